@@ -1,0 +1,3 @@
+//! The `hostseal` command: dispatch only.
+
+fn main() {}

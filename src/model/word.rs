@@ -1,0 +1,45 @@
+//! What an agent tells its peer about its own end of a child: the one notify that is hostseal's own.
+
+use super::Spi;
+
+/// The state of the sender's end of one child. It only ever grows for a child, so the newest word
+/// received says everything and a word that was lost costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// The index of the sender's inbound SA: the outbound SA of whoever receives the word.
+    pub spi: Spi,
+    /// What the sender wants to find in a probe that comes through that SA. It is random and travels only
+    /// inside IKE's encryption and inside ESP, so whoever returns it has used the SA.
+    pub token: [u8; 16],
+    /// What the sender has done.
+    pub flags: Flags,
+}
+
+/// What an end has done for one child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flags {
+    /// Its inbound and outbound SA are in its kernel.
+    pub installed: bool,
+    /// A probe has come through its inbound SA: the way from the other end to it works.
+    pub seen: bool,
+    /// Its outbound policy sends through the child.
+    pub sending: bool,
+    /// Its inbound policy accepts clear packets of this pair: it is on its way to the clear.
+    pub open: bool,
+}
+
+impl Flags {
+    /// One bit each, from the lowest: installed, seen, sending, open.
+    pub fn bits(self) -> u8 {
+        [self.installed, self.seen, self.sending, self.open]
+            .into_iter()
+            .enumerate()
+            .fold(0, |bits, (at, flag)| bits | (u8::from(flag) << at))
+    }
+
+    /// The flags of `bits`; bits that this version does not know are ignored.
+    pub fn from_bits(bits: u8) -> Self {
+        let flag = |at: u8| bits & (1 << at) != 0;
+        Self { installed: flag(0), seen: flag(1), sending: flag(2), open: flag(3) }
+    }
+}
