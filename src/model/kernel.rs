@@ -1,8 +1,8 @@
-//! What a kernel holds.
+//! What a kernel holds, and what a change makes of it.
 
 use std::collections::BTreeMap;
 
-use super::{PolicyId, PolicyReading, SaId, SaReading};
+use super::{Op, OpError, Policy, PolicyId, PolicyReading, SaId, SaReading};
 
 /// SAs of ours, and all policies: strangers' too, since one with the selector that we need is in the way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,4 +11,31 @@ pub struct KernelState {
     pub sas: BTreeMap<SaId, SaReading>,
     /// Policies, ours and strangers'.
     pub policies: BTreeMap<PolicyId, PolicyReading>,
+}
+
+impl KernelState {
+    /// Makes a change as a kernel does: what is there cannot be added, what is not cannot be deleted, and
+    /// an update writes whatever was there before (kernel.md, fact 8b).
+    ///
+    /// # Errors
+    /// The kernel would refuse; nothing has changed then.
+    pub fn apply(&mut self, op: &Op) -> Result<(), OpError> {
+        let exists = || OpError::Exists { op: op.to_string() };
+        let missing = || OpError::Missing { op: op.to_string() };
+        match op {
+            Op::AddSa(sa) if self.sas.contains_key(&sa.id()) => return Err(exists()),
+            Op::AddSa(sa) => drop(self.sas.insert(sa.id(), SaReading::fresh(sa))),
+            Op::DeleteSa(id) => drop(self.sas.remove(id).ok_or_else(missing)?),
+            Op::AddPolicy { policy, .. } if self.policies.contains_key(&policy.id()) => return Err(exists()),
+            Op::AddPolicy { policy, index } | Op::UpdatePolicy { policy, index } => {
+                self.policies.insert(policy.id(), reading(policy, *index));
+            }
+            Op::DeletePolicy { id, .. } => drop(self.policies.remove(id).ok_or_else(missing)?),
+        }
+        Ok(())
+    }
+}
+
+fn reading(policy: &Policy, index: u32) -> PolicyReading {
+    PolicyReading { id: policy.id(), index, priority: policy.priority, action: Some(policy.action) }
 }

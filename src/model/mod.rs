@@ -1,18 +1,30 @@
 //! The nouns: what the rest of hostseal talks about. Nothing here decides, acts or imports another layer.
 
+pub mod config;
+pub mod control;
+pub mod exempt;
+pub mod host;
 pub mod kernel;
 pub mod op;
 pub mod ours;
 pub mod pair;
 pub mod policy;
 pub mod sa;
+pub mod saved;
 pub mod secret;
+pub mod status;
+pub mod units;
 pub mod word;
 
+pub use config::{Config, Node, NodeName};
+pub use exempt::Exemption;
 pub use kernel::KernelState;
-pub use op::{Op, OpError};
+pub use op::{KeySource, Op, OpError};
 pub use pair::Pair;
 pub use policy::{Action, Policy, PolicyDirection, PolicyId, PolicyReading, Selector};
 pub use sa::{Direction, EspSuite, Limits, NewChild, Sa, SaId, SaKey, SaReading, Spi};
+pub use saved::Saved;
 pub use secret::Secret;
+pub use status::Status;
+pub use units::UnixTime;
 pub use word::Word;

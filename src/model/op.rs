@@ -1,8 +1,9 @@
 //! Changes of a kernel's state, as values: they can be tested, ordered and printed before they are made.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Policy, PolicyId, Sa, SaId};
+use super::{Policy, PolicyId, Sa, SaId, SaKey};
 
 /// One change. Keys are not part of it: whoever carries it out has them (see `NewChild`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,18 @@ impl fmt::Display for Op {
             Op::UpdatePolicy { policy, .. } => write!(f, "update {}: {:?}", policy.id(), policy.action),
             Op::DeletePolicy { id, .. } => write!(f, "delete {id}"),
         }
+    }
+}
+
+/// Where whoever carries out an [`Op::AddSa`] finds its key.
+pub trait KeySource {
+    /// The key of an SA that is about to be added.
+    fn key(&self, id: SaId) -> Option<&SaKey>;
+}
+
+impl KeySource for BTreeMap<SaId, SaKey> {
+    fn key(&self, id: SaId) -> Option<&SaKey> {
+        self.get(&id)
     }
 }
 

@@ -26,6 +26,21 @@ pub struct Block {
 }
 
 impl Block {
+    /// The block of `prefix` leading bits of `address`; `None` where the family has fewer bits.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let cut = u32::from(Self::host(address).prefix.checked_sub(prefix)?);
+        let address = match address {
+            IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(cut).unwrap_or(0)).into()),
+            IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(cut).unwrap_or(0)).into()),
+        };
+        Some(Self { address, prefix })
+    }
+
+    /// Whether `address` lies in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && Self::new(address, self.prefix) == Some(*self)
+    }
+
     /// One address.
     pub fn host(address: IpAddr) -> Self {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
@@ -123,6 +138,18 @@ pub enum Action {
     Require,
     /// Inbound and forwarded: may have come through an SA of ours, or in the clear (`level use`).
     Accept,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::Allow => f.write_str("allow"),
+            Action::Block => f.write_str("block"),
+            Action::Seal { spi } => write!(f, "esp through SA {spi}"),
+            Action::Require => f.write_str("esp required"),
+            Action::Accept => f.write_str("esp or clear"),
+        }
+    }
 }
 
 /// A policy as we ask for it. Its index is chosen when it is written.

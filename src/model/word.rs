@@ -2,8 +2,8 @@
 
 use super::Spi;
 
-/// The state of the sender's end of one child. It only ever grows for a child, so the newest word
-/// received says everything and a word that was lost costs nothing.
+/// The state of the sender's end of one child. The newest word says everything, so one that was lost costs
+/// nothing; the revision tells which is the newest, as requests and answers may overtake each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word {
     /// The index of the sender's inbound SA: the outbound SA of whoever receives the word.
@@ -11,8 +11,17 @@ pub struct Word {
     /// What the sender wants to find in a probe that comes through that SA. It is random and travels only
     /// inside IKE's encryption and inside ESP, so whoever returns it has used the SA.
     pub token: [u8; 16],
+    /// Counts the changes of `flags`, and wraps around.
+    pub revision: u16,
     /// What the sender has done.
     pub flags: Flags,
+}
+
+impl Word {
+    /// Whether it may be listened to after a word of revision `heard`.
+    pub fn is_news(&self, heard: Option<u16>) -> bool {
+        heard.is_none_or(|heard| self.revision.wrapping_sub(heard) < 1 << 15)
+    }
 }
 
 /// What an end has done for one child.

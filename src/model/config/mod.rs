@@ -1,0 +1,268 @@
+//! The configuration: one identical file on every host of a cluster.
+//!
+//! A [`Config`] is valid: whoever holds one needs to check nothing again. The file's grammar is in
+//! `read`, the wording of what is wrong with it in `error`, who of the file this host is in `whoami`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::exempt::Exemption;
+use super::policy::Block;
+use super::{Pair, Secret};
+
+pub mod error;
+mod read;
+pub mod secret_file;
+mod values;
+pub mod whoami;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Problem};
+pub use secret_file::SecretFileError;
+pub use whoami::WhoamiError;
+
+/// Where the file is unless the operator says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/hostseal/hostseal.toml";
+
+/// The name of a host in the file: letters, digits, `.`, `_` and `-`, at most 64.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `pad` lets the name be aligned in a table.
+        f.pad(&self.0)
+    }
+}
+
+/// A host of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// What people call it.
+    pub name: NodeName,
+    /// Its addresses, at least one; no other node has any of them.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// How keys are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Negotiated by IKEv2.
+    Ike,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Method::Ike => f.write_str("ike"),
+        }
+    }
+}
+
+/// What happens to a pair that has no keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Once sealed, it is protected or dropped.
+    Require,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mode::Require => f.write_str("require"),
+        }
+    }
+}
+
+/// `[keying]`: how keys are made, and how long they live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keying {
+    /// How keys are made.
+    pub method: Method,
+    /// The UDP port of IKE.
+    pub port: u16,
+    /// The age at which an SA is replaced, before jitter.
+    pub rekey_after: Duration,
+    /// The bytes after which an SA is replaced.
+    pub rekey_bytes: Option<u64>,
+    /// The packets after which an SA is replaced.
+    pub rekey_packets: Option<u64>,
+    /// The kernel's hard limit: how long traffic flows when the agent is dead.
+    pub expire_after: Duration,
+}
+
+/// `[esp]`: what ESP looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Esp {
+    /// Bits of the AES key, 128 or 256.
+    pub key_bits: u16,
+    /// Packets of the anti-replay window, 32 to 4096.
+    pub replay_window: u32,
+}
+
+/// `[protection]`: what is protected, and how strictly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProtectionRules {
+    /// What happens to a pair that has no keys.
+    pub mode: Mode,
+    /// What stays in the clear; no two of them overlap.
+    pub exempt: Vec<Exemption>,
+    /// Pairs are only made between addresses inside one of these; `None` for all addresses.
+    pub networks: Option<Vec<Block>>,
+    /// Whether an authenticated peer may take its own pair with us back to clear.
+    pub allow_peer_disable: bool,
+}
+
+/// `[secret]`: where the secret lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFiles {
+    /// The secret of the cluster.
+    pub file: PathBuf,
+    /// The one before it, accepted while the secret is being rotated.
+    pub previous_file: Option<PathBuf>,
+}
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Which node this host is, where the file says it.
+    pub node: Option<NodeName>,
+    /// The directory of the control socket.
+    pub run_dir: PathBuf,
+    /// The directory of what outlives a reboot.
+    pub state_dir: PathBuf,
+    /// Where the secret lies.
+    pub secret: SecretFiles,
+    /// How keys are made, and how long they live.
+    pub keying: Keying,
+    /// What ESP looks like.
+    pub esp: Esp,
+    /// What is protected, and how strictly.
+    pub protection: ProtectionRules,
+    /// The hosts of the cluster, at least one, in the file's order.
+    pub nodes: Vec<Node>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something in it is wrong: then all that is wrong, with its place.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Checks `text`; `name` is what errors call the file.
+    ///
+    /// # Errors
+    /// All that is wrong with it, with its place.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        read::config(text).map_err(|problems| ConfigError::Invalid { file: name.to_owned(), problems })
+    }
+
+    /// The node of that name.
+    pub fn node_named(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.name.as_str() == name)
+    }
+
+    /// The pairs of `node` with all others, in the file's order: each address of its own with each
+    /// address of another host of the same family, within `protection.networks` where that is set.
+    pub fn pairs(&self, node: &Node) -> Vec<(NodeName, Pair)> {
+        let others = || self.nodes.iter().filter(|other| other.name != node.name);
+        let mut pairs = Vec::new();
+        for local in node.addresses.iter().filter(|address| self.in_networks(**address)) {
+            for other in others() {
+                for remote in other.addresses.iter().filter(|address| self.in_networks(**address)) {
+                    pairs.extend(Pair::new(*local, *remote).map(|pair| (other.name.clone(), pair)));
+                }
+            }
+        }
+        pairs
+    }
+
+    fn in_networks(&self, address: IpAddr) -> bool {
+        match &self.protection.networks {
+            None => true,
+            Some(networks) => networks.iter().any(|network| network.contains(address)),
+        }
+    }
+
+    /// A hash of what all hosts of a cluster must agree on, as 16 hexadecimal digits. What is local to a
+    /// host is left out (its name, its directories, where its secret lies), and so are layout, comments,
+    /// defaults spelled out and the order of lists.
+    pub fn config_id(&self) -> String {
+        let hash = Sha256::digest(self.canonical());
+        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What [`Config::config_id`] hashes: one line a key, lists sorted.
+    fn canonical(&self) -> String {
+        let Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after } = &self.keying;
+        let Esp { key_bits, replay_window } = self.esp;
+        let ProtectionRules { mode, exempt, networks, allow_peer_disable } = &self.protection;
+        let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
+        let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
+        let nodes: BTreeSet<String> = self
+            .nodes
+            .iter()
+            .map(|node| format!("{} {:?}", node.name, node.addresses.iter().collect::<BTreeSet<_>>()))
+            .collect();
+        format!(
+            "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
+             {rekey_packets:?} {expire_after:?}\nesp {key_bits} {replay_window}\n\
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n",
+            self.cluster
+        )
+    }
+
+    /// Reads the secret of the cluster.
+    ///
+    /// # Errors
+    /// The file is not there, others may read it, or it holds no secret.
+    pub fn load_secret(&self) -> Result<Secret, SecretFileError> {
+        secret_file::load(&self.secret.file)
+    }
+
+    /// Reads the secret before this one, where the file names one.
+    ///
+    /// # Errors
+    /// As [`Config::load_secret`].
+    pub fn load_previous_secret(&self) -> Result<Option<Secret>, SecretFileError> {
+        self.secret.previous_file.as_deref().map(secret_file::load).transpose()
+    }
+
+    /// The control socket.
+    pub fn socket_path(&self) -> PathBuf {
+        self.run_dir.join(SOCKET_NAME)
+    }
+
+    /// What outlives a reboot (see [`Saved`](super::saved::Saved)).
+    pub fn state_path(&self) -> PathBuf {
+        self.state_dir.join("state.json")
+    }
+}
+
+/// The name of the control socket in `run_dir`.
+const SOCKET_NAME: &str = "hostseal.sock";

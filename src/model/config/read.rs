@@ -1,0 +1,259 @@
+//! The file's grammar: which keys there are, what they may say, and what they say when left out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use super::error::Problem;
+use super::values::{Placed, Problems, Section, boolean, integer, text};
+use super::{Config, Esp, Keying, Method, Mode, Node, NodeName, ProtectionRules, SOCKET_NAME, SecretFiles};
+use crate::model::exempt::Exemption;
+use crate::model::policy::Block;
+use crate::model::units;
+
+/// The longest path that a Unix socket can have, without its closing zero (unix(7)).
+const SOCKET_PATH_LIMIT: usize = 107;
+/// The default of `keying.rekey_after`.
+const REKEY_AFTER: Duration = Duration::from_secs(60 * 60);
+/// The default of `keying.expire_after`.
+const EXPIRE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The configuration that `text` is, or all that is wrong with it.
+pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
+    let problems = Problems::new(text);
+    let table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            problems.add(error.span().unwrap_or(0..0), "", error.message().replace('\n', "; "));
+            return Err(problems.into_vec());
+        }
+    };
+    let config = root(Section::root(&table, &problems), &problems);
+    match problems.into_vec() {
+        problems if problems.is_empty() => Ok(config),
+        problems => Err(problems),
+    }
+}
+
+fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
+    let cluster = root.required("cluster", name).value;
+    let node = root.optional("node", node_name);
+    let run_dir = run_dir(&mut root, problems);
+    let state_dir = root.value("state_dir", PathBuf::from("/var/lib/hostseal"), path);
+    let secret = secret(root.section("secret"));
+    let keying = keying(root.section("keying"), problems);
+    let esp = esp(root.section("esp"));
+    let protection = protection(root.section("protection"), problems);
+    let nodes = nodes(&mut root, problems);
+    if let Some(node) = &node
+        && !nodes.iter().any(|listed| listed.name == node.value)
+    {
+        let message = format!("there is no node \"{}\" in this file", node.value);
+        problems.add(node.span.clone(), &node.key, message);
+    }
+    root.finish();
+    let node = node.map(|node| node.value);
+    Config { cluster, node, run_dir, state_dir, secret, keying, esp, protection, nodes }
+}
+
+fn run_dir(root: &mut Section<'_>, problems: &Problems<'_>) -> PathBuf {
+    let Some(run_dir) = root.optional("run_dir", path) else { return PathBuf::from("/run/hostseal") };
+    let socket = run_dir.value.join(SOCKET_NAME);
+    if socket.as_os_str().len() > SOCKET_PATH_LIMIT {
+        let message =
+            format!("is too long for a socket: {} may have {SOCKET_PATH_LIMIT} bytes", socket.display());
+        problems.add(run_dir.span, &run_dir.key, message);
+    }
+    run_dir.value
+}
+
+fn secret(mut section: Section<'_>) -> SecretFiles {
+    let file = section.value("file", PathBuf::from("/etc/hostseal/secret"), path);
+    let previous_file = section.optional("previous_file", path).map(|placed| placed.value);
+    section.finish();
+    SecretFiles { file, previous_file }
+}
+
+fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
+    let method = section.value("method", Method::Ike, |value| match text(value)? {
+        "ike" => Ok(Method::Ike),
+        "derived" => Err("this version does not have \"derived\" yet: use \"ike\"".to_owned()),
+        other => Err(format!("must be \"ike\", not \"{other}\"")),
+    });
+    let port = section.value("port", 500, |value| integer(value, 1..=65535).map(|port| port as u16));
+    let rekey = section.optional("rekey_after", duration);
+    let rekey_bytes = section.optional("rekey_bytes", size).map(|placed| placed.value);
+    let rekey_packets =
+        section.optional("rekey_packets", |value| integer(value, 1..=u64::MAX)).map(|placed| placed.value);
+    let expire = section.optional("expire_after", duration);
+    section.finish();
+
+    let rekey_after = rekey.as_ref().map_or(REKEY_AFTER, |placed| placed.value);
+    let expire_after = expire.as_ref().map_or(EXPIRE_AFTER, |placed| placed.value);
+    if rekey_after >= expire_after
+        && let Some(wrong) = expire.or(rekey)
+    {
+        let [rekey, expire] = [rekey_after, expire_after].map(units::human_duration);
+        let message = format!("expire_after ({expire}) must be more than rekey_after ({rekey})");
+        problems.add(wrong.span, &wrong.key, message);
+    }
+    Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after }
+}
+
+fn esp(mut section: Section<'_>) -> Esp {
+    let key_bits = section.value("key_bits", 256, |value| match integer(value, 0..=u64::MAX)? {
+        128 => Ok(128),
+        256 => Ok(256),
+        other => Err(format!("must be 128 or 256, not {other}")),
+    });
+    let replay_window =
+        section.value("replay_window", 4096, |value| integer(value, 32..=4096).map(|packets| packets as u32));
+    section.finish();
+    Esp { key_bits, replay_window }
+}
+
+fn protection(mut section: Section<'_>, problems: &Problems<'_>) -> ProtectionRules {
+    let mode = section.value("mode", Mode::Require, |value| match text(value)? {
+        "require" => Ok(Mode::Require),
+        "prefer" => Err("this version does not have \"prefer\" yet: use \"require\"".to_owned()),
+        other => Err(format!("must be \"require\", not \"{other}\"")),
+    });
+    let exempt = section.list("exempt", |value| text(value)?.parse::<Exemption>());
+    section
+        .refuse_empty("networks", "is empty, so nothing would be protected: leave it out for all networks");
+    let networks = section.list("networks", |value| network(text(value)?));
+    let allow_peer_disable = section.value("allow_peer_disable", true, boolean);
+    section.finish();
+
+    let exempt = exempt.map_or_else(Vec::new, |list| apart(list, problems));
+    let networks = networks.map(|list| list.into_iter().map(|placed| placed.value).collect());
+    ProtectionRules { mode, exempt, networks, allow_peer_disable }
+}
+
+/// The exemptions, each one apart from all others.
+fn apart(list: Vec<Placed<Exemption>>, problems: &Problems<'_>) -> Vec<Exemption> {
+    let mut apart: Vec<Exemption> = Vec::new();
+    for Placed { value, key, span } in list {
+        match apart.iter().find(|earlier| earlier.overlaps(&value)) {
+            Some(earlier) => problems.add(span, &key, format!("\"{value}\" overlaps \"{earlier}\"")),
+            None => apart.push(value),
+        }
+    }
+    apart
+}
+
+fn nodes(root: &mut Section<'_>, problems: &Problems<'_>) -> Vec<Node> {
+    let sections = root.sections("nodes");
+    if sections.is_empty() {
+        problems.add(
+            0..0,
+            "nodes",
+            "is missing: every host is a [[nodes]] with name and addresses".to_owned(),
+        );
+    }
+    let mut names = BTreeMap::new();
+    let mut addresses = BTreeMap::new();
+    sections.into_iter().map(|section| node(section, &mut names, &mut addresses, problems)).collect()
+}
+
+/// One node; `names` and `addresses` are those of the nodes before it, with their places.
+fn node(
+    mut section: Section<'_>,
+    names: &mut BTreeMap<NodeName, Range<usize>>,
+    addresses: &mut BTreeMap<IpAddr, Range<usize>>,
+    problems: &Problems<'_>,
+) -> Node {
+    let name = section.required("name", node_name);
+    let list = section.required_list("addresses", |value| address(text(value)?));
+    section.finish();
+
+    if !name.value.as_str().is_empty()
+        && let Some(first) = names.insert(name.value.clone(), name.span.clone())
+    {
+        let message = format!("there is another node \"{}\", in line {}", name.value, problems.line(&first));
+        problems.add(name.span, &name.key, message);
+    }
+    for placed in &list {
+        if let Some(first) = addresses.insert(placed.value, placed.span.clone()) {
+            let message = format!(
+                "{} is already an address of a node, in line {}",
+                placed.value,
+                problems.line(&first)
+            );
+            problems.add(placed.span.clone(), &placed.key, message);
+        }
+    }
+    Node { name: name.value, addresses: list.into_iter().map(|placed| placed.value).collect() }
+}
+
+/// Letters, digits, `.`, `_` and `-`, at most 64.
+fn name(value: &DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.len() > 64 || !name.chars().all(allowed) {
+        return Err(format!("{name:?} is not a name: up to 64 letters, digits, \".\", \"_\" and \"-\""));
+    }
+    Ok(name.to_owned())
+}
+
+fn node_name(value: &DeValue<'_>) -> Result<NodeName, String> {
+    name(value).map(NodeName)
+}
+
+fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+    match PathBuf::from(text(value)?) {
+        path if path.is_absolute() => Ok(path),
+        path => Err(format!("{:?} is not an absolute path", path.display().to_string())),
+    }
+}
+
+fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+    match text(value) {
+        Ok(text) => units::parse_duration(text),
+        Err(message) => Err(format!("{message}, such as \"1h\"")),
+    }
+}
+
+/// A number of bytes, or text such as `64GiB`.
+fn size(value: &DeValue<'_>) -> Result<u64, String> {
+    match value {
+        DeValue::Integer(_) => integer(value, 1..=u64::MAX),
+        _ => units::parse_size(text(value)?),
+    }
+}
+
+/// An address that a host can have for itself alone and that means the same on every host.
+pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is not an IPv4 or IPv6 address (names are not looked up)"))?;
+    let wrong = match address {
+        _ if address.is_unspecified() => Some("means no address at all"),
+        _ if address.is_loopback() => Some("is a loopback address"),
+        _ if address.is_multicast() => Some("is a multicast address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4 address: write it as one"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Some("is link-local: it means another host on each link")
+        }
+        _ => None,
+    };
+    wrong.map_or(Ok(address), |wrong| Err(format!("{address} {wrong}")))
+}
+
+/// A network such as `10.99.0.0/16`.
+fn network(text: &str) -> Result<Block, String> {
+    let wrong = || format!("{text:?} is not a network such as \"10.99.0.0/16\" or \"fd99::/64\"");
+    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+    let address: IpAddr = address.parse().map_err(|_| wrong())?;
+    let prefix: u8 = prefix.parse().map_err(|_| wrong())?;
+    let block = Block::new(address, prefix).ok_or_else(wrong)?;
+    match block.address == address {
+        true => Ok(block),
+        false => Err(format!("\"{text}\" has bits beyond its prefix: \"{block}\" is meant")),
+    }
+}

@@ -1,0 +1,358 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A whole file; `NODES` alone makes a valid one with `cluster`.
+const NODES: &str = r#"
+[[nodes]]
+name = "a"
+addresses = ["10.99.0.1", "fd99::1"]
+[[nodes]]
+name = "b"
+addresses = ["10.99.0.2", "fd99::2"]
+"#;
+
+fn parse(head: &str) -> Result<Config, ConfigError> {
+    Config::parse(&format!("cluster = \"demo\"\n{head}{NODES}"), "f.toml")
+}
+
+/// The problems of a text as `line:column: key: message`.
+fn problems(text: &str) -> Vec<String> {
+    match Config::parse(text, "f.toml") {
+        Err(ConfigError::Invalid { problems, .. }) => problems.iter().map(Problem::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.cluster, "demo");
+    assert_eq!(config.node, None);
+    assert_eq!(config.socket_path(), Path::new("/run/hostseal/hostseal.sock"));
+    assert_eq!(config.state_path(), Path::new("/var/lib/hostseal/state.json"));
+    assert_eq!(config.secret.file, Path::new("/etc/hostseal/secret"));
+    assert_eq!(config.secret.previous_file, None);
+    let hour = Duration::from_secs(3600);
+    assert_eq!(
+        config.keying,
+        Keying {
+            method: Method::Ike,
+            port: 500,
+            rekey_after: hour,
+            rekey_bytes: None,
+            rekey_packets: None,
+            expire_after: hour * 24
+        }
+    );
+    assert_eq!(config.esp, Esp { key_bits: 256, replay_window: 4096 });
+    assert!(config.protection.allow_peer_disable);
+    assert_eq!(config.protection.exempt, []);
+    assert_eq!(config.protection.networks, None);
+}
+
+#[test]
+fn everything_said() {
+    let config = parse(
+        r#"
+node = "b"
+run_dir = "/run/h"
+state_dir = "/var/h"
+[secret]
+file = "/etc/s"
+previous_file = "/etc/s.old"
+[keying]
+method = "ike"
+port = 5000
+rekey_after = "90s"
+rekey_bytes = "64GiB"
+rekey_packets = 1_000
+expire_after = "2h"
+[esp]
+key_bits = 128
+replay_window = 32
+[protection]
+mode = "require"
+exempt = ["tcp/22", "udp/6000-6010", "icmp"]
+networks = ["10.99.0.0/16"]
+allow_peer_disable = false
+"#,
+    )
+    .unwrap();
+    assert_eq!(config.node.as_ref().map(NodeName::as_str), Some("b"));
+    assert_eq!(config.secret.previous_file.as_deref(), Some(Path::new("/etc/s.old")));
+    assert_eq!((config.keying.port, config.keying.rekey_after), (5000, Duration::from_secs(90)));
+    assert_eq!((config.keying.rekey_bytes, config.keying.rekey_packets), (Some(64 << 30), Some(1000)));
+    assert_eq!(config.esp, Esp { key_bits: 128, replay_window: 32 });
+    assert_eq!(config.protection.exempt.len(), 3);
+    assert_eq!(config.pairs(&config.nodes[1]).len(), 1, "only IPv4 is inside the network");
+    assert!(!config.protection.allow_peer_disable);
+}
+
+/// Every kind of mistake in one key: what is put in front of the nodes (from line 2 on), the place of the
+/// mistake, its key, and a part of the message.
+#[rustfmt::skip]
+const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
+    ("colour = 1\n", 2, 1, "colour", "unknown key; known here: cluster, node, run_dir"),
+    ("[keyring]\n", 2, 2, "keyring", "unknown key"),
+    ("[keying]\nports = 500\n", 3, 1, "keying.ports", "unknown key; known here: method, port"),
+    ("node = \"c\"\n", 2, 8, "node", "there is no node \"c\""),
+    ("node = 5\n", 2, 8, "node", "must be a string, not a number"),
+    ("run_dir = \"run\"\n", 2, 11, "run_dir", "not an absolute path"),
+    ("run_dir = \"\"\n", 2, 11, "run_dir", "is empty"),
+    ("state_dir = true\n", 2, 13, "state_dir", "must be a string"),
+    ("secret = \"x\"\n", 2, 10, "secret", "must be a table, not a string"),
+    ("[secret]\nfile = \"secret\"\n", 3, 8, "secret.file", "not an absolute path"),
+    ("[secret]\nprevious_file = 1\n", 3, 17, "secret.previous_file", "must be a string"),
+    ("[keying]\nmethod = \"derived\"\n", 3, 10, "keying.method", "does not have \"derived\" yet"),
+    ("[keying]\nmethod = \"magic\"\n", 3, 10, "keying.method", "must be \"ike\""),
+    ("[keying]\nport = 0\n", 3, 8, "keying.port", "must be 1 to 65535, not 0"),
+    ("[keying]\nport = 65536\n", 3, 8, "keying.port", "must be 1 to 65535, not 65536"),
+    ("[keying]\nport = -1\n", 3, 8, "keying.port", "not -1"),
+    ("[keying]\nport = \"500\"\n", 3, 8, "keying.port", "must be a number, not a string"),
+    ("[keying]\nport = 500.0\n", 3, 8, "keying.port", "must be a number, not a fraction"),
+    ("[keying]\nrekey_after = \"soon\"\n", 3, 15, "keying.rekey_after", "\"soon\" is not a duration"),
+    ("[keying]\nrekey_after = 3600\n", 3, 15, "keying.rekey_after", "must be a string, not a number, such as"),
+    ("[keying]\nrekey_after = \"0s\"\n", 3, 15, "keying.rekey_after", "no time at all"),
+    ("[keying]\nrekey_after = \"25h\"\n", 3, 15, "keying.rekey_after", "must be more than rekey_after (1d 1h)"),
+    ("[keying]\nexpire_after = \"1h\"\n", 3, 16, "keying.expire_after", "must be more than rekey_after (1h)"),
+    ("[keying]\nrekey_bytes = \"many\"\n", 3, 15, "keying.rekey_bytes", "not a size"),
+    ("[keying]\nrekey_bytes = 0\n", 3, 15, "keying.rekey_bytes", "must be at least 1, not 0"),
+    ("[keying]\nrekey_packets = \"5\"\n", 3, 17, "keying.rekey_packets", "must be a number"),
+    ("[esp]\nkey_bits = 192\n", 3, 12, "esp.key_bits", "must be 128 or 256, not 192"),
+    ("[esp]\nreplay_window = 31\n", 3, 17, "esp.replay_window", "must be 32 to 4096, not 31"),
+    ("[esp]\nreplay_window = 4097\n", 3, 17, "esp.replay_window", "must be 32 to 4096, not 4097"),
+    ("[protection]\nmode = \"prefer\"\n", 3, 8, "protection.mode", "does not have \"prefer\" yet"),
+    ("[protection]\nmode = \"strict\"\n", 3, 8, "protection.mode", "must be \"require\""),
+    ("[protection]\nexempt = \"tcp/22\"\n", 3, 10, "protection.exempt", "must be a list, not a string"),
+    ("[protection]\nexempt = [\"tcp/22\", \"ssh\"]\n", 3, 21, "protection.exempt[1]", "not an exemption"),
+    ("[protection]\nexempt = [\"tcp/22\",\n  \"tcp/20-25\"]\n", 4, 3, "protection.exempt[1]", "overlaps \"tcp/22\""),
+    ("[protection]\nexempt = [22]\n", 3, 11, "protection.exempt[0]", "must be a string, not a number"),
+    ("[protection]\nnetworks = []\n", 3, 12, "protection.networks", "nothing would be protected"),
+    ("[protection]\nnetworks = [\"10.0.0.0\"]\n", 3, 13, "protection.networks[0]", "is not a network"),
+    ("[protection]\nnetworks = [\"10.0.0.0/33\"]\n", 3, 13, "protection.networks[0]", "is not a network"),
+    ("[protection]\nnetworks = [\"10.0.0.1/8\"]\n", 3, 13, "protection.networks[0]", "\"10.0.0.0/8\" is meant"),
+    ("[protection]\nallow_peer_disable = \"no\"\n", 3, 22, "protection.allow_peer_disable", "must be true or false"),
+    ("[[nodes]]\nname = \"a\"\naddresses = [\"10.99.0.9\"]\n", 7, 8, "nodes[1].name", "another node \"a\", in line 3"),
+    ("[[nodes]]\nname = \"x y\"\naddresses = [\"10.99.0.9\"]\n", 3, 8, "nodes[0].name", "is not a name"),
+    ("[[nodes]]\nname = \"c\"\n", 2, 1, "nodes[0].addresses", "is missing"),
+    ("[[nodes]]\naddresses = [\"10.99.0.9\"]\n", 2, 1, "nodes[0].name", "is missing"),
+    ("[[nodes]]\nname = \"c\"\naddresses = []\n", 4, 13, "nodes[0].addresses", "is empty"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.2\"]\n", 11, 14, "nodes[2].addresses[0]", "already an address of a node, in line 4"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"host.example\"]\n", 4, 14, "nodes[0].addresses[0]", "not an IPv4 or IPv6 address"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"0.0.0.0\"]\n", 4, 14, "nodes[0].addresses[0]", "no address at all"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"::\"]\n", 4, 14, "nodes[0].addresses[0]", "no address at all"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"127.0.0.2\"]\n", 4, 14, "nodes[0].addresses[0]", "loopback"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"224.0.0.1\"]\n", 4, 14, "nodes[0].addresses[0]", "multicast"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"ff02::1\"]\n", 4, 14, "nodes[0].addresses[0]", "multicast"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"255.255.255.255\"]\n", 4, 14, "nodes[0].addresses[0]", "broadcast"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"fe80::1\"]\n", 4, 14, "nodes[0].addresses[0]", "link-local"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"::ffff:1.2.3.4\"]\n", 4, 14, "nodes[0].addresses[0]", "write it as one"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.9\"]\nport = 5\n", 5, 1, "nodes[0].port", "unknown key; known here: name, addresses"),
+    ("port = 5 6\n", 2, 8, "", "string values must be quoted"),
+    ("x = \"a\n", 2, 7, "", ""),
+];
+
+#[test]
+fn every_mistake_has_its_place_and_its_key() {
+    for (head, line, column, key, message) in MISTAKES {
+        let Err(ConfigError::Invalid { problems, .. }) = parse(head) else { panic!("{head} was accepted") };
+        let first = &problems[0];
+        let place = (first.line, first.column, first.key.as_str());
+        assert_eq!(place, (*line, *column, *key), "{head}: {first}");
+        assert!(first.message.contains(message), "{head}: {first}");
+        if !key.is_empty() {
+            assert_eq!(problems.len(), 1, "{head}: {problems:?}");
+        }
+    }
+}
+
+#[test]
+fn missing_things_and_several_mistakes_are_shown_at_once() {
+    assert_eq!(
+        problems(""),
+        [
+            "1:1: cluster: is missing",
+            "1:1: nodes: is missing: every host is a [[nodes]] with name and addresses"
+        ]
+    );
+    let text = "cluster = \"a b\"\nnodes = 5\n[esp]\nkey_bits = 1\nx = 1\n";
+    let found = problems(text);
+    assert_eq!(found.len(), 5, "{found:#?}");
+    let longer = format!("run_dir = \"/{}\"\ncluster = \"c\"\n{NODES}", "x".repeat(93));
+    assert!(problems(&longer)[0].contains("1:11: run_dir: is too long for a socket"));
+    assert!(Config::parse(&longer.replacen('x', "", 1), "f").is_ok(), "107 bytes are allowed");
+}
+
+#[test]
+fn errors_show_the_line() {
+    let error = parse("[keying]\n\tport = 0 # höchst\n").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "f.toml:3:9: keying.port: must be 1 to 65535, not 0\n  |\n3 | \tport = 0 # höchst\n  | \t       ^"
+    );
+    let error = Config::load(Path::new("/nowhere/f.toml")).unwrap_err().to_string();
+    assert!(error.starts_with("/nowhere/f.toml: cannot be read: No such file"), "{error}");
+    assert!(error.contains("hostseal config new"), "{error}");
+}
+
+#[test]
+fn who_am_i() {
+    let config = parse("").unwrap();
+    let own = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+    let name = |result: Result<&Node, WhoamiError>| result.map(|node| node.name.to_string());
+    assert_eq!(name(config.whoami(&own(&["192.0.2.1", "fd99::2"]), None, None)).as_deref(), Ok("b"));
+    assert_eq!(name(config.whoami(&[], Some("a"), None)).as_deref(), Ok("a"));
+    let remembered = config.nodes[1].name.clone();
+    assert_eq!(name(config.whoami(&[], None, Some(&remembered))).as_deref(), Ok("b"), "no address yet");
+    assert_eq!(name(config.whoami(&own(&["10.99.0.1"]), None, Some(&remembered))).as_deref(), Ok("a"));
+
+    let error = config.whoami(&own(&["192.0.2.1"]), None, None).unwrap_err().to_string();
+    for part in ["192.0.2.1", "a (10.99.0.1, fd99::1), b (10.99.0.2, fd99::2)", "$HOSTSEAL_NODE"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = config.whoami(&own(&["10.99.0.1", "10.99.0.2"]), None, None).unwrap_err().to_string();
+    assert!(error.contains("several nodes: a (10.99.0.1, fd99::1), b"), "{error}");
+    let error = config.whoami(&[], Some("z"), None).unwrap_err().to_string();
+    assert!(error.contains("\"z\"") && error.contains("a, b"), "{error}");
+
+    let config = parse("node = \"b\"\n").unwrap();
+    assert_eq!(name(config.whoami(&own(&["10.99.0.1"]), None, None)).as_deref(), Ok("b"), "the file says so");
+    assert_eq!(name(config.whoami(&[], Some("a"), None)).as_deref(), Ok("a"), "the environment goes first");
+}
+
+#[test]
+fn pairs_are_of_one_family() {
+    let config = parse("").unwrap();
+    let pairs: Vec<String> =
+        config.pairs(&config.nodes[0]).iter().map(|(name, pair)| format!("{name} {pair}")).collect();
+    assert_eq!(pairs, ["b 10.99.0.1 <-> 10.99.0.2", "b fd99::1 <-> fd99::2"]);
+}
+
+#[test]
+fn the_id_follows_what_the_hosts_must_agree_on() {
+    let id = parse("").unwrap().config_id();
+    assert_eq!(id.len(), 16);
+    let local = "node = \"a\"\nrun_dir = \"/r\"\nstate_dir = \"/s\"\n[secret]\nfile = \"/x\"\n";
+    assert_eq!(parse(local).unwrap().config_id(), id, "local keys");
+    assert_eq!(parse("[keying]\nport = 500 # as ever\n").unwrap().config_id(), id, "a default said aloud");
+    let swapped = format!(
+        "cluster = \"demo\"\n{}",
+        NODES.replace("[\"10.99.0.1\", \"fd99::1\"]", "[\"fd99::1\", \"10.99.0.1\"]")
+    );
+    assert_eq!(Config::parse(&swapped, "f").unwrap().config_id(), id, "another order");
+
+    for different in [
+        "[keying]\nport = 501\n",
+        "[keying]\nrekey_after = \"2h\"\n",
+        "[keying]\nrekey_bytes = 5\n",
+        "[keying]\nrekey_packets = 5\n",
+        "[keying]\nexpire_after = \"25h\"\n",
+        "[esp]\nkey_bits = 128\n",
+        "[esp]\nreplay_window = 64\n",
+        "[protection]\nexempt = [\"icmp\"]\n",
+        "[protection]\nnetworks = [\"10.0.0.0/8\"]\n",
+        "[protection]\nallow_peer_disable = false\n",
+        "[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.3\"]\n",
+    ] {
+        assert_ne!(parse(different).unwrap().config_id(), id, "{different}");
+    }
+}
+
+/// A configuration whose secret is `contents` in a file of `mode`.
+fn with_secret(contents: &[u8], mode: u32) -> (tempfile::TempDir, Config) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    fs::write(&file, contents).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    let config = parse(&format!("[secret]\nfile = {:?}\n", file.to_str().unwrap())).unwrap();
+    (directory, config)
+}
+
+#[test]
+fn a_secret_is_read() {
+    let line = Secret::new([7; 32]).to_line();
+    for mode in [0o600, 0o400] {
+        let (_directory, config) = with_secret(format!("{}\n", *line).as_bytes(), mode);
+        assert_eq!(config.load_secret().unwrap().expose(), &[7; 32]);
+        assert!(config.load_previous_secret().unwrap().is_none());
+    }
+}
+
+#[test]
+fn a_secret_that_others_may_read_is_refused() {
+    for mode in [0o640, 0o604, 0o620, 0o601, 0o644] {
+        let (_directory, config) = with_secret(Secret::new([7; 32]).to_line().as_bytes(), mode);
+        let error = config.load_secret().unwrap_err().to_string();
+        let file = config.secret.file.display();
+        assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
+        assert!(error.contains(&format!("chmod 600 {file}")), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_secret_is_refused_and_not_repeated() {
+    let long = Secret::new([7; 32]).to_line().repeat(9);
+    for contents in ["hunter2 hunter2", "", &long, &Secret::new([7; 32]).to_line()[..40]] {
+        let (_directory, config) = with_secret(contents.as_bytes(), 0o600);
+        let error = format!("{0} {0:?}", config.load_secret().unwrap_err());
+        assert!(error.contains("32 bytes in base64"), "{error}");
+        assert!(!error.contains("hunter2") && !error.contains("BwcH"), "{error}");
+    }
+    let (_directory, config) = with_secret(b"\xff\xfe", 0o600);
+    assert!(matches!(config.load_secret(), Err(SecretFileError::Contents { .. })));
+}
+
+#[test]
+fn a_secret_is_a_file() {
+    let (directory, mut config) = with_secret(b"", 0o600);
+    config.secret.file = directory.path().to_owned();
+    assert!(matches!(config.load_secret(), Err(SecretFileError::NotAFile(_))));
+    config.secret.file = directory.path().join("pipe");
+    nix::unistd::mkfifo(&config.secret.file, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(
+        matches!(config.load_secret(), Err(SecretFileError::NotAFile(_))),
+        "and it did not wait for a writer"
+    );
+    config.secret.file = directory.path().join("none");
+    let error = config.load_secret().unwrap_err().to_string();
+    assert!(error.contains("none: cannot be read") && error.contains("hostseal secret generate"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+    #[test]
+    fn no_text_can_do_harm(text in "[a-z0-9=\\[\\]\"'., #\\n\\\\{}ö\\t-]{0,80}") {
+        if let Err(ConfigError::Invalid { problems, .. }) = Config::parse(&text, "f") {
+            prop_assert!(!problems.is_empty());
+            prop_assert!(problems.iter().all(|problem| problem.line >= 1 && problem.column >= 1));
+        }
+    }
+
+    #[test]
+    fn a_mutated_file_is_valid_or_refused_with_a_place(at in 0usize..10_000, put in "[ -~\\n]{0,3}") {
+        let text = format!("cluster = \"demo\"\n[keying]\nport = 500\nrekey_after = \"1h\"\n{NODES}");
+        let (head, tail) = text.split_at(at % text.len());
+        let mutated = format!("{head}{put}{}", tail.get(1..).unwrap_or_default());
+        let lines = mutated.matches('\n').count() + 1;
+        match Config::parse(&mutated, "f") {
+            Ok(config) => prop_assert!(!config.nodes.is_empty() && config.keying.port > 0),
+            Err(error @ ConfigError::Invalid { .. }) => {
+                let shown = error.to_string();
+                let ConfigError::Invalid { problems, .. } = error else { unreachable!() };
+                prop_assert!(problems.iter().all(|problem| problem.line <= lines), "{}", shown);
+            }
+            Err(error) => prop_assert!(false, "{}", error),
+        }
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    for text in [format!("x = {}", "[".repeat(100_000)), format!("x{} = 1", ".x".repeat(100_000))] {
+        assert!(Config::parse(&text, "f").is_err());
+    }
+}

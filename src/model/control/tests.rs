@@ -1,0 +1,85 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const REQUESTS: [Request; 5] =
+    [Request::Ping, Request::Status, Request::Enable, Request::Disable, Request::Plan];
+
+#[test]
+fn requests_come_through() {
+    for request in REQUESTS {
+        let line = encode_request(request);
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(line.ends_with('\n') && line.len() <= REQUEST_LIMIT);
+        assert_eq!(decode_request(line.as_bytes()), Ok(request));
+    }
+    assert_eq!(encode_request(Request::Enable), "{\"v\":1,\"request\":\"enable\"}\n");
+}
+
+#[test]
+fn replies_come_through() {
+    let plan = vec![PlanLine { change: Change::Add, object: "SA \"x\"\nto y".to_owned() }];
+    let error = Reply::Error { code: ErrorCode::NotPermitted, message: "no".to_owned() };
+    for reply in [Reply::Done, Reply::Plan(plan), Reply::Plan(Vec::new()), error] {
+        let line = encode_reply(reply.clone());
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert_eq!(decode_reply(line.as_bytes()), Ok(reply));
+    }
+    assert_eq!(
+        encode_reply(Reply::Error { code: ErrorCode::BadRequest, message: "x".to_owned() }),
+        "{\"v\":1,\"reply\":{\"error\":{\"code\":\"bad_request\",\"message\":\"x\"}}}\n"
+    );
+}
+
+#[test]
+fn another_version_is_told_from_nonsense() {
+    assert_eq!(decode_request(b"{\"v\":2,\"request\":{\"new\":1}}\n"), Err(ControlError::Version(2)));
+    for nonsense in [
+        "",
+        "\n",
+        "{}",
+        "[]",
+        "{\"v\":1}",
+        "{\"v\":1,\"request\":\"destroy\"}",
+        "{\"v\":\"1\"}",
+        "GET / HTTP/1.1",
+    ] {
+        let error = decode_request(nonsense.as_bytes()).unwrap_err();
+        assert!(matches!(error, ControlError::Malformed(_)), "{nonsense}: {error}");
+    }
+}
+
+#[test]
+fn too_long_is_refused_before_it_is_parsed() {
+    let padded = |length: usize| {
+        let mut line = encode_request(Request::Ping).trim_end().to_owned();
+        line.push_str(&" ".repeat(length - line.len()));
+        line
+    };
+    assert_eq!(decode_request(padded(REQUEST_LIMIT).as_bytes()), Ok(Request::Ping));
+    assert_eq!(
+        decode_request(padded(REQUEST_LIMIT + 1).as_bytes()),
+        Err(ControlError::TooLong(REQUEST_LIMIT))
+    );
+    // Nesting is bounded too.
+    assert!(decode_request("[".repeat(REQUEST_LIMIT).as_bytes()).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50_000))]
+    #[test]
+    fn no_bytes_can_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode_request(&bytes);
+        let _ = decode_reply(&bytes);
+    }
+
+    #[test]
+    fn a_mutated_request_is_that_request_or_refused(at in 0usize..30, byte: u8, which in 0usize..5) {
+        let mut line = encode_request(REQUESTS[which]).into_bytes();
+        let at = at % line.len();
+        line[at] = byte;
+        if let Ok(request) = decode_request(&line) {
+            prop_assert!(REQUESTS.contains(&request));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Exemptions: what the operator leaves in the clear on purpose.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::policy::Ports;
+
+/// What kind of traffic is exempted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP, by the server's port.
+    Tcp,
+    /// UDP, by the server's port.
+    Udp,
+    /// ICMP over IPv4 and ICMPv6 over IPv6, all of it.
+    Icmp,
+}
+
+/// One entry of `protection.exempt`: `tcp/22`, `udp/6000-6010`, `icmp`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Exemption {
+    /// What kind of traffic.
+    pub protocol: Protocol,
+    /// The server's ports; `None` for ICMP, which has none.
+    pub ports: Option<RangeInclusive<u16>>,
+}
+
+impl Exemption {
+    /// Whether a packet can fall under both.
+    pub fn overlaps(&self, other: &Exemption) -> bool {
+        self.protocol == other.protocol
+            && match (&self.ports, &other.ports) {
+                (Some(one), Some(two)) => one.start() <= two.end() && two.start() <= one.end(),
+                _ => true,
+            }
+    }
+}
+
+impl FromStr for Exemption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("\"{text}\" is not an exemption such as \"tcp/22\", \"udp/6000-6010\" or \"icmp\"");
+        let (protocol, ports) = match text.split_once('/') {
+            None if text == "icmp" => return Ok(Self { protocol: Protocol::Icmp, ports: None }),
+            Some(("tcp", ports)) => (Protocol::Tcp, ports),
+            Some(("udp", ports)) => (Protocol::Udp, ports),
+            _ => return Err(wrong()),
+        };
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let port = |digits: &str| match digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => digits.parse::<u16>().map_err(|_| wrong()),
+            false => Err(wrong()),
+        };
+        let (first, last) = (port(first)?, port(last)?);
+        if first == 0 {
+            return Err(format!("\"{text}\": there is no port 0"));
+        }
+        if first > last {
+            return Err(format!("\"{text}\": {first} comes after {last}"));
+        }
+        Ok(Self { protocol, ports: Some(first..=last) })
+    }
+}
+
+impl fmt::Display for Exemption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+        })?;
+        match &self.ports {
+            None => Ok(()),
+            Some(ports) if ports.start() == ports.end() => write!(f, "/{}", ports.start()),
+            Some(ports) => write!(f, "/{}-{}", ports.start(), ports.end()),
+        }
+    }
+}
+
+/// The fewest [`Ports`] that together are exactly `range`: a selector knows no ranges, only
+/// `port & mask`. At most 30 of them.
+pub fn port_masks(range: RangeInclusive<u16>) -> Vec<Ports> {
+    let (mut next, end) = (u32::from(*range.start()), u32::from(*range.end()) + 1);
+    let mut masks = Vec::new();
+    while next < end {
+        // The largest block that starts here, by alignment and by what is left of the range.
+        let aligned = if next == 0 { 16 } else { next.trailing_zeros().min(16) };
+        let bits = aligned.min((end - next).ilog2());
+        // Both fit: next < 65536, and the mask is cut to its low 16 bits.
+        masks.push(Ports { port: next as u16, mask: ((0xffff_u32 << bits) & 0xffff) as u16 });
+        next += 1 << bits;
+    }
+    masks
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn entries_are_read_and_shown() {
+        for text in ["tcp/22", "udp/6000-6010", "icmp", "tcp/1-65535"] {
+            assert_eq!(text.parse::<Exemption>().unwrap().to_string(), text);
+        }
+        let ssh: Exemption = "tcp/22".parse().unwrap();
+        assert_eq!((ssh.protocol, ssh.ports), (Protocol::Tcp, Some(22..=22)));
+        for text in [
+            "",
+            "tcp",
+            "tcp/",
+            "tcp/0",
+            "tcp/65536",
+            "tcp/9-5",
+            "tcp/+5",
+            "sctp/5",
+            "icmp/8",
+            "udp/1-2-3",
+            "TCP/22",
+        ] {
+            assert!(text.parse::<Exemption>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn overlaps_are_seen() {
+        let overlap = |one: &str, two: &str| {
+            one.parse::<Exemption>().unwrap().overlaps(&two.parse::<Exemption>().unwrap())
+        };
+        assert!(overlap("tcp/22", "tcp/20-25"));
+        assert!(overlap("icmp", "icmp"));
+        assert!(!overlap("tcp/22", "udp/22"));
+        assert!(!overlap("tcp/22", "tcp/23"));
+    }
+
+    #[test]
+    fn known_ranges() {
+        assert_eq!(port_masks(22..=22), [Ports::one(22)]);
+        assert_eq!(port_masks(0..=65535), [Ports::ANY]);
+        assert_eq!(
+            port_masks(6000..=6010),
+            [
+                Ports { port: 6000, mask: 0xfff8 },
+                Ports { port: 6008, mask: 0xfffe },
+                Ports { port: 6010, mask: 0xffff }
+            ]
+        );
+        assert_eq!(port_masks(1..=65534).len(), 30);
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_range(one: u16, two: u16) {
+            let range = one.min(two)..=one.max(two);
+            let masks = port_masks(range.clone());
+            for port in 0..=u16::MAX {
+                let matches = masks.iter().filter(|ports| port & ports.mask == ports.port).count();
+                prop_assert_eq!(matches, usize::from(range.contains(&port)), "port {}", port);
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What outlives the agent and a reboot: `state.json` in the state directory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::config::NodeName;
+use super::status::{Protection, Traffic};
+use super::{Direction, Pair, SaReading, Spi, UnixTime};
+
+/// The version of the file.
+const SCHEMA: u32 = 1;
+
+/// What is remembered. A host that never was enabled has the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Saved {
+    /// What the operator wants.
+    pub protection: Protection,
+    /// Which node this host was found to be: at boot its addresses may not be there yet.
+    pub node: Option<NodeName>,
+    /// What is known of each pair.
+    pub pairs: BTreeMap<Pair, PairRecord>,
+}
+
+/// What is remembered of a pair.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PairRecord {
+    /// Required in both directions: protected or dropped from then on.
+    pub sealed: bool,
+    /// Since when it is in the state that it is in.
+    pub since: Option<UnixTime>,
+    /// Sent through SAs that are no more.
+    pub tx: Traffic,
+    /// Received through SAs that are no more.
+    pub rx: Traffic,
+    /// When counting began.
+    pub totals_since: Option<UnixTime>,
+    /// What our own probes added to the counters of a live outbound SA; it is not the host's traffic.
+    #[serde(default)]
+    pub probes_tx: BTreeMap<Spi, Traffic>,
+    /// The same for live inbound SAs.
+    #[serde(default)]
+    pub probes_rx: BTreeMap<Spi, Traffic>,
+}
+
+impl PairRecord {
+    /// What was sent or received since `totals_since`: through SAs that are no more, and through `live`,
+    /// our SAs of `pair`, without our own probes.
+    pub fn total(&self, direction: Direction, live: &[&SaReading], pair: Pair) -> Traffic {
+        let (past, probes) = match direction {
+            Direction::Out => (self.tx, &self.probes_tx),
+            Direction::In => (self.rx, &self.probes_rx),
+        };
+        live.iter().filter(|sa| sa.direction(pair) == direction).fold(past, |sum, sa| {
+            let own = probes.get(&sa.id.spi).copied().unwrap_or_default();
+            sum.plus(Traffic::from(*sa).minus(own))
+        })
+    }
+}
+
+/// Why there is no [`Saved`], or why it could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// The system refused.
+    #[error("{}: {what}: {source}", file.display())]
+    Io {
+        /// Which file.
+        file: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is broken or of another version.
+    #[error(
+        "{}: does not hold hostseal's state: {reason}. `hostseal disable --force` clears this host and \
+         writes it anew", file.display()
+    )]
+    Broken {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// The file as it is written.
+#[derive(Serialize, Deserialize)]
+struct Layout {
+    schema: u32,
+    protection: Protection,
+    node: Option<NodeName>,
+    pairs: Vec<PairLayout>,
+}
+
+/// JSON has no objects as keys.
+#[derive(Serialize, Deserialize)]
+struct PairLayout {
+    local: std::net::IpAddr,
+    remote: std::net::IpAddr,
+    record: PairRecord,
+}
+
+impl Saved {
+    /// Reads `path`; where there is no such file, nothing has been saved yet.
+    ///
+    /// # Errors
+    /// The file cannot be read, or it is broken: then guessing could open what was sealed.
+    pub fn load(path: &Path) -> Result<Self, SavedError> {
+        match fs::read(path) {
+            Ok(bytes) => {
+                Self::from_json(&bytes).map_err(|reason| SavedError::Broken { file: path.to_owned(), reason })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(SavedError::Io { file: path.to_owned(), what: "cannot be read", source }),
+        }
+    }
+
+    /// Replaces `path` in one step: whatever happens in between, the old or the new contents are there,
+    /// also after a power cut. Makes the directory where it is missing.
+    ///
+    /// # Errors
+    /// The system refused; the old contents are still there.
+    pub fn save(&self, path: &Path) -> Result<(), SavedError> {
+        let io = |what| move |source| SavedError::Io { file: path.to_owned(), what, source };
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(directory).map_err(io("its directory cannot be made"))?;
+        let next = path.with_extension("json.new");
+        write_whole(&next, &self.to_json()).map_err(io("cannot be written"))?;
+        fs::rename(&next, path).map_err(io("cannot be replaced"))?;
+        // The new name lasts only once its directory is written.
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("cannot be made to last"))
+    }
+
+    fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        let layout: Layout = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if layout.schema != SCHEMA {
+            return Err(format!(
+                "it is of version {}, and this program reads version {SCHEMA}",
+                layout.schema
+            ));
+        }
+        let mut pairs = BTreeMap::new();
+        for PairLayout { local, remote, record } in layout.pairs {
+            let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
+            pairs.insert(pair, record);
+        }
+        Ok(Self { protection: layout.protection, node: layout.node, pairs })
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        let pairs = self
+            .pairs
+            .iter()
+            .map(|(pair, record)| PairLayout {
+                local: pair.local,
+                remote: pair.remote,
+                record: record.clone(),
+            })
+            .collect();
+        let layout = Layout { schema: SCHEMA, protection: self.protection, node: self.node.clone(), pairs };
+        // Plain data with string keys: writing it to memory has nothing to fail at.
+        let mut json = serde_json::to_vec(&layout).unwrap_or_default();
+        json.push(b'\n');
+        json
+    }
+}
+
+fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
+    // One that a crash left may have other permissions.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

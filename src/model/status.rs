@@ -1,0 +1,527 @@
+//! What `hostseal status` says: the types of its JSON, and how they are made where no agent runs.
+//!
+//! Fields are added, never renamed or removed, within one [`SCHEMA`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, Method, Mode, Node, NodeName};
+use super::saved::{PairRecord, Saved};
+use super::{
+    Action, Direction, KernelState, Pair, PolicyDirection, SaId, SaReading, Selector, Spi, UnixTime, ours,
+};
+use crate::model::policy::Block;
+
+/// The version of the JSON.
+pub const SCHEMA: u32 = 1;
+/// The cipher of every SA, as the kernel calls it.
+pub const CIPHER: &str = "rfc4106(gcm(aes))";
+
+/// What the operator wants of this host, and how far that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protection {
+    /// Everything is in the clear, on purpose.
+    #[default]
+    Off,
+    /// On its way to `on`.
+    Enabling,
+    /// Wanted and in force for every pair that has come so far.
+    On,
+    /// On its way to `off`.
+    Disabling,
+}
+
+/// The state of one pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowState {
+    /// In the clear, on purpose.
+    Off,
+    /// Being agreed; clear until then.
+    Negotiating,
+    /// ESP in both directions, and nothing else accepted.
+    Protected,
+    /// Plaintext flows, though it should not.
+    Clear,
+    /// Everything is dropped: sealed, and no SA.
+    Blocked,
+}
+
+/// Why a row is neither protected nor off, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonCode {
+    /// It is under way, and nothing has gone wrong.
+    InProgress,
+    /// The other host does not answer.
+    NoAnswer,
+    /// It answers, but has another secret or identity.
+    AuthFailed,
+    /// It answers, but no algorithms are common to both.
+    NoProposal,
+    /// It refused for a reason of its own.
+    PeerRefused,
+    /// Keys are agreed, but ESP does not get through.
+    EspBlocked,
+    /// The other host took the pair back to clear.
+    PeerDisabled,
+    /// The kernel refused something.
+    KernelError,
+    /// Something else failed on this host.
+    Internal,
+    /// No agent runs here.
+    NoAgent,
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl From<IpAddr> for Family {
+    fn from(address: IpAddr) -> Self {
+        if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+    }
+}
+
+/// What ESP is wrapped in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encapsulation {
+    /// Nothing: IP protocol 50.
+    None,
+}
+
+/// Bytes and packets as the kernel counts them: without the IP header and ESP's own overhead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Payload bytes.
+    pub bytes: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
+impl Traffic {
+    /// The sum, which stays at the largest number rather than start again.
+    pub fn plus(self, other: Traffic) -> Traffic {
+        Traffic {
+            bytes: self.bytes.saturating_add(other.bytes),
+            packets: self.packets.saturating_add(other.packets),
+        }
+    }
+
+    /// The difference, never below zero.
+    pub fn minus(self, other: Traffic) -> Traffic {
+        Traffic {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            packets: self.packets.saturating_sub(other.packets),
+        }
+    }
+}
+
+impl From<&SaReading> for Traffic {
+    fn from(sa: &SaReading) -> Self {
+        Traffic { bytes: sa.bytes, packets: sa.packets }
+    }
+}
+
+/// Inbound packets that were refused, over the live SAs of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SaErrors {
+    /// Replays.
+    pub replay: u64,
+    /// Older than the replay window.
+    pub replay_window: u64,
+    /// Failed the integrity check.
+    pub integrity: u64,
+}
+
+/// What an SA is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaState {
+    /// Installed, not yet in use.
+    Next,
+    /// In use.
+    Active,
+    /// Replaced, and kept for what is still on its way.
+    Retiring,
+}
+
+/// One SA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaRow {
+    /// Which way its packets flow.
+    pub direction: Direction,
+    /// Its index.
+    #[serde(with = "spi_as_text")]
+    pub spi: Spi,
+    /// What it is there for.
+    pub state: SaState,
+    /// Payload bytes since it was made.
+    pub bytes: u64,
+    /// Packets since it was made.
+    pub packets: u64,
+    /// Seconds since it was made.
+    pub age_s: u64,
+    /// Seconds until it is replaced; `None` where nobody is going to.
+    pub rekey_in_s: Option<u64>,
+    /// Seconds until the kernel deletes it; `None` for never.
+    pub expires_in_s: Option<u64>,
+}
+
+/// One pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// The name of the other host.
+    pub node: NodeName,
+    /// The address of this host.
+    pub local: IpAddr,
+    /// The address of the other host.
+    pub remote: IpAddr,
+    /// The family of both.
+    pub family: Family,
+    /// How it stands.
+    pub state: RowState,
+    /// Since when it stands so; `None` where that is not known.
+    pub since: Option<UnixTime>,
+    /// Why it is neither protected nor off, for programs.
+    pub reason_code: Option<ReasonCode>,
+    /// The same in words, with what to do where there is something.
+    pub reason: Option<String>,
+    /// How its keys are made.
+    pub keying: Method,
+    /// The cipher in use.
+    pub cipher: Option<String>,
+    /// Bits of the AES key in use.
+    pub key_bits: Option<u16>,
+    /// What ESP is wrapped in.
+    pub encapsulation: Encapsulation,
+    /// Sent since `totals_since`, over all SAs.
+    pub tx: Traffic,
+    /// Received since `totals_since`, over all SAs.
+    pub rx: Traffic,
+    /// When counting began; `None` where nothing was counted yet.
+    pub totals_since: Option<UnixTime>,
+    /// What was refused.
+    pub errors: SaErrors,
+    /// Its SAs, outbound first.
+    pub sas: Vec<SaRow>,
+}
+
+impl PeerRow {
+    /// The pair of the row.
+    pub fn pair(&self) -> Pair {
+        Pair { local: self.local, remote: self.remote }
+    }
+}
+
+/// How many rows are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// All rows.
+    pub peers: u64,
+    /// Those protected.
+    pub protected: u64,
+    /// Those being agreed.
+    pub negotiating: u64,
+    /// Those in the clear that should not be.
+    pub clear: u64,
+    /// Those where everything is dropped.
+    pub blocked: u64,
+    /// Those in the clear on purpose.
+    pub off: u64,
+}
+
+impl Summary {
+    /// Counts `rows`.
+    pub fn of(rows: &[PeerRow]) -> Self {
+        let mut summary = Self { peers: rows.len() as u64, ..Self::default() };
+        for row in rows {
+            *match row.state {
+                RowState::Off => &mut summary.off,
+                RowState::Negotiating => &mut summary.negotiating,
+                RowState::Protected => &mut summary.protected,
+                RowState::Clear => &mut summary.clear,
+                RowState::Blocked => &mut summary.blocked,
+            } += 1;
+        }
+        summary
+    }
+}
+
+/// The agent of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// Whether it runs. The other fields are `None` where it does not.
+    pub running: bool,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Seconds since it started.
+    pub uptime_s: Option<u64>,
+    /// How many kernel objects it found changed or removed by somebody else, and put right.
+    #[serde(default)]
+    pub drift: Option<u64>,
+}
+
+/// Everything that `status` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of this JSON: [`SCHEMA`].
+    pub schema: u32,
+    /// When it was made.
+    pub time: UnixTime,
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Which node this host is; `None` while the agent waits for an address.
+    pub node: Option<NodeName>,
+    /// What the operator wants, and how far that has come.
+    pub protection: Protection,
+    /// What happens to a pair that has no keys.
+    pub mode: Mode,
+    /// The hash of the configuration.
+    pub config_id: String,
+    /// The fingerprint of the secret; `None` where it cannot be read.
+    pub secret_id: Option<String>,
+    /// The agent of this host.
+    pub agent: AgentInfo,
+    /// How many rows are in which state.
+    pub summary: Summary,
+    /// One row a pair.
+    pub peers: Vec<PeerRow>,
+    /// The kernel's XFRM error counters that are not zero (`/proc/net/xfrm_stat`).
+    pub kernel: BTreeMap<String, u64>,
+    /// What else the operator should know, in words: a file that could not be read, what a stranger did.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+impl Status {
+    /// Whether all is as the operator wants it: protection deliberately off, or on with an agent running
+    /// and every row protected.
+    pub fn is_healthy(&self) -> bool {
+        match self.protection {
+            Protection::Off => true,
+            Protection::Disabling => false,
+            Protection::On | Protection::Enabling => {
+                self.agent.running && self.summary.protected == self.summary.peers
+            }
+        }
+    }
+}
+
+/// What is known about a host without asking an agent.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// The file.
+    pub config: &'a Config,
+    /// Which node of it this host is.
+    pub node: &'a Node,
+    /// What the kernel holds.
+    pub kernel: &'a KernelState,
+    /// What the last agent left.
+    pub saved: &'a Saved,
+}
+
+/// The status of a host where no agent runs, from its kernel and what the last agent left.
+pub fn without_agent(
+    known: Known<'_>,
+    statistics: &BTreeMap<String, u64>,
+    secret_id: Option<String>,
+    now: UnixTime,
+) -> Status {
+    let Known { config, node, saved, .. } = known;
+    let peers: Vec<PeerRow> =
+        config.pairs(node).into_iter().map(|(peer, pair)| known.row(peer, pair, now)).collect();
+    Status {
+        schema: SCHEMA,
+        time: now,
+        cluster: config.cluster.clone(),
+        node: Some(node.name.clone()),
+        protection: saved.protection,
+        mode: config.protection.mode,
+        config_id: config.config_id(),
+        secret_id,
+        agent: AgentInfo::default(),
+        summary: Summary::of(&peers),
+        peers,
+        kernel: statistics.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect(),
+        notes: Vec::new(),
+    }
+}
+
+impl Known<'_> {
+    fn row(&self, node: NodeName, pair: Pair, now: UnixTime) -> PeerRow {
+        let default = PairRecord::default();
+        let record = self.saved.pairs.get(&pair).unwrap_or(&default);
+        let sas: Vec<&SaReading> = live_sas(self.kernel, pair).collect();
+        let used = self.outbound_in_use(pair);
+        let state = self.row_state(pair, record, used.is_some());
+        let (reason_code, reason) = match state {
+            RowState::Protected | RowState::Off => (None, None),
+            RowState::Blocked => (
+                Some(ReasonCode::NoAgent),
+                Some("no agent runs to agree new keys: `hostseal enable`".to_owned()),
+            ),
+            RowState::Clear | RowState::Negotiating => {
+                (Some(ReasonCode::NoAgent), Some("no agent runs: `hostseal enable` starts one".to_owned()))
+            }
+        };
+        let key_bits = used.map(|sa| sa.key_bits);
+        PeerRow {
+            node,
+            local: pair.local,
+            remote: pair.remote,
+            family: pair.local.into(),
+            state,
+            since: record.since,
+            reason_code,
+            reason,
+            keying: self.config.keying.method,
+            cipher: key_bits.map(|_| CIPHER.to_owned()),
+            key_bits,
+            encapsulation: Encapsulation::None,
+            tx: record.total(Direction::Out, &sas, pair),
+            rx: record.total(Direction::In, &sas, pair),
+            totals_since: record.totals_since,
+            errors: errors(&sas),
+            sas: self.sa_rows(pair, &sas, used, now),
+        }
+    }
+
+    fn row_state(&self, pair: Pair, record: &PairRecord, sends_esp: bool) -> RowState {
+        if self.saved.protection == Protection::Off {
+            RowState::Off
+        } else if sends_esp && self.action(pair, PolicyDirection::In) == Some(Action::Require) {
+            RowState::Protected
+        } else if record.sealed && !sends_esp {
+            RowState::Blocked
+        } else {
+            RowState::Clear
+        }
+    }
+
+    /// What our policy of `pair` does in `direction`.
+    fn action(&self, pair: Pair, direction: PolicyDirection) -> Option<Action> {
+        let (source, destination) = match direction {
+            PolicyDirection::Out => (pair.local, pair.remote),
+            PolicyDirection::In | PolicyDirection::Forward => (pair.remote, pair.local),
+        };
+        let selector = Selector::between(Block::host(source), Block::host(destination));
+        let reading = self.kernel.policies.get(&super::PolicyId { direction, selector })?;
+        reading.action.filter(|_| ours::is_our_policy(reading))
+    }
+
+    /// The SA that the outbound policy of `pair` sends through, where the kernel has it.
+    fn outbound_in_use(&self, pair: Pair) -> Option<&SaReading> {
+        match self.action(pair, PolicyDirection::Out)? {
+            Action::Seal { spi } => self.kernel.sas.get(&SaId::of(pair, Direction::Out, spi)),
+            _ => None,
+        }
+    }
+
+    /// The rows of `sas`, outbound first. Nothing says which inbound SA the other end uses: the newest
+    /// counts as active.
+    fn sa_rows(&self, pair: Pair, sas: &[&SaReading], used: Option<&SaReading>, now: UnixTime) -> Vec<SaRow> {
+        let newest_in = sas
+            .iter()
+            .filter(|sa| sa.direction(pair) == Direction::In)
+            .max_by_key(|sa| sa.added)
+            .map(|sa| sa.id);
+        let used = used.map(|sa| sa.id);
+        let mut rows: Vec<SaRow> = sas
+            .iter()
+            .map(|sa| {
+                let active = [used, newest_in].contains(&Some(sa.id));
+                let age_s = now.0.saturating_sub(sa.added);
+                SaRow {
+                    direction: sa.direction(pair),
+                    spi: sa.id.spi,
+                    state: if active { SaState::Active } else { SaState::Retiring },
+                    bytes: sa.bytes,
+                    packets: sa.packets,
+                    age_s,
+                    rekey_in_s: None,
+                    expires_in_s: sa.hard_seconds.map(|limit| limit.saturating_sub(age_s)),
+                }
+            })
+            .collect();
+        rows.sort_by_key(|row| (row.direction == Direction::In, row.age_s, row.spi));
+        rows
+    }
+}
+
+/// The SAs of ours between the addresses of `pair`.
+pub fn live_sas(kernel: &KernelState, pair: Pair) -> impl Iterator<Item = &SaReading> {
+    let to = |destination| {
+        let first = SaId { destination, spi: Spi(0) };
+        let last = SaId { destination, spi: Spi(u32::MAX) };
+        kernel.sas.range(first..=last).map(|(_, sa)| sa)
+    };
+    let outbound = to(pair.remote).filter(move |sa| sa.source == pair.local);
+    let inbound = to(pair.local).filter(move |sa| sa.source == pair.remote);
+    outbound.chain(inbound)
+}
+
+/// What the inbound ones among `sas` refused.
+fn errors(sas: &[&SaReading]) -> SaErrors {
+    sas.iter().fold(SaErrors::default(), |sum, sa| SaErrors {
+        replay: sum.replay + u64::from(sa.replay),
+        replay_window: sum.replay_window + u64::from(sa.replay_window),
+        integrity: sum.integrity + u64::from(sa.integrity),
+    })
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Protection::Off => "off",
+            Protection::Enabling => "enabling",
+            Protection::On => "on",
+            Protection::Disabling => "disabling",
+        })
+    }
+}
+
+impl fmt::Display for RowState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            RowState::Off => "off",
+            RowState::Negotiating => "negotiating",
+            RowState::Protected => "protected",
+            RowState::Clear => "clear",
+            RowState::Blocked => "blocked",
+        })
+    }
+}
+
+/// An SPI as people and `ip xfrm` write it: `0xc1d2e3f4`.
+mod spi_as_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::Spi;
+
+    pub(super) fn serialize<S: Serializer>(spi: &Spi, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(spi)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spi, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.strip_prefix("0x").ok_or_else(|| D::Error::custom("an SPI begins with 0x"))?;
+        u32::from_str_radix(digits, 16).map(Spi).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

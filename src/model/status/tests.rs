@@ -1,0 +1,223 @@
+use super::*;
+use crate::model::{Policy, PolicyReading};
+
+const NOW: UnixTime = UnixTime(1_767_225_600);
+
+fn config() -> Config {
+    let text = r#"
+cluster = "demo"
+[[nodes]]
+name = "a"
+addresses = ["10.99.0.1"]
+[[nodes]]
+name = "b"
+addresses = ["10.99.0.2"]
+"#;
+    Config::parse(text, "f").unwrap()
+}
+
+fn pair() -> Pair {
+    Pair::new("10.99.0.1".parse().unwrap(), "10.99.0.2".parse().unwrap()).unwrap()
+}
+
+fn sa(direction: Direction, spi: u32, added: u64, packets: u64) -> SaReading {
+    let source = match direction {
+        Direction::Out => pair().local,
+        Direction::In => pair().remote,
+    };
+    SaReading {
+        source,
+        id: SaId::of(pair(), direction, Spi(spi)),
+        key_bits: 256,
+        esn: true,
+        bytes: packets * 500,
+        packets,
+        added,
+        hard_seconds: Some(86_400),
+        dying: false,
+        replay: 0,
+        replay_window: 0,
+        integrity: 0,
+    }
+}
+
+fn policy(direction: PolicyDirection, action: Action) -> PolicyReading {
+    let (source, destination) = match direction {
+        PolicyDirection::Out => (pair().local, pair().remote),
+        _ => (pair().remote, pair().local),
+    };
+    let selector = Selector::between(Block::host(source), Block::host(destination));
+    let policy = Policy { direction, selector, action, priority: ours::priority::PAIR };
+    PolicyReading {
+        id: policy.id(),
+        index: ours::policy_index(direction, 7),
+        priority: policy.priority,
+        action: Some(action),
+    }
+}
+
+/// A kernel that protects the pair: OUT through SPI 0xc1000001, IN required.
+fn protecting() -> KernelState {
+    let sas = [
+        sa(Direction::Out, 0xc100_0001, NOW.0 - 12, 3),
+        sa(Direction::In, 0xc200_0001, NOW.0 - 12, 5),
+        sa(Direction::Out, 0xc100_0000, NOW.0 - 90, 10),
+        sa(Direction::In, 0xc200_0000, NOW.0 - 90, 20),
+    ];
+    let policies = [
+        policy(PolicyDirection::Out, Action::Seal { spi: Spi(0xc100_0001) }),
+        policy(PolicyDirection::In, Action::Require),
+    ];
+    KernelState {
+        sas: sas.into_iter().map(|sa| (sa.id, sa)).collect(),
+        policies: policies.into_iter().map(|policy| (policy.id, policy)).collect(),
+    }
+}
+
+fn saved(protection: Protection, sealed: bool) -> Saved {
+    let record = PairRecord { sealed, since: Some(UnixTime(NOW.0 - 100)), ..PairRecord::default() };
+    Saved { protection, pairs: [(pair(), record)].into(), ..Saved::default() }
+}
+
+fn status(kernel: &KernelState, saved: &Saved) -> Status {
+    let config = config();
+    let known = Known { config: &config, node: &config.nodes[0], kernel, saved };
+    let statistics = [("XfrmInNoStates".to_owned(), 2), ("XfrmInError".to_owned(), 0)].into();
+    without_agent(known, &statistics, Some("91c2".to_owned()), NOW)
+}
+
+fn row(kernel: &KernelState, saved: &Saved) -> PeerRow {
+    status(kernel, saved).peers.remove(0)
+}
+
+#[test]
+fn the_json_is_the_contracts() {
+    let mut saved = saved(Protection::On, true);
+    saved.pairs.get_mut(&pair()).unwrap().totals_since = Some(NOW);
+    let mut kernel = protecting();
+    kernel.sas.retain(|id, _| id.spi == Spi(0xc100_0001));
+    let json = serde_json::to_value(status(&kernel, &saved)).unwrap();
+    let expected = serde_json::json!({
+        "schema": 1, "time": "2026-01-01T00:00:00Z", "cluster": "demo", "node": "a",
+        "protection": "on", "mode": "require", "config_id": config().config_id(), "secret_id": "91c2",
+        "agent": { "running": false, "pid": null, "version": null, "uptime_s": null, "drift": null },
+        "summary": { "peers": 1, "protected": 1, "negotiating": 0, "clear": 0, "blocked": 0, "off": 0 },
+        "peers": [ {
+            "node": "b", "local": "10.99.0.1", "remote": "10.99.0.2", "family": "ipv4",
+            "state": "protected", "since": "2025-12-31T23:58:20Z", "reason_code": null, "reason": null,
+            "keying": "ike", "cipher": "rfc4106(gcm(aes))", "key_bits": 256, "encapsulation": "none",
+            "tx": { "bytes": 1500, "packets": 3 }, "rx": { "bytes": 0, "packets": 0 },
+            "totals_since": "2026-01-01T00:00:00Z",
+            "errors": { "replay": 0, "replay_window": 0, "integrity": 0 },
+            "sas": [ { "direction": "out", "spi": "0xc1000001", "state": "active", "bytes": 1500, "packets": 3,
+                       "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 } ] } ],
+        "kernel": { "XfrmInNoStates": 2 }, "notes": [] });
+    assert_eq!(json, expected);
+    let back: Status = serde_json::from_value(json).unwrap();
+    assert_eq!(back, status(&kernel, &saved));
+}
+
+#[test]
+fn states_without_an_agent() {
+    let (on, off) = (saved(Protection::On, true), saved(Protection::Off, false));
+    let empty = KernelState::default();
+    assert_eq!(row(&protecting(), &on).state, RowState::Protected);
+    assert_eq!(row(&empty, &off).state, RowState::Off);
+    assert_eq!(row(&empty, &on).state, RowState::Blocked, "sealed, and no SA");
+    assert_eq!(row(&empty, &saved(Protection::On, false)).state, RowState::Clear);
+    assert_eq!(row(&empty, &Saved { protection: Protection::On, ..Saved::default() }).state, RowState::Clear);
+    for state in [row(&empty, &on), row(&empty, &saved(Protection::On, false))] {
+        assert_eq!(state.reason_code, Some(ReasonCode::NoAgent));
+        assert!(state.reason.is_some_and(|reason| reason.contains("hostseal enable")));
+    }
+}
+
+#[test]
+fn protected_needs_both_policies_and_the_very_sa() {
+    let on = saved(Protection::On, true);
+    let mut kernel = protecting();
+    kernel.sas.retain(|id, _| id.spi != Spi(0xc100_0001));
+    assert_eq!(row(&kernel, &on).state, RowState::Blocked, "another outbound SA does not help");
+
+    let without = |direction| {
+        let mut kernel = protecting();
+        kernel.policies.retain(|id, _| id.direction != direction);
+        kernel
+    };
+    assert_eq!(row(&without(PolicyDirection::Out), &saved(Protection::On, false)).state, RowState::Clear);
+    assert_eq!(row(&without(PolicyDirection::In), &on).state, RowState::Clear, "plaintext would be let in");
+
+    let mut kernel = protecting();
+    let accept = policy(PolicyDirection::In, Action::Accept);
+    kernel.policies.insert(accept.id, accept);
+    assert_eq!(row(&kernel, &on).state, RowState::Clear);
+
+    let mut kernel = protecting();
+    for policy in kernel.policies.values_mut() {
+        policy.index = 8;
+    }
+    assert_eq!(row(&kernel, &on).state, RowState::Blocked, "a stranger's policies prove nothing");
+}
+
+#[test]
+fn totals_are_past_and_live_without_probes() {
+    let mut saved = saved(Protection::On, true);
+    let record = saved.pairs.get_mut(&pair()).unwrap();
+    record.tx = Traffic { bytes: 1000, packets: 100 };
+    record.rx = Traffic { bytes: 2000, packets: 200 };
+    record.probes_tx.insert(Spi(0xc100_0001), Traffic { bytes: 500, packets: 1 });
+    record.probes_rx.insert(Spi(0xc200_0000), Traffic { bytes: 1000, packets: 2 });
+    let row = row(&protecting(), &saved);
+    assert_eq!(row.tx, Traffic { bytes: 1000 + 13 * 500 - 500, packets: 100 + 13 - 1 });
+    assert_eq!(row.rx, Traffic { bytes: 2000 + 25 * 500 - 1000, packets: 200 + 25 - 2 });
+}
+
+#[test]
+fn sas_are_listed_outbound_first_and_the_replaced_ones_retire() {
+    let mut kernel = protecting();
+    let inbound = SaId::of(pair(), Direction::In, Spi(0xc200_0000));
+    kernel.sas.get_mut(&inbound).unwrap().integrity = 4;
+    // Of another host: none of this pair's business.
+    let mut other = sa(Direction::In, 0xc300_0000, NOW.0, 1);
+    other.source = "10.99.0.77".parse().unwrap();
+    kernel.sas.insert(other.id, other);
+    let row = row(&kernel, &saved(Protection::On, true));
+    let listed: Vec<_> = row.sas.iter().map(|sa| (sa.direction, sa.spi.0, sa.state)).collect();
+    assert_eq!(
+        listed,
+        [
+            (Direction::Out, 0xc100_0001, SaState::Active),
+            (Direction::Out, 0xc100_0000, SaState::Retiring),
+            (Direction::In, 0xc200_0001, SaState::Active),
+            (Direction::In, 0xc200_0000, SaState::Retiring),
+        ]
+    );
+    assert_eq!(row.errors, SaErrors { integrity: 4, ..SaErrors::default() });
+}
+
+#[test]
+fn healthy_is_what_the_operator_wants() {
+    let mut status = status(&protecting(), &saved(Protection::On, true));
+    assert!(!status.is_healthy(), "the agent is dead");
+    status.agent.running = true;
+    assert!(status.is_healthy());
+    status.protection = Protection::Disabling;
+    assert!(!status.is_healthy());
+    status.protection = Protection::Enabling;
+    assert!(status.is_healthy());
+    status.peers[0].state = RowState::Clear;
+    status.summary = Summary::of(&status.peers);
+    assert!(!status.is_healthy());
+    status.protection = Protection::Off;
+    assert!(status.is_healthy());
+}
+
+#[test]
+fn an_old_agent_may_know_fewer_fields() {
+    let mut json = serde_json::to_value(status(&protecting(), &saved(Protection::On, true))).unwrap();
+    json.as_object_mut().unwrap().remove("notes");
+    json["agent"].as_object_mut().unwrap().remove("drift");
+    json["from the future"] = 5.into();
+    let status: Status = serde_json::from_value(json).unwrap();
+    assert_eq!((status.notes.len(), status.agent.drift), (0, None));
+}
