@@ -1,0 +1,190 @@
+//! What the kernel reports, as our nouns. Keys are skipped unread.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::NLM_F_ACK_TLVS;
+use netlink_packet_xfrm::{
+    Address, Selector as WireSelector, UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_ALLOW,
+    XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT, XFRM_POLICY_TYPE_MAIN,
+    XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_IF_ID,
+    XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
+};
+
+use nix::errno::Errno;
+
+use super::Family;
+use super::encode::{self, ESP, FLAG_ESN};
+use super::wire::{Attributes, Malformed, Message, u16_at, u32_at, u64_at};
+use crate::model::ours;
+use crate::model::policy::{Block, Ports};
+use crate::model::{
+    Action, Policy, PolicyDirection, PolicyId, PolicyReading, SaId, SaReading, Selector, Spi,
+};
+
+/// Bits of salt at the end of a key (RFC 4106 section 8.1).
+const SALT_BITS: u32 = 32;
+/// `NLMSGERR_ATTR_MSG`: the kernel's own words.
+const ATTRIBUTE_WORDS: u16 = 1;
+
+/// The SA of a report (NEWSA), `None` for a stranger's.
+pub(super) fn sa(message: Message<'_>) -> Result<Option<SaReading>, Malformed> {
+    let (info, attributes) = message.split(XFRM_USER_SA_INFO_LEN)?;
+    sa_of(info, attributes).ok_or(message.malformed())
+}
+
+/// Where the fields of `struct xfrm_usersa_info` are. It is read in place: parsed whole, with its nested
+/// structures, a dump of 20,000 SAs takes longer to parse than to fetch.
+mod field {
+    pub(super) const DESTINATION: usize = 56;
+    pub(super) const SPI: usize = 72;
+    pub(super) const PROTOCOL: usize = 76;
+    pub(super) const SOURCE: usize = 80;
+    pub(super) const SOFT_BYTES: usize = 96;
+    pub(super) const SOFT_PACKETS: usize = 112;
+    pub(super) const HARD_SECONDS: usize = 136;
+    pub(super) const BYTES: usize = 160;
+    pub(super) const PACKETS: usize = 168;
+    pub(super) const ADDED: usize = 176;
+    pub(super) const OUTSIDE_WINDOW: usize = 192;
+    pub(super) const REPLAYED: usize = 196;
+    pub(super) const INTEGRITY: usize = 200;
+    pub(super) const REQID: usize = 208;
+    pub(super) const FAMILY: usize = 212;
+    pub(super) const MODE: usize = 214;
+    pub(super) const FLAGS: usize = 216;
+}
+
+/// The SA of an `xfrm_usersa_info` and of the attributes that go with it. Inner `None` for a stranger's,
+/// outer `None` for bytes that make no sense. `key_bits` is 0 where the attributes do not tell them:
+/// in an EXPIRE, and for a larval SA, which has no cipher.
+pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<SaReading>> {
+    let info: &[u8; XFRM_USER_SA_INFO_LEN] = info.first_chunk()?;
+    let ours = ours::is_our_sa(u32_at(info, field::REQID)?)
+        && info[field::PROTOCOL] == ESP
+        && info[field::MODE] == XFRM_MODE_TRANSPORT;
+    let spi = u32_at(info, field::SPI).map(u32::from_be)?;
+    // An ACQUIRE can leave a larval entry without an SPI behind.
+    if !ours || spi == 0 {
+        return Some(None);
+    }
+    let family = Family::from_number(u16_at(info, field::FAMILY)?)?;
+    let cipher = attributes.get(XFRMA_ALG_AEAD);
+    let bits = cipher.map_or(Some(SALT_BITS), |cipher| u32_at(cipher, 64))?;
+    let (bytes, packets) = (u64_at(info, field::BYTES)?, u64_at(info, field::PACKETS)?);
+    Some(Some(SaReading {
+        source: address_at(family, info, field::SOURCE)?,
+        id: SaId { destination: address_at(family, info, field::DESTINATION)?, spi: Spi(spi) },
+        key_bits: bits.checked_sub(SALT_BITS)?.try_into().ok()?,
+        esn: info[field::FLAGS] & FLAG_ESN != 0,
+        bytes,
+        packets,
+        added: u64_at(info, field::ADDED)?,
+        hard_seconds: Some(u64_at(info, field::HARD_SECONDS)?).filter(|seconds| *seconds != 0),
+        // The kernel does not report the state; this is its own test.
+        dying: bytes >= u64_at(info, field::SOFT_BYTES)? || packets >= u64_at(info, field::SOFT_PACKETS)?,
+        replay: u32_at(info, field::REPLAYED)?,
+        replay_window: u32_at(info, field::OUTSIDE_WINDOW)?,
+        integrity: u32_at(info, field::INTEGRITY)?,
+    }))
+}
+
+fn address_at(family: Family, bytes: &[u8], at: usize) -> Option<IpAddr> {
+    bytes.get(at..)?.first_chunk().map(|addr| address(family, Address { addr: *addr }))
+}
+
+/// The policy of a report (NEWPOLICY). `None` for what no selector of ours can collide with: sockets'
+/// own policies, those of another type or family, and those bound to a mark, an interface or a user.
+pub(super) fn policy(message: Message<'_>) -> Result<Option<PolicyReading>, Malformed> {
+    let (info, attributes) = message.split(XFRM_USER_POLICY_INFO_LEN)?;
+    let info = UserPolicyInfo::parse(info).map_err(|_| message.malformed())?;
+    let direction = match info.direction {
+        XFRM_POLICY_IN => PolicyDirection::In,
+        XFRM_POLICY_OUT => PolicyDirection::Out,
+        XFRM_POLICY_FWD => PolicyDirection::Forward,
+        _ => return Ok(None),
+    };
+    let zero = |kind| attributes.get(kind).is_none_or(|value| value.iter().all(|byte| *byte == 0));
+    let main = attributes.get(XFRMA_POLICY_TYPE).and_then(|value| value.first());
+    if main.is_some_and(|kind| *kind != XFRM_POLICY_TYPE_MAIN)
+        || !(zero(XFRMA_MARK) && zero(XFRMA_IF_ID))
+        || info.selector.ifindex != 0
+        || info.selector.user != 0
+    {
+        return Ok(None);
+    }
+    let Some(selector) = selector(&info.selector) else { return Ok(None) };
+    let id = PolicyId { direction, selector };
+    let action = action(&info, id, attributes.get(XFRMA_TMPL).unwrap_or_default());
+    Ok(Some(PolicyReading { id, index: info.index, priority: info.priority, action }))
+}
+
+/// The action of a policy; `None` for one that we would write differently.
+fn action(info: &UserPolicyInfo, id: PolicyId, templates: &[u8]) -> Option<Action> {
+    match info.action {
+        _ if info.flags != 0 || info.share != 0 => None,
+        XFRM_POLICY_BLOCK if templates.is_empty() => Some(Action::Block),
+        XFRM_POLICY_ALLOW if templates.is_empty() => Some(Action::Allow),
+        XFRM_POLICY_ALLOW if templates.len() == XFRM_USER_TEMPLATE_LEN => {
+            let template = UserTemplate::parse(templates).ok()?;
+            let PolicyId { direction, selector } = id;
+            [Action::Seal { spi: Spi(template.id.spi) }, Action::Require, Action::Accept].into_iter().find(
+                |action| {
+                    let policy = Policy { direction, selector, action: *action, priority: info.priority };
+                    encode::template(&policy) == Ok(Some(template))
+                },
+            )
+        }
+        _ => None,
+    }
+}
+
+fn selector(selector: &WireSelector) -> Option<Selector> {
+    let family = Family::from_number(selector.family)?;
+    Some(Selector {
+        source: Block { address: address(family, selector.saddr), prefix: selector.prefixlen_s },
+        destination: Block { address: address(family, selector.daddr), prefix: selector.prefixlen_d },
+        protocol: selector.proto,
+        source_ports: Ports { port: selector.sport, mask: selector.sport_mask },
+        destination_ports: Ports { port: selector.dport, mask: selector.dport_mask },
+    })
+}
+
+fn address(family: Family, address: Address) -> IpAddr {
+    match family {
+        Family::V4 => address.to_ipv4().into(),
+        Family::V6 => address.to_ipv6().into(),
+    }
+}
+
+/// The kernel's answer to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// The system error number, 0 for a yes.
+    pub(super) errno: i32,
+    /// The kernel's own words, possibly none.
+    pub(super) words: String,
+}
+
+impl Verdict {
+    /// The system error and the kernel's own words.
+    pub(super) fn reason(&self) -> String {
+        let error = match self.errno {
+            nix::libc::EPERM => "not permitted: this needs CAP_NET_ADMIN",
+            errno => Errno::from_raw(errno).desc(),
+        };
+        if self.words.is_empty() { error.to_owned() } else { format!("{error}: {}", self.words) }
+    }
+}
+
+/// The verdict of an NLMSG_ERROR.
+pub(super) fn verdict(message: Message<'_>) -> Result<Verdict, Malformed> {
+    let code = u32_at(message.body, 0).ok_or(message.malformed())?;
+    // After the code comes the header of the request, alone because of NETLINK_CAP_ACK.
+    let attributes = match message.body.get(20..) {
+        Some(rest) if message.flags & NLM_F_ACK_TLVS != 0 => Attributes(rest),
+        _ => Attributes(&[]),
+    };
+    let words = attributes.get(ATTRIBUTE_WORDS).unwrap_or_default();
+    let words = String::from_utf8_lossy(words).trim_end_matches('\0').to_owned();
+    Ok(Verdict { errno: (code as i32).checked_neg().unwrap_or(i32::MAX), words })
+}

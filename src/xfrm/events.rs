@@ -1,0 +1,138 @@
+//! What changes in the kernel's tables, as it happens.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use netlink_packet_xfrm::{
+    XFRM_MSG_ACQUIRE, XFRM_MSG_DELSA, XFRM_MSG_EXPIRE, XFRM_MSG_FLUSHPOLICY, XFRM_MSG_FLUSHSA,
+    XFRM_MSG_NEWSA, XFRM_MSG_UPDSA, XFRM_USER_SA_ID_LEN, XFRM_USER_SA_INFO_LEN, XFRMA_SA,
+};
+use netlink_sys::protocols::NETLINK_XFRM;
+use netlink_sys::{Socket, SocketAddr};
+
+use super::connection::{Inbox, enlarge_receive_buffer};
+use super::decode;
+use super::wire::{Malformed, Message, Messages};
+use crate::model::SaReading;
+
+/// The groups EXPIRE, SA and POLICY (`XFRMGRP_*`).
+const GROUPS: u32 = 2 | 4 | 8;
+/// Some thousands of notifications: a flush of 10,000 SAs sends one, but a stranger may delete as many.
+const RECEIVE_BUFFER: usize = 8 << 20;
+/// `struct xfrm_user_expire`: the SA, and whether it is gone.
+const EXPIRE: usize = XFRM_USER_SA_INFO_LEN + 8;
+
+/// Something happened. Strangers' SAs are left out; their policies are not, as one may be in our way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An SA of ours was deleted.
+    SaDeleted {
+        /// Its final counters.
+        reading: SaReading,
+        /// The netlink port of whoever deleted it, 0 for one who did not say.
+        port: u32,
+    },
+    /// An SA of ours reached a limit.
+    SaExpired {
+        /// Its counters, final if `hard`. The kernel does not tell the size of the key: `key_bits` is 0.
+        reading: SaReading,
+        /// Whether the kernel deleted it, else it asks for another.
+        hard: bool,
+    },
+    /// Anything else that concerns our SAs, or any policy: look again.
+    Changed {
+        /// The netlink port of whoever did it, 0 for the kernel itself and for one who did not say (as
+        /// `ip` does not).
+        port: u32,
+    },
+    /// All SAs or all policies were removed at once: their final counters are lost.
+    Flushed {
+        /// The netlink port of whoever did it, 0 for one who did not say.
+        port: u32,
+    },
+    /// Events were lost: look again.
+    Overrun,
+}
+
+/// A socket that hears of every change in the network namespace in which it was opened. Open it before
+/// the first look at the tables, so that nothing falls between (kernel.md, fact 15).
+pub struct Events {
+    socket: Socket,
+    inbox: Inbox,
+    pending: VecDeque<Event>,
+}
+
+impl Events {
+    /// Subscribes. Needs `CAP_NET_ADMIN`.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_XFRM)?;
+        enlarge_receive_buffer(&socket, RECEIVE_BUFFER)?;
+        socket.set_non_blocking(true)?;
+        socket.bind(&SocketAddr::new(0, GROUPS))?;
+        Ok(Self { socket, inbox: Inbox::new(), pending: VecDeque::new() })
+    }
+
+    /// The next event, `None` when there is none yet: then wait until the socket is readable.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would be taken to have an end")]
+    pub fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            match self.inbox.receive(&self.socket) {
+                Ok(datagram) => self.pending.extend(Messages(datagram).filter_map(event)),
+                Err(error) => {
+                    // Notifications of SAs carry their keys (kernel.md, fact 16).
+                    self.inbox.zeroize();
+                    return match error.kind() {
+                        io::ErrorKind::WouldBlock => None,
+                        // ENOBUFS is how the kernel tells that it had to drop some (fact 17).
+                        _ => Some(Event::Overrun),
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// What a message tells; `None` for what concerns strangers' SAs alone.
+pub(super) fn event(message: Result<Message<'_>, Malformed>) -> Option<Event> {
+    // What cannot be read may have been about anything.
+    message.and_then(read).unwrap_or(Some(Event::Overrun))
+}
+
+fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
+    let port = message.port;
+    Ok(match message.kind {
+        XFRM_MSG_NEWSA | XFRM_MSG_UPDSA => decode::sa(message)?.map(|_| Event::Changed { port }),
+        XFRM_MSG_DELSA => {
+            let (_, attributes) = message.split(XFRM_USER_SA_ID_LEN)?;
+            let info = attributes.get(XFRMA_SA).ok_or(message.malformed())?;
+            let reading = decode::sa_of(info, attributes).ok_or(message.malformed())?;
+            // A larval SA has no cipher, and never had a packet.
+            reading.filter(|sa| sa.key_bits != 0).map(|reading| Event::SaDeleted { reading, port })
+        }
+        XFRM_MSG_EXPIRE => {
+            let (expire, attributes) = message.split(EXPIRE)?;
+            let hard = expire[XFRM_USER_SA_INFO_LEN] != 0;
+            let reading = decode::sa_of(expire, attributes).ok_or(message.malformed())?;
+            reading.map(|reading| Event::SaExpired { reading, hard })
+        }
+        XFRM_MSG_FLUSHSA | XFRM_MSG_FLUSHPOLICY => Some(Event::Flushed { port }),
+        XFRM_MSG_ACQUIRE => None,
+        _ => Some(Event::Changed { port }),
+    })
+}

@@ -1,0 +1,50 @@
+//! Policies of single sockets: they come before all others for what the socket sends and receives.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_packet_core::Emitable;
+use netlink_packet_xfrm::{
+    LifetimeConfig, Selector, UserPolicyInfo, XFRM_POLICY_ALLOW, XFRM_POLICY_IN, XFRM_POLICY_OUT,
+    XFRM_USER_POLICY_INFO_LEN,
+};
+use nix::libc;
+
+use super::{Family, encode, sys};
+use crate::model::Sa;
+
+/// Lets all that `socket` sends and receives pass as it is: IKE has to reach a peer with whom there are no
+/// keys yet (kernel.md, fact 20). `family` is the socket's; an IPv6 socket must be IPv6 only.
+pub fn bypass(socket: impl AsFd, family: Family) -> io::Result<()> {
+    let socket = socket.as_fd();
+    set(socket, family, XFRM_POLICY_OUT, &[])?;
+    set(socket, family, XFRM_POLICY_IN, &[])
+}
+
+/// Sends all that leaves `socket` through the outbound SA `sa`, or fails to send it: never in the clear.
+/// What it receives may come as ESP or in the clear, so a probe must prove itself by what is in it.
+pub fn route_through(socket: impl AsFd, sa: &Sa) -> io::Result<()> {
+    let socket = socket.as_fd();
+    let family = Family::of(sa.pair.remote);
+    set(socket, family, XFRM_POLICY_OUT, &encode::template_bytes(&encode::exactly(sa)))?;
+    set(socket, family, XFRM_POLICY_IN, &[])
+}
+
+/// Gives `socket` a policy for everything that goes in `direction`, with at most one template.
+fn set(socket: BorrowedFd<'_>, family: Family, direction: u8, template: &[u8]) -> io::Result<()> {
+    let info = UserPolicyInfo {
+        selector: Selector { family: family.number(), ..Selector::default() },
+        lifetime_cfg: LifetimeConfig::default(),
+        direction,
+        action: XFRM_POLICY_ALLOW,
+        ..UserPolicyInfo::default()
+    };
+    let mut value = vec![0; XFRM_USER_POLICY_INFO_LEN];
+    info.emit(&mut value);
+    value.extend_from_slice(template);
+    let (level, name) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_XFRM_POLICY),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_XFRM_POLICY),
+    };
+    sys::set_option(socket, level, name, &value)
+}

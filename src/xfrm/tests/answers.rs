@@ -1,0 +1,49 @@
+use super::golden;
+use super::*;
+use crate::model::{Op, OpError, PolicyReading};
+use crate::xfrm::decode;
+use crate::xfrm::kernel::{is_target, refusal};
+
+fn update() -> Op {
+    Op::UpdatePolicy { policy: seal(), index: 0x6800_0001 }
+}
+
+fn delete() -> Op {
+    Op::DeletePolicy { id: seal().id(), index: 0x6800_0001 }
+}
+
+#[test]
+fn only_the_very_policy_of_ours_is_touched() {
+    let there = decode::policy(only(&hex(golden::DUMPED_SEAL))).expect("well-formed").expect("main");
+    for op in [update(), delete()] {
+        assert!(is_target(&op, &there));
+        // A stranger replaced it: the kernel keeps the index, and the priority tells.
+        assert!(!is_target(&op, &PolicyReading { priority: 5, ..there }));
+        assert!(!is_target(&op, &PolicyReading { index: 9, ..there }));
+        assert!(!is_target(&op, &PolicyReading { index: 0x6800_0009, ..there }));
+        assert!(!is_target(&op, &PolicyReading { id: require().id(), ..there }));
+    }
+    // What would be added must find its index free.
+    assert!(!is_target(&Op::AddPolicy { policy: seal(), index: 0x6800_0001 }, &there));
+}
+
+#[test]
+fn refusals_say_what_there_is() {
+    let refused = |op: &Op, errno| refusal(op, &decode::Verdict { errno, words: String::new() });
+    let (exists, nothing, no_process, invalid) = (17, 2, 3, 22);
+    assert!(matches!(refused(&update(), exists), OpError::Exists { .. }));
+    assert!(matches!(refused(&delete(), nothing), OpError::Missing { .. }));
+    let sa = sa("10.99.0.1", "10.99.0.2", 256, true, 4096);
+    assert!(matches!(refused(&Op::DeleteSa(sa.id()), no_process), OpError::Missing { .. }));
+    // The same number for an SA that is added means that the kernel lacks the cipher.
+    assert!(matches!(refused(&Op::AddSa(sa), nothing), OpError::Refused { .. }));
+    assert_eq!(
+        refused(&Op::DeleteSa(sa.id()), invalid).to_string(),
+        "delete SA 0xc1d2e3f4 to 10.99.0.2: Invalid argument"
+    );
+    let words = decode::verdict(only(&hex(golden::REFUSED))).expect("well-formed");
+    assert_eq!(
+        refusal(&Op::AddSa(sa), &words).to_string(),
+        "add SA 0xc1d2e3f4 to 10.99.0.2 (In, 256 bits): Function not implemented: Requested AEAD algorithm not found"
+    );
+}

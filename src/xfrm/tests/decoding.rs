@@ -1,0 +1,127 @@
+use super::golden;
+use super::*;
+use crate::model::{PolicyReading, SaReading};
+use crate::xfrm::decode;
+use crate::xfrm::statistics;
+
+fn dumped(golden: &str) -> Option<PolicyReading> {
+    decode::policy(only(&hex(golden))).expect("well-formed")
+}
+
+#[test]
+fn policies_are_read_as_they_were_meant() {
+    for (golden, policy, index) in [
+        (golden::DUMPED_SEAL, seal(), 0x6800_0001),
+        (golden::DUMPED_ACCEPT, accept(), 0x6800_0008),
+        (golden::DUMPED_REQUIRE, require(), 0x6800_000a),
+        (golden::DUMPED_BLOCK, block(), 0x6800_0011),
+        (golden::DUMPED_ND, neighbour_discovery(), 0x6800_0018),
+    ] {
+        let reading = dumped(golden).expect("a policy that counts");
+        let Policy { priority, action, .. } = policy;
+        assert_eq!(reading, PolicyReading { id: policy.id(), index, priority, action: Some(action) });
+        assert!(ours::is_our_policy(&reading));
+    }
+}
+
+#[test]
+fn a_strangers_policy_is_read_without_an_action() {
+    let reading = dumped(golden::DUMPED_TUNNEL).expect("it may be in the way");
+    assert_eq!(reading.id.to_string(), "policy out 10.1.0.0/24 -> 10.2.0.0/24");
+    assert_eq!((reading.priority, reading.action), (7, None));
+    assert!(!ours::is_our_policy(&reading));
+}
+
+#[test]
+fn policies_that_no_policy_of_ours_can_collide_with_are_left_out() {
+    for golden in [golden::DUMPED_SUB, golden::DUMPED_IF_ID, golden::DUMPED_MARK, golden::DUMPED_SOCKET] {
+        assert_eq!(dumped(golden), None);
+    }
+}
+
+#[test]
+fn a_policy_with_any_other_template_is_not_taken_for_ours() {
+    let sound = hex(golden::DUMPED_SEAL);
+    let action = |message: &[u8]| decode::policy(only(message)).expect("well-formed").expect("main").action;
+    assert!(action(&sound).is_some());
+    // The template follows header, structure and the attribute's own header.
+    let template = 16 + 168 + 4;
+    for (field, at) in [
+        ("daddr", 0),
+        ("proto", 20),
+        ("saddr", 28),
+        ("reqid", 44),
+        ("mode", 48),
+        ("share", 49),
+        ("optional", 50),
+    ] {
+        let mut changed = sound.clone();
+        changed[template + at] ^= 1;
+        assert_eq!(action(&changed), None, "{field}");
+    }
+    for (field, at) in [("flags", 162), ("share", 163)] {
+        let mut changed = sound.clone();
+        changed[16 + at] ^= 1;
+        assert_eq!(action(&changed), None, "{field}");
+    }
+}
+
+#[test]
+fn an_sa_is_read_with_its_counters() {
+    let reading = decode::sa(only(&hex(golden::REPORTED_SA))).expect("well-formed").expect("ours");
+    assert_eq!(reading, SaReading { hard_seconds: Some(86400), ..inbound_reading(reading.added) });
+
+    // The fields that are zero in a fresh SA, at their places in xfrm_usersa_info.
+    let mut used = hex(golden::REPORTED_SA);
+    for (at, value) in [(96, 1500u64), (160, 1499), (168, 3)] {
+        used[16 + at..16 + at + 8].copy_from_slice(&value.to_ne_bytes());
+    }
+    for (at, value) in [(192, 5u32), (196, 6), (200, 7)] {
+        used[16 + at..16 + at + 4].copy_from_slice(&value.to_ne_bytes());
+    }
+    let expected =
+        SaReading { bytes: 1499, packets: 3, replay_window: 5, replay: 6, integrity: 7, ..reading };
+    assert_eq!(decode::sa(only(&used)), Ok(Some(expected)));
+    used[16 + 160] += 1;
+    let dying = decode::sa(only(&used)).expect("well-formed").expect("ours");
+    assert!(dying.dying, "1500 of 1500 bytes");
+}
+
+#[test]
+fn a_larval_sa_has_no_key_bits() {
+    // Its SPI is the template's, and so is its reqid.
+    let larval = decode::sa(only(&hex(golden::REPORTED_LARVAL))).expect("well-formed").expect("ours");
+    assert_eq!((larval.id.spi, larval.key_bits), (SPI, 0));
+}
+
+#[test]
+fn a_short_message_is_malformed() {
+    let sa = hex(golden::REPORTED_SA);
+    let policy = hex(golden::DUMPED_SEAL);
+    for length in 0..224 {
+        let message = Message { body: &sa[16..16 + length], ..only(&sa) };
+        assert!(decode::sa(message).is_err(), "{length}");
+        if length < 168 {
+            let message = Message { body: &policy[16..16 + length], ..only(&policy) };
+            assert!(decode::policy(message).is_err(), "{length}");
+        }
+    }
+}
+
+#[test]
+fn verdicts_carry_the_kernels_words() {
+    // Answer to SA_NARROW on a kernel without the cipher, with NETLINK_EXT_ACK and NETLINK_CAP_ACK.
+    let refusal = decode::verdict(only(&hex(golden::REFUSED))).expect("well-formed");
+    assert_eq!(refusal.reason(), "Function not implemented: Requested AEAD algorithm not found");
+    let yes = decode::verdict(only(&hex(golden::YES))).expect("well-formed");
+    assert_eq!((yes.errno, yes.words.as_str()), (0, ""));
+    let denied = decode::Verdict { errno: 1, words: String::new() };
+    assert!(denied.reason().contains("CAP_NET_ADMIN"));
+}
+
+#[test]
+fn statistics_are_numbers_by_name() {
+    let parsed = statistics::parse("XfrmInError             \t0\nXfrmInNoStates          \t17\n\nodd line\n");
+    assert_eq!(parsed.len(), 2);
+    assert_eq!((parsed["XfrmInError"], parsed["XfrmInNoStates"]), (0, 17));
+}

@@ -1,0 +1,108 @@
+use super::golden;
+use super::*;
+use crate::model::{SaId, SaReading};
+use crate::xfrm::events::{Event, event};
+
+const PORT: u32 = 0x1234_5678;
+
+/// A message from the kernel about what `PORT` did.
+fn message(kind: u16, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    let mut message = ((16 + body.len()) as u32).to_ne_bytes().to_vec();
+    message.extend_from_slice(&kind.to_ne_bytes());
+    message.extend_from_slice(&[0; 6]);
+    message.extend_from_slice(&PORT.to_ne_bytes());
+    message.extend_from_slice(&body);
+    message
+}
+
+fn heard(kind: u16, parts: &[&[u8]]) -> Option<Event> {
+    event(Ok(only(&message(kind, parts))))
+}
+
+/// The `xfrm_usersa_info` of the golden SA of 64-bit sequence numbers, and its attributes.
+fn golden_sa() -> (Vec<u8>, Vec<u8>) {
+    let mut body = hex(golden::SA_ESN).split_off(16);
+    let attributes = body.split_off(224);
+    (body, attributes)
+}
+
+/// `xfrm_usersa_info` as the attribute XFRMA_SA.
+fn nested(info: &[u8]) -> Vec<u8> {
+    [&228u16.to_ne_bytes()[..], &6u16.to_ne_bytes(), info].concat()
+}
+
+/// The SA of the golden notifications: outbound, and 508 bytes a packet.
+fn outbound_reading(key_bits: u16, packets: u64, added: u64) -> SaReading {
+    SaReading {
+        source: address("10.99.0.1"),
+        id: SaId { destination: address("10.99.0.2"), spi: SPI },
+        key_bits,
+        bytes: 508 * packets,
+        packets,
+        ..inbound_reading(added)
+    }
+}
+
+#[test]
+fn a_deleted_sa_comes_with_its_final_counters() {
+    let Some(Event::SaDeleted { reading, port: 0 }) = event(Ok(only(&hex(golden::DELETED_SA)))) else {
+        panic!("not a deletion");
+    };
+    assert_eq!(reading, outbound_reading(256, 3, reading.added));
+    let (info, attributes) = golden_sa();
+    let deleted = heard(0x11, &[&[0; 24], &nested(&info), &attributes]);
+    assert!(matches!(deleted, Some(Event::SaDeleted { port: PORT, .. })));
+}
+
+#[test]
+fn an_expired_sa_says_whether_it_is_gone() {
+    for (golden, hard, packets) in [(golden::EXPIRED_SOFT, false, 1), (golden::EXPIRED_HARD, true, 3)] {
+        let Some(Event::SaExpired { reading, hard: gone }) = event(Ok(only(&hex(golden)))) else {
+            panic!("not an expiry");
+        };
+        assert_eq!(gone, hard);
+        let reached = SaReading { dying: true, ..outbound_reading(0, packets, reading.added) };
+        assert_eq!(reading, reached);
+    }
+}
+
+#[test]
+fn strangers_sas_and_larval_ones_are_left_out() {
+    let (info, attributes) = golden_sa();
+    assert_eq!(heard(0x10, &[&info, &attributes]), Some(Event::Changed { port: PORT }));
+    for (field, at) in [("reqid", 208), ("protocol", 76), ("mode", 214)] {
+        let mut foreign = info.clone();
+        foreign[at] ^= 1;
+        assert_eq!(heard(0x10, &[&foreign, &attributes]), None, "{field}");
+        assert_eq!(heard(0x11, &[&[0; 24], &nested(&foreign), &attributes]), None, "{field}");
+        assert_eq!(heard(0x18, &[&foreign, &[1; 8]]), None, "{field}");
+    }
+    assert_eq!(event(Ok(only(&hex(golden::REPORTED_SA)))), Some(Event::Changed { port: 0 }));
+    let mut larval = info.clone();
+    larval[72..76].fill(0);
+    assert_eq!(heard(0x18, &[&larval, &[1; 8]]), None);
+    assert_eq!(heard(0x11, &[&[0; 24], &nested(&info)]), None, "without a cipher");
+}
+
+#[test]
+fn everything_else_says_look_again() {
+    for golden in [golden::FLUSHED_SAS, golden::FLUSHED_POLICIES] {
+        assert_eq!(event(Ok(only(&hex(golden)))), Some(Event::Flushed { port: 0 }));
+    }
+    assert_eq!(event(Ok(only(&hex(golden::REMOVED_POLICY)))), Some(Event::Changed { port: 0 }));
+    for kind in [0x13, 0x14, 0x19, 0x1b, 0x7f] {
+        assert_eq!(heard(kind, &[]), Some(Event::Changed { port: PORT }), "{kind:#x}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_counts_as_lost() {
+    let (info, _) = golden_sa();
+    assert_eq!(heard(0x10, &[&info[1..]]), Some(Event::Overrun));
+    assert_eq!(heard(0x18, &[&info]), Some(Event::Overrun));
+    assert_eq!(heard(0x11, &[&[0; 24]]), Some(Event::Overrun), "no XFRMA_SA");
+    let cut = message(0x10, &[&info]);
+    let events: Vec<_> = Messages(&cut[..100]).map(event).collect();
+    assert_eq!(events, [Some(Event::Overrun)]);
+}
