@@ -1,1 +1,279 @@
-//! ike
+//! IKEv2 (RFC 7296) as a pure state machine: datagrams, time and entropy come in as arguments, datagrams
+//! and events go out as values.
+//!
+//! ```text
+//! initiator                                        responder
+//!   HDR, SAi1, KEi, Ni, V                   -->
+//!                                           <--      HDR, N(COOKIE)              when many are half open
+//!   HDR, N(COOKIE), SAi1, KEi, Ni, V        -->
+//!                                           <--      HDR, SAr1, KEr, Nr, V
+//!   HDR, SK{IDi, IDr, AUTH, SAi2, TSi, TSr,
+//!     N(USE_TRANSPORT_MODE), word}          -->      AUTH verified, ChildAgreed, child_installed
+//!                                           <--      HDR, SK{IDr, AUTH, SAr2, TSi, TSr,
+//!     ChildAgreed, child_installed                     N(USE_TRANSPORT_MODE), word}
+//!
+//! either end, on an established IKE SA
+//!   CREATE_CHILD_SA
+//!   HDR, SK{[N(REKEY_SA)], SA, Ni, TSi, TSr, …, word}  -->
+//!                                                      <--  HDR, SK{SA, Nr, TSi, TSr, …, word}
+//!   HDR, SK{SA, Ni, KEi}                               -->                       of the IKE SA itself
+//!                                                      <--  HDR, SK{SA, Nr, KEr}
+//!   INFORMATIONAL
+//!   HDR, SK{[word, …] | [D] | nothing}                 -->
+//!                                                      <--  HDR, SK{[word, …] | [D] | nothing}
+//! ```
+//! A *word* says what its sender has done about its end of a child, and goes to hostseal peers only
+//! (`word.rs`); those are known by our Vendor ID. Everybody else is *foreign*.
+//!
+//! # The verbs
+//! Every state machine here has these, and none reads a clock or draws a random number by itself:
+//! `handle_*(now, input)` takes something in; `poll_event()` says what happened, `poll_transmit()` what to
+//! send, `poll_timeout()` when to call `handle_timeout`, and why. After each input drain the events first
+//! and then the datagrams: answers are put together when they are polled, so they already say what the
+//! events led to.
+//!
+//! # The modules
+//! `wire` is bytes and messages; `crypto`, `keys`, `auth` and `suite` are RFC 7296 sections 2.7 and 2.13 to
+//! 2.18; `exchange` is message identifiers and retransmission; `session` holds the states, named for what
+//! they await, whose transitions consume them; `initiate` and `respond` lead to `established`, which needs a
+//! proof that only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges,
+//! `lifetime` its end; `engine`
+//! decides who initiates and when, and owns all sessions.
+
+mod auth;
+mod child;
+mod cookie;
+mod create_child;
+mod crypto;
+mod engine;
+mod error;
+mod established;
+mod exchange;
+mod ike_sa;
+mod inform;
+mod initiate;
+mod keep;
+mod keys;
+mod lifetime;
+mod limits;
+mod outbox;
+mod peer;
+mod pending;
+mod rekey_ike;
+mod respond;
+mod session;
+mod suite;
+mod table;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod word;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use engine::Engine;
+
+use crate::model::{NewChild, Pair, Secret, Spi, Word};
+
+/// Where random bytes come from: the operating system in production, a seed in simulation.
+pub trait Entropy {
+    /// Fills `bytes`.
+    fn fill(&mut self, bytes: &mut [u8]);
+}
+
+/// What the engine is to know.
+pub struct Settings {
+    /// The secret of the cluster: signs, and is accepted.
+    pub secret: Arc<Secret>,
+    /// The secret before it: accepted while a secret is being rotated.
+    pub previous: Option<Arc<Secret>>,
+    /// The UDP port of IKE, on both ends.
+    pub port: u16,
+    /// Bits of the AES keys of ESP, 128 or 256.
+    pub key_bits: u16,
+    /// When a child is rekeyed, at the latest; an IKE SA after three times as long. Both are jittered
+    /// downwards by up to 15 %.
+    pub rekey_after: Duration,
+    /// Whether the first authentication towards each peer says that this host knows nothing of earlier
+    /// sessions (INITIAL_CONTACT): true after a reboot, false where SAs were adopted.
+    pub initial_contact: bool,
+    /// Initiations are spread uniformly over this time.
+    pub jitter: Duration,
+}
+
+impl Settings {
+    /// The secrets that a peer may prove itself with.
+    fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        std::iter::once(&*self.secret).chain(self.previous.as_deref())
+    }
+}
+
+/// What this host does about a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posture {
+    /// Keeps it keyed.
+    Active,
+    /// Answers the peer, and starts nothing.
+    Passive,
+}
+
+/// A datagram to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// From where.
+    pub local: SocketAddr,
+    /// To where.
+    pub remote: SocketAddr,
+    /// The UDP payload.
+    pub bytes: Vec<u8>,
+}
+
+/// What happened.
+pub enum Event {
+    /// A child is agreed: install its SAs and answer with [`Engine::child_installed`]. With it come the
+    /// token that probes to our inbound SA must carry, the peer's word that came along, and the inbound SPI
+    /// of the child that it replaces.
+    ChildAgreed(Box<NewChild>, [u8; 16], Option<Word>, Option<Spi>),
+    /// The peer said something about its end of a child.
+    PeerWord {
+        /// Whose.
+        pair: Pair,
+        /// Our name of the child.
+        in_spi: Spi,
+        /// What it said.
+        word: Word,
+    },
+    /// A peer that says no words is known to have installed a child.
+    ForeignReady {
+        /// Whose.
+        pair: Pair,
+        /// Our name of the child.
+        in_spi: Spi,
+    },
+    /// A child no longer exists: it was deleted, or its IKE SA is gone.
+    ChildClosed {
+        /// Whose.
+        pair: Pair,
+        /// Our name of the child.
+        in_spi: Spi,
+        /// Whether the peer did it.
+        by_peer: bool,
+    },
+    /// The last attempt to key a pair failed. The engine goes on trying.
+    Failed {
+        /// Whose.
+        pair: Pair,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::ChildAgreed(child, _, _, replaces) => {
+                write!(
+                    f,
+                    "ChildAgreed({}, {}/{}, replaces {replaces:?})",
+                    child.pair, child.in_spi, child.out_spi
+                )
+            }
+            Event::PeerWord { pair, in_spi, word } => {
+                write!(f, "PeerWord({pair}, {in_spi}, {:?})", word.flags)
+            }
+            Event::ForeignReady { pair, in_spi } => write!(f, "ForeignReady({pair}, {in_spi})"),
+            Event::ChildClosed { pair, in_spi, by_peer } => {
+                write!(f, "ChildClosed({pair}, {in_spi}, by peer: {by_peer})")
+            }
+            Event::Failed { pair, failure } => write!(f, "Failed({pair}, {failure:?})"),
+        }
+    }
+}
+
+/// Why a pair could not be keyed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For machines.
+    pub code: FailureCode,
+    /// For people.
+    pub words: String,
+}
+
+/// The kinds of [`Failure`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureCode {
+    /// The peer does not answer.
+    NoAnswer,
+    /// One end does not take the other's proof: the secrets differ, or the addresses.
+    AuthFailed,
+    /// The ends have no algorithm, mode or traffic selector in common.
+    NoProposal,
+    /// The peer refused for a reason of its own.
+    PeerRefused,
+    /// Something failed on this host.
+    Internal,
+}
+
+impl FailureCode {
+    /// The code in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailureCode::NoAnswer => "no_answer",
+            FailureCode::AuthFailed => "auth_failed",
+            FailureCode::NoProposal => "no_proposal",
+            FailureCode::PeerRefused => "peer_refused",
+            FailureCode::Internal => "internal",
+        }
+    }
+}
+
+/// How a pair stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PairSummary {
+    /// What this host does about it.
+    pub posture: Posture,
+    /// Whether there is an IKE SA with a proven peer.
+    pub established: bool,
+    /// Since when.
+    pub ike_since: Option<Instant>,
+    /// Whether the proven peer is not hostseal.
+    pub foreign: bool,
+    /// How many IKE SAs with a proven peer there are.
+    pub sessions: usize,
+    /// How many children there are.
+    pub children: usize,
+    /// Why the last attempt failed, until one succeeds.
+    pub last_failure: Option<Failure>,
+}
+
+/// What was refused or dropped, and how full the tables are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams that are not IKE messages.
+    pub malformed: u64,
+    /// Datagrams between addresses that are not a pair of ours.
+    pub unknown_pair: u64,
+    /// Datagrams for an IKE SA that does not exist.
+    pub unknown_spi: u64,
+    /// Datagrams whose integrity check failed.
+    pub not_authentic: u64,
+    /// Datagrams that do not fit the state of their IKE SA: replays, strays.
+    pub unexpected: u64,
+    /// IKE_SA_INIT requests refused because too many sessions were half open.
+    pub half_open_refused: u64,
+    /// Cookies asked for.
+    pub cookies: u64,
+    /// Sessions dropped because a pair had too many.
+    pub sessions_dropped: u64,
+    /// Datagrams not sent because too many were waiting.
+    pub transmits_dropped: u64,
+    /// Requests and answers sent again.
+    pub retransmits: u64,
+    /// Half-open sessions as responder, now.
+    pub half_open: u64,
+    /// Sessions of all states, now.
+    pub sessions: u64,
+}

@@ -1,0 +1,563 @@
+//! All pairs and all sessions: who initiates and when, which session of several stays, what is bounded.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::cookie::CookieJar;
+use super::error::Error;
+use super::established::Established;
+use super::initiate::AwaitInitResponse;
+use super::keep::{Keep, Lack};
+use super::limits::{
+    COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, DATAGRAM_MAX, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, OPENING_MAX,
+    OPENING_PAUSE, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR, TRIES_ESTABLISHED, TRIES_FAREWELL,
+};
+use super::outbox::{Cx, Outbox, Path, Scope, up_to};
+use super::peer;
+use super::pending::Task;
+use super::respond::{AwaitAuthRequest, init_answer};
+use super::session::Session;
+use super::table::{Due, SessionKey, Table};
+use super::wire::codes::{Exchange, notify};
+use super::wire::{Message, Parts, Payload};
+use super::{Counters, Entropy, Event, FailureCode, PairSummary, Posture, Settings, Transmit};
+use crate::model::word::Flags;
+use crate::model::{Pair, Spi};
+
+/// IKEv2 for all pairs of this host.
+///
+/// After each call of a method that takes the time, drain [`Engine::poll_event`] and then
+/// [`Engine::poll_transmit`]; then look at [`Engine::poll_timeout`].
+pub struct Engine {
+    settings: Settings,
+    entropy: Box<dyn Entropy + Send>,
+    pairs: HashMap<Pair, Keep>,
+    table: Table,
+    cookies: CookieJar,
+    out: Outbox,
+    /// How we introduce ourselves.
+    pub(super) vendor_id: Payload,
+    /// The time of the last input.
+    now: Option<Instant>,
+}
+
+/// What a session is handed, out of the engine's fields: a macro, since a method would borrow them all.
+macro_rules! cx {
+    ($engine:ident, $now:ident) => {
+        Cx {
+            now: $now,
+            settings: &$engine.settings,
+            vendor_id: &$engine.vendor_id,
+            entropy: &mut *$engine.entropy,
+            out: &mut $engine.out,
+        }
+    };
+}
+
+impl Engine {
+    /// An engine that keeps nothing yet.
+    pub fn new(settings: Settings, entropy: Box<dyn Entropy + Send>) -> Self {
+        Self {
+            settings,
+            entropy,
+            pairs: HashMap::new(),
+            table: Table::default(),
+            cookies: CookieJar::new(),
+            out: Outbox::default(),
+            vendor_id: peer::vendor_id(),
+            now: None,
+        }
+    }
+
+    // ------------------------------------------------------------------ what the agent wants
+
+    /// Keeps `pair` keyed from now on, or only answers its peer. Saying it again changes nothing.
+    pub fn keep(&mut self, now: Instant, pair: Pair, posture: Posture) {
+        self.now = Some(now);
+        self.pairs.entry(pair).or_insert_with(|| Keep::new(posture)).posture = posture;
+        self.reconsider(now, pair);
+    }
+
+    /// Ends all sessions of `pair`, telling the peer, and ignores its datagrams from now on, except those
+    /// that end the sessions.
+    pub fn forget(&mut self, now: Instant, pair: Pair) {
+        self.now = Some(now);
+        let Some(keep) = self.pairs.remove(&pair) else { return };
+        self.table.move_timer(pair, keep.next_try.map(|(at, _)| at), None);
+        for key in keep.sessions {
+            self.work_on(now, key, |session, _| match session {
+                Session::Established(mut state) => {
+                    state.close(TRIES_FAREWELL);
+                    Some(Session::Established(state))
+                }
+                _ => None,
+            });
+        }
+    }
+
+    /// The kernel's answer to [`Event::ChildAgreed`]: the SAs are installed, or they could not be. As
+    /// responder the peer gets its answer only after this.
+    pub fn child_installed(&mut self, now: Instant, pair: Pair, in_spi: Spi, ok: bool) {
+        if let Some(keep) = self.pairs.get_mut(&pair).filter(|_| ok) {
+            keep.child_established();
+        }
+        self.with_child(now, pair, in_spi, |session, cx| session.child_installed(cx, in_spi, ok));
+    }
+
+    /// What this end has done for a child; a hostseal peer is told.
+    pub fn say(&mut self, now: Instant, pair: Pair, in_spi: Spi, flags: Flags) {
+        self.with_child(now, pair, in_spi, |session, _| session.say(in_spi, flags));
+    }
+
+    /// Makes a successor of a child now.
+    pub fn rekey_child(&mut self, now: Instant, pair: Pair, in_spi: Spi) {
+        self.with_child(now, pair, in_spi, |session, _| session.add_task(Task::RekeyChild(in_spi)));
+    }
+
+    /// Deletes a child; [`Event::ChildClosed`] follows.
+    pub fn delete_child(&mut self, now: Instant, pair: Pair, in_spi: Spi) {
+        self.with_child(now, pair, in_spi, |session, _| session.delete_child(in_spi));
+    }
+
+    /// Makes a successor of the IKE SAs of `pair` now.
+    pub fn rekey_ike(&mut self, now: Instant, pair: Pair) {
+        self.with_each(now, pair, |session| session.add_task(Task::RekeyIke));
+    }
+
+    /// Asks the peer whether it is there. A session that gets no answer is gone.
+    pub fn check_liveness(&mut self, now: Instant, pair: Pair) {
+        self.with_each(now, pair, |session| session.add_task(Task::Liveness));
+    }
+
+    /// Traffic flows both ways on this child: the session that has it stays, the other sessions of the
+    /// pair are retired.
+    pub fn settled(&mut self, now: Instant, pair: Pair, in_spi: Spi) {
+        self.now = Some(now);
+        let Some(winner) = self.session_of(pair, in_spi) else { return };
+        let Some(state) = self.established(winner) else { return };
+        let (greeted, begun, foreign) = (state.was_greeted(), state.begun(), state.is_foreign());
+        for key in self.sessions_of(pair) {
+            let Some(other) = self.established(key).filter(|it| key != winner && !it.is_closing()) else {
+                continue;
+            };
+            // RFC 7296 section 2.4: the peer knows nothing of what was before its INITIAL_CONTACT.
+            let stale = greeted && other.since() < begun;
+            // Only one end decides, or both would delete the session that the other prefers.
+            let decides = foreign || pair.initiates();
+            self.work_on(now, key, |session, cx| match session {
+                Session::Established(mut state) if stale => {
+                    state.end_children(cx, false);
+                    None
+                }
+                Session::Established(mut state) => {
+                    if decides {
+                        state.close(TRIES_ESTABLISHED)
+                    } else {
+                        state.add_task(Task::Liveness)
+                    }
+                    Some(Session::Established(state))
+                }
+                other => Some(other),
+            });
+        }
+    }
+
+    /// When a child is due to be replaced; `None` once that is on its way.
+    pub fn rekey_at(&self, pair: Pair, in_spi: Spi) -> Option<Instant> {
+        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at
+    }
+
+    /// How a pair stands; `None` for one that is not kept.
+    pub fn summary(&self, pair: Pair) -> Option<PairSummary> {
+        let keep = self.pairs.get(&pair)?;
+        let sessions: Vec<_> = keep
+            .sessions
+            .iter()
+            .filter_map(|key| self.established(*key))
+            .filter(|session| !session.is_closing())
+            .collect();
+        Some(PairSummary {
+            posture: keep.posture,
+            established: !sessions.is_empty(),
+            ike_since: sessions.last().map(|session| session.since()),
+            foreign: sessions.last().is_some_and(|session| session.is_foreign()),
+            sessions: sessions.len(),
+            children: sessions.iter().map(|session| session.children.len()).sum(),
+            last_failure: keep.last_failure.as_ref().map(|(_, failure)| failure.clone()),
+        })
+    }
+
+    /// What was refused or dropped, and how full the tables are.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            half_open: self.table.half_open() as u64,
+            sessions: self.table.len() as u64,
+            ..self.out.counters
+        }
+    }
+
+    // ------------------------------------------------------------------ input
+
+    /// Takes in a UDP payload that came from `remote` to `local`.
+    pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
+        self.now = Some(now);
+        let parsed = if bytes.len() <= DATAGRAM_MAX {
+            Message::parse(bytes)
+        } else {
+            Err(Error::malformed("it is too long"))
+        };
+        let Ok(message) = parsed else {
+            self.out.counters.malformed += 1;
+            return;
+        };
+        let header = &message.header;
+        let opens = header.exchange == Exchange::IKE_SA_INIT && !header.flags.response;
+        if opens {
+            self.handle_opening(now, local, remote, &message, bytes);
+            return;
+        }
+        let ours = if header.flags.from_initiator { header.responder_spi } else { header.initiator_spi };
+        let Some(key) = self.table.by_spi(ours) else {
+            self.out.counters.unknown_spi += 1;
+            return;
+        };
+        let path = self.table.get(key).map(Session::path);
+        if path.is_none_or(|path| (path.local.ip(), path.remote.ip()) != (local.ip(), remote.ip())) {
+            self.out.counters.unexpected += 1;
+            return;
+        }
+        self.work_on(now, key, |session, cx| session.handle_message(cx, &message, bytes));
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = Some(now);
+        while let Some((at, due)) = self.table.first_due()
+            && at <= now
+        {
+            match due {
+                Due::Session(key) => self.work_on(now, key, |session, cx| session.handle_timeout(cx)),
+                Due::Pair(pair) => self.try_now(now, pair),
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------ output
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        loop {
+            if let Some(transmit) = self.out.transmits.pop_front() {
+                return Some(transmit);
+            }
+            let key = self.table.next_to_flush()?;
+            self.flush(self.now?, key);
+        }
+    }
+
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.out.events.pop_front()
+    }
+
+    /// When to call [`Engine::handle_timeout`], and why. An engine with nothing in progress has only the
+    /// times of rekeys.
+    pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let (at, due) = self.table.first_due()?;
+        let reason = match due {
+            Due::Session(key) => self.table.get(key).and_then(Session::deadline).map(|(_, reason)| reason),
+            Due::Pair(pair) => {
+                self.pairs.get(&pair).and_then(|keep| keep.next_try).map(|(_, lack)| match lack {
+                    Lack::Ike => "initiation of an IKE SA",
+                    Lack::Child => "initiation of a child",
+                })
+            }
+        };
+        Some((at, reason.unwrap_or("nothing")))
+    }
+
+    // ------------------------------------------------------------------ opening
+
+    /// An IKE_SA_INIT request.
+    fn handle_opening(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        message: &Message<'_>,
+        bytes: &[u8],
+    ) {
+        let pair = Pair::new(local.ip(), remote.ip()).filter(|pair| self.pairs.contains_key(pair));
+        let Some(pair) = pair else {
+            self.out.counters.unknown_pair += 1;
+            return;
+        };
+        let header = &message.header;
+        let opening = header.flags.from_initiator && header.responder_spi == 0 && header.initiator_spi != 0;
+        if !opening || header.message_id != 0 || message.sealed.is_some() {
+            self.out.counters.unexpected += 1;
+            return;
+        }
+        let request = (remote, header.initiator_spi);
+        if let Some(key) = self.table.by_request(request) {
+            let half_open = self.table.get(key).is_some_and(Session::is_half_open);
+            if half_open {
+                self.work_on(now, key, |session, cx| session.handle_message(cx, message, bytes));
+            } else {
+                self.out.counters.unexpected += 1;
+            }
+            return;
+        }
+        let path = Path { pair, local, remote };
+        if self.has_room(now, &path, message) {
+            self.open(now, path, message, bytes);
+        }
+    }
+
+    /// Whether one more session may be half open. Above a threshold the initiator must show first that its
+    /// address is its own (RFC 7296 section 2.6).
+    fn has_room(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
+        let of_pair = self
+            .sessions_of(path.pair)
+            .into_iter()
+            .filter(|key| self.table.get(*key).is_some_and(Session::is_half_open));
+        let (of_pair, all) = (of_pair.count(), self.table.half_open());
+        let parts = Parts(&message.payloads);
+        if all >= COOKIE_THRESHOLD || of_pair >= COOKIE_THRESHOLD_PAIR {
+            let Ok(nonce) = parts.nonce() else {
+                self.out.counters.unexpected += 1;
+                return false;
+            };
+            let (address, spi) = (path.remote.ip(), message.header.initiator_spi);
+            let presented = parts.notify(notify::COOKIE).map(|cookie| cookie.data.as_slice());
+            if !presented.is_some_and(|cookie| self.cookies.accepts(cookie, address, spi, nonce)) {
+                let cookie = self.cookies.bake(now, &mut *self.entropy, address, spi, nonce);
+                let answer = init_answer(&message.header, 0, &[Payload::notify(notify::COOKIE, cookie)]);
+                self.out.counters.cookies += 1;
+                self.out.transmit(path, answer);
+                return false;
+            }
+        }
+        let room = all < HALF_OPEN_MAX && of_pair < HALF_OPEN_MAX_PAIR;
+        self.out.counters.half_open_refused += u64::from(!room);
+        room
+    }
+
+    /// Answers an IKE_SA_INIT request and remembers it, or says why not and does not.
+    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
+        let Some(keep) = self.pairs.get(&path.pair) else { return };
+        let greet = self.settings.initial_contact && !keep.greeted;
+        let mut cx = cx!(self, now);
+        match AwaitAuthRequest::start(&mut cx, path, greet, message, bytes) {
+            Ok(session) => {
+                let key = self.table.insert(session, Some((path.remote, message.header.initiator_spi)));
+                self.add_session(path.pair, key);
+                self.reconsider(now, path.pair);
+            }
+            Err(error) => {
+                let answer = init_answer(&message.header, 0, &[error.to_notify()]);
+                self.out.transmit(&path, answer);
+            }
+        }
+    }
+
+    /// Makes up for what a pair lacks.
+    fn try_now(&mut self, now: Instant, pair: Pair) {
+        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        let Some((at, lack)) = keep.next_try.take() else { return };
+        if lack == Lack::Ike && self.table.opening() >= OPENING_MAX {
+            let pause = OPENING_PAUSE / 2 + up_to(&mut *self.entropy, OPENING_PAUSE / 2);
+            keep.next_try = Some((now + pause, lack));
+            self.table.move_timer(pair, Some(at), Some(now + pause));
+            return;
+        }
+        self.table.move_timer(pair, Some(at), None);
+        let greet = self.settings.initial_contact && !keep.greeted;
+        match lack {
+            Lack::Ike => self.initiate(now, pair, greet),
+            Lack::Child => {
+                let newest = self
+                    .sessions_of(pair)
+                    .into_iter()
+                    .rev()
+                    .find(|key| self.established(*key).is_some_and(|session| !session.is_closing()));
+                if let Some(key) = newest {
+                    self.with_established(now, key, |session, _| session.add_task(Task::NewChild));
+                }
+            }
+        }
+    }
+
+    fn initiate(&mut self, now: Instant, pair: Pair, greet: bool) {
+        let socket = |address| SocketAddr::new(address, self.settings.port);
+        let path = Path { pair, local: socket(pair.local), remote: socket(pair.remote) };
+        let mut cx = cx!(self, now);
+        match AwaitInitResponse::start(&mut cx, path, greet) {
+            Ok(session) => {
+                let key = self.table.insert(session, None);
+                self.add_session(pair, key);
+            }
+            Err(error) => cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+        }
+        self.note_failures();
+        self.reconsider(now, pair);
+    }
+
+    /// Plans what a pair lacks.
+    fn reconsider(&mut self, now: Instant, pair: Pair) {
+        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        let sessions = || keep.sessions.iter().filter_map(|key| self.table.get(*key));
+        let established = || sessions().filter_map(Session::established).filter(|it| !it.is_closing());
+        let lack = if established().any(Established::has_or_makes_child) {
+            None
+        } else if established().next().is_some() {
+            Some(Lack::Child)
+        } else if sessions().any(Session::is_opening) {
+            None
+        } else {
+            Some(Lack::Ike)
+        };
+        // A session that the peer has begun gets its time, and no more: its address may be forged.
+        let begun = sessions().filter_map(Session::half_open_since).min();
+        let busy_until = begun.map(|begun| begun + SECOND_INITIATOR_WAIT);
+        let before = keep.next_try.map(|(at, _)| at);
+        keep.plan(now, pair, lack, busy_until, self.settings.jitter, &mut *self.entropy);
+        let after = keep.next_try.map(|(at, _)| at);
+        if before != after {
+            self.table.move_timer(pair, before, after);
+        }
+    }
+
+    // ------------------------------------------------------------------ sessions
+
+    /// Lets a session take something in, and draws the conclusions.
+    fn work_on(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        input: impl FnOnce(Session, &mut Cx<'_>) -> Option<Session>,
+    ) {
+        self.now = Some(now);
+        let Some(session) = self.table.take(key) else { return };
+        let (pair, was_established) = (session.path().pair, session.established().is_some());
+        let session = input(session, &mut cx!(self, now));
+        self.note_failures();
+        match session {
+            Some(session) => {
+                let establishes = !was_established && session.established().is_some();
+                self.table.put_back(key, session);
+                if establishes {
+                    self.note_established(now, pair);
+                }
+            }
+            None => {
+                self.table.remove(key);
+                if let Some(keep) = self.pairs.get_mut(&pair) {
+                    keep.sessions.retain(|other| *other != key);
+                }
+            }
+        }
+        self.reconsider(now, pair);
+    }
+
+    /// Lets a session put together what it has to send.
+    fn flush(&mut self, now: Instant, key: SessionKey) {
+        let Some(mut session) = self.table.take(key) else { return };
+        let pair = session.path().pair;
+        session.flush(&mut cx!(self, now));
+        self.table.put_back_flushed(key, session);
+        self.note_failures();
+        self.reconsider(now, pair);
+    }
+
+    fn note_failures(&mut self) {
+        for (pair, scope, failure) in std::mem::take(&mut self.out.failures) {
+            // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
+            let missed = scope != Scope::Ike || !self.has_live_session(pair);
+            if missed && let Some(keep) = self.pairs.get_mut(&pair) {
+                keep.failed(scope, failure.clone());
+                self.out.events.push_back(Event::Failed { pair, failure });
+            }
+        }
+    }
+
+    /// A peer has proven itself. One that does so again and again does not fill our tables: the oldest
+    /// session goes.
+    fn note_established(&mut self, now: Instant, pair: Pair) {
+        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        keep.ike_established();
+        let mut proven = self.sessions_of(pair);
+        proven.retain(|key| self.established(*key).is_some());
+        if proven.len() > SESSIONS_MAX_PAIR
+            && let Some(oldest) = proven.first()
+        {
+            self.out.counters.sessions_dropped += 1;
+            self.work_on(now, *oldest, |session, cx| {
+                if let Session::Established(mut state) = session {
+                    state.end_children(cx, false);
+                }
+                None
+            });
+        }
+    }
+
+    /// Whether a session of `pair`, other than one being worked on, is established and not ending.
+    fn has_live_session(&self, pair: Pair) -> bool {
+        let sessions = self.pairs.get(&pair).into_iter().flat_map(|keep| &keep.sessions);
+        sessions.filter_map(|key| self.established(*key)).any(|session| !session.is_closing())
+    }
+
+    fn add_session(&mut self, pair: Pair, key: SessionKey) {
+        if let Some(keep) = self.pairs.get_mut(&pair) {
+            keep.sessions.push(key);
+        }
+    }
+
+    fn sessions_of(&self, pair: Pair) -> Vec<SessionKey> {
+        self.pairs.get(&pair).map(|keep| keep.sessions.clone()).unwrap_or_default()
+    }
+
+    fn established(&self, key: SessionKey) -> Option<&Established> {
+        self.table.get(key)?.established()
+    }
+
+    /// The session of `pair` that has the child.
+    fn session_of(&self, pair: Pair, in_spi: Spi) -> Option<SessionKey> {
+        let has_child =
+            |key: &SessionKey| self.established(*key).is_some_and(|it| it.child(in_spi).is_some());
+        self.pairs.get(&pair)?.sessions.iter().copied().find(has_child)
+    }
+
+    fn with_established(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        input: impl FnOnce(&mut Established, &mut Cx<'_>),
+    ) {
+        self.work_on(now, key, |mut session, cx| {
+            if let Session::Established(state) = &mut session {
+                input(state, cx);
+            }
+            Some(session)
+        });
+    }
+
+    fn with_child(
+        &mut self,
+        now: Instant,
+        pair: Pair,
+        in_spi: Spi,
+        input: impl FnOnce(&mut Established, &mut Cx<'_>),
+    ) {
+        if let Some(key) = self.session_of(pair, in_spi) {
+            self.with_established(now, key, input);
+        }
+    }
+
+    fn with_each(&mut self, now: Instant, pair: Pair, input: impl Fn(&mut Established)) {
+        for key in self.sessions_of(pair) {
+            self.with_established(now, key, |session, _| input(session));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What can go wrong in an exchange, sorted by blame, and the one function that tells the peer.
+
+use super::wire::Payload;
+use super::wire::codes::notify;
+
+/// Why a message, or what it asks for, is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    /// The bytes are not a message.
+    #[error("malformed message: {0}")]
+    Malformed(&'static str),
+    /// A payload of this type must be understood, and we do not.
+    #[error("unsupported critical payload of type {0}")]
+    UnsupportedCritical(u8),
+    /// Well formed, and not what the protocol allows here.
+    #[error("the peer broke the protocol: {0}")]
+    PeerMisbehaved(&'static str),
+    /// Correct, and nothing that we have in common.
+    #[error("nothing in common: {0}")]
+    PeerIncompatible(&'static str),
+    /// Correct, but the public value is of another group than the one chosen.
+    #[error("the public value must be of group {0}")]
+    OtherGroup(u16),
+    /// The traffic selectors do not contain the pair's addresses.
+    #[error("traffic selectors without the pair's addresses")]
+    Selectors,
+    /// The peer did not prove that it knows the secret, or is not who it must be.
+    #[error(
+        "authentication failed: the peer has another secret (compare `hostseal secret id` on both hosts)"
+    )]
+    Unauthenticated,
+    /// A limit of ours.
+    #[error("no more child SAs")]
+    TooMany,
+    /// The peer's request crosses something in progress.
+    #[error("busy with an exchange that this one crosses")]
+    Busy,
+    /// The child that the request is about does not exist.
+    #[error("no such child SA")]
+    NoSuchChild(u32),
+    /// The peer refused, with this notification.
+    #[error("{}", refusal(*.0))]
+    Refused(u16),
+    /// Our cryptography library failed.
+    #[error("cryptography failed")]
+    Internal,
+}
+
+/// What the peer's notification means to the operator.
+fn refusal(kind: u16) -> String {
+    let name = notify::name(kind);
+    match kind {
+        notify::AUTHENTICATION_FAILED => format!(
+            "authentication failed: the peer has another secret (compare `hostseal secret id` on both hosts), \
+             or does not list this address ({name})"
+        ),
+        notify::NO_PROPOSAL_CHOSEN => format!("the peer accepts none of our algorithms ({name})"),
+        notify::TS_UNACCEPTABLE => format!("the peer has other addresses for this pair ({name})"),
+        _ => format!("the peer answered {name}"),
+    }
+}
+
+impl Error {
+    /// Bytes that are not a message.
+    pub(super) fn malformed(what: &'static str) -> Self {
+        Error::Malformed(what)
+    }
+
+    /// The notification that answers a request which failed so (RFC 7296 section 2.21).
+    pub(super) fn to_notify(&self) -> Payload {
+        match self {
+            Error::Malformed(_) | Error::PeerMisbehaved(_) => {
+                Payload::notify(notify::INVALID_SYNTAX, Vec::new())
+            }
+            Error::UnsupportedCritical(kind) => {
+                Payload::notify(notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![*kind])
+            }
+            Error::PeerIncompatible(_) => Payload::notify(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
+            Error::OtherGroup(group) => {
+                Payload::notify(notify::INVALID_KE_PAYLOAD, group.to_be_bytes().to_vec())
+            }
+            Error::Selectors => Payload::notify(notify::TS_UNACCEPTABLE, Vec::new()),
+            Error::Unauthenticated => Payload::notify(notify::AUTHENTICATION_FAILED, Vec::new()),
+            Error::TooMany => Payload::notify(notify::NO_ADDITIONAL_SAS, Vec::new()),
+            Error::NoSuchChild(spi) => super::wire::about_child(notify::CHILD_SA_NOT_FOUND, *spi),
+            Error::Busy | Error::Internal | Error::Refused(_) => {
+                Payload::notify(notify::TEMPORARY_FAILURE, Vec::new())
+            }
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! A session with a proven peer: its IKE SAs, its children, what it is to do next.
+//!
+//! A rekey of the IKE SA adds one to the session; the children belong to the session and never move. What
+//! the exchanges do is in `create_child`, `rekey_ike` and `inform`; here is what they share.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::auth::Verified;
+use super::child::{Agreement, Child, ChildStage, peer_word};
+use super::error::Error;
+use super::exchange::{Arrival, Retransmission};
+use super::ike_sa::{IkeSa, Stage};
+use super::limits::{BACKOFF_FIRST, TRIES_ESTABLISHED};
+use super::outbox::{Cx, Path, Scope, backoff};
+use super::pending::{Asked, Held, Task};
+use super::wire::codes::{Exchange, notify};
+use super::wire::{Message, Parts, Payload};
+use super::{Event, FailureCode, word};
+use crate::model::word::Flags;
+use crate::model::{Pair, Spi};
+
+/// What is known of a peer when it has proven itself.
+pub(super) struct Introduction {
+    /// Between which addresses.
+    pub(super) path: Path,
+    /// When the first message of the session was sent or came.
+    pub(super) begun: Instant,
+    /// The peer is not hostseal.
+    pub(super) foreign: bool,
+    /// The peer said INITIAL_CONTACT inside its proven IKE_AUTH.
+    pub(super) greeted: bool,
+}
+
+/// A session with a proven peer.
+pub(super) struct Established {
+    pub(super) introduction: Introduction,
+    since: Instant,
+    /// One, and a few more while it is rekeyed.
+    pub(super) sas: Vec<IkeSa>,
+    /// The IKE SA that new requests go out on, by our index.
+    pub(super) current: u64,
+    pub(super) children: Vec<Child>,
+    pub(super) tasks: VecDeque<Task>,
+    /// Tasks that the peer had no time for.
+    pub(super) put_off: Vec<(Instant, Task)>,
+    /// How often in a row the peer refused to make something anew.
+    refusals: u32,
+    /// How often a request is sent.
+    pub(super) tries: u32,
+    /// It ends: nothing new is begun.
+    pub(super) closing: bool,
+}
+
+impl Established {
+    /// A session on `sa`. That the peer has proven itself is what `_proof` is for.
+    pub(super) fn new(cx: &Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
+        Self {
+            introduction,
+            since: cx.now,
+            current: sa.ours(),
+            sas: vec![sa],
+            children: Vec::new(),
+            tasks: VecDeque::new(),
+            put_off: Vec::new(),
+            refusals: 0,
+            tries: TRIES_ESTABLISHED,
+            closing: false,
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.introduction.path
+    }
+
+    pub(super) fn pair(&self) -> Pair {
+        self.introduction.path.pair
+    }
+
+    /// Whether the peer says no words.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.introduction.foreign
+    }
+
+    /// Whether the peer said INITIAL_CONTACT.
+    pub(super) fn was_greeted(&self) -> bool {
+        self.introduction.greeted
+    }
+
+    /// When its first message was sent or came.
+    pub(super) fn begun(&self) -> Instant {
+        self.introduction.begun
+    }
+
+    /// When the peer had proven itself.
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether it ends.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Our indexes.
+    pub(super) fn spis(&self) -> impl Iterator<Item = u64> {
+        self.sas.iter().map(IkeSa::ours)
+    }
+
+    /// The child with that inbound SA.
+    pub(super) fn child(&self, in_spi: Spi) -> Option<&Child> {
+        self.children.iter().find(|child| child.in_spi == in_spi)
+    }
+
+    pub(super) fn child_mut(&mut self, in_spi: Spi) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.in_spi == in_spi)
+    }
+
+    pub(super) fn sa(&self, ours: u64) -> Option<&IkeSa> {
+        self.sas.iter().find(|sa| sa.ours() == ours)
+    }
+
+    pub(super) fn sa_mut(&mut self, ours: u64) -> Option<&mut IkeSa> {
+        self.sas.iter_mut().find(|sa| sa.ours() == ours)
+    }
+
+    /// Whether a child carries traffic or is on the way to.
+    pub(super) fn has_or_makes_child(&self) -> bool {
+        let asked = |sa: &IkeSa| matches!(sa.window.asking(), Some(Asked::Child(_)));
+        self.children.iter().any(Child::is_alive)
+            || self.tasks.contains(&Task::NewChild)
+            || self.put_off.iter().any(|(_, task)| *task == Task::NewChild)
+            || self.sas.iter().any(asked)
+    }
+
+    /// Whether the successor of the child can carry traffic.
+    pub(super) fn is_replaced(&self, child: &Child) -> bool {
+        child.successor.and_then(|spi| self.child(spi)).is_some_and(Child::is_alive)
+    }
+
+    // ------------------------------------------------------------------ what the engine asks for
+
+    /// Adds a task, once.
+    pub(super) fn add_task(&mut self, task: Task) {
+        if !self.closing && !self.tasks.contains(&task) {
+            self.tasks.push_back(task);
+        }
+    }
+
+    /// The kernel has answered for a child.
+    pub(super) fn child_installed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, ok: bool) {
+        let held = self.sas.iter_mut().filter_map(|sa| sa.window.held_mut()?.child.as_mut());
+        let as_responder =
+            held.filter(|held| held.in_spi == in_spi).map(|held| held.installed = Some(ok)).count() > 0;
+        let (pair, foreign) = (self.pair(), self.is_foreign());
+        let Some(child) = self.child_mut(in_spi).filter(|child| child.stage == ChildStage::Announced) else {
+            return;
+        };
+        match (ok, as_responder) {
+            (true, _) => {
+                child.stage = ChildStage::Live;
+                child.say(Flags { installed: true, ..child.flags });
+                if foreign && !as_responder {
+                    cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
+                }
+            }
+            // The peer learns it from the answer.
+            (false, true) => self.forget_child(in_spi),
+            (false, false) => {
+                let predecessor = child.predecessor;
+                self.delete_child(in_spi);
+                cx.fail(pair, Scope::Child, FailureCode::Internal, "the kernel did not take the new SAs");
+                if let Some(predecessor) = predecessor {
+                    self.put_off(cx, Task::RekeyChild(predecessor));
+                }
+            }
+        }
+    }
+
+    /// What our end of a child has done.
+    pub(super) fn say(&mut self, in_spi: Spi, flags: Flags) {
+        if let Some(child) = self.child_mut(in_spi) {
+            child.say(flags);
+        }
+    }
+
+    /// Begins to delete a child.
+    pub(super) fn delete_child(&mut self, in_spi: Spi) {
+        if let Some(child) = self.child_mut(in_spi).filter(|child| child.is_alive()) {
+            child.stage = ChildStage::Closing;
+            self.add_task(Task::DeleteChild(in_spi));
+        }
+    }
+
+    /// Deletes a child that the agent never heard of.
+    pub(super) fn delete_unwanted(&mut self, in_spi: Spi) {
+        self.add_task(Task::DeleteChild(in_spi));
+    }
+
+    /// Tells the agent that the children are gone, since the session is.
+    pub(super) fn end_children(&mut self, cx: &mut Cx<'_>, by_peer: bool) {
+        let pair = self.pair();
+        for child in std::mem::take(&mut self.children) {
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi: child.in_spi, by_peer });
+        }
+    }
+
+    // ------------------------------------------------------------------ what the exchanges share
+
+    /// Remembers a child and hands it to the agent.
+    pub(super) fn announce(&mut self, cx: &mut Cx<'_>, agreement: &Agreement<'_>, parts: &Parts<'_>) {
+        let current = self.current;
+        self.announce_on(cx, current, agreement, parts);
+    }
+
+    /// The same for a child that was agreed on the IKE SA `ours`.
+    pub(super) fn announce_on(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ours: u64,
+        agreement: &Agreement<'_>,
+        parts: &Parts<'_>,
+    ) {
+        let Some(sa) = self.sa(ours) else { return };
+        let new_child = agreement.new_child(&sa.keys);
+        let child = agreement.child(cx);
+        let word = peer_word(parts, child.out_spi).filter(|_| !agreement.foreign);
+        if let Some(replaced) = agreement.replaces.and_then(|spi| self.child_mut(spi)) {
+            replaced.successor = Some(child.in_spi);
+        }
+        cx.out.events.push_back(Event::ChildAgreed(new_child, child.token, word, agreement.replaces));
+        self.children.push(child);
+    }
+
+    /// Drops what is remembered of a child.
+    pub(super) fn forget_child(&mut self, in_spi: Spi) {
+        self.children.retain(|child| child.in_spi != in_spi);
+        self.tasks
+            .retain(|task| !matches!(task, Task::DeleteChild(spi) | Task::RekeyChild(spi) if *spi == in_spi));
+    }
+
+    /// A child no longer exists.
+    pub(super) fn child_closed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, by_peer: bool) {
+        if self.child(in_spi).is_some() {
+            let pair = self.pair();
+            self.forget_child(in_spi);
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi, by_peer });
+        }
+    }
+
+    /// The peer refused: does `task` later, and later still each time.
+    pub(super) fn put_off(&mut self, cx: &mut Cx<'_>, task: Task) {
+        if !self.closing && !self.put_off.iter().any(|(_, waiting)| *waiting == task) {
+            self.refusals = self.refusals.saturating_add(1);
+            // The end that initiates by rule comes first, or both would be in each other's way again.
+            let turn = if self.pair().initiates() { Duration::ZERO } else { BACKOFF_FIRST };
+            self.put_off.push((cx.now + turn + backoff(self.refusals, cx.entropy), task));
+        }
+    }
+
+    /// What was asked was made.
+    pub(super) fn succeeded(&mut self) {
+        self.refusals = 0;
+    }
+
+    /// The request that came in on the IKE SA `ours` is to be answered so.
+    pub(super) fn hold(&mut self, ours: u64, held: Held) {
+        if let Some(sa) = self.sa_mut(ours) {
+            sa.window.hold(held);
+        }
+    }
+
+    /// A peer without words has our answers, or it would not say more.
+    pub(super) fn confirm(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
+        let pair = self.pair();
+        if let Some(child) = self.child_mut(in_spi).filter(|child| child.unconfirmed) {
+            child.unconfirmed = false;
+            cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
+        }
+    }
+
+    /// The children that a peer without words has yet to confirm.
+    pub(super) fn unconfirmed(&self) -> Vec<Spi> {
+        self.children.iter().filter(|child| child.unconfirmed).map(|child| child.in_spi).collect()
+    }
+
+    // ------------------------------------------------------------------ messages
+
+    /// Takes in a message on one of the session's IKE SAs.
+    pub(super) fn handle_message(
+        mut self: Box<Self>,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+    ) -> Option<Box<Self>> {
+        let header = &message.header;
+        let Some((at, sealed)) = self.sas.iter().position(|sa| sa.owns(header)).zip(message.sealed) else {
+            cx.out.counters.unexpected += 1;
+            return Some(self);
+        };
+        let sa = &mut self.sas[at];
+        let ours = sa.ours();
+        let Some(payloads) = sa.open(&sealed) else {
+            cx.out.counters.not_authentic += 1;
+            return Some(self);
+        };
+        if header.flags.response {
+            match sa.window.answered(header.message_id) {
+                Some(asked) => self.handle_answer(cx, ours, asked, payloads),
+                None => cx.out.counters.unexpected += 1,
+            }
+        } else {
+            match sa.window.arrival(header.message_id) {
+                Arrival::New => self.handle_request(cx, ours, header.exchange, payloads),
+                Arrival::Repeated(answer) => {
+                    cx.out.counters.retransmits += 1;
+                    cx.out.transmit(&self.introduction.path, answer);
+                }
+                Arrival::Ignored => cx.out.counters.unexpected += 1,
+            }
+        }
+        self.unless_over(cx, false)
+    }
+
+    fn handle_request(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ours: u64,
+        exchange: Exchange,
+        payloads: Result<Vec<Payload>, Error>,
+    ) {
+        for in_spi in self.unconfirmed() {
+            self.confirm(cx, in_spi);
+        }
+        let held = payloads.and_then(|payloads| {
+            let parts = Parts(&payloads);
+            match exchange {
+                Exchange::CREATE_CHILD_SA if parts.is_ike_rekey() => self.answer_rekey_ike(cx, ours, &parts),
+                Exchange::CREATE_CHILD_SA => self.answer_child(cx, ours, &parts),
+                Exchange::INFORMATIONAL => Ok(self.answer_informational(cx, ours, &parts)),
+                _ => Err(Error::PeerMisbehaved("an exchange that does not belong here")),
+            }
+        });
+        let held = held.unwrap_or_else(|error| Held::new(exchange, cx.now, vec![error.to_notify()]));
+        self.hold(ours, held);
+    }
+
+    fn handle_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ours: u64,
+        asked: Asked,
+        payloads: Result<Vec<Payload>, Error>,
+    ) {
+        match asked {
+            Asked::Child(asked) => self.child_answered(cx, ours, &asked, payloads),
+            Asked::RekeyIke(asked) => self.rekey_ike_answered(cx, ours, asked, payloads),
+            Asked::DeleteChild(in_spi) => self.child_closed(cx, in_spi, false),
+            // RFC 7296 section 1.4.1: the answer ends it.
+            Asked::DeleteIke => self.sas.retain(|sa| sa.ours() != ours),
+            Asked::Inform { words, confirms } => {
+                if let Ok(payloads) = &payloads {
+                    self.hear(cx, &Parts(payloads));
+                }
+                self.informed(cx, words, confirms);
+            }
+        }
+    }
+
+    /// A session without an IKE SA is over.
+    pub(super) fn unless_over(mut self: Box<Self>, cx: &mut Cx<'_>, by_peer: bool) -> Option<Box<Self>> {
+        if !self.sas.is_empty() {
+            return Some(self);
+        }
+        self.end_children(cx, by_peer);
+        None
+    }
+
+    // ------------------------------------------------------------------ output
+
+    /// Sends the answers that wait for nothing, and the next request where the window is free.
+    pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
+        for ours in self.spis().collect::<Vec<_>>() {
+            self.send_answer(cx, ours);
+        }
+        for ours in self.spis().collect::<Vec<_>>() {
+            self.send_request(cx, ours);
+        }
+    }
+
+    fn send_answer(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(sa) = self.sa_mut(ours) else { return };
+        if sa.window.held().is_none_or(Held::waits) {
+            return;
+        }
+        let Some((message_id, mut held)) = sa.window.release() else { return };
+        if let Some(child) = held.child.take() {
+            if child.installed == Some(true) {
+                held.payloads.extend(child.payloads);
+                held.words.push(child.in_spi);
+                self.answered_child(child.in_spi);
+            } else {
+                held.payloads.push(Payload::notify(notify::TEMPORARY_FAILURE, Vec::new()));
+            }
+        }
+        let words: Vec<_> = held.words.iter().filter_map(|spi| self.tell(*spi)).collect();
+        held.payloads.extend(words);
+        let Some(sa) = self.sa_mut(ours) else { return };
+        match sa.seal(held.exchange, true, message_id, &held.payloads) {
+            Ok(answer) => {
+                sa.window.keep_answer(answer.clone());
+                cx.out.transmit(&path, answer);
+            }
+            Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+        }
+    }
+
+    /// The answer that makes a child is about to be sent.
+    fn answered_child(&mut self, in_spi: Spi) {
+        if !self.is_foreign() {
+            return;
+        }
+        // A peer without words shows with its next message that it has our answer.
+        if let Some(child) = self.child_mut(in_spi) {
+            child.unconfirmed = true;
+            self.add_task(Task::Liveness);
+        }
+    }
+
+    /// The word about a child, in an answer: the peer has it for certain, or asks again.
+    fn tell(&mut self, in_spi: Spi) -> Option<Payload> {
+        if self.is_foreign() {
+            return None;
+        }
+        let child = self.child_mut(in_spi)?;
+        child.told = child.flags;
+        Some(word::to_payload(&child.word()))
+    }
+
+    fn send_request(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(sa) = self.sa(ours) else { return };
+        // RFC 7296 section 1.2: nothing else before IKE_AUTH is answered.
+        let in_auth = sa.window.held().is_some_and(|held| held.exchange == Exchange::IKE_AUTH);
+        if !sa.window.is_free() || in_auth {
+            return;
+        }
+        let request = match sa.stage {
+            Stage::Doomed => Some(Self::delete_ike_request()),
+            Stage::Live if ours == self.current && !self.closing => self.next_request(cx),
+            _ => None,
+        };
+        let Some((exchange, payloads, asked)) = request else { return };
+        let tries = self.tries;
+        let Some(sa) = self.sa_mut(ours) else { return };
+        let message_id = sa.window.next_request();
+        match sa.seal(exchange, false, message_id, &payloads) {
+            Ok(bytes) => {
+                cx.out.transmit(&path, bytes.clone());
+                sa.window.asked(Retransmission::new(cx.now, bytes, tries), asked);
+            }
+            Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+        }
+    }
+
+    /// What to ask next, if anything: words first, since traffic waits for them.
+    fn next_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
+        if let Some(request) = self.words_request() {
+            return Some(request);
+        }
+        // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.
+        let making_child = self.sas.iter().any(|sa| sa.window.held().is_some_and(Held::waits));
+        for _ in 0..self.tasks.len() {
+            let task = self.tasks.pop_front()?;
+            let request = match task {
+                Task::RekeyIke if making_child => {
+                    self.tasks.push_back(task);
+                    None
+                }
+                Task::RekeyIke => self.rekey_ike_request(cx),
+                Task::NewChild => self.child_request(cx, None),
+                Task::RekeyChild(in_spi) => self.child_request(cx, Some(in_spi)),
+                Task::DeleteChild(in_spi) => Some(self.delete_child_request(in_spi)),
+                Task::Liveness => Some(self.liveness_request()),
+            };
+            if request.is_some() {
+                return request;
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,189 @@
+//! Message identifiers, the window of one, retransmission (RFC 7296 sections 2.1 to 2.3).
+//!
+//! Each end numbers the requests that it makes. A request is sent again, octet for octet, until its answer
+//! comes; an answer is kept, and sent again when its request comes again.
+
+use std::time::{Duration, Instant};
+
+use super::limits::{RETRANSMIT_FIRST, RETRANSMIT_MAX};
+
+/// A message that is sent again until its answer comes or its tries are used up.
+#[derive(Debug)]
+pub(super) struct Retransmission {
+    bytes: Vec<u8>,
+    tries_left: u32,
+    wait: Duration,
+    due: Instant,
+}
+
+impl Retransmission {
+    /// `bytes` have just been sent for the first of `tries` times.
+    pub(super) fn new(now: Instant, bytes: Vec<u8>, tries: u32) -> Self {
+        Self {
+            bytes,
+            tries_left: tries.saturating_sub(1),
+            wait: RETRANSMIT_FIRST,
+            due: now + RETRANSMIT_FIRST,
+        }
+    }
+
+    /// When to look again.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// The bytes as they are on the wire.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Goes on with at most `tries` more.
+    pub(super) fn hurry(&mut self, tries: u32) {
+        self.tries_left = self.tries_left.min(tries);
+    }
+
+    /// What the time asks for.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Retry {
+        if now < self.due {
+            return Retry::Wait;
+        }
+        if self.tries_left == 0 {
+            return Retry::GiveUp;
+        }
+        self.tries_left -= 1;
+        self.wait = (self.wait * 2).min(RETRANSMIT_MAX);
+        self.due = now + self.wait;
+        Retry::Send(self.bytes.clone())
+    }
+}
+
+/// What [`Retransmission::handle_timeout`] asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// Not yet.
+    Wait,
+    /// Send this again.
+    Send(Vec<u8>),
+    /// The peer does not answer.
+    GiveUp,
+}
+
+/// The two windows of an IKE SA. `Q` is what we remember of a request that we made, `H` what we remember
+/// of a request of the peer until we answer it.
+#[derive(Debug)]
+pub(super) struct Window<Q, H> {
+    next_request: u32,
+    outstanding: Option<(Retransmission, Q)>,
+    next_expected: u32,
+    held: Option<H>,
+    answer: Option<Vec<u8>>,
+}
+
+/// What an authentic request is to us.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The next one.
+    New,
+    /// The one before; this was our answer.
+    Repeated(Vec<u8>),
+    /// Out of the window, or being worked on.
+    Ignored,
+}
+
+impl<Q, H> Window<Q, H> {
+    /// After `done` exchanges that we made and `answered` that we answered.
+    pub(super) fn new(done: u32, answered: u32) -> Self {
+        Self { next_request: done, outstanding: None, next_expected: answered, held: None, answer: None }
+    }
+
+    /// Whether a request may be made.
+    pub(super) fn is_free(&self) -> bool {
+        self.outstanding.is_none()
+    }
+
+    /// The number of the next request.
+    pub(super) fn next_request(&self) -> u32 {
+        self.next_request
+    }
+
+    /// The next request has been sent.
+    pub(super) fn asked(&mut self, sent: Retransmission, what: Q) {
+        self.outstanding = Some((sent, what));
+    }
+
+    /// What the outstanding request asks.
+    pub(super) fn asking(&self) -> Option<&Q> {
+        self.outstanding.as_ref().map(|(_, what)| what)
+    }
+
+    /// The same, to change.
+    pub(super) fn asking_mut(&mut self) -> Option<&mut Q> {
+        self.outstanding.as_mut().map(|(_, what)| what)
+    }
+
+    /// Its retransmission.
+    pub(super) fn retransmission(&mut self) -> Option<&mut Retransmission> {
+        self.outstanding.as_mut().map(|(sent, _)| sent)
+    }
+
+    /// When the outstanding request is due again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.outstanding.as_ref().map(|(sent, _)| sent.due())
+    }
+
+    /// An authentic answer with `message_id` came: what we had asked, if it is the answer to that.
+    pub(super) fn answered(&mut self, message_id: u32) -> Option<Q> {
+        if message_id != self.next_request {
+            return None;
+        }
+        let (_, what) = self.outstanding.take()?;
+        self.next_request = self.next_request.wrapping_add(1);
+        Some(what)
+    }
+
+    /// Forgets the outstanding request. The IKE SA makes no further one.
+    pub(super) fn abandon(&mut self) -> Option<Q> {
+        self.outstanding.take().map(|(_, what)| what)
+    }
+
+    /// Sorts an authentic request in.
+    pub(super) fn arrival(&self, message_id: u32) -> Arrival {
+        if message_id == self.next_expected && self.held.is_none() {
+            return Arrival::New;
+        }
+        match &self.answer {
+            Some(answer) if message_id.wrapping_add(1) == self.next_expected => {
+                Arrival::Repeated(answer.clone())
+            }
+            _ => Arrival::Ignored,
+        }
+    }
+
+    /// The request that was [`Arrival::New`] is to be answered as `held` says.
+    pub(super) fn hold(&mut self, held: H) {
+        self.held = Some(held);
+    }
+
+    /// What is to be answered.
+    pub(super) fn held(&self) -> Option<&H> {
+        self.held.as_ref()
+    }
+
+    /// The same, to change.
+    pub(super) fn held_mut(&mut self) -> Option<&mut H> {
+        self.held.as_mut()
+    }
+
+    /// Takes the request out to answer it now: its number, and what was held.
+    pub(super) fn release(&mut self) -> Option<(u32, H)> {
+        let held = self.held.take()?;
+        let message_id = self.next_expected;
+        self.next_expected = self.next_expected.wrapping_add(1);
+        Some((message_id, held))
+    }
+
+    /// Keeps the answer just sent.
+    pub(super) fn keep_answer(&mut self, answer: Vec<u8>) {
+        self.answer = Some(answer);
+    }
+}

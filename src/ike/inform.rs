@@ -1,0 +1,139 @@
+//! INFORMATIONAL: words, deletes, liveness (RFC 7296 sections 1.4, 1.4.1 and 2.4).
+
+use super::Event;
+use super::child::ChildStage;
+use super::established::Established;
+use super::ike_sa::Stage;
+use super::limits::CHILDREN_MAX;
+use super::outbox::{Cx, Scope};
+use super::pending::{Asked, Held};
+use super::wire::codes::{Exchange, notify};
+use super::wire::{Delete, Parts, Payload};
+use super::{FailureCode, word};
+use crate::model::Spi;
+use crate::model::word::Flags;
+
+impl Established {
+    /// Says what the peer has not been told yet.
+    pub(super) fn words_request(&self) -> Option<(Exchange, Vec<Payload>, Asked)> {
+        if self.is_foreign() {
+            return None;
+        }
+        let untold = || self.children.iter().filter(|it| it.stage == ChildStage::Live && it.flags != it.told);
+        let words: Vec<_> = untold().map(|child| (child.in_spi, child.flags)).collect();
+        let payloads = untold().map(|child| word::to_payload(&child.word())).collect();
+        let asked = Asked::Inform { words, confirms: Vec::new() };
+        untold().next().is_some().then_some((Exchange::INFORMATIONAL, payloads, asked))
+    }
+
+    /// Asks whether the peer is there.
+    pub(super) fn liveness_request(&self) -> (Exchange, Vec<Payload>, Asked) {
+        let asked = Asked::Inform { words: Vec::new(), confirms: self.unconfirmed() };
+        (Exchange::INFORMATIONAL, Vec::new(), asked)
+    }
+
+    /// Deletes a child: each end names its own inbound SA (RFC 7296 section 1.4.1).
+    pub(super) fn delete_child_request(&self, in_spi: Spi) -> (Exchange, Vec<Payload>, Asked) {
+        let payloads = vec![Payload::Delete(Delete::Esp(vec![in_spi.0]))];
+        (Exchange::INFORMATIONAL, payloads, Asked::DeleteChild(in_spi))
+    }
+
+    /// Deletes the IKE SA that carries it.
+    pub(super) fn delete_ike_request() -> (Exchange, Vec<Payload>, Asked) {
+        (Exchange::INFORMATIONAL, vec![Payload::Delete(Delete::Ike)], Asked::DeleteIke)
+    }
+
+    /// The peer has answered words or a question.
+    pub(super) fn informed(&mut self, cx: &mut Cx<'_>, words: Vec<(Spi, Flags)>, confirms: Vec<Spi>) {
+        for (in_spi, flags) in words {
+            if let Some(child) = self.child_mut(in_spi) {
+                child.told = flags;
+            }
+        }
+        for in_spi in confirms {
+            self.confirm(cx, in_spi);
+        }
+    }
+
+    /// The words in a message, with the children that they are about.
+    pub(super) fn hear(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>) -> Vec<Spi> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
+        let pair = self.pair();
+        let mut heard = Vec::new();
+        for word in parts.notifies().filter_map(word::from_notify) {
+            let Some(child) = self.children.iter_mut().find(|child| child.out_spi == word.spi) else {
+                continue;
+            };
+            heard.push(child.in_spi);
+            if word.is_news(child.heard) {
+                child.heard = Some(word.revision);
+                cx.out.events.push_back(Event::PeerWord { pair, in_spi: child.in_spi, word });
+            }
+        }
+        heard
+    }
+
+    /// The peer says something on the IKE SA `ours`.
+    pub(super) fn answer_informational(&mut self, cx: &mut Cx<'_>, ours: u64, request: &Parts<'_>) -> Held {
+        let mut held = Held::new(Exchange::INFORMATIONAL, cx.now, Vec::new());
+        held.words = self.hear(cx, request);
+        let mut closed = Vec::new();
+        for delete in request.deletes() {
+            match delete {
+                Delete::Esp(spis) => closed.extend(self.delete_by_peer(cx, spis)),
+                Delete::Ike => self.ike_deleted_by_peer(cx, ours),
+                Delete::Other => {}
+            }
+        }
+        if !closed.is_empty() {
+            held.payloads.push(Payload::Delete(Delete::Esp(closed)));
+        }
+        // RFC 7296 section 2.21.2: the initiator does not take our proof, so there is no IKE SA.
+        if request.notify(notify::AUTHENTICATION_FAILED).is_some() {
+            cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, "the peer does not take our proof");
+            self.ike_deleted_by_peer(cx, ours);
+        }
+        held
+    }
+
+    /// The peer deletes its inbound SAs `spis`. Our inbound SAs of those children are the answer, except
+    /// where our own Delete is on its way already (RFC 7296 section 1.4.1).
+    fn delete_by_peer(&mut self, cx: &mut Cx<'_>, spis: &[u32]) -> Vec<u32> {
+        let mut closed = Vec::new();
+        for spi in spis {
+            let Some(child) = self.children.iter().find(|child| child.out_spi.0 == *spi) else {
+                self.note_deleted(*spi);
+                continue;
+            };
+            let (in_spi, alive) = (child.in_spi, child.is_alive());
+            closed.extend(alive.then_some(in_spi.0));
+            self.child_closed(cx, in_spi, true);
+        }
+        closed
+    }
+
+    /// The peer deletes what may be the child that we are asking for.
+    fn note_deleted(&mut self, spi: u32) {
+        for asked in self.sas.iter_mut().filter_map(|sa| sa.window.asking_mut()) {
+            if let Asked::Child(asked) = asked
+                && asked.deleted.len() < CHILDREN_MAX
+            {
+                asked.deleted.push(spi);
+            }
+        }
+    }
+
+    /// The peer deletes an IKE SA. It is kept for a while to answer with, should the answer get lost.
+    fn ike_deleted_by_peer(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let Some(sa) = self.sa_mut(ours) else { return };
+        sa.stage = Stage::Ended(cx.now + Self::LINGER);
+        let asked = sa.window.abandon();
+        self.ask_again(asked);
+        if ours == self.current && !self.move_on() {
+            self.close(0);
+            self.end_children(cx, true);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The initiator's way to an established session (RFC 7296 section 1.2).
+
+use std::time::Instant;
+
+use super::auth::{Signed, Verified};
+use super::child::{self, Agreement, Offer};
+use super::crypto::KeyPair;
+use super::error::Error;
+use super::established::{Established, Introduction};
+use super::exchange::{Retransmission, Retry, Window};
+use super::ike_sa::IkeSa;
+use super::keys::{AuthKeys, Nonces, Seed, Spis, Suite, derive};
+use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
+use super::outbox::{Cx, Path, Scope};
+use super::session::Session;
+use super::suite::{GROUPS, concluded_ike, ike_offer};
+use super::wire::codes::{Exchange, notify};
+use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
+use super::{Failure, FailureCode, peer};
+
+/// Has sent IKE_SA_INIT.
+pub(super) struct AwaitInitResponse {
+    path: Path,
+    begun: Instant,
+    greet: bool,
+    ours: u64,
+    key: KeyPair,
+    nonce: Vec<u8>,
+    cookies: u32,
+    sent: Retransmission,
+    /// What somebody who need not be the peer said.
+    hint: Option<Failure>,
+}
+
+/// Has sent IKE_AUTH.
+pub(super) struct AwaitAuthResponse {
+    path: Path,
+    begun: Instant,
+    foreign: bool,
+    sa: IkeSa,
+    suite: Suite,
+    keys: AuthKeys,
+    nonces: Nonces,
+    /// The peer's IKE_SA_INIT message, which its AUTH covers.
+    response: Vec<u8>,
+    offer: Offer,
+    sent: Retransmission,
+}
+
+/// The failure that an error means.
+pub(super) fn failure(error: &Error) -> FailureCode {
+    match error {
+        Error::Unauthenticated | Error::Refused(notify::AUTHENTICATION_FAILED) => FailureCode::AuthFailed,
+        Error::PeerIncompatible(_) | Error::OtherGroup(_) | Error::Selectors => FailureCode::NoProposal,
+        Error::Refused(notify::NO_PROPOSAL_CHOSEN | notify::INVALID_KE_PAYLOAD | notify::TS_UNACCEPTABLE) => {
+            FailureCode::NoProposal
+        }
+        Error::Internal => FailureCode::Internal,
+        _ => FailureCode::PeerRefused,
+    }
+}
+
+fn init_request(
+    vendor_id: &Payload,
+    ours: u64,
+    key: &KeyPair,
+    nonce: &[u8],
+    cookie: Option<&[u8]>,
+) -> Vec<u8> {
+    let header = Header {
+        initiator_spi: ours,
+        responder_spi: 0,
+        first: 0,
+        exchange: Exchange::IKE_SA_INIT,
+        flags: Flags { from_initiator: true, response: false },
+        message_id: 0,
+    };
+    // RFC 7296 section 2.6: the cookie comes first and the rest stays as it was.
+    let mut payloads: Vec<_> =
+        cookie.map(|cookie| Payload::notify(notify::COOKIE, cookie.to_vec())).into_iter().collect();
+    payloads.extend([
+        Payload::Sa(vec![ike_offer(Vec::new())]),
+        Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
+        Payload::Nonce(nonce.to_vec()),
+        vendor_id.clone(),
+    ]);
+    write_clear(header, &payloads)
+}
+
+impl AwaitInitResponse {
+    /// Sends the first message. `greet`: IKE_AUTH is to say INITIAL_CONTACT.
+    pub(super) fn start(cx: &mut Cx<'_>, path: Path, greet: bool) -> Result<Session, Error> {
+        let ours = cx.ike_spi();
+        let key = KeyPair::generate(GROUPS[0], cx.entropy)?;
+        let nonce = cx.nonce();
+        let request = init_request(cx.vendor_id, ours, &key, &nonce, None);
+        cx.out.transmit(&path, request.clone());
+        let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
+        let state = Self { path, begun: cx.now, greet, ours, key, nonce, cookies: 0, sent, hint: None };
+        Ok(Session::AwaitInitResponse(Box::new(state)))
+    }
+
+    pub(super) fn handle_message(
+        mut self: Box<Self>,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+        datagram: &[u8],
+    ) -> Option<Session> {
+        let header = &message.header;
+        let expected = header.exchange == Exchange::IKE_SA_INIT
+            && header.flags == Flags { from_initiator: false, response: true }
+            && header.message_id == 0;
+        if !expected {
+            cx.out.counters.unexpected += 1;
+            return Some(Session::AwaitInitResponse(self));
+        }
+        let parts = Parts(&message.payloads);
+        if let Some(cookie) = parts.notify(notify::COOKIE) {
+            self.return_cookie(cx, &cookie.data);
+            return Some(Session::AwaitInitResponse(self));
+        }
+        // Nobody has proven anything yet: an error is a hint, and a better answer may still come
+        // (RFC 7296 section 2.21.1).
+        let outcome = match parts.refusal() {
+            Some(refusal) => Err(Error::Refused(refusal)),
+            None => self.conclude(cx, header, &parts),
+        };
+        match outcome {
+            Ok((sa, keys, suite, nonces)) => {
+                self.authenticate(cx, sa, keys, suite, nonces, peer::is_foreign(&parts), datagram)
+            }
+            Err(error) => {
+                self.hint = Some(Failure { code: failure(&error), words: error.to_string() });
+                Some(Session::AwaitInitResponse(self))
+            }
+        }
+    }
+
+    /// RFC 7296 section 2.6.
+    fn return_cookie(&mut self, cx: &mut Cx<'_>, cookie: &[u8]) {
+        if self.cookies >= COOKIES_MAX || !COOKIE_LENGTH.contains(&cookie.len()) {
+            cx.out.counters.unexpected += 1;
+            return;
+        }
+        self.cookies += 1;
+        let request = init_request(cx.vendor_id, self.ours, &self.key, &self.nonce, Some(cookie));
+        cx.out.transmit(&self.path, request.clone());
+        self.sent = Retransmission::new(cx.now, request, TRIES_OPENING);
+    }
+
+    fn conclude(
+        &self,
+        cx: &mut Cx<'_>,
+        header: &Header,
+        parts: &Parts<'_>,
+    ) -> Result<(IkeSa, AuthKeys, Suite, Nonces), Error> {
+        let (suite, _) = concluded_ike(parts.sa()?)?;
+        let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
+        if ke.group != suite.group.id() || suite.group != self.key.group() || header.responder_spi == 0 {
+            return Err(Error::PeerMisbehaved("its public value is of another group than it chose"));
+        }
+        let shared = self.key.agree(&ke.data)?;
+        let nonces = Nonces { initiator: self.nonce.clone(), responder: parts.nonce()?.to_vec() };
+        let spis = Spis { initiator: self.ours, responder: header.responder_spi };
+        let (ike, auth) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
+        let rekey_at = cx.rekey_time(self.path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
+        // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
+        Ok((IkeSa::new(spis, true, ike, Window::new(2, 0), rekey_at), auth, suite, nonces))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn authenticate(
+        self: Box<Self>,
+        cx: &mut Cx<'_>,
+        mut sa: IkeSa,
+        keys: AuthKeys,
+        suite: Suite,
+        nonces: Nonces,
+        foreign: bool,
+        response: &[u8],
+    ) -> Option<Session> {
+        let pair = self.path.pair;
+        let id = Id::of(pair.local);
+        let signed = Signed {
+            prf: suite.prf,
+            message: self.sent.bytes(),
+            nonce: &nonces.responder,
+            key: &keys.mine,
+            id: &id,
+        };
+        let auth = signed.sign(&cx.settings.secret);
+        let offer = Offer::new(cx);
+        let mut payloads = vec![Payload::IdI(id.clone())];
+        payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
+        payloads.push(Payload::IdR(Id::of(pair.remote)));
+        payloads.push(Payload::shared_key(auth));
+        payloads.extend(offer.request(cx.settings.key_bits, pair, None, !foreign));
+        let request = match sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
+            Ok(request) => request,
+            Err(error) => {
+                cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string());
+                return None;
+            }
+        };
+        cx.out.transmit(&self.path, request.clone());
+        Some(Session::AwaitAuthResponse(Box::new(AwaitAuthResponse {
+            path: self.path,
+            begun: self.begun,
+            foreign,
+            sa,
+            suite,
+            keys,
+            nonces,
+            response: response.to_vec(),
+            offer,
+            sent: Retransmission::new(cx.now, request, TRIES_OPENING),
+        })))
+    }
+
+    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
+        match self.sent.handle_timeout(cx.now) {
+            Retry::Wait => {}
+            Retry::Send(bytes) => {
+                cx.out.counters.retransmits += 1;
+                cx.out.transmit(&self.path, bytes);
+            }
+            Retry::GiveUp => {
+                let no_answer = || Failure {
+                    code: FailureCode::NoAnswer,
+                    words: format!("no answer from {}", self.path.remote),
+                };
+                let failure = self.hint.unwrap_or_else(no_answer);
+                cx.fail(self.path.pair, Scope::Ike, failure.code, failure.words);
+                return None;
+            }
+        }
+        Some(Session::AwaitInitResponse(self))
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.sent.due()
+    }
+
+    pub(super) fn ours(&self) -> u64 {
+        self.ours
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AwaitAuthResponse {
+    pub(super) fn handle_message(
+        mut self: Box<Self>,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+    ) -> Option<Session> {
+        let header = &message.header;
+        let expected = header.exchange == Exchange::IKE_AUTH
+            && header.flags.response
+            && header.message_id == 1
+            && self.sa.owns(header);
+        let Some(sealed) = message.sealed.filter(|_| expected) else {
+            cx.out.counters.unexpected += 1;
+            return Some(Session::AwaitAuthResponse(self));
+        };
+        let Some(payloads) = self.sa.open(&sealed) else {
+            cx.out.counters.not_authentic += 1;
+            return Some(Session::AwaitAuthResponse(self));
+        };
+        let outcome = payloads.and_then(|payloads| {
+            let proof = self.verify(cx, &Parts(&payloads))?;
+            Ok((proof, payloads))
+        });
+        match outcome {
+            Ok((proof, payloads)) => Some(self.establish(cx, proof, &Parts(&payloads))),
+            Err(error) => {
+                self.withdraw(cx, &error);
+                cx.fail(self.path.pair, Scope::Ike, failure(&error), error.to_string());
+                None
+            }
+        }
+    }
+
+    /// RFC 7296 section 2.15, and the identity must be the address that we talk to.
+    fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let Some((method, data)) = parts.auth() else {
+            return Err(parts.refusal().map_or(Error::Unauthenticated, Error::Refused));
+        };
+        let id = parts.id_r().filter(|id| **id == Id::of(self.path.pair.remote));
+        let signed = Signed {
+            prf: self.suite.prf,
+            message: &self.response,
+            nonce: &self.nonces.initiator,
+            key: &self.keys.peer,
+            id: id.ok_or(Error::Unauthenticated)?,
+        };
+        signed.verify(method, data, cx.settings.secrets()).ok_or(Error::Unauthenticated)
+    }
+
+    /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
+    /// said once: a responder that does not hear it finds out by itself.
+    fn withdraw(&mut self, cx: &mut Cx<'_>, error: &Error) {
+        if matches!(error, Error::Refused(_)) {
+            return;
+        }
+        let id = self.sa.window.next_request();
+        if let Ok(bytes) = self.sa.seal(Exchange::INFORMATIONAL, false, id, &[error.to_notify()]) {
+            cx.out.transmit(&self.path, bytes);
+        }
+    }
+
+    fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Session {
+        let pair = self.path.pair;
+        let introduction = Introduction {
+            path: self.path,
+            begun: self.begun,
+            foreign: self.foreign,
+            greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
+        };
+        let mut session = Established::new(cx, proof, introduction, self.sa);
+        // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
+        let conclusion = match parts.refusal() {
+            Some(refusal) => Err(Error::Refused(refusal)),
+            None => child::conclude(pair, cx.settings.key_bits, parts),
+        };
+        match conclusion {
+            Ok(choice) => {
+                let agreement = Agreement {
+                    pair,
+                    offer: self.offer,
+                    choice,
+                    nonces: &self.nonces,
+                    shared: None,
+                    initiator: true,
+                    foreign: self.foreign,
+                    replaces: None,
+                };
+                session.announce(cx, &agreement, parts);
+            }
+            Err(error) => {
+                cx.fail(pair, Scope::Child, failure(&error), error.to_string());
+                if !matches!(error, Error::Refused(_)) {
+                    session.delete_unwanted(self.offer.in_spi);
+                }
+            }
+        }
+        Session::Established(Box::new(session))
+    }
+
+    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
+        match self.sent.handle_timeout(cx.now) {
+            Retry::Wait => {}
+            Retry::Send(bytes) => {
+                cx.out.counters.retransmits += 1;
+                cx.out.transmit(&self.path, bytes);
+            }
+            Retry::GiveUp => {
+                let words = format!("no answer to IKE_AUTH from {}", self.path.remote);
+                cx.fail(self.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+                return None;
+            }
+        }
+        Some(Session::AwaitAuthResponse(self))
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.sent.due()
+    }
+
+    pub(super) fn ours(&self) -> u64 {
+        self.sa.ours()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}

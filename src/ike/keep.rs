@@ -1,0 +1,101 @@
+//! One pair that is to be kept keyed: when this host initiates, and how long it waits after failures.
+
+use std::time::{Duration, Instant};
+
+use super::limits::SECOND_INITIATOR_WAIT;
+use super::outbox::{Scope, backoff, up_to};
+use super::table::SessionKey;
+use super::{Entropy, Failure, Posture};
+use crate::model::Pair;
+
+/// What a pair lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// An IKE SA.
+    Ike,
+    /// A child on an IKE SA that is there.
+    Child,
+}
+
+/// What is remembered of a pair.
+pub(super) struct Keep {
+    /// What this host does about it.
+    pub(super) posture: Posture,
+    /// Its sessions, oldest first.
+    pub(super) sessions: Vec<SessionKey>,
+    /// INITIAL_CONTACT has been said.
+    pub(super) greeted: bool,
+    /// When this host begins to make up for what is lacking.
+    pub(super) next_try: Option<(Instant, Lack)>,
+    /// Why the last attempt failed, and at what.
+    pub(super) last_failure: Option<(Scope, Failure)>,
+    ike_failures: u32,
+    child_failures: u32,
+}
+
+impl Keep {
+    pub(super) fn new(posture: Posture) -> Self {
+        Self {
+            posture,
+            sessions: Vec::new(),
+            greeted: false,
+            next_try: None,
+            last_failure: None,
+            ike_failures: 0,
+            child_failures: 0,
+        }
+    }
+
+    /// Counts a failure.
+    pub(super) fn failed(&mut self, scope: Scope, failure: Failure) {
+        match scope {
+            Scope::Ike => self.ike_failures = self.ike_failures.saturating_add(1),
+            Scope::Child => self.child_failures = self.child_failures.saturating_add(1),
+            // What the peer tries does not slow down what we try.
+            Scope::Answer => {}
+        }
+        self.last_failure = Some((scope, failure));
+    }
+
+    /// The peer has proven itself.
+    pub(super) fn ike_established(&mut self) {
+        self.greeted = true;
+        self.ike_failures = 0;
+        self.last_failure.take_if(|(scope, _)| *scope != Scope::Child);
+    }
+
+    /// A child is in the kernel.
+    pub(super) fn child_established(&mut self) {
+        self.child_failures = 0;
+        self.last_failure = None;
+    }
+
+    /// Sees to it that what is lacking is tried at some time. `busy_until`: the peer may be about to make
+    /// up for it.
+    pub(super) fn plan(
+        &mut self,
+        now: Instant,
+        pair: Pair,
+        lack: Option<Lack>,
+        busy_until: Option<Instant>,
+        jitter: Duration,
+        entropy: &mut dyn Entropy,
+    ) {
+        let Some(lack) = lack.filter(|_| self.posture == Posture::Active) else {
+            self.next_try = None;
+            return;
+        };
+        let planned = self.next_try.filter(|(_, planned)| *planned == lack).map(|(at, _)| at);
+        let at = planned.unwrap_or_else(|| {
+            let turn = if pair.initiates() { Duration::ZERO } else { SECOND_INITIATOR_WAIT };
+            let failures = if lack == Lack::Ike { self.ike_failures } else { self.child_failures };
+            let spread = match (failures, lack) {
+                (0, Lack::Ike) => up_to(entropy, jitter),
+                (0, Lack::Child) => Duration::ZERO,
+                _ => backoff(failures, entropy),
+            };
+            now + turn + spread
+        });
+        self.next_try = Some((busy_until.map_or(at, |until| at.max(until)), lack));
+    }
+}

@@ -1,0 +1,125 @@
+//! The key schedule: from a Diffie-Hellman secret and two nonces to the keys of an IKE SA and of a child.
+
+use super::crypto::{AEAD_KEY, Aead, Group, Hidden, Prf};
+use super::error::Error;
+use crate::model::SaKey;
+
+/// What two ends agreed on for an IKE SA; its cipher is always AES-GCM with 256 bits and a 16-octet tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Suite {
+    /// The pseudo-random function.
+    pub(super) prf: Prf,
+    /// The Diffie-Hellman group.
+    pub(super) group: Group,
+}
+
+/// The nonces of one exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nonces {
+    /// The nonce of the end that initiated the exchange.
+    pub(super) initiator: Vec<u8>,
+    /// The other one.
+    pub(super) responder: Vec<u8>,
+}
+
+impl Nonces {
+    /// The one that decides which of two crossing exchanges is redundant (RFC 7296 section 2.8.1).
+    pub(super) fn lowest(&self) -> Vec<u8> {
+        self.initiator.clone().min(self.responder.clone())
+    }
+}
+
+/// Where a key schedule starts.
+pub(super) enum Seed<'a> {
+    /// IKE_SA_INIT (RFC 7296 section 2.14): g^ir.
+    Fresh(&'a Hidden),
+    /// A rekey of an IKE SA (RFC 7296 section 2.18): its prf, its SK_d, and g^ir of the new exchange.
+    Rekey(Prf, &'a Hidden, &'a Hidden),
+}
+
+/// The keys of an IKE SA that live as long as it does.
+pub(super) struct IkeKeys {
+    prf: Prf,
+    /// SK_d: what the keys of children and of successors come from.
+    derive: Hidden,
+    /// For what we send.
+    pub(super) seal: Aead,
+    /// For what we receive.
+    pub(super) open: Aead,
+}
+
+/// SK_pi and SK_pr: needed for AUTH, and not longer.
+pub(super) struct AuthKeys {
+    /// Ours.
+    pub(super) mine: Hidden,
+    /// The peer's.
+    pub(super) peer: Hidden,
+}
+
+/// An end's index of an IKE SA and the peer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spis {
+    /// The initiator's.
+    pub(super) initiator: u64,
+    /// The responder's.
+    pub(super) responder: u64,
+}
+
+/// RFC 7296 section 2.14: {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr}, where an AEAD has no SK_a
+/// (RFC 5282 section 7).
+pub(super) fn derive(
+    suite: Suite,
+    seed: &Seed<'_>,
+    nonces: &Nonces,
+    spis: Spis,
+    initiator: bool,
+) -> Result<(IkeKeys, AuthKeys), Error> {
+    let (ni, nr) = (nonces.initiator.as_slice(), nonces.responder.as_slice());
+    let seed = match seed {
+        Seed::Fresh(shared) => suite.prf.compute(&[ni, nr].concat(), &[shared.expose()]),
+        Seed::Rekey(prf, derive, shared) => prf.compute(derive.expose(), &[shared.expose(), ni, nr]),
+    };
+    let size = suite.prf.output();
+    let (spi_i, spi_r) = (spis.initiator.to_be_bytes(), spis.responder.to_be_bytes());
+    let stream = suite.prf.plus(seed.expose(), &[ni, nr, &spi_i, &spi_r], 3 * size + 2 * AEAD_KEY);
+    let (derive, rest) = stream.expose().split_at(size);
+    let (encrypt_i, rest) = rest.split_at(AEAD_KEY);
+    let (encrypt_r, rest) = rest.split_at(AEAD_KEY);
+    let (prove_i, prove_r) = rest.split_at(size);
+    let ours_first = |i, r| if initiator { (i, r) } else { (r, i) };
+    let (seal, open) = ours_first(encrypt_i, encrypt_r);
+    let (mine, peer) = ours_first(prove_i, prove_r);
+    let keys = IkeKeys {
+        prf: suite.prf,
+        derive: Hidden::new(derive.to_vec()),
+        seal: Aead::new(seal)?,
+        open: Aead::new(open)?,
+    };
+    Ok((keys, AuthKeys { mine: Hidden::new(mine.to_vec()), peer: Hidden::new(peer.to_vec()) }))
+}
+
+impl IkeKeys {
+    /// The seed of a successor.
+    pub(super) fn rekey_seed<'a>(&'a self, shared: &'a Hidden) -> Seed<'a> {
+        Seed::Rekey(self.prf, &self.derive, shared)
+    }
+
+    /// The keys of a child, inbound and outbound (RFC 7296 section 2.17): the key for packets from the
+    /// initiator of the exchange comes first. Each is AES key and salt (RFC 4106 section 8.1).
+    pub(super) fn child(
+        &self,
+        shared: Option<&Hidden>,
+        nonces: &Nonces,
+        key_bits: u16,
+        initiator: bool,
+    ) -> (SaKey, SaKey) {
+        let size = usize::from(key_bits / 8) + 4;
+        let shared = shared.map_or([].as_slice(), Hidden::expose);
+        let parts = [shared, &nonces.initiator, &nonces.responder];
+        let stream = self.prf.plus(self.derive.expose(), &parts, 2 * size);
+        let (from_initiator, from_responder) = stream.expose().split_at(size);
+        let (inbound, outbound) =
+            if initiator { (from_responder, from_initiator) } else { (from_initiator, from_responder) };
+        (SaKey::new(inbound.to_vec()), SaKey::new(outbound.to_vec()))
+    }
+}

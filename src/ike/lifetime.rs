@@ -1,0 +1,161 @@
+//! What time and silence do to a session, and how it ends.
+
+use std::time::{Duration, Instant};
+
+use super::FailureCode;
+use super::child::ChildStage;
+use super::established::Established;
+use super::exchange::Retry;
+use super::ike_sa::{IkeSa, Stage};
+use super::limits::HOLD_LIFE;
+use super::outbox::{Cx, Scope};
+use super::pending::{Asked, Task};
+
+impl Established {
+    /// When the next thing is due, and what.
+    pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
+        let of_sas = self.sas.iter().flat_map(|sa| {
+            let stage = match sa.stage {
+                Stage::Replaced(at) => Some((at, "replaced IKE SA expires")),
+                Stage::Ended(at) => Some((at, "deleted IKE SA is forgotten")),
+                Stage::Live | Stage::Doomed => None,
+            };
+            let held = sa.window.held().filter(|held| held.waits());
+            let rekey = sa.rekey_at.filter(|_| sa.ours() == self.current && !self.closing);
+            [
+                sa.window.due().map(|at| (at, "request again")),
+                stage,
+                held.map(|held| (held.since + HOLD_LIFE, "kernel has not answered")),
+                rekey.map(|at| (at, "rekey of the IKE SA")),
+            ]
+        });
+        let of_children = self
+            .children
+            .iter()
+            .filter(|child| child.stage == ChildStage::Live && !self.closing)
+            .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
+        let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
+        of_sas.chain(of_children).chain(put_off).flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Box<Self>> {
+        for ours in self.spis().collect::<Vec<_>>() {
+            self.retransmit(cx, ours);
+            self.age(cx, ours);
+        }
+        self.start_rekeys(cx.now);
+        let (due, waiting) = std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= cx.now);
+        self.put_off = waiting;
+        let due: Vec<(Instant, Task)> = due;
+        due.into_iter().for_each(|(_, task)| self.add_task(task));
+        self.unless_over(cx, false)
+    }
+
+    fn retransmit(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(sent) = self.sa_mut(ours).and_then(|sa| sa.window.retransmission()) else { return };
+        match sent.handle_timeout(cx.now) {
+            Retry::Wait => {}
+            Retry::Send(bytes) => {
+                cx.out.counters.retransmits += 1;
+                cx.out.transmit(&path, bytes);
+            }
+            Retry::GiveUp => self.lose_sa(cx, ours),
+        }
+    }
+
+    /// Nobody answers on an IKE SA any more.
+    fn lose_sa(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(sa) = self.sa_mut(ours) else { return };
+        let asked = sa.window.abandon();
+        self.sas.retain(|sa| sa.ours() != ours);
+        self.ask_again(asked);
+        if ours != self.current || self.closing || self.move_on() {
+            return;
+        }
+        cx.fail(
+            path.pair,
+            Scope::Ike,
+            FailureCode::NoAnswer,
+            format!("no answer from {} any more", path.remote),
+        );
+        self.sas.clear();
+    }
+
+    /// What time alone does to an IKE SA.
+    fn age(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let Some(sa) = self.sa_mut(ours) else { return };
+        match sa.stage {
+            Stage::Replaced(at) if at <= cx.now => sa.stage = Stage::Doomed,
+            Stage::Ended(at) if at <= cx.now => {
+                self.sas.retain(|sa| sa.ours() != ours);
+                return;
+            }
+            _ => {}
+        }
+        let Some(held) = sa.window.held_mut().filter(|held| held.waits()) else { return };
+        if held.since + HOLD_LIFE <= cx.now
+            && let Some(child) = &mut held.child
+        {
+            child.installed = Some(false);
+            let in_spi = child.in_spi;
+            self.child_closed(cx, in_spi, false);
+        }
+    }
+
+    fn start_rekeys(&mut self, now: Instant) {
+        let current = self.current;
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
+        let ike = self.sa_mut(current).is_some_and(|sa| due(&mut sa.rekey_at));
+        let children: Vec<_> = self
+            .children
+            .iter_mut()
+            .filter(|child| child.stage == ChildStage::Live)
+            .filter_map(|child| due(&mut child.rekey_at).then_some(child.in_spi))
+            .collect();
+        children.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
+        if ike {
+            self.add_task(Task::RekeyIke);
+        }
+    }
+
+    /// How long a replaced or deleted IKE SA is kept.
+    pub(super) const LINGER: Duration = Duration::from_secs(30);
+
+    /// Asks again, on the current IKE SA, what had no answer on one that is gone.
+    pub(super) fn ask_again(&mut self, asked: Option<Asked>) {
+        match asked {
+            Some(Asked::Child(asked)) => self.add_task(asked.rekeys.map_or(Task::NewChild, Task::RekeyChild)),
+            Some(Asked::DeleteChild(in_spi)) => self.add_task(Task::DeleteChild(in_spi)),
+            // Words say themselves again until they are answered.
+            Some(Asked::Inform { confirms, .. }) if !confirms.is_empty() => self.add_task(Task::Liveness),
+            Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::DeleteIke) | None => {}
+        }
+    }
+
+    /// The current IKE SA is gone: goes on with another one, if there is one.
+    pub(super) fn move_on(&mut self) -> bool {
+        let next = self.sas.iter().rev().find(|sa| sa.stage == Stage::Live).map(IkeSa::ours);
+        self.current = next.unwrap_or(self.current);
+        next.is_some()
+    }
+
+    /// Begins to delete the session; its Delete is sent `tries` times at most. An exchange on its way gets
+    /// no more either.
+    pub(super) fn close(&mut self, tries: u32) {
+        self.closing = true;
+        self.tries = tries;
+        self.tasks.clear();
+        self.put_off.clear();
+        for sa in &mut self.sas {
+            if !matches!(sa.stage, Stage::Ended(_)) {
+                sa.stage = Stage::Doomed;
+            }
+            if let Some(sent) = sa.window.retransmission() {
+                sent.hurry(tries);
+            }
+        }
+    }
+}

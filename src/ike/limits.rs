@@ -1,0 +1,65 @@
+//! Every timeout and every bound of the engine, in one place.
+
+use std::time::Duration;
+
+/// The first wait for an answer; each further wait is twice as long.
+pub(super) const RETRANSMIT_FIRST: Duration = Duration::from_millis(250);
+/// The longest wait for an answer.
+pub(super) const RETRANSMIT_MAX: Duration = Duration::from_secs(4);
+/// How often a request on an established IKE SA is sent before the peer counts as gone: 15.75 s in all.
+pub(super) const TRIES_ESTABLISHED: u32 = 7;
+/// How often IKE_SA_INIT and IKE_AUTH are sent: 7.75 s in all.
+pub(super) const TRIES_OPENING: u32 = 5;
+/// How often the Delete of a pair that was forgotten is sent.
+pub(super) const TRIES_FAREWELL: u32 = 2;
+
+/// How long the end that does not initiate by rule waits before it does.
+pub(super) const SECOND_INITIATOR_WAIT: Duration = Duration::from_millis(1500);
+/// The first wait after a failure; each further one is twice as long.
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait after failures.
+pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How far below its nominal length a wait after a failure is jittered, in percent.
+pub(super) const BACKOFF_JITTER: u32 = 50;
+
+/// When the initiator by rule rekeys, in percent of the configured time.
+pub(super) const REKEY_WINDOW_FIRST: (u32, u32) = (85, 92);
+/// When the other end rekeys, should the first not have done so.
+pub(super) const REKEY_WINDOW_SECOND: (u32, u32) = (93, 100);
+/// An IKE SA lives this many times as long as a child.
+pub(super) const IKE_REKEY_FACTOR: u32 = 3;
+
+/// So many IKE SAs this end opens at a time: the answers must find room in its socket.
+pub(super) const OPENING_MAX: usize = 256;
+/// How long a pair waits, at most, before it looks again whether there is room to open its IKE SA.
+pub(super) const OPENING_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a responder keeps what an unproven initiator made it remember.
+pub(super) const HALF_OPEN_LIFE: Duration = Duration::from_secs(10);
+/// How long a responder holds an answer for the kernel's word on the new SAs.
+pub(super) const HOLD_LIFE: Duration = Duration::from_secs(5);
+/// From this many half-open sessions on, an initiator must first return a cookie.
+pub(super) const COOKIE_THRESHOLD: usize = 64;
+/// The same for one pair alone: its addresses may be forged.
+pub(super) const COOKIE_THRESHOLD_PAIR: usize = 4;
+/// More half-open sessions than this there never are.
+pub(super) const HALF_OPEN_MAX: usize = 4096;
+/// And of one pair.
+pub(super) const HALF_OPEN_MAX_PAIR: usize = 16;
+/// Sessions of one pair with a proven peer.
+pub(super) const SESSIONS_MAX_PAIR: usize = 8;
+/// How long a cookie's secret is used for new cookies; it is accepted as long again.
+pub(super) const COOKIE_SECRET_LIFE: Duration = Duration::from_secs(60);
+/// How often an initiator returns a cookie in one attempt.
+pub(super) const COOKIES_MAX: u32 = 3;
+/// Octets of a cookie (RFC 7296 section 2.6).
+pub(super) const COOKIE_LENGTH: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// Children of one session.
+pub(super) const CHILDREN_MAX: usize = 8;
+/// The longest datagram that is looked at.
+pub(super) const DATAGRAM_MAX: usize = 8192;
+/// Datagrams that wait to be sent. Retransmission makes up for those beyond.
+pub(super) const TRANSMITS_MAX: usize = 65_536;
+/// Octets of our nonces: at least half the size of the prf's key (RFC 7296 section 2.10).
+pub(super) const NONCE_OCTETS: usize = 32;

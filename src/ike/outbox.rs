@@ -1,0 +1,123 @@
+//! What a state machine is handed besides its input: time, entropy, settings, and where its output goes.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::limits::{
+    BACKOFF_FIRST, BACKOFF_JITTER, BACKOFF_MAX, NONCE_OCTETS, REKEY_WINDOW_FIRST, REKEY_WINDOW_SECOND,
+    TRANSMITS_MAX,
+};
+use super::wire::Payload;
+use super::{Counters, Entropy, Event, Failure, FailureCode, Settings, Transmit};
+use crate::model::{Pair, Spi};
+
+/// Between which addresses a session talks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Path {
+    /// Whose session it is.
+    pub(super) pair: Pair,
+    /// Our socket.
+    pub(super) local: SocketAddr,
+    /// The peer's.
+    pub(super) remote: SocketAddr,
+}
+
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Getting or keeping an IKE SA.
+    Ike,
+    /// Getting a child on an IKE SA.
+    Child,
+    /// An attempt of the peer's.
+    Answer,
+}
+
+/// Where output goes.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// For the agent.
+    pub(super) events: VecDeque<Event>,
+    /// For the socket.
+    pub(super) transmits: VecDeque<Transmit>,
+    /// For the engine, which backs off and tells the agent.
+    pub(super) failures: Vec<(Pair, Scope, Failure)>,
+    /// For the operator.
+    pub(super) counters: Counters,
+}
+
+impl Outbox {
+    /// Queues a datagram; beyond the bound it is dropped, as the network might have done.
+    pub(super) fn transmit(&mut self, path: &Path, bytes: Vec<u8>) {
+        if self.transmits.len() >= TRANSMITS_MAX {
+            self.counters.transmits_dropped += 1;
+            return;
+        }
+        self.transmits.push_back(Transmit { local: path.local, remote: path.remote, bytes });
+    }
+}
+
+/// What comes with every input.
+pub(super) struct Cx<'a> {
+    /// The time.
+    pub(super) now: Instant,
+    /// What to offer and what to accept.
+    pub(super) settings: &'a Settings,
+    /// How we introduce ourselves in IKE_SA_INIT.
+    pub(super) vendor_id: &'a Payload,
+    /// Random bytes.
+    pub(super) entropy: &'a mut dyn Entropy,
+    /// Output.
+    pub(super) out: &'a mut Outbox,
+}
+
+impl Cx<'_> {
+    /// Random bytes.
+    pub(super) fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.entropy.fill(&mut bytes);
+        bytes
+    }
+
+    /// A nonce.
+    pub(super) fn nonce(&mut self) -> Vec<u8> {
+        self.random::<NONCE_OCTETS>().to_vec()
+    }
+
+    /// An SPI for an IKE SA; zero is reserved (RFC 7296 section 2.6).
+    pub(super) fn ike_spi(&mut self) -> u64 {
+        u64::from_be_bytes(self.random()).max(1)
+    }
+
+    /// An SPI for an inbound SA.
+    pub(super) fn esp_spi(&mut self) -> Spi {
+        Spi::from_random(u32::from_be_bytes(self.random()))
+    }
+
+    /// When something that lives for `life` is to be rekeyed: the end that initiates by rule does it first,
+    /// so that the two seldom cross.
+    pub(super) fn rekey_time(&mut self, pair: Pair, life: Duration) -> Instant {
+        let (low, high) = if pair.initiates() { REKEY_WINDOW_FIRST } else { REKEY_WINDOW_SECOND };
+        self.now + life * low / 100 + up_to(self.entropy, life * (high - low) / 100)
+    }
+
+    /// Something failed; `words` are for people.
+    pub(super) fn fail(&mut self, pair: Pair, scope: Scope, code: FailureCode, words: impl Into<String>) {
+        self.out.failures.push((pair, scope, Failure { code, words: words.into() }));
+    }
+}
+
+/// How long to wait after that many failures in a row.
+pub(super) fn backoff(failures: u32, entropy: &mut dyn Entropy) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    let nominal = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+    nominal - up_to(entropy, nominal * BACKOFF_JITTER / 100)
+}
+
+/// A time between zero and `limit`.
+pub(super) fn up_to(entropy: &mut dyn Entropy, limit: Duration) -> Duration {
+    let mut bits = [0; 4];
+    entropy.fill(&mut bits);
+    limit.mul_f64(f64::from(u32::from_be_bytes(bits)) / f64::from(u32::MAX))
+}

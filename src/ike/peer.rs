@@ -1,0 +1,17 @@
+//! What software the peer is.
+
+use super::wire::{Parts, Payload};
+
+/// How a hostseal host introduces itself in IKE_SA_INIT: random octets and a version.
+const VENDOR_ID: &[u8] = b"\x9c\x1f\x62\xe7\x4d\xb8\x0a\x53\xf1\x2e\x87\xc4\x39\x6b\xd0\x15hostseal\x01";
+
+/// The payload that introduces us.
+pub(super) fn vendor_id() -> Payload {
+    Payload::VendorId(VENDOR_ID.to_vec())
+}
+
+/// Whether the sender is not hostseal. A later version has the same octets up to its own number.
+pub(super) fn is_foreign(parts: &Parts<'_>) -> bool {
+    let (_, ours) = VENDOR_ID.split_last().unwrap_or((&0, VENDOR_ID));
+    !parts.vendor_ids().any(|id| id.split_last().is_some_and(|(_, id)| id == ours))
+}

@@ -1,0 +1,114 @@
+//! What a session remembers between the two messages of an exchange, and what it means to do next.
+
+use std::time::Instant;
+
+use super::child::Offer;
+use super::crypto::KeyPair;
+use super::wire::Payload;
+use super::wire::codes::Exchange;
+use crate::model::Spi;
+use crate::model::word::Flags;
+
+/// What an outstanding request of ours asks.
+pub(super) enum Asked {
+    /// CREATE_CHILD_SA for a child.
+    Child(AskedChild),
+    /// CREATE_CHILD_SA for a successor of the IKE SA.
+    RekeyIke(AskedIke),
+    /// INFORMATIONAL that deletes the child whose inbound SA here is this.
+    DeleteChild(Spi),
+    /// INFORMATIONAL that deletes the IKE SA which carries it.
+    DeleteIke,
+    /// INFORMATIONAL with words, or with nothing.
+    Inform {
+        /// What it says about which child.
+        words: Vec<(Spi, Flags)>,
+        /// The children that the peer is known to have installed once it answers.
+        confirms: Vec<Spi>,
+    },
+}
+
+/// A request for a child.
+pub(super) struct AskedChild {
+    /// What we offered.
+    pub(super) offer: Offer,
+    /// Our nonce.
+    pub(super) nonce: Vec<u8>,
+    /// The child that it is to replace.
+    pub(super) rekeys: Option<Spi>,
+    /// The peer asked for the same at the same time.
+    pub(super) crossing: Option<Crossing<Spi>>,
+    /// Inbound SAs of the peer that it deleted and that we did not know: its answer may have been overtaken.
+    pub(super) deleted: Vec<u32>,
+}
+
+/// A request for a successor of the IKE SA.
+pub(super) struct AskedIke {
+    /// Our index of the successor.
+    pub(super) ours: u64,
+    /// Our half of the Diffie-Hellman exchange.
+    pub(super) key: KeyPair,
+    /// Our nonce.
+    pub(super) nonce: Vec<u8>,
+    /// The peer asked for the same at the same time.
+    pub(super) crossing: Option<Crossing<u64>>,
+}
+
+/// An exchange of the peer that crosses one of ours (RFC 7296 section 2.8.1).
+pub(super) struct Crossing<T> {
+    /// What the peer's exchange made: our name of it.
+    pub(super) made: T,
+    /// The lower nonce of the peer's exchange.
+    pub(super) lowest: Vec<u8>,
+}
+
+/// A request of the peer that is to be answered. The answer is put together when it is sent.
+pub(super) struct Held {
+    /// Of which exchange.
+    pub(super) exchange: Exchange,
+    /// When the request came.
+    pub(super) since: Instant,
+    /// What the answer says in any case.
+    pub(super) payloads: Vec<Payload>,
+    /// The child that the answer waits for.
+    pub(super) child: Option<HeldChild>,
+    /// The children whose words the answer says, by our inbound SA.
+    pub(super) words: Vec<Spi>,
+}
+
+/// A child that the kernel is installing.
+pub(super) struct HeldChild {
+    /// Our name of it.
+    pub(super) in_spi: Spi,
+    /// What the answer says if the kernel took it.
+    pub(super) payloads: Vec<Payload>,
+    /// What the kernel said.
+    pub(super) installed: Option<bool>,
+}
+
+impl Held {
+    /// An answer that waits for nothing.
+    pub(super) fn new(exchange: Exchange, now: Instant, payloads: Vec<Payload>) -> Self {
+        Self { exchange, since: now, payloads, child: None, words: Vec::new() }
+    }
+
+    /// Whether it waits for the kernel.
+    pub(super) fn waits(&self) -> bool {
+        self.child.as_ref().is_some_and(|child| child.installed.is_none())
+    }
+}
+
+/// What a session does when its window is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    /// Makes a child that replaces none.
+    NewChild,
+    /// Makes a successor of a child.
+    RekeyChild(Spi),
+    /// Deletes a child.
+    DeleteChild(Spi),
+    /// Makes a successor of the IKE SA.
+    RekeyIke,
+    /// Asks whether the peer is there.
+    Liveness,
+}

@@ -1,0 +1,127 @@
+//! A session: one run of IKE with one peer, from the first message to the last.
+//!
+//! Its states are structs named for what they await; a transition consumes one and makes the next.
+//! ```text
+//!   AwaitInitResponse -> AwaitAuthResponse -\
+//!                                            >-> Established -> gone
+//!   AwaitAuthRequest ----------------------/
+//!            \-> Refused -> gone
+//! ```
+
+use std::time::Instant;
+
+use super::established::Established;
+use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
+use super::outbox::{Cx, Path};
+use super::respond::{AwaitAuthRequest, Refused};
+use super::wire::Message;
+
+/// A session in one of its states.
+pub(super) enum Session {
+    /// IKE_SA_INIT is sent.
+    AwaitInitResponse(Box<AwaitInitResponse>),
+    /// IKE_AUTH is sent.
+    AwaitAuthResponse(Box<AwaitAuthResponse>),
+    /// IKE_SA_INIT is answered.
+    AwaitAuthRequest(Box<AwaitAuthRequest>),
+    /// IKE_AUTH was refused; only the answer is kept, should it not have arrived.
+    Refused(Box<Refused>),
+    /// The peer is proven.
+    Established(Box<Established>),
+}
+
+impl Session {
+    /// Takes in a message for one of [`Session::spis`]. `datagram` is the message as it was on the wire.
+    /// `None`: the session is gone.
+    pub(super) fn handle_message(
+        self,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+        datagram: &[u8],
+    ) -> Option<Self> {
+        match self {
+            Session::AwaitInitResponse(state) => state.handle_message(cx, message, datagram),
+            Session::AwaitAuthResponse(state) => state.handle_message(cx, message),
+            Session::AwaitAuthRequest(state) => state.handle_message(cx, message, datagram),
+            Session::Refused(state) => Some(state.handle_message(cx, message)),
+            Session::Established(state) => state.handle_message(cx, message).map(Session::Established),
+        }
+    }
+
+    /// Does what is due. `None`: the session is gone.
+    pub(super) fn handle_timeout(self, cx: &mut Cx<'_>) -> Option<Self> {
+        match self {
+            Session::AwaitInitResponse(state) => state.handle_timeout(cx),
+            Session::AwaitAuthResponse(state) => state.handle_timeout(cx),
+            Session::AwaitAuthRequest(state) => state.handle_timeout(cx),
+            Session::Refused(state) => state.handle_timeout(cx),
+            Session::Established(state) => state.handle_timeout(cx).map(Session::Established),
+        }
+    }
+
+    /// Puts answers and requests together that are ready to be sent.
+    pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
+        if let Session::Established(state) = self {
+            state.flush(cx);
+        }
+    }
+
+    /// When the next thing is due, and what.
+    pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
+        match self {
+            Session::AwaitInitResponse(state) => Some((state.due(), "IKE_SA_INIT again")),
+            Session::AwaitAuthResponse(state) => Some((state.due(), "IKE_AUTH again")),
+            Session::AwaitAuthRequest(state) => Some((state.expires(), "half-open session expires")),
+            Session::Refused(state) => Some((state.expires(), "refused session expires")),
+            Session::Established(state) => state.deadline(),
+        }
+    }
+
+    /// Our indexes, by which the peer's messages find this session.
+    pub(super) fn spis(&self) -> Vec<u64> {
+        match self {
+            Session::AwaitInitResponse(state) => vec![state.ours()],
+            Session::AwaitAuthResponse(state) => vec![state.ours()],
+            Session::AwaitAuthRequest(state) => vec![state.ours()],
+            Session::Refused(state) => vec![state.ours()],
+            Session::Established(state) => state.spis().collect(),
+        }
+    }
+
+    /// Between whom.
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Session::AwaitInitResponse(state) => state.path(),
+            Session::AwaitAuthResponse(state) => state.path(),
+            Session::AwaitAuthRequest(state) => state.path(),
+            Session::Refused(state) => state.path(),
+            Session::Established(state) => state.path(),
+        }
+    }
+
+    /// The session, if its peer is proven.
+    pub(super) fn established(&self) -> Option<&Established> {
+        match self {
+            Session::Established(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// Whether we are on the way to an established session that we initiated.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self, Session::AwaitInitResponse(_) | Session::AwaitAuthResponse(_))
+    }
+
+    /// Since when the peer is on the way to one that it initiated.
+    pub(super) fn half_open_since(&self) -> Option<Instant> {
+        match self {
+            Session::AwaitAuthRequest(state) => Some(state.begun()),
+            _ => None,
+        }
+    }
+
+    /// Whether the peer is on the way to one that it initiated.
+    pub(super) fn is_half_open(&self) -> bool {
+        matches!(self, Session::AwaitAuthRequest(_))
+    }
+}

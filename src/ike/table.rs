@@ -1,0 +1,186 @@
+//! All sessions, found by SPI, by the request that opened them and by what is due next.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::session::Session;
+use crate::model::Pair;
+
+/// The name of a session within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SessionKey(u64);
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// Something that a session waits for.
+    Session(SessionKey),
+    /// An attempt of ours.
+    Pair(Pair),
+}
+
+/// A session and where it stands in the indexes.
+struct Entry {
+    /// `None` while it is being worked on.
+    session: Option<Session>,
+    spis: Vec<u64>,
+    /// The address and the SPI of the initiator, where that is the peer.
+    opened_by: Option<(SocketAddr, u64)>,
+    due: Option<Instant>,
+    half_open: bool,
+    opening: bool,
+    to_flush: bool,
+}
+
+/// All sessions.
+#[derive(Default)]
+pub(super) struct Table {
+    entries: HashMap<SessionKey, Entry>,
+    by_spi: HashMap<u64, SessionKey>,
+    by_request: HashMap<(SocketAddr, u64), SessionKey>,
+    to_flush: VecDeque<SessionKey>,
+    half_open: usize,
+    opening: usize,
+    next_key: u64,
+    timers: BTreeSet<(Instant, Due)>,
+}
+
+impl Table {
+    /// How many sessions there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many of them an unproven initiator made us remember.
+    pub(super) fn half_open(&self) -> usize {
+        self.half_open
+    }
+
+    /// How many of them this end is opening.
+    pub(super) fn opening(&self) -> usize {
+        self.opening
+    }
+
+    /// Adds a session. `opened_by`: the address and the SPI of the initiator, where that is the peer.
+    pub(super) fn insert(&mut self, session: Session, opened_by: Option<(SocketAddr, u64)>) -> SessionKey {
+        let key = SessionKey(self.next_key);
+        self.next_key += 1;
+        let entry = Entry {
+            session: None,
+            spis: Vec::new(),
+            opened_by,
+            due: None,
+            half_open: false,
+            opening: false,
+            to_flush: false,
+        };
+        self.entries.insert(key, entry);
+        if let Some(request) = opened_by {
+            self.by_request.insert(request, key);
+        }
+        self.put_back(key, session);
+        key
+    }
+
+    /// A session, to look at.
+    pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.entries.get(&key)?.session.as_ref()
+    }
+
+    /// The session that a message with our index `spi` is for.
+    pub(super) fn by_spi(&self, spi: u64) -> Option<SessionKey> {
+        self.by_spi.get(&spi).copied()
+    }
+
+    /// The session that an IKE_SA_INIT request has opened before.
+    pub(super) fn by_request(&self, request: (SocketAddr, u64)) -> Option<SessionKey> {
+        self.by_request.get(&request).copied()
+    }
+
+    /// Takes a session out to work on it; [`Table::put_back`] or [`Table::remove`] must follow.
+    pub(super) fn take(&mut self, key: SessionKey) -> Option<Session> {
+        self.entries.get_mut(&key)?.session.take()
+    }
+
+    /// Puts a session back, into the indexes too, and marks it to be flushed.
+    pub(super) fn put_back(&mut self, key: SessionKey, session: Session) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let spis = session.spis();
+        if spis != entry.spis {
+            entry.spis.iter().filter(|spi| !spis.contains(spi)).for_each(|spi| {
+                self.by_spi.remove(spi);
+            });
+            self.by_spi.extend(spis.iter().map(|spi| (*spi, key)));
+            entry.spis = spis;
+        }
+        let due = session.deadline().map(|(at, _)| at);
+        if due != entry.due {
+            if let Some(at) = entry.due {
+                self.timers.remove(&(at, Due::Session(key)));
+            }
+            self.timers.extend(due.map(|at| (at, Due::Session(key))));
+            entry.due = due;
+        }
+        self.half_open -= usize::from(entry.half_open);
+        entry.half_open = session.is_half_open();
+        self.half_open += usize::from(entry.half_open);
+        self.opening -= usize::from(entry.opening);
+        entry.opening = session.is_opening();
+        self.opening += usize::from(entry.opening);
+        if !entry.to_flush {
+            entry.to_flush = true;
+            self.to_flush.push_back(key);
+        }
+        entry.session = Some(session);
+    }
+
+    /// Puts back what needs no flush any more.
+    pub(super) fn put_back_flushed(&mut self, key: SessionKey, session: Session) {
+        self.put_back(key, session);
+        self.to_flush.pop_back_if(|last| *last == key);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.to_flush = false;
+        }
+    }
+
+    /// The next session to flush.
+    pub(super) fn next_to_flush(&mut self) -> Option<SessionKey> {
+        loop {
+            let key = self.to_flush.pop_front()?;
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.to_flush = false;
+                return Some(key);
+            }
+        }
+    }
+
+    /// Forgets a session.
+    pub(super) fn remove(&mut self, key: SessionKey) {
+        let Some(entry) = self.entries.remove(&key) else { return };
+        for spi in &entry.spis {
+            self.by_spi.remove(spi);
+        }
+        if let Some(request) = entry.opened_by {
+            self.by_request.remove(&request);
+        }
+        if let Some(at) = entry.due {
+            self.timers.remove(&(at, Due::Session(key)));
+        }
+        self.half_open -= usize::from(entry.half_open);
+        self.opening -= usize::from(entry.opening);
+    }
+
+    /// Moves the timer of a pair.
+    pub(super) fn move_timer(&mut self, pair: Pair, from: Option<Instant>, to: Option<Instant>) {
+        if let Some(at) = from {
+            self.timers.remove(&(at, Due::Pair(pair)));
+        }
+        self.timers.extend(to.map(|at| (at, Due::Pair(pair))));
+    }
+
+    /// What is due first.
+    pub(super) fn first_due(&self) -> Option<(Instant, Due)> {
+        self.timers.first().copied()
+    }
+}

@@ -1,0 +1,57 @@
+//! Everything at once, then quiet: it always ends with one child and the same keys.
+
+use std::time::Duration;
+
+use super::net::{Dice, Net, SECRET, Weather, pair, seeds, settings};
+use crate::ike::Settings;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn do_something(net: &mut Net, dice: &mut Dice) {
+    let host = usize::from(dice.percent(50));
+    let pair = pair(host, 1 - host);
+    let child = net.hosts[host].children.keys().next().copied();
+    match (dice.below(20), child) {
+        (0..=4, Some(child)) => net.call(host, |engine, now| engine.rekey_child(now, pair, child)),
+        (5..=8, _) => net.call(host, |engine, now| engine.rekey_ike(now, pair)),
+        (9..=10, Some(child)) => net.call(host, |engine, now| engine.delete_child(now, pair, child)),
+        (11..=12, _) => net.call(host, |engine, now| engine.check_liveness(now, pair)),
+        (13, _) => {
+            let initial_contact = dice.percent(50);
+            net.restart(host, Settings { initial_contact, ..settings(SECRET) });
+            net.keep(host, 1 - host);
+        }
+        (14, _) => {
+            net.call(host, |engine, now| engine.forget(now, pair));
+            net.keep(host, 1 - host);
+        }
+        (15, _) => net.hosts[host].kernel_refuses = 1,
+        _ => {
+            let (loss, duplication, delay) = (dice.below(50), dice.below(20), dice.below(500));
+            net.weather = Weather { loss, duplication, delay };
+        }
+    }
+}
+
+#[test]
+fn after_any_trouble_one_child_is_left() {
+    for seed in seeds(60) {
+        let mut dice = Dice(!seed);
+        let mut net = Net::two(3000 + seed);
+        net.keep(0, 1);
+        for _ in 0..60 {
+            do_something(&mut net, &mut dice);
+            let pause = Duration::from_millis(dice.below(1500));
+            net.run(pause);
+        }
+        net.weather = Weather::default();
+        net.hosts.iter_mut().for_each(|host| host.kernel_refuses = 0);
+        net.run(60 * SECOND);
+        // A session that the peer gave up in the meantime is found out when it is used or asked about.
+        for (host, other) in [(0, 1), (1, 0)] {
+            net.call(host, |engine, now| engine.check_liveness(now, pair(host, other)));
+        }
+        net.run(90 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+}

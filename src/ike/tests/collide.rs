@@ -1,0 +1,197 @@
+//! Rekeys, alone and crossing each other.
+
+use std::time::Duration;
+
+use super::net::{Net, SECRET, Weather, pair, seeds, settings};
+use crate::ike::Settings;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn established(seed: u64) -> Net {
+    let mut net = Net::two(seed);
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.assert_one_pair(0, 1);
+    net
+}
+
+/// ```text
+/// a  --- CREATE_CHILD_SA: N(REKEY_SA), … --->  b
+/// a  <-- CREATE_CHILD_SA ---------------------  b
+///    both send through the new one
+/// a  --- INFORMATIONAL: D(old) -------------->  b
+/// a  <-- INFORMATIONAL: D(old) ---------------  b
+/// ```
+#[test]
+fn either_end_rekeys_a_child() {
+    for rekeying in [0, 1] {
+        let mut net = established(20);
+        let old = net.child_of(rekeying);
+        net.call(rekeying, |engine, now| engine.rekey_child(now, pair(rekeying, 1 - rekeying), old));
+        net.run(Duration::from_millis(500));
+        assert_eq!(net.hosts[0].children.len(), 2, "the old one stays for its grace");
+        net.run(2 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_ne!(net.child_of(rekeying), old);
+        assert!(net.hosts[rekeying].children.values().all(|it| it.child.initiator));
+    }
+}
+
+/// ```text
+/// a  --- CREATE_CHILD_SA: N(REKEY_SA) --->\  /<--- CREATE_CHILD_SA: N(REKEY_SA) ---  b
+///                                           \/
+///                                           /\
+/// a  <-- CREATE_CHILD_SA -----------------/    \--- CREATE_CHILD_SA -------------->  b
+///    the one made with the lowest nonce is deleted by whoever asked for it
+/// ```
+#[test]
+fn both_rekey_a_child_at_once() {
+    let mut winners = [0, 0];
+    for seed in seeds(40) {
+        let mut net = established(seed);
+        net.weather.delay = if seed % 2 == 0 { 0 } else { 300 };
+        let (a, b) = (net.child_of(0), net.child_of(1));
+        let now = net.now;
+        net.hosts[0].engine.rekey_child(now, pair(0, 1), a);
+        net.hosts[1].engine.rekey_child(now, pair(1, 0), b);
+        net.drain();
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+        let winner = &net.hosts[0].children[&net.child_of(0)].child;
+        assert!(winner.in_spi != a);
+        winners[usize::from(winner.initiator)] += 1;
+    }
+    assert!(winners[0] > 5 && winners[1] > 5, "chance decides: {winners:?}");
+}
+
+#[test]
+fn either_end_rekeys_the_ike_sa() {
+    for rekeying in [0, 1] {
+        let mut net = established(21);
+        let child = net.child_of(0);
+        net.call(rekeying, |engine, now| engine.rekey_ike(now, pair(rekeying, 1 - rekeying)));
+        net.run(Duration::from_millis(100));
+        net.assert_one_pair(0, 1);
+        assert_eq!(net.child_of(0), child, "the child stays as it is");
+        // The child can be rekeyed on the new IKE SA, by either end.
+        let old = net.child_of(1);
+        net.call(1, |engine, now| engine.rekey_child(now, pair(1, 0), old));
+        net.run(2 * SECOND);
+        net.assert_one_pair(0, 1);
+        let last = net.sent.last().unwrap();
+        assert_ne!(last.bytes[..16], net.sent[1].bytes[..16], "it has other indexes");
+    }
+}
+
+#[test]
+fn both_rekey_the_ike_sa_at_once() {
+    for seed in seeds(40) {
+        let mut net = established(seed);
+        net.weather.delay = if seed % 2 == 0 { 0 } else { 300 };
+        let now = net.now;
+        net.hosts[0].engine.rekey_ike(now, pair(0, 1));
+        net.hosts[1].engine.rekey_ike(now, pair(1, 0));
+        net.drain();
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+        for (host, other) in [(0, 1), (1, 0)] {
+            let old = net.child_of(host);
+            net.call(host, |engine, now| engine.rekey_child(now, pair(host, other), old));
+            net.run(5 * SECOND);
+            net.assert_one_pair(0, 1);
+        }
+        // One IKE SA is left at each end, once those that were deleted are forgotten.
+        net.run(60 * SECOND);
+        assert!(net.hosts.iter().all(|host| host.engine.counters().sessions == 1));
+    }
+}
+
+/// A child and the IKE SA at the same time: RFC 7296 section 2.25.2 lets one wait.
+#[test]
+fn a_child_and_the_ike_sa_are_rekeyed_at_once() {
+    for seed in seeds(40) {
+        let mut net = established(seed);
+        net.weather.delay = 200;
+        let (b, now) = (net.child_of(1), net.now);
+        net.hosts[0].engine.rekey_ike(now, pair(0, 1));
+        net.hosts[1].engine.rekey_child(now, pair(1, 0), b);
+        net.drain();
+        net.run(15 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_ne!(net.child_of(1), b);
+    }
+}
+
+#[test]
+fn both_delete_the_child_at_once() {
+    for seed in seeds(20) {
+        let mut net = established(seed);
+        net.weather.delay = 200;
+        let (a, b, now) = (net.child_of(0), net.child_of(1), net.now);
+        net.hosts[0].engine.delete_child(now, pair(0, 1), a);
+        net.hosts[1].engine.delete_child(now, pair(1, 0), b);
+        net.drain();
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_ne!(net.child_of(0), a);
+    }
+}
+
+#[test]
+fn both_forget_at_once() {
+    let mut net = established(22);
+    let now = net.now;
+    net.hosts[0].engine.forget(now, pair(0, 1));
+    net.hosts[1].engine.forget(now, pair(1, 0));
+    net.drain();
+    net.run(60 * SECOND);
+    assert!(net.hosts.iter().all(|host| host.children.is_empty() && host.engine.counters().sessions == 0));
+}
+
+/// Rekeys of everything every few seconds, at both ends, through bad weather: one child is left in the end
+/// and no attempt was needed twice for long.
+#[test]
+fn time_rekeys_everything_through_bad_weather() {
+    for seed in seeds(30) {
+        let often = || Settings { rekey_after: Duration::from_secs(5), ..settings(SECRET) };
+        let mut net = Net::new(2000 + seed, [often(), often()]);
+        net.weather = Weather { loss: 20, duplication: 10, delay: 200 };
+        net.keep(0, 1);
+        net.run(120 * SECOND);
+        // In good weather one child is there almost all the time.
+        net.weather = Weather::default();
+        net.run(10 * SECOND);
+        assert!(net.run_until(30 * SECOND, |net| net.is_one_pair(0, 1)));
+        net.assert_one_pair(0, 1);
+    }
+}
+
+#[test]
+fn the_end_that_initiates_rekeys_first() {
+    let often = || Settings { rekey_after: Duration::from_secs(60), ..settings(SECRET) };
+    let mut net = Net::new(23, [often(), often()]);
+    net.keep(0, 1);
+    net.run(600 * SECOND);
+    let agreed = net.hosts[0].log.iter().filter(|line| line.starts_with("ChildAgreed")).count();
+    assert!((10..=12).contains(&agreed), "{agreed} children in ten minutes");
+    net.run(3 * SECOND);
+    assert!(net.hosts[0].children.values().all(|it| it.child.initiator));
+}
+
+/// Neither end has a child, and both ask for one at the same time.
+#[test]
+fn both_ask_for_a_new_child_at_once() {
+    for seed in seeds(20) {
+        let mut net = established(seed);
+        let (a, now) = (net.child_of(0), net.now);
+        net.hosts[0].engine.delete_child(now, pair(0, 1), a);
+        // The first one's request is on its way when the second one's turn comes.
+        net.weather.delay = 100;
+        net.run_until(SECOND, |net| net.hosts.iter().all(|host| host.children.is_empty()));
+        net.cut = Box::new(|transmit| transmit.bytes[18] == 36);
+        net.run(Duration::from_millis(1500));
+        net.cut = Box::new(|_| false);
+        net.run(20 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+}

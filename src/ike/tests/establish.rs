@@ -1,0 +1,274 @@
+//! From nothing to one child, and back.
+
+use std::time::Duration;
+
+use super::net::{Net, SECRET, Weather, assert_mirrored, pair, seeds, settings};
+use crate::ike::{FailureCode, Posture, Settings};
+use crate::model::word::Flags;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// ```text
+/// a  --- IKE_SA_INIT --->  b
+/// a  <-- IKE_SA_INIT ----  b
+/// a  --- IKE_AUTH ------>  b   b: ChildAgreed, installed
+/// a  <-- IKE_AUTH -------  b   a: ChildAgreed, installed
+/// a  --- word: installed ->  b
+/// a  <-- word: installed, seen --  b
+/// ```
+#[test]
+fn two_messages_each_way_make_a_child() {
+    let mut net = Net::two(1);
+    net.keep(0, 1);
+    net.run(Duration::from_millis(20));
+    net.assert_one_pair(0, 1);
+    let child = &net.hosts[0].children[&net.child_of(0)].child;
+    assert!(child.initiator && !child.foreign && child.suite.esn);
+    assert_eq!(child.suite.key_bits, 256);
+    let exchanges: Vec<u8> = net.sent.iter().map(|transmit| transmit.bytes[18]).collect();
+    assert_eq!(exchanges[..6], [34, 34, 35, 35, 37, 37]);
+    assert!(net.hosts[0].failures.is_empty() && net.hosts[1].failures.is_empty());
+    // Nothing but rekeys is ahead.
+    for host in &net.hosts {
+        let (at, reason) = host.engine.poll_timeout().unwrap();
+        assert!(at > net.now + 60 * SECOND, "{reason}");
+    }
+}
+
+#[test]
+fn the_other_end_initiates_when_the_first_does_not() {
+    let mut net = Net::two(2);
+    let now = net.now;
+    net.hosts[0].engine.keep(now, pair(0, 1), Posture::Passive);
+    net.hosts[1].engine.keep(now, pair(1, 0), Posture::Active);
+    net.run(SECOND);
+    assert!(net.sent.is_empty(), "it waits for its turn");
+    net.run(SECOND);
+    net.assert_one_pair(0, 1);
+    assert!(!net.hosts[0].children[&net.child_of(0)].child.initiator);
+}
+
+#[test]
+fn words_follow_the_flags() {
+    let mut net = Net::two(3);
+    net.keep(0, 1);
+    net.run(SECOND);
+    let (a, b) = (net.child_of(0), net.child_of(1));
+    let sending = Flags { installed: true, seen: true, sending: true, open: false };
+    net.call(0, |engine, now| engine.say(now, pair(0, 1), a, sending));
+    net.run(SECOND);
+    assert_eq!(net.hosts[1].words.last(), Some(&(b, sending)));
+    let sent = net.sent.len();
+    net.call(0, |engine, now| engine.say(now, pair(0, 1), a, sending));
+    net.run(SECOND);
+    assert_eq!(net.sent.len(), sent, "what is known is not said again");
+}
+
+#[test]
+fn another_secret_fails_on_both_sides_and_makes_nothing() {
+    let mut net = Net::new(4, [settings(SECRET), settings([8; 32])]);
+    net.keep(0, 1);
+    net.run(10 * SECOND);
+    for host in &net.hosts {
+        assert!(host.failures.contains(&FailureCode::AuthFailed));
+        assert!(host.children.is_empty());
+    }
+    assert!(!net.hosts[0].engine.summary(pair(0, 1)).unwrap().established);
+    // Attempts become rarer: 1, 2, 4, 8, … seconds.
+    let before = net.sent.len();
+    net.run(60 * SECOND);
+    assert!(net.sent.len() - before < 60, "{}", net.sent.len() - before);
+}
+
+#[test]
+fn the_secret_before_is_accepted_and_not_used() {
+    let rotated = || Settings {
+        previous: Some(std::sync::Arc::new(crate::model::Secret::new(SECRET))),
+        ..settings([9; 32])
+    };
+    // The initiator still signs with the old secret, the responder with the new one: each must know both.
+    let mut net = Net::new(
+        5,
+        [
+            Settings {
+                previous: Some(std::sync::Arc::new(crate::model::Secret::new([9; 32]))),
+                ..settings(SECRET)
+            },
+            rotated(),
+        ],
+    );
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.assert_one_pair(0, 1);
+    // A responder that the initiator does not trust is told so, and drops the session.
+    let mut net = Net::new(6, [settings(SECRET), rotated()]);
+    net.keep(0, 1);
+    net.run(Duration::from_millis(500));
+    assert_eq!(net.hosts[0].failures[0], FailureCode::AuthFailed);
+    assert_eq!(net.hosts[1].failures[0], FailureCode::AuthFailed);
+    assert!(net.hosts[1].children.is_empty());
+}
+
+#[test]
+fn nobody_there_is_no_answer_after_some_tries() {
+    let mut net = Net::two(7);
+    let now = net.now;
+    net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
+    net.run(8 * SECOND);
+    assert_eq!(net.hosts[0].failures, [FailureCode::NoAnswer]);
+    assert_eq!(net.hosts[1].engine.counters().unknown_pair, 5);
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+    net.run(4 * SECOND);
+    net.assert_one_pair(0, 1);
+    assert_eq!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().last_failure, None);
+}
+
+#[test]
+fn key_lengths_that_differ_leave_the_ike_sa_alone() {
+    let mut net = Net::new(8, [settings(SECRET), Settings { key_bits: 128, ..settings(SECRET) }]);
+    net.keep(0, 1);
+    net.run(3 * SECOND);
+    for (host, other) in [(0, 1), (1, 0)] {
+        assert!(net.hosts[host].failures.contains(&FailureCode::NoProposal), "host {host}");
+        let summary = net.hosts[host].engine.summary(pair(host, other)).unwrap();
+        assert_eq!((summary.established, summary.children), (true, 0));
+    }
+}
+
+/// The kernel of one end, then of the other, does not take the SAs at first.
+#[test]
+fn a_kernel_that_refuses_once_gets_other_indexes() {
+    for refusing in [0, 1] {
+        let mut net = Net::two(9);
+        net.hosts[refusing].kernel_refuses = 1;
+        net.keep(0, 1);
+        assert!(net.run_until(10 * SECOND, |net| net.is_one_pair(0, 1)), "host {refusing}");
+        net.assert_one_pair(0, 1);
+        let failed = net.hosts.iter().flat_map(|host| &host.failures);
+        assert!(failed.clone().count() > 0);
+        assert!(failed.clone().all(|code| *code != FailureCode::AuthFailed));
+    }
+}
+
+/// Both ends initiate, since neither knows yet that the other does.
+#[test]
+fn both_initiate_and_one_session_stays() {
+    for seed in seeds(20) {
+        let mut net = Net::two(seed);
+        let now = net.now;
+        // The second one gets its turn while the first one's messages are still on the way.
+        net.weather.delay = 400;
+        net.hosts[1].engine.keep(now, pair(1, 0), Posture::Active);
+        net.run(Duration::from_millis(1450));
+        net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+        net.drain();
+        net.run(20 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+}
+
+#[test]
+fn a_deleted_child_is_made_anew() {
+    for deleting in [0, 1] {
+        let mut net = Net::two(10);
+        net.keep(0, 1);
+        net.run(SECOND);
+        let old = net.child_of(deleting);
+        net.call(deleting, |engine, now| engine.delete_child(now, pair(deleting, 1 - deleting), old));
+        net.run(Duration::from_millis(100));
+        net.assert_one_pair(0, 1);
+        assert_ne!(net.child_of(deleting), old);
+        let inits = net.sent.iter().filter(|transmit| transmit.bytes[18] == 34).count();
+        assert_eq!(inits, 2, "the IKE SA stayed");
+    }
+}
+
+#[test]
+fn a_forgotten_pair_is_over_on_both_ends() {
+    for leaving in [0, 1] {
+        let mut net = Net::two(11);
+        net.keep(0, 1);
+        net.run(SECOND);
+        let staying = 1 - leaving;
+        net.hosts[staying].engine.keep(net.now, pair(staying, leaving), Posture::Passive);
+        net.call(leaving, |engine, now| engine.forget(now, pair(leaving, staying)));
+        net.run(SECOND);
+        assert!(net.hosts.iter().all(|host| host.children.is_empty()));
+        assert!(net.hosts[leaving].engine.summary(pair(leaving, staying)).is_none());
+        assert_eq!(net.hosts[leaving].engine.counters().sessions, 0);
+        assert!(net.hosts[leaving].engine.poll_timeout().is_none());
+    }
+}
+
+/// A new engine without state, with and without INITIAL_CONTACT.
+#[test]
+fn a_peer_that_restarts_gets_one_new_session() {
+    for (seed, initial_contact) in [(12, false), (13, true)] {
+        for restarting in [0, 1] {
+            let mut net = Net::two(seed);
+            net.keep(0, 1);
+            net.run(10 * SECOND);
+            net.restart(restarting, Settings { initial_contact, ..settings(SECRET) });
+            net.keep(restarting, 1 - restarting);
+            net.run(30 * SECOND);
+            net.assert_one_pair(0, 1);
+            let by_delete = net.hosts[1 - restarting].log.iter().any(|line| line.contains("by peer: true"));
+            assert!(!by_delete, "the restarted one does not know what to delete");
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_is_gone_is_noticed_when_asked_for() {
+    let mut net = Net::two(14);
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.cut = Box::new(|_| true);
+    net.run(600 * SECOND);
+    assert!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().established, "idle sessions are left alone");
+    net.call(0, |engine, now| engine.check_liveness(now, pair(0, 1)));
+    net.run(20 * SECOND);
+    assert!(net.hosts[0].children.is_empty());
+    assert_eq!(net.hosts[0].failures[0], FailureCode::NoAnswer);
+}
+
+#[test]
+fn bad_weather_only_delays() {
+    for seed in seeds(60) {
+        let mut net = Net::two(1000 + seed);
+        net.weather = Weather { loss: 30, duplication: 20, delay: 300 };
+        net.keep(0, 1);
+        assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)));
+        net.run(30 * SECOND);
+        net.weather = Weather::default();
+        // A session whose end the peer did not hear of is found out when it is asked about.
+        for (host, other) in [(0, 1), (1, 0)] {
+            net.call(host, |engine, now| engine.check_liveness(now, pair(host, other)));
+        }
+        assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)));
+        net.run(40 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+}
+
+#[test]
+fn twelve_hosts_converge() {
+    let count = 12;
+    let spread = || Settings { jitter: Duration::from_millis(200), ..settings(SECRET) };
+    let mut net = Net::new(15, (0..count).map(|_| spread()));
+    for a in 0..count {
+        for b in a + 1..count {
+            net.keep(a, b);
+        }
+    }
+    net.run(5 * SECOND);
+    for a in 0..count {
+        for b in a + 1..count {
+            let mine = net.hosts[a].children.values().filter(|it| it.child.pair == pair(a, b));
+            let theirs = net.hosts[b].children.values().filter(|it| it.child.pair == pair(b, a));
+            let (mine, theirs): (Vec<_>, Vec<_>) = (mine.collect(), theirs.collect());
+            assert_eq!((mine.len(), theirs.len()), (1, 1));
+            assert_mirrored(&mine[0].child, &theirs[0].child);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Peers that are not hostseal say no words and get none.
+
+use std::time::Duration;
+
+use super::net::{Net, pair, seeds};
+use crate::ike::wire::Payload;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Two hosts that do not know each other for hostseal.
+fn strangers(seed: u64) -> Net {
+    let mut net = Net::two(seed);
+    for host in &mut net.hosts {
+        host.engine.vendor_id = Payload::VendorId(b"somebody else's software".to_vec());
+    }
+    net
+}
+
+fn ready(net: &Net, host: usize) -> usize {
+    net.hosts[host].log.iter().filter(|line| line.starts_with("ForeignReady")).count()
+}
+
+/// ```text
+/// a  --- IKE_AUTH ----------->  b
+/// a  <-- IKE_AUTH ------------  b   a: ForeignReady
+/// a  <-- INFORMATIONAL (empty) - b
+/// a  --- INFORMATIONAL ------>  b   b: ForeignReady
+/// ```
+#[test]
+fn both_ends_find_out_that_the_other_is_ready() {
+    let mut net = strangers(50);
+    net.keep(0, 1);
+    assert!(net.run_until(SECOND, |net| ready(net, 0) == 1));
+    assert_eq!(ready(&net, 1), 0, "a responder has to ask");
+    net.run(SECOND);
+    assert_eq!(ready(&net, 1), 1);
+    net.assert_one_pair(0, 1);
+    assert!(net.hosts.iter().all(|host| host.children.values().all(|it| it.child.foreign)));
+    assert!(net.hosts.iter().all(|host| host.words.is_empty()));
+    assert!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().foreign);
+}
+
+#[test]
+fn a_rekey_by_either_end_is_confirmed_too() {
+    for rekeying in [0, 1] {
+        let mut net = strangers(51);
+        net.keep(0, 1);
+        net.run(SECOND);
+        let old = net.child_of(rekeying);
+        net.call(rekeying, |engine, now| engine.rekey_child(now, pair(rekeying, 1 - rekeying), old));
+        net.run(3 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!((ready(&net, 0), ready(&net, 1)), (2, 2));
+    }
+}
+
+#[test]
+fn crossing_rekeys_end_with_one_child() {
+    for seed in seeds(20) {
+        let mut net = strangers(seed);
+        net.keep(0, 1);
+        net.run(SECOND);
+        net.weather.delay = 200;
+        let (a, b, now) = (net.child_of(0), net.child_of(1), net.now);
+        net.hosts[0].engine.rekey_child(now, pair(0, 1), a);
+        net.hosts[1].engine.rekey_child(now, pair(1, 0), b);
+        net.drain();
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+}
+
+/// Words of a peer that did not introduce itself do not count.
+#[test]
+fn words_of_a_stranger_are_not_heard() {
+    let mut net = Net::two(52);
+    net.hosts[1].engine.vendor_id = Payload::VendorId(Vec::new());
+    net.keep(0, 1);
+    net.run(SECOND);
+    assert!(net.hosts[0].words.is_empty() && net.hosts[1].words.is_empty());
+    assert_eq!(ready(&net, 0), 1);
+    assert!(net.hosts[0].children.values().all(|it| it.child.foreign));
+    assert!(net.hosts[1].children.values().all(|it| !it.child.foreign));
+}

@@ -1,0 +1,209 @@
+//! Datagrams from people who do not know the secret.
+
+use std::time::Duration;
+
+use super::net::{Dice, Net, SECRET, pair, settings};
+use crate::ike::{Posture, Transmit};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn established(seed: u64) -> Net {
+    let mut net = Net::two(seed);
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.assert_one_pair(0, 1);
+    net
+}
+
+fn mutate(dice: &mut Dice, bytes: &mut Vec<u8>) {
+    for _ in 0..=dice.below(4) {
+        let at = usize::try_from(dice.below(bytes.len() as u64)).unwrap();
+        match dice.below(5) {
+            0 => bytes.truncate(at.max(1)),
+            1 => bytes.insert(at, dice.roll().to_be_bytes()[0]),
+            _ => bytes[at] ^= dice.roll().to_be_bytes()[0],
+        }
+    }
+    // Half of them are at least as long as they say.
+    if dice.percent(50) && bytes.len() >= 28 {
+        let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+        bytes[24..28].copy_from_slice(&length);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_mutated_datagrams_change_nothing() {
+    let mut net = established(30);
+    let recorded = net.sent.clone();
+    let child = net.child_of(0);
+    let mut dice = Dice(31);
+    for round in 0..100_000u32 {
+        let chosen = usize::try_from(dice.below(recorded.len() as u64)).unwrap();
+        let mut transmit = recorded[chosen].clone();
+        if transmit.bytes[18] == 34 && dice.percent(97) {
+            continue; // IKE_SA_INIT costs a Diffie-Hellman exchange each.
+        }
+        mutate(&mut dice, &mut transmit.bytes);
+        net.inject(&transmit);
+        net.sent.clear();
+        if round % 1000 == 0 {
+            net.run(Duration::from_millis(100));
+        }
+    }
+    net.run(30 * SECOND);
+    net.assert_one_pair(0, 1);
+    assert_eq!(net.child_of(0), child);
+    for host in &net.hosts {
+        let counters = host.engine.counters();
+        assert!(counters.malformed > 1000 && counters.not_authentic > 1000, "{counters:?}");
+        assert_eq!((counters.half_open, counters.sessions), (0, 1), "{counters:?}");
+    }
+}
+
+#[test]
+fn random_datagrams_do_nothing() {
+    let mut net = established(32);
+    let mut dice = Dice(33);
+    for _ in 0..20_000 {
+        let length = usize::try_from(dice.below(200)).unwrap();
+        let bytes = (0..length).map(|_| dice.roll().to_be_bytes()[0]).collect();
+        net.inject(&Transmit { local: Net::socket(1), remote: Net::socket(0), bytes });
+    }
+    net.assert_one_pair(0, 1);
+}
+
+#[test]
+fn replays_get_the_same_answer_or_none() {
+    let mut net = established(34);
+    let recorded = std::mem::take(&mut net.sent);
+    for transmit in recorded.iter().chain(&recorded) {
+        net.inject(transmit);
+    }
+    let answers = std::mem::take(&mut net.sent);
+    assert!(answers.iter().all(|answer| recorded.contains(answer)), "nothing new is said");
+    net.assert_one_pair(0, 1);
+    assert_eq!(net.hosts[0].engine.counters().sessions, 1);
+}
+
+/// A flood of IKE_SA_INIT requests with a forged address.
+#[test]
+fn a_flood_meets_a_cookie_and_the_peer_still_gets_through() {
+    let mut net = Net::two(35);
+    let now = net.now;
+    net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
+    net.run(Duration::ZERO);
+    let mut first = net.sent[0].clone();
+    net.hosts[1].engine.keep(now, pair(1, 0), Posture::Passive);
+    let mut dice = Dice(36);
+    for _ in 0..2000 {
+        first.bytes[..8].copy_from_slice(&dice.roll().to_be_bytes());
+        net.inject(&first);
+    }
+    let counters = net.hosts[1].engine.counters();
+    assert_eq!((counters.half_open, counters.sessions), (4, 4));
+    assert_eq!(counters.cookies, 1996);
+    // The true initiator returns its cookie.
+    net.run(2 * SECOND);
+    net.run(20 * SECOND);
+    net.assert_one_pair(0, 1);
+    assert_eq!(net.hosts[1].engine.counters().half_open, 0, "what nobody completes expires");
+}
+
+/// ```text
+/// initiator                      responder
+///   request              -->      many are half open
+///                        <--      COOKIE
+///   request with COOKIE  ...      late
+///   request, a copy      -->      few are half open
+///                        <--      response
+///   request with COOKIE  -->
+///   IKE_AUTH             -->      signs the request with COOKIE
+/// ```
+#[test]
+fn a_copy_without_the_cookie_that_comes_late_does_no_harm() {
+    let mut net = Net::two(39);
+    let now = net.now;
+    net.cut = Box::new(|_| true);
+    net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
+    net.hosts[1].engine.keep(now, pair(1, 0), Posture::Passive);
+    net.run(Duration::ZERO);
+    let mut forged = net.sent[0].clone();
+    let mut dice = Dice(40);
+    for _ in 0..4 {
+        forged.bytes[..8].copy_from_slice(&dice.roll().to_be_bytes());
+        net.inject(&forged);
+    }
+    // The attempt that meets the cookie begins shortly before those expire.
+    net.run(Duration::from_millis(9_500));
+    net.hosts[0].engine.forget(net.now, pair(0, 1));
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+    net.sent.clear();
+    net.hosts[0].failures.clear();
+    net.run(Duration::from_millis(1));
+    let request = net.sent[0].clone();
+    net.inject(&request);
+    let cookie = net.sent.last().unwrap().clone();
+    net.inject(&cookie);
+    let with_cookie = net.sent.last().unwrap().clone();
+    assert!(with_cookie.bytes.len() > request.bytes.len());
+    net.run(Duration::from_millis(600));
+    net.inject(&request);
+    let response = net.sent.last().unwrap().clone();
+    assert_eq!(response.local, Net::socket(1));
+    net.inject(&with_cookie);
+    net.cut = Box::new(|_| false);
+    net.inject(&response);
+    net.run(SECOND);
+    net.assert_one_pair(0, 1);
+    assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+}
+
+/// Errors in the clear are hints: the true answer still counts.
+#[test]
+fn a_forged_refusal_does_not_end_an_attempt() {
+    let mut net = Net::two(37);
+    let now = net.now;
+    net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
+    net.hosts[1].engine.keep(now, pair(1, 0), Posture::Passive);
+    net.run(Duration::ZERO);
+    let mut bytes = net.sent[0].bytes[..28].to_vec();
+    bytes[16] = 41;
+    bytes[19] = 0x20;
+    bytes.extend([0, 0, 0, 8, 0, 0, 0, 14]); // N(NO_PROPOSAL_CHOSEN)
+    bytes[24..28].copy_from_slice(&36u32.to_be_bytes());
+    net.inject(&Transmit { local: Net::socket(1), remote: Net::socket(0), bytes });
+    net.run(SECOND);
+    net.assert_one_pair(0, 1);
+    assert!(net.hosts[0].failures.is_empty());
+}
+
+#[test]
+fn datagrams_of_strangers_are_counted() {
+    let mut net = established(38);
+    let mut transmit = net.sent[0].clone();
+    transmit.local = "10.9.9.9:500".parse().unwrap();
+    net.inject(&transmit);
+    assert_eq!(net.hosts[1].engine.counters().unknown_pair, 1);
+    let mut transmit = net.sent.last().unwrap().clone();
+    transmit.bytes[0] ^= 1;
+    transmit.bytes[8] ^= 1;
+    net.inject(&transmit);
+    let unknown: u64 = net.hosts.iter().map(|host| host.engine.counters().unknown_spi).sum();
+    assert_eq!(unknown, 1);
+}
+
+/// Many peers start at once: above the threshold they return a cookie first, and all get through.
+#[test]
+fn a_crowd_gets_through() {
+    let crowd = 80;
+    let mut net = Net::new(39, (0..=crowd).map(|_| settings(SECRET)));
+    for host in 0..crowd {
+        net.keep(host, crowd);
+    }
+    net.run(Duration::from_millis(1));
+    let counters = net.hosts[crowd].engine.counters();
+    assert_eq!(counters.half_open, 64);
+    assert_eq!(counters.cookies, 16);
+    net.run(SECOND);
+    assert_eq!(net.hosts[crowd].children.len(), crowd);
+}

@@ -1,0 +1,10 @@
+//! Exchanges as message arrows, in virtual time, over a network that may be bad.
+
+mod chaos;
+mod collide;
+mod establish;
+mod foreign;
+mod hostile;
+mod net;
+mod vectors;
+mod wire;

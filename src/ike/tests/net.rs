@@ -1,0 +1,381 @@
+//! Hosts with engines, agents that do what a kernel would, and a seeded network between them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
+use crate::model::word::Flags;
+use crate::model::{NewChild, Pair, Secret, Spi};
+
+/// SplitMix64.
+#[derive(Clone)]
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.roll() % limit.max(1)
+    }
+
+    pub(super) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+impl Entropy for Dice {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let roll = self.roll().to_be_bytes();
+            chunk.copy_from_slice(&roll[..chunk.len()]);
+        }
+    }
+}
+
+/// Seeds to try: `count`, or `$HOSTSEAL_SEEDS` times as many.
+pub(super) fn seeds(count: u64) -> std::ops::Range<u64> {
+    let times = std::env::var("HOSTSEAL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    0..count * times
+}
+
+/// How bad the network is.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Weather {
+    /// Percent of datagrams lost.
+    pub(super) loss: u64,
+    /// Percent delivered twice.
+    pub(super) duplication: u64,
+    /// Milliseconds of delay at most, on top of one; datagrams overtake each other.
+    pub(super) delay: u64,
+}
+
+pub(super) const SECRET: [u8; 32] = [7; 32];
+
+pub(super) fn settings(secret: [u8; 32]) -> Settings {
+    Settings {
+        secret: Arc::new(Secret::new(secret)),
+        previous: None,
+        port: 500,
+        key_bits: 256,
+        rekey_after: Duration::from_secs(3600),
+        initial_contact: false,
+        jitter: Duration::ZERO,
+    }
+}
+
+/// What an agent means to do.
+#[derive(Clone, Copy)]
+enum Chore {
+    Delete(Pair, Spi),
+    Settle(Pair, Spi),
+}
+
+/// A child as the kernel has it.
+pub(super) struct Installed {
+    pub(super) child: Box<NewChild>,
+    pub(super) replaced: bool,
+    /// The peer has said that it has installed it.
+    heard: bool,
+}
+
+/// One host.
+pub(super) struct Host {
+    pub(super) engine: Engine,
+    pub(super) address: IpAddr,
+    pub(super) children: BTreeMap<Spi, Installed>,
+    pub(super) failures: Vec<FailureCode>,
+    /// What happened, for tests to compare.
+    pub(super) log: Vec<String>,
+    pub(super) words: Vec<(Spi, Flags)>,
+    /// Refuses this many children.
+    pub(super) kernel_refuses: u32,
+    pub(super) settles: bool,
+    chores: Vec<(Instant, Chore)>,
+}
+
+/// All of them.
+pub(super) struct Net {
+    pub(super) now: Instant,
+    pub(super) hosts: Vec<Host>,
+    pub(super) weather: Weather,
+    /// Datagrams for which this says true are lost.
+    pub(super) cut: Box<dyn Fn(&Transmit) -> bool>,
+    /// Every datagram sent.
+    pub(super) sent: Vec<Transmit>,
+    dice: Dice,
+    seed: u64,
+    wire: BTreeMap<(Instant, u64), Transmit>,
+    count: u64,
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("seed {}", self.seed);
+            for host in &self.hosts {
+                println!("{}: {:#?}", host.address, host.log);
+            }
+        }
+    }
+}
+
+pub(super) fn address(host: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(host + 1).unwrap()))
+}
+
+/// The pair of two hosts as the first one sees it.
+pub(super) fn pair(host: usize, other: usize) -> Pair {
+    Pair::new(address(host), address(other)).unwrap()
+}
+
+impl Net {
+    /// Hosts 0, 1, … with these settings.
+    pub(super) fn new(seed: u64, settings: impl IntoIterator<Item = Settings>) -> Self {
+        let mut net = Self {
+            now: Instant::now(),
+            hosts: Vec::new(),
+            weather: Weather::default(),
+            cut: Box::new(|_| false),
+            sent: Vec::new(),
+            dice: Dice(seed),
+            seed,
+            wire: BTreeMap::new(),
+            count: 0,
+        };
+        for (at, settings) in settings.into_iter().enumerate() {
+            let host = net.host(at, settings);
+            net.hosts.push(host);
+        }
+        net
+    }
+
+    /// Two hosts that share a secret.
+    pub(super) fn two(seed: u64) -> Self {
+        Self::new(seed, [settings(SECRET), settings(SECRET)])
+    }
+
+    fn host(&mut self, at: usize, settings: Settings) -> Host {
+        Host {
+            engine: Engine::new(settings, Box::new(Dice(self.dice.roll()))),
+            address: address(at),
+            children: BTreeMap::new(),
+            failures: Vec::new(),
+            log: Vec::new(),
+            words: Vec::new(),
+            kernel_refuses: 0,
+            settles: true,
+            chores: Vec::new(),
+        }
+    }
+
+    /// The agent of a host dies and starts anew, knowing nothing.
+    pub(super) fn restart(&mut self, at: usize, settings: Settings) {
+        self.hosts[at] = self.host(at, settings);
+    }
+
+    /// Both ends keep their pair.
+    pub(super) fn keep(&mut self, a: usize, b: usize) {
+        for (host, other) in [(a, b), (b, a)] {
+            let now = self.now;
+            self.hosts[host].engine.keep(now, pair(host, other), Posture::Active);
+        }
+        self.drain();
+    }
+
+    /// Calls an engine and drains it.
+    pub(super) fn call(&mut self, host: usize, call: impl FnOnce(&mut Engine, Instant)) {
+        call(&mut self.hosts[host].engine, self.now);
+        self.drain();
+    }
+
+    /// Lets all hosts act on their events and sends what they have to send.
+    pub(super) fn drain(&mut self) {
+        for at in 0..self.hosts.len() {
+            while let Some(event) = self.hosts[at].engine.poll_event() {
+                self.hosts[at].act(self.now, event);
+            }
+            while let Some(transmit) = self.hosts[at].engine.poll_transmit() {
+                self.carry(transmit);
+            }
+            assert!(self.hosts[at].engine.poll_event().is_none(), "flushing makes no events");
+        }
+    }
+
+    fn carry(&mut self, transmit: Transmit) {
+        self.sent.push(transmit.clone());
+        if (self.cut)(&transmit) || self.dice.percent(self.weather.loss) {
+            return;
+        }
+        let copies = 1 + u64::from(self.dice.percent(self.weather.duplication));
+        for _ in 0..copies {
+            let delay = Duration::from_micros(1000 + self.dice.below(1000 * self.weather.delay + 1));
+            self.count += 1;
+            self.wire.insert((self.now + delay, self.count), transmit.clone());
+        }
+    }
+
+    /// Delivers `transmit` at once, whoever made it.
+    pub(super) fn inject(&mut self, transmit: &Transmit) {
+        for host in &mut self.hosts {
+            if host.address == transmit.remote.ip() {
+                host.engine.handle_datagram(self.now, transmit.remote, transmit.local, &transmit.bytes);
+            }
+        }
+        self.drain();
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let wire = self.wire.keys().next().map(|(at, _)| *at);
+        let hosts = self.hosts.iter().flat_map(|host| {
+            let chores = host.chores.iter().map(|(at, _)| *at);
+            chores.chain(host.engine.poll_timeout().map(|(at, _)| at))
+        });
+        wire.into_iter().chain(hosts).min()
+    }
+
+    /// Lets time pass.
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.run_until(time, |_| false);
+        self.now = end;
+    }
+
+    /// Lets time pass until `done`, at most `time`. Says whether it was.
+    pub(super) fn run_until(&mut self, time: Duration, done: impl Fn(&Net) -> bool) -> bool {
+        let end = self.now + time;
+        loop {
+            if done(self) {
+                return true;
+            }
+            let Some(next) = self.next().filter(|next| *next <= end) else { return false };
+            self.now = self.now.max(next);
+            while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= self.now) {
+                let transmit = entry.remove();
+                self.inject(&transmit);
+            }
+            let now = self.now;
+            for host in &mut self.hosts {
+                host.do_chores(now);
+                if host.engine.poll_timeout().is_some_and(|(at, _)| at <= now) {
+                    host.engine.handle_timeout(now);
+                }
+            }
+            self.drain();
+        }
+    }
+
+    /// Both ends have exactly one child, the same, with the keys crosswise, and one IKE SA.
+    pub(super) fn assert_one_pair(&self, a: usize, b: usize) {
+        let ends = [(a, b), (b, a)].map(|(host, other)| {
+            let mut children =
+                self.hosts[host].children.values().filter(|it| it.child.pair == pair(host, other));
+            let child = children.next().expect("there is a child");
+            assert!(children.next().is_none(), "host {host} has one child only");
+            let summary = self.hosts[host].engine.summary(pair(host, other)).unwrap();
+            assert_eq!(
+                (summary.established, summary.sessions, summary.children),
+                (true, 1, 1),
+                "host {host}"
+            );
+            &child.child
+        });
+        let [x, y] = ends;
+        assert_mirrored(x, y);
+    }
+
+    /// Whether [`Net::assert_one_pair`] would hold.
+    pub(super) fn is_one_pair(&self, a: usize, b: usize) -> bool {
+        [(a, b), (b, a)].into_iter().all(|(host, other)| {
+            let summary = self.hosts[host].engine.summary(pair(host, other)).unwrap();
+            (summary.sessions, summary.children) == (1, 1) && self.hosts[host].children.len() == 1
+        })
+    }
+
+    /// The only child of a host.
+    pub(super) fn child_of(&self, host: usize) -> Spi {
+        assert_eq!(self.hosts[host].children.len(), 1, "host {host}");
+        *self.hosts[host].children.keys().next().unwrap()
+    }
+
+    pub(super) fn socket(host: usize) -> SocketAddr {
+        SocketAddr::new(address(host), 500)
+    }
+}
+
+pub(super) fn assert_mirrored(x: &NewChild, y: &NewChild) {
+    assert_eq!((x.in_spi, x.out_spi), (y.out_spi, y.in_spi));
+    assert_eq!(x.suite, y.suite);
+    assert_ne!(x.initiator, y.initiator);
+    assert!(x.in_key.expose() == y.out_key.expose() && x.out_key.expose() == y.in_key.expose());
+    assert!(x.in_key.expose() != x.out_key.expose());
+    assert_eq!(x.in_key.expose().len(), usize::from(x.suite.key_bits / 8) + 4);
+}
+
+impl Host {
+    fn act(&mut self, now: Instant, event: Event) {
+        self.log.push(format!("{event:?}"));
+        match event {
+            Event::ChildAgreed(child, _token, word, replaces) => {
+                let (pair, in_spi) = (child.pair, child.in_spi);
+                let ok = self.kernel_refuses == 0;
+                self.kernel_refuses = self.kernel_refuses.saturating_sub(1);
+                if ok {
+                    self.install(now, child, replaces);
+                }
+                self.engine.child_installed(now, pair, in_spi, ok);
+                if let Some(word) = word.filter(|word| word.flags.installed) {
+                    self.hear(now, pair, in_spi, word.flags);
+                }
+            }
+            Event::PeerWord { pair, in_spi, word } => self.hear(now, pair, in_spi, word.flags),
+            Event::ForeignReady { pair, in_spi } => self.chores.push((now, Chore::Settle(pair, in_spi))),
+            Event::ChildClosed { in_spi, .. } => {
+                self.children.remove(&in_spi);
+            }
+            Event::Failed { failure, .. } => self.failures.push(failure.code),
+        }
+    }
+
+    fn install(&mut self, now: Instant, child: Box<NewChild>, replaces: Option<Spi>) {
+        if let Some(old) = replaces.and_then(|spi| self.children.get_mut(&spi)) {
+            old.replaced = true;
+            if child.initiator {
+                let delete = Chore::Delete(child.pair, old.child.in_spi);
+                self.chores.push((now + Duration::from_millis(1200), delete));
+            }
+        }
+        let before = self.children.insert(child.in_spi, Installed { child, replaced: false, heard: false });
+        assert!(before.is_none(), "no SPI twice");
+    }
+
+    fn hear(&mut self, now: Instant, pair: Pair, in_spi: Spi, flags: Flags) {
+        self.words.push((in_spi, flags));
+        if let Some(child) = self.children.get_mut(&in_spi).filter(|it| flags.installed && !it.heard) {
+            child.heard = true;
+            let seen = Flags { installed: true, seen: true, ..Flags::default() };
+            self.engine.say(now, pair, in_spi, seen);
+            self.chores.push((now + Duration::from_millis(50), Chore::Settle(pair, in_spi)));
+        }
+    }
+
+    fn do_chores(&mut self, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.chores).into_iter().partition(|(at, _)| *at <= now);
+        self.chores = later;
+        let due: Vec<(Instant, Chore)> = due;
+        for (_, chore) in due {
+            match chore {
+                Chore::Delete(pair, in_spi) => self.engine.delete_child(now, pair, in_spi),
+                Chore::Settle(pair, in_spi) if self.settles => self.engine.settled(now, pair, in_spi),
+                Chore::Settle(..) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The numbers of the IANA registry "Internet Key Exchange Version 2 (IKEv2) Parameters" that we use, and
+//! the two of our own from its private ranges.
+
+/// Exchange types (RFC 7296 section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::ike) struct Exchange(pub(in crate::ike) u8);
+
+#[allow(missing_docs)]
+impl Exchange {
+    pub(in crate::ike) const IKE_SA_INIT: Self = Self(34);
+    pub(in crate::ike) const IKE_AUTH: Self = Self(35);
+    pub(in crate::ike) const CREATE_CHILD_SA: Self = Self(36);
+    pub(in crate::ike) const INFORMATIONAL: Self = Self(37);
+}
+
+/// Payload types (RFC 7296 section 3.2).
+pub(in crate::ike) mod payload {
+    pub(in crate::ike) const NONE: u8 = 0;
+    pub(in crate::ike) const SA: u8 = 33;
+    pub(in crate::ike) const KE: u8 = 34;
+    pub(in crate::ike) const ID_I: u8 = 35;
+    pub(in crate::ike) const ID_R: u8 = 36;
+    pub(in crate::ike) const AUTH: u8 = 39;
+    pub(in crate::ike) const NONCE: u8 = 40;
+    pub(in crate::ike) const NOTIFY: u8 = 41;
+    pub(in crate::ike) const DELETE: u8 = 42;
+    pub(in crate::ike) const VENDOR_ID: u8 = 43;
+    pub(in crate::ike) const TS_I: u8 = 44;
+    pub(in crate::ike) const TS_R: u8 = 45;
+    pub(in crate::ike) const ENCRYPTED: u8 = 46;
+}
+
+/// Protocol identifiers (RFC 7296 section 3.3.1).
+pub(in crate::ike) mod protocol {
+    pub(in crate::ike) const NONE: u8 = 0;
+    pub(in crate::ike) const IKE: u8 = 1;
+    pub(in crate::ike) const ESP: u8 = 3;
+}
+
+/// Transform types and identifiers (RFC 7296 section 3.3.2).
+pub(in crate::ike) mod transform {
+    pub(in crate::ike) const ENCR: u8 = 1;
+    pub(in crate::ike) const PRF: u8 = 2;
+    pub(in crate::ike) const INTEG: u8 = 3;
+    pub(in crate::ike) const DH: u8 = 4;
+    pub(in crate::ike) const ESN: u8 = 5;
+
+    pub(in crate::ike) const ENCR_AES_GCM_16: u16 = 20;
+    pub(in crate::ike) const PRF_HMAC_SHA2_256: u16 = 5;
+    pub(in crate::ike) const PRF_HMAC_SHA2_384: u16 = 6;
+    pub(in crate::ike) const PRF_HMAC_SHA2_512: u16 = 7;
+    pub(in crate::ike) const INTEG_NONE: u16 = 0;
+    pub(in crate::ike) const DH_NONE: u16 = 0;
+    pub(in crate::ike) const DH_CURVE25519: u16 = 31;
+    pub(in crate::ike) const ESN_NO: u16 = 0;
+    pub(in crate::ike) const ESN_YES: u16 = 1;
+}
+
+/// Identification types (RFC 7296 section 3.5).
+pub(in crate::ike) mod id {
+    pub(in crate::ike) const IPV4_ADDR: u8 = 1;
+    pub(in crate::ike) const IPV6_ADDR: u8 = 5;
+}
+
+/// Authentication methods (RFC 7296 section 3.8).
+pub(in crate::ike) mod auth {
+    pub(in crate::ike) const SHARED_KEY: u8 = 2;
+}
+
+/// Traffic selector types (RFC 7296 section 3.13.1).
+pub(in crate::ike) mod ts {
+    pub(in crate::ike) const IPV4_ADDR_RANGE: u8 = 7;
+    pub(in crate::ike) const IPV6_ADDR_RANGE: u8 = 8;
+}
+
+/// Notify message types (RFC 7296 section 3.10.1). Below 16384 they are errors.
+pub(in crate::ike) mod notify {
+    pub(in crate::ike) const UNSUPPORTED_CRITICAL_PAYLOAD: u16 = 1;
+    pub(in crate::ike) const INVALID_SYNTAX: u16 = 7;
+    pub(in crate::ike) const NO_PROPOSAL_CHOSEN: u16 = 14;
+    pub(in crate::ike) const INVALID_KE_PAYLOAD: u16 = 17;
+    pub(in crate::ike) const AUTHENTICATION_FAILED: u16 = 24;
+    pub(in crate::ike) const NO_ADDITIONAL_SAS: u16 = 35;
+    pub(in crate::ike) const TS_UNACCEPTABLE: u16 = 38;
+    pub(in crate::ike) const TEMPORARY_FAILURE: u16 = 43;
+    pub(in crate::ike) const CHILD_SA_NOT_FOUND: u16 = 44;
+    /// The first type that is not an error.
+    pub(in crate::ike) const FIRST_STATUS: u16 = 16384;
+    pub(in crate::ike) const INITIAL_CONTACT: u16 = 16384;
+    pub(in crate::ike) const COOKIE: u16 = 16390;
+    pub(in crate::ike) const USE_TRANSPORT_MODE: u16 = 16391;
+    pub(in crate::ike) const REKEY_SA: u16 = 16393;
+    /// Our own, in the private range of status types: see `word`.
+    pub(in crate::ike) const HOSTSEAL_WORD: u16 = 40960 + 0x5ea1;
+
+    /// The name of an error, for people.
+    pub(in crate::ike) fn name(kind: u16) -> String {
+        let name = match kind {
+            UNSUPPORTED_CRITICAL_PAYLOAD => "UNSUPPORTED_CRITICAL_PAYLOAD",
+            INVALID_SYNTAX => "INVALID_SYNTAX",
+            NO_PROPOSAL_CHOSEN => "NO_PROPOSAL_CHOSEN",
+            INVALID_KE_PAYLOAD => "INVALID_KE_PAYLOAD",
+            AUTHENTICATION_FAILED => "AUTHENTICATION_FAILED",
+            NO_ADDITIONAL_SAS => "NO_ADDITIONAL_SAS",
+            TS_UNACCEPTABLE => "TS_UNACCEPTABLE",
+            TEMPORARY_FAILURE => "TEMPORARY_FAILURE",
+            CHILD_SA_NOT_FOUND => "CHILD_SA_NOT_FOUND",
+            _ => return format!("error {kind}"),
+        };
+        name.to_owned()
+    }
+}

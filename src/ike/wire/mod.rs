@@ -1,0 +1,105 @@
+//! Bytes to messages and back (RFC 7296 section 3). Nothing here knows a key, a clock or a session.
+//!
+//! Reading never panics and allocates no more than a small multiple of the datagram: every length is
+//! checked against what is left, every repetition is bounded.
+
+pub(super) mod codes;
+mod header;
+mod parts;
+mod payload;
+mod proposal;
+mod reader;
+mod selector;
+
+pub(super) use header::{Flags, HEADER, Header};
+pub(super) use parts::Parts;
+pub(super) use payload::{Delete, Id, Ke, Notify, Payload, parse_chain, write_chain};
+pub(super) use proposal::{Proposal, Transform};
+pub(super) use selector::TrafficSelector;
+
+use super::error::Error;
+use codes::payload as kind;
+use reader::Reader;
+
+/// Octets of the generic header in front of every payload (RFC 7296 section 3.2).
+pub(super) const GENERIC: usize = 4;
+
+/// A datagram taken apart as far as that goes without keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message<'a> {
+    /// The IKE header.
+    pub(super) header: Header,
+    /// What follows it in the clear.
+    pub(super) payloads: Vec<Payload>,
+    /// The Encrypted payload, which is always the last.
+    pub(super) sealed: Option<Sealed<'a>>,
+}
+
+/// An Encrypted payload (RFC 7296 section 3.14), still closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sealed<'a> {
+    /// The type of the first payload inside.
+    pub(super) first: u8,
+    /// Everything from the IKE header to the payload's own header: authenticated (RFC 5282 section 5.1).
+    pub(super) associated: &'a [u8],
+    /// Initialization vector, ciphertext and tag.
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// Takes `datagram` apart. The length in the header must be the datagram's.
+    pub(super) fn parse(datagram: &'a [u8]) -> Result<Self, Error> {
+        let header = Header::parse(datagram)?;
+        let mut reader = Reader::new(datagram.get(HEADER..).unwrap_or_default());
+        let mut next = header.first;
+        let mut clear = Vec::new();
+        while next != kind::NONE {
+            let at = HEADER + reader.taken();
+            let generic = payload::Generic::parse(&mut reader)?;
+            if next == kind::ENCRYPTED {
+                if !reader.is_empty() {
+                    return Err(Error::malformed("something follows the Encrypted payload"));
+                }
+                let associated = datagram.get(..at + GENERIC).unwrap_or_default();
+                let sealed = Sealed { first: generic.next, associated, body: generic.body };
+                return Ok(Self { header, payloads: clear, sealed: Some(sealed) });
+            }
+            clear.extend(Payload::parse(next, &generic)?);
+            if clear.len() > payload::MAX_PAYLOADS {
+                return Err(Error::malformed("it has too many payloads"));
+            }
+            next = generic.next;
+        }
+        reader.finish()?;
+        Ok(Self { header, payloads: clear, sealed: None })
+    }
+}
+
+/// A whole message in the clear.
+pub(super) fn write_clear(mut header: Header, payloads: &[Payload]) -> Vec<u8> {
+    header.first = payloads.first().map_or(kind::NONE, Payload::kind);
+    let mut out = vec![0; HEADER];
+    write_chain(payloads, &mut out);
+    header.write_over(&mut out);
+    out
+}
+
+/// The head of a message whose only payload is an Encrypted payload with `body` octets: the IKE header and
+/// the payload's own. `first` is the type of the first payload inside.
+pub(super) fn write_sealed_head(mut header: Header, first: u8, body: usize) -> Vec<u8> {
+    header.first = kind::ENCRYPTED;
+    let total = HEADER + GENERIC + body;
+    let mut out = Vec::with_capacity(total);
+    out.resize(HEADER, 0);
+    out.extend([first, 0]);
+    out.extend(payload::length16(GENERIC + body));
+    header.write_over(&mut out);
+    header::write_length(&mut out, total);
+    out
+}
+
+/// A notification about the child whose inbound SA at the sender has `spi`.
+pub(super) fn about_child(kind: u16, spi: u32) -> Payload {
+    let about = Some((codes::protocol::ESP, spi.to_be_bytes().to_vec()));
+    Payload::Notify(Notify { about, kind, data: Vec::new() })
+}
