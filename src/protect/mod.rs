@@ -1,1 +1,25 @@
-//! protect
+//! DECIDES what a kernel should hold: per pair of addresses the staged way from clear to sealed and back
+//! ([`pair`]), the policies of each stage ([`policies`]), and the ordered difference between what should be
+//! and what is ([`plan()`]). Pure: time comes in as an argument, kernel changes go out as values.
+//!
+//! ```text
+//!             child proven both ways      both ends send        1 s
+//!   observing ----------------------> sending ------------> settled ----> sealed
+//!   (clear, ESP accepted)            (ESP out, both in)                  (ESP or nothing)
+//!       ^                                                                   |
+//!       '---- clear <---- OUT policy out <---- opening (both accepted) <----'  disable, here or by the peer
+//! ```
+
+pub mod child;
+pub mod clock;
+pub mod pair;
+pub mod plan;
+pub mod policies;
+pub mod timing;
+
+pub use child::Child;
+pub use pair::{Order, PairMachine, Posture};
+pub use plan::{Desired, Indexes, Plan, plan};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,573 @@
+//! One pair of addresses on its way from clear to sealed and back.
+//!
+//! The machine is level-triggered: inputs only record facts, then [`PairMachine::advance`] derives what
+//! follows from them. What it wants in the kernel is [`PairMachine::desired`]; what it wants from the key
+//! exchange and the network comes out of [`PairMachine::poll_order`].
+
+mod judge;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use super::child::Child;
+use super::clock::Clock;
+use super::plan::Desired;
+use super::policies;
+use super::timing::{
+    DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OPEN_PATIENCE, OUT_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE,
+};
+use crate::model::status::{ReasonCode, RowState};
+use crate::model::word::Flags;
+use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
+
+/// Children of one pair at a time: what a peer can make us hold.
+const MAX_CHILDREN: usize = 8;
+
+/// What a pair asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Keep the pair keyed, or only answer.
+    Posture(Posture),
+    /// The SAs of this child are in the kernel, or were refused.
+    Installed {
+        /// Our name of the child.
+        in_spi: Spi,
+        /// Whether both are there.
+        ok: bool,
+    },
+    /// Tell the peer what we have done for this child.
+    Say {
+        /// Our name of the child.
+        in_spi: Spi,
+        /// What we have done.
+        flags: Flags,
+    },
+    /// Send a probe through this outbound SA.
+    Probe {
+        /// The SA.
+        sa: Sa,
+        /// What the peer wants to find in it.
+        token: [u8; 16],
+    },
+    /// Make a successor of this child.
+    Rekey {
+        /// Our name of the child.
+        in_spi: Spi,
+    },
+    /// Delete this child.
+    Delete {
+        /// Our name of the child.
+        in_spi: Spi,
+    },
+    /// Ask whether the peer still knows what we think it does.
+    CheckLiveness,
+    /// Traffic flows both ways on this child: what stands beside it can go.
+    Settled {
+        /// Our name of the child.
+        in_spi: Spi,
+    },
+    /// The pair became sealed, or is not any more: to be persisted.
+    Persist,
+}
+
+/// What is wanted from the key exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posture {
+    /// Initiate, and initiate again.
+    Active,
+    /// Answer only: the peer went back to clear.
+    Passive,
+    /// Close what there is.
+    Forget,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is wanted.
+    Off,
+    /// Protected, or on the way to it.
+    On,
+    /// On the way to the clear: this end accepts clear packets and still sends ESP.
+    Opening { since: Instant },
+    /// This end sends clear packets again; SAs are still there for what is under way.
+    Cleared { since: Instant },
+}
+
+/// Why a pair is not protected: a code of the contract, and words.
+pub type Reason = (ReasonCode, String);
+
+/// The machine of one pair.
+pub struct PairMachine {
+    pair: Pair,
+    phase: Phase,
+    /// Clear packets are neither sent nor accepted.
+    sealed: bool,
+    /// The way to the clear was the peer's wish.
+    by_peer: bool,
+    /// May an authenticated peer take the pair to the clear.
+    allow_peer_disable: bool,
+    /// Oldest first.
+    children: Vec<Child>,
+    /// SAs found in the kernel, of an agent before this one: they serve until a child has taken over.
+    adopted: BTreeMap<SaId, Direction>,
+    /// The outbound SA that the policy should name.
+    outbound: Option<Spi>,
+    /// The outbound SA that the policy in the kernel names.
+    confirmed: Option<Spi>,
+    /// The kernel has an inbound policy that accepts clear packets, on the way to the clear.
+    opened: bool,
+    /// When `outbound` changed last.
+    switched: Instant,
+    /// The outbound SA of the child that both ends send through, and since when.
+    settled: Option<(Spi, Instant)>,
+    /// When the peer is asked whether its sessions are alive, should the ends not settle on a child.
+    unsettled_until: Option<Instant>,
+    /// What the kernel refused last, and when to try again.
+    kernel_error: Option<(String, Instant)>,
+    /// Why the last attempt at keys failed.
+    failure: Option<Reason>,
+    /// What `status` shows, and since when.
+    shown: (RowState, Instant),
+    wake: Option<Instant>,
+    orders: VecDeque<Order>,
+}
+
+/// Inputs.
+impl PairMachine {
+    /// A pair in the clear. `sealed` is what was persisted: such a pair starts blocked.
+    pub fn new(pair: Pair, sealed: bool, allow_peer_disable: bool, now: Instant) -> Self {
+        Self {
+            pair,
+            phase: Phase::Off,
+            sealed,
+            by_peer: false,
+            allow_peer_disable,
+            children: Vec::new(),
+            adopted: BTreeMap::new(),
+            outbound: None,
+            confirmed: None,
+            opened: false,
+            switched: now,
+            settled: None,
+            unsettled_until: None,
+            kernel_error: None,
+            failure: None,
+            shown: (RowState::Off, now),
+            wake: None,
+            orders: VecDeque::new(),
+        }
+    }
+
+    /// Takes over what an agent before this one left in the kernel: its SAs keep serving. `outbound` is
+    /// the SA that the outbound policy names, `required` whether the inbound policy refuses clear packets.
+    pub fn adopt(&mut self, sas: BTreeMap<SaId, Direction>, outbound: Option<Spi>, required: bool) {
+        self.adopted = sas;
+        self.outbound = outbound;
+        self.confirmed = outbound;
+        self.sealed |= required;
+    }
+
+    /// Protects the pair, or goes on doing so.
+    pub fn enable(&mut self, now: Instant) {
+        if self.phase != Phase::On {
+            self.phase = Phase::On;
+            self.by_peer = false;
+            self.failure = None;
+            self.orders.push_back(Order::Posture(Posture::Active));
+        }
+        self.advance(now);
+    }
+
+    /// Takes the pair back to the clear.
+    pub fn disable(&mut self, now: Instant) {
+        self.by_peer = false;
+        self.open(now);
+        self.advance(now);
+    }
+
+    /// Two SAs were agreed; the kernel gets them with the next [`PairMachine::desired`]. `false` when the
+    /// pair holds too many already or wants none: the child must then be refused.
+    #[must_use]
+    pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
+        if self.phase != Phase::On || self.children.len() >= MAX_CHILDREN {
+            return false;
+        }
+        if self.by_peer {
+            self.by_peer = false;
+            self.orders.push_back(Order::Posture(Posture::Active));
+        }
+        self.failure = None;
+        self.children.push(child);
+        self.advance(now);
+        true
+    }
+
+    /// The peer told what it has done for a child.
+    pub fn handle_word(&mut self, now: Instant, in_spi: Spi, word: &Word) {
+        if let Some(child) = self.child_mut(in_spi) {
+            child.hear(word);
+        }
+        let open = self.current().is_some_and(|child| child.peer.open);
+        match self.phase {
+            Phase::On if open && self.allow_peer_disable => {
+                self.by_peer = true;
+                self.open(now);
+            }
+            // The peer changed its mind before anything went clear.
+            Phase::Opening { .. } if !open && self.by_peer => {
+                self.by_peer = false;
+                self.phase = Phase::On;
+            }
+            _ => {}
+        }
+        self.advance(now);
+    }
+
+    /// A foreign peer is known to have installed a child.
+    pub fn handle_foreign_ready(&mut self, now: Instant, in_spi: Spi) {
+        if let Some(child) = self.child_mut(in_spi) {
+            child.foreign_ready = true;
+        }
+        self.advance(now);
+    }
+
+    /// A probe came in. Returns the inbound SA that it came through, if its token is one of ours.
+    pub fn handle_probe(&mut self, now: Instant, token: &[u8; 16]) -> Option<SaId> {
+        let child = self.children.iter_mut().find(|child| child.my_token == *token)?;
+        child.seen = true;
+        let id = child.incoming.id();
+        self.advance(now);
+        Some(id)
+    }
+
+    /// The key exchange does not know a child any more.
+    pub fn handle_closed(&mut self, now: Instant, in_spi: Spi, by_peer: bool) {
+        if let Some(child) = self.child_mut(in_spi) {
+            child.close(now, by_peer);
+        }
+        self.advance(now);
+    }
+
+    /// An attempt at keys failed.
+    pub fn handle_failure(&mut self, now: Instant, code: ReasonCode, words: String) {
+        self.failure = Some((code, words));
+        self.advance(now);
+    }
+
+    /// What was desired has been tried. `refused` holds the SAs that the kernel did not take, `policies`
+    /// what it said of a policy that it did not take.
+    pub fn handle_applied(
+        &mut self,
+        now: Instant,
+        refused: &BTreeMap<SaId, OpError>,
+        policies: Option<String>,
+    ) {
+        for child in self.children.iter_mut().filter(|child| child.is_pending()) {
+            let ids = [child.incoming.id(), child.outgoing.id()];
+            let error = ids.iter().find_map(|id| refused.get(id));
+            if let Some(error) = error {
+                self.failure = Some((ReasonCode::KernelError, error.to_string()));
+            }
+            child.installed(error.is_none());
+            self.orders.push_back(Order::Installed { in_spi: child.in_spi(), ok: error.is_none() });
+        }
+        self.children.retain(|child| !child.was_refused());
+        match policies {
+            Some(error) => self.kernel_error = Some((error, now + KERNEL_RETRY)),
+            None => {
+                self.kernel_error = None;
+                self.confirmed = self.outbound;
+                self.opened = matches!(self.phase, Phase::Opening { .. } | Phase::Cleared { .. });
+            }
+        }
+        self.advance(now);
+    }
+
+    /// The kernel was read: `present` says which SAs it holds. One that should be there and is not was
+    /// taken away by a stranger or by its hard limit.
+    pub fn handle_reading(&mut self, now: Instant, present: impl Fn(SaId) -> bool) {
+        for child in &mut self.children {
+            if child.note_missing(&present) && self.phase == Phase::On {
+                self.orders.push_back(Order::Rekey { in_spi: child.in_spi() });
+            }
+        }
+        self.adopted.retain(|id, _| present(*id));
+        self.advance(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+    }
+}
+
+/// Outputs.
+impl PairMachine {
+    /// What the pair wants done, oldest first.
+    pub fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// When [`PairMachine::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// What the kernel should hold for this pair alone.
+    pub fn desired(&self) -> Desired {
+        let mut desired = Desired::default();
+        if self.phase == Phase::Off {
+            return desired;
+        }
+        for child in &self.children {
+            child.desired(&mut desired.fresh, &mut desired.keep);
+        }
+        desired.keep.extend(self.adopted.keys());
+        let action = if self.sealed { Action::Require } else { Action::Accept };
+        desired.policies.extend(policies::inbound(self.pair, action));
+        desired.policies.extend(self.outbound.map(|spi| policies::outbound(self.pair, spi)));
+        desired
+    }
+
+    /// Whether nothing is left of the pair.
+    pub fn is_off(&self) -> bool {
+        self.phase == Phase::Off
+    }
+
+    /// Whether clear packets are neither sent nor accepted.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// The outbound SA that packets leave through, if they do.
+    pub fn sends_through(&self) -> Option<Spi> {
+        let carries = |spi| self.child_by_outbound(spi).is_some_and(Child::carries);
+        self.confirmed.filter(|spi| self.has_adopted(*spi) || carries(*spi))
+    }
+
+    /// Our name of the child that both ends send through.
+    pub fn settled_child(&self) -> Option<Spi> {
+        self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).map(Child::in_spi)
+    }
+
+    /// The child that an SA belongs to, by our name.
+    pub fn child_of(&self, id: SaId) -> Option<Spi> {
+        let owns = |child: &&Child| [child.incoming.id(), child.outgoing.id()].contains(&id);
+        self.children.iter().find(owns).map(Child::in_spi)
+    }
+
+    /// How the pair stands.
+    pub fn row_state(&self) -> RowState {
+        self.shown.0
+    }
+
+    /// Since when it stands so.
+    pub fn since(&self) -> Instant {
+        self.shown.1
+    }
+}
+
+/// Decisions.
+impl PairMachine {
+    /// Derives everything that follows from the facts.
+    fn advance(&mut self, now: Instant) {
+        let mut clock = Clock::new(now);
+        self.leave(&mut clock);
+        self.choose_outbound(now);
+        self.note_settled(now);
+        self.doubt(&mut clock);
+        self.seal(&mut clock);
+        self.retire(&mut clock);
+        self.probe(&mut clock);
+        self.speak();
+        if let Some((_, retry)) = &self.kernel_error {
+            clock.due(*retry);
+        }
+        self.wake = clock.next;
+        let (state, _) = self.judge();
+        if self.shown.0 != state {
+            self.shown = (state, now);
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        if self.phase == Phase::On {
+            self.phase = Phase::Opening { since: now };
+        }
+        if self.sealed {
+            self.sealed = false;
+            self.orders.push_back(Order::Persist);
+        }
+    }
+
+    /// The way to the clear: this end sends clear once the peer accepts it, or does not answer.
+    fn leave(&mut self, clock: &mut Clock) {
+        if let Phase::Opening { since } = self.phase {
+            let heard = match self.current() {
+                Some(child) => child.peer.open || child.foreign,
+                None => self.outbound.is_none(),
+            };
+            if heard || clock.due(since + OPEN_PATIENCE) {
+                self.phase = Phase::Cleared { since: clock.now };
+                self.outbound = None;
+            }
+        }
+        if let Phase::Cleared { since } = self.phase {
+            let idle = self.children.is_empty() && self.adopted.is_empty();
+            if clock.due(since + OUT_GRACE) {
+                self.children.iter_mut().for_each(Child::retire_outbound);
+                self.adopted.retain(|_, direction| *direction == Direction::In);
+            }
+            if idle || clock.due(since + IN_GRACE) {
+                self.children.clear();
+                self.adopted.clear();
+                self.settled = None;
+                self.opened = false;
+                let posture = if self.by_peer { Posture::Passive } else { Posture::Forget };
+                self.phase = if self.by_peer { Phase::On } else { Phase::Off };
+                self.orders.push_back(Order::Posture(posture));
+            }
+        }
+    }
+
+    /// The newest child that may be used; one that the key exchange has forgotten only if there is no other.
+    /// The end with the smaller address leads: the other follows it to the child that it sends through, so
+    /// both settle on the same one however messages crossed.
+    fn choose_outbound(&mut self, now: Instant) {
+        if self.phase != Phase::On {
+            return;
+        }
+        let newest = |wanted: &dyn Fn(&Child) -> bool| {
+            self.children.iter().rev().find(|child| child.is_usable() && wanted(child)).map(Child::out_spi)
+        };
+        let led = if self.pair.initiates() {
+            None
+        } else {
+            newest(&|child| child.peer.sending && child.is_known())
+        };
+        let choice = led.or_else(|| newest(&Child::is_known)).or_else(|| newest(&|_| true));
+        let adopted = self.outbound.filter(|spi| self.has_adopted(*spi));
+        // A sealed pair keeps naming an SA that is gone: that blocks. Adopted SAs serve until replaced.
+        let choice = choice.or(adopted).or(self.outbound.filter(|_| self.sealed));
+        if choice != self.outbound {
+            self.outbound = choice;
+            self.switched = now;
+        }
+    }
+
+    fn note_settled(&mut self, now: Instant) {
+        let sending = self.outbound.is_some() && self.outbound == self.confirmed;
+        let child = self.current().filter(|child| sending && child.carries() && child.peer_sends());
+        let spi = child.map(Child::out_spi);
+        if self.settled.map(|(spi, _)| spi) != spi {
+            self.settled = spi.map(|spi| (spi, now));
+        }
+        if let Some(child) = self.children.iter_mut().find(|child| Some(child.out_spi()) == spi)
+            && !child.announced
+        {
+            child.announced = true;
+            self.orders.push_back(Order::Settled { in_spi: child.in_spi() });
+        }
+    }
+
+    /// Ends that do not settle, or that settled on a child whose IKE SA is gone, may remember different
+    /// children, as when a live session was taken for dead: asking shows which sessions the peer still has,
+    /// and the others go.
+    fn doubt(&mut self, clock: &mut Clock) {
+        let settled = self.settled.is_some() && self.current().is_some_and(Child::is_known);
+        let askable = self.children.iter().any(Child::is_known);
+        if settled || !askable || self.phase != Phase::On {
+            self.unsettled_until = None;
+            return;
+        }
+        let until = *self.unsettled_until.get_or_insert(clock.now + UNSETTLED_PATIENCE);
+        if clock.due(until) {
+            let next = clock.now + UNSETTLED_PATIENCE;
+            self.unsettled_until = Some(next);
+            clock.due(next);
+            self.orders.push_back(Order::CheckLiveness);
+        }
+    }
+
+    fn seal(&mut self, clock: &mut Clock) {
+        if let Some((_, since)) = self.settled
+            && self.phase == Phase::On
+            && !self.sealed
+            && clock.due(since + SEAL_GRACE)
+        {
+            self.sealed = true;
+            self.orders.push_back(Order::Persist);
+        }
+    }
+
+    /// The way out of children and adopted SAs that another child has replaced.
+    fn retire(&mut self, clock: &mut Clock) {
+        let current = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
+        let settled = self.settled.map(|(_, at)| at);
+        let initiator = current.is_some_and(|at| self.children[at].initiator);
+        let moved = clock.due(self.switched + OUT_GRACE);
+        for (at, child) in self.children.iter_mut().enumerate() {
+            let Some(current) = current else {
+                child.retire_closed(clock, None);
+                continue;
+            };
+            child.retire_closed(clock, settled.filter(|_| at != current));
+            // Until both ends have settled, an older child may be the one to go back to.
+            let Some(settled) = settled.filter(|_| at < current && moved) else {
+                continue;
+            };
+            child.retire_outbound();
+            if (initiator || clock.due(settled + DELETE_PATIENCE)) && child.ask_deletion() {
+                self.orders.push_back(Order::Delete { in_spi: child.in_spi() });
+            }
+        }
+        self.children.retain(|child| !child.is_over());
+
+        let outbound = self.outbound;
+        let settled_out = settled.is_some_and(|at| clock.due(at + IN_GRACE));
+        self.adopted.retain(|id, direction| match direction {
+            Direction::Out => outbound == Some(id.spi) || !moved || current.is_none(),
+            Direction::In => !settled_out,
+        });
+    }
+
+    fn probe(&mut self, clock: &mut Clock) {
+        if self.phase != Phase::On {
+            return;
+        }
+        for child in &mut self.children {
+            if let Some(token) = child.probe(clock) {
+                self.orders.push_back(Order::Probe { sa: child.outgoing, token });
+            }
+        }
+    }
+
+    /// Tells the peer what it does not know yet. Of children that are on their way out nothing is said.
+    fn speak(&mut self) {
+        let from = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
+        for child in self.children.iter_mut().skip(from.unwrap_or(0)) {
+            let sending = self.confirmed == Some(child.out_spi());
+            if !child.is_pending()
+                && let Some(flags) = child.news(sending, self.opened)
+            {
+                self.orders.push_back(Order::Say { in_spi: child.in_spi(), flags });
+            }
+        }
+    }
+
+    fn has_adopted(&self, out_spi: Spi) -> bool {
+        self.adopted.contains_key(&SaId::of(self.pair, Direction::Out, out_spi))
+    }
+
+    fn current(&self) -> Option<&Child> {
+        self.outbound.and_then(|spi| self.child_by_outbound(spi))
+    }
+
+    fn child_by_outbound(&self, spi: Spi) -> Option<&Child> {
+        self.children.iter().find(|child| child.out_spi() == spi)
+    }
+
+    fn child_mut(&mut self, in_spi: Spi) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.in_spi() == in_spi)
+    }
+}

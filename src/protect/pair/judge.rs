@@ -1,0 +1,81 @@
+//! What `status` says of a pair, and why.
+
+use super::{PairMachine, Phase, Reason};
+use crate::model::status::{ReasonCode, RowState};
+use crate::protect::child::Child;
+
+/// Why a pair is in its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    Fine,
+    Leaving,
+    Sealing,
+    Agreeing,
+    PeerDisabled,
+    KernelError,
+    EspBlocked,
+    Failed,
+}
+
+impl PairMachine {
+    /// Why it is neither protected nor off.
+    pub fn reason(&self) -> Option<Reason> {
+        let (_, why) = self.judge();
+        self.explain(why)
+    }
+
+    pub(super) fn judge(&self) -> (RowState, Why) {
+        match self.phase {
+            Phase::Off => (RowState::Off, Why::Fine),
+            Phase::Opening { .. } => (RowState::Negotiating, Why::Leaving),
+            Phase::Cleared { .. } => (RowState::Clear, Why::Leaving),
+            Phase::On if self.sealed && self.sends_through().is_some() => (RowState::Protected, Why::Fine),
+            Phase::On => match (self.trouble(), self.sealed) {
+                (why, true) => (RowState::Blocked, why.unwrap_or(Why::Agreeing)),
+                (Some(why), false) => (RowState::Clear, why),
+                (None, false) if self.confirmed.is_some() => (RowState::Negotiating, Why::Sealing),
+                (None, false) => (RowState::Negotiating, Why::Agreeing),
+            },
+        }
+    }
+
+    /// What stands between the pair and its protection.
+    fn trouble(&self) -> Option<Why> {
+        if self.by_peer {
+            Some(Why::PeerDisabled)
+        } else if self.kernel_error.is_some() {
+            Some(Why::KernelError)
+        } else if self.settled.is_none() && self.children.last().is_some_and(Child::is_blocked) {
+            Some(Why::EspBlocked)
+        } else {
+            let failed = self.failure.is_some() && (self.confirmed.is_none() || self.sealed);
+            failed.then_some(Why::Failed)
+        }
+    }
+
+    fn explain(&self, why: Why) -> Option<Reason> {
+        let remote = self.pair.remote;
+        let under_way = |words: String| Some((ReasonCode::InProgress, words));
+        match why {
+            Why::Fine => None,
+            Why::Leaving => under_way("on the way back to the clear".to_owned()),
+            Why::Sealing => under_way("sending ESP, still accepting clear packets".to_owned()),
+            Why::Agreeing => under_way(format!("agreeing keys with {remote}")),
+            Why::PeerDisabled => {
+                let words = format!("{remote} went back to the clear: its operator disabled it");
+                Some((ReasonCode::PeerDisabled, words))
+            }
+            Why::KernelError => {
+                self.kernel_error.as_ref().map(|(words, _)| (ReasonCode::KernelError, words.clone()))
+            }
+            Why::EspBlocked => {
+                let words = format!(
+                    "{remote} agrees on keys, but ESP (IP protocol 50) does not get through: open it in the \
+                     firewalls in between"
+                );
+                Some((ReasonCode::EspBlocked, words))
+            }
+            Why::Failed => self.failure.clone(),
+        }
+    }
+}

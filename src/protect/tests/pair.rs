@@ -1,0 +1,422 @@
+//! Two machines face to face, with a key exchange and a network that do what the test says.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::model::status::{ReasonCode, RowState};
+use crate::model::word::Flags;
+use crate::model::{
+    Action, Direction, EspSuite, KernelState, Limits, NewChild, Op, Pair, SaId, SaKey, Spi, Word,
+};
+use crate::protect::timing::{IN_GRACE, OUT_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE};
+use crate::protect::{Child, Indexes, Order, PairMachine, Posture, plan, policies};
+
+struct End {
+    machine: PairMachine,
+    kernel: KernelState,
+    orders: Vec<Order>,
+}
+
+/// `a` has the smaller address: it initiates and leads.
+struct Link {
+    now: Instant,
+    ends: [End; 2],
+    /// ESP passes from `a` to `b`, and from `b` to `a`.
+    esp: [bool; 2],
+    children: BTreeMap<Spi, Spi>,
+    next_spi: u32,
+}
+
+fn pair() -> Pair {
+    Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap()
+}
+
+fn token(in_spi: Spi) -> [u8; 16] {
+    [in_spi.0.to_be_bytes(); 4].concat().try_into().unwrap()
+}
+
+impl Link {
+    fn new() -> Self {
+        let now = Instant::now();
+        let end = |pair| End {
+            machine: PairMachine::new(pair, false, true, now),
+            kernel: KernelState::default(),
+            orders: Vec::new(),
+        };
+        let ends = [end(pair()), end(pair().mirrored())];
+        let mut link = Self { now, ends, esp: [true; 2], children: BTreeMap::new(), next_spi: 1 };
+        for at in 0..2 {
+            link.ends[at].machine.enable(now);
+        }
+        link.work();
+        link
+    }
+
+    /// The key exchange agreed a child that `initiator` asked for; returns the names of `a` and `b`.
+    fn agree(&mut self, initiator: usize, foreign: bool) -> [Spi; 2] {
+        let spis = [Spi(self.next_spi), Spi(self.next_spi + 1)];
+        self.next_spi += 2;
+        self.children.extend([(spis[0], spis[1]), (spis[1], spis[0])]);
+        for at in 0..2 {
+            let new = NewChild {
+                pair: if at == 0 { pair() } else { pair().mirrored() },
+                in_spi: spis[at],
+                out_spi: spis[1 - at],
+                suite: EspSuite { key_bits: 256, esn: true },
+                in_key: SaKey::new(vec![0; 36]),
+                out_key: SaKey::new(vec![0; 36]),
+                initiator: at == initiator,
+                foreign,
+            };
+            let child = Child::new(&new, token(spis[at]), None, 4096, Limits::default());
+            assert!(self.ends[at].machine.handle_child(self.now, child));
+        }
+        spis
+    }
+
+    /// Lets both ends and their kernels do what is to be done now.
+    fn work(&mut self) {
+        loop {
+            let mut moved = false;
+            for at in 0..2 {
+                moved |= self.apply(at);
+                while let Some(order) = self.ends[at].machine.poll_order() {
+                    moved = true;
+                    self.carry_out(at, order);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, at: usize) -> bool {
+        let End { machine, kernel, .. } = &mut self.ends[at];
+        let desired = machine.desired();
+        let ops = plan(&desired, kernel, &mut Indexes::of(kernel)).ops;
+        ops.iter().for_each(|op: &Op| kernel.apply(op).unwrap());
+        machine.handle_applied(self.now, &BTreeMap::new(), None);
+        machine.desired() != desired
+    }
+
+    fn carry_out(&mut self, at: usize, order: Order) {
+        let other = 1 - at;
+        match order {
+            Order::Say { in_spi, flags } => {
+                let word = Word { spi: in_spi, token: token(in_spi), revision: 0, flags };
+                let theirs = self.children[&in_spi];
+                self.ends[other].machine.handle_word(self.now, theirs, &word);
+            }
+            Order::Probe { sa, token } => {
+                assert!(self.ends[at].kernel.sas.contains_key(&sa.id()), "a probe needs its SA");
+                if self.esp[at] && self.ends[other].kernel.sas.contains_key(&sa.id()) {
+                    assert!(self.ends[other].machine.handle_probe(self.now, &token).is_some());
+                }
+            }
+            Order::Delete { in_spi } => self.close(in_spi, at),
+            _ => {}
+        }
+        self.ends[at].orders.push(order);
+    }
+
+    /// The key exchange deletes a child because `by` wants it.
+    fn close(&mut self, in_spi: Spi, by: usize) {
+        let theirs = self.children[&in_spi];
+        self.ends[by].machine.handle_closed(self.now, in_spi, false);
+        self.ends[1 - by].machine.handle_closed(self.now, theirs, true);
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = self.ends.iter().filter_map(|end| end.machine.poll_timeout()).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(next);
+            for at in 0..2 {
+                self.ends[at].machine.handle_timeout(self.now);
+            }
+            self.work();
+        }
+    }
+
+    fn state(&self, at: usize) -> RowState {
+        self.ends[at].machine.row_state()
+    }
+
+    fn states(&self) -> [RowState; 2] {
+        [self.state(0), self.state(1)]
+    }
+
+    fn outbound(&self, at: usize) -> Option<Action> {
+        let pair = if at == 0 { pair() } else { pair().mirrored() };
+        self.ends[at].kernel.policies.get(&policies::outbound(pair, Spi(0)).id())?.action
+    }
+
+    fn count(&self, at: usize, wanted: impl Fn(&Order) -> bool) -> usize {
+        self.ends[at].orders.iter().filter(|order| wanted(order)).count()
+    }
+
+    fn sealed() -> Self {
+        let mut link = Self::new();
+        link.agree(0, false);
+        link.work();
+        link.pass(SEAL_GRACE);
+        assert_eq!(link.states(), [RowState::Protected; 2]);
+        link
+    }
+}
+
+const MOMENT: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_child_proven_both_ways_carries_traffic_and_seals_after_a_grace() {
+    let mut link = Link::new();
+    assert_eq!(link.states(), [RowState::Negotiating; 2]);
+    let [a, b] = link.agree(0, false);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
+    assert_eq!(link.states(), [RowState::Negotiating; 2]);
+    link.pass(SEAL_GRACE - MOMENT);
+    assert!(!link.ends[0].machine.is_sealed());
+    link.pass(MOMENT);
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+    for at in 0..2 {
+        assert_eq!(link.count(at, |order| *order == Order::Persist), 1);
+        assert_eq!(link.count(at, |order| matches!(order, Order::Settled { .. })), 1);
+    }
+}
+
+#[test]
+fn esp_that_does_not_get_through_moves_nothing() {
+    for blocked in [[true, false], [false, true], [false, false]] {
+        let mut link = Link::new();
+        link.esp = blocked;
+        link.agree(0, false);
+        link.work();
+        link.pass(Duration::from_secs(20));
+        for at in 0..2 {
+            // The end whose packets arrive may not know that, but it does not require what cannot come.
+            assert_ne!(link.state(at), RowState::Protected, "{blocked:?}");
+            assert!(!link.ends[at].machine.is_sealed());
+        }
+        let sender = usize::from(blocked[0]);
+        assert_eq!(link.outbound(sender), None, "the blocked way stays clear: {blocked:?}");
+        assert_eq!(link.ends[sender].machine.reason().unwrap().0, ReasonCode::EspBlocked);
+        link.esp = [true; 2];
+        link.pass(Duration::from_secs(20));
+        assert_eq!(link.states(), [RowState::Protected; 2]);
+    }
+}
+
+#[test]
+fn a_rekey_moves_the_policy_then_the_old_child_goes_step_by_step() {
+    let mut link = Link::sealed();
+    let [a, b] = link.agree(1, false);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
+    assert_eq!(link.ends[0].kernel.sas.len(), 4);
+    link.pass(OUT_GRACE - MOMENT);
+    assert_eq!(link.ends[0].kernel.sas.len(), 4);
+    link.pass(MOMENT);
+    assert_eq!(link.ends[0].kernel.sas.len(), 3, "the old outbound SA is gone, the inbound one is not");
+    assert_eq!(link.count(1, |order| matches!(order, Order::Delete { .. })), 1, "who initiated deletes");
+    assert_eq!(link.count(0, |order| matches!(order, Order::Delete { .. })), 0);
+    link.pass(IN_GRACE);
+    for at in 0..2 {
+        assert_eq!(link.ends[at].kernel.sas.len(), 2);
+        assert_eq!(link.state(at), RowState::Protected);
+    }
+}
+
+#[test]
+fn children_that_crossed_end_on_the_one_that_the_smaller_address_leads() {
+    let mut link = Link::sealed();
+    // Each end sees its own child as the newer one.
+    let first = link.agree(0, false);
+    let second = link.agree(1, false);
+    link.ends[1].machine.handle_timeout(link.now);
+    link.work();
+    let led = link.outbound(0);
+    assert!(led == Some(Action::Seal { spi: second[1] }) || led == Some(Action::Seal { spi: first[1] }));
+    let peers = if led == Some(Action::Seal { spi: second[1] }) { second[0] } else { first[0] };
+    assert_eq!(link.outbound(1), Some(Action::Seal { spi: peers }));
+    link.pass(Duration::from_secs(30));
+    assert_eq!((link.ends[0].kernel.sas.len(), link.ends[1].kernel.sas.len()), (2, 2));
+}
+
+#[test]
+fn disabling_one_end_takes_both_to_the_clear_in_stages() {
+    let mut link = Link::sealed();
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    assert_eq!((link.outbound(0), link.outbound(1)), (None, None));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2, "SAs outlive what is under way");
+    link.pass(IN_GRACE);
+    assert!(link.ends[0].kernel.sas.is_empty() && link.ends[0].kernel.policies.is_empty());
+    assert_eq!(link.state(0), RowState::Off);
+    assert_eq!(link.state(1), RowState::Clear);
+    assert_eq!(link.ends[1].machine.reason().unwrap().0, ReasonCode::PeerDisabled);
+    assert_eq!(link.count(0, |order| *order == Order::Posture(Posture::Forget)), 1);
+    assert_eq!(link.count(1, |order| *order == Order::Posture(Posture::Passive)), 1);
+    // And again.
+    link.ends[0].machine.enable(link.now);
+    link.agree(0, false);
+    link.work();
+    link.pass(SEAL_GRACE);
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
+fn a_peer_may_not_open_a_pair_where_that_is_forbidden() {
+    let mut link = Link::new();
+    let pair = pair().mirrored();
+    link.ends[1].machine = PairMachine::new(pair, false, false, link.now);
+    link.ends[1].machine.enable(link.now);
+    link.agree(0, false);
+    link.work();
+    link.pass(SEAL_GRACE);
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.pass(Duration::from_secs(10));
+    assert_eq!(link.state(0), RowState::Off);
+    assert!(link.ends[1].machine.is_sealed());
+    assert!(matches!(link.outbound(1), Some(Action::Seal { .. })));
+}
+
+#[test]
+fn a_sealed_pair_without_a_child_is_blocked_and_an_unsealed_one_clear() {
+    let mut link = Link::sealed();
+    link.close(Spi(2), 1);
+    link.work();
+    link.pass(IN_GRACE);
+    assert_eq!(link.state(0), RowState::Blocked);
+    assert!(matches!(link.outbound(0), Some(Action::Seal { .. })));
+
+    let mut link = Link::new();
+    link.agree(0, false);
+    link.work();
+    link.close(Spi(2), 1);
+    link.work();
+    assert_eq!(link.outbound(0), None);
+    assert!(!link.ends[0].machine.is_sealed());
+}
+
+#[test]
+fn an_orphan_serves_until_another_child_has_taken_over() {
+    let mut link = Link::sealed();
+    link.ends[0].machine.handle_closed(link.now, Spi(1), false);
+    link.work();
+    link.pass(Duration::from_secs(60));
+    assert_eq!(link.state(0), RowState::Protected);
+    link.agree(0, false);
+    link.work();
+    link.pass(Duration::from_secs(60));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2);
+    assert_eq!(link.state(0), RowState::Protected);
+}
+
+#[test]
+fn a_lost_sa_is_replaced_and_never_installed_again() {
+    let mut link = Link::sealed();
+    link.ends[0].kernel.sas.clear();
+    link.ends[0].machine.handle_reading(link.now, |_| false);
+    link.work();
+    assert_eq!(link.state(0), RowState::Blocked);
+    assert_eq!(link.count(0, |order| *order == Order::Rekey { in_spi: Spi(1) }), 1);
+    assert!(link.ends[0].kernel.sas.is_empty());
+    link.agree(0, false);
+    link.work();
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
+fn adopted_sas_serve_until_a_child_has_taken_over() {
+    let mut link = Link::sealed();
+    let now = link.now;
+    let old: BTreeMap<SaId, Direction> =
+        link.ends[0].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair()))).collect();
+    let mut successor = PairMachine::new(pair(), true, true, now);
+    successor.adopt(old, Some(Spi(2)), true);
+    successor.enable(now);
+    link.ends[0].machine = successor;
+    link.work();
+    assert_eq!(link.state(0), RowState::Protected);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }));
+    link.pass(Duration::from_secs(60));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2);
+    let [_, b] = link.agree(0, false);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.ends[0].kernel.sas.len(), 4);
+    link.pass(Duration::from_secs(30));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2);
+}
+
+#[test]
+fn a_foreign_peer_is_believed_without_words_or_probes() {
+    let mut link = Link::new();
+    let [a, b] = link.agree(0, true);
+    link.work();
+    assert_eq!(link.outbound(0), None);
+    link.ends[0].machine.handle_foreign_ready(link.now, a);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    link.pass(SEAL_GRACE);
+    assert_eq!(link.state(0), RowState::Protected);
+    assert_eq!(link.count(0, |order| matches!(order, Order::Say { .. } | Order::Probe { .. })), 0);
+}
+
+#[test]
+fn a_refused_sa_refuses_the_child() {
+    let mut link = Link::new();
+    link.agree(0, false);
+    let machine = &mut link.ends[0].machine;
+    let id = SaId::of(pair(), Direction::Out, Spi(2));
+    let error = crate::model::OpError::Refused { op: "add".to_owned(), reason: "no memory".to_owned() };
+    machine.handle_applied(link.now, &BTreeMap::from([(id, error)]), None);
+    let orders: Vec<Order> = std::iter::from_fn(|| machine.poll_order()).collect();
+    assert!(orders.contains(&Order::Installed { in_spi: Spi(1), ok: false }));
+    assert!(machine.desired().fresh.is_empty() && machine.desired().keep.is_empty());
+    assert_eq!(machine.reason().unwrap().0, ReasonCode::KernelError);
+}
+
+#[test]
+fn ends_that_do_not_settle_ask_whether_the_sessions_live() {
+    let mut link = Link::new();
+    link.esp = [true, false];
+    link.agree(0, false);
+    link.work();
+    link.pass(UNSETTLED_PATIENCE - MOMENT);
+    assert_eq!(link.count(0, |order| *order == Order::CheckLiveness), 0);
+    link.pass(MOMENT + UNSETTLED_PATIENCE);
+    assert_eq!(link.count(0, |order| *order == Order::CheckLiveness), 2);
+
+    let mut link = Link::sealed();
+    link.pass(60 * UNSETTLED_PATIENCE);
+    assert_eq!(link.count(0, |order| *order == Order::CheckLiveness), 0, "settled ends need not ask");
+}
+
+#[test]
+fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
+    let mut link = Link::sealed();
+    let [a, b] = link.agree(1, false);
+    // Only the first end goes on with the new child: for the other its session is gone.
+    link.apply(0);
+    link.ends[0].machine.handle_probe(link.now, &token(a));
+    let seen = Flags { installed: true, seen: true, ..Flags::default() };
+    let word = Word { spi: b, token: token(b), revision: 1, flags: seen };
+    link.ends[0].machine.handle_word(link.now, a, &word);
+    link.apply(0);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    link.ends[0].machine.handle_timeout(link.now + OUT_GRACE);
+    link.ends[0].machine.handle_closed(link.now + OUT_GRACE, a, false);
+    link.apply(0);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }), "back to the one that both know");
+    assert_eq!(link.state(0), RowState::Protected);
+}

@@ -1,0 +1,37 @@
+//! Every wait of a pair, with its reason.
+
+use std::time::Duration;
+
+/// How long an outbound SA stays after the policy moved away from it: packets that hold the old route
+/// would be refused with EINVAL (kernel.md, fact 8a).
+pub const OUT_GRACE: Duration = Duration::from_secs(1);
+
+/// How long an inbound SA outlives the last packet that the peer can have sent through it: queues and
+/// the network.
+pub const IN_GRACE: Duration = Duration::from_secs(2);
+
+/// How long clear packets are accepted after both ends send ESP: those still queued or under way
+/// (kernel.md, fact 18g).
+pub const SEAL_GRACE: Duration = Duration::from_secs(1);
+
+/// How often a probe is sent while nothing is known yet.
+pub const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// How many probes are sent before ESP counts as blocked.
+pub const PROBES_PATIENT: u32 = 12;
+
+/// How often a blocked path is tried again.
+pub const PROBE_BLOCKED: Duration = Duration::from_secs(10);
+
+/// How long `disable` waits for the peer to say that it accepts clear packets.
+pub const OPEN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long the end that did not initiate a child waits for the other to delete the child before it.
+pub const DELETE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long both ends may take to agree on the child that they send through before it is asked whether
+/// the sessions are still alive at the other end, and how often then.
+pub const UNSETTLED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after a refused kernel change it is tried again.
+pub const KERNEL_RETRY: Duration = Duration::from_secs(1);
