@@ -1,5 +1,35 @@
 //! hostseal encrypts everything that the Linux hosts of a cluster say to each other, inside the kernel.
-#![doc = ""]
+//!
+//! Decide apart from act. What decides is a pure state machine: time and entropy come in as arguments,
+//! datagrams and kernel changes go out as values. What acts takes no decisions. One loop joins them.
+//!
+//! ```text
+//! model    NOUNS    pairs, SAs, policies, kernel changes as values, configuration, status; "is it ours?"
+//! ike      DECIDES  IKEv2, sans-IO: datagrams in, datagrams and agreed children out
+//! protect  DECIDES  staged transitions of each pair; plan: (desired, actual) -> ordered changes
+//! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables
+//! agent    JOINS    core (the deciders and a kernel), service (the loop), control socket
+//! cli      ASKS     commands; knows the control protocol, and `xfrm` for reading
+//! ```
+//! Imports go one way: `model` <- {`ike`, `protect`, `xfrm`} <- `agent`; `model` and `xfrm` <- `cli`.
+//! `tests/layering.rs` enforces it.
+//!
+//! # Invariants, and the tests that would catch their loss
+//! 1. **Sealed means sealed.** A sealed pair is protected or dropped after every prefix of every sequence
+//!    of changes (`protect::tests::plan`, `agent::sim::cluster`).
+//! 2. **IN before OUT.** An outbound SA is used only when a probe has come through it and the other end
+//!    said so; an inbound SA outlives its last packet (`agent::sim::cluster`: nothing is ever lost).
+//! 3. **A key lives once.** One pair, one direction, one lifetime (`protect::tests::plan`; the simulated
+//!    kernel refuses a key that it has seen).
+//! 4. **Only ours.** We list, change and delete only what carries our mark (`model::ours`;
+//!    `protect::tests::plan`, and the lab with strangers' objects in the kernel).
+//! 5. **Secrets cannot print, clone or linger** (`model::Secret`, `model::SaKey`, `agent::process`).
+//! 6. **Time and entropy are arguments** in every decider (`tests/layering.rs`).
+//! 7. **Bounded.** Every table, queue, retry and allocation that a packet can cause has a limit and a
+//!    counter (`ike::tests`).
+//! 8. **Counters never go backwards** (`agent::accounts`, `agent::sim::cluster`, and the lab).
+//! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
+
 pub mod agent;
 pub mod cli;
 pub mod ike;

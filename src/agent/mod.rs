@@ -1,1 +1,69 @@
-//! agent
+//! JOINS: the only layer that sees deciders and actors. [`core`] brings the key exchange, the pairs and
+//! the kernel together without a clock or a socket of its own; [`service`] is the loop that gives it
+//! both; the rest are the things that the loop holds.
+
+mod accounts;
+mod control;
+pub mod core;
+pub mod kernel;
+pub mod known;
+mod probe;
+mod process;
+mod report;
+mod service;
+#[cfg(test)]
+mod sim;
+mod single;
+mod sockets;
+mod timers;
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::model::Config;
+use crate::model::Saved;
+use crate::model::status::Protection;
+use crate::xfrm;
+
+pub use process::Entropy;
+pub use service::Stay;
+
+/// Runs the agent in the foreground until SIGTERM or SIGINT, which leave protection in place.
+///
+/// # Errors
+/// The configuration or the secret is wrong, another agent runs with the same files, or the kernel does
+/// not let us.
+pub fn run(path: &Path, stay: Stay) -> anyhow::Result<()> {
+    process::harden()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, service::serve(path, stay))
+}
+
+/// Removes everything that carries our tag from the kernel, and remembers that protection is off, with no
+/// agent, secret or valid file needed. An agent that runs is ended first, or it would put all of it back.
+/// Says what was removed.
+///
+/// # Errors
+/// The kernel does not let us, or the agent cannot be ended.
+pub fn force_clear(path: &Path) -> anyhow::Result<String> {
+    let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+    let config = Config::load(path);
+    if let Ok(config) = &config {
+        single::end(&config.run_dir)?;
+        let mut saved = Saved::load(&config.state_path()).unwrap_or_default();
+        saved.protection = Protection::Off;
+        saved.pairs.values_mut().for_each(|record| record.sealed = false);
+        saved.save(&config.state_path())?;
+    }
+    let swept = xfrm::sweep(&mut kernel)?;
+    let removed = format!("removed {} policies and {} SAs", swept.policies, swept.sas);
+    Ok(match config {
+        Ok(_) => removed,
+        Err(error) => format!(
+            "{removed}; the configuration cannot be read, so an agent that runs or starts may protect this \
+             host again: stop it, or mend the file and say it again\n{error}"
+        ),
+    })
+}

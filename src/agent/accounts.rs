@@ -1,0 +1,236 @@
+//! The totals of each pair over all its SAs, which never go backwards (invariant 8).
+//!
+//! An SA's last figures come from the notification of its end. They are added once, because an SA that
+//! was added is no longer open. Probes are ours, not traffic, and are taken out.
+
+use std::collections::BTreeMap;
+
+use crate::model::saved::PairRecord;
+use crate::model::status::Traffic;
+use crate::model::{Direction, Pair, SaId, SaReading, UnixTime};
+
+/// An SA that is still counting.
+#[derive(Debug, Clone, Copy)]
+pub struct Open {
+    /// The pair that it serves.
+    pub pair: Pair,
+    /// Which way.
+    pub direction: Direction,
+    /// Probes among what it counts.
+    pub probes: Traffic,
+    /// What was read last.
+    last: Traffic,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Closed {
+    tx: Traffic,
+    rx: Traffic,
+    since: Option<UnixTime>,
+}
+
+impl Closed {
+    fn of(&mut self, direction: Direction) -> &mut Traffic {
+        match direction {
+            Direction::In => &mut self.rx,
+            Direction::Out => &mut self.tx,
+        }
+    }
+}
+
+/// All SAs and totals.
+#[derive(Debug, Default)]
+pub struct Accounts {
+    open: BTreeMap<SaId, Open>,
+    /// What went through the SAs of a pair that are gone, and since when that is counted.
+    closed: BTreeMap<Pair, Closed>,
+    /// Probes of an agent before this one, for SAs that may still be in the kernel.
+    remembered: BTreeMap<SaId, Traffic>,
+    /// SAs that vanished without a last reading: what they counted since the one before is lost.
+    unread: u64,
+}
+
+impl Accounts {
+    /// What a pair had before this agent; counting begins `now` where it had nothing.
+    pub fn restore(&mut self, pair: Pair, record: &PairRecord, now: UnixTime) {
+        let since = record.totals_since.or(Some(now));
+        self.closed.insert(pair, Closed { tx: record.tx, rx: record.rx, since });
+        let probes = [(Direction::In, &record.probes_rx), (Direction::Out, &record.probes_tx)];
+        for (direction, probes) in probes {
+            let by_id = probes.iter().map(|(spi, probes)| (SaId::of(pair, direction, *spi), *probes));
+            self.remembered.extend(by_id);
+        }
+    }
+
+    /// Begins to count an SA.
+    pub fn open(&mut self, id: SaId, pair: Pair, direction: Direction) {
+        let probes = self.remembered.remove(&id).unwrap_or_default();
+        self.open.entry(id).or_insert(Open { pair, direction, probes, last: Traffic::default() });
+    }
+
+    /// A probe went through an SA.
+    pub fn probe(&mut self, id: SaId, bytes: u64) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.probes = open.probes.plus(Traffic { bytes, packets: 1 });
+        }
+    }
+
+    /// What an SA has counted up to now.
+    pub fn note(&mut self, reading: &SaReading) {
+        if let Some(open) = self.open.get_mut(&reading.id) {
+            open.last = reading.into();
+        }
+    }
+
+    /// The last figures of an SA that is gone. A second call for the same SA adds nothing.
+    pub fn close(&mut self, reading: &SaReading) {
+        self.note(reading);
+        self.add_to_closed(reading.id);
+    }
+
+    /// The kernel does not hold an SA any more, and no last figures came.
+    pub fn lose_missing(&mut self, present: &BTreeMap<SaId, SaReading>) {
+        let missing: Vec<SaId> = self.open.keys().filter(|id| !present.contains_key(id)).copied().collect();
+        for id in missing {
+            self.unread += 1;
+            self.add_to_closed(id);
+        }
+    }
+
+    fn add_to_closed(&mut self, id: SaId) {
+        if let Some(open) = self.open.remove(&id) {
+            let total = self.closed.entry(open.pair).or_default().of(open.direction);
+            *total = total.plus(open.last.minus(open.probes));
+        }
+    }
+
+    /// What is to be remembered of each pair: its totals over the SAs that are gone, and the probes among
+    /// what the others count.
+    pub fn records(&self) -> BTreeMap<Pair, PairRecord> {
+        let record = |closed: &Closed| PairRecord {
+            tx: closed.tx,
+            rx: closed.rx,
+            totals_since: closed.since,
+            ..PairRecord::default()
+        };
+        let mut records: BTreeMap<Pair, PairRecord> =
+            self.closed.iter().map(|(pair, closed)| (*pair, record(closed))).collect();
+        for (id, open) in self.open.iter().filter(|(_, open)| open.probes != Traffic::default()) {
+            let record = records.entry(open.pair).or_default();
+            let probes = match open.direction {
+                Direction::In => &mut record.probes_rx,
+                Direction::Out => &mut record.probes_tx,
+            };
+            probes.insert(id.spi, open.probes);
+        }
+        records
+    }
+
+    /// SAs that vanished without a last reading.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
+    /// Pairs that sent since the last [`Accounts::note`] and received nothing: their peers may be gone.
+    pub fn one_sided(&self, present: &BTreeMap<SaId, SaReading>) -> Vec<Pair> {
+        let mut moved: BTreeMap<Pair, (bool, bool)> = BTreeMap::new();
+        for (id, open) in &self.open {
+            let more = present.get(id).is_some_and(|reading| reading.packets > open.last.packets);
+            let (tx, rx) = moved.entry(open.pair).or_default();
+            match open.direction {
+                Direction::In => *rx |= more,
+                Direction::Out => *tx |= more,
+            }
+        }
+        moved.into_iter().filter(|(_, (tx, rx))| *tx && !*rx).map(|(pair, _)| pair).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EspSuite, Limits, Sa, Spi};
+
+    fn pair() -> Pair {
+        Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap()
+    }
+
+    fn reading(direction: Direction, spi: u32, packets: u64) -> SaReading {
+        let suite = EspSuite { key_bits: 256, esn: true };
+        let sa = Sa {
+            pair: pair(),
+            direction,
+            spi: Spi(spi),
+            suite,
+            replay_window: 64,
+            limits: Limits::default(),
+        };
+        SaReading { packets, bytes: packets * 100, ..SaReading::fresh(&sa) }
+    }
+
+    fn open(accounts: &mut Accounts, sa: &SaReading) {
+        accounts.open(sa.id, pair(), sa.direction(pair()));
+    }
+
+    fn total(accounts: &Accounts, direction: Direction, live: &[&SaReading]) -> u64 {
+        accounts.records()[&pair()].total(direction, live, pair()).packets
+    }
+
+    #[test]
+    fn an_sa_that_ends_is_added_once_and_probes_are_left_out() {
+        let mut accounts = Accounts::default();
+        accounts.restore(pair(), &PairRecord::default(), UnixTime(5));
+        let out = reading(Direction::Out, 1, 10);
+        open(&mut accounts, &out);
+        accounts.probe(out.id, 100);
+        assert_eq!(total(&accounts, Direction::Out, &[&out]), 9);
+        accounts.close(&out);
+        accounts.close(&out);
+        assert_eq!(total(&accounts, Direction::Out, &[]), 9);
+        assert_eq!(accounts.records()[&pair()].totals_since, Some(UnixTime(5)));
+        assert_eq!(accounts.unread(), 0);
+    }
+
+    #[test]
+    fn what_a_flush_took_is_lost_back_to_the_last_reading_and_counted() {
+        let mut accounts = Accounts::default();
+        let inbound = reading(Direction::In, 2, 7);
+        open(&mut accounts, &inbound);
+        accounts.note(&inbound);
+        accounts.lose_missing(&BTreeMap::new());
+        assert_eq!(total(&accounts, Direction::In, &[]), 7);
+        assert_eq!(accounts.unread(), 1);
+    }
+
+    #[test]
+    fn an_agent_after_this_one_goes_on_counting() {
+        let mut before = Accounts::default();
+        let out = reading(Direction::Out, 1, 10);
+        open(&mut before, &out);
+        before.probe(out.id, 100);
+        let ended = reading(Direction::Out, 3, 5);
+        open(&mut before, &ended);
+        before.close(&ended);
+        let mut after = Accounts::default();
+        after.restore(pair(), &before.records()[&pair()], UnixTime(9));
+        open(&mut after, &out);
+        assert_eq!(total(&after, Direction::Out, &[&out]), 14);
+    }
+
+    #[test]
+    fn a_peer_that_is_sent_to_and_sends_nothing_is_one_sided() {
+        let mut accounts = Accounts::default();
+        let (out, inbound) = (reading(Direction::Out, 1, 0), reading(Direction::In, 2, 0));
+        open(&mut accounts, &out);
+        open(&mut accounts, &inbound);
+        let read =
+            |out: &SaReading, inbound: &SaReading| BTreeMap::from([(out.id, *out), (inbound.id, *inbound)]);
+        assert!(accounts.one_sided(&read(&out, &inbound)).is_empty());
+        let sent = reading(Direction::Out, 1, 3);
+        assert_eq!(accounts.one_sided(&read(&sent, &inbound)), [pair()]);
+        let answered = reading(Direction::In, 2, 1);
+        assert!(accounts.one_sided(&read(&sent, &answered)).is_empty());
+        accounts.note(&sent);
+        assert!(accounts.one_sided(&read(&sent, &inbound)).is_empty());
+    }
+}

@@ -1,0 +1,599 @@
+//! Where the deciders meet: the key exchange ([`Engine`]) and the pairs ([`PairMachine`]) on one side, a
+//! kernel on the other. Still no clock, socket or file of its own, so that simulations run this very code.
+//!
+//! Everything that comes in ends in [`Core::settle`]: drain what the engine has to say, bring the kernel
+//! to what the pairs want, carry out what they order, until nothing moves any more.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::accounts::Accounts;
+use super::kernel::{Kernel, Unreadable, Vault};
+use super::known::{Known, Scope};
+use super::probe;
+use super::timers::Timers;
+use crate::ike::{self, Engine, Event};
+use crate::model::ours::is_our_policy;
+use crate::model::saved::PairRecord;
+use crate::model::status::ReasonCode;
+use crate::model::{
+    Action, Direction, Exemption, KernelState, Limits, NewChild, Op, OpError, Pair, PolicyReading, Sa, SaId,
+    SaReading, Spi, UnixTime, Word,
+};
+use crate::protect::{Child, Desired, Order, PairMachine, Plan, Posture, policies};
+
+/// How often the counters are read to see which peers have fallen silent.
+pub const TICK: Duration = Duration::from_secs(30);
+
+/// What the core has to know of the configuration.
+pub struct Scheme {
+    /// The pairs of this host.
+    pub pairs: Vec<Pair>,
+    /// What stays in the clear.
+    pub exemptions: Vec<Exemption>,
+    /// The anti-replay window, in packets.
+    pub replay_window: u32,
+    /// When SAs end.
+    pub limits: Limits,
+    /// May an authenticated peer take its pair to the clear.
+    pub allow_peer_disable: bool,
+    /// UDP port of IKE, for probes too.
+    pub port: u16,
+}
+
+/// A probe to be sent by whoever has sockets, through `sa` and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// The outbound SA.
+    pub sa: Sa,
+    /// From where.
+    pub local: IpAddr,
+    /// Where to.
+    pub remote: SocketAddr,
+    /// The datagram.
+    pub bytes: [u8; probe::LENGTH],
+}
+
+/// The joined deciders of one host.
+pub struct Core {
+    scheme: Scheme,
+    engine: Engine,
+    pairs: BTreeMap<Pair, PairMachine>,
+    by_remote: BTreeMap<IpAddr, Vec<Pair>>,
+    known: Known,
+    vault: Vault,
+    accounts: Accounts,
+    timers: Timers<Pair>,
+    /// Pairs that may have orders.
+    touched: BTreeSet<Pair>,
+    /// Parts of the kernel that may have to change.
+    dirty: BTreeSet<Scope>,
+    probes: VecDeque<Probe>,
+    persist: bool,
+    look_again: bool,
+    /// Changes that strangers made us repair.
+    drift: u64,
+}
+
+/// Inputs.
+impl Core {
+    /// A host whose pairs are all off. `sealed` are those that were persisted as sealed.
+    pub fn new(
+        scheme: Scheme,
+        engine: Engine,
+        accounts: Accounts,
+        sealed: &BTreeSet<Pair>,
+        now: Instant,
+    ) -> Self {
+        let machine =
+            |pair: &Pair| PairMachine::new(*pair, sealed.contains(pair), scheme.allow_peer_disable, now);
+        let pairs = scheme.pairs.iter().map(|pair| (*pair, machine(pair))).collect();
+        let mut by_remote: BTreeMap<IpAddr, Vec<Pair>> = BTreeMap::new();
+        scheme.pairs.iter().for_each(|pair| by_remote.entry(pair.remote).or_default().push(*pair));
+        Self {
+            scheme,
+            engine,
+            pairs,
+            by_remote,
+            known: Known::default(),
+            vault: Vault::default(),
+            accounts,
+            timers: Timers::default(),
+            touched: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            probes: VecDeque::new(),
+            persist: false,
+            look_again: false,
+            drift: 0,
+        }
+    }
+
+    /// Takes over what the kernel holds and protects all pairs.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read; nothing has been changed then.
+    pub fn enable(&mut self, now: Instant, kernel: &mut dyn Kernel) -> Result<(), Unreadable> {
+        let actual = kernel.read()?;
+        if self.is_off() {
+            self.adopt(&actual);
+        }
+        self.learn(actual);
+        self.each_pair(|machine| machine.enable(now));
+        self.settle(now, kernel);
+        Ok(())
+    }
+
+    /// Takes all pairs back to the clear; [`Core::is_off`] tells when they are.
+    pub fn disable(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        self.each_pair(|machine| machine.disable(now));
+        self.settle(now, kernel);
+    }
+
+    /// A datagram came in on UDP.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        kernel: &mut dyn Kernel,
+        local: SocketAddr,
+        remote: SocketAddr,
+        bytes: &[u8],
+    ) {
+        match probe::decode(bytes) {
+            Some(token) => self.handle_probe(now, local.ip(), remote.ip(), &token),
+            None => self.engine.handle_datagram(now, local, remote, bytes),
+        }
+        self.settle(now, kernel);
+    }
+
+    fn handle_probe(&mut self, now: Instant, local: IpAddr, remote: IpAddr, token: &[u8; 16]) {
+        if let Some(pair) = Pair::new(local, remote)
+            && let Some(id) = self.with_pair(pair, |machine| machine.handle_probe(now, token)).flatten()
+        {
+            self.accounts.probe(id, probe::COUNTED);
+        }
+    }
+
+    /// A probe left through its SA.
+    pub fn handle_probe_sent(&mut self, id: SaId) {
+        self.accounts.probe(id, probe::COUNTED);
+    }
+
+    /// The kernel deleted an SA of ours and reported its last figures.
+    pub fn handle_sa_end(&mut self, reading: &SaReading) {
+        self.accounts.close(reading);
+        self.persist = true;
+    }
+
+    /// The kernel asks for a successor of an SA: it has counted up to a soft limit.
+    pub fn handle_sa_dying(&mut self, now: Instant, kernel: &mut dyn Kernel, reading: &SaReading) {
+        let pair = [(reading.id.destination, reading.source), (reading.source, reading.id.destination)]
+            .into_iter()
+            .filter_map(|(local, remote)| Pair::new(local, remote))
+            .find(|pair| self.pairs.contains_key(pair));
+        if let Some((pair, in_spi)) =
+            pair.and_then(|pair| Some((pair, self.pairs.get(&pair)?.child_of(reading.id)?)))
+        {
+            self.engine.rekey_child(now, pair, in_spi);
+        }
+        self.settle(now, kernel);
+    }
+
+    /// Somebody else changed the kernel's tables, or may have: reads them and repairs what is ours.
+    pub fn look_again(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        match kernel.read() {
+            Ok(actual) => {
+                self.look_again = false;
+                self.drift += self.known.sas().filter(|id| !actual.sas.contains_key(id)).count() as u64;
+                self.accounts.lose_missing(&actual.sas);
+                actual.sas.values().for_each(|reading| self.accounts.note(reading));
+                self.each_pair(|machine| machine.handle_reading(now, |id| actual.sas.contains_key(&id)));
+                self.learn(actual);
+                self.drift += self.outstanding(self.known.clone()).ops.len() as u64;
+            }
+            Err(error) => tracing::error!("{error}"),
+        }
+        self.settle(now, kernel);
+    }
+
+    /// Reads the counters: peers that were sent to and sent nothing are asked whether they are alive. And
+    /// sessions that came up beside the one in use since are retired.
+    pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        for (pair, machine) in &self.pairs {
+            if let Some(in_spi) = machine.settled_child() {
+                self.engine.settled(now, *pair, in_spi);
+            }
+        }
+        match kernel.read_sas() {
+            Ok(sas) => {
+                for pair in self.accounts.one_sided(&sas) {
+                    self.engine.check_liveness(now, pair);
+                }
+                sas.values().for_each(|reading| self.accounts.note(reading));
+            }
+            Err(error) => tracing::error!("{error}"),
+        }
+        self.settle(now, kernel);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        if self.engine.poll_timeout().is_some_and(|(at, _)| at <= now) {
+            self.engine.handle_timeout(now);
+        }
+        while let Some(pair) = self.timers.pop_due(now) {
+            self.with_pair(pair, |machine| machine.handle_timeout(now));
+        }
+        self.settle(now, kernel);
+    }
+}
+
+/// Outputs.
+impl Core {
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<ike::Transmit> {
+        self.engine.poll_transmit()
+    }
+
+    /// The next probe to send.
+    pub fn poll_probe(&mut self) -> Option<Probe> {
+        self.probes.pop_front()
+    }
+
+    /// Whether something that is persisted has changed since the last call.
+    pub fn poll_persist(&mut self) -> bool {
+        std::mem::take(&mut self.persist)
+    }
+
+    /// Whether the kernel turned out not to be as known: [`Core::look_again`] is wanted.
+    pub fn wants_look(&self) -> bool {
+        self.look_again
+    }
+
+    /// When [`Core::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let engine = self.engine.poll_timeout().map(|(at, _)| at);
+        [engine, self.timers.next()].into_iter().flatten().min()
+    }
+
+    /// Whether nothing is left of any pair.
+    pub fn is_off(&self) -> bool {
+        self.pairs.values().all(PairMachine::is_off)
+    }
+
+    /// The machines of the pairs.
+    pub fn pairs(&self) -> &BTreeMap<Pair, PairMachine> {
+        &self.pairs
+    }
+
+    /// The key exchange.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// What is to be remembered of each pair; `wall` is the time of day at `now`.
+    pub fn records(&self, now: Instant, wall: UnixTime) -> BTreeMap<Pair, PairRecord> {
+        let mut records = self.accounts.records();
+        for (pair, machine) in &self.pairs {
+            let record = records.entry(*pair).or_default();
+            record.sealed = machine.is_sealed();
+            let age = now.saturating_duration_since(machine.since());
+            record.since = Some(UnixTime(wall.0.saturating_sub(age.as_secs())));
+        }
+        records
+    }
+
+    /// What the kernel holds, as far as was read and done, with the counters of `sas`.
+    pub fn known(&self, sas: BTreeMap<SaId, SaReading>) -> KernelState {
+        self.known.with_sas(sas)
+    }
+
+    /// SAs whose last figures a stranger's flush took.
+    pub fn unread(&self) -> u64 {
+        self.accounts.unread()
+    }
+
+    /// Changes by strangers that had to be repaired.
+    pub fn drift(&self) -> u64 {
+        self.drift
+    }
+
+    /// What would change in the kernel now, given that it holds `actual`.
+    pub fn plan(&self, actual: KernelState) -> Plan {
+        self.outstanding(Known::of(actual, &self.own()))
+    }
+}
+
+/// Joining.
+impl Core {
+    /// Drains the deciders and the kernel until nothing moves any more.
+    fn settle(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        loop {
+            while let Some(event) = self.engine.poll_event() {
+                self.handle_event(now, event);
+            }
+            if !self.dirty.is_empty() {
+                self.apply(now, kernel);
+            } else if !self.touched.is_empty() {
+                self.carry_out_orders(now);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::ChildAgreed(new, token, word, _) => self.handle_child(now, *new, token, word.as_ref()),
+            Event::PeerWord { pair, in_spi, word } => {
+                self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word));
+            }
+            Event::ForeignReady { pair, in_spi } => {
+                self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
+            }
+            Event::ChildClosed { pair, in_spi, by_peer } => {
+                self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, by_peer));
+            }
+            Event::Failed { pair, failure } => {
+                tracing::warn!("{pair}: {}", failure.words);
+                self.with_pair(pair, |machine| {
+                    machine.handle_failure(now, reason_code(failure.code), failure.words)
+                });
+            }
+        }
+    }
+
+    fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
+        let (pair, in_spi) = (new.pair, new.in_spi);
+        let limits = self.scheme.limits;
+        let limits = if pair.initiates() { limits.earlier() } else { limits };
+        let child = Child::new(&new, token, word, self.scheme.replay_window, limits);
+        let ids = [
+            (SaId::of(pair, Direction::In, in_spi), new.in_key),
+            (SaId::of(pair, Direction::Out, new.out_spi), new.out_key),
+        ];
+        if self.with_pair(pair, |machine| machine.handle_child(now, child)) == Some(true) {
+            ids.into_iter().for_each(|(id, key)| self.vault.put(id, key));
+        } else {
+            self.engine.child_installed(now, pair, in_spi, false);
+        }
+    }
+
+    /// Gives every pair what an agent before this one left in the kernel.
+    fn adopt(&mut self, actual: &KernelState) {
+        for (pair, machine) in &mut self.pairs {
+            let sas: BTreeMap<SaId, Direction> = actual
+                .sas
+                .values()
+                .filter(|reading| reading.is_between(*pair))
+                .map(|reading| (reading.id, reading.direction(*pair)))
+                .collect();
+            for (id, direction) in &sas {
+                self.accounts.open(*id, *pair, *direction);
+            }
+            let action = |policy: &crate::model::Policy| {
+                let there = actual.policies.get(&policy.id()).filter(|there| is_our_policy(there))?;
+                there.action
+            };
+            let outbound = match action(&policies::outbound(*pair, Spi(0))) {
+                Some(Action::Seal { spi }) => Some(spi),
+                _ => None,
+            };
+            let [inbound, _] = policies::inbound(*pair, Action::Require);
+            machine.adopt(sas, outbound, action(&inbound) == Some(Action::Require));
+        }
+    }
+
+    /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
+    fn learn(&mut self, actual: KernelState) {
+        self.known = Known::of(actual, &self.own());
+        self.dirty.extend(self.known.scopes());
+        self.dirty.insert(Scope::Common);
+    }
+
+    /// Brings the parts of the kernel that may have to change to what the pairs want, in one go.
+    fn apply(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut ops = Vec::new();
+        let mut parts = Vec::new();
+        for scope in dirty {
+            let desired = self.desired(scope);
+            let part = self.known.plan(scope, &desired);
+            ops.extend(part.ops.iter().copied());
+            parts.push((scope, desired, part));
+        }
+        let mut results =
+            if ops.is_empty() { Vec::new() } else { kernel.apply(&ops, &self.vault) }.into_iter();
+        for (scope, desired, part) in parts {
+            let results: Vec<_> = part.ops.iter().zip(results.by_ref()).collect();
+            let outcome = self.digest(scope, &part.conflicts, results);
+            self.report_applied(now, scope, &outcome);
+            if self.desired(scope) != desired {
+                self.dirty.insert(scope);
+            }
+        }
+    }
+
+    /// Records what the kernel has done of a part.
+    fn digest(
+        &mut self,
+        scope: Scope,
+        conflicts: &[PolicyReading],
+        results: Vec<(&Op, Result<(), OpError>)>,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Some(stranger) = conflicts.first() {
+            outcome.policies = Some(format!(
+                "{} of other IPsec software (index {}) is in the way: remove it there",
+                stranger.id, stranger.index
+            ));
+        }
+        for (op, result) in results {
+            if let Op::AddSa(sa) = op {
+                self.vault.forget(sa.id());
+            }
+            match result {
+                Ok(()) => self.record(scope, op),
+                // What was to go is gone.
+                Err(OpError::Missing { .. }) if matches!(op, Op::DeleteSa(_) | Op::DeletePolicy { .. }) => {
+                    self.record(scope, op);
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    self.look_again |= matches!(error, OpError::Exists { .. } | OpError::Missing { .. });
+                    match op {
+                        Op::AddSa(sa) => drop(outcome.refused.insert(sa.id(), error)),
+                        _ => outcome.policies = Some(error.to_string()),
+                    }
+                    self.known.refused(op);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Takes a change that the kernel has made into what is known of it.
+    fn record(&mut self, scope: Scope, op: &Op) {
+        tracing::debug!("{op}");
+        self.known.record(scope, op);
+        if let Op::AddSa(sa) = op {
+            self.accounts.open(sa.id(), sa.pair, sa.direction);
+        }
+    }
+
+    fn report_applied(&mut self, now: Instant, scope: Scope, outcome: &Outcome) {
+        let Scope::Peer(remote) = scope else {
+            return;
+        };
+        for pair in self.pairs_with(remote).to_vec() {
+            self.with_machine(pair, |machine| {
+                machine.handle_applied(now, &outcome.refused, outcome.policies.clone());
+            });
+        }
+    }
+
+    fn carry_out_orders(&mut self, now: Instant) {
+        while let Some(pair) = self.touched.pop_first() {
+            let Some(machine) = self.pairs.get_mut(&pair) else {
+                continue;
+            };
+            let orders: Vec<Order> = std::iter::from_fn(|| machine.poll_order()).collect();
+            self.timers.set(pair, machine.poll_timeout());
+            for order in orders {
+                self.carry_out(now, pair, order);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, pair: Pair, order: Order) {
+        let engine = &mut self.engine;
+        match order {
+            Order::Posture(Posture::Active) => engine.keep(now, pair, ike::Posture::Active),
+            Order::Posture(Posture::Passive) => engine.keep(now, pair, ike::Posture::Passive),
+            Order::Posture(Posture::Forget) => engine.forget(now, pair),
+            Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
+            Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),
+            Order::Rekey { in_spi } => engine.rekey_child(now, pair, in_spi),
+            Order::Delete { in_spi } => engine.delete_child(now, pair, in_spi),
+            Order::CheckLiveness => engine.check_liveness(now, pair),
+            Order::Settled { in_spi } => {
+                engine.settled(now, pair, in_spi);
+                self.persist = true;
+            }
+            Order::Probe { sa, token } => {
+                let remote = SocketAddr::new(pair.remote, self.scheme.port);
+                self.probes.push_back(Probe { sa, local: pair.local, remote, bytes: probe::encode(&token) });
+            }
+            Order::Persist => self.persist = true,
+        }
+    }
+
+    /// Lets a pair take an input; its part of the kernel is looked at afterwards.
+    fn with_pair<T>(&mut self, pair: Pair, input: impl FnOnce(&mut PairMachine) -> T) -> Option<T> {
+        let answer = self.with_machine(pair, input)?;
+        self.dirty.insert(Scope::Peer(pair.remote));
+        Some(answer)
+    }
+
+    fn with_machine<T>(&mut self, pair: Pair, input: impl FnOnce(&mut PairMachine) -> T) -> Option<T> {
+        let machine = self.pairs.get_mut(&pair)?;
+        let was_off = machine.is_off();
+        let answer = input(machine);
+        if machine.is_off() != was_off {
+            self.dirty.insert(Scope::Common);
+        }
+        self.touched.insert(pair);
+        Some(answer)
+    }
+
+    fn each_pair(&mut self, mut input: impl FnMut(&mut PairMachine)) {
+        for pair in self.scheme.pairs.clone() {
+            self.with_pair(pair, &mut input);
+        }
+    }
+
+    fn pairs_with(&self, remote: IpAddr) -> &[Pair] {
+        self.by_remote.get(&remote).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.by_remote.keys().map(|remote| Scope::Peer(*remote)).chain([Scope::Common])
+    }
+
+    /// What the kernel should hold of one part.
+    fn desired(&self, scope: Scope) -> Desired {
+        let mut desired = Desired::default();
+        match scope {
+            Scope::Common => {
+                let ipv6 = self.pairs.iter().any(|(pair, machine)| pair.local.is_ipv6() && !machine.is_off());
+                desired.policies.extend(ipv6.then(policies::neighbour_discovery).into_iter().flatten());
+            }
+            Scope::Peer(remote) => {
+                let machines: Vec<&PairMachine> =
+                    self.pairs_with(remote).iter().filter_map(|pair| self.pairs.get(pair)).collect();
+                if machines.iter().all(|machine| machine.is_off()) {
+                    return desired;
+                }
+                machines.iter().for_each(|machine| desired.extend(machine.desired()));
+                let exempt = self.scheme.exemptions.iter();
+                desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
+                if machines.iter().all(|machine| machine.is_sealed()) {
+                    desired.policies.extend(policies::guard(remote));
+                }
+            }
+        }
+        desired
+    }
+
+    /// Changes that lead from `known` to what is wanted.
+    fn outstanding(&self, mut known: Known) -> Plan {
+        let scopes: BTreeSet<Scope> = known.scopes().chain(self.scopes()).collect();
+        let parts = scopes.into_iter().map(|scope| known.plan(scope, &self.desired(scope)));
+        parts.fold(Plan::default(), |mut whole, part| {
+            whole.ops.extend(part.ops);
+            whole.conflicts.extend(part.conflicts);
+            whole
+        })
+    }
+
+    fn own(&self) -> BTreeSet<IpAddr> {
+        self.pairs.keys().map(|pair| pair.local).collect()
+    }
+}
+
+/// What the kernel did not do of a part.
+#[derive(Debug, Default)]
+struct Outcome {
+    refused: BTreeMap<SaId, OpError>,
+    policies: Option<String>,
+}
+
+fn reason_code(code: ike::FailureCode) -> ReasonCode {
+    match code {
+        ike::FailureCode::NoAnswer => ReasonCode::NoAnswer,
+        ike::FailureCode::AuthFailed => ReasonCode::AuthFailed,
+        ike::FailureCode::NoProposal => ReasonCode::NoProposal,
+        ike::FailureCode::PeerRefused => ReasonCode::PeerRefused,
+        ike::FailureCode::Internal => ReasonCode::Internal,
+    }
+}

@@ -1,0 +1,86 @@
+//! What the kernel holds as far as was read and done, in parts that are planned by themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::model::policy::Block;
+use crate::model::{KernelState, Op, PolicyDirection, PolicyId, SaId, SaReading};
+use crate::protect::{Desired, Indexes, Plan, plan};
+
+/// A part of the kernel's tables: what concerns one peer, or all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// What concerns all peers.
+    Common,
+    /// What concerns the peer with this address.
+    Peer(IpAddr),
+}
+
+/// The parts, and the indexes that our policies in them take.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    parts: BTreeMap<Scope, KernelState>,
+    indexes: Indexes,
+}
+
+impl Known {
+    /// A reading in parts. `own` are the addresses of this host: they tell which end of an SA is the peer.
+    pub fn of(actual: KernelState, own: &BTreeSet<IpAddr>) -> Self {
+        let indexes = Indexes::of(&actual);
+        let mut parts: BTreeMap<Scope, KernelState> = BTreeMap::new();
+        for (id, reading) in actual.sas {
+            let remote = if own.contains(&id.destination) { reading.source } else { id.destination };
+            parts.entry(Scope::Peer(remote)).or_default().sas.insert(id, reading);
+        }
+        for (id, reading) in actual.policies {
+            parts.entry(scope_of(&id)).or_default().policies.insert(id, reading);
+        }
+        Self { parts, indexes }
+    }
+
+    /// The parts that hold something.
+    pub fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.parts.keys().copied()
+    }
+
+    /// The SAs of all parts.
+    pub fn sas(&self) -> impl Iterator<Item = &SaId> {
+        self.parts.values().flat_map(|state| state.sas.keys())
+    }
+
+    /// All policies, with `sas` as the SAs.
+    pub fn with_sas(&self, sas: BTreeMap<SaId, SaReading>) -> KernelState {
+        let policies = self.parts.values().flat_map(|state| &state.policies);
+        KernelState { sas, policies: policies.map(|(id, policy)| (*id, *policy)).collect() }
+    }
+
+    /// The changes that lead a part to what is desired. Indexes that they take stay taken.
+    pub fn plan(&mut self, scope: Scope, desired: &Desired) -> Plan {
+        plan(desired, self.parts.entry(scope).or_default(), &mut self.indexes)
+    }
+
+    /// The kernel has made a change.
+    pub fn record(&mut self, scope: Scope, op: &Op) {
+        // What the kernel took cannot be wrong here; a difference shows at the next reading.
+        let _ = self.parts.entry(scope).or_default().apply(op);
+        if let Op::DeletePolicy { index, .. } = op {
+            self.indexes.free(*index);
+        }
+    }
+
+    /// The kernel has refused a change.
+    pub fn refused(&mut self, op: &Op) {
+        if let Op::AddPolicy { index, .. } = op {
+            self.indexes.free(*index);
+        }
+    }
+}
+
+/// A policy between this host and one address belongs to that peer.
+fn scope_of(id: &PolicyId) -> Scope {
+    let block = match id.direction {
+        PolicyDirection::In | PolicyDirection::Forward => id.selector.source,
+        PolicyDirection::Out => id.selector.destination,
+    };
+    if block == Block::host(block.address) { Scope::Peer(block.address) } else { Scope::Common }
+}

@@ -1,0 +1,61 @@
+//! What the agent says of itself and its pairs.
+
+use std::time::Instant;
+
+use super::core::Core;
+use crate::model::SaId;
+use crate::model::control::PlanLine;
+use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
+use crate::protect::{PairMachine, Plan};
+
+/// The agent's part of a status.
+pub(super) struct Agent {
+    /// When it started.
+    pub started: Instant,
+    /// What the operator wants.
+    pub protection: Protection,
+}
+
+/// Adds what only the agent knows to what the kernel and the files say.
+pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, now: Instant) -> Status {
+    status.agent = AgentInfo {
+        running: true,
+        pid: Some(std::process::id()),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        uptime_s: Some((now - agent.started).as_secs()),
+        drift: Some(core.map_or(0, Core::drift)),
+    };
+    for row in &mut status.peers {
+        match core.and_then(|core| Some((core, core.pairs().get(&row.pair())?))) {
+            Some((core, machine)) => complete_row(row, core, machine, now),
+            None => (row.state, row.reason_code, row.reason) = (RowState::Off, None, None),
+        }
+    }
+    status.summary = Summary::of(&status.peers);
+    status.protection = match agent.protection {
+        Protection::On if status.summary.negotiating > 0 => Protection::Enabling,
+        protection => protection,
+    };
+    if let Some(unread) = core.map(Core::unread).filter(|unread| *unread > 0) {
+        status.notes.push(format!(
+            "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"
+        ));
+    }
+    status
+}
+
+fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant) {
+    row.state = machine.row_state();
+    (row.reason_code, row.reason) = machine.reason().unzip();
+    let pair = row.pair();
+    for sa in &mut row.sas {
+        let child = machine.child_of(SaId::of(pair, sa.direction, sa.spi));
+        let due = child.and_then(|in_spi| core.engine().rekey_at(pair, in_spi));
+        sa.rekey_in_s = due.map(|at| at.saturating_duration_since(now).as_secs());
+    }
+}
+
+/// A plan as lines.
+pub(super) fn lines(plan: &Plan) -> Vec<PlanLine> {
+    plan.ops.iter().map(PlanLine::from).collect()
+}

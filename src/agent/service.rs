@@ -1,0 +1,406 @@
+//! The loop: gives the core time, datagrams, kernel events and requests, and carries its outputs away.
+
+use std::fs::DirBuilder;
+use std::future::pending;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::accounts::Accounts;
+use super::control::{Call, Control};
+use super::core::{Core, Scheme, TICK};
+use super::process::Entropy;
+use super::report::{self, Agent};
+use super::single;
+use super::sockets::{Datagram, Sockets, send_probe};
+use crate::ike;
+use crate::model::control::{ErrorCode, PlanLine, Reply, Request};
+use crate::model::host::{named_node, own_addresses};
+use crate::model::status::{Known, Protection, Status, without_agent};
+use crate::model::{Config, Limits, Node, Pair, SaId, Saved, Secret, UnixTime};
+use crate::xfrm;
+
+/// How long changes of what is persisted are gathered before they are written.
+const SAVE_DELAY: Duration = Duration::from_millis(200);
+
+/// How often at most the kernel's tables are read again because somebody else changed them.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The most that starts are spread over time, and what each pair adds to it.
+const JITTER_MOST: Duration = Duration::from_secs(2);
+const JITTER_PER_PAIR: Duration = Duration::from_millis(1);
+
+/// Hard limits in bytes and packets are this many times the soft ones.
+const HARD_OVER_SOFT: u64 = 4;
+
+/// When the agent ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stay {
+    /// Never.
+    Forever,
+    /// When `disable` has done its work: `enable` started it, as no service manager did.
+    UntilDisabled,
+}
+
+/// Runs until a signal, or until disabled.
+pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    make_directory(&config.run_dir)?;
+    let _lock = single::claim(&config.run_dir)?;
+    let mut service = Service::new(config)?;
+    let mut control =
+        Control::listen(&service.config.socket_path()).context("the control socket cannot be opened")?;
+    // Before the first look at the tables, so that nothing falls between (kernel.md, fact 15).
+    let mut events = watch(xfrm::Events::open().context("the kernel's events cannot be heard")?)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    service.start()?;
+    tracing::info!(
+        node = %service.node.name, version = env!("CARGO_PKG_VERSION"), "listening on {}",
+        service.config.socket_path().display()
+    );
+    loop {
+        service.carry_away(Instant::now());
+        if service.is_disabled() {
+            // The last figures of the last SAs are on their way: the totals need them.
+            service.handle_events(events.get_mut());
+            service.finish_disable();
+            if stay == Stay::UntilDisabled {
+                return Ok(());
+            }
+        }
+        let deadline = service.deadline();
+        tokio::select! {
+            Some(datagram) = receive(&mut service.sockets) => service.handle_datagram(&datagram),
+            guard = events.readable_mut() => {
+                let mut guard = guard?;
+                service.handle_events(guard.get_inner_mut());
+                guard.clear_ready();
+            }
+            Some(call) = control.receive() => service.handle_call(call, events.get_mut()),
+            () = sleep_until(deadline) => service.handle_timeout(Instant::now(), events.get_mut()),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping; protection stays in place");
+    service.save();
+    Ok(())
+}
+
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe: it asks for a descriptor that lives as long, and `Events` owns it"
+)]
+fn watch(events: xfrm::Events) -> io::Result<AsyncFd<xfrm::Events>> {
+    AsyncFd::new(events)
+}
+
+async fn receive(sockets: &mut Option<Sockets>) -> Option<Datagram> {
+    match sockets {
+        Some(sockets) => sockets.receive().await,
+        None => pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
+
+fn make_directory(path: &Path) -> anyhow::Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.with_context(|| format!("{} cannot be made", path.display()))
+}
+
+/// What the loop holds.
+struct Service {
+    config: Config,
+    node: Node,
+    secret: Arc<Secret>,
+    previous: Option<Arc<Secret>>,
+    saved: Saved,
+    kernel: xfrm::Kernel,
+    agent: Agent,
+    core: Option<Core>,
+    sockets: Option<Sockets>,
+    save_at: Option<Instant>,
+    look_at: Option<Instant>,
+    looked: Instant,
+    tick_at: Option<Instant>,
+}
+
+impl Service {
+    fn new(config: Config) -> anyhow::Result<Self> {
+        let secret = Arc::new(config.load_secret()?);
+        let previous = config.load_previous_secret()?.map(Arc::new);
+        let saved = Saved::load(&config.state_path())?;
+        let own = own_addresses().context("this host's addresses cannot be listed")?;
+        let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?.clone();
+        let kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+        let now = Instant::now();
+        Ok(Self {
+            config,
+            node,
+            secret,
+            previous,
+            saved,
+            kernel,
+            agent: Agent { started: now, protection: Protection::Off },
+            core: None,
+            sockets: None,
+            save_at: None,
+            look_at: None,
+            looked: now,
+            tick_at: None,
+        })
+    }
+
+    /// Goes on with what was wanted when the last agent ended.
+    fn start(&mut self) -> anyhow::Result<()> {
+        match self.saved.protection {
+            Protection::On | Protection::Enabling => self.enable(),
+            // One that ended on the way to the clear may have left something.
+            Protection::Off | Protection::Disabling => {
+                xfrm::sweep(&mut self.kernel)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn enable(&mut self) -> anyhow::Result<()> {
+        let now = Instant::now();
+        if self.saved.protection == Protection::Off {
+            // What was sealed before the operator went back to clear begins in stages again.
+            self.saved.pairs.values_mut().for_each(|record| record.sealed = false);
+        }
+        if self.core.is_none() {
+            let sockets = Sockets::open(self.node.addresses.iter().copied(), self.config.keying.port);
+            self.sockets = Some(sockets.map_err(|(local, error)| {
+                anyhow::anyhow!("UDP {local} cannot be opened: {error}: is another IKE daemon running?")
+            })?);
+            // Said only where nothing was adopted: the peers' SAs of before are dead then.
+            let initial_contact = self.kernel.read_sas()?.is_empty();
+            self.core = Some(self.make_core(now, initial_contact));
+        }
+        if let Some(core) = &mut self.core {
+            core.enable(now, &mut self.kernel)?;
+        }
+        self.agent.protection = Protection::On;
+        self.tick_at = Some(now + TICK);
+        self.saved.node = Some(self.node.name.clone());
+        self.saved.protection = Protection::On;
+        self.saved.save(&self.config.state_path())?;
+        Ok(())
+    }
+
+    fn disable(&mut self) -> anyhow::Result<()> {
+        self.saved.protection = Protection::Off;
+        self.saved.save(&self.config.state_path())?;
+        if let Some(core) = &mut self.core {
+            self.agent.protection = Protection::Disabling;
+            core.disable(Instant::now(), &mut self.kernel);
+        }
+        Ok(())
+    }
+
+    fn make_core(&self, now: Instant, initial_contact: bool) -> Core {
+        let wall = UnixTime::from(SystemTime::now());
+        let keying = &self.config.keying;
+        let pairs: Vec<Pair> = self.config.pairs(&self.node).into_iter().map(|(_, pair)| pair).collect();
+        let settings = ike::Settings {
+            secret: self.secret.clone(),
+            previous: self.previous.clone(),
+            port: keying.port,
+            key_bits: self.config.esp.key_bits,
+            rekey_after: keying.rekey_after,
+            initial_contact,
+            jitter: (JITTER_PER_PAIR * pairs.len() as u32).min(JITTER_MOST),
+        };
+        let limits = Limits {
+            hard_seconds: Some(keying.expire_after.as_secs()),
+            soft_bytes: keying.rekey_bytes,
+            soft_packets: keying.rekey_packets,
+            hard_bytes: keying.rekey_bytes.map(|bytes| bytes.saturating_mul(HARD_OVER_SOFT)),
+            hard_packets: keying.rekey_packets.map(|packets| packets.saturating_mul(HARD_OVER_SOFT)),
+        };
+        let scheme = Scheme {
+            pairs,
+            exemptions: self.config.protection.exempt.clone(),
+            replay_window: self.config.esp.replay_window,
+            limits,
+            allow_peer_disable: self.config.protection.allow_peer_disable,
+            port: keying.port,
+        };
+        let mut accounts = Accounts::default();
+        for pair in &scheme.pairs {
+            accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
+        }
+        let sealed =
+            self.saved.pairs.iter().filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect();
+        Core::new(scheme, ike::Engine::new(settings, Box::new(Entropy)), accounts, &sealed, now)
+    }
+
+    fn handle_datagram(&mut self, datagram: &Datagram) {
+        if let Some(core) = &mut self.core {
+            let Datagram { local, remote, bytes } = datagram;
+            core.handle_datagram(Instant::now(), &mut self.kernel, *local, *remote, bytes);
+        }
+    }
+
+    /// Takes what the kernel reports; returns the SAs that ended.
+    fn handle_events(&mut self, events: &mut xfrm::Events) -> Vec<SaId> {
+        let (now, own) = (Instant::now(), self.kernel.port());
+        let mut ended = Vec::new();
+        let mut look = false;
+        while let Some(event) = events.next() {
+            let Some(core) = &mut self.core else {
+                continue;
+            };
+            match event {
+                xfrm::Event::SaDeleted { reading, port } => {
+                    core.handle_sa_end(&reading);
+                    ended.push(reading.id);
+                    look |= port != own;
+                }
+                xfrm::Event::SaExpired { reading, hard: true } => {
+                    core.handle_sa_end(&reading);
+                    ended.push(reading.id);
+                    look = true;
+                }
+                xfrm::Event::SaExpired { reading, hard: false } => {
+                    core.handle_sa_dying(now, &mut self.kernel, &reading);
+                }
+                xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => look |= port != own,
+                xfrm::Event::Overrun => look = true,
+            }
+        }
+        if look {
+            self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
+        }
+        ended
+    }
+
+    fn handle_timeout(&mut self, now: Instant, events: &mut xfrm::Events) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.look_at) {
+            // The last figures of SAs that ended come before the reading that does not show them any more.
+            self.handle_events(events);
+        }
+        if let Some(core) = &mut self.core {
+            core.handle_timeout(now, &mut self.kernel);
+            if due(self.look_at) {
+                self.look_at = None;
+                self.looked = now;
+                core.look_again(now, &mut self.kernel);
+            }
+            if due(self.tick_at) {
+                self.tick_at = Some(now + TICK);
+                core.handle_tick(now, &mut self.kernel);
+            }
+        }
+        if due(self.save_at) {
+            self.save();
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let core = self.core.as_ref().and_then(Core::poll_timeout);
+        [core, self.save_at, self.look_at, self.tick_at].into_iter().flatten().min()
+    }
+
+    /// Sends and notes what the core has to give.
+    fn carry_away(&mut self, now: Instant) {
+        let (Some(core), Some(sockets)) = (&mut self.core, &self.sockets) else {
+            return;
+        };
+        // Probes first: the message that follows asks whether they came through.
+        while let Some(probe) = core.poll_probe() {
+            match send_probe(&probe) {
+                Ok(()) => core.handle_probe_sent(probe.sa.id()),
+                Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
+            }
+        }
+        while let Some(transmit) = core.poll_transmit() {
+            sockets.send(&transmit);
+        }
+        if core.poll_persist() {
+            self.save_at.get_or_insert(now + SAVE_DELAY);
+        }
+        if core.wants_look() {
+            self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
+        }
+    }
+
+    /// Whether the way to the clear is at its end.
+    fn is_disabled(&self) -> bool {
+        self.agent.protection == Protection::Disabling && self.core.as_ref().is_none_or(Core::is_off)
+    }
+
+    fn finish_disable(&mut self) {
+        self.save();
+        self.core = None;
+        self.sockets = None;
+        (self.look_at, self.tick_at) = (None, None);
+        if let Err(error) = xfrm::sweep(&mut self.kernel) {
+            tracing::error!("{error}");
+        }
+        self.agent.protection = Protection::Off;
+        tracing::info!("disabled: nothing of ours is left in the kernel");
+    }
+
+    fn save(&mut self) {
+        self.save_at = None;
+        if let Some(core) = &self.core {
+            self.saved.pairs = core.records(Instant::now(), UnixTime::from(SystemTime::now()));
+        }
+        if let Err(error) = self.saved.save(&self.config.state_path()) {
+            tracing::error!("{error}");
+        }
+    }
+
+    fn handle_call(&mut self, call: Call, events: &mut xfrm::Events) {
+        let reply = match call.request {
+            Request::Ping => Ok(Reply::Done),
+            Request::Enable => self.enable().map(|()| Reply::Done),
+            Request::Disable => self.disable().map(|()| Reply::Done),
+            Request::Status => self.status(events).map(|status| Reply::Status(Box::new(status))),
+            Request::Plan => self.plan().map(Reply::Plan),
+        };
+        let refused = |error| Reply::Error { code: ErrorCode::Failed, message: format!("{error:#}") };
+        // Whoever asked may have gone away: nobody is left to tell then.
+        let _ = call.reply.send(reply.unwrap_or_else(refused));
+    }
+
+    fn status(&mut self, events: &mut xfrm::Events) -> anyhow::Result<Status> {
+        // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
+        let mut sas = self.kernel.read_sas()?;
+        for ended in self.handle_events(events) {
+            sas.remove(&ended);
+        }
+        let (now, wall) = (Instant::now(), UnixTime::from(SystemTime::now()));
+        let mut saved = self.saved.clone();
+        if let Some(core) = &self.core {
+            saved.pairs = core.records(now, wall);
+        }
+        let kernel = self.core.as_ref().map(|core| core.known(sas)).unwrap_or_default();
+        let known = Known { config: &self.config, node: &self.node, kernel: &kernel, saved: &saved };
+        let status = without_agent(known, &xfrm::statistics()?, Some(self.secret.id()), wall);
+        Ok(report::complete(status, &self.agent, self.core.as_ref(), now))
+    }
+
+    fn plan(&mut self) -> anyhow::Result<Vec<PlanLine>> {
+        let Some(core) = &self.core else {
+            return Ok(Vec::new());
+        };
+        Ok(report::lines(&core.plan(self.kernel.read()?)))
+    }
+}

@@ -1,0 +1,256 @@
+//! What clusters must do, in fair and in foul weather.
+
+use std::time::Duration;
+
+use super::net::Weather;
+use super::world::World;
+use crate::model::Direction;
+use crate::model::status::{ReasonCode, RowState};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
+    let mut world = World::new(hosts, seed, weather);
+    (0..hosts).for_each(|host| world.enable(host));
+    let done = world.run_until(120 * SECOND, World::all_protected);
+    assert!(done, "seed {seed}: not all protected");
+    world
+}
+
+/// Runs `scenario` with several seeds; one that fails is printed.
+fn seeds(count: u64, scenario: impl Fn(u64)) {
+    for seed in 0..count {
+        let run = std::panic::AssertUnwindSafe(|| scenario(seed));
+        if let Err(cause) = std::panic::catch_unwind(run) {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(cause);
+        }
+    }
+}
+
+#[test]
+fn three_hosts_are_protected_within_two_seconds_and_lose_nothing() {
+    seeds(20, |seed| {
+        let mut world = World::new(3, seed, Weather::FAIR);
+        let ways = world.ways();
+        (0..3).for_each(|host| world.enable(host));
+        world.run(2 * SECOND, Some((MILLISECOND, &ways)));
+        assert!(world.all_protected(), "{:?}", world.reason(0, 1));
+        assert!(world.all_single());
+        assert_eq!(world.total().lost, 0);
+        let clear = world.total().clear;
+        world.run(2 * SECOND, Some((MILLISECOND, &ways)));
+        assert_eq!((world.total().lost, world.total().clear), (0, clear));
+    });
+}
+
+#[test]
+fn enabling_one_after_the_other_loses_nothing() {
+    seeds(10, |seed| {
+        let mut world = World::new(3, seed, Weather::FAIR);
+        let ways = world.ways();
+        for host in 0..3 {
+            world.enable(host);
+            world.run(5 * SECOND, Some((10 * MILLISECOND, &ways)));
+        }
+        assert!(world.run_until(60 * SECOND, World::all_protected));
+        assert_eq!(world.total().lost, 0);
+    });
+}
+
+#[test]
+fn disable_everywhere_leaves_nothing_and_loses_nothing() {
+    seeds(20, |seed| {
+        let mut world = protected(3, seed, Weather::FAIR);
+        let ways = world.ways();
+        (0..3).for_each(|host| world.disable(host));
+        world.run(5 * SECOND, Some((MILLISECOND, &ways)));
+        for host in &world.hosts {
+            assert!(host.kernel.state.sas.is_empty() && host.kernel.state.policies.is_empty());
+        }
+        assert_eq!(world.total().lost, 0);
+        assert!(world.total().clear > 0);
+    });
+}
+
+#[test]
+fn one_host_goes_back_to_the_clear_and_comes_again() {
+    seeds(20, |seed| {
+        let mut world = protected(3, seed, Weather::FAIR);
+        let ways = world.ways();
+        world.disable(1);
+        world.run(6 * SECOND, Some((MILLISECOND, &ways)));
+        assert_eq!(world.state(0, 1), RowState::Clear);
+        assert_eq!(world.reason(0, 1).unwrap().0, ReasonCode::PeerDisabled);
+        assert_eq!(world.state(0, 2), RowState::Protected);
+        world.kill(1);
+        world.enable(1);
+        world.run(6 * SECOND, Some((MILLISECOND, &ways)));
+        assert!(world.all_protected(), "{:?} {:?}", world.reason(0, 1), world.reason(1, 0));
+        assert_eq!(world.total().lost, 0);
+    });
+}
+
+#[test]
+fn rekeys_lose_nothing_and_totals_are_exact() {
+    seeds(5, |seed| {
+        let mut world = World::new(2, seed, Weather::FAIR);
+        world.rekey_after = 2 * SECOND;
+        (0..2).for_each(|host| world.enable(host));
+        assert!(world.run_until(10 * SECOND, World::all_protected));
+        let before = [(0, 1), (1, 0)]
+            .map(|(a, b)| (world.totals(a, b, Direction::Out), world.totals(a, b, Direction::In)));
+        world.run(30 * SECOND, Some((MILLISECOND, &[(0, 1), (1, 0)])));
+        world.run(10 * MILLISECOND, None);
+        let total = world.total();
+        assert_eq!((total.lost, total.clear), (0, 0));
+        for (at, (a, b)) in [(0, 1), (1, 0)].into_iter().enumerate() {
+            let sent = world.tally[&(a, b)].sent;
+            assert_eq!(world.totals(a, b, Direction::Out) - before[at].0, sent);
+            assert_eq!(world.totals(b, a, Direction::In) - before[1 - at].1, sent);
+        }
+    });
+}
+
+#[test]
+fn a_killed_agent_loses_nothing_and_its_successor_takes_over() {
+    seeds(20, |seed| {
+        for victim in 0..2 {
+            let mut world = protected(2, seed, Weather::FAIR);
+            let ways = world.ways();
+            world.kill(victim);
+            world.run(20 * SECOND, Some((10 * MILLISECOND, &ways)));
+            world.enable(victim);
+            world.run(60 * SECOND, Some((10 * MILLISECOND, &ways)));
+            assert_eq!((world.total().lost, world.total().clear), (0, 0), "victim {victim}");
+            assert!(world.all_protected());
+            assert!(world.all_single(), "victim {victim}: old SAs are left");
+        }
+    });
+}
+
+#[test]
+fn flushed_sas_come_back_within_a_second_and_nothing_is_clear() {
+    seeds(20, |seed| {
+        let mut world = protected(2, seed, Weather::FAIR);
+        world.flush_sas(0);
+        world.run(SECOND, None);
+        world.run(2 * SECOND, Some((MILLISECOND, &[(0, 1), (1, 0)])));
+        assert_eq!((world.total().lost, world.total().clear), (0, 0));
+        assert!(world.hosts[0].core.as_ref().unwrap().drift() > 0);
+        assert!(world.run_until(60 * SECOND, World::all_single));
+    });
+}
+
+#[test]
+fn flushed_policies_are_back_at_once() {
+    let mut world = protected(2, 1, Weather::FAIR);
+    world.flush_policies(0);
+    world.run(2 * SECOND, Some((MILLISECOND, &[(0, 1), (1, 0)])));
+    assert_eq!((world.total().lost, world.total().clear), (0, 0));
+    assert!(world.hosts[0].core.as_ref().unwrap().drift() > 0);
+}
+
+#[test]
+fn a_rebooted_host_is_back_without_a_clear_packet() {
+    seeds(20, |seed| {
+        for victim in 0..2 {
+            let mut world = protected(2, seed, Weather::FAIR);
+            world.reboot(victim);
+            world.enable(victim);
+            world.run(60 * SECOND, Some((10 * MILLISECOND, &[(0, 1), (1, 0)])));
+            assert_eq!(world.total().clear, 0);
+            assert!(world.all_protected() && world.all_single(), "victim {victim}");
+        }
+    });
+}
+
+#[test]
+fn another_secret_is_never_protected_and_both_sides_say_why() {
+    let mut world = World::new(3, 1, Weather::FAIR);
+    world.give_other_secret(2);
+    let ways = world.ways();
+    (0..3).for_each(|host| world.enable(host));
+    world.run(30 * SECOND, Some((10 * MILLISECOND, &ways)));
+    for (a, b) in [(0, 2), (2, 0), (1, 2), (2, 1)] {
+        assert_eq!(world.state(a, b), RowState::Clear);
+        assert_eq!(world.reason(a, b).unwrap().0, ReasonCode::AuthFailed, "{a} -> {b}");
+    }
+    assert_eq!((world.state(0, 1), world.state(1, 0)), (RowState::Protected, RowState::Protected));
+    assert_eq!(world.total().lost, 0);
+}
+
+#[test]
+fn a_pair_whose_esp_is_dropped_stays_clear_and_says_so() {
+    for one_way in [false, true] {
+        let mut world = World::new(2, 1, Weather::FAIR);
+        let (a, b) = (world.hosts[0].address, world.hosts[1].address);
+        world.net.esp_blocked.insert((a, b));
+        if !one_way {
+            world.net.esp_blocked.insert((b, a));
+        }
+        (0..2).for_each(|host| world.enable(host));
+        world.run(30 * SECOND, Some((MILLISECOND, &[(0, 1), (1, 0)])));
+        assert_eq!(world.total().lost, 0, "one way: {one_way}");
+        for (from, to) in [(0, 1), (1, 0)] {
+            assert_ne!(world.state(from, to), RowState::Protected);
+            assert_eq!(world.reason(from, to).unwrap().0, ReasonCode::EspBlocked, "one way: {one_way}");
+        }
+        world.net.esp_blocked.clear();
+        world.run(30 * SECOND, Some((MILLISECOND, &[(0, 1), (1, 0)])));
+        assert!(world.all_protected(), "heals when the firewall is opened");
+        assert_eq!(world.total().lost, 0);
+    }
+}
+
+#[test]
+fn foul_weather_ends_with_one_pair_of_sas_and_the_same_keys() {
+    seeds(40, |seed| {
+        let mut world = World::new(3, seed, Weather::FOUL);
+        world.rekey_after = 20 * SECOND;
+        (0..3).for_each(|host| world.enable(host));
+        world.run(120 * SECOND, None);
+        world.net.weather = Weather::FAIR;
+        assert!(world.run_until(90 * SECOND, |world| world.all_protected() && world.all_single()));
+    });
+}
+
+/// Sessions cross, and live ones are taken for dead: the ends remember different children.
+#[test]
+fn a_storm_leaves_nobody_behind() {
+    seeds(200, |seed| {
+        let mut world = World::new(3, seed, Weather::STORM);
+        (0..3).for_each(|host| world.enable(host));
+        world.run(60 * SECOND, None);
+        world.net.weather = Weather::FAIR;
+        assert!(world.run_until(120 * SECOND, |world| world.all_protected() && world.all_single()));
+        let ways = world.ways();
+        world.run(SECOND, Some((10 * MILLISECOND, &ways)));
+        assert_eq!((world.total().lost, world.total().clear), (0, 0));
+    });
+}
+
+#[test]
+fn partitions_heal() {
+    seeds(10, |seed| {
+        let mut world = protected(4, seed, Weather::FAIR);
+        let addresses: Vec<_> = world.hosts.iter().map(|host| host.address).collect();
+        for (a, b) in [(0, 1), (1, 0), (2, 3), (3, 2)] {
+            world.net.cut.insert((addresses[a], addresses[b]));
+        }
+        let ways = world.ways();
+        world.run(120 * SECOND, Some((SECOND, &ways)));
+        world.net.cut.clear();
+        world.run(120 * SECOND, Some((SECOND, &ways)));
+        assert!(world.all_protected());
+        assert_eq!(world.total().clear, 0);
+        assert!(world.run_until(60 * SECOND, World::all_single));
+    });
+}
+
+#[test]
+fn two_hundred_hosts_converge() {
+    let world = protected(200, 1, Weather::FAIR);
+    assert!(world.all_single());
+}

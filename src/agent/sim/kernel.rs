@@ -1,0 +1,117 @@
+//! A kernel's tables without a kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::agent::kernel::{Kernel, Unreadable};
+use crate::model::op::KeySource;
+use crate::model::{
+    Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, SaId, SaReading, Selector,
+    Spi, policy::Block,
+};
+
+/// What becomes of an outbound packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaves {
+    Clear,
+    Esp(SaId),
+    Dropped,
+}
+
+#[derive(Default)]
+pub(super) struct SimKernel {
+    pub(super) state: KernelState,
+    /// Keys by SA, to compare both ends and to see that none is ever used twice.
+    pub(super) keys: BTreeMap<SaId, Vec<u8>>,
+    every_key: BTreeSet<Vec<u8>>,
+    /// Last figures of SAs that were deleted.
+    pub(super) ended: Vec<SaReading>,
+}
+
+impl SimKernel {
+    fn apply_one(&mut self, op: &Op, keys: &dyn KeySource) -> Result<(), OpError> {
+        if let Op::DeleteSa(id) = op {
+            self.ended.extend(self.state.sas.get(id));
+        }
+        self.state.apply(op)?;
+        match op {
+            Op::AddSa(sa) => {
+                let key = keys.key(sa.id()).expect("an SA is added with its key").expose().to_vec();
+                assert!(self.every_key.insert(key.clone()), "a key lives once");
+                self.keys.insert(sa.id(), key);
+            }
+            Op::DeleteSa(id) => drop(self.keys.remove(id)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn action(&self, pair: Pair, direction: PolicyDirection) -> Option<Action> {
+        let (from, to) = match direction {
+            PolicyDirection::Out => (pair.local, pair.remote),
+            _ => (pair.remote, pair.local),
+        };
+        let id =
+            |source, destination| PolicyId { direction, selector: Selector::between(source, destination) };
+        let exact = id(Block::host(from), Block::host(to));
+        let guard = match direction {
+            PolicyDirection::Out => id(Block::any(to), Block::host(to)),
+            _ => id(Block::host(from), Block::any(from)),
+        };
+        let found = self.state.policies.get(&exact).or_else(|| self.state.policies.get(&guard))?;
+        found.action
+    }
+
+    /// What becomes of a packet of this host to `pair.remote`.
+    pub(super) fn leaves(&self, pair: Pair) -> Leaves {
+        match self.action(pair, PolicyDirection::Out) {
+            None => Leaves::Clear,
+            Some(Action::Seal { spi }) => {
+                let id = SaId::of(pair, Direction::Out, spi);
+                if self.state.sas.contains_key(&id) { Leaves::Esp(id) } else { Leaves::Dropped }
+            }
+            Some(_) => Leaves::Dropped,
+        }
+    }
+
+    /// Whether a clear packet from `pair.remote` is let in.
+    pub(super) fn accepts_clear(&self, pair: Pair) -> bool {
+        matches!(self.action(pair, PolicyDirection::In), None | Some(Action::Accept))
+    }
+
+    /// Counts a packet on an SA; `false` when there is none.
+    pub(super) fn count(&mut self, id: SaId, bytes: u64) -> bool {
+        let Some(reading) = self.state.sas.get_mut(&id) else {
+            return false;
+        };
+        reading.packets += 1;
+        reading.bytes += bytes;
+        true
+    }
+
+    /// Removes SAs as a stranger's flush does, without a word of their figures.
+    pub(super) fn flush(&mut self) {
+        self.state.sas.clear();
+        self.keys.clear();
+    }
+
+    /// The outbound SAs to and inbound SAs from a peer.
+    pub(super) fn spis(&self, pair: Pair, direction: Direction) -> Vec<Spi> {
+        let sas = self.state.sas.values();
+        let of_pair = sas.filter(|sa| sa.is_between(pair) && sa.direction(pair) == direction);
+        of_pair.map(|sa| sa.id.spi).collect()
+    }
+}
+
+impl Kernel for SimKernel {
+    fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
+        ops.iter().map(|op| self.apply_one(op, keys)).collect()
+    }
+
+    fn read(&mut self) -> Result<KernelState, Unreadable> {
+        Ok(self.state.clone())
+    }
+
+    fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
+        Ok(self.state.sas.clone())
+    }
+}

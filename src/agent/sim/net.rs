@@ -1,0 +1,106 @@
+//! The network between simulated hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+use rand::rngs::StdRng;
+
+use crate::model::SaId;
+
+/// What is on the wire.
+#[derive(Debug, Clone)]
+pub(super) enum Packet {
+    Ike { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    Esp { id: SaId, from: SocketAddr, inner: Inner },
+    Clear { from: IpAddr, to: IpAddr },
+}
+
+/// What ESP hides.
+#[derive(Debug, Clone)]
+pub(super) enum Inner {
+    Probe { to: SocketAddr, bytes: Vec<u8> },
+    Data,
+}
+
+impl Packet {
+    fn ends(&self) -> (IpAddr, IpAddr) {
+        match self {
+            Packet::Ike { from, to, .. } => (from.ip(), to.ip()),
+            Packet::Esp { id, from, .. } => (from.ip(), id.destination),
+            Packet::Clear { from, to } => (*from, *to),
+        }
+    }
+
+    pub(super) fn destination(&self) -> IpAddr {
+        self.ends().1
+    }
+}
+
+/// How the network treats IKE. Data is not lost by the network, so that every loss is ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weather {
+    pub(super) loss: f64,
+    pub(super) duplication: f64,
+    pub(super) delay: (Duration, Duration),
+}
+
+impl Weather {
+    pub(super) const FAIR: Self =
+        Self { loss: 0.0, duplication: 0.0, delay: (Duration::from_micros(200), Duration::from_micros(400)) };
+    pub(super) const FOUL: Self =
+        Self { loss: 0.3, duplication: 0.1, delay: (Duration::from_millis(1), Duration::from_millis(80)) };
+    pub(super) const STORM: Self =
+        Self { loss: 0.7, duplication: 0.2, delay: (Duration::from_millis(1), Duration::from_secs(3)) };
+}
+
+/// Packets under way.
+pub(super) struct Net {
+    pub(super) weather: Weather,
+    /// Ways (from, to) on which protocol 50 is dropped.
+    pub(super) esp_blocked: BTreeSet<(IpAddr, IpAddr)>,
+    /// Ways on which nothing passes.
+    pub(super) cut: BTreeSet<(IpAddr, IpAddr)>,
+    under_way: BTreeMap<(Instant, u64), Packet>,
+    sent: u64,
+}
+
+impl Net {
+    pub(super) fn new(weather: Weather) -> Self {
+        Self {
+            weather,
+            esp_blocked: BTreeSet::new(),
+            cut: BTreeSet::new(),
+            under_way: BTreeMap::new(),
+            sent: 0,
+        }
+    }
+
+    pub(super) fn send(&mut self, now: Instant, rng: &mut StdRng, packet: Packet) {
+        let ends = packet.ends();
+        let blocked = matches!(packet, Packet::Esp { .. }) && self.esp_blocked.contains(&ends);
+        let data = matches!(packet, Packet::Clear { .. } | Packet::Esp { inner: Inner::Data, .. });
+        let lost = !data && rng.random_bool(self.weather.loss);
+        if blocked || lost || self.cut.contains(&ends) {
+            return;
+        }
+        let copies = if !data && rng.random_bool(self.weather.duplication) { 2 } else { 1 };
+        for _ in 0..copies {
+            // Data keeps to the shortest delay: it must never arrive later than what allows its loss.
+            let (least, most) = self.weather.delay;
+            let delay = if data { least } else { rng.random_range(least..=most) };
+            self.sent += 1;
+            self.under_way.insert((now + delay, self.sent), packet.clone());
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.under_way.keys().next().map(|(at, _)| *at)
+    }
+
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Packet> {
+        let first = self.under_way.first_entry().filter(|entry| entry.key().0 <= now)?;
+        Some(first.remove())
+    }
+}

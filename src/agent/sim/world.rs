@@ -1,0 +1,380 @@
+//! Hosts, time, and what is true of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
+
+use super::kernel::{Leaves, SimKernel};
+use super::net::{Inner, Net, Packet, Weather};
+use crate::agent::accounts::Accounts;
+use crate::agent::core::{Core, Scheme, TICK};
+use crate::agent::timers::Timers;
+use crate::ike;
+use crate::model::saved::PairRecord;
+use crate::model::status::RowState;
+use crate::model::{Direction, Limits, Pair, SaReading, Secret, UnixTime};
+use crate::protect::PairMachine;
+
+const PORT: u16 = 500;
+/// How often a condition is looked at: it may concern every pair of a large cluster.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Bytes of a data packet.
+const DATA: u64 = 100;
+
+struct Seeded(StdRng);
+
+impl ike::Entropy for Seeded {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        self.0.fill_bytes(bytes);
+    }
+}
+
+/// One host.
+pub(super) struct Host {
+    pub(super) address: IpAddr,
+    pub(super) kernel: SimKernel,
+    pub(super) core: Option<Core>,
+    /// What its agent last wrote to its state directory.
+    saved: BTreeMap<Pair, PairRecord>,
+    secret: [u8; 32],
+    tick: Instant,
+}
+
+/// What became of data packets.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) sent: u64,
+    pub(super) lost: u64,
+    pub(super) clear: u64,
+}
+
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) rng: StdRng,
+    pub(super) hosts: Vec<Host>,
+    pub(super) net: Net,
+    timers: Timers<usize>,
+    pub(super) rekey_after: Duration,
+    /// Data packets by way.
+    pub(super) tally: BTreeMap<(usize, usize), Tally>,
+}
+
+pub(super) fn address(host: usize) -> IpAddr {
+    IpAddr::from([10, 0, (host / 250) as u8, (host % 250 + 1) as u8])
+}
+
+/// The host that [`address`] gives this address.
+fn host_at(address: IpAddr) -> Option<usize> {
+    let IpAddr::V4(address) = address else {
+        return None;
+    };
+    let [_, _, high, low] = address.octets();
+    Some(usize::from(high) * 250 + usize::from(low.checked_sub(1)?))
+}
+
+impl World {
+    pub(super) fn new(hosts: usize, seed: u64, weather: Weather) -> Self {
+        let now = Instant::now();
+        let host = |at| Host {
+            address: address(at),
+            kernel: SimKernel::default(),
+            core: None,
+            saved: BTreeMap::new(),
+            secret: [7; 32],
+            tick: now,
+        };
+        Self {
+            now,
+            rng: StdRng::seed_from_u64(seed),
+            hosts: (0..hosts).map(host).collect(),
+            net: Net::new(weather),
+            timers: Timers::default(),
+            rekey_after: Duration::from_secs(3600),
+            tally: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn pair(&self, from: usize, to: usize) -> Pair {
+        Pair { local: self.hosts[from].address, remote: self.hosts[to].address }
+    }
+
+    pub(super) fn give_other_secret(&mut self, host: usize) {
+        self.hosts[host].secret = [8; 32];
+    }
+
+    /// Starts an agent and enables it: the first one, or one after a kill, an upgrade or a reboot.
+    pub(super) fn enable(&mut self, at: usize) {
+        if self.hosts[at].core.is_none() {
+            let core = self.make_core(at);
+            self.hosts[at].core = Some(core);
+        }
+        self.hosts[at].tick = self.now + TICK;
+        self.on(at, |core, now, kernel| core.enable(now, kernel).expect("a kernel can be read"));
+    }
+
+    pub(super) fn disable(&mut self, at: usize) {
+        self.on(at, |core, now, kernel| core.disable(now, kernel));
+    }
+
+    /// The agent is gone without a word; its kernel goes on.
+    pub(super) fn kill(&mut self, at: usize) {
+        self.hosts[at].core = None;
+        self.timers.set(at, None);
+    }
+
+    /// The host starts anew: the kernel's tables are empty, the state directory is not.
+    pub(super) fn reboot(&mut self, at: usize) {
+        self.kill(at);
+        self.hosts[at].kernel = SimKernel::default();
+    }
+
+    /// A stranger removes all SAs; the kernel's notification makes the agent look.
+    pub(super) fn flush_sas(&mut self, at: usize) {
+        self.hosts[at].kernel.flush();
+        self.on(at, |core, now, kernel| core.look_again(now, kernel));
+    }
+
+    pub(super) fn flush_policies(&mut self, at: usize) {
+        self.hosts[at].kernel.state.policies.clear();
+        self.on(at, |core, now, kernel| core.look_again(now, kernel));
+    }
+
+    fn make_core(&mut self, at: usize) -> Core {
+        let local = self.hosts[at].address;
+        let remotes = self.hosts.iter().map(|host| host.address);
+        let pairs: Vec<Pair> = remotes.filter_map(|remote| Pair::new(local, remote)).collect();
+        let settings = ike::Settings {
+            secret: Arc::new(Secret::new(self.hosts[at].secret)),
+            previous: None,
+            port: PORT,
+            key_bits: 256,
+            rekey_after: self.rekey_after,
+            initial_contact: self.hosts[at].kernel.state.sas.is_empty(),
+            jitter: Duration::from_millis(pairs.len() as u64),
+        };
+        let mut accounts = Accounts::default();
+        let saved = &self.hosts[at].saved;
+        for pair in &pairs {
+            accounts.restore(*pair, saved.get(pair).unwrap_or(&PairRecord::default()), UnixTime(0));
+        }
+        let sealed: BTreeSet<Pair> =
+            saved.iter().filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect();
+        let scheme = Scheme {
+            pairs,
+            exemptions: Vec::new(),
+            replay_window: 4096,
+            limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
+            allow_peer_disable: true,
+            port: PORT,
+        };
+        let entropy = Seeded(StdRng::seed_from_u64(self.rng.random()));
+        Core::new(scheme, ike::Engine::new(settings, Box::new(entropy)), accounts, &sealed, self.now)
+    }
+
+    /// Gives the core of a host an input, and carries its outputs away.
+    pub(super) fn on(&mut self, at: usize, input: impl FnOnce(&mut Core, Instant, &mut SimKernel)) {
+        let Host { core: Some(core), kernel, .. } = &mut self.hosts[at] else {
+            return;
+        };
+        input(core, self.now, kernel);
+        self.carry_away(at);
+        let host = &self.hosts[at];
+        let due =
+            host.core.as_ref().map(|core| core.poll_timeout().map_or(host.tick, |at| at.min(host.tick)));
+        self.timers.set(at, due);
+    }
+
+    fn carry_away(&mut self, at: usize) {
+        let Self { hosts, net, rng, now, .. } = self;
+        let Host { core, kernel, saved, .. } = &mut hosts[at];
+        let Some(core) = core else {
+            return;
+        };
+        while let Some(probe) = core.poll_probe() {
+            let id = probe.sa.id();
+            if kernel.count(id, probe.bytes.len() as u64 + 8) {
+                core.handle_probe_sent(id);
+                let from = SocketAddr::new(probe.local, 40_000);
+                let inner = Inner::Probe { to: probe.remote, bytes: probe.bytes.to_vec() };
+                net.send(*now, rng, Packet::Esp { id, from, inner });
+            }
+        }
+        while let Some(transmit) = core.poll_transmit() {
+            let ike::Transmit { local, remote, bytes } = transmit;
+            net.send(*now, rng, Packet::Ike { from: local, to: remote, bytes });
+        }
+        for reading in kernel.ended.drain(..) {
+            core.handle_sa_end(&reading);
+        }
+        if core.poll_persist() {
+            *saved = core.records(*now, UnixTime(0));
+        }
+    }
+
+    /// One data packet on its way.
+    pub(super) fn send_data(&mut self, from: usize, to: usize) {
+        let pair = self.pair(from, to);
+        let tally = self.tally.entry((from, to)).or_default();
+        tally.sent += 1;
+        let kernel = &mut self.hosts[from].kernel;
+        let packet = match kernel.leaves(pair) {
+            Leaves::Clear => Packet::Clear { from: pair.local, to: pair.remote },
+            Leaves::Esp(id) => {
+                kernel.count(id, DATA);
+                Packet::Esp { id, from: SocketAddr::new(pair.local, 0), inner: Inner::Data }
+            }
+            Leaves::Dropped => {
+                tally.lost += 1;
+                return;
+            }
+        };
+        self.net.send(self.now, &mut self.rng, packet);
+    }
+
+    fn deliver(&mut self, packet: Packet) {
+        let Some(to) = host_at(packet.destination()).filter(|at| *at < self.hosts.len()) else {
+            return;
+        };
+        match packet {
+            Packet::Ike { from, to: local, bytes } => {
+                self.on(to, |core, now, kernel| core.handle_datagram(now, kernel, local, from, &bytes));
+            }
+            Packet::Clear { from, .. } => {
+                let from = host_at(from).expect("packets come from hosts");
+                let accepted = self.hosts[to].kernel.accepts_clear(self.pair(to, from));
+                let tally = self.tally.entry((from, to)).or_default();
+                tally.clear += 1;
+                tally.lost += u64::from(!accepted);
+            }
+            Packet::Esp { id, from, inner: Inner::Data } => {
+                let from = host_at(from.ip()).expect("packets come from hosts");
+                let arrived = self.hosts[to].kernel.count(id, DATA);
+                self.tally.entry((from, to)).or_default().lost += u64::from(!arrived);
+            }
+            Packet::Esp { id, from, inner: Inner::Probe { to: local, bytes } } => {
+                if self.hosts[to].kernel.count(id, bytes.len() as u64 + 8) {
+                    self.on(to, |core, now, kernel| core.handle_datagram(now, kernel, local, from, &bytes));
+                }
+            }
+        }
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        self.timers.next().into_iter().chain(self.net.next()).min()
+    }
+
+    /// Lets time pass. With `every`, each way in `ways` carries a data packet that often.
+    pub(super) fn run(&mut self, time: Duration, traffic: Option<(Duration, &[(usize, usize)])>) {
+        let end = self.now + time;
+        let mut next_data = self.now;
+        loop {
+            let data = traffic.map(|_| next_data);
+            let next = [self.next_event(), data].into_iter().flatten().min().unwrap_or(end);
+            if next > end {
+                self.now = end;
+                return;
+            }
+            self.now = self.now.max(next);
+            if let Some((every, ways)) = traffic
+                && self.now >= next_data
+            {
+                ways.iter().for_each(|(from, to)| self.send_data(*from, *to));
+                next_data += every;
+            }
+            self.step();
+        }
+    }
+
+    /// Runs until `done` or the end of patience; says whether it was done.
+    pub(super) fn run_until(&mut self, patience: Duration, done: impl Fn(&Self) -> bool) -> bool {
+        let end = self.now + patience;
+        let mut looked = self.now;
+        while self.now < looked + LOOK_EVERY || !done(self) {
+            if self.now >= looked + LOOK_EVERY {
+                looked = self.now;
+            }
+            match self.next_event() {
+                Some(next) if next <= end => self.now = self.now.max(next),
+                _ => return done(self),
+            }
+            self.step();
+        }
+        true
+    }
+
+    fn step(&mut self) {
+        while let Some(packet) = self.net.pop_due(self.now) {
+            self.deliver(packet);
+        }
+        while let Some(at) = self.timers.pop_due(self.now) {
+            if self.hosts[at].tick <= self.now {
+                self.hosts[at].tick = self.now + TICK;
+                self.on(at, |core, now, kernel| core.handle_tick(now, kernel));
+            }
+            self.on(at, |core, now, kernel| core.handle_timeout(now, kernel));
+        }
+    }
+
+    pub(super) fn state(&self, from: usize, to: usize) -> RowState {
+        let machine = self.hosts[from].core.as_ref().and_then(|core| core.pairs().get(&self.pair(from, to)));
+        machine.map_or(RowState::Off, PairMachine::row_state)
+    }
+
+    pub(super) fn reason(&self, from: usize, to: usize) -> Option<crate::protect::pair::Reason> {
+        let machine = self.hosts[from].core.as_ref()?.pairs().get(&self.pair(from, to))?;
+        machine.reason()
+    }
+
+    pub(super) fn ways(&self) -> Vec<(usize, usize)> {
+        let all = 0..self.hosts.len();
+        all.clone().flat_map(|from| all.clone().map(move |to| (from, to))).filter(|(a, b)| a != b).collect()
+    }
+
+    pub(super) fn all_protected(&self) -> bool {
+        self.ways().iter().all(|(from, to)| self.state(*from, *to) == RowState::Protected)
+    }
+
+    /// One pair of SAs, the same on both hosts, with the same keys, and both policies name it.
+    pub(super) fn is_single(&self, from: usize, to: usize) -> bool {
+        let (pair, mirror) = (self.pair(from, to), self.pair(to, from));
+        let (here, there) = (&self.hosts[from].kernel, &self.hosts[to].kernel);
+        let out = here.spis(pair, Direction::Out);
+        let key = |kernel: &SimKernel, id| kernel.keys.get(&id).cloned();
+        match here.leaves(pair) {
+            Leaves::Esp(id) => {
+                out == [id.spi]
+                    && there.spis(mirror, Direction::In) == [id.spi]
+                    && key(here, id).is_some()
+                    && key(here, id) == key(there, id)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn all_single(&self) -> bool {
+        self.ways().iter().all(|(from, to)| self.is_single(*from, *to))
+    }
+
+    pub(super) fn total(&self) -> Tally {
+        self.tally.values().fold(Tally::default(), |sum, tally| Tally {
+            sent: sum.sent + tally.sent,
+            lost: sum.lost + tally.lost,
+            clear: sum.clear + tally.clear,
+        })
+    }
+
+    /// What `status` would show as totals of a pair.
+    pub(super) fn totals(&self, from: usize, to: usize, direction: Direction) -> u64 {
+        let host = &self.hosts[from];
+        let pair = self.pair(from, to);
+        let Some(core) = &host.core else {
+            return 0;
+        };
+        let live: Vec<&SaReading> = host.kernel.state.sas.values().filter(|sa| sa.is_between(pair)).collect();
+        core.records(self.now, UnixTime(0))[&pair].total(direction, &live, pair).packets
+    }
+}

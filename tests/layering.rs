@@ -1,0 +1,144 @@
+//! The layers of `lib.rs`, enforced: who may import whom, who may read a clock, and where `unsafe` is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Layer, and the layers that it may import.
+const LAYERS: [(&str, &[&str]); 6] = [
+    ("model", &["model"]),
+    ("ike", &["ike", "model"]),
+    ("protect", &["protect", "model"]),
+    ("xfrm", &["xfrm", "model"]),
+    ("agent", &["agent", "ike", "model", "protect", "xfrm"]),
+    ("cli", &["cli", "model", "xfrm"]),
+];
+
+/// Layers that decide: time and entropy are arguments there (invariant 6).
+const DECIDERS: [&str; 2] = ["ike", "protect"];
+const IMPURE: [&str; 6] =
+    ["Instant::now", "SystemTime::now", "rand::rng", "SysRng", "tokio", "std::net::UdpSocket"];
+
+/// What of `xfrm` writes: the command line only reads.
+const WRITES: [&str; 3] = ["xfrm::sweep", ".apply(", "xfrm::bypass"];
+
+/// The files with system calls that have no safe wrapper.
+const UNSAFE: [&str; 1] = ["src/xfrm/sys.rs"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(sources(&entry));
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+/// Files of a layer, without its tests: those may know more.
+fn production(layer: &str) -> Vec<(PathBuf, String)> {
+    let is_test = |path: &Path| {
+        let path = path.strip_prefix(root()).unwrap();
+        path.components()
+            .any(|part| ["tests", "tests.rs", "sim"].contains(&part.as_os_str().to_str().unwrap()))
+    };
+    let files = sources(&root().join("src").join(layer)).into_iter().filter(|path| !is_test(path));
+    files
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            (path, lines.collect::<Vec<_>>().join("\n"))
+        })
+        .collect()
+}
+
+/// The modules behind each `crate::` in `code`, also in `use crate::{a, b::c}`.
+fn imports(code: &str) -> Vec<String> {
+    let mut modules = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        if let Some(list) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut name = String::new();
+            for c in list.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => modules.push(std::mem::take(&mut name)),
+                    c if depth == 0 && !c.is_whitespace() => name.push(c),
+                    _ => {}
+                }
+            }
+            modules.push(name);
+        } else {
+            modules.push(rest.to_owned());
+        }
+    }
+    let first =
+        |path: &String| path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
+    modules.iter().map(first).filter(|module| !module.is_empty()).collect()
+}
+
+#[test]
+fn imports_go_one_way() {
+    let mut seen = 0;
+    for (layer, allowed) in LAYERS {
+        for (path, code) in production(layer) {
+            for module in imports(&code) {
+                seen += 1;
+                let known = LAYERS.iter().any(|(layer, _)| *layer == module);
+                assert!(
+                    !known || allowed.contains(&module.as_str()),
+                    "{}: {layer} must not import {module}",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(seen > 50, "the test reads imports: {seen}");
+}
+
+#[test]
+fn deciders_know_neither_time_nor_chance() {
+    for layer in DECIDERS {
+        for (path, code) in production(layer) {
+            for word in IMPURE {
+                assert!(!code.contains(word), "{}: {layer} must not use {word}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_command_line_writes_nothing_to_the_kernel() {
+    for (path, code) in production("cli") {
+        for word in WRITES {
+            assert!(!code.contains(word), "{}: cli must not use {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_where_it_is_allowed() {
+    for path in sources(&root().join("src")) {
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let uses = text.lines().any(|line| {
+            let code = line.split("//").next().unwrap();
+            code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")
+        });
+        assert!(!uses || UNSAFE.contains(&name.as_str()), "{name}: unsafe code");
+    }
+}
+
+#[test]
+fn the_test_itself_sees_lists() {
+    let code = "use crate::{ike::{Engine, Event}, model, xfrm::Kernel};\nuse crate::protect::plan;";
+    assert_eq!(imports(code), ["ike", "model", "xfrm", "protect"]);
+}
