@@ -1,3 +1,34 @@
-//! The `hostseal` command: dispatch only.
+//! The `hostseal` command: dispatch only. What joins the layers (`agent`, `disable --force`) is called
+//! here, because the command line itself may not know the agent.
 
-fn main() {}
+use std::process::ExitCode;
+
+use hostseal::agent::{self, Stay};
+use hostseal::cli::{self, AgentArgs, Command, Exit, Failure, Invocation};
+
+fn main() -> ExitCode {
+    let invocation = cli::parse();
+    let outcome = match &invocation.command {
+        Command::Agent(args) => run_agent(&invocation, args),
+        Command::Disable(args) if args.force => force_clear(&invocation),
+        _ => cli::run(&invocation),
+    };
+    cli::finish(outcome)
+}
+
+fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, Failure> {
+    if args.detached {
+        cli::detach()?;
+    }
+    cli::log_to_stderr(invocation.verbose, invocation.quiet);
+    // One that `enable` started has nobody to end it but `disable`.
+    let stay = if args.detached { Stay::UntilDisabled } else { Stay::Forever };
+    agent::run(&invocation.config, stay)?;
+    Ok(Exit::Done)
+}
+
+fn force_clear(invocation: &Invocation) -> Result<Exit, Failure> {
+    let removed = agent::force_clear(&invocation.config)?;
+    cli::print(&format!("{removed}\n"))?;
+    Ok(Exit::Done)
+}

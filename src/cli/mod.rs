@@ -1,1 +1,52 @@
-//! cli
+//! The command line: asks the agent, or reads the kernel where none runs, and shows the answer.
+//!
+//! It decides nothing about protection and changes nothing in the kernel. `agent` and `disable --force`
+//! need the layer that does; `main` hands them over.
+
+mod args;
+mod check;
+mod client;
+mod context;
+mod disable;
+mod enable;
+mod exit;
+mod follow;
+mod generate;
+mod listeners;
+mod log;
+mod new;
+mod plan;
+mod preflight;
+mod progress;
+mod render;
+mod secret;
+mod start;
+mod status;
+mod term;
+#[cfg(test)]
+mod tests;
+
+pub use args::{AgentArgs, Command, DisableArgs, Invocation, parse};
+pub use exit::{Exit, Failure, finish};
+pub use log::log_to_stderr;
+pub use start::detach;
+pub use term::print;
+
+/// Carries out a command.
+///
+/// # Errors
+/// It failed: with what to tell the operator, and the exit status.
+pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
+    match &invocation.command {
+        Command::Secret(args) => secret::run(invocation, args),
+        Command::Config(args::ConfigCommand::New(args)) => new::run(invocation, args),
+        Command::Config(args::ConfigCommand::Check(args)) => check::run(invocation, args),
+        Command::Enable(args) => enable::run(invocation, args),
+        Command::Disable(args) => disable::run(invocation, args),
+        Command::Status(args) => status::run(invocation, args),
+        Command::Plan(args) => plan::run(invocation, args),
+        Command::Completions { shell } => generate::completions(*shell),
+        Command::Man { directory } => generate::man(directory.as_deref()),
+        Command::Agent(_) => Err(Failure::new(Exit::Failed, "the agent is not run from here")),
+    }
+}

@@ -1,0 +1,243 @@
+//! The grammar of the command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::model::config::DEFAULT_PATH;
+use crate::model::units;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done; of enable and status: every pair is protected, or protection is deliberately off
+  1  failed
+  2  wrong usage or configuration
+  3  degraded: protection is on, and some pair is not protected or the agent is dead
+  4  no agent runs
+  5  not permitted";
+
+const FIRST_STEPS: &str = "\
+First steps:
+  hostseal config new a=10.0.0.1 b=10.0.0.2    writes a configuration and a secret
+  hostseal config check                        on each host, once both files are copied there
+  hostseal enable                              on each host
+
+";
+
+/// Encrypts everything that the hosts of a cluster say to each other, inside the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "hostseal", version, after_help = format!("{FIRST_STEPS}{EXIT_STATUS}"))]
+pub struct Invocation {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "PATH", env = "HOSTSEAL_CONFIG", default_value = DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+    /// Say nothing but results and errors.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a secret, or show the fingerprint of one.
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Write a first configuration, or check one.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Run the agent in the foreground (what systemd starts).
+    ///
+    /// SIGTERM stops it and leaves protection in place: the kernel goes on with the keys that it has, up to
+    /// keying.expire_after.
+    #[command(after_help = "Example:\n  hostseal -v agent")]
+    Agent(AgentArgs),
+    /// Protect this host, now and after every reboot.
+    ///
+    /// Checks first what is needed (kernel, ports, configuration, secret), starts the agent if none runs,
+    /// and shows each pair's progress until all are protected or the timeout is over. Nothing is lost on the
+    /// way: a pair stays in the clear until ESP has been proven between its hosts.
+    #[command(after_help = "Examples:\n  \
+        hostseal enable\n  \
+        hostseal enable --timeout 2m       a host that is still to be enabled\n  \
+        hostseal enable --no-wait --json   for scripts; `hostseal status` follows it")]
+    Enable(EnableArgs),
+    /// Take this host back to clear, without a lost packet.
+    ///
+    /// With --force: removes everything of hostseal's from the kernel at once. It works without an agent, a
+    /// secret or a valid configuration; packets under way can be lost.
+    #[command(after_help = "Examples:\n  \
+        hostseal disable\n  \
+        hostseal disable --force           when nothing else works")]
+    Disable(DisableArgs),
+    /// Show how things stand, with the kernel's counters.
+    #[command(after_help = "Examples:\n  \
+        hostseal status\n  \
+        hostseal status b c                only pairs with these nodes\n  \
+        hostseal status --watch            anew each second\n  \
+        hostseal status --json | jq '.peers[] | {node, state, tx, rx}'")]
+    Status(StatusArgs),
+    /// Show what the agent would change in the kernel now; change nothing.
+    #[command(after_help = "Examples:\n  \
+        hostseal plan\n  \
+        hostseal plan --exit-code || echo 'something would change'")]
+    Plan(PlanArgs),
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    #[command(hide = true)]
+    Man {
+        /// Where to; without it the main page is printed.
+        directory: Option<PathBuf>,
+    },
+}
+
+/// `hostseal secret …`
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Print a new secret of 256 bits.
+    #[command(after_help = "Example:\n  (umask 077; hostseal secret generate > /etc/hostseal/secret)")]
+    Generate,
+    /// Print the fingerprint of the secret, which is safe to compare aloud.
+    #[command(after_help = "Examples:\n  hostseal secret id\n  hostseal secret id /root/secret.new")]
+    Id {
+        /// The file; without it the one that the configuration names.
+        file: Option<PathBuf>,
+    },
+}
+
+/// `hostseal config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Write a first configuration and a secret, and say where to copy them.
+    #[command(after_help = "Examples:\n  \
+        hostseal config new a=10.0.0.1 b=10.0.0.2\n  \
+        hostseal config new --cluster lab a=10.0.0.1,fd00::1 b=10.0.0.2,fd00::2")]
+    New(NewArgs),
+    /// Say what is wrong with the configuration and where, or what it means.
+    #[command(after_help = "Examples:\n  \
+        hostseal config check\n  \
+        hostseal --config ./hostseal.toml config check --json")]
+    Check(JsonArgs),
+}
+
+/// `hostseal config new …`
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// The name of the cluster.
+    #[arg(long, default_value = "hostseal")]
+    pub cluster: String,
+    /// The hosts: a name and its addresses.
+    #[arg(required = true, value_name = "NAME=ADDRESS[,ADDRESS…]", value_parser = new_node)]
+    pub nodes: Vec<NewNode>,
+}
+
+/// A host as `config new` takes it.
+#[derive(Debug, Clone)]
+pub struct NewNode {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Nothing but `--json`.
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal agent …`
+#[derive(Debug, Args)]
+pub struct AgentArgs {
+    /// Leave the session and the terminal of whoever starts it (as `enable` does it).
+    #[arg(long, hide = true)]
+    pub detached: bool,
+}
+
+/// `hostseal enable …`
+#[derive(Debug, Args)]
+pub struct EnableArgs {
+    /// Return as soon as the agent has taken over.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait for all pairs to be protected.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// Print the status at the end as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal disable …`
+#[derive(Debug, Args)]
+pub struct DisableArgs {
+    /// Remove what is ours from the kernel at once, without the agent.
+    #[arg(long)]
+    pub force: bool,
+    /// How long to wait until everything is in the clear.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// Print the status at the end as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal status …`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Only pairs with these nodes.
+    #[arg(value_name = "NODE")]
+    pub nodes: Vec<String>,
+    /// Print JSON; with --watch one object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Show it anew each second.
+    #[arg(long)]
+    pub watch: bool,
+    /// Show all rows: above 50 only those that are not protected are shown.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `hostseal plan …`
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// End with status 3 where something would change.
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Reads the command line; wrong usage ends the process with status 2.
+pub fn parse() -> Invocation {
+    Invocation::parse()
+}
+
+fn new_node(text: &str) -> Result<NewNode, String> {
+    let (name, addresses) = text
+        .split_once('=')
+        .ok_or_else(|| "a host is a name and its addresses, such as a=10.0.0.1,fd00::1".to_owned())?;
+    let address = |text: &str| {
+        text.parse()
+            .map_err(|_| format!("\"{text}\" is not an IPv4 or IPv6 address (names are not looked up)"))
+    };
+    let addresses = addresses.split(',').map(address).collect::<Result<_, _>>()?;
+    Ok(NewNode { name: name.to_owned(), addresses })
+}

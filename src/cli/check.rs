@@ -1,0 +1,214 @@
+//! `hostseal config check`: what is wrong with the file and where, or what it means.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::args::{Invocation, JsonArgs};
+use super::context;
+use super::exit::{Exit, Failure};
+use super::term::{print, print_json};
+use crate::model::config::{Config, ConfigError, Node, NodeName, Problem};
+use crate::model::units::{human_bytes, human_duration};
+use crate::model::{Exemption, Pair};
+
+/// The JSON of `config check`.
+#[derive(Serialize)]
+struct Report {
+    schema: u32,
+    file: String,
+    valid: bool,
+    errors: Vec<Mistake>,
+    cluster: Option<String>,
+    node: Option<NodeName>,
+    config_id: Option<String>,
+    secret_id: Option<String>,
+    pairs: Vec<PairLine>,
+}
+
+/// One thing that is wrong; the place only where it is in the file.
+#[derive(Serialize)]
+struct Mistake {
+    line: Option<usize>,
+    column: Option<usize>,
+    key: Option<String>,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct PairLine {
+    node: NodeName,
+    local: std::net::IpAddr,
+    remote: std::net::IpAddr,
+}
+
+pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Failure> {
+    let file = invocation.config.display().to_string();
+    match Config::load(&invocation.config) {
+        Ok(config) => check(&file, &config, args.json),
+        Err(error) if args.json => {
+            let mistakes = match &error {
+                ConfigError::Invalid { problems, .. } => problems.iter().map(Mistake::from).collect(),
+                ConfigError::Unreadable { .. } => vec![Mistake::anywhere(&error.to_string())],
+            };
+            let exit = Failure::from(error).exit;
+            print_json(&Report::invalid(file, mistakes))?;
+            Err(Failure::new(exit, ""))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says what a valid file means on this host: it can still name a secret that is not there, or other hosts.
+fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
+    let remembered = context::saved(config).ok().and_then(|saved| saved.node);
+    let node = context::whoami(config, remembered.as_ref());
+    let secret_id = config.load_secret().map(|secret| secret.id()).map_err(Failure::from);
+    let previous = config.load_previous_secret().map_err(Failure::from);
+    let node_found = node.as_ref().ok().copied();
+    let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
+    let secret_found = secret_id.as_ref().ok().cloned();
+    let failures: Vec<Failure> =
+        [node.err(), secret_id.err(), previous.err()].into_iter().flatten().collect();
+
+    if json {
+        let report = Report {
+            schema: 1,
+            file: file.to_owned(),
+            valid: failures.is_empty(),
+            errors: failures.iter().map(|failure| Mistake::anywhere(&failure.message)).collect(),
+            cluster: Some(config.cluster.clone()),
+            node: node_found.map(|node| node.name.clone()),
+            config_id: Some(config.config_id()),
+            secret_id: secret_found,
+            pairs: pairs.iter().map(PairLine::from).collect(),
+        };
+        print_json(&report)?;
+    } else {
+        print(&words(file, config, node_found, &pairs, secret_found.as_deref()))?;
+    }
+    match failures.first() {
+        None => Ok(Exit::Done),
+        Some(first) => {
+            let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+            Err(Failure::new(first.exit, if json { String::new() } else { messages.join("\n") }))
+        }
+    }
+}
+
+/// What the file means, in words.
+fn words(
+    file: &str,
+    config: &Config,
+    node: Option<&Node>,
+    pairs: &[(NodeName, Pair)],
+    secret_id: Option<&str>,
+) -> String {
+    /// More pairs than these are counted, not listed.
+    const LISTED: usize = 20;
+    let keying = &config.keying;
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        let _ = writeln!(text, "{label:<14}{value}");
+    };
+    line("file", format!("{file} is valid, config id {}", config.config_id()));
+    line("cluster", format!("{}, {} nodes", config.cluster, config.nodes.len()));
+    if let Some(node) = node {
+        let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
+        line("this host", format!("{} ({})", node.name, addresses.join(", ")));
+        let missing = context::missing_addresses(node).unwrap_or_default();
+        if !missing.is_empty() {
+            let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            line("", format!("it does not have {} now", missing.join(", ")));
+        }
+        line("pairs", count_pairs(config, pairs));
+        for (name, pair) in pairs.iter().take(LISTED) {
+            line("", format!("{name:<10} {pair}"));
+        }
+        if pairs.len() > LISTED {
+            line("", format!("and {} more", pairs.len() - LISTED));
+        }
+    }
+    line("keys", format!("by IKEv2 on UDP {}, from secret {}", keying.port, secret_id.unwrap_or("(none)")));
+    line("", format!("new ones after {}", rekey_limits(config)));
+    line("", format!("the kernel stops using them after {}", human_duration(keying.expire_after)));
+    let bits = config.esp.key_bits;
+    line("encryption", format!("AES-GCM, {bits} bits, replay window {} packets", config.esp.replay_window));
+    line("mode", "require: once protected, a pair is protected or dropped".to_owned());
+    line("in the clear", clear(&config.protection.exempt));
+    line("peers", peers_may(config.protection.allow_peer_disable).to_owned());
+    text
+}
+
+fn count_pairs(config: &Config, pairs: &[(NodeName, Pair)]) -> String {
+    let within = match &config.protection.networks {
+        None => String::new(),
+        Some(networks) => {
+            let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+            format!(" within {}", networks.join(", "))
+        }
+    };
+    match pairs.len() {
+        0 => format!("none{within}: nothing would be protected"),
+        count => format!("{count}{within}"),
+    }
+}
+
+fn rekey_limits(config: &Config) -> String {
+    let keying = &config.keying;
+    let mut limits = vec![human_duration(keying.rekey_after)];
+    limits.extend(keying.rekey_bytes.map(human_bytes));
+    limits.extend(keying.rekey_packets.map(|packets| format!("{packets} packets")));
+    limits.join(" or ")
+}
+
+fn clear(exempt: &[Exemption]) -> String {
+    let exempt: String = exempt.iter().map(|exemption| format!("{exemption}, ")).collect();
+    format!("{exempt}IKE itself, IPv6 neighbour discovery, loopback")
+}
+
+fn peers_may(disable: bool) -> &'static str {
+    match disable {
+        true => "may take their own pair with this host back to clear",
+        false => "may not take their pair with this host back to clear",
+    }
+}
+
+impl Report {
+    fn invalid(file: String, errors: Vec<Mistake>) -> Self {
+        Self {
+            schema: 1,
+            file,
+            valid: false,
+            errors,
+            cluster: None,
+            node: None,
+            config_id: None,
+            secret_id: None,
+            pairs: Vec::new(),
+        }
+    }
+}
+
+impl Mistake {
+    fn anywhere(message: &str) -> Self {
+        Self { line: None, column: None, key: None, message: message.to_owned() }
+    }
+}
+
+impl From<&Problem> for Mistake {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            line: Some(problem.line),
+            column: Some(problem.column),
+            key: Some(problem.key.clone()),
+            message: problem.message.clone(),
+        }
+    }
+}
+
+impl From<&(NodeName, Pair)> for PairLine {
+    fn from((node, pair): &(NodeName, Pair)) -> Self {
+        Self { node: node.clone(), local: pair.local, remote: pair.remote }
+    }
+}

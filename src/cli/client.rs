@@ -1,0 +1,146 @@
+//! Asks the agent over its control socket.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::exit::{Exit, Failure};
+use crate::model::control::{self, ControlError, ErrorCode, PlanLine, REPLY_LIMIT, Reply, Request};
+use crate::model::status::Status;
+
+/// How long the agent may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the agent is. Every question is a connection of its own.
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: PathBuf,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("no agent runs ({} does not answer)", .0.display())]
+    NoAgent(PathBuf),
+    #[error("not permitted to ask the agent ({}): run as root", .0.display())]
+    NotPermitted(PathBuf),
+    #[error("the agent ({}) did not answer within {}s: see its log", socket.display(), PATIENCE.as_secs())]
+    TimedOut { socket: PathBuf },
+    #[error("asking the agent ({}): {source}", socket.display())]
+    Io { socket: PathBuf, source: io::Error },
+    #[error("the agent's answer: {0}")]
+    Answer(#[from] ControlError),
+    #[error("the agent gave another answer than the one to {0}: update and restart it")]
+    Mismatch(Asked),
+    #[error("{message}")]
+    Refused { code: ErrorCode, message: String },
+}
+
+/// What was asked, in words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked(Request);
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Request::Ping => "\"are you there\"",
+            Request::Status => "\"status\"",
+            Request::Enable => "\"enable\"",
+            Request::Disable => "\"disable\"",
+            Request::Plan => "\"plan\"",
+        })
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let exit = match &error {
+            AskError::NoAgent(_) => Exit::NoAgent,
+            AskError::NotPermitted(_) => Exit::NotPermitted,
+            AskError::Refused { code: ErrorCode::NotPermitted, .. } => Exit::NotPermitted,
+            AskError::Refused { code: ErrorCode::Configuration, .. } => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        match error {
+            AskError::NoAgent(_) => Self::new(exit, format!("{error}: `hostseal enable` starts one")),
+            error => Self::new(exit, error),
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Whether an agent answers.
+    pub(super) fn is_there(&self) -> Result<bool, AskError> {
+        match self.order(Request::Ping) {
+            Ok(()) => Ok(true),
+            Err(AskError::NoAgent(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How things stand.
+    pub(super) fn status(&self) -> Result<Status, AskError> {
+        match self.ask(Request::Status)? {
+            Reply::Status(status) => Ok(*status),
+            _ => Err(AskError::Mismatch(Asked(Request::Status))),
+        }
+    }
+
+    /// What the agent would change.
+    pub(super) fn plan(&self) -> Result<Vec<PlanLine>, AskError> {
+        match self.ask(Request::Plan)? {
+            Reply::Plan(lines) => Ok(lines),
+            _ => Err(AskError::Mismatch(Asked(Request::Plan))),
+        }
+    }
+
+    /// Has the agent do something.
+    pub(super) fn order(&self, request: Request) -> Result<(), AskError> {
+        match self.ask(request)? {
+            Reply::Done => Ok(()),
+            _ => Err(AskError::Mismatch(Asked(request))),
+        }
+    }
+
+    fn ask(&self, request: Request) -> Result<Reply, AskError> {
+        let line = self.exchange(request).map_err(|source| self.explain(source))?;
+        match control::decode_reply(&line)? {
+            Reply::Error { code, message } => Err(AskError::Refused { code, message }),
+            reply => Ok(reply),
+        }
+    }
+
+    fn exchange(&self, request: Request) -> io::Result<Vec<u8>> {
+        let mut stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(control::encode_request(request).as_bytes())?;
+        let mut line = Vec::new();
+        // One byte more than allowed, so that too much is seen as such.
+        BufReader::new(stream).take(REPLY_LIMIT as u64 + 1).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
+        }
+        Ok(line)
+    }
+
+    fn explain(&self, source: io::Error) -> AskError {
+        let socket = self.socket.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoAgent(socket),
+            // It ended between the question and the answer.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                AskError::NoAgent(socket)
+            }
+            io::ErrorKind::PermissionDenied => AskError::NotPermitted(socket),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::TimedOut { socket },
+            _ => AskError::Io { socket, source },
+        }
+    }
+}

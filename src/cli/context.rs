@@ -1,0 +1,42 @@
+//! What most commands need: the configuration, and who this host is in it.
+
+use std::net::IpAddr;
+
+use crate::model::config::{Config, Node, NodeName};
+use crate::model::host::{named_node, own_addresses};
+use crate::model::saved::Saved;
+
+use super::args::Invocation;
+use super::client::Client;
+use super::exit::Failure;
+
+/// Reads the configuration that the command line names.
+pub(super) fn config(invocation: &Invocation) -> Result<Config, Failure> {
+    Ok(Config::load(&invocation.config)?)
+}
+
+/// The agent of `config`.
+pub(super) fn client(config: &Config) -> Client {
+    Client::new(config.socket_path())
+}
+
+/// Which node of `config` this host is. `remembered` is what the agent once found, for a host whose
+/// addresses are not there.
+pub(super) fn whoami<'c>(config: &'c Config, remembered: Option<&NodeName>) -> Result<&'c Node, Failure> {
+    Ok(config.whoami(&addresses()?, named_node().as_deref(), remembered)?)
+}
+
+/// The addresses of `node` that this host does not have now.
+pub(super) fn missing_addresses(node: &Node) -> Result<Vec<IpAddr>, Failure> {
+    let own = addresses()?;
+    Ok(node.addresses.iter().filter(|address| !own.contains(address)).copied().collect())
+}
+
+fn addresses() -> Result<Vec<IpAddr>, Failure> {
+    own_addresses().map_err(|error| Failure::io("listing this host's addresses", &error))
+}
+
+/// What the last agent left.
+pub(super) fn saved(config: &Config) -> Result<Saved, Failure> {
+    Ok(Saved::load(&config.state_path())?)
+}

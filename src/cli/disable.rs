@@ -1,0 +1,72 @@
+//! `hostseal disable`: has the agent go back to clear, and follows it.
+
+use std::time::Instant;
+
+use super::args::{DisableArgs, Invocation};
+use super::client::AskError;
+use super::exit::{Exit, Failure};
+use super::follow::follow;
+use super::progress::Progress;
+use super::term::{Style, print, print_json};
+use super::{context, render, status};
+use crate::model::config::Config;
+use crate::model::control::Request;
+use crate::model::status::{Protection, RowState, Status};
+use crate::model::{KernelState, ours};
+
+pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, Failure> {
+    let deadline = Instant::now() + args.timeout;
+    let config = context::config(invocation)?;
+    let client = context::client(&config);
+    if !client.is_there()? {
+        return without_agent(&config, args);
+    }
+    let progress = Progress::new(invocation.quiet);
+    let is_off = |status: &Status| status.protection == Protection::Off;
+    let ordered = client.order(Request::Disable);
+    let status = match ordered.and_then(|()| follow(&client, progress, RowState::Off, deadline, is_off)) {
+        // One that `enable` started ends when it has done this, and may leave us without an answer.
+        Err(AskError::NoAgent(_) | AskError::Io { .. }) => return without_agent(&config, args),
+        followed => followed?,
+    };
+    show(&status, args)?;
+    match is_off(&status) {
+        true => Ok(Exit::Done),
+        false => Err(Failure::new(
+            Exit::Degraded,
+            "not everything is in the clear yet; the agent goes on, `hostseal status --watch` follows it",
+        )),
+    }
+}
+
+fn show(status: &Status, args: &DisableArgs) -> Result<(), Failure> {
+    match args.json {
+        true => print_json(status)?,
+        false => print(&render::status(status, false, Style::of_stdout()))?,
+    };
+    Ok(())
+}
+
+/// Nothing is to be done where nothing of ours is there; else somebody must do it in stages, and that is
+/// the agent.
+fn without_agent(config: &Config, args: &DisableArgs) -> Result<Exit, Failure> {
+    let off = context::saved(config)?.protection == Protection::Off;
+    if !off || holds_ours(&status::read_kernel()?) {
+        return Err(Failure::new(
+            Exit::NoAgent,
+            "no agent runs to go back to clear without loss. Start one (`hostseal agent`, or systemd's \
+             hostseal.service) and try again; or `hostseal disable --force` removes everything at once, \
+             and packets under way can be lost",
+        ));
+    }
+    match args.json {
+        true => print_json(&status::from_kernel(config)?)?,
+        false => print("protection off: nothing of hostseal's is in the kernel\n")?,
+    };
+    Ok(Exit::Done)
+}
+
+/// Whether the kernel holds anything of ours.
+fn holds_ours(kernel: &KernelState) -> bool {
+    !kernel.sas.is_empty() || kernel.policies.values().any(ours::is_our_policy)
+}

@@ -1,0 +1,138 @@
+//! `hostseal config new`: a first file and a first secret.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::args::{Invocation, NewArgs, NewNode};
+use super::exit::{Exit, Failure};
+use super::secret;
+use super::term::print;
+use crate::model::config::{Config, ConfigError};
+use crate::model::host::own_addresses;
+
+pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failure> {
+    let file = std::path::absolute(&invocation.config)
+        .map_err(|error| Failure::io(format!("{}", invocation.config.display()), &error))?;
+    let directory = file.parent().unwrap_or(Path::new("/"));
+    let secret_file = directory.join("secret");
+    let text = text(args, &secret_file);
+    check(args, &text)?;
+    // Both first: half a pair would have to be cleaned up by hand.
+    for taken in [&file, &secret_file] {
+        refuse_existing(taken)?;
+    }
+
+    let secret = secret::generate()?;
+    let line = Zeroizing::new(format!("{}\n", *secret.to_line()));
+    fs::create_dir_all(directory)
+        .map_err(|error| Failure::io(format!("making {}", directory.display()), &error))?;
+    write_new(&secret_file, &line, 0o600)?;
+    write_new(&file, &text, 0o644)?;
+    let own = own_addresses().unwrap_or_default();
+    let others = args.nodes.iter().filter(|node| !node.addresses.iter().any(|address| own.contains(address)));
+    print(&next_steps(&file, &secret_file, others, &secret.id()))?;
+    Ok(Exit::Done)
+}
+
+fn refuse_existing(file: &Path) -> Result<(), Failure> {
+    match fs::symlink_metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::io(format!("looking for {}", file.display()), &error)),
+        Ok(_) => {
+            let message = format!(
+                "{} exists and is not overwritten: move it away, or name another place by --config",
+                file.display()
+            );
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
+}
+
+fn write_new(file: &PathBuf, contents: &str, mode: u32) -> Result<(), Failure> {
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?;
+        file.write_all(contents.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error| Failure::io(format!("writing {}", file.display()), &error))
+}
+
+/// What the rules of the file say to what was asked for. The places that they name are in a text that
+/// nobody has seen, so only the words are shown.
+fn check(args: &NewArgs, text: &str) -> Result<(), Failure> {
+    match Config::parse(text, "") {
+        Ok(_) => Ok(()),
+        Err(ConfigError::Invalid { problems, .. }) => {
+            let node = |key: &str| {
+                let at: usize = key.strip_prefix("nodes[")?.split(']').next()?.parse().ok()?;
+                args.nodes.get(at).map(|node| node.name.clone())
+            };
+            let describe = |problem: &crate::model::config::Problem| {
+                let subject = node(&problem.key).unwrap_or_else(|| problem.key.clone());
+                let message = problem.message.split(", in line").next().unwrap_or_default();
+                format!("{subject}: {message}")
+            };
+            let problems: Vec<String> = problems.iter().map(describe).collect();
+            Err(Failure::new(Exit::Usage, problems.join("\n")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn text(args: &NewArgs, secret_file: &Path) -> String {
+    let quote = |text: &str| toml::Value::from(text).to_string();
+    let nodes: Vec<String> = args
+        .nodes
+        .iter()
+        .map(|node| {
+            let addresses: Vec<String> =
+                node.addresses.iter().map(|address| quote(&address.to_string())).collect();
+            format!("[[nodes]]\nname = {}\naddresses = [{}]\n", quote(&node.name), addresses.join(", "))
+        })
+        .collect();
+    format!(
+        "# The same file on every host; each finds itself by its own addresses.\n\
+         # What is not said here is at its default. `hostseal config check` says what it means.\n\
+         cluster = {}\n\n\
+         [secret]\nfile = {} # the same on every host, mode 0600\n\n\
+         [protection]\n\
+         # exempt = [\"tcp/22\"] # left in the clear: a way in should keys ever fail\n\n{}",
+        quote(&args.cluster),
+        quote(&secret_file.display().to_string()),
+        nodes.join("\n")
+    )
+}
+
+fn next_steps<'n>(
+    file: &Path,
+    secret_file: &Path,
+    others: impl Iterator<Item = &'n NewNode>,
+    secret_id: &str,
+) -> String {
+    let (config, secret) = (file.display(), secret_file.display());
+    let option = match file == Path::new(crate::model::config::DEFAULT_PATH) {
+        true => String::new(),
+        false => format!(" --config {config}"),
+    };
+    let copies: String = others
+        .filter_map(|node| {
+            let directory = file.parent()?.display();
+            let to = node.addresses.first()?;
+            let to = if to.is_ipv6() { format!("[{to}]") } else { to.to_string() };
+            let bare = node.addresses.first()?;
+            Some(format!(
+                "  ssh root@{bare} mkdir -p {directory} && scp -p {config} {secret} root@{to}:{directory}/  # {}\n",
+                node.name
+            ))
+        })
+        .collect();
+    format!(
+        "wrote {config}\nwrote {secret} (mode 0600, id {secret_id})\n\n\
+         Copy both to the same place on every other host, readable by root alone:\n{copies}\n\
+         Then on every host:\n  hostseal{option} config check\n  hostseal{option} enable\n"
+    )
+}

@@ -1,0 +1,29 @@
+//! `hostseal plan`: what the agent would change in the kernel now.
+
+use serde::Serialize;
+
+use super::args::{Invocation, PlanArgs};
+use super::context;
+use super::exit::{Exit, Failure};
+use super::render;
+use super::term::{print, print_json};
+use crate::model::control::PlanLine;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    changes: &'a [PlanLine],
+}
+
+pub(super) fn run(invocation: &Invocation, args: &PlanArgs) -> Result<Exit, Failure> {
+    let config = context::config(invocation)?;
+    let lines = context::client(&config).plan()?;
+    match args.json {
+        true => print_json(&Report { schema: 1, changes: &lines })?,
+        false => print(&render::plan(&lines))?,
+    };
+    match args.exit_code && !lines.is_empty() {
+        true => Ok(Exit::Degraded),
+        false => Ok(Exit::Done),
+    }
+}

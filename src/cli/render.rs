@@ -1,0 +1,182 @@
+//! Shows a status as text: a few lines about the host, a row a pair, a line that sums up.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::term::Style;
+use crate::model::control::{Change, PlanLine};
+use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
+use crate::model::units::{human_bytes, human_duration};
+
+/// Above this many rows, only those that are not protected are shown.
+const MANY: usize = 50;
+
+/// The columns of the table.
+const COLUMNS: [&str; 8] = ["NODE", "LOCAL", "REMOTE", "STATE", "SINCE", "CIPHER", "TX", "RX"];
+/// Which of them is the state.
+const STATE: usize = 3;
+
+/// A status as text; `all` shows all rows however many there are.
+pub(super) fn status(status: &Status, all: bool, style: Style) -> String {
+    let mut text = head(status, style);
+    let shown: Vec<&PeerRow> = match all || status.peers.len() <= MANY {
+        true => status.peers.iter().collect(),
+        false => status.peers.iter().filter(|row| needs_attention(row.state)).collect(),
+    };
+    if !shown.is_empty() {
+        text.push('\n');
+        text.push_str(&table(&shown, status, style));
+    }
+    text.push('\n');
+    text.push_str(&sum(&status.summary, style));
+    let hidden = status.peers.len() - shown.len();
+    if hidden > 0 {
+        let _ = write!(text, " ({hidden} of them not shown: --all shows them)");
+    }
+    text.push('\n');
+    text
+}
+
+fn needs_attention(state: RowState) -> bool {
+    !matches!(state, RowState::Protected | RowState::Off)
+}
+
+/// The lines about the host.
+fn head(status: &Status, style: Style) -> String {
+    let mut text = String::new();
+    let node = status.node.as_ref().map_or("(not known yet)", |node| node.as_str());
+    let protection = style.bold(&format!("protection {}", status.protection));
+    let mode = match status.protection {
+        Protection::Off => String::new(),
+        _ => format!(" ({})", status.mode),
+    };
+    let (cluster, agent) = (&status.cluster, agent(&status.agent));
+    let _ = writeln!(text, "{protection}{mode} · cluster {cluster} · node {node} · {agent}");
+    let secret = status.secret_id.as_deref().unwrap_or("not readable");
+    let _ = writeln!(text, "config id {} · secret id {secret}", status.config_id);
+    if let Some(drift @ 1..) = status.agent.drift {
+        let _ = writeln!(
+            text,
+            "somebody else changed {} in the kernel; put right",
+            plural(drift, "object", "of ours")
+        );
+    }
+    if !status.kernel.is_empty() {
+        let counters: Vec<String> =
+            status.kernel.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let _ = writeln!(text, "the kernel dropped packets: {}", counters.join(", "));
+    }
+    for note in &status.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    text
+}
+
+fn agent(agent: &AgentInfo) -> String {
+    match (agent.running, agent.pid, agent.uptime_s) {
+        (false, ..) => "no agent runs".to_owned(),
+        (true, Some(pid), Some(uptime)) => {
+            format!("agent up {} (pid {pid})", human_duration(Duration::from_secs(uptime)))
+        }
+        (true, ..) => "agent runs".to_owned(),
+    }
+}
+
+/// The rows under their column heads, aligned, and the reason of a row below it: it can be long.
+fn table(rows: &[&PeerRow], status: &Status, style: Style) -> String {
+    let cells: Vec<[String; 8]> = rows.iter().map(|row| cells(row, status)).collect();
+    let width = |column: usize| {
+        let widest = cells.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
+        widest.max(COLUMNS[column].len())
+    };
+    let widths: [usize; 8] = std::array::from_fn(width);
+    let mut text = style.bold(&aligned(&COLUMNS.map(str::to_owned), &widths, str::to_owned));
+    text.push('\n');
+    for (row, cells) in rows.iter().zip(&cells) {
+        text.push_str(&aligned(cells, &widths, |cell| style.state(row.state, cell)));
+        text.push('\n');
+        if let Some(reason) = &row.reason {
+            let _ = writeln!(text, "{:1$}  {reason}", "", widths[0]);
+        }
+    }
+    text
+}
+
+/// A line of cells. They are padded first and painted then: colours have no width.
+fn aligned(cells: &[String; 8], widths: &[usize; 8], paint_state: impl Fn(&str) -> String) -> String {
+    let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+        STATE => paint_state(&format!("{cell:<width$}")),
+        _ => format!("{cell:<width$}"),
+    });
+    padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
+
+fn cells(row: &PeerRow, status: &Status) -> [String; 8] {
+    let none = || "-".to_owned();
+    [
+        row.node.to_string(),
+        row.local.to_string(),
+        row.remote.to_string(),
+        row.state.to_string(),
+        row.since.map_or_else(none, |since| human_duration(status.time.since(since))),
+        row.key_bits.map_or_else(none, |bits| format!("aes-gcm-{bits}")),
+        human_bytes(row.tx.bytes),
+        human_bytes(row.rx.bytes),
+    ]
+}
+
+/// How many rows are how, in words.
+pub(super) fn sum(summary: &Summary, style: Style) -> String {
+    if summary.peers == 0 {
+        return "no pairs".to_owned();
+    }
+    if summary.off == summary.peers {
+        return format!("{} in the clear, on purpose", plural(summary.peers, "pair", ""));
+    }
+    let all = plural(summary.peers, "pair", "");
+    let mut parts = vec![match summary.protected {
+        protected if protected == summary.peers => {
+            style.state(RowState::Protected, &format!("{all} protected"))
+        }
+        protected => format!("{protected} of {all} protected"),
+    }];
+    for (count, state) in [
+        (summary.negotiating, RowState::Negotiating),
+        (summary.clear, RowState::Clear),
+        (summary.blocked, RowState::Blocked),
+        (summary.off, RowState::Off),
+    ] {
+        if count > 0 {
+            parts.push(style.state(state, &format!("{count} {state}")));
+        }
+    }
+    parts.join(", ")
+}
+
+/// `1 pair`, `2 pairs`, with `suffix` behind it.
+fn plural(count: u64, noun: &str, suffix: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    let space = if suffix.is_empty() { "" } else { " " };
+    format!("{count} {noun}{s}{space}{suffix}")
+}
+
+/// A plan as a diff.
+pub(super) fn plan(lines: &[PlanLine]) -> String {
+    if lines.is_empty() {
+        return "nothing would change\n".to_owned();
+    }
+    let mut text = String::new();
+    let mut counts = [0u64; 3];
+    for line in lines {
+        let (sign, count) = match line.change {
+            Change::Add => ('+', 0),
+            Change::Update => ('~', 1),
+            Change::Delete => ('-', 2),
+        };
+        counts[count] += 1;
+        let _ = writeln!(text, "{sign} {}", line.object);
+    }
+    let [add, update, delete] = counts;
+    let _ = writeln!(text, "\n{add} to add, {update} to update, {delete} to delete");
+    text
+}

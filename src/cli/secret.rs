@@ -1,0 +1,38 @@
+//! `hostseal secret generate` and `hostseal secret id`.
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use zeroize::Zeroizing;
+
+use super::args::{Invocation, SecretCommand};
+use super::context;
+use super::exit::{Exit, Failure};
+use super::term::print;
+use crate::model::Secret;
+use crate::model::config::secret_file;
+
+pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Exit, Failure> {
+    match command {
+        SecretCommand::Generate => {
+            let line = Zeroizing::new(format!("{}\n", *generate()?.to_line()));
+            print(&line)?;
+        }
+        SecretCommand::Id { file } => {
+            let secret = match file {
+                Some(file) => secret_file::load(file)?,
+                None => context::config(invocation)?.load_secret()?,
+            };
+            print(&format!("{}\n", secret.id()))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// A new secret from the system's randomness.
+pub(super) fn generate() -> Result<Secret, Failure> {
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    SysRng
+        .try_fill_bytes(&mut *bytes)
+        .map_err(|error| Failure::new(Exit::Failed, format!("the system has no randomness: {error}")))?;
+    Ok(Secret::new(*bytes))
+}

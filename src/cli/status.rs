@@ -1,0 +1,137 @@
+//! `hostseal status`: from the agent, or from the kernel where none runs.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::{Duration, SystemTime};
+
+use super::args::{Invocation, StatusArgs};
+use super::client::AskError;
+use super::context;
+use super::exit::{Exit, Failure};
+use super::render;
+use super::term::{Reader, Style, print, print_json};
+use crate::model::config::Config;
+use crate::model::status::{Known, Protection, SaState, Summary, without_agent};
+use crate::model::units::human_duration;
+use crate::model::{KernelState, Status, UnixTime};
+use crate::xfrm::{self, Kernel};
+
+/// How often `--watch` looks.
+const REFRESH: Duration = Duration::from_secs(1);
+/// Clears the screen and goes to its corner.
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
+
+pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
+    let config = context::config(invocation)?;
+    check_names(&config, &args.nodes)?;
+    loop {
+        let status = only(read(&config)?, &args.nodes);
+        if show(&status, args)? == Reader::Gone || !args.watch {
+            return Ok(exit_of(&status));
+        }
+        std::thread::sleep(REFRESH);
+    }
+}
+
+/// The exit status that a status means.
+pub(super) fn exit_of(status: &Status) -> Exit {
+    if status.is_healthy() { Exit::Done } else { Exit::Degraded }
+}
+
+fn show(status: &Status, args: &StatusArgs) -> Result<Reader, Failure> {
+    match (args.json, args.watch) {
+        (true, false) => print_json(status),
+        (true, true) => print(&(serde_json::to_string(status).unwrap_or_default() + "\n")),
+        (false, watch) => {
+            let text = render::status(status, args.all, Style::of_stdout());
+            let redraw = watch && std::io::stdout().is_terminal();
+            let (before, after) = match (redraw, watch) {
+                (true, _) => (CLEAR_SCREEN, ""),
+                (false, true) => ("", "\n"),
+                (false, false) => ("", ""),
+            };
+            print(&format!("{before}{text}{after}"))
+        }
+    }
+}
+
+/// How things stand now.
+pub(super) fn read(config: &Config) -> Result<Status, Failure> {
+    match context::client(config).status() {
+        Ok(mut status) => {
+            if status.config_id != config.config_id() {
+                status.notes.push(format!(
+                    "the file has changed (its config id is {}): restart the agent to apply it",
+                    config.config_id()
+                ));
+            }
+            Ok(status)
+        }
+        Err(AskError::NoAgent(_)) => from_kernel(config),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// How things stand without an agent.
+pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
+    let saved = context::saved(config)?;
+    let node = context::whoami(config, saved.node.as_ref())?;
+    let mut notes = Vec::new();
+    let kernel = match read_kernel() {
+        Ok(kernel) => kernel,
+        // Nothing is expected to be there, and a kernel without IPsec can hold nothing.
+        Err(failure) if saved.protection == Protection::Off && failure.exit == Exit::Failed => {
+            notes.push(failure.message);
+            KernelState::default()
+        }
+        Err(failure) => return Err(failure),
+    };
+    let statistics = xfrm::statistics().unwrap_or_else(|error| {
+        notes.push(format!("the kernel's XFRM counters cannot be read: {error}"));
+        BTreeMap::new()
+    });
+    let secret_id = config.load_secret().map(|secret| secret.id());
+    notes.extend(secret_id.as_ref().err().map(ToString::to_string));
+    let known = Known { config, node, kernel: &kernel, saved: &saved };
+    let now = UnixTime::from(SystemTime::now());
+    let status = without_agent(known, &statistics, secret_id.ok(), now);
+    if saved.protection != Protection::Off {
+        notes.push(dead_agent(&status));
+    }
+    Ok(Status { notes, ..status })
+}
+
+/// What a dead agent means while protection is on.
+fn dead_agent(status: &Status) -> String {
+    let active = status.peers.iter().flat_map(|row| &row.sas).filter(|sa| sa.state == SaState::Active);
+    let until = match active.filter_map(|sa| sa.expires_in_s).min() {
+        Some(seconds) => {
+            format!("; the kernel goes on with its keys for {}", human_duration(Duration::from_secs(seconds)))
+        }
+        None => String::new(),
+    };
+    format!("no agent runs to make new keys{until}: `hostseal enable` starts one")
+}
+
+/// What the kernel holds.
+pub(super) fn read_kernel() -> Result<KernelState, Failure> {
+    let mut kernel =
+        Kernel::open().map_err(|error| Failure::io("opening the kernel's IPsec tables", &error))?;
+    Ok(kernel.read()?)
+}
+
+fn check_names(config: &Config, names: &[String]) -> Result<(), Failure> {
+    let Some(unknown) = names.iter().find(|name| config.node_named(name).is_none()) else { return Ok(()) };
+    let known: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).collect();
+    let message = format!("there is no node \"{unknown}\"; the file lists {}", known.join(", "));
+    Err(Failure::new(Exit::Usage, message))
+}
+
+/// `status` with the rows of the nodes in `names` alone, unless there are none.
+pub(super) fn only(mut status: Status, names: &[String]) -> Status {
+    if !names.is_empty() {
+        status.peers.retain(|row| names.iter().any(|name| name == row.node.as_str()));
+        status.summary = Summary::of(&status.peers);
+    }
+    status
+}

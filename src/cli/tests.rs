@@ -1,0 +1,316 @@
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clap::{CommandFactory, Parser};
+
+use super::args::Invocation;
+use super::client::{AskError, Client};
+use super::exit::{Exit, Failure};
+use super::follow::follow;
+use super::progress::Progress;
+use super::render;
+use super::status::{exit_of, only};
+use super::term::Style;
+use crate::model::config::ConfigError;
+use crate::model::config::{Method, Mode};
+use crate::model::control::{Change, ErrorCode, PlanLine, Reply, Request, decode_request, encode_reply};
+use crate::model::status::{
+    AgentInfo, Encapsulation, Family, PeerRow, Protection, ReasonCode, RowState, SaErrors, Status, Summary,
+    Traffic,
+};
+use crate::model::{Config, UnixTime};
+
+fn node_name(name: &str) -> crate::model::NodeName {
+    serde_json::from_value(name.into()).unwrap()
+}
+
+fn row(node: &str, host: u8, state: RowState) -> PeerRow {
+    let protected = state == RowState::Protected;
+    let traffic = if protected { Traffic { bytes: 1500, packets: 3 } } else { Traffic::default() };
+    PeerRow {
+        node: node_name(node),
+        local: [10, 99, 0, 1].into(),
+        remote: [10, 99, 0, host].into(),
+        family: Family::Ipv4,
+        state,
+        since: Some(UnixTime(1_000_000)),
+        reason_code: (state == RowState::Clear).then_some(ReasonCode::EspBlocked),
+        reason: (state == RowState::Clear)
+            .then(|| "keys are agreed, but ESP does not get through".to_owned()),
+        keying: Method::Ike,
+        cipher: None,
+        key_bits: protected.then_some(256),
+        encapsulation: Encapsulation::None,
+        tx: traffic,
+        rx: traffic,
+        totals_since: None,
+        errors: SaErrors::default(),
+        sas: Vec::new(),
+    }
+}
+
+fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
+    Status {
+        schema: 1,
+        time: UnixTime(1_000_303),
+        cluster: "demo".to_owned(),
+        node: Some(node_name("a")),
+        protection,
+        mode: Mode::Require,
+        config_id: "5f3a".to_owned(),
+        secret_id: Some("91c2".to_owned()),
+        agent: AgentInfo {
+            running: true,
+            pid: Some(41),
+            version: Some("0.1.0".to_owned()),
+            uptime_s: Some(12),
+            drift: Some(0),
+        },
+        summary: Summary::of(&peers),
+        peers,
+        kernel: [].into(),
+        notes: Vec::new(),
+    }
+}
+
+/// What stands in for an agent: answers the given replies in turn, and returns what it was asked.
+fn agent(socket: &std::path::Path, replies: Vec<String>) -> JoinHandle<Vec<Request>> {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let answer = |reply: String| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut line = Vec::new();
+            BufReader::new(&stream).read_until(b'\n', &mut line).unwrap();
+            stream.write_all(reply.as_bytes()).unwrap();
+            decode_request(&line).unwrap()
+        };
+        replies.into_iter().map(answer).collect()
+    })
+}
+
+#[test]
+fn the_grammar_is_sound() {
+    Invocation::command().debug_assert();
+}
+
+#[test]
+fn the_grammar_knows_the_contract() {
+    for line in [
+        "secret generate",
+        "secret id",
+        "config new a=10.0.0.1,fd00::1 b=10.0.0.2",
+        "config check --json",
+        "--config /x agent",
+        "agent -v --config /x",
+        "enable --no-wait --timeout 30s --json",
+        "disable --force",
+        "disable --timeout 5m --json",
+        "status b c --json --watch --all",
+        "plan --exit-code --json",
+        "completions bash",
+        "man",
+    ] {
+        let words = std::iter::once("hostseal").chain(line.split(' '));
+        assert!(Invocation::try_parse_from(words).is_ok(), "{line}");
+    }
+    for line in [
+        "",
+        "enable --timeout soon",
+        "config new",
+        "config new a",
+        "config new a=b",
+        "-v -q status",
+        "confirm",
+    ] {
+        let words = std::iter::once("hostseal").chain(line.split(' '));
+        assert_eq!(Invocation::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn the_table() {
+    let rows = vec![row("b", 2, RowState::Protected), row("c-long", 103, RowState::Clear)];
+    let text = render::status(&status(Protection::On, rows), false, Style::PLAIN);
+    let expected = "\
+protection on (require) · cluster demo · node a · agent up 12s (pid 41)
+config id 5f3a · secret id 91c2
+
+NODE    LOCAL      REMOTE       STATE      SINCE  CIPHER       TX        RX
+b       10.99.0.1  10.99.0.2    protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
+c-long  10.99.0.1  10.99.0.103  clear      5m 3s  -            0 B       0 B
+        keys are agreed, but ESP does not get through
+
+1 of 2 pairs protected, 1 clear
+";
+    assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn what_the_host_has_to_say() {
+    let mut told = status(Protection::Off, vec![row("b", 2, RowState::Off)]);
+    told.agent = AgentInfo::default();
+    told.secret_id = None;
+    told.kernel.insert("XfrmInNoStates".to_owned(), 4);
+    told.notes.push("something".to_owned());
+    let text = render::status(&told, false, Style::PLAIN);
+    for part in [
+        "protection off · cluster demo · node a · no agent runs\n",
+        "secret id not readable\n",
+        "the kernel dropped packets: XfrmInNoStates 4\n",
+        "note: something\n",
+        "1 pair in the clear, on purpose\n",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    told.agent = AgentInfo { running: true, drift: Some(2), ..AgentInfo::default() };
+    told.peers.clear();
+    told.summary = Summary::default();
+    let text = render::status(&told, false, Style::PLAIN);
+    assert!(text.contains("somebody else changed 2 objects of ours in the kernel"), "{text}");
+    assert!(text.ends_with("\nno pairs\n"), "{text}");
+}
+
+#[test]
+fn of_many_rows_only_those_with_a_problem_are_shown() {
+    let rows = |count: u8| {
+        let mut rows: Vec<PeerRow> = (2..count + 1).map(|host| row("b", host, RowState::Protected)).collect();
+        rows.push(row("c", 200, RowState::Clear));
+        rows
+    };
+    let text = |count, all| render::status(&status(Protection::On, rows(count)), all, Style::PLAIN);
+    assert!(text(50, false).contains("10.99.0.17 "));
+    let short = text(51, false);
+    assert!(!short.contains("10.99.0.17 ") && short.contains("10.99.0.200 "), "{short}");
+    assert!(
+        short.ends_with("50 of 51 pairs protected, 1 clear (50 of them not shown: --all shows them)\n"),
+        "{short}"
+    );
+    assert!(text(51, true).contains("10.99.0.17 "));
+}
+
+#[test]
+fn colours_do_not_move_the_columns() {
+    let rows = || vec![row("b", 2, RowState::Protected), row("c", 3, RowState::Clear)];
+    let coloured = render::status(&status(Protection::On, rows()), false, Style::COLOURED);
+    assert!(coloured.contains("\x1b[32mprotected") && coloured.contains("\x1b[1;31mclear"), "{coloured}");
+    let mut plain = coloured;
+    for code in ["\x1b[32m", "\x1b[33m", "\x1b[1;31m", "\x1b[31m", "\x1b[1m", "\x1b[0m"] {
+        plain = plain.replace(code, "");
+    }
+    assert_eq!(plain, render::status(&status(Protection::On, rows()), false, Style::PLAIN));
+}
+
+#[test]
+fn a_plan_is_a_diff() {
+    let line = |change, object: &str| PlanLine { change, object: object.to_owned() };
+    let lines = [line(Change::Add, "x"), line(Change::Update, "y"), line(Change::Delete, "z")];
+    assert_eq!(render::plan(&lines), "+ x\n~ y\n- z\n\n1 to add, 1 to update, 1 to delete\n");
+    assert_eq!(render::plan(&[]), "nothing would change\n");
+}
+
+#[test]
+fn exit_status_of_a_status() {
+    use RowState::{Blocked, Clear, Negotiating, Off, Protected};
+    let exit = |protection, states: &[RowState]| {
+        exit_of(&status(protection, states.iter().map(|state| row("b", 2, *state)).collect()))
+    };
+    assert_eq!(exit(Protection::On, &[Protected, Protected]), Exit::Done);
+    assert_eq!(exit(Protection::On, &[]), Exit::Done);
+    assert_eq!(exit(Protection::Off, &[Off]), Exit::Done);
+    for state in [Blocked, Clear, Negotiating, Off] {
+        assert_eq!(exit(Protection::On, &[Protected, state]), Exit::Degraded, "{state}");
+    }
+    let mut dead = status(Protection::On, vec![row("b", 2, Protected)]);
+    dead.agent = AgentInfo::default();
+    assert_eq!(exit_of(&dead), Exit::Degraded);
+}
+
+#[test]
+fn a_filter_sums_up_what_it_leaves() {
+    let all = status(Protection::On, vec![row("b", 2, RowState::Protected), row("c", 3, RowState::Clear)]);
+    let left = only(all.clone(), &["b".to_owned()]);
+    assert_eq!((left.peers.len(), left.summary.peers, exit_of(&left)), (1, 1, Exit::Done));
+    assert_eq!(only(all.clone(), &[]), all);
+}
+
+#[test]
+fn failures_end_with_the_status_of_their_kind() {
+    let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let unreadable = |source| ConfigError::Unreadable { file: "/f".into(), source };
+    assert_eq!(Failure::from(unreadable(denied())).exit, Exit::NotPermitted);
+    assert_eq!(Failure::from(unreadable(std::io::ErrorKind::NotFound.into())).exit, Exit::Usage);
+    assert_eq!(Failure::from(Config::parse("", "f").unwrap_err()).exit, Exit::Usage);
+    // What comes out of the agent keeps its kind under its context.
+    let from_agent = anyhow::Error::from(Config::parse("", "f").unwrap_err()).context("starting");
+    assert_eq!(Failure::from(from_agent).exit, Exit::Usage);
+    let from_agent = anyhow::Error::from(denied()).context("binding UDP 500");
+    let failure = Failure::from(from_agent);
+    assert_eq!(failure.exit, Exit::NotPermitted);
+    assert!(failure.message.starts_with("binding UDP 500: "), "{}", failure.message);
+    assert_eq!(Failure::from(anyhow::anyhow!("else")).exit, Exit::Failed);
+}
+
+#[test]
+fn the_client_tells_apart_what_can_go_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let client = Client::new(socket.clone());
+    assert!(matches!(client.status(), Err(AskError::NoAgent(_))), "no socket");
+    assert!(!client.is_there().unwrap());
+    drop(UnixListener::bind(&socket).unwrap());
+    assert!(matches!(client.status(), Err(AskError::NoAgent(_))), "a socket that a dead agent left");
+    std::fs::remove_file(&socket).unwrap();
+
+    let refused = Reply::Error { code: ErrorCode::Configuration, message: "line 5".to_owned() };
+    let answers = vec![
+        encode_reply(Reply::Done),
+        encode_reply(Reply::Done),
+        encode_reply(refused),
+        "{\"v\":9}\n".to_owned(),
+        "what?\n".to_owned(),
+        String::new(),
+    ];
+    let asked = agent(&socket, answers);
+    assert!(client.is_there().unwrap());
+    assert!(matches!(client.status(), Err(AskError::Mismatch(_))));
+    let failure = Failure::from(client.order(Request::Enable).unwrap_err());
+    assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "line 5"));
+    assert!(client.plan().unwrap_err().to_string().contains("version 9"));
+    assert!(matches!(client.plan(), Err(AskError::Answer(_))));
+    assert!(matches!(client.plan(), Err(AskError::NoAgent(_))), "it ended without an answer");
+    use Request::{Enable, Ping, Plan};
+    assert_eq!(asked.join().unwrap(), [Ping, Request::Status, Enable, Plan, Plan, Plan]);
+}
+
+#[test]
+fn following_ends_when_done_or_when_time_is_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let reply = |state| {
+        let told = status(Protection::On, vec![row("b", 2, state)]);
+        encode_reply(Reply::Status(Box::new(told)))
+    };
+    let done = |status: &Status| status.summary.protected == status.summary.peers;
+    let follow = |deadline| {
+        follow(&Client::new(socket.clone()), Progress::Silent, RowState::Protected, deadline, done)
+    };
+
+    let asked = agent(
+        &socket,
+        vec![reply(RowState::Negotiating), reply(RowState::Clear), reply(RowState::Protected)],
+    );
+    let last = follow(Instant::now() + Duration::from_secs(60)).unwrap();
+    assert_eq!(last.summary.protected, 1);
+    assert_eq!(asked.join().unwrap().len(), 3);
+
+    std::fs::remove_file(&socket).unwrap();
+    let asked = agent(&socket, vec![reply(RowState::Negotiating)]);
+    let last = follow(Instant::now()).unwrap();
+    assert_eq!(last.summary.protected, 0, "the time was over");
+    asked.join().unwrap();
+
+    let gone = follow(Instant::now() + Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(gone, AskError::NoAgent(_)), "{gone}");
+}
