@@ -1,0 +1,228 @@
+//! `cargo test` for tests that run inside the lab: each is a trial of its own out here.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::{env, thread};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::{Arguments, Completion, Trial};
+
+use crate::lab::inside;
+use crate::lab::place::Place;
+use crate::lab::root::say;
+use crate::lab::session::{Input, Job, Line, Record, Session};
+use crate::tests::{self, Test};
+
+/// What came of a test: nothing, or why it failed and what it printed.
+type Verdict = Result<(), String>;
+
+/// The verdicts so far; trials wait here for theirs.
+#[derive(Default)]
+struct Board {
+    verdicts: Mutex<HashMap<String, Verdict>>,
+    news: Condvar,
+}
+
+impl Board {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Verdict>> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post(&self, name: &str, verdict: Verdict) {
+        self.lock().entry(name.to_owned()).or_insert(verdict);
+        self.news.notify_all();
+    }
+
+    fn await_verdict(&self, name: &str) -> Verdict {
+        let mut verdicts = self.lock();
+        loop {
+            if let Some(verdict) = verdicts.get(name) {
+                return verdict.clone();
+            }
+            verdicts = self.news.wait(verdicts).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Where a trial takes its outcome from.
+#[derive(Clone)]
+enum Source {
+    /// The lab runs.
+    Board(Arc<Board>),
+    /// The lab cannot run, for this reason.
+    Unavailable(String),
+}
+
+/// The main function of the test binary.
+pub fn main() -> ExitCode {
+    inside::run_if_inside();
+    let mut arguments = Arguments::from_args();
+    // Trials only wait for the lab; one after another they print their lines as verdicts come in.
+    arguments.test_threads = Some(1);
+    let wanted: Vec<&'static Test> =
+        tests::all().filter(|test| !arguments.is_filtered_out(&Trial::test(test.name, || Ok(())))).collect();
+    let idle = arguments.list || wanted.is_empty();
+    if idle && !arguments.list && arguments.filter.is_none() && in_ci() {
+        eprintln!("CI is set and there is no test of the lab to run");
+        return ExitCode::FAILURE;
+    }
+    let source = if idle { Ok(Source::Board(Arc::default())) } else { start(&wanted, arguments.nocapture) };
+    let source = source.unwrap_or_else(|error| {
+        let reason = format!("the lab cannot run here: {error:#}");
+        eprintln!("{reason}");
+        Source::Unavailable(reason)
+    });
+    let trials = tests::all().map(|test| trial(test, source.clone())).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Whether what cannot run counts as failed.
+fn in_ci() -> bool {
+    env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false" && value != "0")
+}
+
+fn trial(test: &'static Test, source: Source) -> Trial {
+    Trial::ignorable_test(test.name, move || match source {
+        Source::Board(board) => match board.await_verdict(test.name) {
+            Ok(()) => Ok(Completion::Completed),
+            Err(reason) => Err(reason.into()),
+        },
+        Source::Unavailable(reason) if in_ci() => Err(reason.into()),
+        Source::Unavailable(reason) => {
+            // The whole reason has been printed; here is room for a line.
+            Ok(Completion::ignored_with(reason.lines().next().unwrap_or_default()))
+        }
+    })
+}
+
+/// Makes the place ready and starts the tests, in as many labs side by side as is useful.
+fn start(wanted: &[&'static Test], print: bool) -> Result<Source> {
+    let place = Place::find()?;
+    let hostseal = build_hostseal()?;
+    let board = Arc::new(Board::default());
+    let count = shards()?.min(wanted.len());
+    for shard in 0..count {
+        let names = wanted.iter().skip(shard).step_by(count).map(|test| test.name.to_owned()).collect();
+        let (place, hostseal, board) = (place.clone(), hostseal.clone(), Arc::clone(&board));
+        // Not joined: every trial waits for its verdict, and the sessions end with us.
+        thread::spawn(move || run_shard(&place, &hostseal, names, &board, print));
+    }
+    Ok(Source::Board(board))
+}
+
+/// `HOSTSEAL_LAB_SHARDS`, or two where there are two processors: a lab keeps one busy.
+fn shards() -> Result<usize> {
+    let Ok(given) = env::var("HOSTSEAL_LAB_SHARDS") else {
+        return Ok(thread::available_parallelism().map_or(1, |count| count.get().min(2)));
+    };
+    let count = given.parse().ok().filter(|count| (1..=16).contains(count));
+    count.with_context(|| format!("HOSTSEAL_LAB_SHARDS is `{given}`; it can be 1 to 16"))
+}
+
+/// Runs tests until each has a verdict. A run that breaks off fails the test that was running, and
+/// another one goes on behind it.
+fn run_shard(place: &Place, hostseal: &Path, mut names: Vec<String>, board: &Board, print: bool) {
+    while !names.is_empty() {
+        let ended = run_session(place, hostseal, &mut names, board, print);
+        if !names.is_empty() {
+            let rest = ended.unwrap_or_else(|error| format!("{error:?}"));
+            board.post(&names.remove(0), Err(format!("the lab ended during this test\n{rest}")));
+        }
+    }
+}
+
+/// One run. Takes the names off the front as verdicts come in. Returns what was said after the last one.
+fn run_session(
+    place: &Place,
+    hostseal: &Path,
+    names: &mut Vec<String>,
+    board: &Board,
+    print: bool,
+) -> Result<String> {
+    let mut session = Session::start(place, &Job::Tests(names.clone()), Some(hostseal), Input::Empty)?;
+    let mut output = Vec::new();
+    while let Some(line) = session.next_line()? {
+        match line {
+            Line::Text(text) => {
+                if print {
+                    println!("{text}");
+                }
+                output.push(text);
+            }
+            Line::Record(Record::Test { name, failure, .. }) => {
+                let said = std::mem::take(&mut output).join("\n");
+                names.retain(|other| *other != name);
+                board.post(&name, failure.map_or(Ok(()), |failure| Err(format!("{failure}\n{said}"))));
+            }
+            Line::Record(Record::End { .. }) => {}
+        }
+    }
+    output.push(session.finish()?);
+    Ok(output.join("\n"))
+}
+
+/// The binary under test: `$HOSTSEAL_BIN`, or built now, in the profile of this program. `cargo test` has
+/// let go of its lock when it runs tests.
+///
+/// # Errors
+/// When it does not build.
+pub fn build_hostseal() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("HOSTSEAL_BIN") {
+        return Ok(path.into());
+    }
+    build(!cfg!(debug_assertions))?;
+    let path = profile_directory()?.join("hostseal");
+    ensure!(path.is_file(), "cargo built no {}", path.display());
+    Ok(path)
+}
+
+/// Runs this program, optimised, with these arguments. Returns its exit status.
+///
+/// # Errors
+/// When it does not build.
+pub fn in_release(arguments: &[String]) -> Result<i32> {
+    say("building everything with optimisation, which takes some minutes the first time");
+    build(true)?;
+    let own = env::current_exe()?;
+    let name = own.file_name().context("a program without a name")?;
+    let program = profile_directory()?.with_file_name("release").join(name);
+    let status = Command::new(&program).args(arguments).status();
+    let status = status.with_context(|| format!("cannot run {}", program.display()))?;
+    Ok(status.code().unwrap_or(1))
+}
+
+/// Builds the programs of the workspace into the target directory that this one lies in.
+fn build(release: bool) -> Result<()> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+    if release {
+        cargo.arg("--release");
+    }
+    if let Some(target) = profile_directory()?.parent() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let status = cargo.status().context("cannot run cargo to build hostseal")?;
+    ensure!(status.success(), "hostseal does not build");
+    Ok(())
+}
+
+/// Where cargo put this program: the directory of its profile.
+fn profile_directory() -> Result<PathBuf> {
+    let own = env::current_exe()?;
+    let directory = own.parent().context("a program without a directory")?;
+    let outer = directory.ends_with("deps").then(|| directory.parent()).flatten();
+    Ok(outer.unwrap_or(directory).to_owned())
+}
+
+/// Runs one job and shows its output as it comes. Returns its exit status.
+///
+/// # Errors
+/// When there can be no lab here, or it breaks down.
+pub fn show(job: &Job, input: Input) -> Result<i32> {
+    let place = Place::find()?;
+    let hostseal = build_hostseal()?;
+    Session::start(&place, job, Some(&hostseal), input)?.relay()
+}

@@ -1,0 +1,161 @@
+//! The wire: a bridge in a namespace of its own, and the hosts' cables.
+
+use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::host::Host;
+
+/// Where markers go: a link-local group that nobody joins, so that the bridge floods them to every cable.
+const MARKER_GROUP: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x6873, 0x6d6b);
+/// The discard port.
+pub const MARKER_PORT: u16 = 9;
+/// What a marker starts with.
+pub const MARKER_LABEL: &[u8] = b"hostseal-lab-marker ";
+
+/// A direction on a host's cable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Toward {
+    /// What the host sends.
+    Wire,
+    /// What the host receives.
+    Host,
+}
+
+/// The bridge's side of all cables. As a host it has number 0 and no address but link-local ones.
+#[derive(Clone)]
+pub struct Wire {
+    host: Host,
+}
+
+impl Wire {
+    /// A bridge without cables.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn new() -> Result<Self> {
+        let host = Host::new("wire", 0)?;
+        // Snooping would hold multicast back until a querier speaks up, and neighbour discovery with it.
+        host.run(
+            "ip link add br0 address 02:00:00:ff:00:00 type bridge stp_state 0 forward_delay 0 mcast_snooping 0 \
+             && ip link set br0 up",
+        )?;
+        Ok(Self { host })
+    }
+
+    /// The namespace of the bridge.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The name of the bridge's end of `host`'s cable.
+    pub fn port(host: &Host) -> String {
+        format!("port{}", host.number())
+    }
+
+    /// Lays `host`'s cable and gives it its addresses.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn connect(&self, host: &Host) -> Result<()> {
+        let port = Self::port(host);
+        let mac = host.mac().map(|byte| format!("{byte:02x}")).join(":");
+        self.host.run(&format!(
+            "ip link add {port} type veth peer name eth0 address {mac} netns {} \
+             && ip link set {port} master br0 up",
+            host.net_path()
+        ))?;
+        host.run(&format!(
+            "ip address add {}/16 dev eth0 && ip address add {}/64 dev eth0 nodad && ip link set eth0 up",
+            host.v4(),
+            host.v6()
+        ))?;
+        Ok(())
+    }
+
+    /// Sets the MTU at both ends of a host's cable, in bytes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn mtu(&self, host: &Host, bytes: u32) -> Result<()> {
+        self.host.run(&format!("ip link set {} mtu {bytes}", Self::port(host)))?;
+        host.run(&format!("ip link set eth0 mtu {bytes}"))?;
+        Ok(())
+    }
+
+    /// Shapes what a host sends with `tc netem`, such as `loss 30% delay 5ms reorder 25%`. An empty
+    /// shape takes it away.
+    ///
+    /// # Errors
+    /// When tc refuses.
+    pub fn netem(&self, host: &Host, shape: &str) -> Result<()> {
+        host.run(&match shape {
+            "" => "tc qdisc del dev eth0 root".to_owned(),
+            shape => format!("tc qdisc replace dev eth0 root netem limit 100000 {shape}"),
+        })?;
+        Ok(())
+    }
+
+    /// Drops what a host sends or receives and `matching` describes in the words of tc's flower, such as
+    /// `protocol ip flower ip_proto 0x32` for ESP (numbers of protocols are hexadecimal). Captures still
+    /// see what the host sent.
+    ///
+    /// # Errors
+    /// When tc refuses.
+    pub fn drop_matching(&self, host: &Host, toward: Toward, matching: &str) -> Result<()> {
+        let port = Self::port(host);
+        let hook = match toward {
+            Toward::Wire => "ingress",
+            Toward::Host => "egress",
+        };
+        self.host.run(&format!(
+            "{{ tc qdisc show dev {port} | grep -q clsact || tc qdisc add dev {port} clsact; }} \
+             && tc filter add dev {port} {hook} {matching} action drop"
+        ))?;
+        Ok(())
+    }
+
+    /// Takes away all that [`Wire::drop_matching`] did to a host.
+    ///
+    /// # Errors
+    /// When nothing was dropped.
+    pub fn pass_all(&self, host: &Host) -> Result<()> {
+        self.host.run(&format!("tc qdisc del dev {} clsact", Self::port(host)))?;
+        Ok(())
+    }
+
+    /// Pulls a host's cable, or plugs it in again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn plug(&self, host: &Host, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        self.host.run(&format!("ip link set {} {state}", Self::port(host)))?;
+        Ok(())
+    }
+
+    /// Sends a packet to every cable that captures can recognise by `token`.
+    ///
+    /// # Errors
+    /// When it cannot be sent.
+    pub fn mark(&self, token: u64) -> Result<()> {
+        self.host
+            .within(|| -> Result<()> {
+                let index = bridge_index()?;
+                let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+                let payload = [MARKER_LABEL, &token.to_be_bytes()[..]].concat();
+                socket.send_to(&payload, SocketAddrV6::new(MARKER_GROUP, MARKER_PORT, 0, index))?;
+                Ok(())
+            })?
+            .context("cannot send a marker along the wire")
+    }
+}
+
+/// The interface index of the bridge in the calling thread's namespace.
+fn bridge_index() -> Result<u32> {
+    let text = std::fs::read_to_string("/sys/class/net/br0/ifindex")?;
+    match text.trim().parse() {
+        Ok(index) => Ok(index),
+        Err(_) => bail!("the bridge's index is `{text}`"),
+    }
+}

@@ -1,0 +1,226 @@
+//! The root: a small Debian that holds the tools of the lab and the kernel of user-mode Linux.
+//!
+//! It is built once, kept in a cache outside the checkout, and only ever read after that, so that any
+//! number of labs can share it.
+
+use std::fs::{self, File};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+use std::{env, io};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::unistd::geteuid;
+use sha2::{Digest as _, Sha256};
+
+use super::mirror::{Mirror, apt_transport_options};
+
+/// The suite that the root is made of.
+const SUITE: &str = "trixie";
+/// The suite that user-mode Linux comes from: older builds panic on CPUs with AMX.
+const UML_SUITE: &str = "testing";
+/// The package with the kernel.
+const UML_PACKAGE: &str = "user-mode-linux";
+/// What the hosts of the lab need beyond the essential packages.
+const PACKAGES: &str = "iproute2,iputils-ping,tcpdump,iperf3,strongswan-swanctl,charon-systemd,\
+    libstrongswan-standard-plugins,libstrongswan-extra-plugins,libcharon-extra-plugins,nftables,procps,kmod,\
+    netcat-openbsd,curl,tmux,ethtool,socat,util-linux";
+/// Raised when the way of building changes and the packages do not.
+const RECIPE: u32 = 1;
+
+/// A finished root.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// Where it lies.
+    pub path: PathBuf,
+}
+
+impl Root {
+    /// The root of this recipe, built now when the cache does not hold it.
+    ///
+    /// # Errors
+    /// What could not be had, and what to do about it.
+    pub fn prepare() -> Result<Self> {
+        let cache = cache_dir()?;
+        let path = cache.join(format!("root-{}", recipe_id()));
+        if path.is_dir() {
+            return Ok(Self { path });
+        }
+        fs::create_dir_all(&cache).with_context(|| format!("cannot create the cache {}", cache.display()))?;
+        let lock = File::create(cache.join("lock")).context("cannot create the cache's lock")?;
+        if lock.try_lock().is_err() {
+            say("another run is building the lab's root; waiting for it");
+            lock.lock().context("cannot lock the cache")?;
+        }
+        // Whoever held the lock may have built it.
+        if !path.is_dir() {
+            build(&cache, &path)
+                .with_context(|| format!("the lab's root could not be built in {}", cache.display()))?;
+        }
+        Ok(Self { path })
+    }
+}
+
+/// A line about progress, on stderr so that it is seen while tests are being captured.
+pub fn say(line: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("\x1b[2mlab:\x1b[0m {line}");
+    } else {
+        eprintln!("lab: {line}");
+    }
+}
+
+/// `$HOSTSEAL_LAB_CACHE`, else `hostseal-lab` in the user's cache directory.
+fn cache_dir() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("HOSTSEAL_LAB_CACHE") {
+        return Ok(path.into());
+    }
+    let base = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache")))
+        .context("neither HOSTSEAL_LAB_CACHE nor HOME is set: where shall the lab's root be kept?")?;
+    Ok(base.join("hostseal-lab"))
+}
+
+/// Twelve digits that change with anything that goes into the root.
+fn recipe_id() -> String {
+    let recipe = format!("{RECIPE} {SUITE} {UML_SUITE} {UML_PACKAGE} {PACKAGES}");
+    Sha256::digest(recipe).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Builds the root beside its place and moves it there when it is whole.
+fn build(cache: &Path, path: &Path) -> Result<()> {
+    ensure!(cfg!(target_arch = "x86_64"), "user-mode Linux is packaged for x86-64 only");
+    let started = Instant::now();
+    need_mmdebstrap()?;
+    let mirror = Mirror::find()?;
+    // A leftover of a build that was interrupted; nobody else writes here while we hold the lock.
+    let work = cache.join("building");
+    if work.exists() {
+        fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
+    }
+    let root = work.join("root");
+    fs::create_dir_all(&root)?;
+    say(&format!("building the lab's root in {} (once; a minute or two, 300 MB)", cache.display()));
+    say(&format!("1/3 Debian {SUITE} with iproute2, tcpdump, strongSwan, …"));
+    bootstrap(&mirror, &work, &root)?;
+    say(&format!("2/3 {UML_PACKAGE} of Debian {UML_SUITE}"));
+    let package = download_uml(&mirror, &work)?;
+    say("3/3 unpacking the kernel");
+    run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root), &work.join("unpack.log"))?;
+    adapt(&root)?;
+    fs::rename(&root, path).context("cannot move the finished root to its place")?;
+    fs::remove_dir_all(&work).context("cannot remove the working directory of the build")?;
+    say(&format!("the root is ready ({} s)", started.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Installs mmdebstrap when we may, and otherwise says how.
+fn need_mmdebstrap() -> Result<()> {
+    let runs = |program: &str| {
+        Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if runs("mmdebstrap") {
+        return Ok(());
+    }
+    ensure!(
+        geteuid().is_root(),
+        "mmdebstrap is not installed; install it: sudo apt-get install mmdebstrap uidmap"
+    );
+    say("installing mmdebstrap on this machine");
+    let log = env::temp_dir().join(format!("hostseal-lab-apt-{}.log", std::process::id()));
+    let install = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["install", "-y", "--no-install-recommends", "mmdebstrap"]);
+        run(apt.env("DEBIAN_FRONTEND", "noninteractive"), &log)
+    };
+    // The lists of a fresh machine are often missing or old.
+    let installed =
+        install().or_else(|_| run(Command::new("apt-get").arg("update"), &log).and_then(|()| install()));
+    let _ = fs::remove_file(&log);
+    installed.context("mmdebstrap could not be installed")?;
+    ensure!(runs("mmdebstrap"), "mmdebstrap was installed and does not run");
+    Ok(())
+}
+
+/// Unpacks the Debian system. It goes through a tar archive, so that all files belong to us, root or not.
+fn bootstrap(mirror: &Mirror, work: &Path, root: &Path) -> Result<()> {
+    let archive = work.join("root.tar");
+    let mut command = Command::new("mmdebstrap");
+    command
+        .args(["--variant=minbase", "--skip=check/empty", "--architectures=amd64", "--format=tar"])
+        .arg(format!("--include={PACKAGES}"))
+        .arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+    for option in apt_transport_options()? {
+        command.arg(format!("--aptopt={option}"));
+    }
+    command.arg(SUITE).arg(&archive).arg(mirror.line(SUITE));
+    run(&mut command, &work.join("mmdebstrap.log"))?;
+    let mut unpack = Command::new("tar");
+    unpack.args(["-x", "--no-same-owner", "--exclude=./dev/*", "-f"]).arg(&archive).arg("-C").arg(root);
+    run(&mut unpack, &work.join("tar.log"))?;
+    fs::remove_file(&archive).context("cannot remove the archive of the root")
+}
+
+/// Fetches the package with the kernel through apt, with lists and cache of its own.
+fn download_uml(mirror: &Mirror, work: &Path) -> Result<PathBuf> {
+    let apt = work.join("apt");
+    for part in ["state", "cache"] {
+        fs::create_dir_all(apt.join(part))?;
+    }
+    let sources = apt.join("sources.list");
+    fs::write(&sources, mirror.line(UML_SUITE) + "\n")?;
+    let command = || {
+        let mut command = Command::new("apt-get");
+        command
+            .current_dir(&apt)
+            .arg("-q")
+            .arg(format!("-oDir::Etc::SourceList={}", sources.display()))
+            .arg("-oDir::Etc::SourceParts=-")
+            .arg(format!("-oDir::State={}", apt.join("state").display()))
+            .arg("-oDir::State::Status=/dev/null")
+            .arg(format!("-oDir::Cache={}", apt.join("cache").display()))
+            .args(["-oAPT::Sandbox::User=root", "-oAPT::Architecture=amd64", "-oAPT::Architectures=amd64"])
+            .args(["-oAcquire::Languages=none", "-oAcquire::Check-Valid-Until=false"]);
+        command
+    };
+    run(command().arg("update"), &work.join("update.log"))?;
+    run(command().args(["download", UML_PACKAGE]), &work.join("download.log"))?;
+    fs::read_dir(&apt)?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|ending| ending == "deb"))
+        .with_context(|| format!("apt-get download {UML_PACKAGE} left no package"))
+}
+
+/// Puts the kernel's modules where modprobe looks and checks that the kernel is there.
+fn adapt(root: &Path) -> Result<()> {
+    ensure!(root.join("usr/bin/linux.uml").is_file(), "{UML_PACKAGE} holds no /usr/bin/linux.uml");
+    let modules = root.join("usr/lib/modules");
+    ensure!(!modules.exists(), "the root already has kernel modules");
+    std::os::unix::fs::symlink("uml/modules", modules).context("cannot link the kernel's modules")
+}
+
+/// Runs a command with its output in `log`; shows the end of it when the command fails.
+fn run(command: &mut Command, log: &Path) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let out = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .status()
+        .with_context(|| format!("cannot run {program}"))?;
+    if !status.success() {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        bail!("{program} failed ({status}):\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! The lab's command line: a shell on its hosts, the demo, the benchmarks.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xfrm_tests::harness;
+use xfrm_tests::lab::inside;
+use xfrm_tests::lab::place::Place;
+use xfrm_tests::lab::session::{Input, Job, Show};
+use xfrm_tests::shows;
+
+/// A real kernel with ESP and as many hosts as you like, on any machine.
+///
+/// The first run builds a small Debian in ~/.cache/hostseal-lab (or $HOSTSEAL_LAB_CACHE). Nothing else of
+/// this machine is touched.
+#[derive(Parser)]
+#[command(name = "cargo lab", bin_name = "cargo lab")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Ask,
+}
+
+#[derive(Subcommand)]
+enum Ask {
+    /// Build what the lab needs, if it is not there, and say where it would run.
+    Prepare,
+    /// Make hosts and run a command, or an interactive shell, on the first one.
+    ///
+    /// `ip netns exec b COMMAND` reaches host b, and so on. hostseal is /mnt/hostseal.
+    Shell {
+        /// How many hosts: a = 10.99.0.1 and fd99::1, b = 10.99.0.2 and fd99::2, …
+        #[arg(long, default_value_t = 3)]
+        hosts: usize,
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Show hostseal at work: three hosts, one command.
+    Demo,
+    /// Run a benchmark with everything optimised; without a name, list them.
+    Bench {
+        /// Which one.
+        name: Option<String>,
+        /// Its own arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    inside::run_if_inside();
+    match run(Arguments::parse().command) {
+        Ok(code) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+        Err(error) => {
+            eprintln!("lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(ask: Ask) -> Result<i32> {
+    match ask {
+        Ask::Prepare => Place::find().map(|place| {
+            println!("{}", place.root().path.display());
+            0
+        }),
+        Ask::Shell { hosts, command } => {
+            let input = if command.is_empty() { Input::Terminal } else { Input::Empty };
+            harness::show(&Job::Shell { hosts, command }, input)
+        }
+        Ask::Demo => show("demo", Vec::new()),
+        // What is measured is optimised, whatever this program is: parts of it are measured too.
+        Ask::Bench { name: Some(name), arguments } if cfg!(debug_assertions) => {
+            ensure_known(&name)?;
+            harness::in_release(&[vec!["bench".to_owned(), name], arguments].concat())
+        }
+        Ask::Bench { name: Some(name), arguments } => show(&name, arguments),
+        Ask::Bench { name: None, .. } => {
+            for entry in shows::ALL {
+                println!("{:12} {}", entry.name, entry.about);
+            }
+            Ok(0)
+        }
+    }
+}
+
+fn ensure_known(name: &str) -> Result<()> {
+    anyhow::ensure!(
+        shows::find(name).is_some(),
+        "there is no `{name}`; `cargo lab bench` lists what there is"
+    );
+    Ok(())
+}
+
+fn show(name: &str, arguments: Vec<String>) -> Result<i32> {
+    ensure_known(name)?;
+    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    harness::show(&Job::Show(Show { name: name.to_owned(), arguments, colour }), Input::Empty)
+}

@@ -1,0 +1,114 @@
+//! Disabling: back to clear without a lost packet, and nothing of ours left.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{Traffic, ensure_nothing_of_ours, ensure_pings, foreign, put_foreign, sealed_pair};
+use crate::lab::agent::{CONFIG, SECRET, hostseal, hostseal_all, kill_agent, start_agent, status};
+use crate::lab::wait::until;
+use crate::lab::{Kind, Lab};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("disable::everywhere_leaves_nothing_of_ours", 2, everywhere_leaves_nothing_of_ours),
+    Test::new("disable::one_host_takes_its_pairs_along", 2, one_host_takes_its_pairs_along),
+    Test::new("disable::by_force_without_agent_secret_or_file", 2, by_force),
+    Test::new("disable::by_force_while_the_agent_lives", 2, by_force_while_the_agent_lives),
+    Test::new("disable::an_agent_killed_on_the_way", 2, an_agent_killed_on_the_way),
+    Test::new("disable::and_enable_again", 2, and_enable_again),
+];
+
+fn everywhere_leaves_nothing_of_ours(lab: &mut Lab) -> Result<()> {
+    for host in lab.hosts() {
+        put_foreign(host)?;
+    }
+    let before: Vec<String> = lab.hosts().iter().map(foreign).collect::<Result<_>>()?;
+    let (a, b) = sealed_pair(lab)?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    for outcome in hostseal_all(lab.hosts(), "disable")? {
+        outcome.expect_code(0)?;
+    }
+    traffic.ensure_complete()?;
+    for (host, before) in lab.hosts().iter().zip(before) {
+        ensure_nothing_of_ours(host)?;
+        ensure!(foreign(host)? == before, "somebody else's on {}: {}", host.name(), foreign(host)?);
+        let status = status(host)?;
+        ensure!(status.at("/protection") == "off", "{:#}", status.0);
+    }
+    let capture = lab.capture(&a)?;
+    ensure_pings(&a, &b, 3)?;
+    let report = capture.stop()?;
+    ensure!(report.count(Kind::Clear) == 12 && report.count(Kind::Esp) == 0, "clear again: {report}");
+    Ok(())
+}
+
+/// With `allow_peer_disable`, which is the default, a pair goes back to clear when one of its hosts asks.
+fn one_host_takes_its_pairs_along(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    hostseal(&b, "disable")?.expect_code(0)?;
+    traffic.ensure_complete()?;
+    ensure_nothing_of_ours(&b)?;
+    let row = status(&a)?.peer(b.v4().into())?;
+    ensure!(row.at("/state") == "clear" && row.at("/reason_code") == "peer_disabled", "{:#}", row.0);
+    ensure_pings(&a, &b, 3)
+}
+
+fn by_force(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    put_foreign(&a)?;
+    let before = foreign(&a)?;
+    for host in [&a, &b] {
+        kill_agent(host)?;
+        host.write(CONFIG, "cluster = [[[ broken", 0o644)?;
+        host.run(&format!("rm {SECRET}"))?;
+        hostseal(host, "disable --force")?.expect_code(0)?;
+        ensure_nothing_of_ours(host)?;
+    }
+    ensure!(foreign(&a)? == before, "somebody else's: {}", foreign(&a)?);
+    ensure_pings(&a, &b, 3)
+}
+
+/// The agent would put everything back, so it has to go first.
+fn by_force_while_the_agent_lives(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    for host in [&a, &b] {
+        hostseal(host, "disable --force")?.expect_code(0)?;
+        ensure_nothing_of_ours(host)?;
+        let status = status(host)?;
+        ensure!(status.at("/protection") == "off", "{:#}", status.0);
+        ensure!(status.at("/agent/running") == false, "{:#}", status.0);
+    }
+    ensure_pings(&a, &b, 3)
+}
+
+/// What the operator wanted last counts: the next agent clears what is left, and enabling begins in stages.
+fn an_agent_killed_on_the_way(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    hostseal(&a, "disable --timeout 1s")?;
+    if status(&a)?.at("/agent/running") == true {
+        kill_agent(&a)?;
+    }
+    let agent = start_agent(&a)?;
+    until("nothing of ours is left", Duration::from_secs(10), || ensure_nothing_of_ours(&a))?;
+    drop(agent);
+    hostseal(&b, "disable")?.expect_code(0)?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    for outcome in hostseal_all(lab.hosts(), "enable")? {
+        outcome.expect_code(0)?;
+    }
+    traffic.ensure_complete()
+}
+
+fn and_enable_again(lab: &mut Lab) -> Result<()> {
+    for _ in 0..2 {
+        let (a, b) = sealed_pair(lab)?;
+        ensure_pings(&a, &b, 3)?;
+        for outcome in hostseal_all(lab.hosts(), "disable")? {
+            outcome.expect_code(0)?;
+        }
+        ensure_pings(&a, &b, 3)?;
+    }
+    Ok(())
+}

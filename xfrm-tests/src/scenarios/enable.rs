@@ -1,0 +1,159 @@
+//! Enabling: fast, without a lost packet, and nothing clear afterwards.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Result, ensure};
+
+use super::{Traffic, await_protected, await_sealed, enable_all, ensure_only_esp, ensure_pings, seal_all};
+use crate::lab::agent::{hostseal, hostseal_all, status};
+use crate::lab::{Cluster, FAMILIES, Family, Lab};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("enable::three_hosts_are_protected_within_two_seconds", 3, three_hosts_within_two_seconds),
+    Test::new("enable::nothing_is_lost_while_enabling", 3, nothing_is_lost_while_enabling),
+    Test::new("enable::nothing_is_clear_from_then_on", 3, nothing_is_clear_from_then_on),
+    Test::new("enable::pings_count_exactly", 3, pings_count_exactly),
+    Test::new("enable::a_tcp_transfer_lives_through_it", 2, a_tcp_transfer_lives_through_it),
+    Test::new("enable::large_datagrams_pass_or_are_told_the_mtu", 2, large_datagrams),
+    Test::new("enable::enabling_twice_changes_nothing", 2, enabling_twice_changes_nothing),
+    Test::new("enable::a_plan_is_empty_when_all_is_done", 2, a_plan_is_empty_when_all_is_done),
+];
+
+fn three_hosts_within_two_seconds(lab: &mut Lab) -> Result<()> {
+    let cluster = Cluster::of(lab.hosts());
+    cluster.install_all(lab.hosts())?;
+    let started = Instant::now();
+    let outcomes = hostseal_all(lab.hosts(), "enable")?;
+    let taken = started.elapsed();
+    for outcome in outcomes {
+        outcome.expect_code(0)?;
+    }
+    for host in lab.hosts() {
+        let status = status(host)?;
+        ensure!(status.all_protected(), "{:#}", status.0);
+        ensure!(status.number("/summary/protected") == 4, "two peers by two families: {:#}", status.0);
+    }
+    println!("12 pairs in {taken:?}");
+    ensure!(taken <= Duration::from_secs(2), "it took {taken:?}");
+    Ok(())
+}
+
+fn nothing_is_lost_while_enabling(lab: &mut Lab) -> Result<()> {
+    let [a, b, _] = lab.all();
+    let traffic = Traffic::start(&a, &b, 500)?;
+    seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+    traffic.ensure_complete()
+}
+
+fn nothing_is_clear_from_then_on(lab: &mut Lab) -> Result<()> {
+    enable_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+    for host in lab.hosts() {
+        await_protected(host)?;
+    }
+    let protected = SystemTime::now();
+    let captures = lab.capture_all()?;
+    for from in lab.hosts() {
+        for to in lab.hosts().iter().filter(|to| to.number() != from.number()) {
+            ensure_pings(from, to, 3)?;
+        }
+        await_sealed(from)?;
+    }
+    ensure_only_esp(captures, protected)
+}
+
+fn pings_count_exactly(lab: &mut Lab) -> Result<()> {
+    let [a, b, _] = lab.all();
+    seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+    for family in FAMILIES {
+        let read = || -> Result<[u64; 4]> {
+            let (ours, theirs) = (status(&a)?.peer(b.address(family))?, status(&b)?.peer(a.address(family))?);
+            Ok([
+                ours.number("/tx/packets"),
+                ours.number("/rx/packets"),
+                theirs.number("/tx/packets"),
+                theirs.number("/rx/packets"),
+            ])
+        };
+        let before = read()?;
+        ensure!(a.ping(&b, family, 20)? == 20);
+        let after = read()?;
+        let moved: Vec<u64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
+        ensure!(moved == [20; 4], "by {family:?} tx and rx of both moved by {moved:?}");
+    }
+    Ok(())
+}
+
+/// A transfer that began in the clear goes on in ESP, and 100 MB more get through.
+fn a_tcp_transfer_lives_through_it(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let _server = b.spawn(Command::new("iperf3").arg("-s").stdout(Stdio::null()))?;
+    crate::lab::until("iperf3 listens", Duration::from_secs(5), || {
+        let listening = b.run("ss -Hltn sport = :5201")?;
+        ensure!(!listening.is_empty(), "nothing listens");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    let target = b.v4();
+    std::thread::scope(|scope| -> Result<()> {
+        let transfer = scope.spawn(|| a.run(&format!("iperf3 -c {target} -b 20M -t 8")));
+        seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+        transfer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop)
+    })?;
+    println!("{}", a.run(&format!("iperf3 -c {target} -n 100M"))?);
+    Ok(())
+}
+
+/// 1,472 bytes of payload fill an Ethernet frame exactly; with ESP they do not fit, and DF forbids to cut.
+fn large_datagrams(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    for (family, payload) in [(Family::V4, 1472), (Family::V6, 1452)] {
+        let line = format!("ping -n -M do -c 2 -W 1 -s {payload} {}", b.address(family));
+        ensure!(a.succeeds(&line)?, "{payload} bytes pass in the clear by {family:?}");
+    }
+    seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+    for (family, payload) in [(Family::V4, 1472), (Family::V6, 1452)] {
+        let line = format!("ping -n -M do -c 2 -W 1 -s {payload} {}", b.address(family));
+        let output = a.output(&line)?;
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success() || said.to_lowercase().contains("mtu") || said.contains("too long"),
+            "{payload} bytes vanish by {family:?}: {said}"
+        );
+        // What was told is true, and what may be cut arrives.
+        let dont_care = format!("ping -n -M dont -c 2 -W 1 -s {payload} {}", b.address(family));
+        ensure!(a.succeeds(&dont_care)?, "{payload} bytes in fragments by {family:?}");
+        ensure!(
+            a.succeeds(&format!("ping -n -M do -c 2 -W 1 -s 1400 {}", b.address(family)))?,
+            "1400 bytes uncut"
+        );
+    }
+    Ok(())
+}
+
+fn enabling_twice_changes_nothing(lab: &mut Lab) -> Result<()> {
+    let (a, b) = super::sealed_pair(lab)?;
+    let spis = |host| -> Result<Vec<String>> {
+        Ok(crate::lab::Host::run(host, "ip xfrm state")?
+            .lines()
+            .filter(|line| line.contains("spi"))
+            .map(str::to_owned)
+            .collect())
+    };
+    let before = spis(&a)?;
+    let agent = status(&a)?.agent()?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    hostseal(&a, "enable")?.expect_code(0)?;
+    traffic.ensure_complete()?;
+    ensure!(status(&a)?.agent()? == agent, "it is the same agent");
+    ensure!(spis(&a)? == before, "they are the same SAs");
+    Ok(())
+}
+
+fn a_plan_is_empty_when_all_is_done(lab: &mut Lab) -> Result<()> {
+    let (a, b) = super::sealed_pair(lab)?;
+    for host in [&a, &b] {
+        hostseal(host, "plan --exit-code")?.expect_code(0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What cannot be protected is not, says why, and harms nobody.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{Traffic, ensure_pings};
+use crate::lab::agent::{SECRETS, hostseal, hostseal_all, status, status_until};
+use crate::lab::{Cluster, FAMILIES, Family, Lab, Toward};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("refusal::another_secret", 3, another_secret),
+    Test::new("refusal::protocol_50_is_dropped_in_between", 2, protocol_50_is_dropped),
+    Test::new("refusal::a_peer_that_does_not_answer", 2, a_peer_that_does_not_answer),
+    Test::new("refusal::a_secret_that_others_can_read", 1, a_secret_that_others_can_read),
+];
+
+fn another_secret(lab: &mut Lab) -> Result<()> {
+    let [a, b, c] = lab.all();
+    let cluster = Cluster::of(lab.hosts());
+    cluster.install_all(lab.hosts())?;
+    cluster.install(&c, SECRETS[1])?;
+    let traffic = Traffic::start(&a, &b, 250)?;
+    let to_stranger = Traffic::of(&[(&a, &c), (&c, &a)], &FAMILIES, 50)?;
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 5s")? {
+        outcome.expect_code(3)?;
+    }
+    for (host, other) in [(&a, &c), (&b, &c), (&c, &a), (&c, &b)] {
+        for family in FAMILIES {
+            let what = format!("the row of {} by {family:?} names the reason", other.name());
+            status_until(host, &what, Duration::from_secs(10), |status| {
+                status.peer(other.address(family)).is_ok_and(|row| {
+                    row.at("/state") != "protected" && row.at("/reason_code") == "auth_failed"
+                })
+            })?;
+        }
+    }
+    for family in FAMILIES {
+        let row = status(&a)?.peer(b.address(family))?;
+        ensure!(row.at("/state") == "protected", "the others do not notice: {:#}", row.0);
+    }
+    traffic.ensure_complete()?;
+    to_stranger.ensure_complete()
+}
+
+fn protocol_50_is_dropped(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let cluster = Cluster::of_v4(lab.hosts());
+    cluster.install_all(lab.hosts())?;
+    lab.wire().drop_matching(&a, Toward::Wire, "protocol ip flower ip_proto 0x32")?;
+    lab.wire().drop_matching(&b, Toward::Wire, "protocol ip flower ip_proto 0x32")?;
+    let traffic = Traffic::of(&[(&a, &b), (&b, &a)], &[Family::V4], 500)?;
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 10s")? {
+        outcome.expect_code(3)?;
+    }
+    for (host, other) in [(&a, &b), (&b, &a)] {
+        let row = status(host)?.peer(other.v4().into())?;
+        ensure!(row.at("/reason_code") == "esp_blocked", "{:#}", row.0);
+        ensure!(row.at("/state") != "protected" && row.at("/state") != "blocked", "{:#}", row.0);
+    }
+    traffic.ensure_complete()?;
+    // Once the way is free, the pair is protected without anybody's help.
+    for host in [&a, &b] {
+        lab.wire().pass_all(host)?;
+    }
+    for host in [&a, &b] {
+        status_until(host, "protected at last", Duration::from_secs(60), |status| status.all_protected())?;
+    }
+    ensure!(a.ping(&b, Family::V4, 3)? == 3);
+    Ok(())
+}
+
+fn a_peer_that_does_not_answer(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let cluster = Cluster::of(lab.hosts());
+    cluster.install_all(lab.hosts())?;
+    let traffic = Traffic::start(&a, &b, 100)?;
+    hostseal(&a, "enable --timeout 8s")?.expect_code(3)?;
+    let row = status(&a)?.peer(b.v4().into())?;
+    ensure!(row.at("/state") != "protected", "{:#}", row.0);
+    ensure!(row.at("/reason").is_string(), "a reason in words: {:#}", row.0);
+    hostseal(&b, "enable")?.expect_code(0)?;
+    super::await_protected(&a)?;
+    traffic.ensure_complete()?;
+    ensure_pings(&a, &b, 3)
+}
+
+fn a_secret_that_others_can_read(lab: &mut Lab) -> Result<()> {
+    let [a] = lab.all();
+    Cluster::of(lab.hosts()).install_all(lab.hosts())?;
+    a.run("chmod 0644 /etc/hostseal/secret")?;
+    let outcome = hostseal(&a, "enable")?.expect_code(2)?;
+    ensure!(outcome.stderr.contains("/etc/hostseal/secret"), "{}", outcome.stderr);
+    super::ensure_nothing_of_ours(&a)
+}

@@ -1,0 +1,50 @@
+//! The tests that run inside the lab, by subject.
+
+mod the_bench;
+mod the_demo;
+mod the_lab;
+mod the_peer;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::lab::Lab;
+use crate::lab::inside::TEST_LIMIT;
+use crate::scenarios;
+
+/// A test: an ordinary function, and how many hosts it gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Test {
+    /// SUBJECT::WHAT_IS_SHOWN
+    pub name: &'static str,
+    /// How many hosts there are.
+    pub hosts: usize,
+    /// After this time it has failed.
+    pub limit: Duration,
+    /// It fails with an error or a panic.
+    pub body: fn(&mut Lab) -> Result<()>,
+}
+
+impl Test {
+    /// A test with the usual limit.
+    pub const fn new(name: &'static str, hosts: usize, body: fn(&mut Lab) -> Result<()>) -> Self {
+        Self { name, hosts, limit: TEST_LIMIT, body }
+    }
+
+    /// With another limit, in seconds.
+    #[must_use]
+    pub const fn within(self, seconds: u64) -> Self {
+        Self { limit: Duration::from_secs(seconds), ..self }
+    }
+}
+
+/// All tests, the lab's own first.
+pub fn all() -> impl Iterator<Item = &'static Test> {
+    [the_lab::ALL, the_peer::ALL, the_bench::ALL, the_demo::ALL].into_iter().flatten().chain(scenarios::all())
+}
+
+/// The test of this name.
+pub fn find(name: &str) -> Option<&'static Test> {
+    all().find(|test| test.name == name)
+}

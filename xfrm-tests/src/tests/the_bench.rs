@@ -1,0 +1,24 @@
+//! The benchmarks, as small as they get: that both sides do the same work. No time is judged.
+
+use anyhow::Result;
+
+use super::Test;
+use crate::bench::{counters, program};
+use crate::lab::Lab;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("bench::both_ways_of_programming_leave_the_same", 1, programming),
+    Test::new("bench::all_ways_of_reading_see_every_sa", 1, reading),
+];
+
+fn programming(lab: &mut Lab) -> Result<()> {
+    let [host] = lab.all();
+    // More than two batches of ours.
+    program::compare(&host, 30, 2)
+}
+
+fn reading(lab: &mut Lab) -> Result<()> {
+    let [host] = lab.all();
+    // More than one datagram of a dump.
+    counters::compare(&host, 200, 2)
+}
