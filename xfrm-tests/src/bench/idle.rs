@@ -213,6 +213,9 @@ fn crowds(lab: &Lab, peers: usize) -> Result<(&Host, Vec<Member<'_>>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
@@ -225,10 +228,22 @@ mod tests {
 
     #[test]
     fn a_process_has_a_footprint() {
-        let own = Pid::this();
-        let before = sleeps(own).expect("own tasks");
-        sleep(Duration::from_millis(10));
-        assert!(sleeps(own).expect("own tasks") > before, "a sleep is a sleep");
-        ticks(own).expect("own time");
+        // A process of its own: threads of this one come and go with other tests.
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
+        let pid = Pid::from_raw(i32::try_from(cat.id()).expect("a process id"));
+        let (mut to, mut from) = (cat.stdin.take().expect("a pipe"), cat.stdout.take().expect("a pipe"));
+        let mut echo = || {
+            to.write_all(b"x").expect("cat reads");
+            from.read_exact(&mut [0]).expect("cat writes");
+        };
+        echo();
+        let before = sleeps(pid).expect("its tasks");
+        // To echo the second it must have slept after the first.
+        echo();
+        echo();
+        assert!(sleeps(pid).expect("its tasks") > before, "waiting is a sleep");
+        ticks(pid).expect("its time");
+        drop(to);
+        cat.wait().expect("it ends");
     }
 }
