@@ -11,7 +11,7 @@ use crate::model::status::RowState;
 const INTERVAL: Duration = Duration::from_millis(50);
 /// How much longer than a look itself the time between two looks is: with ten thousand pairs, looking must
 /// not keep the agent from working.
-const RESTRAINT: u32 = 3;
+const RESTRAINT: u32 = 10;
 
 /// Asks again and again until `done` or the deadline is over, and shows what is not yet `settled`. Returns
 /// the last status: the caller looks whether it is done.
