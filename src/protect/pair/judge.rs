@@ -29,6 +29,10 @@ impl PairMachine {
             Phase::Off => (RowState::Off, Why::Fine),
             Phase::Opening { .. } => (RowState::Negotiating, Why::Leaving),
             Phase::Cleared { .. } => (RowState::Clear, Why::Leaving),
+            // ESP leaves, but what the kernel refused may be what keeps clear packets out.
+            Phase::On if self.sends_through().is_some() && self.kernel_error.is_some() => {
+                (RowState::Clear, Why::KernelError)
+            }
             Phase::On if self.sealed && self.sends_through().is_some() => (RowState::Protected, Why::Fine),
             Phase::On => match (self.trouble(), self.sealed) {
                 (why, true) => (RowState::Blocked, why.unwrap_or(Why::Agreeing)),

@@ -8,7 +8,7 @@ use crate::model::word::Flags;
 use crate::model::{
     Action, Direction, EspSuite, KernelState, Limits, NewChild, Op, Pair, SaId, SaKey, Spi, Word,
 };
-use crate::protect::timing::{IN_GRACE, OUT_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE};
+use crate::protect::timing::{IN_GRACE, KERNEL_RETRY, OUT_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE};
 use crate::protect::{Child, Indexes, Order, PairMachine, Posture, plan, policies};
 
 struct End {
@@ -419,4 +419,15 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
     link.apply(0);
     assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }), "back to the one that both know");
     assert_eq!(link.state(0), RowState::Protected);
+}
+
+#[test]
+fn a_pair_is_not_called_protected_while_the_kernel_refuses_its_policies() {
+    let mut link = Link::sealed();
+    let machine = &mut link.ends[0].machine;
+    machine.handle_applied(link.now, &BTreeMap::new(), Some("update policy in: no memory".to_owned()));
+    assert_eq!(machine.row_state(), RowState::Clear);
+    assert_eq!(machine.reason().unwrap().0, ReasonCode::KernelError);
+    link.pass(KERNEL_RETRY);
+    assert_eq!(link.state(0), RowState::Protected, "tried again");
 }
