@@ -23,6 +23,7 @@ use anyhow::Context as _;
 
 use crate::model::Config;
 use crate::model::Saved;
+use crate::model::saved::SavedError;
 use crate::model::status::Protection;
 use crate::xfrm;
 
@@ -52,18 +53,28 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     let config = Config::load(path);
     if let Ok(config) = &config {
         single::end(&config.run_dir)?;
-        let mut saved = Saved::load(&config.state_path()).unwrap_or_default();
-        saved.protection = Protection::Off;
-        saved.pairs.values_mut().for_each(|record| record.sealed = false);
-        saved.save(&config.state_path())?;
     }
     let swept = xfrm::sweep(&mut kernel)?;
     let removed = format!("removed {} policies and {} SAs", swept.policies, swept.sas);
     Ok(match config {
-        Ok(_) => removed,
+        Ok(config) => match remember_off(&config.state_path()) {
+            Ok(()) => removed,
+            Err(error) => {
+                format!(
+                    "{removed}; an agent that starts will protect this host again, as that is not written: {error}"
+                )
+            }
+        },
         Err(error) => format!(
             "{removed}; the configuration cannot be read, so an agent that runs or starts may protect this \
              host again: stop it, or mend the file and say it again\n{error}"
         ),
     })
+}
+
+fn remember_off(state: &Path) -> Result<(), SavedError> {
+    let mut saved = Saved::load(state).unwrap_or_default();
+    saved.protection = Protection::Off;
+    saved.pairs.values_mut().for_each(|record| record.sealed = false);
+    saved.save(state)
 }

@@ -204,12 +204,13 @@ impl Service {
 
     fn disable(&mut self) -> anyhow::Result<()> {
         self.saved.protection = Protection::Off;
-        self.saved.save(&self.config.state_path())?;
+        // A full disk is no reason to stay: whoever asked is told of it afterwards.
+        let saved = self.saved.save(&self.config.state_path());
         if let Some(core) = &mut self.core {
             self.agent.protection = Protection::Disabling;
             core.disable(Instant::now(), &mut self.kernel);
         }
-        Ok(())
+        Ok(saved?)
     }
 
     fn make_core(&self, now: Instant, initial_contact: bool) -> Core {

@@ -15,6 +15,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("disable::one_host_takes_its_pairs_along", 2, one_host_takes_its_pairs_along),
     Test::new("disable::by_force_without_agent_secret_or_file", 2, by_force),
     Test::new("disable::by_force_while_the_agent_lives", 2, by_force_while_the_agent_lives),
+    Test::new("disable::where_nothing_can_be_written", 2, where_nothing_can_be_written),
     Test::new("disable::an_agent_killed_on_the_way", 2, an_agent_killed_on_the_way),
     Test::new("disable::and_enable_again", 2, and_enable_again),
 ];
@@ -79,6 +80,21 @@ fn by_force_while_the_agent_lives(lab: &mut Lab) -> Result<()> {
         let status = status(host)?;
         ensure!(status.at("/protection") == "off", "{:#}", status.0);
         ensure!(status.at("/agent/running") == false, "{:#}", status.0);
+    }
+    ensure_pings(&a, &b, 3)
+}
+
+/// A full or broken disk is no reason to stay protected against the operator's will.
+fn where_nothing_can_be_written(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    // Even root cannot make a directory where a file is.
+    let broken = "state_dir = \"/run/file/state\"";
+    for host in [&a, &b] {
+        host.run("touch /run/file")?;
+        host.run(&format!("sed -i '1i {broken}' {CONFIG}"))?;
+        let outcome = hostseal(host, "disable --force")?.expect_code(0)?;
+        ensure!(outcome.stdout.contains("not written"), "{}", outcome.stdout);
+        ensure_nothing_of_ours(host)?;
     }
     ensure_pings(&a, &b, 3)
 }
