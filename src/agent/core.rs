@@ -11,20 +11,23 @@ use std::time::{Duration, Instant};
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
+use super::pairs::Pairs;
 use super::probe;
 use super::timers::Timers;
 use crate::ike::{self, Engine, Event};
-use crate::model::ours::is_our_policy;
 use crate::model::saved::PairRecord;
 use crate::model::status::ReasonCode;
 use crate::model::{
-    Action, Direction, Exemption, KernelState, Limits, NewChild, Op, OpError, Pair, PolicyReading, Sa, SaId,
-    SaReading, Spi, UnixTime, Word,
+    Config, Direction, Exemption, KernelState, Limits, NewChild, Node, Op, OpError, Pair, PolicyReading, Sa,
+    SaId, SaReading, UnixTime, Word,
 };
-use crate::protect::{Child, Desired, Order, PairMachine, Plan, Posture, policies};
+use crate::protect::{Child, Order, PairMachine, Plan, Posture};
 
 /// How often the counters are read to see which peers have fallen silent.
 pub const TICK: Duration = Duration::from_secs(30);
+
+/// Hard limits in bytes and packets are this many times the soft ones.
+const HARD_OVER_SOFT: u64 = 4;
 
 /// What the core has to know of the configuration.
 pub struct Scheme {
@@ -40,6 +43,36 @@ pub struct Scheme {
     pub allow_peer_disable: bool,
     /// UDP port of IKE, for probes too.
     pub port: u16,
+}
+
+impl Scheme {
+    /// What `config` says of this host, which is `node`.
+    pub fn of(config: &Config, node: &Node) -> Self {
+        let keying = &config.keying;
+        let hard = |soft: Option<u64>| soft.map(|soft| soft.saturating_mul(HARD_OVER_SOFT));
+        let limits = Limits {
+            hard_seconds: Some(keying.expire_after.as_secs()),
+            soft_bytes: keying.rekey_bytes,
+            soft_packets: keying.rekey_packets,
+            hard_bytes: hard(keying.rekey_bytes),
+            hard_packets: hard(keying.rekey_packets),
+        };
+        Self {
+            pairs: config.pairs(node).into_iter().map(|(_, pair)| pair).collect(),
+            exemptions: config.protection.exempt.clone(),
+            replay_window: config.esp.replay_window,
+            limits,
+            allow_peer_disable: config.protection.allow_peer_disable,
+            port: keying.port,
+        }
+    }
+
+    /// The pairs, all off. `sealed` are those that were persisted as sealed.
+    pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
+        let machine =
+            |pair: &Pair| PairMachine::new(*pair, sealed.contains(pair), self.allow_peer_disable, now);
+        Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone())
+    }
 }
 
 /// A probe to be sent by whoever has sockets, through `sa` and nothing else.
@@ -59,8 +92,7 @@ pub struct Probe {
 pub struct Core {
     scheme: Scheme,
     engine: Engine,
-    pairs: BTreeMap<Pair, PairMachine>,
-    by_remote: BTreeMap<IpAddr, Vec<Pair>>,
+    pairs: Pairs,
     known: Known,
     vault: Vault,
     accounts: Accounts,
@@ -86,16 +118,11 @@ impl Core {
         sealed: &BTreeSet<Pair>,
         now: Instant,
     ) -> Self {
-        let machine =
-            |pair: &Pair| PairMachine::new(*pair, sealed.contains(pair), scheme.allow_peer_disable, now);
-        let pairs = scheme.pairs.iter().map(|pair| (*pair, machine(pair))).collect();
-        let mut by_remote: BTreeMap<IpAddr, Vec<Pair>> = BTreeMap::new();
-        scheme.pairs.iter().for_each(|pair| by_remote.entry(pair.remote).or_default().push(*pair));
+        let pairs = scheme.machines(sealed, now);
         Self {
             scheme,
             engine,
             pairs,
-            by_remote,
             known: Known::default(),
             vault: Vault::default(),
             accounts,
@@ -116,7 +143,9 @@ impl Core {
     pub fn enable(&mut self, now: Instant, kernel: &mut dyn Kernel) -> Result<(), Unreadable> {
         let actual = kernel.read()?;
         if self.is_off() {
-            self.adopt(&actual);
+            for (pair, id, direction) in self.pairs.adopt(&actual) {
+                self.accounts.open(id, pair, direction);
+            }
         }
         self.learn(actual);
         self.each_pair(|machine| machine.enable(now));
@@ -170,9 +199,9 @@ impl Core {
         let pair = [(reading.id.destination, reading.source), (reading.source, reading.id.destination)]
             .into_iter()
             .filter_map(|(local, remote)| Pair::new(local, remote))
-            .find(|pair| self.pairs.contains_key(pair));
+            .find(|pair| self.pairs.get(*pair).is_some());
         if let Some((pair, in_spi)) =
-            pair.and_then(|pair| Some((pair, self.pairs.get(&pair)?.child_of(reading.id)?)))
+            pair.and_then(|pair| Some((pair, self.pairs.get(pair)?.child_of(reading.id)?)))
         {
             self.engine.rekey_child(now, pair, in_spi);
         }
@@ -189,7 +218,7 @@ impl Core {
                 actual.sas.values().for_each(|reading| self.accounts.note(reading));
                 self.each_pair(|machine| machine.handle_reading(now, |id| actual.sas.contains_key(&id)));
                 self.learn(actual);
-                self.drift += self.outstanding(self.known.clone()).ops.len() as u64;
+                self.drift += self.pairs.outstanding(self.known.clone()).ops.len() as u64;
             }
             Err(error) => tracing::error!("{error}"),
         }
@@ -199,7 +228,7 @@ impl Core {
     /// Reads the counters: peers that were sent to and sent nothing are asked whether they are alive. And
     /// sessions that came up beside the one in use since are retired.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        for (pair, machine) in &self.pairs {
+        for (pair, machine) in self.pairs.machines() {
             if let Some(in_spi) = machine.settled_child() {
                 self.engine.settled(now, *pair, in_spi);
             }
@@ -258,12 +287,12 @@ impl Core {
 
     /// Whether nothing is left of any pair.
     pub fn is_off(&self) -> bool {
-        self.pairs.values().all(PairMachine::is_off)
+        self.pairs.are_off()
     }
 
     /// The machines of the pairs.
     pub fn pairs(&self) -> &BTreeMap<Pair, PairMachine> {
-        &self.pairs
+        self.pairs.machines()
     }
 
     /// The key exchange.
@@ -274,7 +303,7 @@ impl Core {
     /// What is to be remembered of each pair; `wall` is the time of day at `now`.
     pub fn records(&self, now: Instant, wall: UnixTime) -> BTreeMap<Pair, PairRecord> {
         let mut records = self.accounts.records();
-        for (pair, machine) in &self.pairs {
+        for (pair, machine) in self.pairs.machines() {
             let record = records.entry(*pair).or_default();
             record.sealed = machine.is_sealed();
             let age = now.saturating_duration_since(machine.since());
@@ -300,7 +329,7 @@ impl Core {
 
     /// What would change in the kernel now, given that it holds `actual`.
     pub fn plan(&self, actual: KernelState) -> Plan {
-        self.outstanding(Known::of(actual, &self.own()))
+        self.pairs.outstanding(Known::of(actual, &self.pairs.own()))
     }
 }
 
@@ -359,34 +388,9 @@ impl Core {
         }
     }
 
-    /// Gives every pair what an agent before this one left in the kernel.
-    fn adopt(&mut self, actual: &KernelState) {
-        for (pair, machine) in &mut self.pairs {
-            let sas: BTreeMap<SaId, Direction> = actual
-                .sas
-                .values()
-                .filter(|reading| reading.is_between(*pair))
-                .map(|reading| (reading.id, reading.direction(*pair)))
-                .collect();
-            for (id, direction) in &sas {
-                self.accounts.open(*id, *pair, *direction);
-            }
-            let action = |policy: &crate::model::Policy| {
-                let there = actual.policies.get(&policy.id()).filter(|there| is_our_policy(there))?;
-                there.action
-            };
-            let outbound = match action(&policies::outbound(*pair, Spi(0))) {
-                Some(Action::Seal { spi }) => Some(spi),
-                _ => None,
-            };
-            let [inbound, _] = policies::inbound(*pair, Action::Require);
-            machine.adopt(sas, outbound, action(&inbound) == Some(Action::Require));
-        }
-    }
-
     /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
     fn learn(&mut self, actual: KernelState) {
-        self.known = Known::of(actual, &self.own());
+        self.known = Known::of(actual, &self.pairs.own());
         self.dirty.extend(self.known.scopes());
         self.dirty.insert(Scope::Common);
     }
@@ -397,7 +401,7 @@ impl Core {
         let mut ops = Vec::new();
         let mut parts = Vec::new();
         for scope in dirty {
-            let desired = self.desired(scope);
+            let desired = self.pairs.desired(scope);
             let part = self.known.plan(scope, &desired);
             ops.extend(part.ops.iter().copied());
             parts.push((scope, desired, part));
@@ -408,7 +412,7 @@ impl Core {
             let results: Vec<_> = part.ops.iter().zip(results.by_ref()).collect();
             let outcome = self.digest(scope, &part.conflicts, results);
             self.report_applied(now, scope, &outcome);
-            if self.desired(scope) != desired {
+            if self.pairs.desired(scope) != desired {
                 self.dirty.insert(scope);
             }
         }
@@ -423,10 +427,7 @@ impl Core {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         if let Some(stranger) = conflicts.first() {
-            outcome.policies = Some(format!(
-                "{} of other IPsec software (index {}) is in the way: remove it there",
-                stranger.id, stranger.index
-            ));
+            outcome.policies = Some(in_the_way(stranger));
         }
         for (op, result) in results {
             if let Op::AddSa(sa) = op {
@@ -465,7 +466,7 @@ impl Core {
         let Scope::Peer(remote) = scope else {
             return;
         };
-        for pair in self.pairs_with(remote).to_vec() {
+        for pair in self.pairs.with(remote).to_vec() {
             self.with_machine(pair, |machine| {
                 machine.handle_applied(now, &outcome.refused, outcome.policies.clone());
             });
@@ -474,7 +475,7 @@ impl Core {
 
     fn carry_out_orders(&mut self, now: Instant) {
         while let Some(pair) = self.touched.pop_first() {
-            let Some(machine) = self.pairs.get_mut(&pair) else {
+            let Some(machine) = self.pairs.get_mut(pair) else {
                 continue;
             };
             let orders: Vec<Order> = std::iter::from_fn(|| machine.poll_order()).collect();
@@ -516,7 +517,7 @@ impl Core {
     }
 
     fn with_machine<T>(&mut self, pair: Pair, input: impl FnOnce(&mut PairMachine) -> T) -> Option<T> {
-        let machine = self.pairs.get_mut(&pair)?;
+        let machine = self.pairs.get_mut(pair)?;
         let was_off = machine.is_off();
         let answer = input(machine);
         if machine.is_off() != was_off {
@@ -531,54 +532,6 @@ impl Core {
             self.with_pair(pair, &mut input);
         }
     }
-
-    fn pairs_with(&self, remote: IpAddr) -> &[Pair] {
-        self.by_remote.get(&remote).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    fn scopes(&self) -> impl Iterator<Item = Scope> {
-        self.by_remote.keys().map(|remote| Scope::Peer(*remote)).chain([Scope::Common])
-    }
-
-    /// What the kernel should hold of one part.
-    fn desired(&self, scope: Scope) -> Desired {
-        let mut desired = Desired::default();
-        match scope {
-            Scope::Common => {
-                let ipv6 = self.pairs.iter().any(|(pair, machine)| pair.local.is_ipv6() && !machine.is_off());
-                desired.policies.extend(ipv6.then(policies::neighbour_discovery).into_iter().flatten());
-            }
-            Scope::Peer(remote) => {
-                let machines: Vec<&PairMachine> =
-                    self.pairs_with(remote).iter().filter_map(|pair| self.pairs.get(pair)).collect();
-                if machines.iter().all(|machine| machine.is_off()) {
-                    return desired;
-                }
-                machines.iter().for_each(|machine| desired.extend(machine.desired()));
-                let exempt = self.scheme.exemptions.iter();
-                desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
-                if machines.iter().all(|machine| machine.is_sealed()) {
-                    desired.policies.extend(policies::guard(remote));
-                }
-            }
-        }
-        desired
-    }
-
-    /// Changes that lead from `known` to what is wanted.
-    fn outstanding(&self, mut known: Known) -> Plan {
-        let scopes: BTreeSet<Scope> = known.scopes().chain(self.scopes()).collect();
-        let parts = scopes.into_iter().map(|scope| known.plan(scope, &self.desired(scope)));
-        parts.fold(Plan::default(), |mut whole, part| {
-            whole.ops.extend(part.ops);
-            whole.conflicts.extend(part.conflicts);
-            whole
-        })
-    }
-
-    fn own(&self) -> BTreeSet<IpAddr> {
-        self.pairs.keys().map(|pair| pair.local).collect()
-    }
 }
 
 /// What the kernel did not do of a part.
@@ -586,6 +539,14 @@ impl Core {
 struct Outcome {
     refused: BTreeMap<SaId, OpError>,
     policies: Option<String>,
+}
+
+/// What is said of a stranger's policy where ours has to be.
+pub(super) fn in_the_way(stranger: &PolicyReading) -> String {
+    format!(
+        "{} of other IPsec software (index {}) is in the way: remove it there",
+        stranger.id, stranger.index
+    )
 }
 
 fn reason_code(code: ike::FailureCode) -> ReasonCode {

@@ -7,6 +7,7 @@ mod control;
 pub mod core;
 pub mod kernel;
 pub mod known;
+pub mod pairs;
 mod probe;
 mod process;
 mod report;

@@ -23,7 +23,7 @@ use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::{Known, Protection, Status, without_agent};
-use crate::model::{Config, Limits, Node, Pair, SaId, Saved, Secret, UnixTime};
+use crate::model::{Config, Node, SaId, Saved, Secret, UnixTime};
 use crate::xfrm;
 
 /// How long changes of what is persisted are gathered before they are written.
@@ -35,9 +35,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// The most that starts are spread over time, and what each pair adds to it.
 const JITTER_MOST: Duration = Duration::from_secs(2);
 const JITTER_PER_PAIR: Duration = Duration::from_millis(1);
-
-/// Hard limits in bytes and packets are this many times the soft ones.
-const HARD_OVER_SOFT: u64 = 4;
 
 /// When the agent ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -216,7 +213,7 @@ impl Service {
     fn make_core(&self, now: Instant, initial_contact: bool) -> Core {
         let wall = UnixTime::from(SystemTime::now());
         let keying = &self.config.keying;
-        let pairs: Vec<Pair> = self.config.pairs(&self.node).into_iter().map(|(_, pair)| pair).collect();
+        let scheme = Scheme::of(&self.config, &self.node);
         let settings = ike::Settings {
             secret: self.secret.clone(),
             previous: self.previous.clone(),
@@ -224,30 +221,14 @@ impl Service {
             key_bits: self.config.esp.key_bits,
             rekey_after: keying.rekey_after,
             initial_contact,
-            jitter: (JITTER_PER_PAIR * pairs.len() as u32).min(JITTER_MOST),
-        };
-        let limits = Limits {
-            hard_seconds: Some(keying.expire_after.as_secs()),
-            soft_bytes: keying.rekey_bytes,
-            soft_packets: keying.rekey_packets,
-            hard_bytes: keying.rekey_bytes.map(|bytes| bytes.saturating_mul(HARD_OVER_SOFT)),
-            hard_packets: keying.rekey_packets.map(|packets| packets.saturating_mul(HARD_OVER_SOFT)),
-        };
-        let scheme = Scheme {
-            pairs,
-            exemptions: self.config.protection.exempt.clone(),
-            replay_window: self.config.esp.replay_window,
-            limits,
-            allow_peer_disable: self.config.protection.allow_peer_disable,
-            port: keying.port,
+            jitter: (JITTER_PER_PAIR * scheme.pairs.len() as u32).min(JITTER_MOST),
         };
         let mut accounts = Accounts::default();
         for pair in &scheme.pairs {
             accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
         }
-        let sealed =
-            self.saved.pairs.iter().filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect();
-        Core::new(scheme, ike::Engine::new(settings, Box::new(Entropy)), accounts, &sealed, now)
+        let engine = ike::Engine::new(settings, Box::new(Entropy));
+        Core::new(scheme, engine, accounts, &self.saved.sealed(), now)
     }
 
     fn handle_datagram(&mut self, datagram: &Datagram) {

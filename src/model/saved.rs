@@ -1,6 +1,6 @@
 //! What outlives the agent and a reboot: `state.json` in the state directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -107,6 +107,11 @@ struct PairLayout {
 }
 
 impl Saved {
+    /// The pairs that are protected or dropped.
+    pub fn sealed(&self) -> BTreeSet<Pair> {
+        self.pairs.iter().filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect()
+    }
+
     /// Reads `path`; where there is no such file, nothing has been saved yet.
     ///
     /// # Errors

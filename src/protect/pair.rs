@@ -329,6 +329,11 @@ impl PairMachine {
         desired
     }
 
+    /// Which pair it is.
+    pub fn pair(&self) -> Pair {
+        self.pair
+    }
+
     /// Whether nothing is left of the pair.
     pub fn is_off(&self) -> bool {
         self.phase == Phase::Off
