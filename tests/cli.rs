@@ -8,11 +8,12 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use hostseal::model::config::Config;
 use hostseal::model::control::{Change, PlanLine, Reply, Request, decode_request, encode_reply};
-use hostseal::model::status::{Known, Protection, RowState, Status, Summary, without_agent};
-use hostseal::model::{KernelState, Saved, UnixTime};
+use hostseal::model::status::{Known, PeerRow, Protection, RowState, Status, Summary, without_agent};
+use hostseal::model::{KernelState, Progress, RowProgress, Saved, UnixTime};
 
 /// A directory of its own for each test, with what `config new` writes there.
 struct Place {
@@ -81,8 +82,15 @@ impl Place {
                 let (mut stream, _) = listener.accept().unwrap();
                 let mut line = Vec::new();
                 BufReader::new(&stream).read_until(b'\n', &mut line).unwrap();
+                let request = decode_request(&line).unwrap();
+                // As an agent does that has nothing new to tell.
+                if let (Request::Follow { after, hold_ms }, Reply::Progress(progress)) = (request, &reply)
+                    && after == progress.revision
+                {
+                    std::thread::sleep(Duration::from_millis(hold_ms));
+                }
                 stream.write_all(encode_reply(reply).as_bytes()).unwrap();
-                decode_request(&line).unwrap()
+                request
             };
             replies.into_iter().map(answer).collect()
         })
@@ -99,8 +107,22 @@ impl Place {
             row.state = state;
             row.reason = None;
         }
-        status.summary = Summary::of(&status.peers);
+        status.summary = Summary::of(status.peers.iter().map(|row| row.state));
         Reply::Status(Box::new(status))
+    }
+
+    /// What it tells one who follows it.
+    fn progress(&self, revision: u64, protection: Protection, state: RowState) -> Reply {
+        let Reply::Status(status) = self.status(protection, state) else { unreachable!() };
+        let row = |row: PeerRow| RowProgress {
+            node: row.node,
+            local: row.local,
+            remote: row.remote,
+            state: row.state,
+            reason: row.reason,
+        };
+        let rows = status.peers.into_iter().map(row).collect();
+        Reply::Progress(Progress { revision, protection, summary: status.summary, rows })
     }
 }
 
@@ -374,7 +396,8 @@ fn disable_waits_until_everything_is_clear() {
     let agent = place.agent(vec![
         Reply::Done,
         Reply::Done,
-        place.status(Protection::Disabling, RowState::Protected),
+        place.progress(1, Protection::Disabling, RowState::Protected),
+        place.progress(2, Protection::Off, RowState::Off),
         place.status(Protection::Off, RowState::Off),
     ]);
     let done = place.run("disable");
@@ -385,7 +408,10 @@ fn disable_waits_until_everything_is_clear() {
         "{}",
         done.err
     );
-    assert_eq!(agent.join().unwrap(), [Request::Ping, Request::Disable, Request::Status, Request::Status]);
+    let asked = agent.join().unwrap();
+    assert_eq!(asked[..2], [Request::Ping, Request::Disable]);
+    assert!(matches!(asked[2..4], [Request::Follow { after: 0, .. }, Request::Follow { after: 1, .. }]));
+    assert_eq!(asked[4..], [Request::Status]);
 }
 
 #[test]
@@ -395,8 +421,8 @@ fn disable_is_done_when_the_agent_ended_after_it() {
         return;
     }
     let place = Place::new();
-    let agent =
-        place.agent(vec![Reply::Done, Reply::Done, place.status(Protection::Disabling, RowState::Protected)]);
+    let disabling = place.progress(1, Protection::Disabling, RowState::Protected);
+    let agent = place.agent(vec![Reply::Done, Reply::Done, disabling]);
     let done = place.run("disable");
     assert_eq!(done.exit, 0, "{done:?}");
     assert!(done.out.starts_with("protection off"), "{}", done.out);
@@ -417,14 +443,15 @@ fn disable_needs_an_agent_where_protection_is_on() {
 #[test]
 fn a_disable_that_takes_longer_is_3() {
     let place = Place::new();
-    let disabling = place.status(Protection::Disabling, RowState::Protected);
-    let mut replies = vec![Reply::Done, Reply::Done];
-    replies.extend(vec![disabling; 100]);
-    let _agent = place.agent(replies);
+    let disabling = place.progress(1, Protection::Disabling, RowState::Protected);
+    let last = place.status(Protection::Disabling, RowState::Protected);
+    let replies = vec![Reply::Done, Reply::Done, disabling.clone(), disabling.clone(), disabling, last];
+    let agent = place.agent(replies);
     let done = place.run("disable --timeout 1s --quiet");
     assert_eq!(done.exit, 3, "{done:?}");
     assert!(done.out.starts_with("protection disabling"), "{}", done.out);
     assert!(done.err.starts_with("hostseal: not everything is in the clear yet"), "{}", done.err);
+    agent.join().unwrap();
 }
 
 #[test]

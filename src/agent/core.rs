@@ -16,7 +16,7 @@ use super::probe;
 use super::timers::Timers;
 use crate::ike::{self, Engine, Event};
 use crate::model::saved::PairRecord;
-use crate::model::status::ReasonCode;
+use crate::model::status::{ReasonCode, RowState};
 use crate::model::{
     Config, Direction, Exemption, KernelState, Limits, NewChild, Node, Op, OpError, Pair, PolicyReading, Sa,
     SaId, SaReading, UnixTime, Word,
@@ -99,6 +99,8 @@ pub struct Core {
     timers: Timers<Pair>,
     /// Pairs that may have orders.
     touched: BTreeSet<Pair>,
+    /// Pairs that stand otherwise than when that was last told.
+    changed: BTreeSet<Pair>,
     /// Parts of the kernel that may have to change.
     dirty: BTreeSet<Scope>,
     probes: VecDeque<Probe>,
@@ -128,6 +130,7 @@ impl Core {
             accounts,
             timers: Timers::default(),
             touched: BTreeSet::new(),
+            changed: BTreeSet::new(),
             dirty: BTreeSet::new(),
             probes: VecDeque::new(),
             persist: false,
@@ -267,6 +270,12 @@ impl Core {
     /// The next probe to send.
     pub fn poll_probe(&mut self) -> Option<Probe> {
         self.probes.pop_front()
+    }
+
+    /// The next pair that has come to stand otherwise, and its state now.
+    pub fn poll_changed(&mut self) -> Option<(Pair, RowState)> {
+        let pair = self.changed.pop_first()?;
+        Some((pair, self.pairs.get(pair).map_or(RowState::Off, PairMachine::row_state)))
     }
 
     /// Whether something that is persisted has changed since the last call.
@@ -518,8 +527,11 @@ impl Core {
 
     fn with_machine<T>(&mut self, pair: Pair, input: impl FnOnce(&mut PairMachine) -> T) -> Option<T> {
         let machine = self.pairs.get_mut(pair)?;
-        let was_off = machine.is_off();
+        let (was_off, stood) = (machine.is_off(), machine.standing());
         let answer = input(machine);
+        if machine.standing() != stood {
+            self.changed.insert(pair);
+        }
         if machine.is_off() != was_off {
             self.dirty.insert(Scope::Common);
         }

@@ -5,6 +5,7 @@
 mod accounts;
 mod control;
 pub mod core;
+mod followers;
 pub mod kernel;
 pub mod known;
 pub mod pairs;

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::core::Core;
-use crate::model::SaId;
 use crate::model::control::PlanLine;
 use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
+use crate::model::{NodeName, Pair, Progress, RowProgress, SaId};
 use crate::protect::{PairMachine, Plan};
 
 /// The agent's part of a status.
@@ -14,6 +14,38 @@ pub(super) struct Agent {
     pub started: Instant,
     /// What the operator wants.
     pub protection: Protection,
+}
+
+impl Agent {
+    /// What the operator wants, and how far that has come.
+    fn protection_with(&self, summary: &Summary) -> Protection {
+        match self.protection {
+            Protection::On if summary.negotiating > 0 => Protection::Enabling,
+            protection => protection,
+        }
+    }
+}
+
+/// How far all pairs of `named` have come, with the rows of those that `changed`.
+pub(super) fn progress(
+    agent: &Agent,
+    core: Option<&Core>,
+    named: Vec<(NodeName, Pair)>,
+    revision: u64,
+    changed: impl Fn(Pair) -> bool,
+) -> Progress {
+    let machine = |pair: &Pair| core.and_then(|core| core.pairs().get(pair));
+    let state = |pair: &Pair| machine(pair).map_or(RowState::Off, PairMachine::row_state);
+    let summary = Summary::of(named.iter().map(|(_, pair)| state(pair)));
+    let changed = named.into_iter().filter(|(_, pair)| changed(*pair));
+    let rows = changed.map(|(node, pair)| RowProgress {
+        node,
+        local: pair.local,
+        remote: pair.remote,
+        state: state(&pair),
+        reason: machine(&pair).and_then(PairMachine::reason).map(|(_, words)| words),
+    });
+    Progress { revision, protection: agent.protection_with(&summary), summary, rows: rows.collect() }
 }
 
 /// Adds what only the agent knows to what the kernel and the files say.
@@ -31,11 +63,8 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
             None => (row.state, row.reason_code, row.reason) = (RowState::Off, None, None),
         }
     }
-    status.summary = Summary::of(&status.peers);
-    status.protection = match agent.protection {
-        Protection::On if status.summary.negotiating > 0 => Protection::Enabling,
-        protection => protection,
-    };
+    status.summary = Summary::of(status.peers.iter().map(|row| row.state));
+    status.protection = agent.protection_with(&status.summary);
     if let Some(unread) = core.map(Core::unread).filter(|unread| *unread > 0) {
         status.notes.push(format!(
             "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"

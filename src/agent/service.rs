@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::accounts::Accounts;
 use super::control::{Call, Control};
 use super::core::{Core, Scheme, TICK};
+use super::followers::Followers;
 use super::process::Entropy;
 use super::report::{self, Agent};
 use super::single;
@@ -72,6 +73,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
                 return Ok(());
             }
         }
+        service.tell_followers(Instant::now());
         let deadline = service.deadline();
         tokio::select! {
             Some(datagram) = receive(&mut service.sockets) => service.handle_datagram(&datagram),
@@ -129,6 +131,7 @@ struct Service {
     agent: Agent,
     core: Option<Core>,
     sockets: Option<Sockets>,
+    followers: Followers,
     save_at: Option<Instant>,
     look_at: Option<Instant>,
     looked: Instant,
@@ -154,6 +157,7 @@ impl Service {
             agent: Agent { started: now, protection: Protection::Off },
             core: None,
             sockets: None,
+            followers: Followers::new(),
             save_at: None,
             look_at: None,
             looked: now,
@@ -191,7 +195,7 @@ impl Service {
         if let Some(core) = &mut self.core {
             core.enable(now, &mut self.kernel)?;
         }
-        self.agent.protection = Protection::On;
+        self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
         self.saved.node = Some(self.node.name.clone());
         self.saved.protection = Protection::On;
@@ -203,8 +207,10 @@ impl Service {
         self.saved.protection = Protection::Off;
         // A full disk is no reason to stay: whoever asked is told of it afterwards.
         let saved = self.saved.save(&self.config.state_path());
+        if self.core.is_some() {
+            self.set_protection(Protection::Disabling);
+        }
         if let Some(core) = &mut self.core {
-            self.agent.protection = Protection::Disabling;
             core.disable(Instant::now(), &mut self.kernel);
         }
         Ok(saved?)
@@ -296,7 +302,8 @@ impl Service {
 
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
-        [core, self.save_at, self.look_at, self.tick_at].into_iter().flatten().min()
+        let followers = self.followers.deadline();
+        [core, followers, self.save_at, self.look_at, self.tick_at].into_iter().flatten().min()
     }
 
     /// Sends and notes what the core has to give.
@@ -335,8 +342,30 @@ impl Service {
         if let Err(error) = xfrm::sweep(&mut self.kernel) {
             tracing::error!("{error}");
         }
-        self.agent.protection = Protection::Off;
+        self.set_protection(Protection::Off);
         tracing::info!("disabled: nothing of ours is left in the kernel");
+    }
+
+    fn set_protection(&mut self, protection: Protection) {
+        self.agent.protection = protection;
+        self.followers.note_change();
+    }
+
+    /// Answers those who follow what was changed.
+    fn tell_followers(&mut self, now: Instant) {
+        if let Some(core) = &mut self.core {
+            while let Some((pair, state)) = core.poll_changed() {
+                self.followers.note_row(pair, state);
+            }
+        }
+        for held in self.followers.take_due(now) {
+            let changed = |pair| self.followers.has_changed(pair, held.after);
+            let named = self.config.pairs(&self.node);
+            let progress =
+                report::progress(&self.agent, self.core.as_ref(), named, self.followers.revision(), changed);
+            // Whoever asked may have gone away.
+            let _ = held.reply.send(Reply::Progress(progress));
+        }
     }
 
     fn save(&mut self) {
@@ -356,6 +385,10 @@ impl Service {
             Request::Disable => self.disable().map(|()| Reply::Done),
             Request::Status => self.status(events).map(|status| Reply::Status(Box::new(status))),
             Request::Plan => self.plan().map(Reply::Plan),
+            Request::Follow { after, hold_ms } => {
+                let hold = Duration::from_millis(hold_ms);
+                return self.followers.hold(Instant::now(), after, hold, call.reply);
+            }
         };
         let refused = |error| Reply::Error { code: ErrorCode::Failed, message: format!("{error:#}") };
         // Whoever asked may have gone away: nobody is left to tell then.

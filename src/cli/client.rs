@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::exit::{Exit, Failure};
 use crate::model::control::{self, ControlError, ErrorCode, PlanLine, REPLY_LIMIT, Reply, Request};
-use crate::model::status::Status;
+use crate::model::{Progress, Status};
 
 /// How long the agent may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +50,7 @@ impl fmt::Display for Asked {
             Request::Enable => "\"enable\"",
             Request::Disable => "\"disable\"",
             Request::Plan => "\"plan\"",
+            Request::Follow { .. } => "\"follow\"",
         })
     }
 }
@@ -97,6 +98,17 @@ impl Client {
         match self.ask(Request::Plan)? {
             Reply::Plan(lines) => Ok(lines),
             _ => Err(AskError::Mismatch(Asked(Request::Plan))),
+        }
+    }
+
+    /// What has changed after a revision. An agent with nothing to tell answers after `hold`, or earlier.
+    pub(super) fn follow(&self, after: u64, hold: Duration) -> Result<Progress, AskError> {
+        // Rounded up: whoever waits for a moment would ask again and again in the last millisecond before it.
+        let hold_ms = u64::try_from(hold.as_millis() + 1).unwrap_or(u64::MAX);
+        let request = Request::Follow { after, hold_ms };
+        match self.ask(request)? {
+            Reply::Progress(progress) => Ok(progress),
+            _ => Err(AskError::Mismatch(Asked(request))),
         }
     }
 

@@ -6,13 +6,13 @@ use super::args::{DisableArgs, Invocation};
 use super::client::AskError;
 use super::exit::{Exit, Failure};
 use super::follow::follow;
-use super::progress::Progress;
+use super::progress::View;
 use super::term::{Style, print, print_json};
 use super::{context, render, status};
 use crate::model::config::Config;
 use crate::model::control::Request;
 use crate::model::status::{Protection, RowState, Status};
-use crate::model::{KernelState, ours};
+use crate::model::{KernelState, Progress, ours};
 
 pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
@@ -21,16 +21,16 @@ pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, F
     if !client.is_there()? {
         return without_agent(&config, args);
     }
-    let progress = Progress::new(invocation.quiet);
-    let is_off = |status: &Status| status.protection == Protection::Off;
+    let view = View::new(invocation.quiet);
+    let is_off = |progress: &Progress| progress.protection == Protection::Off;
     let ordered = client.order(Request::Disable);
-    let status = match ordered.and_then(|()| follow(&client, progress, RowState::Off, deadline, is_off)) {
+    let status = match ordered.and_then(|()| follow(&client, view, RowState::Off, deadline, is_off)) {
         // One that `enable` started ends when it has done this, and may leave us without an answer.
         Err(AskError::NoAgent(_) | AskError::Io { .. }) => return without_agent(&config, args),
         followed => followed?,
     };
     show(&status, args)?;
-    match is_off(&status) {
+    match status.protection == Protection::Off {
         true => Ok(Exit::Done),
         false => Err(Failure::new(
             Exit::Degraded,

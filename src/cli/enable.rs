@@ -6,11 +6,12 @@ use super::args::{EnableArgs, Invocation};
 use super::client::AskError;
 use super::exit::{Exit, Failure};
 use super::follow::follow;
-use super::progress::Progress;
+use super::progress::View;
 use super::term::{Style, print, print_json, tell};
 use super::{context, preflight, render, start, status};
 use crate::model::control::Request;
-use crate::model::status::{Protection, RowState, Status};
+use crate::model::status::{Protection, RowState};
+use crate::model::{Progress, Status};
 
 pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
@@ -34,8 +35,8 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
         return no_wait(args, client.status()?);
     }
 
-    let progress = Progress::new(invocation.quiet);
-    let status = follow(&client, progress, RowState::Protected, deadline, is_protected).map_err(gone)?;
+    let view = View::new(invocation.quiet);
+    let status = follow(&client, view, RowState::Protected, deadline, is_protected).map_err(gone)?;
     match args.json {
         true => print_json(&status)?,
         false => print(&render::status(&status, false, Style::of_stdout()))?,
@@ -52,9 +53,9 @@ fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, Failure> {
 }
 
 /// Whether the agent has come where `enable` leads to.
-fn is_protected(status: &Status) -> bool {
-    matches!(status.protection, Protection::On | Protection::Enabling)
-        && status.summary.protected == status.summary.peers
+fn is_protected(progress: &Progress) -> bool {
+    matches!(progress.protection, Protection::On | Protection::Enabling)
+        && progress.summary.protected == progress.summary.peers
 }
 
 /// An agent that has taken the order and then is gone leaves the host in between.

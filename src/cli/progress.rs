@@ -6,18 +6,20 @@ use std::io::{self, IsTerminal, Write};
 
 use super::render;
 use super::term::{Style, tell};
-use crate::model::Pair;
-use crate::model::status::{PeerRow, RowState, Status};
+use crate::model::status::{RowState, Summary};
+use crate::model::{Pair, Progress, RowProgress};
 
 /// More rows than these are counted, not drawn.
 const DRAWN: usize = 15;
 
 /// What has been shown so far.
-pub(super) enum Progress {
+pub(super) enum View {
     /// Nothing is shown (`--quiet`).
     Silent,
     /// Redrawn in place.
     Drawn {
+        /// How each pair stands.
+        rows: BTreeMap<Pair, RowProgress>,
         /// The lines that stand there, to be replaced.
         lines: Vec<String>,
     },
@@ -28,30 +30,31 @@ pub(super) enum Progress {
     },
 }
 
-impl Progress {
+impl View {
     /// What suits standard error.
     pub(super) fn new(quiet: bool) -> Self {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         match (quiet, io::stderr().is_terminal() && !dumb) {
             (true, _) => Self::Silent,
-            (false, true) => Self::Drawn { lines: Vec::new() },
+            (false, true) => Self::Drawn { rows: BTreeMap::new(), lines: Vec::new() },
             (false, false) => Self::Lines { said: BTreeMap::new() },
         }
     }
 
-    /// Shows how things stand. `settled` rows are where they should be.
-    pub(super) fn update(&mut self, status: &Status, settled: RowState) {
+    /// Shows what has changed.
+    pub(super) fn update(&mut self, progress: Progress, settled: RowState) {
         match self {
             Self::Silent => {}
-            Self::Drawn { lines } => {
-                let drawing = drawing(status, settled);
+            Self::Drawn { rows, lines } => {
+                rows.extend(progress.rows.into_iter().map(|row| (row.pair(), row)));
+                let drawing = drawing(&progress.summary, rows, settled);
                 if drawing != *lines {
                     write(&format!("{}{}", erase(lines.len()), drawing.join("")));
                     *lines = drawing;
                 }
             }
             Self::Lines { said } => {
-                for row in &status.peers {
+                for row in &progress.rows {
                     let words = words(row);
                     if said.get(&row.pair()) != Some(&words) {
                         tell(&words);
@@ -64,7 +67,7 @@ impl Progress {
 
     /// Takes the drawing away, to make room for the result.
     pub(super) fn clear(&mut self) {
-        if let Self::Drawn { lines } = self {
+        if let Self::Drawn { lines, .. } = self {
             write(&erase(lines.len()));
             lines.clear();
         }
@@ -83,9 +86,9 @@ fn erase(lines: usize) -> String {
 
 /// A line a row that is not settled, and one that sums up. Wrapping is off meanwhile: a line that took two
 /// could not be replaced as one.
-fn drawing(status: &Status, settled: RowState) -> Vec<String> {
-    let waiting: Vec<&PeerRow> = status.peers.iter().filter(|row| row.state != settled).collect();
-    let mut lines = vec![render::sum(&status.summary, Style::PLAIN)];
+fn drawing(summary: &Summary, rows: &BTreeMap<Pair, RowProgress>, settled: RowState) -> Vec<String> {
+    let waiting: Vec<&RowProgress> = rows.values().filter(|row| row.state != settled).collect();
+    let mut lines = vec![render::sum(summary, Style::PLAIN)];
     lines.extend(waiting.iter().take(DRAWN).map(|row| format!("  {}", words(row))));
     if waiting.len() > DRAWN {
         lines.push(format!("  and {} more", waiting.len() - DRAWN));
@@ -93,7 +96,7 @@ fn drawing(status: &Status, settled: RowState) -> Vec<String> {
     lines.into_iter().map(|line| format!("\x1b[?7l{line}\x1b[?7h\n")).collect()
 }
 
-fn words(row: &PeerRow) -> String {
+fn words(row: &RowProgress) -> String {
     let reason = row.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     format!("{} {} {}{reason}", row.node, row.remote, row.state)
 }

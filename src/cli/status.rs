@@ -131,7 +131,7 @@ fn check_names(config: &Config, names: &[String]) -> Result<(), Failure> {
 pub(super) fn only(mut status: Status, names: &[String]) -> Status {
     if !names.is_empty() {
         status.peers.retain(|row| names.iter().any(|name| name == row.node.as_str()));
-        status.summary = Summary::of(&status.peers);
+        status.summary = Summary::of(status.peers.iter().map(|row| row.state));
     }
     status
 }

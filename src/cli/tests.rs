@@ -9,7 +9,7 @@ use super::args::Invocation;
 use super::client::{AskError, Client};
 use super::exit::{Exit, Failure};
 use super::follow::follow;
-use super::progress::Progress;
+use super::progress::View;
 use super::render;
 use super::status::{exit_of, only};
 use super::term::Style;
@@ -20,7 +20,7 @@ use crate::model::status::{
     AgentInfo, Encapsulation, Family, PeerRow, Protection, ReasonCode, RowState, SaErrors, Status, Summary,
     Traffic,
 };
-use crate::model::{Config, UnixTime};
+use crate::model::{Config, Progress, UnixTime};
 
 fn node_name(name: &str) -> crate::model::NodeName {
     serde_json::from_value(name.into()).unwrap()
@@ -68,7 +68,7 @@ fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
             uptime_s: Some(12),
             drift: Some(0),
         },
-        summary: Summary::of(&peers),
+        summary: Summary::of(peers.iter().map(|row| row.state)),
         peers,
         kernel: [].into(),
         notes: Vec::new(),
@@ -288,27 +288,40 @@ fn the_client_tells_apart_what_can_go_wrong() {
 fn following_ends_when_done_or_when_time_is_over() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("s");
-    let reply = |state| {
-        let told = status(Protection::On, vec![row("b", 2, state)]);
-        encode_reply(Reply::Status(Box::new(told)))
+    let reply = |revision, state| {
+        let protection = Protection::On;
+        let told = Progress { revision, protection, summary: Summary::of([state]), rows: Vec::new() };
+        encode_reply(Reply::Progress(told))
     };
-    let done = |status: &Status| status.summary.protected == status.summary.peers;
-    let follow = |deadline| {
-        follow(&Client::new(socket.clone()), Progress::Silent, RowState::Protected, deadline, done)
-    };
+    let last =
+        |state| encode_reply(Reply::Status(Box::new(status(Protection::On, vec![row("b", 2, state)]))));
+    let done = |progress: &Progress| progress.summary.protected == progress.summary.peers;
+    let follow =
+        |deadline| follow(&Client::new(socket.clone()), View::Silent, RowState::Protected, deadline, done);
 
     let asked = agent(
         &socket,
-        vec![reply(RowState::Negotiating), reply(RowState::Clear), reply(RowState::Protected)],
+        vec![
+            reply(3, RowState::Negotiating),
+            reply(5, RowState::Clear),
+            reply(9, RowState::Protected),
+            last(RowState::Protected),
+        ],
     );
-    let last = follow(Instant::now() + Duration::from_secs(60)).unwrap();
-    assert_eq!(last.summary.protected, 1);
-    assert_eq!(asked.join().unwrap().len(), 3);
+    let status = follow(Instant::now() + Duration::from_secs(60)).unwrap();
+    assert_eq!(status.summary.protected, 1);
+    let asked = asked.join().unwrap();
+    let known = asked.iter().map(|request| match request {
+        Request::Follow { after, hold_ms: 1.. } => Some(*after),
+        _ => None,
+    });
+    assert_eq!(known.collect::<Vec<_>>(), [Some(0), Some(3), Some(5), None]);
+    assert_eq!(asked[3], Request::Status);
 
     std::fs::remove_file(&socket).unwrap();
-    let asked = agent(&socket, vec![reply(RowState::Negotiating)]);
-    let last = follow(Instant::now()).unwrap();
-    assert_eq!(last.summary.protected, 0, "the time was over");
+    let asked = agent(&socket, vec![reply(3, RowState::Negotiating), last(RowState::Negotiating)]);
+    let status = follow(Instant::now()).unwrap();
+    assert_eq!(status.summary.protected, 0, "the time was over");
     asked.join().unwrap();
 
     let gone = follow(Instant::now() + Duration::from_secs(60)).unwrap_err();

@@ -11,8 +11,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Op;
 use super::status::Status;
+use super::{Op, Progress};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
@@ -35,6 +35,13 @@ pub enum Request {
     Disable,
     /// What would you change now? Answered by [`Reply::Plan`].
     Plan,
+    /// What has changed? Answered by [`Reply::Progress`], as soon as something has or the time is over.
+    Follow {
+        /// The revision that whoever asks knows; 0 for none, which is answered with all rows.
+        after: u64,
+        /// For how many milliseconds the answer may be held. The agent may answer earlier.
+        hold_ms: u64,
+    },
 }
 
 /// What the agent answers.
@@ -47,6 +54,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// What would change, in order; empty for nothing.
     Plan(Vec<PlanLine>),
+    /// What has changed.
+    Progress(Progress),
     /// Refused.
     Error {
         /// Why, for programs.

@@ -243,11 +243,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Counts `rows`.
-    pub fn of(rows: &[PeerRow]) -> Self {
-        let mut summary = Self { peers: rows.len() as u64, ..Self::default() };
-        for row in rows {
-            *match row.state {
+    /// Counts rows by their states.
+    pub fn of(states: impl IntoIterator<Item = RowState>) -> Self {
+        let mut summary = Self::default();
+        for state in states {
+            summary.peers += 1;
+            *match state {
                 RowState::Off => &mut summary.off,
                 RowState::Negotiating => &mut summary.negotiating,
                 RowState::Protected => &mut summary.protected,
@@ -354,7 +355,7 @@ pub fn without_agent(
         config_id: config.config_id(),
         secret_id,
         agent: AgentInfo::default(),
-        summary: Summary::of(&peers),
+        summary: Summary::of(peers.iter().map(|row| row.state)),
         peers,
         kernel: statistics.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect(),
         notes: Vec::new(),

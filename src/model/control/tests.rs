@@ -1,9 +1,17 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::RowProgress;
+use crate::model::status::{Protection, RowState, Summary};
 
-const REQUESTS: [Request; 5] =
-    [Request::Ping, Request::Status, Request::Enable, Request::Disable, Request::Plan];
+const REQUESTS: [Request; 6] = [
+    Request::Ping,
+    Request::Status,
+    Request::Enable,
+    Request::Disable,
+    Request::Plan,
+    Request::Follow { after: 7, hold_ms: 5_000 },
+];
 
 #[test]
 fn requests_come_through() {
@@ -20,7 +28,20 @@ fn requests_come_through() {
 fn replies_come_through() {
     let plan = vec![PlanLine { change: Change::Add, object: "SA \"x\"\nto y".to_owned() }];
     let error = Reply::Error { code: ErrorCode::NotPermitted, message: "no".to_owned() };
-    for reply in [Reply::Done, Reply::Plan(plan), Reply::Plan(Vec::new()), error] {
+    let row = RowProgress {
+        node: serde_json::from_value("b".into()).unwrap(),
+        local: [10, 0, 0, 1].into(),
+        remote: [10, 0, 0, 2].into(),
+        state: RowState::Clear,
+        reason: Some("two\nlines".to_owned()),
+    };
+    let progress = Progress {
+        revision: 3,
+        protection: Protection::On,
+        summary: Summary { peers: 1, clear: 1, ..Summary::default() },
+        rows: vec![row],
+    };
+    for reply in [Reply::Done, Reply::Plan(plan), Reply::Plan(Vec::new()), Reply::Progress(progress), error] {
         let line = encode_reply(reply.clone());
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert_eq!(decode_reply(line.as_bytes()), Ok(reply));
@@ -74,12 +95,13 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_request_is_that_request_or_refused(at in 0usize..30, byte: u8, which in 0usize..5) {
+    fn a_mutated_request_is_that_request_or_refused(at in 0usize..30, byte: u8, which in 0usize..REQUESTS.len()) {
         let mut line = encode_request(REQUESTS[which]).into_bytes();
         let at = at % line.len();
         line[at] = byte;
         if let Ok(request) = decode_request(&line) {
-            prop_assert!(REQUESTS.contains(&request));
+            let follows = matches!(request, Request::Follow { .. });
+            prop_assert!(follows || REQUESTS.contains(&request));
         }
     }
 }

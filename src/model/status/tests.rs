@@ -206,7 +206,7 @@ fn healthy_is_what_the_operator_wants() {
     status.protection = Protection::Enabling;
     assert!(status.is_healthy());
     status.peers[0].state = RowState::Clear;
-    status.summary = Summary::of(&status.peers);
+    status.summary = Summary::of(status.peers.iter().map(|row| row.state));
     assert!(!status.is_healthy());
     status.protection = Protection::Off;
     assert!(status.is_healthy());

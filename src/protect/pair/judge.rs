@@ -24,6 +24,11 @@ impl PairMachine {
         self.explain(why)
     }
 
+    /// How it stands and why, to be compared with another time.
+    pub fn standing(&self) -> impl PartialEq + use<> {
+        self.judge()
+    }
+
     pub(super) fn judge(&self) -> (RowState, Why) {
         match self.phase {
             Phase::Off => (RowState::Off, Why::Fine),
