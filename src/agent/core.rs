@@ -88,6 +88,17 @@ pub struct Probe {
     pub bytes: [u8; probe::LENGTH],
 }
 
+/// A datagram that came in on UDP.
+#[derive(Debug)]
+pub struct Datagram {
+    /// Our end.
+    pub local: SocketAddr,
+    /// The sender.
+    pub remote: SocketAddr,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
 /// The joined deciders of one host.
 pub struct Core {
     scheme: Scheme,
@@ -162,18 +173,14 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    /// A datagram came in on UDP.
-    pub fn handle_datagram(
-        &mut self,
-        now: Instant,
-        kernel: &mut dyn Kernel,
-        local: SocketAddr,
-        remote: SocketAddr,
-        bytes: &[u8],
-    ) {
-        match probe::decode(bytes) {
-            Some(token) => self.handle_probe(now, local.ip(), remote.ip(), &token),
-            None => self.engine.handle_datagram(now, local, remote, bytes),
+    /// Datagrams came in on UDP. The kernel gets what they lead to in one go.
+    pub fn handle_datagrams(&mut self, now: Instant, kernel: &mut dyn Kernel, datagrams: &[Datagram]) {
+        for Datagram { local, remote, bytes } in datagrams {
+            match probe::decode(bytes) {
+                Some(token) => self.handle_probe(now, local.ip(), remote.ip(), &token),
+                None => self.engine.handle_datagram(now, *local, *remote, bytes),
+            }
+            self.drain_events(now);
         }
         self.settle(now, kernel);
     }
@@ -347,9 +354,7 @@ impl Core {
     /// Drains the deciders and the kernel until nothing moves any more.
     fn settle(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         loop {
-            while let Some(event) = self.engine.poll_event() {
-                self.handle_event(now, event);
-            }
+            self.drain_events(now);
             if !self.dirty.is_empty() {
                 self.apply(now, kernel);
             } else if !self.touched.is_empty() {
@@ -357,6 +362,12 @@ impl Core {
             } else {
                 return;
             }
+        }
+    }
+
+    fn drain_events(&mut self, now: Instant) {
+        while let Some(event) = self.engine.poll_event() {
+            self.handle_event(now, event);
         }
     }
 

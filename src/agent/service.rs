@@ -14,12 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::Accounts;
 use super::control::{Call, Control};
-use super::core::{Core, Scheme, TICK};
+use super::core::{Core, Datagram, Scheme, TICK};
 use super::followers::Followers;
 use super::process::Entropy;
 use super::report::{self, Agent};
 use super::single;
-use super::sockets::{Datagram, Sockets, send_probe};
+use super::sockets::Sockets;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request};
 use crate::model::host::{named_node, own_addresses};
@@ -55,7 +55,9 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let mut control =
         Control::listen(&service.config.socket_path()).context("the control socket cannot be opened")?;
     // Before the first look at the tables, so that nothing falls between (kernel.md, fact 15).
-    let mut events = watch(xfrm::Events::open().context("the kernel's events cannot be heard")?)?;
+    let events =
+        xfrm::Events::open_beside(service.kernel.port()).context("the kernel's events cannot be heard")?;
+    let mut events = watch(events)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     service.start()?;
@@ -76,7 +78,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         service.tell_followers(Instant::now());
         let deadline = service.deadline();
         tokio::select! {
-            Some(datagram) = receive(&mut service.sockets) => service.handle_datagram(&datagram),
+            Some(datagrams) = receive(&mut service.sockets) => service.handle_datagrams(&datagrams),
             guard = events.readable_mut() => {
                 let mut guard = guard?;
                 service.handle_events(guard.get_inner_mut());
@@ -101,7 +103,7 @@ fn watch(events: xfrm::Events) -> io::Result<AsyncFd<xfrm::Events>> {
     AsyncFd::new(events)
 }
 
-async fn receive(sockets: &mut Option<Sockets>) -> Option<Datagram> {
+async fn receive(sockets: &mut Option<Sockets>) -> Option<Vec<Datagram>> {
     match sockets {
         Some(sockets) => sockets.receive().await,
         None => pending().await,
@@ -237,10 +239,9 @@ impl Service {
         Core::new(scheme, engine, accounts, &self.saved.sealed(), now)
     }
 
-    fn handle_datagram(&mut self, datagram: &Datagram) {
+    fn handle_datagrams(&mut self, datagrams: &[Datagram]) {
         if let Some(core) = &mut self.core {
-            let Datagram { local, remote, bytes } = datagram;
-            core.handle_datagram(Instant::now(), &mut self.kernel, *local, *remote, bytes);
+            core.handle_datagrams(Instant::now(), &mut self.kernel, datagrams);
         }
     }
 
@@ -308,12 +309,12 @@ impl Service {
 
     /// Sends and notes what the core has to give.
     fn carry_away(&mut self, now: Instant) {
-        let (Some(core), Some(sockets)) = (&mut self.core, &self.sockets) else {
+        let (Some(core), Some(sockets)) = (&mut self.core, &mut self.sockets) else {
             return;
         };
         // Probes first: the message that follows asks whether they came through.
         while let Some(probe) = core.poll_probe() {
-            match send_probe(&probe) {
+            match sockets.probe(&probe) {
                 Ok(()) => core.handle_probe_sent(probe.sa.id()),
                 Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
             }

@@ -1,4 +1,4 @@
-//! UDP sockets: one per own address for IKE, and a short-lived one per probe.
+//! UDP sockets: per own address one for IKE, and one for probes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::core::Probe;
+use super::core::{Datagram, Probe};
 use crate::ike::Transmit;
 use crate::xfrm;
 
@@ -17,26 +17,26 @@ use crate::xfrm;
 const LARGEST: usize = 65_535;
 /// Datagrams on their way to the core: more wait in the sockets, or are lost there.
 const QUEUE: usize = 1024;
+/// How many of them the core takes together at most: the network is served before the rest.
+const TOGETHER: usize = 64;
 
-/// A datagram that came in.
-pub struct Datagram {
-    /// Our end.
-    pub local: SocketAddr,
-    /// The sender.
-    pub remote: SocketAddr,
-    /// What it holds.
-    pub bytes: Vec<u8>,
+/// The sockets of one address.
+struct Own {
+    ike: Rc<tokio::net::UdpSocket>,
+    reader: JoinHandle<()>,
+    /// What probes leave through, from the first one on.
+    prober: Option<Socket>,
 }
 
-/// The IKE sockets of this host.
+/// The sockets of this host.
 pub struct Sockets {
-    by_local: BTreeMap<IpAddr, (Rc<tokio::net::UdpSocket>, JoinHandle<()>)>,
+    by_local: BTreeMap<IpAddr, Own>,
     incoming: mpsc::Receiver<Datagram>,
 }
 
 impl Drop for Sockets {
     fn drop(&mut self) {
-        self.by_local.values().for_each(|(_, reader)| reader.abort());
+        self.by_local.values().for_each(|own| own.reader.abort());
     }
 }
 
@@ -53,27 +53,43 @@ impl Sockets {
         let mut by_local = BTreeMap::new();
         for address in addresses {
             let local = SocketAddr::new(address, port);
-            let socket = open_ike(local).map_err(|error| (local, error))?;
-            let socket = Rc::new(socket);
-            let reader = tokio::task::spawn_local(read(socket.clone(), local, sender.clone()));
-            by_local.insert(address, (socket, reader));
+            let ike = Rc::new(open_ike(local).map_err(|error| (local, error))?);
+            let reader = tokio::task::spawn_local(read(ike.clone(), local, sender.clone()));
+            by_local.insert(address, Own { ike, reader, prober: None });
         }
         Ok(Self { by_local, incoming })
     }
 
-    /// The next datagram that came in.
-    pub async fn receive(&mut self) -> Option<Datagram> {
-        self.incoming.recv().await
+    /// Waits for datagrams; returns those that are there, in the order in which they came.
+    pub async fn receive(&mut self) -> Option<Vec<Datagram>> {
+        let mut datagrams = Vec::new();
+        let count = self.incoming.recv_many(&mut datagrams, TOGETHER).await;
+        (count > 0).then_some(datagrams)
     }
 
     /// Sends a datagram. One that cannot be sent is lost as if on the way: IKE retransmits.
     pub fn send(&self, transmit: &Transmit) {
-        let Some((socket, _)) = self.by_local.get(&transmit.local.ip()) else {
+        let Some(own) = self.by_local.get(&transmit.local.ip()) else {
             return;
         };
-        if let Err(error) = socket.try_send_to(&transmit.bytes, transmit.remote) {
+        if let Err(error) = own.ike.try_send_to(&transmit.bytes, transmit.remote) {
             tracing::debug!("{} to {}: {error}", transmit.local, transmit.remote);
         }
+    }
+
+    /// Sends a probe through its SA and nothing else.
+    ///
+    /// # Errors
+    /// The SA is gone, or the network does not take the datagram now.
+    pub fn probe(&mut self, probe: &Probe) -> io::Result<()> {
+        let own = self.by_local.get_mut(&probe.local).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let prober = match own.prober.take() {
+            Some(prober) => prober,
+            None => open_prober(probe.local)?,
+        };
+        let prober = own.prober.insert(prober);
+        xfrm::route_through(&*prober, &probe.sa)?;
+        prober.send_to(&probe.bytes, &probe.remote.into()).map(drop)
     }
 }
 
@@ -108,14 +124,11 @@ fn open_ike(local: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
     tokio::net::UdpSocket::from_std(UdpSocket::from(socket))
 }
 
-/// Sends a probe through its SA and nothing else.
-///
-/// # Errors
-/// The SA is gone, or the network does not take the datagram now.
-pub fn send_probe(probe: &Probe) -> io::Result<()> {
-    let socket = open_udp(SocketAddr::new(probe.local, 0))?;
-    xfrm::route_through(&socket, &probe.sa)?;
-    socket.send_to(&probe.bytes, &probe.remote.into()).map(drop)
+/// Nobody answers to where probes come from, and what comes all the same finds no room.
+fn open_prober(local: IpAddr) -> io::Result<Socket> {
+    let socket = open_udp(SocketAddr::new(local, 0))?;
+    socket.set_recv_buffer_size(0)?;
+    Ok(socket)
 }
 
 fn open_udp(local: SocketAddr) -> io::Result<Socket> {

@@ -10,6 +10,7 @@ use netlink_packet_xfrm::{
 };
 use netlink_sys::protocols::NETLINK_XFRM;
 use netlink_sys::{Socket, SocketAddr};
+use socket2::{SockFilter, SockRef};
 
 use super::connection::{Inbox, enlarge_receive_buffer};
 use super::decode;
@@ -73,6 +74,14 @@ impl Events {
         Ok(Self { socket, inbox: Inbox::new(), pending: VecDeque::new() })
     }
 
+    /// The same, but silent about what the netlink port `own` changes, except for the ends of SAs, which
+    /// bring their last counters: whoever makes changes knows of them, and need not be woken up by each.
+    pub fn open_beside(own: u32) -> io::Result<Self> {
+        let events = Self::open()?;
+        SockRef::from(&events).attach_filter(&all_but_changes_of(own))?;
+        Ok(events)
+    }
+
     /// The next event, `None` when there is none yet: then wait until the socket is readable.
     #[expect(clippy::should_implement_trait, reason = "an iterator would be taken to have an end")]
     pub fn next(&mut self) -> Option<Event> {
@@ -106,6 +115,25 @@ impl AsRawFd for Events {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
+}
+
+/// Drops notifications about what `own` did, except for DELSA. A filter loads fields in network byte order,
+/// and netlink has them in that of the machine.
+fn all_but_changes_of(own: u32) -> [SockFilter; 6] {
+    const LOAD_WORD: u16 = 0x20;
+    const LOAD_HALF: u16 = 0x28;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const PORT_AT: u32 = 12;
+    const KIND_AT: u32 = 4;
+    [
+        SockFilter::new(LOAD_WORD, 0, 0, PORT_AT),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 3, own.to_be()),
+        SockFilter::new(LOAD_HALF, 0, 0, KIND_AT),
+        SockFilter::new(JUMP_IF_EQUAL, 1, 0, XFRM_MSG_DELSA.to_be().into()),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
 }
 
 /// What a message tells; `None` for what concerns strangers' SAs alone.

@@ -69,9 +69,11 @@ impl Kernel {
     /// Applies ops that either all need their object or all need its absence: an op cannot be proven before
     /// those of the other kind in front of it are done.
     fn apply_batch(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
-        // The kernel grows its hash tables in a worker on this CPU. Not let in between, it falls so far
-        // behind that adding 10,000 policies takes half as long again.
-        std::thread::yield_now();
+        if ops.len() == BATCH {
+            // The kernel grows its hash tables in a worker on this CPU. Not let in between, it falls so far
+            // behind that adding 10,000 policies takes half as long again.
+            std::thread::yield_now();
+        }
         let mut results = self.prove(ops);
         let mut sent = Vec::with_capacity(ops.len());
         for (op, result) in ops.iter().zip(&mut results).filter(|(_, result)| result.is_ok()) {

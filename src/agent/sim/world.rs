@@ -11,7 +11,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use super::kernel::{Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
 use crate::agent::accounts::Accounts;
-use crate::agent::core::{Core, Scheme, TICK};
+use crate::agent::core::{Core, Datagram, Scheme, TICK};
 use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::saved::PairRecord;
@@ -235,13 +235,14 @@ impl World {
         self.net.send(self.now, &mut self.rng, packet);
     }
 
-    fn deliver(&mut self, packet: Packet) {
+    /// A packet arrives: counted at once, or for the agent, which takes what it finds in `inboxes` together.
+    fn deliver(&mut self, packet: Packet, inboxes: &mut BTreeMap<usize, Vec<Datagram>>) {
         let Some(to) = host_at(packet.destination()).filter(|at| *at < self.hosts.len()) else {
             return;
         };
         match packet {
             Packet::Ike { from, to: local, bytes } => {
-                self.on(to, |core, now, kernel| core.handle_datagram(now, kernel, local, from, &bytes));
+                inboxes.entry(to).or_default().push(Datagram { local, remote: from, bytes });
             }
             Packet::Clear { from, .. } => {
                 let from = host_at(from).expect("packets come from hosts");
@@ -257,7 +258,7 @@ impl World {
             }
             Packet::Esp { id, from, inner: Inner::Probe { to: local, bytes } } => {
                 if self.hosts[to].kernel.count(id, bytes.len() as u64 + 8) {
-                    self.on(to, |core, now, kernel| core.handle_datagram(now, kernel, local, from, &bytes));
+                    inboxes.entry(to).or_default().push(Datagram { local, remote: from, bytes });
                 }
             }
         }
@@ -307,8 +308,12 @@ impl World {
     }
 
     fn step(&mut self) {
+        let mut inboxes = BTreeMap::new();
         while let Some(packet) = self.net.pop_due(self.now) {
-            self.deliver(packet);
+            self.deliver(packet, &mut inboxes);
+        }
+        for (at, datagrams) in inboxes {
+            self.on(at, |core, now, kernel| core.handle_datagrams(now, kernel, &datagrams));
         }
         while let Some(at) = self.timers.pop_due(self.now) {
             if self.hosts[at].tick <= self.now {
