@@ -18,10 +18,10 @@ use crate::ike::{self, Engine, Event};
 use crate::model::saved::PairRecord;
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{
-    Config, Direction, Exemption, KernelState, Limits, NewChild, Node, Op, OpError, Pair, PolicyReading, Sa,
-    SaId, SaReading, UnixTime, Word,
+    Action, Config, Direction, Exemption, KernelState, Limits, NewChild, Node, Op, OpError, Pair, Policy,
+    PolicyReading, Sa, SaId, SaReading, UnixTime, Word,
 };
-use crate::protect::{Child, Order, PairMachine, Plan, Posture};
+use crate::protect::{Child, Order, PairMachine, Plan, Posture, policies};
 
 /// How often the counters are read to see which peers have fallen silent.
 pub const TICK: Duration = Duration::from_secs(30);
@@ -114,6 +114,8 @@ pub struct Core {
     changed: BTreeSet<Pair>,
     /// Parts of the kernel that may have to change.
     dirty: BTreeSet<Scope>,
+    /// Pairs that want to know whether a packet has met their inbound policies.
+    asking: BTreeSet<Pair>,
     probes: VecDeque<Probe>,
     persist: bool,
     look_again: bool,
@@ -143,6 +145,7 @@ impl Core {
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            asking: BTreeSet::new(),
             probes: VecDeque::new(),
             persist: false,
             look_again: false,
@@ -359,6 +362,8 @@ impl Core {
                 self.apply(now, kernel);
             } else if !self.touched.is_empty() {
                 self.carry_out_orders(now);
+            } else if !self.asking.is_empty() {
+                self.read_use(now, kernel);
             } else {
                 return;
             }
@@ -430,7 +435,7 @@ impl Core {
             if ops.is_empty() { Vec::new() } else { kernel.apply(&ops, &self.vault) }.into_iter();
         for (scope, desired, part) in parts {
             let results: Vec<_> = part.ops.iter().zip(results.by_ref()).collect();
-            let outcome = self.digest(scope, &part.conflicts, results);
+            let outcome = self.digest(now, scope, &part.conflicts, results);
             self.report_applied(now, scope, &outcome);
             if self.pairs.desired(scope) != desired {
                 self.dirty.insert(scope);
@@ -441,6 +446,7 @@ impl Core {
     /// Records what the kernel has done of a part.
     fn digest(
         &mut self,
+        now: Instant,
         scope: Scope,
         conflicts: &[PolicyReading],
         results: Vec<(&Op, Result<(), OpError>)>,
@@ -454,10 +460,10 @@ impl Core {
                 self.vault.forget(sa.id());
             }
             match result {
-                Ok(()) => self.record(scope, op),
+                Ok(()) => self.record(now, scope, op),
                 // What was to go is gone.
                 Err(OpError::Missing { .. }) if matches!(op, Op::DeleteSa(_) | Op::DeletePolicy { .. }) => {
-                    self.record(scope, op);
+                    self.record(now, scope, op);
                 }
                 Err(error) => {
                     tracing::error!("{error}");
@@ -474,11 +480,32 @@ impl Core {
     }
 
     /// Takes a change that the kernel has made into what is known of it.
-    fn record(&mut self, scope: Scope, op: &Op) {
+    fn record(&mut self, now: Instant, scope: Scope, op: &Op) {
         tracing::debug!("{op}");
         self.known.record(scope, op);
-        if let Op::AddSa(sa) = op {
-            self.accounts.open(sa.id(), sa.pair, sa.direction);
+        match op {
+            Op::AddSa(sa) => self.accounts.open(sa.id(), sa.pair, sa.direction),
+            Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => {
+                let machine = policies::inbound_pair(policy).and_then(|pair| self.pairs.get_mut(pair));
+                machine.into_iter().for_each(|machine| machine.handle_written(now));
+            }
+            Op::DeleteSa(_) | Op::DeletePolicy { .. } => {}
+        }
+    }
+
+    /// Tells pairs that are about to be sealed whether a packet has met their inbound policies.
+    fn read_use(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        let known = |policy: Policy| self.known.policy(&policy.id()).copied();
+        let (pairs, inbound): (Vec<Pair>, Vec<[PolicyReading; 2]>) = std::mem::take(&mut self.asking)
+            .into_iter()
+            .filter_map(|pair| {
+                let [inbound, forward] = policies::inbound(pair, Action::Accept).map(known);
+                Some((pair, [inbound?, forward?]))
+            })
+            .unzip();
+        let unused = kernel.unused(inbound.as_flattened());
+        for (pair, unused) in pairs.into_iter().zip(unused.chunks(2)) {
+            self.with_pair(pair, |machine| machine.handle_use(now, unused.contains(&false)));
         }
     }
 
@@ -525,6 +552,7 @@ impl Core {
                 let remote = SocketAddr::new(pair.remote, self.scheme.port);
                 self.probes.push_back(Probe { sa, local: pair.local, remote, bytes: probe::encode(&token) });
             }
+            Order::ReadUse => drop(self.asking.insert(pair)),
             Order::Persist => self.persist = true,
         }
     }

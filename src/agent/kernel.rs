@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::op::KeySource;
-use crate::model::{KernelState, Op, OpError, SaId, SaKey, SaReading};
+use crate::model::{KernelState, Op, OpError, PolicyReading, SaId, SaKey, SaReading};
 
 /// A kernel cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,10 @@ pub trait Kernel {
     /// # Errors
     /// When the table cannot be read.
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable>;
+
+    /// Of each of `policies` whether no packet has met it since it was written; `false` where that cannot be
+    /// told.
+    fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool>;
 }
 
 impl Kernel for crate::xfrm::Kernel {
@@ -39,6 +43,10 @@ impl Kernel for crate::xfrm::Kernel {
 
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
         self.read_sas().map_err(|error| Unreadable(error.to_string()))
+    }
+
+    fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
+        self.unused(policies)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::policy::Block;
-use crate::model::{KernelState, Op, PolicyDirection, PolicyId, SaId, SaReading};
+use crate::model::{KernelState, Op, PolicyDirection, PolicyId, PolicyReading, SaId, SaReading};
 use crate::protect::{Desired, Indexes, Plan, plan};
 
 /// A part of the kernel's tables: what concerns one peer, or all.
@@ -46,6 +46,11 @@ impl Known {
     /// The SAs of all parts.
     pub fn sas(&self) -> impl Iterator<Item = &SaId> {
         self.parts.values().flat_map(|state| state.sas.keys())
+    }
+
+    /// A policy.
+    pub fn policy(&self, id: &PolicyId) -> Option<&PolicyReading> {
+        self.parts.get(&scope_of(id))?.policies.get(id)
     }
 
     /// All policies, with `sas` as the SAs.

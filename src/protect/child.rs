@@ -1,6 +1,6 @@
 //! One child of a pair: two SAs, what both ends have done for them, and their way out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::timing::{IN_GRACE, OUT_GRACE, PROBE_BLOCKED, PROBE_EVERY, PROBES_PATIENT};
@@ -60,7 +60,11 @@ pub struct Child {
     /// The outbound SA is not wanted any more.
     out_gone: bool,
     probes: u32,
+    /// When the first probe went out.
+    probed: Option<Instant>,
     next_probe: Option<Instant>,
+    /// From the first probe to the peer's word that one has come through: a round trip, or more.
+    round_trip: Option<Duration>,
     /// The key exchange was told that it carries traffic both ways.
     pub(super) announced: bool,
 }
@@ -93,7 +97,9 @@ impl Child {
             in_gone: false,
             out_gone: false,
             probes: 0,
+            probed: None,
             next_probe: None,
+            round_trip: None,
             announced: false,
         }
     }
@@ -122,7 +128,10 @@ impl Child {
     }
 
     /// The peer's newest word about it.
-    pub(super) fn hear(&mut self, word: &Word) {
+    pub(super) fn hear(&mut self, now: Instant, word: &Word) {
+        if word.flags.seen && !self.peer.seen {
+            self.round_trip = self.probed.map(|probed| now - probed);
+        }
         self.peer = word.flags;
         self.their_token = Some(word.token);
     }
@@ -175,6 +184,11 @@ impl Child {
         self.closed.is_some() && self.in_gone && self.out_gone
     }
 
+    /// How long a packet takes to the peer and back, at most, if that could be measured.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
     /// Its SAs as the kernel should hold them: those to add, and those to keep.
     pub(super) fn desired(&self, fresh: &mut Vec<Sa>, keep: &mut impl Extend<SaId>) {
         match self.install {
@@ -211,6 +225,7 @@ impl Child {
         let next = clock.now + pause;
         self.next_probe = Some(next);
         clock.due(next);
+        self.probed.get_or_insert(clock.now);
         (!self.peer.seen).then_some(token)
     }
 

@@ -3,7 +3,7 @@
 //! and what is ([`plan()`]). Pure: time comes in as an argument, kernel changes go out as values.
 //!
 //! ```text
-//!             child proven both ways      both ends send        1 s
+//!             child proven both ways      both ends send      a grace
 //!   observing ----------------------> sending ------------> settled ----> sealed
 //!   (clear, ESP accepted)            (ESP out, both in)                  (ESP or nothing)
 //!       ^                                                                   |

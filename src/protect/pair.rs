@@ -5,17 +5,17 @@
 //! exchange and the network comes out of [`PairMachine::poll_order`].
 
 mod judge;
+mod seal;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+use self::seal::Use;
 use super::child::Child;
 use super::clock::Clock;
 use super::plan::Desired;
 use super::policies;
-use super::timing::{
-    DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OPEN_PATIENCE, OUT_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE,
-};
+use super::timing::{DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OPEN_PATIENCE, OUT_GRACE, UNSETTLED_PATIENCE};
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::word::Flags;
 use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
@@ -66,6 +66,8 @@ pub enum Order {
         /// Our name of the child.
         in_spi: Spi,
     },
+    /// Read whether a packet has met the inbound policies since they were written.
+    ReadUse,
     /// The pair became sealed, or is not any more: to be persisted.
     Persist,
 }
@@ -120,6 +122,10 @@ pub struct PairMachine {
     switched: Instant,
     /// The outbound SA of the child that both ends send through, and since when.
     settled: Option<(Spi, Instant)>,
+    /// When the inbound policies were written last; `None` where an agent before this one did it.
+    written: Option<Instant>,
+    /// Whether a packet has met them, as far as was asked since the ends settled.
+    used: Use,
     /// When the peer is asked whether its sessions are alive, should the ends not settle on a child.
     unsettled_until: Option<Instant>,
     /// What the kernel refused last, and when to try again.
@@ -149,6 +155,8 @@ impl PairMachine {
             opened: false,
             switched: now,
             settled: None,
+            written: None,
+            used: Use::Unasked,
             unsettled_until: None,
             kernel_error: None,
             failure: None,
@@ -205,7 +213,7 @@ impl PairMachine {
     /// The peer told what it has done for a child.
     pub fn handle_word(&mut self, now: Instant, in_spi: Spi, word: &Word) {
         if let Some(child) = self.child_mut(in_spi) {
-            child.hear(word);
+            child.hear(now, word);
         }
         let open = self.current().is_some_and(|child| child.peer.open);
         match self.phase {
@@ -466,6 +474,7 @@ impl PairMachine {
         let spi = child.map(Child::out_spi);
         if self.settled.map(|(spi, _)| spi) != spi {
             self.settled = spi.map(|spi| (spi, now));
+            self.used = Use::Unasked;
         }
         if let Some(child) = self.children.iter_mut().find(|child| Some(child.out_spi()) == spi)
             && !child.announced
@@ -491,17 +500,6 @@ impl PairMachine {
             self.unsettled_until = Some(next);
             clock.due(next);
             self.orders.push_back(Order::CheckLiveness);
-        }
-    }
-
-    fn seal(&mut self, clock: &mut Clock) {
-        if let Some((_, since)) = self.settled
-            && self.phase == Phase::On
-            && !self.sealed
-            && clock.due(since + SEAL_GRACE)
-        {
-            self.sealed = true;
-            self.orders.push_back(Order::Persist);
         }
     }
 

@@ -30,6 +30,13 @@ pub fn inbound(pair: Pair, action: Action) -> [Policy; 2] {
     })
 }
 
+/// The pair that `policy` is one of [`inbound`] of, if it is.
+pub fn inbound_pair(policy: &Policy) -> Option<Pair> {
+    let Selector { source, destination, .. } = policy.selector;
+    let pair = Pair::new(destination.address, source.address)?;
+    inbound(pair, policy.action).contains(policy).then_some(pair)
+}
+
 /// Outbound, through exactly this SA.
 pub fn outbound(pair: Pair, spi: Spi) -> Policy {
     Policy {

@@ -14,6 +14,18 @@ pub const IN_GRACE: Duration = Duration::from_secs(2);
 /// (kernel.md, fact 18g).
 pub const SEAL_GRACE: Duration = Duration::from_secs(1);
 
+/// The same on a pair on which nothing has come in (`pair::seal`), at least: the peer's last word of its
+/// switch to ESP was sent after what it may have sent in the clear just before.
+pub const QUIET_GRACE: Duration = Duration::from_millis(100);
+
+/// And so many times as long as a packet took to the peer and back.
+const QUIET_ROUND_TRIPS: u32 = 4;
+
+/// How long clear packets are accepted after both ends send ESP, on a pair on which nothing has come in.
+pub fn quiet_grace(round_trip: Duration) -> Duration {
+    (round_trip * QUIET_ROUND_TRIPS).max(QUIET_GRACE).min(SEAL_GRACE)
+}
+
 /// How often a probe is sent while nothing is known yet.
 pub const PROBE_EVERY: Duration = Duration::from_millis(250);
 

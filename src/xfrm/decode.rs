@@ -118,6 +118,13 @@ pub(super) fn policy(message: Message<'_>) -> Result<Option<PolicyReading>, Malf
     Ok(Some(PolicyReading { id, index: info.index, priority: info.priority, action }))
 }
 
+/// Whether no packet has met the policy of a report since it was written; `false` where that cannot be told.
+pub(super) fn is_unused_policy(message: Message<'_>) -> bool {
+    let info =
+        message.split(XFRM_USER_POLICY_INFO_LEN).ok().and_then(|(info, _)| UserPolicyInfo::parse(info).ok());
+    info.is_some_and(|info| info.lifetime_cur.use_time == 0)
+}
+
 /// The action of a policy; `None` for one that we would write differently.
 fn action(info: &UserPolicyInfo, id: PolicyId, templates: &[u8]) -> Option<Action> {
     match info.action {

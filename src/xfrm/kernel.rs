@@ -196,6 +196,27 @@ impl Kernel {
         }
     }
 
+    /// Of each of `policies` whether no packet has met it since it was written; `false` where that cannot be
+    /// told, or where it is not there any more as it was read.
+    pub fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
+        policies.chunks(BATCH).flat_map(|policies| self.unused_batch(policies)).collect()
+    }
+
+    fn unused_batch(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
+        for policy in policies {
+            encode::get_policy(&mut self.connection.batch, policy.id.direction, policy.index);
+        }
+        let mut unused = vec![false; policies.len()];
+        let answered = self.connection.transact(|at, message| {
+            let same = matches!(decode::policy(message), Ok(Some(found)) if found == policies[at]);
+            unused[at] = same && decode::is_unused_policy(message);
+        });
+        if answered.is_err() {
+            unused.fill(false);
+        }
+        unused
+    }
+
     fn read_policies(&mut self) -> Result<BTreeMap<PolicyId, PolicyReading>, ReadError> {
         self.collect(XFRM_MSG_GETPOLICY, XFRM_MSG_NEWPOLICY, |policies: &mut BTreeMap<_, _>, message| {
             policies.extend(decode::policy(message)?.map(|policy| (policy.id, policy)));

@@ -45,6 +45,39 @@ fn three_hosts_are_protected_within_two_seconds_and_lose_nothing() {
     });
 }
 
+/// On links so slow, and with packets so seldom, that none need have come in when both ends send ESP: those
+/// that were sent in the clear just before are still on their way.
+#[test]
+fn sparse_traffic_on_slow_links_is_not_lost() {
+    for delay in [1, 20, 50, 100, 200, 400] {
+        seeds(20, |seed| {
+            let weather = Weather { delay: (delay * MILLISECOND, delay * MILLISECOND), ..Weather::FAIR };
+            let mut world = World::new(2, seed, weather);
+            let ways = world.ways();
+            world.enable(0);
+            // The packets fall on another moment of the exchanges with every seed.
+            world.run(SECOND + 23 * seed as u32 * MILLISECOND, None);
+            world.enable(1);
+            world.run(10 * SECOND, Some((500 * MILLISECOND, &ways)));
+            assert!(world.all_protected());
+            world.run(SECOND, None);
+            assert_eq!(world.total().lost, 0, "delay {delay} ms");
+        });
+    }
+}
+
+#[test]
+fn a_pair_without_traffic_is_protected_in_a_fraction_of_a_second() {
+    let mut world = World::new(2, 1, Weather::FAIR);
+    (0..2).for_each(|host| world.enable(host));
+    world.run(200 * MILLISECOND, None);
+    assert!(world.all_protected());
+    let mut world = World::new(2, 1, Weather::FAIR);
+    (0..2).for_each(|host| world.enable(host));
+    world.run(800 * MILLISECOND, Some((MILLISECOND, &[(0, 1), (1, 0)])));
+    assert!(!world.all_protected(), "what may be queued gets its time");
+}
+
 #[test]
 fn enabling_one_after_the_other_loses_nothing() {
     seeds(10, |seed| {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::agent::kernel::{Kernel, Unreadable};
 use crate::model::op::KeySource;
 use crate::model::{
-    Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, SaId, SaReading, Selector,
-    Spi, policy::Block,
+    Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, PolicyReading, SaId,
+    SaReading, Selector, Spi, policy::Block,
 };
+use crate::protect::policies;
 
 /// What becomes of an outbound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(super) struct SimKernel {
     /// Keys by SA, to compare both ends and to see that none is ever used twice.
     pub(super) keys: BTreeMap<SaId, Vec<u8>>,
     every_key: BTreeSet<Vec<u8>>,
+    /// Policies that a packet has met since they were written.
+    used: BTreeSet<PolicyId>,
     /// Last figures of SAs that were deleted.
     pub(super) ended: Vec<SaReading>,
 }
@@ -40,7 +43,10 @@ impl SimKernel {
                 self.keys.insert(sa.id(), key);
             }
             Op::DeleteSa(id) => drop(self.keys.remove(id)),
-            _ => {}
+            Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => {
+                self.used.remove(&policy.id());
+            }
+            Op::DeletePolicy { .. } => {}
         }
         Ok(())
     }
@@ -78,6 +84,11 @@ impl SimKernel {
         matches!(self.action(pair, PolicyDirection::In), None | Some(Action::Accept))
     }
 
+    /// A packet of a pair, clear or out of ESP, meets what is asked about inbound packets.
+    pub(super) fn meet_inbound(&mut self, pair: Pair) {
+        self.used.insert(policies::inbound(pair, Action::Accept)[0].id());
+    }
+
     /// Counts a packet on an SA; `false` when there is none.
     pub(super) fn count(&mut self, id: SaId, bytes: u64) -> bool {
         let Some(reading) = self.state.sas.get_mut(&id) else {
@@ -113,5 +124,12 @@ impl Kernel for SimKernel {
 
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
         Ok(self.state.sas.clone())
+    }
+
+    fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
+        let is_unused = |policy: &PolicyReading| {
+            self.state.policies.get(&policy.id) == Some(policy) && !self.used.contains(&policy.id)
+        };
+        policies.iter().map(is_unused).collect()
     }
 }

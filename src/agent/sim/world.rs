@@ -246,14 +246,18 @@ impl World {
             }
             Packet::Clear { from, .. } => {
                 let from = host_at(from).expect("packets come from hosts");
-                let accepted = self.hosts[to].kernel.accepts_clear(self.pair(to, from));
+                let pair = self.pair(to, from);
+                let accepted = self.hosts[to].kernel.accepts_clear(pair);
+                self.hosts[to].kernel.meet_inbound(pair);
                 let tally = self.tally.entry((from, to)).or_default();
                 tally.clear += 1;
                 tally.lost += u64::from(!accepted);
             }
             Packet::Esp { id, from, inner: Inner::Data } => {
                 let from = host_at(from.ip()).expect("packets come from hosts");
+                let pair = self.pair(to, from);
                 let arrived = self.hosts[to].kernel.count(id, DATA);
+                self.hosts[to].kernel.meet_inbound(pair);
                 self.tally.entry((from, to)).or_default().lost += u64::from(!arrived);
             }
             Packet::Esp { id, from, inner: Inner::Probe { to: local, bytes } } => {

@@ -8,7 +8,9 @@ use crate::model::word::Flags;
 use crate::model::{
     Action, Direction, EspSuite, KernelState, Limits, NewChild, Op, Pair, SaId, SaKey, Spi, Word,
 };
-use crate::protect::timing::{IN_GRACE, KERNEL_RETRY, OUT_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE};
+use crate::protect::timing::{
+    IN_GRACE, KERNEL_RETRY, OUT_GRACE, QUIET_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE, quiet_grace,
+};
 use crate::protect::{Child, Indexes, Order, PairMachine, Posture, plan, policies};
 
 struct End {
@@ -23,6 +25,8 @@ struct Link {
     ends: [End; 2],
     /// ESP passes from `a` to `b`, and from `b` to `a`.
     esp: [bool; 2],
+    /// Packets come in on both ends.
+    traffic: bool,
     children: BTreeMap<Spi, Spi>,
     next_spi: u32,
 }
@@ -44,7 +48,8 @@ impl Link {
             orders: Vec::new(),
         };
         let ends = [end(pair()), end(pair().mirrored())];
-        let mut link = Self { now, ends, esp: [true; 2], children: BTreeMap::new(), next_spi: 1 };
+        let (esp, children) = ([true; 2], BTreeMap::new());
+        let mut link = Self { now, ends, esp, traffic: true, children, next_spi: 1 };
         for at in 0..2 {
             link.ends[at].machine.enable(now);
         }
@@ -95,7 +100,14 @@ impl Link {
         let End { machine, kernel, .. } = &mut self.ends[at];
         let desired = machine.desired();
         let ops = plan(&desired, kernel, &mut Indexes::of(kernel)).ops;
-        ops.iter().for_each(|op: &Op| kernel.apply(op).unwrap());
+        for op in &ops {
+            kernel.apply(op).unwrap();
+            if let Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } = op
+                && policies::inbound_pair(policy).is_some()
+            {
+                machine.handle_written(self.now);
+            }
+        }
         machine.handle_applied(self.now, &BTreeMap::new(), None);
         machine.desired() != desired
     }
@@ -115,6 +127,7 @@ impl Link {
                 }
             }
             Order::Delete { in_spi } => self.close(in_spi, at),
+            Order::ReadUse => self.ends[at].machine.handle_use(self.now, self.traffic),
             _ => {}
         }
         self.ends[at].orders.push(order);
@@ -189,6 +202,54 @@ fn a_child_proven_both_ways_carries_traffic_and_seals_after_a_grace() {
         assert_eq!(link.count(at, |order| *order == Order::Persist), 1);
         assert_eq!(link.count(at, |order| matches!(order, Order::Settled { .. })), 1);
     }
+}
+
+#[test]
+fn where_nothing_comes_in_a_shorter_grace_does() {
+    let mut link = Link::new();
+    link.traffic = false;
+    link.pass(MOMENT);
+    link.agree(0, false);
+    link.work();
+    link.pass(QUIET_GRACE - MOMENT);
+    assert_eq!(link.states(), [RowState::Negotiating; 2]);
+    link.pass(MOMENT);
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+    for at in 0..2 {
+        assert_eq!(link.count(at, |order| *order == Order::ReadUse), 1);
+        assert_eq!(link.count(at, |order| *order == Order::Persist), 1);
+    }
+}
+
+#[test]
+fn any_doubt_that_nothing_came_in_leaves_the_full_grace() {
+    let come_in: fn(&mut Link) = |link| link.traffic = true;
+    let write_again: fn(&mut Link) = |link| {
+        let now = link.now;
+        link.ends.iter_mut().for_each(|end| end.machine.handle_written(now));
+    };
+    let doubts = [("packets come in", come_in), ("the policies were written again", write_again)];
+    for (doubt, arrange) in doubts {
+        let mut link = Link::new();
+        link.traffic = false;
+        link.pass(MOMENT);
+        link.agree(0, false);
+        link.work();
+        link.pass(MOMENT);
+        arrange(&mut link);
+        link.pass(SEAL_GRACE - 2 * MOMENT);
+        assert_eq!(link.states(), [RowState::Negotiating; 2], "{doubt}");
+        link.pass(MOMENT);
+        assert_eq!(link.states(), [RowState::Protected; 2], "{doubt}");
+    }
+}
+
+#[test]
+fn the_shorter_grace_follows_the_round_trip() {
+    let milliseconds = Duration::from_millis;
+    assert_eq!(quiet_grace(milliseconds(0)), QUIET_GRACE);
+    assert_eq!(quiet_grace(milliseconds(100)), milliseconds(400));
+    assert_eq!(quiet_grace(milliseconds(800)), SEAL_GRACE);
 }
 
 #[test]

@@ -7,12 +7,14 @@ use anyhow::{Result, ensure};
 
 use super::{Traffic, await_protected, await_sealed, enable_all, ensure_only_esp, ensure_pings, seal_all};
 use crate::lab::agent::{hostseal, hostseal_all, status};
-use crate::lab::{Cluster, FAMILIES, Family, Lab};
+use crate::lab::{Cluster, FAMILIES, Family, Host, Lab, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("enable::three_hosts_are_protected_within_two_seconds", 3, three_hosts_within_two_seconds),
     Test::new("enable::nothing_is_lost_while_enabling", 3, nothing_is_lost_while_enabling),
+    Test::new("enable::sparse_traffic_on_a_slow_link_is_not_lost", 2, sparse_traffic_on_a_slow_link),
+    Test::new("enable::kernels_note_whose_packets_met_a_policy", 2, kernels_note_what_met_a_policy),
     Test::new("enable::nothing_is_clear_from_then_on", 3, nothing_is_clear_from_then_on),
     Test::new("enable::pings_count_exactly", 3, pings_count_exactly),
     Test::new("enable::a_tcp_transfer_lives_through_it", 2, a_tcp_transfer_lives_through_it),
@@ -45,6 +47,47 @@ fn nothing_is_lost_while_enabling(lab: &mut Lab) -> Result<()> {
     let traffic = Traffic::start(&a, &b, 500)?;
     seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
     traffic.ensure_complete()
+}
+
+/// Two packets a second each way, on a link where each takes 50 ms: none need have come in when both ends
+/// have just begun to send ESP, and one that was sent in the clear before may be on its way.
+fn sparse_traffic_on_a_slow_link(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    for host in [&a, &b] {
+        lab.wire().netem(host, "delay 50ms")?;
+    }
+    let traffic = Traffic::start(&a, &b, 2)?;
+    seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+    // The last ones to be sent in the clear, and the first ones to be sent as ESP, are among them.
+    traffic.ensure_complete()
+}
+
+/// What the length of the grace rests on: IKE's datagrams and probes do not meet the inbound policies of a
+/// pair, and everything else does.
+fn kernels_note_what_met_a_policy(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let cluster = Cluster::of_v4(lab.hosts()).with("keying", "rekey_after = \"2s\"");
+    seal_all(&cluster, lab.hosts())?;
+    let inbound = |host: &Host, peer: &Host| -> Result<String> {
+        host.run(&format!("ip -s xfrm policy get src {} dst {} dir in", peer.v4(), host.v4()))
+    };
+    let spis = || b.run("ip xfrm state | grep -o 'spi 0x[0-9a-f]*'");
+    let first = spis()?;
+    until("all SAs are others", Duration::from_secs(20), || {
+        let now = spis()?;
+        ensure!(!now.is_empty() && now.lines().all(|spi| !first.contains(spi)), "{first} -> {now}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    for (host, peer) in [(&a, &b), (&b, &a)] {
+        let policy = inbound(host, peer)?;
+        ensure!(policy.contains("use -"), "probes and IKE met it: {policy}");
+    }
+    ensure!(a.ping(&b, Family::V4, 1)? == 1, "no answer");
+    for (host, peer) in [(&a, &b), (&b, &a)] {
+        let policy = inbound(host, peer)?;
+        ensure!(!policy.contains("use -"), "a ping did not meet it: {policy}");
+    }
+    Ok(())
 }
 
 fn nothing_is_clear_from_then_on(lab: &mut Lab) -> Result<()> {
@@ -89,7 +132,7 @@ fn pings_count_exactly(lab: &mut Lab) -> Result<()> {
 fn a_tcp_transfer_lives_through_it(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
     let _server = b.spawn(Command::new("iperf3").arg("-s").stdout(Stdio::null()))?;
-    crate::lab::until("iperf3 listens", Duration::from_secs(5), || {
+    until("iperf3 listens", Duration::from_secs(5), || {
         let listening = b.run("ss -Hltn sport = :5201")?;
         ensure!(!listening.is_empty(), "nothing listens");
         Ok::<_, anyhow::Error>(())
