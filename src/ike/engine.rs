@@ -474,7 +474,8 @@ impl Engine {
     fn note_failures(&mut self) {
         for (pair, scope, failure) in std::mem::take(&mut self.out.failures) {
             // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
-            let missed = scope != Scope::Ike || !self.has_live_session(pair);
+            let of_ike = matches!(scope, Scope::Ike | Scope::Hint);
+            let missed = !of_ike || !self.has_live_session(pair);
             if missed && let Some(keep) = self.pairs.get_mut(&pair) {
                 keep.failed(scope, failure.clone());
                 self.out.events.push_back(Event::Failed { pair, failure });

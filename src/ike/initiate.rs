@@ -130,7 +130,11 @@ impl AwaitInitResponse {
                 self.authenticate(cx, sa, keys, suite, nonces, peer::is_foreign(&parts), datagram)
             }
             Err(error) => {
-                self.hint = Some(Failure { code: failure(&error), words: error.to_string() });
+                let hint = Failure { code: failure(&error), words: error.to_string() };
+                if self.hint.is_none() {
+                    cx.fail(self.path.pair, Scope::Hint, hint.code, hint.words.clone());
+                }
+                self.hint = Some(hint);
                 Some(Session::AwaitInitResponse(self))
             }
         }

@@ -51,8 +51,8 @@ impl Keep {
         match scope {
             Scope::Ike => self.ike_failures = self.ike_failures.saturating_add(1),
             Scope::Child => self.child_failures = self.child_failures.saturating_add(1),
-            // What the peer tries does not slow down what we try.
-            Scope::Answer => {}
+            // What the peer tries does not slow down what we try, and a hint may be forged.
+            Scope::Answer | Scope::Hint => {}
         }
         self.last_failure = Some((scope, failure));
     }

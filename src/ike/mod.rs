@@ -162,7 +162,7 @@ pub enum Event {
         /// Whether the peer did it.
         by_peer: bool,
     },
-    /// The last attempt to key a pair failed. The engine goes on trying.
+    /// The last attempt to key a pair failed, or probably will. The engine goes on trying.
     Failed {
         /// Whose.
         pair: Pair,

@@ -32,6 +32,8 @@ pub(super) enum Scope {
     Child,
     /// An attempt of the peer's.
     Answer,
+    /// An attempt of ours will probably fail: somebody who need not be the peer said so.
+    Hint,
 }
 
 /// Where output goes.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, pair, settings};
-use crate::ike::{Posture, Transmit};
+use crate::ike::{FailureCode, Posture, Transmit};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -171,10 +171,35 @@ fn a_forged_refusal_does_not_end_an_attempt() {
     bytes[19] = 0x20;
     bytes.extend([0, 0, 0, 8, 0, 0, 0, 14]); // N(NO_PROPOSAL_CHOSEN)
     bytes[24..28].copy_from_slice(&36u32.to_be_bytes());
-    net.inject(&Transmit { local: Net::socket(1), remote: Net::socket(0), bytes });
+    let forged = Transmit { local: Net::socket(1), remote: Net::socket(0), bytes };
+    net.inject(&forged);
+    net.inject(&forged);
+    assert_eq!(net.hosts[0].failures, [FailureCode::NoProposal], "it is told at once, and once");
     net.run(SECOND);
     net.assert_one_pair(0, 1);
-    assert!(net.hosts[0].failures.is_empty());
+    assert_eq!(net.hosts[0].failures.len(), 1);
+    assert_eq!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().last_failure, None);
+}
+
+/// ```text
+/// a                                   b, which has nothing in common with it
+///   HDR, SAi1, KEi, Ni, V   -->
+///                           <--       HDR, N(NO_PROPOSAL_CHOSEN)
+/// ```
+#[test]
+fn a_refusal_is_told_before_the_attempt_is_given_up() {
+    let mut net = Net::two(41);
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+    net.cut = Box::new(|transmit| transmit.local == Net::socket(0));
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+    net.run(Duration::ZERO);
+    let mut request = net.sent[0].clone();
+    // Length 8, Diffie-Hellman group, reserved, X25519 (RFC 7296 section 3.3.2).
+    let at = request.bytes.windows(5).position(|bytes| bytes == [8, 4, 0, 0, 31]).expect("it is offered");
+    request.bytes[at + 4] = 255;
+    net.inject(&request);
+    net.run(Duration::from_millis(50));
+    assert_eq!(net.hosts[0].failures, [FailureCode::NoProposal]);
 }
 
 #[test]
