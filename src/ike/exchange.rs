@@ -5,13 +5,15 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::{RETRANSMIT_FIRST, RETRANSMIT_MAX};
+use super::limits::{RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_KNOCKING, TRIES_OPENING};
 
 /// A message that is sent again until its answer comes or its tries are used up.
 #[derive(Debug)]
 pub(super) struct Retransmission {
     bytes: Vec<u8>,
     tries_left: u32,
+    /// So many tries more before the waits grow.
+    steady_left: u32,
     wait: Duration,
     due: Instant,
 }
@@ -22,9 +24,16 @@ impl Retransmission {
         Self {
             bytes,
             tries_left: tries.saturating_sub(1),
+            steady_left: 0,
             wait: RETRANSMIT_FIRST,
             due: now + RETRANSMIT_FIRST,
         }
+    }
+
+    /// The first message of all. A peer that is being started is found soon: at first the waits do not grow.
+    pub(super) fn knocking(now: Instant, bytes: Vec<u8>) -> Self {
+        let sent = Self::new(now, bytes, TRIES_KNOCKING + TRIES_OPENING);
+        Self { steady_left: TRIES_KNOCKING, ..sent }
     }
 
     /// When to look again.
@@ -51,7 +60,11 @@ impl Retransmission {
             return Retry::GiveUp;
         }
         self.tries_left -= 1;
-        self.wait = (self.wait * 2).min(RETRANSMIT_MAX);
+        if self.steady_left > 0 {
+            self.steady_left -= 1;
+        } else {
+            self.wait = (self.wait * 2).min(RETRANSMIT_MAX);
+        }
         self.due = now + self.wait;
         Retry::Send(self.bytes.clone())
     }

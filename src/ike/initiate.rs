@@ -95,7 +95,7 @@ impl AwaitInitResponse {
         let nonce = cx.nonce();
         let request = init_request(cx.vendor_id, ours, &key, &nonce, None);
         cx.out.transmit(&path, request.clone());
-        let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
+        let sent = Retransmission::knocking(cx.now, request);
         let state = Self { path, begun: cx.now, greet, ours, key, nonce, cookies: 0, sent, hint: None };
         Ok(Session::AwaitInitResponse(Box::new(state)))
     }
@@ -149,7 +149,7 @@ impl AwaitInitResponse {
         self.cookies += 1;
         let request = init_request(cx.vendor_id, self.ours, &self.key, &self.nonce, Some(cookie));
         cx.out.transmit(&self.path, request.clone());
-        self.sent = Retransmission::new(cx.now, request, TRIES_OPENING);
+        self.sent = Retransmission::knocking(cx.now, request);
     }
 
     fn conclude(

@@ -8,8 +8,11 @@ pub(super) const RETRANSMIT_FIRST: Duration = Duration::from_millis(250);
 pub(super) const RETRANSMIT_MAX: Duration = Duration::from_secs(4);
 /// How often a request on an established IKE SA is sent before the peer counts as gone: 15.75 s in all.
 pub(super) const TRIES_ESTABLISHED: u32 = 7;
-/// How often IKE_SA_INIT and IKE_AUTH are sent: 7.75 s in all.
+/// How often IKE_AUTH is sent: 7.75 s in all. And IKE_SA_INIT, after it was knocked.
 pub(super) const TRIES_OPENING: u32 = 5;
+/// How often IKE_SA_INIT is sent before that, at [`RETRANSMIT_FIRST`]: hosts that are enabled at the same
+/// time do not come up at the same moment.
+pub(super) const TRIES_KNOCKING: u32 = 3;
 /// How often the Delete of a pair that was forgotten is sent.
 pub(super) const TRIES_FAREWELL: u32 = 2;
 
