@@ -5,6 +5,7 @@
 //! and the spread is printed with it.
 
 mod bare;
+mod control;
 pub mod counters;
 pub mod idle;
 pub mod mesh;

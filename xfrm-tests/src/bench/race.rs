@@ -70,7 +70,7 @@ impl fmt::Display for Table<'_> {
             let (first, last) = (lap.times.first().copied(), lap.times.last().copied());
             write!(
                 f,
-                "  {:<32} {:>9.1} ms  ({:.1} to {:.1})",
+                "  {:<46} {:>9.1} ms  ({:.1} to {:.1})",
                 lap.name,
                 milliseconds(lap.median()),
                 milliseconds(first.unwrap_or_default()),
