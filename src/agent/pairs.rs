@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::known::{Known, Scope};
 use crate::model::ours::is_our_policy;
-use crate::model::{Action, Direction, Exemption, KernelState, Pair, Policy, SaId, Spi};
+use crate::model::{Action, Direction, Exemption, KernelState, Pair, Policy, SaId};
 use crate::protect::{Desired, PairMachine, Plan, policies};
 
 /// The machines of a host's pairs, and what concerns several of them.
@@ -41,7 +41,7 @@ impl Pairs {
                 .map(|reading| (reading.id, reading.direction(*pair)))
                 .collect();
             taken.extend(sas.iter().map(|(id, direction)| (*pair, *id, *direction)));
-            let outbound = match action(&policies::outbound(*pair, Spi(0))) {
+            let outbound = match action(&policies::outbound(*pair, Action::Block)) {
                 Some(Action::Seal { spi }) => Some(spi),
                 _ => None,
             };

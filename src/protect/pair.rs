@@ -333,7 +333,8 @@ impl PairMachine {
         desired.keep.extend(self.adopted.keys());
         let action = if self.sealed { Action::Require } else { Action::Accept };
         desired.policies.extend(policies::inbound(self.pair, action));
-        desired.policies.extend(self.outbound.map(|spi| policies::outbound(self.pair, spi)));
+        let outbound = self.outbound.map(|spi| Action::Seal { spi }).or(self.sealed.then_some(Action::Block));
+        desired.policies.extend(outbound.map(|action| policies::outbound(self.pair, action)));
         desired
     }
 

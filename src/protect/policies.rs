@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::model::exempt::{Protocol, port_masks};
 use crate::model::ours::priority;
 use crate::model::policy::{Block, Ports};
-use crate::model::{Action, Exemption, Pair, Policy, PolicyDirection, Selector, Spi};
+use crate::model::{Action, Exemption, Pair, Policy, PolicyDirection, Selector};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -37,12 +37,13 @@ pub fn inbound_pair(policy: &Policy) -> Option<Pair> {
     inbound(pair, policy.action).contains(policy).then_some(pair)
 }
 
-/// Outbound, through exactly this SA.
-pub fn outbound(pair: Pair, spi: Spi) -> Policy {
+/// Outbound. `action` is [`Action::Seal`], or [`Action::Block`] for a sealed pair that has nothing to send
+/// through: without a policy of its own its packets would leave in the clear wherever no guard stands.
+pub fn outbound(pair: Pair, action: Action) -> Policy {
     Policy {
         direction: PolicyDirection::Out,
         selector: Selector::between(Block::host(pair.local), Block::host(pair.remote)),
-        action: Action::Seal { spi },
+        action,
         priority: priority::PAIR,
     }
 }

@@ -166,7 +166,7 @@ impl Link {
 
     fn outbound(&self, at: usize) -> Option<Action> {
         let pair = if at == 0 { pair() } else { pair().mirrored() };
-        self.ends[at].kernel.policies.get(&policies::outbound(pair, Spi(0)).id())?.action
+        self.ends[at].kernel.policies.get(&policies::outbound(pair, Action::Block).id())?.action
     }
 
     fn count(&self, at: usize, wanted: impl Fn(&Order) -> bool) -> usize {
@@ -366,6 +366,25 @@ fn a_sealed_pair_without_a_child_is_blocked_and_an_unsealed_one_clear() {
     link.work();
     assert_eq!(link.outbound(0), None);
     assert!(!link.ends[0].machine.is_sealed());
+}
+
+/// As after a reboot: what was sealed is remembered, and no SA is left.
+#[test]
+fn a_pair_that_starts_sealed_blocks_until_it_has_something_to_send_through() {
+    let mut link = Link::sealed();
+    for (end, pair) in link.ends.iter_mut().zip([pair(), pair().mirrored()]) {
+        end.kernel = KernelState::default();
+        end.machine = PairMachine::new(pair, true, true, link.now);
+        end.machine.enable(link.now);
+    }
+    link.work();
+    assert_eq!((link.outbound(0), link.outbound(1)), (Some(Action::Block), Some(Action::Block)));
+    assert_eq!(link.states(), [RowState::Blocked; 2]);
+    let [a, b] = link.agree(0, false);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
+    assert_eq!(link.states(), [RowState::Protected; 2]);
 }
 
 #[test]

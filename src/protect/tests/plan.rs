@@ -37,6 +37,8 @@ fn sa(direction: Direction, spi: u32) -> Sa {
 #[derive(Debug, Clone)]
 struct Stage {
     sealed: bool,
+    /// All pairs with the peer are sealed.
+    guarded: bool,
     outbound: Option<u32>,
     sas: Vec<(bool, u32)>,
     exempt: Vec<Exemption>,
@@ -56,12 +58,14 @@ impl Stage {
         }
         let action = if self.sealed { Action::Require } else { Action::Accept };
         desired.policies.extend(policies::inbound(pair(), action));
-        desired.policies.extend(self.outbound.map(|spi| policies::outbound(pair(), Spi(spi))));
+        let seal = self.outbound.map(|spi| Action::Seal { spi: Spi(spi) });
+        let outbound = seal.or(self.sealed.then_some(Action::Block));
+        desired.policies.extend(outbound.map(|action| policies::outbound(pair(), action)));
         desired
             .policies
             .extend(self.exempt.iter().flat_map(|entry| policies::exemption(pair().remote, entry)));
         desired.policies.extend(policies::neighbour_discovery());
-        if self.sealed {
+        if self.sealed && self.guarded {
             desired.policies.extend(policies::guard(pair().remote));
         }
         desired
@@ -71,12 +75,12 @@ impl Stage {
 fn stage(sealed: impl Strategy<Value = bool>) -> impl Strategy<Value = Stage> {
     let exempt = prop::sample::subsequence(vec!["tcp/22", "udp/6000-6010", "icmp"], 0..=3);
     let spi = 1..6u32;
-    (sealed, prop::option::of(spi.clone()), vec((any::<bool>(), spi), 0..6), exempt).prop_map(
-        |(sealed, outbound, mut sas, exempt)| {
+    (sealed, any::<bool>(), prop::option::of(spi.clone()), vec((any::<bool>(), spi), 0..6), exempt).prop_map(
+        |(sealed, guarded, outbound, mut sas, exempt)| {
             sas.sort_unstable();
             sas.dedup();
             let exempt = exempt.into_iter().filter_map(|entry| entry.parse().ok()).collect();
-            Stage { sealed, outbound, sas, exempt }
+            Stage { sealed, guarded, outbound, sas, exempt }
         },
     )
 }
@@ -192,8 +196,13 @@ proptest! {
 
 #[test]
 fn inbound_goes_in_before_what_sends_and_out_after_it() {
-    let sealed =
-        Stage { sealed: true, outbound: Some(1), sas: vec![(false, 1), (true, 2)], exempt: Vec::new() };
+    let sealed = Stage {
+        sealed: true,
+        guarded: true,
+        outbound: Some(1),
+        sas: vec![(false, 1), (true, 2)],
+        exempt: Vec::new(),
+    };
     let mut state = KernelState::default();
     let there = plan(&sealed.desired(true), &state, &mut Indexes::of(&state)).ops;
     let place = |ops: &[Op], wanted: &dyn Fn(&Op) -> bool| ops.iter().position(wanted).unwrap();
@@ -207,7 +216,7 @@ fn inbound_goes_in_before_what_sends_and_out_after_it() {
     apply(&mut state, &there);
     let back = plan(&Desired::default(), &state, &mut Indexes::of(&state)).ops;
     let guard = policies::guard(pair().remote)[0].id();
-    let out = policies::outbound(pair(), Spi(1)).id();
+    let out = policies::outbound(pair(), Action::Block).id();
     let place_of = |policy| place(&back, &|op| matches!(op, Op::DeletePolicy { id, .. } if *id == policy));
     assert!(place_of(guard) < place_of(out));
     assert!(place_of(out) < place(&back, &|op| matches!(op, Op::DeleteSa(_))));
@@ -215,7 +224,8 @@ fn inbound_goes_in_before_what_sends_and_out_after_it() {
 
 #[test]
 fn indexes_are_ours_and_distinct() {
-    let sealed = Stage { sealed: true, outbound: Some(1), sas: Vec::new(), exempt: Vec::new() };
+    let sealed =
+        Stage { sealed: true, guarded: true, outbound: Some(1), sas: Vec::new(), exempt: Vec::new() };
     let state = kernel(&sealed, &[]);
     let mut indexes: Vec<u32> = state.policies.values().map(|policy| policy.index).collect();
     assert!(state.policies.values().all(is_our_policy));

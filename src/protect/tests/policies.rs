@@ -65,7 +65,7 @@ fn sealed(pair: Pair, exempt: &[&str]) -> KernelState {
     kernel(
         policies::inbound(pair, Action::Require)
             .into_iter()
-            .chain([policies::outbound(pair, Spi(1))])
+            .chain([policies::outbound(pair, Action::Seal { spi: Spi(1) })])
             .chain(policies::guard(pair.remote))
             .chain(exemptions)
             .chain(policies::neighbour_discovery()),
