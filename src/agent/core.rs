@@ -153,11 +153,16 @@ impl Core {
         }
     }
 
-    /// Takes over what the kernel holds and protects all pairs.
+    /// Takes over what the kernel holds and protects all pairs; `strict` seals them at once.
     ///
     /// # Errors
     /// When the kernel cannot be read; nothing has been changed then.
-    pub fn enable(&mut self, now: Instant, kernel: &mut dyn Kernel) -> Result<(), Unreadable> {
+    pub fn enable(
+        &mut self,
+        now: Instant,
+        kernel: &mut dyn Kernel,
+        strict: bool,
+    ) -> Result<(), Unreadable> {
         let actual = kernel.read()?;
         if self.is_off() {
             for (pair, id, direction) in self.pairs.adopt(&actual) {
@@ -165,7 +170,7 @@ impl Core {
             }
         }
         self.learn(actual);
-        self.each_pair(|machine| machine.enable(now));
+        self.each_pair(|machine| machine.enable(now, strict));
         self.settle(now, kernel);
         Ok(())
     }

@@ -21,7 +21,7 @@ use super::report::{self, Agent};
 use super::single;
 use super::sockets::Sockets;
 use crate::ike;
-use crate::model::control::{ErrorCode, PlanLine, Reply, Request};
+use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::{Config, Node, SaId, Saved, Secret, UnixTime};
@@ -170,7 +170,7 @@ impl Service {
     /// Goes on with what was wanted when the last agent ended.
     fn start(&mut self) -> anyhow::Result<()> {
         match self.saved.protection {
-            Protection::On | Protection::Enabling => self.enable(),
+            Protection::On | Protection::Enabling => self.enable(Terms::default()),
             // One that ended on the way to the clear may have left something.
             Protection::Off | Protection::Disabling => {
                 xfrm::sweep(&mut self.kernel)?;
@@ -179,7 +179,7 @@ impl Service {
         }
     }
 
-    fn enable(&mut self) -> anyhow::Result<()> {
+    fn enable(&mut self, terms: Terms) -> anyhow::Result<()> {
         let now = Instant::now();
         if self.saved.protection == Protection::Off {
             // What was sealed before the operator went back to clear begins in stages again.
@@ -195,7 +195,8 @@ impl Service {
             self.core = Some(self.make_core(now, initial_contact));
         }
         if let Some(core) = &mut self.core {
-            core.enable(now, &mut self.kernel)?;
+            core.enable(now, &mut self.kernel, terms.strict)?;
+            self.saved.pairs = core.records(now, UnixTime::from(SystemTime::now()));
         }
         self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
@@ -382,7 +383,8 @@ impl Service {
     fn handle_call(&mut self, call: Call, events: &mut xfrm::Events) {
         let reply = match call.request {
             Request::Ping => Ok(Reply::Done),
-            Request::Enable => self.enable().map(|()| Reply::Done),
+            Request::Enable => self.enable(Terms::default()).map(|()| Reply::Done),
+            Request::EnableWith(terms) => self.enable(terms).map(|()| Reply::Done),
             Request::Disable => self.disable().map(|()| Reply::Done),
             Request::Status => self.status(events).map(|status| Reply::Status(Box::new(status))),
             Request::Plan => self.plan().map(Reply::Plan),

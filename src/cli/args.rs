@@ -64,10 +64,11 @@ pub enum Command {
     ///
     /// Checks first what is needed (kernel, ports, configuration, secret), starts the agent if none runs,
     /// and shows each pair's progress until all are protected or the timeout is over. Nothing is lost on the
-    /// way: a pair stays in the clear until ESP has been proven between its hosts.
+    /// way: a pair stays in the clear until ESP has been proven between its hosts, unless --strict says otherwise.
     #[command(after_help = "Examples:\n  \
         hostseal enable\n  \
         hostseal enable --timeout 2m       a host that is still to be enabled\n  \
+        hostseal enable --strict           from now on nothing in the clear: blocked until keys are agreed\n  \
         hostseal enable --no-wait --json   for scripts; `hostseal status` follows it")]
     Enable(EnableArgs),
     /// Take this host back to clear, without a lost packet.
@@ -172,6 +173,9 @@ pub struct AgentArgs {
 /// `hostseal enable …`
 #[derive(Debug, Args)]
 pub struct EnableArgs {
+    /// Block what cannot be encrypted yet, instead of sending it in the clear until it can.
+    #[arg(long)]
+    pub strict: bool,
     /// Return as soon as the agent has taken over.
     #[arg(long)]
     pub no_wait: bool,

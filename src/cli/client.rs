@@ -47,7 +47,7 @@ impl fmt::Display for Asked {
         f.write_str(match self.0 {
             Request::Ping => "\"are you there\"",
             Request::Status => "\"status\"",
-            Request::Enable => "\"enable\"",
+            Request::Enable | Request::EnableWith(_) => "\"enable\"",
             Request::Disable => "\"disable\"",
             Request::Plan => "\"plan\"",
             Request::Follow { .. } => "\"follow\"",

@@ -9,7 +9,7 @@ use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
 use super::{context, preflight, render, start, status};
-use crate::model::control::Request;
+use crate::model::control::Terms;
 use crate::model::status::{Protection, RowState};
 use crate::model::{Progress, Status};
 
@@ -30,7 +30,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
         }
         start::wait(started, &client, deadline)?;
     }
-    client.order(Request::Enable)?;
+    client.order(Terms { strict: args.strict }.into())?;
     if args.no_wait {
         return no_wait(args, client.status()?);
     }

@@ -105,6 +105,7 @@ fn the_grammar_knows_the_contract() {
         "--config /x agent",
         "agent -v --config /x",
         "enable --no-wait --timeout 30s --json",
+        "enable --strict",
         "disable --force",
         "disable --timeout 5m --json",
         "status b c --json --watch --all",

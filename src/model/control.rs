@@ -4,6 +4,8 @@
 //! ```text
 //! > {"v":1,"request":"enable"}
 //! < {"v":1,"reply":"done"}
+//! > {"v":1,"request":{"enable_with":{"strict":true}}}
+//! < {"v":1,"reply":"done"}
 //! > {"v":1,"request":"plan"}
 //! < {"v":1,"reply":{"error":{"code":"failed","message":"…"}}}
 //! ```
@@ -31,6 +33,8 @@ pub enum Request {
     Status,
     /// Protect this host. Answered by [`Reply::Done`] once that is persisted, before it is in force.
     Enable,
+    /// The same on other terms. A request of its own, so that agents and commands of before agree on `enable`.
+    EnableWith(Terms),
     /// Take this host back to clear. Answered as [`Request::Enable`].
     Disable,
     /// What would you change now? Answered by [`Reply::Plan`].
@@ -42,6 +46,20 @@ pub enum Request {
         /// For how many milliseconds the answer may be held. The agent may answer earlier.
         hold_ms: u64,
     },
+}
+
+/// On which terms a host is protected; by default in stages, and for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Terms {
+    /// Block what cannot be encrypted yet, rather than send it in the clear meanwhile.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+impl From<Terms> for Request {
+    fn from(terms: Terms) -> Self {
+        if terms == Terms::default() { Request::Enable } else { Request::EnableWith(terms) }
+    }
 }
 
 /// What the agent answers.

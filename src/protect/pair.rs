@@ -175,13 +175,16 @@ impl PairMachine {
         self.sealed |= required;
     }
 
-    /// Protects the pair, or goes on doing so.
-    pub fn enable(&mut self, now: Instant) {
+    /// Protects the pair, or goes on doing so. `strict` seals it at once: until it is keyed, nothing passes.
+    pub fn enable(&mut self, now: Instant, strict: bool) {
         if self.phase != Phase::On {
             self.phase = Phase::On;
             self.by_peer = false;
             self.failure = None;
             self.orders.push_back(Order::Posture(Posture::Active));
+        }
+        if strict {
+            self.set_sealed(true);
         }
         self.advance(now);
     }
@@ -408,8 +411,12 @@ impl PairMachine {
         if self.phase == Phase::On {
             self.phase = Phase::Opening { since: now };
         }
-        if self.sealed {
-            self.sealed = false;
+        self.set_sealed(false);
+    }
+
+    fn set_sealed(&mut self, sealed: bool) {
+        if self.sealed != sealed {
+            self.sealed = sealed;
             self.orders.push_back(Order::Persist);
         }
     }

@@ -93,6 +93,39 @@ fn enabling_one_after_the_other_loses_nothing() {
 }
 
 #[test]
+fn a_strict_host_sends_nothing_in_the_clear_and_is_joined_by_the_others() {
+    seeds(20, |seed| {
+        let mut world = World::new(2, seed, Weather::FAIR);
+        let strict = (seed % 2) as usize;
+        world.enable_with(strict, true);
+        world.run(5 * SECOND, Some((10 * MILLISECOND, &[(strict, 1 - strict)])));
+        assert_eq!(world.state(strict, 1 - strict), RowState::Blocked);
+        world.enable(1 - strict);
+        world.run(20 * SECOND, Some((10 * MILLISECOND, &[(strict, 1 - strict)])));
+        assert!(world.all_protected(), "{:?}", world.reason(0, 1));
+        assert_eq!(world.total().clear, 0);
+    });
+}
+
+#[test]
+fn a_host_that_is_enabled_strictly_afterwards_is_closed_at_once() {
+    let mut world = World::new(2, 1, Weather::FAIR);
+    world.enable(0);
+    world.run(SECOND, Some((10 * MILLISECOND, &[(0, 1)])));
+    world.run(MILLISECOND, None);
+    let clear = world.total().clear;
+    assert!(clear > 0);
+    world.enable_with(0, true);
+    world.run(SECOND, Some((10 * MILLISECOND, &[(0, 1)])));
+    assert_eq!(world.total().clear, clear);
+    // And stays so when it starts anew.
+    world.reboot(0);
+    world.enable(0);
+    world.run(SECOND, Some((10 * MILLISECOND, &[(0, 1)])));
+    assert_eq!((world.total().clear, world.state(0, 1)), (clear, RowState::Blocked));
+}
+
+#[test]
 fn disable_everywhere_leaves_nothing_and_loses_nothing() {
     seeds(20, |seed| {
         let mut world = protected(3, seed, Weather::FAIR);

@@ -108,12 +108,17 @@ impl World {
 
     /// Starts an agent and enables it: the first one, or one after a kill, an upgrade or a reboot.
     pub(super) fn enable(&mut self, at: usize) {
+        self.enable_with(at, false);
+    }
+
+    /// The same; `strict` seals all pairs at once.
+    pub(super) fn enable_with(&mut self, at: usize, strict: bool) {
         if self.hosts[at].core.is_none() {
             let core = self.make_core(at);
             self.hosts[at].core = Some(core);
         }
         self.hosts[at].tick = self.now + TICK;
-        self.on(at, |core, now, kernel| core.enable(now, kernel).expect("a kernel can be read"));
+        self.on(at, |core, now, kernel| core.enable(now, kernel, strict).expect("a kernel can be read"));
     }
 
     pub(super) fn disable(&mut self, at: usize) {

@@ -4,10 +4,11 @@ use super::*;
 use crate::model::RowProgress;
 use crate::model::status::{Protection, RowState, Summary};
 
-const REQUESTS: [Request; 6] = [
+const REQUESTS: [Request; 7] = [
     Request::Ping,
     Request::Status,
     Request::Enable,
+    Request::EnableWith(Terms { strict: true }),
     Request::Disable,
     Request::Plan,
     Request::Follow { after: 7, hold_ms: 5_000 },
@@ -22,6 +23,12 @@ fn requests_come_through() {
         assert_eq!(decode_request(line.as_bytes()), Ok(request));
     }
     assert_eq!(encode_request(Request::Enable), "{\"v\":1,\"request\":\"enable\"}\n");
+    assert_eq!(Request::from(Terms::default()), Request::Enable, "which agents of before know too");
+    let strict = "{\"v\":1,\"request\":{\"enable_with\":{\"strict\":true}}}\n";
+    assert_eq!(encode_request(Terms { strict: true }.into()), strict);
+    // What a later version adds has a default here.
+    let bare = b"{\"v\":1,\"request\":{\"enable_with\":{}}}";
+    assert_eq!(decode_request(bare), Ok(Request::EnableWith(Terms::default())));
 }
 
 #[test]
@@ -95,13 +102,13 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_request_is_that_request_or_refused(at in 0usize..30, byte: u8, which in 0usize..REQUESTS.len()) {
+    fn a_mutated_request_is_that_request_or_refused(at in 0usize..60, byte: u8, which in 0usize..REQUESTS.len()) {
         let mut line = encode_request(REQUESTS[which]).into_bytes();
         let at = at % line.len();
         line[at] = byte;
         if let Ok(request) = decode_request(&line) {
-            let follows = matches!(request, Request::Follow { .. });
-            prop_assert!(follows || REQUESTS.contains(&request));
+            let varied = matches!(request, Request::Follow { .. } | Request::EnableWith(_));
+            prop_assert!(varied || REQUESTS.contains(&request));
         }
     }
 }

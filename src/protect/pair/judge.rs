@@ -10,6 +10,7 @@ pub(super) enum Why {
     Fine,
     Leaving,
     Sealing,
+    Proving,
     Agreeing,
     PeerDisabled,
     KernelError,
@@ -40,11 +41,21 @@ impl PairMachine {
             }
             Phase::On if self.sealed && self.sends_through().is_some() => (RowState::Protected, Why::Fine),
             Phase::On => match (self.trouble(), self.sealed) {
-                (why, true) => (RowState::Blocked, why.unwrap_or(Why::Agreeing)),
+                (why, true) => (RowState::Blocked, why.unwrap_or_else(|| self.stage())),
                 (Some(why), false) => (RowState::Clear, why),
-                (None, false) if self.confirmed.is_some() => (RowState::Negotiating, Why::Sealing),
-                (None, false) => (RowState::Negotiating, Why::Agreeing),
+                (None, false) => (RowState::Negotiating, self.stage()),
             },
+        }
+    }
+
+    /// How far a pair without trouble has come.
+    fn stage(&self) -> Why {
+        if self.confirmed.is_some() && !self.sealed {
+            Why::Sealing
+        } else if self.children.last().is_some_and(Child::carries) {
+            Why::Proving
+        } else {
+            Why::Agreeing
         }
     }
 
@@ -69,6 +80,7 @@ impl PairMachine {
             Why::Fine => None,
             Why::Leaving => under_way("on the way back to the clear".to_owned()),
             Why::Sealing => under_way("sending ESP, still accepting clear packets".to_owned()),
+            Why::Proving => under_way(format!("agreed keys, proving that ESP gets through to {remote}")),
             Why::Agreeing => under_way(format!("agreeing keys with {remote}")),
             Why::PeerDisabled => {
                 let words = format!("{remote} went back to the clear: its operator disabled it");

@@ -48,8 +48,7 @@ impl PairMachine {
             self.orders.push_back(Order::ReadUse);
         }
         if self.used == Use::None || clock.due(since + SEAL_GRACE) {
-            self.sealed = true;
-            self.orders.push_back(Order::Persist);
+            self.set_sealed(true);
         }
     }
 

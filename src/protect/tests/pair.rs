@@ -51,7 +51,7 @@ impl Link {
         let (esp, children) = ([true; 2], BTreeMap::new());
         let mut link = Self { now, ends, esp, traffic: true, children, next_spi: 1 };
         for at in 0..2 {
-            link.ends[at].machine.enable(now);
+            link.ends[at].machine.enable(now, false);
         }
         link.work();
         link
@@ -160,6 +160,10 @@ impl Link {
         self.ends[at].machine.row_state()
     }
 
+    fn reason(&self, at: usize) -> String {
+        self.ends[at].machine.reason().map(|(_, words)| words).unwrap_or_default()
+    }
+
     fn states(&self) -> [RowState; 2] {
         [self.state(0), self.state(1)]
     }
@@ -189,11 +193,15 @@ const MOMENT: Duration = Duration::from_millis(1);
 fn a_child_proven_both_ways_carries_traffic_and_seals_after_a_grace() {
     let mut link = Link::new();
     assert_eq!(link.states(), [RowState::Negotiating; 2]);
+    assert!(link.reason(0).starts_with("agreeing keys"), "{}", link.reason(0));
     let [a, b] = link.agree(0, false);
+    link.apply(0);
+    assert!(link.reason(0).starts_with("agreed keys, proving"), "{}", link.reason(0));
     link.work();
     assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
     assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
     assert_eq!(link.states(), [RowState::Negotiating; 2]);
+    assert!(link.reason(0).starts_with("sending ESP"), "{}", link.reason(0));
     link.pass(SEAL_GRACE - MOMENT);
     assert!(!link.ends[0].machine.is_sealed());
     link.pass(MOMENT);
@@ -326,7 +334,7 @@ fn disabling_one_end_takes_both_to_the_clear_in_stages() {
     assert_eq!(link.count(0, |order| *order == Order::Posture(Posture::Forget)), 1);
     assert_eq!(link.count(1, |order| *order == Order::Posture(Posture::Passive)), 1);
     // And again.
-    link.ends[0].machine.enable(link.now);
+    link.ends[0].machine.enable(link.now, false);
     link.agree(0, false);
     link.work();
     link.pass(SEAL_GRACE);
@@ -338,7 +346,7 @@ fn a_peer_may_not_open_a_pair_where_that_is_forbidden() {
     let mut link = Link::new();
     let pair = pair().mirrored();
     link.ends[1].machine = PairMachine::new(pair, false, false, link.now);
-    link.ends[1].machine.enable(link.now);
+    link.ends[1].machine.enable(link.now, false);
     link.agree(0, false);
     link.work();
     link.pass(SEAL_GRACE);
@@ -375,7 +383,7 @@ fn a_pair_that_starts_sealed_blocks_until_it_has_something_to_send_through() {
     for (end, pair) in link.ends.iter_mut().zip([pair(), pair().mirrored()]) {
         end.kernel = KernelState::default();
         end.machine = PairMachine::new(pair, true, true, link.now);
-        end.machine.enable(link.now);
+        end.machine.enable(link.now, false);
     }
     link.work();
     assert_eq!((link.outbound(0), link.outbound(1)), (Some(Action::Block), Some(Action::Block)));
@@ -384,6 +392,21 @@ fn a_pair_that_starts_sealed_blocks_until_it_has_something_to_send_through() {
     link.work();
     assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
     assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
+fn a_pair_that_is_enabled_strictly_is_sealed_at_once_and_keyed_from_there() {
+    let mut link = Link::new();
+    link.ends[0].machine.enable(link.now, true);
+    link.work();
+    assert_eq!((link.outbound(0), link.outbound(1)), (Some(Action::Block), None));
+    assert_eq!(link.states(), [RowState::Blocked, RowState::Negotiating]);
+    assert_eq!(link.count(0, |order| *order == Order::Persist), 1);
+    link.agree(0, false);
+    link.work();
+    assert_eq!(link.state(0), RowState::Protected, "the peer already sends ESP");
+    link.pass(SEAL_GRACE);
     assert_eq!(link.states(), [RowState::Protected; 2]);
 }
 
@@ -423,7 +446,7 @@ fn adopted_sas_serve_until_a_child_has_taken_over() {
         link.ends[0].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair()))).collect();
     let mut successor = PairMachine::new(pair(), true, true, now);
     successor.adopt(old, Some(Spi(2)), true);
-    successor.enable(now);
+    successor.enable(now, false);
     link.ends[0].machine = successor;
     link.work();
     assert_eq!(link.state(0), RowState::Protected);

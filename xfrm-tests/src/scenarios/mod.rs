@@ -6,6 +6,7 @@ mod enable;
 mod flush;
 mod refusal;
 mod rekey;
+mod strict;
 mod strongswan;
 
 use std::time::{Duration, SystemTime};
@@ -20,9 +21,18 @@ use crate::tests::Test;
 
 /// All scenarios.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    [enable::ALL, disable::ALL, rekey::ALL, flush::ALL, crash::ALL, refusal::ALL, strongswan::ALL]
-        .into_iter()
-        .flatten()
+    [
+        enable::ALL,
+        strict::ALL,
+        disable::ALL,
+        rekey::ALL,
+        flush::ALL,
+        crash::ALL,
+        refusal::ALL,
+        strongswan::ALL,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// How long after `enable` returned inbound ESP is required everywhere: the grace for plaintext that is
@@ -179,6 +189,15 @@ fn ensure_pings(from: &Host, to: &Host, count: u32) -> Result<()> {
     for family in FAMILIES {
         let answered = from.ping(to, family, count)?;
         ensure!(answered == count, "{} to {}: {answered} of {count} by {family:?}", from.name(), to.name());
+    }
+    Ok(())
+}
+
+/// Pings in both families, none answered: where a policy blocks, they do not even leave.
+fn ensure_silence(from: &Host, to: &Host) -> Result<()> {
+    for family in FAMILIES {
+        let line = format!("ping -n -q -i 0.05 -W 1 -c 3 {}", to.address(family));
+        ensure!(!from.succeeds(&line)?, "{} reaches {} by {family:?}", from.name(), to.name());
     }
     Ok(())
 }
