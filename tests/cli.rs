@@ -270,6 +270,14 @@ fn a_wrong_file_is_2_everywhere_and_names_the_place() {
 }
 
 #[test]
+fn strict_and_prefer_contradict_each_other() {
+    let place = Place::new();
+    let text = fs::read_to_string(place.file()).unwrap();
+    fs::write(place.file(), text.replace("[protection]\n", "[protection]\nmode = \"prefer\"\n")).unwrap();
+    place.run("enable --strict").failed_with(2, &["--strict", "protection.mode = \"prefer\""]);
+}
+
+#[test]
 fn a_host_that_is_not_in_the_file_is_2() {
     let place = Place::new();
     let text = fs::read_to_string(place.file()).unwrap().replacen("node = \"a\"\n", "", 1);

@@ -12,9 +12,10 @@ use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
 use super::pairs::Pairs;
-use super::probe;
 use super::timers::Timers;
+use super::{probe, report};
 use crate::ike::{self, Engine, Event};
+use crate::model::config::Mode;
 use crate::model::saved::PairRecord;
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{
@@ -41,6 +42,8 @@ pub struct Scheme {
     pub limits: Limits,
     /// May an authenticated peer take its pair to the clear.
     pub allow_peer_disable: bool,
+    /// Whether what is beside the pairs with a sealed peer is blocked.
+    pub guard: bool,
     /// UDP port of IKE, for probes too.
     pub port: u16,
 }
@@ -63,6 +66,7 @@ impl Scheme {
             replay_window: config.esp.replay_window,
             limits,
             allow_peer_disable: config.protection.allow_peer_disable,
+            guard: config.protection.mode == Mode::Require,
             port: keying.port,
         }
     }
@@ -71,7 +75,7 @@ impl Scheme {
     pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
         let machine =
             |pair: &Pair| PairMachine::new(*pair, sealed.contains(pair), self.allow_peer_disable, now);
-        Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone())
+        Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), self.guard)
     }
 }
 
@@ -157,12 +161,7 @@ impl Core {
     ///
     /// # Errors
     /// When the kernel cannot be read; nothing has been changed then.
-    pub fn enable(
-        &mut self,
-        now: Instant,
-        kernel: &mut dyn Kernel,
-        strict: bool,
-    ) -> Result<(), Unreadable> {
+    pub fn enable(&mut self, now: Instant, kernel: &mut dyn Kernel, strict: bool) -> Result<(), Unreadable> {
         let actual = kernel.read()?;
         if self.is_off() {
             for (pair, id, direction) in self.pairs.adopt(&actual) {
@@ -571,7 +570,7 @@ impl Core {
 
     fn with_machine<T>(&mut self, pair: Pair, input: impl FnOnce(&mut PairMachine) -> T) -> Option<T> {
         let machine = self.pairs.get_mut(pair)?;
-        let (was_off, stood) = (machine.is_off(), machine.standing());
+        let (was_off, was, stood) = (machine.is_off(), machine.row_state(), machine.standing());
         let answer = input(machine);
         if machine.standing() != stood {
             self.changed.insert(pair);
@@ -579,6 +578,7 @@ impl Core {
         if machine.is_off() != was_off {
             self.dirty.insert(Scope::Common);
         }
+        report::log_change(pair, was, machine);
         self.touched.insert(pair);
         Some(answer)
     }

@@ -13,16 +13,22 @@ pub struct Pairs {
     machines: BTreeMap<Pair, PairMachine>,
     by_remote: BTreeMap<IpAddr, Vec<Pair>>,
     exemptions: Vec<Exemption>,
+    guarded: bool,
 }
 
 impl Pairs {
-    /// These pairs; `exemptions` are in force with a peer as long as a pair with it is not off.
-    pub fn new(machines: impl Iterator<Item = PairMachine>, exemptions: Vec<Exemption>) -> Self {
+    /// These pairs; `exemptions` are in force with a peer as long as a pair with it is not off. `guarded`
+    /// tells whether what is beside the pairs with a sealed peer is blocked.
+    pub fn new(
+        machines: impl Iterator<Item = PairMachine>,
+        exemptions: Vec<Exemption>,
+        guarded: bool,
+    ) -> Self {
         let machines: BTreeMap<Pair, PairMachine> =
             machines.map(|machine| (machine.pair(), machine)).collect();
         let mut by_remote: BTreeMap<IpAddr, Vec<Pair>> = BTreeMap::new();
         machines.keys().for_each(|pair| by_remote.entry(pair.remote).or_default().push(*pair));
-        Self { machines, by_remote, exemptions }
+        Self { machines, by_remote, exemptions, guarded }
     }
 
     /// Gives every pair what an agent before this one left in the kernel. Returns the SAs that were taken
@@ -110,7 +116,7 @@ impl Pairs {
         machines.iter().for_each(|machine| desired.extend(machine.desired()));
         let exempt = self.exemptions.iter();
         desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
-        if machines.iter().all(|machine| machine.is_sealed()) {
+        if self.guarded && machines.iter().all(|machine| machine.is_sealed()) {
             desired.policies.extend(policies::guard(remote));
         }
         desired

@@ -84,6 +84,18 @@ fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Inst
     }
 }
 
+/// No pair goes to the clear, or comes back from there, in silence.
+pub(super) fn log_change(pair: Pair, was: RowState, machine: &PairMachine) {
+    match (was, machine.row_state()) {
+        (RowState::Clear, RowState::Protected) => tracing::warn!("{pair}: protected again"),
+        (was, RowState::Clear) if was != RowState::Clear => {
+            let why = machine.reason().map(|(_, words)| words).unwrap_or_default();
+            tracing::warn!("{pair}: in the clear: {why}");
+        }
+        _ => {}
+    }
+}
+
 /// A plan as lines.
 pub(super) fn lines(plan: &Plan) -> Vec<PlanLine> {
     plan.ops.iter().map(PlanLine::from).collect()

@@ -9,13 +9,21 @@ use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
 use super::{context, preflight, render, start, status};
+use crate::model::config::Mode;
 use crate::model::control::Terms;
-use crate::model::status::{Protection, RowState};
+use crate::model::status::{Protection, RowState, Summary};
 use crate::model::{Progress, Status};
 
 pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
     let config = context::config(invocation)?;
+    if args.strict && config.protection.mode == Mode::Prefer {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--strict blocks whoever cannot encrypt, and protection.mode = \"prefer\" lets him stay in the \
+             clear: leave --strict away, or set the mode to \"require\"",
+        ));
+    }
     let saved = context::saved(&config)?;
     let node = context::whoami(&config, saved.node.as_ref())?;
     config.load_secret()?;
@@ -35,8 +43,9 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
         return no_wait(args, client.status()?);
     }
 
-    let view = View::new(invocation.quiet);
-    let status = follow(&client, view, RowState::Protected, deadline, is_protected).map_err(gone)?;
+    let (view, mode) = (View::new(invocation.quiet), config.protection.mode);
+    let status = follow(&client, view, RowState::Protected, deadline, |progress| is_there(progress, mode))
+        .map_err(gone)?;
     match args.json {
         true => print_json(&status)?,
         false => print(&render::status(&status, false, Style::of_stdout()))?,
@@ -52,10 +61,12 @@ fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Whether the agent has come where `enable` leads to.
-fn is_protected(progress: &Progress) -> bool {
-    matches!(progress.protection, Protection::On | Protection::Enabling)
-        && progress.summary.protected == progress.summary.peers
+/// Whether the agent has come where `enable` leads to. In mode `prefer` a pair that has come to be in the
+/// clear is where it can be; the exit status says that it is not protected.
+fn is_there(progress: &Progress, mode: Mode) -> bool {
+    let Summary { peers, protected, clear, .. } = progress.summary;
+    let clear = if mode == Mode::Prefer { clear } else { 0 };
+    matches!(progress.protection, Protection::On | Protection::Enabling) && protected + clear == peers
 }
 
 /// An agent that has taken the order and then is gone leaves the host in between.
@@ -66,5 +77,27 @@ fn gone(error: AskError) -> Failure {
             "the agent ended on the way: see its log; `hostseal status` shows what the kernel holds",
         ),
         error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_waits_for_every_pair_and_in_prefer_for_a_definite_answer_at_least() {
+        let there = |mode, summary| {
+            let (protection, rows) = (Protection::On, Vec::new());
+            is_there(&Progress { revision: 1, protection, summary, rows }, mode)
+        };
+        let summary = Summary { peers: 2, protected: 1, ..Summary::default() };
+        let clear = Summary { clear: 1, ..summary };
+        assert!(!there(Mode::Require, clear));
+        assert!(there(Mode::Prefer, clear));
+        for mode in [Mode::Require, Mode::Prefer] {
+            assert!(there(mode, Summary { protected: 2, ..summary }));
+            assert!(!there(mode, Summary { negotiating: 1, ..summary }));
+            assert!(!there(mode, Summary { blocked: 1, ..summary }));
+        }
     }
 }

@@ -174,6 +174,7 @@ impl World {
             replay_window: 4096,
             limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
             allow_peer_disable: true,
+            guard: true,
             port: PORT,
         };
         let entropy = Seeded(StdRng::seed_from_u64(self.rng.random()));

@@ -80,14 +80,18 @@ impl fmt::Display for Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Once sealed, it is protected or dropped.
+    /// Once sealed, it is protected or dropped, and so is all else between this host and the peer.
     Require,
+    /// Whoever can encrypt is encrypted with; the others, and addresses beside the pairs, stay in the clear.
+    /// A pair that is sealed is protected or dropped here too.
+    Prefer,
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Mode::Require => f.write_str("require"),
+            Mode::Prefer => f.write_str("prefer"),
         }
     }
 }

@@ -119,8 +119,8 @@ fn esp(mut section: Section<'_>) -> Esp {
 fn protection(mut section: Section<'_>, problems: &Problems<'_>) -> ProtectionRules {
     let mode = section.value("mode", Mode::Require, |value| match text(value)? {
         "require" => Ok(Mode::Require),
-        "prefer" => Err("this version does not have \"prefer\" yet: use \"require\"".to_owned()),
-        other => Err(format!("must be \"require\", not \"{other}\"")),
+        "prefer" => Ok(Mode::Prefer),
+        other => Err(format!("must be \"require\" or \"prefer\", not \"{other}\"")),
     });
     let exempt = section.list("exempt", |value| text(value)?.parse::<Exemption>());
     section

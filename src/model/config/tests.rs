@@ -75,7 +75,7 @@ expire_after = "2h"
 key_bits = 128
 replay_window = 32
 [protection]
-mode = "require"
+mode = "prefer"
 exempt = ["tcp/22", "udp/6000-6010", "icmp"]
 networks = ["10.99.0.0/16"]
 allow_peer_disable = false
@@ -87,6 +87,7 @@ allow_peer_disable = false
     assert_eq!((config.keying.port, config.keying.rekey_after), (5000, Duration::from_secs(90)));
     assert_eq!((config.keying.rekey_bytes, config.keying.rekey_packets), (Some(64 << 30), Some(1000)));
     assert_eq!(config.esp, Esp { key_bits: 128, replay_window: 32 });
+    assert_eq!(config.protection.mode, Mode::Prefer);
     assert_eq!(config.protection.exempt.len(), 3);
     assert_eq!(config.pairs(&config.nodes[1]).len(), 1, "only IPv4 is inside the network");
     assert!(!config.protection.allow_peer_disable);
@@ -125,8 +126,7 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[esp]\nkey_bits = 192\n", 3, 12, "esp.key_bits", "must be 128 or 256, not 192"),
     ("[esp]\nreplay_window = 31\n", 3, 17, "esp.replay_window", "must be 32 to 4096, not 31"),
     ("[esp]\nreplay_window = 4097\n", 3, 17, "esp.replay_window", "must be 32 to 4096, not 4097"),
-    ("[protection]\nmode = \"prefer\"\n", 3, 8, "protection.mode", "does not have \"prefer\" yet"),
-    ("[protection]\nmode = \"strict\"\n", 3, 8, "protection.mode", "must be \"require\""),
+    ("[protection]\nmode = \"strict\"\n", 3, 8, "protection.mode", "must be \"require\" or \"prefer\""),
     ("[protection]\nexempt = \"tcp/22\"\n", 3, 10, "protection.exempt", "must be a list, not a string"),
     ("[protection]\nexempt = [\"tcp/22\", \"ssh\"]\n", 3, 21, "protection.exempt[1]", "not an exemption"),
     ("[protection]\nexempt = [\"tcp/22\",\n  \"tcp/20-25\"]\n", 4, 3, "protection.exempt[1]", "overlaps \"tcp/22\""),

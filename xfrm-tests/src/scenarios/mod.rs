@@ -4,6 +4,7 @@ mod crash;
 mod disable;
 mod enable;
 mod flush;
+mod prefer;
 mod refusal;
 mod rekey;
 mod strict;
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     [
         enable::ALL,
         strict::ALL,
+        prefer::ALL,
         disable::ALL,
         rekey::ALL,
         flush::ALL,

@@ -59,7 +59,9 @@ fn survives_a_reboot(lab: &mut Lab) -> Result<()> {
     ensure_silence(&a, &b)?;
     ensure_blocked(&a, &b)?;
     hostseal(&b, "enable")?.expect_code(0)?;
-    crate::lab::agent::status_until(&a, "protected", Duration::from_secs(20), |status| status.all_protected())?;
+    crate::lab::agent::status_until(&a, "protected", Duration::from_secs(20), |status| {
+        status.all_protected()
+    })?;
     ensure_pings(&a, &b, 3)?;
     // What comes in: where no agent listens yet, what IKE sends is answered by ICMP.
     let report = capture.stop()?.filter(|packet| packet.direction == Direction::Out);
