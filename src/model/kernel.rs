@@ -37,5 +37,11 @@ impl KernelState {
 }
 
 fn reading(policy: &Policy, index: u32) -> PolicyReading {
-    PolicyReading { id: policy.id(), index, priority: policy.priority, action: Some(policy.action) }
+    PolicyReading {
+        id: policy.id(),
+        index,
+        priority: policy.priority,
+        action: Some(policy.action),
+        until: policy.until,
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use super::Spi;
 
@@ -163,6 +164,8 @@ pub struct Policy {
     pub action: Action,
     /// Among policies that match, the smallest number decides.
     pub priority: u32,
+    /// When the kernel removes it by itself, with or without an agent; `None` for never.
+    pub until: Option<Instant>,
 }
 
 /// What identifies a policy in a kernel (kernel.md, fact 8b).
@@ -178,6 +181,11 @@ impl Policy {
     /// What identifies it in the kernel.
     pub fn id(&self) -> PolicyId {
         PolicyId { direction: self.direction, selector: self.selector }
+    }
+
+    /// The same policy, which the kernel removes at `until`.
+    pub fn lasting(self, until: Option<Instant>) -> Self {
+        Self { until, ..self }
     }
 }
 
@@ -203,4 +211,6 @@ pub struct PolicyReading {
     pub priority: u32,
     /// What happens to a packet; `None` for something that we never write.
     pub action: Option<Action>,
+    /// When the kernel removes it by itself, to a second or two; `None` for never.
+    pub until: Option<Instant>,
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::timing::LIFETIME_TOLERANCE;
 use crate::model::ours::{INDEX_SLOTS, is_our_policy, policy_index, policy_slot};
 use crate::model::{
     Action, Direction, KernelState, Op, Policy, PolicyDirection, PolicyId, PolicyReading, Sa, SaId,
@@ -85,7 +86,7 @@ pub fn plan(desired: &Desired, actual: &KernelState, indexes: &mut Indexes) -> P
                 plan.conflicts.push(*there);
                 None
             }
-            Some(there) if there.action == Some(policy.action) && there.priority == policy.priority => None,
+            Some(there) if is_as_wanted(there, policy) => None,
             Some(there) => Some(Op::UpdatePolicy { policy: **policy, index: there.index }),
         };
         writes.extend(op.map(|op| (write_order(policy), op)));
@@ -108,6 +109,14 @@ pub fn plan(desired: &Desired, actual: &KernelState, indexes: &mut Indexes) -> P
 
     plan.ops = writes.into_iter().chain(deletes).map(|(_, op)| op).collect();
     plan
+}
+
+fn is_as_wanted(there: &PolicyReading, policy: &Policy) -> bool {
+    let lasts = match (there.until, policy.until) {
+        (Some(there), Some(wanted)) => there.max(wanted) - there.min(wanted) <= LIFETIME_TOLERANCE,
+        (there, wanted) => there == wanted,
+    };
+    there.action == Some(policy.action) && there.priority == policy.priority && lasts
 }
 
 /// SAs are 2 and 3: after what lets pass and what blocks, before what sends through them.

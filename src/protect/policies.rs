@@ -27,6 +27,7 @@ pub fn inbound(pair: Pair, action: Action) -> [Policy; 2] {
         selector,
         action,
         priority: priority::PAIR,
+        until: None,
     })
 }
 
@@ -45,6 +46,7 @@ pub fn outbound(pair: Pair, action: Action) -> Policy {
         selector: Selector::between(Block::host(pair.local), Block::host(pair.remote)),
         action,
         priority: priority::PAIR,
+        until: None,
     }
 }
 
@@ -66,6 +68,7 @@ pub fn neighbour_discovery() -> impl Iterator<Item = Policy> {
             selector,
             action: Action::Allow,
             priority: priority::EXEMPT,
+            until: None,
         })
     })
 }
@@ -99,7 +102,7 @@ fn both_ways(
     let outbound =
         Selector { source: here, destination: there, protocol, source_ports: near, destination_ports: far };
     [
-        Policy { direction: PolicyDirection::In, selector: inbound, action, priority },
-        Policy { direction: PolicyDirection::Out, selector: outbound, action, priority },
+        Policy { direction: PolicyDirection::In, selector: inbound, action, priority, until: None },
+        Policy { direction: PolicyDirection::Out, selector: outbound, action, priority, until: None },
     ]
 }

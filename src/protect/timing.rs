@@ -45,5 +45,8 @@ pub const DELETE_PATIENCE: Duration = Duration::from_secs(20);
 /// the sessions are still alive at the other end, and how often then.
 pub const UNSETTLED_PATIENCE: Duration = Duration::from_secs(5);
 
+/// So far the end of a policy may be from where it should be: the kernel counts whole seconds.
+pub const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
+
 /// How long after a refused kernel change it is tried again.
 pub const KERNEL_RETRY: Duration = Duration::from_secs(1);

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 
 use super::Family;
 use super::encode::{self, ESP, FLAG_ESN};
+use super::lifetime;
 use super::wire::{Attributes, Malformed, Message, u16_at, u32_at, u64_at};
 use crate::model::ours;
 use crate::model::policy::{Block, Ports};
@@ -115,7 +116,9 @@ pub(super) fn policy(message: Message<'_>) -> Result<Option<PolicyReading>, Malf
     let Some(selector) = selector(&info.selector) else { return Ok(None) };
     let id = PolicyId { direction, selector };
     let action = action(&info, id, attributes.get(XFRMA_TMPL).unwrap_or_default());
-    Ok(Some(PolicyReading { id, index: info.index, priority: info.priority, action }))
+    let lives = Some(info.lifetime_cfg.hard_add_expires_seconds).filter(|seconds| *seconds != 0);
+    let until = lives.and_then(|seconds| lifetime::end_of(info.lifetime_cur.add_time, seconds));
+    Ok(Some(PolicyReading { id, index: info.index, priority: info.priority, action, until }))
 }
 
 /// Whether no packet has met the policy of a report since it was written; `false` where that cannot be told.
@@ -136,7 +139,8 @@ fn action(info: &UserPolicyInfo, id: PolicyId, templates: &[u8]) -> Option<Actio
             let PolicyId { direction, selector } = id;
             [Action::Seal { spi: Spi(template.id.spi) }, Action::Require, Action::Accept].into_iter().find(
                 |action| {
-                    let policy = Policy { direction, selector, action: *action, priority: info.priority };
+                    let (action, priority) = (*action, info.priority);
+                    let policy = Policy { direction, selector, action, priority, until: None };
                     encode::template(&policy) == Ok(Some(template))
                 },
             )

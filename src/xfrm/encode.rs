@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Family;
 use super::batch::{Attribute, Batch};
+use super::lifetime;
 use super::preflight::Features;
 use crate::model::ours;
 use crate::model::policy::Block;
@@ -70,7 +71,7 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     let mut info = UserSaInfo {
         id: Id { daddr: Address::from_ip(&destination), spi: sa.spi.0, proto: ESP },
         saddr: Address::from_ip(&source),
-        lifetime_cfg: lifetime(sa.limits),
+        lifetime_cfg: limits(sa.limits),
         reqid: ours::REQID,
         family: Family::of(destination).number(),
         mode: XFRM_MODE_TRANSPORT,
@@ -109,7 +110,7 @@ fn window(sa: &Sa, features: Features) -> u32 {
 }
 
 /// No limit is all ones for bytes and packets (kernel.md, fact 9), and 0 for seconds.
-fn lifetime(limits: Limits) -> LifetimeConfig {
+fn limits(limits: Limits) -> LifetimeConfig {
     LifetimeConfig {
         soft_byte_limit: limits.soft_bytes.unwrap_or(XFRM_INF),
         hard_byte_limit: limits.hard_bytes.unwrap_or(XFRM_INF),
@@ -151,9 +152,7 @@ pub(super) fn update_policy(batch: &mut Batch, policy: &Policy, index: u32) -> R
 }
 
 fn write_policy(batch: &mut Batch, kind: u16, policy: &Policy, index: u32) -> Result<(), String> {
-    let reading =
-        PolicyReading { id: policy.id(), index, priority: policy.priority, action: Some(policy.action) };
-    if !ours::is_our_policy(&reading) || index & 7 != u32::from(direction(policy.direction)) {
+    if !ours::is_our_policy(&reading(policy, index)) || index & 7 != u32::from(direction(policy.direction)) {
         return Err(format!("index {index:#x} with priority {} is not one of ours", policy.priority));
     }
     let Selector { source, destination, .. } = policy.selector;
@@ -163,7 +162,10 @@ fn write_policy(batch: &mut Batch, kind: u16, policy: &Policy, index: u32) -> Re
     let block = matches!(policy.action, Action::Block);
     let info = UserPolicyInfo {
         selector: selector(&policy.selector),
-        lifetime_cfg: LifetimeConfig::default(),
+        lifetime_cfg: LifetimeConfig {
+            hard_add_expires_seconds: policy.until.map_or(0, lifetime::seconds_until),
+            ..LifetimeConfig::default()
+        },
         priority: policy.priority,
         index,
         direction: direction(policy.direction),
@@ -175,6 +177,12 @@ fn write_policy(batch: &mut Batch, kind: u16, policy: &Policy, index: u32) -> Re
         Some(template) => batch.push(kind, 0, &info, &[(XFRMA_TMPL, &template_bytes(&template))]),
     }
     Ok(())
+}
+
+/// What a reading of the policy would show.
+fn reading(policy: &Policy, index: u32) -> PolicyReading {
+    let Policy { priority, action, until, .. } = *policy;
+    PolicyReading { id: policy.id(), index, priority, action: Some(action), until }
 }
 
 /// The template of a policy that asks for ESP.

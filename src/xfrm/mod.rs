@@ -16,6 +16,7 @@ mod digest;
 mod encode;
 mod events;
 mod kernel;
+mod lifetime;
 mod preflight;
 mod socket_policy;
 mod statistics;

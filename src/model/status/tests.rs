@@ -47,12 +47,13 @@ fn policy(direction: PolicyDirection, action: Action) -> PolicyReading {
         _ => (pair().remote, pair().local),
     };
     let selector = Selector::between(Block::host(source), Block::host(destination));
-    let policy = Policy { direction, selector, action, priority: ours::priority::PAIR };
+    let policy = Policy { direction, selector, action, priority: ours::priority::PAIR, until: None };
     PolicyReading {
         id: policy.id(),
         index: ours::policy_index(direction, 7),
         priority: policy.priority,
         action: Some(action),
+        until: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every prefix safe, idempotent, strangers untouched.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -102,12 +103,13 @@ fn strangers() -> impl Strategy<Value = Vec<PolicyReading>> {
                     ..Selector::between(source, destination)
                 };
                 let selector = if at == 0 { Selector::between(source, destination) } else { selector };
-                let policy = Policy { direction, selector, action: Action::Allow, priority };
+                let policy = Policy { direction, selector, action: Action::Allow, priority, until: None };
                 PolicyReading {
                     id: policy.id(),
                     index: 8 * (at as u32 + 1),
                     priority,
                     action: allow.then_some(policy.action),
+                    until: None,
                 }
             })
             .collect()
@@ -220,6 +222,29 @@ fn inbound_goes_in_before_what_sends_and_out_after_it() {
     let place_of = |policy| place(&back, &|op| matches!(op, Op::DeletePolicy { id, .. } if *id == policy));
     assert!(place_of(guard) < place_of(out));
     assert!(place_of(out) < place(&back, &|op| matches!(op, Op::DeleteSa(_))));
+}
+
+#[test]
+fn a_policy_is_written_again_when_its_end_moves_and_not_for_a_second() {
+    let now = Instant::now();
+    let after = |seconds: f32| Some(now + Duration::from_secs_f32(seconds));
+    let blocks = |until| Desired {
+        policies: vec![policies::outbound(pair(), Action::Block).lasting(until)],
+        ..Desired::default()
+    };
+    let mut state = KernelState::default();
+    let mut written = |until| {
+        let ops = plan(&blocks(until), &state, &mut Indexes::of(&state)).ops;
+        apply(&mut state, &ops);
+        ops.len()
+    };
+    assert_eq!(written(after(60.0)), 1);
+    assert_eq!(written(after(61.9)), 0, "the kernel counts whole seconds");
+    assert_eq!(written(after(30.0)), 1, "earlier");
+    assert_eq!(written(after(90.0)), 1, "later");
+    assert_eq!(written(None), 1, "for good");
+    assert_eq!(written(None), 0);
+    assert_eq!(written(after(90.0)), 1);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 use super::golden;
 use super::*;
-use crate::model::{PolicyReading, SaReading};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::model::{PolicyReading, SaReading, UnixTime};
 use crate::xfrm::decode;
 use crate::xfrm::statistics;
 
@@ -19,9 +21,24 @@ fn policies_are_read_as_they_were_meant() {
     ] {
         let reading = dumped(golden).expect("a policy that counts");
         let Policy { priority, action, .. } = policy;
-        assert_eq!(reading, PolicyReading { id: policy.id(), index, priority, action: Some(action) });
+        assert_eq!(
+            reading,
+            PolicyReading { id: policy.id(), index, priority, action: Some(action), until: None }
+        );
         assert!(ours::is_our_policy(&reading));
     }
+}
+
+#[test]
+fn the_end_of_a_policy_is_read() {
+    let mut dumped = hex(golden::DUMPED_SEAL);
+    let added = 16 + 56 + 64 + 16;
+    dumped[added..added + 8].copy_from_slice(&UnixTime::from(SystemTime::now()).0.to_ne_bytes());
+    dumped[16 + 56 + 40..16 + 56 + 48].copy_from_slice(&60u64.to_ne_bytes());
+    let reading = decode::policy(only(&dumped)).expect("well-formed").expect("main");
+    let left = reading.until.expect("it has an end").saturating_duration_since(Instant::now());
+    assert!(left > Duration::from_secs(57) && left <= Duration::from_secs(60), "{left:?}");
+    assert_eq!(reading.action, Some(seal().action));
 }
 
 #[test]

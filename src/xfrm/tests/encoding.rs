@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use super::golden;
 use super::*;
 use crate::model::policy::Ports;
@@ -118,6 +120,20 @@ fn policies_are_written_as_ip_writes_them() {
     assert_eq!(added(&neighbour_discovery(), 0x6800_0018), hex(golden::ND));
     let updated = sent(|batch| encode::update_policy(batch, &block(), 0x6800_0011).expect("sound"));
     assert_eq!(updated, hex(golden::BLOCK));
+}
+
+/// `ip xfrm policy add … limit time-hard 60` differs in this one number.
+#[test]
+fn a_policy_that_is_to_go_by_itself_says_when() {
+    let until = Instant::now() + Duration::from_millis(59_500);
+    let mut lasting = sent(|batch| {
+        encode::add_policy(batch, &seal().lasting(Some(until)), 0x6800_0001).expect("a sound policy")
+    });
+    // Header, selector, and five of the eight limits.
+    let seconds = 16 + 56 + 40..16 + 56 + 48;
+    assert_eq!(lasting[seconds.clone()], 60u64.to_ne_bytes());
+    lasting[seconds].fill(0);
+    assert_eq!(lasting, hex(golden::SEAL));
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn sa(remote: &str, local: &str, key_bits: u16, esn: bool, replay_window: u32) -
 fn policy(direction: PolicyDirection, source: &str, destination: &str, action: Action) -> Policy {
     let [source, destination] = [source, destination].map(|host| Block::host(address(host)));
     let selector = Selector::between(source, destination);
-    Policy { direction, selector, action, priority: ours::priority::PAIR }
+    Policy { direction, selector, action, priority: ours::priority::PAIR, until: None }
 }
 
 /// The policies of the golden bytes, as we mean them.

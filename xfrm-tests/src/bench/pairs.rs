@@ -64,6 +64,7 @@ impl Pairs {
                 selector: Selector::between(source, destination),
                 action,
                 priority: ours::priority::PAIR,
+                until: None,
             },
             index: ours::policy_index(direction, number),
         };
