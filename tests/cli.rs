@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hostseal::model::config::Config;
-use hostseal::model::control::{Change, PlanLine, Reply, Request, decode_request, encode_reply};
+use hostseal::model::control::{Change, ErrorCode, PlanLine, Reply, Request, decode_request, encode_reply};
 use hostseal::model::status::{Known, PeerRow, Protection, RowState, Status, Summary, without_agent};
 use hostseal::model::{KernelState, Progress, RowProgress, Saved, UnixTime};
 
@@ -164,7 +164,7 @@ fn wrong_usage_is_2_and_help_is_0() {
         let done = place.run(line);
         assert_eq!((done.exit, done.err.as_str()), (0, ""), "{line}");
     }
-    for line in ["secret generate", "config new", "agent", "enable", "disable", "status", "plan"] {
+    for line in ["secret generate", "config new", "agent", "enable", "confirm", "disable", "status", "plan"] {
         let done = place.run(&format!("{line} --help"));
         assert!(done.out.contains("Example"), "{line} shows no example: {}", done.out);
     }
@@ -267,6 +267,31 @@ fn a_wrong_file_is_2_everywhere_and_names_the_place() {
     assert_eq!((json.exit, &error["line"], &error["key"]), (2, &1.into(), &"colour".into()));
     fs::remove_file(place.file()).unwrap();
     place.run("status").failed_with(2, &["cannot be read", "hostseal config new"]);
+}
+
+#[test]
+fn confirming_says_what_there_was_to_confirm() {
+    let place = Place::new();
+    place.run("confirm").failed_with(4, &["no agent runs", "`hostseal enable` starts one"]);
+    let on_trial = |seconds| match place.status(Protection::On, RowState::Protected) {
+        Reply::Status(status) => Reply::Status(Box::new(Status { try_ends_in_s: seconds, ..*status })),
+        other => other,
+    };
+    let over = Reply::Error { code: ErrorCode::Failed, message: "protection is off".to_owned() };
+    let replies = vec![on_trial(Some(42)), on_trial(Some(42)), Reply::Done, on_trial(None), Reply::Done];
+    let agent = place.agent(replies.into_iter().chain([on_trial(None), over]).collect());
+    let table = place.run("status");
+    assert!(
+        table.out.contains("on trial for 42s more") && table.out.contains("hostseal confirm"),
+        "{table:?}"
+    );
+    let done = place.run("confirm");
+    assert_eq!((done.exit, done.out.as_str()), (0, "confirmed: protection stays\n"), "{done:?}");
+    let done = place.run("confirm");
+    assert!(done.exit == 0 && done.out.starts_with("nothing to confirm"), "{done:?}");
+    place.run("confirm").failed_with(1, &["protection is off"]);
+    let asked = [Request::Status, Request::Status, Request::Confirm];
+    assert_eq!(agent.join().unwrap()[..3], asked);
 }
 
 #[test]

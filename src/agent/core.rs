@@ -112,6 +112,9 @@ pub struct Core {
     vault: Vault,
     accounts: Accounts,
     timers: Timers<Pair>,
+    /// When this host goes back to the clear, unless that is confirmed.
+    trial: Option<Instant>,
+    trial_ended: bool,
     /// Pairs that may have orders.
     touched: BTreeSet<Pair>,
     /// Pairs that stand otherwise than when that was last told.
@@ -146,6 +149,8 @@ impl Core {
             vault: Vault::default(),
             accounts,
             timers: Timers::default(),
+            trial: None,
+            trial_ended: false,
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
             dirty: BTreeSet::new(),
@@ -157,11 +162,18 @@ impl Core {
         }
     }
 
-    /// Takes over what the kernel holds and protects all pairs; `strict` seals them at once.
+    /// Takes over what the kernel holds and protects all pairs; `strict` seals them at once. With a `trial`
+    /// they go back to the clear at that time, unless [`Core::confirm`] comes before.
     ///
     /// # Errors
     /// When the kernel cannot be read; nothing has been changed then.
-    pub fn enable(&mut self, now: Instant, kernel: &mut dyn Kernel, strict: bool) -> Result<(), Unreadable> {
+    pub fn enable(
+        &mut self,
+        now: Instant,
+        kernel: &mut dyn Kernel,
+        strict: bool,
+        trial: Option<Instant>,
+    ) -> Result<(), Unreadable> {
         let actual = kernel.read()?;
         if self.is_off() {
             for (pair, id, direction) in self.pairs.adopt(&actual) {
@@ -169,13 +181,22 @@ impl Core {
             }
         }
         self.learn(actual);
-        self.each_pair(|machine| machine.enable(now, strict));
+        self.trial = trial;
+        self.each_pair(|machine| machine.enable(now, strict, trial));
         self.settle(now, kernel);
         Ok(())
     }
 
+    /// The protection that was on trial is to stay.
+    pub fn confirm(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        self.trial = None;
+        self.each_pair(|machine| machine.confirm(now));
+        self.settle(now, kernel);
+    }
+
     /// Takes all pairs back to the clear; [`Core::is_off`] tells when they are.
     pub fn disable(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        self.trial = None;
         self.each_pair(|machine| machine.disable(now));
         self.settle(now, kernel);
     }
@@ -270,6 +291,11 @@ impl Core {
         while let Some(pair) = self.timers.pop_due(now) {
             self.with_pair(pair, |machine| machine.handle_timeout(now));
         }
+        if self.trial.is_some_and(|end| end <= now) {
+            self.trial = None;
+            self.trial_ended = true;
+            self.each_pair(|machine| machine.disable(now));
+        }
         self.settle(now, kernel);
     }
 }
@@ -297,6 +323,12 @@ impl Core {
         std::mem::take(&mut self.persist)
     }
 
+    /// Whether a trial has ended without being confirmed since the last call: all pairs are on their way to
+    /// the clear then.
+    pub fn poll_trial_ended(&mut self) -> bool {
+        std::mem::take(&mut self.trial_ended)
+    }
+
     /// Whether the kernel turned out not to be as known: [`Core::look_again`] is wanted.
     pub fn wants_look(&self) -> bool {
         self.look_again
@@ -305,7 +337,12 @@ impl Core {
     /// When [`Core::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let engine = self.engine.poll_timeout().map(|(at, _)| at);
-        [engine, self.timers.next()].into_iter().flatten().min()
+        [engine, self.timers.next(), self.trial].into_iter().flatten().min()
+    }
+
+    /// When this host goes back to the clear, unless that is confirmed.
+    pub fn trial(&self) -> Option<Instant> {
+        self.trial
     }
 
     /// Whether nothing is left of any pair.
@@ -328,7 +365,7 @@ impl Core {
         let mut records = self.accounts.records();
         for (pair, machine) in self.pairs.machines() {
             let record = records.entry(*pair).or_default();
-            record.sealed = machine.is_sealed();
+            record.sealed = machine.is_sealed_for_good();
             let age = now.saturating_duration_since(machine.since());
             record.since = Some(UnixTime(wall.0.saturating_sub(age.as_secs())));
         }

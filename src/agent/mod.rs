@@ -26,7 +26,6 @@ use anyhow::Context as _;
 use crate::model::Config;
 use crate::model::Saved;
 use crate::model::saved::SavedError;
-use crate::model::status::Protection;
 use crate::xfrm;
 
 pub use process::Entropy;
@@ -76,7 +75,6 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
 
 fn remember_off(state: &Path) -> Result<(), SavedError> {
     let mut saved = Saved::load(state).unwrap_or_default();
-    saved.protection = Protection::Off;
-    saved.pairs.values_mut().for_each(|record| record.sealed = false);
+    saved.turn_off();
     saved.save(state)
 }

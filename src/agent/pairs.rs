@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::known::{Known, Scope};
 use crate::model::ours::is_our_policy;
 use crate::model::{Action, Direction, Exemption, KernelState, Pair, Policy, SaId};
-use crate::protect::{Desired, PairMachine, Plan, policies};
+use crate::protect::timing::TRIAL_OUT;
+use crate::protect::{Adopted, Desired, PairMachine, Plan, policies};
 
 /// The machines of a host's pairs, and what concerns several of them.
 pub struct Pairs {
@@ -35,10 +36,7 @@ impl Pairs {
     /// over.
     pub fn adopt(&mut self, actual: &KernelState) -> Vec<(Pair, SaId, Direction)> {
         let mut taken = Vec::new();
-        let action = |policy: &Policy| {
-            let there = actual.policies.get(&policy.id()).filter(|there| is_our_policy(there))?;
-            there.action
-        };
+        let there = |policy: &Policy| actual.policies.get(&policy.id()).filter(|there| is_our_policy(there));
         for (pair, machine) in &mut self.machines {
             let sas: BTreeMap<SaId, Direction> = actual
                 .sas
@@ -47,12 +45,17 @@ impl Pairs {
                 .map(|reading| (reading.id, reading.direction(*pair)))
                 .collect();
             taken.extend(sas.iter().map(|(id, direction)| (*pair, *id, *direction)));
-            let outbound = match action(&policies::outbound(*pair, Action::Block)) {
-                Some(Action::Seal { spi }) => Some(spi),
-                _ => None,
-            };
-            let [inbound, _] = policies::inbound(*pair, Action::Require);
-            machine.adopt(sas, outbound, action(&inbound) == Some(Action::Require));
+            let [inbound, _] = policies::inbound(*pair, Action::Require).map(|policy| there(&policy));
+            let outbound = there(&policies::outbound(*pair, Action::Block));
+            machine.adopt(Adopted {
+                sas,
+                outbound: match outbound.and_then(|policy| policy.action) {
+                    Some(Action::Seal { spi }) => Some(spi),
+                    _ => None,
+                },
+                required: inbound.is_some_and(|policy| policy.action == Some(Action::Require)),
+                until: outbound.and_then(|policy| policy.until?.checked_sub(TRIAL_OUT)),
+            });
         }
         taken
     }
@@ -117,7 +120,8 @@ impl Pairs {
         let exempt = self.exemptions.iter();
         desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
         if self.guarded && machines.iter().all(|machine| machine.is_sealed()) {
-            desired.policies.extend(policies::guard(remote));
+            let until = machines.iter().filter_map(|machine| machine.guard_until()).min();
+            desired.policies.extend(policies::guard(remote).map(|policy| policy.lasting(until)));
         }
         desired
     }

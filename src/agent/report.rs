@@ -63,6 +63,7 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
             None => (row.state, row.reason_code, row.reason) = (RowState::Off, None, None),
         }
     }
+    status.try_ends_in_s = core.and_then(Core::trial).map(|end| seconds_until(end, now));
     status.summary = Summary::of(status.peers.iter().map(|row| row.state));
     status.protection = agent.protection_with(&status.summary);
     if let Some(unread) = core.map(Core::unread).filter(|unread| *unread > 0) {
@@ -76,12 +77,18 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant) {
     row.state = machine.row_state();
     (row.reason_code, row.reason) = machine.reason().unzip();
+    row.try_ends_in_s = machine.trial_end().map(|end| seconds_until(end, now));
     let pair = row.pair();
     for sa in &mut row.sas {
         let child = machine.child_of(SaId::of(pair, sa.direction, sa.spi));
         let due = child.and_then(|in_spi| core.engine().rekey_at(pair, in_spi));
         sa.rekey_in_s = due.map(|at| at.saturating_duration_since(now).as_secs());
     }
+}
+
+/// Whole seconds, of which the last one counts as a whole.
+fn seconds_until(end: Instant, now: Instant) -> u64 {
+    end.saturating_duration_since(now).as_secs() + 1
 }
 
 /// No pair goes to the clear, or comes back from there, in silence.

@@ -22,9 +22,9 @@ use super::single;
 use super::sockets::Sockets;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
-use crate::model::host::{named_node, own_addresses};
+use crate::model::host::{Boot, named_node, own_addresses};
 use crate::model::status::{Known, Protection, Status, without_agent};
-use crate::model::{Config, Node, SaId, Saved, Secret, UnixTime};
+use crate::model::{Config, Node, SaId, Saved, Secret, Trial, UnixTime, trial};
 use crate::xfrm;
 
 /// How long changes of what is persisted are gathered before they are written.
@@ -169,6 +169,10 @@ impl Service {
 
     /// Goes on with what was wanted when the last agent ended.
     fn start(&mut self) -> anyhow::Result<()> {
+        if self.saved.end_trial(&Boot::now()?) {
+            tracing::warn!("the trial was not confirmed in time: this host is in the clear");
+            self.save();
+        }
         match self.saved.protection {
             Protection::On | Protection::Enabling => self.enable(Terms::default()),
             // One that ended on the way to the clear may have left something.
@@ -180,6 +184,8 @@ impl Service {
     }
 
     fn enable(&mut self, terms: Terms) -> anyhow::Result<()> {
+        let boot = Boot::now()?;
+        let trial = self.trial_of(terms, &boot)?;
         let now = Instant::now();
         if self.saved.protection == Protection::Off {
             // What was sealed before the operator went back to clear begins in stages again.
@@ -195,19 +201,60 @@ impl Service {
             self.core = Some(self.make_core(now, initial_contact));
         }
         if let Some(core) = &mut self.core {
-            core.enable(now, &mut self.kernel, terms.strict)?;
+            let end = trial.as_ref().and_then(|trial| trial.left(&boot)).map(|left| now + left);
+            core.enable(now, &mut self.kernel, terms.strict, end)?;
             self.saved.pairs = core.records(now, UnixTime::from(SystemTime::now()));
         }
         self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
         self.saved.node = Some(self.node.name.clone());
         self.saved.protection = Protection::On;
+        self.saved.trial = trial;
         self.saved.save(&self.config.state_path())?;
         Ok(())
     }
 
+    /// The trial that an order to protect this host begins, or goes on with.
+    fn trial_of(&self, terms: Terms, boot: &Boot) -> anyhow::Result<Option<Trial>> {
+        let Some(length) = terms.try_s.map(Duration::from_secs) else {
+            return Ok(self.saved.trial.clone());
+        };
+        anyhow::ensure!(length <= trial::LONGEST, "a trial lasts a day at most");
+        anyhow::ensure!(
+            self.saved.trial.is_some() || self.saved.protection == Protection::Off,
+            "protection is on already, and not on trial: `hostseal disable` first, or leave --try away"
+        );
+        Ok(Some(Trial::begin(boot, length)))
+    }
+
+    fn confirm(&mut self) -> anyhow::Result<()> {
+        if self.saved.trial.is_none() {
+            let on = self.saved.protection == Protection::On;
+            anyhow::ensure!(on, "protection is off: nothing is left to confirm");
+            return Ok(());
+        }
+        if let Some(core) = &mut self.core {
+            let now = Instant::now();
+            core.confirm(now, &mut self.kernel);
+            self.saved.pairs = core.records(now, UnixTime::from(SystemTime::now()));
+        }
+        self.saved.trial = None;
+        let saved = self.saved.save(&self.config.state_path());
+        saved.context("it is confirmed, but not beyond this agent, as that cannot be written")
+    }
+
+    /// The trial was not confirmed in time: all pairs are on their way to the clear.
+    fn end_trial(&mut self) {
+        tracing::warn!("the trial was not confirmed in time: going back to the clear");
+        self.agent.protection = Protection::Disabling;
+        self.saved.protection = Protection::Off;
+        self.saved.trial = None;
+        self.save();
+    }
+
     fn disable(&mut self) -> anyhow::Result<()> {
         self.saved.protection = Protection::Off;
+        self.saved.trial = None;
         // A full disk is no reason to stay: whoever asked is told of it afterwards.
         let saved = self.saved.save(&self.config.state_path());
         if self.core.is_some() {
@@ -300,6 +347,9 @@ impl Service {
         if due(self.save_at) {
             self.save();
         }
+        if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
+            self.end_trial();
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -385,6 +435,7 @@ impl Service {
             Request::Ping => Ok(Reply::Done),
             Request::Enable => self.enable(Terms::default()).map(|()| Reply::Done),
             Request::EnableWith(terms) => self.enable(terms).map(|()| Reply::Done),
+            Request::Confirm => self.confirm().map(|()| Reply::Done),
             Request::Disable => self.disable().map(|()| Reply::Done),
             Request::Status => self.status(events).map(|status| Reply::Status(Box::new(status))),
             Request::Plan => self.plan().map(Reply::Plan),

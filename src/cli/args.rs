@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::model::config::DEFAULT_PATH;
+use crate::model::trial::LONGEST;
 use crate::model::units;
 
 const EXIT_STATUS: &str = "\
@@ -68,9 +69,17 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         hostseal enable\n  \
         hostseal enable --timeout 2m       a host that is still to be enabled\n  \
+        hostseal enable --try 60s          goes back by itself unless `hostseal confirm` comes in time\n  \
         hostseal enable --strict           from now on nothing in the clear: blocked until keys are agreed\n  \
         hostseal enable --no-wait --json   for scripts; `hostseal status` follows it")]
     Enable(EnableArgs),
+    /// Keep the protection that `enable --try` would take back.
+    ///
+    /// Where there is nothing to confirm, it says so. Where protection is off, as when the time is over, it
+    /// fails.
+    #[command(after_help = "Example:\n  \
+        hostseal enable --try 60s && ssh b true && hostseal confirm")]
+    Confirm,
     /// Take this host back to clear, without a lost packet.
     ///
     /// With --force: removes everything of hostseal's from the kernel at once. It works without an agent, a
@@ -176,6 +185,10 @@ pub struct EnableArgs {
     /// Block what cannot be encrypted yet, instead of sending it in the clear until it can.
     #[arg(long)]
     pub strict: bool,
+    /// Go back to the clear after this time, even if this terminal, the agent or the host dies meanwhile,
+    /// unless `hostseal confirm` comes before. A day at most.
+    #[arg(long = "try", value_name = "DURATION", value_parser = trial)]
+    pub trial: Option<Duration>,
     /// Return as soon as the agent has taken over.
     #[arg(long)]
     pub no_wait: bool,
@@ -232,6 +245,11 @@ pub struct PlanArgs {
 /// Reads the command line; wrong usage ends the process with status 2.
 pub fn parse() -> Invocation {
     Invocation::parse()
+}
+
+fn trial(text: &str) -> Result<Duration, String> {
+    let length = units::parse_duration(text)?;
+    if length > LONGEST { Err(format!("\"{text}\" is more than a day")) } else { Ok(length) }
 }
 
 fn new_node(text: &str) -> Result<NewNode, String> {

@@ -48,6 +48,7 @@ impl fmt::Display for Asked {
             Request::Ping => "\"are you there\"",
             Request::Status => "\"status\"",
             Request::Enable | Request::EnableWith(_) => "\"enable\"",
+            Request::Confirm => "\"confirm\"",
             Request::Disable => "\"disable\"",
             Request::Plan => "\"plan\"",
             Request::Follow { .. } => "\"follow\"",

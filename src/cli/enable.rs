@@ -38,7 +38,8 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
         }
         start::wait(started, &client, deadline)?;
     }
-    client.order(Terms { strict: args.strict }.into())?;
+    let try_s = args.trial.map(|length| length.as_secs());
+    client.order(Terms { strict: args.strict, try_s }.into())?;
     if args.no_wait {
         return no_wait(args, client.status()?);
     }

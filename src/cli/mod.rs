@@ -6,6 +6,7 @@
 mod args;
 mod check;
 mod client;
+mod confirm;
 mod context;
 mod disable;
 mod enable;
@@ -42,6 +43,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         Command::Config(args::ConfigCommand::New(args)) => new::run(invocation, args),
         Command::Config(args::ConfigCommand::Check(args)) => check::run(invocation, args),
         Command::Enable(args) => enable::run(invocation, args),
+        Command::Confirm => confirm::run(invocation),
         Command::Disable(args) => disable::run(invocation, args),
         Command::Status(args) => status::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),

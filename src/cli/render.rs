@@ -52,6 +52,11 @@ fn head(status: &Status, style: Style) -> String {
     };
     let (cluster, agent) = (&status.cluster, agent(&status.agent));
     let _ = writeln!(text, "{protection}{mode} · cluster {cluster} · node {node} · {agent}");
+    if let Some(seconds) = status.try_ends_in_s {
+        let left = human_duration(Duration::from_secs(seconds));
+        let _ =
+            writeln!(text, "on trial for {left} more, then back to the clear: `hostseal confirm` keeps it");
+    }
     let secret = status.secret_id.as_deref().unwrap_or("not readable");
     let _ = writeln!(text, "config id {} · secret id {secret}", status.config_id);
     if let Some(drift @ 1..) = status.agent.drift {
@@ -97,6 +102,12 @@ fn table(rows: &[&PeerRow], status: &Status, style: Style) -> String {
         text.push('\n');
         if let Some(reason) = &row.reason {
             let _ = writeln!(text, "{:1$}  {reason}", "", widths[0]);
+        }
+        // Of this host's own trial the head tells.
+        if let Some(seconds) = row.try_ends_in_s.filter(|_| status.try_ends_in_s.is_none()) {
+            let left = human_duration(Duration::from_secs(seconds));
+            let words = "back to the clear unless it is confirmed there";
+            let _ = writeln!(text, "{:2$}  {} is on trial for {left} more: {words}", "", row.node, widths[0]);
         }
     }
     text

@@ -11,9 +11,10 @@ use super::exit::{Exit, Failure};
 use super::render;
 use super::term::{Reader, Style, print, print_json};
 use crate::model::config::Config;
+use crate::model::host::Boot;
 use crate::model::status::{Known, Protection, SaState, Summary, without_agent};
 use crate::model::units::human_duration;
-use crate::model::{KernelState, Status, UnixTime};
+use crate::model::{KernelState, Saved, Status, UnixTime};
 use crate::xfrm::{self, Kernel};
 
 /// How often `--watch` looks.
@@ -98,7 +99,13 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
     if saved.protection != Protection::Off {
         notes.push(dead_agent(&status));
     }
-    Ok(Status { notes, ..status })
+    Ok(Status { notes, try_ends_in_s: trial_left(&saved), ..status })
+}
+
+/// How long a trial goes on that nobody has confirmed.
+fn trial_left(saved: &Saved) -> Option<u64> {
+    let left = saved.trial.as_ref()?.left(&Boot::now().ok()?)?;
+    Some(left.as_secs() + 1)
 }
 
 /// What a dead agent means while protection is on.

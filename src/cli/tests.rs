@@ -48,6 +48,7 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         totals_since: None,
         errors: SaErrors::default(),
         sas: Vec::new(),
+        try_ends_in_s: None,
     }
 }
 
@@ -58,6 +59,7 @@ fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
         cluster: "demo".to_owned(),
         node: Some(node_name("a")),
         protection,
+        try_ends_in_s: None,
         mode: Mode::Require,
         config_id: "5f3a".to_owned(),
         secret_id: Some("91c2".to_owned()),
@@ -106,6 +108,8 @@ fn the_grammar_knows_the_contract() {
         "agent -v --config /x",
         "enable --no-wait --timeout 30s --json",
         "enable --strict",
+        "enable --try 60s --strict",
+        "confirm",
         "disable --force",
         "disable --timeout 5m --json",
         "status b c --json --watch --all",
@@ -123,7 +127,9 @@ fn the_grammar_knows_the_contract() {
         "config new a",
         "config new a=b",
         "-v -q status",
-        "confirm",
+        "enable --try",
+        "enable --try 2d",
+        "confirm 5",
     ] {
         let words = std::iter::once("hostseal").chain(line.split(' '));
         assert_eq!(Invocation::try_parse_from(words).unwrap_err().exit_code(), 2, "{line}");
@@ -146,6 +152,18 @@ c-long  10.99.0.1  10.99.0.103  clear      5m 3s  -            0 B       0 B
 1 of 2 pairs protected, 1 clear
 ";
     assert_eq!(text, expected, "\n{text}");
+}
+
+#[test]
+fn a_trial_is_told_of_once() {
+    let mut told = status(Protection::On, vec![row("b", 2, RowState::Protected)]);
+    told.peers[0].try_ends_in_s = Some(62);
+    let text = render::status(&told, false, Style::PLAIN);
+    assert!(text.contains("b is on trial for 1m 2s more"), "{text}");
+    told.try_ends_in_s = Some(62);
+    let text = render::status(&told, false, Style::PLAIN);
+    assert!(text.contains("on trial for 1m 2s more, then back to the clear: `hostseal confirm`"), "{text}");
+    assert_eq!(text.matches("on trial").count(), 1, "{text}");
 }
 
 #[test]

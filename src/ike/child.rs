@@ -30,24 +30,17 @@ impl Offer {
     }
 
     /// What we say about it while it is being negotiated.
-    pub(super) fn word(&self) -> Payload {
-        word::to_payload(&Word { spi: self.in_spi, token: self.token, revision: 0, flags: Flags::default() })
+    pub(super) fn word(&self, now: Instant) -> Payload {
+        let flags = Flags::default();
+        word::to_payload(&Word { spi: self.in_spi, token: self.token, revision: 0, flags }, now)
     }
 
-    /// The payloads of a request for it. `fresh` stands between SA and TS where CREATE_CHILD_SA has a nonce;
-    /// `worded`: the peer understands words.
-    pub(super) fn request(
-        &self,
-        key_bits: u16,
-        pair: Pair,
-        fresh: Option<&[u8]>,
-        worded: bool,
-    ) -> Vec<Payload> {
+    /// The payloads of a request for it. `fresh` stands between SA and TS where CREATE_CHILD_SA has a nonce.
+    pub(super) fn request(&self, key_bits: u16, pair: Pair, fresh: Option<&[u8]>) -> Vec<Payload> {
         let mut payloads = vec![Payload::Sa(vec![esp_offer(self.in_spi, key_bits)])];
         payloads.extend(fresh.map(|nonce| Payload::Nonce(nonce.to_vec())));
         payloads.extend(selectors(pair, true));
         payloads.push(transport_mode());
-        payloads.extend(worded.then(|| self.word()));
         payloads
     }
 }
@@ -228,7 +221,7 @@ impl Agreement<'_> {
     }
 }
 
-/// The word in a message about the child whose inbound SA at the peer is `spi`.
-pub(super) fn peer_word(parts: &Parts<'_>, spi: Spi) -> Option<Word> {
-    parts.notifies().filter_map(word::from_notify).find(|word| word.spi == spi)
+/// The word in a message that came in at `now`, about the child whose inbound SA at the peer is `spi`.
+pub(super) fn peer_word(parts: &Parts<'_>, spi: Spi, now: Instant) -> Option<Word> {
+    parts.notifies().filter_map(|notify| word::from_notify(notify, now)).find(|word| word.spi == spi)
 }

@@ -31,7 +31,8 @@ impl Established {
         }
         let offer = Offer::new(cx);
         let nonce = cx.nonce();
-        payloads.extend(offer.request(cx.settings.key_bits, self.pair(), Some(&nonce), !self.is_foreign()));
+        payloads.extend(offer.request(cx.settings.key_bits, self.pair(), Some(&nonce)));
+        payloads.extend((!self.is_foreign()).then(|| offer.word(cx.now)));
         let asked = AskedChild { offer, nonce, rekeys, crossing: None, deleted: Vec::new() };
         Some((Exchange::CREATE_CHILD_SA, payloads, Asked::Child(asked)))
     }

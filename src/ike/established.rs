@@ -224,7 +224,7 @@ impl Established {
         let Some(sa) = self.sa(ours) else { return };
         let new_child = agreement.new_child(&sa.keys);
         let child = agreement.child(cx);
-        let word = peer_word(parts, child.out_spi).filter(|_| !agreement.foreign);
+        let word = peer_word(parts, child.out_spi, cx.now).filter(|_| !agreement.foreign);
         if let Some(replaced) = agreement.replaces.and_then(|spi| self.child_mut(spi)) {
             replaced.successor = Some(child.in_spi);
         }
@@ -403,7 +403,7 @@ impl Established {
                 held.payloads.push(Payload::notify(notify::TEMPORARY_FAILURE, Vec::new()));
             }
         }
-        let words: Vec<_> = held.words.iter().filter_map(|spi| self.tell(*spi)).collect();
+        let words: Vec<_> = held.words.iter().filter_map(|spi| self.tell(*spi, cx.now)).collect();
         held.payloads.extend(words);
         let Some(sa) = self.sa_mut(ours) else { return };
         match sa.seal(held.exchange, true, message_id, &held.payloads) {
@@ -428,13 +428,13 @@ impl Established {
     }
 
     /// The word about a child, in an answer: the peer has it for certain, or asks again.
-    fn tell(&mut self, in_spi: Spi) -> Option<Payload> {
+    fn tell(&mut self, in_spi: Spi, now: Instant) -> Option<Payload> {
         if self.is_foreign() {
             return None;
         }
         let child = self.child_mut(in_spi)?;
         child.told = child.flags;
-        Some(word::to_payload(&child.word()))
+        Some(word::to_payload(&child.word(), now))
     }
 
     fn send_request(&mut self, cx: &mut Cx<'_>, ours: u64) {
@@ -465,7 +465,7 @@ impl Established {
 
     /// What to ask next, if anything: words first, since traffic waits for them.
     fn next_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        if let Some(request) = self.words_request() {
+        if let Some(request) = self.words_request(cx.now) {
             return Some(request);
         }
         // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.

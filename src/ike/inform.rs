@@ -1,5 +1,7 @@
 //! INFORMATIONAL: words, deletes, liveness (RFC 7296 sections 1.4, 1.4.1 and 2.4).
 
+use std::time::Instant;
+
 use super::Event;
 use super::child::ChildStage;
 use super::established::Established;
@@ -15,13 +17,13 @@ use crate::model::word::Flags;
 
 impl Established {
     /// Says what the peer has not been told yet.
-    pub(super) fn words_request(&self) -> Option<(Exchange, Vec<Payload>, Asked)> {
+    pub(super) fn words_request(&self, now: Instant) -> Option<(Exchange, Vec<Payload>, Asked)> {
         if self.is_foreign() {
             return None;
         }
         let untold = || self.children.iter().filter(|it| it.stage == ChildStage::Live && it.flags != it.told);
         let words: Vec<_> = untold().map(|child| (child.in_spi, child.flags)).collect();
-        let payloads = untold().map(|child| word::to_payload(&child.word())).collect();
+        let payloads = untold().map(|child| word::to_payload(&child.word(), now)).collect();
         let asked = Asked::Inform { words, confirms: Vec::new() };
         untold().next().is_some().then_some((Exchange::INFORMATIONAL, payloads, asked))
     }
@@ -62,7 +64,7 @@ impl Established {
         }
         let pair = self.pair();
         let mut heard = Vec::new();
-        for word in parts.notifies().filter_map(word::from_notify) {
+        for word in parts.notifies().filter_map(|notify| word::from_notify(notify, cx.now)) {
             let Some(child) = self.children.iter_mut().find(|child| child.out_spi == word.spi) else {
                 continue;
             };

@@ -198,7 +198,8 @@ impl AwaitInitResponse {
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.push(Payload::shared_key(auth));
-        payloads.extend(offer.request(cx.settings.key_bits, pair, None, !foreign));
+        payloads.extend(offer.request(cx.settings.key_bits, pair, None));
+        payloads.extend((!foreign).then(|| offer.word(cx.now)));
         let request = match sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
             Ok(request) => request,
             Err(error) => {

@@ -9,8 +9,13 @@
 //! +---------------------------------------------------------------+
 //! !                        token, 16 octets                       !
 //! +---------------------------------------------------------------+
+//! !        milliseconds until the sender's trial ends, or 0       !
+//! +---------------------------------------------------------------+
 //! ```
-//! Whatever follows is of a later version and is ignored.
+//! Where the last field is missing, the sender knows of no trials. Whatever follows is of a later version
+//! and is ignored.
+
+use std::time::{Duration, Instant};
 
 use super::wire::codes::notify;
 use super::wire::{Notify, Payload};
@@ -20,30 +25,39 @@ use crate::model::{Spi, Word};
 /// The version of the notification.
 const VERSION: u8 = 1;
 /// Octets that this version has.
-const LENGTH: usize = 24;
+const LENGTH: usize = 28;
 
-/// The payload that says `word`.
-pub(super) fn to_payload(word: &Word) -> Payload {
+/// The payload that says `word` at `now`.
+pub(super) fn to_payload(word: &Word, now: Instant) -> Payload {
     let mut data = Vec::with_capacity(LENGTH);
     data.extend([VERSION, word.flags.bits()]);
     data.extend(word.revision.to_be_bytes());
     data.extend(word.spi.0.to_be_bytes());
     data.extend(word.token);
+    data.extend(word.flags.trial.map_or(0, |end| milliseconds(end, now)).to_be_bytes());
     Payload::notify(notify::HOSTSEAL_WORD, data)
 }
 
-/// The word in `notification`, if it is one of a version that we know.
-pub(super) fn from_notify(notification: &Notify) -> Option<Word> {
+/// What is left until `end`: at least 1, as 0 says that there is no end.
+fn milliseconds(end: Instant, now: Instant) -> u32 {
+    let left = end.saturating_duration_since(now).as_millis();
+    u32::try_from(left).unwrap_or(u32::MAX).max(1)
+}
+
+/// The word in `notification`, which came in at `now`, if it is one of a version that we know.
+pub(super) fn from_notify(notification: &Notify, now: Instant) -> Option<Word> {
     if notification.kind != notify::HOSTSEAL_WORD {
         return None;
     }
     let (head, rest) = notification.data.split_first_chunk::<8>()?;
-    let token = *rest.first_chunk::<16>()?;
+    let (token, rest) = rest.split_first_chunk::<16>()?;
+    let left = rest.first_chunk().map_or(0, |left| u32::from_be_bytes(*left));
+    let trial = (left != 0).then(|| now + Duration::from_millis(left.into()));
     let [version, flags, high, low, spi @ ..] = *head;
     (version == VERSION).then_some(Word {
         spi: Spi(u32::from_be_bytes(spi)),
-        token,
+        token: *token,
         revision: u16::from_be_bytes([high, low]),
-        flags: Flags::from_bits(flags),
+        flags: Flags { trial, ..Flags::from_bits(flags) },
     })
 }

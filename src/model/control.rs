@@ -35,6 +35,9 @@ pub enum Request {
     Enable,
     /// The same on other terms. A request of its own, so that agents and commands of before agree on `enable`.
     EnableWith(Terms),
+    /// Keep what was enabled on trial. Answered by [`Reply::Done`] once that is in force, and where protection
+    /// is on for good already.
+    Confirm,
     /// Take this host back to clear. Answered as [`Request::Enable`].
     Disable,
     /// What would you change now? Answered by [`Reply::Plan`].
@@ -54,6 +57,9 @@ pub struct Terms {
     /// Block what cannot be encrypted yet, rather than send it in the clear meanwhile.
     #[serde(default)]
     pub strict: bool,
+    /// Go back to the clear after so many seconds, unless [`Request::Confirm`] comes before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub try_s: Option<u64>,
 }
 
 impl From<Terms> for Request {

@@ -3,8 +3,39 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
+
+/// When the system was started, and how long ago that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Another one for each start.
+    pub id: String,
+    /// The time since then.
+    pub uptime: Duration,
+}
+
+impl Boot {
+    /// This one, now.
+    ///
+    /// # Errors
+    /// `/proc` does not tell.
+    pub fn now() -> io::Result<Self> {
+        let read = |path| std::fs::read_to_string(path);
+        let id = read("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+        let uptime = parse_uptime(&read("/proc/uptime")?);
+        let uptime = uptime.ok_or_else(|| io::Error::other("/proc/uptime holds no time"))?;
+        Ok(Self { id, uptime })
+    }
+}
+
+/// Seconds with two digits behind the point, then something else (proc_uptime(5)).
+fn parse_uptime(text: &str) -> Option<Duration> {
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    let hundredths: u64 = hundredths.parse().ok().filter(|part| *part < 100)?;
+    Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_millis(10 * hundredths))
+}
 
 /// The node that the environment says this host is.
 pub fn named_node() -> Option<String> {
@@ -30,4 +61,19 @@ pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
 
 fn is_link_local(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uptime_is_read() {
+        assert_eq!(parse_uptime("14.05 27.99\n"), Some(Duration::from_millis(14_050)));
+        for text in ["", "14", "14.x 1", "14.123 1", "x.05"] {
+            assert_eq!(parse_uptime(text), None, "{text}");
+        }
+        let (one, two) = (Boot::now().unwrap(), Boot::now().unwrap());
+        assert!(one.id == two.id && one.uptime <= two.uptime && !one.id.is_empty());
+    }
 }

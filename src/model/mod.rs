@@ -14,6 +14,7 @@ pub mod sa;
 pub mod saved;
 pub mod secret;
 pub mod status;
+pub mod trial;
 pub mod units;
 pub mod word;
 
@@ -28,5 +29,6 @@ pub use sa::{Direction, EspSuite, Limits, NewChild, Sa, SaId, SaKey, SaReading, 
 pub use saved::Saved;
 pub use secret::Secret;
 pub use status::Status;
+pub use trial::Trial;
 pub use units::UnixTime;
 pub use word::Word;

@@ -9,17 +9,22 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::config::NodeName;
+use super::host::Boot;
 use super::status::{Protection, Traffic};
-use super::{Direction, Pair, SaReading, Spi, UnixTime};
+use super::{Direction, Pair, SaReading, Spi, Trial, UnixTime};
 
 /// The version of the file.
 const SCHEMA: u32 = 1;
+/// The version of a file with a trial: programs that know of none must not take it for protection that stays.
+const SCHEMA_TRIAL: u32 = 2;
 
 /// What is remembered. A host that never was enabled has the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Saved {
     /// What the operator wants.
     pub protection: Protection,
+    /// What the operator has not confirmed yet goes back by itself.
+    pub trial: Option<Trial>,
     /// Which node this host was found to be: at boot its addresses may not be there yet.
     pub node: Option<NodeName>,
     /// What is known of each pair.
@@ -94,6 +99,8 @@ pub enum SavedError {
 struct Layout {
     schema: u32,
     protection: Protection,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trial: Option<Trial>,
     node: Option<NodeName>,
     pairs: Vec<PairLayout>,
 }
@@ -107,6 +114,22 @@ struct PairLayout {
 }
 
 impl Saved {
+    /// Ends a trial that is over at `boot`, as if the operator had gone back to the clear. Says whether it did.
+    pub fn end_trial(&mut self, boot: &Boot) -> bool {
+        let over = self.trial.as_ref().is_some_and(|trial| trial.left(boot).is_none());
+        if over {
+            self.turn_off();
+        }
+        over
+    }
+
+    /// Protection is off from now on, and nothing is sealed any more.
+    pub fn turn_off(&mut self) {
+        self.protection = Protection::Off;
+        self.trial = None;
+        self.pairs.values_mut().for_each(|record| record.sealed = false);
+    }
+
     /// The pairs that are protected or dropped.
     pub fn sealed(&self) -> BTreeSet<Pair> {
         self.pairs.iter().filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect()
@@ -144,9 +167,9 @@ impl Saved {
 
     fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let layout: Layout = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        if layout.schema != SCHEMA {
+        if ![SCHEMA, SCHEMA_TRIAL].contains(&layout.schema) {
             return Err(format!(
-                "it is of version {}, and this program reads version {SCHEMA}",
+                "it is of version {}, and this program reads versions {SCHEMA} and {SCHEMA_TRIAL}",
                 layout.schema
             ));
         }
@@ -155,7 +178,8 @@ impl Saved {
             let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
             pairs.insert(pair, record);
         }
-        Ok(Self { protection: layout.protection, node: layout.node, pairs })
+        let Layout { protection, trial, node, .. } = layout;
+        Ok(Self { protection, trial, node, pairs })
     }
 
     fn to_json(&self) -> Vec<u8> {
@@ -168,7 +192,13 @@ impl Saved {
                 record: record.clone(),
             })
             .collect();
-        let layout = Layout { schema: SCHEMA, protection: self.protection, node: self.node.clone(), pairs };
+        let layout = Layout {
+            schema: if self.trial.is_some() { SCHEMA_TRIAL } else { SCHEMA },
+            protection: self.protection,
+            trial: self.trial.clone(),
+            node: self.node.clone(),
+            pairs,
+        };
         // Plain data with string keys: writing it to memory has nothing to fail at.
         let mut json = serde_json::to_vec(&layout).unwrap_or_default();
         json.push(b'\n');

@@ -216,6 +216,10 @@ pub struct PeerRow {
     pub errors: SaErrors,
     /// Its SAs, outbound first.
     pub sas: Vec<SaRow>,
+    /// Seconds until it goes back to the clear, unless the host on trial is confirmed: this one or the other.
+    /// `None` for a pair that stays.
+    #[serde(default)]
+    pub try_ends_in_s: Option<u64>,
 }
 
 impl PeerRow {
@@ -289,6 +293,9 @@ pub struct Status {
     pub node: Option<NodeName>,
     /// What the operator wants, and how far that has come.
     pub protection: Protection,
+    /// Seconds until this host goes back to the clear, unless that is confirmed; `None` for one that stays.
+    #[serde(default)]
+    pub try_ends_in_s: Option<u64>,
     /// What happens to a pair that has no keys.
     pub mode: Mode,
     /// The hash of the configuration.
@@ -351,6 +358,7 @@ pub fn without_agent(
         cluster: config.cluster.clone(),
         node: Some(node.name.clone()),
         protection: saved.protection,
+        try_ends_in_s: None,
         mode: config.protection.mode,
         config_id: config.config_id(),
         secret_id,
@@ -398,6 +406,7 @@ impl Known<'_> {
             totals_since: record.totals_since,
             errors: errors(&sas),
             sas: self.sa_rows(pair, &sas, used, now),
+            try_ends_in_s: None,
         }
     }
 

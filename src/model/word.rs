@@ -1,5 +1,7 @@
 //! What an agent tells its peer about its own end of a child: the one notify that is hostseal's own.
 
+use std::time::Instant;
+
 use super::Spi;
 
 /// The state of the sender's end of one child. The newest word says everything, so one that was lost costs
@@ -24,7 +26,7 @@ impl Word {
     }
 }
 
-/// What an end has done for one child.
+/// What an end has done for one child, and whether that is meant to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags {
     /// Its inbound and outbound SA are in its kernel.
@@ -35,6 +37,9 @@ pub struct Flags {
     pub sending: bool,
     /// Its inbound policy accepts clear packets of this pair: it is on its way to the clear.
     pub open: bool,
+    /// When its host goes back to the clear, unless its operator confirms before; `None` for a host that is
+    /// not on trial.
+    pub trial: Option<Instant>,
 }
 
 impl Flags {
@@ -49,6 +54,6 @@ impl Flags {
     /// The flags of `bits`; bits that this version does not know are ignored.
     pub fn from_bits(bits: u8) -> Self {
         let flag = |at: u8| bits & (1 << at) != 0;
-        Self { installed: flag(0), seen: flag(1), sending: flag(2), open: flag(3) }
+        Self { installed: flag(0), seen: flag(1), sending: flag(2), open: flag(3), trial: None }
     }
 }

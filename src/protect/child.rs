@@ -201,9 +201,10 @@ impl Child {
         }
     }
 
-    /// What the peer should know, if it does not: `sending` and `open` are the pair's.
-    pub(super) fn news(&mut self, sending: bool, open: bool) -> Option<Flags> {
-        let flags = Flags { installed: self.install == Install::Done, seen: self.seen, sending, open };
+    /// What the peer should know, if it does not: `sending`, `open` and `trial` are the pair's.
+    pub(super) fn news(&mut self, sending: bool, open: bool, trial: Option<Instant>) -> Option<Flags> {
+        let installed = self.install == Install::Done;
+        let flags = Flags { installed, seen: self.seen, sending, open, trial };
         let news = !self.foreign && self.closed.is_none() && flags != self.said;
         if news {
             self.said = flags;

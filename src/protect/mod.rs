@@ -18,7 +18,7 @@ pub mod policies;
 pub mod timing;
 
 pub use child::Child;
-pub use pair::{Order, PairMachine, Posture};
+pub use pair::{Adopted, Order, PairMachine, Posture};
 pub use plan::{Desired, Indexes, Plan, plan};
 
 #[cfg(test)]

@@ -5,83 +5,28 @@
 //! exchange and the network comes out of [`PairMachine::poll_order`].
 
 mod judge;
+mod order;
 mod seal;
+mod trial;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+pub use self::order::{Order, Posture};
 use self::seal::Use;
+use self::trial::Trial;
 use super::child::Child;
 use super::clock::Clock;
 use super::plan::Desired;
 use super::policies;
-use super::timing::{DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OPEN_PATIENCE, OUT_GRACE, UNSETTLED_PATIENCE};
+use super::timing::{
+    DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OUT_GRACE, TRIAL_IN, TRIAL_OUT, UNSETTLED_PATIENCE,
+};
 use crate::model::status::{ReasonCode, RowState};
-use crate::model::word::Flags;
-use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
+use crate::model::{Action, Direction, OpError, Pair, SaId, Spi, Word};
 
 /// Children of one pair at a time: what a peer can make us hold.
 const MAX_CHILDREN: usize = 8;
-
-/// What a pair asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Keep the pair keyed, or only answer.
-    Posture(Posture),
-    /// The SAs of this child are in the kernel, or were refused.
-    Installed {
-        /// Our name of the child.
-        in_spi: Spi,
-        /// Whether both are there.
-        ok: bool,
-    },
-    /// Tell the peer what we have done for this child.
-    Say {
-        /// Our name of the child.
-        in_spi: Spi,
-        /// What we have done.
-        flags: Flags,
-    },
-    /// Send a probe through this outbound SA.
-    Probe {
-        /// The SA.
-        sa: Sa,
-        /// What the peer wants to find in it.
-        token: [u8; 16],
-    },
-    /// Make a successor of this child.
-    Rekey {
-        /// Our name of the child.
-        in_spi: Spi,
-    },
-    /// Delete this child.
-    Delete {
-        /// Our name of the child.
-        in_spi: Spi,
-    },
-    /// Ask whether the peer still knows what we think it does.
-    CheckLiveness,
-    /// Traffic flows both ways on this child: what stands beside it can go.
-    Settled {
-        /// Our name of the child.
-        in_spi: Spi,
-    },
-    /// Read whether a packet has met the inbound policies since they were written.
-    ReadUse,
-    /// The pair became sealed, or is not any more: to be persisted.
-    Persist,
-}
-
-/// What is wanted from the key exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Posture {
-    /// Initiate, and initiate again.
-    Active,
-    /// Answer only: the peer went back to clear.
-    Passive,
-    /// Close what there is.
-    Forget,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -95,17 +40,50 @@ enum Phase {
     Cleared { since: Instant },
 }
 
+/// Whether clear packets are neither sent nor accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seal {
+    /// They are, as long as there is nothing better.
+    Open,
+    /// They are not, until the trial ends.
+    OnTrial,
+    /// They are not, for good. It is persisted.
+    Final,
+}
+
+/// Why this end took the pair to the clear without having been told to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// The peer wished it.
+    PeerDisabled,
+    /// The peer's trial ended, and it did not say that it was confirmed.
+    TrialEnded,
+}
+
 /// Why a pair is not protected: a code of the contract, and words.
 pub type Reason = (ReasonCode, String);
+
+/// What an agent before this one left of a pair in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adopted {
+    /// Its SAs. They keep serving.
+    pub sas: BTreeMap<SaId, Direction>,
+    /// The SA that the outbound policy names.
+    pub outbound: Option<Spi>,
+    /// Whether the inbound policy refuses clear packets.
+    pub required: bool,
+    /// When the trial ends that the policies are part of; `None` where they are there for good.
+    pub until: Option<Instant>,
+}
 
 /// The machine of one pair.
 pub struct PairMachine {
     pair: Pair,
     phase: Phase,
-    /// Clear packets are neither sent nor accepted.
-    sealed: bool,
-    /// The way to the clear was the peer's wish.
-    by_peer: bool,
+    seal: Seal,
+    trial: Trial,
+    /// Why the pair is in the clear, or on its way there, while this host is protected.
+    left: Option<Left>,
     /// May an authenticated peer take the pair to the clear.
     allow_peer_disable: bool,
     /// Oldest first.
@@ -145,8 +123,9 @@ impl PairMachine {
         Self {
             pair,
             phase: Phase::Off,
-            sealed,
-            by_peer: false,
+            seal: if sealed { Seal::Final } else { Seal::Open },
+            trial: Trial::default(),
+            left: None,
             allow_peer_disable,
             children: Vec::new(),
             adopted: BTreeMap::new(),
@@ -166,32 +145,37 @@ impl PairMachine {
         }
     }
 
-    /// Takes over what an agent before this one left in the kernel: its SAs keep serving. `outbound` is
-    /// the SA that the outbound policy names, `required` whether the inbound policy refuses clear packets.
-    pub fn adopt(&mut self, sas: BTreeMap<SaId, Direction>, outbound: Option<Spi>, required: bool) {
+    /// Takes over what an agent before this one left in the kernel.
+    pub fn adopt(&mut self, found: Adopted) {
+        let Adopted { sas, outbound, required, until } = found;
         self.adopted = sas;
         self.outbound = outbound;
         self.confirmed = outbound;
-        self.sealed |= required;
+        if required && self.seal == Seal::Open {
+            self.seal = if until.is_some() { Seal::OnTrial } else { Seal::Final };
+        }
+        self.trial.peer = until;
     }
 
     /// Protects the pair, or goes on doing so. `strict` seals it at once: until it is keyed, nothing passes.
-    pub fn enable(&mut self, now: Instant, strict: bool) {
+    /// `trial` is when this host goes back to the clear, unless that is confirmed.
+    pub fn enable(&mut self, now: Instant, strict: bool, trial: Option<Instant>) {
         if self.phase != Phase::On {
             self.phase = Phase::On;
-            self.by_peer = false;
+            self.left = None;
             self.failure = None;
             self.orders.push_back(Order::Posture(Posture::Active));
         }
+        self.trial.own = trial;
         if strict {
-            self.set_sealed(true);
+            self.close(trial.is_some());
         }
         self.advance(now);
     }
 
     /// Takes the pair back to the clear.
     pub fn disable(&mut self, now: Instant) {
-        self.by_peer = false;
+        self.left = None;
         self.open(now);
         self.advance(now);
     }
@@ -203,8 +187,7 @@ impl PairMachine {
         if self.phase != Phase::On || self.children.len() >= MAX_CHILDREN {
             return false;
         }
-        if self.by_peer {
-            self.by_peer = false;
+        if self.left.take().is_some() {
             self.orders.push_back(Order::Posture(Posture::Active));
         }
         self.failure = None;
@@ -218,18 +201,21 @@ impl PairMachine {
         if let Some(child) = self.child_mut(in_spi) {
             child.hear(now, word);
         }
-        let open = self.current().is_some_and(|child| child.peer.open);
-        match self.phase {
-            Phase::On if open && self.allow_peer_disable => {
-                self.by_peer = true;
-                self.open(now);
+        if let Some(peer) = self.current().map(|child| child.peer) {
+            match (self.phase, self.left) {
+                (Phase::On, _) if peer.open && (self.allow_peer_disable || self.trial_end().is_some()) => {
+                    self.left = Some(Left::PeerDisabled);
+                    self.open(now);
+                }
+                // The peer changed its mind, or was heard late, before anything went clear.
+                (Phase::Opening { .. }, Some(left))
+                    if !peer.open && (left == Left::PeerDisabled || peer.trial.is_none()) =>
+                {
+                    self.left = None;
+                    self.phase = Phase::On;
+                }
+                _ => {}
             }
-            // The peer changed its mind before anything went clear.
-            Phase::Opening { .. } if !open && self.by_peer => {
-                self.by_peer = false;
-                self.phase = Phase::On;
-            }
-            _ => {}
         }
         self.advance(now);
     }
@@ -334,10 +320,16 @@ impl PairMachine {
             child.desired(&mut desired.fresh, &mut desired.keep);
         }
         desired.keep.extend(self.adopted.keys());
-        let action = if self.sealed { Action::Require } else { Action::Accept };
-        desired.policies.extend(policies::inbound(self.pair, action));
-        let outbound = self.outbound.map(|spi| Action::Seal { spi }).or(self.sealed.then_some(Action::Block));
-        desired.policies.extend(outbound.map(|action| policies::outbound(self.pair, action)));
+        let until = |after| self.ends().map(|end| end + after);
+        let (action, lasts) = match self.is_sealed() {
+            true => (Action::Require, until(TRIAL_IN)),
+            false => (Action::Accept, None),
+        };
+        desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
+        let block = self.is_sealed().then_some(Action::Block);
+        let outbound = self.outbound.map(|spi| Action::Seal { spi }).or(block);
+        let outbound = outbound.map(|action| policies::outbound(self.pair, action));
+        desired.policies.extend(outbound.map(|policy| policy.lasting(until(TRIAL_OUT))));
         desired
     }
 
@@ -353,7 +345,12 @@ impl PairMachine {
 
     /// Whether clear packets are neither sent nor accepted.
     pub fn is_sealed(&self) -> bool {
-        self.sealed
+        self.seal != Seal::Open
+    }
+
+    /// Whether that outlives this agent and a reboot.
+    pub fn is_sealed_for_good(&self) -> bool {
+        self.seal == Seal::Final
     }
 
     /// The outbound SA that packets leave through, if they do.
@@ -389,6 +386,7 @@ impl PairMachine {
     /// Derives everything that follows from the facts.
     fn advance(&mut self, now: Instant) {
         let mut clock = Clock::new(now);
+        self.try_out(&mut clock);
         self.leave(&mut clock);
         self.choose_outbound(now);
         self.note_settled(now);
@@ -411,13 +409,20 @@ impl PairMachine {
         if self.phase == Phase::On {
             self.phase = Phase::Opening { since: now };
         }
-        self.set_sealed(false);
+        if std::mem::replace(&mut self.seal, Seal::Open) == Seal::Final {
+            self.orders.push_back(Order::Persist);
+        }
     }
 
-    fn set_sealed(&mut self, sealed: bool) {
-        if self.sealed != sealed {
-            self.sealed = sealed;
-            self.orders.push_back(Order::Persist);
+    /// Seals the pair, for good unless it is `on_trial`.
+    fn close(&mut self, on_trial: bool) {
+        match self.seal {
+            Seal::Open if on_trial => self.seal = Seal::OnTrial,
+            Seal::Open | Seal::OnTrial if !on_trial => {
+                self.seal = Seal::Final;
+                self.orders.push_back(Order::Persist);
+            }
+            _ => {}
         }
     }
 
@@ -428,7 +433,7 @@ impl PairMachine {
                 Some(child) => child.peer.open || child.foreign,
                 None => self.outbound.is_none(),
             };
-            if heard || clock.due(since + OPEN_PATIENCE) {
+            if heard || clock.due(since + self.open_patience(since)) {
                 self.phase = Phase::Cleared { since: clock.now };
                 self.outbound = None;
             }
@@ -444,9 +449,15 @@ impl PairMachine {
                 self.adopted.clear();
                 self.settled = None;
                 self.opened = false;
-                let posture = if self.by_peer { Posture::Passive } else { Posture::Forget };
-                self.phase = if self.by_peer { Phase::On } else { Phase::Off };
-                self.orders.push_back(Order::Posture(posture));
+                self.trial = Trial { own: self.trial.own, peer: None };
+                self.phase = if self.left.is_some() { Phase::On } else { Phase::Off };
+                // A peer that disables deletes its sessions itself.
+                if self.left != Some(Left::PeerDisabled) {
+                    self.orders.push_back(Order::Posture(Posture::Forget));
+                }
+                if self.left.is_some() {
+                    self.orders.push_back(Order::Posture(Posture::Passive));
+                }
             }
         }
     }
@@ -469,7 +480,7 @@ impl PairMachine {
         let choice = led.or_else(|| newest(&Child::is_known)).or_else(|| newest(&|_| true));
         let adopted = self.outbound.filter(|spi| self.has_adopted(*spi));
         // A sealed pair keeps naming an SA that is gone: that blocks. Adopted SAs serve until replaced.
-        let choice = choice.or(adopted).or(self.outbound.filter(|_| self.sealed));
+        let choice = choice.or(adopted).or(self.outbound.filter(|_| self.is_sealed()));
         if choice != self.outbound {
             self.outbound = choice;
             self.switched = now;
@@ -559,7 +570,7 @@ impl PairMachine {
         for child in self.children.iter_mut().skip(from.unwrap_or(0)) {
             let sending = self.confirmed == Some(child.out_spi());
             if !child.is_pending()
-                && let Some(flags) = child.news(sending, self.opened)
+                && let Some(flags) = child.news(sending, self.opened, self.trial.own)
             {
                 self.orders.push_back(Order::Say { in_spi: child.in_spi(), flags });
             }

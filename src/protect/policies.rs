@@ -35,7 +35,8 @@ pub fn inbound(pair: Pair, action: Action) -> [Policy; 2] {
 pub fn inbound_pair(policy: &Policy) -> Option<Pair> {
     let Selector { source, destination, .. } = policy.selector;
     let pair = Pair::new(destination.address, source.address)?;
-    inbound(pair, policy.action).contains(policy).then_some(pair)
+    let like = inbound(pair, policy.action).map(|own| own.lasting(policy.until));
+    like.contains(policy).then_some(pair)
 }
 
 /// Outbound. `action` is [`Action::Seal`], or [`Action::Block`] for a sealed pair that has nothing to send

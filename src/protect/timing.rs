@@ -45,6 +45,20 @@ pub const DELETE_PATIENCE: Duration = Duration::from_secs(20);
 /// the sessions are still alive at the other end, and how often then.
 pub const UNSETTLED_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long after the end of a trial the kernel removes by itself what an agent has left there: first the
+/// guard, which would block what the policies of the pairs let go; then what is required inbound; and then
+/// what is sent, so that the other end accepts clear packets before they come. A living agent has taken all
+/// of it away before. Two seconds apart, since the kernel counts whole ones.
+pub const TRIAL_GUARD: Duration = Duration::from_secs(1);
+/// See [`TRIAL_GUARD`].
+pub const TRIAL_IN: Duration = Duration::from_secs(3);
+/// See [`TRIAL_GUARD`].
+pub const TRIAL_OUT: Duration = Duration::from_secs(5);
+
+/// How long after the end of a trial this end waits for the other to say that it accepts clear packets: until
+/// its kernel has let go, should its agent be dead.
+pub const TRIAL_PATIENCE: Duration = Duration::from_secs(6);
+
 /// So far the end of a policy may be from where it should be: the kernel counts whole seconds.
 pub const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
 

@@ -7,8 +7,8 @@ use super::world::World;
 use crate::model::Direction;
 use crate::model::status::{ReasonCode, RowState};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
     let mut world = World::new(hosts, seed, weather);
@@ -19,7 +19,7 @@ fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
 }
 
 /// Runs `scenario` with several seeds; one that fails is printed.
-fn seeds(count: u64, scenario: impl Fn(u64)) {
+pub(super) fn seeds(count: u64, scenario: impl Fn(u64)) {
     for seed in 0..count {
         let run = std::panic::AssertUnwindSafe(|| scenario(seed));
         if let Err(cause) = std::panic::catch_unwind(run) {
@@ -97,7 +97,7 @@ fn a_strict_host_sends_nothing_in_the_clear_and_is_joined_by_the_others() {
     seeds(20, |seed| {
         let mut world = World::new(2, seed, Weather::FAIR);
         let strict = (seed % 2) as usize;
-        world.enable_with(strict, true);
+        world.enable_with(strict, true, None);
         world.run(5 * SECOND, Some((10 * MILLISECOND, &[(strict, 1 - strict)])));
         assert_eq!(world.state(strict, 1 - strict), RowState::Blocked);
         world.enable(1 - strict);
@@ -115,7 +115,7 @@ fn a_host_that_is_enabled_strictly_afterwards_is_closed_at_once() {
     world.run(MILLISECOND, None);
     let clear = world.total().clear;
     assert!(clear > 0);
-    world.enable_with(0, true);
+    world.enable_with(0, true, None);
     world.run(SECOND, Some((10 * MILLISECOND, &[(0, 1)])));
     assert_eq!(world.total().clear, clear);
     // And stays so when it starts anew.

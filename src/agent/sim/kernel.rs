@@ -1,6 +1,7 @@
 //! A kernel's tables without a kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use crate::agent::kernel::{Kernel, Unreadable};
 use crate::model::op::KeySource;
@@ -28,6 +29,8 @@ pub(super) struct SimKernel {
     used: BTreeSet<PolicyId>,
     /// Last figures of SAs that were deleted.
     pub(super) ended: Vec<SaReading>,
+    /// When the next policy goes by itself.
+    pub(super) next_expiry: Option<Instant>,
 }
 
 impl SimKernel {
@@ -49,6 +52,20 @@ impl SimKernel {
             Op::DeletePolicy { .. } => {}
         }
         Ok(())
+    }
+
+    /// Removes the policies whose time is over; says whether there were any.
+    pub(super) fn expire(&mut self, now: Instant) -> bool {
+        let due = self.next_expiry.is_some_and(|at| at <= now);
+        if due {
+            self.state.policies.retain(|_, policy| policy.until.is_none_or(|until| until > now));
+            self.note_expiry();
+        }
+        due
+    }
+
+    fn note_expiry(&mut self) {
+        self.next_expiry = self.state.policies.values().filter_map(|policy| policy.until).min();
     }
 
     fn action(&self, pair: Pair, direction: PolicyDirection) -> Option<Action> {
@@ -115,7 +132,15 @@ impl SimKernel {
 
 impl Kernel for SimKernel {
     fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
-        ops.iter().map(|op| self.apply_one(op, keys)).collect()
+        let results = ops.iter().map(|op| self.apply_one(op, keys)).collect();
+        let lasting = |op: &Op| match op {
+            Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => policy.until.is_some(),
+            _ => false,
+        };
+        if self.next_expiry.is_some() || ops.iter().any(lasting) {
+            self.note_expiry();
+        }
+        results
     }
 
     fn read(&mut self) -> Result<KernelState, Unreadable> {

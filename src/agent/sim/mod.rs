@@ -4,4 +4,5 @@
 mod cluster;
 mod kernel;
 mod net;
+mod trial;
 mod world;

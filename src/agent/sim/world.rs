@@ -41,6 +41,8 @@ pub(super) struct Host {
     /// What its agent last wrote to its state directory.
     saved: BTreeMap<Pair, PairRecord>,
     secret: [u8; 32],
+    /// When it goes back to the clear, as its state directory tells.
+    trial: Option<Instant>,
     tick: Instant,
 }
 
@@ -85,6 +87,7 @@ impl World {
             core: None,
             saved: BTreeMap::new(),
             secret: [7; 32],
+            trial: None,
             tick: now,
         };
         Self {
@@ -108,21 +111,29 @@ impl World {
 
     /// Starts an agent and enables it: the first one, or one after a kill, an upgrade or a reboot.
     pub(super) fn enable(&mut self, at: usize) {
-        self.enable_with(at, false);
+        self.enable_with(at, false, self.hosts[at].trial);
     }
 
-    /// The same; `strict` seals all pairs at once.
-    pub(super) fn enable_with(&mut self, at: usize, strict: bool) {
+    /// The same; `strict` seals all pairs at once, and at the end of a `trial` they go back to the clear.
+    pub(super) fn enable_with(&mut self, at: usize, strict: bool, trial: Option<Instant>) {
+        self.hosts[at].trial = trial;
         if self.hosts[at].core.is_none() {
             let core = self.make_core(at);
             self.hosts[at].core = Some(core);
         }
         self.hosts[at].tick = self.now + TICK;
-        self.on(at, |core, now, kernel| core.enable(now, kernel, strict).expect("a kernel can be read"));
+        self.on(at, |core, now, kernel| {
+            core.enable(now, kernel, strict, trial).expect("a kernel can be read")
+        });
     }
 
     pub(super) fn disable(&mut self, at: usize) {
         self.on(at, |core, now, kernel| core.disable(now, kernel));
+    }
+
+    pub(super) fn confirm(&mut self, at: usize) {
+        self.hosts[at].trial = None;
+        self.on(at, |core, now, kernel| core.confirm(now, kernel));
     }
 
     /// The agent is gone without a word; its kernel goes on.
@@ -196,7 +207,7 @@ impl World {
 
     fn carry_away(&mut self, at: usize) {
         let Self { hosts, net, rng, now, .. } = self;
-        let Host { core, kernel, saved, .. } = &mut hosts[at];
+        let Host { core, kernel, saved, trial, .. } = &mut hosts[at];
         let Some(core) = core else {
             return;
         };
@@ -215,6 +226,9 @@ impl World {
         }
         for reading in kernel.ended.drain(..) {
             core.handle_sa_end(&reading);
+        }
+        if core.poll_trial_ended() {
+            *trial = None;
         }
         if core.poll_persist() {
             *saved = core.records(*now, UnixTime(0));
@@ -275,7 +289,8 @@ impl World {
     }
 
     fn next_event(&self) -> Option<Instant> {
-        self.timers.next().into_iter().chain(self.net.next()).min()
+        let expiries = self.hosts.iter().filter_map(|host| host.kernel.next_expiry);
+        self.timers.next().into_iter().chain(self.net.next()).chain(expiries).min()
     }
 
     /// Lets time pass. With `every`, each way in `ways` carries a data packet that often.
@@ -318,6 +333,11 @@ impl World {
     }
 
     fn step(&mut self) {
+        for at in 0..self.hosts.len() {
+            if self.hosts[at].kernel.expire(self.now) {
+                self.on(at, |core, now, kernel| core.look_again(now, kernel));
+            }
+        }
         let mut inboxes = BTreeMap::new();
         while let Some(packet) = self.net.pop_due(self.now) {
             self.deliver(packet, &mut inboxes);
@@ -332,6 +352,17 @@ impl World {
             }
             self.on(at, |core, now, kernel| core.handle_timeout(now, kernel));
         }
+    }
+
+    /// Nothing passes between two hosts any more.
+    pub(super) fn cut(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.hosts[one].address, self.hosts[other].address);
+        self.net.cut.extend([(one, other), (other, one)]);
+    }
+
+    pub(super) fn is_sealed_for_good(&self, from: usize, to: usize) -> bool {
+        let machine = self.hosts[from].core.as_ref().and_then(|core| core.pairs().get(&self.pair(from, to)));
+        machine.is_some_and(PairMachine::is_sealed_for_good)
     }
 
     pub(super) fn state(&self, from: usize, to: usize) -> RowState {

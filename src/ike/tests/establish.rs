@@ -54,7 +54,7 @@ fn words_follow_the_flags() {
     net.keep(0, 1);
     net.run(SECOND);
     let (a, b) = (net.child_of(0), net.child_of(1));
-    let sending = Flags { installed: true, seen: true, sending: true, open: false };
+    let sending = Flags { installed: true, seen: true, sending: true, ..Flags::default() };
     net.call(0, |engine, now| engine.say(now, pair(0, 1), a, sending));
     net.run(SECOND);
     assert_eq!(net.hosts[1].words.last(), Some(&(b, sending)));

@@ -4,11 +4,12 @@ use super::*;
 use crate::model::RowProgress;
 use crate::model::status::{Protection, RowState, Summary};
 
-const REQUESTS: [Request; 7] = [
+const REQUESTS: [Request; 8] = [
     Request::Ping,
     Request::Status,
     Request::Enable,
-    Request::EnableWith(Terms { strict: true }),
+    Request::EnableWith(Terms { strict: true, try_s: Some(60) }),
+    Request::Confirm,
     Request::Disable,
     Request::Plan,
     Request::Follow { after: 7, hold_ms: 5_000 },
@@ -25,7 +26,7 @@ fn requests_come_through() {
     assert_eq!(encode_request(Request::Enable), "{\"v\":1,\"request\":\"enable\"}\n");
     assert_eq!(Request::from(Terms::default()), Request::Enable, "which agents of before know too");
     let strict = "{\"v\":1,\"request\":{\"enable_with\":{\"strict\":true}}}\n";
-    assert_eq!(encode_request(Terms { strict: true }.into()), strict);
+    assert_eq!(encode_request(Terms { strict: true, try_s: None }.into()), strict);
     // What a later version adds has a default here.
     let bare = b"{\"v\":1,\"request\":{\"enable_with\":{}}}";
     assert_eq!(decode_request(bare), Ok(Request::EnableWith(Terms::default())));

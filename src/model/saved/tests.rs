@@ -1,4 +1,5 @@
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use super::*;
 use crate::model::Config;
@@ -16,7 +17,37 @@ fn example() -> Saved {
     };
     let nodes = "cluster = \"c\"\n[[nodes]]\nname = \"a\"\naddresses = [\"fd99::1\"]\n";
     let node = Config::parse(nodes, "f").unwrap().nodes.remove(0).name;
-    Saved { protection: Protection::On, node: Some(node), pairs: [(pair, record)].into() }
+    Saved { protection: Protection::On, trial: None, node: Some(node), pairs: [(pair, record)].into() }
+}
+
+fn boot(seconds: u64) -> Boot {
+    Boot { id: "this".to_owned(), uptime: Duration::from_secs(seconds) }
+}
+
+fn on_trial() -> Saved {
+    Saved { trial: Some(Trial::begin(&boot(100), Duration::from_secs(60))), ..example() }
+}
+
+#[test]
+fn a_trial_that_is_over_is_off_and_seals_nothing() {
+    let mut saved = on_trial();
+    assert!(!saved.end_trial(&boot(159)));
+    assert_eq!(saved, on_trial());
+    assert!(saved.end_trial(&boot(160)));
+    assert_eq!((saved.protection, &saved.trial), (Protection::Off, &None));
+    assert!(saved.sealed().is_empty());
+    assert!(!saved.end_trial(&boot(160)), "once");
+    assert!(!example().end_trial(&boot(160)), "what was confirmed stays");
+}
+
+/// A program of before knows neither the version nor the trial, and would keep what should go.
+#[test]
+fn a_file_with_a_trial_has_a_version_of_its_own() {
+    let schema = |saved: &Saved| {
+        let file: serde_json::Value = serde_json::from_slice(&saved.to_json()).unwrap();
+        file["schema"].clone()
+    };
+    assert_eq!((schema(&example()), schema(&on_trial())), (1.into(), 2.into()));
 }
 
 #[test]
@@ -24,7 +55,7 @@ fn what_is_saved_is_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("made/for/it/state.json");
     assert_eq!(Saved::load(&path).unwrap(), Saved::default(), "nothing saved yet");
-    for saved in [example(), Saved::default()] {
+    for saved in [example(), on_trial(), Saved::default()] {
         saved.save(&path).unwrap();
         assert_eq!(Saved::load(&path).unwrap(), saved);
     }
@@ -70,7 +101,7 @@ fn a_broken_file_is_named_and_not_guessed_at() {
         "{}",
         "\u{0}",
         &good[..good.len() / 2],
-        &good.replacen("\"schema\":1", "\"schema\":2", 1),
+        &good.replacen("\"schema\":1", "\"schema\":3", 1),
         &good.replacen("\"on\"", "\"perhaps\"", 1),
         &good.replacen("fd99::2", "10.0.0.1", 1),
     ] {

@@ -100,7 +100,7 @@ fn the_json_is_the_contracts() {
     let json = serde_json::to_value(status(&kernel, &saved)).unwrap();
     let expected = serde_json::json!({
         "schema": 1, "time": "2026-01-01T00:00:00Z", "cluster": "demo", "node": "a",
-        "protection": "on", "mode": "require", "config_id": config().config_id(), "secret_id": "91c2",
+        "protection": "on", "try_ends_in_s": null, "mode": "require", "config_id": config().config_id(), "secret_id": "91c2",
         "agent": { "running": false, "pid": null, "version": null, "uptime_s": null, "drift": null },
         "summary": { "peers": 1, "protected": 1, "negotiating": 0, "clear": 0, "blocked": 0, "off": 0 },
         "peers": [ {
@@ -111,7 +111,8 @@ fn the_json_is_the_contracts() {
             "totals_since": "2026-01-01T00:00:00Z",
             "errors": { "replay": 0, "replay_window": 0, "integrity": 0 },
             "sas": [ { "direction": "out", "spi": "0xc1000001", "state": "active", "bytes": 1500, "packets": 3,
-                       "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 } ] } ],
+                       "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 } ],
+            "try_ends_in_s": null } ],
         "kernel": { "XfrmInNoStates": 2 }, "notes": [] });
     assert_eq!(json, expected);
     let back: Status = serde_json::from_value(json).unwrap();

@@ -1,6 +1,6 @@
 //! What `status` says of a pair, and why.
 
-use super::{PairMachine, Phase, Reason};
+use super::{Left, PairMachine, Phase, Reason};
 use crate::model::status::{ReasonCode, RowState};
 use crate::protect::child::Child;
 
@@ -13,6 +13,7 @@ pub(super) enum Why {
     Proving,
     Agreeing,
     PeerDisabled,
+    TrialEnded,
     KernelError,
     EspBlocked,
     Failed,
@@ -39,8 +40,10 @@ impl PairMachine {
             Phase::On if self.sends_through().is_some() && self.kernel_error.is_some() => {
                 (RowState::Clear, Why::KernelError)
             }
-            Phase::On if self.sealed && self.sends_through().is_some() => (RowState::Protected, Why::Fine),
-            Phase::On => match (self.trouble(), self.sealed) {
+            Phase::On if self.is_sealed() && self.sends_through().is_some() => {
+                (RowState::Protected, Why::Fine)
+            }
+            Phase::On => match (self.trouble(), self.is_sealed()) {
                 (why, true) => (RowState::Blocked, why.unwrap_or_else(|| self.stage())),
                 (Some(why), false) => (RowState::Clear, why),
                 (None, false) => (RowState::Negotiating, self.stage()),
@@ -50,7 +53,7 @@ impl PairMachine {
 
     /// How far a pair without trouble has come.
     fn stage(&self) -> Why {
-        if self.confirmed.is_some() && !self.sealed {
+        if self.confirmed.is_some() && !self.is_sealed() {
             Why::Sealing
         } else if self.children.last().is_some_and(Child::carries) {
             Why::Proving
@@ -61,14 +64,17 @@ impl PairMachine {
 
     /// What stands between the pair and its protection.
     fn trouble(&self) -> Option<Why> {
-        if self.by_peer {
-            Some(Why::PeerDisabled)
+        if let Some(left) = self.left {
+            Some(match left {
+                Left::PeerDisabled => Why::PeerDisabled,
+                Left::TrialEnded => Why::TrialEnded,
+            })
         } else if self.kernel_error.is_some() {
             Some(Why::KernelError)
         } else if self.settled.is_none() && self.children.last().is_some_and(Child::is_blocked) {
             Some(Why::EspBlocked)
         } else {
-            let failed = self.failure.is_some() && (self.confirmed.is_none() || self.sealed);
+            let failed = self.failure.is_some() && (self.confirmed.is_none() || self.is_sealed());
             failed.then_some(Why::Failed)
         }
     }
@@ -84,6 +90,10 @@ impl PairMachine {
             Why::Agreeing => under_way(format!("agreeing keys with {remote}")),
             Why::PeerDisabled => {
                 let words = format!("{remote} went back to the clear: its operator disabled it");
+                Some((ReasonCode::PeerDisabled, words))
+            }
+            Why::TrialEnded => {
+                let words = format!("{remote} was enabled on trial, and nobody confirmed it in time");
                 Some((ReasonCode::PeerDisabled, words))
             }
             Why::KernelError => {

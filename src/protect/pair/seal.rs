@@ -37,7 +37,7 @@ impl PairMachine {
     }
 
     pub(super) fn seal(&mut self, clock: &mut Clock) {
-        let Some((_, since)) = self.settled.filter(|_| self.phase == Phase::On && !self.sealed) else {
+        let Some((_, since)) = self.settled.filter(|_| self.phase == Phase::On && !self.is_sealed()) else {
             return;
         };
         if self.used == Use::Unasked
@@ -48,7 +48,7 @@ impl PairMachine {
             self.orders.push_back(Order::ReadUse);
         }
         if self.used == Use::None || clock.due(since + SEAL_GRACE) {
-            self.set_sealed(true);
+            self.close(self.trial.end().is_some());
         }
     }
 

@@ -9,9 +9,10 @@ use crate::model::{
     Action, Direction, EspSuite, KernelState, Limits, NewChild, Op, Pair, SaId, SaKey, Spi, Word,
 };
 use crate::protect::timing::{
-    IN_GRACE, KERNEL_RETRY, OUT_GRACE, QUIET_GRACE, SEAL_GRACE, UNSETTLED_PATIENCE, quiet_grace,
+    IN_GRACE, KERNEL_RETRY, OUT_GRACE, QUIET_GRACE, SEAL_GRACE, TRIAL_GUARD, TRIAL_IN, TRIAL_OUT,
+    TRIAL_PATIENCE, UNSETTLED_PATIENCE, quiet_grace,
 };
-use crate::protect::{Child, Indexes, Order, PairMachine, Posture, plan, policies};
+use crate::protect::{Adopted, Child, Indexes, Order, PairMachine, Posture, plan, policies};
 
 struct End {
     machine: PairMachine,
@@ -51,7 +52,7 @@ impl Link {
         let (esp, children) = ([true; 2], BTreeMap::new());
         let mut link = Self { now, ends, esp, traffic: true, children, next_spi: 1 };
         for at in 0..2 {
-            link.ends[at].machine.enable(now, false);
+            link.ends[at].machine.enable(now, false, None);
         }
         link.work();
         link
@@ -334,7 +335,7 @@ fn disabling_one_end_takes_both_to_the_clear_in_stages() {
     assert_eq!(link.count(0, |order| *order == Order::Posture(Posture::Forget)), 1);
     assert_eq!(link.count(1, |order| *order == Order::Posture(Posture::Passive)), 1);
     // And again.
-    link.ends[0].machine.enable(link.now, false);
+    link.ends[0].machine.enable(link.now, false, None);
     link.agree(0, false);
     link.work();
     link.pass(SEAL_GRACE);
@@ -346,7 +347,7 @@ fn a_peer_may_not_open_a_pair_where_that_is_forbidden() {
     let mut link = Link::new();
     let pair = pair().mirrored();
     link.ends[1].machine = PairMachine::new(pair, false, false, link.now);
-    link.ends[1].machine.enable(link.now, false);
+    link.ends[1].machine.enable(link.now, false, None);
     link.agree(0, false);
     link.work();
     link.pass(SEAL_GRACE);
@@ -383,7 +384,7 @@ fn a_pair_that_starts_sealed_blocks_until_it_has_something_to_send_through() {
     for (end, pair) in link.ends.iter_mut().zip([pair(), pair().mirrored()]) {
         end.kernel = KernelState::default();
         end.machine = PairMachine::new(pair, true, true, link.now);
-        end.machine.enable(link.now, false);
+        end.machine.enable(link.now, false, None);
     }
     link.work();
     assert_eq!((link.outbound(0), link.outbound(1)), (Some(Action::Block), Some(Action::Block)));
@@ -398,7 +399,7 @@ fn a_pair_that_starts_sealed_blocks_until_it_has_something_to_send_through() {
 #[test]
 fn a_pair_that_is_enabled_strictly_is_sealed_at_once_and_keyed_from_there() {
     let mut link = Link::new();
-    link.ends[0].machine.enable(link.now, true);
+    link.ends[0].machine.enable(link.now, true, None);
     link.work();
     assert_eq!((link.outbound(0), link.outbound(1)), (Some(Action::Block), None));
     assert_eq!(link.states(), [RowState::Blocked, RowState::Negotiating]);
@@ -408,6 +409,103 @@ fn a_pair_that_is_enabled_strictly_is_sealed_at_once_and_keyed_from_there() {
     assert_eq!(link.state(0), RowState::Protected, "the peer already sends ESP");
     link.pass(SEAL_GRACE);
     assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+/// The ends of all policies in the kernel, each once.
+fn ends(end: &End) -> Vec<Option<Instant>> {
+    let mut ends: Vec<_> = end.kernel.policies.values().map(|policy| policy.until).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    ends
+}
+
+impl Link {
+    /// The first end is on trial for a minute; both are protected. And when it ends.
+    fn on_trial() -> (Self, Instant) {
+        let mut link = Self::new();
+        let end = link.now + Duration::from_secs(60);
+        link.ends[0].machine.enable(link.now, false, Some(end));
+        link.agree(0, false);
+        link.work();
+        link.pass(SEAL_GRACE);
+        assert_eq!(link.states(), [RowState::Protected; 2]);
+        (link, end)
+    }
+}
+
+#[test]
+fn on_trial_both_kernels_let_go_by_themselves_inbound_first() {
+    let (mut link, end) = Link::on_trial();
+    for at in 0..2 {
+        assert_eq!(ends(&link.ends[at]), [Some(end + TRIAL_IN), Some(end + TRIAL_OUT)]);
+        assert_eq!(link.ends[at].machine.guard_until(), Some(end + TRIAL_GUARD));
+        assert_eq!(link.ends[at].machine.trial_end(), Some(end));
+        assert_eq!(link.count(at, |order| *order == Order::Persist), 0, "nothing is final");
+    }
+    link.ends[0].machine.confirm(link.now);
+    link.work();
+    for at in 0..2 {
+        assert_eq!(ends(&link.ends[at]), [None]);
+        assert!(link.ends[at].machine.is_sealed_for_good());
+        assert_eq!(link.count(at, |order| *order == Order::Persist), 1);
+    }
+    link.pass(Duration::from_secs(120));
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
+fn the_other_end_of_a_trial_opens_in_time_and_stays_if_it_hears_of_the_confirmation_late() {
+    let (mut link, end) = Link::on_trial();
+    let now = end;
+    link.ends[1].machine.handle_timeout(now);
+    assert!(!link.ends[1].machine.is_sealed(), "it accepts clear packets");
+    let until = link.ends[1].machine.desired().policies.iter().filter_map(|policy| policy.until).max();
+    assert_eq!(until, Some(end + TRIAL_PATIENCE + TRIAL_OUT), "and would let go if its agent died now");
+    link.now = now;
+    link.ends[0].machine.confirm(now);
+    link.work();
+    assert_eq!(link.ends[1].machine.trial_end(), None);
+    link.pass(SEAL_GRACE);
+    assert!(link.ends[1].machine.is_sealed_for_good());
+    assert!(matches!(link.outbound(1), Some(Action::Seal { .. })));
+}
+
+#[test]
+fn a_trial_opens_no_pair_that_was_sealed_before() {
+    let mut link = Link::new();
+    let pair = pair().mirrored();
+    link.ends[1].machine = PairMachine::new(pair, true, false, link.now);
+    link.ends[1].machine.enable(link.now, false, None);
+    let end = link.now + Duration::from_secs(60);
+    link.ends[0].machine.enable(link.now, false, Some(end));
+    link.agree(0, false);
+    link.work();
+    link.pass(SEAL_GRACE);
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+    assert_eq!(ends(&link.ends[1]), [None]);
+    link.pass(Duration::from_secs(60));
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.pass(Duration::from_secs(60));
+    assert_eq!(link.state(0), RowState::Off);
+    assert!(link.ends[1].machine.is_sealed_for_good());
+}
+
+#[test]
+fn what_an_agent_before_left_on_trial_is_taken_over_as_such() {
+    let (mut link, end) = Link::on_trial();
+    let sas = link.ends[1].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair().mirrored()))).collect();
+    let mut successor = PairMachine::new(pair().mirrored(), false, true, link.now);
+    successor.adopt(Adopted { sas, outbound: Some(Spi(1)), required: true, until: Some(end) });
+    successor.enable(link.now, false, None);
+    link.ends[1].machine = successor;
+    link.work();
+    assert_eq!(link.state(1), RowState::Protected);
+    assert_eq!(ends(&link.ends[1]), [Some(end + TRIAL_IN), Some(end + TRIAL_OUT)]);
+    assert!(!link.ends[1].machine.is_sealed_for_good());
+    link.now = end;
+    link.ends[1].machine.handle_timeout(end);
+    assert!(!link.ends[1].machine.is_sealed());
 }
 
 #[test]
@@ -445,8 +543,8 @@ fn adopted_sas_serve_until_a_child_has_taken_over() {
     let old: BTreeMap<SaId, Direction> =
         link.ends[0].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair()))).collect();
     let mut successor = PairMachine::new(pair(), true, true, now);
-    successor.adopt(old, Some(Spi(2)), true);
-    successor.enable(now, false);
+    successor.adopt(Adopted { sas: old, outbound: Some(Spi(2)), required: true, until: None });
+    successor.enable(now, false, None);
     link.ends[0].machine = successor;
     link.work();
     assert_eq!(link.state(0), RowState::Protected);

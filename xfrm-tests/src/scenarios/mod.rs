@@ -9,6 +9,7 @@ mod refusal;
 mod rekey;
 mod strict;
 mod strongswan;
+mod trial;
 
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         enable::ALL,
         strict::ALL,
         prefer::ALL,
+        trial::ALL,
         disable::ALL,
         rekey::ALL,
         flush::ALL,

@@ -1,0 +1,18 @@
+//! `hostseal confirm`: keeps what `enable --try` would take back.
+
+use super::args::Invocation;
+use super::context;
+use super::exit::{Exit, Failure};
+use super::term::print;
+use crate::model::control::Request;
+
+pub(super) fn run(invocation: &Invocation) -> Result<Exit, Failure> {
+    let client = context::client(&context::config(invocation)?);
+    let on_trial = client.status()?.try_ends_in_s.is_some();
+    client.order(Request::Confirm)?;
+    print(match on_trial {
+        true => "confirmed: protection stays\n",
+        false => "nothing to confirm: protection is on for good already\n",
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,64 @@
+//! What a pair wants done by others.
+
+use crate::model::word::Flags;
+use crate::model::{Sa, Spi};
+
+/// What a pair asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Keep the pair keyed, or only answer.
+    Posture(Posture),
+    /// The SAs of this child are in the kernel, or were refused.
+    Installed {
+        /// Our name of the child.
+        in_spi: Spi,
+        /// Whether both are there.
+        ok: bool,
+    },
+    /// Tell the peer what we have done for this child.
+    Say {
+        /// Our name of the child.
+        in_spi: Spi,
+        /// What we have done.
+        flags: Flags,
+    },
+    /// Send a probe through this outbound SA.
+    Probe {
+        /// The SA.
+        sa: Sa,
+        /// What the peer wants to find in it.
+        token: [u8; 16],
+    },
+    /// Make a successor of this child.
+    Rekey {
+        /// Our name of the child.
+        in_spi: Spi,
+    },
+    /// Delete this child.
+    Delete {
+        /// Our name of the child.
+        in_spi: Spi,
+    },
+    /// Ask whether the peer still knows what we think it does.
+    CheckLiveness,
+    /// Traffic flows both ways on this child: what stands beside it can go.
+    Settled {
+        /// Our name of the child.
+        in_spi: Spi,
+    },
+    /// Read whether a packet has met the inbound policies since they were written.
+    ReadUse,
+    /// The pair became sealed, or is not any more: to be persisted.
+    Persist,
+}
+
+/// What is wanted from the key exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Posture {
+    /// Initiate, and initiate again.
+    Active,
+    /// Answer only: the peer went back to clear.
+    Passive,
+    /// Close what there is.
+    Forget,
+}
