@@ -21,6 +21,7 @@ mod preflight;
 mod progress;
 mod render;
 mod secret;
+mod ssh;
 mod start;
 mod status;
 mod term;
