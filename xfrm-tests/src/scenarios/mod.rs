@@ -3,6 +3,7 @@
 mod crash;
 mod disable;
 mod enable;
+mod exempt;
 mod flush;
 mod prefer;
 mod refusal;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         prefer::ALL,
         trial::ALL,
         disable::ALL,
+        exempt::ALL,
         rekey::ALL,
         flush::ALL,
         crash::ALL,
