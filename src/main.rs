@@ -1,4 +1,4 @@
-//! The `hostseal` command: dispatch only. What joins the layers (`agent`, `disable --force`) is called
+//! The `hostseal` command: dispatch only. What joins the layers (`agent`, `guard`, `disable --force`) is called
 //! here, because the command line itself may not know the agent.
 
 use std::process::ExitCode;
@@ -10,7 +10,8 @@ fn main() -> ExitCode {
     let invocation = cli::parse();
     let outcome = match &invocation.command {
         Command::Agent(args) => run_agent(&invocation, args),
-        Command::Disable(args) if args.force => force_clear(&invocation),
+        Command::Guard => said(agent::guard(&invocation.config)),
+        Command::Disable(args) if args.force => said(agent::force_clear(&invocation.config)),
         _ => cli::run(&invocation),
     };
     cli::finish(outcome)
@@ -27,8 +28,8 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, Failure>
     Ok(Exit::Done)
 }
 
-fn force_clear(invocation: &Invocation) -> Result<Exit, Failure> {
-    let removed = agent::force_clear(&invocation.config)?;
-    cli::print(&format!("{removed}\n"))?;
+/// Shows what was done.
+fn said(outcome: anyhow::Result<String>) -> Result<Exit, Failure> {
+    cli::print(&format!("{}\n", outcome?))?;
     Ok(Exit::Done)
 }

@@ -164,7 +164,9 @@ fn wrong_usage_is_2_and_help_is_0() {
         let done = place.run(line);
         assert_eq!((done.exit, done.err.as_str()), (0, ""), "{line}");
     }
-    for line in ["secret generate", "config new", "agent", "enable", "confirm", "disable", "status", "plan"] {
+    for line in
+        ["secret generate", "config new", "agent", "guard", "enable", "confirm", "disable", "status", "plan"]
+    {
         let done = place.run(&format!("{line} --help"));
         assert!(done.out.contains("Example"), "{line} shows no example: {}", done.out);
     }

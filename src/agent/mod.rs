@@ -1,11 +1,13 @@
 //! JOINS: the only layer that sees deciders and actors. [`core`] brings the key exchange, the pairs and
 //! the kernel together without a clock or a socket of its own; [`service`] is the loop that gives it
-//! both; the rest are the things that the loop holds.
+//! both; [`guard()`] takes an agent's first step before there is an agent; the rest are the things that the
+//! loop holds.
 
 mod accounts;
 mod control;
 pub mod core;
 mod followers;
+mod guard;
 pub mod kernel;
 pub mod known;
 pub mod pairs;
@@ -28,6 +30,7 @@ use crate::model::Saved;
 use crate::model::saved::SavedError;
 use crate::xfrm;
 
+pub use guard::guard;
 pub use process::Entropy;
 pub use service::Stay;
 

@@ -41,6 +41,12 @@ pub(super) fn claim(run_dir: &Path) -> anyhow::Result<Flock<File>> {
     Ok(lock)
 }
 
+/// Whether the agent of a run directory runs.
+pub(super) fn runs(run_dir: &Path) -> anyhow::Result<bool> {
+    let path = path(run_dir);
+    Ok(path.exists() && try_lock(&path)?.is_none())
+}
+
 /// Ends the agent of a run directory, if one runs: by SIGTERM, or SIGKILL where that does not help.
 pub(super) fn end(run_dir: &Path) -> anyhow::Result<()> {
     let path = path(run_dir);
@@ -70,9 +76,12 @@ mod tests {
     #[test]
     fn a_second_agent_is_refused_while_the_first_runs() {
         let directory = tempfile::tempdir().unwrap();
+        assert!(!runs(directory.path()).unwrap());
         let first = claim(directory.path()).unwrap();
+        assert!(runs(directory.path()).unwrap());
         assert!(claim(directory.path()).unwrap_err().to_string().contains("another agent runs"));
         drop(first);
+        assert!(!runs(directory.path()).unwrap());
         claim(directory.path()).unwrap();
         end(directory.path()).unwrap();
     }

@@ -61,6 +61,14 @@ pub enum Command {
     /// keying.expire_after.
     #[command(after_help = "Example:\n  hostseal -v agent")]
     Agent(AgentArgs),
+    /// At boot, before any network is up: block what was sealed, until an agent protects it again.
+    ///
+    /// A kernel starts with empty tables, and without this everything would be in the clear until the agent
+    /// runs. It needs no agent, no secret and no address of this host, does nothing where protection is off,
+    /// and can be said again at any time. With systemd hostseal-guard.service does it; elsewhere an early
+    /// boot script must, once the file system of state_dir is there.
+    #[command(after_help = "Example:\n  hostseal guard")]
+    Guard,
     /// Protect this host, now and after every reboot.
     ///
     /// Checks first what is needed (kernel, ports, configuration, secret), starts the agent if none runs,

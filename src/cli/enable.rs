@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure};
 use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
-use super::{context, preflight, render, ssh, start, status};
+use super::{context, interfaces, preflight, render, ssh, start, status};
 use crate::model::config::Mode;
 use crate::model::control::Terms;
 use crate::model::status::{Protection, RowState, Summary};
@@ -28,6 +28,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     let node = context::whoami(&config, saved.node.as_ref())?;
     config.load_secret()?;
     preflight::check(&config, node)?;
+    interfaces::holes().iter().for_each(|hole| tell(hole));
 
     // What is on trial, or on already, takes nobody by surprise.
     let surprising = saved.protection == Protection::Off && args.trial.is_none() && !invocation.quiet;

@@ -1,7 +1,7 @@
 //! The command line: asks the agent, or reads the kernel where none runs, and shows the answer.
 //!
-//! It decides nothing about protection and changes nothing in the kernel. `agent` and `disable --force`
-//! need the layer that does; `main` hands them over.
+//! It decides nothing about protection and changes nothing in the kernel. `agent`, `guard` and
+//! `disable --force` need the layer that does; `main` hands them over.
 
 mod args;
 mod check;
@@ -13,6 +13,7 @@ mod enable;
 mod exit;
 mod follow;
 mod generate;
+mod interfaces;
 mod listeners;
 mod log;
 mod new;
@@ -50,6 +51,8 @@ pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(invocation, args),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
-        Command::Agent(_) => Err(Failure::new(Exit::Failed, "the agent is not run from here")),
+        Command::Agent(_) | Command::Guard => {
+            Err(Failure::new(Exit::Failed, "this writes to the kernel, and is not run from here"))
+        }
     }
 }

@@ -233,6 +233,33 @@ fn a_rebooted_host_is_back_without_a_clear_packet() {
 }
 
 #[test]
+fn a_guard_keeps_a_rebooted_host_closed_and_its_agent_goes_on_from_there() {
+    seeds(5, |seed| {
+        for victim in 0..2 {
+            let other = 1 - victim;
+            let mut world = protected(2, seed, Weather::FAIR);
+            world.reboot(victim);
+            world.guard(victim);
+            let policies = world.hosts[victim].kernel.state.policies.clone();
+            world.guard(victim);
+            // One without a guard sends clear packets: what was sealed here takes none.
+            world.reboot(other);
+            world.run(SECOND, Some((MILLISECOND, &[(0, 1), (1, 0)])));
+            world.run(SECOND, None);
+            assert_eq!(world.tally[&(victim, other)].clear, 0, "victim {victim}");
+            let received = world.tally[&(other, victim)];
+            assert_eq!(received.lost, received.sent, "victim {victim}");
+            world.enable(victim);
+            world.enable(other);
+            assert_eq!(world.hosts[victim].kernel.state.policies, policies, "the agent's first step is done");
+            world.run(20 * SECOND, Some((10 * MILLISECOND, &[(victim, other)])));
+            assert_eq!(world.tally[&(victim, other)].clear, 0, "victim {victim}");
+            assert!(world.all_protected() && world.all_single(), "victim {victim}");
+        }
+    });
+}
+
+#[test]
 fn another_secret_is_never_protected_and_both_sides_say_why() {
     let mut world = World::new(3, 1, Weather::FAIR);
     world.give_other_secret(2);

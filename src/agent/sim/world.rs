@@ -12,6 +12,8 @@ use super::kernel::{Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
 use crate::agent::accounts::Accounts;
 use crate::agent::core::{Core, Datagram, Scheme, TICK};
+use crate::agent::guard::first_step;
+use crate::agent::kernel::Kernel as _;
 use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::saved::PairRecord;
@@ -159,10 +161,37 @@ impl World {
         self.on(at, |core, now, kernel| core.look_again(now, kernel));
     }
 
-    fn make_core(&mut self, at: usize) -> Core {
+    /// What runs at boot before the network is up.
+    pub(super) fn guard(&mut self, at: usize) {
+        let (scheme, sealed) = (self.scheme(at), self.sealed(at));
+        let kernel = &mut self.hosts[at].kernel;
+        let plan = first_step(&scheme, &sealed, kernel.state.clone(), self.now);
+        for result in kernel.apply(&plan.ops, &BTreeMap::new()) {
+            result.expect("a guard changes nothing that is not there");
+        }
+    }
+
+    fn scheme(&self, at: usize) -> Scheme {
         let local = self.hosts[at].address;
         let remotes = self.hosts.iter().map(|host| host.address);
-        let pairs: Vec<Pair> = remotes.filter_map(|remote| Pair::new(local, remote)).collect();
+        Scheme {
+            pairs: remotes.filter_map(|remote| Pair::new(local, remote)).collect(),
+            exemptions: Vec::new(),
+            replay_window: 4096,
+            limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
+            allow_peer_disable: true,
+            guard: true,
+            port: PORT,
+        }
+    }
+
+    fn sealed(&self, at: usize) -> BTreeSet<Pair> {
+        let saved = self.hosts[at].saved.iter();
+        saved.filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect()
+    }
+
+    fn make_core(&mut self, at: usize) -> Core {
+        let scheme = self.scheme(at);
         let settings = ike::Settings {
             secret: Arc::new(Secret::new(self.hosts[at].secret)),
             previous: None,
@@ -170,26 +199,16 @@ impl World {
             key_bits: 256,
             rekey_after: self.rekey_after,
             initial_contact: self.hosts[at].kernel.state.sas.is_empty(),
-            jitter: Duration::from_millis(pairs.len() as u64),
+            jitter: Duration::from_millis(scheme.pairs.len() as u64),
         };
         let mut accounts = Accounts::default();
         let saved = &self.hosts[at].saved;
-        for pair in &pairs {
+        for pair in &scheme.pairs {
             accounts.restore(*pair, saved.get(pair).unwrap_or(&PairRecord::default()), UnixTime(0));
         }
-        let sealed: BTreeSet<Pair> =
-            saved.iter().filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect();
-        let scheme = Scheme {
-            pairs,
-            exemptions: Vec::new(),
-            replay_window: 4096,
-            limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
-            allow_peer_disable: true,
-            guard: true,
-            port: PORT,
-        };
         let entropy = Seeded(StdRng::seed_from_u64(self.rng.random()));
-        Core::new(scheme, ike::Engine::new(settings, Box::new(entropy)), accounts, &sealed, self.now)
+        let engine = ike::Engine::new(settings, Box::new(entropy));
+        Core::new(scheme, engine, accounts, &self.sealed(at), self.now)
     }
 
     /// Gives the core of a host an input, and carries its outputs away.
@@ -299,11 +318,11 @@ impl World {
         let mut next_data = self.now;
         loop {
             let data = traffic.map(|_| next_data);
-            let next = [self.next_event(), data].into_iter().flatten().min().unwrap_or(end);
-            if next > end {
+            let next = [self.next_event(), data].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else {
                 self.now = end;
                 return;
-            }
+            };
             self.now = self.now.max(next);
             if let Some((every, ways)) = traffic
                 && self.now >= next_data

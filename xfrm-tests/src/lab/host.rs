@@ -98,6 +98,35 @@ impl Host {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.net.as_raw_fd())
     }
 
+    /// Gives its end of the cable its addresses and brings it up.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or there is no cable.
+    pub fn network_up(&self) -> Result<()> {
+        self.run(&format!(
+            "ip address add {}/16 dev eth0 && ip address add {}/64 dev eth0 nodad && ip link set eth0 up",
+            self.v4(),
+            self.v6()
+        ))?;
+        Ok(())
+    }
+
+    /// What is left of it after its power was cut: all its processes are gone at once, and a new host of the same name
+    /// has its configuration and its state directory, an empty kernel, and no cable.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or a process does not end.
+    pub(super) fn reborn(&self) -> Result<Self> {
+        self.0.end_processes()?;
+        let kept = format!("/tmp/kept-by-{}.tar", self.name());
+        self.run(&format!("tar -C / -cf {kept} $(cd / && ls -d etc/hostseal var/lib/hostseal)"))?;
+        let host = Self::new(self.name(), self.number())?;
+        host.run(&format!("tar -C / -xf {kept} && rm {kept}"))?;
+        // The kernel below goes on: what was written under this start of the system is of another one now.
+        host.run("sed -i s/$(cat /proc/sys/kernel/random/boot_id)/before/ /var/lib/hostseal/state.json")?;
+        Ok(host)
+    }
+
     /// Runs `action` on a thread inside the host: what it opens, reads and starts is the host's.
     ///
     /// # Errors
@@ -234,18 +263,23 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
+impl Inner {
+    fn end_processes(&self) -> Result<()> {
         // A daemon may start another one while it is being ended, so look again until none is left.
-        let gone = until(&format!("no process left on {}", self.name), Duration::from_secs(10), || {
+        until(&format!("no process left on {}", self.name), Duration::from_secs(10), || {
             let left = self.processes()?;
             for pid in &left {
                 let _ = kill(*pid, Signal::SIGKILL);
             }
             ensure!(left.is_empty(), "{left:?}");
             Ok::<_, anyhow::Error>(())
-        });
-        if let Err(error) = gone {
+        })
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.end_processes() {
             eprintln!("{error:#}");
         }
     }

@@ -49,7 +49,8 @@ impl Lab {
         let mut hosts = Vec::new();
         for number in 1..=u16::try_from(count)? {
             let host = Host::new(&name(number), number)?;
-            wire.connect(&host)?;
+            wire.lay(&host)?;
+            host.network_up()?;
             hosts.push(host);
         }
         Ok(Self { hosts, wire })
@@ -69,6 +70,23 @@ impl Lab {
             Ok(hosts) => hosts,
             Err(hosts) => panic!("{} hosts were asked for and {N} are taken", hosts.len()),
         }
+    }
+
+    /// Cuts a host's power and starts it anew: with its files, an empty kernel, no process, and an interface
+    /// that is down and has no addresses ([`Host::network_up`]). The old handle is of no use any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn reboot(&mut self, host: &Host) -> Result<Host> {
+        self.wire.remove(host)?;
+        let reborn = host.reborn()?;
+        self.wire.lay(&reborn)?;
+        for place in &mut self.hosts {
+            if place.number() == reborn.number() {
+                *place = reborn.clone();
+            }
+        }
+        Ok(reborn)
     }
 
     /// The bridge and its cables.

@@ -53,11 +53,11 @@ impl Wire {
         format!("port{}", host.number())
     }
 
-    /// Lays `host`'s cable and gives it its addresses.
+    /// Lays `host`'s cable; its end there is down and has no addresses ([`Host::network_up`]).
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn connect(&self, host: &Host) -> Result<()> {
+    pub fn lay(&self, host: &Host) -> Result<()> {
         let port = Self::port(host);
         let mac = host.mac().map(|byte| format!("{byte:02x}")).join(":");
         self.host.run(&format!(
@@ -65,11 +65,15 @@ impl Wire {
              && ip link set {port} master br0 up",
             host.net_path()
         ))?;
-        host.run(&format!(
-            "ip address add {}/16 dev eth0 && ip address add {}/64 dev eth0 nodad && ip link set eth0 up",
-            host.v4(),
-            host.v6()
-        ))?;
+        Ok(())
+    }
+
+    /// Takes `host`'s cable away.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn remove(&self, host: &Host) -> Result<()> {
+        self.host.run(&format!("ip link delete {}", Self::port(host)))?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod enable;
 mod exempt;
 mod flush;
 mod prefer;
+mod reboot;
 mod refusal;
 mod rekey;
 mod strict;
@@ -34,6 +35,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         rekey::ALL,
         flush::ALL,
         crash::ALL,
+        reboot::ALL,
         refusal::ALL,
         strongswan::ALL,
     ]

@@ -1,0 +1,137 @@
+//! `hostseal guard`: blocks what was sealed before any network is up, with no agent.
+//!
+//! A kernel starts with empty tables: what was sealed would be in the clear until an agent runs. The guard
+//! takes the agent's first step, decided by the same machines ([`Pairs`](super::pairs::Pairs)), and needs
+//! neither keys nor sockets nor an address of this host for it. The agent then finds its first step done,
+//! so that nothing changes in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+
+use super::core::{Scheme, in_the_way};
+use super::known::Known;
+use super::single;
+use crate::model::config::WhoamiError;
+use crate::model::host::{Boot, named_node, own_addresses};
+use crate::model::saved::SavedError;
+use crate::model::status::Protection;
+use crate::model::{Config, KernelState, Node, Op, Pair, Saved};
+use crate::protect::{Desired, Indexes, Plan, plan, policies};
+use crate::xfrm;
+
+/// Puts in what a sealed pair without keys has in the kernel. Says what it did.
+///
+/// # Errors
+/// The configuration is wrong, or the kernel does not let us. Where it cannot be known what was sealed (the
+/// state is broken, the node is unknown), every listed address is blocked, and that is an error too.
+pub fn guard(path: &Path) -> anyhow::Result<String> {
+    let config = Config::load(path)?;
+    if single::runs(&config.run_dir)? {
+        return Ok("an agent runs: it guards this host itself".to_owned());
+    }
+    let sealed = match sealed_pairs(&config) {
+        Ok(Sealed::Nothing(why)) => return Ok(format!("nothing to guard: {why}")),
+        Ok(Sealed::Pairs(node, sealed)) => Ok((node, sealed)),
+        Err(unknown) => Err(unknown),
+    };
+    let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+    let actual = kernel.read()?;
+    match sealed {
+        Ok((node, sealed)) => {
+            let plan = first_step(&Scheme::of(&config, node), &sealed, actual, Instant::now());
+            carry_out(&mut kernel, &plan)?;
+            Ok(format!("guarding {} sealed pairs ({} changes in the kernel)", sealed.len(), plan.ops.len()))
+        }
+        Err(unknown) => {
+            carry_out(&mut kernel, &block_all(&config, &actual))?;
+            Err(anyhow::Error::new(unknown)
+                .context("what was sealed cannot be known, so every listed address is blocked"))
+        }
+    }
+}
+
+/// What is to be guarded.
+enum Sealed<'c> {
+    /// Nothing, and why.
+    Nothing(&'static str),
+    /// These pairs of this host.
+    Pairs(&'c Node, BTreeSet<Pair>),
+}
+
+/// Why it is not known what is to be guarded.
+#[derive(Debug, thiserror::Error)]
+enum Unknown {
+    #[error(transparent)]
+    Saved(#[from] SavedError),
+    #[error(transparent)]
+    Whoami(#[from] WhoamiError),
+    #[error("the system does not say when it was started: {0}")]
+    Boot(#[from] io::Error),
+}
+
+fn sealed_pairs(config: &Config) -> Result<Sealed<'_>, Unknown> {
+    let mut saved = Saved::load(&config.state_path())?;
+    // A boot ends a trial; while one lasts, its agent alone knows how long its policies may stay.
+    saved.end_trial(&Boot::now()?);
+    if saved.trial.is_some() {
+        return Ok(Sealed::Nothing("protection is on trial"));
+    }
+    if matches!(saved.protection, Protection::Off | Protection::Disabling) {
+        return Ok(Sealed::Nothing("protection is off"));
+    }
+    let sealed = saved.sealed();
+    if sealed.is_empty() {
+        return Ok(Sealed::Nothing("no pair was sealed"));
+    }
+    // Before the network is up there are none, and what is remembered counts.
+    let own = own_addresses().unwrap_or_default();
+    let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?;
+    Ok(Sealed::Pairs(node, sealed))
+}
+
+/// The changes that an agent makes first.
+pub(super) fn first_step(
+    scheme: &Scheme,
+    sealed: &BTreeSet<Pair>,
+    actual: KernelState,
+    now: Instant,
+) -> Plan {
+    let mut pairs = scheme.machines(sealed, now);
+    pairs.adopt(&actual);
+    pairs.machines_mut().for_each(|machine| machine.enable(now, false, None));
+    pairs.outstanding(Known::of(actual, &pairs.own()))
+}
+
+/// What blocks all addresses of the file but for exemptions, whoever of them this host is. What is there
+/// already stays.
+fn block_all(config: &Config, actual: &KernelState) -> Plan {
+    let remotes: BTreeSet<IpAddr> =
+        config.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+    let exempt = &config.protection.exempt;
+    let of_one = |remote: IpAddr| {
+        let exempt = exempt.iter().flat_map(move |entry| policies::exemption(remote, entry));
+        exempt.chain(policies::guard(remote))
+    };
+    let discovery = remotes.iter().any(IpAddr::is_ipv6).then(policies::neighbour_discovery);
+    let policies = discovery.into_iter().flatten().chain(remotes.into_iter().flat_map(of_one)).collect();
+    let desired = Desired { policies, ..Desired::default() };
+    let mut plan = plan(&desired, actual, &mut Indexes::of(actual));
+    plan.ops.retain(|op| matches!(op, Op::AddPolicy { .. }));
+    plan
+}
+
+fn carry_out(kernel: &mut xfrm::Kernel, plan: &Plan) -> anyhow::Result<()> {
+    let results = kernel.apply(&plan.ops, &BTreeMap::new());
+    let refused = results.into_iter().filter_map(Result::err).map(|error| error.to_string());
+    let conflicts = plan.conflicts.iter().map(in_the_way);
+    let wrong: Vec<String> = refused.chain(conflicts).collect();
+    if !wrong.is_empty() {
+        bail!("not everything is guarded: {}", wrong.join("; "));
+    }
+    Ok(())
+}

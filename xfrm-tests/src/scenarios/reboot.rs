@@ -1,0 +1,204 @@
+//! A host boots: its kernel's tables are empty, its state directory is not. What was sealed stays closed
+//! from the first packet on.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, sleep};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+use super::{await_protected, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, seal_all, sealed_pair};
+use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
+use crate::lab::stream::Shape;
+use crate::lab::{Cluster, Direction, FAMILIES, Family, Host, Kind, Lab, Stream};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("reboot::a_guarded_host_boots_without_a_clear_packet", 2, boots_without_a_clear_packet),
+    Test::new("reboot::a_guard_lets_nothing_clear_in_or_out", 2, nothing_clear_in_or_out),
+    Test::new("reboot::a_guard_finds_nothing_to_do", 2, nothing_to_do),
+    Test::new("reboot::a_guard_with_a_broken_state_blocks_everything", 2, a_broken_state_blocks_everything),
+    Test::new("reboot::an_agent_waits_for_its_address", 2, an_agent_waits_for_its_address),
+];
+
+/// How long the guard stands alone: what boots before an agent takes its time.
+const ALONE: Duration = Duration::from_millis(1500);
+
+/// A program that talks to another host from before there is a network: it sends to all of its addresses
+/// every millisecond, whatever the kernel says to it.
+struct Talker {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Talker {
+    fn start(from: &Host, to: &Host) -> Result<Self> {
+        let sockets = from
+            .within(|| -> Result<_> { Ok([UdpSocket::bind("0.0.0.0:0")?, UdpSocket::bind("[::]:0")?]) })??;
+        let targets = FAMILIES.map(|family| SocketAddr::new(to.address(family), 7000));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&stopping);
+        let talk = move || {
+            let mut taken = 0;
+            while !seen.load(Ordering::Relaxed) {
+                for (socket, target) in sockets.iter().zip(targets) {
+                    taken += u64::from(socket.send_to(&[0; 100], target).is_ok());
+                }
+                sleep(Duration::from_millis(1));
+            }
+            Ok(taken)
+        };
+        Ok(Self { stopping, thread: thread::spawn(talk) })
+    }
+
+    /// Ends it; returns how many packets the kernel took.
+    fn stop(self) -> Result<u64> {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("the talker panicked"))?
+    }
+}
+
+/// Has a host start anew, with the guard before its network.
+fn reboot_guarded(lab: &mut Lab, host: &Host) -> Result<Host> {
+    let host = lab.reboot(host)?;
+    hostseal(&host, "guard")?.expect_code(0)?;
+    Ok(host)
+}
+
+/// Checks that the kernel lets a program talk to nobody there: `connect` fails at once.
+fn ensure_no_way(from: &Host, to: &Host, family: Family) -> Result<()> {
+    let address = to.address(family);
+    ensure!(!from.succeeds(&format!("ping -n -c 1 -W 1 {address}"))?, "{address} answers");
+    Ok(())
+}
+
+fn boots_without_a_clear_packet(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let a = reboot_guarded(lab, &a)?;
+    let captures = lab.capture_all()?;
+    let began = SystemTime::now();
+    // The peer has not noticed; programs here are there before the network is.
+    a.run("sysctl -q -w net.ipv4.ip_nonlocal_bind=1 net.ipv6.ip_nonlocal_bind=1")?;
+    let inbound =
+        FAMILIES.map(|family| Stream::start(&b, &a, Shape { family, port: 7001, ..Shape::default() }));
+    let outbound = Talker::start(&a, &b)?;
+    a.network_up()?;
+    sleep(ALONE);
+    let _agent = start_agent(&a)?;
+    await_protected(&a)?;
+    await_protected(&b)?;
+    let protected = SystemTime::now();
+    sleep(Duration::from_millis(500));
+    ensure!(outbound.stop()? > 0, "nothing was sent at all");
+    for stream in inbound {
+        let count = stream?.stop()?;
+        println!("{count:?}");
+        ensure!(count.received > 0, "nothing came through again: {count:?}");
+    }
+    for capture in &captures {
+        let after = capture.so_far()?.since(protected);
+        for family in FAMILIES {
+            for direction in [Direction::In, Direction::Out] {
+                let esp = after.count_of(Kind::Esp, family, direction);
+                ensure!(esp > 100, "{family:?} {direction:?}: {esp} ESP packets: {after}");
+            }
+        }
+    }
+    ensure_only_esp(captures, began)
+}
+
+fn nothing_clear_in_or_out(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts().to_vec();
+    seal_all(&Cluster::of(&hosts).with("protection", "exempt = [\"udp/7002\"]"), &hosts)?;
+    let [a, b] = lab.all();
+    let a = reboot_guarded(lab, &a)?;
+    a.network_up()?;
+    hostseal(&b, "disable --force")?.expect_code(0)?;
+    let capture = lab.capture(&a)?;
+    for family in FAMILIES {
+        ensure_no_way(&a, &b, family)?;
+        let plain = Shape { family, port: 7003, rate: 200, ..Shape::default() };
+        let count = Stream::run(&b, &a, plain, Duration::from_millis(300))?;
+        ensure!(count.received == 0 && count.sent > 0, "clear packets came in: {count:?}");
+        let exempt = Shape { family, port: 7002, rate: 200, ..Shape::default() };
+        Stream::run(&b, &a, exempt, Duration::from_millis(300))?.ensure_complete()?;
+    }
+    let sent = capture.stop()?.filter(|packet| packet.direction == Direction::Out);
+    sent.ensure_nothing_clear()?;
+    // Without an agent the way out is the usual one.
+    hostseal(&a, "disable --force")?.expect_code(0)?;
+    ensure_nothing_of_ours(&a)?;
+    ensure_pings(&a, &b, 3)
+}
+
+fn nothing_to_do(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts().to_vec();
+    let cluster = Cluster::of(&hosts);
+    cluster.install_all(&hosts)?;
+    let [a, _] = lab.all();
+    let said = |host: &Host| Ok::<_, anyhow::Error>(hostseal(host, "guard")?.expect_code(0)?.stdout);
+    ensure!(said(&a)?.contains("protection is off"));
+    // The other one is not there: nothing gets sealed.
+    a.run("ip link add hole type dummy && sysctl -q -w net.ipv4.conf.hole.disable_xfrm=1")?;
+    let enable = hostseal(&a, "enable --no-wait --try 1h")?.expect_code(0)?;
+    ensure!(enable.stderr.contains("interface hole is a hole"), "{enable:?}");
+    ensure!(said(&a)?.contains("an agent runs"));
+    kill_agent(&a)?;
+    ensure!(said(&a)?.contains("on trial"));
+    // A boot goes back, so nothing is to be guarded.
+    let a = lab.reboot(&a)?;
+    ensure!(said(&a)?.contains("protection is off"));
+    a.network_up()?;
+    hostseal(&a, "enable --no-wait")?.expect_code(0)?;
+    let a = lab.reboot(&a)?;
+    ensure!(said(&a)?.contains("no pair was sealed"));
+    ensure_nothing_of_ours(&a)?;
+    a.network_up()?;
+    seal_all(&cluster, lab.hosts())?;
+    let a = reboot_guarded(lab, &a)?;
+    let policies = a.run("ip xfrm policy")?;
+    ensure!(said(&a)?.contains("(0 changes in the kernel)"));
+    ensure!(a.run("ip xfrm policy")? == policies, "the guard is not idempotent");
+    Ok(())
+}
+
+fn a_broken_state_blocks_everything(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let a = lab.reboot(&a)?;
+    a.write("/var/lib/hostseal/state.json", "{\"schema\":1,\"prot", 0o600)?;
+    let guard = hostseal(&a, "guard")?.expect_code(1)?;
+    for part in ["every listed address is blocked", "state.json", "disable --force"] {
+        ensure!(guard.stderr.contains(part), "{guard:?}");
+    }
+    a.network_up()?;
+    for family in FAMILIES {
+        ensure_no_way(&a, &b, family)?;
+    }
+    // An agent does not guess either, and says what to do.
+    let agent = hostseal(&a, "agent")?.expect_code(1)?;
+    ensure!(agent.stderr.contains("state.json") && agent.stderr.contains("disable --force"), "{agent:?}");
+    for family in FAMILIES {
+        ensure_no_way(&a, &b, family)?;
+    }
+    hostseal(&a, "disable --force")?.expect_code(0)?;
+    ensure_nothing_of_ours(&a)?;
+    hostseal(&a, "enable")?.expect_code(0)?;
+    await_protected(&b)
+}
+
+fn an_agent_waits_for_its_address(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let a = reboot_guarded(lab, &a)?;
+    let _agent = start_agent(&a)?;
+    let waiting = status_until(&a, "the agent runs", Duration::from_secs(10), |status| {
+        status.agent().is_ok() && status.peers().iter().all(|row| row["state"] == "blocked")
+    })?;
+    ensure!(waiting.at("/node") == "a", "{:#}", waiting.0);
+    a.network_up()?;
+    await_protected(&a)?;
+    await_protected(&b)?;
+    ensure!(status(&a)?.agent()? == waiting.agent().context("it ran")?, "it is the same agent");
+    ensure_pings(&a, &b, 3)
+}
