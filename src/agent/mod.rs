@@ -10,6 +10,7 @@ mod followers;
 mod guard;
 pub mod kernel;
 pub mod known;
+mod notify;
 pub mod pairs;
 mod probe;
 mod process;

@@ -16,6 +16,7 @@ use super::accounts::Accounts;
 use super::control::{Call, Control};
 use super::core::{Core, Datagram, Scheme, TICK};
 use super::followers::Followers;
+use super::notify::Notifier;
 use super::process::Entropy;
 use super::report::{self, Agent};
 use super::single;
@@ -61,6 +62,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     service.start()?;
+    service.notifier.ready();
     tracing::info!(
         node = %service.node.name, version = env!("CARGO_PKG_VERSION"), "listening on {}",
         service.config.socket_path().display()
@@ -91,6 +93,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         }
     }
     tracing::info!("stopping; protection stays in place");
+    service.notifier.stopping();
     service.save();
     Ok(())
 }
@@ -130,6 +133,7 @@ struct Service {
     previous: Option<Arc<Secret>>,
     saved: Saved,
     kernel: xfrm::Kernel,
+    notifier: Notifier,
     agent: Agent,
     core: Option<Core>,
     sockets: Option<Sockets>,
@@ -156,6 +160,7 @@ impl Service {
             previous,
             saved,
             kernel,
+            notifier: Notifier::new(now),
             agent: Agent { started: now, protection: Protection::Off },
             core: None,
             sockets: None,
@@ -350,12 +355,13 @@ impl Service {
         if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
             self.end_trial();
         }
+        self.notifier.handle_timeout(now);
     }
 
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
-        let followers = self.followers.deadline();
-        [core, followers, self.save_at, self.look_at, self.tick_at].into_iter().flatten().min()
+        let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
+        [core, followers, self.save_at, self.look_at, self.tick_at, alive].into_iter().flatten().min()
     }
 
     /// Sends and notes what the core has to give.

@@ -29,6 +29,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     config.load_secret()?;
     preflight::check(&config, node)?;
     interfaces::holes().iter().for_each(|hole| tell(hole));
+    start::at_boot(invocation)?;
 
     // What is on trial, or on already, takes nobody by surprise.
     let surprising = saved.protection == Protection::Off && args.trial.is_none() && !invocation.quiet;

@@ -12,6 +12,8 @@ use super::client::Client;
 use super::exit::{Exit, Failure};
 use crate::model::config::{Config, DEFAULT_PATH};
 
+/// The unit of the package; enabling it enables the guard's too.
+const SERVICE: &str = "hostseal.service";
 /// How often a new agent is asked whether it is there.
 const INTERVAL: Duration = Duration::from_millis(20);
 /// How much of a log is shown when an agent ends at once.
@@ -23,6 +25,12 @@ pub(super) struct Started {
     /// How, and where it logs.
     pub(super) how: String,
     child: Option<(Child, PathBuf)>,
+}
+
+/// Sees to it that guard and agent start at every boot, where systemd has our units. Elsewhere that is the
+/// operator's to arrange.
+pub(super) fn at_boot(invocation: &Invocation) -> Result<(), Failure> {
+    if systemd_has_it(&invocation.config) { systemctl("enable") } else { Ok(()) }
 }
 
 /// Starts the agent; it may not answer yet.
@@ -79,7 +87,7 @@ fn systemd_has_it(config: &Path) -> bool {
         && Path::new("/run/systemd/system").exists()
         && network("1").is_some_and(|first| network("self") == Some(first))
         && Command::new("systemctl")
-            .args(["cat", "hostseal.service"])
+            .args(["cat", SERVICE])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -88,18 +96,24 @@ fn systemd_has_it(config: &Path) -> bool {
 }
 
 fn by_systemd() -> Result<Started, Failure> {
+    systemctl("start")?;
+    let how = "started by systemd: `journalctl -u hostseal` shows its log".to_owned();
+    Ok(Started { how, child: None })
+}
+
+/// Has systemd do something to our service.
+fn systemctl(verb: &str) -> Result<(), Failure> {
     let output = Command::new("systemctl")
-        .args(["start", "hostseal.service"])
+        .args(["--quiet", verb, SERVICE])
         .stdin(Stdio::null())
         .output()
         .map_err(|error| Failure::io("running systemctl", &error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let message = format!("systemd did not start hostseal.service: {}", said.trim());
+        let message = format!("systemd did not {verb} {SERVICE}: {}", said.trim());
         return Err(Failure::new(Exit::Failed, message));
     }
-    let how = "started by systemd: `journalctl -u hostseal` shows its log".to_owned();
-    Ok(Started { how, child: None })
+    Ok(())
 }
 
 fn detached(invocation: &Invocation, config: &Config) -> Result<Started, Failure> {

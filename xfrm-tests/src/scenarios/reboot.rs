@@ -2,17 +2,20 @@
 //! from the first packet on.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, sleep};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
 
 use super::{await_protected, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, seal_all, sealed_pair};
 use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
 use crate::lab::stream::Shape;
-use crate::lab::{Cluster, Direction, FAMILIES, Family, Host, Kind, Lab, Stream};
+use crate::lab::{Cluster, Direction, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Stream};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -21,6 +24,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("reboot::a_guard_finds_nothing_to_do", 2, nothing_to_do),
     Test::new("reboot::a_guard_with_a_broken_state_blocks_everything", 2, a_broken_state_blocks_everything),
     Test::new("reboot::an_agent_waits_for_its_address", 2, an_agent_waits_for_its_address),
+    Test::new("reboot::the_service_manager_hears_of_an_agent", 2, the_service_manager_hears_of_an_agent),
 ];
 
 /// How long the guard stands alone: what boots before an agent takes its time.
@@ -201,4 +205,32 @@ fn an_agent_waits_for_its_address(lab: &mut Lab) -> Result<()> {
     await_protected(&b)?;
     ensure!(status(&a)?.agent()? == waiting.agent().context("it ran")?, "it is the same agent");
     ensure_pings(&a, &b, 3)
+}
+
+fn the_service_manager_hears_of_an_agent(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts();
+    Cluster::of(hosts).install_all(hosts)?;
+    let a = &hosts[0];
+    let ear = a.within(|| UnixDatagram::bind("/run/notify"))??;
+    ear.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let hear = || -> Result<String> {
+        let mut buffer = [0; 256];
+        let length = ear.recv(&mut buffer).context("the agent is silent")?;
+        Ok(String::from_utf8_lossy(&buffer[..length]).trim().to_owned())
+    };
+    let mut command = Command::new(HOSTSEAL);
+    command.arg("agent").env("NOTIFY_SOCKET", "/run/notify").env("WATCHDOG_USEC", "400000");
+    let mut agent = a.spawn(&mut command)?;
+    ensure!(hear()? == "READY=1");
+    ensure!(hear()? == "WATCHDOG=1");
+    let began = Instant::now();
+    for _ in 0..3 {
+        ensure!(hear()? == "WATCHDOG=1");
+    }
+    let gap = began.elapsed() / 3;
+    ensure!(gap > Duration::from_millis(100) && gap < Duration::from_millis(400), "every {gap:?}");
+    agent.signal(Signal::SIGTERM)?;
+    while hear()? != "STOPPING=1" {}
+    ensure!(agent.wait(Duration::from_secs(5))?.success());
+    Ok(())
 }
