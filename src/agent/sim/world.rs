@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) hosts: Vec<Host>,
     pub(super) net: Net,
     timers: Timers<usize>,
+    /// When kernels remove a policy by themselves.
+    expiries: Timers<usize>,
     pub(super) rekey_after: Duration,
     /// Data packets by way.
     pub(super) tally: BTreeMap<(usize, usize), Tally>,
@@ -98,6 +100,7 @@ impl World {
             hosts: (0..hosts).map(host).collect(),
             net: Net::new(weather),
             timers: Timers::default(),
+            expiries: Timers::default(),
             rekey_after: Duration::from_secs(3600),
             tally: BTreeMap::new(),
         }
@@ -217,6 +220,7 @@ impl World {
             return;
         };
         input(core, self.now, kernel);
+        self.expiries.set(at, kernel.next_expiry);
         self.carry_away(at);
         let host = &self.hosts[at];
         let due =
@@ -308,8 +312,7 @@ impl World {
     }
 
     fn next_event(&self) -> Option<Instant> {
-        let expiries = self.hosts.iter().filter_map(|host| host.kernel.next_expiry);
-        self.timers.next().into_iter().chain(self.net.next()).chain(expiries).min()
+        self.timers.next().into_iter().chain(self.net.next()).chain(self.expiries.next()).min()
     }
 
     /// Lets time pass. With `every`, each way in `ways` carries a data packet that often.
@@ -352,10 +355,10 @@ impl World {
     }
 
     fn step(&mut self) {
-        for at in 0..self.hosts.len() {
-            if self.hosts[at].kernel.expire(self.now) {
-                self.on(at, |core, now, kernel| core.look_again(now, kernel));
-            }
+        while let Some(at) = self.expiries.pop_due(self.now) {
+            self.hosts[at].kernel.expire(self.now);
+            self.expiries.set(at, self.hosts[at].kernel.next_expiry);
+            self.on(at, |core, now, kernel| core.look_again(now, kernel));
         }
         let mut inboxes = BTreeMap::new();
         while let Some(packet) = self.net.pop_due(self.now) {
