@@ -263,6 +263,19 @@ impl Core {
         self.settle(now, kernel);
     }
 
+    /// This host has these addresses now. Pairs whose address has come back are keyed without the pause
+    /// that failures have earned them.
+    pub fn handle_addresses(&mut self, now: Instant, kernel: &mut dyn Kernel, present: &BTreeSet<IpAddr>) {
+        for pair in self.scheme.pairs.clone() {
+            let here = present.contains(&pair.local);
+            if self.with_machine(pair, |machine| machine.handle_address(now, here)) == Some(true) {
+                tracing::info!("{}: the address is there again", pair.local);
+                self.engine.path_is_back(now, pair);
+            }
+        }
+        self.settle(now, kernel);
+    }
+
     /// Reads the counters: peers that were sent to and sent nothing are asked whether they are alive. And
     /// sessions that came up beside the one in use since are retired.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {

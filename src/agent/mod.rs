@@ -4,6 +4,7 @@
 //! loop holds.
 
 mod accounts;
+mod addresses;
 mod control;
 pub mod core;
 mod followers;

@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::Accounts;
+use super::addresses::AddressNews;
 use super::control::{Call, Control};
 use super::core::{Core, Datagram, Scheme, TICK};
 use super::followers::Followers;
@@ -23,7 +24,7 @@ use super::single;
 use super::sockets::Sockets;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
-use crate::model::host::{Boot, named_node, own_addresses};
+use crate::model::host::{Boot, named_node, own_addresses, present_addresses};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::{Config, Node, SaId, Saved, Secret, Trial, UnixTime, trial};
 use crate::xfrm;
@@ -59,6 +60,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let events =
         xfrm::Events::open_beside(service.kernel.port()).context("the kernel's events cannot be heard")?;
     let mut events = watch(events)?;
+    let mut news = AddressNews::open().context("the changes of this host's addresses cannot be heard")?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     service.start()?;
@@ -86,6 +88,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
                 service.handle_events(guard.get_inner_mut());
                 guard.clear_ready();
             }
+            () = news.next() => service.addresses_may_have_changed(),
             Some(call) = control.receive() => service.handle_call(call, events.get_mut()),
             () = sleep_until(deadline) => service.handle_timeout(Instant::now(), events.get_mut()),
             _ = terminate.recv() => break,
@@ -142,6 +145,8 @@ struct Service {
     look_at: Option<Instant>,
     looked: Instant,
     tick_at: Option<Instant>,
+    list_at: Option<Instant>,
+    listed: Instant,
 }
 
 impl Service {
@@ -169,6 +174,8 @@ impl Service {
             look_at: None,
             looked: now,
             tick_at: None,
+            list_at: None,
+            listed: now,
         })
     }
 
@@ -210,6 +217,7 @@ impl Service {
             core.enable(now, &mut self.kernel, terms.strict, end)?;
             self.saved.pairs = core.records(now, UnixTime::from(SystemTime::now()));
         }
+        self.list_addresses(now);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
         self.saved.node = Some(self.node.name.clone());
@@ -331,6 +339,20 @@ impl Service {
         ended
     }
 
+    fn addresses_may_have_changed(&mut self) {
+        self.list_at.get_or_insert(Instant::now().max(self.listed + LOOK_PAUSE));
+    }
+
+    /// Tells the core which of its addresses this host has.
+    fn list_addresses(&mut self, now: Instant) {
+        (self.list_at, self.listed) = (None, now);
+        let Some(core) = &mut self.core else { return };
+        match present_addresses() {
+            Ok(present) => core.handle_addresses(now, &mut self.kernel, &present),
+            Err(error) => tracing::error!("this host's addresses cannot be listed: {error}"),
+        }
+    }
+
     fn handle_timeout(&mut self, now: Instant, events: &mut xfrm::Events) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.look_at) {
@@ -349,6 +371,9 @@ impl Service {
                 core.handle_tick(now, &mut self.kernel);
             }
         }
+        if due(self.list_at) {
+            self.list_addresses(now);
+        }
         if due(self.save_at) {
             self.save();
         }
@@ -361,7 +386,8 @@ impl Service {
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
-        [core, followers, self.save_at, self.look_at, self.tick_at, alive].into_iter().flatten().min()
+        let own = [self.save_at, self.look_at, self.tick_at, self.list_at];
+        [core, followers, alive].into_iter().chain(own).flatten().min()
     }
 
     /// Sends and notes what the core has to give.

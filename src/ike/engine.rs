@@ -130,6 +130,23 @@ impl Engine {
         self.with_each(now, pair, |session| session.add_task(Task::Liveness));
     }
 
+    /// Our address of `pair` was away and is there again: what waits for an answer is sent again at once, and
+    /// what failed meanwhile is tried again without a pause. The peer may have given up what we still hold.
+    pub fn path_is_back(&mut self, now: Instant, pair: Pair) {
+        self.now = Some(now);
+        for key in self.sessions_of(pair) {
+            self.work_on(now, key, |mut session, _| {
+                session.path_is_back(now);
+                Some(session)
+            });
+        }
+        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        let before = keep.next_try.map(|(at, _)| at);
+        keep.hurry(now, self.settings.jitter, &mut *self.entropy);
+        let after = keep.next_try.map(|(at, _)| at);
+        self.table.move_timer(pair, before, after);
+    }
+
     /// Traffic flows both ways on this child: the session that has it stays, the other sessions of the
     /// pair are retired.
     pub fn settled(&mut self, now: Instant, pair: Pair, in_spi: Spi) {

@@ -46,6 +46,11 @@ impl Retransmission {
         &self.bytes
     }
 
+    /// Begins anew, with `tries` from `now` on.
+    pub(super) fn restart(&mut self, now: Instant, tries: u32) {
+        (self.tries_left, self.wait, self.due) = (tries, RETRANSMIT_FIRST / 2, now);
+    }
+
     /// Goes on with at most `tries` more.
     pub(super) fn hurry(&mut self, tries: u32) {
         self.tries_left = self.tries_left.min(tries);

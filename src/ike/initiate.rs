@@ -242,6 +242,10 @@ impl AwaitInitResponse {
         Some(Session::AwaitInitResponse(self))
     }
 
+    pub(super) fn path_is_back(&mut self, now: Instant) {
+        self.sent.restart(now, TRIES_OPENING);
+    }
+
     pub(super) fn due(&self) -> Instant {
         self.sent.due()
     }
@@ -368,6 +372,10 @@ impl AwaitAuthResponse {
             }
         }
         Some(Session::AwaitAuthResponse(self))
+    }
+
+    pub(super) fn path_is_back(&mut self, now: Instant) {
+        self.sent.restart(now, TRIES_OPENING);
     }
 
     pub(super) fn due(&self) -> Instant {

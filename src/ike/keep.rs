@@ -70,6 +70,12 @@ impl Keep {
         self.last_failure = None;
     }
 
+    /// Forgets the failures, which had a reason that is gone, and tries soon what is lacking.
+    pub(super) fn hurry(&mut self, now: Instant, jitter: Duration, entropy: &mut dyn Entropy) {
+        (self.ike_failures, self.child_failures) = (0, 0);
+        self.next_try = self.next_try.map(|(at, lack)| (at.min(now + up_to(entropy, jitter)), lack));
+    }
+
     /// Sees to it that what is lacking is tried at some time. `busy_until`: the peer may be about to make
     /// up for it.
     pub(super) fn plan(

@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::established::Established;
 use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
 use super::outbox::{Cx, Path};
+use super::pending::Task;
 use super::respond::{AwaitAuthRequest, Refused};
 use super::wire::Message;
 
@@ -63,6 +64,16 @@ impl Session {
     pub(super) fn flush(&mut self, cx: &mut Cx<'_>) {
         if let Session::Established(state) = self {
             state.flush(cx);
+        }
+    }
+
+    /// The network is there again after a while without.
+    pub(super) fn path_is_back(&mut self, now: Instant) {
+        match self {
+            Session::AwaitInitResponse(state) => state.path_is_back(now),
+            Session::AwaitAuthResponse(state) => state.path_is_back(now),
+            Session::Established(state) => state.add_task(Task::Liveness),
+            Session::AwaitAuthRequest(_) | Session::Refused(_) => {}
         }
     }
 

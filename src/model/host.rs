@@ -5,7 +5,8 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::InterfaceFlags;
 
 /// When the system was started, and how long ago that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +49,28 @@ pub fn named_node() -> Option<String> {
 /// # Errors
 /// The system refused to list them.
 pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    let addresses: BTreeSet<IpAddr> = getifaddrs()?
+    Ok(addresses(|_| true)?.into_iter().collect())
+}
+
+/// Those of [`own_addresses`] that packets can leave from now: the kernel forgets the routes to an address
+/// while its interface is down.
+///
+/// # Errors
+/// The system refused to list them.
+pub fn present_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    addresses(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
+}
+
+fn addresses(wanted: impl Fn(&InterfaceAddress) -> bool) -> io::Result<BTreeSet<IpAddr>> {
+    let addresses = getifaddrs()?
+        .filter(wanted)
         .filter_map(|interface| {
             let address = interface.address?;
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
         })
-        .filter(|address| !address.is_loopback() && !is_link_local(address))
-        .collect();
-    Ok(addresses.into_iter().collect())
+        .filter(|address| !address.is_loopback() && !is_link_local(address));
+    Ok(addresses.collect())
 }
 
 fn is_link_local(address: &IpAddr) -> bool {

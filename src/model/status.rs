@@ -67,6 +67,8 @@ pub enum ReasonCode {
     PeerRefused,
     /// Keys are agreed, but ESP does not get through.
     EspBlocked,
+    /// This host does not have its address of the pair now.
+    NoAddress,
     /// The other host took the pair back to clear.
     PeerDisabled,
     /// The kernel refused something.

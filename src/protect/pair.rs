@@ -108,6 +108,8 @@ pub struct PairMachine {
     unsettled_until: Option<Instant>,
     /// What the kernel refused last, and when to try again.
     kernel_error: Option<(String, Instant)>,
+    /// This host has its address of the pair.
+    present: bool,
     /// Why the last attempt at keys failed.
     failure: Option<Reason>,
     /// What `status` shows, and since when.
@@ -138,6 +140,7 @@ impl PairMachine {
             used: Use::Unasked,
             unsettled_until: None,
             kernel_error: None,
+            present: true,
             failure: None,
             shown: (RowState::Off, now),
             wake: None,
@@ -243,6 +246,14 @@ impl PairMachine {
             child.close(now, by_peer);
         }
         self.advance(now);
+    }
+
+    /// This host's address of the pair is there, or is not. `true` when it has come back.
+    pub fn handle_address(&mut self, now: Instant, present: bool) -> bool {
+        let returned = present && !self.present;
+        self.present = present;
+        self.advance(now);
+        returned
     }
 
     /// An attempt at keys failed.

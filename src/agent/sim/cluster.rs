@@ -343,6 +343,42 @@ fn partitions_heal() {
 }
 
 #[test]
+fn an_address_that_was_away_is_protected_again_at_once() {
+    seeds(10, |seed| {
+        for away in [SECOND, 20 * SECOND, 200 * SECOND] {
+            let mut world = protected(3, seed, Weather::FAIR);
+            let ways = world.ways();
+            world.set_address(1, false);
+            world.run(away, Some((100 * MILLISECOND, &ways)));
+            assert_eq!(world.state(1, 0), RowState::Blocked);
+            assert_eq!(world.reason(1, 0).unwrap().0, ReasonCode::NoAddress);
+            assert_eq!(world.state(0, 2), RowState::Protected, "the others do not notice");
+            world.set_address(1, true);
+            let lost = world.total().lost;
+            world.run(60 * SECOND, Some((100 * MILLISECOND, &ways)));
+            assert_eq!((world.total().lost, world.total().clear), (lost, 0), "away for {away:?}");
+            assert!(world.all_protected() && world.all_single(), "away for {away:?}");
+        }
+    });
+}
+
+#[test]
+fn an_address_that_comes_late_is_protected_soon() {
+    seeds(10, |seed| {
+        for late in 0..2 {
+            let mut world = World::new(2, seed, Weather::FAIR);
+            world.set_address(late, false);
+            (0..2).for_each(|host| world.enable(host));
+            world.set_address(late, false);
+            world.run(100 * SECOND, None);
+            assert_eq!(world.reason(late, 1 - late).unwrap().0, ReasonCode::NoAddress);
+            world.set_address(late, true);
+            assert!(world.run_until(3 * SECOND, World::all_protected), "late: {late}");
+        }
+    });
+}
+
+#[test]
 fn two_hundred_hosts_converge() {
     let world = protected(200, 1, Weather::FAIR);
     assert!(world.all_single());

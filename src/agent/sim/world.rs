@@ -147,6 +147,22 @@ impl World {
         self.timers.set(at, None);
     }
 
+    /// The host loses its address, or has it again: nothing leaves it or reaches it meanwhile.
+    pub(super) fn set_address(&mut self, at: usize, present: bool) {
+        let own = self.hosts[at].address;
+        for other in self.hosts.iter().map(|host| host.address) {
+            for way in [(own, other), (other, own)] {
+                if present {
+                    self.net.cut.remove(&way)
+                } else {
+                    self.net.cut.insert(way)
+                };
+            }
+        }
+        let there: BTreeSet<IpAddr> = present.then_some(own).into_iter().collect();
+        self.on(at, |core, now, kernel| core.handle_addresses(now, kernel, &there));
+    }
+
     /// The host starts anew: the kernel's tables are empty, the state directory is not.
     pub(super) fn reboot(&mut self, at: usize) {
         self.kill(at);

@@ -274,3 +274,30 @@ fn twelve_hosts_converge() {
         }
     }
 }
+
+/// After two minutes without an answer the pauses are long; not so once the address is there again.
+#[test]
+fn a_path_that_is_back_is_used_at_once() {
+    for seed in seeds(20) {
+        let mut net = Net::two(seed);
+        net.cut = Box::new(|_| true);
+        net.keep(0, 1);
+        net.run(120 * SECOND);
+        net.cut = Box::new(|_| false);
+        net.call(0, |engine, now| engine.path_is_back(now, pair(0, 1)));
+        assert!(net.run_until(SECOND, |net| net.is_one_pair(0, 1)), "seed {seed}");
+    }
+}
+
+/// The peer has given a session up that this end still holds: asked at once, it does not answer.
+#[test]
+fn a_session_that_died_while_the_path_was_away_is_made_anew() {
+    let mut net = Net::two(16);
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.restart(1, settings(SECRET));
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+    let old = net.child_of(0);
+    net.call(0, |engine, now| engine.path_is_back(now, pair(0, 1)));
+    assert!(net.run_until(20 * SECOND, |net| net.is_one_pair(0, 1) && net.child_of(0) != old));
+}

@@ -12,6 +12,7 @@ pub(super) enum Why {
     Sealing,
     Proving,
     Agreeing,
+    NoAddress,
     PeerDisabled,
     TrialEnded,
     KernelError,
@@ -36,6 +37,10 @@ impl PairMachine {
             Phase::Off => (RowState::Off, Why::Fine),
             Phase::Opening { .. } => (RowState::Negotiating, Why::Leaving),
             Phase::Cleared { .. } => (RowState::Clear, Why::Leaving),
+            // Whatever the kernel holds, no packet of this pair can leave or arrive.
+            Phase::On if !self.present => {
+                (if self.sealed { RowState::Blocked } else { RowState::Clear }, Why::NoAddress)
+            }
             // ESP leaves, but what the kernel refused may be what keeps clear packets out.
             Phase::On if self.sends_through().is_some() && self.kernel_error.is_some() => {
                 (RowState::Clear, Why::KernelError)
@@ -88,6 +93,13 @@ impl PairMachine {
             Why::Sealing => under_way("sending ESP, still accepting clear packets".to_owned()),
             Why::Proving => under_way(format!("agreed keys, proving that ESP gets through to {remote}")),
             Why::Agreeing => under_way(format!("agreeing keys with {remote}")),
+            Why::NoAddress => {
+                let words = format!(
+                    "this host does not have {} now: no interface that is up carries it",
+                    self.pair.local
+                );
+                Some((ReasonCode::NoAddress, words))
+            }
             Why::PeerDisabled => {
                 let words = format!("{remote} went back to the clear: its operator disabled it");
                 Some((ReasonCode::PeerDisabled, words))

@@ -632,3 +632,20 @@ fn a_pair_is_not_called_protected_while_the_kernel_refuses_its_policies() {
     link.pass(KERNEL_RETRY);
     assert_eq!(link.state(0), RowState::Protected, "tried again");
 }
+
+#[test]
+fn without_its_address_a_pair_says_so_and_keeps_what_it_has() {
+    let mut link = Link::sealed();
+    let (now, spis) = (link.now, link.ends[0].kernel.sas.len());
+    assert!(!link.ends[0].machine.handle_address(now, false));
+    link.work();
+    assert_eq!(link.states(), [RowState::Blocked, RowState::Protected]);
+    let (code, words) = link.ends[0].machine.reason().unwrap();
+    assert_eq!(code, ReasonCode::NoAddress);
+    assert!(words.contains("10.0.0.1"), "{words}");
+    assert_eq!(link.ends[0].kernel.sas.len(), spis);
+    assert!(link.ends[0].machine.handle_address(now, true), "it is back");
+    assert!(!link.ends[0].machine.handle_address(now, true), "that is no news any more");
+    link.work();
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}

@@ -58,14 +58,8 @@ impl Wire {
     /// # Errors
     /// When the kernel refuses.
     pub fn lay(&self, host: &Host) -> Result<()> {
-        let port = Self::port(host);
         let mac = host.mac().map(|byte| format!("{byte:02x}")).join(":");
-        self.host.run(&format!(
-            "ip link add {port} type veth peer name eth0 address {mac} netns {} \
-             && ip link set {port} master br0 up",
-            host.net_path()
-        ))?;
-        Ok(())
+        self.plug_in(host, &Self::port(host), &format!("eth0 address {mac}"))
     }
 
     /// Takes `host`'s cable away.
@@ -74,6 +68,23 @@ impl Wire {
     /// When there is none.
     pub fn remove(&self, host: &Host) -> Result<()> {
         self.host.run(&format!("ip link delete {}", Self::port(host)))?;
+        Ok(())
+    }
+
+    /// Lays a second cable to `host`: `eth1`, up and without addresses. Captures are of the first.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn lay_second(&self, host: &Host) -> Result<()> {
+        self.plug_in(host, &format!("second{}", host.number()), "eth1")?;
+        host.run("ip link set eth1 up").map(drop)
+    }
+
+    fn plug_in(&self, host: &Host, port: &str, interface: &str) -> Result<()> {
+        self.host.run(&format!(
+            "ip link add {port} type veth peer name {interface} netns {} && ip link set {port} master br0 up",
+            host.net_path()
+        ))?;
         Ok(())
     }
 

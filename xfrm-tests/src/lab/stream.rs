@@ -48,6 +48,8 @@ pub struct Count {
     pub received: u64,
     /// Sent and not arrived, the refused ones included.
     pub lost: u64,
+    /// The runs of consecutive packets that did not arrive: 1 where all that was lost was lost in one go.
+    pub gaps: u64,
     /// Arrived once more.
     pub duplicated: u64,
     /// Arrived after a later one.
@@ -136,6 +138,7 @@ impl Stream {
         let seen = self.receiver.join().map_err(|_| anyhow!("the receiver panicked"))??;
         count.received = seen.different;
         count.lost = count.sent - seen.different;
+        count.gaps = seen.gaps(count.sent);
         count.duplicated = seen.duplicated;
         count.reordered = seen.reordered;
         count.longest_silence = seen.longest_silence;
@@ -199,6 +202,21 @@ impl Seen {
         self.highest = self.highest.max(Some(number));
         Ok(())
     }
+
+    /// Runs of packets among the first `sent` that did not arrive.
+    fn gaps(&self, sent: u64) -> u64 {
+        let (mut gaps, mut before) = (0, true);
+        for arrived in (0..sent).map(|number| self.has(number)) {
+            gaps += u64::from(before && !arrived);
+            before = arrived;
+        }
+        gaps
+    }
+
+    fn has(&self, number: u64) -> bool {
+        let index = usize::try_from(number).ok();
+        index.and_then(|index| self.arrivals.get(index)).is_some_and(|arrived| *arrived)
+    }
 }
 
 fn receive(inbox: &UdpSocket, size: usize, done: &AtomicBool, arrived: &AtomicU64) -> Result<Seen> {
@@ -241,6 +259,7 @@ mod tests {
             seen.take(number).expect("a sensible number");
         }
         assert_eq!((seen.different, seen.duplicated, seen.reordered), (5, 1, 1));
+        assert_eq!([4, 5, 6, 7, 9].map(|sent| seen.gaps(sent)), [0, 1, 1, 2, 2]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod disable;
 mod enable;
 mod exempt;
 mod flush;
+mod paths;
 mod prefer;
 mod reboot;
 mod refusal;
@@ -35,6 +36,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         rekey::ALL,
         flush::ALL,
         crash::ALL,
+        paths::ALL,
         reboot::ALL,
         refusal::ALL,
         strongswan::ALL,
@@ -138,11 +140,16 @@ impl Traffic {
         let traffic = Self(streams);
         // What follows happens to streams that flow.
         until("all streams flow", Duration::from_secs(5), || {
-            let arrived: Vec<u64> = traffic.0.iter().map(Stream::arrived).collect();
+            let arrived = traffic.arrived();
             ensure!(arrived.iter().all(|count| *count > 0), "{arrived:?}");
             Ok::<_, anyhow::Error>(())
         })?;
         Ok(traffic)
+    }
+
+    /// How many packets have arrived so far, by stream.
+    fn arrived(&self) -> Vec<u64> {
+        self.0.iter().map(Stream::arrived).collect()
     }
 
     fn stop(self) -> Result<Vec<Count>> {
