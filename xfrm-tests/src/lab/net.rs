@@ -88,6 +88,34 @@ impl Wire {
         Ok(())
     }
 
+    /// Makes what two hosts send each other go through a third one, behind which the wire takes packets of
+    /// `mtu` bytes at most. Of larger ones that may not be cut the sender is told by ICMP.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn route_through(&self, router: &Host, [a, b]: [&Host; 2], mtu: u32) -> Result<()> {
+        router.run(
+            "sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+             net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0",
+        )?;
+        for (from, to) in [(a, b), (b, a)] {
+            from.run(&format!(
+                "sysctl -qw net.ipv6.conf.eth0.accept_redirects=0 \
+                 && ip route add {}/32 via {} && ip route add {}/128 via {}",
+                to.v4(),
+                router.v4(),
+                to.v6(),
+                router.v6()
+            ))?;
+            router.run(&format!(
+                "ip route add {}/32 dev eth0 mtu {mtu} && ip route add {}/128 dev eth0 mtu {mtu}",
+                to.v4(),
+                to.v6()
+            ))?;
+        }
+        Ok(())
+    }
+
     /// Sets the MTU at both ends of a host's cable, in bytes.
     ///
     /// # Errors

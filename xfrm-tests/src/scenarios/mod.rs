@@ -5,6 +5,7 @@ mod disable;
 mod enable;
 mod exempt;
 mod flush;
+mod mtu;
 mod paths;
 mod prefer;
 mod reboot;
@@ -37,6 +38,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         flush::ALL,
         crash::ALL,
         paths::ALL,
+        mtu::ALL,
         reboot::ALL,
         refusal::ALL,
         strongswan::ALL,
