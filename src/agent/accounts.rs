@@ -20,6 +20,8 @@ pub struct Open {
     pub probes: Traffic,
     /// What was read last.
     last: Traffic,
+    /// Packets of traffic at the last [`Accounts::one_sided`].
+    checked: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,7 +67,7 @@ impl Accounts {
     /// Begins to count an SA.
     pub fn open(&mut self, id: SaId, pair: Pair, direction: Direction) {
         let probes = self.remembered.remove(&id).unwrap_or_default();
-        self.open.entry(id).or_insert(Open { pair, direction, probes, last: Traffic::default() });
+        self.open.entry(id).or_insert(Open { pair, direction, probes, last: Traffic::default(), checked: 0 });
     }
 
     /// A probe went through an SA.
@@ -131,11 +133,14 @@ impl Accounts {
         self.unread
     }
 
-    /// Pairs that sent since the last [`Accounts::note`] and received nothing: their peers may be gone.
-    pub fn one_sided(&self, present: &BTreeMap<SaId, SaReading>) -> Vec<Pair> {
+    /// Pairs that sent since the last time that this was asked, and received nothing: what they send may not
+    /// arrive, or their peers may be gone. Probes do not count.
+    pub fn one_sided(&mut self, present: &BTreeMap<SaId, SaReading>) -> Vec<Pair> {
         let mut moved: BTreeMap<Pair, (bool, bool)> = BTreeMap::new();
-        for (id, open) in &self.open {
-            let more = present.get(id).is_some_and(|reading| reading.packets > open.last.packets);
+        for (id, open) in &mut self.open {
+            let Some(reading) = present.get(id) else { continue };
+            let packets = reading.packets.saturating_sub(open.probes.packets);
+            let more = packets > std::mem::replace(&mut open.checked, packets);
             let (tx, rx) = moved.entry(open.pair).or_default();
             match open.direction {
                 Direction::In => *rx |= more,
@@ -228,9 +233,12 @@ mod tests {
         assert!(accounts.one_sided(&read(&out, &inbound)).is_empty());
         let sent = reading(Direction::Out, 1, 3);
         assert_eq!(accounts.one_sided(&read(&sent, &inbound)), [pair()]);
+        assert!(accounts.one_sided(&read(&sent, &inbound)).is_empty(), "nothing new since");
+        let more = reading(Direction::Out, 1, 4);
         let answered = reading(Direction::In, 2, 1);
-        assert!(accounts.one_sided(&read(&sent, &answered)).is_empty());
-        accounts.note(&sent);
-        assert!(accounts.one_sided(&read(&sent, &inbound)).is_empty());
+        assert!(accounts.one_sided(&read(&more, &answered)).is_empty());
+        accounts.probe(out.id, 100);
+        let probed = reading(Direction::Out, 1, 5);
+        assert!(accounts.one_sided(&read(&probed, &answered)).is_empty(), "a probe is no traffic");
     }
 }

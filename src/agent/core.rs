@@ -276,8 +276,8 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    /// Reads the counters: peers that were sent to and sent nothing are asked whether they are alive. And
-    /// sessions that came up beside the one in use since are retired.
+    /// Reads the counters: where packets left and none came, it is proven once more that ESP gets through, and
+    /// asked whether the peer is alive. And sessions that came up beside the one in use since are retired.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         for (pair, machine) in self.pairs.machines() {
             if let Some(in_spi) = machine.settled_child() {
@@ -287,7 +287,10 @@ impl Core {
         match kernel.read_sas() {
             Ok(sas) => {
                 for pair in self.accounts.one_sided(&sas) {
-                    self.engine.check_liveness(now, pair);
+                    // The word that begins a proof asks whether the peer is there, too.
+                    if self.with_pair(pair, |machine| machine.prove_anew(now)) != Some(true) {
+                        self.engine.check_liveness(now, pair);
+                    }
                 }
                 sas.values().for_each(|reading| self.accounts.note(reading));
             }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::core::Core;
 use crate::model::control::PlanLine;
-use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
+use crate::model::status::{AgentInfo, PeerRow, Protection, ReasonCode, RowState, Status, Summary};
 use crate::model::{NodeName, Pair, Progress, RowProgress, SaId};
 use crate::protect::{PairMachine, Plan};
 
@@ -91,13 +91,22 @@ fn seconds_until(end: Instant, now: Instant) -> u64 {
     end.saturating_duration_since(now).as_secs() + 1
 }
 
-/// No pair goes to the clear, or comes back from there, in silence.
+/// No pair goes to the clear or stops working, or comes back from there, in silence.
 pub(super) fn log_change(pair: Pair, was: RowState, machine: &PairMachine) {
-    match (was, machine.row_state()) {
+    let state = machine.row_state();
+    let trouble = machine.reason().filter(|(code, _)| *code != ReasonCode::InProgress);
+    match (was, state) {
+        _ if was == state => {}
         (RowState::Clear, RowState::Protected) => tracing::warn!("{pair}: protected again"),
-        (was, RowState::Clear) if was != RowState::Clear => {
+        (RowState::Blocked, RowState::Protected) => tracing::info!("{pair}: protected again"),
+        (_, RowState::Clear) => {
             let why = machine.reason().map(|(_, words)| words).unwrap_or_default();
             tracing::warn!("{pair}: in the clear: {why}");
+        }
+        (_, RowState::Blocked) => {
+            if let Some((_, why)) = trouble {
+                tracing::warn!("{pair}: blocked: {why}");
+            }
         }
         _ => {}
     }

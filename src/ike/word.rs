@@ -10,22 +10,24 @@
 //! !                        token, 16 octets                       !
 //! +---------------------------------------------------------------+
 //! !        milliseconds until the sender's trial ends, or 0       !
-//! +---------------------------------------------------------------+
+//! +-------------------------------+-------------------------------+
+//! !             round             !            passed             !
+//! +-------------------------------+-------------------------------+
 //! ```
-//! Where the last field is missing, the sender knows of no trials. Whatever follows is of a later version
-//! and is ignored.
+//! Where the last fields are missing, the sender knows of no rounds, or of no trials either. Whatever follows
+//! is of a later version and is ignored.
 
 use std::time::{Duration, Instant};
 
 use super::wire::codes::notify;
 use super::wire::{Notify, Payload};
-use crate::model::word::Flags;
+use crate::model::word::{Flags, Rounds};
 use crate::model::{Spi, Word};
 
 /// The version of the notification.
 const VERSION: u8 = 1;
 /// Octets that this version has.
-const LENGTH: usize = 28;
+const LENGTH: usize = 32;
 
 /// The payload that says `word` at `now`.
 pub(super) fn to_payload(word: &Word, now: Instant) -> Payload {
@@ -35,6 +37,9 @@ pub(super) fn to_payload(word: &Word, now: Instant) -> Payload {
     data.extend(word.spi.0.to_be_bytes());
     data.extend(word.token);
     data.extend(word.flags.trial.map_or(0, |end| milliseconds(end, now)).to_be_bytes());
+    if let Some(Rounds { round, passed }) = word.flags.rounds {
+        data.extend([round, passed].map(u16::to_be_bytes).concat());
+    }
     Payload::notify(notify::HOSTSEAL_WORD, data)
 }
 
@@ -53,11 +58,15 @@ pub(super) fn from_notify(notification: &Notify, now: Instant) -> Option<Word> {
     let (token, rest) = rest.split_first_chunk::<16>()?;
     let left = rest.first_chunk().map_or(0, |left| u32::from_be_bytes(*left));
     let trial = (left != 0).then(|| now + Duration::from_millis(left.into()));
+    let rounds = rest.get(4..).and_then(<[u8]>::first_chunk::<4>).map(|[a, b, c, d]| Rounds {
+        round: u16::from_be_bytes([*a, *b]),
+        passed: u16::from_be_bytes([*c, *d]),
+    });
     let [version, flags, high, low, spi @ ..] = *head;
     (version == VERSION).then_some(Word {
         spi: Spi(u32::from_be_bytes(spi)),
         token: *token,
         revision: u16::from_be_bytes([high, low]),
-        flags: Flags { trial, ..Flags::from_bits(flags) },
+        flags: Flags { trial, rounds, ..Flags::from_bits(flags) },
     })
 }

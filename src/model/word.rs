@@ -26,6 +26,16 @@ impl Word {
     }
 }
 
+/// How far an end has come with proving a child (`protect::proof`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rounds {
+    /// The round that it is in.
+    pub round: u16,
+    /// The newest round in which a probe has come through its inbound SA, where [`Flags::seen`] says that
+    /// one has.
+    pub passed: u16,
+}
+
 /// What an end has done for one child, and whether that is meant to last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags {
@@ -37,23 +47,34 @@ pub struct Flags {
     pub sending: bool,
     /// Its inbound policy accepts clear packets of this pair: it is on its way to the clear.
     pub open: bool,
+    /// It is proven that its probes do not get through.
+    pub unheard: bool,
     /// When its host goes back to the clear, unless its operator confirms before; `None` for a host that is
     /// not on trial.
     pub trial: Option<Instant>,
+    /// Its rounds; `None` from an agent that knows of none.
+    pub rounds: Option<Rounds>,
 }
 
 impl Flags {
-    /// One bit each, from the lowest: installed, seen, sending, open.
+    /// One bit each, from the lowest: installed, seen, sending, open, unheard.
     pub fn bits(self) -> u8 {
-        [self.installed, self.seen, self.sending, self.open]
+        [self.installed, self.seen, self.sending, self.open, self.unheard]
             .into_iter()
             .enumerate()
             .fold(0, |bits, (at, flag)| bits | (u8::from(flag) << at))
     }
 
-    /// The flags of `bits`; bits that this version does not know are ignored.
+    /// The flags of `bits`, without rounds; bits that this version does not know are ignored.
     pub fn from_bits(bits: u8) -> Self {
         let flag = |at: u8| bits & (1 << at) != 0;
-        Self { installed: flag(0), seen: flag(1), sending: flag(2), open: flag(3), trial: None }
+        Self {
+            installed: flag(0),
+            seen: flag(1),
+            sending: flag(2),
+            open: flag(3),
+            unheard: flag(4),
+            ..Self::default()
+        }
     }
 }

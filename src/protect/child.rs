@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::timing::{IN_GRACE, OUT_GRACE, PROBE_BLOCKED, PROBE_EVERY, PROBES_PATIENT};
+use super::proof::Proof;
+use super::timing::{IN_GRACE, OUT_GRACE};
 use crate::model::word::Flags;
 use crate::model::{Direction, Limits, NewChild, Sa, SaId, Spi, Word};
 
@@ -45,8 +46,8 @@ pub struct Child {
     their_token: Option<[u8; 16]>,
     /// What the peer has done.
     pub(super) peer: Flags,
-    /// A probe of the peer came through `incoming`.
-    pub(super) seen: bool,
+    /// Whether ESP gets through, both ways.
+    pub(super) proof: Proof,
     /// A foreign peer is known to have installed it.
     pub(super) foreign_ready: bool,
     /// What the peer was told last.
@@ -59,12 +60,6 @@ pub struct Child {
     in_gone: bool,
     /// The outbound SA is not wanted any more.
     out_gone: bool,
-    probes: u32,
-    /// When the first probe went out.
-    probed: Option<Instant>,
-    next_probe: Option<Instant>,
-    /// From the first probe to the peer's word that one has come through: a round trip, or more.
-    round_trip: Option<Duration>,
     /// The key exchange was told that it carries traffic both ways.
     pub(super) announced: bool,
 }
@@ -88,7 +83,7 @@ impl Child {
             my_token,
             their_token: word.map(|word| word.token),
             peer: word.map(|word| word.flags).unwrap_or_default(),
-            seen: false,
+            proof: Proof::default(),
             foreign_ready: false,
             said: Flags::default(),
             install: Install::Pending,
@@ -96,10 +91,6 @@ impl Child {
             deleting: false,
             in_gone: false,
             out_gone: false,
-            probes: 0,
-            probed: None,
-            next_probe: None,
-            round_trip: None,
             announced: false,
         }
     }
@@ -129,11 +120,9 @@ impl Child {
 
     /// The peer's newest word about it.
     pub(super) fn hear(&mut self, now: Instant, word: &Word) {
-        if word.flags.seen && !self.peer.seen {
-            self.round_trip = self.probed.map(|probed| now - probed);
-        }
         self.peer = word.flags;
         self.their_token = Some(word.token);
+        self.proof.hear(now, &word.flags);
     }
 
     /// The key exchange forgot it. `deleted` tells whether one of the ends wanted that.
@@ -156,7 +145,7 @@ impl Child {
     /// Whether this host may send through it: invariant 2, "IN before OUT".
     pub(super) fn is_usable(&self) -> bool {
         let deleted = matches!(self.closed, Some((_, Closing::Deleted)));
-        self.carries() && !self.deleting && !deleted && (self.peer.seen || self.foreign_ready)
+        self.carries() && !self.deleting && !deleted && (self.proof.has_reached() || self.foreign_ready)
     }
 
     /// Whether the key exchange still knows it.
@@ -174,9 +163,15 @@ impl Child {
         self.peer.sending || self.foreign_ready
     }
 
-    /// Whether a path to the peer has been tried for long enough without result.
+    /// Whether it is proven that ESP does not get through it, one way or the other.
     pub(super) fn is_blocked(&self) -> bool {
-        self.probes >= PROBES_PATIENT && !(self.peer.seen && self.seen)
+        self.is_known() && (self.proof.is_unheard() || self.peer.unheard)
+    }
+
+    /// Whether ESP has been tried for long enough without result to say that it is blocked, as long as nothing
+    /// depends on it.
+    pub(super) fn seems_blocked(&self) -> bool {
+        self.is_blocked() || self.proof.has_waited_long()
     }
 
     /// Whether both SAs have left, and the key exchange has forgotten it.
@@ -186,7 +181,7 @@ impl Child {
 
     /// How long a packet takes to the peer and back, at most, if that could be measured.
     pub(super) fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+        self.proof.round_trip()
     }
 
     /// Its SAs as the kernel should hold them: those to add, and those to keep.
@@ -203,8 +198,15 @@ impl Child {
 
     /// What the peer should know, if it does not: `sending`, `open` and `trial` are the pair's.
     pub(super) fn news(&mut self, sending: bool, open: bool, trial: Option<Instant>) -> Option<Flags> {
-        let installed = self.install == Install::Done;
-        let flags = Flags { installed, seen: self.seen, sending, open, trial };
+        let flags = Flags {
+            installed: self.install == Install::Done,
+            seen: self.proof.has_come(),
+            sending,
+            open,
+            unheard: self.proof.is_unheard(),
+            trial,
+            rounds: Some(self.proof.rounds()),
+        };
         let news = !self.foreign && self.closed.is_none() && flags != self.said;
         if news {
             self.said = flags;
@@ -212,22 +214,20 @@ impl Child {
         news.then_some(flags)
     }
 
-    /// The token to probe with, when a probe is due: ESP is proven before traffic moves. The end whose own
-    /// probe has arrived already counts on, to know how long it has waited for the other's.
+    /// The token to probe with, when a probe is due: ESP is proven before traffic moves, and again when
+    /// traffic does not seem to arrive.
     pub(super) fn probe(&mut self, clock: &mut Clock) -> Option<[u8; 16]> {
-        let token = self.their_token?;
-        let unproven = !(self.peer.seen && self.seen);
-        let wanted = self.carries() && self.peer.installed && unproven && self.closed.is_none();
-        if !wanted || !self.next_probe.is_none_or(|at| clock.due(at)) {
-            return None;
-        }
-        self.probes = self.probes.saturating_add(1);
-        let pause = if self.probes < PROBES_PATIENT { PROBE_EVERY } else { PROBE_BLOCKED };
-        let next = clock.now + pause;
-        self.next_probe = Some(next);
-        clock.due(next);
-        self.probed.get_or_insert(clock.now);
-        (!self.peer.seen).then_some(token)
+        let token = self.their_token.filter(|_| self.can_probe())?;
+        self.proof.probe(clock).then_some(token)
+    }
+
+    /// Begins to prove it once more; `false` where that is under way or cannot be.
+    pub(super) fn prove_anew(&mut self) -> bool {
+        self.can_probe() && self.proof.begin()
+    }
+
+    fn can_probe(&self) -> bool {
+        self.carries() && self.peer.installed && self.is_known()
     }
 
     /// The way out of a child that the key exchange has forgotten. One that was merely orphaned serves

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod pair;
 pub mod plan;
 pub mod policies;
+mod proof;
 pub mod timing;
 
 pub use child::Child;

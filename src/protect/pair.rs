@@ -234,10 +234,19 @@ impl PairMachine {
     /// A probe came in. Returns the inbound SA that it came through, if its token is one of ours.
     pub fn handle_probe(&mut self, now: Instant, token: &[u8; 16]) -> Option<SaId> {
         let child = self.children.iter_mut().find(|child| child.my_token == *token)?;
-        child.seen = true;
+        child.proof.note_probe();
         let id = child.incoming.id();
         self.advance(now);
         Some(id)
+    }
+
+    /// What was sent of late does not seem to arrive, or nothing comes back: proves the child that both ends
+    /// send through once more. `false` where that is under way or cannot be.
+    pub fn prove_anew(&mut self, now: Instant) -> bool {
+        let settled = self.settled_child();
+        let began = settled.and_then(|in_spi| self.child_mut(in_spi)).is_some_and(Child::prove_anew);
+        self.advance(now);
+        began
     }
 
     /// The key exchange does not know a child any more.

@@ -297,6 +297,79 @@ fn a_pair_whose_esp_is_dropped_stays_clear_and_says_so() {
     }
 }
 
+/// Runs traffic on `ways` until both hosts say that ESP is blocked; says how long that took.
+fn await_blocked(world: &mut World, ways: &[(usize, usize)], most: Duration) -> Duration {
+    let blocked = |world: &World| {
+        [(0, 1), (1, 0)].into_iter().all(|(from, to)| {
+            world.state(from, to) == RowState::Blocked
+                && world.reason(from, to).is_some_and(|(code, _)| code == ReasonCode::EspBlocked)
+        })
+    };
+    let begun = world.now;
+    while !blocked(world) && world.now < begun + most {
+        world.run(SECOND, Some((100 * MILLISECOND, ways)));
+    }
+    assert!(blocked(world), "{:?} {:?}", world.reason(0, 1), world.reason(1, 0));
+    world.now - begun
+}
+
+#[test]
+fn esp_that_stops_getting_through_is_named_and_heals() {
+    let both: &[(usize, usize)] = &[(0, 1), (1, 0)];
+    for (seed, ways) in [both, &both[..1], &both[1..]].into_iter().enumerate() {
+        for blocked in [both, &both[..1], &both[1..]] {
+            // Traffic in the free direction alone arrives.
+            if ways.len() == 1 && blocked.len() == 1 && ways != blocked {
+                continue;
+            }
+            let mut world = protected(2, seed as u64, Weather::FAIR);
+            world.run(100 * SECOND, Some((100 * MILLISECOND, both)));
+            for (from, to) in blocked {
+                world.net.esp_blocked.insert((world.hosts[*from].address, world.hosts[*to].address));
+            }
+            await_blocked(&mut world, ways, 64 * SECOND);
+            world.run(100 * SECOND, Some((100 * MILLISECOND, ways)));
+            world.net.esp_blocked.clear();
+            assert!(world.run_until(11 * SECOND, World::all_protected), "{ways:?} {blocked:?}");
+            assert_eq!(world.total().clear, 0);
+        }
+    }
+}
+
+#[test]
+fn esp_that_is_blocked_through_many_rekeys_heals() {
+    for seed in 0..5 {
+        let mut world = World::new(2, seed, Weather::FAIR);
+        world.rekey_after = 20 * SECOND;
+        (0..2).for_each(|host| world.enable(host));
+        assert!(world.run_until(10 * SECOND, World::all_protected));
+        let (a, b) = (world.hosts[0].address, world.hosts[1].address);
+        world.net.esp_blocked.extend([(a, b), (b, a)]);
+        await_blocked(&mut world, &[], 30 * SECOND);
+        world.run(600 * SECOND, None);
+        world.net.esp_blocked.clear();
+        assert!(world.run_until(120 * SECOND, |world| world.all_protected() && world.all_single()));
+        assert_eq!(world.total().clear, 0);
+    }
+}
+
+/// Neither silence, nor traffic one way, nor a network that loses a third of words and probes.
+#[test]
+fn esp_that_gets_through_is_never_called_blocked() {
+    let one_way: &[(usize, usize)] = &[(0, 1)];
+    for (weather, ways) in [(Weather::FAIR, &[][..]), (Weather::FAIR, one_way), (Weather::FOUL, one_way)] {
+        for seed in 0..5 {
+            let mut world = protected(2, seed, Weather::FAIR);
+            world.net.weather = weather;
+            for second in 0..1800 {
+                world.run(SECOND, Some((100 * MILLISECOND, ways)));
+                assert!(world.all_protected(), "seed {seed}, second {second}: {:?}", world.reason(0, 1));
+            }
+            assert_eq!((world.total().lost, world.total().clear), (0, 0));
+        }
+    }
+}
+
 #[test]
 fn foul_weather_ends_with_one_pair_of_sas_and_the_same_keys() {
     seeds(40, |seed| {

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod collide;
+mod compat;
 mod establish;
 mod foreign;
 mod hostile;

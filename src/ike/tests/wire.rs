@@ -1,7 +1,6 @@
 //! Messages to bytes and back.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -12,8 +11,7 @@ use crate::ike::wire::{
     Delete, Flags, HEADER, Header, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,
     Transform, parse_chain, write_chain, write_clear,
 };
-use crate::ike::word;
-use crate::model::{Spi, Word};
+use crate::model::Spi;
 
 fn header() -> Header {
     Header {
@@ -190,35 +188,6 @@ fn a_child_may_bring_a_public_value() {
     assert_eq!(group(OwnKe::Never), Ok(false), "IKE_AUTH has no room for it");
     offer.transforms.push(Transform::new(transform::DH, transform::DH_NONE));
     assert_eq!(choose_esp(&[offer], 256, OwnKe::Brought(None)).map(|choice| choice.group), Ok(None));
-}
-
-#[test]
-fn a_word_survives_its_notification() {
-    use crate::model::word::Flags;
-    let now = Instant::now();
-    let after = |time| Some(now + Duration::from_millis(time));
-    let flags = Flags { installed: true, sending: true, ..Flags::default() };
-    for (trial, heard) in [(None, None), (after(59_999), after(59_999)), (Some(now), after(1))] {
-        let said =
-            Word { spi: Spi(0xc123_4567), token: [5; 16], revision: 0x0102, flags: Flags { trial, ..flags } };
-        let understood = Word { flags: Flags { trial: heard, ..flags }, ..said };
-        let Payload::Notify(mut notification) = word::to_payload(&said, now) else {
-            panic!("it is a notification")
-        };
-        assert_eq!(word::from_notify(&notification, now), Some(understood));
-        notification.data.push(1);
-        assert_eq!(word::from_notify(&notification, now), Some(understood), "later versions may say more");
-        notification.data.truncate(24);
-        assert_eq!(
-            word::from_notify(&notification, now),
-            Some(Word { flags, ..said }),
-            "earlier ones say less"
-        );
-        notification.data[0] = 2;
-        assert_eq!(word::from_notify(&notification, now), None);
-        notification.data = vec![1; 23];
-        assert_eq!(word::from_notify(&notification, now), None);
-    }
 }
 
 #[test]

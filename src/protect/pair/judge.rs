@@ -39,13 +39,13 @@ impl PairMachine {
             Phase::Cleared { .. } => (RowState::Clear, Why::Leaving),
             // Whatever the kernel holds, no packet of this pair can leave or arrive.
             Phase::On if !self.present => {
-                (if self.sealed { RowState::Blocked } else { RowState::Clear }, Why::NoAddress)
+                (if self.is_sealed() { RowState::Blocked } else { RowState::Clear }, Why::NoAddress)
             }
             // ESP leaves, but what the kernel refused may be what keeps clear packets out.
             Phase::On if self.sends_through().is_some() && self.kernel_error.is_some() => {
                 (RowState::Clear, Why::KernelError)
             }
-            Phase::On if self.is_sealed() && self.sends_through().is_some() => {
+            Phase::On if self.is_sealed() && self.sends_through().is_some() && !self.is_esp_blocked() => {
                 (RowState::Protected, Why::Fine)
             }
             Phase::On => match (self.trouble(), self.is_sealed()) {
@@ -76,12 +76,19 @@ impl PairMachine {
             })
         } else if self.kernel_error.is_some() {
             Some(Why::KernelError)
-        } else if self.settled.is_none() && self.children.last().is_some_and(Child::is_blocked) {
+        } else if self.is_esp_blocked() {
             Some(Why::EspBlocked)
         } else {
             let failed = self.failure.is_some() && (self.confirmed.is_none() || self.is_sealed());
             failed.then_some(Why::Failed)
         }
+    }
+
+    /// Whether ESP does not get through: by proof, or, where no traffic depends on it yet, by all appearances.
+    fn is_esp_blocked(&self) -> bool {
+        let newest = self.children.last();
+        let proven = [self.current(), newest].into_iter().flatten().any(Child::is_blocked);
+        proven || (self.settled.is_none() && newest.is_some_and(Child::seems_blocked))
     }
 
     fn explain(&self, why: Why) -> Option<Reason> {

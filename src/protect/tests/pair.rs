@@ -28,6 +28,8 @@ struct Link {
     esp: [bool; 2],
     /// Packets come in on both ends.
     traffic: bool,
+    /// The ends do not tell each other of rounds, as agents of before did not.
+    roundless: bool,
     children: BTreeMap<Spi, Spi>,
     next_spi: u32,
 }
@@ -50,7 +52,7 @@ impl Link {
         };
         let ends = [end(pair()), end(pair().mirrored())];
         let (esp, children) = ([true; 2], BTreeMap::new());
-        let mut link = Self { now, ends, esp, traffic: true, children, next_spi: 1 };
+        let mut link = Self { now, ends, esp, traffic: true, roundless: false, children, next_spi: 1 };
         for at in 0..2 {
             link.ends[at].machine.enable(now, false, None);
         }
@@ -117,6 +119,7 @@ impl Link {
         let other = 1 - at;
         match order {
             Order::Say { in_spi, flags } => {
+                let flags = Flags { rounds: flags.rounds.filter(|_| !self.roundless), ..flags };
                 let word = Word { spi: in_spi, token: token(in_spi), revision: 0, flags };
                 let theirs = self.children[&in_spi];
                 self.ends[other].machine.handle_word(self.now, theirs, &word);
@@ -263,9 +266,11 @@ fn the_shorter_grace_follows_the_round_trip() {
 
 #[test]
 fn esp_that_does_not_get_through_moves_nothing() {
-    for blocked in [[true, false], [false, true], [false, false]] {
+    let ways = [[true, false], [false, true], [false, false]];
+    for (blocked, roundless) in ways.into_iter().flat_map(|way| [(way, false), (way, true)]) {
         let mut link = Link::new();
         link.esp = blocked;
+        link.roundless = roundless;
         link.agree(0, false);
         link.work();
         link.pass(Duration::from_secs(20));
@@ -648,4 +653,54 @@ fn without_its_address_a_pair_says_so_and_keeps_what_it_has() {
     assert!(!link.ends[0].machine.handle_address(now, true), "that is no news any more");
     link.work();
     assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
+fn esp_that_stops_getting_through_blocks_a_sealed_pair_until_it_passes_again() {
+    for esp in [[true, false], [false, true], [false, false]] {
+        for asks in 0..2 {
+            let mut link = Link::sealed();
+            let outbound = link.outbound(0);
+            link.esp = esp;
+            assert!(link.ends[asks].machine.prove_anew(link.now));
+            link.work();
+            assert!(!link.ends[asks].machine.prove_anew(link.now), "it is under way");
+            assert_eq!(link.states(), [RowState::Protected; 2], "nothing is proven yet");
+            link.pass(Duration::from_secs(4));
+            for at in 0..2 {
+                assert_eq!(link.state(at), RowState::Blocked, "{esp:?}");
+                assert_eq!(link.ends[at].machine.reason().unwrap().0, ReasonCode::EspBlocked);
+                assert!(link.ends[at].machine.is_sealed());
+            }
+            assert_eq!(link.outbound(0), outbound, "it goes on trying");
+            link.pass(Duration::from_secs(600));
+            link.esp = [true; 2];
+            link.pass(Duration::from_secs(11));
+            assert_eq!(link.states(), [RowState::Protected; 2], "{esp:?}");
+            assert!(link.ends.iter().all(|end| end.machine.poll_timeout().is_none()), "all is quiet");
+        }
+    }
+}
+
+#[test]
+fn a_proof_that_succeeds_changes_nothing_and_ends() {
+    let mut link = Link::sealed();
+    link.pass(IN_GRACE);
+    for at in [0, 1, 1, 0] {
+        assert!(link.ends[at].machine.prove_anew(link.now));
+        link.work();
+        assert_eq!(link.states(), [RowState::Protected; 2]);
+        assert!(link.ends.iter().all(|end| end.machine.poll_timeout().is_none()));
+    }
+}
+
+#[test]
+fn an_agent_that_knows_no_rounds_is_asked_for_none() {
+    let mut link = Link::new();
+    link.roundless = true;
+    link.agree(0, false);
+    link.work();
+    link.pass(SEAL_GRACE);
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+    assert!(!link.ends[0].machine.prove_anew(link.now));
 }

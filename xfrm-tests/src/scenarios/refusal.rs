@@ -1,17 +1,19 @@
 //! What cannot be protected is not, says why, and harms nobody.
 
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 
 use super::{Traffic, ensure_pings};
 use crate::lab::agent::{SECRETS, hostseal, hostseal_all, status, status_until};
-use crate::lab::{Cluster, FAMILIES, Family, Lab, Toward};
+use crate::lab::stream::Shape;
+use crate::lab::{Cluster, FAMILIES, Family, Lab, Stream, Toward};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("refusal::another_secret", 3, another_secret),
     Test::new("refusal::protocol_50_is_dropped_in_between", 2, protocol_50_is_dropped),
+    Test::new("refusal::protocol_50_stops_getting_through", 2, protocol_50_stops),
     Test::new("refusal::a_peer_that_does_not_answer", 2, a_peer_that_does_not_answer),
     Test::new("refusal::a_secret_that_others_can_read", 1, a_secret_that_others_can_read),
 ];
@@ -69,6 +71,38 @@ fn protocol_50_is_dropped(lab: &mut Lab) -> Result<()> {
     }
     ensure!(a.ping(&b, Family::V4, 3)? == 3);
     Ok(())
+}
+
+/// Noticed by the counters within half a minute, and healed within ten seconds: the time is the subject here.
+fn protocol_50_stops(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    super::seal_all(&Cluster::of_v4(lab.hosts()), lab.hosts())?;
+    let captures = lab.capture_all()?;
+    let started = SystemTime::now();
+    lab.wire().drop_matching(&a, Toward::Wire, "protocol ip flower ip_proto 0x32")?;
+    let traffic = Traffic::of(&[(&b, &a)], &[Family::V4], 20)?;
+    let lost = Stream::start(&a, &b, Shape { rate: 20, ..Shape::default() })?;
+    for (host, other) in [(&a, &b), (&b, &a)] {
+        status_until(host, "the row says what is the matter", Duration::from_secs(40), |status| {
+            status
+                .peer(other.v4().into())
+                .is_ok_and(|row| row.at("/state") == "blocked" && row.at("/reason_code") == "esp_blocked")
+        })?;
+        hostseal(host, "status")?.expect_code(3)?;
+    }
+    println!("named after {:?}", started.elapsed()?);
+    ensure!(lost.arrived() == 0);
+    ensure!(a.read("/run/hostseal/agent.log")?.contains("ESP (IP protocol 50) does not get through"));
+    lab.wire().pass_all(&a)?;
+    let passes = Instant::now();
+    for host in [&a, &b] {
+        status_until(host, "protected by itself", Duration::from_secs(20), |status| status.all_protected())?;
+    }
+    println!("healed after {:?}", passes.elapsed());
+    ensure!(a.ping(&b, Family::V4, 3)? == 3);
+    traffic.ensure_complete()?;
+    ensure!(lost.stop()?.received > 0);
+    super::ensure_only_esp(captures, started)
 }
 
 fn a_peer_that_does_not_answer(lab: &mut Lab) -> Result<()> {

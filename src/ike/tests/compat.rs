@@ -1,0 +1,104 @@
+//! What agents of different versions say to each other: the bytes of each version are pinned.
+
+use std::time::{Duration, Instant};
+
+use crate::ike::peer;
+use crate::ike::wire::codes::notify;
+use crate::ike::wire::{Notify, Parts, Payload};
+use crate::ike::word;
+use crate::model::word::{Flags, Rounds};
+use crate::model::{Spi, Word};
+
+const FLAGS: Flags = Flags {
+    installed: true,
+    seen: false,
+    sending: true,
+    open: false,
+    unheard: false,
+    trial: None,
+    rounds: None,
+};
+const WORD: Word = Word { spi: Spi(0xc123_4567), token: [5; 16], revision: 0x0102, flags: FLAGS };
+
+/// What every agent from the first one on says and understands.
+const FIRST: [u8; 24] =
+    [1, 0b101, 1, 2, 0xc1, 0x23, 0x45, 0x67, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5];
+
+fn notification(kind: u16, data: &[u8]) -> Notify {
+    Notify { about: None, kind, data: data.to_vec() }
+}
+
+fn word(data: &[u8], now: Instant) -> Option<Word> {
+    word::from_notify(&notification(notify::HOSTSEAL_WORD, data), now)
+}
+
+/// One after the other the fields came that stand behind the first ones.
+#[test]
+fn the_bytes_of_a_word() {
+    let now = Instant::now();
+    let trial = Some(now + Duration::from_millis(0x0001_0203));
+    let rounds = Some(Rounds { round: 0x0304, passed: 0x0203 });
+    let all = Flags { unheard: true, trial, rounds, ..FLAGS };
+    let mut longest = [&FIRST[..], &[0, 1, 2, 3], &[3, 4, 2, 3]].concat();
+    longest[1] |= 0b1_0000;
+    let said = |flags| word::to_payload(&Word { flags, ..WORD }, now);
+    let bytes = |bytes: &[u8]| Payload::Notify(notification(notify::HOSTSEAL_WORD, bytes));
+    assert_eq!(notify::HOSTSEAL_WORD, 40_960 + 0x5ea1);
+    assert_eq!(said(all), bytes(&longest));
+    assert_eq!(said(FLAGS), bytes(&[&FIRST[..], &[0; 4]].concat()));
+    assert_eq!(word(&FIRST, now), Some(WORD));
+    let flags = Flags { unheard: true, trial, ..FLAGS };
+    assert_eq!(word(&longest[..28], now), Some(Word { flags, ..WORD }));
+    assert_eq!(word(&longest, now), Some(Word { flags: all, ..WORD }));
+}
+
+/// A trial that is over says so, as no time left is no trial.
+#[test]
+fn the_end_of_a_trial_is_still_a_trial() {
+    let now = Instant::now();
+    let Payload::Notify(said) =
+        word::to_payload(&Word { flags: Flags { trial: Some(now), ..FLAGS }, ..WORD }, now)
+    else {
+        panic!("it is a notification")
+    };
+    let heard = word::from_notify(&said, now).unwrap();
+    assert_eq!(heard.flags.trial, Some(now + Duration::from_millis(1)));
+}
+
+#[test]
+fn what_is_unknown_of_a_word_is_ignored() {
+    let now = Instant::now();
+    let mut later = FIRST.to_vec();
+    later[1] |= 0b1110_0000;
+    later.extend([9; 3]);
+    assert_eq!(word(&later, now), Some(WORD), "flags and octets that are not known");
+    let longest = [&later[..24], &[0; 4], &[3, 4, 2, 3], &[7; 100]].concat();
+    let rounds = Some(Rounds { round: 0x0304, passed: 0x0203 });
+    assert_eq!(word(&longest, now), Some(Word { flags: Flags { rounds, ..FLAGS }, ..WORD }));
+}
+
+#[test]
+fn other_versions_and_other_notifications_are_no_words() {
+    let (now, mut later) = (Instant::now(), FIRST);
+    later[0] = 2;
+    assert_eq!(word(&later, now), None);
+    assert_eq!(word(&FIRST[..23], now), None);
+    assert_eq!(word(&[], now), None);
+    for kind in [0, 1, notify::INITIAL_CONTACT, 40_960, notify::HOSTSEAL_WORD + 1, u16::MAX] {
+        assert_eq!(word::from_notify(&notification(kind, &FIRST), now), None);
+    }
+    let unknown = [Payload::Notify(notification(50_000, &[1, 2, 3]))];
+    assert_eq!(Parts(&unknown).refusal(), None, "it is no refusal either");
+}
+
+/// A later version introduces itself with another last octet, and is no stranger for that.
+#[test]
+fn a_later_version_is_hostseal_too() {
+    let Payload::VendorId(ours) = peer::vendor_id() else { panic!("it is a vendor ID") };
+    let introduced = |id: Vec<u8>| !peer::is_foreign(&Parts(&[Payload::VendorId(id)]));
+    let (_, name) = ours.split_last().unwrap();
+    assert!(introduced(ours.clone()));
+    assert!(introduced([name, &[2]].concat()));
+    assert!(!introduced([name, &[2, 2]].concat()));
+    assert!(!introduced(name.to_vec()));
+}

@@ -1,0 +1,161 @@
+//! Proving that ESP gets through a child: probes out, word of them back.
+//!
+//! A proof goes in rounds, and both ends are in the same one: whoever begins a round says so, and the other
+//! follows. In each, each end proves its own direction: it probes until the other says that a probe of this
+//! round has come. Round 0 is that of a new child; a later one is begun when traffic looks as if it did not
+//! arrive.
+//!
+//! When all probes of a round were sent and the other has not said that one came, the next round is begun.
+//! That is the question: an answer of that round which still knows of no probe is proof that none arrived,
+//! however slow or lossy the exchange of words is.
+//! ```text
+//! a  --- probe, 12 times --->        lost
+//! a  --- word: round 1 ----->  b
+//! a  <-- word: round 1, no probe of round 0 ---  b     a: blocked
+//! a  --- word: unheard ----->  b                       b: blocked
+//! a  --- probe, each 10 s -->  b
+//! a  <-- word: probe of round 1 ---------------  b     a: through
+//! ```
+//! An agent before rounds were thought of says none: with it there is round 0 alone, and patience instead
+//! of the question.
+
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use super::timing::{PROBE_BLOCKED, PROBE_EVERY, PROBES_PATIENT};
+use crate::model::word::{Flags, Rounds};
+
+/// How far the proof of a child has come.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    /// The round that this end is in.
+    round: u16,
+    /// The newest round in which a probe came.
+    came: Option<u16>,
+    /// What the peer says of its rounds; `None` as long as it says nothing of them.
+    peer: Option<Rounds>,
+    /// The peer says that a probe has come through, once.
+    reached: bool,
+    /// The newest round in which all probes were sent and the peer told of none.
+    tried: Option<u16>,
+    /// Probes sent in this round.
+    probes: u32,
+    /// When the first probe of all went out.
+    probed: Option<Instant>,
+    next_probe: Option<Instant>,
+    /// From the first probe to the peer's word that one has come through: a round trip, or more.
+    round_trip: Option<Duration>,
+}
+
+impl Proof {
+    /// A probe of the peer came.
+    pub(super) fn note_probe(&mut self) {
+        self.came = Some(self.round);
+    }
+
+    /// What the peer said last.
+    pub(super) fn hear(&mut self, now: Instant, flags: &Flags) {
+        if flags.seen && !self.reached {
+            self.round_trip = self.probed.map(|probed| now - probed);
+        }
+        self.reached |= flags.seen;
+        self.peer = flags.rounds.or(self.peer);
+        if let Some(peer) = self.peer
+            && peer.round > self.round
+        {
+            self.enter(peer.round);
+        }
+    }
+
+    /// Whether a probe of the peer has come, once.
+    pub(super) fn has_come(&self) -> bool {
+        self.came.is_some()
+    }
+
+    /// Whether a probe of ours has come through to the peer, once.
+    pub(super) fn has_reached(&self) -> bool {
+        self.reached
+    }
+
+    /// From the first probe to the peer's word that one has come through.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// What the peer is told.
+    pub(super) fn rounds(&self) -> Rounds {
+        Rounds { round: self.round, passed: self.came.unwrap_or_default() }
+    }
+
+    /// Begins a round, where one can be: the peer must know of rounds, and the one before must have succeeded
+    /// both ways.
+    pub(super) fn begin(&mut self) -> bool {
+        let over = self.peer.is_some() && !self.is_wanting() && self.came == Some(self.round);
+        let next = self.round.checked_add(1).filter(|_| over);
+        if let Some(round) = next {
+            self.enter(round);
+        }
+        next.is_some()
+    }
+
+    /// Whether it is proven that our probes do not arrive.
+    pub(super) fn is_unheard(&self) -> bool {
+        let Some((peer, tried)) = self.peer.zip(self.tried) else { return false };
+        peer.round > tried && !self.has_passed(tried)
+    }
+
+    /// Whether probes were sent for long and nothing was heard of them: no proof, as words may be late.
+    pub(super) fn has_waited_long(&self) -> bool {
+        self.probes >= PROBES_PATIENT && self.is_wanting()
+    }
+
+    /// Whether a probe is to be sent now.
+    pub(super) fn probe(&mut self, clock: &mut Clock) -> bool {
+        if !self.is_wanting() || !self.next_probe.is_none_or(|at| clock.due(at)) {
+            return false;
+        }
+        let patient = self.probes < PROBES_PATIENT && !self.is_unheard();
+        if !patient && self.ask() {
+            return false;
+        }
+        self.probes = self.probes.saturating_add(1);
+        self.probed.get_or_insert(clock.now);
+        let next = clock.now + if patient { PROBE_EVERY } else { PROBE_BLOCKED };
+        self.next_probe = Some(next);
+        clock.due(next);
+        // With a peer that knows no rounds, the end that is through counts on, to know how long it has waited
+        // for the other.
+        self.peer.is_some() || !self.reached
+    }
+
+    /// All probes of this round are sent: the next one begins with the question, unless the answer is known.
+    fn ask(&mut self) -> bool {
+        let ask = self.peer.is_some() && !self.is_unheard();
+        let next = self.round.checked_add(1).filter(|_| ask);
+        if let Some(round) = next {
+            self.tried = Some(self.round);
+            self.enter(round);
+        }
+        next.is_some()
+    }
+
+    fn enter(&mut self, round: u16) {
+        self.round = round;
+        self.probes = 0;
+        self.next_probe = None;
+    }
+
+    /// Whether probes of this round are still to be sent. The peer must have entered the round, or it would
+    /// count them to the one before.
+    fn is_wanting(&self) -> bool {
+        match self.peer {
+            Some(peer) => peer.round >= self.round && !self.has_passed(self.round),
+            None => !(self.reached && self.has_come()),
+        }
+    }
+
+    /// Whether the peer says that a probe of `round`, or of a later one, has come.
+    fn has_passed(&self, round: u16) -> bool {
+        self.reached && self.peer.is_some_and(|peer| peer.passed >= round)
+    }
+}
