@@ -19,8 +19,8 @@ use crate::model::config::Mode;
 use crate::model::saved::PairRecord;
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{
-    Action, Config, Direction, Exemption, KernelState, Limits, NewChild, Node, Op, OpError, Pair, Policy,
-    PolicyReading, Sa, SaId, SaReading, UnixTime, Word,
+    Action, Config, Direction, Exemption, KernelState, Limits, NewChild, NewInbound, Node, Op, OpError, Pair,
+    Policy, PolicyReading, Sa, SaId, SaReading, Spi, UnixTime, Word,
 };
 use crate::protect::{Child, Order, PairMachine, Plan, Posture, policies};
 
@@ -232,7 +232,8 @@ impl Core {
         self.persist = true;
     }
 
-    /// The kernel asks for a successor of an SA: it has counted up to a soft limit.
+    /// The kernel asks for a successor of an SA: it has counted up to a soft limit. Or it reports the first
+    /// packet of one that was told to.
     pub fn handle_sa_dying(&mut self, now: Instant, kernel: &mut dyn Kernel, reading: &SaReading) {
         let pair = [(reading.id.destination, reading.source), (reading.source, reading.id.destination)]
             .into_iter()
@@ -241,7 +242,10 @@ impl Core {
         if let Some((pair, in_spi)) =
             pair.and_then(|pair| Some((pair, self.pairs.get(pair)?.child_of(reading.id)?)))
         {
-            self.engine.rekey_child(now, pair, in_spi);
+            let first = self.with_pair(pair, |machine| machine.handle_first_packet(now, reading.id));
+            if first != Some(true) {
+                self.engine.rekey_child(now, pair, in_spi);
+            }
         }
         self.settle(now, kernel);
     }
@@ -286,6 +290,9 @@ impl Core {
         }
         match kernel.read_sas() {
             Ok(sas) => {
+                for (pair, in_spi) in self.overdue(&sas) {
+                    self.engine.rekey_child(now, pair, in_spi);
+                }
                 for pair in self.accounts.one_sided(&sas) {
                     // The word that begins a proof asks whether the peer is there, too.
                     if self.with_pair(pair, |machine| machine.prove_anew(now)) != Some(true) {
@@ -436,6 +443,7 @@ impl Core {
     fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::ChildAgreed(new, token, word, _) => self.handle_child(now, *new, token, word.as_ref()),
+            Event::InboundAhead(inbound) => self.handle_inbound_ahead(now, *inbound),
             Event::PeerWord { pair, in_spi, word } => {
                 self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word));
             }
@@ -456,18 +464,39 @@ impl Core {
 
     fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
         let (pair, in_spi) = (new.pair, new.in_spi);
-        let limits = self.scheme.limits;
-        let limits = if pair.initiates() { limits.earlier() } else { limits };
-        let child = Child::new(&new, token, word, self.scheme.replay_window, limits);
-        let ids = [
-            (SaId::of(pair, Direction::In, in_spi), new.in_key),
-            (SaId::of(pair, Direction::Out, new.out_spi), new.out_key),
-        ];
+        let child = Child::new(&new, token, word, self.scheme.replay_window, self.limits(pair));
+        // A key lives once: that of an SA which is there already is not used again.
+        let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));
+        let inbound = (!ahead).then(|| (SaId::of(pair, Direction::In, in_spi), new.in_key));
+        let outbound = (SaId::of(pair, Direction::Out, new.out_spi), new.out_key);
         if self.with_pair(pair, |machine| machine.handle_child(now, child)) == Some(true) {
-            ids.into_iter().for_each(|(id, key)| self.vault.put(id, key));
+            inbound.into_iter().chain([outbound]).for_each(|(id, key)| self.vault.put(id, key));
         } else {
             self.engine.child_installed(now, pair, in_spi, false);
         }
+    }
+
+    fn handle_inbound_ahead(&mut self, now: Instant, new: NewInbound) {
+        let NewInbound { pair, spi, suite, key } = new;
+        let (replay_window, limits) = (self.scheme.replay_window, self.limits(pair));
+        let sa = Sa { pair, direction: Direction::In, spi, suite, replay_window, limits };
+        if self.with_pair(pair, |machine| machine.handle_inbound_ahead(now, sa)) == Some(true) {
+            self.vault.put(sa.id(), key);
+        }
+    }
+
+    fn limits(&self, pair: Pair) -> Limits {
+        if pair.initiates() { self.scheme.limits.earlier() } else { self.scheme.limits }
+    }
+
+    /// Children whose inbound SA has reached a soft limit that the kernel does not watch.
+    fn overdue(&self, sas: &BTreeMap<SaId, SaReading>) -> Vec<(Pair, Spi)> {
+        let reached = |pair: Pair, id: &SaId| {
+            sas.get(id).is_some_and(|sa| self.limits(pair).is_soft_reached(sa.bytes, sa.packets))
+        };
+        let pairs = self.pairs.machines().iter();
+        let unwatched = pairs.flat_map(|(pair, machine)| machine.unwatched().map(move |id| (*pair, id)));
+        unwatched.filter(|(pair, id)| reached(*pair, id)).map(|(pair, id)| (pair, id.spi)).collect()
     }
 
     /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::keys::{IkeKeys, Nonces};
 use super::outbox::Cx;
 use super::pending::HeldChild;
-use super::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
+use super::suite::{EspChoice, Freedom, OwnKe, choose_esp, concluded_esp, esp_offer};
 use super::wire::codes::notify;
 use super::wire::{Parts, Payload, TrafficSelector};
 use super::word;
@@ -36,8 +36,14 @@ impl Offer {
     }
 
     /// The payloads of a request for it. `fresh` stands between SA and TS where CREATE_CHILD_SA has a nonce.
-    pub(super) fn request(&self, key_bits: u16, pair: Pair, fresh: Option<&[u8]>) -> Vec<Payload> {
-        let mut payloads = vec![Payload::Sa(vec![esp_offer(self.in_spi, key_bits)])];
+    pub(super) fn request(
+        &self,
+        key_bits: u16,
+        freedom: Freedom,
+        pair: Pair,
+        fresh: Option<&[u8]>,
+    ) -> Vec<Payload> {
+        let mut payloads = vec![Payload::Sa(vec![esp_offer(self.in_spi, key_bits, freedom)])];
         payloads.extend(fresh.map(|nonce| Payload::Nonce(nonce.to_vec())));
         payloads.extend(selectors(pair, true));
         payloads.push(transport_mode());
@@ -69,8 +75,13 @@ pub(super) fn accept(
 }
 
 /// Reads the answer to [`Offer::request`].
-pub(super) fn conclude(pair: Pair, key_bits: u16, answer: &Parts<'_>) -> Result<EspChoice, Error> {
-    let choice = concluded_esp(answer.sa()?, key_bits)?;
+pub(super) fn conclude(
+    pair: Pair,
+    key_bits: u16,
+    freedom: Freedom,
+    answer: &Parts<'_>,
+) -> Result<EspChoice, Error> {
+    let choice = concluded_esp(answer.sa()?, key_bits, freedom)?;
     check_mode_and_selectors(answer, pair.local, pair.remote)?;
     Ok(choice)
 }

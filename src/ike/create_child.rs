@@ -11,7 +11,7 @@ use super::keys::Nonces;
 use super::limits::CHILDREN_MAX;
 use super::outbox::{Cx, Scope};
 use super::pending::{Asked, AskedChild, Crossing, Held, Task};
-use super::suite::OwnKe;
+use super::suite::{Freedom, OwnKe};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Ke, Parts, Payload, about_child};
 use crate::model::Spi;
@@ -31,7 +31,7 @@ impl Established {
         }
         let offer = Offer::new(cx);
         let nonce = cx.nonce();
-        payloads.extend(offer.request(cx.settings.key_bits, self.pair(), Some(&nonce)));
+        payloads.extend(offer.request(cx.settings.key_bits, Freedom::Either, self.pair(), Some(&nonce)));
         payloads.extend((!self.is_foreign()).then(|| offer.word(cx.now)));
         let asked = AskedChild { offer, nonce, rekeys, crossing: None, deleted: Vec::new() };
         Some((Exchange::CREATE_CHILD_SA, payloads, Asked::Child(asked)))
@@ -132,7 +132,7 @@ impl Established {
             if let Some(refusal) = parts.refusal() {
                 return Err(Error::Refused(refusal));
             }
-            let choice = child::conclude(self.pair(), cx.settings.key_bits, &parts)?;
+            let choice = child::conclude(self.pair(), cx.settings.key_bits, Freedom::Either, &parts)?;
             let nonces = Nonces { initiator: asked.nonce.clone(), responder: parts.nonce()?.to_vec() };
             Ok((choice, nonces, payloads))
         });

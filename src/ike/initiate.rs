@@ -12,11 +12,13 @@ use super::ike_sa::IkeSa;
 use super::keys::{AuthKeys, Nonces, Seed, Spis, Suite, derive};
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
 use super::outbox::{Cx, Path, Scope};
+use super::pending::Task;
 use super::session::Session;
-use super::suite::{GROUPS, concluded_ike, ike_offer};
+use super::suite::{Freedom, GROUPS, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
-use super::{Failure, FailureCode, peer};
+use super::{Event, Failure, FailureCode, peer};
+use crate::model::{EspSuite, NewInbound};
 
 /// Has sent IKE_SA_INIT.
 pub(super) struct AwaitInitResponse {
@@ -45,6 +47,12 @@ pub(super) struct AwaitAuthResponse {
     response: Vec<u8>,
     offer: Offer,
     sent: Retransmission,
+}
+
+/// What the offer in IKE_AUTH leaves to the peer. One that is not hostseal requires ESP as soon as it has
+/// answered, so the inbound SA must be there before.
+fn freedom(foreign: bool) -> Freedom {
+    if foreign { Freedom::None } else { Freedom::Either }
 }
 
 /// The failure that an error means.
@@ -198,7 +206,7 @@ impl AwaitInitResponse {
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.push(Payload::shared_key(auth));
-        payloads.extend(offer.request(cx.settings.key_bits, pair, None));
+        payloads.extend(offer.request(cx.settings.key_bits, freedom(foreign), pair, None));
         payloads.extend((!foreign).then(|| offer.word(cx.now)));
         let request = match sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
             Ok(request) => request,
@@ -207,6 +215,13 @@ impl AwaitInitResponse {
                 return None;
             }
         };
+        if foreign {
+            // Before the request goes out: the peer may send ESP before its answer has come.
+            let suite = EspSuite { key_bits: cx.settings.key_bits, esn: true };
+            let (key, _) = sa.keys.child(None, &nonces, suite.key_bits, true);
+            let inbound = NewInbound { pair, spi: offer.in_spi, suite, key };
+            cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
+        }
         cx.out.transmit(&self.path, request.clone());
         Some(Session::AwaitAuthResponse(Box::new(AwaitAuthResponse {
             path: self.path,
@@ -286,6 +301,7 @@ impl AwaitAuthResponse {
             Ok((proof, payloads)) => Some(self.establish(cx, proof, &Parts(&payloads))),
             Err(error) => {
                 self.withdraw(cx, &error);
+                self.forget_inbound(cx);
                 cx.fail(self.path.pair, Scope::Ike, failure(&error), error.to_string());
                 None
             }
@@ -320,6 +336,15 @@ impl AwaitAuthResponse {
         }
     }
 
+    /// What was made ahead of the answer is not to be used.
+    fn forget_inbound(&self, cx: &mut Cx<'_>) {
+        if self.foreign {
+            let closed =
+                Event::ChildClosed { pair: self.path.pair, in_spi: self.offer.in_spi, by_peer: false };
+            cx.out.events.push_back(closed);
+        }
+    }
+
     fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Session {
         let pair = self.path.pair;
         let introduction = Introduction {
@@ -328,12 +353,15 @@ impl AwaitAuthResponse {
             foreign: self.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
         };
-        let mut session = Established::new(cx, proof, introduction, self.sa);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(Error::Refused(refusal)),
-            None => child::conclude(pair, cx.settings.key_bits, parts),
+            None => child::conclude(pair, cx.settings.key_bits, freedom(self.foreign), parts),
         };
+        if conclusion.is_err() {
+            self.forget_inbound(cx);
+        }
+        let mut session = Established::new(cx, proof, introduction, self.sa);
         match conclusion {
             Ok(choice) => {
                 let agreement = Agreement {
@@ -347,6 +375,10 @@ impl AwaitAuthResponse {
                     replaces: None,
                 };
                 session.announce(cx, &agreement, parts);
+            }
+            // It may take what was not offered for the sake of the inbound SA: now everything is, with new keys.
+            Err(Error::Refused(notify::NO_PROPOSAL_CHOSEN)) if self.foreign => {
+                session.add_task(Task::NewChild);
             }
             Err(error) => {
                 cx.fail(pair, Scope::Child, failure(&error), error.to_string());
@@ -366,6 +398,7 @@ impl AwaitAuthResponse {
                 cx.out.transmit(&self.path, bytes);
             }
             Retry::GiveUp => {
+                self.forget_inbound(cx);
                 let words = format!("no answer to IKE_AUTH from {}", self.path.remote);
                 cx.fail(self.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
                 return None;

@@ -23,7 +23,8 @@
 //!                                                      <--  HDR, SK{[word, …] | [D] | nothing}
 //! ```
 //! A *word* says what its sender has done about its end of a child, and goes to hostseal peers only
-//! (`word.rs`); those are known by our Vendor ID. Everybody else is *foreign*.
+//! (`word.rs`); those are known by our Vendor ID. Everybody else is *foreign*, and requires ESP as soon as it has
+//! answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before.
 //!
 //! # The verbs
 //! Every state machine here has these, and none reads a clock or draws a random number by itself:
@@ -76,7 +77,7 @@ use std::time::{Duration, Instant};
 
 pub use engine::Engine;
 
-use crate::model::{NewChild, Pair, Secret, Spi, Word};
+use crate::model::{NewChild, NewInbound, Pair, Secret, Spi, Word};
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
 pub trait Entropy {
@@ -137,6 +138,9 @@ pub enum Event {
     /// token that probes to our inbound SA must carry, the peer's word that came along, and the inbound SPI
     /// of the child that it replaces.
     ChildAgreed(Box<NewChild>, [u8; 16], Option<Word>, Option<Spi>),
+    /// The inbound SA of a child that a peer without words may be about to agree to. It must be in the kernel
+    /// before the next datagram is sent; if there will be no such child, [`Event::ChildClosed`] follows.
+    InboundAhead(Box<NewInbound>),
     /// The peer said something about its end of a child.
     PeerWord {
         /// Whose.
@@ -181,6 +185,7 @@ impl fmt::Debug for Event {
                     child.pair, child.in_spi, child.out_spi
                 )
             }
+            Event::InboundAhead(inbound) => write!(f, "InboundAhead({}, {})", inbound.pair, inbound.spi),
             Event::PeerWord { pair, in_spi, word } => {
                 write!(f, "PeerWord({pair}, {in_spi}, {:?})", word.flags)
             }

@@ -107,13 +107,24 @@ pub(super) fn concluded_ike(answer: &[Proposal]) -> Result<(Suite, &[u8]), Error
     Ok((suite, spi))
 }
 
-/// What we offer for a child: extended sequence numbers first, ordinary ones too.
-pub(super) fn esp_offer(spi: Spi, key_bits: u16) -> Proposal {
-    let transforms = vec![
+/// What an offer for a child leaves to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freedom {
+    /// Extended sequence numbers or ordinary ones.
+    Either,
+    /// Nothing: the inbound SA can be made before the answer, and whoever cannot have it so refuses.
+    None,
+}
+
+/// What we offer for a child: extended sequence numbers first, and ordinary ones too where there is freedom.
+pub(super) fn esp_offer(spi: Spi, key_bits: u16, freedom: Freedom) -> Proposal {
+    let mut transforms = vec![
         Transform::keyed(transform::ENCR, transform::ENCR_AES_GCM_16, key_bits),
         Transform::new(transform::ESN, transform::ESN_YES),
-        Transform::new(transform::ESN, transform::ESN_NO),
     ];
+    if freedom == Freedom::Either {
+        transforms.push(Transform::new(transform::ESN, transform::ESN_NO));
+    }
     Proposal { number: 1, protocol: protocol::ESP, spi: spi.0.to_be_bytes().to_vec(), transforms }
 }
 
@@ -197,7 +208,11 @@ impl EspChoice {
 }
 
 /// Reads the answer to [`esp_offer`].
-pub(super) fn concluded_esp(answer: &[Proposal], key_bits: u16) -> Result<EspChoice, Error> {
-    let chosen = check_answer(answer, &esp_offer(Spi(0), key_bits))?;
+pub(super) fn concluded_esp(
+    answer: &[Proposal],
+    key_bits: u16,
+    freedom: Freedom,
+) -> Result<EspChoice, Error> {
+    let chosen = check_answer(answer, &esp_offer(Spi(0), key_bits, freedom))?;
     choose_esp(std::slice::from_ref(chosen), key_bits, OwnKe::Never)
 }

@@ -25,7 +25,7 @@ pub use op::{KeySource, Op, OpError};
 pub use pair::Pair;
 pub use policy::{Action, Policy, PolicyDirection, PolicyId, PolicyReading, Selector};
 pub use progress::{Progress, RowProgress};
-pub use sa::{Direction, EspSuite, Limits, NewChild, Sa, SaId, SaKey, SaReading, Spi};
+pub use sa::{Direction, EspSuite, Limits, NewChild, NewInbound, Sa, SaId, SaKey, SaReading, Spi};
 pub use saved::Saved;
 pub use secret::Secret;
 pub use status::Status;

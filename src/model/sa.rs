@@ -79,6 +79,17 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The same, with the kernel speaking up at the first packet.
+    pub fn at_first_packet(self) -> Self {
+        Self { soft_packets: Some(0), soft_bytes: None, ..self }
+    }
+
+    /// Whether an SA that has counted so much has reached a soft limit.
+    pub fn is_soft_reached(self, bytes: u64, packets: u64) -> bool {
+        self.soft_bytes.is_some_and(|limit| bytes > limit)
+            || self.soft_packets.is_some_and(|limit| packets > limit)
+    }
+
     /// The same with soft limits a tenth lower: one end of a pair takes these, so that both seldom ask for
     /// a rekey at the same moment.
     pub fn earlier(self) -> Self {
@@ -157,6 +168,19 @@ pub struct NewChild {
     pub initiator: bool,
     /// Whether the peer is not hostseal: it never says a [`Word`](super::Word).
     pub foreign: bool,
+}
+
+/// An inbound SA whose keys are known before the peer has agreed: a peer that is not hostseal sends through it
+/// as soon as it has answered.
+pub struct NewInbound {
+    /// Between whom.
+    pub pair: Pair,
+    /// Its index.
+    pub spi: Spi,
+    /// What the peer can agree to, and nothing else.
+    pub suite: EspSuite,
+    /// Its key.
+    pub key: SaKey,
 }
 
 /// An SA of ours as the kernel reports it.

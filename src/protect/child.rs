@@ -75,8 +75,11 @@ impl Child {
     ) -> Self {
         let sa =
             |direction, spi| Sa { pair: new.pair, direction, spi, suite: new.suite, replay_window, limits };
+        let incoming = sa(Direction::In, new.in_spi);
+        let answered_stranger = new.foreign && !new.initiator;
+        let limits = if answered_stranger { limits.at_first_packet() } else { limits };
         Self {
-            incoming: sa(Direction::In, new.in_spi),
+            incoming: Sa { limits, ..incoming },
             outgoing: sa(Direction::Out, new.out_spi),
             initiator: new.initiator,
             foreign: new.foreign,
@@ -103,6 +106,13 @@ impl Child {
     /// The peer's name of it.
     pub(super) fn out_spi(&self) -> Spi {
         self.outgoing.spi
+    }
+
+    /// Whether the kernel reports the first packet of its inbound SA: a peer that says no words, and whose
+    /// request this host answered, has shown with it that the child is there. The report precedes the check
+    /// of the packet's integrity, so a forger can make this host send ESP a moment early, and nothing else.
+    pub(super) fn reports_first_packet(&self) -> bool {
+        self.foreign && !self.initiator
     }
 
     pub(super) fn is_pending(&self) -> bool {

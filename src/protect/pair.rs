@@ -23,7 +23,7 @@ use super::timing::{
     DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OUT_GRACE, TRIAL_IN, TRIAL_OUT, UNSETTLED_PATIENCE,
 };
 use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Action, Direction, OpError, Pair, SaId, Spi, Word};
+use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
 
 /// Children of one pair at a time: what a peer can make us hold.
 const MAX_CHILDREN: usize = 8;
@@ -88,6 +88,8 @@ pub struct PairMachine {
     allow_peer_disable: bool,
     /// Oldest first.
     children: Vec<Child>,
+    /// An inbound SA that is there before the peer has agreed to its child, and whether the kernel has it.
+    ahead: Option<(Sa, bool)>,
     /// SAs found in the kernel, of an agent before this one: they serve until a child has taken over.
     adopted: BTreeMap<SaId, Direction>,
     /// The outbound SA that the policy should name.
@@ -130,6 +132,7 @@ impl PairMachine {
             left: None,
             allow_peer_disable,
             children: Vec::new(),
+            ahead: None,
             adopted: BTreeMap::new(),
             outbound: None,
             confirmed: None,
@@ -183,10 +186,27 @@ impl PairMachine {
         self.advance(now);
     }
 
+    /// A peer that says no words may soon send through this SA. `false` when the pair wants none.
+    #[must_use]
+    pub fn handle_inbound_ahead(&mut self, now: Instant, sa: Sa) -> bool {
+        let wanted = self.phase == Phase::On;
+        if wanted {
+            self.ahead = Some((sa, false));
+            self.advance(now);
+        }
+        wanted
+    }
+
+    /// Whether the inbound SA of a child is there ahead of it.
+    pub fn is_ahead(&self, in_spi: Spi) -> bool {
+        self.ahead.is_some_and(|(sa, installed)| installed && sa.spi == in_spi)
+    }
+
     /// Two SAs were agreed; the kernel gets them with the next [`PairMachine::desired`]. `false` when the
     /// pair holds too many already or wants none: the child must then be refused.
     #[must_use]
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
+        self.ahead.take_if(|(sa, _)| sa.spi == child.in_spi());
         if self.phase != Phase::On || self.children.len() >= MAX_CHILDREN {
             return false;
         }
@@ -231,6 +251,17 @@ impl PairMachine {
         self.advance(now);
     }
 
+    /// The kernel has seen the first packet on an SA. `false` where that means nothing.
+    pub fn handle_first_packet(&mut self, now: Instant, id: SaId) -> bool {
+        let child = self.children.iter_mut().find(|child| child.incoming.id() == id);
+        let Some(child) = child.filter(|child| child.reports_first_packet()) else {
+            return false;
+        };
+        child.foreign_ready = true;
+        self.advance(now);
+        true
+    }
+
     /// A probe came in. Returns the inbound SA that it came through, if its token is one of ours.
     pub fn handle_probe(&mut self, now: Instant, token: &[u8; 16]) -> Option<SaId> {
         let child = self.children.iter_mut().find(|child| child.my_token == *token)?;
@@ -251,6 +282,7 @@ impl PairMachine {
 
     /// The key exchange does not know a child any more.
     pub fn handle_closed(&mut self, now: Instant, in_spi: Spi, by_peer: bool) {
+        self.ahead.take_if(|(sa, _)| sa.spi == in_spi);
         if let Some(child) = self.child_mut(in_spi) {
             child.close(now, by_peer);
         }
@@ -279,6 +311,8 @@ impl PairMachine {
         refused: &BTreeMap<SaId, OpError>,
         policies: Option<String>,
     ) {
+        self.ahead.take_if(|(sa, _)| refused.contains_key(&sa.id()));
+        self.ahead = self.ahead.map(|(sa, _)| (sa, true));
         for child in self.children.iter_mut().filter(|child| child.is_pending()) {
             let ids = [child.incoming.id(), child.outgoing.id()];
             let error = ids.iter().find_map(|id| refused.get(id));
@@ -339,6 +373,11 @@ impl PairMachine {
         for child in &self.children {
             child.desired(&mut desired.fresh, &mut desired.keep);
         }
+        match self.ahead {
+            Some((sa, true)) => drop(desired.keep.insert(sa.id())),
+            Some((sa, false)) => desired.fresh.push(sa),
+            None => {}
+        }
         desired.keep.extend(self.adopted.keys());
         let until = |after| self.ends().map(|end| end + after);
         let (action, lasts) = match self.is_sealed() {
@@ -388,6 +427,11 @@ impl PairMachine {
     pub fn child_of(&self, id: SaId) -> Option<Spi> {
         let owns = |child: &&Child| [child.incoming.id(), child.outgoing.id()].contains(&id);
         self.children.iter().find(owns).map(Child::in_spi)
+    }
+
+    /// Inbound SAs whose soft limits the kernel does not watch, as it reports their first packet instead.
+    pub fn unwatched(&self) -> impl Iterator<Item = SaId> {
+        self.children.iter().filter(|child| child.reports_first_packet()).map(|child| child.incoming.id())
     }
 
     /// How the pair stands.
@@ -466,6 +510,7 @@ impl PairMachine {
             }
             if idle || clock.due(since + IN_GRACE) {
                 self.children.clear();
+                self.ahead = None;
                 self.adopted.clear();
                 self.settled = None;
                 self.opened = false;

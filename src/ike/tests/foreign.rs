@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::net::{Net, pair, seeds};
+use super::net::{Net, SECRET, pair, seeds, settings};
 use crate::ike::wire::Payload;
+use crate::ike::{FailureCode, Settings};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -81,4 +82,41 @@ fn words_of_a_stranger_are_not_heard() {
     assert_eq!(ready(&net, 0), 1);
     assert!(net.hosts[0].children.values().all(|it| it.child.foreign));
     assert!(net.hosts[1].children.values().all(|it| !it.child.foreign));
+}
+
+/// ```text
+/// a  --- IKE_SA_INIT --------->  b
+/// a  <-- IKE_SA_INIT ----------  b   a: InboundAhead, in the kernel
+/// a  --- IKE_AUTH, ESN only -->  b   b: sends ESP from now on
+/// ```
+#[test]
+fn the_inbound_sa_is_there_before_a_stranger_is_asked() {
+    let mut net = strangers(53);
+    net.cut = Box::new(|transmit| transmit.bytes[18] == 35);
+    net.keep(0, 1);
+    net.run(SECOND);
+    assert_eq!((net.hosts[0].ahead.len(), net.hosts[1].ahead.len()), (1, 0));
+    net.cut = Box::new(|_| false);
+    net.run(3 * SECOND);
+    assert!(net.hosts[0].ahead.is_empty(), "it became the child's");
+    net.assert_one_pair(0, 1);
+    assert!(net.hosts[0].children.values().all(|it| it.child.suite.esn));
+}
+
+#[test]
+fn an_inbound_sa_that_nobody_will_use_goes_again() {
+    let mut net = strangers(54);
+    net.cut = Box::new(|transmit| transmit.bytes[18] == 35);
+    net.keep(0, 1);
+    net.run(SECOND);
+    assert_eq!(net.hosts[0].ahead.len(), 1);
+    net.run(8 * SECOND);
+    assert!(net.hosts[0].log.iter().any(|line| line.starts_with("ChildClosed")), "no answer");
+    let mut net = Net::new(55, [settings(SECRET), Settings { key_bits: 128, ..settings(SECRET) }]);
+    for host in &mut net.hosts {
+        host.engine.vendor_id = Payload::VendorId(Vec::new());
+    }
+    net.keep(0, 1);
+    assert!(net.run_until(5 * SECOND, |net| net.hosts[0].failures.contains(&FailureCode::NoProposal)));
+    assert!(net.hosts[0].ahead.is_empty());
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::model::word::Flags;
-use crate::model::{NewChild, Pair, Secret, Spi};
+use crate::model::{NewChild, NewInbound, Pair, Secret, Spi};
 
 /// SplitMix64.
 #[derive(Clone)]
@@ -91,6 +91,8 @@ pub(super) struct Host {
     pub(super) engine: Engine,
     pub(super) address: IpAddr,
     pub(super) children: BTreeMap<Spi, Installed>,
+    /// Inbound SAs that are there before their children are agreed.
+    pub(super) ahead: BTreeMap<Spi, Box<NewInbound>>,
     pub(super) failures: Vec<FailureCode>,
     /// What happened, for tests to compare.
     pub(super) log: Vec<String>,
@@ -167,6 +169,7 @@ impl Net {
             engine: Engine::new(settings, Box::new(Dice(self.dice.roll()))),
             address: address(at),
             children: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             failures: Vec::new(),
             log: Vec::new(),
             words: Vec::new(),
@@ -325,6 +328,9 @@ impl Host {
         match event {
             Event::ChildAgreed(child, _token, word, replaces) => {
                 let (pair, in_spi) = (child.pair, child.in_spi);
+                if let Some(ahead) = self.ahead.remove(&in_spi) {
+                    assert!(ahead.key.expose() == child.in_key.expose() && ahead.suite == child.suite);
+                }
                 let ok = self.kernel_refuses == 0;
                 self.kernel_refuses = self.kernel_refuses.saturating_sub(1);
                 if ok {
@@ -335,10 +341,12 @@ impl Host {
                     self.hear(now, pair, in_spi, word.flags);
                 }
             }
+            Event::InboundAhead(inbound) => drop(self.ahead.insert(inbound.spi, inbound)),
             Event::PeerWord { pair, in_spi, word } => self.hear(now, pair, in_spi, word.flags),
             Event::ForeignReady { pair, in_spi } => self.chores.push((now, Chore::Settle(pair, in_spi))),
             Event::ChildClosed { in_spi, .. } => {
                 self.children.remove(&in_spi);
+                self.ahead.remove(&in_spi);
             }
             Event::Failed { failure, .. } => self.failures.push(failure.code),
         }

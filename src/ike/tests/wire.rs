@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::ike::error::Error;
-use crate::ike::suite::{OwnKe, choose_esp, choose_ike, esp_offer, ike_offer};
+use crate::ike::suite::{Freedom, OwnKe, choose_esp, choose_ike, esp_offer, ike_offer};
 use crate::ike::wire::codes::{Exchange, notify, payload, protocol, transform};
 use crate::ike::wire::{
     Delete, Flags, HEADER, Header, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,
@@ -166,7 +166,7 @@ fn proposals_that_we_cannot_have_are_passed_over() {
 
 #[test]
 fn a_child_gets_extended_sequence_numbers_where_both_can() {
-    let mut offer = esp_offer(Spi(0xc000_0001), 256);
+    let mut offer = esp_offer(Spi(0xc000_0001), 256, Freedom::Either);
     let chosen = choose_esp(std::slice::from_ref(&offer), 256, OwnKe::Never).unwrap();
     assert!(chosen.suite.esn && chosen.out_spi == Spi(0xc000_0001));
     offer.transforms.retain(|it| (it.kind, it.id) != (transform::ESN, transform::ESN_YES));
@@ -178,7 +178,7 @@ fn a_child_gets_extended_sequence_numbers_where_both_can() {
 
 #[test]
 fn a_child_may_bring_a_public_value() {
-    let mut offer = esp_offer(Spi(0xc000_0001), 256);
+    let mut offer = esp_offer(Spi(0xc000_0001), 256, Freedom::Either);
     offer.transforms.push(Transform::new(transform::DH, transform::DH_CURVE25519));
     let offers = [offer.clone()];
     let group = |own_ke| choose_esp(&offers, 256, own_ke).map(|choice| choice.group.is_some());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::word::Flags;
 use crate::model::{
-    Action, Direction, EspSuite, KernelState, Limits, NewChild, Op, Pair, SaId, SaKey, Spi, Word,
+    Action, Direction, EspSuite, KernelState, Limits, NewChild, Op, Pair, Sa, SaId, SaKey, Spi, Word,
 };
 use crate::protect::timing::{
     IN_GRACE, KERNEL_RETRY, OUT_GRACE, QUIET_GRACE, SEAL_GRACE, TRIAL_GUARD, TRIAL_IN, TRIAL_OUT,
@@ -703,4 +703,56 @@ fn an_agent_that_knows_no_rounds_is_asked_for_none() {
     link.pass(SEAL_GRACE);
     assert_eq!(link.states(), [RowState::Protected; 2]);
     assert!(!link.ends[0].machine.prove_anew(link.now));
+}
+
+#[test]
+fn an_inbound_sa_ahead_of_its_child_is_installed_once() {
+    let mut link = Link::new();
+    let suite = EspSuite { key_bits: 256, esn: true };
+    let sa = |spi| Sa {
+        pair: pair(),
+        direction: Direction::In,
+        spi: Spi(spi),
+        suite,
+        replay_window: 4096,
+        limits: Limits::default(),
+    };
+    let now = link.now;
+    assert!(link.ends[0].machine.handle_inbound_ahead(now, sa(77)));
+    link.work();
+    assert!(link.ends[0].kernel.sas.contains_key(&sa(77).id()) && link.ends[0].machine.is_ahead(Spi(77)));
+    link.ends[0].machine.handle_closed(now, Spi(77), false);
+    link.work();
+    assert!(link.ends[0].kernel.sas.is_empty(), "the peer did not agree");
+    assert!(link.ends[0].machine.handle_inbound_ahead(now, sa(1)));
+    link.work();
+    let [a, b] = link.agree(0, true);
+    assert_eq!(a, Spi(1));
+    let fresh = |link: &Link| {
+        let desired = link.ends[0].machine.desired();
+        plan(&desired, &link.ends[0].kernel, &mut Indexes::default()).ops
+    };
+    let added: Vec<SaId> = fresh(&link)
+        .iter()
+        .filter_map(|op| if let Op::AddSa(sa) = op { Some(sa.id()) } else { None })
+        .collect();
+    assert_eq!(added, [SaId::of(pair(), Direction::Out, b)], "the inbound one is there");
+    link.work();
+    assert_eq!(link.count(0, |order| *order == Order::Installed { in_spi: a, ok: true }), 1);
+}
+
+/// A responder knows that a peer without words is ready when its first packet comes.
+#[test]
+fn the_first_packet_of_a_stranger_switches_outbound() {
+    let mut link = Link::new();
+    let [a, b] = link.agree(1, true);
+    link.work();
+    assert_eq!(link.outbound(0), None);
+    let (now, inbound) = (link.now, SaId::of(pair(), Direction::In, a));
+    assert!(!link.ends[0].machine.handle_first_packet(now, SaId::of(pair(), Direction::In, b)));
+    assert_eq!(link.ends[0].machine.unwatched().collect::<Vec<_>>(), [inbound]);
+    assert!(link.ends[0].machine.handle_first_packet(now, inbound));
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert!(!link.ends[1].machine.handle_first_packet(now, SaId::of(pair().mirrored(), Direction::In, b)));
 }

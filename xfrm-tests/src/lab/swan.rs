@@ -133,7 +133,7 @@ impl Swan {
             .stderr(Stdio::null());
         let daemon = host.spawn(&mut command)?;
         let swan = Self { host: host.clone(), daemon };
-        until("charon answers", Duration::from_secs(10), || swan.command("--stats"))
+        until("charon answers", Duration::from_secs(60), || swan.command("--stats"))
             .with_context(|| format!("charon's log on {}:\n{}", host.name(), swan.log()))?;
         Ok(swan)
     }
