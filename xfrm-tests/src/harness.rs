@@ -11,8 +11,9 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::lab::inside;
 use crate::lab::place::Place;
+use crate::lab::revision::Revision;
 use crate::lab::root::say;
-use crate::lab::session::{Input, Job, Line, Record, Session};
+use crate::lab::session::{Input, Job, Line, Programs, Record, Session, Show};
 use crate::tests::{self, Test};
 
 /// What came of a test: nothing, or why it failed and what it printed.
@@ -141,7 +142,8 @@ fn run_session(
     board: &Board,
     print: bool,
 ) -> Result<String> {
-    let mut session = Session::start(place, &Job::Tests(names.clone()), Some(hostseal), Input::Empty)?;
+    let programs = Programs { hostseal: Some(hostseal.to_owned()), previous: None };
+    let mut session = Session::start(place, &Job::Tests(names.clone()), &programs, Input::Empty)?;
     let mut output = Vec::new();
     while let Some(line) = session.next_line()? {
         match line {
@@ -201,12 +203,15 @@ fn build(release: bool) -> Result<()> {
     if release {
         cargo.arg("--release");
     }
-    if let Some(target) = profile_directory()?.parent() {
-        cargo.arg("--target-dir").arg(target);
-    }
+    cargo.arg("--target-dir").arg(target_directory()?);
     let status = cargo.status().context("cannot run cargo to build hostseal")?;
     ensure!(status.success(), "hostseal does not build");
     Ok(())
+}
+
+/// Cargo's target directory that this program lies in.
+fn target_directory() -> Result<PathBuf> {
+    Ok(profile_directory()?.parent().context("a profile without a target directory")?.to_owned())
 }
 
 /// Where cargo put this program: the directory of its profile.
@@ -222,7 +227,23 @@ fn profile_directory() -> Result<PathBuf> {
 /// # Errors
 /// When there can be no lab here, or it breaks down.
 pub fn show(job: &Job, input: Input) -> Result<i32> {
+    show_with(job, Programs { hostseal: Some(build_hostseal()?), previous: None }, input)
+}
+
+/// Runs a mixed cluster of this hostseal and the one of an older revision. Returns the exit status.
+///
+/// # Errors
+/// When there is no such revision, it does not build, or there can be no lab here.
+pub fn show_compatibility(revision: Option<&str>, colour: bool) -> Result<i32> {
+    let revision = Revision::find(revision)?;
+    let previous = Some(revision.build(&target_directory()?)?);
+    let arguments = vec![revision.title()?];
+    let job = Job::Show(Show { name: "compat".to_owned(), arguments, colour });
+    // After the older one: both are built under the same name.
+    show_with(&job, Programs { hostseal: Some(build_hostseal()?), previous }, Input::Empty)
+}
+
+fn show_with(job: &Job, programs: Programs, input: Input) -> Result<i32> {
     let place = Place::find()?;
-    let hostseal = build_hostseal()?;
-    Session::start(&place, job, Some(&hostseal), input)?.relay()
+    Session::start(&place, job, &programs, input)?.relay()
 }

@@ -37,6 +37,11 @@ enum Ask {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Run this revision and an older one in one cluster: enable, traffic, rekey, kill, upgrade, disable.
+    Compat {
+        /// The older one; otherwise the newest tag, or else the commit before this one.
+        revision: Option<String>,
+    },
     /// Show hostseal at work: three hosts, one command.
     Demo,
     /// Run a benchmark with everything optimised; without a name, list them.
@@ -70,6 +75,7 @@ fn run(ask: Ask) -> Result<i32> {
             let input = if command.is_empty() { Input::Terminal } else { Input::Empty };
             harness::show(&Job::Shell { hosts, command }, input)
         }
+        Ask::Compat { revision } => harness::show_compatibility(revision.as_deref(), is_colourful()),
         Ask::Demo => show("demo", Vec::new()),
         // What is measured is optimised, whatever this program is: parts of it are measured too.
         Ask::Bench { name: Some(name), arguments } if cfg!(debug_assertions) => {
@@ -96,6 +102,10 @@ fn ensure_known(name: &str) -> Result<()> {
 
 fn show(name: &str, arguments: Vec<String>) -> Result<i32> {
     ensure_known(name)?;
-    let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    harness::show(&Job::Show(Show { name: name.to_owned(), arguments, colour }), Input::Empty)
+    let show = Show { name: name.to_owned(), arguments, colour: is_colourful() };
+    harness::show(&Job::Show(show), Input::Empty)
+}
+
+fn is_colourful() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }

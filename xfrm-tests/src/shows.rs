@@ -1,10 +1,11 @@
-//! What the lab shows to a person rather than to a test harness: the demo and the benchmarks.
+//! What the lab shows to a person rather than to a test harness: the demo, the mixed cluster and the benchmarks.
 
 use anyhow::Result;
 
 use crate::bench::{counters, idle, mesh, program};
 use crate::demo;
 use crate::lab::session::Show;
+use crate::scenarios::compat;
 
 /// A function that runs inside the lab and writes to the terminal.
 pub struct Entry {
@@ -40,7 +41,7 @@ pub const ALL: &[Entry] = &[
     },
 ];
 
-/// The demo or the benchmark of this name.
+/// The demo, the mixed cluster or the benchmark of this name.
 pub fn find(name: &str) -> Option<&'static Entry> {
-    [&demo::ENTRY].into_iter().chain(ALL).find(|entry| entry.name == name)
+    [&demo::ENTRY, &compat::ENTRY].into_iter().chain(ALL).find(|entry| entry.name == name)
 }

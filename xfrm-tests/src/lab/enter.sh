@@ -1,8 +1,8 @@
 # Runs on the machine, in new mount and pid namespaces: puts together what the lab sees and enters it.
-# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL TERMINAL (yes or no). RUN is the directory of
-# this run.
+# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS TERMINAL (yes or no). RUN is the directory
+# of this run; HOSTSEAL and PREVIOUS can be empty.
 set -eu
-place=$1 root=$2 run=$3 self=$4 hostseal=$5 terminal=$6
+place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 terminal=$7
 
 if [ "$place" = here ]; then
     mount --bind "$root" "$root"
@@ -18,10 +18,14 @@ cp "$run/init" "$run/job.json" "$root/mnt/"
 chmod 0755 "$root/mnt/init"
 : > "$root/mnt/self"
 mount --bind "$self" "$root/mnt/self"
-if [ -n "$hostseal" ]; then
-    : > "$root/mnt/hostseal"
-    mount --bind "$hostseal" "$root/mnt/hostseal"
-fi
+bring() {
+    if [ -n "$1" ]; then
+        : > "$root/mnt/$2"
+        mount --bind "$1" "$root/mnt/$2"
+    fi
+}
+bring "$hostseal" hostseal
+bring "$previous" hostseal-previous
 
 if [ "$place" = here ]; then
     mount -t sysfs sysfs "$root/sys"

@@ -11,6 +11,7 @@ mod mirror;
 pub mod net;
 pub mod packet;
 pub mod place;
+pub mod revision;
 pub mod root;
 pub mod session;
 pub mod stream;
@@ -32,6 +33,9 @@ pub use wait::until;
 
 /// Where the binary under test lies inside the place.
 pub const HOSTSEAL: &str = "/mnt/hostseal";
+
+/// Where an older revision lies, if one was brought along.
+pub const PREVIOUS: &str = "/mnt/hostseal-previous";
 
 /// What a test gets.
 pub struct Lab {

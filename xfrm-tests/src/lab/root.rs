@@ -72,7 +72,7 @@ pub fn say(line: &str) {
 }
 
 /// `$HOSTSEAL_LAB_CACHE`, else `hostseal-lab` in the user's cache directory.
-fn cache_dir() -> Result<PathBuf> {
+pub(super) fn cache_dir() -> Result<PathBuf> {
     if let Some(path) = env::var_os("HOSTSEAL_LAB_CACHE") {
         return Ok(path.into());
     }

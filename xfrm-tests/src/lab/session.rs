@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
@@ -82,6 +82,15 @@ pub struct Session {
     _raw: Option<RawTerminal>,
 }
 
+/// The programs that a job finds beside itself.
+#[derive(Debug, Clone, Default)]
+pub struct Programs {
+    /// hostseal: the program under test.
+    pub hostseal: Option<PathBuf>,
+    /// The same of an older revision.
+    pub previous: Option<PathBuf>,
+}
+
 /// Where the job's input comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
@@ -96,7 +105,7 @@ impl Session {
     ///
     /// # Errors
     /// When it cannot be started at all; everything later shows in the lines.
-    pub fn start(place: &Place, job: &Job, hostseal: Option<&Path>, input: Input) -> Result<Self> {
+    pub fn start(place: &Place, job: &Job, programs: &Programs, input: Input) -> Result<Self> {
         let run = tempfile::Builder::new().prefix("hostseal-lab-").tempdir()?;
         fs::write(run.path().join("job.json"), serde_json::to_vec(job)?)?;
         fs::write(run.path().join("init"), include_str!("init.sh"))?;
@@ -114,7 +123,8 @@ impl Session {
             .arg(&place.root().path)
             .arg(run.path())
             .arg(own)
-            .arg(hostseal.unwrap_or(Path::new("")))
+            .arg(programs.hostseal.as_deref().unwrap_or(Path::new("")))
+            .arg(programs.previous.as_deref().unwrap_or(Path::new("")))
             .arg(if input == Input::Terminal { "yes" } else { "no" });
         if input == Input::Empty {
             command.stdin(Stdio::null());

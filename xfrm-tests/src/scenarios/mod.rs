@@ -1,5 +1,6 @@
 //! hostseal on the hosts of the lab: what the product promises, shown on real packets.
 
+pub mod compat;
 mod crash;
 mod disable;
 mod enable;

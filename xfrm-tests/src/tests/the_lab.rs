@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::Test;
 use crate::lab::place::Place;
 use crate::lab::root::Root;
-use crate::lab::session::{Input, Job, Session};
+use crate::lab::session::{Input, Job, Programs, Session};
 use crate::lab::stream::Shape;
 use crate::lab::{Direction, FAMILIES, Family, Host, Kind, Lab, Stream, Toward};
 
@@ -170,7 +170,7 @@ fn the_kernel_at_hand_will_do(lab: &mut Lab) -> Result<()> {
         let path = std::path::PathBuf::from("/run/root");
         std::fs::create_dir(&path)?;
         std::process::Command::new("mount").args(["--bind", "/", "/run/root"]).status()?;
-        Session::start(&Place::Here(Root { path }), &job, None, Input::Empty)?.relay()
+        Session::start(&Place::Here(Root { path }), &job, &Programs::default(), Input::Empty)?.relay()
     })??;
     ensure!(code == 7, "the inner command ended with {code}");
     ensure!(a.run("ip xfrm policy")?.is_empty(), "the inner policy is not ours");

@@ -1,0 +1,118 @@
+//! Agents of this revision and of an older one in one cluster: what `cargo lab compat` runs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Traffic, await_protected, ensure_nothing_of_ours, seal_all, spis_sent};
+use crate::lab::agent::{hostseal, hostseal_all, kill_agent, start_agent, status};
+use crate::lab::session::Show;
+use crate::lab::{Cluster, FAMILIES, HOSTSEAL, Host, Lab, PREVIOUS, Process, until};
+use crate::shows::Entry;
+
+/// How it is found.
+pub const ENTRY: Entry =
+    Entry { name: "compat", about: "this revision and an older one in one cluster", body: show };
+
+/// Packets a second of each stream.
+const RATE: u32 = 250;
+
+/// a and c run the older revision, b this one: by the order of the addresses the older one initiates
+/// towards b, and b towards c.
+fn show(show: &Show) -> Result<i32> {
+    let lab = Lab::new(3)?;
+    let [a, b, c] = lab.all();
+    for host in [&a, &c] {
+        host.run(&format!("mount --bind {PREVIOUS} {HOSTSEAL}"))?;
+    }
+    let older = show.arguments.first().map(String::as_str).unwrap_or_default();
+    println!("a, c: {older}\nb:    this revision\n");
+    println!("{:<44} {:>8} {:>6} {:>6} {:>6}", "transition", "sent", "lost", "twice", "clear");
+    let cluster = Cluster::of(lab.hosts()).with("keying", "rekey_after = \"4s\"");
+    let mut mixed = Mixed { lab: &lab, ways: vec![(&a, &b), (&b, &a), (&b, &c), (&c, &b)], failed: false };
+
+    mixed.step("enable on all three", false, || seal_all(&cluster, lab.hosts()))?;
+    mixed.step("traffic and rekeys for 12 s", true, || {
+        let captures = [lab.capture(&a)?, lab.capture(&c)?];
+        std::thread::sleep(Duration::from_secs(12));
+        for capture in captures {
+            let spis = spis_sent(&capture.stop()?, b.v4().into()).len();
+            ensure!(spis >= 3, "only {spis} SAs in 12 s with a rekey every 4 s");
+        }
+        Ok(())
+    })?;
+    let mut agents: Vec<Process> = Vec::new();
+    for (host, whose) in [(&b, "this revision"), (&a, "the older one")] {
+        mixed.step(&format!("agent of {whose} killed, started again"), true, || {
+            kill_agent(host)?;
+            agents.push(start_agent(host)?);
+            await_settled(&lab)
+        })?;
+    }
+    mixed.step("c goes on with this revision", true, || {
+        c.run(&format!("kill -TERM {}", status(&c)?.agent()?))?;
+        until("the agent is gone", Duration::from_secs(5), || match status(&c)?.agent() {
+            Err(_) => Ok(()),
+            Ok(pid) => Err(anyhow::anyhow!("process {pid} is there")),
+        })?;
+        c.run(&format!("umount {HOSTSEAL}"))?;
+        agents.push(start_agent(&c)?);
+        await_settled(&lab)
+    })?;
+    mixed.step("disable on b, the others follow for b", false, || {
+        hostseal(&b, "disable")?.expect_code(0)?;
+        ensure_nothing_of_ours(&b)
+    })?;
+    mixed.step("disable on all three", false, || {
+        hostseal_all(lab.hosts(), "disable")?.into_iter().try_for_each(|it| it.expect_code(0).map(drop))?;
+        lab.hosts().iter().try_for_each(ensure_nothing_of_ours)
+    })?;
+    println!(
+        "\n{}",
+        if mixed.failed {
+            "packets were lost, or clear where they must not be"
+        } else {
+            "they work together"
+        }
+    );
+    Ok(i32::from(mixed.failed))
+}
+
+/// Waits until every pair is protected and down to one SA in each direction.
+fn await_settled(lab: &Lab) -> Result<()> {
+    lab.hosts().iter().try_for_each(await_protected)?;
+    for host in lab.hosts() {
+        until("no older SAs are left", Duration::from_secs(60), || {
+            // While keys are replaced there are two of each.
+            let status = status(host)?;
+            let most = status.peers().iter().map(|row| row["sas"].as_array().map_or(0, Vec::len)).max();
+            ensure!(most.is_some_and(|most| (2..=4).contains(&most)), "{:#}", status.0);
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The cluster, and where traffic flows in it.
+struct Mixed<'a> {
+    lab: &'a Lab,
+    ways: Vec<(&'a Host, &'a Host)>,
+    failed: bool,
+}
+
+impl Mixed<'_> {
+    /// Does something under traffic and prints what became of that. `sealed`: nothing may be clear.
+    fn step(&mut self, name: &str, sealed: bool, action: impl FnOnce() -> Result<()>) -> Result<()> {
+        let capture = self.lab.capture(self.ways[0].1)?;
+        let traffic = Traffic::of(&self.ways, &FAMILIES, RATE)?;
+        action().with_context(|| name.to_owned())?;
+        let counts = traffic.stop()?;
+        let clear = capture.stop()?.count(crate::lab::Kind::Clear);
+        let sum = |figure: fn(&crate::lab::Count) -> u64| counts.iter().map(figure).sum::<u64>();
+        let (sent, lost, twice) = (sum(|it| it.sent), sum(|it| it.lost), sum(|it| it.duplicated));
+        let shown = if sealed { clear.to_string() } else { "meant".to_owned() };
+        println!("{name:<44} {sent:>8} {lost:>6} {twice:>6} {shown:>6}");
+        self.failed |= lost + twice > 0 || (sealed && clear > 0);
+        Ok(())
+    }
+}
