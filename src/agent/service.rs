@@ -494,7 +494,7 @@ impl Service {
         }
         let kernel = self.core.as_ref().map(|core| core.known(sas)).unwrap_or_default();
         let known = Known { config: &self.config, node: &self.node, kernel: &kernel, saved: &saved };
-        let status = without_agent(known, &xfrm::statistics()?, Some(self.secret.id()), wall);
+        let status = without_agent(known, &xfrm::statistics()?, Some(self.secret.id().to_string()), wall);
         Ok(report::complete(status, &self.agent, self.core.as_ref(), now))
     }
 

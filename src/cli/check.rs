@@ -63,7 +63,7 @@ pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Fail
 fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
     let remembered = context::saved(config).ok().and_then(|saved| saved.node);
     let node = context::whoami(config, remembered.as_ref());
-    let secret_id = config.load_secret().map(|secret| secret.id()).map_err(Failure::from);
+    let secret_id = config.load_secret().map(|secret| secret.id().to_string()).map_err(Failure::from);
     let previous = config.load_previous_secret().map_err(Failure::from);
     let node_found = node.as_ref().ok().copied();
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();

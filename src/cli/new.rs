@@ -34,7 +34,7 @@ pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failu
     write_new(&file, &text, 0o644)?;
     let own = own_addresses().unwrap_or_default();
     let others = args.nodes.iter().filter(|node| !node.addresses.iter().any(|address| own.contains(address)));
-    print(&next_steps(&file, &secret_file, others, &secret.id()))?;
+    print(&next_steps(&file, &secret_file, others, &secret.id().to_string()))?;
     Ok(Exit::Done)
 }
 

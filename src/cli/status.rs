@@ -91,7 +91,7 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
         notes.push(format!("the kernel's XFRM counters cannot be read: {error}"));
         BTreeMap::new()
     });
-    let secret_id = config.load_secret().map(|secret| secret.id());
+    let secret_id = config.load_secret().map(|secret| secret.id().to_string());
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
     let known = Known { config, node, kernel: &kernel, saved: &saved };
     let now = UnixTime::from(SystemTime::now());

@@ -6,6 +6,7 @@ use super::crypto::{Hidden, Prf};
 use super::wire::Id;
 use super::wire::codes::auth;
 use crate::model::Secret;
+use crate::model::secret::SecretId;
 
 /// RFC 7296 section 2.15: 17 ASCII characters without a terminator.
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";
@@ -24,10 +25,17 @@ pub(super) struct Signed<'a> {
     pub(super) id: &'a Id,
 }
 
-/// The peer has proven that it knows the secret and is who it says. Only [`Signed::verify`] makes one, and
+/// The peer has proven that it knows a secret and is who it says. Only [`Signed::verify`] makes one, and
 /// an established session is made only from one.
 #[derive(Debug)]
-pub(super) struct Verified(());
+pub(super) struct Verified(SecretId);
+
+impl Verified {
+    /// The secret that it has proven to know.
+    pub(super) fn secret(&self) -> SecretId {
+        self.0
+    }
+}
 
 impl Signed<'_> {
     /// AUTH of this end.
@@ -45,8 +53,9 @@ impl Signed<'_> {
         secrets: impl Iterator<Item = &'s Secret>,
     ) -> Option<Verified> {
         let known = secrets
-            .map(|secret| self.sign(secret).ct_eq(data))
-            .fold(subtle::Choice::from(0), |known, this| known | this);
-        (method == auth::SHARED_KEY && bool::from(known)).then_some(Verified(()))
+            .filter(|secret| bool::from(self.sign(secret).ct_eq(data)))
+            .map(|secret| Verified(secret.id()))
+            .reduce(|first, _| first);
+        known.filter(|_| method == auth::SHARED_KEY)
     }
 }

@@ -122,6 +122,8 @@ pub(super) struct Child {
     pub(super) out_spi: Spi,
     /// When it was agreed.
     pub(super) since: Instant,
+    /// Bits of its AES keys.
+    pub(super) key_bits: u16,
     /// How it stands.
     pub(super) stage: ChildStage,
     /// What a probe through our inbound SA must carry.
@@ -191,6 +193,7 @@ impl Agreement<'_> {
             in_spi: self.offer.in_spi,
             out_spi: self.choice.out_spi,
             since: cx.now,
+            key_bits: self.choice.suite.key_bits,
             stage: ChildStage::Announced,
             token: self.offer.token,
             flags: Flags::default(),

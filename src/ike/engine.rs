@@ -22,6 +22,7 @@ use super::table::{Due, SessionKey, Table};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
 use super::{Counters, Entropy, Event, FailureCode, PairSummary, Posture, Settings, Transmit};
+use crate::model::secret::SecretId;
 use crate::model::word::Flags;
 use crate::model::{Pair, Spi};
 
@@ -30,9 +31,9 @@ use crate::model::{Pair, Spi};
 /// After each call of a method that takes the time, drain [`Engine::poll_event`] and then
 /// [`Engine::poll_transmit`]; then look at [`Engine::poll_timeout`].
 pub struct Engine {
-    settings: Settings,
+    pub(super) settings: Settings,
     entropy: Box<dyn Entropy + Send>,
-    pairs: HashMap<Pair, Keep>,
+    pub(super) pairs: HashMap<Pair, Keep>,
     table: Table,
     cookies: CookieJar,
     out: Outbox,
@@ -185,6 +186,11 @@ impl Engine {
         self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at
     }
 
+    /// The secret that a child rests on: both ends have proven to know it.
+    pub fn secret_of(&self, pair: Pair, in_spi: Spi) -> Option<SecretId> {
+        self.established(self.session_of(pair, in_spi)?).map(Established::secret)
+    }
+
     /// How a pair stands; `None` for one that is not kept.
     pub fn summary(&self, pair: Pair) -> Option<PairSummary> {
         let keep = self.pairs.get(&pair)?;
@@ -288,6 +294,7 @@ impl Engine {
                 self.pairs.get(&pair).and_then(|keep| keep.next_try).map(|(_, lack)| match lack {
                     Lack::Ike => "initiation of an IKE SA",
                     Lack::Child => "initiation of a child",
+                    Lack::Secret => "initiation with the current secret",
                 })
             }
         };
@@ -383,7 +390,7 @@ impl Engine {
     fn try_now(&mut self, now: Instant, pair: Pair) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         let Some((at, lack)) = keep.next_try.take() else { return };
-        if lack == Lack::Ike && self.table.opening() >= OPENING_MAX {
+        if lack != Lack::Child && self.table.opening() >= OPENING_MAX {
             let pause = OPENING_PAUSE / 2 + up_to(&mut *self.entropy, OPENING_PAUSE / 2);
             keep.next_try = Some((now + pause, lack));
             self.table.move_timer(pair, Some(at), Some(now + pause));
@@ -392,7 +399,7 @@ impl Engine {
         self.table.move_timer(pair, Some(at), None);
         let greet = self.settings.initial_contact && !keep.greeted;
         match lack {
-            Lack::Ike => self.initiate(now, pair, greet),
+            Lack::Ike | Lack::Secret => self.initiate(now, pair, greet),
             Lack::Child => {
                 let newest = self
                     .sessions_of(pair)
@@ -409,8 +416,9 @@ impl Engine {
     fn initiate(&mut self, now: Instant, pair: Pair, greet: bool) {
         let socket = |address| SocketAddr::new(address, self.settings.port);
         let path = Path { pair, local: socket(pair.local), remote: socket(pair.remote) };
+        let fallback = self.pairs.get(&pair).is_some_and(|keep| keep.fallback);
         let mut cx = cx!(self, now);
-        match AwaitInitResponse::start(&mut cx, path, greet) {
+        match AwaitInitResponse::start(&mut cx, path, greet, fallback) {
             Ok(session) => {
                 let key = self.table.insert(session, None);
                 self.add_session(pair, key);
@@ -422,12 +430,15 @@ impl Engine {
     }
 
     /// Plans what a pair lacks.
-    fn reconsider(&mut self, now: Instant, pair: Pair) {
+    pub(super) fn reconsider(&mut self, now: Instant, pair: Pair) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         let sessions = || keep.sessions.iter().filter_map(|key| self.table.get(*key));
         let established = || sessions().filter_map(Session::established).filter(|it| !it.is_closing());
+        let current = self.settings.secret.id();
         let lack = if established().any(Established::has_or_makes_child) {
-            None
+            let serves = |it: &Established| it.has_or_makes_child() && it.secret() == current;
+            let under_way = sessions().any(Session::is_opening);
+            (!under_way && !established().any(serves)).then_some(Lack::Secret)
         } else if established().next().is_some() {
             Some(Lack::Child)
         } else if sessions().any(Session::is_opening) {
@@ -493,7 +504,15 @@ impl Engine {
             // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
             let of_ike = matches!(scope, Scope::Ike | Scope::Hint);
             let missed = !of_ike || !self.has_live_session(pair);
-            if missed && let Some(keep) = self.pairs.get_mut(&pair) {
+            let refused = scope == Scope::Ike && failure.code == FailureCode::AuthFailed;
+            let rotating = self.settings.previous.is_some();
+            let Some(keep) = self.pairs.get_mut(&pair) else { continue };
+            if !missed {
+                // Of an attempt beside a session that serves, its end counts.
+                if scope == Scope::Ike {
+                    keep.secret_failed();
+                }
+            } else if !(refused && rotating && keep.fall_back()) {
                 keep.failed(scope, failure.clone());
                 self.out.events.push_back(Event::Failed { pair, failure });
             }
@@ -532,7 +551,7 @@ impl Engine {
         }
     }
 
-    fn sessions_of(&self, pair: Pair) -> Vec<SessionKey> {
+    pub(super) fn sessions_of(&self, pair: Pair) -> Vec<SessionKey> {
         self.pairs.get(&pair).map(|keep| keep.sessions.clone()).unwrap_or_default()
     }
 
@@ -547,7 +566,7 @@ impl Engine {
         self.pairs.get(&pair)?.sessions.iter().copied().find(has_child)
     }
 
-    fn with_established(
+    pub(super) fn with_established(
         &mut self,
         now: Instant,
         key: SessionKey,
@@ -561,7 +580,7 @@ impl Engine {
         });
     }
 
-    fn with_child(
+    pub(super) fn with_child(
         &mut self,
         now: Instant,
         pair: Pair,

@@ -17,6 +17,7 @@ use super::pending::{Asked, Held, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
 use super::{Event, FailureCode, word};
+use crate::model::secret::SecretId;
 use crate::model::word::Flags;
 use crate::model::{Pair, Spi};
 
@@ -30,6 +31,8 @@ pub(super) struct Introduction {
     pub(super) foreign: bool,
     /// The peer said INITIAL_CONTACT inside its proven IKE_AUTH.
     pub(super) greeted: bool,
+    /// The secret that both proofs rest on; the one that is not current, should they differ.
+    pub(super) secret: SecretId,
 }
 
 /// A session with a proven peer.
@@ -85,6 +88,11 @@ impl Established {
     /// Whether the peer said INITIAL_CONTACT.
     pub(super) fn was_greeted(&self) -> bool {
         self.introduction.greeted
+    }
+
+    /// The secret that the proofs of both ends rest on.
+    pub(super) fn secret(&self) -> SecretId {
+        self.introduction.secret
     }
 
     /// When its first message was sent or came.

@@ -18,6 +18,7 @@ use super::suite::{Freedom, GROUPS, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
 use super::{Event, Failure, FailureCode, peer};
+use crate::model::secret::SecretId;
 use crate::model::{EspSuite, NewInbound};
 
 /// Has sent IKE_SA_INIT.
@@ -25,6 +26,8 @@ pub(super) struct AwaitInitResponse {
     path: Path,
     begun: Instant,
     greet: bool,
+    /// Sign with the secret before the current one.
+    fallback: bool,
     ours: u64,
     key: KeyPair,
     nonce: Vec<u8>,
@@ -43,6 +46,8 @@ pub(super) struct AwaitAuthResponse {
     suite: Suite,
     keys: AuthKeys,
     nonces: Nonces,
+    /// The secret that we signed with.
+    secret: SecretId,
     /// The peer's IKE_SA_INIT message, which its AUTH covers.
     response: Vec<u8>,
     offer: Offer,
@@ -96,15 +101,17 @@ fn init_request(
 }
 
 impl AwaitInitResponse {
-    /// Sends the first message. `greet`: IKE_AUTH is to say INITIAL_CONTACT.
-    pub(super) fn start(cx: &mut Cx<'_>, path: Path, greet: bool) -> Result<Session, Error> {
+    /// Sends the first message. `greet`: IKE_AUTH is to say INITIAL_CONTACT. `fallback`: it is to be signed
+    /// with the secret before the current one.
+    pub(super) fn start(cx: &mut Cx<'_>, path: Path, greet: bool, fallback: bool) -> Result<Session, Error> {
         let ours = cx.ike_spi();
         let key = KeyPair::generate(GROUPS[0], cx.entropy)?;
         let nonce = cx.nonce();
         let request = init_request(cx.vendor_id, ours, &key, &nonce, None);
         cx.out.transmit(&path, request.clone());
         let sent = Retransmission::knocking(cx.now, request);
-        let state = Self { path, begun: cx.now, greet, ours, key, nonce, cookies: 0, sent, hint: None };
+        let state =
+            Self { path, begun: cx.now, greet, fallback, ours, key, nonce, cookies: 0, sent, hint: None };
         Ok(Session::AwaitInitResponse(Box::new(state)))
     }
 
@@ -200,7 +207,8 @@ impl AwaitInitResponse {
             key: &keys.mine,
             id: &id,
         };
-        let auth = signed.sign(&cx.settings.secret);
+        let secret = cx.settings.signing(self.fallback);
+        let (auth, secret) = (signed.sign(secret), secret.id());
         let offer = Offer::new(cx);
         let mut payloads = vec![Payload::IdI(id.clone())];
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
@@ -231,6 +239,7 @@ impl AwaitInitResponse {
             suite,
             keys,
             nonces,
+            secret,
             response: response.to_vec(),
             offer,
             sent: Retransmission::new(cx.now, request, TRIES_OPENING),
@@ -352,6 +361,7 @@ impl AwaitAuthResponse {
             begun: self.begun,
             foreign: self.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
+            secret: if self.secret == cx.settings.secret.id() { proof.secret() } else { self.secret },
         };
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {

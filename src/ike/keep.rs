@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::SECOND_INITIATOR_WAIT;
+use super::limits::{SECOND_INITIATOR_WAIT, SECRET_PATIENCE};
 use super::outbox::{Scope, backoff, up_to};
 use super::table::SessionKey;
 use super::{Entropy, Failure, Posture};
@@ -15,6 +15,8 @@ pub(super) enum Lack {
     Ike,
     /// A child on an IKE SA that is there.
     Child,
+    /// An IKE SA that rests on the current secret, besides one that rests on another.
+    Secret,
 }
 
 /// What is remembered of a pair.
@@ -25,12 +27,15 @@ pub(super) struct Keep {
     pub(super) sessions: Vec<SessionKey>,
     /// INITIAL_CONTACT has been said.
     pub(super) greeted: bool,
+    /// The peer did not take the current secret: the next attempt is with the one before.
+    pub(super) fallback: bool,
     /// When this host begins to make up for what is lacking.
     pub(super) next_try: Option<(Instant, Lack)>,
     /// Why the last attempt failed, and at what.
     pub(super) last_failure: Option<(Scope, Failure)>,
     ike_failures: u32,
     child_failures: u32,
+    secret_failures: u32,
 }
 
 impl Keep {
@@ -39,17 +44,39 @@ impl Keep {
             posture,
             sessions: Vec::new(),
             greeted: false,
+            fallback: false,
             next_try: None,
             last_failure: None,
             ike_failures: 0,
             child_failures: 0,
+            secret_failures: 0,
         }
+    }
+
+    /// The settings have changed: what failed may succeed now. Waits begin again.
+    pub(super) fn start_over(&mut self) {
+        (self.ike_failures, self.child_failures, self.secret_failures) = (0, 0, 0);
+        self.fallback = false;
+    }
+
+    /// The peer does not take the secret that was tried. Whether the one before is still to be tried.
+    pub(super) fn fall_back(&mut self) -> bool {
+        self.fallback = !self.fallback;
+        self.fallback
+    }
+
+    /// An attempt failed that was made beside an IKE SA which serves.
+    pub(super) fn secret_failed(&mut self) {
+        self.secret_failures = self.secret_failures.saturating_add(1);
     }
 
     /// Counts a failure.
     pub(super) fn failed(&mut self, scope: Scope, failure: Failure) {
         match scope {
-            Scope::Ike => self.ike_failures = self.ike_failures.saturating_add(1),
+            Scope::Ike => {
+                self.ike_failures = self.ike_failures.saturating_add(1);
+                self.fallback = false;
+            }
             Scope::Child => self.child_failures = self.child_failures.saturating_add(1),
             // What the peer tries does not slow down what we try, and a hint may be forged.
             Scope::Answer | Scope::Hint => {}
@@ -61,6 +88,7 @@ impl Keep {
     pub(super) fn ike_established(&mut self) {
         self.greeted = true;
         self.ike_failures = 0;
+        self.secret_failures = u32::from(std::mem::take(&mut self.fallback));
         self.last_failure.take_if(|(scope, _)| *scope != Scope::Child);
     }
 
@@ -93,12 +121,15 @@ impl Keep {
         };
         let planned = self.next_try.filter(|(_, planned)| *planned == lack).map(|(at, _)| at);
         let at = planned.unwrap_or_else(|| {
-            let turn = if pair.initiates() { Duration::ZERO } else { SECOND_INITIATOR_WAIT };
-            let failures = if lack == Lack::Ike { self.ike_failures } else { self.child_failures };
-            let spread = match (failures, lack) {
-                (0, Lack::Ike) => up_to(entropy, jitter),
-                (0, Lack::Child) => Duration::ZERO,
-                _ => backoff(failures, entropy),
+            let turn = if pair.initiates() || self.fallback { Duration::ZERO } else { SECOND_INITIATOR_WAIT };
+            let spread = match lack {
+                Lack::Ike if self.ike_failures == 0 => up_to(entropy, jitter),
+                Lack::Ike => backoff(self.ike_failures, entropy),
+                Lack::Child if self.child_failures == 0 => Duration::ZERO,
+                Lack::Child => backoff(self.child_failures, entropy),
+                Lack::Secret if self.secret_failures == 0 => up_to(entropy, jitter),
+                // A peer that does not know it yet comes to us as soon as it does.
+                Lack::Secret => backoff(self.secret_failures, entropy) * SECRET_PATIENCE,
             };
             now + turn + spread
         });

@@ -38,9 +38,10 @@
 //! 2.18; `exchange` is message identifiers and retransmission; `session` holds the states, named for what
 //! they await, whose transitions consume them; `initiate` and `respond` lead to `established`, which needs a
 //! proof that only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges,
-//! `lifetime` its end; `engine`
-//! decides who initiates and when, and owns all sessions.
+//! `lifetime` its end and `adjust` what other
+//! settings make of it; `engine` decides who initiates and when, and owns all sessions.
 
+mod adjust;
 mod auth;
 mod child;
 mod cookie;
@@ -77,6 +78,7 @@ use std::time::{Duration, Instant};
 
 pub use engine::Engine;
 
+use crate::model::secret::SecretId;
 use crate::model::{NewChild, NewInbound, Pair, Secret, Spi, Word};
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
@@ -89,7 +91,8 @@ pub trait Entropy {
 pub struct Settings {
     /// The secret of the cluster: signs, and is accepted.
     pub secret: Arc<Secret>,
-    /// The secret before it: accepted while a secret is being rotated.
+    /// The secret before it, while a secret is being rotated: accepted, and signs for a peer that does not
+    /// know the new one yet.
     pub previous: Option<Arc<Secret>>,
     /// The UDP port of IKE, on both ends.
     pub port: u16,
@@ -109,6 +112,16 @@ impl Settings {
     /// The secrets that a peer may prove itself with.
     fn secrets(&self) -> impl Iterator<Item = &Secret> {
         std::iter::once(&*self.secret).chain(self.previous.as_deref())
+    }
+
+    /// The secret to answer a peer with that has proven to know the one called `id`: the same.
+    fn answering(&self, id: SecretId) -> &Secret {
+        self.secrets().find(|secret| secret.id() == id).unwrap_or(&self.secret)
+    }
+
+    /// The secret that an attempt of ours signs with: the current one, or the one before as a fallback.
+    fn signing(&self, fallback: bool) -> &Secret {
+        self.previous.as_deref().filter(|_| fallback).unwrap_or(&self.secret)
     }
 }
 

@@ -177,7 +177,8 @@ impl AwaitAuthRequest {
             key: &self.keys.mine,
             id: &id,
         };
-        let auth = signed.sign(&cx.settings.secret);
+        // A peer that knows another one besides has shown with this one what it takes for certain.
+        let auth = signed.sign(cx.settings.answering(proof.secret()));
         let mut payloads = vec![Payload::IdR(id), Payload::shared_key(auth)];
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         let introduction = Introduction {
@@ -185,6 +186,7 @@ impl AwaitAuthRequest {
             begun: self.begun,
             foreign: self.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
+            secret: proof.secret(),
         };
         let ours = self.sa.ours();
         let mut session = Established::new(cx, proof, introduction, self.sa);

@@ -12,6 +12,16 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Secret([u8; 32]);
 
+/// A fingerprint of a secret that is safe to compare aloud: 8 bytes of HKDF-SHA256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretId([u8; 8]);
+
+impl fmt::Display for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Why a line is not a secret. It never repeats the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a secret: it must be 32 bytes in base64 on one line, as `hostseal secret generate` prints it")]
@@ -40,12 +50,12 @@ impl Secret {
         &self.0
     }
 
-    /// A fingerprint that is safe to compare aloud: 8 bytes of HKDF-SHA256 in hexadecimal.
-    pub fn id(&self) -> String {
+    /// Its fingerprint.
+    pub fn id(&self) -> SecretId {
         let mut out = [0u8; 8];
         let filled = Hkdf::<Sha256>::new(Some(b"hostseal"), &self.0).expand(b"secret id", &mut out);
         debug_assert!(filled.is_ok(), "8 bytes are within HKDF's limit");
-        out.iter().map(|byte| format!("{byte:02x}")).collect()
+        SecretId(out)
     }
 }
 

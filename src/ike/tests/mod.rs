@@ -1,5 +1,6 @@
 //! Exchanges as message arrows, in virtual time, over a network that may be bad.
 
+mod adjust;
 mod chaos;
 mod collide;
 mod compat;

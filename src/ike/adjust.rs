@@ -1,0 +1,64 @@
+//! What other settings make of what is there: nothing is dropped. What no longer fits is replaced by the
+//! ordinary exchanges, spread over the jitter.
+
+use std::time::{Duration, Instant};
+
+use super::Settings;
+use super::engine::Engine;
+use super::established::Established;
+use super::outbox::{Cx, up_to};
+use crate::model::{Pair, Spi};
+
+impl Engine {
+    /// Goes on with other settings. Children whose keys have another length than is wanted now are rekeyed;
+    /// ages at which things are rekeyed are stretched or shrunk; a session that rests on another secret than
+    /// the current one serves until one that rests on the current one has taken over, which is tried now
+    /// and, with a peer that does not know that secret yet, again and again.
+    ///
+    /// `initial_contact` stays as it was: what this host knows of earlier sessions does not change.
+    pub fn reconfigure(&mut self, now: Instant, settings: Settings) {
+        let initial_contact = self.settings.initial_contact;
+        let before = std::mem::replace(&mut self.settings, Settings { initial_contact, ..settings });
+        let mut pairs: Vec<Pair> = self.pairs.keys().copied().collect();
+        pairs.sort();
+        for pair in pairs {
+            if let Some(keep) = self.pairs.get_mut(&pair) {
+                keep.start_over();
+            }
+            for key in self.sessions_of(pair) {
+                self.with_established(now, key, |session, cx| session.adjust(cx, before.rekey_after));
+            }
+            self.reconsider(now, pair);
+        }
+    }
+
+    /// Makes a successor of a child within the jitter, because what this end wants of it has changed.
+    pub fn renew_child(&mut self, now: Instant, pair: Pair, in_spi: Spi) {
+        self.with_child(now, pair, in_spi, |session, cx| session.renew(cx, in_spi));
+    }
+}
+
+impl Established {
+    /// Goes on under other settings; before, things were rekeyed after `life`.
+    fn adjust(&mut self, cx: &mut Cx<'_>, life: Duration) {
+        let (now, key_bits) = (cx.now, cx.settings.key_bits);
+        // Whatever part of its life is left, that part is left of the new one: jitter stays jitter.
+        let stretch = cx.settings.rekey_after.as_secs_f64() / life.as_secs_f64();
+        let deadlines = self.sas.iter_mut().filter_map(|sa| sa.rekey_at.as_mut());
+        for at in deadlines.chain(self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut())) {
+            *at = now + at.saturating_duration_since(now).mul_f64(stretch);
+        }
+        let other = self.children.iter().filter(|child| child.key_bits != key_bits);
+        for in_spi in other.map(|child| child.in_spi).collect::<Vec<_>>() {
+            self.renew(cx, in_spi);
+        }
+    }
+
+    /// Brings the rekey of a child forward, unless it is on its way.
+    fn renew(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
+        let at = cx.now + up_to(cx.entropy, cx.settings.jitter);
+        if let Some(due) = self.child_mut(in_spi).and_then(|child| child.rekey_at.as_mut()) {
+            *due = at.min(*due);
+        }
+    }
+}
