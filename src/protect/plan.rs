@@ -108,6 +108,7 @@ pub fn plan(desired: &Desired, actual: &KernelState, indexes: &mut Indexes) -> P
     deletes.sort_by_key(|(order, _)| *order);
 
     plan.ops = writes.into_iter().chain(deletes).map(|(_, op)| op).collect();
+    plan.ops.extend(reroute(&plan.ops, &wanted, actual));
     plan
 }
 
@@ -117,6 +118,28 @@ fn is_as_wanted(there: &PolicyReading, policy: &Policy) -> bool {
         (there, wanted) => there == wanted,
     };
     there.action == Some(policy.action) && there.priority == policy.priority && lasts
+}
+
+/// What makes sockets look for their way again. One that holds a route which an exemption let pass keeps to
+/// it after the exemption is gone (measured on Linux 7.2): only a policy that is written invalidates routes.
+/// So one that stays is written once more.
+fn reroute(ops: &[Op], wanted: &BTreeMap<PolicyId, &Policy>, actual: &KernelState) -> Option<Op> {
+    let lets_pass = |id: &PolicyId| {
+        let gone = actual.policies.get(id).is_some_and(|there| there.action == Some(Action::Allow));
+        gone && id.direction == PolicyDirection::Out
+    };
+    let ipv4 = ops.iter().find_map(|op| match op {
+        Op::DeletePolicy { id, .. } if lets_pass(id) => Some(id.selector.destination.address.is_ipv4()),
+        _ => None,
+    })?;
+    let stays = |policy: &&&Policy| {
+        policy.direction == PolicyDirection::Out && policy.selector.destination.address.is_ipv4() == ipv4
+    };
+    let (policy, there) = wanted
+        .values()
+        .filter(stays)
+        .find_map(|policy| Some((**policy, actual.policies.get(&policy.id())?)))?;
+    is_our_policy(there).then_some(Op::UpdatePolicy { policy, index: there.index })
 }
 
 /// SAs are 2 and 3: after what lets pass and what blocks, before what sends through them.

@@ -258,3 +258,21 @@ fn indexes_are_ours_and_distinct() {
     indexes.dedup();
     assert_eq!(indexes.len(), state.policies.len());
 }
+
+/// Sockets that hold a route which an exemption let pass must look for their way again.
+#[test]
+fn an_exemption_that_goes_is_followed_by_a_policy_that_is_written() {
+    let with = Stage { sealed: true, outbound: Some(1), sas: vec![], exempt: vec!["icmp".parse().unwrap()] };
+    let mut state = KernelState::default();
+    let lead = |state: &mut KernelState, stage: &Stage| {
+        let ops = plan(&stage.desired(false), state, &mut Indexes::of(state)).ops;
+        ops.iter().for_each(|op| state.apply(op).unwrap());
+        ops
+    };
+    lead(&mut state, &with);
+    let without = Stage { exempt: vec![], ..with };
+    let ops = lead(&mut state, &without);
+    assert!(matches!(ops.last(), Some(Op::UpdatePolicy { .. })), "{ops:?}");
+    assert_eq!(ops.iter().filter(|op| matches!(op, Op::DeletePolicy { .. })).count(), 2);
+    assert!(lead(&mut state, &without).is_empty());
+}
