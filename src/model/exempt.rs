@@ -17,13 +17,15 @@ pub enum Protocol {
     Icmp,
 }
 
-/// One entry of `protection.exempt`: `tcp/22`, `udp/6000-6010`, `icmp`.
+/// One entry of `protection.exempt`: `tcp/22`, `udp/6000-6010`, `icmp`, each with or without `in:` in front.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Exemption {
     /// What kind of traffic.
     pub protocol: Protocol,
     /// The server's ports; `None` for ICMP, which has none.
     pub ports: Option<RangeInclusive<u16>>,
+    /// Accepted in the clear and not sent so: the stage in which all hosts must be before one of them sends.
+    pub incoming: bool,
 }
 
 impl Exemption {
@@ -43,8 +45,9 @@ impl FromStr for Exemption {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong =
             || format!("\"{text}\" is not an exemption such as \"tcp/22\", \"udp/6000-6010\" or \"icmp\"");
-        let (protocol, ports) = match text.split_once('/') {
-            None if text == "icmp" => return Ok(Self { protocol: Protocol::Icmp, ports: None }),
+        let (incoming, entry) = text.strip_prefix("in:").map_or((false, text), |entry| (true, entry));
+        let (protocol, ports) = match entry.split_once('/') {
+            None if entry == "icmp" => return Ok(Self { protocol: Protocol::Icmp, ports: None, incoming }),
             Some(("tcp", ports)) => (Protocol::Tcp, ports),
             Some(("udp", ports)) => (Protocol::Udp, ports),
             _ => return Err(wrong()),
@@ -61,12 +64,13 @@ impl FromStr for Exemption {
         if first > last {
             return Err(format!("\"{text}\": {first} comes after {last}"));
         }
-        Ok(Self { protocol, ports: Some(first..=last) })
+        Ok(Self { protocol, ports: Some(first..=last), incoming })
     }
 }
 
 impl fmt::Display for Exemption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.incoming { "in:" } else { "" })?;
         f.write_str(match self.protocol {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
@@ -104,7 +108,7 @@ mod tests {
 
     #[test]
     fn entries_are_read_and_shown() {
-        for text in ["tcp/22", "udp/6000-6010", "icmp", "tcp/1-65535"] {
+        for text in ["tcp/22", "udp/6000-6010", "icmp", "tcp/1-65535", "in:tcp/22", "in:icmp"] {
             assert_eq!(text.parse::<Exemption>().unwrap().to_string(), text);
         }
         let ssh: Exemption = "tcp/22".parse().unwrap();
@@ -121,6 +125,8 @@ mod tests {
             "icmp/8",
             "udp/1-2-3",
             "TCP/22",
+            "out:tcp/22",
+            "in:in:tcp/22",
         ] {
             assert!(text.parse::<Exemption>().is_err(), "{text}");
         }
@@ -132,6 +138,7 @@ mod tests {
             one.parse::<Exemption>().unwrap().overlaps(&two.parse::<Exemption>().unwrap())
         };
         assert!(overlap("tcp/22", "tcp/20-25"));
+        assert!(overlap("tcp/22", "in:tcp/22"));
         assert!(overlap("icmp", "icmp"));
         assert!(!overlap("tcp/22", "udp/22"));
         assert!(!overlap("tcp/22", "tcp/23"));

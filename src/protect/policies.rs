@@ -74,9 +74,15 @@ pub fn neighbour_discovery() -> impl Iterator<Item = Policy> {
     })
 }
 
-/// What one exemption lets pass between this host and a peer: this host as server and as client, in and
-/// out.
+/// What one exemption lets pass between this host and a peer: this host as server and as client, in and,
+/// unless it is for what comes in alone, out.
 pub fn exemption(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
+    let mut policies = both_exempt(remote, exemption);
+    policies.retain(|policy| !exemption.incoming || policy.direction == PolicyDirection::In);
+    policies
+}
+
+fn both_exempt(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
     let allow = |protocol, near, far| both_ways(remote, protocol, near, far, Action::Allow, priority::EXEMPT);
     let Some(ports) = &exemption.ports else {
         let protocol = if remote.is_ipv4() { ICMP } else { ICMPV6 };

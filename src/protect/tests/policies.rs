@@ -113,6 +113,21 @@ fn an_exempted_port_is_clear_for_server_and_client_and_opens_nothing_else() {
 }
 
 #[test]
+fn an_exemption_for_what_comes_in_is_not_sent() {
+    let state = sealed(v4(), &["in:tcp/22"]);
+    let (us, them) = (v4().local, v4().remote);
+    let cases = [
+        (PolicyDirection::In, Packet::tcp(them, 40_000, us, 22), Verdict::Clear),
+        (PolicyDirection::In, Packet::tcp(them, 22, us, 40_000), Verdict::Clear),
+        (PolicyDirection::Out, Packet::tcp(us, 22, them, 40_000), Verdict::Esp),
+        (PolicyDirection::Out, Packet::tcp(us, 40_000, them, 22), Verdict::Esp),
+    ];
+    for (direction, packet, expected) in cases {
+        assert_eq!(verdict(&state, direction, &packet), expected, "{direction:?} {packet:?}");
+    }
+}
+
+#[test]
 fn neighbour_discovery_is_clear_and_other_icmpv6_is_not() {
     let pair = Pair::new("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap()).unwrap();
     let state = sealed(pair, &[]);
