@@ -84,10 +84,10 @@ impl Place {
                 BufReader::new(&stream).read_until(b'\n', &mut line).unwrap();
                 let request = decode_request(&line).unwrap();
                 // As an agent does that has nothing new to tell.
-                if let (Request::Follow { after, hold_ms }, Reply::Progress(progress)) = (request, &reply)
-                    && after == progress.revision
+                if let (Request::Follow { after, hold_ms }, Reply::Progress(progress)) = (&request, &reply)
+                    && *after == progress.revision
                 {
-                    std::thread::sleep(Duration::from_millis(hold_ms));
+                    std::thread::sleep(Duration::from_millis(*hold_ms));
                 }
                 stream.write_all(encode_reply(reply).as_bytes()).unwrap();
                 request

@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &[u8]| {
     if let Ok(request) = decode_request(line) {
-        assert_eq!(decode_request(encode_request(request).as_bytes()), Ok(request));
+        assert_eq!(decode_request(encode_request(&request).as_bytes()), Ok(request));
     }
     if let Ok(reply) = decode_reply(line) {
         assert_eq!(decode_reply(encode_reply(reply.clone()).as_bytes()), Ok(reply));

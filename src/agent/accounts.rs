@@ -53,10 +53,11 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// What a pair had before this agent; counting begins `now` where it had nothing.
+    /// What a pair had before this agent; counting begins `now` where it had nothing. A pair that has been
+    /// counted already goes on where it was.
     pub fn restore(&mut self, pair: Pair, record: &PairRecord, now: UnixTime) {
         let since = record.totals_since.or(Some(now));
-        self.closed.insert(pair, Closed { tx: record.tx, rx: record.rx, since });
+        self.closed.entry(pair).or_insert(Closed { tx: record.tx, rx: record.rx, since });
         let probes = [(Direction::In, &record.probes_rx), (Direction::Out, &record.probes_tx)];
         for (direction, probes) in probes {
             let by_id = probes.iter().map(|(spi, probes)| (SaId::of(pair, direction, *spi), *probes));

@@ -4,9 +4,13 @@
 //! Everything that comes in ends in [`Core::settle`]: drain what the engine has to say, bring the kernel
 //! to what the pairs want, carry out what they order, until nothing moves any more.
 
+mod reconfigure;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+pub use reconfigure::Preview;
 
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
@@ -71,6 +75,11 @@ impl Scheme {
         }
     }
 
+    /// When SAs of `pair` end: those of the end that initiates by rule are replaced first.
+    fn limits_of(&self, pair: Pair) -> Limits {
+        if pair.initiates() { self.limits.earlier() } else { self.limits }
+    }
+
     /// The pairs, all off. `sealed` are those that were persisted as sealed.
     pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
         let machine =
@@ -108,6 +117,10 @@ pub struct Core {
     scheme: Scheme,
     engine: Engine,
     pairs: Pairs,
+    /// Pairs that have left the scheme, on their way to the clear.
+    leaving: BTreeSet<Pair>,
+    /// Whether the pairs of the scheme are to be protected.
+    wanted: bool,
     known: Known,
     vault: Vault,
     accounts: Accounts,
@@ -145,6 +158,8 @@ impl Core {
             scheme,
             engine,
             pairs,
+            leaving: BTreeSet::new(),
+            wanted: false,
             known: Known::default(),
             vault: Vault::default(),
             accounts,
@@ -182,7 +197,12 @@ impl Core {
         }
         self.learn(actual);
         self.trial = trial;
-        self.each_pair(|machine| machine.enable(now, strict, trial));
+        self.wanted = true;
+        for pair in self.scheme.pairs.clone() {
+            if !self.leaving.contains(&pair) {
+                self.with_pair(pair, |machine| machine.enable(now, strict, trial));
+            }
+        }
         self.settle(now, kernel);
         Ok(())
     }
@@ -197,6 +217,7 @@ impl Core {
     /// Takes all pairs back to the clear; [`Core::is_off`] tells when they are.
     pub fn disable(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         self.trial = None;
+        self.wanted = false;
         self.each_pair(|machine| machine.disable(now));
         self.settle(now, kernel);
     }
@@ -378,6 +399,11 @@ impl Core {
         self.pairs.machines()
     }
 
+    /// The addresses of this host that pairs use.
+    pub fn own(&self) -> BTreeSet<IpAddr> {
+        self.pairs.own()
+    }
+
     /// The key exchange.
     pub fn engine(&self) -> &Engine {
         &self.engine
@@ -386,6 +412,7 @@ impl Core {
     /// What is to be remembered of each pair; `wall` is the time of day at `now`.
     pub fn records(&self, now: Instant, wall: UnixTime) -> BTreeMap<Pair, PairRecord> {
         let mut records = self.accounts.records();
+        records.retain(|pair, _| self.pairs.get(*pair).is_some());
         for (pair, machine) in self.pairs.machines() {
             let record = records.entry(*pair).or_default();
             record.sealed = machine.is_sealed_for_good();
@@ -428,7 +455,7 @@ impl Core {
                 self.carry_out_orders(now);
             } else if !self.asking.is_empty() {
                 self.read_use(now, kernel);
-            } else {
+            } else if !self.let_go(now) {
                 return;
             }
         }
@@ -464,7 +491,7 @@ impl Core {
 
     fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
         let (pair, in_spi) = (new.pair, new.in_spi);
-        let child = Child::new(&new, token, word, self.scheme.replay_window, self.limits(pair));
+        let child = Child::new(&new, token, word, self.scheme.replay_window, self.scheme.limits_of(pair));
         // A key lives once: that of an SA which is there already is not used again.
         let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));
         let inbound = (!ahead).then(|| (SaId::of(pair, Direction::In, in_spi), new.in_key));
@@ -478,21 +505,17 @@ impl Core {
 
     fn handle_inbound_ahead(&mut self, now: Instant, new: NewInbound) {
         let NewInbound { pair, spi, suite, key } = new;
-        let (replay_window, limits) = (self.scheme.replay_window, self.limits(pair));
+        let (replay_window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
         let sa = Sa { pair, direction: Direction::In, spi, suite, replay_window, limits };
         if self.with_pair(pair, |machine| machine.handle_inbound_ahead(now, sa)) == Some(true) {
             self.vault.put(sa.id(), key);
         }
     }
 
-    fn limits(&self, pair: Pair) -> Limits {
-        if pair.initiates() { self.scheme.limits.earlier() } else { self.scheme.limits }
-    }
-
     /// Children whose inbound SA has reached a soft limit that the kernel does not watch.
     fn overdue(&self, sas: &BTreeMap<SaId, SaReading>) -> Vec<(Pair, Spi)> {
         let reached = |pair: Pair, id: &SaId| {
-            sas.get(id).is_some_and(|sa| self.limits(pair).is_soft_reached(sa.bytes, sa.packets))
+            sas.get(id).is_some_and(|sa| self.scheme.limits_of(pair).is_soft_reached(sa.bytes, sa.packets))
         };
         let pairs = self.pairs.machines().iter();
         let unwatched = pairs.flat_map(|(pair, machine)| machine.unwatched().map(move |id| (*pair, id)));
@@ -666,7 +689,7 @@ impl Core {
     }
 
     fn each_pair(&mut self, mut input: impl FnMut(&mut PairMachine)) {
-        for pair in self.scheme.pairs.clone() {
+        for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
             self.with_pair(pair, &mut input);
         }
     }

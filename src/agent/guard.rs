@@ -30,7 +30,8 @@ use crate::xfrm;
 /// The configuration is wrong, or the kernel does not let us. Where it cannot be known what was sealed (the
 /// state is broken, the node is unknown), every listed address is blocked, and that is an error too.
 pub fn guard(path: &Path) -> anyhow::Result<String> {
-    let config = Config::load(path)?;
+    // A broken file must not open what the last good one has sealed.
+    let (config, _) = Config::load_or_last_good(path)?;
     if single::runs(&config.run_dir)? {
         return Ok("an agent runs: it guards this host itself".to_owned());
     }

@@ -17,11 +17,13 @@ mod probe;
 mod process;
 mod report;
 mod service;
+mod setup;
 #[cfg(test)]
 mod sim;
 mod single;
 mod sockets;
 mod timers;
+mod watch;
 
 use std::path::Path;
 
@@ -56,7 +58,7 @@ pub fn run(path: &Path, stay: Stay) -> anyhow::Result<()> {
 /// The kernel does not let us, or the agent cannot be ended.
 pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
-    let config = Config::load(path);
+    let config = Config::load_or_last_good(path).map(|(config, _)| config);
     if let Ok(config) = &config {
         single::end(&config.run_dir)?;
     }

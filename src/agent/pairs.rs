@@ -1,5 +1,6 @@
 //! All pairs of a host, and what they want in the kernel together.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -9,29 +10,27 @@ use crate::model::{Action, Direction, Exemption, KernelState, Pair, Policy, SaId
 use crate::protect::timing::TRIAL_OUT;
 use crate::protect::{Adopted, Desired, PairMachine, Plan, policies};
 
-/// The machines of a host's pairs, and what concerns several of them.
-pub struct Pairs {
-    machines: BTreeMap<Pair, PairMachine>,
+/// The machines of a host's pairs, or views of them, and what concerns several of them.
+pub struct Pairs<M = PairMachine> {
+    machines: BTreeMap<Pair, M>,
     by_remote: BTreeMap<IpAddr, Vec<Pair>>,
     exemptions: Vec<Exemption>,
     guarded: bool,
 }
 
-impl Pairs {
+impl<M: Borrow<PairMachine>> Pairs<M> {
     /// These pairs; `exemptions` are in force with a peer as long as a pair with it is not off. `guarded`
     /// tells whether what is beside the pairs with a sealed peer is blocked.
-    pub fn new(
-        machines: impl Iterator<Item = PairMachine>,
-        exemptions: Vec<Exemption>,
-        guarded: bool,
-    ) -> Self {
-        let machines: BTreeMap<Pair, PairMachine> =
-            machines.map(|machine| (machine.pair(), machine)).collect();
+    pub fn new(machines: impl Iterator<Item = M>, exemptions: Vec<Exemption>, guarded: bool) -> Self {
+        let machines: BTreeMap<Pair, M> =
+            machines.map(|machine| (machine.borrow().pair(), machine)).collect();
         let mut by_remote: BTreeMap<IpAddr, Vec<Pair>> = BTreeMap::new();
         machines.keys().for_each(|pair| by_remote.entry(pair.remote).or_default().push(*pair));
         Self { machines, by_remote, exemptions, guarded }
     }
+}
 
+impl Pairs {
     /// Gives every pair what an agent before this one left in the kernel. Returns the SAs that were taken
     /// over.
     pub fn adopt(&mut self, actual: &KernelState) -> Vec<(Pair, SaId, Direction)> {
@@ -60,6 +59,29 @@ impl Pairs {
         taken
     }
 
+    /// Other exemptions, and another guard, from now on.
+    pub fn go_by(&mut self, exemptions: Vec<Exemption>, guarded: bool) {
+        self.exemptions = exemptions;
+        self.guarded = guarded;
+    }
+
+    /// One more pair.
+    pub fn insert(&mut self, machine: PairMachine) {
+        self.by_remote.entry(machine.pair().remote).or_default().push(machine.pair());
+        self.machines.insert(machine.pair(), machine);
+    }
+
+    /// A pair that is no more.
+    pub fn remove(&mut self, pair: Pair) {
+        self.machines.remove(&pair);
+        if let Some(pairs) = self.by_remote.get_mut(&pair.remote) {
+            pairs.retain(|other| *other != pair);
+            if pairs.is_empty() {
+                self.by_remote.remove(&pair.remote);
+            }
+        }
+    }
+
     /// All machines.
     pub fn machines(&self) -> &BTreeMap<Pair, PairMachine> {
         &self.machines
@@ -80,14 +102,22 @@ impl Pairs {
         self.machines.get_mut(&pair)
     }
 
+    /// Whether nothing is left of any pair.
+    pub fn are_off(&self) -> bool {
+        self.machines.values().all(PairMachine::is_off)
+    }
+}
+
+/// What the kernel should hold.
+impl<M: Borrow<PairMachine>> Pairs<M> {
     /// The pairs with a peer's address.
     pub fn with(&self, remote: IpAddr) -> &[Pair] {
         self.by_remote.get(&remote).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether nothing is left of any pair.
-    pub fn are_off(&self) -> bool {
-        self.machines.values().all(PairMachine::is_off)
+    /// The parts of the kernel that these pairs concern.
+    pub fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.by_remote.keys().map(|remote| Scope::Peer(*remote)).chain([Scope::Common])
     }
 
     /// The addresses of this host.
@@ -104,7 +134,8 @@ impl Pairs {
     }
 
     fn desired_for_all(&self) -> Desired {
-        let ipv6 = self.machines.iter().any(|(pair, machine)| pair.local.is_ipv6() && !machine.is_off());
+        let ipv6 =
+            self.machines.iter().any(|(pair, machine)| pair.local.is_ipv6() && !machine.borrow().is_off());
         let policies = ipv6.then(policies::neighbour_discovery).into_iter().flatten().collect();
         Desired { policies, ..Desired::default() }
     }
@@ -112,7 +143,7 @@ impl Pairs {
     fn desired_with(&self, remote: IpAddr) -> Desired {
         let mut desired = Desired::default();
         let machines: Vec<&PairMachine> =
-            self.with(remote).iter().filter_map(|pair| self.machines.get(pair)).collect();
+            self.with(remote).iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow).collect();
         if machines.iter().all(|machine| machine.is_off()) {
             return desired;
         }
@@ -128,8 +159,7 @@ impl Pairs {
 
     /// All changes that lead from `known` to what is wanted.
     pub fn outstanding(&self, mut known: Known) -> Plan {
-        let wanted = self.by_remote.keys().map(|remote| Scope::Peer(*remote)).chain([Scope::Common]);
-        let scopes: BTreeSet<Scope> = known.scopes().chain(wanted).collect();
+        let scopes: BTreeSet<Scope> = known.scopes().chain(self.scopes()).collect();
         let parts = scopes.into_iter().map(|scope| known.plan(scope, &self.desired(scope)));
         parts.fold(Plan::default(), |mut whole, part| {
             whole.ops.extend(part.ops);

@@ -1,9 +1,10 @@
 //! What the agent says of itself and its pairs.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::core::Core;
-use crate::model::control::PlanLine;
+use super::core::{Core, Preview};
+use crate::model::control::{Change, PlanLine};
 use crate::model::status::{AgentInfo, PeerRow, Protection, ReasonCode, RowState, Status, Summary};
 use crate::model::{NodeName, Pair, Progress, RowProgress, SaId};
 use crate::protect::{PairMachine, Plan};
@@ -60,12 +61,20 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
     for row in &mut status.peers {
         match core.and_then(|core| Some((core, core.pairs().get(&row.pair())?))) {
             Some((core, machine)) => complete_row(row, core, machine, now),
-            None => (row.state, row.reason_code, row.reason) = (RowState::Off, None, None),
+            None if agent.protection == Protection::Off => {
+                (row.state, row.reason_code, row.reason) = (RowState::Off, None, None);
+            }
+            // The kernel goes on by itself until the secret can be read.
+            None if row.reason.is_some() => {
+                (row.reason_code, row.reason) = (Some(ReasonCode::Internal), status.config_error.clone());
+            }
+            None => {}
         }
     }
     status.try_ends_in_s = core.and_then(Core::trial).map(|end| seconds_until(end, now));
     status.summary = Summary::of(status.peers.iter().map(|row| row.state));
     status.protection = agent.protection_with(&status.summary);
+    status.notes.extend(rotation(&status));
     if let Some(unread) = core.map(Core::unread).filter(|unread| *unread > 0) {
         status.notes.push(format!(
             "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"
@@ -74,11 +83,23 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
     status
 }
 
+/// What is to be said while a secret is being rotated.
+fn rotation(status: &Status) -> Option<String> {
+    let stale =
+        status.peers.iter().filter(|row| row.secret_id.is_some() && row.secret_id != status.secret_id);
+    let nodes: Vec<&str> = stale.map(|row| row.node.as_str()).collect::<BTreeSet<_>>().into_iter().collect();
+    let words =
+        || format!("the keys shared with {} still rest on another secret than this host's", nodes.join(", "));
+    (!nodes.is_empty()).then(words)
+}
+
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant) {
     row.state = machine.row_state();
     (row.reason_code, row.reason) = machine.reason().unzip();
     row.try_ends_in_s = machine.trial_end().map(|end| seconds_until(end, now));
     let pair = row.pair();
+    let secret = machine.settled_child().and_then(|in_spi| core.engine().secret_of(pair, in_spi));
+    row.secret_id = secret.map(|id| id.to_string());
     for sa in &mut row.sas {
         let child = machine.child_of(SaId::of(pair, sa.direction, sa.spi));
         let due = child.and_then(|in_spi| core.engine().rekey_at(pair, in_spi));
@@ -110,6 +131,15 @@ pub(super) fn log_change(pair: Pair, was: RowState, machine: &PairMachine) {
         }
         _ => {}
     }
+}
+
+/// What another scheme would change, as lines: first what is replaced, then the rest.
+pub(super) fn preview(preview: &Preview) -> Vec<PlanLine> {
+    let replaced = preview
+        .replaced
+        .iter()
+        .map(|id| PlanLine { change: Change::Update, object: format!("{id}: a successor takes over") });
+    replaced.chain(lines(&preview.plan)).collect()
 }
 
 /// A plan as lines.

@@ -1,11 +1,13 @@
 //! The loop: gives the core time, datagrams, kernel events and requests, and carries its outputs away.
 
+mod reload;
+
 use std::fs::DirBuilder;
 use std::future::pending;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -15,18 +17,20 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::accounts::Accounts;
 use super::addresses::AddressNews;
 use super::control::{Call, Control};
-use super::core::{Core, Datagram, Scheme, TICK};
+use super::core::{Core, Datagram, TICK};
 use super::followers::Followers;
 use super::notify::Notifier;
 use super::process::Entropy;
 use super::report::{self, Agent};
+use super::setup::{Secrets, Setup, Start};
 use super::single;
 use super::sockets::Sockets;
+use super::watch::Watch;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
-use crate::model::host::{Boot, named_node, own_addresses, present_addresses};
+use crate::model::host::{Boot, present_addresses};
 use crate::model::status::{Known, Protection, Status, without_agent};
-use crate::model::{Config, Node, SaId, Saved, Secret, Trial, UnixTime, trial};
+use crate::model::{SaId, Saved, Trial, UnixTime, trial};
 use crate::xfrm;
 
 /// How long changes of what is persisted are gathered before they are written.
@@ -34,10 +38,6 @@ const SAVE_DELAY: Duration = Duration::from_millis(200);
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-
-/// The most that starts are spread over time, and what each pair adds to it.
-const JITTER_MOST: Duration = Duration::from_secs(2);
-const JITTER_PER_PAIR: Duration = Duration::from_millis(1);
 
 /// When the agent ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,24 +50,25 @@ pub enum Stay {
 
 /// Runs until a signal, or until disabled.
 pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
-    let config = Config::load(path)?;
-    make_directory(&config.run_dir)?;
-    let _lock = single::claim(&config.run_dir)?;
-    let mut service = Service::new(config)?;
-    let mut control =
-        Control::listen(&service.config.socket_path()).context("the control socket cannot be opened")?;
+    let start = Start::find(path)?;
+    make_directory(&start.setup.config.run_dir)?;
+    let _lock = single::claim(&start.setup.config.run_dir)?;
+    let mut service = Service::new(path, start)?;
+    let socket = service.setup.config.socket_path();
+    let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
     // Before the first look at the tables, so that nothing falls between (kernel.md, fact 15).
     let events =
         xfrm::Events::open_beside(service.kernel.port()).context("the kernel's events cannot be heard")?;
-    let mut events = watch(events)?;
+    let mut events = hear(events)?;
     let mut news = AddressNews::open().context("the changes of this host's addresses cannot be heard")?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     service.start()?;
     service.notifier.ready();
     tracing::info!(
-        node = %service.node.name, version = env!("CARGO_PKG_VERSION"), "listening on {}",
-        service.config.socket_path().display()
+        node = %service.setup.node.name, version = env!("CARGO_PKG_VERSION"), "listening on {}",
+        socket.display()
     );
     loop {
         service.carry_away(Instant::now());
@@ -90,6 +91,8 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             }
             () = news.next() => service.addresses_may_have_changed(),
             Some(call) = control.receive() => service.handle_call(call, events.get_mut()),
+            changed = changed(&mut service.watch) => if changed { service.note_change() },
+            Some(()) = hangup.recv() => service.note_change(),
             () = sleep_until(deadline) => service.handle_timeout(Instant::now(), events.get_mut()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -103,10 +106,29 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
 
 #[expect(
     deprecated,
-    reason = "its successor is unsafe: it asks for a descriptor that lives as long, and `Events` owns it"
+    reason = "its successor is unsafe: it asks for a descriptor that lives as long, and `T` owns it"
 )]
-fn watch(events: xfrm::Events) -> io::Result<AsyncFd<xfrm::Events>> {
-    AsyncFd::new(events)
+fn hear<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
+    AsyncFd::new(source)
+}
+
+/// Waits until something happens where the watched files are; says whether it concerns them.
+async fn changed(watch: &mut Option<AsyncFd<Watch>>) -> bool {
+    let Some(watch) = watch else { return pending().await };
+    match watch.readable_mut().await {
+        Ok(mut guard) => {
+            let changed = guard.get_inner().changed();
+            guard.clear_ready();
+            changed
+        }
+        Err(_) => pending().await,
+    }
+}
+
+/// Changes of files make themselves heard where the system can do that; `reload` and SIGHUP work in any case.
+fn open_watch() -> Option<AsyncFd<Watch>> {
+    let watch = Watch::open().and_then(hear);
+    watch.inspect_err(|error| tracing::warn!("changed files go unnoticed: {error}")).ok()
 }
 
 async fn receive(sockets: &mut Option<Sockets>) -> Option<Vec<Datagram>> {
@@ -130,10 +152,14 @@ fn make_directory(path: &Path) -> anyhow::Result<()> {
 
 /// What the loop holds.
 struct Service {
-    config: Config,
-    node: Node,
-    secret: Arc<Secret>,
-    previous: Option<Arc<Secret>>,
+    /// Where the configuration is.
+    path: PathBuf,
+    setup: Setup,
+    /// `None` while they cannot be read: the kernel goes on, and no new keys are agreed.
+    secrets: Option<Secrets>,
+    /// Why the files as they are now are not in force.
+    trouble: Option<String>,
+    watch: Option<AsyncFd<Watch>>,
     saved: Saved,
     kernel: xfrm::Kernel,
     notifier: Notifier,
@@ -150,19 +176,16 @@ struct Service {
 }
 
 impl Service {
-    fn new(config: Config) -> anyhow::Result<Self> {
-        let secret = Arc::new(config.load_secret()?);
-        let previous = config.load_previous_secret()?.map(Arc::new);
-        let saved = Saved::load(&config.state_path())?;
-        let own = own_addresses().context("this host's addresses cannot be listed")?;
-        let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?.clone();
+    fn new(path: &Path, start: Start) -> anyhow::Result<Self> {
+        let Start { setup, secrets, saved, trouble } = start;
         let kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
         let now = Instant::now();
         Ok(Self {
-            config,
-            node,
-            secret,
-            previous,
+            path: std::path::absolute(path)?,
+            setup,
+            secrets,
+            trouble,
+            watch: open_watch(),
             saved,
             kernel,
             notifier: Notifier::new(now),
@@ -181,11 +204,19 @@ impl Service {
 
     /// Goes on with what was wanted when the last agent ended.
     fn start(&mut self) -> anyhow::Result<()> {
+        self.aim();
+        if let Some(words) = &self.trouble {
+            tracing::error!("going on with what was good before: {words}");
+        }
         if self.saved.end_trial(&Boot::now()?) {
             tracing::warn!("the trial was not confirmed in time: this host is in the clear");
             self.save();
         }
         match self.saved.protection {
+            Protection::On | Protection::Enabling if self.secrets.is_none() => {
+                self.agent.protection = Protection::On;
+                Ok(())
+            }
             Protection::On | Protection::Enabling => self.enable(Terms::default()),
             // One that ended on the way to the clear may have left something.
             Protection::Off | Protection::Disabling => {
@@ -204,13 +235,17 @@ impl Service {
             self.saved.pairs.values_mut().for_each(|record| record.sealed = false);
         }
         if self.core.is_none() {
-            let sockets = Sockets::open(self.node.addresses.iter().copied(), self.config.keying.port);
-            self.sockets = Some(sockets.map_err(|(local, error)| {
-                anyhow::anyhow!("UDP {local} cannot be opened: {error}: is another IKE daemon running?")
-            })?);
+            let Some(secrets) = &self.secrets else {
+                anyhow::bail!("{}", self.trouble.as_deref().unwrap_or("the secret cannot be read"));
+            };
             // Said only where nothing was adopted: the peers' SAs of before are dead then.
             let initial_contact = self.kernel.read_sas()?.is_empty();
-            self.core = Some(self.make_core(now, initial_contact));
+            let settings = self.setup.settings(secrets, initial_contact);
+            let mut sockets = Sockets::new();
+            let addresses = self.setup.node.addresses.iter().copied();
+            sockets.open(addresses, self.setup.config.keying.port).map_err(Sockets::explain)?;
+            self.sockets = Some(sockets);
+            self.core = Some(self.make_core(now, settings));
         }
         if let Some(core) = &mut self.core {
             let end = trial.as_ref().and_then(|trial| trial.left(&boot)).map(|left| now + left);
@@ -220,10 +255,11 @@ impl Service {
         self.list_addresses(now);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
-        self.saved.node = Some(self.node.name.clone());
+        self.saved.node = Some(self.setup.node.name.clone());
         self.saved.protection = Protection::On;
         self.saved.trial = trial;
-        self.saved.save(&self.config.state_path())?;
+        self.saved.save(&self.setup.config.state_path())?;
+        self.keep_config();
         Ok(())
     }
 
@@ -252,7 +288,7 @@ impl Service {
             self.saved.pairs = core.records(now, UnixTime::from(SystemTime::now()));
         }
         self.saved.trial = None;
-        let saved = self.saved.save(&self.config.state_path());
+        let saved = self.saved.save(&self.setup.config.state_path());
         saved.context("it is confirmed, but not beyond this agent, as that cannot be written")
     }
 
@@ -269,8 +305,8 @@ impl Service {
         self.saved.protection = Protection::Off;
         self.saved.trial = None;
         // A full disk is no reason to stay: whoever asked is told of it afterwards.
-        let saved = self.saved.save(&self.config.state_path());
-        if self.core.is_some() {
+        let saved = self.saved.save(&self.setup.config.state_path());
+        if self.agent.protection == Protection::On {
             self.set_protection(Protection::Disabling);
         }
         if let Some(core) = &mut self.core {
@@ -279,19 +315,9 @@ impl Service {
         Ok(saved?)
     }
 
-    fn make_core(&self, now: Instant, initial_contact: bool) -> Core {
+    fn make_core(&self, now: Instant, settings: ike::Settings) -> Core {
         let wall = UnixTime::from(SystemTime::now());
-        let keying = &self.config.keying;
-        let scheme = Scheme::of(&self.config, &self.node);
-        let settings = ike::Settings {
-            secret: self.secret.clone(),
-            previous: self.previous.clone(),
-            port: keying.port,
-            key_bits: self.config.esp.key_bits,
-            rekey_after: keying.rekey_after,
-            initial_contact,
-            jitter: (JITTER_PER_PAIR * scheme.pairs.len() as u32).min(JITTER_MOST),
-        };
+        let scheme = self.setup.scheme();
         let mut accounts = Accounts::default();
         for pair in &scheme.pairs {
             accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
@@ -383,6 +409,11 @@ impl Service {
         self.notifier.handle_timeout(now);
     }
 
+    /// One of the files may have changed, or somebody says so: what comes of it is in the log and in `status`.
+    fn note_change(&mut self) {
+        let _ = self.reload();
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
@@ -405,11 +436,12 @@ impl Service {
         while let Some(transmit) = core.poll_transmit() {
             sockets.send(&transmit);
         }
-        if core.poll_persist() {
-            self.save_at.get_or_insert(now + SAVE_DELAY);
-        }
         if core.wants_look() {
             self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
+        }
+        if core.poll_persist() {
+            self.save_at.get_or_insert(now + SAVE_DELAY);
+            self.close_sockets();
         }
     }
 
@@ -444,7 +476,7 @@ impl Service {
         }
         for held in self.followers.take_due(now) {
             let changed = |pair| self.followers.has_changed(pair, held.after);
-            let named = self.config.pairs(&self.node);
+            let named = self.setup.config.pairs(&self.setup.node);
             let progress =
                 report::progress(&self.agent, self.core.as_ref(), named, self.followers.revision(), changed);
             // Whoever asked may have gone away.
@@ -457,12 +489,16 @@ impl Service {
         if let Some(core) = &self.core {
             self.saved.pairs = core.records(Instant::now(), UnixTime::from(SystemTime::now()));
         }
-        if let Err(error) = self.saved.save(&self.config.state_path()) {
+        if let Err(error) = self.saved.save(&self.setup.config.state_path()) {
             tracing::error!("{error}");
         }
     }
 
     fn handle_call(&mut self, call: Call, events: &mut xfrm::Events) {
+        let code = match &call.request {
+            Request::Reload | Request::PlanWith(_) => ErrorCode::Configuration,
+            _ => ErrorCode::Failed,
+        };
         let reply = match call.request {
             Request::Ping => Ok(Reply::Done),
             Request::Enable => self.enable(Terms::default()).map(|()| Reply::Done),
@@ -475,8 +511,10 @@ impl Service {
                 let hold = Duration::from_millis(hold_ms);
                 return self.followers.hold(Instant::now(), after, hold, call.reply);
             }
+            Request::PlanWith(file) => self.plan_with(&file).map(Reply::Plan),
+            Request::Reload => self.reload().map(Reply::Reloaded),
         };
-        let refused = |error| Reply::Error { code: ErrorCode::Failed, message: format!("{error:#}") };
+        let refused = |error| Reply::Error { code, message: format!("{error:#}") };
         // Whoever asked may have gone away: nobody is left to tell then.
         let _ = call.reply.send(reply.unwrap_or_else(refused));
     }
@@ -492,9 +530,15 @@ impl Service {
         if let Some(core) = &self.core {
             saved.pairs = core.records(now, wall);
         }
-        let kernel = self.core.as_ref().map(|core| core.known(sas)).unwrap_or_default();
-        let known = Known { config: &self.config, node: &self.node, kernel: &kernel, saved: &saved };
-        let status = without_agent(known, &xfrm::statistics()?, Some(self.secret.id().to_string()), wall);
+        let kernel = match &self.core {
+            Some(core) => core.known(sas),
+            None => self.kernel.read()?,
+        };
+        let known =
+            Known { config: &self.setup.config, node: &self.setup.node, kernel: &kernel, saved: &saved };
+        let mut status =
+            without_agent(known, &xfrm::statistics()?, self.secrets.as_ref().map(Secrets::id), wall);
+        status.config_error.clone_from(&self.trouble);
         Ok(report::complete(status, &self.agent, self.core.as_ref(), now))
     }
 

@@ -31,6 +31,8 @@ struct Own {
 /// The sockets of this host.
 pub struct Sockets {
     by_local: BTreeMap<IpAddr, Own>,
+    /// For the readers.
+    sender: mpsc::Sender<Datagram>,
     incoming: mpsc::Receiver<Datagram>,
 }
 
@@ -41,23 +43,47 @@ impl Drop for Sockets {
 }
 
 impl Sockets {
-    /// Opens UDP `port` on each address; an address need not be there yet.
+    /// None yet.
+    pub fn new() -> Self {
+        let (sender, incoming) = mpsc::channel(QUEUE);
+        Self { by_local: BTreeMap::new(), sender, incoming }
+    }
+
+    /// Opens UDP `port` on each address that has no socket yet; an address need not be there yet.
     ///
     /// # Errors
-    /// The port is taken, or the kernel does not let us bypass its policies.
+    /// The port is taken, or the kernel does not let us bypass its policies: all is as before then.
     pub fn open(
+        &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
         port: u16,
-    ) -> Result<Self, (SocketAddr, io::Error)> {
-        let (sender, incoming) = mpsc::channel(QUEUE);
-        let mut by_local = BTreeMap::new();
-        for address in addresses {
+    ) -> Result<(), (SocketAddr, io::Error)> {
+        let mut opened = BTreeMap::new();
+        for address in addresses.into_iter().filter(|address| !self.by_local.contains_key(address)) {
             let local = SocketAddr::new(address, port);
-            let ike = Rc::new(open_ike(local).map_err(|error| (local, error))?);
-            let reader = tokio::task::spawn_local(read(ike.clone(), local, sender.clone()));
-            by_local.insert(address, Own { ike, reader, prober: None });
+            opened.insert(local, Rc::new(open_ike(local).map_err(|error| (local, error))?));
         }
-        Ok(Self { by_local, incoming })
+        for (local, ike) in opened {
+            let reader = tokio::task::spawn_local(read(ike.clone(), local, self.sender.clone()));
+            self.by_local.insert(local.ip(), Own { ike, reader, prober: None });
+        }
+        Ok(())
+    }
+
+    /// What the error of [`Sockets::open`] means.
+    pub fn explain((local, error): (SocketAddr, io::Error)) -> anyhow::Error {
+        anyhow::anyhow!("UDP {local} cannot be opened: {error}: is another IKE daemon running?")
+    }
+
+    /// Closes the sockets of addresses that are not `wanted`.
+    pub fn retain(&mut self, wanted: impl Fn(IpAddr) -> bool) {
+        self.by_local.retain(|address, own| {
+            let keep = wanted(*address);
+            if !keep {
+                own.reader.abort();
+            }
+            keep
+        });
     }
 
     /// Waits for datagrams; returns those that are there, in the order in which they came.

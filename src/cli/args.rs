@@ -106,8 +106,15 @@ pub enum Command {
     /// Show what the agent would change in the kernel now; change nothing.
     #[command(after_help = "Examples:\n  \
         hostseal plan\n  \
+        hostseal plan --with ./hostseal.toml     what a changed file would do\n  \
         hostseal plan --exit-code || echo 'something would change'")]
     Plan(PlanArgs),
+    /// Take the changed configuration and secrets now, and say what has changed.
+    ///
+    /// The agent does it by itself when one of the files changes, and on SIGHUP. A file with something wrong
+    /// in it changes nothing. Pairs that stay keep their keys; nothing is lost.
+    #[command(after_help = "Example:\n  hostseal config check && hostseal reload")]
+    Reload,
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions {
@@ -242,6 +249,9 @@ pub struct StatusArgs {
 /// `hostseal plan …`
 #[derive(Debug, Args)]
 pub struct PlanArgs {
+    /// What loading this configuration would change, instead of what is to be done now.
+    #[arg(long, value_name = "FILE")]
+    pub with: Option<PathBuf>,
     /// End with status 3 where something would change.
     #[arg(long)]
     pub exit_code: bool,

@@ -39,12 +39,12 @@ pub(super) enum AskError {
 }
 
 /// What was asked, in words.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked(Request);
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match &self.0 {
             Request::Ping => "\"are you there\"",
             Request::Status => "\"status\"",
             Request::Enable | Request::EnableWith(_) => "\"enable\"",
@@ -52,6 +52,8 @@ impl fmt::Display for Asked {
             Request::Disable => "\"disable\"",
             Request::Plan => "\"plan\"",
             Request::Follow { .. } => "\"follow\"",
+            Request::PlanWith(_) => "\"plan\" with another file",
+            Request::Reload => "\"reload\"",
         })
     }
 }
@@ -88,17 +90,26 @@ impl Client {
 
     /// How things stand.
     pub(super) fn status(&self) -> Result<Status, AskError> {
-        match self.ask(Request::Status)? {
+        match self.ask(&Request::Status)? {
             Reply::Status(status) => Ok(*status),
             _ => Err(AskError::Mismatch(Asked(Request::Status))),
         }
     }
 
-    /// What the agent would change.
-    pub(super) fn plan(&self) -> Result<Vec<PlanLine>, AskError> {
-        match self.ask(Request::Plan)? {
+    /// What the agent would change now, or if its configuration were the file `with`.
+    pub(super) fn plan(&self, with: Option<PathBuf>) -> Result<Vec<PlanLine>, AskError> {
+        let request = with.map_or(Request::Plan, Request::PlanWith);
+        match self.ask(&request)? {
             Reply::Plan(lines) => Ok(lines),
-            _ => Err(AskError::Mismatch(Asked(Request::Plan))),
+            _ => Err(AskError::Mismatch(Asked(request))),
+        }
+    }
+
+    /// Has the agent take its files as they are now; what that changed.
+    pub(super) fn reload(&self) -> Result<Vec<String>, AskError> {
+        match self.ask(&Request::Reload)? {
+            Reply::Reloaded(changes) => Ok(changes),
+            _ => Err(AskError::Mismatch(Asked(Request::Reload))),
         }
     }
 
@@ -107,7 +118,7 @@ impl Client {
         // Rounded up: whoever waits for a moment would ask again and again in the last millisecond before it.
         let hold_ms = u64::try_from(hold.as_millis() + 1).unwrap_or(u64::MAX);
         let request = Request::Follow { after, hold_ms };
-        match self.ask(request)? {
+        match self.ask(&request)? {
             Reply::Progress(progress) => Ok(progress),
             _ => Err(AskError::Mismatch(Asked(request))),
         }
@@ -115,13 +126,13 @@ impl Client {
 
     /// Has the agent do something.
     pub(super) fn order(&self, request: Request) -> Result<(), AskError> {
-        match self.ask(request)? {
+        match self.ask(&request)? {
             Reply::Done => Ok(()),
             _ => Err(AskError::Mismatch(Asked(request))),
         }
     }
 
-    fn ask(&self, request: Request) -> Result<Reply, AskError> {
+    fn ask(&self, request: &Request) -> Result<Reply, AskError> {
         let line = self.exchange(request).map_err(|source| self.explain(source))?;
         match control::decode_reply(&line)? {
             Reply::Error { code, message } => Err(AskError::Refused { code, message }),
@@ -129,7 +140,7 @@ impl Client {
         }
     }
 
-    fn exchange(&self, request: Request) -> io::Result<Vec<u8>> {
+    fn exchange(&self, request: &Request) -> io::Result<Vec<u8>> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

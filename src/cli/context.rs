@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::config::{Config, Node, NodeName};
+use crate::model::config::{Config, ConfigError, Node, NodeName};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::saved::Saved;
 
@@ -13,6 +13,12 @@ use super::exit::Failure;
 /// Reads the configuration that the command line names.
 pub(super) fn config(invocation: &Invocation) -> Result<Config, Failure> {
     Ok(Config::load(&invocation.config)?)
+}
+
+/// The same for commands that concern what is at work: where the file is broken, what an agent goes on with,
+/// and what is wrong with the file.
+pub(super) fn config_at_work(invocation: &Invocation) -> Result<(Config, Option<ConfigError>), Failure> {
+    Ok(Config::load_or_last_good(&invocation.config)?)
 }
 
 /// The agent of `config`.

@@ -16,7 +16,7 @@ use crate::model::{KernelState, Progress, ours};
 
 pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
-    let config = context::config(invocation)?;
+    let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
     if !client.is_there()? {
         return without_agent(&config, args);

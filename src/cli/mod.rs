@@ -20,6 +20,7 @@ mod new;
 mod plan;
 mod preflight;
 mod progress;
+mod reload;
 mod render;
 mod secret;
 mod ssh;
@@ -49,6 +50,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         Command::Disable(args) => disable::run(invocation, args),
         Command::Status(args) => status::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),
+        Command::Reload => reload::run(invocation),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
         Command::Agent(_) | Command::Guard => {

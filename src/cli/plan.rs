@@ -1,4 +1,4 @@
-//! `hostseal plan`: what the agent would change in the kernel now.
+//! `hostseal plan`: what the agent would change in the kernel, now or with another file.
 
 use serde::Serialize;
 
@@ -16,8 +16,10 @@ struct Report<'a> {
 }
 
 pub(super) fn run(invocation: &Invocation, args: &PlanArgs) -> Result<Exit, Failure> {
-    let config = context::config(invocation)?;
-    let lines = context::client(&config).plan()?;
+    let (config, _) = context::config_at_work(invocation)?;
+    let with = args.with.as_deref().map(std::path::absolute).transpose();
+    let with = with.map_err(|error| Failure::io("finding the file", &error))?;
+    let lines = context::client(&config).plan(with)?;
     match args.json {
         true => print_json(&Report { schema: 1, changes: &lines })?,
         false => print(&render::plan(&lines))?,

@@ -71,6 +71,12 @@ fn head(status: &Status, style: Style) -> String {
             status.kernel.iter().map(|(name, count)| format!("{name} {count}")).collect();
         let _ = writeln!(text, "the kernel dropped packets: {}", counters.join(", "));
     }
+    if let Some(error) = &status.config_error {
+        let _ = writeln!(text, "{}", style.state(RowState::Clear, "the files are not in force:"));
+        for line in error.lines() {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
     for note in &status.notes {
         let _ = writeln!(text, "note: {note}");
     }

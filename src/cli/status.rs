@@ -23,10 +23,11 @@ const REFRESH: Duration = Duration::from_secs(1);
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
 pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
-    let config = context::config(invocation)?;
+    let (config, broken) = context::config_at_work(invocation)?;
     check_names(&config, &args.nodes)?;
     loop {
-        let status = only(read(&config)?, &args.nodes);
+        let mut status = only(read(&config)?, &args.nodes);
+        status.config_error = status.config_error.or_else(|| broken.as_ref().map(ToString::to_string));
         if show(&status, args)? == Reader::Gone || !args.watch {
             return Ok(exit_of(&status));
         }
@@ -60,9 +61,10 @@ fn show(status: &Status, args: &StatusArgs) -> Result<Reader, Failure> {
 pub(super) fn read(config: &Config) -> Result<Status, Failure> {
     match context::client(config).status() {
         Ok(mut status) => {
-            if status.config_id != config.config_id() {
+            if status.config_id != config.config_id() && status.config_error.is_none() {
                 status.notes.push(format!(
-                    "the file has changed (its config id is {}): restart the agent to apply it",
+                    "the file has changed (its config id is {}) and the agent has not taken it yet: \
+                     `hostseal reload`",
                     config.config_id()
                 ));
             }

@@ -47,6 +47,7 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         rx: traffic,
         totals_since: None,
         errors: SaErrors::default(),
+        secret_id: None,
         sas: Vec::new(),
         try_ends_in_s: None,
     }
@@ -63,6 +64,7 @@ fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
         mode: Mode::Require,
         config_id: "5f3a".to_owned(),
         secret_id: Some("91c2".to_owned()),
+        config_error: None,
         agent: AgentInfo {
             running: true,
             pid: Some(41),
@@ -296,9 +298,9 @@ fn the_client_tells_apart_what_can_go_wrong() {
     assert!(matches!(client.status(), Err(AskError::Mismatch(_))));
     let failure = Failure::from(client.order(Request::Enable).unwrap_err());
     assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "line 5"));
-    assert!(client.plan().unwrap_err().to_string().contains("version 9"));
-    assert!(matches!(client.plan(), Err(AskError::Answer(_))));
-    assert!(matches!(client.plan(), Err(AskError::NoAgent(_))), "it ended without an answer");
+    assert!(client.plan(None).unwrap_err().to_string().contains("version 9"));
+    assert!(matches!(client.plan(None), Err(AskError::Answer(_))));
+    assert!(matches!(client.plan(None), Err(AskError::NoAgent(_))), "it ended without an answer");
     use Request::{Enable, Ping, Plan};
     assert_eq!(asked.join().unwrap(), [Ping, Request::Status, Enable, Plan, Plan, Plan]);
 }

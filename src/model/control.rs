@@ -10,6 +10,8 @@
 //! < {"v":1,"reply":{"error":{"code":"failed","message":"…"}}}
 //! ```
 
+use std::path::PathBuf;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,7 @@ pub const REQUEST_LIMIT: usize = 64 * 1024;
 pub const REPLY_LIMIT: usize = 64 * 1024 * 1024;
 
 /// What the command line asks of the agent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Are you there? Answered by [`Reply::Done`].
@@ -49,6 +51,11 @@ pub enum Request {
         /// For how many milliseconds the answer may be held. The agent may answer earlier.
         hold_ms: u64,
     },
+    /// What would you change if your configuration were this file? Answered by [`Reply::Plan`], or an error of
+    /// the configuration.
+    PlanWith(PathBuf),
+    /// Take the files as they are now. Answered by [`Reply::Reloaded`], or an error of the configuration.
+    Reload,
 }
 
 /// On which terms a host is protected; by default in stages, and for good.
@@ -80,6 +87,8 @@ pub enum Reply {
     Plan(Vec<PlanLine>),
     /// What has changed.
     Progress(Progress),
+    /// What has changed, in words; empty for nothing.
+    Reloaded(Vec<String>),
     /// Refused.
     Error {
         /// Why, for programs.
@@ -168,8 +177,8 @@ struct ReplyLine {
 }
 
 /// A request as a line, with its line end.
-pub fn encode_request(request: Request) -> String {
-    line(&RequestLine { v: VERSION, request })
+pub fn encode_request(request: &Request) -> String {
+    line(&RequestLine { v: VERSION, request: request.clone() })
 }
 
 /// A reply as a line, with its line end.

@@ -155,14 +155,7 @@ impl Saved {
     /// # Errors
     /// The system refused; the old contents are still there.
     pub fn save(&self, path: &Path) -> Result<(), SavedError> {
-        let io = |what| move |source| SavedError::Io { file: path.to_owned(), what, source };
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(directory).map_err(io("its directory cannot be made"))?;
-        let next = path.with_extension("json.new");
-        write_whole(&next, &self.to_json()).map_err(io("cannot be written"))?;
-        fs::rename(&next, path).map_err(io("cannot be replaced"))?;
-        // The new name lasts only once its directory is written.
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("cannot be made to last"))
+        replace(path, &self.to_json())
     }
 
     fn from_json(bytes: &[u8]) -> Result<Self, String> {
@@ -204,6 +197,20 @@ impl Saved {
         json.push(b'\n');
         json
     }
+}
+
+/// Replaces the contents of `path` in one step, as [`Saved::save`] says.
+pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<(), SavedError> {
+    let io = |what| move |source| SavedError::Io { file: path.to_owned(), what, source };
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory).map_err(io("its directory cannot be made"))?;
+    let mut next = path.as_os_str().to_owned();
+    next.push(".new");
+    let next = PathBuf::from(next);
+    write_whole(&next, contents).map_err(io("cannot be written"))?;
+    fs::rename(&next, path).map_err(io("cannot be replaced"))?;
+    // The new name lasts only once its directory is written.
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("cannot be made to last"))
 }
 
 fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {

@@ -216,6 +216,9 @@ pub struct PeerRow {
     pub totals_since: Option<UnixTime>,
     /// What was refused.
     pub errors: SaErrors,
+    /// The fingerprint of the secret that its keys rest on; `None` where that is not known.
+    #[serde(default)]
+    pub secret_id: Option<String>,
     /// Its SAs, outbound first.
     pub sas: Vec<SaRow>,
     /// Seconds until it goes back to the clear, unless the host on trial is confirmed: this one or the other.
@@ -304,6 +307,9 @@ pub struct Status {
     pub config_id: String,
     /// The fingerprint of the secret; `None` where it cannot be read.
     pub secret_id: Option<String>,
+    /// Why the files as they are now are not in force; `None` where they are.
+    #[serde(default)]
+    pub config_error: Option<String>,
     /// The agent of this host.
     pub agent: AgentInfo,
     /// How many rows are in which state.
@@ -318,14 +324,15 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether all is as the operator wants it: protection deliberately off, or on with an agent running
-    /// and every row protected.
+    /// Whether all is as the operator wants it: protection deliberately off, or on with an agent running,
+    /// the files in force and every row protected.
     pub fn is_healthy(&self) -> bool {
         match self.protection {
             Protection::Off => true,
             Protection::Disabling => false,
             Protection::On | Protection::Enabling => {
-                self.agent.running && self.summary.protected == self.summary.peers
+                let in_force = self.config_error.is_none();
+                self.agent.running && in_force && self.summary.protected == self.summary.peers
             }
         }
     }
@@ -364,6 +371,7 @@ pub fn without_agent(
         mode: config.protection.mode,
         config_id: config.config_id(),
         secret_id,
+        config_error: None,
         agent: AgentInfo::default(),
         summary: Summary::of(peers.iter().map(|row| row.state)),
         peers,
@@ -407,6 +415,7 @@ impl Known<'_> {
             rx: record.total(Direction::In, &sas, pair),
             totals_since: record.totals_since,
             errors: errors(&sas),
+            secret_id: None,
             sas: self.sa_rows(pair, &sas, used, now),
             try_ends_in_s: None,
         }

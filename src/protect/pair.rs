@@ -23,7 +23,7 @@ use super::timing::{
     DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OUT_GRACE, TRIAL_IN, TRIAL_OUT, UNSETTLED_PATIENCE,
 };
 use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
+use crate::model::{Action, Direction, Limits, OpError, Pair, Sa, SaId, Spi, Word};
 
 /// Children of one pair at a time: what a peer can make us hold.
 const MAX_CHILDREN: usize = 8;
@@ -177,6 +177,11 @@ impl PairMachine {
             self.close(trial.is_some());
         }
         self.advance(now);
+    }
+
+    /// From now on, may an authenticated peer take the pair to the clear.
+    pub fn allow_peer_disable(&mut self, allow: bool) {
+        self.allow_peer_disable = allow;
     }
 
     /// Takes the pair back to the clear.
@@ -421,6 +426,13 @@ impl PairMachine {
     /// Our name of the child that both ends send through.
     pub fn settled_child(&self) -> Option<Spi> {
         self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).map(Child::in_spi)
+    }
+
+    /// The children whose SAs have another replay window or other limits than these, by our names.
+    pub fn outdated(&self, replay_window: u32, limits: Limits) -> Vec<Spi> {
+        let fits = |sa: &Sa| (sa.replay_window, sa.limits) == (replay_window, limits);
+        let outdated = self.children.iter().filter(|child| child.is_known() && !fits(&child.incoming));
+        outdated.map(Child::in_spi).collect()
     }
 
     /// The child that an SA belongs to, by our name.

@@ -10,7 +10,7 @@ use crate::model::status::{ReasonCode, RowState};
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
-fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
+pub(super) fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
     let mut world = World::new(hosts, seed, weather);
     (0..hosts).for_each(|host| world.enable(host));
     let done = world.run_until(120 * SECOND, World::all_protected);
@@ -162,7 +162,7 @@ fn one_host_goes_back_to_the_clear_and_comes_again() {
 fn rekeys_lose_nothing_and_totals_are_exact() {
     seeds(5, |seed| {
         let mut world = World::new(2, seed, Weather::FAIR);
-        world.rekey_after = 2 * SECOND;
+        world.rekey_after(2 * SECOND);
         (0..2).for_each(|host| world.enable(host));
         assert!(world.run_until(10 * SECOND, World::all_protected));
         let before = [(0, 1), (1, 0)]
@@ -340,7 +340,7 @@ fn esp_that_stops_getting_through_is_named_and_heals() {
 fn esp_that_is_blocked_through_many_rekeys_heals() {
     for seed in 0..5 {
         let mut world = World::new(2, seed, Weather::FAIR);
-        world.rekey_after = 20 * SECOND;
+        world.rekey_after(20 * SECOND);
         (0..2).for_each(|host| world.enable(host));
         assert!(world.run_until(10 * SECOND, World::all_protected));
         let (a, b) = (world.hosts[0].address, world.hosts[1].address);
@@ -374,7 +374,7 @@ fn esp_that_gets_through_is_never_called_blocked() {
 fn foul_weather_ends_with_one_pair_of_sas_and_the_same_keys() {
     seeds(40, |seed| {
         let mut world = World::new(3, seed, Weather::FOUL);
-        world.rekey_after = 20 * SECOND;
+        world.rekey_after(20 * SECOND);
         (0..3).for_each(|host| world.enable(host));
         world.run(120 * SECOND, None);
         world.net.weather = Weather::FAIR;

@@ -4,5 +4,6 @@
 mod cluster;
 mod kernel;
 mod net;
+mod reconfigure;
 mod trial;
 mod world;

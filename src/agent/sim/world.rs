@@ -42,10 +42,23 @@ pub(super) struct Host {
     pub(super) core: Option<Core>,
     /// What its agent last wrote to its state directory.
     saved: BTreeMap<Pair, PairRecord>,
-    secret: [u8; 32],
+    /// What its files say.
+    pub(super) file: File,
     /// When it goes back to the clear, as its state directory tells.
     trial: Option<Instant>,
     tick: Instant,
+}
+
+/// What a host's files say.
+#[derive(Clone)]
+pub(super) struct File {
+    /// The hosts that it lists, itself included.
+    pub(super) nodes: Vec<usize>,
+    pub(super) secret: [u8; 32],
+    pub(super) previous: Option<[u8; 32]>,
+    pub(super) key_bits: u16,
+    pub(super) replay_window: u32,
+    pub(super) rekey_after: Duration,
 }
 
 /// What became of data packets.
@@ -64,7 +77,6 @@ pub(super) struct World {
     timers: Timers<usize>,
     /// When kernels remove a policy by themselves.
     expiries: Timers<usize>,
-    pub(super) rekey_after: Duration,
     /// Data packets by way.
     pub(super) tally: BTreeMap<(usize, usize), Tally>,
 }
@@ -90,7 +102,14 @@ impl World {
             kernel: SimKernel::default(),
             core: None,
             saved: BTreeMap::new(),
-            secret: [7; 32],
+            file: File {
+                nodes: (0..hosts).collect(),
+                secret: [7; 32],
+                previous: None,
+                key_bits: 256,
+                replay_window: 4096,
+                rekey_after: Duration::from_secs(3600),
+            },
             trial: None,
             tick: now,
         };
@@ -101,7 +120,6 @@ impl World {
             net: Net::new(weather),
             timers: Timers::default(),
             expiries: Timers::default(),
-            rekey_after: Duration::from_secs(3600),
             tally: BTreeMap::new(),
         }
     }
@@ -111,7 +129,7 @@ impl World {
     }
 
     pub(super) fn give_other_secret(&mut self, host: usize) {
-        self.hosts[host].secret = [8; 32];
+        self.hosts[host].file.secret = [8; 32];
     }
 
     /// Starts an agent and enables it: the first one, or one after a kill, an upgrade or a reboot.
@@ -139,6 +157,45 @@ impl World {
     pub(super) fn confirm(&mut self, at: usize) {
         self.hosts[at].trial = None;
         self.on(at, |core, now, kernel| core.confirm(now, kernel));
+    }
+
+    /// All files say this about when to rekey; for agents that start.
+    pub(super) fn rekey_after(&mut self, time: Duration) {
+        self.hosts.iter_mut().for_each(|host| host.file.rekey_after = time);
+    }
+
+    /// The files of a host change, and its agent takes them.
+    pub(super) fn reconfigure(&mut self, at: usize, change: impl FnOnce(&mut File)) {
+        change(&mut self.hosts[at].file);
+        let (scheme, settings) = (self.scheme(at), self.settings(at));
+        self.on(at, |core, now, kernel| core.reconfigure(now, UnixTime(0), kernel, scheme, settings));
+    }
+
+    fn scheme(&self, at: usize) -> Scheme {
+        let File { nodes, replay_window, .. } = &self.hosts[at].file;
+        let remotes = nodes.iter().map(|node| self.hosts[*node].address);
+        Scheme {
+            pairs: remotes.filter_map(|remote| Pair::new(self.hosts[at].address, remote)).collect(),
+            exemptions: Vec::new(),
+            replay_window: *replay_window,
+            limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
+            allow_peer_disable: true,
+            guard: true,
+            port: PORT,
+        }
+    }
+
+    fn settings(&self, at: usize) -> ike::Settings {
+        let Host { file, kernel, .. } = &self.hosts[at];
+        ike::Settings {
+            secret: Arc::new(Secret::new(file.secret)),
+            previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
+            port: PORT,
+            key_bits: file.key_bits,
+            rekey_after: file.rekey_after,
+            initial_contact: kernel.state.sas.is_empty(),
+            jitter: Duration::from_millis(file.nodes.len() as u64),
+        }
     }
 
     /// The agent is gone without a word; its kernel goes on.
@@ -190,36 +247,13 @@ impl World {
         }
     }
 
-    fn scheme(&self, at: usize) -> Scheme {
-        let local = self.hosts[at].address;
-        let remotes = self.hosts.iter().map(|host| host.address);
-        Scheme {
-            pairs: remotes.filter_map(|remote| Pair::new(local, remote)).collect(),
-            exemptions: Vec::new(),
-            replay_window: 4096,
-            limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
-            allow_peer_disable: true,
-            guard: true,
-            port: PORT,
-        }
-    }
-
     fn sealed(&self, at: usize) -> BTreeSet<Pair> {
         let saved = self.hosts[at].saved.iter();
         saved.filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect()
     }
 
     fn make_core(&mut self, at: usize) -> Core {
-        let scheme = self.scheme(at);
-        let settings = ike::Settings {
-            secret: Arc::new(Secret::new(self.hosts[at].secret)),
-            previous: None,
-            port: PORT,
-            key_bits: 256,
-            rekey_after: self.rekey_after,
-            initial_contact: self.hosts[at].kernel.state.sas.is_empty(),
-            jitter: Duration::from_millis(scheme.pairs.len() as u64),
-        };
+        let (scheme, settings) = (self.scheme(at), self.settings(at));
         let mut accounts = Accounts::default();
         let saved = &self.hosts[at].saved;
         for pair in &scheme.pairs {

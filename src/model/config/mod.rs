@@ -16,7 +16,9 @@ use super::exempt::Exemption;
 use super::policy::Block;
 use super::{Pair, Secret};
 
+mod changes;
 pub mod error;
+mod last_good;
 mod read;
 pub mod secret_file;
 mod values;
@@ -165,6 +167,8 @@ pub struct Config {
     pub protection: ProtectionRules,
     /// The hosts of the cluster, at least one, in the file's order.
     pub nodes: Vec<Node>,
+    /// The text that this was read from.
+    text: String,
 }
 
 impl Config {

@@ -17,6 +17,8 @@ use crate::model::units;
 
 /// The longest path that a Unix socket can have, without its closing zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
+/// The default of `state_dir`.
+pub(super) const STATE_DIR: &str = "/var/lib/hostseal";
 /// The default of `keying.rekey_after`.
 const REKEY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The default of `keying.expire_after`.
@@ -34,7 +36,7 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
     };
     let config = root(Section::root(&table, &problems), &problems);
     match problems.into_vec() {
-        problems if problems.is_empty() => Ok(config),
+        problems if problems.is_empty() => Ok(Config { text: text.to_owned(), ..config }),
         problems => Err(problems),
     }
 }
@@ -43,7 +45,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let cluster = root.required("cluster", name).value;
     let node = root.optional("node", node_name);
     let run_dir = run_dir(&mut root, problems);
-    let state_dir = root.value("state_dir", PathBuf::from("/var/lib/hostseal"), path);
+    let state_dir = root.value("state_dir", PathBuf::from(STATE_DIR), path);
     let secret = secret(root.section("secret"));
     let keying = keying(root.section("keying"), problems);
     let esp = esp(root.section("esp"));
@@ -57,7 +59,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     }
     root.finish();
     let node = node.map(|node| node.value);
-    Config { cluster, node, run_dir, state_dir, secret, keying, esp, protection, nodes }
+    Config { cluster, node, run_dir, state_dir, secret, keying, esp, protection, nodes, text: String::new() }
 }
 
 fn run_dir(root: &mut Section<'_>, problems: &Problems<'_>) -> PathBuf {

@@ -4,29 +4,33 @@ use super::*;
 use crate::model::RowProgress;
 use crate::model::status::{Protection, RowState, Summary};
 
-const REQUESTS: [Request; 8] = [
-    Request::Ping,
-    Request::Status,
-    Request::Enable,
-    Request::EnableWith(Terms { strict: true, try_s: Some(60) }),
-    Request::Confirm,
-    Request::Disable,
-    Request::Plan,
-    Request::Follow { after: 7, hold_ms: 5_000 },
-];
+fn requests() -> [Request; 10] {
+    [
+        Request::Ping,
+        Request::Status,
+        Request::Enable,
+        Request::EnableWith(Terms { strict: true, try_s: Some(60) }),
+        Request::Confirm,
+        Request::Disable,
+        Request::Plan,
+        Request::Follow { after: 7, hold_ms: 5_000 },
+        Request::PlanWith("/tmp/a file".into()),
+        Request::Reload,
+    ]
+}
 
 #[test]
 fn requests_come_through() {
-    for request in REQUESTS {
-        let line = encode_request(request);
+    for request in requests() {
+        let line = encode_request(&request);
         assert_eq!(line.matches('\n').count(), 1);
         assert!(line.ends_with('\n') && line.len() <= REQUEST_LIMIT);
         assert_eq!(decode_request(line.as_bytes()), Ok(request));
     }
-    assert_eq!(encode_request(Request::Enable), "{\"v\":1,\"request\":\"enable\"}\n");
+    assert_eq!(encode_request(&Request::Enable), "{\"v\":1,\"request\":\"enable\"}\n");
     assert_eq!(Request::from(Terms::default()), Request::Enable, "which agents of before know too");
     let strict = "{\"v\":1,\"request\":{\"enable_with\":{\"strict\":true}}}\n";
-    assert_eq!(encode_request(Terms { strict: true, try_s: None }.into()), strict);
+    assert_eq!(encode_request(&Terms { strict: true, try_s: None }.into()), strict);
     // What a later version adds has a default here.
     let bare = b"{\"v\":1,\"request\":{\"enable_with\":{}}}";
     assert_eq!(decode_request(bare), Ok(Request::EnableWith(Terms::default())));
@@ -49,7 +53,10 @@ fn replies_come_through() {
         summary: Summary { peers: 1, clear: 1, ..Summary::default() },
         rows: vec![row],
     };
-    for reply in [Reply::Done, Reply::Plan(plan), Reply::Plan(Vec::new()), Reply::Progress(progress), error] {
+    let reloaded = Reply::Reloaded(vec!["x".to_owned()]);
+    for reply in
+        [Reply::Done, Reply::Plan(plan), Reply::Plan(Vec::new()), Reply::Progress(progress), reloaded, error]
+    {
         let line = encode_reply(reply.clone());
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert_eq!(decode_reply(line.as_bytes()), Ok(reply));
@@ -81,7 +88,7 @@ fn another_version_is_told_from_nonsense() {
 #[test]
 fn too_long_is_refused_before_it_is_parsed() {
     let padded = |length: usize| {
-        let mut line = encode_request(Request::Ping).trim_end().to_owned();
+        let mut line = encode_request(&Request::Ping).trim_end().to_owned();
         line.push_str(&" ".repeat(length - line.len()));
         line
     };
@@ -103,13 +110,13 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_request_is_that_request_or_refused(at in 0usize..60, byte: u8, which in 0usize..REQUESTS.len()) {
-        let mut line = encode_request(REQUESTS[which]).into_bytes();
+    fn a_mutated_request_is_that_request_or_refused(at in 0usize..60, byte: u8, which in 0usize..10) {
+        let mut line = encode_request(&requests()[which]).into_bytes();
         let at = at % line.len();
         line[at] = byte;
         if let Ok(request) = decode_request(&line) {
-            let varied = matches!(request, Request::Follow { .. } | Request::EnableWith(_));
-            prop_assert!(varied || REQUESTS.contains(&request));
+            let varied = matches!(request, Request::Follow { .. } | Request::EnableWith(_) | Request::PlanWith(_));
+            prop_assert!(varied || requests().contains(&request));
         }
     }
 }

@@ -262,7 +262,13 @@ fn indexes_are_ours_and_distinct() {
 /// Sockets that hold a route which an exemption let pass must look for their way again.
 #[test]
 fn an_exemption_that_goes_is_followed_by_a_policy_that_is_written() {
-    let with = Stage { sealed: true, outbound: Some(1), sas: vec![], exempt: vec!["icmp".parse().unwrap()] };
+    let with = Stage {
+        sealed: true,
+        guarded: true,
+        outbound: Some(1),
+        sas: vec![],
+        exempt: vec!["icmp".parse().unwrap()],
+    };
     let mut state = KernelState::default();
     let lead = |state: &mut KernelState, stage: &Stage| {
         let ops = plan(&stage.desired(false), state, &mut Indexes::of(state)).ops;

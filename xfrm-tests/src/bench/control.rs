@@ -27,7 +27,7 @@ impl Control {
 
     /// Asks and goes on at once.
     pub(super) fn ask(&mut self, request: Request) -> Result<()> {
-        Ok(self.0.get_mut().write_all(encode_request(request).as_bytes())?)
+        Ok(self.0.get_mut().write_all(encode_request(&request).as_bytes())?)
     }
 
     /// The answer to what was asked.

@@ -21,6 +21,7 @@ pub const SECRETS: [&str; 2] =
     ["bGFiIHNlY3JldCBudW1iZXIgb25lLCAzMiBieXRlcy4=", "bGFiIHNlY3JldCBudW1iZXIgdHdvLCAzMiBieXRlcy4="];
 
 /// Hosts with one configuration and one secret.
+#[derive(Clone)]
 pub struct Cluster {
     members: Vec<(String, Vec<String>)>,
     sections: Vec<(String, Vec<String>)>,
@@ -43,14 +44,14 @@ impl Cluster {
     /// These addresses of each host.
     pub fn new<'a>(members: impl IntoIterator<Item = (&'a Host, Vec<String>)>) -> Self {
         let members = members.into_iter().map(|(host, addresses)| (host.name().to_owned(), addresses));
-        Self { members: members.collect(), sections: Vec::new() }
+        Self { members: members.collect(), sections: sections() }
     }
 
     /// Both addresses of all `hosts`.
     pub fn of(hosts: &[Host]) -> Self {
         let addresses = |host: &Host| vec![host.v4().to_string(), host.v6().to_string()];
         let members = hosts.iter().map(|host| (host.name().to_owned(), addresses(host))).collect();
-        Self { members, sections: Vec::new() }
+        Self { members, sections: sections() }
     }
 
     /// The IPv4 addresses of all `hosts` alone.
@@ -74,7 +75,7 @@ impl Cluster {
 
     /// The configuration file.
     pub fn text(&self) -> String {
-        let mut text = format!("cluster = \"lab\"\n\n[secret]\nfile = \"{SECRET}\"\n");
+        let mut text = "cluster = \"lab\"\n".to_owned();
         for (name, lines) in &self.sections {
             text += &format!("\n[{name}]\n{}\n", lines.join("\n"));
         }
@@ -100,6 +101,11 @@ impl Cluster {
     pub fn install_all(&self, hosts: &[Host]) -> Result<()> {
         hosts.iter().try_for_each(|host| self.install(host, SECRETS[0]))
     }
+}
+
+/// What every file says.
+fn sections() -> Vec<(String, Vec<String>)> {
+    vec![("secret".to_owned(), vec![format!("file = \"{SECRET}\"")])]
 }
 
 /// Runs `hostseal ARGUMENTS` on a host to its end, whatever that is. It is stopped after a minute.

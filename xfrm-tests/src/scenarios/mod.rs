@@ -12,6 +12,7 @@ mod prefer;
 mod reboot;
 mod refusal;
 mod rekey;
+pub mod reload;
 mod strict;
 mod strongswan;
 mod trial;
@@ -36,6 +37,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         disable::ALL,
         exempt::ALL,
         rekey::ALL,
+        reload::ALL,
         flush::ALL,
         crash::ALL,
         paths::ALL,

@@ -1,0 +1,136 @@
+//! Another scheme for a core at work. Only what changed is touched: pairs that stay keep their SAs and
+//! totals, pairs that come begin in stages, pairs that go leave in stages and are forgotten when they are
+//! off.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::{Core, Scheme};
+use crate::agent::kernel::Kernel;
+use crate::agent::known::Known;
+use crate::agent::pairs::Pairs;
+use crate::ike;
+use crate::model::saved::PairRecord;
+use crate::model::{KernelState, Pair, SaId, SaReading, UnixTime};
+use crate::protect::{PairMachine, Plan};
+
+/// What another scheme would change.
+pub struct Preview {
+    /// SAs that successors would take over from.
+    pub replaced: Vec<SaId>,
+    /// Everything else, once pairs that go have left.
+    pub plan: Plan,
+}
+
+impl Core {
+    /// What [`Core::reconfigure`] with `scheme` would change in a kernel that holds `actual`. Of the pairs that
+    /// stay, SAs for which `other` is true get successors in any case.
+    pub fn preview(
+        &self,
+        now: Instant,
+        actual: KernelState,
+        scheme: &Scheme,
+        other: impl Fn(&SaReading) -> bool,
+    ) -> Preview {
+        let mut replaced = Vec::new();
+        for (pair, machine) in self.pairs().iter().filter(|(pair, _)| scheme.pairs.contains(pair)) {
+            let outdated = machine.outdated(scheme.replay_window, scheme.limits_of(*pair));
+            let of_pair = actual.sas.values().filter(|sa| sa.is_between(*pair));
+            let goes = |sa: &&SaReading| {
+                other(sa) || machine.child_of(sa.id).is_some_and(|in_spi| outdated.contains(&in_spi))
+            };
+            replaced.extend(of_pair.filter(goes).map(|sa| sa.id));
+        }
+        let come = scheme.pairs.iter().filter(|pair| self.pairs.get(**pair).is_none()).map(|pair| {
+            let mut machine = PairMachine::new(*pair, false, scheme.allow_peer_disable, now);
+            machine.enable(now, false, self.trial);
+            machine
+        });
+        let come: Vec<PairMachine> = come.collect();
+        let stay = self.pairs().iter().filter(|(pair, _)| scheme.pairs.contains(pair)).map(|(_, it)| it);
+        let pairs = Pairs::new(stay.chain(&come), scheme.exemptions.clone(), scheme.guard);
+        let own = self.own().into_iter().chain(pairs.own()).collect();
+        Preview { replaced, plan: pairs.outstanding(Known::of(actual, &own)) }
+    }
+
+    /// Goes on with another scheme, and other settings of the key exchange. What is only true of new SAs
+    /// (their replay window, when they end) comes with successors of those that are there. `wall` is the
+    /// time of day at `now`.
+    pub fn reconfigure(
+        &mut self,
+        now: Instant,
+        wall: UnixTime,
+        kernel: &mut dyn Kernel,
+        scheme: Scheme,
+        settings: ike::Settings,
+    ) {
+        self.engine.reconfigure(now, settings);
+        self.pairs.go_by(scheme.exemptions.clone(), scheme.guard);
+        self.scheme = scheme;
+        let wanted: BTreeSet<Pair> = self.scheme.pairs.iter().copied().collect();
+        for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
+            if wanted.contains(&pair) {
+                self.renew(now, pair);
+            } else {
+                self.leaving.insert(pair);
+                self.with_pair(pair, |machine| machine.disable(now));
+            }
+        }
+        for pair in wanted {
+            if self.pairs.get(pair).is_none() {
+                self.welcome(now, wall, pair);
+            }
+        }
+        // What stays in the clear concerns every peer.
+        self.dirty = self.pairs.scopes().collect();
+        self.settle(now, kernel);
+    }
+
+    /// A pair that stays: SAs that the scheme would have otherwise get successors.
+    fn renew(&mut self, now: Instant, pair: Pair) {
+        let (window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
+        let allow = self.scheme.allow_peer_disable;
+        let outdated = self.with_pair(pair, |machine| {
+            machine.allow_peer_disable(allow);
+            machine.outdated(window, limits)
+        });
+        for in_spi in outdated.unwrap_or_default() {
+            self.engine.renew_child(now, pair, in_spi);
+        }
+    }
+
+    /// A pair that comes.
+    fn welcome(&mut self, now: Instant, wall: UnixTime, pair: Pair) {
+        self.accounts.restore(pair, &PairRecord::default(), wall);
+        let machine = PairMachine::new(pair, false, self.scheme.allow_peer_disable, now);
+        self.pairs.insert(machine);
+        let trial = self.trial;
+        if self.wanted {
+            self.with_pair(pair, |machine| machine.enable(now, false, trial));
+        }
+        self.persist = true;
+    }
+
+    /// Forgets pairs that have left the scheme and are off by now. One that came back meanwhile is protected
+    /// again from there. Says whether there were any.
+    pub(super) fn let_go(&mut self, now: Instant) -> bool {
+        let is_off = |pair: &&Pair| self.pairs.get(**pair).is_none_or(PairMachine::is_off);
+        let off: Vec<Pair> = self.leaving.iter().filter(is_off).copied().collect();
+        let trial = self.trial;
+        for pair in &off {
+            self.leaving.remove(pair);
+            if !self.scheme.pairs.contains(pair) {
+                self.forget(*pair);
+            } else if self.wanted {
+                self.with_pair(*pair, |machine| machine.enable(now, false, trial));
+            }
+        }
+        !off.is_empty()
+    }
+
+    fn forget(&mut self, pair: Pair) {
+        self.pairs.remove(pair);
+        self.timers.set(pair, None);
+        self.persist = true;
+    }
+}
