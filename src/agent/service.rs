@@ -255,10 +255,15 @@ impl Service {
         self.list_addresses(now);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
+        let remembered = self.saved.clone();
         self.saved.node = Some(self.setup.node.name.clone());
         self.saved.protection = Protection::On;
         self.saved.trial = trial;
-        self.saved.save(&self.setup.config.state_path())?;
+        match self.saved.save(&self.setup.config.state_path()) {
+            // At boot nothing is new, and a full disk is no reason to stay blocked.
+            Err(error) if self.saved == remembered => tracing::error!("{error}"),
+            saved => saved?,
+        }
         self.keep_config();
         Ok(())
     }

@@ -23,6 +23,11 @@ pub(super) const ALL: &[Test] = &[
     Test::new("reboot::a_guard_lets_nothing_clear_in_or_out", 2, nothing_clear_in_or_out),
     Test::new("reboot::a_guard_finds_nothing_to_do", 2, nothing_to_do),
     Test::new("reboot::a_guard_with_a_broken_state_blocks_everything", 2, a_broken_state_blocks_everything),
+    Test::new(
+        "reboot::a_full_disk_keeps_no_agent_from_starting",
+        2,
+        a_full_disk_keeps_no_agent_from_starting,
+    ),
     Test::new("reboot::an_agent_waits_for_its_address", 2, an_agent_waits_for_its_address),
     Test::new("reboot::the_service_manager_hears_of_an_agent", 2, the_service_manager_hears_of_an_agent),
 ];
@@ -190,6 +195,24 @@ fn a_broken_state_blocks_everything(lab: &mut Lab) -> Result<()> {
     ensure_nothing_of_ours(&a)?;
     hostseal(&a, "enable")?.expect_code(0)?;
     await_protected(&b)
+}
+
+fn a_full_disk_keeps_no_agent_from_starting(lab: &mut Lab) -> Result<()> {
+    let a = &lab.hosts()[0];
+    let state = "/var/lib/hostseal";
+    a.run(&format!("mkdir -p {state} && mount -t tmpfs -o size=32k tmpfs {state}"))?;
+    let (a, b) = sealed_pair(lab)?;
+    kill_agent(&a)?;
+    ensure!(!a.succeeds(&format!("dd if=/dev/zero of={state}/full bs=1k"))?, "the disk is not full");
+    let before = a.read(&format!("{state}/state.json"))?;
+    let _agent = start_agent(&a)?;
+    await_protected(&a)?;
+    ensure_pings(&a, &b, 3)?;
+    ensure!(a.read(&format!("{state}/state.json"))? == before, "what was saved is whole");
+    // What cannot be remembered is said.
+    let disable = hostseal(&a, "disable")?;
+    ensure!(disable.code == 1 && disable.stderr.contains("No space left"), "{disable:?}");
+    Ok(())
 }
 
 fn an_agent_waits_for_its_address(lab: &mut Lab) -> Result<()> {
