@@ -1,11 +1,12 @@
 //! What the agent says of itself and its pairs.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::core::{Core, Preview};
 use crate::model::control::{Change, PlanLine};
-use crate::model::status::{AgentInfo, PeerRow, Protection, ReasonCode, RowState, Status, Summary};
+use crate::model::status::{AgentInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status, Summary};
+use crate::model::units::human_duration;
 use crate::model::{NodeName, Pair, Progress, RowProgress, SaId};
 use crate::protect::{PairMachine, Plan};
 
@@ -80,6 +81,7 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
             "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"
         ));
     }
+    status.notes.extend(unrenewed(&status, core));
     status
 }
 
@@ -91,6 +93,24 @@ fn rotation(status: &Status) -> Option<String> {
     let words =
         || format!("the keys shared with {} still rest on another secret than this host's", nodes.join(", "));
     (!nodes.is_empty()).then(words)
+}
+
+/// A warning well before it happens: keys of protected pairs end, and attempts to agree new ones have failed.
+fn unrenewed(status: &Status, core: Option<&Core>) -> Option<String> {
+    let machines = core?.pairs();
+    let failing = |row: &PeerRow| {
+        let (_, words) = machines.get(&row.pair())?.unrenewed()?;
+        let active = row.sas.iter().filter(|sa| sa.state == SaState::Active);
+        let left = active.filter_map(|sa| sa.expires_in_s).min()?;
+        Some((left, format!("{} ({}): {words}", row.node, row.remote)))
+    };
+    let failing: Vec<(u64, String)> = status.peers.iter().filter_map(failing).collect();
+    let (left, first) = failing.iter().min()?;
+    Some(format!(
+        "keys of {} pairs could not be renewed; the first are at their end in {}, which blocks the pair: {first}",
+        failing.len(),
+        human_duration(Duration::from_secs(*left))
+    ))
 }
 
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant) {

@@ -32,6 +32,12 @@ impl PairMachine {
         self.judge()
     }
 
+    /// Why the keys that protect the pair could not be renewed: it stays protected until the kernel's hard
+    /// limit ends them.
+    pub fn unrenewed(&self) -> Option<&Reason> {
+        self.failure.as_ref().filter(|_| self.row_state() == RowState::Protected)
+    }
+
     pub(super) fn judge(&self) -> (RowState, Why) {
         match self.phase {
             Phase::Off => (RowState::Off, Why::Fine),

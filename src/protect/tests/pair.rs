@@ -520,8 +520,14 @@ fn an_orphan_serves_until_another_child_has_taken_over() {
     link.work();
     link.pass(Duration::from_secs(60));
     assert_eq!(link.state(0), RowState::Protected);
+    assert_eq!(link.ends[0].machine.unrenewed(), None);
+    link.ends[0].machine.handle_failure(link.now, ReasonCode::NoAnswer, "no answer".to_owned());
+    assert_eq!(link.state(0), RowState::Protected);
+    let warning = Some((ReasonCode::NoAnswer, "no answer".to_owned()));
+    assert_eq!(link.ends[0].machine.unrenewed(), warning.as_ref());
     link.agree(0, false);
     link.work();
+    assert_eq!(link.ends[0].machine.unrenewed(), None);
     link.pass(Duration::from_secs(60));
     assert_eq!(link.ends[0].kernel.sas.len(), 2);
     assert_eq!(link.state(0), RowState::Protected);
