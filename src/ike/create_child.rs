@@ -119,6 +119,17 @@ impl Established {
         }
     }
 
+    /// A child that crosses what we ask for is replaced before our answer comes: its successor stands for it.
+    pub(super) fn pass_on_crossing(&mut self, replaced: Option<Spi>, successor: Spi) {
+        for asked in self.sas.iter_mut().filter_map(|sa| sa.window.asking_mut()) {
+            if let Asked::Child(AskedChild { crossing: Some(theirs), .. }) = asked
+                && replaced == Some(theirs.made)
+            {
+                theirs.made = successor;
+            }
+        }
+    }
+
     /// The peer has answered our request.
     pub(super) fn child_answered(
         &mut self,

@@ -236,6 +236,7 @@ impl Established {
         if let Some(replaced) = agreement.replaces.and_then(|spi| self.child_mut(spi)) {
             replaced.successor = Some(child.in_spi);
         }
+        self.pass_on_crossing(agreement.replaces, child.in_spi);
         cx.out.events.push_back(Event::ChildAgreed(new_child, child.token, word, agreement.replaces));
         self.children.push(child);
     }

@@ -64,6 +64,32 @@ fn both_rekey_a_child_at_once() {
     assert!(winners[0] > 5 && winners[1] > 5, "chance decides: {winners:?}");
 }
 
+/// The answer to a request that loses comes late: the child that won has been replaced meanwhile.
+#[test]
+fn an_answer_that_comes_late_leaves_no_second_child() {
+    let mut late = 0;
+    for seed in seeds(20) {
+        let mut net = established(seed);
+        let (a, b, now) = (net.child_of(0), net.child_of(1), net.now);
+        let is_answer = |bytes: &[u8]| bytes[18] == 36 && bytes[19] & 0x20 != 0;
+        net.cut = Box::new(move |sent| sent.local == Net::socket(1) && is_answer(&sent.bytes));
+        net.hosts[0].engine.rekey_child(now, pair(0, 1), a);
+        net.hosts[1].engine.rekey_child(now, pair(1, 0), b);
+        net.drain();
+        net.run(3 * SECOND);
+        let won = net.hosts[1].children.values().find(|it| it.child.initiator && !it.replaced);
+        if let Some(won) = won.map(|it| it.child.in_spi) {
+            late += 1;
+            net.call(1, |engine, now| engine.rekey_child(now, pair(1, 0), won));
+            net.run(3 * SECOND);
+        }
+        net.cut = Box::new(|_| false);
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+    assert!(late > 5, "{late} answers were late");
+}
+
 #[test]
 fn either_end_rekeys_the_ike_sa() {
     for rekeying in [0, 1] {
