@@ -189,13 +189,7 @@ impl Core {
         strict: bool,
         trial: Option<Instant>,
     ) -> Result<(), Unreadable> {
-        let actual = kernel.read()?;
-        if self.is_off() {
-            for (pair, id, direction) in self.pairs.adopt(&actual) {
-                self.accounts.open(id, pair, direction);
-            }
-        }
-        self.learn(actual);
+        self.take_over(kernel)?;
         self.trial = trial;
         self.wanted = true;
         for pair in self.scheme.pairs.clone() {
@@ -214,12 +208,32 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    /// Takes all pairs back to the clear; [`Core::is_off`] tells when they are.
-    pub fn disable(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+    /// Takes all pairs back to the clear; [`Core::is_off`] tells when they are. What an agent before this
+    /// one left in the kernel goes that way too.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read; nothing has been changed then.
+    pub fn disable(&mut self, now: Instant, kernel: &mut dyn Kernel) -> Result<(), Unreadable> {
         self.trial = None;
         self.wanted = false;
+        if self.is_off() {
+            self.take_over(kernel)?;
+            self.each_pair(|machine| machine.enable(now, false, None));
+        }
         self.each_pair(|machine| machine.disable(now));
         self.settle(now, kernel);
+        Ok(())
+    }
+
+    fn take_over(&mut self, kernel: &mut dyn Kernel) -> Result<(), Unreadable> {
+        let actual = kernel.read()?;
+        if self.is_off() {
+            for (pair, id, direction) in self.pairs.adopt(&actual) {
+                self.accounts.open(id, pair, direction);
+            }
+        }
+        self.learn(actual);
+        Ok(())
     }
 
     /// Datagrams came in on UDP. The kernel gets what they lead to in one go.

@@ -52,7 +52,7 @@ impl Pairs {
                     Some(Action::Seal { spi }) => Some(spi),
                     _ => None,
                 },
-                required: inbound.is_some_and(|policy| policy.action == Some(Action::Require)),
+                inbound: inbound.and_then(|policy| policy.action),
                 until: outbound.and_then(|policy| policy.until?.checked_sub(TRIAL_OUT)),
             });
         }

@@ -29,12 +29,13 @@ use super::watch::Watch;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::model::host::{Boot, present_addresses};
+use crate::model::ours::is_our_policy;
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::{SaId, Saved, Trial, UnixTime, trial};
 use crate::xfrm;
 
 /// How long changes of what is persisted are gathered before they are written.
-const SAVE_DELAY: Duration = Duration::from_millis(200);
+pub(super) const SAVE_DELAY: Duration = Duration::from_millis(200);
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -218,52 +219,85 @@ impl Service {
                 Ok(())
             }
             Protection::On | Protection::Enabling => self.enable(Terms::default()),
-            // One that ended on the way to the clear may have left something.
-            Protection::Off | Protection::Disabling => {
-                xfrm::sweep(&mut self.kernel)?;
-                Ok(())
-            }
+            Protection::Off | Protection::Disabling => self.finish_leaving(),
         }
+    }
+
+    /// Ends what an agent before this one began that died on the way to the clear: in stages too, as the
+    /// peers may not know of it yet.
+    fn finish_leaving(&mut self) -> anyhow::Result<()> {
+        let left = self.kernel.read()?;
+        if left.sas.is_empty() && !left.policies.values().any(is_our_policy) {
+            return Ok(());
+        }
+        self.forget_seals();
+        if let Err(error) = self.make_ready(Instant::now()) {
+            tracing::warn!("what is left of protection is removed at once: {error:#}");
+            xfrm::sweep(&mut self.kernel)?;
+            return Ok(());
+        }
+        tracing::info!("going on with the way to the clear");
+        if let Err(error) = self.disable() {
+            tracing::error!("{error:#}");
+        }
+        if self.is_disabled() {
+            self.finish_disable();
+        }
+        Ok(())
+    }
+
+    /// What was sealed before the operator went back to clear begins in stages again.
+    fn forget_seals(&mut self) {
+        self.saved.pairs.values_mut().for_each(|record| record.sealed = false);
+    }
+
+    /// Opens the sockets and makes a core that is off, unless there is one.
+    fn make_ready(&mut self, now: Instant) -> anyhow::Result<()> {
+        if self.core.is_some() {
+            return Ok(());
+        }
+        let Some(secrets) = &self.secrets else {
+            anyhow::bail!("{}", self.trouble.as_deref().unwrap_or("the secret cannot be read"));
+        };
+        // Said only where nothing was adopted: the peers' SAs of before are dead then.
+        let initial_contact = self.kernel.read_sas()?.is_empty();
+        let settings = self.setup.settings(secrets, initial_contact);
+        let mut sockets = Sockets::new();
+        let addresses = self.setup.node.addresses.iter().copied();
+        sockets.open(addresses, self.setup.config.keying.port).map_err(Sockets::explain)?;
+        self.sockets = Some(sockets);
+        self.core = Some(self.make_core(now, settings));
+        Ok(())
     }
 
     fn enable(&mut self, terms: Terms) -> anyhow::Result<()> {
         let boot = Boot::now()?;
         let trial = self.trial_of(terms, &boot)?;
         let now = Instant::now();
+        let remembered = self.saved.clone();
         if self.saved.protection == Protection::Off {
-            // What was sealed before the operator went back to clear begins in stages again.
-            self.saved.pairs.values_mut().for_each(|record| record.sealed = false);
+            self.forget_seals();
         }
-        if self.core.is_none() {
-            let Some(secrets) = &self.secrets else {
-                anyhow::bail!("{}", self.trouble.as_deref().unwrap_or("the secret cannot be read"));
-            };
-            // Said only where nothing was adopted: the peers' SAs of before are dead then.
-            let initial_contact = self.kernel.read_sas()?.is_empty();
-            let settings = self.setup.settings(secrets, initial_contact);
-            let mut sockets = Sockets::new();
-            let addresses = self.setup.node.addresses.iter().copied();
-            sockets.open(addresses, self.setup.config.keying.port).map_err(Sockets::explain)?;
-            self.sockets = Some(sockets);
-            self.core = Some(self.make_core(now, settings));
+        self.make_ready(now)?;
+        // Before the first change, so that an agent that dies on the way is followed by one that goes on. At
+        // boot nothing is new, and a full disk is no reason to stay blocked.
+        self.saved.node = Some(self.setup.node.name.clone());
+        self.saved.protection = Protection::On;
+        self.saved.trial = trial.clone();
+        if self.saved != remembered
+            && let Err(error) = self.saved.save(&self.setup.config.state_path())
+        {
+            self.saved = remembered;
+            return Err(error.into());
         }
         if let Some(core) = &mut self.core {
             let end = trial.as_ref().and_then(|trial| trial.left(&boot)).map(|left| now + left);
             core.enable(now, &mut self.kernel, terms.strict, end)?;
-            self.saved.pairs = core.records(now, UnixTime::from(SystemTime::now()));
         }
         self.list_addresses(now);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
-        let remembered = self.saved.clone();
-        self.saved.node = Some(self.setup.node.name.clone());
-        self.saved.protection = Protection::On;
-        self.saved.trial = trial;
-        match self.saved.save(&self.setup.config.state_path()) {
-            // At boot nothing is new, and a full disk is no reason to stay blocked.
-            Err(error) if self.saved == remembered => tracing::error!("{error}"),
-            saved => saved?,
-        }
+        self.save();
         self.keep_config();
         Ok(())
     }
@@ -315,7 +349,7 @@ impl Service {
             self.set_protection(Protection::Disabling);
         }
         if let Some(core) = &mut self.core {
-            core.disable(Instant::now(), &mut self.kernel);
+            core.disable(Instant::now(), &mut self.kernel)?;
         }
         Ok(saved?)
     }

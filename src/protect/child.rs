@@ -135,6 +135,12 @@ impl Child {
         self.proof.hear(now, &word.flags);
     }
 
+    /// The peer begins anew, and does not go on with it.
+    pub(super) fn forget_peer(&mut self) {
+        self.peer = Flags::default();
+        self.proof = Proof::default();
+    }
+
     /// The key exchange forgot it. `deleted` tells whether one of the ends wanted that.
     pub(super) fn close(&mut self, now: Instant, by_peer: bool) {
         let closing = if by_peer || self.deleting { Closing::Deleted } else { Closing::Orphaned };
@@ -171,6 +177,11 @@ impl Child {
     /// Whether the peer sends through it.
     pub(super) fn peer_sends(&self) -> bool {
         self.peer.sending || self.foreign_ready
+    }
+
+    /// Whether the peer's kernel may still send through it: it said so, and did not delete it since.
+    pub(super) fn peer_may_send(&self) -> bool {
+        self.peer.sending && !matches!(self.closed, Some((_, Closing::Deleted)))
     }
 
     /// Whether it is proven that ESP does not get through it, one way or the other.

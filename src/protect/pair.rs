@@ -20,9 +20,11 @@ use super::clock::Clock;
 use super::plan::Desired;
 use super::policies;
 use super::timing::{
-    DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OUT_GRACE, TRIAL_IN, TRIAL_OUT, UNSETTLED_PATIENCE,
+    DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OPEN_PATIENCE, OUT_GRACE, TRIAL_IN, TRIAL_OUT,
+    UNSETTLED_PATIENCE,
 };
 use crate::model::status::{ReasonCode, RowState};
+use crate::model::word::Flags;
 use crate::model::{Action, Direction, Limits, OpError, Pair, Sa, SaId, Spi, Word};
 
 /// Children of one pair at a time: what a peer can make us hold.
@@ -70,8 +72,8 @@ pub struct Adopted {
     pub sas: BTreeMap<SaId, Direction>,
     /// The SA that the outbound policy names.
     pub outbound: Option<Spi>,
-    /// Whether the inbound policy refuses clear packets.
-    pub required: bool,
+    /// What the inbound policy does, where there is one.
+    pub inbound: Option<Action>,
     /// When the trial ends that the policies are part of; `None` where they are there for good.
     pub until: Option<Instant>,
 }
@@ -86,10 +88,14 @@ pub struct PairMachine {
     left: Option<Left>,
     /// May an authenticated peer take the pair to the clear.
     allow_peer_disable: bool,
+    /// Since when the pair is to go to the clear, while there is no child to tell the peer by.
+    leaving: Option<Instant>,
     /// Oldest first.
     children: Vec<Child>,
     /// An inbound SA that is there before the peer has agreed to its child, and whether the kernel has it.
     ahead: Option<(Sa, bool)>,
+    /// Our name of the child that the peer spoke of last.
+    spoken_of: Option<Spi>,
     /// SAs found in the kernel, of an agent before this one: they serve until a child has taken over.
     adopted: BTreeMap<SaId, Direction>,
     /// The outbound SA that the policy should name.
@@ -131,8 +137,10 @@ impl PairMachine {
             trial: Trial::default(),
             left: None,
             allow_peer_disable,
+            leaving: None,
             children: Vec::new(),
             ahead: None,
+            spoken_of: None,
             adopted: BTreeMap::new(),
             outbound: None,
             confirmed: None,
@@ -151,14 +159,19 @@ impl PairMachine {
         }
     }
 
-    /// Takes over what an agent before this one left in the kernel.
+    /// Takes over what an agent before this one left in the kernel. Its inbound policy is written before
+    /// anything is persisted, so where there is one it knows better than the file.
     pub fn adopt(&mut self, found: Adopted) {
-        let Adopted { sas, outbound, required, until } = found;
+        let Adopted { sas, outbound, inbound, until } = found;
         self.adopted = sas;
         self.outbound = outbound;
         self.confirmed = outbound;
-        if required && self.seal == Seal::Open {
-            self.seal = if until.is_some() { Seal::OnTrial } else { Seal::Final };
+        match inbound {
+            Some(Action::Require) if self.seal == Seal::Open => {
+                self.seal = if until.is_some() { Seal::OnTrial } else { Seal::Final };
+            }
+            Some(Action::Accept) => self.seal = Seal::Open,
+            _ => {}
         }
         self.trial.peer = until;
     }
@@ -166,6 +179,7 @@ impl PairMachine {
     /// Protects the pair, or goes on doing so. `strict` seals it at once: until it is keyed, nothing passes.
     /// `trial` is when this host goes back to the clear, unless that is confirmed.
     pub fn enable(&mut self, now: Instant, strict: bool, trial: Option<Instant>) {
+        self.leaving = None;
         if self.phase != Phase::On {
             self.phase = Phase::On;
             self.left = None;
@@ -184,10 +198,15 @@ impl PairMachine {
         self.allow_peer_disable = allow;
     }
 
-    /// Takes the pair back to the clear.
+    /// Takes the pair back to the clear. Where it sends through what an agent before this one left, the peer
+    /// is first met again, to be told.
     pub fn disable(&mut self, now: Instant) {
         self.left = None;
-        self.open(now);
+        if self.can_tell() {
+            self.open(now);
+        } else if self.phase == Phase::On {
+            self.leaving.get_or_insert(now);
+        }
         self.advance(now);
     }
 
@@ -212,10 +231,14 @@ impl PairMachine {
     #[must_use]
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
         self.ahead.take_if(|(sa, _)| sa.spi == child.in_spi());
-        if self.phase != Phase::On || self.children.len() >= MAX_CHILDREN {
+        let wanted = self.phase == Phase::On || self.is_peers_wish();
+        if !wanted || self.children.len() >= MAX_CHILDREN {
             return false;
         }
         if self.left.take().is_some() {
+            // The peer thought better of it, or its next agent begins anew: what it said before is void.
+            self.phase = Phase::On;
+            self.children.iter_mut().for_each(Child::forget_peer);
             self.orders.push_back(Order::Posture(Posture::Active));
         }
         self.failure = None;
@@ -226,10 +249,19 @@ impl PairMachine {
 
     /// The peer told what it has done for a child.
     pub fn handle_word(&mut self, now: Instant, in_spi: Spi, word: &Word) {
+        let was_sending = self.peer_may_send();
         if let Some(child) = self.child_mut(in_spi) {
             child.hear(now, word);
+            self.spoken_of = Some(in_spi);
         }
-        if let Some(peer) = self.current().map(|child| child.peer) {
+        if was_sending
+            && !self.peer_may_send()
+            && let Phase::Cleared { since } = &mut self.phase
+        {
+            // The last packet that came as ESP was sent just now.
+            *since = now;
+        }
+        if let Some(peer) = self.last_word() {
             match (self.phase, self.left) {
                 (Phase::On, _) if peer.open && (self.allow_peer_disable || self.trial_end().is_some()) => {
                     self.left = Some(Left::PeerDisabled);
@@ -504,11 +536,16 @@ impl PairMachine {
 
     /// The way to the clear: this end sends clear once the peer accepts it, or does not answer.
     fn leave(&mut self, clock: &mut Clock) {
+        if let Some(since) = self.leaving
+            && (self.can_tell() || clock.due(since + OPEN_PATIENCE))
+        {
+            self.leaving = None;
+            self.open(clock.now);
+        }
         if let Phase::Opening { since } = self.phase {
-            let heard = match self.current() {
-                Some(child) => child.peer.open || child.foreign,
-                None => self.outbound.is_none(),
-            };
+            // With nobody to hear from, that has been waited for.
+            let heard = self.is_peers_wish()
+                || self.counterpart().is_none_or(|child| child.peer.open || child.foreign);
             if heard || clock.due(since + self.open_patience(since)) {
                 self.phase = Phase::Cleared { since: clock.now };
                 self.outbound = None;
@@ -520,7 +557,9 @@ impl PairMachine {
                 self.children.iter_mut().for_each(Child::retire_outbound);
                 self.adopted.retain(|_, direction| *direction == Direction::In);
             }
-            if idle || clock.due(since + IN_GRACE) {
+            // A peer that began it and died may leave a kernel behind that goes on sending ESP.
+            let awaited = self.is_peers_wish() && self.peer_may_send();
+            if idle || (!awaited && clock.due(since + IN_GRACE)) {
                 self.children.clear();
                 self.ahead = None;
                 self.adopted.clear();
@@ -652,6 +691,36 @@ impl PairMachine {
                 self.orders.push_back(Order::Say { in_spi: child.in_spi(), flags });
             }
         }
+    }
+
+    /// Whether the peer can be told that the pair goes to the clear, or need not be.
+    fn can_tell(&self) -> bool {
+        let nothing = self.outbound.is_none() && self.adopted.is_empty();
+        nothing || self.counterpart().is_some_and(|child| !child.is_pending())
+    }
+
+    /// The child by which both ends can speak: the one in use, or else the newest.
+    fn counterpart(&self) -> Option<&Child> {
+        let newest = || self.children.iter().rev().find(|child| child.is_known());
+        self.current().filter(|child| child.is_known()).or_else(newest)
+    }
+
+    /// What the peer said last: of the child in use, or of one that its next agent made since.
+    fn last_word(&self) -> Option<Flags> {
+        let used = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
+        let spoken = self.children.iter().position(|child| Some(child.in_spi()) == self.spoken_of);
+        used.max(spoken).map(|at| self.children[at].peer)
+    }
+
+    /// Whether the pair is in the clear, or on its way there, because the peer disabled it.
+    fn is_peers_wish(&self) -> bool {
+        self.left == Some(Left::PeerDisabled)
+    }
+
+    /// Whether the peer's kernel may go on sending ESP: it did when the peer spoke last.
+    fn peer_may_send(&self) -> bool {
+        let child = self.children.iter().find(|child| Some(child.in_spi()) == self.spoken_of);
+        child.is_some_and(Child::peer_may_send)
     }
 
     fn has_adopted(&self, out_spi: Spi) -> bool {

@@ -15,6 +15,8 @@ pub(super) fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
     (0..hosts).for_each(|host| world.enable(host));
     let done = world.run_until(120 * SECOND, World::all_protected);
     assert!(done, "seed {seed}: not all protected");
+    // What was sealed a moment ago is written to the state directory by then.
+    world.run(SECOND, None);
     world
 }
 

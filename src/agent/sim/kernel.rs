@@ -1,6 +1,7 @@
 //! A kernel's tables without a kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::time::Instant;
 
 use crate::agent::kernel::{Kernel, Unreadable};
@@ -31,7 +32,12 @@ pub(super) struct SimKernel {
     pub(super) ended: Vec<SaReading>,
     /// When the next policy goes by itself.
     pub(super) next_expiry: Option<Instant>,
+    /// After how many more operations the agent that asks for them dies.
+    pub(super) fuse: Option<usize>,
 }
+
+/// What an agent unwinds with that dies in the middle of its work.
+pub(super) struct Death;
 
 impl SimKernel {
     fn apply_one(&mut self, op: &Op, keys: &dyn KeySource) -> Result<(), OpError> {
@@ -51,6 +57,7 @@ impl SimKernel {
             }
             Op::DeletePolicy { .. } => {}
         }
+        self.burn();
         Ok(())
     }
 
@@ -62,6 +69,17 @@ impl SimKernel {
 
     fn note_expiry(&mut self) {
         self.next_expiry = self.state.policies.values().filter_map(|policy| policy.until).min();
+    }
+
+    /// Another operation is done: the agent may not live to hear of it.
+    fn burn(&mut self) {
+        if let Some(left) = &mut self.fuse {
+            *left -= 1;
+            if *left == 0 {
+                self.fuse = None;
+                resume_unwind(Box::new(Death));
+            }
+        }
     }
 
     fn action(&self, pair: Pair, direction: PolicyDirection) -> Option<Action> {

@@ -2,6 +2,7 @@
 //! on a network that loses, duplicates and reorders. Everything follows from one seed.
 
 mod cluster;
+mod faults;
 mod kernel;
 mod net;
 mod reconfigure;

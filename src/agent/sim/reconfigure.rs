@@ -25,6 +25,7 @@ fn among(world: &World, hosts: &[usize]) -> Tally {
         sent: sum.sent + tally.sent,
         lost: sum.lost + tally.lost,
         clear: sum.clear + tally.clear,
+        leaked: sum.leaked + tally.leaked,
     })
 }
 

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
-use super::kernel::{Leaves, SimKernel};
+use super::kernel::{Death, Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
 use crate::agent::accounts::Accounts;
 use crate::agent::core::{Core, Datagram, Scheme, TICK};
 use crate::agent::guard::first_step;
 use crate::agent::kernel::Kernel as _;
+use crate::agent::service::SAVE_DELAY;
 use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::saved::PairRecord;
@@ -44,6 +46,10 @@ pub(super) struct Host {
     saved: BTreeMap<Pair, PairRecord>,
     /// What its files say.
     pub(super) file: File,
+    /// When it writes again.
+    save_at: Option<Instant>,
+    /// What the operator wants, as the state directory says it.
+    wanted: bool,
     /// When it goes back to the clear, as its state directory tells.
     trial: Option<Instant>,
     tick: Instant,
@@ -67,6 +73,8 @@ pub(super) struct Tally {
     pub(super) sent: u64,
     pub(super) lost: u64,
     pub(super) clear: u64,
+    /// Sent in the clear by a host that accepts nothing clear itself.
+    pub(super) leaked: u64,
 }
 
 pub(super) struct World {
@@ -110,6 +118,8 @@ impl World {
                 replay_window: 4096,
                 rekey_after: Duration::from_secs(3600),
             },
+            save_at: None,
+            wanted: false,
             trial: None,
             tick: now,
         };
@@ -132,26 +142,46 @@ impl World {
         self.hosts[host].file.secret = [8; 32];
     }
 
-    /// Starts an agent and enables it: the first one, or one after a kill, an upgrade or a reboot.
+    /// `enable`: with an agent that runs, or the first one, or one after a kill, an upgrade or a reboot.
     pub(super) fn enable(&mut self, at: usize) {
         self.enable_with(at, false, self.hosts[at].trial);
     }
 
     /// The same; `strict` seals all pairs at once, and at the end of a `trial` they go back to the clear.
     pub(super) fn enable_with(&mut self, at: usize, strict: bool, trial: Option<Instant>) {
-        self.hosts[at].trial = trial;
+        let host = &mut self.hosts[at];
+        host.trial = trial;
+        if !std::mem::replace(&mut host.wanted, true) {
+            // What was sealed before the operator went back to clear begins in stages again.
+            host.saved.values_mut().for_each(|record| record.sealed = false);
+        }
+        self.start_with(at, strict);
+    }
+
+    /// An agent starts, where none runs, and goes on with what is wanted.
+    pub(super) fn start(&mut self, at: usize) {
+        self.start_with(at, false);
+    }
+
+    fn start_with(&mut self, at: usize, strict: bool) {
+        let trial = self.hosts[at].trial;
         if self.hosts[at].core.is_none() {
             let core = self.make_core(at);
             self.hosts[at].core = Some(core);
+            self.hosts[at].tick = self.now + TICK;
         }
-        self.hosts[at].tick = self.now + TICK;
-        self.on(at, |core, now, kernel| {
-            core.enable(now, kernel, strict, trial).expect("a kernel can be read")
-        });
+        if self.hosts[at].wanted {
+            self.on(at, |core, now, kernel| {
+                core.enable(now, kernel, strict, trial).expect("a kernel can be read")
+            });
+        } else {
+            self.on(at, |core, now, kernel| core.disable(now, kernel).expect("a kernel can be read"));
+        }
     }
 
     pub(super) fn disable(&mut self, at: usize) {
-        self.on(at, |core, now, kernel| core.disable(now, kernel));
+        self.hosts[at].wanted = false;
+        self.start(at);
     }
 
     pub(super) fn confirm(&mut self, at: usize) {
@@ -200,7 +230,11 @@ impl World {
 
     /// The agent is gone without a word; its kernel goes on.
     pub(super) fn kill(&mut self, at: usize) {
-        self.hosts[at].core = None;
+        let host = &mut self.hosts[at];
+        host.core = None;
+        host.save_at = None;
+        // Nobody hears of them any more.
+        host.kernel.ended.clear();
         self.timers.set(at, None);
     }
 
@@ -264,23 +298,34 @@ impl World {
         Core::new(scheme, engine, accounts, &self.sealed(at), self.now)
     }
 
-    /// Gives the core of a host an input, and carries its outputs away.
+    /// Gives the core of a host an input, and carries its outputs away. It may die of it, and then nobody
+    /// learns of anything but what it did to its kernel.
     pub(super) fn on(&mut self, at: usize, input: impl FnOnce(&mut Core, Instant, &mut SimKernel)) {
+        let now = self.now;
         let Host { core: Some(core), kernel, .. } = &mut self.hosts[at] else {
             return;
         };
-        input(core, self.now, kernel);
+        let outcome = catch_unwind(AssertUnwindSafe(|| input(core, now, kernel)));
         self.expiries.set(at, kernel.next_expiry);
+        match outcome {
+            Ok(()) => {}
+            Err(cause) if cause.is::<Death>() => return self.kill(at),
+            Err(cause) => resume_unwind(cause),
+        }
         self.carry_away(at);
-        let host = &self.hosts[at];
-        let due =
-            host.core.as_ref().map(|core| core.poll_timeout().map_or(host.tick, |at| at.min(host.tick)));
-        self.timers.set(at, due);
+        let host = &mut self.hosts[at];
+        let over = !host.wanted && host.core.as_ref().is_some_and(Core::is_off);
+        if over {
+            self.save(at);
+            return self.kill(at);
+        }
+        let due = host.core.as_ref().and_then(Core::poll_timeout);
+        self.timers.set(at, [due, host.save_at, Some(host.tick)].into_iter().flatten().min());
     }
 
     fn carry_away(&mut self, at: usize) {
         let Self { hosts, net, rng, now, .. } = self;
-        let Host { core, kernel, saved, trial, .. } = &mut hosts[at];
+        let Host { core, kernel, save_at, trial, wanted, .. } = &mut hosts[at];
         let Some(core) = core else {
             return;
         };
@@ -301,10 +346,19 @@ impl World {
             core.handle_sa_end(&reading);
         }
         if core.poll_trial_ended() {
-            *trial = None;
+            (*trial, *wanted) = (None, false);
         }
         if core.poll_persist() {
-            *saved = core.records(*now, UnixTime(0));
+            save_at.get_or_insert(*now + SAVE_DELAY);
+        }
+    }
+
+    /// The agent writes its state directory.
+    fn save(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        host.save_at = None;
+        if let Some(core) = &host.core {
+            host.saved = core.records(self.now, UnixTime(0));
         }
     }
 
@@ -315,7 +369,10 @@ impl World {
         tally.sent += 1;
         let kernel = &mut self.hosts[from].kernel;
         let packet = match kernel.leaves(pair) {
-            Leaves::Clear => Packet::Clear { from: pair.local, to: pair.remote },
+            Leaves::Clear => {
+                tally.leaked += u64::from(!kernel.accepts_clear(pair));
+                Packet::Clear { from: pair.local, to: pair.remote }
+            }
             Leaves::Esp(id) => {
                 kernel.count(id, DATA);
                 Packet::Esp { id, from: SocketAddr::new(pair.local, 0), inner: Inner::Data }
@@ -422,6 +479,9 @@ impl World {
                 self.hosts[at].tick = self.now + TICK;
                 self.on(at, |core, now, kernel| core.handle_tick(now, kernel));
             }
+            if self.hosts[at].save_at.is_some_and(|due| due <= self.now) {
+                self.save(at);
+            }
             self.on(at, |core, now, kernel| core.handle_timeout(now, kernel));
         }
     }
@@ -482,6 +542,7 @@ impl World {
             sent: sum.sent + tally.sent,
             lost: sum.lost + tally.lost,
             clear: sum.clear + tally.clear,
+            leaked: sum.leaked + tally.leaked,
         })
     }
 

@@ -9,8 +9,8 @@ use crate::model::{
     Action, Direction, EspSuite, KernelState, Limits, NewChild, Op, Pair, Sa, SaId, SaKey, Spi, Word,
 };
 use crate::protect::timing::{
-    IN_GRACE, KERNEL_RETRY, OUT_GRACE, QUIET_GRACE, SEAL_GRACE, TRIAL_GUARD, TRIAL_IN, TRIAL_OUT,
-    TRIAL_PATIENCE, UNSETTLED_PATIENCE, quiet_grace,
+    IN_GRACE, KERNEL_RETRY, OPEN_PATIENCE, OUT_GRACE, QUIET_GRACE, SEAL_GRACE, TRIAL_GUARD, TRIAL_IN,
+    TRIAL_OUT, TRIAL_PATIENCE, UNSETTLED_PATIENCE, quiet_grace,
 };
 use crate::protect::{Adopted, Child, Indexes, Order, PairMachine, Posture, plan, policies};
 
@@ -158,6 +158,22 @@ impl Link {
             }
             self.work();
         }
+    }
+
+    /// The agent of `a` is killed; the next one finds what its kernel holds.
+    fn replace_agent(&mut self) {
+        let kernel = &self.ends[0].kernel;
+        let sas = kernel.sas.values().map(|sa| (sa.id, sa.direction(pair()))).collect();
+        let outbound = match self.outbound(0) {
+            Some(Action::Seal { spi }) => Some(spi),
+            _ => None,
+        };
+        let [inbound, _] = policies::inbound(pair(), Action::Require);
+        let inbound = kernel.policies.get(&inbound.id()).and_then(|policy| policy.action);
+        let mut successor = PairMachine::new(pair(), true, true, self.now);
+        successor.adopt(Adopted { sas, outbound, inbound, until: None });
+        successor.enable(self.now, false, None);
+        self.ends[0].machine = successor;
     }
 
     fn state(&self, at: usize) -> RowState {
@@ -501,7 +517,12 @@ fn what_an_agent_before_left_on_trial_is_taken_over_as_such() {
     let (mut link, end) = Link::on_trial();
     let sas = link.ends[1].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair().mirrored()))).collect();
     let mut successor = PairMachine::new(pair().mirrored(), false, true, link.now);
-    successor.adopt(Adopted { sas, outbound: Some(Spi(1)), required: true, until: Some(end) });
+    successor.adopt(Adopted {
+        sas,
+        outbound: Some(Spi(1)),
+        inbound: Some(Action::Require),
+        until: Some(end),
+    });
     successor.enable(link.now, false, None);
     link.ends[1].machine = successor;
     link.work();
@@ -550,13 +571,7 @@ fn a_lost_sa_is_replaced_and_never_installed_again() {
 #[test]
 fn adopted_sas_serve_until_a_child_has_taken_over() {
     let mut link = Link::sealed();
-    let now = link.now;
-    let old: BTreeMap<SaId, Direction> =
-        link.ends[0].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair()))).collect();
-    let mut successor = PairMachine::new(pair(), true, true, now);
-    successor.adopt(Adopted { sas: old, outbound: Some(Spi(2)), required: true, until: None });
-    successor.enable(now, false, None);
-    link.ends[0].machine = successor;
+    link.replace_agent();
     link.work();
     assert_eq!(link.state(0), RowState::Protected);
     assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }));
@@ -568,6 +583,70 @@ fn adopted_sas_serve_until_a_child_has_taken_over() {
     assert_eq!(link.ends[0].kernel.sas.len(), 4);
     link.pass(Duration::from_secs(30));
     assert_eq!(link.ends[0].kernel.sas.len(), 2);
+}
+
+#[test]
+fn the_peer_is_told_before_a_successor_goes_to_the_clear() {
+    let mut link = Link::sealed();
+    link.replace_agent();
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.pass(MOMENT);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }), "nobody to tell yet");
+    assert!(link.ends[0].machine.is_sealed());
+    link.agree(0, false);
+    link.work();
+    assert_eq!((link.outbound(0), link.outbound(1)), (None, None));
+    link.pass(2 * IN_GRACE);
+    assert_eq!(link.state(0), RowState::Off);
+    assert_eq!(link.ends[1].machine.reason().unwrap().0, ReasonCode::PeerDisabled);
+    assert!(link.ends.iter().all(|end| end.kernel.sas.is_empty()));
+}
+
+#[test]
+fn a_successor_that_meets_nobody_goes_to_the_clear_all_the_same() {
+    let mut link = Link::sealed();
+    link.replace_agent();
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.pass(OPEN_PATIENCE + IN_GRACE);
+    assert_eq!(link.state(0), RowState::Off);
+    assert!(link.ends[0].kernel.sas.is_empty() && link.ends[0].kernel.policies.is_empty());
+}
+
+/// The file may be older than the kernel: it is written after it.
+#[test]
+fn a_successor_believes_the_kernel_that_a_pair_was_opened() {
+    let mut link = Link::sealed();
+    link.ends[1].machine.disable(link.now);
+    link.work();
+    link.replace_agent();
+    assert!(!link.ends[0].machine.is_sealed());
+    link.work();
+    assert_ne!(link.state(0), RowState::Blocked);
+}
+
+/// What began it may die before its own outbound policy is gone.
+#[test]
+fn inbound_sas_stay_until_the_end_that_disables_has_stopped_sending() {
+    let mut link = Link::sealed();
+    // Dead once it has said that it is open.
+    link.ends[0].machine = PairMachine::new(pair(), true, true, link.now);
+    let machine = &mut link.ends[1].machine;
+    let flags = Flags { installed: true, seen: true, sending: true, open: true, ..Flags::default() };
+    let word = Word { spi: Spi(1), token: token(Spi(1)), revision: 9, flags };
+    machine.handle_word(link.now, Spi(2), &word);
+    link.apply(1);
+    assert_eq!(link.outbound(1), None);
+    link.pass(60 * IN_GRACE);
+    let incoming = SaId::of(pair().mirrored(), Direction::In, Spi(2));
+    assert!(link.ends[1].kernel.sas.contains_key(&incoming));
+    let stopped = Word { revision: 10, flags: Flags { sending: false, ..flags }, ..word };
+    link.ends[1].machine.handle_word(link.now, Spi(2), &stopped);
+    link.pass(IN_GRACE - MOMENT);
+    assert!(link.ends[1].kernel.sas.contains_key(&incoming), "packets are still under way");
+    link.pass(MOMENT);
+    assert!(link.ends[1].kernel.sas.is_empty());
 }
 
 #[test]
