@@ -129,6 +129,12 @@ impl Accounts {
         records
     }
 
+    /// SAs that are counting.
+    #[cfg(test)]
+    pub(super) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
     /// SAs that vanished without a last reading.
     pub fn unread(&self) -> u64 {
         self.unread

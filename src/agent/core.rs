@@ -451,6 +451,19 @@ impl Core {
         self.drift
     }
 
+    /// How full the tables are that must not grow: keys on their way, SAs that count, sessions, and those of
+    /// them that are half open.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 4] {
+        let counters = self.engine.counters();
+        [
+            self.vault.len(),
+            self.accounts.open_count(),
+            counters.sessions as usize,
+            counters.half_open as usize,
+        ]
+    }
+
     /// What would change in the kernel now, given that it holds `actual`.
     pub fn plan(&self, actual: KernelState) -> Plan {
         self.pairs.outstanding(Known::of(actual, &self.pairs.own()))

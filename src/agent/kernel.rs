@@ -60,6 +60,12 @@ impl Vault {
         self.0.insert(id, key);
     }
 
+    /// How many keys there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Forgets the key of an SA; its memory is zeroed.
     pub fn forget(&mut self, id: SaId) {
         self.0.remove(&id);

@@ -6,5 +6,6 @@ mod faults;
 mod kernel;
 mod net;
 mod reconfigure;
+mod soak;
 mod trial;
 mod world;

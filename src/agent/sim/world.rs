@@ -254,6 +254,12 @@ impl World {
         self.on(at, |core, now, kernel| core.handle_addresses(now, kernel, &there));
     }
 
+    /// The agent ends as it is told to; its kernel goes on.
+    pub(super) fn stop(&mut self, at: usize) {
+        self.save(at);
+        self.kill(at);
+    }
+
     /// The host starts anew: the kernel's tables are empty, the state directory is not.
     pub(super) fn reboot(&mut self, at: usize) {
         self.kill(at);

@@ -1,0 +1,235 @@
+//! Days of a cluster's life in virtual time: rekeys, restarts, reboots, partitions and bad weather at
+//! random, then calm, every hour. In the calm all pairs are protected by one pair of SAs and no table has
+//! grown; and in all that time no packet is lost or clear but those between hosts that were cut off or down.
+//!
+//! `HOSTSEAL_SOAK_HOURS` and `HOSTSEAL_SOAK_HOSTS` make it as long and as large as wanted,
+//! `HOSTSEAL_SOAK_SEED` repeats a run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::RngExt as _;
+
+use super::net::Weather;
+use super::world::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+/// How much of each hour is calm.
+const CALM: Duration = Duration::from_secs(15 * 60);
+/// Packets a second, on ways that are drawn anew each second.
+const PACKETS: usize = 50;
+/// How long a host may take until all its pairs are protected again after a reboot.
+const RECOVERY: Duration = Duration::from_secs(120);
+
+/// What happens now and then.
+#[derive(Debug, Clone, Copy)]
+enum Mishap {
+    /// The agent dies, and comes again after a while.
+    Kill,
+    /// The agent ends, and comes again after a while.
+    Stop,
+    /// The host loses its kernel's tables; the agent is there as soon as the network.
+    Reboot,
+    /// Some hosts see nothing of the others.
+    Partition,
+    /// Much of IKE is lost, repeated and late.
+    Weather,
+    /// Somebody removes the SAs of a host.
+    Flush,
+}
+
+const MISHAPS: [Mishap; 6] =
+    [Mishap::Kill, Mishap::Stop, Mishap::Reboot, Mishap::Partition, Mishap::Weather, Mishap::Flush];
+
+struct Soak {
+    world: World,
+    /// When an agent that ended comes again.
+    starts: BTreeMap<usize, Instant>,
+    /// Hosts whose SAs are gone: until they are protected again packets to and from them are lost.
+    recovering: BTreeMap<usize, Instant>,
+    healed_at: Option<Instant>,
+    fair_at: Option<Instant>,
+    mishaps: u64,
+}
+
+impl Soak {
+    fn new(hosts: usize, seed: u64) -> Self {
+        let mut world = World::new(hosts, seed, Weather::FAIR);
+        (0..hosts).for_each(|host| world.enable(host));
+        assert!(world.run_until(2 * MINUTE, World::all_protected), "seed {seed}: not all protected");
+        world.run(10 * SECOND, None);
+        world.tally.clear();
+        Self {
+            world,
+            starts: BTreeMap::new(),
+            recovering: BTreeMap::new(),
+            healed_at: None,
+            fair_at: None,
+            mishaps: 0,
+        }
+    }
+
+    /// An hour, the end of it calm.
+    fn hour(&mut self) {
+        let start = self.world.now;
+        let mut next = start;
+        while self.world.now < start + 60 * MINUTE - CALM {
+            if self.world.now >= next {
+                next = self.world.now + self.world.rng.random_range(30 * SECOND..5 * MINUTE);
+                self.mishap();
+            }
+            self.second();
+        }
+        self.calm_down();
+        while self.world.now < start + 60 * MINUTE {
+            self.second();
+        }
+    }
+
+    fn mishap(&mut self) {
+        let hosts = self.world.hosts.len();
+        let at = self.world.rng.random_range(0..hosts);
+        let while_ = self.world.rng.random_range(SECOND..5 * MINUTE);
+        let end = self.world.now + while_;
+        if self.starts.contains_key(&at) {
+            return;
+        }
+        self.mishaps += 1;
+        match MISHAPS[self.world.rng.random_range(0..MISHAPS.len())] {
+            Mishap::Kill => {
+                self.world.kill(at);
+                self.starts.insert(at, end);
+            }
+            Mishap::Stop => {
+                self.world.stop(at);
+                self.starts.insert(at, end);
+            }
+            Mishap::Reboot => {
+                self.world.reboot(at);
+                self.world.start(at);
+                self.recovering.insert(at, self.world.now);
+            }
+            Mishap::Flush => {
+                self.world.flush_sas(at);
+                self.recovering.insert(at, self.world.now);
+            }
+            Mishap::Partition => {
+                let side: Vec<bool> = (0..hosts).map(|_| self.world.rng.random_bool(0.3)).collect();
+                let address = |at: usize| self.world.hosts[at].address;
+                let cut = self.world.ways().into_iter().filter(|(a, b)| side[*a] != side[*b]);
+                self.world.net.cut = cut.map(|(a, b)| (address(a), address(b))).collect();
+                self.healed_at = Some(end);
+            }
+            Mishap::Weather => {
+                self.world.net.weather = Weather::FOUL;
+                self.fair_at = Some(end);
+            }
+        }
+    }
+
+    /// A second with packets.
+    fn second(&mut self) {
+        let now = self.world.now;
+        let due: Vec<usize> =
+            self.starts.iter().filter(|(_, at)| **at <= now).map(|(host, _)| *host).collect();
+        for host in due {
+            self.starts.remove(&host);
+            self.world.start(host);
+        }
+        if self.healed_at.is_some_and(|at| at <= now) {
+            self.heal();
+        }
+        if self.fair_at.is_some_and(|at| at <= now) {
+            self.clear_up();
+        }
+        self.note_recoveries();
+        let hosts = self.world.hosts.len();
+        let mut ways = Vec::new();
+        while ways.len() < PACKETS {
+            let (from, to) = (self.world.rng.random_range(0..hosts), self.world.rng.random_range(0..hosts));
+            if from != to && ![from, to].iter().any(|host| self.recovering.contains_key(host)) {
+                ways.push((from, to));
+            } else if self.recovering.len() + 1 >= hosts {
+                break;
+            }
+        }
+        self.world.run(SECOND, Some((2 * SECOND, &ways)));
+    }
+
+    /// Only a host whose agent runs and that nothing cuts off can be asked to be back in time.
+    fn note_recoveries(&mut self) {
+        let disturbed = !self.starts.is_empty() || self.healed_at.is_some() || self.fair_at.is_some();
+        let world = &self.world;
+        let protected = |host: usize| {
+            let others = (0..world.hosts.len()).filter(|other| *other != host);
+            others.into_iter().all(|other| world.is_single(host, other) && world.is_single(other, host))
+        };
+        let now = world.now;
+        for (host, since) in &mut self.recovering {
+            if disturbed {
+                *since = now;
+            }
+            assert!(now < *since + RECOVERY, "host {host} does not recover");
+        }
+        self.recovering.retain(|host, _| !protected(*host));
+    }
+
+    fn heal(&mut self) {
+        self.world.net.cut.clear();
+        self.healed_at = None;
+    }
+
+    fn clear_up(&mut self) {
+        self.world.net.weather = Weather::FAIR;
+        self.fair_at = None;
+    }
+
+    fn calm_down(&mut self) {
+        self.heal();
+        self.clear_up();
+        for host in std::mem::take(&mut self.starts).into_keys() {
+            self.world.start(host);
+        }
+    }
+
+    /// Everything is as it was when the cluster was new.
+    fn check(&self) {
+        let world = &self.world;
+        let total = world.total();
+        assert_eq!((total.lost, total.clear, total.leaked), (0, 0, 0), "{total:?}");
+        assert!(world.all_protected() && world.all_single(), "not all converged");
+        assert!(self.recovering.is_empty(), "{:?}", self.recovering);
+        let peers = world.hosts.len() - 1;
+        for host in &world.hosts {
+            let state = &host.kernel.state;
+            // In, out and forward, and the guard both ways.
+            assert_eq!((state.sas.len(), state.policies.len()), (2 * peers, 5 * peers));
+            let core = host.core.as_ref().expect("an agent runs");
+            assert_eq!(core.sizes(), [0, 2 * peers, peers, 0], "keys, SAs counted, sessions, half open");
+        }
+    }
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(format!("HOSTSEAL_SOAK_{name}")).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("HOSTSEAL_SOAK_{name} is `{text}` and no number")))
+}
+
+#[test]
+fn hours_of_mishaps_leave_no_trace() {
+    let hours = setting("HOURS").unwrap_or(2);
+    let hosts = setting("HOSTS").unwrap_or(6) as usize;
+    let seed = setting("SEED").unwrap_or(1);
+    println!("{hosts} hosts, {hours} hours, seed {seed}");
+    let mut soak = Soak::new(hosts, seed);
+    for hour in 1..=hours {
+        soak.hour();
+        let total = soak.world.total();
+        println!(
+            "hour {hour}: {} mishaps, {} packets, {} lost, {} clear",
+            soak.mishaps, total.sent, total.lost, total.clear
+        );
+        soak.check();
+    }
+}
