@@ -60,9 +60,16 @@ impl Kernel {
     /// keep those after it from being tried. What it would change or delete is read before, and left
     /// alone unless it is ours.
     pub fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
+        // A death can come after every single one.
+        let most = if cfg!(feature = "fault-injection") { 1 } else { BATCH };
         ops.chunk_by(|one, next| needs_object(one) == needs_object(next))
-            .flat_map(|run| run.chunks(BATCH))
-            .flat_map(|ops| self.apply_batch(ops, keys))
+            .flat_map(|run| run.chunks(most))
+            .flat_map(|ops| {
+                let results = self.apply_batch(ops, keys);
+                #[cfg(feature = "fault-injection")]
+                super::fuse::burn();
+                results
+            })
             .collect()
     }
 

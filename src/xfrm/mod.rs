@@ -15,6 +15,8 @@ mod decode;
 mod digest;
 mod encode;
 mod events;
+#[cfg(feature = "fault-injection")]
+mod fuse;
 mod kernel;
 mod lifetime;
 mod preflight;
