@@ -1,10 +1,10 @@
 //! `cargo test` for tests that run inside the lab: each is a trial of its own out here.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -14,6 +14,7 @@ use crate::lab::place::Place;
 use crate::lab::revision::Revision;
 use crate::lab::root::say;
 use crate::lab::session::{Input, Job, Line, Programs, Record, Session, Show};
+use crate::shows;
 use crate::tests::{self, Test};
 
 /// What came of a test: nothing, or why it failed and what it printed.
@@ -101,14 +102,14 @@ fn trial(test: &'static Test, source: Source) -> Trial {
 /// Makes the place ready and starts the tests, in as many labs side by side as is useful.
 fn start(wanted: &[&'static Test], print: bool) -> Result<Source> {
     let place = Place::find()?;
-    let hostseal = build_hostseal()?;
+    let programs = programs(wanted.iter().any(|test| test.mortal))?;
     let board = Arc::new(Board::default());
     let count = shards()?.min(wanted.len());
     for shard in 0..count {
         let names = wanted.iter().skip(shard).step_by(count).map(|test| test.name.to_owned()).collect();
-        let (place, hostseal, board) = (place.clone(), hostseal.clone(), Arc::clone(&board));
+        let (place, programs, board) = (place.clone(), programs.clone(), Arc::clone(&board));
         // Not joined: every trial waits for its verdict, and the sessions end with us.
-        thread::spawn(move || run_shard(&place, &hostseal, names, &board, print));
+        thread::spawn(move || run_shard(&place, &programs, names, &board, print));
     }
     Ok(Source::Board(board))
 }
@@ -124,9 +125,9 @@ fn shards() -> Result<usize> {
 
 /// Runs tests until each has a verdict. A run that breaks off fails the test that was running, and
 /// another one goes on behind it.
-fn run_shard(place: &Place, hostseal: &Path, mut names: Vec<String>, board: &Board, print: bool) {
+fn run_shard(place: &Place, programs: &Programs, mut names: Vec<String>, board: &Board, print: bool) {
     while !names.is_empty() {
-        let ended = run_session(place, hostseal, &mut names, board, print);
+        let ended = run_session(place, programs, &mut names, board, print);
         if !names.is_empty() {
             let rest = ended.unwrap_or_else(|error| format!("{error:?}"));
             board.post(&names.remove(0), Err(format!("the lab ended during this test\n{rest}")));
@@ -137,13 +138,12 @@ fn run_shard(place: &Place, hostseal: &Path, mut names: Vec<String>, board: &Boa
 /// One run. Takes the names off the front as verdicts come in. Returns what was said after the last one.
 fn run_session(
     place: &Place,
-    hostseal: &Path,
+    programs: &Programs,
     names: &mut Vec<String>,
     board: &Board,
     print: bool,
 ) -> Result<String> {
-    let programs = Programs { hostseal: Some(hostseal.to_owned()), previous: None };
-    let mut session = Session::start(place, &Job::Tests(names.clone()), &programs, Input::Empty)?;
+    let mut session = Session::start(place, &Job::Tests(names.clone()), programs, Input::Empty)?;
     let mut output = Vec::new();
     while let Some(line) = session.next_line()? {
         match line {
@@ -165,19 +165,31 @@ fn run_session(
     Ok(output.join("\n"))
 }
 
-/// The binary under test: `$HOSTSEAL_BIN`, or built now, in the profile of this program. `cargo test` has
-/// let go of its lock when it runs tests.
+/// The program under test: `$HOSTSEAL_BIN`, or built now, in the profile of this program (`cargo test` has
+/// let go of its lock when it runs tests); and, if wanted, one whose agents can be made to die.
 ///
 /// # Errors
-/// When it does not build.
-pub fn build_hostseal() -> Result<PathBuf> {
+/// When they do not build.
+fn programs(mortal: bool) -> Result<Programs> {
+    let release = !cfg!(debug_assertions);
+    let built = profile_directory()?.join("hostseal");
+    let mortal = mortal.then(|| -> Result<PathBuf> {
+        if let Some(path) = env::var_os("HOSTSEAL_MORTAL_BIN") {
+            return Ok(path.into());
+        }
+        build(release, &["--workspace", "--bin", "hostseal", "--features", "hostseal/fault-injection"])?;
+        // The other one is built under the same name.
+        let copy = built.with_file_name("hostseal-mortal");
+        fs::copy(&built, &copy).with_context(|| format!("cargo built no {}", built.display()))?;
+        Ok(copy)
+    });
+    let mortal = mortal.transpose()?;
     if let Some(path) = env::var_os("HOSTSEAL_BIN") {
-        return Ok(path.into());
+        return Ok(Programs { hostseal: Some(path.into()), mortal, previous: None });
     }
-    build(!cfg!(debug_assertions))?;
-    let path = profile_directory()?.join("hostseal");
-    ensure!(path.is_file(), "cargo built no {}", path.display());
-    Ok(path)
+    build(release, EVERYTHING)?;
+    ensure!(built.is_file(), "cargo built no {}", built.display());
+    Ok(Programs { hostseal: Some(built), mortal, previous: None })
 }
 
 /// Runs this program, optimised, with these arguments. Returns its exit status.
@@ -186,7 +198,7 @@ pub fn build_hostseal() -> Result<PathBuf> {
 /// When it does not build.
 pub fn in_release(arguments: &[String]) -> Result<i32> {
     say("building everything with optimisation, which takes some minutes the first time");
-    build(true)?;
+    build(true, EVERYTHING)?;
     let own = env::current_exe()?;
     let name = own.file_name().context("a program without a name")?;
     let program = profile_directory()?.with_file_name("release").join(name);
@@ -195,11 +207,30 @@ pub fn in_release(arguments: &[String]) -> Result<i32> {
     Ok(status.code().unwrap_or(1))
 }
 
-/// Builds the programs of the workspace into the target directory that this one lies in.
-fn build(release: bool) -> Result<()> {
+/// Runs the soak of the simulation (`src/agent/sim/soak.rs`) for so many virtual hours, optimised.
+///
+/// # Errors
+/// When `time` is no whole number of hours, or cargo does not run.
+pub fn soak_in_virtual_time(time: &str, seed: u64) -> Result<i32> {
+    let hours = time.strip_suffix('h').and_then(|hours| hours.parse::<u32>().ok());
+    let hours = hours.with_context(|| format!("`{time}` is no number of hours, such as 24h"))?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    cargo.args(["build", "--quiet", "--workspace", "--bins"]);
+    cargo.args(["test", "--release", "--lib", "agent::sim::soak", "--", "--nocapture"]);
+    let settings = [("HOURS", u64::from(hours)), ("HOSTS", 50), ("SEED", seed)];
+    let settings = settings.map(|(name, value)| (format!("HOSTSEAL_SOAK_{name}"), value.to_string()));
+    let status = cargo.envs(settings).status().context("cannot run cargo")?;
+    Ok(status.code().unwrap_or(1))
+}
+
+/// What cargo is asked for.
+const EVERYTHING: &[&str] = &["--workspace", "--bins"];
+
+/// Builds programs of the workspace into the target directory that this one lies in.
+fn build(release: bool, what: &[&str]) -> Result<()> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    cargo.args(["build", "--quiet"]).args(what);
     if release {
         cargo.arg("--release");
     }
@@ -227,7 +258,8 @@ fn profile_directory() -> Result<PathBuf> {
 /// # Errors
 /// When there can be no lab here, or it breaks down.
 pub fn show(job: &Job, input: Input) -> Result<i32> {
-    show_with(job, Programs { hostseal: Some(build_hostseal()?), previous: None }, input)
+    let mortal = matches!(job, Job::Show(show) if shows::find(&show.name).is_some_and(|entry| entry.mortal));
+    show_with(job, programs(mortal)?, input)
 }
 
 /// Runs a mixed cluster of this hostseal and the one of an older revision. Returns the exit status.
@@ -240,7 +272,7 @@ pub fn show_compatibility(revision: Option<&str>, colour: bool) -> Result<i32> {
     let arguments = vec![revision.title()?];
     let job = Job::Show(Show { name: "compat".to_owned(), arguments, colour });
     // After the older one: both are built under the same name.
-    show_with(&job, Programs { hostseal: Some(build_hostseal()?), previous }, Input::Empty)
+    show_with(&job, Programs { previous, ..programs(false)? }, Input::Empty)
 }
 
 fn show_with(job: &Job, programs: Programs, input: Input) -> Result<i32> {

@@ -52,6 +52,28 @@ enum Ask {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Go through every transition of a protected host under load and print what it costs, as a table.
+    Transitions {
+        /// Only those with one of these words in their name.
+        words: Vec<String>,
+    },
+    /// Let the agent die after each kernel operation of each transition, and start the next one.
+    Faults {
+        /// Only the transitions with one of these words in their name.
+        words: Vec<String>,
+    },
+    /// Let a cluster run with short lifetimes and many restarts, and print what it holds each minute.
+    Soak {
+        /// How long, such as 30m; with --virtual in whole hours, such as 24h.
+        #[arg(default_value = "30m")]
+        time: String,
+        /// Fifty simulated hosts in virtual time instead.
+        #[arg(long = "virtual")]
+        simulated: bool,
+        /// With --virtual: repeats a run.
+        #[arg(long, requires = "simulated", default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -77,6 +99,10 @@ fn run(ask: Ask) -> Result<i32> {
         }
         Ask::Compat { revision } => harness::show_compatibility(revision.as_deref(), is_colourful()),
         Ask::Demo => show("demo", Vec::new()),
+        Ask::Transitions { words } => show("transitions", words),
+        Ask::Faults { words } => show("faults", words),
+        Ask::Soak { time, simulated: true, seed } => harness::soak_in_virtual_time(&time, seed),
+        Ask::Soak { time, .. } => show("soak", vec![time]),
         // What is measured is optimised, whatever this program is: parts of it are measured too.
         Ask::Bench { name: Some(name), arguments } if cfg!(debug_assertions) => {
             ensure_known(&name)?;

@@ -1,8 +1,10 @@
-//! What the lab shows to a person rather than to a test harness: the demo, the mixed cluster and the benchmarks.
+//! What the lab shows to a person rather than to a test harness: the demo, the mixed cluster, the benchmarks and
+//! the campaigns.
 
 use anyhow::Result;
 
 use crate::bench::{counters, idle, mesh, program};
+use crate::campaign::{faults, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
 use crate::scenarios::compat;
@@ -13,6 +15,8 @@ pub struct Entry {
     pub name: &'static str,
     /// What it is about, in a line.
     pub about: &'static str,
+    /// It needs agents that can be made to die.
+    pub mortal: bool,
     /// Makes its own [`crate::lab::Lab`]; returns the exit status.
     pub body: fn(&Show) -> Result<i32>,
 }
@@ -22,26 +26,52 @@ pub const ALL: &[Entry] = &[
     Entry {
         name: "program",
         about: "adding 1,000 and 10,000 pairs of SAs with policies, against ip -batch",
+        mortal: false,
         body: program::show,
     },
     Entry {
         name: "counters",
         about: "reading the counters of 20,000 SAs, against ip -s xfrm state and the bare bytes",
+        mortal: false,
         body: counters::show,
     },
     Entry {
         name: "mesh",
         about: "the time in which 16 hosts protect all 120 pairs, against strongSwan",
+        mortal: false,
         body: mesh::show,
     },
     Entry {
         name: "idle",
         about: "memory and wake-ups of an idle agent with 3 and 1,000 peers, against strongSwan",
+        mortal: false,
         body: idle::show,
     },
 ];
 
-/// The demo, the mixed cluster or the benchmark of this name.
+/// The campaigns, each a command of its own.
+pub const CAMPAIGNS: &[Entry] = &[
+    Entry {
+        name: "transitions",
+        about: "what is lost or clear in every transition of a protected host, against strongSwan",
+        mortal: false,
+        body: transitions::show,
+    },
+    Entry {
+        name: "faults",
+        about: "agents that die after each kernel operation of each transition",
+        mortal: true,
+        body: faults::show,
+    },
+    Entry {
+        name: "soak",
+        about: "a cluster with short lifetimes and many restarts: what flows and what is held, each minute",
+        mortal: false,
+        body: soak::show,
+    },
+];
+
+/// The demo, the mixed cluster, the benchmark or the campaign of this name.
 pub fn find(name: &str) -> Option<&'static Entry> {
-    [&demo::ENTRY, &compat::ENTRY].into_iter().chain(ALL).find(|entry| entry.name == name)
+    [&demo::ENTRY, &compat::ENTRY].into_iter().chain(ALL).chain(CAMPAIGNS).find(|entry| entry.name == name)
 }

@@ -23,8 +23,12 @@ use crate::lab::{Count, Direction, Family, Host, Kind, Lab, Packet, Report, Stre
 use crate::shows::Entry;
 
 /// How the lab finds it.
-pub(crate) const ENTRY: Entry =
-    Entry { name: "demo", about: "three hosts, one command, and the proof on the wire", body: run };
+pub(crate) const ENTRY: Entry = Entry {
+    name: "demo",
+    about: "three hosts, one command, and the proof on the wire",
+    mortal: false,
+    body: run,
+};
 
 /// How many hosts it takes.
 pub(crate) const HOSTS: usize = 3;

@@ -1,8 +1,8 @@
 # Runs on the machine, in new mount and pid namespaces: puts together what the lab sees and enters it.
-# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS TERMINAL (yes or no). RUN is the directory
-# of this run; HOSTSEAL and PREVIOUS can be empty.
+# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS MORTAL TERMINAL (yes or no). RUN is the
+# directory of this run; HOSTSEAL, PREVIOUS and MORTAL can be empty.
 set -eu
-place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 terminal=$7
+place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 mortal=$7 terminal=$8
 
 if [ "$place" = here ]; then
     mount --bind "$root" "$root"
@@ -26,6 +26,7 @@ bring() {
 }
 bring "$hostseal" hostseal
 bring "$previous" hostseal-previous
+bring "$mortal" hostseal-mortal
 
 if [ "$place" = here ]; then
     mount -t sysfs sysfs "$root/sys"

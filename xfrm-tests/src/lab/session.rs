@@ -89,6 +89,8 @@ pub struct Programs {
     pub hostseal: Option<PathBuf>,
     /// The same of an older revision.
     pub previous: Option<PathBuf>,
+    /// The same with the feature `fault-injection`, for jobs that let agents die.
+    pub mortal: Option<PathBuf>,
 }
 
 /// Where the job's input comes from.
@@ -125,6 +127,7 @@ impl Session {
             .arg(own)
             .arg(programs.hostseal.as_deref().unwrap_or(Path::new("")))
             .arg(programs.previous.as_deref().unwrap_or(Path::new("")))
+            .arg(programs.mortal.as_deref().unwrap_or(Path::new("")))
             .arg(if input == Input::Terminal { "yes" } else { "no" });
         if input == Input::Empty {
             command.stdin(Stdio::null());

@@ -11,8 +11,12 @@ use crate::lab::{Cluster, FAMILIES, HOSTSEAL, Host, Lab, PREVIOUS, Process, unti
 use crate::shows::Entry;
 
 /// How it is found.
-pub const ENTRY: Entry =
-    Entry { name: "compat", about: "this revision and an older one in one cluster", body: show };
+pub const ENTRY: Entry = Entry {
+    name: "compat",
+    about: "this revision and an older one in one cluster",
+    mortal: false,
+    body: show,
+};
 
 /// Packets a second of each stream.
 const RATE: u32 = 250;

@@ -5,6 +5,7 @@ mod crash;
 mod disable;
 mod enable;
 mod exempt;
+mod faults;
 mod flush;
 mod mtu;
 mod paths;
@@ -43,6 +44,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         paths::ALL,
         mtu::ALL,
         reboot::ALL,
+        faults::ALL,
         refusal::ALL,
         strongswan::ALL,
     ]
@@ -55,7 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
 const SEALED: Duration = Duration::from_secs(10);
 
 /// Installs the cluster's files on all its hosts and enables them at the same time.
-fn enable_all(cluster: &Cluster, hosts: &[Host]) -> Result<()> {
+pub(crate) fn enable_all(cluster: &Cluster, hosts: &[Host]) -> Result<()> {
     cluster.install_all(hosts)?;
     for outcome in hostseal_all(hosts, "enable --timeout 30s")? {
         outcome.expect_code(0)?;
@@ -64,19 +66,19 @@ fn enable_all(cluster: &Cluster, hosts: &[Host]) -> Result<()> {
 }
 
 /// The same, and waits until each pair is sealed.
-fn seal_all(cluster: &Cluster, hosts: &[Host]) -> Result<()> {
+pub(crate) fn seal_all(cluster: &Cluster, hosts: &[Host]) -> Result<()> {
     enable_all(cluster, hosts)?;
     hosts.iter().try_for_each(await_protected)?;
     hosts.iter().try_for_each(await_sealed)
 }
 
 /// Waits until every row of a host is protected.
-fn await_protected(host: &Host) -> Result<()> {
+pub(crate) fn await_protected(host: &Host) -> Result<()> {
     status_until(host, "every pair is protected", SEALED, |status| status.all_protected()).map(drop)
 }
 
 /// Waits until the kernel of a host accepts nothing but ESP: no inbound policy of a pair is optional.
-fn await_sealed(host: &Host) -> Result<()> {
+pub(crate) fn await_sealed(host: &Host) -> Result<()> {
     until(&format!("{} requires ESP", host.name()), SEALED, || {
         let policies = host.run("ip xfrm policy")?;
         ensure!(policies.contains("tmpl") && !policies.contains("level use"), "{policies}");
@@ -99,7 +101,7 @@ fn ours_in_kernel(host: &Host) -> Result<String> {
 }
 
 /// Checks that nothing of ours is left in a kernel.
-fn ensure_nothing_of_ours(host: &Host) -> Result<()> {
+pub(crate) fn ensure_nothing_of_ours(host: &Host) -> Result<()> {
     let found = ours_in_kernel(host)?;
     ensure!(found.is_empty(), "left of ours on {}:\n{found}", host.name());
     Ok(())
@@ -192,7 +194,7 @@ fn spis_sent(report: &crate::lab::Report, to: std::net::IpAddr) -> Vec<u32> {
 }
 
 /// Waits until a pair is down to one SA in each direction on both hosts.
-fn await_one_pair(a: &Host, b: &Host, family: Family, limit: Duration) -> Result<()> {
+pub(crate) fn await_one_pair(a: &Host, b: &Host, family: Family, limit: Duration) -> Result<()> {
     until("one pair of SAs is left", limit, || {
         for (host, from, to) in [(a, a, b), (a, b, a), (b, a, b), (b, b, a)] {
             let (source, target) = (from.address(family), to.address(family));

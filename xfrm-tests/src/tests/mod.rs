@@ -22,6 +22,8 @@ pub struct Test {
     pub hosts: usize,
     /// After this time it has failed.
     pub limit: Duration,
+    /// It needs agents that can be made to die.
+    pub mortal: bool,
     /// It fails with an error or a panic.
     pub body: fn(&mut Lab) -> Result<()>,
 }
@@ -29,7 +31,13 @@ pub struct Test {
 impl Test {
     /// A test with the usual limit.
     pub const fn new(name: &'static str, hosts: usize, body: fn(&mut Lab) -> Result<()>) -> Self {
-        Self { name, hosts, limit: TEST_LIMIT, body }
+        Self { name, hosts, limit: TEST_LIMIT, mortal: false, body }
+    }
+
+    /// With agents that can be made to die.
+    #[must_use]
+    pub const fn mortal(self) -> Self {
+        Self { mortal: true, ..self }
     }
 
     /// With another limit, in seconds.
