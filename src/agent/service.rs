@@ -513,7 +513,11 @@ impl Service {
                 self.followers.note_row(pair, state);
             }
         }
-        for held in self.followers.take_due(now) {
+        let due = self.followers.take_due(now);
+        if !due.is_empty() {
+            self.remember();
+        }
+        for held in due {
             let changed = |pair| self.followers.has_changed(pair, held.after);
             let named = self.setup.config.pairs(&self.setup.node);
             let progress =
@@ -558,7 +562,15 @@ impl Service {
         let _ = call.reply.send(reply.unwrap_or_else(refused));
     }
 
+    /// What is told is remembered first: whoever hears that a pair is protected may cut the power.
+    fn remember(&mut self) {
+        if self.save_at.is_some() || self.core.as_mut().is_some_and(Core::poll_persist) {
+            self.save();
+        }
+    }
+
     fn status(&mut self, events: &mut xfrm::Events) -> anyhow::Result<Status> {
+        self.remember();
         // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
         let mut sas = self.kernel.read_sas()?;
         for ended in self.handle_events(events) {

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use super::{await_protected, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, seal_all, sealed_pair};
 use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
 use crate::lab::stream::Shape;
-use crate::lab::{Cluster, Direction, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Stream};
+use crate::lab::{Cluster, Direction, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Stream, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -99,21 +99,23 @@ fn boots_without_a_clear_packet(lab: &mut Lab) -> Result<()> {
     await_protected(&a)?;
     await_protected(&b)?;
     let protected = SystemTime::now();
-    sleep(Duration::from_millis(500));
+    until("ESP flows both ways again", Duration::from_secs(10), || {
+        for capture in &captures {
+            let after = capture.so_far()?.since(protected);
+            for family in FAMILIES {
+                for direction in [Direction::In, Direction::Out] {
+                    let esp = after.count_of(Kind::Esp, family, direction);
+                    ensure!(esp > 100, "{family:?} {direction:?}: {esp} ESP packets: {after}");
+                }
+            }
+        }
+        Ok::<_, anyhow::Error>(())
+    })?;
     ensure!(outbound.stop()? > 0, "nothing was sent at all");
     for stream in inbound {
         let count = stream?.stop()?;
         println!("{count:?}");
         ensure!(count.received > 0, "nothing came through again: {count:?}");
-    }
-    for capture in &captures {
-        let after = capture.so_far()?.since(protected);
-        for family in FAMILIES {
-            for direction in [Direction::In, Direction::Out] {
-                let esp = after.count_of(Kind::Esp, family, direction);
-                ensure!(esp > 100, "{family:?} {direction:?}: {esp} ESP packets: {after}");
-            }
-        }
     }
     ensure_only_esp(captures, began)
 }
