@@ -141,6 +141,12 @@ impl Engine {
                 Some(session)
             });
         }
+        self.hurry(now, pair);
+    }
+
+    /// What is lacking of `pair` is tried without a pause: neither for failures before, nor for the peer, which
+    /// might begin.
+    pub fn hurry(&mut self, now: Instant, pair: Pair) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         let before = keep.next_try.map(|(at, _)| at);
         keep.hurry(now, self.settings.jitter, &mut *self.entropy);

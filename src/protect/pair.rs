@@ -185,6 +185,10 @@ impl PairMachine {
             self.left = None;
             self.failure = None;
             self.orders.push_back(Order::Posture(Posture::Active));
+            // As after a reboot: for the peer all is well.
+            if self.is_sealed() && self.adopted.is_empty() {
+                self.orders.push_back(Order::Hurry);
+            }
         }
         self.trial.own = trial;
         if strict {

@@ -234,6 +234,32 @@ fn a_rebooted_host_is_back_without_a_clear_packet() {
     });
 }
 
+/// The other end does not know that anything is lacking: the one that starts anew begins, whichever it is.
+#[test]
+fn a_rebooted_host_waits_for_nobody() {
+    seeds(20, |seed| {
+        for victim in 0..2 {
+            let mut world = protected(2, seed, Weather::FAIR);
+            world.reboot(victim);
+            world.enable(victim);
+            assert!(world.run_until(300 * MILLISECOND, World::all_protected), "victim {victim}");
+        }
+    });
+}
+
+/// Then everybody begins, towards everybody.
+#[test]
+fn a_cluster_that_starts_anew_as_a_whole_is_back_at_once() {
+    seeds(20, |seed| {
+        let mut world = protected(5, seed, Weather::FAIR);
+        (0..5).for_each(|host| world.reboot(host));
+        (0..5).for_each(|host| world.enable(host));
+        assert!(world.run_until(SECOND, World::all_protected));
+        assert!(world.run_until(60 * SECOND, World::all_single));
+        assert_eq!(world.total().clear, 0);
+    });
+}
+
 #[test]
 fn a_guard_keeps_a_rebooted_host_closed_and_its_agent_goes_on_from_there() {
     seeds(5, |seed| {
