@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::measure::{Figures, Measurement, Sealed};
+use super::measure::{Measurement, Sealed};
 use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
 use crate::lab::session::Show;
 use crate::lab::{Cluster, Family, HOSTSEAL, Host, Lab, until};
@@ -175,13 +175,7 @@ fn die(lab: &Lab, transition: &Transition, victim: usize, operation: u64) -> Res
         Sealed { from: None, until: Some(begun) }
     };
     let [there, back] = measurement.stop(sealed)?;
-    for figures in [&there, &back] {
-        let Figures { sent, lost, duplicated, clear, silence } = *figures;
-        ensure!(
-            sent > 0 && (lost, duplicated, clear) == (0, 0, 0),
-            "{there:?} there, {back:?} back: {silence:?}"
-        );
-    }
+    ensure!(there.is_perfect() && back.is_perfect(), "{there}; {back}");
     let died = if died.is_ok() { "" } else { ", which did not come" };
     Ok(format!("{} and {} packets, none lost or clear{died}", there.sent, back.sent))
 }

@@ -1,5 +1,5 @@
-//! What a transition does to packets: a stream in each direction between two hosts, and a capture of the
-//! cable of one of them.
+//! What a transition does to packets: a stream in each direction between two addresses, and a capture of the
+//! cable of one of the hosts.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -7,11 +7,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, ensure};
 
 use crate::lab::stream::Shape;
-use crate::lab::{Capture, Count, Family, Host, Kind, Lab, Stream, until};
+use crate::lab::{Capture, Count, End, Family, Host, Kind, Lab, Packet, Stream, until};
 
 /// What became of the packets of one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone)]
 pub(super) struct Figures {
+    pub(super) from: End,
+    pub(super) to: End,
     pub(super) sent: u64,
     pub(super) lost: u64,
     pub(super) duplicated: u64,
@@ -19,6 +21,30 @@ pub(super) struct Figures {
     pub(super) clear: u64,
     /// The longest time in which nothing arrived.
     pub(super) silence: Duration,
+}
+
+impl Figures {
+    /// Such as `a to b`.
+    pub(super) fn way(&self) -> String {
+        format!("{} to {}", self.from.host.name(), self.to.host.name())
+    }
+
+    /// Whether packets flowed, and each arrived once and unreadable.
+    pub(super) fn is_perfect(&self) -> bool {
+        self.sent > 0 && (self.lost, self.duplicated, self.clear) == (0, 0, 0)
+    }
+}
+
+impl std::fmt::Display for Figures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { sent, lost, duplicated, clear, silence, .. } = self;
+        let silence = silence.as_millis();
+        write!(
+            f,
+            "{}: {sent} sent, {lost} lost, {duplicated} duplicated, {clear} clear, nothing for {silence} ms at most",
+            self.way()
+        )
+    }
 }
 
 /// The time in which nothing may be clear. `None` is an end that is open.
@@ -34,27 +60,39 @@ pub(super) struct Sealed {
 pub(super) struct Measurement {
     streams: [Stream; 2],
     capture: Capture,
-    hosts: [Host; 2],
+    ends: [End; 2],
 }
 
 impl Measurement {
-    /// Starts the streams of `rate` packets a second each, and returns when both flow.
-    pub(super) fn start(lab: &Lab, hosts: [&Host; 2], rate: u32) -> Result<Self> {
-        let [a, b] = hosts;
+    /// Starts the streams of `rate` packets a second each between the IPv4 addresses of two hosts, and returns
+    /// when both flow.
+    pub(super) fn start(lab: &Lab, [a, b]: [&Host; 2], rate: u32) -> Result<Self> {
+        Self::between(lab, [a.end(Family::V4), b.end(Family::V4)], rate)
+    }
+
+    /// The same between two IPv4 addresses. The capture is of the first one's host.
+    pub(super) fn between(lab: &Lab, ends: [End; 2], rate: u32) -> Result<Self> {
+        let [a, b] = &ends;
         // The first packets would be lost while the neighbour is being looked for.
-        ensure!(a.ping(b, Family::V4, 1)? == 1, "{} does not reach {}", a.name(), b.name());
+        let ping = format!("ping -n -q -c 1 -W 1 -I {} {}", a.address, b.address);
+        ensure!(a.host.succeeds(&ping)?, "{} does not reach {}", a.address, b.address);
         let shape = Shape { rate, ..Shape::default() };
-        let capture = lab.capture(a)?;
-        let streams = [Stream::start(a, b, shape)?, Stream::start(b, a, shape)?];
+        let capture = lab.capture(&a.host)?;
+        let streams = [Stream::between([a, b], shape)?, Stream::between([b, a], shape)?];
         until("both streams flow", Duration::from_secs(5), || {
             let arrived = [streams[0].arrived(), streams[1].arrived()];
             ensure!(arrived.iter().all(|count| *count > 0), "{arrived:?} packets arrived");
             Ok::<_, anyhow::Error>(())
         })?;
-        Ok(Self { streams, capture, hosts: [a.clone(), b.clone()] })
+        Ok(Self { streams, capture, ends })
     }
 
-    /// Ends the streams and counts: from the first host to the second, and back.
+    /// What passes the cable of the first host.
+    pub(super) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
+    /// Ends the streams and counts: from the first end to the second, and back.
     pub(super) fn stop(self, sealed: Sealed) -> Result<[Figures; 2]> {
         let [there, back] = self.streams;
         let counts = [there.stop()?, back.stop()?];
@@ -63,23 +101,21 @@ impl Measurement {
             sealed.from.is_none_or(|from| time >= from) && sealed.until.is_none_or(|until| time < until)
         };
         let clear = |from: IpAddr, to: IpAddr| {
-            let wanted = |packet: &&crate::lab::Packet| {
+            let wanted = |packet: &&Packet| {
                 packet.kind == Kind::Clear && packet.addresses == Some((from, to)) && in_time(packet.time)
             };
             report.packets.iter().filter(wanted).count() as u64
         };
-        let [a, b] = self.hosts.map(|host| IpAddr::from(host.v4()));
-        let [there, back] = counts;
-        Ok([figures(there, clear(a, b)), figures(back, clear(b, a))])
-    }
-}
-
-fn figures(count: Count, clear: u64) -> Figures {
-    Figures {
-        sent: count.sent,
-        lost: count.lost,
-        duplicated: count.duplicated,
-        clear,
-        silence: count.longest_silence,
+        let figures = |count: Count, from: &End, to: &End| Figures {
+            from: from.clone(),
+            to: to.clone(),
+            sent: count.sent,
+            lost: count.lost,
+            duplicated: count.duplicated,
+            clear: clear(from.address, to.address),
+            silence: count.longest_silence,
+        };
+        let ([there, back], [a, b]) = (counts, &self.ends);
+        Ok([figures(there, a, b), figures(back, b, a)])
     }
 }

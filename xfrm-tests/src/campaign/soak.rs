@@ -52,7 +52,7 @@ pub fn show(show: &Show) -> Result<i32> {
         let figures = soak.period()?;
         let held = soak.held()?;
         soak.print(&figures, &held);
-        wrong.extend(figures.iter().filter(|it| (it.lost, it.duplicated, it.clear) != (0, 0, 0)).cloned());
+        wrong.extend(figures.iter().filter(|it| !it.is_perfect()).map(ToString::to_string));
         ensure!(held.iter().all(|it| it.sas <= SAS_MOST), "SAs pile up");
         let first = first.get_or_insert_with(|| held.clone());
         for (before, now) in first.iter().zip(&held) {
@@ -62,7 +62,7 @@ pub fn show(show: &Show) -> Result<i32> {
     }
     let [a, b, _] = soak.lab.all();
     await_one_pair(&a, &b, Family::V4, PERIOD)?;
-    wrong.iter().for_each(|figures| println!("NOT AS PROMISED: {figures:?}"));
+    wrong.iter().for_each(|figures| println!("NOT AS PROMISED: {figures}"));
     Ok(i32::from(!wrong.is_empty()))
 }
 

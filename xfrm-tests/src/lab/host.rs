@@ -32,6 +32,15 @@ pub enum Family {
 /// Both, for loops.
 pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
+/// A host by one of its addresses.
+#[derive(Clone)]
+pub struct End {
+    /// The host.
+    pub host: Host,
+    /// The address, which is on one of its interfaces.
+    pub address: IpAddr,
+}
+
 /// A handle; clones are the same host. Its processes end when the last handle goes.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
@@ -85,6 +94,11 @@ impl Host {
             Family::V4 => self.v4().into(),
             Family::V6 => self.v6().into(),
         }
+    }
+
+    /// The host by one of both.
+    pub fn end(&self, family: Family) -> End {
+        End { host: self.clone(), address: self.address(family) }
     }
 
     /// The hardware address of its interface.

@@ -24,7 +24,7 @@ use anyhow::Result;
 
 pub use agent::{Cluster, Outcome};
 pub use capture::{Capture, Report};
-pub use host::{FAMILIES, Family, Host, Process};
+pub use host::{End, FAMILIES, Family, Host, Process};
 pub use net::{Toward, Wire};
 pub use packet::{Direction, Kind, Packet};
 pub use stream::{Count, Stream};

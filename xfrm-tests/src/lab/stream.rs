@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::host::{Family, Host};
+use super::host::{End, Family, Host};
 
 /// How long the receiver goes on listening when nothing comes any more.
 const SILENCE: Duration = Duration::from_millis(1000);
@@ -54,7 +54,7 @@ pub struct Count {
     pub duplicated: u64,
     /// Arrived after a later one.
     pub reordered: u64,
-    /// The longest time without an arrival between two arrivals.
+    /// The longest time in which nothing arrived.
     pub longest_silence: Duration,
 }
 
@@ -96,14 +96,23 @@ impl Stream {
     /// # Errors
     /// When a socket cannot be made.
     pub fn start(from: &Host, to: &Host, shape: Shape) -> Result<Self> {
+        Self::between([&from.end(shape.family), &to.end(shape.family)], shape)
+    }
+
+    /// Starts a stream between two addresses, whose family is that of `shape`.
+    ///
+    /// # Errors
+    /// When a socket cannot be made.
+    pub fn between([from, to]: [&End; 2], shape: Shape) -> Result<Self> {
         ensure!(shape.size >= 8 && shape.rate > 0, "a stream of {shape:?}");
-        let target = SocketAddr::new(to.address(shape.family), shape.port);
-        let inbox = to.within(|| UdpSocket::bind(target))?.context("the receiver's socket")?;
+        let target = SocketAddr::new(to.address, shape.port);
+        let inbox = to.host.within(|| UdpSocket::bind(target))?.context("the receiver's socket")?;
         setsockopt(&inbox, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
         inbox.set_read_timeout(Some(Duration::from_millis(20)))?;
         let outbox = from
+            .host
             .within(|| -> Result<UdpSocket> {
-                let socket = UdpSocket::bind((from.address(shape.family), 0))?;
+                let socket = UdpSocket::bind((from.address, 0))?;
                 socket.connect(target)?;
                 Ok(socket)
             })?
@@ -203,6 +212,10 @@ impl Seen {
         Ok(())
     }
 
+    fn note_silence(&mut self, time: Duration) {
+        self.longest_silence = self.longest_silence.max(time);
+    }
+
     /// Runs of packets among the first `sent` that did not arrive.
     fn gaps(&self, sent: u64) -> u64 {
         let (mut gaps, mut before) = (0, true);
@@ -222,16 +235,14 @@ impl Seen {
 fn receive(inbox: &UdpSocket, size: usize, done: &AtomicBool, arrived: &AtomicU64) -> Result<Seen> {
     let mut seen = Seen::default();
     let mut buffer = vec![0u8; size + 1];
-    let mut last_arrival: Option<Instant> = None;
+    let mut last_arrival = Instant::now();
     let mut done_since = None;
     loop {
         match inbox.recv(&mut buffer) {
             Ok(length) => {
                 ensure!(length == size, "a packet of {length} bytes in a stream of {size}");
                 let now = Instant::now();
-                if let Some(last) = last_arrival.replace(now) {
-                    seen.longest_silence = seen.longest_silence.max(now - last);
-                }
+                seen.note_silence(now - std::mem::replace(&mut last_arrival, now));
                 let number = buffer[..8].try_into().map(u64::from_be_bytes)?;
                 seen.take(number)?;
                 arrived.store(seen.different, Ordering::Relaxed);
@@ -241,7 +252,8 @@ fn receive(inbox: &UdpSocket, size: usize, done: &AtomicBool, arrived: &AtomicU6
         }
         if done.load(Ordering::Relaxed) {
             let since = *done_since.get_or_insert_with(Instant::now);
-            if since.max(last_arrival.unwrap_or(since)).elapsed() >= SILENCE {
+            seen.note_silence(since.saturating_duration_since(last_arrival));
+            if since.max(last_arrival).elapsed() >= SILENCE {
                 return Ok(seen);
             }
         }

@@ -15,7 +15,7 @@ mod refusal;
 mod rekey;
 pub mod reload;
 mod strict;
-mod strongswan;
+pub mod strongswan;
 mod trial;
 
 use std::time::{Duration, SystemTime};

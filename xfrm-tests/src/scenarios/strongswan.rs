@@ -193,11 +193,70 @@ fn strongswan_has_ordinary_sequence_numbers(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-/// Who begins.
+/// What hostseal is to strongSwan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub enum Role {
+    /// It has the smaller address, and begins.
     Initiator,
+    /// It answers.
     Responder,
+}
+
+/// How long the wire between the hosts of a [`Mixed`] takes, each way.
+pub const DELAY: Duration = Duration::from_millis(10);
+
+/// hostseal on one of the first two hosts and strongSwan on the other, with nothing between them yet.
+pub struct Mixed {
+    /// The host of hostseal.
+    pub ours: Host,
+    /// strongSwan, on the other host.
+    pub swan: Swan,
+    role: Role,
+}
+
+impl Mixed {
+    /// `role` is ours.
+    pub fn start(lab: &Lab, role: Role) -> Result<Self> {
+        let hosts = &lab.hosts()[..2];
+        let (ours, foreigner) = match role {
+            Role::Initiator => (&hosts[0], &hosts[1]),
+            Role::Responder => (&hosts[1], &hosts[0]),
+        };
+        for host in hosts {
+            lab.wire().netem(host, &format!("delay {}ms", DELAY.as_millis()))?;
+        }
+        Cluster::of_v4(hosts).install(ours, SECRETS[0])?;
+        // It asks again soon, as an agent that is being enabled does not answer yet.
+        let swan = Swan::start(
+            foreigner,
+            &["retransmit_timeout = 0.3", "retransmit_base = 1", "retransmit_tries = 60"],
+        )?;
+        swan.load(&[Connection::between(foreigner, ours, Family::V4, SECRETS[0])])?;
+        Ok(Self { ours: ours.clone(), swan, role })
+    }
+
+    /// Enables our end, after strongSwan has asked where it is the one to begin. `capture` is of our cable.
+    pub fn enable(&self, capture: &Capture) -> Result<()> {
+        let Self { ours, swan, role } = self;
+        std::thread::scope(|scope| -> Result<()> {
+            let initiated = (*role == Role::Responder)
+                .then(|| scope.spawn(|| swan.command(&format!("--initiate --child {}-v4", ours.name()))));
+            if initiated.is_some() {
+                until("strongSwan asks", Duration::from_secs(10), || {
+                    let asked = capture.so_far()?.count(Kind::Ike);
+                    ensure!(asked > 0, "nothing asked");
+                    Ok::<_, anyhow::Error>(())
+                })?;
+            }
+            hostseal(ours, "enable")?.expect_code(0)?;
+            match initiated {
+                Some(thread) => {
+                    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop)
+                }
+                None => Ok(()),
+            }
+        })
+    }
 }
 
 /// Under 1,000 packets a second in each direction, over a wire that takes 10 ms each way.
@@ -206,23 +265,11 @@ enum Role {
 /// round trip, and of the time that we take to go over. The test is that we go over upon the very message
 /// that says that strongSwan is ready, before we send it any other; `cargo lab transitions` tells the time.
 fn enabling_costs(lab: &mut Lab, role: Role) -> Result<()> {
-    let [a, b] = lab.all();
-    // The smaller address initiates.
-    let (ours, foreigner) = if role == Role::Initiator { (&a, &b) } else { (&b, &a) };
-    for host in [&a, &b] {
-        lab.wire().netem(host, "delay 10ms")?;
-    }
-    Cluster::of_v4(lab.hosts()).install(ours, SECRETS[0])?;
-    // It asks again soon, as an agent that is being enabled does not answer yet.
-    let swan = Swan::start(
-        foreigner,
-        &["retransmit_timeout = 0.3", "retransmit_base = 1", "retransmit_tries = 60"],
-    )?;
-    let connection = Connection::between(foreigner, ours, Family::V4, SECRETS[0]);
-    swan.load(std::slice::from_ref(&connection))?;
+    let mixed = Mixed::start(lab, role)?;
+    let (ours, foreigner) = (&mixed.ours, mixed.swan.host());
     let traffic = super::Traffic::of(&[(ours, foreigner), (foreigner, ours)], &[Family::V4], 1000)?;
     let capture = lab.capture(ours)?;
-    enable_beside(&capture, ours, &swan, role)?;
+    mixed.enable(&capture)?;
     let protected = SystemTime::now();
     until("ESP flows both ways", Duration::from_secs(10), || {
         let report = capture.so_far()?;
@@ -239,32 +286,12 @@ fn enabling_costs(lab: &mut Lab, role: Role) -> Result<()> {
     let begun_by_us = first.is_some_and(|packet| packet.direction == Direction::Out);
     ensure!(begun_by_us == (role == Role::Initiator), "the wrong end began: {report}");
     // What was sent before is on the wire for 10 ms.
-    report.since(protected + Duration::from_millis(40)).ensure_nothing_clear()?;
+    report.since(protected + 4 * DELAY).ensure_nothing_clear()?;
     ensure!(from_it.lost == 0, "what strongSwan sends finds the inbound SA: {from_it:?}");
     ensure!(to_it.gaps <= 1, "what is lost is lost in one go: {to_it:?}");
     let said = said_between(&report, role)?;
     ensure!(said == 0, "{said} messages were sent before the first ESP packet: {report}");
     Ok(())
-}
-
-/// Enables our end, after strongSwan has asked where it is the one to begin.
-fn enable_beside(capture: &Capture, ours: &Host, swan: &Swan, role: Role) -> Result<()> {
-    std::thread::scope(|scope| -> Result<()> {
-        let initiated = (role == Role::Responder)
-            .then(|| scope.spawn(|| swan.command(&format!("--initiate --child {}-v4", ours.name()))));
-        if initiated.is_some() {
-            until("strongSwan asks", Duration::from_secs(10), || {
-                let asked = capture.so_far()?.count(Kind::Ike);
-                ensure!(asked > 0, "nothing asked");
-                Ok::<_, anyhow::Error>(())
-            })?;
-        }
-        hostseal(ours, "enable")?.expect_code(0)?;
-        match initiated {
-            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).map(drop),
-            None => Ok(()),
-        }
-    })
 }
 
 /// How many IKE messages we sent from the one on which we could know that strongSwan was ready, its answer

@@ -1,24 +1,31 @@
 //! Every transition of a protected host under load: what is lost, repeated or readable on the way, beside
 //! what strongSwan does in the same run. The output is the table of `docs/transitions.md`.
 
+mod foreign;
+mod line;
 mod ours;
+mod reload;
 mod theirs;
 
-use std::fmt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use self::line::{Line, count};
 use super::measure::Figures;
 use crate::lab::host::Process;
 use crate::lab::session::Show;
-use crate::lab::{Family, Host, Lab, Swan};
+use crate::lab::{Lab, Swan};
 
 /// Packets a second in each direction.
 const RATE: u32 = 1000;
-/// The longest that a stranger's flush may stop packets.
-const FLUSHED: Duration = Duration::from_secs(1);
+/// How long packets flow on after a transition.
+const AFTER: Duration = Duration::from_secs(4);
+/// How long a host is without its agent or daemon.
+const ABSENT: Duration = Duration::from_secs(2);
+/// A path of 50 ms.
+const FAR: &str = "delay 50ms";
 /// When SAs that were replaced must be gone.
 const SETTLED: Duration = Duration::from_secs(60);
 
@@ -26,11 +33,13 @@ const SETTLED: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Allowed {
     Nothing,
-    /// One of the hosts is away meanwhile.
+    /// One of the hosts is away meanwhile: at most a second longer without packets.
     LossWhileAway,
-    /// Somebody else tore down what protects: at most [`FLUSHED`] without packets, clear ones until the
-    /// policies are back.
+    /// Somebody else tore down what protects: at most a second without packets, clear ones until the policies
+    /// are back.
     Repair,
+    /// The peer requires ESP before it can be told that we are ready: a round trip and 5 ms.
+    RoundTrip,
 }
 
 /// One transition.
@@ -43,30 +52,54 @@ struct Transition {
     theirs: Option<Act>,
 }
 
-/// Does it on the first two hosts, under load, and measures. What it started and is to live on is left with
-/// the caller.
-type Act = fn(&Lab, &mut Daemons) -> Result<[Figures; 2]>;
+/// Does it on the first two hosts, under load, and measures.
+type Act = fn(&Lab, &mut Scene) -> Result<[Figures; 2]>;
 
-/// What runs until the SAs have been counted.
+/// What an act leaves with the caller.
 #[derive(Default)]
-struct Daemons {
+struct Scene {
+    /// They run until the SAs have been counted.
     agents: Vec<Process>,
+    /// They too.
     swans: Vec<Swan>,
+    /// What the promise is measured by, where that is a time: how long a host was away, or the slowest round trip
+    /// under the same load.
+    yardstick: Option<Duration>,
 }
 
 const ALL: &[Transition] = &[
     row("enable", ours::enable).beside(theirs::initiate),
     row("enable, one host 3 s after the other", ours::enable_apart),
     row("enable over 50 ms each way", ours::enable_far).beside(theirs::initiate_far),
+    row("enable towards strongSwan on b", foreign::enable_towards).with(Allowed::RoundTrip),
+    row("enable, strongSwan on a begins", foreign::enable_by).with(Allowed::RoundTrip),
     row("rekey", ours::rekey).beside(theirs::rekey_child),
     row("rekey, with the IKE SA", ours::rekey_all).beside(theirs::rekey_ike),
     row("kill -9 and start", ours::kill_and_start).beside(theirs::kill_and_start),
     row("SIGTERM and start", ours::stop_and_start).beside(theirs::stop_and_start),
     row("upgrade: another binary, restart", ours::upgrade),
-    row("flush of the states by a stranger", ours::flush_states).with(Allowed::Repair),
-    row("flush of the policies by a stranger", ours::flush_policies).with(Allowed::Repair),
-    row("flush of both by a stranger", ours::flush_both).with(Allowed::Repair),
-    row("reboot of b", ours::reboot).with(Allowed::LossWhileAway),
+    row("reload: c comes; between those that stay", reload::comes_beside).beside(theirs::comes_beside),
+    row("reload: c comes; with it", reload::comes),
+    row("reload: c goes; between those that stay", reload::goes_beside).beside(theirs::goes_beside),
+    row("reload: c goes; with it", reload::goes).leaving(0),
+    row("reload: b gets a second address; by the first", reload::second_address),
+    row("reload: b changes over to the second address; by that", reload::changed_address),
+    row("reload: b has another address at once; by that", reload::other_address),
+    row("reload: keys of 128 bits instead of 256", reload::key_bits),
+    row("reload: other replay window and lifetime", reload::window),
+    row("reload: the secret is rotated", reload::secret).beside(theirs::secret),
+    row("reload: require becomes prefer", reload::to_prefer),
+    row("reload: prefer becomes require", reload::to_require),
+    row("reload: an exemption comes; what it is for", reload::exempt).leaving(1),
+    row("reload: an exemption goes; what it was for", reload::protect_again),
+    row("flush of the states by a stranger", ours::flush_states)
+        .beside(theirs::flush_states)
+        .with(Allowed::Repair),
+    row("flush of the policies by a stranger", ours::flush_policies)
+        .beside(theirs::flush_policies)
+        .with(Allowed::Repair),
+    row("flush of both by a stranger", ours::flush_both).beside(theirs::flush_both).with(Allowed::Repair),
+    row("reboot of b", ours::reboot).beside(theirs::reboot).with(Allowed::LossWhileAway),
     row("disable on both", ours::disable).beside(theirs::terminate).leaving(0),
     row("disable on b alone", ours::disable_one).leaving(0),
     row("disable over 50 ms each way", ours::disable_far).leaving(0),
@@ -93,94 +126,52 @@ impl Transition {
 /// `cargo lab transitions [WORD…]`: those whose name contains one of the words, or all.
 ///
 /// # Errors
-/// When a transition does not come to its end.
+/// When there is no such transition.
 pub fn show(show: &Show) -> Result<i32> {
     let words = &show.arguments;
     let wanted =
         |row: &&Transition| words.is_empty() || words.iter().any(|word| row.name.contains(word.as_str()));
     let rows: Vec<&Transition> = ALL.iter().filter(wanted).collect();
     ensure!(!rows.is_empty(), "no transition is named like {words:?}");
-    println!("{HEAD}");
-    let mut broken = Vec::new();
+    println!("{}", line::HEAD);
+    let (mut notes, mut broken) = (Vec::new(), Vec::new());
     for row in rows {
         // One that does not come to its end takes nothing away from the others.
         let mut taken = |who: &str, act: Act| {
             let lines = take(act, row.sas);
             lines.map_err(|error| broken.push(format!("{}, {who}: {error:#}", row.name))).ok()
         };
-        let (ours, theirs) =
-            (taken("hostseal", row.ours), row.theirs.and_then(|act| taken("strongSwan", act)));
-        let cells = |lines: &Option<[Line; 2]>, at: usize| {
-            lines.as_ref().map_or_else(|| NONE.to_owned(), |lines| lines[at].to_string())
-        };
-        for (at, way) in ["a to b", "b to a"].into_iter().enumerate() {
-            println!("| {} | {way} | {} | {} |", row.name, cells(&ours, at), cells(&theirs, at));
-            let what = ours.as_ref().and_then(|lines| lines[at].broken(row));
-            broken.extend(what.map(|what| format!("{}, {way}: {what}", row.name)));
+        let ours = taken("hostseal", row.ours);
+        let theirs = row.theirs.and_then(|act| taken("strongSwan", act));
+        for at in 0..2 {
+            let [ours, theirs] = [&ours, &theirs].map(|lines| lines.as_ref().map(|lines| &lines[at]));
+            println!("| {} | {}", row.name, line::cells(ours, theirs));
+            broken.extend(ours.and_then(|line| line.broken(row)).map(|what| format!("{}, {what}", row.name)));
+            let told = [("hostseal", ours), ("strongSwan", theirs)];
+            let told = told.into_iter().filter_map(|(who, line)| Some((who, line?.note(row.allowed)?)));
+            notes.extend(told.map(|(who, note)| format!("- {}, {who}, {note}", row.name)));
         }
     }
     println!();
+    notes.iter().for_each(|line| println!("{line}"));
     broken.iter().for_each(|line| println!("NOT AS PROMISED: {line}"));
     Ok(i32::from(!broken.is_empty()))
-}
-
-const HEAD: &str = "| transition | way | sent | lost | duplicated | clear | SAs left | strongSwan: sent | lost | \
-duplicated | clear | SAs left |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|";
-/// What stands where nothing was measured.
-const NONE: &str = "| | | |";
-
-/// What became of one direction.
-struct Line {
-    figures: Figures,
-    /// SAs in this direction, at the sender and at the receiver.
-    sas: [usize; 2],
-}
-
-impl Line {
-    /// What is not as promised.
-    fn broken(&self, row: &Transition) -> Option<String> {
-        let Figures { sent, lost, duplicated, clear, silence } = self.figures;
-        let (may_lose, may_leak) = match row.allowed {
-            Allowed::Nothing => (lost == 0, false),
-            Allowed::LossWhileAway => (true, false),
-            Allowed::Repair => (silence <= FLUSHED, true),
-        };
-        let kept = may_lose && duplicated == 0 && (may_leak || clear == 0) && self.sas == [row.sas; 2];
-        (!kept || sent == 0).then(|| format!("{self}, nothing for {} ms", silence.as_millis()))
-    }
-}
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { sent, lost, duplicated, clear, .. } = self.figures;
-        let [here, there] = self.sas;
-        write!(f, "{sent} | {lost} | {duplicated} | {clear} | {here}, {there}")
-    }
 }
 
 /// Runs a transition on new hosts: two that talk, and a third that is idle.
 fn take(act: Act, sas: usize) -> Result<[Line; 2]> {
     let lab = Lab::new(3)?;
-    let mut daemons = Daemons::default();
-    let figures = act(&lab, &mut daemons)?;
-    let [a, b, _] = lab.all();
+    let mut scene = Scene::default();
+    let figures = act(&lab, &mut scene)?;
+    let counted = || -> Result<Vec<[usize; 2]>> { figures.iter().map(count).collect() };
     // Both products keep what they replaced for a while.
     let deadline = Instant::now() + SETTLED;
-    let mut counts = [count(&a, &b)?, count(&b, &a)?];
-    while counts != [[sas; 2]; 2] && Instant::now() < deadline {
+    let mut counts = counted()?;
+    while counts.iter().any(|count| *count != [sas; 2]) && Instant::now() < deadline {
         sleep(Duration::from_millis(500));
-        counts = [count(&a, &b)?, count(&b, &a)?];
+        counts = counted()?;
     }
     let [there, back] = figures;
-    Ok([Line { figures: there, sas: counts[0] }, Line { figures: back, sas: counts[1] }])
-}
-
-/// The SAs from one host to another, at each of them.
-fn count(from: &Host, to: &Host) -> Result<[usize; 2]> {
-    let (source, target) = (from.address(Family::V4), to.address(Family::V4));
-    let list = format!("ip xfrm state list src {source} dst {target} proto esp");
-    let spis = |host: &Host| -> Result<usize> {
-        Ok(host.run(&list)?.lines().filter(|line| line.contains("proto esp spi 0x")).count())
-    };
-    Ok([spis(from)?, spis(to)?])
+    let line = |figures, sas| Line { figures, sas, yardstick: scene.yardstick };
+    Ok([line(there, counts[0]), line(back, counts[1])])
 }

@@ -2,30 +2,24 @@
 
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
-use super::super::measure::{Figures, Measurement, Sealed};
-use super::{Daemons, RATE};
+use super::{ABSENT, AFTER, FAR, RATE, Scene};
+use crate::campaign::measure::{Figures, Measurement, Sealed};
 use crate::lab::agent::{hostseal, hostseal_all, kill_agent, start_agent, status};
 use crate::lab::{Cluster, HOSTSEAL, Host, Lab, until};
 use crate::scenarios::{await_protected, await_sealed, seal_all};
 
-/// How long packets flow on after a transition.
-const AFTER: Duration = Duration::from_secs(4);
-/// How long the host is without its agent.
-const ABSENT: Duration = Duration::from_secs(2);
-/// A path of 50 ms.
-const FAR: &str = "delay 50ms";
-
-fn cluster(lab: &Lab) -> Cluster {
+/// All hosts of a lab, by IPv4.
+pub(super) fn cluster(lab: &Lab) -> Cluster {
     Cluster::of_v4(lab.hosts())
 }
 
 /// All hosts are protected and sealed; then the streams begin.
-fn sealed(lab: &Lab, cluster: &Cluster) -> Result<Measurement> {
+pub(super) fn sealed(lab: &Lab, cluster: &Cluster) -> Result<Measurement> {
     seal_all(cluster, lab.hosts())?;
     let [a, b, _] = lab.all();
     Measurement::start(lab, [&a, &b], RATE)
@@ -33,7 +27,16 @@ fn sealed(lab: &Lab, cluster: &Cluster) -> Result<Measurement> {
 
 /// A transition from sealed to sealed.
 fn while_sealed(lab: &Lab, act: impl FnOnce(&Host, &Host) -> Result<()>) -> Result<[Figures; 2]> {
-    let measurement = sealed(lab, &cluster(lab))?;
+    while_sealed_by(lab, &cluster(lab), act)
+}
+
+/// The same, from the files of `cluster` on.
+pub(super) fn while_sealed_by(
+    lab: &Lab,
+    cluster: &Cluster,
+    act: impl FnOnce(&Host, &Host) -> Result<()>,
+) -> Result<[Figures; 2]> {
+    let measurement = sealed(lab, cluster)?;
     let [a, b, _] = lab.all();
     act(&a, &b)?;
     sleep(AFTER);
@@ -46,16 +49,21 @@ fn expect_all(lab: &Lab, arguments: &str) -> Result<()> {
     hostseal_all(lab.hosts(), arguments)?.into_iter().try_for_each(|outcome| outcome.expect_code(0).map(drop))
 }
 
-/// Waits until every host requires ESP, goes on for a while and counts what was clear from then on.
-fn until_sealed(lab: &Lab, measurement: Measurement) -> Result<[Figures; 2]> {
+/// Waits until every host requires ESP. Returns when that is.
+pub(super) fn await_all_sealed(lab: &Lab) -> Result<SystemTime> {
     lab.hosts().iter().try_for_each(await_protected)?;
     lab.hosts().iter().try_for_each(await_sealed)?;
-    let sealed = SystemTime::now();
+    Ok(SystemTime::now())
+}
+
+/// Waits until every host requires ESP, goes on for a while and counts what was clear from then on.
+pub(super) fn until_sealed(lab: &Lab, measurement: Measurement) -> Result<[Figures; 2]> {
+    let sealed = await_all_sealed(lab)?;
     sleep(AFTER);
     measurement.stop(Sealed { from: Some(sealed), until: None })
 }
 
-pub(super) fn enable(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn enable(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     cluster(lab).install_all(lab.hosts())?;
     let [a, b, _] = lab.all();
     let measurement = Measurement::start(lab, [&a, &b], RATE)?;
@@ -63,7 +71,7 @@ pub(super) fn enable(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
     until_sealed(lab, measurement)
 }
 
-pub(super) fn enable_apart(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn enable_apart(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     cluster(lab).install_all(lab.hosts())?;
     let [a, b, c] = lab.all();
     let measurement = Measurement::start(lab, [&a, &b], RATE)?;
@@ -74,17 +82,17 @@ pub(super) fn enable_apart(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
     until_sealed(lab, measurement)
 }
 
-pub(super) fn enable_far(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn enable_far(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     lab.hosts().iter().try_for_each(|host| lab.wire().netem(host, FAR))?;
-    enable(lab, daemons)
+    enable(lab, scene)
 }
 
-pub(super) fn rekey(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn rekey(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     rekeys(lab, "rekey_after = \"8s\"", Duration::from_secs(12))
 }
 
 /// The IKE SA lasts for three of its children.
-pub(super) fn rekey_all(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn rekey_all(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     rekeys(lab, "rekey_after = \"6s\"", Duration::from_secs(26))
 }
 
@@ -94,11 +102,11 @@ fn rekeys(lab: &Lab, keying: &str, time: Duration) -> Result<[Figures; 2]> {
     measurement.stop(Sealed::default())
 }
 
-pub(super) fn kill_and_start(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn kill_and_start(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     while_sealed(lab, |a, _| {
         kill_agent(a)?;
         sleep(ABSENT);
-        daemons.agents.push(start_agent(a)?);
+        scene.agents.push(start_agent(a)?);
         Ok(())
     })
 }
@@ -112,25 +120,23 @@ fn stop_agent(host: &Host) -> Result<()> {
     })
 }
 
-pub(super) fn stop_and_start(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn stop_and_start(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     while_sealed(lab, |a, _| {
         stop_agent(a)?;
         sleep(ABSENT);
-        daemons.agents.push(start_agent(a)?);
+        scene.agents.push(start_agent(a)?);
         Ok(())
     })
 }
 
 /// Host by host, as packages do it: the new file takes the place of the old one, then the service restarts.
-pub(super) fn upgrade(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn upgrade(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     while_sealed(lab, |a, b| {
         for host in [a, b] {
             host.run(&format!("cp {HOSTSEAL} /run/hostseal.new && mv /run/hostseal.new /run/hostseal-bin"))?;
             stop_agent(host)?;
             let mut command = Command::new("/run/hostseal-bin");
-            daemons
-                .agents
-                .push(host.spawn(command.arg("agent").stdout(Stdio::null()).stderr(Stdio::null()))?);
+            scene.agents.push(host.spawn(command.arg("agent").stdout(Stdio::null()).stderr(Stdio::null()))?);
             await_protected(host)?;
         }
         Ok(())
@@ -143,32 +149,35 @@ fn flush(lab: &Lab, tables: &[&str]) -> Result<[Figures; 2]> {
     })
 }
 
-pub(super) fn flush_states(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn flush_states(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     flush(lab, &["state"])
 }
 
-pub(super) fn flush_policies(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn flush_policies(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     flush(lab, &["policy"])
 }
 
-pub(super) fn flush_both(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn flush_both(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     flush(lab, &["state", "policy"])
 }
 
 /// The kernel of b forgets everything while its cable is out, and its agent starts before the cable is in.
-pub(super) fn reboot(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn reboot(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     while_sealed(lab, |_, b| {
+        let gone = Instant::now();
         lab.wire().plug(b, false)?;
         kill_agent(b)?;
         b.run("ip xfrm state flush && ip xfrm policy flush")?;
         sleep(ABSENT);
-        daemons.agents.push(start_agent(b)?);
+        scene.agents.push(start_agent(b)?);
         until("the policies are there before the network is", Duration::from_secs(5), || {
             let policies = b.run("ip xfrm policy")?;
             ensure!(policies.contains("dir out"), "{policies}");
             Ok::<_, anyhow::Error>(())
         })?;
-        lab.wire().plug(b, true)
+        lab.wire().plug(b, true)?;
+        scene.yardstick = Some(gone.elapsed());
+        Ok(())
     })
 }
 
@@ -180,16 +189,16 @@ fn to_clear(lab: &Lab, act: impl FnOnce() -> Result<()>) -> Result<[Figures; 2]>
     measurement.stop(Sealed { from: None, until: Some(begun) })
 }
 
-pub(super) fn disable(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn disable(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     to_clear(lab, || expect_all(lab, "disable"))
 }
 
-pub(super) fn disable_one(lab: &Lab, _: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn disable_one(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     let [_, b, _] = lab.all();
     to_clear(lab, || hostseal(&b, "disable")?.expect_code(0).map(drop))
 }
 
-pub(super) fn disable_far(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
+pub(super) fn disable_far(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     lab.hosts().iter().try_for_each(|host| lab.wire().netem(host, FAR))?;
-    disable(lab, daemons)
+    disable(lab, scene)
 }

@@ -1,35 +1,33 @@
 //! The transitions that strongSwan has, with the same suite and the same secret.
 
 use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use super::super::measure::{Figures, Measurement, Sealed};
-use super::{Daemons, RATE};
+use super::{ABSENT, AFTER, FAR, RATE, Scene};
+use crate::campaign::measure::{Figures, Measurement, Sealed};
 use crate::lab::agent::SECRETS;
 use crate::lab::{Connection, Family, Host, Lab, Swan};
 
-/// How long packets flow on after a transition.
-const AFTER: Duration = Duration::from_secs(4);
-/// How long the host is without its daemon.
-const ABSENT: Duration = Duration::from_secs(2);
+/// How the child of `--initiate` and the like is named on a.
+const CHILD: &str = "b-v4";
 
 /// A daemon with a connection to the other host. `settings` are the child's.
 fn start(host: &Host, other: &Host, settings: &[&str]) -> Result<Swan> {
     let swan = Swan::start(host, &[])?;
-    load(&swan, other, settings)?;
+    let connection = connection(host, other, SECRETS[0]);
+    swan.load(&[settings.iter().fold(connection, |connection, setting| connection.child(setting))])?;
     Ok(swan)
 }
 
-fn load(swan: &Swan, other: &Host, settings: &[&str]) -> Result<()> {
-    let connection = Connection::between(swan.host(), other, Family::V4, SECRETS[0]);
-    swan.load(&[settings.iter().fold(connection, |connection, setting| connection.child(setting))])
+fn connection(host: &Host, other: &Host, secret: &str) -> Connection {
+    Connection::between(host, other, Family::V4, secret)
 }
 
-impl Daemons {
-    /// On the first two hosts, with nothing between them yet.
+impl Scene {
+    /// strongSwan on the first two hosts, with nothing between them yet.
     fn pair(&mut self, lab: &Lab) -> Result<&[Swan]> {
         let [a, b, _] = lab.all();
         self.swans = vec![start(&a, &b, &[])?, start(&b, &a, &[])?];
@@ -37,69 +35,146 @@ impl Daemons {
     }
 }
 
-pub(super) fn initiate(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
-    let swans = daemons.pair(lab)?;
+pub(super) fn initiate(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    let swans = scene.pair(lab)?;
     let measurement = Measurement::start(lab, [swans[0].host(), swans[1].host()], RATE)?;
-    swans[0].initiate("b-v4")?;
+    swans[0].initiate(CHILD)?;
     let up = SystemTime::now();
     sleep(AFTER);
     measurement.stop(Sealed { from: Some(up), until: None })
 }
 
-pub(super) fn initiate_far(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
-    lab.hosts().iter().try_for_each(|host| lab.wire().netem(host, "delay 50ms"))?;
-    initiate(lab, daemons)
+pub(super) fn initiate_far(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    lab.hosts().iter().try_for_each(|host| lab.wire().netem(host, FAR))?;
+    initiate(lab, scene)
 }
 
 /// A transition from up to up.
 fn while_up(
     lab: &Lab,
-    daemons: &mut Daemons,
+    scene: &mut Scene,
     act: impl FnOnce(&mut Vec<Swan>) -> Result<()>,
 ) -> Result<[Figures; 2]> {
-    daemons.pair(lab)?[0].initiate("b-v4")?;
+    scene.pair(lab)?[0].initiate(CHILD)?;
     let [a, b, _] = lab.all();
     let measurement = Measurement::start(lab, [&a, &b], RATE)?;
-    act(&mut daemons.swans)?;
+    act(&mut scene.swans)?;
     sleep(AFTER);
     measurement.stop(Sealed::default())
 }
 
-fn command(lab: &Lab, daemons: &mut Daemons, line: &str) -> Result<[Figures; 2]> {
-    while_up(lab, daemons, |swans| swans[0].command(line).map(drop))
+fn command(lab: &Lab, scene: &mut Scene, line: &str) -> Result<[Figures; 2]> {
+    while_up(lab, scene, |swans| swans[0].command(line).map(drop))
 }
 
-pub(super) fn rekey_child(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
-    command(lab, daemons, "--rekey --child b-v4")
+pub(super) fn rekey_child(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    command(lab, scene, "--rekey --child b-v4")
 }
 
-pub(super) fn rekey_ike(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
-    command(lab, daemons, "--rekey --ike b-v4")
+pub(super) fn rekey_ike(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    command(lab, scene, "--rekey --ike b-v4")
+}
+
+/// Ends the daemon of a host.
+fn end(swan: &mut Swan, signal: Signal) -> Result<()> {
+    swan.daemon().signal(signal)?;
+    swan.daemon().wait(Duration::from_secs(10)).map(drop)
 }
 
 /// The daemon of a ends by a signal; another one comes, and connects at once.
-fn restart(lab: &Lab, daemons: &mut Daemons, signal: Signal) -> Result<[Figures; 2]> {
+fn restart(lab: &Lab, scene: &mut Scene, signal: Signal) -> Result<[Figures; 2]> {
     let [a, b, _] = lab.all();
-    while_up(lab, daemons, |swans| {
-        swans[0].daemon().signal(signal)?;
-        swans[0].daemon().wait(Duration::from_secs(10))?;
+    while_up(lab, scene, |swans| {
+        end(&mut swans[0], signal)?;
         sleep(ABSENT);
         swans[0] = start(&a, &b, &["start_action = start"])?;
         Ok(())
     })
 }
 
-pub(super) fn kill_and_start(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
-    restart(lab, daemons, Signal::SIGKILL)
+pub(super) fn kill_and_start(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    restart(lab, scene, Signal::SIGKILL)
 }
 
-pub(super) fn stop_and_start(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
-    restart(lab, daemons, Signal::SIGTERM)
+pub(super) fn stop_and_start(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    restart(lab, scene, Signal::SIGTERM)
 }
 
-pub(super) fn terminate(lab: &Lab, daemons: &mut Daemons) -> Result<[Figures; 2]> {
-    let swans = daemons.pair(lab)?;
-    swans[0].initiate("b-v4")?;
+/// Another connection beside the one that is up.
+pub(super) fn comes_beside(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    let [a, b, c] = lab.all();
+    while_up(lab, scene, |swans| {
+        swans.push(start(&c, &a, &[])?);
+        swans[0].load(&[connection(&a, &b, SECRETS[0]), connection(&a, &c, SECRETS[0])])?;
+        swans[0].initiate("c-v4")
+    })
+}
+
+pub(super) fn goes_beside(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    let [a, b, c] = lab.all();
+    let beside = start(&c, &a, &[])?;
+    while_up(lab, scene, |swans| {
+        swans[0].load(&[connection(&a, &b, SECRETS[0]), connection(&a, &c, SECRETS[0])])?;
+        swans[0].initiate("c-v4")?;
+        swans[0].load(&[connection(&a, &b, SECRETS[0])])?;
+        swans[0].command("--terminate --ike c-v4")?;
+        swans.push(beside);
+        Ok(())
+    })
+}
+
+/// On both hosts, and then whatever is up proves itself anew.
+pub(super) fn secret(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    let [a, b, _] = lab.all();
+    while_up(lab, scene, |swans| {
+        swans[0].load(&[connection(&a, &b, SECRETS[1])])?;
+        swans[1].load(&[connection(&b, &a, SECRETS[1])])?;
+        swans[0].command("--rekey --ike b-v4 --reauth").map(drop)
+    })
+}
+
+fn flush(lab: &Lab, scene: &mut Scene, tables: &[&str]) -> Result<[Figures; 2]> {
+    while_up(lab, scene, |swans| {
+        let a = swans[0].host();
+        tables.iter().try_for_each(|table| a.run(&format!("ip xfrm {table} flush")).map(drop))
+    })
+}
+
+pub(super) fn flush_states(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    flush(lab, scene, &["state"])
+}
+
+pub(super) fn flush_policies(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    flush(lab, scene, &["policy"])
+}
+
+pub(super) fn flush_both(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    flush(lab, scene, &["state", "policy"])
+}
+
+/// The kernel of b forgets everything while its cable is out. Its daemon starts with the cable in, and
+/// connects at once.
+pub(super) fn reboot(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    let [a, b, _] = lab.all();
+    let mut away = None;
+    let figures = while_up(lab, scene, |swans| {
+        let gone = Instant::now();
+        lab.wire().plug(&b, false)?;
+        end(&mut swans[1], Signal::SIGKILL)?;
+        b.run("ip xfrm state flush && ip xfrm policy flush")?;
+        sleep(ABSENT);
+        lab.wire().plug(&b, true)?;
+        away = Some(gone.elapsed());
+        swans[1] = start(&b, &a, &["start_action = start"])?;
+        Ok(())
+    });
+    scene.yardstick = away;
+    figures
+}
+
+pub(super) fn terminate(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
+    let swans = scene.pair(lab)?;
+    swans[0].initiate(CHILD)?;
     let measurement = Measurement::start(lab, [swans[0].host(), swans[1].host()], RATE)?;
     let begun = SystemTime::now();
     swans[0].command("--terminate --ike b-v4")?;
