@@ -24,6 +24,8 @@ const RATE: u32 = 1000;
 const AFTER: Duration = Duration::from_secs(4);
 /// How long a host is without its agent or daemon.
 const ABSENT: Duration = Duration::from_secs(2);
+/// What a kernel is without after a reboot.
+const FORGET: &str = "ip xfrm state flush && ip xfrm policy flush";
 /// A path of 50 ms.
 const FAR: &str = "delay 50ms";
 /// When SAs that were replaced must be gone.

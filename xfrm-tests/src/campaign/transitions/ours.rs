@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
-use super::{ABSENT, AFTER, FAR, RATE, Scene};
+use super::{ABSENT, AFTER, FAR, FORGET, RATE, Scene};
 use crate::campaign::measure::{Figures, Measurement, Sealed};
 use crate::lab::agent::{hostseal, hostseal_all, kill_agent, start_agent, status};
 use crate::lab::{Cluster, HOSTSEAL, Host, Lab, until};
@@ -161,13 +161,13 @@ pub(super) fn flush_both(lab: &Lab, _: &mut Scene) -> Result<[Figures; 2]> {
     flush(lab, &["state", "policy"])
 }
 
-/// The kernel of b forgets everything while its cable is out, and its agent starts before the cable is in.
+/// The kernel of b forgets everything while its network is down, and its agent starts before that is up.
 pub(super) fn reboot(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     while_sealed(lab, |_, b| {
         let gone = Instant::now();
-        lab.wire().plug(b, false)?;
+        b.run("ip link set eth0 down")?;
         kill_agent(b)?;
-        b.run("ip xfrm state flush && ip xfrm policy flush")?;
+        b.run(FORGET)?;
         sleep(ABSENT);
         scene.agents.push(start_agent(b)?);
         until("the policies are there before the network is", Duration::from_secs(5), || {
@@ -175,7 +175,7 @@ pub(super) fn reboot(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
             ensure!(policies.contains("dir out"), "{policies}");
             Ok::<_, anyhow::Error>(())
         })?;
-        lab.wire().plug(b, true)?;
+        b.run("ip link set eth0 up")?;
         scene.yardstick = Some(gone.elapsed());
         Ok(())
     })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
-use super::{ABSENT, AFTER, FAR, RATE, Scene};
+use super::{ABSENT, AFTER, FAR, FORGET, RATE, Scene};
 use crate::campaign::measure::{Figures, Measurement, Sealed};
 use crate::lab::agent::SECRETS;
 use crate::lab::{Connection, Family, Host, Lab, Swan};
@@ -152,18 +152,18 @@ pub(super) fn flush_both(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     flush(lab, scene, &["state", "policy"])
 }
 
-/// The kernel of b forgets everything while its cable is out. Its daemon starts with the cable in, and
-/// connects at once.
+/// The kernel of b forgets everything while its network is down. Its daemon starts when that is up, and connects
+/// at once.
 pub(super) fn reboot(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     let [a, b, _] = lab.all();
     let mut away = None;
     let figures = while_up(lab, scene, |swans| {
         let gone = Instant::now();
-        lab.wire().plug(&b, false)?;
+        b.run("ip link set eth0 down")?;
         end(&mut swans[1], Signal::SIGKILL)?;
-        b.run("ip xfrm state flush && ip xfrm policy flush")?;
+        b.run(FORGET)?;
         sleep(ABSENT);
-        lab.wire().plug(&b, true)?;
+        b.run("ip link set eth0 up")?;
         away = Some(gone.elapsed());
         swans[1] = start(&b, &a, &["start_action = start"])?;
         Ok(())
