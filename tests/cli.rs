@@ -164,9 +164,19 @@ fn wrong_usage_is_2_and_help_is_0() {
         let done = place.run(line);
         assert_eq!((done.exit, done.err.as_str()), (0, ""), "{line}");
     }
-    for line in
-        ["secret generate", "config new", "agent", "guard", "enable", "confirm", "disable", "status", "plan"]
-    {
+    for line in [
+        "secret generate",
+        "key generate",
+        "key show",
+        "config new",
+        "agent",
+        "guard",
+        "enable",
+        "confirm",
+        "disable",
+        "status",
+        "plan",
+    ] {
         let done = place.run(&format!("{line} --help"));
         assert!(done.out.contains("Example"), "{line} shows no example: {}", done.out);
     }
@@ -245,6 +255,60 @@ fn a_secret_that_others_may_read_is_refused() {
     assert!(told.iter().all(|part| check.err.contains(part)), "{check:?}");
     let json = place.run("config check --json");
     assert_eq!((json.exit, &json.json()["valid"]), (2, &false.into()));
+}
+
+/// From `key generate` to a file that is checked.
+#[test]
+fn a_key_is_made_shown_and_checked() {
+    for kind in ["ed25519", "ecdsa-p256"] {
+        let place = Place::new();
+        let text = fs::read_to_string(place.file()).unwrap();
+        // The key comes first: until the file lists it, the file is not valid.
+        let rules = format!("[auth]\nmethod = \"public_key\"\nprivate_key = {:?}\n", place.path("key"));
+        fs::write(place.file(), format!("{text}\n{rules}")).unwrap();
+        place
+            .run("config check")
+            .failed_with(2, &["public_key: is missing: `hostseal key show` on that host"]);
+        let made = place.run(&format!("key generate --type {kind}"));
+        assert_eq!(made.exit, 0, "{made:?}");
+        assert_eq!(mode(&place.path("key")), 0o600);
+        assert!(made.out.starts_with("public_key = \"") && made.out.lines().count() == 1, "{made:?}");
+        assert_eq!(place.run("key show").out, made.out);
+        assert_eq!(place.run(&format!("key show {}", place.path("key").display())).out, made.out);
+        let before = fs::read(place.path("key")).unwrap();
+        place.run("key generate").failed_with(2, &["key exists and is not overwritten"]);
+        assert_eq!(fs::read(place.path("key")).unwrap(), before);
+
+        let other = place.run(&format!("key generate {}", place.path("other").display())).out;
+        let with_keys = |auth: &str, a: &str, b: &str| {
+            let entry = |name: &str, key: &str| format!("name = \"{name}\"\n{key}");
+            let text =
+                text.replace("name = \"a\"\n", &entry("a", a)).replace("name = \"b\"\n", &entry("b", b));
+            let key = place.path("key");
+            fs::write(place.file(), format!("{text}\n[auth]\n{auth}private_key = {key:?}\n")).unwrap();
+        };
+        with_keys("accept = [\"secret\", \"public_key\"]\n", &made.out, &other);
+        let check = place.run("config check");
+        assert_eq!(check.exit, 0, "{check:?}");
+        assert!(
+            check.out.contains("each host with the shared secret; its public key is accepted too"),
+            "{check:?}"
+        );
+
+        with_keys("method = \"public_key\"\n", &made.out, &other);
+        fs::remove_file(place.path("secret")).unwrap();
+        let check = place.run("config check");
+        assert_eq!(check.exit, 0, "no secret is needed any more: {check:?}");
+        assert!(check.out.contains("each host with its public key\n"), "{check:?}");
+        assert_eq!(place.run("config check --json").json()["secret_id"], serde_json::Value::Null);
+
+        with_keys("method = \"public_key\"\n", &other, &made.out);
+        let check = place.run("config check");
+        assert_eq!(check.exit, 2, "{check:?}");
+        assert!(check.err.contains("key: is not the key of node a"), "{check:?}");
+        fs::set_permissions(place.path("key"), fs::Permissions::from_mode(0o644)).unwrap();
+        place.run("key show").failed_with(2, &["others may read or write it (mode 0644)"]);
+    }
 }
 
 #[test]

@@ -84,7 +84,8 @@ struct World {
 impl End {
     fn new(local: IpAddr, remote: IpAddr, seed: u64) -> Self {
         let settings = Settings {
-            secret: Arc::new(Secret::new([7; 32])),
+            credentials: Arc::default(),
+            secret: Some(Arc::new(Secret::new([7; 32]))),
             previous: None,
             port: 500,
             key_bits: 256,

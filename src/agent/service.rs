@@ -587,8 +587,8 @@ impl Service {
         };
         let known =
             Known { config: &self.setup.config, node: &self.setup.node, kernel: &kernel, saved: &saved };
-        let mut status =
-            without_agent(known, &xfrm::statistics()?, self.secrets.as_ref().map(Secrets::id), wall);
+        let secret_id = self.secrets.as_ref().and_then(Secrets::id);
+        let mut status = without_agent(known, &xfrm::statistics()?, secret_id, wall);
         status.config_error.clone_from(&self.trouble);
         Ok(report::complete(status, &self.agent, self.core.as_ref(), now))
     }

@@ -1,4 +1,5 @@
-//! What the files say: the configuration, which node of it this host is, and the secrets.
+//! What the files say: the configuration, which node of it this host is, and what hosts prove themselves
+//! with.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use anyhow::Context as _;
 
 use super::core::Scheme;
 use crate::ike;
-use crate::model::config::{NodeName, SecretFileError};
+use crate::model::config::{CredentialsError, NodeName};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::Protection;
-use crate::model::{Config, Node, Saved, Secret};
+use crate::model::{Config, Credentials, Node, Saved, Secret};
 
 /// The most that starts are spread over time, and what each pair adds to it.
 const JITTER_MOST: Duration = Duration::from_secs(2);
@@ -25,10 +26,12 @@ pub(super) struct Setup {
     pub node: Node,
 }
 
-/// The secrets that a configuration names.
+/// What the files hold that a configuration names for proofs.
 pub(super) struct Secrets {
-    current: Arc<Secret>,
+    /// Where any host proves itself with it.
+    current: Option<Arc<Secret>>,
     previous: Option<Arc<Secret>>,
+    credentials: Arc<Credentials>,
 }
 
 /// What an agent starts with.
@@ -65,7 +68,7 @@ impl Start {
                 None => Err(error),
             }
         })?;
-        let secrets = Secrets::load(&setup.config).map_err(|error| trouble = Some(error.into())).ok();
+        let secrets = Secrets::load(&setup).map_err(|error| trouble = Some(error.into())).ok();
         match trouble {
             Some(error) if saved.protection == Protection::Off => Err(error),
             trouble => Ok(Self { setup, secrets, saved, trouble: trouble.map(|error| format!("{error:#}")) }),
@@ -91,6 +94,7 @@ impl Setup {
     pub(super) fn settings(&self, secrets: &Secrets, initial_contact: bool) -> ike::Settings {
         let Config { keying, esp, .. } = &self.config;
         ike::Settings {
+            credentials: secrets.credentials.clone(),
             secret: secrets.current.clone(),
             previous: secrets.previous.clone(),
             port: keying.port,
@@ -103,25 +107,22 @@ impl Setup {
 
     /// The files that this was read from, if the configuration is in `path`.
     pub(super) fn files(&self, path: &Path) -> Vec<PathBuf> {
-        let secret = &self.config.secret;
-        [Some(path), Some(&secret.file), secret.previous_file.as_deref()]
-            .into_iter()
-            .flatten()
-            .map(Path::to_owned)
-            .collect()
+        [path.to_owned()].into_iter().chain(self.config.files_for_proofs()).collect()
     }
 }
 
 impl Secrets {
     /// Reads them.
-    pub(super) fn load(config: &Config) -> Result<Self, SecretFileError> {
-        let current = Arc::new(config.load_secret()?);
-        Ok(Self { current, previous: config.load_previous_secret()?.map(Arc::new) })
+    pub(super) fn load(setup: &Setup) -> Result<Self, CredentialsError> {
+        let Setup { config, node } = setup;
+        let (current, previous) = config.load_secrets()?;
+        let credentials = Arc::new(config.load_credentials(node)?);
+        Ok(Self { current: current.map(Arc::new), previous: previous.map(Arc::new), credentials })
     }
 
-    /// The fingerprint of the secret of the cluster.
-    pub(super) fn id(&self) -> String {
-        self.current.id().to_string()
+    /// The fingerprint of the secret of the cluster, where one is used.
+    pub(super) fn id(&self) -> Option<String> {
+        self.current.as_ref().map(|secret| secret.id().to_string())
     }
 
     /// What `next` changes, one line a change.
@@ -129,13 +130,14 @@ impl Secrets {
         let shown = |secret: &Option<Arc<Secret>>| {
             secret.as_ref().map_or_else(|| "none".to_owned(), |secret| secret.id().to_string())
         };
-        [
-            ("the secret", self.id(), next.id()),
+        let secrets = [
+            ("the secret", shown(&self.current), shown(&next.current)),
             ("the previous secret", shown(&self.previous), shown(&next.previous)),
-        ]
-        .into_iter()
-        .filter(|(_, before, after)| before != after)
-        .map(|(what, before, after)| format!("{what}: id {after}, was {before}"))
-        .collect()
+        ];
+        let changed = secrets.into_iter().filter(|(_, before, after)| before != after);
+        let mut lines: Vec<String> =
+            changed.map(|(what, before, after)| format!("{what}: id {after}, was {before}")).collect();
+        lines.extend(self.credentials.changes(&next.credentials));
+        lines
     }
 }

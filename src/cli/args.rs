@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::model::config::DEFAULT_PATH;
@@ -52,6 +52,9 @@ pub enum Command {
     /// Make a secret, or show the fingerprint of one.
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Make the key pair of this host, or show its public half.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Write a first configuration, or check one.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -141,6 +144,35 @@ pub enum SecretCommand {
         /// The file; without it the one that the configuration names.
         file: Option<PathBuf>,
     },
+}
+
+/// `hostseal key …`
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key pair for this host, and print the line by which the other hosts know it.
+    #[command(after_help = "Examples:\n  hostseal key generate\n  hostseal key generate --type ecdsa-p256")]
+    Generate {
+        /// What kind of key.
+        #[arg(long = "type", value_enum, value_name = "TYPE", default_value_t = KeyType::Ed25519)]
+        kind: KeyType,
+        /// The file; without it the one that the configuration names.
+        file: Option<PathBuf>,
+    },
+    /// Print the line again.
+    #[command(after_help = "Example:\n  ssh root@10.0.0.2 hostseal key show")]
+    Show {
+        /// The file; without it the one that the configuration names.
+        file: Option<PathBuf>,
+    },
+}
+
+/// The kinds of key pairs that are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeyType {
+    /// Ed25519.
+    Ed25519,
+    /// ECDSA on P-256, for where only NIST's curves may be used.
+    EcdsaP256,
 }
 
 /// `hostseal config …`

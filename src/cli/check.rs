@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::term::{print, print_json};
 use crate::model::config::{Config, ConfigError, Node, NodeName, Problem};
 use crate::model::units::{human_bytes, human_duration};
-use crate::model::{Exemption, Pair};
+use crate::model::{AuthMethod, Exemption, Pair};
 
 /// The JSON of `config check`.
 #[derive(Serialize)]
@@ -63,13 +63,15 @@ pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Fail
 fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
     let remembered = context::saved(config).ok().and_then(|saved| saved.node);
     let node = context::whoami(config, remembered.as_ref());
-    let secret_id = config.load_secret().map(|secret| secret.id().to_string()).map_err(Failure::from);
-    let previous = config.load_previous_secret().map_err(Failure::from);
+    let secrets = config.load_secrets().map_err(Failure::from);
     let node_found = node.as_ref().ok().copied();
+    // Where it is not known who this host is, its own key cannot be asked for.
+    let credentials = node_found.map(|node| config.load_credentials(node).map_err(Failure::from)).transpose();
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
-    let secret_found = secret_id.as_ref().ok().cloned();
+    let secret = secrets.as_ref().ok().and_then(|(secret, _)| secret.as_ref());
+    let secret_found = secret.map(|secret| secret.id().to_string());
     let failures: Vec<Failure> =
-        [node.err(), secret_id.err(), previous.err()].into_iter().flatten().collect();
+        [node.err(), secrets.err(), credentials.err()].into_iter().flatten().collect();
 
     if json {
         let report = Report {
@@ -129,7 +131,10 @@ fn words(
             line("", format!("and {} more", pairs.len() - LISTED));
         }
     }
-    line("keys", format!("by IKEv2 on UDP {}, from secret {}", keying.port, secret_id.unwrap_or("(none)")));
+    line("keys", keys(config, secret_id));
+    if config.nodes.iter().any(|node| config.accepted_from(node) != [AuthMethod::Secret]) {
+        line("proof", proofs(config));
+    }
     line("", format!("new ones after {}", rekey_limits(config)));
     line("", format!("the kernel stops using them after {}", human_duration(keying.expire_after)));
     let bits = config.esp.key_bits;
@@ -152,6 +157,27 @@ fn count_pairs(config: &Config, pairs: &[(NodeName, Pair)]) -> String {
         0 => format!("none{within}: nothing would be protected"),
         count => format!("{count}{within}"),
     }
+}
+
+fn keys(config: &Config, secret_id: Option<&str>) -> String {
+    let secret = match config.uses(AuthMethod::Secret) {
+        true => format!(", from secret {}", secret_id.unwrap_or("(none)")),
+        false => String::new(),
+    };
+    format!("by IKEv2 on UDP {}{secret}", config.keying.port)
+}
+
+/// How hosts prove who they are, where not all do it with the secret.
+fn proofs(config: &Config) -> String {
+    let method = config.auth.method;
+    let mut text = format!("each host with {}", method.words());
+    for also in config.auth.accept.iter().filter(|also| **also != method) {
+        let _ = write!(text, "; {} is accepted too", also.words());
+    }
+    for node in config.nodes.iter().filter(|node| config.method_of(node) != method) {
+        let _ = write!(text, "; {} with {}", node.name, config.method_of(node).words());
+    }
+    text
 }
 
 fn rekey_limits(config: &Config) -> String {

@@ -26,7 +26,8 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     }
     let saved = context::saved(&config)?;
     let node = context::whoami(&config, saved.node.as_ref())?;
-    config.load_secret()?;
+    config.load_secrets()?;
+    config.load_credentials(node)?;
     preflight::check(&config, node)?;
     interfaces::holes().iter().for_each(|hole| tell(hole));
     start::at_boot(invocation)?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::model::config::{ConfigError, SecretFileError, WhoamiError};
+use crate::model::config::{ConfigError, CredentialsError, PrivateFileError, WhoamiError};
 use crate::model::saved::SavedError;
 use crate::xfrm::{PreflightError, ReadError};
 
@@ -97,13 +97,22 @@ impl From<WhoamiError> for Failure {
     }
 }
 
-impl From<SecretFileError> for Failure {
-    fn from(error: SecretFileError) -> Self {
+impl From<PrivateFileError> for Failure {
+    fn from(error: PrivateFileError) -> Self {
         let exit = match &error {
-            SecretFileError::Unreadable { source, .. } => by_kind(source, Exit::Usage),
+            PrivateFileError::Unreadable { source, .. } => by_kind(source, Exit::Usage),
             _ => Exit::Usage,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<CredentialsError> for Failure {
+    fn from(error: CredentialsError) -> Self {
+        match error {
+            CredentialsError::File(error) => error.into(),
+            error => Self::new(Exit::Usage, error),
+        }
     }
 }
 
@@ -147,7 +156,7 @@ impl From<anyhow::Error> for Failure {
             Ok(error) => return error.into(),
             Err(error) => error,
         };
-        let error = match error.downcast::<SecretFileError>() {
+        let error = match error.downcast::<CredentialsError>() {
             Ok(error) => return error.into(),
             Err(error) => error,
         };

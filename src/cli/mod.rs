@@ -14,6 +14,7 @@ mod exit;
 mod follow;
 mod generate;
 mod interfaces;
+mod key;
 mod listeners;
 mod log;
 mod new;
@@ -43,6 +44,7 @@ pub use term::print;
 pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
     match &invocation.command {
         Command::Secret(args) => secret::run(invocation, args),
+        Command::Key(args) => key::run(invocation, args),
         Command::Config(args::ConfigCommand::New(args)) => new::run(invocation, args),
         Command::Config(args::ConfigCommand::Check(args)) => check::run(invocation, args),
         Command::Enable(args) => enable::run(invocation, args),

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -38,13 +38,13 @@ pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failu
     Ok(Exit::Done)
 }
 
-fn refuse_existing(file: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_existing(file: &Path) -> Result<(), Failure> {
     match fs::symlink_metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::io(format!("looking for {}", file.display()), &error)),
         Ok(_) => {
             let message = format!(
-                "{} exists and is not overwritten: move it away, or name another place by --config",
+                "{} exists and is not overwritten: move it away, or name another place (--config)",
                 file.display()
             );
             Err(Failure::new(Exit::Usage, message))
@@ -52,7 +52,7 @@ fn refuse_existing(file: &Path) -> Result<(), Failure> {
     }
 }
 
-fn write_new(file: &PathBuf, contents: &str, mode: u32) -> Result<(), Failure> {
+pub(super) fn write_new(file: &Path, contents: &str, mode: u32) -> Result<(), Failure> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?;
         file.write_all(contents.as_bytes())?;

@@ -57,7 +57,7 @@ fn head(status: &Status, style: Style) -> String {
         let _ =
             writeln!(text, "on trial for {left} more, then back to the clear: `hostseal confirm` keeps it");
     }
-    let secret = status.secret_id.as_deref().unwrap_or("not readable");
+    let secret = status.secret_id.as_deref().unwrap_or("none");
     let _ = writeln!(text, "config id {} · secret id {secret}", status.config_id);
     if let Some(drift @ 1..) = status.agent.drift {
         let _ = writeln!(

@@ -9,7 +9,7 @@ use super::context;
 use super::exit::{Exit, Failure};
 use super::term::print;
 use crate::model::Secret;
-use crate::model::config::secret_file;
+use crate::model::config::private_file;
 
 pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Exit, Failure> {
     match command {
@@ -19,7 +19,7 @@ pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Ex
         }
         SecretCommand::Id { file } => {
             let secret = match file {
-                Some(file) => secret_file::load(file)?,
+                Some(file) => private_file::load_secret(file)?,
                 None => context::config(invocation)?.load_secret()?,
             };
             print(&format!("{}\n", secret.id()))?;

@@ -93,11 +93,11 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
         notes.push(format!("the kernel's XFRM counters cannot be read: {error}"));
         BTreeMap::new()
     });
-    let secret_id = config.load_secret().map(|secret| secret.id().to_string());
+    let secret_id = config.load_secrets().map(|(secret, _)| secret.map(|secret| secret.id().to_string()));
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
     let known = Known { config, node, kernel: &kernel, saved: &saved };
     let now = UnixTime::from(SystemTime::now());
-    let status = without_agent(known, &statistics, secret_id.ok(), now);
+    let status = without_agent(known, &statistics, secret_id.ok().flatten(), now);
     if saved.protection != Protection::Off {
         notes.push(dead_agent(&status));
     }

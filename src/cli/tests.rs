@@ -178,7 +178,7 @@ fn what_the_host_has_to_say() {
     let text = render::status(&told, false, Style::PLAIN);
     for part in [
         "protection off · cluster demo · node a · no agent runs\n",
-        "secret id not readable\n",
+        "secret id none\n",
         "the kernel dropped packets: XfrmInNoStates 4\n",
         "note: something\n",
         "1 pair in the clear, on purpose\n",

@@ -11,9 +11,9 @@ use crate::model::{Pair, Spi};
 
 impl Engine {
     /// Goes on with other settings. Children whose keys have another length than is wanted now are rekeyed;
-    /// ages at which things are rekeyed are stretched or shrunk; a session that rests on another secret than
-    /// the current one serves until one that rests on the current one has taken over, which is tried now
-    /// and, with a peer that does not know that secret yet, again and again.
+    /// ages at which things are rekeyed are stretched or shrunk; a session that rests on other proofs than
+    /// those wanted now (another secret, another key) serves until one that rests on these has taken over,
+    /// which is tried now and, with a peer that does not take them yet, again and again.
     ///
     /// `initial_contact` stays as it was: what this host knows of earlier sessions does not change.
     pub fn reconfigure(&mut self, now: Instant, settings: Settings) {

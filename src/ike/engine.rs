@@ -192,9 +192,10 @@ impl Engine {
         self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at
     }
 
-    /// The secret that a child rests on: both ends have proven to know it.
+    /// The secret that a child rests on, because an end has proven itself with it.
     pub fn secret_of(&self, pair: Pair, in_spi: Spi) -> Option<SecretId> {
-        self.established(self.session_of(pair, in_spi)?).map(Established::secret)
+        let current = self.settings.secret.as_ref().map(|secret| secret.id());
+        self.established(self.session_of(pair, in_spi)?)?.basis().secret(current)
     }
 
     /// How a pair stands; `None` for one that is not kept.
@@ -300,7 +301,7 @@ impl Engine {
                 self.pairs.get(&pair).and_then(|keep| keep.next_try).map(|(_, lack)| match lack {
                     Lack::Ike => "initiation of an IKE SA",
                     Lack::Child => "initiation of a child",
-                    Lack::Secret => "initiation with the current secret",
+                    Lack::Proof => "initiation with the current proofs",
                 })
             }
         };
@@ -405,7 +406,7 @@ impl Engine {
         self.table.move_timer(pair, Some(at), None);
         let greet = self.settings.initial_contact && !keep.greeted;
         match lack {
-            Lack::Ike | Lack::Secret => self.initiate(now, pair, greet),
+            Lack::Ike | Lack::Proof => self.initiate(now, pair, greet),
             Lack::Child => {
                 let newest = self
                     .sessions_of(pair)
@@ -440,11 +441,11 @@ impl Engine {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         let sessions = || keep.sessions.iter().filter_map(|key| self.table.get(*key));
         let established = || sessions().filter_map(Session::established).filter(|it| !it.is_closing());
-        let current = self.settings.secret.id();
         let lack = if established().any(Established::has_or_makes_child) {
-            let serves = |it: &Established| it.has_or_makes_child() && it.secret() == current;
+            let is_current = |it: &Established| it.basis().is_current(&self.settings, pair.remote);
+            let serves = |it: &Established| it.has_or_makes_child() && is_current(it);
             let under_way = sessions().any(Session::is_opening);
-            (!under_way && !established().any(serves)).then_some(Lack::Secret)
+            (!under_way && !established().any(serves)).then_some(Lack::Proof)
         } else if established().next().is_some() {
             Some(Lack::Child)
         } else if sessions().any(Session::is_opening) {
@@ -511,12 +512,12 @@ impl Engine {
             let of_ike = matches!(scope, Scope::Ike | Scope::Hint);
             let missed = !of_ike || !self.has_live_session(pair);
             let refused = scope == Scope::Ike && failure.code == FailureCode::AuthFailed;
-            let rotating = self.settings.previous.is_some();
+            let rotating = self.settings.can_fall_back();
             let Some(keep) = self.pairs.get_mut(&pair) else { continue };
             if !missed {
                 // Of an attempt beside a session that serves, its end counts.
                 if scope == Scope::Ike {
-                    keep.secret_failed();
+                    keep.proof_failed();
                 }
             } else if !(refused && rotating && keep.fall_back()) {
                 keep.failed(scope, failure.clone());

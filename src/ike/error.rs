@@ -1,5 +1,6 @@
 //! What can go wrong in an exchange, sorted by blame, and the one function that tells the peer.
 
+use super::auth::Unproven;
 use super::wire::Payload;
 use super::wire::codes::notify;
 
@@ -24,11 +25,9 @@ pub(super) enum Error {
     /// The traffic selectors do not contain the pair's addresses.
     #[error("traffic selectors without the pair's addresses")]
     Selectors,
-    /// The peer did not prove that it knows the secret, or is not who it must be.
-    #[error(
-        "authentication failed: the peer has another secret (compare `hostseal secret id` on both hosts)"
-    )]
-    Unauthenticated,
+    /// The peer did not prove that it is who it must be.
+    #[error("authentication failed: {0}")]
+    Unauthenticated(Unproven),
     /// A limit of ours.
     #[error("no more child SAs")]
     TooMany,
@@ -51,8 +50,8 @@ fn refusal(kind: u16) -> String {
     let name = notify::name(kind);
     match kind {
         notify::AUTHENTICATION_FAILED => format!(
-            "authentication failed: the peer has another secret (compare `hostseal secret id` on both hosts), \
-             or does not list this address ({name})"
+            "authentication failed: the peer does not take our proof, and its `hostseal status` or log says why: \
+             another secret or key than it expects, or an address that it does not list ({name})"
         ),
         notify::NO_PROPOSAL_CHOSEN => format!("the peer accepts none of our algorithms ({name})"),
         notify::TS_UNACCEPTABLE => format!("the peer has other addresses for this pair ({name})"),
@@ -80,7 +79,7 @@ impl Error {
                 Payload::notify(notify::INVALID_KE_PAYLOAD, group.to_be_bytes().to_vec())
             }
             Error::Selectors => Payload::notify(notify::TS_UNACCEPTABLE, Vec::new()),
-            Error::Unauthenticated => Payload::notify(notify::AUTHENTICATION_FAILED, Vec::new()),
+            Error::Unauthenticated(_) => Payload::notify(notify::AUTHENTICATION_FAILED, Vec::new()),
             Error::TooMany => Payload::notify(notify::NO_ADDITIONAL_SAS, Vec::new()),
             Error::NoSuchChild(spi) => super::wire::about_child(notify::CHILD_SA_NOT_FOUND, *spi),
             Error::Busy | Error::Internal | Error::Refused(_) => {

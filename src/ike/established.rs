@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::auth::Verified;
+use super::auth::{Basis, Verified};
 use super::child::{Agreement, Child, ChildStage, peer_word};
 use super::error::Error;
 use super::exchange::{Arrival, Retransmission};
@@ -17,7 +17,6 @@ use super::pending::{Asked, Held, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
 use super::{Event, FailureCode, word};
-use crate::model::secret::SecretId;
 use crate::model::word::Flags;
 use crate::model::{Pair, Spi};
 
@@ -31,8 +30,8 @@ pub(super) struct Introduction {
     pub(super) foreign: bool,
     /// The peer said INITIAL_CONTACT inside its proven IKE_AUTH.
     pub(super) greeted: bool,
-    /// The secret that both proofs rest on; the one that is not current, should they differ.
-    pub(super) secret: SecretId,
+    /// What both proofs were made with.
+    pub(super) basis: Basis,
 }
 
 /// A session with a proven peer.
@@ -90,9 +89,9 @@ impl Established {
         self.introduction.greeted
     }
 
-    /// The secret that the proofs of both ends rest on.
-    pub(super) fn secret(&self) -> SecretId {
-        self.introduction.secret
+    /// What the proofs of both ends were made with.
+    pub(super) fn basis(&self) -> &Basis {
+        &self.introduction.basis
     }
 
     /// When its first message was sent or came.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::auth::{Signed, Verified};
+use super::auth::{Basis, Signed, Unproven, Verified};
 use super::child::{self, Agreement, Offer};
 use super::crypto::KeyPair;
 use super::error::Error;
@@ -12,13 +12,15 @@ use super::ike_sa::IkeSa;
 use super::keys::{AuthKeys, Nonces, Seed, Spis, Suite, derive};
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
 use super::outbox::{Cx, Path, Scope};
+use super::peer::Peer;
 use super::pending::Task;
 use super::session::Session;
+use super::signature::Hashes;
 use super::suite::{Freedom, GROUPS, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
-use super::{Event, Failure, FailureCode, peer};
-use crate::model::secret::SecretId;
+use super::{Event, Failure, FailureCode};
+use crate::model::auth::Proof;
 use crate::model::{EspSuite, NewInbound};
 
 /// Has sent IKE_SA_INIT.
@@ -37,17 +39,22 @@ pub(super) struct AwaitInitResponse {
     hint: Option<Failure>,
 }
 
-/// Has sent IKE_AUTH.
-pub(super) struct AwaitAuthResponse {
-    path: Path,
-    begun: Instant,
-    foreign: bool,
+/// What IKE_SA_INIT has led to.
+struct Opened {
+    peer: Peer,
     sa: IkeSa,
     suite: Suite,
     keys: AuthKeys,
     nonces: Nonces,
-    /// The secret that we signed with.
-    secret: SecretId,
+}
+
+/// Has sent IKE_AUTH.
+pub(super) struct AwaitAuthResponse {
+    path: Path,
+    begun: Instant,
+    opened: Opened,
+    /// What we proved ourselves with.
+    ours: Proof,
     /// The peer's IKE_SA_INIT message, which its AUTH covers.
     response: Vec<u8>,
     offer: Offer,
@@ -63,7 +70,7 @@ fn freedom(foreign: bool) -> Freedom {
 /// The failure that an error means.
 pub(super) fn failure(error: &Error) -> FailureCode {
     match error {
-        Error::Unauthenticated | Error::Refused(notify::AUTHENTICATION_FAILED) => FailureCode::AuthFailed,
+        Error::Unauthenticated(_) | Error::Refused(notify::AUTHENTICATION_FAILED) => FailureCode::AuthFailed,
         Error::PeerIncompatible(_) | Error::OtherGroup(_) | Error::Selectors => FailureCode::NoProposal,
         Error::Refused(notify::NO_PROPOSAL_CHOSEN | notify::INVALID_KE_PAYLOAD | notify::TS_UNACCEPTABLE) => {
             FailureCode::NoProposal
@@ -74,7 +81,8 @@ pub(super) fn failure(error: &Error) -> FailureCode {
 }
 
 fn init_request(
-    vendor_id: &Payload,
+    cx: &Cx<'_>,
+    path: &Path,
     ours: u64,
     key: &KeyPair,
     nonce: &[u8],
@@ -95,8 +103,9 @@ fn init_request(
         Payload::Sa(vec![ike_offer(Vec::new())]),
         Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
         Payload::Nonce(nonce.to_vec()),
-        vendor_id.clone(),
+        cx.vendor_id.clone(),
     ]);
+    payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
     write_clear(header, &payloads)
 }
 
@@ -107,7 +116,7 @@ impl AwaitInitResponse {
         let ours = cx.ike_spi();
         let key = KeyPair::generate(GROUPS[0], cx.entropy)?;
         let nonce = cx.nonce();
-        let request = init_request(cx.vendor_id, ours, &key, &nonce, None);
+        let request = init_request(cx, &path, ours, &key, &nonce, None);
         cx.out.transmit(&path, request.clone());
         let sent = Retransmission::knocking(cx.now, request);
         let state =
@@ -138,12 +147,13 @@ impl AwaitInitResponse {
         // (RFC 7296 section 2.21.1).
         let outcome = match parts.refusal() {
             Some(refusal) => Err(Error::Refused(refusal)),
-            None => self.conclude(cx, header, &parts),
+            None => self.conclude(cx, header, &parts).and_then(|opened| {
+                let proof = self.prove(cx, &opened)?;
+                Ok((opened, proof))
+            }),
         };
         match outcome {
-            Ok((sa, keys, suite, nonces)) => {
-                self.authenticate(cx, sa, keys, suite, nonces, peer::is_foreign(&parts), datagram)
-            }
+            Ok((opened, (payloads, ours))) => self.authenticate(cx, opened, payloads, ours, datagram),
             Err(error) => {
                 let hint = Failure { code: failure(&error), words: error.to_string() };
                 if self.hint.is_none() {
@@ -162,17 +172,12 @@ impl AwaitInitResponse {
             return;
         }
         self.cookies += 1;
-        let request = init_request(cx.vendor_id, self.ours, &self.key, &self.nonce, Some(cookie));
+        let request = init_request(cx, &self.path, self.ours, &self.key, &self.nonce, Some(cookie));
         cx.out.transmit(&self.path, request.clone());
         self.sent = Retransmission::knocking(cx.now, request);
     }
 
-    fn conclude(
-        &self,
-        cx: &mut Cx<'_>,
-        header: &Header,
-        parts: &Parts<'_>,
-    ) -> Result<(IkeSa, AuthKeys, Suite, Nonces), Error> {
+    fn conclude(&self, cx: &mut Cx<'_>, header: &Header, parts: &Parts<'_>) -> Result<Opened, Error> {
         let (suite, _) = concluded_ike(parts.sa()?)?;
         let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
         if ke.group != suite.group.id() || suite.group != self.key.group() || header.responder_spi == 0 {
@@ -181,42 +186,44 @@ impl AwaitInitResponse {
         let shared = self.key.agree(&ke.data)?;
         let nonces = Nonces { initiator: self.nonce.clone(), responder: parts.nonce()?.to_vec() };
         let spis = Spis { initiator: self.ours, responder: header.responder_spi };
-        let (ike, auth) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
+        let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
         let rekey_at = cx.rekey_time(self.path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
-        Ok((IkeSa::new(spis, true, ike, Window::new(2, 0), rekey_at), auth, suite, nonces))
+        let sa = IkeSa::new(spis, true, ike, Window::new(2, 0), rekey_at);
+        Ok(Opened { peer: Peer::read(parts), sa, suite, keys, nonces })
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// Our side of RFC 7296 section 2.15.
+    fn prove(&self, cx: &Cx<'_>, opened: &Opened) -> Result<(Vec<Payload>, Proof), Error> {
+        let signed = Signed {
+            prf: opened.suite.prf,
+            message: self.sent.bytes(),
+            nonce: &opened.nonces.responder,
+            key: &opened.keys.mine,
+            id: &Id::of(self.path.pair.local),
+        };
+        let secret = cx.settings.signing(self.fallback);
+        signed.prove(&cx.settings.credentials.identity, secret, &opened.peer)
+    }
+
     fn authenticate(
         self: Box<Self>,
         cx: &mut Cx<'_>,
-        mut sa: IkeSa,
-        keys: AuthKeys,
-        suite: Suite,
-        nonces: Nonces,
-        foreign: bool,
+        mut opened: Opened,
+        proof: Vec<Payload>,
+        ours: Proof,
         response: &[u8],
     ) -> Option<Session> {
         let pair = self.path.pair;
-        let id = Id::of(pair.local);
-        let signed = Signed {
-            prf: suite.prf,
-            message: self.sent.bytes(),
-            nonce: &nonces.responder,
-            key: &keys.mine,
-            id: &id,
-        };
-        let secret = cx.settings.signing(self.fallback);
-        let (auth, secret) = (signed.sign(secret), secret.id());
         let offer = Offer::new(cx);
-        let mut payloads = vec![Payload::IdI(id.clone())];
+        let mut payloads = vec![Payload::IdI(Id::of(pair.local))];
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
-        payloads.push(Payload::shared_key(auth));
+        payloads.extend(proof);
+        let foreign = opened.peer.foreign;
         payloads.extend(offer.request(cx.settings.key_bits, freedom(foreign), pair, None));
         payloads.extend((!foreign).then(|| offer.word(cx.now)));
-        let request = match sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
+        let request = match opened.sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
             Ok(request) => request,
             Err(error) => {
                 cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string());
@@ -226,7 +233,7 @@ impl AwaitInitResponse {
         if foreign {
             // Before the request goes out: the peer may send ESP before its answer has come.
             let suite = EspSuite { key_bits: cx.settings.key_bits, esn: true };
-            let (key, _) = sa.keys.child(None, &nonces, suite.key_bits, true);
+            let (key, _) = opened.sa.keys.child(None, &opened.nonces, suite.key_bits, true);
             let inbound = NewInbound { pair, spi: offer.in_spi, suite, key };
             cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
         }
@@ -234,12 +241,8 @@ impl AwaitInitResponse {
         Some(Session::AwaitAuthResponse(Box::new(AwaitAuthResponse {
             path: self.path,
             begun: self.begun,
-            foreign,
-            sa,
-            suite,
-            keys,
-            nonces,
-            secret,
+            opened,
+            ours,
             response: response.to_vec(),
             offer,
             sent: Retransmission::new(cx.now, request, TRIES_OPENING),
@@ -293,12 +296,12 @@ impl AwaitAuthResponse {
         let expected = header.exchange == Exchange::IKE_AUTH
             && header.flags.response
             && header.message_id == 1
-            && self.sa.owns(header);
+            && self.opened.sa.owns(header);
         let Some(sealed) = message.sealed.filter(|_| expected) else {
             cx.out.counters.unexpected += 1;
             return Some(Session::AwaitAuthResponse(self));
         };
-        let Some(payloads) = self.sa.open(&sealed) else {
+        let Some(payloads) = self.opened.sa.open(&sealed) else {
             cx.out.counters.not_authentic += 1;
             return Some(Session::AwaitAuthResponse(self));
         };
@@ -317,20 +320,19 @@ impl AwaitAuthResponse {
         }
     }
 
-    /// RFC 7296 section 2.15, and the identity must be the address that we talk to.
+    /// The peer's side of RFC 7296 section 2.15.
     fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
-        let Some((method, data)) = parts.auth() else {
-            return Err(parts.refusal().map_or(Error::Unauthenticated, Error::Refused));
-        };
-        let id = parts.id_r().filter(|id| **id == Id::of(self.path.pair.remote));
+        if let (None, Some(refusal)) = (parts.auth(), parts.refusal()) {
+            return Err(Error::Refused(refusal));
+        }
         let signed = Signed {
-            prf: self.suite.prf,
+            prf: self.opened.suite.prf,
             message: &self.response,
-            nonce: &self.nonces.initiator,
-            key: &self.keys.peer,
-            id: id.ok_or(Error::Unauthenticated)?,
+            nonce: &self.opened.nonces.initiator,
+            key: &self.opened.keys.peer,
+            id: parts.id_r().ok_or(Unproven::Identity)?,
         };
-        signed.verify(method, data, cx.settings.secrets()).ok_or(Error::Unauthenticated)
+        Ok(signed.verify(cx.settings, self.path.pair.remote, parts)?)
     }
 
     /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
@@ -339,15 +341,15 @@ impl AwaitAuthResponse {
         if matches!(error, Error::Refused(_)) {
             return;
         }
-        let id = self.sa.window.next_request();
-        if let Ok(bytes) = self.sa.seal(Exchange::INFORMATIONAL, false, id, &[error.to_notify()]) {
+        let id = self.opened.sa.window.next_request();
+        if let Ok(bytes) = self.opened.sa.seal(Exchange::INFORMATIONAL, false, id, &[error.to_notify()]) {
             cx.out.transmit(&self.path, bytes);
         }
     }
 
     /// What was made ahead of the answer is not to be used.
     fn forget_inbound(&self, cx: &mut Cx<'_>) {
-        if self.foreign {
+        if self.opened.peer.foreign {
             let closed =
                 Event::ChildClosed { pair: self.path.pair, in_spi: self.offer.in_spi, by_peer: false };
             cx.out.events.push_back(closed);
@@ -356,38 +358,38 @@ impl AwaitAuthResponse {
 
     fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Session {
         let pair = self.path.pair;
-        let introduction = Introduction {
-            path: self.path,
-            begun: self.begun,
-            foreign: self.foreign,
-            greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
-            secret: if self.secret == cx.settings.secret.id() { proof.secret() } else { self.secret },
-        };
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(Error::Refused(refusal)),
-            None => child::conclude(pair, cx.settings.key_bits, freedom(self.foreign), parts),
+            None => child::conclude(pair, cx.settings.key_bits, freedom(self.opened.peer.foreign), parts),
         };
         if conclusion.is_err() {
             self.forget_inbound(cx);
         }
-        let mut session = Established::new(cx, proof, introduction, self.sa);
+        let introduction = Introduction {
+            path: self.path,
+            begun: self.begun,
+            foreign: self.opened.peer.foreign,
+            greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
+            basis: Basis { ours: self.ours, theirs: proof.proof().clone() },
+        };
+        let mut session = Established::new(cx, proof, introduction, self.opened.sa);
         match conclusion {
             Ok(choice) => {
                 let agreement = Agreement {
                     pair,
                     offer: self.offer,
                     choice,
-                    nonces: &self.nonces,
+                    nonces: &self.opened.nonces,
                     shared: None,
                     initiator: true,
-                    foreign: self.foreign,
+                    foreign: self.opened.peer.foreign,
                     replaces: None,
                 };
                 session.announce(cx, &agreement, parts);
             }
             // It may take what was not offered for the sake of the inbound SA: now everything is, with new keys.
-            Err(Error::Refused(notify::NO_PROPOSAL_CHOSEN)) if self.foreign => {
+            Err(Error::Refused(notify::NO_PROPOSAL_CHOSEN)) if self.opened.peer.foreign => {
                 session.add_task(Task::NewChild);
             }
             Err(error) => {
@@ -426,7 +428,7 @@ impl AwaitAuthResponse {
     }
 
     pub(super) fn ours(&self) -> u64 {
-        self.sa.ours()
+        self.opened.sa.ours()
     }
 
     pub(super) fn path(&self) -> &Path {

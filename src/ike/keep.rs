@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::{SECOND_INITIATOR_WAIT, SECRET_PATIENCE};
+use super::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT};
 use super::outbox::{Scope, backoff, up_to};
 use super::table::SessionKey;
 use super::{Entropy, Failure, Posture};
@@ -15,8 +15,8 @@ pub(super) enum Lack {
     Ike,
     /// A child on an IKE SA that is there.
     Child,
-    /// An IKE SA that rests on the current secret, besides one that rests on another.
-    Secret,
+    /// An IKE SA whose ends have proven themselves as they are to now, besides one where they have not.
+    Proof,
 }
 
 /// What is remembered of a pair.
@@ -35,7 +35,7 @@ pub(super) struct Keep {
     pub(super) last_failure: Option<(Scope, Failure)>,
     ike_failures: u32,
     child_failures: u32,
-    secret_failures: u32,
+    proof_failures: u32,
 }
 
 impl Keep {
@@ -49,13 +49,13 @@ impl Keep {
             last_failure: None,
             ike_failures: 0,
             child_failures: 0,
-            secret_failures: 0,
+            proof_failures: 0,
         }
     }
 
     /// The settings have changed: what failed may succeed now. Waits begin again.
     pub(super) fn start_over(&mut self) {
-        (self.ike_failures, self.child_failures, self.secret_failures) = (0, 0, 0);
+        (self.ike_failures, self.child_failures, self.proof_failures) = (0, 0, 0);
         self.fallback = false;
     }
 
@@ -66,8 +66,8 @@ impl Keep {
     }
 
     /// An attempt failed that was made beside an IKE SA which serves.
-    pub(super) fn secret_failed(&mut self) {
-        self.secret_failures = self.secret_failures.saturating_add(1);
+    pub(super) fn proof_failed(&mut self) {
+        self.proof_failures = self.proof_failures.saturating_add(1);
     }
 
     /// Counts a failure.
@@ -88,7 +88,7 @@ impl Keep {
     pub(super) fn ike_established(&mut self) {
         self.greeted = true;
         self.ike_failures = 0;
-        self.secret_failures = u32::from(std::mem::take(&mut self.fallback));
+        self.proof_failures = u32::from(std::mem::take(&mut self.fallback));
         self.last_failure.take_if(|(scope, _)| *scope != Scope::Child);
     }
 
@@ -127,9 +127,9 @@ impl Keep {
                 Lack::Ike => backoff(self.ike_failures, entropy),
                 Lack::Child if self.child_failures == 0 => Duration::ZERO,
                 Lack::Child => backoff(self.child_failures, entropy),
-                Lack::Secret if self.secret_failures == 0 => up_to(entropy, jitter),
+                Lack::Proof if self.proof_failures == 0 => up_to(entropy, jitter),
                 // A peer that does not know it yet comes to us as soon as it does.
-                Lack::Secret => backoff(self.secret_failures, entropy) * SECRET_PATIENCE,
+                Lack::Proof => backoff(self.proof_failures, entropy) * PROOF_PATIENCE,
             };
             now + turn + spread
         });

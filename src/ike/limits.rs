@@ -22,9 +22,9 @@ pub(super) const SECOND_INITIATOR_WAIT: Duration = Duration::from_millis(1500);
 pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait after failures.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
-/// How many times longer than after other failures the wait is for a peer to learn the current secret, while
-/// an IKE SA that rests on another one serves.
-pub(super) const SECRET_PATIENCE: u32 = 10;
+/// How many times longer than after other failures the wait is for a peer to learn the current secret or
+/// key, while an IKE SA that rests on another one serves.
+pub(super) const PROOF_PATIENCE: u32 = 10;
 /// How far below its nominal length a wait after a failure is jittered, in percent.
 pub(super) const BACKOFF_JITTER: u32 = 50;
 

@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! initiator                                        responder
-//!   HDR, SAi1, KEi, Ni, V                   -->
+//!   HDR, SAi1, KEi, Ni, V, hashes           -->
 //!                                           <--      HDR, N(COOKIE)              when many are half open
-//!   HDR, N(COOKIE), SAi1, KEi, Ni, V        -->
-//!                                           <--      HDR, SAr1, KEr, Nr, V
+//!   HDR, N(COOKIE), SAi1, KEi, Ni, V, hashes -->
+//!                                           <--      HDR, SAr1, KEr, Nr, V, hashes
 //!   HDR, SK{IDi, IDr, AUTH, SAi2, TSi, TSr,
 //!     N(USE_TRANSPORT_MODE), word}          -->      AUTH verified, ChildAgreed, child_installed
 //!                                           <--      HDR, SK{IDr, AUTH, SAr2, TSi, TSr,
@@ -24,7 +24,8 @@
 //! ```
 //! A *word* says what its sender has done about its end of a child, and goes to hostseal peers only
 //! (`word.rs`); those are known by our Vendor ID. Everybody else is *foreign*, and requires ESP as soon as it has
-//! answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before.
+//! answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before. The
+//! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures.
 //!
 //! # The verbs
 //! Every state machine here has these, and none reads a clock or draws a random number by itself:
@@ -35,7 +36,7 @@
 //!
 //! # The modules
 //! `wire` is bytes and messages; `crypto`, `keys`, `auth` and `suite` are RFC 7296 sections 2.7 and 2.13 to
-//! 2.18; `exchange` is message identifiers and retransmission; `session` holds the states, named for what
+//! 2.18, `signature` is RFC 7427; `exchange` is message identifiers and retransmission; `session` holds the states, named for what
 //! they await, whose transitions consume them; `initiate` and `respond` lead to `established`, which needs a
 //! proof that only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges,
 //! `lifetime` its end and `adjust` what other
@@ -64,6 +65,7 @@ mod pending;
 mod rekey_ike;
 mod respond;
 mod session;
+mod signature;
 mod suite;
 mod table;
 #[cfg(test)]
@@ -78,8 +80,8 @@ use std::time::{Duration, Instant};
 
 pub use engine::Engine;
 
-use crate::model::secret::SecretId;
-use crate::model::{NewChild, NewInbound, Pair, Secret, Spi, Word};
+use crate::model::auth::{Identity, Proof};
+use crate::model::{Credentials, NewChild, NewInbound, Pair, Secret, Spi, Word};
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
 pub trait Entropy {
@@ -89,8 +91,10 @@ pub trait Entropy {
 
 /// What the engine is to know.
 pub struct Settings {
-    /// The secret of the cluster: signs, and is accepted.
-    pub secret: Arc<Secret>,
+    /// What this host proves itself with, and what it expects of others.
+    pub credentials: Arc<Credentials>,
+    /// The secret of the cluster, where any host proves itself with it: signs, and is accepted.
+    pub secret: Option<Arc<Secret>>,
     /// The secret before it, while a secret is being rotated: accepted, and signs for a peer that does not
     /// know the new one yet.
     pub previous: Option<Arc<Secret>>,
@@ -111,17 +115,22 @@ pub struct Settings {
 impl Settings {
     /// The secrets that a peer may prove itself with.
     fn secrets(&self) -> impl Iterator<Item = &Secret> {
-        std::iter::once(&*self.secret).chain(self.previous.as_deref())
+        self.secret.as_deref().into_iter().chain(self.previous.as_deref())
     }
 
-    /// The secret to answer a peer with that has proven to know the one called `id`: the same.
-    fn answering(&self, id: SecretId) -> &Secret {
-        self.secrets().find(|secret| secret.id() == id).unwrap_or(&self.secret)
+    /// The secret to answer a peer with that has proven itself so: the same, where it was by one.
+    fn answering(&self, theirs: &Proof) -> Option<&Secret> {
+        self.secrets().find(|secret| Proof::Secret(secret.id()) == *theirs).or(self.secret.as_deref())
     }
 
     /// The secret that an attempt of ours signs with: the current one, or the one before as a fallback.
-    fn signing(&self, fallback: bool) -> &Secret {
-        self.previous.as_deref().filter(|_| fallback).unwrap_or(&self.secret)
+    fn signing(&self, fallback: bool) -> Option<&Secret> {
+        self.previous.as_deref().filter(|_| fallback).or(self.secret.as_deref())
+    }
+
+    /// Whether there is another secret to try where a peer does not take the current one.
+    fn can_fall_back(&self) -> bool {
+        self.previous.is_some() && matches!(self.credentials.identity, Identity::Secret)
     }
 }
 
@@ -225,7 +234,7 @@ pub struct Failure {
 pub enum FailureCode {
     /// The peer does not answer.
     NoAnswer,
-    /// One end does not take the other's proof: the secrets differ, or the addresses.
+    /// One end does not take the other's proof: secrets, keys, ways of proof or addresses differ.
     AuthFailed,
     /// The ends have no algorithm, mode or traffic selector in common.
     NoProposal,

@@ -1,5 +1,6 @@
-//! What software the peer is.
+//! What software the peer is, and what it can.
 
+use super::signature::Hashes;
 use super::wire::{Parts, Payload};
 
 /// How a hostseal host introduces itself in IKE_SA_INIT: random octets and a version.
@@ -10,8 +11,24 @@ pub(super) fn vendor_id() -> Payload {
     Payload::VendorId(VENDOR_ID.to_vec())
 }
 
+/// What the peer's IKE_SA_INIT message says about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// It is not hostseal.
+    pub(super) foreign: bool,
+    /// What it takes in signatures.
+    pub(super) hashes: Hashes,
+}
+
+impl Peer {
+    /// The sender of the IKE_SA_INIT message with these payloads.
+    pub(super) fn read(parts: &Parts<'_>) -> Self {
+        Self { foreign: is_foreign(parts), hashes: Hashes::read(parts) }
+    }
+}
+
 /// Whether the sender is not hostseal. A later version has the same octets up to its own number.
-pub(super) fn is_foreign(parts: &Parts<'_>) -> bool {
+fn is_foreign(parts: &Parts<'_>) -> bool {
     let (_, ours) = VENDOR_ID.split_last().unwrap_or((&0, VENDOR_ID));
     !parts.vendor_ids().any(|id| id.split_last().is_some_and(|(_, id)| id == ours))
 }

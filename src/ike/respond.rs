@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::auth::{Signed, Verified};
+use super::auth::{Basis, Signed, Unproven, Verified};
 use super::child::{self, Agreement, Offer};
 use super::crypto::KeyPair;
 use super::error::Error;
@@ -13,18 +13,20 @@ use super::initiate::failure;
 use super::keys::{AuthKeys, Nonces, Seed, Spis, Suite, derive};
 use super::limits::{HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
 use super::outbox::{Cx, Path, Scope};
-use super::peer;
+use super::peer::Peer;
 use super::pending::Held;
 use super::session::Session;
+use super::signature::Hashes;
 use super::suite::{OwnKe, choose_ike};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
+use crate::model::auth::Proof;
 
 /// Has answered IKE_SA_INIT.
 pub(super) struct AwaitAuthRequest {
     path: Path,
     begun: Instant,
-    foreign: bool,
+    peer: Peer,
     /// Our IKE_AUTH is to say INITIAL_CONTACT.
     greet: bool,
     sa: IkeSa,
@@ -73,20 +75,21 @@ impl AwaitAuthRequest {
         let nonces = Nonces { initiator: parts.nonce()?.to_vec(), responder: cx.nonce() };
         let spis = Spis { initiator: message.header.initiator_spi, responder: cx.ike_spi() };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, false)?;
-        let payloads = [
+        let mut payloads = vec![
             Payload::Sa(vec![answer]),
             Payload::Ke(Ke { group: suite.group.id(), data: key.public().to_vec() }),
             Payload::Nonce(nonces.responder.clone()),
             cx.vendor_id.clone(),
         ];
+        payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
         let sa = IkeSa::new(spis, false, ike, Window::new(0, 1), rekey_at);
-        let (begun, foreign) = (cx.now, peer::is_foreign(&parts));
+        let (begun, peer) = (cx.now, Peer::read(&parts));
         let request = datagram.to_vec();
-        let state = Self { path, begun, foreign, greet, sa, suite, keys, nonces, request, response };
+        let state = Self { path, begun, peer, greet, sa, suite, keys, nonces, request, response };
         Ok(Session::AwaitAuthRequest(Box::new(state)))
     }
 
@@ -119,11 +122,12 @@ impl AwaitAuthRequest {
             return Some(Session::AwaitAuthRequest(self));
         };
         let outcome = payloads.and_then(|payloads| {
-            let proof = self.verify(cx, &Parts(&payloads))?;
-            Ok((proof, payloads))
+            let theirs = self.verify(cx, &Parts(&payloads))?;
+            let ours = self.prove(cx, &theirs)?;
+            Ok((theirs, ours, payloads))
         });
         match outcome {
-            Ok((proof, payloads)) => Some(self.establish(cx, proof, &Parts(&payloads))),
+            Ok((theirs, ours, payloads)) => Some(self.establish(cx, theirs, ours, &Parts(&payloads))),
             Err(error) => self.refuse(cx, &error),
         }
     }
@@ -141,22 +145,32 @@ impl AwaitAuthRequest {
         }
     }
 
-    /// RFC 7296 section 2.15, and both identities must be the addresses of the pair.
+    /// The peer's side of RFC 7296 section 2.15; and whom it wants to talk to must be us.
     fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
         let pair = self.path.pair;
-        let id = parts.id_i().filter(|id| **id == Id::of(pair.remote)).ok_or(Error::Unauthenticated)?;
-        if parts.id_r().is_some_and(|id| *id != Id::of(pair.local)) {
-            return Err(Error::Unauthenticated);
-        }
-        let (method, data) = parts.auth().ok_or(Error::Unauthenticated)?;
+        let wanted = parts.id_r().is_none_or(|id| *id == Id::of(pair.local));
         let signed = Signed {
             prf: self.suite.prf,
             message: &self.request,
             nonce: &self.nonces.responder,
             key: &self.keys.peer,
-            id,
+            id: parts.id_i().filter(|_| wanted).ok_or(Unproven::Identity)?,
         };
-        signed.verify(method, data, cx.settings.secrets()).ok_or(Error::Unauthenticated)
+        Ok(signed.verify(cx.settings, pair.remote, parts)?)
+    }
+
+    /// Our side of it, towards a peer that has proven itself with `theirs`.
+    fn prove(&self, cx: &Cx<'_>, theirs: &Verified) -> Result<(Vec<Payload>, Proof), Error> {
+        let signed = Signed {
+            prf: self.suite.prf,
+            message: &self.response,
+            nonce: &self.nonces.initiator,
+            key: &self.keys.mine,
+            id: &Id::of(self.path.pair.local),
+        };
+        // A peer that knows another secret besides has shown with this one what it takes for certain.
+        let secret = cx.settings.answering(theirs.proof());
+        signed.prove(&cx.settings.credentials.identity, secret, &self.peer)
     }
 
     fn refuse(mut self: Box<Self>, cx: &mut Cx<'_>, error: &Error) -> Option<Session> {
@@ -167,29 +181,26 @@ impl AwaitAuthRequest {
         Some(Session::Refused(Box::new(Refused { path: self.path, sa: self.sa, answer, expires })))
     }
 
-    fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Session {
+    fn establish(
+        self: Box<Self>,
+        cx: &mut Cx<'_>,
+        theirs: Verified,
+        (proof, ours): (Vec<Payload>, Proof),
+        parts: &Parts<'_>,
+    ) -> Session {
         let pair = self.path.pair;
-        let id = Id::of(pair.local);
-        let signed = Signed {
-            prf: self.suite.prf,
-            message: &self.response,
-            nonce: &self.nonces.initiator,
-            key: &self.keys.mine,
-            id: &id,
-        };
-        // A peer that knows another one besides has shown with this one what it takes for certain.
-        let auth = signed.sign(cx.settings.answering(proof.secret()));
-        let mut payloads = vec![Payload::IdR(id), Payload::shared_key(auth)];
+        let mut payloads = vec![Payload::IdR(Id::of(pair.local))];
+        payloads.extend(proof);
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         let introduction = Introduction {
             path: self.path,
             begun: self.begun,
-            foreign: self.foreign,
+            foreign: self.peer.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
-            secret: proof.secret(),
+            basis: Basis { ours, theirs: theirs.proof().clone() },
         };
         let ours = self.sa.ours();
-        let mut session = Established::new(cx, proof, introduction, self.sa);
+        let mut session = Established::new(cx, theirs, introduction, self.sa);
         let mut held = Held::new(Exchange::IKE_AUTH, cx.now, payloads);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         match child::accept(pair, cx.settings.key_bits, parts, OwnKe::Never) {
@@ -201,7 +212,7 @@ impl AwaitAuthRequest {
                     nonces: &self.nonces,
                     shared: None,
                     initiator: false,
-                    foreign: self.foreign,
+                    foreign: self.peer.foreign,
                     replaces: None,
                 };
                 held.child = Some(agreement.held(None, None));

@@ -1,10 +1,12 @@
 //! The nouns: what the rest of hostseal talks about. Nothing here decides, acts or imports another layer.
 
+pub mod auth;
 pub mod config;
 pub mod control;
 pub mod exempt;
 pub mod host;
 pub mod kernel;
+pub mod key;
 pub mod op;
 pub mod ours;
 pub mod pair;
@@ -18,9 +20,11 @@ pub mod trial;
 pub mod units;
 pub mod word;
 
+pub use auth::{AuthMethod, Credentials};
 pub use config::{Config, Node, NodeName};
 pub use exempt::Exemption;
 pub use kernel::KernelState;
+pub use key::{PrivateKey, PublicKey};
 pub use op::{KeySource, Op, OpError};
 pub use pair::Pair;
 pub use policy::{Action, Policy, PolicyDirection, PolicyId, PolicyReading, Selector};

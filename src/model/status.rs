@@ -59,7 +59,7 @@ pub enum ReasonCode {
     InProgress,
     /// The other host does not answer.
     NoAnswer,
-    /// It answers, but has another secret or identity.
+    /// It answers, but one end does not take the proof of the other.
     AuthFailed,
     /// It answers, but no algorithms are common to both.
     NoProposal,

@@ -46,8 +46,8 @@ impl Service {
     pub(super) fn plan_with(&mut self, file: &Path) -> anyhow::Result<Vec<PlanLine>> {
         let setup = self.read_setup(file)?;
         let Some(core) = &self.core else { return Ok(Vec::new()) };
-        let secrets = Secrets::load(&setup.config)?;
-        let anew = self.secrets.as_ref().is_none_or(|before| before.id() != secrets.id());
+        let secrets = Secrets::load(&setup)?;
+        let anew = self.secrets.as_ref().is_none_or(|before| !before.changes(&secrets).is_empty());
         let actual = self.kernel.read()?;
         let preview = core.preview(Instant::now(), actual, &setup.scheme(), |sa| {
             anew || sa.key_bits != setup.config.esp.key_bits
@@ -57,11 +57,11 @@ impl Service {
 
     fn take_files(&mut self) -> anyhow::Result<Vec<String>> {
         let setup = self.read_setup(&self.path)?;
-        let secrets = Secrets::load(&setup.config)?;
+        let secrets = Secrets::load(&setup)?;
         let mut changes = self.setup.config.changes(&setup.config);
         match &self.secrets {
             Some(before) => changes.extend(before.changes(&secrets)),
-            None => changes.push(format!("the secret: id {}, could not be read before", secrets.id())),
+            None => changes.push("what hosts prove themselves with could not be read before".to_owned()),
         }
         if !changes.is_empty() {
             self.open_sockets(&setup)?;

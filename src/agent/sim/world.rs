@@ -218,7 +218,8 @@ impl World {
     fn settings(&self, at: usize) -> ike::Settings {
         let Host { file, kernel, .. } = &self.hosts[at];
         ike::Settings {
-            secret: Arc::new(Secret::new(file.secret)),
+            credentials: Arc::default(),
+            secret: Some(Arc::new(Secret::new(file.secret))),
             previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
             port: PORT,
             key_bits: file.key_bits,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ike::peer;
+use crate::ike::peer::{Peer, vendor_id};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Notify, Parts, Payload};
 use crate::ike::word;
@@ -94,8 +94,8 @@ fn other_versions_and_other_notifications_are_no_words() {
 /// A later version introduces itself with another last octet, and is no stranger for that.
 #[test]
 fn a_later_version_is_hostseal_too() {
-    let Payload::VendorId(ours) = peer::vendor_id() else { panic!("it is a vendor ID") };
-    let introduced = |id: Vec<u8>| !peer::is_foreign(&Parts(&[Payload::VendorId(id)]));
+    let Payload::VendorId(ours) = vendor_id() else { panic!("it is a vendor ID") };
+    let introduced = |id: Vec<u8>| !Peer::read(&Parts(&[Payload::VendorId(id)])).foreign;
     let (_, name) = ours.split_last().unwrap();
     assert!(introduced(ours.clone()));
     assert!(introduced([name, &[2]].concat()));

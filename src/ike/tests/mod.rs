@@ -8,5 +8,6 @@ mod establish;
 mod foreign;
 mod hostile;
 mod net;
+mod proof;
 mod vectors;
 mod wire;

@@ -61,7 +61,8 @@ pub(super) const SECRET: [u8; 32] = [7; 32];
 
 pub(super) fn settings(secret: [u8; 32]) -> Settings {
     Settings {
-        secret: Arc::new(Secret::new(secret)),
+        credentials: Arc::default(),
+        secret: Some(Arc::new(Secret::new(secret))),
         previous: None,
         port: 500,
         key_bits: 256,

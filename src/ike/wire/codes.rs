@@ -65,6 +65,16 @@ pub(in crate::ike) mod id {
 /// Authentication methods (RFC 7296 section 3.8).
 pub(in crate::ike) mod auth {
     pub(in crate::ike) const SHARED_KEY: u8 = 2;
+    /// RFC 7427 section 3.
+    pub(in crate::ike) const DIGITAL_SIGNATURE: u8 = 14;
+}
+
+/// Hash algorithms in signatures (RFC 7427 section 7, RFC 8420 section 5).
+pub(in crate::ike) mod hash {
+    pub(in crate::ike) const SHA2_256: u16 = 2;
+    pub(in crate::ike) const SHA2_384: u16 = 3;
+    /// None: the signature takes the message itself.
+    pub(in crate::ike) const IDENTITY: u16 = 5;
 }
 
 /// Traffic selector types (RFC 7296 section 3.13.1).
@@ -90,6 +100,8 @@ pub(in crate::ike) mod notify {
     pub(in crate::ike) const COOKIE: u16 = 16390;
     pub(in crate::ike) const USE_TRANSPORT_MODE: u16 = 16391;
     pub(in crate::ike) const REKEY_SA: u16 = 16393;
+    /// RFC 7427 section 4.
+    pub(in crate::ike) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
     /// Our own, in the private range of status types: see `word`.
     pub(in crate::ike) const HOSTSEAL_WORD: u16 = 40960 + 0x5ea1;
 

@@ -211,11 +211,6 @@ impl Payload {
         }
     }
 
-    /// AUTH with a shared key.
-    pub(in crate::ike) fn shared_key(data: Vec<u8>) -> Self {
-        Payload::Auth { method: codes::auth::SHARED_KEY, data }
-    }
-
     /// An error or a remark that is about no SA.
     pub(in crate::ike) fn notify(notify_kind: u16, data: Vec<u8>) -> Self {
         Payload::Notify(Notify { about: None, kind: notify_kind, data })

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::{Config, Esp, Keying, Node, ProtectionRules, SecretFiles};
+use super::{AuthRules, Config, Esp, Keying, Node, ProtectionRules, SecretFiles};
 use crate::model::units::{human_bytes, human_duration};
 
 impl Config {
@@ -19,6 +19,7 @@ impl Config {
             shown(previous_file),
             shown(&next.secret.previous_file),
         );
+        changes.auth(&self.auth, &next.auth);
         changes.keying(&self.keying, &next.keying);
         let Esp { key_bits, replay_window } = self.esp;
         changes.note("esp.key_bits", key_bits, next.esp.key_bits);
@@ -70,6 +71,13 @@ impl Changes {
         self.note(key, words(before), words(after));
     }
 
+    fn auth(&mut self, before: &AuthRules, after: &AuthRules) {
+        let AuthRules { method, accept, private_key } = before;
+        self.note("auth.method", method, after.method);
+        self.entries("auth.accept", accept, &after.accept);
+        self.note("auth.private_key", private_key.display(), after.private_key.display());
+    }
+
     fn keying(&mut self, before: &Keying, after: &Keying) {
         let Keying { method, port: _, rekey_after, rekey_bytes, rekey_packets, expire_after } = before;
         self.note("keying.method", method, after.method);
@@ -104,7 +112,12 @@ impl Changes {
         for node in after {
             match before.iter().find(|old| old.name == node.name) {
                 None => self.0.push(format!("node {} comes ({})", node.name, addresses(node))),
-                Some(old) => self.note(&format!("node {}", node.name), addresses(old), addresses(node)),
+                Some(old) => {
+                    self.note(&format!("node {}", node.name), addresses(old), addresses(node));
+                    let [before, after] = [old, node].map(|node| node.public_key.as_ref());
+                    self.note_optional(&format!("node {}: public_key", node.name), before, after);
+                    self.note_optional(&format!("node {}: auth", node.name), old.auth, node.auth);
+                }
             }
         }
         let gone = before.iter().filter(|old| !after.iter().any(|node| node.name == old.name));

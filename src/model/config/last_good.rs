@@ -4,9 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use toml::de::{DeTable, DeValue};
-
-use super::read::STATE_DIR;
+use super::read::{STATE_DIR, named_path};
 use super::{Config, ConfigError};
 use crate::model::saved::{SavedError, replace};
 
@@ -60,12 +58,7 @@ impl Config {
 
 /// The state directory that a text names, however broken the rest of it is.
 fn state_dir(text: &str) -> PathBuf {
-    let (table, _) = DeTable::parse_recoverable(text);
-    let named = table.get_ref().get("state_dir").map(|value| value.get_ref());
-    match named {
-        Some(DeValue::String(path)) => PathBuf::from(path.as_ref()),
-        _ => PathBuf::from(STATE_DIR),
-    }
+    named_path(text, &["state_dir"]).unwrap_or_else(|| PathBuf::from(STATE_DIR))
 }
 
 #[cfg(test)]

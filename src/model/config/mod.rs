@@ -14,21 +14,23 @@ use sha2::{Digest, Sha256};
 
 use super::exempt::Exemption;
 use super::policy::Block;
-use super::{Pair, Secret};
+use super::{AuthMethod, Pair, PublicKey};
 
 mod changes;
+pub mod credentials;
 pub mod error;
 mod last_good;
+pub mod private_file;
 mod read;
-pub mod secret_file;
 mod values;
 pub mod whoami;
 
 #[cfg(test)]
 mod tests;
 
+pub use credentials::CredentialsError;
 pub use error::{ConfigError, Problem};
-pub use secret_file::SecretFileError;
+pub use private_file::PrivateFileError;
 pub use whoami::WhoamiError;
 
 /// Where the file is unless the operator says otherwise.
@@ -60,6 +62,10 @@ pub struct Node {
     pub name: NodeName,
     /// Its addresses, at least one; no other node has any of them.
     pub addresses: Vec<IpAddr>,
+    /// The key that it proves itself with; no other node has it.
+    pub public_key: Option<PublicKey>,
+    /// How it proves itself, where that is not as `[auth]` says.
+    pub auth: Option<AuthMethod>,
 }
 
 /// How keys are made.
@@ -146,6 +152,17 @@ pub struct SecretFiles {
     pub previous_file: Option<PathBuf>,
 }
 
+/// `[auth]`: how hosts prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthRules {
+    /// How they prove themselves, those that say no other way in their `[[nodes]]`.
+    pub method: AuthMethod,
+    /// What is accepted from these: `method`, and others during a migration.
+    pub accept: Vec<AuthMethod>,
+    /// Where this host's private key lies.
+    pub private_key: PathBuf,
+}
+
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -159,6 +176,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where the secret lies.
     pub secret: SecretFiles,
+    /// How hosts prove who they are.
+    pub auth: AuthRules,
     /// How keys are made, and how long they live.
     pub keying: Keying,
     /// What ESP looks like.
@@ -232,33 +251,14 @@ impl Config {
         let ProtectionRules { mode, exempt, networks, allow_peer_disable } = &self.protection;
         let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
         let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
-        let nodes: BTreeSet<String> = self
-            .nodes
-            .iter()
-            .map(|node| format!("{} {:?}", node.name, node.addresses.iter().collect::<BTreeSet<_>>()))
-            .collect();
+        let nodes: BTreeSet<String> = self.nodes.iter().map(Node::canonical).collect();
+        let auth = self.auth.canonical();
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {key_bits} {replay_window}\n\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}",
             self.cluster
         )
-    }
-
-    /// Reads the secret of the cluster.
-    ///
-    /// # Errors
-    /// The file is not there, others may read it, or it holds no secret.
-    pub fn load_secret(&self) -> Result<Secret, SecretFileError> {
-        secret_file::load(&self.secret.file)
-    }
-
-    /// Reads the secret before this one, where the file names one.
-    ///
-    /// # Errors
-    /// As [`Config::load_secret`].
-    pub fn load_previous_secret(&self) -> Result<Option<Secret>, SecretFileError> {
-        self.secret.previous_file.as_deref().map(secret_file::load).transpose()
     }
 
     /// The control socket.
@@ -269,6 +269,30 @@ impl Config {
     /// What outlives a reboot (see [`Saved`](super::saved::Saved)).
     pub fn state_path(&self) -> PathBuf {
         self.state_dir.join("state.json")
+    }
+}
+
+impl Node {
+    /// What of it all hosts must agree on, for [`Config::config_id`].
+    fn canonical(&self) -> String {
+        let Self { name, addresses, public_key, auth } = self;
+        let addresses: BTreeSet<&IpAddr> = addresses.iter().collect();
+        let key = public_key.as_ref().map(|key| format!(" key {key}")).unwrap_or_default();
+        let auth = auth.map(|method| format!(" auth {method}")).unwrap_or_default();
+        format!("{name} {addresses:?}{key}{auth}")
+    }
+}
+
+impl AuthRules {
+    /// What of it all hosts must agree on. Nothing where it is at its defaults: a file that does not speak of
+    /// it keeps its id.
+    fn canonical(&self) -> String {
+        let Self { method, accept, private_key: _ } = self;
+        let accept: BTreeSet<&str> = accept.iter().map(|method| method.as_str()).collect();
+        match accept.iter().eq(&["secret"]) {
+            true => String::new(),
+            false => format!("auth {method} {accept:?}\n"),
+        }
     }
 }
 

@@ -10,15 +10,19 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
 use super::values::{Placed, Problems, Section, boolean, integer, text};
-use super::{Config, Esp, Keying, Method, Mode, Node, NodeName, ProtectionRules, SOCKET_NAME, SecretFiles};
+use super::{
+    AuthRules, Config, Esp, Keying, Method, Mode, Node, NodeName, ProtectionRules, SOCKET_NAME, SecretFiles,
+};
 use crate::model::exempt::Exemption;
 use crate::model::policy::Block;
-use crate::model::units;
+use crate::model::{AuthMethod, PublicKey, units};
 
 /// The longest path that a Unix socket can have, without its closing zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
 /// The default of `state_dir`.
 pub(super) const STATE_DIR: &str = "/var/lib/hostseal";
+/// The default of `auth.private_key`.
+pub(super) const PRIVATE_KEY: &str = "/etc/hostseal/key";
 /// The default of `keying.rekey_after`.
 const REKEY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The default of `keying.expire_after`.
@@ -41,16 +45,28 @@ pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
     }
 }
 
+/// The path that `text` has at `keys`, however broken the rest of it is.
+pub(super) fn named_path(text: &str, keys: &[&str]) -> Option<PathBuf> {
+    let (table, _) = DeTable::parse_recoverable(text);
+    let (last, tables) = keys.split_last()?;
+    let mut table = table.get_ref();
+    for key in tables {
+        table = table.get(*key)?.get_ref().as_table()?;
+    }
+    table.get(*last)?.get_ref().as_str().map(PathBuf::from)
+}
+
 fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let cluster = root.required("cluster", name).value;
     let node = root.optional("node", node_name);
     let run_dir = run_dir(&mut root, problems);
     let state_dir = root.value("state_dir", PathBuf::from(STATE_DIR), path);
     let secret = secret(root.section("secret"));
+    let auth = auth(root.section("auth"), problems);
     let keying = keying(root.section("keying"), problems);
     let esp = esp(root.section("esp"));
     let protection = protection(root.section("protection"), problems);
-    let nodes = nodes(&mut root, problems);
+    let nodes = nodes(&mut root, &auth, problems);
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)
     {
@@ -59,7 +75,8 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     }
     root.finish();
     let node = node.map(|node| node.value);
-    Config { cluster, node, run_dir, state_dir, secret, keying, esp, protection, nodes, text: String::new() }
+    let text = String::new();
+    Config { cluster, node, run_dir, state_dir, secret, auth, keying, esp, protection, nodes, text }
 }
 
 fn run_dir(root: &mut Section<'_>, problems: &Problems<'_>) -> PathBuf {
@@ -78,6 +95,31 @@ fn secret(mut section: Section<'_>) -> SecretFiles {
     let previous_file = section.optional("previous_file", path).map(|placed| placed.value);
     section.finish();
     SecretFiles { file, previous_file }
+}
+
+fn auth(mut section: Section<'_>, problems: &Problems<'_>) -> AuthRules {
+    let method = section.value("method", AuthMethod::default(), auth_method);
+    section.refuse_empty("accept", "is empty: leave it out for auth.method alone");
+    let accept = section.list("accept", auth_method);
+    let private_key = section.value("private_key", PathBuf::from(PRIVATE_KEY), path);
+    let accept = accept.map_or_else(|| vec![method], |list| with_method(list, method, problems));
+    section.finish();
+    AuthRules { method, accept, private_key }
+}
+
+/// The methods in `list`. What the hosts prove themselves with must be among them, or none would accept
+/// any other.
+fn with_method(
+    list: Vec<Placed<AuthMethod>>,
+    method: AuthMethod,
+    problems: &Problems<'_>,
+) -> Vec<AuthMethod> {
+    let accept: Vec<AuthMethod> = list.iter().map(|placed| placed.value).collect();
+    if let Some(first) = list.first().filter(|_| !accept.contains(&method)) {
+        let message = format!("\"{method}\" is missing, and it is what the hosts prove themselves with");
+        problems.add(first.span.clone(), "auth.accept", message);
+    }
+    accept
 }
 
 fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
@@ -148,7 +190,7 @@ fn apart(list: Vec<Placed<Exemption>>, problems: &Problems<'_>) -> Vec<Exemption
     apart
 }
 
-fn nodes(root: &mut Section<'_>, problems: &Problems<'_>) -> Vec<Node> {
+fn nodes(root: &mut Section<'_>, auth: &AuthRules, problems: &Problems<'_>) -> Vec<Node> {
     let sections = root.sections("nodes");
     if sections.is_empty() {
         problems.add(
@@ -157,30 +199,38 @@ fn nodes(root: &mut Section<'_>, problems: &Problems<'_>) -> Vec<Node> {
             "is missing: every host is a [[nodes]] with name and addresses".to_owned(),
         );
     }
-    let mut names = BTreeMap::new();
-    let mut addresses = BTreeMap::new();
-    sections.into_iter().map(|section| node(section, &mut names, &mut addresses, problems)).collect()
+    let mut taken = Taken::default();
+    sections.into_iter().map(|section| node(section, auth, &mut taken, problems)).collect()
 }
 
-/// One node; `names` and `addresses` are those of the nodes before it, with their places.
-fn node(
-    mut section: Section<'_>,
-    names: &mut BTreeMap<NodeName, Range<usize>>,
-    addresses: &mut BTreeMap<IpAddr, Range<usize>>,
-    problems: &Problems<'_>,
-) -> Node {
+/// What belongs to the nodes before, with its places.
+#[derive(Default)]
+struct Taken {
+    names: BTreeMap<NodeName, Range<usize>>,
+    addresses: BTreeMap<IpAddr, Range<usize>>,
+    keys: BTreeMap<String, Range<usize>>,
+}
+
+fn node(mut section: Section<'_>, rules: &AuthRules, taken: &mut Taken, problems: &Problems<'_>) -> Node {
     let name = section.required("name", node_name);
     let list = section.required_list("addresses", |value| address(text(value)?));
+    let auth = section.optional("auth", auth_method).map(|placed| placed.value);
+    let method = auth.unwrap_or(rules.method);
+    if method == AuthMethod::PublicKey {
+        section.require("public_key", "is missing: `hostseal key show` on that host prints it");
+    }
+    let public_key = section
+        .optional("public_key", |value| text(value)?.parse::<PublicKey>().map_err(|error| error.to_string()));
     section.finish();
 
     if !name.value.as_str().is_empty()
-        && let Some(first) = names.insert(name.value.clone(), name.span.clone())
+        && let Some(first) = taken.names.insert(name.value.clone(), name.span.clone())
     {
         let message = format!("there is another node \"{}\", in line {}", name.value, problems.line(&first));
         problems.add(name.span, &name.key, message);
     }
     for placed in &list {
-        if let Some(first) = addresses.insert(placed.value, placed.span.clone()) {
+        if let Some(first) = taken.addresses.insert(placed.value, placed.span.clone()) {
             let message = format!(
                 "{} is already an address of a node, in line {}",
                 placed.value,
@@ -189,7 +239,27 @@ fn node(
             problems.add(placed.span.clone(), &placed.key, message);
         }
     }
-    Node { name: name.value, addresses: list.into_iter().map(|placed| placed.value).collect() }
+    if let Some(placed) = &public_key
+        && let Some(first) = taken.keys.insert(placed.value.to_string(), placed.span.clone())
+    {
+        let message = format!("is already the key of a node, in line {}", problems.line(&first));
+        problems.add(placed.span.clone(), &placed.key, message);
+    }
+    Node {
+        name: name.value,
+        addresses: list.into_iter().map(|placed| placed.value).collect(),
+        public_key: public_key.map(|placed| placed.value),
+        auth,
+    }
+}
+
+fn auth_method(value: &DeValue<'_>) -> Result<AuthMethod, String> {
+    let text = text(value)?;
+    let known = || AuthMethod::ALL.map(|method| format!("\"{method}\"")).join(" or ");
+    AuthMethod::ALL
+        .into_iter()
+        .find(|method| method.as_str() == text)
+        .ok_or_else(|| format!("must be {}, not \"{text}\"", known()))
 }
 
 /// Letters, digits, `.`, `_` and `-`, at most 64.

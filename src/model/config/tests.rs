@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Secret;
 
 /// A whole file; `NODES` alone makes a valid one with `cluster`.
 const NODES: &str = r#"
@@ -303,18 +304,18 @@ fn what_is_no_secret_is_refused_and_not_repeated() {
         assert!(!error.contains("hunter2") && !error.contains("BwcH"), "{error}");
     }
     let (_directory, config) = with_secret(b"\xff\xfe", 0o600);
-    assert!(matches!(config.load_secret(), Err(SecretFileError::Contents { .. })));
+    assert!(matches!(config.load_secret(), Err(PrivateFileError::Contents { .. })));
 }
 
 #[test]
 fn a_secret_is_a_file() {
     let (directory, mut config) = with_secret(b"", 0o600);
     config.secret.file = directory.path().to_owned();
-    assert!(matches!(config.load_secret(), Err(SecretFileError::NotAFile(_))));
+    assert!(matches!(config.load_secret(), Err(PrivateFileError::NotAFile(_))));
     config.secret.file = directory.path().join("pipe");
     nix::unistd::mkfifo(&config.secret.file, nix::sys::stat::Mode::S_IRUSR).unwrap();
     assert!(
-        matches!(config.load_secret(), Err(SecretFileError::NotAFile(_))),
+        matches!(config.load_secret(), Err(PrivateFileError::NotAFile(_))),
         "and it did not wait for a writer"
     );
     config.secret.file = directory.path().join("none");

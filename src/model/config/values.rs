@@ -73,9 +73,9 @@ impl<'p> Section<'p> {
     }
 
     /// Reports `key` where it is not there.
-    fn require(&self, key: &'static str) {
+    pub(super) fn require(&self, key: &'static str, message: &str) {
         if !self.table.is_some_and(|table| table.contains_key(key)) {
-            self.problems.add(self.span.clone(), &self.key(key), "is missing".to_owned());
+            self.problems.add(self.span.clone(), &self.key(key), message.to_owned());
         }
     }
 
@@ -115,7 +115,7 @@ impl<'p> Section<'p> {
         key: &'static str,
         convert: impl Fn(&DeValue<'_>) -> Result<T, String>,
     ) -> Placed<T> {
-        self.require(key);
+        self.require(key, "is missing");
         let (span, path) = (self.span.clone(), self.key(key));
         self.optional(key, convert).unwrap_or(Placed { value: T::default(), key: path, span })
     }
@@ -126,7 +126,7 @@ impl<'p> Section<'p> {
         key: &'static str,
         convert: impl Fn(&DeValue<'_>) -> Result<T, String>,
     ) -> Vec<Placed<T>> {
-        self.require(key);
+        self.require(key, "is missing");
         self.refuse_empty(key, "is empty");
         self.list(key, convert).unwrap_or_default()
     }

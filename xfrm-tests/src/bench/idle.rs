@@ -14,7 +14,7 @@ use super::vici::Vici;
 use super::{goal, numbers};
 use crate::lab::agent::{SECRETS, hostseal, status};
 use crate::lab::session::Show;
-use crate::lab::{Cluster, Connection, Host, Lab, Swan, until};
+use crate::lab::{Cluster, Connection, Host, Lab, Proof, Swan, until};
 
 /// What follows the start (graces, replaced SAs) is over by then.
 const REST: Duration = Duration::from_secs(45);
@@ -180,7 +180,7 @@ fn connection(local: &str, remote: &str) -> Connection {
         name: format!("from-{local}-to-{remote}").replace('.', "-"),
         local: local.to_owned(),
         remote: remote.to_owned(),
-        secret: SECRETS[0].to_owned(),
+        proof: Proof::Secret(SECRETS[0].to_owned()),
         ike: Vec::new(),
         child: Vec::new(),
     }

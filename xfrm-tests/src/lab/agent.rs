@@ -25,6 +25,8 @@ pub const SECRETS: [&str; 2] =
 pub struct Cluster {
     members: Vec<(String, Vec<String>)>,
     sections: Vec<(String, Vec<String>)>,
+    /// Further lines of members, by their names.
+    lines: Vec<(String, String)>,
 }
 
 /// How a command ended.
@@ -44,14 +46,14 @@ impl Cluster {
     /// These addresses of each host.
     pub fn new<'a>(members: impl IntoIterator<Item = (&'a Host, Vec<String>)>) -> Self {
         let members = members.into_iter().map(|(host, addresses)| (host.name().to_owned(), addresses));
-        Self { members: members.collect(), sections: sections() }
+        Self { members: members.collect(), sections: sections(), lines: Vec::new() }
     }
 
     /// Both addresses of all `hosts`.
     pub fn of(hosts: &[Host]) -> Self {
         let addresses = |host: &Host| vec![host.v4().to_string(), host.v6().to_string()];
         let members = hosts.iter().map(|host| (host.name().to_owned(), addresses(host))).collect();
-        Self { members, sections: sections() }
+        Self { members, sections: sections(), lines: Vec::new() }
     }
 
     /// The IPv4 addresses of all `hosts` alone.
@@ -73,6 +75,13 @@ impl Cluster {
         self
     }
 
+    /// Adds a line to the entry of a host, such as `auth = "secret"`.
+    #[must_use]
+    pub fn with_node(mut self, host: &Host, line: &str) -> Self {
+        self.lines.push((host.name().to_owned(), line.to_owned()));
+        self
+    }
+
     /// The configuration file.
     pub fn text(&self) -> String {
         let mut text = "cluster = \"lab\"\n".to_owned();
@@ -81,6 +90,9 @@ impl Cluster {
         }
         for (name, addresses) in &self.members {
             text += &format!("\n[[nodes]]\nname = \"{name}\"\naddresses = {addresses:?}\n");
+            for (_, line) in self.lines.iter().filter(|(member, _)| member == name) {
+                text += &format!("{line}\n");
+            }
         }
         text
     }

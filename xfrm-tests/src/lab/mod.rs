@@ -28,7 +28,7 @@ pub use host::{End, FAMILIES, Family, Host, Process};
 pub use net::{Toward, Wire};
 pub use packet::{Direction, Kind, Packet};
 pub use stream::{Count, Stream};
-pub use swan::{Connection, Swan};
+pub use swan::{Connection, Proof, Swan};
 pub use wait::until;
 
 /// Where the binary under test lies inside the place.

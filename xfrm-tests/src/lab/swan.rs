@@ -28,12 +28,22 @@ pub struct Connection {
     pub local: String,
     /// The other's.
     pub remote: String,
-    /// The pre-shared key in base64.
-    pub secret: String,
+    /// How both ends prove themselves.
+    pub proof: Proof,
     /// Settings of the connection, such as `rekey_time = 10s`.
     pub ike: Vec<String>,
     /// Settings of the child, such as `start_action = trap`.
     pub child: Vec<String>,
+}
+
+/// How the ends of a connection prove themselves.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// With a pre-shared key, in base64.
+    Secret(String),
+    /// With raw public keys: the names of ours and of the other's, as given to [`Swan::add_key`] and
+    /// [`Swan::add_public_key`].
+    Keys(String, String),
 }
 
 impl Connection {
@@ -43,10 +53,17 @@ impl Connection {
             name: format!("{}-{}", remote.name(), if family == Family::V4 { "v4" } else { "v6" }),
             local: local.address(family).to_string(),
             remote: remote.address(family).to_string(),
-            secret: secret.to_owned(),
+            proof: Proof::Secret(secret.to_owned()),
             ike: Vec::new(),
             child: Vec::new(),
         }
+    }
+
+    /// Has both ends prove themselves in another way.
+    #[must_use]
+    pub fn proof(mut self, proof: Proof) -> Self {
+        self.proof = proof;
+        self
     }
 
     /// Adds a setting of the connection.
@@ -86,13 +103,25 @@ impl Connection {
             &self.child,
             &[("mode", "transport"), ("esp_proposals", "aes256gcm16-esn"), ("rekey_time", "0")],
         );
-        let Self { name, local, remote, secret, .. } = self;
+        let Self { name, local, remote, proof, .. } = self;
+        let (ours, theirs, secrets) = match proof {
+            Proof::Secret(secret) => (
+                "auth = psk".to_owned(),
+                "auth = psk".to_owned(),
+                format!(
+                    "secrets {{\n  ike-{name} {{\n    id-local = {local}\n    id-remote = {remote}\n    secret = 0s{secret}\n  }}\n}}\n"
+                ),
+            ),
+            Proof::Keys(own, other) => {
+                let by = |key| format!("auth = pubkey\n      pubkeys = {key}.pem");
+                (by(own), by(other), String::new())
+            }
+        };
         format!(
             "connections {{\n  {name} {{\n    local_addrs = {local}\n    remote_addrs = {remote}\n{ike}\
-             \x20   local {{\n      auth = psk\n      id = {local}\n    }}\n\
-             \x20   remote {{\n      auth = psk\n      id = {remote}\n    }}\n\
-             \x20   children {{\n      {name} {{\n{child}      }}\n    }}\n  }}\n}}\n\
-             secrets {{\n  ike-{name} {{\n    id-local = {local}\n    id-remote = {remote}\n    secret = 0s{secret}\n  }}\n}}\n"
+             \x20   local {{\n      {ours}\n      id = {local}\n    }}\n\
+             \x20   remote {{\n      {theirs}\n      id = {remote}\n    }}\n\
+             \x20   children {{\n      {name} {{\n{child}      }}\n    }}\n  }}\n}}\n{secrets}"
         )
     }
 }
@@ -146,6 +175,23 @@ impl Swan {
     /// The daemon's process.
     pub fn daemon(&mut self) -> &mut Process {
         &mut self.daemon
+    }
+
+    /// Gives it a private key in PEM.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add_key(&self, name: &str, pem: &str) -> Result<()> {
+        self.host.write(&format!("{DIRECTORY}/private/{name}.pem"), pem, 0o600)
+    }
+
+    /// Gives it a public key: the base64 of a SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add_public_key(&self, name: &str, base64: &str) -> Result<()> {
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{base64}\n-----END PUBLIC KEY-----\n");
+        self.host.write(&format!("{DIRECTORY}/pubkey/{name}.pem"), &pem, 0o600)
     }
 
     /// Replaces all connections and secrets by these.
@@ -240,7 +286,7 @@ mod tests {
             name: "b".into(),
             local: "10.99.0.1".into(),
             remote: "10.99.0.2".into(),
-            secret: "AAAA".into(),
+            proof: Proof::Secret("AAAA".into()),
             ike: vec![],
             child: vec![],
         };

@@ -7,6 +7,7 @@ mod enable;
 mod exempt;
 mod faults;
 mod flush;
+mod keys;
 mod mtu;
 mod paths;
 mod prefer;
@@ -46,6 +47,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         reboot::ALL,
         faults::ALL,
         refusal::ALL,
+        keys::ALL,
         strongswan::ALL,
     ]
     .into_iter()

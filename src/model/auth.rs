@@ -1,0 +1,134 @@
+//! Who hosts are to each other, and how they prove it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::secret::SecretId;
+use super::{NodeName, PrivateKey, PublicKey};
+
+/// How a host proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// By the secret that all hosts of the cluster share: any of them can pass for any other.
+    #[default]
+    Secret,
+    /// By a key pair of its own, whose public half the file lists.
+    PublicKey,
+}
+
+impl AuthMethod {
+    /// All of them.
+    pub const ALL: [AuthMethod; 2] = [AuthMethod::Secret, AuthMethod::PublicKey];
+
+    /// What the file calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuthMethod::Secret => "secret",
+            AuthMethod::PublicKey => "public_key",
+        }
+    }
+
+    /// What people call it.
+    pub fn words(self) -> &'static str {
+        match self {
+            AuthMethod::Secret => "the shared secret",
+            AuthMethod::PublicKey => "its public key",
+        }
+    }
+}
+
+impl fmt::Display for AuthMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What this host proves itself with.
+#[derive(Debug)]
+pub enum Identity {
+    /// The secret of the cluster.
+    Secret,
+    /// A key pair whose public half the others know.
+    PublicKey(PrivateKey),
+}
+
+impl Identity {
+    /// Its key pair, where it has one.
+    pub fn key(&self) -> Option<&PrivateKey> {
+        match self {
+            Identity::Secret => None,
+            Identity::PublicKey(key) => Some(key),
+        }
+    }
+}
+
+/// What another host has to prove itself with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// Its name.
+    pub node: NodeName,
+    /// The ways of which any will do; no other will.
+    pub methods: Vec<AuthMethod>,
+    /// Its public key, where one is known.
+    pub public_key: Option<PublicKey>,
+}
+
+/// What a proof was made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// A secret.
+    Secret(SecretId),
+    /// The private half of this key.
+    Key(PublicKey),
+}
+
+/// What this host proves itself with, and what others have to; the secrets themselves are apart.
+#[derive(Debug)]
+pub struct Credentials {
+    /// What this host proves itself with.
+    pub identity: Identity,
+    /// What is expected of each address.
+    pub peers: HashMap<IpAddr, Arc<Expected>>,
+    /// What is expected of addresses that `peers` does not list; nothing is accepted where this is `None`.
+    pub others: Option<Arc<Expected>>,
+}
+
+impl Default for Credentials {
+    /// Every host proves itself with the secret.
+    fn default() -> Self {
+        let anybody =
+            Expected { node: NodeName::default(), methods: vec![AuthMethod::Secret], public_key: None };
+        Self { identity: Identity::Secret, peers: HashMap::new(), others: Some(Arc::new(anybody)) }
+    }
+}
+
+impl Credentials {
+    /// What the host at `address` has to prove itself with.
+    pub fn expected(&self, address: IpAddr) -> Option<&Expected> {
+        self.peers.get(&address).or(self.others.as_ref()).map(Arc::as_ref)
+    }
+
+    /// What of this host's own `next` changes, one line a change; what is expected of others is in the
+    /// configuration.
+    pub fn changes(&self, next: &Credentials) -> Vec<String> {
+        let [before, after] = [self, next].map(|it| it.identity.key().map(|key| key.public().to_string()));
+        let shown = |key: Option<String>| key.unwrap_or_else(|| "none".to_owned());
+        let changed = before != after;
+        changed
+            .then(|| format!("the key of this host: {}, was {}", shown(after), shown(before)))
+            .into_iter()
+            .collect()
+    }
+
+    /// Whether anything is signed by us, or by the host at `address`.
+    pub fn knows_signatures(&self, address: IpAddr) -> bool {
+        let signs = |method: &AuthMethod| *method != AuthMethod::Secret;
+        !matches!(self.identity, Identity::Secret)
+            || self.expected(address).is_some_and(|expected| expected.methods.iter().any(signs))
+    }
+}
