@@ -504,8 +504,8 @@ impl Core {
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
             }
-            Event::ChildClosed { pair, in_spi, by_peer } => {
-                self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, by_peer));
+            Event::ChildClosed { pair, in_spi, void } => {
+                self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
             }
             Event::Failed { pair, failure } => {
                 tracing::warn!("{pair}: {}", failure.words);

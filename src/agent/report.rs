@@ -76,6 +76,7 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
     status.summary = Summary::of(status.peers.iter().map(|row| row.state));
     status.protection = agent.protection_with(&status.summary);
     status.notes.extend(rotation(&status));
+    status.notes.extend(unproven(&status, core, now));
     if let Some(unread) = core.map(Core::unread).filter(|unread| *unread > 0) {
         status.notes.push(format!(
             "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"
@@ -93,6 +94,22 @@ fn rotation(status: &Status) -> Option<String> {
     let words =
         || format!("the keys shared with {} still rest on another secret than this host's", nodes.join(", "));
     (!nodes.is_empty()).then(words)
+}
+
+/// A warning well before it happens: peers that the files no longer believe, whose keys end.
+fn unproven(status: &Status, core: Option<&Core>, now: Instant) -> Vec<String> {
+    let on_notice = |row: &PeerRow| {
+        let summary = core?.engine().summary(row.pair())?;
+        let left = summary.notice?.saturating_duration_since(now);
+        let why = summary.unproven.map(|failure| format!(": {}", failure.words)).unwrap_or_default();
+        Some(format!(
+            "{} ({}) has not proven itself as the files have it now; its keys end in {}{why}",
+            row.node,
+            row.remote,
+            human_duration(Duration::from_secs(left.as_secs()))
+        ))
+    };
+    status.peers.iter().filter_map(on_notice).collect()
 }
 
 /// A warning well before it happens: keys of protected pairs end, and attempts to agree new ones have failed.

@@ -13,7 +13,8 @@ impl Engine {
     /// Goes on with other settings. Children whose keys have another length than is wanted now are rekeyed;
     /// ages at which things are rekeyed are stretched or shrunk; a session that rests on other proofs than
     /// those wanted now (another secret, another key) serves until one that rests on these has taken over,
-    /// which is tried now and, with a peer that does not take them yet, again and again.
+    /// which is tried now and, with a peer that does not take them yet, again and again. Where the peer has
+    /// proven itself with what is no longer taken at all, it has as long as a child lives to do better.
     ///
     /// `initial_contact` stays as it was: what this host knows of earlier sessions does not change.
     pub fn reconfigure(&mut self, now: Instant, settings: Settings) {
@@ -42,6 +43,9 @@ impl Established {
     /// Goes on under other settings; before, things were rekeyed after `life`.
     fn adjust(&mut self, cx: &mut Cx<'_>, life: Duration) {
         let (now, key_bits) = (cx.now, cx.settings.key_bits);
+        let taken = self.basis().is_taken(cx.settings, self.pair().remote);
+        let notice = now + cx.settings.rekey_after;
+        self.notice = (!taken).then(|| self.notice.map_or(notice, |at| at.min(notice)));
         // Whatever part of its life is left, that part is left of the new one: jitter stays jitter.
         let stretch = cx.settings.rekey_after.as_secs_f64() / life.as_secs_f64();
         let deadlines = self.sas.iter_mut().filter_map(|sa| sa.rekey_at.as_mut());

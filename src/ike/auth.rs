@@ -63,15 +63,24 @@ impl Basis {
             Identity::Secret => secret.as_ref() == Some(&self.ours),
             Identity::PublicKey(key) => matches!(&self.ours, Proof::Key(ours) if ours == key.public()),
         };
-        let theirs = settings.credentials.expected(remote).is_some_and(|expected| match &self.theirs {
-            Proof::Secret(_) => {
-                expected.methods.contains(&AuthMethod::Secret) && secret.as_ref() == Some(&self.theirs)
+        let theirs = match &self.theirs {
+            Proof::Secret(_) => secret.as_ref() == Some(&self.theirs),
+            Proof::Key(_) => true,
+        };
+        ours && theirs && self.is_taken(settings, remote)
+    }
+
+    /// Whether the proof of the host at `remote` would be taken today.
+    pub(super) fn is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
+        settings.credentials.expected(remote).is_some_and(|expected| match &self.theirs {
+            Proof::Secret(id) => {
+                expected.methods.contains(&AuthMethod::Secret)
+                    && settings.secrets().any(|secret| secret.id() == *id)
             }
             Proof::Key(key) => {
                 expected.methods.contains(&AuthMethod::PublicKey) && expected.public_key.as_ref() == Some(key)
             }
-        });
-        ours && theirs
+        })
     }
 
     /// The secret that it rests on; the one that is not `current`, should there be two.

@@ -214,6 +214,8 @@ impl Engine {
             foreign: sessions.last().is_some_and(|session| session.is_foreign()),
             sessions: sessions.len(),
             children: sessions.iter().map(|session| session.children.len()).sum(),
+            notice: sessions.iter().map(|session| session.notice()).min().flatten(),
+            unproven: keep.unproven.clone(),
             last_failure: keep.last_failure.as_ref().map(|(_, failure)| failure.clone()),
         })
     }
@@ -517,7 +519,7 @@ impl Engine {
             if !missed {
                 // Of an attempt beside a session that serves, its end counts.
                 if scope == Scope::Ike {
-                    keep.proof_failed();
+                    keep.proof_failed(failure);
                 }
             } else if !(refused && rotating && keep.fall_back()) {
                 keep.failed(scope, failure.clone());

@@ -50,6 +50,8 @@ pub(super) struct Established {
     refusals: u32,
     /// How often a request is sent.
     pub(super) tries: u32,
+    /// What the peer has proven itself with is no longer taken: when the session ends.
+    pub(super) notice: Option<Instant>,
     /// It ends: nothing new is begun.
     pub(super) closing: bool,
 }
@@ -67,6 +69,7 @@ impl Established {
             put_off: Vec::new(),
             refusals: 0,
             tries: TRIES_ESTABLISHED,
+            notice: None,
             closing: false,
         }
     }
@@ -205,10 +208,10 @@ impl Established {
     }
 
     /// Tells the agent that the children are gone, since the session is.
-    pub(super) fn end_children(&mut self, cx: &mut Cx<'_>, by_peer: bool) {
+    pub(super) fn end_children(&mut self, cx: &mut Cx<'_>, void: bool) {
         let pair = self.pair();
         for child in std::mem::take(&mut self.children) {
-            cx.out.events.push_back(Event::ChildClosed { pair, in_spi: child.in_spi, by_peer });
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi: child.in_spi, void });
         }
     }
 
@@ -248,11 +251,11 @@ impl Established {
     }
 
     /// A child no longer exists.
-    pub(super) fn child_closed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, by_peer: bool) {
+    pub(super) fn child_closed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, void: bool) {
         if self.child(in_spi).is_some() {
             let pair = self.pair();
             self.forget_child(in_spi);
-            cx.out.events.push_back(Event::ChildClosed { pair, in_spi, by_peer });
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void });
         }
     }
 
@@ -375,11 +378,11 @@ impl Established {
     }
 
     /// A session without an IKE SA is over.
-    pub(super) fn unless_over(mut self: Box<Self>, cx: &mut Cx<'_>, by_peer: bool) -> Option<Box<Self>> {
+    pub(super) fn unless_over(mut self: Box<Self>, cx: &mut Cx<'_>, void: bool) -> Option<Box<Self>> {
         if !self.sas.is_empty() {
             return Some(self);
         }
-        self.end_children(cx, by_peer);
+        self.end_children(cx, void);
         None
     }
 

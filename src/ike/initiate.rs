@@ -350,8 +350,7 @@ impl AwaitAuthResponse {
     /// What was made ahead of the answer is not to be used.
     fn forget_inbound(&self, cx: &mut Cx<'_>) {
         if self.opened.peer.foreign {
-            let closed =
-                Event::ChildClosed { pair: self.path.pair, in_spi: self.offer.in_spi, by_peer: false };
+            let closed = Event::ChildClosed { pair: self.path.pair, in_spi: self.offer.in_spi, void: false };
             cx.out.events.push_back(closed);
         }
     }

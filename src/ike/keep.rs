@@ -36,6 +36,8 @@ pub(super) struct Keep {
     ike_failures: u32,
     child_failures: u32,
     proof_failures: u32,
+    /// Why the last attempt beside an IKE SA which serves failed.
+    pub(super) unproven: Option<Failure>,
 }
 
 impl Keep {
@@ -50,13 +52,14 @@ impl Keep {
             ike_failures: 0,
             child_failures: 0,
             proof_failures: 0,
+            unproven: None,
         }
     }
 
     /// The settings have changed: what failed may succeed now. Waits begin again.
     pub(super) fn start_over(&mut self) {
         (self.ike_failures, self.child_failures, self.proof_failures) = (0, 0, 0);
-        self.fallback = false;
+        (self.fallback, self.unproven) = (false, None);
     }
 
     /// The peer does not take the secret that was tried. Whether the one before is still to be tried.
@@ -66,8 +69,9 @@ impl Keep {
     }
 
     /// An attempt failed that was made beside an IKE SA which serves.
-    pub(super) fn proof_failed(&mut self) {
+    pub(super) fn proof_failed(&mut self, failure: Failure) {
         self.proof_failures = self.proof_failures.saturating_add(1);
+        self.unproven = Some(failure);
     }
 
     /// Counts a failure.
@@ -87,7 +91,7 @@ impl Keep {
     /// The peer has proven itself.
     pub(super) fn ike_established(&mut self) {
         self.greeted = true;
-        self.ike_failures = 0;
+        (self.ike_failures, self.unproven) = (0, None);
         self.proof_failures = u32::from(std::mem::take(&mut self.fallback));
         self.last_failure.take_if(|(scope, _)| *scope != Scope::Child);
     }

@@ -7,7 +7,7 @@ use super::child::ChildStage;
 use super::established::Established;
 use super::exchange::Retry;
 use super::ike_sa::{IkeSa, Stage};
-use super::limits::HOLD_LIFE;
+use super::limits::{HOLD_LIFE, TRIES_ESTABLISHED};
 use super::outbox::{Cx, Scope};
 use super::pending::{Asked, Task};
 
@@ -35,7 +35,8 @@ impl Established {
             .filter(|child| child.stage == ChildStage::Live && !self.closing)
             .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
         let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
-        of_sas.chain(of_children).chain(put_off).flatten().min()
+        let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
+        of_sas.chain(of_children).chain(put_off).chain([notice]).flatten().min()
     }
 
     /// Does what is due.
@@ -44,12 +45,28 @@ impl Established {
             self.retransmit(cx, ours);
             self.age(cx, ours);
         }
+        if self.notice().is_some_and(|at| at <= cx.now) {
+            self.end_unproven(cx);
+        }
         self.start_rekeys(cx.now);
         let (due, waiting) = std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= cx.now);
         self.put_off = waiting;
         let due: Vec<(Instant, Task)> = due;
         due.into_iter().for_each(|(_, task)| self.add_task(task));
         self.unless_over(cx, false)
+    }
+
+    /// When the session ends because its peer does not prove itself as it should now.
+    pub(super) fn notice(&self) -> Option<Instant> {
+        self.notice.filter(|_| !self.closing)
+    }
+
+    /// The peer's time is over. Its keys go at once, whether it answers or not.
+    fn end_unproven(&mut self, cx: &mut Cx<'_>) {
+        let words = "what the peer proved itself with is no longer accepted, and it has shown nothing else";
+        cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, words);
+        self.end_children(cx, true);
+        self.close(TRIES_ESTABLISHED);
     }
 
     fn retransmit(&mut self, cx: &mut Cx<'_>, ours: u64) {

@@ -185,8 +185,9 @@ pub enum Event {
         pair: Pair,
         /// Our name of the child.
         in_spi: Spi,
-        /// Whether the peer did it.
-        by_peer: bool,
+        /// Whether its keys are worth nothing any more, since the peer deleted it, or is not believed any more.
+        /// Otherwise the agent wanted it, or its IKE SA is gone without a word and the peer may go on using it.
+        void: bool,
     },
     /// The last attempt to key a pair failed, or probably will. The engine goes on trying.
     Failed {
@@ -212,8 +213,8 @@ impl fmt::Debug for Event {
                 write!(f, "PeerWord({pair}, {in_spi}, {:?})", word.flags)
             }
             Event::ForeignReady { pair, in_spi } => write!(f, "ForeignReady({pair}, {in_spi})"),
-            Event::ChildClosed { pair, in_spi, by_peer } => {
-                write!(f, "ChildClosed({pair}, {in_spi}, by peer: {by_peer})")
+            Event::ChildClosed { pair, in_spi, void } => {
+                write!(f, "ChildClosed({pair}, {in_spi}, void: {void})")
             }
             Event::Failed { pair, failure } => write!(f, "Failed({pair}, {failure:?})"),
         }
@@ -272,6 +273,10 @@ pub struct PairSummary {
     pub sessions: usize,
     /// How many children there are.
     pub children: usize,
+    /// When its keys end because all that the peer has proven itself with is no longer accepted.
+    pub notice: Option<Instant>,
+    /// Why the last attempt to have both ends prove themselves anew failed, while what there is serves.
+    pub unproven: Option<Failure>,
     /// Why the last attempt failed, until one succeeds.
     pub last_failure: Option<Failure>,
 }

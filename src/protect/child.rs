@@ -141,9 +141,9 @@ impl Child {
         self.proof = Proof::default();
     }
 
-    /// The key exchange forgot it. `deleted` tells whether one of the ends wanted that.
-    pub(super) fn close(&mut self, now: Instant, by_peer: bool) {
-        let closing = if by_peer || self.deleting { Closing::Deleted } else { Closing::Orphaned };
+    /// The key exchange forgot it. `void`: not because its IKE SA went without a word.
+    pub(super) fn close(&mut self, now: Instant, void: bool) {
+        let closing = if void || self.deleting { Closing::Deleted } else { Closing::Orphaned };
         self.closed.get_or_insert((now, closing));
     }
 

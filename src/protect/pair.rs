@@ -322,10 +322,10 @@ impl PairMachine {
     }
 
     /// The key exchange does not know a child any more.
-    pub fn handle_closed(&mut self, now: Instant, in_spi: Spi, by_peer: bool) {
+    pub fn handle_closed(&mut self, now: Instant, in_spi: Spi, void: bool) {
         self.ahead.take_if(|(sa, _)| sa.spi == in_spi);
         if let Some(child) = self.child_mut(in_spi) {
-            child.close(now, by_peer);
+            child.close(now, void);
         }
         self.advance(now);
     }

@@ -185,7 +185,7 @@ fn a_peer_that_restarts_gets_one_new_session() {
             net.keep(restarting, 1 - restarting);
             net.run(30 * SECOND);
             net.assert_one_pair(0, 1);
-            let by_delete = net.hosts[1 - restarting].log.iter().any(|line| line.contains("by peer: true"));
+            let by_delete = net.hosts[1 - restarting].log.iter().any(|line| line.contains("void: true"));
             assert!(!by_delete, "the restarted one does not know what to delete");
         }
     }

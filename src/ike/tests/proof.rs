@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::net::{Net, SECRET, address, pair, settings};
+use super::net::{Host, Net, SECRET, address, pair, settings};
 use crate::ike::auth::{Signed, Unproven};
 use crate::ike::crypto::{Hidden, Prf};
 use crate::ike::peer::Peer;
@@ -217,6 +217,70 @@ fn sessions_move_with_the_hosts() {
     }
     let rests_on = |host: usize| net.hosts[host].engine.secret_of(pair(host, 1 - host), net.child_of(host));
     assert_eq!([rests_on(0), rests_on(1)], [None, None]);
+    assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+}
+
+/// ```text
+///            a believes another key of b's
+/// a  --- IKE_SA_INIT, IKE_AUTH … --->  b     b's proof is not taken; what there is goes on
+///            as long as a child lives
+/// a  --- D -------------------------->  b     and its keys are gone on both ends
+/// ```
+#[test]
+fn what_rests_on_a_proof_that_is_no_longer_taken_ends() {
+    for (strict, other) in [(0, 1), (1, 0)] {
+        let pems = [(); 3].map(|()| Pem::new(KeyKind::Ed25519));
+        let mut net = by_keys(84, [&pems[0], &pems[1]], [&pems[0], &pems[1]]);
+        net.keep(0, 1);
+        net.run(SECOND);
+        let mut keys = [Some(pems[0].public()), Some(pems[1].public())];
+        keys[other] = Some(pems[2].public());
+        let own = || Identity::PublicKey(pems[strict].key());
+        let summary = |net: &Net| net.hosts[strict].engine.summary(pair(strict, other)).unwrap();
+        let life = settings(SECRET).rekey_after;
+
+        let stricter = || knowing(own(), &keys, &[AuthMethod::PublicKey]);
+        net.call(strict, |engine, now| engine.reconfigure(now, stricter()));
+        let end = net.now + life;
+        net.run(life / 2);
+        net.call(strict, |engine, now| engine.reconfigure(now, stricter()));
+        net.run(life / 2 - 10 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!(summary(&net).notice, Some(end), "saying it again gives no more time");
+        assert!(summary(&net).unproven.unwrap().words.contains("is not the one configured"));
+        net.run(20 * SECOND);
+        assert!(net.hosts.iter().all(|host| host.children.is_empty()));
+        assert_eq!(net.hosts[strict].failures[0], FailureCode::AuthFailed);
+        let void = |host: &Host| host.log.iter().any(|line| line.ends_with("void: true)"));
+        assert!(net.hosts.iter().all(void), "no kernel goes on with them");
+        assert_eq!((summary(&net).established, summary(&net).notice), (false, None));
+
+        keys[other] = Some(pems[other].public());
+        net.call(strict, |engine, now| {
+            engine.reconfigure(now, knowing(own(), &keys, &[AuthMethod::PublicKey]));
+        });
+        assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)), "and comes back");
+    }
+}
+
+/// A host's key is replaced: first where others know it, then on the host.
+#[test]
+fn a_key_is_replaced_while_it_serves() {
+    let pems = [(); 3].map(|()| Pem::new(KeyKind::Ed25519));
+    let mut net = by_keys(85, [&pems[0], &pems[1]], [&pems[0], &pems[1]]);
+    net.keep(0, 1);
+    net.run(SECOND);
+    let child = net.child_of(0);
+    let keys = [Some(pems[0].public()), Some(pems[2].public())];
+    for (host, key) in [(0, 0), (1, 2)] {
+        let settings = knowing(Identity::PublicKey(pems[key].key()), &keys, &[AuthMethod::PublicKey]);
+        net.call(host, |engine, now| engine.reconfigure(now, settings));
+        net.run(30 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+    assert_ne!(net.child_of(0), child, "it rests on the new key");
+    net.run(2 * settings(SECRET).rekey_after);
+    net.assert_one_pair(0, 1);
     assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
 }
 

@@ -4,20 +4,24 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Traffic, await_one_pair, await_protected, ensure_only_esp, ensure_pings};
+use super::reload::{give, spis};
+use super::{Traffic, await_one_pair, await_protected, await_sealed, ensure_only_esp, ensure_pings};
 use crate::lab::agent::{CONFIG, SECRET, SECRETS, hostseal, hostseal_all, status_until};
-use crate::lab::{Cluster, Connection, Family, Host, Lab, Proof, Swan};
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Proof, Swan, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("keys::three_hosts_without_a_secret", 3, three_hosts_without_a_secret),
     Test::new("keys::a_member_cannot_pass_for_another", 3, a_member_cannot_pass_for_another),
+    Test::new("keys::a_key_is_replaced_and_withdrawn", 2, a_key_is_replaced_and_withdrawn),
     Test::new("keys::strongswan_answers_with_ed25519", 2, |lab| strongswan(lab, "ed25519", "none")),
     Test::new("keys::strongswan_initiates_with_ed25519", 2, |lab| strongswan(lab, "ed25519", "start")),
     Test::new("keys::strongswan_answers_with_ecdsa", 2, |lab| strongswan(lab, "ecdsa-p256", "none")),
     Test::new("keys::strongswan_initiates_with_ecdsa", 2, |lab| strongswan(lab, "ecdsa-p256", "start")),
 ];
 
+/// How long what is waited for may take.
+const LIMIT: Duration = Duration::from_secs(20);
 /// Where a host's own key lies by itself.
 const KEY: &str = "/etc/hostseal/key";
 
@@ -92,6 +96,58 @@ fn a_member_cannot_pass_for_another(lab: &mut Lab) -> Result<()> {
     );
     ensure!(!log.contains("PRIVATE"), "and no more than that");
     traffic.ensure_complete()
+}
+
+/// b gets another key, of another kind, under traffic. Then a is told to believe yet another one: what b has
+/// proven serves until its time is over, and the pair is blocked and never in the clear.
+fn a_key_is_replaced_and_withdrawn(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let line = key(&a, "ed25519")?;
+    let cluster = |of_b: &str| {
+        let cluster = Cluster::of_v4(lab.hosts()).with("auth", "method = \"public_key\"");
+        cluster.with_node(&a, &line).with_node(&b, of_b)
+    };
+    let old = cluster(&key(&b, "ed25519")?);
+    lab.hosts().iter().try_for_each(|host| host.write(CONFIG, &old.text(), 0o644))?;
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 30s")? {
+        outcome.expect_code(0)?;
+    }
+    lab.hosts().iter().try_for_each(await_sealed)?;
+    let (before, sealed, captures) = (spis(&a, &b)?, SystemTime::now(), lab.capture_all()?);
+
+    let traffic = Traffic::of(&[(&a, &b), (&b, &a)], &[Family::V4], 500)?;
+    let replaced = hostseal(&b, "key generate --type ecdsa-p256 /etc/hostseal/key.new")?.expect_code(0)?;
+    let replaced = cluster(&replaced.stdout);
+    give(&replaced, &a)?;
+    b.run(&format!("mv /etc/hostseal/key.new {KEY}"))?;
+    give(&replaced, &b)?;
+    until("the keys rest on the new one", LIMIT, || {
+        let now = spis(&a, &b)?;
+        ensure!(!now.is_empty() && now.iter().all(|spi| !before.contains(spi)), "{now:?}, were {before:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    traffic.ensure_complete()?;
+
+    let other = hostseal(&b, "key generate /etc/hostseal/key.other")?.expect_code(0)?;
+    give(&cluster(&other.stdout).with("keying", "rekey_after = \"4s\""), &a)?;
+    let wrong = "is not the one configured for node b";
+    status_until(&a, "the notes say how long it has", LIMIT, |status| {
+        let notes = status.at("/notes").to_string();
+        status.all_protected() && notes.contains("has not proven itself") && notes.contains(wrong)
+    })?;
+    for (host, other) in [(&a, &b), (&b, &a)] {
+        status_until(host, "the pair is blocked", LIMIT, |status| {
+            status
+                .peer(other.v4().into())
+                .is_ok_and(|row| row.at("/state") == "blocked" && row.at("/reason_code") == "auth_failed")
+        })?;
+    }
+    ensure!(!a.succeeds(&format!("ping -n -q -W 1 -c 2 {}", b.v4()))?, "nothing gets through");
+    for capture in captures {
+        capture.stop()?.since(sealed).ensure_nothing_clear()?;
+    }
+    give(&replaced, &a)?;
+    status_until(&a, "it is believed again", LIMIT, |status| status.all_protected()).map(drop)
 }
 
 /// hostseal on a and strongSwan on b, each with a key that `hostseal key generate` made.

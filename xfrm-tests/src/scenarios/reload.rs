@@ -76,7 +76,7 @@ pub fn rotate_secret(cluster: &Cluster, hosts: &[Host], new: &str) -> Result<()>
 }
 
 /// The SPIs between two hosts, as one of them has them.
-fn spis(host: &Host, other: &Host) -> Result<Vec<String>> {
+pub(super) fn spis(host: &Host, other: &Host) -> Result<Vec<String>> {
     let states = host.run("ip -o xfrm state")?;
     let other = other.v4().to_string();
     let of_pair = states.lines().filter(|line| line.contains(&format!("{other} ")));
