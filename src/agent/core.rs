@@ -108,6 +108,8 @@ pub struct Datagram {
     pub local: SocketAddr,
     /// The sender.
     pub remote: SocketAddr,
+    /// When this host got it.
+    pub arrived: Instant,
     /// What it holds.
     pub bytes: Vec<u8>,
 }
@@ -137,6 +139,8 @@ pub struct Core {
     /// Pairs that want to know whether a packet has met their inbound policies.
     asking: BTreeSet<Pair>,
     probes: VecDeque<Probe>,
+    /// How long the datagram that is being handled had waited to be read.
+    waited: Duration,
     persist: bool,
     look_again: bool,
     /// Changes that strangers made us repair.
@@ -171,6 +175,7 @@ impl Core {
             dirty: BTreeSet::new(),
             asking: BTreeSet::new(),
             probes: VecDeque::new(),
+            waited: Duration::ZERO,
             persist: false,
             look_again: false,
             drift: 0,
@@ -238,19 +243,23 @@ impl Core {
 
     /// Datagrams came in on UDP. The kernel gets what they lead to in one go.
     pub fn handle_datagrams(&mut self, now: Instant, kernel: &mut dyn Kernel, datagrams: &[Datagram]) {
-        for Datagram { local, remote, bytes } in datagrams {
+        for Datagram { local, remote, arrived, bytes } in datagrams {
+            self.waited = now.saturating_duration_since(*arrived);
             match probe::decode(bytes) {
                 Some(token) => self.handle_probe(now, local.ip(), remote.ip(), &token),
                 None => self.engine.handle_datagram(now, *local, *remote, bytes),
             }
             self.drain_events(now);
         }
+        self.waited = Duration::ZERO;
         self.settle(now, kernel);
     }
 
     fn handle_probe(&mut self, now: Instant, local: IpAddr, remote: IpAddr, token: &[u8; 16]) {
         if let Some(pair) = Pair::new(local, remote)
-            && let Some(id) = self.with_pair(pair, |machine| machine.handle_probe(now, token)).flatten()
+            && let waited = self.waited
+            && let Some(id) =
+                self.with_pair(pair, |machine| machine.handle_probe(now, token, waited)).flatten()
         {
             self.accounts.probe(id, probe::COUNTED);
         }
@@ -499,7 +508,8 @@ impl Core {
             Event::ChildAgreed(new, token, word, _) => self.handle_child(now, *new, token, word.as_ref()),
             Event::InboundAhead(inbound) => self.handle_inbound_ahead(now, *inbound),
             Event::PeerWord { pair, in_spi, word } => {
-                self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word));
+                let waited = self.waited;
+                self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word, waited));
             }
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));

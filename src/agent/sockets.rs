@@ -1,11 +1,16 @@
 //! UDP sockets: per own address one for IKE, and one for probes.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -140,13 +145,45 @@ async fn read(socket: Rc<tokio::net::UdpSocket>, local: SocketAddr, sender: mpsc
 /// Not `async`, so that the buffer lives on the stack for a moment rather than in every reader for good.
 fn receive_one(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Datagram> {
     let mut buffer = [0; LARGEST];
-    let (length, remote) = socket.try_recv_from(&mut buffer)?;
-    Ok(Datagram { local, remote, bytes: buffer[..length].to_vec() })
+    let (length, remote, arrived) =
+        socket.try_io(Interest::READABLE, || receive_into(socket, &mut buffer))?;
+    Ok(Datagram { local, remote, arrived, bytes: buffer[..length].to_vec() })
+}
+
+/// The length of a datagram, where it is from, and when the kernel got it.
+fn receive_into(
+    socket: &tokio::net::UdpSocket,
+    buffer: &mut [u8],
+) -> io::Result<(usize, SocketAddr, Instant)> {
+    let mut control = nix::cmsg_space!(TimeSpec);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let received =
+        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
+    let stamp = received.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+        _ => None,
+    });
+    let from = received.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((received.bytes, from, stamp.map_or_else(Instant::now, instant_of)))
+}
+
+fn address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
+}
+
+/// What the clock that can be set said some moments ago, on the one that cannot. Where it was set since, the
+/// answer is wrong: nothing but the length of a grace comes of it (`protect::proof`).
+fn instant_of(stamp: Duration) -> Instant {
+    let now = Instant::now();
+    let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + stamp).unwrap_or_default();
+    now.checked_sub(age).unwrap_or(now)
 }
 
 fn open_ike(local: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
     let socket = open_udp(local)?;
     xfrm::bypass(&socket, xfrm::Family::of(local.ip()))?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     tokio::net::UdpSocket::from_std(UdpSocket::from(socket))
 }
 
@@ -169,4 +206,30 @@ fn open_udp(local: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&local.into())?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_datagram_has_arrived_when_the_kernel_got_it() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 0));
+        let inbox = UdpSocket::from(open_udp(local).unwrap());
+        setsockopt(&inbox, sockopt::ReceiveTimestampns, &true).unwrap();
+        let inbox = tokio::net::UdpSocket::from_std(inbox).unwrap();
+        let outbox = UdpSocket::bind(local).unwrap();
+        outbox.send_to(b"early", inbox.local_addr().unwrap()).unwrap();
+        sleep(Duration::from_millis(30));
+        let read = Instant::now();
+        inbox.readable().await.unwrap();
+        let datagram = receive_one(&inbox, inbox.local_addr().unwrap()).unwrap();
+        assert_eq!(
+            (datagram.bytes.as_slice(), datagram.remote),
+            (&b"early"[..], outbox.local_addr().unwrap())
+        );
+        assert!(datagram.arrived < read);
+    }
 }

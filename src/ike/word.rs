@@ -13,8 +13,10 @@
 //! +-------------------------------+-------------------------------+
 //! !             round             !            passed             !
 //! +-------------------------------+-------------------------------+
+//! !   microseconds that the first probe waited before it was read  !
+//! +---------------------------------------------------------------+
 //! ```
-//! Where the last fields are missing, the sender knows of no rounds, or of no trials either. Whatever follows
+//! Where the last fields are missing, the sender does not measure, or knows of no rounds, or of no trials either. Whatever follows
 //! is of a later version and is ignored.
 
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ use crate::model::{Spi, Word};
 /// The version of the notification.
 const VERSION: u8 = 1;
 /// Octets that this version has.
-const LENGTH: usize = 32;
+const LENGTH: usize = 36;
 
 /// The payload that says `word` at `now`.
 pub(super) fn to_payload(word: &Word, now: Instant) -> Payload {
@@ -37,8 +39,9 @@ pub(super) fn to_payload(word: &Word, now: Instant) -> Payload {
     data.extend(word.spi.0.to_be_bytes());
     data.extend(word.token);
     data.extend(word.flags.trial.map_or(0, |end| milliseconds(end, now)).to_be_bytes());
-    if let Some(Rounds { round, passed }) = word.flags.rounds {
+    if let Some(Rounds { round, passed, waited }) = word.flags.rounds {
         data.extend([round, passed].map(u16::to_be_bytes).concat());
+        data.extend(u32::try_from(waited.as_micros()).unwrap_or(u32::MAX).to_be_bytes());
     }
     Payload::notify(notify::HOSTSEAL_WORD, data)
 }
@@ -58,9 +61,12 @@ pub(super) fn from_notify(notification: &Notify, now: Instant) -> Option<Word> {
     let (token, rest) = rest.split_first_chunk::<16>()?;
     let left = rest.first_chunk().map_or(0, |left| u32::from_be_bytes(*left));
     let trial = (left != 0).then(|| now + Duration::from_millis(left.into()));
-    let rounds = rest.get(4..).and_then(<[u8]>::first_chunk::<4>).map(|[a, b, c, d]| Rounds {
+    let rounds = rest.get(4..).and_then(<[u8]>::split_first_chunk::<4>).map(|([a, b, c, d], rest)| Rounds {
         round: u16::from_be_bytes([*a, *b]),
         passed: u16::from_be_bytes([*c, *d]),
+        waited: Duration::from_micros(
+            rest.first_chunk().map_or(0, |waited| u32::from_be_bytes(*waited)).into(),
+        ),
     });
     let [version, flags, high, low, spi @ ..] = *head;
     (version == VERSION).then_some(Word {

@@ -128,11 +128,11 @@ impl Child {
         self.install = if ok { Install::Done } else { Install::Refused };
     }
 
-    /// The peer's newest word about it.
-    pub(super) fn hear(&mut self, now: Instant, word: &Word) {
+    /// The peer's newest word about it, which `waited` to be read.
+    pub(super) fn hear(&mut self, now: Instant, word: &Word, waited: Duration) {
         self.peer = word.flags;
         self.their_token = Some(word.token);
-        self.proof.hear(now, &word.flags);
+        self.proof.hear(now, &word.flags, waited);
     }
 
     /// The peer begins anew, and does not go on with it.

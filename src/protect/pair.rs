@@ -10,7 +10,7 @@ mod seal;
 mod trial;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::order::{Order, Posture};
 use self::seal::Use;
@@ -251,11 +251,11 @@ impl PairMachine {
         true
     }
 
-    /// The peer told what it has done for a child.
-    pub fn handle_word(&mut self, now: Instant, in_spi: Spi, word: &Word) {
+    /// The peer told what it has done for a child; that had `waited` to be read.
+    pub fn handle_word(&mut self, now: Instant, in_spi: Spi, word: &Word, waited: Duration) {
         let was_sending = self.peer_may_send();
         if let Some(child) = self.child_mut(in_spi) {
-            child.hear(now, word);
+            child.hear(now, word, waited);
             self.spoken_of = Some(in_spi);
         }
         if was_sending
@@ -303,10 +303,11 @@ impl PairMachine {
         true
     }
 
-    /// A probe came in. Returns the inbound SA that it came through, if its token is one of ours.
-    pub fn handle_probe(&mut self, now: Instant, token: &[u8; 16]) -> Option<SaId> {
+    /// A probe came in, and had `waited` to be read. Returns the inbound SA that it came through, if its token
+    /// is one of ours.
+    pub fn handle_probe(&mut self, now: Instant, token: &[u8; 16], waited: Duration) -> Option<SaId> {
         let child = self.children.iter_mut().find(|child| child.my_token == *token)?;
-        child.proof.note_probe();
+        child.proof.note_probe(waited);
         let id = child.incoming.id();
         self.advance(now);
         Some(id)

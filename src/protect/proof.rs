@@ -43,20 +43,28 @@ pub(super) struct Proof {
     /// When the first probe of all went out.
     probed: Option<Instant>,
     next_probe: Option<Instant>,
-    /// From the first probe to the peer's word that one has come through: a round trip, or more.
+    /// How long the first probe that came had waited to be read.
+    waited: Duration,
+    /// From the first probe to the peer's word that one has come through, without the time for which either
+    /// waited to be read: a round trip, or more.
     round_trip: Option<Duration>,
 }
 
 impl Proof {
-    /// A probe of the peer came.
-    pub(super) fn note_probe(&mut self) {
+    /// A probe of the peer came, and `waited` to be read.
+    pub(super) fn note_probe(&mut self, waited: Duration) {
+        if self.came.is_none() {
+            self.waited = waited;
+        }
         self.came = Some(self.round);
     }
 
-    /// What the peer said last.
-    pub(super) fn hear(&mut self, now: Instant, flags: &Flags) {
+    /// What the peer said last, which `waited` to be read.
+    pub(super) fn hear(&mut self, now: Instant, flags: &Flags, waited: Duration) {
         if flags.seen && !self.reached {
-            self.round_trip = self.probed.map(|probed| now - probed);
+            let there = flags.rounds.unwrap_or_default().waited;
+            let took = |probed: Instant| (now - probed).saturating_sub(waited.saturating_add(there));
+            self.round_trip = self.probed.map(took);
         }
         self.reached |= flags.seen;
         self.peer = flags.rounds.or(self.peer);
@@ -77,14 +85,14 @@ impl Proof {
         self.reached
     }
 
-    /// From the first probe to the peer's word that one has come through.
+    /// How long a packet takes to the peer and back, at most.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
 
     /// What the peer is told.
     pub(super) fn rounds(&self) -> Rounds {
-        Rounds { round: self.round, passed: self.came.unwrap_or_default() }
+        Rounds { round: self.round, passed: self.came.unwrap_or_default(), waited: self.waited }
     }
 
     /// Begins a round, where one can be: the peer must know of rounds, and the one before must have succeeded
@@ -157,5 +165,32 @@ impl Proof {
     /// Whether the peer says that a probe of `round`, or of a later one, has come.
     fn has_passed(&self, round: u16) -> bool {
         self.reached && self.peer.is_some_and(|peer| peer.passed >= round)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_to_be_read_is_no_part_of_a_round_trip() {
+        let (start, milliseconds) = (Instant::now(), Duration::from_millis);
+        let seen = |waited| {
+            let rounds = Rounds { waited, ..Rounds::default() };
+            Flags { installed: true, seen: true, rounds: Some(rounds), ..Flags::default() }
+        };
+        let measured = |there, here| {
+            let mut proof = Proof::default();
+            assert!(proof.probe(&mut Clock::new(start)));
+            proof.hear(start + milliseconds(300), &seen(there), here);
+            proof.round_trip()
+        };
+        assert_eq!(measured(Duration::ZERO, Duration::ZERO), Some(milliseconds(300)));
+        assert_eq!(measured(milliseconds(80), milliseconds(200)), Some(milliseconds(20)));
+        assert_eq!(measured(Duration::MAX, milliseconds(200)), Some(Duration::ZERO), "whatever a peer says");
+        let mut proof = Proof::default();
+        proof.note_probe(milliseconds(7));
+        proof.note_probe(milliseconds(1));
+        assert_eq!(proof.rounds().waited, milliseconds(7), "of the first probe");
     }
 }

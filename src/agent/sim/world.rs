@@ -399,7 +399,12 @@ impl World {
         };
         match packet {
             Packet::Ike { from, to: local, bytes } => {
-                inboxes.entry(to).or_default().push(Datagram { local, remote: from, bytes });
+                inboxes.entry(to).or_default().push(Datagram {
+                    local,
+                    remote: from,
+                    arrived: self.now,
+                    bytes,
+                });
             }
             Packet::Clear { from, .. } => {
                 let from = host_at(from).expect("packets come from hosts");
@@ -419,7 +424,12 @@ impl World {
             }
             Packet::Esp { id, from, inner: Inner::Probe { to: local, bytes } } => {
                 if self.hosts[to].kernel.count(id, bytes.len() as u64 + 8) {
-                    inboxes.entry(to).or_default().push(Datagram { local, remote: from, bytes });
+                    inboxes.entry(to).or_default().push(Datagram {
+                        local,
+                        remote: from,
+                        arrived: self.now,
+                        bytes,
+                    });
                 }
             }
         }

@@ -37,9 +37,10 @@ fn word(data: &[u8], now: Instant) -> Option<Word> {
 fn the_bytes_of_a_word() {
     let now = Instant::now();
     let trial = Some(now + Duration::from_millis(0x0001_0203));
-    let rounds = Some(Rounds { round: 0x0304, passed: 0x0203 });
+    let (counted, waited) = (Rounds { round: 0x0304, passed: 0x0203, ..Rounds::default() }, 0x0201_0003);
+    let rounds = Some(Rounds { waited: Duration::from_micros(waited), ..counted });
     let all = Flags { unheard: true, trial, rounds, ..FLAGS };
-    let mut longest = [&FIRST[..], &[0, 1, 2, 3], &[3, 4, 2, 3]].concat();
+    let mut longest = [&FIRST[..], &[0, 1, 2, 3], &[3, 4, 2, 3], &[2, 1, 0, 3]].concat();
     longest[1] |= 0b1_0000;
     let said = |flags| word::to_payload(&Word { flags, ..WORD }, now);
     let bytes = |bytes: &[u8]| Payload::Notify(notification(notify::HOSTSEAL_WORD, bytes));
@@ -49,6 +50,8 @@ fn the_bytes_of_a_word() {
     assert_eq!(word(&FIRST, now), Some(WORD));
     let flags = Flags { unheard: true, trial, ..FLAGS };
     assert_eq!(word(&longest[..28], now), Some(Word { flags, ..WORD }));
+    let flags = Flags { rounds: Some(counted), ..flags };
+    assert_eq!(word(&longest[..32], now), Some(Word { flags, ..WORD }));
     assert_eq!(word(&longest, now), Some(Word { flags: all, ..WORD }));
 }
 
@@ -72,8 +75,8 @@ fn what_is_unknown_of_a_word_is_ignored() {
     later[1] |= 0b1110_0000;
     later.extend([9; 3]);
     assert_eq!(word(&later, now), Some(WORD), "flags and octets that are not known");
-    let longest = [&later[..24], &[0; 4], &[3, 4, 2, 3], &[7; 100]].concat();
-    let rounds = Some(Rounds { round: 0x0304, passed: 0x0203 });
+    let longest = [&later[..24], &[0; 4], &[3, 4, 2, 3], &[0; 4], &[7; 100]].concat();
+    let rounds = Some(Rounds { round: 0x0304, passed: 0x0203, ..Rounds::default() });
     assert_eq!(word(&longest, now), Some(Word { flags: Flags { rounds, ..FLAGS }, ..WORD }));
 }
 

@@ -122,12 +122,14 @@ impl Link {
                 let flags = Flags { rounds: flags.rounds.filter(|_| !self.roundless), ..flags };
                 let word = Word { spi: in_spi, token: token(in_spi), revision: 0, flags };
                 let theirs = self.children[&in_spi];
-                self.ends[other].machine.handle_word(self.now, theirs, &word);
+                self.ends[other].machine.handle_word(self.now, theirs, &word, Duration::ZERO);
             }
             Order::Probe { sa, token } => {
                 assert!(self.ends[at].kernel.sas.contains_key(&sa.id()), "a probe needs its SA");
                 if self.esp[at] && self.ends[other].kernel.sas.contains_key(&sa.id()) {
-                    assert!(self.ends[other].machine.handle_probe(self.now, &token).is_some());
+                    assert!(
+                        self.ends[other].machine.handle_probe(self.now, &token, Duration::ZERO).is_some()
+                    );
                 }
             }
             Order::Delete { in_spi } => self.close(in_spi, at),
@@ -635,14 +637,14 @@ fn inbound_sas_stay_until_the_end_that_disables_has_stopped_sending() {
     let machine = &mut link.ends[1].machine;
     let flags = Flags { installed: true, seen: true, sending: true, open: true, ..Flags::default() };
     let word = Word { spi: Spi(1), token: token(Spi(1)), revision: 9, flags };
-    machine.handle_word(link.now, Spi(2), &word);
+    machine.handle_word(link.now, Spi(2), &word, Duration::ZERO);
     link.apply(1);
     assert_eq!(link.outbound(1), None);
     link.pass(60 * IN_GRACE);
     let incoming = SaId::of(pair().mirrored(), Direction::In, Spi(2));
     assert!(link.ends[1].kernel.sas.contains_key(&incoming));
     let stopped = Word { revision: 10, flags: Flags { sending: false, ..flags }, ..word };
-    link.ends[1].machine.handle_word(link.now, Spi(2), &stopped);
+    link.ends[1].machine.handle_word(link.now, Spi(2), &stopped, Duration::ZERO);
     link.pass(IN_GRACE - MOMENT);
     assert!(link.ends[1].kernel.sas.contains_key(&incoming), "packets are still under way");
     link.pass(MOMENT);
@@ -699,10 +701,10 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
     let [a, b] = link.agree(1, false);
     // Only the first end goes on with the new child: for the other its session is gone.
     link.apply(0);
-    link.ends[0].machine.handle_probe(link.now, &token(a));
+    link.ends[0].machine.handle_probe(link.now, &token(a), Duration::ZERO);
     let seen = Flags { installed: true, seen: true, ..Flags::default() };
     let word = Word { spi: b, token: token(b), revision: 1, flags: seen };
-    link.ends[0].machine.handle_word(link.now, a, &word);
+    link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
     link.apply(0);
     assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
     link.ends[0].machine.handle_timeout(link.now + OUT_GRACE);
