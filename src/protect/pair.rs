@@ -426,7 +426,10 @@ impl PairMachine {
             true => (Action::Require, until(TRIAL_IN)),
             false => (Action::Accept, None),
         };
-        desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
+        // As long as no SA can be used, what comes in is clear anyway.
+        if self.is_sealed() || !desired.fresh.is_empty() || !desired.keep.is_empty() {
+            desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
+        }
         let block = self.is_sealed().then_some(Action::Block);
         let outbound = self.outbound.map(|spi| Action::Seal { spi }).or(block);
         let outbound = outbound.map(|action| policies::outbound(self.pair, action));
