@@ -223,7 +223,7 @@ impl Core {
         self.wanted = false;
         if self.is_off() {
             self.take_over(kernel)?;
-            self.each_pair(|machine| machine.enable(now, false, None));
+            self.each_pair(|machine| machine.meet(now));
         }
         self.each_pair(|machine| machine.disable(now));
         self.settle(now, kernel);
@@ -438,7 +438,7 @@ impl Core {
         records.retain(|pair, _| self.pairs.get(*pair).is_some());
         for (pair, machine) in self.pairs.machines() {
             let record = records.entry(*pair).or_default();
-            record.sealed = machine.is_sealed_for_good();
+            record.sealed = machine.is_saved_as_sealed();
             let age = now.saturating_duration_since(machine.since());
             record.since = Some(UnixTime(wall.0.saturating_sub(age.as_secs())));
         }

@@ -47,6 +47,9 @@ enum Phase {
 enum Seal {
     /// They are, as long as there is nothing better.
     Open,
+    /// They are again: the peer wished it of a pair that was sealed for good. It is persisted as sealed until it
+    /// has arrived in the clear, so that an agent that dies on the way is followed by one that goes on.
+    Opened,
     /// They are not, until the trial ends.
     OnTrial,
     /// They are not, for good. It is persisted.
@@ -170,6 +173,7 @@ impl PairMachine {
             Some(Action::Require) if self.seal == Seal::Open => {
                 self.seal = if until.is_some() { Seal::OnTrial } else { Seal::Final };
             }
+            Some(Action::Accept) if self.seal == Seal::Final => self.seal = Seal::Opened,
             Some(Action::Accept) => self.seal = Seal::Open,
             _ => {}
         }
@@ -180,20 +184,22 @@ impl PairMachine {
     /// `trial` is when this host goes back to the clear, unless that is confirmed.
     pub fn enable(&mut self, now: Instant, strict: bool, trial: Option<Instant>) {
         self.leaving = None;
-        if self.phase != Phase::On {
-            self.phase = Phase::On;
-            self.left = None;
-            self.failure = None;
-            self.orders.push_back(Order::Posture(Posture::Active));
-            // As after a reboot: for the peer all is well.
-            if self.is_sealed() && self.adopted.is_empty() {
-                self.orders.push_back(Order::Hurry);
-            }
+        match self.phase {
+            Phase::Off if self.seal == Seal::Opened => self.follow(now),
+            Phase::On => {}
+            _ => self.begin(),
         }
         self.trial.own = trial;
         if strict {
             self.close(trial.is_some());
         }
+        self.advance(now);
+    }
+
+    /// Meets the peer again, for a pair that an agent before this one left in the kernel and that is to go to the
+    /// clear: [`PairMachine::disable`] then tells the peer.
+    pub fn meet(&mut self, now: Instant) {
+        self.begin();
         self.advance(now);
     }
 
@@ -449,12 +455,12 @@ impl PairMachine {
 
     /// Whether clear packets are neither sent nor accepted.
     pub fn is_sealed(&self) -> bool {
-        self.seal != Seal::Open
+        matches!(self.seal, Seal::OnTrial | Seal::Final)
     }
 
-    /// Whether that outlives this agent and a reboot.
-    pub fn is_sealed_for_good(&self) -> bool {
-        self.seal == Seal::Final
+    /// Whether it is to be persisted as sealed: for good, and until it has arrived in the clear.
+    pub fn is_saved_as_sealed(&self) -> bool {
+        matches!(self.seal, Seal::Opened | Seal::Final)
     }
 
     /// The outbound SA that packets leave through, if they do.
@@ -521,20 +527,47 @@ impl PairMachine {
         }
     }
 
+    /// On the way to protection.
+    fn begin(&mut self) {
+        self.phase = Phase::On;
+        self.left = None;
+        self.failure = None;
+        self.orders.push_back(Order::Posture(Posture::Active));
+        // As after a reboot: for the peer all is well.
+        if self.is_sealed() && self.adopted.is_empty() {
+            self.orders.push_back(Order::Hurry);
+        }
+    }
+
+    /// The agent before this one died on the way to the clear that the peer had wished: goes on there. The peer,
+    /// which takes no child now, cannot be told; it accepts clear packets, and waits for no answer much longer.
+    fn follow(&mut self, now: Instant) {
+        self.left = Some(Left::PeerDisabled);
+        self.phase = Phase::Opening { since: now };
+        self.orders.push_back(Order::Posture(Posture::Passive));
+    }
+
     fn open(&mut self, now: Instant) {
         if self.phase == Phase::On {
             self.phase = Phase::Opening { since: now };
         }
-        if std::mem::replace(&mut self.seal, Seal::Open) == Seal::Final {
-            self.orders.push_back(Order::Persist);
+        match self.seal {
+            Seal::Final | Seal::Opened if self.is_peers_wish() => self.seal = Seal::Opened,
+            Seal::Final | Seal::Opened => self.unseal(),
+            Seal::Open | Seal::OnTrial => self.seal = Seal::Open,
         }
+    }
+
+    fn unseal(&mut self) {
+        self.seal = Seal::Open;
+        self.orders.push_back(Order::Persist);
     }
 
     /// Seals the pair, for good unless it is `on_trial`.
     fn close(&mut self, on_trial: bool) {
         match self.seal {
-            Seal::Open if on_trial => self.seal = Seal::OnTrial,
-            Seal::Open | Seal::OnTrial if !on_trial => {
+            Seal::Open | Seal::Opened if on_trial => self.seal = Seal::OnTrial,
+            Seal::Open | Seal::Opened | Seal::OnTrial if !on_trial => {
                 self.seal = Seal::Final;
                 self.orders.push_back(Order::Persist);
             }
@@ -567,12 +600,18 @@ impl PairMachine {
             }
             // A peer that began it and died may leave a kernel behind that goes on sending ESP.
             let awaited = self.is_peers_wish() && self.peer_may_send();
-            if idle || (!awaited && clock.due(since + IN_GRACE)) {
+            // One that could not be told does so until it waits no more.
+            let untold = self.is_peers_wish() && self.children.is_empty();
+            let grace = if untold { OPEN_PATIENCE + IN_GRACE } else { IN_GRACE };
+            if idle || (!awaited && clock.due(since + grace)) {
                 self.children.clear();
                 self.ahead = None;
                 self.adopted.clear();
                 self.settled = None;
                 self.opened = false;
+                if self.seal == Seal::Opened {
+                    self.unseal();
+                }
                 self.trial = Trial { own: self.trial.own, peer: None };
                 self.phase = if self.left.is_some() { Phase::On } else { Phase::Off };
                 // A peer that disables deletes its sessions itself.

@@ -21,7 +21,7 @@ fn on_trial(seed: u64, tried: usize) -> (World, Instant) {
     world.run(5 * SECOND, Some((10 * MILLISECOND, &WAYS)));
     assert!(world.all_protected(), "{:?}", world.reason(0, 1));
     for at in 0..2 {
-        assert!(!world.is_sealed_for_good(at, 1 - at), "nothing is final yet");
+        assert!(!world.is_saved_as_sealed(at, 1 - at), "nothing is final yet");
         assert!(world.hosts[at].kernel.next_expiry.is_some_and(|at| at > end && at < end + GONE));
     }
     (world, end)
@@ -99,7 +99,7 @@ fn what_is_confirmed_stays_however_often_that_is_said() {
             world.run(SECOND, Some((10 * MILLISECOND, &WAYS)));
         }
         for at in 0..2 {
-            assert!(world.is_sealed_for_good(at, 1 - at));
+            assert!(world.is_saved_as_sealed(at, 1 - at));
             assert_eq!(world.hosts[at].kernel.next_expiry, None);
         }
         run_to(&mut world, end + GONE);
@@ -131,7 +131,7 @@ fn ends_that_disagree_since_the_confirmation_was_lost_meet_again() {
         world.confirm(tried);
         run_to(&mut world, end + GONE);
         assert_eq!(world.state(1 - tried, tried), RowState::Clear);
-        assert!(world.is_sealed_for_good(tried, 1 - tried), "its operator has said so");
+        assert!(world.is_saved_as_sealed(tried, 1 - tried), "its operator has said so");
         world.net.cut.clear();
         let ways = WAYS;
         world.run(120 * SECOND, Some((SECOND, &ways)));

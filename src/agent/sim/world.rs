@@ -509,9 +509,9 @@ impl World {
         self.net.cut.extend([(one, other), (other, one)]);
     }
 
-    pub(super) fn is_sealed_for_good(&self, from: usize, to: usize) -> bool {
+    pub(super) fn is_saved_as_sealed(&self, from: usize, to: usize) -> bool {
         let machine = self.hosts[from].core.as_ref().and_then(|core| core.pairs().get(&self.pair(from, to)));
-        machine.is_some_and(PairMachine::is_sealed_for_good)
+        machine.is_some_and(PairMachine::is_saved_as_sealed)
     }
 
     pub(super) fn state(&self, from: usize, to: usize) -> RowState {

@@ -469,7 +469,7 @@ fn on_trial_both_kernels_let_go_by_themselves_inbound_first() {
     link.work();
     for at in 0..2 {
         assert_eq!(ends(&link.ends[at]), [None]);
-        assert!(link.ends[at].machine.is_sealed_for_good());
+        assert!(link.ends[at].machine.is_saved_as_sealed());
         assert_eq!(link.count(at, |order| *order == Order::Persist), 1);
     }
     link.pass(Duration::from_secs(120));
@@ -489,7 +489,7 @@ fn the_other_end_of_a_trial_opens_in_time_and_stays_if_it_hears_of_the_confirmat
     link.work();
     assert_eq!(link.ends[1].machine.trial_end(), None);
     link.pass(SEAL_GRACE);
-    assert!(link.ends[1].machine.is_sealed_for_good());
+    assert!(link.ends[1].machine.is_saved_as_sealed());
     assert!(matches!(link.outbound(1), Some(Action::Seal { .. })));
 }
 
@@ -511,7 +511,7 @@ fn a_trial_opens_no_pair_that_was_sealed_before() {
     link.work();
     link.pass(Duration::from_secs(60));
     assert_eq!(link.state(0), RowState::Off);
-    assert!(link.ends[1].machine.is_sealed_for_good());
+    assert!(link.ends[1].machine.is_saved_as_sealed());
 }
 
 #[test]
@@ -530,7 +530,7 @@ fn what_an_agent_before_left_on_trial_is_taken_over_as_such() {
     link.work();
     assert_eq!(link.state(1), RowState::Protected);
     assert_eq!(ends(&link.ends[1]), [Some(end + TRIAL_IN), Some(end + TRIAL_OUT)]);
-    assert!(!link.ends[1].machine.is_sealed_for_good());
+    assert!(!link.ends[1].machine.is_saved_as_sealed());
     link.now = end;
     link.ends[1].machine.handle_timeout(end);
     assert!(!link.ends[1].machine.is_sealed());
