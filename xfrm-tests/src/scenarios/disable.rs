@@ -15,6 +15,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("disable::one_host_takes_its_pairs_along", 2, one_host_takes_its_pairs_along),
     Test::new("disable::by_force_without_agent_secret_or_file", 2, by_force),
     Test::new("disable::by_force_while_the_agent_lives", 2, by_force_while_the_agent_lives),
+    Test::new("disable::by_hand_without_the_program", 2, by_hand),
     Test::new("disable::where_nothing_can_be_written", 2, where_nothing_can_be_written),
     Test::new("disable::an_agent_killed_on_the_way", 2, an_agent_killed_on_the_way),
     Test::new("disable::and_enable_again", 2, and_enable_again),
@@ -81,6 +82,28 @@ fn by_force_while_the_agent_lives(lab: &mut Lab) -> Result<()> {
         ensure!(status.at("/protection") == "off", "{:#}", status.0);
         ensure!(status.at("/agent/running") == false, "{:#}", status.0);
     }
+    ensure_pings(&a, &b, 3)
+}
+
+/// The lines that `docs/operations.md` has for a host without the program do what it says.
+fn by_hand(lab: &mut Lab) -> Result<()> {
+    const LINES: [&str; 2] = [
+        "seq -f 'ip xfrm policy deleteall priority %.0f' 1000 1299 | sh",
+        "ip xfrm state deleteall reqid 1752367105",
+    ];
+    let documented = include_str!("../../../docs/operations.md");
+    let (a, b) = sealed_pair(lab)?;
+    put_foreign(&a)?;
+    let before = foreign(&a)?;
+    for host in [&a, &b] {
+        kill_agent(host)?;
+        for line in LINES {
+            ensure!(documented.contains(line), "not in the documents: {line}");
+            host.run(line)?;
+        }
+        ensure_nothing_of_ours(host)?;
+    }
+    ensure!(foreign(&a)? == before, "somebody else's: {}", foreign(&a)?);
     ensure_pings(&a, &b, 3)
 }
 
