@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -28,6 +28,7 @@ pub(super) const ALL: &[Test] = &[
         2,
         a_full_disk_keeps_no_agent_from_starting,
     ),
+    Test::new("reboot::the_name_server_is_a_member", 2, the_name_server_is_a_member),
     Test::new("reboot::an_agent_waits_for_its_address", 2, an_agent_waits_for_its_address),
     Test::new("reboot::the_service_manager_hears_of_an_agent", 2, the_service_manager_hears_of_an_agent),
 ];
@@ -214,6 +215,45 @@ fn a_full_disk_keeps_no_agent_from_starting(lab: &mut Lab) -> Result<()> {
     // What cannot be remembered is said.
     let disable = hostseal(&a, "disable")?;
     ensure!(disable.code == 1 && disable.stderr.contains("No space left"), "{disable:?}");
+    Ok(())
+}
+
+/// Answers each question for the address of a name, and counts them, for as long as the count is held.
+fn serve_names(on: &Host) -> Result<Arc<AtomicUsize>> {
+    let socket = on.within(|| UdpSocket::bind("0.0.0.0:53"))??;
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    thread::spawn(move || {
+        let mut question = [0; 512];
+        while Arc::strong_count(&counted) > 1 {
+            let Ok((length, from)) = socket.recv_from(&mut question) else { continue };
+            counted.fetch_add(1, Ordering::SeqCst);
+            // RFC 1035 section 4.1: the id, an answer without error, one question and one answer; the
+            // question again; its name, type A, class IN, a minute, four bytes of address.
+            let mut answer = question[..2].to_vec();
+            answer.extend([0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+            answer.extend(question.get(12..length).unwrap_or_default());
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 53]);
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    Ok(asked)
+}
+
+fn the_name_server_is_a_member(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let asked = serve_names(&b)?;
+    let a = reboot_guarded(lab, &a)?;
+    a.write("/etc/resolv.conf", &format!("nameserver {}\n", b.v4()), 0o644)?;
+    a.network_up()?;
+    ensure!(!a.succeeds("timeout 1 getent ahostsv4 early.example")?, "it can be asked in the clear");
+    let _agent = start_agent(&a)?;
+    await_protected(&a)?;
+    ensure!(asked.load(Ordering::SeqCst) == 0, "somebody looks up names before there is a way");
+    let found = a.run("getent ahostsv4 name.example")?;
+    ensure!(found.contains("192.0.2.53"), "{found}");
+    ensure!(asked.load(Ordering::SeqCst) > 0, "it was not asked");
     Ok(())
 }
 
