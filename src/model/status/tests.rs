@@ -225,3 +225,20 @@ fn an_old_agent_may_know_fewer_fields() {
     let status: Status = serde_json::from_value(json).unwrap();
     assert_eq!((status.notes.len(), status.agent.drift), (0, None));
 }
+
+/// What serde calls the variants of an enum: it lists them when it meets another word.
+fn variants<T: serde::de::DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
+    let error = serde_json::from_str::<T>("\"another\"").unwrap_err().to_string();
+    let (_, expected) = error.split_once("expected one of").unwrap();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documents_explain_every_state_and_reason() {
+    let documented = include_str!("../../../docs/status.md");
+    let words = [variants::<RowState>(), variants::<ReasonCode>()].concat();
+    assert!(words.contains(&"protected".to_owned()) && words.contains(&"no_agent".to_owned()), "{words:?}");
+    for word in words {
+        assert!(documented.contains(&format!("\n| `{word}` | ")), "{word}");
+    }
+}
