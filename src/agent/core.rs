@@ -182,6 +182,11 @@ impl Core {
         }
     }
 
+    /// The time of day is `wall` at `now`.
+    pub fn set_clock(&mut self, now: Instant, wall: UnixTime) {
+        self.engine.set_clock(now, wall);
+    }
+
     /// Takes over what the kernel holds and protects all pairs; `strict` seals them at once. With a `trial`
     /// they go back to the clear at that time, unless [`Core::confirm`] comes before.
     ///

@@ -361,7 +361,8 @@ impl Service {
         for pair in &scheme.pairs {
             accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
         }
-        let engine = ike::Engine::new(settings, Box::new(Entropy));
+        let mut engine = ike::Engine::new(settings, Box::new(Entropy));
+        engine.set_clock(now, wall);
         Core::new(scheme, engine, accounts, &self.saved.sealed(), now)
     }
 
@@ -433,6 +434,7 @@ impl Service {
             }
             if due(self.tick_at) {
                 self.tick_at = Some(now + TICK);
+                core.set_clock(now, UnixTime::from(SystemTime::now()));
                 core.handle_tick(now, &mut self.kernel);
             }
         }

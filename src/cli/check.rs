@@ -1,6 +1,7 @@
 //! `hostseal config check`: what is wrong with the file and where, or what it means.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -8,9 +9,9 @@ use super::args::{Invocation, JsonArgs};
 use super::context;
 use super::exit::{Exit, Failure};
 use super::term::{print, print_json};
-use crate::model::config::{Config, ConfigError, Node, NodeName, Problem};
+use crate::model::config::{Config, ConfigError, CredentialsError, Node, NodeName, Problem};
 use crate::model::units::{human_bytes, human_duration};
-use crate::model::{AuthMethod, Exemption, Pair};
+use crate::model::{AuthMethod, Exemption, Pair, UnixTime};
 
 /// The JSON of `config check`.
 #[derive(Serialize)]
@@ -66,7 +67,7 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
     let secrets = config.load_secrets().map_err(Failure::from);
     let node_found = node.as_ref().ok().copied();
     // Where it is not known who this host is, its own key cannot be asked for.
-    let credentials = node_found.map(|node| config.load_credentials(node).map_err(Failure::from)).transpose();
+    let credentials = node_found.map(|node| own_proof(config, node).map_err(Failure::from)).transpose();
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
     let secret = secrets.as_ref().ok().and_then(|(secret, _)| secret.as_ref());
     let secret_found = secret.map(|secret| secret.id().to_string());
@@ -96,6 +97,12 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
             Err(Failure::new(first.exit, if json { String::new() } else { messages.join("\n") }))
         }
     }
+}
+
+/// Whether this host can prove itself.
+fn own_proof(config: &Config, node: &Node) -> Result<(), CredentialsError> {
+    let credentials = config.load_credentials(node)?;
+    config.check_certificate(node, &credentials, UnixTime::from(SystemTime::now()))
 }
 
 /// What the file means, in words.

@@ -5,16 +5,15 @@ use std::net::IpAddr;
 
 use subtle::ConstantTimeEq;
 
-use super::Settings;
 use super::crypto::{Hidden, Prf};
 use super::error::Error;
 use super::peer::Peer;
-use super::signature;
 use super::wire::codes::auth;
-use super::wire::{Id, Parts, Payload};
+use super::wire::{Encoded, Id, Parts, Payload};
+use super::{Settings, signature};
 use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
-use crate::model::secret::SecretId;
-use crate::model::{NodeName, Secret};
+use crate::model::certificate::{Authorities, CertificateError, Chain};
+use crate::model::{Credentials, NodeName, Secret, UnixTime};
 
 /// RFC 7296 section 2.15: 17 ASCII characters without a terminator.
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";
@@ -42,54 +41,6 @@ impl Verified {
     /// What it has proven itself with.
     pub(super) fn proof(&self) -> &Proof {
         &self.0
-    }
-}
-
-/// What the proofs of both ends of a session were made with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Basis {
-    /// Ours.
-    pub(super) ours: Proof,
-    /// The peer's.
-    pub(super) theirs: Proof,
-}
-
-impl Basis {
-    /// Whether the proofs would be made so today: ours by what `settings` say, that of the host at `remote`
-    /// by what they expect.
-    pub(super) fn is_current(&self, settings: &Settings, remote: IpAddr) -> bool {
-        let secret = settings.secret.as_ref().map(|secret| Proof::Secret(secret.id()));
-        let ours = match &settings.credentials.identity {
-            Identity::Secret => secret.as_ref() == Some(&self.ours),
-            Identity::PublicKey(key) => matches!(&self.ours, Proof::Key(ours) if ours == key.public()),
-        };
-        let theirs = match &self.theirs {
-            Proof::Secret(_) => secret.as_ref() == Some(&self.theirs),
-            Proof::Key(_) => true,
-        };
-        ours && theirs && self.is_taken(settings, remote)
-    }
-
-    /// Whether the proof of the host at `remote` would be taken today.
-    pub(super) fn is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
-        settings.credentials.expected(remote).is_some_and(|expected| match &self.theirs {
-            Proof::Secret(id) => {
-                expected.methods.contains(&AuthMethod::Secret)
-                    && settings.secrets().any(|secret| secret.id() == *id)
-            }
-            Proof::Key(key) => {
-                expected.methods.contains(&AuthMethod::PublicKey) && expected.public_key.as_ref() == Some(key)
-            }
-        })
-    }
-
-    /// The secret that it rests on; the one that is not `current`, should there be two.
-    pub(super) fn secret(&self, current: Option<SecretId>) -> Option<SecretId> {
-        let secrets = [&self.ours, &self.theirs].into_iter().filter_map(|proof| match proof {
-            Proof::Secret(id) => Some(*id),
-            Proof::Key(_) => None,
-        });
-        secrets.max_by_key(|id| Some(*id) != current)
     }
 }
 
@@ -123,6 +74,15 @@ pub(super) enum Unproven {
         "the peer's key is not the one configured for node {0} (compare public_key in the file with `hostseal key show` there)"
     )]
     Key(NodeName),
+    /// Its certificate is not taken.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// AUTH was not made with the key of the certificate.
+    #[error("the peer does not have the key that its certificate is about")]
+    OtherSigner,
+    /// A certificate cannot be judged without the time of day.
+    #[error("this host does not know the time, and the peer proves itself with a certificate")]
+    NoTime,
 }
 
 impl From<Unproven> for Error {
@@ -144,8 +104,8 @@ impl Signed<'_> {
         self.prf.compute(padded.expose(), &[&self.octets()]).expose().to_vec()
     }
 
-    /// The payloads by which this end proves itself to `peer`,
-    /// and what the proof was made with. `secret` is the one to use where this end proves itself with one.
+    /// The payloads by which this end proves itself to `peer`, and what the proof was made with. `secret` is
+    /// the one to use where this end proves itself with one.
     pub(super) fn prove(
         &self,
         identity: &Identity,
@@ -157,28 +117,37 @@ impl Signed<'_> {
                 let secret = secret.ok_or(Error::Internal)?;
                 (auth::SHARED_KEY, self.keyed(secret), Proof::Secret(secret.id()))
             }
-            Identity::PublicKey(key) => {
+            Identity::PublicKey(key) | Identity::Certificate(key, _) => {
                 let data = signature::sign(key, &peer.hashes, &self.octets())?;
                 (auth::DIGITAL_SIGNATURE, data, Proof::Key(key.public().clone()))
             }
         };
-        Ok((vec![Payload::Auth { method, data }], proof))
+        // RFC 7296 section 3.6: the one with the key that signs comes first.
+        let chain = identity.chain().into_iter().flat_map(Chain::iter);
+        let mut payloads: Vec<_> = chain.map(|der| Payload::Cert(Encoded::x509(der))).collect();
+        payloads.push(Payload::Auth { method, data });
+        Ok((payloads, proof))
     }
 
     /// Checks that the signer is the host at `remote`: its identity is that address, and its AUTH was made as
-    /// is expected from that host.
+    /// is expected from that host. Certificates are judged by the time of day, `wall`.
     pub(super) fn verify(
         &self,
         settings: &Settings,
         remote: IpAddr,
         parts: &Parts<'_>,
+        wall: Option<UnixTime>,
     ) -> Result<Verified, Unproven> {
         let named = *self.id == Id::of(remote);
         let expected = settings.credentials.expected(remote).filter(|_| named).ok_or(Unproven::Identity)?;
         let (method, data) = parts.auth().ok_or(Unproven::Missing)?;
         let used = match method {
             auth::SHARED_KEY => Some(AuthMethod::Secret),
-            auth::DIGITAL_SIGNATURE => Some(AuthMethod::PublicKey),
+            // Whoever has sent a certificate means it, where we take any from it.
+            auth::DIGITAL_SIGNATURE => match settings.credentials.authorities_for(remote) {
+                Some(_) if parts.certificates().next().is_some() => Some(AuthMethod::Certificate),
+                _ => Some(AuthMethod::PublicKey),
+            },
             _ => None,
         };
         // No downgrade: what the file does not accept from this node is not even looked at.
@@ -187,6 +156,11 @@ impl Signed<'_> {
             None => Err(refused(method, used, expected)),
             Some(AuthMethod::Secret) => self.verify_secret(settings, data),
             Some(AuthMethod::PublicKey) => self.verify_key(expected, data),
+            Some(AuthMethod::Certificate) => {
+                let chain = Chain::from_der(parts.certificates())?;
+                let authorities = settings.credentials.authorities_for(remote);
+                self.verify_certified(authorities, expected, &chain, data, wall)
+            }
         };
         proven.map(Verified)
     }
@@ -209,6 +183,31 @@ impl Signed<'_> {
             false => Err(Unproven::Key(node())),
         }
     }
+
+    /// What is cheap comes first: anybody can send a chain that takes long to check.
+    fn verify_certified(
+        &self,
+        authorities: Option<&Authorities>,
+        expected: &Expected,
+        chain: &Chain,
+        data: &[u8],
+        wall: Option<UnixTime>,
+    ) -> Result<Proof, Unproven> {
+        chain.names(expected.subject())?;
+        let key = chain.public_key()?;
+        if !signature::verify(&key, data, &self.octets()) {
+            return Err(Unproven::OtherSigner);
+        }
+        let authorities = authorities.ok_or(CertificateError::UnknownIssuer)?;
+        authorities.verify(chain, wall.ok_or(Unproven::NoTime)?, expected.subject())?;
+        Ok(Proof::Certified(key, authorities.id()))
+    }
+}
+
+/// What we ask the host at `remote` for, where it may prove itself with a certificate (RFC 7296 section 3.7).
+pub(super) fn request(credentials: &Credentials, remote: IpAddr) -> Option<Payload> {
+    let authorities = credentials.authorities_for(remote)?;
+    Some(Payload::CertReq(Encoded::x509(authorities.names())))
 }
 
 fn refused(method: u8, used: Option<AuthMethod>, expected: &Expected) -> Unproven {

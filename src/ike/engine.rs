@@ -24,7 +24,7 @@ use super::wire::{Message, Parts, Payload};
 use super::{Counters, Entropy, Event, FailureCode, PairSummary, Posture, Settings, Transmit};
 use crate::model::secret::SecretId;
 use crate::model::word::Flags;
-use crate::model::{Pair, Spi};
+use crate::model::{Pair, Spi, UnixTime};
 
 /// IKEv2 for all pairs of this host.
 ///
@@ -41,6 +41,8 @@ pub struct Engine {
     pub(super) vendor_id: Payload,
     /// The time of the last input.
     now: Option<Instant>,
+    /// The time of day, and when it was that.
+    clock: Option<(Instant, UnixTime)>,
 }
 
 /// What a session is handed, out of the engine's fields: a macro, since a method would borrow them all.
@@ -48,6 +50,7 @@ macro_rules! cx {
     ($engine:ident, $now:ident) => {
         Cx {
             now: $now,
+            wall: $engine.wall($now),
             settings: &$engine.settings,
             vendor_id: &$engine.vendor_id,
             entropy: &mut *$engine.entropy,
@@ -68,7 +71,20 @@ impl Engine {
             out: Outbox::default(),
             vendor_id: peer::vendor_id(),
             now: None,
+            clock: None,
         }
+    }
+
+    /// The time of day is `wall` at `now`: certificates are judged by it. To be said again from time to time,
+    /// since clocks are set.
+    pub fn set_clock(&mut self, now: Instant, wall: UnixTime) {
+        self.clock = Some((now, wall));
+    }
+
+    fn wall(&self, now: Instant) -> Option<UnixTime> {
+        self.clock.map(|(then, wall)| {
+            UnixTime(wall.0.saturating_add(now.saturating_duration_since(then).as_secs()))
+        })
     }
 
     // ------------------------------------------------------------------ what the agent wants

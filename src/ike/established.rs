@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::auth::{Basis, Verified};
+use super::auth::Verified;
+use super::basis::Basis;
 use super::child::{Agreement, Child, ChildStage, peer_word};
 use super::error::Error;
 use super::exchange::{Arrival, Retransmission};

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::auth::{Basis, Signed, Unproven, Verified};
+use super::auth::{self, Signed, Unproven, Verified};
+use super::basis::Basis;
 use super::child::{self, Agreement, Offer};
 use super::crypto::KeyPair;
 use super::error::Error;
@@ -218,6 +219,7 @@ impl AwaitInitResponse {
         let offer = Offer::new(cx);
         let mut payloads = vec![Payload::IdI(Id::of(pair.local))];
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
+        payloads.extend(auth::request(&cx.settings.credentials, pair.remote));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.extend(proof);
         let foreign = opened.peer.foreign;
@@ -332,7 +334,7 @@ impl AwaitAuthResponse {
             key: &self.opened.keys.peer,
             id: parts.id_r().ok_or(Unproven::Identity)?,
         };
-        Ok(signed.verify(cx.settings, self.path.pair.remote, parts)?)
+        Ok(signed.verify(cx.settings, self.path.pair.remote, parts, cx.wall)?)
     }
 
     /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is

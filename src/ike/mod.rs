@@ -7,9 +7,9 @@
 //!                                           <--      HDR, N(COOKIE)              when many are half open
 //!   HDR, N(COOKIE), SAi1, KEi, Ni, V, hashes -->
 //!                                           <--      HDR, SAr1, KEr, Nr, V, hashes
-//!   HDR, SK{IDi, IDr, AUTH, SAi2, TSi, TSr,
-//!     N(USE_TRANSPORT_MODE), word}          -->      AUTH verified, ChildAgreed, child_installed
-//!                                           <--      HDR, SK{IDr, AUTH, SAr2, TSi, TSr,
+//!   HDR, SK{IDi, CERTREQ, IDr, CERT…, AUTH, SAi2, TSi,
+//!     TSr, N(USE_TRANSPORT_MODE), word}     -->      AUTH verified, ChildAgreed, child_installed
+//!                                           <--      HDR, SK{IDr, CERT…, AUTH, SAr2, TSi, TSr,
 //!     ChildAgreed, child_installed                     N(USE_TRANSPORT_MODE), word}
 //!
 //! either end, on an established IKE SA
@@ -25,7 +25,8 @@
 //! A *word* says what its sender has done about its end of a child, and goes to hostseal peers only
 //! (`word.rs`); those are known by our Vendor ID. Everybody else is *foreign*, and requires ESP as soon as it has
 //! answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before. The
-//! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures.
+//! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures, CERTREQ where it takes
+//! certificates (a responder says it with IKE_SA_INIT), CERT where it has one.
 //!
 //! # The verbs
 //! Every state machine here has these, and none reads a clock or draws a random number by itself:
@@ -44,6 +45,7 @@
 
 mod adjust;
 mod auth;
+mod basis;
 mod child;
 mod cookie;
 mod create_child;

@@ -10,7 +10,7 @@ use super::limits::{
 };
 use super::wire::Payload;
 use super::{Counters, Entropy, Event, Failure, FailureCode, Settings, Transmit};
-use crate::model::{Pair, Spi};
+use crate::model::{Pair, Spi, UnixTime};
 
 /// Between which addresses a session talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ impl Outbox {
 pub(super) struct Cx<'a> {
     /// The time.
     pub(super) now: Instant,
+    /// The time of day, where it is known.
+    pub(super) wall: Option<UnixTime>,
     /// What to offer and what to accept.
     pub(super) settings: &'a Settings,
     /// How we introduce ourselves in IKE_SA_INIT.

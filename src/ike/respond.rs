@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::auth::{Basis, Signed, Unproven, Verified};
+use super::auth::{self, Signed, Unproven, Verified};
+use super::basis::Basis;
 use super::child::{self, Agreement, Offer};
 use super::crypto::KeyPair;
 use super::error::Error;
@@ -82,6 +83,7 @@ impl AwaitAuthRequest {
             cx.vendor_id.clone(),
         ];
         payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
+        payloads.extend(auth::request(&cx.settings.credentials, path.pair.remote));
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
@@ -156,7 +158,7 @@ impl AwaitAuthRequest {
             key: &self.keys.peer,
             id: parts.id_i().filter(|_| wanted).ok_or(Unproven::Identity)?,
         };
-        Ok(signed.verify(cx.settings, pair.remote, parts)?)
+        Ok(signed.verify(cx.settings, pair.remote, parts, cx.wall)?)
     }
 
     /// Our side of it, towards a peer that has proven itself with `theirs`.

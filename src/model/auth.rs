@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::certificate::{Authorities, Chain, Subject, TrustId};
 use super::secret::SecretId;
 use super::{NodeName, PrivateKey, PublicKey};
 
@@ -19,17 +20,20 @@ pub enum AuthMethod {
     Secret,
     /// By a key pair of its own, whose public half the file lists.
     PublicKey,
+    /// By a key pair of its own and a certificate of a CA that says whose it is.
+    Certificate,
 }
 
 impl AuthMethod {
     /// All of them.
-    pub const ALL: [AuthMethod; 2] = [AuthMethod::Secret, AuthMethod::PublicKey];
+    pub const ALL: [AuthMethod; 3] = [AuthMethod::Secret, AuthMethod::PublicKey, AuthMethod::Certificate];
 
     /// What the file calls it.
     pub fn as_str(self) -> &'static str {
         match self {
             AuthMethod::Secret => "secret",
             AuthMethod::PublicKey => "public_key",
+            AuthMethod::Certificate => "certificate",
         }
     }
 
@@ -38,6 +42,7 @@ impl AuthMethod {
         match self {
             AuthMethod::Secret => "the shared secret",
             AuthMethod::PublicKey => "its public key",
+            AuthMethod::Certificate => "its certificate",
         }
     }
 }
@@ -55,6 +60,8 @@ pub enum Identity {
     Secret,
     /// A key pair whose public half the others know.
     PublicKey(PrivateKey),
+    /// A key pair, and certificates that say whose it is.
+    Certificate(PrivateKey, Chain),
 }
 
 impl Identity {
@@ -62,7 +69,15 @@ impl Identity {
     pub fn key(&self) -> Option<&PrivateKey> {
         match self {
             Identity::Secret => None,
-            Identity::PublicKey(key) => Some(key),
+            Identity::PublicKey(key) | Identity::Certificate(key, _) => Some(key),
+        }
+    }
+
+    /// Its certificates, where it has some.
+    pub fn chain(&self) -> Option<&Chain> {
+        match self {
+            Identity::Secret | Identity::PublicKey(_) => None,
+            Identity::Certificate(_, chain) => Some(chain),
         }
     }
 }
@@ -76,6 +91,15 @@ pub struct Expected {
     pub methods: Vec<AuthMethod>,
     /// Its public key, where one is known.
     pub public_key: Option<PublicKey>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Expected {
+    /// Whose certificate it must have.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject { node: &self.node, addresses: &self.addresses }
+    }
 }
 
 /// What a proof was made with.
@@ -85,6 +109,8 @@ pub enum Proof {
     Secret(SecretId),
     /// The private half of this key.
     Key(PublicKey),
+    /// The private half of this key, whose certificate was taken by what was trusted then.
+    Certified(PublicKey, TrustId),
 }
 
 /// What this host proves itself with, and what others have to; the secrets themselves are apart.
@@ -92,6 +118,8 @@ pub enum Proof {
 pub struct Credentials {
     /// What this host proves itself with.
     pub identity: Identity,
+    /// Whose certificates are taken, where any are.
+    pub authorities: Option<Authorities>,
     /// What is expected of each address.
     pub peers: HashMap<IpAddr, Arc<Expected>>,
     /// What is expected of addresses that `peers` does not list; nothing is accepted where this is `None`.
@@ -101,9 +129,18 @@ pub struct Credentials {
 impl Default for Credentials {
     /// Every host proves itself with the secret.
     fn default() -> Self {
-        let anybody =
-            Expected { node: NodeName::default(), methods: vec![AuthMethod::Secret], public_key: None };
-        Self { identity: Identity::Secret, peers: HashMap::new(), others: Some(Arc::new(anybody)) }
+        let anybody = Expected {
+            node: NodeName::default(),
+            methods: vec![AuthMethod::Secret],
+            public_key: None,
+            addresses: Vec::new(),
+        };
+        Self {
+            identity: Identity::Secret,
+            authorities: None,
+            peers: HashMap::new(),
+            others: Some(Arc::new(anybody)),
+        }
     }
 }
 
@@ -118,11 +155,20 @@ impl Credentials {
     pub fn changes(&self, next: &Credentials) -> Vec<String> {
         let [before, after] = [self, next].map(|it| it.identity.key().map(|key| key.public().to_string()));
         let shown = |key: Option<String>| key.unwrap_or_else(|| "none".to_owned());
-        let changed = before != after;
-        changed
-            .then(|| format!("the key of this host: {}, was {}", shown(after), shown(before)))
-            .into_iter()
-            .collect()
+        let key = (before != after)
+            .then(|| format!("the key of this host: {}, was {}", shown(after), shown(before)));
+        let chains = [self, next].map(|it| it.identity.chain());
+        let chain =
+            (chains[0] != chains[1]).then(|| "the certificate of this host is another one".to_owned());
+        let trust = [self, next].map(|it| it.authorities.as_ref().map(Authorities::id));
+        let trust = (trust[0] != trust[1]).then(|| "the CAs or their revocation lists are others".to_owned());
+        [key, chain, trust].into_iter().flatten().collect()
+    }
+
+    /// The CAs that the host at `address` may have its certificate from, where it may prove itself so.
+    pub fn authorities_for(&self, address: IpAddr) -> Option<&Authorities> {
+        let accepts = self.expected(address)?.methods.contains(&AuthMethod::Certificate);
+        self.authorities.as_ref().filter(|_| accepts)
     }
 
     /// Whether anything is signed by us, or by the host at `address`.

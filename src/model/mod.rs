@@ -1,6 +1,7 @@
 //! The nouns: what the rest of hostseal talks about. Nothing here decides, acts or imports another layer.
 
 pub mod auth;
+pub mod certificate;
 pub mod config;
 pub mod control;
 pub mod exempt;

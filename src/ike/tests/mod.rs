@@ -1,6 +1,7 @@
 //! Exchanges as message arrows, in virtual time, over a network that may be bad.
 
 mod adjust;
+mod certified;
 mod chaos;
 mod collide;
 mod compat;

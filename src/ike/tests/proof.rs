@@ -22,14 +22,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const BOTH: [AuthMethod; 2] = [AuthMethod::Secret, AuthMethod::PublicKey];
 
 /// A key pair, again and again: a private key cannot be cloned.
-struct Pem(String);
+pub(super) struct Pem(pub(super) String);
 
 impl Pem {
-    fn new(kind: KeyKind) -> Self {
+    pub(super) fn new(kind: KeyKind) -> Self {
         Self(PrivateKey::generate(kind).unwrap().to_string())
     }
 
-    fn key(&self) -> PrivateKey {
+    pub(super) fn key(&self) -> PrivateKey {
         PrivateKey::from_pem(&self.0).unwrap()
     }
 
@@ -40,14 +40,15 @@ impl Pem {
 
 /// What a host that proves itself with `identity` needs: the public keys of hosts 0, 1, … where they have
 /// some, and what is accepted from all of them.
-fn knowing(identity: Identity, keys: &[Option<PublicKey>], accept: &[AuthMethod]) -> Settings {
+pub(super) fn knowing(identity: Identity, keys: &[Option<PublicKey>], accept: &[AuthMethod]) -> Settings {
     let expected = |at: usize, key: &Option<PublicKey>| {
         let node = serde_json::from_str(&format!("\"n{at}\"")).unwrap();
-        Arc::new(Expected { node, methods: accept.to_vec(), public_key: key.clone() })
+        let addresses = vec![address(at)];
+        Arc::new(Expected { node, methods: accept.to_vec(), public_key: key.clone(), addresses })
     };
     let peers: HashMap<_, _> =
         keys.iter().enumerate().map(|(at, key)| (address(at), expected(at, key))).collect();
-    let credentials = Arc::new(Credentials { identity, peers, others: None });
+    let credentials = Arc::new(Credentials { identity, authorities: None, peers, others: None });
     let settings = settings(SECRET);
     let secret = settings.secret.filter(|_| accept.contains(&AuthMethod::Secret));
     Settings { credentials, secret, ..settings }
@@ -62,7 +63,7 @@ fn by_keys(seed: u64, own: [&Pem; 2], believed: [&Pem; 2]) -> Net {
 }
 
 /// Neither end has a child, and both know why: the end `finds` says `words`, the other one hears of it.
-fn assert_refused(net: &mut Net, finds: usize, words: &str) {
+pub(super) fn assert_refused(net: &mut Net, finds: usize, words: &str) {
     net.keep(0, 1);
     net.run(6 * SECOND);
     for (at, host) in net.hosts.iter().enumerate() {
@@ -302,7 +303,7 @@ fn verified(pem: &Pem, id: &Id, payloads: &[Payload]) -> Result<(), Unproven> {
     let key = Hidden::new(vec![1; 48]);
     let signed = Signed { prf: Prf::HmacSha384, message: b"message", nonce: &[2; 32], key: &key, id };
     let settings = knowing(Identity::Secret, &[Some(pem.public())], &BOTH);
-    signed.verify(&settings, address(0), &Parts(payloads)).map(drop)
+    signed.verify(&settings, address(0), &Parts(payloads), None).map(drop)
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(in crate::ike) mod payload {
     pub(in crate::ike) const KE: u8 = 34;
     pub(in crate::ike) const ID_I: u8 = 35;
     pub(in crate::ike) const ID_R: u8 = 36;
+    pub(in crate::ike) const CERT: u8 = 37;
+    pub(in crate::ike) const CERTREQ: u8 = 38;
     pub(in crate::ike) const AUTH: u8 = 39;
     pub(in crate::ike) const NONCE: u8 = 40;
     pub(in crate::ike) const NOTIFY: u8 = 41;
@@ -67,6 +69,12 @@ pub(in crate::ike) mod auth {
     pub(in crate::ike) const SHARED_KEY: u8 = 2;
     /// RFC 7427 section 3.
     pub(in crate::ike) const DIGITAL_SIGNATURE: u8 = 14;
+}
+
+/// Certificate encodings (RFC 7296 section 3.6).
+pub(in crate::ike) mod encoding {
+    /// X.509 Certificate - Signature: one certificate in DER.
+    pub(in crate::ike) const X509: u8 = 4;
 }
 
 /// Hash algorithms in signatures (RFC 7427 section 7, RFC 8420 section 5).

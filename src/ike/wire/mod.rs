@@ -13,7 +13,7 @@ mod selector;
 
 pub(super) use header::{Flags, HEADER, Header};
 pub(super) use parts::Parts;
-pub(super) use payload::{Delete, Id, Ke, Notify, Payload, parse_chain, write_chain};
+pub(super) use payload::{Delete, Encoded, Id, Ke, Notify, Payload, parse_chain, write_chain};
 pub(super) use proposal::{Proposal, Transform};
 pub(super) use selector::TrafficSelector;
 

@@ -1,6 +1,6 @@
 //! The payloads of a message by what they are.
 
-use super::codes::protocol;
+use super::codes::{encoding, protocol};
 use super::{Delete, Id, Ke, Notify, Payload, Proposal, TrafficSelector};
 use crate::ike::error::Error;
 
@@ -43,6 +43,14 @@ impl<'a> Parts<'a> {
 
     pub(in crate::ike) fn auth(&self) -> Option<(u8, &'a [u8])> {
         first!(self, Payload::Auth { method, data } => (*method, data.as_slice()))
+    }
+
+    /// The X.509 certificates; those of other encodings are skipped (RFC 7296 section 3.6).
+    pub(in crate::ike) fn certificates(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter_map(|payload| match payload {
+            Payload::Cert(cert) if cert.encoding == encoding::X509 => Some(cert.data.as_slice()),
+            _ => None,
+        })
     }
 
     pub(in crate::ike) fn ts_i(&self) -> Result<&'a [TrafficSelector], Error> {

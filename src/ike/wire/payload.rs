@@ -25,6 +25,10 @@ pub(in crate::ike) enum Payload {
     IdI(Id),
     /// Who the responder of the exchange is.
     IdR(Id),
+    /// A certificate, or something like one.
+    Cert(Encoded),
+    /// Which certificates the sender takes.
+    CertReq(Encoded),
     /// The proof of it.
     Auth {
         /// How it was made.
@@ -61,6 +65,15 @@ pub(in crate::ike) struct Id {
     /// Its type.
     pub(in crate::ike) kind: u8,
     /// Its data.
+    pub(in crate::ike) data: Vec<u8>,
+}
+
+/// The body of a Certificate or a Certificate Request payload (RFC 7296 sections 3.6 and 3.7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::ike) struct Encoded {
+    /// What kind of certificate it is about.
+    pub(in crate::ike) encoding: u8,
+    /// The certificate, or the names of CAs.
     pub(in crate::ike) data: Vec<u8>,
 }
 
@@ -149,6 +162,8 @@ impl Payload {
             Payload::Ke(_) => kind::KE,
             Payload::IdI(_) => kind::ID_I,
             Payload::IdR(_) => kind::ID_R,
+            Payload::Cert(_) => kind::CERT,
+            Payload::CertReq(_) => kind::CERTREQ,
             Payload::Auth { .. } => kind::AUTH,
             Payload::Nonce(_) => kind::NONCE,
             Payload::Notify(_) => kind::NOTIFY,
@@ -168,6 +183,8 @@ impl Payload {
             kind::KE => Payload::Ke(Ke::parse(&mut reader)?),
             kind::ID_I => Payload::IdI(Id::parse(&mut reader)?),
             kind::ID_R => Payload::IdR(Id::parse(&mut reader)?),
+            kind::CERT => Payload::Cert(Encoded::parse(&mut reader)?),
+            kind::CERTREQ => Payload::CertReq(Encoded::parse(&mut reader)?),
             kind::AUTH => {
                 let method = reader.u8()?;
                 reader.take(3)?;
@@ -200,6 +217,10 @@ impl Payload {
                 out.extend(&ke.data);
             }
             Payload::IdI(id) | Payload::IdR(id) => out.extend(id.body()),
+            Payload::Cert(encoded) | Payload::CertReq(encoded) => {
+                out.push(encoded.encoding);
+                out.extend(&encoded.data);
+            }
             Payload::Auth { method, data } => {
                 out.extend([*method, 0, 0, 0]);
                 out.extend(data);
@@ -245,6 +266,17 @@ impl Id {
         let kind = reader.u8()?;
         reader.take(3)?;
         Ok(Self { kind, data: reader.rest().to_vec() })
+    }
+}
+
+impl Encoded {
+    /// About an X.509 certificate.
+    pub(in crate::ike) fn x509(data: &[u8]) -> Self {
+        Self { encoding: codes::encoding::X509, data: data.to_vec() }
+    }
+
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        Ok(Self { encoding: reader.u8()?, data: reader.rest().to_vec() })
     }
 }
 

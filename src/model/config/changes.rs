@@ -72,10 +72,14 @@ impl Changes {
     }
 
     fn auth(&mut self, before: &AuthRules, after: &AuthRules) {
-        let AuthRules { method, accept, private_key } = before;
+        let AuthRules { method, accept, private_key, certificate, ca, crl } = before;
         self.note("auth.method", method, after.method);
         self.entries("auth.accept", accept, &after.accept);
         self.note("auth.private_key", private_key.display(), after.private_key.display());
+        self.note("auth.certificate", certificate.display(), after.certificate.display());
+        self.note("auth.ca", ca.display(), after.ca.display());
+        let shown = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
+        self.note_optional("auth.crl", shown(crl), shown(&after.crl));
     }
 
     fn keying(&mut self, before: &Keying, after: &Keying) {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use super::private_file::{self, PrivateFileError};
 use super::read::{PRIVATE_KEY, named_path};
 use super::{Config, Node};
 use crate::model::auth::{Expected, Identity};
-use crate::model::{AuthMethod, Credentials, PrivateKey, PublicKey, Secret};
+use crate::model::certificate::{Authorities, CertificateError, Chain, Subject};
+use crate::model::{AuthMethod, Credentials, PrivateKey, PublicKey, Secret, UnixTime};
 
 /// Why a host cannot prove itself.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +19,32 @@ pub enum CredentialsError {
     /// The secret or the key cannot be had.
     #[error(transparent)]
     File(#[from] PrivateFileError),
+    /// A file with certificates or revocation lists cannot be read.
+    #[error("{}: cannot be read: {source}; auth.certificate, auth.ca and auth.crl say where they lie", file.display())]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It holds none, or one that is of no use here.
+    #[error("{}: {source}", file.display())]
+    Certificate {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: CertificateError,
+    },
+    /// The certificate is about another key than the host has.
+    #[error("{}: is about another key than the one in {}", certificate.display(), key.display())]
+    OtherCertificate {
+        /// Where the certificate lies.
+        certificate: PathBuf,
+        /// Where the key lies.
+        key: PathBuf,
+    },
     /// The others know the host by another key.
     #[error(
         "{}: is not the key of node {node}: the file lists public_key = \"{listed}\", and this is the key of \
@@ -65,8 +93,12 @@ impl Config {
             files.push(self.secret.file.clone());
             files.extend(self.secret.previous_file.clone());
         }
-        if self.uses(AuthMethod::PublicKey) {
+        if AuthMethod::ALL.into_iter().any(|method| method != AuthMethod::Secret && self.uses(method)) {
             files.push(self.auth.private_key.clone());
+        }
+        if self.uses(AuthMethod::Certificate) {
+            files.extend([self.auth.certificate.clone(), self.auth.ca.clone()]);
+            files.extend(self.auth.crl.clone());
         }
         files
     }
@@ -115,17 +147,65 @@ impl Config {
         let identity = match self.method_of(own) {
             AuthMethod::Secret => Identity::Secret,
             AuthMethod::PublicKey => Identity::PublicKey(self.load_own_key(own)?),
+            AuthMethod::Certificate => self.load_certified(own)?,
         };
+        let authorities = self.uses(AuthMethod::Certificate).then(|| self.load_authorities()).transpose()?;
         let mut peers = HashMap::new();
         for node in &self.nodes {
             let expected = Arc::new(Expected {
                 node: node.name.clone(),
                 methods: self.accepted_from(node),
                 public_key: node.public_key.clone(),
+                addresses: node.addresses.clone(),
             });
             peers.extend(node.addresses.iter().map(|address| (*address, expected.clone())));
         }
-        Ok(Credentials { identity, peers, others: None })
+        Ok(Credentials { identity, authorities, peers, others: None })
+    }
+
+    /// The private key of this host with its certificate, which must be about that key and this host.
+    fn load_certified(&self, own: &Node) -> Result<Identity, CredentialsError> {
+        let key = self.load_key()?;
+        let file = &self.auth.certificate;
+        let wrong = |source| CredentialsError::Certificate { file: file.clone(), source };
+        let chain = Chain::from_pem(&read(file)?).map_err(wrong)?;
+        if chain.public_key().map_err(wrong)? != *key.public() {
+            let (certificate, key) = (file.clone(), self.auth.private_key.clone());
+            return Err(CredentialsError::OtherCertificate { certificate, key });
+        }
+        chain.names(Subject { node: &own.name, addresses: &own.addresses }).map_err(wrong)?;
+        Ok(Identity::Certificate(key, chain))
+    }
+
+    /// Whether others would take the certificate of this host, `own`, at `now`: as far as can be said here,
+    /// with the CAs that this host believes. Nothing is wrong where it has none.
+    ///
+    /// # Errors
+    /// They would not.
+    pub fn check_certificate(
+        &self,
+        own: &Node,
+        credentials: &Credentials,
+        now: UnixTime,
+    ) -> Result<(), CredentialsError> {
+        let Identity::Certificate(_, chain) = &credentials.identity else { return Ok(()) };
+        let Some(authorities) = &credentials.authorities else { return Ok(()) };
+        let subject = Subject { node: &own.name, addresses: &own.addresses };
+        let wrong = |source| CredentialsError::Certificate { file: self.auth.certificate.clone(), source };
+        authorities.verify(chain, now, subject).map_err(wrong)
+    }
+
+    fn load_authorities(&self) -> Result<Authorities, CredentialsError> {
+        let wrong = |file: &PathBuf| {
+            let file = file.clone();
+            move |source| CredentialsError::Certificate { file, source }
+        };
+        let ca = &self.auth.ca;
+        let mut authorities = Authorities::from_pem(&read(ca)?).map_err(wrong(ca))?;
+        if let Some(crl) = &self.auth.crl {
+            authorities.revoke(&read(crl)?).map_err(wrong(crl))?;
+        }
+        Ok(authorities)
     }
 
     /// The private key of this host, which must be the one that the others know.
@@ -141,6 +221,12 @@ impl Config {
             }),
         }
     }
+}
+
+/// A file that everybody may read.
+fn read(file: &Path) -> Result<String, CredentialsError> {
+    let unreadable = |source| CredentialsError::Unreadable { file: file.to_owned(), source };
+    fs::read_to_string(file).map_err(unreadable)
 }
 
 #[cfg(test)]

@@ -161,6 +161,12 @@ pub struct AuthRules {
     pub accept: Vec<AuthMethod>,
     /// Where this host's private key lies.
     pub private_key: PathBuf,
+    /// Where its certificate lies, with those between it and a CA.
+    pub certificate: PathBuf,
+    /// Where the CAs lie whose certificates are taken.
+    pub ca: PathBuf,
+    /// Where their revocation lists lie.
+    pub crl: Option<PathBuf>,
 }
 
 /// The whole file.
@@ -287,7 +293,7 @@ impl AuthRules {
     /// What of it all hosts must agree on. Nothing where it is at its defaults: a file that does not speak of
     /// it keeps its id.
     fn canonical(&self) -> String {
-        let Self { method, accept, private_key: _ } = self;
+        let Self { method, accept, private_key: _, certificate: _, ca: _, crl: _ } = self;
         let accept: BTreeSet<&str> = accept.iter().map(|method| method.as_str()).collect();
         match accept.iter().eq(&["secret"]) {
             true => String::new(),

@@ -101,10 +101,14 @@ fn auth(mut section: Section<'_>, problems: &Problems<'_>) -> AuthRules {
     let method = section.value("method", AuthMethod::default(), auth_method);
     section.refuse_empty("accept", "is empty: leave it out for auth.method alone");
     let accept = section.list("accept", auth_method);
-    let private_key = section.value("private_key", PathBuf::from(PRIVATE_KEY), path);
+    let mut file = |key, default| section.value(key, PathBuf::from(default), path);
+    let private_key = file("private_key", PRIVATE_KEY);
+    let certificate = file("certificate", "/etc/hostseal/certificate.pem");
+    let ca = file("ca", "/etc/hostseal/ca.pem");
+    let crl = section.optional("crl", path).map(|placed| placed.value);
     let accept = accept.map_or_else(|| vec![method], |list| with_method(list, method, problems));
     section.finish();
-    AuthRules { method, accept, private_key }
+    AuthRules { method, accept, private_key, certificate, ca, crl }
 }
 
 /// The methods in `list`. What the hosts prove themselves with must be among them, or none would accept

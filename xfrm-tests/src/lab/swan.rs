@@ -44,6 +44,8 @@ pub enum Proof {
     /// With raw public keys: the names of ours and of the other's, as given to [`Swan::add_key`] and
     /// [`Swan::add_public_key`].
     Keys(String, String),
+    /// With certificates: the name of ours, as given to [`Swan::add_certificate`].
+    Certificate(String),
 }
 
 impl Connection {
@@ -116,6 +118,10 @@ impl Connection {
                 let by = |key| format!("auth = pubkey\n      pubkeys = {key}.pem");
                 (by(own), by(other), String::new())
             }
+            Proof::Certificate(own) => {
+                let ours = format!("auth = pubkey\n      certs = {own}.pem");
+                (ours, "auth = pubkey".to_owned(), String::new())
+            }
         };
         format!(
             "connections {{\n  {name} {{\n    local_addrs = {local}\n    remote_addrs = {remote}\n{ike}\
@@ -183,6 +189,15 @@ impl Swan {
     /// When it cannot be written.
     pub fn add_key(&self, name: &str, pem: &str) -> Result<()> {
         self.host.write(&format!("{DIRECTORY}/private/{name}.pem"), pem, 0o600)
+    }
+
+    /// Gives it a certificate in PEM; `name` begins with the directory that says what it is for, `x509/` or
+    /// `x509ca/`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn add_certificate(&self, name: &str, pem: &str) -> Result<()> {
+        self.host.write(&format!("{DIRECTORY}/{name}.pem"), pem, 0o600)
     }
 
     /// Gives it a public key: the base64 of a SubjectPublicKeyInfo.

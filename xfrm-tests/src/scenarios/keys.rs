@@ -23,10 +23,10 @@ pub(super) const ALL: &[Test] = &[
 /// How long what is waited for may take.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Where a host's own key lies by itself.
-const KEY: &str = "/etc/hostseal/key";
+pub(super) const KEY: &str = "/etc/hostseal/key";
 
 /// Makes a key on a host and returns the line by which others know it.
-fn key(host: &Host, kind: &str) -> Result<String> {
+pub(super) fn key(host: &Host, kind: &str) -> Result<String> {
     Ok(hostseal(host, &format!("key generate --type {kind}"))?.expect_code(0)?.stdout)
 }
 
@@ -171,7 +171,7 @@ fn strongswan(lab: &mut Lab, kind: &str, start_action: &str) -> Result<()> {
 }
 
 /// Waits until the pair is protected, and shows that it is.
-fn finish(lab: &Lab, a: &Host, b: &Host, swan: &Swan) -> Result<()> {
+pub(super) fn finish(lab: &Lab, a: &Host, b: &Host, swan: &Swan) -> Result<()> {
     status_until(a, "the pair is protected", Duration::from_secs(20), |status| status.all_protected())
         .with_context(|| swan.log())?;
     let protected = SystemTime::now();

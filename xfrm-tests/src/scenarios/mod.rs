@@ -1,5 +1,6 @@
 //! hostseal on the hosts of the lab: what the product promises, shown on real packets.
 
+mod certificates;
 pub mod compat;
 mod crash;
 mod disable;
@@ -48,6 +49,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         faults::ALL,
         refusal::ALL,
         keys::ALL,
+        certificates::ALL,
         strongswan::ALL,
     ]
     .into_iter()

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::super::{ConfigError, Problem};
 use super::*;
+use crate::model::certificate::tests::{Ca, NOW};
 use crate::model::key::KeyKind;
 
 /// Public keys of two hosts: RFC 8410 section 10.1, and one on P-256.
@@ -102,6 +103,8 @@ fn mistakes_have_their_places() {
             "",
             "3:15: auth.private_key: \"key\" is not an absolute path",
         ),
+        ("[auth]\nca = \"ca\"\n", "", "", "3:6: auth.ca: \"ca\" is not an absolute path"),
+        ("[auth]\ncrl = 1\n", "", "", "3:7: auth.crl: must be a string"),
         ("[auth]\nkey = \"/k\"\n", "", "", "3:1: auth.key: unknown key; known here: method"),
         ("", "public_key = \"abc\"\n", "", "5:14: nodes[0].public_key: not a public key"),
         ("", "auth = \"key\"\n", "", "5:8: nodes[0].auth: must be"),
@@ -163,4 +166,74 @@ fn a_key_that_others_may_read_or_do_not_know_is_refused() {
     fs::remove_file(&file).unwrap();
     let error = config.load_credentials(&config.nodes[0]).unwrap_err().to_string();
     assert!(error.contains("cannot be read") && error.contains("hostseal key generate"), "{error}");
+}
+
+/// A host a with the files of a certificate for `names`.
+fn certified(ca: &Ca, names: &[&str]) -> (tempfile::TempDir, Config) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let pem = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+    fs::write(path("key"), pem.as_bytes()).unwrap();
+    fs::set_permissions(path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(path("own"), ca.certify(&pem, names, |_| ())).unwrap();
+    fs::write(path("ca"), &ca.pem).unwrap();
+    fs::write(path("crl"), ca.revoke(&[8])).unwrap();
+    let head = format!(
+        "[auth]\nmethod = \"certificate\"\nprivate_key = {:?}\ncertificate = {:?}\nca = {:?}\ncrl = {:?}\n",
+        path("key"),
+        path("own"),
+        path("ca"),
+        path("crl")
+    );
+    (directory, parse(&head, "", ""))
+}
+
+#[test]
+fn a_certificate_is_read_with_all_that_belongs_to_it() {
+    let ca = Ca::new("ours");
+    for names in [["a"], ["10.99.0.1"], ["fd99::1"]] {
+        let (_directory, config) = certified(&ca, &names);
+        let own = &config.nodes[0];
+        let credentials = config.load_credentials(own).unwrap();
+        assert!(
+            matches!(credentials.identity, Identity::Certificate(..))
+                && config.load_secrets().unwrap().0.is_none()
+        );
+        let of_b = "10.99.0.2".parse().unwrap();
+        assert!(credentials.authorities_for(of_b).is_some() && credentials.knows_signatures(of_b));
+        config.check_certificate(own, &credentials, NOW).unwrap();
+        let late = config.check_certificate(own, &credentials, UnixTime(NOW.0 * 2)).unwrap_err().to_string();
+        assert!(late.contains("/own: its certificate, or one above it, expired on 2040-01-01"), "{late}");
+    }
+}
+
+#[test]
+fn a_certificate_that_does_not_fit_is_refused() {
+    let ca = Ca::new("ours");
+    let error = |config: &Config| config.load_credentials(&config.nodes[0]).unwrap_err().to_string();
+    let (_directory, config) = certified(&ca, &["b"]);
+    assert!(error(&config).contains("/own: its certificate is not for node a"), "{}", error(&config));
+
+    let (directory, config) = certified(&ca, &["a"]);
+    let path = |name: &str| directory.path().join(name);
+    let (right, other) = (fs::read(path("own")).unwrap(), PrivateKey::generate(KeyKind::Ed25519).unwrap());
+    fs::write(path("own"), ca.certify(&other, &["a"], |_| ())).unwrap();
+    assert!(error(&config).contains("/own: is about another key than the one in "), "{}", error(&config));
+    fs::write(path("own"), &right).unwrap();
+    for (file, words) in [
+        ("own", "there is no certificate"),
+        ("ca", "there is no certificate"),
+        ("crl", "there is no revocation list"),
+    ] {
+        let right = fs::read(path(file)).unwrap();
+        fs::write(path(file), "nothing").unwrap();
+        assert!(error(&config).contains(&format!("/{file}: {words}")), "{}", error(&config));
+        fs::remove_file(path(file)).unwrap();
+        assert!(error(&config).contains(&format!("/{file}: cannot be read")), "{}", error(&config));
+        fs::write(path(file), right).unwrap();
+    }
+    fs::write(path("ca"), Ca::new("theirs").pem).unwrap();
+    let credentials = config.load_credentials(&config.nodes[0]).unwrap();
+    let untrusted = config.check_certificate(&config.nodes[0], &credentials, NOW).unwrap_err().to_string();
+    assert!(untrusted.contains("not issued by a CA of auth.ca"), "{untrusted}");
 }

@@ -1,0 +1,71 @@
+//! What a session rests on: what both ends have proven themselves with.
+
+use std::net::IpAddr;
+
+use super::Settings;
+use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
+use crate::model::secret::SecretId;
+
+/// What the proofs of both ends of a session were made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// Ours.
+    pub(super) ours: Proof,
+    /// The peer's.
+    pub(super) theirs: Proof,
+}
+
+impl Basis {
+    /// Whether the proofs would be made so today, by what `settings` say of us and of the host at `remote`.
+    pub(super) fn is_current(&self, settings: &Settings, remote: IpAddr) -> bool {
+        let theirs = match self.theirs {
+            Proof::Secret(id) => is_current_secret(id, settings),
+            Proof::Key(_) | Proof::Certified(..) => true,
+        };
+        is_ours(&self.ours, settings) && theirs && self.is_taken(settings, remote)
+    }
+
+    /// Whether the proof of the host at `remote` would be taken today.
+    pub(super) fn is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
+        settings
+            .credentials
+            .expected(remote)
+            .is_some_and(|expected| is_theirs(&self.theirs, settings, expected))
+    }
+
+    /// The secret that it rests on; the one that is not `current`, should there be two.
+    pub(super) fn secret(&self, current: Option<SecretId>) -> Option<SecretId> {
+        let secrets = [&self.ours, &self.theirs].into_iter().filter_map(|proof| match proof {
+            Proof::Secret(id) => Some(*id),
+            Proof::Key(_) | Proof::Certified(..) => None,
+        });
+        secrets.max_by_key(|id| Some(*id) != current)
+    }
+}
+
+fn is_current_secret(id: SecretId, settings: &Settings) -> bool {
+    settings.secret.as_ref().is_some_and(|secret| secret.id() == id)
+}
+
+fn is_ours(proof: &Proof, settings: &Settings) -> bool {
+    match (&settings.credentials.identity, proof) {
+        (Identity::Secret, Proof::Secret(id)) => is_current_secret(*id, settings),
+        (Identity::PublicKey(key) | Identity::Certificate(key, _), Proof::Key(ours)) => ours == key.public(),
+        _ => false,
+    }
+}
+
+/// A certificate that was taken is looked at again when the CAs or their revocation lists have changed.
+fn is_theirs(proof: &Proof, settings: &Settings, expected: &Expected) -> bool {
+    let accepts = |method| expected.methods.contains(&method);
+    match proof {
+        Proof::Secret(id) => {
+            accepts(AuthMethod::Secret) && settings.secrets().any(|secret| secret.id() == *id)
+        }
+        Proof::Key(key) => accepts(AuthMethod::PublicKey) && expected.public_key.as_ref() == Some(key),
+        Proof::Certified(_, trust) => {
+            let authorities = settings.credentials.authorities.as_ref();
+            accepts(AuthMethod::Certificate) && authorities.is_some_and(|it| it.id() == *trust)
+        }
+    }
+}

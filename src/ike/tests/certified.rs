@@ -1,0 +1,167 @@
+//! Hosts that prove themselves with certificates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
+
+use super::net::{Net, SECRET, settings};
+use super::proof::{Pem, assert_refused, knowing};
+use crate::ike::Settings;
+use crate::ike::wire::{Message, Parts, Payload};
+use crate::model::Credentials;
+use crate::model::auth::{AuthMethod, Identity};
+use crate::model::certificate::tests::{Ca, Change, NOW};
+use crate::model::certificate::{Authorities, Chain};
+use crate::model::key::KeyKind;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A host that proves itself with `chain`, of the key in `pem`, and takes certificates of `authorities`.
+fn host(pem: &Pem, chain: &str, authorities: Authorities, accept: &[AuthMethod]) -> Settings {
+    let identity = Identity::Certificate(pem.key(), Chain::from_pem(chain).unwrap());
+    certified(knowing(identity, &[None, None], accept), authorities)
+}
+
+/// The same settings with `authorities`.
+fn certified(settings: Settings, authorities: Authorities) -> Settings {
+    let Ok(credentials) = Arc::try_unwrap(settings.credentials) else { unreachable!("nobody else has them") };
+    let credentials = Credentials { authorities: Some(authorities), ..credentials };
+    Settings { credentials: Arc::new(credentials), ..settings }
+}
+
+/// Two hosts with certificates of one CA; `change` makes that of the second one a wrong one, whose names are
+/// `names`.
+fn two(seed: u64, names: &[&str], change: Change) -> Net {
+    let ca = Ca::new("ours");
+    let pems = [Pem::new(KeyKind::EcdsaP256), Pem::new(KeyKind::Ed25519)];
+    let right = ca.certify(&pems[0].0, &["10.0.0.1"], |_| ());
+    let tried = ca.certify(&pems[1].0, names, change);
+    let accept = [AuthMethod::Certificate];
+    let hosts = [(&pems[0], right), (&pems[1], tried)];
+    net(seed, hosts.map(|(pem, chain)| host(pem, &chain, ca.authorities(), &accept)))
+}
+
+/// Hosts that know the time.
+fn net(seed: u64, hosts: impl IntoIterator<Item = Settings>) -> Net {
+    let mut net = Net::new(seed, hosts);
+    let now = net.now;
+    net.hosts.iter_mut().for_each(|host| host.engine.set_clock(now, NOW));
+    net
+}
+
+/// ```text
+/// a  --- IKE_SA_INIT, N(SIGNATURE_HASH_ALGORITHMS) ------------>  b
+/// a  <-- IKE_SA_INIT, N(SIGNATURE_HASH_ALGORITHMS), CERTREQ ----  b
+/// a  --- IKE_AUTH, CERTREQ, CERT of a, signed by a ------------>  b
+/// a  <-- IKE_AUTH, CERT of b, signed by b ----------------------  b
+/// ```
+#[test]
+fn certificates_prove_both_ends() {
+    for names in [["10.0.0.2"], ["n1"]] {
+        let mut net = two(90, &names, |_| ());
+        net.keep(0, 1);
+        net.run(SECOND);
+        net.assert_one_pair(0, 1);
+        assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+        let response = Message::parse(&net.sent[1].bytes).unwrap();
+        let asked = response.payloads.iter().any(|payload| matches!(payload, Payload::CertReq(_)));
+        assert!(asked && Parts(&response.payloads).certificates().next().is_none());
+    }
+}
+
+#[test]
+fn a_chain_is_sent_whole() {
+    let root = Ca::new("root");
+    let below = root.below("below");
+    let pems = [Pem::new(KeyKind::Ed25519), Pem::new(KeyKind::Ed25519)];
+    let hosts = [("10.0.0.1", &pems[0]), ("10.0.0.2", &pems[1])].map(|(name, pem)| {
+        let chain = format!("{}{}", below.certify(&pem.0, &[name], |_| ()), below.pem);
+        host(pem, &chain, root.authorities(), &[AuthMethod::Certificate])
+    });
+    let mut net = net(91, hosts);
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.assert_one_pair(0, 1);
+}
+
+#[test]
+fn a_wrong_certificate_is_refused_in_words() {
+    let cases: [(&[&str], Change, &str); 4] = [
+        (&["10.0.0.3"], |_| (), "not for node n1: it has neither that name nor 10.0.0.2"),
+        (&["n1"], |params| params.not_after = date_time_ymd(2025, 12, 31), "expired on 2025-12-31T00:00:00Z"),
+        (&["n1"], |params| params.not_before = date_time_ymd(2027, 1, 1), "not valid before 2027-01-01"),
+        (&["n1"], serves_only, "is not for IKE"),
+    ];
+    for (at, (names, change, words)) in (92..).zip(cases) {
+        assert_refused(&mut two(at, names, change), 0, words);
+    }
+}
+
+fn serves_only(params: &mut CertificateParams) {
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+}
+
+#[test]
+fn another_ca_a_revoked_one_and_a_stolen_one_are_refused() {
+    let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));
+    let pems = [Pem::new(KeyKind::Ed25519), Pem::new(KeyKind::Ed25519)];
+    let accept = [AuthMethod::Certificate];
+    let a = |authorities| host(&pems[0], &ours.certify(&pems[0].0, &["n0"], |_| ()), authorities, &accept);
+    let b = |chain: &str| host(&pems[1], chain, ours.authorities(), &accept);
+    let right = ours.certify(&pems[1].0, &["n1"], |_| ());
+
+    let other = theirs.certify(&pems[1].0, &["n1"], |_| ());
+    assert_refused(&mut net(97, [a(ours.authorities()), b(&other)]), 0, "not issued by a CA of auth.ca");
+    let mut revoking = ours.authorities();
+    revoking.revoke(&ours.revoke(&[7])).unwrap();
+    assert_refused(&mut net(98, [a(revoking), b(&right)]), 0, "is revoked");
+    // The certificate of n1 is no secret; its key is.
+    let stolen = ours.certify(&Pem::new(KeyKind::Ed25519).0, &["n1"], |_| ());
+    let words = "does not have the key that its certificate is about";
+    assert_refused(&mut net(99, [a(ours.authorities()), b(&stolen)]), 0, words);
+}
+
+/// Neither the secret nor a bare key is a way around a certificate.
+#[test]
+fn what_is_not_accepted_is_no_way_around() {
+    let ca = Ca::new("ours");
+    let pems = [Pem::new(KeyKind::Ed25519), Pem::new(KeyKind::Ed25519)];
+    let strict = || {
+        let chain = ca.certify(&pems[0].0, &["n0"], |_| ());
+        host(&pems[0], &chain, ca.authorities(), &[AuthMethod::Certificate])
+    };
+    let lax = |identity| certified(knowing(identity, &[None, None], &AuthMethod::ALL), ca.authorities());
+    let words = "with the shared secret, and only its certificate is accepted from n1";
+    assert_refused(&mut net(100, [strict(), lax(Identity::Secret)]), 0, words);
+    let words = "with its public key, and only its certificate is accepted from n1";
+    assert_refused(&mut net(101, [strict(), lax(Identity::PublicKey(pems[1].key()))]), 0, words);
+}
+
+/// From the secret to certificates, host by host.
+#[test]
+fn hosts_move_from_the_secret_to_certificates_one_by_one() {
+    let ca = Ca::new("ours");
+    let pem = Pem::new(KeyKind::Ed25519);
+    let both = [AuthMethod::Secret, AuthMethod::Certificate];
+    let moved = || host(&pem, &ca.certify(&pem.0, &["n0"], |_| ()), ca.authorities(), &both);
+    let prepared = || certified(knowing(Identity::Secret, &[None, None], &both), ca.authorities());
+    for hosts in [[settings(SECRET), prepared()], [prepared(), prepared()], [moved(), prepared()]] {
+        let mut net = net(102, hosts);
+        net.keep(0, 1);
+        net.run(SECOND);
+        net.assert_one_pair(0, 1);
+    }
+}
+
+#[test]
+fn a_host_that_does_not_know_the_time_takes_no_certificate() {
+    let ca = Ca::new("ours");
+    let hosts = ["n0", "n1"].map(|name| {
+        let pem = Pem::new(KeyKind::Ed25519);
+        let chain = ca.certify(&pem.0, &[name], |_| ());
+        host(&pem, &chain, ca.authorities(), &[AuthMethod::Certificate])
+    });
+    let mut net = Net::new(103, hosts);
+    assert_refused(&mut net, 1, "this host does not know the time");
+}

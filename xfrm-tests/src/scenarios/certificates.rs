@@ -1,0 +1,187 @@
+//! Hosts that prove themselves with certificates of one CA, to each other and to stock strongSwan.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
+
+use super::keys::{KEY, finish, key};
+use super::{await_protected, await_sealed};
+use crate::lab::agent::{CONFIG, SECRETS, hostseal, hostseal_all, status_until};
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Proof, Swan};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("certificates::hosts_of_one_ca", 2, hosts_of_one_ca),
+    Test::new("certificates::a_host_of_another_ca_stays_out", 2, a_host_of_another_ca_stays_out),
+    Test::new(
+        "certificates::a_host_that_is_revoked_at_work_is_out",
+        2,
+        a_host_that_is_revoked_at_work_is_out,
+    ),
+    Test::new("certificates::strongswan_answers", 2, |lab| {
+        strongswan(lab, ["ed25519", "ecdsa-p256"], "none")
+    }),
+    Test::new("certificates::strongswan_initiates", 2, |lab| {
+        strongswan(lab, ["ecdsa-p256", "ed25519"], "start")
+    }),
+];
+
+const CERTIFICATE: &str = "/etc/hostseal/certificate.pem";
+const CA: &str = "/etc/hostseal/ca.pem";
+const CRL: &str = "/etc/hostseal/crl.pem";
+
+/// A root, and a CA below it that makes the certificates of hosts.
+struct Ca {
+    root: String,
+    root_issuer: Issuer<'static, KeyPair>,
+    below: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Ca {
+    fn new() -> Result<Self> {
+        let (root, root_key) = (Self::params("lab root")?, KeyPair::generate()?);
+        let (below, key) = (Self::params("lab hosts")?, KeyPair::generate()?);
+        let root_pem = root.self_signed(&root_key)?.pem();
+        let root_issuer = Issuer::new(root, root_key);
+        let below_pem = below.signed_by(&key, &root_issuer)?.pem();
+        Ok(Self { root: root_pem, root_issuer, below: below_pem, issuer: Issuer::new(below, key) })
+    }
+
+    fn params(name: &str) -> Result<CertificateParams> {
+        let mut params = CertificateParams::new([])?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1));
+        Ok(params)
+    }
+
+    /// The certificate of a host, whose number is its serial number, for `names`.
+    fn certify(&self, host: &Host, names: &[String]) -> Result<String> {
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, host.name());
+        params.serial_number = Some(SerialNumber::from(u64::from(host.number())));
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1));
+        let key = KeyPair::from_pem(&host.read(KEY)?)?;
+        Ok(params.signed_by(&key, &self.issuer)?.pem())
+    }
+
+    /// The lists of both CAs; that of the lower one has the hosts in `revoked`.
+    fn lists(&self, revoked: &[&Host]) -> Result<String> {
+        let revoke = |host: &&Host| RevokedCertParams {
+            serial_number: SerialNumber::from(u64::from(host.number())),
+            revocation_time: date_time_ymd(2025, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = |revoked_certs, issuer: &Issuer<'static, KeyPair>| -> Result<String> {
+            let params = CertificateRevocationListParams {
+                this_update: date_time_ymd(2025, 1, 1),
+                next_update: date_time_ymd(2049, 1, 1),
+                crl_number: SerialNumber::from(1u64),
+                issuing_distribution_point: None,
+                revoked_certs,
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            Ok(params.signed_by(issuer)?.pem()?)
+        };
+        Ok(list(Vec::new(), &self.root_issuer)? + &list(revoked.iter().map(revoke).collect(), &self.issuer)?)
+    }
+
+    /// Gives a host of hostseal a key of that `kind`, a certificate for `names`, and all else that it needs.
+    fn install(&self, cluster: &Cluster, host: &Host, kind: &str, names: &[String]) -> Result<()> {
+        key(host, kind)?;
+        host.write(CERTIFICATE, &format!("{}{}", self.certify(host, names)?, self.below), 0o644)?;
+        host.write(CA, &self.root, 0o644)?;
+        host.write(CRL, &self.lists(&[])?, 0o644)?;
+        host.write(CONFIG, &cluster.text(), 0o644)
+    }
+}
+
+fn cluster(lab: &Lab) -> Cluster {
+    let auth = format!("method = \"certificate\"\ncrl = \"{CRL}\"");
+    Cluster::of_v4(lab.hosts()).with("auth", &auth)
+}
+
+/// One by its name, one by its address.
+fn hosts_of_one_ca(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let (ca, cluster) = (Ca::new()?, cluster(lab));
+    ca.install(&cluster, &a, "ed25519", &[a.name().to_owned()])?;
+    ca.install(&cluster, &b, "ecdsa-p256", &[b.v4().to_string()])?;
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 20s")? {
+        outcome.expect_code(0)?;
+    }
+    lab.hosts().iter().try_for_each(await_protected)?;
+    ensure!(a.ping(&b, Family::V4, 5)? == 5);
+    Ok(())
+}
+
+/// Its certificate is right in everything but who signed it.
+fn a_host_of_another_ca_stays_out(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let (ours, theirs, cluster) = (Ca::new()?, Ca::new()?, cluster(lab));
+    ours.install(&cluster, &a, "ed25519", &[a.v4().to_string()])?;
+    ours.install(&cluster, &b, "ed25519", &[b.v4().to_string()])?;
+    b.write(CERTIFICATE, &format!("{}{}", theirs.certify(&b, &[b.v4().to_string()])?, theirs.below), 0o644)?;
+    let check = hostseal(&b, "config check")?.expect_code(2)?;
+    ensure!(check.stderr.contains("is not issued by a CA of auth.ca"), "{}", check.stderr);
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 2s")? {
+        outcome.expect_code(3)?;
+    }
+    await_refused(&a, &b, "clear", "is not issued by a CA of auth.ca")
+}
+
+/// a takes the changed list while the pair is at work.
+fn a_host_that_is_revoked_at_work_is_out(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let (ca, cluster) = (Ca::new()?, cluster(lab).with("keying", "rekey_after = \"4s\""));
+    for host in lab.hosts() {
+        ca.install(&cluster, host, "ed25519", &[host.v4().to_string()])?;
+    }
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 20s")? {
+        outcome.expect_code(0)?;
+    }
+    lab.hosts().iter().try_for_each(await_sealed)?;
+    a.write(CRL, &ca.lists(&[&b])?, 0o644)?;
+    await_refused(&a, &b, "blocked", "is revoked")
+}
+
+/// Waits until both ends name the reason: the one that refuses why, the other one that it was refused.
+fn await_refused(refuses: &Host, refused: &Host, state: &str, words: &str) -> Result<()> {
+    for (host, other, words) in [(refuses, refused, words), (refused, refuses, "does not take our proof")] {
+        status_until(host, "the row says why", Duration::from_secs(20), |status| {
+            status.peer(other.v4().into()).is_ok_and(|row| {
+                let reason = row.at("/reason").as_str().unwrap_or_default().to_owned();
+                let codes = [row.at("/state"), row.at("/reason_code")];
+                codes == [state, "auth_failed"] && reason.contains(words)
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// hostseal on a, strongSwan on b, with these kinds of keys.
+fn strongswan(lab: &mut Lab, kinds: [&str; 2], start_action: &str) -> Result<()> {
+    let [a, b] = lab.all();
+    let (ca, cluster) = (Ca::new()?, cluster(lab));
+    ca.install(&cluster, &a, kinds[0], &[a.v4().to_string()])?;
+    hostseal(&a, "enable --no-wait")?.expect_code(0)?;
+
+    key(&b, kinds[1])?;
+    let swan = Swan::start(&b, &[])?;
+    swan.add_key("b", &b.read(KEY)?)?;
+    swan.add_certificate("x509/b", &ca.certify(&b, &[b.v4().to_string()])?)?;
+    swan.add_certificate("x509ca/below", &ca.below)?;
+    swan.add_certificate("x509ca/root", &ca.root)?;
+    let connection = Connection::between(&b, &a, Family::V4, SECRETS[0])
+        .proof(Proof::Certificate("b".to_owned()))
+        .child(&format!("start_action = {start_action}"));
+    swan.load(&[connection])?;
+    finish(lab, &a, &b, &swan)
+}
