@@ -40,6 +40,7 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         reason: (state == RowState::Clear)
             .then(|| "keys are agreed, but ESP does not get through".to_owned()),
         keying: Method::Ike,
+        authentication: None,
         cipher: None,
         key_bits: protected.then_some(256),
         encapsulation: Encapsulation::None,

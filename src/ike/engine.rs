@@ -22,6 +22,7 @@ use super::table::{Due, SessionKey, Table};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
 use super::{Counters, Entropy, Event, FailureCode, PairSummary, Posture, Settings, Transmit};
+use crate::model::auth::AuthMethod;
 use crate::model::secret::SecretId;
 use crate::model::word::Flags;
 use crate::model::{Pair, Spi, UnixTime};
@@ -212,6 +213,11 @@ impl Engine {
     pub fn secret_of(&self, pair: Pair, in_spi: Spi) -> Option<SecretId> {
         let current = self.settings.secret.as_ref().map(|secret| secret.id());
         self.established(self.session_of(pair, in_spi)?)?.basis().secret(current)
+    }
+
+    /// How the peer of a child has proven who it is.
+    pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
+        Some(self.established(self.session_of(pair, in_spi)?)?.basis().theirs.method())
     }
 
     /// How a pair stands; `None` for one that is not kept.

@@ -113,6 +113,17 @@ pub enum Proof {
     Certified(PublicKey, TrustId),
 }
 
+impl Proof {
+    /// The way of the peer that was believed for it.
+    pub fn method(&self) -> AuthMethod {
+        match self {
+            Proof::Secret(_) => AuthMethod::Secret,
+            Proof::Key(_) => AuthMethod::PublicKey,
+            Proof::Certified(..) => AuthMethod::Certificate,
+        }
+    }
+}
+
 /// What this host proves itself with, and what others have to; the secrets themselves are apart.
 #[derive(Debug)]
 pub struct Credentials {

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::config::{Config, Method, Mode, Node, NodeName};
 use super::saved::{PairRecord, Saved};
 use super::{
-    Action, Direction, KernelState, Pair, PolicyDirection, SaId, SaReading, Selector, Spi, UnixTime, ours,
+    Action, AuthMethod, Direction, KernelState, Pair, PolicyDirection, SaId, SaReading, Selector, Spi,
+    UnixTime, ours,
 };
 use crate::model::policy::Block;
 
@@ -202,6 +203,9 @@ pub struct PeerRow {
     pub reason: Option<String>,
     /// How its keys are made.
     pub keying: Method,
+    /// How the peer has proven who it is; `None` where no agent has agreed keys with it yet.
+    #[serde(default)]
+    pub authentication: Option<AuthMethod>,
     /// The cipher in use.
     pub cipher: Option<String>,
     /// Bits of the AES key in use.
@@ -408,6 +412,7 @@ impl Known<'_> {
             reason_code,
             reason,
             keying: self.config.keying.method,
+            authentication: None,
             cipher: key_bits.map(|_| CIPHER.to_owned()),
             key_bits,
             encapsulation: Encapsulation::None,

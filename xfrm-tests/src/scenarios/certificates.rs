@@ -118,6 +118,9 @@ fn hosts_of_one_ca(lab: &mut Lab) -> Result<()> {
         outcome.expect_code(0)?;
     }
     lab.hosts().iter().try_for_each(await_protected)?;
+    status_until(&a, "status says how b has proven itself", Duration::from_secs(5), |status| {
+        status.peer(b.v4().into()).is_ok_and(|row| row.at("/authentication") == "certificate")
+    })?;
     ensure!(a.ping(&b, Family::V4, 5)? == 5);
     Ok(())
 }
