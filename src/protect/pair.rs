@@ -432,8 +432,10 @@ impl PairMachine {
             true => (Action::Require, until(TRIAL_IN)),
             false => (Action::Accept, None),
         };
-        // As long as no SA can be used, what comes in is clear anyway.
-        if self.is_sealed() || !desired.fresh.is_empty() || !desired.keep.is_empty() {
+        // Before the first SA what comes in is clear anyway.
+        let keyless = desired.fresh.is_empty() && desired.keep.is_empty();
+        let untouched = self.phase == Phase::On && self.left.is_none() && keyless;
+        if self.is_sealed() || !untouched {
             desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
         }
         let block = self.is_sealed().then_some(Action::Block);
