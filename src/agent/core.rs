@@ -4,89 +4,31 @@
 //! Everything that comes in ends in [`Core::settle`]: drain what the engine has to say, bring the kernel
 //! to what the pairs want, carry out what they order, until nothing moves any more.
 
+mod apply;
 mod reconfigure;
+mod settle;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-pub use reconfigure::Preview;
-
+pub(super) use self::apply::in_the_way;
+pub use self::reconfigure::Preview;
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
 use super::pairs::Pairs;
+use super::scheme::Scheme;
 use super::timers::Timers;
 use super::{probe, report};
-use crate::ike::{self, Engine, Event};
-use crate::model::config::Mode;
+use crate::ike::{self, Engine};
 use crate::model::saved::PairRecord;
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{
-    Action, Config, Direction, Exemption, KernelState, Limits, NewChild, NewInbound, Node, Op, OpError, Pair,
-    Policy, PolicyReading, Sa, SaId, SaReading, Spi, UnixTime, Word,
-};
-use crate::protect::{Child, Order, PairMachine, Plan, Posture, policies};
+use crate::model::status::RowState;
+use crate::model::{KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime};
+use crate::protect::{PairMachine, Plan};
 
 /// How often the counters are read to see which peers have fallen silent.
 pub const TICK: Duration = Duration::from_secs(30);
-
-/// Hard limits in bytes and packets are this many times the soft ones.
-const HARD_OVER_SOFT: u64 = 4;
-
-/// What the core has to know of the configuration.
-pub struct Scheme {
-    /// The pairs of this host.
-    pub pairs: Vec<Pair>,
-    /// What stays in the clear.
-    pub exemptions: Vec<Exemption>,
-    /// The anti-replay window, in packets.
-    pub replay_window: u32,
-    /// When SAs end.
-    pub limits: Limits,
-    /// May an authenticated peer take its pair to the clear.
-    pub allow_peer_disable: bool,
-    /// Whether what is beside the pairs with a sealed peer is blocked.
-    pub guard: bool,
-    /// UDP port of IKE, for probes too.
-    pub port: u16,
-}
-
-impl Scheme {
-    /// What `config` says of this host, which is `node`.
-    pub fn of(config: &Config, node: &Node) -> Self {
-        let keying = &config.keying;
-        let hard = |soft: Option<u64>| soft.map(|soft| soft.saturating_mul(HARD_OVER_SOFT));
-        let limits = Limits {
-            hard_seconds: Some(keying.expire_after.as_secs()),
-            soft_bytes: keying.rekey_bytes,
-            soft_packets: keying.rekey_packets,
-            hard_bytes: hard(keying.rekey_bytes),
-            hard_packets: hard(keying.rekey_packets),
-        };
-        Self {
-            pairs: config.pairs(node).into_iter().map(|(_, pair)| pair).collect(),
-            exemptions: config.protection.exempt.clone(),
-            replay_window: config.esp.replay_window,
-            limits,
-            allow_peer_disable: config.protection.allow_peer_disable,
-            guard: config.protection.mode == Mode::Require,
-            port: keying.port,
-        }
-    }
-
-    /// When SAs of `pair` end: those of the end that initiates by rule are replaced first.
-    fn limits_of(&self, pair: Pair) -> Limits {
-        if pair.initiates() { self.limits.earlier() } else { self.limits }
-    }
-
-    /// The pairs, all off. `sealed` are those that were persisted as sealed.
-    pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
-        let machine =
-            |pair: &Pair| PairMachine::new(*pair, sealed.contains(pair), self.allow_peer_disable, now);
-        Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), self.guard)
-    }
-}
 
 /// A probe to be sent by whoever has sockets, through `sa` and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -486,74 +428,6 @@ impl Core {
 
 /// Joining.
 impl Core {
-    /// Drains the deciders and the kernel until nothing moves any more.
-    fn settle(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        loop {
-            self.drain_events(now);
-            if !self.dirty.is_empty() {
-                self.apply(now, kernel);
-            } else if !self.touched.is_empty() {
-                self.carry_out_orders(now);
-            } else if !self.asking.is_empty() {
-                self.read_use(now, kernel);
-            } else if !self.let_go(now) {
-                return;
-            }
-        }
-    }
-
-    fn drain_events(&mut self, now: Instant) {
-        while let Some(event) = self.engine.poll_event() {
-            self.handle_event(now, event);
-        }
-    }
-
-    fn handle_event(&mut self, now: Instant, event: Event) {
-        match event {
-            Event::ChildAgreed(new, token, word, _) => self.handle_child(now, *new, token, word.as_ref()),
-            Event::InboundAhead(inbound) => self.handle_inbound_ahead(now, *inbound),
-            Event::PeerWord { pair, in_spi, word } => {
-                let waited = self.waited;
-                self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word, waited));
-            }
-            Event::ForeignReady { pair, in_spi } => {
-                self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
-            }
-            Event::ChildClosed { pair, in_spi, void } => {
-                self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
-            }
-            Event::Failed { pair, failure } => {
-                tracing::warn!("{pair}: {}", failure.words);
-                self.with_pair(pair, |machine| {
-                    machine.handle_failure(now, reason_code(failure.code), failure.words)
-                });
-            }
-        }
-    }
-
-    fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
-        let (pair, in_spi) = (new.pair, new.in_spi);
-        let child = Child::new(&new, token, word, self.scheme.replay_window, self.scheme.limits_of(pair));
-        // A key lives once: that of an SA which is there already is not used again.
-        let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));
-        let inbound = (!ahead).then(|| (SaId::of(pair, Direction::In, in_spi), new.in_key));
-        let outbound = (SaId::of(pair, Direction::Out, new.out_spi), new.out_key);
-        if self.with_pair(pair, |machine| machine.handle_child(now, child)) == Some(true) {
-            inbound.into_iter().chain([outbound]).for_each(|(id, key)| self.vault.put(id, key));
-        } else {
-            self.engine.child_installed(now, pair, in_spi, false);
-        }
-    }
-
-    fn handle_inbound_ahead(&mut self, now: Instant, new: NewInbound) {
-        let NewInbound { pair, spi, suite, key } = new;
-        let (replay_window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
-        let sa = Sa { pair, direction: Direction::In, spi, suite, replay_window, limits };
-        if self.with_pair(pair, |machine| machine.handle_inbound_ahead(now, sa)) == Some(true) {
-            self.vault.put(sa.id(), key);
-        }
-    }
-
     /// Children whose inbound SA has reached a soft limit that the kernel does not watch.
     fn overdue(&self, sas: &BTreeMap<SaId, SaReading>) -> Vec<(Pair, Spi)> {
         let reached = |pair: Pair, id: &SaId| {
@@ -562,151 +436,6 @@ impl Core {
         let pairs = self.pairs.machines().iter();
         let unwatched = pairs.flat_map(|(pair, machine)| machine.unwatched().map(move |id| (*pair, id)));
         unwatched.filter(|(pair, id)| reached(*pair, id)).map(|(pair, id)| (pair, id.spi)).collect()
-    }
-
-    /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
-    fn learn(&mut self, actual: KernelState) {
-        self.known = Known::of(actual, &self.pairs.own());
-        self.dirty.extend(self.known.scopes());
-        self.dirty.insert(Scope::Common);
-    }
-
-    /// Brings the parts of the kernel that may have to change to what the pairs want, in one go.
-    fn apply(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        let dirty = std::mem::take(&mut self.dirty);
-        let mut ops = Vec::new();
-        let mut parts = Vec::new();
-        for scope in dirty {
-            let desired = self.pairs.desired(scope);
-            let part = self.known.plan(scope, &desired);
-            ops.extend(part.ops.iter().copied());
-            parts.push((scope, desired, part));
-        }
-        let mut results =
-            if ops.is_empty() { Vec::new() } else { kernel.apply(&ops, &self.vault) }.into_iter();
-        for (scope, desired, part) in parts {
-            let results: Vec<_> = part.ops.iter().zip(results.by_ref()).collect();
-            let outcome = self.digest(now, scope, &part.conflicts, results);
-            self.report_applied(now, scope, &outcome);
-            if self.pairs.desired(scope) != desired {
-                self.dirty.insert(scope);
-            }
-        }
-    }
-
-    /// Records what the kernel has done of a part.
-    fn digest(
-        &mut self,
-        now: Instant,
-        scope: Scope,
-        conflicts: &[PolicyReading],
-        results: Vec<(&Op, Result<(), OpError>)>,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
-        if let Some(stranger) = conflicts.first() {
-            outcome.policies = Some(in_the_way(stranger));
-        }
-        for (op, result) in results {
-            if let Op::AddSa(sa) = op {
-                self.vault.forget(sa.id());
-            }
-            match result {
-                Ok(()) => self.record(now, scope, op),
-                // What was to go is gone.
-                Err(OpError::Missing { .. }) if matches!(op, Op::DeleteSa(_) | Op::DeletePolicy { .. }) => {
-                    self.record(now, scope, op);
-                }
-                Err(error) => {
-                    tracing::error!("{error}");
-                    self.look_again |= matches!(error, OpError::Exists { .. } | OpError::Missing { .. });
-                    match op {
-                        Op::AddSa(sa) => drop(outcome.refused.insert(sa.id(), error)),
-                        _ => outcome.policies = Some(error.to_string()),
-                    }
-                    self.known.refused(op);
-                }
-            }
-        }
-        outcome
-    }
-
-    /// Takes a change that the kernel has made into what is known of it.
-    fn record(&mut self, now: Instant, scope: Scope, op: &Op) {
-        tracing::debug!("{op}");
-        self.known.record(scope, op);
-        match op {
-            Op::AddSa(sa) => self.accounts.open(sa.id(), sa.pair, sa.direction),
-            Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => {
-                let machine = policies::inbound_pair(policy).and_then(|pair| self.pairs.get_mut(pair));
-                machine.into_iter().for_each(|machine| machine.handle_written(now));
-            }
-            Op::DeleteSa(_) | Op::DeletePolicy { .. } => {}
-        }
-    }
-
-    /// Tells pairs that are about to be sealed whether a packet has met their inbound policies.
-    fn read_use(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        let known = |policy: Policy| self.known.policy(&policy.id()).copied();
-        let (pairs, inbound): (Vec<Pair>, Vec<[PolicyReading; 2]>) = std::mem::take(&mut self.asking)
-            .into_iter()
-            .filter_map(|pair| {
-                let [inbound, forward] = policies::inbound(pair, Action::Accept).map(known);
-                Some((pair, [inbound?, forward?]))
-            })
-            .unzip();
-        let unused = kernel.unused(inbound.as_flattened());
-        for (pair, unused) in pairs.into_iter().zip(unused.chunks(2)) {
-            self.with_pair(pair, |machine| machine.handle_use(now, unused.contains(&false)));
-        }
-    }
-
-    fn report_applied(&mut self, now: Instant, scope: Scope, outcome: &Outcome) {
-        let Scope::Peer(remote) = scope else {
-            return;
-        };
-        for pair in self.pairs.with(remote).to_vec() {
-            self.with_machine(pair, |machine| {
-                machine.handle_applied(now, &outcome.refused, outcome.policies.clone());
-            });
-        }
-    }
-
-    fn carry_out_orders(&mut self, now: Instant) {
-        while let Some(pair) = self.touched.pop_first() {
-            let Some(machine) = self.pairs.get_mut(pair) else {
-                continue;
-            };
-            let orders: Vec<Order> = std::iter::from_fn(|| machine.poll_order()).collect();
-            self.timers.set(pair, machine.poll_timeout());
-            for order in orders {
-                self.carry_out(now, pair, order);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, now: Instant, pair: Pair, order: Order) {
-        let engine = &mut self.engine;
-        match order {
-            Order::Posture(Posture::Active) => engine.keep(now, pair, ike::Posture::Active),
-            Order::Posture(Posture::Passive) => engine.keep(now, pair, ike::Posture::Passive),
-            Order::Posture(Posture::Forget) => engine.forget(now, pair),
-            Order::Hurry => engine.hurry(now, pair),
-            Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
-            Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),
-            Order::Rekey { in_spi } => engine.rekey_child(now, pair, in_spi),
-            Order::Delete { in_spi } => engine.delete_child(now, pair, in_spi),
-            Order::CheckLiveness => engine.check_liveness(now, pair),
-            Order::Settled { in_spi } => {
-                engine.settled(now, pair, in_spi);
-                self.persist = true;
-            }
-            Order::Probe { sa, token } => {
-                let remote = SocketAddr::new(pair.remote, self.scheme.port);
-                self.probes.push_back(Probe { sa, local: pair.local, remote, bytes: probe::encode(&token) });
-            }
-            Order::ReadUse => drop(self.asking.insert(pair)),
-            Order::Persist => self.persist = true,
-        }
     }
 
     /// Lets a pair take an input; its part of the kernel is looked at afterwards.
@@ -735,30 +464,5 @@ impl Core {
         for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
             self.with_pair(pair, &mut input);
         }
-    }
-}
-
-/// What the kernel did not do of a part.
-#[derive(Debug, Default)]
-struct Outcome {
-    refused: BTreeMap<SaId, OpError>,
-    policies: Option<String>,
-}
-
-/// What is said of a stranger's policy where ours has to be.
-pub(super) fn in_the_way(stranger: &PolicyReading) -> String {
-    format!(
-        "{} of other IPsec software (index {}) is in the way: remove it there",
-        stranger.id, stranger.index
-    )
-}
-
-fn reason_code(code: ike::FailureCode) -> ReasonCode {
-    match code {
-        ike::FailureCode::NoAnswer => ReasonCode::NoAnswer,
-        ike::FailureCode::AuthFailed => ReasonCode::AuthFailed,
-        ike::FailureCode::NoProposal => ReasonCode::NoProposal,
-        ike::FailureCode::PeerRefused => ReasonCode::PeerRefused,
-        ike::FailureCode::Internal => ReasonCode::Internal,
     }
 }

@@ -13,8 +13,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use super::core::{Scheme, in_the_way};
+use super::core::in_the_way;
 use super::known::Known;
+use super::scheme::Scheme;
 use super::single;
 use crate::model::config::WhoamiError;
 use crate::model::host::{Boot, named_node, own_addresses};

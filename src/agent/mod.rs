@@ -16,6 +16,7 @@ pub mod pairs;
 mod probe;
 mod process;
 mod report;
+pub mod scheme;
 mod service;
 mod setup;
 #[cfg(test)]

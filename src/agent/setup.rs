@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::core::Scheme;
+use super::scheme::Scheme;
 use crate::ike;
 use crate::model::config::{CredentialsError, NodeName};
 use crate::model::host::{named_node, own_addresses};

@@ -5,9 +5,12 @@
 //! exchange and the network comes out of [`PairMachine::poll_order`].
 
 mod judge;
+mod opening;
 mod order;
 mod seal;
+mod succession;
 mod trial;
+mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -17,15 +20,9 @@ use self::seal::Use;
 use self::trial::Trial;
 use super::child::Child;
 use super::clock::Clock;
-use super::plan::Desired;
-use super::policies;
-use super::timing::{
-    DELETE_PATIENCE, IN_GRACE, KERNEL_RETRY, OPEN_PATIENCE, OUT_GRACE, TRIAL_IN, TRIAL_OUT,
-    UNSETTLED_PATIENCE,
-};
+use super::timing::KERNEL_RETRY;
 use crate::model::status::{ReasonCode, RowState};
-use crate::model::word::Flags;
-use crate::model::{Action, Direction, Limits, OpError, Pair, Sa, SaId, Spi, Word};
+use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
 
 /// Children of one pair at a time: what a peer can make us hold.
 const MAX_CHILDREN: usize = 8;
@@ -196,28 +193,9 @@ impl PairMachine {
         self.advance(now);
     }
 
-    /// Meets the peer again, for a pair that an agent before this one left in the kernel and that is to go to the
-    /// clear: [`PairMachine::disable`] then tells the peer.
-    pub fn meet(&mut self, now: Instant) {
-        self.begin();
-        self.advance(now);
-    }
-
     /// From now on, may an authenticated peer take the pair to the clear.
     pub fn allow_peer_disable(&mut self, allow: bool) {
         self.allow_peer_disable = allow;
-    }
-
-    /// Takes the pair back to the clear. Where it sends through what an agent before this one left, the peer
-    /// is first met again, to be told.
-    pub fn disable(&mut self, now: Instant) {
-        self.left = None;
-        if self.can_tell() {
-            self.open(now);
-        } else if self.phase == Phase::On {
-            self.leaving.get_or_insert(now);
-        }
-        self.advance(now);
     }
 
     /// A peer that says no words may soon send through this SA. `false` when the pair wants none.
@@ -400,111 +378,6 @@ impl PairMachine {
     }
 }
 
-/// Outputs.
-impl PairMachine {
-    /// What the pair wants done, oldest first.
-    pub fn poll_order(&mut self) -> Option<Order> {
-        self.orders.pop_front()
-    }
-
-    /// When [`PairMachine::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.wake
-    }
-
-    /// What the kernel should hold for this pair alone.
-    pub fn desired(&self) -> Desired {
-        let mut desired = Desired::default();
-        if self.phase == Phase::Off {
-            return desired;
-        }
-        for child in &self.children {
-            child.desired(&mut desired.fresh, &mut desired.keep);
-        }
-        match self.ahead {
-            Some((sa, true)) => drop(desired.keep.insert(sa.id())),
-            Some((sa, false)) => desired.fresh.push(sa),
-            None => {}
-        }
-        desired.keep.extend(self.adopted.keys());
-        let until = |after| self.ends().map(|end| end + after);
-        let (action, lasts) = match self.is_sealed() {
-            true => (Action::Require, until(TRIAL_IN)),
-            false => (Action::Accept, None),
-        };
-        // Before the first SA what comes in is clear anyway.
-        let keyless = desired.fresh.is_empty() && desired.keep.is_empty();
-        let untouched = self.phase == Phase::On && self.left.is_none() && keyless;
-        if self.is_sealed() || !untouched {
-            desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
-        }
-        let block = self.is_sealed().then_some(Action::Block);
-        let outbound = self.outbound.map(|spi| Action::Seal { spi }).or(block);
-        let outbound = outbound.map(|action| policies::outbound(self.pair, action));
-        desired.policies.extend(outbound.map(|policy| policy.lasting(until(TRIAL_OUT))));
-        desired
-    }
-
-    /// Which pair it is.
-    pub fn pair(&self) -> Pair {
-        self.pair
-    }
-
-    /// Whether nothing is left of the pair.
-    pub fn is_off(&self) -> bool {
-        self.phase == Phase::Off
-    }
-
-    /// Whether clear packets are neither sent nor accepted.
-    pub fn is_sealed(&self) -> bool {
-        matches!(self.seal, Seal::OnTrial | Seal::Final)
-    }
-
-    /// Whether it is to be persisted as sealed: for good, and until it has arrived in the clear.
-    pub fn is_saved_as_sealed(&self) -> bool {
-        matches!(self.seal, Seal::Opened | Seal::Final)
-    }
-
-    /// The outbound SA that packets leave through, if they do.
-    pub fn sends_through(&self) -> Option<Spi> {
-        let carries = |spi| self.child_by_outbound(spi).is_some_and(Child::carries);
-        self.confirmed.filter(|spi| self.has_adopted(*spi) || carries(*spi))
-    }
-
-    /// Our name of the child that both ends send through.
-    pub fn settled_child(&self) -> Option<Spi> {
-        self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).map(Child::in_spi)
-    }
-
-    /// The children whose SAs have another replay window or other limits than these, by our names.
-    pub fn outdated(&self, replay_window: u32, limits: Limits) -> Vec<Spi> {
-        let fits = |sa: &Sa| (sa.replay_window, sa.limits) == (replay_window, limits);
-        let outdated = self.children.iter().filter(|child| child.is_known() && !fits(&child.incoming));
-        outdated.map(Child::in_spi).collect()
-    }
-
-    /// The child that an SA belongs to, by our name.
-    pub fn child_of(&self, id: SaId) -> Option<Spi> {
-        let owns = |child: &&Child| [child.incoming.id(), child.outgoing.id()].contains(&id);
-        self.children.iter().find(owns).map(Child::in_spi)
-    }
-
-    /// Inbound SAs whose soft limits the kernel does not watch, as it reports their first packet instead.
-    pub fn unwatched(&self) -> impl Iterator<Item = SaId> {
-        self.children.iter().filter(|child| child.reports_first_packet()).map(|child| child.incoming.id())
-    }
-
-    /// How the pair stands.
-    pub fn row_state(&self) -> RowState {
-        self.shown.0
-    }
-
-    /// Since when it stands so.
-    pub fn since(&self) -> Instant {
-        self.shown.1
-    }
-}
-
 /// Decisions.
 impl PairMachine {
     /// Derives everything that follows from the facts.
@@ -541,183 +414,6 @@ impl PairMachine {
         }
     }
 
-    /// The agent before this one died on the way to the clear that the peer had wished: goes on there. The peer,
-    /// which takes no child now, cannot be told; it accepts clear packets, and waits for no answer much longer.
-    fn follow(&mut self, now: Instant) {
-        self.left = Some(Left::PeerDisabled);
-        self.phase = Phase::Opening { since: now };
-        self.orders.push_back(Order::Posture(Posture::Passive));
-    }
-
-    fn open(&mut self, now: Instant) {
-        if self.phase == Phase::On {
-            self.phase = Phase::Opening { since: now };
-        }
-        match self.seal {
-            Seal::Final | Seal::Opened if self.is_peers_wish() => self.seal = Seal::Opened,
-            Seal::Final | Seal::Opened => self.unseal(),
-            Seal::Open | Seal::OnTrial => self.seal = Seal::Open,
-        }
-    }
-
-    fn unseal(&mut self) {
-        self.seal = Seal::Open;
-        self.orders.push_back(Order::Persist);
-    }
-
-    /// Seals the pair, for good unless it is `on_trial`.
-    fn close(&mut self, on_trial: bool) {
-        match self.seal {
-            Seal::Open | Seal::Opened if on_trial => self.seal = Seal::OnTrial,
-            Seal::Open | Seal::Opened | Seal::OnTrial if !on_trial => {
-                self.seal = Seal::Final;
-                self.orders.push_back(Order::Persist);
-            }
-            _ => {}
-        }
-    }
-
-    /// The way to the clear: this end sends clear once the peer accepts it, or does not answer.
-    fn leave(&mut self, clock: &mut Clock) {
-        if let Some(since) = self.leaving
-            && (self.can_tell() || clock.due(since + OPEN_PATIENCE))
-        {
-            self.leaving = None;
-            self.open(clock.now);
-        }
-        if let Phase::Opening { since } = self.phase {
-            // With nobody to hear from, that has been waited for.
-            let heard = self.is_peers_wish()
-                || self.counterpart().is_none_or(|child| child.peer.open || child.foreign);
-            if heard || clock.due(since + self.open_patience(since)) {
-                self.phase = Phase::Cleared { since: clock.now };
-                self.outbound = None;
-            }
-        }
-        if let Phase::Cleared { since } = self.phase {
-            let idle = self.children.is_empty() && self.adopted.is_empty();
-            if clock.due(since + OUT_GRACE) {
-                self.children.iter_mut().for_each(Child::retire_outbound);
-                self.adopted.retain(|_, direction| *direction == Direction::In);
-            }
-            // A peer that began it and died may leave a kernel behind that goes on sending ESP.
-            let awaited = self.is_peers_wish() && self.peer_may_send();
-            // One that could not be told does so until it waits no more.
-            let untold = self.is_peers_wish() && self.children.is_empty();
-            let grace = if untold { OPEN_PATIENCE + IN_GRACE } else { IN_GRACE };
-            if idle || (!awaited && clock.due(since + grace)) {
-                self.children.clear();
-                self.ahead = None;
-                self.adopted.clear();
-                self.settled = None;
-                self.opened = false;
-                if self.seal == Seal::Opened {
-                    self.unseal();
-                }
-                self.trial = Trial { own: self.trial.own, peer: None };
-                self.phase = if self.left.is_some() { Phase::On } else { Phase::Off };
-                // A peer that disables deletes its sessions itself.
-                if self.left != Some(Left::PeerDisabled) {
-                    self.orders.push_back(Order::Posture(Posture::Forget));
-                }
-                if self.left.is_some() {
-                    self.orders.push_back(Order::Posture(Posture::Passive));
-                }
-            }
-        }
-    }
-
-    /// The newest child that may be used; one that the key exchange has forgotten only if there is no other.
-    /// The end with the smaller address leads: the other follows it to the child that it sends through, so
-    /// both settle on the same one however messages crossed.
-    fn choose_outbound(&mut self, now: Instant) {
-        if self.phase != Phase::On {
-            return;
-        }
-        let newest = |wanted: &dyn Fn(&Child) -> bool| {
-            self.children.iter().rev().find(|child| child.is_usable() && wanted(child)).map(Child::out_spi)
-        };
-        let led = if self.pair.initiates() {
-            None
-        } else {
-            newest(&|child| child.peer.sending && child.is_known())
-        };
-        let choice = led.or_else(|| newest(&Child::is_known)).or_else(|| newest(&|_| true));
-        let adopted = self.outbound.filter(|spi| self.has_adopted(*spi));
-        // A sealed pair keeps naming an SA that is gone: that blocks. Adopted SAs serve until replaced.
-        let choice = choice.or(adopted).or(self.outbound.filter(|_| self.is_sealed()));
-        if choice != self.outbound {
-            self.outbound = choice;
-            self.switched = now;
-        }
-    }
-
-    fn note_settled(&mut self, now: Instant) {
-        let sending = self.outbound.is_some() && self.outbound == self.confirmed;
-        let child = self.current().filter(|child| sending && child.carries() && child.peer_sends());
-        let spi = child.map(Child::out_spi);
-        if self.settled.map(|(spi, _)| spi) != spi {
-            self.settled = spi.map(|spi| (spi, now));
-            self.used = Use::Unasked;
-        }
-        if let Some(child) = self.children.iter_mut().find(|child| Some(child.out_spi()) == spi)
-            && !child.announced
-        {
-            child.announced = true;
-            self.orders.push_back(Order::Settled { in_spi: child.in_spi() });
-        }
-    }
-
-    /// Ends that do not settle, or that settled on a child whose IKE SA is gone, may remember different
-    /// children, as when a live session was taken for dead: asking shows which sessions the peer still has,
-    /// and the others go.
-    fn doubt(&mut self, clock: &mut Clock) {
-        let settled = self.settled.is_some() && self.current().is_some_and(Child::is_known);
-        let askable = self.children.iter().any(Child::is_known);
-        if settled || !askable || self.phase != Phase::On {
-            self.unsettled_until = None;
-            return;
-        }
-        let until = *self.unsettled_until.get_or_insert(clock.now + UNSETTLED_PATIENCE);
-        if clock.due(until) {
-            let next = clock.now + UNSETTLED_PATIENCE;
-            self.unsettled_until = Some(next);
-            clock.due(next);
-            self.orders.push_back(Order::CheckLiveness);
-        }
-    }
-
-    /// The way out of children and adopted SAs that another child has replaced.
-    fn retire(&mut self, clock: &mut Clock) {
-        let current = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
-        let settled = self.settled.map(|(_, at)| at);
-        let initiator = current.is_some_and(|at| self.children[at].initiator);
-        let moved = clock.due(self.switched + OUT_GRACE);
-        for (at, child) in self.children.iter_mut().enumerate() {
-            let Some(current) = current else {
-                child.retire_closed(clock, None);
-                continue;
-            };
-            child.retire_closed(clock, settled.filter(|_| at != current));
-            // Until both ends have settled, an older child may be the one to go back to.
-            let Some(settled) = settled.filter(|_| at < current && moved) else {
-                continue;
-            };
-            child.retire_outbound();
-            if (initiator || clock.due(settled + DELETE_PATIENCE)) && child.ask_deletion() {
-                self.orders.push_back(Order::Delete { in_spi: child.in_spi() });
-            }
-        }
-        self.children.retain(|child| !child.is_over());
-
-        let outbound = self.outbound;
-        let settled_out = settled.is_some_and(|at| clock.due(at + IN_GRACE));
-        self.adopted.retain(|id, direction| match direction {
-            Direction::Out => outbound == Some(id.spi) || !moved || current.is_none(),
-            Direction::In => !settled_out,
-        });
-    }
-
     fn probe(&mut self, clock: &mut Clock) {
         if self.phase != Phase::On {
             return;
@@ -740,36 +436,6 @@ impl PairMachine {
                 self.orders.push_back(Order::Say { in_spi: child.in_spi(), flags });
             }
         }
-    }
-
-    /// Whether the peer can be told that the pair goes to the clear, or need not be.
-    fn can_tell(&self) -> bool {
-        let nothing = self.outbound.is_none() && self.adopted.is_empty();
-        nothing || self.counterpart().is_some_and(|child| !child.is_pending())
-    }
-
-    /// The child by which both ends can speak: the one in use, or else the newest.
-    fn counterpart(&self) -> Option<&Child> {
-        let newest = || self.children.iter().rev().find(|child| child.is_known());
-        self.current().filter(|child| child.is_known()).or_else(newest)
-    }
-
-    /// What the peer said last: of the child in use, or of one that its next agent made since.
-    fn last_word(&self) -> Option<Flags> {
-        let used = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
-        let spoken = self.children.iter().position(|child| Some(child.in_spi()) == self.spoken_of);
-        used.max(spoken).map(|at| self.children[at].peer)
-    }
-
-    /// Whether the pair is in the clear, or on its way there, because the peer disabled it.
-    fn is_peers_wish(&self) -> bool {
-        self.left == Some(Left::PeerDisabled)
-    }
-
-    /// Whether the peer's kernel may go on sending ESP: it did when the peer spoke last.
-    fn peer_may_send(&self) -> bool {
-        let child = self.children.iter().find(|child| Some(child.in_spi()) == self.spoken_of);
-        child.is_some_and(Child::peer_may_send)
     }
 
     fn has_adopted(&self, out_spi: Spi) -> bool {

@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{Core, Scheme};
+use super::Core;
 use crate::agent::kernel::Kernel;
 use crate::agent::known::Known;
 use crate::agent::pairs::Pairs;
+use crate::agent::scheme::Scheme;
 use crate::ike;
 use crate::model::saved::PairRecord;
 use crate::model::{KernelState, Pair, SaId, SaReading, UnixTime};

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Order, PairMachine, Phase};
+use super::{Order, PairMachine, Phase, Seal};
 use crate::protect::clock::Clock;
 use crate::protect::timing::{SEAL_GRACE, quiet_grace};
 
@@ -58,5 +58,17 @@ impl PairMachine {
         let round_trip = self.current()?.round_trip()?;
         let written = self.written?;
         (written + round_trip <= settled).then(|| quiet_grace(round_trip))
+    }
+
+    /// Seals the pair, for good unless it is `on_trial`.
+    pub(super) fn close(&mut self, on_trial: bool) {
+        match self.seal {
+            Seal::Open | Seal::Opened if on_trial => self.seal = Seal::OnTrial,
+            Seal::Open | Seal::Opened | Seal::OnTrial if !on_trial => {
+                self.seal = Seal::Final;
+                self.orders.push_back(Order::Persist);
+            }
+            _ => {}
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! The invariants of the plan, checked on random kernels.
 
+mod link;
+mod opening;
 mod pair;
 mod plan;
 mod policies;
+mod succession;
+mod trial;

@@ -1,0 +1,134 @@
+//! The kernel gets what the pairs want, and the pairs hear what it has done.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::Core;
+use crate::agent::kernel::Kernel;
+use crate::agent::known::{Known, Scope};
+use crate::model::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
+use crate::protect::policies;
+
+impl Core {
+    /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
+    pub(super) fn learn(&mut self, actual: KernelState) {
+        self.known = Known::of(actual, &self.pairs.own());
+        self.dirty.extend(self.known.scopes());
+        self.dirty.insert(Scope::Common);
+    }
+
+    /// Brings the parts of the kernel that may have to change to what the pairs want, in one go.
+    pub(super) fn apply(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        let dirty = std::mem::take(&mut self.dirty);
+        let mut ops = Vec::new();
+        let mut parts = Vec::new();
+        for scope in dirty {
+            let desired = self.pairs.desired(scope);
+            let part = self.known.plan(scope, &desired);
+            ops.extend(part.ops.iter().copied());
+            parts.push((scope, desired, part));
+        }
+        let mut results =
+            if ops.is_empty() { Vec::new() } else { kernel.apply(&ops, &self.vault) }.into_iter();
+        for (scope, desired, part) in parts {
+            let results: Vec<_> = part.ops.iter().zip(results.by_ref()).collect();
+            let outcome = self.digest(now, scope, &part.conflicts, results);
+            self.report_applied(now, scope, &outcome);
+            if self.pairs.desired(scope) != desired {
+                self.dirty.insert(scope);
+            }
+        }
+    }
+
+    /// Records what the kernel has done of a part.
+    fn digest(
+        &mut self,
+        now: Instant,
+        scope: Scope,
+        conflicts: &[PolicyReading],
+        results: Vec<(&Op, Result<(), OpError>)>,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        if let Some(stranger) = conflicts.first() {
+            outcome.policies = Some(in_the_way(stranger));
+        }
+        for (op, result) in results {
+            if let Op::AddSa(sa) = op {
+                self.vault.forget(sa.id());
+            }
+            match result {
+                Ok(()) => self.record(now, scope, op),
+                // What was to go is gone.
+                Err(OpError::Missing { .. }) if matches!(op, Op::DeleteSa(_) | Op::DeletePolicy { .. }) => {
+                    self.record(now, scope, op);
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    self.look_again |= matches!(error, OpError::Exists { .. } | OpError::Missing { .. });
+                    match op {
+                        Op::AddSa(sa) => drop(outcome.refused.insert(sa.id(), error)),
+                        _ => outcome.policies = Some(error.to_string()),
+                    }
+                    self.known.refused(op);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Takes a change that the kernel has made into what is known of it.
+    fn record(&mut self, now: Instant, scope: Scope, op: &Op) {
+        tracing::debug!("{op}");
+        self.known.record(scope, op);
+        match op {
+            Op::AddSa(sa) => self.accounts.open(sa.id(), sa.pair, sa.direction),
+            Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => {
+                let machine = policies::inbound_pair(policy).and_then(|pair| self.pairs.get_mut(pair));
+                machine.into_iter().for_each(|machine| machine.handle_written(now));
+            }
+            Op::DeleteSa(_) | Op::DeletePolicy { .. } => {}
+        }
+    }
+
+    /// Tells pairs that are about to be sealed whether a packet has met their inbound policies.
+    pub(super) fn read_use(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        let known = |policy: Policy| self.known.policy(&policy.id()).copied();
+        let (pairs, inbound): (Vec<Pair>, Vec<[PolicyReading; 2]>) = std::mem::take(&mut self.asking)
+            .into_iter()
+            .filter_map(|pair| {
+                let [inbound, forward] = policies::inbound(pair, Action::Accept).map(known);
+                Some((pair, [inbound?, forward?]))
+            })
+            .unzip();
+        let unused = kernel.unused(inbound.as_flattened());
+        for (pair, unused) in pairs.into_iter().zip(unused.chunks(2)) {
+            self.with_pair(pair, |machine| machine.handle_use(now, unused.contains(&false)));
+        }
+    }
+
+    fn report_applied(&mut self, now: Instant, scope: Scope, outcome: &Outcome) {
+        let Scope::Peer(remote) = scope else {
+            return;
+        };
+        for pair in self.pairs.with(remote).to_vec() {
+            self.with_machine(pair, |machine| {
+                machine.handle_applied(now, &outcome.refused, outcome.policies.clone());
+            });
+        }
+    }
+}
+
+/// What the kernel did not do of a part.
+#[derive(Debug, Default)]
+struct Outcome {
+    refused: BTreeMap<SaId, OpError>,
+    policies: Option<String>,
+}
+
+/// What is said of a stranger's policy where ours has to be.
+pub(in crate::agent) fn in_the_way(stranger: &PolicyReading) -> String {
+    format!(
+        "{} of other IPsec software (index {}) is in the way: remove it there",
+        stranger.id, stranger.index
+    )
+}

@@ -1,0 +1,131 @@
+//! What the key exchange has to say reaches the pairs, and what the pairs order is carried out, until nothing moves
+//! any more.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Core, Probe};
+use crate::agent::kernel::Kernel;
+use crate::agent::probe;
+use crate::ike::{self, Event};
+use crate::model::status::ReasonCode;
+use crate::model::{Direction, NewChild, NewInbound, Pair, Sa, SaId, Word};
+use crate::protect::{Child, Order, Posture};
+
+impl Core {
+    /// Drains the deciders and the kernel until nothing moves any more.
+    pub(super) fn settle(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        loop {
+            self.drain_events(now);
+            if !self.dirty.is_empty() {
+                self.apply(now, kernel);
+            } else if !self.touched.is_empty() {
+                self.carry_out_orders(now);
+            } else if !self.asking.is_empty() {
+                self.read_use(now, kernel);
+            } else if !self.let_go(now) {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn drain_events(&mut self, now: Instant) {
+        while let Some(event) = self.engine.poll_event() {
+            self.handle_event(now, event);
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::ChildAgreed(new, token, word, _) => self.handle_child(now, *new, token, word.as_ref()),
+            Event::InboundAhead(inbound) => self.handle_inbound_ahead(now, *inbound),
+            Event::PeerWord { pair, in_spi, word } => {
+                let waited = self.waited;
+                self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word, waited));
+            }
+            Event::ForeignReady { pair, in_spi } => {
+                self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
+            }
+            Event::ChildClosed { pair, in_spi, void } => {
+                self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
+            }
+            Event::Failed { pair, failure } => {
+                tracing::warn!("{pair}: {}", failure.words);
+                self.with_pair(pair, |machine| {
+                    machine.handle_failure(now, reason_code(failure.code), failure.words)
+                });
+            }
+        }
+    }
+
+    fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
+        let (pair, in_spi) = (new.pair, new.in_spi);
+        let child = Child::new(&new, token, word, self.scheme.replay_window, self.scheme.limits_of(pair));
+        // A key lives once: that of an SA which is there already is not used again.
+        let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));
+        let inbound = (!ahead).then(|| (SaId::of(pair, Direction::In, in_spi), new.in_key));
+        let outbound = (SaId::of(pair, Direction::Out, new.out_spi), new.out_key);
+        if self.with_pair(pair, |machine| machine.handle_child(now, child)) == Some(true) {
+            inbound.into_iter().chain([outbound]).for_each(|(id, key)| self.vault.put(id, key));
+        } else {
+            self.engine.child_installed(now, pair, in_spi, false);
+        }
+    }
+
+    fn handle_inbound_ahead(&mut self, now: Instant, new: NewInbound) {
+        let NewInbound { pair, spi, suite, key } = new;
+        let (replay_window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
+        let sa = Sa { pair, direction: Direction::In, spi, suite, replay_window, limits };
+        if self.with_pair(pair, |machine| machine.handle_inbound_ahead(now, sa)) == Some(true) {
+            self.vault.put(sa.id(), key);
+        }
+    }
+
+    fn carry_out_orders(&mut self, now: Instant) {
+        while let Some(pair) = self.touched.pop_first() {
+            let Some(machine) = self.pairs.get_mut(pair) else {
+                continue;
+            };
+            let orders: Vec<Order> = std::iter::from_fn(|| machine.poll_order()).collect();
+            self.timers.set(pair, machine.poll_timeout());
+            for order in orders {
+                self.carry_out(now, pair, order);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, pair: Pair, order: Order) {
+        let engine = &mut self.engine;
+        match order {
+            Order::Posture(Posture::Active) => engine.keep(now, pair, ike::Posture::Active),
+            Order::Posture(Posture::Passive) => engine.keep(now, pair, ike::Posture::Passive),
+            Order::Posture(Posture::Forget) => engine.forget(now, pair),
+            Order::Hurry => engine.hurry(now, pair),
+            Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
+            Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),
+            Order::Rekey { in_spi } => engine.rekey_child(now, pair, in_spi),
+            Order::Delete { in_spi } => engine.delete_child(now, pair, in_spi),
+            Order::CheckLiveness => engine.check_liveness(now, pair),
+            Order::Settled { in_spi } => {
+                engine.settled(now, pair, in_spi);
+                self.persist = true;
+            }
+            Order::Probe { sa, token } => {
+                let remote = SocketAddr::new(pair.remote, self.scheme.port);
+                self.probes.push_back(Probe { sa, local: pair.local, remote, bytes: probe::encode(&token) });
+            }
+            Order::ReadUse => drop(self.asking.insert(pair)),
+            Order::Persist => self.persist = true,
+        }
+    }
+}
+
+fn reason_code(code: ike::FailureCode) -> ReasonCode {
+    match code {
+        ike::FailureCode::NoAnswer => ReasonCode::NoAnswer,
+        ike::FailureCode::AuthFailed => ReasonCode::AuthFailed,
+        ike::FailureCode::NoProposal => ReasonCode::NoProposal,
+        ike::FailureCode::PeerRefused => ReasonCode::PeerRefused,
+        ike::FailureCode::Internal => ReasonCode::Internal,
+    }
+}

@@ -1,0 +1,66 @@
+//! What a core has to know of the configuration.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use super::pairs::Pairs;
+use crate::model::config::Mode;
+use crate::model::{Config, Exemption, Limits, Node, Pair};
+use crate::protect::PairMachine;
+
+/// Hard limits in bytes and packets are this many times the soft ones.
+const HARD_OVER_SOFT: u64 = 4;
+
+/// What the core has to know of the configuration.
+pub struct Scheme {
+    /// The pairs of this host.
+    pub pairs: Vec<Pair>,
+    /// What stays in the clear.
+    pub exemptions: Vec<Exemption>,
+    /// The anti-replay window, in packets.
+    pub replay_window: u32,
+    /// When SAs end.
+    pub limits: Limits,
+    /// May an authenticated peer take its pair to the clear.
+    pub allow_peer_disable: bool,
+    /// Whether what is beside the pairs with a sealed peer is blocked.
+    pub guard: bool,
+    /// UDP port of IKE, for probes too.
+    pub port: u16,
+}
+
+impl Scheme {
+    /// What `config` says of this host, which is `node`.
+    pub fn of(config: &Config, node: &Node) -> Self {
+        let keying = &config.keying;
+        let hard = |soft: Option<u64>| soft.map(|soft| soft.saturating_mul(HARD_OVER_SOFT));
+        let limits = Limits {
+            hard_seconds: Some(keying.expire_after.as_secs()),
+            soft_bytes: keying.rekey_bytes,
+            soft_packets: keying.rekey_packets,
+            hard_bytes: hard(keying.rekey_bytes),
+            hard_packets: hard(keying.rekey_packets),
+        };
+        Self {
+            pairs: config.pairs(node).into_iter().map(|(_, pair)| pair).collect(),
+            exemptions: config.protection.exempt.clone(),
+            replay_window: config.esp.replay_window,
+            limits,
+            allow_peer_disable: config.protection.allow_peer_disable,
+            guard: config.protection.mode == Mode::Require,
+            port: keying.port,
+        }
+    }
+
+    /// When SAs of `pair` end: those of the end that initiates by rule are replaced first.
+    pub(super) fn limits_of(&self, pair: Pair) -> Limits {
+        if pair.initiates() { self.limits.earlier() } else { self.limits }
+    }
+
+    /// The pairs, all off. `sealed` are those that were persisted as sealed.
+    pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
+        let machine =
+            |pair: &Pair| PairMachine::new(*pair, sealed.contains(pair), self.allow_peer_disable, now);
+        Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), self.guard)
+    }
+}

@@ -1,0 +1,103 @@
+//! Which of several children carries the traffic, and how those that it has replaced leave.
+
+use std::time::Instant;
+
+use super::seal::Use;
+use super::{Order, PairMachine, Phase};
+use crate::model::Direction;
+use crate::protect::child::Child;
+use crate::protect::clock::Clock;
+use crate::protect::timing::{DELETE_PATIENCE, IN_GRACE, OUT_GRACE, UNSETTLED_PATIENCE};
+
+impl PairMachine {
+    /// The newest child that may be used; one that the key exchange has forgotten only if there is no other.
+    /// The end with the smaller address leads: the other follows it to the child that it sends through, so
+    /// both settle on the same one however messages crossed.
+    pub(super) fn choose_outbound(&mut self, now: Instant) {
+        if self.phase != Phase::On {
+            return;
+        }
+        let newest = |wanted: &dyn Fn(&Child) -> bool| {
+            self.children.iter().rev().find(|child| child.is_usable() && wanted(child)).map(Child::out_spi)
+        };
+        let led = if self.pair.initiates() {
+            None
+        } else {
+            newest(&|child| child.peer.sending && child.is_known())
+        };
+        let choice = led.or_else(|| newest(&Child::is_known)).or_else(|| newest(&|_| true));
+        let adopted = self.outbound.filter(|spi| self.has_adopted(*spi));
+        // A sealed pair keeps naming an SA that is gone: that blocks. Adopted SAs serve until replaced.
+        let choice = choice.or(adopted).or(self.outbound.filter(|_| self.is_sealed()));
+        if choice != self.outbound {
+            self.outbound = choice;
+            self.switched = now;
+        }
+    }
+
+    pub(super) fn note_settled(&mut self, now: Instant) {
+        let sending = self.outbound.is_some() && self.outbound == self.confirmed;
+        let child = self.current().filter(|child| sending && child.carries() && child.peer_sends());
+        let spi = child.map(Child::out_spi);
+        if self.settled.map(|(spi, _)| spi) != spi {
+            self.settled = spi.map(|spi| (spi, now));
+            self.used = Use::Unasked;
+        }
+        if let Some(child) = self.children.iter_mut().find(|child| Some(child.out_spi()) == spi)
+            && !child.announced
+        {
+            child.announced = true;
+            self.orders.push_back(Order::Settled { in_spi: child.in_spi() });
+        }
+    }
+
+    /// Ends that do not settle, or that settled on a child whose IKE SA is gone, may remember different
+    /// children, as when a live session was taken for dead: asking shows which sessions the peer still has,
+    /// and the others go.
+    pub(super) fn doubt(&mut self, clock: &mut Clock) {
+        let settled = self.settled.is_some() && self.current().is_some_and(Child::is_known);
+        let askable = self.children.iter().any(Child::is_known);
+        if settled || !askable || self.phase != Phase::On {
+            self.unsettled_until = None;
+            return;
+        }
+        let until = *self.unsettled_until.get_or_insert(clock.now + UNSETTLED_PATIENCE);
+        if clock.due(until) {
+            let next = clock.now + UNSETTLED_PATIENCE;
+            self.unsettled_until = Some(next);
+            clock.due(next);
+            self.orders.push_back(Order::CheckLiveness);
+        }
+    }
+
+    /// The way out of children and adopted SAs that another child has replaced.
+    pub(super) fn retire(&mut self, clock: &mut Clock) {
+        let current = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
+        let settled = self.settled.map(|(_, at)| at);
+        let initiator = current.is_some_and(|at| self.children[at].initiator);
+        let moved = clock.due(self.switched + OUT_GRACE);
+        for (at, child) in self.children.iter_mut().enumerate() {
+            let Some(current) = current else {
+                child.retire_closed(clock, None);
+                continue;
+            };
+            child.retire_closed(clock, settled.filter(|_| at != current));
+            // Until both ends have settled, an older child may be the one to go back to.
+            let Some(settled) = settled.filter(|_| at < current && moved) else {
+                continue;
+            };
+            child.retire_outbound();
+            if (initiator || clock.due(settled + DELETE_PATIENCE)) && child.ask_deletion() {
+                self.orders.push_back(Order::Delete { in_spi: child.in_spi() });
+            }
+        }
+        self.children.retain(|child| !child.is_over());
+
+        let outbound = self.outbound;
+        let settled_out = settled.is_some_and(|at| clock.due(at + IN_GRACE));
+        self.adopted.retain(|id, direction| match direction {
+            Direction::Out => outbound == Some(id.spi) || !moved || current.is_none(),
+            Direction::In => !settled_out,
+        });
+    }
+}

@@ -1,0 +1,115 @@
+//! What others see of a pair: what it wants in the kernel and done, and how it stands.
+
+use std::time::Instant;
+
+use super::{Order, PairMachine, Phase, Seal};
+use crate::model::status::RowState;
+use crate::model::{Action, Limits, Pair, Sa, SaId, Spi};
+use crate::protect::child::Child;
+use crate::protect::plan::Desired;
+use crate::protect::policies;
+use crate::protect::timing::{TRIAL_IN, TRIAL_OUT};
+
+impl PairMachine {
+    /// What the pair wants done, oldest first.
+    pub fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// When [`PairMachine::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// What the kernel should hold for this pair alone.
+    pub fn desired(&self) -> Desired {
+        let mut desired = Desired::default();
+        if self.phase == Phase::Off {
+            return desired;
+        }
+        for child in &self.children {
+            child.desired(&mut desired.fresh, &mut desired.keep);
+        }
+        match self.ahead {
+            Some((sa, true)) => drop(desired.keep.insert(sa.id())),
+            Some((sa, false)) => desired.fresh.push(sa),
+            None => {}
+        }
+        desired.keep.extend(self.adopted.keys());
+        let until = |after| self.ends().map(|end| end + after);
+        let (action, lasts) = match self.is_sealed() {
+            true => (Action::Require, until(TRIAL_IN)),
+            false => (Action::Accept, None),
+        };
+        // Before the first SA what comes in is clear anyway.
+        let keyless = desired.fresh.is_empty() && desired.keep.is_empty();
+        let untouched = self.phase == Phase::On && self.left.is_none() && keyless;
+        if self.is_sealed() || !untouched {
+            desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
+        }
+        let block = self.is_sealed().then_some(Action::Block);
+        let outbound = self.outbound.map(|spi| Action::Seal { spi }).or(block);
+        let outbound = outbound.map(|action| policies::outbound(self.pair, action));
+        desired.policies.extend(outbound.map(|policy| policy.lasting(until(TRIAL_OUT))));
+        desired
+    }
+
+    /// Which pair it is.
+    pub fn pair(&self) -> Pair {
+        self.pair
+    }
+
+    /// Whether nothing is left of the pair.
+    pub fn is_off(&self) -> bool {
+        self.phase == Phase::Off
+    }
+
+    /// Whether clear packets are neither sent nor accepted.
+    pub fn is_sealed(&self) -> bool {
+        matches!(self.seal, Seal::OnTrial | Seal::Final)
+    }
+
+    /// Whether it is to be persisted as sealed: for good, and until it has arrived in the clear.
+    pub fn is_saved_as_sealed(&self) -> bool {
+        matches!(self.seal, Seal::Opened | Seal::Final)
+    }
+
+    /// The outbound SA that packets leave through, if they do.
+    pub fn sends_through(&self) -> Option<Spi> {
+        let carries = |spi| self.child_by_outbound(spi).is_some_and(Child::carries);
+        self.confirmed.filter(|spi| self.has_adopted(*spi) || carries(*spi))
+    }
+
+    /// Our name of the child that both ends send through.
+    pub fn settled_child(&self) -> Option<Spi> {
+        self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).map(Child::in_spi)
+    }
+
+    /// The children whose SAs have another replay window or other limits than these, by our names.
+    pub fn outdated(&self, replay_window: u32, limits: Limits) -> Vec<Spi> {
+        let fits = |sa: &Sa| (sa.replay_window, sa.limits) == (replay_window, limits);
+        let outdated = self.children.iter().filter(|child| child.is_known() && !fits(&child.incoming));
+        outdated.map(Child::in_spi).collect()
+    }
+
+    /// The child that an SA belongs to, by our name.
+    pub fn child_of(&self, id: SaId) -> Option<Spi> {
+        let owns = |child: &&Child| [child.incoming.id(), child.outgoing.id()].contains(&id);
+        self.children.iter().find(owns).map(Child::in_spi)
+    }
+
+    /// Inbound SAs whose soft limits the kernel does not watch, as it reports their first packet instead.
+    pub fn unwatched(&self) -> impl Iterator<Item = SaId> {
+        self.children.iter().filter(|child| child.reports_first_packet()).map(|child| child.incoming.id())
+    }
+
+    /// How the pair stands.
+    pub fn row_state(&self) -> RowState {
+        self.shown.0
+    }
+
+    /// Since when it stands so.
+    pub fn since(&self) -> Instant {
+        self.shown.1
+    }
+}

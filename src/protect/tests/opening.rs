@@ -1,0 +1,113 @@
+//! The way back to the clear.
+
+use std::time::Duration;
+
+use super::link::{Link, MOMENT, pair, token};
+use crate::model::status::{ReasonCode, RowState};
+use crate::model::word::Flags;
+use crate::model::{Action, Direction, SaId, Spi, Word};
+use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
+use crate::protect::{Order, PairMachine, Posture};
+
+#[test]
+fn disabling_one_end_takes_both_to_the_clear_in_stages() {
+    let mut link = Link::sealed();
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    assert_eq!((link.outbound(0), link.outbound(1)), (None, None));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2, "SAs outlive what is under way");
+    link.pass(IN_GRACE);
+    assert!(link.ends[0].kernel.sas.is_empty() && link.ends[0].kernel.policies.is_empty());
+    assert_eq!(link.state(0), RowState::Off);
+    assert_eq!(link.state(1), RowState::Clear);
+    assert_eq!(link.ends[1].machine.reason().unwrap().0, ReasonCode::PeerDisabled);
+    assert_eq!(link.count(0, |order| *order == Order::Posture(Posture::Forget)), 1);
+    assert_eq!(link.count(1, |order| *order == Order::Posture(Posture::Passive)), 1);
+    // And again.
+    link.ends[0].machine.enable(link.now, false, None);
+    link.agree(0, false);
+    link.work();
+    link.pass(SEAL_GRACE);
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
+fn a_peer_may_not_open_a_pair_where_that_is_forbidden() {
+    let mut link = Link::new();
+    let pair = pair().mirrored();
+    link.ends[1].machine = PairMachine::new(pair, false, false, link.now);
+    link.ends[1].machine.enable(link.now, false, None);
+    link.agree(0, false);
+    link.work();
+    link.pass(SEAL_GRACE);
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.pass(Duration::from_secs(10));
+    assert_eq!(link.state(0), RowState::Off);
+    assert!(link.ends[1].machine.is_sealed());
+    assert!(matches!(link.outbound(1), Some(Action::Seal { .. })));
+}
+
+#[test]
+fn the_peer_is_told_before_a_successor_goes_to_the_clear() {
+    let mut link = Link::sealed();
+    link.replace_agent();
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.pass(MOMENT);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }), "nobody to tell yet");
+    assert!(link.ends[0].machine.is_sealed());
+    link.agree(0, false);
+    link.work();
+    assert_eq!((link.outbound(0), link.outbound(1)), (None, None));
+    link.pass(2 * IN_GRACE);
+    assert_eq!(link.state(0), RowState::Off);
+    assert_eq!(link.ends[1].machine.reason().unwrap().0, ReasonCode::PeerDisabled);
+    assert!(link.ends.iter().all(|end| end.kernel.sas.is_empty()));
+}
+
+#[test]
+fn a_successor_that_meets_nobody_goes_to_the_clear_all_the_same() {
+    let mut link = Link::sealed();
+    link.replace_agent();
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.pass(OPEN_PATIENCE + IN_GRACE);
+    assert_eq!(link.state(0), RowState::Off);
+    assert!(link.ends[0].kernel.sas.is_empty() && link.ends[0].kernel.policies.is_empty());
+}
+
+/// The file may be older than the kernel: it is written after it.
+#[test]
+fn a_successor_believes_the_kernel_that_a_pair_was_opened() {
+    let mut link = Link::sealed();
+    link.ends[1].machine.disable(link.now);
+    link.work();
+    link.replace_agent();
+    assert!(!link.ends[0].machine.is_sealed());
+    link.work();
+    assert_ne!(link.state(0), RowState::Blocked);
+}
+
+/// What began it may die before its own outbound policy is gone.
+#[test]
+fn inbound_sas_stay_until_the_end_that_disables_has_stopped_sending() {
+    let mut link = Link::sealed();
+    // Dead once it has said that it is open.
+    link.ends[0].machine = PairMachine::new(pair(), true, true, link.now);
+    let machine = &mut link.ends[1].machine;
+    let flags = Flags { installed: true, seen: true, sending: true, open: true, ..Flags::default() };
+    let word = Word { spi: Spi(1), token: token(Spi(1)), revision: 9, flags };
+    machine.handle_word(link.now, Spi(2), &word, Duration::ZERO);
+    link.apply(1);
+    assert_eq!(link.outbound(1), None);
+    link.pass(60 * IN_GRACE);
+    let incoming = SaId::of(pair().mirrored(), Direction::In, Spi(2));
+    assert!(link.ends[1].kernel.sas.contains_key(&incoming));
+    let stopped = Word { revision: 10, flags: Flags { sending: false, ..flags }, ..word };
+    link.ends[1].machine.handle_word(link.now, Spi(2), &stopped, Duration::ZERO);
+    link.pass(IN_GRACE - MOMENT);
+    assert!(link.ends[1].kernel.sas.contains_key(&incoming), "packets are still under way");
+    link.pass(MOMENT);
+    assert!(link.ends[1].kernel.sas.is_empty());
+}

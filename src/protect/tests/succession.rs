@@ -1,0 +1,133 @@
+//! Children that replace others, and SAs of an agent before.
+
+use std::time::Duration;
+
+use super::link::{Link, MOMENT, token};
+use crate::model::status::{ReasonCode, RowState};
+use crate::model::word::Flags;
+use crate::model::{Action, Spi, Word};
+use crate::protect::Order;
+use crate::protect::timing::{IN_GRACE, OUT_GRACE, UNSETTLED_PATIENCE};
+
+#[test]
+fn a_rekey_moves_the_policy_then_the_old_child_goes_step_by_step() {
+    let mut link = Link::sealed();
+    let [a, b] = link.agree(1, false);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
+    assert_eq!(link.ends[0].kernel.sas.len(), 4);
+    link.pass(OUT_GRACE - MOMENT);
+    assert_eq!(link.ends[0].kernel.sas.len(), 4);
+    link.pass(MOMENT);
+    assert_eq!(link.ends[0].kernel.sas.len(), 3, "the old outbound SA is gone, the inbound one is not");
+    assert_eq!(link.count(1, |order| matches!(order, Order::Delete { .. })), 1, "who initiated deletes");
+    assert_eq!(link.count(0, |order| matches!(order, Order::Delete { .. })), 0);
+    link.pass(IN_GRACE);
+    for at in 0..2 {
+        assert_eq!(link.ends[at].kernel.sas.len(), 2);
+        assert_eq!(link.state(at), RowState::Protected);
+    }
+}
+
+#[test]
+fn children_that_crossed_end_on_the_one_that_the_smaller_address_leads() {
+    let mut link = Link::sealed();
+    // Each end sees its own child as the newer one.
+    let first = link.agree(0, false);
+    let second = link.agree(1, false);
+    link.ends[1].machine.handle_timeout(link.now);
+    link.work();
+    let led = link.outbound(0);
+    assert!(led == Some(Action::Seal { spi: second[1] }) || led == Some(Action::Seal { spi: first[1] }));
+    let peers = if led == Some(Action::Seal { spi: second[1] }) { second[0] } else { first[0] };
+    assert_eq!(link.outbound(1), Some(Action::Seal { spi: peers }));
+    link.pass(Duration::from_secs(30));
+    assert_eq!((link.ends[0].kernel.sas.len(), link.ends[1].kernel.sas.len()), (2, 2));
+}
+
+#[test]
+fn an_orphan_serves_until_another_child_has_taken_over() {
+    let mut link = Link::sealed();
+    link.ends[0].machine.handle_closed(link.now, Spi(1), false);
+    link.work();
+    link.pass(Duration::from_secs(60));
+    assert_eq!(link.state(0), RowState::Protected);
+    assert_eq!(link.ends[0].machine.unrenewed(), None);
+    link.ends[0].machine.handle_failure(link.now, ReasonCode::NoAnswer, "no answer".to_owned());
+    assert_eq!(link.state(0), RowState::Protected);
+    let warning = Some((ReasonCode::NoAnswer, "no answer".to_owned()));
+    assert_eq!(link.ends[0].machine.unrenewed(), warning.as_ref());
+    link.agree(0, false);
+    link.work();
+    assert_eq!(link.ends[0].machine.unrenewed(), None);
+    link.pass(Duration::from_secs(60));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2);
+    assert_eq!(link.state(0), RowState::Protected);
+}
+
+#[test]
+fn a_lost_sa_is_replaced_and_never_installed_again() {
+    let mut link = Link::sealed();
+    link.ends[0].kernel.sas.clear();
+    link.ends[0].machine.handle_reading(link.now, |_| false);
+    link.work();
+    assert_eq!(link.state(0), RowState::Blocked);
+    assert_eq!(link.count(0, |order| *order == Order::Rekey { in_spi: Spi(1) }), 1);
+    assert!(link.ends[0].kernel.sas.is_empty());
+    link.agree(0, false);
+    link.work();
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
+fn adopted_sas_serve_until_a_child_has_taken_over() {
+    let mut link = Link::sealed();
+    link.replace_agent();
+    link.work();
+    assert_eq!(link.state(0), RowState::Protected);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }));
+    link.pass(Duration::from_secs(60));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2);
+    let [_, b] = link.agree(0, false);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.ends[0].kernel.sas.len(), 4);
+    link.pass(Duration::from_secs(30));
+    assert_eq!(link.ends[0].kernel.sas.len(), 2);
+}
+
+#[test]
+fn ends_that_do_not_settle_ask_whether_the_sessions_live() {
+    let mut link = Link::new();
+    link.esp = [true, false];
+    link.agree(0, false);
+    link.work();
+    link.pass(UNSETTLED_PATIENCE - MOMENT);
+    assert_eq!(link.count(0, |order| *order == Order::CheckLiveness), 0);
+    link.pass(MOMENT + UNSETTLED_PATIENCE);
+    assert_eq!(link.count(0, |order| *order == Order::CheckLiveness), 2);
+
+    let mut link = Link::sealed();
+    link.pass(60 * UNSETTLED_PATIENCE);
+    assert_eq!(link.count(0, |order| *order == Order::CheckLiveness), 0, "settled ends need not ask");
+}
+
+#[test]
+fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
+    let mut link = Link::sealed();
+    let [a, b] = link.agree(1, false);
+    // Only the first end goes on with the new child: for the other its session is gone.
+    link.apply(0);
+    link.ends[0].machine.handle_probe(link.now, &token(a), Duration::ZERO);
+    let seen = Flags { installed: true, seen: true, ..Flags::default() };
+    let word = Word { spi: b, token: token(b), revision: 1, flags: seen };
+    link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
+    link.apply(0);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    link.ends[0].machine.handle_timeout(link.now + OUT_GRACE);
+    link.ends[0].machine.handle_closed(link.now + OUT_GRACE, a, false);
+    link.apply(0);
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }), "back to the one that both know");
+    assert_eq!(link.state(0), RowState::Protected);
+}
