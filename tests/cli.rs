@@ -195,12 +195,15 @@ fn a_new_configuration_is_valid_and_private() {
     assert_eq!((check.exit, check.err.as_str()), (0, ""), "{check:?}");
     for part in
         ["demo, 2 nodes", "a (198.51.100.1, 2001:db8::1)", "198.51.100.1 <-> 198.51.100.2", id.out.trim()]
+            .into_iter()
+            .chain(["IKE proposals  aes256gcm16-", "ESP proposals  aes256gcm16-esn-noesn"])
     {
         assert!(check.out.contains(part), "{part:?} is not in {}", check.out);
     }
     let json = place.run("config check --json").json();
     assert_eq!((&json["valid"], &json["node"]), (&true.into(), &"a".into()));
     assert_eq!(json["pairs"].as_array().map(Vec::len), Some(2));
+    assert_eq!(json["proposals"]["esp"], serde_json::json!(["aes256gcm16-esn-noesn"]));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
 use hostseal::ike::{Engine, Entropy, Event, Posture, Settings, Transmit};
-use hostseal::model::{Pair, Secret, Spi};
+use hostseal::model::{IkeProposal, Pair, Proposals, Secret, Spi};
 use libfuzzer_sys::fuzz_target;
 
 /// More sessions of one pair than this means that a bound does not hold: established and half open ones.
@@ -81,14 +81,29 @@ struct World {
     last: Vec<u8>,
 }
 
+/// What the ends may list: everything, and single suites that differ.
+const LISTS: [&[&str]; 4] = [
+    &["aes256gcm16-prfsha384-x25519-ecp256", "aes256-sha256-ecp384"],
+    &["aes256-sha256-ecp384"],
+    &["aes128gcm16-prfsha256-ecp256"],
+    &["aes256gcm16-prfsha384-ecp256-x25519"],
+];
+
+/// One of the lists.
+fn listed(choice: u8) -> Proposals<IkeProposal> {
+    let list = LISTS[usize::from(choice) % LISTS.len()];
+    Proposals::new(list.iter().map(|text| text.parse().unwrap()).collect()).unwrap()
+}
+
 impl End {
-    fn new(local: IpAddr, remote: IpAddr, seed: u64) -> Self {
+    fn new(local: IpAddr, remote: IpAddr, seed: u64, choice: u8) -> Self {
         let settings = Settings {
             credentials: Arc::default(),
             secret: Some(Arc::new(Secret::new([7; 32]))),
             previous: None,
             port: 500,
-            key_bits: 256,
+            ike_proposals: listed(choice),
+            esp_proposals: Proposals::default(),
             rekey_after: Duration::from_secs(60),
             initial_contact: false,
             jitter: Duration::ZERO,
@@ -129,9 +144,9 @@ impl End {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(choices: [u8; 2]) -> Self {
         let [a, b] = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(10, 99, 0, last)));
-        let ends = [End::new(a, b, 1), End::new(b, a, 2)];
+        let ends = [End::new(a, b, 1, choices[0]), End::new(b, a, 2, choices[1])];
         let mut world = Self { now: Instant::now(), ends, flying: VecDeque::new(), last: Vec::new() };
         for end in &mut world.ends {
             end.engine.keep(world.now, end.pair, Posture::Active);
@@ -206,7 +221,8 @@ impl World {
 
 fuzz_target!(|input: &[u8]| {
     let mut input = Unstructured::new(input);
-    let mut world = World::new();
+    let Ok(choices) = <[u8; 2]>::arbitrary(&mut input) else { return };
+    let mut world = World::new(choices);
     while !input.is_empty() {
         let Ok(step) = Step::arbitrary(&mut input) else { break };
         world.step(step);

@@ -1,6 +1,6 @@
 //! `hostseal config check`: what is wrong with the file and where, or what it means.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::term::{print, print_json};
 use crate::model::config::{Config, ConfigError, CredentialsError, Node, NodeName, Problem};
 use crate::model::units::{human_bytes, human_duration};
-use crate::model::{AuthMethod, Exemption, Pair, UnixTime};
+use crate::model::{AuthMethod, Exemption, Pair, Proposals, UnixTime};
 
 /// The JSON of `config check`.
 #[derive(Serialize)]
@@ -24,6 +24,7 @@ struct Report {
     node: Option<NodeName>,
     config_id: Option<String>,
     secret_id: Option<String>,
+    proposals: Option<Proposed>,
     pairs: Vec<PairLine>,
 }
 
@@ -34,6 +35,13 @@ struct Mistake {
     column: Option<usize>,
     key: Option<String>,
     message: String,
+}
+
+/// What may be agreed on, best first.
+#[derive(Serialize)]
+struct Proposed {
+    ike: Vec<String>,
+    esp: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +92,10 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
             node: node_found.map(|node| node.name.clone()),
             config_id: Some(config.config_id()),
             secret_id: secret_found,
+            proposals: Some(Proposed {
+                ike: config.keying.proposals.iter().map(ToString::to_string).collect(),
+                esp: config.esp.proposals.iter().map(ToString::to_string).collect(),
+            }),
             pairs: pairs.iter().map(PairLine::from).collect(),
         };
         print_json(&report)?;
@@ -118,7 +130,7 @@ fn words(
     let keying = &config.keying;
     let mut text = String::new();
     let mut line = |label: &str, value: String| {
-        let _ = writeln!(text, "{label:<14}{value}");
+        let _ = writeln!(text, "{label:<15}{value}");
     };
     line("file", format!("{file} is valid, config id {}", config.config_id()));
     line("cluster", format!("{}, {} nodes", config.cluster, config.nodes.len()));
@@ -144,12 +156,21 @@ fn words(
     }
     line("", format!("new ones after {}", rekey_limits(config)));
     line("", format!("the kernel stops using them after {}", human_duration(keying.expire_after)));
-    let bits = config.esp.key_bits;
-    line("encryption", format!("AES-GCM, {bits} bits, replay window {} packets", config.esp.replay_window));
+    proposed("IKE proposals", &keying.proposals).for_each(|(label, proposal)| line(label, proposal));
+    proposed("ESP proposals", &config.esp.proposals).for_each(|(label, proposal)| line(label, proposal));
+    line("replay window", format!("{} packets", config.esp.replay_window));
     line("mode", "require: once protected, a pair is protected or dropped".to_owned());
     line("in the clear", clear(&config.protection.exempt));
     line("peers", peers_may(config.protection.allow_peer_disable).to_owned());
     text
+}
+
+/// Proposals, best first, one a line; the first has the label.
+fn proposed<'p, P: fmt::Display>(
+    label: &'p str,
+    proposals: &'p Proposals<P>,
+) -> impl Iterator<Item = (&'p str, String)> {
+    std::iter::once(label).chain(std::iter::repeat("")).zip(proposals.iter().map(P::to_string))
 }
 
 fn count_pairs(config: &Config, pairs: &[(NodeName, Pair)]) -> String {
@@ -218,6 +239,7 @@ impl Report {
             node: None,
             config_id: None,
             secret_id: None,
+            proposals: None,
             pairs: Vec::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! What other settings make of what is there: nothing is dropped. What no longer fits is replaced by the
 //! ordinary exchanges, spread over the jitter.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Settings;
 use super::engine::Engine;
@@ -10,7 +10,7 @@ use super::outbox::{Cx, up_to};
 use crate::model::{Pair, Spi};
 
 impl Engine {
-    /// Goes on with other settings. Children whose keys have another length than is wanted now are rekeyed;
+    /// Goes on with other settings. Children of another kind than is liked best now are rekeyed;
     /// ages at which things are rekeyed are stretched or shrunk; a session that rests on other proofs than
     /// those wanted now (another secret, another key) serves until one that rests on these has taken over,
     /// which is tried now and, with a peer that does not take them yet, again and again. Where the peer has
@@ -27,7 +27,7 @@ impl Engine {
                 keep.start_over();
             }
             for key in self.sessions_of(pair) {
-                self.with_established(now, key, |session, cx| session.adjust(cx, before.rekey_after));
+                self.with_established(now, key, |session, cx| session.adjust(cx, &before));
             }
             self.reconsider(now, pair);
         }
@@ -40,19 +40,20 @@ impl Engine {
 }
 
 impl Established {
-    /// Goes on under other settings; before, things were rekeyed after `life`.
-    fn adjust(&mut self, cx: &mut Cx<'_>, life: Duration) {
-        let (now, key_bits) = (cx.now, cx.settings.key_bits);
+    /// Goes on under other settings than those `before`.
+    fn adjust(&mut self, cx: &mut Cx<'_>, before: &Settings) {
+        let now = cx.now;
         let taken = self.basis().is_taken(cx.settings, self.pair().remote);
         let notice = now + cx.settings.rekey_after;
         self.notice = (!taken).then(|| self.notice.map_or(notice, |at| at.min(notice)));
         // Whatever part of its life is left, that part is left of the new one: jitter stays jitter.
-        let stretch = cx.settings.rekey_after.as_secs_f64() / life.as_secs_f64();
+        let stretch = cx.settings.rekey_after.as_secs_f64() / before.rekey_after.as_secs_f64();
         let deadlines = self.sas.iter_mut().filter_map(|sa| sa.rekey_at.as_mut());
         for at in deadlines.chain(self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut())) {
             *at = now + at.saturating_duration_since(now).mul_f64(stretch);
         }
-        let other = self.children.iter().filter(|child| child.key_bits != key_bits);
+        let replaced = |suite| cx.settings.esp_proposals.replace(&before.esp_proposals, suite);
+        let other = self.children.iter().filter(|child| replaced(child.suite));
         for in_spi in other.map(|child| child.in_spi).collect::<Vec<_>>() {
             self.renew(cx, in_spi);
         }

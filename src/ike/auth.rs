@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use subtle::ConstantTimeEq;
 
-use super::crypto::{Hidden, Prf};
+use super::crypto::Hidden;
 use super::error::Error;
 use super::peer::Peer;
 use super::wire::codes::auth;
@@ -13,7 +13,7 @@ use super::wire::{Encoded, Id, Parts, Payload};
 use super::{Settings, signature};
 use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
 use crate::model::certificate::{Authorities, CertificateError, Chain};
-use crate::model::{Credentials, NodeName, Secret, UnixTime};
+use crate::model::{Credentials, NodeName, Prf, Secret, UnixTime};
 
 /// RFC 7296 section 2.15: 17 ASCII characters without a terminator.
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";

@@ -7,12 +7,12 @@ use super::error::Error;
 use super::keys::{IkeKeys, Nonces};
 use super::outbox::Cx;
 use super::pending::HeldChild;
-use super::suite::{EspChoice, Freedom, OwnKe, choose_esp, concluded_esp, esp_offer};
+use super::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
 use super::wire::codes::notify;
 use super::wire::{Parts, Payload, TrafficSelector};
 use super::word;
 use crate::model::word::Flags;
-use crate::model::{NewChild, Pair, Spi, Word};
+use crate::model::{EspProposal, EspSuite, NewChild, Pair, Proposals, Spi, Word};
 
 /// Our half of a child that is being negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +38,11 @@ impl Offer {
     /// The payloads of a request for it. `fresh` stands between SA and TS where CREATE_CHILD_SA has a nonce.
     pub(super) fn request(
         &self,
-        key_bits: u16,
-        freedom: Freedom,
+        proposals: &Proposals<EspProposal>,
         pair: Pair,
         fresh: Option<&[u8]>,
     ) -> Vec<Payload> {
-        let mut payloads = vec![Payload::Sa(vec![esp_offer(self.in_spi, key_bits, freedom)])];
+        let mut payloads = vec![Payload::Sa(esp_offer(proposals, self.in_spi))];
         payloads.extend(fresh.map(|nonce| Payload::Nonce(nonce.to_vec())));
         payloads.extend(selectors(pair, true));
         payloads.push(transport_mode());
@@ -65,11 +64,11 @@ pub(super) fn transport_mode() -> Payload {
 /// Accepts a request for a child between the hosts of `pair`.
 pub(super) fn accept(
     pair: Pair,
-    key_bits: u16,
+    proposals: &Proposals<EspProposal>,
     request: &Parts<'_>,
-    own_ke: OwnKe,
+    own_ke: OwnKe<'_>,
 ) -> Result<EspChoice, Error> {
-    let choice = choose_esp(request.sa()?, key_bits, own_ke)?;
+    let choice = choose_esp(proposals, request.sa()?, own_ke)?;
     check_mode_and_selectors(request, pair.remote, pair.local)?;
     Ok(choice)
 }
@@ -77,11 +76,10 @@ pub(super) fn accept(
 /// Reads the answer to [`Offer::request`].
 pub(super) fn conclude(
     pair: Pair,
-    key_bits: u16,
-    freedom: Freedom,
+    proposals: &Proposals<EspProposal>,
     answer: &Parts<'_>,
 ) -> Result<EspChoice, Error> {
-    let choice = concluded_esp(answer.sa()?, key_bits, freedom)?;
+    let choice = concluded_esp(proposals, answer.sa()?)?;
     check_mode_and_selectors(answer, pair.local, pair.remote)?;
     Ok(choice)
 }
@@ -122,8 +120,8 @@ pub(super) struct Child {
     pub(super) out_spi: Spi,
     /// When it was agreed.
     pub(super) since: Instant,
-    /// Bits of its AES keys.
-    pub(super) key_bits: u16,
+    /// What its SAs are made with.
+    pub(super) suite: EspSuite,
     /// How it stands.
     pub(super) stage: ChildStage,
     /// What a probe through our inbound SA must carry.
@@ -193,7 +191,7 @@ impl Agreement<'_> {
             in_spi: self.offer.in_spi,
             out_spi: self.choice.out_spi,
             since: cx.now,
-            key_bits: self.choice.suite.key_bits,
+            suite: self.choice.suite,
             stage: ChildStage::Announced,
             token: self.offer.token,
             flags: Flags::default(),

@@ -7,8 +7,9 @@ use std::time::Instant;
 use subtle::ConstantTimeEq;
 
 use super::Entropy;
-use super::crypto::{Hidden, Prf};
+use super::crypto::Hidden;
 use super::limits::COOKIE_SECRET_LIFE;
+use crate::model::Prf;
 
 /// The secrets that cookies are made with: the current one and the one before.
 pub(super) struct CookieJar {

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use super::agreement::KeyPair;
 use super::child::{self, Agreement, Child, Offer};
-use super::crypto::KeyPair;
 use super::error::Error;
 use super::established::Established;
 use super::initiate::failure;
@@ -11,7 +11,7 @@ use super::keys::Nonces;
 use super::limits::CHILDREN_MAX;
 use super::outbox::{Cx, Scope};
 use super::pending::{Asked, AskedChild, Crossing, Held, Task};
-use super::suite::{Freedom, OwnKe};
+use super::suite::OwnKe;
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Ke, Parts, Payload, about_child};
 use crate::model::Spi;
@@ -31,7 +31,7 @@ impl Established {
         }
         let offer = Offer::new(cx);
         let nonce = cx.nonce();
-        payloads.extend(offer.request(cx.settings.key_bits, Freedom::Either, self.pair(), Some(&nonce)));
+        payloads.extend(offer.request(&cx.settings.esp_proposals, self.pair(), Some(&nonce)));
         payloads.extend((!self.is_foreign()).then(|| offer.word(cx.now)));
         let asked = AskedChild { offer, nonce, rekeys, crossing: None, deleted: Vec::new() };
         Some((Exchange::CREATE_CHILD_SA, payloads, Asked::Child(asked)))
@@ -46,8 +46,8 @@ impl Established {
     ) -> Result<Held, Error> {
         let replaces = self.may_make_child(cx.now, request)?;
         let ke = request.ke();
-        let own_ke = OwnKe::Brought(ke.map(|ke| ke.group));
-        let choice = child::accept(self.pair(), cx.settings.key_bits, request, own_ke)?;
+        let own_ke = OwnKe::Brought(ke.map(|ke| ke.group), &cx.settings.ike_proposals);
+        let choice = child::accept(self.pair(), &cx.settings.esp_proposals, request, own_ke)?;
         let nonces = Nonces { initiator: request.nonce()?.to_vec(), responder: cx.nonce() };
         let (shared, ke) = match choice.group.zip(ke) {
             Some((group, theirs)) => {
@@ -143,7 +143,7 @@ impl Established {
             if let Some(refusal) = parts.refusal() {
                 return Err(Error::Refused(refusal));
             }
-            let choice = child::conclude(self.pair(), cx.settings.key_bits, Freedom::Either, &parts)?;
+            let choice = child::conclude(self.pair(), &cx.settings.esp_proposals, &parts)?;
             let nonces = Nonces { initiator: asked.nonce.clone(), responder: parts.nonce()?.to_vec() };
             Ok((choice, nonces, payloads))
         });

@@ -140,7 +140,7 @@ impl Engine {
 
     /// Makes a successor of the IKE SAs of `pair` now.
     pub fn rekey_ike(&mut self, now: Instant, pair: Pair) {
-        self.with_each(now, pair, |session| session.add_task(Task::RekeyIke));
+        self.with_each(now, pair, |session| session.add_task(Task::RekeyIke(None)));
     }
 
     /// Asks the peer whether it is there. A session that gets no answer is gone.

@@ -485,11 +485,11 @@ impl Established {
         for _ in 0..self.tasks.len() {
             let task = self.tasks.pop_front()?;
             let request = match task {
-                Task::RekeyIke if making_child => {
+                Task::RekeyIke(_) if making_child => {
                     self.tasks.push_back(task);
                     None
                 }
-                Task::RekeyIke => self.rekey_ike_request(cx),
+                Task::RekeyIke(group) => self.rekey_ike_request(cx, group),
                 Task::NewChild => self.child_request(cx, None),
                 Task::RekeyChild(in_spi) => self.child_request(cx, Some(in_spi)),
                 Task::DeleteChild(in_spi) => Some(self.delete_child_request(in_spi)),

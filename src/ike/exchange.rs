@@ -41,11 +41,6 @@ impl Retransmission {
         self.due
     }
 
-    /// The bytes as they are on the wire.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// Begins anew, with `tries` from `now` on.
     pub(super) fn restart(&mut self, now: Instant, tries: u32) {
         (self.tries_left, self.wait, self.due) = (tries, RETRANSMIT_FIRST / 2, now);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::crypto::{IV, TAG};
+use super::cipher::unpadded;
 use super::error::Error;
 use super::exchange::Window;
 use super::keys::{IkeKeys, Spis};
@@ -35,7 +35,8 @@ pub(super) struct IkeSa {
     pub(super) stage: Stage,
     /// When it is to be rekeyed; `None` once that is on its way.
     pub(super) rekey_at: Option<Instant>,
-    next_iv: u64,
+    /// How many messages were encrypted; those that are sent again are the same bytes.
+    sealed: u64,
 }
 
 impl IkeSa {
@@ -47,7 +48,12 @@ impl IkeSa {
         window: Window<Asked, Held>,
         rekey_at: Instant,
     ) -> Self {
-        Self { spis, initiator, keys, window, stage: Stage::Live, rekey_at: Some(rekey_at), next_iv: 0 }
+        Self { spis, initiator, keys, window, stage: Stage::Live, rekey_at: Some(rekey_at), sealed: 0 }
+    }
+
+    /// Whether this end initiated it.
+    pub(super) fn is_initiator(&self) -> bool {
+        self.initiator
     }
 
     /// The index that the peer's messages to us carry.
@@ -79,28 +85,19 @@ impl IkeSa {
         };
         let mut text = Vec::new();
         write_chain(payloads, &mut text);
-        // No padding: the cipher does not need any (RFC 5282 section 3).
-        text.push(0);
-        // A counter never repeats (RFC 5282 section 3.1); retransmissions are the same bytes.
-        let iv = self.next_iv.to_be_bytes();
-        self.next_iv += 1;
+        let cipher = &self.keys.seal;
+        cipher.pad(&mut text);
         let first = payloads.first().map_or(payload::NONE, Payload::kind);
-        let mut message = write_sealed_head(header, first, IV + text.len() + TAG);
-        let tag = self.keys.seal.seal(&iv, &message, &mut text)?;
-        message.extend(iv);
-        message.extend(text);
-        message.extend(tag);
+        let mut message = write_sealed_head(header, first, cipher.sealed_octets(text.len()));
+        let body = cipher.seal(self.sealed, &message, text)?;
+        self.sealed += 1;
+        message.extend(body);
         Ok(message)
     }
 
     /// The payloads inside; `None` if they are not authentic.
     pub(super) fn open(&self, sealed: &Sealed<'_>) -> Option<Result<Vec<Payload>, Error>> {
         let text = self.keys.open.open(sealed.associated, sealed.body)?;
-        let payloads = text
-            .split_last()
-            .and_then(|(padding, text)| text.get(..text.len().checked_sub(usize::from(*padding))?))
-            .ok_or(Error::malformed("its padding is longer than it is"))
-            .and_then(|text| parse_chain(sealed.first, text));
-        Some(payloads)
+        Some(unpadded(&text).and_then(|text| parse_chain(sealed.first, text)))
     }
 }

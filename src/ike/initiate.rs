@@ -2,27 +2,28 @@
 
 use std::time::Instant;
 
-use super::auth::{self, Signed, Unproven, Verified};
+use super::agreement::KeyPair;
+use super::auth::{self, Verified};
 use super::basis::Basis;
 use super::child::{self, Agreement, Offer};
-use super::crypto::KeyPair;
 use super::error::Error;
 use super::established::{Established, Introduction};
 use super::exchange::{Retransmission, Retry, Window};
 use super::ike_sa::IkeSa;
-use super::keys::{AuthKeys, Nonces, Seed, Spis, Suite, derive};
+use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
+use super::opened::Opened;
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
 use super::pending::Task;
 use super::session::Session;
 use super::signature::Hashes;
-use super::suite::{Freedom, GROUPS, concluded_ike, ike_offer};
+use super::suite::{concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
 use super::{Event, Failure, FailureCode};
 use crate::model::auth::Proof;
-use crate::model::{EspSuite, NewInbound};
+use crate::model::{EspProposal, EspSuite, NewInbound, Proposals};
 
 /// Has sent IKE_SA_INIT.
 pub(super) struct AwaitInitResponse {
@@ -32,40 +33,37 @@ pub(super) struct AwaitInitResponse {
     /// Sign with the secret before the current one.
     fallback: bool,
     ours: u64,
-    key: KeyPair,
     nonce: Vec<u8>,
+    /// The request that is sent and, before it, the one whose group was refused: whoever refused it need not
+    /// be the peer, and the peer may yet take it.
+    requests: Vec<Request>,
+    cookie: Option<Vec<u8>>,
     cookies: u32,
     sent: Retransmission,
     /// What somebody who need not be the peer said.
     hint: Option<Failure>,
 }
 
-/// What IKE_SA_INIT has led to.
-struct Opened {
-    peer: Peer,
-    sa: IkeSa,
-    suite: Suite,
-    keys: AuthKeys,
-    nonces: Nonces,
+/// An IKE_SA_INIT request.
+struct Request {
+    key: KeyPair,
+    bytes: Vec<u8>,
 }
 
 /// Has sent IKE_AUTH.
 pub(super) struct AwaitAuthResponse {
-    path: Path,
-    begun: Instant,
     opened: Opened,
     /// What we proved ourselves with.
     ours: Proof,
-    /// The peer's IKE_SA_INIT message, which its AUTH covers.
-    response: Vec<u8>,
     offer: Offer,
+    /// What the inbound SA was made with ahead of the answer, and nothing else was offered.
+    ahead: Option<EspSuite>,
     sent: Retransmission,
 }
 
-/// What the offer in IKE_AUTH leaves to the peer. One that is not hostseal requires ESP as soon as it has
-/// answered, so the inbound SA must be there before.
-fn freedom(foreign: bool) -> Freedom {
-    if foreign { Freedom::None } else { Freedom::Either }
+/// What the offer in IKE_AUTH is for.
+fn proposals(cx: &Cx<'_>, ahead: Option<EspSuite>) -> Proposals<EspProposal> {
+    ahead.map_or_else(|| cx.settings.esp_proposals.clone(), Proposals::of_suite)
 }
 
 /// The failure that an error means.
@@ -81,48 +79,57 @@ pub(super) fn failure(error: &Error) -> FailureCode {
     }
 }
 
-fn init_request(
-    cx: &Cx<'_>,
-    path: &Path,
-    ours: u64,
-    key: &KeyPair,
-    nonce: &[u8],
-    cookie: Option<&[u8]>,
-) -> Vec<u8> {
-    let header = Header {
-        initiator_spi: ours,
-        responder_spi: 0,
-        first: 0,
-        exchange: Exchange::IKE_SA_INIT,
-        flags: Flags { from_initiator: true, response: false },
-        message_id: 0,
-    };
-    // RFC 7296 section 2.6: the cookie comes first and the rest stays as it was.
-    let mut payloads: Vec<_> =
-        cookie.map(|cookie| Payload::notify(notify::COOKIE, cookie.to_vec())).into_iter().collect();
-    payloads.extend([
-        Payload::Sa(vec![ike_offer(Vec::new())]),
-        Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
-        Payload::Nonce(nonce.to_vec()),
-        cx.vendor_id.clone(),
-    ]);
-    payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
-    write_clear(header, &payloads)
-}
-
 impl AwaitInitResponse {
     /// Sends the first message. `greet`: IKE_AUTH is to say INITIAL_CONTACT. `fallback`: it is to be signed
     /// with the secret before the current one.
     pub(super) fn start(cx: &mut Cx<'_>, path: Path, greet: bool, fallback: bool) -> Result<Session, Error> {
         let ours = cx.ike_spi();
-        let key = KeyPair::generate(GROUPS[0], cx.entropy)?;
-        let nonce = cx.nonce();
-        let request = init_request(cx, &path, ours, &key, &nonce, None);
-        cx.out.transmit(&path, request.clone());
-        let sent = Retransmission::knocking(cx.now, request);
-        let state =
-            Self { path, begun: cx.now, greet, fallback, ours, key, nonce, cookies: 0, sent, hint: None };
+        let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
+        let key = KeyPair::generate(group, cx.entropy)?;
+        let mut state = Self {
+            path,
+            begun: cx.now,
+            greet,
+            fallback,
+            ours,
+            nonce: cx.nonce(),
+            requests: Vec::new(),
+            cookie: None,
+            cookies: 0,
+            sent: Retransmission::knocking(cx.now, Vec::new()),
+            hint: None,
+        };
+        state.send(cx, key);
         Ok(Session::AwaitInitResponse(Box::new(state)))
+    }
+
+    /// Sends a request with the public value of `key`.
+    fn send(&mut self, cx: &mut Cx<'_>, key: KeyPair) {
+        let header = Header {
+            initiator_spi: self.ours,
+            responder_spi: 0,
+            first: 0,
+            exchange: Exchange::IKE_SA_INIT,
+            flags: Flags { from_initiator: true, response: false },
+            message_id: 0,
+        };
+        // RFC 7296 section 2.6: the cookie comes first and the rest stays as it was; section 2.6.1: it stays
+        // with all further requests.
+        let cookie = self.cookie.as_ref().map(|cookie| Payload::notify(notify::COOKIE, cookie.clone()));
+        let mut payloads: Vec<_> = cookie.into_iter().collect();
+        payloads.extend([
+            // RFC 7296 section 1.2: all that we offer, whatever group was asked for.
+            Payload::Sa(ike_offer(&cx.settings.ike_proposals, &[])),
+            Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
+            Payload::Nonce(self.nonce.clone()),
+            cx.vendor_id.clone(),
+        ]);
+        let credentials = &cx.settings.credentials;
+        payloads.extend(credentials.knows_signatures(self.path.pair.remote).then(Hashes::ours));
+        let bytes = write_clear(header, &payloads);
+        cx.out.transmit(&self.path, bytes.clone());
+        self.sent = Retransmission::knocking(cx.now, bytes.clone());
+        self.requests.push(Request { key, bytes });
     }
 
     pub(super) fn handle_message(
@@ -148,19 +155,14 @@ impl AwaitInitResponse {
         // (RFC 7296 section 2.21.1).
         let outcome = match parts.refusal() {
             Some(refusal) => Err(Error::Refused(refusal)),
-            None => self.conclude(cx, header, &parts).and_then(|opened| {
-                let proof = self.prove(cx, &opened)?;
-                Ok((opened, proof))
-            }),
+            None => self.conclude(cx, message, datagram),
         };
         match outcome {
-            Ok((opened, (payloads, ours))) => self.authenticate(cx, opened, payloads, ours, datagram),
+            Ok(opened) => opened.authenticate(cx, self.fallback),
             Err(error) => {
-                let hint = Failure { code: failure(&error), words: error.to_string() };
-                if self.hint.is_none() {
-                    cx.fail(self.path.pair, Scope::Hint, hint.code, hint.words.clone());
+                if !self.change_group(cx, &parts) {
+                    self.take_hint(cx, &error);
                 }
-                self.hint = Some(hint);
                 Some(Session::AwaitInitResponse(self))
             }
         }
@@ -173,82 +175,64 @@ impl AwaitInitResponse {
             return;
         }
         self.cookies += 1;
-        let request = init_request(cx, &self.path, self.ours, &self.key, &self.nonce, Some(cookie));
-        cx.out.transmit(&self.path, request.clone());
-        self.sent = Retransmission::knocking(cx.now, request);
+        self.cookie = Some(cookie.to_vec());
+        if let Some(Request { key, .. }) = self.requests.pop() {
+            self.send(cx, key);
+        }
     }
 
-    fn conclude(&self, cx: &mut Cx<'_>, header: &Header, parts: &Parts<'_>) -> Result<Opened, Error> {
-        let (suite, _) = concluded_ike(parts.sa()?)?;
-        let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
-        if ke.group != suite.group.id() || suite.group != self.key.group() || header.responder_spi == 0 {
-            return Err(Error::PeerMisbehaved("its public value is of another group than it chose"));
+    /// RFC 7296 section 1.2: INVALID_KE_PAYLOAD names the group to bring. It is obeyed once, if the group is
+    /// one that we offer: what was offered stays the same and AUTH covers it, so that the peer would find out
+    /// if it was not its own word. Says whether the group is one that we have brought or bring now.
+    fn change_group(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>) -> bool {
+        let group = parts.wanted_group().and_then(|id| cx.settings.ike_proposals.group(id));
+        let Some(group) = group else { return false };
+        if self.requests.iter().any(|request| request.key.group() == group) {
+            return true;
         }
-        let shared = self.key.agree(&ke.data)?;
+        match KeyPair::generate(group, cx.entropy) {
+            Ok(key) if self.requests.len() == 1 => self.send(cx, key),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Somebody says why not, and need not be the peer. It is told once.
+    fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Error) {
+        let hint = Failure { code: failure(error), words: error.to_string() };
+        if self.hint.is_none() {
+            cx.fail(self.path.pair, Scope::Hint, hint.code, hint.words.clone());
+        }
+        self.hint = Some(hint);
+    }
+
+    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Error> {
+        let (header, parts) = (&message.header, Parts(&message.payloads));
+        let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
+        let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
+        let request = self.requests.iter().find(|request| request.key.group() == suite.group);
+        let request = request.filter(|_| ke.group == suite.group.id() && header.responder_spi != 0);
+        let request =
+            request.ok_or(Error::PeerMisbehaved("its public value is of another group than it chose"))?;
+        let shared = request.key.agree(&ke.data)?;
         let nonces = Nonces { initiator: self.nonce.clone(), responder: parts.nonce()?.to_vec() };
         let spis = Spis { initiator: self.ours, responder: header.responder_spi };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
         let rekey_at = cx.rekey_time(self.path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
-        let sa = IkeSa::new(spis, true, ike, Window::new(2, 0), rekey_at);
-        Ok(Opened { peer: Peer::read(parts), sa, suite, keys, nonces })
-    }
-
-    /// Our side of RFC 7296 section 2.15.
-    fn prove(&self, cx: &Cx<'_>, opened: &Opened) -> Result<(Vec<Payload>, Proof), Error> {
-        let signed = Signed {
-            prf: opened.suite.prf,
-            message: self.sent.bytes(),
-            nonce: &opened.nonces.responder,
-            key: &opened.keys.mine,
-            id: &Id::of(self.path.pair.local),
-        };
-        let secret = cx.settings.signing(self.fallback);
-        signed.prove(&cx.settings.credentials.identity, secret, &opened.peer)
-    }
-
-    fn authenticate(
-        self: Box<Self>,
-        cx: &mut Cx<'_>,
-        mut opened: Opened,
-        proof: Vec<Payload>,
-        ours: Proof,
-        response: &[u8],
-    ) -> Option<Session> {
-        let pair = self.path.pair;
-        let offer = Offer::new(cx);
-        let mut payloads = vec![Payload::IdI(Id::of(pair.local))];
-        payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
-        payloads.extend(auth::request(&cx.settings.credentials, pair.remote));
-        payloads.push(Payload::IdR(Id::of(pair.remote)));
-        payloads.extend(proof);
-        let foreign = opened.peer.foreign;
-        payloads.extend(offer.request(cx.settings.key_bits, freedom(foreign), pair, None));
-        payloads.extend((!foreign).then(|| offer.word(cx.now)));
-        let request = match opened.sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
-            Ok(request) => request,
-            Err(error) => {
-                cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string());
-                return None;
-            }
-        };
-        if foreign {
-            // Before the request goes out: the peer may send ESP before its answer has come.
-            let suite = EspSuite { key_bits: cx.settings.key_bits, esn: true };
-            let (key, _) = opened.sa.keys.child(None, &opened.nonces, suite.key_bits, true);
-            let inbound = NewInbound { pair, spi: offer.in_spi, suite, key };
-            cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
-        }
-        cx.out.transmit(&self.path, request.clone());
-        Some(Session::AwaitAuthResponse(Box::new(AwaitAuthResponse {
+        let peer = Peer::read(&parts);
+        peer.ensure_takes(&cx.settings.credentials.identity)?;
+        Ok(Opened {
             path: self.path,
             begun: self.begun,
-            opened,
-            ours,
-            response: response.to_vec(),
-            offer,
-            sent: Retransmission::new(cx.now, request, TRIES_OPENING),
-        })))
+            peer,
+            greet: self.greet,
+            // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
+            sa: IkeSa::new(spis, true, ike, Window::new(2, 0), rekey_at),
+            keys,
+            nonces,
+            request: request.bytes.clone(),
+            response: datagram.to_vec(),
+        })
     }
 
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
@@ -288,6 +272,48 @@ impl AwaitInitResponse {
     }
 }
 
+impl Opened {
+    /// Sends IKE_AUTH. `fallback`: it is to be proven with the secret before the current one.
+    fn authenticate(mut self, cx: &mut Cx<'_>, fallback: bool) -> Option<Session> {
+        let pair = self.path.pair;
+        let (proof, ours) = match self.prove(cx, cx.settings.signing(fallback)) {
+            Ok(proven) => proven,
+            Err(error) => {
+                cx.fail(pair, Scope::Ike, failure(&error), error.to_string());
+                return None;
+            }
+        };
+        let offer = Offer::new(cx);
+        // A peer that is not hostseal requires ESP as soon as it has answered, so the inbound SA must be there
+        // before: whoever cannot have what we like best refuses, and is offered the rest afterwards.
+        let ahead = cx.settings.esp_proposals.best().filter(|_| self.peer.foreign);
+        let mut payloads = vec![Payload::IdI(self.id())];
+        payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
+        payloads.extend(auth::request(&cx.settings.credentials, pair.remote));
+        payloads.push(Payload::IdR(Id::of(pair.remote)));
+        payloads.extend(proof);
+        payloads.extend(offer.request(&proposals(cx, ahead), pair, None));
+        payloads.extend((!self.peer.foreign).then(|| offer.word(cx.now)));
+        let request = match self.sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
+            Ok(request) => request,
+            Err(error) => {
+                cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string());
+                return None;
+            }
+        };
+        if let Some(suite) = ahead {
+            // Before the request goes out: the peer may send ESP before its answer has come.
+            let (key, _) = self.sa.keys.child(None, &self.nonces, suite.key_bits, true);
+            let inbound = NewInbound { pair, spi: offer.in_spi, suite, key };
+            cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
+        }
+        cx.out.transmit(&self.path, request.clone());
+        let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
+        let state = AwaitAuthResponse { opened: self, ours, offer, ahead, sent };
+        Some(Session::AwaitAuthResponse(Box::new(state)))
+    }
+}
+
 impl AwaitAuthResponse {
     pub(super) fn handle_message(
         mut self: Box<Self>,
@@ -316,25 +342,17 @@ impl AwaitAuthResponse {
             Err(error) => {
                 self.withdraw(cx, &error);
                 self.forget_inbound(cx);
-                cx.fail(self.path.pair, Scope::Ike, failure(&error), error.to_string());
+                cx.fail(self.opened.path.pair, Scope::Ike, failure(&error), error.to_string());
                 None
             }
         }
     }
 
-    /// The peer's side of RFC 7296 section 2.15.
     fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
-        if let (None, Some(refusal)) = (parts.auth(), parts.refusal()) {
-            return Err(Error::Refused(refusal));
+        match (parts.auth(), parts.refusal()) {
+            (None, Some(refusal)) => Err(Error::Refused(refusal)),
+            _ => self.opened.verify(cx, parts),
         }
-        let signed = Signed {
-            prf: self.opened.suite.prf,
-            message: &self.response,
-            nonce: &self.opened.nonces.initiator,
-            key: &self.opened.keys.peer,
-            id: parts.id_r().ok_or(Unproven::Identity)?,
-        };
-        Ok(signed.verify(cx.settings, self.path.pair.remote, parts, cx.wall)?)
     }
 
     /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
@@ -345,31 +363,31 @@ impl AwaitAuthResponse {
         }
         let id = self.opened.sa.window.next_request();
         if let Ok(bytes) = self.opened.sa.seal(Exchange::INFORMATIONAL, false, id, &[error.to_notify()]) {
-            cx.out.transmit(&self.path, bytes);
+            cx.out.transmit(&self.opened.path, bytes);
         }
     }
 
     /// What was made ahead of the answer is not to be used.
     fn forget_inbound(&self, cx: &mut Cx<'_>) {
-        if self.opened.peer.foreign {
-            let closed = Event::ChildClosed { pair: self.path.pair, in_spi: self.offer.in_spi, void: false };
-            cx.out.events.push_back(closed);
+        if self.ahead.is_some() {
+            let (pair, in_spi) = (self.opened.path.pair, self.offer.in_spi);
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void: false });
         }
     }
 
     fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Session {
-        let pair = self.path.pair;
+        let pair = self.opened.path.pair;
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(Error::Refused(refusal)),
-            None => child::conclude(pair, cx.settings.key_bits, freedom(self.opened.peer.foreign), parts),
+            None => child::conclude(pair, &proposals(cx, self.ahead), parts),
         };
         if conclusion.is_err() {
             self.forget_inbound(cx);
         }
         let introduction = Introduction {
-            path: self.path,
-            begun: self.begun,
+            path: self.opened.path,
+            begun: self.opened.begun,
             foreign: self.opened.peer.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
             basis: Basis { ours: self.ours, theirs: proof.proof().clone() },
@@ -390,7 +408,7 @@ impl AwaitAuthResponse {
                 session.announce(cx, &agreement, parts);
             }
             // It may take what was not offered for the sake of the inbound SA: now everything is, with new keys.
-            Err(Error::Refused(notify::NO_PROPOSAL_CHOSEN)) if self.opened.peer.foreign => {
+            Err(Error::Refused(notify::NO_PROPOSAL_CHOSEN)) if self.ahead.is_some() => {
                 session.add_task(Task::NewChild);
             }
             Err(error) => {
@@ -408,12 +426,12 @@ impl AwaitAuthResponse {
             Retry::Wait => {}
             Retry::Send(bytes) => {
                 cx.out.counters.retransmits += 1;
-                cx.out.transmit(&self.path, bytes);
+                cx.out.transmit(&self.opened.path, bytes);
             }
             Retry::GiveUp => {
                 self.forget_inbound(cx);
-                let words = format!("no answer to IKE_AUTH from {}", self.path.remote);
-                cx.fail(self.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+                let words = format!("no answer to IKE_AUTH from {}", self.opened.path.remote);
+                cx.fail(self.opened.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
                 return None;
             }
         }
@@ -433,6 +451,6 @@ impl AwaitAuthResponse {
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.opened.path
     }
 }

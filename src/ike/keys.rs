@@ -1,12 +1,17 @@
 //! The key schedule: from a Diffie-Hellman secret and two nonces to the keys of an IKE SA and of a child.
 
-use super::crypto::{AEAD_KEY, Aead, Group, Hidden, Prf};
+use super::cipher::Cipher;
+use super::crypto::Hidden;
 use super::error::Error;
-use crate::model::SaKey;
+use crate::model::{Group, IkeCipher, Integrity, Prf, SaKey};
 
-/// What two ends agreed on for an IKE SA; its cipher is always AES-GCM with 256 bits and a 16-octet tag.
+/// What two ends agreed on for an IKE SA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Suite {
+    /// The cipher of its messages.
+    pub(super) cipher: IkeCipher,
+    /// What authenticates them beside AES-CBC.
+    pub(super) integrity: Option<Integrity>,
     /// The pseudo-random function.
     pub(super) prf: Prf,
     /// The Diffie-Hellman group.
@@ -39,13 +44,14 @@ pub(super) enum Seed<'a> {
 
 /// The keys of an IKE SA that live as long as it does.
 pub(super) struct IkeKeys {
-    prf: Prf,
+    /// What they are the keys of.
+    pub(super) suite: Suite,
     /// SK_d: what the keys of children and of successors come from.
     derive: Hidden,
     /// For what we send.
-    pub(super) seal: Aead,
+    pub(super) seal: Cipher,
     /// For what we receive.
-    pub(super) open: Aead,
+    pub(super) open: Cipher,
 }
 
 /// SK_pi and SK_pr: needed for AUTH, and not longer.
@@ -65,7 +71,7 @@ pub(super) struct Spis {
     pub(super) responder: u64,
 }
 
-/// RFC 7296 section 2.14: {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr}, where an AEAD has no SK_a
+/// RFC 7296 section 2.14: {SK_d | SK_ai | SK_ar | SK_ei | SK_er | SK_pi | SK_pr}, where AES-GCM has no SK_a
 /// (RFC 5282 section 7).
 pub(super) fn derive(
     suite: Suite,
@@ -79,29 +85,29 @@ pub(super) fn derive(
         Seed::Fresh(shared) => suite.prf.compute(&[ni, nr].concat(), &[shared.expose()]),
         Seed::Rekey(prf, derive, shared) => prf.compute(derive.expose(), &[shared.expose(), ni, nr]),
     };
-    let size = suite.prf.output();
+    let (proof, secret) = (suite.prf.output(), suite.cipher.key_octets());
+    let integrity = suite.integrity.map_or(0, Integrity::key_octets);
     let (spi_i, spi_r) = (spis.initiator.to_be_bytes(), spis.responder.to_be_bytes());
-    let stream = suite.prf.plus(seed.expose(), &[ni, nr, &spi_i, &spi_r], 3 * size + 2 * AEAD_KEY);
-    let (derive, rest) = stream.expose().split_at(size);
-    let (encrypt_i, rest) = rest.split_at(AEAD_KEY);
-    let (encrypt_r, rest) = rest.split_at(AEAD_KEY);
-    let (prove_i, prove_r) = rest.split_at(size);
-    let ours_first = |i, r| if initiator { (i, r) } else { (r, i) };
-    let (seal, open) = ours_first(encrypt_i, encrypt_r);
-    let (mine, peer) = ours_first(prove_i, prove_r);
-    let keys = IkeKeys {
-        prf: suite.prf,
-        derive: Hidden::new(derive.to_vec()),
-        seal: Aead::new(seal)?,
-        open: Aead::new(open)?,
-    };
+    let total = 3 * proof + 2 * (integrity + secret);
+    let stream = suite.prf.plus(seed.expose(), &[ni, nr, &spi_i, &spi_r], total);
+    let (derive, rest) = stream.expose().split_at(proof);
+    let (check_i, rest) = rest.split_at(integrity);
+    let (check_r, rest) = rest.split_at(integrity);
+    let (encrypt_i, rest) = rest.split_at(secret);
+    let (encrypt_r, rest) = rest.split_at(secret);
+    let (prove_i, prove_r) = rest.split_at(proof);
+    let from_i = Cipher::new(&suite, encrypt_i, check_i)?;
+    let from_r = Cipher::new(&suite, encrypt_r, check_r)?;
+    let (seal, open) = if initiator { (from_i, from_r) } else { (from_r, from_i) };
+    let (mine, peer) = if initiator { (prove_i, prove_r) } else { (prove_r, prove_i) };
+    let keys = IkeKeys { suite, derive: Hidden::new(derive.to_vec()), seal, open };
     Ok((keys, AuthKeys { mine: Hidden::new(mine.to_vec()), peer: Hidden::new(peer.to_vec()) }))
 }
 
 impl IkeKeys {
     /// The seed of a successor.
     pub(super) fn rekey_seed<'a>(&'a self, shared: &'a Hidden) -> Seed<'a> {
-        Seed::Rekey(self.prf, &self.derive, shared)
+        Seed::Rekey(self.suite.prf, &self.derive, shared)
     }
 
     /// The keys of a child, inbound and outbound (RFC 7296 section 2.17): the key for packets from the
@@ -116,7 +122,7 @@ impl IkeKeys {
         let size = usize::from(key_bits / 8) + 4;
         let shared = shared.map_or([].as_slice(), Hidden::expose);
         let parts = [shared, &nonces.initiator, &nonces.responder];
-        let stream = self.prf.plus(self.derive.expose(), &parts, 2 * size);
+        let stream = self.suite.prf.plus(self.derive.expose(), &parts, 2 * size);
         let (from_initiator, from_responder) = stream.expose().split_at(size);
         let (inbound, outbound) =
             if initiator { (from_responder, from_initiator) } else { (from_initiator, from_responder) };

@@ -134,7 +134,7 @@ impl Established {
             .collect();
         children.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
         if ike {
-            self.add_task(Task::RekeyIke);
+            self.add_task(Task::RekeyIke(None));
         }
     }
 

@@ -6,6 +6,8 @@
 //!   HDR, SAi1, KEi, Ni, V, hashes           -->
 //!                                           <--      HDR, N(COOKIE)              when many are half open
 //!   HDR, N(COOKIE), SAi1, KEi, Ni, V, hashes -->
+//!                                           <--      HDR, N(INVALID_KE_PAYLOAD)  another group is better
+//!   HDR, [N(COOKIE),] SAi1, KEi', Ni, V, hashes -->
 //!                                           <--      HDR, SAr1, KEr, Nr, V, hashes
 //!   HDR, SK{IDi, CERTREQ, IDr, CERT…, AUTH, SAi2, TSi,
 //!     TSr, N(USE_TRANSPORT_MODE), word}     -->      AUTH verified, ChildAgreed, child_installed
@@ -36,17 +38,19 @@
 //! events led to.
 //!
 //! # The modules
-//! `wire` is bytes and messages; `crypto`, `keys`, `auth` and `suite` are RFC 7296 sections 2.7 and 2.13 to
-//! 2.18, `signature` is RFC 7427; `exchange` is message identifiers and retransmission; `session` holds the states, named for what
-//! they await, whose transitions consume them; `initiate` and `respond` lead to `established`, which needs a
-//! proof that only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges,
-//! `lifetime` its end and `adjust` what other
-//! settings make of it; `engine` decides who initiates and when, and owns all sessions.
+//! `wire` is bytes and messages; `crypto`, `agreement`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
+//! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427; `exchange` is message identifiers and retransmission; `session` holds
+//! the states, named for what they await, whose transitions consume them; `initiate` and `respond` lead by way
+//! of `opened` to `established`, which needs a proof that only `auth` can make; `create_child`, `rekey_ike` and
+//! `inform` are its exchanges, `lifetime` its end and `adjust` what other settings make of it; `engine` decides
+//! who initiates and when, and owns all sessions.
 
 mod adjust;
+mod agreement;
 mod auth;
 mod basis;
 mod child;
+mod cipher;
 mod cookie;
 mod create_child;
 mod crypto;
@@ -61,6 +65,7 @@ mod keep;
 mod keys;
 mod lifetime;
 mod limits;
+mod opened;
 mod outbox;
 mod peer;
 mod pending;
@@ -83,7 +88,9 @@ use std::time::{Duration, Instant};
 pub use engine::Engine;
 
 use crate::model::auth::{Identity, Proof};
-use crate::model::{Credentials, NewChild, NewInbound, Pair, Secret, Spi, Word};
+use crate::model::{
+    Credentials, EspProposal, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret, Spi, Word,
+};
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
 pub trait Entropy {
@@ -102,8 +109,11 @@ pub struct Settings {
     pub previous: Option<Arc<Secret>>,
     /// The UDP port of IKE, on both ends.
     pub port: u16,
-    /// Bits of the AES keys of ESP, 128 or 256.
-    pub key_bits: u16,
+    /// What an IKE SA may be made with: all of it is offered, and the best of it that the peer offers is
+    /// taken.
+    pub ike_proposals: Proposals<IkeProposal>,
+    /// What a child may be made with.
+    pub esp_proposals: Proposals<EspProposal>,
     /// When a child is rekeyed, at the latest; an IKE SA after three times as long. Both are jittered
     /// downwards by up to 15 %.
     pub rekey_after: Duration,

@@ -1,7 +1,9 @@
 //! What software the peer is, and what it can.
 
-use super::signature::Hashes;
+use super::error::Error;
+use super::signature::{self, Hashes};
 use super::wire::{Parts, Payload};
+use crate::model::auth::Identity;
 
 /// How a hostseal host introduces itself in IKE_SA_INIT: random octets and a version.
 const VENDOR_ID: &[u8] = b"\x9c\x1f\x62\xe7\x4d\xb8\x0a\x53\xf1\x2e\x87\xc4\x39\x6b\xd0\x15hostseal\x01";
@@ -24,6 +26,16 @@ impl Peer {
     /// The sender of the IKE_SA_INIT message with these payloads.
     pub(super) fn read(parts: &Parts<'_>) -> Self {
         Self { foreign: is_foreign(parts), hashes: Hashes::read(parts) }
+    }
+
+    /// Whether it can take what this end proves itself with.
+    pub(super) fn ensure_takes(&self, identity: &Identity) -> Result<(), Error> {
+        match identity {
+            Identity::Secret => Ok(()),
+            Identity::PublicKey(key) | Identity::Certificate(key, _) => {
+                signature::ensure_taken(key, &self.hashes)
+            }
+        }
     }
 }
 

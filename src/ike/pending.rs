@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use super::agreement::KeyPair;
 use super::child::Offer;
-use super::crypto::KeyPair;
 use super::wire::Payload;
 use super::wire::codes::Exchange;
-use crate::model::Spi;
 use crate::model::word::Flags;
+use crate::model::{Group, Spi};
 
 /// What an outstanding request of ours asks.
 pub(super) enum Asked {
@@ -50,6 +50,8 @@ pub(super) struct AskedIke {
     pub(super) key: KeyPair,
     /// Our nonce.
     pub(super) nonce: Vec<u8>,
+    /// The group that the peer asked for, in answer to a request before this one.
+    pub(super) wanted: Option<Group>,
     /// The peer asked for the same at the same time.
     pub(super) crossing: Option<Crossing<u64>>,
 }
@@ -107,8 +109,8 @@ pub(super) enum Task {
     RekeyChild(Spi),
     /// Deletes a child.
     DeleteChild(Spi),
-    /// Makes a successor of the IKE SA.
-    RekeyIke,
+    /// Makes a successor of the IKE SA, with a public value of the group that the peer asked for.
+    RekeyIke(Option<Group>),
     /// Asks whether the peer is there.
     Liveness,
 }

@@ -1,6 +1,6 @@
 //! CREATE_CHILD_SA for a successor of the IKE SA (RFC 7296 sections 1.3.2, 2.8.2, 2.18 and 2.25.2).
 
-use super::crypto::KeyPair;
+use super::agreement::KeyPair;
 use super::error::Error;
 use super::established::Established;
 use super::exchange::Window;
@@ -9,9 +9,10 @@ use super::keys::{Nonces, Spis, derive};
 use super::limits::IKE_REKEY_FACTOR;
 use super::outbox::Cx;
 use super::pending::{Asked, AskedIke, Crossing, Held, Task};
-use super::suite::{GROUPS, choose_ike, concluded_ike, ike_offer};
+use super::suite::{choose_ike, concluded_ike, ike_offer};
 use super::wire::codes::Exchange;
 use super::wire::{Ke, Parts, Payload};
+use crate::model::Group;
 
 /// The peer's SPI of a successor, out of its proposal.
 fn peer_spi(bytes: &[u8]) -> Result<u64, Error> {
@@ -19,20 +20,37 @@ fn peer_spi(bytes: &[u8]) -> Result<u64, Error> {
     spi.ok_or(Error::PeerMisbehaved("its SPI of the new IKE SA is not valid"))
 }
 
+impl AskedIke {
+    /// The group that the peer wants instead: obeyed once, if it is one that we offer (RFC 7296
+    /// section 1.3).
+    fn other_group(&self, cx: &Cx<'_>, answer: &Parts<'_>) -> Option<Group> {
+        let group = cx.settings.ike_proposals.group(answer.wanted_group()?)?;
+        (self.wanted.is_none() && group != self.key.group()).then_some(group)
+    }
+}
+
 impl Established {
-    /// Asks for a successor of the current IKE SA.
-    pub(super) fn rekey_ike_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        let Ok(key) = KeyPair::generate(GROUPS[0], cx.entropy) else {
-            self.put_off(cx, Task::RekeyIke);
+    /// Asks for a successor of the current IKE SA, with a public value of `group`; the peer took that of the
+    /// current one last time.
+    pub(super) fn rekey_ike_request(
+        &mut self,
+        cx: &mut Cx<'_>,
+        wanted: Option<Group>,
+    ) -> Option<(Exchange, Vec<Payload>, Asked)> {
+        let proposals = &cx.settings.ike_proposals;
+        let known = self.sa(self.current).and_then(|sa| proposals.group(sa.keys.suite.group.id()));
+        let group = wanted.or(known).or(proposals.first_group());
+        let Some(key) = group.and_then(|group| KeyPair::generate(group, cx.entropy).ok()) else {
+            self.put_off(cx, Task::RekeyIke(None));
             return None;
         };
         let (ours, nonce) = (cx.ike_spi(), cx.nonce());
         let payloads = vec![
-            Payload::Sa(vec![ike_offer(ours.to_be_bytes().to_vec())]),
+            Payload::Sa(ike_offer(&cx.settings.ike_proposals, &ours.to_be_bytes())),
             Payload::Nonce(nonce.clone()),
             Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
         ];
-        let asked = AskedIke { ours, key, nonce, crossing: None };
+        let asked = AskedIke { ours, key, nonce, wanted, crossing: None };
         Some((Exchange::CREATE_CHILD_SA, payloads, Asked::RekeyIke(asked)))
     }
 
@@ -49,7 +67,7 @@ impl Established {
         if !usable || Self::busy_with_child(sa) {
             return Err(Error::Busy);
         }
-        let (mut answer, suite, spi) = choose_ike(request.sa()?)?;
+        let (mut answer, suite, spi) = choose_ike(&cx.settings.ike_proposals, request.sa()?)?;
         let theirs = peer_spi(spi)?;
         let ke = request.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
         if ke.group != suite.group.id() {
@@ -92,6 +110,7 @@ impl Established {
         asked: AskedIke,
         payloads: Result<Vec<Payload>, Error>,
     ) {
+        let wanted = payloads.as_ref().ok().and_then(|payloads| asked.other_group(cx, &Parts(payloads)));
         let concluded =
             payloads.and_then(|payloads| self.conclude_rekey_ike(cx, old, &asked, &Parts(&payloads)));
         let theirs = asked.crossing;
@@ -117,9 +136,10 @@ impl Established {
                     }
                 }
             }
-            Err(_) => match theirs {
-                Some(theirs) => self.replace(cx, old, theirs.made),
-                None => self.put_off(cx, Task::RekeyIke),
+            Err(_) => match (theirs, wanted) {
+                (Some(theirs), _) => self.replace(cx, old, theirs.made),
+                (None, Some(group)) => self.add_task(Task::RekeyIke(Some(group))),
+                (None, None) => self.put_off(cx, Task::RekeyIke(None)),
             },
         }
     }
@@ -135,7 +155,7 @@ impl Established {
             return Err(Error::Refused(refusal));
         }
         let sa = self.sa(old).ok_or(Error::Busy)?;
-        let (suite, spi) = concluded_ike(answer.sa()?)?;
+        let (suite, spi) = concluded_ike(&cx.settings.ike_proposals, answer.sa()?)?;
         let theirs = peer_spi(spi)?;
         let ke = answer.ke().filter(|ke| ke.group == asked.key.group().id());
         let ke = ke.ok_or(Error::PeerMisbehaved("there is no public value of the group chosen"))?;

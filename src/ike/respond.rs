@@ -2,17 +2,18 @@
 
 use std::time::Instant;
 
-use super::auth::{self, Signed, Unproven, Verified};
+use super::agreement::KeyPair;
+use super::auth::{self, Unproven, Verified};
 use super::basis::Basis;
 use super::child::{self, Agreement, Offer};
-use super::crypto::KeyPair;
 use super::error::Error;
 use super::established::{Established, Introduction};
 use super::exchange::Window;
 use super::ike_sa::IkeSa;
 use super::initiate::failure;
-use super::keys::{AuthKeys, Nonces, Seed, Spis, Suite, derive};
+use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
+use super::opened::Opened;
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
 use super::pending::Held;
@@ -20,25 +21,11 @@ use super::session::Session;
 use super::signature::Hashes;
 use super::suite::{OwnKe, choose_ike};
 use super::wire::codes::{Exchange, notify};
-use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
+use super::wire::{Flags, Header, Ke, Message, Parts, Payload, write_clear};
 use crate::model::auth::Proof;
 
 /// Has answered IKE_SA_INIT.
-pub(super) struct AwaitAuthRequest {
-    path: Path,
-    begun: Instant,
-    peer: Peer,
-    /// Our IKE_AUTH is to say INITIAL_CONTACT.
-    greet: bool,
-    sa: IkeSa,
-    suite: Suite,
-    keys: AuthKeys,
-    nonces: Nonces,
-    /// The initiator's IKE_SA_INIT message, which its AUTH covers.
-    request: Vec<u8>,
-    /// Ours, which our AUTH covers.
-    response: Vec<u8>,
-}
+pub(super) struct AwaitAuthRequest(Opened);
 
 /// Has refused IKE_AUTH.
 pub(super) struct Refused {
@@ -65,7 +52,7 @@ impl AwaitAuthRequest {
         datagram: &[u8],
     ) -> Result<Session, Error> {
         let parts = Parts(&message.payloads);
-        let (answer, suite, _) = choose_ike(parts.sa()?)?;
+        let (answer, suite, _) = choose_ike(&cx.settings.ike_proposals, parts.sa()?)?;
         let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
         // RFC 7296 section 1.2: asks for a public value of the group chosen.
         if ke.group != suite.group.id() {
@@ -87,12 +74,19 @@ impl AwaitAuthRequest {
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
-        let sa = IkeSa::new(spis, false, ike, Window::new(0, 1), rekey_at);
-        let (begun, peer) = (cx.now, Peer::read(&parts));
-        let request = datagram.to_vec();
-        let state = Self { path, begun, peer, greet, sa, suite, keys, nonces, request, response };
-        Ok(Session::AwaitAuthRequest(Box::new(state)))
+        let opened = Opened {
+            path,
+            begun: cx.now,
+            peer: Peer::read(&parts),
+            greet,
+            // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
+            sa: IkeSa::new(spis, false, ike, Window::new(0, 1), rekey_at),
+            keys,
+            nonces,
+            request: datagram.to_vec(),
+            response,
+        };
+        Ok(Session::AwaitAuthRequest(Box::new(Self(opened))))
     }
 
     pub(super) fn handle_message(
@@ -101,9 +95,9 @@ impl AwaitAuthRequest {
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Option<Session> {
-        if datagram == self.request {
+        if datagram == self.0.request {
             cx.out.counters.retransmits += 1;
-            cx.out.transmit(&self.path, self.response.clone());
+            cx.out.transmit(&self.0.path, self.0.response.clone());
             return Some(Session::AwaitAuthRequest(self));
         }
         let header = &message.header;
@@ -114,18 +108,19 @@ impl AwaitAuthRequest {
         let expected = header.exchange == Exchange::IKE_AUTH
             && !header.flags.response
             && header.message_id == 1
-            && self.sa.owns(header);
+            && self.0.sa.owns(header);
         let Some(sealed) = message.sealed.filter(|_| expected) else {
             cx.out.counters.unexpected += 1;
             return Some(Session::AwaitAuthRequest(self));
         };
-        let Some(payloads) = self.sa.open(&sealed) else {
+        let Some(payloads) = self.0.sa.open(&sealed) else {
             cx.out.counters.not_authentic += 1;
             return Some(Session::AwaitAuthRequest(self));
         };
         let outcome = payloads.and_then(|payloads| {
             let theirs = self.verify(cx, &Parts(&payloads))?;
-            let ours = self.prove(cx, &theirs)?;
+            // A peer that knows another secret besides has shown with this one what it takes for certain.
+            let ours = self.0.prove(cx, cx.settings.answering(theirs.proof()))?;
             Ok((theirs, ours, payloads))
         });
         match outcome {
@@ -137,50 +132,30 @@ impl AwaitAuthRequest {
     /// A copy of the request without a cookie was answered with one asked for, another made this session:
     /// what the initiator signs is the copy that it sent last, with the cookie (RFC 7296 section 2.6).
     fn handle_repetition(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>, datagram: &[u8]) {
-        let same = parts.nonce().is_ok_and(|nonce| nonce == self.nonces.initiator);
+        let same = parts.nonce().is_ok_and(|nonce| nonce == self.0.nonces.initiator);
         if same && parts.notify(notify::COOKIE).is_some() {
-            self.request = datagram.to_vec();
+            self.0.request = datagram.to_vec();
             cx.out.counters.retransmits += 1;
-            cx.out.transmit(&self.path, self.response.clone());
+            cx.out.transmit(&self.0.path, self.0.response.clone());
         } else {
             cx.out.counters.unexpected += 1;
         }
     }
 
-    /// The peer's side of RFC 7296 section 2.15; and whom it wants to talk to must be us.
+    /// Who it wants to talk to, if it says so, must be us.
     fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
-        let pair = self.path.pair;
-        let wanted = parts.id_r().is_none_or(|id| *id == Id::of(pair.local));
-        let signed = Signed {
-            prf: self.suite.prf,
-            message: &self.request,
-            nonce: &self.nonces.responder,
-            key: &self.keys.peer,
-            id: parts.id_i().filter(|_| wanted).ok_or(Unproven::Identity)?,
-        };
-        Ok(signed.verify(cx.settings, pair.remote, parts, cx.wall)?)
-    }
-
-    /// Our side of it, towards a peer that has proven itself with `theirs`.
-    fn prove(&self, cx: &Cx<'_>, theirs: &Verified) -> Result<(Vec<Payload>, Proof), Error> {
-        let signed = Signed {
-            prf: self.suite.prf,
-            message: &self.response,
-            nonce: &self.nonces.initiator,
-            key: &self.keys.mine,
-            id: &Id::of(self.path.pair.local),
-        };
-        // A peer that knows another secret besides has shown with this one what it takes for certain.
-        let secret = cx.settings.answering(theirs.proof());
-        signed.prove(&cx.settings.credentials.identity, secret, &self.peer)
+        if parts.id_r().is_some_and(|id| *id != self.0.id()) {
+            return Err(Unproven::Identity.into());
+        }
+        self.0.verify(cx, parts)
     }
 
     fn refuse(mut self: Box<Self>, cx: &mut Cx<'_>, error: &Error) -> Option<Session> {
-        cx.fail(self.path.pair, Scope::Answer, failure(error), error.to_string());
-        let answer = self.sa.seal(Exchange::IKE_AUTH, true, 1, &[error.to_notify()]).ok()?;
-        cx.out.transmit(&self.path, answer.clone());
+        cx.fail(self.0.path.pair, Scope::Answer, failure(error), error.to_string());
+        let answer = self.0.sa.seal(Exchange::IKE_AUTH, true, 1, &[error.to_notify()]).ok()?;
+        cx.out.transmit(&self.0.path, answer.clone());
         let expires = cx.now + HALF_OPEN_LIFE;
-        Some(Session::Refused(Box::new(Refused { path: self.path, sa: self.sa, answer, expires })))
+        Some(Session::Refused(Box::new(Refused { path: self.0.path, sa: self.0.sa, answer, expires })))
     }
 
     fn establish(
@@ -190,31 +165,31 @@ impl AwaitAuthRequest {
         (proof, ours): (Vec<Payload>, Proof),
         parts: &Parts<'_>,
     ) -> Session {
-        let pair = self.path.pair;
-        let mut payloads = vec![Payload::IdR(Id::of(pair.local))];
+        let pair = self.0.path.pair;
+        let mut payloads = vec![Payload::IdR(self.0.id())];
         payloads.extend(proof);
-        payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
+        payloads.extend(self.0.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         let introduction = Introduction {
-            path: self.path,
-            begun: self.begun,
-            foreign: self.peer.foreign,
+            path: self.0.path,
+            begun: self.0.begun,
+            foreign: self.0.peer.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
             basis: Basis { ours, theirs: theirs.proof().clone() },
         };
-        let ours = self.sa.ours();
-        let mut session = Established::new(cx, theirs, introduction, self.sa);
+        let ours = self.0.sa.ours();
+        let mut session = Established::new(cx, theirs, introduction, self.0.sa);
         let mut held = Held::new(Exchange::IKE_AUTH, cx.now, payloads);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
-        match child::accept(pair, cx.settings.key_bits, parts, OwnKe::Never) {
+        match child::accept(pair, &cx.settings.esp_proposals, parts, OwnKe::Never) {
             Ok(choice) => {
                 let agreement = Agreement {
                     pair,
                     offer: Offer::new(cx),
                     choice,
-                    nonces: &self.nonces,
+                    nonces: &self.0.nonces,
                     shared: None,
                     initiator: false,
-                    foreign: self.peer.foreign,
+                    foreign: self.0.peer.foreign,
                     replaces: None,
                 };
                 held.child = Some(agreement.held(None, None));
@@ -234,19 +209,19 @@ impl AwaitAuthRequest {
     }
 
     pub(super) fn begun(&self) -> Instant {
-        self.begun
+        self.0.begun
     }
 
     pub(super) fn expires(&self) -> Instant {
-        self.begun + HALF_OPEN_LIFE
+        self.0.begun + HALF_OPEN_LIFE
     }
 
     pub(super) fn ours(&self) -> u64 {
-        self.sa.ours()
+        self.0.sa.ours()
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 }
 

@@ -73,12 +73,23 @@ impl Hashes {
     }
 }
 
-/// Signs `octets` for a peer that takes `hashes`: the data of an AUTH payload (RFC 7427 section 3).
-pub(super) fn sign(key: &PrivateKey, hashes: &Hashes, octets: &[u8]) -> Result<Vec<u8>, Error> {
+/// How to sign with `key` for a peer that takes `hashes`.
+fn scheme(key: &PrivateKey, hashes: &Hashes) -> Result<&'static Scheme, Error> {
     let scheme = SCHEMES.iter().find(|scheme| scheme.key == key.public().kind()).ok_or(Error::Internal)?;
     if !hashes.0.contains(&scheme.hash) {
         return Err(Error::PeerIncompatible("the peer takes no signatures of our kind of key"));
     }
+    Ok(scheme)
+}
+
+/// Whether a peer that takes `hashes` takes signatures by `key`.
+pub(super) fn ensure_taken(key: &PrivateKey, hashes: &Hashes) -> Result<(), Error> {
+    scheme(key, hashes).map(drop)
+}
+
+/// Signs `octets` for a peer that takes `hashes`: the data of an AUTH payload (RFC 7427 section 3).
+pub(super) fn sign(key: &PrivateKey, hashes: &Hashes, octets: &[u8]) -> Result<Vec<u8>, Error> {
+    let scheme = scheme(key, hashes)?;
     let signature = key.sign(octets).map_err(|_| Error::Internal)?;
     let length = u8::try_from(scheme.identifier.len()).map_err(|_| Error::Internal)?;
     Ok([&[length], scheme.identifier, &signature].concat())

@@ -1,57 +1,31 @@
 //! What we offer, and what we take out of an offer (RFC 7296 sections 2.7 and 3.3).
+//!
+//! Who answers chooses, and chooses what stands first in its own configuration: the order of an offer, which
+//! nobody has proven yet, decides nothing.
 
-use super::crypto::{Group, Prf};
 use super::error::Error;
 use super::keys::Suite;
 use super::wire::codes::{protocol, transform};
 use super::wire::{Proposal, Transform};
-use crate::model::{EspSuite, Spi};
+use crate::model::{EspProposal, EspSuite, Group, IkeCipher, IkeProposal, Integrity, Prf, Proposals, Spi};
 
-/// Key length of the cipher of IKE itself.
-const IKE_KEY_BITS: u16 = 256;
-/// The prfs that we offer and take, best first.
-const PRFS: [Prf; 1] = [Prf::HmacSha384];
-/// The groups that we offer and take, best first.
-pub(super) const GROUPS: [Group; 1] = [Group::X25519];
-
-/// The transforms of one type that a proposal lists.
-fn of_kind(proposal: &Proposal, kind: u8) -> impl Iterator<Item = &Transform> {
-    proposal.transforms.iter().filter(move |transform| transform.kind == kind && !transform.unknown_attribute)
+fn of_cipher(cipher: IkeCipher) -> Transform {
+    let (id, bits) = match cipher {
+        IkeCipher::AesGcm16(bits) => (transform::ENCR_AES_GCM_16, bits),
+        IkeCipher::AesCbc(bits) => (transform::ENCR_AES_CBC, bits),
+    };
+    Transform::keyed(transform::ENCR, id, bits)
 }
 
-/// The first of `wanted` that the proposal lists.
-fn pick(proposal: &Proposal, wanted: &[Transform]) -> Option<Transform> {
-    wanted.iter().find(|wanted| of_kind(proposal, wanted.kind).any(|offered| offered == *wanted)).copied()
+fn of_integrity(integrity: Integrity) -> Transform {
+    let id = match integrity {
+        Integrity::HmacSha256 => transform::INTEG_HMAC_SHA2_256_128,
+        Integrity::HmacSha384 => transform::INTEG_HMAC_SHA2_384_192,
+    };
+    Transform::new(transform::INTEG, id)
 }
 
-/// Whether the proposal can do without a transform of `kind`: it lists none, or lists NONE.
-fn optional(proposal: &Proposal, kind: u8, none: u16) -> bool {
-    let mut listed = proposal.transforms.iter().filter(|transform| transform.kind == kind).peekable();
-    listed.peek().is_none() || listed.any(|transform| transform.id == none)
-}
-
-/// Whether every transform is of a type in `known`: one of another type would have to be chosen too
-/// (RFC 7296 section 3.3.6).
-fn only_kinds(proposal: &Proposal, known: &[u8]) -> bool {
-    proposal.transforms.iter().all(|transform| known.contains(&transform.kind))
-}
-
-/// An SPI as it stands in a proposal.
-fn esp_spi(proposal: &Proposal) -> Option<Spi> {
-    let bytes: [u8; 4] = proposal.spi.as_slice().try_into().ok()?;
-    // 0 is reserved, as are the values up to 255 (RFC 4303 section 2.1).
-    Some(u32::from_be_bytes(bytes)).filter(|spi| *spi > 255).map(Spi)
-}
-
-/// What we offer for an IKE SA. `spi` is empty in IKE_SA_INIT.
-pub(super) fn ike_offer(spi: Vec<u8>) -> Proposal {
-    let mut transforms = vec![Transform::keyed(transform::ENCR, transform::ENCR_AES_GCM_16, IKE_KEY_BITS)];
-    transforms.extend(PRFS.map(prf_transform));
-    transforms.extend(GROUPS.map(group_transform));
-    Proposal { number: 1, protocol: protocol::IKE, spi, transforms }
-}
-
-fn prf_transform(prf: Prf) -> Transform {
+fn of_prf(prf: Prf) -> Transform {
     let id = match prf {
         Prf::HmacSha256 => transform::PRF_HMAC_SHA2_256,
         Prf::HmacSha384 => transform::PRF_HMAC_SHA2_384,
@@ -60,72 +34,159 @@ fn prf_transform(prf: Prf) -> Transform {
     Transform::new(transform::PRF, id)
 }
 
-fn group_transform(group: Group) -> Transform {
+fn of_group(group: Group) -> Transform {
     Transform::new(transform::DH, group.id())
+}
+
+fn of_key_bits(key_bits: u16) -> Transform {
+    Transform::keyed(transform::ENCR, transform::ENCR_AES_GCM_16, key_bits)
+}
+
+fn of_esn(esn: bool) -> Transform {
+    Transform::new(transform::ESN, if esn { transform::ESN_YES } else { transform::ESN_NO })
+}
+
+impl Group {
+    /// Its number in a KE payload and in a transform.
+    pub(in crate::ike) fn id(self) -> u16 {
+        match self {
+            Group::X25519 => transform::DH_CURVE25519,
+            Group::EcpP256 => transform::DH_ECP_256,
+            Group::EcpP384 => transform::DH_ECP_384,
+        }
+    }
+}
+
+impl Proposals<IkeProposal> {
+    /// The group of the public value that an offer brings: the best one.
+    pub(in crate::ike) fn first_group(&self) -> Option<Group> {
+        self.groups().next()
+    }
+
+    /// The group of that number, if it is one of them.
+    pub(in crate::ike) fn group(&self, id: u16) -> Option<Group> {
+        self.groups().find(|group| group.id() == id)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = Group> {
+        self.iter().flat_map(|proposal| proposal.groups.iter().copied())
+    }
+}
+
+/// Whether the proposal lists a transform that may be chosen.
+fn lists(offer: &Proposal, wanted: Transform) -> bool {
+    offer.transforms.contains(&wanted)
+}
+
+/// The first of ours that the proposal lists.
+fn first<T: Copy>(offer: &Proposal, ours: &[T], transform: impl Fn(T) -> Transform) -> Option<T> {
+    ours.iter().copied().find(|ours| lists(offer, transform(*ours)))
+}
+
+/// Whether the proposal can do without a transform of `kind`: it lists none, or lists NONE.
+fn optional(offer: &Proposal, kind: u8, none: u16) -> bool {
+    let mut listed = offer.transforms.iter().filter(|transform| transform.kind == kind).peekable();
+    listed.peek().is_none() || listed.any(|transform| transform.id == none)
+}
+
+/// Whether every transform is of a type in `known`: one of another type would have to be chosen too
+/// (RFC 7296 section 3.3.6).
+fn only_kinds(offer: &Proposal, known: &[u8]) -> bool {
+    offer.transforms.iter().all(|transform| known.contains(&transform.kind))
+}
+
+/// Checks that `answer` chose one transform of each type out of one of `offers`, and nothing else.
+fn check_answer<'a>(answer: &'a [Proposal], offers: &[Proposal]) -> Result<&'a Proposal, Error> {
+    let wrong = Error::PeerMisbehaved("its choice is not one of ours");
+    let [chosen] = answer else { return Err(wrong) };
+    let same = |offer: &&Proposal| (chosen.number, chosen.protocol) == (offer.number, offer.protocol);
+    let offer = offers.iter().find(same).ok_or(wrong.clone())?;
+    let of_kind = |kind| chosen.transforms.iter().filter(move |transform| transform.kind == kind);
+    let each_once = offer.transforms.iter().all(|transform| of_kind(transform.kind).count() == 1);
+    let all_ours = chosen.transforms.iter().all(|transform| offer.transforms.contains(transform));
+    if each_once && all_ours { Ok(chosen) } else { Err(wrong) }
+}
+
+/// Proposals of one protocol, numbered from 1 (RFC 7296 section 3.3.1).
+fn numbered(protocol: u8, spi: &[u8], all: impl Iterator<Item = Vec<Transform>>) -> Vec<Proposal> {
+    let numbers = 1..=u8::MAX;
+    let proposal = |(number, transforms)| Proposal { number, protocol, spi: spi.to_vec(), transforms };
+    numbers.zip(all).map(proposal).collect()
+}
+
+// ---------------------------------------------------------------------- IKE
+
+/// What we offer for an IKE SA. `spi` is empty in IKE_SA_INIT.
+pub(super) fn ike_offer(ours: &Proposals<IkeProposal>, spi: &[u8]) -> Vec<Proposal> {
+    let transforms = |ours: &IkeProposal| {
+        let mut all: Vec<Transform> = ours.ciphers.iter().copied().map(of_cipher).collect();
+        all.extend(ours.integrity.iter().copied().map(of_integrity));
+        all.extend(ours.prfs.iter().copied().map(of_prf));
+        all.extend(ours.groups.iter().copied().map(of_group));
+        all
+    };
+    numbered(protocol::IKE, spi, ours.iter().map(transforms))
+}
+
+/// The best suite of `ours` that an offer has.
+fn fitting_ike(ours: &IkeProposal, offer: &Proposal) -> Option<Suite> {
+    let known = [transform::ENCR, transform::PRF, transform::INTEG, transform::DH];
+    if offer.protocol != protocol::IKE || !only_kinds(offer, &known) {
+        return None;
+    }
+    let integrity = match ours.is_authenticated() {
+        true => optional(offer, transform::INTEG, transform::INTEG_NONE).then_some(None)?,
+        false => Some(first(offer, &ours.integrity, of_integrity)?),
+    };
+    let cipher = first(offer, &ours.ciphers, of_cipher)?;
+    let prf = first(offer, &ours.prfs, of_prf)?;
+    let group = first(offer, &ours.groups, of_group)?;
+    Some(Suite { cipher, integrity, prf, group })
+}
+
+impl Suite {
+    /// The proposal that answers with it, without an SPI.
+    fn answer(&self, number: u8) -> Proposal {
+        let mut transforms = vec![of_cipher(self.cipher)];
+        transforms.extend(self.integrity.map(of_integrity));
+        transforms.extend([of_prf(self.prf), of_group(self.group)]);
+        Proposal { number, protocol: protocol::IKE, spi: Vec::new(), transforms }
+    }
 }
 
 /// Chooses from an offer for an IKE SA. The answer has the offer's number and no SPI yet; the last part is
 /// the peer's SPI as it offered it.
-pub(super) fn choose_ike(offers: &[Proposal]) -> Result<(Proposal, Suite, &[u8]), Error> {
-    let known = [transform::ENCR, transform::PRF, transform::INTEG, transform::DH];
-    offers
-        .iter()
-        .filter(|offer| offer.protocol == protocol::IKE && only_kinds(offer, &known))
-        .filter(|offer| optional(offer, transform::INTEG, transform::INTEG_NONE))
-        .find_map(|offer| {
-            let cipher = pick(offer, &ike_offer(Vec::new()).transforms[..1])?;
-            let prf = pick(offer, &PRFS.map(prf_transform))?;
-            let group = pick(offer, &GROUPS.map(group_transform))?;
-            let suite = Suite { prf: Prf::from_id(prf.id)?, group: Group::from_id(group.id)? };
-            let answer = Proposal {
-                number: offer.number,
-                protocol: protocol::IKE,
-                spi: Vec::new(),
-                transforms: vec![cipher, prf, group],
-            };
-            Some((answer, suite, offer.spi.as_slice()))
-        })
-        .ok_or(Error::PeerIncompatible("no IKE proposal with AES-GCM-16-256, PRF-HMAC-SHA2-384 and X25519"))
-}
-
-/// Checks that `answer` chose one transform of each type out of `offer`, and nothing else.
-fn check_answer<'a>(answer: &'a [Proposal], offer: &Proposal) -> Result<&'a Proposal, Error> {
-    let wrong = Error::PeerMisbehaved("its choice is not one of ours");
-    let [chosen] = answer else { return Err(wrong) };
-    let mut kinds: Vec<u8> = offer.transforms.iter().map(|transform| transform.kind).collect();
-    kinds.dedup();
-    let each_once = kinds.iter().all(|kind| of_kind(chosen, *kind).count() == 1);
-    let all_ours = chosen.transforms.iter().all(|transform| offer.transforms.contains(transform));
-    let same = (chosen.number, chosen.protocol) == (offer.number, offer.protocol);
-    if each_once && all_ours && same { Ok(chosen) } else { Err(wrong) }
+pub(super) fn choose_ike<'a>(
+    ours: &Proposals<IkeProposal>,
+    offers: &'a [Proposal],
+) -> Result<(Proposal, Suite, &'a [u8]), Error> {
+    let choices = ours.iter().flat_map(|ours| {
+        offers.iter().filter_map(|offer| fitting_ike(ours, offer).map(|suite| (offer, suite)))
+    });
+    let best = choices.into_iter().next();
+    let (offer, suite) = best.ok_or(Error::PeerIncompatible("no proposal for IKE that is one of ours"))?;
+    Ok((suite.answer(offer.number), suite, offer.spi.as_slice()))
 }
 
 /// Reads the answer to [`ike_offer`]: the suite and the peer's SPI.
-pub(super) fn concluded_ike(answer: &[Proposal]) -> Result<(Suite, &[u8]), Error> {
-    let chosen = check_answer(answer, &ike_offer(Vec::new()))?;
-    let (_, suite, spi) = choose_ike(std::slice::from_ref(chosen))?;
+pub(super) fn concluded_ike<'a>(
+    ours: &Proposals<IkeProposal>,
+    answer: &'a [Proposal],
+) -> Result<(Suite, &'a [u8]), Error> {
+    let chosen = check_answer(answer, &ike_offer(ours, &[]))?;
+    let (_, suite, spi) = choose_ike(ours, std::slice::from_ref(chosen))?;
     Ok((suite, spi))
 }
 
-/// What an offer for a child leaves to the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Freedom {
-    /// Extended sequence numbers or ordinary ones.
-    Either,
-    /// Nothing: the inbound SA can be made before the answer, and whoever cannot have it so refuses.
-    None,
-}
+// ---------------------------------------------------------------------- ESP
 
-/// What we offer for a child: extended sequence numbers first, and ordinary ones too where there is freedom.
-pub(super) fn esp_offer(spi: Spi, key_bits: u16, freedom: Freedom) -> Proposal {
-    let mut transforms = vec![
-        Transform::keyed(transform::ENCR, transform::ENCR_AES_GCM_16, key_bits),
-        Transform::new(transform::ESN, transform::ESN_YES),
-    ];
-    if freedom == Freedom::Either {
-        transforms.push(Transform::new(transform::ESN, transform::ESN_NO));
-    }
-    Proposal { number: 1, protocol: protocol::ESP, spi: spi.0.to_be_bytes().to_vec(), transforms }
+/// What we offer for a child.
+pub(super) fn esp_offer(ours: &Proposals<EspProposal>, spi: Spi) -> Vec<Proposal> {
+    let transforms = |ours: &EspProposal| {
+        let ciphers = ours.key_bits.iter().copied().map(of_key_bits);
+        ciphers.chain(ours.esn.iter().copied().map(of_esn)).collect()
+    };
+    numbered(protocol::ESP, &spi.0.to_be_bytes(), ours.iter().map(transforms))
 }
 
 /// What was chosen for a child.
@@ -142,77 +203,82 @@ pub(super) struct EspChoice {
 }
 
 /// May a child have a Diffie-Hellman exchange of its own?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum OwnKe {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum OwnKe<'a> {
     /// In IKE_AUTH there is no room for one: groups in the offer do not count (RFC 7296 section 1.2).
     Never,
-    /// In CREATE_CHILD_SA it is used if the request brings a public value; this is its group.
-    Brought(Option<u16>),
+    /// In CREATE_CHILD_SA it is used if the request brings a public value, of this group, and may be of
+    /// those that an IKE SA may be made with.
+    Brought(Option<u16>, &'a Proposals<IkeProposal>),
+}
+
+/// An SPI as it stands in a proposal.
+fn esp_spi(offer: &Proposal) -> Option<Spi> {
+    let bytes: [u8; 4] = offer.spi.as_slice().try_into().ok()?;
+    // 0 is reserved, as are the values up to 255 (RFC 4303 section 2.1).
+    Some(u32::from_be_bytes(bytes)).filter(|spi| *spi > 255).map(Spi)
+}
+
+/// The best suite of `ours` that an offer has.
+fn fitting_esp(ours: &EspProposal, offer: &Proposal) -> Option<(EspSuite, Spi)> {
+    let known = [transform::ENCR, transform::INTEG, transform::DH, transform::ESN];
+    let no_integrity = optional(offer, transform::INTEG, transform::INTEG_NONE);
+    if offer.protocol != protocol::ESP || !only_kinds(offer, &known) || !no_integrity {
+        return None;
+    }
+    let key_bits = first(offer, &ours.key_bits, of_key_bits)?;
+    let without = || optional(offer, transform::ESN, transform::ESN_NO) && ours.esn.contains(&false);
+    let esn = first(offer, &ours.esn, of_esn).or_else(|| without().then_some(false))?;
+    Some((EspSuite { key_bits, esn }, esp_spi(offer)?))
 }
 
 /// Chooses from an offer for a child.
-pub(super) fn choose_esp(offers: &[Proposal], key_bits: u16, own_ke: OwnKe) -> Result<EspChoice, Error> {
-    let known = [transform::ENCR, transform::INTEG, transform::DH, transform::ESN];
-    let mut refusal = Error::PeerIncompatible("no ESP proposal with AES-GCM-16 of our key length");
-    let fitting = offers
-        .iter()
-        .filter(|offer| offer.protocol == protocol::ESP && only_kinds(offer, &known))
-        .filter(|offer| optional(offer, transform::INTEG, transform::INTEG_NONE));
-    for offer in fitting {
-        let cipher = Transform::keyed(transform::ENCR, transform::ENCR_AES_GCM_16, key_bits);
-        let Some(out_spi) = pick(offer, &[cipher]).and(esp_spi(offer)) else { continue };
-        let esn = [transform::ESN_YES, transform::ESN_NO].map(|id| Transform::new(transform::ESN, id));
-        let esn = match pick(offer, &esn) {
-            Some(chosen) => chosen.id == transform::ESN_YES,
-            None if optional(offer, transform::ESN, transform::ESN_NO) => false,
-            None => continue,
-        };
+pub(super) fn choose_esp(
+    ours: &Proposals<EspProposal>,
+    offers: &[Proposal],
+    own_ke: OwnKe<'_>,
+) -> Result<EspChoice, Error> {
+    let mut refusal = Error::PeerIncompatible("no proposal for ESP that is one of ours");
+    for (ours, offer) in ours.iter().flat_map(|ours| offers.iter().map(move |offer| (ours, offer))) {
+        let Some((suite, out_spi)) = fitting_esp(ours, offer) else { continue };
         match choose_group(offer, own_ke) {
-            Ok(group) => {
-                let suite = EspSuite { key_bits, esn };
-                return Ok(EspChoice { suite, out_spi, group, number: offer.number });
-            }
+            Ok(group) => return Ok(EspChoice { suite, out_spi, group, number: offer.number }),
             Err(error) => refusal = error,
         }
     }
     Err(refusal)
 }
 
-/// RFC 7296 section 1.3: the group of the public value must be the one chosen.
-fn choose_group(offer: &Proposal, own_ke: OwnKe) -> Result<Option<Group>, Error> {
-    let OwnKe::Brought(brought) = own_ke else { return Ok(None) };
-    let chosen = pick(offer, &GROUPS.map(group_transform)).and_then(|chosen| Group::from_id(chosen.id));
-    match (chosen, brought) {
-        (Some(group), Some(brought)) if group.id() == brought => Ok(Some(group)),
-        _ if optional(offer, transform::DH, transform::DH_NONE) => Ok(None),
-        (Some(group), _) => Err(Error::OtherGroup(group.id())),
-        (None, _) => Err(Error::PeerIncompatible("no Diffie-Hellman group in common for the child")),
+/// RFC 7296 section 1.3: the group of the public value must be the one chosen. Here that is the one that
+/// came, if it may be.
+fn choose_group(offer: &Proposal, own_ke: OwnKe<'_>) -> Result<Option<Group>, Error> {
+    let OwnKe::Brought(brought, ours) = own_ke else { return Ok(None) };
+    let offered = |group: &Group| lists(offer, of_group(*group));
+    if let Some(group) = brought.and_then(|id| ours.group(id)).filter(offered) {
+        return Ok(Some(group));
     }
+    if optional(offer, transform::DH, transform::DH_NONE) {
+        return Ok(None);
+    }
+    Err(match ours.groups().find(offered) {
+        Some(group) => Error::OtherGroup(group.id()),
+        None => Error::PeerIncompatible("no Diffie-Hellman group for the child that is one of ours"),
+    })
 }
 
 impl EspChoice {
     /// The proposal that answers with this choice, with our SPI.
     pub(super) fn answer(&self, in_spi: Spi) -> Proposal {
-        let esn = if self.suite.esn { transform::ESN_YES } else { transform::ESN_NO };
-        let mut transforms =
-            vec![Transform::keyed(transform::ENCR, transform::ENCR_AES_GCM_16, self.suite.key_bits)];
-        transforms.extend(self.group.map(group_transform));
-        transforms.push(Transform::new(transform::ESN, esn));
-        Proposal {
-            number: self.number,
-            protocol: protocol::ESP,
-            spi: in_spi.0.to_be_bytes().to_vec(),
-            transforms,
-        }
+        let mut transforms = vec![of_key_bits(self.suite.key_bits)];
+        transforms.extend(self.group.map(of_group));
+        transforms.push(of_esn(self.suite.esn));
+        let spi = in_spi.0.to_be_bytes().to_vec();
+        Proposal { number: self.number, protocol: protocol::ESP, spi, transforms }
     }
 }
 
 /// Reads the answer to [`esp_offer`].
-pub(super) fn concluded_esp(
-    answer: &[Proposal],
-    key_bits: u16,
-    freedom: Freedom,
-) -> Result<EspChoice, Error> {
-    let chosen = check_answer(answer, &esp_offer(Spi(0), key_bits, freedom))?;
-    choose_esp(std::slice::from_ref(chosen), key_bits, OwnKe::Never)
+pub(super) fn concluded_esp(ours: &Proposals<EspProposal>, answer: &[Proposal]) -> Result<EspChoice, Error> {
+    let chosen = check_answer(answer, &esp_offer(ours, Spi(0)))?;
+    choose_esp(ours, std::slice::from_ref(chosen), OwnKe::Never)
 }

@@ -235,6 +235,11 @@ impl SaReading {
         }
     }
 
+    /// What it was made with.
+    pub fn suite(&self) -> EspSuite {
+        EspSuite { key_bits: self.key_bits, esn: self.esn }
+    }
+
     /// Whether it is one of `pair`, in either direction.
     pub fn is_between(&self, pair: Pair) -> bool {
         let ends = (self.source, self.id.destination);

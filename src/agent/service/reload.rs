@@ -49,9 +49,9 @@ impl Service {
         let secrets = Secrets::load(&setup)?;
         let anew = self.secrets.as_ref().is_none_or(|before| !before.changes(&secrets).is_empty());
         let actual = self.kernel.read()?;
-        let preview = core.preview(Instant::now(), actual, &setup.scheme(), |sa| {
-            anew || sa.key_bits != setup.config.esp.key_bits
-        });
+        let (before, after) = (&self.setup.config.esp.proposals, &setup.config.esp.proposals);
+        let preview = core
+            .preview(Instant::now(), actual, &setup.scheme(), |sa| anew || after.replace(before, sa.suite()));
         Ok(report::preview(&preview))
     }
 

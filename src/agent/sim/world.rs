@@ -21,7 +21,7 @@ use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
-use crate::model::{Direction, Limits, Pair, SaReading, Secret, UnixTime};
+use crate::model::{Direction, Limits, Pair, Proposals, SaReading, Secret, UnixTime};
 use crate::protect::PairMachine;
 
 const PORT: u16 = 500;
@@ -223,7 +223,8 @@ impl World {
             secret: Some(Arc::new(Secret::new(file.secret))),
             previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
             port: PORT,
-            key_bits: file.key_bits,
+            ike_proposals: Proposals::default(),
+            esp_proposals: Proposals::of_key_bits(file.key_bits),
             rekey_after: file.rekey_after,
             initial_contact: kernel.state.sas.is_empty(),
             jitter: Duration::from_millis(file.nodes.len() as u64),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::net::{Net, SECRET, Weather, pair, seeds, settings};
 use crate::ike::{Posture, Settings};
-use crate::model::Secret;
 use crate::model::secret::SecretId;
+use crate::model::{Proposals, Secret};
 
 const SECOND: Duration = Duration::from_secs(1);
 const NEW: [u8; 32] = [9; 32];
@@ -127,7 +127,7 @@ fn keys_of_another_length_take_over_once_both_ends_want_them() {
         let mut net = Net::two(5);
         net.keep(0, 1);
         net.run(SECOND);
-        let short = || Settings { key_bits: 128, ..settings(SECRET) };
+        let short = || Settings { esp_proposals: Proposals::of_key_bits(128), ..settings(SECRET) };
         let child = net.child_of(first);
         reconfigure(&mut net, first, short());
         net.run(10 * SECOND);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::net::{Net, SECRET, Weather, assert_mirrored, pair, seeds, settings};
 use crate::ike::{FailureCode, Posture, Settings};
+use crate::model::Proposals;
 use crate::model::word::Flags;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -98,7 +99,10 @@ fn nobody_there_is_no_answer_after_some_tries() {
 
 #[test]
 fn key_lengths_that_differ_leave_the_ike_sa_alone() {
-    let mut net = Net::new(8, [settings(SECRET), Settings { key_bits: 128, ..settings(SECRET) }]);
+    let mut net = Net::new(
+        8,
+        [settings(SECRET), Settings { esp_proposals: Proposals::of_key_bits(128), ..settings(SECRET) }],
+    );
     net.keep(0, 1);
     net.run(3 * SECOND);
     for (host, other) in [(0, 1), (1, 0)] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::net::{Net, SECRET, pair, seeds, settings};
 use crate::ike::wire::Payload;
 use crate::ike::{FailureCode, Settings};
+use crate::model::Proposals;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -112,7 +113,10 @@ fn an_inbound_sa_that_nobody_will_use_goes_again() {
     assert_eq!(net.hosts[0].ahead.len(), 1);
     net.run(8 * SECOND);
     assert!(net.hosts[0].log.iter().any(|line| line.starts_with("ChildClosed")), "no answer");
-    let mut net = Net::new(55, [settings(SECRET), Settings { key_bits: 128, ..settings(SECRET) }]);
+    let mut net = Net::new(
+        55,
+        [settings(SECRET), Settings { esp_proposals: Proposals::of_key_bits(128), ..settings(SECRET) }],
+    );
     for host in &mut net.hosts {
         host.engine.vendor_id = Payload::VendorId(Vec::new());
     }

@@ -1,6 +1,7 @@
 //! Exchanges as message arrows, in virtual time, over a network that may be bad.
 
 mod adjust;
+mod algorithms;
 mod certified;
 mod chaos;
 mod collide;
@@ -10,5 +11,6 @@ mod foreign;
 mod hostile;
 mod net;
 mod proof;
+mod suite;
 mod vectors;
 mod wire;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::model::word::Flags;
-use crate::model::{NewChild, NewInbound, Pair, Secret, Spi};
+use crate::model::{NewChild, NewInbound, Pair, Proposals, Secret, Spi};
 
 /// SplitMix64.
 #[derive(Clone)]
@@ -65,7 +65,8 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         secret: Some(Arc::new(Secret::new(secret))),
         previous: None,
         port: 500,
-        key_bits: 256,
+        ike_proposals: Proposals::default(),
+        esp_proposals: Proposals::default(),
         rekey_after: Duration::from_secs(3600),
         initial_contact: false,
         jitter: Duration::ZERO,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::net::{Host, Net, SECRET, address, pair, settings};
 use crate::ike::auth::{Signed, Unproven};
-use crate::ike::crypto::{Hidden, Prf};
+use crate::ike::crypto::Hidden;
 use crate::ike::peer::Peer;
 use crate::ike::signature::Hashes;
 use crate::ike::wire::codes::{auth, notify};
@@ -16,7 +16,7 @@ use crate::ike::wire::{Id, Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};
 use crate::model::auth::{AuthMethod, Expected, Identity};
 use crate::model::key::KeyKind;
-use crate::model::{Credentials, PrivateKey, PublicKey};
+use crate::model::{Credentials, Prf, PrivateKey, PublicKey};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BOTH: [AuthMethod; 2] = [AuthMethod::Secret, AuthMethod::PublicKey];

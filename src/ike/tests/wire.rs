@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::ike::error::Error;
-use crate::ike::suite::{Freedom, OwnKe, choose_esp, choose_ike, esp_offer, ike_offer};
-use crate::ike::wire::codes::{Exchange, notify, payload, protocol, transform};
+use crate::ike::suite::{OwnKe, choose_esp, choose_ike};
+use crate::ike::wire::codes::{Exchange, notify, payload, protocol};
 use crate::ike::wire::{
     Delete, Flags, HEADER, Header, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,
     Transform, parse_chain, write_chain, write_clear,
 };
-use crate::model::Spi;
+use crate::model::Proposals;
 
 fn header() -> Header {
     Header {
@@ -121,7 +121,9 @@ proptest! {
             chain[at] = value;
         }
         if let Ok(parsed) = parse_chain(payloads[0].kind(), &chain) {
-            let _ = Parts(&parsed).sa().map(|offers| (choose_ike(offers).is_ok(), choose_esp(offers, 256, OwnKe::Never).is_ok()));
+            let _ = Parts(&parsed).sa().map(|offers| {
+                (choose_ike(&Proposals::default(), offers).is_ok(), choose_esp(&Proposals::default(), offers, OwnKe::Never).is_ok())
+            });
         }
     }
 }
@@ -143,51 +145,6 @@ fn unknown_payloads_are_skipped_and_critical_ones_reported() {
 fn a_chain_has_an_end() {
     let endless: Vec<u8> = [200, 0, 0, 4].repeat(1000);
     assert!(matches!(parse_chain(200, &endless), Err(Error::Malformed(_))));
-}
-
-#[test]
-fn proposals_that_we_cannot_have_are_passed_over() {
-    let ours = ike_offer(Vec::new());
-    let mut additional_ke = ours.clone();
-    additional_ke.transforms.push(Transform::new(6, 36));
-    assert!(choose_ike(&[additional_ke.clone()]).is_err(), "an additional key exchange would be needed");
-    let mut second = ours.clone();
-    second.number = 2;
-    let offers = [additional_ke, second];
-    let (answer, _, _) = choose_ike(&offers).unwrap();
-    assert_eq!(answer.number, 2);
-    let mut integrity = ours.clone();
-    integrity.transforms.push(Transform::new(transform::INTEG, 12));
-    assert!(choose_ike(&[integrity]).is_err());
-    let mut attribute = ours;
-    attribute.transforms[0].unknown_attribute = true;
-    assert!(choose_ike(&[attribute]).is_err());
-}
-
-#[test]
-fn a_child_gets_extended_sequence_numbers_where_both_can() {
-    let mut offer = esp_offer(Spi(0xc000_0001), 256, Freedom::Either);
-    let chosen = choose_esp(std::slice::from_ref(&offer), 256, OwnKe::Never).unwrap();
-    assert!(chosen.suite.esn && chosen.out_spi == Spi(0xc000_0001));
-    offer.transforms.retain(|it| (it.kind, it.id) != (transform::ESN, transform::ESN_YES));
-    assert!(!choose_esp(std::slice::from_ref(&offer), 256, OwnKe::Never).unwrap().suite.esn);
-    assert!(choose_esp(std::slice::from_ref(&offer), 128, OwnKe::Never).is_err());
-    offer.spi = vec![0, 0, 0, 9];
-    assert!(choose_esp(&[offer], 256, OwnKe::Never).is_err(), "a reserved SPI");
-}
-
-#[test]
-fn a_child_may_bring_a_public_value() {
-    let mut offer = esp_offer(Spi(0xc000_0001), 256, Freedom::Either);
-    offer.transforms.push(Transform::new(transform::DH, transform::DH_CURVE25519));
-    let offers = [offer.clone()];
-    let group = |own_ke| choose_esp(&offers, 256, own_ke).map(|choice| choice.group.is_some());
-    assert_eq!(group(OwnKe::Brought(Some(31))), Ok(true));
-    assert_eq!(group(OwnKe::Brought(Some(19))), Err(Error::OtherGroup(31)));
-    assert_eq!(group(OwnKe::Brought(None)), Err(Error::OtherGroup(31)));
-    assert_eq!(group(OwnKe::Never), Ok(false), "IKE_AUTH has no room for it");
-    offer.transforms.push(Transform::new(transform::DH, transform::DH_NONE));
-    assert_eq!(choose_esp(&[offer], 256, OwnKe::Brought(None)).map(|choice| choice.group), Ok(None));
 }
 
 #[test]

@@ -47,12 +47,17 @@ pub(in crate::ike) mod transform {
     pub(in crate::ike) const DH: u8 = 4;
     pub(in crate::ike) const ESN: u8 = 5;
 
+    pub(in crate::ike) const ENCR_AES_CBC: u16 = 12;
     pub(in crate::ike) const ENCR_AES_GCM_16: u16 = 20;
     pub(in crate::ike) const PRF_HMAC_SHA2_256: u16 = 5;
     pub(in crate::ike) const PRF_HMAC_SHA2_384: u16 = 6;
     pub(in crate::ike) const PRF_HMAC_SHA2_512: u16 = 7;
     pub(in crate::ike) const INTEG_NONE: u16 = 0;
+    pub(in crate::ike) const INTEG_HMAC_SHA2_256_128: u16 = 12;
+    pub(in crate::ike) const INTEG_HMAC_SHA2_384_192: u16 = 13;
     pub(in crate::ike) const DH_NONE: u16 = 0;
+    pub(in crate::ike) const DH_ECP_256: u16 = 19;
+    pub(in crate::ike) const DH_ECP_384: u16 = 20;
     pub(in crate::ike) const DH_CURVE25519: u16 = 31;
     pub(in crate::ike) const ESN_NO: u16 = 0;
     pub(in crate::ike) const ESN_YES: u16 = 1;

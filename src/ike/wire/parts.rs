@@ -1,6 +1,6 @@
 //! The payloads of a message by what they are.
 
-use super::codes::{encoding, protocol};
+use super::codes::{encoding, notify, protocol};
 use super::{Delete, Id, Ke, Notify, Payload, Proposal, TrafficSelector};
 use crate::ike::error::Error;
 
@@ -89,6 +89,12 @@ impl<'a> Parts<'a> {
     /// The first error in the message.
     pub(in crate::ike) fn refusal(&self) -> Option<u16> {
         self.notifies().find(|notify| notify.is_error()).map(|notify| notify.kind)
+    }
+
+    /// The group that INVALID_KE_PAYLOAD asks for (RFC 7296 section 1.3).
+    pub(in crate::ike) fn wanted_group(&self) -> Option<u16> {
+        let group = self.notify(notify::INVALID_KE_PAYLOAD)?.data.as_slice();
+        group.try_into().ok().map(u16::from_be_bytes)
     }
 
     /// Whether a CREATE_CHILD_SA request is about the IKE SA itself: its SA payload offers IKE.

@@ -21,8 +21,8 @@ impl Config {
         );
         changes.auth(&self.auth, &next.auth);
         changes.keying(&self.keying, &next.keying);
-        let Esp { key_bits, replay_window } = self.esp;
-        changes.note("esp.key_bits", key_bits, next.esp.key_bits);
+        let Esp { proposals, replay_window } = &self.esp;
+        changes.note("esp.proposals", proposals, &next.esp.proposals);
         changes.note("esp.replay_window", replay_window, next.esp.replay_window);
         changes.protection(&self.protection, &next.protection);
         changes.nodes(&self.nodes, &next.nodes);
@@ -83,7 +83,8 @@ impl Changes {
     }
 
     fn keying(&mut self, before: &Keying, after: &Keying) {
-        let Keying { method, port: _, rekey_after, rekey_bytes, rekey_packets, expire_after } = before;
+        let Keying { method, port: _, rekey_after, rekey_bytes, rekey_packets, expire_after, proposals } =
+            before;
         self.note("keying.method", method, after.method);
         self.note("keying.rekey_after", human_duration(*rekey_after), human_duration(after.rekey_after));
         self.note_optional(
@@ -92,6 +93,7 @@ impl Changes {
             after.rekey_bytes.map(human_bytes),
         );
         self.note_optional("keying.rekey_packets", *rekey_packets, after.rekey_packets);
+        self.note("keying.proposals", proposals, &after.proposals);
         self.note("keying.expire_after", human_duration(*expire_after), human_duration(after.expire_after));
     }
 
@@ -178,7 +180,7 @@ mod tests {
                 "keying.rekey_bytes: 1.00 GiB, was none",
                 "keying.rekey_packets: 7, was none",
                 "keying.expire_after: 2h, was 1d",
-                "esp.key_bits: 128, was 256",
+                "esp.proposals: aes128gcm16-esn-noesn, was aes256gcm16-esn-noesn",
                 "esp.replay_window: 64, was 4096",
                 "protection.exempt: with tcp/22",
                 "protection.networks: with 10.0.0.0/16",

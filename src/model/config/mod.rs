@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::exempt::Exemption;
 use super::policy::Block;
-use super::{AuthMethod, Pair, PublicKey};
+use super::{AuthMethod, EspProposal, IkeProposal, Pair, Proposals, PublicKey};
 
 mod changes;
 pub mod credentials;
@@ -119,13 +119,15 @@ pub struct Keying {
     pub rekey_packets: Option<u64>,
     /// The kernel's hard limit: how long traffic flows when the agent is dead.
     pub expire_after: Duration,
+    /// What an IKE SA may be made with.
+    pub proposals: Proposals<IkeProposal>,
 }
 
 /// `[esp]`: what ESP looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Esp {
-    /// Bits of the AES key, 128 or 256.
-    pub key_bits: u16,
+    /// What a child may be made with.
+    pub proposals: Proposals<EspProposal>,
     /// Packets of the anti-replay window, 32 to 4096.
     pub replay_window: u32,
 }
@@ -252,8 +254,18 @@ impl Config {
 
     /// What [`Config::config_id`] hashes: one line a key, lists sorted.
     fn canonical(&self) -> String {
-        let Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after } = &self.keying;
-        let Esp { key_bits, replay_window } = self.esp;
+        let Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after, .. } = &self.keying;
+        let Esp { proposals, replay_window } = &self.esp;
+        // The short way and the long one are the same where they say the same, and what is left out says
+        // nothing: versions with other defaults show no difference.
+        let esp = match proposals.only_key_bits() {
+            Some(bits) if *proposals == Proposals::of_key_bits(bits) => bits.to_string(),
+            _ => proposals.to_string(),
+        };
+        let ike = match &self.keying.proposals {
+            proposals if *proposals == Proposals::default() => String::new(),
+            proposals => format!("proposals {proposals}\n"),
+        };
         let ProtectionRules { mode, exempt, networks, allow_peer_disable } = &self.protection;
         let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
         let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
@@ -261,7 +273,7 @@ impl Config {
         let auth = self.auth.canonical();
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
-             {rekey_packets:?} {expire_after:?}\nesp {key_bits} {replay_window}\n\
+             {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}\
              protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}",
             self.cluster
         )

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::model::exempt::Exemption;
 use crate::model::policy::Block;
-use crate::model::{AuthMethod, PublicKey, units};
+use crate::model::{AuthMethod, Proposals, PublicKey, units};
 
 /// The longest path that a Unix socket can have, without its closing zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -27,6 +28,9 @@ pub(super) const PRIVATE_KEY: &str = "/etc/hostseal/key";
 const REKEY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The default of `keying.expire_after`.
 const EXPIRE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// More proposals than anybody needs, and few enough for one datagram.
+const PROPOSALS_LIMIT: usize = 16;
 
 /// The configuration that `text` is, or all that is wrong with it.
 pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
@@ -64,7 +68,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let secret = secret(root.section("secret"));
     let auth = auth(root.section("auth"), problems);
     let keying = keying(root.section("keying"), problems);
-    let esp = esp(root.section("esp"));
+    let esp = esp(root.section("esp"), problems);
     let protection = protection(root.section("protection"), problems);
     let nodes = nodes(&mut root, &auth, problems);
     if let Some(node) = &node
@@ -138,6 +142,7 @@ fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
     let rekey_packets =
         section.optional("rekey_packets", |value| integer(value, 1..=u64::MAX)).map(|placed| placed.value);
     let expire = section.optional("expire_after", duration);
+    let proposals = proposals(&mut section).unwrap_or_default();
     section.finish();
 
     let rekey_after = rekey.as_ref().map_or(REKEY_AFTER, |placed| placed.value);
@@ -149,19 +154,37 @@ fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
         let message = format!("expire_after ({expire}) must be more than rekey_after ({rekey})");
         problems.add(wrong.span, &wrong.key, message);
     }
-    Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after }
+    Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after, proposals }
 }
 
-fn esp(mut section: Section<'_>) -> Esp {
-    let key_bits = section.value("key_bits", 256, |value| match integer(value, 0..=u64::MAX)? {
+fn esp(mut section: Section<'_>, problems: &Problems<'_>) -> Esp {
+    let key_bits = section.optional("key_bits", |value| match integer(value, 0..=u64::MAX)? {
         128 => Ok(128),
         256 => Ok(256),
         other => Err(format!("must be 128 or 256, not {other}")),
     });
+    let proposals = proposals(&mut section);
     let replay_window =
         section.value("replay_window", 4096, |value| integer(value, 32..=4096).map(|packets| packets as u32));
     section.finish();
-    Esp { key_bits, replay_window }
+
+    if let (Some(bits), Some(proposals)) = (&key_bits, &proposals)
+        && proposals.only_key_bits() != Some(bits.value)
+    {
+        let message = format!("{} is not what proposals says ({proposals}): leave key_bits out", bits.value);
+        problems.add(bits.span.clone(), &bits.key, message);
+    }
+    let by_key_bits = || key_bits.map_or_else(Proposals::default, |bits| Proposals::of_key_bits(bits.value));
+    Esp { proposals: proposals.unwrap_or_else(by_key_bits), replay_window }
+}
+
+/// The proposals of a section; `None` where it has none.
+fn proposals<P: FromStr<Err = String>>(section: &mut Section<'_>) -> Option<Proposals<P>> {
+    section
+        .refuse_empty("proposals", "is empty, so nothing could be agreed on: leave it out for the default");
+    section.refuse_longer("proposals", PROPOSALS_LIMIT);
+    let list = section.list("proposals", |value| text(value)?.parse::<P>())?;
+    Proposals::new(list.into_iter().map(|placed| placed.value).collect())
 }
 
 fn protection(mut section: Section<'_>, problems: &Problems<'_>) -> ProtectionRules {

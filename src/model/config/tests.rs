@@ -46,10 +46,11 @@ fn defaults() {
             rekey_after: hour,
             rekey_bytes: None,
             rekey_packets: None,
-            expire_after: hour * 24
+            expire_after: hour * 24,
+            proposals: Proposals::default(),
         }
     );
-    assert_eq!(config.esp, Esp { key_bits: 256, replay_window: 4096 });
+    assert_eq!(config.esp, Esp { proposals: Proposals::of_key_bits(256), replay_window: 4096 });
     assert!(config.protection.allow_peer_disable);
     assert_eq!(config.protection.exempt, []);
     assert_eq!(config.protection.networks, None);
@@ -87,7 +88,7 @@ allow_peer_disable = false
     assert_eq!(config.secret.previous_file.as_deref(), Some(Path::new("/etc/s.old")));
     assert_eq!((config.keying.port, config.keying.rekey_after), (5000, Duration::from_secs(90)));
     assert_eq!((config.keying.rekey_bytes, config.keying.rekey_packets), (Some(64 << 30), Some(1000)));
-    assert_eq!(config.esp, Esp { key_bits: 128, replay_window: 32 });
+    assert_eq!(config.esp, Esp { proposals: Proposals::of_key_bits(128), replay_window: 32 });
     assert_eq!(config.protection.mode, Mode::Prefer);
     assert_eq!(config.protection.exempt.len(), 3);
     assert_eq!(config.pairs(&config.nodes[1]).len(), 1, "only IPv4 is inside the network");
@@ -125,6 +126,13 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[keying]\nrekey_bytes = 0\n", 3, 15, "keying.rekey_bytes", "must be at least 1, not 0"),
     ("[keying]\nrekey_packets = \"5\"\n", 3, 17, "keying.rekey_packets", "must be a number"),
     ("[esp]\nkey_bits = 192\n", 3, 12, "esp.key_bits", "must be 128 or 256, not 192"),
+    ("[keying]\nproposals = \"aes256gcm16-prfsha384-x25519\"\n", 3, 13, "keying.proposals", "must be a list, not a string"),
+    ("[keying]\nproposals = []\n", 3, 13, "keying.proposals", "nothing could be agreed on"),
+    ("[keying]\nproposals = [\"aes256gcm16-prfsha384-x25519\", \"3des-sha1-modp1024\"]\n", 3, 46, "keying.proposals[1]", "\"3des\" in \"3des-sha1-modp1024\" is not known here; known: aes256gcm16"),
+    ("[keying]\nproposals = [\"aes256-ecp256\"]\n", 3, 14, "keying.proposals[0]", "names no integrity: add one of sha256, sha384"),
+    ("[esp]\nproposals = [\"aes256gcm16-x25519\"]\n", 3, 14, "esp.proposals[0]", "known: aes256gcm16, aes128gcm16, esn, noesn"),
+    ("[esp]\nproposals = [\"aes256gcm16\"]\nkey_bits = 128\n", 4, 12, "esp.key_bits", "128 is not what proposals says (aes256gcm16-esn-noesn)"),
+    ("[esp]\nkey_bits = 256\nproposals = [\"aes256gcm16\", \"aes128gcm16\"]\n", 3, 12, "esp.key_bits", "leave key_bits out"),
     ("[esp]\nreplay_window = 31\n", 3, 17, "esp.replay_window", "must be 32 to 4096, not 31"),
     ("[esp]\nreplay_window = 4097\n", 3, 17, "esp.replay_window", "must be 32 to 4096, not 4097"),
     ("[protection]\nmode = \"strict\"\n", 3, 8, "protection.mode", "must be \"require\" or \"prefer\""),
@@ -189,6 +197,22 @@ fn missing_things_and_several_mistakes_are_shown_at_once() {
 }
 
 #[test]
+fn proposals_and_the_short_way() {
+    let config = parse(
+        "[keying]\nproposals = [\"aes128gcm16-prfsha256-ecp256\", \"aes256-sha256-ecp384\"]\n\
+         [esp]\nkey_bits = 128\nproposals = [\"aes128gcm16-esn\"]\n",
+    )
+    .unwrap();
+    let ike = "aes128gcm16-prfsha256-ecp256, aes256-sha256-prfsha256-ecp384";
+    assert_eq!(config.keying.proposals.to_string(), ike);
+    assert_eq!(config.esp.proposals.to_string(), "aes128gcm16-esn");
+    let many = |count| format!("[esp]\nproposals = [{}]\n", "\"aes256gcm16\", ".repeat(count));
+    assert!(parse(&many(16)).is_ok());
+    let error = parse(&many(17)).unwrap_err().to_string();
+    assert!(error.contains("3:13: esp.proposals: has 17 of them: 16 at most"), "{error}");
+}
+
+#[test]
 fn errors_show_the_line() {
     let error = parse("[keying]\n\tport = 0 # höchst\n").unwrap_err().to_string();
     assert_eq!(
@@ -240,6 +264,8 @@ fn the_id_follows_what_the_hosts_must_agree_on() {
     let local = "node = \"a\"\nrun_dir = \"/r\"\nstate_dir = \"/s\"\n[secret]\nfile = \"/x\"\n";
     assert_eq!(parse(local).unwrap().config_id(), id, "local keys");
     assert_eq!(parse("[keying]\nport = 500 # as ever\n").unwrap().config_id(), id, "a default said aloud");
+    let long = "[esp]\nproposals = [\"aes256gcm16-esn-noesn\"]\n";
+    assert_eq!(parse(long).unwrap().config_id(), id, "the long way to say the short one");
     let swapped = format!(
         "cluster = \"demo\"\n{}",
         NODES.replace("[\"10.99.0.1\", \"fd99::1\"]", "[\"fd99::1\", \"10.99.0.1\"]")
@@ -252,7 +278,9 @@ fn the_id_follows_what_the_hosts_must_agree_on() {
         "[keying]\nrekey_bytes = 5\n",
         "[keying]\nrekey_packets = 5\n",
         "[keying]\nexpire_after = \"25h\"\n",
+        "[keying]\nproposals = [\"aes256gcm16-prfsha384-x25519\"]\n",
         "[esp]\nkey_bits = 128\n",
+        "[esp]\nproposals = [\"aes256gcm16-esn\"]\n",
         "[esp]\nreplay_window = 64\n",
         "[protection]\nexempt = [\"icmp\"]\n",
         "[protection]\nnetworks = [\"10.0.0.0/8\"]\n",

@@ -89,6 +89,16 @@ impl<'p> Section<'p> {
         }
     }
 
+    /// Reports `key` where it is a list of more than `limit`.
+    pub(super) fn refuse_longer(&self, key: &'static str, limit: usize) {
+        let value = self.table.and_then(|table| table.get(key));
+        let count = value.and_then(|value| value.get_ref().as_array()).map_or(0, |list| list.len());
+        if let Some(value) = value.filter(|_| count > limit) {
+            let message = format!("has {count} of them: {limit} at most");
+            self.problems.add(value.span(), &self.key(key), message);
+        }
+    }
+
     /// The value of `key`, `None` where it is not there or wrong.
     pub(super) fn optional<T>(
         &mut self,

@@ -137,6 +137,8 @@ impl Connection {
 pub struct Listed {
     /// The connection's name.
     pub name: String,
+    /// Its number: the first is 1, and every attempt has one.
+    pub number: u32,
     /// Such as ESTABLISHED.
     pub state: String,
     /// The states of its children, such as INSTALLED.
@@ -266,14 +268,20 @@ fn parse_listing(text: &str) -> Vec<Listed> {
     for line in text.lines() {
         // `b-v4: #1, ESTABLISHED, IKEv2, …` and `  b-v4: #1, reqid 1, INSTALLED, TRANSPORT, …`
         let Some((name, rest)) = line.trim().split_once(": #") else { continue };
-        let mut words = rest.split(", ").skip(1);
+        let mut words = rest.split(", ");
+        let number = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
         if line.starts_with(' ') {
             let state = words.find(|word| !word.starts_with("reqid"));
             if let (Some(ike), Some(state)) = (found.last_mut(), state) {
                 ike.children.push(state.to_owned());
             }
         } else if let Some(state) = words.next() {
-            found.push(Listed { name: name.to_owned(), state: state.to_owned(), children: Vec::new() });
+            found.push(Listed {
+                name: name.to_owned(),
+                number,
+                state: state.to_owned(),
+                children: Vec::new(),
+            });
         }
     }
     found

@@ -1,5 +1,6 @@
 //! hostseal on the hosts of the lab: what the product promises, shown on real packets.
 
+mod algorithms;
 mod certificates;
 pub mod compat;
 mod crash;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         keys::ALL,
         certificates::ALL,
         strongswan::ALL,
+        algorithms::ALL,
     ]
     .into_iter()
     .flatten()

@@ -81,7 +81,7 @@ fn mixed_pair(lab: &Lab, keying: &str, child: &[&str]) -> Result<(Host, Host, Sw
 }
 
 /// The one SPI that a sends to b with, by the kernel.
-fn outbound_spi(a: &Host, b: &Host) -> Result<String> {
+pub(super) fn outbound_spi(a: &Host, b: &Host) -> Result<String> {
     let states = a.run(&format!("ip xfrm state list src {} dst {} proto esp", a.v4(), b.v4()))?;
     let spi = states.split("spi ").nth(1).and_then(|rest| rest.split_whitespace().next());
     Ok(spi.unwrap_or_default().to_owned())
@@ -310,7 +310,7 @@ fn said_between(report: &Report, role: Role) -> Result<usize> {
 
 /// The exchange that an IKE message over IPv4 belongs to: behind the headers of Ethernet, IP and UDP, and two
 /// SPIs (RFC 7296 section 3.1).
-fn exchange(packet: &Packet) -> Option<u8> {
+pub(super) fn exchange(packet: &Packet) -> Option<u8> {
     packet.bytes.get(14 + 20 + 8 + 18).copied().filter(|_| packet.kind == Kind::Ike)
 }
 

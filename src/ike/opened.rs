@@ -1,0 +1,67 @@
+//! What IKE_SA_INIT has led to, at either end: an IKE SA with a peer that has yet to prove itself.
+
+use std::time::Instant;
+
+use super::auth::{Signed, Unproven, Verified};
+use super::error::Error;
+use super::ike_sa::IkeSa;
+use super::keys::{AuthKeys, Nonces};
+use super::outbox::{Cx, Path};
+use super::peer::Peer;
+use super::wire::{Id, Parts, Payload};
+use crate::model::Secret;
+use crate::model::auth::Proof;
+
+/// An IKE SA with a peer that has yet to prove itself.
+pub(super) struct Opened {
+    /// Between which addresses.
+    pub(super) path: Path,
+    /// When the first message was sent or came.
+    pub(super) begun: Instant,
+    /// Who says to be there.
+    pub(super) peer: Peer,
+    /// Our IKE_AUTH is to say INITIAL_CONTACT.
+    pub(super) greet: bool,
+    /// The IKE SA.
+    pub(super) sa: IkeSa,
+    /// What proofs are made with.
+    pub(super) keys: AuthKeys,
+    /// The nonces of IKE_SA_INIT.
+    pub(super) nonces: Nonces,
+    /// The initiator's IKE_SA_INIT message as it was on the wire, which its AUTH covers.
+    pub(super) request: Vec<u8>,
+    /// The responder's.
+    pub(super) response: Vec<u8>,
+}
+
+impl Opened {
+    /// Who this end is.
+    pub(super) fn id(&self) -> Id {
+        Id::of(self.path.pair.local)
+    }
+
+    /// The payloads by which this end proves itself, and what with (RFC 7296 section 2.15). `secret` is the one
+    /// to use where that is a secret.
+    pub(super) fn prove(&self, cx: &Cx<'_>, secret: Option<&Secret>) -> Result<(Vec<Payload>, Proof), Error> {
+        let id = self.id();
+        let signed = self.signed(self.sa.is_initiator(), &id);
+        signed.prove(&cx.settings.credentials.identity, secret, &self.peer)
+    }
+
+    /// Checks AUTH of the peer, whose identity must be the address that we talk to.
+    pub(super) fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let id = if self.sa.is_initiator() { parts.id_r() } else { parts.id_i() };
+        let signed = self.signed(!self.sa.is_initiator(), id.ok_or(Unproven::Identity)?);
+        Ok(signed.verify(cx.settings, self.path.pair.remote, parts, cx.wall)?)
+    }
+
+    /// What the initiator or the responder signs, with its identity.
+    fn signed<'a>(&'a self, initiator: bool, id: &'a Id) -> Signed<'a> {
+        let (message, nonce) = match initiator {
+            true => (&self.request, &self.nonces.responder),
+            false => (&self.response, &self.nonces.initiator),
+        };
+        let key = if initiator == self.sa.is_initiator() { &self.keys.mine } else { &self.keys.peer };
+        Signed { prf: self.sa.keys.suite.prf, message, nonce, key, id }
+    }
+}

@@ -1,0 +1,172 @@
+//! Offers and answers.
+
+use crate::ike::error::Error;
+use crate::ike::suite::{OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike, esp_offer, ike_offer};
+use crate::ike::wire::Transform;
+use crate::ike::wire::codes::transform;
+use crate::model::{EspProposal, Group, IkeCipher, IkeProposal, Prf, Proposals, Spi};
+
+const SPI: Spi = Spi(0xc000_0001);
+
+/// Proposals written with commas in between.
+fn ike(text: &str) -> Proposals<IkeProposal> {
+    Proposals::new(text.split(", ").map(|text| text.parse().unwrap()).collect()).unwrap()
+}
+
+fn esp(text: &str) -> Proposals<EspProposal> {
+    Proposals::new(text.split(", ").map(|text| text.parse().unwrap()).collect()).unwrap()
+}
+
+#[test]
+fn who_answers_chooses_by_its_own_order() {
+    let ours = ike("aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ecp384, aes256-sha256-ecp256");
+    let theirs = ike("aes256-sha256-ecp256, aes128gcm16-aes256gcm16-prfsha256-prfsha384-ecp384-x25519");
+    let offers = ike_offer(&theirs, &[]);
+    let (answer, suite, spi) = choose_ike(&ours, &offers).unwrap();
+    assert_eq!((suite.cipher, suite.integrity), (IkeCipher::AesGcm16(256), None));
+    assert_eq!((suite.prf, suite.group), (Prf::HmacSha384, Group::X25519));
+    assert_eq!((answer.number, spi), (2, [].as_slice()), "it has the number of the offer");
+    assert_eq!(concluded_ike(&theirs, &[answer]).unwrap().0, suite);
+    let (answer, suite, _) = choose_ike(&ike("aes256-sha256-ecp256"), &offers).unwrap();
+    assert_eq!((answer.number, suite.cipher), (1, IkeCipher::AesCbc(256)));
+    assert_eq!(concluded_ike(&theirs, &[answer]).unwrap().0, suite);
+}
+
+/// Hosts whose files differ during a migration agree on what they have in common, and on nothing else.
+#[test]
+fn what_is_in_common_is_found() {
+    for (one, other, common) in [
+        ("aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-x25519", true),
+        ("aes256gcm16-prfsha384-x25519", "aes128gcm16-prfsha384-x25519", false),
+        ("aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha256-x25519", false),
+        ("aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-ecp384", false),
+        ("aes256-sha256-x25519", "aes256-sha384-prfsha256-x25519", false),
+        ("aes256gcm16-prfsha256-x25519", "aes256-sha256-x25519", false),
+        (
+            "aes256gcm16-prfsha384-x25519, aes128gcm16-prfsha256-ecp256",
+            "aes128gcm16-prfsha256-ecp256, aes256-sha256-ecp384",
+            true,
+        ),
+        ("aes256gcm16-aes128gcm16-prfsha256-ecp256", "aes128gcm16-prfsha384-prfsha256-x25519-ecp256", true),
+    ] {
+        for (ours, theirs) in [(ike(one), ike(other)), (ike(other), ike(one))] {
+            let offers = ike_offer(&theirs, &[]);
+            let chosen = choose_ike(&ours, &offers);
+            assert_eq!(chosen.is_ok(), common, "{ours} and {theirs}");
+            if let Ok((answer, suite, _)) = chosen {
+                assert_eq!(concluded_ike(&theirs, &[answer]).unwrap().0, suite);
+            }
+        }
+    }
+    for (one, other, agreed) in [
+        ("aes256gcm16", "aes256gcm16", Some((256, true))),
+        ("aes256gcm16", "aes128gcm16", None),
+        ("aes256gcm16-esn", "aes256gcm16-noesn", None),
+        ("aes256gcm16, aes128gcm16", "aes128gcm16-noesn", Some((128, false))),
+    ] {
+        for (ours, theirs) in [(esp(one), esp(other)), (esp(other), esp(one))] {
+            let offers = esp_offer(&theirs, SPI);
+            let chosen = choose_esp(&ours, &offers, OwnKe::Never);
+            let suite = chosen.as_ref().ok().map(|choice| (choice.suite.key_bits, choice.suite.esn));
+            assert_eq!(suite, agreed, "{ours} and {theirs}");
+            if let Ok(choice) = chosen {
+                assert_eq!(concluded_esp(&theirs, &[choice.answer(SPI)]).unwrap().suite, choice.suite);
+            }
+        }
+    }
+}
+
+/// A version that knows one suite alone offers and takes just that.
+#[test]
+fn the_default_has_what_the_first_version_knew() {
+    let first = ike("aes256gcm16-prfsha384-x25519");
+    let default = Proposals::default();
+    assert_eq!(default.first_group(), Some(Group::X25519), "its public value is the one that is brought");
+    let offers = ike_offer(&default, &[]);
+    let (answer, ..) = choose_ike(&first, &offers).unwrap();
+    assert!(concluded_ike(&default, &[answer]).is_ok());
+    let offers = ike_offer(&first, &[]);
+    let (answer, ..) = choose_ike(&default, &offers).unwrap();
+    assert_eq!(answer, offers[0], "and the answer is what it expects");
+}
+
+#[test]
+fn an_answer_is_one_of_ours_and_nothing_else() {
+    let ours = ike("aes256gcm16-prfsha384-prfsha256-x25519, aes256-sha256-ecp256");
+    let offers = ike_offer(&ours, &[]);
+    let (answer, ..) = choose_ike(&ours, &offers).unwrap();
+    let accepted = |change: fn(&mut Vec<crate::ike::wire::Proposal>)| {
+        let mut changed = vec![answer.clone()];
+        change(&mut changed);
+        concluded_ike(&ours, &changed).is_ok()
+    };
+    assert!(accepted(|_| {}));
+    assert!(!accepted(|all| all.clear()));
+    assert!(!accepted(|all| all.push(all[0].clone())), "two answers");
+    assert!(!accepted(|all| all[0].number = 2), "the number of another offer");
+    assert!(!accepted(|all| all[0].number = 3), "the number of no offer");
+    assert!(!accepted(|all| all[0].protocol = 3));
+    assert!(!accepted(|all| all[0].transforms.truncate(2)), "no group");
+    assert!(!accepted(|all| all[0].transforms.push(Transform::new(transform::PRF, 5))), "two prfs");
+    assert!(!accepted(|all| all[0].transforms[0].key_bits = Some(128)));
+    assert!(!accepted(|all| all[0].transforms[0].unknown_attribute = true));
+    assert!(!accepted(|all| all[0].transforms.push(Transform::new(transform::INTEG, 12))));
+}
+
+#[test]
+fn proposals_that_we_cannot_have_are_passed_over() {
+    let ours = ike("aes256gcm16-prfsha384-x25519");
+    let offer = ike_offer(&ours, &[]).remove(0);
+    let mut unknown_kind = offer.clone();
+    unknown_kind.transforms.push(Transform::new(99, 1));
+    assert!(choose_ike(&ours, std::slice::from_ref(&unknown_kind)).is_err(), "it would have to be chosen");
+    let mut second = offer.clone();
+    second.number = 2;
+    let offers = [unknown_kind, second];
+    let (answer, _, _) = choose_ike(&ours, &offers).unwrap();
+    assert_eq!(answer.number, 2);
+    let mut integrity = offer.clone();
+    integrity.transforms.push(Transform::new(transform::INTEG, 12));
+    assert!(choose_ike(&ours, &[integrity]).is_err());
+    let mut attribute = offer;
+    attribute.transforms[0].unknown_attribute = true;
+    assert!(choose_ike(&ours, &[attribute]).is_err());
+}
+
+#[test]
+fn a_child_gets_extended_sequence_numbers_where_both_can() {
+    let ours = Proposals::of_key_bits(256);
+    let mut offer = esp_offer(&ours, SPI).remove(0);
+    let chosen = choose_esp(&ours, std::slice::from_ref(&offer), OwnKe::Never).unwrap();
+    assert!(chosen.suite.esn && chosen.out_spi == SPI);
+    offer.transforms.retain(|it| (it.kind, it.id) != (transform::ESN, transform::ESN_YES));
+    assert!(!choose_esp(&ours, std::slice::from_ref(&offer), OwnKe::Never).unwrap().suite.esn);
+    offer.transforms.retain(|it| it.kind != transform::ESN);
+    assert!(!choose_esp(&ours, std::slice::from_ref(&offer), OwnKe::Never).unwrap().suite.esn);
+    assert!(choose_esp(&esp("aes256gcm16-esn"), std::slice::from_ref(&offer), OwnKe::Never).is_err());
+    assert!(choose_esp(&esp("aes128gcm16"), std::slice::from_ref(&offer), OwnKe::Never).is_err());
+    offer.spi = vec![0, 0, 0, 9];
+    assert!(choose_esp(&ours, &[offer], OwnKe::Never).is_err(), "a reserved SPI");
+}
+
+#[test]
+fn a_child_may_bring_a_public_value() {
+    let (ours, groups) = (Proposals::of_key_bits(256), ike("aes256gcm16-prfsha384-x25519-ecp256"));
+    let mut offer = esp_offer(&ours, SPI).remove(0);
+    offer.transforms.push(Transform::new(transform::DH, transform::DH_CURVE25519));
+    let offers = [offer.clone()];
+    let group = |own_ke| choose_esp(&ours, &offers, own_ke).map(|choice| choice.group);
+    assert_eq!(group(OwnKe::Brought(Some(31), &groups)), Ok(Some(Group::X25519)));
+    assert_eq!(group(OwnKe::Brought(Some(19), &groups)), Err(Error::OtherGroup(31)));
+    assert_eq!(group(OwnKe::Brought(None, &groups)), Err(Error::OtherGroup(31)));
+    assert_eq!(group(OwnKe::Never), Ok(None), "IKE_AUTH has no room for it");
+    let others = ike("aes256gcm16-prfsha384-ecp384");
+    assert!(matches!(group(OwnKe::Brought(Some(31), &others)), Err(Error::PeerIncompatible(_))));
+    offer.transforms.push(Transform::new(transform::DH, transform::DH_ECP_256));
+    let both = std::slice::from_ref(&offer);
+    let chosen = choose_esp(&ours, both, OwnKe::Brought(Some(19), &groups)).unwrap();
+    assert_eq!(chosen.group, Some(Group::EcpP256), "the one that came is as good");
+    offer.transforms.push(Transform::new(transform::DH, transform::DH_NONE));
+    let none = choose_esp(&ours, &[offer], OwnKe::Brought(None, &groups)).unwrap();
+    assert_eq!(none.group, None);
+}

@@ -1,0 +1,408 @@
+//! What hosts may agree on, in strongSwan's notation: `aes256gcm16-prfsha384-x25519` for an IKE SA,
+//! `aes256gcm16-esn` for its children. A proposal names one algorithm of each kind, or several, best first.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::EspSuite;
+
+/// How the messages of an IKE SA are encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IkeCipher {
+    /// AES-GCM with a 16-octet tag, and a key of so many bits (RFC 5282).
+    AesGcm16(u16),
+    /// AES-CBC with a key of so many bits (RFC 3602); it needs an [`Integrity`] beside it.
+    AesCbc(u16),
+}
+
+/// How messages are authenticated whose cipher does not do it (RFC 4868).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Integrity {
+    /// AUTH_HMAC_SHA2_256_128.
+    HmacSha256,
+    /// AUTH_HMAC_SHA2_384_192.
+    HmacSha384,
+}
+
+/// The pseudo-random functions of IKEv2 that are HMACs (RFC 4868).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prf {
+    /// PRF_HMAC_SHA2_256.
+    HmacSha256,
+    /// PRF_HMAC_SHA2_384.
+    HmacSha384,
+    /// PRF_HMAC_SHA2_512.
+    HmacSha512,
+}
+
+/// A Diffie-Hellman group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Curve25519 (RFC 8031).
+    X25519,
+    /// The NIST curve P-256 (RFC 5903).
+    EcpP256,
+    /// The NIST curve P-384 (RFC 5903).
+    EcpP384,
+}
+
+/// What an IKE SA may be made with. Its ciphers are all authenticated by themselves, and then it names no
+/// integrity, or none of them is, and then it does (RFC 5282 section 8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IkeProposal {
+    /// At least one.
+    pub ciphers: Vec<IkeCipher>,
+    /// None beside AES-GCM, else at least one.
+    pub integrity: Vec<Integrity>,
+    /// At least one.
+    pub prfs: Vec<Prf>,
+    /// At least one.
+    pub groups: Vec<Group>,
+}
+
+/// What a child may be made with: AES-GCM with a 16-octet tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EspProposal {
+    /// Bits of the key, 128 or 256; at least one.
+    pub key_bits: Vec<u16>,
+    /// With extended sequence numbers, or without; at least one.
+    pub esn: Vec<bool>,
+}
+
+/// Proposals, best first; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposals<P>(Vec<P>);
+
+impl<P> Proposals<P> {
+    /// These; `None` if they are none.
+    pub fn new(proposals: Vec<P>) -> Option<Self> {
+        (!proposals.is_empty()).then_some(Self(proposals))
+    }
+
+    /// All of them, best first.
+    pub fn iter(&self) -> std::slice::Iter<'_, P> {
+        self.0.iter()
+    }
+}
+
+impl Default for Proposals<IkeProposal> {
+    /// All that is known, in the order of what it is worth; CBC comes last.
+    fn default() -> Self {
+        let prfs = vec![Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha256];
+        let groups = vec![Group::X25519, Group::EcpP384, Group::EcpP256];
+        let gcm = IkeProposal {
+            ciphers: vec![IkeCipher::AesGcm16(256), IkeCipher::AesGcm16(128)],
+            integrity: Vec::new(),
+            prfs,
+            groups,
+        };
+        let cbc = IkeProposal {
+            ciphers: vec![IkeCipher::AesCbc(256)],
+            integrity: vec![Integrity::HmacSha384, Integrity::HmacSha256],
+            ..gcm.clone()
+        };
+        Self(vec![gcm, cbc])
+    }
+}
+
+impl Default for Proposals<EspProposal> {
+    fn default() -> Self {
+        Self::of_key_bits(256)
+    }
+}
+
+impl Proposals<EspProposal> {
+    /// Keys of `key_bits` bits, with extended sequence numbers where the peer can.
+    pub fn of_key_bits(key_bits: u16) -> Self {
+        Self(vec![EspProposal { key_bits: vec![key_bits], esn: vec![true, false] }])
+    }
+
+    /// This alone.
+    pub fn of_suite(EspSuite { key_bits, esn }: EspSuite) -> Self {
+        Self(vec![EspProposal { key_bits: vec![key_bits], esn: vec![esn] }])
+    }
+
+    /// What is liked best of all; `None` for a proposal that names nothing.
+    pub fn best(&self) -> Option<EspSuite> {
+        let EspProposal { key_bits, esn } = self.iter().next()?;
+        Some(EspSuite { key_bits: *key_bits.first()?, esn: *esn.first()? })
+    }
+
+    /// Whether an SA of `suite` is to be replaced when these take the place of `before`: it is not what is
+    /// liked best now.
+    pub fn replace(&self, before: &Self, suite: EspSuite) -> bool {
+        self != before && self.best() != Some(suite)
+    }
+
+    /// The size of all keys, in bits, where there is but one.
+    pub fn only_key_bits(&self) -> Option<u16> {
+        let mut sizes = self.iter().flat_map(|proposal| &proposal.key_bits);
+        let first = *sizes.next()?;
+        sizes.all(|size| *size == first).then_some(first)
+    }
+}
+
+/// One word of a proposal for an IKE SA.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IkeWord {
+    Cipher(IkeCipher),
+    Integrity(Integrity),
+    Prf(Prf),
+    Group(Group),
+}
+
+/// One word of a proposal for a child.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EspWord {
+    KeyBits(u16),
+    Esn(bool),
+}
+
+/// The words with their names. What has two names is shown by the first.
+type Words<W> = [(&'static str, W)];
+
+const IKE_WORDS: &Words<IkeWord> = &[
+    ("aes256gcm16", IkeWord::Cipher(IkeCipher::AesGcm16(256))),
+    ("aes128gcm16", IkeWord::Cipher(IkeCipher::AesGcm16(128))),
+    ("aes256", IkeWord::Cipher(IkeCipher::AesCbc(256))),
+    ("sha256", IkeWord::Integrity(Integrity::HmacSha256)),
+    ("sha384", IkeWord::Integrity(Integrity::HmacSha384)),
+    ("prfsha256", IkeWord::Prf(Prf::HmacSha256)),
+    ("prfsha384", IkeWord::Prf(Prf::HmacSha384)),
+    ("prfsha512", IkeWord::Prf(Prf::HmacSha512)),
+    ("x25519", IkeWord::Group(Group::X25519)),
+    ("curve25519", IkeWord::Group(Group::X25519)),
+    ("ecp256", IkeWord::Group(Group::EcpP256)),
+    ("ecp384", IkeWord::Group(Group::EcpP384)),
+];
+
+const ESP_WORDS: &Words<EspWord> = &[
+    ("aes256gcm16", EspWord::KeyBits(256)),
+    ("aes128gcm16", EspWord::KeyBits(128)),
+    ("esn", EspWord::Esn(true)),
+    ("noesn", EspWord::Esn(false)),
+];
+
+/// The names of the words in `known` that are `wanted`, for people.
+fn names<W>(known: &Words<W>, wanted: impl Fn(&W) -> bool) -> String {
+    let names: Vec<&str> = known.iter().filter(|(_, word)| wanted(word)).map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+/// Takes `text` apart into words, each once.
+fn words<W: Copy + PartialEq>(text: &str, known: &Words<W>) -> Result<Vec<W>, String> {
+    let mut words = Vec::new();
+    for name in text.split('-') {
+        let word = known.iter().find(|(known, _)| *known == name).map(|(_, word)| *word);
+        let word = word.ok_or_else(|| {
+            let all = names(known, |_| true);
+            format!("\"{name}\" in \"{text}\" is not known here; known: {all}")
+        })?;
+        if words.contains(&word) {
+            return Err(format!("\"{text}\" names \"{name}\" twice"));
+        }
+        words.push(word);
+    }
+    Ok(words)
+}
+
+/// Writes `words` by their names.
+fn write<W: PartialEq>(
+    f: &mut fmt::Formatter<'_>,
+    known: &Words<W>,
+    words: impl Iterator<Item = W>,
+) -> fmt::Result {
+    let name = |word| known.iter().find(|(_, known)| *known == word).map(|(name, _)| *name);
+    let names: Vec<&str> = words.filter_map(name).collect();
+    f.write_str(&names.join("-"))
+}
+
+impl FromStr for IkeProposal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut read = Self { ciphers: vec![], integrity: vec![], prfs: vec![], groups: vec![] };
+        for word in words(text, IKE_WORDS)? {
+            match word {
+                IkeWord::Cipher(cipher) => read.ciphers.push(cipher),
+                IkeWord::Integrity(integrity) => read.integrity.push(integrity),
+                IkeWord::Prf(prf) => read.prfs.push(prf),
+                IkeWord::Group(group) => read.groups.push(group),
+            }
+        }
+        read.completed(text)
+    }
+}
+
+impl IkeProposal {
+    /// Whether its ciphers need no integrity beside them.
+    pub fn is_authenticated(&self) -> bool {
+        self.ciphers.iter().all(|cipher| matches!(cipher, IkeCipher::AesGcm16(_)))
+    }
+
+    /// Adds what `text` leaves to be understood, and checks that nothing is missing or too much.
+    fn completed(mut self, text: &str) -> Result<Self, String> {
+        let missing = |what: &str, wanted: fn(&IkeWord) -> bool| {
+            Err(format!("\"{text}\" names no {what}: add one of {}", names(IKE_WORDS, wanted)))
+        };
+        let authenticated = self.is_authenticated();
+        // As strongSwan reads it: without a prf, the hash of the integrity is meant for it too.
+        if self.prfs.is_empty() {
+            self.prfs.extend(self.integrity.iter().map(|integrity| integrity.prf()));
+            self.integrity.retain(|_| !authenticated);
+        }
+        if self.ciphers.is_empty() {
+            return missing("cipher", |word| matches!(word, IkeWord::Cipher(_)));
+        }
+        if !authenticated && self.ciphers.iter().any(|cipher| matches!(cipher, IkeCipher::AesGcm16(_))) {
+            return Err(format!("\"{text}\" names ciphers with and without \"gcm16\": make two of it"));
+        }
+        if !authenticated && self.integrity.is_empty() {
+            return missing("integrity", |word| matches!(word, IkeWord::Integrity(_)));
+        }
+        if authenticated && !self.integrity.is_empty() {
+            return Err(format!("\"{text}\" names an integrity, and AES-GCM needs none: leave it out"));
+        }
+        if self.prfs.is_empty() {
+            return missing("prf", |word| matches!(word, IkeWord::Prf(_)));
+        }
+        if self.groups.is_empty() {
+            return missing("group", |word| matches!(word, IkeWord::Group(_)));
+        }
+        Ok(self)
+    }
+}
+
+impl FromStr for EspProposal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut read = Self { key_bits: vec![], esn: vec![] };
+        for word in words(text, ESP_WORDS)? {
+            match word {
+                EspWord::KeyBits(bits) => read.key_bits.push(bits),
+                EspWord::Esn(esn) => read.esn.push(esn),
+            }
+        }
+        if read.key_bits.is_empty() {
+            let known = names(ESP_WORDS, |word| matches!(word, EspWord::KeyBits(_)));
+            return Err(format!("\"{text}\" names no cipher: add one of {known}"));
+        }
+        if read.esn.is_empty() {
+            read.esn.extend([true, false]);
+        }
+        Ok(read)
+    }
+}
+
+impl Integrity {
+    /// The prf with the same hash.
+    fn prf(self) -> Prf {
+        match self {
+            Integrity::HmacSha256 => Prf::HmacSha256,
+            Integrity::HmacSha384 => Prf::HmacSha384,
+        }
+    }
+}
+
+impl fmt::Display for IkeProposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.ciphers.iter().map(|it| IkeWord::Cipher(*it));
+        let words = words.chain(self.integrity.iter().map(|it| IkeWord::Integrity(*it)));
+        let words = words.chain(self.prfs.iter().map(|it| IkeWord::Prf(*it)));
+        write(f, IKE_WORDS, words.chain(self.groups.iter().map(|it| IkeWord::Group(*it))))
+    }
+}
+
+impl fmt::Display for EspProposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.key_bits.iter().map(|it| EspWord::KeyBits(*it));
+        write(f, ESP_WORDS, words.chain(self.esn.iter().map(|it| EspWord::Esn(*it))))
+    }
+}
+
+impl<P: fmt::Display> fmt::Display for Proposals<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.iter().map(P::to_string).collect();
+        f.write_str(&all.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proposals_are_read_and_shown() {
+        for (text, shown) in [
+            ("aes256gcm16-prfsha384-x25519", "aes256gcm16-prfsha384-x25519"),
+            ("ecp256-prfsha256-aes128gcm16", "aes128gcm16-prfsha256-ecp256"),
+            ("aes256-sha256-ecp384", "aes256-sha256-prfsha256-ecp384"),
+            ("aes256-sha256-sha384-prfsha512-curve25519", "aes256-sha256-sha384-prfsha512-x25519"),
+            ("aes256gcm16-sha384-x25519", "aes256gcm16-prfsha384-x25519"),
+            (
+                "aes128gcm16-aes256gcm16-prfsha256-ecp384-ecp256",
+                "aes128gcm16-aes256gcm16-prfsha256-ecp384-ecp256",
+            ),
+        ] {
+            let proposal: IkeProposal = text.parse().unwrap();
+            assert_eq!(proposal.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(proposal), "{shown}");
+        }
+        for (text, shown) in [
+            ("aes256gcm16-esn", "aes256gcm16-esn"),
+            ("aes128gcm16-noesn", "aes128gcm16-noesn"),
+            ("aes256gcm16", "aes256gcm16-esn-noesn"),
+            ("noesn-aes128gcm16-aes256gcm16", "aes128gcm16-aes256gcm16-noesn"),
+        ] {
+            let proposal: EspProposal = text.parse().unwrap();
+            assert_eq!(proposal.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(proposal), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, part) in [
+            ("", "\"\" in \"\" is not known here; known: aes256gcm16, aes128gcm16, aes256, sha256"),
+            (
+                "aes256gcm16-prfsha384-modp2048",
+                "\"modp2048\" in \"aes256gcm16-prfsha384-modp2048\" is not known",
+            ),
+            ("aes256gcm16-prfsha384-x25519-curve25519", "names \"curve25519\" twice"),
+            ("prfsha384-x25519", "names no cipher: add one of aes256gcm16, aes128gcm16, aes256"),
+            ("aes256gcm16-x25519", "names no prf: add one of prfsha256, prfsha384, prfsha512"),
+            ("aes256gcm16-prfsha384", "names no group: add one of x25519, curve25519, ecp256, ecp384"),
+            ("aes256-prfsha256-ecp256", "names no integrity: add one of sha256, sha384"),
+            ("aes256-aes256gcm16-sha256-ecp256", "make two of it"),
+            ("aes256gcm16-sha256-prfsha384-x25519", "AES-GCM needs none"),
+        ] {
+            let error = text.parse::<IkeProposal>().unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        for (text, part) in [
+            (
+                "aes256gcm16-x25519",
+                "\"x25519\" in \"aes256gcm16-x25519\" is not known here; known: aes256gcm16",
+            ),
+            ("esn", "names no cipher: add one of aes256gcm16, aes128gcm16"),
+            ("aes256gcm16-esn-esn", "names \"esn\" twice"),
+        ] {
+            let error = text.parse::<EspProposal>().unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_default_can_be_written_down() {
+        let default = Proposals::<IkeProposal>::default();
+        assert_eq!(
+            default.to_string(),
+            "aes256gcm16-aes128gcm16-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256, \
+             aes256-sha384-sha256-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256"
+        );
+        assert!(default.iter().all(|proposal| proposal.to_string().parse() == Ok(proposal.clone())));
+        assert_eq!(Proposals::<EspProposal>::default().to_string(), "aes256gcm16-esn-noesn");
+        assert_eq!(Proposals::of_key_bits(128).only_key_bits(), Some(128));
+    }
+}
