@@ -125,6 +125,15 @@ impl Cipher {
         }
     }
 
+    /// The most octets of text, without padding, of which [`Cipher::seal`] makes at most `octets`.
+    pub(super) fn room(&self, octets: usize) -> usize {
+        let text = match self {
+            Cipher::Gcm(_) => octets.saturating_sub(GCM_IV + TAG),
+            Cipher::Cbc(cbc) => octets.saturating_sub(BLOCK + cbc.integrity.octets()) / BLOCK * BLOCK,
+        };
+        text.saturating_sub(1)
+    }
+
     /// Encrypts `text`, which has its padding, and authenticates it together with `head`: initialization
     /// vector, ciphertext, checksum. The same `count` never comes twice.
     pub(super) fn seal(&self, count: u64, head: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>, Error> {

@@ -11,7 +11,7 @@ use super::initiate::AwaitInitResponse;
 use super::keep::{Keep, Lack};
 use super::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, DATAGRAM_MAX, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, OPENING_MAX,
-    OPENING_PAUSE, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR, TRIES_ESTABLISHED, TRIES_FAREWELL,
+    OPENING_PAUSE, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR, TRIES_ESTABLISHED, TRIES_FAREWELL,
 };
 use super::outbox::{Cx, Outbox, Path, Scope, up_to};
 use super::peer;
@@ -40,6 +40,8 @@ pub struct Engine {
     out: Outbox,
     /// How we introduce ourselves.
     pub(super) vendor_id: Payload,
+    /// The most octets of a packet of ours, with its IP header.
+    pub(super) packet_max: usize,
     /// The time of the last input.
     now: Option<Instant>,
     /// The time of day, and when it was that.
@@ -54,6 +56,7 @@ macro_rules! cx {
             wall: $engine.wall($now),
             settings: &$engine.settings,
             vendor_id: &$engine.vendor_id,
+            packet_max: $engine.packet_max,
             entropy: &mut *$engine.entropy,
             out: &mut $engine.out,
         }
@@ -71,6 +74,7 @@ impl Engine {
             cookies: CookieJar::new(),
             out: Outbox::default(),
             vendor_id: peer::vendor_id(),
+            packet_max: PACKET_MAX,
             now: None,
             clock: None,
         }

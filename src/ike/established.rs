@@ -311,22 +311,31 @@ impl Established {
         };
         let sa = &mut self.sas[at];
         let ours = sa.ours();
-        let Some(payloads) = sa.open(&sealed) else {
+        let Some(text) = sa.open(&sealed) else {
             cx.out.counters.not_authentic += 1;
             return Some(self);
         };
         if header.flags.response {
-            match sa.window.answered(header.message_id) {
-                Some(asked) => self.handle_answer(cx, ours, asked, payloads),
-                None => cx.out.counters.unexpected += 1,
+            if !sa.window.awaits(header.message_id) {
+                cx.out.counters.unexpected += 1;
+            } else if let Some(payloads) = sa.collect(cx, header, &sealed, text)
+                && let Some(asked) = sa.window.answered(header.message_id)
+            {
+                self.handle_answer(cx, ours, asked, payloads);
             }
         } else {
             match sa.window.arrival(header.message_id) {
-                Arrival::New => self.handle_request(cx, ours, header.exchange, payloads),
-                Arrival::Repeated(answer) => {
-                    cx.out.counters.retransmits += 1;
-                    cx.out.transmit(&self.introduction.path, answer);
+                Arrival::New => {
+                    if let Some(payloads) = sa.collect(cx, header, &sealed, text) {
+                        self.handle_request(cx, ours, header.exchange, payloads);
+                    }
                 }
+                // RFC 7383 section 2.6.1: once for all fragments of the request.
+                Arrival::Repeated(answer) if sealed.is_first() => {
+                    cx.out.counters.retransmits += 1;
+                    cx.out.transmit_all(&self.introduction.path, &answer);
+                }
+                Arrival::Repeated(_) => {}
                 Arrival::Ignored => cx.out.counters.unexpected += 1,
             }
         }
@@ -420,8 +429,8 @@ impl Established {
         let Some(sa) = self.sa_mut(ours) else { return };
         match sa.seal(held.exchange, true, message_id, &held.payloads) {
             Ok(answer) => {
-                sa.window.keep_answer(answer.clone());
-                cx.out.transmit(&path, answer);
+                cx.out.transmit_all(&path, &answer);
+                sa.window.keep_answer(answer);
             }
             Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
         }
@@ -467,9 +476,9 @@ impl Established {
         let Some(sa) = self.sa_mut(ours) else { return };
         let message_id = sa.window.next_request();
         match sa.seal(exchange, false, message_id, &payloads) {
-            Ok(bytes) => {
-                cx.out.transmit(&path, bytes.clone());
-                sa.window.asked(Retransmission::new(cx.now, bytes, tries), asked);
+            Ok(message) => {
+                cx.out.transmit_all(&path, &message);
+                sa.window.asked(Retransmission::new(cx.now, message, tries), asked);
             }
             Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
         }

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::limits::{RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_KNOCKING, TRIES_OPENING};
 
+/// A message as it goes over the wire: one datagram, or its fragments.
+pub(super) type Datagrams = Vec<Vec<u8>>;
+
 /// A message that is sent again until its answer comes or its tries are used up.
 #[derive(Debug)]
 pub(super) struct Retransmission {
-    bytes: Vec<u8>,
+    message: Datagrams,
     tries_left: u32,
     /// So many tries more before the waits grow.
     steady_left: u32,
@@ -19,10 +22,10 @@ pub(super) struct Retransmission {
 }
 
 impl Retransmission {
-    /// `bytes` have just been sent for the first of `tries` times.
-    pub(super) fn new(now: Instant, bytes: Vec<u8>, tries: u32) -> Self {
+    /// `message` has just been sent for the first of `tries` times.
+    pub(super) fn new(now: Instant, message: Datagrams, tries: u32) -> Self {
         Self {
-            bytes,
+            message,
             tries_left: tries.saturating_sub(1),
             steady_left: 0,
             wait: RETRANSMIT_FIRST,
@@ -31,8 +34,8 @@ impl Retransmission {
     }
 
     /// The first message of all. A peer that is being started is found soon: at first the waits do not grow.
-    pub(super) fn knocking(now: Instant, bytes: Vec<u8>) -> Self {
-        let sent = Self::new(now, bytes, TRIES_KNOCKING + TRIES_OPENING);
+    pub(super) fn knocking(now: Instant, message: Datagrams) -> Self {
+        let sent = Self::new(now, message, TRIES_KNOCKING + TRIES_OPENING);
         Self { steady_left: TRIES_KNOCKING, ..sent }
     }
 
@@ -66,7 +69,7 @@ impl Retransmission {
             self.wait = (self.wait * 2).min(RETRANSMIT_MAX);
         }
         self.due = now + self.wait;
-        Retry::Send(self.bytes.clone())
+        Retry::Send(self.message.clone())
     }
 }
 
@@ -76,7 +79,7 @@ pub(super) enum Retry {
     /// Not yet.
     Wait,
     /// Send this again.
-    Send(Vec<u8>),
+    Send(Datagrams),
     /// The peer does not answer.
     GiveUp,
 }
@@ -89,7 +92,7 @@ pub(super) struct Window<Q, H> {
     outstanding: Option<(Retransmission, Q)>,
     next_expected: u32,
     held: Option<H>,
-    answer: Option<Vec<u8>>,
+    answer: Option<Datagrams>,
 }
 
 /// What an authentic request is to us.
@@ -98,7 +101,7 @@ pub(super) enum Arrival {
     /// The next one.
     New,
     /// The one before; this was our answer.
-    Repeated(Vec<u8>),
+    Repeated(Datagrams),
     /// Out of the window, or being worked on.
     Ignored,
 }
@@ -142,6 +145,11 @@ impl<Q, H> Window<Q, H> {
     /// When the outstanding request is due again.
     pub(super) fn due(&self) -> Option<Instant> {
         self.outstanding.as_ref().map(|(sent, _)| sent.due())
+    }
+
+    /// Whether an answer with `message_id` is the one that is waited for.
+    pub(super) fn awaits(&self, message_id: u32) -> bool {
+        message_id == self.next_request && self.outstanding.is_some()
     }
 
     /// An authentic answer with `message_id` came: what we had asked, if it is the answer to that.
@@ -196,7 +204,7 @@ impl<Q, H> Window<Q, H> {
     }
 
     /// Keeps the answer just sent.
-    pub(super) fn keep_answer(&mut self, answer: Vec<u8>) {
+    pub(super) fn keep_answer(&mut self, answer: Datagrams) {
         self.answer = Some(answer);
     }
 }

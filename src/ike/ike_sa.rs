@@ -2,13 +2,22 @@
 
 use std::time::Instant;
 
+use zeroize::Zeroizing;
+
 use super::cipher::unpadded;
 use super::error::Error;
-use super::exchange::Window;
+use super::exchange::{Datagrams, Window};
+use super::fragment::{Outcome, Reassembly};
 use super::keys::{IkeKeys, Spis};
+use super::outbox::Cx;
 use super::pending::{Asked, Held};
 use super::wire::codes::{Exchange, payload};
-use super::wire::{Flags, Header, Payload, Sealed, parse_chain, write_chain, write_sealed_head};
+use super::wire::{
+    Flags, Fragment, Header, Payload, Sealed, sealed_head_octets, write_chain, write_sealed_head,
+};
+
+/// What was inside of a datagram, or what is wrong with its padding.
+pub(super) type Text = Result<Zeroizing<Vec<u8>>, Error>;
 
 /// How an IKE SA stands within its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +36,9 @@ pub(super) enum Stage {
 pub(super) struct IkeSa {
     spis: Spis,
     initiator: bool,
+    /// The most octets of a datagram that goes to a peer which understands fragments (RFC 7383).
+    fragments: Option<usize>,
+    incoming: [Reassembly; 2],
     /// What everything else is derived from.
     pub(super) keys: IkeKeys,
     /// Message identifiers, what is asked and what is to be answered.
@@ -46,9 +58,17 @@ impl IkeSa {
         initiator: bool,
         keys: IkeKeys,
         window: Window<Asked, Held>,
+        fragments: Option<usize>,
         rekey_at: Instant,
     ) -> Self {
-        Self { spis, initiator, keys, window, stage: Stage::Live, rekey_at: Some(rekey_at), sealed: 0 }
+        let incoming = Default::default();
+        let (stage, rekey_at) = (Stage::Live, Some(rekey_at));
+        Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, sealed: 0 }
+    }
+
+    /// The most octets of a datagram that goes to a peer which understands fragments.
+    pub(super) fn fragments(&self) -> Option<usize> {
+        self.fragments
     }
 
     /// Whether this end initiated it.
@@ -67,14 +87,15 @@ impl IkeSa {
             && header.flags.from_initiator != self.initiator
     }
 
-    /// A message whose payloads are encrypted (RFC 7296 section 3.14, RFC 5282 section 3).
+    /// A message whose payloads are encrypted (RFC 7296 section 3.14, RFC 5282 section 3): one datagram, or
+    /// several if one would be too large and the peer puts them together again (RFC 7383).
     pub(super) fn seal(
         &mut self,
         exchange: Exchange,
         response: bool,
         message_id: u32,
         payloads: &[Payload],
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Datagrams, Error> {
         let header = Header {
             initiator_spi: self.spis.initiator,
             responder_spi: self.spis.responder,
@@ -83,21 +104,79 @@ impl IkeSa {
             flags: Flags { from_initiator: self.initiator, response },
             message_id,
         };
-        let mut text = Vec::new();
+        let mut text = Zeroizing::new(Vec::new());
         write_chain(payloads, &mut text);
-        let cipher = &self.keys.seal;
-        cipher.pad(&mut text);
         let first = payloads.first().map_or(payload::NONE, Payload::kind);
-        let mut message = write_sealed_head(header, first, cipher.sealed_octets(text.len()));
-        let body = cipher.seal(self.sealed, &message, text)?;
-        self.sealed += 1;
-        message.extend(body);
-        Ok(message)
+        let room = |fragmented, octets: usize| {
+            self.keys.seal.room(octets.saturating_sub(sealed_head_octets(fragmented)))
+        };
+        let Some(octets) = self.fragments.filter(|octets| text.len() > room(false, *octets)) else {
+            return Ok(vec![self.seal_part(header, first, None, &text)?]);
+        };
+        let parts: Vec<&[u8]> = text.chunks(room(true, octets).max(1)).collect();
+        let total = u16::try_from(parts.len()).map_err(|_| Error::Internal)?;
+        (1..=total)
+            .zip(parts)
+            .map(|(number, part)| {
+                // RFC 7383 section 2.5: the first fragment tells the type of the first payload.
+                let first = if number == 1 { first } else { payload::NONE };
+                self.seal_part(header, first, Some(Fragment { number, total }), part)
+            })
+            .collect()
     }
 
-    /// The payloads inside; `None` if they are not authentic.
-    pub(super) fn open(&self, sealed: &Sealed<'_>) -> Option<Result<Vec<Payload>, Error>> {
-        let text = self.keys.open.open(sealed.associated, sealed.body)?;
-        Some(unpadded(&text).and_then(|text| parse_chain(sealed.first, text)))
+    fn seal_part(
+        &mut self,
+        header: Header,
+        first: u8,
+        fragment: Option<Fragment>,
+        text: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let cipher = &self.keys.seal;
+        let mut text = text.to_vec();
+        cipher.pad(&mut text);
+        let mut datagram = write_sealed_head(header, first, fragment, cipher.sealed_octets(text.len()));
+        let body = cipher.seal(self.sealed, &datagram, text)?;
+        self.sealed += 1;
+        datagram.extend(body);
+        Ok(datagram)
+    }
+
+    /// What is inside, without its padding; `None` if it is not authentic.
+    pub(super) fn open(&self, sealed: &Sealed<'_>) -> Option<Text> {
+        let mut text = self.keys.open.open(sealed.associated, sealed.body)?;
+        let length = unpadded(&text).map(<[u8]>::len);
+        Some(length.map(|length| {
+            text.truncate(length);
+            text
+        }))
+    }
+
+    /// Puts what was inside of `message` to the other fragments of the message, if it is a fragment. `None`:
+    /// others are missing.
+    pub(super) fn collect(
+        &mut self,
+        cx: &mut Cx<'_>,
+        header: &Header,
+        sealed: &Sealed<'_>,
+        text: Text,
+    ) -> Option<Result<Vec<Payload>, Error>> {
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => return Some(Err(error)),
+        };
+        // Nobody sends fragments to whom does not know them (RFC 7383 section 2.3).
+        let outcome = match (sealed.fragment, self.fragments) {
+            (Some(_), None) => Outcome::Refused,
+            _ => self.incoming[usize::from(header.flags.response)].add(header.message_id, sealed, text),
+        };
+        match outcome {
+            Outcome::Whole(whole) => Some(whole.payloads()),
+            Outcome::Incomplete => None,
+            Outcome::Refused => {
+                cx.out.counters.fragments_refused += 1;
+                None
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::exchange::{Retransmission, Retry, Window};
 use super::ike_sa::IkeSa;
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
-use super::opened::Opened;
+use super::opened::{Opened, fragmentation_supported, fragments};
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
 use super::pending::Task;
@@ -122,13 +122,14 @@ impl AwaitInitResponse {
             Payload::Sa(ike_offer(&cx.settings.ike_proposals, &[])),
             Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
             Payload::Nonce(self.nonce.clone()),
+            fragmentation_supported(),
             cx.vendor_id.clone(),
         ]);
         let credentials = &cx.settings.credentials;
         payloads.extend(credentials.knows_signatures(self.path.pair.remote).then(Hashes::ours));
         let bytes = write_clear(header, &payloads);
         cx.out.transmit(&self.path, bytes.clone());
-        self.sent = Retransmission::knocking(cx.now, bytes.clone());
+        self.sent = Retransmission::knocking(cx.now, vec![bytes.clone()]);
         self.requests.push(Request { key, bytes });
     }
 
@@ -218,6 +219,7 @@ impl AwaitInitResponse {
         let nonces = Nonces { initiator: self.nonce.clone(), responder: parts.nonce()?.to_vec() };
         let spis = Spis { initiator: self.ours, responder: header.responder_spi };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
+        let fragments = fragments(cx, &self.path, &parts);
         let rekey_at = cx.rekey_time(self.path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         let peer = Peer::read(&parts);
         peer.ensure_takes(&cx.settings.credentials.identity)?;
@@ -227,7 +229,7 @@ impl AwaitInitResponse {
             peer,
             greet: self.greet,
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
-            sa: IkeSa::new(spis, true, ike, Window::new(2, 0), rekey_at),
+            sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
             keys,
             nonces,
             request: request.bytes.clone(),
@@ -238,9 +240,9 @@ impl AwaitInitResponse {
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
         match self.sent.handle_timeout(cx.now) {
             Retry::Wait => {}
-            Retry::Send(bytes) => {
+            Retry::Send(message) => {
                 cx.out.counters.retransmits += 1;
-                cx.out.transmit(&self.path, bytes);
+                cx.out.transmit_all(&self.path, &message);
             }
             Retry::GiveUp => {
                 let no_answer = || Failure {
@@ -307,7 +309,7 @@ impl Opened {
             let inbound = NewInbound { pair, spi: offer.in_spi, suite, key };
             cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
         }
-        cx.out.transmit(&self.path, request.clone());
+        cx.out.transmit_all(&self.path, &request);
         let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
         let state = AwaitAuthResponse { opened: self, ours, offer, ahead, sent };
         Some(Session::AwaitAuthResponse(Box::new(state)))
@@ -329,8 +331,11 @@ impl AwaitAuthResponse {
             cx.out.counters.unexpected += 1;
             return Some(Session::AwaitAuthResponse(self));
         };
-        let Some(payloads) = self.opened.sa.open(&sealed) else {
+        let Some(text) = self.opened.sa.open(&sealed) else {
             cx.out.counters.not_authentic += 1;
+            return Some(Session::AwaitAuthResponse(self));
+        };
+        let Some(payloads) = self.opened.sa.collect(cx, header, &sealed, text) else {
             return Some(Session::AwaitAuthResponse(self));
         };
         let outcome = payloads.and_then(|payloads| {
@@ -362,8 +367,8 @@ impl AwaitAuthResponse {
             return;
         }
         let id = self.opened.sa.window.next_request();
-        if let Ok(bytes) = self.opened.sa.seal(Exchange::INFORMATIONAL, false, id, &[error.to_notify()]) {
-            cx.out.transmit(&self.opened.path, bytes);
+        if let Ok(message) = self.opened.sa.seal(Exchange::INFORMATIONAL, false, id, &[error.to_notify()]) {
+            cx.out.transmit_all(&self.opened.path, &message);
         }
     }
 
@@ -424,9 +429,9 @@ impl AwaitAuthResponse {
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
         match self.sent.handle_timeout(cx.now) {
             Retry::Wait => {}
-            Retry::Send(bytes) => {
+            Retry::Send(message) => {
                 cx.out.counters.retransmits += 1;
-                cx.out.transmit(&self.opened.path, bytes);
+                cx.out.transmit_all(&self.opened.path, &message);
             }
             Retry::GiveUp => {
                 self.forget_inbound(cx);

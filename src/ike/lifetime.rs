@@ -74,9 +74,9 @@ impl Established {
         let Some(sent) = self.sa_mut(ours).and_then(|sa| sa.window.retransmission()) else { return };
         match sent.handle_timeout(cx.now) {
             Retry::Wait => {}
-            Retry::Send(bytes) => {
+            Retry::Send(message) => {
                 cx.out.counters.retransmits += 1;
-                cx.out.transmit(&path, bytes);
+                cx.out.transmit_all(&path, &message);
             }
             Retry::GiveUp => self.lose_sa(cx, ours),
         }

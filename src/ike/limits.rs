@@ -65,6 +65,13 @@ pub(super) const COOKIE_LENGTH: std::ops::RangeInclusive<usize> = 1..=64;
 pub(super) const CHILDREN_MAX: usize = 8;
 /// The longest datagram that is looked at.
 pub(super) const DATAGRAM_MAX: usize = 8192;
+/// The most fragments of one message.
+pub(super) const FRAGMENTS_MAX: usize = 32;
+/// The longest message that comes in fragments, in octets of its payloads.
+pub(super) const REASSEMBLED_MAX: usize = 16_384;
+/// A packet of so many octets, with its IP header, passes every path that we support: it is what IPv6
+/// guarantees (RFC 8200 section 5), and IPv4 in practice.
+pub(super) const PACKET_MAX: usize = 1280;
 /// Datagrams that wait to be sent. Retransmission makes up for those beyond.
 pub(super) const TRANSMITS_MAX: usize = 65_536;
 /// Octets of our nonces: at least half the size of the prf's key (RFC 7296 section 2.10).

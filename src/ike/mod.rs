@@ -39,11 +39,11 @@
 //!
 //! # The modules
 //! `wire` is bytes and messages; `crypto`, `agreement`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
-//! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427; `exchange` is message identifiers and retransmission; `session` holds
-//! the states, named for what they await, whose transitions consume them; `initiate` and `respond` lead by way
-//! of `opened` to `established`, which needs a proof that only `auth` can make; `create_child`, `rekey_ike` and
-//! `inform` are its exchanges, `lifetime` its end and `adjust` what other settings make of it; `engine` decides
-//! who initiates and when, and owns all sessions.
+//! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427; `exchange` is message identifiers and
+//! retransmission, `fragment` messages in several datagrams (RFC 7383); `session` holds the states, named for
+//! what they await, whose transitions consume them; `initiate` and `respond` lead by way of `opened` to `established`, which needs a
+//! proof that only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges, `lifetime` its end
+//! and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
 
 mod adjust;
 mod agreement;
@@ -58,6 +58,7 @@ mod engine;
 mod error;
 mod established;
 mod exchange;
+mod fragment;
 mod ike_sa;
 mod inform;
 mod initiate;
@@ -314,6 +315,8 @@ pub struct Counters {
     pub sessions_dropped: u64,
     /// Datagrams not sent because too many were waiting.
     pub transmits_dropped: u64,
+    /// Fragments that fit no message, or make one too large.
+    pub fragments_refused: u64,
     /// Requests and answers sent again.
     pub retransmits: u64,
     /// Half-open sessions as responder, now.

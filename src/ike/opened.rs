@@ -8,6 +8,7 @@ use super::ike_sa::IkeSa;
 use super::keys::{AuthKeys, Nonces};
 use super::outbox::{Cx, Path};
 use super::peer::Peer;
+use super::wire::codes::notify;
 use super::wire::{Id, Parts, Payload};
 use crate::model::Secret;
 use crate::model::auth::Proof;
@@ -32,6 +33,16 @@ pub(super) struct Opened {
     pub(super) request: Vec<u8>,
     /// The responder's.
     pub(super) response: Vec<u8>,
+}
+
+/// That we put fragments together (RFC 7383 section 2.3).
+pub(super) fn fragmentation_supported() -> Payload {
+    Payload::notify(notify::FRAGMENTATION_SUPPORTED, Vec::new())
+}
+
+/// The most octets of a datagram to a peer whose IKE_SA_INIT says that it puts fragments together.
+pub(super) fn fragments(cx: &Cx<'_>, path: &Path, parts: &Parts<'_>) -> Option<usize> {
+    parts.notify(notify::FRAGMENTATION_SUPPORTED).map(|_| path.datagram_octets(cx.packet_max))
 }
 
 impl Opened {

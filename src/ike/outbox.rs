@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::exchange::Datagrams;
 use super::limits::{
     BACKOFF_FIRST, BACKOFF_JITTER, BACKOFF_MAX, NONCE_OCTETS, REKEY_WINDOW_FIRST, REKEY_WINDOW_SECOND,
     TRANSMITS_MAX,
@@ -50,6 +51,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Queues all datagrams of a message.
+    pub(super) fn transmit_all(&mut self, path: &Path, message: &Datagrams) {
+        message.iter().for_each(|datagram| self.transmit(path, datagram.clone()));
+    }
+
     /// Queues a datagram; beyond the bound it is dropped, as the network might have done.
     pub(super) fn transmit(&mut self, path: &Path, bytes: Vec<u8>) {
         if self.transmits.len() >= TRANSMITS_MAX {
@@ -70,10 +76,21 @@ pub(super) struct Cx<'a> {
     pub(super) settings: &'a Settings,
     /// How we introduce ourselves in IKE_SA_INIT.
     pub(super) vendor_id: &'a Payload,
+    /// The most octets of a packet of ours, with its IP header.
+    pub(super) packet_max: usize,
     /// Random bytes.
     pub(super) entropy: &'a mut dyn Entropy,
     /// Output.
     pub(super) out: &'a mut Outbox,
+}
+
+impl Path {
+    /// The most octets that a datagram on it is to have, if a packet is to have `packet` octets.
+    pub(super) fn datagram_octets(&self, packet: usize) -> usize {
+        /// Octets of the headers of IPv4 and UDP, and of IPv6 and UDP.
+        const HEADERS: [usize; 2] = [20 + 8, 40 + 8];
+        packet.saturating_sub(HEADERS[usize::from(self.remote.is_ipv6())])
+    }
 }
 
 impl Cx<'_> {

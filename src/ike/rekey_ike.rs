@@ -80,7 +80,7 @@ impl Established {
         let spis = Spis { initiator: theirs, responder: ours };
         let (keys, _) = derive(suite, &sa.keys.rekey_seed(&shared), &nonces, spis, false)?;
         let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        self.sas.push(IkeSa::new(spis, false, keys, Window::new(0, 0), rekey_at));
+        self.sas.push(IkeSa::new(spis, false, keys, Window::new(0, 0), sa.fragments(), rekey_at));
         self.succeed_by_peer(cx, old, ours, &nonces);
         answer.spi = ours.to_be_bytes().to_vec();
         let payloads = vec![
@@ -164,7 +164,7 @@ impl Established {
         let spis = Spis { initiator: asked.ours, responder: theirs };
         let (keys, _) = derive(suite, &sa.keys.rekey_seed(&shared), &nonces, spis, true)?;
         let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        Ok((IkeSa::new(spis, true, keys, Window::new(0, 0), rekey_at), nonces))
+        Ok((IkeSa::new(spis, true, keys, Window::new(0, 0), sa.fragments(), rekey_at), nonces))
     }
 
     /// Goes on with `new`; the peer deletes `old`.

@@ -8,12 +8,12 @@ use super::basis::Basis;
 use super::child::{self, Agreement, Offer};
 use super::error::Error;
 use super::established::{Established, Introduction};
-use super::exchange::Window;
+use super::exchange::{Datagrams, Window};
 use super::ike_sa::IkeSa;
 use super::initiate::failure;
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
-use super::opened::Opened;
+use super::opened::{Opened, fragmentation_supported, fragments};
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
 use super::pending::Held;
@@ -31,7 +31,7 @@ pub(super) struct AwaitAuthRequest(Opened);
 pub(super) struct Refused {
     path: Path,
     sa: IkeSa,
-    answer: Vec<u8>,
+    answer: Datagrams,
     expires: Instant,
 }
 
@@ -63,12 +63,14 @@ impl AwaitAuthRequest {
         let nonces = Nonces { initiator: parts.nonce()?.to_vec(), responder: cx.nonce() };
         let spis = Spis { initiator: message.header.initiator_spi, responder: cx.ike_spi() };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, false)?;
+        let fragments = fragments(cx, &path, &parts);
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
             Payload::Ke(Ke { group: suite.group.id(), data: key.public().to_vec() }),
             Payload::Nonce(nonces.responder.clone()),
-            cx.vendor_id.clone(),
         ];
+        payloads.extend(fragments.map(|_| fragmentation_supported()));
+        payloads.push(cx.vendor_id.clone());
         payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
         payloads.extend(auth::request(&cx.settings.credentials, path.pair.remote));
         let response = init_answer(&message.header, spis.responder, &payloads);
@@ -80,7 +82,7 @@ impl AwaitAuthRequest {
             peer: Peer::read(&parts),
             greet,
             // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
-            sa: IkeSa::new(spis, false, ike, Window::new(0, 1), rekey_at),
+            sa: IkeSa::new(spis, false, ike, Window::new(0, 1), fragments, rekey_at),
             keys,
             nonces,
             request: datagram.to_vec(),
@@ -113,8 +115,11 @@ impl AwaitAuthRequest {
             cx.out.counters.unexpected += 1;
             return Some(Session::AwaitAuthRequest(self));
         };
-        let Some(payloads) = self.0.sa.open(&sealed) else {
+        let Some(text) = self.0.sa.open(&sealed) else {
             cx.out.counters.not_authentic += 1;
+            return Some(Session::AwaitAuthRequest(self));
+        };
+        let Some(payloads) = self.0.sa.collect(cx, header, &sealed, text) else {
             return Some(Session::AwaitAuthRequest(self));
         };
         let outcome = payloads.and_then(|payloads| {
@@ -153,7 +158,7 @@ impl AwaitAuthRequest {
     fn refuse(mut self: Box<Self>, cx: &mut Cx<'_>, error: &Error) -> Option<Session> {
         cx.fail(self.0.path.pair, Scope::Answer, failure(error), error.to_string());
         let answer = self.0.sa.seal(Exchange::IKE_AUTH, true, 1, &[error.to_notify()]).ok()?;
-        cx.out.transmit(&self.0.path, answer.clone());
+        cx.out.transmit_all(&self.0.path, &answer);
         let expires = cx.now + HALF_OPEN_LIFE;
         Some(Session::Refused(Box::new(Refused { path: self.0.path, sa: self.0.sa, answer, expires })))
     }
@@ -233,10 +238,10 @@ impl Refused {
             && !header.flags.response
             && header.message_id == 1
             && self.sa.owns(header)
-            && message.sealed.is_some_and(|sealed| self.sa.open(&sealed).is_some());
+            && message.sealed.is_some_and(|sealed| sealed.is_first() && self.sa.open(&sealed).is_some());
         if repeated {
             cx.out.counters.retransmits += 1;
-            cx.out.transmit(&self.path, self.answer.clone());
+            cx.out.transmit_all(&self.path, &self.answer);
         } else {
             cx.out.counters.unexpected += 1;
         }

@@ -8,6 +8,7 @@ mod collide;
 mod compat;
 mod establish;
 mod foreign;
+mod fragments;
 mod hostile;
 mod net;
 mod proof;

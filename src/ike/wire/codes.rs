@@ -30,6 +30,7 @@ pub(in crate::ike) mod payload {
     pub(in crate::ike) const TS_I: u8 = 44;
     pub(in crate::ike) const TS_R: u8 = 45;
     pub(in crate::ike) const ENCRYPTED: u8 = 46;
+    pub(in crate::ike) const FRAGMENT: u8 = 53;
 }
 
 /// Protocol identifiers (RFC 7296 section 3.3.1).
@@ -113,6 +114,7 @@ pub(in crate::ike) mod notify {
     pub(in crate::ike) const COOKIE: u16 = 16390;
     pub(in crate::ike) const USE_TRANSPORT_MODE: u16 = 16391;
     pub(in crate::ike) const REKEY_SA: u16 = 16393;
+    pub(in crate::ike) const FRAGMENTATION_SUPPORTED: u16 = 16430;
     /// RFC 7427 section 4.
     pub(in crate::ike) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
     /// Our own, in the private range of status types: see `word`.

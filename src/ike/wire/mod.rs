@@ -35,15 +35,47 @@ pub(super) struct Message<'a> {
     pub(super) sealed: Option<Sealed<'a>>,
 }
 
-/// An Encrypted payload (RFC 7296 section 3.14), still closed.
+/// An Encrypted payload (RFC 7296 section 3.14) or an Encrypted Fragment payload (RFC 7383 section 2.5),
+/// still closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sealed<'a> {
     /// The type of the first payload inside.
     pub(super) first: u8,
+    /// Which part of the message it is, if it is not all of it.
+    pub(super) fragment: Option<Fragment>,
     /// Everything from the IKE header to the payload's own header: authenticated (RFC 5282 section 5.1).
     pub(super) associated: &'a [u8],
     /// Initialization vector, ciphertext and tag.
     pub(super) body: &'a [u8],
+}
+
+/// Which part of a message a datagram has (RFC 7383 section 2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fragment {
+    /// Its number, from 1.
+    pub(super) number: u16,
+    /// How many there are.
+    pub(super) total: u16,
+}
+
+impl Fragment {
+    /// Octets of both numbers.
+    pub(super) const OCTETS: usize = 4;
+
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+        let fragment = Self { number: reader.u16()?, total: reader.u16()? };
+        match (1..=fragment.total).contains(&fragment.number) {
+            true => Ok(fragment),
+            false => Err(Error::malformed("a fragment has a number that does not exist")),
+        }
+    }
+}
+
+impl Sealed<'_> {
+    /// Whether it is the first part of a message, or all of it.
+    pub(super) fn is_first(&self) -> bool {
+        self.fragment.is_none_or(|fragment| fragment.number == 1)
+    }
 }
 
 impl<'a> Message<'a> {
@@ -56,12 +88,14 @@ impl<'a> Message<'a> {
         while next != kind::NONE {
             let at = HEADER + reader.taken();
             let generic = payload::Generic::parse(&mut reader)?;
-            if next == kind::ENCRYPTED {
+            if matches!(next, kind::ENCRYPTED | kind::FRAGMENT) {
                 if !reader.is_empty() {
                     return Err(Error::malformed("something follows the Encrypted payload"));
                 }
-                let associated = datagram.get(..at + GENERIC).unwrap_or_default();
-                let sealed = Sealed { first: generic.next, associated, body: generic.body };
+                let mut body = Reader::new(generic.body);
+                let fragment = (next == kind::FRAGMENT).then(|| Fragment::parse(&mut body)).transpose()?;
+                let associated = datagram.get(..at + GENERIC + body.taken()).unwrap_or_default();
+                let sealed = Sealed { first: generic.next, fragment, associated, body: body.rest() };
                 return Ok(Self { header, payloads: clear, sealed: Some(sealed) });
             }
             clear.extend(Payload::parse(next, &generic)?);
@@ -84,15 +118,28 @@ pub(super) fn write_clear(mut header: Header, payloads: &[Payload]) -> Vec<u8> {
     out
 }
 
-/// The head of a message whose only payload is an Encrypted payload with `body` octets: the IKE header and
-/// the payload's own. `first` is the type of the first payload inside.
-pub(super) fn write_sealed_head(mut header: Header, first: u8, body: usize) -> Vec<u8> {
-    header.first = kind::ENCRYPTED;
-    let total = HEADER + GENERIC + body;
+/// Octets of what [`write_sealed_head`] writes.
+pub(super) fn sealed_head_octets(fragmented: bool) -> usize {
+    HEADER + GENERIC + if fragmented { Fragment::OCTETS } else { 0 }
+}
+
+/// The head of a message whose only payload is an Encrypted payload with `body` octets, or an Encrypted
+/// Fragment payload: the IKE header and the payload's own. `first` is the type of the first payload inside.
+pub(super) fn write_sealed_head(
+    mut header: Header,
+    first: u8,
+    fragment: Option<Fragment>,
+    body: usize,
+) -> Vec<u8> {
+    header.first = if fragment.is_some() { kind::FRAGMENT } else { kind::ENCRYPTED };
+    let total = sealed_head_octets(fragment.is_some()) + body;
     let mut out = Vec::with_capacity(total);
     out.resize(HEADER, 0);
     out.extend([first, 0]);
-    out.extend(payload::length16(GENERIC + body));
+    out.extend(payload::length16(total - HEADER));
+    for number in fragment.into_iter().flat_map(|fragment| [fragment.number, fragment.total]) {
+        out.extend(number.to_be_bytes());
+    }
     header.write_over(&mut out);
     header::write_length(&mut out, total);
     out

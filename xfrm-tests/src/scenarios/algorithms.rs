@@ -16,6 +16,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("algorithms::strongswan_answers_with_cbc_and_ecp384", 2, |lab| answers(lab, &CBC_ECP384)),
     Test::new("algorithms::strongswan_initiates_with_cbc_and_ecp384", 2, |lab| initiates(lab, &CBC_ECP384)),
     Test::new("algorithms::strongswan_is_asked_for_another_group", 2, |lab| initiates(lab, &OTHER_GROUP)),
+    Test::new("algorithms::strongswan_sends_fragments", 2, strongswan_sends_fragments),
 ];
 
 /// What strongSwan takes, and how it lists an IKE SA of it.
@@ -95,4 +96,16 @@ fn ensure_listed(swan: &Swan, Wanted { listed, .. }: &Wanted) -> Result<u32> {
     let [only] = &sas[..] else { anyhow::bail!("not one IKE SA: {sas:?}") };
     ensure!(only.state == "ESTABLISHED", "{only:?}");
     Ok(only.number)
+}
+
+/// Its IKE_AUTH comes in pieces.
+fn strongswan_sends_fragments(lab: &mut Lab) -> Result<()> {
+    let [ours, foreigner] = lab.all();
+    let swan = Swan::start(&foreigner, &["fragment_size = 200"])?;
+    swan.load(&[Connection::between(&foreigner, &ours, Family::V4, SECRETS[0])])?;
+    Cluster::of_v4(lab.hosts()).install(&ours, SECRETS[0])?;
+    hostseal(&ours, "enable")?.expect_code(0)?;
+    ensure!(swan.log().contains("splitting IKE message"), "{}", swan.log());
+    ensure!(ours.ping(&foreigner, Family::V4, 3)? == 3);
+    Ok(())
 }

@@ -1,0 +1,89 @@
+//! Messages in several datagrams (RFC 7383): each fragment is encrypted and authenticated by itself, so that
+//! only the peer can make us keep anything.
+
+use zeroize::Zeroizing;
+
+use super::error::Error;
+use super::limits::{FRAGMENTS_MAX, REASSEMBLED_MAX};
+use super::wire::{Fragment, Payload, Sealed, parse_chain};
+
+/// The payloads of one message, decrypted.
+pub(super) struct Whole {
+    /// The type of the first payload.
+    pub(super) first: u8,
+    /// The chain of payloads, without padding.
+    pub(super) text: Zeroizing<Vec<u8>>,
+}
+
+impl Whole {
+    /// The payloads.
+    pub(super) fn payloads(&self) -> Result<Vec<Payload>, Error> {
+        parse_chain(self.first, &self.text)
+    }
+}
+
+/// The fragments of one message that have come so far.
+#[derive(Default)]
+pub(super) struct Reassembly {
+    message_id: u32,
+    first: u8,
+    parts: Vec<Option<Zeroizing<Vec<u8>>>>,
+}
+
+/// What has become of a fragment.
+pub(super) enum Outcome {
+    /// It was the last one.
+    Whole(Whole),
+    /// Others are missing.
+    Incomplete,
+    /// It is one too many, or makes the message too large.
+    Refused,
+}
+
+impl Reassembly {
+    /// Takes in what an authentic message with `message_id` had in `sealed`, which is all of it or a part.
+    pub(super) fn add(&mut self, message_id: u32, sealed: &Sealed<'_>, text: Zeroizing<Vec<u8>>) -> Outcome {
+        let Some(fragment) = sealed.fragment else {
+            return Outcome::Whole(Whole { first: sealed.first, text });
+        };
+        if !self.makes_room(message_id, fragment) {
+            return Outcome::Refused;
+        }
+        let held = self.octets();
+        let Some(part) = self.parts.get_mut(usize::from(fragment.number) - 1) else {
+            return Outcome::Refused;
+        };
+        if part.is_some() || held + text.len() > REASSEMBLED_MAX {
+            return Outcome::Refused;
+        }
+        *part = Some(text);
+        // RFC 7383 section 2.5: the first fragment tells the type of the first payload.
+        if fragment.number == 1 {
+            self.first = sealed.first;
+        }
+        if self.parts.iter().any(Option::is_none) {
+            return Outcome::Incomplete;
+        }
+        let mut whole = Zeroizing::new(Vec::with_capacity(REASSEMBLED_MAX));
+        std::mem::take(&mut self.parts).iter().flatten().for_each(|part| whole.extend_from_slice(part));
+        Outcome::Whole(Whole { first: self.first, text: whole })
+    }
+
+    /// Octets that it holds.
+    pub(super) fn octets(&self) -> usize {
+        self.parts.iter().flatten().map(|part| part.len()).sum()
+    }
+
+    /// RFC 7383 section 2.6: what is kept is of one message, cut in one way. A sender that cuts it smaller
+    /// begins anew.
+    fn makes_room(&mut self, message_id: u32, fragment: Fragment) -> bool {
+        let total = usize::from(fragment.total);
+        if total > FRAGMENTS_MAX {
+            return false;
+        }
+        if message_id != self.message_id || total > self.parts.len() {
+            *self = Self { message_id, first: 0, parts: (0..total).map(|_| None).collect() };
+        }
+        total == self.parts.len()
+    }
+}
