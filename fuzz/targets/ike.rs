@@ -82,7 +82,8 @@ struct World {
 }
 
 /// What the ends may list: everything, and single suites that differ.
-const LISTS: [&[&str]; 4] = [
+const LISTS: [&[&str]; 5] = [
+    &["aes256gcm16-prfsha384-x25519-ke1_mlkem768", "aes256gcm16-prfsha384-x25519"],
     &["aes256gcm16-prfsha384-x25519-ecp256", "aes256-sha256-ecp384"],
     &["aes256-sha256-ecp384"],
     &["aes128gcm16-prfsha256-ecp256"],

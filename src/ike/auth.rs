@@ -30,6 +30,8 @@ pub(super) struct Signed<'a> {
     pub(super) key: &'a Hidden,
     /// The signer's identity.
     pub(super) id: &'a Id,
+    /// What stands for the exchanges between IKE_SA_INIT and IKE_AUTH (RFC 9242 section 3.3.2).
+    pub(super) intermediate: &'a [u8],
 }
 
 /// The peer has proven who it is, in a way that is accepted from it. Only [`Signed::verify`] makes one, and
@@ -95,7 +97,7 @@ impl Signed<'_> {
     /// The octets that AUTH is about.
     fn octets(&self) -> Vec<u8> {
         let id = self.prf.compute(self.key.expose(), &[&self.id.body()]);
-        [self.message, self.nonce, id.expose()].concat()
+        [self.message, self.nonce, id.expose(), self.intermediate].concat()
     }
 
     /// AUTH of this end by a shared key.

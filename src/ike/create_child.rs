@@ -77,8 +77,7 @@ impl Established {
     /// Whether the peer may have the child that it asks for, and which one that replaces.
     fn may_make_child(&self, now: Instant, request: &Parts<'_>) -> Result<Option<Spi>, Error> {
         // RFC 7296 section 2.25.2: not while the IKE SA is being rekeyed or closed.
-        let rekeying = self.sas.iter().any(|sa| matches!(sa.window.asking(), Some(Asked::RekeyIke(_))));
-        if rekeying || self.is_closing() {
+        if self.is_rekeying_ike() || self.is_closing() {
             return Err(Error::Busy);
         }
         let replaces = match request.about_child(notify::REKEY_SA) {

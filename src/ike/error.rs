@@ -37,6 +37,9 @@ pub(super) enum Error {
     /// The child that the request is about does not exist.
     #[error("no such child SA")]
     NoSuchChild(u32),
+    /// The exchange goes on with something that we do not have.
+    #[error("nothing is half made that this would go on with")]
+    NoState,
     /// The peer refused, with this notification.
     #[error("{}", refusal(*.0))]
     Refused(u16),
@@ -82,6 +85,7 @@ impl Error {
             Error::Unauthenticated(_) => Payload::notify(notify::AUTHENTICATION_FAILED, Vec::new()),
             Error::TooMany => Payload::notify(notify::NO_ADDITIONAL_SAS, Vec::new()),
             Error::NoSuchChild(spi) => super::wire::about_child(notify::CHILD_SA_NOT_FOUND, *spi),
+            Error::NoState => Payload::notify(notify::STATE_NOT_FOUND, Vec::new()),
             Error::Busy | Error::Internal | Error::Refused(_) => {
                 Payload::notify(notify::TEMPORARY_FAILURE, Vec::new())
             }

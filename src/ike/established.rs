@@ -14,7 +14,7 @@ use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
 use super::limits::{BACKOFF_FIRST, TRIES_ESTABLISHED};
 use super::outbox::{Cx, Path, Scope, backoff};
-use super::pending::{Asked, Held, Task};
+use super::pending::{Asked, FollowUp, HalfMade, Held, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
 use super::{Event, FailureCode, word};
@@ -47,6 +47,10 @@ pub(super) struct Established {
     pub(super) tasks: VecDeque<Task>,
     /// Tasks that the peer had no time for.
     pub(super) put_off: Vec<(Instant, Task)>,
+    /// The additional exchange for a successor of the IKE SA that we are to make next.
+    pub(super) follow_up: Option<FollowUp>,
+    /// A successor of the IKE SA that the peer has begun, and until when it may go on.
+    pub(super) half_made: Option<(Instant, HalfMade)>,
     /// How often in a row the peer refused to make something anew.
     refusals: u32,
     /// How often a request is sent.
@@ -68,6 +72,8 @@ impl Established {
             children: Vec::new(),
             tasks: VecDeque::new(),
             put_off: Vec::new(),
+            follow_up: None,
+            half_made: None,
             refusals: 0,
             tries: TRIES_ESTABLISHED,
             notice: None,
@@ -318,15 +324,16 @@ impl Established {
         if header.flags.response {
             if !sa.window.awaits(header.message_id) {
                 cx.out.counters.unexpected += 1;
-            } else if let Some(payloads) = sa.collect(cx, header, &sealed, text)
+            } else if let Some(whole) = sa.collect(cx, header, &sealed, text)
                 && let Some(asked) = sa.window.answered(header.message_id)
             {
-                self.handle_answer(cx, ours, asked, payloads);
+                self.handle_answer(cx, ours, asked, whole.and_then(|whole| whole.payloads()));
             }
         } else {
             match sa.window.arrival(header.message_id) {
                 Arrival::New => {
-                    if let Some(payloads) = sa.collect(cx, header, &sealed, text) {
+                    if let Some(whole) = sa.collect(cx, header, &sealed, text) {
+                        let payloads = whole.and_then(|whole| whole.payloads());
                         self.handle_request(cx, ours, header.exchange, payloads);
                     }
                 }
@@ -357,6 +364,7 @@ impl Established {
             match exchange {
                 Exchange::CREATE_CHILD_SA if parts.is_ike_rekey() => self.answer_rekey_ike(cx, ours, &parts),
                 Exchange::CREATE_CHILD_SA => self.answer_child(cx, ours, &parts),
+                Exchange::IKE_FOLLOWUP_KE => self.answer_follow_up(cx, ours, &parts),
                 Exchange::INFORMATIONAL => Ok(self.answer_informational(cx, ours, &parts)),
                 _ => Err(Error::PeerMisbehaved("an exchange that does not belong here")),
             }
@@ -375,6 +383,7 @@ impl Established {
         match asked {
             Asked::Child(asked) => self.child_answered(cx, ours, &asked, payloads),
             Asked::RekeyIke(asked) => self.rekey_ike_answered(cx, ours, asked, payloads),
+            Asked::FollowUp(asked) => self.follow_up_answered(cx, ours, *asked, payloads),
             Asked::DeleteChild(in_spi) => self.child_closed(cx, in_spi, false),
             // RFC 7296 section 1.4.1: the answer ends it.
             Asked::DeleteIke => self.sas.retain(|sa| sa.ours() != ours),
@@ -486,7 +495,7 @@ impl Established {
 
     /// What to ask next, if anything: words first, since traffic waits for them.
     fn next_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        if let Some(request) = self.words_request(cx.now) {
+        if let Some(request) = self.words_request(cx.now).or_else(|| self.follow_up_request()) {
             return Some(request);
         }
         // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.
@@ -494,6 +503,12 @@ impl Established {
         for _ in 0..self.tasks.len() {
             let task = self.tasks.pop_front()?;
             let request = match task {
+                // The peer is about to do it, and refuses children meanwhile.
+                Task::RekeyIke(_) if self.half_made.is_some() => None,
+                Task::NewChild | Task::RekeyChild(_) if self.half_made.is_some() => {
+                    self.tasks.push_back(task);
+                    None
+                }
                 Task::RekeyIke(_) if making_child => {
                     self.tasks.push_back(task);
                     None

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::error::Error;
 use super::limits::{FRAGMENTS_MAX, REASSEMBLED_MAX};
-use super::wire::{Fragment, Payload, Sealed, parse_chain};
+use super::wire::{Fragment, Header, Payload, Sealed, parse_chain, write_sealed_head};
 
 /// The payloads of one message, decrypted.
 pub(super) struct Whole {
@@ -16,10 +16,23 @@ pub(super) struct Whole {
 }
 
 impl Whole {
+    /// What AUTH covers of an IKE_INTERMEDIATE message with `header` (RFC 9242 section 3.3.2): as if it had
+    /// been sent in one datagram, and without what encryption adds.
+    pub(super) fn covered(&self, header: &Header) -> Vec<u8> {
+        covered(header, self.first, &self.text)
+    }
+
     /// The payloads.
     pub(super) fn payloads(&self) -> Result<Vec<Payload>, Error> {
         parse_chain(self.first, &self.text)
     }
+}
+
+/// Header, payload header with its length, and what is inside.
+pub(super) fn covered(header: &Header, first: u8, text: &[u8]) -> Vec<u8> {
+    let mut covered = write_sealed_head(*header, first, None, text.len());
+    covered.extend_from_slice(text);
+    covered
 }
 
 /// The fragments of one message that have come so far.

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::cipher::unpadded;
 use super::error::Error;
 use super::exchange::{Datagrams, Window};
-use super::fragment::{Outcome, Reassembly};
+use super::fragment::{Outcome, Reassembly, Whole, covered};
 use super::keys::{IkeKeys, Spis};
 use super::outbox::Cx;
 use super::pending::{Asked, Held};
@@ -66,6 +66,19 @@ impl IkeSa {
         Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, sealed: 0 }
     }
 
+    /// The same IKE SA with other keys and windows.
+    pub(super) fn renewed(&self, keys: IkeKeys, window: Window<Asked, Held>) -> Self {
+        let incoming = Default::default();
+        let (spis, initiator, fragments) = (self.spis, self.initiator, self.fragments);
+        let (stage, rekey_at) = (self.stage, self.rekey_at);
+        Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, sealed: 0 }
+    }
+
+    /// The indexes of both ends.
+    pub(super) fn spis(&self) -> Spis {
+        self.spis
+    }
+
     /// The most octets of a datagram that goes to a peer which understands fragments.
     pub(super) fn fragments(&self) -> Option<usize> {
         self.fragments
@@ -87,6 +100,31 @@ impl IkeSa {
             && header.flags.from_initiator != self.initiator
     }
 
+    fn header(&self, exchange: Exchange, response: bool, message_id: u32) -> Header {
+        Header {
+            initiator_spi: self.spis.initiator,
+            responder_spi: self.spis.responder,
+            first: payload::ENCRYPTED,
+            exchange,
+            flags: Flags { from_initiator: self.initiator, response },
+            message_id,
+        }
+    }
+
+    /// What AUTH covers of the message that [`IkeSa::seal`] makes (RFC 9242 section 3.3.2).
+    pub(super) fn covered(
+        &self,
+        exchange: Exchange,
+        response: bool,
+        message_id: u32,
+        payloads: &[Payload],
+    ) -> Vec<u8> {
+        let mut text = Vec::new();
+        write_chain(payloads, &mut text);
+        let first = payloads.first().map_or(payload::NONE, Payload::kind);
+        covered(&self.header(exchange, response, message_id), first, &text)
+    }
+
     /// A message whose payloads are encrypted (RFC 7296 section 3.14, RFC 5282 section 3): one datagram, or
     /// several if one would be too large and the peer puts them together again (RFC 7383).
     pub(super) fn seal(
@@ -96,14 +134,7 @@ impl IkeSa {
         message_id: u32,
         payloads: &[Payload],
     ) -> Result<Datagrams, Error> {
-        let header = Header {
-            initiator_spi: self.spis.initiator,
-            responder_spi: self.spis.responder,
-            first: payload::ENCRYPTED,
-            exchange,
-            flags: Flags { from_initiator: self.initiator, response },
-            message_id,
-        };
+        let header = self.header(exchange, response, message_id);
         let mut text = Zeroizing::new(Vec::new());
         write_chain(payloads, &mut text);
         let first = payloads.first().map_or(payload::NONE, Payload::kind);
@@ -160,7 +191,7 @@ impl IkeSa {
         header: &Header,
         sealed: &Sealed<'_>,
         text: Text,
-    ) -> Option<Result<Vec<Payload>, Error>> {
+    ) -> Option<Result<Whole, Error>> {
         let text = match text {
             Ok(text) => text,
             Err(error) => return Some(Err(error)),
@@ -171,7 +202,7 @@ impl IkeSa {
             _ => self.incoming[usize::from(header.flags.response)].add(header.message_id, sealed, text),
         };
         match outcome {
-            Outcome::Whole(whole) => Some(whole.payloads()),
+            Outcome::Whole(whole) => Some(Ok(whole)),
             Outcome::Incomplete => None,
             Outcome::Refused => {
                 cx.out.counters.fragments_refused += 1;

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::established::{Established, Introduction};
 use super::exchange::{Retransmission, Retry, Window};
 use super::ike_sa::IkeSa;
+use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
 use super::opened::{Opened, fragmentation_supported, fragments};
@@ -123,8 +124,10 @@ impl AwaitInitResponse {
             Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
             Payload::Nonce(self.nonce.clone()),
             fragmentation_supported(),
-            cx.vendor_id.clone(),
         ]);
+        // RFC 9370 section 2.2.1: an offer with an additional exchange says so.
+        payloads.extend(cx.settings.ike_proposals.has_additional().then(intermediate_supported));
+        payloads.push(cx.vendor_id.clone());
         let credentials = &cx.settings.credentials;
         payloads.extend(credentials.knows_signatures(self.path.pair.remote).then(Hashes::ours));
         let bytes = write_clear(header, &payloads);
@@ -159,7 +162,7 @@ impl AwaitInitResponse {
             None => self.conclude(cx, message, datagram),
         };
         match outcome {
-            Ok(opened) => opened.authenticate(cx, self.fallback),
+            Ok(opened) => opened.go_on(cx),
             Err(error) => {
                 if !self.change_group(cx, &parts) {
                     self.take_hint(cx, &error);
@@ -210,6 +213,9 @@ impl AwaitInitResponse {
     fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Error> {
         let (header, parts) = (&message.header, Parts(&message.payloads));
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
+        if suite.additional.is_some() && parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_none() {
+            return Err(Error::PeerMisbehaved("it chose an additional key exchange and knows none"));
+        }
         let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
         let request = self.requests.iter().find(|request| request.key.group() == suite.group);
         let request = request.filter(|_| ke.group == suite.group.id() && header.responder_spi != 0);
@@ -228,10 +234,13 @@ impl AwaitInitResponse {
             begun: self.begun,
             peer,
             greet: self.greet,
+            fallback: self.fallback,
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
             keys,
             nonces,
+            intermediate: Vec::new(),
+            auth_id: 1,
             request: request.bytes.clone(),
             response: datagram.to_vec(),
         })
@@ -275,10 +284,18 @@ impl AwaitInitResponse {
 }
 
 impl Opened {
-    /// Sends IKE_AUTH. `fallback`: it is to be proven with the secret before the current one.
-    fn authenticate(mut self, cx: &mut Cx<'_>, fallback: bool) -> Option<Session> {
+    /// What comes after IKE_SA_INIT.
+    fn go_on(self, cx: &mut Cx<'_>) -> Option<Session> {
+        match self.sa.keys.suite.additional {
+            Some(additional) => AwaitIntermediateResponse::start(cx, self, additional),
+            None => self.authenticate(cx),
+        }
+    }
+
+    /// Sends IKE_AUTH.
+    pub(super) fn authenticate(mut self, cx: &mut Cx<'_>) -> Option<Session> {
         let pair = self.path.pair;
-        let (proof, ours) = match self.prove(cx, cx.settings.signing(fallback)) {
+        let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback)) {
             Ok(proven) => proven,
             Err(error) => {
                 cx.fail(pair, Scope::Ike, failure(&error), error.to_string());
@@ -296,7 +313,7 @@ impl Opened {
         payloads.extend(proof);
         payloads.extend(offer.request(&proposals(cx, ahead), pair, None));
         payloads.extend((!self.peer.foreign).then(|| offer.word(cx.now)));
-        let request = match self.sa.seal(Exchange::IKE_AUTH, false, 1, &payloads) {
+        let request = match self.sa.seal(Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
             Ok(request) => request,
             Err(error) => {
                 cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string());
@@ -322,23 +339,12 @@ impl AwaitAuthResponse {
         cx: &mut Cx<'_>,
         message: &Message<'_>,
     ) -> Option<Session> {
-        let header = &message.header;
-        let expected = header.exchange == Exchange::IKE_AUTH
-            && header.flags.response
-            && header.message_id == 1
-            && self.opened.sa.owns(header);
-        let Some(sealed) = message.sealed.filter(|_| expected) else {
-            cx.out.counters.unexpected += 1;
-            return Some(Session::AwaitAuthResponse(self));
+        let whole = match self.opened.receive(cx, message, Exchange::IKE_AUTH, self.opened.auth_id) {
+            None => return Some(Session::AwaitAuthResponse(self)),
+            Some(whole) => whole,
         };
-        let Some(text) = self.opened.sa.open(&sealed) else {
-            cx.out.counters.not_authentic += 1;
-            return Some(Session::AwaitAuthResponse(self));
-        };
-        let Some(payloads) = self.opened.sa.collect(cx, header, &sealed, text) else {
-            return Some(Session::AwaitAuthResponse(self));
-        };
-        let outcome = payloads.and_then(|payloads| {
+        let outcome = whole.and_then(|whole| {
+            let payloads = whole.payloads()?;
             let proof = self.verify(cx, &Parts(&payloads))?;
             Ok((proof, payloads))
         });
@@ -451,11 +457,7 @@ impl AwaitAuthResponse {
         self.sent.due()
     }
 
-    pub(super) fn ours(&self) -> u64 {
-        self.opened.sa.ours()
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.opened.path
+    pub(super) fn opened(&self) -> &Opened {
+        &self.opened
     }
 }

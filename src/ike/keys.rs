@@ -3,7 +3,7 @@
 use super::cipher::Cipher;
 use super::crypto::Hidden;
 use super::error::Error;
-use crate::model::{Group, IkeCipher, Integrity, Prf, SaKey};
+use crate::model::{AdditionalKe, Group, IkeCipher, Integrity, Prf, SaKey};
 
 /// What two ends agreed on for an IKE SA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) struct Suite {
     pub(super) prf: Prf,
     /// The Diffie-Hellman group.
     pub(super) group: Group,
+    /// The key exchange after it.
+    pub(super) additional: Option<AdditionalKe>,
 }
 
 /// The nonces of one exchange.
@@ -38,8 +40,10 @@ impl Nonces {
 pub(super) enum Seed<'a> {
     /// IKE_SA_INIT (RFC 7296 section 2.14): g^ir.
     Fresh(&'a Hidden),
-    /// A rekey of an IKE SA (RFC 7296 section 2.18): its prf, its SK_d, and g^ir of the new exchange.
-    Rekey(Prf, &'a Hidden, &'a Hidden),
+    /// A rekey of an IKE SA (RFC 7296 section 2.18, RFC 9370 section 2.2.4): its prf, its SK_d, g^ir of the
+    /// new exchange, and the secret of an additional one. An additional exchange before IKE_AUTH is such a
+    /// step too: there its own secret takes the place of g^ir (RFC 9370 section 2.2.2).
+    Rekey(Prf, &'a Hidden, &'a Hidden, Option<&'a Hidden>),
 }
 
 /// The keys of an IKE SA that live as long as it does.
@@ -83,7 +87,10 @@ pub(super) fn derive(
     let (ni, nr) = (nonces.initiator.as_slice(), nonces.responder.as_slice());
     let seed = match seed {
         Seed::Fresh(shared) => suite.prf.compute(&[ni, nr].concat(), &[shared.expose()]),
-        Seed::Rekey(prf, derive, shared) => prf.compute(derive.expose(), &[shared.expose(), ni, nr]),
+        Seed::Rekey(prf, derive, shared, additional) => {
+            let additional = additional.map_or([].as_slice(), Hidden::expose);
+            prf.compute(derive.expose(), &[shared.expose(), ni, nr, additional])
+        }
     };
     let (proof, secret) = (suite.prf.output(), suite.cipher.key_octets());
     let integrity = suite.integrity.map_or(0, Integrity::key_octets);
@@ -106,8 +113,8 @@ pub(super) fn derive(
 
 impl IkeKeys {
     /// The seed of a successor.
-    pub(super) fn rekey_seed<'a>(&'a self, shared: &'a Hidden) -> Seed<'a> {
-        Seed::Rekey(self.suite.prf, &self.derive, shared)
+    pub(super) fn rekey_seed<'a>(&'a self, shared: &'a Hidden, additional: Option<&'a Hidden>) -> Seed<'a> {
+        Seed::Rekey(self.suite.prf, &self.derive, shared, additional)
     }
 
     /// The keys of a child, inbound and outbound (RFC 7296 section 2.17): the key for packets from the

@@ -36,7 +36,9 @@ impl Established {
             .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
         let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
-        of_sas.chain(of_children).chain(put_off).chain([notice]).flatten().min()
+        let half_made =
+            self.half_made.as_ref().map(|(at, _)| (*at, "rekey of the IKE SA that the peer began"));
+        of_sas.chain(of_children).chain(put_off).chain([notice, half_made]).flatten().min()
     }
 
     /// Does what is due.
@@ -48,6 +50,7 @@ impl Established {
         if self.notice().is_some_and(|at| at <= cx.now) {
             self.end_unproven(cx);
         }
+        self.drop_half_made(cx);
         self.start_rekeys(cx.now);
         let (due, waiting) = std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= cx.now);
         self.put_off = waiting;
@@ -148,7 +151,8 @@ impl Established {
             Some(Asked::DeleteChild(in_spi)) => self.add_task(Task::DeleteChild(in_spi)),
             // Words say themselves again until they are answered.
             Some(Asked::Inform { confirms, .. }) if !confirms.is_empty() => self.add_task(Task::Liveness),
-            Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::DeleteIke) | None => {}
+            Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::FollowUp(_) | Asked::DeleteIke)
+            | None => {}
         }
     }
 
@@ -166,6 +170,7 @@ impl Established {
         self.tries = tries;
         self.tasks.clear();
         self.put_off.clear();
+        (self.follow_up, self.half_made) = (None, None);
         for sa in &mut self.sas {
             if !matches!(sa.stage, Stage::Ended(_)) {
                 sa.stage = Stage::Doomed;

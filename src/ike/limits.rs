@@ -44,6 +44,8 @@ pub(super) const OPENING_PAUSE: Duration = Duration::from_millis(200);
 pub(super) const HALF_OPEN_LIFE: Duration = Duration::from_secs(10);
 /// How long a responder holds an answer for the kernel's word on the new SAs.
 pub(super) const HOLD_LIFE: Duration = Duration::from_secs(5);
+/// How long a responder keeps a successor of an IKE SA that is half made.
+pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);
 /// From this many half-open sessions on, an initiator must first return a cookie.
 pub(super) const COOKIE_THRESHOLD: usize = 64;
 /// The same for one pair alone: its addresses may be forged.

@@ -9,6 +9,8 @@
 //!                                           <--      HDR, N(INVALID_KE_PAYLOAD)  another group is better
 //!   HDR, [N(COOKIE),] SAi1, KEi', Ni, V, hashes -->
 //!                                           <--      HDR, SAr1, KEr, Nr, V, hashes
+//!   HDR, SK{KEi(1)}                         -->      IKE_INTERMEDIATE, where the suite has an
+//!                                           <--      HDR, SK{KEr(1)}             additional exchange
 //!   HDR, SK{IDi, CERTREQ, IDr, CERT…, AUTH, SAi2, TSi,
 //!     TSr, N(USE_TRANSPORT_MODE), word}     -->      AUTH verified, ChildAgreed, child_installed
 //!                                           <--      HDR, SK{IDr, CERT…, AUTH, SAr2, TSi, TSr,
@@ -19,7 +21,10 @@
 //!   HDR, SK{[N(REKEY_SA)], SA, Ni, TSi, TSr, …, word}  -->
 //!                                                      <--  HDR, SK{SA, Nr, TSi, TSr, …, word}
 //!   HDR, SK{SA, Ni, KEi}                               -->                       of the IKE SA itself
-//!                                                      <--  HDR, SK{SA, Nr, KEr}
+//!                                                      <--  HDR, SK{SA, Nr, KEr, [N(ADDITIONAL_KEY_EXCHANGE)]}
+//!   IKE_FOLLOWUP_KE, where the successor has an additional exchange
+//!   HDR, SK{KEi(1), N(ADDITIONAL_KEY_EXCHANGE)}        -->
+//!                                                      <--  HDR, SK{KEr(1)}
 //!   INFORMATIONAL
 //!   HDR, SK{[word, …] | [D] | nothing}                 -->
 //!                                                      <--  HDR, SK{[word, …] | [D] | nothing}
@@ -38,12 +43,13 @@
 //! events led to.
 //!
 //! # The modules
-//! `wire` is bytes and messages; `crypto`, `agreement`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
+//! `wire` is bytes and messages; `crypto`, `agreement`, `kem`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
 //! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427; `exchange` is message identifiers and
 //! retransmission, `fragment` messages in several datagrams (RFC 7383); `session` holds the states, named for
-//! what they await, whose transitions consume them; `initiate` and `respond` lead by way of `opened` to `established`, which needs a
-//! proof that only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges, `lifetime` its end
-//! and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
+//! what they await, whose transitions consume them; `initiate`, `respond` and between them `intermediate`
+//! (RFC 9242) lead by way of `opened` to `established`, which needs a proof that only `auth` can make; `create_child`, `rekey_ike` and
+//! `inform` are its exchanges, `lifetime` its end and `adjust` what other settings make of it; `engine` decides
+//! who initiates and when, and owns all sessions.
 
 mod adjust;
 mod agreement;
@@ -62,7 +68,9 @@ mod fragment;
 mod ike_sa;
 mod inform;
 mod initiate;
+mod intermediate;
 mod keep;
+mod kem;
 mod keys;
 mod lifetime;
 mod limits;

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use super::auth::{Signed, Unproven, Verified};
 use super::error::Error;
+use super::fragment::Whole;
 use super::ike_sa::IkeSa;
 use super::keys::{AuthKeys, Nonces};
 use super::outbox::{Cx, Path};
 use super::peer::Peer;
-use super::wire::codes::notify;
-use super::wire::{Id, Parts, Payload};
+use super::wire::codes::{Exchange, notify};
+use super::wire::{Id, Message, Parts, Payload};
 use crate::model::Secret;
 use crate::model::auth::Proof;
 
@@ -23,12 +24,18 @@ pub(super) struct Opened {
     pub(super) peer: Peer,
     /// Our IKE_AUTH is to say INITIAL_CONTACT.
     pub(super) greet: bool,
+    /// Our IKE_AUTH, if it is the request, is to be proven with the secret before the current one.
+    pub(super) fallback: bool,
     /// The IKE SA.
     pub(super) sa: IkeSa,
     /// What proofs are made with.
     pub(super) keys: AuthKeys,
     /// The nonces of IKE_SA_INIT.
     pub(super) nonces: Nonces,
+    /// What AUTH covers of IKE_INTERMEDIATE; empty where there is none.
+    pub(super) intermediate: Vec<u8>,
+    /// The number of IKE_AUTH.
+    pub(super) auth_id: u32,
     /// The initiator's IKE_SA_INIT message as it was on the wire, which its AUTH covers.
     pub(super) request: Vec<u8>,
     /// The responder's.
@@ -46,6 +53,31 @@ pub(super) fn fragments(cx: &Cx<'_>, path: &Path, parts: &Parts<'_>) -> Option<u
 }
 
 impl Opened {
+    /// Takes in a message of the exchange that is waited for. `None`: it is something else, is not authentic,
+    /// or has not come as a whole yet.
+    pub(super) fn receive(
+        &mut self,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+        exchange: Exchange,
+        message_id: u32,
+    ) -> Option<Result<Whole, Error>> {
+        let header = &message.header;
+        let expected = header.exchange == exchange
+            && header.flags.response == self.sa.is_initiator()
+            && header.message_id == message_id
+            && self.sa.owns(header);
+        let Some(sealed) = message.sealed.filter(|_| expected) else {
+            cx.out.counters.unexpected += 1;
+            return None;
+        };
+        let Some(text) = self.sa.open(&sealed) else {
+            cx.out.counters.not_authentic += 1;
+            return None;
+        };
+        self.sa.collect(cx, header, &sealed, text)
+    }
+
     /// Who this end is.
     pub(super) fn id(&self) -> Id {
         Id::of(self.path.pair.local)
@@ -73,6 +105,6 @@ impl Opened {
             false => (&self.response, &self.nonces.initiator),
         };
         let key = if initiator == self.sa.is_initiator() { &self.keys.mine } else { &self.keys.peer };
-        Signed { prf: self.sa.keys.suite.prf, message, nonce, key, id }
+        Signed { prf: self.sa.keys.suite.prf, message, nonce, key, id, intermediate: &self.intermediate }
     }
 }

@@ -4,6 +4,9 @@ use std::time::Instant;
 
 use super::agreement::KeyPair;
 use super::child::Offer;
+use super::crypto::Hidden;
+use super::kem::KemKey;
+use super::keys::{Nonces, Spis, Suite};
 use super::wire::Payload;
 use super::wire::codes::Exchange;
 use crate::model::word::Flags;
@@ -15,6 +18,8 @@ pub(super) enum Asked {
     Child(AskedChild),
     /// CREATE_CHILD_SA for a successor of the IKE SA.
     RekeyIke(AskedIke),
+    /// IKE_FOLLOWUP_KE for the same.
+    FollowUp(Box<FollowUp>),
     /// INFORMATIONAL that deletes the child whose inbound SA here is this.
     DeleteChild(Spi),
     /// INFORMATIONAL that deletes the IKE SA which carries it.
@@ -56,7 +61,35 @@ pub(super) struct AskedIke {
     pub(super) crossing: Option<Crossing<u64>>,
 }
 
+/// A successor of an IKE SA whose first exchange is done and whose additional one is not (RFC 9370
+/// section 2.2.4).
+pub(super) struct HalfMade {
+    /// Our index of the IKE SA that it succeeds.
+    pub(super) old: u64,
+    /// What it will be made with.
+    pub(super) suite: Suite,
+    /// Its indexes.
+    pub(super) spis: Spis,
+    /// The nonces of the first exchange.
+    pub(super) nonces: Nonces,
+    /// The secret of the first exchange.
+    pub(super) shared: Hidden,
+    /// What the responder knows it by.
+    pub(super) link: Vec<u8>,
+}
+
+/// The additional exchange that we are to make, or have asked for.
+pub(super) struct FollowUp {
+    /// What it completes.
+    pub(super) half: HalfMade,
+    /// Our half of the exchange.
+    pub(super) key: KemKey,
+    /// The peer asked for a successor at the same time.
+    pub(super) crossing: Option<Crossing<u64>>,
+}
+
 /// An exchange of the peer that crosses one of ours (RFC 7296 section 2.8.1).
+#[derive(Clone)]
 pub(super) struct Crossing<T> {
     /// What the peer's exchange made: our name of it.
     pub(super) made: T,

@@ -1,18 +1,22 @@
-//! CREATE_CHILD_SA for a successor of the IKE SA (RFC 7296 sections 1.3.2, 2.8.2, 2.18 and 2.25.2).
+//! CREATE_CHILD_SA for a successor of the IKE SA (RFC 7296 sections 1.3.2, 2.8.2, 2.18 and 2.25.2), and
+//! IKE_FOLLOWUP_KE where the successor needs an additional key exchange (RFC 9370 section 2.2.4).
 
 use super::agreement::KeyPair;
 use super::error::Error;
 use super::established::Established;
 use super::exchange::Window;
 use super::ike_sa::{IkeSa, Stage};
+use super::intermediate::public_value;
+use super::kem::{KemKey, encapsulate};
 use super::keys::{Nonces, Spis, derive};
-use super::limits::IKE_REKEY_FACTOR;
+use super::limits::{FOLLOW_UP_LIFE, IKE_REKEY_FACTOR};
 use super::outbox::Cx;
-use super::pending::{Asked, AskedIke, Crossing, Held, Task};
+use super::pending::{Asked, AskedIke, Crossing, FollowUp, HalfMade, Held, Task};
 use super::suite::{choose_ike, concluded_ike, ike_offer};
-use super::wire::codes::Exchange;
+use super::wire::codes::{Exchange, notify};
 use super::wire::{Ke, Parts, Payload};
-use crate::model::Group;
+use crate::ike::crypto::Hidden;
+use crate::model::{AdditionalKe, Group};
 
 /// The peer's SPI of a successor, out of its proposal.
 fn peer_spi(bytes: &[u8]) -> Result<u64, Error> {
@@ -30,8 +34,8 @@ impl AskedIke {
 }
 
 impl Established {
-    /// Asks for a successor of the current IKE SA, with a public value of `group`; the peer took that of the
-    /// current one last time.
+    /// Asks for a successor of the current IKE SA, with a public value of `wanted`; the peer took the group of
+    /// the current one last time.
     pub(super) fn rekey_ike_request(
         &mut self,
         cx: &mut Cx<'_>,
@@ -61,13 +65,8 @@ impl Established {
         old: u64,
         request: &Parts<'_>,
     ) -> Result<Held, Error> {
-        let sa = self.sa(old).ok_or(Error::Busy)?;
-        // RFC 7296 section 2.25.2: not while it is being closed, or a child of it made or closed.
-        let usable = sa.stage == Stage::Live && old == self.current && !self.is_closing();
-        if !usable || Self::busy_with_child(sa) {
-            return Err(Error::Busy);
-        }
-        let (mut answer, suite, spi) = choose_ike(&cx.settings.ike_proposals, request.sa()?)?;
+        self.may_be_succeeded(old)?;
+        let (mut answer, suite, spi) = choose_ike(&cx.settings.ike_proposals, request.sa()?, true)?;
         let theirs = peer_spi(spi)?;
         let ke = request.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
         if ke.group != suite.group.id() {
@@ -78,28 +77,98 @@ impl Established {
         let nonces = Nonces { initiator: request.nonce()?.to_vec(), responder: cx.nonce() };
         let ours = cx.ike_spi();
         let spis = Spis { initiator: theirs, responder: ours };
-        let (keys, _) = derive(suite, &sa.keys.rekey_seed(&shared), &nonces, spis, false)?;
-        let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        self.sas.push(IkeSa::new(spis, false, keys, Window::new(0, 0), sa.fragments(), rekey_at));
-        self.succeed_by_peer(cx, old, ours, &nonces);
         answer.spi = ours.to_be_bytes().to_vec();
-        let payloads = vec![
+        let mut payloads = vec![
             Payload::Sa(vec![answer]),
-            Payload::Nonce(nonces.responder),
+            Payload::Nonce(nonces.responder.clone()),
             Payload::Ke(Ke { group: suite.group.id(), data: key.public().to_vec() }),
         ];
+        self.note_ike_crossing(old, &Crossing { made: ours, lowest: nonces.lowest() });
+        let half = HalfMade { old, suite, spis, nonces, shared, link: cx.random::<8>().to_vec() };
+        match suite.additional {
+            None => self.made_by_peer(cx, half, None)?,
+            Some(_) => {
+                payloads.push(Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, half.link.clone()));
+                self.half_made = Some((cx.now + FOLLOW_UP_LIFE, half));
+            }
+        }
         Ok(Held::new(Exchange::CREATE_CHILD_SA, cx.now, payloads))
     }
 
-    /// The peer's exchange has made `new` out of `old`: the one to use, unless ours crosses it.
-    fn succeed_by_peer(&mut self, cx: &Cx<'_>, old: u64, new: u64, nonces: &Nonces) {
-        let Some(sa) = self.sa_mut(old) else { return };
-        if let Some(Asked::RekeyIke(asked)) = sa.window.asking_mut() {
-            asked.crossing = Some(Crossing { made: new, lowest: nonces.lowest() });
-        } else {
-            sa.stage = Stage::Replaced(cx.now + Self::LINGER);
-            self.current = new;
+    /// The peer goes on with the successor that is half made.
+    pub(super) fn answer_follow_up(
+        &mut self,
+        cx: &mut Cx<'_>,
+        old: u64,
+        request: &Parts<'_>,
+    ) -> Result<Held, Error> {
+        let link = request.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.as_slice());
+        let (_, half) = self
+            .half_made
+            .take_if(|(_, half)| half.old == old && link == Some(&half.link))
+            .ok_or(Error::NoState)?;
+        self.may_be_succeeded(old)?;
+        let additional = half.suite.additional.ok_or(Error::NoState)?;
+        let (ours, secret) = encapsulate(additional, public_value(additional, request)?)?;
+        self.made_by_peer(cx, half, Some(&secret))?;
+        let ke = Payload::Ke(Ke { group: additional.id(), data: ours });
+        Ok(Held::new(Exchange::IKE_FOLLOWUP_KE, cx.now, vec![ke]))
+    }
+
+    /// RFC 7296 section 2.25.2: not while it is being closed, or a child of it made or closed.
+    fn may_be_succeeded(&self, old: u64) -> Result<(), Error> {
+        let sa = self.sa(old).ok_or(Error::Busy)?;
+        let usable = sa.stage == Stage::Live && old == self.current && !self.is_closing();
+        if usable && !Self::busy_with_child(sa) { Ok(()) } else { Err(Error::Busy) }
+    }
+
+    /// The IKE SA that `half` becomes.
+    fn completed(
+        &self,
+        cx: &mut Cx<'_>,
+        half: &HalfMade,
+        additional: Option<&Hidden>,
+        initiator: bool,
+    ) -> Result<IkeSa, Error> {
+        let old = self.sa(half.old).ok_or(Error::Busy)?;
+        let seed = old.keys.rekey_seed(&half.shared, additional);
+        let (keys, _) = derive(half.suite, &seed, &half.nonces, half.spis, initiator)?;
+        let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
+        Ok(IkeSa::new(half.spis, initiator, keys, Window::new(0, 0), old.fragments(), rekey_at))
+    }
+
+    /// The peer's exchange crosses ours, if we have one.
+    fn note_ike_crossing(&mut self, old: u64, theirs: &Crossing<u64>) {
+        if let Some(follow_up) = &mut self.follow_up {
+            follow_up.crossing = Some(theirs.clone());
         }
+        match self.sa_mut(old).and_then(|sa| sa.window.asking_mut()) {
+            Some(Asked::RekeyIke(asked)) => asked.crossing = Some(theirs.clone()),
+            Some(Asked::FollowUp(asked)) => asked.crossing = Some(theirs.clone()),
+            _ => {}
+        }
+    }
+
+    /// The peer's exchange has made a successor: the one to use, unless ours crosses it.
+    fn made_by_peer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        half: HalfMade,
+        additional: Option<&Hidden>,
+    ) -> Result<(), Error> {
+        let made = self.completed(cx, &half, additional, false)?;
+        let new = made.ours();
+        self.sas.push(made);
+        if !self.is_rekeying_ike() {
+            self.replace(cx, half.old, new);
+        }
+        Ok(())
+    }
+
+    /// Whether an exchange of ours for a successor of the IKE SA is on its way.
+    pub(super) fn is_rekeying_ike(&self) -> bool {
+        let asking = |sa: &IkeSa| matches!(sa.window.asking(), Some(Asked::RekeyIke(_) | Asked::FollowUp(_)));
+        self.follow_up.is_some() || self.sas.iter().any(asking)
     }
 
     /// The peer has answered our request on `old`.
@@ -111,60 +180,123 @@ impl Established {
         payloads: Result<Vec<Payload>, Error>,
     ) {
         let wanted = payloads.as_ref().ok().and_then(|payloads| asked.other_group(cx, &Parts(payloads)));
-        let concluded =
-            payloads.and_then(|payloads| self.conclude_rekey_ike(cx, old, &asked, &Parts(&payloads)));
-        let theirs = asked.crossing;
-        match concluded {
-            Ok((mut mine, nonces)) => {
-                self.succeeded();
-                let new = mine.ours();
-                // RFC 7296 section 2.8.2: as with children, the lowest of the four nonces loses, and
-                // whoever asked for the loser deletes it; the winner deletes the old one.
-                match theirs.filter(|theirs| self.sa(theirs.made).is_some()) {
-                    Some(theirs) if nonces.lowest() < theirs.lowest => {
-                        mine.stage = Stage::Doomed;
-                        self.sas.push(mine);
-                        self.replace(cx, old, theirs.made);
-                    }
-                    crossed => {
-                        self.sas.push(mine);
-                        self.current = new;
-                        self.set_stage(old, Stage::Doomed);
-                        if let Some(theirs) = crossed {
-                            self.set_stage(theirs.made, Stage::Replaced(cx.now + Self::LINGER));
-                        }
-                    }
-                }
+        let half = payloads.and_then(|payloads| conclude(cx, old, &asked, &Parts(&payloads)));
+        let done = half.and_then(|half| match half.suite.additional {
+            None => {
+                let sa = self.completed(cx, &half, None, true)?;
+                self.made_by_us(cx, old, sa, &half.nonces, asked.crossing.clone());
+                Ok(())
             }
-            Err(_) => match (theirs, wanted) {
-                (Some(theirs), _) => self.replace(cx, old, theirs.made),
-                (None, Some(group)) => self.add_task(Task::RekeyIke(Some(group))),
-                (None, None) => self.put_off(cx, Task::RekeyIke(None)),
-            },
+            Some(additional) => self.follow_up(half, additional, asked.crossing.clone()),
+        });
+        if done.is_err() {
+            self.not_made(cx, old, asked.crossing, wanted);
         }
     }
 
-    fn conclude_rekey_ike(
-        &self,
+    /// Goes on with a successor that needs one more exchange, unless the peer's is the one that stays.
+    fn follow_up(
+        &mut self,
+        half: HalfMade,
+        additional: AdditionalKe,
+        crossing: Option<Crossing<u64>>,
+    ) -> Result<(), Error> {
+        let crossing = crossing.filter(|theirs| self.is_made_or_half_made(theirs.made));
+        if crossing.as_ref().is_some_and(|theirs| half.nonces.lowest() < theirs.lowest) {
+            return Err(Error::Busy);
+        }
+        self.follow_up = Some(FollowUp { half, key: KemKey::generate(additional)?, crossing });
+        Ok(())
+    }
+
+    /// Asks for the additional exchange.
+    pub(super) fn follow_up_request(&mut self) -> Option<(Exchange, Vec<Payload>, Asked)> {
+        let current = self.current;
+        let asked = self.follow_up.take().filter(|follow_up| follow_up.half.old == current)?;
+        let payloads = vec![
+            Payload::Ke(Ke { group: asked.key.additional().id(), data: asked.key.public().to_vec() }),
+            Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, asked.half.link.clone()),
+        ];
+        Some((Exchange::IKE_FOLLOWUP_KE, payloads, Asked::FollowUp(Box::new(asked))))
+    }
+
+    /// The peer has answered the additional exchange.
+    pub(super) fn follow_up_answered(
+        &mut self,
         cx: &mut Cx<'_>,
         old: u64,
-        asked: &AskedIke,
-        answer: &Parts<'_>,
-    ) -> Result<(IkeSa, Nonces), Error> {
-        if let Some(refusal) = answer.refusal() {
-            return Err(Error::Refused(refusal));
+        asked: FollowUp,
+        payloads: Result<Vec<Payload>, Error>,
+    ) {
+        let made = payloads.and_then(|payloads| {
+            let parts = Parts(&payloads);
+            if let Some(refusal) = parts.refusal() {
+                return Err(Error::Refused(refusal));
+            }
+            let secret = asked.key.agree(public_value(asked.key.additional(), &parts)?)?;
+            self.completed(cx, &asked.half, Some(&secret), true)
+        });
+        match made {
+            Ok(sa) => self.made_by_us(cx, old, sa, &asked.half.nonces, asked.crossing),
+            Err(_) => self.not_made(cx, old, asked.crossing, None),
         }
-        let sa = self.sa(old).ok_or(Error::Busy)?;
-        let (suite, spi) = concluded_ike(&cx.settings.ike_proposals, answer.sa()?)?;
-        let theirs = peer_spi(spi)?;
-        let ke = answer.ke().filter(|ke| ke.group == asked.key.group().id());
-        let ke = ke.ok_or(Error::PeerMisbehaved("there is no public value of the group chosen"))?;
-        let shared = asked.key.agree(&ke.data)?;
-        let nonces = Nonces { initiator: asked.nonce.clone(), responder: answer.nonce()?.to_vec() };
-        let spis = Spis { initiator: asked.ours, responder: theirs };
-        let (keys, _) = derive(suite, &sa.keys.rekey_seed(&shared), &nonces, spis, true)?;
-        let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        Ok((IkeSa::new(spis, true, keys, Window::new(0, 0), sa.fragments(), rekey_at), nonces))
+    }
+
+    fn is_made_or_half_made(&self, ours: u64) -> bool {
+        let half_made = self.half_made.as_ref().is_some_and(|(_, half)| half.spis.responder == ours);
+        half_made || self.sa(ours).is_some()
+    }
+
+    /// Our exchange has made `mine`. RFC 7296 section 2.8.2: as with children, the lowest of the four nonces
+    /// loses, and whoever asked for the loser deletes it; the winner deletes the old one.
+    fn made_by_us(
+        &mut self,
+        cx: &Cx<'_>,
+        old: u64,
+        mut mine: IkeSa,
+        nonces: &Nonces,
+        crossing: Option<Crossing<u64>>,
+    ) {
+        self.succeeded();
+        let new = mine.ours();
+        match crossing.filter(|theirs| self.is_made_or_half_made(theirs.made)) {
+            Some(theirs) if nonces.lowest() < theirs.lowest => {
+                mine.stage = Stage::Doomed;
+                self.sas.push(mine);
+                self.go_over(cx, old, theirs.made);
+            }
+            crossed => {
+                self.sas.push(mine);
+                self.current = new;
+                self.set_stage(old, Stage::Doomed);
+                if let Some(theirs) = crossed {
+                    self.half_made = None;
+                    self.set_stage(theirs.made, Stage::Replaced(cx.now + Self::LINGER));
+                }
+            }
+        }
+    }
+
+    /// Our exchange has made nothing: the peer's may have, or it asked for another group.
+    fn not_made(
+        &mut self,
+        cx: &mut Cx<'_>,
+        old: u64,
+        crossing: Option<Crossing<u64>>,
+        wanted: Option<Group>,
+    ) {
+        match (crossing.filter(|theirs| self.is_made_or_half_made(theirs.made)), wanted) {
+            (Some(theirs), _) => self.go_over(cx, old, theirs.made),
+            (None, Some(group)) => self.add_task(Task::RekeyIke(Some(group))),
+            (None, None) => self.put_off(cx, Task::RekeyIke(None)),
+        }
+    }
+
+    /// Goes on with the peer's successor, now or when it is made.
+    fn go_over(&mut self, cx: &Cx<'_>, old: u64, new: u64) {
+        if self.sa(new).is_some() {
+            self.replace(cx, old, new);
+        }
     }
 
     /// Goes on with `new`; the peer deletes `old`.
@@ -179,9 +311,37 @@ impl Established {
         }
     }
 
+    /// The peer does not go on with what it has begun: we do.
+    pub(super) fn drop_half_made(&mut self, cx: &mut Cx<'_>) {
+        if let Some((_, half)) = self.half_made.take_if(|(expires, _)| *expires <= cx.now)
+            && half.old == self.current
+        {
+            self.put_off(cx, Task::RekeyIke(None));
+        }
+    }
+
     /// Whether an IKE SA is in the middle of making, rekeying or deleting a child.
     fn busy_with_child(sa: &IkeSa) -> bool {
         matches!(sa.window.asking(), Some(Asked::Child(_) | Asked::DeleteChild(_)))
             || sa.window.held().is_some_and(|held| held.child.is_some())
     }
+}
+
+/// What the peer's answer makes of our request.
+fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Result<HalfMade, Error> {
+    if let Some(refusal) = answer.refusal() {
+        return Err(Error::Refused(refusal));
+    }
+    let (suite, spi) = concluded_ike(&cx.settings.ike_proposals, answer.sa()?)?;
+    let theirs = peer_spi(spi)?;
+    let ke = answer.ke().filter(|ke| ke.group == asked.key.group().id() && ke.group == suite.group.id());
+    let ke = ke.ok_or(Error::PeerMisbehaved("there is no public value of the group chosen"))?;
+    let shared = asked.key.agree(&ke.data)?;
+    let nonces = Nonces { initiator: asked.nonce.clone(), responder: answer.nonce()?.to_vec() };
+    let spis = Spis { initiator: asked.ours, responder: theirs };
+    let link = answer.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.clone());
+    if suite.additional.is_some() != link.is_some() {
+        return Err(Error::PeerMisbehaved("its additional key exchange is not what it chose"));
+    }
+    Ok(HalfMade { old, suite, spis, nonces, shared, link: link.unwrap_or_default() })
 }

@@ -11,6 +11,7 @@ use super::established::{Established, Introduction};
 use super::exchange::{Datagrams, Window};
 use super::ike_sa::IkeSa;
 use super::initiate::failure;
+use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
 use super::opened::{Opened, fragmentation_supported, fragments};
@@ -24,12 +25,17 @@ use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Ke, Message, Parts, Payload, write_clear};
 use crate::model::auth::Proof;
 
-/// Has answered IKE_SA_INIT.
-pub(super) struct AwaitAuthRequest(Opened);
+/// Has answered IKE_SA_INIT, and IKE_INTERMEDIATE if there is one.
+pub(super) struct AwaitAuthRequest {
+    opened: Opened,
+    intermediate: Option<Answered>,
+}
 
-/// Has refused IKE_AUTH.
+/// Has refused IKE_AUTH, or what comes before it.
 pub(super) struct Refused {
     path: Path,
+    exchange: Exchange,
+    message_id: u32,
     sa: IkeSa,
     answer: Datagrams,
     expires: Instant,
@@ -42,6 +48,56 @@ pub(super) fn init_answer(header: &Header, ours: u64, payloads: &[Payload]) -> V
     write_clear(header, payloads)
 }
 
+/// Whether the message is the initiator's IKE_SA_INIT request once more. It gets the same answer.
+pub(super) fn is_repetition(
+    cx: &mut Cx<'_>,
+    opened: &mut Opened,
+    message: &Message<'_>,
+    datagram: &[u8],
+) -> bool {
+    if message.header.exchange != Exchange::IKE_SA_INIT {
+        return false;
+    }
+    let parts = Parts(&message.payloads);
+    let same = parts.nonce().is_ok_and(|nonce| nonce == opened.nonces.initiator)
+        && parts.ke().is_some_and(|ke| ke.group == opened.sa.keys.suite.group.id());
+    // A copy of the request without a cookie was answered with one asked for, another made this session:
+    // what the initiator signs is the copy that it sent last, with the cookie (RFC 7296 section 2.6).
+    if datagram != opened.request && same && parts.notify(notify::COOKIE).is_some() {
+        opened.request = datagram.to_vec();
+    }
+    if datagram == opened.request {
+        cx.out.counters.retransmits += 1;
+        cx.out.transmit(&opened.path, opened.response.clone());
+    } else {
+        cx.out.counters.unexpected += 1;
+    }
+    true
+}
+
+impl Opened {
+    /// Says why not, and remembers nothing but that.
+    pub(super) fn refuse(
+        mut self,
+        cx: &mut Cx<'_>,
+        exchange: Exchange,
+        message_id: u32,
+        error: &Error,
+    ) -> Option<Session> {
+        cx.fail(self.path.pair, Scope::Answer, failure(error), error.to_string());
+        let answer = self.sa.seal(exchange, true, message_id, &[error.to_notify()]).ok()?;
+        cx.out.transmit_all(&self.path, &answer);
+        let expires = cx.now + HALF_OPEN_LIFE;
+        let Self { path, sa, .. } = self;
+        Some(Session::Refused(Box::new(Refused { path, exchange, message_id, sa, answer, expires })))
+    }
+
+    /// When an initiator that does not go on is forgotten.
+    pub(super) fn expires(&self) -> Instant {
+        self.begun + HALF_OPEN_LIFE
+    }
+}
+
 impl AwaitAuthRequest {
     /// Answers the IKE_SA_INIT request in `message`, which was `datagram` on the wire.
     pub(super) fn start(
@@ -52,7 +108,9 @@ impl AwaitAuthRequest {
         datagram: &[u8],
     ) -> Result<Session, Error> {
         let parts = Parts(&message.payloads);
-        let (answer, suite, _) = choose_ike(&cx.settings.ike_proposals, parts.sa()?)?;
+        // RFC 9370 section 2.2.1: additional exchanges need IKE_INTERMEDIATE.
+        let additional = parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
+        let (answer, suite, _) = choose_ike(&cx.settings.ike_proposals, parts.sa()?, additional)?;
         let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
         // RFC 7296 section 1.2: asks for a public value of the group chosen.
         if ke.group != suite.group.id() {
@@ -70,6 +128,7 @@ impl AwaitAuthRequest {
             Payload::Nonce(nonces.responder.clone()),
         ];
         payloads.extend(fragments.map(|_| fragmentation_supported()));
+        payloads.extend(suite.additional.map(|_| intermediate_supported()));
         payloads.push(cx.vendor_id.clone());
         payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
         payloads.extend(auth::request(&cx.settings.credentials, path.pair.remote));
@@ -81,14 +140,28 @@ impl AwaitAuthRequest {
             begun: cx.now,
             peer: Peer::read(&parts),
             greet,
+            fallback: false,
             // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, false, ike, Window::new(0, 1), fragments, rekey_at),
             keys,
             nonces,
+            intermediate: Vec::new(),
+            auth_id: 1,
             request: datagram.to_vec(),
             response,
         };
-        Ok(Session::AwaitAuthRequest(Box::new(Self(opened))))
+        Ok(match suite.additional {
+            Some(additional) => {
+                let state = AwaitIntermediateRequest::new(opened, additional);
+                Session::AwaitIntermediateRequest(Box::new(state))
+            }
+            None => Session::AwaitAuthRequest(Box::new(Self::new(opened, None))),
+        })
+    }
+
+    /// Waits for IKE_AUTH, which follows `intermediate`.
+    pub(super) fn new(opened: Opened, intermediate: Option<Answered>) -> Self {
+        Self { opened, intermediate }
     }
 
     pub(super) fn handle_message(
@@ -97,70 +170,38 @@ impl AwaitAuthRequest {
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Option<Session> {
-        if datagram == self.0.request {
-            cx.out.counters.retransmits += 1;
-            cx.out.transmit(&self.0.path, self.0.response.clone());
+        if is_repetition(cx, &mut self.opened, message, datagram) {
             return Some(Session::AwaitAuthRequest(self));
         }
-        let header = &message.header;
-        if header.exchange == Exchange::IKE_SA_INIT {
-            self.handle_repetition(cx, &Parts(&message.payloads), datagram);
+        if self.intermediate.as_ref().is_some_and(|it| it.answers_again(cx, &self.opened.path, message)) {
             return Some(Session::AwaitAuthRequest(self));
         }
-        let expected = header.exchange == Exchange::IKE_AUTH
-            && !header.flags.response
-            && header.message_id == 1
-            && self.0.sa.owns(header);
-        let Some(sealed) = message.sealed.filter(|_| expected) else {
-            cx.out.counters.unexpected += 1;
-            return Some(Session::AwaitAuthRequest(self));
+        let whole = match self.opened.receive(cx, message, Exchange::IKE_AUTH, self.opened.auth_id) {
+            None => return Some(Session::AwaitAuthRequest(self)),
+            Some(whole) => whole,
         };
-        let Some(text) = self.0.sa.open(&sealed) else {
-            cx.out.counters.not_authentic += 1;
-            return Some(Session::AwaitAuthRequest(self));
-        };
-        let Some(payloads) = self.0.sa.collect(cx, header, &sealed, text) else {
-            return Some(Session::AwaitAuthRequest(self));
-        };
-        let outcome = payloads.and_then(|payloads| {
+        let outcome = whole.and_then(|whole| {
+            let payloads = whole.payloads()?;
             let theirs = self.verify(cx, &Parts(&payloads))?;
             // A peer that knows another secret besides has shown with this one what it takes for certain.
-            let ours = self.0.prove(cx, cx.settings.answering(theirs.proof()))?;
+            let ours = self.opened.prove(cx, cx.settings.answering(theirs.proof()))?;
             Ok((theirs, ours, payloads))
         });
         match outcome {
             Ok((theirs, ours, payloads)) => Some(self.establish(cx, theirs, ours, &Parts(&payloads))),
-            Err(error) => self.refuse(cx, &error),
-        }
-    }
-
-    /// A copy of the request without a cookie was answered with one asked for, another made this session:
-    /// what the initiator signs is the copy that it sent last, with the cookie (RFC 7296 section 2.6).
-    fn handle_repetition(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>, datagram: &[u8]) {
-        let same = parts.nonce().is_ok_and(|nonce| nonce == self.0.nonces.initiator);
-        if same && parts.notify(notify::COOKIE).is_some() {
-            self.0.request = datagram.to_vec();
-            cx.out.counters.retransmits += 1;
-            cx.out.transmit(&self.0.path, self.0.response.clone());
-        } else {
-            cx.out.counters.unexpected += 1;
+            Err(error) => {
+                let auth_id = self.opened.auth_id;
+                self.opened.refuse(cx, Exchange::IKE_AUTH, auth_id, &error)
+            }
         }
     }
 
     /// Who it wants to talk to, if it says so, must be us.
     fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
-        if parts.id_r().is_some_and(|id| *id != self.0.id()) {
+        if parts.id_r().is_some_and(|id| *id != self.opened.id()) {
             return Err(Unproven::Identity.into());
         }
-        self.0.verify(cx, parts)
-    }
-
-    fn refuse(mut self: Box<Self>, cx: &mut Cx<'_>, error: &Error) -> Option<Session> {
-        cx.fail(self.0.path.pair, Scope::Answer, failure(error), error.to_string());
-        let answer = self.0.sa.seal(Exchange::IKE_AUTH, true, 1, &[error.to_notify()]).ok()?;
-        cx.out.transmit_all(&self.0.path, &answer);
-        let expires = cx.now + HALF_OPEN_LIFE;
-        Some(Session::Refused(Box::new(Refused { path: self.0.path, sa: self.0.sa, answer, expires })))
+        self.opened.verify(cx, parts)
     }
 
     fn establish(
@@ -170,19 +211,19 @@ impl AwaitAuthRequest {
         (proof, ours): (Vec<Payload>, Proof),
         parts: &Parts<'_>,
     ) -> Session {
-        let pair = self.0.path.pair;
-        let mut payloads = vec![Payload::IdR(self.0.id())];
+        let pair = self.opened.path.pair;
+        let mut payloads = vec![Payload::IdR(self.opened.id())];
         payloads.extend(proof);
-        payloads.extend(self.0.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
+        payloads.extend(self.opened.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         let introduction = Introduction {
-            path: self.0.path,
-            begun: self.0.begun,
-            foreign: self.0.peer.foreign,
+            path: self.opened.path,
+            begun: self.opened.begun,
+            foreign: self.opened.peer.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
             basis: Basis { ours, theirs: theirs.proof().clone() },
         };
-        let ours = self.0.sa.ours();
-        let mut session = Established::new(cx, theirs, introduction, self.0.sa);
+        let ours = self.opened.sa.ours();
+        let mut session = Established::new(cx, theirs, introduction, self.opened.sa);
         let mut held = Held::new(Exchange::IKE_AUTH, cx.now, payloads);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         match child::accept(pair, &cx.settings.esp_proposals, parts, OwnKe::Never) {
@@ -191,10 +232,10 @@ impl AwaitAuthRequest {
                     pair,
                     offer: Offer::new(cx),
                     choice,
-                    nonces: &self.0.nonces,
+                    nonces: &self.opened.nonces,
                     shared: None,
                     initiator: false,
-                    foreign: self.0.peer.foreign,
+                    foreign: self.opened.peer.foreign,
                     replaces: None,
                 };
                 held.child = Some(agreement.held(None, None));
@@ -209,24 +250,8 @@ impl AwaitAuthRequest {
         Session::Established(Box::new(session))
     }
 
-    pub(super) fn handle_timeout(self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
-        (cx.now < self.expires()).then_some(Session::AwaitAuthRequest(self))
-    }
-
-    pub(super) fn begun(&self) -> Instant {
-        self.0.begun
-    }
-
-    pub(super) fn expires(&self) -> Instant {
-        self.0.begun + HALF_OPEN_LIFE
-    }
-
-    pub(super) fn ours(&self) -> u64 {
-        self.0.sa.ours()
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0.path
+    pub(super) fn opened(&self) -> &Opened {
+        &self.opened
     }
 }
 
@@ -234,9 +259,9 @@ impl Refused {
     /// The same request gets the same answer.
     pub(super) fn handle_message(self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Session {
         let header = &message.header;
-        let repeated = header.exchange == Exchange::IKE_AUTH
+        let repeated = header.exchange == self.exchange
             && !header.flags.response
-            && header.message_id == 1
+            && header.message_id == self.message_id
             && self.sa.owns(header)
             && message.sealed.is_some_and(|sealed| sealed.is_first() && self.sa.open(&sealed).is_some());
         if repeated {

@@ -2,16 +2,18 @@
 //!
 //! Its states are structs named for what they await; a transition consumes one and makes the next.
 //! ```text
-//!   AwaitInitResponse -> AwaitAuthResponse -\
-//!                                            >-> Established -> gone
-//!   AwaitAuthRequest ----------------------/
-//!            \-> Refused -> gone
+//!   AwaitInitResponse -> [AwaitIntermediateResponse ->] AwaitAuthResponse -\
+//!                                                                           >-> Established -> gone
+//!                       [AwaitIntermediateRequest ->] AwaitAuthRequest ----/
+//!                                             \-----------\-> Refused -> gone
 //! ```
 
 use std::time::Instant;
 
 use super::established::Established;
 use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
+use super::intermediate::{AwaitIntermediateRequest, AwaitIntermediateResponse};
+use super::opened::Opened;
 use super::outbox::{Cx, Path};
 use super::pending::Task;
 use super::respond::{AwaitAuthRequest, Refused};
@@ -21,11 +23,15 @@ use super::wire::Message;
 pub(super) enum Session {
     /// IKE_SA_INIT is sent.
     AwaitInitResponse(Box<AwaitInitResponse>),
+    /// IKE_INTERMEDIATE is sent.
+    AwaitIntermediateResponse(Box<AwaitIntermediateResponse>),
     /// IKE_AUTH is sent.
     AwaitAuthResponse(Box<AwaitAuthResponse>),
-    /// IKE_SA_INIT is answered.
+    /// IKE_SA_INIT is answered, and IKE_INTERMEDIATE is to follow.
+    AwaitIntermediateRequest(Box<AwaitIntermediateRequest>),
+    /// What comes before IKE_AUTH is answered.
     AwaitAuthRequest(Box<AwaitAuthRequest>),
-    /// IKE_AUTH was refused; only the answer is kept, should it not have arrived.
+    /// IKE_AUTH, or what comes before it, was refused; only the answer is kept, should it not have arrived.
     Refused(Box<Refused>),
     /// The peer is proven.
     Established(Box<Established>),
@@ -42,7 +48,9 @@ impl Session {
     ) -> Option<Self> {
         match self {
             Session::AwaitInitResponse(state) => state.handle_message(cx, message, datagram),
+            Session::AwaitIntermediateResponse(state) => state.handle_message(cx, message),
             Session::AwaitAuthResponse(state) => state.handle_message(cx, message),
+            Session::AwaitIntermediateRequest(state) => state.handle_message(cx, message, datagram),
             Session::AwaitAuthRequest(state) => state.handle_message(cx, message, datagram),
             Session::Refused(state) => Some(state.handle_message(cx, message)),
             Session::Established(state) => state.handle_message(cx, message).map(Session::Established),
@@ -53,8 +61,12 @@ impl Session {
     pub(super) fn handle_timeout(self, cx: &mut Cx<'_>) -> Option<Self> {
         match self {
             Session::AwaitInitResponse(state) => state.handle_timeout(cx),
+            Session::AwaitIntermediateResponse(state) => state.handle_timeout(cx),
             Session::AwaitAuthResponse(state) => state.handle_timeout(cx),
-            Session::AwaitAuthRequest(state) => state.handle_timeout(cx),
+            Session::AwaitIntermediateRequest(ref state) => {
+                (cx.now < state.opened().expires()).then_some(self)
+            }
+            Session::AwaitAuthRequest(ref state) => (cx.now < state.opened().expires()).then_some(self),
             Session::Refused(state) => state.handle_timeout(cx),
             Session::Established(state) => state.handle_timeout(cx).map(Session::Established),
         }
@@ -71,9 +83,10 @@ impl Session {
     pub(super) fn path_is_back(&mut self, now: Instant) {
         match self {
             Session::AwaitInitResponse(state) => state.path_is_back(now),
+            Session::AwaitIntermediateResponse(state) => state.path_is_back(now),
             Session::AwaitAuthResponse(state) => state.path_is_back(now),
             Session::Established(state) => state.add_task(Task::Liveness),
-            Session::AwaitAuthRequest(_) | Session::Refused(_) => {}
+            Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) | Session::Refused(_) => {}
         }
     }
 
@@ -81,8 +94,11 @@ impl Session {
     pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
         match self {
             Session::AwaitInitResponse(state) => Some((state.due(), "IKE_SA_INIT again")),
+            Session::AwaitIntermediateResponse(state) => Some((state.due(), "IKE_INTERMEDIATE again")),
             Session::AwaitAuthResponse(state) => Some((state.due(), "IKE_AUTH again")),
-            Session::AwaitAuthRequest(state) => Some((state.expires(), "half-open session expires")),
+            Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) => {
+                self.opened().map(|opened| (opened.expires(), "half-open session expires"))
+            }
             Session::Refused(state) => Some((state.expires(), "refused session expires")),
             Session::Established(state) => state.deadline(),
         }
@@ -92,10 +108,9 @@ impl Session {
     pub(super) fn spis(&self) -> Vec<u64> {
         match self {
             Session::AwaitInitResponse(state) => vec![state.ours()],
-            Session::AwaitAuthResponse(state) => vec![state.ours()],
-            Session::AwaitAuthRequest(state) => vec![state.ours()],
             Session::Refused(state) => vec![state.ours()],
             Session::Established(state) => state.spis().collect(),
+            _ => self.opened().map(|opened| opened.sa.ours()).into_iter().collect(),
         }
     }
 
@@ -103,10 +118,23 @@ impl Session {
     pub(super) fn path(&self) -> &Path {
         match self {
             Session::AwaitInitResponse(state) => state.path(),
-            Session::AwaitAuthResponse(state) => state.path(),
-            Session::AwaitAuthRequest(state) => state.path(),
+            Session::AwaitIntermediateResponse(state) => &state.opened().path,
+            Session::AwaitAuthResponse(state) => &state.opened().path,
+            Session::AwaitIntermediateRequest(state) => &state.opened().path,
+            Session::AwaitAuthRequest(state) => &state.opened().path,
             Session::Refused(state) => state.path(),
             Session::Established(state) => state.path(),
+        }
+    }
+
+    /// The IKE SA with a peer that has yet to prove itself.
+    fn opened(&self) -> Option<&Opened> {
+        match self {
+            Session::AwaitIntermediateResponse(state) => Some(state.opened()),
+            Session::AwaitAuthResponse(state) => Some(state.opened()),
+            Session::AwaitIntermediateRequest(state) => Some(state.opened()),
+            Session::AwaitAuthRequest(state) => Some(state.opened()),
+            Session::AwaitInitResponse(_) | Session::Refused(_) | Session::Established(_) => None,
         }
     }
 
@@ -120,19 +148,21 @@ impl Session {
 
     /// Whether we are on the way to an established session that we initiated.
     pub(super) fn is_opening(&self) -> bool {
-        matches!(self, Session::AwaitInitResponse(_) | Session::AwaitAuthResponse(_))
+        matches!(
+            self,
+            Session::AwaitInitResponse(_)
+                | Session::AwaitIntermediateResponse(_)
+                | Session::AwaitAuthResponse(_)
+        )
     }
 
     /// Since when the peer is on the way to one that it initiated.
     pub(super) fn half_open_since(&self) -> Option<Instant> {
-        match self {
-            Session::AwaitAuthRequest(state) => Some(state.begun()),
-            _ => None,
-        }
+        self.is_half_open().then(|| self.opened().map(|opened| opened.begun)).flatten()
     }
 
     /// Whether the peer is on the way to one that it initiated.
     pub(super) fn is_half_open(&self) -> bool {
-        matches!(self, Session::AwaitAuthRequest(_))
+        matches!(self, Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_))
     }
 }

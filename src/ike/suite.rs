@@ -7,7 +7,9 @@ use super::error::Error;
 use super::keys::Suite;
 use super::wire::codes::{protocol, transform};
 use super::wire::{Proposal, Transform};
-use crate::model::{EspProposal, EspSuite, Group, IkeCipher, IkeProposal, Integrity, Prf, Proposals, Spi};
+use crate::model::{
+    AdditionalKe, EspProposal, EspSuite, Group, IkeCipher, IkeProposal, Integrity, Prf, Proposals, Spi,
+};
 
 fn of_cipher(cipher: IkeCipher) -> Transform {
     let (id, bits) = match cipher {
@@ -38,6 +40,10 @@ fn of_group(group: Group) -> Transform {
     Transform::new(transform::DH, group.id())
 }
 
+fn of_additional(additional: AdditionalKe) -> Transform {
+    Transform::new(transform::ADDKE1, additional.id())
+}
+
 fn of_key_bits(key_bits: u16) -> Transform {
     Transform::keyed(transform::ENCR, transform::ENCR_AES_GCM_16, key_bits)
 }
@@ -57,7 +63,21 @@ impl Group {
     }
 }
 
+impl AdditionalKe {
+    /// Its number in a KE payload and in a transform.
+    pub(in crate::ike) fn id(self) -> u16 {
+        match self {
+            AdditionalKe::MlKem768 => transform::ADDKE_ML_KEM_768,
+        }
+    }
+}
+
 impl Proposals<IkeProposal> {
+    /// Whether one of them has an additional key exchange.
+    pub(in crate::ike) fn has_additional(&self) -> bool {
+        self.iter().any(|proposal| !proposal.additional.is_empty())
+    }
+
     /// The group of the public value that an offer brings: the best one.
     pub(in crate::ike) fn first_group(&self) -> Option<Group> {
         self.groups().next()
@@ -123,15 +143,29 @@ pub(super) fn ike_offer(ours: &Proposals<IkeProposal>, spi: &[u8]) -> Vec<Propos
         all.extend(ours.integrity.iter().copied().map(of_integrity));
         all.extend(ours.prfs.iter().copied().map(of_prf));
         all.extend(ours.groups.iter().copied().map(of_group));
+        all.extend(ours.additional.iter().copied().map(of_additional));
         all
     };
     numbered(protocol::IKE, spi, ours.iter().map(transforms))
 }
 
+/// The types of additional key exchanges.
+const ADDITIONAL: std::ops::RangeInclusive<u8> = transform::ADDKE1..=transform::ADDKE7;
+
 /// The best suite of `ours` that an offer has.
 fn fitting_ike(ours: &IkeProposal, offer: &Proposal) -> Option<Suite> {
-    let known = [transform::ENCR, transform::PRF, transform::INTEG, transform::DH];
-    if offer.protocol != protocol::IKE || !only_kinds(offer, &known) {
+    let known = |kind| matches!(kind, transform::ENCR..=transform::DH) || ADDITIONAL.contains(&kind);
+    if offer.protocol != protocol::IKE || !offer.transforms.iter().all(|transform| known(transform.kind)) {
+        return None;
+    }
+    let additional = match ours.additional.as_slice() {
+        [] => None,
+        additional => Some(first(offer, additional, of_additional)?),
+    };
+    // RFC 9370 section 2.2.1: those that are not done must be optional.
+    let done = additional.map(|_| transform::ADDKE1);
+    let mut others = ADDITIONAL.filter(|kind| Some(*kind) != done);
+    if !others.all(|kind| optional(offer, kind, transform::ADDKE_NONE)) {
         return None;
     }
     let integrity = match ours.is_authenticated() {
@@ -141,31 +175,40 @@ fn fitting_ike(ours: &IkeProposal, offer: &Proposal) -> Option<Suite> {
     let cipher = first(offer, &ours.ciphers, of_cipher)?;
     let prf = first(offer, &ours.prfs, of_prf)?;
     let group = first(offer, &ours.groups, of_group)?;
-    Some(Suite { cipher, integrity, prf, group })
+    Some(Suite { cipher, integrity, prf, group, additional })
 }
 
 impl Suite {
-    /// The proposal that answers with it, without an SPI.
-    fn answer(&self, number: u8) -> Proposal {
+    /// The proposal that answers `offer` with it, without an SPI.
+    fn answer(&self, offer: &Proposal) -> Proposal {
         let mut transforms = vec![of_cipher(self.cipher)];
         transforms.extend(self.integrity.map(of_integrity));
         transforms.extend([of_prf(self.prf), of_group(self.group)]);
-        Proposal { number, protocol: protocol::IKE, spi: Vec::new(), transforms }
+        transforms.extend(self.additional.map(of_additional));
+        // Of each type that was offered one is chosen, and where it is none, that (RFC 9370 section 2.2.1).
+        let chosen = |kind| transforms.iter().any(|transform: &Transform| transform.kind == kind);
+        let offered = |kind: &u8| offer.transforms.iter().any(|transform| transform.kind == *kind);
+        let declined = ADDITIONAL.filter(|kind| !chosen(*kind)).filter(offered);
+        let declined: Vec<_> = declined.map(|kind| Transform::new(kind, transform::ADDKE_NONE)).collect();
+        transforms.extend(declined);
+        Proposal { number: offer.number, protocol: protocol::IKE, spi: Vec::new(), transforms }
     }
 }
 
-/// Chooses from an offer for an IKE SA. The answer has the offer's number and no SPI yet; the last part is
+/// Chooses from an offer for an IKE SA; `additional`: there can be additional key exchanges. The answer has the offer's number and no SPI yet; the last part is
 /// the peer's SPI as it offered it.
 pub(super) fn choose_ike<'a>(
     ours: &Proposals<IkeProposal>,
     offers: &'a [Proposal],
+    additional: bool,
 ) -> Result<(Proposal, Suite, &'a [u8]), Error> {
-    let choices = ours.iter().flat_map(|ours| {
+    let ours = ours.iter().filter(|ours| additional || ours.additional.is_empty());
+    let mut choices = ours.flat_map(|ours| {
         offers.iter().filter_map(|offer| fitting_ike(ours, offer).map(|suite| (offer, suite)))
     });
-    let best = choices.into_iter().next();
-    let (offer, suite) = best.ok_or(Error::PeerIncompatible("no proposal for IKE that is one of ours"))?;
-    Ok((suite.answer(offer.number), suite, offer.spi.as_slice()))
+    let (offer, suite) =
+        choices.next().ok_or(Error::PeerIncompatible("no proposal for IKE that is one of ours"))?;
+    Ok((suite.answer(offer), suite, offer.spi.as_slice()))
 }
 
 /// Reads the answer to [`ike_offer`]: the suite and the peer's SPI.
@@ -174,7 +217,7 @@ pub(super) fn concluded_ike<'a>(
     answer: &'a [Proposal],
 ) -> Result<(Suite, &'a [u8]), Error> {
     let chosen = check_answer(answer, &ike_offer(ours, &[]))?;
-    let (_, suite, spi) = choose_ike(ours, std::slice::from_ref(chosen))?;
+    let (_, suite, spi) = choose_ike(ours, std::slice::from_ref(chosen), true)?;
     Ok((suite, spi))
 }
 

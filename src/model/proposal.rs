@@ -46,6 +46,13 @@ pub enum Group {
     EcpP384,
 }
 
+/// A key exchange after the one with a [`Group`], whose secret the keys need too (RFC 9370).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdditionalKe {
+    /// ML-KEM-768 (FIPS 203, draft-ietf-ipsecme-ikev2-mlkem).
+    MlKem768,
+}
+
 /// What an IKE SA may be made with. Its ciphers are all authenticated by themselves, and then it names no
 /// integrity, or none of them is, and then it does (RFC 5282 section 8).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +65,8 @@ pub struct IkeProposal {
     pub prfs: Vec<Prf>,
     /// At least one.
     pub groups: Vec<Group>,
+    /// One of these comes in addition; none where it is empty.
+    pub additional: Vec<AdditionalKe>,
 }
 
 /// What a child may be made with: AES-GCM with a 16-octet tag.
@@ -86,7 +95,8 @@ impl<P> Proposals<P> {
 }
 
 impl Default for Proposals<IkeProposal> {
-    /// All that is known, in the order of what it is worth; CBC comes last.
+    /// All that is known, in the order of what it is worth: first what a quantum computer cannot break, last
+    /// CBC.
     fn default() -> Self {
         let prfs = vec![Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha256];
         let groups = vec![Group::X25519, Group::EcpP384, Group::EcpP256];
@@ -95,13 +105,15 @@ impl Default for Proposals<IkeProposal> {
             integrity: Vec::new(),
             prfs,
             groups,
+            additional: Vec::new(),
         };
+        let hybrid = IkeProposal { additional: vec![AdditionalKe::MlKem768], ..gcm.clone() };
         let cbc = IkeProposal {
             ciphers: vec![IkeCipher::AesCbc(256)],
             integrity: vec![Integrity::HmacSha384, Integrity::HmacSha256],
             ..gcm.clone()
         };
-        Self(vec![gcm, cbc])
+        Self(vec![hybrid, gcm, cbc])
     }
 }
 
@@ -149,6 +161,7 @@ enum IkeWord {
     Integrity(Integrity),
     Prf(Prf),
     Group(Group),
+    Additional(AdditionalKe),
 }
 
 /// One word of a proposal for a child.
@@ -174,6 +187,7 @@ const IKE_WORDS: &Words<IkeWord> = &[
     ("curve25519", IkeWord::Group(Group::X25519)),
     ("ecp256", IkeWord::Group(Group::EcpP256)),
     ("ecp384", IkeWord::Group(Group::EcpP384)),
+    ("ke1_mlkem768", IkeWord::Additional(AdditionalKe::MlKem768)),
 ];
 
 const ESP_WORDS: &Words<EspWord> = &[
@@ -221,13 +235,15 @@ impl FromStr for IkeProposal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut read = Self { ciphers: vec![], integrity: vec![], prfs: vec![], groups: vec![] };
+        let mut read =
+            Self { ciphers: vec![], integrity: vec![], prfs: vec![], groups: vec![], additional: vec![] };
         for word in words(text, IKE_WORDS)? {
             match word {
                 IkeWord::Cipher(cipher) => read.ciphers.push(cipher),
                 IkeWord::Integrity(integrity) => read.integrity.push(integrity),
                 IkeWord::Prf(prf) => read.prfs.push(prf),
                 IkeWord::Group(group) => read.groups.push(group),
+                IkeWord::Additional(additional) => read.additional.push(additional),
             }
         }
         read.completed(text)
@@ -310,7 +326,8 @@ impl fmt::Display for IkeProposal {
         let words = self.ciphers.iter().map(|it| IkeWord::Cipher(*it));
         let words = words.chain(self.integrity.iter().map(|it| IkeWord::Integrity(*it)));
         let words = words.chain(self.prfs.iter().map(|it| IkeWord::Prf(*it)));
-        write(f, IKE_WORDS, words.chain(self.groups.iter().map(|it| IkeWord::Group(*it))))
+        let words = words.chain(self.groups.iter().map(|it| IkeWord::Group(*it)));
+        write(f, IKE_WORDS, words.chain(self.additional.iter().map(|it| IkeWord::Additional(*it))))
     }
 }
 
@@ -340,6 +357,7 @@ mod tests {
             ("aes256-sha256-ecp384", "aes256-sha256-prfsha256-ecp384"),
             ("aes256-sha256-sha384-prfsha512-curve25519", "aes256-sha256-sha384-prfsha512-x25519"),
             ("aes256gcm16-sha384-x25519", "aes256gcm16-prfsha384-x25519"),
+            ("aes256gcm16-prfsha384-x25519-ke1_mlkem768", "aes256gcm16-prfsha384-x25519-ke1_mlkem768"),
             (
                 "aes128gcm16-aes256gcm16-prfsha256-ecp384-ecp256",
                 "aes128gcm16-aes256gcm16-prfsha256-ecp384-ecp256",
@@ -372,7 +390,10 @@ mod tests {
             ("aes256gcm16-prfsha384-x25519-curve25519", "names \"curve25519\" twice"),
             ("prfsha384-x25519", "names no cipher: add one of aes256gcm16, aes128gcm16, aes256"),
             ("aes256gcm16-x25519", "names no prf: add one of prfsha256, prfsha384, prfsha512"),
-            ("aes256gcm16-prfsha384", "names no group: add one of x25519, curve25519, ecp256, ecp384"),
+            (
+                "aes256gcm16-prfsha384-ke1_mlkem768",
+                "names no group: add one of x25519, curve25519, ecp256, ecp384",
+            ),
             ("aes256-prfsha256-ecp256", "names no integrity: add one of sha256, sha384"),
             ("aes256-aes256gcm16-sha256-ecp256", "make two of it"),
             ("aes256gcm16-sha256-prfsha384-x25519", "AES-GCM needs none"),
@@ -398,7 +419,8 @@ mod tests {
         let default = Proposals::<IkeProposal>::default();
         assert_eq!(
             default.to_string(),
-            "aes256gcm16-aes128gcm16-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256, \
+            "aes256gcm16-aes128gcm16-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256-ke1_mlkem768, \
+             aes256gcm16-aes128gcm16-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256, \
              aes256-sha384-sha256-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256"
         );
         assert!(default.iter().all(|proposal| proposal.to_string().parse() == Ok(proposal.clone())));

@@ -10,6 +10,7 @@ mod establish;
 mod foreign;
 mod fragments;
 mod hostile;
+mod hybrid;
 mod net;
 mod proof;
 mod suite;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::model::word::Flags;
-use crate::model::{NewChild, NewInbound, Pair, Proposals, Secret, Spi};
+use crate::model::{IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret, Spi};
 
 /// SplitMix64.
 #[derive(Clone)]
@@ -59,13 +59,19 @@ pub(super) struct Weather {
 
 pub(super) const SECRET: [u8; 32] = [7; 32];
 
+/// Everything without an additional key exchange.
+pub(super) fn classical() -> Proposals<IkeProposal> {
+    let all = Proposals::<IkeProposal>::default();
+    Proposals::new(all.iter().filter(|it| it.additional.is_empty()).cloned().collect()).unwrap()
+}
+
 pub(super) fn settings(secret: [u8; 32]) -> Settings {
     Settings {
         credentials: Arc::default(),
         secret: Some(Arc::new(Secret::new(secret))),
         previous: None,
         port: 500,
-        ike_proposals: Proposals::default(),
+        ike_proposals: classical(),
         esp_proposals: Proposals::default(),
         rekey_after: Duration::from_secs(3600),
         initial_contact: false,

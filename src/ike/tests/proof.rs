@@ -301,7 +301,14 @@ fn signatures_need_a_peer_that_takes_them() {
 /// What a peer at 10.0.0.1 with `key` signs.
 fn verified(pem: &Pem, id: &Id, payloads: &[Payload]) -> Result<(), Unproven> {
     let key = Hidden::new(vec![1; 48]);
-    let signed = Signed { prf: Prf::HmacSha384, message: b"message", nonce: &[2; 32], key: &key, id };
+    let signed = Signed {
+        prf: Prf::HmacSha384,
+        message: b"message",
+        nonce: &[2; 32],
+        key: &key,
+        id,
+        intermediate: &[],
+    };
     let settings = knowing(Identity::Secret, &[Some(pem.public())], &BOTH);
     signed.verify(&settings, address(0), &Parts(payloads), None).map(drop)
 }
@@ -311,7 +318,14 @@ fn the_identity_is_the_address() {
     let pem = Pem::new(KeyKind::Ed25519);
     let proof = |id: &Id| {
         let key = Hidden::new(vec![1; 48]);
-        let signed = Signed { prf: Prf::HmacSha384, message: b"message", nonce: &[2; 32], key: &key, id };
+        let signed = Signed {
+            prf: Prf::HmacSha384,
+            message: b"message",
+            nonce: &[2; 32],
+            key: &key,
+            id,
+            intermediate: &[],
+        };
         let peer = Peer::read(&Parts(&[Hashes::ours()]));
         signed.prove(&Identity::PublicKey(pem.key()), None, &peer).unwrap().0
     };

@@ -22,12 +22,12 @@ fn who_answers_chooses_by_its_own_order() {
     let ours = ike("aes256gcm16-aes128gcm16-prfsha384-prfsha256-x25519-ecp384, aes256-sha256-ecp256");
     let theirs = ike("aes256-sha256-ecp256, aes128gcm16-aes256gcm16-prfsha256-prfsha384-ecp384-x25519");
     let offers = ike_offer(&theirs, &[]);
-    let (answer, suite, spi) = choose_ike(&ours, &offers).unwrap();
+    let (answer, suite, spi) = choose_ike(&ours, &offers, true).unwrap();
     assert_eq!((suite.cipher, suite.integrity), (IkeCipher::AesGcm16(256), None));
     assert_eq!((suite.prf, suite.group), (Prf::HmacSha384, Group::X25519));
     assert_eq!((answer.number, spi), (2, [].as_slice()), "it has the number of the offer");
     assert_eq!(concluded_ike(&theirs, &[answer]).unwrap().0, suite);
-    let (answer, suite, _) = choose_ike(&ike("aes256-sha256-ecp256"), &offers).unwrap();
+    let (answer, suite, _) = choose_ike(&ike("aes256-sha256-ecp256"), &offers, true).unwrap();
     assert_eq!((answer.number, suite.cipher), (1, IkeCipher::AesCbc(256)));
     assert_eq!(concluded_ike(&theirs, &[answer]).unwrap().0, suite);
 }
@@ -51,7 +51,7 @@ fn what_is_in_common_is_found() {
     ] {
         for (ours, theirs) in [(ike(one), ike(other)), (ike(other), ike(one))] {
             let offers = ike_offer(&theirs, &[]);
-            let chosen = choose_ike(&ours, &offers);
+            let chosen = choose_ike(&ours, &offers, true);
             assert_eq!(chosen.is_ok(), common, "{ours} and {theirs}");
             if let Ok((answer, suite, _)) = chosen {
                 assert_eq!(concluded_ike(&theirs, &[answer]).unwrap().0, suite);
@@ -83,10 +83,10 @@ fn the_default_has_what_the_first_version_knew() {
     let default = Proposals::default();
     assert_eq!(default.first_group(), Some(Group::X25519), "its public value is the one that is brought");
     let offers = ike_offer(&default, &[]);
-    let (answer, ..) = choose_ike(&first, &offers).unwrap();
+    let (answer, ..) = choose_ike(&first, &offers, true).unwrap();
     assert!(concluded_ike(&default, &[answer]).is_ok());
     let offers = ike_offer(&first, &[]);
-    let (answer, ..) = choose_ike(&default, &offers).unwrap();
+    let (answer, ..) = choose_ike(&default, &offers, true).unwrap();
     assert_eq!(answer, offers[0], "and the answer is what it expects");
 }
 
@@ -94,7 +94,7 @@ fn the_default_has_what_the_first_version_knew() {
 fn an_answer_is_one_of_ours_and_nothing_else() {
     let ours = ike("aes256gcm16-prfsha384-prfsha256-x25519, aes256-sha256-ecp256");
     let offers = ike_offer(&ours, &[]);
-    let (answer, ..) = choose_ike(&ours, &offers).unwrap();
+    let (answer, ..) = choose_ike(&ours, &offers, true).unwrap();
     let accepted = |change: fn(&mut Vec<crate::ike::wire::Proposal>)| {
         let mut changed = vec![answer.clone()];
         change(&mut changed);
@@ -119,18 +119,21 @@ fn proposals_that_we_cannot_have_are_passed_over() {
     let offer = ike_offer(&ours, &[]).remove(0);
     let mut unknown_kind = offer.clone();
     unknown_kind.transforms.push(Transform::new(99, 1));
-    assert!(choose_ike(&ours, std::slice::from_ref(&unknown_kind)).is_err(), "it would have to be chosen");
+    assert!(
+        choose_ike(&ours, std::slice::from_ref(&unknown_kind), true).is_err(),
+        "it would have to be chosen"
+    );
     let mut second = offer.clone();
     second.number = 2;
     let offers = [unknown_kind, second];
-    let (answer, _, _) = choose_ike(&ours, &offers).unwrap();
+    let (answer, _, _) = choose_ike(&ours, &offers, true).unwrap();
     assert_eq!(answer.number, 2);
     let mut integrity = offer.clone();
     integrity.transforms.push(Transform::new(transform::INTEG, 12));
-    assert!(choose_ike(&ours, &[integrity]).is_err());
+    assert!(choose_ike(&ours, &[integrity], true).is_err());
     let mut attribute = offer;
     attribute.transforms[0].unknown_attribute = true;
-    assert!(choose_ike(&ours, &[attribute]).is_err());
+    assert!(choose_ike(&ours, &[attribute], true).is_err());
 }
 
 #[test]
@@ -169,4 +172,44 @@ fn a_child_may_bring_a_public_value() {
     offer.transforms.push(Transform::new(transform::DH, transform::DH_NONE));
     let none = choose_esp(&ours, &[offer], OwnKe::Brought(None, &groups)).unwrap();
     assert_eq!(none.group, None);
+}
+
+#[test]
+fn an_additional_exchange_is_chosen_where_both_know_it() {
+    let hybrid = ike("aes256gcm16-prfsha384-x25519-ke1_mlkem768");
+    let classical = ike("aes256gcm16-prfsha384-x25519");
+    let both = ike("aes256gcm16-prfsha384-x25519-ke1_mlkem768, aes256gcm16-prfsha384-x25519");
+    let chosen = |ours: &Proposals<IkeProposal>, theirs: &Proposals<IkeProposal>, additional| {
+        let offers = ike_offer(theirs, &[]);
+        let (answer, suite, _) = choose_ike(ours, &offers, additional).ok()?;
+        assert_eq!(concluded_ike(theirs, &[answer]).unwrap().0, suite);
+        Some(suite.additional.is_some())
+    };
+    for additional in [true, false] {
+        assert_eq!(chosen(&both, &both, additional), Some(additional));
+        assert_eq!(chosen(&both, &hybrid, additional), additional.then_some(true));
+        assert_eq!(chosen(&hybrid, &both, additional), additional.then_some(true));
+        assert_eq!(chosen(&classical, &both, additional), Some(false));
+        assert_eq!(chosen(&both, &classical, additional), Some(false));
+        assert_eq!(chosen(&hybrid, &classical, additional), None);
+        assert_eq!(chosen(&classical, &hybrid, additional), None);
+    }
+}
+
+/// A peer may offer an additional exchange together with NONE, which is then chosen by name.
+#[test]
+fn an_additional_exchange_that_is_optional_is_declined_by_name() {
+    let classical = ike("aes256gcm16-prfsha384-x25519");
+    let mut offer = ike_offer(&ike("aes256gcm16-prfsha384-x25519-ke1_mlkem768"), &[]).remove(0);
+    offer.transforms.push(Transform::new(transform::ADDKE1, transform::ADDKE_NONE));
+    offer.transforms.push(Transform::new(transform::ADDKE7, 35));
+    offer.transforms.push(Transform::new(transform::ADDKE7, transform::ADDKE_NONE));
+    let offers = [offer.clone()];
+    let (answer, suite, _) = choose_ike(&classical, &offers, true).unwrap();
+    assert_eq!(suite.additional, None);
+    for kind in [transform::ADDKE1, transform::ADDKE7] {
+        assert!(answer.transforms.contains(&Transform::new(kind, transform::ADDKE_NONE)));
+    }
+    offer.transforms.pop();
+    assert!(choose_ike(&classical, &[offer], true).is_err(), "one that we do not know is not optional");
 }

@@ -131,7 +131,13 @@ fn a_number_that_is_no_private_key_is_passed_over() {
 }
 
 fn gcm(bits: u16) -> Suite {
-    Suite { cipher: IkeCipher::AesGcm16(bits), integrity: None, prf: Prf::HmacSha384, group: Group::X25519 }
+    Suite {
+        cipher: IkeCipher::AesGcm16(bits),
+        integrity: None,
+        prf: Prf::HmacSha384,
+        group: Group::X25519,
+        additional: None,
+    }
 }
 
 /// McGrew and Viega, "The Galois/Counter Mode of Operation", test cases 4 and 16; salt and IV are their IV.

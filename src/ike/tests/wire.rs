@@ -122,7 +122,7 @@ proptest! {
         }
         if let Ok(parsed) = parse_chain(payloads[0].kind(), &chain) {
             let _ = Parts(&parsed).sa().map(|offers| {
-                (choose_ike(&Proposals::default(), offers).is_ok(), choose_esp(&Proposals::default(), offers, OwnKe::Never).is_ok())
+                (choose_ike(&Proposals::default(), offers, true).is_ok(), choose_esp(&Proposals::default(), offers, OwnKe::Never).is_ok())
             });
         }
     }

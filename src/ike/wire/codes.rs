@@ -11,6 +11,10 @@ impl Exchange {
     pub(in crate::ike) const IKE_AUTH: Self = Self(35);
     pub(in crate::ike) const CREATE_CHILD_SA: Self = Self(36);
     pub(in crate::ike) const INFORMATIONAL: Self = Self(37);
+    /// RFC 9242.
+    pub(in crate::ike) const IKE_INTERMEDIATE: Self = Self(43);
+    /// RFC 9370.
+    pub(in crate::ike) const IKE_FOLLOWUP_KE: Self = Self(44);
 }
 
 /// Payload types (RFC 7296 section 3.2).
@@ -47,6 +51,10 @@ pub(in crate::ike) mod transform {
     pub(in crate::ike) const INTEG: u8 = 3;
     pub(in crate::ike) const DH: u8 = 4;
     pub(in crate::ike) const ESN: u8 = 5;
+    /// The first of the additional key exchanges (RFC 9370 section 2.2.1).
+    pub(in crate::ike) const ADDKE1: u8 = 6;
+    /// The last of them.
+    pub(in crate::ike) const ADDKE7: u8 = 12;
 
     pub(in crate::ike) const ENCR_AES_CBC: u16 = 12;
     pub(in crate::ike) const ENCR_AES_GCM_16: u16 = 20;
@@ -60,6 +68,8 @@ pub(in crate::ike) mod transform {
     pub(in crate::ike) const DH_ECP_256: u16 = 19;
     pub(in crate::ike) const DH_ECP_384: u16 = 20;
     pub(in crate::ike) const DH_CURVE25519: u16 = 31;
+    pub(in crate::ike) const ADDKE_NONE: u16 = 0;
+    pub(in crate::ike) const ADDKE_ML_KEM_768: u16 = 36;
     pub(in crate::ike) const ESN_NO: u16 = 0;
     pub(in crate::ike) const ESN_YES: u16 = 1;
 }
@@ -108,6 +118,7 @@ pub(in crate::ike) mod notify {
     pub(in crate::ike) const TS_UNACCEPTABLE: u16 = 38;
     pub(in crate::ike) const TEMPORARY_FAILURE: u16 = 43;
     pub(in crate::ike) const CHILD_SA_NOT_FOUND: u16 = 44;
+    pub(in crate::ike) const STATE_NOT_FOUND: u16 = 47;
     /// The first type that is not an error.
     pub(in crate::ike) const FIRST_STATUS: u16 = 16384;
     pub(in crate::ike) const INITIAL_CONTACT: u16 = 16384;
@@ -117,6 +128,8 @@ pub(in crate::ike) mod notify {
     pub(in crate::ike) const FRAGMENTATION_SUPPORTED: u16 = 16430;
     /// RFC 7427 section 4.
     pub(in crate::ike) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
+    pub(in crate::ike) const INTERMEDIATE_EXCHANGE_SUPPORTED: u16 = 16438;
+    pub(in crate::ike) const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
     /// Our own, in the private range of status types: see `word`.
     pub(in crate::ike) const HOSTSEAL_WORD: u16 = 40960 + 0x5ea1;
 
@@ -132,6 +145,7 @@ pub(in crate::ike) mod notify {
             TS_UNACCEPTABLE => "TS_UNACCEPTABLE",
             TEMPORARY_FAILURE => "TEMPORARY_FAILURE",
             CHILD_SA_NOT_FOUND => "CHILD_SA_NOT_FOUND",
+            STATE_NOT_FOUND => "STATE_NOT_FOUND",
             _ => return format!("error {kind}"),
         };
         name.to_owned()

@@ -111,9 +111,14 @@ impl Runs {
     }
 }
 
+/// A cluster that agrees on what strongSwan is configured with: classical against classical.
+fn classical(hosts: &[Host]) -> Cluster {
+    Cluster::of_v4(hosts).with("keying", "proposals = [\"aes256gcm16-prfsha384-x25519\"]")
+}
+
 /// Agents run, with protection off; an order to each on its control socket.
 fn by_control(hosts: &[Host]) -> Result<Run> {
-    Cluster::of_v4(hosts).install_all(hosts)?;
+    classical(hosts).install_all(hosts)?;
     let _agents = hosts.iter().map(start_agent).collect::<Result<Vec<_>>>()?;
     let connect = |host| until("the agent listens", LIMIT, || Control::connect(host));
     let mut controls = hosts.iter().map(connect).collect::<Result<Vec<_>>>()?;
@@ -137,7 +142,7 @@ fn by_control(hosts: &[Host]) -> Result<Run> {
 /// From the start of the commands to the end of the last, which is when all rows of its host are
 /// protected; and to the moment in which the kernel of every host has all SAs.
 fn by_command(hosts: &[Host]) -> Result<Run> {
-    Cluster::of_v4(hosts).install_all(hosts)?;
+    classical(hosts).install_all(hosts)?;
     let mut tables = open_tables(hosts)?;
     let started = Instant::now();
     let (outcomes, keyed) = thread::scope(|scope| {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::await_protected;
-use super::strongswan::outbound_spi;
-use crate::lab::agent::{SECRETS, hostseal};
-use crate::lab::{Cluster, Connection, Family, Host, Lab, Swan, until};
+use super::strongswan::{exchange, outbound_spi};
+use super::{await_one_pair, await_protected};
+use crate::lab::agent::{SECRETS, hostseal, status_until};
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Report, Swan, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -17,6 +17,9 @@ pub(super) const ALL: &[Test] = &[
     Test::new("algorithms::strongswan_initiates_with_cbc_and_ecp384", 2, |lab| initiates(lab, &CBC_ECP384)),
     Test::new("algorithms::strongswan_is_asked_for_another_group", 2, |lab| initiates(lab, &OTHER_GROUP)),
     Test::new("algorithms::strongswan_sends_fragments", 2, strongswan_sends_fragments),
+    Test::new("algorithms::hosts_agree_with_ml_kem", 2, hosts_agree_with_ml_kem),
+    Test::new("algorithms::hosts_agree_without_ml_kem_where_one_has_it_not", 2, hosts_agree_without_ml_kem),
+    Test::new("algorithms::ml_kem_can_be_required", 2, ml_kem_can_be_required),
 ];
 
 /// What strongSwan takes, and how it lists an IKE SA of it.
@@ -107,5 +110,70 @@ fn strongswan_sends_fragments(lab: &mut Lab) -> Result<()> {
     hostseal(&ours, "enable")?.expect_code(0)?;
     ensure!(swan.log().contains("splitting IKE message"), "{}", swan.log());
     ensure!(ours.ping(&foreigner, Family::V4, 3)? == 3);
+    Ok(())
+}
+
+/// The exchanges of RFC 9242 and RFC 9370.
+const IKE_INTERMEDIATE: u8 = 43;
+const IKE_FOLLOWUP_KE: u8 = 44;
+/// What knows no ML-KEM.
+const CLASSICAL: &str = "proposals = [\"aes256gcm16-prfsha384-x25519\"]";
+
+/// How many messages of an exchange passed.
+fn count(report: &Report, wanted: u8) -> usize {
+    report.packets.iter().filter(|packet| exchange(packet) == Some(wanted)).count()
+}
+
+fn hosts_agree_with_ml_kem(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let capture = lab.capture(&a)?;
+    let cluster = Cluster::of_v4(lab.hosts()).with("keying", "rekey_after = \"1s\"");
+    super::enable_all(&cluster, lab.hosts())?;
+    until("the IKE SA is rekeyed with ML-KEM", Duration::from_secs(10), || {
+        let report = capture.so_far()?;
+        ensure!(count(&report, IKE_FOLLOWUP_KE) >= 2, "{report}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(a.ping(&b, Family::V4, 3)? == 3);
+    let report = capture.stop()?;
+    // Each is larger than the packets that IKE sends, so it goes in two.
+    ensure!(count(&report, IKE_INTERMEDIATE) >= 2, "{report}");
+    let largest =
+        report.packets.iter().filter(|packet| exchange(packet).is_some()).map(|packet| packet.length);
+    ensure!(largest.max() <= Some(14 + 1280), "{report}");
+    Ok(())
+}
+
+fn hosts_agree_without_ml_kem(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let cluster = Cluster::of_v4(lab.hosts());
+    let capture = lab.capture(&a)?;
+    cluster.install(&a, SECRETS[0])?;
+    cluster.with("keying", CLASSICAL).install(&b, SECRETS[0])?;
+    for host in [&a, &b] {
+        hostseal(host, "enable --no-wait")?.expect_code(0)?;
+    }
+    await_protected(&a)?;
+    await_one_pair(&a, &b, Family::V4, Duration::from_secs(10))?;
+    ensure!(a.ping(&b, Family::V4, 3)? == 3);
+    let report = capture.stop()?;
+    ensure!(count(&report, IKE_INTERMEDIATE) == 0, "{report}");
+    Ok(())
+}
+
+/// A host that takes nothing without it stays in the clear with strongSwan, and says why.
+fn ml_kem_can_be_required(lab: &mut Lab) -> Result<()> {
+    let [ours, foreigner] = lab.all();
+    let swan = Swan::start(&foreigner, &[])?;
+    swan.load(&[Connection::between(&foreigner, &ours, Family::V4, SECRETS[0])])?;
+    Cluster::of_v4(lab.hosts())
+        .with("keying", "proposals = [\"aes256gcm16-prfsha384-x25519-ke1_mlkem768\"]")
+        .install(&ours, SECRETS[0])?;
+    hostseal(&ours, "enable --no-wait")?.expect_code(0)?;
+    let refused = |status: &crate::lab::agent::Status| {
+        status.peers().iter().all(|row| row["state"] == "clear" && row["reason_code"] == "no_proposal")
+    };
+    status_until(&ours, "refused", Duration::from_secs(10), refused)?;
+    ensure!(swan.list()?.is_empty(), "{:?}", swan.list()?);
     Ok(())
 }
