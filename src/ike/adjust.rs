@@ -10,11 +10,12 @@ use super::outbox::{Cx, up_to};
 use crate::model::{Pair, Spi};
 
 impl Engine {
-    /// Goes on with other settings. Children of another kind than is liked best now are rekeyed;
-    /// ages at which things are rekeyed are stretched or shrunk; a session that rests on other proofs than
-    /// those wanted now (another secret, another key) serves until one that rests on these has taken over,
-    /// which is tried now and, with a peer that does not take them yet, again and again. Where the peer has
-    /// proven itself with what is no longer taken at all, it has as long as a child lives to do better.
+    /// Goes on with other settings. Where other proposals are listed, what is of another kind than is liked best
+    /// now is rekeyed, IKE SAs as well as children; ages at which things are rekeyed are stretched or shrunk; a
+    /// session that rests on other proofs than those wanted now (another secret, another key) serves until one
+    /// that rests on these has taken over, which is tried now and, with a peer that does not take them yet, again
+    /// and again. Where the peer has proven itself with what is no longer taken at all, it has as long as a child
+    /// lives to do better.
     ///
     /// `initial_contact` stays as it was: what this host knows of earlier sessions does not change.
     pub fn reconfigure(&mut self, now: Instant, settings: Settings) {
@@ -52,6 +53,12 @@ impl Established {
         for at in deadlines.chain(self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut())) {
             *at = now + at.saturating_duration_since(now).mul_f64(stretch);
         }
+        let ike = Some(&cx.settings.ike_proposals).filter(|now| **now != before.ike_proposals);
+        if let Some(best) = ike.and_then(|proposals| proposals.best()) {
+            for sa in self.sas.iter_mut().filter(|sa| sa.keys.suite != best) {
+                bring_forward(cx, &mut sa.rekey_at);
+            }
+        }
         let replaced = |suite| cx.settings.esp_proposals.replace(&before.esp_proposals, suite);
         let other = self.children.iter().filter(|child| replaced(child.suite));
         for in_spi in other.map(|child| child.in_spi).collect::<Vec<_>>() {
@@ -61,9 +68,14 @@ impl Established {
 
     /// Brings the rekey of a child forward, unless it is on its way.
     fn renew(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
-        let at = cx.now + up_to(cx.entropy, cx.settings.jitter);
-        if let Some(due) = self.child_mut(in_spi).and_then(|child| child.rekey_at.as_mut()) {
-            *due = at.min(*due);
+        if let Some(child) = self.child_mut(in_spi) {
+            bring_forward(cx, &mut child.rekey_at);
         }
     }
+}
+
+/// To within the jitter, if it is not sooner.
+fn bring_forward(cx: &mut Cx<'_>, rekey_at: &mut Option<Instant>) {
+    let at = cx.now + up_to(cx.entropy, cx.settings.jitter);
+    *rekey_at = rekey_at.map(|due| due.min(at));
 }

@@ -73,6 +73,18 @@ impl AdditionalKe {
 }
 
 impl Proposals<IkeProposal> {
+    /// What is liked best of all; `None` for a proposal that names nothing.
+    pub(in crate::ike) fn best(&self) -> Option<Suite> {
+        let ours = self.iter().next()?;
+        Some(Suite {
+            cipher: *ours.ciphers.first()?,
+            integrity: ours.integrity.first().copied(),
+            prf: *ours.prfs.first()?,
+            group: *ours.groups.first()?,
+            additional: ours.additional.first().copied(),
+        })
+    }
+
     /// Whether one of them has an additional key exchange.
     pub(in crate::ike) fn has_additional(&self) -> bool {
         self.iter().any(|proposal| !proposal.additional.is_empty())

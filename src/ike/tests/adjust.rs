@@ -139,6 +139,66 @@ fn keys_of_another_length_take_over_once_both_ends_want_them() {
     }
 }
 
+/// Of what was sent from datagram `from` on, those of the exchange of RFC 9370 that follows a rekey.
+fn follow_ups(net: &Net, from: usize) -> usize {
+    const IKE_FOLLOWUP_KE: u8 = 44;
+    net.sent[from..].iter().filter(|transmit| transmit.bytes[18] == IKE_FOLLOWUP_KE).count()
+}
+
+/// ```text
+/// first   lists ML-KEM: rekeys the IKE SA, and gets what there was
+/// second  lists ML-KEM: rekeys the IKE SA
+/// either  --- CREATE_CHILD_SA, IKE_FOLLOWUP_KE --->  the other
+/// ```
+#[test]
+fn an_ike_sa_of_another_kind_takes_over_once_both_ends_list_it() {
+    let hybrid = || Settings { ike_proposals: Proposals::default(), ..settings(SECRET) };
+    for (first, second) in [(0, 1), (1, 0)] {
+        let mut net = Net::two(8);
+        net.keep(0, 1);
+        net.run(SECOND);
+        let child = net.child_of(first);
+        reconfigure(&mut net, first, hybrid());
+        net.run(5 * SECOND);
+        let sent = net.sent.len();
+        assert_eq!(follow_ups(&net, 0), 0);
+        reconfigure(&mut net, second, hybrid());
+        net.run(5 * SECOND);
+        assert_eq!(follow_ups(&net, sent), 3, "a request in two fragments, and its answer");
+        net.assert_one_pair(0, 1);
+        assert_eq!(net.child_of(first), child, "children have keys of their own and go over");
+        assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+        // It is done once.
+        let sent = net.sent.len();
+        for host in [first, second] {
+            reconfigure(&mut net, host, hybrid());
+        }
+        net.run(5 * SECOND);
+        assert_eq!(net.sent.len(), sent);
+    }
+}
+
+/// For a while the two have nothing in common.
+#[test]
+fn an_ike_sa_that_cannot_be_replaced_yet_goes_on() {
+    let only = |text: &str| {
+        let ike_proposals = Proposals::new(vec![text.parse().unwrap()]).unwrap();
+        Settings { ike_proposals, ..settings(SECRET) }
+    };
+    let mut net = Net::new(9, ["aes256gcm16-prfsha384-x25519"; 2].map(only));
+    net.keep(0, 1);
+    net.run(SECOND);
+    let child = net.child_of(0);
+    reconfigure(&mut net, 0, only("aes256-sha256-ecp384"));
+    net.run(30 * SECOND);
+    net.assert_one_pair(0, 1);
+    reconfigure(&mut net, 1, only("aes256-sha256-ecp384"));
+    net.run(30 * SECOND);
+    net.assert_one_pair(0, 1);
+    assert_eq!(net.child_of(0), child);
+    assert!(net.hosts.iter().all(|host| host.failures.is_empty()), "{:?}", net.hosts[0].failures);
+}
+
 #[test]
 fn other_settings_leave_alone_what_fits_them() {
     let mut net = Net::two(6);

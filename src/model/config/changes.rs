@@ -167,6 +167,7 @@ mod tests {
         let other = config(
             "cluster = \"x\"\n[secret]\nfile = \"/k/new\"\nprevious_file = \"/k/old\"\n\
              [keying]\nrekey_after = \"30m\"\nrekey_bytes = \"1GiB\"\nrekey_packets = 7\nexpire_after = \"2h\"\n\
+             proposals = [\"aes128gcm16-prfsha256-ecp256\"]\n\
              [esp]\nkey_bits = 128\nreplay_window = 64\n\
              [protection]\nexempt = [\"tcp/22\"]\nnetworks = [\"10.0.0.0/16\"]\nallow_peer_disable = false\n\
              [[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.9\"]\n[[nodes]]\nname = \"c\"\naddresses = [\"10.0.0.3\"]\n",
@@ -179,6 +180,7 @@ mod tests {
                 "keying.rekey_after: 30m, was 1h",
                 "keying.rekey_bytes: 1.00 GiB, was none",
                 "keying.rekey_packets: 7, was none",
+                &format!("keying.proposals: aes128gcm16-prfsha256-ecp256, was {}", base().keying.proposals),
                 "keying.expire_after: 2h, was 1d",
                 "esp.proposals: aes128gcm16-esn-noesn, was aes256gcm16-esn-noesn",
                 "esp.replay_window: 64, was 4096",

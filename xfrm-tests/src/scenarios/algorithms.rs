@@ -16,7 +16,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("algorithms::strongswan_answers_with_cbc_and_ecp384", 2, |lab| answers(lab, &CBC_ECP384)),
     Test::new("algorithms::strongswan_initiates_with_cbc_and_ecp384", 2, |lab| initiates(lab, &CBC_ECP384)),
     Test::new("algorithms::strongswan_is_asked_for_another_group", 2, |lab| initiates(lab, &OTHER_GROUP)),
-    Test::new("algorithms::strongswan_sends_fragments", 2, strongswan_sends_fragments),
+    Test::new("algorithms::strongswan_sends_and_takes_fragments", 2, strongswan_sends_and_takes_fragments),
     Test::new("algorithms::hosts_agree_with_ml_kem", 2, hosts_agree_with_ml_kem),
     Test::new("algorithms::hosts_agree_without_ml_kem_where_one_has_it_not", 2, hosts_agree_without_ml_kem),
     Test::new("algorithms::ml_kem_can_be_required", 2, ml_kem_can_be_required),
@@ -101,14 +101,26 @@ fn ensure_listed(swan: &Swan, Wanted { listed, .. }: &Wanted) -> Result<u32> {
     Ok(only.number)
 }
 
-/// Its IKE_AUTH comes in pieces.
-fn strongswan_sends_fragments(lab: &mut Lab) -> Result<()> {
+/// Its IKE_AUTH comes in pieces. When another file takes effect, hostseal asks for another IKE SA and offers
+/// more than a packet holds.
+fn strongswan_sends_and_takes_fragments(lab: &mut Lab) -> Result<()> {
+    const LONG: &str = "aes128gcm16-aes256gcm16-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256";
     let [ours, foreigner] = lab.all();
     let swan = Swan::start(&foreigner, &["fragment_size = 200"])?;
     swan.load(&[Connection::between(&foreigner, &ours, Family::V4, SECRETS[0])])?;
-    Cluster::of_v4(lab.hosts()).install(&ours, SECRETS[0])?;
+    let cluster = Cluster::of_v4(lab.hosts());
+    cluster.install(&ours, SECRETS[0])?;
     hostseal(&ours, "enable")?.expect_code(0)?;
     ensure!(swan.log().contains("splitting IKE message"), "{}", swan.log());
+    let first = swan.list()?.first().map(|sa| sa.number);
+    let longer = cluster.with("keying", &format!("proposals = {:?}", [LONG; 16]));
+    super::reload::give(&longer, &ours)?;
+    until("another IKE SA alone is left", Duration::from_secs(10), || {
+        let sas = swan.list()?;
+        ensure!(sas.len() == 1 && sas.first().map(|sa| sa.number) != first, "{sas:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(swan.log().contains("parsed CREATE_CHILD_SA request 2 [ EF(2/2) ]"), "{}", swan.log());
     ensure!(ours.ping(&foreigner, Family::V4, 3)? == 3);
     Ok(())
 }
