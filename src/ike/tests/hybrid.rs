@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, Weather, classical, pair, seeds, settings};
+use crate::ike::crypto::Hidden;
 use crate::ike::fragment::covered;
 use crate::ike::kem::{KemKey, encapsulate};
+use crate::ike::keys::{IkeKeys, Nonces, Seed, Spis, derive};
 use crate::ike::outbox::Path;
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{Flags, Header};
 use crate::ike::{FailureCode, Posture, Settings};
-use crate::model::{AdditionalKe, IkeProposal, Proposals};
+use crate::model::{AdditionalKe, IkeProposal, Prf, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 const IKE_SA_INIT: u8 = 34;
@@ -300,6 +302,58 @@ fn a_secret_is_encapsulated() {
     assert!(encapsulate(AdditionalKe::MlKem768, &key.public()[1..]).is_err());
     // FIPS 203 section 7.2: coefficients are below the modulus.
     assert!(encapsulate(AdditionalKe::MlKem768, &[0xff; 1184]).is_err());
+}
+
+/// FIPS 203 by an implementation that shares no code with ours, in either role.
+#[test]
+fn an_independent_implementation_agrees_with_ours() {
+    use ml_kem::ml_kem_768::{DecapsulationKey, EncapsulationKey};
+    use ml_kem::{Decapsulate as _, KeyExport as _};
+    for seed in 0..8 {
+        let theirs = DecapsulationKey::from_seed([seed; 64].into());
+        let public = theirs.encapsulation_key().to_bytes();
+        let (sealed, secret) = encapsulate(AdditionalKe::MlKem768, &public).unwrap();
+        let opened = theirs.decapsulate(&sealed.as_slice().try_into().unwrap());
+        assert_eq!(opened.as_slice(), secret.expose());
+
+        let ours = KemKey::generate(AdditionalKe::MlKem768).unwrap();
+        let public = EncapsulationKey::new(&ours.public().try_into().unwrap()).unwrap();
+        let (sealed, secret) = public.encapsulate_deterministic(&[seed; 32].into());
+        assert_eq!(ours.agree(&sealed).unwrap().expose(), secret.as_slice());
+    }
+}
+
+/// The formulas of RFC 9370 sections 2.2.2 and 2.2.4; SK_d shows in the keys of a child (RFC 7296 section
+/// 2.17).
+#[test]
+fn an_additional_secret_enters_the_keys() {
+    let prf = Prf::HmacSha384;
+    let suite = required().ike_proposals.best().unwrap();
+    let [first, second] = [1, 2].map(|octet| Hidden::new(vec![octet; 32]));
+    let (ni, nr) = ([3; 32], [4; 16]);
+    let nonces = Nonces { initiator: ni.to_vec(), responder: nr.to_vec() };
+    let spis = Spis { initiator: 5, responder: 6 };
+    let sk_d = |seed: Hidden| {
+        prf.plus(seed.expose(), &[&ni, &nr, &[0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6]], 48)
+    };
+    let of_child = |sk_d: &Hidden| prf.plus(sk_d.expose(), &[&ni, &nr], 72);
+    let check = |keys: &IkeKeys, expected: &Hidden| {
+        let (inbound, outbound) = keys.child(None, &nonces, 256, true);
+        assert_eq!([outbound.expose(), inbound.expose()].concat(), of_child(expected).expose());
+    };
+
+    let before = sk_d(prf.compute(&[ni.as_slice(), &nr].concat(), &[first.expose()]));
+    let (keys, _) = derive(suite, &Seed::Fresh(&first), &nonces, spis, true).unwrap();
+    check(&keys, &before);
+    // IKE_INTERMEDIATE: SKEYSEED(1) = prf(SK_d(0), SK(1) | Ni | Nr).
+    let after = sk_d(prf.compute(before.expose(), &[second.expose(), &ni, &nr]));
+    check(&derive(suite, &keys.rekey_seed(&second, None), &nonces, spis, true).unwrap().0, &after);
+    // IKE_FOLLOWUP_KE: SKEYSEED = prf(SK_d, SK(0) | Ni | Nr | SK(1)).
+    let successor = sk_d(prf.compute(before.expose(), &[first.expose(), &ni, &nr, second.expose()]));
+    check(
+        &derive(suite, &keys.rekey_seed(&first, Some(&second)), &nonces, spis, true).unwrap().0,
+        &successor,
+    );
 }
 
 /// RFC 9242 section 3.3.2: as if in one datagram, with lengths that do not count what encryption adds.
