@@ -16,7 +16,7 @@ pub const SEAL_GRACE: Duration = Duration::from_secs(1);
 
 /// The same on a pair on which nothing has come in (`pair::seal`), at least: the peer's last word of its
 /// switch to ESP was sent after what it may have sent in the clear just before.
-pub const QUIET_GRACE: Duration = Duration::from_millis(100);
+pub const QUIET_GRACE: Duration = Duration::from_millis(50);
 
 /// And so many times as long as a packet took to the peer and back.
 const QUIET_ROUND_TRIPS: u32 = 4;
