@@ -10,6 +10,7 @@ fn main() -> ExitCode {
     let invocation = cli::parse();
     let outcome = match &invocation.command {
         Command::Agent(args) => run_agent(&invocation, args),
+        Command::Hold => agent::hold().map(|()| Exit::Done).map_err(Failure::from),
         Command::Guard => said(agent::guard(&invocation.config)),
         Command::Disable(args) if args.force => said(agent::force_clear(&invocation.config)),
         _ => cli::run(&invocation),

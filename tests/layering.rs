@@ -19,7 +19,7 @@ const IMPURE: [&str; 6] =
     ["Instant::now", "SystemTime::now", "rand::rng", "SysRng", "tokio", "std::net::UdpSocket"];
 
 /// What of `xfrm` writes: the command line only reads.
-const WRITES: [&str; 3] = ["xfrm::sweep", ".apply(", "xfrm::bypass"];
+const WRITES: [&str; 4] = ["xfrm::sweep", ".apply(", "xfrm::bypass", "xfrm::decapsulate"];
 
 /// The files with system calls that have no safe wrapper.
 const UNSAFE: [&str; 1] = ["src/xfrm/sys.rs"];

@@ -103,6 +103,8 @@ impl End {
             secret: Some(Arc::new(Secret::new([7; 32]))),
             previous: None,
             port: 500,
+            nat_port: 4500,
+            encapsulation: hostseal::model::EncapsulationMode::Auto,
             ike_proposals: listed(choice),
             esp_proposals: Proposals::default(),
             rekey_after: Duration::from_secs(60),

@@ -174,6 +174,7 @@ mod tests {
             direction,
             spi: Spi(spi),
             suite,
+            encapsulation: None,
             replay_window: 64,
             limits: Limits::default(),
         };

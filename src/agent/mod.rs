@@ -9,6 +9,7 @@ mod control;
 pub mod core;
 mod followers;
 mod guard;
+mod keeper;
 pub mod kernel;
 pub mod known;
 mod notify;
@@ -34,8 +35,10 @@ use crate::model::Config;
 use crate::model::Saved;
 use crate::model::saved::SavedError;
 use crate::xfrm;
+use keeper::Keeper;
 
 pub use guard::guard;
+pub use keeper::hold;
 pub use process::Entropy;
 pub use service::Stay;
 
@@ -62,6 +65,7 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     let config = Config::load_or_last_good(path).map(|(config, _)| config);
     if let Ok(config) = &config {
         single::end(&config.run_dir)?;
+        Keeper::new(&config.run_dir).release();
     }
     let swept = xfrm::sweep(&mut kernel)?;
     let removed = format!("removed {} policies and {} SAs", swept.policies, swept.sas);

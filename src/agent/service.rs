@@ -262,9 +262,9 @@ impl Service {
         // Said only where nothing was adopted: the peers' SAs of before are dead then.
         let initial_contact = self.kernel.read_sas()?.is_empty();
         let settings = self.setup.settings(secrets, initial_contact);
-        let mut sockets = Sockets::new();
+        let mut sockets = Sockets::new(&self.setup.config.run_dir);
         let addresses = self.setup.node.addresses.iter().copied();
-        sockets.open(addresses, self.setup.config.keying.port).map_err(Sockets::explain)?;
+        sockets.open(addresses, self.setup.ports()).map_err(Sockets::explain)?;
         self.sockets = Some(sockets);
         self.core = Some(self.make_core(now, settings));
         Ok(())
@@ -494,7 +494,9 @@ impl Service {
     fn finish_disable(&mut self) {
         self.save();
         self.core = None;
-        self.sockets = None;
+        if let Some(sockets) = self.sockets.take() {
+            sockets.close();
+        }
         (self.look_at, self.tick_at) = (None, None);
         if let Err(error) = xfrm::sweep(&mut self.kernel) {
             tracing::error!("{error}");

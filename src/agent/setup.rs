@@ -8,11 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::scheme::Scheme;
+use super::sockets::Ports;
 use crate::ike;
 use crate::model::config::{CredentialsError, NodeName};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::Protection;
-use crate::model::{Config, Credentials, Node, Saved, Secret};
+use crate::model::{Config, Credentials, EncapsulationMode, Node, Saved, Secret};
 
 /// The most that starts are spread over time, and what each pair adds to it.
 const JITTER_MOST: Duration = Duration::from_secs(2);
@@ -90,6 +91,13 @@ impl Setup {
         Scheme::of(&self.config, &self.node)
     }
 
+    /// What is to be opened.
+    pub(super) fn ports(&self) -> Ports {
+        let Config { keying, esp, .. } = &self.config;
+        let nat = esp.encapsulation != EncapsulationMode::Never;
+        Ports { ike: keying.port, nat: nat.then_some(keying.nat_port) }
+    }
+
     /// What the key exchange has to know.
     pub(super) fn settings(&self, secrets: &Secrets, initial_contact: bool) -> ike::Settings {
         let Config { keying, esp, .. } = &self.config;
@@ -98,6 +106,8 @@ impl Setup {
             secret: secrets.current.clone(),
             previous: secrets.previous.clone(),
             port: keying.port,
+            nat_port: keying.nat_port,
+            encapsulation: esp.encapsulation,
             ike_proposals: keying.proposals.clone(),
             esp_proposals: esp.proposals.clone(),
             rekey_after: keying.rekey_after,

@@ -1,9 +1,11 @@
-//! UDP sockets: per own address one for IKE, and one for probes.
+//! UDP sockets: per own address one for IKE, one for IKE and ESP in UDP, and one for probes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::core::{Datagram, Probe};
+use super::keeper::Keeper;
 use crate::ike::Transmit;
 use crate::xfrm;
 
@@ -25,54 +28,91 @@ const QUEUE: usize = 1024;
 /// How many of them the core takes together at most: the network is served before the rest.
 const TOGETHER: usize = 64;
 
-/// The sockets of one address.
+/// The UDP ports that an agent opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// IKE's own.
+    pub ike: u16,
+    /// That of IKE and of ESP in UDP, where there is to be any.
+    pub nat: Option<u16>,
+}
+
+/// An open port of one address.
 struct Own {
-    ike: Rc<tokio::net::UdpSocket>,
+    socket: Rc<tokio::net::UdpSocket>,
     reader: JoinHandle<()>,
-    /// What probes leave through, from the first one on.
-    prober: Option<Socket>,
+    /// The kernel takes ESP out of what comes in.
+    decapsulates: bool,
 }
 
 /// The sockets of this host.
 pub struct Sockets {
-    by_local: BTreeMap<IpAddr, Own>,
+    by_local: BTreeMap<SocketAddr, Own>,
+    /// What probes leave through, from the first one on.
+    probers: BTreeMap<IpAddr, Socket>,
+    /// What an agent before this one received ESP through.
+    left: BTreeMap<SocketAddr, UdpSocket>,
+    keeper: Keeper,
     /// For the readers.
     sender: mpsc::Sender<Datagram>,
     incoming: mpsc::Receiver<Datagram>,
 }
 
-impl Drop for Sockets {
+impl Drop for Own {
     fn drop(&mut self) {
-        self.by_local.values().for_each(|own| own.reader.abort());
+        self.reader.abort();
     }
 }
 
 impl Sockets {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet but what the agent before this one of the same `run_dir` left.
+    pub fn new(run_dir: &Path) -> Self {
         let (sender, incoming) = mpsc::channel(QUEUE);
-        Self { by_local: BTreeMap::new(), sender, incoming }
+        let keeper = Keeper::new(run_dir);
+        let left = keeper.take_back().into_iter().map(UdpSocket::from);
+        let left = left.filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
+        Self { by_local: BTreeMap::new(), probers: BTreeMap::new(), left, keeper, sender, incoming }
     }
 
-    /// Opens UDP `port` on each address that has no socket yet; an address need not be there yet.
+    /// Opens the ports of each address that are not open yet; an address need not be there yet.
     ///
     /// # Errors
-    /// The port is taken, or the kernel does not let us bypass its policies: all is as before then.
+    /// A port is taken, or the kernel does not let us bypass its policies: all is as before then.
     pub fn open(
         &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
-        port: u16,
+        ports: Ports,
     ) -> Result<(), (SocketAddr, io::Error)> {
         let mut opened = BTreeMap::new();
-        for address in addresses.into_iter().filter(|address| !self.by_local.contains_key(address)) {
-            let local = SocketAddr::new(address, port);
-            opened.insert(local, Rc::new(open_ike(local).map_err(|error| (local, error))?));
+        for address in addresses {
+            // SAs of before may still receive through what is there.
+            let left = self.left.keys().filter(|local| local.ip() == address).map(|local| (*local, true));
+            let nat = ports.nat.map(|port| (SocketAddr::new(address, port), true));
+            let wanted = [(SocketAddr::new(address, ports.ike), false)].into_iter().chain(nat).chain(left);
+            for (local, decapsulates) in wanted.filter(|(local, _)| !self.by_local.contains_key(local)) {
+                let there = self.left.get(&local).map(UdpSocket::try_clone);
+                let socket = there.unwrap_or_else(|| open_udp(local).map(UdpSocket::from));
+                let socket = socket.and_then(|socket| prepare(socket, local, decapsulates));
+                opened.insert(local, (Rc::new(socket.map_err(|error| (local, error))?), decapsulates));
+            }
         }
-        for (local, ike) in opened {
-            let reader = tokio::task::spawn_local(read(ike.clone(), local, self.sender.clone()));
-            self.by_local.insert(local.ip(), Own { ike, reader, prober: None });
+        let news = opened.values().any(|(_, decapsulates)| *decapsulates) || !self.left.is_empty();
+        for (local, (socket, decapsulates)) in opened {
+            let reader = tokio::task::spawn_local(read(socket.clone(), local, self.sender.clone()));
+            self.by_local.insert(local, Own { socket, reader, decapsulates });
+        }
+        self.left.clear();
+        if news {
+            self.keep();
         }
         Ok(())
+    }
+
+    /// Has what decapsulates outlive this process.
+    fn keep(&mut self) {
+        let kept = self.by_local.values().filter(|own| own.decapsulates);
+        let kept: Vec<BorrowedFd<'_>> = kept.map(|own| own.socket.as_fd()).collect();
+        self.keeper.keep(&kept);
     }
 
     /// What the error of [`Sockets::open`] means.
@@ -82,13 +122,17 @@ impl Sockets {
 
     /// Closes the sockets of addresses that are not `wanted`.
     pub fn retain(&mut self, wanted: impl Fn(IpAddr) -> bool) {
-        self.by_local.retain(|address, own| {
-            let keep = wanted(*address);
-            if !keep {
-                own.reader.abort();
-            }
-            keep
-        });
+        let before = self.by_local.len();
+        self.by_local.retain(|local, _| wanted(local.ip()));
+        self.probers.retain(|address, _| wanted(*address));
+        if self.by_local.len() != before {
+            self.keep();
+        }
+    }
+
+    /// Closes all for good: nothing is to be received any more.
+    pub fn close(mut self) {
+        self.keeper.release();
     }
 
     /// Waits for datagrams; returns those that are there, in the order in which they came.
@@ -100,10 +144,10 @@ impl Sockets {
 
     /// Sends a datagram. One that cannot be sent is lost as if on the way: IKE retransmits.
     pub fn send(&self, transmit: &Transmit) {
-        let Some(own) = self.by_local.get(&transmit.local.ip()) else {
+        let Some(own) = self.by_local.get(&transmit.local) else {
             return;
         };
-        if let Err(error) = own.ike.try_send_to(&transmit.bytes, transmit.remote) {
+        if let Err(error) = own.socket.try_send_to(&transmit.bytes, transmit.remote) {
             tracing::debug!("{} to {}: {error}", transmit.local, transmit.remote);
         }
     }
@@ -113,12 +157,10 @@ impl Sockets {
     /// # Errors
     /// The SA is gone, or the network does not take the datagram now.
     pub fn probe(&mut self, probe: &Probe) -> io::Result<()> {
-        let own = self.by_local.get_mut(&probe.local).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let prober = match own.prober.take() {
-            Some(prober) => prober,
-            None => open_prober(probe.local)?,
+        let prober = match self.probers.entry(probe.local) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => place.insert(open_prober(probe.local)?),
         };
-        let prober = own.prober.insert(prober);
         xfrm::route_through(&*prober, &probe.sa)?;
         prober.send_to(&probe.bytes, &probe.remote.into()).map(drop)
     }
@@ -180,11 +222,14 @@ fn instant_of(stamp: Duration) -> Instant {
     now.checked_sub(age).unwrap_or(now)
 }
 
-fn open_ike(local: SocketAddr) -> io::Result<tokio::net::UdpSocket> {
-    let socket = open_udp(local)?;
+/// Makes a socket one of IKE's.
+fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Result<tokio::net::UdpSocket> {
     xfrm::bypass(&socket, xfrm::Family::of(local.ip()))?;
+    if decapsulates {
+        xfrm::decapsulate(&socket)?;
+    }
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
-    tokio::net::UdpSocket::from_std(UdpSocket::from(socket))
+    tokio::net::UdpSocket::from_std(socket)
 }
 
 /// Nobody answers to where probes come from, and what comes all the same finds no room.

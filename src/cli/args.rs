@@ -72,6 +72,9 @@ pub enum Command {
     /// boot script must, once the file system of state_dir is there.
     #[command(after_help = "Example:\n  hostseal guard")]
     Guard,
+    /// Hold what the agent hands over on standard input, until it wants it back: the agent starts it.
+    #[command(hide = true)]
+    Hold,
     /// Protect this host, now and after every reboot.
     ///
     /// Checks first what is needed (kernel, ports, configuration, secret), starts the agent if none runs,

@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::term::{print, print_json};
 use crate::model::config::{Config, ConfigError, CredentialsError, Node, NodeName, Problem};
 use crate::model::units::{human_bytes, human_duration};
-use crate::model::{AuthMethod, Exemption, Pair, Proposals, UnixTime};
+use crate::model::{AuthMethod, EncapsulationMode, Exemption, Pair, Proposals, UnixTime};
 
 /// The JSON of `config check`.
 #[derive(Serialize)]
@@ -158,6 +158,7 @@ fn words(
     line("", format!("the kernel stops using them after {}", human_duration(keying.expire_after)));
     proposed("IKE proposals", &keying.proposals).for_each(|(label, proposal)| line(label, proposal));
     proposed("ESP proposals", &config.esp.proposals).for_each(|(label, proposal)| line(label, proposal));
+    line("ESP in UDP", in_udp(config));
     line("replay window", format!("{} packets", config.esp.replay_window));
     line("mode", "require: once protected, a pair is protected or dropped".to_owned());
     line("in the clear", clear(&config.protection.exempt));
@@ -193,6 +194,16 @@ fn keys(config: &Config, secret_id: Option<&str>) -> String {
         false => String::new(),
     };
     format!("by IKEv2 on UDP {}{secret}", config.keying.port)
+}
+
+/// When ESP goes in UDP, and on which port.
+fn in_udp(config: &Config) -> String {
+    let port = config.keying.nat_port;
+    match config.esp.encapsulation {
+        EncapsulationMode::Auto => format!("where it does not get through by itself, on port {port}"),
+        EncapsulationMode::Always => format!("always, on port {port}"),
+        EncapsulationMode::Never => "never".to_owned(),
+    }
 }
 
 /// How hosts prove who they are, where not all do it with the secret.

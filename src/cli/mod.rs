@@ -55,7 +55,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         Command::Reload => reload::run(invocation),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
-        Command::Agent(_) | Command::Guard => {
+        Command::Agent(_) | Command::Guard | Command::Hold => {
             Err(Failure::new(Exit::Failed, "this writes to the kernel, and is not run from here"))
         }
     }

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use super::context;
 use super::exit::{Exit, Failure};
-use super::listeners::{Holder, udp_listeners};
+use super::listeners::{Holder, Listener, udp_listeners};
+use crate::model::EncapsulationMode;
 use crate::model::config::{Config, Node};
+use crate::model::host::KEEPER_NAME;
 use crate::xfrm::{Family, Kernel};
 
 /// Bits of a capability set (linux/capability.h).
@@ -15,7 +17,7 @@ const NET_ADMIN: u32 = 12;
 
 /// Whether this process may do what an agent does, and this kernel can.
 pub(super) fn check(config: &Config, node: &Node) -> Result<(), Failure> {
-    permitted(config.keying.port)?;
+    permitted(config.keying.port.min(config.keying.nat_port))?;
     is_here(node)?;
     kernel_can(&node.addresses)
 }
@@ -36,17 +38,28 @@ fn is_here(node: &Node) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, message))
 }
 
-/// Whether the port that an agent needs is free. Not to be asked where one of ours runs: it has it.
+/// Whether the ports that an agent needs are free. Not to be asked where one of ours runs: it has it.
 pub(super) fn check_port(config: &Config, node: &Node) -> Result<(), Failure> {
-    let port = config.keying.port;
     let listeners = udp_listeners().map_err(|error| Failure::io("listing UDP sockets", &error))?;
-    match listeners.iter().find(|listener| listener.is_in_the_way(port, &node.addresses)) {
-        None => Ok(()),
-        Some(listener) => Err(Failure::new(Exit::Failed, port_is_held(port, listener.holder()))),
+    let in_udp = config.esp.encapsulation != EncapsulationMode::Never;
+    let nat = (config.keying.nat_port, "set keying.nat_port, or esp.encapsulation to \"never\"");
+    let ports = [(config.keying.port, "set keying.port")].into_iter().chain(in_udp.then_some(nat));
+    for (port, otherwise) in ports {
+        let held = listeners.iter().filter(|listener| listener.is_in_the_way(port, &node.addresses));
+        let mut holders = held.map(Listener::holder).filter(|holder| !is_kept(holder.as_ref()));
+        if let Some(holder) = holders.next() {
+            return Err(Failure::new(Exit::Failed, port_is_held(port, holder, otherwise)));
+        }
     }
+    Ok(())
 }
 
-fn port_is_held(port: u16, holder: Option<Holder>) -> String {
+/// Whether it keeps what an agent left for the next one: our own process, or systemd.
+fn is_kept(holder: Option<&Holder>) -> bool {
+    holder.is_some_and(|Holder { name, pid }| KEEPER_NAME.to_bytes() == name.as_bytes() || *pid == 1)
+}
+
+fn port_is_held(port: u16, holder: Option<Holder>, otherwise: &str) -> String {
     let (by, stop) = match holder {
         Some(Holder { name, pid }) if name == "hostseal" => {
             let by = format!("an agent (pid {pid}) that does not answer on run_dir's socket");
@@ -55,7 +68,7 @@ fn port_is_held(port: u16, holder: Option<Holder>) -> String {
         Some(Holder { name, pid }) => (format!("{name} (pid {pid})"), "stop it"),
         None => ("a process that cannot be seen from here".to_owned(), "stop it"),
     };
-    format!("UDP {port} is held by {by}: {stop} or set keying.port")
+    format!("UDP {port} is held by {by}: {stop} or {otherwise}")
 }
 
 fn permitted(port: u16) -> Result<(), Failure> {
@@ -117,10 +130,18 @@ mod tests {
     fn whoever_holds_the_port_is_named() {
         let holder = |name: &str| Some(Holder { name: name.to_owned(), pid: 812 });
         assert_eq!(
-            port_is_held(500, holder("charon")),
+            port_is_held(500, holder("charon"), "set keying.port"),
             "UDP 500 is held by charon (pid 812): stop it or set keying.port"
         );
-        assert!(port_is_held(500, holder("hostseal")).contains("an agent (pid 812) that does not answer"));
-        assert!(port_is_held(500, None).contains("cannot be seen"));
+        let port_is_held = |holder| port_is_held(500, holder, "set keying.port");
+        assert!(port_is_held(holder("hostseal")).contains("an agent (pid 812) that does not answer"));
+        assert!(port_is_held(None).contains("cannot be seen"));
+    }
+
+    #[test]
+    fn what_an_agent_left_for_the_next_one_is_not_in_the_way() {
+        let holder = |name: &str, pid| Holder { name: name.to_owned(), pid };
+        assert!(is_kept(Some(&holder("hostseal-keeper", 812))) && is_kept(Some(&holder("systemd", 1))));
+        assert!(!is_kept(Some(&holder("hostseal", 812))) && !is_kept(None));
     }
 }

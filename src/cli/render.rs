@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::term::Style;
 use crate::model::control::{Change, PlanLine};
-use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
+use crate::model::status::{AgentInfo, Encapsulation, PeerRow, Protection, RowState, Status, Summary};
 use crate::model::units::{human_bytes, human_duration};
 
 /// Above this many rows, only those that are not protected are shown.
@@ -136,7 +136,10 @@ fn cells(row: &PeerRow, status: &Status) -> [String; 8] {
         row.remote.to_string(),
         row.state.to_string(),
         row.since.map_or_else(none, |since| human_duration(status.time.since(since))),
-        row.key_bits.map_or_else(none, |bits| format!("aes-gcm-{bits}")),
+        row.key_bits.map_or_else(none, |bits| {
+            let carrier = if row.encapsulation == Encapsulation::Udp { " in udp" } else { "" };
+            format!("aes-gcm-{bits}{carrier}")
+        }),
         human_bytes(row.tx.bytes),
         human_bytes(row.rx.bytes),
     ]

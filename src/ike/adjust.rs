@@ -7,7 +7,7 @@ use super::Settings;
 use super::engine::Engine;
 use super::established::Established;
 use super::outbox::{Cx, up_to};
-use crate::model::{Pair, Spi};
+use crate::model::{EncapsulationMode, Pair, Spi};
 
 impl Engine {
     /// Goes on with other settings. Where other proposals are listed, what is of another kind than is liked best
@@ -21,11 +21,14 @@ impl Engine {
     pub fn reconfigure(&mut self, now: Instant, settings: Settings) {
         let initial_contact = self.settings.initial_contact;
         let before = std::mem::replace(&mut self.settings, Settings { initial_contact, ..settings });
+        let never = |settings: &Settings| settings.encapsulation == EncapsulationMode::Never;
+        let given_up = never(&self.settings) && !never(&before);
         let mut pairs: Vec<Pair> = self.pairs.keys().copied().collect();
         pairs.sort();
         for pair in pairs {
             if let Some(keep) = self.pairs.get_mut(&pair) {
                 keep.start_over();
+                keep.esp_blocked &= !given_up;
             }
             for key in self.sessions_of(pair) {
                 self.with_established(now, key, |session, cx| session.adjust(cx, &before));

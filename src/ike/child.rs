@@ -1,11 +1,12 @@
 //! Child SAs: offering one, accepting one, and what is remembered of one (RFC 7296 sections 1.3 and 2.9).
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::crypto::Hidden;
 use super::error::Error;
 use super::keys::{IkeKeys, Nonces};
-use super::outbox::Cx;
+use super::outbox::{Cx, Path};
 use super::pending::HeldChild;
 use super::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
 use super::wire::codes::notify;
@@ -44,16 +45,15 @@ impl Offer {
     ) -> Vec<Payload> {
         let mut payloads = vec![Payload::Sa(esp_offer(proposals, self.in_spi))];
         payloads.extend(fresh.map(|nonce| Payload::Nonce(nonce.to_vec())));
-        payloads.extend(selectors(pair, true));
+        payloads.extend(selectors([pair.local, pair.remote].map(TrafficSelector::host)));
         payloads.push(transport_mode());
         payloads
     }
 }
 
-/// RFC 7296 section 2.9: exactly the two hosts.
-pub(super) fn selectors(pair: Pair, initiator: bool) -> [Payload; 2] {
-    let (i, r) = if initiator { (pair.local, pair.remote) } else { (pair.remote, pair.local) };
-    [Payload::TsI(vec![TrafficSelector::host(i)]), Payload::TsR(vec![TrafficSelector::host(r)])]
+/// RFC 7296 section 2.9: the initiator and the responder.
+fn selectors([i, r]: [TrafficSelector; 2]) -> [Payload; 2] {
+    [Payload::TsI(vec![i]), Payload::TsR(vec![r])]
 }
 
 /// RFC 7296 section 1.3.1.
@@ -61,43 +61,46 @@ pub(super) fn transport_mode() -> Payload {
     Payload::notify(notify::USE_TRANSPORT_MODE, Vec::new())
 }
 
-/// Accepts a request for a child between the hosts of `pair`.
+/// Accepts a request for a child on `path`. With it come the selectors of the answer.
 pub(super) fn accept(
-    pair: Pair,
+    path: &Path,
     proposals: &Proposals<EspProposal>,
     request: &Parts<'_>,
     own_ke: OwnKe<'_>,
-) -> Result<EspChoice, Error> {
+) -> Result<(EspChoice, [TrafficSelector; 2]), Error> {
     let choice = choose_esp(proposals, request.sa()?, own_ke)?;
-    check_mode_and_selectors(request, pair.remote, pair.local)?;
-    Ok(choice)
+    Ok((choice, mode_and_selectors(request, path, path.pair.remote, path.pair.local)?))
 }
 
 /// Reads the answer to [`Offer::request`].
 pub(super) fn conclude(
-    pair: Pair,
+    path: &Path,
     proposals: &Proposals<EspProposal>,
     answer: &Parts<'_>,
 ) -> Result<EspChoice, Error> {
     let choice = concluded_esp(proposals, answer.sa()?)?;
-    check_mode_and_selectors(answer, pair.local, pair.remote)?;
+    mode_and_selectors(answer, path, path.pair.local, path.pair.remote)?;
     Ok(choice)
 }
 
-fn check_mode_and_selectors(
+/// What the selectors say of the two hosts.
+fn mode_and_selectors(
     parts: &Parts<'_>,
-    initiator: std::net::IpAddr,
-    responder: std::net::IpAddr,
-) -> Result<(), Error> {
+    path: &Path,
+    initiator: IpAddr,
+    responder: IpAddr,
+) -> Result<[TrafficSelector; 2], Error> {
     if parts.notify(notify::USE_TRANSPORT_MODE).is_none() {
         return Err(Error::PeerIncompatible("the peer does not take transport mode"));
     }
-    let covers = |selectors: &[TrafficSelector], address| selectors.iter().any(|ts| ts.contains(address));
-    if covers(parts.ts_i()?, initiator) && covers(parts.ts_r()?, responder) {
-        Ok(())
-    } else {
-        Err(Error::Selectors)
-    }
+    let one = |selectors: &[TrafficSelector], address| {
+        let covered = selectors.iter().any(|ts| ts.contains(address)).then(|| TrafficSelector::host(address));
+        // RFC 7296 section 2.23.1: behind a NAT a host is called otherwise, by one address. What it is called
+        // here stands for that in our policies, and not in what is said.
+        let called = || selectors.iter().find(|ts| ts.is_host()).copied().filter(|_| path.nat.is_found());
+        covered.or_else(called).ok_or(Error::Selectors)
+    };
+    Ok([one(parts.ts_i()?, initiator)?, one(parts.ts_r()?, responder)?])
 }
 
 /// How a child stands.
@@ -167,7 +170,7 @@ impl Child {
 /// A child that both ends agreed on.
 pub(super) struct Agreement<'a> {
     /// Between whom.
-    pub(super) pair: Pair,
+    pub(super) path: Path,
     /// Our half.
     pub(super) offer: Offer,
     /// What was chosen.
@@ -200,18 +203,23 @@ impl Agreement<'_> {
             told: Flags::default(),
             successor: None,
             predecessor: self.replaces,
-            rekey_at: Some(cx.rekey_time(self.pair, cx.settings.rekey_after)),
+            rekey_at: Some(cx.rekey_time(self.path.pair, cx.settings.rekey_after)),
             unconfirmed: false,
         }
     }
 
     /// The answer to the request for it, for when the kernel has it: SA, Nr and KEr where the exchange has
     /// them, and the rest (RFC 7296 section 1.3).
-    pub(super) fn held(&self, nonce: Option<Payload>, ke: Option<Payload>) -> HeldChild {
+    pub(super) fn held(
+        &self,
+        nonce: Option<Payload>,
+        ke: Option<Payload>,
+        both: [TrafficSelector; 2],
+    ) -> HeldChild {
         let mut payloads = vec![Payload::Sa(vec![self.choice.answer(self.offer.in_spi)])];
         payloads.extend(nonce);
         payloads.extend(ke);
-        payloads.extend(selectors(self.pair, false));
+        payloads.extend(selectors(both));
         payloads.push(transport_mode());
         HeldChild { in_spi: self.offer.in_spi, payloads, installed: None }
     }
@@ -221,10 +229,11 @@ impl Agreement<'_> {
         let suite = self.choice.suite;
         let (in_key, out_key) = keys.child(self.shared, self.nonces, suite.key_bits, self.initiator);
         Box::new(NewChild {
-            pair: self.pair,
+            pair: self.path.pair,
             in_spi: self.offer.in_spi,
             out_spi: self.choice.out_spi,
             suite,
+            encapsulation: self.path.encapsulation(),
             in_key,
             out_key,
             initiator: self.initiator,

@@ -47,7 +47,7 @@ impl Established {
         let replaces = self.may_make_child(cx.now, request)?;
         let ke = request.ke();
         let own_ke = OwnKe::Brought(ke.map(|ke| ke.group), &cx.settings.ike_proposals);
-        let choice = child::accept(self.pair(), &cx.settings.esp_proposals, request, own_ke)?;
+        let (choice, selectors) = child::accept(self.path(), &cx.settings.esp_proposals, request, own_ke)?;
         let nonces = Nonces { initiator: request.nonce()?.to_vec(), responder: cx.nonce() };
         let (shared, ke) = match choice.group.zip(ke) {
             Some((group, theirs)) => {
@@ -58,7 +58,7 @@ impl Established {
             None => (None, None),
         };
         let agreement = Agreement {
-            pair: self.pair(),
+            path: *self.path(),
             offer: Offer::new(cx),
             choice,
             nonces: &nonces,
@@ -68,7 +68,7 @@ impl Established {
             replaces,
         };
         let mut held = Held::new(Exchange::CREATE_CHILD_SA, cx.now, Vec::new());
-        held.child = Some(agreement.held(Some(Payload::Nonce(nonces.responder.clone())), ke));
+        held.child = Some(agreement.held(Some(Payload::Nonce(nonces.responder.clone())), ke, selectors));
         self.note_crossing(replaces, &agreement);
         self.announce_on(cx, ours, &agreement, request);
         Ok(held)
@@ -142,7 +142,7 @@ impl Established {
             if let Some(refusal) = parts.refusal() {
                 return Err(Error::Refused(refusal));
             }
-            let choice = child::conclude(self.pair(), &cx.settings.esp_proposals, &parts)?;
+            let choice = child::conclude(self.path(), &cx.settings.esp_proposals, &parts)?;
             let nonces = Nonces { initiator: asked.nonce.clone(), responder: parts.nonce()?.to_vec() };
             Ok((choice, nonces, payloads))
         });
@@ -157,7 +157,7 @@ impl Established {
             return self.delete_unwanted(asked.offer.in_spi);
         }
         let agreement = Agreement {
-            pair: self.pair(),
+            path: *self.path(),
             offer: asked.offer,
             choice,
             nonces: &nonces,

@@ -7,12 +7,13 @@ use std::time::Instant;
 use super::cookie::CookieJar;
 use super::error::Error;
 use super::established::Established;
-use super::initiate::AwaitInitResponse;
+use super::initiate::{Attempt, AwaitInitResponse};
 use super::keep::{Keep, Lack};
 use super::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, DATAGRAM_MAX, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, OPENING_MAX,
     OPENING_PAUSE, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR, TRIES_ESTABLISHED, TRIES_FAREWELL,
 };
+use super::nat::{Content, Nat, wrap};
 use super::outbox::{Cx, Outbox, Path, Scope, up_to};
 use super::peer;
 use super::pending::Task;
@@ -25,7 +26,7 @@ use super::{Counters, Entropy, Event, FailureCode, PairSummary, Posture, Setting
 use crate::model::auth::AuthMethod;
 use crate::model::secret::SecretId;
 use crate::model::word::Flags;
-use crate::model::{Pair, Spi, UnixTime};
+use crate::model::{EncapsulationMode, Pair, Spi, UnixTime};
 
 /// IKEv2 for all pairs of this host.
 ///
@@ -57,6 +58,7 @@ macro_rules! cx {
             settings: &$engine.settings,
             vendor_id: &$engine.vendor_id,
             packet_max: $engine.packet_max,
+            came: None,
             entropy: &mut *$engine.entropy,
             out: &mut $engine.out,
         }
@@ -208,6 +210,15 @@ impl Engine {
         }
     }
 
+    /// ESP by itself does not get through between the hosts of `pair`: where the settings have it so, and the
+    /// peer takes it, it is tried in UDP, beside what there is. Says whether it is.
+    pub fn encapsulate(&mut self, now: Instant, pair: Pair) -> bool {
+        let Some(keep) = self.pairs.get_mut(&pair) else { return false };
+        keep.esp_blocked = true;
+        self.reconsider(now, pair);
+        self.settings.encapsulation == EncapsulationMode::Auto
+    }
+
     /// When a child is due to be replaced; `None` once that is on its way.
     pub fn rekey_at(&self, pair: Pair, in_spi: Spi) -> Option<Instant> {
         self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at
@@ -260,6 +271,14 @@ impl Engine {
     /// Takes in a UDP payload that came from `remote` to `local`.
     pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
         self.now = Some(now);
+        let bytes = match Content::of(bytes, local.port() == self.settings.nat_port) {
+            Content::Ike(bytes) => bytes,
+            Content::Keepalive => return,
+            Content::Stray => {
+                self.out.counters.malformed += 1;
+                return;
+            }
+        };
         let parsed = if bytes.len() <= DATAGRAM_MAX {
             Message::parse(bytes)
         } else {
@@ -285,7 +304,10 @@ impl Engine {
             self.out.counters.unexpected += 1;
             return;
         }
-        self.work_on(now, key, |session, cx| session.handle_message(cx, &message, bytes));
+        self.work_on(now, key, |session, cx| {
+            cx.came = Some((local, remote));
+            session.handle_message(cx, &message, bytes)
+        });
     }
 
     /// Does what is due.
@@ -306,8 +328,9 @@ impl Engine {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         loop {
-            if let Some(transmit) = self.out.transmits.pop_front() {
-                return Some(transmit);
+            if let Some(Transmit { local, remote, bytes }) = self.out.transmits.pop_front() {
+                let bytes = wrap(bytes, local.port() == self.settings.nat_port);
+                return Some(Transmit { local, remote, bytes });
             }
             let key = self.table.next_to_flush()?;
             self.flush(self.now?, key);
@@ -330,6 +353,7 @@ impl Engine {
                     Lack::Ike => "initiation of an IKE SA",
                     Lack::Child => "initiation of a child",
                     Lack::Proof => "initiation with the current proofs",
+                    Lack::Encapsulation => "initiation with ESP in UDP, or without",
                 })
             }
         };
@@ -368,7 +392,7 @@ impl Engine {
             }
             return;
         }
-        let path = Path { pair, local, remote };
+        let path = Path { pair, local, remote, nat: Nat::default() };
         if self.has_room(now, &path, message) {
             self.open(now, path, message, bytes);
         }
@@ -407,8 +431,9 @@ impl Engine {
     fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
         let Some(keep) = self.pairs.get(&path.pair) else { return };
         let greet = self.settings.initial_contact && !keep.greeted;
+        let blocked = keep.esp_blocked;
         let mut cx = cx!(self, now);
-        match AwaitAuthRequest::start(&mut cx, path, greet, message, bytes) {
+        match AwaitAuthRequest::start(&mut cx, path, (greet, blocked), message, bytes) {
             Ok(session) => {
                 let key = self.table.insert(session, Some((path.remote, message.header.initiator_spi)));
                 self.add_session(path.pair, key);
@@ -434,7 +459,7 @@ impl Engine {
         self.table.move_timer(pair, Some(at), None);
         let greet = self.settings.initial_contact && !keep.greeted;
         match lack {
-            Lack::Ike | Lack::Proof => self.initiate(now, pair, greet),
+            Lack::Ike | Lack::Proof | Lack::Encapsulation => self.initiate(now, pair, greet),
             Lack::Child => {
                 let newest = self
                     .sessions_of(pair)
@@ -450,10 +475,16 @@ impl Engine {
 
     fn initiate(&mut self, now: Instant, pair: Pair, greet: bool) {
         let socket = |address| SocketAddr::new(address, self.settings.port);
-        let path = Path { pair, local: socket(pair.local), remote: socket(pair.remote) };
-        let fallback = self.pairs.get(&pair).is_some_and(|keep| keep.fallback);
+        let nat = Nat::default();
+        let path = Path { pair, local: socket(pair.local), remote: socket(pair.remote), nat };
+        let keep = self.pairs.get(&pair);
+        let attempt = Attempt {
+            greet,
+            fallback: keep.is_some_and(|keep| keep.fallback),
+            blocked: keep.is_some_and(|keep| keep.esp_blocked),
+        };
         let mut cx = cx!(self, now);
-        match AwaitInitResponse::start(&mut cx, path, greet, fallback) {
+        match AwaitInitResponse::start(&mut cx, path, attempt) {
             Ok(session) => {
                 let key = self.table.insert(session, None);
                 self.add_session(pair, key);
@@ -471,9 +502,13 @@ impl Engine {
         let established = || sessions().filter_map(Session::established).filter(|it| !it.is_closing());
         let lack = if established().any(Established::has_or_makes_child) {
             let is_current = |it: &Established| it.basis().is_current(&self.settings, pair.remote);
-            let serves = |it: &Established| it.has_or_makes_child() && is_current(it);
-            let under_way = sessions().any(Session::is_opening);
-            (!under_way && !established().any(serves)).then_some(Lack::Proof)
+            let fits = |it: &Established| it.is_encapsulated_as_wanted(&self.settings, keep.esp_blocked);
+            let mut serving = established().filter(|it| it.has_or_makes_child() && is_current(it)).peekable();
+            let lack = match serving.peek() {
+                None => Some(Lack::Proof),
+                Some(_) => (!serving.any(fits)).then_some(Lack::Encapsulation),
+            };
+            lack.filter(|_| !sessions().any(Session::is_opening))
         } else if established().next().is_some() {
             Some(Lack::Child)
         } else if sessions().any(Session::is_opening) {

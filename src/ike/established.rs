@@ -12,14 +12,14 @@ use super::child::{Agreement, Child, ChildStage, peer_word};
 use super::error::Error;
 use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
-use super::limits::{BACKOFF_FIRST, TRIES_ESTABLISHED};
+use super::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use super::outbox::{Cx, Path, Scope, backoff};
 use super::pending::{Asked, FollowUp, HalfMade, Held, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
-use super::{Event, FailureCode, word};
+use super::{Event, FailureCode, Settings, word};
 use crate::model::word::Flags;
-use crate::model::{Pair, Spi};
+use crate::model::{EncapsulationMode, Pair, Spi};
 
 /// What is known of a peer when it has proven itself.
 pub(super) struct Introduction {
@@ -57,6 +57,8 @@ pub(super) struct Established {
     pub(super) tries: u32,
     /// What the peer has proven itself with is no longer taken: when the session ends.
     pub(super) notice: Option<Instant>,
+    /// When a NAT on this side is to be reminded of the way to the peer.
+    pub(super) keepalive_at: Option<Instant>,
     /// It ends: nothing new is begun.
     pub(super) closing: bool,
 }
@@ -64,6 +66,7 @@ pub(super) struct Established {
 impl Established {
     /// A session on `sa`. That the peer has proven itself is what `_proof` is for.
     pub(super) fn new(cx: &Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
+        let here = introduction.path.nat.here;
         Self {
             introduction,
             since: cx.now,
@@ -77,6 +80,7 @@ impl Established {
             refusals: 0,
             tries: TRIES_ESTABLISHED,
             notice: None,
+            keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
             closing: false,
         }
     }
@@ -148,6 +152,17 @@ impl Established {
             || self.tasks.contains(&Task::NewChild)
             || self.put_off.iter().any(|(_, task)| *task == Task::NewChild)
             || self.sas.iter().any(asked)
+    }
+
+    /// Whether its ESP goes in UDP, or does not, as `settings` would have it. `blocked`: ESP by itself does not get
+    /// through.
+    pub(super) fn is_encapsulated_as_wanted(&self, settings: &Settings, blocked: bool) -> bool {
+        let encapsulated = self.path().nat.is_found();
+        match settings.encapsulation {
+            EncapsulationMode::Auto => encapsulated || !blocked,
+            EncapsulationMode::Always => encapsulated,
+            EncapsulationMode::Never => !encapsulated,
+        }
     }
 
     /// Whether the successor of the child can carry traffic.
@@ -327,6 +342,7 @@ impl Established {
             } else if let Some(whole) = sa.collect(cx, header, &sealed, text)
                 && let Some(asked) = sa.window.answered(header.message_id)
             {
+                self.follow(cx);
                 self.handle_answer(cx, ours, asked, whole.and_then(|whole| whole.payloads()));
             }
         } else {
@@ -334,6 +350,7 @@ impl Established {
                 Arrival::New => {
                     if let Some(whole) = sa.collect(cx, header, &sealed, text) {
                         let payloads = whole.and_then(|whole| whole.payloads());
+                        self.follow(cx);
                         self.handle_request(cx, ours, header.exchange, payloads);
                     }
                 }
@@ -347,6 +364,20 @@ impl Established {
             }
         }
         self.unless_over(cx, false)
+    }
+
+    /// RFC 7296 section 2.23: the peer's NAT may have forgotten it and let it in on another port. Its authentic
+    /// messages tell where it is now; children with the new port take over.
+    fn follow(&mut self, cx: &Cx<'_>) {
+        let path = &mut self.introduction.path;
+        let Some((local, remote)) = cx.came.filter(|_| path.nat.there) else { return };
+        if path.local != local || path.remote == remote {
+            return;
+        }
+        path.remote = remote;
+        let alive: Vec<Spi> =
+            self.children.iter().filter(|child| child.is_alive()).map(|child| child.in_spi).collect();
+        alive.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
     }
 
     fn handle_request(

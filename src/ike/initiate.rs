@@ -13,6 +13,7 @@ use super::ike_sa::IkeSa;
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
+use super::nat::Claims;
 use super::opened::{Opened, fragmentation_supported, fragments};
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
@@ -30,9 +31,8 @@ use crate::model::{EspProposal, EspSuite, NewInbound, Proposals};
 pub(super) struct AwaitInitResponse {
     path: Path,
     begun: Instant,
-    greet: bool,
-    /// Sign with the secret before the current one.
-    fallback: bool,
+    attempt: Attempt,
+    claims: Option<Claims>,
     ours: u64,
     nonce: Vec<u8>,
     /// The request that is sent and, before it, the one whose group was refused: whoever refused it need not
@@ -43,6 +43,17 @@ pub(super) struct AwaitInitResponse {
     sent: Retransmission,
     /// What somebody who need not be the peer said.
     hint: Option<Failure>,
+}
+
+/// What one attempt is to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attempt {
+    /// IKE_AUTH is to say INITIAL_CONTACT.
+    pub(super) greet: bool,
+    /// It is to be signed with the secret before the current one.
+    pub(super) fallback: bool,
+    /// ESP by itself does not get through.
+    pub(super) blocked: bool,
 }
 
 /// An IKE_SA_INIT request.
@@ -81,17 +92,16 @@ pub(super) fn failure(error: &Error) -> FailureCode {
 }
 
 impl AwaitInitResponse {
-    /// Sends the first message. `greet`: IKE_AUTH is to say INITIAL_CONTACT. `fallback`: it is to be signed
-    /// with the secret before the current one.
-    pub(super) fn start(cx: &mut Cx<'_>, path: Path, greet: bool, fallback: bool) -> Result<Session, Error> {
+    /// Sends the first message.
+    pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<Session, Error> {
         let ours = cx.ike_spi();
         let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
         let key = KeyPair::generate(group, cx.entropy)?;
         let mut state = Self {
             path,
             begun: cx.now,
-            greet,
-            fallback,
+            attempt,
+            claims: Claims::ours(cx, &path, Spis { initiator: ours, responder: 0 }, attempt.blocked),
             ours,
             nonce: cx.nonce(),
             requests: Vec::new(),
@@ -125,6 +135,7 @@ impl AwaitInitResponse {
             Payload::Nonce(self.nonce.clone()),
             fragmentation_supported(),
         ]);
+        payloads.extend(self.claims.iter().flat_map(Claims::payloads));
         // RFC 9370 section 2.2.1: an offer with an additional exchange says so.
         payloads.extend(cx.settings.ike_proposals.has_additional().then(intermediate_supported));
         payloads.push(cx.vendor_id.clone());
@@ -225,16 +236,18 @@ impl AwaitInitResponse {
         let nonces = Nonces { initiator: self.nonce.clone(), responder: parts.nonce()?.to_vec() };
         let spis = Spis { initiator: self.ours, responder: header.responder_spi };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
-        let fragments = fragments(cx, &self.path, &parts);
+        let nat = self.claims.as_ref().map(|claims| claims.compare(&parts, spis, &self.path));
+        let path = self.path.through(nat.transpose()?.unwrap_or_default(), cx.settings.nat_port);
+        let fragments = fragments(cx, &path, &parts);
         let rekey_at = cx.rekey_time(self.path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         let peer = Peer::read(&parts);
         peer.ensure_takes(&cx.settings.credentials.identity)?;
         Ok(Opened {
-            path: self.path,
+            path,
             begun: self.begun,
             peer,
-            greet: self.greet,
-            fallback: self.fallback,
+            greet: self.attempt.greet,
+            fallback: self.attempt.fallback,
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
             keys,
@@ -323,7 +336,8 @@ impl Opened {
         if let Some(suite) = ahead {
             // Before the request goes out: the peer may send ESP before its answer has come.
             let (key, _) = self.sa.keys.child(None, &self.nonces, suite.key_bits, true);
-            let inbound = NewInbound { pair, spi: offer.in_spi, suite, key };
+            let encapsulation = self.path.encapsulation();
+            let inbound = NewInbound { pair, spi: offer.in_spi, suite, encapsulation, key };
             cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
         }
         cx.out.transmit_all(&self.path, &request);
@@ -391,7 +405,7 @@ impl AwaitAuthResponse {
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(Error::Refused(refusal)),
-            None => child::conclude(pair, &proposals(cx, self.ahead), parts),
+            None => child::conclude(&self.opened.path, &proposals(cx, self.ahead), parts),
         };
         if conclusion.is_err() {
             self.forget_inbound(cx);
@@ -407,7 +421,7 @@ impl AwaitAuthResponse {
         match conclusion {
             Ok(choice) => {
                 let agreement = Agreement {
-                    pair,
+                    path: self.opened.path,
                     offer: self.offer,
                     choice,
                     nonces: &self.opened.nonces,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT};
 use super::outbox::{Scope, backoff, up_to};
 use super::table::SessionKey;
-use super::{Entropy, Failure, Posture};
+use super::{Entropy, Failure, FailureCode, Posture};
 use crate::model::Pair;
 
 /// What a pair lacks.
@@ -17,6 +17,8 @@ pub(super) enum Lack {
     Child,
     /// An IKE SA whose ends have proven themselves as they are to now, besides one where they have not.
     Proof,
+    /// An IKE SA whose ESP goes in UDP, or does not, as it should, besides one that serves.
+    Encapsulation,
 }
 
 /// What is remembered of a pair.
@@ -29,6 +31,8 @@ pub(super) struct Keep {
     pub(super) greeted: bool,
     /// The peer did not take the current secret: the next attempt is with the one before.
     pub(super) fallback: bool,
+    /// ESP by itself does not get through, as far as was found out.
+    pub(super) esp_blocked: bool,
     /// When this host begins to make up for what is lacking.
     pub(super) next_try: Option<(Instant, Lack)>,
     /// Why the last attempt failed, and at what.
@@ -47,6 +51,7 @@ impl Keep {
             sessions: Vec::new(),
             greeted: false,
             fallback: false,
+            esp_blocked: false,
             next_try: None,
             last_failure: None,
             ike_failures: 0,
@@ -70,6 +75,7 @@ impl Keep {
 
     /// An attempt failed that was made beside an IKE SA which serves.
     pub(super) fn proof_failed(&mut self, failure: Failure) {
+        self.note_refused(&failure);
         self.proof_failures = self.proof_failures.saturating_add(1);
         self.unproven = Some(failure);
     }
@@ -80,12 +86,18 @@ impl Keep {
             Scope::Ike => {
                 self.ike_failures = self.ike_failures.saturating_add(1);
                 self.fallback = false;
+                self.note_refused(&failure);
             }
             Scope::Child => self.child_failures = self.child_failures.saturating_add(1),
             // What the peer tries does not slow down what we try, and a hint may be forged.
             Scope::Answer | Scope::Hint => {}
         }
         self.last_failure = Some((scope, failure));
+    }
+
+    /// A peer that takes no ESP in UDP is not asked for it for ever: ESP by itself may get through again.
+    fn note_refused(&mut self, failure: &Failure) {
+        self.esp_blocked &= failure.code != FailureCode::NoProposal;
     }
 
     /// The peer has proven itself.
@@ -132,6 +144,8 @@ impl Keep {
                 Lack::Child if self.child_failures == 0 => Duration::ZERO,
                 Lack::Child => backoff(self.child_failures, entropy),
                 Lack::Proof if self.proof_failures == 0 => up_to(entropy, jitter),
+                Lack::Encapsulation if self.proof_failures == 0 => Duration::ZERO,
+                Lack::Encapsulation => backoff(self.proof_failures, entropy),
                 // A peer that does not know it yet comes to us as soon as it does.
                 Lack::Proof => backoff(self.proof_failures, entropy) * PROOF_PATIENCE,
             };

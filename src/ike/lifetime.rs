@@ -7,7 +7,8 @@ use super::child::ChildStage;
 use super::established::Established;
 use super::exchange::Retry;
 use super::ike_sa::{IkeSa, Stage};
-use super::limits::{HOLD_LIFE, TRIES_ESTABLISHED};
+use super::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
+use super::nat::keepalive;
 use super::outbox::{Cx, Scope};
 use super::pending::{Asked, Task};
 
@@ -38,7 +39,8 @@ impl Established {
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
         let half_made =
             self.half_made.as_ref().map(|(at, _)| (*at, "rekey of the IKE SA that the peer began"));
-        of_sas.chain(of_children).chain(put_off).chain([notice, half_made]).flatten().min()
+        let keepalive = self.keepalive_at.map(|at| (at, "keeping a NAT's memory fresh"));
+        of_sas.chain(of_children).chain(put_off).chain([notice, half_made, keepalive]).flatten().min()
     }
 
     /// Does what is due.
@@ -50,6 +52,7 @@ impl Established {
         if self.notice().is_some_and(|at| at <= cx.now) {
             self.end_unproven(cx);
         }
+        self.keep_alive(cx);
         self.drop_half_made(cx);
         self.start_rekeys(cx.now);
         let (due, waiting) = std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= cx.now);
@@ -57,6 +60,14 @@ impl Established {
         let due: Vec<(Instant, Task)> = due;
         due.into_iter().for_each(|(_, task)| self.add_task(task));
         self.unless_over(cx, false)
+    }
+
+    /// RFC 3948 section 4.
+    fn keep_alive(&mut self, cx: &mut Cx<'_>) {
+        if self.keepalive_at.is_some_and(|at| at <= cx.now) {
+            cx.out.transmit(self.path(), keepalive());
+            self.keepalive_at = Some(cx.now + KEEPALIVE_EVERY);
+        }
     }
 
     /// When the session ends because its peer does not prove itself as it should now.

@@ -63,6 +63,9 @@ pub(super) const COOKIES_MAX: u32 = 3;
 /// Octets of a cookie (RFC 7296 section 2.6).
 pub(super) const COOKIE_LENGTH: std::ops::RangeInclusive<usize> = 1..=64;
 
+/// How often an end behind a NAT reminds it of the way to the peer (RFC 3948 section 4).
+pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
+
 /// Children of one session.
 pub(super) const CHILDREN_MAX: usize = 8;
 /// The longest datagram that is looked at.

@@ -74,6 +74,7 @@ mod kem;
 mod keys;
 mod lifetime;
 mod limits;
+mod nat;
 mod opened;
 mod outbox;
 mod peer;
@@ -98,7 +99,8 @@ pub use engine::Engine;
 
 use crate::model::auth::{Identity, Proof};
 use crate::model::{
-    Credentials, EspProposal, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret, Spi, Word,
+    Credentials, EncapsulationMode, EspProposal, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret,
+    Spi, Word,
 };
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
@@ -118,6 +120,10 @@ pub struct Settings {
     pub previous: Option<Arc<Secret>>,
     /// The UDP port of IKE, on both ends.
     pub port: u16,
+    /// The UDP port that IKE and ESP share where ESP goes in UDP, on both ends.
+    pub nat_port: u16,
+    /// When ESP goes in UDP.
+    pub encapsulation: EncapsulationMode,
     /// What an IKE SA may be made with: all of it is offered, and the best of it that the peer offers is
     /// taken.
     pub ike_proposals: Proposals<IkeProposal>,

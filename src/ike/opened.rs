@@ -75,6 +75,10 @@ impl Opened {
             cx.out.counters.not_authentic += 1;
             return None;
         };
+        // RFC 7296 section 2.23: the initiator may go on from another port, and is answered there.
+        if let Some((local, remote)) = cx.came.filter(|_| !self.sa.is_initiator()) {
+            (self.path.local, self.path.remote) = (local, remote);
+        }
         self.sa.collect(cx, header, &sealed, text)
     }
 

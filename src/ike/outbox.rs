@@ -9,6 +9,7 @@ use super::limits::{
     BACKOFF_FIRST, BACKOFF_JITTER, BACKOFF_MAX, NONCE_OCTETS, REKEY_WINDOW_FIRST, REKEY_WINDOW_SECOND,
     TRANSMITS_MAX,
 };
+use super::nat::{self, Nat};
 use super::wire::Payload;
 use super::{Counters, Entropy, Event, Failure, FailureCode, Settings, Transmit};
 use crate::model::{Pair, Spi, UnixTime};
@@ -22,6 +23,8 @@ pub(super) struct Path {
     pub(super) local: SocketAddr,
     /// The peer's.
     pub(super) remote: SocketAddr,
+    /// What is known of address translation on it.
+    pub(super) nat: Nat,
 }
 
 /// What failed.
@@ -78,6 +81,8 @@ pub(super) struct Cx<'a> {
     pub(super) vendor_id: &'a Payload,
     /// The most octets of a packet of ours, with its IP header.
     pub(super) packet_max: usize,
+    /// Our socket and the peer's, where a datagram that came between them is taken in.
+    pub(super) came: Option<(SocketAddr, SocketAddr)>,
     /// Random bytes.
     pub(super) entropy: &'a mut dyn Entropy,
     /// Output.
@@ -89,7 +94,8 @@ impl Path {
     pub(super) fn datagram_octets(&self, packet: usize) -> usize {
         /// Octets of the headers of IPv4 and UDP, and of IPv6 and UDP.
         const HEADERS: [usize; 2] = [20 + 8, 40 + 8];
-        packet.saturating_sub(HEADERS[usize::from(self.remote.is_ipv6())])
+        let marker = if self.nat.is_found() { nat::MARKER.len() } else { 0 };
+        packet.saturating_sub(HEADERS[usize::from(self.remote.is_ipv6())] + marker)
     }
 }
 

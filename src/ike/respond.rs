@@ -14,6 +14,7 @@ use super::initiate::failure;
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::{HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
+use super::nat::Claims;
 use super::opened::{Opened, fragmentation_supported, fragments};
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
@@ -99,11 +100,12 @@ impl Opened {
 }
 
 impl AwaitAuthRequest {
-    /// Answers the IKE_SA_INIT request in `message`, which was `datagram` on the wire.
+    /// Answers the IKE_SA_INIT request in `message`, which was `datagram` on the wire. `greet`: IKE_AUTH is to
+    /// say INITIAL_CONTACT. `blocked`: ESP by itself does not get through.
     pub(super) fn start(
         cx: &mut Cx<'_>,
-        path: Path,
-        greet: bool,
+        mut path: Path,
+        (greet, blocked): (bool, bool),
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Result<Session, Error> {
@@ -121,6 +123,11 @@ impl AwaitAuthRequest {
         let nonces = Nonces { initiator: parts.nonce()?.to_vec(), responder: cx.nonce() };
         let spis = Spis { initiator: message.header.initiator_spi, responder: cx.ike_spi() };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, false)?;
+        let claims = Claims::ours(cx, &path, spis, blocked);
+        if let Some(claims) = &claims {
+            let asked = Spis { responder: 0, ..spis };
+            path.nat = claims.compare(&parts, asked, &path)?;
+        }
         let fragments = fragments(cx, &path, &parts);
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
@@ -128,6 +135,7 @@ impl AwaitAuthRequest {
             Payload::Nonce(nonces.responder.clone()),
         ];
         payloads.extend(fragments.map(|_| fragmentation_supported()));
+        payloads.extend(claims.iter().flat_map(Claims::payloads));
         payloads.extend(suite.additional.map(|_| intermediate_supported()));
         payloads.push(cx.vendor_id.clone());
         payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
@@ -198,6 +206,13 @@ impl AwaitAuthRequest {
 
     /// Who it wants to talk to, if it says so, must be us.
     fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let path = &self.opened.path;
+        // RFC 7296 section 2.23.
+        if path.nat.is_found() && path.local.port() != cx.settings.nat_port {
+            return Err(Error::PeerMisbehaved(
+                "there is a NAT, and it stays on the port where ESP cannot follow",
+            ));
+        }
         if parts.id_r().is_some_and(|id| *id != self.opened.id()) {
             return Err(Unproven::Identity.into());
         }
@@ -226,10 +241,11 @@ impl AwaitAuthRequest {
         let mut session = Established::new(cx, theirs, introduction, self.opened.sa);
         let mut held = Held::new(Exchange::IKE_AUTH, cx.now, payloads);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
-        match child::accept(pair, &cx.settings.esp_proposals, parts, OwnKe::Never) {
-            Ok(choice) => {
+        let path = self.opened.path;
+        match child::accept(&path, &cx.settings.esp_proposals, parts, OwnKe::Never) {
+            Ok((choice, selectors)) => {
                 let agreement = Agreement {
-                    pair,
+                    path,
                     offer: Offer::new(cx),
                     choice,
                     nonces: &self.opened.nonces,
@@ -238,7 +254,7 @@ impl AwaitAuthRequest {
                     foreign: self.opened.peer.foreign,
                     replaces: None,
                 };
-                held.child = Some(agreement.held(None, None));
+                held.child = Some(agreement.held(None, None, selectors));
                 session.announce(cx, &agreement, parts);
             }
             Err(error) => {

@@ -1,12 +1,16 @@
 //! This host: what its system says about it.
 
 use std::collections::BTreeSet;
+use std::ffi::CStr;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
+
+/// The name of the process that keeps an agent's sockets for the next one.
+pub const KEEPER_NAME: &CStr = c"hostseal-keeper";
 
 /// When the system was started, and how long ago that is.
 #[derive(Debug, Clone, PartialEq, Eq)]

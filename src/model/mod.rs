@@ -4,6 +4,7 @@ pub mod auth;
 pub mod certificate;
 pub mod config;
 pub mod control;
+pub mod encapsulation;
 pub mod exempt;
 pub mod host;
 pub mod kernel;
@@ -24,6 +25,7 @@ pub mod word;
 
 pub use auth::{AuthMethod, Credentials};
 pub use config::{Config, Node, NodeName};
+pub use encapsulation::{EncapsulationMode, UdpPorts};
 pub use exempt::Exemption;
 pub use kernel::KernelState;
 pub use key::{PrivateKey, PublicKey};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::Pair;
+use super::{Pair, UdpPorts};
 
 /// A security parameter index of an ESP SA, chosen by the receiving host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -109,6 +109,8 @@ pub struct Sa {
     pub spi: Spi,
     /// What the hosts agreed on.
     pub suite: EspSuite,
+    /// The UDP ports that it goes between, where it goes in UDP.
+    pub encapsulation: Option<UdpPorts>,
     /// Packets of the anti-replay window, for an inbound SA.
     pub replay_window: u32,
     /// When it ends.
@@ -160,6 +162,8 @@ pub struct NewChild {
     pub out_spi: Spi,
     /// What was agreed.
     pub suite: EspSuite,
+    /// The UDP ports that its ESP goes between, where it goes in UDP.
+    pub encapsulation: Option<UdpPorts>,
     /// The key of the inbound SA.
     pub in_key: SaKey,
     /// The key of the outbound SA.
@@ -179,6 +183,8 @@ pub struct NewInbound {
     pub spi: Spi,
     /// What the peer can agree to, and nothing else.
     pub suite: EspSuite,
+    /// The UDP ports that its ESP goes between, where it goes in UDP.
+    pub encapsulation: Option<UdpPorts>,
     /// Its key.
     pub key: SaKey,
 }
@@ -194,6 +200,8 @@ pub struct SaReading {
     pub key_bits: u16,
     /// Extended sequence numbers.
     pub esn: bool,
+    /// Whether its ESP goes in UDP.
+    pub encapsulated: bool,
     /// Payload bytes (ESP's overhead and the IP header excluded) since it was made.
     pub bytes: u64,
     /// Packets since it was made.
@@ -224,6 +232,7 @@ impl SaReading {
             id: sa.id(),
             key_bits: sa.suite.key_bits,
             esn: sa.suite.esn,
+            encapsulated: sa.encapsulation.is_some(),
             bytes: 0,
             packets: 0,
             added: 0,

@@ -102,6 +102,8 @@ impl From<IpAddr> for Family {
 pub enum Encapsulation {
     /// Nothing: IP protocol 50.
     None,
+    /// UDP.
+    Udp,
 }
 
 /// Bytes and packets as the kernel counts them: without the IP header and ESP's own overhead.
@@ -415,7 +417,10 @@ impl Known<'_> {
             authentication: None,
             cipher: key_bits.map(|_| CIPHER.to_owned()),
             key_bits,
-            encapsulation: Encapsulation::None,
+            encapsulation: match used {
+                Some(sa) if sa.encapsulated => Encapsulation::Udp,
+                _ => Encapsulation::None,
+            },
             tx: record.total(Direction::Out, &sas, pair),
             rx: record.total(Direction::In, &sas, pair),
             totals_since: record.totals_since,

@@ -73,8 +73,10 @@ impl Child {
         replay_window: u32,
         limits: Limits,
     ) -> Self {
-        let sa =
-            |direction, spi| Sa { pair: new.pair, direction, spi, suite: new.suite, replay_window, limits };
+        let sa = |direction, spi| {
+            let (pair, suite, encapsulation) = (new.pair, new.suite, new.encapsulation);
+            Sa { pair, direction, spi, suite, encapsulation, replay_window, limits }
+        };
         let incoming = sa(Direction::In, new.in_spi);
         let answered_stranger = new.foreign && !new.initiator;
         let limits = if answered_stranger { limits.at_first_packet() } else { limits };

@@ -6,8 +6,8 @@ use netlink_packet_core::NLM_F_ACK_TLVS;
 use netlink_packet_xfrm::{
     Address, Selector as WireSelector, UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_ALLOW,
     XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT, XFRM_POLICY_TYPE_MAIN,
-    XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_IF_ID,
-    XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
+    XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP,
+    XFRMA_IF_ID, XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
 };
 
 use nix::errno::Errno;
@@ -77,6 +77,7 @@ pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<Sa
         id: SaId { destination: address_at(family, info, field::DESTINATION)?, spi: Spi(spi) },
         key_bits: bits.checked_sub(SALT_BITS)?.try_into().ok()?,
         esn: info[field::FLAGS] & FLAG_ESN != 0,
+        encapsulated: attributes.get(XFRMA_ENCAP).is_some(),
         bytes,
         packets,
         added: u64_at(info, field::ADDED)?,

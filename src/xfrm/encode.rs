@@ -6,7 +6,7 @@ use netlink_packet_xfrm::{
     UserSaInfo, UserTemplate, XFRM_INF, XFRM_MODE_TRANSPORT, XFRM_MSG_DELPOLICY, XFRM_MSG_DELSA,
     XFRM_MSG_GETPOLICY, XFRM_MSG_GETSA, XFRM_MSG_NEWPOLICY, XFRM_MSG_NEWSA, XFRM_MSG_UPDPOLICY,
     XFRM_POLICY_ALLOW, XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT,
-    XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_REPLAY_ESN_VAL, XFRMA_TMPL,
+    XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_REPLAY_ESN_VAL, XFRMA_TMPL,
 };
 use zeroize::Zeroizing;
 
@@ -17,7 +17,7 @@ use super::preflight::Features;
 use crate::model::ours;
 use crate::model::policy::Block;
 use crate::model::{
-    Action, Direction, Limits, Policy, PolicyDirection, PolicyReading, Sa, SaId, SaKey, Selector,
+    Action, Direction, Limits, Policy, PolicyDirection, PolicyReading, Sa, SaId, SaKey, Selector, UdpPorts,
 };
 
 /// `IPPROTO_ESP`.
@@ -30,6 +30,11 @@ pub(super) const XFRMA_SA_DIR: u16 = 33;
 const SA_DIR_IN: u8 = 1;
 /// See [`SA_DIR_IN`].
 pub(super) const SA_DIR_OUT: u8 = 2;
+
+/// ESP in UDP (RFC 3948), as SAs and sockets are told (linux/udp.h).
+pub(super) const UDP_ENCAP_ESPINUDP: u16 = 2;
+/// Bytes of `struct xfrm_encap_tmpl`.
+const ENCAP_TEMPLATE: usize = 24;
 
 /// The algorithm's name (RFC 4106).
 const CIPHER: &[u8] = b"rfc4106(gcm(aes))";
@@ -88,6 +93,8 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     } else {
         info.replay_window = window as u8;
     }
+    let encapsulation = sa.encapsulation.map(|ports| encap_template(ports, sa.direction));
+    attributes.extend(encapsulation.as_ref().map(|template| (XFRMA_ENCAP, template.as_slice())));
     let direction = match sa.direction {
         Direction::In => [SA_DIR_IN],
         Direction::Out => [SA_DIR_OUT],
@@ -97,6 +104,20 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     }
     batch.push(XFRM_MSG_NEWSA, 0, &info, &attributes);
     Ok(())
+}
+
+/// `struct xfrm_encap_tmpl`: what kind, and the ports of who sends and who receives. The address after them is
+/// for what no kernel does any more.
+fn encap_template(ports: UdpPorts, direction: Direction) -> [u8; ENCAP_TEMPLATE] {
+    let (source, destination) = match direction {
+        Direction::In => (ports.remote, ports.local),
+        Direction::Out => (ports.local, ports.remote),
+    };
+    let mut template = [0; ENCAP_TEMPLATE];
+    template[..2].copy_from_slice(&UDP_ENCAP_ESPINUDP.to_ne_bytes());
+    template[2..4].copy_from_slice(&source.to_be_bytes());
+    template[4..6].copy_from_slice(&destination.to_be_bytes());
+    template
 }
 
 /// The replay window to ask for. An outbound SA has no use for one: kernels that know the direction of an

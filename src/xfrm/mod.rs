@@ -35,9 +35,10 @@ pub use digest::digest;
 pub use events::{Event, Events};
 pub use kernel::{Kernel, ReadError};
 pub use preflight::{Features, PreflightError};
-pub use socket_policy::{bypass, route_through};
+pub use socket_policy::{bypass, decapsulate, route_through};
 pub use statistics::statistics;
 pub use sweep::{SweepError, Swept, sweep};
+pub use sys::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -111,6 +111,7 @@ fn trial(family: Family) -> io::Result<(Sa, SaKey)> {
         direction: Direction::In,
         spi: Spi::from_random(super::wire::u32_at(&spi, 0).unwrap_or_default()),
         suite: EspSuite { key_bits: 256, esn: true },
+        encapsulation: None,
         replay_window: 4096,
         limits: Limits { hard_seconds: Some(10), ..Limits::default() },
     };

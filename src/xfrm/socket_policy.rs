@@ -1,4 +1,5 @@
-//! Policies of single sockets: they come before all others for what the socket sends and receives.
+//! What single sockets have of their own: policies, which come before all others for what the socket sends and
+//! receives, and the way of ESP in UDP into the kernel.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,6 +13,9 @@ use nix::libc;
 
 use super::{Family, encode, sys};
 use crate::model::Sa;
+
+/// The option that [`decapsulate`] sets (linux/udp.h).
+const UDP_ENCAP: libc::c_int = 100;
 
 /// Lets all that `socket` sends and receives pass as it is: IKE has to reach a peer with whom there are no
 /// keys yet (kernel.md, fact 20). `family` is the socket's; an IPv6 socket must be IPv6 only.
@@ -28,6 +32,13 @@ pub fn route_through(socket: impl AsFd, sa: &Sa) -> io::Result<()> {
     let family = Family::of(sa.pair.remote);
     set(socket, family, XFRM_POLICY_OUT, &encode::template_bytes(&encode::exactly(sa)))?;
     set(socket, family, XFRM_POLICY_IN, &[])
+}
+
+/// Has the kernel take the ESP out of what comes in on the UDP socket `socket`, as long as that is open in any
+/// process; the rest is left for whoever reads it (RFC 3948, kernel.md, fact 20).
+pub fn decapsulate(socket: impl AsFd) -> io::Result<()> {
+    let kind = i32::from(encode::UDP_ENCAP_ESPINUDP).to_ne_bytes();
+    sys::set_option(socket.as_fd(), libc::IPPROTO_UDP, UDP_ENCAP, &kind)
 }
 
 /// Gives `socket` a policy for everything that goes in `direction`, with at most one template.

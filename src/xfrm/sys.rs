@@ -1,10 +1,16 @@
-//! The one system call that has no safe wrapper: a socket option whose value is a structure of XFRM's.
-#![expect(unsafe_code, reason = "neither std, socket2 nor nix set an option from bytes")]
+//! What has no safe wrapper: socket options that no crate knows, such as one whose value is a structure of XFRM's,
+//! and descriptors that come from outside.
+#![expect(
+    unsafe_code,
+    reason = "neither std, socket2 nor nix set an option from bytes, or own descriptors that they are given"
+)]
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// Sets a socket option to `value`.
 pub(super) fn set_option(
@@ -18,4 +24,41 @@ pub(super) fn set_option(
     // read, and the kernel copies them before the call returns.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The most descriptors that one message carries (`SCM_MAX_FD`).
+pub const DESCRIPTORS_MAX: usize = 253;
+
+/// Takes a message off a Unix socket: how many octets it has, and the descriptors that came with it.
+///
+/// # Errors
+/// What the system says; `InvalidData` for a message that was cut off.
+pub fn receive_descriptors(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+    let mut descriptors = Vec::new();
+    for message in received.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = message {
+            // SAFETY: the kernel has just made these for this process, and nobody else in it knows of them.
+            descriptors.extend(raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
+        }
+    }
+    if received.flags.intersects(MsgFlags::MSG_CTRUNC | MsgFlags::MSG_TRUNC) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok((received.bytes, descriptors))
+}
+
+/// The descriptors that the service manager kept for this process and has handed over (sd_listen_fds(3)); none
+/// after the first call.
+pub fn inherited_descriptors() -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let inherited = sd_notify::listen_fds().map(Vec::from_iter).unwrap_or_default();
+    // SAFETY: they were open when this process began, as the environment says, and are claimed here, once.
+    inherited.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }).collect()
 }

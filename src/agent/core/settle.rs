@@ -73,9 +73,10 @@ impl Core {
     }
 
     fn handle_inbound_ahead(&mut self, now: Instant, new: NewInbound) {
-        let NewInbound { pair, spi, suite, key } = new;
+        let NewInbound { pair, spi, suite, encapsulation, key } = new;
         let (replay_window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
-        let sa = Sa { pair, direction: Direction::In, spi, suite, replay_window, limits };
+        let direction = Direction::In;
+        let sa = Sa { pair, direction, spi, suite, encapsulation, replay_window, limits };
         if self.with_pair(pair, |machine| machine.handle_inbound_ahead(now, sa)) == Some(true) {
             self.vault.put(sa.id(), key);
         }

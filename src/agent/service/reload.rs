@@ -111,7 +111,7 @@ impl Service {
     pub(super) fn open_sockets(&mut self, setup: &Setup) -> anyhow::Result<()> {
         let Some(sockets) = &mut self.sockets else { return Ok(()) };
         let addresses = setup.node.addresses.iter().copied();
-        sockets.open(addresses, setup.config.keying.port).map_err(Sockets::explain)
+        sockets.open(addresses, setup.ports()).map_err(Sockets::explain)
     }
 
     /// Closes the sockets of addresses that are neither this host's any more nor in use by a pair that is on

@@ -130,6 +130,16 @@ impl SimKernel {
         true
     }
 
+    /// Whether the ESP of an SA goes in UDP.
+    pub(super) fn is_in_udp(&self, id: SaId) -> bool {
+        self.state.sas.get(&id).is_some_and(|sa| sa.encapsulated)
+    }
+
+    /// Takes a packet in: it must come as its SA says (kernel.md, fact 18h).
+    pub(super) fn receive(&mut self, id: SaId, in_udp: bool, bytes: u64) -> bool {
+        self.is_in_udp(id) == in_udp && self.count(id, bytes)
+    }
+
     /// Removes SAs as a stranger's flush does, without a word of their figures.
     pub(super) fn flush(&mut self) {
         self.state.sas.clear();

@@ -13,7 +13,7 @@ use crate::model::SaId;
 #[derive(Debug, Clone)]
 pub(super) enum Packet {
     Ike { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
-    Esp { id: SaId, from: SocketAddr, inner: Inner },
+    Esp { id: SaId, from: SocketAddr, in_udp: bool, inner: Inner },
     Clear { from: IpAddr, to: IpAddr },
 }
 
@@ -79,7 +79,7 @@ impl Net {
 
     pub(super) fn send(&mut self, now: Instant, rng: &mut StdRng, packet: Packet) {
         let ends = packet.ends();
-        let blocked = matches!(packet, Packet::Esp { .. }) && self.esp_blocked.contains(&ends);
+        let blocked = matches!(packet, Packet::Esp { in_udp: false, .. }) && self.esp_blocked.contains(&ends);
         let data = matches!(packet, Packet::Clear { .. } | Packet::Esp { inner: Inner::Data, .. });
         let lost = !data && rng.random_bool(self.weather.loss);
         if blocked || lost || self.cut.contains(&ends) {

@@ -21,10 +21,11 @@ use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
-use crate::model::{Direction, Limits, Pair, Proposals, SaReading, Secret, UnixTime};
+use crate::model::{Direction, EncapsulationMode, Limits, Pair, Proposals, SaReading, Secret, UnixTime};
 use crate::protect::PairMachine;
 
 const PORT: u16 = 500;
+const NAT_PORT: u16 = 4500;
 /// How often a condition is looked at: it may concern every pair of a large cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of a data packet.
@@ -66,6 +67,7 @@ pub(super) struct File {
     pub(super) key_bits: u16,
     pub(super) replay_window: u32,
     pub(super) rekey_after: Duration,
+    pub(super) encapsulation: EncapsulationMode,
 }
 
 /// What became of data packets.
@@ -118,6 +120,7 @@ impl World {
                 key_bits: 256,
                 replay_window: 4096,
                 rekey_after: Duration::from_secs(3600),
+                encapsulation: EncapsulationMode::Auto,
             },
             save_at: None,
             wanted: false,
@@ -190,6 +193,11 @@ impl World {
         self.on(at, |core, now, kernel| core.confirm(now, kernel));
     }
 
+    /// All files say this about ESP in UDP; for agents that start.
+    pub(super) fn encapsulation(&mut self, mode: EncapsulationMode) {
+        self.hosts.iter_mut().for_each(|host| host.file.encapsulation = mode);
+    }
+
     /// All files say this about when to rekey; for agents that start.
     pub(super) fn rekey_after(&mut self, time: Duration) {
         self.hosts.iter_mut().for_each(|host| host.file.rekey_after = time);
@@ -223,6 +231,8 @@ impl World {
             secret: Some(Arc::new(Secret::new(file.secret))),
             previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
             port: PORT,
+            nat_port: NAT_PORT,
+            encapsulation: file.encapsulation,
             ike_proposals: Proposals::default(),
             esp_proposals: Proposals::of_key_bits(file.key_bits),
             rekey_after: file.rekey_after,
@@ -344,7 +354,8 @@ impl World {
                 core.handle_probe_sent(id);
                 let from = SocketAddr::new(probe.local, 40_000);
                 let inner = Inner::Probe { to: probe.remote, bytes: probe.bytes.to_vec() };
-                net.send(*now, rng, Packet::Esp { id, from, inner });
+                let in_udp = kernel.is_in_udp(id);
+                net.send(*now, rng, Packet::Esp { id, from, in_udp, inner });
             }
         }
         while let Some(transmit) = core.poll_transmit() {
@@ -384,7 +395,8 @@ impl World {
             }
             Leaves::Esp(id) => {
                 kernel.count(id, DATA);
-                Packet::Esp { id, from: SocketAddr::new(pair.local, 0), inner: Inner::Data }
+                let (from, in_udp) = (SocketAddr::new(pair.local, 0), kernel.is_in_udp(id));
+                Packet::Esp { id, from, in_udp, inner: Inner::Data }
             }
             Leaves::Dropped => {
                 tally.lost += 1;
@@ -417,15 +429,15 @@ impl World {
                 tally.clear += 1;
                 tally.lost += u64::from(!accepted);
             }
-            Packet::Esp { id, from, inner: Inner::Data } => {
+            Packet::Esp { id, from, in_udp, inner: Inner::Data } => {
                 let from = host_at(from.ip()).expect("packets come from hosts");
                 let pair = self.pair(to, from);
-                let arrived = self.hosts[to].kernel.count(id, DATA);
+                let arrived = self.hosts[to].kernel.receive(id, in_udp, DATA);
                 self.hosts[to].kernel.meet_inbound(pair);
                 self.tally.entry((from, to)).or_default().lost += u64::from(!arrived);
             }
-            Packet::Esp { id, from, inner: Inner::Probe { to: local, bytes } } => {
-                if self.hosts[to].kernel.count(id, bytes.len() as u64 + 8) {
+            Packet::Esp { id, from, in_udp, inner: Inner::Probe { to: local, bytes } } => {
+                if self.hosts[to].kernel.receive(id, in_udp, bytes.len() as u64 + 8) {
                     inboxes.entry(to).or_default().push(Datagram {
                         local,
                         remote: from,
@@ -550,6 +562,14 @@ impl World {
             }
             _ => false,
         }
+    }
+
+    /// Whether all that is sent as ESP goes in UDP.
+    pub(super) fn all_in_udp(&self) -> bool {
+        self.ways().iter().all(|(from, to)| match self.hosts[*from].kernel.leaves(self.pair(*from, *to)) {
+            Leaves::Esp(id) => self.hosts[*from].kernel.is_in_udp(id),
+            Leaves::Clear | Leaves::Dropped => false,
+        })
     }
 
     pub(super) fn all_single(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::ike::crypto::Hidden;
 use crate::ike::fragment::covered;
 use crate::ike::kem::{KemKey, encapsulate};
 use crate::ike::keys::{IkeKeys, Nonces, Seed, Spis, derive};
+use crate::ike::nat::Nat;
 use crate::ike::outbox::Path;
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{Flags, Header};
@@ -380,11 +381,13 @@ fn what_auth_covers_has_adjusted_lengths() {
 
 #[test]
 fn over_ipv6_the_headers_are_longer() {
-    let path = |remote: &str| Path {
+    let path = |remote: &str, here| Path {
         pair: pair(0, 1),
         local: "10.0.0.1:500".parse().unwrap(),
         remote: (remote.parse::<IpAddr>().unwrap(), 500).into(),
+        nat: Nat { here, there: false },
     };
-    assert_eq!(path("10.0.0.2").datagram_octets(1280), 1252);
-    assert_eq!(path("fd00::2").datagram_octets(1280), 1232);
+    assert_eq!(path("10.0.0.2", false).datagram_octets(1280), 1252);
+    assert_eq!(path("fd00::2", false).datagram_octets(1280), 1232);
+    assert_eq!(path("fd00::2", true).datagram_octets(1280), 1228, "where ESP goes in UDP");
 }

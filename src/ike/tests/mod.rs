@@ -11,6 +11,7 @@ mod foreign;
 mod fragments;
 mod hostile;
 mod hybrid;
+mod nat;
 mod net;
 mod proof;
 mod suite;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::model::word::Flags;
-use crate::model::{IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret, Spi};
+use crate::model::{EncapsulationMode, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret, Spi};
 
 /// SplitMix64.
 #[derive(Clone)]
@@ -71,6 +71,8 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         secret: Some(Arc::new(Secret::new(secret))),
         previous: None,
         port: 500,
+        nat_port: 4500,
+        encapsulation: EncapsulationMode::Auto,
         ike_proposals: classical(),
         esp_proposals: Proposals::default(),
         rekey_after: Duration::from_secs(3600),
@@ -118,6 +120,8 @@ pub(super) struct Net {
     pub(super) weather: Weather,
     /// Datagrams for which this says true are lost.
     pub(super) cut: Box<dyn Fn(&Transmit) -> bool>,
+    /// What a middlebox makes of the addresses of datagrams.
+    pub(super) middlebox: Box<dyn Fn(Transmit) -> Transmit>,
     /// Every datagram sent.
     pub(super) sent: Vec<Transmit>,
     dice: Dice,
@@ -154,6 +158,7 @@ impl Net {
             hosts: Vec::new(),
             weather: Weather::default(),
             cut: Box::new(|_| false),
+            middlebox: Box::new(|transmit| transmit),
             sent: Vec::new(),
             dice: Dice(seed),
             seed,
@@ -225,6 +230,7 @@ impl Net {
         if (self.cut)(&transmit) || self.dice.percent(self.weather.loss) {
             return;
         }
+        let transmit = (self.middlebox)(transmit);
         let copies = 1 + u64::from(self.dice.percent(self.weather.duplication));
         for _ in 0..copies {
             let delay = Duration::from_micros(1000 + self.dice.below(1000 * self.weather.delay + 1));

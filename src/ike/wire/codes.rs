@@ -122,6 +122,8 @@ pub(in crate::ike) mod notify {
     /// The first type that is not an error.
     pub(in crate::ike) const FIRST_STATUS: u16 = 16384;
     pub(in crate::ike) const INITIAL_CONTACT: u16 = 16384;
+    pub(in crate::ike) const NAT_DETECTION_SOURCE_IP: u16 = 16388;
+    pub(in crate::ike) const NAT_DETECTION_DESTINATION_IP: u16 = 16389;
     pub(in crate::ike) const COOKIE: u16 = 16390;
     pub(in crate::ike) const USE_TRANSPORT_MODE: u16 = 16391;
     pub(in crate::ike) const REKEY_SA: u16 = 16393;

@@ -32,6 +32,11 @@ impl TrafficSelector {
             && (self.addresses.0..=self.addresses.1).contains(&address)
     }
 
+    /// Whether it is [`TrafficSelector::host`] of some address.
+    pub(in crate::ike) fn is_host(&self) -> bool {
+        self.addresses.0 == self.addresses.1 && self.contains(self.addresses.0)
+    }
+
     /// Reads the body of a TS payload. Selectors of other types are skipped.
     pub(in crate::ike) fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Error> {
         let count = reader.u8()?;

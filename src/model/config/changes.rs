@@ -21,9 +21,10 @@ impl Config {
         );
         changes.auth(&self.auth, &next.auth);
         changes.keying(&self.keying, &next.keying);
-        let Esp { proposals, replay_window } = &self.esp;
+        let Esp { proposals, replay_window, encapsulation } = &self.esp;
         changes.note("esp.proposals", proposals, &next.esp.proposals);
         changes.note("esp.replay_window", replay_window, next.esp.replay_window);
+        changes.note("esp.encapsulation", encapsulation, next.esp.encapsulation);
         changes.protection(&self.protection, &next.protection);
         changes.nodes(&self.nodes, &next.nodes);
         changes.0
@@ -36,7 +37,11 @@ impl Config {
         let differs = |key: &str, before: &dyn Display, after: &dyn Display| {
             (before.to_string() != after.to_string()).then(|| format!("{key} is {after} and was {before}"))
         };
-        if let Some(words) = differs("keying.port", &self.keying.port, &next.keying.port) {
+        let ports = [
+            differs("keying.port", &self.keying.port, &next.keying.port),
+            differs("keying.nat_port", &self.keying.nat_port, &next.keying.nat_port),
+        ];
+        if let Some(words) = ports.into_iter().flatten().next() {
             return Some(format!(
                 "{words}: hosts agree on keys by one port only. Write it on all hosts, then on each {restart}; \
                  the kernel goes on with its keys meanwhile"
@@ -83,8 +88,16 @@ impl Changes {
     }
 
     fn keying(&mut self, before: &Keying, after: &Keying) {
-        let Keying { method, port: _, rekey_after, rekey_bytes, rekey_packets, expire_after, proposals } =
-            before;
+        let Keying {
+            method,
+            port: _,
+            nat_port: _,
+            rekey_after,
+            rekey_bytes,
+            rekey_packets,
+            expire_after,
+            proposals,
+        } = before;
         self.note("keying.method", method, after.method);
         self.note("keying.rekey_after", human_duration(*rekey_after), human_duration(after.rekey_after));
         self.note_optional(
@@ -203,6 +216,7 @@ mod tests {
             ("cluster = \"x\"\nrun_dir = \"/tmp/r\"", "run_dir"),
             ("cluster = \"x\"\nstate_dir = \"/tmp/s\"", "state_dir"),
             ("cluster = \"x\"\nkeying.port = 501", "keying.port"),
+            ("cluster = \"x\"\nkeying.nat_port = 4501", "keying.nat_port"),
         ] {
             let words = base().needs_restart(&config(&format!("{line}\n{NODES}"))).unwrap();
             assert!(words.starts_with(key) && words.contains("start it again"), "{words}");

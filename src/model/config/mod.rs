@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::exempt::Exemption;
 use super::policy::Block;
-use super::{AuthMethod, EspProposal, IkeProposal, Pair, Proposals, PublicKey};
+use super::{AuthMethod, EncapsulationMode, EspProposal, IkeProposal, Pair, Proposals, PublicKey};
 
 mod changes;
 pub mod credentials;
@@ -32,6 +32,9 @@ pub use credentials::CredentialsError;
 pub use error::{ConfigError, Problem};
 pub use private_file::PrivateFileError;
 pub use whoami::WhoamiError;
+
+/// The default of `keying.nat_port` (RFC 3948).
+const NAT_PORT: u16 = 4500;
 
 /// Where the file is unless the operator says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hostseal/hostseal.toml";
@@ -111,6 +114,8 @@ pub struct Keying {
     pub method: Method,
     /// The UDP port of IKE.
     pub port: u16,
+    /// The UDP port that IKE and ESP share where ESP goes in UDP; another than `port`.
+    pub nat_port: u16,
     /// The age at which an SA is replaced, before jitter.
     pub rekey_after: Duration,
     /// The bytes after which an SA is replaced.
@@ -130,6 +135,8 @@ pub struct Esp {
     pub proposals: Proposals<EspProposal>,
     /// Packets of the anti-replay window, 32 to 4096.
     pub replay_window: u32,
+    /// When ESP goes in UDP.
+    pub encapsulation: EncapsulationMode,
 }
 
 /// `[protection]`: what is protected, and how strictly.
@@ -255,7 +262,7 @@ impl Config {
     /// What [`Config::config_id`] hashes: one line a key, lists sorted.
     fn canonical(&self) -> String {
         let Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after, .. } = &self.keying;
-        let Esp { proposals, replay_window } = &self.esp;
+        let Esp { proposals, replay_window, encapsulation } = &self.esp;
         // The short way and the long one are the same where they say the same, and what is left out says
         // nothing: versions with other defaults show no difference.
         let esp = match proposals.only_key_bits() {
@@ -266,6 +273,10 @@ impl Config {
             proposals if *proposals == Proposals::default() => String::new(),
             proposals => format!("proposals {proposals}\n"),
         };
+        let in_udp = match (encapsulation, self.keying.nat_port) {
+            (EncapsulationMode::Auto, NAT_PORT) => String::new(),
+            (mode, port) => format!("encapsulation {mode} {port}\n"),
+        };
         let ProtectionRules { mode, exempt, networks, allow_peer_disable } = &self.protection;
         let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
         let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
@@ -274,7 +285,7 @@ impl Config {
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}{in_udp}",
             self.cluster
         )
     }

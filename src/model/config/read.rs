@@ -12,11 +12,12 @@ use toml::de::{DeTable, DeValue};
 use super::error::Problem;
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
-    AuthRules, Config, Esp, Keying, Method, Mode, Node, NodeName, ProtectionRules, SOCKET_NAME, SecretFiles,
+    AuthRules, Config, Esp, Keying, Method, Mode, NAT_PORT, Node, NodeName, ProtectionRules, SOCKET_NAME,
+    SecretFiles,
 };
 use crate::model::exempt::Exemption;
 use crate::model::policy::Block;
-use crate::model::{AuthMethod, Proposals, PublicKey, units};
+use crate::model::{AuthMethod, EncapsulationMode, Proposals, PublicKey, units};
 
 /// The longest path that a Unix socket can have, without its closing zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -24,6 +25,8 @@ const SOCKET_PATH_LIMIT: usize = 107;
 pub(super) const STATE_DIR: &str = "/var/lib/hostseal";
 /// The default of `auth.private_key`.
 pub(super) const PRIVATE_KEY: &str = "/etc/hostseal/key";
+/// The default of `keying.port` (RFC 7296 section 2.23).
+const PORT: u16 = 500;
 /// The default of `keying.rekey_after`.
 const REKEY_AFTER: Duration = Duration::from_secs(60 * 60);
 /// The default of `keying.expire_after`.
@@ -136,7 +139,8 @@ fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
         "derived" => Err("this version does not have \"derived\" yet: use \"ike\"".to_owned()),
         other => Err(format!("must be \"ike\", not \"{other}\"")),
     });
-    let port = section.value("port", 500, |value| integer(value, 1..=65535).map(|port| port as u16));
+    let given = section.optional("port", port_number);
+    let nat = section.optional("nat_port", port_number);
     let rekey = section.optional("rekey_after", duration);
     let rekey_bytes = section.optional("rekey_bytes", size).map(|placed| placed.value);
     let rekey_packets =
@@ -145,6 +149,15 @@ fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
     let proposals = proposals(&mut section).unwrap_or_default();
     section.finish();
 
+    let [port, nat_port] = [(&given, PORT), (&nat, NAT_PORT)]
+        .map(|(placed, default)| placed.as_ref().map_or(default, |placed| placed.value));
+    if nat_port == port
+        && let Some(wrong) = nat.or(given)
+    {
+        let message =
+            format!("keying.nat_port and keying.port are both {port}: ESP shares the one, not the other");
+        problems.add(wrong.span, &wrong.key, message);
+    }
     let rekey_after = rekey.as_ref().map_or(REKEY_AFTER, |placed| placed.value);
     let expire_after = expire.as_ref().map_or(EXPIRE_AFTER, |placed| placed.value);
     if rekey_after >= expire_after
@@ -154,7 +167,7 @@ fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
         let message = format!("expire_after ({expire}) must be more than rekey_after ({rekey})");
         problems.add(wrong.span, &wrong.key, message);
     }
-    Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after, proposals }
+    Keying { method, port, nat_port, rekey_after, rekey_bytes, rekey_packets, expire_after, proposals }
 }
 
 fn esp(mut section: Section<'_>, problems: &Problems<'_>) -> Esp {
@@ -166,6 +179,7 @@ fn esp(mut section: Section<'_>, problems: &Problems<'_>) -> Esp {
     let proposals = proposals(&mut section);
     let replay_window =
         section.value("replay_window", 4096, |value| integer(value, 32..=4096).map(|packets| packets as u32));
+    let encapsulation = section.value("encapsulation", EncapsulationMode::default(), encapsulation);
     section.finish();
 
     if let (Some(bits), Some(proposals)) = (&key_bits, &proposals)
@@ -175,7 +189,17 @@ fn esp(mut section: Section<'_>, problems: &Problems<'_>) -> Esp {
         problems.add(bits.span.clone(), &bits.key, message);
     }
     let by_key_bits = || key_bits.map_or_else(Proposals::default, |bits| Proposals::of_key_bits(bits.value));
-    Esp { proposals: proposals.unwrap_or_else(by_key_bits), replay_window }
+    Esp { proposals: proposals.unwrap_or_else(by_key_bits), replay_window, encapsulation }
+}
+
+fn encapsulation(value: &DeValue<'_>) -> Result<EncapsulationMode, String> {
+    let text = text(value)?;
+    let found = EncapsulationMode::ALL.into_iter().find(|mode| mode.as_str() == text);
+    found.ok_or_else(|| format!("must be \"auto\", \"always\" or \"never\", not \"{text}\""))
+}
+
+fn port_number(value: &DeValue<'_>) -> Result<u16, String> {
+    integer(value, 1..=65535).map(|port| port as u16)
 }
 
 /// The proposals of a section; `None` where it has none.

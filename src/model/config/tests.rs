@@ -43,6 +43,7 @@ fn defaults() {
         Keying {
             method: Method::Ike,
             port: 500,
+            nat_port: 4500,
             rekey_after: hour,
             rekey_bytes: None,
             rekey_packets: None,
@@ -50,7 +51,8 @@ fn defaults() {
             proposals: Proposals::default(),
         }
     );
-    assert_eq!(config.esp, Esp { proposals: Proposals::of_key_bits(256), replay_window: 4096 });
+    let (proposals, encapsulation) = (Proposals::of_key_bits(256), EncapsulationMode::Auto);
+    assert_eq!(config.esp, Esp { proposals, replay_window: 4096, encapsulation });
     assert!(config.protection.allow_peer_disable);
     assert_eq!(config.protection.exempt, []);
     assert_eq!(config.protection.networks, None);
@@ -69,6 +71,7 @@ previous_file = "/etc/s.old"
 [keying]
 method = "ike"
 port = 5000
+nat_port = 5001
 rekey_after = "90s"
 rekey_bytes = "64GiB"
 rekey_packets = 1_000
@@ -76,6 +79,7 @@ expire_after = "2h"
 [esp]
 key_bits = 128
 replay_window = 32
+encapsulation = "never"
 [protection]
 mode = "prefer"
 exempt = ["tcp/22", "udp/6000-6010", "icmp"]
@@ -86,9 +90,11 @@ allow_peer_disable = false
     .unwrap();
     assert_eq!(config.node.as_ref().map(NodeName::as_str), Some("b"));
     assert_eq!(config.secret.previous_file.as_deref(), Some(Path::new("/etc/s.old")));
-    assert_eq!((config.keying.port, config.keying.rekey_after), (5000, Duration::from_secs(90)));
+    assert_eq!((config.keying.port, config.keying.nat_port), (5000, 5001));
+    assert_eq!(config.keying.rekey_after, Duration::from_secs(90));
     assert_eq!((config.keying.rekey_bytes, config.keying.rekey_packets), (Some(64 << 30), Some(1000)));
-    assert_eq!(config.esp, Esp { proposals: Proposals::of_key_bits(128), replay_window: 32 });
+    let (proposals, encapsulation) = (Proposals::of_key_bits(128), EncapsulationMode::Never);
+    assert_eq!(config.esp, Esp { proposals, replay_window: 32, encapsulation });
     assert_eq!(config.protection.mode, Mode::Prefer);
     assert_eq!(config.protection.exempt.len(), 3);
     assert_eq!(config.pairs(&config.nodes[1]).len(), 1, "only IPv4 is inside the network");
@@ -117,6 +123,9 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[keying]\nport = -1\n", 3, 8, "keying.port", "not -1"),
     ("[keying]\nport = \"500\"\n", 3, 8, "keying.port", "must be a number, not a string"),
     ("[keying]\nport = 500.0\n", 3, 8, "keying.port", "must be a number, not a fraction"),
+    ("[keying]\nnat_port = 500\n", 3, 12, "keying.nat_port", "are both 500"),
+    ("[keying]\nport = 4500\n", 3, 8, "keying.port", "are both 4500"),
+    ("[esp]\nencapsulation = \"udp\"\n", 3, 17, "esp.encapsulation", "must be \"auto\", \"always\" or \"never\", not \"udp\""),
     ("[keying]\nrekey_after = \"soon\"\n", 3, 15, "keying.rekey_after", "\"soon\" is not a duration"),
     ("[keying]\nrekey_after = 3600\n", 3, 15, "keying.rekey_after", "must be a string, not a number, such as"),
     ("[keying]\nrekey_after = \"0s\"\n", 3, 15, "keying.rekey_after", "no time at all"),

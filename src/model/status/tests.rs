@@ -30,6 +30,7 @@ fn sa(direction: Direction, spi: u32, added: u64, packets: u64) -> SaReading {
         id: SaId::of(pair(), direction, Spi(spi)),
         key_bits: 256,
         esn: true,
+        encapsulated: false,
         bytes: packets * 500,
         packets,
         added,

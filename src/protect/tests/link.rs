@@ -66,6 +66,7 @@ impl Link {
                 in_spi: spis[at],
                 out_spi: spis[1 - at],
                 suite: EspSuite { key_bits: 256, esn: true },
+                encapsulation: None,
                 in_key: SaKey::new(vec![0; 36]),
                 out_key: SaKey::new(vec![0; 36]),
                 initiator: at == initiator,

@@ -271,6 +271,7 @@ fn an_inbound_sa_ahead_of_its_child_is_installed_once() {
         direction: Direction::In,
         spi: Spi(spi),
         suite,
+        encapsulation: None,
         replay_window: 4096,
         limits: Limits::default(),
     };

@@ -29,6 +29,7 @@ fn sa(direction: Direction, spi: u32) -> Sa {
         direction,
         spi: Spi(spi),
         suite: EspSuite { key_bits: 256, esn: true },
+        encapsulation: None,
         replay_window: 4096,
         limits: Limits::default(),
     }

@@ -87,6 +87,8 @@ fn a_policy_with_any_other_template_is_not_taken_for_ours() {
 fn an_sa_is_read_with_its_counters() {
     let reading = decode::sa(only(&hex(golden::REPORTED_SA))).expect("well-formed").expect("ours");
     assert_eq!(reading, SaReading { hard_seconds: Some(86400), ..inbound_reading(reading.added) });
+    let in_udp = decode::sa(only(&hex(golden::SA_IN_UDP))).expect("well-formed").expect("ours");
+    assert!(in_udp.encapsulated);
 
     // The fields that are zero in a fresh SA, at their places in xfrm_usersa_info.
     let mut used = hex(golden::REPORTED_SA);

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::golden;
 use super::*;
 use crate::model::policy::Ports;
-use crate::model::{SaId, SaKey};
+use crate::model::{SaId, SaKey, UdpPorts};
 use crate::xfrm::batch::{BATCH, Batch};
 use crate::xfrm::encode;
 use crate::xfrm::preflight::Features;
@@ -44,6 +44,18 @@ fn sas_are_written_as_ip_writes_them() {
     assert_eq!(added(&wide, OLD), hex(golden::SA_WIDE));
     let esn = sa("fd99::1", "fd99::2", 256, true, 4096);
     assert_eq!(added(&esn, OLD), hex(golden::SA_ESN));
+}
+
+#[test]
+fn an_sa_in_udp_has_the_ports_of_who_sends_and_who_receives() {
+    let ports = Some(UdpPorts { local: 14_500, remote: 4500 });
+    let inbound = Sa { encapsulation: ports, ..sa("10.99.0.1", "10.99.0.2", 128, false, 32) };
+    assert_eq!(added(&inbound, OLD), hex(golden::SA_IN_UDP));
+    let ports = Some(UdpPorts { local: 4500, remote: 14_500 });
+    let pair = inbound.pair.mirrored();
+    let outbound = Sa { encapsulation: ports, direction: Direction::Out, pair, ..inbound };
+    let template = |message: &[u8]| attributes(message).get(4).map(<[u8]>::to_vec);
+    assert_eq!(template(&added(&outbound, OLD)), template(&hex(golden::SA_IN_UDP)));
 }
 
 #[test]

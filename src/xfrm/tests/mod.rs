@@ -50,6 +50,7 @@ fn sa(remote: &str, local: &str, key_bits: u16, esn: bool, replay_window: u32) -
         direction: Direction::In,
         spi: SPI,
         suite: EspSuite { key_bits, esn },
+        encapsulation: None,
         replay_window,
         limits: Limits::default(),
     }
@@ -101,6 +102,7 @@ fn inbound_reading(added: u64) -> SaReading {
         id: SaId { destination: address("fd99::2"), spi: SPI },
         key_bits: 256,
         esn: true,
+        encapsulated: false,
         bytes: 0,
         packets: 0,
         added,

@@ -49,6 +49,7 @@ impl Pairs {
             direction,
             spi: Spi(Spi::FIRST | number << 1 | low),
             suite: EspSuite { key_bits: 256, esn: true },
+            encapsulation: None,
             replay_window: WINDOW,
             limits: Limits { hard_seconds: Some(HARD_SECONDS), ..Limits::default() },
         });

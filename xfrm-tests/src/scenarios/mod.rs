@@ -6,6 +6,7 @@ pub mod compat;
 mod crash;
 mod disable;
 mod enable;
+mod encapsulation;
 mod exempt;
 mod faults;
 mod flush;
@@ -49,6 +50,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         reboot::ALL,
         faults::ALL,
         refusal::ALL,
+        encapsulation::ALL,
         keys::ALL,
         certificates::ALL,
         strongswan::ALL,

@@ -1,0 +1,262 @@
+//! Keeps sockets open beyond the agent's life: the kernel takes ESP out of UDP as long as somebody has the socket
+//! that it comes in on, and stops when the last one closes it (kernel.md, fact 18h).
+//!
+//! Under systemd its file descriptor store does that (sd_pid_notify_with_fds(3)). Elsewhere a process of ours does,
+//! `hostseal hold`, which the agent starts and every later agent finds by a socket in `run_dir`. It does nothing
+//! but hold what it was given.
+//! ```text
+//! agent    --- K, sockets --->  holder      holds these, and nothing else any more
+//! agent    --- G ------------>  holder      gives them: an agent that has just started
+//! agent    <-- G, sockets ----  holder
+//! agent    --- E ------------>  holder      ends
+//! ```
+
+use std::env;
+use std::fs;
+use std::io::{self, IoSlice, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::prctl;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::unistd::setsid;
+
+use super::process;
+use crate::model::host::KEEPER_NAME;
+use crate::xfrm::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
+
+/// The name of the holder's socket in `run_dir`.
+const SOCKET_NAME: &str = "keeper.sock";
+/// What sockets are called in systemd's store.
+const STORE_NAME: &str = "FDNAME=hostseal-nat";
+/// How long a holder may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a holder is told.
+const KEEP: u8 = b'K';
+const GIVE: u8 = b'G';
+const END: u8 = b'E';
+
+/// The way to what keeps sockets.
+pub(super) struct Keeper {
+    /// Where a holder listens.
+    socket: PathBuf,
+    /// Whether the service manager keeps them.
+    managed: bool,
+    /// The holder, where this process has started it.
+    holder: Option<Child>,
+}
+
+impl Keeper {
+    /// For the agent of a run directory.
+    pub(super) fn new(run_dir: &Path) -> Self {
+        let managed = env::var_os("NOTIFY_SOCKET").is_some();
+        Self { socket: run_dir.join(SOCKET_NAME), managed, holder: None }
+    }
+
+    /// What an agent before this one left.
+    pub(super) fn take_back(&self) -> Vec<OwnedFd> {
+        let mut sockets = inherited_descriptors();
+        match self.ask() {
+            Ok(more) => sockets.extend(more),
+            // Nobody there: nothing was left, or the host has rebooted.
+            Err(error) if is_nobody(&error) => {}
+            Err(error) => tracing::warn!("the process that keeps sockets does not answer: {error}"),
+        }
+        sockets
+    }
+
+    /// Keeps these from now on, and none else.
+    pub(super) fn keep(&mut self, sockets: &[BorrowedFd<'_>]) {
+        if sockets.is_empty() {
+            return self.release();
+        }
+        let sockets = &sockets[..sockets.len().min(DESCRIPTORS_MAX)];
+        let kept = match self.managed {
+            true => store(sockets).map(|()| self.end_holder()),
+            false => self.hand_over(sockets),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(
+                "ESP in UDP will not be received while no agent runs, as nobody keeps its sockets: {error}"
+            );
+        }
+    }
+
+    /// Keeps none.
+    pub(super) fn release(&mut self) {
+        if self.managed
+            && let Err(error) = notify(&format!("FDSTOREREMOVE=1\n{STORE_NAME}"), &[])
+        {
+            tracing::warn!("the service manager does not close its sockets: {error}");
+        }
+        self.end_holder();
+    }
+
+    fn end_holder(&mut self) {
+        if let Ok(stream) = self.connect() {
+            // It ends in any case: with the order, or with the host.
+            let _ = send(stream.as_fd(), &[END], &[]);
+        }
+        if let Some(mut holder) = self.holder.take() {
+            let _ = holder.wait();
+        }
+    }
+
+    fn connect(&self) -> io::Result<UnixStream> {
+        let stream = UnixStream::connect(&self.socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    fn ask(&self) -> io::Result<Vec<OwnedFd>> {
+        let stream = self.connect()?;
+        send(stream.as_fd(), &[GIVE], &[])?;
+        receive_descriptors(stream.as_fd(), &mut [0]).map(|(_, sockets)| sockets)
+    }
+
+    fn hand_over(&mut self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let stream = match self.connect() {
+            Err(error) if is_nobody(&error) => {
+                self.start()?;
+                self.connect()
+            }
+            connected => connected,
+        }?;
+        send(stream.as_fd(), &[KEEP], sockets)?;
+        (&stream).read_exact(&mut [0])
+    }
+
+    /// Starts a holder, with a socket that it can be asked by at once.
+    fn start(&mut self) -> io::Result<()> {
+        match fs::remove_file(&self.socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&self.socket)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("hold").current_dir("/").process_group(0);
+        command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
+        self.holder = Some(command.spawn()?);
+        Ok(())
+    }
+}
+
+/// Nobody listens, or nobody ever did.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Puts sockets into systemd's store, in place of those that are there.
+fn store(sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+    notify(&format!("FDSTOREREMOVE=1\n{STORE_NAME}"), &[])?;
+    // systemd would drop one at the first error that ICMP reports on it.
+    notify(&format!("FDSTORE=1\nFDPOLL=0\n{STORE_NAME}"), sockets)
+}
+
+/// Tells the service manager something, and gives it descriptors (sd_notify(3)).
+fn notify(words: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let Some(path) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    send(socket.as_fd(), words.as_bytes(), descriptors)
+}
+
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let raw: Vec<RawFd> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+/// The holder: listens on its standard input, which the agent has bound, until it is told to end.
+///
+/// # Errors
+/// Its standard input is no such socket.
+pub fn hold() -> anyhow::Result<()> {
+    process::harden()?;
+    // Whoever has started the agent may go, and its terminal with it.
+    let _ = setsid();
+    prctl::set_name(KEEPER_NAME)?;
+    Ok(serve(&UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?))?)
+}
+
+fn serve(listener: &UnixListener) -> io::Result<()> {
+    let mut held = Vec::new();
+    loop {
+        let (stream, _) = listener.accept()?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut order = [0];
+        match receive_descriptors(stream.as_fd(), &mut order) {
+            Ok((1, sockets)) if order == [KEEP] => {
+                held = sockets;
+                let _ = send(stream.as_fd(), &[KEEP], &[]);
+            }
+            Ok((1, _)) if order == [GIVE] => {
+                let sockets: Vec<BorrowedFd<'_>> = held.iter().map(AsFd::as_fd).collect();
+                let _ = send(stream.as_fd(), &[GIVE], &sockets);
+            }
+            Ok((1, _)) if order == [END] => return Ok(()),
+            // Whoever asked has died, or is no agent.
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::thread;
+
+    use super::*;
+
+    /// A holder in a thread of this process.
+    fn holder(run_dir: &Path) -> thread::JoinHandle<io::Result<()>> {
+        let listener = UnixListener::bind(run_dir.join(SOCKET_NAME)).unwrap();
+        thread::spawn(move || serve(&listener))
+    }
+
+    #[test]
+    fn the_next_agent_gets_the_same_sockets_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper { managed: false, ..Keeper::new(directory.path()) };
+        assert!(keeper.ask().is_err_and(|error| is_nobody(&error)));
+        let holder = holder(directory.path());
+        let sockets = [UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()];
+        keeper.keep(&[sockets[0].as_fd()]);
+        keeper.keep(&[sockets[1].as_fd()]);
+        let address = sockets[1].local_addr().unwrap();
+        UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"while nobody reads", address).unwrap();
+        drop(sockets);
+        // The first was let go of when the second was kept.
+        let next = Keeper { managed: false, ..Keeper::new(directory.path()) };
+        let back: Vec<UdpSocket> = next.ask().unwrap().into_iter().map(UdpSocket::from).collect();
+        assert_eq!(back.len(), 1);
+        assert_eq!(back[0].local_addr().unwrap(), address);
+        let mut text = [0; 32];
+        assert_eq!(back[0].recv(&mut text).unwrap(), b"while nobody reads".len());
+        keeper.release();
+        holder.join().unwrap().unwrap();
+        drop(back);
+        UdpSocket::bind(address).expect("nobody has it any more");
+    }
+
+    #[test]
+    fn a_holder_goes_on_after_nonsense() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keeper = Keeper { managed: false, ..Keeper::new(directory.path()) };
+        let holder = holder(directory.path());
+        drop(keeper.connect().unwrap());
+        send(keeper.connect().unwrap().as_fd(), b"?", &[]).unwrap();
+        assert!(keeper.ask().unwrap().is_empty());
+        keeper.release();
+        holder.join().unwrap().unwrap();
+    }
+}
