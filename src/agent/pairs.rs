@@ -43,6 +43,7 @@ impl Pairs {
                 .filter(|reading| reading.is_between(*pair))
                 .map(|reading| (reading.id, reading.direction(*pair)))
                 .collect();
+            let encapsulated = sas.keys().any(|id| actual.sas[id].encapsulated);
             taken.extend(sas.iter().map(|(id, direction)| (*pair, *id, *direction)));
             let [inbound, _] = policies::inbound(*pair, Action::Require).map(|policy| there(&policy));
             let outbound = there(&policies::outbound(*pair, Action::Block));
@@ -54,6 +55,7 @@ impl Pairs {
                 },
                 inbound: inbound.and_then(|policy| policy.action),
                 until: outbound.and_then(|policy| policy.until?.checked_sub(TRIAL_OUT)),
+                encapsulated,
             });
         }
         taken

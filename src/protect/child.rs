@@ -62,6 +62,8 @@ pub struct Child {
     out_gone: bool,
     /// The key exchange was told that it carries traffic both ways.
     pub(super) announced: bool,
+    /// The key exchange was asked for a child whose ESP goes in UDP instead.
+    evaded: bool,
 }
 
 impl Child {
@@ -97,6 +99,7 @@ impl Child {
             in_gone: false,
             out_gone: false,
             announced: false,
+            evaded: false,
         }
     }
 
@@ -195,6 +198,17 @@ impl Child {
     /// depends on it.
     pub(super) fn seems_blocked(&self) -> bool {
         self.is_blocked() || self.proof.has_waited_long()
+    }
+
+    /// Whether its ESP goes in UDP.
+    pub(super) fn is_encapsulated(&self) -> bool {
+        self.outgoing.encapsulation.is_some()
+    }
+
+    /// The key exchange is to be asked for another whose ESP goes in UDP, unless its own does already.
+    /// Answers `true` once.
+    pub(super) fn ask_encapsulation(&mut self) -> bool {
+        !self.is_encapsulated() && !std::mem::replace(&mut self.evaded, true)
     }
 
     /// Whether both SAs have left, and the key exchange has forgotten it.

@@ -4,6 +4,7 @@
 //! follows from them. What it wants in the kernel is [`PairMachine::desired`]; what it wants from the key
 //! exchange and the network comes out of [`PairMachine::poll_order`].
 
+mod detour;
 mod judge;
 mod opening;
 mod order;
@@ -15,6 +16,7 @@ mod view;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use self::detour::Detour;
 pub use self::order::{Order, Posture};
 use self::seal::Use;
 use self::trial::Trial;
@@ -76,6 +78,8 @@ pub struct Adopted {
     pub inbound: Option<Action>,
     /// When the trial ends that the policies are part of; `None` where they are there for good.
     pub until: Option<Instant>,
+    /// Whether its ESP goes in UDP.
+    pub encapsulated: bool,
 }
 
 /// The machine of one pair.
@@ -98,6 +102,8 @@ pub struct PairMachine {
     spoken_of: Option<Spi>,
     /// SAs found in the kernel, of an agent before this one: they serve until a child has taken over.
     adopted: BTreeMap<SaId, Direction>,
+    /// The way around a network that drops ESP by itself.
+    detour: Detour,
     /// The outbound SA that the policy should name.
     outbound: Option<Spi>,
     /// The outbound SA that the policy in the kernel names.
@@ -142,6 +148,7 @@ impl PairMachine {
             ahead: None,
             spoken_of: None,
             adopted: BTreeMap::new(),
+            detour: Detour::default(),
             outbound: None,
             confirmed: None,
             opened: false,
@@ -162,7 +169,8 @@ impl PairMachine {
     /// Takes over what an agent before this one left in the kernel. Its inbound policy is written before
     /// anything is persisted, so where there is one it knows better than the file.
     pub fn adopt(&mut self, found: Adopted) {
-        let Adopted { sas, outbound, inbound, until } = found;
+        let Adopted { sas, outbound, inbound, until, encapsulated } = found;
+        self.detour.found = encapsulated;
         self.adopted = sas;
         self.outbound = outbound;
         self.confirmed = outbound;
@@ -391,6 +399,7 @@ impl PairMachine {
         self.seal(&mut clock);
         self.retire(&mut clock);
         self.probe(&mut clock);
+        self.evade(&mut clock);
         self.speak();
         if let Some((_, retry)) = &self.kernel_error {
             clock.due(*retry);
@@ -408,6 +417,7 @@ impl PairMachine {
         self.left = None;
         self.failure = None;
         self.orders.push_back(Order::Posture(Posture::Active));
+        self.go_on_in_udp();
         // As after a reboot: for the peer all is well.
         if self.is_sealed() && self.adopted.is_empty() {
             self.orders.push_back(Order::Hurry);

@@ -35,6 +35,10 @@ pub const PROBES_PATIENT: u32 = 12;
 /// How often a blocked path is tried again.
 pub const PROBE_BLOCKED: Duration = Duration::from_secs(10);
 
+/// How long ESP in UDP is waited for, where ESP by itself does not get through, before a pair in the clear counts
+/// as one that stays there: as long as the key exchange tries once, and as ESP is tried then.
+pub const DETOUR_PATIENCE: Duration = Duration::from_secs(12);
+
 /// How long `disable` waits for the peer to say that it accepts clear packets.
 pub const OPEN_PATIENCE: Duration = Duration::from_secs(3);
 

@@ -107,6 +107,11 @@ impl Core {
             Order::Rekey { in_spi } => engine.rekey_child(now, pair, in_spi),
             Order::Delete { in_spi } => engine.delete_child(now, pair, in_spi),
             Order::CheckLiveness => engine.check_liveness(now, pair),
+            Order::Encapsulate => {
+                if engine.encapsulate(now, pair) {
+                    self.with_pair(pair, |machine| machine.handle_detour(now));
+                }
+            }
             Order::Settled { in_spi } => {
                 engine.settled(now, pair, in_spi);
                 self.persist = true;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::net::Weather;
 use super::world::World;
-use crate::model::Direction;
 use crate::model::status::{ReasonCode, RowState};
+use crate::model::{Direction, EncapsulationMode};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -306,6 +306,7 @@ fn another_secret_is_never_protected_and_both_sides_say_why() {
 fn a_pair_whose_esp_is_dropped_stays_clear_and_says_so() {
     for one_way in [false, true] {
         let mut world = World::new(2, 1, Weather::FAIR);
+        world.encapsulation(EncapsulationMode::Never);
         let (a, b) = (world.hosts[0].address, world.hosts[1].address);
         world.net.esp_blocked.insert((a, b));
         if !one_way {
@@ -350,7 +351,10 @@ fn esp_that_stops_getting_through_is_named_and_heals() {
             if ways.len() == 1 && blocked.len() == 1 && ways != blocked {
                 continue;
             }
-            let mut world = protected(2, seed as u64, Weather::FAIR);
+            let mut world = World::new(2, seed as u64, Weather::FAIR);
+            world.encapsulation(EncapsulationMode::Never);
+            (0..2).for_each(|host| world.enable(host));
+            assert!(world.run_until(10 * SECOND, World::all_protected));
             world.run(100 * SECOND, Some((100 * MILLISECOND, both)));
             for (from, to) in blocked {
                 world.net.esp_blocked.insert((world.hosts[*from].address, world.hosts[*to].address));
@@ -369,6 +373,7 @@ fn esp_that_is_blocked_through_many_rekeys_heals() {
     for seed in 0..5 {
         let mut world = World::new(2, seed, Weather::FAIR);
         world.rekey_after(20 * SECOND);
+        world.encapsulation(EncapsulationMode::Never);
         (0..2).for_each(|host| world.enable(host));
         assert!(world.run_until(10 * SECOND, World::all_protected));
         let (a, b) = (world.hosts[0].address, world.hosts[1].address);

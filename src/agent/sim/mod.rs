@@ -2,6 +2,7 @@
 //! on a network that loses, duplicates and reorders. Everything follows from one seed.
 
 mod cluster;
+mod detour;
 mod faults;
 mod kernel;
 mod net;

@@ -17,6 +17,7 @@ pub(super) enum Why {
     TrialEnded,
     KernelError,
     EspBlocked,
+    Encapsulating,
     Failed,
 }
 
@@ -56,6 +57,7 @@ impl PairMachine {
             }
             Phase::On => match (self.trouble(), self.is_sealed()) {
                 (why, true) => (RowState::Blocked, why.unwrap_or_else(|| self.stage())),
+                (Some(why @ Why::Encapsulating), false) => (RowState::Negotiating, why),
                 (Some(why), false) => (RowState::Clear, why),
                 (None, false) => (RowState::Negotiating, self.stage()),
             },
@@ -83,7 +85,7 @@ impl PairMachine {
         } else if self.kernel_error.is_some() {
             Some(Why::KernelError)
         } else if self.is_esp_blocked() {
-            Some(Why::EspBlocked)
+            Some(if self.detour.is_tried() { Why::Encapsulating } else { Why::EspBlocked })
         } else {
             let failed = self.failure.is_some() && (self.confirmed.is_none() || self.is_sealed());
             failed.then_some(Why::Failed)
@@ -91,7 +93,7 @@ impl PairMachine {
     }
 
     /// Whether ESP does not get through: by proof, or, where no traffic depends on it yet, by all appearances.
-    fn is_esp_blocked(&self) -> bool {
+    pub(super) fn is_esp_blocked(&self) -> bool {
         let newest = self.children.last();
         let proven = [self.current(), newest].into_iter().flatten().any(Child::is_blocked);
         proven || (self.settled.is_none() && newest.is_some_and(Child::seems_blocked))
@@ -125,11 +127,18 @@ impl PairMachine {
                 self.kernel_error.as_ref().map(|(words, _)| (ReasonCode::KernelError, words.clone()))
             }
             Why::EspBlocked => {
+                let udp = self.children.last().and_then(|child| child.outgoing.encapsulation);
+                let what = match udp {
+                    Some(ports) => format!("ESP in UDP (port {})", ports.remote),
+                    None => "ESP (IP protocol 50)".to_owned(),
+                };
                 let words = format!(
-                    "{remote} agrees on keys, but ESP (IP protocol 50) does not get through: open it in the \
-                     firewalls in between"
+                    "{remote} agrees on keys, but {what} does not get through: open it in the firewalls in between"
                 );
                 Some((ReasonCode::EspBlocked, words))
+            }
+            Why::Encapsulating => {
+                under_way(format!("ESP (IP protocol 50) does not get through to {remote}: trying it in UDP"))
             }
             Why::Failed => self.failure.clone(),
         }

@@ -43,6 +43,8 @@ pub enum Order {
     },
     /// Ask whether the peer still knows what we think it does.
     CheckLiveness,
+    /// ESP by itself does not get through: try it in UDP.
+    Encapsulate,
     /// Traffic flows both ways on this child: what stands beside it can go.
     Settled {
         /// Our name of the child.

@@ -169,7 +169,7 @@ impl Link {
         let [inbound, _] = policies::inbound(pair(), Action::Require);
         let inbound = kernel.policies.get(&inbound.id()).and_then(|policy| policy.action);
         let mut successor = PairMachine::new(pair(), true, true, self.now);
-        successor.adopt(Adopted { sas, outbound, inbound, until: None });
+        successor.adopt(Adopted { sas, outbound, inbound, ..Adopted::default() });
         successor.enable(self.now, false, None);
         self.ends[0].machine = successor;
     }

@@ -98,6 +98,7 @@ fn what_an_agent_before_left_on_trial_is_taken_over_as_such() {
         outbound: Some(Spi(1)),
         inbound: Some(Action::Require),
         until: Some(end),
+        ..Adopted::default()
     });
     successor.enable(link.now, false, None);
     link.ends[1].machine = successor;

@@ -1,4 +1,4 @@
-//! ESP in UDP: where the file says so, and with strongSwan.
+//! ESP in UDP: where protocol 50 does not get through, where the file says so, and with strongSwan.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -11,12 +11,18 @@ use anyhow::{Result, anyhow, ensure};
 use hostseal::xfrm::receive_descriptors;
 use nix::sys::signal::{Signal, kill};
 
-use super::{Traffic, await_one_pair, await_protected, seal_all};
+use super::{Traffic, await_one_pair, await_protected, ensure_pings, seal_all};
 use crate::lab::agent::{SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until};
-use crate::lab::{Capture, Cluster, Connection, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Swan, until};
+use crate::lab::stream::Shape;
+use crate::lab::{
+    Capture, Cluster, Connection, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Packet, Stream, Swan, Toward,
+    until,
+};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
+    Test::new("encapsulation::protocol_50_is_dropped_in_between", 2, protocol_50_is_dropped),
+    Test::new("encapsulation::protocol_50_stops_getting_through", 2, protocol_50_stops),
     Test::new("encapsulation::always_through_rekeys_and_back_to_clear", 2, always),
     Test::new("encapsulation::a_changed_file_moves_pairs_there_and_back", 2, changed_file),
     Test::new("encapsulation::an_agent_that_is_killed_or_stopped_loses_nothing", 2, killed_or_stopped),
@@ -28,6 +34,15 @@ pub(super) const ALL: &[Test] = &[
 
 const AUTO: &str = "encapsulation = \"auto\"";
 const ALWAYS: &str = "encapsulation = \"always\"";
+
+/// Drops protocol 50 from a host, in both families.
+fn drop_esp(lab: &Lab, host: &Host) -> Result<()> {
+    for protocol in ["ip", "ipv6"] {
+        let esp = format!("protocol {protocol} flower ip_proto 0x32");
+        lab.wire().drop_matching(host, Toward::Wire, &esp)?;
+    }
+    Ok(())
+}
 
 /// Whether all rows are protected, with ESP in UDP or by itself.
 fn is_carried(status: &Status, carrier: &str) -> bool {
@@ -47,6 +62,62 @@ fn ensure_only_udp(captures: Vec<Capture>, time: SystemTime) -> Result<()> {
         report.ensure_nothing_clear()?;
         report.ensure_none(Kind::Esp)?;
         ensure!(report.count(Kind::UdpEsp) > 0, "{report}");
+    }
+    Ok(())
+}
+
+fn protocol_50_is_dropped(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    Cluster::of(lab.hosts()).install_all(lab.hosts())?;
+    drop_esp(lab, &a)?;
+    drop_esp(lab, &b)?;
+    let traffic = Traffic::start(&a, &b, 250)?;
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 20s")? {
+        outcome.expect_code(0)?;
+    }
+    for host in [&a, &b] {
+        await_carried(host, "udp", Duration::from_secs(5))?;
+    }
+    let (captures, protected) = (lab.capture_all()?, SystemTime::now());
+    ensure_pings(&a, &b, 5)?;
+    traffic.ensure_complete()?;
+    ensure_only_udp(captures, protected)
+}
+
+/// Noticed by the counters within half a minute of traffic that is not answered, and moved within some seconds; then
+/// reminders each 20 s: the time is the subject here.
+fn protocol_50_stops(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    seal_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+    let (captures, started) = (lab.capture_all()?, SystemTime::now());
+    drop_esp(lab, &a)?;
+    drop_esp(lab, &b)?;
+    let shape = Shape { rate: 50, ..Shape::default() };
+    let lost = [Stream::start(&a, &b, shape)?, Stream::start(&b, &a, Shape { family: Family::V6, ..shape })?];
+    for host in [&a, &b] {
+        await_carried(host, "udp", Duration::from_secs(50))?;
+    }
+    println!("moved after {:?}", started.elapsed()?);
+    let moved = SystemTime::now();
+    until("what is sent arrives", Duration::from_secs(5), || {
+        let arrived = lost.each_ref().map(Stream::arrived);
+        ensure!(arrived.iter().all(|count| *count > 0), "{arrived:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    for stream in lost {
+        println!("{:?}", stream.stop()?);
+    }
+    Traffic::start(&a, &b, 250)?.ensure_complete()?;
+    ensure_pings(&a, &b, 3)?;
+    let is_reminder = |packet: &Packet| packet.kind == Kind::UdpEsp && packet.spi.is_none();
+    until("a NAT would be reminded", Duration::from_secs(25), || {
+        let seen = captures[0].so_far()?.packets.iter().filter(|packet| is_reminder(packet)).count();
+        ensure!(seen > 0, "no reminder yet");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    println!("reminded after {:?}", moved.elapsed()?);
+    for capture in captures {
+        capture.stop()?.since(started).ensure_nothing_clear()?;
     }
     Ok(())
 }

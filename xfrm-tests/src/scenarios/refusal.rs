@@ -48,7 +48,7 @@ fn another_secret(lab: &mut Lab) -> Result<()> {
 
 fn protocol_50_is_dropped(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    let cluster = Cluster::of_v4(lab.hosts());
+    let cluster = Cluster::of_v4(lab.hosts()).with("esp", "encapsulation = \"never\"");
     cluster.install_all(lab.hosts())?;
     lab.wire().drop_matching(&a, Toward::Wire, "protocol ip flower ip_proto 0x32")?;
     lab.wire().drop_matching(&b, Toward::Wire, "protocol ip flower ip_proto 0x32")?;
@@ -76,7 +76,8 @@ fn protocol_50_is_dropped(lab: &mut Lab) -> Result<()> {
 /// Noticed by the counters within half a minute, and healed within ten seconds: the time is the subject here.
 fn protocol_50_stops(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    super::seal_all(&Cluster::of_v4(lab.hosts()), lab.hosts())?;
+    let cluster = Cluster::of_v4(lab.hosts()).with("esp", "encapsulation = \"never\"");
+    super::seal_all(&cluster, lab.hosts())?;
     let captures = lab.capture_all()?;
     let started = SystemTime::now();
     lab.wire().drop_matching(&a, Toward::Wire, "protocol ip flower ip_proto 0x32")?;
