@@ -146,6 +146,25 @@ impl Wire {
     /// # Errors
     /// When tc refuses.
     pub fn drop_matching(&self, host: &Host, toward: Toward, matching: &str) -> Result<()> {
+        self.filter(host, toward, &format!("{matching} action drop"))
+    }
+
+    /// Gives what a host sends over IPv4 from the UDP port `inside` the source port `outside`, as a NAT does, and
+    /// turns what comes back.
+    ///
+    /// # Errors
+    /// When tc refuses.
+    pub fn translate(&self, host: &Host, inside: u16, outside: u16) -> Result<()> {
+        let udp = "protocol ip flower ip_proto udp";
+        let set = |which: &str, port: u16| {
+            format!("action pedit ex munge udp {which} set {port} pipe action csum udp")
+        };
+        self.filter(host, Toward::Wire, &format!("{udp} src_port {inside} {}", set("sport", outside)))?;
+        self.filter(host, Toward::Host, &format!("{udp} dst_port {outside} {}", set("dport", inside)))
+    }
+
+    /// Adds a filter to a host's cable.
+    fn filter(&self, host: &Host, toward: Toward, filter: &str) -> Result<()> {
         let port = Self::port(host);
         let hook = match toward {
             Toward::Wire => "ingress",
@@ -153,12 +172,12 @@ impl Wire {
         };
         self.host.run(&format!(
             "{{ tc qdisc show dev {port} | grep -q clsact || tc qdisc add dev {port} clsact; }} \
-             && tc filter add dev {port} {hook} {matching} action drop"
+             && tc filter add dev {port} {hook} {filter}"
         ))?;
         Ok(())
     }
 
-    /// Takes away all that [`Wire::drop_matching`] did to a host.
+    /// Takes away all that [`Wire::drop_matching`] and [`Wire::translate`] did to a host.
     ///
     /// # Errors
     /// When nothing was dropped.
