@@ -7,13 +7,14 @@ use std::time::Instant;
 use super::cookie::CookieJar;
 use super::error::Error;
 use super::established::Established;
-use super::initiate::{Attempt, AwaitInitResponse};
+use super::initiate::AwaitInitResponse;
 use super::keep::{Keep, Lack};
 use super::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, DATAGRAM_MAX, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, OPENING_MAX,
     OPENING_PAUSE, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR, TRIES_ESTABLISHED, TRIES_FAREWELL,
 };
 use super::nat::{Content, Nat, wrap};
+use super::opening::Attempt;
 use super::outbox::{Cx, Outbox, Path, Scope, up_to};
 use super::peer;
 use super::pending::Task;

@@ -12,9 +12,9 @@ use super::exchange::{Retransmission, Retry, Window};
 use super::ike_sa::IkeSa;
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
-use super::limits::{COOKIE_LENGTH, COOKIES_MAX, IKE_REKEY_FACTOR, TRIES_OPENING};
-use super::nat::Claims;
+use super::limits::{IKE_REKEY_FACTOR, TRIES_OPENING};
 use super::opened::{Opened, fragmentation_supported, fragments};
+use super::opening::{Attempt, Opening};
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
 use super::pending::Task;
@@ -22,38 +22,17 @@ use super::session::Session;
 use super::signature::Hashes;
 use super::suite::{concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
-use super::wire::{Flags, Header, Id, Ke, Message, Parts, Payload, write_clear};
-use super::{Event, Failure, FailureCode};
+use super::wire::{Id, Ke, Message, Parts, Payload};
+use super::{Event, FailureCode};
 use crate::model::auth::Proof;
 use crate::model::{EspProposal, EspSuite, NewInbound, Proposals};
 
 /// Has sent IKE_SA_INIT.
 pub(super) struct AwaitInitResponse {
-    path: Path,
-    begun: Instant,
-    attempt: Attempt,
-    claims: Option<Claims>,
-    ours: u64,
-    nonce: Vec<u8>,
+    opening: Opening,
     /// The request that is sent and, before it, the one whose group was refused: whoever refused it need not
     /// be the peer, and the peer may yet take it.
     requests: Vec<Request>,
-    cookie: Option<Vec<u8>>,
-    cookies: u32,
-    sent: Retransmission,
-    /// What somebody who need not be the peer said.
-    hint: Option<Failure>,
-}
-
-/// What one attempt is to be like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Attempt {
-    /// IKE_AUTH is to say INITIAL_CONTACT.
-    pub(super) greet: bool,
-    /// It is to be signed with the secret before the current one.
-    pub(super) fallback: bool,
-    /// ESP by itself does not get through.
-    pub(super) blocked: bool,
 }
 
 /// An IKE_SA_INIT request.
@@ -94,56 +73,30 @@ pub(super) fn failure(error: &Error) -> FailureCode {
 impl AwaitInitResponse {
     /// Sends the first message.
     pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<Session, Error> {
-        let ours = cx.ike_spi();
         let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
         let key = KeyPair::generate(group, cx.entropy)?;
-        let mut state = Self {
-            path,
-            begun: cx.now,
-            attempt,
-            claims: Claims::ours(cx, &path, Spis { initiator: ours, responder: 0 }, attempt.blocked),
-            ours,
-            nonce: cx.nonce(),
-            requests: Vec::new(),
-            cookie: None,
-            cookies: 0,
-            sent: Retransmission::knocking(cx.now, Vec::new()),
-            hint: None,
-        };
+        let opening = Opening::new(cx, Exchange::IKE_SA_INIT, path, attempt);
+        let mut state = Self { opening, requests: Vec::new() };
         state.send(cx, key);
         Ok(Session::AwaitInitResponse(Box::new(state)))
     }
 
     /// Sends a request with the public value of `key`.
     fn send(&mut self, cx: &mut Cx<'_>, key: KeyPair) {
-        let header = Header {
-            initiator_spi: self.ours,
-            responder_spi: 0,
-            first: 0,
-            exchange: Exchange::IKE_SA_INIT,
-            flags: Flags { from_initiator: true, response: false },
-            message_id: 0,
-        };
-        // RFC 7296 section 2.6: the cookie comes first and the rest stays as it was; section 2.6.1: it stays
-        // with all further requests.
-        let cookie = self.cookie.as_ref().map(|cookie| Payload::notify(notify::COOKIE, cookie.clone()));
-        let mut payloads: Vec<_> = cookie.into_iter().collect();
-        payloads.extend([
+        let mut payloads = vec![
             // RFC 7296 section 1.2: all that we offer, whatever group was asked for.
             Payload::Sa(ike_offer(&cx.settings.ike_proposals, &[])),
             Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
-            Payload::Nonce(self.nonce.clone()),
+            Payload::Nonce(self.opening.nonce.clone()),
             fragmentation_supported(),
-        ]);
-        payloads.extend(self.claims.iter().flat_map(Claims::payloads));
+        ];
+        payloads.extend(self.opening.claims());
         // RFC 9370 section 2.2.1: an offer with an additional exchange says so.
         payloads.extend(cx.settings.ike_proposals.has_additional().then(intermediate_supported));
         payloads.push(cx.vendor_id.clone());
         let credentials = &cx.settings.credentials;
-        payloads.extend(credentials.knows_signatures(self.path.pair.remote).then(Hashes::ours));
-        let bytes = write_clear(header, &payloads);
-        cx.out.transmit(&self.path, bytes.clone());
-        self.sent = Retransmission::knocking(cx.now, vec![bytes.clone()]);
+        payloads.extend(credentials.knows_signatures(self.opening.path.pair.remote).then(Hashes::ours));
+        let bytes = self.opening.send(cx, payloads);
         self.requests.push(Request { key, bytes });
     }
 
@@ -153,17 +106,16 @@ impl AwaitInitResponse {
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Option<Session> {
-        let header = &message.header;
-        let expected = header.exchange == Exchange::IKE_SA_INIT
-            && header.flags == Flags { from_initiator: false, response: true }
-            && header.message_id == 0;
-        if !expected {
-            cx.out.counters.unexpected += 1;
+        if !self.opening.is_answer(cx, message) {
             return Some(Session::AwaitInitResponse(self));
         }
         let parts = Parts(&message.payloads);
         if let Some(cookie) = parts.notify(notify::COOKIE) {
-            self.return_cookie(cx, &cookie.data);
+            if self.opening.take_cookie(cx, &cookie.data)
+                && let Some(Request { key, .. }) = self.requests.pop()
+            {
+                self.send(cx, key);
+            }
             return Some(Session::AwaitInitResponse(self));
         }
         // Nobody has proven anything yet: an error is a hint, and a better answer may still come
@@ -176,23 +128,10 @@ impl AwaitInitResponse {
             Ok(opened) => opened.go_on(cx),
             Err(error) => {
                 if !self.change_group(cx, &parts) {
-                    self.take_hint(cx, &error);
+                    self.opening.take_hint(cx, &error);
                 }
                 Some(Session::AwaitInitResponse(self))
             }
-        }
-    }
-
-    /// RFC 7296 section 2.6.
-    fn return_cookie(&mut self, cx: &mut Cx<'_>, cookie: &[u8]) {
-        if self.cookies >= COOKIES_MAX || !COOKIE_LENGTH.contains(&cookie.len()) {
-            cx.out.counters.unexpected += 1;
-            return;
-        }
-        self.cookies += 1;
-        self.cookie = Some(cookie.to_vec());
-        if let Some(Request { key, .. }) = self.requests.pop() {
-            self.send(cx, key);
         }
     }
 
@@ -212,15 +151,6 @@ impl AwaitInitResponse {
         true
     }
 
-    /// Somebody says why not, and need not be the peer. It is told once.
-    fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Error) {
-        let hint = Failure { code: failure(error), words: error.to_string() };
-        if self.hint.is_none() {
-            cx.fail(self.path.pair, Scope::Hint, hint.code, hint.words.clone());
-        }
-        self.hint = Some(hint);
-    }
-
     fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Error> {
         let (header, parts) = (&message.header, Parts(&message.payloads));
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
@@ -233,21 +163,21 @@ impl AwaitInitResponse {
         let request =
             request.ok_or(Error::PeerMisbehaved("its public value is of another group than it chose"))?;
         let shared = request.key.agree(&ke.data)?;
-        let nonces = Nonces { initiator: self.nonce.clone(), responder: parts.nonce()?.to_vec() };
-        let spis = Spis { initiator: self.ours, responder: header.responder_spi };
+        let Opening { begun, attempt, ours, ref nonce, .. } = self.opening;
+        let nonces = Nonces { initiator: nonce.clone(), responder: parts.nonce()?.to_vec() };
+        let spis = Spis { initiator: ours, responder: header.responder_spi };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
-        let nat = self.claims.as_ref().map(|claims| claims.compare(&parts, spis, &self.path));
-        let path = self.path.through(nat.transpose()?.unwrap_or_default(), cx.settings.nat_port);
+        let path = self.opening.through(cx, &parts, spis)?;
         let fragments = fragments(cx, &path, &parts);
-        let rekey_at = cx.rekey_time(self.path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
+        let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         let peer = Peer::read(&parts);
         peer.ensure_takes(&cx.settings.credentials.identity)?;
         Ok(Opened {
             path,
-            begun: self.begun,
+            begun,
             peer,
-            greet: self.attempt.greet,
-            fallback: self.attempt.fallback,
+            greet: attempt.greet,
+            fallback: attempt.fallback,
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
             keys,
@@ -260,39 +190,15 @@ impl AwaitInitResponse {
     }
 
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
-        match self.sent.handle_timeout(cx.now) {
-            Retry::Wait => {}
-            Retry::Send(message) => {
-                cx.out.counters.retransmits += 1;
-                cx.out.transmit_all(&self.path, &message);
-            }
-            Retry::GiveUp => {
-                let no_answer = || Failure {
-                    code: FailureCode::NoAnswer,
-                    words: format!("no answer from {}", self.path.remote),
-                };
-                let failure = self.hint.unwrap_or_else(no_answer);
-                cx.fail(self.path.pair, Scope::Ike, failure.code, failure.words);
-                return None;
-            }
-        }
-        Some(Session::AwaitInitResponse(self))
+        self.opening.handle_timeout(cx).then_some(Session::AwaitInitResponse(self))
+    }
+
+    pub(super) fn opening(&self) -> &Opening {
+        &self.opening
     }
 
     pub(super) fn path_is_back(&mut self, now: Instant) {
-        self.sent.restart(now, TRIES_OPENING);
-    }
-
-    pub(super) fn due(&self) -> Instant {
-        self.sent.due()
-    }
-
-    pub(super) fn ours(&self) -> u64 {
-        self.ours
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.opening.path_is_back(now);
     }
 }
 

@@ -76,6 +76,7 @@ mod lifetime;
 mod limits;
 mod nat;
 mod opened;
+mod opening;
 mod outbox;
 mod peer;
 mod pending;

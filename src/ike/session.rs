@@ -93,7 +93,7 @@ impl Session {
     /// When the next thing is due, and what.
     pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
         match self {
-            Session::AwaitInitResponse(state) => Some((state.due(), "IKE_SA_INIT again")),
+            Session::AwaitInitResponse(state) => Some((state.opening().due(), "IKE_SA_INIT again")),
             Session::AwaitIntermediateResponse(state) => Some((state.due(), "IKE_INTERMEDIATE again")),
             Session::AwaitAuthResponse(state) => Some((state.due(), "IKE_AUTH again")),
             Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) => {
@@ -107,7 +107,7 @@ impl Session {
     /// Our indexes, by which the peer's messages find this session.
     pub(super) fn spis(&self) -> Vec<u64> {
         match self {
-            Session::AwaitInitResponse(state) => vec![state.ours()],
+            Session::AwaitInitResponse(state) => vec![state.opening().ours],
             Session::Refused(state) => vec![state.ours()],
             Session::Established(state) => state.spis().collect(),
             _ => self.opened().map(|opened| opened.sa.ours()).into_iter().collect(),
@@ -117,7 +117,7 @@ impl Session {
     /// Between whom.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Session::AwaitInitResponse(state) => state.path(),
+            Session::AwaitInitResponse(state) => &state.opening().path,
             Session::AwaitIntermediateResponse(state) => &state.opened().path,
             Session::AwaitAuthResponse(state) => &state.opened().path,
             Session::AwaitIntermediateRequest(state) => &state.opened().path,

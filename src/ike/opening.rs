@@ -1,0 +1,157 @@
+//! The first message of an initiator, until it is answered: cookies, refusals that nobody has proven, and
+//! retransmission, whatever exchange it opens with.
+
+use std::time::Instant;
+
+use super::error::Error;
+use super::exchange::{Retransmission, Retry};
+use super::initiate::failure;
+use super::keys::Spis;
+use super::limits::{COOKIE_LENGTH, COOKIES_MAX, TRIES_OPENING};
+use super::nat::Claims;
+use super::outbox::{Cx, Path, Scope};
+use super::wire::codes::{Exchange, notify};
+use super::wire::{Flags, Header, Message, Parts, Payload, write_clear};
+use super::{Failure, FailureCode};
+
+/// What one attempt is to be like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attempt {
+    /// IKE_AUTH is to say INITIAL_CONTACT.
+    pub(super) greet: bool,
+    /// It is to be signed with the secret before the current one.
+    pub(super) fallback: bool,
+    /// ESP by itself does not get through.
+    pub(super) blocked: bool,
+}
+
+/// An attempt of ours that has no answer yet.
+pub(super) struct Opening {
+    /// Between which addresses.
+    pub(super) path: Path,
+    /// When it was begun.
+    pub(super) begun: Instant,
+    /// What it is to be like.
+    pub(super) attempt: Attempt,
+    claims: Option<Claims>,
+    /// Our index.
+    pub(super) ours: u64,
+    /// Our nonce.
+    pub(super) nonce: Vec<u8>,
+    exchange: Exchange,
+    cookie: Option<Vec<u8>>,
+    cookies: u32,
+    sent: Retransmission,
+    /// What somebody who need not be the peer said.
+    hint: Option<Failure>,
+}
+
+impl Opening {
+    /// One that is to begin with `exchange`.
+    pub(super) fn new(cx: &mut Cx<'_>, exchange: Exchange, path: Path, attempt: Attempt) -> Self {
+        let ours = cx.ike_spi();
+        Self {
+            path,
+            begun: cx.now,
+            attempt,
+            claims: Claims::ours(cx, &path, Spis { initiator: ours, responder: 0 }, attempt.blocked),
+            ours,
+            nonce: cx.nonce(),
+            exchange,
+            cookie: None,
+            cookies: 0,
+            sent: Retransmission::knocking(cx.now, Vec::new()),
+            hint: None,
+        }
+    }
+
+    /// Sends a request with `payloads`, from now on again and again. Gives back how it is on the wire.
+    pub(super) fn send(&mut self, cx: &mut Cx<'_>, payloads: Vec<Payload>) -> Vec<u8> {
+        let header = Header {
+            initiator_spi: self.ours,
+            responder_spi: 0,
+            first: 0,
+            exchange: self.exchange,
+            flags: Flags { from_initiator: true, response: false },
+            message_id: 0,
+        };
+        // RFC 7296 section 2.6: the cookie comes first and the rest stays as it was; section 2.6.1: it stays
+        // with all further requests.
+        let cookie = self.cookie.as_ref().map(|cookie| Payload::notify(notify::COOKIE, cookie.clone()));
+        let payloads: Vec<_> = cookie.into_iter().chain(payloads).collect();
+        let bytes = write_clear(header, &payloads);
+        cx.out.transmit(&self.path, bytes.clone());
+        self.sent = Retransmission::knocking(cx.now, vec![bytes.clone()]);
+        bytes
+    }
+
+    /// What the request says of the addresses of both ends.
+    pub(super) fn claims(&self) -> impl Iterator<Item = Payload> {
+        self.claims.iter().flat_map(Claims::payloads)
+    }
+
+    /// The path to go on by after an answer with these `parts` and indexes.
+    pub(super) fn through(&self, cx: &Cx<'_>, parts: &Parts<'_>, spis: Spis) -> Result<Path, Error> {
+        let nat = self.claims.as_ref().map(|claims| claims.compare(parts, spis, &self.path));
+        Ok(self.path.through(nat.transpose()?.unwrap_or_default(), cx.settings.nat_port))
+    }
+
+    /// Whether a message can be the answer.
+    pub(super) fn is_answer(&self, cx: &mut Cx<'_>, message: &Message<'_>) -> bool {
+        let header = &message.header;
+        let expected = header.exchange == self.exchange
+            && header.flags == Flags { from_initiator: false, response: true }
+            && header.message_id == 0;
+        cx.out.counters.unexpected += u64::from(!expected);
+        expected
+    }
+
+    /// RFC 7296 section 2.6: the request is to be sent with this cookie. Says whether it is taken.
+    pub(super) fn take_cookie(&mut self, cx: &mut Cx<'_>, cookie: &[u8]) -> bool {
+        if self.cookies >= COOKIES_MAX || !COOKIE_LENGTH.contains(&cookie.len()) {
+            cx.out.counters.unexpected += 1;
+            return false;
+        }
+        self.cookies += 1;
+        self.cookie = Some(cookie.to_vec());
+        true
+    }
+
+    /// Somebody says why not, and need not be the peer. It is told once.
+    pub(super) fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Error) {
+        let hint = Failure { code: failure(error), words: error.to_string() };
+        if self.hint.is_none() {
+            cx.fail(self.path.pair, Scope::Hint, hint.code, hint.words.clone());
+        }
+        self.hint = Some(hint);
+    }
+
+    /// Says whether the attempt goes on.
+    pub(super) fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> bool {
+        match self.sent.handle_timeout(cx.now) {
+            Retry::Wait => {}
+            Retry::Send(message) => {
+                cx.out.counters.retransmits += 1;
+                cx.out.transmit_all(&self.path, &message);
+            }
+            Retry::GiveUp => {
+                let no_answer = || Failure {
+                    code: FailureCode::NoAnswer,
+                    words: format!("no answer from {}", self.path.remote),
+                };
+                let failure = self.hint.take().unwrap_or_else(no_answer);
+                cx.fail(self.path.pair, Scope::Ike, failure.code, failure.words);
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn path_is_back(&mut self, now: Instant) {
+        self.sent.restart(now, TRIES_OPENING);
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.sent.due()
+    }
+}
