@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
 use hostseal::ike::{Engine, Entropy, Event, Posture, Settings, Transmit};
+use hostseal::model::config::Method;
 use hostseal::model::{IkeProposal, Pair, Proposals, Secret, Spi};
 use libfuzzer_sys::fuzz_target;
 
@@ -81,7 +82,8 @@ struct World {
     last: Vec<u8>,
 }
 
-/// What the ends may list: everything, and single suites that differ.
+/// What the ends may list: everything, and single suites that differ. The same byte chooses the method of
+/// keying, and whether the other one is accepted too.
 const LISTS: [&[&str]; 5] = [
     &["aes256gcm16-prfsha384-x25519-ke1_mlkem768", "aes256gcm16-prfsha384-x25519"],
     &["aes256gcm16-prfsha384-x25519-ecp256", "aes256-sha256-ecp384"],
@@ -98,10 +100,14 @@ fn listed(choice: u8) -> Proposals<IkeProposal> {
 
 impl End {
     fn new(local: IpAddr, remote: IpAddr, seed: u64, choice: u8) -> Self {
+        let method = Method::ALL[usize::from(choice) / LISTS.len() % 2];
         let settings = Settings {
             credentials: Arc::default(),
             secret: Some(Arc::new(Secret::new([7; 32]))),
             previous: None,
+            cluster: "fuzzed".to_owned(),
+            method,
+            accept: if choice < 128 { vec![method] } else { Method::ALL.to_vec() },
             port: 500,
             nat_port: 4500,
             encapsulation: hostseal::model::EncapsulationMode::Auto,

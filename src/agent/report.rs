@@ -138,6 +138,8 @@ fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Inst
     let secret = machine.settled_child().and_then(|in_spi| core.engine().secret_of(pair, in_spi));
     row.secret_id = secret.map(|id| id.to_string());
     row.authentication = machine.settled_child().and_then(|in_spi| core.engine().proof_of(pair, in_spi));
+    let method = machine.settled_child().and_then(|in_spi| core.engine().method_of(pair, in_spi));
+    row.keying = method.unwrap_or(row.keying);
     for sa in &mut row.sas {
         let child = machine.child_of(SaId::of(pair, sa.direction, sa.spi));
         let due = child.and_then(|in_spi| core.engine().rekey_at(pair, in_spi));

@@ -9,7 +9,7 @@ use super::args::{Invocation, JsonArgs};
 use super::context;
 use super::exit::{Exit, Failure};
 use super::term::{print, print_json};
-use crate::model::config::{Config, ConfigError, CredentialsError, Node, NodeName, Problem};
+use crate::model::config::{Config, ConfigError, CredentialsError, Method, Node, NodeName, Problem};
 use crate::model::units::{human_bytes, human_duration};
 use crate::model::{AuthMethod, EncapsulationMode, Exemption, Pair, Proposals, UnixTime};
 
@@ -156,7 +156,9 @@ fn words(
     }
     line("", format!("new ones after {}", rekey_limits(config)));
     line("", format!("the kernel stops using them after {}", human_duration(keying.expire_after)));
-    proposed("IKE proposals", &keying.proposals).for_each(|(label, proposal)| line(label, proposal));
+    if keying.accept.contains(&Method::Ike) {
+        proposed("IKE proposals", &keying.proposals).for_each(|(label, proposal)| line(label, proposal));
+    }
     proposed("ESP proposals", &config.esp.proposals).for_each(|(label, proposal)| line(label, proposal));
     line("ESP in UDP", in_udp(config));
     line("replay window", format!("{} packets", config.esp.replay_window));
@@ -193,7 +195,18 @@ fn keys(config: &Config, secret_id: Option<&str>) -> String {
         true => format!(", from secret {}", secret_id.unwrap_or("(none)")),
         false => String::new(),
     };
-    format!("by IKEv2 on UDP {}{secret}", config.keying.port)
+    let keying = &config.keying;
+    let also = keying.accept.iter().filter(|method| **method != keying.method);
+    let also: String = also.map(|method| format!("; {} is accepted too", made(*method))).collect();
+    format!("{} on UDP {}{secret}{also}", made(keying.method), keying.port)
+}
+
+/// How keys are made, in words.
+fn made(method: Method) -> &'static str {
+    match method {
+        Method::Ike => "by IKEv2",
+        Method::Derived => "derived from the shared secret, without Diffie-Hellman and forward secrecy",
+    }
 }
 
 /// When ESP goes in UDP, and on which port.

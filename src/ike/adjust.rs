@@ -7,12 +7,13 @@ use super::Settings;
 use super::engine::Engine;
 use super::established::Established;
 use super::outbox::{Cx, up_to};
+use crate::model::config::Method;
 use crate::model::{EncapsulationMode, Pair, Spi};
 
 impl Engine {
     /// Goes on with other settings. Where other proposals are listed, what is of another kind than is liked best
     /// now is rekeyed, IKE SAs as well as children; ages at which things are rekeyed are stretched or shrunk; a
-    /// session that rests on other proofs than those wanted now (another secret, another key) serves until one
+    /// session that rests on other proofs than those wanted now (another secret, another key, another method of keying) serves until one
     /// that rests on these has taken over, which is tried now and, with a peer that does not take them yet, again
     /// and again. Where the peer has proven itself with what is no longer taken at all, it has as long as a child
     /// lives to do better.
@@ -57,6 +58,8 @@ impl Established {
             *at = now + at.saturating_duration_since(now).mul_f64(stretch);
         }
         let ike = Some(&cx.settings.ike_proposals).filter(|now| **now != before.ike_proposals);
+        // What has no Diffie-Hellman is not made with any of them.
+        let ike = ike.filter(|_| self.basis().method == Method::Ike);
         if let Some(best) = ike.and_then(|proposals| proposals.best()) {
             for sa in self.sas.iter_mut().filter(|sa| sa.keys.suite != best) {
                 bring_forward(cx, &mut sa.rekey_at);

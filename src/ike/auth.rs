@@ -13,6 +13,7 @@ use super::wire::{Encoded, Id, Parts, Payload};
 use super::{Settings, signature};
 use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
 use crate::model::certificate::{Authorities, CertificateError, Chain};
+use crate::model::secret::SecretId;
 use crate::model::{Credentials, NodeName, Prf, Secret, UnixTime};
 
 /// RFC 7296 section 2.15: 17 ASCII characters without a terminator.
@@ -34,8 +35,8 @@ pub(super) struct Signed<'a> {
     pub(super) intermediate: &'a [u8],
 }
 
-/// The peer has proven who it is, in a way that is accepted from it. Only [`Signed::verify`] makes one, and
-/// an established session is made only from one.
+/// The peer has proven who it is, in a way that is accepted from it. Only [`Signed::verify`] and
+/// [`Signed::verify_resumed`] make one, and an established session is made only from one.
 #[derive(Debug)]
 pub(super) struct Verified(Proof);
 
@@ -65,6 +66,9 @@ pub(super) enum Unproven {
         /// Who it must be.
         node: NodeName,
     },
+    /// AUTH was not made with the keys that the ticket stands for.
+    #[error("the peer's proof is not about the messages that came from it")]
+    Resumption,
     /// AUTH was not made with a secret of ours.
     #[error("the peer has another secret (compare `hostseal secret id` on both hosts)")]
     Secret,
@@ -165,6 +169,36 @@ impl Signed<'_> {
             }
         };
         proven.map(Verified)
+    }
+
+    /// AUTH of this end where it has resumed against a ticket: RFC 5723 section 5.1, by the key that only who
+    /// knows the secret can have.
+    pub(super) fn prove_resumed(&self) -> Payload {
+        Payload::Auth { method: auth::SHARED_KEY, data: self.resumed() }
+    }
+
+    /// prf(SK_p, octets).
+    fn resumed(&self) -> Vec<u8> {
+        self.prf.compute(self.key.expose(), &[&self.octets()]).expose().to_vec()
+    }
+
+    /// Checks that the signer, who is the host at `remote`, knows the secret `id`.
+    pub(super) fn verify_resumed(
+        &self,
+        settings: &Settings,
+        remote: IpAddr,
+        id: SecretId,
+        parts: &Parts<'_>,
+    ) -> Result<Verified, Unproven> {
+        let expected = settings.credentials.expected(remote).ok_or(Unproven::Identity)?;
+        let (method, data) = parts.auth().ok_or(Unproven::Missing)?;
+        if method != auth::SHARED_KEY || !expected.methods.contains(&AuthMethod::Secret) {
+            return Err(refused(method, Some(AuthMethod::Secret), expected));
+        }
+        match bool::from(self.resumed().ct_eq(data)) {
+            true => Ok(Verified(Proof::Secret(id))),
+            false => Err(Unproven::Resumption),
+        }
     }
 
     /// Against each of our secrets, each in constant time.

@@ -1,36 +1,42 @@
-//! What a session rests on: what both ends have proven themselves with.
+//! What a session rests on: how its keys were made, and what both ends have proven themselves with.
 
 use std::net::IpAddr;
 
 use super::Settings;
 use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
+use crate::model::config::Method;
 use crate::model::secret::SecretId;
 
-/// What the proofs of both ends of a session were made with.
+/// How the keys of a session were made, and what the proofs of both ends were made with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Basis {
     /// Ours.
     pub(super) ours: Proof,
     /// The peer's.
     pub(super) theirs: Proof,
+    /// How its keys were made.
+    pub(super) method: Method,
+    /// This end began it, and chose the method.
+    pub(super) initiated: bool,
 }
 
 impl Basis {
-    /// Whether the proofs would be made so today, by what `settings` say of us and of the host at `remote`.
+    /// Whether both would be made so today, by what `settings` say of us and of the host at `remote`. A method
+    /// is the choice of the end that began: the other end is content with whatever it accepts, or two hosts of
+    /// which one has changed over would take turns for ever.
     pub(super) fn is_current(&self, settings: &Settings, remote: IpAddr) -> bool {
         let theirs = match self.theirs {
             Proof::Secret(id) => is_current_secret(id, settings),
             Proof::Key(_) | Proof::Certified(..) => true,
         };
-        is_ours(&self.ours, settings) && theirs && self.is_taken(settings, remote)
+        let chosen = self.method == settings.method || !self.initiated;
+        chosen && is_ours(&self.ours, settings) && theirs && self.is_taken(settings, remote)
     }
 
-    /// Whether the proof of the host at `remote` would be taken today.
+    /// Whether the method and the proof of the host at `remote` would be taken today.
     pub(super) fn is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
-        settings
-            .credentials
-            .expected(remote)
-            .is_some_and(|expected| is_theirs(&self.theirs, settings, expected))
+        let expected = settings.credentials.expected(remote).filter(|_| settings.accepts(self.method));
+        expected.is_some_and(|expected| is_theirs(&self.theirs, settings, expected))
     }
 
     /// The secret that it rests on; the one that is not `current`, should there be two.

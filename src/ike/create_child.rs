@@ -15,6 +15,7 @@ use super::suite::OwnKe;
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Ke, Parts, Payload, about_child};
 use crate::model::Spi;
+use crate::model::config::Method;
 
 impl Established {
     /// Asks for a child, or for a successor of `rekeys`. `None` where there is nothing to ask any more.
@@ -46,7 +47,10 @@ impl Established {
     ) -> Result<Held, Error> {
         let replaces = self.may_make_child(cx.now, request)?;
         let ke = request.ke();
-        let own_ke = OwnKe::Brought(ke.map(|ke| ke.group), &cx.settings.ike_proposals);
+        let own_ke = match self.basis().method {
+            Method::Ike => OwnKe::Brought(ke.map(|ke| ke.group), &cx.settings.ike_proposals),
+            Method::Derived => OwnKe::Refused,
+        };
         let (choice, selectors) = child::accept(self.path(), &cx.settings.esp_proposals, request, own_ke)?;
         let nonces = Nonces { initiator: request.nonce()?.to_vec(), responder: cx.nonce() };
         let (shared, ke) = match choice.group.zip(ke) {

@@ -19,12 +19,14 @@ use super::outbox::{Cx, Outbox, Path, Scope, up_to};
 use super::peer;
 use super::pending::Task;
 use super::respond::{AwaitAuthRequest, init_answer};
+use super::resume::{self, AwaitResumeResponse};
 use super::session::Session;
 use super::table::{Due, SessionKey, Table};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
 use super::{Counters, Entropy, Event, FailureCode, PairSummary, Posture, Settings, Transmit};
 use crate::model::auth::AuthMethod;
+use crate::model::config::Method;
 use crate::model::secret::SecretId;
 use crate::model::word::Flags;
 use crate::model::{EncapsulationMode, Pair, Spi, UnixTime};
@@ -147,7 +149,7 @@ impl Engine {
 
     /// Makes a successor of the IKE SAs of `pair` now.
     pub fn rekey_ike(&mut self, now: Instant, pair: Pair) {
-        self.with_each(now, pair, |session| session.add_task(Task::RekeyIke(None)));
+        self.with_each(now, pair, Established::succeed_ike);
     }
 
     /// Asks the peer whether it is there. A session that gets no answer is gone.
@@ -231,6 +233,11 @@ impl Engine {
         self.established(self.session_of(pair, in_spi)?)?.basis().secret(current)
     }
 
+    /// How the keys of a child were made.
+    pub fn method_of(&self, pair: Pair, in_spi: Spi) -> Option<Method> {
+        Some(self.established(self.session_of(pair, in_spi)?)?.basis().method)
+    }
+
     /// How the peer of a child has proven who it is.
     pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
         Some(self.established(self.session_of(pair, in_spi)?)?.basis().theirs.method())
@@ -290,8 +297,7 @@ impl Engine {
             return;
         };
         let header = &message.header;
-        let opens = header.exchange == Exchange::IKE_SA_INIT && !header.flags.response;
-        if opens {
+        if header.exchange.opens() && !header.flags.response {
             self.handle_opening(now, local, remote, &message, bytes);
             return;
         }
@@ -363,7 +369,7 @@ impl Engine {
 
     // ------------------------------------------------------------------ opening
 
-    /// An IKE_SA_INIT request.
+    /// The first request of an initiator.
     fn handle_opening(
         &mut self,
         now: Instant,
@@ -428,13 +434,17 @@ impl Engine {
         room
     }
 
-    /// Answers an IKE_SA_INIT request and remembers it, or says why not and does not.
+    /// Answers the first request of an initiator and remembers it, or says why not and does not.
     fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
         let Some(keep) = self.pairs.get(&path.pair) else { return };
         let greet = self.settings.initial_contact && !keep.greeted;
         let blocked = keep.esp_blocked;
         let mut cx = cx!(self, now);
-        match AwaitAuthRequest::start(&mut cx, path, (greet, blocked), message, bytes) {
+        let started = match message.header.exchange {
+            Exchange::IKE_SESSION_RESUME => resume::answer(&mut cx, path, (greet, blocked), message, bytes),
+            _ => AwaitAuthRequest::start(&mut cx, path, (greet, blocked), message, bytes),
+        };
+        match started {
             Ok(session) => {
                 let key = self.table.insert(session, Some((path.remote, message.header.initiator_spi)));
                 self.add_session(path.pair, key);
@@ -485,7 +495,11 @@ impl Engine {
             blocked: keep.is_some_and(|keep| keep.esp_blocked),
         };
         let mut cx = cx!(self, now);
-        match AwaitInitResponse::start(&mut cx, path, attempt) {
+        let started = match cx.settings.method {
+            Method::Ike => AwaitInitResponse::start(&mut cx, path, attempt),
+            Method::Derived => AwaitResumeResponse::start(&mut cx, path, attempt),
+        };
+        match started {
             Ok(session) => {
                 let key = self.table.insert(session, None);
                 self.add_session(pair, key);
@@ -504,7 +518,8 @@ impl Engine {
         let lack = if established().any(Established::has_or_makes_child) {
             let is_current = |it: &Established| it.basis().is_current(&self.settings, pair.remote);
             let fits = |it: &Established| it.is_encapsulated_as_wanted(&self.settings, keep.esp_blocked);
-            let mut serving = established().filter(|it| it.has_or_makes_child() && is_current(it)).peekable();
+            let serves = |it: &&Established| it.has_or_makes_child() && is_current(it) && !it.is_aged();
+            let mut serving = established().filter(serves).peekable();
             let lack = match serving.peek() {
                 None => Some(Lack::Proof),
                 Some(_) => (!serving.any(fits)).then_some(Lack::Encapsulation),

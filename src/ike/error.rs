@@ -22,6 +22,9 @@ pub(super) enum Error {
     /// Correct, but the public value is of another group than the one chosen.
     #[error("the public value must be of group {0}")]
     OtherGroup(u16),
+    /// The ticket is not taken.
+    #[error("the ticket of the peer is not taken: {0}")]
+    Ticket(&'static str),
     /// The traffic selectors do not contain the pair's addresses.
     #[error("traffic selectors without the pair's addresses")]
     Selectors,
@@ -57,6 +60,10 @@ fn refusal(kind: u16) -> String {
              another secret or key than it expects, or an address that it does not list ({name})"
         ),
         notify::NO_PROPOSAL_CHOSEN => format!("the peer accepts none of our algorithms ({name})"),
+        notify::TICKET_NACK => format!(
+            "the peer does not take keys derived from the secret: it has another secret (compare `hostseal secret \
+             id` on both hosts), another cluster or address for this host, or no \"derived\" in keying.accept ({name})"
+        ),
         notify::TS_UNACCEPTABLE => format!("the peer has other addresses for this pair ({name})"),
         _ => format!("the peer answered {name}"),
     }
@@ -81,6 +88,8 @@ impl Error {
             Error::OtherGroup(group) => {
                 Payload::notify(notify::INVALID_KE_PAYLOAD, group.to_be_bytes().to_vec())
             }
+            // RFC 5723 section 4.3.
+            Error::Ticket(_) => Payload::notify(notify::TICKET_NACK, Vec::new()),
             Error::Selectors => Payload::notify(notify::TS_UNACCEPTABLE, Vec::new()),
             Error::Unauthenticated(_) => Payload::notify(notify::AUTHENTICATION_FAILED, Vec::new()),
             Error::TooMany => Payload::notify(notify::NO_ADDITIONAL_SAS, Vec::new()),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::agreement::KeyPair;
-use super::auth::{self, Verified};
+use super::auth::Verified;
 use super::basis::Basis;
 use super::child::{self, Agreement, Offer};
 use super::error::Error;
@@ -60,7 +60,9 @@ fn proposals(cx: &Cx<'_>, ahead: Option<EspSuite>) -> Proposals<EspProposal> {
 /// The failure that an error means.
 pub(super) fn failure(error: &Error) -> FailureCode {
     match error {
-        Error::Unauthenticated(_) | Error::Refused(notify::AUTHENTICATION_FAILED) => FailureCode::AuthFailed,
+        Error::Unauthenticated(_) | Error::Refused(notify::AUTHENTICATION_FAILED | notify::TICKET_NACK) => {
+            FailureCode::AuthFailed
+        }
         Error::PeerIncompatible(_) | Error::OtherGroup(_) | Error::Selectors => FailureCode::NoProposal,
         Error::Refused(notify::NO_PROPOSAL_CHOSEN | notify::INVALID_KE_PAYLOAD | notify::TS_UNACCEPTABLE) => {
             FailureCode::NoProposal
@@ -158,8 +160,9 @@ impl AwaitInitResponse {
             return Err(Error::PeerMisbehaved("it chose an additional key exchange and knows none"));
         }
         let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
-        let request = self.requests.iter().find(|request| request.key.group() == suite.group);
-        let request = request.filter(|_| ke.group == suite.group.id() && header.responder_spi != 0);
+        let group = suite.negotiated_group()?;
+        let request = self.requests.iter().find(|request| request.key.group() == group);
+        let request = request.filter(|_| ke.group == group.id() && header.responder_spi != 0);
         let request =
             request.ok_or(Error::PeerMisbehaved("its public value is of another group than it chose"))?;
         let shared = request.key.agree(&ke.data)?;
@@ -178,6 +181,7 @@ impl AwaitInitResponse {
             peer,
             greet: attempt.greet,
             fallback: attempt.fallback,
+            resumption: None,
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
             keys,
@@ -227,7 +231,7 @@ impl Opened {
         let ahead = cx.settings.esp_proposals.best().filter(|_| self.peer.foreign);
         let mut payloads = vec![Payload::IdI(self.id())];
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
-        payloads.extend(auth::request(&cx.settings.credentials, pair.remote));
+        payloads.extend(self.request(cx));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.extend(proof);
         payloads.extend(offer.request(&proposals(cx, ahead), pair, None));
@@ -321,7 +325,12 @@ impl AwaitAuthResponse {
             begun: self.opened.begun,
             foreign: self.opened.peer.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
-            basis: Basis { ours: self.ours, theirs: proof.proof().clone() },
+            basis: Basis {
+                ours: self.ours,
+                theirs: proof.proof().clone(),
+                method: self.opened.method(),
+                initiated: true,
+            },
         };
         let mut session = Established::new(cx, proof, introduction, self.opened.sa);
         match conclusion {

@@ -14,8 +14,8 @@ pub(super) struct Suite {
     pub(super) integrity: Option<Integrity>,
     /// The pseudo-random function.
     pub(super) prf: Prf,
-    /// The Diffie-Hellman group.
-    pub(super) group: Group,
+    /// The Diffie-Hellman group; `None` for keys that are derived from a secret alone.
+    pub(super) group: Option<Group>,
     /// The key exchange after it.
     pub(super) additional: Option<AdditionalKe>,
 }
@@ -40,6 +40,8 @@ impl Nonces {
 pub(super) enum Seed<'a> {
     /// IKE_SA_INIT (RFC 7296 section 2.14): g^ir.
     Fresh(&'a Hidden),
+    /// IKE_SESSION_RESUME (RFC 5723 section 5.1): the SK_d that the ticket stands for.
+    Resumed(&'a Hidden),
     /// A rekey of an IKE SA (RFC 7296 section 2.18, RFC 9370 section 2.2.4): its prf, its SK_d, g^ir of the
     /// new exchange, and the secret of an additional one. An additional exchange before IKE_AUTH is such a
     /// step too: there its own secret takes the place of g^ir (RFC 9370 section 2.2.2).
@@ -87,6 +89,7 @@ pub(super) fn derive(
     let (ni, nr) = (nonces.initiator.as_slice(), nonces.responder.as_slice());
     let seed = match seed {
         Seed::Fresh(shared) => suite.prf.compute(&[ni, nr].concat(), &[shared.expose()]),
+        Seed::Resumed(derive) => suite.prf.compute(derive.expose(), &[b"Resumption", ni, nr]),
         Seed::Rekey(prf, derive, shared, additional) => {
             let additional = additional.map_or([].as_slice(), Hidden::expose);
             prf.compute(derive.expose(), &[shared.expose(), ni, nr, additional])
@@ -109,6 +112,13 @@ pub(super) fn derive(
     let (mine, peer) = if initiator { (prove_i, prove_r) } else { (prove_r, prove_i) };
     let keys = IkeKeys { suite, derive: Hidden::new(derive.to_vec()), seal, open };
     Ok((keys, AuthKeys { mine: Hidden::new(mine.to_vec()), peer: Hidden::new(peer.to_vec()) }))
+}
+
+impl Suite {
+    /// The group of a suite that was negotiated.
+    pub(super) fn negotiated_group(&self) -> Result<Group, Error> {
+        self.group.ok_or(Error::Internal)
+    }
 }
 
 impl IkeKeys {

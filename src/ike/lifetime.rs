@@ -11,6 +11,7 @@ use super::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use super::nat::keepalive;
 use super::outbox::{Cx, Scope};
 use super::pending::{Asked, Task};
+use crate::model::config::Method;
 
 impl Established {
     /// When the next thing is due, and what.
@@ -148,8 +149,24 @@ impl Established {
             .collect();
         children.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
         if ike {
-            self.add_task(Task::RekeyIke(None));
+            self.succeed_ike();
         }
+    }
+
+    /// The current IKE SA is to have a successor: a rekey makes one, or another session where there is no
+    /// Diffie-Hellman, which the engine begins.
+    pub(super) fn succeed_ike(&mut self) {
+        let current = self.current;
+        match self.basis().method {
+            Method::Ike => self.add_task(Task::RekeyIke(None)),
+            Method::Derived => self.sa_mut(current).into_iter().for_each(|sa| sa.rekey_at = None),
+        }
+    }
+
+    /// Whether another session is to take over from this one, for its age.
+    pub(super) fn is_aged(&self) -> bool {
+        let sa = self.sa(self.current).filter(|_| self.basis().method == Method::Derived);
+        sa.is_some_and(|sa| sa.rekey_at.is_none())
     }
 
     /// How long a replaced or deleted IKE SA is kept.

@@ -16,6 +16,10 @@
 //!                                           <--      HDR, SK{IDr, CERT…, AUTH, SAr2, TSi, TSr,
 //!     ChildAgreed, child_installed                     N(USE_TRANSPORT_MODE), word}
 //!
+//! where keys are derived from the secret instead (RFC 5723), the first exchange is
+//!   HDR, [N(COOKIE),] Ni, N(TICKET_OPAQUE), V -->
+//!                                           <--      HDR, Nr, V  |  N(TICKET_NACK)  |  N(COOKIE)
+//!
 //! either end, on an established IKE SA
 //!   CREATE_CHILD_SA
 //!   HDR, SK{[N(REKEY_SA)], SA, Ni, TSi, TSr, …, word}  -->
@@ -44,12 +48,12 @@
 //!
 //! # The modules
 //! `wire` is bytes and messages; `crypto`, `agreement`, `kem`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
-//! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427; `exchange` is message identifiers and
-//! retransmission, `fragment` messages in several datagrams (RFC 7383); `session` holds the states, named for
-//! what they await, whose transitions consume them; `initiate`, `respond` and between them `intermediate`
-//! (RFC 9242) lead by way of `opened` to `established`, which needs a proof that only `auth` can make; `create_child`, `rekey_ike` and
-//! `inform` are its exchanges, `lifetime` its end and `adjust` what other settings make of it; `engine` decides
-//! who initiates and when, and owns all sessions.
+//! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427, `ticket` and `resume` are RFC 5723; `exchange`
+//! is message identifiers and retransmission, `fragment` messages in several datagrams (RFC 7383); `session`
+//! holds the states, named for what they await, whose transitions consume them; `opening`, `initiate`, `respond`
+//! and between them `intermediate` (RFC 9242) lead by way of `opened` to `established`, which needs a proof that
+//! only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges, `lifetime` its end and
+//! `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
 
 mod adjust;
 mod agreement;
@@ -82,12 +86,14 @@ mod peer;
 mod pending;
 mod rekey_ike;
 mod respond;
+mod resume;
 mod session;
 mod signature;
 mod suite;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod wire;
 mod word;
 
@@ -99,6 +105,7 @@ use std::time::{Duration, Instant};
 pub use engine::Engine;
 
 use crate::model::auth::{Identity, Proof};
+use crate::model::config::Method;
 use crate::model::{
     Credentials, EncapsulationMode, EspProposal, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret,
     Spi, Word,
@@ -119,6 +126,12 @@ pub struct Settings {
     /// The secret before it, while a secret is being rotated: accepted, and signs for a peer that does not
     /// know the new one yet.
     pub previous: Option<Arc<Secret>>,
+    /// The name of the cluster, which what is derived from its secret is bound to.
+    pub cluster: String,
+    /// How this end makes keys where it initiates.
+    pub method: Method,
+    /// How the peers may make them; `method` is one of these.
+    pub accept: Vec<Method>,
     /// The UDP port of IKE, on both ends.
     pub port: u16,
     /// The UDP port that IKE and ESP share where ESP goes in UDP, on both ends.
@@ -141,6 +154,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether keys may be made so.
+    fn accepts(&self, method: Method) -> bool {
+        self.accept.contains(&method)
+    }
+
     /// The secrets that a peer may prove itself with.
     fn secrets(&self) -> impl Iterator<Item = &Secret> {
         self.secret.as_deref().into_iter().chain(self.previous.as_deref())

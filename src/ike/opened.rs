@@ -1,18 +1,20 @@
-//! What IKE_SA_INIT has led to, at either end: an IKE SA with a peer that has yet to prove itself.
+//! What IKE_SA_INIT or IKE_SESSION_RESUME has led to, at either end: an IKE SA with a peer that has yet to prove itself.
 
 use std::time::Instant;
 
-use super::auth::{Signed, Unproven, Verified};
+use super::auth::{self, Signed, Unproven, Verified};
 use super::error::Error;
 use super::fragment::Whole;
 use super::ike_sa::IkeSa;
 use super::keys::{AuthKeys, Nonces};
 use super::outbox::{Cx, Path};
 use super::peer::Peer;
+use super::ticket::Resumption;
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Id, Message, Parts, Payload};
 use crate::model::Secret;
 use crate::model::auth::Proof;
+use crate::model::config::Method;
 
 /// An IKE SA with a peer that has yet to prove itself.
 pub(super) struct Opened {
@@ -26,17 +28,19 @@ pub(super) struct Opened {
     pub(super) greet: bool,
     /// Our IKE_AUTH, if it is the request, is to be proven with the secret before the current one.
     pub(super) fallback: bool,
+    /// What it was resumed against; `None` where its keys were negotiated.
+    pub(super) resumption: Option<Resumption>,
     /// The IKE SA.
     pub(super) sa: IkeSa,
     /// What proofs are made with.
     pub(super) keys: AuthKeys,
-    /// The nonces of IKE_SA_INIT.
+    /// The nonces of the first exchange.
     pub(super) nonces: Nonces,
     /// What AUTH covers of IKE_INTERMEDIATE; empty where there is none.
     pub(super) intermediate: Vec<u8>,
     /// The number of IKE_AUTH.
     pub(super) auth_id: u32,
-    /// The initiator's IKE_SA_INIT message as it was on the wire, which its AUTH covers.
+    /// The initiator's first message as it was on the wire, which its AUTH covers.
     pub(super) request: Vec<u8>,
     /// The responder's.
     pub(super) response: Vec<u8>,
@@ -47,7 +51,7 @@ pub(super) fn fragmentation_supported() -> Payload {
     Payload::notify(notify::FRAGMENTATION_SUPPORTED, Vec::new())
 }
 
-/// The most octets of a datagram to a peer whose IKE_SA_INIT says that it puts fragments together.
+/// The most octets of a datagram to a peer whose first message says that it puts fragments together.
 pub(super) fn fragments(cx: &Cx<'_>, path: &Path, parts: &Parts<'_>) -> Option<usize> {
     parts.notify(notify::FRAGMENTATION_SUPPORTED).map(|_| path.datagram_octets(cx.packet_max))
 }
@@ -82,6 +86,17 @@ impl Opened {
         self.sa.collect(cx, header, &sealed, text)
     }
 
+    /// How its keys were made.
+    pub(super) fn method(&self) -> Method {
+        if self.resumption.is_some() { Method::Derived } else { Method::Ike }
+    }
+
+    /// What the peer is asked for, where it may prove itself with a certificate.
+    pub(super) fn request(&self, cx: &Cx<'_>) -> Option<Payload> {
+        let negotiated = self.resumption.is_none();
+        negotiated.then(|| auth::request(&cx.settings.credentials, self.path.pair.remote)).flatten()
+    }
+
     /// Who this end is.
     pub(super) fn id(&self) -> Id {
         Id::of(self.path.pair.local)
@@ -92,6 +107,9 @@ impl Opened {
     pub(super) fn prove(&self, cx: &Cx<'_>, secret: Option<&Secret>) -> Result<(Vec<Payload>, Proof), Error> {
         let id = self.id();
         let signed = self.signed(self.sa.is_initiator(), &id);
+        if let Some(resumption) = &self.resumption {
+            return Ok((vec![signed.prove_resumed()], Proof::Secret(resumption.secret)));
+        }
         signed.prove(&cx.settings.credentials.identity, secret, &self.peer)
     }
 
@@ -99,7 +117,32 @@ impl Opened {
     pub(super) fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
         let id = if self.sa.is_initiator() { parts.id_r() } else { parts.id_i() };
         let signed = self.signed(!self.sa.is_initiator(), id.ok_or(Unproven::Identity)?);
+        if let Some(resumption) = &self.resumption {
+            return self.verify_resumed(cx, &signed, resumption, parts);
+        }
         Ok(signed.verify(cx.settings, self.path.pair.remote, parts, cx.wall)?)
+    }
+
+    /// Checks AUTH of a peer that says to know what the ticket stands for: it must be about the two ends that
+    /// the ticket names, and the secret must be a proof that is accepted from this peer.
+    fn verify_resumed(
+        &self,
+        cx: &Cx<'_>,
+        signed: &Signed<'_>,
+        Resumption { ticket, secret }: &Resumption,
+        parts: &Parts<'_>,
+    ) -> Result<Verified, Error> {
+        let (initiator, responder) = (parts.id_i(), parts.id_r());
+        let named = if self.sa.is_initiator() {
+            responder == Some(&ticket.responder)
+        } else {
+            // RFC 5723 section 4.3: what the ticket says of the initiator holds.
+            (initiator, responder) == (Some(&ticket.initiator), Some(&ticket.responder))
+        };
+        if !named {
+            return Err(Unproven::Identity.into());
+        }
+        Ok(signed.verify_resumed(cx.settings, self.path.pair.remote, *secret, parts)?)
     }
 
     /// What the initiator or the responder signs, with its identity.

@@ -16,6 +16,7 @@ use super::suite::{choose_ike, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Ke, Parts, Payload};
 use crate::ike::crypto::Hidden;
+use crate::model::config::Method;
 use crate::model::{AdditionalKe, Group};
 
 /// The peer's SPI of a successor, out of its proposal.
@@ -42,7 +43,7 @@ impl Established {
         wanted: Option<Group>,
     ) -> Option<(Exchange, Vec<Payload>, Asked)> {
         let proposals = &cx.settings.ike_proposals;
-        let known = self.sa(self.current).and_then(|sa| proposals.group(sa.keys.suite.group.id()));
+        let known = self.sa(self.current).and_then(|sa| proposals.group(sa.keys.suite.group?.id()));
         let group = wanted.or(known).or(proposals.first_group());
         let Some(key) = group.and_then(|group| KeyPair::generate(group, cx.entropy).ok()) else {
             self.put_off(cx, Task::RekeyIke(None));
@@ -69,10 +70,11 @@ impl Established {
         let (mut answer, suite, spi) = choose_ike(&cx.settings.ike_proposals, request.sa()?, true)?;
         let theirs = peer_spi(spi)?;
         let ke = request.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
-        if ke.group != suite.group.id() {
-            return Err(Error::OtherGroup(suite.group.id()));
+        let group = suite.negotiated_group()?;
+        if ke.group != group.id() {
+            return Err(Error::OtherGroup(group.id()));
         }
-        let key = KeyPair::generate(suite.group, cx.entropy)?;
+        let key = KeyPair::generate(group, cx.entropy)?;
         let shared = key.agree(&ke.data)?;
         let nonces = Nonces { initiator: request.nonce()?.to_vec(), responder: cx.nonce() };
         let ours = cx.ike_spi();
@@ -81,7 +83,7 @@ impl Established {
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
             Payload::Nonce(nonces.responder.clone()),
-            Payload::Ke(Ke { group: suite.group.id(), data: key.public().to_vec() }),
+            Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
         ];
         self.note_ike_crossing(old, &Crossing { made: ours, lowest: nonces.lowest() });
         let half = HalfMade { old, suite, spis, nonces, shared, link: cx.random::<8>().to_vec() };
@@ -117,6 +119,11 @@ impl Established {
 
     /// RFC 7296 section 2.25.2: not while it is being closed, or a child of it made or closed.
     fn may_be_succeeded(&self, old: u64) -> Result<(), Error> {
+        if self.basis().method == Method::Derived {
+            return Err(Error::PeerIncompatible(
+                "an IKE SA without Diffie-Hellman is not rekeyed: another resumes",
+            ));
+        }
         let sa = self.sa(old).ok_or(Error::Busy)?;
         let usable = sa.stage == Stage::Live && old == self.current && !self.is_closing();
         if usable && !Self::busy_with_child(sa) { Ok(()) } else { Err(Error::Busy) }
@@ -334,7 +341,8 @@ fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Resu
     }
     let (suite, spi) = concluded_ike(&cx.settings.ike_proposals, answer.sa()?)?;
     let theirs = peer_spi(spi)?;
-    let ke = answer.ke().filter(|ke| ke.group == asked.key.group().id() && ke.group == suite.group.id());
+    let ours = asked.key.group();
+    let ke = answer.ke().filter(|ke| ke.group == ours.id() && suite.group == Some(ours));
     let ke = ke.ok_or(Error::PeerMisbehaved("there is no public value of the group chosen"))?;
     let shared = asked.key.agree(&ke.data)?;
     let nonces = Nonces { initiator: asked.nonce.clone(), responder: answer.nonce()?.to_vec() };

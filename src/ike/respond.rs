@@ -24,7 +24,9 @@ use super::signature::Hashes;
 use super::suite::{OwnKe, choose_ike};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Ke, Message, Parts, Payload, write_clear};
+use crate::model::Group;
 use crate::model::auth::Proof;
+use crate::model::config::Method;
 
 /// Has answered IKE_SA_INIT, and IKE_INTERMEDIATE if there is one.
 pub(super) struct AwaitAuthRequest {
@@ -42,26 +44,27 @@ pub(super) struct Refused {
     expires: Instant,
 }
 
-/// An answer in the clear to the IKE_SA_INIT request with `header`.
+/// An answer in the clear to the first request, which has `header`.
 pub(super) fn init_answer(header: &Header, ours: u64, payloads: &[Payload]) -> Vec<u8> {
     let header =
         Header { responder_spi: ours, flags: Flags { from_initiator: false, response: true }, ..*header };
     write_clear(header, payloads)
 }
 
-/// Whether the message is the initiator's IKE_SA_INIT request once more. It gets the same answer.
+/// Whether the message is the initiator's first request once more. It gets the same answer.
 pub(super) fn is_repetition(
     cx: &mut Cx<'_>,
     opened: &mut Opened,
     message: &Message<'_>,
     datagram: &[u8],
 ) -> bool {
-    if message.header.exchange != Exchange::IKE_SA_INIT {
+    if !message.header.exchange.opens() {
         return false;
     }
     let parts = Parts(&message.payloads);
     let same = parts.nonce().is_ok_and(|nonce| nonce == opened.nonces.initiator)
-        && parts.ke().is_some_and(|ke| ke.group == opened.sa.keys.suite.group.id());
+        && message.header.exchange == opened.method().exchange()
+        && parts.ke().map(|ke| ke.group) == opened.sa.keys.suite.group.map(Group::id);
     // A copy of the request without a cookie was answered with one asked for, another made this session:
     // what the initiator signs is the copy that it sent last, with the cookie (RFC 7296 section 2.6).
     if datagram != opened.request && same && parts.notify(notify::COOKIE).is_some() {
@@ -109,16 +112,20 @@ impl AwaitAuthRequest {
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Result<Session, Error> {
+        if !cx.settings.accepts(Method::Ike) {
+            return Err(Error::PeerIncompatible("it negotiates keys, and keying.accept has no \"ike\""));
+        }
         let parts = Parts(&message.payloads);
         // RFC 9370 section 2.2.1: additional exchanges need IKE_INTERMEDIATE.
         let additional = parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
         let (answer, suite, _) = choose_ike(&cx.settings.ike_proposals, parts.sa()?, additional)?;
         let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
+        let group = suite.negotiated_group()?;
         // RFC 7296 section 1.2: asks for a public value of the group chosen.
-        if ke.group != suite.group.id() {
-            return Err(Error::OtherGroup(suite.group.id()));
+        if ke.group != group.id() {
+            return Err(Error::OtherGroup(group.id()));
         }
-        let key = KeyPair::generate(suite.group, cx.entropy)?;
+        let key = KeyPair::generate(group, cx.entropy)?;
         let shared = key.agree(&ke.data)?;
         let nonces = Nonces { initiator: parts.nonce()?.to_vec(), responder: cx.nonce() };
         let spis = Spis { initiator: message.header.initiator_spi, responder: cx.ike_spi() };
@@ -131,7 +138,7 @@ impl AwaitAuthRequest {
         let fragments = fragments(cx, &path, &parts);
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
-            Payload::Ke(Ke { group: suite.group.id(), data: key.public().to_vec() }),
+            Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
             Payload::Nonce(nonces.responder.clone()),
         ];
         payloads.extend(fragments.map(|_| fragmentation_supported()));
@@ -149,6 +156,7 @@ impl AwaitAuthRequest {
             peer: Peer::read(&parts),
             greet,
             fallback: false,
+            resumption: None,
             // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, false, ike, Window::new(0, 1), fragments, rekey_at),
             keys,
@@ -235,7 +243,12 @@ impl AwaitAuthRequest {
             begun: self.opened.begun,
             foreign: self.opened.peer.foreign,
             greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
-            basis: Basis { ours, theirs: theirs.proof().clone() },
+            basis: Basis {
+                ours,
+                theirs: theirs.proof().clone(),
+                method: self.opened.method(),
+                initiated: false,
+            },
         };
         let ours = self.opened.sa.ours();
         let mut session = Established::new(cx, theirs, introduction, self.opened.sa);

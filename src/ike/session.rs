@@ -3,6 +3,7 @@
 //! Its states are structs named for what they await; a transition consumes one and makes the next.
 //! ```text
 //!   AwaitInitResponse -> [AwaitIntermediateResponse ->] AwaitAuthResponse -\
+//!                                AwaitResumeResponse -> AwaitAuthResponse --\
 //!                                                                           >-> Established -> gone
 //!                       [AwaitIntermediateRequest ->] AwaitAuthRequest ----/
 //!                                             \-----------\-> Refused -> gone
@@ -17,6 +18,7 @@ use super::opened::Opened;
 use super::outbox::{Cx, Path};
 use super::pending::Task;
 use super::respond::{AwaitAuthRequest, Refused};
+use super::resume::AwaitResumeResponse;
 use super::wire::Message;
 
 /// A session in one of its states.
@@ -25,6 +27,8 @@ pub(super) enum Session {
     AwaitInitResponse(Box<AwaitInitResponse>),
     /// IKE_INTERMEDIATE is sent.
     AwaitIntermediateResponse(Box<AwaitIntermediateResponse>),
+    /// IKE_SESSION_RESUME is sent.
+    AwaitResumeResponse(Box<AwaitResumeResponse>),
     /// IKE_AUTH is sent.
     AwaitAuthResponse(Box<AwaitAuthResponse>),
     /// IKE_SA_INIT is answered, and IKE_INTERMEDIATE is to follow.
@@ -49,6 +53,7 @@ impl Session {
         match self {
             Session::AwaitInitResponse(state) => state.handle_message(cx, message, datagram),
             Session::AwaitIntermediateResponse(state) => state.handle_message(cx, message),
+            Session::AwaitResumeResponse(state) => state.handle_message(cx, message, datagram),
             Session::AwaitAuthResponse(state) => state.handle_message(cx, message),
             Session::AwaitIntermediateRequest(state) => state.handle_message(cx, message, datagram),
             Session::AwaitAuthRequest(state) => state.handle_message(cx, message, datagram),
@@ -62,6 +67,7 @@ impl Session {
         match self {
             Session::AwaitInitResponse(state) => state.handle_timeout(cx),
             Session::AwaitIntermediateResponse(state) => state.handle_timeout(cx),
+            Session::AwaitResumeResponse(state) => state.handle_timeout(cx),
             Session::AwaitAuthResponse(state) => state.handle_timeout(cx),
             Session::AwaitIntermediateRequest(ref state) => {
                 (cx.now < state.opened().expires()).then_some(self)
@@ -84,6 +90,7 @@ impl Session {
         match self {
             Session::AwaitInitResponse(state) => state.path_is_back(now),
             Session::AwaitIntermediateResponse(state) => state.path_is_back(now),
+            Session::AwaitResumeResponse(state) => state.path_is_back(now),
             Session::AwaitAuthResponse(state) => state.path_is_back(now),
             Session::Established(state) => state.add_task(Task::Liveness),
             Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) | Session::Refused(_) => {}
@@ -95,6 +102,7 @@ impl Session {
         match self {
             Session::AwaitInitResponse(state) => Some((state.opening().due(), "IKE_SA_INIT again")),
             Session::AwaitIntermediateResponse(state) => Some((state.due(), "IKE_INTERMEDIATE again")),
+            Session::AwaitResumeResponse(state) => Some((state.opening().due(), "IKE_SESSION_RESUME again")),
             Session::AwaitAuthResponse(state) => Some((state.due(), "IKE_AUTH again")),
             Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) => {
                 self.opened().map(|opened| (opened.expires(), "half-open session expires"))
@@ -108,6 +116,7 @@ impl Session {
     pub(super) fn spis(&self) -> Vec<u64> {
         match self {
             Session::AwaitInitResponse(state) => vec![state.opening().ours],
+            Session::AwaitResumeResponse(state) => vec![state.opening().ours],
             Session::Refused(state) => vec![state.ours()],
             Session::Established(state) => state.spis().collect(),
             _ => self.opened().map(|opened| opened.sa.ours()).into_iter().collect(),
@@ -118,6 +127,7 @@ impl Session {
     pub(super) fn path(&self) -> &Path {
         match self {
             Session::AwaitInitResponse(state) => &state.opening().path,
+            Session::AwaitResumeResponse(state) => &state.opening().path,
             Session::AwaitIntermediateResponse(state) => &state.opened().path,
             Session::AwaitAuthResponse(state) => &state.opened().path,
             Session::AwaitIntermediateRequest(state) => &state.opened().path,
@@ -134,7 +144,10 @@ impl Session {
             Session::AwaitAuthResponse(state) => Some(state.opened()),
             Session::AwaitIntermediateRequest(state) => Some(state.opened()),
             Session::AwaitAuthRequest(state) => Some(state.opened()),
-            Session::AwaitInitResponse(_) | Session::Refused(_) | Session::Established(_) => None,
+            Session::AwaitInitResponse(_)
+            | Session::AwaitResumeResponse(_)
+            | Session::Refused(_)
+            | Session::Established(_) => None,
         }
     }
 
@@ -151,6 +164,7 @@ impl Session {
         matches!(
             self,
             Session::AwaitInitResponse(_)
+                | Session::AwaitResumeResponse(_)
                 | Session::AwaitIntermediateResponse(_)
                 | Session::AwaitAuthResponse(_)
         )

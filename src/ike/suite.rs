@@ -80,7 +80,7 @@ impl Proposals<IkeProposal> {
             cipher: *ours.ciphers.first()?,
             integrity: ours.integrity.first().copied(),
             prf: *ours.prfs.first()?,
-            group: *ours.groups.first()?,
+            group: Some(*ours.groups.first()?),
             additional: ours.additional.first().copied(),
         })
     }
@@ -186,7 +186,7 @@ fn fitting_ike(ours: &IkeProposal, offer: &Proposal) -> Option<Suite> {
     };
     let cipher = first(offer, &ours.ciphers, of_cipher)?;
     let prf = first(offer, &ours.prfs, of_prf)?;
-    let group = first(offer, &ours.groups, of_group)?;
+    let group = Some(first(offer, &ours.groups, of_group)?);
     Some(Suite { cipher, integrity, prf, group, additional })
 }
 
@@ -195,7 +195,8 @@ impl Suite {
     fn answer(&self, offer: &Proposal) -> Proposal {
         let mut transforms = vec![of_cipher(self.cipher)];
         transforms.extend(self.integrity.map(of_integrity));
-        transforms.extend([of_prf(self.prf), of_group(self.group)]);
+        transforms.push(of_prf(self.prf));
+        transforms.extend(self.group.map(of_group));
         transforms.extend(self.additional.map(of_additional));
         // Of each type that was offered one is chosen, and where it is none, that (RFC 9370 section 2.2.1).
         let chosen = |kind| transforms.iter().any(|transform: &Transform| transform.kind == kind);
@@ -265,6 +266,8 @@ pub(super) enum OwnKe<'a> {
     /// In CREATE_CHILD_SA it is used if the request brings a public value, of this group, and may be of
     /// those that an IKE SA may be made with.
     Brought(Option<u16>, &'a Proposals<IkeProposal>),
+    /// On an IKE SA without Diffie-Hellman no child has one either.
+    Refused,
 }
 
 /// An SPI as it stands in a proposal.
@@ -307,15 +310,19 @@ pub(super) fn choose_esp(
 /// RFC 7296 section 1.3: the group of the public value must be the one chosen. Here that is the one that
 /// came, if it may be.
 fn choose_group(offer: &Proposal, own_ke: OwnKe<'_>) -> Result<Option<Group>, Error> {
-    let OwnKe::Brought(brought, ours) = own_ke else { return Ok(None) };
+    let (brought, ours) = match own_ke {
+        OwnKe::Never => return Ok(None),
+        OwnKe::Brought(brought, ours) => (brought, Some(ours)),
+        OwnKe::Refused => (None, None),
+    };
     let offered = |group: &Group| lists(offer, of_group(*group));
-    if let Some(group) = brought.and_then(|id| ours.group(id)).filter(offered) {
+    if let Some(group) = brought.and_then(|id| ours?.group(id)).filter(offered) {
         return Ok(Some(group));
     }
     if optional(offer, transform::DH, transform::DH_NONE) {
         return Ok(None);
     }
-    Err(match ours.groups().find(offered) {
+    Err(match ours.and_then(|ours| ours.groups().find(offered)) {
         Some(group) => Error::OtherGroup(group.id()),
         None => Error::PeerIncompatible("no Diffie-Hellman group for the child that is one of ours"),
     })

@@ -203,7 +203,7 @@ pub struct PeerRow {
     pub reason_code: Option<ReasonCode>,
     /// The same in words, with what to do where there is something.
     pub reason: Option<String>,
-    /// How its keys are made.
+    /// How its keys were made, or are to be where it has none.
     pub keying: Method,
     /// How the peer has proven who it is; `None` where no agent has agreed keys with it yet.
     #[serde(default)]

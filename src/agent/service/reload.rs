@@ -47,7 +47,9 @@ impl Service {
         let setup = self.read_setup(file)?;
         let Some(core) = &self.core else { return Ok(Vec::new()) };
         let secrets = Secrets::load(&setup)?;
-        let anew = self.secrets.as_ref().is_none_or(|before| !before.changes(&secrets).is_empty());
+        let otherwise = self.setup.config.keying.method != setup.config.keying.method;
+        let anew =
+            self.secrets.as_ref().is_none_or(|before| otherwise || !before.changes(&secrets).is_empty());
         let actual = self.kernel.read()?;
         let (before, after) = (&self.setup.config.esp.proposals, &setup.config.esp.proposals);
         let preview = core

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND, protected, seeds};
 use super::net::Weather;
 use super::world::{File, Tally, World};
+use crate::model::config::Method;
 use crate::model::secret::SecretId;
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{Direction, Secret, Spi};
@@ -129,6 +130,43 @@ fn a_secret_is_rotated_host_by_host_under_loss() {
         assert!(world.run_until(1200 * SECOND, done), "{:?}", secrets(&world));
         for host in 0..4 {
             world.reconfigure(host, |file| file.previous = None);
+            run(&mut world, SECOND);
+        }
+        assert!(world.run_until(60 * SECOND, |world| world.all_single() && world.all_protected()));
+        assert_eq!((world.total().lost, world.total().clear), (0, 0));
+    });
+}
+
+/// How the keys of the pairs of all hosts were made.
+fn methods(world: &World) -> Vec<Option<Method>> {
+    let method = |(from, to): (usize, usize)| {
+        let (core, pair) = (world.hosts[from].core.as_ref()?, world.pair(from, to));
+        core.engine().method_of(pair, core.pairs().get(&pair)?.settled_child()?)
+    };
+    world.ways().into_iter().map(method).collect()
+}
+
+#[test]
+fn the_method_of_keying_is_changed_host_by_host_under_loss() {
+    seeds(20, |seed| {
+        let mut world = protected(4, seed, Weather::FAIR);
+        let from = world.hosts[0].file.method;
+        let to = if from == Method::Ike { Method::Derived } else { Method::Ike };
+        world.net.weather = Weather { loss: 0.3, ..Weather::FOUL };
+        for host in [2, 0, 3, 1] {
+            world.reconfigure(host, |file| file.accept = Method::ALL.to_vec());
+            run(&mut world, 5 * SECOND);
+        }
+        assert!(methods(&world).iter().all(|method| *method == Some(from)), "accepting changes nothing");
+        for host in [1, 3, 0, 2] {
+            world.reconfigure(host, |file| file.method = to);
+            run(&mut world, 20 * SECOND);
+        }
+        world.net.weather = Weather::FAIR;
+        let done = |world: &World| methods(world).iter().all(|method| *method == Some(to));
+        assert!(world.run_until(1200 * SECOND, done), "{:?}", methods(&world));
+        for host in 0..4 {
+            world.reconfigure(host, |file| file.accept = vec![to]);
             run(&mut world, SECOND);
         }
         assert!(world.run_until(60 * SECOND, |world| world.all_single() && world.all_protected()));

@@ -19,6 +19,7 @@ use crate::agent::scheme::Scheme;
 use crate::agent::service::SAVE_DELAY;
 use crate::agent::timers::Timers;
 use crate::ike;
+use crate::model::config::Method;
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
 use crate::model::{Direction, EncapsulationMode, Limits, Pair, Proposals, SaReading, Secret, UnixTime};
@@ -64,6 +65,8 @@ pub(super) struct File {
     pub(super) nodes: Vec<usize>,
     pub(super) secret: [u8; 32],
     pub(super) previous: Option<[u8; 32]>,
+    pub(super) method: Method,
+    pub(super) accept: Vec<Method>,
     pub(super) key_bits: u16,
     pub(super) replay_window: u32,
     pub(super) rekey_after: Duration,
@@ -106,8 +109,10 @@ fn host_at(address: IpAddr) -> Option<usize> {
 }
 
 impl World {
+    /// The method of keying comes with the seed, so that whatever is tried with several is tried with each.
     pub(super) fn new(hosts: usize, seed: u64, weather: Weather) -> Self {
         let now = Instant::now();
+        let method = Method::ALL[(seed / 2 % 2) as usize];
         let host = |at| Host {
             address: address(at),
             kernel: SimKernel::default(),
@@ -117,6 +122,8 @@ impl World {
                 nodes: (0..hosts).collect(),
                 secret: [7; 32],
                 previous: None,
+                method,
+                accept: vec![method],
                 key_bits: 256,
                 replay_window: 4096,
                 rekey_after: Duration::from_secs(3600),
@@ -230,6 +237,9 @@ impl World {
             credentials: Arc::default(),
             secret: Some(Arc::new(Secret::new(file.secret))),
             previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
+            cluster: "simulated".to_owned(),
+            method: file.method,
+            accept: file.accept.clone(),
             port: PORT,
             nat_port: NAT_PORT,
             encapsulation: file.encapsulation,

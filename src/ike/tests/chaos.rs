@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::net::{Dice, Net, SECRET, Weather, pair, seeds, settings};
+use super::net::{Dice, Net, SECRET, Weather, by, by_each_method, pair, seeds};
 use crate::ike::Settings;
+use crate::model::config::Method;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn do_something(net: &mut Net, dice: &mut Dice) {
+fn do_something(method: Method, net: &mut Net, dice: &mut Dice) {
     let host = usize::from(dice.percent(50));
     let pair = pair(host, 1 - host);
     let child = net.hosts[host].children.keys().next().copied();
@@ -18,7 +19,7 @@ fn do_something(net: &mut Net, dice: &mut Dice) {
         (11..=12, _) => net.call(host, |engine, now| engine.check_liveness(now, pair)),
         (13, _) => {
             let initial_contact = dice.percent(50);
-            net.restart(host, Settings { initial_contact, ..settings(SECRET) });
+            net.restart(host, Settings { initial_contact, ..by(method, SECRET) });
             net.keep(host, 1 - host);
         }
         (14, _) => {
@@ -33,14 +34,13 @@ fn do_something(net: &mut Net, dice: &mut Dice) {
     }
 }
 
-#[test]
-fn after_any_trouble_one_child_is_left() {
+fn after_any_trouble_one_child_is_left(method: Method) {
     for seed in seeds(60) {
         let mut dice = Dice(!seed);
-        let mut net = Net::two(3000 + seed);
+        let mut net = Net::two_by(method, 3000 + seed);
         net.keep(0, 1);
         for _ in 0..60 {
-            do_something(&mut net, &mut dice);
+            do_something(method, &mut net, &mut dice);
             let pause = Duration::from_millis(dice.below(1500));
             net.run(pause);
         }
@@ -55,3 +55,5 @@ fn after_any_trouble_one_child_is_left() {
         net.assert_one_pair(0, 1);
     }
 }
+
+by_each_method![after_any_trouble_one_child_is_left,];

@@ -158,7 +158,7 @@ fn suite(cbc: bool) -> Suite {
         true => (IkeCipher::AesCbc(256), Some(Integrity::HmacSha384)),
         false => (IkeCipher::AesGcm16(128), None),
     };
-    Suite { cipher, integrity, prf: Prf::HmacSha256, group: Group::X25519, additional: None }
+    Suite { cipher, integrity, prf: Prf::HmacSha256, group: Some(Group::X25519), additional: None }
 }
 
 fn text(octets: usize) -> Vec<Payload> {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::net::{Dice, Net, SECRET, pair, settings};
+use super::net::{Dice, Net, SECRET, by, by_each_method, pair, settings};
 use crate::ike::{FailureCode, Posture, Settings, Transmit};
 use crate::model::Proposals;
+use crate::model::config::Method;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn established(seed: u64) -> Net {
-    let mut net = Net::two(seed);
+fn established(method: Method, seed: u64) -> Net {
+    let mut net = Net::two_by(method, seed);
     net.keep(0, 1);
     net.run(SECOND);
     net.assert_one_pair(0, 1);
@@ -38,9 +39,8 @@ fn only(proposal: &str) -> Settings {
     Settings { ike_proposals, ..settings(SECRET) }
 }
 
-#[test]
-fn a_hundred_thousand_mutated_datagrams_change_nothing() {
-    endures(established(30), 100_000);
+fn a_hundred_thousand_mutated_datagrams_change_nothing(method: Method) {
+    endures(established(method, 30), 100_000);
 }
 
 /// The same where a checksum stands beside the cipher.
@@ -83,9 +83,8 @@ fn endures(mut net: Net, rounds: u32) {
     }
 }
 
-#[test]
-fn random_datagrams_do_nothing() {
-    let mut net = established(32);
+fn random_datagrams_do_nothing(method: Method) {
+    let mut net = established(method, 32);
     let mut dice = Dice(33);
     for _ in 0..20_000 {
         let length = usize::try_from(dice.below(200)).unwrap();
@@ -95,9 +94,8 @@ fn random_datagrams_do_nothing() {
     net.assert_one_pair(0, 1);
 }
 
-#[test]
-fn replays_get_the_same_answer_or_none() {
-    let mut net = established(34);
+fn replays_get_the_same_answer_or_none(method: Method) {
+    let mut net = established(method, 34);
     let recorded = std::mem::take(&mut net.sent);
     for transmit in recorded.iter().chain(&recorded) {
         net.inject(transmit);
@@ -109,9 +107,8 @@ fn replays_get_the_same_answer_or_none() {
 }
 
 /// A flood of IKE_SA_INIT requests with a forged address.
-#[test]
-fn a_flood_meets_a_cookie_and_the_peer_still_gets_through() {
-    let mut net = Net::two(35);
+fn a_flood_meets_a_cookie_and_the_peer_still_gets_through(method: Method) {
+    let mut net = Net::two_by(method, 35);
     let now = net.now;
     net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
     net.run(Duration::ZERO);
@@ -142,9 +139,8 @@ fn a_flood_meets_a_cookie_and_the_peer_still_gets_through() {
 ///   request with COOKIE  -->
 ///   IKE_AUTH             -->      signs the request with COOKIE
 /// ```
-#[test]
-fn a_copy_without_the_cookie_that_comes_late_does_no_harm() {
-    let mut net = Net::two(39);
+fn a_copy_without_the_cookie_that_comes_late_does_no_harm(method: Method) {
+    let mut net = Net::two_by(method, 39);
     let now = net.now;
     net.cut = Box::new(|_| true);
     net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
@@ -182,9 +178,8 @@ fn a_copy_without_the_cookie_that_comes_late_does_no_harm() {
 }
 
 /// Errors in the clear are hints: the true answer still counts.
-#[test]
-fn a_forged_refusal_does_not_end_an_attempt() {
-    let mut net = Net::two(37);
+fn a_forged_refusal_does_not_end_an_attempt(method: Method) {
+    let mut net = Net::two_by(method, 37);
     let now = net.now;
     net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
     net.hosts[1].engine.keep(now, pair(1, 0), Posture::Passive);
@@ -218,9 +213,8 @@ fn a_refusal_is_told_before_the_attempt_is_given_up() {
     assert_eq!(net.hosts[0].failures, [FailureCode::NoProposal]);
 }
 
-#[test]
-fn datagrams_of_strangers_are_counted() {
-    let mut net = established(38);
+fn datagrams_of_strangers_are_counted(method: Method) {
+    let mut net = established(method, 38);
     let mut transmit = net.sent[0].clone();
     transmit.local = "10.9.9.9:500".parse().unwrap();
     net.inject(&transmit);
@@ -234,10 +228,9 @@ fn datagrams_of_strangers_are_counted() {
 }
 
 /// Many peers start at once: above the threshold they return a cookie first, and all get through.
-#[test]
-fn a_crowd_gets_through() {
+fn a_crowd_gets_through(method: Method) {
     let crowd = 80;
-    let mut net = Net::new(39, (0..=crowd).map(|_| settings(SECRET)));
+    let mut net = Net::new(39, (0..=crowd).map(|_| by(method, SECRET)));
     for host in 0..crowd {
         net.keep(host, crowd);
     }
@@ -248,3 +241,14 @@ fn a_crowd_gets_through() {
     net.run(SECOND);
     assert_eq!(net.hosts[crowd].children.len(), crowd);
 }
+
+by_each_method![
+    a_hundred_thousand_mutated_datagrams_change_nothing,
+    random_datagrams_do_nothing,
+    replays_get_the_same_answer_or_none,
+    a_flood_meets_a_cookie_and_the_peer_still_gets_through,
+    a_copy_without_the_cookie_that_comes_late_does_no_harm,
+    a_forged_refusal_does_not_end_an_attempt,
+    datagrams_of_strangers_are_counted,
+    a_crowd_gets_through,
+];

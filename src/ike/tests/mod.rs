@@ -14,6 +14,7 @@ mod hybrid;
 mod nat;
 mod net;
 mod proof;
+mod resume;
 mod suite;
 mod vectors;
 mod wire;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
+use crate::model::config::Method;
 use crate::model::word::Flags;
 use crate::model::{EncapsulationMode, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret, Spi};
 
@@ -70,6 +71,9 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         credentials: Arc::default(),
         secret: Some(Arc::new(Secret::new(secret))),
         previous: None,
+        cluster: "test".to_owned(),
+        method: Method::Ike,
+        accept: vec![Method::Ike],
         port: 500,
         nat_port: 4500,
         encapsulation: EncapsulationMode::Auto,
@@ -80,6 +84,24 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         jitter: Duration::ZERO,
     }
 }
+
+/// The same, with keys made by `method` alone.
+pub(super) fn by(method: Method, secret: [u8; 32]) -> Settings {
+    Settings { method, accept: vec![method], ..settings(secret) }
+}
+
+/// Makes two tests of each function, which takes the method that keys are made by.
+macro_rules! by_each_method {
+    ($($name:ident),+ $(,)?) => {
+        mod by_ike {
+            $(#[test] fn $name() { super::$name(crate::model::config::Method::Ike) })+
+        }
+        mod by_derived {
+            $(#[test] fn $name() { super::$name(crate::model::config::Method::Derived) })+
+        }
+    };
+}
+pub(super) use by_each_method;
 
 /// What an agent means to do.
 #[derive(Clone, Copy)]
@@ -174,7 +196,12 @@ impl Net {
 
     /// Two hosts that share a secret.
     pub(super) fn two(seed: u64) -> Self {
-        Self::new(seed, [settings(SECRET), settings(SECRET)])
+        Self::two_by(Method::Ike, seed)
+    }
+
+    /// Two hosts that share a secret and make keys by `method`.
+    pub(super) fn two_by(method: Method, seed: u64) -> Self {
+        Self::new(seed, [by(method, SECRET), by(method, SECRET)])
     }
 
     fn host(&mut self, at: usize, settings: Settings) -> Host {

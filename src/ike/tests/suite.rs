@@ -24,7 +24,7 @@ fn who_answers_chooses_by_its_own_order() {
     let offers = ike_offer(&theirs, &[]);
     let (answer, suite, spi) = choose_ike(&ours, &offers, true).unwrap();
     assert_eq!((suite.cipher, suite.integrity), (IkeCipher::AesGcm16(256), None));
-    assert_eq!((suite.prf, suite.group), (Prf::HmacSha384, Group::X25519));
+    assert_eq!((suite.prf, suite.group), (Prf::HmacSha384, Some(Group::X25519)));
     assert_eq!((answer.number, spi), (2, [].as_slice()), "it has the number of the offer");
     assert_eq!(concluded_ike(&theirs, &[answer]).unwrap().0, suite);
     let (answer, suite, _) = choose_ike(&ike("aes256-sha256-ecp256"), &offers, true).unwrap();

@@ -135,7 +135,7 @@ fn gcm(bits: u16) -> Suite {
         cipher: IkeCipher::AesGcm16(bits),
         integrity: None,
         prf: Prf::HmacSha384,
-        group: Group::X25519,
+        group: Some(Group::X25519),
         additional: None,
     }
 }

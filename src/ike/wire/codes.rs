@@ -11,10 +11,17 @@ impl Exchange {
     pub(in crate::ike) const IKE_AUTH: Self = Self(35);
     pub(in crate::ike) const CREATE_CHILD_SA: Self = Self(36);
     pub(in crate::ike) const INFORMATIONAL: Self = Self(37);
+    /// RFC 5723.
+    pub(in crate::ike) const IKE_SESSION_RESUME: Self = Self(38);
     /// RFC 9242.
     pub(in crate::ike) const IKE_INTERMEDIATE: Self = Self(43);
     /// RFC 9370.
     pub(in crate::ike) const IKE_FOLLOWUP_KE: Self = Self(44);
+
+    /// Whether it is the first exchange of an IKE SA.
+    pub(in crate::ike) fn opens(self) -> bool {
+        matches!(self, Self::IKE_SA_INIT | Self::IKE_SESSION_RESUME)
+    }
 }
 
 /// Payload types (RFC 7296 section 3.2).
@@ -127,6 +134,9 @@ pub(in crate::ike) mod notify {
     pub(in crate::ike) const COOKIE: u16 = 16390;
     pub(in crate::ike) const USE_TRANSPORT_MODE: u16 = 16391;
     pub(in crate::ike) const REKEY_SA: u16 = 16393;
+    /// RFC 5723.
+    pub(in crate::ike) const TICKET_NACK: u16 = 16412;
+    pub(in crate::ike) const TICKET_OPAQUE: u16 = 16413;
     pub(in crate::ike) const FRAGMENTATION_SUPPORTED: u16 = 16430;
     /// RFC 7427 section 4.
     pub(in crate::ike) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
@@ -148,6 +158,7 @@ pub(in crate::ike) mod notify {
             TEMPORARY_FAILURE => "TEMPORARY_FAILURE",
             CHILD_SA_NOT_FOUND => "CHILD_SA_NOT_FOUND",
             STATE_NOT_FOUND => "STATE_NOT_FOUND",
+            TICKET_NACK => "TICKET_NACK",
             _ => return format!("error {kind}"),
         };
         name.to_owned()

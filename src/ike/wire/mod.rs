@@ -15,11 +15,11 @@ pub(super) use header::{Flags, HEADER, Header};
 pub(super) use parts::Parts;
 pub(super) use payload::{Delete, Encoded, Id, Ke, Notify, Payload, parse_chain, write_chain};
 pub(super) use proposal::{Proposal, Transform};
+pub(super) use reader::Reader;
 pub(super) use selector::TrafficSelector;
 
 use super::error::Error;
 use codes::payload as kind;
-use reader::Reader;
 
 /// Octets of the generic header in front of every payload (RFC 7296 section 3.2).
 pub(super) const GENERIC: usize = 4;

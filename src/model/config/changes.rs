@@ -90,6 +90,7 @@ impl Changes {
     fn keying(&mut self, before: &Keying, after: &Keying) {
         let Keying {
             method,
+            accept,
             port: _,
             nat_port: _,
             rekey_after,
@@ -99,6 +100,7 @@ impl Changes {
             proposals,
         } = before;
         self.note("keying.method", method, after.method);
+        self.entries("keying.accept", accept, &after.accept);
         self.note("keying.rekey_after", human_duration(*rekey_after), human_duration(after.rekey_after));
         self.note_optional(
             "keying.rekey_bytes",

@@ -77,13 +77,26 @@ pub struct Node {
 pub enum Method {
     /// Negotiated by IKEv2.
     Ike,
+    /// From the secret that all hosts share, without Diffie-Hellman.
+    Derived,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Method; 2] = [Method::Ike, Method::Derived];
+
+    /// What the file calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Ike => "ike",
+            Method::Derived => "derived",
+        }
+    }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Method::Ike => f.write_str("ike"),
-        }
+        f.pad(self.as_str())
     }
 }
 
@@ -110,8 +123,10 @@ impl fmt::Display for Mode {
 /// `[keying]`: how keys are made, and how long they live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keying {
-    /// How keys are made.
+    /// How this host makes keys.
     pub method: Method,
+    /// How others may make them with it: `method`, and others during a migration.
+    pub accept: Vec<Method>,
     /// The UDP port of IKE.
     pub port: u16,
     /// The UDP port that IKE and ESP share where ESP goes in UDP; another than `port`.
@@ -261,7 +276,8 @@ impl Config {
 
     /// What [`Config::config_id`] hashes: one line a key, lists sorted.
     fn canonical(&self) -> String {
-        let Keying { method, port, rekey_after, rekey_bytes, rekey_packets, expire_after, .. } = &self.keying;
+        let Keying { method, accept, port, rekey_after, rekey_bytes, rekey_packets, expire_after, .. } =
+            &self.keying;
         let Esp { proposals, replay_window, encapsulation } = &self.esp;
         // The short way and the long one are the same where they say the same, and what is left out says
         // nothing: versions with other defaults show no difference.
@@ -272,6 +288,11 @@ impl Config {
         let ike = match &self.keying.proposals {
             proposals if *proposals == Proposals::default() => String::new(),
             proposals => format!("proposals {proposals}\n"),
+        };
+        let accept: BTreeSet<&str> = accept.iter().map(|method| method.as_str()).collect();
+        let accept = match accept.iter().eq(&[method.as_str()]) {
+            true => String::new(),
+            false => format!("keying accepts {accept:?}\n"),
         };
         let in_udp = match (encapsulation, self.keying.nat_port) {
             (EncapsulationMode::Auto, NAT_PORT) => String::new(),
@@ -284,7 +305,7 @@ impl Config {
         let auth = self.auth.canonical();
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
-             {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}\
+             {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}{accept}\
              protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}{in_udp}",
             self.cluster
         )

@@ -1,6 +1,7 @@
 //! The file's grammar: which keys there are, what they may say, and what they say when left out.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -70,10 +71,10 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let state_dir = root.value("state_dir", PathBuf::from(STATE_DIR), path);
     let secret = secret(root.section("secret"));
     let auth = auth(root.section("auth"), problems);
-    let keying = keying(root.section("keying"), problems);
+    let keying = keying(root.section("keying"), &auth, problems);
     let esp = esp(root.section("esp"), problems);
     let protection = protection(root.section("protection"), problems);
-    let nodes = nodes(&mut root, &auth, problems);
+    let nodes = nodes(&mut root, &auth, &keying, problems);
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)
     {
@@ -113,32 +114,48 @@ fn auth(mut section: Section<'_>, problems: &Problems<'_>) -> AuthRules {
     let certificate = file("certificate", "/etc/hostseal/certificate.pem");
     let ca = file("ca", "/etc/hostseal/ca.pem");
     let crl = section.optional("crl", path).map(|placed| placed.value);
-    let accept = accept.map_or_else(|| vec![method], |list| with_method(list, method, problems));
+    let missing = "it is what the hosts prove themselves with";
+    let accept = accept.map_or_else(|| vec![method], |list| with_method(list, method, missing, problems));
     section.finish();
     AuthRules { method, accept, private_key, certificate, ca, crl }
 }
 
-/// The methods in `list`. What the hosts prove themselves with must be among them, or none would accept
-/// any other.
-fn with_method(
-    list: Vec<Placed<AuthMethod>>,
-    method: AuthMethod,
+/// The methods in `list`. The one in use must be among them, for the reason `missing`, or none would accept any
+/// other.
+fn with_method<T: Copy + PartialEq + fmt::Display>(
+    list: Vec<Placed<T>>,
+    method: T,
+    missing: &str,
     problems: &Problems<'_>,
-) -> Vec<AuthMethod> {
-    let accept: Vec<AuthMethod> = list.iter().map(|placed| placed.value).collect();
+) -> Vec<T> {
+    let accept: Vec<T> = list.iter().map(|placed| placed.value).collect();
     if let Some(first) = list.first().filter(|_| !accept.contains(&method)) {
-        let message = format!("\"{method}\" is missing, and it is what the hosts prove themselves with");
-        problems.add(first.span.clone(), "auth.accept", message);
+        let key = first.key.trim_end_matches("[0]");
+        problems.add(first.span.clone(), key, format!("\"{method}\" is missing, and {missing}"));
     }
     accept
 }
 
-fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
-    let method = section.value("method", Method::Ike, |value| match text(value)? {
-        "ike" => Ok(Method::Ike),
-        "derived" => Err("this version does not have \"derived\" yet: use \"ike\"".to_owned()),
-        other => Err(format!("must be \"ike\", not \"{other}\"")),
-    });
+fn keying(mut section: Section<'_>, auth: &AuthRules, problems: &Problems<'_>) -> Keying {
+    let method = section.optional("method", keying_method);
+    section.refuse_empty("accept", "is empty: leave it out for keying.method alone");
+    let accept = section.list("accept", keying_method);
+    let derived = method.iter().chain(accept.iter().flatten()).find(|placed| placed.value == Method::Derived);
+    // Keys that come from the secret prove nothing but that their maker knows it.
+    if let Some(derived) = derived
+        && auth.method != AuthMethod::Secret
+    {
+        let message = format!(
+            "derives keys from the shared secret, which then proves who a host is: auth.method must be \"{}\", \
+             not \"{}\"",
+            AuthMethod::Secret,
+            auth.method
+        );
+        problems.add(derived.span.clone(), &derived.key, message);
+    }
+    let method = method.map_or(Method::Ike, |placed| placed.value);
+    let missing = "it is how the hosts make keys";
+    let accept = accept.map_or_else(|| vec![method], |list| with_method(list, method, missing, problems));
     let given = section.optional("port", port_number);
     let nat = section.optional("nat_port", port_number);
     let rekey = section.optional("rekey_after", duration);
@@ -167,7 +184,17 @@ fn keying(mut section: Section<'_>, problems: &Problems<'_>) -> Keying {
         let message = format!("expire_after ({expire}) must be more than rekey_after ({rekey})");
         problems.add(wrong.span, &wrong.key, message);
     }
-    Keying { method, port, nat_port, rekey_after, rekey_bytes, rekey_packets, expire_after, proposals }
+    Keying {
+        method,
+        accept,
+        port,
+        nat_port,
+        rekey_after,
+        rekey_bytes,
+        rekey_packets,
+        expire_after,
+        proposals,
+    }
 }
 
 fn esp(mut section: Section<'_>, problems: &Problems<'_>) -> Esp {
@@ -241,7 +268,7 @@ fn apart(list: Vec<Placed<Exemption>>, problems: &Problems<'_>) -> Vec<Exemption
     apart
 }
 
-fn nodes(root: &mut Section<'_>, auth: &AuthRules, problems: &Problems<'_>) -> Vec<Node> {
+fn nodes(root: &mut Section<'_>, auth: &AuthRules, keying: &Keying, problems: &Problems<'_>) -> Vec<Node> {
     let sections = root.sections("nodes");
     if sections.is_empty() {
         problems.add(
@@ -251,7 +278,7 @@ fn nodes(root: &mut Section<'_>, auth: &AuthRules, problems: &Problems<'_>) -> V
         );
     }
     let mut taken = Taken::default();
-    sections.into_iter().map(|section| node(section, auth, &mut taken, problems)).collect()
+    sections.into_iter().map(|section| node(section, (auth, keying), &mut taken, problems)).collect()
 }
 
 /// What belongs to the nodes before, with its places.
@@ -262,10 +289,22 @@ struct Taken {
     keys: BTreeMap<String, Range<usize>>,
 }
 
-fn node(mut section: Section<'_>, rules: &AuthRules, taken: &mut Taken, problems: &Problems<'_>) -> Node {
+fn node(
+    mut section: Section<'_>,
+    (rules, keying): (&AuthRules, &Keying),
+    taken: &mut Taken,
+    problems: &Problems<'_>,
+) -> Node {
     let name = section.required("name", node_name);
     let list = section.required_list("addresses", |value| address(text(value)?));
-    let auth = section.optional("auth", auth_method).map(|placed| placed.value);
+    let auth = section.optional("auth", auth_method);
+    if let Some(other) = auth.as_ref().filter(|auth| auth.value != AuthMethod::Secret)
+        && keying.method == Method::Derived
+    {
+        let message = "keys derived from the shared secret (keying.method) can be proven with it alone";
+        problems.add(other.span.clone(), &other.key, message.to_owned());
+    }
+    let auth = auth.map(|placed| placed.value);
     let method = auth.unwrap_or(rules.method);
     if method == AuthMethod::PublicKey {
         section.require("public_key", "is missing: `hostseal key show` on that host prints it");
@@ -304,13 +343,20 @@ fn node(mut section: Section<'_>, rules: &AuthRules, taken: &mut Taken, problems
     }
 }
 
+fn keying_method(value: &DeValue<'_>) -> Result<Method, String> {
+    one_of(&Method::ALL, Method::as_str, value)
+}
+
 fn auth_method(value: &DeValue<'_>) -> Result<AuthMethod, String> {
+    one_of(&AuthMethod::ALL, AuthMethod::as_str, value)
+}
+
+/// The one of `all` that has the name.
+fn one_of<T: Copy>(all: &[T], name: fn(T) -> &'static str, value: &DeValue<'_>) -> Result<T, String> {
     let text = text(value)?;
-    let known = || AuthMethod::ALL.map(|method| format!("\"{method}\"")).join(" or ");
-    AuthMethod::ALL
-        .into_iter()
-        .find(|method| method.as_str() == text)
-        .ok_or_else(|| format!("must be {}, not \"{text}\"", known()))
+    let known = || all.iter().map(|it| format!("\"{}\"", name(*it))).collect::<Vec<_>>().join(" or ");
+    let found = all.iter().copied().find(|it| name(*it) == text);
+    found.ok_or_else(|| format!("must be {}, not \"{text}\"", known()))
 }
 
 /// Letters, digits, `.`, `_` and `-`, at most 64.

@@ -42,6 +42,7 @@ fn defaults() {
         config.keying,
         Keying {
             method: Method::Ike,
+            accept: vec![Method::Ike],
             port: 500,
             nat_port: 4500,
             rekey_after: hour,
@@ -107,7 +108,7 @@ allow_peer_disable = false
 const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("colour = 1\n", 2, 1, "colour", "unknown key; known here: cluster, node, run_dir"),
     ("[keyring]\n", 2, 2, "keyring", "unknown key"),
-    ("[keying]\nports = 500\n", 3, 1, "keying.ports", "unknown key; known here: method, port"),
+    ("[keying]\nports = 500\n", 3, 1, "keying.ports", "unknown key; known here: method, accept, port"),
     ("node = \"c\"\n", 2, 8, "node", "there is no node \"c\""),
     ("node = 5\n", 2, 8, "node", "must be a string, not a number"),
     ("run_dir = \"run\"\n", 2, 11, "run_dir", "not an absolute path"),
@@ -116,8 +117,13 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("secret = \"x\"\n", 2, 10, "secret", "must be a table, not a string"),
     ("[secret]\nfile = \"secret\"\n", 3, 8, "secret.file", "not an absolute path"),
     ("[secret]\nprevious_file = 1\n", 3, 17, "secret.previous_file", "must be a string"),
-    ("[keying]\nmethod = \"derived\"\n", 3, 10, "keying.method", "does not have \"derived\" yet"),
-    ("[keying]\nmethod = \"magic\"\n", 3, 10, "keying.method", "must be \"ike\""),
+    ("[keying]\nmethod = \"magic\"\n", 3, 10, "keying.method", "must be \"ike\" or \"derived\", not \"magic\""),
+    ("[keying]\naccept = []\n", 3, 10, "keying.accept", "is empty: leave it out for keying.method alone"),
+    ("[keying]\naccept = [\"magic\"]\n", 3, 11, "keying.accept[0]", "must be \"ike\" or \"derived\""),
+    ("[keying]\naccept = [\"derived\"]\n", 3, 11, "keying.accept", "\"ike\" is missing, and it is how the hosts make keys"),
+    ("[auth]\nmethod = \"certificate\"\n[keying]\nmethod = \"derived\"\n", 5, 10, "keying.method", "auth.method must be \"secret\", not \"certificate\""),
+    ("[auth]\nmethod = \"certificate\"\n[keying]\naccept = [\"ike\", \"derived\"]\n", 5, 18, "keying.accept[1]", "auth.method must be \"secret\""),
+    ("[keying]\nmethod = \"derived\"\n[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.9\"]\nauth = \"certificate\"\n", 7, 8, "nodes[0].auth", "can be proven with it alone"),
     ("[keying]\nport = 0\n", 3, 8, "keying.port", "must be 1 to 65535, not 0"),
     ("[keying]\nport = 65536\n", 3, 8, "keying.port", "must be 1 to 65535, not 65536"),
     ("[keying]\nport = -1\n", 3, 8, "keying.port", "not -1"),
@@ -283,6 +289,8 @@ fn the_id_follows_what_the_hosts_must_agree_on() {
 
     for different in [
         "[keying]\nport = 501\n",
+        "[keying]\nmethod = \"derived\"\n",
+        "[keying]\naccept = [\"ike\", \"derived\"]\n",
         "[keying]\nrekey_after = \"2h\"\n",
         "[keying]\nrekey_bytes = 5\n",
         "[keying]\nrekey_packets = 5\n",
