@@ -75,6 +75,12 @@ impl Cluster {
         self
     }
 
+    /// With keys that are made so: `method` as the file calls it.
+    #[must_use]
+    pub fn by(self, method: &str) -> Self {
+        self.with("keying", &format!("method = \"{method}\""))
+    }
+
     /// Adds a line to the entry of a host, such as `auth = "secret"`.
     #[must_use]
     pub fn with_node(mut self, host: &Host, line: &str) -> Self {

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Traffic, ensure_nothing_of_ours, ensure_pings, foreign, put_foreign, sealed_pair};
+use super::{
+    Traffic, ensure_nothing_of_ours, ensure_pings, foreign, put_foreign, sealed_pair, sealed_pair_by,
+};
 use crate::lab::agent::{CONFIG, SECRET, hostseal, hostseal_all, kill_agent, start_agent, status};
 use crate::lab::wait::until;
 use crate::lab::{Kind, Lab};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
-    Test::new("disable::everywhere_leaves_nothing_of_ours", 2, everywhere_leaves_nothing_of_ours),
+    Test::new("disable::everywhere_leaves_nothing_of_ours", 2, |lab| {
+        everywhere_leaves_nothing_of_ours(lab, "ike")
+    }),
     Test::new("disable::one_host_takes_its_pairs_along", 2, one_host_takes_its_pairs_along),
     Test::new("disable::by_force_without_agent_secret_or_file", 2, by_force),
     Test::new("disable::by_force_while_the_agent_lives", 2, by_force_while_the_agent_lives),
@@ -21,12 +25,12 @@ pub(super) const ALL: &[Test] = &[
     Test::new("disable::and_enable_again", 2, and_enable_again),
 ];
 
-fn everywhere_leaves_nothing_of_ours(lab: &mut Lab) -> Result<()> {
+pub(super) fn everywhere_leaves_nothing_of_ours(lab: &mut Lab, method: &str) -> Result<()> {
     for host in lab.hosts() {
         put_foreign(host)?;
     }
     let before: Vec<String> = lab.hosts().iter().map(foreign).collect::<Result<_>>()?;
-    let (a, b) = sealed_pair(lab)?;
+    let (a, b) = sealed_pair_by(lab, method)?;
     let traffic = Traffic::start(&a, &b, 500)?;
     for outcome in hostseal_all(lab.hosts(), "disable")? {
         outcome.expect_code(0)?;

@@ -15,7 +15,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("enable::nothing_is_lost_while_enabling", 3, nothing_is_lost_while_enabling),
     Test::new("enable::sparse_traffic_on_a_slow_link_is_not_lost", 2, sparse_traffic_on_a_slow_link),
     Test::new("enable::kernels_note_whose_packets_met_a_policy", 2, kernels_note_what_met_a_policy),
-    Test::new("enable::nothing_is_clear_from_then_on", 3, nothing_is_clear_from_then_on),
+    Test::new("enable::nothing_is_clear_from_then_on", 3, |lab| nothing_is_clear_from_then_on(lab, "ike")),
     Test::new("enable::pings_count_exactly", 3, pings_count_exactly),
     Test::new("enable::a_tcp_transfer_lives_through_it", 2, a_tcp_transfer_lives_through_it),
     Test::new("enable::large_datagrams_pass_or_are_told_the_mtu", 2, large_datagrams),
@@ -90,8 +90,8 @@ fn kernels_note_what_met_a_policy(lab: &mut Lab) -> Result<()> {
     Ok(())
 }
 
-fn nothing_is_clear_from_then_on(lab: &mut Lab) -> Result<()> {
-    enable_all(&Cluster::of(lab.hosts()), lab.hosts())?;
+pub(super) fn nothing_is_clear_from_then_on(lab: &mut Lab, method: &str) -> Result<()> {
+    enable_all(&Cluster::of(lab.hosts()).by(method), lab.hosts())?;
     for host in lab.hosts() {
         await_protected(host)?;
     }

@@ -4,6 +4,7 @@ mod algorithms;
 mod certificates;
 pub mod compat;
 mod crash;
+mod derived;
 mod disable;
 mod enable;
 mod encapsulation;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         encapsulation::ALL,
         keys::ALL,
         certificates::ALL,
+        derived::ALL,
         strongswan::ALL,
         algorithms::ALL,
     ]
@@ -234,8 +236,13 @@ fn ensure_silence(from: &Host, to: &Host) -> Result<()> {
 
 /// A pair of the first two hosts, sealed.
 fn sealed_pair(lab: &Lab) -> Result<(Host, Host)> {
+    sealed_pair_by(lab, "ike")
+}
+
+/// The same with keys that are made by `method`.
+fn sealed_pair_by(lab: &Lab, method: &str) -> Result<(Host, Host)> {
     let hosts = lab.hosts();
     ensure!(hosts.len() >= 2, "a pair needs two hosts");
-    seal_all(&Cluster::of(hosts), hosts)?;
+    seal_all(&Cluster::of(hosts).by(method), hosts)?;
     Ok((hosts[0].clone(), hosts[1].clone()))
 }

@@ -12,14 +12,19 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 
-use super::{await_protected, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, seal_all, sealed_pair};
+use super::{
+    await_protected, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, seal_all, sealed_pair,
+    sealed_pair_by,
+};
 use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
 use crate::lab::stream::Shape;
 use crate::lab::{Cluster, Direction, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Stream, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
-    Test::new("reboot::a_guarded_host_boots_without_a_clear_packet", 2, boots_without_a_clear_packet),
+    Test::new("reboot::a_guarded_host_boots_without_a_clear_packet", 2, |lab| {
+        boots_without_a_clear_packet(lab, "ike")
+    }),
     Test::new("reboot::a_guard_lets_nothing_clear_in_or_out", 2, nothing_clear_in_or_out),
     Test::new("reboot::a_guard_finds_nothing_to_do", 2, nothing_to_do),
     Test::new("reboot::a_guard_with_a_broken_state_blocks_everything", 2, a_broken_state_blocks_everything),
@@ -84,8 +89,8 @@ fn ensure_no_way(from: &Host, to: &Host, family: Family) -> Result<()> {
     Ok(())
 }
 
-fn boots_without_a_clear_packet(lab: &mut Lab) -> Result<()> {
-    let (a, b) = sealed_pair(lab)?;
+pub(super) fn boots_without_a_clear_packet(lab: &mut Lab, method: &str) -> Result<()> {
+    let (a, b) = sealed_pair_by(lab, method)?;
     let a = reboot_guarded(lab, &a)?;
     let captures = lab.capture_all()?;
     let began = SystemTime::now();

@@ -11,16 +11,16 @@ use crate::lab::{Cluster, FAMILIES, Family, Lab, Stream, Toward};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
-    Test::new("refusal::another_secret", 3, another_secret),
+    Test::new("refusal::another_secret", 3, |lab| another_secret(lab, "ike")),
     Test::new("refusal::protocol_50_is_dropped_in_between", 2, protocol_50_is_dropped),
     Test::new("refusal::protocol_50_stops_getting_through", 2, protocol_50_stops),
     Test::new("refusal::a_peer_that_does_not_answer", 2, a_peer_that_does_not_answer),
     Test::new("refusal::a_secret_that_others_can_read", 1, a_secret_that_others_can_read),
 ];
 
-fn another_secret(lab: &mut Lab) -> Result<()> {
+pub(super) fn another_secret(lab: &mut Lab, method: &str) -> Result<()> {
     let [a, b, c] = lab.all();
-    let cluster = Cluster::of(lab.hosts());
+    let cluster = Cluster::of(lab.hosts()).by(method);
     cluster.install_all(lab.hosts())?;
     cluster.install(&c, SECRETS[1])?;
     let traffic = Traffic::start(&a, &b, 250)?;
