@@ -56,7 +56,7 @@ pub(super) fn a_killed_agent_loses_nothing(lab: &mut Lab, method: &str, look: Du
     traffic.ensure_complete()?;
     ensure_only_esp(captures, sealed)?;
     for family in FAMILIES {
-        await_one_pair(&a, &b, family, Duration::from_secs(5))?;
+        await_one_pair(&a, &b, family, MINUTE.saturating_sub(look) + Duration::from_secs(5))?;
     }
     Ok(())
 }
