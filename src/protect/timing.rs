@@ -18,8 +18,8 @@ pub const SEAL_GRACE: Duration = Duration::from_secs(1);
 /// switch to ESP was sent after what it may have sent in the clear just before.
 pub const QUIET_GRACE: Duration = Duration::from_millis(50);
 
-/// And so many times as long as a packet took to the peer and back.
-const QUIET_ROUND_TRIPS: u32 = 4;
+/// And so many times as long as a packet took to the peer and back: four times the way that a packet has.
+const QUIET_ROUND_TRIPS: u32 = 2;
 
 /// How long clear packets are accepted after both ends send ESP, on a pair on which nothing has come in.
 pub fn quiet_grace(round_trip: Duration) -> Duration {
