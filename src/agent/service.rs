@@ -72,7 +72,8 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         socket.display()
     );
     loop {
-        service.carry_away(Instant::now());
+        let now = Instant::now();
+        service.carry_away(now);
         if service.is_disabled() {
             // The last figures of the last SAs are on their way: the totals need them.
             service.handle_events(events.get_mut());
@@ -81,7 +82,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
                 return Ok(());
             }
         }
-        service.tell_followers(Instant::now());
+        service.tell_followers(now);
         let deadline = service.deadline();
         tokio::select! {
             Some(datagrams) = receive(&mut service.sockets) => service.handle_datagrams(&datagrams),

@@ -53,9 +53,20 @@ pub struct Sockets {
     /// What an agent before this one received ESP through.
     left: BTreeMap<SocketAddr, UdpSocket>,
     keeper: Keeper,
+    /// Whether what decapsulates is to outlive this process: from the first message on by which a pair moves to
+    /// UDP. Most hosts never have one, and need no keeper.
+    keeps: bool,
     /// For the readers.
-    sender: mpsc::Sender<Datagram>,
-    incoming: mpsc::Receiver<Datagram>,
+    sender: mpsc::Sender<Stamped>,
+    incoming: mpsc::Receiver<Stamped>,
+}
+
+/// A datagram, and what the clock that can be set said when the kernel got it.
+struct Stamped {
+    local: SocketAddr,
+    remote: SocketAddr,
+    stamp: Option<Duration>,
+    bytes: Vec<u8>,
 }
 
 impl Drop for Own {
@@ -70,8 +81,11 @@ impl Sockets {
         let (sender, incoming) = mpsc::channel(QUEUE);
         let keeper = Keeper::new(run_dir);
         let left = keeper.take_back().into_iter().map(UdpSocket::from);
-        let left = left.filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
-        Self { by_local: BTreeMap::new(), probers: BTreeMap::new(), left, keeper, sender, incoming }
+        let left: BTreeMap<_, _> =
+            left.filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
+        let keeps = !left.is_empty();
+        let (by_local, probers) = (BTreeMap::new(), BTreeMap::new());
+        Self { by_local, probers, left, keeper, keeps, sender, incoming }
     }
 
     /// Opens the ports of each address that are not open yet; an address need not be there yet.
@@ -108,8 +122,11 @@ impl Sockets {
         Ok(())
     }
 
-    /// Has what decapsulates outlive this process.
+    /// Has what decapsulates outlive this process, once that matters.
     fn keep(&mut self) {
+        if !self.keeps {
+            return;
+        }
         let kept = self.by_local.values().filter(|own| own.decapsulates);
         let kept: Vec<BorrowedFd<'_>> = kept.map(|own| own.socket.as_fd()).collect();
         self.keeper.keep(&kept);
@@ -137,18 +154,24 @@ impl Sockets {
 
     /// Waits for datagrams; returns those that are there, in the order in which they came.
     pub async fn receive(&mut self) -> Option<Vec<Datagram>> {
-        let mut datagrams = Vec::new();
-        let count = self.incoming.recv_many(&mut datagrams, TOGETHER).await;
-        (count > 0).then_some(datagrams)
+        let mut stamped = Vec::new();
+        let count = self.incoming.recv_many(&mut stamped, TOGETHER).await;
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        (count > 0).then(|| stamped.into_iter().map(|datagram| datagram.at(now, wall)).collect())
     }
 
     /// Sends a datagram. One that cannot be sent is lost as if on the way: IKE retransmits.
-    pub fn send(&self, transmit: &Transmit) {
+    pub fn send(&mut self, transmit: &Transmit) {
         let Some(own) = self.by_local.get(&transmit.local) else {
             return;
         };
         if let Err(error) = own.socket.try_send_to(&transmit.bytes, transmit.remote) {
             tracing::debug!("{} to {}: {error}", transmit.local, transmit.remote);
+        }
+        // Whoever moves to UDP moves its IKE first.
+        if own.decapsulates && !self.keeps {
+            self.keeps = true;
+            self.keep();
         }
     }
 
@@ -166,7 +189,18 @@ impl Sockets {
     }
 }
 
-async fn read(socket: Rc<tokio::net::UdpSocket>, local: SocketAddr, sender: mpsc::Sender<Datagram>) {
+impl Stamped {
+    /// The datagram, for whom the two clocks say `now` and `wall`. Where the one that can be set was set since
+    /// it came, the answer is wrong: nothing but the length of a grace comes of it (`protect::proof`).
+    fn at(self, now: Instant, wall: SystemTime) -> Datagram {
+        let Self { local, remote, stamp, bytes } = self;
+        let age = stamp.and_then(|stamp| wall.duration_since(SystemTime::UNIX_EPOCH + stamp).ok());
+        let arrived = now.checked_sub(age.unwrap_or_default()).unwrap_or(now);
+        Datagram { local, remote, arrived, bytes }
+    }
+}
+
+async fn read(socket: Rc<tokio::net::UdpSocket>, local: SocketAddr, sender: mpsc::Sender<Stamped>) {
     loop {
         if socket.readable().await.is_err() {
             return;
@@ -185,18 +219,17 @@ async fn read(socket: Rc<tokio::net::UdpSocket>, local: SocketAddr, sender: mpsc
 }
 
 /// Not `async`, so that the buffer lives on the stack for a moment rather than in every reader for good.
-fn receive_one(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Datagram> {
+fn receive_one(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Stamped> {
     let mut buffer = [0; LARGEST];
-    let (length, remote, arrived) =
-        socket.try_io(Interest::READABLE, || receive_into(socket, &mut buffer))?;
-    Ok(Datagram { local, remote, arrived, bytes: buffer[..length].to_vec() })
+    let (length, remote, stamp) = socket.try_io(Interest::READABLE, || receive_into(socket, &mut buffer))?;
+    Ok(Stamped { local, remote, stamp, bytes: buffer[..length].to_vec() })
 }
 
 /// The length of a datagram, where it is from, and when the kernel got it.
 fn receive_into(
     socket: &tokio::net::UdpSocket,
     buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddr, Instant)> {
+) -> io::Result<(usize, SocketAddr, Option<Duration>)> {
     let mut control = nix::cmsg_space!(TimeSpec);
     let mut parts = [IoSliceMut::new(buffer)];
     let received =
@@ -206,20 +239,12 @@ fn receive_into(
         _ => None,
     });
     let from = received.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((received.bytes, from, stamp.map_or_else(Instant::now, instant_of)))
+    Ok((received.bytes, from, stamp))
 }
 
 fn address(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4((*v4).into()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
-}
-
-/// What the clock that can be set said some moments ago, on the one that cannot. Where it was set since, the
-/// answer is wrong: nothing but the length of a grace comes of it (`protect::proof`).
-fn instant_of(stamp: Duration) -> Instant {
-    let now = Instant::now();
-    let age = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + stamp).unwrap_or_default();
-    now.checked_sub(age).unwrap_or(now)
 }
 
 /// Makes a socket one of IKE's.
@@ -273,6 +298,7 @@ mod tests {
             let read = Instant::now();
             inbox.readable().await.unwrap();
             let datagram = receive_one(&inbox, inbox.local_addr().unwrap()).unwrap();
+            let datagram = datagram.at(Instant::now(), SystemTime::now());
             let from = outbox.local_addr().unwrap();
             assert_eq!((datagram.bytes.as_slice(), datagram.remote), (&b"early"[..], from));
             if datagram.arrived < read {
