@@ -235,6 +235,10 @@ fn a_broken_file_changes_nothing(lab: &mut Lab) -> Result<()> {
         false => Err(anyhow::anyhow!("not yet")),
     })?;
     a.run("rm /run/half")?;
+    until("the rest is written", HEARD, || match a.read(CONFIG)? == text {
+        true => Ok(()),
+        false => Err(anyhow::anyhow!("not yet")),
+    })?;
     await_in_force(&a)?;
     drop(writing);
     ensure!(hostseal(&a, "reload")?.expect_code(0)?.stdout.contains("nothing has changed"));
