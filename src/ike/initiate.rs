@@ -8,7 +8,7 @@ use super::basis::Basis;
 use super::child::{self, Agreement, Offer};
 use super::error::Error;
 use super::established::{Established, Introduction};
-use super::exchange::{Retransmission, Retry, Window};
+use super::exchange::{Retransmission, Window};
 use super::ike_sa::IkeSa;
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
@@ -362,18 +362,11 @@ impl AwaitAuthResponse {
     }
 
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
-        match self.sent.handle_timeout(cx.now) {
-            Retry::Wait => {}
-            Retry::Send(message) => {
-                cx.out.counters.retransmits += 1;
-                cx.out.transmit_all(&self.opened.path, &message);
-            }
-            Retry::GiveUp => {
-                self.forget_inbound(cx);
-                let words = format!("no answer to IKE_AUTH from {}", self.opened.path.remote);
-                cx.fail(self.opened.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
-                return None;
-            }
+        if !cx.retransmit(&self.opened.path, &mut self.sent) {
+            self.forget_inbound(cx);
+            let words = format!("no answer to IKE_AUTH from {}", self.opened.path.remote);
+            cx.fail(self.opened.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+            return None;
         }
         Some(Session::AwaitAuthResponse(self))
     }

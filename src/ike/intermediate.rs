@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use super::FailureCode;
+use super::crypto::Hidden;
 use super::error::Error;
-use super::exchange::{Datagrams, Retransmission, Retry, Window};
+use super::exchange::{Datagrams, Retransmission, Window};
 use super::fragment::Whole;
 use super::ike_sa::IkeSa;
 use super::initiate::failure;
@@ -59,12 +60,7 @@ pub(super) fn public_value<'a>(additional: AdditionalKe, parts: &Parts<'a>) -> R
 impl Opened {
     /// After the exchange: other keys, and more that AUTH covers (RFC 9242 section 3.3.2, RFC 9370
     /// section 2.2.2). Gives back the IKE SA with the keys of before.
-    fn advance(
-        &mut self,
-        secret: &super::crypto::Hidden,
-        request: &[u8],
-        response: &[u8],
-    ) -> Result<IkeSa, Error> {
+    fn advance(&mut self, secret: &Hidden, request: &[u8], response: &[u8]) -> Result<IkeSa, Error> {
         let (suite, initiator) = (self.sa.keys.suite, self.sa.is_initiator());
         let auth_id = MESSAGE_ID + 1;
         let (i, r) =
@@ -130,17 +126,10 @@ impl AwaitIntermediateResponse {
     }
 
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
-        match self.sent.handle_timeout(cx.now) {
-            Retry::Wait => {}
-            Retry::Send(message) => {
-                cx.out.counters.retransmits += 1;
-                cx.out.transmit_all(&self.opened.path, &message);
-            }
-            Retry::GiveUp => {
-                let words = format!("no answer to IKE_INTERMEDIATE from {}", self.opened.path.remote);
-                cx.fail(self.opened.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
-                return None;
-            }
+        if !cx.retransmit(&self.opened.path, &mut self.sent) {
+            let words = format!("no answer to IKE_INTERMEDIATE from {}", self.opened.path.remote);
+            cx.fail(self.opened.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+            return None;
         }
         Some(Session::AwaitIntermediateResponse(self))
     }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::FailureCode;
 use super::child::ChildStage;
 use super::established::Established;
-use super::exchange::Retry;
 use super::ike_sa::{IkeSa, Stage};
 use super::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use super::nat::keepalive;
@@ -87,13 +86,8 @@ impl Established {
     fn retransmit(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = self.introduction.path;
         let Some(sent) = self.sa_mut(ours).and_then(|sa| sa.window.retransmission()) else { return };
-        match sent.handle_timeout(cx.now) {
-            Retry::Wait => {}
-            Retry::Send(message) => {
-                cx.out.counters.retransmits += 1;
-                cx.out.transmit_all(&path, &message);
-            }
-            Retry::GiveUp => self.lose_sa(cx, ours),
+        if !cx.retransmit(&path, sent) {
+            self.lose_sa(cx, ours);
         }
     }
 

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::error::Error;
-use super::exchange::{Retransmission, Retry};
+use super::exchange::Retransmission;
 use super::initiate::failure;
 use super::keys::Spis;
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, TRIES_OPENING};
@@ -128,23 +128,14 @@ impl Opening {
 
     /// Says whether the attempt goes on.
     pub(super) fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> bool {
-        match self.sent.handle_timeout(cx.now) {
-            Retry::Wait => {}
-            Retry::Send(message) => {
-                cx.out.counters.retransmits += 1;
-                cx.out.transmit_all(&self.path, &message);
-            }
-            Retry::GiveUp => {
-                let no_answer = || Failure {
-                    code: FailureCode::NoAnswer,
-                    words: format!("no answer from {}", self.path.remote),
-                };
-                let failure = self.hint.take().unwrap_or_else(no_answer);
-                cx.fail(self.path.pair, Scope::Ike, failure.code, failure.words);
-                return false;
-            }
+        if cx.retransmit(&self.path, &mut self.sent) {
+            return true;
         }
-        true
+        let no_answer =
+            || Failure { code: FailureCode::NoAnswer, words: format!("no answer from {}", self.path.remote) };
+        let failure = self.hint.take().unwrap_or_else(no_answer);
+        cx.fail(self.path.pair, Scope::Ike, failure.code, failure.words);
+        false
     }
 
     pub(super) fn path_is_back(&mut self, now: Instant) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::exchange::Datagrams;
+use super::exchange::{Datagrams, Retransmission, Retry};
 use super::limits::{
     BACKOFF_FIRST, BACKOFF_JITTER, BACKOFF_MAX, NONCE_OCTETS, REKEY_WINDOW_FIRST, REKEY_WINDOW_SECOND,
     TRANSMITS_MAX,
@@ -120,6 +120,19 @@ impl Cx<'_> {
     /// An SPI for an inbound SA.
     pub(super) fn esp_spi(&mut self) -> Spi {
         Spi::from_random(u32::from_be_bytes(self.random()))
+    }
+
+    /// Sends a message again by `path` when that is due. Says whether an answer may still come.
+    pub(super) fn retransmit(&mut self, path: &Path, sent: &mut Retransmission) -> bool {
+        match sent.handle_timeout(self.now) {
+            Retry::Wait => true,
+            Retry::Send(message) => {
+                self.out.counters.retransmits += 1;
+                self.out.transmit_all(path, &message);
+                true
+            }
+            Retry::GiveUp => false,
+        }
     }
 
     /// When something that lives for `life` is to be rekeyed: the end that initiates by rule does it first,
