@@ -10,24 +10,20 @@ use super::established::Established;
 use super::initiate::AwaitInitResponse;
 use super::keep::{Keep, Lack};
 use super::limits::{
-    COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, DATAGRAM_MAX, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, OPENING_MAX,
-    OPENING_PAUSE, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR, TRIES_ESTABLISHED, TRIES_FAREWELL,
+    DATAGRAM_MAX, OPENING_MAX, OPENING_PAUSE, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR,
+    TRIES_ESTABLISHED, TRIES_FAREWELL,
 };
 use super::nat::{Content, Nat, wrap};
 use super::opening::Attempt;
 use super::outbox::{Cx, Outbox, Path, Scope, up_to};
 use super::peer;
 use super::pending::Task;
-use super::respond::{AwaitAuthRequest, init_answer};
-use super::resume::{self, AwaitResumeResponse};
+use super::resume::AwaitResumeResponse;
 use super::session::Session;
 use super::table::{Due, SessionKey, Table};
-use super::wire::codes::{Exchange, notify};
-use super::wire::{Message, Parts, Payload};
-use super::{Counters, Entropy, Event, FailureCode, PairSummary, Posture, Settings, Transmit};
-use crate::model::auth::AuthMethod;
+use super::wire::{Message, Payload};
+use super::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::model::config::Method;
-use crate::model::secret::SecretId;
 use crate::model::word::Flags;
 use crate::model::{EncapsulationMode, Pair, Spi, UnixTime};
 
@@ -67,6 +63,9 @@ macro_rules! cx {
         }
     };
 }
+
+mod admission;
+mod view;
 
 impl Engine {
     /// An engine that keeps nothing yet.
@@ -222,58 +221,6 @@ impl Engine {
         self.settings.encapsulation == EncapsulationMode::Auto
     }
 
-    /// When a child is due to be replaced; `None` once that is on its way.
-    pub fn rekey_at(&self, pair: Pair, in_spi: Spi) -> Option<Instant> {
-        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at
-    }
-
-    /// The secret that a child rests on, because an end has proven itself with it.
-    pub fn secret_of(&self, pair: Pair, in_spi: Spi) -> Option<SecretId> {
-        let current = self.settings.secret.as_ref().map(|secret| secret.id());
-        self.established(self.session_of(pair, in_spi)?)?.basis().secret(current)
-    }
-
-    /// How the keys of a child were made.
-    pub fn method_of(&self, pair: Pair, in_spi: Spi) -> Option<Method> {
-        Some(self.established(self.session_of(pair, in_spi)?)?.basis().method)
-    }
-
-    /// How the peer of a child has proven who it is.
-    pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
-        Some(self.established(self.session_of(pair, in_spi)?)?.basis().theirs.method())
-    }
-
-    /// How a pair stands; `None` for one that is not kept.
-    pub fn summary(&self, pair: Pair) -> Option<PairSummary> {
-        let keep = self.pairs.get(&pair)?;
-        let sessions: Vec<_> = keep
-            .sessions
-            .iter()
-            .filter_map(|key| self.established(*key))
-            .filter(|session| !session.is_closing())
-            .collect();
-        Some(PairSummary {
-            posture: keep.posture,
-            established: !sessions.is_empty(),
-            ike_since: sessions.last().map(|session| session.since()),
-            foreign: sessions.last().is_some_and(|session| session.is_foreign()),
-            sessions: sessions.len(),
-            children: sessions.iter().map(|session| session.children.len()).sum(),
-            notice: sessions.iter().map(|session| session.notice()).min().flatten(),
-            unproven: keep.unproven.clone(),
-            last_failure: keep.last_failure.as_ref().map(|(_, failure)| failure.clone()),
-        })
-    }
-
-    /// What was refused or dropped, and how full the tables are.
-    pub fn counters(&self) -> Counters {
-        Counters {
-            half_open: self.table.half_open() as u64,
-            sessions: self.table.len() as u64,
-            ..self.out.counters
-        }
-    }
-
     // ------------------------------------------------------------------ input
 
     /// Takes in a UDP payload that came from `remote` to `local`.
@@ -365,96 +312,6 @@ impl Engine {
             }
         };
         Some((at, reason.unwrap_or("nothing")))
-    }
-
-    // ------------------------------------------------------------------ opening
-
-    /// The first request of an initiator.
-    fn handle_opening(
-        &mut self,
-        now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
-        message: &Message<'_>,
-        bytes: &[u8],
-    ) {
-        let pair = Pair::new(local.ip(), remote.ip()).filter(|pair| self.pairs.contains_key(pair));
-        let Some(pair) = pair else {
-            self.out.counters.unknown_pair += 1;
-            return;
-        };
-        let header = &message.header;
-        let opening = header.flags.from_initiator && header.responder_spi == 0 && header.initiator_spi != 0;
-        if !opening || header.message_id != 0 || message.sealed.is_some() {
-            self.out.counters.unexpected += 1;
-            return;
-        }
-        let request = (remote, header.initiator_spi);
-        if let Some(key) = self.table.by_request(request) {
-            let half_open = self.table.get(key).is_some_and(Session::is_half_open);
-            if half_open {
-                self.work_on(now, key, |session, cx| session.handle_message(cx, message, bytes));
-            } else {
-                self.out.counters.unexpected += 1;
-            }
-            return;
-        }
-        let path = Path { pair, local, remote, nat: Nat::default() };
-        if self.has_room(now, &path, message) {
-            self.open(now, path, message, bytes);
-        }
-    }
-
-    /// Whether one more session may be half open. Above a threshold the initiator must show first that its
-    /// address is its own (RFC 7296 section 2.6).
-    fn has_room(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
-        let of_pair = self
-            .sessions_of(path.pair)
-            .into_iter()
-            .filter(|key| self.table.get(*key).is_some_and(Session::is_half_open));
-        let (of_pair, all) = (of_pair.count(), self.table.half_open());
-        let parts = Parts(&message.payloads);
-        if all >= COOKIE_THRESHOLD || of_pair >= COOKIE_THRESHOLD_PAIR {
-            let Ok(nonce) = parts.nonce() else {
-                self.out.counters.unexpected += 1;
-                return false;
-            };
-            let (address, spi) = (path.remote.ip(), message.header.initiator_spi);
-            let presented = parts.notify(notify::COOKIE).map(|cookie| cookie.data.as_slice());
-            if !presented.is_some_and(|cookie| self.cookies.accepts(cookie, address, spi, nonce)) {
-                let cookie = self.cookies.bake(now, &mut *self.entropy, address, spi, nonce);
-                let answer = init_answer(&message.header, 0, &[Payload::notify(notify::COOKIE, cookie)]);
-                self.out.counters.cookies += 1;
-                self.out.transmit(path, answer);
-                return false;
-            }
-        }
-        let room = all < HALF_OPEN_MAX && of_pair < HALF_OPEN_MAX_PAIR;
-        self.out.counters.half_open_refused += u64::from(!room);
-        room
-    }
-
-    /// Answers the first request of an initiator and remembers it, or says why not and does not.
-    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
-        let Some(keep) = self.pairs.get(&path.pair) else { return };
-        let greet = self.settings.initial_contact && !keep.greeted;
-        let blocked = keep.esp_blocked;
-        let mut cx = cx!(self, now);
-        let started = match message.header.exchange {
-            Exchange::IKE_SESSION_RESUME => resume::answer(&mut cx, path, (greet, blocked), message, bytes),
-            _ => AwaitAuthRequest::start(&mut cx, path, (greet, blocked), message, bytes),
-        };
-        match started {
-            Ok(session) => {
-                let key = self.table.insert(session, Some((path.remote, message.header.initiator_spi)));
-                self.add_session(path.pair, key);
-                self.reconsider(now, path.pair);
-            }
-            Err(error) => {
-                let answer = init_answer(&message.header, 0, &[error.to_notify()]);
-                self.out.transmit(&path, answer);
-            }
-        }
     }
 
     /// Makes up for what a pair lacks.

@@ -1,0 +1,106 @@
+//! Whether somebody who begins an exchange with us is let in: for which pair, within which bounds, and after which
+//! proof of its address.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::Engine;
+use crate::ike::limits::{COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR};
+use crate::ike::nat::Nat;
+use crate::ike::outbox::{Cx, Path};
+use crate::ike::respond::{AwaitAuthRequest, init_answer};
+use crate::ike::resume;
+use crate::ike::session::Session;
+use crate::ike::wire::codes::{Exchange, notify};
+use crate::ike::wire::{Message, Parts, Payload};
+use crate::model::Pair;
+
+impl Engine {
+    /// The first request of an initiator.
+    pub(super) fn handle_opening(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        remote: SocketAddr,
+        message: &Message<'_>,
+        bytes: &[u8],
+    ) {
+        let pair = Pair::new(local.ip(), remote.ip()).filter(|pair| self.pairs.contains_key(pair));
+        let Some(pair) = pair else {
+            self.out.counters.unknown_pair += 1;
+            return;
+        };
+        let header = &message.header;
+        let opening = header.flags.from_initiator && header.responder_spi == 0 && header.initiator_spi != 0;
+        if !opening || header.message_id != 0 || message.sealed.is_some() {
+            self.out.counters.unexpected += 1;
+            return;
+        }
+        let request = (remote, header.initiator_spi);
+        if let Some(key) = self.table.by_request(request) {
+            let half_open = self.table.get(key).is_some_and(Session::is_half_open);
+            if half_open {
+                self.work_on(now, key, |session, cx| session.handle_message(cx, message, bytes));
+            } else {
+                self.out.counters.unexpected += 1;
+            }
+            return;
+        }
+        let path = Path { pair, local, remote, nat: Nat::default() };
+        if self.has_room(now, &path, message) {
+            self.open(now, path, message, bytes);
+        }
+    }
+
+    /// Whether one more session may be half open. Above a threshold the initiator must show first that its
+    /// address is its own (RFC 7296 section 2.6).
+    fn has_room(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
+        let of_pair = self
+            .sessions_of(path.pair)
+            .into_iter()
+            .filter(|key| self.table.get(*key).is_some_and(Session::is_half_open));
+        let (of_pair, all) = (of_pair.count(), self.table.half_open());
+        let parts = Parts(&message.payloads);
+        if all >= COOKIE_THRESHOLD || of_pair >= COOKIE_THRESHOLD_PAIR {
+            let Ok(nonce) = parts.nonce() else {
+                self.out.counters.unexpected += 1;
+                return false;
+            };
+            let (address, spi) = (path.remote.ip(), message.header.initiator_spi);
+            let presented = parts.notify(notify::COOKIE).map(|cookie| cookie.data.as_slice());
+            if !presented.is_some_and(|cookie| self.cookies.accepts(cookie, address, spi, nonce)) {
+                let cookie = self.cookies.bake(now, &mut *self.entropy, address, spi, nonce);
+                let answer = init_answer(&message.header, 0, &[Payload::notify(notify::COOKIE, cookie)]);
+                self.out.counters.cookies += 1;
+                self.out.transmit(path, answer);
+                return false;
+            }
+        }
+        let room = all < HALF_OPEN_MAX && of_pair < HALF_OPEN_MAX_PAIR;
+        self.out.counters.half_open_refused += u64::from(!room);
+        room
+    }
+
+    /// Answers the first request of an initiator and remembers it, or says why not and does not.
+    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
+        let Some(keep) = self.pairs.get(&path.pair) else { return };
+        let greet = self.settings.initial_contact && !keep.greeted;
+        let blocked = keep.esp_blocked;
+        let mut cx = cx!(self, now);
+        let started = match message.header.exchange {
+            Exchange::IKE_SESSION_RESUME => resume::answer(&mut cx, path, (greet, blocked), message, bytes),
+            _ => AwaitAuthRequest::start(&mut cx, path, (greet, blocked), message, bytes),
+        };
+        match started {
+            Ok(session) => {
+                let key = self.table.insert(session, Some((path.remote, message.header.initiator_spi)));
+                self.add_session(path.pair, key);
+                self.reconsider(now, path.pair);
+            }
+            Err(error) => {
+                let answer = init_answer(&message.header, 0, &[error.to_notify()]);
+                self.out.transmit(&path, answer);
+            }
+        }
+    }
+}

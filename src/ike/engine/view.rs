@@ -1,0 +1,64 @@
+//! What others see of the engine: how pairs stand, what children rest on, and the counters.
+
+use std::time::Instant;
+
+use super::Engine;
+use crate::ike::{Counters, PairSummary};
+use crate::model::auth::AuthMethod;
+use crate::model::config::Method;
+use crate::model::secret::SecretId;
+use crate::model::{Pair, Spi};
+
+impl Engine {
+    /// When a child is due to be replaced; `None` once that is on its way.
+    pub fn rekey_at(&self, pair: Pair, in_spi: Spi) -> Option<Instant> {
+        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at
+    }
+
+    /// The secret that a child rests on, because an end has proven itself with it.
+    pub fn secret_of(&self, pair: Pair, in_spi: Spi) -> Option<SecretId> {
+        let current = self.settings.secret.as_ref().map(|secret| secret.id());
+        self.established(self.session_of(pair, in_spi)?)?.basis().secret(current)
+    }
+
+    /// How the keys of a child were made.
+    pub fn method_of(&self, pair: Pair, in_spi: Spi) -> Option<Method> {
+        Some(self.established(self.session_of(pair, in_spi)?)?.basis().method)
+    }
+
+    /// How the peer of a child has proven who it is.
+    pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
+        Some(self.established(self.session_of(pair, in_spi)?)?.basis().theirs.method())
+    }
+
+    /// How a pair stands; `None` for one that is not kept.
+    pub fn summary(&self, pair: Pair) -> Option<PairSummary> {
+        let keep = self.pairs.get(&pair)?;
+        let sessions: Vec<_> = keep
+            .sessions
+            .iter()
+            .filter_map(|key| self.established(*key))
+            .filter(|session| !session.is_closing())
+            .collect();
+        Some(PairSummary {
+            posture: keep.posture,
+            established: !sessions.is_empty(),
+            ike_since: sessions.last().map(|session| session.since()),
+            foreign: sessions.last().is_some_and(|session| session.is_foreign()),
+            sessions: sessions.len(),
+            children: sessions.iter().map(|session| session.children.len()).sum(),
+            notice: sessions.iter().map(|session| session.notice()).min().flatten(),
+            unproven: keep.unproven.clone(),
+            last_failure: keep.last_failure.as_ref().map(|(_, failure)| failure.clone()),
+        })
+    }
+
+    /// What was refused or dropped, and how full the tables are.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            half_open: self.table.half_open() as u64,
+            sessions: self.table.len() as u64,
+            ..self.out.counters
+        }
+    }
+}
