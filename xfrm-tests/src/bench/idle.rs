@@ -14,7 +14,7 @@ use super::vici::Vici;
 use super::{goal, numbers};
 use crate::lab::agent::{SECRETS, hostseal, status};
 use crate::lab::session::Show;
-use crate::lab::{Cluster, Connection, Host, Lab, Proof, Swan, until};
+use crate::lab::{Cluster, Connection, Host, Lab, Peer as _, Swan, until};
 
 /// What follows the start (graces, replaced SAs) is over by then.
 const REST: Duration = Duration::from_secs(45);
@@ -176,14 +176,8 @@ fn theirs(peers: usize) -> Result<Footprint> {
 }
 
 fn connection(local: &str, remote: &str) -> Connection {
-    Connection {
-        name: format!("from-{local}-to-{remote}").replace('.', "-"),
-        local: local.to_owned(),
-        remote: remote.to_owned(),
-        proof: Proof::Secret(SECRETS[0].to_owned()),
-        ike: Vec::new(),
-        child: Vec::new(),
-    }
+    let name = format!("from-{local}-to-{remote}").replace('.', "-");
+    Connection::of(name, local, remote, SECRETS[0])
 }
 
 /// That there are as many SAs as that.

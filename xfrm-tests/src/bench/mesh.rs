@@ -17,7 +17,7 @@ use super::vici::Vici;
 use super::{goal, numbers};
 use crate::lab::agent::{SECRETS, hostseal_all, start_agent, status};
 use crate::lab::session::Show;
-use crate::lab::{Cluster, Connection, Family, Host, Lab, Swan, until};
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Peer as _, Swan, until};
 
 /// The time in which a mesh must be up.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -4,12 +4,16 @@
 //! Inside, a [`Lab`] is what a test gets: hosts, each a namespace, their cables on one bridge.
 
 pub mod agent;
+pub mod annex;
 pub mod capture;
+pub mod connection;
 pub mod host;
 pub mod inside;
+pub mod libreswan;
 mod mirror;
 pub mod net;
 pub mod packet;
+pub mod peer;
 pub mod place;
 pub mod revision;
 pub mod root;
@@ -24,11 +28,13 @@ use anyhow::Result;
 
 pub use agent::{Cluster, Outcome};
 pub use capture::{Capture, Report};
+pub use connection::{Connection, Proof};
 pub use host::{End, FAMILIES, Family, Host, Process};
 pub use net::{Toward, Wire};
 pub use packet::{Direction, Kind, Packet};
+pub use peer::{Implementation, Listed, Order, Peer};
 pub use stream::{Count, Stream};
-pub use swan::{Connection, Proof, Swan};
+pub use swan::{Release, Swan};
 pub use wait::until;
 
 /// Where the binary under test lies inside the place.

@@ -8,12 +8,13 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use std::{env, io};
+use std::{env, io, thread};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::unistd::geteuid;
 use sha2::{Digest as _, Sha256};
 
+use super::annex::{ANNEXES, Annex};
 use super::mirror::{Mirror, apt_transport_options};
 
 /// The suite that the root is made of.
@@ -85,7 +86,8 @@ pub(super) fn cache_dir() -> Result<PathBuf> {
 
 /// Twelve digits that change with anything that goes into the root.
 fn recipe_id() -> String {
-    let recipe = format!("{RECIPE} {SUITE} {UML_SUITE} {UML_PACKAGE} {PACKAGES}");
+    let annexes = ANNEXES.map(|annex| [annex.path, annex.suite, annex.packages].join(" ")).join(" ");
+    let recipe = format!("{RECIPE} {SUITE} {UML_SUITE} {UML_PACKAGE} {PACKAGES} {annexes}");
     Sha256::digest(recipe).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -101,15 +103,16 @@ fn build(cache: &Path, path: &Path) -> Result<()> {
         fs::remove_dir_all(&work).with_context(|| format!("cannot remove {}", work.display()))?;
     }
     let root = work.join("root");
-    fs::create_dir_all(&root)?;
-    say(&format!("building the lab's root in {} (once; a minute or two, 300 MB)", cache.display()));
-    say(&format!("1/3 Debian {SUITE} with iproute2, tcpdump, strongSwan, …"));
-    bootstrap(&mirror, &work, &root)?;
-    say(&format!("2/3 {UML_PACKAGE} of Debian {UML_SUITE}"));
-    let package = download_uml(&mirror, &work)?;
-    say("3/3 unpacking the kernel");
+    fs::create_dir_all(&work)?;
+    say(&format!("building the lab's root in {} (once; a minute or two, 450 MB)", cache.display()));
+    say(&format!("1/2 Debian {SUITE} with iproute2, tcpdump, strongSwan, …; {UML_PACKAGE}; other peers"));
+    let package = gather(&mirror, &work)?;
+    say("2/2 putting it together");
     run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root), &work.join("unpack.log"))?;
     adapt(&root)?;
+    for annex in &ANNEXES {
+        attach(annex, &annex_in(&work, annex).join("root"), &root)?;
+    }
     fs::rename(&root, path).context("cannot move the finished root to its place")?;
     fs::remove_dir_all(&work).context("cannot remove the working directory of the build")?;
     say(&format!("the root is ready ({} s)", started.elapsed().as_secs()));
@@ -149,21 +152,46 @@ fn need_mmdebstrap() -> Result<()> {
     Ok(())
 }
 
-/// Unpacks the Debian system. It goes through a tar archive, so that all files belong to us, root or not.
-fn bootstrap(mirror: &Mirror, work: &Path, root: &Path) -> Result<()> {
-    let archive = work.join("root.tar");
+/// Fetches everything, at the same time: the root and the annexes unpacked, the kernel as a package.
+fn gather(mirror: &Mirror, work: &Path) -> Result<PathBuf> {
+    thread::scope(|scope| {
+        let annexes = ANNEXES.each_ref().map(|annex| {
+            scope.spawn(move || {
+                bootstrap(mirror, annex.suite, "extract", annex.packages, &annex_in(work, annex))
+                    .with_context(|| format!("the annex {} could not be built", annex.path))
+            })
+        });
+        let package = scope.spawn(|| download_uml(mirror, work));
+        bootstrap(mirror, SUITE, "minbase", PACKAGES, work)?;
+        for annex in annexes {
+            annex.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
+        package.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Where an annex is built.
+fn annex_in(work: &Path, annex: &Annex) -> PathBuf {
+    work.join(annex.path.replace('/', "_"))
+}
+
+/// Unpacks a Debian system into `root` in `work`: of that variant of mmdebstrap's, with these packages. It goes
+/// through a tar archive, so that all files belong to us, root or not.
+fn bootstrap(mirror: &Mirror, suite: &str, variant: &str, packages: &str, work: &Path) -> Result<()> {
+    let (archive, root) = (work.join("root.tar"), work.join("root"));
+    fs::create_dir_all(&root)?;
     let mut command = Command::new("mmdebstrap");
     command
-        .args(["--variant=minbase", "--skip=check/empty", "--architectures=amd64", "--format=tar"])
-        .arg(format!("--include={PACKAGES}"))
+        .args(["--skip=check/empty", "--architectures=amd64", "--format=tar"])
+        .args([format!("--variant={variant}"), format!("--include={packages}")])
         .arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
     for option in apt_transport_options()? {
         command.arg(format!("--aptopt={option}"));
     }
-    command.arg(SUITE).arg(&archive).arg(mirror.line(SUITE));
+    command.arg(suite).arg(&archive).arg(mirror.line(suite));
     run(&mut command, &work.join("mmdebstrap.log"))?;
     let mut unpack = Command::new("tar");
-    unpack.args(["-x", "--no-same-owner", "--exclude=./dev/*", "-f"]).arg(&archive).arg("-C").arg(root);
+    unpack.args(["-x", "--no-same-owner", "--exclude=./dev/*", "-f"]).arg(&archive).arg("-C").arg(&root);
     run(&mut unpack, &work.join("tar.log"))?;
     fs::remove_file(&archive).context("cannot remove the archive of the root")
 }
@@ -205,6 +233,18 @@ fn adapt(root: &Path) -> Result<()> {
     let modules = root.join("usr/lib/modules");
     ensure!(!modules.exists(), "the root already has kernel modules");
     std::os::unix::fs::symlink("uml/modules", modules).context("cannot link the kernel's modules")
+}
+
+/// Moves an annex to its place in the root.
+fn attach(annex: &Annex, built: &Path, root: &Path) -> Result<()> {
+    let program = built.join(annex.program.trim_start_matches('/'));
+    ensure!(program.is_file(), "Debian {} has no {} in {}", annex.suite, annex.program, annex.packages);
+    // What base-files does when it is configured, which the packages of an annex are not.
+    let run = built.join("var/run");
+    fs::remove_dir(&run).with_context(|| format!("{} is no empty directory", run.display()))?;
+    std::os::unix::fs::symlink("/run", &run).with_context(|| format!("cannot link {}", run.display()))?;
+    let place = root.join(annex.path.trim_start_matches('/'));
+    fs::rename(built, &place).with_context(|| format!("cannot move an annex to {}", place.display()))
 }
 
 /// Runs a command with its output in `log`; shows the end of it when the command fails.

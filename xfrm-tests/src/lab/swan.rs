@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::host::{Family, Host, Process};
+use super::annex::STRONGSWAN;
+use super::connection::{Connection, Proof};
+use super::host::{Host, Process};
+use super::peer::{Listed, Order, Peer};
 use super::wait::until;
 
 /// Where a host's strongSwan keeps its files. /run is the host's own.
@@ -16,142 +19,105 @@ const LOG: &str = "/run/swan/charon.log";
 /// strongSwan's daemon on a host. It ends when this goes.
 pub struct Swan {
     host: Host,
+    release: Release,
     daemon: Process,
 }
 
-/// A connection to one other host, as strongSwan is to have it.
-#[derive(Debug, Clone)]
-pub struct Connection {
-    /// Its name; the child's name is the same.
-    pub name: String,
-    /// Our address and identity.
-    pub local: String,
-    /// The other's.
-    pub remote: String,
-    /// How both ends prove themselves.
-    pub proof: Proof,
-    /// Settings of the connection, such as `rekey_time = 10s`.
-    pub ike: Vec<String>,
-    /// Settings of the child, such as `start_action = trap`.
-    pub child: Vec<String>,
+/// Which strongSwan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// Debian stable's.
+    Stable,
+    /// Debian testing's, which knows ML-KEM.
+    Testing,
 }
 
-/// How the ends of a connection prove themselves.
-#[derive(Debug, Clone)]
-pub enum Proof {
-    /// With a pre-shared key, in base64.
-    Secret(String),
-    /// With raw public keys: the names of ours and of the other's, as given to [`Swan::add_key`] and
-    /// [`Swan::add_public_key`].
-    Keys(String, String),
-    /// With certificates: the name of ours, as given to [`Swan::add_certificate`].
-    Certificate(String),
-}
-
-impl Connection {
-    /// A connection between two hosts with the suite that hostseal speaks. Nothing is rekeyed by time.
-    pub fn between(local: &Host, remote: &Host, family: Family, secret: &str) -> Self {
-        Self {
-            name: format!("{}-{}", remote.name(), if family == Family::V4 { "v4" } else { "v6" }),
-            local: local.address(family).to_string(),
-            remote: remote.address(family).to_string(),
-            proof: Proof::Secret(secret.to_owned()),
-            ike: Vec::new(),
-            child: Vec::new(),
+impl Release {
+    /// Where it is in the root.
+    fn place(self) -> &'static str {
+        match self {
+            Self::Stable => "/",
+            Self::Testing => STRONGSWAN.path,
         }
     }
-
-    /// Has both ends prove themselves in another way.
-    #[must_use]
-    pub fn proof(mut self, proof: Proof) -> Self {
-        self.proof = proof;
-        self
-    }
-
-    /// Adds a setting of the connection.
-    #[must_use]
-    pub fn ike(mut self, setting: &str) -> Self {
-        self.ike.push(setting.to_owned());
-        self
-    }
-
-    /// Adds a setting of the child.
-    #[must_use]
-    pub fn child(mut self, setting: &str) -> Self {
-        self.child.push(setting.to_owned());
-        self
-    }
-
-    /// The connection in the words of swanctl.conf.
-    fn text(&self) -> String {
-        let settings = |given: &[String], defaults: &[(&str, &str)]| -> String {
-            let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
-            let given_keys: Vec<String> = given.iter().map(|line| key(line)).collect();
-            let kept = defaults.iter().filter(|(name, _)| !given_keys.iter().any(|given| given == name));
-            let kept = kept.map(|(name, value)| format!("{name} = {value}"));
-            kept.chain(given.iter().cloned()).map(|line| format!("    {line}\n")).collect()
-        };
-        let ike = settings(
-            &self.ike,
-            &[
-                ("version", "2"),
-                ("proposals", "aes256gcm16-prfsha384-x25519"),
-                ("rekey_time", "0"),
-                ("mobike", "no"),
-                ("keyingtries", "0"),
-            ],
-        );
-        let child = settings(
-            &self.child,
-            &[("mode", "transport"), ("esp_proposals", "aes256gcm16-esn"), ("rekey_time", "0")],
-        );
-        let Self { name, local, remote, proof, .. } = self;
-        let (ours, theirs, secrets) = match proof {
-            Proof::Secret(secret) => (
-                "auth = psk".to_owned(),
-                "auth = psk".to_owned(),
-                format!(
-                    "secrets {{\n  ike-{name} {{\n    id-local = {local}\n    id-remote = {remote}\n    secret = 0s{secret}\n  }}\n}}\n"
-                ),
-            ),
-            Proof::Keys(own, other) => {
-                let by = |key| format!("auth = pubkey\n      pubkeys = {key}.pem");
-                (by(own), by(other), String::new())
-            }
-            Proof::Certificate(own) => {
-                let ours = format!("auth = pubkey\n      certs = {own}.pem");
-                (ours, "auth = pubkey".to_owned(), String::new())
-            }
-        };
-        format!(
-            "connections {{\n  {name} {{\n    local_addrs = {local}\n    remote_addrs = {remote}\n{ike}\
-             \x20   local {{\n      {ours}\n      id = {local}\n    }}\n\
-             \x20   remote {{\n      {theirs}\n      id = {remote}\n    }}\n\
-             \x20   children {{\n      {name} {{\n{child}      }}\n    }}\n  }}\n}}\n{secrets}"
-        )
-    }
 }
 
-/// An IKE SA with its children, as `swanctl --list-sas` tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The connection's name.
-    pub name: String,
-    /// Its number: the first is 1, and every attempt has one.
-    pub number: u32,
-    /// Such as ESTABLISHED.
-    pub state: String,
-    /// The states of its children, such as INSTALLED.
-    pub children: Vec<String>,
+/// A connection in the words of swanctl.conf.
+fn text(connection: &Connection) -> String {
+    let Connection { name, local, remote, proof, proposals, esp_proposals, .. } = connection;
+    let (ours, theirs) = match proof {
+        Proof::Secret(_) => ("auth = psk".to_owned(), "auth = psk".to_owned()),
+        Proof::Keys { .. } => {
+            let by = |whose| format!("auth = pubkey\n      pubkeys = {name}-{whose}.pem");
+            (by("own"), by("other"))
+        }
+        Proof::Certificate { .. } => {
+            (format!("auth = pubkey\n      certs = {name}-own.pem"), "auth = pubkey".to_owned())
+        }
+    };
+    let secrets = match proof {
+        Proof::Secret(secret) => format!(
+            "secrets {{\n  ike-{name} {{\n    id-local = {local}\n    id-remote = {remote}\n    secret = 0s{secret}\n  }}\n}}\n"
+        ),
+        Proof::Keys { .. } | Proof::Certificate { .. } => String::new(),
+    };
+    let encap = if connection.encap { "yes" } else { "no" };
+    let start_action = if connection.starts { "start" } else { "none" };
+    format!(
+        "connections {{\n  {name} {{\n\
+         \x20   version = 2\n    local_addrs = {local}\n    remote_addrs = {remote}\n\
+         \x20   proposals = {proposals}\n    encap = {encap}\n\
+         \x20   rekey_time = 0\n    mobike = no\n    keyingtries = 0\n\
+         \x20   local {{\n      {ours}\n      id = {local}\n    }}\n\
+         \x20   remote {{\n      {theirs}\n      id = {remote}\n    }}\n\
+         \x20   children {{\n      {name} {{\n\
+         \x20       mode = transport\n        esp_proposals = {esp_proposals}\n\
+         \x20       rekey_time = 0\n        start_action = {start_action}\n\
+         \x20     }}\n    }}\n  }}\n}}\n{secrets}"
+    )
+}
+
+/// What a connection is proven with, as files by their names.
+fn files(connection: &Connection) -> Vec<(String, String)> {
+    let Connection { name, proof, .. } = connection;
+    let public = |base64| format!("-----BEGIN PUBLIC KEY-----\n{base64}\n-----END PUBLIC KEY-----\n");
+    match proof {
+        Proof::Secret(_) => Vec::new(),
+        Proof::Keys { private, own, other } => vec![
+            (format!("private/{name}.pem"), private.clone()),
+            (format!("pubkey/{name}-own.pem"), public(own)),
+            (format!("pubkey/{name}-other.pem"), public(other)),
+        ],
+        Proof::Certificate { private, own, cas } => {
+            let cas = cas.iter().enumerate();
+            let cas = cas.map(|(number, ca)| (format!("x509ca/{name}-{number}.pem"), ca.clone()));
+            let own = [
+                (format!("private/{name}.pem"), private.clone()),
+                (format!("x509/{name}-own.pem"), own.clone()),
+            ];
+            own.into_iter().chain(cas).collect()
+        }
+    }
 }
 
 impl Swan {
-    /// Starts the daemon on a host. `settings` go into the section of the daemon, such as
+    /// Starts the daemon of Debian stable on a host. `settings` go into its section, such as
     /// `retransmit_tries = 2`.
     ///
     /// # Errors
     /// When it does not answer, with its log.
     pub fn start(host: &Host, settings: &[&str]) -> Result<Self> {
+        Self::start_release(Release::Stable, host, settings)
+    }
+
+    /// The same of any release.
+    ///
+    /// # Errors
+    /// When it does not answer, with its log.
+    pub fn start_release(release: Release, host: &Host, settings: &[&str]) -> Result<Self> {
+        if release == Release::Testing {
+            STRONGSWAN.open(host)?;
+        }
         let settings: String = settings.iter().map(|line| format!("  {line}\n")).collect();
         host.write(
             &format!("{DIRECTORY}/strongswan.conf"),
@@ -163,74 +129,48 @@ impl Swan {
             ),
             0o600,
         )?;
-        let mut command = Command::new("charon-systemd");
+        let mut command = Command::new("chroot");
         command
+            .args([release.place(), "charon-systemd"])
             .env("STRONGSWAN_CONF", format!("{DIRECTORY}/strongswan.conf"))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let daemon = host.spawn(&mut command)?;
-        let swan = Self { host: host.clone(), daemon };
+        let swan = Self { host: host.clone(), release, daemon };
         until("charon answers", Duration::from_secs(60), || swan.command("--stats"))
             .with_context(|| format!("charon's log on {}:\n{}", host.name(), swan.log()))?;
         Ok(swan)
     }
 
-    /// The host that it runs on.
-    pub fn host(&self) -> &Host {
-        &self.host
-    }
-
-    /// The daemon's process.
-    pub fn daemon(&mut self) -> &mut Process {
-        &mut self.daemon
-    }
-
-    /// Gives it a private key in PEM.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn add_key(&self, name: &str, pem: &str) -> Result<()> {
-        self.host.write(&format!("{DIRECTORY}/private/{name}.pem"), pem, 0o600)
-    }
-
-    /// Gives it a certificate in PEM; `name` begins with the directory that says what it is for, `x509/` or
-    /// `x509ca/`.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn add_certificate(&self, name: &str, pem: &str) -> Result<()> {
-        self.host.write(&format!("{DIRECTORY}/{name}.pem"), pem, 0o600)
-    }
-
-    /// Gives it a public key: the base64 of a SubjectPublicKeyInfo.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn add_public_key(&self, name: &str, base64: &str) -> Result<()> {
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{base64}\n-----END PUBLIC KEY-----\n");
-        self.host.write(&format!("{DIRECTORY}/pubkey/{name}.pem"), &pem, 0o600)
-    }
-
-    /// Replaces all connections and secrets by these.
+    /// Replaces all connections and secrets by what a file of the operator's says, and reads all keys and certificates
+    /// anew.
     ///
     /// # Errors
     /// When swanctl refuses them.
-    pub fn load(&self, connections: &[Connection]) -> Result<()> {
-        let text: String = connections.iter().map(Connection::text).collect();
-        self.host.write(&format!("{DIRECTORY}/swanctl.conf"), &text, 0o600)?;
-        let said = self.command("--load-all --clear")?;
-        let loaded = format!("loaded {} connections", connections.len());
-        ensure!(said.contains(&loaded), "swanctl --load-all on {}: {said}", self.host.name());
-        Ok(())
+    pub fn load_text(&self, text: &str) -> Result<String> {
+        self.host.write(&format!("{DIRECTORY}/swanctl.conf"), text, 0o600)?;
+        self.command("--load-all --clear")
     }
 
-    /// Brings a child up and waits for it.
+    /// Gives it a file below its directory, such as `x509/NAME.pem`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn give(&self, name: &str, text: &str) -> Result<()> {
+        self.host.write(&format!("{DIRECTORY}/{name}"), text, 0o600)
+    }
+
+    /// Brings a child up and waits for it. The other end may have been sooner.
     ///
     /// # Errors
     /// When it does not come up, with both what swanctl says and the log.
     pub fn initiate(&self, name: &str) -> Result<()> {
         self.command(&format!("--initiate --child {name} --timeout 20"))
             .map(drop)
+            .or_else(|error| match format!("{error:#}").contains("due to existing duplicate") {
+                true => Ok(()),
+                false => Err(error),
+            })
             .with_context(|| format!("charon's log on {}:\n{}", self.host.name(), self.log()))
     }
 
@@ -243,21 +183,55 @@ impl Swan {
             true => format!(" --file {DIRECTORY}/swanctl.conf"),
             false => String::new(),
         };
+        let place = self.release.place();
         self.host.run(&format!(
-            "STRONGSWAN_CONF={DIRECTORY}/strongswan.conf SWANCTL_DIR={DIRECTORY} swanctl {arguments}{file} 2>&1"
+            "STRONGSWAN_CONF={DIRECTORY}/strongswan.conf SWANCTL_DIR={DIRECTORY} chroot {place} swanctl {arguments}{file} 2>&1"
         ))
     }
+}
 
-    /// The IKE SAs that it has.
-    ///
-    /// # Errors
-    /// When swanctl fails.
-    pub fn list(&self) -> Result<Vec<Listed>> {
+impl Peer for Swan {
+    fn host(&self) -> &Host {
+        &self.host
+    }
+
+    fn daemon(&mut self) -> &mut Process {
+        &mut self.daemon
+    }
+
+    fn version(&self) -> Result<String> {
+        // `strongSwan 6.1.0 charon-systemd (Linux …)`
+        let said = self.command("--version --daemon")?;
+        let line = said.lines().find(|line| line.starts_with("strongSwan ")).with_context(|| said.clone())?;
+        Ok(line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+    }
+
+    fn load(&self, connections: &[Connection]) -> Result<()> {
+        for (name, text) in connections.iter().flat_map(files) {
+            self.give(&name, &text)?;
+        }
+        let said = self.load_text(&connections.iter().map(text).collect::<String>())?;
+        let loaded = format!("loaded {} connections", connections.len());
+        ensure!(said.contains(&loaded), "swanctl --load-all on {}: {said}", self.host.name());
+        Ok(())
+    }
+
+    fn order(&self, order: Order, name: &str) -> Result<()> {
+        let arguments = match order {
+            Order::Initiate => return self.initiate(name),
+            Order::RekeyChild => "--rekey --child",
+            Order::RekeyIke => "--rekey --ike",
+            Order::DeleteChild => "--terminate --child",
+            Order::DeleteIke => "--terminate --ike",
+        };
+        self.command(&format!("{arguments} {name}")).map(drop)
+    }
+
+    fn list(&self) -> Result<Vec<Listed>> {
         Ok(parse_listing(&self.command("--list-sas")?))
     }
 
-    /// The daemon's log, or why it cannot be read.
-    pub fn log(&self) -> String {
+    fn log(&self) -> String {
         self.host.read(LOG).unwrap_or_else(|error| format!("{error:#}"))
     }
 }
@@ -301,20 +275,5 @@ mod tests {
         assert_eq!(listed[0].state, "ESTABLISHED");
         assert_eq!(listed[0].children, ["INSTALLED", "REKEYED"]);
         assert_eq!((listed[1].name.as_str(), listed[1].state.as_str()), ("c-v4", "CONNECTING"));
-    }
-
-    #[test]
-    fn a_setting_replaces_its_default() {
-        let connection = Connection {
-            name: "b".into(),
-            local: "10.99.0.1".into(),
-            remote: "10.99.0.2".into(),
-            proof: Proof::Secret("AAAA".into()),
-            ike: vec![],
-            child: vec![],
-        };
-        let text = connection.child("rekey_time = 2s").child("start_action = trap").text();
-        assert!(text.contains("rekey_time = 2s") && text.contains("start_action = trap"));
-        assert_eq!(text.matches("rekey_time").count(), 2, "one of the connection, one of the child:\n{text}");
     }
 }

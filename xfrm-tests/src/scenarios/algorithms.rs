@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use super::strongswan::{exchange, outbound_spi};
 use super::{await_one_pair, await_protected};
 use crate::lab::agent::{SECRETS, hostseal, status_until};
-use crate::lab::{Cluster, Connection, Family, Host, Lab, Report, Swan, until};
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Peer as _, Report, Swan, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -56,8 +56,7 @@ fn initiates(lab: &mut Lab, wanted: &Wanted) -> Result<()> {
 }
 
 fn connection(ours: &Host, foreigner: &Host, wanted: &Wanted) -> Connection {
-    let proposals = format!("proposals = {}", wanted.proposals);
-    Connection::between(foreigner, ours, Family::V4, SECRETS[0]).ike(&proposals)
+    Connection::between(foreigner, ours, Family::V4, SECRETS[0]).proposals(wanted.proposals)
 }
 
 /// hostseal, which takes everything, is enabled, and strongSwan takes one kind of IKE SA alone.

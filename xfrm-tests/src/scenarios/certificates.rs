@@ -11,7 +11,7 @@ use rcgen::{
 use super::keys::{KEY, finish, key};
 use super::{await_protected, await_sealed};
 use crate::lab::agent::{CONFIG, SECRETS, hostseal, hostseal_all, status_until};
-use crate::lab::{Cluster, Connection, Family, Host, Lab, Proof, Swan};
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Peer as _, Proof, Swan};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -22,11 +22,9 @@ pub(super) const ALL: &[Test] = &[
         2,
         a_host_that_is_revoked_at_work_is_out,
     ),
-    Test::new("certificates::strongswan_answers", 2, |lab| {
-        strongswan(lab, ["ed25519", "ecdsa-p256"], "none")
-    }),
+    Test::new("certificates::strongswan_answers", 2, |lab| strongswan(lab, ["ed25519", "ecdsa-p256"], false)),
     Test::new("certificates::strongswan_initiates", 2, |lab| {
-        strongswan(lab, ["ecdsa-p256", "ed25519"], "start")
+        strongswan(lab, ["ecdsa-p256", "ed25519"], true)
     }),
 ];
 
@@ -170,7 +168,7 @@ fn await_refused(refuses: &Host, refused: &Host, state: &str, words: &str) -> Re
 }
 
 /// hostseal on a, strongSwan on b, with these kinds of keys.
-fn strongswan(lab: &mut Lab, kinds: [&str; 2], start_action: &str) -> Result<()> {
+fn strongswan(lab: &mut Lab, kinds: [&str; 2], starts: bool) -> Result<()> {
     let [a, b] = lab.all();
     let (ca, cluster) = (Ca::new()?, cluster(lab));
     ca.install(&cluster, &a, kinds[0], &[a.v4().to_string()])?;
@@ -178,13 +176,8 @@ fn strongswan(lab: &mut Lab, kinds: [&str; 2], start_action: &str) -> Result<()>
 
     key(&b, kinds[1])?;
     let swan = Swan::start(&b, &[])?;
-    swan.add_key("b", &b.read(KEY)?)?;
-    swan.add_certificate("x509/b", &ca.certify(&b, &[b.v4().to_string()])?)?;
-    swan.add_certificate("x509ca/below", &ca.below)?;
-    swan.add_certificate("x509ca/root", &ca.root)?;
-    let connection = Connection::between(&b, &a, Family::V4, SECRETS[0])
-        .proof(Proof::Certificate("b".to_owned()))
-        .child(&format!("start_action = {start_action}"));
-    swan.load(&[connection])?;
+    let own = ca.certify(&b, &[b.v4().to_string()])?;
+    let proof = Proof::Certificate { private: b.read(KEY)?, own, cas: vec![ca.below, ca.root] };
+    swan.load(&[Connection::between(&b, &a, Family::V4, SECRETS[0]).proof(proof).starts(starts)])?;
     finish(lab, &a, &b, &swan)
 }

@@ -15,8 +15,8 @@ use super::{Traffic, await_one_pair, await_protected, ensure_pings, seal_all};
 use crate::lab::agent::{SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until};
 use crate::lab::stream::Shape;
 use crate::lab::{
-    Capture, Cluster, Connection, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Packet, Stream, Swan, Toward,
-    until,
+    Capture, Cluster, Connection, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Packet, Peer as _, Stream,
+    Swan, Toward, until,
 };
 use crate::tests::Test;
 
@@ -28,9 +28,9 @@ pub(super) const ALL: &[Test] = &[
     Test::new("encapsulation::an_agent_that_is_killed_or_stopped_loses_nothing", 2, killed_or_stopped),
     Test::new("encapsulation::a_nat_that_gives_other_ports", 2, nat_that_gives_other_ports),
     Test::new("encapsulation::a_service_manager_keeps_the_socket", 2, kept_by_a_service_manager),
-    Test::new("encapsulation::strongswan_answers", 2, |lab| with_strongswan(lab, false, ALWAYS, "no")),
-    Test::new("encapsulation::strongswan_initiates", 2, |lab| with_strongswan(lab, true, ALWAYS, "no")),
-    Test::new("encapsulation::strongswan_asks_for_it", 2, |lab| with_strongswan(lab, true, AUTO, "yes")),
+    Test::new("encapsulation::strongswan_answers", 2, |lab| with_strongswan(lab, false, ALWAYS, false)),
+    Test::new("encapsulation::strongswan_initiates", 2, |lab| with_strongswan(lab, true, ALWAYS, false)),
+    Test::new("encapsulation::strongswan_asks_for_it", 2, |lab| with_strongswan(lab, true, AUTO, true)),
 ];
 
 const AUTO: &str = "encapsulation = \"auto\"";
@@ -303,13 +303,13 @@ fn stored(manager: &UnixDatagram) -> Result<OwnedFd> {
 }
 
 /// hostseal with `line` in its file, and strongSwan that wants ESP in UDP by itself, or not (`encap`).
-fn with_strongswan(lab: &mut Lab, initiates: bool, line: &str, encap: &str) -> Result<()> {
+fn with_strongswan(lab: &mut Lab, initiates: bool, line: &str, encap: bool) -> Result<()> {
     let [a, b] = lab.all();
     // Who has the smaller address begins.
     let (ours, foreigner) = if initiates { (&b, &a) } else { (&a, &b) };
     let swan = Swan::start(foreigner, &[])?;
     let connection = Connection::between(foreigner, ours, Family::V4, SECRETS[0]);
-    swan.load(&[connection.ike(&format!("encap = {encap}"))])?;
+    swan.load(&[connection.encap(encap)])?;
     Cluster::of_v4(lab.hosts()).with("esp", line).install(ours, SECRETS[0])?;
     hostseal(ours, "enable --no-wait")?.expect_code(0)?;
     let name = format!("{}-v4", ours.name());

@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result, ensure};
 use super::reload::{give, spis};
 use super::{Traffic, await_one_pair, await_protected, await_sealed, ensure_only_esp, ensure_pings};
 use crate::lab::agent::{CONFIG, SECRET, SECRETS, hostseal, hostseal_all, status_until};
-use crate::lab::{Cluster, Connection, Family, Host, Lab, Proof, Swan, until};
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Peer as _, Proof, Swan, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("keys::three_hosts_without_a_secret", 3, three_hosts_without_a_secret),
     Test::new("keys::a_member_cannot_pass_for_another", 3, a_member_cannot_pass_for_another),
     Test::new("keys::a_key_is_replaced_and_withdrawn", 2, a_key_is_replaced_and_withdrawn),
-    Test::new("keys::strongswan_answers_with_ed25519", 2, |lab| strongswan(lab, "ed25519", "none")),
-    Test::new("keys::strongswan_initiates_with_ed25519", 2, |lab| strongswan(lab, "ed25519", "start")),
-    Test::new("keys::strongswan_answers_with_ecdsa", 2, |lab| strongswan(lab, "ecdsa-p256", "none")),
-    Test::new("keys::strongswan_initiates_with_ecdsa", 2, |lab| strongswan(lab, "ecdsa-p256", "start")),
+    Test::new("keys::strongswan_answers_with_ed25519", 2, |lab| strongswan(lab, "ed25519", false)),
+    Test::new("keys::strongswan_initiates_with_ed25519", 2, |lab| strongswan(lab, "ed25519", true)),
+    Test::new("keys::strongswan_answers_with_ecdsa", 2, |lab| strongswan(lab, "ecdsa-p256", false)),
+    Test::new("keys::strongswan_initiates_with_ecdsa", 2, |lab| strongswan(lab, "ecdsa-p256", true)),
 ];
 
 /// How long what is waited for may take.
@@ -151,7 +151,7 @@ fn a_key_is_replaced_and_withdrawn(lab: &mut Lab) -> Result<()> {
 }
 
 /// hostseal on a and strongSwan on b, each with a key that `hostseal key generate` made.
-fn strongswan(lab: &mut Lab, kind: &str, start_action: &str) -> Result<()> {
+fn strongswan(lab: &mut Lab, kind: &str, starts: bool) -> Result<()> {
     let [a, b] = lab.all();
     let lines = [key(&a, kind)?, key(&b, kind)?];
     let cluster = Cluster::of_v4(lab.hosts()).with("auth", "method = \"public_key\"");
@@ -160,13 +160,9 @@ fn strongswan(lab: &mut Lab, kind: &str, start_action: &str) -> Result<()> {
     hostseal(&a, "enable --no-wait")?.expect_code(0)?;
 
     let swan = Swan::start(&b, &[])?;
-    swan.add_key("b", &b.read(KEY)?)?;
-    swan.add_public_key("a", base64(&lines[0])?)?;
-    swan.add_public_key("b", base64(&lines[1])?)?;
-    let connection = Connection::between(&b, &a, Family::V4, SECRETS[0])
-        .proof(Proof::Keys("b".to_owned(), "a".to_owned()))
-        .child(&format!("start_action = {start_action}"));
-    swan.load(&[connection])?;
+    let [other, own] = [base64(&lines[0])?.to_owned(), base64(&lines[1])?.to_owned()];
+    let proof = Proof::Keys { private: b.read(KEY)?, own, other };
+    swan.load(&[Connection::between(&b, &a, Family::V4, SECRETS[0]).proof(proof).starts(starts)])?;
     finish(lab, &a, &b, &swan)
 }
 

@@ -7,14 +7,14 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use super::{await_one_pair, await_protected, ensure_pings, spis_sent};
 use crate::lab::agent::{SECRETS, hostseal, status_until};
 use crate::lab::{
-    Capture, Cluster, Connection, Count, Direction, FAMILIES, Family, Host, Kind, Lab, Packet, Report, Swan,
-    until,
+    Capture, Cluster, Connection, Count, Direction, FAMILIES, Family, Host, Kind, Lab, Packet, Peer as _,
+    Report, Swan, until,
 };
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
-    Test::new("strongswan::answers", 3, |lab| full_member(lab, 2, &[])),
-    Test::new("strongswan::initiates", 3, |lab| full_member(lab, 0, &["start_action = start"])),
+    Test::new("strongswan::answers", 3, |lab| full_member(lab, 2, false)),
+    Test::new("strongswan::initiates", 3, |lab| full_member(lab, 0, true)),
     Test::new("strongswan::rekeys_and_deletes", 2, strongswan_rekeys_and_deletes),
     Test::new("strongswan::is_rekeyed_by_us", 2, strongswan_is_rekeyed_by_us),
     Test::new("strongswan::is_deleted_by_us_and_comes_again", 2, strongswan_is_deleted_by_us),
@@ -25,13 +25,10 @@ pub(super) const ALL: &[Test] = &[
     Test::new("strongswan::enabling_by_it_costs_a_round_trip", 2, |lab| enabling_costs(lab, Role::Responder)),
 ];
 
-/// Starts strongSwan on a host, with connections to all `others`.
-fn start(host: &Host, others: &[&Host], child: &[&str]) -> Result<Swan> {
+/// Starts strongSwan on a host, with connections of that kind to all `others`.
+fn start(host: &Host, others: &[&Host], kind: impl Fn(Connection) -> Connection) -> Result<Swan> {
     let swan = Swan::start(host, &[])?;
-    let connection = |other: &Host, family| {
-        let connection = Connection::between(host, other, family, SECRETS[0]);
-        child.iter().fold(connection, |connection, setting| connection.child(setting))
-    };
+    let connection = |other: &Host, family| kind(Connection::between(host, other, family, SECRETS[0]));
     let connections: Vec<Connection> =
         others.iter().flat_map(|other| FAMILIES.map(|family| connection(other, family))).collect();
     swan.load(&connections)?;
@@ -39,7 +36,7 @@ fn start(host: &Host, others: &[&Host], child: &[&str]) -> Result<Swan> {
 }
 
 /// Three hosts, of which number `foreign` runs strongSwan.
-fn full_member(lab: &mut Lab, foreign: usize, child: &[&str]) -> Result<()> {
+fn full_member(lab: &mut Lab, foreign: usize, starts: bool) -> Result<()> {
     let cluster = Cluster::of(lab.hosts());
     let foreigner = lab.hosts()[foreign].clone();
     let ours: Vec<&Host> = lab.hosts().iter().filter(|host| host.number() != foreigner.number()).collect();
@@ -47,7 +44,7 @@ fn full_member(lab: &mut Lab, foreign: usize, child: &[&str]) -> Result<()> {
         cluster.install(host, SECRETS[0])?;
         hostseal(host, "enable --no-wait")?.expect_code(0)?;
     }
-    let _swan = start(&foreigner, &ours, child)?;
+    let _swan = start(&foreigner, &ours, |connection| connection.starts(starts))?;
     for host in &ours {
         status_until(host, "every pair is protected", Duration::from_secs(40), |status| {
             status.all_protected()
@@ -69,12 +66,15 @@ fn full_member(lab: &mut Lab, foreign: usize, child: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// What hostseal asks for first.
+const ESN: &str = "aes256gcm16-esn";
+
 /// A pair of hostseal on a and strongSwan on b, IPv4, up.
-fn mixed_pair(lab: &Lab, keying: &str, child: &[&str]) -> Result<(Host, Host, Swan)> {
+fn mixed_pair(lab: &Lab, keying: &str, esp_proposals: &str) -> Result<(Host, Host, Swan)> {
     let [a, b] = lab.all();
     let cluster = Cluster::of_v4(lab.hosts()).with("keying", keying);
     cluster.install(&a, SECRETS[0])?;
-    let swan = start(&b, &[&a], child)?;
+    let swan = start(&b, &[&a], |connection| connection.esp_proposals(esp_proposals))?;
     hostseal(&a, "enable")?.expect_code(0)?;
     ensure!(a.ping(&b, Family::V4, 5)? == 5);
     Ok((a, b, swan))
@@ -88,7 +88,7 @@ pub(super) fn outbound_spi(a: &Host, b: &Host) -> Result<String> {
 }
 
 fn strongswan_rekeys_and_deletes(lab: &mut Lab) -> Result<()> {
-    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"1h\"", &[])?;
+    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"1h\"", ESN)?;
     let capture = lab.capture(&a)?;
     let started = SystemTime::now();
     for command in ["--rekey --child a-v4", "--rekey --ike a-v4", "--rekey --child a-v4"] {
@@ -127,7 +127,7 @@ fn strongswan_rekeys_and_deletes(lab: &mut Lab) -> Result<()> {
 }
 
 fn strongswan_is_rekeyed_by_us(lab: &mut Lab) -> Result<()> {
-    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"8s\"", &[])?;
+    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"8s\"", ESN)?;
     let capture = lab.capture(&a)?;
     let traffic = super::Traffic::of(&[(&a, &b), (&b, &a)], &[Family::V4], 200)?;
     std::thread::sleep(Duration::from_secs(30));
@@ -154,7 +154,7 @@ fn two(counts: Vec<Count>) -> Result<[Count; 2]> {
 }
 
 fn strongswan_is_deleted_by_us(lab: &mut Lab) -> Result<()> {
-    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"1h\"", &[])?;
+    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"1h\"", ESN)?;
     for _ in 0..2 {
         let before = outbound_spi(&a, &b)?;
         hostseal(&a, "disable")?.expect_code(0)?;
@@ -181,7 +181,7 @@ fn strongswan_is_deleted_by_us(lab: &mut Lab) -> Result<()> {
 /// It refuses what IKE_AUTH offers, and gets its child with the next exchange.
 fn strongswan_has_ordinary_sequence_numbers(lab: &mut Lab) -> Result<()> {
     let started = Instant::now();
-    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"1h\"", &["esp_proposals = aes256gcm16"])?;
+    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"1h\"", "aes256gcm16")?;
     println!("protected after {:?}", started.elapsed());
     await_one_pair(&a, &b, Family::V4, Duration::from_secs(10))?;
     let states = a.run("ip -d xfrm state")?;

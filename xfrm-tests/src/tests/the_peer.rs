@@ -1,4 +1,4 @@
-//! Stock strongSwan with stock strongSwan: that the oracle works before it is asked.
+//! Stock peers among themselves: that the oracles work before they are asked.
 
 use std::time::Duration;
 
@@ -6,15 +6,22 @@ use anyhow::{Result, ensure};
 
 use super::Test;
 use crate::lab::agent::SECRETS;
-use crate::lab::{Connection, FAMILIES, Kind, Lab, Swan, until};
+use crate::lab::{Connection, FAMILIES, Implementation, Kind, Lab, Order, Release, until};
 
-pub(super) const ALL: &[Test] =
-    &[Test::new("peer::strongswan_meets_strongswan", 2, strongswan_meets_strongswan)];
+pub(super) const ALL: &[Test] = &[
+    Test::new("peer::strongswan_meets_strongswan", 2, |lab| {
+        meet(lab, [Implementation::Strongswan(Release::Stable); 2])
+    }),
+    Test::new("peer::the_newest_strongswan_meets_libreswan", 2, |lab| {
+        meet(lab, [Implementation::Strongswan(Release::Testing), Implementation::Libreswan])
+    }),
+];
 
-fn strongswan_meets_strongswan(lab: &mut Lab) -> Result<()> {
+/// The first one begins.
+fn meet(lab: &mut Lab, implementations: [Implementation; 2]) -> Result<()> {
     let [a, b] = lab.all();
-    let ours = Swan::start(&a, &[])?;
-    let theirs = Swan::start(&b, &[])?;
+    let [ours, theirs] = [implementations[0].start(&a)?, implementations[1].start(&b)?];
+    println!("{} with {}", ours.version()?, theirs.version()?);
     let both = |from, to| FAMILIES.map(|family| Connection::between(from, to, family, SECRETS[0]));
     ours.load(&both(&a, &b))?;
     theirs.load(&both(&b, &a))?;
@@ -23,8 +30,8 @@ fn strongswan_meets_strongswan(lab: &mut Lab) -> Result<()> {
         // Neighbours are found first: unicast neighbour discovery matches strongSwan's policies.
         ensure!(a.ping(&b, family, 1)? == 1, "clear by {family:?}");
     }
-    ours.initiate("b-v4")?;
-    ours.initiate("b-v6")?;
+    ours.order(Order::Initiate, "b-v4")?;
+    ours.order(Order::Initiate, "b-v6")?;
     until("both children are installed on b", Duration::from_secs(10), || {
         let listed = theirs.list()?;
         let good = listed.iter().filter(|sa| sa.state == "ESTABLISHED" && sa.children == ["INSTALLED"]);

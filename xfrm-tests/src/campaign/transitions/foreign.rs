@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::{AFTER, RATE, Scene};
 use crate::campaign::measure::{Figures, Measurement, Sealed};
-use crate::lab::{Host, Lab};
+use crate::lab::{Host, Lab, Peer as _};
 use crate::scenarios::strongswan::{DELAY, Mixed, Role};
 
 /// What was sent before a host went over is on its way for so long.

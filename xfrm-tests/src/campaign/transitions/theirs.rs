@@ -9,16 +9,15 @@ use nix::sys::signal::Signal;
 use super::{ABSENT, AFTER, FAR, FORGET, RATE, Scene};
 use crate::campaign::measure::{Figures, Measurement, Sealed};
 use crate::lab::agent::SECRETS;
-use crate::lab::{Connection, Family, Host, Lab, Swan};
+use crate::lab::{Connection, Family, Host, Lab, Peer as _, Swan};
 
 /// How the child of `--initiate` and the like is named on a.
 const CHILD: &str = "b-v4";
 
-/// A daemon with a connection to the other host. `settings` are the child's.
-fn start(host: &Host, other: &Host, settings: &[&str]) -> Result<Swan> {
+/// A daemon with a connection to the other host, which it may bring up at once.
+fn start(host: &Host, other: &Host, starts: bool) -> Result<Swan> {
     let swan = Swan::start(host, &[])?;
-    let connection = connection(host, other, SECRETS[0]);
-    swan.load(&[settings.iter().fold(connection, |connection, setting| connection.child(setting))])?;
+    swan.load(&[connection(host, other, SECRETS[0]).starts(starts)])?;
     Ok(swan)
 }
 
@@ -30,7 +29,7 @@ impl Scene {
     /// strongSwan on the first two hosts, with nothing between them yet.
     fn pair(&mut self, lab: &Lab) -> Result<&[Swan]> {
         let [a, b, _] = lab.all();
-        self.swans = vec![start(&a, &b, &[])?, start(&b, &a, &[])?];
+        self.swans = vec![start(&a, &b, false)?, start(&b, &a, false)?];
         Ok(&self.swans)
     }
 }
@@ -87,7 +86,7 @@ fn restart(lab: &Lab, scene: &mut Scene, signal: Signal) -> Result<[Figures; 2]>
     while_up(lab, scene, |swans| {
         end(&mut swans[0], signal)?;
         sleep(ABSENT);
-        swans[0] = start(&a, &b, &["start_action = start"])?;
+        swans[0] = start(&a, &b, true)?;
         Ok(())
     })
 }
@@ -104,7 +103,7 @@ pub(super) fn stop_and_start(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2
 pub(super) fn comes_beside(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     let [a, b, c] = lab.all();
     while_up(lab, scene, |swans| {
-        swans.push(start(&c, &a, &[])?);
+        swans.push(start(&c, &a, false)?);
         swans[0].load(&[connection(&a, &b, SECRETS[0]), connection(&a, &c, SECRETS[0])])?;
         swans[0].initiate("c-v4")
     })
@@ -112,7 +111,7 @@ pub(super) fn comes_beside(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]>
 
 pub(super) fn goes_beside(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
     let [a, b, c] = lab.all();
-    let beside = start(&c, &a, &[])?;
+    let beside = start(&c, &a, false)?;
     while_up(lab, scene, |swans| {
         swans[0].load(&[connection(&a, &b, SECRETS[0]), connection(&a, &c, SECRETS[0])])?;
         swans[0].initiate("c-v4")?;
@@ -165,7 +164,7 @@ pub(super) fn reboot(lab: &Lab, scene: &mut Scene) -> Result<[Figures; 2]> {
         sleep(ABSENT);
         b.run("ip link set eth0 up")?;
         away = Some(gone.elapsed());
-        swans[1] = start(&b, &a, &["start_action = start"])?;
+        swans[1] = start(&b, &a, true)?;
         Ok(())
     });
     scene.yardstick = away;
