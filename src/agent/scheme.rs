@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::pairs::Pairs;
 use crate::model::config::Mode;
-use crate::model::{Config, Exemption, Limits, Node, Pair};
-use crate::protect::PairMachine;
+use crate::model::{Config, Exemption, Inside, Limits, Node, Pair};
+use crate::protect::{PairMachine, Rules};
 
 /// Hard limits in bytes and packets are this many times the soft ones.
 const HARD_OVER_SOFT: u64 = 4;
@@ -21,6 +21,8 @@ pub struct Scheme {
     pub replay_window: u32,
     /// When SAs end.
     pub limits: Limits,
+    /// Which addresses of this host the others call otherwise.
+    pub inside: Inside,
     /// May an authenticated peer take its pair to the clear.
     pub allow_peer_disable: bool,
     /// Whether what is beside the pairs with a sealed peer is blocked.
@@ -46,6 +48,7 @@ impl Scheme {
             exemptions: config.protection.exempt.clone(),
             replay_window: config.esp.replay_window,
             limits,
+            inside: node.inside.clone(),
             allow_peer_disable: config.protection.allow_peer_disable,
             guard: config.protection.mode == Mode::Require,
             port: keying.port,
@@ -54,13 +57,22 @@ impl Scheme {
 
     /// When SAs of `pair` end: those of the end that initiates by rule are replaced first.
     pub(super) fn limits_of(&self, pair: Pair) -> Limits {
-        if pair.initiates() { self.limits.earlier() } else { self.limits }
+        if self.inside.initiates(pair) { self.limits.earlier() } else { self.limits }
+    }
+
+    /// A machine of `pair`, off. `sealed`: it was persisted so.
+    pub(super) fn machine(&self, pair: Pair, sealed: bool, now: Instant) -> PairMachine {
+        PairMachine::new(pair, self.rules(pair), sealed, now)
+    }
+
+    /// What the machine of `pair` is to go by.
+    pub(super) fn rules(&self, pair: Pair) -> Rules {
+        Rules { leads: self.inside.initiates(pair), allow_peer_disable: self.allow_peer_disable }
     }
 
     /// The pairs, all off. `sealed` are those that were persisted as sealed.
     pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
-        let machine =
-            |pair: &Pair| PairMachine::new(*pair, sealed.contains(pair), self.allow_peer_disable, now);
+        let machine = |pair: &Pair| self.machine(*pair, sealed.contains(pair), now);
         Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), self.guard)
     }
 }

@@ -264,8 +264,7 @@ impl Service {
         let initial_contact = self.kernel.read_sas()?.is_empty();
         let settings = self.setup.settings(secrets, initial_contact);
         let mut sockets = Sockets::new(&self.setup.config.run_dir);
-        let addresses = self.setup.node.addresses.iter().copied();
-        sockets.open(addresses, self.setup.ports()).map_err(Sockets::explain)?;
+        sockets.open(self.setup.node.own_addresses(), self.setup.ports()).map_err(Sockets::explain)?;
         self.sockets = Some(sockets);
         self.core = Some(self.make_core(now, settings));
         Ok(())

@@ -106,6 +106,7 @@ impl Setup {
             secret: secrets.current.clone(),
             previous: secrets.previous.clone(),
             cluster: self.config.cluster.clone(),
+            inside: self.node.inside.clone(),
             method: keying.method,
             accept: keying.accept.clone(),
             port: keying.port,

@@ -135,8 +135,7 @@ fn words(
     line("file", format!("{file} is valid, config id {}", config.config_id()));
     line("cluster", format!("{}, {} nodes", config.cluster, config.nodes.len()));
     if let Some(node) = node {
-        let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
-        line("this host", format!("{} ({})", node.name, addresses.join(", ")));
+        line("this host", format!("{} ({})", node.name, node.addresses_in_words().join(", ")));
         let missing = context::missing_addresses(node).unwrap_or_default();
         if !missing.is_empty() {
             let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
@@ -149,6 +148,10 @@ fn words(
         if pairs.len() > LISTED {
             line("", format!("and {} more", pairs.len() - LISTED));
         }
+    }
+    for (at, node) in config.nodes.iter().filter(|node| !node.inside.is_empty()).enumerate() {
+        let label = if at == 0 { "behind a NAT" } else { "" };
+        line(label, format!("{} ({})", node.name, node.addresses_in_words().join(", ")));
     }
     line("keys", keys(config, secret_id));
     if config.nodes.iter().any(|node| config.accepted_from(node) != [AuthMethod::Secret]) {

@@ -35,7 +35,7 @@ pub(super) fn whoami<'c>(config: &'c Config, remembered: Option<&NodeName>) -> R
 /// The addresses of `node` that this host does not have now.
 pub(super) fn missing_addresses(node: &Node) -> Result<Vec<IpAddr>, Failure> {
     let own = addresses()?;
-    Ok(node.addresses.iter().filter(|address| !own.contains(address)).copied().collect())
+    Ok(node.own_addresses().filter(|address| !own.contains(address)).collect())
 }
 
 fn addresses() -> Result<Vec<IpAddr>, Failure> {

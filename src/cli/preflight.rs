@@ -41,11 +41,12 @@ fn is_here(node: &Node) -> Result<(), Failure> {
 /// Whether the ports that an agent needs are free. Not to be asked where one of ours runs: it has it.
 pub(super) fn check_port(config: &Config, node: &Node) -> Result<(), Failure> {
     let listeners = udp_listeners().map_err(|error| Failure::io("listing UDP sockets", &error))?;
+    let own: Vec<IpAddr> = node.own_addresses().collect();
     let in_udp = config.esp.encapsulation != EncapsulationMode::Never;
     let nat = (config.keying.nat_port, "set keying.nat_port, or esp.encapsulation to \"never\"");
     let ports = [(config.keying.port, "set keying.port")].into_iter().chain(in_udp.then_some(nat));
     for (port, otherwise) in ports {
-        let held = listeners.iter().filter(|listener| listener.is_in_the_way(port, &node.addresses));
+        let held = listeners.iter().filter(|listener| listener.is_in_the_way(port, &own));
         let mut holders = held.map(Listener::holder).filter(|holder| !is_kept(holder.as_ref()));
         if let Some(holder) = holders.next() {
             return Err(Failure::new(Exit::Failed, port_is_held(port, holder, otherwise)));

@@ -32,6 +32,7 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
     PeerRow {
         node: node_name(node),
         local: [10, 99, 0, 1].into(),
+        listed: None,
         remote: [10, 99, 0, host].into(),
         family: Family::Ipv4,
         state,

@@ -193,7 +193,7 @@ impl Engine {
             // RFC 7296 section 2.4: the peer knows nothing of what was before its INITIAL_CONTACT.
             let stale = greeted && other.since() < begun;
             // Only one end decides, or both would delete the session that the other prefers.
-            let decides = foreign || pair.initiates();
+            let decides = foreign || self.settings.inside.initiates(pair);
             self.work_on(now, key, |session, cx| match session {
                 Session::Established(mut state) if stale => {
                     state.end_children(cx, false);
@@ -393,7 +393,8 @@ impl Engine {
         let begun = sessions().filter_map(Session::half_open_since).min();
         let busy_until = begun.map(|begun| begun + SECOND_INITIATOR_WAIT);
         let before = keep.next_try.map(|(at, _)| at);
-        keep.plan(now, pair, lack, busy_until, self.settings.jitter, &mut *self.entropy);
+        let first = self.settings.inside.initiates(pair);
+        keep.plan(now, first, lack, busy_until, self.settings.jitter, &mut *self.entropy);
         let after = keep.next_try.map(|(at, _)| at);
         if before != after {
             self.table.move_timer(pair, before, after);

@@ -286,7 +286,8 @@ impl Established {
         if !self.closing && !self.put_off.iter().any(|(_, waiting)| *waiting == task) {
             self.refusals = self.refusals.saturating_add(1);
             // The end that initiates by rule comes first, or both would be in each other's way again.
-            let turn = if self.pair().initiates() { Duration::ZERO } else { BACKOFF_FIRST };
+            let first = cx.settings.inside.initiates(self.pair());
+            let turn = if first { Duration::ZERO } else { BACKOFF_FIRST };
             self.put_off.push((cx.now + turn + backoff(self.refusals, cx.entropy), task));
         }
     }

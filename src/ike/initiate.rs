@@ -229,7 +229,7 @@ impl Opened {
         // A peer that is not hostseal requires ESP as soon as it has answered, so the inbound SA must be there
         // before: whoever cannot have what we like best refuses, and is offered the rest afterwards.
         let ahead = cx.settings.esp_proposals.best().filter(|_| self.peer.foreign);
-        let mut payloads = vec![Payload::IdI(self.id())];
+        let mut payloads = vec![Payload::IdI(self.id(cx))];
         payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         payloads.extend(self.request(cx));
         payloads.push(Payload::IdR(Id::of(pair.remote)));

@@ -6,7 +6,6 @@ use super::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT};
 use super::outbox::{Scope, backoff, up_to};
 use super::table::SessionKey;
 use super::{Entropy, Failure, FailureCode, Posture};
-use crate::model::Pair;
 
 /// What a pair lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,12 +119,12 @@ impl Keep {
         self.next_try = self.next_try.map(|(at, lack)| (at.min(now + up_to(entropy, jitter)), lack));
     }
 
-    /// Sees to it that what is lacking is tried at some time. `busy_until`: the peer may be about to make
+    /// Sees to it that what is lacking is tried at some time. `first`: this end initiates by rule. `busy_until`: the peer may be about to make
     /// up for it.
     pub(super) fn plan(
         &mut self,
         now: Instant,
-        pair: Pair,
+        first: bool,
         lack: Option<Lack>,
         busy_until: Option<Instant>,
         jitter: Duration,
@@ -137,7 +136,7 @@ impl Keep {
         };
         let planned = self.next_try.filter(|(_, planned)| *planned == lack).map(|(at, _)| at);
         let at = planned.unwrap_or_else(|| {
-            let turn = if pair.initiates() || self.fallback { Duration::ZERO } else { SECOND_INITIATOR_WAIT };
+            let turn = if first || self.fallback { Duration::ZERO } else { SECOND_INITIATOR_WAIT };
             let spread = match lack {
                 Lack::Ike if self.ike_failures == 0 => up_to(entropy, jitter),
                 Lack::Ike => backoff(self.ike_failures, entropy),

@@ -107,8 +107,8 @@ pub use engine::Engine;
 use crate::model::auth::{Identity, Proof};
 use crate::model::config::Method;
 use crate::model::{
-    Credentials, EncapsulationMode, EspProposal, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret,
-    Spi, Word,
+    Credentials, EncapsulationMode, EspProposal, IkeProposal, Inside, NewChild, NewInbound, Pair, Proposals,
+    Secret, Spi, Word,
 };
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
@@ -128,6 +128,8 @@ pub struct Settings {
     pub previous: Option<Arc<Secret>>,
     /// The name of the cluster, which what is derived from its secret is bound to.
     pub cluster: String,
+    /// Which addresses of this host the peers call otherwise: it is known to them by those.
+    pub inside: Inside,
     /// How this end makes keys where it initiates.
     pub method: Method,
     /// How the peers may make them; `method` is one of these.

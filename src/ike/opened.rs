@@ -97,15 +97,15 @@ impl Opened {
         negotiated.then(|| auth::request(&cx.settings.credentials, self.path.pair.remote)).flatten()
     }
 
-    /// Who this end is.
-    pub(super) fn id(&self) -> Id {
-        Id::of(self.path.pair.local)
+    /// Who this end is: the address that the peer knows it by.
+    pub(super) fn id(&self, cx: &Cx<'_>) -> Id {
+        Id::of(cx.settings.inside.listed(self.path.pair.local))
     }
 
     /// The payloads by which this end proves itself, and what with (RFC 7296 section 2.15). `secret` is the one
     /// to use where that is a secret.
     pub(super) fn prove(&self, cx: &Cx<'_>, secret: Option<&Secret>) -> Result<(Vec<Payload>, Proof), Error> {
-        let id = self.id();
+        let id = self.id(cx);
         let signed = self.signed(self.sa.is_initiator(), &id);
         if let Some(resumption) = &self.resumption {
             return Ok((vec![signed.prove_resumed()], Proof::Secret(resumption.secret)));

@@ -138,7 +138,8 @@ impl Cx<'_> {
     /// When something that lives for `life` is to be rekeyed: the end that initiates by rule does it first,
     /// so that the two seldom cross.
     pub(super) fn rekey_time(&mut self, pair: Pair, life: Duration) -> Instant {
-        let (low, high) = if pair.initiates() { REKEY_WINDOW_FIRST } else { REKEY_WINDOW_SECOND };
+        let (low, high) =
+            if self.settings.inside.initiates(pair) { REKEY_WINDOW_FIRST } else { REKEY_WINDOW_SECOND };
         self.now + life * low / 100 + up_to(self.entropy, life * (high - low) / 100)
     }
 

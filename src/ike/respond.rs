@@ -221,7 +221,7 @@ impl AwaitAuthRequest {
                 "there is a NAT, and it stays on the port where ESP cannot follow",
             ));
         }
-        if parts.id_r().is_some_and(|id| *id != self.opened.id()) {
+        if parts.id_r().is_some_and(|id| *id != self.opened.id(cx)) {
             return Err(Unproven::Identity.into());
         }
         self.opened.verify(cx, parts)
@@ -235,7 +235,7 @@ impl AwaitAuthRequest {
         parts: &Parts<'_>,
     ) -> Session {
         let pair = self.opened.path.pair;
-        let mut payloads = vec![Payload::IdR(self.opened.id())];
+        let mut payloads = vec![Payload::IdR(self.opened.id(cx))];
         payloads.extend(proof);
         payloads.extend(self.opened.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
         let introduction = Introduction {

@@ -22,6 +22,7 @@ use super::session::Session;
 use super::ticket::{Resumption, SUITE, Ticket};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
+use crate::model::Pair;
 use crate::model::config::Method;
 
 impl Method {
@@ -90,7 +91,8 @@ impl AwaitResumeResponse {
     /// Sends the first message.
     pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<Session, Error> {
         let secret = cx.settings.signing(attempt.fallback).ok_or(Error::Internal)?;
-        let ticket = Ticket::to_present(secret, &cx.settings.cluster, path.pair);
+        let listed = cx.settings.inside.listed(path.pair.local);
+        let ticket = Ticket::to_present(secret, &cx.settings.cluster, Pair { local: listed, ..path.pair });
         let sk_d = ticket.sk_d(secret, &cx.settings.cluster);
         let opening = Opening::new(cx, Exchange::IKE_SESSION_RESUME, path, attempt);
         let resumption = Resumption { ticket, secret: secret.id() };

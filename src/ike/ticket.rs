@@ -67,8 +67,8 @@ pub(super) struct Resumption {
 }
 
 impl Ticket {
-    /// The one that stands for `secret` of `cluster` between the ends of `pair`, of which the local one presents
-    /// it.
+    /// The one that stands for `secret` of `cluster` between the ends of `pair`, as both are listed, of which the
+    /// local one presents it.
     pub(super) fn to_present(secret: &Secret, cluster: &str, pair: Pair) -> Self {
         let key_id = key_id(secret, cluster);
         Self { key_id, initiator: Id::of(pair.local), responder: Id::of(pair.remote) }
@@ -111,7 +111,8 @@ impl Ticket {
     /// # Errors
     /// It names other hosts than these two, or a secret that is not known here.
     pub(super) fn accept<'s>(&self, settings: &'s Settings, pair: Pair) -> Result<&'s Secret, Error> {
-        if (&self.initiator, &self.responder) != (&Id::of(pair.remote), &Id::of(pair.local)) {
+        let listed = settings.inside.listed(pair.local);
+        if (&self.initiator, &self.responder) != (&Id::of(pair.remote), &Id::of(listed)) {
             return Err(Error::Ticket("it names other hosts"));
         }
         let known = settings.secrets().find(|secret| key_id(secret, &settings.cluster) == self.key_id);

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 /// its own keys, its own policies and its own row in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pair {
-    /// The address of this host.
+    /// The address of this host, as its interface has it.
     pub local: IpAddr,
-    /// The address of the other host.
+    /// The address of the other host, as the file lists it.
     pub remote: IpAddr,
 }
 
@@ -17,11 +17,6 @@ impl Pair {
     /// The pair of two addresses of the same family, `None` for addresses of different families.
     pub fn new(local: IpAddr, remote: IpAddr) -> Option<Self> {
         (local.is_ipv4() == remote.is_ipv4() && local != remote).then_some(Self { local, remote })
-    }
-
-    /// Whether this end opens the IKE SA: the host with the smaller address does, the other waits.
-    pub fn initiates(&self) -> bool {
-        self.local < self.remote
     }
 
     /// The same pair as the other host sees it.

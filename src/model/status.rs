@@ -189,8 +189,11 @@ pub struct SaRow {
 pub struct PeerRow {
     /// The name of the other host.
     pub node: NodeName,
-    /// The address of this host.
+    /// The address of this host, as its interface has it.
     pub local: IpAddr,
+    /// What the others call that address, where a NAT stands before this host; `None` where it is the same.
+    #[serde(default)]
+    pub listed: Option<IpAddr>,
     /// The address of the other host.
     pub remote: IpAddr,
     /// The family of both.
@@ -407,6 +410,7 @@ impl Known<'_> {
         PeerRow {
             node,
             local: pair.local,
+            listed: Some(self.node.inside.listed(pair.local)).filter(|listed| *listed != pair.local),
             remote: pair.remote,
             family: pair.local.into(),
             state,

@@ -19,7 +19,7 @@ mod proof;
 pub mod timing;
 
 pub use child::Child;
-pub use pair::{Adopted, Order, PairMachine, Posture};
+pub use pair::{Adopted, Order, PairMachine, Posture, Rules};
 pub use plan::{Desired, Indexes, Plan, plan};
 
 #[cfg(test)]

@@ -82,6 +82,15 @@ pub struct Adopted {
     pub encapsulated: bool,
 }
 
+/// What a machine goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// This end initiates by rule. It leads: the other follows it to the child that it sends through.
+    pub leads: bool,
+    /// May an authenticated peer take the pair to the clear.
+    pub allow_peer_disable: bool,
+}
+
 /// The machine of one pair.
 pub struct PairMachine {
     pair: Pair,
@@ -90,8 +99,7 @@ pub struct PairMachine {
     trial: Trial,
     /// Why the pair is in the clear, or on its way there, while this host is protected.
     left: Option<Left>,
-    /// May an authenticated peer take the pair to the clear.
-    allow_peer_disable: bool,
+    rules: Rules,
     /// Since when the pair is to go to the clear, while there is no child to tell the peer by.
     leaving: Option<Instant>,
     /// Oldest first.
@@ -135,14 +143,14 @@ pub struct PairMachine {
 /// Inputs.
 impl PairMachine {
     /// A pair in the clear. `sealed` is what was persisted: such a pair starts blocked.
-    pub fn new(pair: Pair, sealed: bool, allow_peer_disable: bool, now: Instant) -> Self {
+    pub fn new(pair: Pair, rules: Rules, sealed: bool, now: Instant) -> Self {
         Self {
             pair,
             phase: Phase::Off,
             seal: if sealed { Seal::Final } else { Seal::Open },
             trial: Trial::default(),
             left: None,
-            allow_peer_disable,
+            rules,
             leaving: None,
             children: Vec::new(),
             ahead: None,
@@ -201,9 +209,9 @@ impl PairMachine {
         self.advance(now);
     }
 
-    /// From now on, may an authenticated peer take the pair to the clear.
-    pub fn allow_peer_disable(&mut self, allow: bool) {
-        self.allow_peer_disable = allow;
+    /// Other rules from now on.
+    pub fn go_by(&mut self, rules: Rules) {
+        self.rules = rules;
     }
 
     /// A peer that says no words may soon send through this SA. `false` when the pair wants none.
@@ -259,7 +267,9 @@ impl PairMachine {
         }
         if let Some(peer) = self.last_word() {
             match (self.phase, self.left) {
-                (Phase::On, _) if peer.open && (self.allow_peer_disable || self.trial_end().is_some()) => {
+                (Phase::On, _)
+                    if peer.open && (self.rules.allow_peer_disable || self.trial_end().is_some()) =>
+                {
                     self.left = Some(Left::PeerDisabled);
                     self.open(now);
                 }

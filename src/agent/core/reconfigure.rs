@@ -43,7 +43,7 @@ impl Core {
             replaced.extend(of_pair.filter(goes).map(|sa| sa.id));
         }
         let come = scheme.pairs.iter().filter(|pair| self.pairs.get(**pair).is_none()).map(|pair| {
-            let mut machine = PairMachine::new(*pair, false, scheme.allow_peer_disable, now);
+            let mut machine = scheme.machine(*pair, false, now);
             machine.enable(now, false, self.trial);
             machine
         });
@@ -90,9 +90,9 @@ impl Core {
     /// A pair that stays: SAs that the scheme would have otherwise get successors.
     fn renew(&mut self, now: Instant, pair: Pair) {
         let (window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
-        let allow = self.scheme.allow_peer_disable;
+        let rules = self.scheme.rules(pair);
         let outdated = self.with_pair(pair, |machine| {
-            machine.allow_peer_disable(allow);
+            machine.go_by(rules);
             machine.outdated(window, limits)
         });
         for in_spi in outdated.unwrap_or_default() {
@@ -103,8 +103,7 @@ impl Core {
     /// A pair that comes.
     fn welcome(&mut self, now: Instant, wall: UnixTime, pair: Pair) {
         self.accounts.restore(pair, &PairRecord::default(), wall);
-        let machine = PairMachine::new(pair, false, self.scheme.allow_peer_disable, now);
-        self.pairs.insert(machine);
+        self.pairs.insert(self.scheme.machine(pair, false, now));
         let trial = self.trial;
         if self.wanted {
             self.with_pair(pair, |machine| machine.enable(now, false, trial));

@@ -112,17 +112,16 @@ impl Service {
     /// Sockets for all addresses of this host in `setup`.
     pub(super) fn open_sockets(&mut self, setup: &Setup) -> anyhow::Result<()> {
         let Some(sockets) = &mut self.sockets else { return Ok(()) };
-        let addresses = setup.node.addresses.iter().copied();
-        sockets.open(addresses, setup.ports()).map_err(Sockets::explain)
+        sockets.open(setup.node.own_addresses(), setup.ports()).map_err(Sockets::explain)
     }
 
     /// Closes the sockets of addresses that are neither this host's any more nor in use by a pair that is on
     /// its way to the clear.
     pub(super) fn close_sockets(&mut self) {
         if let (Some(core), Some(sockets)) = (&self.core, &mut self.sockets) {
-            let in_use = core.own();
-            sockets
-                .retain(|address| self.setup.node.addresses.contains(&address) || in_use.contains(&address));
+            let mut wanted = core.own();
+            wanted.extend(self.setup.node.own_addresses());
+            sockets.retain(|address| wanted.contains(&address));
         }
     }
 

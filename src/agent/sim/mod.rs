@@ -5,6 +5,7 @@ mod cluster;
 mod detour;
 mod faults;
 mod kernel;
+mod nat;
 mod net;
 mod reconfigure;
 mod soak;

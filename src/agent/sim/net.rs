@@ -36,6 +36,27 @@ impl Packet {
     pub(super) fn destination(&self) -> IpAddr {
         self.ends().1
     }
+
+    /// The same with other addresses.
+    fn map(self, source: impl Fn(IpAddr) -> IpAddr, destination: impl Fn(IpAddr) -> IpAddr) -> Self {
+        let from = |from: SocketAddr| SocketAddr::new(source(from.ip()), from.port());
+        let to = |to: SocketAddr| SocketAddr::new(destination(to.ip()), to.port());
+        match self {
+            Packet::Ike { from: local, to: remote, bytes } => {
+                Packet::Ike { from: from(local), to: to(remote), bytes }
+            }
+            Packet::Clear { from, to } => Packet::Clear { from: source(from), to: destination(to) },
+            Packet::Esp { id, from: local, in_udp, inner } => {
+                let id = SaId { destination: destination(id.destination), ..id };
+                let inner = match inner {
+                    // What ESP hides has the addresses of the packet that it is taken out of.
+                    Inner::Probe { to: remote, bytes } => Inner::Probe { to: to(remote), bytes },
+                    Inner::Data => Inner::Data,
+                };
+                Packet::Esp { id, from: from(local), in_udp, inner }
+            }
+        }
+    }
 }
 
 /// How the network treats IKE. Data is not lost by the network, so that every loss is ours.
@@ -62,6 +83,8 @@ pub(super) struct Net {
     pub(super) esp_blocked: BTreeSet<(IpAddr, IpAddr)>,
     /// Ways on which nothing passes.
     pub(super) cut: BTreeSet<(IpAddr, IpAddr)>,
+    /// What NATs make of hosts' own addresses.
+    pub(super) translated: BTreeMap<IpAddr, IpAddr>,
     under_way: BTreeMap<(Instant, u64), Packet>,
     sent: u64,
 }
@@ -72,6 +95,7 @@ impl Net {
             weather,
             esp_blocked: BTreeSet::new(),
             cut: BTreeSet::new(),
+            translated: BTreeMap::new(),
             under_way: BTreeMap::new(),
             sent: 0,
         }
@@ -85,6 +109,7 @@ impl Net {
         if blocked || lost || self.cut.contains(&ends) {
             return;
         }
+        let packet = self.translate(packet);
         let copies = if !data && rng.random_bool(self.weather.duplication) { 2 } else { 1 };
         for _ in 0..copies {
             // Data keeps to the shortest delay: it must never arrive later than what allows its loss.
@@ -93,6 +118,15 @@ impl Net {
             self.sent += 1;
             self.under_way.insert((now + delay, self.sent), packet.clone());
         }
+    }
+
+    fn translate(&self, packet: Packet) -> Packet {
+        let outward = |own| self.translated.get(&own).copied().unwrap_or(own);
+        let inward = |listed| {
+            let own = self.translated.iter().find(|(_, outside)| **outside == listed);
+            own.map_or(listed, |(own, _)| *own)
+        };
+        packet.map(outward, inward)
     }
 
     pub(super) fn next(&self) -> Option<Instant> {

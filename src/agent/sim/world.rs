@@ -22,7 +22,9 @@ use crate::ike;
 use crate::model::config::Method;
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
-use crate::model::{Direction, EncapsulationMode, Limits, Pair, Proposals, SaReading, Secret, UnixTime};
+use crate::model::{
+    Direction, EncapsulationMode, Inside, Limits, Pair, Proposals, SaId, SaReading, Secret, UnixTime,
+};
 use crate::protect::PairMachine;
 
 const PORT: u16 = 500;
@@ -100,7 +102,7 @@ pub(super) fn address(host: usize) -> IpAddr {
 }
 
 /// The host that [`address`] gives this address.
-fn host_at(address: IpAddr) -> Option<usize> {
+fn listed_at(address: IpAddr) -> Option<usize> {
     let IpAddr::V4(address) = address else {
         return None;
     };
@@ -146,7 +148,26 @@ impl World {
     }
 
     pub(super) fn pair(&self, from: usize, to: usize) -> Pair {
-        Pair { local: self.hosts[from].address, remote: self.hosts[to].address }
+        Pair { local: self.hosts[from].address, remote: address(to) }
+    }
+
+    /// Puts a NAT before a host: it has another address itself than the one that the others send to.
+    pub(super) fn put_behind_nat(&mut self, at: usize) {
+        // In another order than the listed ones.
+        let own = IpAddr::from([192, 168, 0, 250 - at as u8]);
+        self.net.translated.insert(own, address(at));
+        self.hosts[at].address = own;
+    }
+
+    /// The host that has this address, or is sent to by it.
+    fn host_at(&self, address: IpAddr) -> Option<usize> {
+        let listed = self.net.translated.get(&address).copied().unwrap_or(address);
+        listed_at(listed).filter(|at| *at < self.hosts.len())
+    }
+
+    fn inside(&self, at: usize) -> Inside {
+        let own = self.hosts[at].address;
+        Inside::new((own != address(at)).then_some((address(at), own)).into_iter().collect())
     }
 
     pub(super) fn give_other_secret(&mut self, host: usize) {
@@ -219,12 +240,13 @@ impl World {
 
     fn scheme(&self, at: usize) -> Scheme {
         let File { nodes, replay_window, .. } = &self.hosts[at].file;
-        let remotes = nodes.iter().map(|node| self.hosts[*node].address);
+        let remotes = nodes.iter().filter(|node| **node != at).map(|node| address(*node));
         Scheme {
             pairs: remotes.filter_map(|remote| Pair::new(self.hosts[at].address, remote)).collect(),
             exemptions: Vec::new(),
             replay_window: *replay_window,
             limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
+            inside: self.inside(at),
             allow_peer_disable: true,
             guard: true,
             port: PORT,
@@ -238,6 +260,7 @@ impl World {
             secret: Some(Arc::new(Secret::new(file.secret))),
             previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
             cluster: "simulated".to_owned(),
+            inside: self.inside(at),
             method: file.method,
             accept: file.accept.clone(),
             port: PORT,
@@ -418,9 +441,7 @@ impl World {
 
     /// A packet arrives: counted at once, or for the agent, which takes what it finds in `inboxes` together.
     fn deliver(&mut self, packet: Packet, inboxes: &mut BTreeMap<usize, Vec<Datagram>>) {
-        let Some(to) = host_at(packet.destination()).filter(|at| *at < self.hosts.len()) else {
-            return;
-        };
+        let Some(to) = self.host_at(packet.destination()) else { return };
         match packet {
             Packet::Ike { from, to: local, bytes } => {
                 inboxes.entry(to).or_default().push(Datagram {
@@ -431,7 +452,7 @@ impl World {
                 });
             }
             Packet::Clear { from, .. } => {
-                let from = host_at(from).expect("packets come from hosts");
+                let from = self.host_at(from).expect("packets come from hosts");
                 let pair = self.pair(to, from);
                 let accepted = self.hosts[to].kernel.accepts_clear(pair);
                 self.hosts[to].kernel.meet_inbound(pair);
@@ -440,7 +461,7 @@ impl World {
                 tally.lost += u64::from(!accepted);
             }
             Packet::Esp { id, from, in_udp, inner: Inner::Data } => {
-                let from = host_at(from.ip()).expect("packets come from hosts");
+                let from = self.host_at(from.ip()).expect("packets come from hosts");
                 let pair = self.pair(to, from);
                 let arrived = self.hosts[to].kernel.receive(id, in_udp, DATA);
                 self.hosts[to].kernel.meet_inbound(pair);
@@ -568,7 +589,7 @@ impl World {
                 out == [id.spi]
                     && there.spis(mirror, Direction::In) == [id.spi]
                     && key(here, id).is_some()
-                    && key(here, id) == key(there, id)
+                    && key(here, id) == key(there, SaId::of(mirror, Direction::In, id.spi))
             }
             _ => false,
         }

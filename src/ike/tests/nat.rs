@@ -1,16 +1,18 @@
 //! Address translation between the ends, and ESP in UDP without one (RFC 7296 section 2.23).
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::net::{Net, SECRET, pair, settings};
+use super::net::{Net, SECRET, address, assert_mirrored, by, pair, settings};
 use crate::ike::child::accept;
 use crate::ike::nat::Nat;
 use crate::ike::outbox::Path;
 use crate::ike::suite::OwnKe;
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Parts, Payload, TrafficSelector};
-use crate::ike::{FailureCode, Settings, Transmit};
-use crate::model::{EncapsulationMode, Proposals, UdpPorts};
+use crate::ike::{FailureCode, Posture, Settings, Transmit};
+use crate::model::config::Method;
+use crate::model::{EncapsulationMode, Inside, Pair, Proposals, UdpPorts};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BOTH: Option<UdpPorts> = Some(UdpPorts { local: 4500, remote: 4500 });
@@ -102,8 +104,8 @@ fn a_nat_is_found_and_reminded() {
         } else {
             // It cannot be reached at first: what it sends opens the way.
             let now = net.now;
-            net.hosts[1].engine.keep(now, pair(1, 0), crate::ike::Posture::Active);
-            net.hosts[0].engine.keep(now, pair(0, 1), crate::ike::Posture::Active);
+            net.hosts[1].engine.keep(now, pair(1, 0), Posture::Active);
+            net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
         }
         net.run(5 * SECOND);
         net.assert_one_pair(0, 1);
@@ -158,7 +160,7 @@ fn only_what_is_new_and_authentic_moves_a_peer() {
     assert_eq!(ports(&net, 1), Some(UdpPorts { local: 4500, remote: 14_500 }));
 }
 
-fn socket(host: usize, port: u16) -> std::net::SocketAddr {
+fn socket(host: usize, port: u16) -> SocketAddr {
     (Net::socket(host).ip(), port).into()
 }
 
@@ -241,6 +243,96 @@ fn other_settings_are_followed() {
         assert_eq!((ports(&net, 0), ports(&net, 1)), (expected, expected), "{host} {encapsulation}");
     }
     assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+}
+
+/// The address that a host has itself, behind a NAT that others send to by [`super::net::address`]: in the other order
+/// than those.
+fn inside(host: usize) -> IpAddr {
+    IpAddr::from([192, 168, 7, 99 - host as u8])
+}
+
+/// Two hosts, those `behind` NATs that give them other addresses, and `offset` higher ports.
+fn behind(behind: &'static [usize], offset: u16, of: impl Fn() -> Settings) -> Net {
+    let settings = |host| match behind.contains(&host) {
+        true => Settings { inside: Inside::new([(address(host), inside(host))].into()), ..of() },
+        false => of(),
+    };
+    let mut net = two(settings(0), settings(1));
+    behind.iter().for_each(|host| net.hosts[*host].address = inside(*host));
+    net.middlebox = Box::new(move |mut transmit| {
+        for host in behind {
+            if transmit.local.ip() == inside(*host) {
+                transmit.local = SocketAddr::new(address(*host), transmit.local.port() + offset);
+            }
+            if transmit.remote.ip() == address(*host) {
+                let port = transmit.remote.port();
+                transmit.remote = SocketAddr::new(inside(*host), port.checked_sub(offset).unwrap_or(port));
+            }
+        }
+        transmit
+    });
+    net
+}
+
+/// The pair as the host itself has it.
+fn own_pair(net: &Net, host: usize) -> Pair {
+    Pair { local: net.hosts[host].address, remote: address(1 - host) }
+}
+
+fn keep_behind(net: &mut Net) {
+    for host in 0..2 {
+        let pair = own_pair(net, host);
+        net.call(host, |engine, now| engine.keep(now, pair, Posture::Active));
+    }
+}
+
+/// Identities and who begins go by listed addresses, the kernel by those that hosts have.
+#[test]
+fn a_nat_may_change_addresses() {
+    const BEHIND: [&[usize]; 3] = [&[0], &[1], &[0, 1]];
+    for (translated, offset) in BEHIND.into_iter().flat_map(|them| [(them, 0), (them, 10_000)]) {
+        for method in Method::ALL {
+            let mut net = behind(translated, offset, || by(method, SECRET));
+            keep_behind(&mut net);
+            net.run(10 * SECOND);
+            for round in 0..4 {
+                let children = [0, 1].map(|host| net.child_of(host));
+                let [a, b] = [0, 1].map(|host| &net.hosts[host].children[&children[host]].child);
+                assert_mirrored(a, b);
+                assert_eq!((a.pair, b.pair), (own_pair(&net, 0), own_pair(&net, 1)));
+                assert_eq!(a.initiator, round != 1, "{translated:?} {offset} {method}");
+                for host in 0..2 {
+                    let shift = if translated.contains(&(1 - host)) { offset } else { 0 };
+                    let expected = UdpPorts { local: 4500, remote: 4500 + shift };
+                    assert_eq!(ports(&net, host), Some(expected), "{translated:?} {offset} {method}");
+                    let summary = net.hosts[host].engine.summary(own_pair(&net, host)).unwrap();
+                    assert_eq!((summary.sessions, summary.children), (1, 1));
+                }
+                let host = usize::from(round == 0);
+                let pair = own_pair(&net, host);
+                net.call(host, |engine, now| match round {
+                    0 | 1 => engine.rekey_child(now, pair, children[host]),
+                    _ => engine.rekey_ike(now, pair),
+                });
+                net.run(10 * SECOND);
+            }
+            assert!(net.hosts.iter().all(|host| host.failures.is_empty()), "{translated:?} {method}");
+        }
+    }
+}
+
+/// Without a word of it in the file its identity is an address that the peer does not know, and it is nobody.
+#[test]
+fn a_translated_address_that_the_file_does_not_tell_is_refused() {
+    for method in Method::ALL {
+        let mut net = behind(&[0], 0, || by(method, SECRET));
+        net.restart(0, by(method, SECRET));
+        net.hosts[0].address = inside(0);
+        keep_behind(&mut net);
+        net.run(20 * SECOND);
+        assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{method}");
+        assert!(net.hosts[0].failures.contains(&FailureCode::AuthFailed), "{:?}", net.hosts[0].failures);
+    }
 }
 
 /// RFC 7296 section 2.23.1: behind a NAT the ends call the hosts otherwise, and each is told its own words.

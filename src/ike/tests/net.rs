@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::model::config::Method;
 use crate::model::word::Flags;
-use crate::model::{EncapsulationMode, IkeProposal, NewChild, NewInbound, Pair, Proposals, Secret, Spi};
+use crate::model::{
+    EncapsulationMode, IkeProposal, Inside, NewChild, NewInbound, Pair, Proposals, Secret, Spi,
+};
 
 /// SplitMix64.
 #[derive(Clone)]
@@ -72,6 +74,7 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         secret: Some(Arc::new(Secret::new(secret))),
         previous: None,
         cluster: "test".to_owned(),
+        inside: Inside::default(),
         method: Method::Ike,
         accept: vec![Method::Ike],
         port: 500,

@@ -148,8 +148,8 @@ impl Changes {
 
 /// The addresses of a node, whatever their order in the file.
 fn addresses(node: &Node) -> String {
-    let addresses: BTreeSet<_> = node.addresses.iter().collect();
-    addresses.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    let addresses: BTreeSet<_> = node.addresses_in_words().into_iter().collect();
+    addresses.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

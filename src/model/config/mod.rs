@@ -14,12 +14,13 @@ use sha2::{Digest, Sha256};
 
 use super::exempt::Exemption;
 use super::policy::Block;
-use super::{AuthMethod, EncapsulationMode, EspProposal, IkeProposal, Pair, Proposals, PublicKey};
+use super::{AuthMethod, EncapsulationMode, EspProposal, IkeProposal, Inside, Pair, Proposals, PublicKey};
 
 mod changes;
 pub mod credentials;
 pub mod error;
 mod last_good;
+mod nodes;
 pub mod private_file;
 mod read;
 mod values;
@@ -63,8 +64,10 @@ impl fmt::Display for NodeName {
 pub struct Node {
     /// What people call it.
     pub name: NodeName,
-    /// Its addresses, at least one; no other node has any of them.
+    /// Its addresses as others send to them, at least one; no other node has any of them.
     pub addresses: Vec<IpAddr>,
+    /// Which of them stand for others on the host itself, as a NAT is before it.
+    pub inside: Inside,
     /// The key that it proves itself with; no other node has it.
     pub public_key: Option<PublicKey>,
     /// How it proves itself, where that is not as `[auth]` says.
@@ -245,14 +248,16 @@ impl Config {
     }
 
     /// The pairs of `node` with all others, in the file's order: each address of its own with each
-    /// address of another host of the same family, within `protection.networks` where that is set.
+    /// address of another host of the same family, within `protection.networks` where that is set. That looks at
+    /// addresses as they are listed, so that both ends make the same pairs.
     pub fn pairs(&self, node: &Node) -> Vec<(NodeName, Pair)> {
         let others = || self.nodes.iter().filter(|other| other.name != node.name);
         let mut pairs = Vec::new();
         for local in node.addresses.iter().filter(|address| self.in_networks(**address)) {
             for other in others() {
                 for remote in other.addresses.iter().filter(|address| self.in_networks(**address)) {
-                    pairs.extend(Pair::new(*local, *remote).map(|pair| (other.name.clone(), pair)));
+                    let pair = Pair::new(node.inside.own(*local), *remote);
+                    pairs.extend(pair.map(|pair| (other.name.clone(), pair)));
                 }
             }
         }
@@ -325,11 +330,26 @@ impl Config {
 impl Node {
     /// What of it all hosts must agree on, for [`Config::config_id`].
     fn canonical(&self) -> String {
-        let Self { name, addresses, public_key, auth } = self;
+        let Self { name, addresses, inside, public_key, auth } = self;
         let addresses: BTreeSet<&IpAddr> = addresses.iter().collect();
         let key = public_key.as_ref().map(|key| format!(" key {key}")).unwrap_or_default();
         let auth = auth.map(|method| format!(" auth {method}")).unwrap_or_default();
-        format!("{name} {addresses:?}{key}{auth}")
+        let inside: String = inside.iter().map(|(listed, own)| format!(" {listed} for {own}")).collect();
+        format!("{name} {addresses:?}{key}{auth}{inside}")
+    }
+
+    /// Its addresses as its interfaces have them.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(|listed| self.inside.own(*listed))
+    }
+
+    /// Its addresses for people, in the file's order.
+    pub fn addresses_in_words(&self) -> Vec<String> {
+        let words = |listed: &IpAddr| match self.inside.own(*listed) {
+            own if own == *listed => listed.to_string(),
+            own => format!("{listed} for {own} inside"),
+        };
+        self.addresses.iter().map(words).collect()
     }
 }
 

@@ -1,9 +1,7 @@
 //! The file's grammar: which keys there are, what they may say, and what they say when left out.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,14 +9,15 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
+use super::nodes::{self, Rules};
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
-    AuthRules, Config, Esp, Keying, Method, Mode, NAT_PORT, Node, NodeName, ProtectionRules, SOCKET_NAME,
+    AuthRules, Config, Esp, Keying, Method, Mode, NAT_PORT, NodeName, ProtectionRules, SOCKET_NAME,
     SecretFiles,
 };
 use crate::model::exempt::Exemption;
 use crate::model::policy::Block;
-use crate::model::{AuthMethod, EncapsulationMode, Proposals, PublicKey, units};
+use crate::model::{AuthMethod, EncapsulationMode, Proposals, units};
 
 /// The longest path that a Unix socket can have, without its closing zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -74,7 +73,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let keying = keying(root.section("keying"), &auth, problems);
     let esp = esp(root.section("esp"), problems);
     let protection = protection(root.section("protection"), problems);
-    let nodes = nodes(&mut root, &auth, &keying, problems);
+    let nodes = nodes::read(&mut root, Rules { auth: &auth, keying: &keying, esp: &esp }, problems);
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)
     {
@@ -268,86 +267,11 @@ fn apart(list: Vec<Placed<Exemption>>, problems: &Problems<'_>) -> Vec<Exemption
     apart
 }
 
-fn nodes(root: &mut Section<'_>, auth: &AuthRules, keying: &Keying, problems: &Problems<'_>) -> Vec<Node> {
-    let sections = root.sections("nodes");
-    if sections.is_empty() {
-        problems.add(
-            0..0,
-            "nodes",
-            "is missing: every host is a [[nodes]] with name and addresses".to_owned(),
-        );
-    }
-    let mut taken = Taken::default();
-    sections.into_iter().map(|section| node(section, (auth, keying), &mut taken, problems)).collect()
-}
-
-/// What belongs to the nodes before, with its places.
-#[derive(Default)]
-struct Taken {
-    names: BTreeMap<NodeName, Range<usize>>,
-    addresses: BTreeMap<IpAddr, Range<usize>>,
-    keys: BTreeMap<String, Range<usize>>,
-}
-
-fn node(
-    mut section: Section<'_>,
-    (rules, keying): (&AuthRules, &Keying),
-    taken: &mut Taken,
-    problems: &Problems<'_>,
-) -> Node {
-    let name = section.required("name", node_name);
-    let list = section.required_list("addresses", |value| address(text(value)?));
-    let auth = section.optional("auth", auth_method);
-    if let Some(other) = auth.as_ref().filter(|auth| auth.value != AuthMethod::Secret)
-        && keying.method == Method::Derived
-    {
-        let message = "keys derived from the shared secret (keying.method) can be proven with it alone";
-        problems.add(other.span.clone(), &other.key, message.to_owned());
-    }
-    let auth = auth.map(|placed| placed.value);
-    let method = auth.unwrap_or(rules.method);
-    if method == AuthMethod::PublicKey {
-        section.require("public_key", "is missing: `hostseal key show` on that host prints it");
-    }
-    let public_key = section
-        .optional("public_key", |value| text(value)?.parse::<PublicKey>().map_err(|error| error.to_string()));
-    section.finish();
-
-    if !name.value.as_str().is_empty()
-        && let Some(first) = taken.names.insert(name.value.clone(), name.span.clone())
-    {
-        let message = format!("there is another node \"{}\", in line {}", name.value, problems.line(&first));
-        problems.add(name.span, &name.key, message);
-    }
-    for placed in &list {
-        if let Some(first) = taken.addresses.insert(placed.value, placed.span.clone()) {
-            let message = format!(
-                "{} is already an address of a node, in line {}",
-                placed.value,
-                problems.line(&first)
-            );
-            problems.add(placed.span.clone(), &placed.key, message);
-        }
-    }
-    if let Some(placed) = &public_key
-        && let Some(first) = taken.keys.insert(placed.value.to_string(), placed.span.clone())
-    {
-        let message = format!("is already the key of a node, in line {}", problems.line(&first));
-        problems.add(placed.span.clone(), &placed.key, message);
-    }
-    Node {
-        name: name.value,
-        addresses: list.into_iter().map(|placed| placed.value).collect(),
-        public_key: public_key.map(|placed| placed.value),
-        auth,
-    }
-}
-
 fn keying_method(value: &DeValue<'_>) -> Result<Method, String> {
     one_of(&Method::ALL, Method::as_str, value)
 }
 
-fn auth_method(value: &DeValue<'_>) -> Result<AuthMethod, String> {
+pub(super) fn auth_method(value: &DeValue<'_>) -> Result<AuthMethod, String> {
     one_of(&AuthMethod::ALL, AuthMethod::as_str, value)
 }
 
@@ -369,7 +293,7 @@ fn name(value: &DeValue<'_>) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn node_name(value: &DeValue<'_>) -> Result<NodeName, String> {
+pub(super) fn node_name(value: &DeValue<'_>) -> Result<NodeName, String> {
     name(value).map(NodeName)
 }
 

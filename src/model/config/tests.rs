@@ -124,6 +124,15 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[auth]\nmethod = \"certificate\"\n[keying]\nmethod = \"derived\"\n", 5, 10, "keying.method", "auth.method must be \"secret\", not \"certificate\""),
     ("[auth]\nmethod = \"certificate\"\n[keying]\naccept = [\"ike\", \"derived\"]\n", 5, 18, "keying.accept[1]", "auth.method must be \"secret\""),
     ("[keying]\nmethod = \"derived\"\n[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.9\"]\nauth = \"certificate\"\n", 7, 8, "nodes[0].auth", "can be proven with it alone"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = \"10.0.0.9\"\n", 5, 10, "nodes[0].inside", "must be a table, not a string"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { x = \"10.0.0.9\" }\n", 5, 12, "nodes[0].inside.\"x\"", "is not an IPv4 or IPv6 address"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = 9 }\n", 5, 26, "nodes[0].inside.\"192.0.2.9\"", "must be a string, not a number"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.8\" = \"10.0.0.9\" }\n", 5, 12, "nodes[0].inside.\"192.0.2.8\"", "192.0.2.8 is not among the addresses of this node"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"192.0.2.9\" }\n", 5, 26, "nodes[0].inside.\"192.0.2.9\"", "is the listed address itself: leave it out"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"fd00::9\" }\n", 5, 26, "nodes[0].inside.\"192.0.2.9\"", "are of different families"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.8\", \"192.0.2.9\"]\ninside = { \"192.0.2.8\" = \"10.0.0.9\", \"192.0.2.9\" = \"10.0.0.9\" }\n", 5, 52, "nodes[0].inside.\"192.0.2.9\"", "stands behind another listed address already"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"10.99.0.2\" }\n", 5, 26, "nodes[0].inside.\"192.0.2.9\"", "10.99.0.2 is an address that others send to, in line 12"),
+    ("[esp]\nencapsulation = \"never\"\n[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"10.0.0.9\" }\n", 7, 12, "nodes[0].inside.\"192.0.2.9\"", "ESP gets in UDP alone"),
     ("[keying]\nport = 0\n", 3, 8, "keying.port", "must be 1 to 65535, not 0"),
     ("[keying]\nport = 65536\n", 3, 8, "keying.port", "must be 1 to 65535, not 65536"),
     ("[keying]\nport = -1\n", 3, 8, "keying.port", "not -1"),
@@ -270,6 +279,37 @@ fn pairs_are_of_one_family() {
     let pairs: Vec<String> =
         config.pairs(&config.nodes[0]).iter().map(|(name, pair)| format!("{name} {pair}")).collect();
     assert_eq!(pairs, ["b 10.99.0.1 <-> 10.99.0.2", "b fd99::1 <-> fd99::2"]);
+}
+
+/// Its own interfaces have other addresses than the ones that others send to; what all agree on is the listed ones.
+#[test]
+fn a_host_behind_a_nat_has_other_addresses_itself() {
+    const INSIDE: &str = "inside = { \"10.99.0.2\" = \"192.168.1.7\" }\n";
+    let text = |more: &str| format!("cluster = \"demo\"\n{NODES}{more}");
+    let plain = Config::parse(&text(""), "f").unwrap();
+    let config = Config::parse(&text(INSIDE), "f").unwrap();
+    let [a, b] = [&config.nodes[0], &config.nodes[1]];
+    let own = |address: &str| vec![address.parse().unwrap()];
+    assert_eq!(config.whoami(&own("192.168.1.7"), None, None).unwrap().name, b.name);
+    let error = config.whoami(&own("10.99.0.2"), None, None).unwrap_err().to_string();
+    assert!(error.contains("b (10.99.0.2 for 192.168.1.7 inside, fd99::2)"), "{error}");
+    let pairs = |node| config.pairs(node).iter().map(|(_, pair)| pair.to_string()).collect::<Vec<_>>();
+    assert_eq!(pairs(b), ["192.168.1.7 <-> 10.99.0.1", "fd99::2 <-> fd99::1"]);
+    assert_eq!(pairs(a), ["10.99.0.1 <-> 10.99.0.2", "fd99::1 <-> fd99::2"]);
+    assert_eq!(b.own_addresses().map(|it| it.to_string()).collect::<Vec<_>>(), ["192.168.1.7", "fd99::2"]);
+    assert_ne!(config.config_id(), plain.config_id());
+    assert_eq!(
+        plain.changes(&config),
+        ["node b: 10.99.0.2 for 192.168.1.7 inside, fd99::2, was 10.99.0.2, fd99::2"]
+    );
+    let networks = "[protection]\nnetworks = [\"10.99.0.0/16\"]\n";
+    let within = Config::parse(&text(&format!("{INSIDE}{networks}")), "f").unwrap();
+    assert_eq!(within.pairs(&within.nodes[1]).len(), 1, "networks are of listed addresses");
+    // Another site may have the same addresses inside.
+    let third = "[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.3\"]\ninside = { \"192.0.2.3\" = \"192.168.1.7\" }\n";
+    let both = Config::parse(&text(&format!("{INSIDE}{third}")), "f").unwrap();
+    let error = both.whoami(&own("192.168.1.7"), None, None).unwrap_err().to_string();
+    assert!(error.contains("several nodes: b") && error.contains("$HOSTSEAL_NODE"), "{error}");
 }
 
 #[test]

@@ -157,6 +157,27 @@ impl<'p> Section<'p> {
         Some(items.iter().enumerate().filter_map(read).collect())
     }
 
+    /// The table at `key` whose keys say something too: each key with its value, both with their places.
+    pub(super) fn entries<K, V>(
+        &mut self,
+        key: &'static str,
+        of_key: impl Fn(&str) -> Result<K, String>,
+        of_value: impl Fn(&DeValue<'_>) -> Result<V, String>,
+    ) -> Vec<(Placed<K>, Placed<V>)> {
+        let path = self.key(key);
+        let table = self.take(key).and_then(|value| self.as_table(value, &path));
+        let read = |(name, value): (&Spanned<_>, _)| {
+            let text: &str = AsRef::as_ref(name.get_ref());
+            let path = format!("{path}.\"{text}\"");
+            let key = of_key(text)
+                .map_err(|message| self.problems.add(name.span(), &path, message))
+                .map(|key| Placed { value: key, key: path.clone(), span: name.span() });
+            let value = self.convert(value, path, &of_value);
+            key.ok().zip(value)
+        };
+        table.into_iter().flatten().filter_map(read).collect()
+    }
+
     fn convert<T>(
         &self,
         value: &Spanned<DeValue<'_>>,

@@ -46,7 +46,7 @@ impl Config {
         if let Some(node) = self.node.as_ref().and_then(|name| self.node_named(name.as_str())) {
             return Ok(node);
         }
-        let ours = |node: &&Node| node.addresses.iter().any(|address| own.contains(address));
+        let ours = |node: &&Node| node.own_addresses().any(|address| own.contains(&address));
         let matches: Vec<&Node> = self.nodes.iter().filter(ours).collect();
         match matches.as_slice() {
             [node] => Ok(node),
@@ -62,7 +62,7 @@ impl Config {
 }
 
 fn describe(node: &Node) -> String {
-    format!("{} ({})", node.name, list(node.addresses.iter().map(IpAddr::to_string)))
+    format!("{} ({})", node.name, list(node.addresses_in_words().into_iter()))
 }
 
 /// Items in words, the first dozen of them.

@@ -11,7 +11,7 @@ use crate::protect::timing::{DELETE_PATIENCE, IN_GRACE, OUT_GRACE, UNSETTLED_PAT
 
 impl PairMachine {
     /// The newest child that may be used; one that the key exchange has forgotten only if there is no other.
-    /// The end with the smaller address leads: the other follows it to the child that it sends through, so
+    /// The end that initiates by rule leads: the other follows it to the child that it sends through, so
     /// both settle on the same one however messages crossed.
     pub(super) fn choose_outbound(&mut self, now: Instant) {
         if self.phase != Phase::On {
@@ -20,11 +20,8 @@ impl PairMachine {
         let newest = |wanted: &dyn Fn(&Child) -> bool| {
             self.children.iter().rev().find(|child| child.is_usable() && wanted(child)).map(Child::out_spi)
         };
-        let led = if self.pair.initiates() {
-            None
-        } else {
-            newest(&|child| child.peer.sending && child.is_known())
-        };
+        let led =
+            if self.rules.leads { None } else { newest(&|child| child.peer.sending && child.is_known()) };
         let choice = led.or_else(|| newest(&Child::is_known)).or_else(|| newest(&|_| true));
         let adopted = self.outbound.filter(|spi| self.has_adopted(*spi));
         // A sealed pair keeps naming an SA that is gone: that blocks. Adopted SAs serve until replaced.

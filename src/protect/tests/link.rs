@@ -7,7 +7,7 @@ use crate::model::status::RowState;
 use crate::model::word::Flags;
 use crate::model::{Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, SaKey, Spi, Word};
 use crate::protect::timing::SEAL_GRACE;
-use crate::protect::{Adopted, Child, Indexes, Order, PairMachine, plan, policies};
+use crate::protect::{Adopted, Child, Indexes, Order, PairMachine, Rules, plan, policies};
 
 pub(super) struct End {
     pub(super) machine: PairMachine,
@@ -29,6 +29,11 @@ pub(super) struct Link {
     pub(super) next_spi: u32,
 }
 
+/// What the machine of a pair goes by, unless it says otherwise.
+pub(super) fn rules(pair: Pair) -> Rules {
+    Rules { leads: pair.local < pair.remote, allow_peer_disable: true }
+}
+
 pub(super) fn pair() -> Pair {
     Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap()
 }
@@ -41,7 +46,7 @@ impl Link {
     pub(super) fn new() -> Self {
         let now = Instant::now();
         let end = |pair| End {
-            machine: PairMachine::new(pair, false, true, now),
+            machine: PairMachine::new(pair, rules(pair), false, now),
             kernel: KernelState::default(),
             orders: Vec::new(),
         };
@@ -168,7 +173,7 @@ impl Link {
         };
         let [inbound, _] = policies::inbound(pair(), Action::Require);
         let inbound = kernel.policies.get(&inbound.id()).and_then(|policy| policy.action);
-        let mut successor = PairMachine::new(pair(), true, true, self.now);
+        let mut successor = PairMachine::new(pair(), rules(pair()), true, self.now);
         successor.adopt(Adopted { sas, outbound, inbound, ..Adopted::default() });
         successor.enable(self.now, false, None);
         self.ends[0].machine = successor;

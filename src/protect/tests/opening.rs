@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::link::{Link, MOMENT, pair, token};
+use super::link::{Link, MOMENT, pair, rules, token};
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::word::Flags;
 use crate::model::{Action, Direction, SaId, Spi, Word};
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
-use crate::protect::{Order, PairMachine, Posture};
+use crate::protect::{Order, PairMachine, Posture, Rules};
 
 #[test]
 fn disabling_one_end_takes_both_to_the_clear_in_stages() {
@@ -35,7 +35,8 @@ fn disabling_one_end_takes_both_to_the_clear_in_stages() {
 fn a_peer_may_not_open_a_pair_where_that_is_forbidden() {
     let mut link = Link::new();
     let pair = pair().mirrored();
-    link.ends[1].machine = PairMachine::new(pair, false, false, link.now);
+    link.ends[1].machine =
+        PairMachine::new(pair, Rules { allow_peer_disable: false, ..rules(pair) }, false, link.now);
     link.ends[1].machine.enable(link.now, false, None);
     link.agree(0, false);
     link.work();
@@ -94,7 +95,7 @@ fn a_successor_believes_the_kernel_that_a_pair_was_opened() {
 fn inbound_sas_stay_until_the_end_that_disables_has_stopped_sending() {
     let mut link = Link::sealed();
     // Dead once it has said that it is open.
-    link.ends[0].machine = PairMachine::new(pair(), true, true, link.now);
+    link.ends[0].machine = PairMachine::new(pair(), rules(pair()), true, link.now);
     let machine = &mut link.ends[1].machine;
     let flags = Flags { installed: true, seen: true, sending: true, open: true, ..Flags::default() };
     let word = Word { spi: Spi(1), token: token(Spi(1)), revision: 9, flags };

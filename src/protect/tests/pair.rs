@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::link::{Link, MOMENT, pair};
+use super::link::{Link, MOMENT, pair, rules};
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{Action, Direction, EspSuite, KernelState, Limits, Op, Sa, SaId, Spi};
 use crate::protect::timing::{IN_GRACE, KERNEL_RETRY, QUIET_GRACE, SEAL_GRACE, quiet_grace};
@@ -128,7 +128,7 @@ fn a_pair_that_starts_sealed_blocks_until_it_has_something_to_send_through() {
     let mut link = Link::sealed();
     for (end, pair) in link.ends.iter_mut().zip([pair(), pair().mirrored()]) {
         end.kernel = KernelState::default();
-        end.machine = PairMachine::new(pair, true, true, link.now);
+        end.machine = PairMachine::new(pair, rules(pair), true, link.now);
         end.machine.enable(link.now, false, None);
     }
     link.work();

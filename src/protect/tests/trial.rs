@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::link::{End, Link, pair};
+use super::link::{End, Link, pair, rules};
 use crate::model::status::RowState;
 use crate::model::{Action, Spi};
 use crate::protect::timing::{SEAL_GRACE, TRIAL_GUARD, TRIAL_IN, TRIAL_OUT, TRIAL_PATIENCE};
-use crate::protect::{Adopted, Order, PairMachine};
+use crate::protect::{Adopted, Order, PairMachine, Rules};
 
 /// The ends of all policies in the kernel, each once.
 fn ends(end: &End) -> Vec<Option<Instant>> {
@@ -71,7 +71,8 @@ fn the_other_end_of_a_trial_opens_in_time_and_stays_if_it_hears_of_the_confirmat
 fn a_trial_opens_no_pair_that_was_sealed_before() {
     let mut link = Link::new();
     let pair = pair().mirrored();
-    link.ends[1].machine = PairMachine::new(pair, true, false, link.now);
+    link.ends[1].machine =
+        PairMachine::new(pair, Rules { allow_peer_disable: false, ..rules(pair) }, true, link.now);
     link.ends[1].machine.enable(link.now, false, None);
     let end = link.now + Duration::from_secs(60);
     link.ends[0].machine.enable(link.now, false, Some(end));
@@ -92,7 +93,7 @@ fn a_trial_opens_no_pair_that_was_sealed_before() {
 fn what_an_agent_before_left_on_trial_is_taken_over_as_such() {
     let (mut link, end) = Link::on_trial();
     let sas = link.ends[1].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair().mirrored()))).collect();
-    let mut successor = PairMachine::new(pair().mirrored(), false, true, link.now);
+    let mut successor = PairMachine::new(pair().mirrored(), rules(pair().mirrored()), false, link.now);
     successor.adopt(Adopted {
         sas,
         outbound: Some(Spi(1)),

@@ -8,9 +8,11 @@ use super::host::{Family, Host};
 pub struct Connection {
     /// Its name; the child's name is the same.
     pub name: String,
-    /// Our address and identity.
+    /// Our address.
     pub local: String,
-    /// The other's.
+    /// Our identity: the address that the other knows us by.
+    pub known_as: String,
+    /// The other's address and identity.
     pub remote: String,
     /// How both ends prove themselves.
     pub proof: Proof,
@@ -61,6 +63,7 @@ impl Connection {
         Self {
             name,
             local: local.to_owned(),
+            known_as: local.to_owned(),
             remote: remote.to_owned(),
             proof: Proof::Secret(secret.to_owned()),
             proposals: "aes256gcm16-prfsha384-x25519".to_owned(),

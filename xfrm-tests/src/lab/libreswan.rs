@@ -134,7 +134,7 @@ impl Peer for Libreswan {
 
 /// A connection in the words of ipsec.conf.
 fn text(connection: &Connection) -> Result<String> {
-    let Connection { name, local, remote, .. } = connection;
+    let Connection { name, local, known_as, remote, .. } = connection;
     let ike = algorithms(&connection.proposals)?;
     let (cipher, esn) = match connection.esp_proposals.strip_suffix("-esn") {
         Some(cipher) => (cipher, "yes"),
@@ -144,16 +144,16 @@ fn text(connection: &Connection) -> Result<String> {
     let encapsulation = if connection.encap { "yes" } else { "auto" };
     let auto = if connection.starts { "start" } else { "add" };
     Ok(format!(
-        "conn {name}\n    left={local}\n    leftid={local}\n    right={remote}\n    rightid={remote}\n    \
+        "conn {name}\n    left={local}\n    leftid={known_as}\n    right={remote}\n    rightid={remote}\n    \
          authby=secret\n    keyexchange=ikev2\n    type=transport\n    ike={ike}\n    esp={esp}\n    esn={esn}\n    \
          encapsulation={encapsulation}\n    auto={auto}\n"
     ))
 }
 
 /// Its line of ipsec.secrets.
-fn secret(Connection { local, remote, proof, .. }: &Connection) -> Result<String> {
+fn secret(Connection { known_as, remote, proof, .. }: &Connection) -> Result<String> {
     match proof {
-        Proof::Secret(secret) => Ok(format!("{local} {remote} : PSK 0s{secret}\n")),
+        Proof::Secret(secret) => Ok(format!("{known_as} {remote} : PSK 0s{secret}\n")),
         Proof::Keys { .. } | Proof::Certificate { .. } => {
             bail!("the lab gives Libreswan nothing but secrets")
         }

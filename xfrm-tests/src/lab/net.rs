@@ -1,6 +1,6 @@
 //! The wire: a bridge in a namespace of its own, and the hosts' cables.
 
-use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -149,18 +149,38 @@ impl Wire {
         self.filter(host, toward, &format!("{matching} action drop"))
     }
 
-    /// Gives what a host sends over IPv4 from the UDP port `inside` the source port `outside`, as a NAT does, and
-    /// turns what comes back.
+    /// Puts a NAT before a host: over IPv4 the others see `outside` instead of its own address, and send to that; and
+    /// `offset` higher ports instead of its UDP `ports`. What comes to one of those ports of `outside` itself gets in
+    /// too, and is answered from the higher one.
     ///
     /// # Errors
-    /// When tc refuses.
-    pub fn translate(&self, host: &Host, inside: u16, outside: u16) -> Result<()> {
-        let udp = "protocol ip flower ip_proto udp";
-        let set = |which: &str, port: u16| {
-            format!("action pedit ex munge udp {which} set {port} pipe action csum udp")
-        };
-        self.filter(host, Toward::Wire, &format!("{udp} src_port {inside} {}", set("sport", outside)))?;
-        self.filter(host, Toward::Host, &format!("{udp} dst_port {outside} {}", set("dport", inside)))
+    /// When the kernel refuses.
+    pub fn disguise(
+        &self,
+        host: &Host,
+        others: &[Host],
+        outside: Ipv4Addr,
+        (ports, offset): (&[u16], u16),
+    ) -> Result<()> {
+        let own = host.v4();
+        let (leave, arrive) = (format!("nat egress {own} {outside}"), format!("nat ingress {outside} {own}"));
+        self.filter(host, Toward::Wire, &format!("protocol ip flower src_ip {own} action {leave}"))?;
+        self.filter(host, Toward::Host, &format!("protocol ip flower dst_ip {outside} action {arrive}"))?;
+        // What is added later is asked first.
+        for port in ports.iter().filter(|_| offset != 0) {
+            let higher = port + offset;
+            let udp = "protocol ip flower ip_proto udp";
+            let set = |which: &str, port: u16| {
+                format!("action pedit ex munge udp {which} set {port} pipe action csum udp pipe")
+            };
+            let (sport, dport) = (set("sport", higher), set("dport", *port));
+            self.filter(host, Toward::Wire, &format!("{udp} src_port {port} {sport} action {leave}"))?;
+            self.filter(host, Toward::Host, &format!("{udp} dst_port {higher} {dport} action {arrive}"))?;
+        }
+        for other in others.iter().filter(|other| other.number() != host.number()) {
+            other.run(&format!("ip route replace {outside}/32 via {own}"))?;
+        }
+        Ok(())
     }
 
     /// Adds a filter to a host's cable.
@@ -177,7 +197,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Takes away all that [`Wire::drop_matching`] and [`Wire::translate`] did to a host.
+    /// Takes away all that [`Wire::drop_matching`] and [`Wire::disguise`] did to a host's cable.
     ///
     /// # Errors
     /// When nothing was dropped.

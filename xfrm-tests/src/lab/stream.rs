@@ -1,6 +1,6 @@
 //! A UDP stream with sequence numbers: what arrives, what does not, and in which order.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, sleep};
@@ -104,9 +104,18 @@ impl Stream {
     /// # Errors
     /// When a socket cannot be made.
     pub fn between([from, to]: [&End; 2], shape: Shape) -> Result<Self> {
+        Self::sent_to(to.address, [from, to], shape)
+    }
+
+    /// The same, sent to another address, which something on the way turns into the receiver's.
+    ///
+    /// # Errors
+    /// When a socket cannot be made.
+    pub fn sent_to(address: IpAddr, [from, to]: [&End; 2], shape: Shape) -> Result<Self> {
         ensure!(shape.size >= 8 && shape.rate > 0, "a stream of {shape:?}");
-        let target = SocketAddr::new(to.address, shape.port);
-        let inbox = to.host.within(|| UdpSocket::bind(target))?.context("the receiver's socket")?;
+        let target = SocketAddr::new(address, shape.port);
+        let inbox = to.host.within(|| UdpSocket::bind((to.address, shape.port)))?;
+        let inbox = inbox.context("the receiver's socket")?;
         setsockopt(&inbox, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
         inbox.set_read_timeout(Some(Duration::from_millis(20)))?;
         let outbox = from

@@ -44,7 +44,7 @@ impl Release {
 
 /// A connection in the words of swanctl.conf.
 fn text(connection: &Connection) -> String {
-    let Connection { name, local, remote, proof, proposals, esp_proposals, .. } = connection;
+    let Connection { name, local, known_as, remote, proof, proposals, esp_proposals, .. } = connection;
     let (ours, theirs) = match proof {
         Proof::Secret(_) => ("auth = psk".to_owned(), "auth = psk".to_owned()),
         Proof::Keys { .. } => {
@@ -57,7 +57,7 @@ fn text(connection: &Connection) -> String {
     };
     let secrets = match proof {
         Proof::Secret(secret) => format!(
-            "secrets {{\n  ike-{name} {{\n    id-local = {local}\n    id-remote = {remote}\n    secret = 0s{secret}\n  }}\n}}\n"
+            "secrets {{\n  ike-{name} {{\n    id-local = {known_as}\n    id-remote = {remote}\n    secret = 0s{secret}\n  }}\n}}\n"
         ),
         Proof::Keys { .. } | Proof::Certificate { .. } => String::new(),
     };
@@ -68,7 +68,7 @@ fn text(connection: &Connection) -> String {
          \x20   version = 2\n    local_addrs = {local}\n    remote_addrs = {remote}\n\
          \x20   proposals = {proposals}\n    encap = {encap}\n\
          \x20   rekey_time = 0\n    mobike = no\n    keyingtries = 0\n\
-         \x20   local {{\n      {ours}\n      id = {local}\n    }}\n\
+         \x20   local {{\n      {ours}\n      id = {known_as}\n    }}\n\
          \x20   remote {{\n      {theirs}\n      id = {remote}\n    }}\n\
          \x20   children {{\n      {name} {{\n\
          \x20       mode = transport\n        esp_proposals = {esp_proposals}\n\

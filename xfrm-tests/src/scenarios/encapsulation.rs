@@ -26,7 +26,6 @@ pub(super) const ALL: &[Test] = &[
     Test::new("encapsulation::always_through_rekeys_and_back_to_clear", 2, always),
     Test::new("encapsulation::a_changed_file_moves_pairs_there_and_back", 2, changed_file),
     Test::new("encapsulation::an_agent_that_is_killed_or_stopped_loses_nothing", 2, killed_or_stopped),
-    Test::new("encapsulation::a_nat_that_gives_other_ports", 2, nat_that_gives_other_ports),
     Test::new("encapsulation::a_service_manager_keeps_the_socket", 2, kept_by_a_service_manager),
     Test::new("encapsulation::strongswan_answers", 2, |lab| with_strongswan(lab, false, ALWAYS, false)),
     Test::new("encapsulation::strongswan_initiates", 2, |lab| with_strongswan(lab, true, ALWAYS, false)),
@@ -46,17 +45,17 @@ fn drop_esp(lab: &Lab, host: &Host) -> Result<()> {
 }
 
 /// Whether all rows are protected, with ESP in UDP or by itself.
-fn is_carried(status: &Status, carrier: &str) -> bool {
+pub(super) fn is_carried(status: &Status, carrier: &str) -> bool {
     status.all_protected() && status.peers().iter().all(|row| row["encapsulation"] == carrier)
 }
 
-fn await_carried(host: &Host, carrier: &str, limit: Duration) -> Result<()> {
+pub(super) fn await_carried(host: &Host, carrier: &str, limit: Duration) -> Result<()> {
     let what = format!("all is protected, encapsulation {carrier}");
     status_until(host, &what, limit, |status| is_carried(status, carrier)).map(drop)
 }
 
 /// Checks that since `time` all was ESP in UDP. Ends the captures.
-fn ensure_only_udp(captures: Vec<Capture>, time: SystemTime) -> Result<()> {
+pub(super) fn ensure_only_udp(captures: Vec<Capture>, time: SystemTime) -> Result<()> {
     for capture in captures {
         let report = capture.stop()?.since(time);
         println!("{report}");
@@ -209,43 +208,6 @@ fn killed_or_stopped(lab: &mut Lab) -> Result<()> {
         await_one_pair(&a, &b, family, Duration::from_secs(20))?;
     }
     traffic.ensure_complete()?;
-    ensure_only_udp(captures, sealed)
-}
-
-/// Puts a box in front of a host that translates the ports of IKE and of ESP in UDP.
-fn translate(lab: &Lab, host: &Host, offset: u16) -> Result<()> {
-    [500, 4500].into_iter().try_for_each(|port| lab.wire().translate(host, port, port + offset))
-}
-
-/// Waits until a host sends ESP from one UDP port to another.
-fn await_ports(host: &Host, other: &Host, sport: u16, dport: u16) -> Result<()> {
-    until(&format!("ESP from port {sport} to {dport}"), Duration::from_secs(15), || {
-        let states =
-            host.run(&format!("ip xfrm state list src {} dst {} proto esp", host.v4(), other.v4()))?;
-        let wanted = format!("encap type espinudp sport {sport} dport {dport}");
-        ensure!(states.contains(&wanted) && states.matches("encap").count() == 1, "{states}");
-        Ok::<_, anyhow::Error>(())
-    })
-}
-
-/// It is found and followed: also when it forgets and gives other ports, which the next rekey tells.
-fn nat_that_gives_other_ports(lab: &mut Lab) -> Result<()> {
-    let [a, b] = lab.all();
-    translate(lab, &a, 10_000)?;
-    let cluster = Cluster::of_v4(lab.hosts()).with("keying", "rekey_after = \"6s\"");
-    let traffic = Traffic::of(&[(&a, &b), (&b, &a)], &[Family::V4], 250)?;
-    seal_all(&cluster, lab.hosts())?;
-    let (captures, sealed) = (lab.capture_all()?, SystemTime::now());
-    await_ports(&a, &b, 4500, 4500)?;
-    await_ports(&b, &a, 4500, 14_500)?;
-    traffic.ensure_complete()?;
-    lab.wire().pass_all(&a)?;
-    translate(lab, &a, 20_000)?;
-    await_ports(&b, &a, 4500, 24_500)?;
-    ensure!(b.ping(&a, Family::V4, 5)? == 5 && a.ping(&b, Family::V4, 5)? == 5);
-    for host in [&a, &b] {
-        await_carried(host, "udp", Duration::from_secs(5))?;
-    }
     ensure_only_udp(captures, sealed)
 }
 

@@ -13,6 +13,7 @@ mod faults;
 mod flush;
 mod keys;
 mod mtu;
+mod nat;
 mod paths;
 mod prefer;
 mod reboot;
@@ -52,6 +53,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         faults::ALL,
         refusal::ALL,
         encapsulation::ALL,
+        nat::ALL,
         keys::ALL,
         certificates::ALL,
         derived::ALL,

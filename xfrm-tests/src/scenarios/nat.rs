@@ -1,0 +1,168 @@
+//! Members behind a NAT that gives them other addresses and ports.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, ensure};
+
+use super::encapsulation::{await_carried, ensure_only_udp, is_carried};
+use super::{await_sealed, enable_all};
+use crate::lab::agent::{SECRETS, hostseal, hostseal_all, kill_agent, status};
+use crate::lab::stream::Shape;
+use crate::lab::{Cluster, Connection, Family, Host, Lab, Peer as _, Stream, Swan, until};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("nat::before_the_host_that_begins", 2, |lab| behind(lab, &[0], "ike", whole_life)),
+    Test::new("nat::before_both", 2, |lab| behind(lab, &[0, 1], "derived", |_| Ok(()))),
+    Test::new("nat::strongswan_answers", 2, |lab| with_strongswan(lab, 0, 1)),
+    Test::new("nat::before_strongswan_that_initiates", 2, |lab| with_strongswan(lab, 0, 0)),
+];
+
+/// The ports that a NAT gives other ones for.
+const PORTS: &[u16] = &[500, 4500];
+/// How much higher those are.
+const OFFSET: u16 = 10_000;
+
+/// Two hosts, some of them behind NATs.
+struct Sites {
+    hosts: [Host; 2],
+    /// What the others send to.
+    outside: [Ipv4Addr; 2],
+}
+
+impl Sites {
+    /// Puts a NAT before each of the hosts that are `behind` one, with `offset` higher ports. The first host begins.
+    fn of(lab: &Lab, behind: &[usize], offset: u16) -> Result<Self> {
+        let hosts: [Host; 2] = lab.all();
+        let mut outside = hosts.each_ref().map(Host::v4);
+        for at in behind {
+            outside[*at] = [Ipv4Addr::new(10, 98, 0, 1), Ipv4Addr::new(10, 100, 0, 2)][*at];
+            lab.wire().disguise(&hosts[*at], &hosts, outside[*at], (PORTS, offset))?;
+        }
+        Ok(Self { hosts, outside })
+    }
+
+    /// The cluster: the file says of both what the others send to, and what stands behind that.
+    fn cluster(&self) -> Cluster {
+        let listed = self.outside.map(|outside| vec![outside.to_string()]);
+        let mut cluster = Cluster::new(self.hosts.iter().zip(listed));
+        for (host, outside) in self.hosts.iter().zip(self.outside) {
+            if host.v4() != outside {
+                let line = format!("inside = {{ \"{outside}\" = \"{}\" }}", host.v4());
+                cluster = cluster.with_node(host, &line);
+            }
+        }
+        cluster
+    }
+
+    /// Streams both ways, `rate` packets a second each.
+    fn traffic(&self, rate: u32) -> Result<[Stream; 2]> {
+        let [a, b] = [(0, 1), (1, 0)].map(|(from, to)| {
+            let ends = [from, to].map(|at: usize| self.hosts[at].end(Family::V4));
+            let shape = Shape { rate, ..Shape::default() };
+            Stream::sent_to(self.outside[to].into(), ends.each_ref(), shape)
+        });
+        Ok([a?, b?])
+    }
+
+    /// Pings both ways, and TCP both ways: what ESP hides has checksums of other addresses.
+    fn ensure_reached(&self) -> Result<()> {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let (from, to, address) = (&self.hosts[from], &self.hosts[to], self.outside[to]);
+            from.run(&format!("ping -n -q -i 0.05 -W 1 -c 3 {address}"))?;
+            let mut server = Command::new("iperf3");
+            let server = server.args(["-s", "-1", "-p", "5300"]).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut server = to.spawn(server)?;
+            until("TCP gets through", Duration::from_secs(5), || {
+                from.run(&format!("iperf3 -c {address} -p 5300 -n 1M --connect-timeout 1000"))
+            })?;
+            server.wait(Duration::from_secs(5))?;
+        }
+        Ok(())
+    }
+}
+
+/// Enables hosts of which some are `behind` NATs, under a stream that loses nothing, and then does what is to be done.
+fn behind(lab: &mut Lab, behind: &[usize], method: &str, then: impl Fn(&Sites) -> Result<()>) -> Result<()> {
+    let sites = Sites::of(lab, behind, OFFSET)?;
+    let traffic = sites.traffic(250)?;
+    enable_all(&sites.cluster().by(method).with("keying", "rekey_after = \"2s\""), &sites.hosts)?;
+    sites.hosts.iter().try_for_each(await_sealed)?;
+    let (captures, sealed) = (lab.capture_all()?, SystemTime::now());
+    for (host, outside) in sites.hosts.iter().zip(sites.outside) {
+        await_carried(host, "udp", Duration::from_secs(5))?;
+        let status = status(host)?;
+        let row = &status.peers()[0];
+        let local = IpAddr::from(host.v4());
+        let listed = (host.v4() != outside).then(|| outside.to_string());
+        ensure!(row["local"] == local.to_string() && row["listed"] == serde_json::json!(listed), "{row:#}");
+    }
+    then(&sites)?;
+    sites.ensure_reached()?;
+    for stream in traffic {
+        let count = stream.stop()?;
+        println!("{count:?}");
+        count.ensure_complete()?;
+    }
+    ensure_only_udp(captures, sealed)?;
+    for outcome in hostseal_all(&sites.hosts, "disable")? {
+        outcome.expect_code(0)?;
+    }
+    sites.hosts.iter().try_for_each(super::ensure_nothing_of_ours)
+}
+
+/// Rekeys, and agents that are killed one after the other.
+fn whole_life(sites: &Sites) -> Result<()> {
+    for host in &sites.hosts {
+        let before = newest(host)?;
+        until("there are other keys", Duration::from_secs(10), || {
+            ensure!(newest(host)? != before, "{before} still");
+            Ok::<_, anyhow::Error>(())
+        })?;
+        kill_agent(host)?;
+        hostseal(host, "enable")?.expect_code(0)?;
+        await_carried(host, "udp", Duration::from_secs(5))?;
+    }
+    Ok(())
+}
+
+/// The newest SA of a host that it sends through.
+fn newest(host: &Host) -> Result<String> {
+    Ok(status(host)?.at("/peers/0/sas/0/spi").to_string())
+}
+
+/// strongSwan on the host number `swan_at`, hostseal on the other, and the one with the number `translated` is behind a
+/// NAT. The first begins.
+fn with_strongswan(lab: &mut Lab, translated: usize, swan_at: usize) -> Result<()> {
+    let sites = Sites::of(lab, &[translated], OFFSET)?;
+    let (ours, foreigner) = (&sites.hosts[1 - swan_at], &sites.hosts[swan_at]);
+    let swan = Swan::start(foreigner, &[])?;
+    let connection = Connection::between(foreigner, ours, Family::V4, SECRETS[0]);
+    let [known_as, remote] = [swan_at, 1 - swan_at].map(|at| sites.outside[at].to_string());
+    let name = connection.name.clone();
+    swan.load(&[Connection { known_as, remote, ..connection }])?;
+    sites.cluster().install(ours, SECRETS[0])?;
+    hostseal(ours, "enable --no-wait")?.expect_code(0)?;
+    if swan_at == 0 {
+        swan.initiate(&name)?;
+    }
+    await_carried(ours, "udp", Duration::from_secs(10))?;
+    let (captures, protected) = (lab.capture_all()?, SystemTime::now());
+    sites.ensure_reached()?;
+    for command in ["--rekey --child", "--rekey --ike"] {
+        swan.command(&format!("{command} {name}"))?;
+    }
+    let to = sites.outside[swan_at];
+    until("one pair of SAs is left", Duration::from_secs(20), || {
+        let states = ours.run(&format!("ip xfrm state list src {} dst {to} proto esp", ours.v4()))?;
+        ensure!(states.matches("espinudp").count() == 1, "{states}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    sites.ensure_reached()?;
+    ensure!(is_carried(&status(ours)?, "udp"), "{:#}", status(ours)?.0);
+    let listed = swan.command("--list-sas")?;
+    ensure!(listed.contains("TRANSPORT-in-UDP"), "{listed}");
+    ensure_only_udp(captures, protected)
+}
