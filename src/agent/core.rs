@@ -241,6 +241,14 @@ impl Core {
         self.settle(now, kernel);
     }
 
+    /// Authentic ESP came in UDP from another port than an inbound SA of ours says: a NAT has let the peer in anew.
+    pub fn handle_mapping(&mut self, now: Instant, kernel: &mut dyn Kernel, id: SaId, remote: SocketAddr) {
+        if let Some(pair) = Pair::new(id.destination, remote.ip()) {
+            self.engine.peer_moved(now, pair, id.spi, remote.port());
+        }
+        self.settle(now, kernel);
+    }
+
     /// Somebody else changed the kernel's tables, or may have: reads them and repairs what is ours.
     pub fn look_again(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         match kernel.read() {

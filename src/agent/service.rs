@@ -395,6 +395,9 @@ impl Service {
                 xfrm::Event::SaExpired { reading, hard: false } => {
                     core.handle_sa_dying(now, &mut self.kernel, &reading);
                 }
+                xfrm::Event::SaMapped { id, remote } => {
+                    core.handle_mapping(now, &mut self.kernel, id, remote);
+                }
                 xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => look |= port != own,
                 xfrm::Event::Overrun => look = true,
             }

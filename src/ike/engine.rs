@@ -156,6 +156,14 @@ impl Engine {
         self.with_each(now, pair, |session| session.add_task(Task::Liveness));
     }
 
+    /// What came through the inbound SA of a child was authentic and came from another UDP port of the peer's NAT.
+    pub fn peer_moved(&mut self, now: Instant, pair: Pair, in_spi: Spi, port: u16) {
+        self.with_child(now, pair, in_spi, |session, _| {
+            let remote = session.path().remote;
+            session.follow_to(SocketAddr::new(remote.ip(), port));
+        });
+    }
+
     /// Our address of `pair` was away and is there again: what waits for an answer is sent again at once, and
     /// what failed meanwhile is tried again without a pause. The peer may have given up what we still hold.
     pub fn path_is_back(&mut self, now: Instant, pair: Pair) {

@@ -4,6 +4,7 @@
 //! the exchanges do is in `create_child`, `rekey_ike` and `inform`; here is what they share.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::auth::Verified;
@@ -367,12 +368,20 @@ impl Established {
         self.unless_over(cx, false)
     }
 
-    /// RFC 7296 section 2.23: the peer's NAT may have forgotten it and let it in on another port. Its authentic
-    /// messages tell where it is now; children with the new port take over.
+    /// An authentic message of the peer tells where it is.
     fn follow(&mut self, cx: &Cx<'_>) {
+        if let Some((local, remote)) = cx.came
+            && self.path().local == local
+        {
+            self.follow_to(remote);
+        }
+    }
+
+    /// RFC 7296 section 2.23: the peer's NAT may have forgotten it and let it in on another port. Children with the
+    /// new port take over.
+    pub(super) fn follow_to(&mut self, remote: SocketAddr) {
         let path = &mut self.introduction.path;
-        let Some((local, remote)) = cx.came.filter(|_| path.nat.there) else { return };
-        if path.local != local || path.remote == remote {
+        if !path.nat.there || path.remote == remote {
             return;
         }
         path.remote = remote;

@@ -1,13 +1,13 @@
 //! What the kernel reports, as our nouns. Keys are skipped unread.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::NLM_F_ACK_TLVS;
 use netlink_packet_xfrm::{
     Address, Selector as WireSelector, UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_ALLOW,
     XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT, XFRM_POLICY_TYPE_MAIN,
-    XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP,
-    XFRMA_IF_ID, XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
+    XFRM_USER_MAPPING_LEN, XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN,
+    XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_IF_ID, XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
 };
 
 use nix::errno::Errno;
@@ -88,6 +88,32 @@ pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<Sa
         replay_window: u32_at(info, field::OUTSIDE_WINDOW)?,
         integrity: u32_at(info, field::INTEGRITY)?,
     }))
+}
+
+/// Which inbound SA of ours gets ESP from where it does not expect it, and from where (MAPPING); `None` for a
+/// stranger's.
+pub(super) fn mapping(message: Message<'_>) -> Result<Option<(SaId, SocketAddr)>, Malformed> {
+    let (info, _) = message.split(XFRM_USER_MAPPING_LEN)?;
+    mapping_of(info).ok_or(message.malformed())
+}
+
+/// `struct xfrm_user_mapping`.
+fn mapping_of(info: &[u8]) -> Option<Option<(SaId, SocketAddr)>> {
+    const SPI: usize = 16;
+    const FAMILY: usize = 20;
+    const PROTOCOL: usize = 22;
+    const REQID: usize = 24;
+    const NEW_SOURCE: usize = 44;
+    const NEW_PORT: usize = 62;
+    let ours = ours::is_our_sa(u32_at(info, REQID)?) && *info.get(PROTOCOL)? == ESP;
+    if !ours {
+        return Some(None);
+    }
+    let family = Family::from_number(u16_at(info, FAMILY)?)?;
+    let spi = Spi(u32_at(info, SPI).map(u32::from_be)?);
+    let port = u16_at(info, NEW_PORT).map(u16::from_be)?;
+    let id = SaId { destination: address_at(family, info, 0)?, spi };
+    Some(Some((id, SocketAddr::new(address_at(family, info, NEW_SOURCE)?, port))))
 }
 
 fn address_at(family: Family, bytes: &[u8], at: usize) -> Option<IpAddr> {

@@ -6,7 +6,8 @@ use netlink_packet_xfrm::{
     UserSaInfo, UserTemplate, XFRM_INF, XFRM_MODE_TRANSPORT, XFRM_MSG_DELPOLICY, XFRM_MSG_DELSA,
     XFRM_MSG_GETPOLICY, XFRM_MSG_GETSA, XFRM_MSG_NEWPOLICY, XFRM_MSG_NEWSA, XFRM_MSG_UPDPOLICY,
     XFRM_POLICY_ALLOW, XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT,
-    XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_REPLAY_ESN_VAL, XFRMA_TMPL,
+    XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_MTIMER_THRESH, XFRMA_REPLAY_ESN_VAL,
+    XFRMA_TMPL,
 };
 use zeroize::Zeroizing;
 
@@ -33,6 +34,9 @@ pub(super) const SA_DIR_OUT: u8 = 2;
 
 /// ESP in UDP (RFC 3948), as SAs and sockets are told (linux/udp.h).
 pub(super) const UDP_ENCAP_ESPINUDP: u16 = 2;
+/// How often at most, in seconds, the kernel reports that ESP comes from another UDP port than its SA says, as long
+/// as that is the same one (Linux 5.17; earlier ones report each packet).
+const MAPPING_REPORTS: u32 = 1;
 /// Bytes of `struct xfrm_encap_tmpl`.
 const ENCAP_TEMPLATE: usize = 24;
 
@@ -95,6 +99,10 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     }
     let encapsulation = sa.encapsulation.map(|ports| encap_template(ports, sa.direction));
     attributes.extend(encapsulation.as_ref().map(|template| (XFRMA_ENCAP, template.as_slice())));
+    let reports = MAPPING_REPORTS.to_ne_bytes();
+    if sa.encapsulation.is_some() && sa.direction == Direction::In {
+        attributes.push((XFRMA_MTIMER_THRESH, &reports));
+    }
     let direction = match sa.direction {
         Direction::In => [SA_DIR_IN],
         Direction::Out => [SA_DIR_OUT],

@@ -2,23 +2,24 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_packet_xfrm::{
     XFRM_MSG_ACQUIRE, XFRM_MSG_DELSA, XFRM_MSG_EXPIRE, XFRM_MSG_FLUSHPOLICY, XFRM_MSG_FLUSHSA,
-    XFRM_MSG_NEWSA, XFRM_MSG_UPDSA, XFRM_USER_SA_ID_LEN, XFRM_USER_SA_INFO_LEN, XFRMA_SA,
+    XFRM_MSG_MAPPING, XFRM_MSG_NEWSA, XFRM_MSG_UPDSA, XFRM_USER_SA_ID_LEN, XFRM_USER_SA_INFO_LEN, XFRMA_SA,
 };
+use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_XFRM;
-use netlink_sys::{Socket, SocketAddr};
 use socket2::{SockFilter, SockRef};
 
 use super::connection::{Inbox, enlarge_receive_buffer};
 use super::decode;
 use super::wire::{Malformed, Message, Messages};
-use crate::model::SaReading;
+use crate::model::{SaId, SaReading};
 
-/// The groups EXPIRE, SA and POLICY (`XFRMGRP_*`).
-const GROUPS: u32 = 2 | 4 | 8;
+/// The groups EXPIRE, SA, POLICY and MAPPING (bit `XFRMNLGRP_* - 1`).
+const GROUPS: u32 = 2 | 4 | 8 | 0x80;
 /// Some thousands of notifications: a flush of 10,000 SAs sends one, but a stranger may delete as many.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// `struct xfrm_user_expire`: the SA, and whether it is gone.
@@ -40,6 +41,13 @@ pub enum Event {
         reading: SaReading,
         /// Whether the kernel deleted it, else it asks for another.
         hard: bool,
+    },
+    /// Authentic ESP came in UDP from elsewhere than its inbound SA of ours says.
+    SaMapped {
+        /// The SA.
+        id: SaId,
+        /// From where it came.
+        remote: SocketAddr,
     },
     /// Anything else that concerns our SAs, or any policy: look again.
     Changed {
@@ -70,7 +78,7 @@ impl Events {
         let mut socket = Socket::new(NETLINK_XFRM)?;
         enlarge_receive_buffer(&socket, RECEIVE_BUFFER)?;
         socket.set_non_blocking(true)?;
-        socket.bind(&SocketAddr::new(0, GROUPS))?;
+        socket.bind(&netlink_sys::SocketAddr::new(0, GROUPS))?;
         Ok(Self { socket, inbox: Inbox::new(), pending: VecDeque::new() })
     }
 
@@ -159,6 +167,7 @@ fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
             let reading = decode::sa_of(expire, attributes).ok_or(message.malformed())?;
             reading.map(|reading| Event::SaExpired { reading, hard })
         }
+        XFRM_MSG_MAPPING => decode::mapping(message)?.map(|(id, remote)| Event::SaMapped { id, remote }),
         XFRM_MSG_FLUSHSA | XFRM_MSG_FLUSHPOLICY => Some(Event::Flushed { port }),
         XFRM_MSG_ACQUIRE => None,
         _ => Some(Event::Changed { port }),

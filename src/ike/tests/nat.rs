@@ -137,6 +137,32 @@ fn a_peer_is_followed_to_another_port() {
     assert_eq!(ports(&net, 1), Some(UdpPorts { local: 4500, remote: 24_500 }));
 }
 
+/// The same where ESP tells it, which the kernel has found authentic: nobody waits for IKE to say something.
+#[test]
+fn esp_from_another_port_is_followed() {
+    let mut net = Net::two(907);
+    translate(&mut net, 10_000);
+    net.keep(0, 1);
+    net.run(SECOND);
+    let old = net.child_of(1);
+    translate(&mut net, 20_000);
+    for _ in 0..3 {
+        net.call(1, |engine, now| engine.peer_moved(now, pair(1, 0), old, 24_500));
+    }
+    net.run(5 * SECOND);
+    net.assert_one_pair(0, 1);
+    let moved = net.child_of(1);
+    assert_ne!(moved, old);
+    assert_eq!(ports(&net, 1), Some(UdpPorts { local: 4500, remote: 24_500 }));
+    // The peer has no NAT before it: nothing moves it.
+    let child = net.child_of(0);
+    net.call(0, |engine, now| engine.peer_moved(now, pair(0, 1), child, 666));
+    // What still comes through an SA of before says nothing new.
+    net.call(1, |engine, now| engine.peer_moved(now, pair(1, 0), moved, 24_500));
+    net.run(5 * SECOND);
+    assert_eq!((net.child_of(0), net.child_of(1)), (child, moved));
+}
+
 /// Somebody sends what host 0 has sent once more, from a port of its own, and changes it.
 #[test]
 fn only_what_is_new_and_authentic_moves_a_peer() {

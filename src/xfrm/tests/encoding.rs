@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+use netlink_packet_xfrm::XFRMA_MTIMER_THRESH;
+
 use super::golden;
 use super::*;
 use crate::model::policy::Ports;
@@ -50,12 +52,18 @@ fn sas_are_written_as_ip_writes_them() {
 fn an_sa_in_udp_has_the_ports_of_who_sends_and_who_receives() {
     let ports = Some(UdpPorts { local: 14_500, remote: 4500 });
     let inbound = Sa { encapsulation: ports, ..sa("10.99.0.1", "10.99.0.2", 128, false, 32) };
-    assert_eq!(added(&inbound, OLD), hex(golden::SA_IN_UDP));
+    // And the kernel is told how often to report that ESP comes from elsewhere, which `ip` does not know.
+    let mut expected = hex(golden::SA_IN_UDP);
+    expected.extend([8, 0, XFRMA_MTIMER_THRESH as u8, 0, 1, 0, 0, 0]);
+    expected[0] += 8;
+    assert_eq!(added(&inbound, OLD), expected);
     let ports = Some(UdpPorts { local: 4500, remote: 14_500 });
     let pair = inbound.pair.mirrored();
     let outbound = Sa { encapsulation: ports, direction: Direction::Out, pair, ..inbound };
     let template = |message: &[u8]| attributes(message).get(4).map(<[u8]>::to_vec);
-    assert_eq!(template(&added(&outbound, OLD)), template(&hex(golden::SA_IN_UDP)));
+    let outbound = added(&outbound, OLD);
+    assert_eq!(template(&outbound), template(&hex(golden::SA_IN_UDP)));
+    assert_eq!(attributes(&outbound).get(XFRMA_MTIMER_THRESH), None, "the kernel refuses it there");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::golden;
 use super::*;
+use crate::model::ours::REQID;
 use crate::model::{SaId, SaReading};
 use crate::xfrm::events::{Event, event};
 
@@ -65,6 +66,34 @@ fn an_expired_sa_says_whether_it_is_gone() {
         let reached = SaReading { dying: true, ..outbound_reading(0, packets, reading.added) };
         assert_eq!(reading, reached);
     }
+}
+
+/// `struct xfrm_user_mapping`: the SA, the reqid, the source address before and now, and the ports.
+fn mapping(reqid: u32, from: &str) -> Vec<u8> {
+    let padded = |address: &str| {
+        let IpAddr::V4(v4) = address.parse().unwrap() else { panic!("IPv4") };
+        [&v4.octets()[..], &[0; 12]].concat()
+    };
+    [
+        padded("10.99.0.2"),
+        SPI.0.to_be_bytes().to_vec(),
+        vec![2, 0, 50, 0],
+        reqid.to_ne_bytes().to_vec(),
+        padded("10.99.0.1"),
+        padded(from),
+        4500u16.to_be_bytes().to_vec(),
+        24_500u16.to_be_bytes().to_vec(),
+    ]
+    .concat()
+}
+
+#[test]
+fn esp_from_another_port_is_told() {
+    let id = SaId { destination: address("10.99.0.2"), spi: SPI };
+    let remote = "10.99.0.1:24500".parse().unwrap();
+    assert_eq!(heard(0x26, &[&mapping(REQID, "10.99.0.1")]), Some(Event::SaMapped { id, remote }));
+    assert_eq!(heard(0x26, &[&mapping(42, "10.99.0.1")]), None, "a stranger's");
+    assert_eq!(heard(0x26, &[&mapping(REQID, "10.99.0.1")[..63]]), Some(Event::Overrun));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 
@@ -16,6 +16,7 @@ use crate::tests::Test;
 pub(super) const ALL: &[Test] = &[
     Test::new("nat::before_the_host_that_begins", 2, |lab| behind(lab, &[0], "ike", whole_life)),
     Test::new("nat::before_both", 2, |lab| behind(lab, &[0, 1], "derived", |_| Ok(()))),
+    Test::new("nat::a_forgetful_nat_is_followed", 2, a_forgetful_nat_is_followed),
     Test::new("nat::strongswan_answers", 2, |lab| with_strongswan(lab, 0, 1)),
     Test::new("nat::before_strongswan_that_initiates", 2, |lab| with_strongswan(lab, 0, 0)),
 ];
@@ -131,6 +132,45 @@ fn whole_life(sites: &Sites) -> Result<()> {
 /// The newest SA of a host that it sends through.
 fn newest(host: &Host) -> Result<String> {
     Ok(status(host)?.at("/peers/0/sas/0/spi").to_string())
+}
+
+/// It forgets, and gives other ports: ESP that comes from there tells it, long before IKE has anything to say.
+fn a_forgetful_nat_is_followed(lab: &mut Lab) -> Result<()> {
+    let sites = Sites::of(lab, &[0], OFFSET)?;
+    let [a, b] = &sites.hosts;
+    enable_all(&sites.cluster(), &sites.hosts)?;
+    sites.hosts.iter().try_for_each(await_sealed)?;
+    await_ports(b, sites.outside[0], 4500 + OFFSET)?;
+    let (captures, sealed) = (lab.capture_all()?, SystemTime::now());
+    let traffic = sites.traffic(500)?;
+    until("the streams flow", Duration::from_secs(5), || {
+        ensure!(traffic.iter().all(|stream| stream.arrived() > 100));
+        Ok::<_, anyhow::Error>(())
+    })?;
+    lab.wire().pass_all(a)?;
+    lab.wire().disguise(a, &sites.hosts, sites.outside[0], (PORTS, 2 * OFFSET))?;
+    let forgotten = Instant::now();
+    await_ports(b, sites.outside[0], 4500 + 2 * OFFSET)?;
+    let counts = traffic.map(Stream::stop);
+    println!("followed after {:?}", forgotten.elapsed());
+    for count in counts {
+        let count = count?;
+        println!("{count:?}");
+        ensure!(count.longest_silence < Duration::from_secs(3), "{count:?}");
+    }
+    sites.ensure_reached()?;
+    ensure!(is_carried(&status(a)?, "udp") && is_carried(&status(b)?, "udp"));
+    ensure_only_udp(captures, sealed)
+}
+
+/// Waits until a host sends ESP to this UDP port, and nothing else.
+fn await_ports(host: &Host, to: Ipv4Addr, port: u16) -> Result<()> {
+    until(&format!("ESP to port {port}"), Duration::from_secs(15), || {
+        let states = host.run(&format!("ip xfrm state list src {} dst {to} proto esp", host.v4()))?;
+        let wanted = format!("encap type espinudp sport 4500 dport {port}");
+        ensure!(states.contains(&wanted) && states.matches("encap").count() == 1, "{states}");
+        Ok::<_, anyhow::Error>(())
+    })
 }
 
 /// strongSwan on the host number `swan_at`, hostseal on the other, and the one with the number `translated` is behind a
