@@ -62,6 +62,11 @@ enum Ask {
         /// Only the transitions with one of these words in their name.
         words: Vec<String>,
     },
+    /// Go through everything that can happen between hostseal and a stock strongSwan or Libreswan, as a table.
+    Interop {
+        /// Only the lines that have all of these words in them, such as `Libreswan` or `initiates`.
+        words: Vec<String>,
+    },
     /// Let a cluster run with short lifetimes and many restarts, and print what it holds each minute.
     Soak {
         /// How long, such as 30m; with --virtual in whole hours, such as 24h.
@@ -100,6 +105,7 @@ fn run(ask: Ask) -> Result<i32> {
         Ask::Compat { revision } => harness::show_compatibility(revision.as_deref(), is_colourful()),
         Ask::Demo => show("demo", Vec::new()),
         Ask::Transitions { words } => show("transitions", words),
+        Ask::Interop { words } => show("interop", words),
         Ask::Faults { words } => show("faults", words),
         Ask::Soak { time, simulated: true, seed } => harness::soak_in_virtual_time(&time, seed),
         Ask::Soak { time, .. } => show("soak", vec![time]),

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::bench::{counters, idle, mesh, program};
-use crate::campaign::{faults, soak, transitions};
+use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
 use crate::scenarios::compat;
@@ -62,6 +62,12 @@ pub const CAMPAIGNS: &[Entry] = &[
         about: "agents that die after each kernel operation of each transition",
         mortal: true,
         body: faults::show,
+    },
+    Entry {
+        name: "interop",
+        about: "strongSwan and Libreswan as peers: every role, proof, proposal and event, as a table",
+        mortal: false,
+        body: interop::show,
     },
     Entry {
         name: "soak",

@@ -2,6 +2,7 @@
 //! prints what it found, and ends with 1 when that is not what the product promises.
 
 pub mod faults;
+pub mod interop;
 mod measure;
 pub mod soak;
 pub mod transitions;

@@ -113,8 +113,9 @@ impl Peer for Libreswan {
     fn order(&self, order: Order, name: &str) -> Result<()> {
         let verb = match order {
             Order::Initiate => "initiate",
-            Order::RekeyChild => "rekey-child",
-            Order::RekeyIke => "rekey-ike",
+            // Otherwise whack sometimes stays after it is done.
+            Order::RekeyChild => "asynchronous --rekey-child",
+            Order::RekeyIke => "asynchronous --rekey-ike",
             Order::DeleteChild => "delete-child",
             Order::DeleteIke => "delete-ike",
         };
@@ -145,7 +146,7 @@ fn text(connection: &Connection) -> Result<String> {
     let auto = if connection.starts { "start" } else { "add" };
     Ok(format!(
         "conn {name}\n    left={local}\n    leftid={known_as}\n    right={remote}\n    rightid={remote}\n    \
-         authby=secret\n    keyexchange=ikev2\n    type=transport\n    ike={ike}\n    esp={esp}\n    esn={esn}\n    \
+         authby=secret\n    keyexchange=ikev2\n    type=transport\n    ike={ike}\n    esp={esp}\n    esn={esn}\n    pfs=no\n    \
          encapsulation={encapsulation}\n    auto={auto}\n"
     ))
 }
@@ -187,7 +188,8 @@ fn parse_states(text: &str) -> Vec<Listed> {
         let Some((number, rest)) = line.strip_prefix('#').and_then(|rest| rest.split_once(": \"")) else {
             continue;
         };
-        let Some((name, rest)) = rest.split_once('"') else { continue };
+        // What follows is the port, or else it is a line about traffic.
+        let Some((name, rest)) = rest.split_once("\":") else { continue };
         let (Ok(number), Some(state)) = (number.parse(), rest.split_whitespace().nth(1)) else { continue };
         let of = rest.split("; IKE SA #").nth(1).and_then(|rest| rest.split(';').next()?.parse::<u32>().ok());
         match of {

@@ -10,6 +10,7 @@ pub mod connection;
 pub mod host;
 pub mod inside;
 pub mod libreswan;
+pub mod manual;
 mod mirror;
 pub mod net;
 pub mod packet;

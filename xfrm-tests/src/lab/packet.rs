@@ -60,6 +60,16 @@ pub struct Packet {
     pub bytes: Vec<u8>,
 }
 
+impl Packet {
+    /// The header of an IKE message (RFC 7296 section 3.1) and what was kept behind it. On the second of its ports
+    /// four zeros stand before it (RFC 3948 section 2.2).
+    pub fn ike_header(&self) -> Option<&[u8]> {
+        let network = if self.family? == Family::V4 { 20 } else { 40 };
+        let marker = if self.ports.0 == 4500 || self.ports.1 == 4500 { 4 } else { 0 };
+        self.bytes.get(14 + network + 8 + marker..).filter(|_| self.kind == Kind::Ike)
+    }
+}
+
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,11 +1,16 @@
 //! A peer that is not hostseal: an IKE daemon on a host, whichever it is.
 
+use std::fmt;
+
 use anyhow::Result;
 
 use super::connection::Connection;
 use super::host::{Host, Process};
 use super::libreswan::Libreswan;
 use super::swan::{Release, Swan};
+
+/// strongSwan by itself asks again after four seconds only.
+const IMPATIENT: &[&str] = &["retransmit_timeout = 0.3", "retransmit_base = 1", "retransmit_tries = 60"];
 
 /// Which daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub struct Listed {
 }
 
 /// A daemon. It ends when this goes.
-pub trait Peer {
+pub trait Peer: Send + Sync {
     /// The host that it runs on.
     fn host(&self) -> &Host;
 
@@ -64,7 +69,7 @@ pub trait Peer {
     /// When it refuses them.
     fn load(&self, connections: &[Connection]) -> Result<()>;
 
-    /// Has it do something with the connection of this name.
+    /// Has it do something with the connection of this name. When this returns, a rekey may be under way still.
     ///
     /// # Errors
     /// When it refuses, or does not get it done, with what it says.
@@ -80,6 +85,16 @@ pub trait Peer {
     fn log(&self) -> String;
 }
 
+impl fmt::Display for Implementation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Strongswan(Release::Stable) => "strongSwan of Debian stable",
+            Self::Strongswan(Release::Testing) => "strongSwan of Debian testing",
+            Self::Libreswan => "Libreswan",
+        })
+    }
+}
+
 impl Implementation {
     /// Starts the daemon on a host.
     ///
@@ -87,7 +102,7 @@ impl Implementation {
     /// When it does not answer, with its log.
     pub fn start(self, host: &Host) -> Result<Box<dyn Peer>> {
         Ok(match self {
-            Self::Strongswan(release) => Box::new(Swan::start_release(release, host, &[])?),
+            Self::Strongswan(release) => Box::new(Swan::start_release(release, host, IMPATIENT)?),
             Self::Libreswan => Box::new(Libreswan::start(host)?),
         })
     }

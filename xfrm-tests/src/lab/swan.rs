@@ -8,11 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 use super::annex::STRONGSWAN;
 use super::connection::{Connection, Proof};
 use super::host::{Host, Process};
+use super::manual;
 use super::peer::{Listed, Order, Peer};
 use super::wait::until;
 
 /// Where a host's strongSwan keeps its files. /run is the host's own.
-const DIRECTORY: &str = "/run/swan";
+pub const DIRECTORY: &str = "/run/swan";
 /// The daemon's log.
 const LOG: &str = "/run/swan/charon.log";
 
@@ -77,16 +78,20 @@ fn text(connection: &Connection) -> String {
     )
 }
 
+/// A public key in PEM.
+fn public_key(base64: &str) -> String {
+    format!("-----BEGIN PUBLIC KEY-----\n{base64}\n-----END PUBLIC KEY-----\n")
+}
+
 /// What a connection is proven with, as files by their names.
 fn files(connection: &Connection) -> Vec<(String, String)> {
     let Connection { name, proof, .. } = connection;
-    let public = |base64| format!("-----BEGIN PUBLIC KEY-----\n{base64}\n-----END PUBLIC KEY-----\n");
     match proof {
         Proof::Secret(_) => Vec::new(),
         Proof::Keys { private, own, other } => vec![
             (format!("private/{name}.pem"), private.clone()),
-            (format!("pubkey/{name}-own.pem"), public(own)),
-            (format!("pubkey/{name}-other.pem"), public(other)),
+            (format!("pubkey/{name}-own.pem"), public_key(own)),
+            (format!("pubkey/{name}-other.pem"), public_key(other)),
         ],
         Proof::Certificate { private, own, cas } => {
             let cas = cas.iter().enumerate();
@@ -160,6 +165,14 @@ impl Swan {
         self.host.write(&format!("{DIRECTORY}/{name}"), text, 0o600)
     }
 
+    /// Gives it a public key: the base64 of a SubjectPublicKeyInfo.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn give_public_key(&self, name: &str, base64: &str) -> Result<()> {
+        self.give(&format!("pubkey/{name}.pem"), &public_key(base64))
+    }
+
     /// Brings a child up and waits for it. The other end may have been sooner.
     ///
     /// # Errors
@@ -210,8 +223,14 @@ impl Peer for Swan {
         for (name, text) in connections.iter().flat_map(files) {
             self.give(&name, &text)?;
         }
-        let said = self.load_text(&connections.iter().map(text).collect::<String>())?;
-        let loaded = format!("loaded {} connections", connections.len());
+        let mut said: String = connections.iter().map(text).collect();
+        let mut count = connections.len();
+        if connections.iter().any(|connection| connection.remote.contains(':')) {
+            said += &manual::block(manual::NEIGHBOURS)?;
+            count += 1;
+        }
+        let said = self.load_text(&said)?;
+        let loaded = format!("loaded {count} connections");
         ensure!(said.contains(&loaded), "swanctl --load-all on {}: {said}", self.host.name());
         Ok(())
     }

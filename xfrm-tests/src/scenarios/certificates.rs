@@ -30,24 +30,42 @@ pub(super) const ALL: &[Test] = &[
 
 const CERTIFICATE: &str = "/etc/hostseal/certificate.pem";
 const CA: &str = "/etc/hostseal/ca.pem";
-const CRL: &str = "/etc/hostseal/crl.pem";
+pub(crate) const CRL: &str = "/etc/hostseal/crl.pem";
 
-/// A root, and a CA below it that makes the certificates of hosts.
-struct Ca {
-    root: String,
-    root_issuer: Issuer<'static, KeyPair>,
-    below: String,
-    issuer: Issuer<'static, KeyPair>,
+/// A chain of CAs, of which the last one makes the certificates of hosts.
+pub(crate) struct Ca {
+    /// In PEM, the root first.
+    pems: Vec<String>,
+    issuers: Vec<Issuer<'static, KeyPair>>,
 }
 
 impl Ca {
-    fn new() -> Result<Self> {
-        let (root, root_key) = (Self::params("lab root")?, KeyPair::generate()?);
-        let (below, key) = (Self::params("lab hosts")?, KeyPair::generate()?);
-        let root_pem = root.self_signed(&root_key)?.pem();
-        let root_issuer = Issuer::new(root, root_key);
-        let below_pem = below.signed_by(&key, &root_issuer)?.pem();
-        Ok(Self { root: root_pem, root_issuer, below: below_pem, issuer: Issuer::new(below, key) })
+    /// A root, and so many CAs below it.
+    pub(crate) fn new(below: usize) -> Result<Self> {
+        let (root, key) = (Self::params("lab root")?, KeyPair::generate()?);
+        let pems = vec![root.self_signed(&key)?.pem()];
+        let mut ca = Self { pems, issuers: vec![Issuer::new(root, key)] };
+        for number in 1..=below {
+            let (next, key) = (Self::params(&format!("lab hosts {number}"))?, KeyPair::generate()?);
+            ca.pems.push(next.signed_by(&key, ca.issuer())?.pem());
+            ca.issuers.push(Issuer::new(next, key));
+        }
+        Ok(ca)
+    }
+
+    /// The one that makes the certificates of hosts.
+    fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuers[self.issuers.len() - 1]
+    }
+
+    /// All CAs in PEM.
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.pems.clone()
+    }
+
+    /// Those between a host and the root, the host's own first.
+    fn below(&self) -> String {
+        self.pems[1..].iter().rev().cloned().collect()
     }
 
     fn params(name: &str) -> Result<CertificateParams> {
@@ -60,16 +78,16 @@ impl Ca {
     }
 
     /// The certificate of a host, whose number is its serial number, for `names`.
-    fn certify(&self, host: &Host, names: &[String]) -> Result<String> {
+    pub(crate) fn certify(&self, host: &Host, names: &[String]) -> Result<String> {
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, host.name());
         params.serial_number = Some(SerialNumber::from(u64::from(host.number())));
         (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1));
         let key = KeyPair::from_pem(&host.read(KEY)?)?;
-        Ok(params.signed_by(&key, &self.issuer)?.pem())
+        Ok(params.signed_by(&key, self.issuer())?.pem())
     }
 
-    /// The lists of both CAs; that of the lower one has the hosts in `revoked`.
+    /// The lists of all CAs; that of the last one has the hosts in `revoked`.
     fn lists(&self, revoked: &[&Host]) -> Result<String> {
         let revoke = |host: &&Host| RevokedCertParams {
             serial_number: SerialNumber::from(u64::from(host.number())),
@@ -88,14 +106,17 @@ impl Ca {
             };
             Ok(params.signed_by(issuer)?.pem()?)
         };
-        Ok(list(Vec::new(), &self.root_issuer)? + &list(revoked.iter().map(revoke).collect(), &self.issuer)?)
+        let above = &self.issuers[..self.issuers.len() - 1];
+        let mut lists = above.iter().map(|issuer| list(Vec::new(), issuer)).collect::<Result<String>>()?;
+        lists += &list(revoked.iter().map(revoke).collect(), self.issuer())?;
+        Ok(lists)
     }
 
     /// Gives a host of hostseal a key of that `kind`, a certificate for `names`, and all else that it needs.
-    fn install(&self, cluster: &Cluster, host: &Host, kind: &str, names: &[String]) -> Result<()> {
+    pub(crate) fn install(&self, cluster: &Cluster, host: &Host, kind: &str, names: &[String]) -> Result<()> {
         key(host, kind)?;
-        host.write(CERTIFICATE, &format!("{}{}", self.certify(host, names)?, self.below), 0o644)?;
-        host.write(CA, &self.root, 0o644)?;
+        host.write(CERTIFICATE, &format!("{}{}", self.certify(host, names)?, self.below()), 0o644)?;
+        host.write(CA, &self.pems[0], 0o644)?;
         host.write(CRL, &self.lists(&[])?, 0o644)?;
         host.write(CONFIG, &cluster.text(), 0o644)
     }
@@ -109,7 +130,7 @@ fn cluster(lab: &Lab) -> Cluster {
 /// One by its name, one by its address.
 fn hosts_of_one_ca(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    let (ca, cluster) = (Ca::new()?, cluster(lab));
+    let (ca, cluster) = (Ca::new(1)?, cluster(lab));
     ca.install(&cluster, &a, "ed25519", &[a.name().to_owned()])?;
     ca.install(&cluster, &b, "ecdsa-p256", &[b.v4().to_string()])?;
     for outcome in hostseal_all(lab.hosts(), "enable --timeout 20s")? {
@@ -126,10 +147,14 @@ fn hosts_of_one_ca(lab: &mut Lab) -> Result<()> {
 /// Its certificate is right in everything but who signed it.
 fn a_host_of_another_ca_stays_out(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    let (ours, theirs, cluster) = (Ca::new()?, Ca::new()?, cluster(lab));
+    let (ours, theirs, cluster) = (Ca::new(1)?, Ca::new(1)?, cluster(lab));
     ours.install(&cluster, &a, "ed25519", &[a.v4().to_string()])?;
     ours.install(&cluster, &b, "ed25519", &[b.v4().to_string()])?;
-    b.write(CERTIFICATE, &format!("{}{}", theirs.certify(&b, &[b.v4().to_string()])?, theirs.below), 0o644)?;
+    b.write(
+        CERTIFICATE,
+        &format!("{}{}", theirs.certify(&b, &[b.v4().to_string()])?, theirs.below()),
+        0o644,
+    )?;
     let check = hostseal(&b, "config check")?.expect_code(2)?;
     ensure!(check.stderr.contains("is not issued by a CA of auth.ca"), "{}", check.stderr);
     for outcome in hostseal_all(lab.hosts(), "enable --timeout 2s")? {
@@ -141,7 +166,7 @@ fn a_host_of_another_ca_stays_out(lab: &mut Lab) -> Result<()> {
 /// a takes the changed list while the pair is at work.
 fn a_host_that_is_revoked_at_work_is_out(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    let (ca, cluster) = (Ca::new()?, cluster(lab).with("keying", "rekey_after = \"4s\""));
+    let (ca, cluster) = (Ca::new(1)?, cluster(lab).with("keying", "rekey_after = \"4s\""));
     for host in lab.hosts() {
         ca.install(&cluster, host, "ed25519", &[host.v4().to_string()])?;
     }
@@ -170,14 +195,14 @@ fn await_refused(refuses: &Host, refused: &Host, state: &str, words: &str) -> Re
 /// hostseal on a, strongSwan on b, with these kinds of keys.
 fn strongswan(lab: &mut Lab, kinds: [&str; 2], starts: bool) -> Result<()> {
     let [a, b] = lab.all();
-    let (ca, cluster) = (Ca::new()?, cluster(lab));
+    let (ca, cluster) = (Ca::new(1)?, cluster(lab));
     ca.install(&cluster, &a, kinds[0], &[a.v4().to_string()])?;
     hostseal(&a, "enable --no-wait")?.expect_code(0)?;
 
     key(&b, kinds[1])?;
     let swan = Swan::start(&b, &[])?;
     let own = ca.certify(&b, &[b.v4().to_string()])?;
-    let proof = Proof::Certificate { private: b.read(KEY)?, own, cas: vec![ca.below, ca.root] };
+    let proof = Proof::Certificate { private: b.read(KEY)?, own, cas: ca.all() };
     swan.load(&[Connection::between(&b, &a, Family::V4, SECRETS[0]).proof(proof).starts(starts)])?;
     finish(lab, &a, &b, &swan)
 }

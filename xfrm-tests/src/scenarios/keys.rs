@@ -23,15 +23,15 @@ pub(super) const ALL: &[Test] = &[
 /// How long what is waited for may take.
 const LIMIT: Duration = Duration::from_secs(20);
 /// Where a host's own key lies by itself.
-pub(super) const KEY: &str = "/etc/hostseal/key";
+pub(crate) const KEY: &str = "/etc/hostseal/key";
 
 /// Makes a key on a host and returns the line by which others know it.
-pub(super) fn key(host: &Host, kind: &str) -> Result<String> {
+pub(crate) fn key(host: &Host, kind: &str) -> Result<String> {
     Ok(hostseal(host, &format!("key generate --type {kind}"))?.expect_code(0)?.stdout)
 }
 
 /// The base64 in such a line.
-fn base64(line: &str) -> Result<&str> {
+pub(crate) fn base64(line: &str) -> Result<&str> {
     line.split('"').nth(1).with_context(|| format!("no key in {line}"))
 }
 

@@ -11,6 +11,7 @@ mod encapsulation;
 mod exempt;
 mod faults;
 mod flush;
+pub mod interop;
 mod keys;
 mod mtu;
 mod nat;
@@ -59,6 +60,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         derived::ALL,
         strongswan::ALL,
         algorithms::ALL,
+        interop::ALL,
     ]
     .into_iter()
     .flatten()

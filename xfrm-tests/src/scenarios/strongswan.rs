@@ -308,10 +308,9 @@ fn said_between(report: &Report, role: Role) -> Result<usize> {
     Ok(to_it.take_while(|packet| packet.kind != Kind::Esp).filter(|packet| packet.kind == Kind::Ike).count())
 }
 
-/// The exchange that an IKE message over IPv4 belongs to: behind the headers of Ethernet, IP and UDP, and two
-/// SPIs (RFC 7296 section 3.1).
+/// The exchange that an IKE message belongs to (RFC 7296 section 3.1).
 pub(super) fn exchange(packet: &Packet) -> Option<u8> {
-    packet.bytes.get(14 + 20 + 8 + 18).copied().filter(|_| packet.kind == Kind::Ike)
+    packet.ike_header()?.get(18).copied()
 }
 
-const IKE_AUTH: u8 = 35;
+pub(super) const IKE_AUTH: u8 = 35;

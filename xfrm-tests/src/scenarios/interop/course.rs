@@ -1,0 +1,218 @@
+//! A course: hostseal and a stock peer by one description, from which both ends get their configuration.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::lab::agent::{CONFIG, SECRETS, hostseal};
+use crate::lab::{
+    Cluster, Connection, Direction, Family, Host, Implementation, Lab, Order, Peer, Proof, until,
+};
+use crate::scenarios::certificates::{CRL, Ca};
+use crate::scenarios::keys::{KEY, base64, key};
+use crate::scenarios::strongswan::{IKE_AUTH, Role, exchange};
+
+/// How both ends prove themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// With the secret.
+    Secret,
+    /// With raw public keys, Ed25519.
+    Ed25519,
+    /// With raw public keys, ECDSA on P-256.
+    Ecdsa,
+    /// With certificates: an ECDSA key here, an Ed25519 key there.
+    Certificates,
+}
+
+impl Auth {
+    /// The kinds of the keys, as `hostseal key generate` calls them: ours and the other's.
+    pub fn kinds(self) -> [&'static str; 2] {
+        match self {
+            Self::Secret | Self::Ed25519 => ["ed25519"; 2],
+            Self::Ecdsa => ["ecdsa-p256"; 2],
+            Self::Certificates => ["ecdsa-p256", "ed25519"],
+        }
+    }
+}
+
+/// What is out of the ordinary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nothing: IPv4, ESP by itself, extended sequence numbers.
+    Plain,
+    /// The peer has ordinary sequence numbers alone.
+    NoEsn,
+    /// IPv6.
+    Ipv6,
+    /// ESP in UDP: the end that begins insists on it.
+    InUdp,
+    /// A chain of certificates that fits no packet, over a wire of 1,280 bytes.
+    Narrow,
+}
+
+/// hostseal and a stock peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Course {
+    /// The other end.
+    pub implementation: Implementation,
+    /// Ours.
+    pub role: Role,
+    /// How both ends prove themselves.
+    pub auth: Auth,
+    /// What alone the peer makes IKE SAs with. hostseal has its default, and takes it.
+    pub proposals: &'static str,
+    /// What is out of the ordinary.
+    pub way: Way,
+}
+
+impl fmt::Display for Course {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} | {}", self.implementation, self.words())
+    }
+}
+
+impl Course {
+    /// All but the peer's name, as cells of a table.
+    pub fn words(&self) -> String {
+        let peer = match self.role {
+            Role::Initiator => "answers",
+            Role::Responder => "initiates",
+        };
+        let auth = match self.auth {
+            Auth::Secret => "secret",
+            Auth::Ed25519 => "Ed25519",
+            Auth::Ecdsa => "ECDSA",
+            Auth::Certificates => "certificates",
+        };
+        let way = match self.way {
+            Way::Plain => "",
+            Way::NoEsn => "no ESN",
+            Way::Ipv6 => "IPv6",
+            Way::InUdp => "in UDP",
+            Way::Narrow => "long chain, MTU 1280",
+        };
+        format!("{peer} | {auth} | {} | {way}", self.proposals)
+    }
+}
+
+/// Both ends of a course.
+pub struct Ends {
+    /// What they are to be.
+    pub course: Course,
+    /// The host of hostseal.
+    pub ours: Host,
+    /// What its file says.
+    pub cluster: Cluster,
+    /// On the other host.
+    pub peer: Box<dyn Peer>,
+    /// What the peer is given.
+    pub connection: Connection,
+}
+
+impl Course {
+    /// A course with nothing out of the ordinary.
+    pub const fn plain(implementation: Implementation, role: Role, proposals: &'static str) -> Self {
+        Self { implementation, role, auth: Auth::Secret, proposals, way: Way::Plain }
+    }
+
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        if self.way == Way::Ipv6 { Family::V6 } else { Family::V4 }
+    }
+
+    /// Gives both ends their configuration, on the first two hosts, and starts the peer.
+    ///
+    /// # Errors
+    /// When an end refuses it.
+    pub fn prepare(self, lab: &Lab) -> Result<Ends> {
+        let [a, b] = [&lab.hosts()[0], &lab.hosts()[1]];
+        // Who has the smaller address begins.
+        let (ours, foreigner) = match self.role {
+            Role::Initiator => (a, b),
+            Role::Responder => (b, a),
+        };
+        if self.way == Way::Narrow {
+            [a, b].into_iter().try_for_each(|host| lab.wire().mtu(host, 1280))?;
+        }
+        let family = self.family();
+        let addresses = |host: &Host| vec![host.address(family).to_string()];
+        let cluster = Cluster::new([a, b].map(|host| (host, addresses(host))));
+        let (cluster, proof) = self.prove(cluster, ours, foreigner)?;
+        let insists = self.way == Way::InUdp;
+        let cluster = match self.role {
+            Role::Initiator if insists => cluster.with("esp", "encapsulation = \"always\""),
+            _ => cluster,
+        };
+        let esp = if self.way == Way::NoEsn { "aes256gcm16" } else { "aes256gcm16-esn" };
+        let connection = Connection::between(foreigner, ours, family, SECRETS[0])
+            .proof(proof)
+            .proposals(self.proposals)
+            .esp_proposals(esp)
+            .encap(insists && self.role == Role::Responder);
+        ours.write(CONFIG, &cluster.text(), 0o644)?;
+        let peer = self.implementation.start(foreigner)?;
+        peer.load(std::slice::from_ref(&connection))?;
+        Ok(Ends { course: self, ours: ours.clone(), cluster, peer, connection })
+    }
+
+    /// Gives hostseal what it proves itself with, and says what the peer is to have.
+    fn prove(self, cluster: Cluster, ours: &Host, foreigner: &Host) -> Result<(Cluster, Proof)> {
+        if self.auth == Auth::Secret {
+            cluster.install(ours, SECRETS[0])?;
+            return Ok((cluster, Proof::Secret(SECRETS[0].to_owned())));
+        }
+        let kinds = self.auth.kinds();
+        let theirs = key(foreigner, kinds[1])?;
+        let private = foreigner.read(KEY)?;
+        let address = |host: &Host| [host.address(self.family()).to_string()];
+        if self.auth == Auth::Certificates {
+            let ca = Ca::new(if self.way == Way::Narrow { 5 } else { 1 })?;
+            let cluster = cluster.with("auth", &format!("method = \"certificate\"\ncrl = \"{CRL}\""));
+            ca.install(&cluster, ours, kinds[0], &address(ours))?;
+            let own = ca.certify(foreigner, &address(foreigner))?;
+            return Ok((cluster, Proof::Certificate { private, own, cas: ca.all() }));
+        }
+        let line = key(ours, kinds[0])?;
+        let [own, other] = [base64(&theirs)?.to_owned(), base64(&line)?.to_owned()];
+        let cluster = cluster.with("auth", "method = \"public_key\"");
+        let cluster = cluster.with_node(ours, &line).with_node(foreigner, &theirs);
+        Ok((cluster, Proof::Keys { private, own, other }))
+    }
+}
+
+impl Ends {
+    /// Enables our end; where the peer begins, after it has asked. Checks that the right end began.
+    ///
+    /// # Errors
+    /// When they do not get together.
+    pub fn connect(&self, lab: &Lab) -> Result<()> {
+        let capture = lab.capture(&self.ours)?;
+        let enable = || hostseal(&self.ours, "enable --timeout 30s")?.expect_code(0);
+        match self.course.role {
+            Role::Initiator => enable().map(drop)?,
+            Role::Responder => std::thread::scope(|scope| -> Result<()> {
+                // Whether it was made by this very attempt does not matter to it.
+                let _asks = scope.spawn(|| self.peer.order(Order::Initiate, &self.connection.name));
+                until("the peer asks", Duration::from_secs(10), || {
+                    let asked = capture.so_far()?.packets.iter().any(|packet| exchange(packet).is_some());
+                    ensure!(asked, "nothing");
+                    Ok::<_, anyhow::Error>(())
+                })?;
+                enable().map(drop)
+            })?,
+        }
+        let report = capture.stop()?;
+        let proven = report.packets.iter().find(|packet| exchange(packet) == Some(IKE_AUTH));
+        let direction = proven.context("no IKE_AUTH passed")?.direction;
+        let wanted = if self.course.role == Role::Initiator { Direction::Out } else { Direction::In };
+        ensure!(direction == wanted, "the other end began: {report}");
+        Ok(())
+    }
+
+    /// The host of the peer.
+    pub fn foreigner(&self) -> &Host {
+        self.peer.host()
+    }
+}
