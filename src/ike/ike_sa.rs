@@ -8,6 +8,8 @@ use super::cipher::unpadded;
 use super::error::Error;
 use super::exchange::{Datagrams, Window};
 use super::fragment::{Outcome, Reassembly, Whole, covered};
+#[cfg(any(test, fuzzing))]
+use super::insider::{Draft, tampered};
 use super::keys::{IkeKeys, Spis};
 use super::outbox::Cx;
 use super::pending::{Asked, Held};
@@ -138,6 +140,12 @@ impl IkeSa {
         let mut text = Zeroizing::new(Vec::new());
         write_chain(payloads, &mut text);
         let first = payloads.first().map_or(payload::NONE, Payload::kind);
+        #[cfg(any(test, fuzzing))]
+        let (first, text) = {
+            let draft = Draft { exchange: exchange.0, response, first, text: text.to_vec() };
+            let Draft { first, text, .. } = tampered(draft);
+            (first, Zeroizing::new(text))
+        };
         let room = |fragmented, octets: usize| {
             self.keys.seal.room(octets.saturating_sub(sealed_head_octets(fragmented)))
         };

@@ -64,6 +64,8 @@ mod cipher;
 mod cookie;
 mod create_child;
 mod crypto;
+#[cfg(any(test, fuzzing))]
+mod digest;
 mod engine;
 mod error;
 mod established;
@@ -72,6 +74,8 @@ mod fragment;
 mod ike_sa;
 mod inform;
 mod initiate;
+#[cfg(any(test, fuzzing))]
+mod insider;
 mod intermediate;
 mod keep;
 mod kem;
@@ -102,7 +106,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(any(test, fuzzing))]
+pub use digest::digest;
 pub use engine::Engine;
+#[cfg(any(test, fuzzing))]
+pub use insider::{Draft, stop_tampering, tamper};
 
 use crate::model::auth::{Identity, Proof};
 use crate::model::config::Method;

@@ -158,7 +158,11 @@ impl Saved {
         replace(path, &self.to_json())
     }
 
-    fn from_json(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads what [`Saved::to_json`] writes.
+    ///
+    /// # Errors
+    /// In words, without the name of the file.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let layout: Layout = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if ![SCHEMA, SCHEMA_TRIAL].contains(&layout.schema) {
             return Err(format!(
@@ -175,7 +179,8 @@ impl Saved {
         Ok(Self { protection, trial, node, pairs })
     }
 
-    fn to_json(&self) -> Vec<u8> {
+    /// The contents of the file.
+    pub fn to_json(&self) -> Vec<u8> {
         let pairs = self
             .pairs
             .iter()

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::net::{Dice, Net, SECRET, by, by_each_method, pair, settings};
-use crate::ike::{FailureCode, Posture, Settings, Transmit};
+use super::net::{Dice, Host, Net, SECRET, Weather, by, by_each_method, pair, seeds, settings};
+use crate::ike::{FailureCode, Posture, Settings, Transmit, digest, stop_tampering, tamper};
 use crate::model::Proposals;
 use crate::model::config::Method;
 
@@ -19,6 +19,9 @@ fn established(method: Method, seed: u64) -> Net {
 
 fn mutate(dice: &mut Dice, bytes: &mut Vec<u8>) {
     for _ in 0..=dice.below(4) {
+        if bytes.is_empty() {
+            return;
+        }
         let at = usize::try_from(dice.below(bytes.len() as u64)).unwrap();
         match dice.below(5) {
             0 => bytes.truncate(at.max(1)),
@@ -80,6 +83,59 @@ fn endures(mut net: Net, rounds: u32) {
             "{counters:?}"
         );
         assert_eq!((counters.half_open, counters.sessions), (0, 1), "{counters:?}");
+    }
+}
+
+/// A peer with the keys says what no honest peer says; afterwards the two find to each other again.
+fn an_insider_does_no_lasting_harm(method: Method) {
+    for seed in seeds(20) {
+        let mut net = established(method, 4000 + seed);
+        let mut dice = Dice(!seed);
+        tamper(move |draft| {
+            if dice.percent(30) {
+                mutate(&mut dice, &mut draft.text);
+            }
+            if dice.percent(5) {
+                draft.first = dice.roll().to_be_bytes()[0];
+            }
+        });
+        net.weather = Weather { loss: 5, duplication: 5, delay: 50 };
+        for round in 0..20 {
+            let host = round % 2;
+            let (pair, child) = (pair(host, 1 - host), net.hosts[host].children.keys().next().copied());
+            net.call(host, |engine, now| match (round / 2 % 3, child) {
+                (0, Some(child)) => engine.rekey_child(now, pair, child),
+                (1, _) => engine.rekey_ike(now, pair),
+                _ => engine.check_liveness(now, pair),
+            });
+            net.run(SECOND);
+            let counters = net.hosts[host].engine.counters();
+            assert!(counters.sessions <= 8 + 16 && net.hosts[host].children.len() <= 8 * 8, "{counters:?}");
+        }
+        stop_tampering();
+        net.weather = Weather::default();
+        for host in [0, 1] {
+            net.call(host, |engine, now| engine.forget(now, pair(host, 1 - host)));
+        }
+        net.run(60 * SECOND);
+        let empty = |host: &Host| host.children.is_empty() && host.engine.counters().sessions == 0;
+        assert!(net.hosts.iter().all(empty), "nothing is left of it");
+        net.keep(0, 1);
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+    }
+}
+
+/// What sessions and parsers ask of a message, without a session.
+#[test]
+fn what_is_said_is_digested_however_it_is_changed() {
+    let net = established(Method::Ike, 42);
+    let mut dice = Dice(43);
+    for _ in 0..20_000 {
+        let chosen = usize::try_from(dice.below(net.sent.len() as u64)).unwrap();
+        let mut bytes = net.sent[chosen].bytes.clone();
+        mutate(&mut dice, &mut bytes);
+        digest(net.now, &bytes);
     }
 }
 
@@ -244,6 +300,7 @@ fn a_crowd_gets_through(method: Method) {
 
 by_each_method![
     a_hundred_thousand_mutated_datagrams_change_nothing,
+    an_insider_does_no_lasting_harm,
     random_datagrams_do_nothing,
     replays_get_the_same_answer_or_none,
     a_flood_meets_a_cookie_and_the_peer_still_gets_through,

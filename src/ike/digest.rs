@@ -1,0 +1,100 @@
+//! For tests and fuzzing: everything that is done with bytes that came in, as far as that goes without a
+//! session.
+
+use std::time::Instant;
+
+use zeroize::Zeroizing;
+
+use super::cipher::unpadded;
+use super::fragment::{Outcome, Reassembly, Whole};
+use super::limits::REASSEMBLED_MAX;
+use super::nat::Content;
+use super::signature::{self, Hashes};
+use super::suite::{OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike};
+use super::ticket::Ticket;
+use super::wire::{HEADER, Message, Parts, Payload, parse_chain, write_chain, write_clear};
+use super::word;
+use crate::model::certificate::Chain;
+use crate::model::{Proposals, PublicKey};
+
+/// The key of RFC 8410 section 10.1.
+const KEY: &str = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
+
+/// Reads `bytes`, which came in at `now`, as datagrams one behind the other, each as long as it says, and what is encrypted in them as
+/// if it had been decrypted; and all of it as what could be inside of a message.
+///
+/// # Panics
+/// When what was read reads otherwise once it is written again, or more is kept than may be.
+pub fn digest(now: Instant, bytes: &[u8]) {
+    Content::of(bytes, true);
+    let mut reassembly = Reassembly::default();
+    let mut rest = bytes;
+    while rest.len() >= HEADER {
+        let said = rest[24..HEADER].try_into().map_or(0, u32::from_be_bytes) as usize;
+        let (datagram, behind) = rest.split_at(said.clamp(HEADER, rest.len()));
+        rest = behind;
+        let Ok(message) = Message::parse(datagram) else { continue };
+        look_at(now, &message.payloads);
+        if message.sealed.is_none() {
+            let again = write_clear(message.header, &message.payloads);
+            assert_eq!(Message::parse(&again).map(|it| it.header.message_id), Ok(message.header.message_id));
+        }
+        if let Some(sealed) = message.sealed
+            && let Ok(text) = unpadded(sealed.body)
+        {
+            let text = Zeroizing::new(text.to_vec());
+            if let Outcome::Whole(whole) = reassembly.add(message.header.message_id, &sealed, text) {
+                read(now, &whole);
+            }
+            assert!(reassembly.octets() <= REASSEMBLED_MAX);
+        }
+    }
+    if let Some((first, text)) = bytes.split_first() {
+        read(now, &Whole { first: *first, text: Zeroizing::new(text.to_vec()) });
+    }
+    if let Ok(ticket) = Ticket::parse(bytes) {
+        assert_eq!(ticket.to_bytes(), bytes);
+    }
+}
+
+/// What a message has inside.
+fn read(now: Instant, whole: &Whole) {
+    let Ok(payloads) = whole.payloads() else { return };
+    look_at(now, &payloads);
+    let mut again = Vec::new();
+    write_chain(&payloads, &mut again);
+    // What is skipped is not written again, nor are attributes that nobody knows.
+    let skipped = |payload: &Payload| match payload {
+        Payload::Sa(proposals) => {
+            proposals.iter().flat_map(|proposal| &proposal.transforms).any(|it| it.unknown_attribute)
+        }
+        _ => false,
+    };
+    if !payloads.iter().any(skipped) {
+        let first = payloads.first().map_or(0, Payload::kind);
+        assert_eq!(parse_chain(first, &again).as_ref(), Ok(&payloads));
+    }
+}
+
+/// What sessions ask of payloads.
+fn look_at(now: Instant, payloads: &[Payload]) {
+    let parts = Parts(payloads);
+    let (ike, esp) = (Proposals::default(), Proposals::default());
+    if let Ok(offers) = parts.sa() {
+        let brought = OwnKe::Brought(parts.ke().map(|ke| ke.group), &ike);
+        for own_ke in [OwnKe::Never, OwnKe::Refused, brought] {
+            let _ = choose_esp(&esp, offers, own_ke);
+        }
+        let _ = (choose_ike(&ike, offers, true), concluded_ike(&ike, offers), concluded_esp(&esp, offers));
+    }
+    for word in parts.notifies().filter_map(|notify| word::from_notify(notify, now)) {
+        word::to_payload(&word, now);
+    }
+    let _ = (parts.refusal(), parts.wanted_group(), parts.is_ike_rekey(), Hashes::read(&parts));
+    if let (Some((_, data)), Ok(key)) = (parts.auth(), KEY.parse::<PublicKey>()) {
+        assert!(!signature::verify(&key, data, b"what nobody has signed"));
+    }
+    if let Ok(chain) = Chain::from_der(parts.certificates()) {
+        let _ = chain.public_key();
+    }
+}

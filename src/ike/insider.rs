@@ -1,0 +1,44 @@
+//! For tests and fuzzing: a peer that has the keys and does not keep to the protocol. What an engine of this
+//! thread is about to encrypt is changed first, so that everything behind the authentication can be shown
+//! what no honest peer says.
+
+use std::cell::RefCell;
+
+/// A message before it is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The number of its exchange.
+    pub exchange: u8,
+    /// Whether it is an answer.
+    pub response: bool,
+    /// The type of its first payload.
+    pub first: u8,
+    /// The chain of its payloads.
+    pub text: Vec<u8>,
+}
+
+type Change = Box<dyn FnMut(&mut Draft)>;
+
+thread_local! {
+    static CHANGE: RefCell<Option<Change>> = const { RefCell::new(None) };
+}
+
+/// Engines of this thread do this to each message that they encrypt, from now on.
+pub fn tamper(change: impl FnMut(&mut Draft) + 'static) {
+    CHANGE.with_borrow_mut(|slot| *slot = Some(Box::new(change)));
+}
+
+/// Engines of this thread are honest again.
+pub fn stop_tampering() {
+    CHANGE.with_borrow_mut(|slot| *slot = None);
+}
+
+/// What becomes of `draft`.
+pub(super) fn tampered(mut draft: Draft) -> Draft {
+    CHANGE.with_borrow_mut(|slot| {
+        if let Some(change) = slot {
+            change(&mut draft);
+        }
+    });
+    draft
+}
