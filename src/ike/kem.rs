@@ -37,6 +37,13 @@ impl KemKey {
             .map_err(|_| Error::Internal)
     }
 
+    /// The one with this private key, as FIPS 203 section 7.1 writes it.
+    #[cfg(test)]
+    pub(super) fn from_private(additional: AdditionalKe, private: &[u8]) -> Self {
+        let private = kem::DecapsulationKey::new(algorithm(additional), private).unwrap();
+        Self { additional, private, public: Vec::new() }
+    }
+
     /// Its method.
     pub(super) fn additional(&self) -> AdditionalKe {
         self.additional
