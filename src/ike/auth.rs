@@ -171,7 +171,7 @@ impl Signed<'_> {
         proven.map(Verified)
     }
 
-    /// AUTH of this end where it has resumed against a ticket: RFC 5723 section 5.1, by the key that only who
+    /// AUTH of this end where it has resumed against a ticket: RFC 5723 section 4.3.3, by the key that only who
     /// knows the secret can have.
     pub(super) fn prove_resumed(&self) -> Payload {
         Payload::Auth { method: auth::SHARED_KEY, data: self.resumed() }

@@ -88,7 +88,7 @@ impl Error {
             Error::OtherGroup(group) => {
                 Payload::notify(notify::INVALID_KE_PAYLOAD, group.to_be_bytes().to_vec())
             }
-            // RFC 5723 section 4.3.
+            // RFC 5723 section 4.3.2.
             Error::Ticket(_) => Payload::notify(notify::TICKET_NACK, Vec::new()),
             Error::Selectors => Payload::notify(notify::TS_UNACCEPTABLE, Vec::new()),
             Error::Unauthenticated(_) => Payload::notify(notify::AUTHENTICATION_FAILED, Vec::new()),

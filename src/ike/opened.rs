@@ -136,7 +136,7 @@ impl Opened {
         let named = if self.sa.is_initiator() {
             responder == Some(&ticket.responder)
         } else {
-            // RFC 5723 section 4.3: what the ticket says of the initiator holds.
+            // RFC 5723 section 4.3.3: what the ticket says of the initiator holds.
             (initiator, responder) == (Some(&ticket.initiator), Some(&ticket.responder))
         };
         if !named {

@@ -200,7 +200,7 @@ pub(super) fn answer(
     let resumption = Resumption { ticket, secret: secret.id() };
     let nonces = Nonces { initiator: parts.nonce()?.to_vec(), responder: cx.nonce() };
     let spis = Spis { initiator: message.header.initiator_spi, responder: cx.ike_spi() };
-    // RFC 5723 section 4.4: the addresses are looked at as in IKE_SA_INIT.
+    // RFC 5723 section 4.3.2: the addresses are looked at as in IKE_SA_INIT.
     let claims = Claims::ours(cx, &path, spis, blocked);
     if let Some(claims) = &claims {
         path.nat = claims.compare(&parts, Spis { responder: 0, ..spis }, &path)?;

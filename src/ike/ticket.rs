@@ -11,7 +11,7 @@
 //! !  type of IDr  !  IDr: the responder's address, 4 or 16 octets !
 //! +---------------+-----------------------------------------------+
 //! ```
-//! It is used many times: what makes the keys of each use fresh is both nonces alone.
+//! RFC 5723 section 4.3.1 has a ticket used once; this one is used many times: what makes the keys of each use fresh is both nonces alone.
 
 use std::net::IpAddr;
 
