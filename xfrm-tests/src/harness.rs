@@ -211,13 +211,13 @@ pub fn in_release(arguments: &[String]) -> Result<i32> {
 ///
 /// # Errors
 /// When `time` is no whole number of hours, or cargo does not run.
-pub fn soak_in_virtual_time(time: &str, seed: u64) -> Result<i32> {
+pub fn soak_in_virtual_time(time: &str, settings: [(&str, u64); 3]) -> Result<i32> {
     let hours = time.strip_suffix('h').and_then(|hours| hours.parse::<u32>().ok());
     let hours = hours.with_context(|| format!("`{time}` is no number of hours, such as 24h"))?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     cargo.args(["test", "--release", "--lib", "agent::sim::soak", "--", "--nocapture"]);
-    let settings = [("HOURS", u64::from(hours)), ("HOSTS", 50), ("SEED", seed)];
+    let settings = settings.into_iter().chain([("HOURS", u64::from(hours))]);
     let settings = settings.map(|(name, value)| (format!("HOSTSEAL_SOAK_{name}"), value.to_string()));
     let status = cargo.envs(settings).status().context("cannot run cargo")?;
     Ok(status.code().unwrap_or(1))

@@ -72,9 +72,15 @@ enum Ask {
         /// How long, such as 30m; with --virtual in whole hours, such as 24h.
         #[arg(default_value = "30m")]
         time: String,
-        /// Fifty simulated hosts in virtual time instead.
+        /// Simulated hosts in virtual time instead.
         #[arg(long = "virtual")]
         simulated: bool,
+        /// With --virtual: how many.
+        #[arg(long, requires = "simulated", default_value_t = 50)]
+        hosts: u64,
+        /// With --virtual: each host is paired with so many others only, and not with all.
+        #[arg(long, requires = "simulated")]
+        peers: Option<u64>,
         /// With --virtual: repeats a run.
         #[arg(long, requires = "simulated", default_value_t = 1)]
         seed: u64,
@@ -107,7 +113,10 @@ fn run(ask: Ask) -> Result<i32> {
         Ask::Transitions { words } => show("transitions", words),
         Ask::Interop { words } => show("interop", words),
         Ask::Faults { words } => show("faults", words),
-        Ask::Soak { time, simulated: true, seed } => harness::soak_in_virtual_time(&time, seed),
+        Ask::Soak { time, simulated: true, hosts, peers, seed } => {
+            let peers = peers.unwrap_or(hosts.saturating_sub(1));
+            harness::soak_in_virtual_time(&time, [("HOSTS", hosts), ("PEERS", peers), ("SEED", seed)])
+        }
         Ask::Soak { time, .. } => show("soak", vec![time]),
         // What is measured is optimised, whatever this program is: parts of it are measured too.
         Ask::Bench { name: Some(name), arguments } if cfg!(debug_assertions) => {

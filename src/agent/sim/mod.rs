@@ -4,6 +4,7 @@
 mod cluster;
 mod detour;
 mod faults;
+mod files;
 mod kernel;
 mod nat;
 mod net;

@@ -70,6 +70,8 @@ pub(super) struct Weather {
 impl Weather {
     pub(super) const FAIR: Self =
         Self { loss: 0.0, duplication: 0.0, delay: (Duration::from_micros(200), Duration::from_micros(400)) };
+    pub(super) const ROUGH: Self =
+        Self { loss: 0.1, duplication: 0.02, delay: (Duration::from_millis(1), Duration::from_millis(50)) };
     pub(super) const FOUL: Self =
         Self { loss: 0.3, duplication: 0.1, delay: (Duration::from_millis(1), Duration::from_millis(80)) };
     pub(super) const STORM: Self =
@@ -87,6 +89,8 @@ pub(super) struct Net {
     pub(super) translated: BTreeMap<IpAddr, IpAddr>,
     under_way: BTreeMap<(Instant, u64), Packet>,
     sent: u64,
+    /// IKE datagrams that hosts have sent.
+    pub(super) ike_sent: u64,
 }
 
 impl Net {
@@ -98,11 +102,13 @@ impl Net {
             translated: BTreeMap::new(),
             under_way: BTreeMap::new(),
             sent: 0,
+            ike_sent: 0,
         }
     }
 
     pub(super) fn send(&mut self, now: Instant, rng: &mut StdRng, packet: Packet) {
         let ends = packet.ends();
+        self.ike_sent += u64::from(matches!(packet, Packet::Ike { .. }));
         let blocked = matches!(packet, Packet::Esp { in_udp: false, .. }) && self.esp_blocked.contains(&ends);
         let data = matches!(packet, Packet::Clear { .. } | Packet::Esp { inner: Inner::Data, .. });
         let lost = !data && rng.random_bool(self.weather.loss);

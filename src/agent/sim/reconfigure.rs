@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::cluster::{MILLISECOND, SECOND, protected, seeds};
+use super::files::File;
 use super::net::Weather;
-use super::world::{File, Tally, World};
+use super::world::{Tally, World};
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
 use crate::model::status::{ReasonCode, RowState};

@@ -3,32 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
+use super::files::File;
 use super::kernel::{Death, Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
 use crate::agent::accounts::Accounts;
 use crate::agent::core::{Core, Datagram, TICK};
 use crate::agent::guard::first_step;
 use crate::agent::kernel::Kernel as _;
-use crate::agent::scheme::Scheme;
 use crate::agent::service::SAVE_DELAY;
 use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::config::Method;
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
-use crate::model::{
-    Direction, EncapsulationMode, Inside, Limits, Pair, Proposals, SaId, SaReading, Secret, UnixTime,
-};
+use crate::model::{Direction, EncapsulationMode, Inside, Pair, SaId, SaReading, UnixTime};
 use crate::protect::PairMachine;
 
-const PORT: u16 = 500;
-const NAT_PORT: u16 = 4500;
+pub(super) const PORT: u16 = 500;
+pub(super) const NAT_PORT: u16 = 4500;
 /// How often a condition is looked at: it may concern every pair of a large cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of a data packet.
@@ -58,21 +55,6 @@ pub(super) struct Host {
     /// When it goes back to the clear, as its state directory tells.
     trial: Option<Instant>,
     tick: Instant,
-}
-
-/// What a host's files say.
-#[derive(Clone)]
-pub(super) struct File {
-    /// The hosts that it lists, itself included.
-    pub(super) nodes: Vec<usize>,
-    pub(super) secret: [u8; 32],
-    pub(super) previous: Option<[u8; 32]>,
-    pub(super) method: Method,
-    pub(super) accept: Vec<Method>,
-    pub(super) key_bits: u16,
-    pub(super) replay_window: u32,
-    pub(super) rekey_after: Duration,
-    pub(super) encapsulation: EncapsulationMode,
 }
 
 /// What became of data packets.
@@ -165,7 +147,7 @@ impl World {
         listed_at(listed).filter(|at| *at < self.hosts.len())
     }
 
-    fn inside(&self, at: usize) -> Inside {
+    pub(super) fn inside(&self, at: usize) -> Inside {
         let own = self.hosts[at].address;
         Inside::new((own != address(at)).then_some((address(at), own)).into_iter().collect())
     }
@@ -219,59 +201,6 @@ impl World {
     pub(super) fn confirm(&mut self, at: usize) {
         self.hosts[at].trial = None;
         self.on(at, |core, now, kernel| core.confirm(now, kernel));
-    }
-
-    /// All files say this about ESP in UDP; for agents that start.
-    pub(super) fn encapsulation(&mut self, mode: EncapsulationMode) {
-        self.hosts.iter_mut().for_each(|host| host.file.encapsulation = mode);
-    }
-
-    /// All files say this about when to rekey; for agents that start.
-    pub(super) fn rekey_after(&mut self, time: Duration) {
-        self.hosts.iter_mut().for_each(|host| host.file.rekey_after = time);
-    }
-
-    /// The files of a host change, and its agent takes them.
-    pub(super) fn reconfigure(&mut self, at: usize, change: impl FnOnce(&mut File)) {
-        change(&mut self.hosts[at].file);
-        let (scheme, settings) = (self.scheme(at), self.settings(at));
-        self.on(at, |core, now, kernel| core.reconfigure(now, UnixTime(0), kernel, scheme, settings));
-    }
-
-    fn scheme(&self, at: usize) -> Scheme {
-        let File { nodes, replay_window, .. } = &self.hosts[at].file;
-        let remotes = nodes.iter().filter(|node| **node != at).map(|node| address(*node));
-        Scheme {
-            pairs: remotes.filter_map(|remote| Pair::new(self.hosts[at].address, remote)).collect(),
-            exemptions: Vec::new(),
-            replay_window: *replay_window,
-            limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
-            inside: self.inside(at),
-            allow_peer_disable: true,
-            guard: true,
-            port: PORT,
-        }
-    }
-
-    fn settings(&self, at: usize) -> ike::Settings {
-        let Host { file, kernel, .. } = &self.hosts[at];
-        ike::Settings {
-            credentials: Arc::default(),
-            secret: Some(Arc::new(Secret::new(file.secret))),
-            previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
-            cluster: "simulated".to_owned(),
-            inside: self.inside(at),
-            method: file.method,
-            accept: file.accept.clone(),
-            port: PORT,
-            nat_port: NAT_PORT,
-            encapsulation: file.encapsulation,
-            ike_proposals: Proposals::default(),
-            esp_proposals: Proposals::of_key_bits(file.key_bits),
-            rekey_after: file.rekey_after,
-            initial_contact: kernel.state.sas.is_empty(),
-            jitter: Duration::from_millis(file.nodes.len() as u64),
-        }
     }
 
     /// The agent is gone without a word; its kernel goes on.
@@ -567,11 +496,6 @@ impl World {
     pub(super) fn reason(&self, from: usize, to: usize) -> Option<crate::protect::pair::Reason> {
         let machine = self.hosts[from].core.as_ref()?.pairs().get(&self.pair(from, to))?;
         machine.reason()
-    }
-
-    pub(super) fn ways(&self) -> Vec<(usize, usize)> {
-        let all = 0..self.hosts.len();
-        all.clone().flat_map(|from| all.clone().map(move |to| (from, to))).filter(|(a, b)| a != b).collect()
     }
 
     pub(super) fn all_protected(&self) -> bool {
