@@ -4,12 +4,13 @@
 //! inside the one that fetches the part before. So the socket never blocks: an answer that is not there at
 //! once does not come.
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd as _;
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR};
 use netlink_sys::protocols::NETLINK_XFRM;
 use netlink_sys::{Socket, SocketAddr};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, MultiHeaders, NetlinkAddr, recvmmsg, setsockopt, sockopt};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::batch::{Batch, Nothing};
@@ -18,6 +19,8 @@ use super::wire::{self, Malformed, Message, Messages};
 
 /// The kernel makes parts of a dump of at most 32 KiB, and all else is shorter.
 const INBOX: usize = 64 << 10;
+/// An answer to a request that is no dump: the longest is an SA with its bitmap of replays, about 1 KiB.
+const ANSWER: usize = 2 << 10;
 /// Room for the verdicts and reports of a whole batch, each of which weighs some kilobytes in the kernel.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
@@ -73,7 +76,8 @@ impl Connection {
         self.batch.acknowledge_last();
         self.socket.send_to(self.batch.bytes(), &SocketAddr::new(0, 0), 0)?;
         loop {
-            for message in Messages(self.inbox.receive(&self.socket)?) {
+            let answers = self.inbox.receive_answers(&self.socket)?;
+            for message in answers.flat_map(Messages) {
                 let message = message?;
                 // What an earlier request left behind is nobody's any more.
                 let Some(position) = self.batch.position(message.sequence) else { continue };
@@ -194,6 +198,28 @@ impl Inbox {
         };
         self.used = self.used.max(length.min(INBOX));
         self.bytes.get(..length).ok_or_else(|| Malformed { kind: 0 }.into())
+    }
+
+    /// The next datagrams from the kernel, none of which is part of a dump: a batch has an answer for each of its
+    /// messages, and to fetch them one by one takes longer than to make them.
+    fn receive_answers(&mut self, socket: &Socket) -> io::Result<impl Iterator<Item = &[u8]>> {
+        let mut slots: Vec<_> =
+            self.bytes.chunks_exact_mut(ANSWER).map(|slot| [IoSliceMut::new(slot)]).collect();
+        let mut headers = MultiHeaders::<NetlinkAddr>::preallocate(slots.len(), None);
+        let received = recvmmsg(socket.as_raw_fd(), &mut headers, &mut slots, MsgFlags::empty(), None)?;
+        let mut whole = true;
+        let mut lengths = Vec::new();
+        for answer in received {
+            whole &= !answer.flags.contains(MsgFlags::MSG_TRUNC);
+            // Whoever else has the capability could write to this socket too.
+            let from_kernel = answer.address.is_some_and(|sender| sender.pid() == 0);
+            lengths.push(if from_kernel { answer.bytes } else { 0 });
+        }
+        self.used = self.used.max(lengths.len() * ANSWER);
+        if !whole {
+            return Err(Malformed { kind: 0 }.into());
+        }
+        Ok(self.bytes.chunks_exact(ANSWER).zip(lengths).filter_map(|(slot, length)| slot.get(..length)))
     }
 
     /// Zeroes what was received.
