@@ -85,7 +85,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         service.tell_followers(now);
         let deadline = service.deadline();
         tokio::select! {
-            Some(datagrams) = receive(&mut service.sockets) => service.handle_datagrams(&datagrams),
+            (now, datagrams) = receive(&service.sockets) => service.handle_datagrams(now, &datagrams),
             guard = events.readable_mut() => {
                 let mut guard = guard?;
                 service.handle_events(guard.get_inner_mut());
@@ -133,7 +133,7 @@ fn open_watch() -> Option<AsyncFd<Watch>> {
     watch.inspect_err(|error| tracing::warn!("changed files go unnoticed: {error}")).ok()
 }
 
-async fn receive(sockets: &mut Option<Sockets>) -> Option<Vec<Datagram>> {
+async fn receive(sockets: &Option<Sockets>) -> (Instant, Vec<Datagram>) {
     match sockets {
         Some(sockets) => sockets.receive().await,
         None => pending().await,
@@ -361,14 +361,14 @@ impl Service {
         for pair in &scheme.pairs {
             accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
         }
-        let mut engine = ike::Engine::new(settings, Box::new(Entropy));
+        let mut engine = ike::Engine::new(settings, Box::new(Entropy::default()));
         engine.set_clock(now, wall);
         Core::new(scheme, engine, accounts, &self.saved.sealed(), now)
     }
 
-    fn handle_datagrams(&mut self, datagrams: &[Datagram]) {
+    fn handle_datagrams(&mut self, now: Instant, datagrams: &[Datagram]) {
         if let Some(core) = &mut self.core {
-            core.handle_datagrams(Instant::now(), &mut self.kernel, datagrams);
+            core.handle_datagrams(now, &mut self.kernel, datagrams);
         }
     }
 
@@ -477,9 +477,8 @@ impl Service {
                 Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
             }
         }
-        while let Some(transmit) = core.poll_transmit() {
-            sockets.send(&transmit);
-        }
+        let transmits: Vec<_> = std::iter::from_fn(|| core.poll_transmit()).collect();
+        sockets.send(&transmits);
         if core.wants_look() {
             self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
         }

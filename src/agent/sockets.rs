@@ -2,31 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::io::{self, IoSliceMut};
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
-use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg,
+    sendmmsg, setsockopt, sockopt,
+};
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use super::core::{Datagram, Probe};
 use super::keeper::Keeper;
-use crate::ike::Transmit;
+use crate::ike::{DATAGRAM_MAX, Transmit};
 use crate::xfrm;
 
-/// The largest UDP datagram.
-const LARGEST: usize = 65_535;
-/// Datagrams on their way to the core: more wait in the sockets, or are lost there.
-const QUEUE: usize = 1024;
-/// How many of them the core takes together at most: the network is served before the rest.
-const TOGETHER: usize = 64;
+/// How many datagrams one system call takes or gives at most: each of them costs more than what it carries.
+const AT_ONCE: usize = 8;
+/// Room for one: what is longer is cut off, and still too long for the key exchange.
+const ROOM: usize = DATAGRAM_MAX + 1;
 
 /// The UDP ports that an agent opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,7 @@ pub struct Ports {
 
 /// An open port of one address.
 struct Own {
-    socket: Rc<tokio::net::UdpSocket>,
-    reader: JoinHandle<()>,
+    socket: tokio::net::UdpSocket,
     /// The kernel takes ESP out of what comes in.
     decapsulates: bool,
 }
@@ -56,9 +55,6 @@ pub struct Sockets {
     /// Whether what decapsulates is to outlive this process: from the first message on by which a pair moves to
     /// UDP. Most hosts never have one, and need no keeper.
     keeps: bool,
-    /// For the readers.
-    sender: mpsc::Sender<Stamped>,
-    incoming: mpsc::Receiver<Stamped>,
 }
 
 /// A datagram, and what the clock that can be set said when the kernel got it.
@@ -69,23 +65,15 @@ struct Stamped {
     bytes: Vec<u8>,
 }
 
-impl Drop for Own {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
 impl Sockets {
     /// None yet but what the agent before this one of the same `run_dir` left.
     pub fn new(run_dir: &Path) -> Self {
-        let (sender, incoming) = mpsc::channel(QUEUE);
         let keeper = Keeper::new(run_dir);
         let left = keeper.take_back().into_iter().map(UdpSocket::from);
         let left: BTreeMap<_, _> =
             left.filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
         let keeps = !left.is_empty();
-        let (by_local, probers) = (BTreeMap::new(), BTreeMap::new());
-        Self { by_local, probers, left, keeper, keeps, sender, incoming }
+        Self { by_local: BTreeMap::new(), probers: BTreeMap::new(), left, keeper, keeps }
     }
 
     /// Opens the ports of each address that are not open yet; an address need not be there yet.
@@ -107,14 +95,12 @@ impl Sockets {
                 let there = self.left.get(&local).map(UdpSocket::try_clone);
                 let socket = there.unwrap_or_else(|| open_udp(local).map(UdpSocket::from));
                 let socket = socket.and_then(|socket| prepare(socket, local, decapsulates));
-                opened.insert(local, (Rc::new(socket.map_err(|error| (local, error))?), decapsulates));
+                let socket = socket.map_err(|error| (local, error))?;
+                opened.insert(local, Own { socket, decapsulates });
             }
         }
-        let news = opened.values().any(|(_, decapsulates)| *decapsulates) || !self.left.is_empty();
-        for (local, (socket, decapsulates)) in opened {
-            let reader = tokio::task::spawn_local(read(socket.clone(), local, self.sender.clone()));
-            self.by_local.insert(local, Own { socket, reader, decapsulates });
-        }
+        let news = opened.values().any(|own| own.decapsulates) || !self.left.is_empty();
+        self.by_local.extend(opened);
         self.left.clear();
         if news {
             self.keep();
@@ -152,21 +138,53 @@ impl Sockets {
         self.keeper.release();
     }
 
-    /// Waits for datagrams; returns those that are there, in the order in which they came.
-    pub async fn receive(&mut self) -> Option<Vec<Datagram>> {
-        let mut stamped = Vec::new();
-        let count = self.incoming.recv_many(&mut stamped, TOGETHER).await;
+    /// Waits for datagrams; returns those that are there, of each socket in the order in which they came, and when
+    /// that was. More wait in the sockets, or are lost there.
+    pub async fn receive(&self) -> (Instant, Vec<Datagram>) {
+        let stamped = poll_fn(|context| self.poll_receive(context)).await;
         let (now, wall) = (Instant::now(), SystemTime::now());
-        (count > 0).then(|| stamped.into_iter().map(|datagram| datagram.at(now, wall)).collect())
+        (now, stamped.into_iter().map(|datagram| datagram.at(now, wall)).collect())
     }
 
-    /// Sends a datagram. One that cannot be sent is lost as if on the way: IKE retransmits.
-    pub fn send(&mut self, transmit: &Transmit) {
-        let Some(own) = self.by_local.get(&transmit.local) else {
+    /// Takes as much off each socket as one system call does, so that none of them keeps the others waiting.
+    fn poll_receive(&self, context: &mut Context<'_>) -> Poll<Vec<Stamped>> {
+        let mut came = Vec::new();
+        for (local, own) in &self.by_local {
+            while let Poll::Ready(Ok(())) = own.socket.poll_recv_ready(context) {
+                match receive_at_once(&own.socket, *local) {
+                    // Asked once more, the socket is to wake us.
+                    Ok(datagrams) if datagrams.is_empty() => continue,
+                    Ok(datagrams) => came.extend(datagrams),
+                    // Also what ICMP reported of an earlier datagram of ours; nothing authenticates it.
+                    Err(error) => {
+                        tracing::debug!("{local}: {error}");
+                        context.waker().wake_by_ref();
+                    }
+                }
+                break;
+            }
+        }
+        if came.is_empty() { Poll::Pending } else { Poll::Ready(came) }
+    }
+
+    /// Sends datagrams in their order. One that cannot be sent is lost as if on the way: IKE retransmits.
+    pub fn send(&mut self, transmits: &[Transmit]) {
+        for transmits in transmits.chunk_by(|one, next| one.local == next.local) {
+            self.send_from(transmits[0].local, transmits);
+        }
+    }
+
+    fn send_from(&mut self, local: SocketAddr, transmits: &[Transmit]) {
+        let Some(own) = self.by_local.get(&local) else {
             return;
         };
-        if let Err(error) = own.socket.try_send_to(&transmit.bytes, transmit.remote) {
-            tracing::debug!("{} to {}: {error}", transmit.local, transmit.remote);
+        let mut left = transmits;
+        while let Some(first) = left.first() {
+            let sent = send_at_once(&own.socket, left).unwrap_or_else(|error| {
+                tracing::debug!("{local} to {}: {error}", first.remote);
+                1
+            });
+            left = left.get(sent..).unwrap_or_default();
         }
         // Whoever moves to UDP moves its IKE first.
         if own.decapsulates && !self.keeps {
@@ -200,46 +218,46 @@ impl Stamped {
     }
 }
 
-async fn read(socket: Rc<tokio::net::UdpSocket>, local: SocketAddr, sender: mpsc::Sender<Stamped>) {
-    loop {
-        if socket.readable().await.is_err() {
-            return;
-        }
-        match receive_one(&socket, local) {
-            Ok(datagram) => {
-                if sender.send(datagram).await.is_err() {
-                    return;
-                }
-            }
-            // Also what ICMP reported of an earlier datagram of ours; nothing authenticates it.
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => tracing::debug!("{local}: {error}"),
-            Err(_) => {}
-        }
+/// Takes off a socket what has come, or as much as there is room for.
+fn receive_at_once(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Vec<Stamped>> {
+    let mut came = Vec::new();
+    let outcome = socket.try_io(Interest::READABLE, || {
+        came = receive_into(socket, local)?;
+        // Where there was room left, nothing is left in the socket: it wakes us instead of being asked once more.
+        if came.len() == AT_ONCE { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    });
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        // One without a sender is nobody's.
+        _ => Ok(came.into_iter().flatten().collect()),
     }
 }
 
-/// Not `async`, so that the buffer lives on the stack for a moment rather than in every reader for good.
-fn receive_one(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Stamped> {
-    let mut buffer = [0; LARGEST];
-    let (length, remote, stamp) = socket.try_io(Interest::READABLE, || receive_into(socket, &mut buffer))?;
-    Ok(Stamped { local, remote, stamp, bytes: buffer[..length].to_vec() })
+/// The room is on the stack for a moment rather than with every socket for good.
+fn receive_into(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Vec<Option<Stamped>>> {
+    let mut room = [[0; ROOM]; AT_ONCE];
+    let mut parts = room.each_mut().map(|room| [IoSliceMut::new(room)]);
+    let mut headers = MultiHeaders::preallocate(AT_ONCE, Some(nix::cmsg_space!(TimeSpec)));
+    let received = recvmmsg(socket.as_raw_fd(), &mut headers, &mut parts, MsgFlags::empty(), None)?;
+    Ok(received.map(|message| stamped(local, &message)).collect())
 }
 
-/// The length of a datagram, where it is from, and when the kernel got it.
-fn receive_into(
-    socket: &tokio::net::UdpSocket,
-    buffer: &mut [u8],
-) -> io::Result<(usize, SocketAddr, Option<Duration>)> {
-    let mut control = nix::cmsg_space!(TimeSpec);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let received =
-        recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
-    let stamp = received.cmsgs()?.find_map(|message| match message {
+fn stamped(local: SocketAddr, message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Stamped> {
+    let remote = message.address.as_ref().and_then(address)?;
+    let stamp = message.cmsgs().ok()?.find_map(|message| match message {
         ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
         _ => None,
     });
-    let from = received.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
-    Ok((received.bytes, from, stamp))
+    Some(Stamped { local, remote, stamp, bytes: message.iovs().flatten().copied().collect() })
+}
+
+/// Sends the first of `transmits`, and says how many those were; an error is that of the very first one.
+fn send_at_once(socket: &tokio::net::UdpSocket, transmits: &[Transmit]) -> io::Result<usize> {
+    let parts: Vec<_> = transmits.iter().map(|transmit| [IoSlice::new(&transmit.bytes)]).collect();
+    let to: Vec<_> = transmits.iter().map(|transmit| Some(SockaddrStorage::from(transmit.remote))).collect();
+    let mut headers = MultiHeaders::preallocate(AT_ONCE, None);
+    let none: [ControlMessage<'_>; 0] = [];
+    Ok(sendmmsg(socket.as_raw_fd(), &mut headers, &parts, &to, none, MsgFlags::empty())?.count())
 }
 
 fn address(address: &SockaddrStorage) -> Option<SocketAddr> {
@@ -260,6 +278,7 @@ fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Resu
 /// Nobody answers to where probes come from, and what comes all the same finds no room.
 fn open_prober(local: IpAddr) -> io::Result<Socket> {
     let socket = open_udp(SocketAddr::new(local, 0))?;
+    xfrm::bypass(&socket, xfrm::Family::of(local))?;
     socket.set_recv_buffer_size(0)?;
     Ok(socket)
 }
@@ -297,7 +316,7 @@ mod tests {
             sleep(Duration::from_millis(30));
             let read = Instant::now();
             inbox.readable().await.unwrap();
-            let datagram = receive_one(&inbox, inbox.local_addr().unwrap()).unwrap();
+            let datagram = receive_at_once(&inbox, inbox.local_addr().unwrap()).unwrap().remove(0);
             let datagram = datagram.at(Instant::now(), SystemTime::now());
             let from = outbox.local_addr().unwrap();
             assert_eq!((datagram.bytes.as_slice(), datagram.remote), (&b"early"[..], from));

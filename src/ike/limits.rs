@@ -69,7 +69,7 @@ pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 /// Children of one session.
 pub(super) const CHILDREN_MAX: usize = 8;
 /// The longest datagram that is looked at.
-pub(super) const DATAGRAM_MAX: usize = 8192;
+pub const DATAGRAM_MAX: usize = 8192;
 /// The most fragments of one message.
 pub(super) const FRAGMENTS_MAX: usize = 32;
 /// The longest message that comes in fragments, in octets of its payloads.

@@ -111,6 +111,7 @@ pub use digest::digest;
 pub use engine::Engine;
 #[cfg(any(test, fuzzing))]
 pub use insider::{Draft, stop_tampering, tamper};
+pub use limits::DATAGRAM_MAX;
 
 use crate::model::auth::{Identity, Proof};
 use crate::model::config::Method;

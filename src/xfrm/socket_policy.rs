@@ -25,13 +25,12 @@ pub fn bypass(socket: impl AsFd, family: Family) -> io::Result<()> {
     set(socket, family, XFRM_POLICY_IN, &[])
 }
 
-/// Sends all that leaves `socket` through the outbound SA `sa`, or fails to send it: never in the clear.
-/// What it receives may come as ESP or in the clear, so a probe must prove itself by what is in it.
+/// Sends all that leaves `socket` from now on through the outbound SA `sa`, or fails to send it: never in the
+/// clear. What it receives is not touched.
 pub fn route_through(socket: impl AsFd, sa: &Sa) -> io::Result<()> {
     let socket = socket.as_fd();
     let family = Family::of(sa.pair.remote);
-    set(socket, family, XFRM_POLICY_OUT, &encode::template_bytes(&encode::exactly(sa)))?;
-    set(socket, family, XFRM_POLICY_IN, &[])
+    set(socket, family, XFRM_POLICY_OUT, &encode::template_bytes(&encode::exactly(sa)))
 }
 
 /// Has the kernel take the ESP out of what comes in on the UDP socket `socket`, as long as that is open in any
