@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::{RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_KNOCKING, TRIES_OPENING};
+use super::limits::{KNOCK_FIRST, RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_KNOCKING, TRIES_OPENING};
 
 /// A message as it goes over the wire: one datagram, or its fragments.
 pub(super) type Datagrams = Vec<Vec<u8>>;
@@ -15,8 +15,8 @@ pub(super) type Datagrams = Vec<Vec<u8>>;
 pub(super) struct Retransmission {
     message: Datagrams,
     tries_left: u32,
-    /// So many tries more before the waits grow.
-    steady_left: u32,
+    /// So many tries more before the waits grow beyond [`RETRANSMIT_FIRST`].
+    knocks_left: u32,
     wait: Duration,
     due: Instant,
 }
@@ -27,16 +27,16 @@ impl Retransmission {
         Self {
             message,
             tries_left: tries.saturating_sub(1),
-            steady_left: 0,
+            knocks_left: 0,
             wait: RETRANSMIT_FIRST,
             due: now + RETRANSMIT_FIRST,
         }
     }
 
-    /// The first message of all. A peer that is being started is found soon: at first the waits do not grow.
+    /// The first message of all. A peer that is being started is found soon: at first the waits are short.
     pub(super) fn knocking(now: Instant, message: Datagrams) -> Self {
         let sent = Self::new(now, message, TRIES_KNOCKING + TRIES_OPENING);
-        Self { steady_left: TRIES_KNOCKING, ..sent }
+        Self { knocks_left: TRIES_KNOCKING, wait: KNOCK_FIRST, due: now + KNOCK_FIRST, ..sent }
     }
 
     /// When to look again.
@@ -63,11 +63,9 @@ impl Retransmission {
             return Retry::GiveUp;
         }
         self.tries_left -= 1;
-        if self.steady_left > 0 {
-            self.steady_left -= 1;
-        } else {
-            self.wait = (self.wait * 2).min(RETRANSMIT_MAX);
-        }
+        let longest = if self.knocks_left > 0 { RETRANSMIT_FIRST } else { RETRANSMIT_MAX };
+        self.knocks_left = self.knocks_left.saturating_sub(1);
+        self.wait = (self.wait * 2).min(longest);
         self.due = now + self.wait;
         Retry::Send(self.message.clone())
     }
@@ -206,5 +204,39 @@ impl<Q, H> Window<Q, H> {
     /// Keeps the answer just sent.
     pub(super) fn keep_answer(&mut self, answer: Datagrams) {
         self.answer = Some(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After how many milliseconds each copy of a message goes out that nobody answers, and when it is given up.
+    fn copies(mut sent: Retransmission, start: Instant) -> (Vec<u128>, u128) {
+        let mut copies = vec![0];
+        loop {
+            let now = sent.due();
+            let after = (now - start).as_millis();
+            match sent.handle_timeout(now) {
+                Retry::Send(_) => copies.push(after),
+                Retry::GiveUp => return (copies, after),
+                Retry::Wait => panic!("it is due"),
+            }
+        }
+    }
+
+    #[test]
+    fn waits_double() {
+        let start = Instant::now();
+        let sent = Retransmission::new(start, Vec::new(), TRIES_OPENING);
+        assert_eq!(copies(sent, start), (vec![0, 250, 750, 1750, 3750], 7750));
+    }
+
+    #[test]
+    fn a_peer_that_is_being_started_is_found_soon() {
+        let start = Instant::now();
+        let (copies, end) = copies(Retransmission::knocking(start, Vec::new()), start);
+        assert_eq!(copies[..8], [0, 60, 180, 420, 670, 920, 1170, 1670]);
+        assert_eq!((copies.len() as u32, end), (TRIES_KNOCKING + TRIES_OPENING, 8670));
     }
 }

@@ -10,9 +10,12 @@ pub(super) const RETRANSMIT_MAX: Duration = Duration::from_secs(4);
 pub(super) const TRIES_ESTABLISHED: u32 = 7;
 /// How often IKE_AUTH is sent: 7.75 s in all. And IKE_SA_INIT, after it was knocked.
 pub(super) const TRIES_OPENING: u32 = 5;
-/// How often IKE_SA_INIT is sent before that, at [`RETRANSMIT_FIRST`]: hosts that are enabled at the same
-/// time do not come up at the same moment.
-pub(super) const TRIES_KNOCKING: u32 = 3;
+/// How often IKE_SA_INIT is sent before that: hosts that are enabled at the same time do not come up at the same
+/// moment.
+pub(super) const TRIES_KNOCKING: u32 = 5;
+/// The first wait of those; they grow up to [`RETRANSMIT_FIRST`]. Where one command enables all hosts, the others
+/// listen some milliseconds later.
+pub(super) const KNOCK_FIRST: Duration = Duration::from_millis(60);
 /// How often the Delete of a pair that was forgotten is sent.
 pub(super) const TRIES_FAREWELL: u32 = 2;
 
