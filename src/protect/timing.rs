@@ -16,14 +16,12 @@ pub const SEAL_GRACE: Duration = Duration::from_secs(1);
 
 /// The same on a pair on which nothing has come in (`pair::seal`), at least: the peer's last word of its
 /// switch to ESP was sent after what it may have sent in the clear just before.
-pub const QUIET_GRACE: Duration = Duration::from_millis(50);
+pub const QUIET_GRACE: Duration = Duration::from_millis(20);
 
-/// And so many times as long as a packet took to the peer and back: four times the way that a packet has.
-const QUIET_ROUND_TRIPS: u32 = 2;
-
-/// How long clear packets are accepted after both ends send ESP, on a pair on which nothing has come in.
+/// How long clear packets are accepted after both ends send ESP, on a pair on which nothing has come in: as long as
+/// a packet took to the peer and back, which is three times the way of one that its last word has overtaken.
 pub fn quiet_grace(round_trip: Duration) -> Duration {
-    (round_trip * QUIET_ROUND_TRIPS).max(QUIET_GRACE).min(SEAL_GRACE)
+    round_trip.clamp(QUIET_GRACE, SEAL_GRACE)
 }
 
 /// How often a probe is sent while nothing is known yet.

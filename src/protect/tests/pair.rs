@@ -76,8 +76,8 @@ fn any_doubt_that_nothing_came_in_leaves_the_full_grace() {
 fn the_shorter_grace_follows_the_round_trip() {
     let milliseconds = Duration::from_millis;
     assert_eq!(quiet_grace(milliseconds(0)), QUIET_GRACE);
-    assert_eq!(quiet_grace(milliseconds(100)), milliseconds(200));
-    assert_eq!(quiet_grace(milliseconds(800)), SEAL_GRACE);
+    assert_eq!(quiet_grace(milliseconds(100)), milliseconds(100));
+    assert_eq!(quiet_grace(milliseconds(1800)), SEAL_GRACE);
 }
 
 #[test]
