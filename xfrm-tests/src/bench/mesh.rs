@@ -43,6 +43,9 @@ pub fn show(show: &Show) -> Result<i32> {
 /// When a mesh does not come up.
 pub fn compare(count: usize, rounds: usize) -> Result<()> {
     let lab = || Lab::new(count);
+    // Not counted, so that no side pays for what is read from disk for the first time.
+    by_control(lab()?.hosts())?;
+    strongswan(lab()?.hosts(), by_vici)?;
     let (mut running, mut commands, mut theirs) = (Runs::default(), Runs::default(), Runs::default());
     let laps = race(
         rounds,
@@ -77,6 +80,7 @@ pub fn compare(count: usize, rounds: usize) -> Result<()> {
             Lap::new("strongSwan by vici", theirs.processor)
         ])
     );
+    println!("datagrams received: hostseal {:?}, strongSwan {:?}", running.messages, theirs.messages);
     print!("load: {load}");
     // strongSwan's best case is the one without processes.
     let ratio = |side: usize, other: usize| laps[other].ratio_to(&laps[side]);
@@ -94,6 +98,8 @@ struct Run {
     keyed: Duration,
     /// Processor time of all processes of the hosts meanwhile.
     processor: Duration,
+    /// UDP datagrams that the hosts received meanwhile.
+    messages: u64,
 }
 
 /// What was measured beside the time that is raced for.
@@ -101,12 +107,14 @@ struct Run {
 struct Runs {
     keyed: Vec<Duration>,
     processor: Vec<Duration>,
+    messages: Vec<u64>,
 }
 
 impl Runs {
     fn note(&mut self, run: Run) -> Result<Duration> {
         self.keyed.push(run.keyed);
         self.processor.push(run.processor);
+        self.messages.push(run.messages);
         Ok(run.done)
     }
 }
@@ -127,7 +135,7 @@ fn by_control(hosts: &[Host]) -> Result<Run> {
         ensure!(control.answer()? == Reply::Done, "a ping is answered otherwise");
     }
     let mut tables = open_tables(hosts)?;
-    let before = processor_time(hosts)?;
+    let (before, earlier) = (processor_time(hosts)?, messages(hosts)?);
     let started = Instant::now();
     controls.iter_mut().try_for_each(|control| control.ask(Request::Enable))?;
     let keyed = await_sas(&mut tables, started)?;
@@ -136,7 +144,8 @@ fn by_control(hosts: &[Host]) -> Result<Run> {
         control.await_protected()?;
     }
     let done = started.elapsed();
-    Ok(Run { done, keyed, processor: processor_time(hosts)? - before })
+    let (processor, messages) = (processor_time(hosts)? - before, messages(hosts)? - earlier);
+    Ok(Run { done, keyed, processor, messages })
 }
 
 /// From the start of the commands to the end of the last, which is when all rows of its host are
@@ -162,7 +171,7 @@ fn by_command(hosts: &[Host]) -> Result<Run> {
         let protected = status.number("/summary/protected");
         ensure!(protected == hosts.len() as u64 - 1, "{}: {protected} rows: {:#}", host.name(), status.0);
     }
-    Ok(Run { done, keyed: keyed?, processor })
+    Ok(Run { done, keyed: keyed?, processor, messages: messages(hosts)? })
 }
 
 /// Processor time of all processes of the hosts: it varies less with what else the machine does than the
@@ -179,6 +188,18 @@ fn processor_time(hosts: &[Host]) -> Result<Duration> {
         }
     }
     Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// UDP datagrams that the hosts have received.
+fn messages(hosts: &[Host]) -> Result<u64> {
+    let mut sum = 0;
+    for host in hosts {
+        let text = host.within(|| fs::read_to_string("/proc/thread-self/net/snmp"))??;
+        let values = text.lines().filter(|line| line.starts_with("Udp:")).nth(1);
+        let received = values.and_then(|line| line.split(' ').nth(1)).context("no counters of UDP")?;
+        sum += received.parse::<u64>()?;
+    }
+    Ok(sum)
 }
 
 fn open_tables(hosts: &[Host]) -> Result<Vec<Bare>> {
@@ -212,16 +233,17 @@ fn strongswan(hosts: &[Host], initiate: fn(&[Host]) -> Result<Duration>) -> Resu
             others.map(|other| Connection::between(swan.host(), other, Family::V4, SECRETS[0])).collect();
         swan.load(&connections)?;
     }
-    let before = processor_time(hosts)?;
+    let (before, earlier) = (processor_time(hosts)?, messages(hosts)?);
     let done = initiate(hosts)?;
     let processor = processor_time(hosts)?.saturating_sub(before);
+    let messages = messages(hosts)? - earlier;
     for swan in &swans {
         let listed = swan.list()?;
         let good = listed.iter().filter(|sa| sa.state == "ESTABLISHED" && sa.children == ["INSTALLED"]);
         let good = good.count();
         ensure!(good == hosts.len() - 1, "{}: {listed:?}", swan.host().name());
     }
-    Ok(Run { done, keyed: done, processor })
+    Ok(Run { done, keyed: done, processor, messages })
 }
 
 /// The children that a host initiates: towards those with a larger address.
