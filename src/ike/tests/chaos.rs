@@ -24,6 +24,8 @@ fn do_something(method: Method, net: &mut Net, dice: &mut Dice) {
         }
         (14, _) => {
             net.call(host, |engine, now| engine.forget(now, pair));
+            // Whoever forgets a pair has taken its children away, and is told nothing more of them.
+            net.hosts[host].children.clear();
             net.keep(host, 1 - host);
         }
         (15, _) => net.hosts[host].kernel_refuses = 1,
