@@ -52,7 +52,7 @@ fn it_says_so_meanwhile_and_is_not_in_the_clear_for_good() {
 fn a_sealed_pair_moves_to_udp_without_a_clear_packet() {
     for (seed, ways) in [BOTH, &BOTH[..1], &BOTH[1..]].into_iter().enumerate() {
         for weather in [Weather::FAIR, Weather::FOUL] {
-            let mut world = World::new(2, 10 + seed as u64, weather);
+            let mut world = World::new(2, 20 + seed as u64, weather);
             (0..2).for_each(|host| world.enable(host));
             assert!(world.run_until(30 * SECOND, World::all_protected));
             world.run(100 * SECOND, Some((100 * MILLISECOND, BOTH)));
