@@ -153,7 +153,7 @@ fn the_method_of_keying_is_changed_host_by_host_under_loss() {
         let mut world = protected(4, seed, Weather::FAIR);
         let from = world.hosts[0].file.method;
         let to = if from == Method::Ike { Method::Derived } else { Method::Ike };
-        world.net.weather = Weather { loss: 0.3, ..Weather::FOUL };
+        world.net.weather = Weather { loss: 0.2, ..Weather::FOUL };
         for host in [2, 0, 3, 1] {
             world.reconfigure(host, |file| file.accept = Method::ALL.to_vec());
             run(&mut world, 5 * SECOND);
