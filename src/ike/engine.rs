@@ -148,7 +148,9 @@ impl Engine {
 
     /// Makes a successor of the IKE SAs of `pair` now.
     pub fn rekey_ike(&mut self, now: Instant, pair: Pair) {
-        self.with_each(now, pair, Established::succeed_ike);
+        for key in self.sessions_of(pair) {
+            self.with_established(now, key, |session, cx| session.succeed_ike(cx));
+        }
     }
 
     /// Asks the peer whether it is there. A session that gets no answer is gone.

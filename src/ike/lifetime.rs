@@ -54,7 +54,7 @@ impl Established {
         }
         self.keep_alive(cx);
         self.drop_half_made(cx);
-        self.start_rekeys(cx.now);
+        self.start_rekeys(cx);
         let (due, waiting) = std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= cx.now);
         self.put_off = waiting;
         let due: Vec<(Instant, Task)> = due;
@@ -131,8 +131,11 @@ impl Established {
         }
     }
 
-    fn start_rekeys(&mut self, now: Instant) {
-        let current = self.current;
+    fn start_rekeys(&mut self, cx: &Cx<'_>) {
+        let (now, current) = (cx.now, self.current);
+        if self.child_is_due(now) && self.ages_before(now + cx.settings.rekey_after / 2) {
+            self.succeed_ike(cx);
+        }
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         let ike = self.sa_mut(current).is_some_and(|sa| due(&mut sa.rekey_at));
         let children: Vec<_> = self
@@ -143,17 +146,34 @@ impl Established {
             .collect();
         children.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
         if ike {
-            self.succeed_ike();
+            self.succeed_ike(cx);
         }
     }
 
+    fn child_is_due(&self, now: Instant) -> bool {
+        let live = self.children.iter().filter(|child| child.stage == ChildStage::Live);
+        live.filter_map(|child| child.rekey_at).any(|at| at <= now)
+    }
+
+    /// Whether another session will take over from this one before `end`, for its age.
+    fn ages_before(&self, end: Instant) -> bool {
+        let at = self.sa(self.current).and_then(|sa| sa.rekey_at);
+        self.basis().method == Method::Derived && at.is_some_and(|at| at <= end)
+    }
+
     /// The current IKE SA is to have a successor: a rekey makes one, or another session where there is no
-    /// Diffie-Hellman, which the engine begins.
-    pub(super) fn succeed_ike(&mut self) {
-        let current = self.current;
+    /// Diffie-Hellman, which the engine begins. That one has a child of its own: those of this one are replaced here
+    /// only should nothing come of it.
+    pub(super) fn succeed_ike(&mut self, cx: &Cx<'_>) {
+        let (current, patience) = (self.current, cx.now + cx.settings.rekey_after / 4);
         match self.basis().method {
             Method::Ike => self.add_task(Task::RekeyIke(None)),
-            Method::Derived => self.sa_mut(current).into_iter().for_each(|sa| sa.rekey_at = None),
+            Method::Derived => {
+                self.sa_mut(current).into_iter().for_each(|sa| sa.rekey_at = None);
+                for at in self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut()) {
+                    *at = patience.max(*at);
+                }
+            }
         }
     }
 

@@ -500,3 +500,19 @@ fn a_method_that_is_dropped_too_early_costs_nothing_for_a_while() {
         assert_eq!(methods(&net), [Some(Method::Derived); 2]);
     }
 }
+
+/// A session that takes over for the age of another brings a child: that one's is not replaced about then, too.
+#[test]
+fn no_more_children_are_made_than_their_age_asks_for() {
+    const LIFE: Duration = Duration::from_secs(60);
+    for seed in 0..8 {
+        let derived = || Settings { rekey_after: LIFE, ..by(Method::Derived, SECRET) };
+        let mut net = Net::new(800 + seed, [derived(), derived()]);
+        net.keep(0, 1);
+        net.run(30 * LIFE);
+        net.assert_one_pair(0, 1);
+        let made = net.hosts[0].log.iter().filter(|line| line.starts_with("ChildAgreed")).count();
+        // An SA is replaced at 85 % of its life at the earliest.
+        assert!((30..=36).contains(&made), "{made} children in thirty lives");
+    }
+}
