@@ -5,10 +5,15 @@ use std::time::{Duration, Instant};
 
 use super::core::{Core, Preview};
 use crate::model::control::{Change, PlanLine};
-use crate::model::status::{AgentInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status, Summary};
+use crate::model::status::{
+    AgentInfo, IkeRow, PeerRow, Protection, ReasonCode, RowState, SaState, Status, Summary,
+};
 use crate::model::units::human_duration;
 use crate::model::{NodeName, Pair, Progress, RowProgress, SaId};
 use crate::protect::{PairMachine, Plan};
+
+/// The version of IKE that is spoken.
+const IKE_VERSION: u8 = 2;
 
 /// The agent's part of a status.
 pub(super) struct Agent {
@@ -138,6 +143,13 @@ fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Inst
     let secret = machine.settled_child().and_then(|in_spi| core.engine().secret_of(pair, in_spi));
     row.secret_id = secret.map(|id| id.to_string());
     row.authentication = machine.settled_child().and_then(|in_spi| core.engine().proof_of(pair, in_spi));
+    let ike = machine.settled_child().and_then(|in_spi| core.engine().ike_of(pair, in_spi));
+    row.ike = ike.map(|(proposal, since)| IkeRow {
+        version: IKE_VERSION,
+        proposal: proposal.to_string(),
+        group: proposal.key_exchange(),
+        age_s: now.saturating_duration_since(since).as_secs(),
+    });
     let method = machine.settled_child().and_then(|in_spi| core.engine().method_of(pair, in_spi));
     row.keying = method.unwrap_or(row.keying);
     for sa in &mut row.sas {

@@ -42,7 +42,7 @@ pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, F
 fn show(status: &Status, args: &DisableArgs) -> Result<(), Failure> {
     match args.json {
         true => print_json(status)?,
-        false => print(&render::status(status, false, Style::of_stdout()))?,
+        false => print(&render::status(status, render::Extent::default(), Style::of_stdout()))?,
     };
     Ok(())
 }

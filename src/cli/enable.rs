@@ -58,7 +58,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
         .map_err(gone)?;
     match args.json {
         true => print_json(&status)?,
-        false => print(&render::status(&status, false, Style::of_stdout()))?,
+        false => print(&render::status(&status, render::Extent::default(), Style::of_stdout()))?,
     };
     Ok(status::exit_of(&status))
 }

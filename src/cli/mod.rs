@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod confirm;
 mod context;
+mod details;
 mod disable;
 mod enable;
 mod exit;

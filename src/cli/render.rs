@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::details;
 use super::term::Style;
 use crate::model::control::{Change, PlanLine};
 use crate::model::status::{AgentInfo, Encapsulation, PeerRow, Protection, RowState, Status, Summary};
@@ -16,16 +17,25 @@ const COLUMNS: [&str; 8] = ["NODE", "LOCAL", "REMOTE", "STATE", "SINCE", "CIPHER
 /// Which of them is the state.
 const STATE: usize = 3;
 
-/// A status as text; `all` shows all rows however many there are.
-pub(super) fn status(status: &Status, all: bool, style: Style) -> String {
+/// How much of a status is shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extent {
+    /// All rows, however many there are.
+    pub(super) all: bool,
+    /// How the keys of each row were made, and its SAs.
+    pub(super) details: bool,
+}
+
+/// A status as text.
+pub(super) fn status(status: &Status, extent: Extent, style: Style) -> String {
     let mut text = head(status, style);
-    let shown: Vec<&PeerRow> = match all || status.peers.len() <= MANY {
+    let shown: Vec<&PeerRow> = match extent.all || status.peers.len() <= MANY {
         true => status.peers.iter().collect(),
         false => status.peers.iter().filter(|row| needs_attention(row.state)).collect(),
     };
     if !shown.is_empty() {
         text.push('\n');
-        text.push_str(&table(&shown, status, style));
+        text.push_str(&table(&shown, status, extent, style));
     }
     text.push('\n');
     text.push_str(&sum(&status.summary, style));
@@ -94,7 +104,7 @@ fn agent(agent: &AgentInfo) -> String {
 }
 
 /// The rows under their column heads, aligned, and the reason of a row below it: it can be long.
-fn table(rows: &[&PeerRow], status: &Status, style: Style) -> String {
+fn table(rows: &[&PeerRow], status: &Status, extent: Extent, style: Style) -> String {
     let cells: Vec<[String; 8]> = rows.iter().map(|row| cells(row, status)).collect();
     let width = |column: usize| {
         let widest = cells.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
@@ -108,6 +118,10 @@ fn table(rows: &[&PeerRow], status: &Status, style: Style) -> String {
         text.push('\n');
         if let Some(reason) = &row.reason {
             let _ = writeln!(text, "{:1$}  {reason}", "", widths[0]);
+        }
+        let details = if extent.details { details::lines(row) } else { Vec::new() };
+        for line in details {
+            let _ = writeln!(text, "{:1$}  {line}", "", widths[0]);
         }
         // Of this host's own trial the head tells.
         if let Some(seconds) = row.try_ends_in_s.filter(|_| status.try_ends_in_s.is_none()) {

@@ -8,7 +8,7 @@ use super::args::{Invocation, StatusArgs};
 use super::client::AskError;
 use super::context;
 use super::exit::{Exit, Failure};
-use super::render;
+use super::render::{self, Extent};
 use super::term::{Reader, Style, print, print_json};
 use crate::model::config::Config;
 use crate::model::host::Boot;
@@ -45,7 +45,8 @@ fn show(status: &Status, args: &StatusArgs) -> Result<Reader, Failure> {
         (true, false) => print_json(status),
         (true, true) => print(&(serde_json::to_string(status).unwrap_or_default() + "\n")),
         (false, watch) => {
-            let text = render::status(status, args.all, Style::of_stdout());
+            let extent = Extent { all: args.all, details: !args.nodes.is_empty() };
+            let text = render::status(status, extent, Style::of_stdout());
             let redraw = watch && std::io::stdout().is_terminal();
             let (before, after) = match (redraw, watch) {
                 (true, _) => (CLEAR_SCREEN, ""),

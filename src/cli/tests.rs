@@ -10,17 +10,17 @@ use super::client::{AskError, Client};
 use super::exit::{Exit, Failure};
 use super::follow::follow;
 use super::progress::View;
-use super::render;
+use super::render::{self, Extent};
 use super::status::{exit_of, only};
 use super::term::Style;
 use crate::model::config::ConfigError;
 use crate::model::config::{Method, Mode};
 use crate::model::control::{Change, ErrorCode, PlanLine, Reply, Request, decode_request, encode_reply};
 use crate::model::status::{
-    AgentInfo, Encapsulation, Family, PeerRow, Protection, ReasonCode, RowState, SaErrors, Status, Summary,
-    Traffic,
+    AgentInfo, Encapsulation, Family, IkeRow, PeerRow, Protection, ReasonCode, RowState, SaErrors, SaRow,
+    SaState, Status, Summary, Traffic,
 };
-use crate::model::{Config, Progress, UnixTime};
+use crate::model::{AuthMethod, Config, Direction, Progress, Spi, UnixTime};
 
 fn node_name(name: &str) -> crate::model::NodeName {
     serde_json::from_value(name.into()).unwrap()
@@ -42,6 +42,8 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
             .then(|| "keys are agreed, but ESP does not get through".to_owned()),
         keying: Method::Ike,
         authentication: None,
+        ike: None,
+        esp: None,
         cipher: None,
         key_bits: protected.then_some(256),
         encapsulation: Encapsulation::None,
@@ -143,7 +145,7 @@ fn the_grammar_knows_the_contract() {
 #[test]
 fn the_table() {
     let rows = vec![row("b", 2, RowState::Protected), row("c-long", 103, RowState::Clear)];
-    let text = render::status(&status(Protection::On, rows), false, Style::PLAIN);
+    let text = render::status(&status(Protection::On, rows), Extent::default(), Style::PLAIN);
     let expected = "\
 protection on (require) · cluster demo · node a · agent up 12s (pid 41)
 config id 5f3a · secret id 91c2
@@ -158,14 +160,53 @@ c-long  10.99.0.1  10.99.0.103  clear      5m 3s  -            0 B       0 B
     assert_eq!(text, expected, "\n{text}");
 }
 
+/// Whoever asks for a node by name hears how its keys were made.
+#[test]
+fn the_table_with_details() {
+    let mut row = row("b", 2, RowState::Protected);
+    row.ike = Some(IkeRow {
+        version: 2,
+        proposal: "aes256gcm16-prfsha384-x25519-ke1_mlkem768".to_owned(),
+        group: Some("x25519-ke1_mlkem768".to_owned()),
+        age_s: 303,
+    });
+    row.listed = Some([203, 0, 113, 1].into());
+    row.authentication = Some(AuthMethod::PublicKey);
+    row.esp = Some("aes256gcm16-esn".to_owned());
+    row.sas = vec![SaRow {
+        direction: Direction::Out,
+        spi: Spi(0xc1d2_e3f4),
+        state: SaState::Active,
+        bytes: 1500,
+        packets: 3,
+        age_s: 12,
+        rekey_in_s: Some(3588),
+        expires_in_s: Some(86_388),
+    }];
+    let told = status(Protection::On, vec![row]);
+    let text = render::status(&told, Extent { details: true, ..Extent::default() }, Style::PLAIN);
+    let expected = "\
+NODE  LOCAL      REMOTE     STATE      SINCE  CIPHER       TX        RX
+b     10.99.0.1  10.99.0.2  protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
+      the others call 10.99.0.1 203.0.113.1
+      IKEv2 aes256gcm16-prfsha384-x25519-ke1_mlkem768 for 5m 3s
+      b has proven itself with its public key
+      ESP aes256gcm16-esn
+      out 0xc1d2e3f4 active, 1.46 KiB in 3 packets, 12s old, new keys in 59m 48s, ends in 23h 59m
+";
+    assert!(text.contains(expected), "\n{text}");
+    let plain = render::status(&told, Extent::default(), Style::PLAIN);
+    assert!(!plain.contains("IKEv2") && !plain.contains("0xc1d2e3f4"), "{plain}");
+}
+
 #[test]
 fn a_trial_is_told_of_once() {
     let mut told = status(Protection::On, vec![row("b", 2, RowState::Protected)]);
     told.peers[0].try_ends_in_s = Some(62);
-    let text = render::status(&told, false, Style::PLAIN);
+    let text = render::status(&told, Extent::default(), Style::PLAIN);
     assert!(text.contains("b is on trial for 1m 2s more"), "{text}");
     told.try_ends_in_s = Some(62);
-    let text = render::status(&told, false, Style::PLAIN);
+    let text = render::status(&told, Extent::default(), Style::PLAIN);
     assert!(text.contains("on trial for 1m 2s more, then back to the clear: `hostseal confirm`"), "{text}");
     assert_eq!(text.matches("on trial").count(), 1, "{text}");
 }
@@ -177,7 +218,7 @@ fn what_the_host_has_to_say() {
     told.secret_id = None;
     told.kernel.insert("XfrmInNoStates".to_owned(), 4);
     told.notes.push("something".to_owned());
-    let text = render::status(&told, false, Style::PLAIN);
+    let text = render::status(&told, Extent::default(), Style::PLAIN);
     for part in [
         "protection off · cluster demo · node a · no agent runs\n",
         "secret id none\n",
@@ -190,7 +231,7 @@ fn what_the_host_has_to_say() {
     told.agent = AgentInfo { running: true, drift: Some(2), ..AgentInfo::default() };
     told.peers.clear();
     told.summary = Summary::default();
-    let text = render::status(&told, false, Style::PLAIN);
+    let text = render::status(&told, Extent::default(), Style::PLAIN);
     assert!(text.contains("somebody else changed 2 objects of ours in the kernel"), "{text}");
     assert!(text.ends_with("\nno pairs\n"), "{text}");
 }
@@ -202,7 +243,10 @@ fn of_many_rows_only_those_with_a_problem_are_shown() {
         rows.push(row("c", 200, RowState::Clear));
         rows
     };
-    let text = |count, all| render::status(&status(Protection::On, rows(count)), all, Style::PLAIN);
+    let text = |count, all| {
+        let extent = Extent { all, ..Extent::default() };
+        render::status(&status(Protection::On, rows(count)), extent, Style::PLAIN)
+    };
     assert!(text(50, false).contains("10.99.0.17 "));
     let short = text(51, false);
     assert!(!short.contains("10.99.0.17 ") && short.contains("10.99.0.200 "), "{short}");
@@ -216,13 +260,13 @@ fn of_many_rows_only_those_with_a_problem_are_shown() {
 #[test]
 fn colours_do_not_move_the_columns() {
     let rows = || vec![row("b", 2, RowState::Protected), row("c", 3, RowState::Clear)];
-    let coloured = render::status(&status(Protection::On, rows()), false, Style::COLOURED);
+    let coloured = render::status(&status(Protection::On, rows()), Extent::default(), Style::COLOURED);
     assert!(coloured.contains("\x1b[32mprotected") && coloured.contains("\x1b[1;31mclear"), "{coloured}");
     let mut plain = coloured;
     for code in ["\x1b[32m", "\x1b[33m", "\x1b[1;31m", "\x1b[31m", "\x1b[1m", "\x1b[0m"] {
         plain = plain.replace(code, "");
     }
-    assert_eq!(plain, render::status(&status(Protection::On, rows()), false, Style::PLAIN));
+    assert_eq!(plain, render::status(&status(Protection::On, rows()), Extent::default(), Style::PLAIN));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::cipher::Cipher;
 use super::crypto::Hidden;
 use super::error::Error;
-use crate::model::{AdditionalKe, Group, IkeCipher, Integrity, Prf, SaKey};
+use crate::model::{AdditionalKe, Group, IkeCipher, IkeProposal, Integrity, Prf, SaKey};
 
 /// What two ends agreed on for an IKE SA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,19 @@ pub(super) struct Suite {
     pub(super) group: Option<Group>,
     /// The key exchange after it.
     pub(super) additional: Option<AdditionalKe>,
+}
+
+impl Suite {
+    /// The proposal that names it and nothing else.
+    pub(super) fn proposal(&self) -> IkeProposal {
+        IkeProposal {
+            ciphers: vec![self.cipher],
+            integrity: self.integrity.into_iter().collect(),
+            prfs: vec![self.prf],
+            groups: self.group.into_iter().collect(),
+            additional: self.additional.into_iter().collect(),
+        }
+    }
 }
 
 /// The nonces of one exchange.

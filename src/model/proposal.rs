@@ -251,6 +251,12 @@ impl FromStr for IkeProposal {
 }
 
 impl IkeProposal {
+    /// The part that the secret comes from, in the same notation; `None` where it names no group.
+    pub fn key_exchange(&self) -> Option<String> {
+        let nothing_else = Self { ciphers: vec![], integrity: vec![], prfs: vec![], ..self.clone() };
+        Some(nothing_else.to_string()).filter(|words| !words.is_empty())
+    }
+
     /// Whether its ciphers need no integrity beside them.
     pub fn is_authenticated(&self) -> bool {
         self.ciphers.iter().all(|cipher| matches!(cipher, IkeCipher::AesGcm16(_)))

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::config::{Config, Method, Mode, Node, NodeName};
 use super::saved::{PairRecord, Saved};
 use super::{
-    Action, AuthMethod, Direction, KernelState, Pair, PolicyDirection, SaId, SaReading, Selector, Spi,
-    UnixTime, ours,
+    Action, AuthMethod, Direction, KernelState, Pair, PolicyDirection, Proposals, SaId, SaReading, Selector,
+    Spi, UnixTime, ours,
 };
 use crate::model::policy::Block;
 
@@ -184,6 +184,19 @@ pub struct SaRow {
     pub expires_in_s: Option<u64>,
 }
 
+/// The IKE SA that the keys of a pair come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IkeRow {
+    /// The version of IKE.
+    pub version: u8,
+    /// What it was made with, as `keying.proposals` would say it.
+    pub proposal: String,
+    /// The part of that which its secret comes from; `None` for keys that are derived from the shared secret.
+    pub group: Option<String>,
+    /// Seconds since both ends have proven themselves.
+    pub age_s: u64,
+}
+
 /// One pair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerRow {
@@ -211,6 +224,12 @@ pub struct PeerRow {
     /// How the peer has proven who it is; `None` where no agent has agreed keys with it yet.
     #[serde(default)]
     pub authentication: Option<AuthMethod>,
+    /// Its IKE SA; `None` where no agent has agreed keys with it yet.
+    #[serde(default)]
+    pub ike: Option<IkeRow>,
+    /// What the SA in use was made with, as `esp.proposals` would say it; `None` where there is none.
+    #[serde(default)]
+    pub esp: Option<String>,
     /// The cipher in use.
     pub cipher: Option<String>,
     /// Bits of the AES key in use.
@@ -419,6 +438,8 @@ impl Known<'_> {
             reason,
             keying: self.config.keying.method,
             authentication: None,
+            ike: None,
+            esp: used.map(|sa| Proposals::of_suite(sa.suite()).to_string()),
             cipher: key_bits.map(|_| CIPHER.to_owned()),
             key_bits,
             encapsulation: match used {

@@ -7,7 +7,7 @@ use crate::ike::{Counters, PairSummary};
 use crate::model::auth::AuthMethod;
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
-use crate::model::{Pair, Spi};
+use crate::model::{IkeProposal, Pair, Spi};
 
 impl Engine {
     /// When a child is due to be replaced; `None` once that is on its way.
@@ -29,6 +29,12 @@ impl Engine {
     /// How the peer of a child has proven who it is.
     pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
         Some(self.established(self.session_of(pair, in_spi)?)?.basis().theirs.method())
+    }
+
+    /// What the IKE SA of a child is made with, and since when both ends have proven themselves.
+    pub fn ike_of(&self, pair: Pair, in_spi: Spi) -> Option<(IkeProposal, Instant)> {
+        let session = self.established(self.session_of(pair, in_spi)?)?;
+        Some((session.sa(session.current)?.keys.suite.proposal(), session.since()))
     }
 
     /// How a pair stands; `None` for one that is not kept.

@@ -119,6 +119,8 @@ fn the_json_is_the_contracts() {
     expected["config_error"] = serde_json::Value::Null;
     expected["peers"][0]["authentication"] = serde_json::Value::Null;
     expected["peers"][0]["listed"] = serde_json::Value::Null;
+    expected["peers"][0]["ike"] = serde_json::Value::Null;
+    expected["peers"][0]["esp"] = "aes256gcm16-esn".into();
     assert_eq!(json, expected);
     let back: Status = serde_json::from_value(json).unwrap();
     assert_eq!(back, status(&kernel, &saved));

@@ -99,6 +99,14 @@ fn behind(lab: &mut Lab, behind: &[usize], method: &str, then: impl Fn(&Sites) -
         let local = IpAddr::from(host.v4());
         let listed = (host.v4() != outside).then(|| outside.to_string());
         ensure!(row["local"] == local.to_string() && row["listed"] == serde_json::json!(listed), "{row:#}");
+        let group = (method == "ike").then_some("x25519-ke1_mlkem768");
+        ensure!(
+            row["ike"]["group"] == serde_json::json!(group) && row["esp"] == "aes256gcm16-esn",
+            "{row:#}"
+        );
+        let peer = &row["node"].as_str().unwrap_or_default();
+        let said = hostseal(host, &format!("status {peer}"))?.expect_code(0)?.stdout;
+        ensure!(said.contains("IKEv2 aes256gcm16-") && said.contains("aes256gcm16-esn in UDP"), "{said}");
     }
     then(&sites)?;
     sites.ensure_reached()?;

@@ -1,0 +1,62 @@
+//! What `status` says of a row when its node was asked for by name: how its keys were made, and its SAs.
+
+use std::time::Duration;
+
+use crate::model::config::Method;
+use crate::model::status::{Encapsulation, IkeRow, PeerRow, SaRow, SaState};
+use crate::model::units::{human_bytes, human_duration};
+use crate::model::{AuthMethod, Direction};
+
+/// The lines about a row, without those for which nothing is known.
+pub(super) fn lines(row: &PeerRow) -> Vec<String> {
+    let known_as = row.listed.map(|listed| format!("the others call {} {listed}", row.local));
+    let ike = row.ike.as_ref().map(|ike| self::ike(ike, row.keying));
+    let proof = row.authentication.map(|method| format!("{} {}", row.node, proven(method)));
+    let esp = row.esp.as_ref().map(|esp| match row.encapsulation {
+        Encapsulation::None => format!("ESP {esp}"),
+        Encapsulation::Udp => format!("ESP {esp} in UDP"),
+    });
+    [known_as, ike, proof, esp].into_iter().flatten().chain(row.sas.iter().map(sa)).collect()
+}
+
+fn ike(ike: &IkeRow, keying: Method) -> String {
+    let derived = match keying {
+        Method::Ike => "",
+        Method::Derived => ", keys derived from the shared secret",
+    };
+    format!("IKEv{} {} for {}{derived}", ike.version, ike.proposal, seconds(ike.age_s))
+}
+
+fn proven(method: AuthMethod) -> String {
+    format!("has proven itself with {}", method.words())
+}
+
+fn sa(sa: &SaRow) -> String {
+    let direction = match sa.direction {
+        Direction::Out => "out",
+        Direction::In => "in ",
+    };
+    let state = match sa.state {
+        SaState::Next => "next",
+        SaState::Active => "active",
+        SaState::Retiring => "retiring",
+    };
+    let mut line = format!(
+        "{direction} {} {state}, {} in {} packets, {} old",
+        sa.spi,
+        human_bytes(sa.bytes),
+        sa.packets,
+        seconds(sa.age_s)
+    );
+    if let Some(left) = sa.rekey_in_s {
+        line += &format!(", new keys in {}", seconds(left));
+    }
+    if let Some(left) = sa.expires_in_s {
+        line += &format!(", ends in {}", seconds(left));
+    }
+    line
+}
+
+fn seconds(seconds: u64) -> String {
+    human_duration(Duration::from_secs(seconds))
+}
