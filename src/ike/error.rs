@@ -1,8 +1,11 @@
 //! What can go wrong in an exchange, sorted by blame, and the one function that tells the peer.
 
+use std::fmt;
+
 use super::auth::Unproven;
-use super::wire::Payload;
+use super::offered;
 use super::wire::codes::notify;
+use super::wire::{Payload, Proposal};
 
 /// Why a message, or what it asks for, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +22,9 @@ pub(super) enum Error {
     /// Correct, and nothing that we have in common.
     #[error("nothing in common: {0}")]
     PeerIncompatible(&'static str),
+    /// Correct, and no algorithms that we have in common; what was offered, and what is taken here.
+    #[error("{0}")]
+    Proposals(String),
     /// Correct, but the public value is of another group than the one chosen.
     #[error("the public value must be of group {0}")]
     OtherGroup(u16),
@@ -59,7 +65,10 @@ fn refusal(kind: u16) -> String {
             "authentication failed: the peer does not take our proof, and its `hostseal status` or log says why: \
              another secret or key than it expects, or an address that it does not list ({name})"
         ),
-        notify::NO_PROPOSAL_CHOSEN => format!("the peer accepts none of our algorithms ({name})"),
+        notify::NO_PROPOSAL_CHOSEN => format!(
+            "the peer refused our proposals, which `hostseal config check` prints; its `hostseal status` or log says \
+             what it takes ({name})"
+        ),
         notify::TICKET_NACK => format!(
             "the peer does not take keys derived from the secret: it has another secret (compare `hostseal secret \
              id` on both hosts), another cluster or address for this host, or no \"derived\" in keying.accept ({name})"
@@ -75,6 +84,14 @@ impl Error {
         Error::Malformed(what)
     }
 
+    /// That the peer's offer and our proposals for `what` have nothing in common.
+    pub(super) fn no_proposal(what: &str, offers: &[Proposal], ours: &impl fmt::Display) -> Self {
+        let offered = offered::words(offers);
+        Error::Proposals(format!(
+            "no algorithms in common for {what}: the peer offers {offered}, and this host takes {ours}"
+        ))
+    }
+
     /// The notification that answers a request which failed so (RFC 7296 section 2.21).
     pub(super) fn to_notify(&self) -> Payload {
         match self {
@@ -84,7 +101,9 @@ impl Error {
             Error::UnsupportedCritical(kind) => {
                 Payload::notify(notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![*kind])
             }
-            Error::PeerIncompatible(_) => Payload::notify(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
+            Error::PeerIncompatible(_) | Error::Proposals(_) => {
+                Payload::notify(notify::NO_PROPOSAL_CHOSEN, Vec::new())
+            }
             Error::OtherGroup(group) => {
                 Payload::notify(notify::INVALID_KE_PAYLOAD, group.to_be_bytes().to_vec())
             }

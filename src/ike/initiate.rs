@@ -63,7 +63,9 @@ pub(super) fn failure(error: &Error) -> FailureCode {
         Error::Unauthenticated(_) | Error::Refused(notify::AUTHENTICATION_FAILED | notify::TICKET_NACK) => {
             FailureCode::AuthFailed
         }
-        Error::PeerIncompatible(_) | Error::OtherGroup(_) | Error::Selectors => FailureCode::NoProposal,
+        Error::PeerIncompatible(_) | Error::Proposals(_) | Error::OtherGroup(_) | Error::Selectors => {
+            FailureCode::NoProposal
+        }
         Error::Refused(notify::NO_PROPOSAL_CHOSEN | notify::INVALID_KE_PAYLOAD | notify::TS_UNACCEPTABLE) => {
             FailureCode::NoProposal
         }
@@ -364,8 +366,7 @@ impl AwaitAuthResponse {
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
             self.forget_inbound(cx);
-            let words = format!("no answer to IKE_AUTH from {}", self.opened.path.remote);
-            cx.fail(self.opened.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+            cx.fail_unanswered(&self.opened.path, "IKE_AUTH", self.opened.begun);
             return None;
         }
         Some(Session::AwaitAuthResponse(self))

@@ -127,8 +127,7 @@ impl AwaitIntermediateResponse {
 
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
-            let words = format!("no answer to IKE_INTERMEDIATE from {}", self.opened.path.remote);
-            cx.fail(self.opened.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+            cx.fail_unanswered(&self.opened.path, "IKE_INTERMEDIATE", self.opened.begun);
             return None;
         }
         Some(Session::AwaitIntermediateResponse(self))

@@ -32,6 +32,8 @@ pub(super) struct Keep {
     pub(super) fallback: bool,
     /// ESP by itself does not get through, as far as was found out.
     pub(super) esp_blocked: bool,
+    /// When somebody who need not be the peer last offered nothing that could be taken, as far as it was told.
+    pub(super) hinted: Option<Instant>,
     /// When this host begins to make up for what is lacking.
     pub(super) next_try: Option<(Instant, Lack)>,
     /// Why the last attempt failed, and at what.
@@ -51,6 +53,7 @@ impl Keep {
             greeted: false,
             fallback: false,
             esp_blocked: false,
+            hinted: None,
             next_try: None,
             last_failure: None,
             ike_failures: 0,

@@ -53,6 +53,8 @@ pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);
 pub(super) const COOKIE_THRESHOLD: usize = 64;
 /// The same for one pair alone: its addresses may be forged.
 pub(super) const COOKIE_THRESHOLD_PAIR: usize = 4;
+/// How often at most the operator hears of offers that nobody has proven, of one pair.
+pub(super) const HINT_PAUSE: Duration = Duration::from_secs(10);
 /// More half-open sessions than this there never are.
 pub(super) const HALF_OPEN_MAX: usize = 4096;
 /// And of one pair.

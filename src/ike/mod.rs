@@ -83,6 +83,7 @@ mod keys;
 mod lifetime;
 mod limits;
 mod nat;
+mod offered;
 mod opened;
 mod opening;
 mod outbox;

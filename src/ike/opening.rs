@@ -131,10 +131,17 @@ impl Opening {
         if cx.retransmit(&self.path, &mut self.sent) {
             return true;
         }
-        let no_answer =
-            || Failure { code: FailureCode::NoAnswer, words: format!("no answer from {}", self.path.remote) };
-        let failure = self.hint.take().unwrap_or_else(no_answer);
-        cx.fail(self.path.pair, Scope::Ike, failure.code, failure.words);
+        match self.hint.take() {
+            Some(Failure { code, words }) => cx.fail(self.path.pair, Scope::Ike, code, words),
+            None => {
+                let words = format!(
+                    "no answer from {} {}: is it up and enabled, and is that port open in the firewalls in between?",
+                    self.path.remote.ip(),
+                    self.path.waited(cx.now, self.begun)
+                );
+                cx.fail(self.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+            }
+        }
         false
     }
 

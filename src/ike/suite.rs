@@ -215,12 +215,12 @@ pub(super) fn choose_ike<'a>(
     offers: &'a [Proposal],
     additional: bool,
 ) -> Result<(Proposal, Suite, &'a [u8]), Error> {
+    let all = ours;
     let ours = ours.iter().filter(|ours| additional || ours.additional.is_empty());
     let mut choices = ours.flat_map(|ours| {
         offers.iter().filter_map(|offer| fitting_ike(ours, offer).map(|suite| (offer, suite)))
     });
-    let (offer, suite) =
-        choices.next().ok_or(Error::PeerIncompatible("no proposal for IKE that is one of ours"))?;
+    let (offer, suite) = choices.next().ok_or_else(|| Error::no_proposal("IKE", offers, all))?;
     Ok((suite.answer(offer), suite, offer.spi.as_slice()))
 }
 
@@ -296,15 +296,15 @@ pub(super) fn choose_esp(
     offers: &[Proposal],
     own_ke: OwnKe<'_>,
 ) -> Result<EspChoice, Error> {
-    let mut refusal = Error::PeerIncompatible("no proposal for ESP that is one of ours");
+    let mut refusal = None;
     for (ours, offer) in ours.iter().flat_map(|ours| offers.iter().map(move |offer| (ours, offer))) {
         let Some((suite, out_spi)) = fitting_esp(ours, offer) else { continue };
         match choose_group(offer, own_ke) {
             Ok(group) => return Ok(EspChoice { suite, out_spi, group, number: offer.number }),
-            Err(error) => refusal = error,
+            Err(error) => refusal = Some(error),
         }
     }
-    Err(refusal)
+    Err(refusal.unwrap_or_else(|| Error::no_proposal("ESP", offers, ours)))
 }
 
 /// RFC 7296 section 1.3: the group of the public value must be the one chosen. Here that is the one that

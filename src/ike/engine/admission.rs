@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Engine;
-use crate::ike::limits::{COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR};
+use crate::ike::error::Error;
+use crate::ike::limits::{
+    COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
+};
 use crate::ike::nat::Nat;
-use crate::ike::outbox::{Cx, Path};
+use crate::ike::outbox::{Cx, Path, Scope};
 use crate::ike::respond::{AwaitAuthRequest, init_answer};
 use crate::ike::resume;
 use crate::ike::session::Session;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
+use crate::ike::{Failure, FailureCode};
 use crate::model::Pair;
 
 impl Engine {
@@ -81,6 +85,20 @@ impl Engine {
         room
     }
 
+    /// An offer with nothing in it that could be taken, of somebody who need not be the peer: the operator hears of it,
+    /// but not more often than [`HINT_PAUSE`] allows.
+    fn note_offer(&mut self, now: Instant, pair: Pair, error: &Error) {
+        let Some(keep) = self.pairs.get_mut(&pair).filter(|_| matches!(error, Error::Proposals(_))) else {
+            return;
+        };
+        if keep.hinted.is_none_or(|at| now >= at + HINT_PAUSE) {
+            keep.hinted = Some(now);
+            let failure = Failure { code: FailureCode::NoProposal, words: error.to_string() };
+            self.out.failures.push((pair, Scope::Hint, failure));
+            self.note_failures();
+        }
+    }
+
     /// Answers the first request of an initiator and remembers it, or says why not and does not.
     fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
         let Some(keep) = self.pairs.get(&path.pair) else { return };
@@ -100,6 +118,7 @@ impl Engine {
             Err(error) => {
                 let answer = init_answer(&message.header, 0, &[error.to_notify()]);
                 self.out.transmit(&path, answer);
+                self.note_offer(now, path.pair, &error);
             }
         }
     }

@@ -235,3 +235,45 @@ fn a_cookie_stays_with_another_group() {
     net.run(SECOND);
     net.assert_one_pair(0, 1);
 }
+
+/// Why the last attempt of a host failed, in words.
+fn words(net: &Net, host: usize) -> String {
+    let summary = net.hosts[host].engine.summary(pair(host, 1 - host)).unwrap();
+    summary.last_failure.map(|failure| failure.words).unwrap_or_default()
+}
+
+/// Who is asked knows what the other offers and says so, but not for each of many requests, which anybody can send.
+#[test]
+fn an_offer_that_has_nothing_in_common_is_told() {
+    let mut net = Net::new(71, [listing("aes256gcm16-prfsha384-x25519"), listing("aes256-sha256-ecp384")]);
+    let now = net.now;
+    net.hosts[1].engine.keep(now, pair(1, 0), Posture::Passive);
+    net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
+    net.run(SECOND);
+    assert_eq!(
+        words(&net, 1),
+        "no algorithms in common for IKE: the peer offers aes256gcm16-prfsha384-x25519, and this host takes \
+         aes256-sha256-prfsha256-ecp384"
+    );
+    net.run(8 * SECOND);
+    assert!(
+        words(&net, 0).contains("refused our proposals") && words(&net, 0).contains("NO_PROPOSAL_CHOSEN")
+    );
+    assert!(exchanges(&net).len() > 4);
+    assert_eq!(net.hosts[1].failures, [FailureCode::NoProposal]);
+    // Of a peer that is proven the same is told of its children.
+    let mut net = Net::new(72, [children_of("aes128gcm16"), children_of("aes256gcm16-esn")]);
+    net.keep(0, 1);
+    net.run(SECOND);
+    assert!(words(&net, 1).contains("for ESP: the peer offers aes128gcm16-esn-noesn"), "{}", words(&net, 1));
+}
+
+#[test]
+fn who_does_not_answer_is_named_with_port_and_time() {
+    let mut net = Net::new(73, [settings(SECRET), settings(SECRET)]);
+    let now = net.now;
+    net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
+    net.run(20 * SECOND);
+    assert!(words(&net, 0).starts_with("no answer from 10.0.0.2 on UDP 500 for "), "{}", words(&net, 0));
+    assert!(!words(&net, 0).contains("for 0 s"), "{}", words(&net, 0));
+}
