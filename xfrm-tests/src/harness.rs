@@ -63,20 +63,25 @@ pub fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Trials only wait for the lab; one after another they print their lines as verdicts come in.
     arguments.test_threads = Some(1);
+    let method = env::var("HOSTSEAL_LAB_METHOD").ok();
+    let all = || tests::all().filter(|test| method.is_none() || !tests::is_about_ike(test));
     let wanted: Vec<&'static Test> =
-        tests::all().filter(|test| !arguments.is_filtered_out(&Trial::test(test.name, || Ok(())))).collect();
+        all().filter(|test| !arguments.is_filtered_out(&Trial::test(test.name, || Ok(())))).collect();
     let idle = arguments.list || wanted.is_empty();
     if idle && !arguments.list && arguments.filter.is_none() && in_ci() {
         eprintln!("CI is set and there is no test of the lab to run");
         return ExitCode::FAILURE;
     }
-    let source = if idle { Ok(Source::Board(Arc::default())) } else { start(&wanted, arguments.nocapture) };
+    let source = match idle {
+        true => Ok(Source::Board(Arc::default())),
+        false => start(&wanted, method.as_deref(), arguments.nocapture),
+    };
     let source = source.unwrap_or_else(|error| {
         let reason = format!("the lab cannot run here: {error:#}");
         eprintln!("{reason}");
         Source::Unavailable(reason)
     });
-    let trials = tests::all().map(|test| trial(test, source.clone())).collect();
+    let trials = all().map(|test| trial(test, source.clone())).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -100,16 +105,17 @@ fn trial(test: &'static Test, source: Source) -> Trial {
 }
 
 /// Makes the place ready and starts the tests, in as many labs side by side as is useful.
-fn start(wanted: &[&'static Test], print: bool) -> Result<Source> {
+fn start(wanted: &[&'static Test], method: Option<&str>, print: bool) -> Result<Source> {
     let place = Place::find()?;
     let programs = programs(wanted.iter().any(|test| test.mortal))?;
     let board = Arc::new(Board::default());
     let count = shards()?.min(wanted.len());
     for shard in 0..count {
+        let method = method.map(str::to_owned);
         let names = wanted.iter().skip(shard).step_by(count).map(|test| test.name.to_owned()).collect();
         let (place, programs, board) = (place.clone(), programs.clone(), Arc::clone(&board));
         // Not joined: every trial waits for its verdict, and the sessions end with us.
-        thread::spawn(move || run_shard(&place, &programs, names, &board, print));
+        thread::spawn(move || run_shard(&place, &programs, names, method.as_deref(), &board, print));
     }
     Ok(Source::Board(board))
 }
@@ -125,9 +131,17 @@ fn shards() -> Result<usize> {
 
 /// Runs tests until each has a verdict. A run that breaks off fails the test that was running, and
 /// another one goes on behind it.
-fn run_shard(place: &Place, programs: &Programs, mut names: Vec<String>, board: &Board, print: bool) {
+fn run_shard(
+    place: &Place,
+    programs: &Programs,
+    mut names: Vec<String>,
+    method: Option<&str>,
+    board: &Board,
+    print: bool,
+) {
     while !names.is_empty() {
-        let ended = run_session(place, programs, &mut names, board, print);
+        let job = Job::Tests { names: names.clone(), method: method.map(str::to_owned) };
+        let ended = run_session(place, programs, &job, &mut names, board, print);
         if !names.is_empty() {
             let rest = ended.unwrap_or_else(|error| format!("{error:?}"));
             board.post(&names.remove(0), Err(format!("the lab ended during this test\n{rest}")));
@@ -139,11 +153,12 @@ fn run_shard(place: &Place, programs: &Programs, mut names: Vec<String>, board: 
 fn run_session(
     place: &Place,
     programs: &Programs,
+    job: &Job,
     names: &mut Vec<String>,
     board: &Board,
     print: bool,
 ) -> Result<String> {
-    let mut session = Session::start(place, &Job::Tests(names.clone()), programs, Input::Empty)?;
+    let mut session = Session::start(place, job, programs, Input::Empty)?;
     let mut output = Vec::new();
     while let Some(line) = session.next_line()? {
         match line {

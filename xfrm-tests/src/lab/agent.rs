@@ -1,6 +1,7 @@
 //! The product on the hosts of the lab: configuration, secret, and the real binary.
 
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -19,6 +20,14 @@ pub const SECRET: &str = "/etc/hostseal/secret";
 /// Two secrets for tests: 32 bytes in base64.
 pub const SECRETS: [&str; 2] =
     ["bGFiIHNlY3JldCBudW1iZXIgb25lLCAzMiBieXRlcy4=", "bGFiIHNlY3JldCBudW1iZXIgdHdvLCAzMiBieXRlcy4="];
+
+/// How clusters make keys that do not say it themselves; where it is not set, as the product does by default.
+static METHOD: OnceLock<String> = OnceLock::new();
+
+/// Has clusters make keys by `method` from now on that do not say it themselves. What was said first holds.
+pub fn make_keys_by(method: String) {
+    METHOD.get_or_init(|| method);
+}
 
 /// Hosts with one configuration and one secret.
 #[derive(Clone)]
@@ -81,6 +90,16 @@ impl Cluster {
         self.with("keying", &format!("method = \"{method}\""))
     }
 
+    /// The same with the method of [`make_keys_by`], unless it has one.
+    fn with_method(&self) -> Self {
+        let keying = self.sections.iter().find(|(name, _)| name == "keying");
+        let is_said = keying.is_some_and(|(_, lines)| lines.iter().any(|line| line.starts_with("method")));
+        match METHOD.get().filter(|_| !is_said) {
+            Some(method) => self.clone().by(method),
+            None => self.clone(),
+        }
+    }
+
     /// Adds a line to the entry of a host, such as `auth = "secret"`.
     #[must_use]
     pub fn with_node(mut self, host: &Host, line: &str) -> Self {
@@ -91,7 +110,7 @@ impl Cluster {
     /// The configuration file.
     pub fn text(&self) -> String {
         let mut text = "cluster = \"lab\"\n".to_owned();
-        for (name, lines) in &self.sections {
+        for (name, lines) in &self.with_method().sections {
             text += &format!("\n[{name}]\n{}\n", lines.join("\n"));
         }
         for (name, addresses) in &self.members {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::Lab;
+use super::agent;
 use super::session::{Job, MARK, Record, Show};
 use crate::{shows, tests};
 
@@ -40,7 +41,8 @@ fn read_job() -> Result<Job> {
 
 fn run(job: Job) -> Result<i32> {
     match job {
-        Job::Tests(names) => {
+        Job::Tests { names, method } => {
+            method.into_iter().for_each(agent::make_keys_by);
             names.iter().for_each(|name| run_test(name));
             Ok(0)
         }

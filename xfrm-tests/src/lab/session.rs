@@ -17,7 +17,12 @@ use super::place::Place;
 #[serde(rename_all = "snake_case")]
 pub enum Job {
     /// Runs these tests, one after another.
-    Tests(Vec<String>),
+    Tests {
+        /// By their names.
+        names: Vec<String>,
+        /// How clusters make keys that do not say it themselves, if otherwise than by default.
+        method: Option<String>,
+    },
     /// Runs a function that writes to the terminal: the demo or a benchmark.
     Show(Show),
     /// Makes this many hosts and runs a command in the first one.

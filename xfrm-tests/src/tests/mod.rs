@@ -52,6 +52,14 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     [the_lab::ALL, the_peer::ALL, the_bench::ALL, the_demo::ALL].into_iter().flatten().chain(scenarios::all())
 }
 
+/// Whether a test makes sense only where keys are negotiated: it is about what IKE negotiates, or about others that
+/// know nothing else.
+pub fn is_about_ike(test: &Test) -> bool {
+    ["strongswan", "libreswan", "interop::", "the_peer::", "algorithms::", "keys::", "certificates::"]
+        .iter()
+        .any(|word| test.name.contains(word))
+}
+
 /// The test of this name.
 pub fn find(name: &str) -> Option<&'static Test> {
     all().find(|test| test.name == name)
