@@ -14,8 +14,9 @@ if [ "${LAB_PLACE:-uml}" = uml ]; then
     mount -t tmpfs tmpfs /dev/shm
     modprobe -a veth bridge esp4 esp6 xfrm_user gcm seqiv sch_netem sch_ingress cls_matchall cls_flower \
         act_gact act_nat tun dummy overlay
-    # Room for a second of a stream in a test's socket.
-    sysctl -q -w net.core.rmem_max=16777216 net.core.wmem_max=16777216
+    # Room for a second of a stream in a test's socket, and in the queue of packets that were decrypted in transport
+    # mode: the kernel drops from it without counting where a machine that was stalled sends all at once.
+    sysctl -q -w net.core.rmem_max=16777216 net.core.wmem_max=16777216 net.core.netdev_max_backlog=100000
     # What is printed is to arrive as it was written. A person gets an ordinary terminal.
     [ "$LAB_TERMINAL" = yes ] || stty -F /dev/tty1 raw -echo
 fi
