@@ -27,6 +27,11 @@ use crate::xfrm;
 const AT_ONCE: usize = 8;
 /// Room for one: what is longer is cut off, and still too long for the key exchange.
 const ROOM: usize = DATAGRAM_MAX + 1;
+/// What may wait in a socket to be taken off, in octets as the kernel counts them: some thousand datagrams.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// What may wait to be sent. The kernel holds up to 208 KiB for each neighbour that does not answer ARP, and all
+/// neighbours share the socket's room: those who are dead, or whose addresses somebody forges, must not fill it.
+const SEND_BUFFER: usize = 32 << 20;
 
 /// The UDP ports that an agent opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,6 +277,8 @@ fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Resu
         xfrm::decapsulate(&socket)?;
     }
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER)?;
     tokio::net::UdpSocket::from_std(socket)
 }
 
