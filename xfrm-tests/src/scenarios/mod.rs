@@ -10,6 +10,7 @@ mod enable;
 mod encapsulation;
 mod exempt;
 mod faults;
+mod flood;
 mod flush;
 pub mod interop;
 mod keys;
@@ -53,6 +54,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         reboot::ALL,
         faults::ALL,
         refusal::ALL,
+        flood::ALL,
         encapsulation::ALL,
         nat::ALL,
         keys::ALL,

@@ -1,0 +1,91 @@
+//! Somebody floods a host with first requests of IKE from many addresses that are not its own, and a peer begins
+//! in the middle of it.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::lab::agent::{hostseal, status};
+use crate::lab::{Cluster, Host, Lab, until};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[Test::new("flood::a_peer_gets_through", 3, a_peer_gets_through)];
+
+/// An IKE_SA_INIT request that every host answers.
+const REQUEST: &[u8] = include_bytes!("../../../fuzz/seeds/ike/init");
+/// Requests of the flood.
+const REQUESTS: u32 = 50_000;
+/// How many of them are sent at a time.
+const BURST: u32 = 100;
+/// How long the sender waits between two bursts.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The members whose addresses are forged, besides the peer.
+const FORGED: u8 = 20;
+
+fn forged(at: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 99, 1, at)
+}
+
+/// Sends the flood from `from` to `victim` under the addresses of its members, and counts what was sent.
+fn flood(from: &Host, peer: &Host, victim: &Host, sent: &AtomicU32, over: &AtomicBool) -> Result<()> {
+    // Nobody is to take this host for those: it answers for no address but its own, and asks as nobody else.
+    from.run("sysctl -qw net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2")?;
+    let addresses: Vec<Ipv4Addr> = (1..=FORGED).map(forged).chain([peer.v4()]).collect();
+    for address in &addresses {
+        from.run(&format!("ip address add {address}/32 dev lo"))?;
+    }
+    from.within(|| -> Result<()> {
+        let sockets = addresses.iter().map(|address| UdpSocket::bind((*address, 500)));
+        let sockets = sockets.collect::<Result<Vec<_>, _>>().context("a forged address")?;
+        let mut request = REQUEST.to_vec();
+        for (count, socket) in (0..REQUESTS).zip(sockets.iter().cycle()) {
+            if over.load(Ordering::Relaxed) {
+                break;
+            }
+            request[..4].copy_from_slice(&(count + 1).to_be_bytes());
+            // A full queue on the way is a lost packet, as anywhere.
+            let _ = socket.send_to(&request, (victim.v4(), 500));
+            sent.fetch_add(1, Ordering::Relaxed);
+            if count % BURST == 0 {
+                sleep(PAUSE);
+            }
+        }
+        Ok(())
+    })?
+}
+
+fn a_peer_gets_through(lab: &mut Lab) -> Result<()> {
+    let [peer, victim, flooder] = lab.all();
+    let members = [
+        (&peer, vec![peer.v4().to_string()]),
+        (&victim, vec![victim.v4().to_string()]),
+        (&flooder, (1..=FORGED).map(|at| forged(at).to_string()).collect()),
+    ];
+    Cluster::new(members).install_all(&[peer.clone(), victim.clone()])?;
+    hostseal(&victim, "enable --no-wait")?.expect_code(0)?;
+    let (sent, over) = (AtomicU32::new(0), AtomicBool::new(false));
+    let (took, by_then) = scope(|threads| -> Result<_> {
+        let flood = threads.spawn(|| flood(&flooder, &peer, &victim, &sent, &over));
+        until("half of the flood is there", Duration::from_secs(10), || {
+            ensure!(sent.load(Ordering::Relaxed) > REQUESTS / 2);
+            Ok::<_, anyhow::Error>(())
+        })?;
+        let begun = Instant::now();
+        hostseal(&peer, "enable --no-wait")?.expect_code(0)?;
+        let protected = until("the peer is protected", Duration::from_secs(20), || {
+            let row = status(&peer)?.peer(victim.v4().into())?;
+            ensure!(row.at("/state") == "protected", "{}", row.at("/reason"));
+            Ok::<_, anyhow::Error>(())
+        });
+        let result = (begun.elapsed(), sent.load(Ordering::Relaxed));
+        over.store(true, Ordering::Relaxed);
+        flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        protected.map(|()| result)
+    })?;
+    println!("protected after {took:?}, with {by_then} requests of others");
+    ensure!(took < Duration::from_secs(3), "it took {took:?}");
+    Ok(())
+}
