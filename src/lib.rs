@@ -30,6 +30,9 @@
 //! 8. **Counters never go backwards** (`agent::accounts`, `agent::sim::cluster`, and the lab).
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
 
+#[cfg(all(feature = "key-export", not(debug_assertions)))]
+compile_error!("the feature `key-export` gives keys away: no optimised build has it");
+
 pub mod agent;
 pub mod cli;
 pub mod ike;

@@ -7,6 +7,8 @@ mod accounts;
 mod addresses;
 mod control;
 pub mod core;
+#[cfg(feature = "key-export")]
+mod export;
 mod followers;
 mod guard;
 mod keeper;

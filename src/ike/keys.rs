@@ -119,6 +119,8 @@ pub(super) fn derive(
     let (encrypt_i, rest) = rest.split_at(secret);
     let (encrypt_r, rest) = rest.split_at(secret);
     let (prove_i, prove_r) = rest.split_at(proof);
+    #[cfg(feature = "key-export")]
+    super::export::remember(suite, spis, [encrypt_i, encrypt_r], [check_i, check_r]);
     let from_i = Cipher::new(&suite, encrypt_i, check_i)?;
     let from_r = Cipher::new(&suite, encrypt_r, check_r)?;
     let (seal, open) = if initiator { (from_i, from_r) } else { (from_r, from_i) };

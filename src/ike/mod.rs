@@ -70,6 +70,8 @@ mod engine;
 mod error;
 mod established;
 mod exchange;
+#[cfg(feature = "key-export")]
+mod export;
 mod fragment;
 mod ike_sa;
 mod inform;
@@ -110,6 +112,8 @@ use std::time::{Duration, Instant};
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
 pub use engine::Engine;
+#[cfg(feature = "key-export")]
+pub use export::exported_keys;
 #[cfg(any(test, fuzzing))]
 pub use insider::{Draft, stop_tampering, tamper};
 pub use limits::DATAGRAM_MAX;

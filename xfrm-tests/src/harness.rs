@@ -181,7 +181,8 @@ fn run_session(
 }
 
 /// The program under test: `$HOSTSEAL_BIN`, or built now, in the profile of this program (`cargo test` has
-/// let go of its lock when it runs tests); and, if wanted, one whose agents can be made to die.
+/// let go of its lock when it runs tests); and, if wanted, one whose agents can be made to die, and to write down
+/// their keys.
 ///
 /// # Errors
 /// When they do not build.
@@ -192,7 +193,10 @@ fn programs(mortal: bool) -> Result<Programs> {
         if let Some(path) = env::var_os("HOSTSEAL_MORTAL_BIN") {
             return Ok(path.into());
         }
-        build(release, &["--workspace", "--bin", "hostseal", "--features", "hostseal/fault-injection"])?;
+        // No optimised build gives its keys away.
+        let export = if release { "" } else { ",hostseal/key-export" };
+        let features = format!("hostseal/fault-injection{export}");
+        build(release, &["--workspace", "--bin", "hostseal", "--features", &features])?;
         // The other one is built under the same name.
         let copy = built.with_file_name("hostseal-mortal");
         fs::copy(&built, &copy).with_context(|| format!("cargo built no {}", built.display()))?;

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Core, Probe};
+#[cfg(feature = "key-export")]
+use crate::agent::export;
 use crate::agent::kernel::Kernel;
 use crate::agent::probe;
 use crate::ike::{self, Event};
@@ -33,6 +35,8 @@ impl Core {
         while let Some(event) = self.engine.poll_event() {
             self.handle_event(now, event);
         }
+        #[cfg(feature = "key-export")]
+        export::ike_sas();
     }
 
     fn handle_event(&mut self, now: Instant, event: Event) {
@@ -59,6 +63,8 @@ impl Core {
     }
 
     fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
+        #[cfg(feature = "key-export")]
+        export::child(&new);
         let (pair, in_spi) = (new.pair, new.in_spi);
         let child = Child::new(&new, token, word, self.scheme.replay_window, self.scheme.limits_of(pair));
         // A key lives once: that of an SA which is there already is not used again.

@@ -16,7 +16,7 @@ use crate::lab::{Cluster, Family, HOSTSEAL, Host, Lab, until};
 use crate::scenarios::{await_one_pair, await_protected, await_sealed, ensure_nothing_of_ours, seal_all};
 
 /// The program whose agents die, inside the place.
-const MORTAL: &str = "/mnt/hostseal-mortal";
+pub const MORTAL: &str = "/mnt/hostseal-mortal";
 /// Where it looks for how long it has to live (`src/xfrm/fuse.rs`).
 const FUSE: &str = "/run/hostseal-fuse";
 /// More operations than any transition has.

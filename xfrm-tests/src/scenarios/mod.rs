@@ -25,6 +25,7 @@ pub mod reload;
 mod strict;
 pub mod strongswan;
 mod trial;
+mod wireshark;
 
 use std::time::{Duration, SystemTime};
 
@@ -63,6 +64,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         strongswan::ALL,
         algorithms::ALL,
         interop::ALL,
+        wireshark::ALL,
     ]
     .into_iter()
     .flatten()
