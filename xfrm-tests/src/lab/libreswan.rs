@@ -183,7 +183,9 @@ fn algorithms(proposal: &str) -> Result<String> {
 /// Reads `whack --showstates`: a line for each IKE SA and for each child, which names its IKE SA.
 fn parse_states(text: &str) -> Vec<Listed> {
     // `#2: "a-v4":500 ESTABLISHED_CHILD_SA (established Child SA); REKEY in 28529s; …; IKE SA #1; idle;`
+    // A child that a rekeyed IKE SA handed on stands before the one that has it now.
     let mut found: Vec<Listed> = Vec::new();
+    let mut children = Vec::new();
     for line in text.lines() {
         let Some((number, rest)) = line.strip_prefix('#').and_then(|rest| rest.split_once(": \"")) else {
             continue;
@@ -199,12 +201,13 @@ fn parse_states(text: &str) -> Vec<Listed> {
                 state: state.trim_end_matches("_IKE_SA").to_owned(),
                 children: Vec::new(),
             }),
-            Some(ike) => {
-                let state = if state == "ESTABLISHED_CHILD_SA" { "INSTALLED" } else { state };
-                let parent = found.iter_mut().find(|listed| listed.number == ike);
-                parent.into_iter().for_each(|listed| listed.children.push(state.to_owned()));
-            }
+            Some(ike) => children.push((ike, state)),
         }
+    }
+    for (ike, state) in children {
+        let state = if state == "ESTABLISHED_CHILD_SA" { "INSTALLED" } else { state };
+        let parent = found.iter_mut().find(|listed| listed.number == ike);
+        parent.into_iter().for_each(|listed| listed.children.push(state.to_owned()));
     }
     found
 }
@@ -215,11 +218,11 @@ mod tests {
 
     #[test]
     fn states_are_read() {
-        let text = "#1: \"a-v4\":500 ESTABLISHED_IKE_SA (established IKE SA); REKEY in 28529s; newest; idle;\n\
-                    #2: \"a-v4\":500 ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #1; idle;\n\
-                    #2: \"a-v4\" esp.cbaf7186@10.99.0.1 esp.400a1301@10.99.0.2 Traffic: ESPin=0B ESPout=0B\n";
+        let text = "#2: \"a-v4\":500 ESTABLISHED_CHILD_SA (established Child SA); newest; eroute owner; IKE SA #3; idle;\n\
+                    #2: \"a-v4\" esp.cbaf7186@10.99.0.1 esp.400a1301@10.99.0.2 Traffic: ESPin=0B ESPout=0B\n\
+                    #3: \"a-v4\":500 ESTABLISHED_IKE_SA (established IKE SA); REKEY in 28529s; newest; idle;\n";
         let [only] = &parse_states(text)[..] else { panic!("one IKE SA") };
-        assert_eq!((only.name.as_str(), only.number, only.state.as_str()), ("a-v4", 1, "ESTABLISHED"));
+        assert_eq!((only.name.as_str(), only.number, only.state.as_str()), ("a-v4", 3, "ESTABLISHED"));
         assert_eq!(only.children, ["INSTALLED"]);
     }
 
