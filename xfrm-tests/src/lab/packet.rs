@@ -99,7 +99,8 @@ impl fmt::Display for Packet {
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
 const TCP: u8 = 6;
-const UDP: u8 = 17;
+/// The IP protocol of UDP.
+pub const UDP: u8 = 17;
 const ESP: u8 = 50;
 const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;

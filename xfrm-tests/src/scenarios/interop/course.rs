@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::lab::agent::{CONFIG, SECRETS, hostseal};
+use crate::lab::packet;
 use crate::lab::{
-    Cluster, Connection, Direction, Family, Host, Implementation, Lab, Order, Peer, Proof, until,
+    Cluster, Connection, Direction, Family, Host, Implementation, Lab, Order, Packet, Peer, Proof, Report,
+    until,
 };
 use crate::scenarios::certificates::{CRL, Ca};
 use crate::scenarios::keys::{KEY, base64, key};
@@ -208,6 +210,9 @@ impl Ends {
         let direction = proven.context("no IKE_AUTH passed")?.direction;
         let wanted = if self.course.role == Role::Initiator { Direction::Out } else { Direction::In };
         ensure!(direction == wanted, "the other end began: {report}");
+        if self.course.way == Way::Narrow {
+            ensure_in_fragments(&report)?;
+        }
         Ok(())
     }
 
@@ -215,4 +220,20 @@ impl Ends {
     pub fn foreigner(&self) -> &Host {
         self.peer.host()
     }
+}
+
+/// Checks that the messages in which both ends prove themselves came in fragments of IKE, none of which IP had to split.
+fn ensure_in_fragments(report: &Report) -> Result<()> {
+    // RFC 7383 section 2.5: the Encrypted Fragment payload is the first one; its type stands in the header.
+    const ENCRYPTED_FRAGMENT: u8 = 53;
+    let is_fragment =
+        |packet: &Packet| packet.ike_header().is_some_and(|header| header[16] == ENCRYPTED_FRAGMENT);
+    for direction in [Direction::In, Direction::Out] {
+        let proofs = report
+            .filter(|packet| exchange(packet) == Some(IKE_AUTH) && packet.direction == direction)
+            .packets;
+        ensure!(proofs.len() > 1 && proofs.iter().all(is_fragment), "{direction:?}: {report}");
+    }
+    // What IP splits is clear but for its first part. So is ICMP, before we are there.
+    report.filter(|packet| packet.protocol == packet::UDP).ensure_nothing_clear()
 }
