@@ -37,7 +37,9 @@ fn courses() -> Vec<Course> {
             }
             let first = ml_kem.unwrap_or(PROPOSALS[0]);
             courses.extend(WAYS.map(|way| Course { way, ..plain(first) }));
+            // Libreswan 5.2 takes no selectors that a NAT has made wrong (RFC 7296 section 2.23.1).
             if implementation != LIBRESWAN {
+                courses.push(Course { way: Way::Nat, ..plain(first) });
                 courses.push(Course { way: Way::Narrow, auth: Auth::Certificates, ..plain(first) });
             }
         }

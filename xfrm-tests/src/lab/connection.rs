@@ -73,6 +73,12 @@ impl Connection {
         }
     }
 
+    /// Has the ends know each other by other addresses than their own.
+    #[must_use]
+    pub fn seen(self, known_as: String, remote: String) -> Self {
+        Self { known_as, remote, ..self }
+    }
+
     /// Has both ends prove themselves in another way.
     #[must_use]
     pub fn proof(self, proof: Proof) -> Self {

@@ -246,7 +246,15 @@ impl Host {
     /// # Errors
     /// When ping does not report.
     pub fn ping(&self, to: &Host, family: Family, count: u32) -> Result<u32> {
-        let output = self.output(&format!("ping -n -q -i 0.05 -W 1 -c {count} {}", to.address(family)))?;
+        self.ping_at(to.address(family), count)
+    }
+
+    /// The same, sent to an address that something on the way may turn into another's.
+    ///
+    /// # Errors
+    /// When ping does not report.
+    pub fn ping_at(&self, address: IpAddr, count: u32) -> Result<u32> {
+        let output = self.output(&format!("ping -n -q -i 0.05 -W 1 -c {count} {address}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         text.split(", ")
             .find_map(|part| part.strip_suffix(" received")?.parse().ok())

@@ -27,6 +27,7 @@ pub mod strongswan;
 mod trial;
 mod wireshark;
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
@@ -213,12 +214,19 @@ fn spis_sent(report: &crate::lab::Report, to: std::net::IpAddr) -> Vec<u32> {
 
 /// Waits until a pair is down to one SA in each direction on both hosts.
 pub(crate) fn await_one_pair(a: &Host, b: &Host, family: Family, limit: Duration) -> Result<()> {
+    let [at_a, at_b] = [a, b].map(|host| host.address(family));
+    await_one_pair_as_seen([(a, [at_a, at_b]), (b, [at_b, at_a])], limit)
+}
+
+/// The same, with the address that each host has for itself and the one that it has for the other.
+fn await_one_pair_as_seen(ends: [(&Host, [IpAddr; 2]); 2], limit: Duration) -> Result<()> {
     until("one pair of SAs is left", limit, || {
-        for (host, from, to) in [(a, a, b), (a, b, a), (b, a, b), (b, b, a)] {
-            let (source, target) = (from.address(family), to.address(family));
-            let states = host.run(&format!("ip xfrm state list src {source} dst {target} proto esp"))?;
-            let count = states.lines().filter(|line| line.contains("proto esp spi 0x")).count();
-            ensure!(count == 1, "on {} {count} SAs:\n{states}", host.name());
+        for (host, [own, other]) in ends {
+            for (source, target) in [(own, other), (other, own)] {
+                let states = host.run(&format!("ip xfrm state list src {source} dst {target} proto esp"))?;
+                let count = states.lines().filter(|line| line.contains("proto esp spi 0x")).count();
+                ensure!(count == 1, "on {} {count} SAs:\n{states}", host.name());
+            }
         }
         Ok::<_, anyhow::Error>(())
     })

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Result, ensure};
 
 use super::encapsulation::{await_carried, ensure_only_udp, is_carried};
-use super::{await_sealed, enable_all};
+use super::{await_one_pair_as_seen, await_sealed, enable_all};
 use crate::lab::agent::{SECRETS, hostseal, hostseal_all, kill_agent, status};
 use crate::lab::stream::Shape;
 use crate::lab::{Cluster, Connection, Family, Host, Lab, Peer as _, Stream, Swan, until};
@@ -25,54 +25,72 @@ pub(super) const ALL: &[Test] = &[
 const PORTS: &[u16] = &[500, 4500];
 /// How much higher those are.
 const OFFSET: u16 = 10_000;
+/// The addresses of the NATs before the first and the second host.
+const NATS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 98, 0, 1), Ipv4Addr::new(10, 100, 0, 2)];
 
 /// Two hosts, some of them behind NATs.
-struct Sites {
-    hosts: [Host; 2],
+pub(super) struct Sites {
+    pub hosts: [Host; 2],
     /// What the others send to.
-    outside: [Ipv4Addr; 2],
+    pub outside: [IpAddr; 2],
+    family: Family,
 }
 
 impl Sites {
-    /// Puts a NAT before each of the hosts that are `behind` one, with `offset` higher ports. The first host begins.
-    fn of(lab: &Lab, behind: &[usize], offset: u16) -> Result<Self> {
+    /// Puts a NAT, which is one of IPv4, before each of the hosts that are `behind` one. The first host begins.
+    pub fn of(lab: &Lab, family: Family, behind: &[usize]) -> Result<Self> {
         let hosts: [Host; 2] = lab.all();
-        let mut outside = hosts.each_ref().map(Host::v4);
+        let mut outside = hosts.each_ref().map(|host| host.address(family));
         for at in behind {
-            outside[*at] = [Ipv4Addr::new(10, 98, 0, 1), Ipv4Addr::new(10, 100, 0, 2)][*at];
-            lab.wire().disguise(&hosts[*at], &hosts, outside[*at], (PORTS, offset))?;
+            lab.wire().disguise(&hosts[*at], &hosts, NATS[*at], (PORTS, OFFSET))?;
+            outside[*at] = NATS[*at].into();
         }
-        Ok(Self { hosts, outside })
+        Ok(Self { hosts, outside, family })
     }
 
     /// The cluster: the file says of both what the others send to, and what stands behind that.
-    fn cluster(&self) -> Cluster {
+    pub fn cluster(&self) -> Cluster {
         let listed = self.outside.map(|outside| vec![outside.to_string()]);
         let mut cluster = Cluster::new(self.hosts.iter().zip(listed));
         for (host, outside) in self.hosts.iter().zip(self.outside) {
-            if host.v4() != outside {
-                let line = format!("inside = {{ \"{outside}\" = \"{}\" }}", host.v4());
-                cluster = cluster.with_node(host, &line);
+            let own = host.address(self.family);
+            if own != outside {
+                cluster = cluster.with_node(host, &format!("inside = {{ \"{outside}\" = \"{own}\" }}"));
             }
         }
         cluster
     }
 
+    /// Waits until the pair is down to one SA in each direction on both hosts.
+    pub fn await_one_pair(&self, limit: Duration) -> Result<()> {
+        let seen = |at: usize| [self.hosts[at].address(self.family), self.outside[1 - at]];
+        await_one_pair_as_seen([0, 1].map(|at| (&self.hosts[at], seen(at))), limit)
+    }
+
+    /// Three pings each way, all answered.
+    pub fn ensure_pings(&self) -> Result<()> {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let answered = self.hosts[from].ping_at(self.outside[to], 3)?;
+            ensure!(answered == 3, "{answered} of 3 from {}", self.hosts[from].name());
+        }
+        Ok(())
+    }
+
     /// Streams both ways, `rate` packets a second each.
     fn traffic(&self, rate: u32) -> Result<[Stream; 2]> {
         let [a, b] = [(0, 1), (1, 0)].map(|(from, to)| {
-            let ends = [from, to].map(|at: usize| self.hosts[at].end(Family::V4));
-            let shape = Shape { rate, ..Shape::default() };
-            Stream::sent_to(self.outside[to].into(), ends.each_ref(), shape)
+            let ends = [from, to].map(|at: usize| self.hosts[at].end(self.family));
+            let shape = Shape { rate, family: self.family, ..Shape::default() };
+            Stream::sent_to(self.outside[to], ends.each_ref(), shape)
         });
         Ok([a?, b?])
     }
 
     /// Pings both ways, and TCP both ways: what ESP hides has checksums of other addresses.
     fn ensure_reached(&self) -> Result<()> {
+        self.ensure_pings()?;
         for (from, to) in [(0, 1), (1, 0)] {
             let (from, to, address) = (&self.hosts[from], &self.hosts[to], self.outside[to]);
-            from.run(&format!("ping -n -q -i 0.05 -W 1 -c 3 {address}"))?;
             let mut server = Command::new("iperf3");
             let server = server.args(["-s", "-1", "-p", "5300"]).stdout(Stdio::null()).stderr(Stdio::null());
             let mut server = to.spawn(server)?;
@@ -87,7 +105,7 @@ impl Sites {
 
 /// Enables hosts of which some are `behind` NATs, under a stream that loses nothing, and then does what is to be done.
 fn behind(lab: &mut Lab, behind: &[usize], method: &str, then: impl Fn(&Sites) -> Result<()>) -> Result<()> {
-    let sites = Sites::of(lab, behind, OFFSET)?;
+    let sites = Sites::of(lab, Family::V4, behind)?;
     let traffic = sites.traffic(250)?;
     enable_all(&sites.cluster().by(method).with("keying", "rekey_after = \"2s\""), &sites.hosts)?;
     sites.hosts.iter().try_for_each(await_sealed)?;
@@ -97,7 +115,7 @@ fn behind(lab: &mut Lab, behind: &[usize], method: &str, then: impl Fn(&Sites) -
         let status = status(host)?;
         let row = &status.peers()[0];
         let local = IpAddr::from(host.v4());
-        let listed = (host.v4() != outside).then(|| outside.to_string());
+        let listed = (local != outside).then(|| outside.to_string());
         ensure!(row["local"] == local.to_string() && row["listed"] == serde_json::json!(listed), "{row:#}");
         let group = (method == "ike").then_some("x25519-ke1_mlkem768");
         ensure!(
@@ -144,7 +162,7 @@ fn newest(host: &Host) -> Result<String> {
 
 /// It forgets, and gives other ports: ESP that comes from there tells it, long before IKE has anything to say.
 fn a_forgetful_nat_is_followed(lab: &mut Lab) -> Result<()> {
-    let sites = Sites::of(lab, &[0], OFFSET)?;
+    let sites = Sites::of(lab, Family::V4, &[0])?;
     let [a, b] = &sites.hosts;
     enable_all(&sites.cluster(), &sites.hosts)?;
     sites.hosts.iter().try_for_each(await_sealed)?;
@@ -156,7 +174,7 @@ fn a_forgetful_nat_is_followed(lab: &mut Lab) -> Result<()> {
         Ok::<_, anyhow::Error>(())
     })?;
     lab.wire().pass_all(a)?;
-    lab.wire().disguise(a, &sites.hosts, sites.outside[0], (PORTS, 2 * OFFSET))?;
+    lab.wire().disguise(a, &sites.hosts, NATS[0], (PORTS, 2 * OFFSET))?;
     let forgotten = Instant::now();
     await_ports(b, sites.outside[0], 4500 + 2 * OFFSET)?;
     let counts = traffic.map(Stream::stop);
@@ -172,7 +190,7 @@ fn a_forgetful_nat_is_followed(lab: &mut Lab) -> Result<()> {
 }
 
 /// Waits until a host sends ESP to this UDP port, and nothing else.
-fn await_ports(host: &Host, to: Ipv4Addr, port: u16) -> Result<()> {
+fn await_ports(host: &Host, to: IpAddr, port: u16) -> Result<()> {
     until(&format!("ESP to port {port}"), Duration::from_secs(15), || {
         let states = host.run(&format!("ip xfrm state list src {} dst {to} proto esp", host.v4()))?;
         let wanted = format!("encap type espinudp sport 4500 dport {port}");
@@ -184,13 +202,13 @@ fn await_ports(host: &Host, to: Ipv4Addr, port: u16) -> Result<()> {
 /// strongSwan on the host number `swan_at`, hostseal on the other, and the one with the number `translated` is behind a
 /// NAT. The first begins.
 fn with_strongswan(lab: &mut Lab, translated: usize, swan_at: usize) -> Result<()> {
-    let sites = Sites::of(lab, &[translated], OFFSET)?;
+    let sites = Sites::of(lab, Family::V4, &[translated])?;
     let (ours, foreigner) = (&sites.hosts[1 - swan_at], &sites.hosts[swan_at]);
     let swan = Swan::start(foreigner, &[])?;
     let connection = Connection::between(foreigner, ours, Family::V4, SECRETS[0]);
     let [known_as, remote] = [swan_at, 1 - swan_at].map(|at| sites.outside[at].to_string());
     let name = connection.name.clone();
-    swan.load(&[Connection { known_as, remote, ..connection }])?;
+    swan.load(&[connection.seen(known_as, remote)])?;
     sites.cluster().install(ours, SECRETS[0])?;
     hostseal(ours, "enable --no-wait")?.expect_code(0)?;
     if swan_at == 0 {
@@ -202,12 +220,7 @@ fn with_strongswan(lab: &mut Lab, translated: usize, swan_at: usize) -> Result<(
     for command in ["--rekey --child", "--rekey --ike"] {
         swan.command(&format!("{command} {name}"))?;
     }
-    let to = sites.outside[swan_at];
-    until("one pair of SAs is left", Duration::from_secs(20), || {
-        let states = ours.run(&format!("ip xfrm state list src {} dst {to} proto esp", ours.v4()))?;
-        ensure!(states.matches("espinudp").count() == 1, "{states}");
-        Ok::<_, anyhow::Error>(())
-    })?;
+    sites.await_one_pair(Duration::from_secs(20))?;
     sites.ensure_reached()?;
     ensure!(is_carried(&status(ours)?, "udp"), "{:#}", status(ours)?.0);
     let listed = swan.command("--list-sas")?;

@@ -13,6 +13,7 @@ use crate::lab::{
 };
 use crate::scenarios::certificates::{CRL, Ca};
 use crate::scenarios::keys::{KEY, base64, key};
+use crate::scenarios::nat::Sites;
 use crate::scenarios::strongswan::{IKE_AUTH, Role, exchange};
 
 /// How both ends prove themselves.
@@ -50,6 +51,8 @@ pub enum Way {
     Ipv6,
     /// ESP in UDP: the end that begins insists on it.
     InUdp,
+    /// The end that begins is behind a NAT.
+    Nat,
     /// A chain of certificates that fits no packet, over a wire of 1,280 bytes.
     Narrow,
 }
@@ -93,6 +96,7 @@ impl Course {
             Way::NoEsn => "no ESN",
             Way::Ipv6 => "IPv6",
             Way::InUdp => "in UDP",
+            Way::Nat => "behind a NAT",
             Way::Narrow => "long chain, MTU 1280",
         };
         format!("{peer} | {auth} | {} | {way}", self.proposals)
@@ -103,6 +107,8 @@ impl Course {
 pub struct Ends {
     /// What they are to be.
     pub course: Course,
+    /// The hosts, and where they find each other.
+    pub(super) sites: Sites,
     /// The host of hostseal.
     pub ours: Host,
     /// What its file says.
@@ -129,19 +135,17 @@ impl Course {
     /// # Errors
     /// When an end refuses it.
     pub fn prepare(self, lab: &Lab) -> Result<Ends> {
-        let [a, b] = [&lab.hosts()[0], &lab.hosts()[1]];
-        // Who has the smaller address begins.
-        let (ours, foreigner) = match self.role {
-            Role::Initiator => (a, b),
-            Role::Responder => (b, a),
-        };
-        if self.way == Way::Narrow {
-            [a, b].into_iter().try_for_each(|host| lab.wire().mtu(host, 1280))?;
-        }
         let family = self.family();
-        let addresses = |host: &Host| vec![host.address(family).to_string()];
-        let cluster = Cluster::new([a, b].map(|host| (host, addresses(host))));
-        let (cluster, proof) = self.prove(cluster, ours, foreigner)?;
+        let behind: &[usize] = if self.way == Way::Nat { &[0] } else { &[] };
+        let sites = Sites::of(lab, family, behind)?;
+        // Who has the smaller address begins.
+        let at = usize::from(self.role == Role::Responder);
+        let (ours, foreigner) = (&sites.hosts[at], &sites.hosts[1 - at]);
+        if self.way == Way::Narrow {
+            sites.hosts.iter().try_for_each(|host| lab.wire().mtu(host, 1280))?;
+        }
+        let [remote, known_as] = [at, 1 - at].map(|at| sites.outside[at].to_string());
+        let (cluster, proof) = self.prove(sites.cluster(), [(ours, &remote), (foreigner, &known_as)])?;
         let insists = self.way == Way::InUdp;
         let cluster = match self.role {
             Role::Initiator if insists => cluster.with("esp", "encapsulation = \"always\""),
@@ -149,6 +153,7 @@ impl Course {
         };
         let esp = if self.way == Way::NoEsn { "aes256gcm16" } else { "aes256gcm16-esn" };
         let connection = Connection::between(foreigner, ours, family, SECRETS[0])
+            .seen(known_as, remote)
             .proof(proof)
             .proposals(self.proposals)
             .esp_proposals(esp)
@@ -156,11 +161,15 @@ impl Course {
         ours.write(CONFIG, &cluster.text(), 0o644)?;
         let peer = self.implementation.start(foreigner)?;
         peer.load(std::slice::from_ref(&connection))?;
-        Ok(Ends { course: self, ours: ours.clone(), cluster, peer, connection })
+        Ok(Ends { course: self, ours: ours.clone(), sites, cluster, peer, connection })
     }
 
-    /// Gives hostseal what it proves itself with, and says what the peer is to have.
-    fn prove(self, cluster: Cluster, ours: &Host, foreigner: &Host) -> Result<(Cluster, Proof)> {
+    /// Gives hostseal what it proves itself with, and says what the peer is to have. Each end comes with its identity.
+    fn prove(
+        self,
+        cluster: Cluster,
+        [(ours, our_identity), (foreigner, their_identity)]: [(&Host, &String); 2],
+    ) -> Result<(Cluster, Proof)> {
         if self.auth == Auth::Secret {
             cluster.install(ours, SECRETS[0])?;
             return Ok((cluster, Proof::Secret(SECRETS[0].to_owned())));
@@ -168,12 +177,11 @@ impl Course {
         let kinds = self.auth.kinds();
         let theirs = key(foreigner, kinds[1])?;
         let private = foreigner.read(KEY)?;
-        let address = |host: &Host| [host.address(self.family()).to_string()];
         if self.auth == Auth::Certificates {
             let ca = Ca::new(if self.way == Way::Narrow { 5 } else { 1 })?;
             let cluster = cluster.with("auth", &format!("method = \"certificate\"\ncrl = \"{CRL}\""));
-            ca.install(&cluster, ours, kinds[0], &address(ours))?;
-            let own = ca.certify(foreigner, &address(foreigner))?;
+            ca.install(&cluster, ours, kinds[0], std::slice::from_ref(our_identity))?;
+            let own = ca.certify(foreigner, std::slice::from_ref(their_identity))?;
             return Ok((cluster, Proof::Certificate { private, own, cas: ca.all() }));
         }
         let line = key(ours, kinds[0])?;

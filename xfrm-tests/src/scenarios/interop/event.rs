@@ -11,9 +11,9 @@ use super::course::{Ends, Way};
 use crate::lab::agent::{hostseal, status, status_until};
 use crate::lab::stream::Shape;
 use crate::lab::{Direction, Host, Kind, Lab, Listed, Order, Stream, until};
+use crate::scenarios::ensure_nothing_of_ours;
 use crate::scenarios::reload::give;
 use crate::scenarios::strongswan::Role;
-use crate::scenarios::{await_one_pair, ensure_nothing_of_ours};
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl Ends {
     fn ensure_sound(&self, lab: &Lab) -> Result<()> {
         status_until(&self.ours, "protected", LIMIT, |status| status.all_protected())?;
         let family = self.course.family();
-        await_one_pair(&self.ours, self.foreigner(), family, LIMIT)?;
+        self.sites.await_one_pair(LIMIT)?;
         until("one IKE SA with one child is left", LIMIT, || {
             let listed = self.peer.list()?;
             let one = listed.len() == 1 && is_established(&listed[0]) && listed[0].children == ["INSTALLED"];
@@ -178,14 +178,11 @@ impl Ends {
             Ok::<_, anyhow::Error>(())
         })?;
         let capture = lab.capture(&self.ours)?;
-        for (from, to) in [(&self.ours, self.foreigner()), (self.foreigner(), &self.ours)] {
-            let answered = from.ping(to, family, 3)?;
-            ensure!(answered == 3, "{answered} of 3 from {}", from.name());
-        }
+        self.sites.ensure_pings()?;
         let report = capture.stop()?;
         report.ensure_nothing_clear()?;
         let (kind, other) = match self.course.way {
-            Way::InUdp => (Kind::UdpEsp, Kind::Esp),
+            Way::InUdp | Way::Nat => (Kind::UdpEsp, Kind::Esp),
             _ => (Kind::Esp, Kind::UdpEsp),
         };
         report.ensure_none(other)?;
