@@ -190,7 +190,9 @@ impl Ends {
             let count = report.count_of(kind, family, direction);
             ensure!(count >= 6, "{count} packets of ESP {direction:?}: {report}");
         }
-        until("both ends count alike", Duration::from_secs(5), || self.ensure_counts_agree())
+        // An end whose SAs were replaced keeps the old inbound one for some seconds more (strongSwan: five). We replace
+        // those of a peer that we found behind a NAT as soon as we know which port it comes from.
+        until("both ends count alike", LIMIT, || self.ensure_counts_agree())
     }
 
     /// The kernels of both ends, and what we say.
