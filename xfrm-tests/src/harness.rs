@@ -120,10 +120,11 @@ fn start(wanted: &[&'static Test], method: Option<&str>, print: bool) -> Result<
     Ok(Source::Board(board))
 }
 
-/// `HOSTSEAL_LAB_SHARDS`, or two where there are two processors: a lab keeps one busy.
+/// `HOSTSEAL_LAB_SHARDS`, or two for each processor, and four at most: most of its time a test waits for time to
+/// pass.
 fn shards() -> Result<usize> {
     let Ok(given) = env::var("HOSTSEAL_LAB_SHARDS") else {
-        return Ok(thread::available_parallelism().map_or(1, |count| count.get().min(2)));
+        return Ok(thread::available_parallelism().map_or(2, |count| (2 * count.get()).min(4)));
     };
     let count = given.parse().ok().filter(|count| (1..=16).contains(count));
     count.with_context(|| format!("HOSTSEAL_LAB_SHARDS is `{given}`; it can be 1 to 16"))

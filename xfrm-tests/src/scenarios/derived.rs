@@ -46,6 +46,8 @@ fn a_cluster_moves_there_and_back(lab: &mut Lab) -> Result<()> {
     let (sealed, captures) = (SystemTime::now(), lab.capture_all()?);
     let traffic = Traffic::of(&[(&a, &b), (&b, &a)], &[Family::V4], 250)?;
     for (from, to) in [("ike", DERIVED), (DERIVED, "ike")] {
+        // What came before has gone.
+        await_one_pair(&a, &b, Family::V4, MOVED)?;
         let before = spis(&a, &b)?;
         give_all(&both(from), &hosts)?;
         ensure!(spis(&a, &b)? == before, "what is accepted changes nothing");
