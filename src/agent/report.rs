@@ -150,6 +150,8 @@ fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Inst
         group: proposal.key_exchange(),
         age_s: now.saturating_duration_since(since).as_secs(),
     });
+    let own = machine.settled_child().and_then(|in_spi| core.engine().key_exchange_of(pair, in_spi));
+    row.esp_group = own.map(|exchange| exchange.to_string());
     let method = machine.settled_child().and_then(|in_spi| core.engine().method_of(pair, in_spi));
     row.keying = method.unwrap_or(row.keying);
     for sa in &mut row.sas {

@@ -12,9 +12,13 @@ pub(super) fn lines(row: &PeerRow) -> Vec<String> {
     let known_as = row.listed.map(|listed| format!("the others call {} {listed}", row.local));
     let ike = row.ike.as_ref().map(|ike| self::ike(ike, row.keying));
     let proof = row.authentication.map(|method| format!("{} {}", row.node, proven(method)));
-    let esp = row.esp.as_ref().map(|esp| match row.encapsulation {
-        Encapsulation::None => format!("ESP {esp}"),
-        Encapsulation::Udp => format!("ESP {esp} in UDP"),
+    let own = row.esp_group.as_ref().map(|group| format!(", keys from an exchange of their own ({group})"));
+    let esp = row.esp.as_ref().map(|esp| {
+        let wrapped = match row.encapsulation {
+            Encapsulation::None => "",
+            Encapsulation::Udp => " in UDP",
+        };
+        format!("ESP {esp}{wrapped}{}", own.unwrap_or_default())
     });
     [known_as, ike, proof, esp].into_iter().flatten().chain(row.sas.iter().map(sa)).collect()
 }

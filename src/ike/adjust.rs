@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::Settings;
+use super::child::Child;
 use super::engine::Engine;
 use super::established::Established;
 use super::outbox::{Cx, up_to};
@@ -65,8 +66,12 @@ impl Established {
                 bring_forward(cx, &mut sa.rekey_at);
             }
         }
-        let replaced = |suite| cx.settings.esp_proposals.replace(&before.esp_proposals, suite);
-        let other = self.children.iter().filter(|child| replaced(child.suite));
+        let (esp, before) = (&cx.settings.esp_proposals, &before.esp_proposals);
+        // Without Diffie-Hellman no child has any.
+        let best = esp.best_key_exchange().filter(|_| self.basis().method == Method::Ike);
+        let replaced =
+            |child: &Child| esp.replace(before, child.suite) || (esp != before && child.key_exchange != best);
+        let other = self.children.iter().filter(|child| replaced(child));
         for in_spi in other.map(|child| child.in_spi).collect::<Vec<_>>() {
             self.renew(cx, in_spi);
         }

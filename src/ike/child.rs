@@ -7,13 +7,12 @@ use super::crypto::Hidden;
 use super::error::Error;
 use super::keys::{IkeKeys, Nonces};
 use super::outbox::{Cx, Path};
-use super::pending::HeldChild;
 use super::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
 use super::wire::codes::notify;
 use super::wire::{Parts, Payload, TrafficSelector};
 use super::word;
 use crate::model::word::Flags;
-use crate::model::{EspProposal, EspSuite, NewChild, Pair, Proposals, Spi, Word};
+use crate::model::{EspProposal, EspSuite, KeyExchange, NewChild, Pair, Proposals, Spi, Word};
 
 /// Our half of a child that is being negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +35,16 @@ impl Offer {
         word::to_payload(&Word { spi: self.in_spi, token: self.token, revision: 0, flags }, now)
     }
 
-    /// The payloads of a request for it. `fresh` stands between SA and TS where CREATE_CHILD_SA has a nonce.
+    /// The payloads of a request for it. `fresh` stands between SA and TS: what CREATE_CHILD_SA has of nonce and
+    /// public value.
     pub(super) fn request(
         &self,
         proposals: &Proposals<EspProposal>,
         pair: Pair,
-        fresh: Option<&[u8]>,
+        fresh: Vec<Payload>,
     ) -> Vec<Payload> {
         let mut payloads = vec![Payload::Sa(esp_offer(proposals, self.in_spi))];
-        payloads.extend(fresh.map(|nonce| Payload::Nonce(nonce.to_vec())));
+        payloads.extend(fresh);
         payloads.extend(selectors([pair.local, pair.remote].map(TrafficSelector::host)));
         payloads.push(transport_mode());
         payloads
@@ -66,10 +66,25 @@ pub(super) fn accept(
     path: &Path,
     proposals: &Proposals<EspProposal>,
     request: &Parts<'_>,
-    own_ke: OwnKe<'_>,
+    own_ke: OwnKe,
 ) -> Result<(EspChoice, [TrafficSelector; 2]), Error> {
     let choice = choose_esp(proposals, request.sa()?, own_ke)?;
     Ok((choice, mode_and_selectors(request, path, path.pair.remote, path.pair.local)?))
+}
+
+/// The payloads of the answer to a request that was accepted: SA, then Nr and KEr where the exchange has them
+/// (`fresh`), and the rest (RFC 7296 section 1.3).
+pub(super) fn answer(
+    offer: &Offer,
+    choice: &EspChoice,
+    fresh: Vec<Payload>,
+    both: [TrafficSelector; 2],
+) -> Vec<Payload> {
+    let mut payloads = vec![Payload::Sa(vec![choice.answer(offer.in_spi)])];
+    payloads.extend(fresh);
+    payloads.extend(selectors(both));
+    payloads.push(transport_mode());
+    payloads
 }
 
 /// Reads the answer to [`Offer::request`].
@@ -77,8 +92,9 @@ pub(super) fn conclude(
     path: &Path,
     proposals: &Proposals<EspProposal>,
     answer: &Parts<'_>,
+    own_ke: OwnKe,
 ) -> Result<EspChoice, Error> {
-    let choice = concluded_esp(proposals, answer.sa()?)?;
+    let choice = concluded_esp(proposals, answer.sa()?, own_ke)?;
     mode_and_selectors(answer, path, path.pair.local, path.pair.remote)?;
     Ok(choice)
 }
@@ -125,6 +141,8 @@ pub(super) struct Child {
     pub(super) since: Instant,
     /// What its SAs are made with.
     pub(super) suite: EspSuite,
+    /// The key exchange of its own that their keys come from, if there was one.
+    pub(super) key_exchange: Option<KeyExchange>,
     /// How it stands.
     pub(super) stage: ChildStage,
     /// What a probe through our inbound SA must carry.
@@ -179,6 +197,8 @@ pub(super) struct Agreement<'a> {
     pub(super) nonces: &'a Nonces,
     /// The exchange's own Diffie-Hellman secret.
     pub(super) shared: Option<&'a Hidden>,
+    /// The secret of the additional exchange after it.
+    pub(super) additional: Option<&'a Hidden>,
     /// Whether this end asked for it.
     pub(super) initiator: bool,
     /// Whether the peer says no words.
@@ -195,6 +215,7 @@ impl Agreement<'_> {
             out_spi: self.choice.out_spi,
             since: cx.now,
             suite: self.choice.suite,
+            key_exchange: self.choice.key_exchange,
             stage: ChildStage::Announced,
             token: self.offer.token,
             flags: Flags::default(),
@@ -208,26 +229,11 @@ impl Agreement<'_> {
         }
     }
 
-    /// The answer to the request for it, for when the kernel has it: SA, Nr and KEr where the exchange has
-    /// them, and the rest (RFC 7296 section 1.3).
-    pub(super) fn held(
-        &self,
-        nonce: Option<Payload>,
-        ke: Option<Payload>,
-        both: [TrafficSelector; 2],
-    ) -> HeldChild {
-        let mut payloads = vec![Payload::Sa(vec![self.choice.answer(self.offer.in_spi)])];
-        payloads.extend(nonce);
-        payloads.extend(ke);
-        payloads.extend(selectors(both));
-        payloads.push(transport_mode());
-        HeldChild { in_spi: self.offer.in_spi, payloads, installed: None }
-    }
-
     /// What the kernel needs.
     pub(super) fn new_child(&self, keys: &IkeKeys) -> Box<NewChild> {
         let suite = self.choice.suite;
-        let (in_key, out_key) = keys.child(self.shared, self.nonces, suite.key_bits, self.initiator);
+        let (in_key, out_key) =
+            keys.child(self.shared, self.additional, self.nonces, suite.key_bits, self.initiator);
         Box::new(NewChild {
             pair: self.path.pair,
             in_spi: self.offer.in_spi,

@@ -81,11 +81,10 @@ fn look_at(now: Instant, payloads: &[Payload]) {
     let parts = Parts(payloads);
     let (ike, esp) = (Proposals::default(), Proposals::default());
     if let Ok(offers) = parts.sa() {
-        let brought = OwnKe::Brought(parts.ke().map(|ke| ke.group), &ike);
-        for own_ke in [OwnKe::Never, OwnKe::Refused, brought] {
-            let _ = choose_esp(&esp, offers, own_ke);
+        for own_ke in [OwnKe::Never, OwnKe::Brought(parts.ke().map(|ke| ke.group))] {
+            let _ = (choose_esp(&esp, offers, own_ke), concluded_esp(&esp, offers, own_ke));
         }
-        let _ = (choose_ike(&ike, offers, true), concluded_ike(&ike, offers), concluded_esp(&esp, offers));
+        let _ = (choose_ike(&ike, offers, true), concluded_ike(&ike, offers));
     }
     for word in parts.notifies().filter_map(|notify| word::from_notify(notify, now)) {
         word::to_payload(&word, now);

@@ -48,10 +48,10 @@ pub(super) struct Established {
     pub(super) tasks: VecDeque<Task>,
     /// Tasks that the peer had no time for.
     pub(super) put_off: Vec<(Instant, Task)>,
-    /// The additional exchange for a successor of the IKE SA that we are to make next.
+    /// The additional exchange that we are to make next.
     pub(super) follow_up: Option<FollowUp>,
-    /// A successor of the IKE SA that the peer has begun, and until when it may go on.
-    pub(super) half_made: Option<(Instant, HalfMade)>,
+    /// What the peer has begun, and is to go on with.
+    pub(super) half_made: Option<HalfMade>,
     /// How often in a row the peer refused to make something anew.
     refusals: u32,
     /// How often a request is sent.
@@ -148,11 +148,11 @@ impl Established {
 
     /// Whether a child carries traffic or is on the way to.
     pub(super) fn has_or_makes_child(&self) -> bool {
-        let asked = |sa: &IkeSa| matches!(sa.window.asking(), Some(Asked::Child(_)));
+        let makes = |task: &Task| matches!(task, Task::NewChild | Task::ChildOf(_, None));
         self.children.iter().any(Child::is_alive)
-            || self.tasks.contains(&Task::NewChild)
-            || self.put_off.iter().any(|(_, task)| *task == Task::NewChild)
-            || self.sas.iter().any(asked)
+            || self.tasks.iter().chain(self.put_off.iter().map(|(_, task)| task)).any(makes)
+            || self.is_asking_for_child()
+            || self.is_child_half_made()
     }
 
     /// Whether its ESP goes in UDP, or does not, as `settings` would have it. `blocked`: ESP by itself does not get
@@ -269,8 +269,13 @@ impl Established {
     /// Drops what is remembered of a child.
     pub(super) fn forget_child(&mut self, in_spi: Spi) {
         self.children.retain(|child| child.in_spi != in_spi);
-        self.tasks
-            .retain(|task| !matches!(task, Task::DeleteChild(spi) | Task::RekeyChild(spi) if *spi == in_spi));
+        self.tasks.retain(|task| {
+            let about = match task {
+                Task::DeleteChild(spi) | Task::RekeyChild(spi) | Task::ChildOf(_, Some(spi)) => Some(*spi),
+                _ => None,
+            };
+            about != Some(in_spi)
+        });
     }
 
     /// A child no longer exists.
@@ -422,9 +427,9 @@ impl Established {
         payloads: Result<Vec<Payload>, Error>,
     ) {
         match asked {
-            Asked::Child(asked) => self.child_answered(cx, ours, &asked, payloads),
+            Asked::Child(asked) => self.child_answered(cx, ours, asked, payloads),
             Asked::RekeyIke(asked) => self.rekey_ike_answered(cx, ours, asked, payloads),
-            Asked::FollowUp(asked) => self.follow_up_answered(cx, ours, *asked, payloads),
+            Asked::FollowUp(asked) => self.follow_up_answered(cx, *asked, payloads),
             Asked::DeleteChild(in_spi) => self.child_closed(cx, in_spi, false),
             // RFC 7296 section 1.4.1: the answer ends it.
             Asked::DeleteIke => self.sas.retain(|sa| sa.ours() != ours),
@@ -536,17 +541,18 @@ impl Established {
 
     /// What to ask next, if anything: words first, since traffic waits for them.
     fn next_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        if let Some(request) = self.words_request(cx.now).or_else(|| self.follow_up_request()) {
+        if let Some(request) = self.words_request(cx.now).or_else(|| self.follow_up_request(cx)) {
             return Some(request);
         }
         // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.
-        let making_child = self.sas.iter().any(|sa| sa.window.held().is_some_and(Held::waits));
+        let making_child =
+            self.is_child_half_made() || self.sas.iter().any(|sa| sa.window.held().is_some_and(Held::waits));
         for _ in 0..self.tasks.len() {
             let task = self.tasks.pop_front()?;
             let request = match task {
                 // The peer is about to do it, and refuses children meanwhile.
-                Task::RekeyIke(_) if self.half_made.is_some() => None,
-                Task::NewChild | Task::RekeyChild(_) if self.half_made.is_some() => {
+                Task::RekeyIke(_) if self.is_ike_half_made() => None,
+                Task::NewChild | Task::RekeyChild(_) | Task::ChildOf(..) if self.half_made.is_some() => {
                     self.tasks.push_back(task);
                     None
                 }
@@ -555,8 +561,9 @@ impl Established {
                     None
                 }
                 Task::RekeyIke(group) => self.rekey_ike_request(cx, group),
-                Task::NewChild => self.child_request(cx, None),
-                Task::RekeyChild(in_spi) => self.child_request(cx, Some(in_spi)),
+                Task::NewChild => self.child_request(cx, None, None),
+                Task::RekeyChild(in_spi) => self.child_request(cx, Some(in_spi), None),
+                Task::ChildOf(group, rekeys) => self.child_request(cx, rekeys, Some(group)),
                 Task::DeleteChild(in_spi) => Some(self.delete_child_request(in_spi)),
                 Task::Liveness => Some(self.liveness_request()),
             };

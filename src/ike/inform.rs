@@ -118,11 +118,9 @@ impl Established {
 
     /// The peer deletes what may be the child that we are asking for.
     fn note_deleted(&mut self, spi: u32) {
-        for asked in self.sas.iter_mut().filter_map(|sa| sa.window.asking_mut()) {
-            if let Asked::Child(asked) = asked
-                && asked.deleted.len() < CHILDREN_MAX
-            {
-                asked.deleted.push(spi);
+        for (_, meanwhile) in self.asked_children() {
+            if meanwhile.deleted.len() < CHILDREN_MAX {
+                meanwhile.deleted.push(spi);
             }
         }
     }

@@ -20,7 +20,7 @@ use super::peer::Peer;
 use super::pending::Task;
 use super::session::Session;
 use super::signature::Hashes;
-use super::suite::{concluded_ike, ike_offer};
+use super::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Id, Ke, Message, Parts, Payload};
 use super::{Event, FailureCode};
@@ -54,7 +54,7 @@ pub(super) struct AwaitAuthResponse {
 
 /// What the offer in IKE_AUTH is for.
 fn proposals(cx: &Cx<'_>, ahead: Option<EspSuite>) -> Proposals<EspProposal> {
-    ahead.map_or_else(|| cx.settings.esp_proposals.clone(), Proposals::of_suite)
+    ahead.map_or_else(|| cx.settings.esp_proposals.without_key_exchange(), Proposals::of_suite)
 }
 
 /// The failure that an error means.
@@ -236,7 +236,7 @@ impl Opened {
         payloads.extend(self.request(cx));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.extend(proof);
-        payloads.extend(offer.request(&proposals(cx, ahead), pair, None));
+        payloads.extend(offer.request(&proposals(cx, ahead), pair, Vec::new()));
         payloads.extend((!self.peer.foreign).then(|| offer.word(cx.now)));
         let request = match self.sa.seal(Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
             Ok(request) => request,
@@ -247,7 +247,7 @@ impl Opened {
         };
         if let Some(suite) = ahead {
             // Before the request goes out: the peer may send ESP before its answer has come.
-            let (key, _) = self.sa.keys.child(None, &self.nonces, suite.key_bits, true);
+            let (key, _) = self.sa.keys.child(None, None, &self.nonces, suite.key_bits, true);
             let encapsulation = self.path.encapsulation();
             let inbound = NewInbound { pair, spi: offer.in_spi, suite, encapsulation, key };
             cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
@@ -317,7 +317,7 @@ impl AwaitAuthResponse {
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(Error::Refused(refusal)),
-            None => child::conclude(&self.opened.path, &proposals(cx, self.ahead), parts),
+            None => child::conclude(&self.opened.path, &proposals(cx, self.ahead), parts, OwnKe::Never),
         };
         if conclusion.is_err() {
             self.forget_inbound(cx);
@@ -343,6 +343,7 @@ impl AwaitAuthResponse {
                     choice,
                     nonces: &self.opened.nonces,
                     shared: None,
+                    additional: None,
                     initiator: true,
                     foreign: self.opened.peer.foreign,
                     replaces: None,

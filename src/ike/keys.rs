@@ -142,18 +142,20 @@ impl IkeKeys {
         Seed::Rekey(self.suite.prf, &self.derive, shared, additional)
     }
 
-    /// The keys of a child, inbound and outbound (RFC 7296 section 2.17): the key for packets from the
-    /// initiator of the exchange comes first. Each is AES key and salt (RFC 4106 section 8.1).
+    /// The keys of a child, inbound and outbound (RFC 7296 section 2.17, RFC 9370 section 2.2.4), with the secrets of
+    /// a key exchange of its own and of an additional one: the key for packets from the initiator of the exchange
+    /// comes first. Each is AES key and salt (RFC 4106 section 8.1).
     pub(super) fn child(
         &self,
         shared: Option<&Hidden>,
+        additional: Option<&Hidden>,
         nonces: &Nonces,
         key_bits: u16,
         initiator: bool,
     ) -> (SaKey, SaKey) {
         let size = usize::from(key_bits / 8) + 4;
-        let shared = shared.map_or([].as_slice(), Hidden::expose);
-        let parts = [shared, &nonces.initiator, &nonces.responder];
+        let [shared, additional] = [shared, additional].map(|it| it.map_or([].as_slice(), Hidden::expose));
+        let parts = [shared, &nonces.initiator, &nonces.responder, additional];
         let stream = self.suite.prf.plus(self.derive.expose(), &parts, 2 * size);
         let (from_initiator, from_responder) = stream.expose().split_at(size);
         let (inbound, outbound) =

@@ -9,7 +9,8 @@ use super::ike_sa::{IkeSa, Stage};
 use super::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use super::nat::keepalive;
 use super::outbox::{Cx, Scope};
-use super::pending::{Asked, Task};
+use super::pending::{Asked, Makes, Task};
+use crate::model::Spi;
 use crate::model::config::Method;
 
 impl Established {
@@ -37,8 +38,7 @@ impl Established {
             .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
         let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
-        let half_made =
-            self.half_made.as_ref().map(|(at, _)| (*at, "rekey of the IKE SA that the peer began"));
+        let half_made = self.half_made.as_ref().map(|made| (made.until, "what the peer has half made"));
         let keepalive = self.keepalive_at.map(|at| (at, "keeping a NAT's memory fresh"));
         of_sas.chain(of_children).chain(put_off).chain([notice, half_made, keepalive]).flatten().min()
     }
@@ -188,13 +188,18 @@ impl Established {
 
     /// Asks again, on the current IKE SA, what had no answer on one that is gone.
     pub(super) fn ask_again(&mut self, asked: Option<Asked>) {
+        let child = |rekeys: Option<Spi>| rekeys.map_or(Task::NewChild, Task::RekeyChild);
         match asked {
-            Some(Asked::Child(asked)) => self.add_task(asked.rekeys.map_or(Task::NewChild, Task::RekeyChild)),
+            Some(Asked::Child(asked)) => self.add_task(child(asked.rekeys)),
+            Some(Asked::FollowUp(asked)) => {
+                if let Makes::Child(half, _) = asked.makes {
+                    self.add_task(child(half.replaces));
+                }
+            }
             Some(Asked::DeleteChild(in_spi)) => self.add_task(Task::DeleteChild(in_spi)),
             // Words say themselves again until they are answered.
             Some(Asked::Inform { confirms, .. }) if !confirms.is_empty() => self.add_task(Task::Liveness),
-            Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::FollowUp(_) | Asked::DeleteIke)
-            | None => {}
+            Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::DeleteIke) | None => {}
         }
     }
 

@@ -22,13 +22,13 @@
 //!
 //! either end, on an established IKE SA
 //!   CREATE_CHILD_SA
-//!   HDR, SK{[N(REKEY_SA)], SA, Ni, TSi, TSr, …, word}  -->
-//!                                                      <--  HDR, SK{SA, Nr, TSi, TSr, …, word}
+//!   HDR, SK{[N(REKEY_SA)], SA, Ni, [KEi,] TSi, …, word}-->
+//!                                    <--  HDR, SK{SA, Nr, [KEr,] TSi, …, [N(ADDITIONAL_KEY_EXCHANGE)] | word}
 //!   HDR, SK{SA, Ni, KEi}                               -->                       of the IKE SA itself
 //!                                                      <--  HDR, SK{SA, Nr, KEr, [N(ADDITIONAL_KEY_EXCHANGE)]}
-//!   IKE_FOLLOWUP_KE, where the successor has an additional exchange
-//!   HDR, SK{KEi(1), N(ADDITIONAL_KEY_EXCHANGE)}        -->
-//!                                                      <--  HDR, SK{KEr(1)}
+//!   IKE_FOLLOWUP_KE, where the child or the successor has an additional exchange
+//!   HDR, SK{KEi(1), N(ADDITIONAL_KEY_EXCHANGE), [word]}-->
+//!                                                      <--  HDR, SK{KEr(1), [word]}
 //!   INFORMATIONAL
 //!   HDR, SK{[word, …] | [D] | nothing}                 -->
 //!                                                      <--  HDR, SK{[word, …] | [D] | nothing}
@@ -52,8 +52,8 @@
 //! is message identifiers and retransmission, `fragment` messages in several datagrams (RFC 7383); `session`
 //! holds the states, named for what they await, whose transitions consume them; `opening`, `initiate`, `respond`
 //! and between them `intermediate` (RFC 9242) lead by way of `opened` to `established`, which needs a proof that
-//! only `auth` can make; `create_child`, `rekey_ike` and `inform` are its exchanges, `lifetime` its end and
-//! `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
+//! only `auth` can make; `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `lifetime` its
+//! end and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
 
 mod adjust;
 mod agreement;
@@ -72,6 +72,7 @@ mod established;
 mod exchange;
 #[cfg(feature = "key-export")]
 mod export;
+mod follow_up;
 mod fragment;
 mod ike_sa;
 mod inform;

@@ -7,6 +7,7 @@ use super::child::Offer;
 use super::crypto::Hidden;
 use super::kem::KemKey;
 use super::keys::{Nonces, Spis, Suite};
+use super::suite::EspChoice;
 use super::wire::Payload;
 use super::wire::codes::Exchange;
 use crate::model::word::Flags;
@@ -18,7 +19,7 @@ pub(super) enum Asked {
     Child(AskedChild),
     /// CREATE_CHILD_SA for a successor of the IKE SA.
     RekeyIke(AskedIke),
-    /// IKE_FOLLOWUP_KE for the same.
+    /// IKE_FOLLOWUP_KE for either.
     FollowUp(Box<FollowUp>),
     /// INFORMATIONAL that deletes the child whose inbound SA here is this.
     DeleteChild(Spi),
@@ -33,15 +34,55 @@ pub(super) enum Asked {
     },
 }
 
+impl Asked {
+    /// Whether it makes a child.
+    pub(super) fn makes_child(&self) -> bool {
+        match self {
+            Asked::Child(_) => true,
+            Asked::FollowUp(asked) => asked.makes_child(),
+            _ => false,
+        }
+    }
+
+    /// The child that it makes: what that is to replace, and what the peer does meanwhile.
+    pub(super) fn child_mut(&mut self) -> Option<(Option<Spi>, &mut Meanwhile)> {
+        match self {
+            Asked::Child(asked) => Some((asked.rekeys, &mut asked.meanwhile)),
+            Asked::FollowUp(asked) => asked.child_mut(),
+            _ => None,
+        }
+    }
+
+    /// Whether it makes a successor of the IKE SA.
+    pub(super) fn rekeys_ike(&self) -> bool {
+        match self {
+            Asked::RekeyIke(_) => true,
+            Asked::FollowUp(asked) => !asked.makes_child(),
+            _ => false,
+        }
+    }
+}
+
 /// A request for a child.
 pub(super) struct AskedChild {
     /// What we offered.
     pub(super) offer: Offer,
+    /// Our half of a Diffie-Hellman exchange of its own, if we began one.
+    pub(super) key: Option<KeyPair>,
     /// Our nonce.
     pub(super) nonce: Vec<u8>,
     /// The child that it is to replace.
     pub(super) rekeys: Option<Spi>,
-    /// The peer asked for the same at the same time.
+    /// The group that the peer asked for, in answer to a request before this one.
+    pub(super) wanted: Option<Group>,
+    /// What the peer does meanwhile.
+    pub(super) meanwhile: Meanwhile,
+}
+
+/// What the peer does about a child while we ask for it.
+#[derive(Default)]
+pub(super) struct Meanwhile {
+    /// It asked for the same at the same time.
     pub(super) crossing: Option<Crossing<Spi>>,
     /// Inbound SAs of the peer that it deleted and that we did not know: its answer may have been overtaken.
     pub(super) deleted: Vec<u32>,
@@ -61,31 +102,85 @@ pub(super) struct AskedIke {
     pub(super) crossing: Option<Crossing<u64>>,
 }
 
-/// A successor of an IKE SA whose first exchange is done and whose additional one is not (RFC 9370
-/// section 2.2.4).
-pub(super) struct HalfMade {
-    /// Our index of the IKE SA that it succeeds.
-    pub(super) old: u64,
-    /// What it will be made with.
-    pub(super) suite: Suite,
-    /// Its indexes.
-    pub(super) spis: Spis,
-    /// The nonces of the first exchange.
+/// What the first of two key exchanges has left behind, at either end (RFC 9370 section 2.2.4).
+pub(super) struct First {
+    /// Our index of the IKE SA that it was made on.
+    pub(super) on: u64,
+    /// Its nonces.
     pub(super) nonces: Nonces,
-    /// The secret of the first exchange.
+    /// Its secret.
     pub(super) shared: Hidden,
     /// What the responder knows it by.
     pub(super) link: Vec<u8>,
 }
 
+/// A successor of an IKE SA whose keys are not known yet.
+pub(super) struct HalfIke {
+    /// What it will be made with.
+    pub(super) suite: Suite,
+    /// Its indexes.
+    pub(super) spis: Spis,
+}
+
+/// A child whose keys are not known yet.
+pub(super) struct HalfChild {
+    /// Our half.
+    pub(super) offer: Offer,
+    /// What was chosen.
+    pub(super) choice: EspChoice,
+    /// The child that it replaces.
+    pub(super) replaces: Option<Spi>,
+}
+
+/// What the peer has begun, and we wait for it to go on with.
+pub(super) struct HalfMade {
+    /// Until when it may.
+    pub(super) until: Instant,
+    /// The first exchange.
+    pub(super) first: First,
+    /// What the additional one is to make.
+    pub(super) half: Half,
+}
+
+/// What an additional exchange of the peer is to make.
+pub(super) enum Half {
+    /// A successor of the IKE SA.
+    Ike(HalfIke),
+    /// A child.
+    Child(HalfChild),
+}
+
 /// The additional exchange that we are to make, or have asked for.
 pub(super) struct FollowUp {
-    /// What it completes.
-    pub(super) half: HalfMade,
-    /// Our half of the exchange.
+    /// The first exchange.
+    pub(super) first: First,
+    /// Our half of the additional one.
     pub(super) key: KemKey,
-    /// The peer asked for a successor at the same time.
-    pub(super) crossing: Option<Crossing<u64>>,
+    /// What it makes.
+    pub(super) makes: Makes,
+}
+
+impl FollowUp {
+    /// Whether it makes a child.
+    pub(super) fn makes_child(&self) -> bool {
+        matches!(self.makes, Makes::Child(..))
+    }
+
+    /// The child that it makes: what that is to replace, and what the peer does meanwhile.
+    pub(super) fn child_mut(&mut self) -> Option<(Option<Spi>, &mut Meanwhile)> {
+        match &mut self.makes {
+            Makes::Child(half, meanwhile) => Some((half.replaces, meanwhile)),
+            Makes::Ike(..) => None,
+        }
+    }
+}
+
+/// What an additional exchange of ours makes, and what the peer does meanwhile.
+pub(super) enum Makes {
+    /// A successor of the IKE SA; the peer asked for one at the same time.
+    Ike(HalfIke, Option<Crossing<u64>>),
+    /// A child.
+    Child(HalfChild, Meanwhile),
 }
 
 /// An exchange of the peer that crosses one of ours (RFC 7296 section 2.8.1).
@@ -121,6 +216,13 @@ pub(super) struct HeldChild {
     pub(super) installed: Option<bool>,
 }
 
+impl HeldChild {
+    /// One that the kernel has not answered for.
+    pub(super) fn new(in_spi: Spi, payloads: Vec<Payload>) -> Self {
+        Self { in_spi, payloads, installed: None }
+    }
+}
+
 impl Held {
     /// An answer that waits for nothing.
     pub(super) fn new(exchange: Exchange, now: Instant, payloads: Vec<Payload>) -> Self {
@@ -140,6 +242,8 @@ pub(super) enum Task {
     NewChild,
     /// Makes a successor of a child.
     RekeyChild(Spi),
+    /// Makes a child, or a successor of that one, with a public value of the group that the peer asked for.
+    ChildOf(Group, Option<Spi>),
     /// Deletes a child.
     DeleteChild(Spi),
     /// Makes a successor of the IKE SA, with a public value of the group that the peer asked for.

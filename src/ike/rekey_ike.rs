@@ -1,19 +1,20 @@
-//! CREATE_CHILD_SA for a successor of the IKE SA (RFC 7296 sections 1.3.2, 2.8.2, 2.18 and 2.25.2), and
-//! IKE_FOLLOWUP_KE where the successor needs an additional key exchange (RFC 9370 section 2.2.4).
+//! CREATE_CHILD_SA for a successor of the IKE SA (RFC 7296 sections 1.3.2, 2.8.2, 2.18 and 2.25.2), and what an
+//! additional key exchange after it makes.
 
 use super::agreement::KeyPair;
 use super::error::Error;
 use super::established::Established;
 use super::exchange::Window;
+use super::follow_up::link;
 use super::ike_sa::{IkeSa, Stage};
-use super::intermediate::public_value;
-use super::kem::{KemKey, encapsulate};
 use super::keys::{Nonces, Spis, derive};
-use super::limits::{FOLLOW_UP_LIFE, IKE_REKEY_FACTOR};
+use super::limits::IKE_REKEY_FACTOR;
 use super::outbox::Cx;
-use super::pending::{Asked, AskedIke, Crossing, FollowUp, HalfMade, Held, Task};
-use super::suite::{choose_ike, concluded_ike, ike_offer};
-use super::wire::codes::{Exchange, notify};
+use super::pending::{
+    Asked, AskedIke, Crossing, First, FollowUp, Half, HalfIke, HalfMade, Held, Makes, Task,
+};
+use super::suite::{Groups, choose_ike, concluded_ike, ike_offer};
+use super::wire::codes::Exchange;
 use super::wire::{Ke, Parts, Payload};
 use crate::ike::crypto::Hidden;
 use crate::model::config::Method;
@@ -86,39 +87,17 @@ impl Established {
             Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
         ];
         self.note_ike_crossing(old, &Crossing { made: ours, lowest: nonces.lowest() });
-        let half = HalfMade { old, suite, spis, nonces, shared, link: cx.random::<8>().to_vec() };
+        let first = First { on: old, nonces, shared, link: cx.random::<8>().to_vec() };
+        let half = HalfIke { suite, spis };
         match suite.additional {
-            None => self.made_by_peer(cx, half, None)?,
-            Some(_) => {
-                payloads.push(Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, half.link.clone()));
-                self.half_made = Some((cx.now + FOLLOW_UP_LIFE, half));
-            }
+            None => self.made_by_peer(cx, &first, &half, None)?,
+            Some(_) => payloads.push(self.leave_half_made(cx, first, Half::Ike(half))),
         }
         Ok(Held::new(Exchange::CREATE_CHILD_SA, cx.now, payloads))
     }
 
-    /// The peer goes on with the successor that is half made.
-    pub(super) fn answer_follow_up(
-        &mut self,
-        cx: &mut Cx<'_>,
-        old: u64,
-        request: &Parts<'_>,
-    ) -> Result<Held, Error> {
-        let link = request.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.as_slice());
-        let (_, half) = self
-            .half_made
-            .take_if(|(_, half)| half.old == old && link == Some(&half.link))
-            .ok_or(Error::NoState)?;
-        self.may_be_succeeded(old)?;
-        let additional = half.suite.additional.ok_or(Error::NoState)?;
-        let (ours, secret) = encapsulate(additional, public_value(additional, request)?)?;
-        self.made_by_peer(cx, half, Some(&secret))?;
-        let ke = Payload::Ke(Ke { group: additional.id(), data: ours });
-        Ok(Held::new(Exchange::IKE_FOLLOWUP_KE, cx.now, vec![ke]))
-    }
-
     /// RFC 7296 section 2.25.2: not while it is being closed, or a child of it made or closed.
-    fn may_be_succeeded(&self, old: u64) -> Result<(), Error> {
+    pub(super) fn may_be_succeeded(&self, old: u64) -> Result<(), Error> {
         if self.basis().method == Method::Derived {
             return Err(Error::PeerIncompatible(
                 "an IKE SA without Diffie-Hellman is not rekeyed: another resumes",
@@ -126,56 +105,63 @@ impl Established {
         }
         let sa = self.sa(old).ok_or(Error::Busy)?;
         let usable = sa.stage == Stage::Live && old == self.current && !self.is_closing();
-        if usable && !Self::busy_with_child(sa) { Ok(()) } else { Err(Error::Busy) }
+        let to_go_on = self.follow_up.as_ref().is_some_and(FollowUp::makes_child);
+        if usable && !to_go_on && !Self::busy_with_child(sa) { Ok(()) } else { Err(Error::Busy) }
     }
 
     /// The IKE SA that `half` becomes.
-    fn completed(
+    pub(super) fn completed(
         &self,
         cx: &mut Cx<'_>,
-        half: &HalfMade,
+        first: &First,
+        half: &HalfIke,
         additional: Option<&Hidden>,
         initiator: bool,
     ) -> Result<IkeSa, Error> {
-        let old = self.sa(half.old).ok_or(Error::Busy)?;
-        let seed = old.keys.rekey_seed(&half.shared, additional);
-        let (keys, _) = derive(half.suite, &seed, &half.nonces, half.spis, initiator)?;
+        let old = self.sa(first.on).ok_or(Error::Busy)?;
+        let seed = old.keys.rekey_seed(&first.shared, additional);
+        let (keys, _) = derive(half.suite, &seed, &first.nonces, half.spis, initiator)?;
         let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
         Ok(IkeSa::new(half.spis, initiator, keys, Window::new(0, 0), old.fragments(), rekey_at))
     }
 
     /// The peer's exchange crosses ours, if we have one.
     fn note_ike_crossing(&mut self, old: u64, theirs: &Crossing<u64>) {
-        if let Some(follow_up) = &mut self.follow_up {
-            follow_up.crossing = Some(theirs.clone());
+        if let Some(FollowUp { makes: Makes::Ike(_, crossing), .. }) = &mut self.follow_up {
+            *crossing = Some(theirs.clone());
         }
         match self.sa_mut(old).and_then(|sa| sa.window.asking_mut()) {
             Some(Asked::RekeyIke(asked)) => asked.crossing = Some(theirs.clone()),
-            Some(Asked::FollowUp(asked)) => asked.crossing = Some(theirs.clone()),
+            Some(Asked::FollowUp(asked)) => {
+                if let Makes::Ike(_, crossing) = &mut asked.makes {
+                    *crossing = Some(theirs.clone());
+                }
+            }
             _ => {}
         }
     }
 
     /// The peer's exchange has made a successor: the one to use, unless ours crosses it.
-    fn made_by_peer(
+    pub(super) fn made_by_peer(
         &mut self,
         cx: &mut Cx<'_>,
-        half: HalfMade,
+        first: &First,
+        half: &HalfIke,
         additional: Option<&Hidden>,
     ) -> Result<(), Error> {
-        let made = self.completed(cx, &half, additional, false)?;
+        let made = self.completed(cx, first, half, additional, false)?;
         let new = made.ours();
         self.sas.push(made);
         if !self.is_rekeying_ike() {
-            self.replace(cx, half.old, new);
+            self.replace(cx, first.on, new);
         }
         Ok(())
     }
 
     /// Whether an exchange of ours for a successor of the IKE SA is on its way.
     pub(super) fn is_rekeying_ike(&self) -> bool {
-        let asking = |sa: &IkeSa| matches!(sa.window.asking(), Some(Asked::RekeyIke(_) | Asked::FollowUp(_)));
-        self.follow_up.is_some() || self.sas.iter().any(asking)
+        let to_go_on = self.follow_up.as_ref().is_some_and(|follow_up| !follow_up.makes_child());
+        to_go_on || self.sas.iter().any(|sa| sa.window.asking().is_some_and(Asked::rekeys_ike))
     }
 
     /// The peer has answered our request on `old`.
@@ -188,13 +174,13 @@ impl Established {
     ) {
         let wanted = payloads.as_ref().ok().and_then(|payloads| asked.other_group(cx, &Parts(payloads)));
         let half = payloads.and_then(|payloads| conclude(cx, old, &asked, &Parts(&payloads)));
-        let done = half.and_then(|half| match half.suite.additional {
+        let done = half.and_then(|(first, half)| match half.suite.additional {
             None => {
-                let sa = self.completed(cx, &half, None, true)?;
-                self.made_by_us(cx, old, sa, &half.nonces, asked.crossing.clone());
+                let sa = self.completed(cx, &first, &half, None, true)?;
+                self.made_by_us(cx, old, sa, &first.nonces, asked.crossing.clone());
                 Ok(())
             }
-            Some(additional) => self.follow_up(half, additional, asked.crossing.clone()),
+            Some(additional) => self.follow_up_ike(first, half, additional, asked.crossing.clone()),
         });
         if done.is_err() {
             self.not_made(cx, old, asked.crossing, wanted);
@@ -202,56 +188,37 @@ impl Established {
     }
 
     /// Goes on with a successor that needs one more exchange, unless the peer's is the one that stays.
-    fn follow_up(
+    fn follow_up_ike(
         &mut self,
-        half: HalfMade,
+        first: First,
+        half: HalfIke,
         additional: AdditionalKe,
         crossing: Option<Crossing<u64>>,
     ) -> Result<(), Error> {
         let crossing = crossing.filter(|theirs| self.is_made_or_half_made(theirs.made));
-        if crossing.as_ref().is_some_and(|theirs| half.nonces.lowest() < theirs.lowest) {
+        if crossing.as_ref().is_some_and(|theirs| first.nonces.lowest() < theirs.lowest) {
             return Err(Error::Busy);
         }
-        self.follow_up = Some(FollowUp { half, key: KemKey::generate(additional)?, crossing });
-        Ok(())
+        self.go_on(first, additional, Makes::Ike(half, crossing))
     }
 
-    /// Asks for the additional exchange.
-    pub(super) fn follow_up_request(&mut self) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        let current = self.current;
-        let asked = self.follow_up.take().filter(|follow_up| follow_up.half.old == current)?;
-        let payloads = vec![
-            Payload::Ke(Ke { group: asked.key.additional().id(), data: asked.key.public().to_vec() }),
-            Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, asked.half.link.clone()),
-        ];
-        Some((Exchange::IKE_FOLLOWUP_KE, payloads, Asked::FollowUp(Box::new(asked))))
-    }
-
-    /// The peer has answered the additional exchange.
-    pub(super) fn follow_up_answered(
+    /// The additional exchange is over.
+    pub(super) fn rekey_ike_concluded(
         &mut self,
         cx: &mut Cx<'_>,
-        old: u64,
-        asked: FollowUp,
-        payloads: Result<Vec<Payload>, Error>,
+        first: &First,
+        crossing: Option<Crossing<u64>>,
+        made: Result<IkeSa, Error>,
     ) {
-        let made = payloads.and_then(|payloads| {
-            let parts = Parts(&payloads);
-            if let Some(refusal) = parts.refusal() {
-                return Err(Error::Refused(refusal));
-            }
-            let secret = asked.key.agree(public_value(asked.key.additional(), &parts)?)?;
-            self.completed(cx, &asked.half, Some(&secret), true)
-        });
         match made {
-            Ok(sa) => self.made_by_us(cx, old, sa, &asked.half.nonces, asked.crossing),
-            Err(_) => self.not_made(cx, old, asked.crossing, None),
+            Ok(sa) => self.made_by_us(cx, first.on, sa, &first.nonces, crossing),
+            Err(_) => self.not_made(cx, first.on, crossing, None),
         }
     }
 
     fn is_made_or_half_made(&self, ours: u64) -> bool {
-        let half_made = self.half_made.as_ref().is_some_and(|(_, half)| half.spis.responder == ours);
-        half_made || self.sa(ours).is_some()
+        let is_it = |made: &HalfMade| matches!(&made.half, Half::Ike(half) if half.spis.responder == ours);
+        self.half_made.as_ref().is_some_and(is_it) || self.sa(ours).is_some()
     }
 
     /// Our exchange has made `mine`. RFC 7296 section 2.8.2: as with children, the lowest of the four nonces
@@ -277,7 +244,7 @@ impl Established {
                 self.current = new;
                 self.set_stage(old, Stage::Doomed);
                 if let Some(theirs) = crossed {
-                    self.half_made = None;
+                    self.half_made.take_if(|made| matches!(made.half, Half::Ike(_)));
                     self.set_stage(theirs.made, Stage::Replaced(cx.now + Self::LINGER));
                 }
             }
@@ -318,24 +285,15 @@ impl Established {
         }
     }
 
-    /// The peer does not go on with what it has begun: we do.
-    pub(super) fn drop_half_made(&mut self, cx: &mut Cx<'_>) {
-        if let Some((_, half)) = self.half_made.take_if(|(expires, _)| *expires <= cx.now)
-            && half.old == self.current
-        {
-            self.put_off(cx, Task::RekeyIke(None));
-        }
-    }
-
     /// Whether an IKE SA is in the middle of making, rekeying or deleting a child.
     fn busy_with_child(sa: &IkeSa) -> bool {
-        matches!(sa.window.asking(), Some(Asked::Child(_) | Asked::DeleteChild(_)))
-            || sa.window.held().is_some_and(|held| held.child.is_some())
+        let asks = |asked: &Asked| asked.makes_child() || matches!(asked, Asked::DeleteChild(_));
+        sa.window.asking().is_some_and(asks) || sa.window.held().is_some_and(|held| held.child.is_some())
     }
 }
 
 /// What the peer's answer makes of our request.
-fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Result<HalfMade, Error> {
+fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Result<(First, HalfIke), Error> {
     if let Some(refusal) = answer.refusal() {
         return Err(Error::Refused(refusal));
     }
@@ -347,9 +305,6 @@ fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Resu
     let shared = asked.key.agree(&ke.data)?;
     let nonces = Nonces { initiator: asked.nonce.clone(), responder: answer.nonce()?.to_vec() };
     let spis = Spis { initiator: asked.ours, responder: theirs };
-    let link = answer.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.clone());
-    if suite.additional.is_some() != link.is_some() {
-        return Err(Error::PeerMisbehaved("its additional key exchange is not what it chose"));
-    }
-    Ok(HalfMade { old, suite, spis, nonces, shared, link: link.unwrap_or_default() })
+    let link = link(answer, suite.additional)?;
+    Ok((First { on: old, nonces, shared, link }, HalfIke { suite, spis }))
 }

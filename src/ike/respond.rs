@@ -18,7 +18,7 @@ use super::nat::Claims;
 use super::opened::{Opened, fragmentation_supported, fragments};
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
-use super::pending::Held;
+use super::pending::{Held, HeldChild};
 use super::session::Session;
 use super::signature::Hashes;
 use super::suite::{OwnKe, choose_ike};
@@ -255,7 +255,8 @@ impl AwaitAuthRequest {
         let mut held = Held::new(Exchange::IKE_AUTH, cx.now, payloads);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let path = self.opened.path;
-        match child::accept(&path, &cx.settings.esp_proposals, parts, OwnKe::Never) {
+        let proposals = cx.settings.esp_proposals.without_key_exchange();
+        match child::accept(&path, &proposals, parts, OwnKe::Never) {
             Ok((choice, selectors)) => {
                 let agreement = Agreement {
                     path,
@@ -263,11 +264,13 @@ impl AwaitAuthRequest {
                     choice,
                     nonces: &self.opened.nonces,
                     shared: None,
+                    additional: None,
                     initiator: false,
                     foreign: self.opened.peer.foreign,
                     replaces: None,
                 };
-                held.child = Some(agreement.held(None, None, selectors));
+                let payloads = child::answer(&agreement.offer, &agreement.choice, Vec::new(), selectors);
+                held.child = Some(HeldChild::new(agreement.offer.in_spi, payloads));
                 session.announce(cx, &agreement, parts);
             }
             Err(error) => {

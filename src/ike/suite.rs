@@ -8,7 +8,8 @@ use super::keys::Suite;
 use super::wire::codes::{protocol, transform};
 use super::wire::{Proposal, Transform};
 use crate::model::{
-    AdditionalKe, EspProposal, EspSuite, Group, IkeCipher, IkeProposal, Integrity, Prf, Proposals, Spi,
+    AdditionalKe, EspProposal, EspSuite, Group, IkeCipher, IkeProposal, Integrity, KeyExchange, Prf,
+    Proposals, Spi,
 };
 
 fn of_cipher(cipher: IkeCipher) -> Transform {
@@ -89,17 +90,31 @@ impl Proposals<IkeProposal> {
     pub(in crate::ike) fn has_additional(&self) -> bool {
         self.iter().any(|proposal| !proposal.additional.is_empty())
     }
+}
+
+/// The groups that proposals name.
+pub(super) trait Groups {
+    /// All of them, best first.
+    fn groups(&self) -> impl Iterator<Item = Group>;
 
     /// The group of the public value that an offer brings: the best one.
-    pub(in crate::ike) fn first_group(&self) -> Option<Group> {
+    fn first_group(&self) -> Option<Group> {
         self.groups().next()
     }
 
     /// The group of that number, if it is one of them.
-    pub(in crate::ike) fn group(&self, id: u16) -> Option<Group> {
+    fn group(&self, id: u16) -> Option<Group> {
         self.groups().find(|group| group.id() == id)
     }
+}
 
+impl Groups for Proposals<IkeProposal> {
+    fn groups(&self) -> impl Iterator<Item = Group> {
+        self.iter().flat_map(|proposal| proposal.groups.iter().copied())
+    }
+}
+
+impl Groups for Proposals<EspProposal> {
     fn groups(&self) -> impl Iterator<Item = Group> {
         self.iter().flat_map(|proposal| proposal.groups.iter().copied())
     }
@@ -119,12 +134,6 @@ fn first<T: Copy>(offer: &Proposal, ours: &[T], transform: impl Fn(T) -> Transfo
 fn optional(offer: &Proposal, kind: u8, none: u16) -> bool {
     let mut listed = offer.transforms.iter().filter(|transform| transform.kind == kind).peekable();
     listed.peek().is_none() || listed.any(|transform| transform.id == none)
-}
-
-/// Whether every transform is of a type in `known`: one of another type would have to be chosen too
-/// (RFC 7296 section 3.3.6).
-fn only_kinds(offer: &Proposal, known: &[u8]) -> bool {
-    offer.transforms.iter().all(|transform| known.contains(&transform.kind))
 }
 
 /// Checks that `answer` chose one transform of each type out of one of `offers`, and nothing else.
@@ -164,22 +173,34 @@ pub(super) fn ike_offer(ours: &Proposals<IkeProposal>, spi: &[u8]) -> Vec<Propos
 /// The types of additional key exchanges.
 const ADDITIONAL: std::ops::RangeInclusive<u8> = transform::ADDKE1..=transform::ADDKE7;
 
+/// The first of `ours` that an offer has; `Some(None)` where neither end needs one.
+fn fitting_additional(ours: &[AdditionalKe], offer: &Proposal) -> Option<Option<AdditionalKe>> {
+    let additional = match ours {
+        [] => None,
+        ours => Some(first(offer, ours, of_additional)?),
+    };
+    // RFC 9370 section 2.2.1: those that are not done must be optional.
+    let done = additional.map(|_| transform::ADDKE1);
+    let mut others = ADDITIONAL.filter(|kind| Some(*kind) != done);
+    others.all(|kind| optional(offer, kind, transform::ADDKE_NONE)).then_some(additional)
+}
+
+/// What is chosen of the types of key exchange in `offer` beside what `transforms` have: of each type that was
+/// offered one is chosen, and where it is none, that (RFC 7296 section 3.3.6, RFC 9370 section 2.2.1).
+fn declined(offer: &Proposal, transforms: &[Transform]) -> Vec<Transform> {
+    let has = |all: &[Transform], kind| all.iter().any(|transform| transform.kind == kind);
+    let kinds = std::iter::once(transform::DH).chain(ADDITIONAL);
+    let kinds = kinds.filter(|kind| has(&offer.transforms, *kind) && !has(transforms, *kind));
+    kinds.map(|kind| Transform::new(kind, transform::ADDKE_NONE)).collect()
+}
+
 /// The best suite of `ours` that an offer has.
 fn fitting_ike(ours: &IkeProposal, offer: &Proposal) -> Option<Suite> {
     let known = |kind| matches!(kind, transform::ENCR..=transform::DH) || ADDITIONAL.contains(&kind);
     if offer.protocol != protocol::IKE || !offer.transforms.iter().all(|transform| known(transform.kind)) {
         return None;
     }
-    let additional = match ours.additional.as_slice() {
-        [] => None,
-        additional => Some(first(offer, additional, of_additional)?),
-    };
-    // RFC 9370 section 2.2.1: those that are not done must be optional.
-    let done = additional.map(|_| transform::ADDKE1);
-    let mut others = ADDITIONAL.filter(|kind| Some(*kind) != done);
-    if !others.all(|kind| optional(offer, kind, transform::ADDKE_NONE)) {
-        return None;
-    }
+    let additional = fitting_additional(&ours.additional, offer)?;
     let integrity = match ours.is_authenticated() {
         true => optional(offer, transform::INTEG, transform::INTEG_NONE).then_some(None)?,
         false => Some(first(offer, &ours.integrity, of_integrity)?),
@@ -198,12 +219,7 @@ impl Suite {
         transforms.push(of_prf(self.prf));
         transforms.extend(self.group.map(of_group));
         transforms.extend(self.additional.map(of_additional));
-        // Of each type that was offered one is chosen, and where it is none, that (RFC 9370 section 2.2.1).
-        let chosen = |kind| transforms.iter().any(|transform: &Transform| transform.kind == kind);
-        let offered = |kind: &u8| offer.transforms.iter().any(|transform| transform.kind == *kind);
-        let declined = ADDITIONAL.filter(|kind| !chosen(*kind)).filter(offered);
-        let declined: Vec<_> = declined.map(|kind| Transform::new(kind, transform::ADDKE_NONE)).collect();
-        transforms.extend(declined);
+        transforms.extend(declined(offer, &transforms));
         Proposal { number: offer.number, protocol: protocol::IKE, spi: Vec::new(), transforms }
     }
 }
@@ -239,8 +255,11 @@ pub(super) fn concluded_ike<'a>(
 /// What we offer for a child.
 pub(super) fn esp_offer(ours: &Proposals<EspProposal>, spi: Spi) -> Vec<Proposal> {
     let transforms = |ours: &EspProposal| {
-        let ciphers = ours.key_bits.iter().copied().map(of_key_bits);
-        ciphers.chain(ours.esn.iter().copied().map(of_esn)).collect()
+        let mut all: Vec<Transform> = ours.key_bits.iter().copied().map(of_key_bits).collect();
+        all.extend(ours.groups.iter().copied().map(of_group));
+        all.extend(ours.additional.iter().copied().map(of_additional));
+        all.extend(ours.esn.iter().copied().map(of_esn));
+        all
     };
     numbered(protocol::ESP, &spi.0.to_be_bytes(), ours.iter().map(transforms))
 }
@@ -252,22 +271,21 @@ pub(super) struct EspChoice {
     pub(super) suite: EspSuite,
     /// The peer's SPI: our outbound one.
     pub(super) out_spi: Spi,
-    /// The group of a Diffie-Hellman exchange of its own, if there is to be one.
-    pub(super) group: Option<Group>,
+    /// The key exchange of its own, if there is to be one.
+    pub(super) key_exchange: Option<KeyExchange>,
     /// The number of the proposal.
     number: u8,
+    /// What is chosen where something optional is not.
+    declined: Vec<Transform>,
 }
 
-/// May a child have a Diffie-Hellman exchange of its own?
+/// May a child have a key exchange of its own?
 #[derive(Debug, Clone, Copy)]
-pub(super) enum OwnKe<'a> {
-    /// In IKE_AUTH there is no room for one: groups in the offer do not count (RFC 7296 section 1.2).
+pub(super) enum OwnKe {
+    /// In IKE_AUTH there is no room for one: what the offer says of it does not count (RFC 7296 section 1.2).
     Never,
-    /// In CREATE_CHILD_SA it is used if the request brings a public value, of this group, and may be of
-    /// those that an IKE SA may be made with.
-    Brought(Option<u16>, &'a Proposals<IkeProposal>),
-    /// On an IKE SA without Diffie-Hellman no child has one either.
-    Refused,
+    /// In CREATE_CHILD_SA, whose request brings a public value of this group, or none.
+    Brought(Option<u16>),
 }
 
 /// An SPI as it stands in a proposal.
@@ -278,69 +296,87 @@ fn esp_spi(offer: &Proposal) -> Option<Spi> {
 }
 
 /// The best suite of `ours` that an offer has.
-fn fitting_esp(ours: &EspProposal, offer: &Proposal) -> Option<(EspSuite, Spi)> {
+fn fitting_esp(ours: &EspProposal, offer: &Proposal, own_ke: OwnKe) -> Option<EspChoice> {
     let known = [transform::ENCR, transform::INTEG, transform::DH, transform::ESN];
+    let known = |kind| known.contains(&kind) || ADDITIONAL.contains(&kind);
     let no_integrity = optional(offer, transform::INTEG, transform::INTEG_NONE);
-    if offer.protocol != protocol::ESP || !only_kinds(offer, &known) || !no_integrity {
+    // One of another type would have to be chosen too (RFC 7296 section 3.3.6).
+    let only_known = offer.transforms.iter().all(|transform| known(transform.kind));
+    if offer.protocol != protocol::ESP || !only_known || !no_integrity {
         return None;
     }
     let key_bits = first(offer, &ours.key_bits, of_key_bits)?;
     let without = || optional(offer, transform::ESN, transform::ESN_NO) && ours.esn.contains(&false);
     let esn = first(offer, &ours.esn, of_esn).or_else(|| without().then_some(false))?;
-    Some((EspSuite { key_bits, esn }, esp_spi(offer)?))
+    let (suite, out_spi, number) = (EspSuite { key_bits, esn }, esp_spi(offer)?, offer.number);
+    let (key_exchange, declined) = match own_ke {
+        OwnKe::Never => (None, Vec::new()),
+        OwnKe::Brought(brought) => {
+            let key_exchange = fitting_key_exchange(ours, offer, brought)?;
+            (key_exchange, declined(offer, &of_key_exchange(key_exchange)))
+        }
+    };
+    Some(EspChoice { suite, out_spi, key_exchange, number, declined })
+}
+
+/// The key exchange that `ours` require; `Some(None)` where neither end requires one.
+fn fitting_key_exchange(
+    ours: &EspProposal,
+    offer: &Proposal,
+    brought: Option<u16>,
+) -> Option<Option<KeyExchange>> {
+    let additional = fitting_additional(&ours.additional, offer)?;
+    if ours.groups.is_empty() {
+        return optional(offer, transform::DH, transform::DH_NONE).then_some(None);
+    }
+    // The one that came, if it may be: another costs one more round trip.
+    let came = ours.groups.iter().copied().find(|group| brought == Some(group.id()));
+    let came = came.filter(|group| lists(offer, of_group(*group)));
+    let group = came.or_else(|| first(offer, &ours.groups, of_group))?;
+    Some(Some(KeyExchange { group, additional }))
+}
+
+fn of_key_exchange(key_exchange: Option<KeyExchange>) -> Vec<Transform> {
+    let of = |it: KeyExchange| [Some(of_group(it.group)), it.additional.map(of_additional)];
+    key_exchange.map(of).into_iter().flatten().flatten().collect()
 }
 
 /// Chooses from an offer for a child.
 pub(super) fn choose_esp(
     ours: &Proposals<EspProposal>,
     offers: &[Proposal],
-    own_ke: OwnKe<'_>,
+    own_ke: OwnKe,
 ) -> Result<EspChoice, Error> {
-    let mut refusal = None;
-    for (ours, offer) in ours.iter().flat_map(|ours| offers.iter().map(move |offer| (ours, offer))) {
-        let Some((suite, out_spi)) = fitting_esp(ours, offer) else { continue };
-        match choose_group(offer, own_ke) {
-            Ok(group) => return Ok(EspChoice { suite, out_spi, group, number: offer.number }),
-            Err(error) => refusal = Some(error),
+    let mut choices =
+        ours.iter().flat_map(|ours| offers.iter().filter_map(move |offer| fitting_esp(ours, offer, own_ke)));
+    let choice = choices.next().ok_or_else(|| Error::no_proposal("ESP", offers, ours))?;
+    // RFC 7296 section 1.3: the group of the public value must be the one chosen.
+    match (choice.key_exchange, own_ke) {
+        (Some(KeyExchange { group, .. }), OwnKe::Brought(brought)) if brought != Some(group.id()) => {
+            Err(Error::OtherGroup(group.id()))
         }
+        _ => Ok(choice),
     }
-    Err(refusal.unwrap_or_else(|| Error::no_proposal("ESP", offers, ours)))
-}
-
-/// RFC 7296 section 1.3: the group of the public value must be the one chosen. Here that is the one that
-/// came, if it may be.
-fn choose_group(offer: &Proposal, own_ke: OwnKe<'_>) -> Result<Option<Group>, Error> {
-    let (brought, ours) = match own_ke {
-        OwnKe::Never => return Ok(None),
-        OwnKe::Brought(brought, ours) => (brought, Some(ours)),
-        OwnKe::Refused => (None, None),
-    };
-    let offered = |group: &Group| lists(offer, of_group(*group));
-    if let Some(group) = brought.and_then(|id| ours?.group(id)).filter(offered) {
-        return Ok(Some(group));
-    }
-    if optional(offer, transform::DH, transform::DH_NONE) {
-        return Ok(None);
-    }
-    Err(match ours.and_then(|ours| ours.groups().find(offered)) {
-        Some(group) => Error::OtherGroup(group.id()),
-        None => Error::PeerIncompatible("no Diffie-Hellman group for the child that is one of ours"),
-    })
 }
 
 impl EspChoice {
     /// The proposal that answers with this choice, with our SPI.
     pub(super) fn answer(&self, in_spi: Spi) -> Proposal {
         let mut transforms = vec![of_key_bits(self.suite.key_bits)];
-        transforms.extend(self.group.map(of_group));
+        transforms.extend(of_key_exchange(self.key_exchange));
+        transforms.extend(&self.declined);
         transforms.push(of_esn(self.suite.esn));
         let spi = in_spi.0.to_be_bytes().to_vec();
         Proposal { number: self.number, protocol: protocol::ESP, spi, transforms }
     }
 }
 
-/// Reads the answer to [`esp_offer`].
-pub(super) fn concluded_esp(ours: &Proposals<EspProposal>, answer: &[Proposal]) -> Result<EspChoice, Error> {
+/// Reads the answer to [`esp_offer`], of which `own_ke` tells what came with it.
+pub(super) fn concluded_esp(
+    ours: &Proposals<EspProposal>,
+    answer: &[Proposal],
+    own_ke: OwnKe,
+) -> Result<EspChoice, Error> {
     let chosen = check_answer(answer, &esp_offer(ours, Spi(0)))?;
-    choose_esp(ours, std::slice::from_ref(chosen), OwnKe::Never)
+    choose_esp(ours, std::slice::from_ref(chosen), own_ke)
 }

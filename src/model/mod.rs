@@ -35,7 +35,9 @@ pub use op::{KeySource, Op, OpError};
 pub use pair::Pair;
 pub use policy::{Action, Policy, PolicyDirection, PolicyId, PolicyReading, Selector};
 pub use progress::{Progress, RowProgress};
-pub use proposal::{AdditionalKe, EspProposal, Group, IkeCipher, IkeProposal, Integrity, Prf, Proposals};
+pub use proposal::{
+    AdditionalKe, EspProposal, Group, IkeCipher, IkeProposal, Integrity, KeyExchange, Prf, Proposals,
+};
 pub use sa::{Direction, EspSuite, Limits, NewChild, NewInbound, Sa, SaId, SaKey, SaReading, Spi};
 pub use saved::Saved;
 pub use secret::Secret;

@@ -1,5 +1,5 @@
 //! What hosts may agree on, in strongSwan's notation: `aes256gcm16-prfsha384-x25519` for an IKE SA,
-//! `aes256gcm16-esn` for its children. A proposal names one algorithm of each kind, or several, best first.
+//! `aes256gcm16-esn` or `aes256gcm16-x25519-esn` for its children. A proposal names one algorithm of each kind, or several, best first.
 
 use std::fmt;
 use std::str::FromStr;
@@ -53,6 +53,15 @@ pub enum AdditionalKe {
     MlKem768,
 }
 
+/// The key exchange that keys come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyExchange {
+    /// The group of its first part.
+    pub group: Group,
+    /// What comes in addition.
+    pub additional: Option<AdditionalKe>,
+}
+
 /// What an IKE SA may be made with. Its ciphers are all authenticated by themselves, and then it names no
 /// integrity, or none of them is, and then it does (RFC 5282 section 8).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +78,16 @@ pub struct IkeProposal {
     pub additional: Vec<AdditionalKe>,
 }
 
-/// What a child may be made with: AES-GCM with a 16-octet tag.
+/// What a child may be made with: AES-GCM with a 16-octet tag. Where it names a group, the child has a key
+/// exchange of its own, unless it comes with its IKE SA, whose exchange is as fresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EspProposal {
     /// Bits of the key, 128 or 256; at least one.
     pub key_bits: Vec<u16>,
+    /// One of these is required; where it is empty, the keys come from those of the IKE SA alone.
+    pub groups: Vec<Group>,
+    /// One of these comes in addition; none where it is empty, as it is without a group.
+    pub additional: Vec<AdditionalKe>,
     /// With extended sequence numbers, or without; at least one.
     pub esn: Vec<bool>,
 }
@@ -94,12 +108,17 @@ impl<P> Proposals<P> {
     }
 }
 
+impl Group {
+    /// All of them, best first.
+    const ALL: [Self; 3] = [Group::X25519, Group::EcpP384, Group::EcpP256];
+}
+
 impl Default for Proposals<IkeProposal> {
     /// All that is known, in the order of what it is worth: first what a quantum computer cannot break, last
     /// CBC.
     fn default() -> Self {
         let prfs = vec![Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha256];
-        let groups = vec![Group::X25519, Group::EcpP384, Group::EcpP256];
+        let groups = Group::ALL.to_vec();
         let gcm = IkeProposal {
             ciphers: vec![IkeCipher::AesGcm16(256), IkeCipher::AesGcm16(128)],
             integrity: Vec::new(),
@@ -124,20 +143,48 @@ impl Default for Proposals<EspProposal> {
 }
 
 impl Proposals<EspProposal> {
-    /// Keys of `key_bits` bits, with extended sequence numbers where the peer can.
+    /// Keys of `key_bits` bits, with extended sequence numbers where the peer can, and with a key exchange of their
+    /// own where the peer insists on one.
     pub fn of_key_bits(key_bits: u16) -> Self {
-        Self(vec![EspProposal { key_bits: vec![key_bits], esn: vec![true, false] }])
+        let plain = EspProposal {
+            key_bits: vec![key_bits],
+            groups: Vec::new(),
+            additional: Vec::new(),
+            esn: vec![true, false],
+        };
+        let classical = EspProposal { groups: Group::ALL.to_vec(), ..plain.clone() };
+        let hybrid = EspProposal { additional: vec![AdditionalKe::MlKem768], ..classical.clone() };
+        Self(vec![plain, hybrid, classical])
     }
 
-    /// This alone.
+    /// This alone, without a key exchange.
     pub fn of_suite(EspSuite { key_bits, esn }: EspSuite) -> Self {
-        Self(vec![EspProposal { key_bits: vec![key_bits], esn: vec![esn] }])
+        let (groups, additional) = (Vec::new(), Vec::new());
+        Self(vec![EspProposal { key_bits: vec![key_bits], groups, additional, esn: vec![esn] }])
+    }
+
+    /// What is left of them for a child that has no key exchange of its own in any case.
+    pub fn without_key_exchange(&self) -> Self {
+        let mut left: Vec<EspProposal> = Vec::new();
+        for proposal in self.iter() {
+            let plain = EspProposal { groups: Vec::new(), additional: Vec::new(), ..proposal.clone() };
+            if !left.contains(&plain) {
+                left.push(plain);
+            }
+        }
+        Self(left)
     }
 
     /// What is liked best of all; `None` for a proposal that names nothing.
     pub fn best(&self) -> Option<EspSuite> {
-        let EspProposal { key_bits, esn } = self.iter().next()?;
+        let EspProposal { key_bits, esn, .. } = self.iter().next()?;
         Some(EspSuite { key_bits: *key_bits.first()?, esn: *esn.first()? })
+    }
+
+    /// The key exchange that is liked best; `None` for none.
+    pub fn best_key_exchange(&self) -> Option<KeyExchange> {
+        let EspProposal { groups, additional, .. } = self.iter().next()?;
+        Some(KeyExchange { group: *groups.first()?, additional: additional.first().copied() })
     }
 
     /// Whether an SA of `suite` is to be replaced when these take the place of `before`: it is not what is
@@ -168,6 +215,8 @@ enum IkeWord {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EspWord {
     KeyBits(u16),
+    Group(Group),
+    Additional(AdditionalKe),
     Esn(bool),
 }
 
@@ -193,6 +242,11 @@ const IKE_WORDS: &Words<IkeWord> = &[
 const ESP_WORDS: &Words<EspWord> = &[
     ("aes256gcm16", EspWord::KeyBits(256)),
     ("aes128gcm16", EspWord::KeyBits(128)),
+    ("x25519", EspWord::Group(Group::X25519)),
+    ("curve25519", EspWord::Group(Group::X25519)),
+    ("ecp256", EspWord::Group(Group::EcpP256)),
+    ("ecp384", EspWord::Group(Group::EcpP384)),
+    ("ke1_mlkem768", EspWord::Additional(AdditionalKe::MlKem768)),
     ("esn", EspWord::Esn(true)),
     ("noesn", EspWord::Esn(false)),
 ];
@@ -299,16 +353,24 @@ impl FromStr for EspProposal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut read = Self { key_bits: vec![], esn: vec![] };
+        let missing = |what: &str, wanted: fn(&EspWord) -> bool| {
+            Err(format!("\"{text}\" names no {what}: add one of {}", names(ESP_WORDS, wanted)))
+        };
+        let mut read = Self { key_bits: vec![], groups: vec![], additional: vec![], esn: vec![] };
         for word in words(text, ESP_WORDS)? {
             match word {
                 EspWord::KeyBits(bits) => read.key_bits.push(bits),
+                EspWord::Group(group) => read.groups.push(group),
+                EspWord::Additional(additional) => read.additional.push(additional),
                 EspWord::Esn(esn) => read.esn.push(esn),
             }
         }
         if read.key_bits.is_empty() {
-            let known = names(ESP_WORDS, |word| matches!(word, EspWord::KeyBits(_)));
-            return Err(format!("\"{text}\" names no cipher: add one of {known}"));
+            return missing("cipher", |word| matches!(word, EspWord::KeyBits(_)));
+        }
+        // RFC 9370 section 2.2.1: it comes after another.
+        if read.groups.is_empty() && !read.additional.is_empty() {
+            return missing("group", |word| matches!(word, EspWord::Group(_)));
         }
         if read.esn.is_empty() {
             read.esn.extend([true, false]);
@@ -327,6 +389,13 @@ impl Integrity {
     }
 }
 
+impl fmt::Display for KeyExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let additional = self.additional.map(IkeWord::Additional);
+        write(f, IKE_WORDS, [IkeWord::Group(self.group)].into_iter().chain(additional))
+    }
+}
+
 impl fmt::Display for IkeProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.ciphers.iter().map(|it| IkeWord::Cipher(*it));
@@ -340,6 +409,8 @@ impl fmt::Display for IkeProposal {
 impl fmt::Display for EspProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.key_bits.iter().map(|it| EspWord::KeyBits(*it));
+        let words = words.chain(self.groups.iter().map(|it| EspWord::Group(*it)));
+        let words = words.chain(self.additional.iter().map(|it| EspWord::Additional(*it)));
         write(f, ESP_WORDS, words.chain(self.esn.iter().map(|it| EspWord::Esn(*it))))
     }
 }
@@ -376,6 +447,9 @@ mod tests {
         for (text, shown) in [
             ("aes256gcm16-esn", "aes256gcm16-esn"),
             ("aes128gcm16-noesn", "aes128gcm16-noesn"),
+            ("aes256gcm16-esn-x25519", "aes256gcm16-x25519-esn"),
+            ("aes256gcm16-curve25519-ke1_mlkem768-esn", "aes256gcm16-x25519-ke1_mlkem768-esn"),
+            ("aes128gcm16-ecp384-ecp256", "aes128gcm16-ecp384-ecp256-esn-noesn"),
             ("aes256gcm16", "aes256gcm16-esn-noesn"),
             ("noesn-aes128gcm16-aes256gcm16", "aes128gcm16-aes256gcm16-noesn"),
         ] {
@@ -409,9 +483,11 @@ mod tests {
         }
         for (text, part) in [
             (
-                "aes256gcm16-x25519",
-                "\"x25519\" in \"aes256gcm16-x25519\" is not known here; known: aes256gcm16",
+                "aes256gcm16-modp2048",
+                "\"modp2048\" in \"aes256gcm16-modp2048\" is not known here; known: aes256gcm16",
             ),
+            ("aes256gcm16-ke1_mlkem768", "names no group: add one of x25519, curve25519, ecp256, ecp384"),
+            ("aes256gcm16-x25519-curve25519", "names \"curve25519\" twice"),
             ("esn", "names no cipher: add one of aes256gcm16, aes128gcm16"),
             ("aes256gcm16-esn-esn", "names \"esn\" twice"),
         ] {
@@ -430,7 +506,36 @@ mod tests {
              aes256-sha384-sha256-prfsha384-prfsha512-prfsha256-x25519-ecp384-ecp256"
         );
         assert!(default.iter().all(|proposal| proposal.to_string().parse() == Ok(proposal.clone())));
-        assert_eq!(Proposals::<EspProposal>::default().to_string(), "aes256gcm16-esn-noesn");
+        let default = Proposals::<EspProposal>::default();
+        assert_eq!(
+            default.to_string(),
+            "aes256gcm16-esn-noesn, aes256gcm16-x25519-ecp384-ecp256-ke1_mlkem768-esn-noesn, \
+             aes256gcm16-x25519-ecp384-ecp256-esn-noesn"
+        );
+        assert!(default.iter().all(|proposal| proposal.to_string().parse() == Ok(proposal.clone())));
         assert_eq!(Proposals::of_key_bits(128).only_key_bits(), Some(128));
+    }
+
+    #[test]
+    fn what_is_left_without_a_key_exchange_is_said_once() {
+        let left = |text: &str| {
+            let all = text.split(", ").map(|text| text.parse::<EspProposal>().unwrap()).collect();
+            Proposals::new(all).unwrap().without_key_exchange().to_string()
+        };
+        assert_eq!(Proposals::default().without_key_exchange().to_string(), "aes256gcm16-esn-noesn");
+        assert_eq!(
+            left("aes256gcm16-x25519-ke1_mlkem768-esn, aes128gcm16-ecp384, aes256gcm16-esn"),
+            "aes256gcm16-esn, aes128gcm16-esn-noesn"
+        );
+    }
+
+    #[test]
+    fn what_is_liked_best_is_what_stands_first() {
+        let of = |text: &str| Proposals::new(vec![text.parse::<EspProposal>().unwrap()]).unwrap();
+        let exchange = |text: &str| of(text).best_key_exchange().map(|it| it.to_string());
+        assert_eq!(exchange("aes256gcm16"), None);
+        assert_eq!(exchange("aes256gcm16-ecp384-x25519").as_deref(), Some("ecp384"));
+        assert_eq!(exchange("aes256gcm16-ke1_mlkem768-x25519").as_deref(), Some("x25519-ke1_mlkem768"));
+        assert_eq!(Proposals::<EspProposal>::default().best_key_exchange(), None);
     }
 }

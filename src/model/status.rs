@@ -230,6 +230,10 @@ pub struct PeerRow {
     /// What the SA in use was made with, as `esp.proposals` would say it; `None` where there is none.
     #[serde(default)]
     pub esp: Option<String>,
+    /// The key exchange of their own that the keys in use come from, in the same words; `None` where they come from
+    /// those of the IKE SA alone, or no agent knows.
+    #[serde(default)]
+    pub esp_group: Option<String>,
     /// The cipher in use.
     pub cipher: Option<String>,
     /// Bits of the AES key in use.
@@ -440,6 +444,7 @@ impl Known<'_> {
             authentication: None,
             ike: None,
             esp: used.map(|sa| Proposals::of_suite(sa.suite()).to_string()),
+            esp_group: None,
             cipher: key_bits.map(|_| CIPHER.to_owned()),
             key_bits,
             encapsulation: match used {

@@ -8,7 +8,7 @@ use super::world::{Host, NAT_PORT, PORT, World, address};
 use crate::agent::scheme::Scheme;
 use crate::ike;
 use crate::model::config::Method;
-use crate::model::{EncapsulationMode, Limits, Pair, Proposals, Secret, UnixTime};
+use crate::model::{EncapsulationMode, EspProposal, Limits, Pair, Proposals, Secret, UnixTime};
 
 /// What a host's files say.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub(super) struct File {
     pub(super) previous: Option<[u8; 32]>,
     pub(super) method: Method,
     pub(super) accept: Vec<Method>,
-    pub(super) key_bits: u16,
+    pub(super) esp_proposals: Proposals<EspProposal>,
     pub(super) replay_window: u32,
     pub(super) rekey_after: Duration,
     pub(super) encapsulation: EncapsulationMode,
@@ -72,7 +72,7 @@ impl World {
             nat_port: NAT_PORT,
             encapsulation: file.encapsulation,
             ike_proposals: Proposals::default(),
-            esp_proposals: Proposals::of_key_bits(file.key_bits),
+            esp_proposals: file.esp_proposals.clone(),
             rekey_after: file.rekey_after,
             initial_contact: kernel.state.sas.is_empty(),
             jitter: Duration::from_millis(file.nodes.len() as u64),

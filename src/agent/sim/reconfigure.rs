@@ -9,7 +9,8 @@ use super::world::{Tally, World};
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
 use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Direction, Secret, Spi};
+use crate::model::{Direction, EspProposal, Proposals, Secret, Spi};
+use crate::protect::PairMachine;
 
 const OLD: [u8; 32] = [7; 32];
 const NEW: [u8; 32] = [9; 32];
@@ -175,6 +176,44 @@ fn the_method_of_keying_is_changed_host_by_host_under_loss() {
     });
 }
 
+/// First every host takes it, then every host insists on it, with ML-KEM: while IKE is lost nobody is locked out.
+#[test]
+fn a_key_exchange_of_the_data_comes_host_by_host_under_loss() {
+    let with = "aes256gcm16-x25519-ke1_mlkem768-esn".parse::<EspProposal>().unwrap();
+    let both = [vec![with.clone()], Proposals::default().iter().cloned().collect()].concat();
+    let lists = [both, vec![with]].map(|list| Proposals::new(list).unwrap());
+    let all_have_it = |world: &World| {
+        world.ways().into_iter().all(|(from, to)| {
+            let (core, pair) = (world.hosts[from].core.as_ref().unwrap(), world.pair(from, to));
+            let child = core.pairs().get(&pair).and_then(PairMachine::settled_child);
+            child.is_some_and(|in_spi| core.engine().key_exchange_of(pair, in_spi).is_some())
+        })
+    };
+    seeds(10, |seed| {
+        let mut world = World::new(4, seed, Weather::FAIR);
+        world.rekey_after(20 * SECOND);
+        (0..4).for_each(|host| world.enable(host));
+        assert!(world.run_until(120 * SECOND, World::all_protected));
+        world.run(SECOND, None);
+        world.tally.clear();
+        world.net.weather = Weather { loss: 0.2, ..Weather::FOUL };
+        for list in &lists {
+            for host in [2, 0, 3, 1] {
+                world.reconfigure(host, |file| file.esp_proposals = list.clone());
+                run(&mut world, 10 * SECOND);
+            }
+        }
+        run(&mut world, 60 * SECOND);
+        world.net.weather = Weather::FAIR;
+        world.rekey_after(3600 * SECOND);
+        (0..4).for_each(|host| world.reconfigure(host, |_| {}));
+        assert!(world.run_until(120 * SECOND, |world| world.all_single() && world.all_protected()));
+        let method = world.hosts[0].file.method;
+        assert_eq!(all_have_it(&world), method == Method::Ike);
+        assert_eq!((world.total().lost, world.total().clear), (0, 0));
+    });
+}
+
 /// In the middle of a rotation nobody is locked out, whoever dies.
 #[test]
 fn agents_that_start_in_the_middle_of_a_rotation_find_each_other() {
@@ -195,8 +234,11 @@ fn agents_that_start_in_the_middle_of_a_rotation_find_each_other() {
 
 #[test]
 fn what_is_only_true_of_new_sas_comes_with_successors() {
-    let changes: [fn(&mut File); 3] =
-        [|file| file.key_bits = 128, |file| file.replay_window = 64, |file| file.rekey_after = 2 * SECOND];
+    let changes: [fn(&mut File); 3] = [
+        |file| file.esp_proposals = Proposals::of_key_bits(128),
+        |file| file.replay_window = 64,
+        |file| file.rekey_after = 2 * SECOND,
+    ];
     seeds(5, |seed| {
         for change in changes {
             let mut world = protected(3, seed, Weather::FAIR);

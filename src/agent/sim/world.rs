@@ -21,7 +21,7 @@ use crate::ike;
 use crate::model::config::Method;
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
-use crate::model::{Direction, EncapsulationMode, Inside, Pair, SaId, SaReading, UnixTime};
+use crate::model::{Direction, EncapsulationMode, Inside, Pair, Proposals, SaId, SaReading, UnixTime};
 use crate::protect::PairMachine;
 
 pub(super) const PORT: u16 = 500;
@@ -108,7 +108,7 @@ impl World {
                 previous: None,
                 method,
                 accept: vec![method],
-                key_bits: 256,
+                esp_proposals: Proposals::default(),
                 replay_window: 4096,
                 rekey_after: Duration::from_secs(3600),
                 encapsulation: EncapsulationMode::Auto,

@@ -7,7 +7,7 @@ use crate::ike::{Counters, PairSummary};
 use crate::model::auth::AuthMethod;
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
-use crate::model::{IkeProposal, Pair, Spi};
+use crate::model::{IkeProposal, KeyExchange, Pair, Spi};
 
 impl Engine {
     /// When a child is due to be replaced; `None` once that is on its way.
@@ -35,6 +35,11 @@ impl Engine {
     pub fn ike_of(&self, pair: Pair, in_spi: Spi) -> Option<(IkeProposal, Instant)> {
         let session = self.established(self.session_of(pair, in_spi)?)?;
         Some((session.sa(session.current)?.keys.suite.proposal(), session.since()))
+    }
+
+    /// The key exchange of its own that the keys of a child come from; `None` where there was none.
+    pub fn key_exchange_of(&self, pair: Pair, in_spi: Spi) -> Option<KeyExchange> {
+        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.key_exchange
     }
 
     /// How a pair stands; `None` for one that is not kept.

@@ -2,14 +2,58 @@
 
 use std::time::Duration;
 
-use super::net::{Net, SECRET, Weather, by, by_each_method, pair, seeds};
+use super::net::{Net, SECRET, Weather, by, pair, seeds};
 use crate::ike::Settings;
+use crate::model::Proposals;
 use crate::model::config::Method;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn established(method: Method, seed: u64) -> Net {
-    let mut net = Net::two_by(method, seed);
+/// How the keys of children are made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From those of an IKE SA that was negotiated.
+    Negotiated,
+    /// From those of one without Diffie-Hellman.
+    Derived,
+    /// With a key exchange of their own.
+    OwnExchange,
+    /// With two: IKE_FOLLOWUP_KE.
+    TwoExchanges,
+}
+
+impl Way {
+    fn settings(self) -> Settings {
+        let negotiated = by(Method::Ike, SECRET);
+        let listing = |esp: &str| Proposals::new(vec![esp.parse().unwrap()]).unwrap();
+        match self {
+            Way::Negotiated => negotiated,
+            Way::Derived => by(Method::Derived, SECRET),
+            Way::OwnExchange => Settings { esp_proposals: listing("aes256gcm16-x25519"), ..negotiated },
+            Way::TwoExchanges => {
+                Settings { esp_proposals: listing("aes256gcm16-x25519-ke1_mlkem768"), ..negotiated }
+            }
+        }
+    }
+}
+
+/// Makes a test of each function for each way.
+macro_rules! by_each_way {
+    ($($name:ident),+ $(,)?) => {
+        by_each_way!(@ negotiated Negotiated $($name)+);
+        by_each_way!(@ derived Derived $($name)+);
+        by_each_way!(@ own_exchange OwnExchange $($name)+);
+        by_each_way!(@ two_exchanges TwoExchanges $($name)+);
+    };
+    (@ $module:ident $way:ident $($name:ident)+) => {
+        mod $module {
+            $(#[test] fn $name() { super::$name(super::Way::$way) })+
+        }
+    };
+}
+
+fn established(way: Way, seed: u64) -> Net {
+    let mut net = Net::new(seed, [way.settings(), way.settings()]);
     net.keep(0, 1);
     net.run(SECOND);
     net.assert_one_pair(0, 1);
@@ -23,9 +67,9 @@ fn established(method: Method, seed: u64) -> Net {
 /// a  --- INFORMATIONAL: D(old) -------------->  b
 /// a  <-- INFORMATIONAL: D(old) ---------------  b
 /// ```
-fn either_end_rekeys_a_child(method: Method) {
+fn either_end_rekeys_a_child(way: Way) {
     for rekeying in [0, 1] {
-        let mut net = established(method, 20);
+        let mut net = established(way, 20);
         let old = net.child_of(rekeying);
         net.call(rekeying, |engine, now| engine.rekey_child(now, pair(rekeying, 1 - rekeying), old));
         net.run(Duration::from_millis(500));
@@ -44,10 +88,10 @@ fn either_end_rekeys_a_child(method: Method) {
 /// a  <-- CREATE_CHILD_SA -----------------/    \--- CREATE_CHILD_SA -------------->  b
 ///    the one made with the lowest nonce is deleted by whoever asked for it
 /// ```
-fn both_rekey_a_child_at_once(method: Method) {
+fn both_rekey_a_child_at_once(way: Way) {
     let mut winners = [0, 0];
     for seed in seeds(40) {
-        let mut net = established(method, seed);
+        let mut net = established(way, seed);
         net.weather.delay = if seed % 2 == 0 { 0 } else { 300 };
         let (a, b) = (net.child_of(0), net.child_of(1));
         let now = net.now;
@@ -64,10 +108,10 @@ fn both_rekey_a_child_at_once(method: Method) {
 }
 
 /// The answer to a request that loses comes late: the child that won has been replaced meanwhile.
-fn an_answer_that_comes_late_leaves_no_second_child(method: Method) {
+fn an_answer_that_comes_late_leaves_no_second_child(way: Way) {
     let mut late = 0;
     for seed in seeds(20) {
-        let mut net = established(method, seed);
+        let mut net = established(way, seed);
         let (a, b, now) = (net.child_of(0), net.child_of(1), net.now);
         let is_answer = |bytes: &[u8]| bytes[18] == 36 && bytes[19] & 0x20 != 0;
         net.cut = Box::new(move |sent| sent.local == Net::socket(1) && is_answer(&sent.bytes));
@@ -91,7 +135,7 @@ fn an_answer_that_comes_late_leaves_no_second_child(method: Method) {
 #[test]
 fn either_end_rekeys_the_ike_sa() {
     for rekeying in [0, 1] {
-        let mut net = established(Method::Ike, 21);
+        let mut net = established(Way::Negotiated, 21);
         let child = net.child_of(0);
         net.call(rekeying, |engine, now| engine.rekey_ike(now, pair(rekeying, 1 - rekeying)));
         net.run(Duration::from_millis(100));
@@ -110,7 +154,7 @@ fn either_end_rekeys_the_ike_sa() {
 #[test]
 fn both_rekey_the_ike_sa_at_once() {
     for seed in seeds(40) {
-        let mut net = established(Method::Ike, seed);
+        let mut net = established(Way::Negotiated, seed);
         net.weather.delay = if seed % 2 == 0 { 0 } else { 300 };
         let now = net.now;
         net.hosts[0].engine.rekey_ike(now, pair(0, 1));
@@ -131,9 +175,9 @@ fn both_rekey_the_ike_sa_at_once() {
 }
 
 /// A child and the IKE SA at the same time: RFC 7296 section 2.25.2 lets one wait.
-fn a_child_and_the_ike_sa_are_rekeyed_at_once(method: Method) {
+fn a_child_and_the_ike_sa_are_rekeyed_at_once(way: Way) {
     for seed in seeds(40) {
-        let mut net = established(method, seed);
+        let mut net = established(way, seed);
         net.weather.delay = 200;
         let (b, now) = (net.child_of(1), net.now);
         net.hosts[0].engine.rekey_ike(now, pair(0, 1));
@@ -145,9 +189,9 @@ fn a_child_and_the_ike_sa_are_rekeyed_at_once(method: Method) {
     }
 }
 
-fn both_delete_the_child_at_once(method: Method) {
+fn both_delete_the_child_at_once(way: Way) {
     for seed in seeds(20) {
-        let mut net = established(method, seed);
+        let mut net = established(way, seed);
         net.weather.delay = 200;
         let (a, b, now) = (net.child_of(0), net.child_of(1), net.now);
         net.hosts[0].engine.delete_child(now, pair(0, 1), a);
@@ -159,8 +203,8 @@ fn both_delete_the_child_at_once(method: Method) {
     }
 }
 
-fn both_forget_at_once(method: Method) {
-    let mut net = established(method, 22);
+fn both_forget_at_once(way: Way) {
+    let mut net = established(way, 22);
     let now = net.now;
     net.hosts[0].engine.forget(now, pair(0, 1));
     net.hosts[1].engine.forget(now, pair(1, 0));
@@ -171,9 +215,9 @@ fn both_forget_at_once(method: Method) {
 
 /// Rekeys of everything every few seconds, at both ends, through bad weather: one child is left in the end
 /// and no attempt was needed twice for long.
-fn time_rekeys_everything_through_bad_weather(method: Method) {
+fn time_rekeys_everything_through_bad_weather(way: Way) {
     for seed in seeds(30) {
-        let often = || Settings { rekey_after: Duration::from_secs(5), ..by(method, SECRET) };
+        let often = || Settings { rekey_after: Duration::from_secs(5), ..way.settings() };
         let mut net = Net::new(2000 + seed, [often(), often()]);
         net.weather = Weather { loss: 20, duplication: 10, delay: 200 };
         net.keep(0, 1);
@@ -186,23 +230,23 @@ fn time_rekeys_everything_through_bad_weather(method: Method) {
     }
 }
 
-fn the_end_that_initiates_rekeys_first(method: Method) {
-    let often = || Settings { rekey_after: Duration::from_secs(60), ..by(method, SECRET) };
+fn the_end_that_initiates_rekeys_first(way: Way) {
+    let often = || Settings { rekey_after: Duration::from_secs(60), ..way.settings() };
     let mut net = Net::new(23, [often(), often()]);
     net.keep(0, 1);
     net.run(600 * SECOND);
     let agreed = net.hosts[0].log.iter().filter(|line| line.starts_with("ChildAgreed")).count();
     // Where an IKE SA is resumed rather than rekeyed, a child comes with it.
-    let most = if method == Method::Ike { 12 } else { 16 };
+    let most = if way == Way::Derived { 16 } else { 12 };
     assert!((10..=most).contains(&agreed), "{agreed} children in ten minutes");
     net.run(3 * SECOND);
     assert!(net.hosts[0].children.values().all(|it| it.child.initiator));
 }
 
 /// Neither end has a child, and both ask for one at the same time.
-fn both_ask_for_a_new_child_at_once(method: Method) {
+fn both_ask_for_a_new_child_at_once(way: Way) {
     for seed in seeds(20) {
-        let mut net = established(method, seed);
+        let mut net = established(way, seed);
         let (a, now) = (net.child_of(0), net.now);
         net.hosts[0].engine.delete_child(now, pair(0, 1), a);
         // The first one's request is on its way when the second one's turn comes.
@@ -216,7 +260,7 @@ fn both_ask_for_a_new_child_at_once(method: Method) {
     }
 }
 
-by_each_method![
+by_each_way![
     either_end_rekeys_a_child,
     both_rekey_a_child_at_once,
     an_answer_that_comes_late_leaves_no_second_child,

@@ -339,7 +339,7 @@ fn an_additional_secret_enters_the_keys() {
     };
     let of_child = |sk_d: &Hidden| prf.plus(sk_d.expose(), &[&ni, &nr], 72);
     let check = |keys: &IkeKeys, expected: &Hidden| {
-        let (inbound, outbound) = keys.child(None, &nonces, 256, true);
+        let (inbound, outbound) = keys.child(None, None, &nonces, 256, true);
         assert_eq!([outbound.expose(), inbound.expose()].concat(), of_child(expected).expose());
     };
 
@@ -355,6 +355,10 @@ fn an_additional_secret_enters_the_keys() {
         &derive(suite, &keys.rekey_seed(&first, Some(&second)), &nonces, spis, true).unwrap().0,
         &successor,
     );
+    // The same of a child: KEYMAT = prf+(SK_d, SK(0) | Ni | Nr | SK(1)).
+    let (inbound, outbound) = keys.child(Some(&first), Some(&second), &nonces, 256, true);
+    let expected = prf.plus(before.expose(), &[first.expose(), &ni, &nr, second.expose()], 72);
+    assert_eq!([outbound.expose(), inbound.expose()].concat(), expected.expose());
 }
 
 /// RFC 9242 section 3.3.2: as if in one datagram, with lengths that do not count what encryption adds.

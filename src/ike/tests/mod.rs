@@ -14,6 +14,7 @@ mod hostile;
 mod hybrid;
 mod nat;
 mod net;
+mod own_exchange;
 mod proof;
 mod resume;
 mod suite;

@@ -1,9 +1,11 @@
 //! Offers and answers.
 
 use crate::ike::error::Error;
-use crate::ike::suite::{OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike, esp_offer, ike_offer};
-use crate::ike::wire::Transform;
+use crate::ike::suite::{
+    Groups, OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike, esp_offer, ike_offer,
+};
 use crate::ike::wire::codes::transform;
+use crate::ike::wire::{Proposal, Transform};
 use crate::model::{EspProposal, Group, IkeCipher, IkeProposal, Prf, Proposals, Spi};
 
 const SPI: Spi = Spi(0xc000_0001);
@@ -70,7 +72,10 @@ fn what_is_in_common_is_found() {
             let suite = chosen.as_ref().ok().map(|choice| (choice.suite.key_bits, choice.suite.esn));
             assert_eq!(suite, agreed, "{ours} and {theirs}");
             if let Ok(choice) = chosen {
-                assert_eq!(concluded_esp(&theirs, &[choice.answer(SPI)]).unwrap().suite, choice.suite);
+                assert_eq!(
+                    concluded_esp(&theirs, &[choice.answer(SPI)], OwnKe::Never).unwrap().suite,
+                    choice.suite
+                );
             }
         }
     }
@@ -80,7 +85,7 @@ fn what_is_in_common_is_found() {
 #[test]
 fn the_default_has_what_the_first_version_knew() {
     let first = ike("aes256gcm16-prfsha384-x25519");
-    let default = Proposals::default();
+    let default = Proposals::<IkeProposal>::default();
     assert_eq!(default.first_group(), Some(Group::X25519), "its public value is the one that is brought");
     let offers = ike_offer(&default, &[]);
     let (answer, ..) = choose_ike(&first, &offers, true).unwrap();
@@ -152,26 +157,81 @@ fn a_child_gets_extended_sequence_numbers_where_both_can() {
     assert!(choose_esp(&ours, &[offer], OwnKe::Never).is_err(), "a reserved SPI");
 }
 
+/// What comes of an offer with a public value of `brought`: the key exchange, or the group that is asked for.
+fn exchanged(
+    ours: &Proposals<EspProposal>,
+    offers: &[Proposal],
+    brought: Option<u16>,
+) -> Result<Option<String>, Error> {
+    let choice = choose_esp(ours, offers, OwnKe::Brought(brought))?;
+    Ok(choice.key_exchange.map(|it| it.to_string()))
+}
+
 #[test]
-fn a_child_may_bring_a_public_value() {
-    let (ours, groups) = (Proposals::of_key_bits(256), ike("aes256gcm16-prfsha384-x25519-ecp256"));
-    let mut offer = esp_offer(&ours, SPI).remove(0);
-    offer.transforms.push(Transform::new(transform::DH, transform::DH_CURVE25519));
-    let offers = [offer.clone()];
-    let group = |own_ke| choose_esp(&ours, &offers, own_ke).map(|choice| choice.group);
-    assert_eq!(group(OwnKe::Brought(Some(31), &groups)), Ok(Some(Group::X25519)));
-    assert_eq!(group(OwnKe::Brought(Some(19), &groups)), Err(Error::OtherGroup(31)));
-    assert_eq!(group(OwnKe::Brought(None, &groups)), Err(Error::OtherGroup(31)));
-    assert_eq!(group(OwnKe::Never), Ok(None), "IKE_AUTH has no room for it");
-    let others = ike("aes256gcm16-prfsha384-ecp384");
-    assert!(matches!(group(OwnKe::Brought(Some(31), &others)), Err(Error::PeerIncompatible(_))));
-    offer.transforms.push(Transform::new(transform::DH, transform::DH_ECP_256));
-    let both = std::slice::from_ref(&offer);
-    let chosen = choose_esp(&ours, both, OwnKe::Brought(Some(19), &groups)).unwrap();
-    assert_eq!(chosen.group, Some(Group::EcpP256), "the one that came is as good");
-    offer.transforms.push(Transform::new(transform::DH, transform::DH_NONE));
-    let none = choose_esp(&ours, &[offer], OwnKe::Brought(None, &groups)).unwrap();
-    assert_eq!(none.group, None);
+fn a_child_has_a_key_exchange_of_its_own_where_one_end_insists() {
+    let [x25519, ecp256] = [Some(transform::DH_CURVE25519), Some(transform::DH_ECP_256)];
+    let is = |name: &str| Ok(Some(name.to_owned()));
+    let refused = |chosen: Result<Option<String>, Error>| matches!(chosen, Err(Error::Proposals(_)));
+    let offers = esp_offer(&esp("aes256gcm16-x25519"), SPI);
+    let default = Proposals::default();
+    assert_eq!(exchanged(&default, &offers, x25519), is("x25519"));
+    for brought in [ecp256, None] {
+        assert_eq!(exchanged(&default, &offers, brought), Err(Error::OtherGroup(31)));
+    }
+    assert_eq!(
+        choose_esp(&default, &offers, OwnKe::Never).unwrap().key_exchange,
+        None,
+        "no room in IKE_AUTH"
+    );
+    assert!(refused(exchanged(&esp("aes256gcm16"), &offers, x25519)), "it is not listed");
+    assert!(refused(exchanged(&esp("aes256gcm16-ecp384"), &offers, x25519)));
+    assert!(refused(exchanged(&esp("aes256gcm16-x25519-ke1_mlkem768"), &offers, x25519)));
+    // Where it need not be, the own order counts.
+    let both = esp_offer(&esp("aes256gcm16-x25519-ecp256, aes256gcm16"), SPI);
+    assert_eq!(exchanged(&default, &both, x25519), Ok(None));
+    assert_eq!(exchanged(&esp("aes256gcm16-ecp256-x25519"), &both, x25519), is("x25519"), "it came");
+    assert_eq!(exchanged(&esp("aes256gcm16-ecp256-x25519"), &both, None), Err(Error::OtherGroup(19)));
+    let hybrid = esp_offer(&esp("aes256gcm16-ecp256-x25519-ke1_mlkem768"), SPI);
+    assert_eq!(exchanged(&default, &hybrid, x25519), is("x25519-ke1_mlkem768"));
+    assert!(refused(exchanged(&esp("aes256gcm16-x25519"), &hybrid, x25519)));
+}
+
+/// strongSwan offers so what it can do without.
+#[test]
+fn a_key_exchange_that_is_optional_is_declined_by_name() {
+    let mut offer = esp_offer(&esp("aes256gcm16-x25519-ke1_mlkem768"), SPI).remove(0);
+    for kind in [transform::DH, transform::ADDKE1] {
+        assert!(exchanged(&esp("aes256gcm16"), std::slice::from_ref(&offer), Some(31)).is_err());
+        offer.transforms.push(Transform::new(kind, transform::ADDKE_NONE));
+    }
+    let choice = choose_esp(&esp("aes256gcm16"), &[offer], OwnKe::Brought(Some(31))).unwrap();
+    let answer = choice.answer(SPI);
+    assert_eq!(choice.key_exchange, None);
+    for kind in [transform::DH, transform::ADDKE1] {
+        let chosen: Vec<_> = answer.transforms.iter().filter(|it| it.kind == kind).map(|it| it.id).collect();
+        assert_eq!(chosen, [0]);
+    }
+}
+
+#[test]
+fn the_answer_about_a_child_is_one_of_what_was_offered() {
+    let ours = Proposals::default();
+    let offers = esp_offer(&ours, SPI);
+    for (theirs, brought) in [
+        ("aes256gcm16", None),
+        ("aes256gcm16-x25519", Some(31)),
+        ("aes256gcm16-ecp384-ke1_mlkem768", Some(20)),
+    ] {
+        let own_ke = OwnKe::Brought(brought);
+        let choice = choose_esp(&esp(theirs), &offers, own_ke).unwrap();
+        let answer = [choice.answer(SPI)];
+        let concluded = concluded_esp(&ours, &answer, own_ke).unwrap();
+        assert_eq!((concluded.key_exchange, concluded.suite), (choice.key_exchange, choice.suite));
+        // Another public value than the one chosen should have been asked for.
+        let other = concluded_esp(&ours, &answer, OwnKe::Brought(Some(19)));
+        assert_eq!(other.is_ok(), brought.is_none(), "{theirs}");
+        assert!(concluded_esp(&esp("aes128gcm16-x25519"), &answer, own_ke).is_err());
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn keys_are_derived_as_nist_derives_them() {
     let (old, new) = (Hidden::new(old), Hidden::new(new));
     let (keys, _) = derive(suite, &Seed::Fresh(&old), &nonces, spis, true).unwrap();
     let of_child = |keys: &IkeKeys, shared| {
-        let (inbound, outbound) = keys.child(shared, &nonces, 256, true);
+        let (inbound, outbound) = keys.child(shared, None, &nonces, 256, true);
         [outbound.expose(), inbound.expose()].concat()
     };
     assert!(value("DKM (child SA)").starts_with(&of_child(&keys, None)));

@@ -197,7 +197,7 @@ mod tests {
                 "keying.rekey_packets: 7, was none",
                 &format!("keying.proposals: aes128gcm16-prfsha256-ecp256, was {}", base().keying.proposals),
                 "keying.expire_after: 2h, was 1d",
-                "esp.proposals: aes128gcm16-esn-noesn, was aes256gcm16-esn-noesn",
+                &format!("esp.proposals: {}, was {}", other.esp.proposals, base().esp.proposals),
                 "esp.replay_window: 64, was 4096",
                 "protection.exempt: with tcp/22",
                 "protection.networks: with 10.0.0.0/16",

@@ -154,7 +154,8 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[keying]\nproposals = []\n", 3, 13, "keying.proposals", "nothing could be agreed on"),
     ("[keying]\nproposals = [\"aes256gcm16-prfsha384-x25519\", \"3des-sha1-modp1024\"]\n", 3, 46, "keying.proposals[1]", "\"3des\" in \"3des-sha1-modp1024\" is not known here; known: aes256gcm16"),
     ("[keying]\nproposals = [\"aes256-ecp256\"]\n", 3, 14, "keying.proposals[0]", "names no integrity: add one of sha256, sha384"),
-    ("[esp]\nproposals = [\"aes256gcm16-x25519\"]\n", 3, 14, "esp.proposals[0]", "known: aes256gcm16, aes128gcm16, esn, noesn"),
+    ("[esp]\nproposals = [\"aes256gcm16-modp2048\"]\n", 3, 14, "esp.proposals[0]", "known: aes256gcm16, aes128gcm16, x25519, curve25519, ecp256, ecp384, ke1_mlkem768, esn, noesn"),
+    ("[esp]\nproposals = [\"aes256gcm16-ke1_mlkem768\"]\n", 3, 14, "esp.proposals[0]", "names no group"),
     ("[esp]\nproposals = [\"aes256gcm16\"]\nkey_bits = 128\n", 4, 12, "esp.key_bits", "128 is not what proposals says (aes256gcm16-esn-noesn)"),
     ("[esp]\nkey_bits = 256\nproposals = [\"aes256gcm16\", \"aes128gcm16\"]\n", 3, 12, "esp.key_bits", "leave key_bits out"),
     ("[esp]\nreplay_window = 31\n", 3, 17, "esp.replay_window", "must be 32 to 4096, not 31"),
@@ -319,7 +320,8 @@ fn the_id_follows_what_the_hosts_must_agree_on() {
     let local = "node = \"a\"\nrun_dir = \"/r\"\nstate_dir = \"/s\"\n[secret]\nfile = \"/x\"\n";
     assert_eq!(parse(local).unwrap().config_id(), id, "local keys");
     assert_eq!(parse("[keying]\nport = 500 # as ever\n").unwrap().config_id(), id, "a default said aloud");
-    let long = "[esp]\nproposals = [\"aes256gcm16-esn-noesn\"]\n";
+    let long = "[esp]\nproposals = [\"aes256gcm16\", \"aes256gcm16-x25519-ecp384-ecp256-ke1_mlkem768\", \
+                \"aes256gcm16-x25519-ecp384-ecp256\"]\n";
     assert_eq!(parse(long).unwrap().config_id(), id, "the long way to say the short one");
     let swapped = format!(
         "cluster = \"demo\"\n{}",
