@@ -141,12 +141,14 @@ fn text(connection: &Connection) -> Result<String> {
         Some(cipher) => (cipher, "yes"),
         None => (connection.esp_proposals.as_str(), "no"),
     };
-    let esp = algorithms(cipher)?;
+    // A group that follows a cipher without an integrity would be read as one.
+    let esp = algorithms(cipher)?.replace("-dh", ";dh");
+    let pfs = if esp.contains(";dh") { "yes" } else { "no" };
     let encapsulation = if connection.encap { "yes" } else { "auto" };
     let auto = if connection.starts { "start" } else { "add" };
     Ok(format!(
         "conn {name}\n    left={local}\n    leftid={known_as}\n    right={remote}\n    rightid={remote}\n    \
-         authby=secret\n    keyexchange=ikev2\n    type=transport\n    ike={ike}\n    esp={esp}\n    esn={esn}\n    pfs=no\n    \
+         authby=secret\n    keyexchange=ikev2\n    type=transport\n    ike={ike}\n    esp={esp}\n    esn={esn}\n    pfs={pfs}\n    \
          encapsulation={encapsulation}\n    auto={auto}\n"
     ))
 }

@@ -4,6 +4,7 @@
 pub mod course;
 pub mod event;
 mod manual;
+mod own_exchange;
 
 use anyhow::Result;
 
@@ -20,6 +21,15 @@ pub(super) const ALL: &[Test] = &[
     }),
     Test::new("interop::libreswan_answers", 2, |lab| go(lab, libreswan(Role::Initiator), CHILD)),
     Test::new("interop::libreswan_initiates", 2, |lab| go(lab, libreswan(Role::Responder), IKE)),
+    Test::new("interop::strongswan_has_keys_of_the_data_exchanged", 2, |lab| {
+        own_exchange::insists(lab, Implementation::Strongswan(Release::Stable), "x25519")
+    }),
+    Test::new("interop::strongswan_has_keys_of_the_data_exchanged_with_ml_kem", 2, |lab| {
+        own_exchange::insists(lab, Implementation::Strongswan(Release::Testing), "x25519-ke1_mlkem768")
+    }),
+    Test::new("interop::libreswan_has_keys_of_the_data_exchanged", 2, |lab| {
+        own_exchange::insists(lab, Implementation::Libreswan, "ecp256")
+    }),
     Test::new("interop::a_long_chain_comes_in_fragments", 2, a_long_chain_comes_in_fragments),
     Test::new("interop::strongswan_by_the_manual", 2, manual::strongswan),
     Test::new("interop::strongswan_with_keys_by_the_manual", 2, manual::strongswan_with_keys),
