@@ -203,7 +203,12 @@ fn a_new_configuration_is_valid_and_private() {
     let json = place.run("config check --json").json();
     assert_eq!((&json["valid"], &json["node"]), (&true.into(), &"a".into()));
     assert_eq!(json["pairs"].as_array().map(Vec::len), Some(2));
-    assert_eq!(json["proposals"]["esp"], serde_json::json!(["aes256gcm16-esn-noesn"]));
+    let esp = [
+        "aes256gcm16-esn-noesn",
+        "aes256gcm16-x25519-ecp384-ecp256-ke1_mlkem768-esn-noesn",
+        "aes256gcm16-x25519-ecp384-ecp256-esn-noesn",
+    ];
+    assert_eq!(json["proposals"]["esp"], serde_json::json!(esp));
 }
 
 #[test]
