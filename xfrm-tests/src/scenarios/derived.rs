@@ -42,7 +42,7 @@ fn a_cluster_moves_there_and_back(lab: &mut Lab) -> Result<()> {
     let [a, b, _] = lab.all();
     let cluster = || Cluster::of_v4(&hosts);
     let both = |method: &str| cluster().by(method).with("keying", "accept = [\"ike\", \"derived\"]");
-    seal_all(&cluster(), &hosts)?;
+    seal_all(&cluster().by("ike"), &hosts)?;
     let (sealed, captures) = (SystemTime::now(), lab.capture_all()?);
     let traffic = Traffic::of(&[(&a, &b), (&b, &a)], &[Family::V4], 250)?;
     for (from, to) in [("ike", DERIVED), (DERIVED, "ike")] {
