@@ -166,19 +166,33 @@ impl Wire {
         let (leave, arrive) = (format!("nat egress {own} {outside}"), format!("nat ingress {outside} {own}"));
         self.filter(host, Toward::Wire, &format!("protocol ip flower src_ip {own} action {leave}"))?;
         self.filter(host, Toward::Host, &format!("protocol ip flower dst_ip {outside} action {arrive}"))?;
-        // What is added later is asked first.
-        for port in ports.iter().filter(|_| offset != 0) {
+        if offset != 0 {
+            self.map_ports(host, outside, (ports, offset))?;
+        }
+        for other in others.iter().filter(|other| other.number() != host.number()) {
+            other.run(&format!("ip route replace {outside}/32 via {own}"))?;
+        }
+        Ok(())
+    }
+
+    /// Has the NAT before a host that is disguised as `outside` give these UDP ports others, higher by `offset`, from
+    /// now on.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn map_ports(&self, host: &Host, outside: Ipv4Addr, (ports, offset): (&[u16], u16)) -> Result<()> {
+        let own = host.v4();
+        let (leave, arrive) = (format!("nat egress {own} {outside}"), format!("nat ingress {outside} {own}"));
+        for port in ports {
             let higher = port + offset;
             let udp = "protocol ip flower ip_proto udp";
             let set = |which: &str, port: u16| {
                 format!("action pedit ex munge udp {which} set {port} pipe action csum udp pipe")
             };
             let (sport, dport) = (set("sport", higher), set("dport", *port));
-            self.filter(host, Toward::Wire, &format!("{udp} src_port {port} {sport} action {leave}"))?;
+            // What is added later is asked first.
             self.filter(host, Toward::Host, &format!("{udp} dst_port {higher} {dport} action {arrive}"))?;
-        }
-        for other in others.iter().filter(|other| other.number() != host.number()) {
-            other.run(&format!("ip route replace {outside}/32 via {own}"))?;
+            self.filter(host, Toward::Wire, &format!("{udp} src_port {port} {sport} action {leave}"))?;
         }
         Ok(())
     }
