@@ -279,6 +279,22 @@ impl Net {
         self.drain();
     }
 
+    /// Delivers `recorded` 20,000 times with one octet changed, by chance from `seed`: the child that there is stays.
+    pub(super) fn endure_flips(&mut self, recorded: &[Transmit], seed: u64) {
+        let child = self.child_of(0);
+        let mut dice = Dice(seed);
+        for _ in 0..20_000 {
+            let mut transmit = recorded[usize::try_from(dice.below(recorded.len() as u64)).unwrap()].clone();
+            let at = usize::try_from(dice.below(transmit.bytes.len() as u64)).unwrap();
+            transmit.bytes[at] ^= dice.roll().to_be_bytes()[0];
+            self.inject(&transmit);
+            self.sent.clear();
+        }
+        self.run(Duration::from_secs(30));
+        self.assert_one_pair(0, 1);
+        assert_eq!(self.child_of(0), child);
+    }
+
     fn next(&self) -> Option<Instant> {
         let wire = self.wire.keys().next().map(|(at, _)| *at);
         let hosts = self.hosts.iter().flat_map(|host| {
