@@ -1,6 +1,6 @@
 //! The kernel's SAs and policies: to read, and to change by [`Op`]s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use netlink_packet_xfrm::{XFRM_MSG_GETPOLICY, XFRM_MSG_GETSA, XFRM_MSG_NEWPOLICY, XFRM_MSG_NEWSA};
@@ -62,19 +62,17 @@ impl Kernel {
     pub fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
         // A death can come after every single one.
         let most = if cfg!(feature = "fault-injection") { 1 } else { BATCH };
-        ops.chunk_by(|one, next| needs_object(one) == needs_object(next))
-            .flat_map(|run| run.chunks(most))
-            .flat_map(|ops| {
-                let results = self.apply_batch(ops, keys);
-                #[cfg(feature = "fault-injection")]
-                super::fuse::burn();
-                results
-            })
-            .collect()
+        let mut results = Vec::with_capacity(ops.len());
+        while let Some(left) = ops.get(results.len()..).filter(|left| !left.is_empty()) {
+            let run = independent(&left[..left.len().min(most)]);
+            results.extend(self.apply_batch(run, keys));
+            #[cfg(feature = "fault-injection")]
+            super::fuse::burn();
+        }
+        results
     }
 
-    /// Applies ops that either all need their object or all need its absence: an op cannot be proven before
-    /// those of the other kind in front of it are done.
+    /// Applies ops that can all be proven before the first is done.
     fn apply_batch(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
         if ops.len() == BATCH {
             // The kernel grows its hash tables in a worker on this CPU. Not let in between, it falls so far
@@ -263,6 +261,31 @@ impl Kernel {
     /// The connection, for requests that are no ops.
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.connection
+    }
+}
+
+/// The first of `ops` up to one that touches what another before it does: what it finds there cannot be proven
+/// before that one is done.
+pub(super) fn independent(ops: &[Op]) -> &[Op] {
+    let mut touched = BTreeSet::new();
+    &ops[..ops.iter().take_while(|op| touched.insert(object(op))).count()]
+}
+
+/// What an op touches.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Object {
+    Sa(SaId),
+    /// By its index, which also tells the direction.
+    Policy(u32),
+}
+
+fn object(op: &Op) -> Object {
+    match op {
+        Op::AddSa(sa) => Object::Sa(sa.id()),
+        Op::DeleteSa(id) => Object::Sa(*id),
+        Op::AddPolicy { index, .. } | Op::UpdatePolicy { index, .. } | Op::DeletePolicy { index, .. } => {
+            Object::Policy(*index)
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use super::golden;
 use super::*;
 use crate::model::{Op, OpError, PolicyReading};
 use crate::xfrm::decode;
-use crate::xfrm::kernel::{is_target, refusal};
+use crate::xfrm::kernel::{independent, is_target, refusal};
 
 fn update() -> Op {
     Op::UpdatePolicy { policy: seal(), index: 0x6800_0001 }
@@ -25,6 +25,19 @@ fn only_the_very_policy_of_ours_is_touched() {
     }
     // What would be added must find its index free.
     assert!(!is_target(&Op::AddPolicy { policy: seal(), index: 0x6800_0001 }, &there));
+}
+
+/// What changes what is there goes together with what adds: for ops that touch different objects the kernel is read
+/// once, whatever their order.
+#[test]
+fn ops_are_proven_together_up_to_one_that_depends_on_another() {
+    let sa = sa("10.99.0.1", "10.99.0.2", 256, true, 4096);
+    let add = Op::AddPolicy { policy: require(), index: 0x6800_0009 };
+    let ops = [update(), Op::AddSa(sa), add, Op::DeleteSa(sa.id()), delete()];
+    assert_eq!(independent(&ops), &ops[..3]);
+    assert_eq!(independent(&ops[3..]), &ops[3..]);
+    assert_eq!(independent(&ops[4..]), &ops[4..]);
+    assert_eq!(independent(&[update(), delete()]), &[update()]);
 }
 
 #[test]
