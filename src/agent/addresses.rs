@@ -7,6 +7,8 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK};
 use tokio::io::unix::AsyncFd;
 
+use super::hearing::hear;
+
 /// Interfaces that go up and down take their addresses with them.
 const GROUPS: i32 = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
 /// What a notification holds does not matter, so it may be cut short.
@@ -21,15 +23,11 @@ impl AddressNews {
     ///
     /// # Errors
     /// The kernel refuses.
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe: it asks for a descriptor that lives as long, and the socket owns it"
-    )]
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, GROUPS.cast_unsigned()))?;
-        AsyncFd::new(socket).map(Self)
+        hear(socket).map(Self)
     }
 
     /// Waits for news, and takes all that there are.

@@ -5,12 +5,14 @@
 
 mod accounts;
 mod addresses;
+mod alarm;
 mod control;
 pub mod core;
 #[cfg(feature = "key-export")]
 mod export;
 mod followers;
 mod guard;
+mod hearing;
 mod keeper;
 pub mod kernel;
 pub mod known;
@@ -51,7 +53,7 @@ pub use service::Stay;
 /// not let us.
 pub fn run(path: &Path, stay: Stay) -> anyhow::Result<()> {
     process::harden()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, service::serve(path, stay))
 }

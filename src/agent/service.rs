@@ -4,8 +4,6 @@ mod reload;
 
 use std::fs::DirBuilder;
 use std::future::pending;
-use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,9 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::Accounts;
 use super::addresses::AddressNews;
+use super::alarm::Alarm;
 use super::control::{Call, Control};
 use super::core::{Core, Datagram, TICK};
 use super::followers::Followers;
+use super::hearing::hear;
 use super::notify::Notifier;
 use super::process::Entropy;
 use super::report::{self, Agent};
@@ -71,6 +71,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         node = %service.setup.node.name, version = env!("CARGO_PKG_VERSION"), "listening on {}",
         socket.display()
     );
+    let mut alarm = Alarm::new()?;
     loop {
         let now = Instant::now();
         service.carry_away(now);
@@ -83,7 +84,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             }
         }
         service.tell_followers(now);
-        let deadline = service.deadline();
+        alarm.set(now, service.deadline())?;
         tokio::select! {
             (now, datagrams) = receive(&service.sockets) => service.handle_datagrams(now, &datagrams),
             guard = events.readable_mut() => {
@@ -95,7 +96,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             Some(call) = control.receive() => service.handle_call(call, events.get_mut()),
             changed = changed(&mut service.watch) => if changed { service.note_change() },
             Some(()) = hangup.recv() => service.note_change(),
-            () = sleep_until(deadline) => service.handle_timeout(Instant::now(), events.get_mut()),
+            () = alarm.ring() => service.handle_timeout(Instant::now(), events.get_mut()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -104,14 +105,6 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     service.notifier.stopping();
     service.save();
     Ok(())
-}
-
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe: it asks for a descriptor that lives as long, and `T` owns it"
-)]
-fn hear<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::new(source)
 }
 
 /// Waits until something happens where the watched files are; says whether it concerns them.
@@ -136,13 +129,6 @@ fn open_watch() -> Option<AsyncFd<Watch>> {
 async fn receive(sockets: &Option<Sockets>) -> (Instant, Vec<Datagram>) {
     match sockets {
         Some(sockets) => sockets.receive().await,
-        None => pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => pending().await,
     }
 }
