@@ -86,7 +86,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         service.tell_followers(now);
         alarm.set(now, service.deadline())?;
         tokio::select! {
-            (now, datagrams) = receive(&service.sockets) => service.handle_datagrams(now, &datagrams),
+            (now, datagrams) = receive(&mut service.sockets) => service.handle_datagrams(now, &datagrams),
             guard = events.readable_mut() => {
                 let mut guard = guard?;
                 service.handle_events(guard.get_inner_mut());
@@ -126,7 +126,7 @@ fn open_watch() -> Option<AsyncFd<Watch>> {
     watch.inspect_err(|error| tracing::warn!("changed files go unnoticed: {error}")).ok()
 }
 
-async fn receive(sockets: &Option<Sockets>) -> (Instant, Vec<Datagram>) {
+async fn receive(sockets: &mut Option<Sockets>) -> (Instant, Vec<Datagram>) {
     match sockets {
         Some(sockets) => sockets.receive().await,
         None => pending().await,

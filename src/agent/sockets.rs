@@ -24,7 +24,7 @@ use crate::ike::{DATAGRAM_MAX, Transmit};
 use crate::xfrm;
 
 /// How many datagrams one system call takes or gives at most: each of them costs more than what it carries.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 /// Room for one: what is longer is cut off, and still too long for the key exchange.
 const ROOM: usize = DATAGRAM_MAX + 1;
 /// What may wait in a socket to be taken off, in octets as the kernel counts them: some thousand datagrams.
@@ -60,6 +60,8 @@ pub struct Sockets {
     /// Whether what decapsulates is to outlive this process: from the first message on by which a pair moves to
     /// UDP. Most hosts never have one, and need no keeper.
     keeps: bool,
+    /// Where datagrams are received into, [`AT_ONCE`] times [`ROOM`]. The kernel gives the memory as it is written to.
+    room: Vec<u8>,
 }
 
 /// A datagram, and what the clock that can be set said when the kernel got it.
@@ -78,7 +80,14 @@ impl Sockets {
         let left: BTreeMap<_, _> =
             left.filter_map(|socket| Some((socket.local_addr().ok()?, socket))).collect();
         let keeps = !left.is_empty();
-        Self { by_local: BTreeMap::new(), probers: BTreeMap::new(), left, keeper, keeps }
+        Self {
+            by_local: BTreeMap::new(),
+            probers: BTreeMap::new(),
+            left,
+            keeper,
+            keeps,
+            room: vec![0; AT_ONCE * ROOM],
+        }
     }
 
     /// Opens the ports of each address that are not open yet; an address need not be there yet.
@@ -145,18 +154,18 @@ impl Sockets {
 
     /// Waits for datagrams; returns those that are there, of each socket in the order in which they came, and when
     /// that was. More wait in the sockets, or are lost there.
-    pub async fn receive(&self) -> (Instant, Vec<Datagram>) {
+    pub async fn receive(&mut self) -> (Instant, Vec<Datagram>) {
         let stamped = poll_fn(|context| self.poll_receive(context)).await;
         let (now, wall) = (Instant::now(), SystemTime::now());
         (now, stamped.into_iter().map(|datagram| datagram.at(now, wall)).collect())
     }
 
     /// Takes as much off each socket as one system call does, so that none of them keeps the others waiting.
-    fn poll_receive(&self, context: &mut Context<'_>) -> Poll<Vec<Stamped>> {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Vec<Stamped>> {
         let mut came = Vec::new();
         for (local, own) in &self.by_local {
             while let Poll::Ready(Ok(())) = own.socket.poll_recv_ready(context) {
-                match receive_at_once(&own.socket, *local) {
+                match receive_at_once(&own.socket, *local, &mut self.room) {
                     // Asked once more, the socket is to wake us.
                     Ok(datagrams) if datagrams.is_empty() => continue,
                     Ok(datagrams) => came.extend(datagrams),
@@ -224,10 +233,14 @@ impl Stamped {
 }
 
 /// Takes off a socket what has come, or as much as there is room for.
-fn receive_at_once(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Vec<Stamped>> {
+fn receive_at_once(
+    socket: &tokio::net::UdpSocket,
+    local: SocketAddr,
+    room: &mut [u8],
+) -> io::Result<Vec<Stamped>> {
     let mut came = Vec::new();
     let outcome = socket.try_io(Interest::READABLE, || {
-        came = receive_into(socket, local)?;
+        came = receive_into(socket, local, room)?;
         // Where there was room left, nothing is left in the socket: it wakes us instead of being asked once more.
         if came.len() == AT_ONCE { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     });
@@ -238,11 +251,13 @@ fn receive_at_once(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Res
     }
 }
 
-/// The room is on the stack for a moment rather than with every socket for good.
-fn receive_into(socket: &tokio::net::UdpSocket, local: SocketAddr) -> io::Result<Vec<Option<Stamped>>> {
-    let mut room = [[0; ROOM]; AT_ONCE];
-    let mut parts = room.each_mut().map(|room| [IoSliceMut::new(room)]);
-    let mut headers = MultiHeaders::preallocate(AT_ONCE, Some(nix::cmsg_space!(TimeSpec)));
+fn receive_into(
+    socket: &tokio::net::UdpSocket,
+    local: SocketAddr,
+    room: &mut [u8],
+) -> io::Result<Vec<Option<Stamped>>> {
+    let mut parts: Vec<_> = room.chunks_exact_mut(ROOM).map(|room| [IoSliceMut::new(room)]).collect();
+    let mut headers = MultiHeaders::preallocate(parts.len(), Some(nix::cmsg_space!(TimeSpec)));
     let received = recvmmsg(socket.as_raw_fd(), &mut headers, &mut parts, MsgFlags::empty(), None)?;
     Ok(received.map(|message| stamped(local, &message)).collect())
 }
@@ -317,13 +332,14 @@ mod tests {
         setsockopt(&inbox, sockopt::ReceiveTimestampns, &true).unwrap();
         let inbox = tokio::net::UdpSocket::from_std(inbox).unwrap();
         let outbox = UdpSocket::bind(local).unwrap();
+        let mut room = vec![0; AT_ONCE * ROOM];
         // The kernel begins to stamp what arrives a moment after the first socket asks for it.
         for _ in 0..200 {
             outbox.send_to(b"early", inbox.local_addr().unwrap()).unwrap();
             sleep(Duration::from_millis(30));
             let read = Instant::now();
             inbox.readable().await.unwrap();
-            let datagram = receive_at_once(&inbox, inbox.local_addr().unwrap()).unwrap().remove(0);
+            let datagram = receive_at_once(&inbox, inbox.local_addr().unwrap(), &mut room).unwrap().remove(0);
             let datagram = datagram.at(Instant::now(), SystemTime::now());
             let from = outbox.local_addr().unwrap();
             assert_eq!((datagram.bytes.as_slice(), datagram.remote), (&b"early"[..], from));
