@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::crypto::Hidden;
 use super::error::Error;
 use super::keys::{IkeKeys, Nonces};
+use super::limits::PROBE_PATIENCE;
 use super::outbox::{Cx, Path};
 use super::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
 use super::wire::codes::notify;
@@ -130,6 +131,18 @@ pub(super) enum ChildStage {
     Closing,
 }
 
+/// The peer's first probe through a child. Each end sends one once it knows that the other has installed the child,
+/// and before it says anything more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstProbe {
+    /// The peer does not send it yet.
+    Unsent,
+    /// It is on its way, and until this time what we have to say waits for it: one word then says that it came, too.
+    Awaited(Instant),
+    /// It came, or is late.
+    Over,
+}
+
 /// What is remembered of a child.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -152,9 +165,12 @@ pub(super) struct Child {
     /// Counts the changes of `flags`.
     revision: u16,
     /// The revision of the peer's word that was heard last.
-    pub(super) heard: Option<u16>,
+    heard: Option<u16>,
     /// What of that the peer has been told.
-    pub(super) told: Flags,
+    told: Flags,
+    /// The peer has told that it has installed it.
+    peer_installed: bool,
+    first_probe: FirstProbe,
     /// The child that replaces it.
     pub(super) successor: Option<Spi>,
     /// The child that it replaces.
@@ -181,6 +197,57 @@ impl Child {
         if self.flags != flags {
             self.flags = flags;
             self.revision = self.revision.wrapping_add(1);
+        }
+        if flags.seen {
+            self.first_probe = FirstProbe::Over;
+        }
+    }
+
+    /// The peer has been told `flags`.
+    pub(super) fn note_told(&mut self, now: Instant, flags: Flags) {
+        self.told = flags;
+        self.expect_probe(now);
+    }
+
+    /// The peer has said `word`, unless we have heard a newer one. Whether that is news.
+    pub(super) fn hear(&mut self, now: Instant, word: &Word) -> bool {
+        let news = word.is_news(self.heard);
+        if news {
+            self.heard = Some(word.revision);
+            self.peer_installed |= word.flags.installed;
+            self.expect_probe(now);
+        }
+        news
+    }
+
+    /// Whether there is something that the peer has not been told, and that does not wait for its probe.
+    pub(super) fn has_news(&self) -> bool {
+        self.stage == ChildStage::Live && self.flags != self.told && !self.awaits_probe()
+    }
+
+    /// Whether the peer's first probe is on its way.
+    pub(super) fn awaits_probe(&self) -> bool {
+        self.is_alive() && matches!(self.first_probe, FirstProbe::Awaited(_))
+    }
+
+    /// When the peer's first probe, being on its way, is late.
+    pub(super) fn probe_is_late_at(&self) -> Option<Instant> {
+        match self.first_probe {
+            FirstProbe::Awaited(until) => Some(until),
+            FirstProbe::Unsent | FirstProbe::Over => None,
+        }
+    }
+
+    /// Time has passed: a probe that is late is not waited for any longer.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.probe_is_late_at().is_some_and(|at| at <= now) {
+            self.first_probe = FirstProbe::Over;
+        }
+    }
+
+    fn expect_probe(&mut self, now: Instant) {
+        if self.first_probe == FirstProbe::Unsent && self.told.installed && self.peer_installed {
+            self.first_probe = FirstProbe::Awaited(now + PROBE_PATIENCE);
         }
     }
 }
@@ -222,6 +289,8 @@ impl Agreement<'_> {
             revision: 0,
             heard: None,
             told: Flags::default(),
+            peer_installed: false,
+            first_probe: FirstProbe::Unsent,
             successor: None,
             predecessor: self.replaces,
             rekey_at: Some(cx.rekey_time(self.path.pair, cx.settings.rekey_after)),

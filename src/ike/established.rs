@@ -256,8 +256,11 @@ impl Established {
     ) {
         let Some(sa) = self.sa(ours) else { return };
         let new_child = agreement.new_child(&sa.keys);
-        let child = agreement.child(cx);
+        let mut child = agreement.child(cx);
         let word = peer_word(parts, child.out_spi, cx.now).filter(|_| !agreement.foreign);
+        if let Some(word) = &word {
+            child.hear(cx.now, word);
+        }
         if let Some(replaced) = agreement.replaces.and_then(|spi| self.child_mut(spi)) {
             replaced.successor = Some(child.in_spi);
         }
@@ -465,10 +468,12 @@ impl Established {
 
     fn send_answer(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = self.introduction.path;
-        let Some(sa) = self.sa_mut(ours) else { return };
-        if sa.window.held().is_none_or(Held::waits) {
+        let Some(held) = self.sa(ours).and_then(|sa| sa.window.held()) else { return };
+        let awaits_probe = |spi: &Spi| self.child(*spi).is_some_and(Child::awaits_probe);
+        if held.waits() || held.words.iter().any(awaits_probe) {
             return;
         }
+        let Some(sa) = self.sa_mut(ours) else { return };
         let Some((message_id, mut held)) = sa.window.release() else { return };
         if let Some(child) = held.child.take() {
             if child.installed == Some(true) {
@@ -509,7 +514,7 @@ impl Established {
             return None;
         }
         let child = self.child_mut(in_spi)?;
-        child.told = child.flags;
+        child.note_told(now, child.flags);
         Some(word::to_payload(&child.word(), now))
     }
 

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::Event;
-use super::child::ChildStage;
 use super::established::Established;
 use super::ike_sa::Stage;
 use super::limits::CHILDREN_MAX;
@@ -21,7 +20,7 @@ impl Established {
         if self.is_foreign() {
             return None;
         }
-        let untold = || self.children.iter().filter(|it| it.stage == ChildStage::Live && it.flags != it.told);
+        let untold = || self.children.iter().filter(|child| child.has_news());
         let words: Vec<_> = untold().map(|child| (child.in_spi, child.flags)).collect();
         let payloads = untold().map(|child| word::to_payload(&child.word(), now)).collect();
         let asked = Asked::Inform { words, confirms: Vec::new() };
@@ -49,7 +48,7 @@ impl Established {
     pub(super) fn informed(&mut self, cx: &mut Cx<'_>, words: Vec<(Spi, Flags)>, confirms: Vec<Spi>) {
         for (in_spi, flags) in words {
             if let Some(child) = self.child_mut(in_spi) {
-                child.told = flags;
+                child.note_told(cx.now, flags);
             }
         }
         for in_spi in confirms {
@@ -69,8 +68,7 @@ impl Established {
                 continue;
             };
             heard.push(child.in_spi);
-            if word.is_news(child.heard) {
-                child.heard = Some(word.revision);
+            if child.hear(cx.now, &word) {
                 cx.out.events.push_back(Event::PeerWord { pair, in_spi: child.in_spi, word });
             }
         }

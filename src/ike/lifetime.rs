@@ -36,11 +36,18 @@ impl Established {
             .iter()
             .filter(|child| child.stage == ChildStage::Live && !self.closing)
             .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
+        let probes = self.children.iter().map(|child| Some((child.probe_is_late_at()?, "probe is late")));
         let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
         let half_made = self.half_made.as_ref().map(|made| (made.until, "what the peer has half made"));
         let keepalive = self.keepalive_at.map(|at| (at, "keeping a NAT's memory fresh"));
-        of_sas.chain(of_children).chain(put_off).chain([notice, half_made, keepalive]).flatten().min()
+        of_sas
+            .chain(of_children)
+            .chain(probes)
+            .chain(put_off)
+            .chain([notice, half_made, keepalive])
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
@@ -52,6 +59,7 @@ impl Established {
         if self.notice().is_some_and(|at| at <= cx.now) {
             self.end_unproven(cx);
         }
+        self.children.iter_mut().for_each(|child| child.handle_timeout(cx.now));
         self.keep_alive(cx);
         self.drop_half_made(cx);
         self.start_rekeys(cx);

@@ -64,6 +64,32 @@ fn words_follow_the_flags(method: Method) {
     assert_eq!(net.sent.len(), sent, "what is known is not said again");
 }
 
+/// The peer has sent a probe before its word, and it may come a moment later: one answer says of both. One that
+/// does not come is not waited for, and not a second time either.
+fn an_answer_waits_a_moment_for_the_probe(method: Method) {
+    let words = |net: &Net| net.sent.iter().filter(|transmit| transmit.bytes[18] == 37).count();
+    let probed = Flags { installed: true, seen: true, ..Flags::default() };
+    for comes in [true, false] {
+        let mut net = Net::two_by(method, 3);
+        net.hosts[1].misses_probes = true;
+        net.keep(0, 1);
+        assert!(net.run_until(SECOND, |net| words(net) == 1));
+        net.run(Duration::from_millis(30));
+        assert_eq!(words(&net), 1, "it is not answered yet");
+        let (a, b) = (net.child_of(0), net.child_of(1));
+        if comes {
+            net.call(1, |engine, now| engine.say(now, pair(1, 0), b, probed));
+        }
+        net.run(Duration::from_millis(40));
+        let said = Flags { seen: comes, ..probed };
+        assert_eq!(net.hosts[0].words.last(), Some(&(a, said)));
+        assert_eq!(words(&net), 2);
+        net.call(0, |engine, now| engine.say(now, pair(0, 1), a, Flags { sending: true, ..probed }));
+        net.run(Duration::from_millis(20));
+        assert_eq!(words(&net), 4, "the next one is answered at once");
+    }
+}
+
 fn another_secret_fails_on_both_sides_and_makes_nothing(method: Method) {
     let mut net = Net::new(4, [by(method, SECRET), by(method, [8; 32])]);
     net.keep(0, 1);
@@ -268,6 +294,7 @@ fn a_session_that_died_while_the_path_was_away_is_made_anew(method: Method) {
 by_each_method![
     two_messages_each_way_make_a_child,
     the_other_end_initiates_when_the_first_does_not,
+    an_answer_waits_a_moment_for_the_probe,
     words_follow_the_flags,
     another_secret_fails_on_both_sides_and_makes_nothing,
     nobody_there_is_no_answer_after_some_tries,

@@ -135,6 +135,8 @@ pub(super) struct Host {
     /// Refuses this many children.
     pub(super) kernel_refuses: u32,
     pub(super) settles: bool,
+    /// The peer's probes do not come.
+    pub(super) misses_probes: bool,
     chores: Vec<(Instant, Chore)>,
 }
 
@@ -218,6 +220,7 @@ impl Net {
             words: Vec::new(),
             kernel_refuses: 0,
             settles: true,
+            misses_probes: false,
             chores: Vec::new(),
         }
     }
@@ -428,6 +431,9 @@ impl Host {
         self.words.push((in_spi, flags));
         if let Some(child) = self.children.get_mut(&in_spi).filter(|it| flags.installed && !it.heard) {
             child.heard = true;
+            if self.misses_probes {
+                return;
+            }
             let seen = Flags { installed: true, seen: true, ..Flags::default() };
             self.engine.say(now, pair, in_spi, seen);
             self.chores.push((now + Duration::from_millis(50), Chore::Settle(pair, in_spi)));
