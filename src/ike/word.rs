@@ -13,7 +13,7 @@
 //! +-------------------------------+-------------------------------+
 //! !             round             !            passed             !
 //! +-------------------------------+-------------------------------+
-//! !   microseconds that the first probe waited before it was read  !
+//! !     microseconds since the first probe came to the sender      !
 //! +---------------------------------------------------------------+
 //! ```
 //! Where the last fields are missing, the sender does not measure, or knows of no rounds, or of no trials either. Whatever follows
@@ -39,9 +39,9 @@ pub(super) fn to_payload(word: &Word, now: Instant) -> Payload {
     data.extend(word.spi.0.to_be_bytes());
     data.extend(word.token);
     data.extend(word.flags.trial.map_or(0, |end| milliseconds(end, now)).to_be_bytes());
-    if let Some(Rounds { round, passed, waited }) = word.flags.rounds {
+    if let Some(Rounds { round, passed, came }) = word.flags.rounds {
         data.extend([round, passed].map(u16::to_be_bytes).concat());
-        data.extend(u32::try_from(waited.as_micros()).unwrap_or(u32::MAX).to_be_bytes());
+        data.extend(came.map_or(0, |came| microseconds(came, now)).to_be_bytes());
     }
     Payload::notify(notify::HOSTSEAL_WORD, data)
 }
@@ -50,6 +50,11 @@ pub(super) fn to_payload(word: &Word, now: Instant) -> Payload {
 fn milliseconds(end: Instant, now: Instant) -> u32 {
     let left = end.saturating_duration_since(now).as_millis();
     u32::try_from(left).unwrap_or(u32::MAX).max(1)
+}
+
+/// What has passed since `came`.
+fn microseconds(came: Instant, now: Instant) -> u32 {
+    u32::try_from(now.saturating_duration_since(came).as_micros()).unwrap_or(u32::MAX)
 }
 
 /// The word in `notification`, which came in at `now`, if it is one of a version that we know.
@@ -64,9 +69,9 @@ pub(super) fn from_notify(notification: &Notify, now: Instant) -> Option<Word> {
     let rounds = rest.get(4..).and_then(<[u8]>::split_first_chunk::<4>).map(|([a, b, c, d], rest)| Rounds {
         round: u16::from_be_bytes([*a, *b]),
         passed: u16::from_be_bytes([*c, *d]),
-        waited: Duration::from_micros(
-            rest.first_chunk().map_or(0, |waited| u32::from_be_bytes(*waited)).into(),
-        ),
+        came: rest
+            .first_chunk()
+            .and_then(|passed| now.checked_sub(Duration::from_micros(u32::from_be_bytes(*passed).into()))),
     });
     let [version, flags, high, low, spi @ ..] = *head;
     (version == VERSION).then_some(Word {

@@ -1,6 +1,6 @@
 //! What an agent tells its peer about its own end of a child: the one notify that is hostseal's own.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Spi;
 
@@ -34,8 +34,9 @@ pub struct Rounds {
     /// The newest round in which a probe has come through its inbound SA, where [`Flags::seen`] says that
     /// one has.
     pub passed: u16,
-    /// How long the first probe of all lay in the sender's socket before it was read: no part of its way.
-    pub waited: Duration,
+    /// When the first probe of all came to the sender's host, by the clock of whoever holds this; `None` where that
+    /// is not known. What passed from then until the word was said is no part of anything's way.
+    pub came: Option<Instant>,
 }
 
 /// What an end has done for one child, and whether that is meant to last.

@@ -313,7 +313,7 @@ impl PairMachine {
         // Only the peer knows it: nobody learns from how long this takes how much of a guess was right.
         let mut children = self.children.iter_mut();
         let child = children.find(|child| bool::from(child.my_token.ct_eq(token)))?;
-        child.proof.note_probe(waited);
+        child.proof.note_probe(now, waited);
         let id = child.incoming.id();
         self.advance(now);
         Some(id)

@@ -43,27 +43,25 @@ pub(super) struct Proof {
     /// When the first probe of all went out.
     probed: Option<Instant>,
     next_probe: Option<Instant>,
-    /// How long the first probe that came had waited to be read.
-    waited: Duration,
+    /// When the first probe of all came to this host.
+    first_came: Option<Instant>,
     /// From the first probe to the peer's word that one has come through, without the time for which either
-    /// waited to be read: a round trip, or more.
+    /// waited, to be read or to be answered: a round trip, or more.
     round_trip: Option<Duration>,
 }
 
 impl Proof {
     /// A probe of the peer came, and `waited` to be read.
-    pub(super) fn note_probe(&mut self, waited: Duration) {
-        if self.came.is_none() {
-            self.waited = waited;
-        }
+    pub(super) fn note_probe(&mut self, now: Instant, waited: Duration) {
+        self.first_came = self.first_came.or(now.checked_sub(waited));
         self.came = Some(self.round);
     }
 
     /// What the peer said last, which `waited` to be read.
     pub(super) fn hear(&mut self, now: Instant, flags: &Flags, waited: Duration) {
         if flags.seen && !self.reached {
-            let there = flags.rounds.unwrap_or_default().waited;
-            let took = |probed: Instant| (now - probed).saturating_sub(waited.saturating_add(there));
+            let came = flags.rounds.and_then(|rounds| rounds.came).unwrap_or(now);
+            let took = |probed: Instant| came.saturating_duration_since(probed).saturating_sub(waited);
             self.round_trip = self.probed.map(took);
         }
         self.reached |= flags.seen;
@@ -92,7 +90,7 @@ impl Proof {
 
     /// What the peer is told.
     pub(super) fn rounds(&self) -> Rounds {
-        Rounds { round: self.round, passed: self.came.unwrap_or_default(), waited: self.waited }
+        Rounds { round: self.round, passed: self.came.unwrap_or_default(), came: self.first_came }
     }
 
     /// Begins a round, where one can be: the peer must know of rounds, and the one before must have succeeded
@@ -173,24 +171,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_to_be_read_is_no_part_of_a_round_trip() {
+    fn waiting_is_no_part_of_a_round_trip() {
         let (start, milliseconds) = (Instant::now(), Duration::from_millis);
-        let seen = |waited| {
-            let rounds = Rounds { waited, ..Rounds::default() };
+        let heard = start + milliseconds(300);
+        let seen = |there| {
+            let rounds = Rounds { came: heard.checked_sub(there), ..Rounds::default() };
             Flags { installed: true, seen: true, rounds: Some(rounds), ..Flags::default() }
         };
         let measured = |there, here| {
             let mut proof = Proof::default();
             assert!(proof.probe(&mut Clock::new(start)));
-            proof.hear(start + milliseconds(300), &seen(there), here);
+            proof.hear(heard, &seen(there), here);
             proof.round_trip()
         };
         assert_eq!(measured(Duration::ZERO, Duration::ZERO), Some(milliseconds(300)));
         assert_eq!(measured(milliseconds(80), milliseconds(200)), Some(milliseconds(20)));
-        assert_eq!(measured(Duration::MAX, milliseconds(200)), Some(Duration::ZERO), "whatever a peer says");
+        assert_eq!(measured(milliseconds(400), Duration::ZERO), Some(Duration::ZERO), "whatever a peer says");
+        assert_eq!(
+            measured(Duration::MAX, Duration::ZERO),
+            Some(milliseconds(300)),
+            "what it cannot have seen"
+        );
         let mut proof = Proof::default();
-        proof.note_probe(milliseconds(7));
-        proof.note_probe(milliseconds(1));
-        assert_eq!(proof.rounds().waited, milliseconds(7), "of the first probe");
+        proof.note_probe(start + milliseconds(7), milliseconds(5));
+        proof.note_probe(start + milliseconds(9), milliseconds(1));
+        assert_eq!(proof.rounds().came, Some(start + milliseconds(2)), "the first probe");
     }
 }

@@ -37,8 +37,8 @@ fn word(data: &[u8], now: Instant) -> Option<Word> {
 fn the_bytes_of_a_word() {
     let now = Instant::now();
     let trial = Some(now + Duration::from_millis(0x0001_0203));
-    let (counted, waited) = (Rounds { round: 0x0304, passed: 0x0203, ..Rounds::default() }, 0x0201_0003);
-    let rounds = Some(Rounds { waited: Duration::from_micros(waited), ..counted });
+    let counted = Rounds { round: 0x0304, passed: 0x0203, ..Rounds::default() };
+    let rounds = Some(Rounds { came: now.checked_sub(Duration::from_micros(0x0201_0003)), ..counted });
     let all = Flags { unheard: true, trial, rounds, ..FLAGS };
     let mut longest = [&FIRST[..], &[0, 1, 2, 3], &[3, 4, 2, 3], &[2, 1, 0, 3]].concat();
     longest[1] |= 0b1_0000;
@@ -76,7 +76,7 @@ fn what_is_unknown_of_a_word_is_ignored() {
     later.extend([9; 3]);
     assert_eq!(word(&later, now), Some(WORD), "flags and octets that are not known");
     let longest = [&later[..24], &[0; 4], &[3, 4, 2, 3], &[0; 4], &[7; 100]].concat();
-    let rounds = Some(Rounds { round: 0x0304, passed: 0x0203, ..Rounds::default() });
+    let rounds = Some(Rounds { round: 0x0304, passed: 0x0203, came: Some(now) });
     assert_eq!(word(&longest, now), Some(Word { flags: Flags { rounds, ..FLAGS }, ..WORD }));
 }
 
