@@ -323,8 +323,8 @@ impl Established {
     }
 
     /// The children that a peer without words has yet to confirm.
-    pub(super) fn unconfirmed(&self) -> Vec<Spi> {
-        self.children.iter().filter(|child| child.unconfirmed).map(|child| child.in_spi).collect()
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &Child> {
+        self.children.iter().filter(|child| child.unconfirmed)
     }
 
     // ------------------------------------------------------------------ messages
@@ -405,7 +405,7 @@ impl Established {
         exchange: Exchange,
         payloads: Result<Vec<Payload>, Error>,
     ) {
-        for in_spi in self.unconfirmed() {
+        for in_spi in self.unconfirmed().map(|child| child.in_spi).collect::<Vec<_>>() {
             self.confirm(cx, in_spi);
         }
         let held = payloads.and_then(|payloads| {
@@ -501,9 +501,11 @@ impl Established {
         if !self.is_foreign() {
             return;
         }
-        // A peer without words shows with its next message that it has our answer.
-        if let Some(child) = self.child_mut(in_spi) {
-            child.unconfirmed = true;
+        // A peer without words shows with its next request that it has our answer. Whoever rekeys sends one, which
+        // deletes the old child (RFC 7296 section 2.8), and that one serves until then.
+        let Some(child) = self.child_mut(in_spi) else { return };
+        child.unconfirmed = true;
+        if child.predecessor.is_none() {
             self.add_task(Task::Liveness);
         }
     }

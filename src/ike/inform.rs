@@ -29,7 +29,11 @@ impl Established {
 
     /// Asks whether the peer is there.
     pub(super) fn liveness_request(&self) -> (Exchange, Vec<Payload>, Asked) {
-        let asked = Asked::Inform { words: Vec::new(), confirms: self.unconfirmed() };
+        // An answer may overtake the one that made a child, or come without it: strongSwan drops what has the number
+        // of a message that it is working on. Where another child serves meanwhile, it proves too little.
+        let alone = self.unconfirmed().filter(|child| child.predecessor.is_none());
+        let confirms = alone.map(|child| child.in_spi).collect();
+        let asked = Asked::Inform { words: Vec::new(), confirms };
         (Exchange::INFORMATIONAL, Vec::new(), asked)
     }
 

@@ -56,6 +56,25 @@ fn a_rekey_by_either_end_is_confirmed_too() {
     }
 }
 
+/// That the peer answers something else does not say that it has the new child.
+#[test]
+fn an_answer_that_is_lost_confirms_no_successor() {
+    let mut net = strangers(52);
+    net.keep(0, 1);
+    net.run(SECOND);
+    let old = net.child_of(0);
+    net.cut = Box::new(|transmit| transmit.bytes[18] == 36 && transmit.bytes[19] & 0x20 != 0);
+    net.call(0, |engine, now| engine.rekey_child(now, pair(0, 1), old));
+    net.run(SECOND / 10);
+    net.call(1, |engine, now| engine.check_liveness(now, pair(1, 0)));
+    net.run(SECOND / 10);
+    assert_eq!(ready(&net, 1), 1, "the old child serves");
+    net.cut = Box::new(|_| false);
+    net.run(3 * SECOND);
+    net.assert_one_pair(0, 1);
+    assert_eq!((ready(&net, 0), ready(&net, 1)), (2, 2));
+}
+
 #[test]
 fn crossing_rekeys_end_with_one_child() {
     for seed in seeds(20) {
