@@ -211,9 +211,10 @@ impl Engine {
                 }
                 Session::Established(mut state) => {
                     if decides {
-                        state.close(TRIES_ESTABLISHED)
+                        state.doom_children(cx);
+                        state.close(TRIES_ESTABLISHED);
                     } else {
-                        state.add_task(Task::Liveness)
+                        state.add_task(Task::Liveness);
                     }
                     Some(Session::Established(state))
                 }

@@ -230,6 +230,13 @@ impl Established {
         self.add_task(Task::DeleteChild(in_spi));
     }
 
+    /// Tells the agent that the children will go with the session.
+    pub(super) fn doom_children(&self, cx: &mut Cx<'_>) {
+        let pair = self.pair();
+        let doomed = self.children.iter().map(|child| Event::ChildDoomed { pair, in_spi: child.in_spi });
+        cx.out.events.extend(doomed);
+    }
+
     /// Tells the agent that the children are gone, since the session is.
     pub(super) fn end_children(&mut self, cx: &mut Cx<'_>, void: bool) {
         let pair = self.pair();

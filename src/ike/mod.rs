@@ -242,6 +242,14 @@ pub enum Event {
         /// Our name of the child.
         in_spi: Spi,
     },
+    /// This end is deleting the IKE SA of a child: nothing more may be sent through it. The peer may, until it has
+    /// heard; [`Event::ChildClosed`] follows.
+    ChildDoomed {
+        /// Between whom.
+        pair: Pair,
+        /// Our name of the child.
+        in_spi: Spi,
+    },
     /// A child no longer exists: it was deleted, or its IKE SA is gone.
     ChildClosed {
         /// Whose.
@@ -276,6 +284,7 @@ impl fmt::Debug for Event {
                 write!(f, "PeerWord({pair}, {in_spi}, {:?})", word.flags)
             }
             Event::ForeignReady { pair, in_spi } => write!(f, "ForeignReady({pair}, {in_spi})"),
+            Event::ChildDoomed { pair, in_spi } => write!(f, "ChildDoomed({pair}, {in_spi})"),
             Event::ChildClosed { pair, in_spi, void } => {
                 write!(f, "ChildClosed({pair}, {in_spi}, void: {void})")
             }

@@ -54,7 +54,7 @@ pub struct Child {
     said: Flags,
     install: Install,
     closed: Option<(Instant, Closing)>,
-    /// The key exchange was asked to delete it.
+    /// The key exchange is deleting it.
     deleting: bool,
     /// The inbound SA is not wanted any more.
     in_gone: bool,
@@ -144,6 +144,11 @@ impl Child {
     pub(super) fn forget_peer(&mut self) {
         self.peer = Flags::default();
         self.proof = Proof::default();
+    }
+
+    /// The key exchange is deleting it of its own accord.
+    pub(super) fn doom(&mut self) {
+        self.deleting = true;
     }
 
     /// The key exchange forgot it. `void`: not because its IKE SA went without a word.

@@ -328,6 +328,14 @@ impl PairMachine {
         began
     }
 
+    /// The key exchange is deleting a child, with its IKE SA.
+    pub fn handle_doomed(&mut self, now: Instant, in_spi: Spi) {
+        if let Some(child) = self.child_mut(in_spi) {
+            child.doom();
+        }
+        self.advance(now);
+    }
+
     /// The key exchange does not know a child any more.
     pub fn handle_closed(&mut self, now: Instant, in_spi: Spi, void: bool) {
         self.ahead.take_if(|(sa, _)| sa.spi == in_spi);

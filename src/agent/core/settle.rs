@@ -50,6 +50,9 @@ impl Core {
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
             }
+            Event::ChildDoomed { pair, in_spi } => {
+                self.with_pair(pair, |machine| machine.handle_doomed(now, in_spi));
+            }
             Event::ChildClosed { pair, in_spi, void } => {
                 self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
             }

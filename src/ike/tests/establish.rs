@@ -152,6 +152,8 @@ fn a_kernel_that_refuses_once_gets_other_indexes(method: Method) {
 
 /// Both ends initiate, since neither knows yet that the other does.
 fn both_initiate_and_one_session_stays(method: Method) {
+    let lines = |host: &Host, of: &str| host.log.iter().filter(|line| line.starts_with(of)).count();
+    let mut doomed = 0;
     for seed in seeds(20) {
         let mut net = Net::two_by(method, seed);
         let now = net.now;
@@ -163,7 +165,16 @@ fn both_initiate_and_one_session_stays(method: Method) {
         net.drain();
         net.run(20 * SECOND);
         net.assert_one_pair(0, 1);
+        let [decides, follows] = &net.hosts[..] else { unreachable!("two hosts") };
+        assert_eq!(
+            lines(decides, "ChildDoomed"),
+            lines(decides, "ChildAgreed") - 1,
+            "said before it is gone"
+        );
+        assert_eq!(lines(follows, "ChildDoomed"), 0);
+        doomed += lines(decides, "ChildDoomed");
     }
+    assert!(doomed > 0, "no seed had two sessions");
 }
 
 fn a_deleted_child_is_made_anew(method: Method) {

@@ -407,6 +407,7 @@ impl Host {
             Event::InboundAhead(inbound) => drop(self.ahead.insert(inbound.spi, inbound)),
             Event::PeerWord { pair, in_spi, word } => self.hear(now, pair, in_spi, word.flags),
             Event::ForeignReady { pair, in_spi } => self.chores.push((now, Chore::Settle(pair, in_spi))),
+            Event::ChildDoomed { .. } => {}
             Event::ChildClosed { in_spi, .. } => {
                 self.children.remove(&in_spi);
                 self.ahead.remove(&in_spi);
