@@ -238,6 +238,11 @@ impl Child {
         }
     }
 
+    /// Whether the peer was told last that this end sends through it.
+    pub(super) fn is_said_to_send(&self) -> bool {
+        self.said.sending
+    }
+
     /// What the peer should know, if it does not: `sending`, `open` and `trial` are the pair's.
     pub(super) fn news(&mut self, sending: bool, open: bool, trial: Option<Instant>) -> Option<Flags> {
         let flags = Flags {

@@ -457,12 +457,15 @@ impl PairMachine {
         }
     }
 
-    /// Tells the peer what it does not know yet. Of children that are on their way out nothing is said.
+    /// Tells the peer what it does not know yet. Of children that are on their way out nothing is said but that this
+    /// end no longer sends through them: the one that it sends through may be of a session that does not get through.
     fn speak(&mut self) {
         let from = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
-        for child in self.children.iter_mut().skip(from.unwrap_or(0)) {
+        for (at, child) in self.children.iter_mut().enumerate() {
             let sending = self.confirmed == Some(child.out_spi());
+            let leaves = from.is_some_and(|from| at < from);
             if !child.is_pending()
+                && (!leaves || child.is_said_to_send())
                 && let Some(flags) = child.news(sending, self.opened, self.trial.own)
             {
                 self.orders.push_back(Order::Say { in_spi: child.in_spi(), flags });

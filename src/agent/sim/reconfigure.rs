@@ -121,7 +121,7 @@ fn rotating(file: &mut File) {
 fn a_secret_is_rotated_host_by_host_under_loss() {
     seeds(20, |seed| {
         let mut world = protected(4, seed, Weather::FAIR);
-        world.net.weather = Weather { loss: 0.2, ..Weather::FOUL };
+        world.net.weather = Weather { loss: 0.3, ..Weather::FOUL };
         for host in [2, 0, 3, 1] {
             world.reconfigure(host, rotating);
             run(&mut world, 20 * SECOND);

@@ -66,6 +66,40 @@ fn an_orphan_serves_until_another_child_has_taken_over() {
     assert_eq!(link.state(0), RowState::Protected);
 }
 
+/// Each of two sessions has a child, and the one that this end is deleting turns out to carry, too.
+#[test]
+fn nothing_is_sent_through_a_child_whose_session_is_being_deleted() {
+    for dooms in [false, true] {
+        let mut link = Link::sealed();
+        link.esp = [false; 2];
+        let [a, b] = link.agree(1, false);
+        if dooms {
+            link.ends[0].machine.handle_doomed(link.now, a);
+        }
+        link.work();
+        link.esp = [true; 2];
+        link.pass(OUT_GRACE);
+        let expected = if dooms { Spi(2) } else { b };
+        assert_eq!(link.outbound(0), Some(Action::Seal { spi: expected }));
+        assert_eq!(link.states(), [RowState::Protected; 2]);
+        assert!(link.ends[0].kernel.sas.keys().any(|id| id.spi == a), "the peer may send until it has heard");
+    }
+}
+
+/// The word of the successor may be lost with its session: the peer must not take the old child for the one that
+/// both send through.
+#[test]
+fn the_peer_is_told_once_that_a_child_is_not_sent_through_any_more() {
+    let mut link = Link::sealed();
+    link.ends[0].orders.clear();
+    link.agree(1, false);
+    link.work();
+    let leaves = |order: &Order| matches!(order, Order::Say { in_spi: Spi(1), flags } if !flags.sending);
+    assert_eq!(link.count(0, leaves), 1);
+    link.pass(Duration::from_secs(30));
+    assert_eq!(link.count(0, leaves), 1);
+}
+
 #[test]
 fn a_lost_sa_is_replaced_and_never_installed_again() {
     let mut link = Link::sealed();
