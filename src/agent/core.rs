@@ -24,7 +24,7 @@ use super::{probe, report};
 use crate::ike::{self, Engine};
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
-use crate::model::{KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime};
+use crate::model::{KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
 use crate::protect::{PairMachine, Plan};
 
 /// How often the counters are read to see which peers have fallen silent.
@@ -193,7 +193,7 @@ impl Core {
         for Datagram { local, remote, arrived, bytes } in datagrams {
             self.waited = now.saturating_duration_since(*arrived);
             match probe::decode(bytes) {
-                Some(token) => self.handle_probe(now, local.ip(), remote.ip(), &token),
+                Some(probe) => self.handle_probe(now, local.ip(), remote.ip(), &probe),
                 None => self.engine.handle_datagram(now, *local, *remote, bytes),
             }
             self.drain_events(now);
@@ -202,11 +202,11 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    fn handle_probe(&mut self, now: Instant, local: IpAddr, remote: IpAddr, token: &[u8; 16]) {
+    fn handle_probe(&mut self, now: Instant, local: IpAddr, remote: IpAddr, probe: &word::Probe) {
         if let Some(pair) = Pair::new(local, remote)
             && let waited = self.waited
             && let Some(id) =
-                self.with_pair(pair, |machine| machine.handle_probe(now, token, waited)).flatten()
+                self.with_pair(pair, |machine| machine.handle_probe(now, probe, waited)).flatten()
         {
             self.accounts.probe(id, probe::COUNTED);
         }

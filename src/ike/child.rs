@@ -32,7 +32,7 @@ impl Offer {
 
     /// What we say about it while it is being negotiated.
     pub(super) fn word(&self, now: Instant) -> Payload {
-        let flags = Flags::default();
+        let flags = Flags::of_new_child();
         word::to_payload(&Word { spi: self.in_spi, token: self.token, revision: 0, flags }, now)
     }
 
@@ -131,10 +131,17 @@ pub(super) enum ChildStage {
     Closing,
 }
 
-/// The peer's first probe through a child. Each end sends one once it knows that the other has installed the child,
-/// and before it says anything more.
+/// What the peer sends of its own accord through, and about, a new child: a probe, once it knows that we have installed
+/// the child. Between peers that heed what probes say, whoever asked for the child begins; the other end answers with
+/// a probe that says so, and waits for the first word.
+/// ```text
+/// initiator  --- probe --------------------->  responder
+///            <-- probe: seen ----------------
+///            --- word: seen, sending ------->
+///            <-- word: seen, sending --------
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FirstProbe {
+enum First {
     /// The peer does not send it yet.
     Unsent,
     /// It is on its way, and until this time what we have to say waits for it: one word then says that it came, too.
@@ -170,7 +177,11 @@ pub(super) struct Child {
     told: Flags,
     /// The peer has told that it has installed it.
     peer_installed: bool,
-    first_probe: FirstProbe,
+    /// The peer takes from a probe what a word would say.
+    peer_heeds: bool,
+    /// Whether this end asked for it.
+    asked: bool,
+    first: First,
     /// The child that replaces it.
     pub(super) successor: Option<Spi>,
     /// The child that it replaces.
@@ -193,20 +204,18 @@ impl Child {
     }
 
     /// We have done something.
-    pub(super) fn say(&mut self, flags: Flags) {
+    pub(super) fn say(&mut self, now: Instant, flags: Flags) {
         if self.flags != flags {
             self.flags = flags;
             self.revision = self.revision.wrapping_add(1);
         }
-        if flags.seen {
-            self.first_probe = FirstProbe::Over;
-        }
+        self.expect_first(now);
     }
 
     /// The peer has been told `flags`.
     pub(super) fn note_told(&mut self, now: Instant, flags: Flags) {
         self.told = flags;
-        self.expect_probe(now);
+        self.expect_first(now);
     }
 
     /// The peer has said `word`, unless we have heard a newer one. Whether that is news.
@@ -215,40 +224,50 @@ impl Child {
         if news {
             self.heard = Some(word.revision);
             self.peer_installed |= word.flags.installed;
-            self.expect_probe(now);
+            self.peer_heeds = word.flags.heeds;
+            self.expect_first(now);
         }
         news
     }
 
-    /// Whether there is something that the peer has not been told, and that does not wait for its probe.
+    /// Whether there is something that the peer has not been told, and that does not wait for what comes first.
     pub(super) fn has_news(&self) -> bool {
-        self.stage == ChildStage::Live && self.flags != self.told && !self.awaits_probe()
+        self.stage == ChildStage::Live && self.flags != self.told && !self.awaits_first()
     }
 
-    /// Whether the peer's first probe is on its way.
-    pub(super) fn awaits_probe(&self) -> bool {
-        self.is_alive() && matches!(self.first_probe, FirstProbe::Awaited(_))
+    /// Whether the peer's first probe or word is on its way.
+    pub(super) fn awaits_first(&self) -> bool {
+        self.is_alive() && matches!(self.first, First::Awaited(_))
     }
 
-    /// When the peer's first probe, being on its way, is late.
-    pub(super) fn probe_is_late_at(&self) -> Option<Instant> {
-        match self.first_probe {
-            FirstProbe::Awaited(until) => Some(until),
-            FirstProbe::Unsent | FirstProbe::Over => None,
+    /// When that, being on its way, is late.
+    pub(super) fn first_is_late_at(&self) -> Option<Instant> {
+        match self.first {
+            First::Awaited(until) => Some(until),
+            First::Unsent | First::Over => None,
         }
     }
 
-    /// Time has passed: a probe that is late is not waited for any longer.
+    /// Time has passed: what is late is not waited for any longer.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.probe_is_late_at().is_some_and(|at| at <= now) {
-            self.first_probe = FirstProbe::Over;
+        if self.first_is_late_at().is_some_and(|at| at <= now) {
+            self.first = First::Over;
         }
     }
 
-    fn expect_probe(&mut self, now: Instant) {
-        if self.first_probe == FirstProbe::Unsent && self.told.installed && self.peer_installed {
-            self.first_probe = FirstProbe::Awaited(now + PROBE_PATIENCE);
-        }
+    fn expect_first(&mut self, now: Instant) {
+        let (seen, said) = (self.flags.seen, self.peer_installed);
+        let both_told = self.told.installed && said;
+        let (comes, over) = match (self.peer_heeds, self.asked) {
+            (true, true) => (self.flags.installed && said, seen),
+            (true, false) => (seen || both_told, seen && said),
+            (false, _) => (both_told, seen),
+        };
+        self.first = match self.first {
+            _ if over => First::Over,
+            First::Unsent if comes => First::Awaited(now + PROBE_PATIENCE),
+            first => first,
+        };
     }
 }
 
@@ -285,12 +304,14 @@ impl Agreement<'_> {
             key_exchange: self.choice.key_exchange,
             stage: ChildStage::Announced,
             token: self.offer.token,
-            flags: Flags::default(),
+            flags: Flags::of_new_child(),
             revision: 0,
             heard: None,
-            told: Flags::default(),
+            told: Flags::of_new_child(),
             peer_installed: false,
-            first_probe: FirstProbe::Unsent,
+            peer_heeds: false,
+            asked: self.initiator,
+            first: First::Unsent,
             successor: None,
             predecessor: self.replaces,
             rekey_at: Some(cx.rekey_time(self.path.pair, cx.settings.rekey_after)),

@@ -133,7 +133,7 @@ impl Engine {
 
     /// What this end has done for a child; a hostseal peer is told.
     pub fn say(&mut self, now: Instant, pair: Pair, in_spi: Spi, flags: Flags) {
-        self.with_child(now, pair, in_spi, |session, _| session.say(in_spi, flags));
+        self.with_child(now, pair, in_spi, |session, _| session.say(now, in_spi, flags));
     }
 
     /// Makes a successor of a child now.

@@ -192,7 +192,7 @@ impl Established {
         match (ok, as_responder) {
             (true, _) => {
                 child.stage = ChildStage::Live;
-                child.say(Flags { installed: true, ..child.flags });
+                child.say(cx.now, Flags { installed: true, ..child.flags });
                 if foreign && !as_responder {
                     cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
                 }
@@ -211,9 +211,9 @@ impl Established {
     }
 
     /// What our end of a child has done.
-    pub(super) fn say(&mut self, in_spi: Spi, flags: Flags) {
+    pub(super) fn say(&mut self, now: Instant, in_spi: Spi, flags: Flags) {
         if let Some(child) = self.child_mut(in_spi) {
-            child.say(flags);
+            child.say(now, flags);
         }
     }
 
@@ -476,8 +476,8 @@ impl Established {
     fn send_answer(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = self.introduction.path;
         let Some(held) = self.sa(ours).and_then(|sa| sa.window.held()) else { return };
-        let awaits_probe = |spi: &Spi| self.child(*spi).is_some_and(Child::awaits_probe);
-        if held.waits() || held.words.iter().any(awaits_probe) {
+        let awaits_first = |spi: &Spi| self.child(*spi).is_some_and(Child::awaits_first);
+        if held.waits() || held.words.iter().any(awaits_first) {
             return;
         }
         let Some(sa) = self.sa_mut(ours) else { return };

@@ -36,7 +36,10 @@ impl Established {
             .iter()
             .filter(|child| child.stage == ChildStage::Live && !self.closing)
             .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
-        let probes = self.children.iter().map(|child| Some((child.probe_is_late_at()?, "probe is late")));
+        let probes = self
+            .children
+            .iter()
+            .map(|child| Some((child.first_is_late_at()?, "first probe or word is late")));
         let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
         let half_made = self.half_made.as_ref().map(|made| (made.until, "what the peer has half made"));

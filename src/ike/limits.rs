@@ -47,9 +47,9 @@ pub(super) const OPENING_PAUSE: Duration = Duration::from_millis(200);
 pub(super) const HALF_OPEN_LIFE: Duration = Duration::from_secs(10);
 /// How long a responder holds an answer for the kernel's word on the new SAs.
 pub(super) const HOLD_LIFE: Duration = Duration::from_secs(5);
-/// How long what is to be said of a child waits for the peer's first probe, which was sent before what it answers:
-/// the kernel takes ESP apart in a worker of its own, and so it comes a moment later.
-pub(super) const PROBE_PATIENCE: Duration = Duration::from_millis(50);
+/// How long what is to be said of a child waits for the peer's first probe or word. The kernel takes ESP apart in a
+/// worker of its own, so that a probe comes a moment after what was sent behind it.
+pub(super) const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a responder keeps a successor of an IKE SA that is half made.
 pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);
 /// From this many half-open sessions on, an initiator must first return a cookie.

@@ -26,6 +26,16 @@ impl Word {
     }
 }
 
+/// What travels through an outbound SA to show that it gets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probe {
+    /// What the other end wants to find in it.
+    pub token: [u8; 16],
+    /// One of the other end's has come through the inbound SA: [`Flags::seen`] ahead of the word, for whoever
+    /// [`Flags::heeds`] it.
+    pub seen: bool,
+}
+
 /// How far an end has come with proving a child (`protect::proof`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rounds {
@@ -52,6 +62,8 @@ pub struct Flags {
     pub open: bool,
     /// It is proven that its probes do not get through.
     pub unheard: bool,
+    /// It takes from a probe that one of its own has come. Agents of before do not know such probes.
+    pub heeds: bool,
     /// When its host goes back to the clear, unless its operator confirms before; `None` for a host that is
     /// not on trial.
     pub trial: Option<Instant>,
@@ -60,9 +72,14 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// One bit each, from the lowest: installed, seen, sending, open, unheard.
+    /// What this version has done for a child that is new.
+    pub fn of_new_child() -> Self {
+        Self { heeds: true, ..Self::default() }
+    }
+
+    /// One bit each, from the lowest: installed, seen, sending, open, unheard, heeds.
     pub fn bits(self) -> u8 {
-        [self.installed, self.seen, self.sending, self.open, self.unheard]
+        [self.installed, self.seen, self.sending, self.open, self.unheard, self.heeds]
             .into_iter()
             .enumerate()
             .fold(0, |bits, (at, flag)| bits | (u8::from(flag) << at))
@@ -77,6 +94,7 @@ impl Flags {
             sending: flag(2),
             open: flag(3),
             unheard: flag(4),
+            heeds: flag(5),
             ..Self::default()
         }
     }

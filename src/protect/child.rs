@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use super::proof::Proof;
 use super::timing::{IN_GRACE, OUT_GRACE};
-use crate::model::word::Flags;
+use crate::model::word::{Flags, Probe};
 use crate::model::{Direction, Limits, NewChild, Sa, SaId, Spi, Word};
 
 /// Where the two SAs stand in this host's kernel.
@@ -251,6 +251,7 @@ impl Child {
             sending,
             open,
             unheard: self.proof.is_unheard(),
+            heeds: true,
             trial,
             rounds: Some(self.proof.rounds()),
         };
@@ -261,11 +262,17 @@ impl Child {
         news.then_some(flags)
     }
 
-    /// The token to probe with, when a probe is due: ESP is proven before traffic moves, and again when
-    /// traffic does not seem to arrive.
-    pub(super) fn probe(&mut self, clock: &mut Clock) -> Option<[u8; 16]> {
+    /// A probe of the peer came, and `waited` to be read. The peer has installed the child, then.
+    pub(super) fn meet_probe(&mut self, now: Instant, probe: &Probe, waited: Duration) {
+        self.peer.installed = true;
+        self.proof.note_probe(now, probe.seen, waited);
+    }
+
+    /// A probe, when one is due: ESP is proven before traffic moves, and again when traffic does not seem to arrive.
+    pub(super) fn probe(&mut self, clock: &mut Clock) -> Option<Probe> {
         let token = self.their_token.filter(|_| self.can_probe())?;
-        self.proof.probe(clock).then_some(token)
+        let seen = self.peer.heeds && self.proof.has_come();
+        self.proof.probe(clock).then_some(Probe { token, seen })
     }
 
     /// Begins to prove it once more; `false` where that is under way or cannot be.

@@ -26,6 +26,7 @@ use super::child::Child;
 use super::clock::Clock;
 use super::timing::KERNEL_RETRY;
 use crate::model::status::{ReasonCode, RowState};
+use crate::model::word::Probe;
 use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
 
 /// Children of one pair at a time: what a peer can make us hold.
@@ -309,11 +310,11 @@ impl PairMachine {
 
     /// A probe came in, and had `waited` to be read. Returns the inbound SA that it came through, if its token
     /// is one of ours.
-    pub fn handle_probe(&mut self, now: Instant, token: &[u8; 16], waited: Duration) -> Option<SaId> {
+    pub fn handle_probe(&mut self, now: Instant, probe: &Probe, waited: Duration) -> Option<SaId> {
         // Only the peer knows it: nobody learns from how long this takes how much of a guess was right.
         let mut children = self.children.iter_mut();
-        let child = children.find(|child| bool::from(child.my_token.ct_eq(token)))?;
-        child.proof.note_probe(now, waited);
+        let child = children.find(|child| bool::from(child.my_token.ct_eq(&probe.token)))?;
+        child.meet_probe(now, probe, waited);
         let id = child.incoming.id();
         self.advance(now);
         Some(id)
@@ -451,8 +452,8 @@ impl PairMachine {
             return;
         }
         for child in &mut self.children {
-            if let Some(token) = child.probe(clock) {
-                self.orders.push_back(Order::Probe { sa: child.outgoing, token });
+            if let Some(probe) = child.probe(clock) {
+                self.orders.push_back(Order::Probe { sa: child.outgoing, probe });
             }
         }
     }

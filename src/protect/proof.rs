@@ -34,8 +34,10 @@ pub(super) struct Proof {
     came: Option<u16>,
     /// What the peer says of its rounds; `None` as long as it says nothing of them.
     peer: Option<Rounds>,
-    /// The peer says that a probe has come through, once.
+    /// The peer says that a probe has come through, once: by a word, or by a probe of its own.
     reached: bool,
+    /// The peer has said so by a word.
+    told: bool,
     /// The newest round in which all probes were sent and the peer told of none.
     tried: Option<u16>,
     /// Probes sent in this round.
@@ -51,19 +53,21 @@ pub(super) struct Proof {
 }
 
 impl Proof {
-    /// A probe of the peer came, and `waited` to be read.
-    pub(super) fn note_probe(&mut self, now: Instant, waited: Duration) {
+    /// A probe of the peer came, which says whether one of ours was `seen`, and `waited` to be read.
+    pub(super) fn note_probe(&mut self, now: Instant, seen: bool, waited: Duration) {
+        self.reached |= seen;
         self.first_came = self.first_came.or(now.checked_sub(waited));
         self.came = Some(self.round);
     }
 
     /// What the peer said last, which `waited` to be read.
     pub(super) fn hear(&mut self, now: Instant, flags: &Flags, waited: Duration) {
-        if flags.seen && !self.reached {
+        if flags.seen && !self.told {
             let came = flags.rounds.and_then(|rounds| rounds.came).unwrap_or(now);
             let took = |probed: Instant| came.saturating_duration_since(probed).saturating_sub(waited);
             self.round_trip = self.probed.map(took);
         }
+        self.told |= flags.seen;
         self.reached |= flags.seen;
         self.peer = flags.rounds.or(self.peer);
         if let Some(peer) = self.peer
@@ -193,8 +197,8 @@ mod tests {
             "what it cannot have seen"
         );
         let mut proof = Proof::default();
-        proof.note_probe(start + milliseconds(7), milliseconds(5));
-        proof.note_probe(start + milliseconds(9), milliseconds(1));
+        proof.note_probe(start + milliseconds(7), false, milliseconds(5));
+        proof.note_probe(start + milliseconds(9), false, milliseconds(1));
         assert_eq!(proof.rounds().came, Some(start + milliseconds(2)), "the first probe");
     }
 }

@@ -125,9 +125,9 @@ impl Core {
                 engine.settled(now, pair, in_spi);
                 self.persist = true;
             }
-            Order::Probe { sa, token } => {
+            Order::Probe { sa, probe } => {
                 let remote = SocketAddr::new(pair.remote, self.scheme.port);
-                self.probes.push_back(Probe { sa, local: pair.local, remote, bytes: probe::encode(&token) });
+                self.probes.push_back(Probe { sa, local: pair.local, remote, bytes: probe::encode(probe) });
             }
             Order::ReadUse => drop(self.asking.insert(pair)),
             Order::Persist => self.persist = true,

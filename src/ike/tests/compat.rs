@@ -15,6 +15,7 @@ const FLAGS: Flags = Flags {
     sending: true,
     open: false,
     unheard: false,
+    heeds: false,
     trial: None,
     rounds: None,
 };
@@ -39,16 +40,16 @@ fn the_bytes_of_a_word() {
     let trial = Some(now + Duration::from_millis(0x0001_0203));
     let counted = Rounds { round: 0x0304, passed: 0x0203, ..Rounds::default() };
     let rounds = Some(Rounds { came: now.checked_sub(Duration::from_micros(0x0201_0003)), ..counted });
-    let all = Flags { unheard: true, trial, rounds, ..FLAGS };
+    let all = Flags { unheard: true, heeds: true, trial, rounds, ..FLAGS };
     let mut longest = [&FIRST[..], &[0, 1, 2, 3], &[3, 4, 2, 3], &[2, 1, 0, 3]].concat();
-    longest[1] |= 0b1_0000;
+    longest[1] |= 0b11_0000;
     let said = |flags| word::to_payload(&Word { flags, ..WORD }, now);
     let bytes = |bytes: &[u8]| Payload::Notify(notification(notify::HOSTSEAL_WORD, bytes));
     assert_eq!(notify::HOSTSEAL_WORD, 40_960 + 0x5ea1);
     assert_eq!(said(all), bytes(&longest));
     assert_eq!(said(FLAGS), bytes(&[&FIRST[..], &[0; 4]].concat()));
     assert_eq!(word(&FIRST, now), Some(WORD));
-    let flags = Flags { unheard: true, trial, ..FLAGS };
+    let flags = Flags { unheard: true, heeds: true, trial, ..FLAGS };
     assert_eq!(word(&longest[..28], now), Some(Word { flags, ..WORD }));
     let flags = Flags { rounds: Some(counted), ..flags };
     assert_eq!(word(&longest[..32], now), Some(Word { flags, ..WORD }));
@@ -72,7 +73,7 @@ fn the_end_of_a_trial_is_still_a_trial() {
 fn what_is_unknown_of_a_word_is_ignored() {
     let now = Instant::now();
     let mut later = FIRST.to_vec();
-    later[1] |= 0b1110_0000;
+    later[1] |= 0b1100_0000;
     later.extend([9; 3]);
     assert_eq!(word(&later, now), Some(WORD), "flags and octets that are not known");
     let longest = [&later[..24], &[0; 4], &[3, 4, 2, 3], &[0; 4], &[7; 100]].concat();

@@ -435,7 +435,7 @@ impl Host {
             if self.misses_probes {
                 return;
             }
-            let seen = Flags { installed: true, seen: true, ..Flags::default() };
+            let seen = Flags { installed: true, seen: true, ..Flags::of_new_child() };
             self.engine.say(now, pair, in_spi, seen);
             self.chores.push((now + Duration::from_millis(50), Chore::Settle(pair, in_spi)));
         }

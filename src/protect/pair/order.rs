@@ -1,6 +1,6 @@
 //! What a pair wants done by others.
 
-use crate::model::word::Flags;
+use crate::model::word::{Flags, Probe};
 use crate::model::{Sa, Spi};
 
 /// What a pair asks for.
@@ -28,8 +28,8 @@ pub enum Order {
     Probe {
         /// The SA.
         sa: Sa,
-        /// What the peer wants to find in it.
-        token: [u8; 16],
+        /// What it says.
+        probe: Probe,
     },
     /// Make a successor of this child.
     Rekey {

@@ -125,11 +125,11 @@ impl Link {
                 let theirs = self.children[&in_spi];
                 self.ends[other].machine.handle_word(self.now, theirs, &word, Duration::ZERO);
             }
-            Order::Probe { sa, token } => {
+            Order::Probe { sa, probe } => {
                 assert!(self.ends[at].kernel.sas.contains_key(&sa.id()), "a probe needs its SA");
                 if self.esp[at] && self.ends[other].kernel.sas.contains_key(&sa.id()) {
                     assert!(
-                        self.ends[other].machine.handle_probe(self.now, &token, Duration::ZERO).is_some()
+                        self.ends[other].machine.handle_probe(self.now, &probe, Duration::ZERO).is_some()
                     );
                 }
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::{Link, MOMENT, token};
 use crate::model::status::{ReasonCode, RowState};
-use crate::model::word::Flags;
+use crate::model::word::{Flags, Probe};
 use crate::model::{Action, Spi, Word};
 use crate::protect::Order;
 use crate::protect::timing::{IN_GRACE, OUT_GRACE, UNSETTLED_PATIENCE};
@@ -153,7 +153,7 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
     let [a, b] = link.agree(1, false);
     // Only the first end goes on with the new child: for the other its session is gone.
     link.apply(0);
-    link.ends[0].machine.handle_probe(link.now, &token(a), Duration::ZERO);
+    link.ends[0].machine.handle_probe(link.now, &Probe { token: token(a), seen: false }, Duration::ZERO);
     let seen = Flags { installed: true, seen: true, ..Flags::default() };
     let word = Word { spi: b, token: token(b), revision: 1, flags: seen };
     link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
@@ -164,4 +164,37 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
     link.apply(0);
     assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }), "back to the one that both know");
     assert_eq!(link.state(0), RowState::Protected);
+}
+
+/// A probe that says that one has come spares the round trip of a word; agents of before do not know such probes.
+#[test]
+fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
+    for heeds in [true, false] {
+        let mut link = Link::sealed();
+        let [a, b] = link.agree(0, false);
+        let says = |spi, flags| Word { spi, token: token(spi), revision: 0, flags };
+        let now = link.now;
+        link.apply(0);
+        link.apply(1);
+        let asks = says(a, Flags { heeds, ..Flags::default() });
+        link.ends[1].machine.handle_word(now, b, &asks, Duration::ZERO);
+        let installed = says(b, Flags { installed: true, ..Flags::of_new_child() });
+        link.ends[0].machine.handle_word(now, a, &installed, Duration::ZERO);
+        let probes = |link: &mut Link, at: usize| {
+            let orders = std::iter::from_fn(|| link.ends[at].machine.poll_order());
+            orders
+                .filter_map(|order| if let Order::Probe { probe, .. } = order { Some(probe) } else { None })
+                .collect()
+        };
+        let first: Vec<Probe> = probes(&mut link, 0);
+        assert_eq!(first, [Probe { token: token(b), seen: false }]);
+        assert!(link.ends[1].machine.handle_probe(now, &first[0], Duration::ZERO).is_some());
+        let second: Vec<Probe> = probes(&mut link, 1);
+        assert_eq!(second, [Probe { token: token(a), seen: heeds }], "before any word that it is installed");
+        assert!(link.ends[0].machine.handle_probe(now, &second[0], Duration::ZERO).is_some());
+        link.apply(0);
+        let expected = if heeds { b } else { Spi(2) };
+        assert_eq!(link.outbound(0), Some(Action::Seal { spi: expected }));
+        assert_eq!(link.outbound(1), Some(Action::Seal { spi: Spi(1) }), "it has no word of its own probe");
+    }
 }
