@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Makes the runtime wait for `source` to become readable.
@@ -14,5 +15,5 @@ use tokio::io::unix::AsyncFd;
     reason = "its successor is unsafe: it asks for a descriptor that lives as long, and `T` owns it"
 )]
 pub(super) fn hear<T: AsRawFd>(source: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::new(source)
+    AsyncFd::with_interest(source, Interest::READABLE)
 }

@@ -16,9 +16,10 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use super::core::{Datagram, Probe};
+use super::hearing::hear;
 use super::keeper::Keeper;
 use crate::ike::{DATAGRAM_MAX, Transmit};
 use crate::xfrm;
@@ -44,7 +45,7 @@ pub struct Ports {
 
 /// An open port of one address.
 struct Own {
-    socket: tokio::net::UdpSocket,
+    socket: AsyncFd<UdpSocket>,
     /// The kernel takes ESP out of what comes in.
     decapsulates: bool,
 }
@@ -128,7 +129,7 @@ impl Sockets {
             return;
         }
         let kept = self.by_local.values().filter(|own| own.decapsulates);
-        let kept: Vec<BorrowedFd<'_>> = kept.map(|own| own.socket.as_fd()).collect();
+        let kept: Vec<BorrowedFd<'_>> = kept.map(|own| own.socket.get_ref().as_fd()).collect();
         self.keeper.keep(&kept);
     }
 
@@ -164,8 +165,8 @@ impl Sockets {
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Vec<Stamped>> {
         let mut came = Vec::new();
         for (local, own) in &self.by_local {
-            while let Poll::Ready(Ok(())) = own.socket.poll_recv_ready(context) {
-                match receive_at_once(&own.socket, *local, &mut self.room) {
+            while let Poll::Ready(Ok(mut ready)) = own.socket.poll_read_ready(context) {
+                match receive_at_once(&mut ready, *local, &mut self.room) {
                     // Asked once more, the socket is to wake us.
                     Ok(datagrams) if datagrams.is_empty() => continue,
                     Ok(datagrams) => came.extend(datagrams),
@@ -194,7 +195,7 @@ impl Sockets {
         };
         let mut left = transmits;
         while let Some(first) = left.first() {
-            let sent = send_at_once(&own.socket, left).unwrap_or_else(|error| {
+            let sent = send_at_once(own.socket.get_ref(), left).unwrap_or_else(|error| {
                 tracing::debug!("{local} to {}: {error}", first.remote);
                 1
             });
@@ -234,28 +235,23 @@ impl Stamped {
 
 /// Takes off a socket what has come, or as much as there is room for.
 fn receive_at_once(
-    socket: &tokio::net::UdpSocket,
+    ready: &mut AsyncFdReadyGuard<'_, UdpSocket>,
     local: SocketAddr,
     room: &mut [u8],
 ) -> io::Result<Vec<Stamped>> {
-    let mut came = Vec::new();
-    let outcome = socket.try_io(Interest::READABLE, || {
-        came = receive_into(socket, local, room)?;
-        // Where there was room left, nothing is left in the socket: it wakes us instead of being asked once more.
-        if came.len() == AT_ONCE { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    });
-    match outcome {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        // One without a sender is nobody's.
-        _ => Ok(came.into_iter().flatten().collect()),
+    let came = match receive_into(ready.get_inner(), local, room) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Vec::new(),
+        came => came?,
+    };
+    // Where there was room left, nothing is left in the socket: it wakes us instead of being asked once more.
+    if came.len() < AT_ONCE {
+        ready.clear_ready();
     }
+    // One without a sender is nobody's.
+    Ok(came.into_iter().flatten().collect())
 }
 
-fn receive_into(
-    socket: &tokio::net::UdpSocket,
-    local: SocketAddr,
-    room: &mut [u8],
-) -> io::Result<Vec<Option<Stamped>>> {
+fn receive_into(socket: &UdpSocket, local: SocketAddr, room: &mut [u8]) -> io::Result<Vec<Option<Stamped>>> {
     let mut parts: Vec<_> = room.chunks_exact_mut(ROOM).map(|room| [IoSliceMut::new(room)]).collect();
     let mut headers = MultiHeaders::preallocate(parts.len(), Some(nix::cmsg_space!(TimeSpec)));
     let received = recvmmsg(socket.as_raw_fd(), &mut headers, &mut parts, MsgFlags::empty(), None)?;
@@ -272,7 +268,7 @@ fn stamped(local: SocketAddr, message: &RecvMsg<'_, '_, SockaddrStorage>) -> Opt
 }
 
 /// Sends the first of `transmits`, and says how many those were; an error is that of the very first one.
-fn send_at_once(socket: &tokio::net::UdpSocket, transmits: &[Transmit]) -> io::Result<usize> {
+fn send_at_once(socket: &UdpSocket, transmits: &[Transmit]) -> io::Result<usize> {
     let parts: Vec<_> = transmits.iter().map(|transmit| [IoSlice::new(&transmit.bytes)]).collect();
     let to: Vec<_> = transmits.iter().map(|transmit| Some(SockaddrStorage::from(transmit.remote))).collect();
     let mut headers = MultiHeaders::preallocate(AT_ONCE, None);
@@ -285,8 +281,8 @@ fn address(address: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6((*v6).into())))
 }
 
-/// Makes a socket one of IKE's.
-fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Result<tokio::net::UdpSocket> {
+/// Makes a socket one of IKE's. It wakes the loop for what comes, and not each time that something has left it.
+fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Result<AsyncFd<UdpSocket>> {
     xfrm::bypass(&socket, xfrm::Family::of(local.ip()))?;
     if decapsulates {
         xfrm::decapsulate(&socket)?;
@@ -294,7 +290,7 @@ fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Resu
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
     setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER)?;
-    tokio::net::UdpSocket::from_std(socket)
+    hear(socket)
 }
 
 /// Nobody answers to where probes come from, and what comes all the same finds no room.
@@ -330,16 +326,18 @@ mod tests {
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let inbox = UdpSocket::from(open_udp(local).unwrap());
         setsockopt(&inbox, sockopt::ReceiveTimestampns, &true).unwrap();
-        let inbox = tokio::net::UdpSocket::from_std(inbox).unwrap();
+        let inbox = hear(inbox).unwrap();
         let outbox = UdpSocket::bind(local).unwrap();
         let mut room = vec![0; AT_ONCE * ROOM];
         // The kernel begins to stamp what arrives a moment after the first socket asks for it.
         for _ in 0..200 {
-            outbox.send_to(b"early", inbox.local_addr().unwrap()).unwrap();
+            outbox.send_to(b"early", inbox.get_ref().local_addr().unwrap()).unwrap();
             sleep(Duration::from_millis(30));
             let read = Instant::now();
-            inbox.readable().await.unwrap();
-            let datagram = receive_at_once(&inbox, inbox.local_addr().unwrap(), &mut room).unwrap().remove(0);
+            let mut ready = inbox.readable().await.unwrap();
+            let datagram = receive_at_once(&mut ready, inbox.get_ref().local_addr().unwrap(), &mut room)
+                .unwrap()
+                .remove(0);
             let datagram = datagram.at(Instant::now(), SystemTime::now());
             let from = outbox.local_addr().unwrap();
             assert_eq!((datagram.bytes.as_slice(), datagram.remote), (&b"early"[..], from));
