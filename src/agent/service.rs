@@ -283,7 +283,7 @@ impl Service {
         self.list_addresses(now);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + TICK);
-        self.save();
+        self.remember();
         self.keep_config();
         Ok(())
     }
