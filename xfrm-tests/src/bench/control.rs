@@ -40,16 +40,19 @@ impl Control {
         }
     }
 
-    /// Waits until the agent says that every pair is protected.
+    /// Asks the agent to say how far it has come, once that is more than was known at revision `after`.
+    pub(super) fn follow(&mut self, after: u64) -> Result<()> {
+        self.ask(Request::Follow { after, hold_ms: 5_000 })
+    }
+
+    /// Waits until the agent, which was asked to [`Control::follow`], says that every pair is protected.
     pub(super) fn await_protected(&mut self) -> Result<()> {
-        let mut after = 0;
         loop {
-            self.ask(Request::Follow { after, hold_ms: 5_000 })?;
             let Reply::Progress(progress) = self.answer()? else { bail!("that is no progress") };
             if progress.summary.protected == progress.summary.peers {
                 return Ok(());
             }
-            after = progress.revision;
+            self.follow(progress.revision)?;
         }
     }
 }
