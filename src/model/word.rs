@@ -31,9 +31,19 @@ impl Word {
 pub struct Probe {
     /// What the other end wants to find in it.
     pub token: [u8; 16],
-    /// One of the other end's has come through the inbound SA: [`Flags::seen`] ahead of the word, for whoever
-    /// [`Flags::heeds`] it.
-    pub seen: bool,
+    /// How far its sender knows ESP to get through.
+    pub passage: Passage,
+}
+
+/// How far the end that sends a probe knows ESP to get through. Only who [`Flags::heeds`] it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// Nothing is said of it.
+    Unsaid,
+    /// A probe of the other end has come: [`Flags::seen`] ahead of the word.
+    In,
+    /// That, and one of its own has reached the other end.
+    Both,
 }
 
 /// How far an end has come with proving a child (`protect::proof`).

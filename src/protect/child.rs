@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use super::proof::Proof;
 use super::timing::{IN_GRACE, OUT_GRACE};
-use crate::model::word::{Flags, Probe};
+use crate::model::word::{Flags, Passage, Probe};
 use crate::model::{Direction, Limits, NewChild, Sa, SaId, Spi, Word};
 
 /// Where the two SAs stand in this host's kernel.
@@ -48,6 +48,8 @@ pub struct Child {
     pub(super) peer: Flags,
     /// Whether ESP gets through, both ways.
     pub(super) proof: Proof,
+    /// A probe is to be answered with one.
+    answers: bool,
     /// A foreign peer is known to have installed it.
     pub(super) foreign_ready: bool,
     /// What the peer was told last.
@@ -91,6 +93,7 @@ impl Child {
             their_token: word.map(|word| word.token),
             peer: word.map(|word| word.flags).unwrap_or_default(),
             proof: Proof::default(),
+            answers: false,
             foreign_ready: false,
             said: Flags::default(),
             install: Install::Pending,
@@ -262,17 +265,20 @@ impl Child {
         news.then_some(flags)
     }
 
-    /// A probe of the peer came, and `waited` to be read. The peer has installed the child, then.
+    /// A probe of the peer came, and `waited` to be read. The peer has installed the child, then. One that comes again
+    /// is answered: what the first was answered with is lost, or is a word that is late.
     pub(super) fn meet_probe(&mut self, now: Instant, probe: &Probe, waited: Duration) {
         self.peer.installed = true;
-        self.proof.note_probe(now, probe.seen, waited);
+        self.answers |= self.proof.has_come() && probe.passage != Passage::Both;
+        self.proof.note_probe(now, probe.passage, waited);
     }
 
-    /// A probe, when one is due: ESP is proven before traffic moves, and again when traffic does not seem to arrive.
+    /// A probe, when one is due, or is to be answered: ESP is proven before traffic moves, and again when traffic does not seem to arrive.
     pub(super) fn probe(&mut self, clock: &mut Clock) -> Option<Probe> {
         let token = self.their_token.filter(|_| self.can_probe())?;
-        let seen = self.peer.heeds && self.proof.has_come();
-        self.proof.probe(clock).then_some(Probe { token, seen })
+        let answers = std::mem::take(&mut self.answers) && self.peer.heeds;
+        let passage = if self.peer.heeds { self.proof.passage() } else { Passage::Unsaid };
+        (self.proof.probe(clock) || answers).then_some(Probe { token, passage })
     }
 
     /// Begins to prove it once more; `false` where that is under way or cannot be.

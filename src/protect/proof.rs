@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::timing::{PROBE_BLOCKED, PROBE_EVERY, PROBES_PATIENT};
-use crate::model::word::{Flags, Rounds};
+use crate::model::word::{Flags, Passage, Rounds};
 
 /// How far the proof of a child has come.
 #[derive(Debug, Default)]
@@ -53,9 +53,9 @@ pub(super) struct Proof {
 }
 
 impl Proof {
-    /// A probe of the peer came, which says whether one of ours was `seen`, and `waited` to be read.
-    pub(super) fn note_probe(&mut self, now: Instant, seen: bool, waited: Duration) {
-        self.reached |= seen;
+    /// A probe of the peer came, which says how far it knows the `passage`, and `waited` to be read.
+    pub(super) fn note_probe(&mut self, now: Instant, passage: Passage, waited: Duration) {
+        self.reached |= passage != Passage::Unsaid;
         self.first_came = self.first_came.or(now.checked_sub(waited));
         self.came = Some(self.round);
     }
@@ -90,6 +90,15 @@ impl Proof {
     /// How long a packet takes to the peer and back, at most.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// What a probe tells the peer, where it heeds that.
+    pub(super) fn passage(&self) -> Passage {
+        match (self.has_come(), self.reached) {
+            (false, _) => Passage::Unsaid,
+            (true, false) => Passage::In,
+            (true, true) => Passage::Both,
+        }
     }
 
     /// What the peer is told.
@@ -197,8 +206,8 @@ mod tests {
             "what it cannot have seen"
         );
         let mut proof = Proof::default();
-        proof.note_probe(start + milliseconds(7), false, milliseconds(5));
-        proof.note_probe(start + milliseconds(9), false, milliseconds(1));
+        proof.note_probe(start + milliseconds(7), Passage::Unsaid, milliseconds(5));
+        proof.note_probe(start + milliseconds(9), Passage::Unsaid, milliseconds(1));
         assert_eq!(proof.rounds().came, Some(start + milliseconds(2)), "the first probe");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::{Link, MOMENT, token};
 use crate::model::status::{ReasonCode, RowState};
-use crate::model::word::{Flags, Probe};
+use crate::model::word::{Flags, Passage, Probe};
 use crate::model::{Action, Spi, Word};
 use crate::protect::Order;
 use crate::protect::timing::{IN_GRACE, OUT_GRACE, UNSETTLED_PATIENCE};
@@ -153,7 +153,11 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
     let [a, b] = link.agree(1, false);
     // Only the first end goes on with the new child: for the other its session is gone.
     link.apply(0);
-    link.ends[0].machine.handle_probe(link.now, &Probe { token: token(a), seen: false }, Duration::ZERO);
+    link.ends[0].machine.handle_probe(
+        link.now,
+        &Probe { token: token(a), passage: Passage::Unsaid },
+        Duration::ZERO,
+    );
     let seen = Flags { installed: true, seen: true, ..Flags::default() };
     let word = Word { spi: b, token: token(b), revision: 1, flags: seen };
     link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
@@ -187,14 +191,41 @@ fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
                 .collect()
         };
         let first: Vec<Probe> = probes(&mut link, 0);
-        assert_eq!(first, [Probe { token: token(b), seen: false }]);
+        assert_eq!(first, [Probe { token: token(b), passage: Passage::Unsaid }]);
         assert!(link.ends[1].machine.handle_probe(now, &first[0], Duration::ZERO).is_some());
         let second: Vec<Probe> = probes(&mut link, 1);
-        assert_eq!(second, [Probe { token: token(a), seen: heeds }], "before any word that it is installed");
+        let passage = if heeds { Passage::In } else { Passage::Unsaid };
+        assert_eq!(second, [Probe { token: token(a), passage }], "before any word that it is installed");
         assert!(link.ends[0].machine.handle_probe(now, &second[0], Duration::ZERO).is_some());
         link.apply(0);
         let expected = if heeds { b } else { Spi(2) };
         assert_eq!(link.outbound(0), Some(Action::Seal { spi: expected }));
         assert_eq!(link.outbound(1), Some(Action::Seal { spi: Spi(1) }), "it has no word of its own probe");
     }
+}
+
+/// Where words are late, an end that has answered a probe would not hear that its own has come.
+#[test]
+fn a_probe_that_comes_again_is_answered_until_its_sender_knows_of_both_ways() {
+    let mut link = Link::sealed();
+    let [a, b] = link.agree(0, false);
+    link.apply(0);
+    link.apply(1);
+    let installed = Flags { installed: true, ..Flags::of_new_child() };
+    let word = Word { spi: b, token: token(b), revision: 0, flags: installed };
+    link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
+    while link.ends[0].machine.poll_order().is_some() {}
+    let mut answer = |passage| {
+        let probe = Probe { token: token(a), passage };
+        assert!(link.ends[0].machine.handle_probe(link.now, &probe, Duration::ZERO).is_some());
+        let orders = std::iter::from_fn(|| link.ends[0].machine.poll_order());
+        let mut probes = orders.filter_map(|order| {
+            if let Order::Probe { probe, .. } = order { Some(probe.passage) } else { None }
+        });
+        probes.next()
+    };
+    assert_eq!(answer(Passage::Unsaid), None, "a word is on its way");
+    assert_eq!(answer(Passage::Unsaid), Some(Passage::In));
+    assert_eq!(answer(Passage::In), Some(Passage::Both));
+    assert_eq!(answer(Passage::Both), None, "or the two would go on for ever");
 }
