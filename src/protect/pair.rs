@@ -282,6 +282,7 @@ impl PairMachine {
                 {
                     self.left = None;
                     self.phase = Phase::On;
+                    self.orders.push_back(Order::Posture(Posture::Active));
                 }
                 _ => {}
             }

@@ -59,6 +59,24 @@ fn what_nobody_confirms_goes_back_at_both_ends_and_loses_nothing() {
     });
 }
 
+/// The end that is done first lets go of the sessions. The other, still on its way, must not begin anew.
+#[test]
+fn an_end_that_comes_late_begins_nothing_anew() {
+    seeds(20, |seed| {
+        for late in 0..2 {
+            let tried = (seed % 2) as usize;
+            let (mut world, end) = on_trial(seed, tried);
+            run_to(&mut world, end);
+            world.starve(late, 30 * MILLISECOND);
+            run_to(&mut world, end + GONE);
+            assert_clear(&world);
+            assert_eq!(world.total().lost, 0);
+            assert_eq!(world.state(tried, 1 - tried), RowState::Off);
+            assert_eq!(world.state(1 - tried, tried), RowState::Clear);
+        }
+    });
+}
+
 #[test]
 fn dead_agents_do_not_keep_it() {
     seeds(20, |seed| {

@@ -55,6 +55,10 @@ pub(super) struct Host {
     /// When it goes back to the clear, as its state directory tells.
     trial: Option<Instant>,
     tick: Instant,
+    /// Until when its agent gets no turn.
+    starves: Option<Instant>,
+    /// What its agent has not read yet.
+    inbox: Vec<Datagram>,
 }
 
 /// What became of data packets.
@@ -117,6 +121,8 @@ impl World {
             wanted: false,
             trial: None,
             tick: now,
+            starves: None,
+            inbox: Vec::new(),
         };
         Self {
             now,
@@ -463,9 +469,16 @@ impl World {
             self.deliver(packet, &mut inboxes);
         }
         for (at, datagrams) in inboxes {
-            self.on(at, |core, now, kernel| core.handle_datagrams(now, kernel, &datagrams));
+            self.hosts[at].inbox.extend(datagrams);
+            self.read(at);
         }
         while let Some(at) = self.timers.pop_due(self.now) {
+            if self.hosts[at].starves.is_some_and(|until| until > self.now) {
+                self.timers.set(at, self.hosts[at].starves);
+                continue;
+            }
+            self.hosts[at].starves = None;
+            self.read(at);
             if self.hosts[at].tick <= self.now {
                 self.hosts[at].tick = self.now + TICK;
                 self.on(at, |core, now, kernel| core.handle_tick(now, kernel));
@@ -475,6 +488,20 @@ impl World {
             }
             self.on(at, |core, now, kernel| core.handle_timeout(now, kernel));
         }
+    }
+
+    fn read(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        if host.starves.is_none() && !host.inbox.is_empty() {
+            let datagrams = std::mem::take(&mut host.inbox);
+            self.on(at, |core, now, kernel| core.handle_datagrams(now, kernel, &datagrams));
+        }
+    }
+
+    /// The agent of a host gets no turn for a time, and reads then what has come meanwhile.
+    pub(super) fn starve(&mut self, at: usize, time: Duration) {
+        self.hosts[at].starves = Some(self.now + time);
+        self.timers.set(at, self.hosts[at].starves);
     }
 
     /// Nothing passes between two hosts any more.

@@ -39,9 +39,12 @@ impl PairMachine {
         self.orders.push_back(Order::Posture(Posture::Passive));
     }
 
+    /// Goes to the clear. From now on no session is begun: the peer, which may be there first and lets go of its own,
+    /// would take one for a change of mind.
     pub(super) fn open(&mut self, now: Instant) {
         if self.phase == Phase::On {
             self.phase = Phase::Opening { since: now };
+            self.orders.push_back(Order::Posture(Posture::Passive));
         }
         match self.seal {
             Seal::Final | Seal::Opened if self.is_peers_wish() => self.seal = Seal::Opened,
@@ -98,7 +101,7 @@ impl PairMachine {
                 if self.left != Some(Left::PeerDisabled) {
                     self.orders.push_back(Order::Posture(Posture::Forget));
                 }
-                if self.left.is_some() {
+                if self.left == Some(Left::TrialEnded) {
                     self.orders.push_back(Order::Posture(Posture::Passive));
                 }
             }
