@@ -32,7 +32,7 @@ pub const TICK: Duration = Duration::from_secs(30);
 
 /// A probe to be sent by whoever has sockets, through `sa` and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
+pub struct ProbeDatagram {
     /// The outbound SA.
     pub sa: Sa,
     /// From where.
@@ -80,7 +80,7 @@ pub struct Core {
     dirty: BTreeSet<Scope>,
     /// Pairs that want to know whether a packet has met their inbound policies.
     asking: BTreeSet<Pair>,
-    probes: VecDeque<Probe>,
+    probes: VecDeque<ProbeDatagram>,
     /// How long the datagram that is being handled had waited to be read.
     waited: Duration,
     persist: bool,
@@ -330,7 +330,7 @@ impl Core {
     }
 
     /// The next probe to send.
-    pub fn poll_probe(&mut self) -> Option<Probe> {
+    pub fn poll_probe(&mut self) -> Option<ProbeDatagram> {
         self.probes.pop_front()
     }
 

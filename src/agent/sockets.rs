@@ -18,7 +18,7 @@ use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-use super::core::{Datagram, Probe};
+use super::core::{Datagram, ProbeDatagram};
 use super::hearing::hear;
 use super::keeper::Keeper;
 use crate::ike::{DATAGRAM_MAX, Transmit};
@@ -212,7 +212,7 @@ impl Sockets {
     ///
     /// # Errors
     /// The SA is gone, or the network does not take the datagram now.
-    pub fn probe(&mut self, probe: &Probe) -> io::Result<()> {
+    pub fn probe(&mut self, probe: &ProbeDatagram) -> io::Result<()> {
         let prober = match self.probers.entry(probe.local) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(place) => place.insert(open_prober(probe.local)?),

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Core, Probe};
+use super::{Core, ProbeDatagram};
 #[cfg(feature = "key-export")]
 use crate::agent::export;
 use crate::agent::kernel::Kernel;
@@ -127,7 +127,12 @@ impl Core {
             }
             Order::Probe { sa, probe } => {
                 let remote = SocketAddr::new(pair.remote, self.scheme.port);
-                self.probes.push_back(Probe { sa, local: pair.local, remote, bytes: probe::encode(probe) });
+                self.probes.push_back(ProbeDatagram {
+                    sa,
+                    local: pair.local,
+                    remote,
+                    bytes: probe::encode(probe),
+                });
             }
             Order::ReadUse => drop(self.asking.insert(pair)),
             Order::Persist => self.persist = true,
