@@ -257,8 +257,9 @@ impl Service {
     }
 
     fn enable(&mut self, terms: Terms) -> anyhow::Result<()> {
-        let boot = Boot::now()?;
-        let trial = self.trial_of(terms, &boot)?;
+        let trial = self.trial_of(terms)?;
+        let left = trial.as_ref().map(|trial| Boot::now().map(|boot| trial.left(&boot)));
+        let left = left.transpose()?.flatten();
         let now = Instant::now();
         let remembered = self.saved.clone();
         if self.saved.protection == Protection::Off {
@@ -269,7 +270,7 @@ impl Service {
         // boot nothing is new, and a full disk is no reason to stay blocked.
         self.saved.node = Some(self.setup.node.name.clone());
         self.saved.protection = Protection::On;
-        self.saved.trial = trial.clone();
+        self.saved.trial = trial;
         if self.saved != remembered
             && let Err(error) = self.saved.save(&self.setup.config.state_path())
         {
@@ -277,8 +278,7 @@ impl Service {
             return Err(error.into());
         }
         if let Some(core) = &mut self.core {
-            let end = trial.as_ref().and_then(|trial| trial.left(&boot)).map(|left| now + left);
-            core.enable(now, &mut self.kernel, terms.strict, end)?;
+            core.enable(now, &mut self.kernel, terms.strict, left.map(|left| now + left))?;
         }
         self.list_addresses(now);
         self.set_protection(Protection::On);
@@ -289,7 +289,7 @@ impl Service {
     }
 
     /// The trial that an order to protect this host begins, or goes on with.
-    fn trial_of(&self, terms: Terms, boot: &Boot) -> anyhow::Result<Option<Trial>> {
+    fn trial_of(&self, terms: Terms) -> anyhow::Result<Option<Trial>> {
         let Some(length) = terms.try_s.map(Duration::from_secs) else {
             return Ok(self.saved.trial.clone());
         };
@@ -298,7 +298,7 @@ impl Service {
             self.saved.trial.is_some() || self.saved.protection == Protection::Off,
             "protection is on already, and not on trial: `hostseal disable` first, or leave --try away"
         );
-        Ok(Some(Trial::begin(boot, length)))
+        Ok(Some(Trial::begin(&Boot::now()?, length)))
     }
 
     fn confirm(&mut self) -> anyhow::Result<()> {

@@ -302,7 +302,8 @@ fn open_prober(local: IpAddr) -> io::Result<Socket> {
 }
 
 fn open_udp(local: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    let kind = Type::DGRAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(local), kind, Some(Protocol::UDP))?;
     // At boot the agent may be there before the address.
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -310,7 +311,6 @@ fn open_udp(local: SocketAddr) -> io::Result<Socket> {
     } else {
         socket.set_freebind_v4(true)?;
     }
-    socket.set_nonblocking(true)?;
     socket.bind(&local.into())?;
     Ok(socket)
 }

@@ -273,6 +273,8 @@ impl Established {
         }
         self.pass_on_crossing(agreement.replaces, child.in_spi);
         cx.out.events.push_back(Event::ChildAgreed(new_child, child.token, word, agreement.replaces));
+        // Most have one, and there are thousands of pairs.
+        self.children.reserve_exact(1);
         self.children.push(child);
     }
 

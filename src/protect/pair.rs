@@ -249,6 +249,8 @@ impl PairMachine {
             self.orders.push_back(Order::Posture(Posture::Active));
         }
         self.failure = None;
+        // Most have one, and there are thousands of pairs.
+        self.children.reserve_exact(1);
         self.children.push(child);
         self.advance(now);
         true

@@ -13,7 +13,12 @@ use crate::protect::timing::{TRIAL_IN, TRIAL_OUT};
 impl PairMachine {
     /// What the pair wants done, oldest first.
     pub fn poll_order(&mut self) -> Option<Order> {
-        self.orders.pop_front()
+        let order = self.orders.pop_front();
+        if order.is_none() {
+            // There are thousands of pairs, most of which want nothing for hours.
+            self.orders.shrink_to_fit();
+        }
+        order
     }
 
     /// When [`PairMachine::handle_timeout`] is due.
