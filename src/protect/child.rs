@@ -273,7 +273,8 @@ impl Child {
         self.proof.note_probe(now, probe.passage, waited);
     }
 
-    /// A probe, when one is due, or is to be answered: ESP is proven before traffic moves, and again when traffic does not seem to arrive.
+    /// A probe, when one is due, or is to be answered: ESP is proven before traffic moves, and again when traffic
+    /// does not seem to arrive.
     pub(super) fn probe(&mut self, clock: &mut Clock) -> Option<Probe> {
         let token = self.their_token.filter(|_| self.can_probe())?;
         let answers = std::mem::take(&mut self.answers) && self.peer.heeds;

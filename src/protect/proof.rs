@@ -16,6 +16,9 @@
 //! a  --- probe, each 10 s -->  b
 //! a  <-- word: probe of round 1 ---------------  b     a: through
 //! ```
+//! A probe says how far its sender knows the passage, ahead of the word. So the first one is answered by the other
+//! end's own, and one that comes again, as where words are late, with another.
+//!
 //! An agent before rounds were thought of says none: with it there is round 0 alone, and patience instead
 //! of the question.
 
