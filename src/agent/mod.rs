@@ -18,7 +18,7 @@ pub mod kernel;
 pub mod known;
 mod notify;
 pub mod pairs;
-mod probe;
+pub mod probe;
 mod process;
 mod report;
 pub mod scheme;
