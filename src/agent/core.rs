@@ -213,8 +213,11 @@ impl Core {
     }
 
     /// A probe left through its SA.
-    pub fn handle_probe_sent(&mut self, id: SaId) {
-        self.accounts.probe(id, probe::COUNTED);
+    pub fn handle_probe_sent(&mut self, now: Instant, sa: &Sa) {
+        self.accounts.probe(sa.id(), probe::COUNTED);
+        if let Some(machine) = self.pairs.get_mut(sa.pair) {
+            machine.handle_probe_sent(now, sa.id());
+        }
     }
 
     /// The kernel deleted an SA of ours and reported its last figures.

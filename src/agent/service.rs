@@ -459,7 +459,7 @@ impl Service {
         // Probes first: the message that follows asks whether they came through.
         while let Some(probe) = core.poll_probe() {
             match sockets.probe(&probe) {
-                Ok(()) => core.handle_probe_sent(probe.sa.id()),
+                Ok(()) => core.handle_probe_sent(now, &probe.sa),
                 Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
             }
         }

@@ -323,6 +323,14 @@ impl PairMachine {
         Some(id)
     }
 
+    /// A probe left through this outbound SA, which an [`Order::Probe`] asked for: not before what came in at the same
+    /// time has been seen to, so the order says nothing of when.
+    pub fn handle_probe_sent(&mut self, now: Instant, id: SaId) {
+        if let Some(child) = self.child_by_outbound_mut(id.spi) {
+            child.note_probe_sent(now);
+        }
+    }
+
     /// What was sent of late does not seem to arrive, or nothing comes back: proves the child that both ends
     /// send through once more. `false` where that is under way or cannot be.
     pub fn prove_anew(&mut self, now: Instant) -> bool {
@@ -487,6 +495,10 @@ impl PairMachine {
 
     fn child_by_outbound(&self, spi: Spi) -> Option<&Child> {
         self.children.iter().find(|child| child.out_spi() == spi)
+    }
+
+    fn child_by_outbound_mut(&mut self, spi: Spi) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.out_spi() == spi)
     }
 
     fn child_mut(&mut self, in_spi: Spi) -> Option<&mut Child> {

@@ -45,13 +45,13 @@ pub(super) struct Proof {
     tried: Option<u16>,
     /// Probes sent in this round.
     probes: u32,
-    /// When the first probe of all went out.
-    probed: Option<Instant>,
+    /// When the first probe of all left.
+    left: Option<Instant>,
     next_probe: Option<Instant>,
     /// When the first probe of all came to this host.
     first_came: Option<Instant>,
     /// From the first probe to the peer's word that one has come through, without the time for which either
-    /// waited, to be read or to be answered: a round trip, or more.
+    /// waited, to be sent, read or answered: a round trip, or more.
     round_trip: Option<Duration>,
 }
 
@@ -67,8 +67,8 @@ impl Proof {
     pub(super) fn hear(&mut self, now: Instant, flags: &Flags, waited: Duration) {
         if flags.seen && !self.told {
             let came = flags.rounds.and_then(|rounds| rounds.came).unwrap_or(now);
-            let took = |probed: Instant| came.saturating_duration_since(probed).saturating_sub(waited);
-            self.round_trip = self.probed.map(took);
+            let took = |left: Instant| came.saturating_duration_since(left).saturating_sub(waited);
+            self.round_trip = self.left.map(took);
         }
         self.told |= flags.seen;
         self.reached |= flags.seen;
@@ -141,13 +141,17 @@ impl Proof {
             return false;
         }
         self.probes = self.probes.saturating_add(1);
-        self.probed.get_or_insert(clock.now);
         let next = clock.now + if patient { PROBE_EVERY } else { PROBE_BLOCKED };
         self.next_probe = Some(next);
         clock.due(next);
         // With a peer that knows no rounds, the end that is through counts on, to know how long it has waited
         // for the other.
         self.peer.is_some() || !self.reached
+    }
+
+    /// A probe has left.
+    pub(super) fn note_sent(&mut self, now: Instant) {
+        self.left.get_or_insert(now);
     }
 
     /// All probes of this round are sent: the next one begins with the question, unless the answer is known.
@@ -196,7 +200,9 @@ mod tests {
         };
         let measured = |there, here| {
             let mut proof = Proof::default();
-            assert!(proof.probe(&mut Clock::new(start)));
+            assert!(proof.probe(&mut Clock::new(start - milliseconds(500))));
+            proof.note_sent(start);
+            proof.note_sent(start + milliseconds(250));
             proof.hear(heard, &seen(there), here);
             proof.round_trip()
         };

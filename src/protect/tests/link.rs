@@ -23,6 +23,8 @@ pub(super) struct Link {
     pub(super) esp: [bool; 2],
     /// Packets come in on both ends.
     pub(super) traffic: bool,
+    /// What passes from the order for a probe until it leaves.
+    pub(super) busy: Duration,
     /// The ends do not tell each other of rounds, as agents of before did not.
     pub(super) roundless: bool,
     pub(super) children: BTreeMap<Spi, Spi>,
@@ -52,7 +54,8 @@ impl Link {
         };
         let ends = [end(pair()), end(pair().mirrored())];
         let (esp, children) = ([true; 2], BTreeMap::new());
-        let mut link = Self { now, ends, esp, traffic: true, roundless: false, children, next_spi: 1 };
+        let (traffic, busy, roundless) = (true, Duration::ZERO, false);
+        let mut link = Self { now, ends, esp, traffic, busy, roundless, children, next_spi: 1 };
         for at in 0..2 {
             link.ends[at].machine.enable(now, false, None);
         }
@@ -127,6 +130,8 @@ impl Link {
             }
             Order::Probe { sa, probe } => {
                 assert!(self.ends[at].kernel.sas.contains_key(&sa.id()), "a probe needs its SA");
+                self.now += self.busy;
+                self.ends[at].machine.handle_probe_sent(self.now, sa.id());
                 if self.esp[at] && self.ends[other].kernel.sas.contains_key(&sa.id()) {
                     assert!(
                         self.ends[other].machine.handle_probe(self.now, &probe, Duration::ZERO).is_some()

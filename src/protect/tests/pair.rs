@@ -50,6 +50,18 @@ fn where_nothing_comes_in_a_shorter_grace_does() {
 }
 
 #[test]
+fn the_time_until_a_probe_leaves_lengthens_no_grace() {
+    let mut link = Link::new();
+    (link.traffic, link.busy) = (false, 20 * QUIET_GRACE);
+    link.pass(MOMENT);
+    link.agree(0, false);
+    link.work();
+    assert_eq!(link.states(), [RowState::Negotiating; 2]);
+    link.pass(QUIET_GRACE);
+    assert_eq!(link.states(), [RowState::Protected; 2]);
+}
+
+#[test]
 fn any_doubt_that_nothing_came_in_leaves_the_full_grace() {
     let come_in: fn(&mut Link) = |link| link.traffic = true;
     let write_again: fn(&mut Link) = |link| {
