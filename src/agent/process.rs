@@ -1,8 +1,9 @@
 //! What the agent asks of its own process.
 
 use anyhow::Context as _;
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
@@ -15,7 +16,18 @@ pub(super) fn harden() -> anyhow::Result<()> {
     prctl::set_dumpable(false).context("cannot forbid core files")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
     umask(Mode::from_bits_truncate(0o077));
+    if let Err(error) = stay_in_memory() {
+        tracing::warn!("secrets may be swapped to disk, as memory cannot be locked: {error}");
+    }
     Ok(())
+}
+
+/// Keeps what is in memory from being swapped out. With a limit, memory that is asked for beyond it would be refused.
+fn stay_in_memory() -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
+    // What is mapped already is locked as it comes to be used: the program is larger than what is ever run of it.
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT))?;
+    mlockall(MlockAllFlags::MCL_FUTURE)
 }
 
 /// How many random bytes are fetched at once.

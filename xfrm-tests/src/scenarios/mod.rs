@@ -14,6 +14,7 @@ mod flood;
 mod flush;
 pub mod interop;
 mod keys;
+mod memory;
 mod mtu;
 mod nat;
 mod paths;
@@ -52,6 +53,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         flush::ALL,
         crash::ALL,
         paths::ALL,
+        memory::ALL,
         mtu::ALL,
         reboot::ALL,
         faults::ALL,
