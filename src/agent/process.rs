@@ -11,13 +11,15 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::ike;
 
-/// Keeps secrets out of core files, and files of ours out of others' sight.
+/// Keeps secrets out of core files and, where that is allowed, of swap, and files of ours out of others' sight.
 pub(super) fn harden() -> anyhow::Result<()> {
     prctl::set_dumpable(false).context("cannot forbid core files")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
     umask(Mode::from_bits_truncate(0o077));
     if let Err(error) = stay_in_memory() {
-        tracing::warn!("secrets may be swapped to disk, as memory cannot be locked: {error}");
+        tracing::warn!(
+            "secrets may be swapped to disk, as memory cannot be locked: {error}: lift the limit (`ulimit -l unlimited`)"
+        );
     }
     Ok(())
 }

@@ -282,11 +282,6 @@ impl Child {
         (self.proof.probe(clock) || answers).then_some(Probe { token, passage })
     }
 
-    /// A probe has left through it.
-    pub(super) fn note_probe_sent(&mut self, now: Instant) {
-        self.proof.note_sent(now);
-    }
-
     /// Begins to prove it once more; `false` where that is under way or cannot be.
     pub(super) fn prove_anew(&mut self) -> bool {
         self.can_probe() && self.proof.begin()

@@ -326,8 +326,8 @@ impl PairMachine {
     /// A probe left through this outbound SA, which an [`Order::Probe`] asked for: not before what came in at the same
     /// time has been seen to, so the order says nothing of when.
     pub fn handle_probe_sent(&mut self, now: Instant, id: SaId) {
-        if let Some(child) = self.child_by_outbound_mut(id.spi) {
-            child.note_probe_sent(now);
+        if let Some(child) = self.children.iter_mut().find(|child| child.outgoing.id() == id) {
+            child.proof.note_sent(now);
         }
     }
 
@@ -495,10 +495,6 @@ impl PairMachine {
 
     fn child_by_outbound(&self, spi: Spi) -> Option<&Child> {
         self.children.iter().find(|child| child.out_spi() == spi)
-    }
-
-    fn child_by_outbound_mut(&mut self, spi: Spi) -> Option<&mut Child> {
-        self.children.iter_mut().find(|child| child.out_spi() == spi)
     }
 
     fn child_mut(&mut self, in_spi: Spi) -> Option<&mut Child> {
