@@ -9,7 +9,7 @@ use crate::model::status::{
     AgentInfo, IkeRow, PeerRow, Protection, ReasonCode, RowState, SaState, Status, Summary,
 };
 use crate::model::units::human_duration;
-use crate::model::{NodeName, Pair, Progress, RowProgress, SaId};
+use crate::model::{NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId};
 use crate::protect::{PairMachine, Plan};
 
 /// The version of IKE that is spoken.
@@ -87,7 +87,8 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
             "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"
         ));
     }
-    status.notes.extend(unrenewed(&status, core));
+    status.problems.extend(unrenewed(&status, core));
+    status.problems.sort();
     status
 }
 
@@ -117,22 +118,18 @@ fn unproven(status: &Status, core: Option<&Core>, now: Instant) -> Vec<String> {
     status.peers.iter().filter_map(on_notice).collect()
 }
 
-/// A warning well before it happens: keys of protected pairs end, and attempts to agree new ones have failed.
-fn unrenewed(status: &Status, core: Option<&Core>) -> Option<String> {
-    let machines = core?.pairs();
-    let failing = |row: &PeerRow| {
-        let (_, words) = machines.get(&row.pair())?.unrenewed()?;
+/// Keys of protected pairs end, and attempts to agree new ones have failed.
+fn unrenewed(status: &Status, core: Option<&Core>) -> Vec<Problem> {
+    let problem = |row: &PeerRow| {
+        let (_, why) = core?.pairs().get(&row.pair())?.unrenewed()?;
         let active = row.sas.iter().filter(|sa| sa.state == SaState::Active);
-        let left = active.filter_map(|sa| sa.expires_in_s).min()?;
-        Some((left, format!("{} ({}): {words}", row.node, row.remote)))
+        let left = human_duration(Duration::from_secs(active.filter_map(|sa| sa.expires_in_s).min()?));
+        let node = &row.node;
+        let words =
+            format!("cannot renew keys; traffic with {node} ({}) stops in {left}. Cause: {why}", row.remote);
+        Some(Problem::critical(ProblemCode::KeysNotRenewed, Some(node.clone()), words))
     };
-    let failing: Vec<(u64, String)> = status.peers.iter().filter_map(failing).collect();
-    let (left, first) = failing.iter().min()?;
-    Some(format!(
-        "keys of {} pairs could not be renewed; the first are at their end in {}, which blocks the pair: {first}",
-        failing.len(),
-        human_duration(Duration::from_secs(*left))
-    ))
+    status.peers.iter().filter_map(problem).collect()
 }
 
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant) {

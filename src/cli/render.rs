@@ -87,6 +87,13 @@ fn head(status: &Status, style: Style) -> String {
             let _ = writeln!(text, "  {line}");
         }
     }
+    for problem in &status.problems {
+        let about = problem.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+        let line = format!("{about}{}", problem.message);
+        let state = if problem.is_critical() { RowState::Blocked } else { RowState::Clear };
+        let word = if problem.is_critical() { "problem:" } else { "warning:" };
+        let _ = writeln!(text, "{} {line}", style.state(state, word));
+    }
     for note in &status.notes {
         let _ = writeln!(text, "note: {note}");
     }

@@ -81,6 +81,7 @@ fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
         peers,
         kernel: [].into(),
         notes: Vec::new(),
+        problems: Vec::new(),
     }
 }
 

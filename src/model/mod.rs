@@ -14,6 +14,7 @@ pub mod op;
 pub mod ours;
 pub mod pair;
 pub mod policy;
+pub mod problem;
 pub mod progress;
 pub mod proposal;
 pub mod sa;
@@ -34,6 +35,7 @@ pub use key::{PrivateKey, PublicKey};
 pub use op::{KeySource, Op, OpError};
 pub use pair::Pair;
 pub use policy::{Action, Policy, PolicyDirection, PolicyId, PolicyReading, Selector};
+pub use problem::{Problem, ProblemCode};
 pub use progress::{Progress, RowProgress};
 pub use proposal::{
     AdditionalKe, EspProposal, Group, IkeCipher, IkeProposal, Integrity, KeyExchange, Prf, Proposals,

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::config::{Config, Method, Mode, Node, NodeName};
 use super::saved::{PairRecord, Saved};
 use super::{
-    Action, AuthMethod, Direction, KernelState, Pair, PolicyDirection, Proposals, SaId, SaReading, Selector,
-    Spi, UnixTime, ours,
+    Action, AuthMethod, Direction, KernelState, Pair, PolicyDirection, Problem, Proposals, SaId, SaReading,
+    Selector, Spi, UnixTime, ours,
 };
 use crate::model::policy::Block;
 
@@ -353,18 +353,22 @@ pub struct Status {
     /// What else the operator should know, in words: a file that could not be read, what a stranger did.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// What is wrong beside what the rows say, the worst first.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
 }
 
 impl Status {
     /// Whether all is as the operator wants it: protection deliberately off, or on with an agent running,
-    /// the files in force and every row protected.
+    /// the files in force, every row protected and no critical problem.
     pub fn is_healthy(&self) -> bool {
         match self.protection {
             Protection::Off => true,
             Protection::Disabling => false,
             Protection::On | Protection::Enabling => {
                 let in_force = self.config_error.is_none();
-                self.agent.running && in_force && self.summary.protected == self.summary.peers
+                let fine = !self.problems.iter().any(Problem::is_critical);
+                self.agent.running && in_force && fine && self.summary.protected == self.summary.peers
             }
         }
     }
@@ -409,6 +413,7 @@ pub fn without_agent(
         peers,
         kernel: statistics.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect(),
         notes: Vec::new(),
+        problems: Vec::new(),
     }
 }
 

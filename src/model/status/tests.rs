@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Policy, PolicyReading};
+use crate::model::{Policy, PolicyReading, ProblemCode};
 
 const NOW: UnixTime = UnixTime(1_767_225_600);
 
@@ -114,7 +114,7 @@ fn the_json_is_the_contracts() {
             "sas": [ { "direction": "out", "spi": "0xc1000001", "state": "active", "bytes": 1500, "packets": 3,
                        "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 } ],
             "try_ends_in_s": null } ],
-        "kernel": { "XfrmInNoStates": 2 }, "notes": [] });
+        "kernel": { "XfrmInNoStates": 2 }, "notes": [], "problems": [] });
     // More fields than the macro can take.
     expected["config_error"] = serde_json::Value::Null;
     expected["peers"][0]["authentication"] = serde_json::Value::Null;
@@ -247,4 +247,27 @@ fn the_documents_explain_every_state_and_reason() {
     for word in words {
         assert!(documented.contains(&format!("\n| `{word}` | ")), "{word}");
     }
+}
+
+#[test]
+fn a_critical_problem_makes_a_host_unwell_and_others_do_not() {
+    let mut status = status(&protecting(), &saved(Protection::On, true));
+    status.agent.running = true;
+    status.summary = Summary { peers: 1, protected: 1, ..Summary::default() };
+    status.protection = Protection::On;
+    status.problems = vec![Problem::warning(ProblemCode::ConfigDiffers, None, "another file")];
+    assert!(status.is_healthy());
+    status.problems.push(Problem::critical(ProblemCode::Hole, None, "disable_xfrm"));
+    assert!(!status.is_healthy());
+    status.protection = Protection::Off;
+    assert!(status.is_healthy());
+}
+
+#[test]
+fn a_problem_of_a_later_version_can_be_read() {
+    let json = r#"{"severity":"info","code":"unheard_of","node":"b","message":"m"}"#;
+    let problem: Problem = serde_json::from_str(json).unwrap();
+    assert_eq!(problem.code, ProblemCode::Other);
+    let hole = serde_json::to_value(Problem::critical(ProblemCode::OtherIpsec, None, "m")).unwrap();
+    assert_eq!((&hole["code"], &hole["severity"]), (&"other_ipsec".into(), &"critical".into()));
 }

@@ -151,8 +151,8 @@ impl Ends {
         let shape = Shape { family: self.course.family(), rate: 10, ..Shape::default() };
         let traffic = Stream::start(&self.ours, self.foreigner(), shape)?;
         // The SAs stay: a peer whose daemon alone has died goes on with its own.
-        status_until(&self.ours, "the notes say that nobody answers", SILENCE, |status| {
-            status.at("/notes").to_string().contains("no answer from")
+        status_until(&self.ours, "the problems say that nobody answers", SILENCE, |status| {
+            status.at("/problems").to_string().contains("no answer from")
         })?;
         traffic.stop()?;
         let report = capture.stop()?.since(died).filter(|packet| packet.direction == Direction::Out);

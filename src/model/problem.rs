@@ -1,0 +1,76 @@
+//! What is wrong with a host, or may surprise its operator, beside what its rows say.
+
+use serde::{Deserialize, Serialize};
+
+use super::NodeName;
+
+/// How much a problem matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Protection has a gap, or traffic is cut or soon will be: `status` ends with 3.
+    Critical,
+    /// Something is not as it should be, and protection holds.
+    Warning,
+    /// Worth knowing.
+    Info,
+}
+
+/// The kinds of [`Problem`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemCode {
+    /// A setting of this system lets packets past the policies.
+    Hole,
+    /// IPsec of somebody else has the first word about traffic of a pair.
+    OtherIpsec,
+    /// This host would talk to a peer from an address that the configuration does not list.
+    UnlistedSource,
+    /// What must survive a reboot could not be written.
+    StateNotSaved,
+    /// Keys end, and new ones could not be agreed.
+    KeysNotRenewed,
+    /// Large packets do not get through an SA.
+    Mtu,
+    /// The agent runs and does not answer.
+    AgentHung,
+    /// A peer has another secret.
+    SecretDiffers,
+    /// A peer has another configuration.
+    ConfigDiffers,
+    /// This host forwards packets of others to a peer in the clear.
+    ForwardedClear,
+    /// A kind that only a later version knows.
+    #[serde(other)]
+    Other,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Problem {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Its kind, for programs.
+    pub code: ProblemCode,
+    /// The other host that it concerns; `None` where it concerns this one alone.
+    pub node: Option<NodeName>,
+    /// What is wrong, with which object, and what to do.
+    pub message: String,
+}
+
+impl Problem {
+    /// One that needs somebody now.
+    pub fn critical(code: ProblemCode, node: Option<NodeName>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Critical, code, node, message: message.into() }
+    }
+
+    /// One that can wait.
+    pub fn warning(code: ProblemCode, node: Option<NodeName>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, code, node, message: message.into() }
+    }
+
+    /// Whether it makes a host degraded.
+    pub fn is_critical(&self) -> bool {
+        self.severity == Severity::Critical
+    }
+}
