@@ -120,6 +120,8 @@ impl Place {
             remote: row.remote,
             state: row.state,
             reason: row.reason,
+            reason_code: row.reason_code,
+            waiting: row.waiting,
         };
         let rows = status.peers.into_iter().map(row).collect();
         Reply::Progress(Progress { revision, protection, summary: status.summary, rows })
@@ -451,6 +453,21 @@ fn a_degraded_host_is_3() {
         assert_eq!((done.exit, done.err.as_str()), (3, ""), "{done:?}");
     }
     agent.join().unwrap();
+}
+
+#[test]
+fn status_waits_for_protection_and_no_longer_than_it_is_told() {
+    let place = Place::new();
+    let states = [RowState::Negotiating, RowState::Clear, RowState::Protected];
+    let agent = place.agent(states.map(|state| place.status(Protection::On, state)).into());
+    assert_eq!(place.run("status --wait 5m").exit, 0);
+    assert_eq!(agent.join().unwrap(), vec![Request::Status; 3]);
+
+    let place = Place::new();
+    let _agent = place.agent(vec![place.status(Protection::On, RowState::Clear); 60]);
+    let done = place.run("status --wait 1s");
+    assert_eq!((done.exit, done.err.as_str()), (3, ""));
+    place.run("status --wait 1s --watch").failed_with(2, &["cannot be used with"]);
 }
 
 #[test]

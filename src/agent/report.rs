@@ -50,7 +50,9 @@ pub(super) fn progress(
         local: pair.local,
         remote: pair.remote,
         state: state(&pair),
+        reason_code: machine(&pair).and_then(PairMachine::reason).map(|(code, _)| code),
         reason: machine(&pair).and_then(PairMachine::reason).map(|(_, words)| words),
+        waiting: machine(&pair).is_some_and(PairMachine::is_waiting),
     });
     Progress { revision, protection: agent.protection_with(&summary), summary, rows: rows.collect() }
 }
@@ -79,6 +81,8 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
     }
     status.try_ends_in_s = core.and_then(Core::trial).map(|end| seconds_until(end, now));
     status.summary = Summary::of(status.peers.iter().map(|row| row.state));
+    let waiting = status.peers.iter().filter(|row| row.waiting).map(|row| row.node.clone());
+    status.waiting_for = waiting.collect::<BTreeSet<_>>().into_iter().collect();
     status.protection = agent.protection_with(&status.summary);
     status.notes.extend(rotation(&status));
     status.notes.extend(unproven(&status, core, now));
@@ -135,6 +139,7 @@ fn unrenewed(status: &Status, core: Option<&Core>) -> Vec<Problem> {
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant) {
     row.state = machine.row_state();
     (row.reason_code, row.reason) = machine.reason().unzip();
+    row.waiting = machine.is_waiting();
     row.try_ends_in_s = machine.trial_end().map(|end| seconds_until(end, now));
     let pair = row.pair();
     let secret = machine.settled_child().and_then(|in_spi| core.engine().secret_of(pair, in_spi));

@@ -16,9 +16,11 @@ Exit status:
   0  done; of enable and status: every pair is protected, or protection is deliberately off
   1  failed
   2  wrong usage or configuration
-  3  degraded: protection is on, and some pair is not protected or the agent is dead
+  3  degraded: protection is on, but a pair is not protected, something critical is wrong,
+     or the agent is dead
   4  no agent runs
-  5  not permitted";
+  5  not permitted: run as root
+  6  enabled, and waiting for hosts that are not there yet (enable alone)";
 
 const FIRST_STEPS: &str = "\
 First steps:
@@ -77,12 +79,14 @@ pub enum Command {
     Hold,
     /// Protect this host, now and after every reboot.
     ///
-    /// Checks first what is needed (kernel, ports, configuration, secret), starts the agent if none runs,
-    /// and shows each pair's progress until all are protected or the timeout is over. Nothing is lost on the
-    /// way: a pair stays in the clear until ESP has been proven between its hosts, unless --strict says otherwise.
+    /// Checks what is needed (kernel, ports, configuration, secret), starts the agent if none runs, and shows
+    /// each pair's progress. It returns as soon as nothing more can happen without others: each pair is
+    /// protected, has failed, or waits for a host that is not enabled yet (exit status 6 if only that is
+    /// missing). No packet is lost: a pair stays in the clear until a probe has shown that ESP gets through.
+    /// With --strict it is blocked instead.
     #[command(after_help = "Examples:\n  \
         hostseal enable\n  \
-        hostseal enable --timeout 2m       a host that is still to be enabled\n  \
+        hostseal enable || [ $? = 6 ]      in a script that enables one host after the other\n  \
         hostseal enable --try 60s          goes back by itself unless `hostseal confirm` comes in time\n  \
         hostseal enable --strict           from now on nothing in the clear: blocked until keys are agreed\n  \
         hostseal enable --no-wait --json   for scripts; `hostseal status` follows it")]
@@ -107,6 +111,7 @@ pub enum Command {
         hostseal status\n  \
         hostseal status b c                only pairs with these nodes\n  \
         hostseal status --watch            anew each second\n  \
+        hostseal status --wait 2m          returns when every pair is protected, or after two minutes\n  \
         hostseal status --json | jq '.peers[] | {node, state, tx, rx}'")]
     Status(StatusArgs),
     /// Show what the agent would change in the kernel now; change nothing.
@@ -242,7 +247,7 @@ pub struct EnableArgs {
     /// Return as soon as the agent has taken over.
     #[arg(long)]
     pub no_wait: bool,
-    /// How long to wait for all pairs to be protected.
+    /// How long to follow pairs that are under way.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::parse_duration)]
     pub timeout: Duration,
     /// Print the status at the end as JSON.
@@ -276,6 +281,9 @@ pub struct StatusArgs {
     /// Show it anew each second.
     #[arg(long)]
     pub watch: bool,
+    /// Wait so long, at most, until the exit status is 0.
+    #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, conflicts_with = "watch")]
+    pub wait: Option<Duration>,
     /// Show all rows: above 50 only those that are not protected are shown.
     #[arg(long)]
     pub all: bool,

@@ -1,5 +1,6 @@
 //! `hostseal enable`: checks, starts the agent where none runs, gives the order, follows it.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::args::{EnableArgs, Invocation};
@@ -12,7 +13,7 @@ use super::{context, interfaces, preflight, render, ssh, start, status};
 use crate::model::config::Mode;
 use crate::model::control::Terms;
 use crate::model::status::{Protection, RowState, Summary};
-use crate::model::{Progress, Status};
+use crate::model::{Pair, Progress, RowProgress, Status};
 
 pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
@@ -53,14 +54,20 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
         return no_wait(args, client.status()?);
     }
 
-    let (view, mode) = (View::new(invocation.quiet), config.protection.mode);
-    let status = follow(&client, view, RowState::Protected, deadline, |progress| is_there(progress, mode))
+    let (view, mut course) = (View::new(invocation.quiet), Course::new(config.protection.mode));
+    let status = follow(&client, view, RowState::Protected, deadline, |progress| course.is_over(progress))
         .map_err(gone)?;
     match args.json {
         true => print_json(&status)?,
         false => print(&render::status(&status, render::Extent::default(), Style::of_stdout()))?,
     };
-    Ok(status::exit_of(&status))
+    if !status.only_waits() {
+        return Ok(status::exit_of(&status));
+    }
+    if !args.json {
+        print(&format!("enabled; waiting for {}\n", render::names(&status.waiting_for)))?;
+    }
+    Ok(Exit::Waiting)
 }
 
 fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, Failure> {
@@ -71,12 +78,28 @@ fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Whether the agent has come where `enable` leads to. In mode `prefer` a pair that has come to be in the
-/// clear is where it can be; the exit status says that it is not protected.
-fn is_there(progress: &Progress, mode: Mode) -> bool {
-    let Summary { peers, protected, clear, .. } = progress.summary;
-    let clear = if mode == Mode::Prefer { clear } else { 0 };
-    matches!(progress.protection, Protection::On | Protection::Enabling) && protected + clear == peers
+/// What the agent has told of the way so far.
+struct Course {
+    mode: Mode,
+    rows: BTreeMap<Pair, RowProgress>,
+}
+
+impl Course {
+    fn new(mode: Mode) -> Self {
+        Self { mode, rows: BTreeMap::new() }
+    }
+
+    /// Whether nothing more can happen without somebody else: each pair is protected, has failed, or waits for
+    /// its other host. In mode `prefer` a pair that has come to be in the clear is where it can be.
+    fn is_over(&mut self, progress: &Progress) -> bool {
+        self.rows.extend(progress.rows.iter().map(|row| (row.pair(), row.clone())));
+        let Summary { peers, protected, clear, .. } = progress.summary;
+        let prefers = self.mode == Mode::Prefer;
+        let is_final = |row: &RowProgress| row.is_final() || (prefers && row.state == RowState::Clear);
+        // Rows of a node that has left the file meanwhile are not told of any more.
+        let over = self.rows.values().all(is_final) || protected + if prefers { clear } else { 0 } == peers;
+        over && matches!(progress.protection, Protection::On | Protection::Enabling)
+    }
 }
 
 /// An agent that has taken the order and then is gone leaves the host in between.
@@ -93,21 +116,71 @@ fn gone(error: AskError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::status::ReasonCode;
+
+    fn row(host: u8, state: RowState, reason_code: Option<ReasonCode>, waiting: bool) -> RowProgress {
+        RowProgress {
+            node: serde_json::from_value("b".into()).unwrap(),
+            local: [10, 0, 0, 1].into(),
+            remote: [10, 0, 0, host].into(),
+            state,
+            reason: None,
+            reason_code,
+            waiting,
+        }
+    }
+
+    /// Whether `enable` returns where one pair is protected and the other stands so.
+    fn returns(mode: Mode, other: RowProgress) -> bool {
+        let rows = vec![row(2, RowState::Protected, None, false), other];
+        let summary = Summary::of(rows.iter().map(|row| row.state));
+        Course::new(mode).is_over(&Progress { revision: 1, protection: Protection::On, summary, rows })
+    }
 
     #[test]
-    fn it_waits_for_every_pair_and_in_prefer_for_a_definite_answer_at_least() {
-        let there = |mode, summary| {
-            let (protection, rows) = (Protection::On, Vec::new());
-            is_there(&Progress { revision: 1, protection, summary, rows }, mode)
-        };
-        let summary = Summary { peers: 2, protected: 1, ..Summary::default() };
-        let clear = Summary { clear: 1, ..summary };
-        assert!(!there(Mode::Require, clear));
-        assert!(there(Mode::Prefer, clear));
+    fn it_returns_when_nothing_more_can_happen_without_others() {
         for mode in [Mode::Require, Mode::Prefer] {
-            assert!(there(mode, Summary { protected: 2, ..summary }));
-            assert!(!there(mode, Summary { negotiating: 1, ..summary }));
-            assert!(!there(mode, Summary { blocked: 1, ..summary }));
+            assert!(returns(mode, row(3, RowState::Protected, None, false)));
+            assert!(!returns(mode, row(3, RowState::Negotiating, Some(ReasonCode::InProgress), false)));
+            assert!(!returns(mode, row(3, RowState::Blocked, Some(ReasonCode::NoAnswer), false)));
+            assert!(!returns(mode, row(3, RowState::Blocked, Some(ReasonCode::Internal), false)));
+            assert!(returns(mode, row(3, RowState::Blocked, Some(ReasonCode::NoAnswer), true)));
+            assert!(returns(mode, row(3, RowState::Negotiating, Some(ReasonCode::InProgress), true)));
+            for code in [ReasonCode::AuthFailed, ReasonCode::EspBlocked, ReasonCode::PeerDisabled] {
+                assert!(returns(mode, row(3, RowState::Clear, Some(code), false)), "{code:?}");
+            }
         }
+        let clear = row(3, RowState::Clear, Some(ReasonCode::NoAnswer), false);
+        assert!(!returns(Mode::Require, clear.clone()));
+        assert!(returns(Mode::Prefer, clear));
+    }
+
+    #[test]
+    fn it_remembers_what_it_was_told_before() {
+        let mut course = Course::new(Mode::Require);
+        let mut tell = |revision, rows: Vec<RowProgress>| {
+            let summary = Summary { peers: 2, ..Summary::default() };
+            course.is_over(&Progress { revision, protection: Protection::On, summary, rows })
+        };
+        let moving = row(3, RowState::Negotiating, None, false);
+        assert!(!tell(1, vec![row(2, RowState::Clear, Some(ReasonCode::NoAnswer), true), moving]));
+        assert!(!tell(2, Vec::new()));
+        assert!(tell(3, vec![row(3, RowState::Clear, Some(ReasonCode::NoProposal), false)]));
+    }
+
+    /// One that says neither codes nor who is waited for, as agents up to 0.1.0 did.
+    #[test]
+    fn an_agent_that_tells_less_is_followed_too() {
+        let line = |state| {
+            let text = format!(
+                r#"{{"revision":1,"protection":"on","summary":{{"peers":1,"protected":0,"negotiating":0,"clear":1,
+                "blocked":0,"off":0}},"rows":[{{"node":"b","local":"10.0.0.1","remote":"10.0.0.2",
+                "state":"{state}","reason":"no answer"}}]}}"#
+            );
+            serde_json::from_str::<Progress>(&text).unwrap()
+        };
+        assert!(!Course::new(Mode::Require).is_over(&line("clear")));
+        assert!(Course::new(Mode::Prefer).is_over(&line("clear")));
+        assert!(Course::new(Mode::Require).is_over(&line("protected")));
     }
 }

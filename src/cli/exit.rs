@@ -24,11 +24,14 @@ pub enum Exit {
     NoAgent = 4,
     /// Not permitted.
     NotPermitted = 5,
+    /// Of `enable`: this host is enabled, and every row that is not protected waits for a host which is not there
+    /// yet.
+    Waiting = 6,
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        // Fieldless, with values below 6.
+        // Fieldless, with values below 7.
         ExitCode::from(exit as u8)
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn follow(
     mut view: View,
     settled: RowState,
     deadline: Instant,
-    done: impl Fn(&Progress) -> bool,
+    mut done: impl FnMut(&Progress) -> bool,
 ) -> Result<Status, AskError> {
     let mut revision = 0;
     loop {

@@ -1,6 +1,6 @@
 //! Shows a status as text: a few lines about the host, a row a pair, a line that sums up.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use super::details;
@@ -192,6 +192,17 @@ pub(super) fn sum(summary: &Summary, style: Style) -> String {
         }
     }
     parts.join(", ")
+}
+
+/// Names, of which many are counted.
+pub(super) fn names<N: fmt::Display>(names: &[N]) -> String {
+    /// So many are listed.
+    const LISTED: usize = 8;
+    let listed: Vec<String> = names.iter().take(LISTED).map(N::to_string).collect();
+    match names.len() - listed.len() {
+        0 => listed.join(", "),
+        more => format!("{} and {more} more", listed.join(", ")),
+    }
 }
 
 /// `1 pair`, `2 pairs`, with `suffix` behind it.

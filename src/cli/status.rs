@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::args::{Invocation, StatusArgs};
 use super::client::AskError;
@@ -19,15 +19,23 @@ use crate::xfrm::{self, Kernel};
 
 /// How often `--watch` looks.
 const REFRESH: Duration = Duration::from_secs(1);
+/// How often `--wait` looks.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Clears the screen and goes to its corner.
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
 pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
     let (config, broken) = context::config_at_work(invocation)?;
     check_names(&config, &args.nodes)?;
+    let deadline = args.wait.map(|wait| Instant::now() + wait);
     loop {
         let mut status = only(read(&config)?, &args.nodes);
         status.config_error = status.config_error.or_else(|| broken.as_ref().map(ToString::to_string));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if let Some(left) = left.filter(|left| !left.is_zero() && exit_of(&status) != Exit::Done) {
+            std::thread::sleep(left.min(AGAIN));
+            continue;
+        }
         if show(&status, args)? == Reader::Gone || !args.watch {
             return Ok(exit_of(&status));
         }
@@ -142,6 +150,7 @@ pub(super) fn only(mut status: Status, names: &[String]) -> Status {
     if !names.is_empty() {
         status.peers.retain(|row| names.iter().any(|name| name == row.node.as_str()));
         status.summary = Summary::of(status.peers.iter().map(|row| row.state));
+        status.waiting_for.retain(|node| names.iter().any(|name| name == node.as_str()));
     }
     status
 }

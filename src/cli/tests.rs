@@ -54,6 +54,7 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         errors: SaErrors::default(),
         secret_id: None,
         sas: Vec::new(),
+        waiting: false,
         try_ends_in_s: None,
     }
 }
@@ -78,6 +79,7 @@ fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
             drift: Some(0),
         },
         summary: Summary::of(peers.iter().map(|row| row.state)),
+        waiting_for: Vec::new(),
         peers,
         kernel: [].into(),
         notes: Vec::new(),

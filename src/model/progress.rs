@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{Protection, RowState, Summary};
+use super::status::{Protection, ReasonCode, RowState, Summary};
 use super::{NodeName, Pair};
 
 /// How far the agent has come.
@@ -34,11 +34,36 @@ pub struct RowProgress {
     pub state: RowState,
     /// Why it is neither protected nor off, in words.
     pub reason: Option<String>,
+    /// The same for programs; `None` from agents that do not tell it.
+    #[serde(default)]
+    pub reason_code: Option<ReasonCode>,
+    /// Whether this host can only wait for the other: the pair was never protected, and the other host has
+    /// proven nothing for some seconds. Agents that do not tell it leave it `false`.
+    #[serde(default)]
+    pub waiting: bool,
 }
 
 impl RowProgress {
     /// The pair of the row.
     pub fn pair(&self) -> Pair {
         Pair { local: self.local, remote: self.remote }
+    }
+
+    /// Whether nothing more is going to happen until somebody does something: here, at the other host or in
+    /// between.
+    pub fn is_final(&self) -> bool {
+        let failed = matches!(
+            self.reason_code,
+            Some(
+                ReasonCode::AuthFailed
+                    | ReasonCode::NoProposal
+                    | ReasonCode::PeerRefused
+                    | ReasonCode::EspBlocked
+                    | ReasonCode::KernelError
+                    | ReasonCode::NoAddress
+                    | ReasonCode::PeerDisabled
+            )
+        );
+        self.state == RowState::Protected || failed || self.waiting
     }
 }

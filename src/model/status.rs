@@ -253,6 +253,10 @@ pub struct PeerRow {
     pub secret_id: Option<String>,
     /// Its SAs, outbound first.
     pub sas: Vec<SaRow>,
+    /// Whether this host can only wait for the other: the pair was never protected, and the other host has
+    /// proven nothing for some seconds.
+    #[serde(default)]
+    pub waiting: bool,
     /// Seconds until it goes back to the clear, unless the host on trial is confirmed: this one or the other.
     /// `None` for a pair that stays.
     #[serde(default)]
@@ -346,6 +350,9 @@ pub struct Status {
     pub agent: AgentInfo,
     /// How many rows are in which state.
     pub summary: Summary,
+    /// The hosts of rows that are `waiting`.
+    #[serde(default)]
+    pub waiting_for: Vec<NodeName>,
     /// One row a pair.
     pub peers: Vec<PeerRow>,
     /// The kernel's XFRM error counters that are not zero (`/proc/net/xfrm_stat`).
@@ -362,13 +369,23 @@ impl Status {
     /// Whether all is as the operator wants it: protection deliberately off, or on with an agent running,
     /// the files in force, every row protected and no critical problem.
     pub fn is_healthy(&self) -> bool {
+        self.is_as_wanted(|row| row.state == RowState::Protected)
+    }
+
+    /// The same, but for rows that wait for hosts which are not there yet, of which there is at least one.
+    pub fn only_waits(&self) -> bool {
+        let waits = self.peers.iter().any(|row| row.waiting);
+        waits && self.is_as_wanted(|row| row.state == RowState::Protected || row.waiting)
+    }
+
+    fn is_as_wanted(&self, is_fine: impl Fn(&PeerRow) -> bool) -> bool {
         match self.protection {
             Protection::Off => true,
             Protection::Disabling => false,
             Protection::On | Protection::Enabling => {
                 let in_force = self.config_error.is_none();
-                let fine = !self.problems.iter().any(Problem::is_critical);
-                self.agent.running && in_force && fine && self.summary.protected == self.summary.peers
+                let critical = self.problems.iter().any(Problem::is_critical);
+                self.agent.running && in_force && !critical && self.peers.iter().all(is_fine)
             }
         }
     }
@@ -410,6 +427,7 @@ pub fn without_agent(
         config_error: None,
         agent: AgentInfo::default(),
         summary: Summary::of(peers.iter().map(|row| row.state)),
+        waiting_for: Vec::new(),
         peers,
         kernel: statistics.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect(),
         notes: Vec::new(),
@@ -462,6 +480,7 @@ impl Known<'_> {
             errors: errors(&sas),
             secret_id: None,
             sas: self.sa_rows(pair, &sas, used, now),
+            waiting: false,
             try_ends_in_s: None,
         }
     }

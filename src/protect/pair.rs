@@ -4,6 +4,7 @@
 //! follows from them. What it wants in the kernel is [`PairMachine::desired`]; what it wants from the key
 //! exchange and the network comes out of [`PairMachine::poll_order`].
 
+mod absence;
 mod detour;
 mod judge;
 mod opening;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
+use self::absence::Absence;
 use self::detour::Detour;
 pub use self::order::{Order, Posture};
 use self::seal::Use;
@@ -137,6 +139,8 @@ pub struct PairMachine {
     present: bool,
     /// Why the last attempt at keys failed.
     failure: Option<Reason>,
+    /// Whether the peer is there at all.
+    absence: Absence,
     /// What `status` shows, and since when.
     shown: (RowState, Instant),
     wake: Option<Instant>,
@@ -171,6 +175,7 @@ impl PairMachine {
             kernel_error: None,
             present: true,
             failure: None,
+            absence: Absence::default(),
             shown: (RowState::Off, now),
             wake: None,
             orders: VecDeque::new(),
@@ -200,6 +205,7 @@ impl PairMachine {
     /// `trial` is when this host goes back to the clear, unless that is confirmed.
     pub fn enable(&mut self, now: Instant, strict: bool, trial: Option<Instant>) {
         self.leaving = None;
+        self.await_peer(now);
         match self.phase {
             Phase::Off if self.seal == Seal::Opened => self.follow(now),
             Phase::On => {}
@@ -249,6 +255,7 @@ impl PairMachine {
             self.orders.push_back(Order::Posture(Posture::Active));
         }
         self.failure = None;
+        self.absence.note_proof(now);
         // Most have one, and there are thousands of pairs.
         self.children.reserve_exact(1);
         self.children.push(child);
@@ -262,6 +269,7 @@ impl PairMachine {
         if let Some(child) = self.child_mut(in_spi) {
             child.hear(now, word, waited);
             self.spoken_of = Some(in_spi);
+            self.absence.note_proof(now);
         }
         if was_sending
             && !self.peer_may_send()
@@ -438,6 +446,7 @@ impl PairMachine {
         if let Some((_, retry)) = &self.kernel_error {
             clock.due(*retry);
         }
+        self.note_absence(&mut clock);
         self.wake = clock.next;
         let (state, _) = self.judge();
         if self.shown.0 != state {

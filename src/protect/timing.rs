@@ -64,5 +64,9 @@ pub const TRIAL_PATIENCE: Duration = Duration::from_secs(6);
 /// So far the end of a policy may be from where it should be: the kernel counts whole seconds.
 pub const LIFETIME_TOLERANCE: Duration = Duration::from_secs(2);
 
+/// How long a peer that a pair was never protected with may take to prove itself before it counts as not there
+/// yet: several times as long as it takes one that is.
+pub const ABSENCE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long after a refused kernel change it is tried again.
 pub const KERNEL_RETRY: Duration = Duration::from_secs(1);

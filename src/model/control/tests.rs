@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::RowProgress;
-use crate::model::status::{Protection, RowState, Summary};
+use crate::model::status::{Protection, ReasonCode, RowState, Summary};
 
 fn requests() -> [Request; 10] {
     [
@@ -46,6 +46,8 @@ fn replies_come_through() {
         remote: [10, 0, 0, 2].into(),
         state: RowState::Clear,
         reason: Some("two\nlines".to_owned()),
+        reason_code: Some(ReasonCode::NoAnswer),
+        waiting: true,
     };
     let progress = Progress {
         revision: 3,

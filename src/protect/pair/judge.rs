@@ -30,7 +30,7 @@ impl PairMachine {
 
     /// How it stands and why, to be compared with another time.
     pub fn standing(&self) -> impl PartialEq + use<> {
-        self.judge()
+        (self.judge(), self.failure.as_ref().map(|(code, _)| *code), self.is_waiting())
     }
 
     /// Why the keys that protect the pair could not be renewed: it stays protected until the kernel's hard

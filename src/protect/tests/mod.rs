@@ -1,5 +1,6 @@
 //! The invariants of the plan, checked on random kernels.
 
+mod absence;
 mod link;
 mod opening;
 mod pair;

@@ -12,6 +12,7 @@ use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("enable::three_hosts_are_protected_within_two_seconds", 3, three_hosts_within_two_seconds),
+    Test::new("enable::one_host_after_the_other", 5, one_host_after_the_other),
     Test::new("enable::nothing_is_lost_while_enabling", 3, nothing_is_lost_while_enabling),
     Test::new("enable::sparse_traffic_on_a_slow_link_is_not_lost", 2, sparse_traffic_on_a_slow_link),
     Test::new("enable::kernels_note_whose_packets_met_a_policy", 2, kernels_note_what_met_a_policy),
@@ -39,6 +40,29 @@ fn three_hosts_within_two_seconds(lab: &mut Lab) -> Result<()> {
     }
     println!("12 pairs in {taken:?}");
     ensure!(taken <= Duration::from_secs(2), "it took {taken:?}");
+    Ok(())
+}
+
+/// As most people roll it out: each command ends by itself within seconds, and says whom it waits for.
+fn one_host_after_the_other(lab: &mut Lab) -> Result<()> {
+    Cluster::of(lab.hosts()).install_all(lab.hosts())?;
+    let names: Vec<&str> = lab.hosts().iter().map(Host::name).collect();
+    for (at, host) in lab.hosts().iter().enumerate() {
+        let (started, last) = (Instant::now(), at + 1 == lab.hosts().len());
+        let outcome = hostseal(host, "enable --timeout 50s")?.expect_code(if last { 0 } else { 6 })?;
+        println!("{} after {:?}: {:?}", host.name(), started.elapsed(), outcome.stdout.lines().last());
+        ensure!(started.elapsed() < Duration::from_secs(15), "it took {:?}", started.elapsed());
+        if !last {
+            let words = format!("enabled; waiting for {}\n", names[at + 1..].join(", "));
+            ensure!(outcome.stdout.ends_with(&words), "{}", outcome.stdout);
+            let status = status(host)?;
+            ensure!(*status.at("/waiting_for") == serde_json::json!(names[at + 1..]), "{:#}", status.0);
+            hostseal(host, "status")?.expect_code(3)?;
+        }
+    }
+    for outcome in hostseal_all(lab.hosts(), "status --wait 20s")? {
+        outcome.expect_code(0)?;
+    }
     Ok(())
 }
 

@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, ensure};
 use hostseal::model::ours::REQID;
 
-use crate::lab::agent::{hostseal_all, status_until};
+use crate::lab::agent::{hostseal, hostseal_all, status_until};
 use crate::lab::stream::Shape;
 use crate::lab::{Capture, Cluster, Count, FAMILIES, Family, Host, Kind, Lab, Stream, until};
 use crate::tests::Test;
@@ -80,8 +80,12 @@ const SEALED: Duration = Duration::from_secs(10);
 /// Installs the cluster's files on all its hosts and enables them at the same time.
 pub(crate) fn enable_all(cluster: &Cluster, hosts: &[Host]) -> Result<()> {
     cluster.install_all(hosts)?;
-    for outcome in hostseal_all(hosts, "enable --timeout 30s")? {
-        outcome.expect_code(0)?;
+    for (host, outcome) in hosts.iter().zip(hostseal_all(hosts, "enable --timeout 30s")?) {
+        // On a busy machine one host may be up some seconds before another.
+        match outcome.code {
+            6 => hostseal(host, "status --wait 30s")?.expect_code(0)?,
+            _ => outcome.expect_code(0)?,
+        };
     }
     Ok(())
 }

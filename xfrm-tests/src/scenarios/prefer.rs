@@ -25,13 +25,8 @@ fn who_cannot_stays_clear(lab: &mut Lab) -> Result<()> {
     let started = Instant::now();
     let members = [a.clone(), b.clone()];
     for outcome in hostseal_all(&members, "enable --timeout 50s --json")? {
-        let outcome = outcome.expect_code(3)?;
-        let status = crate::lab::agent::Status(outcome.json()?);
-        ensure!(status.at("/mode") == "prefer", "{:#}", status.0);
-        for family in FAMILIES {
-            let row = status.peer(c.address(family))?;
-            ensure!(row.at("/state") == "clear" && row.at("/reason_code") == "no_answer", "{:#}", row.0);
-        }
+        let status = crate::lab::agent::Status(outcome.expect_code(6)?.json()?);
+        ensure!(status.at("/mode") == "prefer" && status.at("/waiting_for/0") == "c", "{:#}", status.0);
     }
     ensure!(started.elapsed() < Duration::from_secs(40), "it does not wait for the time to be over");
     for (host, other) in [(&a, &b), (&b, &a)] {
@@ -39,6 +34,13 @@ fn who_cannot_stays_clear(lab: &mut Lab) -> Result<()> {
             let row = status(host)?.peer(other.address(family))?;
             ensure!(row.at("/state") == "protected", "{:#}", row.0);
         }
+    }
+    for (host, family) in [&a, &b].into_iter().zip(FAMILIES) {
+        status_until(host, "c is named", Duration::from_secs(30), |status| {
+            status
+                .peer(c.address(family))
+                .is_ok_and(|row| row.at("/state") == "clear" && row.at("/reason_code") == "no_answer")
+        })?;
     }
     hostseal(&a, "status")?.expect_code(3)?;
     let log = a.read("/run/hostseal/agent.log")?;

@@ -111,7 +111,8 @@ fn a_peer_that_does_not_answer(lab: &mut Lab) -> Result<()> {
     let cluster = Cluster::of(lab.hosts());
     cluster.install_all(lab.hosts())?;
     let traffic = Traffic::start(&a, &b, 100)?;
-    hostseal(&a, "enable --timeout 8s")?.expect_code(3)?;
+    hostseal(&a, "enable --timeout 3s")?.expect_code(3)?;
+    hostseal(&a, "enable --timeout 50s")?.expect_code(6)?;
     let row = status(&a)?.peer(b.v4().into())?;
     ensure!(row.at("/state") != "protected", "{:#}", row.0);
     ensure!(row.at("/reason").is_string(), "a reason in words: {:#}", row.0);

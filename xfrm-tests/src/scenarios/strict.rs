@@ -33,6 +33,8 @@ fn nothing_clear_leaves(lab: &mut Lab) -> Result<()> {
     ensure_silence(&a, &b)?;
     ensure_blocked(&a, &b)?;
     hostseal(&a, "enable --timeout 1s")?.expect_code(3)?;
+    let waits = hostseal(&a, "enable --strict --json")?.expect_code(6)?;
+    ensure!(waits.json()?["waiting_for"] == serde_json::json!(["b"]), "{}", waits.stdout);
     // The other host does not know, and is not heard.
     ensure_silence(&b, &a)?;
     hostseal(&b, "enable")?.expect_code(0)?;

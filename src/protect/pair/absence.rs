@@ -1,0 +1,61 @@
+//! A peer that is not there yet: nothing is wrong with a pair that never was protected and whose peer says
+//! nothing, and nothing more happens until somebody enables that peer too.
+
+use std::time::Instant;
+
+use super::judge::Why;
+use super::{Order, PairMachine, Phase};
+use crate::model::status::{ReasonCode, RowState};
+use crate::protect::clock::Clock;
+use crate::protect::timing::ABSENCE_PATIENCE;
+
+/// What is known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Absence {
+    /// Since when the peer has proven nothing; `None` for a pair that was protected once.
+    since: Option<Instant>,
+    /// Whether that was long ago.
+    waiting: bool,
+}
+
+impl Absence {
+    /// The peer has proven who it is.
+    pub(super) fn note_proof(&mut self, now: Instant) {
+        self.since = self.since.map(|_| now);
+    }
+}
+
+impl PairMachine {
+    /// Whether this host can only wait for the other: the pair was never protected, and the other host has
+    /// proven nothing for some seconds.
+    pub fn is_waiting(&self) -> bool {
+        self.absence.waiting
+    }
+
+    /// The operator orders protection: a peer that was not there gets as much time again, and one that was
+    /// refused another chance.
+    pub(super) fn await_peer(&mut self, now: Instant) {
+        let new = self.phase == Phase::Off && !self.is_sealed() && self.adopted.is_empty();
+        if new || self.absence.since.is_some() {
+            self.absence = Absence { since: Some(now), waiting: false };
+        }
+        let unprotected = self.phase == Phase::On && self.row_state() != RowState::Protected;
+        if unprotected && self.failure.take().is_some() {
+            self.orders.push_back(Order::Hurry);
+        }
+    }
+
+    pub(super) fn note_absence(&mut self, clock: &mut Clock) {
+        let (state, why) = self.judge();
+        if state == RowState::Protected {
+            self.absence = Absence::default();
+        }
+        let Some(since) = self.absence.since else { return };
+        let unheard = match why {
+            Why::Agreeing => true,
+            Why::Failed => self.failure.as_ref().is_some_and(|(code, _)| *code == ReasonCode::NoAnswer),
+            _ => false,
+        };
+        self.absence.waiting = self.phase == Phase::On && unheard && clock.due(since + ABSENCE_PATIENCE);
+    }
+}
