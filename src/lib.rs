@@ -29,6 +29,8 @@
 //!    counter (`ike::tests`).
 //! 8. **Counters never go backwards** (`agent::accounts`, `agent::sim::cluster`, and the lab).
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
+//! 11. **What comes out of an SA is its peer's.** Every SA carries the selector of its two addresses
+//!     (`xfrm::tests::golden`, `agent::sim::reconfigure`, and the lab with attackers).
 
 #[cfg(all(feature = "key-export", not(debug_assertions)))]
 compile_error!("the feature `key-export` gives keys away: no optimised build has it");

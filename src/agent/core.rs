@@ -25,7 +25,7 @@ use crate::ike::{self, Engine};
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
 use crate::model::{KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
-use crate::protect::{PairMachine, Plan};
+use crate::protect::PairMachine;
 
 /// How often the counters are read to see which peers have fallen silent.
 pub const TICK: Duration = Duration::from_secs(30);
@@ -429,11 +429,6 @@ impl Core {
             counters.sessions as usize,
             counters.half_open as usize,
         ]
-    }
-
-    /// What would change in the kernel now, given that it holds `actual`.
-    pub fn plan(&self, actual: KernelState) -> Plan {
-        self.pairs.outstanding(Known::of(actual, &self.pairs.own()))
     }
 }
 

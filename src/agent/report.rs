@@ -189,7 +189,7 @@ pub(super) fn log_change(pair: Pair, was: RowState, machine: &PairMachine) {
     }
 }
 
-/// What another scheme would change, as lines: first what is replaced, then the rest.
+/// What would change, as lines: first what is replaced, then the rest.
 pub(super) fn preview(preview: &Preview) -> Vec<PlanLine> {
     let replaced = preview
         .replaced
@@ -199,6 +199,6 @@ pub(super) fn preview(preview: &Preview) -> Vec<PlanLine> {
 }
 
 /// A plan as lines.
-pub(super) fn lines(plan: &Plan) -> Vec<PlanLine> {
+fn lines(plan: &Plan) -> Vec<PlanLine> {
     plan.ops.iter().map(PlanLine::from).collect()
 }

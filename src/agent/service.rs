@@ -589,6 +589,6 @@ impl Service {
         let Some(core) = &self.core else {
             return Ok(Vec::new());
         };
-        Ok(report::lines(&core.plan(self.kernel.read()?)))
+        Ok(report::preview(&core.plan(self.kernel.read()?)))
     }
 }

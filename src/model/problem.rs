@@ -40,6 +40,8 @@ pub enum ProblemCode {
     ConfigDiffers,
     /// This host forwards packets of others to a peer in the clear.
     ForwardedClear,
+    /// SAs of an older agent accept packets in the name of other hosts.
+    UnboundSa,
     /// A kind that only a later version knows.
     #[serde(other)]
     Other,

@@ -202,6 +202,9 @@ pub struct SaReading {
     pub esn: bool,
     /// Whether its ESP goes in UDP.
     pub encapsulated: bool,
+    /// Whether its selector takes packets between its two addresses alone. One of an agent before this one may
+    /// carry packets in anybody's name.
+    pub bound: bool,
     /// Payload bytes (ESP's overhead and the IP header excluded) since it was made.
     pub bytes: u64,
     /// Packets since it was made.
@@ -233,6 +236,7 @@ impl SaReading {
             key_bits: sa.suite.key_bits,
             esn: sa.suite.esn,
             encapsulated: sa.encapsulation.is_some(),
+            bound: true,
             bytes: 0,
             packets: 0,
             added: 0,

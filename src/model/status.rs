@@ -2,6 +2,8 @@
 //!
 //! Fields are added, never renamed or removed, within one [`SCHEMA`].
 
+mod unbound;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -431,7 +433,7 @@ pub fn without_agent(
         peers,
         kernel: statistics.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect(),
         notes: Vec::new(),
-        problems: Vec::new(),
+        problems: unbound::problems(known).collect(),
     }
 }
 

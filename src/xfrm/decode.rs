@@ -36,6 +36,9 @@ pub(super) fn sa(message: Message<'_>) -> Result<Option<SaReading>, Malformed> {
 /// Where the fields of `struct xfrm_usersa_info` are. It is read in place: parsed whole, with its nested
 /// structures, a dump of 20,000 SAs takes longer to parse than to fetch.
 mod field {
+    pub(super) const SELECTED_DESTINATION: usize = 0;
+    pub(super) const SELECTED_SOURCE: usize = 16;
+    pub(super) const SELECTED_BITS: usize = 42;
     pub(super) const DESTINATION: usize = 56;
     pub(super) const SPI: usize = 72;
     pub(super) const PROTOCOL: usize = 76;
@@ -72,12 +75,15 @@ pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<Sa
     let cipher = attributes.get(XFRMA_ALG_AEAD);
     let bits = cipher.map_or(Some(SALT_BITS), |cipher| u32_at(cipher, 64))?;
     let (bytes, packets) = (u64_at(info, field::BYTES)?, u64_at(info, field::PACKETS)?);
+    let source = address_at(family, info, field::SOURCE)?;
+    let destination = address_at(family, info, field::DESTINATION)?;
     Some(Some(SaReading {
-        source: address_at(family, info, field::SOURCE)?,
-        id: SaId { destination: address_at(family, info, field::DESTINATION)?, spi: Spi(spi) },
+        source,
+        id: SaId { destination, spi: Spi(spi) },
         key_bits: bits.checked_sub(SALT_BITS)?.try_into().ok()?,
         esn: info[field::FLAGS] & FLAG_ESN != 0,
         encapsulated: attributes.get(XFRMA_ENCAP).is_some(),
+        bound: selected(family, info)? == [Block::host(destination), Block::host(source)],
         bytes,
         packets,
         added: u64_at(info, field::ADDED)?,
@@ -88,6 +94,15 @@ pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<Sa
         replay_window: u32_at(info, field::OUTSIDE_WINDOW)?,
         integrity: u32_at(info, field::INTEGRITY)?,
     }))
+}
+
+/// The destinations and sources that an SA's selector takes.
+fn selected(family: Family, info: &[u8]) -> Option<[Block; 2]> {
+    let block = |at, bits| Some(Block { address: address_at(family, info, at)?, prefix: *info.get(bits)? });
+    Some([
+        block(field::SELECTED_DESTINATION, field::SELECTED_BITS)?,
+        block(field::SELECTED_SOURCE, field::SELECTED_BITS + 1)?,
+    ])
 }
 
 /// Which inbound SA of ours gets ESP from where it does not expect it, and from where (MAPPING); `None` for a

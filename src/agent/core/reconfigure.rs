@@ -12,7 +12,7 @@ use crate::agent::pairs::Pairs;
 use crate::agent::scheme::Scheme;
 use crate::ike;
 use crate::model::saved::PairRecord;
-use crate::model::{KernelState, Pair, SaId, SaReading, UnixTime};
+use crate::model::{KernelState, Op, Pair, SaId, SaReading, UnixTime};
 use crate::protect::{PairMachine, Plan};
 
 /// What another scheme would change.
@@ -24,6 +24,14 @@ pub struct Preview {
 }
 
 impl Core {
+    /// What would change in the kernel now, given that it holds `actual`.
+    pub fn plan(&self, actual: KernelState) -> Preview {
+        let outdated = actual.sas.values().filter(|sa| !sa.bound).map(|sa| sa.id).collect::<Vec<_>>();
+        let plan = self.pairs.outstanding(Known::of(actual, &self.pairs.own()));
+        let stays = |id: &SaId| !plan.ops.contains(&Op::DeleteSa(*id));
+        Preview { replaced: outdated.into_iter().filter(stays).collect(), plan }
+    }
+
     /// What [`Core::reconfigure`] with `scheme` would change in a kernel that holds `actual`. Of the pairs that
     /// stay, SAs for which `other` is true get successors in any case.
     pub fn preview(
@@ -38,7 +46,9 @@ impl Core {
             let outdated = machine.outdated(scheme.replay_window, scheme.limits_of(*pair));
             let of_pair = actual.sas.values().filter(|sa| sa.is_between(*pair));
             let goes = |sa: &&SaReading| {
-                other(sa) || machine.child_of(sa.id).is_some_and(|in_spi| outdated.contains(&in_spi))
+                !sa.bound
+                    || other(sa)
+                    || machine.child_of(sa.id).is_some_and(|in_spi| outdated.contains(&in_spi))
             };
             replaced.extend(of_pair.filter(goes).map(|sa| sa.id));
         }

@@ -140,6 +140,11 @@ impl SimKernel {
         self.is_in_udp(id) == in_udp && self.count(id, bytes)
     }
 
+    /// Makes all SAs such that an agent of an older version has made: they bind packets to nobody.
+    pub(super) fn unbind(&mut self) {
+        self.state.sas.values_mut().for_each(|sa| sa.bound = false);
+    }
+
     /// Removes SAs as a stranger's flush does, without a word of their figures.
     pub(super) fn flush(&mut self) {
         self.state.sas.clear();

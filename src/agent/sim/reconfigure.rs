@@ -264,6 +264,27 @@ fn what_is_only_true_of_new_sas_comes_with_successors() {
 }
 
 #[test]
+fn sas_that_bind_packets_to_nobody_leave_at_once_and_without_a_loss() {
+    seeds(10, |seed| {
+        let mut world = protected(3, seed, Weather::FAIR);
+        let at = (seed % 3) as usize;
+        world.hosts[at].kernel.unbind();
+        let unbound =
+            |world: &World| world.hosts[at].kernel.state.sas.values().filter(|sa| !sa.bound).count();
+        assert!(unbound(&world) >= 4);
+        world.kill(at);
+        world.enable(at);
+        let actual = world.hosts[at].kernel.state.clone();
+        let shown = world.hosts[at].core.as_ref().map(|core| core.plan(actual).replaced.len());
+        assert_eq!(shown, Some(unbound(&world)), "`plan` names each of them");
+        run(&mut world, 10 * SECOND);
+        assert_eq!(unbound(&world), 0);
+        assert!(world.all_protected());
+        assert_eq!((world.total().lost, world.total().clear), (0, 0));
+    });
+}
+
+#[test]
 fn a_file_that_says_the_same_changes_nothing() {
     let mut world = protected(3, 1, Weather::FAIR);
     let before: Vec<_> = world.hosts.iter().map(|host| host.kernel.state.clone()).collect();

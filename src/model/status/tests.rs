@@ -31,6 +31,7 @@ fn sa(direction: Direction, spi: u32, added: u64, packets: u64) -> SaReading {
         key_bits: 256,
         esn: true,
         encapsulated: false,
+        bound: true,
         bytes: packets * 500,
         packets,
         added,

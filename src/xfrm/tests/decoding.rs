@@ -89,6 +89,16 @@ fn an_sa_is_read_with_its_counters() {
     assert_eq!(reading, SaReading { hard_seconds: Some(86400), ..inbound_reading(reading.added) });
     let in_udp = decode::sa(only(&hex(golden::SA_IN_UDP))).expect("well-formed").expect("ours");
     assert!(in_udp.encapsulated);
+    for bytes in [golden::SA_NARROW, golden::SA_IN, golden::SA_OUT] {
+        let mut bytes = hex(bytes);
+        let bound = |bytes: &[u8]| decode::sa(only(bytes)).expect("well-formed").expect("ours").bound;
+        assert!(bound(&bytes), "its selector is its two addresses");
+        for (what, at) in [("destination", 0), ("source", 16), ("bits", 42), ("bits of the source", 43)] {
+            bytes[16 + at] ^= 1;
+            assert!(!bound(&bytes), "another {what}");
+            bytes[16 + at] ^= 1;
+        }
+    }
 
     // The fields that are zero in a fresh SA, at their places in xfrm_usersa_info.
     let mut used = hex(golden::REPORTED_SA);

@@ -103,6 +103,7 @@ fn inbound_reading(added: u64) -> SaReading {
         key_bits: 256,
         esn: true,
         encapsulated: false,
+        bound: false,
         bytes: 0,
         packets: 0,
         added,

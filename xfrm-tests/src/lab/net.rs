@@ -1,6 +1,6 @@
 //! The wire: a bridge in a namespace of its own, and the hosts' cables.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -195,6 +195,23 @@ impl Wire {
             self.filter(host, Toward::Wire, &format!("{udp} src_port {port} {sport} action {leave}"))?;
         }
         Ok(())
+    }
+
+    /// Gives the ESP that a host sends from `own` to the first of two addresses the second one as its source, as
+    /// somebody on the path can. [`Wire::pass_all`] ends it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rename(&self, host: &Host, [to, other]: [IpAddr; 2], own: IpAddr) -> Result<()> {
+        let (protocol, rewrite) = match other {
+            IpAddr::V4(_) => ("ip", format!("action nat egress {own} {other}")),
+            IpAddr::V6(_) => ("ipv6", format!("action pedit ex munge ip6 src set {other}")),
+        };
+        // The checksum of IPv4's UDP is mended with the address, or was none.
+        let in_udp = if other.is_ipv6() { " pipe action csum udp" } else { "" };
+        let flow = format!("protocol {protocol} flower src_ip {own} dst_ip {to}");
+        self.filter(host, Toward::Wire, &format!("{flow} ip_proto 0x32 {rewrite}"))?;
+        self.filter(host, Toward::Wire, &format!("{flow} ip_proto udp dst_port 4500 {rewrite}{in_udp}"))
     }
 
     /// Adds a filter to a host's cable.

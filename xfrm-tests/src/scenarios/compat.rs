@@ -61,7 +61,10 @@ fn show(show: &Show) -> Result<i32> {
         })?;
         c.run(&format!("umount {HOSTSEAL}"))?;
         agents.push(start_agent(&c)?);
-        await_settled(&lab)
+        await_settled(&lab)?;
+        let shown = status(&c)?.at("/problems").to_string();
+        ensure!(!shown.contains("unbound_sa"), "SAs of the older one are left: {shown}");
+        Ok(())
     })?;
     mixed.step("disable on b, the others follow for b", false, || {
         hostseal(&b, "disable")?.expect_code(0)?;

@@ -16,6 +16,7 @@ pub mod interop;
 mod keys;
 mod memory;
 mod mtu;
+mod names;
 mod nat;
 mod paths;
 mod prefer;
@@ -55,6 +56,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         paths::ALL,
         memory::ALL,
         mtu::ALL,
+        names::ALL,
         reboot::ALL,
         faults::ALL,
         refusal::ALL,
