@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail};
 use super::core::in_the_way;
 use super::known::Known;
 use super::scheme::Scheme;
-use super::single;
+use super::single::Single;
 use crate::model::config::WhoamiError;
 use crate::model::host::{Boot, named_node, own_addresses};
 use crate::model::saved::SavedError;
@@ -33,7 +33,7 @@ use crate::xfrm;
 pub fn guard(path: &Path) -> anyhow::Result<String> {
     // A broken file must not open what the last good one has sealed.
     let (config, _) = Config::load_or_last_good(path)?;
-    if single::runs(&config.run_dir)? {
+    if Single::new(&config.run_dir).runs()? {
         return Ok("an agent runs: it guards this host itself".to_owned());
     }
     let sealed = match sealed_pairs(&config) {

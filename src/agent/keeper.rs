@@ -2,8 +2,9 @@
 //! that it comes in on, and stops when the last one closes it (kernel.md, fact 18h).
 //!
 //! Under systemd its file descriptor store does that (sd_pid_notify_with_fds(3)). Elsewhere a process of ours does,
-//! `hostseal hold`, which the agent starts and every later agent finds by a socket in `run_dir`. It does nothing
-//! but hold what it was given.
+//! `hostseal hold`, which the agent starts and every later agent finds by its [name](super::name), or by a socket in
+//! `run_dir` where somebody else has that, and where an agent of an earlier version has started it. It does nothing
+//! but hold what it was given, and takes orders from root alone.
 //! ```text
 //! agent    --- K, sockets --->  holder      holds these, and nothing else any more
 //! agent    --- G ------------>  holder      gives them: an agent that has just started
@@ -25,6 +26,7 @@ use nix::sys::prctl;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::setsid;
 
+use super::name::{self, Owner};
 use super::process;
 use crate::model::host::KEEPER_NAME;
 use crate::xfrm::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
@@ -44,6 +46,8 @@ const END: u8 = b'E';
 /// The way to what keeps sockets.
 pub(super) struct Keeper {
     /// Where a holder listens.
+    name: String,
+    /// Where else it may listen.
     socket: PathBuf,
     /// Whether the service manager keeps them.
     managed: bool,
@@ -55,7 +59,7 @@ impl Keeper {
     /// For the agent of a run directory.
     pub(super) fn new(run_dir: &Path) -> Self {
         let managed = env::var_os("NOTIFY_SOCKET").is_some();
-        Self { socket: run_dir.join(SOCKET_NAME), managed, holder: None }
+        Self { name: name::KEEPER.to_owned(), socket: run_dir.join(SOCKET_NAME), managed, holder: None }
     }
 
     /// What an agent before this one left.
@@ -108,7 +112,10 @@ impl Keeper {
     }
 
     fn connect(&self) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(&self.socket)?;
+        let stream = match name::connect_to_ours(&self.name) {
+            Err(error) if is_nobody(&error) => UnixStream::connect(&self.socket)?,
+            connected => connected?,
+        };
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(stream)
@@ -132,13 +139,20 @@ impl Keeper {
         (&stream).read_exact(&mut [0])
     }
 
-    /// Starts a holder, with a socket that it can be asked by at once.
-    fn start(&mut self) -> io::Result<()> {
+    fn listen_by_path(&self) -> io::Result<UnixListener> {
         match fs::remove_file(&self.socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(&self.socket)?;
+        UnixListener::bind(&self.socket)
+    }
+
+    /// Starts a holder, with a socket that it can be asked by at once.
+    fn start(&mut self) -> io::Result<()> {
+        let listener = match name::take(&self.name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => self.listen_by_path(),
+            listener => listener,
+        }?;
         let mut command = Command::new("/proc/self/exe");
         command.arg("hold").current_dir("/").process_group(0);
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
@@ -191,6 +205,9 @@ fn serve(listener: &UnixListener) -> io::Result<()> {
     let mut held = Vec::new();
     loop {
         let (stream, _) = listener.accept()?;
+        if !matches!(name::peer(&stream), Ok(Owner::Trusted(_))) {
+            continue;
+        }
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut order = [0];
@@ -217,6 +234,12 @@ mod tests {
 
     use super::*;
 
+    /// With a name that no other test has.
+    fn keeper_of(run_dir: &Path) -> Keeper {
+        let name = format!("hostseal-test-{}", run_dir.display());
+        Keeper { managed: false, name, ..Keeper::new(run_dir) }
+    }
+
     /// A holder in a thread of this process.
     fn holder(run_dir: &Path) -> thread::JoinHandle<io::Result<()>> {
         let listener = UnixListener::bind(run_dir.join(SOCKET_NAME)).unwrap();
@@ -226,7 +249,7 @@ mod tests {
     #[test]
     fn the_next_agent_gets_the_same_sockets_back() {
         let directory = tempfile::tempdir().unwrap();
-        let mut keeper = Keeper { managed: false, ..Keeper::new(directory.path()) };
+        let mut keeper = keeper_of(directory.path());
         assert!(keeper.ask().is_err_and(|error| is_nobody(&error)));
         let holder = holder(directory.path());
         let sockets = [UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()];
@@ -236,7 +259,7 @@ mod tests {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"while nobody reads", address).unwrap();
         drop(sockets);
         // The first was let go of when the second was kept.
-        let next = Keeper { managed: false, ..Keeper::new(directory.path()) };
+        let next = keeper_of(directory.path());
         let back: Vec<UdpSocket> = next.ask().unwrap().into_iter().map(UdpSocket::from).collect();
         assert_eq!(back.len(), 1);
         assert_eq!(back[0].local_addr().unwrap(), address);
@@ -251,7 +274,7 @@ mod tests {
     #[test]
     fn a_holder_goes_on_after_nonsense() {
         let directory = tempfile::tempdir().unwrap();
-        let mut keeper = Keeper { managed: false, ..Keeper::new(directory.path()) };
+        let mut keeper = keeper_of(directory.path());
         let holder = holder(directory.path());
         drop(keeper.connect().unwrap());
         send(keeper.connect().unwrap().as_fd(), b"?", &[]).unwrap();

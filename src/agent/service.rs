@@ -23,7 +23,7 @@ use super::notify::Notifier;
 use super::process::Entropy;
 use super::report::{self, Agent};
 use super::setup::{Secrets, Setup, Start};
-use super::single;
+use super::single::Single;
 use super::sockets::Sockets;
 use super::watch::Watch;
 use crate::ike;
@@ -53,7 +53,8 @@ pub enum Stay {
 pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let start = Start::find(path)?;
     make_directory(&start.setup.config.run_dir)?;
-    let _lock = single::claim(&start.setup.config.run_dir)?;
+    let mut claim = Single::new(&start.setup.config.run_dir).claim()?;
+    claim.answer()?;
     let mut service = Service::new(path, start)?;
     let socket = service.setup.config.socket_path();
     let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
@@ -133,7 +134,7 @@ async fn receive(sockets: &mut Option<Sockets>) -> (Instant, Vec<Datagram>) {
     }
 }
 
-fn make_directory(path: &Path) -> anyhow::Result<()> {
+pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.with_context(|| format!("{} cannot be made", path.display()))
 }

@@ -61,15 +61,17 @@ fn is_kept(holder: Option<&Holder>) -> bool {
 }
 
 fn port_is_held(port: u16, holder: Option<Holder>, otherwise: &str) -> String {
-    let (by, stop) = match holder {
+    let by = match holder {
         Some(Holder { name, pid }) if name == "hostseal" => {
-            let by = format!("an agent (pid {pid}) that does not answer on run_dir's socket");
-            (by, "is it of another configuration? Stop it")
+            return format!(
+                "another agent (pid {pid}) runs in this network namespace and does not answer on run_dir's socket: end \
+                 it (`kill {pid}` leaves protection in place) and try again"
+            );
         }
-        Some(Holder { name, pid }) => (format!("{name} (pid {pid})"), "stop it"),
-        None => ("a process that cannot be seen from here".to_owned(), "stop it"),
+        Some(Holder { name, pid }) => format!("{name} (pid {pid})"),
+        None => "a process that cannot be seen from here".to_owned(),
     };
-    format!("UDP {port} is held by {by}: {stop} or {otherwise}")
+    format!("UDP {port} is held by {by}: stop it or {otherwise}")
 }
 
 fn permitted(port: u16) -> Result<(), Failure> {
@@ -135,7 +137,7 @@ mod tests {
             "UDP 500 is held by charon (pid 812): stop it or set keying.port"
         );
         let port_is_held = |holder| port_is_held(500, holder, "set keying.port");
-        assert!(port_is_held(holder("hostseal")).contains("an agent (pid 812) that does not answer"));
+        assert!(port_is_held(holder("hostseal")).contains("`kill 812`"));
         assert!(port_is_held(None).contains("cannot be seen"));
     }
 

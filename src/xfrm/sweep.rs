@@ -9,7 +9,7 @@ use crate::model::{Op, OpError, PolicyDirection};
 /// case an agent is still adding.
 const ROUNDS: usize = 4;
 
-/// How much was removed.
+/// How much of ours there is, or was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
     /// SAs.
@@ -30,6 +30,15 @@ pub enum SweepError {
     /// Objects of ours appear as fast as they are removed.
     #[error("something keeps adding objects of ours to the kernel: is an agent still running?")]
     Contended,
+}
+
+/// How much of ours there is now.
+///
+/// # Errors
+/// The tables could not be read.
+pub fn count_ours(kernel: &mut Kernel) -> Result<Swept, ReadError> {
+    let (policies, sas) = kernel.ours()?;
+    Ok(Swept { policies: policies.len(), sas: sas.len() })
 }
 
 /// Removes all policies of ours, outbound ones first, then all SAs of ours. Packets that are under way at

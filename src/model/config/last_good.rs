@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::read::{STATE_DIR, named_path};
+use super::places::state_dir;
 use super::{Config, ConfigError};
 use crate::model::saved::{SavedError, replace};
 
@@ -54,11 +54,6 @@ impl Config {
             _ => replace(&path, kept.as_bytes()),
         }
     }
-}
-
-/// The state directory that a text names, however broken the rest of it is.
-fn state_dir(text: &str) -> PathBuf {
-    named_path(text, &["state_dir"]).unwrap_or_else(|| PathBuf::from(STATE_DIR))
 }
 
 #[cfg(test)]

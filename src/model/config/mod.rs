@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod error;
 mod last_good;
 mod nodes;
+mod places;
 pub mod private_file;
 mod read;
 mod values;
@@ -31,6 +32,7 @@ mod tests;
 
 pub use credentials::CredentialsError;
 pub use error::{ConfigError, Problem};
+pub use places::Places;
 pub use private_file::PrivateFileError;
 pub use whoami::WhoamiError;
 
@@ -323,7 +325,7 @@ impl Config {
 
     /// What outlives a reboot (see [`Saved`](super::saved::Saved)).
     pub fn state_path(&self) -> PathBuf {
-        self.state_dir.join("state.json")
+        places::state_path(&self.state_dir)
     }
 }
 

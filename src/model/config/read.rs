@@ -21,6 +21,8 @@ use crate::model::{AuthMethod, EncapsulationMode, Proposals, units};
 
 /// The longest path that a Unix socket can have, without its closing zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
+/// The default of `run_dir`.
+pub(super) const RUN_DIR: &str = "/run/hostseal";
 /// The default of `state_dir`.
 pub(super) const STATE_DIR: &str = "/var/lib/hostseal";
 /// The default of `auth.private_key`.
@@ -87,7 +89,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
 }
 
 fn run_dir(root: &mut Section<'_>, problems: &Problems<'_>) -> PathBuf {
-    let Some(run_dir) = root.optional("run_dir", path) else { return PathBuf::from("/run/hostseal") };
+    let Some(run_dir) = root.optional("run_dir", path) else { return PathBuf::from(RUN_DIR) };
     let socket = run_dir.value.join(SOCKET_NAME);
     if socket.as_os_str().len() > SOCKET_PATH_LIMIT {
         let message =

@@ -293,9 +293,17 @@ impl Status {
 pub fn kill_agent(host: &Host) -> Result<()> {
     let agent = status(host)?.agent()?;
     kill(agent, Signal::SIGKILL)?;
-    until("the agent is gone", Duration::from_secs(5), || match host.processes()?.contains(&agent) {
+    await_end(host, agent)
+}
+
+/// Waits until a process of a host is gone.
+///
+/// # Errors
+/// When it stays.
+pub fn await_end(host: &Host, process: Pid) -> Result<()> {
+    until("the process is gone", Duration::from_secs(5), || match host.processes()?.contains(&process) {
         false => Ok(()),
-        true => Err(anyhow::anyhow!("process {agent} is there")),
+        true => Err(anyhow::anyhow!("process {process} is there")),
     })
 }
 

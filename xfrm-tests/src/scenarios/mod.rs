@@ -20,6 +20,7 @@ mod names;
 mod nat;
 mod paths;
 mod prefer;
+mod process;
 mod reboot;
 mod refusal;
 mod rekey;
@@ -46,6 +47,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         enable::ALL,
         strict::ALL,
         prefer::ALL,
+        process::ALL,
         trial::ALL,
         disable::ALL,
         exempt::ALL,

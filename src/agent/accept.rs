@@ -1,0 +1,69 @@
+//! Takes connections off a listening socket, also where descriptors run out.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use tokio::net::{UnixListener, UnixStream};
+
+use super::alarm::Alarm;
+
+/// How long one that could not be taken waits for the next attempt.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A listening socket.
+pub(super) struct Acceptor {
+    listener: UnixListener,
+    /// Given up for a connection when there are no other descriptors, so that whoever asks what is wrong is answered.
+    reserve: Option<OwnedFd>,
+    pause: Alarm,
+    /// Whether it has been said that none can be taken.
+    said: bool,
+}
+
+impl Acceptor {
+    /// For connections to `listener`.
+    ///
+    /// # Errors
+    /// The system has no descriptors.
+    pub(super) fn new(listener: net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        let reserve = Some(listener.as_fd().try_clone_to_owned()?);
+        Ok(Self { listener, reserve, pause: Alarm::new()?, said: false })
+    }
+
+    /// The next connection.
+    pub(super) async fn next(&mut self) -> UnixStream {
+        loop {
+            if self.reserve.is_none() {
+                self.reserve = self.listener.as_fd().try_clone_to_owned().ok();
+            }
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    self.said = false;
+                    return stream;
+                }
+                Err(error) if ran_out(&error) && self.reserve.take().is_some() => {}
+                Err(error) => self.rest(&error).await,
+            }
+        }
+    }
+
+    async fn rest(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.said, true) {
+            tracing::warn!("connections wait, as they cannot be taken: {error}");
+        }
+        let now = Instant::now();
+        if self.pause.set(now, Some(now + PAUSE)).is_ok() {
+            self.pause.ring().await;
+        }
+    }
+}
+
+/// Whether there are no more descriptors for this process.
+fn ran_out(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EMFILE as i32)
+}

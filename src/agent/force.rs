@@ -1,0 +1,79 @@
+//! `hostseal disable --force`: back to clear at once, whatever is broken, and what is true is said afterwards.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::keeper::Keeper;
+use super::service;
+use super::single::Single;
+use crate::model::Saved;
+use crate::model::config::Places;
+use crate::model::saved::SavedError;
+use crate::xfrm;
+
+/// How often, and how far apart, it is looked whether anything of ours comes back: an agent that was not found puts
+/// it back within a tenth of a second.
+const LOOKS: u32 = 10;
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Removes everything that carries our tag from the kernel, and remembers that protection is off, with no
+/// agent, secret or valid file needed. An agent that runs is ended first, or it would put all of it back.
+/// Says what was removed.
+///
+/// # Errors
+/// The kernel does not let us; an agent cannot be ended; or what was removed comes back.
+pub fn force_clear(path: &Path) -> anyhow::Result<String> {
+    let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+    let places = Places::of(path);
+    let single = Single::new(&places.run_dir);
+    let ended = single.end();
+    // No other agent starts meanwhile. Where none can be kept from it, what comes of it is seen below.
+    let claim = service::make_directory(&places.run_dir).and_then(|()| single.claim()).ok();
+    // The agent saves when it ends, and what comes after that counts.
+    let remembered = remember_off(&places.state_path());
+    Keeper::new(&places.run_dir).release();
+    let swept = xfrm::sweep(&mut kernel)?;
+    let removed = format!("removed {} policies and {} SAs", swept.policies, swept.sas);
+    let left = look_again(&mut kernel);
+    drop(claim);
+    match (ended, left) {
+        (Ok(()), Ok(())) => {}
+        (Err(agent), Ok(())) => bail!("{removed}, but {agent:#}: it may put them back"),
+        (Ok(()), Err(left)) => bail!("{removed}, but {left:#}"),
+        (Err(agent), Err(left)) => bail!("{removed}, but {left:#}: {agent:#}"),
+    }
+    Ok(match remembered {
+        Ok(()) => removed,
+        Err(error) => {
+            format!(
+                "{removed}; an agent that starts will protect this host again, as that is not written: {error}"
+            )
+        }
+    })
+}
+
+/// Watches for a second that the kernel stays without anything of ours.
+fn look_again(kernel: &mut xfrm::Kernel) -> anyhow::Result<()> {
+    for _ in 0..LOOKS {
+        sleep(LOOK_INTERVAL);
+        let left = xfrm::count_ours(kernel)?;
+        if left != xfrm::Swept::default() {
+            bail!(
+                "{} policies and {} SAs were put back by an agent that still runs (`pgrep -a hostseal`; it may be in a \
+                 container)",
+                left.policies,
+                left.sas
+            );
+        }
+    }
+    Ok(())
+}
+
+fn remember_off(state: &Path) -> Result<(), SavedError> {
+    let mut saved = Saved::load(state).unwrap_or_default();
+    saved.turn_off();
+    saved.save(state)
+}

@@ -1,0 +1,69 @@
+//! Where the agent of a configuration keeps its files, also when the configuration cannot be read.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use super::read::{RUN_DIR, STATE_DIR, named_path};
+
+/// The directories of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// What goes with a reboot.
+    pub run_dir: PathBuf,
+    /// What stays.
+    pub state_dir: PathBuf,
+}
+
+impl Places {
+    /// Those that `file` names; where it is broken, those that it named when it was good; where nothing is known of
+    /// that, those that can be read in it, or the defaults.
+    pub fn of(file: &Path) -> Self {
+        if let Ok((config, _)) = Config::load_or_last_good(file) {
+            return Self { run_dir: config.run_dir, state_dir: config.state_dir };
+        }
+        let text = fs::read_to_string(file).unwrap_or_default();
+        Self { run_dir: named(&text, "run_dir", RUN_DIR), state_dir: state_dir(&text) }
+    }
+
+    /// What outlives a reboot (see [`Saved`](crate::model::saved::Saved)).
+    pub fn state_path(&self) -> PathBuf {
+        state_path(&self.state_dir)
+    }
+}
+
+/// The state directory that a text names, however broken the rest of it is.
+pub(super) fn state_dir(text: &str) -> PathBuf {
+    named(text, "state_dir", STATE_DIR)
+}
+
+pub(super) fn state_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("state.json")
+}
+
+fn named(text: &str, key: &str, default: &str) -> PathBuf {
+    named_path(text, &[key]).unwrap_or_else(|| PathBuf::from(default))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_file_still_says_where() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hostseal.toml");
+        let places = |text: &str| {
+            fs::write(&file, text).unwrap();
+            let Places { run_dir, state_dir } = Places::of(&file);
+            [run_dir, state_dir].map(|path| path.display().to_string())
+        };
+        // An own state directory, or the machine's last good file might be found.
+        let state = directory.path().join("state").display().to_string();
+        let named = format!("run_dir = \"/run/x\"\nstate_dir = \"{state}\"\n");
+        assert_eq!(places(&format!("{named}cluster = [[[\n")), ["/run/x", &state]);
+        assert_eq!(places(&format!("state_dir = \"{state}\"\nnonsense = 1\n")), ["/run/hostseal", &state]);
+        let whole = format!("{named}cluster = \"x\"\n[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n");
+        assert_eq!(places(&whole), ["/run/x", &state]);
+    }
+}
