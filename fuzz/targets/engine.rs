@@ -184,6 +184,7 @@ impl End {
             rekey_after: Duration::from_secs(60),
             initial_contact: false,
             jitter: Duration::ZERO,
+            about: Arc::default(),
         };
         let engine = Engine::new(settings, Box::new(Seeded(seed)));
         Self { engine, pair: Pair { local, remote }, children: Vec::new() }

@@ -20,8 +20,19 @@ pub struct Open {
     pub probes: Traffic,
     /// What was read last.
     last: Traffic,
-    /// Packets of traffic at the last [`Accounts::one_sided`].
+    /// What it had counted at the last [`Accounts::moved`]: outbound without probes.
     checked: u64,
+}
+
+/// What went through the SAs of a pair since that was last asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// Packets of traffic have left.
+    pub sent: bool,
+    /// Packets have come, probes or others.
+    pub received: bool,
+    /// Seconds since 1970 at which the last one came, where the kernel says it.
+    pub last_used: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -140,21 +151,29 @@ impl Accounts {
         self.unread
     }
 
-    /// Pairs that sent since the last time that this was asked, and received nothing: what they send may not
-    /// arrive, or their peers may be gone. Probes do not count.
-    pub fn one_sided(&mut self, present: &BTreeMap<SaId, SaReading>) -> Vec<Pair> {
-        let mut moved: BTreeMap<Pair, (bool, bool)> = BTreeMap::new();
+    /// What each pair has sent and received since the last time that this was asked, where it has. Probes of ours do
+    /// not count as sent; those of the peer are signs of life.
+    pub fn moved(&mut self, present: &BTreeMap<SaId, SaReading>) -> BTreeMap<Pair, Moved> {
+        let mut moved: BTreeMap<Pair, Moved> = BTreeMap::new();
         for (id, open) in &mut self.open {
             let Some(reading) = present.get(id) else { continue };
-            let packets = reading.packets.saturating_sub(open.probes.packets);
-            let more = packets > std::mem::replace(&mut open.checked, packets);
-            let (tx, rx) = moved.entry(open.pair).or_default();
+            let packets = match open.direction {
+                Direction::In => reading.packets,
+                Direction::Out => reading.packets.saturating_sub(open.probes.packets),
+            };
+            if packets <= std::mem::replace(&mut open.checked, packets) {
+                continue;
+            }
+            let moved = moved.entry(open.pair).or_default();
             match open.direction {
-                Direction::In => *rx |= more,
-                Direction::Out => *tx |= more,
+                Direction::In => {
+                    moved.received = true;
+                    moved.last_used = moved.last_used.max(reading.last_used);
+                }
+                Direction::Out => moved.sent = true,
             }
         }
-        moved.into_iter().filter(|(_, (tx, rx))| *tx && !*rx).map(|(pair, _)| pair).collect()
+        moved
     }
 }
 
@@ -231,22 +250,28 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_sent_to_and_sends_nothing_is_one_sided() {
+    fn what_was_sent_and_received_since_it_was_asked_last() {
         let mut accounts = Accounts::default();
         let (out, inbound) = (reading(Direction::Out, 1, 0), reading(Direction::In, 2, 0));
         open(&mut accounts, &out);
         open(&mut accounts, &inbound);
         let read =
             |out: &SaReading, inbound: &SaReading| BTreeMap::from([(out.id, *out), (inbound.id, *inbound)]);
-        assert!(accounts.one_sided(&read(&out, &inbound)).is_empty());
+        assert!(accounts.moved(&read(&out, &inbound)).is_empty());
         let sent = reading(Direction::Out, 1, 3);
-        assert_eq!(accounts.one_sided(&read(&sent, &inbound)), [pair()]);
-        assert!(accounts.one_sided(&read(&sent, &inbound)).is_empty(), "nothing new since");
+        let only_sent = Moved { sent: true, ..Moved::default() };
+        assert_eq!(accounts.moved(&read(&sent, &inbound)), [(pair(), only_sent)].into());
+        assert!(accounts.moved(&read(&sent, &inbound)).is_empty(), "nothing new since");
         let more = reading(Direction::Out, 1, 4);
-        let answered = reading(Direction::In, 2, 1);
-        assert!(accounts.one_sided(&read(&more, &answered)).is_empty());
+        let answered = SaReading { last_used: Some(7), ..reading(Direction::In, 2, 1) };
+        let both = Moved { sent: true, received: true, last_used: Some(7) };
+        assert_eq!(accounts.moved(&read(&more, &answered)), [(pair(), both)].into());
         accounts.probe(out.id, 100);
         let probed = reading(Direction::Out, 1, 5);
-        assert!(accounts.one_sided(&read(&probed, &answered)).is_empty(), "a probe is no traffic");
+        assert!(accounts.moved(&read(&probed, &answered)).is_empty(), "a probe is no traffic");
+        accounts.probe(inbound.id, 100);
+        let heard = Moved { sent: false, received: true, last_used: None };
+        let probe = reading(Direction::In, 2, 2);
+        assert_eq!(accounts.moved(&read(&probed, &probe)), [(pair(), heard)].into(), "but a sign of life");
     }
 }

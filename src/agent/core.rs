@@ -7,13 +7,16 @@
 mod apply;
 mod reconfigure;
 mod settle;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) use self::apply::in_the_way;
 pub use self::reconfigure::Preview;
+use self::silence::Acquaintance;
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
@@ -24,10 +27,10 @@ use super::{probe, report};
 use crate::ike::{self, Engine};
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
-use crate::model::{KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
+use crate::model::{About, KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
 use crate::protect::PairMachine;
 
-/// How often the counters are read to see which peers have fallen silent.
+/// How often sessions are looked through, and counters read where nothing depends on them.
 pub const TICK: Duration = Duration::from_secs(30);
 
 /// A probe to be sent by whoever has sockets, through `sa` and nothing else.
@@ -87,6 +90,15 @@ pub struct Core {
     look_again: bool,
     /// Changes that strangers made us repair.
     drift: u64,
+    acquaintances: BTreeMap<Pair, Acquaintance>,
+    /// What a peer told of itself last.
+    told: Option<Arc<About>>,
+    /// When the counters were listened to last.
+    listened: Option<Instant>,
+    /// When sessions beside those in use were retired last.
+    tidied: Option<Instant>,
+    /// The time of day, and when it was that.
+    clock: Option<(Instant, UnixTime)>,
 }
 
 /// Inputs.
@@ -121,11 +133,17 @@ impl Core {
             persist: false,
             look_again: false,
             drift: 0,
+            acquaintances: BTreeMap::new(),
+            told: None,
+            listened: None,
+            tidied: None,
+            clock: None,
         }
     }
 
     /// The time of day is `wall` at `now`.
     pub fn set_clock(&mut self, now: Instant, wall: UnixTime) {
+        self.clock = Some((now, wall));
         self.engine.set_clock(now, wall);
     }
 
@@ -183,6 +201,8 @@ impl Core {
             for (pair, id, direction) in self.pairs.adopt(&actual) {
                 self.accounts.open(id, pair, direction);
             }
+            // What they counted before says nothing of now.
+            self.accounts.moved(&actual.sas);
         }
         self.learn(actual);
         Ok(())
@@ -282,12 +302,15 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    /// Reads the counters: where packets left and none came, it is proven once more that ESP gets through, and
-    /// asked whether the peer is alive. And sessions that came up beside the one in use since are retired.
+    /// Reads the counters, and asks peers for a sign of life of whom nothing was heard for long. And sessions that
+    /// came up beside the one in use since are retired.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        for (pair, machine) in self.pairs.machines() {
-            if let Some(in_spi) = machine.settled_child() {
-                self.engine.settled(now, *pair, in_spi);
+        if self.tidied.is_none_or(|at| now >= at + TICK) {
+            self.tidied = Some(now);
+            for (pair, machine) in self.pairs.machines() {
+                if let Some(in_spi) = machine.settled_child() {
+                    self.engine.settled(now, *pair, in_spi);
+                }
             }
         }
         match kernel.read_sas() {
@@ -295,12 +318,8 @@ impl Core {
                 for (pair, in_spi) in self.overdue(&sas) {
                     self.engine.rekey_child(now, pair, in_spi);
                 }
-                for pair in self.accounts.one_sided(&sas) {
-                    // The word that begins a proof asks whether the peer is there, too.
-                    if self.with_pair(pair, |machine| machine.prove_anew(now)) != Some(true) {
-                        self.engine.check_liveness(now, pair);
-                    }
-                }
+                self.listen(now, &sas);
+                self.ask_the_quiet(now);
                 sas.values().for_each(|reading| self.accounts.note(reading));
             }
             Err(error) => tracing::error!("{error}"),

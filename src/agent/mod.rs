@@ -9,6 +9,7 @@ mod addresses;
 mod alarm;
 mod control;
 pub mod core;
+mod differs;
 #[cfg(feature = "key-export")]
 mod export;
 mod fellows;

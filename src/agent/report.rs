@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::core::{Core, Preview};
+use super::differs;
 use crate::model::control::{Change, PlanLine};
 use crate::model::status::{
-    AgentInfo, IkeRow, PeerRow, Protection, ReasonCode, RowState, SaState, Status, Summary,
+    AgentInfo, IkeRow, PeerInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status, Summary,
 };
 use crate::model::units::human_duration;
-use crate::model::{NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId};
+use crate::model::{About, NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId, UnixTime};
 use crate::protect::{PairMachine, Plan};
 
 /// The version of IKE that is spoken.
@@ -58,17 +59,28 @@ pub(super) fn progress(
 }
 
 /// Adds what only the agent knows to what the kernel and the files say.
-pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, now: Instant) -> Status {
+pub(super) fn complete(
+    mut status: Status,
+    agent: &Agent,
+    core: Option<&Core>,
+    about: Option<&About>,
+    now: Instant,
+) -> Status {
     status.agent = AgentInfo {
         running: true,
+        answering: true,
         pid: Some(std::process::id()),
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         uptime_s: Some((now - agent.started).as_secs()),
         drift: Some(core.map_or(0, Core::drift)),
     };
+    let wall = status.time;
     for row in &mut status.peers {
         match core.and_then(|core| Some((core, core.pairs().get(&row.pair())?))) {
-            Some((core, machine)) => complete_row(row, core, machine, now),
+            Some((core, machine)) => {
+                complete_row(row, core, machine, now);
+                complete_peer(row, core, now, wall);
+            }
             None if agent.protection == Protection::Off => {
                 (row.state, row.reason_code, row.reason) = (RowState::Off, None, None);
             }
@@ -80,7 +92,7 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
         }
     }
     status.try_ends_in_s = core.and_then(Core::trial).map(|end| seconds_until(end, now));
-    status.summary = Summary::of(status.peers.iter().map(|row| row.state));
+    status.summary = Summary::of_rows(&status.peers);
     let waiting = status.peers.iter().filter(|row| row.waiting).map(|row| row.node.clone());
     status.waiting_for = waiting.collect::<BTreeSet<_>>().into_iter().collect();
     status.protection = agent.protection_with(&status.summary);
@@ -92,6 +104,7 @@ pub(super) fn complete(mut status: Status, agent: &Agent, core: Option<&Core>, n
         ));
     }
     status.problems.extend(unrenewed(&status, core));
+    status.problems.extend(differing(&status, core, about));
     status.problems.sort();
     status
 }
@@ -120,6 +133,12 @@ fn unproven(status: &Status, core: Option<&Core>, now: Instant) -> Vec<String> {
         ))
     };
     status.peers.iter().filter_map(on_notice).collect()
+}
+
+/// Peers that do not fit together with this host, as they say of themselves. Each once, however many addresses it has.
+fn differing(status: &Status, core: Option<&Core>, about: Option<&About>) -> BTreeSet<Problem> {
+    let told = |row: &PeerRow| Some(differs::problems(about?, row, core?.about(row.pair())?));
+    status.peers.iter().filter_map(told).flatten().collect()
 }
 
 /// Keys of protected pairs end, and attempts to agree new ones have failed.
@@ -160,6 +179,32 @@ fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Inst
         let child = machine.child_of(SaId::of(pair, sa.direction, sa.spi));
         let due = child.and_then(|in_spi| core.engine().rekey_at(pair, in_spi));
         sa.rekey_in_s = due.map(|at| at.saturating_duration_since(now).as_secs());
+    }
+}
+
+/// What was heard of the peer, and what it told.
+fn complete_peer(row: &mut PeerRow, core: &Core, now: Instant, wall: UnixTime) {
+    let time = |at: Instant| UnixTime(wall.0.saturating_sub(now.saturating_duration_since(at).as_secs()));
+    let pair = row.pair();
+    row.peer = core.about(pair).map(|about| PeerInfo {
+        config_id: about.config_id.clone(),
+        secret_id: about.secret_id.clone(),
+        version: about.version.clone(),
+    });
+    let Some(silence) = core.silence(pair) else { return };
+    let esp = silence.last_heard_esp().map(time);
+    row.last_heard_esp = esp.or(row.last_heard_esp);
+    row.last_heard = silence.last_heard().map(time).max(row.last_heard_esp);
+    if row.state == RowState::Protected && silence.is_silent(now) {
+        let heard = row.last_heard.map_or_else(
+            || "nothing was heard since the agent started".to_owned(),
+            |at| format!("nothing was heard for {}", human_duration(wall.since(at))),
+        );
+        let words = format!(
+            "silent: {heard}, and {} does not answer: is it up, and its link? Its packets stay protected or dropped",
+            row.remote
+        );
+        (row.reason_code, row.reason) = (Some(ReasonCode::Silent), Some(words));
     }
 }
 

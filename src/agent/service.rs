@@ -16,7 +16,7 @@ use super::accounts::Accounts;
 use super::addresses::AddressNews;
 use super::alarm::Alarm;
 use super::control::{Call, Control};
-use super::core::{Core, Datagram, TICK};
+use super::core::{Core, Datagram};
 use super::followers::Followers;
 use super::hearing::hear;
 use super::notify::Notifier;
@@ -32,6 +32,7 @@ use crate::model::host::{Boot, present_addresses};
 use crate::model::ours::is_our_policy;
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::{SaId, Saved, Trial, UnixTime, trial};
+use crate::protect::silence::LISTEN_EVERY;
 use crate::xfrm;
 
 /// How long changes of what is persisted are gathered before they are written.
@@ -283,7 +284,7 @@ impl Service {
         }
         self.list_addresses(now);
         self.set_protection(Protection::On);
-        self.tick_at = Some(now + TICK);
+        self.tick_at = Some(now + LISTEN_EVERY);
         self.remember();
         self.keep_config();
         Ok(())
@@ -423,9 +424,9 @@ impl Service {
                 core.look_again(now, &mut self.kernel);
             }
             if due(self.tick_at) {
-                self.tick_at = Some(now + TICK);
                 core.set_clock(now, UnixTime::from(SystemTime::now()));
                 core.handle_tick(now, &mut self.kernel);
+                self.tick_at = Some(core.next_tick(now));
             }
         }
         if due(self.list_at) {
@@ -571,7 +572,9 @@ impl Service {
         }
         let (now, wall) = (Instant::now(), UnixTime::from(SystemTime::now()));
         let mut saved = self.saved.clone();
-        if let Some(core) = &self.core {
+        if let Some(core) = &mut self.core {
+            core.set_clock(now, wall);
+            core.listen(now, &sas);
             saved.pairs = core.records(now, wall);
         }
         let kernel = match &self.core {
@@ -583,7 +586,8 @@ impl Service {
         let secret_id = self.secrets.as_ref().and_then(Secrets::id);
         let mut status = without_agent(known, &xfrm::statistics()?, secret_id, wall);
         status.config_error.clone_from(&self.trouble);
-        Ok(report::complete(status, &self.agent, self.core.as_ref(), now))
+        let about = self.secrets.as_ref().map(|secrets| self.setup.about(secrets));
+        Ok(report::complete(status, &self.agent, self.core.as_ref(), about.as_ref(), now))
     }
 
     fn plan(&mut self) -> anyhow::Result<Vec<PlanLine>> {

@@ -13,7 +13,7 @@ use crate::ike;
 use crate::model::config::{CredentialsError, NodeName};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::Protection;
-use crate::model::{Config, Credentials, EncapsulationMode, Node, Saved, Secret};
+use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Saved, Secret};
 
 /// The most that starts are spread over time, and what each pair adds to it.
 const JITTER_MOST: Duration = Duration::from_secs(2);
@@ -117,7 +117,13 @@ impl Setup {
             rekey_after: keying.rekey_after,
             initial_contact,
             jitter: (JITTER_PER_PAIR * self.config.pairs(&self.node).len() as u32).min(JITTER_MOST),
+            about: self.about(secrets).to_bytes().into(),
         }
+    }
+
+    /// What the peers are told of this host.
+    pub(super) fn about(&self, secrets: &Secrets) -> About {
+        About::of(&self.config, secrets.current.as_deref(), secrets.previous.as_deref())
     }
 
     /// The files that this was read from, if the configuration is in `path`.

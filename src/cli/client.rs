@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::exit::{Exit, Failure};
 use crate::model::control::{self, ControlError, ErrorCode, PlanLine, REPLY_LIMIT, Reply, Request};
@@ -26,8 +30,8 @@ pub(super) enum AskError {
     NoAgent(PathBuf),
     #[error("not permitted to ask the agent ({}): run as root", .0.display())]
     NotPermitted(PathBuf),
-    #[error("the agent ({}) did not answer within {}s: see its log", socket.display(), PATIENCE.as_secs())]
-    TimedOut { socket: PathBuf },
+    #[error("the agent ({}) did not answer in time: see its log", socket.display())]
+    TimedOut { socket: PathBuf, pid: Option<i32> },
     #[error("asking the agent ({}): {source}", socket.display())]
     Io { socket: PathBuf, source: io::Error },
     #[error("the agent's answer: {0}")]
@@ -90,7 +94,12 @@ impl Client {
 
     /// How things stand.
     pub(super) fn status(&self) -> Result<Status, AskError> {
-        match self.ask(&Request::Status)? {
+        self.status_within(PATIENCE)
+    }
+
+    /// The same for whom the kernel can be asked instead, where that takes longer.
+    pub(super) fn status_within(&self, patience: Duration) -> Result<Status, AskError> {
+        match self.ask_within(&Request::Status, patience)? {
             Reply::Status(status) => Ok(*status),
             _ => Err(AskError::Mismatch(Asked(Request::Status))),
         }
@@ -133,17 +142,27 @@ impl Client {
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, AskError> {
-        let line = self.exchange(request).map_err(|source| self.explain(source))?;
+        self.ask_within(request, PATIENCE)
+    }
+
+    fn ask_within(&self, request: &Request, patience: Duration) -> Result<Reply, AskError> {
+        let mut pid = None;
+        let line = self.exchange(request, patience, &mut pid).map_err(|source| self.explain(source, pid))?;
         match control::decode_reply(&line)? {
             Reply::Error { code, message } => Err(AskError::Refused { code, message }),
             reply => Ok(reply),
         }
     }
 
-    fn exchange(&self, request: &Request) -> io::Result<Vec<u8>> {
-        let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    /// Notes the agent's `pid` as soon as that is known.
+    fn exchange(&self, request: &Request, patience: Duration, pid: &mut Option<i32>) -> io::Result<Vec<u8>> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_read_timeout(Some(patience))?;
+        // It is the patience for the connection, too: an agent that hangs accepts none.
+        socket.set_write_timeout(Some(patience))?;
+        socket.connect(&SockAddr::unix(&self.socket)?)?;
+        let mut stream = UnixStream::from(OwnedFd::from(socket));
+        *pid = getsockopt(&stream, sockopt::PeerCredentials).ok().map(|agent| agent.pid());
         stream.write_all(control::encode_request(request).as_bytes())?;
         let mut line = Vec::new();
         // One byte more than allowed, so that too much is seen as such.
@@ -154,7 +173,7 @@ impl Client {
         Ok(line)
     }
 
-    fn explain(&self, source: io::Error) -> AskError {
+    fn explain(&self, source: io::Error, pid: Option<i32>) -> AskError {
         let socket = self.socket.clone();
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoAgent(socket),
@@ -163,7 +182,7 @@ impl Client {
                 AskError::NoAgent(socket)
             }
             io::ErrorKind::PermissionDenied => AskError::NotPermitted(socket),
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::TimedOut { socket },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::TimedOut { socket, pid },
             _ => AskError::Io { socket, source },
         }
     }

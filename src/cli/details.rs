@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::model::config::Method;
-use crate::model::status::{Encapsulation, IkeRow, PeerRow, SaRow, SaState};
+use crate::model::status::{Encapsulation, IkeRow, PeerInfo, PeerRow, SaRow, SaState};
 use crate::model::units::{human_bytes, human_duration};
-use crate::model::{AuthMethod, Direction};
+use crate::model::{AuthMethod, Direction, NodeName};
 
 /// The lines about a row, without those for which nothing is known.
 pub(super) fn lines(row: &PeerRow) -> Vec<String> {
@@ -20,7 +20,8 @@ pub(super) fn lines(row: &PeerRow) -> Vec<String> {
         };
         format!("ESP {esp}{wrapped}{}", own.unwrap_or_default())
     });
-    [known_as, ike, proof, esp].into_iter().flatten().chain(row.sas.iter().map(sa)).collect()
+    let told = row.peer.as_ref().map(|peer| self::told(&row.node, peer));
+    [known_as, ike, proof, told, esp].into_iter().flatten().chain(row.sas.iter().map(sa)).collect()
 }
 
 fn ike(ike: &IkeRow, keying: Method) -> String {
@@ -29,6 +30,12 @@ fn ike(ike: &IkeRow, keying: Method) -> String {
         Method::Derived => ", keys derived from the shared secret",
     };
     format!("IKEv{} {} for {}{derived}", ike.version, ike.proposal, seconds(ike.age_s))
+}
+
+fn told(node: &NodeName, peer: &PeerInfo) -> String {
+    let PeerInfo { config_id, secret_id, version } = peer;
+    let secret = secret_id.as_deref().unwrap_or("none");
+    format!("{node} runs hostseal {version}, config id {config_id}, secret id {secret}")
 }
 
 fn proven(method: AuthMethod) -> String {

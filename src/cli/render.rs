@@ -31,7 +31,7 @@ pub(super) fn status(status: &Status, extent: Extent, style: Style) -> String {
     let mut text = head(status, style);
     let shown: Vec<&PeerRow> = match extent.all || status.peers.len() <= MANY {
         true => status.peers.iter().collect(),
-        false => status.peers.iter().filter(|row| needs_attention(row.state)).collect(),
+        false => status.peers.iter().filter(|row| needs_attention(row)).collect(),
     };
     if !shown.is_empty() {
         text.push('\n');
@@ -47,8 +47,8 @@ pub(super) fn status(status: &Status, extent: Extent, style: Style) -> String {
     text
 }
 
-fn needs_attention(state: RowState) -> bool {
-    !matches!(state, RowState::Protected | RowState::Off)
+fn needs_attention(row: &PeerRow) -> bool {
+    row.is_silent() || !matches!(row.state, RowState::Protected | RowState::Off)
 }
 
 /// The lines about the host.
@@ -102,6 +102,7 @@ fn head(status: &Status, style: Style) -> String {
 
 fn agent(agent: &AgentInfo) -> String {
     match (agent.running, agent.pid, agent.uptime_s) {
+        (true, ..) if !agent.answering => "agent does not answer".to_owned(),
         (false, ..) => "no agent runs".to_owned(),
         (true, Some(pid), Some(uptime)) => {
             format!("agent up {} (pid {pid})", human_duration(Duration::from_secs(uptime)))
@@ -121,7 +122,8 @@ fn table(rows: &[&PeerRow], status: &Status, extent: Extent, style: Style) -> St
     let mut text = style.bold(&aligned(&COLUMNS.map(str::to_owned), &widths, str::to_owned));
     text.push('\n');
     for (row, cells) in rows.iter().zip(&cells) {
-        text.push_str(&aligned(cells, &widths, |cell| style.state(row.state, cell)));
+        let shade = if row.is_silent() { RowState::Negotiating } else { row.state };
+        text.push_str(&aligned(cells, &widths, |cell| style.state(shade, cell)));
         text.push('\n');
         if let Some(reason) = &row.reason {
             let _ = writeln!(text, "{:1$}  {reason}", "", widths[0]);
@@ -155,7 +157,7 @@ fn cells(row: &PeerRow, status: &Status) -> [String; 8] {
         row.node.to_string(),
         row.local.to_string(),
         row.remote.to_string(),
-        row.state.to_string(),
+        if row.is_silent() { "silent".to_owned() } else { row.state.to_string() },
         row.since.map_or_else(none, |since| human_duration(status.time.since(since))),
         row.key_bits.map_or_else(none, |bits| {
             let carrier = if row.encapsulation == Encapsulation::Udp { " in udp" } else { "" };
@@ -181,6 +183,9 @@ pub(super) fn sum(summary: &Summary, style: Style) -> String {
         }
         protected => format!("{protected} of {all} protected"),
     }];
+    if summary.silent > 0 {
+        parts.push(style.state(RowState::Negotiating, &format!("{} of them silent", summary.silent)));
+    }
     for (count, state) in [
         (summary.negotiating, RowState::Negotiating),
         (summary.clear, RowState::Clear),

@@ -12,15 +12,19 @@ use super::render::{self, Extent};
 use super::term::{Reader, Style, print, print_json};
 use crate::model::config::Config;
 use crate::model::host::Boot;
-use crate::model::status::{Known, Protection, SaState, Summary, without_agent};
+use crate::model::status::{AgentInfo, Known, Protection, ReasonCode, SaState, Summary, without_agent};
 use crate::model::units::human_duration;
-use crate::model::{KernelState, Saved, Status, UnixTime};
+use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime};
 use crate::xfrm::{self, Kernel};
 
 /// How often `--watch` looks.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How often `--wait` looks.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long the agent may take to answer: then the kernel is asked.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How the note about a dead agent begins.
+const NO_AGENT: &str = "no agent runs";
 /// Clears the screen and goes to its corner.
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
@@ -68,7 +72,7 @@ fn show(status: &Status, args: &StatusArgs) -> Result<Reader, Failure> {
 
 /// How things stand now.
 pub(super) fn read(config: &Config) -> Result<Status, Failure> {
-    match context::client(config).status() {
+    match context::client(config).status_within(PATIENCE) {
         Ok(mut status) => {
             if status.config_id != config.config_id() && status.config_error.is_none() {
                 status.notes.push(format!(
@@ -80,6 +84,7 @@ pub(super) fn read(config: &Config) -> Result<Status, Failure> {
             Ok(status)
         }
         Err(AskError::NoAgent(_)) => from_kernel(config),
+        Err(AskError::TimedOut { pid, .. }) => Ok(hung(from_kernel(config)?, pid)),
         Err(error) => Err(error.into()),
     }
 }
@@ -113,6 +118,24 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
     Ok(Status { notes, try_ends_in_s: trial_left(&saved), ..status })
 }
 
+/// The same where an agent runs that does not answer: `pid`, where that is known.
+fn hung(mut status: Status, pid: Option<i32>) -> Status {
+    let number = pid.and_then(|pid| u32::try_from(pid).ok());
+    status.agent = AgentInfo { running: true, answering: false, pid: number, ..AgentInfo::default() };
+    let who = pid.map_or_else(|| "the agent".to_owned(), |pid| format!("the agent (pid {pid})"));
+    for row in status.peers.iter_mut().filter(|row| row.reason_code == Some(ReasonCode::NoAgent)) {
+        row.reason = Some(format!("{who} does not answer"));
+    }
+    status.notes.retain(|note| !note.starts_with(NO_AGENT));
+    let words = format!(
+        "{who} runs and does not answer: this is what the kernel holds. See its log, or end it and run \
+         `hostseal enable`: protection stays in place"
+    );
+    status.problems.push(Problem::critical(ProblemCode::AgentHung, None, words));
+    status.problems.sort();
+    status
+}
+
 /// How long a trial goes on that nobody has confirmed.
 fn trial_left(saved: &Saved) -> Option<u64> {
     let left = saved.trial.as_ref()?.left(&Boot::now().ok()?)?;
@@ -128,7 +151,7 @@ fn dead_agent(status: &Status) -> String {
         }
         None => String::new(),
     };
-    format!("no agent runs to make new keys{until}: `hostseal enable` starts one")
+    format!("{NO_AGENT} to make new keys{until}: `hostseal enable` starts one")
 }
 
 /// What the kernel holds.
@@ -149,7 +172,7 @@ fn check_names(config: &Config, names: &[String]) -> Result<(), Failure> {
 pub(super) fn only(mut status: Status, names: &[String]) -> Status {
     if !names.is_empty() {
         status.peers.retain(|row| names.iter().any(|name| name == row.node.as_str()));
-        status.summary = Summary::of(status.peers.iter().map(|row| row.state));
+        status.summary = Summary::of_rows(&status.peers);
         status.waiting_for.retain(|node| names.iter().any(|name| name == node.as_str()));
     }
     status

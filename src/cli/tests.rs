@@ -53,6 +53,9 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         totals_since: None,
         errors: SaErrors::default(),
         secret_id: None,
+        last_heard: None,
+        last_heard_esp: None,
+        peer: None,
         sas: Vec::new(),
         waiting: false,
         try_ends_in_s: None,
@@ -73,6 +76,7 @@ fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
         config_error: None,
         agent: AgentInfo {
             running: true,
+            answering: true,
             pid: Some(41),
             version: Some("0.1.0".to_owned()),
             uptime_s: Some(12),

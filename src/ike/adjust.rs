@@ -8,6 +8,7 @@ use super::child::Child;
 use super::engine::Engine;
 use super::established::Established;
 use super::outbox::{Cx, up_to};
+use super::pending::Task;
 use crate::model::config::Method;
 use crate::model::{EncapsulationMode, Pair, Spi};
 
@@ -52,6 +53,9 @@ impl Established {
         let taken = self.basis().is_taken(cx.settings, self.pair().remote);
         let notice = now + cx.settings.rekey_after;
         self.notice = (!taken).then(|| self.notice.map_or(notice, |at| at.min(notice)));
+        if self.untold(cx.settings).is_some() {
+            self.add_task(Task::Liveness);
+        }
         // Whatever part of its life is left, that part is left of the new one: jitter stays jitter.
         let stretch = cx.settings.rekey_after.as_secs_f64() / before.rekey_after.as_secs_f64();
         let deadlines = self.sas.iter_mut().filter_map(|sa| sa.rekey_at.as_mut());

@@ -425,6 +425,11 @@ impl Engine {
         let Some(session) = self.table.take(key) else { return };
         let (pair, was_established) = (session.path().pair, session.established().is_some());
         let session = input(session, &mut cx!(self, now));
+        if std::mem::take(&mut self.out.heard)
+            && let Some(keep) = self.pairs.get_mut(&pair)
+        {
+            keep.heard = Some(now);
+        }
         self.note_failures();
         match session {
             Some(session) => {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::auth::Verified;
@@ -60,13 +61,16 @@ pub(super) struct Established {
     pub(super) notice: Option<Instant>,
     /// When a NAT on this side is to be reminded of the way to the peer.
     pub(super) keepalive_at: Option<Instant>,
+    /// What the peer was told of this host.
+    pub(super) told: Option<Arc<[u8]>>,
     /// It ends: nothing new is begun.
     pub(super) closing: bool,
 }
 
 impl Established {
     /// A session on `sa`. That the peer has proven itself is what `_proof` is for.
-    pub(super) fn new(cx: &Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
+    pub(super) fn new(cx: &mut Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
+        cx.out.heard = true;
         let here = introduction.path.nat.here;
         Self {
             introduction,
@@ -82,6 +86,7 @@ impl Established {
             tries: TRIES_ESTABLISHED,
             notice: None,
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
+            told: None,
             closing: false,
         }
     }
@@ -361,6 +366,7 @@ impl Established {
             } else if let Some(whole) = sa.collect(cx, header, &sealed, text)
                 && let Some(asked) = sa.window.answered(header.message_id)
             {
+                cx.out.heard = true;
                 self.follow(cx);
                 self.handle_answer(cx, ours, asked, whole.and_then(|whole| whole.payloads()));
             }
@@ -369,6 +375,7 @@ impl Established {
                 Arrival::New => {
                     if let Some(whole) = sa.collect(cx, header, &sealed, text) {
                         let payloads = whole.and_then(|whole| whole.payloads());
+                        cx.out.heard = true;
                         self.follow(cx);
                         self.handle_request(cx, ours, header.exchange, payloads);
                     }
@@ -445,10 +452,11 @@ impl Established {
             Asked::DeleteChild(in_spi) => self.child_closed(cx, in_spi, false),
             // RFC 7296 section 1.4.1: the answer ends it.
             Asked::DeleteIke => self.sas.retain(|sa| sa.ours() != ours),
-            Asked::Inform { words, confirms } => {
+            Asked::Inform { words, confirms, about } => {
                 if let Ok(payloads) = &payloads {
                     self.hear(cx, &Parts(payloads));
                 }
+                self.told = about.or(self.told.take());
                 self.informed(cx, words, confirms);
             }
         }
@@ -495,6 +503,11 @@ impl Established {
         }
         let words: Vec<_> = held.words.iter().filter_map(|spi| self.tell(*spi, cx.now)).collect();
         held.payloads.extend(words);
+        if let Some(about) = self.untold(cx.settings).filter(|_| held.tells) {
+            // The peer has it for certain, or asks again.
+            held.payloads.push(Payload::notify(notify::HOSTSEAL_ABOUT, about.to_vec()));
+            self.told = Some(about);
+        }
         let Some(sa) = self.sa_mut(ours) else { return };
         match sa.seal(held.exchange, true, message_id, &held.payloads) {
             Ok(answer) => {
@@ -557,7 +570,7 @@ impl Established {
 
     /// What to ask next, if anything: words first, since traffic waits for them.
     fn next_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        if let Some(request) = self.words_request(cx.now).or_else(|| self.follow_up_request(cx)) {
+        if let Some(request) = self.words_request(cx).or_else(|| self.follow_up_request(cx)) {
             return Some(request);
         }
         // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.
@@ -581,7 +594,7 @@ impl Established {
                 Task::RekeyChild(in_spi) => self.child_request(cx, Some(in_spi), None),
                 Task::ChildOf(group, rekeys) => self.child_request(cx, rekeys, Some(group)),
                 Task::DeleteChild(in_spi) => Some(self.delete_child_request(in_spi)),
-                Task::Liveness => Some(self.liveness_request()),
+                Task::Liveness => Some(self.liveness_request(cx)),
             };
             if request.is_some() {
                 return request;

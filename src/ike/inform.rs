@@ -1,40 +1,59 @@
 //! INFORMATIONAL: words, deletes, liveness (RFC 7296 sections 1.4, 1.4.1 and 2.4).
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use super::Event;
 use super::established::Established;
 use super::ike_sa::Stage;
-use super::limits::CHILDREN_MAX;
+use super::limits::{ABOUT_MAX, CHILDREN_MAX};
 use super::outbox::{Cx, Scope};
 use super::pending::{Asked, Held};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Delete, Parts, Payload};
-use super::{FailureCode, word};
+use super::{FailureCode, Settings, word};
 use crate::model::Spi;
 use crate::model::word::Flags;
 
 impl Established {
     /// Says what the peer has not been told yet.
-    pub(super) fn words_request(&self, now: Instant) -> Option<(Exchange, Vec<Payload>, Asked)> {
+    pub(super) fn words_request(&self, cx: &Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
         if self.is_foreign() {
             return None;
         }
         let untold = || self.children.iter().filter(|child| child.has_news());
         let words: Vec<_> = untold().map(|child| (child.in_spi, child.flags)).collect();
-        let payloads = untold().map(|child| word::to_payload(&child.word(), now)).collect();
-        let asked = Asked::Inform { words, confirms: Vec::new() };
+        let payloads = untold().map(|child| word::to_payload(&child.word(), cx.now)).collect();
+        let (payloads, about) = self.with_about(cx.settings, payloads);
+        let asked = Asked::Inform { words, confirms: Vec::new(), about };
         untold().next().is_some().then_some((Exchange::INFORMATIONAL, payloads, asked))
     }
 
     /// Asks whether the peer is there.
-    pub(super) fn liveness_request(&self) -> (Exchange, Vec<Payload>, Asked) {
+    pub(super) fn liveness_request(&self, cx: &Cx<'_>) -> (Exchange, Vec<Payload>, Asked) {
         // An answer may overtake the one that made a child, or come without it: strongSwan drops what has the number
         // of a message that it is working on. Where another child serves meanwhile, it proves too little.
         let alone = self.unconfirmed().filter(|child| child.predecessor.is_none());
         let confirms = alone.map(|child| child.in_spi).collect();
-        let asked = Asked::Inform { words: Vec::new(), confirms };
-        (Exchange::INFORMATIONAL, Vec::new(), asked)
+        let (payloads, about) = self.with_about(cx.settings, Vec::new());
+        let asked = Asked::Inform { words: Vec::new(), confirms, about };
+        (Exchange::INFORMATIONAL, payloads, asked)
+    }
+
+    /// What the peer is still to be told of this host.
+    pub(super) fn untold(&self, settings: &Settings) -> Option<Arc<[u8]>> {
+        let known = self.told.as_deref().unwrap_or_default() == &*settings.about;
+        (!known && !self.is_foreign()).then(|| settings.about.clone())
+    }
+
+    /// `payloads`, and behind them what the peer is still to be told of this host.
+    fn with_about(
+        &self,
+        settings: &Settings,
+        mut payloads: Vec<Payload>,
+    ) -> (Vec<Payload>, Option<Arc<[u8]>>) {
+        let about = self.untold(settings);
+        payloads.extend(about.iter().map(|about| Payload::notify(notify::HOSTSEAL_ABOUT, about.to_vec())));
+        (payloads, about)
     }
 
     /// Deletes a child: each end names its own inbound SA (RFC 7296 section 1.4.1).
@@ -66,6 +85,8 @@ impl Established {
             return Vec::new();
         }
         let pair = self.pair();
+        let told = parts.notify(notify::HOSTSEAL_ABOUT).filter(|told| told.data.len() <= ABOUT_MAX);
+        cx.out.events.extend(told.map(|told| Event::Told { pair, bytes: told.data.clone() }));
         let mut heard = Vec::new();
         for word in parts.notifies().filter_map(|notify| word::from_notify(notify, cx.now)) {
             let Some(child) = self.children.iter_mut().find(|child| child.out_spi == word.spi) else {
@@ -83,6 +104,7 @@ impl Established {
     pub(super) fn answer_informational(&mut self, cx: &mut Cx<'_>, ours: u64, request: &Parts<'_>) -> Held {
         let mut held = Held::new(Exchange::INFORMATIONAL, cx.now, Vec::new());
         held.words = self.hear(cx, request);
+        held.tells = request.deletes().next().is_none();
         let mut closed = Vec::new();
         for delete in request.deletes() {
             match delete {

@@ -43,6 +43,8 @@ pub(super) struct Keep {
     proof_failures: u32,
     /// Why the last attempt beside an IKE SA which serves failed.
     pub(super) unproven: Option<Failure>,
+    /// When something authentic of the peer came last.
+    pub(super) heard: Option<Instant>,
 }
 
 impl Keep {
@@ -60,6 +62,7 @@ impl Keep {
             child_failures: 0,
             proof_failures: 0,
             unproven: None,
+            heard: None,
         }
     }
 

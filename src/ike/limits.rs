@@ -74,6 +74,9 @@ pub(super) const COOKIE_LENGTH: std::ops::RangeInclusive<usize> = 1..=64;
 /// How often an end behind a NAT reminds it of the way to the peer (RFC 3948 section 4).
 pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 
+/// Octets of what a peer may tell of itself.
+pub(super) const ABOUT_MAX: usize = 4096;
+
 /// Children of one session.
 pub(super) const CHILDREN_MAX: usize = 8;
 /// The longest datagram that is looked at.

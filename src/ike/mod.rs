@@ -34,7 +34,8 @@
 //!                                                      <--  HDR, SK{[word, …] | [D] | nothing}
 //! ```
 //! A *word* says what its sender has done about its end of a child, and goes to hostseal peers only
-//! (`word.rs`); those are known by our Vendor ID. Everybody else is *foreign*, and requires ESP as soon as it has
+//! (`word.rs`); those are known by our Vendor ID. What a host tells of itself ([`Settings::about`]) goes along with
+//! words and questions, and with the answers to them. Everybody else is *foreign*, and requires ESP as soon as it has
 //! answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before. The
 //! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures, CERTREQ where it takes
 //! certificates (a responder says it with IKE_SA_INIT), CERT where it has one.
@@ -168,6 +169,9 @@ pub struct Settings {
     pub initial_contact: bool,
     /// Initiations are spread uniformly over this time.
     pub jitter: Duration,
+    /// What each peer that says words is told of this host once it has proven itself, and again when it changes.
+    /// The engine does not know what it says; empty: nothing is told. Up to 4096 octets are taken in.
+    pub about: Arc<[u8]>,
 }
 
 impl Settings {
@@ -235,6 +239,13 @@ pub enum Event {
         /// What it said.
         word: Word,
     },
+    /// The peer told this of itself: its [`Settings::about`].
+    Told {
+        /// Whose peer.
+        pair: Pair,
+        /// What it told.
+        bytes: Vec<u8>,
+    },
     /// A peer that says no words is known to have installed a child.
     ForeignReady {
         /// Whose.
@@ -283,6 +294,7 @@ impl fmt::Debug for Event {
             Event::PeerWord { pair, in_spi, word } => {
                 write!(f, "PeerWord({pair}, {in_spi}, {:?})", word.flags)
             }
+            Event::Told { pair, bytes } => write!(f, "Told({pair}, {} octets)", bytes.len()),
             Event::ForeignReady { pair, in_spi } => write!(f, "ForeignReady({pair}, {in_spi})"),
             Event::ChildDoomed { pair, in_spi } => write!(f, "ChildDoomed({pair}, {in_spi})"),
             Event::ChildClosed { pair, in_spi, void } => {

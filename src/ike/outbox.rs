@@ -49,6 +49,8 @@ pub(super) struct Outbox {
     pub(super) transmits: VecDeque<Transmit>,
     /// For the engine, which backs off and tells the agent.
     pub(super) failures: Vec<(Pair, Scope, Failure)>,
+    /// Something authentic of a peer was taken in that it had not sent before.
+    pub(super) heard: bool,
     /// For the operator.
     pub(super) counters: Counters,
 }

@@ -1,5 +1,6 @@
 //! What a session remembers between the two messages of an exchange, and what it means to do next.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::agreement::KeyPair;
@@ -31,6 +32,8 @@ pub(super) enum Asked {
         words: Vec<(Spi, Flags)>,
         /// The children that the peer is known to have installed once it answers.
         confirms: Vec<Spi>,
+        /// What it tells of this host.
+        about: Option<Arc<[u8]>>,
     },
 }
 
@@ -204,6 +207,8 @@ pub(super) struct Held {
     pub(super) child: Option<HeldChild>,
     /// The children whose words the answer says, by our inbound SA.
     pub(super) words: Vec<Spi>,
+    /// The answer may tell of this host, too.
+    pub(super) tells: bool,
 }
 
 /// A child that the kernel is installing.
@@ -226,7 +231,7 @@ impl HeldChild {
 impl Held {
     /// An answer that waits for nothing.
     pub(super) fn new(exchange: Exchange, now: Instant, payloads: Vec<Payload>) -> Self {
-        Self { exchange, since: now, payloads, child: None, words: Vec::new() }
+        Self { exchange, since: now, payloads, child: None, words: Vec::new(), tells: false }
     }
 
     /// Whether it waits for the kernel.

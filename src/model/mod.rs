@@ -1,5 +1,6 @@
 //! The nouns: what the rest of hostseal talks about. Nothing here decides, acts or imports another layer.
 
+pub mod about;
 pub mod auth;
 pub mod certificate;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod trial;
 pub mod units;
 pub mod word;
 
+pub use about::About;
 pub use auth::{AuthMethod, Credentials};
 pub use config::{Config, Node, NodeName};
 pub use encapsulation::{EncapsulationMode, UdpPorts};

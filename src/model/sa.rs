@@ -209,6 +209,9 @@ pub struct SaReading {
     pub bytes: u64,
     /// Packets since it was made.
     pub packets: u64,
+    /// Seconds since 1970 at which it took or sent a packet last; `None` before the first, and from kernels that do not
+    /// say.
+    pub last_used: Option<u64>,
     /// Seconds since 1970 at which it was made.
     pub added: u64,
     /// The kernel's hard limit in seconds after `added`, `None` for none.
@@ -239,6 +242,7 @@ impl SaReading {
             bound: true,
             bytes: 0,
             packets: 0,
+            last_used: None,
             added: 0,
             hard_seconds: sa.limits.hard_seconds,
             dying: false,

@@ -78,8 +78,10 @@ pub enum ReasonCode {
     KernelError,
     /// Something else failed on this host.
     Internal,
-    /// No agent runs here.
+    /// No agent runs here, or it does not answer.
     NoAgent,
+    /// The pair is protected, and the other host shows no sign of life.
+    Silent,
 }
 
 /// An address family.
@@ -199,6 +201,17 @@ pub struct IkeRow {
     pub age_s: u64,
 }
 
+/// What the other host of a pair told of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The hash of its configuration.
+    pub config_id: String,
+    /// The fingerprint of its secret; `None` where it uses none.
+    pub secret_id: Option<String>,
+    /// Its version.
+    pub version: String,
+}
+
 /// One pair.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerRow {
@@ -253,6 +266,15 @@ pub struct PeerRow {
     /// The fingerprint of the secret that its keys rest on; `None` where that is not known.
     #[serde(default)]
     pub secret_id: Option<String>,
+    /// When a packet came through an SA last, or a message inside IKE; `None` where none is known of.
+    #[serde(default)]
+    pub last_heard: Option<UnixTime>,
+    /// When a packet came through an SA last.
+    #[serde(default)]
+    pub last_heard_esp: Option<UnixTime>,
+    /// What the other host told of itself inside IKE; `None` where it told nothing.
+    #[serde(default)]
+    pub peer: Option<PeerInfo>,
     /// Its SAs, outbound first.
     pub sas: Vec<SaRow>,
     /// Whether this host can only wait for the other: the pair was never protected, and the other host has
@@ -269,6 +291,16 @@ impl PeerRow {
     /// The pair of the row.
     pub fn pair(&self) -> Pair {
         Pair { local: self.local, remote: self.remote }
+    }
+
+    /// Whether it is protected and its peer shows signs of life.
+    fn is_well(&self) -> bool {
+        self.state == RowState::Protected && !self.is_silent()
+    }
+
+    /// Whether it is protected and its peer shows no sign of life.
+    pub fn is_silent(&self) -> bool {
+        self.reason_code == Some(ReasonCode::Silent)
     }
 }
 
@@ -287,9 +319,18 @@ pub struct Summary {
     pub blocked: u64,
     /// Those in the clear on purpose.
     pub off: u64,
+    /// Those among the protected ones whose peer shows no sign of life.
+    #[serde(default)]
+    pub silent: u64,
 }
 
 impl Summary {
+    /// Counts rows.
+    pub fn of_rows(rows: &[PeerRow]) -> Self {
+        let silent = rows.iter().filter(|row| row.is_silent()).count() as u64;
+        Self { silent, ..Self::of(rows.iter().map(|row| row.state)) }
+    }
+
     /// Counts rows by their states.
     pub fn of(states: impl IntoIterator<Item = RowState>) -> Self {
         let mut summary = Self::default();
@@ -312,6 +353,9 @@ impl Summary {
 pub struct AgentInfo {
     /// Whether it runs. The other fields are `None` where it does not.
     pub running: bool,
+    /// Whether it answers; where it does not, the rows say what the kernel holds.
+    #[serde(default = "answers")]
+    pub answering: bool,
     /// Its process id.
     pub pid: Option<u32>,
     /// Its version.
@@ -321,6 +365,11 @@ pub struct AgentInfo {
     /// How many kernel objects it found changed or removed by somebody else, and put right.
     #[serde(default)]
     pub drift: Option<u64>,
+}
+
+/// An agent that says nothing of it has answered.
+fn answers() -> bool {
+    true
 }
 
 /// Everything that `status` says.
@@ -368,26 +417,27 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether all is as the operator wants it: protection deliberately off, or on with an agent running,
-    /// the files in force, every row protected and no critical problem.
+    /// Whether all is as the operator wants it: protection deliberately off, or on with an agent that answers, the
+    /// files in force, every row protected and none of them silent; and no critical problem.
     pub fn is_healthy(&self) -> bool {
-        self.is_as_wanted(|row| row.state == RowState::Protected)
+        self.is_as_wanted(PeerRow::is_well)
     }
 
     /// The same, but for rows that wait for hosts which are not there yet, of which there is at least one.
     pub fn only_waits(&self) -> bool {
         let waits = self.peers.iter().any(|row| row.waiting);
-        waits && self.is_as_wanted(|row| row.state == RowState::Protected || row.waiting)
+        waits && self.is_as_wanted(|row| row.is_well() || row.waiting)
     }
 
     fn is_as_wanted(&self, is_fine: impl Fn(&PeerRow) -> bool) -> bool {
+        let fine = !self.problems.iter().any(Problem::is_critical);
         match self.protection {
-            Protection::Off => true,
+            Protection::Off => fine,
             Protection::Disabling => false,
             Protection::On | Protection::Enabling => {
                 let in_force = self.config_error.is_none();
-                let critical = self.problems.iter().any(Problem::is_critical);
-                self.agent.running && in_force && !critical && self.peers.iter().all(is_fine)
+                let at_work = self.agent.running && self.agent.answering;
+                at_work && in_force && fine && self.peers.iter().all(is_fine)
             }
         }
     }
@@ -481,6 +531,9 @@ impl Known<'_> {
             totals_since: record.totals_since,
             errors: errors(&sas),
             secret_id: None,
+            last_heard: last_used(&sas, pair),
+            last_heard_esp: last_used(&sas, pair),
+            peer: None,
             sas: self.sa_rows(pair, &sas, used, now),
             waiting: false,
             try_ends_in_s: None,
@@ -559,6 +612,12 @@ pub fn live_sas(kernel: &KernelState, pair: Pair) -> impl Iterator<Item = &SaRea
     let outbound = to(pair.remote).filter(move |sa| sa.source == pair.local);
     let inbound = to(pair.local).filter(move |sa| sa.source == pair.remote);
     outbound.chain(inbound)
+}
+
+/// When an inbound one among `sas` took a packet last, where the kernel says it.
+fn last_used(sas: &[&SaReading], pair: Pair) -> Option<UnixTime> {
+    let inbound = sas.iter().filter(|sa| sa.direction(pair) == Direction::In);
+    inbound.filter_map(|sa| sa.last_used).max().map(UnixTime)
 }
 
 /// What the inbound ones among `sas` refused.

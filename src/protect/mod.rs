@@ -16,6 +16,7 @@ pub mod pair;
 pub mod plan;
 pub mod policies;
 mod proof;
+pub mod silence;
 pub mod timing;
 
 pub use child::Child;

@@ -7,7 +7,7 @@ use netlink_packet_xfrm::{
     Address, Selector as WireSelector, UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_ALLOW,
     XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT, XFRM_POLICY_TYPE_MAIN,
     XFRM_USER_MAPPING_LEN, XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN,
-    XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_IF_ID, XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
+    XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_IF_ID, XFRMA_LASTUSED, XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
 };
 
 use nix::errno::Errno;
@@ -86,6 +86,7 @@ pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<Sa
         bound: selected(family, info)? == [Block::host(destination), Block::host(source)],
         bytes,
         packets,
+        last_used: attributes.get(XFRMA_LASTUSED).and_then(|value| u64_at(value, 0)),
         added: u64_at(info, field::ADDED)?,
         hard_seconds: Some(u64_at(info, field::HARD_SECONDS)?).filter(|seconds| *seconds != 0),
         // The kernel does not report the state; this is its own test.

@@ -47,6 +47,7 @@ impl Core {
                 let waited = self.waited;
                 self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word, waited));
             }
+            Event::Told { pair, bytes } => self.handle_told(now, pair, &bytes),
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
             }

@@ -76,6 +76,7 @@ impl World {
             rekey_after: file.rekey_after,
             initial_contact: kernel.state.sas.is_empty(),
             jitter: Duration::from_millis(file.nodes.len() as u64),
+            about: Arc::default(),
         }
     }
 

@@ -9,6 +9,7 @@ mod kernel;
 mod nat;
 mod net;
 mod reconfigure;
+mod silence;
 mod soak;
 mod trial;
 mod world;

@@ -12,7 +12,7 @@ use super::files::File;
 use super::kernel::{Death, Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
 use crate::agent::accounts::Accounts;
-use crate::agent::core::{Core, Datagram, TICK};
+use crate::agent::core::{Core, Datagram};
 use crate::agent::guard::first_step;
 use crate::agent::kernel::Kernel as _;
 use crate::agent::service::SAVE_DELAY;
@@ -23,6 +23,7 @@ use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
 use crate::model::{Direction, EncapsulationMode, Inside, Pair, Proposals, SaId, SaReading, UnixTime};
 use crate::protect::PairMachine;
+use crate::protect::silence::LISTEN_EVERY;
 
 pub(super) const PORT: u16 = 500;
 pub(super) const NAT_PORT: u16 = 4500;
@@ -56,7 +57,7 @@ pub(super) struct Host {
     trial: Option<Instant>,
     tick: Instant,
     /// Until when its agent gets no turn.
-    starves: Option<Instant>,
+    pub(super) starves: Option<Instant>,
     /// What its agent has not read yet.
     inbox: Vec<Datagram>,
 }
@@ -188,7 +189,7 @@ impl World {
         if self.hosts[at].core.is_none() {
             let core = self.make_core(at);
             self.hosts[at].core = Some(core);
-            self.hosts[at].tick = self.now + TICK;
+            self.hosts[at].tick = self.now + LISTEN_EVERY;
         }
         if self.hosts[at].wanted {
             self.on(at, |core, now, kernel| {
@@ -480,8 +481,10 @@ impl World {
             self.hosts[at].starves = None;
             self.read(at);
             if self.hosts[at].tick <= self.now {
-                self.hosts[at].tick = self.now + TICK;
                 self.on(at, |core, now, kernel| core.handle_tick(now, kernel));
+                let host = &mut self.hosts[at];
+                host.tick =
+                    host.core.as_ref().map_or(self.now + LISTEN_EVERY, |core| core.next_tick(self.now));
             }
             if self.hosts[at].save_at.is_some_and(|due| due <= self.now) {
                 self.save(at);
@@ -508,6 +511,14 @@ impl World {
     pub(super) fn cut(&mut self, one: usize, other: usize) {
         let (one, other) = (self.hosts[one].address, self.hosts[other].address);
         self.net.cut.extend([(one, other), (other, one)]);
+    }
+
+    /// All passes between them again.
+    pub(super) fn mend(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.hosts[one].address, self.hosts[other].address);
+        [(one, other), (other, one)].iter().for_each(|way| {
+            self.net.cut.remove(way);
+        });
     }
 
     pub(super) fn is_saved_as_sealed(&self, from: usize, to: usize) -> bool {

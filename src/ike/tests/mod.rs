@@ -1,5 +1,6 @@
 //! Exchanges as message arrows, in virtual time, over a network that may be bad.
 
+mod about;
 mod abuse;
 mod adjust;
 mod algorithms;

@@ -85,6 +85,7 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         rekey_after: Duration::from_secs(3600),
         initial_contact: false,
         jitter: Duration::ZERO,
+        about: Arc::default(),
     }
 }
 
@@ -132,6 +133,8 @@ pub(super) struct Host {
     /// What happened, for tests to compare.
     pub(super) log: Vec<String>,
     pub(super) words: Vec<(Spi, Flags)>,
+    /// What peers told of themselves.
+    pub(super) told: Vec<Vec<u8>>,
     /// Refuses this many children.
     pub(super) kernel_refuses: u32,
     pub(super) settles: bool,
@@ -218,6 +221,7 @@ impl Net {
             failures: Vec::new(),
             log: Vec::new(),
             words: Vec::new(),
+            told: Vec::new(),
             kernel_refuses: 0,
             settles: true,
             misses_probes: false,
@@ -412,6 +416,7 @@ impl Host {
                 self.children.remove(&in_spi);
                 self.ahead.remove(&in_spi);
             }
+            Event::Told { bytes, .. } => self.told.push(bytes),
             Event::Failed { failure, .. } => self.failures.push(failure.code),
         }
     }

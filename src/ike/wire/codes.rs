@@ -144,6 +144,8 @@ pub(in crate::ike) mod notify {
     pub(in crate::ike) const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
     /// Our own, in the private range of status types: see `word`.
     pub(in crate::ike) const HOSTSEAL_WORD: u16 = 40960 + 0x5ea1;
+    /// What a host tells of itself, for whoever uses the engine: see [`Settings`](crate::ike::Settings).
+    pub(in crate::ike) const HOSTSEAL_ABOUT: u16 = 40960 + 0x5ea2;
 
     /// The name of an error, for people.
     pub(in crate::ike) fn name(kind: u16) -> String {

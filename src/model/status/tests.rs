@@ -34,6 +34,7 @@ fn sa(direction: Direction, spi: u32, added: u64, packets: u64) -> SaReading {
         bound: true,
         bytes: packets * 500,
         packets,
+        last_used: None,
         added,
         hard_seconds: Some(86_400),
         dying: false,
@@ -103,8 +104,9 @@ fn the_json_is_the_contracts() {
     let mut expected = serde_json::json!({
         "schema": 1, "time": "2026-01-01T00:00:00Z", "cluster": "demo", "node": "a",
         "protection": "on", "try_ends_in_s": null, "mode": "require", "config_id": config().config_id(), "secret_id": "91c2",
-        "agent": { "running": false, "pid": null, "version": null, "uptime_s": null, "drift": null },
-        "summary": { "peers": 1, "protected": 1, "negotiating": 0, "clear": 0, "blocked": 0, "off": 0 },
+        "agent": { "running": false, "answering": false, "pid": null, "version": null, "uptime_s": null, "drift": null },
+        "summary": { "peers": 1, "protected": 1, "negotiating": 0, "clear": 0, "blocked": 0, "off": 0,
+                     "silent": 0 },
         "peers": [ {
             "node": "b", "local": "10.99.0.1", "remote": "10.99.0.2", "family": "ipv4",
             "state": "protected", "since": "2025-12-31T23:58:20Z", "reason_code": null, "reason": null,
@@ -118,7 +120,9 @@ fn the_json_is_the_contracts() {
         "kernel": { "XfrmInNoStates": 2 }, "notes": [], "problems": [] });
     // More fields than the macro can take.
     expected["config_error"] = serde_json::Value::Null;
-    expected["peers"][0]["authentication"] = serde_json::Value::Null;
+    for absent in ["authentication", "last_heard", "last_heard_esp", "peer"] {
+        expected["peers"][0][absent] = serde_json::Value::Null;
+    }
     expected["peers"][0]["listed"] = serde_json::Value::Null;
     expected["peers"][0]["ike"] = serde_json::Value::Null;
     expected["peers"][0]["esp"] = "aes256gcm16-esn".into();
@@ -213,7 +217,15 @@ fn healthy_is_what_the_operator_wants() {
     let mut status = status(&protecting(), &saved(Protection::On, true));
     assert!(!status.is_healthy(), "the agent is dead");
     status.agent.running = true;
+    assert!(!status.is_healthy(), "the agent hangs");
+    status.agent.answering = true;
     assert!(status.is_healthy());
+    status.peers[0].reason_code = Some(ReasonCode::Silent);
+    status.summary = Summary::of_rows(&status.peers);
+    assert_eq!((status.summary.protected, status.summary.silent), (1, 1));
+    assert!(!status.is_healthy(), "the peer is silent");
+    status.peers[0].reason_code = None;
+    status.summary = Summary::of_rows(&status.peers);
     status.protection = Protection::Disabling;
     assert!(!status.is_healthy());
     status.protection = Protection::Enabling;
@@ -230,9 +242,11 @@ fn an_old_agent_may_know_fewer_fields() {
     let mut json = serde_json::to_value(status(&protecting(), &saved(Protection::On, true))).unwrap();
     json.as_object_mut().unwrap().remove("notes");
     json["agent"].as_object_mut().unwrap().remove("drift");
+    json["agent"].as_object_mut().unwrap().remove("answering");
     json["from the future"] = 5.into();
     let status: Status = serde_json::from_value(json).unwrap();
     assert_eq!((status.notes.len(), status.agent.drift), (0, None));
+    assert!(status.agent.answering, "this is its answer");
 }
 
 /// What serde calls the variants of an enum: it lists them when it meets another word.
@@ -255,7 +269,7 @@ fn the_documents_explain_every_state_and_reason() {
 #[test]
 fn a_critical_problem_makes_a_host_unwell_and_others_do_not() {
     let mut status = status(&protecting(), &saved(Protection::On, true));
-    status.agent.running = true;
+    (status.agent.running, status.agent.answering) = (true, true);
     status.summary = Summary { peers: 1, protected: 1, ..Summary::default() };
     status.protection = Protection::On;
     status.problems = vec![Problem::warning(ProblemCode::ConfigDiffers, None, "another file")];
@@ -263,7 +277,21 @@ fn a_critical_problem_makes_a_host_unwell_and_others_do_not() {
     status.problems.push(Problem::critical(ProblemCode::Hole, None, "disable_xfrm"));
     assert!(!status.is_healthy());
     status.protection = Protection::Off;
-    assert!(status.is_healthy());
+    assert!(!status.is_healthy(), "off as well");
+}
+
+#[test]
+fn without_an_agent_the_kernel_says_when_a_peer_was_heard() {
+    let mut kernel = protecting();
+    let used =
+        [(Direction::In, 0xc200_0001, 9), (Direction::In, 0xc200_0000, 60), (Direction::Out, 0xc100_0001, 1)];
+    for (direction, spi, ago) in used {
+        let sa = kernel.sas.get_mut(&SaId::of(pair(), direction, Spi(spi))).unwrap();
+        sa.last_used = Some(NOW.0 - ago);
+    }
+    let row = row(&kernel, &saved(Protection::On, true));
+    let heard = Some(UnixTime(NOW.0 - 9));
+    assert_eq!((row.last_heard, row.last_heard_esp), (heard, heard), "what we sent is no sign of life");
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn a_deleted_sa_comes_with_its_final_counters() {
     let Some(Event::SaDeleted { reading, port: 0 }) = event(Ok(only(&hex(golden::DELETED_SA)))) else {
         panic!("not a deletion");
     };
-    assert_eq!(reading, outbound_reading(256, 3, reading.added));
+    let used = SaReading { last_used: Some(reading.added), ..outbound_reading(256, 3, reading.added) };
+    assert_eq!(reading, used, "used in the second in which it was made");
     let (info, attributes) = golden_sa();
     let deleted = heard(0x11, &[&[0; 24], &nested(&info), &attributes]);
     assert!(matches!(deleted, Some(Event::SaDeleted { port: PORT, .. })));

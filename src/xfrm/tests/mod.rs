@@ -106,6 +106,7 @@ fn inbound_reading(added: u64) -> SaReading {
         bound: false,
         bytes: 0,
         packets: 0,
+        last_used: None,
         added,
         hard_seconds: None,
         dying: false,

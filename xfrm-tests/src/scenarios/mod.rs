@@ -25,6 +25,7 @@ mod reboot;
 mod refusal;
 mod rekey;
 pub mod reload;
+mod sight;
 mod strict;
 pub mod strongswan;
 mod trial;
@@ -63,6 +64,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         faults::ALL,
         refusal::ALL,
         flood::ALL,
+        sight::ALL,
         encapsulation::ALL,
         nat::ALL,
         keys::ALL,
