@@ -8,10 +8,11 @@
 //! ike      DECIDES  IKEv2, sans-IO: datagrams in, datagrams and agreed children out
 //! protect  DECIDES  staged transitions of each pair; plan: (desired, actual) -> ordered changes
 //! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables
+//! route    ASKS     the routing table: which address do packets to a peer leave from
 //! agent    JOINS    core (the deciders and a kernel), service (the loop), control socket
 //! cli      ASKS     commands; knows the control protocol, and `xfrm` for reading
 //! ```
-//! Imports go one way: `model` <- {`ike`, `protect`, `xfrm`} <- `agent`; `model` and `xfrm` <- `cli`.
+//! Imports go one way: `model` <- {`ike`, `protect`, `xfrm`, `route`} <- `agent`; `model`, `xfrm` and `route` <- `cli`.
 //! `tests/layering.rs` enforces it.
 //!
 //! # Invariants, and the tests that would catch their loss
@@ -40,4 +41,5 @@ pub mod cli;
 pub mod ike;
 pub mod model;
 pub mod protect;
+pub mod route;
 pub mod xfrm;

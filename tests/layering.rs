@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layer, and the layers that it may import.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 7] = [
     ("model", &["model"]),
     ("ike", &["ike", "model"]),
     ("protect", &["protect", "model"]),
     ("xfrm", &["xfrm", "model"]),
-    ("agent", &["agent", "ike", "model", "protect", "xfrm"]),
-    ("cli", &["cli", "model", "xfrm"]),
+    ("route", &["route", "model"]),
+    ("agent", &["agent", "ike", "model", "protect", "route", "xfrm"]),
+    ("cli", &["cli", "model", "route", "xfrm"]),
 ];
 
 /// Layers that decide: time and entropy are arguments there (invariant 6).

@@ -1,20 +1,21 @@
-//! News that this host's addresses may have changed.
+//! News that this host's addresses or routes may have changed.
 
 use std::io;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use nix::libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR, RTMGRP_LINK};
+use nix::libc::{RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK};
 use tokio::io::unix::AsyncFd;
 
 use super::hearing::hear;
 
 /// Interfaces that go up and down take their addresses with them.
-const GROUPS: i32 = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
+const GROUPS: i32 =
+    RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
 /// What a notification holds does not matter, so it may be cut short.
 const NOTICE: usize = 64;
 
-/// A socket that hears of every change of addresses and interfaces in this network namespace. What it hears
+/// A socket that hears of every change of addresses, routes and interfaces in this network namespace. What it hears
 /// says "look again" and no more; that some of it is lost makes no difference.
 pub struct AddressNews(AsyncFd<Socket>);
 

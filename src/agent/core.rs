@@ -289,8 +289,15 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    /// This host has these addresses now. Pairs whose address has come back are keyed without the pause
-    /// that failures have earned them.
+    /// This host has these unicast addresses now, up or not: the guard names them with the next input.
+    pub fn know_own(&mut self, own: BTreeSet<IpAddr>) {
+        if self.pairs.know(own) {
+            self.dirty.extend(self.pairs.scopes());
+        }
+    }
+
+    /// Packets can leave from these addresses of this host now. Pairs whose address has come back are keyed
+    /// without the pause that failures have earned them.
     pub fn handle_addresses(&mut self, now: Instant, kernel: &mut dyn Kernel, present: &BTreeSet<IpAddr>) {
         for pair in self.scheme.pairs.clone() {
             let here = present.contains(&pair.local);
@@ -402,6 +409,11 @@ impl Core {
     /// The addresses of this host that pairs use.
     pub fn own(&self) -> BTreeSet<IpAddr> {
         self.pairs.own()
+    }
+
+    /// How many of this host's addresses are more than the guard names.
+    pub fn beyond_guard(&self) -> usize {
+        self.pairs.beyond_guard()
     }
 
     /// The key exchange.

@@ -117,7 +117,7 @@ fn block_all(config: &Config, actual: &KernelState) -> Plan {
     let exempt = &config.protection.exempt;
     let of_one = |remote: IpAddr| {
         let exempt = exempt.iter().flat_map(move |entry| policies::exemption(remote, entry));
-        exempt.chain(policies::guard(remote))
+        exempt.chain(policies::block_all(remote))
     };
     let discovery = remotes.iter().any(IpAddr::is_ipv6).then(policies::neighbour_discovery);
     let policies = discovery.into_iter().flatten().chain(remotes.into_iter().flat_map(of_one)).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::policy::Block;
-use crate::model::{KernelState, Op, PolicyDirection, PolicyId, PolicyReading, SaId, SaReading};
+use crate::model::{KernelState, Op, PolicyDirection, PolicyId, PolicyReading, SaId, SaReading, Selector};
 use crate::protect::{Desired, Indexes, Plan, plan};
 
 /// A part of the kernel's tables: what concerns one peer, or all.
@@ -81,11 +81,41 @@ impl Known {
     }
 }
 
-/// A policy between this host and one address belongs to that peer.
+/// A policy between this host and one address belongs to that peer, and so does one of what is forwarded to or from it.
 fn scope_of(id: &PolicyId) -> Scope {
+    let Selector { source, destination, .. } = id.selector;
+    let is_host = |block: &Block| *block == Block::host(block.address);
     let block = match id.direction {
-        PolicyDirection::In | PolicyDirection::Forward => id.selector.source,
-        PolicyDirection::Out => id.selector.destination,
+        PolicyDirection::In => source,
+        PolicyDirection::Out => destination,
+        PolicyDirection::Forward => Some(source).filter(is_host).unwrap_or(destination),
     };
-    if block == Block::host(block.address) { Scope::Peer(block.address) } else { Scope::Common }
+    if is_host(&block) { Scope::Peer(block.address) } else { Scope::Common }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Action, Pair};
+    use crate::protect::policies;
+
+    #[test]
+    fn all_policies_of_a_peer_are_found_where_they_were_planned() {
+        for [local, remote] in [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]] {
+            let pair = Pair::new(local.parse().unwrap(), remote.parse().unwrap()).unwrap();
+            let exemption = "tcp/22".parse().unwrap();
+            let of_peer = policies::inbound(pair, Action::Require)
+                .into_iter()
+                .chain([policies::outbound(pair, Action::Block)])
+                .chain(policies::block(Block::host(pair.local), pair.remote))
+                .chain(policies::block(policies::link_local(), pair.remote))
+                .chain(policies::block_all(pair.remote))
+                .chain(policies::block_forwarded(pair.remote))
+                .chain(policies::exemption(pair.remote, &exemption));
+            for policy in of_peer {
+                assert_eq!(scope_of(&policy.id()), Scope::Peer(pair.remote), "{}", policy.id());
+            }
+        }
+        assert!(policies::neighbour_discovery().all(|policy| scope_of(&policy.id()) == Scope::Common));
+    }
 }

@@ -26,6 +26,7 @@ pub mod pairs;
 pub mod probe;
 mod process;
 mod report;
+mod routes;
 pub mod scheme;
 mod service;
 mod setup;

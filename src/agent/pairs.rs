@@ -8,25 +8,25 @@ use super::known::{Known, Scope};
 use crate::model::ours::is_our_policy;
 use crate::model::{Action, Direction, Exemption, KernelState, Pair, Policy, SaId};
 use crate::protect::timing::TRIAL_OUT;
-use crate::protect::{Adopted, Desired, PairMachine, Plan, policies};
+use crate::protect::{Adopted, Desired, Guard, GuardRules, PairMachine, Plan, policies};
 
 /// The machines of a host's pairs, or views of them, and what concerns several of them.
 pub struct Pairs<M = PairMachine> {
     machines: BTreeMap<Pair, M>,
     by_remote: BTreeMap<IpAddr, Vec<Pair>>,
     exemptions: Vec<Exemption>,
-    guarded: bool,
+    guard: Guard,
 }
 
 impl<M: Borrow<PairMachine>> Pairs<M> {
-    /// These pairs; `exemptions` are in force with a peer as long as a pair with it is not off. `guarded`
-    /// tells whether what is beside the pairs with a sealed peer is blocked.
-    pub fn new(machines: impl Iterator<Item = M>, exemptions: Vec<Exemption>, guarded: bool) -> Self {
+    /// These pairs; `exemptions` are in force with a peer as long as a pair with it is not off, `guard` as long as
+    /// all are sealed.
+    pub fn new(machines: impl Iterator<Item = M>, exemptions: Vec<Exemption>, guard: Guard) -> Self {
         let machines: BTreeMap<Pair, M> =
             machines.map(|machine| (machine.borrow().pair(), machine)).collect();
         let mut by_remote: BTreeMap<IpAddr, Vec<Pair>> = BTreeMap::new();
         machines.keys().for_each(|pair| by_remote.entry(pair.remote).or_default().push(*pair));
-        Self { machines, by_remote, exemptions, guarded }
+        Self { machines, by_remote, exemptions, guard }
     }
 }
 
@@ -61,10 +61,25 @@ impl Pairs {
         taken
     }
 
-    /// Other exemptions, and another guard, from now on.
-    pub fn go_by(&mut self, exemptions: Vec<Exemption>, guarded: bool) {
+    /// Other exemptions, and other rules of the guard, from now on.
+    pub fn go_by(&mut self, exemptions: Vec<Exemption>, rules: GuardRules) {
         self.exemptions = exemptions;
-        self.guarded = guarded;
+        self.guard = self.guard.by(rules);
+    }
+
+    /// This host has these unicast addresses now. Says whether that is news.
+    pub fn know(&mut self, own: BTreeSet<IpAddr>) -> bool {
+        self.guard.know(own)
+    }
+
+    /// The guard.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// How many of this host's addresses are more than the guard names.
+    pub fn beyond_guard(&self) -> usize {
+        self.guard.beyond(self.by_remote.len())
     }
 
     /// One more pair.
@@ -152,9 +167,11 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
         machines.iter().for_each(|machine| desired.extend(machine.desired()));
         let exempt = self.exemptions.iter();
         desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
-        if self.guarded && machines.iter().all(|machine| machine.is_sealed()) {
+        if machines.iter().all(|machine| machine.is_sealed()) {
             let until = machines.iter().filter_map(|machine| machine.guard_until()).min();
-            desired.policies.extend(policies::guard(remote).map(|policy| policy.lasting(until)));
+            let has_pair = |local| self.machines.contains_key(&Pair { local, remote });
+            let guard = self.guard.policies(remote, self.by_remote.len(), has_pair).into_iter();
+            desired.policies.extend(guard.map(|policy| policy.lasting(until)));
         }
         desired
     }

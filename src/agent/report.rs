@@ -11,7 +11,7 @@ use crate::model::status::{
 };
 use crate::model::units::human_duration;
 use crate::model::{About, NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId, UnixTime};
-use crate::protect::{PairMachine, Plan};
+use crate::protect::{GUARDS_MOST, PairMachine, Plan};
 
 /// The version of IKE that is spoken.
 const IKE_VERSION: u8 = 2;
@@ -105,6 +105,7 @@ pub(super) fn complete(
     }
     status.problems.extend(unrenewed(&status, core));
     status.problems.extend(differing(&status, core, about));
+    status.problems.extend(core.and_then(unguarded));
     status.problems.sort();
     status
 }
@@ -139,6 +140,16 @@ fn unproven(status: &Status, core: Option<&Core>, now: Instant) -> Vec<String> {
 fn differing(status: &Status, core: Option<&Core>, about: Option<&About>) -> BTreeSet<Problem> {
     let told = |row: &PeerRow| Some(differs::problems(about?, row, core?.about(row.pair())?));
     status.peers.iter().filter_map(told).flatten().collect()
+}
+
+/// This host has more addresses than its guards name.
+fn unguarded(core: &Core) -> Option<Problem> {
+    let beyond = Some(core.beyond_guard()).filter(|beyond| *beyond > 0)?;
+    let words = format!(
+        "{beyond} addresses of this host have no pair and are not guarded: more than {GUARDS_MOST} policies would be \
+         needed. Packets between them and sealed hosts pass in the clear. Remove addresses, or list fewer hosts"
+    );
+    Some(Problem::critical(ProblemCode::Hole, None, words))
 }
 
 /// Keys of protected pairs end, and attempts to agree new ones have failed.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::pairs::Pairs;
-use crate::model::config::Mode;
+use crate::model::config::{Forwarded, Mode};
 use crate::model::{Config, Exemption, Inside, Limits, Node, Pair};
-use crate::protect::{PairMachine, Rules};
+use crate::protect::{Guard, GuardRules, PairMachine, Rules};
 
 /// Hard limits in bytes and packets are this many times the soft ones.
 const HARD_OVER_SOFT: u64 = 4;
@@ -25,8 +25,8 @@ pub struct Scheme {
     pub inside: Inside,
     /// May an authenticated peer take its pair to the clear.
     pub allow_peer_disable: bool,
-    /// Whether what is beside the pairs with a sealed peer is blocked.
-    pub guard: bool,
+    /// What is blocked beside the pairs with a sealed peer.
+    pub guard: GuardRules,
     /// UDP port of IKE, for probes too.
     pub port: u16,
 }
@@ -50,7 +50,10 @@ impl Scheme {
             limits,
             inside: node.inside.clone(),
             allow_peer_disable: config.protection.allow_peer_disable,
-            guard: config.protection.mode == Mode::Require,
+            guard: GuardRules {
+                beside: config.protection.mode == Mode::Require,
+                forwarded: config.protection.forwarded == Forwarded::Block,
+            },
             port: keying.port,
         }
     }
@@ -73,6 +76,6 @@ impl Scheme {
     /// The pairs, all off. `sealed` are those that were persisted as sealed.
     pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
         let machine = |pair: &Pair| self.machine(*pair, sealed.contains(pair), now);
-        Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), self.guard)
+        Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), Guard::new(self.guard))
     }
 }

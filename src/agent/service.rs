@@ -22,16 +22,17 @@ use super::hearing::hear;
 use super::notify::Notifier;
 use super::process::Entropy;
 use super::report::{self, Agent};
+use super::routes::Routes;
 use super::setup::{Secrets, Setup, Start};
 use super::single::Single;
 use super::sockets::Sockets;
 use super::watch::Watch;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
-use crate::model::host::{Boot, present_addresses};
+use crate::model::host::{Boot, own_addresses, present_addresses};
 use crate::model::ours::is_our_policy;
 use crate::model::status::{Known, Protection, Status, without_agent};
-use crate::model::{SaId, Saved, Trial, UnixTime, trial};
+use crate::model::{SaId, Saved, Trial, UnixTime, forwarding, trial};
 use crate::protect::silence::LISTEN_EVERY;
 use crate::xfrm;
 
@@ -95,6 +96,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
                 guard.clear_ready();
             }
             () = news.next() => service.addresses_may_have_changed(),
+            () = service.routes.answered(&service.setup) => {}
             Some(call) = control.receive() => service.handle_call(call, events.get_mut()),
             changed = changed(&mut service.watch) => if changed { service.note_change() },
             Some(()) = hangup.recv() => service.note_change(),
@@ -157,6 +159,7 @@ struct Service {
     core: Option<Core>,
     sockets: Option<Sockets>,
     followers: Followers,
+    routes: Routes,
     save_at: Option<Instant>,
     look_at: Option<Instant>,
     looked: Instant,
@@ -183,6 +186,7 @@ impl Service {
             core: None,
             sockets: None,
             followers: Followers::new(),
+            routes: Routes::open(),
             save_at: None,
             look_at: None,
             looked: now,
@@ -280,6 +284,7 @@ impl Service {
             return Err(error.into());
         }
         if let Some(core) = &mut self.core {
+            core.know_own(own_addresses()?.into_iter().collect());
             core.enable(now, &mut self.kernel, terms.strict, left.map(|left| now + left))?;
         }
         self.list_addresses(now);
@@ -404,8 +409,12 @@ impl Service {
     fn list_addresses(&mut self, now: Instant) {
         (self.list_at, self.listed) = (None, now);
         let Some(core) = &mut self.core else { return };
-        match present_addresses() {
-            Ok(present) => core.handle_addresses(now, &mut self.kernel, &present),
+        self.routes.note_change(now);
+        match own_addresses().and_then(|own| Ok((own, present_addresses()?))) {
+            Ok((own, present)) => {
+                core.know_own(own.into_iter().collect());
+                core.handle_addresses(now, &mut self.kernel, &present);
+            }
             Err(error) => tracing::error!("this host's addresses cannot be listed: {error}"),
         }
     }
@@ -432,6 +441,7 @@ impl Service {
         if due(self.list_at) {
             self.list_addresses(now);
         }
+        self.routes.handle_timeout(now, &self.setup);
         if due(self.save_at) {
             self.save();
         }
@@ -449,7 +459,7 @@ impl Service {
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
-        let own = [self.save_at, self.look_at, self.tick_at, self.list_at];
+        let own = [self.save_at, self.look_at, self.tick_at, self.list_at, self.routes.poll_timeout()];
         [core, followers, alive].into_iter().chain(own).flatten().min()
     }
 
@@ -586,6 +596,10 @@ impl Service {
         let secret_id = self.secrets.as_ref().and_then(Secrets::id);
         let mut status = without_agent(known, &xfrm::statistics()?, secret_id, wall);
         status.config_error.clone_from(&self.trouble);
+        if self.agent.protection != Protection::Off {
+            status.problems.extend_from_slice(self.routes.problems());
+            status.problems.extend(forwarding::problem(&self.setup.config, &self.setup.node));
+        }
         let about = self.secrets.as_ref().map(|secrets| self.setup.about(secrets));
         Ok(report::complete(status, &self.agent, self.core.as_ref(), about.as_ref(), now))
     }

@@ -8,8 +8,12 @@ use serde::Serialize;
 use super::args::{Invocation, JsonArgs};
 use super::context;
 use super::exit::{Exit, Failure};
+use super::status;
 use super::term::{print, print_json};
-use crate::model::config::{Config, ConfigError, CredentialsError, Method, Node, NodeName, Problem};
+use crate::model;
+use crate::model::config::{
+    Config, ConfigError, CredentialsError, Forwarded, Method, Node, NodeName, Problem,
+};
 use crate::model::units::{human_bytes, human_duration};
 use crate::model::{AuthMethod, EncapsulationMode, Exemption, Pair, Proposals, UnixTime};
 
@@ -26,6 +30,7 @@ struct Report {
     secret_id: Option<String>,
     proposals: Option<Proposed>,
     pairs: Vec<PairLine>,
+    problems: Vec<model::Problem>,
 }
 
 /// One thing that is wrong; the place only where it is in the file.
@@ -79,6 +84,7 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
     let secret = secrets.as_ref().ok().and_then(|(secret, _)| secret.as_ref());
     let secret_found = secret.map(|secret| secret.id().to_string());
+    let beside = node_found.map(|node| status::beside(config, node)).unwrap_or_default();
     let failures: Vec<Failure> =
         [node.err(), secrets.err(), credentials.err()].into_iter().flatten().collect();
 
@@ -97,10 +103,13 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
                 esp: config.esp.proposals.iter().map(ToString::to_string).collect(),
             }),
             pairs: pairs.iter().map(PairLine::from).collect(),
+            problems: beside,
         };
         print_json(&report)?;
     } else {
-        print(&words(file, config, node_found, &pairs, secret_found.as_deref()))?;
+        let mut text = words(file, config, node_found, &pairs, secret_found.as_deref());
+        beside.iter().for_each(|problem| text += &format!("{:<15}{}\n", "note", problem.message));
+        print(&text)?;
     }
     match failures.first() {
         None => Ok(Exit::Done),
@@ -168,6 +177,7 @@ fn words(
     line("mode", "require: once protected, a pair is protected or dropped".to_owned());
     line("in the clear", clear(&config.protection.exempt));
     line("peers", peers_may(config.protection.allow_peer_disable).to_owned());
+    line("forwarded", what_is_forwarded(config.protection.forwarded).to_owned());
     text
 }
 
@@ -177,6 +187,13 @@ fn proposed<'p, P: fmt::Display>(
     proposals: &'p Proposals<P>,
 ) -> impl Iterator<Item = (&'p str, String)> {
     std::iter::once(label).chain(std::iter::repeat("")).zip(proposals.iter().map(P::to_string))
+}
+
+fn what_is_forwarded(rule: Forwarded) -> &'static str {
+    match rule {
+        Forwarded::Leave => "what this host forwards for others passes as before, in the clear",
+        Forwarded::Block => "what this host forwards for others, to sealed hosts or from them, is dropped",
+    }
 }
 
 fn count_pairs(config: &Config, pairs: &[(NodeName, Pair)]) -> String {
@@ -268,6 +285,7 @@ impl Report {
             secret_id: None,
             proposals: None,
             pairs: Vec::new(),
+            problems: Vec::new(),
         }
     }
 }

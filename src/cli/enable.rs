@@ -31,6 +31,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     config.load_credentials(node)?;
     preflight::check(&config, node)?;
     interfaces::holes().iter().for_each(|hole| tell(hole));
+    status::beside(&config, node).iter().for_each(|problem| tell(&problem.message));
     start::at_boot(invocation)?;
 
     // What is on trial, or on already, takes nobody by surprise.

@@ -10,11 +10,12 @@ use super::context;
 use super::exit::{Exit, Failure};
 use super::render::{self, Extent};
 use super::term::{Reader, Style, print, print_json};
-use crate::model::config::Config;
+use crate::model::config::{Config, Node};
 use crate::model::host::Boot;
 use crate::model::status::{AgentInfo, Known, Protection, ReasonCode, SaState, Summary, without_agent};
 use crate::model::units::human_duration;
-use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime};
+use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime, forwarding};
+use crate::route;
 use crate::xfrm::{self, Kernel};
 
 /// How often `--watch` looks.
@@ -111,9 +112,11 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
     let known = Known { config, node, kernel: &kernel, saved: &saved };
     let now = UnixTime::from(SystemTime::now());
-    let status = without_agent(known, &statistics, secret_id.ok().flatten(), now);
+    let mut status = without_agent(known, &statistics, secret_id.ok().flatten(), now);
     if saved.protection != Protection::Off {
         notes.push(dead_agent(&status));
+        status.problems.extend(beside(config, node));
+        status.problems.sort();
     }
     Ok(Status { notes, try_ends_in_s: trial_left(&saved), ..status })
 }
@@ -134,6 +137,18 @@ fn hung(mut status: Status, pid: Option<i32>) -> Status {
     status.problems.push(Problem::critical(ProblemCode::AgentHung, None, words));
     status.problems.sort();
     status
+}
+
+/// What goes on beside the pairs of `node` that its operator should know.
+pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
+    // On another host, or before there is a network, nothing can be told.
+    if context::missing_addresses(node).is_ok_and(|missing| missing.len() == node.addresses.len()) {
+        return Vec::new();
+    }
+    let sources = route::ask(config, node).unwrap_or_default();
+    let mut problems = route::unlisted(config, node, &sources);
+    problems.extend(forwarding::problem(config, node));
+    problems
 }
 
 /// How long a trial goes on that nobody has confirmed.

@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod encapsulation;
 pub mod exempt;
+pub mod forwarding;
 pub mod host;
 pub mod inside;
 pub mod kernel;

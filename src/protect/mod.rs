@@ -12,6 +12,7 @@
 
 pub mod child;
 pub mod clock;
+mod guard;
 pub mod pair;
 pub mod plan;
 pub mod policies;
@@ -20,6 +21,7 @@ pub mod silence;
 pub mod timing;
 
 pub use child::Child;
+pub use guard::{GUARDS_MOST, Guard, GuardRules};
 pub use pair::{Adopted, Order, PairMachine, Posture, Rules};
 pub use plan::{Desired, Indexes, Plan, plan};
 

@@ -51,11 +51,44 @@ pub fn outbound(pair: Pair, action: Action) -> Policy {
     }
 }
 
-/// What blocks everything else between this host and a peer whose pairs are all sealed. It is wider than
-/// a pair, because selector and direction identify a policy whatever its priority, and needs no own
-/// address, so it can be there before the network is. No FWD: routed traffic is not ours to block.
-pub fn guard(remote: IpAddr) -> [Policy; 2] {
-    both_ways(remote, 0, Ports::ANY, Ports::ANY, Action::Block, priority::GUARD)
+/// What blocks all that goes between some addresses of this host and a peer.
+pub fn block(own: Block, remote: IpAddr) -> [Policy; 2] {
+    let remote = Block::host(remote);
+    [(PolicyDirection::In, remote, own), (PolicyDirection::Out, own, remote)]
+        .map(|(direction, source, destination)| guarded(direction, source, destination, Action::Block))
+}
+
+/// What blocks all that goes between a peer and any address, while nobody knows which addresses this host has. What
+/// this host forwards is blocked with it; multicast and broadcast are not.
+pub fn block_all(remote: IpAddr) -> impl Iterator<Item = Policy> {
+    let to_many = match remote {
+        IpAddr::V4(_) => {
+            vec![Block { address: [224, 0, 0, 0].into(), prefix: 4 }, Block::host([255; 4].into())]
+        }
+        IpAddr::V6(_) => vec![Block { address: [0xff00, 0, 0, 0, 0, 0, 0, 0].into(), prefix: 8 }],
+    };
+    let to_many = to_many.into_iter().map(move |group| Policy {
+        priority: priority::EXEMPT,
+        ..guarded(PolicyDirection::In, Block::host(remote), group, Action::Allow)
+    });
+    to_many.chain(block(Block::any(remote), remote))
+}
+
+/// What blocks all that this host forwards to a peer and from it.
+pub fn block_forwarded(remote: IpAddr) -> [Policy; 2] {
+    let (any, remote) = (Block::any(remote), Block::host(remote));
+    [(any, remote), (remote, any)]
+        .map(|(source, destination)| guarded(PolicyDirection::Forward, source, destination, Action::Block))
+}
+
+/// The IPv6 addresses that each interface has for its own link.
+pub fn link_local() -> Block {
+    Block { address: [0xfe80, 0, 0, 0, 0, 0, 0, 0].into(), prefix: 10 }
+}
+
+fn guarded(direction: PolicyDirection, source: Block, destination: Block, action: Action) -> Policy {
+    let selector = Selector::between(source, destination);
+    Policy { direction, selector, action, priority: priority::GUARD, until: None }
 }
 
 /// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (kernel.md, fact 18b).
@@ -83,7 +116,7 @@ pub fn exemption(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
 }
 
 fn both_exempt(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
-    let allow = |protocol, near, far| both_ways(remote, protocol, near, far, Action::Allow, priority::EXEMPT);
+    let allow = |protocol, near, far| both_ways(remote, protocol, near, far);
     let Some(ports) = &exemption.ports else {
         let protocol = if remote.is_ipv4() { ICMP } else { ICMPV6 };
         return allow(protocol, Ports::ANY, Ports::ANY).into();
@@ -94,15 +127,9 @@ fn both_exempt(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
     port_masks(ports.clone()).into_iter().flat_map(as_server_and_as_client).collect()
 }
 
-/// The same for both directions between this host, on ports `near`, and a peer, on ports `far`.
-fn both_ways(
-    remote: IpAddr,
-    protocol: u8,
-    near: Ports,
-    far: Ports,
-    action: Action,
-    priority: u32,
-) -> [Policy; 2] {
+/// What lets pass, in both directions, what goes between this host, on ports `near`, and a peer, on ports `far`.
+fn both_ways(remote: IpAddr, protocol: u8, near: Ports, far: Ports) -> [Policy; 2] {
+    let (action, priority) = (Action::Allow, priority::EXEMPT);
     let (here, there) = (Block::any(remote), Block::host(remote));
     let inbound =
         Selector { source: there, destination: here, protocol, source_ports: far, destination_ports: near };

@@ -59,7 +59,8 @@ impl Core {
         });
         let come: Vec<PairMachine> = come.collect();
         let stay = self.pairs().iter().filter(|(pair, _)| scheme.pairs.contains(pair)).map(|(_, it)| it);
-        let pairs = Pairs::new(stay.chain(&come), scheme.exemptions.clone(), scheme.guard);
+        let guard = self.pairs.guard().by(scheme.guard);
+        let pairs = Pairs::new(stay.chain(&come), scheme.exemptions.clone(), guard);
         let own = self.own().into_iter().chain(pairs.own()).collect();
         Preview { replaced, plan: pairs.outstanding(Known::of(actual, &own)) }
     }

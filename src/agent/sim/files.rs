@@ -9,6 +9,7 @@ use crate::agent::scheme::Scheme;
 use crate::ike;
 use crate::model::config::Method;
 use crate::model::{EncapsulationMode, EspProposal, Limits, Pair, Proposals, Secret, UnixTime};
+use crate::protect::GuardRules;
 
 /// What a host's files say.
 #[derive(Clone)]
@@ -53,7 +54,7 @@ impl World {
             limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
             inside: self.inside(at),
             allow_peer_disable: true,
-            guard: true,
+            guard: GuardRules { beside: true, forwarded: false },
             port: PORT,
         }
     }

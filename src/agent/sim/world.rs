@@ -191,6 +191,8 @@ impl World {
             self.hosts[at].core = Some(core);
             self.hosts[at].tick = self.now + LISTEN_EVERY;
         }
+        let own = self.hosts[at].address;
+        self.on(at, |core, _, _| core.know_own(BTreeSet::from([own])));
         if self.hosts[at].wanted {
             self.on(at, |core, now, kernel| {
                 core.enable(now, kernel, strict, trial).expect("a kernel can be read")
@@ -208,6 +210,15 @@ impl World {
     pub(super) fn confirm(&mut self, at: usize) {
         self.hosts[at].trial = None;
         self.on(at, |core, now, kernel| core.confirm(now, kernel));
+    }
+
+    /// The host has these addresses beside its own one now.
+    pub(super) fn know(&mut self, at: usize, others: &[IpAddr]) {
+        let own = others.iter().copied().chain([self.hosts[at].address]).collect();
+        self.on(at, |core, now, kernel| {
+            core.know_own(own);
+            core.handle_timeout(now, kernel);
+        });
     }
 
     /// The agent is gone without a word; its kernel goes on.

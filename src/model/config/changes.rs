@@ -113,12 +113,13 @@ impl Changes {
     }
 
     fn protection(&mut self, before: &ProtectionRules, after: &ProtectionRules) {
-        let ProtectionRules { mode, exempt, networks, allow_peer_disable } = before;
+        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded } = before;
         self.note("protection.mode", mode, after.mode);
         self.entries("protection.exempt", exempt, &after.exempt);
         let list = |networks: &Option<Vec<_>>| networks.iter().flatten().copied().collect::<Vec<_>>();
         self.entries("protection.networks", &list(networks), &list(&after.networks));
         self.note("protection.allow_peer_disable", allow_peer_disable, after.allow_peer_disable);
+        self.note("protection.forwarded", forwarded, after.forwarded);
     }
 
     /// Entries of a list that come and go, whatever their order.
@@ -184,7 +185,7 @@ mod tests {
              [keying]\nrekey_after = \"30m\"\nrekey_bytes = \"1GiB\"\nrekey_packets = 7\nexpire_after = \"2h\"\n\
              proposals = [\"aes128gcm16-prfsha256-ecp256\"]\n\
              [esp]\nkey_bits = 128\nreplay_window = 64\n\
-             [protection]\nexempt = [\"tcp/22\"]\nnetworks = [\"10.0.0.0/16\"]\nallow_peer_disable = false\n\
+             [protection]\nexempt = [\"tcp/22\"]\nnetworks = [\"10.0.0.0/16\"]\nallow_peer_disable = false\nforwarded = \"block\"\n\
              [[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.9\"]\n[[nodes]]\nname = \"c\"\naddresses = [\"10.0.0.3\"]\n",
         );
         assert_eq!(
@@ -202,6 +203,7 @@ mod tests {
                 "protection.exempt: with tcp/22",
                 "protection.networks: with 10.0.0.0/16",
                 "protection.allow_peer_disable: false, was true",
+                "protection.forwarded: block, was leave",
                 "node a: 10.0.0.9, was 10.0.0.1",
                 "node c comes (10.0.0.3)",
                 "node b goes (10.0.0.2, 10.0.1.2)",

@@ -125,6 +125,34 @@ impl fmt::Display for Mode {
     }
 }
 
+/// What becomes of packets that this host forwards for others, to a sealed peer or from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    /// They pass as before.
+    Leave,
+    /// They are dropped.
+    Block,
+}
+
+impl Forwarded {
+    /// Both.
+    pub const ALL: [Forwarded; 2] = [Forwarded::Leave, Forwarded::Block];
+
+    /// What the file calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Forwarded::Leave => "leave",
+            Forwarded::Block => "block",
+        }
+    }
+}
+
+impl fmt::Display for Forwarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// `[keying]`: how keys are made, and how long they live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keying {
@@ -170,6 +198,8 @@ pub struct ProtectionRules {
     pub networks: Option<Vec<Block>>,
     /// Whether an authenticated peer may take its own pair with us back to clear.
     pub allow_peer_disable: bool,
+    /// What becomes of packets that this host forwards for others, to a sealed peer or from it.
+    pub forwarded: Forwarded,
 }
 
 /// `[secret]`: where the secret lies.
@@ -305,7 +335,11 @@ impl Config {
             (EncapsulationMode::Auto, NAT_PORT) => String::new(),
             (mode, port) => format!("encapsulation {mode} {port}\n"),
         };
-        let ProtectionRules { mode, exempt, networks, allow_peer_disable } = &self.protection;
+        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded } = &self.protection;
+        let forwarded = match forwarded {
+            Forwarded::Leave => String::new(),
+            Forwarded::Block => "forwarded block\n".to_owned(),
+        };
         let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
         let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
         let nodes: BTreeSet<String> = self.nodes.iter().map(Node::canonical).collect();
@@ -313,7 +347,7 @@ impl Config {
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}{accept}\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}{in_udp}",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}{in_udp}{forwarded}",
             self.cluster
         )
     }

@@ -12,8 +12,8 @@ use super::error::Problem;
 use super::nodes::{self, Rules};
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
-    AuthRules, Config, Esp, Keying, Method, Mode, NAT_PORT, NodeName, ProtectionRules, SOCKET_NAME,
-    SecretFiles,
+    AuthRules, Config, Esp, Forwarded, Keying, Method, Mode, NAT_PORT, NodeName, ProtectionRules,
+    SOCKET_NAME, SecretFiles,
 };
 use crate::model::exempt::Exemption;
 use crate::model::policy::Block;
@@ -250,11 +250,13 @@ fn protection(mut section: Section<'_>, problems: &Problems<'_>) -> ProtectionRu
         .refuse_empty("networks", "is empty, so nothing would be protected: leave it out for all networks");
     let networks = section.list("networks", |value| network(text(value)?));
     let allow_peer_disable = section.value("allow_peer_disable", true, boolean);
+    let forwarded = section
+        .value("forwarded", Forwarded::Leave, |value| one_of(&Forwarded::ALL, Forwarded::as_str, value));
     section.finish();
 
     let exempt = exempt.map_or_else(Vec::new, |list| apart(list, problems));
     let networks = networks.map(|list| list.into_iter().map(|placed| placed.value).collect());
-    ProtectionRules { mode, exempt, networks, allow_peer_disable }
+    ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded }
 }
 
 /// The exemptions, each one apart from all others.

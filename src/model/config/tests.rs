@@ -170,6 +170,7 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[protection]\nnetworks = [\"10.0.0.0/33\"]\n", 3, 13, "protection.networks[0]", "is not a network"),
     ("[protection]\nnetworks = [\"10.0.0.1/8\"]\n", 3, 13, "protection.networks[0]", "\"10.0.0.0/8\" is meant"),
     ("[protection]\nallow_peer_disable = \"no\"\n", 3, 22, "protection.allow_peer_disable", "must be true or false"),
+    ("[protection]\nforwarded = \"drop\"\n", 3, 13, "protection.forwarded", "must be \"leave\" or \"block\""),
     ("[[nodes]]\nname = \"a\"\naddresses = [\"10.99.0.9\"]\n", 7, 8, "nodes[1].name", "another node \"a\", in line 3"),
     ("[[nodes]]\nname = \"x y\"\naddresses = [\"10.99.0.9\"]\n", 3, 8, "nodes[0].name", "is not a name"),
     ("[[nodes]]\nname = \"c\"\n", 2, 1, "nodes[0].addresses", "is missing"),
@@ -344,6 +345,7 @@ fn the_id_follows_what_the_hosts_must_agree_on() {
         "[protection]\nexempt = [\"icmp\"]\n",
         "[protection]\nnetworks = [\"10.0.0.0/8\"]\n",
         "[protection]\nallow_peer_disable = false\n",
+        "[protection]\nforwarded = \"block\"\n",
         "[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.3\"]\n",
     ] {
         assert_ne!(parse(different).unwrap().config_id(), id, "{different}");

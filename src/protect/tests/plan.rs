@@ -68,7 +68,7 @@ impl Stage {
             .extend(self.exempt.iter().flat_map(|entry| policies::exemption(pair().remote, entry)));
         desired.policies.extend(policies::neighbour_discovery());
         if self.sealed && self.guarded {
-            desired.policies.extend(policies::guard(pair().remote));
+            desired.policies.extend(policies::block(Block::host(address(9)), pair().remote));
         }
         desired
     }
@@ -218,7 +218,7 @@ fn inbound_goes_in_before_what_sends_and_out_after_it() {
 
     apply(&mut state, &there);
     let back = plan(&Desired::default(), &state, &mut Indexes::of(&state)).ops;
-    let guard = policies::guard(pair().remote)[0].id();
+    let guard = policies::block(Block::host(address(9)), pair().remote)[0].id();
     let out = policies::outbound(pair(), Action::Block).id();
     let place_of = |policy| place(&back, &|op| matches!(op, Op::DeletePolicy { id, .. } if *id == policy));
     assert!(place_of(guard) < place_of(out));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::policy::Ports;
+use crate::model::policy::{Block, Ports};
 use crate::model::{Action, KernelState, Op, Pair, PolicyDirection, Selector, Spi};
 use crate::protect::{Desired, Indexes, plan, policies};
 
@@ -66,10 +66,18 @@ fn sealed(pair: Pair, exempt: &[&str]) -> KernelState {
         policies::inbound(pair, Action::Require)
             .into_iter()
             .chain([policies::outbound(pair, Action::Seal { spi: Spi(1) })])
-            .chain(policies::guard(pair.remote))
+            .chain(policies::block(Block::host(beside(pair)), pair.remote))
             .chain(exemptions)
             .chain(policies::neighbour_discovery()),
     )
+}
+
+/// Another address of this host.
+fn beside(pair: Pair) -> IpAddr {
+    match pair.local {
+        IpAddr::V4(_) => [10, 0, 0, 9].into(),
+        IpAddr::V6(_) => [0xfd00, 0, 0, 0, 0, 0, 0, 9].into(),
+    }
 }
 
 fn v4() -> Pair {
@@ -83,14 +91,37 @@ fn a_sealed_pair_is_esp_and_the_guard_drops_what_is_beside_it() {
     let into = |packet| verdict(&state, PolicyDirection::In, &packet);
     assert_eq!(out(Packet::tcp(v4().local, 40_000, v4().remote, 80)), Verdict::Esp);
     assert_eq!(into(Packet::tcp(v4().remote, 40_000, v4().local, 80)), Verdict::Esp);
-    let other = IpAddr::from([10, 0, 0, 9]);
+    let other = beside(v4());
     assert_eq!(out(Packet::tcp(other, 40_000, v4().remote, 80)), Verdict::Drop);
     assert_eq!(into(Packet::tcp(v4().remote, 40_000, other, 80)), Verdict::Drop);
     assert_eq!(out(Packet::tcp(v4().local, 40_000, other, 80)), Verdict::Clear);
+    // What this host forwards, and what goes to many.
+    let (pod, group) = (IpAddr::from([172, 17, 0, 2]), IpAddr::from([239, 192, 1, 1]));
+    assert_eq!(out(Packet::tcp(pod, 40_000, v4().remote, 80)), Verdict::Clear);
+    assert_eq!(out(Packet::tcp(v4().local, 40_000, group, 80)), Verdict::Clear);
+    assert_eq!(into(Packet::tcp(v4().remote, 40_000, group, 80)), Verdict::Clear);
     assert_eq!(
         verdict(&state, PolicyDirection::Forward, &Packet::tcp(v4().remote, 9, v4().local, 80)),
         Verdict::Esp
     );
+}
+
+#[test]
+fn a_guard_that_knows_no_address_blocks_all_but_what_goes_to_many() {
+    let pair = v4();
+    let state = kernel(policies::block_all(pair.remote));
+    let (other, groups) = (beside(pair), [[239, 192, 1, 1], [224, 0, 0, 18], [255; 4]].map(IpAddr::from));
+    for own in [pair.local, other] {
+        let packet = Packet::tcp(own, 40_000, pair.remote, 80);
+        assert_eq!(verdict(&state, PolicyDirection::Out, &packet), Verdict::Drop);
+        let packet = Packet::tcp(pair.remote, 40_000, own, 80);
+        assert_eq!(verdict(&state, PolicyDirection::In, &packet), Verdict::Drop);
+    }
+    for group in groups {
+        let [from, into] = [(pair.local, PolicyDirection::Out), (pair.remote, PolicyDirection::In)]
+            .map(|(from, way)| verdict(&state, way, &Packet::tcp(from, 40_000, group, 80)));
+        assert_eq!((from, into), (Verdict::Clear, Verdict::Clear), "{group}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! hostseal on the hosts of the lab: what the product promises, shown on real packets.
 
 mod algorithms;
+mod beside;
 mod certificates;
 pub mod compat;
 mod crash;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         derived::ALL,
         strongswan::ALL,
         algorithms::ALL,
+        beside::ALL,
         interop::ALL,
         wireshark::ALL,
     ]
