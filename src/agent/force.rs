@@ -9,9 +9,9 @@ use anyhow::{Context as _, bail};
 use super::keeper::Keeper;
 use super::service;
 use super::single::Single;
-use crate::model::Saved;
 use crate::model::config::Places;
 use crate::model::saved::SavedError;
+use crate::model::{Saved, enabled};
 use crate::xfrm;
 
 /// How often, and how far apart, it is looked whether anything of ours comes back: an agent that was not found puts
@@ -34,6 +34,9 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     let claim = service::make_directory(&places.run_dir).and_then(|()| single.claim()).ok();
     // The agent saves when it ends, and what comes after that counts.
     let remembered = remember_off(&places.state_path());
+    if let Err(error) = enabled::unmark(path) {
+        tracing::warn!("{} stays marked as enabled: {error}", path.display());
+    }
     Keeper::new(&places.run_dir).release();
     let swept = xfrm::sweep(&mut kernel)?;
     let removed = format!("removed {} policies and {} SAs", swept.policies, swept.sas);

@@ -17,26 +17,32 @@ use super::core::in_the_way;
 use super::known::Known;
 use super::scheme::Scheme;
 use super::single::Single;
-use crate::model::config::WhoamiError;
+use crate::model::config::{ConfigError, Places, WhoamiError, addresses_in};
 use crate::model::host::{Boot, named_node, own_addresses};
 use crate::model::saved::SavedError;
 use crate::model::status::Protection;
-use crate::model::{Config, KernelState, Node, Op, Pair, Saved};
+use crate::model::{Config, Exemption, KernelState, Node, Op, Pair, Saved, enabled};
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
 use crate::xfrm;
 
 /// Puts in what a sealed pair without keys has in the kernel. Says what it did.
 ///
 /// # Errors
-/// The configuration is wrong, or the kernel does not let us. Where it cannot be known what was sealed (the
-/// state is broken, the node is unknown), every listed address is blocked, and that is an error too.
+/// The configuration is wrong, or the kernel does not let us. Where it cannot be known what was sealed (the file, the
+/// state or both are broken, the node is unknown), what they name is blocked, and that is an error too.
 pub fn guard(path: &Path) -> anyhow::Result<String> {
-    // A broken file must not open what the last good one has sealed.
-    let (config, _) = Config::load_or_last_good(path)?;
-    if Single::new(&config.run_dir).runs()? {
-        return Ok("an agent runs: it guards this host itself".to_owned());
+    match Config::load_or_last_good(path) {
+        // A broken file must not open what the last good one has sealed.
+        Ok((config, _)) => guard_by(path, &config),
+        Err(broken) => guard_without_file(path, broken),
     }
-    let sealed = match sealed_pairs(&config) {
+}
+
+fn guard_by(path: &Path, config: &Config) -> anyhow::Result<String> {
+    if Single::new(&config.run_dir).runs()? {
+        return Ok(AGENT_RUNS.to_owned());
+    }
+    let sealed = match sealed_pairs(path, config) {
         Ok(Sealed::Nothing(why)) => return Ok(format!("nothing to guard: {why}")),
         Ok(Sealed::Pairs(node, sealed)) => Ok((node, sealed)),
         Err(unknown) => Err(unknown),
@@ -45,17 +51,53 @@ pub fn guard(path: &Path) -> anyhow::Result<String> {
     let actual = kernel.read()?;
     match sealed {
         Ok((node, sealed)) => {
-            let plan = first_step(&Scheme::of(&config, node), &sealed, actual, Instant::now());
+            let plan = first_step(&Scheme::of(config, node), &sealed, actual, Instant::now());
             carry_out(&mut kernel, &plan)?;
             Ok(format!("guarding {} sealed pairs ({} changes in the kernel)", sealed.len(), plan.ops.len()))
         }
         Err(unknown) => {
-            carry_out(&mut kernel, &block_all(&config, &actual))?;
+            let listed = config.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+            carry_out(&mut kernel, &block_all(&listed, &config.protection.exempt, &actual))?;
             Err(anyhow::Error::new(unknown)
                 .context("what was sealed cannot be known, so every listed address is blocked"))
         }
     }
 }
+
+/// The file is broken or gone, and no good one was kept: what the state has as sealed is blocked. Where that is lost or
+/// broken too on a host that was enabled, every address that stands in the file is.
+fn guard_without_file(path: &Path, broken: ConfigError) -> anyhow::Result<String> {
+    let places = Places::of(path);
+    if Single::new(&places.run_dir).runs()? {
+        return Ok(AGENT_RUNS.to_owned());
+    }
+    let state = places.state_path();
+    let is_there = state.exists();
+    let remotes: BTreeSet<IpAddr> = match Saved::load(&state) {
+        Ok(mut saved) if is_there => {
+            saved.end_trial(&Boot::now()?);
+            let sealed = if is_wanted(&saved) { saved.sealed() } else { BTreeSet::new() };
+            sealed.into_iter().map(|pair| pair.remote).collect()
+        }
+        Ok(_) if !enabled::is_marked(path) => BTreeSet::new(),
+        Ok(_) | Err(_) => addresses_in(path),
+    };
+    if remotes.is_empty() {
+        return Err(broken.into());
+    }
+    let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+    let actual = kernel.read()?;
+    carry_out(&mut kernel, &block_all(&remotes, &[], &actual))?;
+    let blocked: Vec<String> = remotes.iter().map(IpAddr::to_string).collect();
+    bail!(
+        "the configuration cannot be read, and no good one was kept, so all is blocked between this host and {}: \
+         mend it, or `hostseal disable --force`\n{broken}",
+        blocked.join(", ")
+    )
+}
+
+/// Said where an agent does it.
+const AGENT_RUNS: &str = "an agent runs: it guards this host itself";
 
 /// What is to be guarded.
 enum Sealed<'c> {
@@ -76,14 +118,17 @@ enum Unknown {
     Boot(#[from] io::Error),
 }
 
-fn sealed_pairs(config: &Config) -> Result<Sealed<'_>, Unknown> {
-    let mut saved = Saved::load(&config.state_path())?;
+fn sealed_pairs<'c>(path: &Path, config: &'c Config) -> Result<Sealed<'c>, Unknown> {
+    let mut saved = match enabled::in_place_of_lost_state(path, config) {
+        Some(saved) => saved,
+        None => Saved::load(&config.state_path())?,
+    };
     // A boot ends a trial; while one lasts, its agent alone knows how long its policies may stay.
     saved.end_trial(&Boot::now()?);
     if saved.trial.is_some() {
         return Ok(Sealed::Nothing("protection is on trial"));
     }
-    if matches!(saved.protection, Protection::Off | Protection::Disabling) {
+    if !is_wanted(&saved) {
         return Ok(Sealed::Nothing("protection is off"));
     }
     let sealed = saved.sealed();
@@ -94,6 +139,10 @@ fn sealed_pairs(config: &Config) -> Result<Sealed<'_>, Unknown> {
     let own = own_addresses().unwrap_or_default();
     let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?;
     Ok(Sealed::Pairs(node, sealed))
+}
+
+fn is_wanted(saved: &Saved) -> bool {
+    !matches!(saved.protection, Protection::Off | Protection::Disabling)
 }
 
 /// The changes that an agent makes first.
@@ -109,18 +158,15 @@ pub(super) fn first_step(
     pairs.outstanding(Known::of(actual, &pairs.own()))
 }
 
-/// What blocks all addresses of the file but for exemptions, whoever of them this host is. What is there
-/// already stays.
-fn block_all(config: &Config, actual: &KernelState) -> Plan {
-    let remotes: BTreeSet<IpAddr> =
-        config.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-    let exempt = &config.protection.exempt;
-    let of_one = |remote: IpAddr| {
+/// What blocks all of `addresses` but for exemptions, whichever of them this host has. What is there already stays.
+fn block_all(addresses: &BTreeSet<IpAddr>, exempt: &[Exemption], actual: &KernelState) -> Plan {
+    let of_one = |remote: &IpAddr| {
+        let remote = *remote;
         let exempt = exempt.iter().flat_map(move |entry| policies::exemption(remote, entry));
-        exempt.chain(policies::block_all(remote))
+        exempt.chain(policies::block_all(remote)).chain(policies::block_forwarded(remote))
     };
-    let discovery = remotes.iter().any(IpAddr::is_ipv6).then(policies::neighbour_discovery);
-    let policies = discovery.into_iter().flatten().chain(remotes.into_iter().flat_map(of_one)).collect();
+    let discovery = addresses.iter().any(IpAddr::is_ipv6).then(policies::neighbour_discovery);
+    let policies = discovery.into_iter().flatten().chain(addresses.iter().flat_map(of_one)).collect();
     let desired = Desired { policies, ..Desired::default() };
     let mut plan = plan(&desired, actual, &mut Indexes::of(actual));
     plan.ops.retain(|op| matches!(op, Op::AddPolicy { .. }));

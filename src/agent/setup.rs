@@ -13,7 +13,7 @@ use crate::ike;
 use crate::model::config::{CredentialsError, NodeName};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::Protection;
-use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Saved, Secret};
+use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Saved, Secret, enabled};
 
 /// The most that starts are spread over time, and what each pair adds to it.
 const JITTER_MOST: Duration = Duration::from_secs(2);
@@ -55,7 +55,17 @@ impl Start {
     /// Something is wrong, and nothing is protected, or nothing is known of how it was before.
     pub(super) fn find(path: &Path) -> anyhow::Result<Self> {
         let (config, broken) = Config::load_or_last_good(path)?;
-        let saved = Saved::load(&config.state_path())?;
+        let saved = match enabled::in_place_of_lost_state(path, &config) {
+            Some(saved) => {
+                let state = config.state_path();
+                tracing::error!(
+                    "{} is lost: every pair counts as sealed, and totals begin anew",
+                    state.display()
+                );
+                saved
+            }
+            None => Saved::load(&config.state_path())?,
+        };
         let mut trouble = broken.map(anyhow::Error::from);
         let state_dir = config.state_dir.clone();
         let setup = Setup::new(config, saved.node.as_ref()).or_else(|error| {

@@ -8,8 +8,10 @@ use crate::model::control::Request;
 
 pub(super) fn run(invocation: &Invocation) -> Result<Exit, Failure> {
     let client = context::client(&context::config(invocation)?);
-    let on_trial = client.status()?.try_ends_in_s.is_some();
+    let status = client.status()?;
+    let on_trial = status.try_ends_in_s.is_some();
     client.order(Request::Confirm)?;
+    status.node.iter().for_each(|node| context::mark_enabled(invocation, node));
     print(match on_trial {
         true => "confirmed: protection stays\n",
         false => "nothing to confirm: protection is on for good already\n",

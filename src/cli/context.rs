@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use crate::model::config::{Config, ConfigError, Node, NodeName};
+use crate::model::enabled;
 use crate::model::host::{named_node, own_addresses};
 use crate::model::saved::Saved;
 
 use super::args::Invocation;
 use super::client::Client;
 use super::exit::Failure;
+use super::term::tell;
 
 /// Reads the configuration that the command line names.
 pub(super) fn config(invocation: &Invocation) -> Result<Config, Failure> {
@@ -45,4 +47,11 @@ fn addresses() -> Result<Vec<IpAddr>, Failure> {
 /// What the last agent left.
 pub(super) fn saved(config: &Config) -> Result<Saved, Failure> {
     Ok(Saved::load(&config.state_path())?)
+}
+
+/// Marks this host as enabled for good, for when its state gets lost. Where that cannot be written, it is said.
+pub(super) fn mark_enabled(invocation: &Invocation, node: &NodeName) {
+    if let Err(error) = enabled::mark(&invocation.config, node) {
+        tell(&format!("if the state directory is lost, this host boots unprotected: {error}"));
+    }
 }

@@ -3,30 +3,44 @@
 use std::time::Instant;
 
 use super::args::{DisableArgs, Invocation};
-use super::client::AskError;
+use super::client::{AskError, Client};
 use super::exit::{Exit, Failure};
 use super::follow::follow;
 use super::progress::View;
-use super::term::{Style, print, print_json};
+use super::term::{Style, print, print_json, tell};
 use super::{context, render, status};
 use crate::model::config::Config;
 use crate::model::control::Request;
 use crate::model::status::{Protection, RowState, Status};
-use crate::model::{KernelState, Progress, ours};
+use crate::model::{KernelState, Progress, enabled, ours};
 
 pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, Failure> {
-    let deadline = Instant::now() + args.timeout;
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
+    let exit = go_clear(invocation, args, &config, &client)?;
+    // What was saved says that it is off: the mark is for when that is lost.
+    if let Err(error) = enabled::unmark(&invocation.config) {
+        tell(&format!("{} stays marked as enabled: {error}", invocation.config.display()));
+    }
+    Ok(exit)
+}
+
+fn go_clear(
+    invocation: &Invocation,
+    args: &DisableArgs,
+    config: &Config,
+    client: &Client,
+) -> Result<Exit, Failure> {
+    let deadline = Instant::now() + args.timeout;
     if !client.is_there()? {
-        return without_agent(&config, args);
+        return without_agent(config, args);
     }
     let view = View::new(invocation.quiet);
     let is_off = |progress: &Progress| progress.protection == Protection::Off;
     let ordered = client.order(Request::Disable);
     let status = match ordered.and_then(|()| follow(&client, view, RowState::Off, deadline, is_off)) {
         // One that `enable` started ends when it has done this, and may leave us without an answer.
-        Err(AskError::NoAgent(_) | AskError::Io { .. }) => return without_agent(&config, args),
+        Err(AskError::NoAgent(_) | AskError::Io { .. }) => return without_agent(config, args),
         followed => followed?,
     };
     show(&status, args)?;

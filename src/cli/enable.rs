@@ -51,6 +51,10 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     }
     let try_s = args.trial.map(|length| length.as_secs());
     client.order(Terms { strict: args.strict, try_s }.into())?;
+    // What is on trial is for good once it is confirmed.
+    if args.trial.is_none() && saved.trial.is_none() {
+        context::mark_enabled(invocation, &node.name);
+    }
     if args.no_wait {
         return no_wait(args, client.status()?);
     }

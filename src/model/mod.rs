@@ -5,6 +5,7 @@ pub mod auth;
 pub mod certificate;
 pub mod config;
 pub mod control;
+pub mod enabled;
 pub mod encapsulation;
 pub mod exempt;
 pub mod forwarding;

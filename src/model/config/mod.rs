@@ -32,7 +32,7 @@ mod tests;
 
 pub use credentials::CredentialsError;
 pub use error::{ConfigError, Problem};
-pub use places::Places;
+pub use places::{Places, addresses_in};
 pub use private_file::PrivateFileError;
 pub use whoami::WhoamiError;
 

@@ -1,6 +1,8 @@
 //! Where the agent of a configuration keeps its files, also when the configuration cannot be read.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::Config;
@@ -32,6 +34,14 @@ impl Places {
     }
 }
 
+/// Every address that stands between quotes in `file`, however broken that is; comments do not count.
+pub fn addresses_in(file: &Path) -> BTreeSet<IpAddr> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let quoted = lines.flat_map(|line| line.split(['"', '\'']).skip(1).step_by(2));
+    quoted.filter_map(|text| text.parse().ok()).collect()
+}
+
 /// The state directory that a text names, however broken the rest of it is.
 pub(super) fn state_dir(text: &str) -> PathBuf {
     named(text, "state_dir", STATE_DIR)
@@ -48,6 +58,17 @@ fn named(text: &str, key: &str, default: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_broken_file_still_names_addresses() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hostseal.toml");
+        let text = "cluster = [[[\naddresses = [\"10.0.0.1\", 'fd00::1']  # \"10.0.0.3\"\n";
+        fs::write(&file, text).unwrap();
+        let shown: Vec<String> = addresses_in(&file).iter().map(IpAddr::to_string).collect();
+        assert_eq!(shown, ["10.0.0.1", "fd00::1"]);
+        assert!(addresses_in(&directory.path().join("nothing")).is_empty());
+    }
 
     #[test]
     fn a_broken_file_still_says_where() {

@@ -16,7 +16,7 @@ use super::{
     await_protected, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, seal_all, sealed_pair,
     sealed_pair_by,
 };
-use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
+use crate::lab::agent::{CONFIG, hostseal, kill_agent, start_agent, status, status_until};
 use crate::lab::stream::Shape;
 use crate::lab::{Cluster, Direction, FAMILIES, Family, HOSTSEAL, Host, Kind, Lab, Stream, until};
 use crate::tests::Test;
@@ -28,6 +28,9 @@ pub(super) const ALL: &[Test] = &[
     Test::new("reboot::a_guard_lets_nothing_clear_in_or_out", 2, nothing_clear_in_or_out),
     Test::new("reboot::a_guard_finds_nothing_to_do", 2, nothing_to_do),
     Test::new("reboot::a_guard_with_a_broken_state_blocks_everything", 2, a_broken_state_blocks_everything),
+    Test::new("reboot::a_broken_file_without_a_good_copy_stays_closed", 2, a_broken_file_stays_closed),
+    Test::new("reboot::a_lost_state_directory_stays_closed_and_is_mended", 2, a_lost_state_stays_closed),
+    Test::new("reboot::a_host_that_was_never_enabled_is_not_touched", 2, never_enabled),
     Test::new(
         "reboot::a_full_disk_keeps_no_agent_from_starting",
         2,
@@ -203,6 +206,71 @@ fn a_broken_state_blocks_everything(lab: &mut Lab) -> Result<()> {
     ensure_nothing_of_ours(&a)?;
     hostseal(&a, "enable")?.expect_code(0)?;
     await_protected(&b)
+}
+
+/// Neither a good copy nor a sound file: the state alone knows what was sealed.
+fn a_broken_file_stays_closed(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let good = a.read(CONFIG)?;
+    for broken in [Some("cluster = [[[\n"), None] {
+        let a = lab.reboot(&lab.hosts()[0].clone())?;
+        a.run(&format!("rm /var/lib/hostseal/config.last-good.toml {CONFIG}"))?;
+        broken.map_or(Ok(()), |text| a.write(CONFIG, text, 0o644))?;
+        let guard = hostseal(&a, "guard")?.expect_code(1)?;
+        ensure!(guard.stderr.contains(&b.v4().to_string()), "{guard:?}");
+        a.network_up()?;
+        let capture = lab.capture(&a)?;
+        let talker = Talker::start(&a, &b)?;
+        for family in FAMILIES {
+            ensure_no_way(&a, &b, family)?;
+        }
+        talker.stop()?;
+        capture.stop()?.filter(|packet| packet.direction == Direction::Out).ensure_nothing_clear()?;
+        a.write(CONFIG, &good, 0o644)?;
+        hostseal(&a, "enable")?.expect_code(0)?;
+        await_protected(&b)?;
+    }
+    Ok(())
+}
+
+/// The file is there, and what was sealed is lost: it counts as all that the file names, for the agent too.
+fn a_lost_state_stays_closed(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let a = lab.reboot(&a)?;
+    a.run("rm -r /var/lib/hostseal")?;
+    let guard = hostseal(&a, "guard")?.expect_code(0)?;
+    ensure!(guard.stdout.contains("guarding 2 sealed pairs"), "{guard:?}");
+    a.network_up()?;
+    let capture = lab.capture(&a)?;
+    let talker = Talker::start(&a, &b)?;
+    for family in FAMILIES {
+        ensure_no_way(&a, &b, family)?;
+    }
+    let agent = start_agent(&a)?;
+    await_protected(&a)?;
+    await_protected(&b)?;
+    talker.stop()?;
+    let sent = capture.stop()?.filter(|packet| packet.direction == Direction::Out);
+    sent.ensure_nothing_clear()?;
+    ensure_pings(&a, &b, 3)?;
+    // A state that is lost after `disable` says nothing.
+    hostseal(&a, "disable")?.expect_code(0)?;
+    drop(agent);
+    a.run("rm -r /var/lib/hostseal")?;
+    let guard = hostseal(&a, "guard")?.expect_code(0)?;
+    ensure!(guard.stdout.contains("protection is off"), "{guard:?}");
+    ensure_nothing_of_ours(&a)
+}
+
+/// The file is installed, and nobody has enabled anything: whatever is broken, the host is as it was.
+fn never_enabled(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    Cluster::of(lab.hosts()).install_all(lab.hosts())?;
+    ensure!(hostseal(&a, "guard")?.expect_code(0)?.stdout.contains("protection is off"));
+    a.write(CONFIG, "cluster = [[[\naddresses = [\"10.99.0.2\"]\n", 0o644)?;
+    hostseal(&a, "guard")?.expect_code(2)?;
+    ensure_nothing_of_ours(&a)?;
+    ensure_pings(&a, &b, 3)
 }
 
 fn a_full_disk_keeps_no_agent_from_starting(lab: &mut Lab) -> Result<()> {
