@@ -343,7 +343,7 @@ impl Core {
             self.with_pair(pair, |machine| machine.handle_timeout(now));
         }
         if self.trial.is_some_and(|end| end <= now) {
-            self.trial = None;
+            (self.trial, self.wanted) = (None, false);
             self.trial_ended = true;
             self.each_pair(|machine| machine.disable(now));
         }

@@ -20,6 +20,8 @@ use super::name::{self, Owner};
 
 /// How long an agent may take to end before it is killed, and then to be gone.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an agent may take that is ending by itself.
+const ENDING: Duration = Duration::from_secs(1);
 /// How often it is looked whether it has.
 const INTERVAL: Duration = Duration::from_millis(20);
 /// How often a name is tried that is let go of meanwhile.
@@ -72,11 +74,21 @@ impl Single {
         Self { lock: run_dir.join("agent.lock"), name: name::AGENT.to_owned() }
     }
 
-    /// Becomes the only agent.
+    /// Becomes the only agent. One that is about to end, as after `disable`, is waited for.
     ///
     /// # Errors
     /// There is one, or a file cannot be written.
     pub(super) fn claim(&self) -> anyhow::Result<Claim> {
+        let started = Instant::now();
+        loop {
+            match self.try_claim() {
+                Err(_) if started.elapsed() < ENDING => std::thread::sleep(INTERVAL),
+                claimed => return claimed,
+            }
+        }
+    }
+
+    fn try_claim(&self) -> anyhow::Result<Claim> {
         let Some(mut lock) = try_lock(&self.lock)? else {
             bail!("another agent runs: it holds {}", self.lock.display());
         };

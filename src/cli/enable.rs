@@ -41,16 +41,22 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     }
 
     let client = context::client(&config);
-    if !client.is_there()? {
-        preflight::check_port(&config, node)?;
-        let started = start::start(invocation, &config)?;
-        if !invocation.quiet {
-            tell(&format!("agent {}", started.how));
-        }
-        start::wait(started, &client, deadline)?;
-    }
     let try_s = args.trial.map(|length| length.as_secs());
-    client.order(Terms { strict: args.strict, try_s }.into())?;
+    loop {
+        if !client.is_there()? {
+            preflight::check_port(&config, node)?;
+            let started = start::start(invocation, &config)?;
+            if !invocation.quiet {
+                tell(&format!("agent {}", started.how));
+            }
+            start::wait(started, &client, deadline)?;
+        }
+        match client.order(Terms { strict: args.strict, try_s }.into()) {
+            // It was at the end of a `disable`, and is gone.
+            Err(AskError::NoAgent(_)) if Instant::now() < deadline => {}
+            done => break done?,
+        }
+    }
     // What is on trial is for good once it is confirmed.
     if args.trial.is_none() && saved.trial.is_none() {
         context::mark_enabled(invocation, &node.name);

@@ -9,6 +9,7 @@ use super::error::Error;
 use super::established::Established;
 use super::initiate::AwaitInitResponse;
 use super::keep::{Keep, Lack};
+use super::life::Life;
 use super::limits::{
     DATAGRAM_MAX, OPENING_MAX, OPENING_PAUSE, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR,
     TRIES_ESTABLISHED, TRIES_FAREWELL,
@@ -101,7 +102,19 @@ impl Engine {
     /// Keeps `pair` keyed from now on, or only answers its peer. Saying it again changes nothing.
     pub fn keep(&mut self, now: Instant, pair: Pair, posture: Posture) {
         self.now = Some(now);
-        self.pairs.entry(pair).or_insert_with(|| Keep::new(posture)).posture = posture;
+        let Self { pairs, entropy, .. } = self;
+        let new = || Keep::new(posture, Life::begin(&mut **entropy));
+        pairs.entry(pair).or_insert_with(new).posture = posture;
+        self.reconsider(now, pair);
+    }
+
+    /// Begins anew with `pair`: drops all sessions without a word, as another agent that takes over does. The peer
+    /// learns of it from the next one.
+    pub fn begin_anew(&mut self, now: Instant, pair: Pair) {
+        self.now = Some(now);
+        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        keep.life = Life::begin(&mut *self.entropy);
+        std::mem::take(&mut keep.sessions).into_iter().for_each(|key| self.table.remove(key));
         self.reconsider(now, pair);
     }
 
@@ -195,7 +208,7 @@ impl Engine {
         self.now = Some(now);
         let Some(winner) = self.session_of(pair, in_spi) else { return };
         let Some(state) = self.established(winner) else { return };
-        let (greeted, begun, foreign) = (state.was_greeted(), state.begun(), state.is_foreign());
+        let (greeted, begun, foreign) = (state.greeted().initial_contact, state.begun(), state.is_foreign());
         for key in self.sessions_of(pair) {
             let Some(other) = self.established(key).filter(|it| key != winner && !it.is_closing()) else {
                 continue;
@@ -336,9 +349,9 @@ impl Engine {
             return;
         }
         self.table.move_timer(pair, Some(at), None);
-        let greet = self.settings.initial_contact && !keep.greeted;
+        let attempt = keep.attempt(&self.settings);
         match lack {
-            Lack::Ike | Lack::Proof | Lack::Encapsulation => self.initiate(now, pair, greet),
+            Lack::Ike | Lack::Proof | Lack::Encapsulation => self.initiate(now, pair, attempt),
             Lack::Child => {
                 let newest = self
                     .sessions_of(pair)
@@ -352,16 +365,10 @@ impl Engine {
         }
     }
 
-    fn initiate(&mut self, now: Instant, pair: Pair, greet: bool) {
+    fn initiate(&mut self, now: Instant, pair: Pair, attempt: Attempt) {
         let socket = |address| SocketAddr::new(address, self.settings.port);
         let nat = Nat::default();
         let path = Path { pair, local: socket(pair.local), remote: socket(pair.remote), nat };
-        let keep = self.pairs.get(&pair);
-        let attempt = Attempt {
-            greet,
-            fallback: keep.is_some_and(|keep| keep.fallback),
-            blocked: keep.is_some_and(|keep| keep.esp_blocked),
-        };
         let mut cx = cx!(self, now);
         let started = match cx.settings.method {
             Method::Ike => AwaitInitResponse::start(&mut cx, path, attempt),
@@ -436,7 +443,7 @@ impl Engine {
                 let establishes = !was_established && session.established().is_some();
                 self.table.put_back(key, session);
                 if establishes {
-                    self.note_established(now, pair);
+                    self.note_established(now, pair, key);
                 }
             }
             None => {
@@ -481,22 +488,43 @@ impl Engine {
 
     /// A peer has proven itself. One that does so again and again does not fill our tables: the oldest
     /// session goes.
-    fn note_established(&mut self, now: Instant, pair: Pair) {
+    fn note_established(&mut self, now: Instant, pair: Pair, key: SessionKey) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         keep.ike_established();
+        self.drop_former(now, pair, key);
         let mut proven = self.sessions_of(pair);
         proven.retain(|key| self.established(*key).is_some());
         if proven.len() > SESSIONS_MAX_PAIR
             && let Some(oldest) = proven.first()
         {
             self.out.counters.sessions_dropped += 1;
-            self.work_on(now, *oldest, |session, cx| {
-                if let Session::Established(mut state) = session {
-                    state.end_children(cx, false);
-                }
-                None
-            });
+            self.drop_session(now, *oldest);
         }
+    }
+
+    /// Another session is established: where it shows that the peer has begun anew, those of before are void. So is
+    /// itself, if it comes late.
+    fn drop_former(&mut self, now: Instant, pair: Pair, new: SessionKey) {
+        let Some(greeted) = self.established(new).map(|session| *session.greeted()) else { return };
+        for key in self.sessions_of(pair) {
+            let Some(other) = self.established(key).map(|session| *session.greeted()) else { continue };
+            if other.is_former_to(&greeted) {
+                self.drop_session(now, key);
+            } else if greeted.is_former_to(&other) {
+                self.drop_session(now, new);
+                return;
+            }
+        }
+    }
+
+    /// Forgets a session without a word. The peer may go on using its children, until others have taken over.
+    fn drop_session(&mut self, now: Instant, key: SessionKey) {
+        self.work_on(now, key, |session, cx| {
+            if let Session::Established(mut state) = session {
+                state.end_children(cx, false);
+            }
+            None
+        });
     }
 
     /// Whether a session of `pair`, other than one being worked on, is established and not ending.

@@ -14,6 +14,7 @@ use super::child::{Agreement, Child, ChildStage, peer_word};
 use super::error::Error;
 use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
+use super::life::Greeted;
 use super::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use super::outbox::{Cx, Path, Scope, backoff};
 use super::pending::{Asked, FollowUp, HalfMade, Held, Task};
@@ -31,8 +32,8 @@ pub(super) struct Introduction {
     pub(super) begun: Instant,
     /// The peer is not hostseal.
     pub(super) foreign: bool,
-    /// The peer said INITIAL_CONTACT inside its proven IKE_AUTH.
-    pub(super) greeted: bool,
+    /// What the peer said inside its proven IKE_AUTH of what it remembers.
+    pub(super) greeted: Greeted,
     /// What both proofs were made with.
     pub(super) basis: Basis,
 }
@@ -104,9 +105,9 @@ impl Established {
         self.introduction.foreign
     }
 
-    /// Whether the peer said INITIAL_CONTACT.
-    pub(super) fn was_greeted(&self) -> bool {
-        self.introduction.greeted
+    /// What the peer said of what it remembers.
+    pub(super) fn greeted(&self) -> &Greeted {
+        &self.introduction.greeted
     }
 
     /// What the proofs of both ends were made with.

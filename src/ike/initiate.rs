@@ -12,6 +12,7 @@ use super::exchange::{Retransmission, Window};
 use super::ike_sa::IkeSa;
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
+use super::life::Greeted;
 use super::limits::{IKE_REKEY_FACTOR, TRIES_OPENING};
 use super::opened::{Opened, fragmentation_supported, fragments};
 use super::opening::{Attempt, Opening};
@@ -180,8 +181,9 @@ impl AwaitInitResponse {
         Ok(Opened {
             path,
             begun,
+            met: cx.now,
             peer,
-            greet: attempt.greet,
+            greeting: attempt.greeting,
             fallback: attempt.fallback,
             resumption: None,
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
@@ -232,7 +234,7 @@ impl Opened {
         // before: whoever cannot have what we like best refuses, and is offered the rest afterwards.
         let ahead = cx.settings.esp_proposals.best().filter(|_| self.peer.foreign);
         let mut payloads = vec![Payload::IdI(self.id(cx))];
-        payloads.extend(self.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
+        payloads.extend(self.greeting.payloads(self.peer.foreign));
         payloads.extend(self.request(cx));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.extend(proof);
@@ -326,7 +328,7 @@ impl AwaitAuthResponse {
             path: self.opened.path,
             begun: self.opened.begun,
             foreign: self.opened.peer.foreign,
-            greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
+            greeted: Greeted::read(parts, self.opened.met),
             basis: Basis {
                 ours: self.ours,
                 theirs: proof.proof().clone(),

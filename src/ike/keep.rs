@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::life::{Greeting, Life};
 use super::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT};
+use super::opening::Attempt;
 use super::outbox::{Scope, backoff, up_to};
 use super::table::SessionKey;
-use super::{Entropy, Failure, FailureCode, Posture};
+use super::{Entropy, Failure, FailureCode, Posture, Settings};
 
 /// What a pair lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +28,10 @@ pub(super) struct Keep {
     pub(super) posture: Posture,
     /// Its sessions, oldest first.
     pub(super) sessions: Vec<SessionKey>,
+    /// The life that it is in at this end.
+    pub(super) life: Life,
     /// INITIAL_CONTACT has been said.
-    pub(super) greeted: bool,
+    greeted: bool,
     /// The peer did not take the current secret: the next attempt is with the one before.
     pub(super) fallback: bool,
     /// ESP by itself does not get through, as far as was found out.
@@ -48,10 +52,11 @@ pub(super) struct Keep {
 }
 
 impl Keep {
-    pub(super) fn new(posture: Posture) -> Self {
+    pub(super) fn new(posture: Posture, life: Life) -> Self {
         Self {
             posture,
             sessions: Vec::new(),
+            life,
             greeted: false,
             fallback: false,
             esp_blocked: false,
@@ -64,6 +69,13 @@ impl Keep {
             unproven: None,
             heard: None,
         }
+    }
+
+    /// What an attempt at an IKE SA is to be like now.
+    pub(super) fn attempt(&self, settings: &Settings) -> Attempt {
+        let initial_contact = settings.initial_contact && !self.greeted;
+        let greeting = Greeting { initial_contact, life: self.life };
+        Attempt { greeting, fallback: self.fallback, blocked: self.esp_blocked }
     }
 
     /// The settings have changed: what failed may succeed now. Waits begin again.

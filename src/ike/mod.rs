@@ -53,7 +53,7 @@
 //! is message identifiers and retransmission, `fragment` messages in several datagrams (RFC 7383); `session`
 //! holds the states, named for what they await, whose transitions consume them; `opening`, `initiate`, `respond`
 //! and between them `intermediate` (RFC 9242) lead by way of `opened` to `established`, which needs a proof that
-//! only `auth` can make; `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `lifetime` its
+//! only `auth` can make; `life` tells sessions of before from those of now; `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `lifetime` its
 //! end and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
 
 mod adjust;
@@ -84,6 +84,7 @@ mod intermediate;
 mod keep;
 mod kem;
 mod keys;
+mod life;
 mod lifetime;
 mod limits;
 mod nat;

@@ -7,6 +7,7 @@ use super::error::Error;
 use super::fragment::Whole;
 use super::ike_sa::IkeSa;
 use super::keys::{AuthKeys, Nonces};
+use super::life::Greeting;
 use super::outbox::{Cx, Path};
 use super::peer::Peer;
 use super::ticket::Resumption;
@@ -24,8 +25,10 @@ pub(super) struct Opened {
     pub(super) begun: Instant,
     /// Who says to be there.
     pub(super) peer: Peer,
-    /// Our IKE_AUTH is to say INITIAL_CONTACT.
-    pub(super) greet: bool,
+    /// When the peer's first message came.
+    pub(super) met: Instant,
+    /// What our IKE_AUTH is to say of what this end remembers.
+    pub(super) greeting: Greeting,
     /// Our IKE_AUTH, if it is the request, is to be proven with the secret before the current one.
     pub(super) fallback: bool,
     /// What it was resumed against; `None` where its keys were negotiated.

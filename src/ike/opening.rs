@@ -7,6 +7,7 @@ use super::error::Error;
 use super::exchange::Retransmission;
 use super::initiate::failure;
 use super::keys::Spis;
+use super::life::Greeting;
 use super::limits::{COOKIE_LENGTH, COOKIES_MAX, TRIES_OPENING};
 use super::nat::Claims;
 use super::outbox::{Cx, Path, Scope};
@@ -17,8 +18,8 @@ use super::{Failure, FailureCode};
 /// What one attempt is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attempt {
-    /// IKE_AUTH is to say INITIAL_CONTACT.
-    pub(super) greet: bool,
+    /// What IKE_AUTH is to say of what this end remembers.
+    pub(super) greeting: Greeting,
     /// It is to be signed with the secret before the current one.
     pub(super) fallback: bool,
     /// ESP by itself does not get through.

@@ -13,9 +13,11 @@ use super::ike_sa::IkeSa;
 use super::initiate::failure;
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
+use super::life::Greeted;
 use super::limits::{HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
 use super::nat::Claims;
 use super::opened::{Opened, fragmentation_supported, fragments};
+use super::opening::Attempt;
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
 use super::pending::{Held, HeldChild};
@@ -103,12 +105,12 @@ impl Opened {
 }
 
 impl AwaitAuthRequest {
-    /// Answers the IKE_SA_INIT request in `message`, which was `datagram` on the wire. `greet`: IKE_AUTH is to
-    /// say INITIAL_CONTACT. `blocked`: ESP by itself does not get through.
+    /// Answers the IKE_SA_INIT request in `message`, which was `datagram` on the wire. `attempt` says
+    /// what ours is to be like.
     pub(super) fn start(
         cx: &mut Cx<'_>,
         mut path: Path,
-        (greet, blocked): (bool, bool),
+        attempt: Attempt,
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Result<Session, Error> {
@@ -130,7 +132,7 @@ impl AwaitAuthRequest {
         let nonces = Nonces { initiator: parts.nonce()?.to_vec(), responder: cx.nonce() };
         let spis = Spis { initiator: message.header.initiator_spi, responder: cx.ike_spi() };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, false)?;
-        let claims = Claims::ours(cx, &path, spis, blocked);
+        let claims = Claims::ours(cx, &path, spis, attempt.blocked);
         if let Some(claims) = &claims {
             let asked = Spis { responder: 0, ..spis };
             path.nat = claims.compare(&parts, asked, &path)?;
@@ -154,8 +156,9 @@ impl AwaitAuthRequest {
             path,
             begun: cx.now,
             peer: Peer::read(&parts),
-            greet,
-            fallback: false,
+            met: cx.now,
+            greeting: attempt.greeting,
+            fallback: attempt.fallback,
             resumption: None,
             // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, false, ike, Window::new(0, 1), fragments, rekey_at),
@@ -237,12 +240,12 @@ impl AwaitAuthRequest {
         let pair = self.opened.path.pair;
         let mut payloads = vec![Payload::IdR(self.opened.id(cx))];
         payloads.extend(proof);
-        payloads.extend(self.opened.greet.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new())));
+        payloads.extend(self.opened.greeting.payloads(self.opened.peer.foreign));
         let introduction = Introduction {
             path: self.opened.path,
             begun: self.opened.begun,
             foreign: self.opened.peer.foreign,
-            greeted: parts.notify(notify::INITIAL_CONTACT).is_some(),
+            greeted: Greeted::read(parts, self.opened.met),
             basis: Basis {
                 ours,
                 theirs: theirs.proof().clone(),

@@ -52,6 +52,7 @@ struct Resumed<'a> {
     nonces: Nonces,
     spis: Spis,
     initiator: bool,
+    attempt: Attempt,
 }
 
 impl Resumed<'_> {
@@ -63,7 +64,7 @@ impl Resumed<'_> {
         parts: &Parts<'_>,
         (request, response): (Vec<u8>, Vec<u8>),
     ) -> Result<Opened, Error> {
-        let Self { resumption, sk_d, nonces, spis, initiator } = self;
+        let Self { resumption, sk_d, nonces, spis, initiator, attempt } = self;
         let (ike, keys) = derive(SUITE, &Seed::Resumed(sk_d), &nonces, spis, initiator)?;
         // IKE_SESSION_RESUME was the initiator's request 0, IKE_AUTH is its request 1.
         let window = if initiator { Window::new(2, 0) } else { Window::new(0, 1) };
@@ -72,9 +73,10 @@ impl Resumed<'_> {
         Ok(Opened {
             path,
             begun: cx.now,
+            met: cx.now,
             peer: Peer::read(parts),
-            greet: false,
-            fallback: false,
+            greeting: attempt.greeting,
+            fallback: attempt.fallback,
             resumption: Some(resumption),
             sa: IkeSa::new(spis, initiator, ike, window, fragments, rekey_at),
             keys,
@@ -157,10 +159,11 @@ impl AwaitResumeResponse {
             nonces: Nonces { initiator: nonce.clone(), responder: parts.nonce()?.to_vec() },
             spis: Spis { initiator: ours, responder: header.responder_spi },
             initiator: true,
+            attempt,
         };
         let path = self.opening.through(cx, &parts, resumed.spis)?;
         let opened = resumed.open(cx, path, &parts, (self.request.clone(), datagram.to_vec()))?;
-        Ok(Opened { begun, greet: attempt.greet, fallback: attempt.fallback, ..opened })
+        Ok(Opened { begun, ..opened })
     }
 
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
@@ -176,15 +179,15 @@ impl AwaitResumeResponse {
     }
 }
 
-/// Answers the IKE_SESSION_RESUME request in `message`, which was `datagram` on the wire. `greet`: IKE_AUTH is to
-/// say INITIAL_CONTACT. `blocked`: ESP by itself does not get through.
+/// Answers the IKE_SESSION_RESUME request in `message`, which was `datagram` on the wire. `attempt` says what
+/// ours is to be like.
 ///
 /// # Errors
 /// Its ticket is not taken: nothing is remembered.
 pub(super) fn answer(
     cx: &mut Cx<'_>,
     mut path: Path,
-    (greet, blocked): (bool, bool),
+    attempt: Attempt,
     message: &Message<'_>,
     datagram: &[u8],
 ) -> Result<Session, Error> {
@@ -201,7 +204,7 @@ pub(super) fn answer(
     let nonces = Nonces { initiator: parts.nonce()?.to_vec(), responder: cx.nonce() };
     let spis = Spis { initiator: message.header.initiator_spi, responder: cx.ike_spi() };
     // RFC 5723 section 4.3.2: the addresses are looked at as in IKE_SA_INIT.
-    let claims = Claims::ours(cx, &path, spis, blocked);
+    let claims = Claims::ours(cx, &path, spis, attempt.blocked);
     if let Some(claims) = &claims {
         path.nat = claims.compare(&parts, Spis { responder: 0, ..spis }, &path)?;
     }
@@ -210,9 +213,8 @@ pub(super) fn answer(
     payloads.extend(claims.iter().flat_map(Claims::payloads));
     payloads.push(cx.vendor_id.clone());
     let response = init_answer(&message.header, spis.responder, &payloads);
-    let resumed = Resumed { resumption, sk_d: &sk_d, nonces, spis, initiator: false };
+    let resumed = Resumed { resumption, sk_d: &sk_d, nonces, spis, initiator: false, attempt };
     let opened = resumed.open(cx, path, &parts, (datagram.to_vec(), response.clone()))?;
     cx.out.transmit(&path, response);
-    let opened = Opened { greet, ..opened };
     Ok(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(opened, None))))
 }

@@ -171,10 +171,17 @@ impl Child {
         lost
     }
 
+    /// Whether one of the ends has deleted it.
+    pub(super) fn is_deleted(&self) -> bool {
+        matches!(self.closed, Some((_, Closing::Deleted)))
+    }
+
     /// Whether this host may send through it: invariant 2, "IN before OUT".
     pub(super) fn is_usable(&self) -> bool {
-        let deleted = matches!(self.closed, Some((_, Closing::Deleted)));
-        self.carries() && !self.deleting && !deleted && (self.proof.has_reached() || self.foreign_ready)
+        self.carries()
+            && !self.deleting
+            && !self.is_deleted()
+            && (self.proof.has_reached() || self.foreign_ready)
     }
 
     /// Whether the key exchange still knows it.
@@ -194,7 +201,7 @@ impl Child {
 
     /// Whether the peer's kernel may still send through it: it said so, and did not delete it since.
     pub(super) fn peer_may_send(&self) -> bool {
-        self.peer.sending && !matches!(self.closed, Some((_, Closing::Deleted)))
+        self.peer.sending && !self.is_deleted()
     }
 
     /// Whether it is proven that ESP does not get through it, one way or the other.
@@ -222,6 +229,14 @@ impl Child {
     /// Whether both SAs have left, and the key exchange has forgotten it.
     pub(super) fn is_over(&self) -> bool {
         self.closed.is_some() && self.in_gone && self.out_gone
+    }
+
+    /// Its SAs that are in the kernel, for whoever goes on without it.
+    pub(super) fn left_behind(&self) -> Vec<(SaId, Direction)> {
+        let there = matches!(self.install, Install::Done | Install::Lost);
+        let sas = [(self.in_gone, &self.incoming), (self.out_gone, &self.outgoing)];
+        let left = sas.into_iter().filter(|(gone, _)| there && !gone);
+        left.map(|(_, sa)| (sa.id(), sa.direction)).collect()
     }
 
     /// How long a packet takes to the peer and back, at most, if that could be measured.

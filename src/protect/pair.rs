@@ -206,10 +206,14 @@ impl PairMachine {
     pub fn enable(&mut self, now: Instant, strict: bool, trial: Option<Instant>) {
         self.leaving = None;
         self.await_peer(now);
-        match self.phase {
-            Phase::Off if self.seal == Seal::Opened => self.follow(now),
-            Phase::On => {}
-            _ => self.begin(),
+        match (self.phase, self.left) {
+            (Phase::Off, _) if self.seal == Seal::Opened => self.follow(now),
+            (Phase::Off, _) => self.begin(),
+            (Phase::On, None) => {}
+            // The peer may want it again by now, and need not be the first to say so.
+            (Phase::On, Some(_)) => self.orders.push_back(Order::Posture(Posture::Active)),
+            (Phase::Opening { .. } | Phase::Cleared { .. }, None) => self.begin_anew(),
+            (Phase::Opening { .. } | Phase::Cleared { .. }, Some(_)) => {}
         }
         self.trial.own = trial;
         if strict {
@@ -244,15 +248,19 @@ impl PairMachine {
     #[must_use]
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
         self.ahead.take_if(|(sa, _)| sa.spi == child.in_spi());
-        let wanted = self.phase == Phase::On || self.is_peers_wish();
-        if !wanted || self.children.len() >= MAX_CHILDREN {
+        if self.phase == Phase::Off || self.children.len() >= MAX_CHILDREN {
             return false;
         }
         if self.left.take().is_some() {
             // The peer thought better of it, or its next agent begins anew: what it said before is void.
             self.phase = Phase::On;
+            self.trial.peer = None;
             self.children.iter_mut().for_each(Child::forget_peer);
             self.orders.push_back(Order::Posture(Posture::Active));
+        }
+        if let Phase::Cleared { since } = &mut self.phase {
+            // The peer has begun anew, and is to be told that this end goes to the clear.
+            *since = now;
         }
         self.failure = None;
         self.absence.note_proof(now);

@@ -111,6 +111,7 @@ impl Core {
             Order::Posture(Posture::Active) => engine.keep(now, pair, ike::Posture::Active),
             Order::Posture(Posture::Passive) => engine.keep(now, pair, ike::Posture::Passive),
             Order::Posture(Posture::Forget) => engine.forget(now, pair),
+            Order::BeginAnew => engine.begin_anew(now, pair),
             Order::Hurry => engine.hurry(now, pair),
             Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
             Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),

@@ -22,7 +22,9 @@ pub(super) fn protected(hosts: usize, seed: u64, weather: Weather) -> World {
 
 /// Runs `scenario` with several seeds; one that fails is printed.
 pub(super) fn seeds(count: u64, scenario: impl Fn(u64)) {
-    for seed in 0..count {
+    // As in the tests of `ike`: so many times as many seeds, for a campaign.
+    let times = std::env::var("HOSTSEAL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for seed in 0..count * times {
         let run = std::panic::AssertUnwindSafe(|| scenario(seed));
         if let Err(cause) = std::panic::catch_unwind(run) {
             eprintln!("seed {seed}");

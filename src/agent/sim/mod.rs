@@ -7,6 +7,7 @@ mod detour;
 mod faults;
 mod files;
 mod kernel;
+mod lives;
 mod nat;
 mod net;
 mod reconfigure;

@@ -203,7 +203,7 @@ impl World {
     }
 
     pub(super) fn disable(&mut self, at: usize) {
-        self.hosts[at].wanted = false;
+        (self.hosts[at].wanted, self.hosts[at].trial) = (false, None);
         self.start(at);
     }
 

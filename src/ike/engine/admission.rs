@@ -10,6 +10,7 @@ use crate::ike::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
 };
 use crate::ike::nat::Nat;
+use crate::ike::opening::Attempt;
 use crate::ike::outbox::{Cx, Path, Scope};
 use crate::ike::respond::{AwaitAuthRequest, init_answer};
 use crate::ike::resume;
@@ -102,12 +103,11 @@ impl Engine {
     /// Answers the first request of an initiator and remembers it, or says why not and does not.
     fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
         let Some(keep) = self.pairs.get(&path.pair) else { return };
-        let greet = self.settings.initial_contact && !keep.greeted;
-        let blocked = keep.esp_blocked;
+        let attempt = Attempt { fallback: false, ..keep.attempt(&self.settings) };
         let mut cx = cx!(self, now);
         let started = match message.header.exchange {
-            Exchange::IKE_SESSION_RESUME => resume::answer(&mut cx, path, (greet, blocked), message, bytes),
-            _ => AwaitAuthRequest::start(&mut cx, path, (greet, blocked), message, bytes),
+            Exchange::IKE_SESSION_RESUME => resume::answer(&mut cx, path, attempt, message, bytes),
+            _ => AwaitAuthRequest::start(&mut cx, path, attempt, message, bytes),
         };
         match started {
             Ok(session) => {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ike::Entropy;
+use crate::ike::life::{Greeted, Greeting, Life};
 use crate::ike::peer::{Peer, vendor_id};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Notify, Parts, Payload};
@@ -93,6 +95,36 @@ fn other_versions_and_other_notifications_are_no_words() {
     }
     let unknown = [Payload::Notify(notification(50_000, &[1, 2, 3]))];
     assert_eq!(Parts(&unknown).refusal(), None, "it is no refusal either");
+}
+
+struct Sevens;
+
+impl Entropy for Sevens {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        bytes.fill(7);
+    }
+}
+
+/// Agents of before say nothing of lives, and so begin none anew.
+#[test]
+fn the_bytes_of_a_life() {
+    let greeting = Greeting { initial_contact: true, life: Life::begin(&mut Sevens) };
+    let life = notification(40_960 + 0x5ea3, &[7; 8]);
+    let said: Vec<_> = greeting.payloads(false).collect();
+    assert_eq!(said, [Payload::notify(notify::INITIAL_CONTACT, Vec::new()), Payload::Notify(life.clone())]);
+    assert_eq!(greeting.payloads(true).count(), 1, "a stranger is told nothing of it");
+    let earlier = Instant::now();
+    let later = earlier + Duration::from_millis(1);
+    let heard = |data: &[u8], met| {
+        let data = [&life.data[..7], data].concat();
+        Greeted::read(&Parts(&[Payload::Notify(Notify { data, ..life.clone() })]), met)
+    };
+    let (seven, eight) = (heard(&[7], earlier), heard(&[8, 9, 9], later));
+    assert!(seven.is_former_to(&eight) && !eight.is_former_to(&seven));
+    assert!(!seven.is_former_to(&heard(&[7, 9], later)), "what follows is of a later version");
+    for silent in [heard(&[], later), Greeted::read(&Parts(&[]), later)] {
+        assert!(!seven.is_former_to(&silent) && !silent.is_former_to(&eight));
+    }
 }
 
 /// A later version introduces itself with another last octet, and is no stranger for that.

@@ -1,5 +1,5 @@
 //! The numbers of the IANA registry "Internet Key Exchange Version 2 (IKEv2) Parameters" that we use, and
-//! the two of our own from its private ranges.
+//! those of our own from its private ranges.
 
 /// Exchange types (RFC 7296 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,6 +146,8 @@ pub(in crate::ike) mod notify {
     pub(in crate::ike) const HOSTSEAL_WORD: u16 = 40960 + 0x5ea1;
     /// What a host tells of itself, for whoever uses the engine: see [`Settings`](crate::ike::Settings).
     pub(in crate::ike) const HOSTSEAL_ABOUT: u16 = 40960 + 0x5ea2;
+    /// Our own: see `life`.
+    pub(in crate::ike) const HOSTSEAL_LIFE: u16 = 40960 + 0x5ea3;
 
     /// The name of an error, for people.
     pub(in crate::ike) fn name(kind: u16) -> String {

@@ -12,8 +12,8 @@ use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, OUT_GRACE};
 
 impl PairMachine {
-    /// Takes the pair back to the clear. Where it sends through what an agent before this one left, the peer
-    /// is first met again, to be told.
+    /// Takes the pair back to the clear. Where it sends through what an agent before this one left, or is sealed
+    /// without an SA, the peer is first met again, to be told.
     pub fn disable(&mut self, now: Instant) {
         self.left = None;
         if self.can_tell() {
@@ -31,12 +31,25 @@ impl PairMachine {
         self.advance(now);
     }
 
-    /// The agent before this one died on the way to the clear that the peer had wished: goes on there. The peer,
-    /// which takes no child now, cannot be told; it accepts clear packets, and waits for no answer much longer.
+    /// This host is to be protected again while the pair is on its way to the clear: begins as an agent does that
+    /// takes over from one that died there. The SAs serve until others have taken over, and what the peer says of them
+    /// is an answer to what is not wanted any more.
+    pub(super) fn begin_anew(&mut self) {
+        self.adopted.extend(self.children.drain(..).flat_map(|child| child.left_behind()));
+        self.adopted.extend(self.ahead.take().map(|(sa, _)| (sa.id(), sa.direction)));
+        (self.spoken_of, self.settled, self.trial.peer) = (None, None, None);
+        self.orders.push_back(Order::BeginAnew);
+        self.begin();
+        self.orders.push_back(Order::Hurry);
+    }
+
+    /// The agent before this one died while the pair was open by the peer's wish: goes on to the clear, as the peer may
+    /// be gone. It accepts clear packets, and waits for no answer much longer. Or it has thought better of it, and
+    /// does not know that this end has forgotten that: so it is asked.
     pub(super) fn follow(&mut self, now: Instant) {
         self.left = Some(Left::PeerDisabled);
         self.phase = Phase::Opening { since: now };
-        self.orders.push_back(Order::Posture(Posture::Passive));
+        self.orders.extend([Order::Posture(Posture::Active), Order::Hurry]);
     }
 
     /// Goes to the clear. From now on no session is begun: the peer, which may be there first and lets go of its own,
@@ -110,7 +123,7 @@ impl PairMachine {
 
     /// Whether the peer can be told that the pair goes to the clear, or need not be.
     fn can_tell(&self) -> bool {
-        let nothing = self.outbound.is_none() && self.adopted.is_empty();
+        let nothing = self.outbound.is_none() && self.adopted.is_empty() && !self.is_sealed();
         nothing || self.counterpart().is_some_and(|child| !child.is_pending())
     }
 

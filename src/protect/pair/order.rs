@@ -8,6 +8,8 @@ use crate::model::{Sa, Spi};
 pub enum Order {
     /// Keep the pair keyed, or only answer.
     Posture(Posture),
+    /// Begin anew: no session of before is known any more.
+    BeginAnew,
     /// Begin without a pause: the peer does not know that anything is lacking.
     Hurry,
     /// The SAs of this child are in the kernel, or were refused.

@@ -15,6 +15,7 @@ mod flood;
 mod flush;
 pub mod interop;
 mod keys;
+mod lives;
 mod memory;
 mod mtu;
 mod names;
@@ -51,6 +52,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         prefer::ALL,
         process::ALL,
         trial::ALL,
+        lives::ALL,
         disable::ALL,
         exempt::ALL,
         rekey::ALL,
