@@ -167,8 +167,15 @@ impl Child {
             && (missing(self.in_gone, &self.incoming) || missing(self.out_gone, &self.outgoing));
         if lost {
             self.install = Install::Lost;
+            self.in_gone |= !present(self.incoming.id());
+            self.out_gone |= !present(self.outgoing.id());
         }
         lost
+    }
+
+    /// Whether neither of its SAs is there any more, without our doing.
+    pub(super) fn is_lost(&self) -> bool {
+        self.install == Install::Lost && self.in_gone && self.out_gone
     }
 
     /// Whether one of the ends has deleted it.

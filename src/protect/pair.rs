@@ -248,7 +248,7 @@ impl PairMachine {
     #[must_use]
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
         self.ahead.take_if(|(sa, _)| sa.spi == child.in_spi());
-        if self.phase == Phase::Off || self.children.len() >= MAX_CHILDREN {
+        if self.phase == Phase::Off || !self.has_room() {
             return false;
         }
         if self.left.take().is_some() {

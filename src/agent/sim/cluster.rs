@@ -213,6 +213,30 @@ fn flushed_sas_come_back_within_a_second_and_nothing_is_clear() {
     });
 }
 
+/// What is dead counts for nothing: neither end refuses the next child since it remembers too many.
+#[test]
+fn a_storm_of_flushes_leaves_the_pair_protected() {
+    // What is lost is sent again, after a while.
+    for (weather, patience) in [(Weather::FAIR, SECOND), (Weather::ROUGH, 5 * SECOND)] {
+        seeds(10, |seed| {
+            for hosts in [&[0][..], &[1], &[0, 1]] {
+                let mut world = protected(2, seed, Weather::FAIR);
+                world.net.weather = weather;
+                for _ in 0..40 {
+                    hosts.iter().for_each(|host| world.flush_sas(*host));
+                    world.run(50 * MILLISECOND, None);
+                }
+                let settled = |world: &World| world.all_protected() && world.all_single();
+                world.net.weather = Weather::FAIR;
+                let done = world.run_until(patience, World::all_protected);
+                assert!(done, "{hosts:?} {:?} {:?}", world.reason(0, 1), world.reason(1, 0));
+                assert!(world.run_until(60 * SECOND, settled));
+                assert_eq!(world.total().clear, 0);
+            }
+        });
+    }
+}
+
 #[test]
 fn flushed_policies_are_back_at_once() {
     let mut world = protected(2, 1, Weather::FAIR);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::seal::Use;
-use super::{Order, PairMachine, Phase};
+use super::{MAX_CHILDREN, Order, PairMachine, Phase};
 use crate::model::Direction;
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
@@ -67,8 +67,31 @@ impl PairMachine {
         }
     }
 
+    /// Whether there is room for another child. What is dead takes none: of the children that an end has deleted the
+    /// oldest go at once, whatever may still be under way.
+    pub(super) fn has_room(&mut self) -> bool {
+        while self.children.len() >= MAX_CHILDREN
+            && let Some(dead) = self.children.iter().position(Child::is_deleted)
+        {
+            self.children.remove(dead);
+        }
+        self.children.len() < MAX_CHILDREN
+    }
+
+    /// A child whose SAs somebody has taken out of the kernel is of no use once another has been agreed: the peer is
+    /// not to count it.
+    fn bury(&mut self) {
+        let newest = self.children.iter().rposition(Child::is_known);
+        for child in self.children.iter_mut().take(newest.unwrap_or(0)) {
+            if child.is_lost() && child.ask_deletion() {
+                self.orders.push_back(Order::Delete { in_spi: child.in_spi() });
+            }
+        }
+    }
+
     /// The way out of children and adopted SAs that another child has replaced.
     pub(super) fn retire(&mut self, clock: &mut Clock) {
+        self.bury();
         let current = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
         let settled = self.settled.map(|(_, at)| at);
         let initiator = current.is_some_and(|at| self.children[at].initiator);
