@@ -365,6 +365,13 @@ impl Established {
                 if self.children.iter().any(Child::is_alive) => {}
             // RFC 7296 section 2.25.1: the peer no longer has what we wanted to replace.
             (Error::Refused(notify::CHILD_SA_NOT_FOUND), Some(in_spi)) => self.child_closed(cx, in_spi, true),
+            // RFC 7296 section 1.3.1: both lists say which key exchange a successor has, and these have none in common.
+            // The first child of an IKE SA needs none (section 1.2), and its keys are as fresh.
+            (Error::Refused(notify::NO_PROPOSAL_CHOSEN), Some(rekeyed)) if !self.spent => {
+                self.spent = true;
+                let patience = cx.now + cx.settings.rekey_after / 4;
+                self.child_mut(rekeyed).into_iter().for_each(|child| child.rekey_at = Some(patience));
+            }
             _ => {
                 // The peer has made a child that we do not want.
                 if !matches!(error, Error::Refused(_)) {

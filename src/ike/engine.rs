@@ -486,19 +486,21 @@ impl Engine {
         }
     }
 
-    /// A peer has proven itself. One that does so again and again does not fill our tables: the oldest
-    /// session goes.
+    /// A peer has proven itself. One that does so again and again does not fill our tables: a
+    /// session without a child goes, or else the oldest.
     fn note_established(&mut self, now: Instant, pair: Pair, key: SessionKey) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         keep.ike_established();
         self.drop_former(now, pair, key);
         let mut proven = self.sessions_of(pair);
         proven.retain(|key| self.established(*key).is_some());
+        let serves = |key: &&SessionKey| self.established(**key).is_some_and(Established::has_or_makes_child);
+        let useless = proven.iter().find(|key| !serves(key));
         if proven.len() > SESSIONS_MAX_PAIR
-            && let Some(oldest) = proven.first()
+            && let Some(dropped) = useless.or(proven.first()).copied()
         {
             self.out.counters.sessions_dropped += 1;
-            self.drop_session(now, *oldest);
+            self.drop_session(now, dropped);
         }
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Established {
     pub(super) keepalive_at: Option<Instant>,
     /// What the peer was told of this host.
     pub(super) told: Option<Arc<[u8]>>,
+    /// Both ends' lists have nothing in common for successors of its children: another session is to take over.
+    pub(super) spent: bool,
     /// It ends: nothing new is begun.
     pub(super) closing: bool,
 }
@@ -88,6 +90,7 @@ impl Established {
             notice: None,
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
             told: None,
+            spent: false,
             closing: false,
         }
     }

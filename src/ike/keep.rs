@@ -155,16 +155,18 @@ impl Keep {
         let planned = self.next_try.filter(|(_, planned)| *planned == lack).map(|(at, _)| at);
         let at = planned.unwrap_or_else(|| {
             let turn = if first || self.fallback { Duration::ZERO } else { SECOND_INITIATOR_WAIT };
+            // An IKE SA whose child fails is of no help either.
+            let failures = self.proof_failures.max(self.child_failures);
             let spread = match lack {
                 Lack::Ike if self.ike_failures == 0 => up_to(entropy, jitter),
                 Lack::Ike => backoff(self.ike_failures, entropy),
                 Lack::Child if self.child_failures == 0 => Duration::ZERO,
                 Lack::Child => backoff(self.child_failures, entropy),
-                Lack::Proof if self.proof_failures == 0 => up_to(entropy, jitter),
+                Lack::Proof if failures == 0 => up_to(entropy, jitter),
                 Lack::Encapsulation if self.proof_failures == 0 => Duration::ZERO,
                 Lack::Encapsulation => backoff(self.proof_failures, entropy),
                 // A peer that does not know it yet comes to us as soon as it does.
-                Lack::Proof => backoff(self.proof_failures, entropy) * PROOF_PATIENCE,
+                Lack::Proof => backoff(failures, entropy) * PROOF_PATIENCE,
             };
             now + turn + spread
         });

@@ -188,10 +188,10 @@ impl Established {
         }
     }
 
-    /// Whether another session is to take over from this one, for its age.
+    /// Whether another session is to take over from this one: for its age, or as its children have no successors.
     pub(super) fn is_aged(&self) -> bool {
         let sa = self.sa(self.current).filter(|_| self.basis().method == Method::Derived);
-        sa.is_some_and(|sa| sa.rekey_at.is_none())
+        self.spent || sa.is_some_and(|sa| sa.rekey_at.is_none())
     }
 
     /// How long a replaced or deleted IKE SA is kept.
