@@ -8,6 +8,7 @@ mod apply;
 mod reconfigure;
 mod settle;
 mod silence;
+mod unsent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) use self::apply::in_the_way;
 pub use self::reconfigure::Preview;
 use self::silence::Acquaintance;
+pub use self::unsent::Unsent;
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
@@ -93,6 +95,8 @@ pub struct Core {
     acquaintances: BTreeMap<Pair, Acquaintance>,
     /// What a peer told of itself last.
     told: Option<Arc<About>>,
+    /// Why this host cannot send to a peer, of the attempt at keys that goes on.
+    unsent: BTreeMap<Pair, String>,
     /// When the counters were listened to last.
     listened: Option<Instant>,
     /// When sessions beside those in use were retired last.
@@ -135,6 +139,7 @@ impl Core {
             drift: 0,
             acquaintances: BTreeMap::new(),
             told: None,
+            unsent: BTreeMap::new(),
             listened: None,
             tidied: None,
             clock: None,

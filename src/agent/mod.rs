@@ -35,6 +35,7 @@ mod sim;
 mod single;
 mod sockets;
 mod timers;
+mod unlisted;
 mod watch;
 
 use std::path::Path;

@@ -78,7 +78,7 @@ pub(super) fn complete(
     for row in &mut status.peers {
         match core.and_then(|core| Some((core, core.pairs().get(&row.pair())?))) {
             Some((core, machine)) => {
-                complete_row(row, core, machine, now);
+                complete_row(row, core, machine, now, wall);
                 complete_peer(row, core, now, wall);
             }
             None if agent.protection == Protection::Off => {
@@ -103,7 +103,7 @@ pub(super) fn complete(
             "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"
         ));
     }
-    status.problems.extend(unrenewed(&status, core));
+    status.problems.extend(unrenewed(&status, core, now));
     status.problems.extend(differing(&status, core, about));
     status.problems.extend(core.and_then(unguarded));
     status.problems.sort();
@@ -153,22 +153,36 @@ fn unguarded(core: &Core) -> Option<Problem> {
 }
 
 /// Keys of protected pairs end, and attempts to agree new ones have failed.
-fn unrenewed(status: &Status, core: Option<&Core>) -> Vec<Problem> {
+fn unrenewed(status: &Status, core: Option<&Core>, now: Instant) -> Vec<Problem> {
     let problem = |row: &PeerRow| {
-        let (_, why) = core?.pairs().get(&row.pair())?.unrenewed()?;
+        let machine = core?.pairs().get(&row.pair())?;
+        let (code, why) = machine.unrenewed()?;
+        let since =
+            if *code == ReasonCode::NoAnswer { since(machine, now, status.time) } else { String::new() };
         let active = row.sas.iter().filter(|sa| sa.state == SaState::Active);
         let left = human_duration(Duration::from_secs(active.filter_map(|sa| sa.expires_in_s).min()?));
         let node = &row.node;
-        let words =
-            format!("cannot renew keys; traffic with {node} ({}) stops in {left}. Cause: {why}", row.remote);
+        let words = format!(
+            "cannot renew keys; traffic with {node} ({}) stops in {left}. Cause: {why}{since}",
+            row.remote
+        );
         Some(Problem::critical(ProblemCode::KeysNotRenewed, Some(node.clone()), words))
     };
     status.peers.iter().filter_map(problem).collect()
 }
 
-fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant) {
+/// Since when nobody answers, to be put behind the reason.
+fn since(machine: &PairMachine, now: Instant, wall: UnixTime) -> String {
+    let age = machine.failing_since().map(|at| now.saturating_duration_since(at).as_secs());
+    age.map(|age| format!(" No answer since {}.", UnixTime(wall.0.saturating_sub(age)))).unwrap_or_default()
+}
+
+fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant, wall: UnixTime) {
     row.state = machine.row_state();
     (row.reason_code, row.reason) = machine.reason().unzip();
+    if let (Some(ReasonCode::NoAnswer), Some(reason)) = (row.reason_code, &mut row.reason) {
+        reason.push_str(&since(machine, now, wall));
+    }
     row.waiting = machine.is_waiting();
     row.try_ends_in_s = machine.trial_end().map(|end| seconds_until(end, now));
     let pair = row.pair();

@@ -26,6 +26,7 @@ use super::routes::Routes;
 use super::setup::{Secrets, Setup, Start};
 use super::single::Single;
 use super::sockets::Sockets;
+use super::unlisted::{self, Knocks};
 use super::watch::Watch;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
@@ -160,6 +161,7 @@ struct Service {
     sockets: Option<Sockets>,
     followers: Followers,
     routes: Routes,
+    knocks: Knocks,
     save_at: Option<Instant>,
     look_at: Option<Instant>,
     looked: Instant,
@@ -187,6 +189,7 @@ impl Service {
             sockets: None,
             followers: Followers::new(),
             routes: Routes::open(),
+            knocks: Knocks::default(),
             save_at: None,
             look_at: None,
             looked: now,
@@ -436,6 +439,7 @@ impl Service {
                 core.set_clock(now, UnixTime::from(SystemTime::now()));
                 core.handle_tick(now, &mut self.kernel);
                 self.tick_at = Some(core.next_tick(now));
+                self.knocks.log(now, core);
             }
         }
         if due(self.list_at) {
@@ -475,8 +479,16 @@ impl Service {
                 Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
             }
         }
-        let transmits: Vec<_> = std::iter::from_fn(|| core.poll_transmit()).collect();
-        sockets.send(&transmits);
+        loop {
+            let transmits: Vec<_> = std::iter::from_fn(|| core.poll_transmit()).collect();
+            if transmits.is_empty() {
+                break;
+            }
+            let unsent = sockets.send(&transmits);
+            if !unsent.is_empty() {
+                core.handle_unsent(now, &mut self.kernel, unsent);
+            }
+        }
         if core.wants_look() {
             self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
         }
@@ -599,6 +611,9 @@ impl Service {
         if self.agent.protection != Protection::Off {
             status.problems.extend_from_slice(self.routes.problems());
             status.problems.extend(forwarding::problem(&self.setup.config, &self.setup.node));
+        }
+        if let Some(core) = &self.core {
+            status.problems.extend(unlisted::problems(core, &self.setup.config, now));
         }
         let about = self.secrets.as_ref().map(|secrets| self.setup.about(secrets));
         Ok(report::complete(status, &self.agent, self.core.as_ref(), about.as_ref(), now))

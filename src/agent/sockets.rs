@@ -10,6 +10,7 @@ use std::path::Path;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg,
     sendmmsg, setsockopt, sockopt,
@@ -18,7 +19,7 @@ use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-use super::core::{Datagram, ProbeDatagram};
+use super::core::{Datagram, ProbeDatagram, Unsent};
 use super::hearing::hear;
 use super::keeper::Keeper;
 use crate::ike::{DATAGRAM_MAX, Transmit};
@@ -63,6 +64,20 @@ pub struct Sockets {
     keeps: bool,
     /// Where datagrams are received into, [`AT_ONCE`] times [`ROOM`]. The kernel gives the memory as it is written to.
     room: Vec<u8>,
+}
+
+/// What an error of sending means where it is this host that refuses; `None` for what passes by itself, such as a
+/// queue that is full.
+fn refusal(error: &io::Error) -> Option<String> {
+    let what = match Errno::from_raw(error.raw_os_error()?) {
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL | Errno::ENETDOWN => {
+            "compare `ip route get` with both addresses; IKE does not work from an interface in a VRF"
+        }
+        Errno::EPERM => "a firewall of this host drops it on its way out",
+        Errno::EADDRNOTAVAIL => "the address is not there",
+        _ => return None,
+    };
+    Some(format!("{error}: {what}"))
 }
 
 /// A datagram, and what the clock that can be set said when the kernel got it.
@@ -182,14 +197,17 @@ impl Sockets {
         if came.is_empty() { Poll::Pending } else { Poll::Ready(came) }
     }
 
-    /// Sends datagrams in their order. One that cannot be sent is lost as if on the way: IKE retransmits.
-    pub fn send(&mut self, transmits: &[Transmit]) {
+    /// Sends datagrams in their order. One that cannot be sent is lost as if on the way: IKE retransmits. Returns those
+    /// that this host itself does not let out, between which addresses and why.
+    pub fn send(&mut self, transmits: &[Transmit]) -> Vec<Unsent> {
+        let mut unsent = Vec::new();
         for transmits in transmits.chunk_by(|one, next| one.local == next.local) {
-            self.send_from(transmits[0].local, transmits);
+            self.send_from(transmits[0].local, transmits, &mut unsent);
         }
+        unsent
     }
 
-    fn send_from(&mut self, local: SocketAddr, transmits: &[Transmit]) {
+    fn send_from(&mut self, local: SocketAddr, transmits: &[Transmit], unsent: &mut Vec<Unsent>) {
         let Some(own) = self.by_local.get(&local) else {
             return;
         };
@@ -197,6 +215,7 @@ impl Sockets {
         while let Some(first) = left.first() {
             let sent = send_at_once(own.socket.get_ref(), left).unwrap_or_else(|error| {
                 tracing::debug!("{local} to {}: {error}", first.remote);
+                unsent.extend(refusal(&error).map(|why| Unsent { local, remote: first.remote, why }));
                 1
             });
             left = left.get(sent..).unwrap_or_default();
@@ -320,6 +339,18 @@ mod tests {
     use std::thread::sleep;
 
     use super::*;
+
+    #[test]
+    fn only_what_this_host_refuses_is_told() {
+        let told = |errno: Errno| refusal(&io::Error::from_raw_os_error(errno as i32));
+        for errno in [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES] {
+            assert!(told(errno).is_some_and(|why| why.contains("ip route get")), "{errno}");
+        }
+        assert!(told(Errno::EPERM).is_some_and(|why| why.contains("firewall of this host")));
+        for errno in [Errno::EAGAIN, Errno::ENOBUFS, Errno::ECONNREFUSED] {
+            assert_eq!(told(errno), None, "{errno}");
+        }
+    }
 
     #[tokio::test]
     async fn a_datagram_has_arrived_when_the_kernel_got_it() {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::cookie::CookieJar;
@@ -21,6 +22,7 @@ use super::peer;
 use super::pending::Task;
 use super::resume::AwaitResumeResponse;
 use super::session::Session;
+use super::strangers::Strangers;
 use super::table::{Due, SessionKey, Table};
 use super::wire::{Message, Payload};
 use super::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
@@ -38,6 +40,7 @@ pub struct Engine {
     pub(super) pairs: HashMap<Pair, Keep>,
     table: Table,
     cookies: CookieJar,
+    strangers: Strangers,
     out: Outbox,
     /// How we introduce ourselves.
     pub(super) vendor_id: Payload,
@@ -77,6 +80,7 @@ impl Engine {
             pairs: HashMap::new(),
             table: Table::default(),
             cookies: CookieJar::new(),
+            strangers: Strangers::default(),
             out: Outbox::default(),
             vendor_id: peer::vendor_id(),
             packet_max: PACKET_MAX,
@@ -147,6 +151,11 @@ impl Engine {
     /// What this end has done for a child; a hostseal peer is told.
     pub fn say(&mut self, now: Instant, pair: Pair, in_spi: Spi, flags: Flags) {
         self.with_child(now, pair, in_spi, |session, _| session.say(now, in_spi, flags));
+    }
+
+    /// Tells the peer of `pair` something else of this host than the others, from now on, as long as its sessions last.
+    pub fn tell(&mut self, now: Instant, pair: Pair, about: Arc<[u8]>) {
+        self.with_each(now, pair, |session| session.tell_instead(about.clone()));
     }
 
     /// Makes a successor of a child now.

@@ -62,6 +62,8 @@ pub(super) struct Established {
     pub(super) notice: Option<Instant>,
     /// When a NAT on this side is to be reminded of the way to the peer.
     pub(super) keepalive_at: Option<Instant>,
+    /// What the peer is told of this host instead of what all are.
+    pub(super) instead: Option<Arc<[u8]>>,
     /// What the peer was told of this host.
     pub(super) told: Option<Arc<[u8]>>,
     /// Both ends' lists have nothing in common for successors of its children: another session is to take over.
@@ -89,6 +91,7 @@ impl Established {
             tries: TRIES_ESTABLISHED,
             notice: None,
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
+            instead: None,
             told: None,
             spent: false,
             closing: false,

@@ -7,7 +7,7 @@ use super::established::Established;
 use super::ike_sa::Stage;
 use super::limits::{ABOUT_MAX, CHILDREN_MAX};
 use super::outbox::{Cx, Scope};
-use super::pending::{Asked, Held};
+use super::pending::{Asked, Held, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Delete, Parts, Payload};
 use super::{FailureCode, Settings, word};
@@ -41,8 +41,15 @@ impl Established {
 
     /// What the peer is still to be told of this host.
     pub(super) fn untold(&self, settings: &Settings) -> Option<Arc<[u8]>> {
-        let known = self.told.as_deref().unwrap_or_default() == &*settings.about;
-        (!known && !self.is_foreign()).then(|| settings.about.clone())
+        let about = self.instead.as_ref().unwrap_or(&settings.about);
+        let known = self.told.as_deref().unwrap_or_default() == &**about;
+        (!known && !self.is_foreign()).then(|| about.clone())
+    }
+
+    /// Tells the peer this of this host, instead of what all are told.
+    pub(super) fn tell_instead(&mut self, about: Arc<[u8]>) {
+        self.instead = Some(about);
+        self.add_task(Task::Liveness);
     }
 
     /// `payloads`, and behind them what the peer is still to be told of this host.

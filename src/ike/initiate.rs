@@ -369,7 +369,7 @@ impl AwaitAuthResponse {
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
             self.forget_inbound(cx);
-            cx.fail_unanswered(&self.opened.path, "IKE_AUTH", self.opened.begun);
+            cx.fail_unanswered(&self.opened.path, "IKE_AUTH");
             return None;
         }
         Some(Session::AwaitAuthResponse(self))

@@ -127,7 +127,7 @@ impl AwaitIntermediateResponse {
 
     pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
-            cx.fail_unanswered(&self.opened.path, "IKE_INTERMEDIATE", self.opened.begun);
+            cx.fail_unanswered(&self.opened.path, "IKE_INTERMEDIATE");
             return None;
         }
         Some(Session::AwaitIntermediateResponse(self))

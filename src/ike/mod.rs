@@ -99,6 +99,7 @@ mod respond;
 mod resume;
 mod session;
 mod signature;
+mod strangers;
 mod suite;
 mod table;
 #[cfg(test)]
@@ -120,6 +121,7 @@ pub use export::exported_keys;
 #[cfg(any(test, fuzzing))]
 pub use insider::{Draft, stop_tampering, tamper};
 pub use limits::DATAGRAM_MAX;
+pub use strangers::Stranger;
 
 use crate::model::auth::{Identity, Proof};
 use crate::model::config::Method;

@@ -136,9 +136,10 @@ impl Opening {
             Some(Failure { code, words }) => cx.fail(self.path.pair, Scope::Ike, code, words),
             None => {
                 let words = format!(
-                    "no answer from {} {}: is it up and enabled, and is that port open in the firewalls in between?",
+                    "no answer from {} on UDP {}: is it up and enabled, does its file list this host, and is that port \
+                     open in the firewalls in between?",
                     self.path.remote.ip(),
-                    self.path.waited(cx.now, self.begun)
+                    self.path.remote.port()
                 );
                 cx.fail(self.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
             }

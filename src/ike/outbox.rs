@@ -92,12 +92,6 @@ pub(super) struct Cx<'a> {
 }
 
 impl Path {
-    /// On which port of the peer nothing was heard, and for how long.
-    pub(super) fn waited(&self, now: Instant, begun: Instant) -> String {
-        let seconds = now.saturating_duration_since(begun).as_secs();
-        format!("on UDP {} for {seconds} s", self.remote.port())
-    }
-
     /// The most octets that a datagram on it is to have, if a packet is to have `packet` octets.
     pub(super) fn datagram_octets(&self, packet: usize) -> usize {
         /// Octets of the headers of IPv4 and UDP, and of IPv6 and UDP.
@@ -151,13 +145,13 @@ impl Cx<'_> {
         self.now + life * low / 100 + up_to(self.entropy, life * (high - low) / 100)
     }
 
-    /// A peer that has answered the first message since `begun` does not answer `what`.
-    pub(super) fn fail_unanswered(&mut self, path: &Path, what: &str, begun: Instant) {
+    /// A peer that has answered the first message does not answer `what`.
+    pub(super) fn fail_unanswered(&mut self, path: &Path, what: &str) {
         let words = format!(
-            "no answer to {what} from {} {}, though it answered before: is that port open in the firewalls in \
+            "no answer to {what} from {} on UDP {}, though it answered before: is that port open in the firewalls in \
              between, for large packets too?",
             path.remote.ip(),
-            path.waited(self.now, begun)
+            path.remote.port()
         );
         self.fail(path.pair, Scope::Ike, FailureCode::NoAnswer, words);
     }

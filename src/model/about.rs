@@ -28,6 +28,9 @@ pub struct About {
     /// What it leaves in the clear, as its file says it; `None` where that is too much to tell.
     #[serde(default)]
     pub exempt: Option<Vec<String>>,
+    /// Its file does not list whom it tells this any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removes: bool,
 }
 
 impl About {
@@ -40,6 +43,7 @@ impl About {
             secret_id: secret.map(id),
             previous_id: previous.map(id),
             exempt: Some(config.protection.exempt.iter().map(Exemption::to_string).collect()),
+            removes: false,
         }
     }
 
@@ -117,6 +121,7 @@ mod tests {
             secret_id: Some("91c2".to_owned()),
             previous_id: None,
             exempt: Some(exempt.iter().map(|entry| (*entry).to_owned()).collect()),
+            removes: false,
         }
     }
 

@@ -42,6 +42,8 @@ pub enum ProblemCode {
     ForwardedClear,
     /// SAs of an older agent accept packets in the name of other hosts.
     UnboundSa,
+    /// A host asks for keys that is no peer of this one.
+    UnlistedPeer,
     /// A kind that only a later version knows.
     #[serde(other)]
     Other,
@@ -69,6 +71,11 @@ impl Problem {
     /// One that can wait.
     pub fn warning(code: ProblemCode, node: Option<NodeName>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, code, node, message: message.into() }
+    }
+
+    /// One that is worth knowing.
+    pub fn info(code: ProblemCode, node: Option<NodeName>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Info, code, node, message: message.into() }
     }
 
     /// Whether it makes a host degraded.

@@ -216,6 +216,16 @@ impl Child {
         self.is_known() && (self.proof.is_unheard() || self.peer.unheard)
     }
 
+    /// Which way is blocked, as far as both ends know, in words to follow "does not get through".
+    pub(super) fn blocked_way(&self) -> &'static str {
+        match (self.proof.is_unheard(), self.peer.unheard) {
+            (true, true) => " in either direction",
+            (true, false) => " from this host to the other",
+            (false, true) => " from the other host to this one",
+            (false, false) => "",
+        }
+    }
+
     /// Whether ESP has been tried for long enough without result to say that it is blocked, as long as nothing
     /// depends on it.
     pub(super) fn seems_blocked(&self) -> bool {

@@ -139,6 +139,10 @@ pub struct PairMachine {
     present: bool,
     /// Why the last attempt at keys failed.
     failure: Option<Reason>,
+    /// Since when all attempts have failed.
+    failing_since: Option<Instant>,
+    /// The peer's file does not list this host any more.
+    removed: bool,
     /// Whether the peer is there at all.
     absence: Absence,
     /// What `status` shows, and since when.
@@ -175,6 +179,8 @@ impl PairMachine {
             kernel_error: None,
             present: true,
             failure: None,
+            failing_since: None,
+            removed: false,
             absence: Absence::default(),
             shown: (RowState::Off, now),
             wake: None,
@@ -262,7 +268,7 @@ impl PairMachine {
             // The peer has begun anew, and is to be told that this end goes to the clear.
             *since = now;
         }
-        self.failure = None;
+        (self.failure, self.failing_since, self.removed) = (None, None, false);
         self.absence.note_proof(now);
         // Most have one, and there are thousands of pairs.
         self.children.reserve_exact(1);
@@ -384,6 +390,13 @@ impl PairMachine {
     /// An attempt at keys failed.
     pub fn handle_failure(&mut self, now: Instant, code: ReasonCode, words: String) {
         self.failure = Some((code, words));
+        self.failing_since.get_or_insert(now);
+        self.advance(now);
+    }
+
+    /// The peer says that its file does not list this host any more.
+    pub fn handle_removed(&mut self, now: Instant) {
+        self.removed = true;
         self.advance(now);
     }
 
@@ -466,7 +479,7 @@ impl PairMachine {
     fn begin(&mut self) {
         self.phase = Phase::On;
         self.left = None;
-        self.failure = None;
+        (self.failure, self.failing_since) = (None, None);
         self.orders.push_back(Order::Posture(Posture::Active));
         self.go_on_in_udp();
         // As after a reboot: for the peer all is well.

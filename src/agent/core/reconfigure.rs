@@ -12,7 +12,7 @@ use crate::agent::pairs::Pairs;
 use crate::agent::scheme::Scheme;
 use crate::ike;
 use crate::model::saved::PairRecord;
-use crate::model::{KernelState, Op, Pair, SaId, SaReading, UnixTime};
+use crate::model::{About, KernelState, Op, Pair, SaId, SaReading, UnixTime};
 use crate::protect::{PairMachine, Plan};
 
 /// What another scheme would change.
@@ -76,6 +76,7 @@ impl Core {
         scheme: Scheme,
         settings: ike::Settings,
     ) {
+        let about = About::from_bytes(&settings.about);
         self.engine.reconfigure(now, settings);
         self.pairs.go_by(scheme.exemptions.clone(), scheme.guard);
         self.scheme = scheme;
@@ -84,6 +85,9 @@ impl Core {
             if wanted.contains(&pair) {
                 self.renew(now, pair);
             } else {
+                if let Some(about) = about.clone().filter(|_| !self.leaving.contains(&pair)) {
+                    self.engine.tell(now, pair, About { removes: true, ..about }.to_bytes().into());
+                }
                 self.leaving.insert(pair);
                 self.with_pair(pair, |machine| machine.disable(now));
             }

@@ -57,13 +57,18 @@ impl Core {
             Event::ChildClosed { pair, in_spi, void } => {
                 self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
             }
-            Event::Failed { pair, failure } => {
-                tracing::warn!("{pair}: {}", failure.words);
-                self.with_pair(pair, |machine| {
-                    machine.handle_failure(now, reason_code(failure.code), failure.words)
-                });
-            }
+            Event::Failed { pair, failure } => self.handle_failed(now, pair, failure),
         }
+    }
+
+    fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure) {
+        let unsent = self.take_unsent(pair).filter(|_| failure.code == ike::FailureCode::NoAnswer);
+        let (code, words) = match unsent {
+            Some(words) => (ReasonCode::KernelError, words),
+            None => (reason_code(failure.code), failure.words),
+        };
+        tracing::warn!("{pair}: {words}");
+        self.with_pair(pair, |machine| machine.handle_failure(now, code, words));
     }
 
     fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {

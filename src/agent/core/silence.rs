@@ -47,6 +47,9 @@ impl Core {
     /// The peer told this of itself. What cannot be read says nothing.
     pub(super) fn handle_told(&mut self, now: Instant, pair: Pair, bytes: &[u8]) {
         let Some(about) = About::from_bytes(bytes).filter(|_| self.pairs.get(pair).is_some()) else { return };
+        if about.removes {
+            self.with_pair(pair, |machine| machine.handle_removed(now));
+        }
         // Most tell the same, and there are thousands of them.
         let same = self.told.as_ref().filter(|told| ***told == about).cloned();
         let about = same.unwrap_or_else(|| Arc::new(about));

@@ -33,6 +33,7 @@ impl Engine {
         let pair = Pair::new(local.ip(), remote.ip()).filter(|pair| self.pairs.contains_key(pair));
         let Some(pair) = pair else {
             self.out.counters.unknown_pair += 1;
+            self.strangers.note(now, local.ip(), remote.ip());
             return;
         };
         let header = &message.header;

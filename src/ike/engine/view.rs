@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Engine;
-use crate::ike::{Counters, PairSummary};
+use crate::ike::{Counters, PairSummary, Stranger};
 use crate::model::auth::AuthMethod;
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
@@ -46,6 +46,11 @@ impl Engine {
     /// counts, an answer in the clear does not.
     pub fn heard(&self, pair: Pair) -> Option<Instant> {
         self.pairs.get(&pair)?.heard
+    }
+
+    /// Who began IKE lately between addresses that are no pair; a few of them.
+    pub fn strangers(&self, now: Instant) -> impl Iterator<Item = &Stranger> {
+        self.strangers.recent(now)
     }
 
     /// How a pair stands; `None` for one that is not kept.

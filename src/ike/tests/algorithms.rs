@@ -275,6 +275,6 @@ fn who_does_not_answer_is_named_with_port_and_time() {
     let now = net.now;
     net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
     net.run(20 * SECOND);
-    assert!(words(&net, 0).starts_with("no answer from 10.0.0.2 on UDP 500 for "), "{}", words(&net, 0));
+    assert!(words(&net, 0).starts_with("no answer from 10.0.0.2 on UDP 500: "), "{}", words(&net, 0));
     assert!(!words(&net, 0).contains("for 0 s"), "{}", words(&net, 0));
 }

@@ -14,6 +14,8 @@ pub(super) struct Detour {
     pub(super) found: bool,
     /// Until when it is waited for, while it is being tried.
     until: Option<Instant>,
+    /// It was tried since ESP got through last.
+    tried: bool,
 }
 
 impl Detour {
@@ -21,12 +23,17 @@ impl Detour {
     pub(super) fn is_tried(&self) -> bool {
         self.until.is_some()
     }
+
+    /// Whether it was tried, and did not succeed.
+    pub(super) fn was_tried(&self) -> bool {
+        self.tried
+    }
 }
 
 impl PairMachine {
     /// ESP is being tried in UDP.
     pub fn handle_detour(&mut self, now: Instant) {
-        self.detour.until = Some(now + DETOUR_PATIENCE);
+        (self.detour.until, self.detour.tried) = (Some(now + DETOUR_PATIENCE), true);
         self.advance(now);
     }
 
@@ -41,6 +48,7 @@ impl PairMachine {
     pub(super) fn evade(&mut self, clock: &mut Clock) {
         self.detour.until = self.detour.until.filter(|until| !clock.due(*until));
         if self.phase != Phase::On || !self.is_esp_blocked() {
+            self.detour.tried &= self.detour.is_tried();
             return;
         }
         let blocked = self.children.iter_mut().filter(|child| child.seems_blocked());

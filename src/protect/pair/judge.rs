@@ -99,6 +99,27 @@ impl PairMachine {
         proven || (self.settled.is_none() && newest.is_some_and(Child::seems_blocked))
     }
 
+    /// What does not get through, which way, and what was tried.
+    fn explain_blocked(&self) -> String {
+        let remote = self.pair.remote;
+        let newest = self.children.last();
+        let blocked = [self.current(), newest].into_iter().flatten().find(|child| child.seems_blocked());
+        let way = blocked.map(Child::blocked_way).unwrap_or_default();
+        let (what, open) = match newest.and_then(|child| child.outgoing.encapsulation) {
+            Some(ports) => {
+                let port = ports.remote;
+                let what = format!("neither ESP (IP protocol 50) nor ESP in UDP (port {port}) gets through");
+                (what, "one of them")
+            }
+            None if self.detour.was_tried() => {
+                let what = "ESP (IP protocol 50) does not get through, and an attempt with ESP in UDP failed";
+                (what.to_owned(), "protocol 50, or the UDP port of `keying.nat_port` (4500),")
+            }
+            None => ("ESP (IP protocol 50) does not get through".to_owned(), "it"),
+        };
+        format!("{remote} agrees on keys, but {what}{way}: open {open} in the firewalls in between")
+    }
+
     fn explain(&self, why: Why) -> Option<Reason> {
         let remote = self.pair.remote;
         let under_way = |words: String| Some((ReasonCode::InProgress, words));
@@ -116,7 +137,13 @@ impl PairMachine {
                 Some((ReasonCode::NoAddress, words))
             }
             Why::PeerDisabled => {
-                let words = format!("{remote} went back to the clear: its operator disabled it");
+                let words = match self.removed {
+                    true => format!(
+                        "{remote} took the pair back to the clear: its file does not list this host any more. Remove \
+                         {remote} here too, or add this host there"
+                    ),
+                    false => format!("{remote} went back to the clear: its operator disabled it"),
+                };
                 Some((ReasonCode::PeerDisabled, words))
             }
             Why::TrialEnded => {
@@ -126,17 +153,7 @@ impl PairMachine {
             Why::KernelError => {
                 self.kernel_error.as_ref().map(|(words, _)| (ReasonCode::KernelError, words.clone()))
             }
-            Why::EspBlocked => {
-                let udp = self.children.last().and_then(|child| child.outgoing.encapsulation);
-                let what = match udp {
-                    Some(ports) => format!("ESP in UDP (port {})", ports.remote),
-                    None => "ESP (IP protocol 50)".to_owned(),
-                };
-                let words = format!(
-                    "{remote} agrees on keys, but {what} does not get through: open it in the firewalls in between"
-                );
-                Some((ReasonCode::EspBlocked, words))
-            }
+            Why::EspBlocked => Some((ReasonCode::EspBlocked, self.explain_blocked())),
             Why::Encapsulating => {
                 under_way(format!("ESP (IP protocol 50) does not get through to {remote}: trying it in UDP"))
             }

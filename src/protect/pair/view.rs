@@ -113,6 +113,11 @@ impl PairMachine {
         self.shown.0
     }
 
+    /// Since when all attempts at keys have failed.
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.failing_since.filter(|_| self.failure.is_some())
+    }
+
     /// Since when it stands so.
     pub fn since(&self) -> Instant {
         self.shown.1

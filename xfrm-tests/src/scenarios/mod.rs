@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod beside;
+mod causes;
 mod certificates;
 pub mod compat;
 mod crash;
@@ -68,6 +69,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         refusal::ALL,
         flood::ALL,
         sight::ALL,
+        causes::ALL,
         encapsulation::ALL,
         nat::ALL,
         keys::ALL,

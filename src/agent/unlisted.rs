@@ -1,0 +1,77 @@
+//! Hosts that ask for keys and are no peers of this one.
+
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use crate::model::{Config, Problem, ProblemCode};
+
+/// What the operator should know of them.
+pub(super) fn problems(core: &Core, config: &Config, now: Instant) -> Vec<Problem> {
+    let problem = |stranger: &crate::ike::Stranger| {
+        let listed = config.nodes.iter().find(|node| node.addresses.contains(&stranger.remote));
+        let (remote, local, requests) = (stranger.remote, stranger.local, stranger.requests);
+        let node = listed.map(|node| node.name.clone());
+        let words = match &node {
+            Some(_) => format!(
+                "asks for keys between {remote} and {local} ({requests} requests), which are no pair here: compare \
+                 `protection.networks` and the addresses in the files of both hosts"
+            ),
+            None => format!(
+                "{remote} asks this host ({local}) for keys ({requests} requests), and the file does not list it: add \
+                 it to `[[nodes]]` here, or remove this host from its file"
+            ),
+        };
+        Problem::info(ProblemCode::UnlistedPeer, node, words)
+    };
+    core.engine().strangers(now).map(problem).collect()
+}
+
+/// How often at most the log tells of them, whatever their addresses.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// What the log tells of them.
+#[derive(Debug, Default)]
+pub(super) struct Knocks {
+    counted: u64,
+    told: Option<Instant>,
+}
+
+impl Knocks {
+    /// So many first requests between addresses that are no pair were counted in all: how many of them the log is
+    /// to tell of now, if any.
+    pub(super) fn news(&mut self, now: Instant, counted: u64) -> Option<u64> {
+        let more = counted.saturating_sub(self.counted);
+        let tell = more > 0 && self.told.is_none_or(|at| now >= at + TOLD_EVERY);
+        if tell {
+            (self.counted, self.told) = (counted, Some(now));
+        }
+        tell.then_some(more)
+    }
+
+    /// Tells the log what is new.
+    pub(super) fn log(&mut self, now: Instant, core: &Core) {
+        let Some(more) = self.news(now, core.engine().counters().unknown_pair) else { return };
+        let some: Vec<String> =
+            core.engine().strangers(now).take(3).map(|it| format!("{} to {}", it.remote, it.local)).collect();
+        tracing::warn!(
+            "{more} requests for keys between addresses that are no pair here ({}): `hostseal status` says more",
+            some.join(", ")
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_gets_a_line_a_minute_at_most() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut knocks = Knocks::default();
+        assert_eq!(knocks.news(now, 0), None);
+        assert_eq!(knocks.news(now, 1), Some(1));
+        assert_eq!(knocks.news(now + 59 * second, 5_000), None);
+        assert_eq!(knocks.news(now + 60 * second, 5_001), Some(5_000));
+        assert_eq!(knocks.news(now + 200 * second, 5_001), None);
+    }
+}
