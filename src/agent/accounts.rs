@@ -4,6 +4,7 @@
 //! was added is no longer open. Probes are ours, not traffic, and are taken out.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use crate::model::saved::PairRecord;
 use crate::model::status::Traffic;
@@ -16,6 +17,8 @@ pub struct Open {
     pub pair: Pair,
     /// Which way.
     pub direction: Direction,
+    /// When it was made.
+    born: Instant,
     /// Probes among what it counts.
     pub probes: Traffic,
     /// What was read last.
@@ -76,10 +79,22 @@ impl Accounts {
         }
     }
 
-    /// Begins to count an SA.
-    pub fn open(&mut self, id: SaId, pair: Pair, direction: Direction) {
+    /// Begins to count an SA that was made at `born`.
+    pub fn open(&mut self, id: SaId, pair: Pair, direction: Direction, born: Instant) {
         let probes = self.remembered.remove(&id).unwrap_or_default();
-        self.open.entry(id).or_insert(Open { pair, direction, probes, last: Traffic::default(), checked: 0 });
+        self.open.entry(id).or_insert(Open {
+            pair,
+            direction,
+            born,
+            probes,
+            last: Traffic::default(),
+            checked: 0,
+        });
+    }
+
+    /// When an SA was made.
+    pub fn born(&self, id: SaId) -> Option<Instant> {
+        self.open.get(&id).map(|open| open.born)
     }
 
     /// A probe went through an SA.
@@ -201,7 +216,7 @@ mod tests {
     }
 
     fn open(accounts: &mut Accounts, sa: &SaReading) {
-        accounts.open(sa.id, pair(), sa.direction(pair()));
+        accounts.open(sa.id, pair(), sa.direction(pair()), Instant::now());
     }
 
     fn total(accounts: &Accounts, direction: Direction, live: &[&SaReading]) -> u64 {

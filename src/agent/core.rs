@@ -164,7 +164,7 @@ impl Core {
         strict: bool,
         trial: Option<Instant>,
     ) -> Result<(), Unreadable> {
-        self.take_over(kernel)?;
+        self.take_over(now, kernel)?;
         self.trial = trial;
         self.wanted = true;
         for pair in self.scheme.pairs.clone() {
@@ -192,7 +192,7 @@ impl Core {
         self.trial = None;
         self.wanted = false;
         if self.is_off() {
-            self.take_over(kernel)?;
+            self.take_over(now, kernel)?;
             self.each_pair(|machine| machine.meet(now));
         }
         self.each_pair(|machine| machine.disable(now));
@@ -200,11 +200,12 @@ impl Core {
         Ok(())
     }
 
-    fn take_over(&mut self, kernel: &mut dyn Kernel) -> Result<(), Unreadable> {
+    fn take_over(&mut self, now: Instant, kernel: &mut dyn Kernel) -> Result<(), Unreadable> {
         let actual = kernel.read()?;
         if self.is_off() {
             for (pair, id, direction) in self.pairs.adopt(&actual) {
-                self.accounts.open(id, pair, direction);
+                let born = actual.sas.get(&id).map_or(now, |reading| self.instant_of(reading.added, now));
+                self.accounts.open(id, pair, direction, born);
             }
             // What they counted before says nothing of now.
             self.accounts.moved(&actual.sas);
@@ -442,6 +443,19 @@ impl Core {
     /// What the kernel holds, as far as was read and done, with the counters of `sas`.
     pub fn known(&self, sas: BTreeMap<SaId, SaReading>) -> KernelState {
         self.known.with_sas(sas)
+    }
+
+    /// Dates `sas` by the clock that nobody sets. The kernel says when an SA was made by the one that can be set, and
+    /// does not go by it to end an SA (kernel.md, fact 12). `wall` is the time of day at `now`.
+    pub fn date(&self, now: Instant, wall: UnixTime, sas: &mut BTreeMap<SaId, SaReading>) {
+        for (id, reading) in sas {
+            let Some(born) = self.accounts.born(*id) else { continue };
+            let age = now.saturating_duration_since(born).as_secs();
+            // Where the clock was set back, the kernel waits until it says so.
+            if reading.hard_seconds.is_none_or(|hard| age < hard) {
+                reading.added = wall.0.saturating_sub(age);
+            }
+        }
     }
 
     /// SAs whose last figures a stranger's flush took.

@@ -359,7 +359,9 @@ impl Service {
         }
         let mut engine = ike::Engine::new(settings, Box::new(Entropy::default()));
         engine.set_clock(now, wall);
-        Core::new(scheme, engine, accounts, &self.saved.sealed(), now)
+        let mut core = Core::new(scheme, engine, accounts, &self.saved.sealed(), now);
+        core.set_clock(now, wall);
+        core
     }
 
     fn handle_datagrams(&mut self, now: Instant, datagrams: &[Datagram]) {
@@ -597,6 +599,7 @@ impl Service {
         if let Some(core) = &mut self.core {
             core.set_clock(now, wall);
             core.listen(now, &sas);
+            core.date(now, wall, &mut sas);
             saved.pairs = core.records(now, wall);
         }
         let kernel = match &self.core {

@@ -81,7 +81,7 @@ impl Core {
         tracing::debug!("{op}");
         self.known.record(scope, op);
         match op {
-            Op::AddSa(sa) => self.accounts.open(sa.id(), sa.pair, sa.direction),
+            Op::AddSa(sa) => self.accounts.open(sa.id(), sa.pair, sa.direction, now),
             Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => {
                 let machine = policies::inbound_pair(policy).and_then(|pair| self.pairs.get_mut(pair));
                 machine.into_iter().for_each(|machine| machine.handle_written(now));

@@ -134,7 +134,7 @@ impl Core {
     }
 
     /// When a second of the clock that can be set was, as it is set now.
-    fn instant_of(&self, second: u64, now: Instant) -> Instant {
+    pub(super) fn instant_of(&self, second: u64, now: Instant) -> Instant {
         let Some((then, wall)) = self.clock else { return now };
         let wall = wall.0.saturating_add(now.saturating_duration_since(then).as_secs());
         now.checked_sub(Duration::from_secs(wall.saturating_sub(second))).unwrap_or(now)
