@@ -8,6 +8,7 @@ mod apply;
 mod reconfigure;
 mod settle;
 mod silence;
+mod sizing;
 mod unsent;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 pub(super) use self::apply::in_the_way;
 pub use self::reconfigure::Preview;
 use self::silence::Acquaintance;
+use self::sizing::Search;
 pub use self::unsent::Unsent;
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
@@ -36,7 +38,7 @@ use crate::protect::PairMachine;
 pub const TICK: Duration = Duration::from_secs(30);
 
 /// A probe to be sent by whoever has sockets, through `sa` and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeDatagram {
     /// The outbound SA.
     pub sa: Sa,
@@ -45,7 +47,9 @@ pub struct ProbeDatagram {
     /// Where to.
     pub remote: SocketAddr,
     /// The datagram.
-    pub bytes: [u8; probe::LENGTH],
+    pub bytes: Vec<u8>,
+    /// Octets of its packet before ESP, where it asks whether a packet of that size gets through.
+    pub size: Option<u16>,
 }
 
 /// A datagram that came in on UDP.
@@ -93,6 +97,7 @@ pub struct Core {
     /// Changes that strangers made us repair.
     drift: u64,
     acquaintances: BTreeMap<Pair, Acquaintance>,
+    searches: BTreeMap<Pair, Search>,
     /// What a peer told of itself last.
     told: Option<Arc<About>>,
     /// Why this host cannot send to a peer, of the attempt at keys that goes on.
@@ -138,6 +143,7 @@ impl Core {
             look_again: false,
             drift: 0,
             acquaintances: BTreeMap::new(),
+            searches: BTreeMap::new(),
             told: None,
             unsent: BTreeMap::new(),
             listened: None,
@@ -218,9 +224,12 @@ impl Core {
     pub fn handle_datagrams(&mut self, now: Instant, kernel: &mut dyn Kernel, datagrams: &[Datagram]) {
         for Datagram { local, remote, arrived, bytes } in datagrams {
             self.waited = now.saturating_duration_since(*arrived);
-            match probe::decode(bytes) {
-                Some(probe) => self.handle_probe(now, local.ip(), remote.ip(), &probe),
-                None => self.engine.handle_datagram(now, *local, *remote, bytes),
+            match (probe::decode(bytes), probe::decode_size(bytes)) {
+                (Some(probe), _) => self.handle_probe(now, local.ip(), remote.ip(), &probe),
+                (None, Some(probe)) => {
+                    self.handle_size_probe(now, (local.ip(), remote.ip()), probe, bytes.len());
+                }
+                (None, None) => self.engine.handle_datagram(now, *local, *remote, bytes),
             }
             self.drain_events(now);
         }
@@ -234,15 +243,25 @@ impl Core {
             && let Some(id) =
                 self.with_pair(pair, |machine| machine.handle_probe(now, probe, waited)).flatten()
         {
-            self.accounts.probe(id, probe::COUNTED);
+            self.accounts.probe(id, probe::counted(probe::LENGTH));
         }
     }
 
     /// A probe left through its SA.
-    pub fn handle_probe_sent(&mut self, now: Instant, sa: &Sa) {
-        self.accounts.probe(sa.id(), probe::COUNTED);
-        if let Some(machine) = self.pairs.get_mut(sa.pair) {
+    pub fn handle_probe_sent(&mut self, now: Instant, probe: &ProbeDatagram) {
+        let sa = &probe.sa;
+        self.accounts.probe(sa.id(), probe::counted(probe.bytes.len()));
+        if let Some(size) = probe.size {
+            self.handle_size_sent(now, sa.pair, size, true);
+        } else if let Some(machine) = self.pairs.get_mut(sa.pair) {
             machine.handle_probe_sent(now, sa.id());
+        }
+    }
+
+    /// A probe is larger than what this host lets out to there.
+    pub fn handle_probe_refused(&mut self, now: Instant, probe: &ProbeDatagram) {
+        if let Some(size) = probe.size {
+            self.handle_size_sent(now, probe.sa.pair, size, false);
         }
     }
 
@@ -333,6 +352,7 @@ impl Core {
                 }
                 self.listen(now, &sas);
                 self.ask_the_quiet(now);
+                self.measure_paths(now);
                 sas.values().for_each(|reading| self.accounts.note(reading));
             }
             Err(error) => tracing::error!("{error}"),
@@ -345,6 +365,7 @@ impl Core {
         if self.engine.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.engine.handle_timeout(now);
         }
+        self.go_on_searching(now);
         while let Some(pair) = self.timers.pop_due(now) {
             self.with_pair(pair, |machine| machine.handle_timeout(now));
         }
@@ -394,7 +415,7 @@ impl Core {
     /// When [`Core::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let engine = self.engine.poll_timeout().map(|(at, _)| at);
-        [engine, self.timers.next(), self.trial].into_iter().flatten().min()
+        [engine, self.timers.next(), self.trial, self.search_due()].into_iter().flatten().min()
     }
 
     /// When this host goes back to the clear, unless that is confirmed.

@@ -15,8 +15,52 @@ const BOTH: u8 = b'3';
 /// Bytes of a probe, without the UDP header.
 pub const LENGTH: usize = 32;
 
-/// Bytes that the kernel counts for one probe: an SA's byte counter leaves out the IP header only.
-pub const COUNTED: u64 = LENGTH as u64 + 8;
+/// What follows in one that asks whether a packet of its size gets through.
+const ASKS_SIZE: u8 = b'S';
+/// What follows in the answer.
+const ANSWERS_SIZE: u8 = b's';
+/// Bytes of both, without what makes up the size.
+const SIZE_LENGTH: usize = 34;
+
+/// Bytes that the kernel counts for a probe of `octets` without the UDP header: an SA's byte counter leaves out the
+/// IP header only.
+pub fn counted(octets: usize) -> u64 {
+    octets as u64 + 8
+}
+
+/// What travels through an SA to find out how large a packet gets through, or comes back for an answer. Only who said
+/// to answer it (`model::About::sizes`) is sent any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeProbe {
+    /// What the other end wants to find in it.
+    pub token: [u8; 16],
+    /// Octets of the packet that is asked about.
+    pub size: u16,
+    /// It got through.
+    pub answers: bool,
+}
+
+/// The datagram that carries `probe`, of `octets` at least.
+pub fn encode_size(probe: SizeProbe, octets: usize) -> Vec<u8> {
+    let mut bytes = PREFIX.to_vec();
+    bytes.push(if probe.answers { ANSWERS_SIZE } else { ASKS_SIZE });
+    bytes.extend(probe.token);
+    bytes.extend(probe.size.to_be_bytes());
+    bytes.resize(octets.max(SIZE_LENGTH), 0);
+    bytes
+}
+
+/// The probe of a size in a datagram, if it is one.
+pub fn decode_size(bytes: &[u8]) -> Option<SizeProbe> {
+    let (kind, rest) = bytes.strip_prefix(&PREFIX)?.split_first()?;
+    let (token, rest) = rest.split_first_chunk()?;
+    let answers = match *kind {
+        ASKS_SIZE => false,
+        ANSWERS_SIZE => true,
+        _ => return None,
+    };
+    Some(SizeProbe { token: *token, size: u16::from_be_bytes(*rest.first_chunk()?), answers })
+}
 
 /// The datagram that carries `probe`.
 pub fn encode(probe: Probe) -> [u8; LENGTH] {
@@ -57,7 +101,15 @@ mod tests {
             assert_eq!(decode(&bytes[..31]), None);
             assert_eq!(decode(&[bytes.as_slice(), b"x"].concat()), None);
         }
+        for answers in [false, true] {
+            let probe = SizeProbe { token: [7; 16], size: 1466, answers };
+            let bytes = encode_size(probe, if answers { 0 } else { 1438 });
+            assert_eq!(bytes.len(), if answers { SIZE_LENGTH } else { 1438 });
+            assert_eq!((decode_size(&bytes), decode(&bytes)), (Some(probe), None));
+            assert_eq!(decode_size(&bytes[..33]), None);
+        }
         let bytes = encode(Probe { token: [7; 16], passage: Passage::Unsaid });
+        assert_eq!(decode_size(&bytes), None);
         assert_eq!(decode(&[]), None);
         for (at, other) in [(0, 1), (15, b'4')] {
             let mut strange = bytes;

@@ -7,7 +7,8 @@ use super::core::{Core, Preview};
 use super::differs;
 use crate::model::control::{Change, PlanLine};
 use crate::model::status::{
-    AgentInfo, IkeRow, PeerInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status, Summary,
+    AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status,
+    Summary,
 };
 use crate::model::units::human_duration;
 use crate::model::{About, NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId, UnixTime};
@@ -106,6 +107,7 @@ pub(super) fn complete(
     status.problems.extend(unrenewed(&status, core, now));
     status.problems.extend(differing(&status, core, about));
     status.problems.extend(core.and_then(unguarded));
+    status.problems.extend(narrow(&status, core));
     status.problems.sort();
     status
 }
@@ -150,6 +152,26 @@ fn unguarded(core: &Core) -> Option<Problem> {
          needed. Packets between them and sealed hosts pass in the clear. Remove addresses, or list fewer hosts"
     );
     Some(Problem::critical(ProblemCode::Hole, None, words))
+/// Paths that lose large packets without a word.
+fn narrow(status: &Status, core: Option<&Core>) -> Vec<Problem> {
+    let problem = |row: &PeerRow| {
+        let passes = core?.narrow(row.pair()).filter(|_| row.state == RowState::Protected)?;
+        let (remote, mtu) = (row.remote, wire_size(row, passes));
+        let words = format!(
+            "packets of more than {passes} octets to {remote} are lost on the way, and nothing there says so: large \
+             transfers hang. Lower the MTU of this host's route to {remote} to {mtu} (`ip route replace … mtu {mtu}`)"
+        );
+        Some(Problem::critical(ProblemCode::Mtu, Some(row.node.clone()), words))
+    };
+    status.peers.iter().filter_map(problem).collect()
+}
+
+/// Octets of a packet as ESP that has `octets` before (kernel.md, Overhead; RFC 4303 section 2, RFC 4106 section 3).
+fn wire_size(row: &PeerRow, octets: u16) -> u16 {
+    const HEADER_IV_ICV: u16 = 8 + 8 + 16;
+    let header: u16 = if row.remote.is_ipv4() { 20 } else { 40 };
+    let padded = (octets.saturating_sub(header) + 2).next_multiple_of(4);
+    header + HEADER_IV_ICV + padded + if row.encapsulation == Encapsulation::Udp { 8 } else { 0 }
 }
 
 /// Keys of protected pairs end, and attempts to agree new ones have failed.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use nix::libc::EMSGSIZE;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -477,7 +478,10 @@ impl Service {
         // Probes first: the message that follows asks whether they came through.
         while let Some(probe) = core.poll_probe() {
             match sockets.probe(&probe) {
-                Ok(()) => core.handle_probe_sent(now, &probe.sa),
+                Ok(()) => core.handle_probe_sent(now, &probe),
+                Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
+                    core.handle_probe_refused(now, &probe)
+                }
                 Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
             }
         }

@@ -316,6 +316,8 @@ fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Resu
 fn open_prober(local: IpAddr) -> io::Result<Socket> {
     let socket = open_udp(SocketAddr::new(local, 0))?;
     xfrm::bypass(&socket, xfrm::Family::of(local))?;
+    // One that is too large is to be refused at once: whether it arrives in parts says nothing.
+    xfrm::never_fragment(&socket, xfrm::Family::of(local))?;
     socket.set_recv_buffer_size(0)?;
     Ok(socket)
 }

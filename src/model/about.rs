@@ -28,6 +28,9 @@ pub struct About {
     /// What it leaves in the clear, as its file says it; `None` where that is too much to tell.
     #[serde(default)]
     pub exempt: Option<Vec<String>>,
+    /// It answers packets that ask whether they got through.
+    #[serde(default)]
+    pub sizes: bool,
     /// Its file does not list whom it tells this any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removes: bool,
@@ -43,6 +46,7 @@ impl About {
             secret_id: secret.map(id),
             previous_id: previous.map(id),
             exempt: Some(config.protection.exempt.iter().map(Exemption::to_string).collect()),
+            sizes: true,
             removes: false,
         }
     }
@@ -121,6 +125,7 @@ mod tests {
             secret_id: Some("91c2".to_owned()),
             previous_id: None,
             exempt: Some(exempt.iter().map(|entry| (*entry).to_owned()).collect()),
+            sizes: true,
             removes: false,
         }
     }

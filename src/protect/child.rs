@@ -314,6 +314,11 @@ impl Child {
         (self.proof.probe(clock) || answers).then_some(Probe { token, passage })
     }
 
+    /// Its outbound SA, and what the peer wants to find in what proves it; `None` while it carries nothing.
+    pub(super) fn way_to_peer(&self) -> Option<(Sa, [u8; 16])> {
+        Some((self.outgoing, self.their_token.filter(|_| self.carries() && self.is_known())?))
+    }
+
     /// Begins to prove it once more; `false` where that is under way or cannot be.
     pub(super) fn prove_anew(&mut self) -> bool {
         self.can_probe() && self.proof.begin()

@@ -35,7 +35,7 @@ pub use digest::digest;
 pub use events::{Event, Events};
 pub use kernel::{Kernel, ReadError};
 pub use preflight::{Features, PreflightError};
-pub use socket_policy::{bypass, decapsulate, route_through};
+pub use socket_policy::{bypass, decapsulate, never_fragment, route_through};
 pub use statistics::statistics;
 pub use sweep::{SweepError, Swept, count_ours, sweep};
 pub use sys::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};

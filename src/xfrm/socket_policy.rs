@@ -40,6 +40,15 @@ pub fn decapsulate(socket: impl AsFd) -> io::Result<()> {
     sys::set_option(socket.as_fd(), libc::IPPROTO_UDP, UDP_ENCAP, &kind)
 }
 
+/// Has what leaves `socket` either arrive whole or be refused (EMSGSIZE), as far as this host knows the way.
+pub fn never_fragment(socket: impl AsFd, family: Family) -> io::Result<()> {
+    let (level, name, discover) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO),
+    };
+    sys::set_option(socket.as_fd(), level, name, &discover.to_ne_bytes())
+}
+
 /// Gives `socket` a policy for everything that goes in `direction`, with at most one template.
 fn set(socket: BorrowedFd<'_>, family: Family, direction: u8, template: &[u8]) -> io::Result<()> {
     let info = UserPolicyInfo {

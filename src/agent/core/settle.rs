@@ -138,7 +138,8 @@ impl Core {
                     sa,
                     local: pair.local,
                     remote,
-                    bytes: probe::encode(probe),
+                    bytes: probe::encode(probe).to_vec(),
+                    size: None,
                 });
             }
             Order::ReadUse => drop(self.asking.insert(pair)),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::sizing::Measured;
 use super::{Core, TICK};
 use crate::model::status::RowState;
 use crate::model::{About, Pair, SaId, SaReading, Spi};
@@ -18,12 +19,14 @@ pub(super) struct Acquaintance {
     silence: Silence,
     /// It counted as silent when that was last looked at.
     silent: bool,
-    about: Option<Arc<About>>,
+    pub(super) about: Option<Arc<About>>,
+    /// What was found out of its path last.
+    pub(super) measured: Option<Measured>,
 }
 
 impl Acquaintance {
     fn new(now: Instant) -> Self {
-        Self { silence: Silence::new(now), silent: false, about: None }
+        Self { silence: Silence::new(now), silent: false, about: None, measured: None }
     }
 }
 
@@ -129,7 +132,7 @@ impl Core {
         }
     }
 
-    fn acquaintance(&mut self, pair: Pair, now: Instant) -> &mut Acquaintance {
+    pub(super) fn acquaintance(&mut self, pair: Pair, now: Instant) -> &mut Acquaintance {
         self.acquaintances.entry(pair).or_insert_with(|| Acquaintance::new(now))
     }
 
@@ -142,7 +145,7 @@ impl Core {
 }
 
 /// Whether the peer of a pair can be heard, and is to be.
-fn listens(machine: &PairMachine) -> bool {
+pub(super) fn listens(machine: &PairMachine) -> bool {
     machine.row_state() == RowState::Protected
 }
 

@@ -331,7 +331,7 @@ impl World {
         while let Some(probe) = core.poll_probe() {
             let id = probe.sa.id();
             if kernel.count(id, probe.bytes.len() as u64 + 8) {
-                core.handle_probe_sent(*now, &probe.sa);
+                core.handle_probe_sent(*now, &probe);
                 let from = SocketAddr::new(probe.local, 40_000);
                 let inner = Inner::Probe { to: probe.remote, bytes: probe.bytes.to_vec() };
                 let in_udp = kernel.is_in_udp(id);

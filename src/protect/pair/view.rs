@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use subtle::ConstantTimeEq;
+
 use super::{Order, PairMachine, Phase, Seal};
 use crate::model::status::RowState;
 use crate::model::{Action, Limits, Pair, Sa, SaId, Spi};
@@ -88,6 +90,19 @@ impl PairMachine {
     /// Our name of the child that both ends send through.
     pub fn settled_child(&self) -> Option<Spi> {
         self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).map(Child::in_spi)
+    }
+
+    /// The outbound SA of that child, and what the peer wants to find in what proves it.
+    pub fn way_to_peer(&self) -> Option<(Sa, [u8; 16])> {
+        self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).and_then(Child::way_to_peer)
+    }
+
+    /// The inbound SA of the child that `token` belongs to, and the way back through it.
+    pub fn way_back(&self, token: &[u8; 16]) -> Option<(SaId, Sa, [u8; 16])> {
+        // Only the peer knows it: nobody learns from how long this takes how much of a guess was right.
+        let child = self.children.iter().find(|child| bool::from(child.my_token.ct_eq(token)))?;
+        let (sa, their_token) = child.way_to_peer()?;
+        Some((child.incoming.id(), sa, their_token))
     }
 
     /// The children whose SAs have another replay window or other limits than these, by our names.

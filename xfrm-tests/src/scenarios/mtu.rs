@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::seal_all;
-use crate::lab::{Cluster, FAMILIES, Family, Host, Lab, Process, until};
+use crate::lab::agent::{Status, hostseal, status_until};
+use crate::lab::{Cluster, FAMILIES, Family, Host, Lab, Process, Wire, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -16,6 +17,8 @@ pub(super) const ALL: &[Test] = &[
     Test::new("mtu::transfers_live_through_enabling_at_1400", 3, |lab| transfers(lab, 1400)),
     Test::new("mtu::datagrams_pass_or_are_told_at_1500", 2, |lab| datagrams(lab, 1500)),
     Test::new("mtu::datagrams_pass_or_are_told_at_1400", 3, |lab| datagrams(lab, 1400)),
+    Test::new("mtu::a_path_that_loses_large_packets_in_silence_is_named", 2, black_hole),
+    Test::new("mtu::a_narrow_path_that_says_so_is_no_problem", 3, told),
 ];
 
 /// Seconds that what is sent while enabling goes on: longer than enabling takes.
@@ -34,6 +37,51 @@ fn path(lab: &Lab, mtu: u32) -> Result<[Host; 2]> {
 /// The bytes that IP and UDP, or IP and ICMP, put in front of a datagram's payload.
 fn headers(family: Family) -> u32 {
     if family == Family::V4 { 28 } else { 48 }
+}
+
+fn narrow(status: &Status) -> Vec<String> {
+    let problems = status.at("/problems").as_array().cloned().unwrap_or_default();
+    let narrow = problems.iter().filter(|it| it["code"] == "mtu" && it["severity"] == "critical");
+    narrow.map(|it| it["message"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// A bridge in between drops what is larger than 1,400 octets and says nothing. What `status` tells to do helps.
+fn black_hole(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts();
+    let [a, b] = [hosts[0].clone(), hosts[1].clone()];
+    lab.wire().host().run(&format!("ip link set {} mtu 1400", Wire::port(&b)))?;
+    seal_all(&Cluster::of_v4(hosts), hosts)?;
+    for (host, other) in [(&a, &b), (&b, &a)] {
+        let found =
+            status_until(host, "the path is measured", Duration::from_secs(60), |it| narrow(it).len() == 1)?;
+        println!("{:?}", narrow(&found));
+        ensure!(found.all_protected());
+        hostseal(host, "status")?.expect_code(3)?;
+        let [message] = &narrow(&found)[..] else { bail!("{:#}", found.0) };
+        let mtu: u32 =
+            message.split(" to ").find_map(|it| it.split(" (").next()?.parse().ok()).context("an MTU")?;
+        ensure!((1384..=1400).contains(&mtu), "{mtu}: {message}");
+        host.run(&format!("ip route replace {}/32 dev eth0 mtu {mtu}", other.v4()))?;
+    }
+    for host in [&a, &b] {
+        status_until(host, "it is mended", Duration::from_secs(100), |it| narrow(it).is_empty())?;
+        hostseal(host, "status")?.expect_code(0)?;
+    }
+    Ok(())
+}
+
+/// Where a router says what does not fit, senders know, and nothing is lost for long.
+fn told(lab: &mut Lab) -> Result<()> {
+    let [a, b] = path(lab, 1400)?;
+    let hosts = [a.clone(), b.clone()];
+    seal_all(&Cluster::of_v4(&hosts), &hosts)?;
+    // Time is the subject: a search for a bound that is none would be over by then.
+    for host in &hosts {
+        let late = |status: &Status| status.number("/agent/uptime_s") >= 30;
+        let seen = status_until(host, "it had time to search", Duration::from_secs(60), late)?;
+        ensure!(narrow(&seen).is_empty() && seen.all_protected(), "{:#}", seen.0);
+    }
+    Ok(())
 }
 
 /// A TCP server for each family.

@@ -1,0 +1,161 @@
+//! Searches for the largest packet that gets through to each peer (`protect::path_mtu`), a few at a time.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::silence::listens;
+use super::{Core, ProbeDatagram};
+use crate::agent::probe::{self, SizeProbe};
+use crate::model::{Pair, Sa, Spi};
+use crate::protect::clock::Clock;
+use crate::protect::path_mtu::{Found, Sizing};
+
+/// So many searches go on at a time.
+const AT_ONCE: usize = 32;
+/// How often it is looked whether a path on which large packets were lost passes them again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// A search that goes on.
+pub(super) struct Search {
+    /// Our name of the child that it goes through.
+    child: Spi,
+    sizing: Sizing,
+    wake: Option<Instant>,
+}
+
+/// What a search has found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Measured {
+    child: Spi,
+    found: Found,
+    at: Instant,
+}
+
+impl Measured {
+    fn is_outdated(&self, child: Spi, now: Instant) -> bool {
+        match self.found {
+            Found::Fine => self.child != child,
+            Found::Narrow { .. } => now >= self.at + AGAIN,
+        }
+    }
+}
+
+impl Core {
+    /// Octets of the largest packet that gets through to the peer of `pair`, with its IP header and before ESP, where
+    /// larger ones are lost on the way though this host lets them out.
+    pub fn narrow(&self, pair: Pair) -> Option<u16> {
+        match self.acquaintances.get(&pair)?.measured?.found {
+            Found::Narrow { passes } => Some(passes),
+            Found::Fine => None,
+        }
+    }
+
+    /// Begins searches for pairs that have new keys, once for each child, and for those on which packets were lost.
+    pub(super) fn measure_paths(&mut self, now: Instant) {
+        let mut begin = Vec::new();
+        for (pair, machine) in self.pairs().iter().filter(|(_, machine)| listens(machine)) {
+            if self.searches.len() + begin.len() >= AT_ONCE {
+                break;
+            }
+            let known = self.acquaintances.get(pair);
+            let answers = known.is_some_and(|known| known.about.as_ref().is_some_and(|about| about.sizes));
+            let Some(child) = machine.settled_child().filter(|_| answers) else { continue };
+            let due = known.and_then(|known| known.measured).is_none_or(|it| it.is_outdated(child, now));
+            if due && !self.searches.contains_key(pair) {
+                begin.push((*pair, child));
+            }
+        }
+        for (pair, child) in begin {
+            self.searches.insert(pair, Search { child, sizing: Sizing::default(), wake: None });
+            self.go_on(now, pair);
+        }
+    }
+
+    /// When a search is due to go on.
+    pub(super) fn search_due(&self) -> Option<Instant> {
+        self.searches.values().filter_map(|search| search.wake).min()
+    }
+
+    /// Goes on with the searches that are due.
+    pub(super) fn go_on_searching(&mut self, now: Instant) {
+        let due = |search: &Search| search.wake.is_some_and(|at| at <= now);
+        let due: Vec<Pair> = self.searches.iter().filter(|(_, it)| due(it)).map(|(pair, _)| *pair).collect();
+        due.into_iter().for_each(|pair| self.go_on(now, pair));
+    }
+
+    /// Sends the next packet of a search, or ends it.
+    fn go_on(&mut self, now: Instant, pair: Pair) {
+        let Some(search) = self.searches.get_mut(&pair) else { return };
+        let machine = self.pairs.get(pair).filter(|machine| machine.settled_child() == Some(search.child));
+        let Some((sa, token)) = machine.and_then(|machine| machine.way_to_peer()) else {
+            self.searches.remove(&pair);
+            return;
+        };
+        let mut clock = Clock::new(now);
+        let size = search.sizing.poll(&mut clock);
+        search.wake = clock.next;
+        if let Some(size) = size {
+            let probe = SizeProbe { token, size, answers: false };
+            let octets = usize::from(size).saturating_sub(headers(pair.remote));
+            self.queue_size(sa, pair, probe, octets);
+        } else if let Some(found) = search.sizing.found() {
+            let measured = Measured { child: search.child, found, at: now };
+            self.searches.remove(&pair);
+            self.note_measured(now, pair, measured);
+        }
+    }
+
+    fn note_measured(&mut self, now: Instant, pair: Pair, measured: Measured) {
+        let before = self.acquaintance(pair, now).measured.replace(measured).map(|before| before.found);
+        match (before, measured.found) {
+            (Some(Found::Narrow { .. }), Found::Narrow { .. }) | (None | Some(Found::Fine), Found::Fine) => {}
+            (_, Found::Narrow { passes }) => {
+                tracing::warn!("{pair}: packets of more than {passes} octets are lost on the way");
+            }
+            (_, Found::Fine) => tracing::info!("{pair}: large packets get through again"),
+        }
+    }
+
+    fn queue_size(&mut self, sa: Sa, pair: Pair, probe: SizeProbe, octets: usize) {
+        let remote = SocketAddr::new(pair.remote, self.scheme.port);
+        let bytes = probe::encode_size(probe, octets);
+        let size = (!probe.answers).then_some(probe.size);
+        self.probes.push_back(ProbeDatagram { sa, local: pair.local, remote, bytes, size });
+    }
+
+    /// A packet of a search left this host, or was refused by its kernel.
+    pub(super) fn handle_size_sent(&mut self, now: Instant, pair: Pair, size: u16, sent: bool) {
+        let Some(search) = self.searches.get_mut(&pair) else { return };
+        match sent {
+            true => search.sizing.handle_sent(size),
+            false => search.sizing.handle_refused(size),
+        }
+        self.go_on(now, pair);
+    }
+
+    /// A packet of a search came in, the peer's or the answer to one of ours.
+    pub(super) fn handle_size_probe(
+        &mut self,
+        now: Instant,
+        (local, remote): (IpAddr, IpAddr),
+        probe: SizeProbe,
+        octets: usize,
+    ) {
+        let Some(pair) = Pair::new(local, remote) else { return };
+        let Some((id, sa, token)) = self.pairs.get(pair).and_then(|it| it.way_back(&probe.token)) else {
+            return;
+        };
+        self.accounts.probe(id, probe::counted(octets));
+        if !probe.answers {
+            self.queue_size(sa, pair, SizeProbe { token, answers: true, ..probe }, 0);
+        } else if let Some(search) = self.searches.get_mut(&pair) {
+            search.sizing.handle_answer(probe.size);
+            self.go_on(now, pair);
+        }
+    }
+}
+
+/// Octets of the headers of IP and UDP.
+fn headers(remote: IpAddr) -> usize {
+    if remote.is_ipv4() { 20 + 8 } else { 40 + 8 }
+}
