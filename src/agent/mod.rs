@@ -36,6 +36,7 @@ mod single;
 mod sockets;
 mod timers;
 mod unlisted;
+mod unsaved;
 mod watch;
 
 use std::path::Path;

@@ -152,6 +152,8 @@ fn unguarded(core: &Core) -> Option<Problem> {
          needed. Packets between them and sealed hosts pass in the clear. Remove addresses, or list fewer hosts"
     );
     Some(Problem::critical(ProblemCode::Hole, None, words))
+}
+
 /// Paths that lose large packets without a word.
 fn narrow(status: &Status, core: Option<&Core>) -> Vec<Problem> {
     let problem = |row: &PeerRow| {

@@ -28,11 +28,13 @@ use super::setup::{Secrets, Setup, Start};
 use super::single::Single;
 use super::sockets::Sockets;
 use super::unlisted::{self, Knocks};
+use super::unsaved::Unsaved;
 use super::watch::Watch;
 use crate::ike;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::model::host::{Boot, own_addresses, present_addresses};
 use crate::model::ours::is_our_policy;
+use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::{SaId, Saved, Trial, UnixTime, forwarding, trial};
 use crate::protect::silence::LISTEN_EVERY;
@@ -164,6 +166,7 @@ struct Service {
     routes: Routes,
     knocks: Knocks,
     save_at: Option<Instant>,
+    unsaved: Unsaved,
     look_at: Option<Instant>,
     looked: Instant,
     tick_at: Option<Instant>,
@@ -192,6 +195,7 @@ impl Service {
             routes: Routes::open(),
             knocks: Knocks::default(),
             save_at: None,
+            unsaved: Unsaved::default(),
             look_at: None,
             looked: now,
             tick_at: None,
@@ -282,7 +286,7 @@ impl Service {
         self.saved.protection = Protection::On;
         self.saved.trial = trial;
         if self.saved != remembered
-            && let Err(error) = self.saved.save(&self.setup.config.state_path())
+            && let Err(error) = self.save_wish(&remembered)
         {
             self.saved = remembered;
             return Err(error.into());
@@ -297,6 +301,18 @@ impl Service {
         self.remember();
         self.keep_config();
         Ok(())
+    }
+
+    /// Writes what the operator wants. A host that was off stays so where there is no room for what will be sealed:
+    /// as long as nothing is sealed, refusing is safe.
+    fn save_wish(&self, before: &Saved) -> Result<(), SavedError> {
+        let path = self.setup.config.state_path();
+        if before.protection == Protection::Off {
+            let pairs = self.setup.scheme().pairs.into_iter().map(|pair| (pair, PairRecord::default()));
+            let pairs = pairs.chain(self.saved.pairs.clone()).collect();
+            Saved { pairs, ..self.saved.clone() }.try_room(&path)?;
+        }
+        self.saved.save(&path)
     }
 
     /// The trial that an order to protect this host begins, or goes on with.
@@ -325,6 +341,7 @@ impl Service {
         }
         self.saved.trial = None;
         let saved = self.saved.save(&self.setup.config.state_path());
+        self.save_at = self.unsaved.note_state(Instant::now(), &saved);
         saved.context("it is confirmed, but not beyond this agent, as that cannot be written")
     }
 
@@ -342,6 +359,7 @@ impl Service {
         self.saved.trial = None;
         // A full disk is no reason to stay: whoever asked is told of it afterwards.
         let saved = self.saved.save(&self.setup.config.state_path());
+        self.save_at = self.unsaved.note_state(Instant::now(), &saved);
         if self.agent.protection == Protection::On {
             self.set_protection(Protection::Disabling);
         }
@@ -554,8 +572,10 @@ impl Service {
         if let Some(core) = &self.core {
             self.saved.pairs = core.records(Instant::now(), UnixTime::from(SystemTime::now()));
         }
-        if let Err(error) = self.saved.save(&self.setup.config.state_path()) {
-            tracing::error!("{error}");
+        let outcome = self.saved.save(&self.setup.config.state_path());
+        self.save_at = self.unsaved.note_state(Instant::now(), &outcome);
+        if self.unsaved.lacks_config() {
+            self.keep_config();
         }
     }
 
@@ -619,6 +639,7 @@ impl Service {
             status.problems.extend_from_slice(self.routes.problems());
             status.problems.extend(forwarding::problem(&self.setup.config, &self.setup.node));
         }
+        status.problems.extend(self.unsaved.problems());
         if let Some(core) = &self.core {
             status.problems.extend(unlisted::problems(core, &self.setup.config, now));
         }

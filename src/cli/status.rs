@@ -12,6 +12,8 @@ use super::render::{self, Extent};
 use super::term::{Reader, Style, print, print_json};
 use crate::model::config::{Config, Node};
 use crate::model::host::Boot;
+use crate::model::ours::is_our_policy;
+use crate::model::saved::SavedError;
 use crate::model::status::{AgentInfo, Known, Protection, ReasonCode, SaState, Summary, without_agent};
 use crate::model::units::human_duration;
 use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime, forwarding};
@@ -92,7 +94,7 @@ pub(super) fn read(config: &Config) -> Result<Status, Failure> {
 
 /// How things stand without an agent.
 pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
-    let saved = context::saved(config)?;
+    let (saved, broken) = saved(config)?;
     let node = context::whoami(config, saved.node.as_ref())?;
     let mut notes = Vec::new();
     let kernel = match read_kernel() {
@@ -104,6 +106,10 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
         }
         Err(failure) => return Err(failure),
     };
+    let saved = match &broken {
+        Some(_) => as_the_kernel_says(&kernel),
+        None => saved,
+    };
     let statistics = xfrm::statistics().unwrap_or_else(|error| {
         notes.push(format!("the kernel's XFRM counters cannot be read: {error}"));
         BTreeMap::new()
@@ -113,6 +119,7 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
     let known = Known { config, node, kernel: &kernel, saved: &saved };
     let now = UnixTime::from(SystemTime::now());
     let mut status = without_agent(known, &statistics, secret_id.ok().flatten(), now);
+    status.problems.extend(broken);
     if saved.protection != Protection::Off {
         notes.push(dead_agent(&status));
         status.problems.extend(beside(config, node));
@@ -149,6 +156,25 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
     let mut problems = route::unlisted(config, node, &sources);
     problems.extend(forwarding::problem(config, node));
     problems
+}
+
+/// What the last agent left, or nothing and what is wrong with it.
+fn saved(config: &Config) -> Result<(Saved, Option<Problem>), Failure> {
+    match Saved::load(&config.state_path()) {
+        Ok(saved) => Ok((saved, None)),
+        Err(error @ SavedError::Broken { .. }) => {
+            let problem = Problem::critical(ProblemCode::StateNotSaved, None, error.to_string());
+            Ok((Saved::default(), Some(problem)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What can be known where what the last agent left is broken: whatever is in the kernel was wanted.
+fn as_the_kernel_says(kernel: &KernelState) -> Saved {
+    let ours = !kernel.sas.is_empty() || kernel.policies.values().any(is_our_policy);
+    let protection = if ours { Protection::On } else { Protection::Off };
+    Saved { protection, ..Saved::default() }
 }
 
 /// How long a trial goes on that nobody has confirmed.

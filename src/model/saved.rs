@@ -18,6 +18,9 @@ const SCHEMA: u32 = 1;
 /// The version of a file with a trial: programs that know of none must not take it for protection that stays.
 const SCHEMA_TRIAL: u32 = 2;
 
+/// Octets by which most file systems give room.
+const BLOCK: usize = 4096;
+
 /// What is remembered. A host that never was enabled has the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Saved {
@@ -156,6 +159,22 @@ impl Saved {
     /// The system refused; the old contents are still there.
     pub fn save(&self, path: &Path) -> Result<(), SavedError> {
         replace(path, &self.to_json())
+    }
+
+    /// Finds out whether there is room for this beside as much again, as it takes to replace it: all of it will be
+    /// written once it is known.
+    ///
+    /// # Errors
+    /// There is none, or the system refused otherwise; nothing has changed.
+    pub fn try_room(&self, path: &Path) -> Result<(), SavedError> {
+        let io = |what| move |source| SavedError::Io { file: path.to_owned(), what, source };
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        fs::create_dir_all(directory).map_err(io("its directory cannot be made"))?;
+        let aside = path.with_extension("room");
+        let room = 2 * self.to_json().len().next_multiple_of(BLOCK);
+        let outcome = write_whole(&aside, &vec![b' '; room]);
+        let removed = fs::remove_file(&aside);
+        outcome.and(removed).map_err(io("there is no room for it"))
     }
 
     /// Reads what [`Saved::to_json`] writes.

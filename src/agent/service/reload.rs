@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::bail;
 
-use super::Service;
+use super::{SAVE_DELAY, Service};
 use crate::agent::report;
 use crate::agent::setup::{Secrets, Setup};
 use crate::agent::sockets::Sockets;
@@ -103,9 +103,11 @@ impl Service {
     }
 
     /// Keeps the configuration in force for an agent that finds a broken one.
-    pub(super) fn keep_config(&self) {
-        if let Err(error) = self.setup.config.keep(&self.path) {
-            tracing::error!("{error}");
+    pub(super) fn keep_config(&mut self) {
+        let outcome = self.setup.config.keep(&self.path);
+        self.unsaved.note_config(&outcome);
+        if outcome.is_err() {
+            self.save_at.get_or_insert(Instant::now() + SAVE_DELAY);
         }
     }
 

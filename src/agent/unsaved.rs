@@ -1,0 +1,105 @@
+//! What should have been written to the state directory and was not: it is named, and tried again.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::model::{Problem, ProblemCode};
+
+/// The first pause before writing is tried again; each further one is twice as long.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What could not be written last, and why.
+#[derive(Debug, Default)]
+pub(super) struct Unsaved {
+    state: Option<String>,
+    config: Option<String>,
+    failures: u32,
+}
+
+impl Unsaved {
+    /// The state was written, or could not be. Returns when to try again.
+    pub(super) fn note_state<E: fmt::Display>(
+        &mut self,
+        now: Instant,
+        outcome: &Result<(), E>,
+    ) -> Option<Instant> {
+        note(&mut self.state, outcome);
+        self.failures = if outcome.is_err() { self.failures.saturating_add(1) } else { 0 };
+        let doublings = self.failures.checked_sub(1)?.min(16);
+        Some(now + PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX))
+    }
+
+    /// The configuration in force was kept, or could not be.
+    pub(super) fn note_config<E: fmt::Display>(&mut self, outcome: &Result<(), E>) {
+        note(&mut self.config, outcome);
+    }
+
+    /// Whether the configuration in force is still to be kept.
+    pub(super) fn lacks_config(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// What is wrong, for `status`.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let state = self.state.as_ref().map(|error| {
+            format!(
+                "what must survive a reboot cannot be written: {error}. After a reboot this host would not know \
+                 what is sealed, and would send it in the clear. Make room: it is tried again by itself"
+            )
+        });
+        let config = self.config.as_ref().map(|error| {
+            format!(
+                "the configuration in force cannot be kept: {error}. Should the file be broken at the next start, \
+                 this host would not know what to protect. Make room: it is tried again by itself"
+            )
+        });
+        let problem = |words| Problem::critical(ProblemCode::StateNotSaved, None, words);
+        state.into_iter().chain(config).map(problem).collect()
+    }
+}
+
+/// Says in the log what is new: not each time, as it may go on for days.
+fn note<E: fmt::Display>(slot: &mut Option<String>, outcome: &Result<(), E>) {
+    let words = outcome.as_ref().err().map(ToString::to_string);
+    match (&words, slot.as_ref()) {
+        (Some(words), before) if before != Some(words) => tracing::error!("{words}"),
+        (None, Some(before)) => tracing::info!("written at last; before: {before}"),
+        _ => {}
+    }
+    *slot = words;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writing_is_tried_again_with_growing_pauses_until_it_succeeds() {
+        let now = Instant::now();
+        let mut unsaved = Unsaved::default();
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let again = unsaved.note_state(now, &Err("no space left")).unwrap();
+            pauses.push((again - now).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let [problem] = &unsaved.problems()[..] else { panic!("{:?}", unsaved.problems()) };
+        assert!(problem.is_critical() && problem.code == ProblemCode::StateNotSaved);
+        assert!(problem.message.contains("no space left"), "{}", problem.message);
+        assert_eq!(unsaved.note_state(now, &Ok::<(), String>(())), None);
+        assert!(unsaved.problems().is_empty());
+        assert_eq!(unsaved.note_state(now, &Err("again")), Some(now + PAUSE_FIRST), "from the beginning");
+    }
+
+    #[test]
+    fn a_configuration_that_could_not_be_kept_is_named_too() {
+        let mut unsaved = Unsaved::default();
+        unsaved.note_config(&Err("no space left"));
+        assert!(unsaved.lacks_config());
+        assert_eq!(unsaved.problems().len(), 1);
+        unsaved.note_config(&Ok::<(), String>(()));
+        assert!(!unsaved.lacks_config() && unsaved.problems().is_empty());
+    }
+}
