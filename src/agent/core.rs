@@ -5,6 +5,7 @@
 //! to what the pairs want, carry out what they order, until nothing moves any more.
 
 mod apply;
+mod journal;
 mod reconfigure;
 mod settle;
 mod silence;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) use self::apply::in_the_way;
+use self::journal::{Journal, News};
 pub use self::reconfigure::Preview;
 use self::silence::Acquaintance;
 use self::sizing::Search;
@@ -25,9 +27,9 @@ use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
 use super::pairs::Pairs;
+use super::probe;
 use super::scheme::Scheme;
 use super::timers::Timers;
-use super::{probe, report};
 use crate::ike::{self, Engine};
 use crate::model::saved::PairRecord;
 use crate::model::status::RowState;
@@ -96,6 +98,7 @@ pub struct Core {
     look_again: bool,
     /// Changes that strangers made us repair.
     drift: u64,
+    journal: Journal,
     acquaintances: BTreeMap<Pair, Acquaintance>,
     searches: BTreeMap<Pair, Search>,
     /// What a peer told of itself last.
@@ -142,6 +145,7 @@ impl Core {
             persist: false,
             look_again: false,
             drift: 0,
+            journal: Journal::default(),
             acquaintances: BTreeMap::new(),
             searches: BTreeMap::new(),
             told: None,
@@ -337,6 +341,7 @@ impl Core {
     /// Reads the counters, and asks peers for a sign of life of whom nothing was heard for long. And sessions that
     /// came up beside the one in use since are retired.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        self.journal.take_stock();
         if self.tidied.is_none_or(|at| now >= at + TICK) {
             self.tidied = Some(now);
             for (pair, machine) in self.pairs.machines() {
@@ -532,7 +537,11 @@ impl Core {
         if machine.is_off() != was_off {
             self.dirty.insert(Scope::Common);
         }
-        report::log_change(pair, was, machine);
+        if let Some((news, why)) = News::of(was, machine) {
+            let node = self.scheme.nodes.get(&pair.remote);
+            let node = node.map_or_else(|| pair.remote.to_string(), ToString::to_string);
+            self.journal.note(node, pair, news, &why);
+        }
         self.touched.insert(pair);
         Some(answer)
     }

@@ -262,27 +262,6 @@ fn seconds_until(end: Instant, now: Instant) -> u64 {
     end.saturating_duration_since(now).as_secs() + 1
 }
 
-/// No pair goes to the clear or stops working, or comes back from there, in silence.
-pub(super) fn log_change(pair: Pair, was: RowState, machine: &PairMachine) {
-    let state = machine.row_state();
-    let trouble = machine.reason().filter(|(code, _)| *code != ReasonCode::InProgress);
-    match (was, state) {
-        _ if was == state => {}
-        (RowState::Clear, RowState::Protected) => tracing::warn!("{pair}: protected again"),
-        (RowState::Blocked, RowState::Protected) => tracing::info!("{pair}: protected again"),
-        (_, RowState::Clear) => {
-            let why = machine.reason().map(|(_, words)| words).unwrap_or_default();
-            tracing::warn!("{pair}: in the clear: {why}");
-        }
-        (_, RowState::Blocked) => {
-            if let Some((_, why)) = trouble {
-                tracing::warn!("{pair}: blocked: {why}");
-            }
-        }
-        _ => {}
-    }
-}
-
 /// What would change, as lines: first what is replaced, then the rest.
 pub(super) fn preview(preview: &Preview) -> Vec<PlanLine> {
     let replaced = preview

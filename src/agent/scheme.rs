@@ -1,11 +1,12 @@
 //! What a core has to know of the configuration.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::pairs::Pairs;
 use crate::model::config::{Forwarded, Mode};
-use crate::model::{Config, Exemption, Inside, Limits, Node, Pair};
+use crate::model::{Config, Exemption, Inside, Limits, Node, NodeName, Pair};
 use crate::protect::{Guard, GuardRules, PairMachine, Rules};
 
 /// Hard limits in bytes and packets are this many times the soft ones.
@@ -15,6 +16,8 @@ const HARD_OVER_SOFT: u64 = 4;
 pub struct Scheme {
     /// The pairs of this host.
     pub pairs: Vec<Pair>,
+    /// Whose the addresses of the other hosts are.
+    pub nodes: BTreeMap<IpAddr, NodeName>,
     /// What stays in the clear.
     pub exemptions: Vec<Exemption>,
     /// The anti-replay window, in packets.
@@ -45,6 +48,7 @@ impl Scheme {
         };
         Self {
             pairs: config.pairs(node).into_iter().map(|(_, pair)| pair).collect(),
+            nodes: config.pairs(node).into_iter().map(|(name, pair)| (pair.remote, name)).collect(),
             exemptions: config.protection.exempt.clone(),
             replay_window: config.esp.replay_window,
             limits,

@@ -1,6 +1,6 @@
 //! What the files of simulated hosts say, and what follows from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ impl World {
         let remotes = nodes.iter().filter(|node| **node != at).map(|node| address(*node));
         Scheme {
             pairs: remotes.filter_map(|remote| Pair::new(self.hosts[at].address, remote)).collect(),
+            nodes: BTreeMap::new(),
             exemptions: Vec::new(),
             replay_window: *replay_window,
             limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
@@ -77,7 +78,7 @@ impl World {
             rekey_after: file.rekey_after,
             initial_contact: kernel.state.sas.is_empty(),
             jitter: Duration::from_millis(file.nodes.len() as u64),
-            about: Arc::default(),
+            about: self.about.clone(),
         }
     }
 

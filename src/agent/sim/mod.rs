@@ -14,4 +14,5 @@ mod reconfigure;
 mod silence;
 mod soak;
 mod trial;
+mod truth;
 mod world;

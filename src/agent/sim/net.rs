@@ -85,6 +85,8 @@ pub(super) struct Net {
     pub(super) esp_blocked: BTreeSet<(IpAddr, IpAddr)>,
     /// Ways on which nothing passes.
     pub(super) cut: BTreeSet<(IpAddr, IpAddr)>,
+    /// Packets larger than this are lost before ESP adds to them, and nobody says so.
+    pub(super) swallows: Option<usize>,
     /// What NATs make of hosts' own addresses.
     pub(super) translated: BTreeMap<IpAddr, IpAddr>,
     under_way: BTreeMap<(Instant, u64), Packet>,
@@ -99,6 +101,7 @@ impl Net {
             weather,
             esp_blocked: BTreeSet::new(),
             cut: BTreeSet::new(),
+            swallows: None,
             translated: BTreeMap::new(),
             under_way: BTreeMap::new(),
             sent: 0,
@@ -110,6 +113,11 @@ impl Net {
         let ends = packet.ends();
         self.ike_sent += u64::from(matches!(packet, Packet::Ike { .. }));
         let blocked = matches!(packet, Packet::Esp { in_udp: false, .. }) && self.esp_blocked.contains(&ends);
+        if let Packet::Esp { inner: Inner::Probe { bytes, .. }, .. } = &packet
+            && self.swallows.is_some_and(|limit| bytes.len() + 28 > limit)
+        {
+            return;
+        }
         let data = matches!(packet, Packet::Clear { .. } | Packet::Esp { inner: Inner::Data, .. });
         let lost = !data && rng.random_bool(self.weather.loss);
         if blocked || lost || self.cut.contains(&ends) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -29,6 +30,8 @@ pub(super) const PORT: u16 = 500;
 pub(super) const NAT_PORT: u16 = 4500;
 /// How often a condition is looked at: it may concern every pair of a large cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Octets of the largest packet that kernels let out as ESP.
+pub(super) const LETS_OUT: u16 = 1466;
 /// Bytes of a data packet.
 const DATA: u64 = 100;
 
@@ -77,6 +80,8 @@ pub(super) struct World {
     pub(super) rng: StdRng,
     pub(super) hosts: Vec<Host>,
     pub(super) net: Net,
+    /// What all hosts tell of themselves.
+    pub(super) about: Arc<[u8]>,
     timers: Timers<usize>,
     /// When kernels remove a policy by themselves.
     expiries: Timers<usize>,
@@ -130,6 +135,7 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             hosts: (0..hosts).map(host).collect(),
             net: Net::new(weather),
+            about: Arc::default(),
             timers: Timers::default(),
             expiries: Timers::default(),
             tally: BTreeMap::new(),
@@ -330,6 +336,10 @@ impl World {
         };
         while let Some(probe) = core.poll_probe() {
             let id = probe.sa.id();
+            if probe.size.is_some_and(|size| size > LETS_OUT) {
+                core.handle_probe_refused(*now, &probe);
+                continue;
+            }
             if kernel.count(id, probe.bytes.len() as u64 + 8) {
                 core.handle_probe_sent(*now, &probe);
                 let from = SocketAddr::new(probe.local, 40_000);

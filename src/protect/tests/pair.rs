@@ -108,6 +108,12 @@ fn esp_that_does_not_get_through_moves_nothing() {
             assert!(!link.ends[at].machine.is_sealed());
         }
         let sender = usize::from(blocked[0]);
+        let way = if blocked == [false; 2] { "in either direction" } else { "from this host to the other" };
+        let words = link.reason(sender);
+        assert!(
+            roundless || words.contains(&format!("does not get through {way}: open")),
+            "{blocked:?}: {words}"
+        );
         assert_eq!(link.outbound(sender), None, "the blocked way stays clear: {blocked:?}");
         assert_eq!(link.ends[sender].machine.reason().unwrap().0, ReasonCode::EspBlocked);
         link.esp = [true; 2];
