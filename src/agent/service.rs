@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::accounts::Accounts;
-use super::addresses::AddressNews;
+use super::addresses::{AddressNews, News};
 use super::alarm::Alarm;
 use super::control::{Call, Control};
 use super::core::{Core, Datagram};
@@ -99,7 +99,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
                 service.handle_events(guard.get_inner_mut());
                 guard.clear_ready();
             }
-            () = news.next() => service.addresses_may_have_changed(),
+            news = news.next() => service.note_news(news),
             () = service.routes.answered(&service.setup) => {}
             Some(call) = control.receive() => service.handle_call(call, events.get_mut()),
             changed = changed(&mut service.watch) => if changed { service.note_change() },
@@ -425,8 +425,13 @@ impl Service {
         ended
     }
 
-    fn addresses_may_have_changed(&mut self) {
-        self.list_at.get_or_insert(Instant::now().max(self.listed + LOOK_PAUSE));
+    fn note_news(&mut self, news: News) {
+        let now = Instant::now();
+        match news {
+            News::Addresses => drop(self.list_at.get_or_insert(now.max(self.listed + LOOK_PAUSE))),
+            News::Routes if self.core.is_some() => self.routes.note_change(now),
+            News::Routes => {}
+        }
     }
 
     /// Tells the core which of its addresses this host has.
