@@ -59,7 +59,7 @@ impl Guard {
             _ if !self.rules.beside => {}
             None => policies.extend(policies::block_all(remote)),
             Some(own) => {
-                let beside = own.iter().filter(|own| own.is_ipv4() == remote.is_ipv4() && !has_pair(**own));
+                let beside = own.iter().filter(|own| Self::is_beside(**own, remote) && !has_pair(**own));
                 let guarded = beside.take(Self::most_addresses(peers)).map(|own| Block::host(*own));
                 let blocks = guarded.chain(remote.is_ipv6().then(policies::link_local));
                 policies.extend(blocks.flat_map(|own| policies::block(own, remote)));
@@ -69,6 +69,12 @@ impl Guard {
             policies.extend(policies::block_forwarded(remote));
         }
         policies
+    }
+
+    /// Whether packets can go between an address of this host and a peer. A peer's address that this host has too, as
+    /// one that has moved, is this host talking to itself.
+    fn is_beside(own: IpAddr, remote: IpAddr) -> bool {
+        own.is_ipv4() == remote.is_ipv4() && own != remote
     }
 
     /// How many of this host's addresses are more than it guards against each of `peers` addresses of others.
@@ -107,6 +113,8 @@ mod tests {
         assert_eq!(shown, ["10.0.0.2/32 -> 172.17.0.1/32", "172.17.0.1/32 -> 10.0.0.2/32"]);
         assert!(policies.iter().all(|policy| policy.action == Action::Block));
         assert!(guard.policies(address("10.0.0.2"), 1, |_| true).is_empty());
+        let moved = guard.policies(address("172.17.0.1"), 1, |own| own == address("10.0.0.1"));
+        assert!(moved.is_empty(), "a peer's address that this host has is its own");
     }
 
     #[test]
