@@ -31,7 +31,7 @@ use super::probe;
 use super::scheme::Scheme;
 use super::timers::Timers;
 use crate::ike::{self, Engine};
-use crate::model::saved::PairRecord;
+use crate::model::saved::{PairRecord, Proven};
 use crate::model::status::RowState;
 use crate::model::{About, KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
 use crate::protect::PairMachine;
@@ -72,6 +72,8 @@ pub struct Core {
     scheme: Scheme,
     engine: Engine,
     pairs: Pairs,
+    /// What the keys of pairs rest on, as far as it is known; also those that an agent before this one left.
+    proven: BTreeMap<Pair, Proven>,
     /// Pairs that have left the scheme, on their way to the clear.
     leaving: BTreeSet<Pair>,
     /// Whether the pairs of the scheme are to be protected.
@@ -128,6 +130,7 @@ impl Core {
             scheme,
             engine,
             pairs,
+            proven: BTreeMap::new(),
             leaving: BTreeSet::new(),
             wanted: false,
             known: Known::default(),
@@ -154,6 +157,12 @@ impl Core {
             tidied: None,
             clock: None,
         }
+    }
+
+    /// What an agent before this one has written down of what the keys of pairs rest on.
+    pub fn recall(&mut self, records: &BTreeMap<Pair, PairRecord>) {
+        let proven = records.iter().filter_map(|(pair, record)| Some((*pair, record.proven.clone()?)));
+        self.proven.extend(proven);
     }
 
     /// The time of day is `wall` at `now`.
@@ -219,9 +228,20 @@ impl Core {
             }
             // What they counted before says nothing of now.
             self.accounts.moved(&actual.sas);
+            self.limit_adopted(now);
         }
         self.learn(actual);
         Ok(())
+    }
+
+    /// SAs that an agent before this one left end in time where what they rest on is over, or not accepted any more.
+    fn limit_adopted(&mut self, now: Instant) {
+        for (pair, proven) in &mut self.proven {
+            let end = self.engine.end_of(now, *pair, proven);
+            self.pairs.get_mut(*pair).into_iter().for_each(|machine| machine.end_adopted(now, end));
+            self.touched.insert(*pair);
+        }
+        self.persist = true;
     }
 
     /// Datagrams came in on UDP. The kernel gets what they lead to in one go.
@@ -462,6 +482,9 @@ impl Core {
             record.sealed = machine.is_saved_as_sealed();
             let age = now.saturating_duration_since(machine.since());
             record.since = Some(UnixTime(wall.0.saturating_sub(age.as_secs())));
+            let settled = machine.settled_child();
+            let proven = settled.and_then(|in_spi| self.engine.proven(now, *pair, in_spi));
+            record.proven = proven.or_else(|| self.proven.get(pair).cloned());
         }
         records
     }

@@ -380,6 +380,7 @@ impl Service {
         engine.set_clock(now, wall);
         let mut core = Core::new(scheme, engine, accounts, &self.saved.sealed(), now);
         core.set_clock(now, wall);
+        core.recall(&self.saved.pairs);
         core
     }
 

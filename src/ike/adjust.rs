@@ -9,6 +9,7 @@ use super::engine::Engine;
 use super::established::Established;
 use super::outbox::{Cx, up_to};
 use super::pending::Task;
+use crate::model::certificate::CertificateError;
 use crate::model::config::Method;
 use crate::model::{EncapsulationMode, Pair, Spi};
 
@@ -50,7 +51,14 @@ impl Established {
     /// Goes on under other settings than those `before`.
     fn adjust(&mut self, cx: &mut Cx<'_>, before: &Settings) {
         let now = cx.now;
-        let taken = self.basis().is_taken(cx.settings, self.pair().remote);
+        let remote = self.pair().remote;
+        // A key that was stolen is not to serve for as long as one that is merely replaced.
+        if let Err(revoked @ CertificateError::Revoked) =
+            self.introduction.basis.review(cx.settings, remote, cx.wall)
+        {
+            return self.end_unproven(cx, revoked.to_string());
+        }
+        let taken = self.basis().is_taken(cx.settings, remote);
         let notice = now + cx.settings.rekey_after;
         self.notice = (!taken).then(|| self.notice.map_or(notice, |at| at.min(notice)));
         if self.untold(cx.settings).is_some() {

@@ -2,6 +2,7 @@
 //! signature of its own (RFC 7427).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
@@ -11,7 +12,7 @@ use super::peer::Peer;
 use super::wire::codes::auth;
 use super::wire::{Encoded, Id, Parts, Payload};
 use super::{Settings, signature};
-use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
+use crate::model::auth::{AuthMethod, Certified, Expected, Identity, Proof};
 use crate::model::certificate::{Authorities, CertificateError, Chain};
 use crate::model::secret::SecretId;
 use crate::model::{Credentials, NodeName, Prf, Secret, UnixTime};
@@ -165,7 +166,7 @@ impl Signed<'_> {
             Some(AuthMethod::Certificate) => {
                 let chain = Chain::from_der(parts.certificates())?;
                 let authorities = settings.credentials.authorities_for(remote);
-                self.verify_certified(authorities, expected, &chain, data, wall)
+                self.verify_certified(authorities, expected, chain, data, wall)
             }
         };
         proven.map(Verified)
@@ -225,7 +226,7 @@ impl Signed<'_> {
         &self,
         authorities: Option<&Authorities>,
         expected: &Expected,
-        chain: &Chain,
+        chain: Chain,
         data: &[u8],
         wall: Option<UnixTime>,
     ) -> Result<Proof, Unproven> {
@@ -235,8 +236,9 @@ impl Signed<'_> {
             return Err(Unproven::OtherSigner);
         }
         let authorities = authorities.ok_or(CertificateError::UnknownIssuer)?;
-        authorities.verify(chain, wall.ok_or(Unproven::NoTime)?, expected.subject())?;
-        Ok(Proof::Certified(key, authorities.id()))
+        authorities.verify(&chain, wall.ok_or(Unproven::NoTime)?, expected.subject())?;
+        let until = authorities.until(&chain, expected.subject());
+        Ok(Proof::Certified(Certified { trust: authorities.id(), chain: Arc::new(chain), until }))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::Settings;
+use crate::model::UnixTime;
 use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
+use crate::model::certificate::CertificateError;
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
 
@@ -24,13 +26,45 @@ impl Basis {
     /// Whether both would be made so today, by what `settings` say of us and of the host at `remote`. A method
     /// is the choice of the end that began: the other end is content with whatever it accepts, or two hosts of
     /// which one has changed over would take turns for ever.
-    pub(super) fn is_current(&self, settings: &Settings, remote: IpAddr) -> bool {
+    pub(super) fn is_current(&self, settings: &Settings, remote: IpAddr, wall: Option<UnixTime>) -> bool {
         let theirs = match self.theirs {
             Proof::Secret(id) => is_current_secret(id, settings),
-            Proof::Key(_) | Proof::Certified(..) => true,
+            Proof::Key(_) => true,
+            // One that is over soon is to be replaced under way.
+            Proof::Certified(_) => !self.ends_soon(settings, wall),
         };
         let chosen = self.method == settings.method || !self.initiated;
         chosen && is_ours(&self.ours, settings) && theirs && self.is_taken(settings, remote)
+    }
+
+    /// Whether what the peer has proven itself with is over before its keys would be renewed, at the time of day `wall`.
+    pub(super) fn ends_soon(&self, settings: &Settings, wall: Option<UnixTime>) -> bool {
+        let next = wall.map(|wall| UnixTime(wall.0.saturating_add(settings.rekey_after.as_secs())));
+        self.theirs.until().zip(next).is_some_and(|(until, next)| until < next)
+    }
+
+    /// Looks again at the certificate of the host at `remote`, where other CAs are trusted now or other lists are known.
+    ///
+    /// # Errors
+    /// Why it would not be taken today.
+    pub(super) fn review(
+        &mut self,
+        settings: &Settings,
+        remote: IpAddr,
+        wall: Option<UnixTime>,
+    ) -> Result<(), CertificateError> {
+        let (Proof::Certified(certified), Some(wall)) = (&mut self.theirs, wall) else { return Ok(()) };
+        let credentials = &settings.credentials;
+        let Some((authorities, expected)) =
+            credentials.authorities_for(remote).zip(credentials.expected(remote))
+        else {
+            return Ok(());
+        };
+        if certified.trust != authorities.id() {
+            authorities.verify(&certified.chain, wall, expected.subject())?;
+            certified.trust = authorities.id();
+        }
+        Ok(())
     }
 
     /// Whether the method and the proof of the host at `remote` would be taken today.
@@ -43,7 +77,7 @@ impl Basis {
     pub(super) fn secret(&self, current: Option<SecretId>) -> Option<SecretId> {
         let secrets = [&self.ours, &self.theirs].into_iter().filter_map(|proof| match proof {
             Proof::Secret(id) => Some(*id),
-            Proof::Key(_) | Proof::Certified(..) => None,
+            Proof::Key(_) | Proof::Certified(_) => None,
         });
         secrets.max_by_key(|id| Some(*id) != current)
     }
@@ -69,9 +103,9 @@ fn is_theirs(proof: &Proof, settings: &Settings, expected: &Expected) -> bool {
             accepts(AuthMethod::Secret) && settings.secrets().any(|secret| secret.id() == *id)
         }
         Proof::Key(key) => accepts(AuthMethod::PublicKey) && expected.public_key.as_ref() == Some(key),
-        Proof::Certified(_, trust) => {
+        Proof::Certified(certified) => {
             let authorities = settings.credentials.authorities.as_ref();
-            accepts(AuthMethod::Certificate) && authorities.is_some_and(|it| it.id() == *trust)
+            accepts(AuthMethod::Certificate) && authorities.is_some_and(|it| it.id() == certified.trust)
         }
     }
 }

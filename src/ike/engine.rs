@@ -69,6 +69,7 @@ macro_rules! cx {
 }
 
 mod admission;
+mod expiry;
 mod view;
 
 impl Engine {
@@ -93,6 +94,7 @@ impl Engine {
     /// since clocks are set.
     pub fn set_clock(&mut self, now: Instant, wall: UnixTime) {
         self.clock = Some((now, wall));
+        self.end_expired(now, wall);
     }
 
     fn wall(&self, now: Instant) -> Option<UnixTime> {
@@ -396,11 +398,12 @@ impl Engine {
 
     /// Plans what a pair lacks.
     pub(super) fn reconsider(&mut self, now: Instant, pair: Pair) {
+        let wall = self.wall(now);
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         let sessions = || keep.sessions.iter().filter_map(|key| self.table.get(*key));
         let established = || sessions().filter_map(Session::established).filter(|it| !it.is_closing());
         let lack = if established().any(Established::has_or_makes_child) {
-            let is_current = |it: &Established| it.basis().is_current(&self.settings, pair.remote);
+            let is_current = |it: &Established| it.basis().is_current(&self.settings, pair.remote, wall);
             let fits = |it: &Established| it.is_encapsulated_as_wanted(&self.settings, keep.esp_blocked);
             let serves = |it: &&Established| it.has_or_makes_child() && is_current(it) && !it.is_aged();
             let mut serving = established().filter(serves).peekable();
@@ -498,8 +501,11 @@ impl Engine {
     /// A peer has proven itself. One that does so again and again does not fill our tables: a
     /// session without a child goes, or else the oldest.
     fn note_established(&mut self, now: Instant, pair: Pair, key: SessionKey) {
+        let wall = self.wall(now);
+        let basis = self.established(key).map(Established::basis);
+        let ends_soon = basis.is_some_and(|basis| basis.ends_soon(&self.settings, wall));
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
-        keep.ike_established();
+        keep.ike_established(ends_soon);
         self.drop_former(now, pair, key);
         let mut proven = self.sessions_of(pair);
         proven.retain(|key| self.established(*key).is_some());

@@ -117,11 +117,13 @@ impl Keep {
         self.esp_blocked &= failure.code != FailureCode::NoProposal;
     }
 
-    /// The peer has proven itself.
-    pub(super) fn ike_established(&mut self) {
+    /// The peer has proven itself. `ends_soon`: with what is over before long, and it may do better later.
+    pub(super) fn ike_established(&mut self, ends_soon: bool) {
         self.greeted = true;
         (self.ike_failures, self.unproven) = (0, None);
-        self.proof_failures = u32::from(std::mem::take(&mut self.fallback));
+        let fallback = std::mem::take(&mut self.fallback);
+        let failures = self.proof_failures.saturating_add(1);
+        self.proof_failures = if ends_soon { failures } else { fallback.into() };
         self.last_failure.take_if(|(scope, _)| *scope != Scope::Child);
     }
 

@@ -60,7 +60,9 @@ impl Established {
             self.age(cx, ours);
         }
         if self.notice().is_some_and(|at| at <= cx.now) {
-            self.end_unproven(cx);
+            let words =
+                "what the peer proved itself with is no longer accepted, and it has shown nothing else";
+            self.end_unproven(cx, words.to_owned());
         }
         self.children.iter_mut().for_each(|child| child.handle_timeout(cx.now));
         self.keep_alive(cx);
@@ -87,8 +89,7 @@ impl Established {
     }
 
     /// The peer's time is over. Its keys go at once, whether it answers or not.
-    fn end_unproven(&mut self, cx: &mut Cx<'_>) {
-        let words = "what the peer proved itself with is no longer accepted, and it has shown nothing else";
+    pub(super) fn end_unproven(&mut self, cx: &mut Cx<'_>, words: String) {
         cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, words);
         self.end_children(cx, true);
         self.close(TRIES_ESTABLISHED);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::{Authorities, Chain, Subject, TrustId};
 use super::secret::SecretId;
-use super::{NodeName, PrivateKey, PublicKey};
+use super::{NodeName, PrivateKey, PublicKey, UnixTime};
 
 /// How a host proves who it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -109,8 +109,19 @@ pub enum Proof {
     Secret(SecretId),
     /// The private half of this key.
     Key(PublicKey),
-    /// The private half of this key, whose certificate was taken by what was trusted then.
-    Certified(PublicKey, TrustId),
+    /// The private half of a key whose certificate was taken.
+    Certified(Certified),
+}
+
+/// A certificate that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// By what was trusted then.
+    pub trust: TrustId,
+    /// It, and those above it.
+    pub chain: Arc<Chain>,
+    /// When the first of them is over.
+    pub until: UnixTime,
 }
 
 impl Proof {
@@ -119,7 +130,24 @@ impl Proof {
         match self {
             Proof::Secret(_) => AuthMethod::Secret,
             Proof::Key(_) => AuthMethod::PublicKey,
-            Proof::Certified(..) => AuthMethod::Certificate,
+            Proof::Certified(_) => AuthMethod::Certificate,
+        }
+    }
+
+    /// What outlives the agent of it: whether the files still accept it can be told from that.
+    pub fn fingerprint(&self) -> String {
+        match self {
+            Proof::Secret(id) => format!("secret {id}"),
+            Proof::Key(key) => format!("public_key {key}"),
+            Proof::Certified(Certified { trust, .. }) => format!("certificate {trust}"),
+        }
+    }
+
+    /// When it is over by itself, where it is.
+    pub fn until(&self) -> Option<UnixTime> {
+        match self {
+            Proof::Secret(_) | Proof::Key(_) => None,
+            Proof::Certified(Certified { until, .. }) => Some(*until),
         }
     }
 }

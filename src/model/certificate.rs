@@ -163,6 +163,16 @@ impl fmt::Debug for Chain {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrustId([u8; 32]);
 
+impl fmt::Display for TrustId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A time after all certificates: the last second of the year 9999, which RFC 5280 section 4.1.2.5 has for those that
+/// do not end.
+const NEVER: UnixTime = UnixTime(253_402_300_799);
+
 /// Whom we believe: CAs, and what they have taken back.
 pub struct Authorities {
     id: TrustId,
@@ -251,6 +261,20 @@ impl Authorities {
             None,
         )?;
         names(&own, subject)
+    }
+}
+
+impl Authorities {
+    /// When the first certificate of `chain`, which [`Authorities::verify`] takes, is over.
+    pub fn until(&self, chain: &Chain, subject: Subject<'_>) -> UnixTime {
+        // The first that is over then is named: earlier and earlier, until none is.
+        let mut until = NEVER;
+        while let Err(CertificateError::Expired(earlier)) = self.verify(chain, until, subject)
+            && earlier < until
+        {
+            until = earlier;
+        }
+        until
     }
 }
 

@@ -53,6 +53,20 @@ pub struct PairRecord {
     /// The same for live inbound SAs.
     #[serde(default)]
     pub probes_rx: BTreeMap<Spi, Traffic>,
+    /// What its keys rest on, where an agent knew that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Proven>,
+}
+
+/// What the keys of a pair rest on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// What the peer has proven itself with: its [`fingerprint`](super::auth::Proof::fingerprint).
+    pub proof: String,
+    /// When that is over by itself.
+    pub until: Option<UnixTime>,
+    /// When the keys end since it is not accepted any more.
+    pub notice: Option<UnixTime>,
 }
 
 impl PairRecord {

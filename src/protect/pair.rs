@@ -115,6 +115,8 @@ pub struct PairMachine {
     spoken_of: Option<Spi>,
     /// SAs found in the kernel, of an agent before this one: they serve until a child has taken over.
     adopted: BTreeMap<SaId, Direction>,
+    /// When they end, whatever has taken over by then.
+    adopted_until: Option<Instant>,
     /// The way around a network that drops ESP by itself.
     detour: Detour,
     /// The outbound SA that the policy should name.
@@ -167,6 +169,7 @@ impl PairMachine {
             ahead: None,
             spoken_of: None,
             adopted: BTreeMap::new(),
+            adopted_until: None,
             detour: Detour::default(),
             outbound: None,
             confirmed: None,
@@ -205,6 +208,12 @@ impl PairMachine {
             _ => {}
         }
         self.trial.peer = until;
+    }
+
+    /// What was adopted ends then, or, if `None`, with its keys: what they rest on is worth nothing any more.
+    pub fn end_adopted(&mut self, now: Instant, at: Option<Instant>) {
+        self.adopted_until = at;
+        self.advance(now);
     }
 
     /// Protects the pair, or goes on doing so. `strict` seals it at once: until it is keyed, nothing passes.

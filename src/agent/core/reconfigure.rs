@@ -78,6 +78,7 @@ impl Core {
     ) {
         let about = About::from_bytes(&settings.about);
         self.engine.reconfigure(now, settings);
+        self.limit_adopted(now);
         self.pairs.go_by(scheme.exemptions.clone(), scheme.guard);
         self.scheme = scheme;
         let wanted: BTreeSet<Pair> = self.scheme.pairs.iter().copied().collect();
@@ -145,6 +146,7 @@ impl Core {
 
     fn forget(&mut self, pair: Pair) {
         self.pairs.remove(pair);
+        self.proven.remove(&pair);
         self.timers.set(pair, None);
         self.persist = true;
     }

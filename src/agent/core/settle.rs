@@ -130,6 +130,7 @@ impl Core {
             }
             Order::Settled { in_spi } => {
                 engine.settled(now, pair, in_spi);
+                self.proven.extend(engine.proven(now, pair, in_spi).map(|proven| (pair, proven)));
                 self.persist = true;
             }
             Order::Probe { sa, probe } => {

@@ -10,6 +10,7 @@ mod kernel;
 mod lives;
 mod nat;
 mod net;
+mod proofs;
 mod reconfigure;
 mod silence;
 mod soak;

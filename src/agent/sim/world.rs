@@ -77,6 +77,7 @@ pub(super) struct Tally {
 
 pub(super) struct World {
     pub(super) now: Instant,
+    begun: Instant,
     pub(super) rng: StdRng,
     pub(super) hosts: Vec<Host>,
     pub(super) net: Net,
@@ -132,6 +133,7 @@ impl World {
         };
         Self {
             now,
+            begun: now,
             rng: StdRng::seed_from_u64(seed),
             hosts: (0..hosts).map(host).collect(),
             net: Net::new(weather),
@@ -140,6 +142,11 @@ impl World {
             expiries: Timers::default(),
             tally: BTreeMap::new(),
         }
+    }
+
+    /// The time of day.
+    fn wall(&self) -> UnixTime {
+        UnixTime(1_767_225_600 + (self.now - self.begun).as_secs())
     }
 
     pub(super) fn pair(&self, from: usize, to: usize) -> Pair {
@@ -293,14 +300,17 @@ impl World {
 
     fn make_core(&mut self, at: usize) -> Core {
         let (scheme, settings) = (self.scheme(at), self.settings(at));
-        let mut accounts = Accounts::default();
+        let (mut accounts, wall) = (Accounts::default(), self.wall());
         let saved = &self.hosts[at].saved;
         for pair in &scheme.pairs {
-            accounts.restore(*pair, saved.get(pair).unwrap_or(&PairRecord::default()), UnixTime(0));
+            accounts.restore(*pair, saved.get(pair).unwrap_or(&PairRecord::default()), wall);
         }
         let entropy = Seeded(StdRng::seed_from_u64(self.rng.random()));
-        let engine = ike::Engine::new(settings, Box::new(entropy));
-        Core::new(scheme, engine, accounts, &self.sealed(at), self.now)
+        let mut engine = ike::Engine::new(settings, Box::new(entropy));
+        engine.set_clock(self.now, wall);
+        let mut core = Core::new(scheme, engine, accounts, &self.sealed(at), self.now);
+        core.recall(&self.hosts[at].saved);
+        core
     }
 
     /// Gives the core of a host an input, and carries its outputs away. It may die of it, and then nobody
@@ -365,10 +375,11 @@ impl World {
 
     /// The agent writes its state directory.
     fn save(&mut self, at: usize) {
+        let wall = self.wall();
         let host = &mut self.hosts[at];
         host.save_at = None;
         if let Some(core) = &host.core {
-            host.saved = core.records(self.now, UnixTime(0));
+            host.saved = core.records(self.now, wall);
         }
     }
 
@@ -607,6 +618,6 @@ impl World {
             return 0;
         };
         let live: Vec<&SaReading> = host.kernel.state.sas.values().filter(|sa| sa.is_between(pair)).collect();
-        core.records(self.now, UnixTime(0))[&pair].total(direction, &live, pair).packets
+        core.records(self.now, self.wall())[&pair].total(direction, &live, pair).packets
     }
 }

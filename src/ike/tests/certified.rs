@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 
-use super::net::{Net, SECRET, settings};
+use super::net::{Net, SECRET, pair, settings};
 use super::proof::{Pem, assert_refused, knowing};
-use crate::ike::Settings;
 use crate::ike::wire::{Message, Parts, Payload};
-use crate::model::Credentials;
+use crate::ike::{FailureCode, Settings};
 use crate::model::auth::{AuthMethod, Identity};
 use crate::model::certificate::tests::{Ca, Change, NOW};
 use crate::model::certificate::{Authorities, Chain};
 use crate::model::key::KeyKind;
+use crate::model::{Credentials, UnixTime};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -164,4 +164,71 @@ fn a_host_that_does_not_know_the_time_takes_no_certificate() {
     });
     let mut net = Net::new(103, hosts);
     assert_refused(&mut net, 1, "this host does not know the time");
+}
+
+/// Both hosts learn that it is this late.
+fn tick(net: &mut Net, wall: u64) {
+    for host in 0..2 {
+        net.call(host, |engine, now| engine.set_clock(now, UnixTime(wall)));
+    }
+    net.run(20 * SECOND);
+}
+
+/// The certificate of the second host ends a day after [`NOW`]. A new one takes over before, if there is one.
+#[test]
+fn a_session_ends_with_the_certificate_that_it_rests_on() {
+    let end = NOW.0 + 86_400;
+    for renewed in [false, true] {
+        let ca = Ca::new("ours");
+        let pems = [Pem::new(KeyKind::Ed25519), Pem::new(KeyKind::Ed25519)];
+        let of = |at: usize, change: Change| {
+            let chain = ca.certify(&pems[at].0, &[["n0", "n1"][at]], change);
+            host(&pems[at], &chain, ca.authorities(), &[AuthMethod::Certificate])
+        };
+        let short = of(1, |params| params.not_after = date_time_ymd(2026, 1, 2));
+        let mut net = net(104, [of(0, |_| ()), short]);
+        net.keep(0, 1);
+        net.run(SECOND);
+        let child = net.child_of(0);
+        if renewed {
+            net.call(1, |engine, now| engine.reconfigure(now, of(1, |_| ())));
+        }
+        tick(&mut net, end - 10 * 3600);
+        assert_eq!(net.child_of(0), child, "there is time enough");
+        net.sent.clear();
+        tick(&mut net, end - 600);
+        net.assert_one_pair(0, 1);
+        assert!(
+            net.sent.len() < 40,
+            "one that does no better is not asked again and again: {}",
+            net.sent.len()
+        );
+        assert_ne!(net.child_of(0), child);
+        tick(&mut net, end + 1);
+        assert_eq!(net.hosts[0].children.len(), usize::from(renewed));
+        assert_eq!(net.hosts[0].failures.contains(&FailureCode::AuthFailed), !renewed);
+        assert_eq!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().established, renewed);
+    }
+}
+
+/// A list that revokes the peer ends what is there at once; one that revokes others changes nothing.
+#[test]
+fn a_revocation_is_at_once() {
+    let ca = Ca::new("ours");
+    let pems = [Pem::new(KeyKind::Ed25519), Pem::new(KeyKind::Ed25519)];
+    let chains = [0, 1].map(|at| ca.certify(&pems[at].0, &[["n0", "n1"][at]], |_| ()));
+    let of = |at: usize, authorities| host(&pems[at], &chains[at], authorities, &[AuthMethod::Certificate]);
+    let mut net = net(105, [of(0, ca.authorities()), of(1, ca.authorities())]);
+    net.keep(0, 1);
+    net.run(SECOND);
+    let child = net.child_of(0);
+    for (serial, left) in [(8, 1), (7, 0)] {
+        let mut authorities = ca.authorities();
+        authorities.revoke(&ca.revoke(&[serial])).unwrap();
+        net.call(0, |engine, now| engine.reconfigure(now, of(0, authorities)));
+        assert_eq!(net.hosts[0].children.len(), left, "{serial}");
+        net.run(20 * SECOND);
+        assert_eq!(net.hosts[0].children.keys().next(), Some(&child).filter(|_| left > 0), "{serial}");
+    }
+    assert!(net.hosts[0].log.iter().any(|line| line.contains("is revoked")));
 }

@@ -14,6 +14,11 @@ fn example() -> Saved {
         totals_since: Some(UnixTime(0)),
         probes_tx: [(Spi(0xc000_0001), Traffic { bytes: 5, packets: 6 })].into(),
         probes_rx: BTreeMap::new(),
+        proven: Some(Proven {
+            proof: "secret 0011223344556677".to_owned(),
+            until: None,
+            notice: Some(UnixTime(1_767_225_600)),
+        }),
     };
     let nodes = "cluster = \"c\"\n[[nodes]]\nname = \"a\"\naddresses = [\"fd99::1\"]\n";
     let node = Config::parse(nodes, "f").unwrap().nodes.remove(0).name;

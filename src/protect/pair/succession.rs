@@ -113,6 +113,10 @@ impl PairMachine {
         }
         self.children.retain(|child| !child.is_over());
 
+        let over = self.adopted_until.filter(|_| !self.adopted.is_empty());
+        if over.is_some_and(|at| clock.due(at)) {
+            self.adopted.clear();
+        }
         let outbound = self.outbound;
         let settled_out = settled.is_some_and(|at| clock.due(at + IN_GRACE));
         self.adopted.retain(|id, direction| match direction {

@@ -1,0 +1,81 @@
+//! What proofs are worth as time passes: certificates end, and an agent that starts anew asks what the SAs that it found
+//! rest on.
+
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use crate::ike::established::Established;
+use crate::model::auth::{AuthMethod, Proof};
+use crate::model::certificate::CertificateError;
+use crate::model::saved::Proven;
+use crate::model::{Pair, Spi, UnixTime};
+
+impl Engine {
+    /// Ends the sessions with peers whose certificates are over, and has those go on anew in time whose will be.
+    pub(super) fn end_expired(&mut self, now: Instant, wall: UnixTime) {
+        let certified = |session: &Established| {
+            let live = Some(session).filter(|session| !session.is_closing());
+            live.and_then(|session| session.basis().theirs.until())
+        };
+        let mut ends: Vec<_> = Vec::new();
+        for (pair, keep) in &self.pairs {
+            let sessions =
+                keep.sessions.iter().filter_map(|key| Some((*pair, *key, self.established(*key)?)));
+            ends.extend(sessions.filter_map(|(pair, key, it)| Some((pair, key, certified(it)?))));
+        }
+        ends.sort();
+        for (pair, key, until) in ends {
+            if until < wall {
+                let words = CertificateError::Expired(until).to_string();
+                self.with_established(now, key, |session, cx| session.end_unproven(cx, words));
+            }
+            self.reconsider(now, pair);
+        }
+    }
+
+    /// What the keys of a child rest on, to be remembered beyond this agent.
+    pub fn proven(&self, now: Instant, pair: Pair, in_spi: Spi) -> Option<Proven> {
+        let session = self.established(self.session_of(pair, in_spi)?)?;
+        let theirs = &session.basis().theirs;
+        let notice = session.notice().zip(self.wall(now)).map(|(at, wall)| after(wall, at, now));
+        Some(Proven { proof: theirs.fingerprint(), until: theirs.until(), notice })
+    }
+
+    /// When SAs of `pair` that another agent left are to end: what they rest on is over then, or is not accepted any
+    /// more. `None` where nothing is wrong with it.
+    pub fn end_of(&self, now: Instant, pair: Pair, proven: &mut Proven) -> Option<Instant> {
+        let wall = self.wall(now);
+        let rekeyed = now + self.settings.rekey_after;
+        let at = |time: UnixTime| Some(now + Duration::from_secs(time.0.saturating_sub(wall?.0)));
+        let accepted = self.accepts_still(pair, &proven.proof);
+        let notice = (!accepted).then(|| proven.notice.and_then(at).map_or(rekeyed, |end| end.min(rekeyed)));
+        proven.notice = notice.zip(wall).map(|(end, wall)| after(wall, end, now));
+        [notice, proven.until.and_then(at)].into_iter().flatten().min()
+    }
+
+    /// Whether a proof with that fingerprint would be taken today from the peer of `pair`.
+    fn accepts_still(&self, pair: Pair, fingerprint: &str) -> bool {
+        let credentials = &self.settings.credentials;
+        credentials.expected(pair.remote).is_some_and(|expected| {
+            expected.methods.iter().any(|method| match method {
+                AuthMethod::Secret => {
+                    let mut secrets = self.settings.secrets().map(|secret| Proof::Secret(secret.id()));
+                    secrets.any(|proof| proof.fingerprint() == fingerprint)
+                }
+                AuthMethod::PublicKey => {
+                    let key = expected.public_key.clone().map(Proof::Key);
+                    key.is_some_and(|proof| proof.fingerprint() == fingerprint)
+                }
+                AuthMethod::Certificate => {
+                    let trust = credentials.authorities.as_ref().map(|it| format!("certificate {}", it.id()));
+                    trust.as_deref() == Some(fingerprint)
+                }
+            })
+        })
+    }
+}
+
+/// The time of day at `then`, where it is `wall` at `now`.
+fn after(wall: UnixTime, then: Instant, now: Instant) -> UnixTime {
+    UnixTime(wall.0.saturating_add(then.saturating_duration_since(now).as_secs()))
+}
