@@ -215,10 +215,14 @@ impl Established {
         }
     }
 
-    /// The current IKE SA is gone: goes on with another one, if there is one.
+    /// The current IKE SA is gone: goes on with another one, if there is one. Where rekeys crossed and messages were
+    /// lost, each end may have given up the one that the other has kept: so the peer is asked on that one, too.
     pub(super) fn move_on(&mut self) -> bool {
         let next = self.sas.iter().rev().find(|sa| sa.stage == Stage::Live).map(IkeSa::ours);
         self.current = next.unwrap_or(self.current);
+        if next.is_some() {
+            self.add_task(Task::Liveness);
+        }
         next.is_some()
     }
 
