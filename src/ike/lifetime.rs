@@ -234,13 +234,18 @@ impl Established {
         self.tasks.clear();
         self.put_off.clear();
         (self.follow_up, self.half_made) = (None, None);
+        self.doom();
         for sa in &mut self.sas {
-            if !matches!(sa.stage, Stage::Ended(_)) {
-                sa.stage = Stage::Doomed;
-            }
             if let Some(sent) = sa.window.retransmission() {
                 sent.hurry(tries);
             }
+        }
+    }
+
+    /// All IKE SAs are to be deleted, also one that was asked for before the session began to end.
+    pub(super) fn doom(&mut self) {
+        for sa in self.sas.iter_mut().filter(|sa| !matches!(sa.stage, Stage::Ended(_))) {
+            sa.stage = Stage::Doomed;
         }
     }
 }

@@ -249,6 +249,9 @@ impl Established {
                 }
             }
         }
+        if self.is_closing() {
+            self.doom();
+        }
     }
 
     /// Our exchange has made nothing: the peer's may have, or it asked for another group.

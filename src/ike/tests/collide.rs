@@ -271,3 +271,24 @@ by_each_way![
     the_end_that_initiates_rekeys_first,
     both_ask_for_a_new_child_at_once,
 ];
+
+/// ```text
+/// a  --- CREATE_CHILD_SA: a successor of the IKE SA --->  b
+/// a  forgets the pair: its session is to end
+/// a  <-- CREATE_CHILD_SA ------------------------------  b   late: what it makes ends too
+/// ```
+#[test]
+fn what_is_made_while_a_session_ends_ends_with_it() {
+    let ike_proposals = Proposals::new(vec!["aes256gcm16-prfsha256-x25519".parse().unwrap()]).unwrap();
+    let host = || Settings { ike_proposals: ike_proposals.clone(), ..by(Method::Ike, SECRET) };
+    let mut net = Net::new(90, [host(), host()]);
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.cut = Box::new(|transmit| transmit.local == Net::socket(1));
+    net.call(0, |engine, now| engine.rekey_ike(now, pair(0, 1)));
+    net.run(SECOND / 10);
+    net.call(0, |engine, now| engine.forget(now, pair(0, 1)));
+    net.cut = Box::new(|_| false);
+    net.run(60 * SECOND);
+    assert_eq!(net.hosts[0].engine.counters().sessions, 0);
+}
