@@ -8,6 +8,9 @@ use hostseal::cli::{self, AgentArgs, Command, Exit, Failure, Invocation};
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
+    if let Err(error) = agent::keep_secrets() {
+        return cli::finish(Err(error.into()));
+    }
     let outcome = match &invocation.command {
         Command::Agent(args) => run_agent(&invocation, args),
         Command::Hold => agent::hold().map(|()| Exit::Done).map_err(Failure::from),

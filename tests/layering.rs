@@ -143,3 +143,27 @@ fn the_test_itself_sees_lists() {
     let code = "use crate::{ike::{Engine, Event}, model, xfrm::Kernel};\nuse crate::protect::plan;";
     assert_eq!(imports(code), ["ike", "model", "xfrm", "protect"]);
 }
+
+/// Each test that the table of attackers names is there: a promise without one is none.
+#[test]
+fn what_the_table_of_attackers_names_is_tested() {
+    let text = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let table =
+        text.split("## Who can do what").nth(1).and_then(|rest| rest.split("\nNot covered").next()).unwrap();
+    let files = [root().join("src"), root().join("xfrm-tests/src")];
+    let code: Vec<String> =
+        files.iter().flat_map(|place| sources(place)).map(|path| fs::read_to_string(path).unwrap()).collect();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let cells = rows.filter_map(|row| row.trim_end_matches(" |").rsplit(" | ").next());
+    let names: Vec<&str> = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    assert!(names.len() > 30, "the test reads names: {names:?}");
+    for name in names {
+        let function = format!("fn {}(", name.rsplit("::").next().unwrap());
+        let entry = format!("\"{name}\"");
+        assert!(
+            code.iter()
+                .any(|file| file.contains(&entry) || (!name.contains("::") && file.contains(&function))),
+            "no test is called {name}"
+        );
+    }
+}

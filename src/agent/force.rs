@@ -37,7 +37,9 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     if let Err(error) = enabled::unmark(path) {
         tracing::warn!("{} stays marked as enabled: {error}", path.display());
     }
-    Keeper::new(&places.run_dir).release();
+    let mut keeper = Keeper::new(&places.run_dir);
+    keeper.release();
+    keeper.end_holder();
     let swept = xfrm::sweep(&mut kernel)?;
     let removed = format!("removed {} policies and {} SAs", swept.policies, swept.sas);
     let left = look_again(&mut kernel);

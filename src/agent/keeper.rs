@@ -23,9 +23,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::setsid;
 
+use super::confine::{Role, confine};
 use super::name::{self, Owner};
 use super::process;
 use crate::model::host::KEEPER_NAME;
@@ -91,6 +93,17 @@ impl Keeper {
         }
     }
 
+    /// Has a holder wait for what is to be kept later, when this process can start none any more.
+    pub(super) fn stand_by(&mut self) {
+        let started = match self.connect() {
+            Err(error) if is_nobody(&error) && !self.managed => self.start(),
+            _ => Ok(()),
+        };
+        if let Err(error) = started {
+            tracing::warn!("the process that keeps sockets cannot be started: {error}");
+        }
+    }
+
     /// Keeps none.
     pub(super) fn release(&mut self) {
         if self.managed
@@ -98,10 +111,16 @@ impl Keeper {
         {
             tracing::warn!("the service manager does not close its sockets: {error}");
         }
-        self.end_holder();
+        match self.hand_over(&[]) {
+            Err(error) if !is_nobody(&error) => {
+                tracing::warn!("sockets are kept that are not used any more: {error}")
+            }
+            _ => {}
+        }
     }
 
-    fn end_holder(&mut self) {
+    /// Ends the holder, which has nothing to keep any more.
+    pub(super) fn end_holder(&mut self) {
         if let Ok(stream) = self.connect() {
             // It ends in any case: with the order, or with the host.
             let _ = send(stream.as_fd(), &[END], &[]);
@@ -127,14 +146,8 @@ impl Keeper {
         receive_descriptors(stream.as_fd(), &mut [0]).map(|(_, sockets)| sockets)
     }
 
-    fn hand_over(&mut self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let stream = match self.connect() {
-            Err(error) if is_nobody(&error) => {
-                self.start()?;
-                self.connect()
-            }
-            connected => connected,
-        }?;
+    fn hand_over(&self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let stream = self.connect()?;
         send(stream.as_fd(), &[KEEP], sockets)?;
         (&stream).read_exact(&mut [0])
     }
@@ -189,7 +202,8 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     Ok(())
 }
 
-/// The holder: listens on its standard input, which the agent has bound, until it is told to end.
+/// The holder: listens on its standard input, which the agent has bound, until it is told to end, or the agent that
+/// started it ends while there is nothing to keep.
 ///
 /// # Errors
 /// Its standard input is no such socket.
@@ -198,12 +212,15 @@ pub fn hold() -> anyhow::Result<()> {
     // Whoever has started the agent may go, and its terminal with it.
     let _ = setsid();
     prctl::set_name(KEEPER_NAME)?;
-    Ok(serve(&UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?))?)
+    let listener = UnixListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    confine(Role::Keeper);
+    Ok(serve(&listener)?)
 }
 
 fn serve(listener: &UnixListener) -> io::Result<()> {
     let mut held = Vec::new();
     loop {
+        let _ = prctl::set_pdeathsig(held.is_empty().then_some(Signal::SIGTERM));
         let (stream, _) = listener.accept()?;
         if !matches!(name::peer(&stream), Ok(Owner::Trusted(_))) {
             continue;
@@ -266,6 +283,8 @@ mod tests {
         let mut text = [0; 32];
         assert_eq!(back[0].recv(&mut text).unwrap(), b"while nobody reads".len());
         keeper.release();
+        assert!(keeper.ask().unwrap().is_empty());
+        keeper.end_holder();
         holder.join().unwrap().unwrap();
         drop(back);
         UdpSocket::bind(address).expect("nobody has it any more");
@@ -279,7 +298,7 @@ mod tests {
         drop(keeper.connect().unwrap());
         send(keeper.connect().unwrap().as_fd(), b"?", &[]).unwrap();
         assert!(keeper.ask().unwrap().is_empty());
-        keeper.release();
+        keeper.end_holder();
         holder.join().unwrap().unwrap();
     }
 }

@@ -7,8 +7,10 @@ mod accept;
 mod accounts;
 mod addresses;
 mod alarm;
+mod confine;
 mod control;
 pub mod core;
+mod descriptors;
 mod differs;
 #[cfg(feature = "key-export")]
 mod export;
@@ -44,7 +46,7 @@ use std::path::Path;
 pub use force::force_clear;
 pub use guard::guard;
 pub use keeper::hold;
-pub use process::Entropy;
+pub use process::{Entropy, keep_secrets};
 pub use service::Stay;
 
 /// Runs the agent in the foreground until SIGTERM or SIGINT, which leave protection in place.

@@ -9,13 +9,22 @@ use rand::TryRng as _;
 use rand::rngs::SysRng;
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::descriptors;
 use crate::ike;
 
-/// Keeps secrets out of core files and, where that is allowed, of swap, and files of ours out of others' sight.
-pub(super) fn harden() -> anyhow::Result<()> {
+/// Keeps secrets out of core files, and other processes out of this one: for every command, as most read a secret.
+///
+/// # Errors
+/// The system refuses.
+pub fn keep_secrets() -> anyhow::Result<()> {
     prctl::set_dumpable(false).context("cannot forbid core files")?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")
+}
+
+/// Keeps secrets out of swap, where that is allowed, and files of ours out of others' sight.
+pub(super) fn harden() -> anyhow::Result<()> {
     umask(Mode::from_bits_truncate(0o077));
+    descriptors::raise_limit().context("cannot raise the limit of descriptors")?;
     if let Err(error) = stay_in_memory() {
         tracing::warn!(
             "secrets may be swapped to disk, as memory cannot be locked: {error}: lift the limit (`ulimit -l unlimited`)"

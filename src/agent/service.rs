@@ -16,10 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::accounts::Accounts;
 use super::addresses::{AddressNews, News};
 use super::alarm::Alarm;
+use super::confine::{Reach, confine};
 use super::control::{Call, Control};
 use super::core::{Core, Datagram};
+use super::descriptors;
 use super::followers::Followers;
 use super::hearing::hear;
+use super::keeper::Keeper;
 use super::notify::Notifier;
 use super::process::Entropy;
 use super::report::{self, Agent};
@@ -31,6 +34,7 @@ use super::unlisted::{self, Knocks};
 use super::unsaved::Unsaved;
 use super::watch::Watch;
 use crate::ike;
+use crate::model::config::owner;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::model::host::{Boot, own_addresses, present_addresses};
 use crate::model::ours::is_our_policy;
@@ -58,10 +62,16 @@ pub enum Stay {
 /// Runs until a signal, or until disabled.
 pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let start = Start::find(path)?;
-    make_directory(&start.setup.config.run_dir)?;
-    let mut claim = Single::new(&start.setup.config.run_dir).claim()?;
+    descriptors::ensure_enough(start.setup.node.own_addresses().count())?;
+    let run_dir = start.setup.config.run_dir.clone();
+    make_directory(&run_dir)?;
+    owner::check(&run_dir)?;
+    let mut claim = Single::new(&run_dir).claim()?;
+    let mut keeper = Keeper::new(&run_dir);
+    keeper.stand_by();
+    let reach = confine(start.setup.role(path));
     claim.answer()?;
-    let mut service = Service::new(path, start)?;
+    let mut service = Service::new(path, start, reach)?;
     let socket = service.setup.config.socket_path();
     let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
     // Before the first look at the tables, so that nothing falls between (kernel.md, fact 15).
@@ -87,6 +97,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             service.handle_events(events.get_mut());
             service.finish_disable();
             if stay == Stay::UntilDisabled {
+                keeper.end_holder();
                 return Ok(());
             }
         }
@@ -112,6 +123,9 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     tracing::info!("stopping; protection stays in place");
     service.notifier.stopping();
     service.save();
+    if service.sockets.is_none() {
+        keeper.end_holder();
+    }
     Ok(())
 }
 
@@ -150,6 +164,8 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
 struct Service {
     /// Where the configuration is.
     path: PathBuf,
+    /// Which files can be read.
+    reach: Reach,
     setup: Setup,
     /// `None` while they cannot be read: the kernel goes on, and no new keys are agreed.
     secrets: Option<Secrets>,
@@ -175,12 +191,13 @@ struct Service {
 }
 
 impl Service {
-    fn new(path: &Path, start: Start) -> anyhow::Result<Self> {
+    fn new(path: &Path, start: Start, reach: Reach) -> anyhow::Result<Self> {
         let Start { setup, secrets, saved, trouble } = start;
         let kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
         let now = Instant::now();
         Ok(Self {
             path: std::path::absolute(path)?,
+            reach,
             setup,
             secrets,
             trouble,
@@ -264,7 +281,7 @@ impl Service {
         let initial_contact = self.kernel.read_sas()?.is_empty();
         let settings = self.setup.settings(secrets, initial_contact);
         let mut sockets = Sockets::new(&self.setup.config.run_dir);
-        sockets.open(self.setup.node.own_addresses(), self.setup.ports()).map_err(Sockets::explain)?;
+        sockets.open(self.setup.node.own_addresses(), self.setup.ports())?;
         self.sockets = Some(sockets);
         self.core = Some(self.make_core(now, settings));
         Ok(())
@@ -587,7 +604,7 @@ impl Service {
 
     fn handle_call(&mut self, call: Call, events: &mut xfrm::Events) {
         let code = match &call.request {
-            Request::Reload | Request::PlanWith(_) => ErrorCode::Configuration,
+            Request::Reload | Request::PlanWith { .. } => ErrorCode::Configuration,
             _ => ErrorCode::Failed,
         };
         let reply = match call.request {
@@ -602,7 +619,7 @@ impl Service {
                 let hold = Duration::from_millis(hold_ms);
                 return self.followers.hold(Instant::now(), after, hold, call.reply);
             }
-            Request::PlanWith(file) => self.plan_with(&file).map(Reply::Plan),
+            Request::PlanWith { file, text } => self.plan_with(&file, &text).map(Reply::Plan),
             Request::Reload => self.reload().map(Reply::Reloaded),
         };
         let refused = |error| Reply::Error { code, message: format!("{error:#}") };

@@ -1,16 +1,19 @@
 //! What the files say: the configuration, which node of it this host is, and what hosts prove themselves
 //! with.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::confine::Role;
 use super::scheme::Scheme;
 use super::sockets::Ports;
 use crate::ike;
-use crate::model::config::{CredentialsError, NodeName};
+use crate::model::config::{CredentialsError, NodeName, STATE_DIR, owner};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::Protection;
 use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Saved, Secret, enabled};
@@ -54,7 +57,8 @@ impl Start {
     /// # Errors
     /// Something is wrong, and nothing is protected, or nothing is known of how it was before.
     pub(super) fn find(path: &Path) -> anyhow::Result<Self> {
-        let (config, broken) = Config::load_or_last_good(path)?;
+        let (config, mut trouble) = load(path)?;
+        owner::check(&config.state_dir)?;
         let saved = match enabled::in_place_of_lost_state(path, &config) {
             Some(saved) => {
                 let state = config.state_path();
@@ -66,7 +70,6 @@ impl Start {
             }
             None => Saved::load(&config.state_path())?,
         };
-        let mut trouble = broken.map(anyhow::Error::from);
         let state_dir = config.state_dir.clone();
         let setup = Setup::new(config, saved.node.as_ref()).or_else(|error| {
             let last = Config::last_good(path, &state_dir).filter(|_| trouble.is_none());
@@ -87,6 +90,21 @@ impl Start {
     }
 }
 
+/// The configuration, or what it was when it was good and nobody else could write it, and what is wrong with it now.
+fn load(path: &Path) -> anyhow::Result<(Config, Option<anyhow::Error>)> {
+    let Err(error) = owner::check(path) else {
+        let (config, broken) = Config::load_or_last_good(path)?;
+        return Ok((config, broken.map(anyhow::Error::from)));
+    };
+    // Nothing that the file says counts, so it is the default place or none.
+    let state_dir = Path::new(STATE_DIR);
+    let last = owner::check(state_dir).ok().and_then(|()| Config::last_good(path, state_dir));
+    match last {
+        Some(config) => Ok((config, Some(error.into()))),
+        None => Err(error.into()),
+    }
+}
+
 impl Setup {
     /// Finds out who this host is in `config`. `remembered` is what it was before, for when its addresses are
     /// not there.
@@ -99,6 +117,20 @@ impl Setup {
     /// What the core has to know.
     pub(super) fn scheme(&self) -> Scheme {
         Scheme::of(&self.config, &self.node)
+    }
+
+    /// What of this system an agent with this setup needs.
+    pub(super) fn role(&self, path: &Path) -> Role {
+        let Config { run_dir, state_dir, .. } = &self.config;
+        // Only what is there can be allowed; where it cannot be made, saving says why.
+        let _ = DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+        #[cfg_attr(not(any(feature = "fault-injection", feature = "key-export")), expect(unused_mut))]
+        let mut write = vec![run_dir.clone(), state_dir.clone()];
+        #[cfg(feature = "fault-injection")]
+        write.push("/run".into());
+        #[cfg(feature = "key-export")]
+        write.extend(std::env::var_os("HOSTSEAL_KEY_EXPORT").map(PathBuf::from));
+        Role::Agent { write, read: self.files(path) }
     }
 
     /// What is to be opened.

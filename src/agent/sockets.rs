@@ -1,7 +1,7 @@
 //! UDP sockets: per own address one for IKE, one for IKE and ESP in UDP, and one for probes.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -20,6 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use super::core::{Datagram, ProbeDatagram, Unsent};
+use super::descriptors;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use crate::ike::{DATAGRAM_MAX, Transmit};
@@ -60,7 +61,7 @@ pub struct Sockets {
     left: BTreeMap<SocketAddr, UdpSocket>,
     keeper: Keeper,
     /// Whether what decapsulates is to outlive this process: from the first message on by which a pair moves to
-    /// UDP. Most hosts never have one, and need no keeper.
+    /// UDP. Most hosts never have one.
     keeps: bool,
     /// Where datagrams are received into, [`AT_ONCE`] times [`ROOM`]. The kernel gives the memory as it is written to.
     room: Vec<u8>,
@@ -109,12 +110,11 @@ impl Sockets {
     /// Opens the ports of each address that are not open yet; an address need not be there yet.
     ///
     /// # Errors
-    /// A port is taken, or the kernel does not let us bypass its policies: all is as before then.
-    pub fn open(
-        &mut self,
-        addresses: impl IntoIterator<Item = IpAddr>,
-        ports: Ports,
-    ) -> Result<(), (SocketAddr, io::Error)> {
+    /// A port is taken, there are too few descriptors, or the kernel does not let us bypass its policies: all is as before then.
+    pub fn open(&mut self, addresses: impl IntoIterator<Item = IpAddr>, ports: Ports) -> anyhow::Result<()> {
+        let addresses: BTreeSet<IpAddr> = addresses.into_iter().collect();
+        let before = self.by_local.keys().map(SocketAddr::ip);
+        descriptors::ensure_enough(before.chain(addresses.iter().copied()).collect::<BTreeSet<_>>().len())?;
         let mut opened = BTreeMap::new();
         for address in addresses {
             // SAs of before may still receive through what is there.
@@ -125,7 +125,7 @@ impl Sockets {
                 let there = self.left.get(&local).map(UdpSocket::try_clone);
                 let socket = there.unwrap_or_else(|| open_udp(local).map(UdpSocket::from));
                 let socket = socket.and_then(|socket| prepare(socket, local, decapsulates));
-                let socket = socket.map_err(|error| (local, error))?;
+                let socket = socket.map_err(|error| explain(local, &error))?;
                 opened.insert(local, Own { socket, decapsulates });
             }
         }
@@ -146,11 +146,6 @@ impl Sockets {
         let kept = self.by_local.values().filter(|own| own.decapsulates);
         let kept: Vec<BorrowedFd<'_>> = kept.map(|own| own.socket.get_ref().as_fd()).collect();
         self.keeper.keep(&kept);
-    }
-
-    /// What the error of [`Sockets::open`] means.
-    pub fn explain((local, error): (SocketAddr, io::Error)) -> anyhow::Error {
-        anyhow::anyhow!("UDP {local} cannot be opened: {error}: is another IKE daemon running?")
     }
 
     /// Closes the sockets of addresses that are not `wanted`.
@@ -238,6 +233,16 @@ impl Sockets {
         };
         xfrm::route_through(&*prober, &probe.sa)?;
         prober.send_to(&probe.bytes, &probe.remote.into()).map(drop)
+    }
+}
+
+/// What it means that a socket cannot be had.
+fn explain(local: SocketAddr, error: &io::Error) -> anyhow::Error {
+    let what = format!("UDP {local} cannot be opened: {error}");
+    match (descriptors::explain(error), error.kind()) {
+        (Some(why), _) => anyhow::anyhow!("{what}: {why}"),
+        (None, io::ErrorKind::AddrInUse) => anyhow::anyhow!("{what}: is another IKE daemon running?"),
+        (None, _) => anyhow::anyhow!(what),
     }
 }
 

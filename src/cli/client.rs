@@ -56,7 +56,7 @@ impl fmt::Display for Asked {
             Request::Disable => "\"disable\"",
             Request::Plan => "\"plan\"",
             Request::Follow { .. } => "\"follow\"",
-            Request::PlanWith(_) => "\"plan\" with another file",
+            Request::PlanWith { .. } => "\"plan\" with another file",
             Request::Reload => "\"reload\"",
         })
     }
@@ -105,9 +105,9 @@ impl Client {
         }
     }
 
-    /// What the agent would change now, or if its configuration were the file `with`.
-    pub(super) fn plan(&self, with: Option<PathBuf>) -> Result<Vec<PlanLine>, AskError> {
-        let request = with.map_or(Request::Plan, Request::PlanWith);
+    /// What the agent would change now, or if its configuration were `with`: the name of a file, and what it says.
+    pub(super) fn plan(&self, with: Option<(PathBuf, String)>) -> Result<Vec<PlanLine>, AskError> {
+        let request = with.map_or(Request::Plan, |(file, text)| Request::PlanWith { file, text });
         match self.ask(&request)? {
             Reply::Plan(lines) => Ok(lines),
             _ => Err(AskError::Mismatch(Asked(request))),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::model::config::{ConfigError, CredentialsError, PrivateFileError, WhoamiError};
+use crate::model::config::{ConfigError, CredentialsError, OwnerError, PrivateFileError, WhoamiError};
 use crate::model::saved::SavedError;
 use crate::xfrm::{PreflightError, ReadError};
 
@@ -157,6 +157,10 @@ impl From<anyhow::Error> for Failure {
         };
         let error = match error.downcast::<WhoamiError>() {
             Ok(error) => return error.into(),
+            Err(error) => error,
+        };
+        let error = match error.downcast::<OwnerError>() {
+            Ok(error) => return Self::new(Exit::Usage, error),
             Err(error) => error,
         };
         let error = match error.downcast::<CredentialsError>() {

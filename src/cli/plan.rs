@@ -1,5 +1,7 @@
 //! `hostseal plan`: what the agent would change in the kernel, now or with another file.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::args::{Invocation, PlanArgs};
@@ -7,6 +9,7 @@ use super::context;
 use super::exit::{Exit, Failure};
 use super::render;
 use super::term::{print, print_json};
+use crate::model::config::Config;
 use crate::model::control::PlanLine;
 
 #[derive(Serialize)]
@@ -17,8 +20,8 @@ struct Report<'a> {
 
 pub(super) fn run(invocation: &Invocation, args: &PlanArgs) -> Result<Exit, Failure> {
     let (config, _) = context::config_at_work(invocation)?;
-    let with = args.with.as_deref().map(std::path::absolute).transpose();
-    let with = with.map_err(|error| Failure::io("finding the file", &error))?;
+    let read = |file: &PathBuf| Ok::<_, Failure>((file.clone(), Config::read(file)?));
+    let with = args.with.as_ref().map(read).transpose()?;
     let lines = context::client(&config).plan(with)?;
     match args.json {
         true => print_json(&Report { schema: 1, changes: &lines })?,

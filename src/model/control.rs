@@ -20,8 +20,8 @@ use super::{Op, Progress};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
-/// The longest request in bytes, with its line end: what a reader must be ready to hold.
-pub const REQUEST_LIMIT: usize = 64 * 1024;
+/// The longest request in bytes, with its line end: a configuration of 10,000 nodes is a quarter of it.
+pub const REQUEST_LIMIT: usize = 4 * 1024 * 1024;
 /// The longest reply in bytes, with its line end: a status of 10,000 pairs is a quarter of it.
 pub const REPLY_LIMIT: usize = 64 * 1024 * 1024;
 
@@ -51,9 +51,14 @@ pub enum Request {
         /// For how many milliseconds the answer may be held. The agent may answer earlier.
         hold_ms: u64,
     },
-    /// What would you change if your configuration were this file? Answered by [`Reply::Plan`], or an error of
-    /// the configuration.
-    PlanWith(PathBuf),
+    /// What would you change if your configuration were another? Answered by [`Reply::Plan`], or an error of the
+    /// configuration.
+    PlanWith {
+        /// What errors call it.
+        file: PathBuf,
+        /// What it says: the agent cannot read files that are not its own.
+        text: String,
+    },
     /// Take the files as they are now. Answered by [`Reply::Reloaded`], or an error of the configuration.
     Reload,
 }

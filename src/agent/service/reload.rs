@@ -8,7 +8,7 @@ use anyhow::bail;
 use super::{SAVE_DELAY, Service};
 use crate::agent::report;
 use crate::agent::setup::{Secrets, Setup};
-use crate::agent::sockets::Sockets;
+use crate::model::config::owner;
 use crate::model::control::{PlanLine, Terms};
 use crate::model::status::Protection;
 use crate::model::{Config, UnixTime};
@@ -38,13 +38,13 @@ impl Service {
         outcome
     }
 
-    /// What loading `file` as the configuration would change in the kernel. SAs that are agreed anew have no
+    /// What loading `text`, which is in `file`, as the configuration would change in the kernel. SAs that are agreed anew have no
     /// SPI yet: those that they replace stand for them.
     ///
     /// # Errors
     /// Something in the file is wrong, or takes a new agent.
-    pub(super) fn plan_with(&mut self, file: &Path) -> anyhow::Result<Vec<PlanLine>> {
-        let setup = self.read_setup(file)?;
+    pub(super) fn plan_with(&mut self, file: &Path, text: &str) -> anyhow::Result<Vec<PlanLine>> {
+        let setup = self.take_setup(Config::parse(text, &file.display().to_string())?)?;
         let Some(core) = &self.core else { return Ok(Vec::new()) };
         let secrets = Secrets::load(&setup)?;
         let otherwise = self.setup.config.keying.method != setup.config.keying.method;
@@ -58,7 +58,8 @@ impl Service {
     }
 
     fn take_files(&mut self) -> anyhow::Result<Vec<String>> {
-        let setup = self.read_setup(&self.path)?;
+        owner::check(&self.path)?;
+        let setup = self.take_setup(Config::load(&self.path)?)?;
         let secrets = Secrets::load(&setup)?;
         let mut changes = self.setup.config.changes(&setup.config);
         match &self.secrets {
@@ -84,11 +85,19 @@ impl Service {
         Ok(changes)
     }
 
-    /// What `file` says, if this agent can go on with it.
-    fn read_setup(&self, file: &Path) -> anyhow::Result<Setup> {
-        let config = Config::load(file)?;
+    /// What a configuration says, if this agent can go on with it.
+    fn take_setup(&self, config: Config) -> anyhow::Result<Setup> {
         if let Some(words) = self.setup.config.needs_restart(&config) {
             bail!("{words}");
+        }
+        let beyond = config.files_for_proofs().into_iter().find(|file| !self.reach.covers(file));
+        if let Some(file) = beyond {
+            bail!(
+                "{}: the agent gave up all files but those in {} when it started. Put it there, or restart the agent \
+                 (`systemctl restart hostseal`, or SIGTERM and start it again: protection stays in place)",
+                file.display(),
+                self.reach.words()
+            );
         }
         let setup = Setup::new(config, Some(&self.setup.node.name))?;
         if setup.node.name != self.setup.node.name {
@@ -114,7 +123,7 @@ impl Service {
     /// Sockets for all addresses of this host in `setup`.
     pub(super) fn open_sockets(&mut self, setup: &Setup) -> anyhow::Result<()> {
         let Some(sockets) = &mut self.sockets else { return Ok(()) };
-        sockets.open(setup.node.own_addresses(), setup.ports()).map_err(Sockets::explain)
+        sockets.open(setup.node.own_addresses(), setup.ports())
     }
 
     /// Closes the sockets of addresses that are neither this host's any more nor in use by a pair that is on

@@ -21,6 +21,7 @@ pub mod credentials;
 pub mod error;
 mod last_good;
 mod nodes;
+pub mod owner;
 mod places;
 pub mod private_file;
 mod read;
@@ -32,8 +33,10 @@ mod tests;
 
 pub use credentials::CredentialsError;
 pub use error::{ConfigError, Problem};
+pub use owner::OwnerError;
 pub use places::{Places, addresses_in};
 pub use private_file::PrivateFileError;
+pub use read::STATE_DIR;
 pub use whoami::WhoamiError;
 
 /// The default of `keying.nat_port` (RFC 3948).
@@ -261,9 +264,16 @@ impl Config {
     /// # Errors
     /// The file cannot be read, or something in it is wrong: then all that is wrong, with its place.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&Self::read(path)?, &path.display().to_string())
+    }
+
+    /// Reads a file, whatever it says.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(path: &Path) -> Result<String, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(&text, &path.display().to_string())
+        std::fs::read_to_string(path).map_err(unreadable)
     }
 
     /// Checks `text`; `name` is what errors call the file.

@@ -24,7 +24,7 @@ const SOCKET_PATH_LIMIT: usize = 107;
 /// The default of `run_dir`.
 pub(super) const RUN_DIR: &str = "/run/hostseal";
 /// The default of `state_dir`.
-pub(super) const STATE_DIR: &str = "/var/lib/hostseal";
+pub const STATE_DIR: &str = "/var/lib/hostseal";
 /// The default of `auth.private_key`.
 pub(super) const PRIVATE_KEY: &str = "/etc/hostseal/key";
 /// The default of `keying.port` (RFC 7296 section 2.23).

@@ -14,7 +14,7 @@ fn requests() -> [Request; 10] {
         Request::Disable,
         Request::Plan,
         Request::Follow { after: 7, hold_ms: 5_000 },
-        Request::PlanWith("/tmp/a file".into()),
+        Request::PlanWith { file: "/tmp/a file".into(), text: "cluster = \"x\"\n".to_owned() },
         Request::Reload,
     ]
 }
@@ -117,7 +117,7 @@ proptest! {
         let at = at % line.len();
         line[at] = byte;
         if let Ok(request) = decode_request(&line) {
-            let varied = matches!(request, Request::Follow { .. } | Request::EnableWith(_) | Request::PlanWith(_));
+            let varied = matches!(request, Request::Follow { .. } | Request::EnableWith(_) | Request::PlanWith { .. });
             prop_assert!(varied || requests().contains(&request));
         }
     }

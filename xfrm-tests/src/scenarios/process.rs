@@ -1,5 +1,7 @@
 //! The agent as a process: one in each network namespace, found whatever became of its files.
 
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{ensure_nothing_of_ours, ensure_pings, sealed_pair};
+use crate::campaign::faults::MORTAL;
 use crate::lab::agent::{CONFIG, Cluster, SECRETS, await_end, hostseal, start_agent, status};
 use crate::lab::wait::until;
 use crate::lab::{HOSTSEAL, Host, Lab, Process};
@@ -21,6 +24,12 @@ pub(super) const ALL: &[Test] = &[
     Test::new("process::two_agents_in_one_network", 2, two_agents_in_one_network),
     Test::new("process::somebody_else_has_the_name", 2, somebody_else_has_the_name),
     Test::new("process::keeper_without_the_run_directory", 2, keeper_without_the_run_directory),
+    Test::new("process::silent_connections", 2, silent_connections),
+    Test::new("process::few_descriptors", 2, few_descriptors),
+    Test::new("process::powers_are_given_up", 2, powers_are_given_up),
+    Test::new("process::a_whole_life_of_known_system_calls", 2, a_whole_life_of_known_system_calls).mortal(),
+    Test::new("process::ordinary_users_are_refused", 2, ordinary_users_are_refused),
+    Test::new("process::files_that_others_may_write", 2, files_that_others_may_write),
 ];
 
 const RUN: &str = "/run/hostseal";
@@ -185,4 +194,173 @@ fn keeper_without_the_run_directory(lab: &mut Lab) -> Result<()> {
     cluster.install(&a, SECRETS[0])?;
     hostseal(&b, "disable --force")?.expect_code(0)?;
     Ok(())
+}
+
+/// Connections that say nothing take the place of nobody who asks.
+fn silent_connections(lab: &mut Lab) -> Result<()> {
+    let (a, _) = sealed_pair(lab)?;
+    let socket = format!("{RUN}/hostseal.sock");
+    let silent =
+        a.within(|| (0..200).map(|_| UnixStream::connect(&socket)).collect::<io::Result<Vec<_>>>())??;
+    for _ in 0..3 {
+        hostseal(&a, "status")?.expect_code(0)?;
+    }
+    hostseal(&a, "disable")?.expect_code(0)?;
+    drop(silent);
+    ensure_nothing_of_ours(&a)
+}
+
+/// What the system lets an agent have is too little, or is taken away later.
+fn few_descriptors(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    Cluster::of(lab.hosts()).install_all(lab.hosts())?;
+    let words = ["descriptor limit 32 is too small for 2 addresses", "LimitNOFILE"];
+    host_line(&a, &format!("ulimit -n 32; timeout 30 {HOSTSEAL} enable"), 1, &words)?;
+    ensure!(ours(&a)?.is_empty(), "{:?}", ours(&a)?);
+    // A soft limit is raised.
+    let soft =
+        a.spawn(Command::new("sh").args(["-c", &format!("ulimit -S -n 32; exec {HOSTSEAL} enable")]))?;
+    hostseal(&b, "enable")?.expect_code(0)?;
+    drop(soft);
+    for host in [&a, &b] {
+        super::await_protected(host)?;
+    }
+    // So few that none is left: an answer is had all the same, and the log is not filled.
+    let pid = status(&a)?.agent()?;
+    let open = a.run(&format!("ls /proc/{pid}/fd | wc -l"))?;
+    let lines = || Ok::<_, anyhow::Error>(a.read(&format!("{RUN}/agent.log"))?.lines().count());
+    let before = lines()?;
+    a.run(&format!("prlimit --pid {pid} --nofile={}", open.trim()))?;
+    let silent = a.within(|| {
+        (0..40).map(|_| UnixStream::connect(format!("{RUN}/hostseal.sock"))).collect::<io::Result<Vec<_>>>()
+    })??;
+    drop(silent);
+    // It says what it lacks, and goes on once it has it.
+    until("an answer", Duration::from_secs(30), || {
+        let said = hostseal(&a, "status")?;
+        ensure!(said.code == 0 || said.stderr.contains("Too many open files"), "{said:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    a.run(&format!("prlimit --pid {pid} --nofile=1024"))?;
+    hostseal(&a, "status")?.expect_code(0)?;
+    ensure!(lines()? - before < 10, "{}", a.read(&format!("{RUN}/agent.log"))?);
+    ensure_pings(&a, &b, 3)
+}
+
+/// What `/proc` says of a process that has given up what it does not need.
+fn ensure_confined(pid: Pid, powers: &str) -> Result<()> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    for set in ["CapBnd:", "CapEff:", "CapPrm:"] {
+        ensure!(field(set) == Some(powers), "{set} {status}");
+    }
+    for set in ["CapInh:", "CapAmb:"] {
+        ensure!(field(set) == Some("0000000000000000"), "{set} {status}");
+    }
+    ensure!(field("NoNewPrivs:") == Some("1") && field("Seccomp:") == Some("2"), "{status}");
+    Ok(())
+}
+
+/// Wherever it was started: CAP_NET_ADMIN and CAP_NET_BIND_SERVICE are left to an agent, and nothing to what keeps
+/// its sockets.
+fn powers_are_given_up(lab: &mut Lab) -> Result<()> {
+    let cluster = Cluster::of(lab.hosts()).with("esp", "encapsulation = \"always\"");
+    super::seal_all(&cluster, lab.hosts())?;
+    for host in lab.hosts() {
+        let agent = status(host)?.agent()?;
+        ensure_confined(agent, "0000000000001400")?;
+        let keepers = host.processes()?.into_iter().filter(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.trim() == "hostseal-keeper")
+        });
+        let keepers: Vec<Pid> = keepers.collect();
+        ensure!(keepers.len() == 1, "{keepers:?}");
+        ensure_confined(keepers[0], "0000000000000000")?;
+        let log = host.read(&format!("{RUN}/agent.log"))?;
+        ensure!(log.matches("Landlock").count() <= 1, "{log}");
+    }
+    Ok(())
+}
+
+/// In this build, a system call that is not in the list ends the agent.
+fn a_whole_life_of_known_system_calls(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    for host in [&a, &b] {
+        host.run(&format!("mount --bind {MORTAL} {HOSTSEAL}"))?;
+    }
+    let cluster =
+        |line: &str| Cluster::of(lab.hosts()).with("keying", "rekey_after = \"2s\"").with("esp", line);
+    super::seal_all(&cluster(""), lab.hosts())?;
+    let agents = [status(&a)?.agent()?, status(&b)?.agent()?];
+    let capture = lab.capture(&a)?;
+    until("new keys", Duration::from_secs(30), || {
+        let spis = super::spis_sent(&capture.so_far()?, b.v4().into());
+        a.ping(&b, crate::lab::Family::V4, 1)?;
+        ensure!(spis.len() > 1, "{spis:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    hostseal(&a, "plan")?.expect_code(0)?;
+    a.write("/tmp/other.toml", &a.read(CONFIG)?, 0o644)?;
+    hostseal(&a, "plan --with /tmp/other.toml")?.expect_code(0)?;
+    for host in [&a, &b] {
+        cluster("encapsulation = \"always\"").install(host, SECRETS[0])?;
+        hostseal(host, "reload")?.expect_code(0)?;
+        host.run("ip address add 10.99.9.9/32 dev eth0 && ip address del 10.99.9.9/32 dev eth0")?;
+        host.run("ip xfrm state flush")?;
+    }
+    until("protected in UDP", Duration::from_secs(30), || {
+        let status = status(&a)?;
+        let row = status.peer(b.v4().into())?;
+        ensure!(status.all_protected() && row.at("/encapsulation") == "udp", "{:#}", row.0);
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(agents == [status(&a)?.agent()?, status(&b)?.agent()?], "an agent died");
+    for host in [&a, &b] {
+        hostseal(host, "disable")?.expect_code(0)?;
+        ensure_gone(host)?;
+    }
+    Ok(())
+}
+
+/// Whoever can write what root's agent believes would be root.
+fn files_that_others_may_write(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    a.run(&format!("chmod g+w {CONFIG} && touch {CONFIG}"))?;
+    host_line(&a, &format!("{HOSTSEAL} reload"), 2, &[CONFIG, "others may write it", "chmod go-w"])?;
+    let seen = status(&a)?;
+    ensure!(seen.all_protected() && seen.at("/config_error").is_string(), "{:#}", seen.0);
+    a.run(&format!("chmod g-w {CONFIG}"))?;
+    hostseal(&a, "reload")?.expect_code(0)?;
+    hostseal(&a, "disable --force")?.expect_code(0)?;
+    for (spoil, mend, what) in [
+        ("chown 1000 {}", "chown root {}", "/var/lib/hostseal"),
+        ("chmod 1777 {}", "chmod 755 {}", RUN),
+        ("chmod o+w {}", "chmod o-w {}", CONFIG),
+    ] {
+        a.run(&spoil.replace("{}", what))?;
+        host_line(&a, &format!("timeout 20 {HOSTSEAL} agent"), 2, &[what])?;
+        a.run(&mend.replace("{}", what))?;
+    }
+    hostseal(&b, "disable --force")?.expect_code(0).map(drop)
+}
+
+/// Neither by the control socket nor by the names that belong to the network namespace.
+fn ordinary_users_are_refused(lab: &mut Lab) -> Result<()> {
+    let cluster = Cluster::of(lab.hosts()).with("esp", "encapsulation = \"always\"");
+    super::seal_all(&cluster, lab.hosts())?;
+    let [a, b] = lab.all();
+    let user = "setpriv --reuid 1000 --regid 1000 --clear-groups";
+    host_line(&a, &format!("{user} {HOSTSEAL} disable"), 5, &["run as root"])?;
+    // Whoever connects is let go of: reading ends. An order to the process that keeps sockets is not obeyed.
+    let script = "use Socket; $SIG{PIPE} = 'IGNORE'; for ('hostseal-agent', 'hostseal-keeper') { \
+        socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; \
+        connect($s, pack('S a*', AF_UNIX, \"\\0$_\")) or die $!; syswrite($s, 'E'); \
+        sysread($s, my $answer, 10); die 'an answer' if $answer; }";
+    a.output_of(Command::new("timeout").args(["30"]).args(user.split(' ')).args(["perl", "-e", script]))
+        .and_then(|output| {
+            ensure!(output.status.success(), "{output:?}");
+            Ok(())
+        })?;
+    ensure!(ours(&a)?.len() == 2 && status(&a)?.all_protected(), "{:?}", ours(&a)?);
+    ensure_pings(&a, &b, 3)
 }

@@ -1,0 +1,86 @@
+//! Descriptors: how many this process may have, and whether they are enough for what it has to open.
+
+use std::io;
+
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
+use super::control::CONNECTIONS;
+
+/// For IKE, for ESP in UDP, and for probes.
+const OF_AN_ADDRESS: rlim_t = 3;
+/// For everything else, with what is open for a moment alone: files that are read and written, questions to the
+/// kernel, everybody who may ask over the control socket.
+const OTHERS: rlim_t = 32 + CONNECTIONS as rlim_t;
+
+/// Takes as many as the system lets this process have.
+///
+/// # Errors
+/// It refuses.
+pub(super) fn raise_limit() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
+}
+
+/// Checks that there are enough for the sockets of so many addresses, and for all that an agent does beside them: it
+/// must not find out later, when it has no descriptor to write down what it did.
+///
+/// # Errors
+/// There are too few.
+pub(super) fn ensure_enough(addresses: usize) -> anyhow::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    enough(limit, addresses)
+}
+
+fn enough(limit: rlim_t, addresses: usize) -> anyhow::Result<()> {
+    let needed = OF_AN_ADDRESS * addresses as rlim_t + OTHERS;
+    anyhow::ensure!(
+        limit >= needed,
+        "descriptor limit {limit} is too small for {addresses} addresses, which need {needed}: raise LimitNOFILE in the \
+         unit, or `ulimit -n`"
+    );
+    Ok(())
+}
+
+/// What an error means that says that there is none: of this process, or of the system.
+pub(super) fn explain(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error().map(Errno::from_raw)? {
+        Errno::EMFILE => {
+            Some("this process has too many descriptors open: raise LimitNOFILE in the unit, or `ulimit -n`")
+        }
+        Errno::ENFILE => Some("all descriptors of this system are in use: raise the sysctl fs.file-max"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_are_named_with_what_to_do() {
+        let words = enough(32, 2).unwrap_err().to_string();
+        assert!(
+            words.starts_with("descriptor limit 32 is too small for 2 addresses, which need 70"),
+            "{words}"
+        );
+        assert!(words.contains("LimitNOFILE"), "{words}");
+        assert!(enough(70, 2).is_ok() && enough(1024, 300).is_ok() && enough(1024, 330).is_err());
+        assert!(enough(rlim_t::MAX, 10_000).is_ok());
+    }
+
+    #[test]
+    fn an_error_that_is_about_descriptors_says_so() {
+        let of = |errno: Errno| explain(&io::Error::from(errno));
+        assert!(of(Errno::EMFILE).unwrap().contains("LimitNOFILE"));
+        assert!(of(Errno::ENFILE).unwrap().contains("fs.file-max"));
+        assert_eq!(of(Errno::EADDRINUSE), None);
+    }
+
+    #[test]
+    fn the_limit_is_raised_to_the_most() {
+        raise_limit().unwrap();
+        let (now, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(now, most);
+    }
+}
