@@ -15,6 +15,7 @@ mod exit;
 mod follow;
 mod generate;
 mod interfaces;
+mod kernel_age;
 mod key;
 mod listeners;
 mod log;
