@@ -205,9 +205,9 @@ impl World {
             self.hosts[at].tick = self.now + LISTEN_EVERY;
         }
         let own = self.hosts[at].address;
-        self.on(at, |core, _, _| core.know_own(BTreeSet::from([own])));
         if self.hosts[at].wanted {
             self.on(at, |core, now, kernel| {
+                core.know_own(BTreeSet::from([own]));
                 core.enable(now, kernel, strict, trial).expect("a kernel can be read")
             });
         } else {
