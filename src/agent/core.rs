@@ -33,7 +33,8 @@ use super::timers::Timers;
 use crate::ike::{self, Engine};
 use crate::model::saved::{PairRecord, Proven};
 use crate::model::status::RowState;
-use crate::model::{About, KernelState, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
+use crate::model::stranger::Strangers;
+use crate::model::{About, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
 use crate::protect::PairMachine;
 
 /// How often sessions are looked through, and counters read where nothing depends on them.
@@ -113,6 +114,8 @@ pub struct Core {
     tidied: Option<Instant>,
     /// The time of day, and when it was that.
     clock: Option<(Instant, UnixTime)>,
+    /// What other software has in the kernel, where it was read since that was last asked for.
+    strangers: Option<Strangers>,
 }
 
 /// Inputs.
@@ -156,6 +159,7 @@ impl Core {
             listened: None,
             tidied: None,
             clock: None,
+            strangers: None,
         }
     }
 
@@ -426,6 +430,11 @@ impl Core {
         std::mem::take(&mut self.persist)
     }
 
+    /// What other software has in the kernel, if it was read since the last call.
+    pub fn poll_strangers(&mut self) -> Option<Strangers> {
+        self.strangers.take()
+    }
+
     /// Whether a trial has ended without being confirmed since the last call: all pairs are on their way to
     /// the clear then.
     pub fn poll_trial_ended(&mut self) -> bool {
@@ -487,11 +496,6 @@ impl Core {
             record.proven = proven.or_else(|| self.proven.get(pair).cloned());
         }
         records
-    }
-
-    /// What the kernel holds, as far as was read and done, with the counters of `sas`.
-    pub fn known(&self, sas: BTreeMap<SaId, SaReading>) -> KernelState {
-        self.known.with_sas(sas)
     }
 
     /// Dates `sas` by the clock that nobody sets. The kernel says when an SA was made by the one that can be set, and

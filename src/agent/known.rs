@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::policy::Block;
-use crate::model::{KernelState, Op, PolicyDirection, PolicyId, PolicyReading, SaId, SaReading, Selector};
+use crate::model::{KernelState, Op, PolicyDirection, PolicyId, PolicyReading, SaId, Selector};
 use crate::protect::{Desired, Indexes, Plan, plan};
 
 /// A part of the kernel's tables: what concerns one peer, or all.
@@ -51,12 +51,6 @@ impl Known {
     /// A policy.
     pub fn policy(&self, id: &PolicyId) -> Option<&PolicyReading> {
         self.parts.get(&scope_of(id))?.policies.get(id)
-    }
-
-    /// All policies, with `sas` as the SAs.
-    pub fn with_sas(&self, sas: BTreeMap<SaId, SaReading>) -> KernelState {
-        let policies = self.parts.values().flat_map(|state| &state.policies);
-        KernelState { sas, policies: policies.map(|(id, policy)| (*id, *policy)).collect() }
     }
 
     /// The changes that lead a part to what is desired. Indexes that they take stay taken.

@@ -7,6 +7,7 @@ mod accept;
 mod accounts;
 mod addresses;
 mod alarm;
+mod alerts;
 mod confine;
 mod control;
 pub mod core;

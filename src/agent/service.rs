@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::accounts::Accounts;
 use super::addresses::{AddressNews, News};
 use super::alarm::Alarm;
+use super::alerts::Alerts;
 use super::confine::{Reach, confine};
 use super::control::{Call, Control};
 use super::core::{Core, Datagram};
@@ -40,6 +41,7 @@ use crate::model::host::{Boot, own_addresses, present_addresses};
 use crate::model::ours::is_our_policy;
 use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
+use crate::model::stranger::Ground;
 use crate::model::{SaId, Saved, Trial, UnixTime, forwarding, trial};
 use crate::protect::silence::LISTEN_EVERY;
 use crate::xfrm;
@@ -181,6 +183,8 @@ struct Service {
     followers: Followers,
     routes: Routes,
     knocks: Knocks,
+    /// What other IPsec software has in front of ours or beside it.
+    strangers: Alerts,
     save_at: Option<Instant>,
     unsaved: Unsaved,
     look_at: Option<Instant>,
@@ -211,6 +215,7 @@ impl Service {
             followers: Followers::new(),
             routes: Routes::open(),
             knocks: Knocks::default(),
+            strangers: Alerts::default(),
             save_at: None,
             unsaved: Unsaved::default(),
             look_at: None,
@@ -539,6 +544,11 @@ impl Service {
         if core.wants_look() {
             self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
         }
+        if let Some(strangers) = core.poll_strangers() {
+            let pairs = self.setup.config.pairs(&self.setup.node);
+            let exempt = &self.setup.config.protection.exempt;
+            self.strangers.note(strangers.problems(Ground { pairs: &pairs, exempt }));
+        }
         if core.poll_persist() {
             self.save_at.get_or_insert(now + SAVE_DELAY);
             self.close_sockets();
@@ -637,22 +647,18 @@ impl Service {
     fn status(&mut self, events: &mut xfrm::Events) -> anyhow::Result<Status> {
         self.remember();
         // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
-        let mut sas = self.kernel.read_sas()?;
+        let mut kernel = self.kernel.read()?;
         for ended in self.handle_events(events) {
-            sas.remove(&ended);
+            kernel.sas.remove(&ended);
         }
         let (now, wall) = (Instant::now(), UnixTime::from(SystemTime::now()));
         let mut saved = self.saved.clone();
         if let Some(core) = &mut self.core {
             core.set_clock(now, wall);
-            core.listen(now, &sas);
-            core.date(now, wall, &mut sas);
+            core.listen(now, &kernel.sas);
+            core.date(now, wall, &mut kernel.sas);
             saved.pairs = core.records(now, wall);
         }
-        let kernel = match &self.core {
-            Some(core) => core.known(sas),
-            None => self.kernel.read()?,
-        };
         let known =
             Known { config: &self.setup.config, node: &self.setup.node, kernel: &kernel, saved: &saved };
         let secret_id = self.secrets.as_ref().and_then(Secrets::id);

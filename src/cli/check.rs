@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::args::{Invocation, JsonArgs};
-use super::context;
 use super::exit::{Exit, Failure};
 use super::status;
 use super::term::{print, print_json};
+use super::{context, others};
 use crate::model;
 use crate::model::config::{
     Config, ConfigError, CredentialsError, Forwarded, Method, Node, NodeName, Problem,
@@ -84,7 +84,9 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
     let secret = secrets.as_ref().ok().and_then(|(secret, _)| secret.as_ref());
     let secret_found = secret.map(|secret| secret.id().to_string());
-    let beside = node_found.map(|node| status::beside(config, node)).unwrap_or_default();
+    let mut beside = node_found.map(|node| status::beside(config, node)).unwrap_or_default();
+    // The kernel's tables are for root alone.
+    beside.extend(node_found.and_then(|node| others::problems(config, node).ok()).into_iter().flatten());
     let failures: Vec<Failure> =
         [node.err(), secrets.err(), credentials.err()].into_iter().flatten().collect();
 
@@ -108,7 +110,10 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
         print_json(&report)?;
     } else {
         let mut text = words(file, config, node_found, &pairs, secret_found.as_deref());
-        beside.iter().for_each(|problem| text += &format!("{:<15}{}\n", "note", problem.message));
+        for problem in &beside {
+            let label = if problem.is_critical() { "PROBLEM" } else { "note" };
+            text += &format!("{label:<15}{}\n", problem.message);
+        }
         print(&text)?;
     }
     match failures.first() {
@@ -176,6 +181,7 @@ fn words(
     line("replay window", format!("{} packets", config.esp.replay_window));
     line("mode", "require: once protected, a pair is protected or dropped".to_owned());
     line("in the clear", clear(&config.protection.exempt));
+    line("", "all between addresses that the file does not list, IPv6 link-local ones too".to_owned());
     line("peers", peers_may(config.protection.allow_peer_disable).to_owned());
     line("forwarded", what_is_forwarded(config.protection.forwarded).to_owned());
     text

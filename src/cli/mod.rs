@@ -20,6 +20,7 @@ mod key;
 mod listeners;
 mod log;
 mod new;
+mod others;
 mod plan;
 mod preflight;
 mod progress;

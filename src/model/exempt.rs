@@ -1,10 +1,23 @@
 //! Exemptions: what the operator leaves in the clear on purpose.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::policy::Ports;
+use super::policy::{Block, Ports};
+use super::{PolicyDirection, Selector};
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u16 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
+
+/// Far ports of an exempted connection: 32768 and up. Without the mask a source port of 22 would open
+/// every port (kernel.md, fact 18c).
+const FAR_PORTS: Ports = Ports { port: 0x8000, mask: 0x8000 };
 
 /// What kind of traffic is exempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +50,97 @@ impl Exemption {
                 _ => true,
             }
     }
+}
+
+/// Packets of one direction that pass in the clear, by an exemption or because they have to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Which way they go.
+    pub direction: PolicyDirection,
+    /// Which packets.
+    pub selector: Selector,
+    /// Whether the server sends them, else it receives them.
+    from_server: bool,
+}
+
+impl Opening {
+    /// Whether it lets all packets pass that `other` matches of those between the same two addresses.
+    pub fn covers(&self, other: &Selector) -> bool {
+        self.covers_server(other)
+            && self.selector.source_ports.contains(other.source_ports)
+            && self.selector.destination_ports.contains(other.destination_ports)
+    }
+
+    /// The same whatever the client's port.
+    pub fn covers_server(&self, other: &Selector) -> bool {
+        let (own, others) = match self.from_server {
+            true => (self.selector.source_ports, other.source_ports),
+            false => (self.selector.destination_ports, other.destination_ports),
+        };
+        self.selector.protocol == other.protocol && own.contains(others)
+    }
+}
+
+/// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (kernel.md, fact 18b).
+pub fn neighbour_discovery() -> Vec<Opening> {
+    let any = Block::any(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let opening = |(kind, direction)| {
+        let selector =
+            Selector { protocol: ICMPV6, source_ports: Ports::one(kind), ..Selector::between(any, any) };
+        Opening { direction, selector, from_server: true }
+    };
+    let kinds = [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT];
+    let both = |kind| [PolicyDirection::In, PolicyDirection::Out].map(|direction| (kind, direction));
+    kinds.into_iter().flat_map(both).map(opening).collect()
+}
+
+impl Exemption {
+    /// What it lets pass between this host and a peer: this host as server and as client, in and, unless it is
+    /// for what comes in alone, out.
+    pub fn openings(&self, remote: IpAddr) -> Vec<Opening> {
+        let mut openings = self.both_ways(remote);
+        openings.retain(|opening| !self.incoming || opening.direction == PolicyDirection::In);
+        openings
+    }
+
+    fn both_ways(&self, remote: IpAddr) -> Vec<Opening> {
+        let Some(ports) = &self.ports else {
+            let protocol = if remote.is_ipv4() { ICMP } else { ICMPV6 };
+            return served_here(remote, protocol, Ports::ANY, Ports::ANY).into();
+        };
+        let protocol = if self.protocol == Protocol::Tcp { TCP } else { UDP };
+        let as_server_and_as_client = |server| {
+            let here = served_here(remote, protocol, server, FAR_PORTS);
+            [here, served_there(remote, protocol, server, FAR_PORTS)].concat()
+        };
+        port_masks(ports.clone()).into_iter().flat_map(as_server_and_as_client).collect()
+    }
+}
+
+/// Between a server on this host and a client at `remote`.
+fn served_here(remote: IpAddr, protocol: u8, server: Ports, client: Ports) -> [Opening; 2] {
+    between(remote, protocol, server, client)
+        .map(|opening| Opening { from_server: opening.direction == PolicyDirection::Out, ..opening })
+}
+
+/// Between a server at `remote` and a client on this host.
+fn served_there(remote: IpAddr, protocol: u8, server: Ports, client: Ports) -> [Opening; 2] {
+    between(remote, protocol, client, server)
+        .map(|opening| Opening { from_server: opening.direction == PolicyDirection::In, ..opening })
+}
+
+/// Both directions between this host, on ports `near`, and `remote`, on ports `far`.
+fn between(remote: IpAddr, protocol: u8, near: Ports, far: Ports) -> [Opening; 2] {
+    let (here, there) = (Block::any(remote), Block::host(remote));
+    let inbound =
+        Selector { source: there, destination: here, protocol, source_ports: far, destination_ports: near };
+    let outbound =
+        Selector { source: here, destination: there, protocol, source_ports: near, destination_ports: far };
+    [(PolicyDirection::In, inbound), (PolicyDirection::Out, outbound)].map(|(direction, selector)| Opening {
+        direction,
+        selector,
+        from_server: false,
+    })
 }
 
 impl FromStr for Exemption {

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::stranger::Strangers;
 use super::{Op, OpError, Policy, PolicyId, PolicyReading, SaId, SaReading};
 
-/// SAs of ours, and all policies: strangers' too, since one with the selector that we need is in the way.
+/// SAs of ours, and all policies: strangers' too, since one with the selector that we need is in the way, and
+/// others may be asked before ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KernelState {
     /// SAs of ours.
     pub sas: BTreeMap<SaId, SaReading>,
-    /// Policies, ours and strangers'.
+    /// Policies, ours and strangers', that have a selector and nothing else: those that ours can collide with.
     pub policies: BTreeMap<PolicyId, PolicyReading>,
+    /// What other software has there.
+    pub strangers: Strangers,
 }
 
 impl KernelState {

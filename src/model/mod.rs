@@ -24,6 +24,7 @@ pub mod sa;
 pub mod saved;
 pub mod secret;
 pub mod status;
+pub mod stranger;
 pub mod trial;
 pub mod units;
 pub mod word;

@@ -42,6 +42,20 @@ impl Block {
         address.is_ipv4() == self.address.is_ipv4() && Self::new(address, self.prefix) == Some(*self)
     }
 
+    /// The largest address in it.
+    pub fn last(&self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(v4) => {
+                let beyond = u32::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+                IpAddr::V4((v4.to_bits() | beyond).into())
+            }
+            IpAddr::V6(v6) => {
+                let beyond = u128::MAX.checked_shr(self.prefix.into()).unwrap_or(0);
+                IpAddr::V6((v6.to_bits() | beyond).into())
+            }
+        }
+    }
+
     /// One address.
     pub fn host(address: IpAddr) -> Self {
         Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
@@ -76,6 +90,11 @@ pub struct Ports {
 impl Ports {
     /// Every port.
     pub const ANY: Self = Self { port: 0, mask: 0 };
+
+    /// Whether every port of `other` is one of these.
+    pub fn contains(&self, other: Ports) -> bool {
+        self.mask & other.mask == self.mask && other.port & self.mask == self.port
+    }
 
     /// One port.
     pub fn one(port: u16) -> Self {
@@ -189,14 +208,19 @@ impl Policy {
     }
 }
 
-impl fmt::Display for PolicyId {
+impl fmt::Display for PolicyDirection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let direction = match self.direction {
+        f.write_str(match self {
             PolicyDirection::In => "in",
             PolicyDirection::Out => "out",
             PolicyDirection::Forward => "fwd",
-        };
-        write!(f, "policy {direction} {}", self.selector)
+        })
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "policy {} {}", self.direction, self.selector)
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Method, Mode, Node, NodeName};
 use super::saved::{PairRecord, Saved};
+use super::stranger::Ground;
 use super::{
     Action, AuthMethod, Direction, KernelState, Pair, PolicyDirection, Problem, Proposals, SaId, SaReading,
     Selector, Spi, UnixTime, ours,
@@ -463,9 +464,14 @@ pub fn without_agent(
     secret_id: Option<String>,
     now: UnixTime,
 ) -> Status {
-    let Known { config, node, saved, .. } = known;
-    let peers: Vec<PeerRow> =
-        config.pairs(node).into_iter().map(|(peer, pair)| known.row(peer, pair, now)).collect();
+    let Known { config, node, kernel, saved } = known;
+    let pairs = config.pairs(node);
+    let mut problems: Vec<Problem> = unbound::problems(known).collect();
+    if saved.protection != Protection::Off {
+        let ground = Ground { pairs: &pairs, exempt: &config.protection.exempt };
+        problems.extend(kernel.strangers.problems(ground));
+    }
+    let peers: Vec<PeerRow> = pairs.into_iter().map(|(peer, pair)| known.row(peer, pair, now)).collect();
     Status {
         schema: SCHEMA,
         time: now,
@@ -483,7 +489,7 @@ pub fn without_agent(
         peers,
         kernel: statistics.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect(),
         notes: Vec::new(),
-        problems: unbound::problems(known).collect(),
+        problems,
     }
 }
 

@@ -1,22 +1,11 @@
 //! The policy set: what each stage of a pair, a guard, neighbour discovery and an exemption look like.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
-use crate::model::exempt::{Protocol, port_masks};
+use crate::model::exempt::{self, Opening};
 use crate::model::ours::priority;
-use crate::model::policy::{Block, Ports};
+use crate::model::policy::Block;
 use crate::model::{Action, Exemption, Pair, Policy, PolicyDirection, Selector};
-
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
-const NEIGHBOUR_SOLICITATION: u16 = 135;
-const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
-
-/// Far ports of an exempted connection: 32768 and up. Without the mask a source port of 22 would open
-/// every port (kernel.md, fact 18c).
-const FAR_PORTS: Ports = Ports { port: 0x8000, mask: 0x8000 };
 
 /// Inbound, and the same selector again as FWD: otherwise plaintext to a DNATed port would be served
 /// (kernel.md, fact 18e). `action` is [`Action::Accept`] or [`Action::Require`].
@@ -93,50 +82,14 @@ fn guarded(direction: PolicyDirection, source: Block, destination: Block, action
 
 /// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (kernel.md, fact 18b).
 pub fn neighbour_discovery() -> impl Iterator<Item = Policy> {
-    let any = Block::any(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT].into_iter().flat_map(move |kind| {
-        let selector =
-            Selector { protocol: ICMPV6, source_ports: Ports::one(kind), ..Selector::between(any, any) };
-        [PolicyDirection::In, PolicyDirection::Out].map(|direction| Policy {
-            direction,
-            selector,
-            action: Action::Allow,
-            priority: priority::EXEMPT,
-            until: None,
-        })
-    })
+    exempt::neighbour_discovery().into_iter().map(allow)
 }
 
-/// What one exemption lets pass between this host and a peer: this host as server and as client, in and,
-/// unless it is for what comes in alone, out.
+/// What one exemption lets pass between this host and a peer.
 pub fn exemption(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
-    let mut policies = both_exempt(remote, exemption);
-    policies.retain(|policy| !exemption.incoming || policy.direction == PolicyDirection::In);
-    policies
+    exemption.openings(remote).into_iter().map(allow).collect()
 }
 
-fn both_exempt(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
-    let allow = |protocol, near, far| both_ways(remote, protocol, near, far);
-    let Some(ports) = &exemption.ports else {
-        let protocol = if remote.is_ipv4() { ICMP } else { ICMPV6 };
-        return allow(protocol, Ports::ANY, Ports::ANY).into();
-    };
-    let protocol = if exemption.protocol == Protocol::Tcp { TCP } else { UDP };
-    let as_server_and_as_client =
-        |server| [allow(protocol, server, FAR_PORTS), allow(protocol, FAR_PORTS, server)].concat();
-    port_masks(ports.clone()).into_iter().flat_map(as_server_and_as_client).collect()
-}
-
-/// What lets pass, in both directions, what goes between this host, on ports `near`, and a peer, on ports `far`.
-fn both_ways(remote: IpAddr, protocol: u8, near: Ports, far: Ports) -> [Policy; 2] {
-    let (action, priority) = (Action::Allow, priority::EXEMPT);
-    let (here, there) = (Block::any(remote), Block::host(remote));
-    let inbound =
-        Selector { source: there, destination: here, protocol, source_ports: far, destination_ports: near };
-    let outbound =
-        Selector { source: here, destination: there, protocol, source_ports: near, destination_ports: far };
-    [
-        Policy { direction: PolicyDirection::In, selector: inbound, action, priority, until: None },
-        Policy { direction: PolicyDirection::Out, selector: outbound, action, priority, until: None },
-    ]
+fn allow(Opening { direction, selector, .. }: Opening) -> Policy {
+    Policy { direction, selector, action: Action::Allow, priority: priority::EXEMPT, until: None }
 }

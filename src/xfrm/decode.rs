@@ -35,27 +35,27 @@ pub(super) fn sa(message: Message<'_>) -> Result<Option<SaReading>, Malformed> {
 
 /// Where the fields of `struct xfrm_usersa_info` are. It is read in place: parsed whole, with its nested
 /// structures, a dump of 20,000 SAs takes longer to parse than to fetch.
-mod field {
-    pub(super) const SELECTED_DESTINATION: usize = 0;
-    pub(super) const SELECTED_SOURCE: usize = 16;
-    pub(super) const SELECTED_BITS: usize = 42;
-    pub(super) const DESTINATION: usize = 56;
-    pub(super) const SPI: usize = 72;
-    pub(super) const PROTOCOL: usize = 76;
-    pub(super) const SOURCE: usize = 80;
-    pub(super) const SOFT_BYTES: usize = 96;
-    pub(super) const SOFT_PACKETS: usize = 112;
-    pub(super) const HARD_SECONDS: usize = 136;
-    pub(super) const BYTES: usize = 160;
-    pub(super) const PACKETS: usize = 168;
-    pub(super) const ADDED: usize = 176;
-    pub(super) const OUTSIDE_WINDOW: usize = 192;
-    pub(super) const REPLAYED: usize = 196;
-    pub(super) const INTEGRITY: usize = 200;
-    pub(super) const REQID: usize = 208;
-    pub(super) const FAMILY: usize = 212;
-    pub(super) const MODE: usize = 214;
-    pub(super) const FLAGS: usize = 216;
+pub(super) mod field {
+    pub(in crate::xfrm) const SELECTED_DESTINATION: usize = 0;
+    pub(in crate::xfrm) const SELECTED_SOURCE: usize = 16;
+    pub(in crate::xfrm) const SELECTED_BITS: usize = 42;
+    pub(in crate::xfrm) const DESTINATION: usize = 56;
+    pub(in crate::xfrm) const SPI: usize = 72;
+    pub(in crate::xfrm) const PROTOCOL: usize = 76;
+    pub(in crate::xfrm) const SOURCE: usize = 80;
+    pub(in crate::xfrm) const SOFT_BYTES: usize = 96;
+    pub(in crate::xfrm) const SOFT_PACKETS: usize = 112;
+    pub(in crate::xfrm) const HARD_SECONDS: usize = 136;
+    pub(in crate::xfrm) const BYTES: usize = 160;
+    pub(in crate::xfrm) const PACKETS: usize = 168;
+    pub(in crate::xfrm) const ADDED: usize = 176;
+    pub(in crate::xfrm) const OUTSIDE_WINDOW: usize = 192;
+    pub(in crate::xfrm) const REPLAYED: usize = 196;
+    pub(in crate::xfrm) const INTEGRITY: usize = 200;
+    pub(in crate::xfrm) const REQID: usize = 208;
+    pub(in crate::xfrm) const FAMILY: usize = 212;
+    pub(in crate::xfrm) const MODE: usize = 214;
+    pub(in crate::xfrm) const FLAGS: usize = 216;
 }
 
 /// The SA of an `xfrm_usersa_info` and of the attributes that go with it. Inner `None` for a stranger's,
@@ -132,7 +132,7 @@ fn mapping_of(info: &[u8]) -> Option<Option<(SaId, SocketAddr)>> {
     Some(Some((id, SocketAddr::new(address_at(family, info, NEW_SOURCE)?, port))))
 }
 
-fn address_at(family: Family, bytes: &[u8], at: usize) -> Option<IpAddr> {
+pub(super) fn address_at(family: Family, bytes: &[u8], at: usize) -> Option<IpAddr> {
     bytes.get(at..)?.first_chunk().map(|addr| address(family, Address { addr: *addr }))
 }
 
@@ -192,7 +192,7 @@ fn action(info: &UserPolicyInfo, id: PolicyId, templates: &[u8]) -> Option<Actio
     }
 }
 
-fn selector(selector: &WireSelector) -> Option<Selector> {
+pub(super) fn selector(selector: &WireSelector) -> Option<Selector> {
     let family = Family::from_number(selector.family)?;
     Some(Selector {
         source: Block { address: address(family, selector.saddr), prefix: selector.prefixlen_s },

@@ -1,7 +1,7 @@
 //! For tests and fuzzing: everything that is done with bytes that a socket delivered.
 
 use super::wire::{Attributes, Messages};
-use super::{decode, events};
+use super::{decode, events, strangers};
 
 /// Reads a datagram as whatever it could be taken for.
 ///
@@ -15,6 +15,8 @@ pub fn digest(datagram: &[u8]) {
         total += message.body.len();
         let _ = decode::sa(message);
         let _ = decode::policy(message);
+        let _ = strangers::sa(message);
+        let _ = strangers::policy(message);
         let _ = decode::verdict(message).map(|verdict| verdict.reason());
     }
     assert!(total <= datagram.len(), "more came out than went in");

@@ -11,11 +11,16 @@ use super::connection::{Connection, Dump};
 use super::decode::{self, Verdict};
 use super::encode;
 use super::preflight::Features;
+use super::strangers;
 use super::wire::{Malformed, Message};
+use crate::model::stranger::StrangerPolicy;
 use crate::model::{KernelState, KeySource, Op, OpError, PolicyId, PolicyReading, SaId, SaReading, ours};
 
 /// How often a dump is tried anew when something changed under it.
 const ATTEMPTS: usize = 5;
+
+/// Policies by what identifies them, and those of strangers.
+type Policies = (BTreeMap<PolicyId, PolicyReading>, Vec<StrangerPolicy>);
 
 /// Why the kernel's tables could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -163,10 +168,17 @@ impl Kernel {
         results
     }
 
-    /// Reads our SAs, and all policies. Not a snapshot: what changes meanwhile may or may not be in it,
+    /// Reads all SAs and policies. Not a snapshot: what changes meanwhile may or may not be in it,
     /// and the events tell (kernel.md, fact 15).
     pub fn read(&mut self) -> Result<KernelState, ReadError> {
-        Ok(KernelState { sas: self.read_sas()?, policies: self.read_policies()? })
+        let mut state =
+            self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |state: &mut KernelState, message| {
+                state.sas.extend(decode::sa(message)?.filter(has_cipher).map(|sa| (sa.id, sa)));
+                state.strangers.sas.extend(strangers::sa(message)?);
+                Ok(())
+            })?;
+        (state.policies, state.strangers.policies) = self.read_policies()?;
+        Ok(state)
     }
 
     /// Gives each of our SAs with its counters to `visit`, in no order, and keeps nothing: the cheapest way
@@ -222,16 +234,21 @@ impl Kernel {
         unused
     }
 
-    fn read_policies(&mut self) -> Result<BTreeMap<PolicyId, PolicyReading>, ReadError> {
-        self.collect(XFRM_MSG_GETPOLICY, XFRM_MSG_NEWPOLICY, |policies: &mut BTreeMap<_, _>, message| {
-            policies.extend(decode::policy(message)?.map(|policy| (policy.id, policy)));
+    /// All policies that one of ours can collide with, and all of strangers that packets of ours can meet.
+    fn read_policies(&mut self) -> Result<Policies, ReadError> {
+        self.collect(XFRM_MSG_GETPOLICY, XFRM_MSG_NEWPOLICY, |(policies, others): &mut Policies, message| {
+            let policy = decode::policy(message)?;
+            if !policy.as_ref().is_some_and(ours::is_our_policy) {
+                others.extend(strangers::policy(message)?);
+            }
+            policies.extend(policy.map(|policy| (policy.id, policy)));
             Ok(())
         })
     }
 
     /// Every object of ours: unlike [`Kernel::read`] with the larval SAs that a template of ours made.
     pub(super) fn ours(&mut self) -> Result<(Vec<PolicyReading>, Vec<SaReading>), ReadError> {
-        let policies = self.read_policies()?.into_values().filter(ours::is_our_policy).collect();
+        let policies = self.read_policies()?.0.into_values().filter(ours::is_our_policy).collect();
         let sas = self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |sas: &mut Vec<_>, message| {
             sas.extend(decode::sa(message)?);
             Ok(())

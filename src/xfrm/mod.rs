@@ -22,6 +22,7 @@ mod lifetime;
 mod preflight;
 mod socket_policy;
 mod statistics;
+mod strangers;
 mod sweep;
 mod sys;
 #[cfg(test)]

@@ -11,7 +11,8 @@ use crate::protect::policies;
 
 impl Core {
     /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
-    pub(super) fn learn(&mut self, actual: KernelState) {
+    pub(super) fn learn(&mut self, mut actual: KernelState) {
+        self.strangers = Some(std::mem::take(&mut actual.strangers));
         self.known = Known::of(actual, &self.pairs.own());
         self.dirty.extend(self.known.scopes());
         self.dirty.insert(Scope::Common);

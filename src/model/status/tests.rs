@@ -75,6 +75,7 @@ fn protecting() -> KernelState {
     KernelState {
         sas: sas.into_iter().map(|sa| (sa.id, sa)).collect(),
         policies: policies.into_iter().map(|policy| (policy.id, policy)).collect(),
+        ..KernelState::default()
     }
 }
 

@@ -2,9 +2,10 @@ use super::golden;
 use super::*;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::model::stranger::Verdict;
 use crate::model::{PolicyReading, SaReading, UnixTime};
-use crate::xfrm::decode;
 use crate::xfrm::statistics;
+use crate::xfrm::{decode, strangers};
 
 fn dumped(golden: &str) -> Option<PolicyReading> {
     decode::policy(only(&hex(golden))).expect("well-formed")
@@ -153,4 +154,42 @@ fn statistics_are_numbers_by_name() {
     let parsed = statistics::parse("XfrmInError             \t0\nXfrmInNoStates          \t17\n\nodd line\n");
     assert_eq!(parsed.len(), 2);
     assert_eq!((parsed["XfrmInError"], parsed["XfrmInNoStates"]), (0, 17));
+}
+
+#[test]
+fn strangers_policies_are_read_with_their_marks_and_templates() {
+    let read = |golden| strangers::policy(only(&hex(golden))).expect("well-formed");
+    let tunnel = read(golden::DUMPED_TUNNEL).expect("packets can meet it");
+    assert_eq!(tunnel.id.to_string(), "policy out 10.1.0.0/24 -> 10.2.0.0/24");
+    assert!(matches!(tunnel.verdict, Verdict::Transform { .. }), "{tunnel:?}");
+    assert_eq!((tunnel.priority, tunnel.mark), (7, (0, 0)));
+    // What lies beyond the prefix does not count: 10.2.0.9/24 is 10.2.0.0/24 (its destination comes first).
+    let mut loose = hex(golden::DUMPED_TUNNEL);
+    loose[16 + 3] = 9;
+    assert_eq!(strangers::policy(only(&loose)), Ok(Some(tunnel)));
+    let marked = read(golden::DUMPED_MARK).expect("packets with the mark meet it");
+    assert_ne!(marked.mark, (0, 0));
+    let seen = |golden, verdict| assert_eq!(read(golden).expect("main").verdict, verdict);
+    seen(golden::DUMPED_BLOCK, Verdict::Block);
+    seen(golden::DUMPED_ND, Verdict::Allow);
+    seen(golden::DUMPED_REQUIRE, Verdict::Transform { reqid: ours::REQID });
+    // Its template is optional.
+    seen(golden::DUMPED_ACCEPT, Verdict::Allow);
+    for golden in [golden::DUMPED_SUB, golden::DUMPED_IF_ID, golden::DUMPED_SOCKET] {
+        assert_eq!(read(golden), None);
+    }
+}
+
+#[test]
+fn strangers_sas_are_those_that_are_not_ours() {
+    let mut report = hex(golden::REPORTED_SA);
+    assert_eq!(strangers::sa(only(&report)), Ok(None));
+    // Its reqid.
+    report[16 + 208] ^= 1;
+    let stranger = strangers::sa(only(&report)).expect("well-formed").expect("a stranger's");
+    assert_eq!((stranger.id.spi, stranger.reqid), (SPI, ours::REQID ^ 1));
+    assert_eq!(decode::sa(only(&report)), Ok(None));
+    // In tunnel mode it is no SA of packets between two hosts.
+    report[16 + 214] = 1;
+    assert_eq!(strangers::sa(only(&report)), Ok(None));
 }

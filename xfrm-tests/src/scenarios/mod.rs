@@ -29,6 +29,7 @@ mod refusal;
 mod rekey;
 pub mod reload;
 mod sight;
+mod strangers;
 mod strict;
 pub mod strongswan;
 mod trial;
@@ -50,6 +51,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     [
         enable::ALL,
         strict::ALL,
+        strangers::ALL,
         prefer::ALL,
         process::ALL,
         trial::ALL,

@@ -1,0 +1,32 @@
+//! IPsec of other software on this host, asked for before hostseal puts its own beside it.
+
+use super::exit::{Exit, Failure};
+use super::status::read_kernel;
+use super::term::tell;
+use crate::model::Problem;
+use crate::model::config::{Config, Node};
+use crate::model::stranger::Ground;
+
+/// What of it concerns the pairs of this host.
+///
+/// # Errors
+/// The kernel's tables cannot be read.
+pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, Failure> {
+    let pairs = config.pairs(node);
+    let ground = Ground { pairs: &pairs, exempt: &config.protection.exempt };
+    Ok(read_kernel()?.strangers.problems(ground))
+}
+
+/// Refuses to protect a host on which other software has the first word: its traffic would get past
+/// hostseal's policies, or hostseal's peers would drop it. What has no effect is only said.
+pub(super) fn check(config: &Config, node: &Node) -> Result<(), Failure> {
+    let (wrong, harmless): (Vec<_>, Vec<_>) =
+        problems(config, node)?.into_iter().partition(Problem::is_critical);
+    harmless.iter().for_each(|problem| tell(&problem.message));
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let messages: Vec<&str> = wrong.iter().map(|problem| problem.message.as_str()).collect();
+    let message = format!("nothing has been changed: {}", messages.join("\n"));
+    Err(Failure::new(Exit::Failed, message))
+}

@@ -1,0 +1,314 @@
+//! IPsec of other software on this host: what the kernel holds of it, and who has the first word about the
+//! traffic of a pair, it or we.
+//!
+//! The kernel asks the policy with the smallest priority, whoever wrote it. A stranger's policy in front of
+//! ours therefore decides what happens to the packets that it matches, and nothing that we write changes
+//! that. One behind ours has no say. Three kinds are no trouble and are not named: those that match nothing
+//! of a pair, those of XFRM interfaces (`if_id`), which are never asked about packets that ours are asked
+//! about, and those that let pass what we let pass too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use super::exempt::{Opening, neighbour_discovery};
+use super::ours::priority;
+use super::policy::Block;
+use super::{Exemption, NodeName, Pair, PolicyDirection, PolicyId, Problem, ProblemCode, SaId};
+
+/// The reqid, and mark, of all that Docker Swarm writes for its encrypted overlay networks.
+const SWARM: u32 = 13_681_891;
+/// As many policies are named one by one; of more there is a count.
+const NAMED: usize = 8;
+/// As many nodes are named in one sentence.
+const NODES_NAMED: usize = 4;
+
+/// What a policy of other software does with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Passes, or may pass, as it is.
+    Allow,
+    /// Dropped.
+    Block,
+    /// Goes through, or must have come through, SAs of that software with this reqid (0 for any).
+    Transform {
+        /// What ties policy and SAs together.
+        reqid: u32,
+    },
+}
+
+/// A policy of other software that packets of ours can meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrangerPolicy {
+    /// Which packets it matches.
+    pub id: PolicyId,
+    /// Its index.
+    pub index: u32,
+    /// Among policies that match, the smallest number decides.
+    pub priority: u32,
+    /// What happens to a packet.
+    pub verdict: Verdict,
+    /// Only packets with this mark under this mask; 0 and 0 for all.
+    pub mark: (u32, u32),
+    /// Only packets through the interface with this index; 0 for all.
+    pub interface: u32,
+}
+
+/// A transport-mode SA of other software.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StrangerSa {
+    /// The address that the packets come from.
+    pub source: IpAddr,
+    /// What identifies it.
+    pub id: SaId,
+    /// What ties it to policies.
+    pub reqid: u32,
+}
+
+/// All that a kernel holds of other software's IPsec, as far as packets of ours can meet it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strangers {
+    /// Policies.
+    pub policies: Vec<StrangerPolicy>,
+    /// SAs.
+    pub sas: Vec<StrangerSa>,
+}
+
+/// A host's pairs with a node each, and what stays in the clear on them.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// The pairs.
+    pub pairs: &'a [(NodeName, Pair)],
+    /// What stays in the clear.
+    pub exempt: &'a [Exemption],
+}
+
+impl Strangers {
+    /// What of it concerns these pairs: critical where it has the first word about their traffic, else for
+    /// information. The same for the same kernel, in the same words.
+    pub fn problems(&self, ground: Ground<'_>) -> Vec<Problem> {
+        let peers = Peers::of(ground.pairs);
+        let (mut first, mut behind, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+        let mut known = BTreeSet::new();
+        for policy in &self.policies {
+            let pairs = peers.matched_by(policy.id);
+            if pairs.is_empty() {
+                continue;
+            }
+            if let Verdict::Transform { reqid } = policy.verdict {
+                known.insert(reqid);
+            }
+            let list = if policy.is_left_aside(&pairs, ground.exempt) {
+                &mut aside
+            } else if policy.has_first_word(&pairs) {
+                &mut first
+            } else {
+                &mut behind
+            };
+            list.push((policy, names(&pairs)));
+        }
+        let mut problems: Vec<Problem> =
+            first.iter().take(NAMED).map(|(policy, nodes)| policy.in_front(nodes)).collect();
+        problems.extend((first.len() > NAMED).then(|| {
+            let words = format!(
+                "{} more policies of other IPsec software come before hostseal's: `ip xfrm policy` lists them",
+                first.len() - NAMED
+            );
+            Problem::critical(ProblemCode::OtherIpsec, None, words)
+        }));
+        problems.extend(without_effect(
+            &behind,
+            "after hostseal's: packets to and from {nodes} go through hostseal's SAs, and not that software's",
+        ));
+        problems.extend(without_effect(
+            &aside,
+            "before hostseal's, for exempted ports alone: their packets to and from {nodes} are left to it",
+        ));
+        problems.extend(self.loose_sas(&peers, &known));
+        problems
+    }
+
+    /// SAs from a peer that no policy here knows. What comes out of them is dropped once the pair is sealed:
+    /// it has not come through an SA of ours.
+    fn loose_sas(&self, peers: &Peers<'_>, known: &BTreeSet<u32>) -> Option<Problem> {
+        let from_peer = |sa: &&StrangerSa| peers.node(sa.id.destination, sa.source).is_some();
+        let loose: Vec<_> =
+            self.sas.iter().filter(|sa| !known.contains(&sa.reqid)).filter(from_peer).collect();
+        let first = loose.first()?;
+        let node = peers.node(first.id.destination, first.source)?;
+        let more = more(loose.len() - 1);
+        let words = format!(
+            "{} of {} (reqid {}) from {node}{more}: what comes through it is dropped once hostseal requires its \
+             own ESP, unless it is exempt",
+            first.id,
+            software(first.reqid),
+            first.reqid
+        );
+        Some(Problem::info(ProblemCode::OtherIpsec, None, words))
+    }
+}
+
+impl StrangerPolicy {
+    /// Whether the kernel asks it before ours. Of two with one priority it asks the older one, and does not
+    /// say which that is: that counts as before.
+    fn has_first_word(&self, pairs: &[(&NodeName, Pair)]) -> bool {
+        // Selector and direction identify a policy: where it has ours, there is no place for ours.
+        let bare = self.mark == (0, 0) && self.interface == 0;
+        self.priority <= priority::PAIR || (bare && pairs.iter().any(|(_, pair)| self.id.is_of(*pair)))
+    }
+
+    /// Whether all that it matches stays in the clear for us too, or, where it is ESP of that software, goes
+    /// from or to an exempted port: then it is the operator's wish that hostseal does not care for it.
+    fn is_left_aside(&self, pairs: &[(&NodeName, Pair)], exempt: &[Exemption]) -> bool {
+        // Forwarded packets are those that a DNAT rule sends elsewhere, which came in.
+        let direction = match self.id.direction {
+            PolicyDirection::Forward => PolicyDirection::In,
+            direction => direction,
+        };
+        let lets_pass = |opening: &Opening| match self.verdict {
+            Verdict::Allow => opening.covers(&self.id.selector),
+            Verdict::Transform { .. } => opening.covers_server(&self.id.selector),
+            Verdict::Block => false,
+        };
+        let discovery = self.verdict == Verdict::Allow && neighbour_discovery().iter().any(lets_pass);
+        let is_exempt = |(_, pair): &(&NodeName, Pair)| {
+            let openings = exempt.iter().flat_map(|entry| entry.openings(pair.remote));
+            openings.filter(|opening| opening.direction == direction).any(|opening| lets_pass(&opening))
+        };
+        // One that matches every protocol is never covered: no need to ask for each of a thousand pairs.
+        self.id.selector.protocol != 0 && (discovery || pairs.iter().all(is_exempt))
+    }
+
+    /// The problem that it is in front of ours.
+    fn in_front(&self, nodes: &BTreeSet<&NodeName>) -> Problem {
+        let does = match (self.verdict, self.id.direction) {
+            (Verdict::Allow, PolicyDirection::Out) => "leaves in the clear",
+            (Verdict::Allow, _) => "is accepted in the clear",
+            (Verdict::Block, _) => "is dropped",
+            (Verdict::Transform { .. }, _) => "uses the SAs of that software",
+        };
+        let words = format!(
+            "{self} comes before hostseal's: what it matches of the traffic with {} {does}. {}",
+            list(nodes),
+            self.remedy()
+        );
+        let node = nodes.first().filter(|_| nodes.len() == 1).map(|node| (*node).clone());
+        Problem::critical(ProblemCode::OtherIpsec, node, words)
+    }
+
+    fn remedy(&self) -> String {
+        match self.verdict {
+            Verdict::Transform { reqid: SWARM } => format!(
+                "Create that overlay network without `--opt encrypted`, as hostseal encrypts it, or leave it to \
+                 Docker with protection.exempt = [\"udp/{}\"]",
+                self.id.selector.destination_ports.port
+            ),
+            _ => {
+                let mark = match self.mark {
+                    (0, 0) => String::new(),
+                    (value, mask) => format!(" mark {value:#x} mask {mask:#x}"),
+                };
+                let direction = self.id.direction;
+                format!("Remove it: `ip xfrm policy delete dir {direction} index {}{mark}`", self.index)
+            }
+        }
+    }
+
+    fn reqid(&self) -> u32 {
+        match self.verdict {
+            Verdict::Transform { reqid } => reqid,
+            Verdict::Allow | Verdict::Block => 0,
+        }
+    }
+}
+
+impl fmt::Display for StrangerPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} (priority {}", self.id, software(self.reqid()), self.priority)?;
+        if self.mark != (0, 0) {
+            write!(f, ", mark {:#x}/{:#x}", self.mark.0, self.mark.1)?;
+        }
+        if self.interface != 0 {
+            write!(f, ", interface {}", self.interface)?;
+        }
+        write!(f, ", index {})", self.index)
+    }
+}
+
+/// Whose an object with this reqid is, as far as that can be told.
+fn software(reqid: u32) -> &'static str {
+    if reqid == SWARM { "Docker Swarm's encrypted overlay network" } else { "other IPsec software" }
+}
+
+/// One problem for all policies that cut nothing of ours: `place` says where they stand.
+fn without_effect(list_of: &[(&StrangerPolicy, BTreeSet<&NodeName>)], place: &str) -> Option<Problem> {
+    // What lets pass or blocks behind ours is never asked.
+    let mut shown = list_of.iter().filter(|(policy, _)| matches!(policy.verdict, Verdict::Transform { .. }));
+    let (policy, _) = shown.next()?;
+    let nodes: BTreeSet<&NodeName> = list_of.iter().flat_map(|(_, nodes)| nodes).copied().collect();
+    let place = place.replace("{nodes}", &list(&nodes));
+    let (more, count) = (more(shown.clone().count()), shown.count());
+    let come = if count == 0 { "comes" } else { "come" };
+    Some(Problem::info(ProblemCode::OtherIpsec, None, format!("{policy}{more} {come} {place}")))
+}
+
+/// " and 3 more".
+fn more(count: usize) -> String {
+    if count == 0 { String::new() } else { format!(" and {count} more") }
+}
+
+fn names<'n>(pairs: &[(&'n NodeName, Pair)]) -> BTreeSet<&'n NodeName> {
+    pairs.iter().map(|(node, _)| *node).collect()
+}
+
+/// "b, c and 3 more nodes".
+fn list(nodes: &BTreeSet<&NodeName>) -> String {
+    let named: Vec<&str> = nodes.iter().take(NODES_NAMED).map(|node| node.as_str()).collect();
+    match nodes.len().saturating_sub(NODES_NAMED) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more nodes", named.join(", ")),
+    }
+}
+
+/// The pairs by the peer's address, so that a policy for one address or one network finds its own at once:
+/// there can be tens of thousands of policies, and thousands of pairs.
+struct Peers<'a>(BTreeMap<IpAddr, Vec<(&'a NodeName, Pair)>>);
+
+impl<'a> Peers<'a> {
+    fn of(pairs: &'a [(NodeName, Pair)]) -> Self {
+        let mut by_remote: BTreeMap<IpAddr, Vec<(&NodeName, Pair)>> = BTreeMap::new();
+        for (node, pair) in pairs {
+            by_remote.entry(pair.remote).or_default().push((node, *pair));
+        }
+        Self(by_remote)
+    }
+
+    /// The pairs of whose packets `id` matches some.
+    fn matched_by(&self, id: PolicyId) -> Vec<(&'a NodeName, Pair)> {
+        let (own, other) = match id.direction {
+            PolicyDirection::Out => (id.selector.source, id.selector.destination),
+            PolicyDirection::In | PolicyDirection::Forward => (id.selector.destination, id.selector.source),
+        };
+        let in_range = self.0.range(other.address..=other.last()).flat_map(|(_, pairs)| pairs);
+        in_range.filter(|(_, pair)| own.contains(pair.local)).copied().collect()
+    }
+
+    fn node(&self, local: IpAddr, remote: IpAddr) -> Option<&'a NodeName> {
+        let pairs = self.0.get(&remote)?;
+        pairs.iter().find(|(_, pair)| pair.local == local).map(|(node, _)| *node)
+    }
+}
+
+impl PolicyId {
+    /// Whether it is that of a policy of ours for `pair`.
+    fn is_of(&self, pair: Pair) -> bool {
+        let (from, to) = match self.direction {
+            PolicyDirection::Out => (pair.local, pair.remote),
+            PolicyDirection::In | PolicyDirection::Forward => (pair.remote, pair.local),
+        };
+        self.selector == super::Selector::between(Block::host(from), Block::host(to))
+    }
+}
+
+#[cfg(test)]
+mod tests;
