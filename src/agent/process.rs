@@ -7,7 +7,6 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use rand::TryRng as _;
 use rand::rngs::SysRng;
-use zeroize::{Zeroize as _, Zeroizing};
 
 use super::descriptors;
 use crate::ike;
@@ -41,53 +40,19 @@ fn stay_in_memory() -> nix::Result<()> {
     mlockall(MlockAllFlags::MCL_FUTURE)
 }
 
-/// How many random bytes are fetched at once.
-const PORTION: usize = 1024;
-
-/// The operating system's randomness. It is fetched in portions, since a session wants it in many small pieces;
-/// what was handed out is zeroed.
-pub struct Entropy {
-    portion: Zeroizing<[u8; PORTION]>,
-    used: usize,
-}
-
-impl Default for Entropy {
-    fn default() -> Self {
-        Self { portion: Zeroizing::new([0; PORTION]), used: PORTION }
-    }
-}
-
-impl Entropy {
-    /// The next bytes of the portion, at most `wanted`.
-    fn next(&mut self, wanted: usize) -> &mut [u8] {
-        if self.used == PORTION {
-            refill(&mut self.portion[..]);
-            self.used = 0;
-        }
-        let start = self.used;
-        self.used = PORTION.min(start + wanted);
-        &mut self.portion[start..self.used]
-    }
-}
+/// The operating system's randomness. None is fetched ahead: a virtual machine that goes on from a snapshot, twice,
+/// would hand out the same bytes again, while its kernel draws anew once it is told (vmgenid).
+#[derive(Default)]
+pub struct Entropy;
 
 impl ike::Entropy for Entropy {
-    fn fill(&mut self, mut bytes: &mut [u8]) {
-        while !bytes.is_empty() {
-            let source = self.next(bytes.len());
-            let (now, later) = bytes.split_at_mut(source.len());
-            now.copy_from_slice(source);
-            source.zeroize();
-            bytes = later;
+    fn fill(&mut self, bytes: &mut [u8]) {
+        // getrandom(2) cannot fail once the system's pool is ready, and waits until it is. Should it fail all the
+        // same, keys must not be made from what happens to be in memory.
+        if let Err(error) = SysRng.try_fill_bytes(bytes) {
+            eprintln!("hostseal: the system gives no randomness: {error}");
+            std::process::abort();
         }
-    }
-}
-
-fn refill(portion: &mut [u8]) {
-    // getrandom(2) cannot fail once the system's pool is ready, and waits until it is. Should it fail all the
-    // same, keys must not be made from what happens to be in memory.
-    if let Err(error) = SysRng.try_fill_bytes(portion) {
-        eprintln!("hostseal: the system gives no randomness: {error}");
-        std::process::abort();
     }
 }
 
@@ -99,20 +64,16 @@ mod tests {
     use crate::ike::Entropy as _;
 
     #[test]
-    fn no_byte_is_handed_out_twice() {
-        let mut entropy = Entropy::default();
+    fn no_byte_is_handed_out_twice_or_held_back() {
+        assert_eq!(size_of::<Entropy>(), 0, "nothing is kept that a copy of this process would have too");
         let mut seen = BTreeSet::new();
-        for length in [8, 32, 4, PORTION, 2 * PORTION + 7, 32, PORTION - 1].into_iter().cycle().take(70) {
+        for length in [8, 32, 4, 1024, 2055, 32].into_iter().cycle().take(60) {
             let mut bytes = vec![0; length];
-            entropy.fill(&mut bytes);
+            Entropy.fill(&mut bytes);
             // Four bytes alone can come twice by chance.
             for piece in bytes.chunks_exact(8) {
                 assert!(seen.insert(piece.to_vec()), "{piece:x?} came twice");
             }
-            assert!(
-                entropy.portion[..entropy.used].iter().all(|byte| *byte == 0),
-                "what was handed out is gone"
-            );
         }
     }
 }

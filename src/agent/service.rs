@@ -398,7 +398,7 @@ impl Service {
         for pair in &scheme.pairs {
             accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
         }
-        let mut engine = ike::Engine::new(settings, Box::new(Entropy::default()));
+        let mut engine = ike::Engine::new(settings, Box::new(Entropy));
         engine.set_clock(now, wall);
         let mut core = Core::new(scheme, engine, accounts, &self.saved.sealed(), now);
         core.set_clock(now, wall);

@@ -67,11 +67,12 @@ impl Prf {
 }
 
 fn mac<M: Mac + hmac::KeyInit>(key: &[u8], parts: &[&[u8]]) -> Hidden {
-    // HMAC takes a key of any length, so this is never empty.
-    let computed = <M as hmac::KeyInit>::new_from_slice(key).map(|mut mac| {
-        parts.iter().for_each(|part| mac.update(part));
-        mac.finalize().into_bytes().to_vec()
-    });
-    debug_assert!(computed.is_ok(), "HMAC takes a key of any length");
-    Hidden::new(computed.unwrap_or_default())
+    // HMAC takes a key of any length (RFC 2104 section 3), so nothing that comes in leads to the panic. Should it ever
+    // fail, the agent ends rather than go on with a key that everybody knows.
+    let mut mac = <M as hmac::KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length");
+    parts.iter().for_each(|part| mac.update(part));
+    let mut output = mac.finalize().into_bytes();
+    let computed = Hidden::new(output.to_vec());
+    output.zeroize();
+    computed
 }

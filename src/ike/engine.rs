@@ -80,7 +80,7 @@ impl Engine {
             entropy,
             pairs: HashMap::new(),
             table: Table::default(),
-            cookies: CookieJar::new(),
+            cookies: CookieJar::default(),
             strangers: Strangers::default(),
             out: Outbox::default(),
             vendor_id: peer::vendor_id(),
