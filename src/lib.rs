@@ -30,6 +30,9 @@
 //!    counter (`ike::tests`).
 //! 8. **Counters never go backwards** (`agent::accounts`, `agent::sim::cluster`, and the lab).
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
+//! 10. **No key of an unproven party reaches the kernel** of a sealed pair (`protect::tests::unproven`; the
+//!     simulated kernel refuses one after any prefix, `agent::sim::imposter`; the fuzz target `engine`; and the
+//!     lab, where somebody answers in a member's place).
 //! 11. **What comes out of an SA is its peer's.** Every SA carries the selector of its two addresses
 //!     (`xfrm::tests::golden`, `agent::sim::reconfigure`, and the lab with attackers).
 

@@ -3,7 +3,8 @@
 //! encrypted, as if that end were not hostseal but somebody with its keys.
 //!
 //! Nothing panics and no table grows beyond its bound. What nobody has authenticated ends no session that is
-//! there. And whatever has happened, two honest ends agree on a child afterwards.
+//! there, and brings no SA about: an end that is not told that it may takes none ahead of a proof. And whatever has
+//! happened, two honest ends agree on a child afterwards.
 //!
 //! With `$STEPS` set, each step of the input is printed.
 
@@ -117,6 +118,8 @@ struct End {
     engine: Engine,
     pair: Pair,
     children: Vec<Child>,
+    /// The pair takes clear packets, and an SA ahead of a proof with them.
+    takes_ahead: bool,
 }
 
 struct World {
@@ -186,8 +189,13 @@ impl End {
             jitter: Duration::ZERO,
             about: Arc::default(),
         };
-        let engine = Engine::new(settings, Box::new(Seeded(seed)));
-        Self { engine, pair: Pair { local, remote }, children: Vec::new() }
+        let mut engine = Engine::new(settings, Box::new(Seeded(seed)));
+        let (pair, takes_ahead) = (Pair { local, remote }, choice % 2 == 1);
+        engine.allow_ahead(pair, takes_ahead);
+        if choice % 4 >= 2 {
+            engine.pass_for_a_stranger();
+        }
+        Self { engine, pair, children: Vec::new(), takes_ahead }
     }
 
     /// Takes what happened, says yes to every child, and deletes what a child of its own replaces.
@@ -202,6 +210,7 @@ impl End {
                         self.engine.delete_child(now, pair, old);
                     }
                 }
+                Event::InboundAhead(_) => assert!(self.takes_ahead, "an SA before any proof"),
                 Event::ChildClosed { in_spi, .. } => self.children.retain(|child| child.in_spi != in_spi),
                 _ => {}
             }

@@ -569,6 +569,8 @@ impl Core {
             let node = node.map_or_else(|| pair.remote.to_string(), ToString::to_string);
             self.journal.note(node, pair, news, &why);
         }
+        let takes_clear = machine.takes_clear();
+        self.engine.allow_ahead(pair, takes_clear);
         self.touched.insert(pair);
         Some(answer)
     }

@@ -43,12 +43,14 @@ impl Pairs {
                 .filter(|reading| reading.is_between(*pair))
                 .map(|reading| (reading.id, reading.direction(*pair)))
                 .collect();
+            let unproven = unproven(&sas, actual);
             let encapsulated = sas.keys().any(|id| actual.sas[id].encapsulated);
             taken.extend(sas.iter().map(|(id, direction)| (*pair, *id, *direction)));
             let [inbound, _] = policies::inbound(*pair, Action::Require).map(|policy| there(&policy));
             let outbound = there(&policies::outbound(*pair, Action::Block));
             machine.adopt(Adopted {
                 sas,
+                unproven,
                 outbound: match outbound.and_then(|policy| policy.action) {
                     Some(Action::Seal { spi }) => Some(spi),
                     _ => None,
@@ -186,4 +188,13 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
             whole
         })
     }
+}
+
+/// The inbound SAs that an agent which died may have made ahead of a proof: both SAs of a child are made together, so
+/// those of one that was agreed are not newer than all outbound ones.
+fn unproven(sas: &BTreeMap<SaId, Direction>, actual: &KernelState) -> BTreeSet<SaId> {
+    let added = |id: &SaId| actual.sas.get(id).map(|reading| reading.added);
+    let of = |wanted| sas.iter().filter(move |(_, direction)| **direction == wanted).map(|(id, _)| *id);
+    let newest = of(Direction::Out).filter_map(|id| added(&id)).max();
+    of(Direction::In).filter(|id| added(id) > newest).collect()
 }

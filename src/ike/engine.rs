@@ -1,6 +1,6 @@
 //! All pairs and all sessions: who initiates and when, which session of several stays, what is bounded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -39,6 +39,8 @@ pub struct Engine {
     entropy: Box<dyn Entropy + Send>,
     pub(super) pairs: HashMap<Pair, Keep>,
     table: Table,
+    /// The pairs whose inbound SA may be in the kernel before the peer has proven itself.
+    ahead: HashSet<Pair>,
     cookies: CookieJar,
     strangers: Strangers,
     out: Outbox,
@@ -62,6 +64,7 @@ macro_rules! cx {
             vendor_id: &$engine.vendor_id,
             packet_max: $engine.packet_max,
             came: None,
+            ahead: &$engine.ahead,
             entropy: &mut *$engine.entropy,
             out: &mut $engine.out,
         }
@@ -80,6 +83,7 @@ impl Engine {
             entropy,
             pairs: HashMap::new(),
             table: Table::default(),
+            ahead: HashSet::new(),
             cookies: CookieJar::default(),
             strangers: Strangers::default(),
             out: Outbox::default(),
@@ -122,6 +126,24 @@ impl Engine {
         keep.life = Life::begin(&mut *self.entropy);
         std::mem::take(&mut keep.sessions).into_iter().for_each(|key| self.table.remove(key));
         self.reconsider(now, pair);
+    }
+
+    /// Whether the inbound SA of a peer that says no words may be in the kernel before that peer has proven itself
+    /// ([`Event::InboundAhead`]). Whoever answers in the peer's place has its key too, so this is for pairs that
+    /// accept clear packets anyway, and for none before it is said. Once it is taken back, what is there goes.
+    pub fn allow_ahead(&mut self, pair: Pair, allowed: bool) {
+        if allowed {
+            self.ahead.insert(pair);
+        } else if self.ahead.remove(&pair)
+            && let Some(now) = self.now
+        {
+            for key in self.sessions_of(pair) {
+                self.work_on(now, key, |mut session, cx| {
+                    session.withdraw_ahead(cx);
+                    Some(session)
+                });
+            }
+        }
     }
 
     /// Ends all sessions of `pair`, telling the peer, and ignores its datagrams from now on, except those

@@ -48,14 +48,23 @@ pub(super) struct AwaitAuthResponse {
     /// What we proved ourselves with.
     ours: Proof,
     offer: Offer,
-    /// What the inbound SA was made with ahead of the answer, and nothing else was offered.
-    ahead: Option<EspSuite>,
+    ahead: Option<Ahead>,
     sent: Retransmission,
 }
 
+/// An inbound SA that was made ahead of the answer.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// What it was made with, and nothing else was offered.
+    suite: EspSuite,
+    /// It had to go again. A key lives once: nothing more is made of the keys that were offered.
+    withdrawn: bool,
+}
+
 /// What the offer in IKE_AUTH is for.
-fn proposals(cx: &Cx<'_>, ahead: Option<EspSuite>) -> Proposals<EspProposal> {
-    ahead.map_or_else(|| cx.settings.esp_proposals.without_key_exchange(), Proposals::of_suite)
+fn proposals(cx: &Cx<'_>, ahead: Option<Ahead>) -> Proposals<EspProposal> {
+    let suite = ahead.map(|ahead| ahead.suite);
+    suite.map_or_else(|| cx.settings.esp_proposals.without_key_exchange(), Proposals::of_suite)
 }
 
 /// The failure that an error means.
@@ -231,8 +240,11 @@ impl Opened {
         };
         let offer = Offer::new(cx);
         // A peer that is not hostseal requires ESP as soon as it has answered, so the inbound SA must be there
-        // before: whoever cannot have what we like best refuses, and is offered the rest afterwards.
-        let ahead = cx.settings.esp_proposals.best().filter(|_| self.peer.foreign);
+        // before: whoever cannot have what we like best refuses, and is offered the rest afterwards. Nobody has proven
+        // anything yet, so that is only where clear packets are accepted anyway.
+        let suite =
+            cx.settings.esp_proposals.best().filter(|_| self.peer.foreign && cx.ahead.contains(&pair));
+        let ahead = suite.map(|suite| Ahead { suite, withdrawn: false });
         let mut payloads = vec![Payload::IdI(self.id(cx))];
         payloads.extend(self.greeting.payloads(self.peer.foreign));
         payloads.extend(self.request(cx));
@@ -247,7 +259,7 @@ impl Opened {
                 return None;
             }
         };
-        if let Some(suite) = ahead {
+        if let Some(suite) = suite {
             // Before the request goes out: the peer may send ESP before its answer has come.
             let (key, _) = self.sa.keys.child(None, None, &self.nonces, suite.key_bits, true);
             let encapsulation = self.path.encapsulation();
@@ -306,9 +318,15 @@ impl AwaitAuthResponse {
         }
     }
 
+    /// What was made ahead of the answer is not to be there any more.
+    pub(super) fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
+        self.forget_inbound(cx);
+        self.ahead.iter_mut().for_each(|ahead| ahead.withdrawn = true);
+    }
+
     /// What was made ahead of the answer is not to be used.
     fn forget_inbound(&self, cx: &mut Cx<'_>) {
-        if self.ahead.is_some() {
+        if self.ahead.is_some_and(|ahead| !ahead.withdrawn) {
             let (pair, in_spi) = (self.opened.path.pair, self.offer.in_spi);
             cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void: false });
         }
@@ -338,6 +356,10 @@ impl AwaitAuthResponse {
         };
         let mut session = Established::new(cx, proof, introduction, self.opened.sa);
         match conclusion {
+            Ok(_) if self.ahead.is_some_and(|ahead| ahead.withdrawn) => {
+                session.delete_unwanted(self.offer.in_spi);
+                session.add_task(Task::NewChild);
+            }
             Ok(choice) => {
                 let agreement = Agreement {
                     path: self.opened.path,

@@ -4,6 +4,9 @@
 
 use std::cell::RefCell;
 
+use super::engine::Engine;
+use super::wire::Payload;
+
 /// A message before it is encrypted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
@@ -31,6 +34,13 @@ pub fn tamper(change: impl FnMut(&mut Draft) + 'static) {
 /// Engines of this thread are honest again.
 pub fn stop_tampering() {
     CHANGE.with_borrow_mut(|slot| *slot = None);
+}
+
+impl Engine {
+    /// Introduces itself as other software from now on.
+    pub fn pass_for_a_stranger(&mut self) {
+        self.vendor_id = Payload::VendorId(b"somebody else's software".to_vec());
+    }
 }
 
 /// What becomes of `draft`.

@@ -1,6 +1,6 @@
 //! What a state machine is handed besides its input: time, entropy, settings, and where its output goes.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,8 @@ pub(super) struct Cx<'a> {
     pub(super) packet_max: usize,
     /// Our socket and the peer's, where a datagram that came between them is taken in.
     pub(super) came: Option<(SocketAddr, SocketAddr)>,
+    /// The pairs whose inbound SA may be in the kernel before the peer has proven itself.
+    pub(super) ahead: &'a HashSet<Pair>,
     /// Random bytes.
     pub(super) entropy: &'a mut dyn Entropy,
     /// Output.

@@ -85,6 +85,13 @@ impl Session {
         }
     }
 
+    /// An inbound SA that is there before the peer has proven itself is not to be there any more.
+    pub(super) fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
+        if let Session::AwaitAuthResponse(state) = self {
+            state.withdraw_ahead(cx);
+        }
+    }
+
     /// The network is there again after a while without.
     pub(super) fn path_is_back(&mut self, now: Instant) {
         match self {

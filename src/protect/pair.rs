@@ -14,7 +14,7 @@ mod succession;
 mod trial;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
@@ -77,6 +77,8 @@ pub type Reason = (ReasonCode, String);
 pub struct Adopted {
     /// Its SAs. They keep serving.
     pub sas: BTreeMap<SaId, Direction>,
+    /// Those inbound ones for which the peer may not have proven itself.
+    pub unproven: BTreeSet<SaId>,
     /// The SA that the outbound policy names.
     pub outbound: Option<Spi>,
     /// What the inbound policy does, where there is one.
@@ -111,6 +113,10 @@ pub struct PairMachine {
     children: Vec<Child>,
     /// An inbound SA that is there before the peer has agreed to its child, and whether the kernel has it.
     ahead: Option<(Sa, bool)>,
+    /// Adopted inbound SAs for which the peer may not have proven itself.
+    unproven: BTreeSet<SaId>,
+    /// Inbound SAs of parties that have proven nothing, which the kernel may hold and must not.
+    withdrawn: BTreeSet<SaId>,
     /// Our name of the child that the peer spoke of last.
     spoken_of: Option<Spi>,
     /// SAs found in the kernel, of an agent before this one: they serve until a child has taken over.
@@ -167,6 +173,8 @@ impl PairMachine {
             leaving: None,
             children: Vec::new(),
             ahead: None,
+            unproven: BTreeSet::new(),
+            withdrawn: BTreeSet::new(),
             spoken_of: None,
             adopted: BTreeMap::new(),
             adopted_until: None,
@@ -194,7 +202,8 @@ impl PairMachine {
     /// Takes over what an agent before this one left in the kernel. Its inbound policy is written before
     /// anything is persisted, so where there is one it knows better than the file.
     pub fn adopt(&mut self, found: Adopted) {
-        let Adopted { sas, outbound, inbound, until, encapsulated } = found;
+        let Adopted { sas, unproven, outbound, inbound, until, encapsulated } = found;
+        let has_outbound = sas.values().any(|direction| *direction == Direction::Out);
         self.detour.found = encapsulated;
         self.adopted = sas;
         self.outbound = outbound;
@@ -208,6 +217,12 @@ impl PairMachine {
             _ => {}
         }
         self.trial.peer = until;
+        self.unproven = unproven;
+        // No agent of this version makes one on a sealed pair. Where nothing can be sent, one may be all that is left of
+        // a child.
+        if self.is_sealed() && has_outbound {
+            self.withdraw_unproven();
+        }
     }
 
     /// What was adopted ends then, or, if `None`, with its keys: what they rest on is worth nothing any more.
@@ -242,11 +257,13 @@ impl PairMachine {
         self.rules = rules;
     }
 
-    /// A peer that says no words may soon send through this SA. `false` when the pair wants none.
+    /// A peer that says no words may soon send through this SA. `false` when the pair wants none: the peer has proven
+    /// nothing yet, so a sealed one never does.
     #[must_use]
     pub fn handle_inbound_ahead(&mut self, now: Instant, sa: Sa) -> bool {
-        let wanted = self.phase == Phase::On;
+        let wanted = self.takes_clear();
         if wanted {
+            self.withdraw_ahead();
             self.ahead = Some((sa, false));
             self.advance(now);
         }
@@ -255,17 +272,20 @@ impl PairMachine {
 
     /// Whether the inbound SA of a child is there ahead of it.
     pub fn is_ahead(&self, in_spi: Spi) -> bool {
-        self.ahead.is_some_and(|(sa, installed)| installed && sa.spi == in_spi)
+        let ahead = self.ahead.is_some_and(|(sa, installed)| installed && sa.spi == in_spi);
+        ahead || self.withdrawn.contains(&SaId::of(self.pair, Direction::In, in_spi))
     }
 
     /// Two SAs were agreed; the kernel gets them with the next [`PairMachine::desired`]. `false` when the
     /// pair holds too many already or wants none: the child must then be refused.
     #[must_use]
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
+        // Whose it is has proven itself.
         self.ahead.take_if(|(sa, _)| sa.spi == child.in_spi());
         if self.phase == Phase::Off || !self.has_room() {
             return false;
         }
+        self.withdrawn.remove(&child.incoming.id());
         if self.left.take().is_some() {
             // The peer thought better of it, or its next agent begins anew: what it said before is void.
             self.phase = Phase::On;
@@ -419,6 +439,7 @@ impl PairMachine {
     ) {
         self.ahead.take_if(|(sa, _)| refused.contains_key(&sa.id()));
         self.ahead = self.ahead.map(|(sa, _)| (sa, true));
+        self.withdrawn.clear();
         for child in self.children.iter_mut().filter(|child| child.is_pending()) {
             let ids = [child.incoming.id(), child.outgoing.id()];
             let error = ids.iter().find_map(|id| refused.get(id));

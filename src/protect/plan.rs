@@ -2,7 +2,7 @@
 //!
 //! After every prefix of the list a sealed pair is protected or dropped: what lets pass and what blocks
 //! goes in first, then SAs, then the policies that use them, inbound before outbound; what goes, goes in
-//! the opposite order.
+//! the opposite order. SAs of a party that has proven nothing go before all else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,8 @@ pub struct Desired {
     pub fresh: Vec<Sa>,
     /// SAs that are in the kernel and stay. Absent ones are not added again: a key lives once.
     pub keep: BTreeSet<SaId>,
+    /// SAs that must be gone before anything else changes.
+    pub withdrawn: BTreeSet<SaId>,
     /// Policies.
     pub policies: Vec<Policy>,
 }
@@ -28,6 +30,7 @@ impl Desired {
     pub fn extend(&mut self, other: Desired) {
         self.fresh.extend(other.fresh);
         self.keep.extend(other.keep);
+        self.withdrawn.extend(other.withdrawn);
         self.policies.extend(other.policies);
     }
 }
@@ -102,12 +105,13 @@ pub fn plan(desired: &Desired, actual: &KernelState, indexes: &mut Indexes) -> P
         deletes.push((delete_order(there), Op::DeletePolicy { id: there.id, index: there.index }));
     }
     let fresh: BTreeSet<SaId> = desired.fresh.iter().map(Sa::id).collect();
-    for id in actual.sas.keys().filter(|id| !desired.keep.contains(id) && !fresh.contains(id)) {
-        deletes.push((4, Op::DeleteSa(*id)));
-    }
+    let unwanted = actual.sas.keys().filter(|id| !desired.keep.contains(id) && !fresh.contains(id));
+    let (first, last): (Vec<&SaId>, Vec<&SaId>) = unwanted.partition(|id| desired.withdrawn.contains(id));
+    deletes.extend(last.into_iter().map(|id| (4, Op::DeleteSa(*id))));
     deletes.sort_by_key(|(order, _)| *order);
 
-    plan.ops = writes.into_iter().chain(deletes).map(|(_, op)| op).collect();
+    plan.ops = first.into_iter().map(|id| Op::DeleteSa(*id)).collect();
+    plan.ops.extend(writes.into_iter().chain(deletes).map(|(_, op)| op));
     plan.ops.extend(reroute(&plan.ops, &wanted, actual));
     plan
 }

@@ -147,6 +147,7 @@ impl Core {
     fn forget(&mut self, pair: Pair) {
         self.pairs.remove(pair);
         self.proven.remove(&pair);
+        self.engine.allow_ahead(pair, false);
         self.timers.set(pair, None);
         self.persist = true;
     }

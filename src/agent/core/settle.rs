@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Core, ProbeDatagram};
 #[cfg(feature = "key-export")]
 use crate::agent::export;
-use crate::agent::kernel::Kernel;
+use crate::agent::kernel::{Kernel, Vault};
 use crate::agent::probe;
 use crate::ike::{self, Event};
 use crate::model::status::ReasonCode;
@@ -26,6 +26,8 @@ impl Core {
             } else if !self.asking.is_empty() {
                 self.read_use(now, kernel);
             } else if !self.let_go(now) {
+                // The kernel has had its say: no key is waited for any more, whatever became of its SA.
+                self.vault = Vault::default();
                 return;
             }
         }

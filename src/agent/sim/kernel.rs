@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::agent::kernel::{Kernel, Unreadable};
 use crate::model::op::KeySource;
 use crate::model::{
-    Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, PolicyReading, SaId,
+    Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, PolicyReading, Sa, SaId,
     SaReading, Selector, Spi, policy::Block,
 };
 use crate::protect::policies;
@@ -26,6 +26,8 @@ pub(super) struct SimKernel {
     /// Keys by SA, to compare both ends and to see that none is ever used twice.
     pub(super) keys: BTreeMap<SaId, Vec<u8>>,
     every_key: BTreeSet<Vec<u8>>,
+    /// Inbound SAs that are there without the outbound one of their child: their peer has proven nothing yet.
+    unproven: BTreeMap<SaId, Pair>,
     /// Policies that a packet has met since they were written.
     used: BTreeSet<PolicyId>,
     /// Last figures of SAs that were deleted.
@@ -51,12 +53,18 @@ impl SimKernel {
                 assert!(self.every_key.insert(key.clone()), "a key lives once");
                 self.keys.insert(sa.id(), key);
             }
-            Op::DeleteSa(id) => drop(self.keys.remove(id)),
+            Op::DeleteSa(id) => {
+                self.keys.remove(id);
+                self.unproven.remove(id);
+            }
             Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => {
                 self.used.remove(&policy.id());
             }
             Op::DeletePolicy { .. } => {}
         }
+        // Invariant 10, after every prefix.
+        let bad = self.unproven.iter().find(|(_, pair)| !self.accepts_clear(**pair));
+        assert_eq!(bad, None, "an SA of an unproven party on a sealed pair");
         self.burn();
         Ok(())
     }
@@ -161,6 +169,13 @@ impl SimKernel {
 
 impl Kernel for SimKernel {
     fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
+        let sas = || ops.iter().filter_map(|op| if let Op::AddSa(sa) = op { Some(sa) } else { None });
+        let of = |direction| sas().filter(move |sa| sa.direction == direction);
+        for sa in of(Direction::Out) {
+            self.unproven.retain(|_, pair| *pair != sa.pair);
+        }
+        let alone = |sa: &&Sa| !of(Direction::Out).any(|other| other.pair == sa.pair);
+        self.unproven.extend(of(Direction::In).filter(alone).map(|sa| (sa.id(), sa.pair)));
         let results = ops.iter().map(|op| self.apply_one(op, keys)).collect();
         let lasting = |op: &Op| match op {
             Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => policy.until.is_some(),

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 use super::files::File;
+use super::imposter::Imposter;
 use super::kernel::{Death, Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
 use crate::agent::accounts::Accounts;
@@ -35,7 +36,7 @@ pub(super) const LETS_OUT: u16 = 1466;
 /// Bytes of a data packet.
 const DATA: u64 = 100;
 
-struct Seeded(StdRng);
+pub(super) struct Seeded(pub(super) StdRng);
 
 impl ike::Entropy for Seeded {
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -83,6 +84,8 @@ pub(super) struct World {
     pub(super) net: Net,
     /// What all hosts tell of themselves.
     pub(super) about: Arc<[u8]>,
+    /// Who answers in the place of a host, and keeps it from being heard.
+    pub(super) imposter: Option<Imposter>,
     timers: Timers<usize>,
     /// When kernels remove a policy by themselves.
     expiries: Timers<usize>,
@@ -138,6 +141,7 @@ impl World {
             hosts: (0..hosts).map(host).collect(),
             net: Net::new(weather),
             about: Arc::default(),
+            imposter: None,
             timers: Timers::default(),
             expiries: Timers::default(),
             tally: BTreeMap::new(),
@@ -410,6 +414,9 @@ impl World {
     /// A packet arrives: counted at once, or for the agent, which takes what it finds in `inboxes` together.
     fn deliver(&mut self, packet: Packet, inboxes: &mut BTreeMap<usize, Vec<Datagram>>) {
         let Some(to) = self.host_at(packet.destination()) else { return };
+        if self.imposter.as_ref().is_some_and(|imposter| imposter.instead_of == to) {
+            return self.deceive(packet, inboxes);
+        }
         match packet {
             Packet::Ike { from, to: local, bytes } => {
                 inboxes.entry(to).or_default().push(Datagram {

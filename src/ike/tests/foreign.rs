@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-use super::net::{Net, SECRET, pair, seeds, settings};
+use super::net::{Net, SECRET, by, pair, seeds, settings};
 use crate::ike::wire::Payload;
 use crate::ike::{FailureCode, Settings};
 use crate::model::Proposals;
+use crate::model::config::Method;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Two hosts that do not know each other for hostseal.
 fn strangers(seed: u64) -> Net {
     let mut net = Net::two(seed);
-    for host in &mut net.hosts {
-        host.engine.vendor_id = Payload::VendorId(b"somebody else's software".to_vec());
+    for (at, host) in net.hosts.iter_mut().enumerate() {
+        host.engine.pass_for_a_stranger();
+        host.engine.allow_ahead(pair(at, 1 - at), true);
     }
     net
 }
@@ -136,10 +138,63 @@ fn an_inbound_sa_that_nobody_will_use_goes_again() {
         55,
         [settings(SECRET), Settings { esp_proposals: Proposals::of_key_bits(128), ..settings(SECRET) }],
     );
-    for host in &mut net.hosts {
+    for (at, host) in net.hosts.iter_mut().enumerate() {
         host.engine.vendor_id = Payload::VendorId(Vec::new());
+        host.engine.allow_ahead(pair(at, 1 - at), true);
     }
     net.keep(0, 1);
     assert!(net.run_until(5 * SECOND, |net| net.hosts[0].failures.contains(&FailureCode::NoProposal)));
     assert!(net.hosts[0].ahead.is_empty());
+}
+
+/// Everything that can lead an initiator to IKE_AUTH: by a key exchange, by one with an additional exchange, and by a
+/// secret alone.
+fn ways() -> [Settings; 3] {
+    let hybrid = Settings { ike_proposals: Proposals::default(), ..settings(SECRET) };
+    [settings(SECRET), hybrid, by(Method::Derived, SECRET)]
+}
+
+/// ```text
+/// a  --- IKE_SA_INIT --->  whoever is in b's place
+/// a  <-- IKE_SA_INIT ----  knows all keys from here on
+/// a  --- IKE_AUTH ------>
+/// ```
+#[test]
+fn nothing_is_there_before_a_proof_unless_that_was_allowed() {
+    for (way, allowed) in (0..ways().len()).flat_map(|way| [(way, false), (way, true)]) {
+        let mut net = Net::new(56, [0, 1].map(|_| ways().into_iter().nth(way).unwrap()));
+        net.hosts[1].engine.pass_for_a_stranger();
+        net.hosts[0].engine.allow_ahead(pair(0, 1), allowed);
+        // No IKE_AUTH is answered.
+        net.cut = Box::new(|transmit| transmit.bytes[18] == 35 && transmit.bytes[19] & 0x20 != 0);
+        net.keep(0, 1);
+        net.run(SECOND);
+        assert!(net.sent.iter().any(|transmit| transmit.bytes[18] == 35), "IKE_AUTH is on its way");
+        assert_eq!(net.hosts[0].ahead.len(), usize::from(allowed), "way {way}");
+        assert!(net.hosts[0].children.is_empty());
+        net.cut = Box::new(|_| false);
+        assert!(net.run_until(30 * SECOND, |net| net.is_one_pair(0, 1)), "way {way}");
+        assert!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().foreign, "as it has proven itself");
+    }
+}
+
+/// What is taken back goes at once. The peer, which has agreed to it by then, gets another child with other keys.
+#[test]
+fn an_inbound_sa_ahead_goes_once_it_is_not_allowed_any_more() {
+    for heard in [false, true] {
+        let mut net = strangers(57);
+        net.cut =
+            Box::new(move |transmit| transmit.bytes[18] == 35 && (transmit.bytes[19] & 0x20 != 0 || !heard));
+        net.keep(0, 1);
+        net.run(SECOND);
+        let keys: Vec<Vec<u8>> = net.hosts[0].ahead.values().map(|it| it.key.expose().to_vec()).collect();
+        assert_eq!(keys.len(), 1);
+        net.call(0, |engine, _| engine.allow_ahead(pair(0, 1), false));
+        assert!(net.hosts[0].ahead.is_empty());
+        net.cut = Box::new(|_| false);
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+        let child = net.hosts[0].children.values().next().unwrap();
+        assert!(!keys.contains(&child.child.in_key.expose().to_vec()), "a key lives once");
+    }
 }

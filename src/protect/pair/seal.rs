@@ -52,6 +52,17 @@ impl PairMachine {
         }
     }
 
+    pub(super) fn withdraw_ahead(&mut self) {
+        self.withdrawn.extend(self.ahead.take().filter(|(_, installed)| *installed).map(|(sa, _)| sa.id()));
+    }
+
+    /// Inbound SAs of parties that have proven nothing go before anything else changes.
+    pub(super) fn withdraw_unproven(&mut self) {
+        self.withdraw_ahead();
+        self.withdrawn.append(&mut self.unproven);
+        self.adopted.retain(|id, _| !self.withdrawn.contains(id));
+    }
+
     /// How long clear packets are accepted where none has come, if that can be told: then the inbound
     /// policies have stood for a round trip before both ends sent ESP.
     fn quiet_grace(&self, settled: Instant) -> Option<Duration> {
@@ -60,8 +71,11 @@ impl PairMachine {
         (written + round_trip <= settled).then(|| quiet_grace(round_trip))
     }
 
-    /// Seals the pair, for good unless it is `on_trial`.
+    /// Seals the pair, for good unless it is `on_trial`. Nothing of a party that has proven nothing stays.
     pub(super) fn close(&mut self, on_trial: bool) {
+        if !self.is_sealed() {
+            self.withdraw_unproven();
+        }
         match self.seal {
             Seal::Open | Seal::Opened if on_trial => self.seal = Seal::OnTrial,
             Seal::Open | Seal::Opened | Seal::OnTrial if !on_trial => {

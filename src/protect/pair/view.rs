@@ -42,6 +42,7 @@ impl PairMachine {
             Some((sa, false)) => desired.fresh.push(sa),
             None => {}
         }
+        desired.withdrawn.clone_from(&self.withdrawn);
         desired.keep.extend(self.adopted.keys());
         let until = |after| self.ends().map(|end| end + after);
         let (action, lasts) = match self.is_sealed() {
@@ -74,6 +75,11 @@ impl PairMachine {
     /// Whether clear packets are neither sent nor accepted.
     pub fn is_sealed(&self) -> bool {
         matches!(self.seal, Seal::OnTrial | Seal::Final)
+    }
+
+    /// Whether the pair is wanted and accepts clear packets: whoever can send them may have an SA, too.
+    pub fn takes_clear(&self) -> bool {
+        self.phase == Phase::On && !self.is_sealed()
     }
 
     /// Whether it is to be persisted as sealed: for good, and until it has arrived in the clear.

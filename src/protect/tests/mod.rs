@@ -8,3 +8,4 @@ mod plan;
 mod policies;
 mod succession;
 mod trial;
+mod unproven;

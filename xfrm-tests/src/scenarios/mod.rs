@@ -14,6 +14,7 @@ mod exempt;
 mod faults;
 mod flood;
 mod flush;
+mod imposter;
 pub mod interop;
 mod keys;
 mod lives;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         flood::ALL,
         sight::ALL,
         causes::ALL,
+        imposter::ALL,
         encapsulation::ALL,
         nat::ALL,
         keys::ALL,

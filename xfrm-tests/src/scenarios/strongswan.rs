@@ -4,8 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{await_one_pair, await_protected, ensure_pings, spis_sent};
-use crate::lab::agent::{SECRETS, hostseal, status_until};
+use super::{await_one_pair, await_protected, await_sealed, ensure_pings, spis_sent};
+use crate::lab::agent::{SECRETS, hostseal, kill_agent, status_until};
 use crate::lab::{
     Capture, Cluster, Connection, Count, Direction, FAMILIES, Family, Host, Kind, Lab, Packet, Peer as _,
     Report, Swan, until,
@@ -18,6 +18,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("strongswan::rekeys_and_deletes", 2, strongswan_rekeys_and_deletes),
     Test::new("strongswan::is_rekeyed_by_us", 2, strongswan_is_rekeyed_by_us),
     Test::new("strongswan::is_deleted_by_us_and_comes_again", 2, strongswan_is_deleted_by_us),
+    Test::new("strongswan::restarts_while_the_pair_is_sealed", 2, restarts_while_the_pair_is_sealed),
     Test::new("strongswan::has_ordinary_sequence_numbers", 2, strongswan_has_ordinary_sequence_numbers),
     Test::new("strongswan::enabling_towards_it_costs_a_round_trip", 2, |lab| {
         enabling_costs(lab, Role::Initiator)
@@ -146,6 +147,29 @@ fn strongswan_is_rekeyed_by_us(lab: &mut Lab) -> Result<()> {
     await_one_pair(&a, &b, Family::V4, Duration::from_secs(20))?;
     ensure!(swan.list()?.len() == 1, "{:?}", swan.list()?);
     Ok(())
+}
+
+/// Its host loses everything while the pair is sealed: keys are agreed anew, though no SA is there before their proof.
+fn restarts_while_the_pair_is_sealed(lab: &mut Lab) -> Result<()> {
+    let (a, b, swan) = mixed_pair(lab, "rekey_after = \"1h\"", ESN)?;
+    await_sealed(&a)?;
+    let before = outbound_spi(&a, &b)?;
+    drop(swan);
+    b.run("ip xfrm state flush && ip xfrm policy flush")?;
+    let _swan = start(&b, &[&a], |connection| connection.esp_proposals(ESN))?;
+    let capture = lab.capture(&a)?;
+    // It would find out by itself after a while; the next agent asks at once.
+    kill_agent(&a)?;
+    hostseal(&a, "enable --no-wait")?.expect_code(0)?;
+    until("other SAs, and pings through them", Duration::from_secs(30), || {
+        let now = outbound_spi(&a, &b)?;
+        ensure!(now != before, "{now}");
+        ensure!(a.ping(&b, Family::V4, 5)? == 5);
+        Ok::<_, anyhow::Error>(())
+    })?;
+    await_protected(&a)?;
+    await_one_pair(&a, &b, Family::V4, Duration::from_secs(30))?;
+    capture.stop()?.filter(|packet| packet.direction == Direction::Out).ensure_nothing_clear()
 }
 
 /// The counts of the two streams.

@@ -1,0 +1,133 @@
+//! Somebody on the path without any credential: keeps what a host says from arriving, and answers in its place with
+//! key exchanges of its own.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use super::cluster::{SECOND, protected, seeds};
+use super::kernel::Leaves;
+use super::net::{Packet, Weather};
+use super::world::{Seeded, World};
+use crate::agent::core::Datagram;
+use crate::ike::{Engine, Posture, Transmit};
+use crate::model::config::Method;
+use crate::model::status::RowState;
+use crate::model::{Direction, Secret};
+
+/// The number of the exchange.
+const IKE_AUTH: u8 = 35;
+
+/// Who answers in the place of a host.
+pub(super) struct Imposter {
+    /// The host.
+    pub(super) instead_of: usize,
+    engine: Engine,
+    /// Messages of IKE_AUTH that it got.
+    asked: u64,
+}
+
+impl World {
+    /// From now on nobody hears `at`, or is heard by it, but whoever sits in its place.
+    pub(super) fn put_imposter(&mut self, at: usize) {
+        let mut settings = self.settings(at);
+        if settings.method == Method::Ike {
+            // It makes key exchanges of its own. An answer to a ticket takes nothing but a nonce, and the keys are
+            // known to nobody then.
+            settings.secret = Some(Arc::new(Secret::new([66; 32])));
+        }
+        let mut engine = Engine::new(settings, Box::new(Seeded(StdRng::seed_from_u64(0xbad))));
+        engine.pass_for_a_stranger();
+        for other in (0..self.hosts.len()).filter(|other| *other != at) {
+            engine.keep(self.now, self.pair(at, other), Posture::Passive);
+            self.net.cut.insert((self.hosts[at].address, self.hosts[other].address));
+        }
+        self.imposter = Some(Imposter { instead_of: at, engine, asked: 0 });
+    }
+
+    /// The true host is there again.
+    fn remove_imposter(&mut self) -> Imposter {
+        let imposter = self.imposter.take().expect("there is one");
+        let own = self.hosts[imposter.instead_of].address;
+        self.net.cut.retain(|(from, _)| *from != own);
+        imposter
+    }
+
+    /// Somebody sits in the place of the host that `packet` goes to.
+    pub(super) fn deceive(&mut self, packet: Packet, inboxes: &mut BTreeMap<usize, Vec<Datagram>>) {
+        let (Some(imposter), Packet::Ike { from, to, bytes }) = (&mut self.imposter, packet) else { return };
+        let victim =
+            self.hosts.iter().position(|host| host.address == from.ip()).expect("packets come from hosts");
+        imposter.asked += u64::from(bytes[18] == IKE_AUTH);
+        for Transmit { local, remote, bytes } in imposter.answer(self.now, to, from, &bytes) {
+            let answer = Datagram { local: remote, remote: local, arrived: self.now, bytes };
+            inboxes.entry(victim).or_default().push(answer);
+        }
+    }
+}
+
+impl Imposter {
+    fn answer(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) -> Vec<Transmit> {
+        if self.engine.poll_timeout().is_some_and(|(at, _)| at <= now) {
+            self.engine.handle_timeout(now);
+        }
+        // What it cannot prove it does not answer.
+        if bytes[18] != IKE_AUTH {
+            self.engine.handle_datagram(now, local, remote, bytes);
+        }
+        while self.engine.poll_event().is_some() {}
+        std::iter::from_fn(|| self.engine.poll_transmit()).collect()
+    }
+}
+
+/// What the imposter knows keys of is what it has answered: the simulated kernel refuses any of it on a sealed pair.
+#[test]
+fn nothing_of_an_imposter_reaches_the_kernel_of_a_sealed_pair() {
+    seeds(20, |seed| {
+        let mut world = protected(2, seed, Weather::FAIR);
+        let [victim, peer] = if seed % 2 == 0 { [0, 1] } else { [1, 0] };
+        let pair = world.pair(victim, peer);
+        let before = world.hosts[victim].kernel.spis(pair, Direction::In);
+        world.put_imposter(peer);
+        // A restart makes it ask at once; so does a peer that is silent for long.
+        if seed % 4 < 2 {
+            world.kill(victim);
+            world.start(victim);
+        }
+        world.run(300 * SECOND, Some((SECOND, &[(victim, peer)])));
+        let after = world.hosts[victim].kernel.spis(pair, Direction::In);
+        assert!(after.iter().all(|spi| before.contains(spi)), "{before:?}, {after:?}");
+        assert!(!world.hosts[victim].kernel.accepts_clear(pair));
+        assert_ne!(world.hosts[victim].kernel.leaves(pair), Leaves::Clear);
+        assert!(world.remove_imposter().asked > 0, "it was believed so far");
+        assert!(world.run_until(120 * SECOND, World::all_protected), "{:?}", world.reason(victim, peer));
+    });
+}
+
+/// On a pair in the clear it may have one, which is gone when that is sealed.
+#[test]
+fn what_an_imposter_has_on_a_pair_in_the_clear_goes_before_that_is_sealed() {
+    seeds(20, |seed| {
+        let mut world = World::new(2, seed, Weather::FAIR);
+        world.put_imposter(1);
+        world.enable(0);
+        let pair = world.pair(0, 1);
+        let ahead = |world: &World| !world.hosts[0].kernel.spis(pair, Direction::In).is_empty();
+        assert!(world.run_until(20 * SECOND, ahead), "nothing is lost by it");
+        // An agent that dies leaves it, and the next one does not know whose it is.
+        if seed % 2 == 0 {
+            world.kill(0);
+        }
+        world.enable_with(0, true, None);
+        assert!(!ahead(&world) && world.state(0, 1) == RowState::Blocked);
+        world.run(60 * SECOND, None);
+        assert!(!ahead(&world));
+        world.remove_imposter();
+        world.enable(1);
+        assert!(world.run_until(120 * SECOND, World::all_protected));
+    });
+}

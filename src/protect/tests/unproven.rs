@@ -1,0 +1,67 @@
+//! Inbound SAs of parties that have proven nothing.
+
+use std::time::{Duration, Instant};
+
+use super::link::{End, Link, pair, rules};
+use crate::model::{Action, Direction, EspSuite, Limits, Op, Sa, SaId, Spi};
+use crate::protect::{Adopted, Indexes, PairMachine, plan};
+
+/// What was put in ahead of its child, while clear packets were accepted, goes before the pair is sealed; and a sealed
+/// pair takes none.
+#[test]
+fn no_inbound_sa_of_an_unproven_party_is_there_while_a_pair_is_sealed() {
+    let ahead = |spi| Sa {
+        pair: pair(),
+        direction: Direction::In,
+        spi: Spi(spi),
+        suite: EspSuite { key_bits: 256, esn: true },
+        encapsulation: None,
+        replay_window: 4096,
+        limits: Limits::default(),
+    };
+    let ops_to = |end: &End| plan(&end.machine.desired(), &end.kernel, &mut Indexes::of(&end.kernel)).ops;
+    for trial in [None, Some(Duration::from_secs(60))] {
+        let mut link = Link::new();
+        let now = link.now;
+        assert!(link.ends[0].machine.takes_clear());
+        assert!(link.ends[0].machine.handle_inbound_ahead(now, ahead(77)));
+        link.work();
+        assert!(link.ends[0].kernel.sas.contains_key(&ahead(77).id()));
+        link.ends[0].machine.enable(now, true, trial.map(|trial| now + trial));
+        assert_eq!(ops_to(&link.ends[0]).first(), Some(&Op::DeleteSa(ahead(77).id())), "before all else");
+        link.work();
+        assert!(link.ends[0].machine.is_sealed() && link.ends[0].kernel.sas.is_empty());
+        assert!(!link.ends[0].machine.takes_clear());
+        assert!(!link.ends[0].machine.handle_inbound_ahead(now, ahead(78)), "a sealed pair takes none");
+        link.work();
+        assert!(link.ends[0].kernel.sas.is_empty());
+    }
+    let mut link = Link::sealed();
+    let (now, before) = (link.now, link.ends[0].kernel.sas.clone());
+    assert!(!link.ends[0].machine.handle_inbound_ahead(now, ahead(79)));
+    link.work();
+    assert_eq!(link.ends[0].kernel.sas, before);
+}
+
+/// The same of one that an agent which died has left: it serves until the pair is sealed.
+#[test]
+fn an_adopted_sa_of_an_unproven_party_goes_when_the_pair_is_sealed() {
+    let id = |direction, spi| SaId::of(pair(), direction, Spi(spi));
+    let (inbound, unproven, outbound) = (id(Direction::In, 5), id(Direction::In, 6), id(Direction::Out, 7));
+    for (inbound_action, stays) in [(Action::Accept, true), (Action::Require, false)] {
+        let mut machine = PairMachine::new(pair(), rules(pair()), false, Instant::now());
+        let sas = [(inbound, Direction::In), (unproven, Direction::In), (outbound, Direction::Out)];
+        machine.adopt(Adopted {
+            sas: sas.into(),
+            unproven: [unproven].into(),
+            outbound: Some(outbound.spi),
+            inbound: Some(inbound_action),
+            ..Adopted::default()
+        });
+        machine.enable(Instant::now(), false, None);
+        assert_eq!(machine.desired().keep.contains(&unproven), stays);
+        machine.enable(Instant::now(), true, None);
+        assert!(machine.is_sealed() && machine.desired().withdrawn == [unproven].into());
+        assert!(machine.desired().keep == [inbound, outbound].into());
+    }
+}
