@@ -24,8 +24,9 @@ use hostseal::model::word::Flags;
 use hostseal::model::{EncapsulationMode, IkeProposal, Inside, Pair, Proposals, Secret, Spi};
 use libfuzzer_sys::fuzz_target;
 
-/// More sessions of one pair than this means that a bound does not hold: established and half open ones.
-const SESSIONS: u64 = 8 + 16;
+/// More sessions of one pair than this means that a bound does not hold: established ones, those whose initiator has not
+/// proven itself, an attempt, and attempts that have failed and listen on.
+const SESSIONS: u64 = 8 + 16 + 1 + 4;
 /// The same of children: of each established session and of one that is being made.
 const CHILDREN: usize = (8 + 1) * 8;
 /// The same of datagrams that one datagram makes an end send: an answer in fragments, and a request.

@@ -29,6 +29,7 @@ use super::known::{Known, Scope};
 use super::pairs::Pairs;
 use super::probe;
 use super::scheme::Scheme;
+use super::seldom::Seldom;
 use super::timers::Timers;
 use crate::ike::{self, Engine};
 use crate::model::saved::{PairRecord, Proven};
@@ -116,6 +117,8 @@ pub struct Core {
     clock: Option<(Instant, UnixTime)>,
     /// What other software has in the kernel, where it was read since that was last asked for.
     strangers: Option<Strangers>,
+    /// What is said of the failures of those who have proven nothing.
+    hearsay: Seldom<&'static str>,
 }
 
 /// Inputs.
@@ -160,6 +163,7 @@ impl Core {
             tidied: None,
             clock: None,
             strangers: None,
+            hearsay: Seldom::default(),
         }
     }
 
@@ -366,6 +370,7 @@ impl Core {
     /// came up beside the one in use since are retired.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         self.journal.take_stock();
+        self.tell_hearsay(now);
         if self.tidied.is_none_or(|at| now >= at + TICK) {
             self.tidied = Some(now);
             for (pair, machine) in self.pairs.machines() {

@@ -31,6 +31,7 @@ mod process;
 mod report;
 mod routes;
 pub mod scheme;
+mod seldom;
 mod service;
 mod setup;
 #[cfg(test)]

@@ -74,6 +74,7 @@ pub(super) fn complete(
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         uptime_s: Some((now - agent.started).as_secs()),
         drift: Some(core.map_or(0, Core::drift)),
+        bounds: core.map(|core| core.engine().counters().into()),
     };
     let wall = status.time;
     for row in &mut status.peers {

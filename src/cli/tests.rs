@@ -81,6 +81,7 @@ fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
             version: Some("0.1.0".to_owned()),
             uptime_s: Some(12),
             drift: Some(0),
+            bounds: None,
         },
         summary: Summary::of(peers.iter().map(|row| row.state)),
         waiting_for: Vec::new(),

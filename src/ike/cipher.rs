@@ -135,17 +135,17 @@ impl Cipher {
     }
 
     /// Encrypts `text`, which has its padding, and authenticates it together with `head`: initialization
-    /// vector, ciphertext, checksum. The same `count` never comes twice.
-    pub(super) fn seal(&self, count: u64, head: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>, Error> {
+    /// vector, ciphertext, checksum. The same `unique` never comes twice.
+    pub(super) fn seal(&self, unique: u64, head: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>, Error> {
         match self {
             Cipher::Gcm(gcm) => {
-                // A counter never repeats, and that is all it takes (RFC 5282 section 3.1).
-                let iv = count.to_be_bytes();
+                // That is all it takes (RFC 5282 section 3.1).
+                let iv = unique.to_be_bytes();
                 let tag = gcm.seal(&iv, head, &mut text)?;
                 Ok([&iv[..], &text, &tag].concat())
             }
             Cipher::Cbc(cbc) => {
-                let iv = cbc.encrypt(count, &mut text)?;
+                let iv = cbc.encrypt(unique, &mut text)?;
                 let checksum = cbc.checksum(&[head, &iv, &text]);
                 Ok([&iv[..], &text, &checksum].concat())
             }
@@ -205,10 +205,10 @@ impl Gcm {
 
 impl Cbc {
     /// Encrypts in place. An initialization vector must be one that nobody can tell beforehand: it is an
-    /// encrypted counter (NIST SP 800-38A appendix C).
-    fn encrypt(&self, count: u64, text: &mut [u8]) -> Result<[u8; BLOCK], Error> {
+    /// encrypted number (NIST SP 800-38A appendix C).
+    fn encrypt(&self, unique: u64, text: &mut [u8]) -> Result<[u8; BLOCK], Error> {
         let mut iv = Array::from([0; BLOCK]);
-        iv[BLOCK - 8..].copy_from_slice(&count.to_be_bytes());
+        iv[BLOCK - 8..].copy_from_slice(&unique.to_be_bytes());
         self.aes.encrypt_block(&mut iv);
         let mut mode = cbc::Encryptor::inner_iv_init(&*self.aes, &iv);
         match Array::slice_as_chunks_mut(text) {

@@ -9,6 +9,7 @@ use super::cookie::CookieJar;
 use super::error::Error;
 use super::established::Established;
 use super::initiate::AwaitInitResponse;
+use super::initiation::Initiation;
 use super::keep::{Keep, Lack};
 use super::life::Life;
 use super::limits::{
@@ -65,6 +66,7 @@ macro_rules! cx {
             packet_max: $engine.packet_max,
             came: None,
             ahead: &$engine.ahead,
+            fragment_room: 0,
             entropy: &mut *$engine.entropy,
             out: &mut $engine.out,
         }
@@ -399,6 +401,7 @@ impl Engine {
     }
 
     fn initiate(&mut self, now: Instant, pair: Pair, attempt: Attempt) {
+        self.stop_listening(now, pair);
         let socket = |address| SocketAddr::new(address, self.settings.port);
         let nat = Nat::default();
         let path = Path { pair, local: socket(pair.local), remote: socket(pair.remote), nat };
@@ -408,7 +411,8 @@ impl Engine {
             Method::Derived => AwaitResumeResponse::start(&mut cx, path, attempt),
         };
         match started {
-            Ok(session) => {
+            Ok(first) => {
+                let session = Session::Initiation(Box::new(Initiation::new(first)));
                 let key = self.table.insert(session, None);
                 self.add_session(pair, key);
             }
@@ -465,7 +469,8 @@ impl Engine {
         self.now = Some(now);
         let Some(session) = self.table.take(key) else { return };
         let (pair, was_established) = (session.path().pair, session.established().is_some());
-        let session = input(session, &mut cx!(self, now));
+        let fragment_room = self.table.budget().fragment_room(pair);
+        let session = input(session, &mut Cx { fragment_room, ..cx!(self, now) });
         if std::mem::take(&mut self.out.heard)
             && let Some(keep) = self.pairs.get_mut(&pair)
         {
@@ -480,12 +485,7 @@ impl Engine {
                     self.note_established(now, pair, key);
                 }
             }
-            None => {
-                self.table.remove(key);
-                if let Some(keep) = self.pairs.get_mut(&pair) {
-                    keep.sessions.retain(|other| *other != key);
-                }
-            }
+            None => self.forget_session(pair, key),
         }
         self.reconsider(now, pair);
     }
@@ -503,19 +503,20 @@ impl Engine {
     fn note_failures(&mut self) {
         for (pair, scope, failure) in std::mem::take(&mut self.out.failures) {
             // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
-            let of_ike = matches!(scope, Scope::Ike | Scope::Hint);
-            let missed = !of_ike || !self.has_live_session(pair);
+            let hint = scope == Scope::Hint;
+            let missed = !(hint || scope == Scope::Ike) || !self.has_live_session(pair);
             let refused = scope == Scope::Ike && failure.code == FailureCode::AuthFailed;
             let rotating = self.settings.can_fall_back();
             let Some(keep) = self.pairs.get_mut(&pair) else { continue };
             if !missed {
-                // Of an attempt beside a session that serves, its end counts.
+                // Of an attempt beside a session that serves, its end counts; what anybody can say does not.
+                self.out.counters.hearsay += u64::from(hint);
                 if scope == Scope::Ike {
                     keep.proof_failed(failure);
                 }
             } else if !(refused && rotating && keep.fall_back()) {
                 keep.failed(scope, failure.clone());
-                self.out.events.push_back(Event::Failed { pair, failure });
+                self.out.events.push_back(Event::Failed { pair, failure, hint });
             }
         }
     }

@@ -441,7 +441,10 @@ impl Established {
                 _ => Err(Error::PeerMisbehaved("an exchange that does not belong here")),
             }
         });
-        let held = held.unwrap_or_else(|error| Held::new(exchange, cx.now, vec![error.to_notify()]));
+        let held = held.unwrap_or_else(|error| {
+            cx.out.counters.children_refused += u64::from(error == Error::TooMany);
+            Held::new(exchange, cx.now, vec![error.to_notify()])
+        });
         self.hold(ours, held);
     }
 
@@ -516,7 +519,7 @@ impl Established {
             self.told = Some(about);
         }
         let Some(sa) = self.sa_mut(ours) else { return };
-        match sa.seal(held.exchange, true, message_id, &held.payloads) {
+        match sa.seal(cx.entropy, held.exchange, true, message_id, &held.payloads) {
             Ok(answer) => {
                 cx.out.transmit_all(&path, &answer);
                 sa.window.keep_answer(answer);
@@ -566,7 +569,7 @@ impl Established {
         let tries = self.tries;
         let Some(sa) = self.sa_mut(ours) else { return };
         let message_id = sa.window.next_request();
-        match sa.seal(exchange, false, message_id, &payloads) {
+        match sa.seal(cx.entropy, exchange, false, message_id, &payloads) {
             Ok(message) => {
                 cx.out.transmit_all(&path, &message);
                 sa.window.asked(Retransmission::new(cx.now, message, tries), asked);

@@ -49,6 +49,11 @@ impl Retransmission {
         (self.tries_left, self.wait, self.due) = (tries, RETRANSMIT_FIRST / 2, now);
     }
 
+    /// Not before `until`.
+    pub(super) fn pause(&mut self, until: Instant) {
+        self.due = self.due.max(until);
+    }
+
     /// Goes on with at most `tries` more.
     pub(super) fn hurry(&mut self, tries: u32) {
         self.tries_left = self.tries_left.min(tries);

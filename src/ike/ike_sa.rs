@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
+use super::Entropy;
 use super::cipher::unpadded;
 use super::error::Error;
 use super::exchange::{Datagrams, Window};
@@ -50,7 +51,7 @@ pub(super) struct IkeSa {
     /// When it is to be rekeyed; `None` once that is on its way.
     pub(super) rekey_at: Option<Instant>,
     /// How many messages were encrypted; those that are sent again are the same bytes.
-    sealed: u64,
+    sealed: u16,
 }
 
 impl IkeSa {
@@ -131,6 +132,7 @@ impl IkeSa {
     /// several if one would be too large and the peer puts them together again (RFC 7383).
     pub(super) fn seal(
         &mut self,
+        entropy: &mut dyn Entropy,
         exchange: Exchange,
         response: bool,
         message_id: u32,
@@ -150,7 +152,7 @@ impl IkeSa {
             self.keys.seal.room(octets.saturating_sub(sealed_head_octets(fragmented)))
         };
         let Some(octets) = self.fragments.filter(|octets| text.len() > room(false, *octets)) else {
-            return Ok(vec![self.seal_part(header, first, None, &text)?]);
+            return Ok(vec![self.seal_part(entropy, header, first, None, &text)?]);
         };
         let parts: Vec<&[u8]> = text.chunks(room(true, octets).max(1)).collect();
         let total = u16::try_from(parts.len()).map_err(|_| Error::Internal)?;
@@ -159,13 +161,14 @@ impl IkeSa {
             .map(|(number, part)| {
                 // RFC 7383 section 2.5: the first fragment tells the type of the first payload.
                 let first = if number == 1 { first } else { payload::NONE };
-                self.seal_part(header, first, Some(Fragment { number, total }), part)
+                self.seal_part(entropy, header, first, Some(Fragment { number, total }), part)
             })
             .collect()
     }
 
     fn seal_part(
         &mut self,
+        entropy: &mut dyn Entropy,
         header: Header,
         first: u8,
         fragment: Option<Fragment>,
@@ -175,8 +178,8 @@ impl IkeSa {
         let mut text = text.to_vec();
         cipher.pad(&mut text);
         let mut datagram = write_sealed_head(header, first, fragment, cipher.sealed_octets(text.len()));
-        let body = cipher.seal(self.sealed, &datagram, text)?;
-        self.sealed += 1;
+        let body = cipher.seal(unique(self.sealed, entropy), &datagram, text)?;
+        self.sealed = self.sealed.wrapping_add(1);
         datagram.extend(body);
         Ok(datagram)
     }
@@ -189,6 +192,11 @@ impl IkeSa {
             text.truncate(length);
             text
         }))
+    }
+
+    /// Octets of messages that have not come as a whole yet.
+    pub(super) fn held_octets(&self) -> usize {
+        self.incoming.iter().map(Reassembly::octets).sum()
     }
 
     /// Puts what was inside of `message` to the other fragments of the message, if it is a fragment. `None`:
@@ -207,6 +215,7 @@ impl IkeSa {
         // Nobody sends fragments to whom does not know them (RFC 7383 section 2.3).
         let outcome = match (sealed.fragment, self.fragments) {
             (Some(_), None) => Outcome::Refused,
+            (Some(_), _) if text.len() > cx.fragment_room => Outcome::Refused,
             _ => self.incoming[usize::from(header.flags.response)].add(header.message_id, sealed, text),
         };
         match outcome {
@@ -218,4 +227,14 @@ impl IkeSa {
             }
         }
     }
+}
+
+/// What an initialization vector is made of. The counter alone would keep it from coming twice (RFC 5282
+/// section 3.1), but for a virtual machine that goes on from a snapshot twice: both say something else with the same
+/// number. So the rest of it is random.
+fn unique(count: u16, entropy: &mut dyn Entropy) -> u64 {
+    let mut bytes = [0; 8];
+    entropy.fill(&mut bytes);
+    bytes[..2].copy_from_slice(&count.to_be_bytes());
+    u64::from_be_bytes(bytes)
 }

@@ -10,6 +10,7 @@ use super::error::Error;
 use super::established::{Established, Introduction};
 use super::exchange::{Retransmission, Window};
 use super::ike_sa::IkeSa;
+use super::initiation::{Candidate, First, Step};
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::life::Greeted;
@@ -19,12 +20,11 @@ use super::opening::{Attempt, Opening};
 use super::outbox::{Cx, Path, Scope};
 use super::peer::Peer;
 use super::pending::Task;
-use super::session::Session;
 use super::signature::Hashes;
 use super::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Id, Ke, Message, Parts, Payload};
-use super::{Event, FailureCode};
+use super::{Event, Failure, FailureCode};
 use crate::model::auth::Proof;
 use crate::model::{EspProposal, EspSuite, NewInbound, Proposals};
 
@@ -84,15 +84,20 @@ pub(super) fn failure(error: &Error) -> FailureCode {
     }
 }
 
+/// That this end cannot go on.
+fn own(error: &Error) -> Failure {
+    Failure { hearsay: false, ..Failure::from(error) }
+}
+
 impl AwaitInitResponse {
     /// Sends the first message.
-    pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<Session, Error> {
+    pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<First, Error> {
         let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
         let key = KeyPair::generate(group, cx.entropy)?;
         let opening = Opening::new(cx, Exchange::IKE_SA_INIT, path, attempt);
         let mut state = Self { opening, requests: Vec::new() };
         state.send(cx, key);
-        Ok(Session::AwaitInitResponse(Box::new(state)))
+        Ok(First::Init(state))
     }
 
     /// Sends a request with the public value of `key`.
@@ -114,15 +119,13 @@ impl AwaitInitResponse {
         self.requests.push(Request { key, bytes });
     }
 
-    pub(super) fn handle_message(
-        mut self: Box<Self>,
+    /// Takes in an answer. Gives back what it leads to, if somebody may prove to be the peer by it.
+    pub(super) fn take_answer(
+        &mut self,
         cx: &mut Cx<'_>,
         message: &Message<'_>,
         datagram: &[u8],
-    ) -> Option<Session> {
-        if !self.opening.is_answer(cx, message) {
-            return Some(Session::AwaitInitResponse(self));
-        }
+    ) -> Option<Opened> {
         let parts = Parts(&message.payloads);
         if let Some(cookie) = parts.notify(notify::COOKIE) {
             if self.opening.take_cookie(cx, &cookie.data)
@@ -130,7 +133,7 @@ impl AwaitInitResponse {
             {
                 self.send(cx, key);
             }
-            return Some(Session::AwaitInitResponse(self));
+            return None;
         }
         // Nobody has proven anything yet: an error is a hint, and a better answer may still come
         // (RFC 7296 section 2.21.1).
@@ -138,15 +141,12 @@ impl AwaitInitResponse {
             Some(refusal) => Err(Error::Refused(refusal)),
             None => self.conclude(cx, message, datagram),
         };
-        match outcome {
-            Ok(opened) => opened.go_on(cx),
-            Err(error) => {
-                if !self.change_group(cx, &parts) {
-                    self.opening.take_hint(cx, &error);
-                }
-                Some(Session::AwaitInitResponse(self))
-            }
+        if let Err(error) = &outcome
+            && !self.change_group(cx, &parts)
+        {
+            self.opening.take_hint(cx, error);
         }
+        outcome.ok()
     }
 
     /// RFC 7296 section 1.2: INVALID_KE_PAYLOAD names the group to bring. It is obeyed once, if the group is
@@ -203,25 +203,22 @@ impl AwaitInitResponse {
             auth_id: 1,
             request: request.bytes.clone(),
             response: datagram.to_vec(),
+            variants: Vec::new(),
         })
-    }
-
-    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
-        self.opening.handle_timeout(cx).then_some(Session::AwaitInitResponse(self))
     }
 
     pub(super) fn opening(&self) -> &Opening {
         &self.opening
     }
 
-    pub(super) fn path_is_back(&mut self, now: Instant) {
-        self.opening.path_is_back(now);
+    pub(super) fn opening_mut(&mut self) -> &mut Opening {
+        &mut self.opening
     }
 }
 
 impl Opened {
-    /// What comes after IKE_SA_INIT.
-    fn go_on(self, cx: &mut Cx<'_>) -> Option<Session> {
+    /// What comes after the first exchange.
+    pub(super) fn go_on(self, cx: &mut Cx<'_>) -> Step {
         match self.sa.keys.suite.additional {
             Some(additional) => AwaitIntermediateResponse::start(cx, self, additional),
             None => self.authenticate(cx),
@@ -229,14 +226,11 @@ impl Opened {
     }
 
     /// Sends IKE_AUTH.
-    pub(super) fn authenticate(mut self, cx: &mut Cx<'_>) -> Option<Session> {
+    pub(super) fn authenticate(mut self, cx: &mut Cx<'_>) -> Step {
         let pair = self.path.pair;
         let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback)) {
             Ok(proven) => proven,
-            Err(error) => {
-                cx.fail(pair, Scope::Ike, failure(&error), error.to_string());
-                return None;
-            }
+            Err(error) => return Step::Over(own(&error)),
         };
         let offer = Offer::new(cx);
         // A peer that is not hostseal requires ESP as soon as it has answered, so the inbound SA must be there
@@ -252,12 +246,9 @@ impl Opened {
         payloads.extend(proof);
         payloads.extend(offer.request(&proposals(cx, ahead), pair, Vec::new()));
         payloads.extend((!self.peer.foreign).then(|| offer.word(cx.now)));
-        let request = match self.sa.seal(Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
+        let request = match self.sa.seal(cx.entropy, Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
             Ok(request) => request,
-            Err(error) => {
-                cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string());
-                return None;
-            }
+            Err(error) => return Step::Over(own(&error)),
         };
         if let Some(suite) = suite {
             // Before the request goes out: the peer may send ESP before its answer has come.
@@ -269,18 +260,14 @@ impl Opened {
         cx.out.transmit_all(&self.path, &request);
         let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
         let state = AwaitAuthResponse { opened: self, ours, offer, ahead, sent };
-        Some(Session::AwaitAuthResponse(Box::new(state)))
+        Step::On(Candidate::Auth(Box::new(state)))
     }
 }
 
 impl AwaitAuthResponse {
-    pub(super) fn handle_message(
-        mut self: Box<Self>,
-        cx: &mut Cx<'_>,
-        message: &Message<'_>,
-    ) -> Option<Session> {
+    pub(super) fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
         let whole = match self.opened.receive(cx, message, Exchange::IKE_AUTH, self.opened.auth_id) {
-            None => return Some(Session::AwaitAuthResponse(self)),
+            None => return Step::On(Candidate::Auth(self)),
             Some(whole) => whole,
         };
         let outcome = whole.and_then(|whole| {
@@ -289,20 +276,19 @@ impl AwaitAuthResponse {
             Ok((proof, payloads))
         });
         match outcome {
-            Ok((proof, payloads)) => Some(self.establish(cx, proof, &Parts(&payloads))),
+            Ok((proof, payloads)) => Step::Proven(self.establish(cx, proof, &Parts(&payloads))),
             Err(error) => {
                 self.withdraw(cx, &error);
                 self.forget_inbound(cx);
-                cx.fail(self.opened.path.pair, Scope::Ike, failure(&error), error.to_string());
-                None
+                Step::Over(Failure::from(&error))
             }
         }
     }
 
-    fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
         match (parts.auth(), parts.refusal()) {
             (None, Some(refusal)) => Err(Error::Refused(refusal)),
-            _ => self.opened.verify(cx, parts),
+            _ => self.opened.verify_responder(cx, parts),
         }
     }
 
@@ -313,7 +299,9 @@ impl AwaitAuthResponse {
             return;
         }
         let id = self.opened.sa.window.next_request();
-        if let Ok(message) = self.opened.sa.seal(Exchange::INFORMATIONAL, false, id, &[error.to_notify()]) {
+        if let Ok(message) =
+            self.opened.sa.seal(cx.entropy, Exchange::INFORMATIONAL, false, id, &[error.to_notify()])
+        {
             cx.out.transmit_all(&self.opened.path, &message);
         }
     }
@@ -332,7 +320,7 @@ impl AwaitAuthResponse {
         }
     }
 
-    fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Session {
+    fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Box<Established> {
         let pair = self.opened.path.pair;
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
@@ -385,16 +373,15 @@ impl AwaitAuthResponse {
                 }
             }
         }
-        Session::Established(Box::new(session))
+        Box::new(session)
     }
 
-    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
+    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
             self.forget_inbound(cx);
-            cx.fail_unanswered(&self.opened.path, "IKE_AUTH");
-            return None;
+            return Step::Over(cx.unanswered(&self.opened.path, "IKE_AUTH"));
         }
-        Some(Session::AwaitAuthResponse(self))
+        Step::On(Candidate::Auth(self))
     }
 
     pub(super) fn path_is_back(&mut self, now: Instant) {
@@ -407,5 +394,9 @@ impl AwaitAuthResponse {
 
     pub(super) fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    pub(super) fn opened_mut(&mut self) -> &mut Opened {
+        &mut self.opened
     }
 }

@@ -3,18 +3,18 @@
 
 use std::time::Instant;
 
-use super::FailureCode;
+use super::Failure;
 use super::crypto::Hidden;
 use super::error::Error;
 use super::exchange::{Datagrams, Retransmission, Window};
 use super::fragment::Whole;
 use super::ike_sa::IkeSa;
-use super::initiate::failure;
+use super::initiation::{Candidate, Step};
 use super::kem::{KemKey, encapsulate};
 use super::keys::derive;
 use super::limits::TRIES_OPENING;
 use super::opened::Opened;
-use super::outbox::{Cx, Path, Scope};
+use super::outbox::{Cx, Path};
 use super::respond::{AwaitAuthRequest, is_repetition};
 use super::session::Session;
 use super::wire::codes::{Exchange, notify};
@@ -78,40 +78,34 @@ impl Opened {
 
 impl AwaitIntermediateResponse {
     /// Sends the request.
-    pub(super) fn start(cx: &mut Cx<'_>, mut opened: Opened, additional: AdditionalKe) -> Option<Session> {
+    pub(super) fn start(cx: &mut Cx<'_>, mut opened: Opened, additional: AdditionalKe) -> Step {
         let sealed = KemKey::generate(additional).and_then(|key| {
             let ke = [Payload::Ke(Ke { group: additional.id(), data: key.public().to_vec() })];
             let covered = opened.sa.covered(Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke);
-            Ok((opened.sa.seal(Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke)?, covered, key))
+            Ok((
+                opened.sa.seal(cx.entropy, Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke)?,
+                covered,
+                key,
+            ))
         });
         match sealed {
             Ok((request, covered, key)) => {
                 cx.out.transmit_all(&opened.path, &request);
                 let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
-                Some(Session::AwaitIntermediateResponse(Box::new(Self { opened, key, covered, sent })))
+                Step::On(Candidate::Intermediate(Box::new(Self { opened, key, covered, sent })))
             }
-            Err(error) => {
-                cx.fail(opened.path.pair, Scope::Ike, FailureCode::Internal, error.to_string());
-                None
-            }
+            Err(error) => Step::Over(Failure { hearsay: false, ..Failure::from(&error) }),
         }
     }
 
-    pub(super) fn handle_message(
-        mut self: Box<Self>,
-        cx: &mut Cx<'_>,
-        message: &Message<'_>,
-    ) -> Option<Session> {
+    pub(super) fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
         let whole = match self.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
-            None => return Some(Session::AwaitIntermediateResponse(self)),
+            None => return Step::On(Candidate::Intermediate(self)),
             Some(whole) => whole,
         };
         match whole.and_then(|whole| self.conclude(&message.header, &whole)) {
             Ok(()) => self.opened.authenticate(cx),
-            Err(error) => {
-                cx.fail(self.opened.path.pair, Scope::Ike, failure(&error), error.to_string());
-                None
-            }
+            Err(error) => Step::Over(Failure::from(&error)),
         }
     }
 
@@ -125,12 +119,11 @@ impl AwaitIntermediateResponse {
         self.opened.advance(&secret, &self.covered, &whole.covered(header)).map(drop)
     }
 
-    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
+    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
-            cx.fail_unanswered(&self.opened.path, "IKE_INTERMEDIATE");
-            return None;
+            return Step::Over(cx.unanswered(&self.opened.path, "IKE_INTERMEDIATE"));
         }
-        Some(Session::AwaitIntermediateResponse(self))
+        Step::On(Candidate::Intermediate(self))
     }
 
     pub(super) fn path_is_back(&mut self, now: Instant) {
@@ -143,6 +136,10 @@ impl AwaitIntermediateResponse {
 
     pub(super) fn opened(&self) -> &Opened {
         &self.opened
+    }
+
+    pub(super) fn opened_mut(&mut self) -> &mut Opened {
+        &mut self.opened
     }
 }
 
@@ -165,7 +162,7 @@ impl AwaitIntermediateRequest {
             None => return Some(Session::AwaitIntermediateRequest(self)),
             Some(whole) => whole,
         };
-        match whole.and_then(|whole| self.answer(&message.header, &whole)) {
+        match whole.and_then(|whole| self.answer(cx, &message.header, &whole)) {
             Ok(answered) => {
                 cx.out.transmit_all(&self.opened.path, &answered.answer);
                 Some(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(self.opened, Some(answered)))))
@@ -174,12 +171,12 @@ impl AwaitIntermediateRequest {
         }
     }
 
-    fn answer(&mut self, header: &Header, whole: &Whole) -> Result<Answered, Error> {
+    fn answer(&mut self, cx: &mut Cx<'_>, header: &Header, whole: &Whole) -> Result<Answered, Error> {
         let payloads = whole.payloads()?;
         let (ours, secret) = encapsulate(self.additional, public_value(self.additional, &Parts(&payloads))?)?;
         let ke = [Payload::Ke(Ke { group: self.additional.id(), data: ours })];
         let covered = self.opened.sa.covered(Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke);
-        let answer = self.opened.sa.seal(Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke)?;
+        let answer = self.opened.sa.seal(cx.entropy, Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke)?;
         let sa = self.opened.advance(&secret, &whole.covered(header), &covered)?;
         Ok(Answered { sa, answer })
     }

@@ -43,6 +43,19 @@ pub(super) const OPENING_MAX: usize = 256;
 /// How long a pair waits, at most, before it looks again whether there is room to open its IKE SA.
 pub(super) const OPENING_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long an answer to our first message has time to lead to a proof before that message is sent again: it may have
+/// been somebody else's.
+pub(super) const ANSWER_PATIENCE: Duration = Duration::from_millis(500);
+/// So many answers to one first message are followed up at a time.
+pub(super) const CANDIDATES_MAX: usize = 4;
+/// And so many in all: each costs a key exchange.
+pub(super) const ANSWERS_MAX: usize = 16;
+/// How long an attempt listens, from its beginning, whose answers so far have come to nothing.
+pub(super) const LISTEN_LIFE: Duration = Duration::from_secs(10);
+
+/// So many of one pair do so beside the next attempt.
+pub(super) const LISTENING_MAX_PAIR: usize = 3;
+
 /// How long a responder keeps what an unproven initiator made it remember.
 pub(super) const HALF_OPEN_LIFE: Duration = Duration::from_secs(10);
 /// How long a responder holds an answer for the kernel's word on the new SAs.
@@ -58,7 +71,7 @@ pub(super) const COOKIE_THRESHOLD: usize = 64;
 pub(super) const COOKIE_THRESHOLD_PAIR: usize = 4;
 /// How often at most the operator hears of offers that nobody has proven, of one pair.
 pub(super) const HINT_PAUSE: Duration = Duration::from_secs(10);
-/// More half-open sessions than this there never are.
+/// More sessions than this whose initiator has not proven itself there never are: the oldest goes.
 pub(super) const HALF_OPEN_MAX: usize = 4096;
 /// And of one pair.
 pub(super) const HALF_OPEN_MAX_PAIR: usize = 16;
@@ -77,6 +90,13 @@ pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 /// Octets of what a peer may tell of itself.
 pub(super) const ABOUT_MAX: usize = 4096;
 
+/// IKE SAs of one session: the one in use, and those that are on their way out.
+pub(super) const IKE_SAS_MAX: usize = 8;
+/// Octets of fragments whose messages are not whole yet, of all sessions. As with the next one, those who have not proven
+/// themselves cannot use up all of it: there are not so many.
+pub(super) const FRAGMENTS_HELD_MAX: usize = 2 * HALF_OPEN_MAX * REASSEMBLED_MAX;
+/// And of those of one pair.
+pub(super) const FRAGMENTS_HELD_MAX_PAIR: usize = 2 * HALF_OPEN_MAX_PAIR * REASSEMBLED_MAX;
 /// Children of one session.
 pub(super) const CHILDREN_MAX: usize = 8;
 /// The longest datagram that is looked at.

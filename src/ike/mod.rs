@@ -51,7 +51,7 @@
 //! `wire` is bytes and messages; `crypto`, `agreement`, `kem`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
 //! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427, `ticket` and `resume` are RFC 5723; `exchange`
 //! is message identifiers and retransmission, `fragment` messages in several datagrams (RFC 7383); `session`
-//! holds the states, named for what they await, whose transitions consume them; `opening`, `initiate`, `respond`
+//! holds the states, named for what they await, whose transitions consume them; `opening`, `initiation`, `initiate`, `respond`
 //! and between them `intermediate` (RFC 9242) lead by way of `opened` to `established`, which needs a proof that
 //! only `auth` can make; `life` tells sessions of before from those of now; `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `lifetime` its
 //! end and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
@@ -60,6 +60,7 @@ mod adjust;
 mod agreement;
 mod auth;
 mod basis;
+mod budget;
 mod child;
 mod cipher;
 mod cookie;
@@ -78,6 +79,7 @@ mod fragment;
 mod ike_sa;
 mod inform;
 mod initiate;
+mod initiation;
 #[cfg(any(test, fuzzing))]
 mod insider;
 mod intermediate;
@@ -280,6 +282,8 @@ pub enum Event {
         pair: Pair,
         /// Why.
         failure: Failure,
+        /// No attempt has come to its end: somebody, who need not be the peer, has said something.
+        hint: bool,
     },
 }
 
@@ -303,7 +307,7 @@ impl fmt::Debug for Event {
             Event::ChildClosed { pair, in_spi, void } => {
                 write!(f, "ChildClosed({pair}, {in_spi}, void: {void})")
             }
-            Event::Failed { pair, failure } => write!(f, "Failed({pair}, {failure:?})"),
+            Event::Failed { pair, failure, .. } => write!(f, "Failed({pair}, {failure:?})"),
         }
     }
 }
@@ -315,6 +319,9 @@ pub struct Failure {
     pub code: FailureCode,
     /// For people.
     pub words: String,
+    /// It is the word of somebody who has proven nothing, or what came of it: anybody can cause it, as often as he
+    /// likes.
+    pub hearsay: bool,
 }
 
 /// The kinds of [`Failure`].
@@ -381,8 +388,16 @@ pub struct Counters {
     pub not_authentic: u64,
     /// Datagrams that do not fit the state of their IKE SA: replays, strays.
     pub unexpected: u64,
-    /// IKE_SA_INIT requests refused because too many sessions were half open.
-    pub half_open_refused: u64,
+    /// Sessions whose initiator had not proven itself, dropped because there were too many.
+    pub half_open_dropped: u64,
+    /// Answers to our first messages that were not looked at because there were too many.
+    pub answers_refused: u64,
+    /// Successors of IKE SAs refused because their session had too many.
+    pub ike_sas_refused: u64,
+    /// Children refused because their session had too many.
+    pub children_refused: u64,
+    /// What somebody said who has proven nothing, of a pair that has a proven peer: nobody was told.
+    pub hearsay: u64,
     /// Cookies asked for.
     pub cookies: u64,
     /// Sessions dropped because a pair had too many.
@@ -393,8 +408,12 @@ pub struct Counters {
     pub fragments_refused: u64,
     /// Requests and answers sent again.
     pub retransmits: u64,
-    /// Half-open sessions as responder, now.
+    /// Sessions whose initiator has not proven itself, or was refused a moment ago, now.
     pub half_open: u64,
     /// Sessions of all states, now.
     pub sessions: u64,
+    /// Their IKE SAs, and attempts of ours, now.
+    pub ike_sas: u64,
+    /// Octets of messages that have not come as a whole yet, now.
+    pub fragment_octets: u64,
 }

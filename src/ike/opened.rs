@@ -47,6 +47,15 @@ pub(super) struct Opened {
     pub(super) request: Vec<u8>,
     /// The responder's.
     pub(super) response: Vec<u8>,
+    /// Others with the same keys: what the responder has truly said may be one of them.
+    pub(super) variants: Vec<Variant>,
+}
+
+/// What a responder's first message may have been instead, and what it says then.
+pub(super) struct Variant {
+    response: Vec<u8>,
+    peer: Peer,
+    path: Path,
 }
 
 /// That we put fragments together (RFC 7383 section 2.3).
@@ -87,6 +96,32 @@ impl Opened {
             (self.path.local, self.path.remote) = (local, remote);
         }
         self.sa.collect(cx, header, &sealed, text)
+    }
+
+    /// Whether it was made of this answer.
+    pub(super) fn is_from(&self, datagram: &[u8]) -> bool {
+        self.response == datagram || self.variants.iter().any(|variant| variant.response == datagram)
+    }
+
+    /// Another answer leads to the same keys: one of the two is not what the responder said.
+    pub(super) fn may_be(&mut self, other: Opened) {
+        let Opened { response, peer, path, .. } = other;
+        self.variants.push(Variant { response, peer, path });
+    }
+
+    /// Checks AUTH of a responder, which covers what it has truly said.
+    pub(super) fn verify_responder(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let first = self.verify(cx, parts);
+        if first.is_ok() {
+            return first;
+        }
+        for Variant { response, peer, path } in std::mem::take(&mut self.variants) {
+            (self.response, self.peer, self.path) = (response, peer, path);
+            if let Ok(verified) = self.verify(cx, parts) {
+                return Ok(verified);
+            }
+        }
+        first
     }
 
     /// How its keys were made.

@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use super::error::Error;
 use super::exchange::Retransmission;
-use super::initiate::failure;
 use super::keys::Spis;
 use super::life::Greeting;
-use super::limits::{COOKIE_LENGTH, COOKIES_MAX, TRIES_OPENING};
+use super::limits::{ANSWER_PATIENCE, COOKIE_LENGTH, COOKIES_MAX};
 use super::nat::Claims;
 use super::outbox::{Cx, Path, Scope};
 use super::wire::codes::{Exchange, notify};
@@ -120,35 +119,40 @@ impl Opening {
 
     /// Somebody says why not, and need not be the peer. It is told once.
     pub(super) fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Error) {
-        let hint = Failure { code: failure(error), words: error.to_string() };
+        let hint = Failure::from(error);
         if self.hint.is_none() {
-            cx.fail(self.path.pair, Scope::Hint, hint.code, hint.words.clone());
+            cx.out.failures.push((self.path.pair, Scope::Hint, hint.clone()));
         }
         self.hint = Some(hint);
     }
 
-    /// Says whether the attempt goes on.
-    pub(super) fn handle_timeout(&mut self, cx: &mut Cx<'_>) -> bool {
-        if cx.retransmit(&self.path, &mut self.sent) {
-            return true;
-        }
-        match self.hint.take() {
-            Some(Failure { code, words }) => cx.fail(self.path.pair, Scope::Ike, code, words),
-            None => {
-                let words = format!(
-                    "no answer from {} on UDP {}: is it up and enabled, does its file list this host, and is that port \
-                     open in the firewalls in between?",
-                    self.path.remote.ip(),
-                    self.path.remote.port()
-                );
-                cx.fail(self.path.pair, Scope::Ike, FailureCode::NoAnswer, words);
-            }
-        }
-        false
+    /// Sends the request again when that is due. Says whether an answer may still come.
+    pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) -> bool {
+        cx.retransmit(&self.path, &mut self.sent)
     }
 
-    pub(super) fn path_is_back(&mut self, now: Instant) {
-        self.sent.restart(now, TRIES_OPENING);
+    /// Somebody has answered, and is to show first whether it was the peer.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.sent.pause(now + ANSWER_PATIENCE);
+    }
+
+    /// Why nothing has come of it.
+    pub(super) fn failure(&mut self) -> Failure {
+        self.hint.take().unwrap_or_else(|| Failure {
+            code: FailureCode::NoAnswer,
+            words: format!(
+                "no answer from {} on UDP {}: is it up and enabled, does its file list this host, and is that port \
+                 open in the firewalls in between?",
+                self.path.remote.ip(),
+                self.path.remote.port()
+            ),
+            hearsay: false,
+        })
+    }
+
+    /// Begins anew, with `tries` from `now` on.
+    pub(super) fn restart(&mut self, now: Instant, tries: u32) {
+        self.sent.restart(now, tries);
     }
 
     pub(super) fn due(&self) -> Instant {

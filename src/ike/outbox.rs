@@ -36,7 +36,8 @@ pub(super) enum Scope {
     Child,
     /// An attempt of the peer's.
     Answer,
-    /// An attempt of ours will probably fail: somebody who need not be the peer said so.
+    /// An attempt of ours will probably fail, or one of the peer's has: all of it is the word of somebody who need not be
+    /// the peer.
     Hint,
 }
 
@@ -87,6 +88,8 @@ pub(super) struct Cx<'a> {
     pub(super) came: Option<(SocketAddr, SocketAddr)>,
     /// The pairs whose inbound SA may be in the kernel before the peer has proven itself.
     pub(super) ahead: &'a HashSet<Pair>,
+    /// So many more octets may be held of fragments of the pair.
+    pub(super) fragment_room: usize,
     /// Random bytes.
     pub(super) entropy: &'a mut dyn Entropy,
     /// Output.
@@ -147,20 +150,20 @@ impl Cx<'_> {
         self.now + life * low / 100 + up_to(self.entropy, life * (high - low) / 100)
     }
 
-    /// A peer that has answered the first message does not answer `what`.
-    pub(super) fn fail_unanswered(&mut self, path: &Path, what: &str) {
+    /// That a peer which has answered the first message does not answer `what`.
+    pub(super) fn unanswered(&self, path: &Path, what: &str) -> Failure {
         let words = format!(
             "no answer to {what} from {} on UDP {}, though it answered before: is that port open in the firewalls in \
              between, for large packets too?",
             path.remote.ip(),
             path.remote.port()
         );
-        self.fail(path.pair, Scope::Ike, FailureCode::NoAnswer, words);
+        Failure { code: FailureCode::NoAnswer, words, hearsay: false }
     }
 
     /// Something failed; `words` are for people.
     pub(super) fn fail(&mut self, pair: Pair, scope: Scope, code: FailureCode, words: impl Into<String>) {
-        self.out.failures.push((pair, scope, Failure { code, words: words.into() }));
+        self.out.failures.push((pair, scope, Failure { code, words: words.into(), hearsay: false }));
     }
 }
 

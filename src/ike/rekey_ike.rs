@@ -8,7 +8,7 @@ use super::exchange::Window;
 use super::follow_up::link;
 use super::ike_sa::{IkeSa, Stage};
 use super::keys::{Nonces, Spis, derive};
-use super::limits::IKE_REKEY_FACTOR;
+use super::limits::{IKE_REKEY_FACTOR, IKE_SAS_MAX};
 use super::outbox::Cx;
 use super::pending::{
     Asked, AskedIke, Crossing, First, FollowUp, Half, HalfIke, HalfMade, Held, Makes, Task,
@@ -68,6 +68,7 @@ impl Established {
         request: &Parts<'_>,
     ) -> Result<Held, Error> {
         self.may_be_succeeded(old)?;
+        self.make_room(cx)?;
         let (mut answer, suite, spi) = choose_ike(&cx.settings.ike_proposals, request.sa()?, true)?;
         let theirs = peer_spi(spi)?;
         let ke = request.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
@@ -94,6 +95,18 @@ impl Established {
             Some(_) => payloads.push(self.leave_half_made(cx, first, Half::Ike(half))),
         }
         Ok(Held::new(Exchange::CREATE_CHILD_SA, cx.now, payloads))
+    }
+
+    /// A peer that asks for one successor after another does not fill our memory: what it has deleted, and is kept for
+    /// its answer alone, goes, and where there is no such it has to wait.
+    fn make_room(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+        if self.sas.len() < IKE_SAS_MAX {
+            return Ok(());
+        }
+        let ended = self.sas.iter().position(|sa| matches!(sa.stage, Stage::Ended(_)));
+        cx.out.counters.ike_sas_refused += u64::from(ended.is_none());
+        self.sas.remove(ended.ok_or(Error::Busy)?);
+        Ok(())
     }
 
     /// RFC 7296 section 2.25.2: not while it is being closed, or a child of it made or closed.

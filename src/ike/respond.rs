@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::Failure;
 use super::agreement::KeyPair;
 use super::auth::{self, Unproven, Verified};
 use super::basis::Basis;
@@ -90,8 +91,8 @@ impl Opened {
         message_id: u32,
         error: &Error,
     ) -> Option<Session> {
-        cx.fail(self.path.pair, Scope::Answer, failure(error), error.to_string());
-        let answer = self.sa.seal(exchange, true, message_id, &[error.to_notify()]).ok()?;
+        cx.out.failures.push((self.path.pair, Scope::Hint, Failure::from(error)));
+        let answer = self.sa.seal(cx.entropy, exchange, true, message_id, &[error.to_notify()]).ok()?;
         cx.out.transmit_all(&self.path, &answer);
         let expires = cx.now + HALF_OPEN_LIFE;
         let Self { path, sa, .. } = self;
@@ -168,6 +169,7 @@ impl AwaitAuthRequest {
             auth_id: 1,
             request: datagram.to_vec(),
             response,
+            variants: Vec::new(),
         };
         Ok(match suite.additional {
             Some(additional) => {

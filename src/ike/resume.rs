@@ -4,12 +4,11 @@
 //! The one difference from a ticket that a responder hands out: nothing in it is secret, since what it stands
 //! for has to be derived from the secret of the cluster (`ticket`). IKE_AUTH proves who knows it.
 
-use std::time::Instant;
-
 use super::crypto::Hidden;
 use super::error::Error;
 use super::exchange::Window;
 use super::ike_sa::IkeSa;
+use super::initiation::First;
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::limits::IKE_REKEY_FACTOR;
 use super::nat::Claims;
@@ -85,13 +84,14 @@ impl Resumed<'_> {
             auth_id: 1,
             request,
             response,
+            variants: Vec::new(),
         })
     }
 }
 
 impl AwaitResumeResponse {
     /// Sends the first message.
-    pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<Session, Error> {
+    pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<First, Error> {
         let secret = cx.settings.signing(attempt.fallback).ok_or(Error::Internal)?;
         let listed = cx.settings.inside.listed(path.pair.local);
         let ticket = Ticket::to_present(secret, &cx.settings.cluster, Pair { local: listed, ..path.pair });
@@ -100,7 +100,7 @@ impl AwaitResumeResponse {
         let resumption = Resumption { ticket, secret: secret.id() };
         let mut state = Self { opening, resumption, sk_d, request: Vec::new() };
         state.send(cx);
-        Ok(Session::AwaitResumeResponse(Box::new(state)))
+        Ok(First::Resume(state))
     }
 
     fn send(&mut self, cx: &mut Cx<'_>) {
@@ -114,22 +114,20 @@ impl AwaitResumeResponse {
         self.request = self.opening.send(cx, payloads);
     }
 
-    pub(super) fn handle_message(
-        mut self: Box<Self>,
+    /// Takes in an answer. Gives back what it leads to, if somebody may prove to be the peer by it.
+    pub(super) fn take_answer(
+        &mut self,
         cx: &mut Cx<'_>,
         message: &Message<'_>,
         datagram: &[u8],
-    ) -> Option<Session> {
-        if !self.opening.is_answer(cx, message) {
-            return Some(Session::AwaitResumeResponse(self));
-        }
+    ) -> Option<Opened> {
         let parts = Parts(&message.payloads);
         if let Some(cookie) = parts.notify(notify::COOKIE) {
             // RFC 5723 section 4.3.2: as before IKE_SA_INIT.
             if self.opening.take_cookie(cx, &cookie.data) {
                 self.send(cx);
             }
-            return Some(Session::AwaitResumeResponse(self));
+            return None;
         }
         // TICKET_NACK is no more proven than any other answer in the clear: it is a hint, and a better answer
         // may still come.
@@ -138,13 +136,7 @@ impl AwaitResumeResponse {
             Some(refusal) => Err(Error::Refused(refusal)),
             None => self.conclude(cx, message, datagram),
         };
-        match outcome {
-            Ok(opened) => opened.authenticate(cx),
-            Err(error) => {
-                self.opening.take_hint(cx, &error);
-                Some(Session::AwaitResumeResponse(self))
-            }
-        }
+        outcome.inspect_err(|error| self.opening.take_hint(cx, error)).ok()
     }
 
     fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Error> {
@@ -166,16 +158,12 @@ impl AwaitResumeResponse {
         Ok(Opened { begun, ..opened })
     }
 
-    pub(super) fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
-        self.opening.handle_timeout(cx).then_some(Session::AwaitResumeResponse(self))
-    }
-
     pub(super) fn opening(&self) -> &Opening {
         &self.opening
     }
 
-    pub(super) fn path_is_back(&mut self, now: Instant) {
-        self.opening.path_is_back(now);
+    pub(super) fn opening_mut(&mut self) -> &mut Opening {
+        &mut self.opening
     }
 }
 

@@ -2,35 +2,28 @@
 //!
 //! Its states are structs named for what they await; a transition consumes one and makes the next.
 //! ```text
-//!   AwaitInitResponse -> [AwaitIntermediateResponse ->] AwaitAuthResponse -\
-//!                                AwaitResumeResponse -> AwaitAuthResponse --\
-//!                                                                           >-> Established -> gone
-//!                       [AwaitIntermediateRequest ->] AwaitAuthRequest ----/
-//!                                             \-----------\-> Refused -> gone
+//!   Initiation, where each answer goes through ------------------\
+//!     [AwaitIntermediateResponse ->] AwaitAuthResponse            >-> Established -> gone
+//!   [AwaitIntermediateRequest ->] AwaitAuthRequest -------------/
+//!              \-----------------------\-> Refused -> gone
 //! ```
 
 use std::time::Instant;
 
 use super::established::Established;
-use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
-use super::intermediate::{AwaitIntermediateRequest, AwaitIntermediateResponse};
+use super::ike_sa::IkeSa;
+use super::initiation::Initiation;
+use super::intermediate::AwaitIntermediateRequest;
 use super::opened::Opened;
 use super::outbox::{Cx, Path};
 use super::pending::Task;
 use super::respond::{AwaitAuthRequest, Refused};
-use super::resume::AwaitResumeResponse;
 use super::wire::Message;
 
 /// A session in one of its states.
 pub(super) enum Session {
-    /// IKE_SA_INIT is sent.
-    AwaitInitResponse(Box<AwaitInitResponse>),
-    /// IKE_INTERMEDIATE is sent.
-    AwaitIntermediateResponse(Box<AwaitIntermediateResponse>),
-    /// IKE_SESSION_RESUME is sent.
-    AwaitResumeResponse(Box<AwaitResumeResponse>),
-    /// IKE_AUTH is sent.
-    AwaitAuthResponse(Box<AwaitAuthResponse>),
+    /// We have begun.
+    Initiation(Box<Initiation>),
     /// IKE_SA_INIT is answered, and IKE_INTERMEDIATE is to follow.
     AwaitIntermediateRequest(Box<AwaitIntermediateRequest>),
     /// What comes before IKE_AUTH is answered.
@@ -51,10 +44,7 @@ impl Session {
         datagram: &[u8],
     ) -> Option<Self> {
         match self {
-            Session::AwaitInitResponse(state) => state.handle_message(cx, message, datagram),
-            Session::AwaitIntermediateResponse(state) => state.handle_message(cx, message),
-            Session::AwaitResumeResponse(state) => state.handle_message(cx, message, datagram),
-            Session::AwaitAuthResponse(state) => state.handle_message(cx, message),
+            Session::Initiation(state) => state.handle_message(cx, message, datagram),
             Session::AwaitIntermediateRequest(state) => state.handle_message(cx, message, datagram),
             Session::AwaitAuthRequest(state) => state.handle_message(cx, message, datagram),
             Session::Refused(state) => Some(state.handle_message(cx, message)),
@@ -65,10 +55,7 @@ impl Session {
     /// Does what is due. `None`: the session is gone.
     pub(super) fn handle_timeout(self, cx: &mut Cx<'_>) -> Option<Self> {
         match self {
-            Session::AwaitInitResponse(state) => state.handle_timeout(cx),
-            Session::AwaitIntermediateResponse(state) => state.handle_timeout(cx),
-            Session::AwaitResumeResponse(state) => state.handle_timeout(cx),
-            Session::AwaitAuthResponse(state) => state.handle_timeout(cx),
+            Session::Initiation(state) => state.handle_timeout(cx),
             Session::AwaitIntermediateRequest(ref state) => {
                 (cx.now < state.opened().expires()).then_some(self)
             }
@@ -87,7 +74,7 @@ impl Session {
 
     /// An inbound SA that is there before the peer has proven itself is not to be there any more.
     pub(super) fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
-        if let Session::AwaitAuthResponse(state) = self {
+        if let Session::Initiation(state) = self {
             state.withdraw_ahead(cx);
         }
     }
@@ -95,10 +82,7 @@ impl Session {
     /// The network is there again after a while without.
     pub(super) fn path_is_back(&mut self, now: Instant) {
         match self {
-            Session::AwaitInitResponse(state) => state.path_is_back(now),
-            Session::AwaitIntermediateResponse(state) => state.path_is_back(now),
-            Session::AwaitResumeResponse(state) => state.path_is_back(now),
-            Session::AwaitAuthResponse(state) => state.path_is_back(now),
+            Session::Initiation(state) => state.path_is_back(now),
             Session::Established(state) => state.add_task(Task::Liveness),
             Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) | Session::Refused(_) => {}
         }
@@ -107,10 +91,7 @@ impl Session {
     /// When the next thing is due, and what.
     pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
         match self {
-            Session::AwaitInitResponse(state) => Some((state.opening().due(), "IKE_SA_INIT again")),
-            Session::AwaitIntermediateResponse(state) => Some((state.due(), "IKE_INTERMEDIATE again")),
-            Session::AwaitResumeResponse(state) => Some((state.opening().due(), "IKE_SESSION_RESUME again")),
-            Session::AwaitAuthResponse(state) => Some((state.due(), "IKE_AUTH again")),
+            Session::Initiation(state) => state.deadline(),
             Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) => {
                 self.opened().map(|opened| (opened.expires(), "half-open session expires"))
             }
@@ -122,8 +103,7 @@ impl Session {
     /// Our indexes, by which the peer's messages find this session.
     pub(super) fn spis(&self) -> Vec<u64> {
         match self {
-            Session::AwaitInitResponse(state) => vec![state.opening().ours],
-            Session::AwaitResumeResponse(state) => vec![state.opening().ours],
+            Session::Initiation(state) => vec![state.opening().ours],
             Session::Refused(state) => vec![state.ours()],
             Session::Established(state) => state.spis().collect(),
             _ => self.opened().map(|opened| opened.sa.ours()).into_iter().collect(),
@@ -133,10 +113,7 @@ impl Session {
     /// Between whom.
     pub(super) fn path(&self) -> &Path {
         match self {
-            Session::AwaitInitResponse(state) => &state.opening().path,
-            Session::AwaitResumeResponse(state) => &state.opening().path,
-            Session::AwaitIntermediateResponse(state) => &state.opened().path,
-            Session::AwaitAuthResponse(state) => &state.opened().path,
+            Session::Initiation(state) => &state.opening().path,
             Session::AwaitIntermediateRequest(state) => &state.opened().path,
             Session::AwaitAuthRequest(state) => &state.opened().path,
             Session::Refused(state) => state.path(),
@@ -144,17 +121,12 @@ impl Session {
         }
     }
 
-    /// The IKE SA with a peer that has yet to prove itself.
+    /// The IKE SA with an initiator that has yet to prove itself.
     fn opened(&self) -> Option<&Opened> {
         match self {
-            Session::AwaitIntermediateResponse(state) => Some(state.opened()),
-            Session::AwaitAuthResponse(state) => Some(state.opened()),
             Session::AwaitIntermediateRequest(state) => Some(state.opened()),
             Session::AwaitAuthRequest(state) => Some(state.opened()),
-            Session::AwaitInitResponse(_)
-            | Session::AwaitResumeResponse(_)
-            | Session::Refused(_)
-            | Session::Established(_) => None,
+            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => None,
         }
     }
 
@@ -168,18 +140,31 @@ impl Session {
 
     /// Whether we are on the way to an established session that we initiated.
     pub(super) fn is_opening(&self) -> bool {
-        matches!(
-            self,
-            Session::AwaitInitResponse(_)
-                | Session::AwaitResumeResponse(_)
-                | Session::AwaitIntermediateResponse(_)
-                | Session::AwaitAuthResponse(_)
-        )
+        matches!(self, Session::Initiation(state) if state.is_hopeful())
+    }
+
+    /// Whether it is an attempt of ours that has failed, and listens on.
+    pub(super) fn is_listening(&self) -> bool {
+        matches!(self, Session::Initiation(state) if !state.is_hopeful())
     }
 
     /// Since when the peer is on the way to one that it initiated.
     pub(super) fn half_open_since(&self) -> Option<Instant> {
         self.is_half_open().then(|| self.opened().map(|opened| opened.begun)).flatten()
+    }
+
+    /// Whether its initiator, who is not us, has made us remember it without a proof.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.is_half_open() || matches!(self, Session::Refused(_))
+    }
+
+    /// Octets of messages that have not come as a whole yet.
+    pub(super) fn held_octets(&self) -> usize {
+        match self {
+            Session::Initiation(state) => state.held_octets(),
+            Session::Established(state) => state.sas.iter().map(IkeSa::held_octets).sum(),
+            _ => self.opened().map_or(0, |opened| opened.sa.held_octets()),
+        }
     }
 
     /// Whether the peer is on the way to one that it initiated.

@@ -4,12 +4,20 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::budget::{Budget, Load};
 use super::session::Session;
 use crate::model::Pair;
 
 /// The name of a session within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SessionKey(u64);
+
+#[cfg(test)]
+impl SessionKey {
+    pub(super) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,7 +36,8 @@ struct Entry {
     /// The address and the SPI of the initiator, where that is the peer.
     opened_by: Option<(SocketAddr, u64)>,
     due: Option<Instant>,
-    half_open: bool,
+    pair: Pair,
+    load: Load,
     opening: bool,
     to_flush: bool,
 }
@@ -40,7 +49,7 @@ pub(super) struct Table {
     by_spi: HashMap<u64, SessionKey>,
     by_request: HashMap<(SocketAddr, u64), SessionKey>,
     to_flush: VecDeque<SessionKey>,
-    half_open: usize,
+    budget: Budget,
     opening: usize,
     next_key: u64,
     timers: BTreeSet<(Instant, Due)>,
@@ -52,9 +61,14 @@ impl Table {
         self.entries.len()
     }
 
-    /// How many of them an unproven initiator made us remember.
-    pub(super) fn half_open(&self) -> usize {
-        self.half_open
+    /// How many indexes of ours they have.
+    pub(super) fn spis(&self) -> usize {
+        self.by_spi.len()
+    }
+
+    /// What others make us hold.
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// How many of them this end is opening.
@@ -71,7 +85,8 @@ impl Table {
             spis: Vec::new(),
             opened_by,
             due: None,
-            half_open: false,
+            pair: session.path().pair,
+            load: Load::default(),
             opening: false,
             to_flush: false,
         };
@@ -122,9 +137,12 @@ impl Table {
             self.timers.extend(due.map(|at| (at, Due::Session(key))));
             entry.due = due;
         }
-        self.half_open -= usize::from(entry.half_open);
-        entry.half_open = session.is_half_open();
-        self.half_open += usize::from(entry.half_open);
+        let load = Load {
+            unproven: session.is_unproven(),
+            refused: matches!(session, Session::Refused(_)),
+            octets: session.held_octets(),
+        };
+        self.budget.change(entry.pair, key, std::mem::replace(&mut entry.load, load), load);
         self.opening -= usize::from(entry.opening);
         entry.opening = session.is_opening();
         self.opening += usize::from(entry.opening);
@@ -167,7 +185,7 @@ impl Table {
         if let Some(at) = entry.due {
             self.timers.remove(&(at, Due::Session(key)));
         }
-        self.half_open -= usize::from(entry.half_open);
+        self.budget.change(entry.pair, key, entry.load, Load::default());
         self.opening -= usize::from(entry.opening);
     }
 

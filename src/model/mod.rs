@@ -2,6 +2,7 @@
 
 pub mod about;
 pub mod auth;
+pub mod bounds;
 pub mod certificate;
 pub mod config;
 pub mod control;
@@ -31,6 +32,7 @@ pub mod word;
 
 pub use about::About;
 pub use auth::{AuthMethod, Credentials};
+pub use bounds::Bounds;
 pub use config::{Config, Node, NodeName};
 pub use encapsulation::{EncapsulationMode, UdpPorts};
 pub use exempt::Exemption;

@@ -14,8 +14,8 @@ use super::config::{Config, Method, Mode, Node, NodeName};
 use super::saved::{PairRecord, Saved};
 use super::stranger::Ground;
 use super::{
-    Action, AuthMethod, Direction, KernelState, Pair, PolicyDirection, Problem, Proposals, SaId, SaReading,
-    Selector, Spi, UnixTime, ours,
+    Action, AuthMethod, Bounds, Direction, KernelState, Pair, PolicyDirection, Problem, Proposals, SaId,
+    SaReading, Selector, Spi, UnixTime, ours,
 };
 use crate::model::policy::Block;
 
@@ -366,6 +366,9 @@ pub struct AgentInfo {
     /// How many kernel objects it found changed or removed by somebody else, and put right.
     #[serde(default)]
     pub drift: Option<u64>,
+    /// How full the tables are that others can fill, while protection is on.
+    #[serde(default)]
+    pub bounds: Option<Bounds>,
 }
 
 /// An agent that says nothing of it has answered.

@@ -10,9 +10,9 @@ use crate::agent::export;
 use crate::agent::kernel::{Kernel, Vault};
 use crate::agent::probe;
 use crate::ike::{self, Event};
-use crate::model::status::ReasonCode;
+use crate::model::status::{ReasonCode, RowState};
 use crate::model::{Direction, NewChild, NewInbound, Pair, Sa, SaId, Word};
-use crate::protect::{Child, Order, Posture};
+use crate::protect::{Child, Order, PairMachine, Posture};
 
 impl Core {
     /// Drains the deciders and the kernel until nothing moves any more.
@@ -59,18 +59,35 @@ impl Core {
             Event::ChildClosed { pair, in_spi, void } => {
                 self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
             }
-            Event::Failed { pair, failure } => self.handle_failed(now, pair, failure),
+            Event::Failed { pair, failure, hint } => self.handle_failed(now, pair, failure, hint),
         }
     }
 
-    fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure) {
+    /// What anybody can say changes nothing of a pair that is protected, and fills no log.
+    fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure, hint: bool) {
         let unsent = self.take_unsent(pair).filter(|_| failure.code == ike::FailureCode::NoAnswer);
         let (code, words) = match unsent {
             Some(words) => (ReasonCode::KernelError, words),
             None => (reason_code(failure.code), failure.words),
         };
-        tracing::warn!("{pair}: {words}");
-        self.with_pair(pair, |machine| machine.handle_failure(now, code, words));
+        match failure.hearsay.then(|| self.hearsay.note(now, failure.code.as_str())) {
+            None | Some(Some(0)) => tracing::warn!("{pair}: {words}"),
+            Some(Some(others)) => {
+                tracing::warn!("{pair}: {words} (and {others} more like it since the last)");
+            }
+            Some(None) => {}
+        }
+        let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
+        if self.pairs.get(pair).is_some_and(heeded) {
+            self.with_pair(pair, |machine| machine.handle_failure(now, code, words));
+        }
+    }
+
+    /// Says how many failures were left out that nothing was said of since.
+    pub(super) fn tell_hearsay(&mut self, now: Instant) {
+        for (kind, others) in self.hearsay.due(now) {
+            tracing::warn!("{others} more failures of kind {kind} by peers that have proven nothing");
+        }
     }
 
     fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
-use super::cluster::{SECOND, protected, seeds};
+use super::cluster::{MILLISECOND, SECOND, protected, seeds};
 use super::kernel::Leaves;
 use super::net::{Packet, Weather};
 use super::world::{Seeded, World};
@@ -21,6 +22,8 @@ use crate::model::{Direction, Secret};
 
 /// The number of the exchange.
 const IKE_AUTH: u8 = 35;
+/// What marks an answer.
+const RESPONSE: u8 = 0x20;
 
 /// Who answers in the place of a host.
 pub(super) struct Imposter {
@@ -49,6 +52,26 @@ impl World {
         self.imposter = Some(Imposter { instead_of: at, engine, asked: 0 });
     }
 
+    /// The imposter begins a handshake with `victim` in the name of the host in whose place it sits.
+    fn knock(&mut self, victim: usize, seed: u64) {
+        let Some(Imposter { instead_of, .. }) = self.imposter else { return };
+        let (pair, mut settings) = (self.pair(instead_of, victim), self.settings(instead_of));
+        settings.secret = Some(Arc::new(Secret::new([66; 32])));
+        (settings.method, settings.accept) = (Method::Ike, vec![Method::Ike]);
+        let mut engine = Engine::new(settings, Box::new(Seeded(StdRng::seed_from_u64(seed))));
+        engine.keep(self.now, pair, Posture::Active);
+        // It would leave the beginning to the other end for a while.
+        engine.handle_timeout(self.now + 3 * SECOND);
+        let first: Vec<Transmit> = std::iter::from_fn(|| engine.poll_transmit()).collect();
+        if let Some(imposter) = &mut self.imposter {
+            imposter.engine = engine;
+        }
+        for Transmit { local, remote, bytes } in first {
+            let datagram = Datagram { local: remote, remote: local, arrived: self.now, bytes };
+            self.on(victim, |core, now, kernel| core.handle_datagrams(now, kernel, &[datagram]));
+        }
+    }
+
     /// The true host is there again.
     fn remove_imposter(&mut self) -> Imposter {
         let imposter = self.imposter.take().expect("there is one");
@@ -75,8 +98,8 @@ impl Imposter {
         if self.engine.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.engine.handle_timeout(now);
         }
-        // What it cannot prove it does not answer.
-        if bytes[18] != IKE_AUTH {
+        // What it cannot prove it does not answer. To what it has begun this is the answer.
+        if bytes[18] != IKE_AUTH || bytes[19] & RESPONSE != 0 {
             self.engine.handle_datagram(now, local, remote, bytes);
         }
         while self.engine.poll_event().is_some() {}
@@ -129,5 +152,69 @@ fn what_an_imposter_has_on_a_pair_in_the_clear_goes_before_that_is_sealed() {
         world.remove_imposter();
         world.enable(1);
         assert!(world.run_until(120 * SECOND, World::all_protected));
+    });
+}
+
+/// Counts warnings.
+#[derive(Default)]
+struct Warnings(Arc<AtomicU64>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Somebody who sees what is sent to a peer's address fails to prove that he is that peer, thousands of times: the pair
+/// that is protected shows nothing of it, and the log a line a minute.
+#[test]
+fn refused_handshakes_change_nothing_that_is_shown_and_fill_no_log() {
+    let warnings = Warnings::default();
+    let said = warnings.0.clone();
+    tracing::subscriber::with_default(warnings, || {
+        // Of a protected pair with an IKE SA, and of one whose agent has just been started anew.
+        for restarted in [false, true] {
+            let mut world = protected(2, 0, Weather::FAIR);
+            world.put_imposter(1);
+            if restarted {
+                world.kill(0);
+                world.start(0);
+            }
+            let (pair, before) = (world.pair(0, 1), said.load(Ordering::Relaxed));
+            for seed in 0..1_000 {
+                world.knock(0, seed);
+                world.run(5 * MILLISECOND, None);
+                let core = world.hosts[0].core.as_ref().unwrap();
+                let machine = &core.pairs()[&pair];
+                assert_eq!(machine.row_state(), RowState::Protected);
+                assert_eq!((machine.reason(), machine.unrenewed()), (None, None), "restarted: {restarted}");
+                let [keys, _, sessions, half_open] = core.sizes();
+                assert!(keys == 0 && sessions <= 20 && half_open <= 16);
+            }
+            let lines = said.load(Ordering::Relaxed) - before;
+            assert!(lines <= 2, "{lines} lines, restarted: {restarted}");
+        }
+        // A pair that is not protected: the operator hears why, once a minute, and sees it in `status`.
+        let mut world = World::new(2, 0, Weather::FAIR);
+        world.enable(0);
+        world.put_imposter(1);
+        let before = said.load(Ordering::Relaxed);
+        for seed in 0..1_000 {
+            world.knock(0, 10_000 + seed);
+            world.run(5 * MILLISECOND, None);
+        }
+        let lines = said.load(Ordering::Relaxed) - before;
+        assert!((1..=4).contains(&lines), "{lines} lines");
+        assert!(world.reason(0, 1).is_some());
     });
 }

@@ -1,13 +1,15 @@
 //! Whether somebody who begins an exchange with us is let in: for which pair, within which bounds, and after which
-//! proof of its address.
+//! proof of its address; and who has to go for it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Engine;
+use crate::ike::Failure;
 use crate::ike::error::Error;
 use crate::ike::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
+    LISTENING_MAX_PAIR,
 };
 use crate::ike::nat::Nat;
 use crate::ike::opening::Attempt;
@@ -15,9 +17,9 @@ use crate::ike::outbox::{Cx, Path, Scope};
 use crate::ike::respond::{AwaitAuthRequest, init_answer};
 use crate::ike::resume;
 use crate::ike::session::Session;
+use crate::ike::table::SessionKey;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
-use crate::ike::{Failure, FailureCode};
 use crate::model::Pair;
 
 impl Engine {
@@ -53,19 +55,16 @@ impl Engine {
             return;
         }
         let path = Path { pair, local, remote, nat: Nat::default() };
-        if self.has_room(now, &path, message) {
+        if self.may_begin(now, &path, message) {
+            self.make_room(pair);
             self.open(now, path, message, bytes);
         }
     }
 
-    /// Whether one more session may be half open. Above a threshold the initiator must show first that its
-    /// address is its own (RFC 7296 section 2.6).
-    fn has_room(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
-        let of_pair = self
-            .sessions_of(path.pair)
-            .into_iter()
-            .filter(|key| self.table.get(*key).is_some_and(Session::is_half_open));
-        let (of_pair, all) = (of_pair.count(), self.table.half_open());
+    /// Whether the initiator may be remembered. Above a threshold it must show first that its address is its own
+    /// (RFC 7296 section 2.6).
+    fn may_begin(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
+        let (of_pair, all) = self.table.budget().unproven(path.pair);
         let parts = Parts(&message.payloads);
         if all >= COOKIE_THRESHOLD || of_pair >= COOKIE_THRESHOLD_PAIR {
             let Ok(nonce) = parts.nonce() else {
@@ -82,9 +81,51 @@ impl Engine {
                 return false;
             }
         }
-        let room = all < HALF_OPEN_MAX && of_pair < HALF_OPEN_MAX_PAIR;
-        self.out.counters.half_open_refused += u64::from(!room);
-        room
+        true
+    }
+
+    /// Forgets who came first and has not proven itself, where there are too many: who means well is done a round
+    /// trip after it has begun, and whoever comes and goes on like this does not keep it out.
+    fn make_room(&mut self, pair: Pair) {
+        let budget = self.table.budget();
+        let (of_pair, all) = budget.unproven(pair);
+        let oldest = match (of_pair >= HALF_OPEN_MAX_PAIR, all >= HALF_OPEN_MAX) {
+            (true, _) => budget.least_wanted_of(pair),
+            (false, true) => budget.least_wanted(),
+            (false, false) => None,
+        };
+        if let Some(key) = oldest {
+            self.out.counters.half_open_dropped += 1;
+            self.forget_unproven(key);
+        }
+    }
+
+    /// Attempts that have failed listen on beside the next ones, but not any number of them: the oldest go.
+    pub(super) fn stop_listening(&mut self, now: Instant, pair: Pair) {
+        let mut listening = self.sessions_of(pair);
+        listening.retain(|key| self.table.get(*key).is_some_and(Session::is_listening));
+        let surplus = listening.len().saturating_sub(LISTENING_MAX_PAIR);
+        for key in listening.into_iter().take(surplus) {
+            self.work_on(now, key, |mut session, cx| {
+                session.withdraw_ahead(cx);
+                None
+            });
+        }
+    }
+
+    /// Forgets a session that is in nobody's hands and has nothing to say.
+    fn forget_unproven(&mut self, key: SessionKey) {
+        if let Some(session) = self.table.take(key) {
+            self.forget_session(session.path().pair, key);
+        }
+    }
+
+    /// Forgets a session that is gone.
+    pub(super) fn forget_session(&mut self, pair: Pair, key: SessionKey) {
+        self.table.remove(key);
+        if let Some(keep) = self.pairs.get_mut(&pair) {
+            keep.sessions.retain(|other| *other != key);
+        }
     }
 
     /// An offer with nothing in it that could be taken, of somebody who need not be the peer: the operator hears of it,
@@ -95,7 +136,7 @@ impl Engine {
         };
         if keep.hinted.is_none_or(|at| now >= at + HINT_PAUSE) {
             keep.hinted = Some(now);
-            let failure = Failure { code: FailureCode::NoProposal, words: error.to_string() };
+            let failure = Failure::from(error);
             self.out.failures.push((pair, Scope::Hint, failure));
             self.note_failures();
         }

@@ -7,7 +7,7 @@ use crate::ike::{Counters, PairSummary, Stranger};
 use crate::model::auth::AuthMethod;
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
-use crate::model::{IkeProposal, KeyExchange, Pair, Spi};
+use crate::model::{Bounds, IkeProposal, KeyExchange, Pair, Spi};
 
 impl Engine {
     /// When a child is due to be replaced; `None` once that is on its way.
@@ -78,9 +78,31 @@ impl Engine {
     /// What was refused or dropped, and how full the tables are.
     pub fn counters(&self) -> Counters {
         Counters {
-            half_open: self.table.half_open() as u64,
+            half_open: self.table.budget().all_unproven() as u64,
             sessions: self.table.len() as u64,
+            ike_sas: self.table.spis() as u64,
+            fragment_octets: self.table.budget().octets() as u64,
             ..self.out.counters
+        }
+    }
+}
+
+impl From<Counters> for Bounds {
+    fn from(counters: Counters) -> Self {
+        Self {
+            sessions: counters.sessions,
+            ike_sas: counters.ike_sas,
+            fragment_octets: counters.fragment_octets,
+            half_open: counters.half_open,
+            cookies: counters.cookies,
+            half_open_dropped: counters.half_open_dropped,
+            sessions_dropped: counters.sessions_dropped,
+            answers_refused: counters.answers_refused,
+            ike_sas_refused: counters.ike_sas_refused,
+            children_refused: counters.children_refused,
+            fragments_refused: counters.fragments_refused,
+            transmits_dropped: counters.transmits_dropped,
+            hearsay: counters.hearsay,
         }
     }
 }

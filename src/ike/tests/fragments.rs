@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use zeroize::Zeroizing;
 
-use super::net::{Net, SECRET, Weather, pair, seeds, settings};
+use super::net::{Dice, Net, SECRET, Weather, pair, seeds, settings};
 use crate::ike::crypto::Hidden;
 use crate::ike::exchange::Window;
 use crate::ike::fragment::{Outcome, Reassembly};
@@ -167,7 +167,7 @@ proptest! {
     ) {
         let [mut a, b] = ends(suite(cbc), Some(octets));
         let payloads = text(length);
-        let mut datagrams = a.seal(Exchange::INFORMATIONAL, false, 1, &payloads).unwrap();
+        let mut datagrams = a.seal(&mut Dice(1), Exchange::INFORMATIONAL, false, 1, &payloads).unwrap();
         prop_assert!(datagrams.iter().all(|datagram| datagram.len() <= octets));
         let whole = HEADER + 4 + 4 + length + 60;
         prop_assert!(datagrams.len() == 1 || whole + 60 > octets, "{} datagrams", datagrams.len());
@@ -232,7 +232,7 @@ fn a_message_that_is_cut_anew_counts() {
 #[test]
 fn who_does_not_know_fragments_gets_none() {
     let [mut a, _] = ends(suite(false), None);
-    let datagrams = a.seal(Exchange::INFORMATIONAL, false, 1, &text(4000)).unwrap();
+    let datagrams = a.seal(&mut Dice(1), Exchange::INFORMATIONAL, false, 1, &text(4000)).unwrap();
     assert_eq!(datagrams.len(), 1);
     assert!(Message::parse(&datagrams[0]).unwrap().sealed.unwrap().fragment.is_none());
 }

@@ -105,7 +105,7 @@ fn the_json_is_the_contracts() {
     let mut expected = serde_json::json!({
         "schema": 1, "time": "2026-01-01T00:00:00Z", "cluster": "demo", "node": "a",
         "protection": "on", "try_ends_in_s": null, "mode": "require", "config_id": config().config_id(), "secret_id": "91c2",
-        "agent": { "running": false, "answering": false, "pid": null, "version": null, "uptime_s": null, "drift": null },
+        "agent": { "running": false, "answering": false, "pid": null, "version": null, "uptime_s": null, "drift": null, "bounds": null },
         "summary": { "peers": 1, "protected": 1, "negotiating": 0, "clear": 0, "blocked": 0, "off": 0,
                      "silent": 0 },
         "peers": [ {
