@@ -100,7 +100,14 @@ impl Place {
     fn status(&self, protection: Protection, state: RowState) -> Reply {
         let config = Config::load(&self.file()).unwrap();
         let (kernel, saved) = (KernelState::default(), Saved { protection, ..Saved::default() });
-        let known = Known { config: &config, node: &config.nodes[0], kernel: &kernel, saved: &saved };
+        let present = config.nodes[0].addresses.iter().copied().collect();
+        let known = Known {
+            config: &config,
+            node: &config.nodes[0],
+            present: &present,
+            kernel: &kernel,
+            saved: &saved,
+        };
         let mut status = without_agent(known, &[].into(), Some("91c2".to_owned()), UnixTime(1_767_225_600));
         status.agent.running = true;
         for row in &mut status.peers {

@@ -6,6 +6,7 @@
 
 mod apply;
 mod journal;
+mod moves;
 mod reconfigure;
 mod settle;
 mod silence;
@@ -78,6 +79,8 @@ pub struct Core {
     proven: BTreeMap<Pair, Proven>,
     /// Pairs that have left the scheme, on their way to the clear.
     leaving: BTreeSet<Pair>,
+    /// The addresses that this host has, as far as was told.
+    present: BTreeSet<IpAddr>,
     /// Whether the pairs of the scheme are to be protected.
     wanted: bool,
     known: Known,
@@ -138,6 +141,7 @@ impl Core {
             pairs,
             proven: BTreeMap::new(),
             leaving: BTreeSet::new(),
+            present: BTreeSet::new(),
             wanted: false,
             known: Known::default(),
             vault: Vault::default(),
@@ -356,8 +360,10 @@ impl Core {
     /// Packets can leave from these addresses of this host now. Pairs whose address has come back are keyed
     /// without the pause that failures have earned them.
     pub fn handle_addresses(&mut self, now: Instant, kernel: &mut dyn Kernel, present: &BTreeSet<IpAddr>) {
+        self.present.clone_from(present);
+        self.place(now);
         for pair in self.scheme.pairs.clone() {
-            let here = present.contains(&pair.local);
+            let here = present.contains(&pair.local) || self.scheme.floating.contains_key(&pair.local);
             if self.with_machine(pair, |machine| machine.handle_address(now, here)) == Some(true) {
                 tracing::info!("{}: the address is there again", pair.local);
                 self.engine.path_is_back(now, pair);

@@ -139,9 +139,10 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
         self.by_remote.keys().map(|remote| Scope::Peer(*remote)).chain([Scope::Common])
     }
 
-    /// The addresses of this host.
+    /// The addresses of this host. One that floats is among them only while it is here: otherwise it is a peer's.
     pub fn own(&self) -> BTreeSet<IpAddr> {
-        self.machines.keys().map(|pair| pair.local).collect()
+        let possible = self.machines.iter().filter(|(_, machine)| (*machine).borrow().away().is_none());
+        possible.map(|(pair, _)| pair.local).collect()
     }
 
     /// What the kernel should hold of one part.
@@ -166,16 +167,27 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
         if machines.iter().all(|machine| machine.is_off()) {
             return desired;
         }
+        let (away, machines): (Vec<&PairMachine>, Vec<&PairMachine>) =
+            machines.into_iter().partition(|machine| machine.away().is_some());
+        let beside = all_sealed(&machines) == Some(true);
+        away.iter().for_each(|machine| desired.extend(machine.desired_while_away(beside)));
         machines.iter().for_each(|machine| desired.extend(machine.desired()));
         let exempt = self.exemptions.iter();
         desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
-        if machines.iter().all(|machine| machine.is_sealed()) {
+        if beside {
             let until = machines.iter().filter_map(|machine| machine.guard_until()).min();
             let has_pair = |local| self.machines.contains_key(&Pair { local, remote });
             let guard = self.guard.policies(remote, self.by_remote.len(), has_pair).into_iter();
             desired.policies.extend(guard.map(|policy| policy.lasting(until)));
         }
         desired
+    }
+
+    /// Whether all pairs with `remote` that are possible now are sealed; `None` where there are none.
+    pub fn sealed_with(&self, remote: IpAddr) -> Option<bool> {
+        let machines = self.with(remote).iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow);
+        let possible: Vec<&PairMachine> = machines.filter(|machine| machine.away().is_none()).collect();
+        all_sealed(&possible)
     }
 
     /// All changes that lead from `known` to what is wanted.
@@ -197,4 +209,9 @@ fn unproven(sas: &BTreeMap<SaId, Direction>, actual: &KernelState) -> BTreeSet<S
     let of = |wanted| sas.iter().filter(move |(_, direction)| **direction == wanted).map(|(id, _)| *id);
     let newest = of(Direction::Out).filter_map(|id| added(&id)).max();
     of(Direction::In).filter(|id| added(id) > newest).collect()
+}
+
+/// Whether all of `machines` are sealed; `None` where there are none.
+fn all_sealed(machines: &[&PairMachine]) -> Option<bool> {
+    (!machines.is_empty()).then(|| machines.iter().all(|machine| machine.is_sealed()))
 }

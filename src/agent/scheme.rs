@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::pairs::Pairs;
 use crate::model::config::{Forwarded, Mode};
 use crate::model::{Config, Exemption, Inside, Limits, Node, NodeName, Pair};
-use crate::protect::{Guard, GuardRules, PairMachine, Rules};
+use crate::protect::{Away, Guard, GuardRules, PairMachine, Rules};
 
 /// Hard limits in bytes and packets are this many times the soft ones.
 const HARD_OVER_SOFT: u64 = 4;
@@ -24,6 +24,8 @@ pub struct Scheme {
     pub replay_window: u32,
     /// When SAs end.
     pub limits: Limits,
+    /// The addresses that float, each with those of the hosts that may have it.
+    pub floating: BTreeMap<IpAddr, BTreeSet<IpAddr>>,
     /// Which addresses of this host the others call otherwise.
     pub inside: Inside,
     /// May an authenticated peer take its pair to the clear.
@@ -52,6 +54,7 @@ impl Scheme {
             exemptions: config.protection.exempt.clone(),
             replay_window: config.esp.replay_window,
             limits,
+            floating: floating(config),
             inside: node.inside.clone(),
             allow_peer_disable: config.protection.allow_peer_disable,
             guard: GuardRules {
@@ -59,6 +62,16 @@ impl Scheme {
                 forwarded: config.protection.forwarded == Forwarded::Block,
             },
             port: keying.port,
+        }
+    }
+
+    /// Why `pair` is impossible on a host that has the addresses `present`, if it is.
+    pub(super) fn away(&self, pair: Pair, present: &BTreeSet<IpAddr>) -> Option<Away> {
+        let floats = |end: IpAddr| self.floating.contains_key(&end);
+        if floats(pair.local) && !present.contains(&pair.local) {
+            Some(Away::Elsewhere)
+        } else {
+            (floats(pair.remote) && present.contains(&pair.remote)).then_some(Away::Here)
         }
     }
 
@@ -82,4 +95,15 @@ impl Scheme {
         let machine = |pair: &Pair| self.machine(*pair, sealed.contains(pair), now);
         Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), Guard::new(self.guard))
     }
+}
+
+/// The floating addresses of `config`, each with those of the nodes that may have it.
+fn floating(config: &Config) -> BTreeMap<IpAddr, BTreeSet<IpAddr>> {
+    let mut floating = BTreeMap::<IpAddr, BTreeSet<IpAddr>>::new();
+    for node in &config.nodes {
+        for address in config.floating_at(node) {
+            floating.entry(address).or_default().extend(node.addresses.iter().copied());
+        }
+    }
+    floating
 }

@@ -42,7 +42,7 @@ use crate::model::ours::is_our_policy;
 use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::stranger::Ground;
-use crate::model::{SaId, Saved, Trial, UnixTime, forwarding, trial};
+use crate::model::{Pair, SaId, Saved, Trial, UnixTime, forwarding, trial};
 use crate::protect::silence::LISTEN_EVERY;
 use crate::xfrm;
 
@@ -286,9 +286,11 @@ impl Service {
         let initial_contact = self.kernel.read_sas()?.is_empty();
         let settings = self.setup.settings(secrets, initial_contact);
         let mut sockets = Sockets::new(&self.setup.config.run_dir);
-        sockets.open(self.setup.node.own_addresses(), self.setup.ports())?;
+        sockets.open(self.setup.addresses(), self.setup.ports())?;
         self.sockets = Some(sockets);
         self.core = Some(self.make_core(now, settings));
+        // Before the pairs begin: those whose addresses are elsewhere must not.
+        self.list_addresses(now);
         Ok(())
     }
 
@@ -592,7 +594,9 @@ impl Service {
         }
         for held in due {
             let changed = |pair| self.followers.has_changed(pair, held.after);
-            let named = self.setup.config.pairs(&self.setup.node);
+            let here = |pair: &Pair| self.core.as_ref().is_none_or(|core| core.is_possible(*pair));
+            let mut named = self.setup.config.pairs(&self.setup.node);
+            named.retain(|(_, pair)| here(pair));
             let progress =
                 report::progress(&self.agent, self.core.as_ref(), named, self.followers.revision(), changed);
             // Whoever asked may have gone away.
@@ -659,8 +663,9 @@ impl Service {
             core.date(now, wall, &mut kernel.sas);
             saved.pairs = core.records(now, wall);
         }
-        let known =
-            Known { config: &self.setup.config, node: &self.setup.node, kernel: &kernel, saved: &saved };
+        let present = present_addresses()?;
+        let (config, node) = (&self.setup.config, &self.setup.node);
+        let known = Known { config, node, present: &present, kernel: &kernel, saved: &saved };
         let secret_id = self.secrets.as_ref().and_then(Secrets::id);
         let mut status = without_agent(known, &xfrm::statistics()?, secret_id, wall);
         status.config_error.clone_from(&self.trouble);

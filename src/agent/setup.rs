@@ -2,6 +2,7 @@
 //! with.
 
 use std::fs::DirBuilder;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,6 +132,11 @@ impl Setup {
         #[cfg(feature = "key-export")]
         write.extend(std::env::var_os("HOSTSEAL_KEY_EXPORT").map(PathBuf::from));
         Role::Agent { write, read: self.files(path) }
+    }
+
+    /// The addresses that this host has or may have, as its interfaces have them.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.node.own_addresses().chain(self.config.floating_at(&self.node))
     }
 
     /// What is to be opened.

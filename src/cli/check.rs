@@ -167,6 +167,10 @@ fn words(
         let label = if at == 0 { "behind a NAT" } else { "" };
         line(label, format!("{} ({})", node.name, node.addresses_in_words().join(", ")));
     }
+    for (at, floating) in config.floating.iter().enumerate() {
+        let label = if at == 0 { "floating" } else { "" };
+        line(label, format!("{} ({})", floating.name, floating.in_words()));
+    }
     line("keys", keys(config, secret_id));
     if config.nodes.iter().any(|node| config.accepted_from(node) != [AuthMethod::Secret]) {
         line("proof", proofs(config));

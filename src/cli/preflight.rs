@@ -41,7 +41,7 @@ fn is_here(node: &Node) -> Result<(), Failure> {
 /// Whether the ports that an agent needs are free. Not to be asked where one of ours runs: it has it.
 pub(super) fn check_port(config: &Config, node: &Node) -> Result<(), Failure> {
     let listeners = udp_listeners().map_err(|error| Failure::io("listing UDP sockets", &error))?;
-    let own: Vec<IpAddr> = node.own_addresses().collect();
+    let own: Vec<IpAddr> = node.own_addresses().chain(config.floating_at(node)).collect();
     let in_udp = config.esp.encapsulation != EncapsulationMode::Never;
     let nat = (config.keying.nat_port, "set keying.nat_port, or esp.encapsulation to \"never\"");
     let ports = [(config.keying.port, "set keying.port")].into_iter().chain(in_udp.then_some(nat));

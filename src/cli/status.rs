@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::render::{self, Extent};
 use super::term::{Reader, Style, print, print_json};
 use crate::model::config::{Config, Node};
-use crate::model::host::Boot;
+use crate::model::host::{Boot, present_addresses};
 use crate::model::ours::is_our_policy;
 use crate::model::saved::SavedError;
 use crate::model::status::{AgentInfo, Known, Protection, ReasonCode, SaState, Summary, without_agent};
@@ -116,7 +116,9 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
     });
     let secret_id = config.load_secrets().map(|(secret, _)| secret.map(|secret| secret.id().to_string()));
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
-    let known = Known { config, node, kernel: &kernel, saved: &saved };
+    let present =
+        present_addresses().map_err(|error| Failure::io("listing this host's addresses", &error))?;
+    let known = Known { config, node, present: &present, kernel: &kernel, saved: &saved };
     let now = UnixTime::from(SystemTime::now());
     let mut status = without_agent(known, &statistics, secret_id.ok().flatten(), now);
     status.problems.extend(broken);
@@ -203,8 +205,9 @@ pub(super) fn read_kernel() -> Result<KernelState, Failure> {
 }
 
 fn check_names(config: &Config, names: &[String]) -> Result<(), Failure> {
-    let Some(unknown) = names.iter().find(|name| config.node_named(name).is_none()) else { return Ok(()) };
-    let known: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).collect();
+    let floating = config.floating.iter().map(|floating| floating.name.as_str());
+    let known: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).chain(floating).collect();
+    let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
     let message = format!("there is no node \"{unknown}\"; the file lists {}", known.join(", "));
     Err(Failure::new(Exit::Usage, message))
 }

@@ -145,8 +145,30 @@ impl Signed<'_> {
         parts: &Parts<'_>,
         wall: Option<UnixTime>,
     ) -> Result<Verified, Unproven> {
-        let named = *self.id == Id::of(remote);
-        let expected = settings.credentials.expected(remote).filter(|_| named).ok_or(Unproven::Identity)?;
+        if *self.id != Id::of(remote) {
+            return Err(Unproven::Identity);
+        }
+        // Several hosts may have an address that floats. Of refusals the first one is told.
+        let mut refusal = Unproven::Identity;
+        for (at, expected) in settings.credentials.expected(remote).enumerate() {
+            match self.verify_as(expected, settings, remote, parts, wall) {
+                Err(unproven) if at == 0 => refusal = unproven,
+                Err(_) => {}
+                proven => return proven,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The same for one host that may have the address.
+    fn verify_as(
+        &self,
+        expected: &Expected,
+        settings: &Settings,
+        remote: IpAddr,
+        parts: &Parts<'_>,
+        wall: Option<UnixTime>,
+    ) -> Result<Verified, Unproven> {
         let (method, data) = parts.auth().ok_or(Unproven::Missing)?;
         let used = match method {
             auth::SHARED_KEY => Some(AuthMethod::Secret),
@@ -191,10 +213,11 @@ impl Signed<'_> {
         id: SecretId,
         parts: &Parts<'_>,
     ) -> Result<Verified, Unproven> {
-        let expected = settings.credentials.expected(remote).ok_or(Unproven::Identity)?;
+        let by_secret = |expected: &Expected| expected.methods.contains(&AuthMethod::Secret);
+        let first = settings.credentials.expected(remote).next().ok_or(Unproven::Identity)?;
         let (method, data) = parts.auth().ok_or(Unproven::Missing)?;
-        if method != auth::SHARED_KEY || !expected.methods.contains(&AuthMethod::Secret) {
-            return Err(refused(method, Some(AuthMethod::Secret), expected));
+        if method != auth::SHARED_KEY || !settings.credentials.expected(remote).any(by_secret) {
+            return Err(refused(method, Some(AuthMethod::Secret), first));
         }
         match bool::from(self.resumed().ct_eq(data)) {
             true => Ok(Verified(Proof::Secret(id))),

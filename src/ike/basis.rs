@@ -69,8 +69,8 @@ impl Basis {
 
     /// Whether the method and the proof of the host at `remote` would be taken today.
     pub(super) fn is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
-        let expected = settings.credentials.expected(remote).filter(|_| settings.accepts(self.method));
-        expected.is_some_and(|expected| is_theirs(&self.theirs, settings, expected))
+        let mut expected = settings.credentials.expected(remote);
+        settings.accepts(self.method) && expected.any(|it| is_theirs(&self.theirs, settings, it))
     }
 
     /// The secret that it rests on; the one that is not `current`, should there be two.

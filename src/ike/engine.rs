@@ -165,6 +165,32 @@ impl Engine {
         }
     }
 
+    /// Drops all sessions of `pair` without a word: its address is at another host now, which speaks for it.
+    pub fn abandon(&mut self, now: Instant, pair: Pair) {
+        self.now = Some(now);
+        for key in self.sessions_of(pair) {
+            self.work_on(now, key, |session, cx| {
+                if let Session::Established(mut state) = session {
+                    state.end_children(cx, false);
+                }
+                None
+            });
+        }
+        if let Some(keep) = self.pairs.remove(&pair) {
+            self.table.move_timer(pair, keep.next_try.map(|(at, _)| at), None);
+        }
+    }
+
+    /// The address of `pair` has come to this host: keeps the pair keyed, begins at once, and tells the peer that
+    /// what it knows of that address is void (INITIAL_CONTACT, RFC 7296 section 2.4).
+    pub fn arrive(&mut self, now: Instant, pair: Pair) {
+        self.keep(now, pair, Posture::Active);
+        if let Some(keep) = self.pairs.get_mut(&pair) {
+            keep.arrived = true;
+        }
+        self.hurry(now, pair);
+    }
+
     /// The kernel's answer to [`Event::ChildAgreed`]: the SAs are installed, or they could not be. As
     /// responder the peer gets its answer only after this.
     pub fn child_installed(&mut self, now: Instant, pair: Pair, in_spi: Spi, ok: bool) {

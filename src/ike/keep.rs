@@ -32,6 +32,8 @@ pub(super) struct Keep {
     pub(super) life: Life,
     /// INITIAL_CONTACT has been said.
     greeted: bool,
+    /// The pair's address came to this host while it ran: of this pair there was nothing here before.
+    pub(super) arrived: bool,
     /// The peer did not take the current secret: the next attempt is with the one before.
     pub(super) fallback: bool,
     /// ESP by itself does not get through, as far as was found out.
@@ -58,6 +60,7 @@ impl Keep {
             sessions: Vec::new(),
             life,
             greeted: false,
+            arrived: false,
             fallback: false,
             esp_blocked: false,
             hinted: None,
@@ -73,7 +76,7 @@ impl Keep {
 
     /// What an attempt at an IKE SA is to be like now.
     pub(super) fn attempt(&self, settings: &Settings) -> Attempt {
-        let initial_contact = settings.initial_contact && !self.greeted;
+        let initial_contact = (settings.initial_contact || self.arrived) && !self.greeted;
         let greeting = Greeting { initial_contact, life: self.life };
         Attempt { greeting, fallback: self.fallback, blocked: self.esp_blocked }
     }

@@ -161,6 +161,8 @@ pub struct Credentials {
     pub authorities: Option<Authorities>,
     /// What is expected of each address.
     pub peers: HashMap<IpAddr, Arc<Expected>>,
+    /// What is expected of addresses that float: who has one at the moment speaks for it, proven as any of these.
+    pub floating: HashMap<IpAddr, Vec<Arc<Expected>>>,
     /// What is expected of addresses that `peers` does not list; nothing is accepted where this is `None`.
     pub others: Option<Arc<Expected>>,
 }
@@ -178,15 +180,18 @@ impl Default for Credentials {
             identity: Identity::Secret,
             authorities: None,
             peers: HashMap::new(),
+            floating: HashMap::new(),
             others: Some(Arc::new(anybody)),
         }
     }
 }
 
 impl Credentials {
-    /// What the host at `address` has to prove itself with.
-    pub fn expected(&self, address: IpAddr) -> Option<&Expected> {
-        self.peers.get(&address).or(self.others.as_ref()).map(Arc::as_ref)
+    /// What the host at `address` has to prove itself with: any of these will do, and nothing where there are none.
+    pub fn expected(&self, address: IpAddr) -> impl Iterator<Item = &Expected> {
+        let floating = self.floating.get(&address);
+        let fixed = self.peers.get(&address).or(self.others.as_ref()).filter(|_| floating.is_none());
+        fixed.into_iter().chain(floating.into_iter().flatten()).map(Arc::as_ref)
     }
 
     /// What of this host's own `next` changes, one line a change; what is expected of others is in the
@@ -206,14 +211,14 @@ impl Credentials {
 
     /// The CAs that the host at `address` may have its certificate from, where it may prove itself so.
     pub fn authorities_for(&self, address: IpAddr) -> Option<&Authorities> {
-        let accepts = self.expected(address)?.methods.contains(&AuthMethod::Certificate);
-        self.authorities.as_ref().filter(|_| accepts)
+        let accepts = |expected: &Expected| expected.methods.contains(&AuthMethod::Certificate);
+        self.authorities.as_ref().filter(|_| self.expected(address).any(accepts))
     }
 
     /// Whether anything is signed by us, or by the host at `address`.
     pub fn knows_signatures(&self, address: IpAddr) -> bool {
         let signs = |method: &AuthMethod| *method != AuthMethod::Secret;
         !matches!(self.identity, Identity::Secret)
-            || self.expected(address).is_some_and(|expected| expected.methods.iter().any(signs))
+            || self.expected(address).any(|expected| expected.methods.iter().any(signs))
     }
 }

@@ -4,7 +4,7 @@
 
 mod unbound;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -454,6 +454,8 @@ pub struct Known<'a> {
     pub config: &'a Config,
     /// Which node of it this host is.
     pub node: &'a Node,
+    /// The addresses that it has now: pairs whose floating addresses are elsewhere have no row.
+    pub present: &'a BTreeSet<IpAddr>,
     /// What the kernel holds.
     pub kernel: &'a KernelState,
     /// What the last agent left.
@@ -467,8 +469,9 @@ pub fn without_agent(
     secret_id: Option<String>,
     now: UnixTime,
 ) -> Status {
-    let Known { config, node, kernel, saved } = known;
-    let pairs = config.pairs(node);
+    let Known { config, node, present, kernel, saved } = known;
+    let mut pairs = config.pairs(node);
+    pairs.retain(|(_, pair)| !config.is_away(*pair, present));
     let mut problems: Vec<Problem> = unbound::problems(known).collect();
     if saved.protection != Protection::Off {
         let ground = Ground { pairs: &pairs, exempt: &config.protection.exempt };

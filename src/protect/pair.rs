@@ -9,6 +9,7 @@ mod detour;
 mod judge;
 mod opening;
 mod order;
+mod place;
 mod seal;
 mod succession;
 mod trial;
@@ -22,6 +23,7 @@ use subtle::ConstantTimeEq;
 use self::absence::Absence;
 use self::detour::Detour;
 pub use self::order::{Order, Posture};
+pub use self::place::Away;
 use self::seal::Use;
 use self::trial::Trial;
 use super::child::Child;
@@ -145,6 +147,8 @@ pub struct PairMachine {
     kernel_error: Option<(String, Instant)>,
     /// This host has its address of the pair.
     present: bool,
+    /// Why the pair is impossible, where an end of it floats.
+    away: Option<Away>,
     /// Why the last attempt at keys failed.
     failure: Option<Reason>,
     /// Since when all attempts have failed.
@@ -189,6 +193,7 @@ impl PairMachine {
             unsettled_until: None,
             kernel_error: None,
             present: true,
+            away: None,
             failure: None,
             failing_since: None,
             removed: false,
@@ -222,6 +227,9 @@ impl PairMachine {
         // a child.
         if self.is_sealed() && has_outbound {
             self.withdraw_unproven();
+        }
+        if self.away.is_some() {
+            self.let_go();
         }
     }
 
@@ -261,7 +269,7 @@ impl PairMachine {
     /// nothing yet, so a sealed one never does.
     #[must_use]
     pub fn handle_inbound_ahead(&mut self, now: Instant, sa: Sa) -> bool {
-        let wanted = self.takes_clear();
+        let wanted = self.takes_clear() && self.away.is_none();
         if wanted {
             self.withdraw_ahead();
             self.ahead = Some((sa, false));
@@ -282,7 +290,7 @@ impl PairMachine {
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
         // Whose it is has proven itself.
         self.ahead.take_if(|(sa, _)| sa.spi == child.in_spi());
-        if self.phase == Phase::Off || !self.has_room() {
+        if self.phase == Phase::Off || self.away.is_some() || !self.has_room() {
             return false;
         }
         self.withdrawn.remove(&child.incoming.id());
@@ -510,6 +518,9 @@ impl PairMachine {
         self.phase = Phase::On;
         self.left = None;
         (self.failure, self.failing_since) = (None, None);
+        if self.away.is_some() {
+            return;
+        }
         self.orders.push_back(Order::Posture(Posture::Active));
         self.go_on_in_udp();
         // As after a reboot: for the peer all is well.

@@ -101,7 +101,8 @@ pub fn unlisted(config: &Config, node: &Node, sources: &Sources) -> Vec<Problem>
         pairs.iter().map(|(_, pair)| (pair.local, pair.remote)).collect();
     let mut towards: BTreeMap<&Source, BTreeMap<&NodeName, BTreeSet<IpAddr>>> = BTreeMap::new();
     for (name, pair) in &pairs {
-        let chosen = sources.get(&pair.remote);
+        // A floating address that is here is reached from itself.
+        let chosen = sources.get(&pair.remote).filter(|source| source.address != pair.remote);
         if let Some(source) = chosen.filter(|source| !paired.contains(&(source.address, pair.remote))) {
             towards.entry(source).or_default().entry(name).or_default().insert(pair.remote);
         }

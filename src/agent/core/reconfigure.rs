@@ -98,6 +98,7 @@ impl Core {
                 self.welcome(now, wall, pair);
             }
         }
+        self.place(now);
         // What stays in the clear concerns every peer.
         self.dirty = self.pairs.scopes().collect();
         self.settle(now, kernel);
@@ -119,7 +120,9 @@ impl Core {
     /// A pair that comes.
     fn welcome(&mut self, now: Instant, wall: UnixTime, pair: Pair) {
         self.accounts.restore(pair, &PairRecord::default(), wall);
-        self.pairs.insert(self.scheme.machine(pair, false, now));
+        let mut machine = self.scheme.machine(pair, false, now);
+        machine.handle_move(now, self.scheme.away(pair, &self.present), false);
+        self.pairs.insert(machine);
         let trial = self.trial;
         if self.wanted {
             self.with_pair(pair, |machine| machine.enable(now, false, trial));

@@ -136,6 +136,8 @@ impl Core {
             Order::Posture(Posture::Passive) => engine.keep(now, pair, ike::Posture::Passive),
             Order::Posture(Posture::Forget) => engine.forget(now, pair),
             Order::BeginAnew => engine.begin_anew(now, pair),
+            Order::Posture(Posture::Abandon) => engine.abandon(now, pair),
+            Order::Posture(Posture::Arrive) => engine.arrive(now, pair),
             Order::Hurry => engine.hurry(now, pair),
             Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
             Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),

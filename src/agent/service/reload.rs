@@ -123,7 +123,7 @@ impl Service {
     /// Sockets for all addresses of this host in `setup`.
     pub(super) fn open_sockets(&mut self, setup: &Setup) -> anyhow::Result<()> {
         let Some(sockets) = &mut self.sockets else { return Ok(()) };
-        sockets.open(setup.node.own_addresses(), setup.ports())
+        sockets.open(setup.addresses(), setup.ports())
     }
 
     /// Closes the sockets of addresses that are neither this host's any more nor in use by a pair that is on
@@ -131,7 +131,7 @@ impl Service {
     pub(super) fn close_sockets(&mut self) {
         if let (Some(core), Some(sockets)) = (&self.core, &mut self.sockets) {
             let mut wanted = core.own();
-            wanted.extend(self.setup.node.own_addresses());
+            wanted.extend(self.setup.addresses());
             sockets.retain(|address| wanted.contains(&address));
         }
     }

@@ -47,9 +47,11 @@ impl World {
     pub(super) fn scheme(&self, at: usize) -> Scheme {
         let File { nodes, replay_window, .. } = &self.hosts[at].file;
         let remotes = nodes.iter().filter(|node| **node != at).map(|node| address(*node));
+        let fixed = remotes.filter_map(|remote| Pair::new(self.hosts[at].address, remote));
         Scheme {
-            pairs: remotes.filter_map(|remote| Pair::new(self.hosts[at].address, remote)).collect(),
             nodes: BTreeMap::new(),
+            pairs: fixed.chain(self.floating_pairs(at)).collect(),
+            floating: self.floating_addresses(),
             exemptions: Vec::new(),
             replay_window: *replay_window,
             limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },

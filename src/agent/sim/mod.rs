@@ -6,6 +6,7 @@ mod cluster;
 mod detour;
 mod faults;
 mod files;
+mod floating;
 mod imposter;
 mod kernel;
 mod lives;

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 use super::files::File;
+use super::floating::{VIP, Vip};
 use super::imposter::Imposter;
 use super::kernel::{Death, Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
@@ -86,6 +87,8 @@ pub(super) struct World {
     pub(super) about: Arc<[u8]>,
     /// Who answers in the place of a host, and keeps it from being heard.
     pub(super) imposter: Option<Imposter>,
+    /// An address that moves between hosts.
+    pub(super) vip: Option<Vip>,
     timers: Timers<usize>,
     /// When kernels remove a policy by themselves.
     expiries: Timers<usize>,
@@ -142,6 +145,7 @@ impl World {
             net: Net::new(weather),
             about: Arc::default(),
             imposter: None,
+            vip: None,
             timers: Timers::default(),
             expiries: Timers::default(),
             tally: BTreeMap::new(),
@@ -167,6 +171,9 @@ impl World {
 
     /// The host that has this address, or is sent to by it.
     fn host_at(&self, address: IpAddr) -> Option<usize> {
+        if address == VIP {
+            return self.vip.as_ref().and_then(|vip| vip.at);
+        }
         let listed = self.net.translated.get(&address).copied().unwrap_or(address);
         listed_at(listed).filter(|at| *at < self.hosts.len())
     }
@@ -207,6 +214,7 @@ impl World {
             let core = self.make_core(at);
             self.hosts[at].core = Some(core);
             self.hosts[at].tick = self.now + LISTEN_EVERY;
+            self.tell_addresses(at);
         }
         let own = self.hosts[at].address;
         if self.hosts[at].wanted {
@@ -260,7 +268,7 @@ impl World {
                 };
             }
         }
-        let there: BTreeSet<IpAddr> = present.then_some(own).into_iter().collect();
+        let there: BTreeSet<IpAddr> = present.then_some(own).into_iter().chain(self.vip_at(at)).collect();
         self.on(at, |core, now, kernel| core.handle_addresses(now, kernel, &there));
     }
 

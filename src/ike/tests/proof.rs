@@ -48,7 +48,8 @@ pub(super) fn knowing(identity: Identity, keys: &[Option<PublicKey>], accept: &[
     };
     let peers: HashMap<_, _> =
         keys.iter().enumerate().map(|(at, key)| (address(at), expected(at, key))).collect();
-    let credentials = Arc::new(Credentials { identity, authorities: None, peers, others: None });
+    let credentials =
+        Arc::new(Credentials { identity, authorities: None, peers, floating: HashMap::new(), others: None });
     let settings = settings(SECRET);
     let secret = settings.secret.filter(|_| accept.contains(&AuthMethod::Secret));
     Settings { credentials, secret, ..settings }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::{AuthRules, Config, Esp, Keying, Node, ProtectionRules, SecretFiles};
+use super::{AuthRules, Config, Esp, Floating, Keying, Node, ProtectionRules, SecretFiles};
 use crate::model::units::{human_bytes, human_duration};
 
 impl Config {
@@ -27,6 +27,7 @@ impl Config {
         changes.note("esp.encapsulation", encapsulation, next.esp.encapsulation);
         changes.protection(&self.protection, &next.protection);
         changes.nodes(&self.nodes, &next.nodes);
+        changes.floating(&self.floating, &next.floating);
         changes.0
     }
 
@@ -144,6 +145,18 @@ impl Changes {
         }
         let gone = before.iter().filter(|old| !after.iter().any(|node| node.name == old.name));
         self.0.extend(gone.map(|node| format!("node {} goes ({})", node.name, addresses(node))));
+    }
+
+    fn floating(&mut self, before: &[Floating], after: &[Floating]) {
+        for entry in after {
+            let (name, now) = (&entry.name, entry.in_words());
+            match before.iter().find(|old| old.name == *name) {
+                None => self.0.push(format!("floating {name} comes ({now})")),
+                Some(old) => self.note(&format!("floating {name}"), old.in_words(), now),
+            }
+        }
+        let gone = before.iter().filter(|old| !after.iter().any(|entry| entry.name == old.name));
+        self.0.extend(gone.map(|entry| format!("floating {} goes ({})", entry.name, entry.in_words())));
     }
 }
 

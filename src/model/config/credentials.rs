@@ -150,7 +150,7 @@ impl Config {
             AuthMethod::Certificate => self.load_certified(own)?,
         };
         let authorities = self.uses(AuthMethod::Certificate).then(|| self.load_authorities()).transpose()?;
-        let mut peers = HashMap::new();
+        let (mut peers, mut floating) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
         for node in &self.nodes {
             let expected = Arc::new(Expected {
                 node: node.name.clone(),
@@ -159,8 +159,11 @@ impl Config {
                 addresses: node.addresses.clone(),
             });
             peers.extend(node.addresses.iter().map(|address| (*address, expected.clone())));
+            for address in self.floating_at(node) {
+                floating.entry(address).or_default().push(expected.clone());
+            }
         }
-        Ok(Credentials { identity, authorities, peers, others: None })
+        Ok(Credentials { identity, authorities, peers, floating, others: None })
     }
 
     /// The private key of this host with its certificate, which must be about that key and this host.

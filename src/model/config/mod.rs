@@ -19,6 +19,7 @@ use super::{AuthMethod, EncapsulationMode, EspProposal, IkeProposal, Inside, Pai
 mod changes;
 pub mod credentials;
 pub mod error;
+mod floating;
 mod last_good;
 mod nodes;
 pub mod owner;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use credentials::CredentialsError;
 pub use error::{ConfigError, Problem};
+pub use floating::Floating;
 pub use owner::OwnerError;
 pub use places::{Places, addresses_in};
 pub use private_file::PrivateFileError;
@@ -254,6 +256,8 @@ pub struct Config {
     pub protection: ProtectionRules,
     /// The hosts of the cluster, at least one, in the file's order.
     pub nodes: Vec<Node>,
+    /// Addresses that move between them, in the file's order.
+    pub floating: Vec<Floating>,
     /// The text that this was read from.
     text: String,
 }
@@ -289,17 +293,22 @@ impl Config {
         self.nodes.iter().find(|node| node.name.as_str() == name)
     }
 
-    /// The pairs of `node` with all others, in the file's order: each address of its own with each
-    /// address of another host of the same family, within `protection.networks` where that is set. That looks at
-    /// addresses as they are listed, so that both ends make the same pairs.
+    /// The pairs of `node` with all others, in the file's order: each address of its own, and each floating one that
+    /// may be its own, with each address of another host and each floating one, of the same family and within
+    /// `protection.networks` where that is set. That looks at addresses as they are listed, so that both ends make
+    /// the same pairs. Of those with a floating address only some are possible at a time ([`Config::is_away`]).
     pub fn pairs(&self, node: &Node) -> Vec<(NodeName, Pair)> {
-        let others = || self.nodes.iter().filter(|other| other.name != node.name);
+        let own = node.addresses.iter().copied().chain(self.floating_at(node));
+        let hosts = self.nodes.iter().filter(|other| other.name != node.name);
+        let hosts = hosts.map(|other| (&other.name, &other.addresses));
+        let others: Vec<(&NodeName, &Vec<IpAddr>)> =
+            hosts.chain(self.floating.iter().map(|it| (&it.name, &it.addresses))).collect();
         let mut pairs = Vec::new();
-        for local in node.addresses.iter().filter(|address| self.in_networks(**address)) {
-            for other in others() {
-                for remote in other.addresses.iter().filter(|address| self.in_networks(**address)) {
-                    let pair = Pair::new(node.inside.own(*local), *remote);
-                    pairs.extend(pair.map(|pair| (other.name.clone(), pair)));
+        for local in own.filter(|address| self.in_networks(*address)) {
+            for (name, addresses) in &others {
+                for remote in addresses.iter().filter(|address| self.in_networks(**address)) {
+                    let pair = Pair::new(node.inside.own(local), *remote);
+                    pairs.extend(pair.map(|pair| ((*name).clone(), pair)));
                 }
             }
         }
@@ -353,11 +362,16 @@ impl Config {
         let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
         let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
         let nodes: BTreeSet<String> = self.nodes.iter().map(Node::canonical).collect();
+        let floating: BTreeSet<String> = self.floating.iter().map(Floating::canonical).collect();
+        let floating = match floating.is_empty() {
+            true => String::new(),
+            false => format!("floating {floating:?}\n"),
+        };
         let auth = self.auth.canonical();
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}{accept}\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{auth}{in_udp}{forwarded}",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}",
             self.cluster
         )
     }

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::read::{address, auth_method, node_name};
 use super::values::{Placed, Problems, Section, text};
-use super::{AuthRules, Esp, Keying, Method, Node, NodeName};
+use super::{AuthRules, Esp, Floating, Keying, Method, Node, NodeName, floating};
 use crate::model::{AuthMethod, EncapsulationMode, Inside, PublicKey};
 
 /// What holds for all nodes.
@@ -21,7 +21,7 @@ pub(super) struct Rules<'r> {
 
 /// What belongs to the nodes before, with its places.
 #[derive(Default)]
-struct Taken {
+pub(super) struct Taken {
     names: BTreeMap<NodeName, Range<usize>>,
     addresses: BTreeMap<IpAddr, Range<usize>>,
     keys: BTreeMap<String, Range<usize>>,
@@ -29,8 +29,34 @@ struct Taken {
     inside: Vec<Placed<IpAddr>>,
 }
 
-/// The hosts of the file, in its order.
-pub(super) fn read(root: &mut Section<'_>, rules: Rules<'_>, problems: &Problems<'_>) -> Vec<Node> {
+impl Taken {
+    /// Notes a name, which nothing before may have.
+    pub(super) fn name(&mut self, name: &Placed<NodeName>, problems: &Problems<'_>) {
+        if !name.value.as_str().is_empty()
+            && let Some(first) = self.names.insert(name.value.clone(), name.span.clone())
+        {
+            let line = problems.line(&first);
+            let message = format!("there is another node \"{}\", in line {line}", name.value);
+            problems.add(name.span.clone(), &name.key, message);
+        }
+    }
+
+    /// Notes an address, which nothing before may have.
+    pub(super) fn address(&mut self, address: &Placed<IpAddr>, problems: &Problems<'_>) {
+        if let Some(first) = self.addresses.insert(address.value, address.span.clone()) {
+            let line = problems.line(&first);
+            let message = format!("{} is already an address of a node, in line {line}", address.value);
+            problems.add(address.span.clone(), &address.key, message);
+        }
+    }
+}
+
+/// The hosts of the file and its floating addresses, in its order.
+pub(super) fn read(
+    root: &mut Section<'_>,
+    rules: Rules<'_>,
+    problems: &Problems<'_>,
+) -> (Vec<Node>, Vec<Floating>) {
     let sections = root.sections("nodes");
     if sections.is_empty() {
         problems.add(
@@ -40,7 +66,9 @@ pub(super) fn read(root: &mut Section<'_>, rules: Rules<'_>, problems: &Problems
         );
     }
     let mut taken = Taken::default();
-    let nodes = sections.into_iter().map(|section| node(section, rules, &mut taken, problems)).collect();
+    let nodes: Vec<Node> =
+        sections.into_iter().map(|section| node(section, rules, &mut taken, problems)).collect();
+    let floating = floating::read(root, &nodes, &mut taken, problems);
     for Placed { value, key, span } in taken.inside {
         if let Some(listed) = taken.addresses.get(&value) {
             let line = problems.line(listed);
@@ -50,7 +78,7 @@ pub(super) fn read(root: &mut Section<'_>, rules: Rules<'_>, problems: &Problems
             problems.add(span, &key, message);
         }
     }
-    nodes
+    (nodes, floating)
 }
 
 fn node(mut section: Section<'_>, rules: Rules<'_>, taken: &mut Taken, problems: &Problems<'_>) -> Node {
@@ -73,22 +101,8 @@ fn node(mut section: Section<'_>, rules: Rules<'_>, taken: &mut Taken, problems:
         .optional("public_key", |value| text(value)?.parse::<PublicKey>().map_err(|error| error.to_string()));
     section.finish();
 
-    if !name.value.as_str().is_empty()
-        && let Some(first) = taken.names.insert(name.value.clone(), name.span.clone())
-    {
-        let message = format!("there is another node \"{}\", in line {}", name.value, problems.line(&first));
-        problems.add(name.span, &name.key, message);
-    }
-    for placed in &list {
-        if let Some(first) = taken.addresses.insert(placed.value, placed.span.clone()) {
-            let message = format!(
-                "{} is already an address of a node, in line {}",
-                placed.value,
-                problems.line(&first)
-            );
-            problems.add(placed.span.clone(), &placed.key, message);
-        }
-    }
+    taken.name(&name, problems);
+    list.iter().for_each(|placed| taken.address(placed, problems));
     if let Some(placed) = &public_key
         && let Some(first) = taken.keys.insert(placed.value.to_string(), placed.span.clone())
     {

@@ -75,7 +75,8 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let keying = keying(root.section("keying"), &auth, problems);
     let esp = esp(root.section("esp"), problems);
     let protection = protection(root.section("protection"), problems);
-    let nodes = nodes::read(&mut root, Rules { auth: &auth, keying: &keying, esp: &esp }, problems);
+    let (nodes, floating) =
+        nodes::read(&mut root, Rules { auth: &auth, keying: &keying, esp: &esp }, problems);
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)
     {
@@ -85,7 +86,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     root.finish();
     let node = node.map(|node| node.value);
     let text = String::new();
-    Config { cluster, node, run_dir, state_dir, secret, auth, keying, esp, protection, nodes, text }
+    Config { cluster, node, run_dir, state_dir, secret, auth, keying, esp, protection, nodes, floating, text }
 }
 
 fn run_dir(root: &mut Section<'_>, problems: &Problems<'_>) -> PathBuf {

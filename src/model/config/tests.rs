@@ -283,6 +283,81 @@ fn pairs_are_of_one_family() {
     assert_eq!(pairs, ["b 10.99.0.1 <-> 10.99.0.2", "b fd99::1 <-> fd99::2"]);
 }
 
+const THREE: &str = "cluster = \"demo\"\n[[nodes]]\nname = \"a\"\naddresses = [\"10.99.0.1\", \"fd99::1\"]\n\
+                     [[nodes]]\nname = \"b\"\naddresses = [\"10.99.0.2\"]\n\
+                     [[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.3\"]\n";
+const VIP: &str = "[[floating]]\nname = \"db\"\naddresses = [\"10.99.0.9\"]\nnodes = [\"a\", \"c\"]\n";
+
+#[test]
+fn an_address_that_floats_makes_pairs_on_each_host_and_is_at_one() {
+    let config = Config::parse(&format!("{THREE}{VIP}"), "f").unwrap();
+    let [a, b, c] = [0, 1, 2].map(|at| &config.nodes[at]);
+    let pairs = |node, present: &[&str]| {
+        let present = present.iter().map(|address| address.parse().unwrap()).collect();
+        let pairs = config.pairs(node).into_iter().filter(|(_, pair)| !config.is_away(*pair, &present));
+        pairs.map(|(name, pair)| format!("{name} {pair}")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        pairs(b, &["10.99.0.2"]),
+        ["a 10.99.0.2 <-> 10.99.0.1", "c 10.99.0.2 <-> 10.99.0.3", "db 10.99.0.2 <-> 10.99.0.9"]
+    );
+    assert_eq!(
+        pairs(a, &["10.99.0.1"]),
+        ["b 10.99.0.1 <-> 10.99.0.2", "c 10.99.0.1 <-> 10.99.0.3", "db 10.99.0.1 <-> 10.99.0.9"]
+    );
+    assert_eq!(
+        pairs(a, &["10.99.0.1", "10.99.0.9"]),
+        [
+            "b 10.99.0.1 <-> 10.99.0.2",
+            "c 10.99.0.1 <-> 10.99.0.3",
+            "b 10.99.0.9 <-> 10.99.0.2",
+            "c 10.99.0.9 <-> 10.99.0.3"
+        ]
+    );
+    assert_eq!(config.floating_at(b).count(), 0);
+    assert_eq!(config.floating_at(c).map(|it| it.to_string()).collect::<Vec<_>>(), ["10.99.0.9"]);
+    // It says nothing about who this host is.
+    assert!(config.whoami(&["10.99.0.9".parse().unwrap()], None, None).is_err());
+}
+
+#[test]
+fn all_hosts_must_agree_on_what_floats() {
+    let [without, with] = ["", VIP].map(|more| Config::parse(&format!("{THREE}{more}"), "f").unwrap());
+    assert_ne!(without.config_id(), with.config_id());
+    let turned = VIP.replace("[\"a\", \"c\"]", "[\"c\", \"a\"]");
+    assert_eq!(Config::parse(&format!("{THREE}{turned}"), "f").unwrap().config_id(), with.config_id());
+    assert_eq!(without.changes(&with), ["floating db comes (10.99.0.9 at a, c)"]);
+    assert_eq!(with.changes(&without), ["floating db goes (10.99.0.9 at a, c)"]);
+    let other = Config::parse(&format!("{THREE}{}", VIP.replace("\"c\"", "\"b\"")), "f").unwrap();
+    assert_eq!(with.changes(&other), ["floating db: 10.99.0.9 at a, b, was 10.99.0.9 at a, c"]);
+}
+
+#[test]
+fn what_is_wrong_with_what_floats_is_named() {
+    for (text, line, key, message) in [
+        (VIP.replace("db", "a"), 12, "floating[0].name", "there is another node \"a\", in line 3"),
+        (
+            VIP.replace("0.9\"", "0.2\""),
+            13,
+            "floating[0].addresses[0]",
+            "is already an address of a node, in line 7",
+        ),
+        (VIP.replace("\"c\"", "\"d\""), 14, "floating[0].nodes[1]", "there is no node \"d\""),
+        (VIP.replace("\"c\"", "\"a\""), 14, "floating[0].nodes[1]", "\"a\" stands here twice"),
+        (VIP.replace(", \"c\"", ""), 14, "floating[0].nodes[0]", "one node alone: list the addresses at"),
+        (VIP.replace("nodes", "at"), 11, "floating[0].nodes", "is missing"),
+        (VIP.replace("[\"10.99.0.9\"]", "[]"), 13, "floating[0].addresses", "is empty"),
+    ] {
+        let Err(ConfigError::Invalid { problems, .. }) = Config::parse(&format!("{THREE}{text}"), "f") else {
+            panic!("{text}");
+        };
+        let found = problems.iter().find(|problem| problem.key == key);
+        let found = found.unwrap_or_else(|| panic!("{key} in {problems:?}"));
+        assert_eq!(found.line, line, "{found}");
+        assert!(found.message.contains(message), "{found}");
+    }
+}
+
 /// Its own interfaces have other addresses than the ones that others send to; what all agree on is the listed ones.
 #[test]
 fn a_host_behind_a_nat_has_other_addresses_itself() {

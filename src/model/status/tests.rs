@@ -86,7 +86,8 @@ fn saved(protection: Protection, sealed: bool) -> Saved {
 
 fn status(kernel: &KernelState, saved: &Saved) -> Status {
     let config = config();
-    let known = Known { config: &config, node: &config.nodes[0], kernel, saved };
+    let present = config.nodes[0].addresses.iter().copied().collect();
+    let known = Known { config: &config, node: &config.nodes[0], present: &present, kernel, saved };
     let statistics = [("XfrmInNoStates".to_owned(), 2), ("XfrmInError".to_owned(), 0)].into();
     without_agent(known, &statistics, Some("91c2".to_owned()), NOW)
 }

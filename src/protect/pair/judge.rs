@@ -42,6 +42,7 @@ impl PairMachine {
     pub(super) fn judge(&self) -> (RowState, Why) {
         match self.phase {
             Phase::Off => (RowState::Off, Why::Fine),
+            Phase::On if self.away.is_some() => (RowState::Off, Why::Fine),
             Phase::Opening { .. } => (RowState::Negotiating, Why::Leaving),
             Phase::Cleared { .. } => (RowState::Clear, Why::Leaving),
             // Whatever the kernel holds, no packet of this pair can leave or arrive.

@@ -35,6 +35,9 @@ impl PairMachine {
     /// takes over from one that died there. The SAs serve until others have taken over, and what the peer says of them
     /// is an answer to what is not wanted any more.
     pub(super) fn begin_anew(&mut self) {
+        if self.away.is_some() {
+            return self.begin();
+        }
         self.adopted.extend(self.children.drain(..).flat_map(|child| child.left_behind()));
         self.adopted.extend(self.ahead.take().map(|(sa, _)| (sa.id(), sa.direction)));
         (self.spoken_of, self.settled, self.trial.peer) = (None, None, None);
@@ -123,6 +126,9 @@ impl PairMachine {
 
     /// Whether the peer can be told that the pair goes to the clear, or need not be.
     fn can_tell(&self) -> bool {
+        if self.away.is_some() {
+            return true;
+        }
         let nothing = self.outbound.is_none() && self.adopted.is_empty() && !self.is_sealed();
         nothing || self.counterpart().is_some_and(|child| !child.is_pending())
     }

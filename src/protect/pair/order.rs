@@ -67,4 +67,8 @@ pub enum Posture {
     Passive,
     /// Close what there is.
     Forget,
+    /// Drop what there is without a word: the address is at another host now, which speaks for it.
+    Abandon,
+    /// Initiate at once, and say that there is nothing else: the address has come to this host.
+    Arrive,
 }

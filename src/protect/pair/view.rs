@@ -31,7 +31,7 @@ impl PairMachine {
     /// What the kernel should hold for this pair alone.
     pub fn desired(&self) -> Desired {
         let mut desired = Desired::default();
-        if self.phase == Phase::Off {
+        if self.phase == Phase::Off || self.away.is_some() {
             return desired;
         }
         for child in &self.children {

@@ -12,6 +12,7 @@ mod enable;
 mod encapsulation;
 mod exempt;
 mod faults;
+mod floating;
 mod flood;
 mod flush;
 mod imposter;
@@ -70,6 +71,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         reboot::ALL,
         faults::ALL,
         refusal::ALL,
+        floating::ALL,
         flood::ALL,
         sight::ALL,
         causes::ALL,

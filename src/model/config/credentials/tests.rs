@@ -143,10 +143,13 @@ fn with_keys_alone_no_secret_is_needed() {
     assert!(matches!(credentials.identity, Identity::PublicKey(_)));
     let (secret, previous) = config.load_secrets().unwrap();
     assert!(secret.is_none() && previous.is_none());
-    let expected = credentials.expected("fd99::2".parse().unwrap()).unwrap();
+    let expected = credentials.expected("fd99::2".parse().unwrap()).next().unwrap();
     assert_eq!(expected.node.as_str(), "b");
     assert_eq!(expected.public_key.as_ref().unwrap().to_string(), KEYS[1]);
-    assert!(credentials.expected("10.99.0.3".parse().unwrap()).is_none(), "nothing is expected of strangers");
+    assert!(
+        credentials.expected("10.99.0.3".parse().unwrap()).next().is_none(),
+        "nothing is expected of strangers"
+    );
 }
 
 #[test]
@@ -236,4 +239,20 @@ fn a_certificate_that_does_not_fit_is_refused() {
     let credentials = config.load_credentials(&config.nodes[0]).unwrap();
     let untrusted = config.check_certificate(&config.nodes[0], &credentials, NOW).unwrap_err().to_string();
     assert!(untrusted.contains("not issued by a CA of auth.ca"), "{untrusted}");
+}
+
+#[test]
+fn who_has_an_address_that_floats_speaks_for_it() {
+    let floating = "[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.3\"]\nauth = \"secret\"\n\
+                    [[floating]]\nname = \"db\"\naddresses = [\"10.99.0.9\"]\nnodes = [\"a\", \"b\"]\n";
+    let config = parse("[auth]\nmethod = \"public_key\"\n", &key(0), &format!("{}{floating}", key(1)));
+    let credentials = config.load_credentials(&config.nodes[2]).unwrap();
+    let expected = |address: &str| {
+        let expected = credentials.expected(address.parse().unwrap());
+        expected.map(|it| it.node.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(expected("10.99.0.9"), ["a", "b"]);
+    assert_eq!(expected("10.99.0.2"), ["b"]);
+    assert!(expected("10.99.0.8").is_empty());
+    assert!(credentials.knows_signatures("10.99.0.9".parse().unwrap()));
 }

@@ -1,0 +1,171 @@
+//! An address that moves between hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::kernel::Leaves;
+use super::net::Weather;
+use super::world::{World, address};
+use crate::model::status::RowState;
+use crate::model::{Direction, Pair, SaId};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The address.
+pub(super) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
+
+/// Where it may be, and where it is.
+pub(super) struct Vip {
+    hosts: Vec<usize>,
+    pub(super) at: Option<usize>,
+}
+
+impl World {
+    /// All files say that these hosts may have the address; for agents that start.
+    fn float_between(&mut self, hosts: &[usize]) {
+        self.vip = Some(Vip { hosts: hosts.to_vec(), at: None });
+    }
+
+    /// The address is there now and nowhere else: first it leaves, then it comes.
+    fn move_to(&mut self, at: Option<usize>) {
+        let vip = self.vip.as_mut().expect("the address floats");
+        let left = std::mem::replace(&mut vip.at, at);
+        left.into_iter().chain(at).for_each(|host| self.tell_addresses(host));
+    }
+
+    /// The address, where this host has it.
+    pub(super) fn vip_at(&self, at: usize) -> Option<IpAddr> {
+        self.vip.as_ref().filter(|vip| vip.at == Some(at)).map(|_| VIP)
+    }
+
+    /// Tells an agent which addresses its host has.
+    pub(super) fn tell_addresses(&mut self, at: usize) {
+        let present = [self.hosts[at].address].into_iter().chain(self.vip_at(at)).collect::<BTreeSet<_>>();
+        if self.vip.is_some() {
+            self.on(at, |core, now, kernel| core.handle_addresses(now, kernel, &present));
+        }
+    }
+
+    pub(super) fn floating_addresses(&self) -> BTreeMap<IpAddr, BTreeSet<IpAddr>> {
+        self.vip.iter().map(|vip| (VIP, vip.hosts.iter().map(|host| address(*host)).collect())).collect()
+    }
+
+    /// The pairs of a host with the address, and those that it has by the address.
+    pub(super) fn floating_pairs(&self, at: usize) -> Vec<Pair> {
+        let Some(vip) = &self.vip else { return Vec::new() };
+        let by_it = vip.hosts.contains(&at).then(|| self.peers(at).map(|peer| (VIP, address(peer))));
+        let with_it = (self.hosts[at].address, VIP);
+        [with_it]
+            .into_iter()
+            .chain(by_it.into_iter().flatten())
+            .filter_map(|(a, b)| Pair::new(a, b))
+            .collect()
+    }
+
+    fn row(&self, at: usize, pair: Pair) -> RowState {
+        let machine = self.hosts[at].core.as_ref().and_then(|core| core.pairs().get(&pair));
+        machine.map_or(RowState::Off, |machine| machine.row_state())
+    }
+
+    /// Whether a host and the one with the address have one pair of SAs for it, and nobody else has any.
+    fn is_settled_with_vip(&self, from: usize) -> bool {
+        let here = self.vip.as_ref().and_then(|vip| vip.at).expect("somebody has the address");
+        let pair = Pair { local: self.hosts[from].address, remote: VIP };
+        let mirror = Pair { local: VIP, remote: self.hosts[from].address };
+        let out = self.hosts[from].kernel.spis(pair, Direction::Out);
+        let others = (0..self.hosts.len()).filter(|host| *host != here && *host != from);
+        let rest = others.flat_map(|host| self.hosts[host].kernel.spis(mirror, Direction::In)).count();
+        match self.hosts[from].kernel.leaves(pair) {
+            Leaves::Esp(SaId { spi, .. }) => {
+                out == [spi] && self.hosts[here].kernel.spis(mirror, Direction::In) == [spi] && rest == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+#[test]
+fn an_address_takes_its_protection_along() {
+    for seed in 0..40 {
+        let mut world = World::new(4, seed, if seed % 2 == 0 { Weather::FAIR } else { Weather::ROUGH });
+        world.float_between(&[0, 2]);
+        world.move_to(Some(0));
+        (0..4).for_each(|host| world.enable(host));
+        let with_vip = |world: &World, here: usize| {
+            (0..4).filter(|host| *host != here).all(|host| {
+                let pair = Pair { local: world.hosts[host].address, remote: VIP };
+                let mirror = Pair { local: VIP, remote: world.hosts[host].address };
+                world.row(host, pair) == RowState::Protected && world.row(here, mirror) == RowState::Protected
+            })
+        };
+        assert!(world.run_until(60 * SECOND, |world| world.all_protected() && with_vip(world, 0)), "{seed}");
+        for here in [2, 0, 2] {
+            // A host which has it no more may have it again, and there is a time in between without it.
+            world.move_to(None);
+            world.run(SECOND / 10, None);
+            world.move_to(Some(here));
+            let other = 2 - here;
+            for host in (0..4).filter(|host| *host != here) {
+                let pair = Pair { local: VIP, remote: world.hosts[host].address };
+                let kernel = &world.hosts[here].kernel;
+                assert!(!matches!(kernel.leaves(pair), Leaves::Clear), "seed {seed}: clear at once");
+                assert!(!kernel.accepts_clear(pair), "seed {seed}: accepts clear at once");
+            }
+            let settled = |world: &World| {
+                with_vip(world, here)
+                    && (0..4).filter(|it| *it != here).all(|it| world.is_settled_with_vip(it))
+            };
+            assert!(world.run_until(60 * SECOND, settled), "seed {seed}: not with {here}");
+            for host in 0..4 {
+                world.on(host, |core, now, kernel| core.look_again(now, kernel));
+            }
+            assert!(settled(&world), "seed {seed}: a reading of the tables changes nothing");
+            let own = Pair { local: VIP, remote: world.hosts[1].address };
+            assert_eq!(world.row(other, own), RowState::Off, "it is elsewhere");
+            assert!(!world.hosts[other].kernel.accepts_clear(own), "it would find its pairs blocked");
+        }
+        assert!(world.all_protected(), "{seed}");
+    }
+}
+
+#[test]
+fn who_has_the_address_finds_nothing_in_the_way_inside() {
+    let mut world = World::new(3, 5, Weather::FAIR);
+    world.float_between(&[0, 2]);
+    world.move_to(Some(2));
+    (0..3).for_each(|host| world.enable(host));
+    assert!(world.run_until(30 * SECOND, World::all_protected));
+    world.move_to(Some(0));
+    assert!(world.run_until(30 * SECOND, |world| world.is_settled_with_vip(1)));
+    let inside = Pair { local: world.hosts[0].address, remote: VIP };
+    assert_eq!(world.hosts[0].kernel.leaves(inside), Leaves::Clear, "its own traffic with itself");
+    assert_eq!(world.row(0, inside), RowState::Off);
+}
+
+#[test]
+fn a_host_that_disables_leaves_nothing_of_the_address() {
+    let mut world = World::new(3, 6, Weather::FAIR);
+    world.float_between(&[0, 2]);
+    world.move_to(Some(2));
+    (0..3).for_each(|host| world.enable(host));
+    assert!(world.run_until(30 * SECOND, |world| world.all_protected() && world.is_settled_with_vip(1)));
+    (0..3).for_each(|host| world.disable(host));
+    world.run(30 * SECOND, None);
+    for host in &world.hosts {
+        assert!(host.kernel.state.policies.is_empty() && host.kernel.state.sas.is_empty());
+    }
+}
+
+#[test]
+fn an_agent_that_starts_without_the_address_drops_what_it_had_for_it() {
+    let mut world = World::new(3, 7, Weather::FAIR);
+    world.float_between(&[0, 2]);
+    world.move_to(Some(2));
+    (0..3).for_each(|host| world.enable(host));
+    assert!(world.run_until(30 * SECOND, |world| world.all_protected() && world.is_settled_with_vip(1)));
+    world.stop(2);
+    world.move_to(Some(0));
+    world.start(2);
+    assert!(world.run_until(30 * SECOND, |world| world.all_protected() && world.is_settled_with_vip(1)));
+}
