@@ -1,5 +1,5 @@
 //! Keeps sockets open beyond the agent's life: the kernel takes ESP out of UDP as long as somebody has the socket
-//! that it comes in on, and stops when the last one closes it (kernel.md, fact 18h).
+//! that it comes in on, and stops when the last one closes it (docs/kernel.md, fact 18h).
 //!
 //! Under systemd its file descriptor store does that (sd_pid_notify_with_fds(3)). Elsewhere a process of ours does,
 //! `hostseal hold`, which the agent starts and every later agent finds by its [name](super::name), or by a socket in

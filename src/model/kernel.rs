@@ -19,7 +19,7 @@ pub struct KernelState {
 
 impl KernelState {
     /// Makes a change as a kernel does: what is there cannot be added, what is not cannot be deleted, and
-    /// an update writes whatever was there before (kernel.md, fact 8b).
+    /// an update writes whatever was there before (docs/kernel.md, fact 8b).
     ///
     /// # Errors
     /// The kernel would refuse; nothing has changed then.

@@ -149,7 +149,7 @@ pub enum Action {
     /// Dropped.
     Block,
     /// Outbound: leaves as ESP through exactly this SA, or not at all. The template names source,
-    /// destination and SPI, so switching SAs is exact whatever the clock does (kernel.md, fact 3).
+    /// destination and SPI, so switching SAs is exact whatever the clock does (docs/kernel.md, fact 3).
     Seal {
         /// The index of the outbound SA.
         spi: Spi,
@@ -187,7 +187,7 @@ pub struct Policy {
     pub until: Option<Instant>,
 }
 
-/// What identifies a policy in a kernel (kernel.md, fact 8b).
+/// What identifies a policy in a kernel (docs/kernel.md, fact 8b).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PolicyId {
     /// Which packets it is asked about.

@@ -38,7 +38,7 @@ pub enum Direction {
     Out,
 }
 
-/// What identifies an ESP SA in a kernel: its destination and its SPI (kernel.md, fact 4).
+/// What identifies an ESP SA in a kernel: its destination and its SPI (docs/kernel.md, fact 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SaId {
     /// The address that the packets are sent to.

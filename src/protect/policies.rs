@@ -8,7 +8,7 @@ use crate::model::policy::Block;
 use crate::model::{Action, Exemption, Pair, Policy, PolicyDirection, Selector};
 
 /// Inbound, and the same selector again as FWD: otherwise plaintext to a DNATed port would be served
-/// (kernel.md, fact 18e). `action` is [`Action::Accept`] or [`Action::Require`].
+/// (docs/kernel.md, fact 18e). `action` is [`Action::Accept`] or [`Action::Require`].
 pub fn inbound(pair: Pair, action: Action) -> [Policy; 2] {
     let selector = Selector::between(Block::host(pair.remote), Block::host(pair.local));
     [PolicyDirection::In, PolicyDirection::Forward].map(|direction| Policy {
@@ -80,7 +80,7 @@ fn guarded(direction: PolicyDirection, source: Block, destination: Block, action
     Policy { direction, selector, action, priority: priority::GUARD, until: None }
 }
 
-/// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (kernel.md, fact 18b).
+/// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (docs/kernel.md, fact 18b).
 pub fn neighbour_discovery() -> impl Iterator<Item = Policy> {
     exempt::neighbour_discovery().into_iter().map(allow)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How long an outbound SA stays after the policy moved away from it: packets that hold the old route
-/// would be refused with EINVAL (kernel.md, fact 8a).
+/// would be refused with EINVAL (docs/kernel.md, fact 8a).
 pub const OUT_GRACE: Duration = Duration::from_secs(1);
 
 /// How long an inbound SA outlives the last packet that the peer can have sent through it: queues and
@@ -11,7 +11,7 @@ pub const OUT_GRACE: Duration = Duration::from_secs(1);
 pub const IN_GRACE: Duration = Duration::from_secs(2);
 
 /// How long clear packets are accepted after both ends send ESP: those still queued or under way
-/// (kernel.md, fact 18g).
+/// (docs/kernel.md, fact 18g).
 pub const SEAL_GRACE: Duration = Duration::from_secs(1);
 
 /// The same on a pair on which nothing has come in (`pair::seal`), at least: the peer's last word of its

@@ -5,7 +5,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::wire::HEADER;
 
-/// How many messages go out together: less than half the time of one by one (kernel.md, fact 11).
+/// How many messages go out together: less than half the time of one by one (docs/kernel.md, fact 11).
 pub(super) const BATCH: usize = 64;
 /// The longest message is a NEWSA: header 16, `xfrm_usersa_info` 224, AEAD 112, ESN 28, direction 8.
 const LONGEST: usize = 512;

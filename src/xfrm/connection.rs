@@ -156,7 +156,7 @@ impl Connection {
 /// A socket as it has to be, except for its port.
 fn prepare() -> io::Result<Socket> {
     let socket = Socket::new(NETLINK_XFRM)?;
-    // A refused request would come back whole, with its key (kernel.md, fact 18).
+    // A refused request would come back whole, with its key (docs/kernel.md, fact 18).
     socket.set_cap_ack(true)?;
     socket.set_ext_ack(true)?;
     socket.set_non_blocking(true)?;

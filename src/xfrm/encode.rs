@@ -132,7 +132,7 @@ fn encap_template(ports: UdpPorts, direction: Direction) -> [u8; ENCAP_TEMPLATE]
 }
 
 /// The replay window to ask for. An outbound SA has no use for one: kernels that know the direction of an
-/// SA refuse it, older ones refuse ESN without it (kernel.md, fact 10).
+/// SA refuse it, older ones refuse ESN without it (docs/kernel.md, fact 10).
 fn window(sa: &Sa, features: Features) -> u32 {
     match sa.direction {
         Direction::In => sa.replay_window.max(u32::from(sa.suite.esn)),
@@ -141,7 +141,7 @@ fn window(sa: &Sa, features: Features) -> u32 {
     }
 }
 
-/// No limit is all ones for bytes and packets (kernel.md, fact 9), and 0 for seconds.
+/// No limit is all ones for bytes and packets (docs/kernel.md, fact 9), and 0 for seconds.
 fn limits(limits: Limits) -> LifetimeConfig {
     LifetimeConfig {
         soft_byte_limit: limits.soft_bytes.unwrap_or(XFRM_INF),

@@ -65,7 +65,7 @@ pub enum Event {
 }
 
 /// A socket that hears of every change in the network namespace in which it was opened. Open it before
-/// the first look at the tables, so that nothing falls between (kernel.md, fact 15).
+/// the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
 pub struct Events {
     socket: Socket,
     inbox: Inbox,
@@ -100,7 +100,7 @@ impl Events {
             match self.inbox.receive(&self.socket) {
                 Ok(datagram) => self.pending.extend(Messages(datagram).filter_map(event)),
                 Err(error) => {
-                    // Notifications of SAs carry their keys (kernel.md, fact 16).
+                    // Notifications of SAs carry their keys (docs/kernel.md, fact 16).
                     self.inbox.zeroize();
                     return match error.kind() {
                         io::ErrorKind::WouldBlock => None,

@@ -1,5 +1,5 @@
 //! Lifetimes of policies. The kernel counts whole seconds of the wall clock, from when a policy was written
-//! last (kernel.md, facts 8c and 12); everybody else here counts in [`Instant`]s.
+//! last (docs/kernel.md, facts 8c and 12); everybody else here counts in [`Instant`]s.
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -18,7 +18,7 @@ use crate::model::Sa;
 const UDP_ENCAP: libc::c_int = 100;
 
 /// Lets all that `socket` sends and receives pass as it is: IKE has to reach a peer with whom there are no
-/// keys yet (kernel.md, fact 20). `family` is the socket's; an IPv6 socket must be IPv6 only.
+/// keys yet (docs/kernel.md, fact 20). `family` is the socket's; an IPv6 socket must be IPv6 only.
 pub fn bypass(socket: impl AsFd, family: Family) -> io::Result<()> {
     let socket = socket.as_fd();
     set(socket, family, XFRM_POLICY_OUT, &[])?;
@@ -34,7 +34,7 @@ pub fn route_through(socket: impl AsFd, sa: &Sa) -> io::Result<()> {
 }
 
 /// Has the kernel take the ESP out of what comes in on the UDP socket `socket`, as long as that is open in any
-/// process; the rest is left for whoever reads it (RFC 3948, kernel.md, fact 20).
+/// process; the rest is left for whoever reads it (RFC 3948, docs/kernel.md, fact 20).
 pub fn decapsulate(socket: impl AsFd) -> io::Result<()> {
     let kind = i32::from(encode::UDP_ENCAP_ESPINUDP).to_ne_bytes();
     sys::set_option(socket.as_fd(), libc::IPPROTO_UDP, UDP_ENCAP, &kind)

@@ -143,7 +143,7 @@ impl SimKernel {
         self.state.sas.get(&id).is_some_and(|sa| sa.encapsulated)
     }
 
-    /// Takes a packet in: it must come as its SA says (kernel.md, fact 18h).
+    /// Takes a packet in: it must come as its SA says (docs/kernel.md, fact 18h).
     pub(super) fn receive(&mut self, id: SaId, in_udp: bool, bytes: u64) -> bool {
         self.is_in_udp(id) == in_udp && self.count(id, bytes)
     }
