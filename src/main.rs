@@ -25,7 +25,7 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, Failure>
     if args.detached {
         cli::detach()?;
     }
-    cli::log_to_stderr(invocation.verbose, invocation.quiet);
+    cli::start_log(invocation.verbose, invocation.quiet, args.log_file.as_deref());
     // One that `enable` started has nobody to end it but `disable`.
     let stay = if args.detached { Stay::UntilDisabled } else { Stay::Forever };
     agent::run(&invocation.config, stay)?;

@@ -11,7 +11,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hostseal::model::config::Config;
-use hostseal::model::control::{Change, ErrorCode, PlanLine, Reply, Request, decode_request, encode_reply};
+use hostseal::model::control::{
+    Change, ErrorCode, PlanLine, Preview, Reply, Request, decode_request, encode_reply,
+};
 use hostseal::model::status::{Known, PeerRow, Protection, RowState, Status, Summary, without_agent};
 use hostseal::model::{KernelState, Progress, RowProgress, Saved, UnixTime};
 
@@ -58,6 +60,12 @@ impl Place {
     fn prepend(&self, lines: &str) {
         let text = fs::read_to_string(self.file()).unwrap();
         fs::write(self.file(), format!("{lines}{text}")).unwrap();
+    }
+
+    /// Puts lines behind the configuration.
+    fn append(&self, lines: &str) {
+        let text = fs::read_to_string(self.file()).unwrap();
+        fs::write(self.file(), format!("{text}{lines}")).unwrap();
     }
 
     fn command(&self, line: &str) -> Command {
@@ -110,6 +118,7 @@ impl Place {
         };
         let mut status = without_agent(known, &[].into(), Some("91c2".to_owned()), UnixTime(1_767_225_600));
         status.agent.running = true;
+        status.agent.answering = true;
         for row in &mut status.peers {
             row.state = state;
             row.reason = None;
@@ -293,7 +302,9 @@ fn a_key_is_made_shown_and_checked() {
         assert_eq!(place.run("key show").out, made.out);
         assert_eq!(place.run(&format!("key show {}", place.path("key").display())).out, made.out);
         let before = fs::read(place.path("key")).unwrap();
-        place.run("key generate").failed_with(2, &["key exists and is not overwritten"]);
+        let refused = place.run("key generate");
+        refused.failed_with(2, &["key exists and is not overwritten", "`hostseal key generate FILE`"]);
+        assert!(!refused.err.contains("--config"), "{refused:?}");
         assert_eq!(fs::read(place.path("key")).unwrap(), before);
 
         let other = place.run(&format!("key generate {}", place.path("other").display())).out;
@@ -522,6 +533,73 @@ fn a_plan_shows_what_would_change() {
 }
 
 #[test]
+fn a_plan_with_another_file_speaks_as_the_log_does() {
+    let place = Place::new();
+    let file = vec!["node c comes (198.51.100.3)".to_owned()];
+    let preview = Reply::Preview(Preview { file, kernel: Vec::new() });
+    let agent = place.agent(vec![preview.clone(), preview.clone(), preview]);
+    fs::write(place.path("new.toml"), "what it says").unwrap();
+    let line = format!("plan --with {}", place.path("new.toml").display());
+    let plan = place.run(&line);
+    assert!(plan.out.starts_with("node c comes (198.51.100.3)\n"), "{plan:?}");
+    assert_eq!(place.run(&format!("{line} --exit-code")).exit, 3);
+    let json = place.run(&format!("{line} --json")).json();
+    assert_eq!(json["file_changes"], serde_json::json!(["node c comes (198.51.100.3)"]));
+    assert_eq!(
+        agent.join().unwrap(),
+        vec![Request::Preview { file: place.path("new.toml"), text: "what it says".to_owned() }; 3]
+    );
+
+    // An agent of before knows no such request.
+    let place = Place::new();
+    let unknown = Reply::Error { code: ErrorCode::BadRequest, message: "unknown variant".to_owned() };
+    let agent = place.agent(vec![unknown, Reply::Plan(Vec::new())]);
+    fs::write(place.path("x.toml"), "x").unwrap();
+    let line = format!("plan --with {}", place.path("x.toml").display());
+    assert_eq!(place.run(&line).out, "nothing would change\n");
+    assert!(matches!(agent.join().unwrap()[1], Request::PlanWith { .. }));
+}
+
+#[test]
+fn a_node_is_named_by_its_pairs_and_this_host_has_none_with_itself() {
+    let place = Place::new();
+    let agent = place.agent(vec![place.status(Protection::On, RowState::Protected)]);
+    place.run("status a").failed_with(2, &["a is this host: `hostseal status` shows all its pairs"]);
+    agent.join().unwrap();
+}
+
+#[test]
+fn nodes_without_a_common_family_are_named() {
+    let place = Place::new();
+    place.append(
+        "[[nodes]]\nname = \"c\"\naddresses = [\"2001:db8::3\"]\n[[nodes]]\nname = \"d\"\n\
+                  addresses = [\"198.51.100.4\"]\n",
+    );
+    let text = fs::read_to_string(place.file()).unwrap();
+    fs::write(place.file(), text.replace("\"198.51.100.1\", ", "")).unwrap();
+    let check = place.run("config check");
+    assert!(
+        check.exit == 0 && check.out.contains("no pair with d: no address of the same family"),
+        "{check:?}"
+    );
+    assert_eq!(place.run("config check --json").json()["unpaired"], serde_json::json!(["d"]));
+    fs::write(
+        place.file(),
+        text.replace("\"2001:db8::", "\"198.51.100.2")
+            .replace("[\"198.51.100.1\", \"198.51.100.21\"]", "[\"2001:db8::1\"]"),
+    )
+    .unwrap();
+    place.run("enable").failed_with(2, &["nothing would be protected: no pair with b, c, d"]);
+}
+
+#[test]
+fn a_first_host_has_nobody_to_copy_to() {
+    let place = Place { directory: tempfile::tempdir().unwrap() };
+    let made = place.run("config new a=198.51.100.1");
+    assert!(made.exit == 0 && !made.out.contains("Copy both") && made.out.contains("[[nodes]]"), "{made:?}");
+}
+
+#[test]
 fn disable_waits_until_everything_is_clear() {
     let place = Place::new();
     let agent = place.agent(vec![
@@ -592,6 +670,26 @@ fn what_is_generated() {
         let done = place.run(&format!("completions {shell}"));
         assert!(done.exit == 0 && done.out.contains("hostseal"), "{shell}");
     }
+    assert_eq!(place.run("nodes").out, "a\nb\n");
+    let program = Path::new(env!("CARGO_BIN_EXE_hostseal")).parent().unwrap();
+    let completed = |words: &str, at: usize| {
+        let script = place.path("hostseal.bash");
+        fs::write(&script, place.run("completions bash").out).unwrap();
+        let line = format!(
+            "PATH={}:$PATH HOSTSEAL_CONFIG={}; export HOSTSEAL_CONFIG; source {}; COMP_WORDS=({words}) COMP_CWORD={at}; \
+             _hostseal_nodes hostseal \"${{COMP_WORDS[{at}]}}\" x; echo ${{COMPREPLY[@]}}",
+            program.display(),
+            place.file().display(),
+            script.display()
+        );
+        String::from_utf8(Command::new("bash").args(["-c", &line]).output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(completed("hostseal status ''", 2), "a b\n");
+    assert_eq!(completed("hostseal status b", 2), "b\n");
+    assert!(completed("hostseal sta", 1).contains("status"));
+    assert!(completed("hostseal status --wa", 2).contains("--watch"));
+    assert!(place.run("completions zsh").out.contains("Only pairs with these nodes:_hostseal_nodes"));
+    assert!(place.run("completions fish").out.contains("(hostseal nodes 2>/dev/null)"));
     assert!(place.run("man").out.contains(".TH hostseal 1"));
     let pages = place.path("pages");
     assert_eq!(place.run(&format!("man {}", pages.display())).exit, 0);

@@ -362,12 +362,16 @@ impl Core {
     pub fn handle_addresses(&mut self, now: Instant, kernel: &mut dyn Kernel, present: &BTreeSet<IpAddr>) {
         self.present.clone_from(present);
         self.place(now);
+        let mut returned = BTreeSet::new();
         for pair in self.scheme.pairs.clone() {
             let here = present.contains(&pair.local) || self.scheme.floating.contains_key(&pair.local);
             if self.with_machine(pair, |machine| machine.handle_address(now, here)) == Some(true) {
-                tracing::info!("{}: the address is there again", pair.local);
+                returned.insert(pair.local);
                 self.engine.path_is_back(now, pair);
             }
+        }
+        for address in returned {
+            tracing::info!("this host has its address {address} again");
         }
         self.settle(now, kernel);
     }

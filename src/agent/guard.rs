@@ -21,6 +21,7 @@ use crate::model::config::{ConfigError, Places, WhoamiError, addresses_in};
 use crate::model::host::{Boot, named_node, own_addresses};
 use crate::model::saved::SavedError;
 use crate::model::status::Protection;
+use crate::model::units::counted;
 use crate::model::{Config, Exemption, KernelState, Node, Op, Pair, Saved, enabled};
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
 use crate::xfrm;
@@ -53,7 +54,8 @@ fn guard_by(path: &Path, config: &Config) -> anyhow::Result<String> {
         Ok((node, sealed)) => {
             let plan = first_step(&Scheme::of(config, node), &sealed, actual, Instant::now());
             carry_out(&mut kernel, &plan)?;
-            Ok(format!("guarding {} sealed pairs ({} changes in the kernel)", sealed.len(), plan.ops.len()))
+            let (pairs, changes) = (counted(sealed.len(), "sealed pair"), counted(plan.ops.len(), "change"));
+            Ok(format!("guarding {pairs} ({changes} in the kernel)"))
         }
         Err(unknown) => {
             let listed = config.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();

@@ -10,7 +10,7 @@ use crate::model::status::{
     AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status,
     Summary,
 };
-use crate::model::units::human_duration;
+use crate::model::units::{counted, human_duration};
 use crate::model::{About, NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId, UnixTime};
 use crate::protect::{GUARDS_MOST, PairMachine, Plan};
 
@@ -102,7 +102,8 @@ pub(super) fn complete(
     status.notes.extend(unproven(&status, core, now));
     if let Some(unread) = core.map(Core::unread).filter(|unread| *unread > 0) {
         status.notes.push(format!(
-            "{unread} SAs were removed by somebody else: what they counted after their last reading is missing in the totals"
+            "somebody else removed {}: what was counted after the last reading is missing in the totals",
+            counted(unread as usize, "SA")
         ));
     }
     status.problems.extend(unrenewed(&status, core, now));

@@ -76,7 +76,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let mut service = Service::new(path, start, reach)?;
     let socket = service.setup.config.socket_path();
     let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
-    // Before the first look at the tables, so that nothing falls between (kernel.md, fact 15).
+    // Before the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
     let events =
         xfrm::Events::open_beside(service.kernel.port()).context("the kernel's events cannot be heard")?;
     let mut events = hear(events)?;
@@ -173,6 +173,8 @@ struct Service {
     secrets: Option<Secrets>,
     /// Why the files as they are now are not in force.
     trouble: Option<String>,
+    /// What was taken without being asked to, and when, as long as nobody was told.
+    taken: Vec<(Instant, String)>,
     watch: Option<AsyncFd<Watch>>,
     saved: Saved,
     kernel: xfrm::Kernel,
@@ -205,6 +207,7 @@ impl Service {
             setup,
             secrets,
             trouble,
+            taken: Vec::new(),
             watch: open_watch(),
             saved,
             kernel,
@@ -230,7 +233,7 @@ impl Service {
     fn start(&mut self) -> anyhow::Result<()> {
         self.aim();
         if let Some(words) = &self.trouble {
-            tracing::error!("going on with what was good before: {words}");
+            tracing::error!("using the last good configuration: {words}");
         }
         if self.saved.end_trial(&Boot::now()?) {
             tracing::warn!("the trial was not confirmed in time: this host is in the clear");
@@ -255,11 +258,13 @@ impl Service {
         }
         self.forget_seals();
         if let Err(error) = self.make_ready(Instant::now()) {
-            tracing::warn!("what is left of protection is removed at once: {error:#}");
+            tracing::warn!(
+                "cannot go back to the clear in stages, so removing everything at once: {error:#}"
+            );
             xfrm::sweep(&mut self.kernel)?;
             return Ok(());
         }
-        tracing::info!("going on with the way to the clear");
+        tracing::info!("still going back to the clear");
         if let Err(error) = self.disable() {
             tracing::error!("{error:#}");
         }
@@ -506,11 +511,6 @@ impl Service {
         self.notifier.handle_timeout(now);
     }
 
-    /// One of the files may have changed, or somebody says so: what comes of it is in the log and in `status`.
-    fn note_change(&mut self) {
-        let _ = self.reload();
-    }
-
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
@@ -618,7 +618,7 @@ impl Service {
 
     fn handle_call(&mut self, call: Call, events: &mut xfrm::Events) {
         let code = match &call.request {
-            Request::Reload | Request::PlanWith { .. } => ErrorCode::Configuration,
+            Request::Reload | Request::PlanWith { .. } | Request::Preview { .. } => ErrorCode::Configuration,
             _ => ErrorCode::Failed,
         };
         let reply = match call.request {
@@ -633,8 +633,11 @@ impl Service {
                 let hold = Duration::from_millis(hold_ms);
                 return self.followers.hold(Instant::now(), after, hold, call.reply);
             }
-            Request::PlanWith { file, text } => self.plan_with(&file, &text).map(Reply::Plan),
-            Request::Reload => self.reload().map(Reply::Reloaded),
+            Request::PlanWith { file, text } => {
+                self.preview(&file, &text).map(|preview| Reply::Plan(preview.kernel))
+            }
+            Request::Preview { file, text } => self.preview(&file, &text).map(Reply::Preview),
+            Request::Reload => self.reload_by_request().map(Reply::Reloaded),
         };
         let refused = |error| Reply::Error { code, message: format!("{error:#}") };
         // Whoever asked may have gone away: nobody is left to tell then.

@@ -37,10 +37,10 @@ pub struct Invocation {
     /// The configuration file.
     #[arg(long, global = true, value_name = "PATH", env = "HOSTSEAL_CONFIG", default_value = DEFAULT_PATH)]
     pub config: PathBuf,
-    /// Say more; twice for everything.
+    /// Log more; twice for everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
-    /// Say nothing but results and errors.
+    /// Print only results and errors.
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// What to do.
@@ -62,16 +62,16 @@ pub enum Command {
     Config(ConfigCommand),
     /// Run the agent in the foreground (what systemd starts).
     ///
-    /// SIGTERM stops it and leaves protection in place: the kernel goes on with the keys that it has, up to
+    /// SIGTERM stops it and leaves protection in place: the kernel goes on with its keys for up to
     /// keying.expire_after.
     #[command(after_help = "Example:\n  hostseal -v agent")]
     Agent(AgentArgs),
-    /// At boot, before any network is up: block what was sealed, until an agent protects it again.
+    /// At boot, block sealed pairs before the network is up, until the agent protects them.
     ///
-    /// A kernel starts with empty tables, and without this everything would be in the clear until the agent
-    /// runs. It needs no agent, no secret and no address of this host, does nothing where protection is off,
-    /// and can be said again at any time. With systemd hostseal-guard.service does it; elsewhere an early
-    /// boot script must, once the file system of state_dir is there.
+    /// A kernel boots without policies: without the guard, traffic would be in the clear until the agent runs.
+    /// The guard needs no agent, no secret and no address. It does nothing if protection is off, and can run at
+    /// any time. With systemd, hostseal-guard.service runs it. Without systemd, run it from an early boot
+    /// script, as soon as state_dir is mounted.
     #[command(after_help = "Example:\n  hostseal guard")]
     Guard,
     /// Hold what the agent hands over on standard input, until it wants it back: the agent starts it.
@@ -87,26 +87,26 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         hostseal enable\n  \
         hostseal enable || [ $? = 6 ]      in a script that enables one host after the other\n  \
-        hostseal enable --try 60s          goes back by itself unless `hostseal confirm` comes in time\n  \
-        hostseal enable --strict           from now on nothing in the clear: blocked until keys are agreed\n  \
-        hostseal enable --no-wait --json   for scripts; `hostseal status` follows it")]
+        hostseal enable --try 60s          reverts after 60 s unless you run `hostseal confirm`\n  \
+        hostseal enable --strict           sends nothing in the clear: blocks until keys are agreed\n  \
+        hostseal enable --no-wait --json   for scripts; `hostseal status` shows the progress")]
     Enable(EnableArgs),
-    /// Keep the protection that `enable --try` would take back.
+    /// Keep the protection that `enable --try` would revert.
     ///
-    /// Where there is nothing to confirm, it says so. Where protection is off, as when the time is over, it
-    /// fails.
+    /// It says so if there is nothing to confirm. It fails if protection is off, for example because the time
+    /// is over.
     #[command(after_help = "Example:\n  \
         hostseal enable --try 60s && ssh b true && hostseal confirm")]
     Confirm,
-    /// Take this host back to clear, without a lost packet.
+    /// Take this host back to the clear, without losing a packet.
     ///
-    /// With --force: removes everything of hostseal's from the kernel at once. It works without an agent, a
-    /// secret or a valid configuration; packets under way can be lost.
+    /// --force removes everything of hostseal's from the kernel at once. It needs no agent, no secret and no
+    /// valid configuration. Packets under way can be lost.
     #[command(after_help = "Examples:\n  \
         hostseal disable\n  \
         hostseal disable --force           when nothing else works")]
     Disable(DisableArgs),
-    /// Show how things stand, with the kernel's counters.
+    /// Show the state of each pair, with the kernel's counters.
     #[command(after_help = "Examples:\n  \
         hostseal status\n  \
         hostseal status b c                only pairs with these nodes\n  \
@@ -114,18 +114,21 @@ pub enum Command {
         hostseal status --wait 2m          returns when every pair is protected, or after two minutes\n  \
         hostseal status --json | jq '.peers[] | {node, state, tx, rx}'")]
     Status(StatusArgs),
-    /// Show what the agent would change in the kernel now; change nothing.
+    /// Show what the agent would change in the kernel now, without changing anything.
     #[command(after_help = "Examples:\n  \
         hostseal plan\n  \
         hostseal plan --with ./hostseal.toml     what a changed file would do\n  \
         hostseal plan --exit-code || echo 'something would change'")]
     Plan(PlanArgs),
-    /// Take the changed configuration and secrets now, and say what has changed.
+    /// Load the changed configuration and secrets now, and say what changed.
     ///
-    /// The agent does it by itself when one of the files changes, and on SIGHUP. A file with something wrong
-    /// in it changes nothing. Pairs that stay keep their keys; nothing is lost.
+    /// The agent also does this by itself when one of the files changes, and on SIGHUP. A file with a mistake
+    /// changes nothing. Pairs that stay keep their keys, and no packet is lost.
     #[command(after_help = "Example:\n  hostseal config check && hostseal reload")]
     Reload,
+    /// Print the names of the nodes, for completion scripts.
+    #[command(hide = true)]
+    Nodes,
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions {
@@ -232,6 +235,9 @@ pub struct AgentArgs {
     /// Leave the session and the terminal of whoever starts it (as `enable` does it).
     #[arg(long, hide = true)]
     pub detached: bool,
+    /// The file that standard error is: it is kept within bounds.
+    #[arg(long, hide = true, value_name = "PATH", requires = "detached")]
+    pub log_file: Option<PathBuf>,
 }
 
 /// `hostseal enable …`
@@ -240,11 +246,11 @@ pub struct EnableArgs {
     /// Block what cannot be encrypted yet, instead of sending it in the clear until it can.
     #[arg(long)]
     pub strict: bool,
-    /// Go back to the clear after this time, even if this terminal, the agent or the host dies meanwhile,
-    /// unless `hostseal confirm` comes before. A day at most.
+    /// Revert to the clear after this time unless you run `hostseal confirm`, even if this terminal, the agent
+    /// or the host dies. A day at most.
     #[arg(long = "try", value_name = "DURATION", value_parser = trial)]
     pub trial: Option<Duration>,
-    /// Return as soon as the agent has taken over.
+    /// Return as soon as the agent has accepted the order.
     #[arg(long)]
     pub no_wait: bool,
     /// How long to follow pairs that are under way.
@@ -258,7 +264,7 @@ pub struct EnableArgs {
 /// `hostseal disable …`
 #[derive(Debug, Args)]
 pub struct DisableArgs {
-    /// Remove what is ours from the kernel at once, without the agent.
+    /// Remove everything of hostseal's from the kernel at once, without the agent.
     #[arg(long)]
     pub force: bool,
     /// How long to wait until everything is in the clear.
@@ -281,10 +287,10 @@ pub struct StatusArgs {
     /// Show it anew each second.
     #[arg(long)]
     pub watch: bool,
-    /// Wait so long, at most, until the exit status is 0.
+    /// Wait until the exit status is 0, but no longer than this.
     #[arg(long, value_name = "DURATION", value_parser = units::parse_duration, conflicts_with = "watch")]
     pub wait: Option<Duration>,
-    /// Show all rows: above 50 only those that are not protected are shown.
+    /// Show all rows. By default, above 50 rows, only those that are not protected are shown.
     #[arg(long)]
     pub all: bool,
 }
@@ -292,10 +298,10 @@ pub struct StatusArgs {
 /// `hostseal plan …`
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// What loading this configuration would change, instead of what is to be done now.
+    /// Show what loading this configuration would change.
     #[arg(long, value_name = "FILE")]
     pub with: Option<PathBuf>,
-    /// End with status 3 where something would change.
+    /// End with status 3 if something would change.
     #[arg(long)]
     pub exit_code: bool,
     /// Print JSON.

@@ -12,9 +12,9 @@ use super::term::{print, print_json};
 use super::{context, others};
 use crate::model;
 use crate::model::config::{
-    Config, ConfigError, CredentialsError, Forwarded, Method, Node, NodeName, Problem,
+    Config, ConfigError, CredentialsError, Forwarded, Method, Mode, Node, NodeName, Problem,
 };
-use crate::model::units::{human_bytes, human_duration};
+use crate::model::units::{counted, human_bytes, human_duration};
 use crate::model::{AuthMethod, EncapsulationMode, Exemption, Pair, Proposals, UnixTime};
 
 /// The JSON of `config check`.
@@ -31,6 +31,8 @@ struct Report {
     proposals: Option<Proposed>,
     pairs: Vec<PairLine>,
     problems: Vec<model::Problem>,
+    /// Nodes that this host has no pair with.
+    unpaired: Vec<NodeName>,
 }
 
 /// One thing that is wrong; the place only where it is in the file.
@@ -106,6 +108,7 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
             }),
             pairs: pairs.iter().map(PairLine::from).collect(),
             problems: beside,
+            unpaired: node_found.map(|node| context::unpaired(config, node)).unwrap_or_default(),
         };
         print_json(&report)?;
     } else {
@@ -147,7 +150,7 @@ fn words(
         let _ = writeln!(text, "{label:<15}{value}");
     };
     line("file", format!("{file} is valid, config id {}", config.config_id()));
-    line("cluster", format!("{}, {} nodes", config.cluster, config.nodes.len()));
+    line("cluster", format!("{}, {}", config.cluster, counted(config.nodes.len(), "node")));
     if let Some(node) = node {
         line("this host", format!("{} ({})", node.name, node.addresses_in_words().join(", ")));
         let missing = context::missing_addresses(node).unwrap_or_default();
@@ -161,6 +164,10 @@ fn words(
         }
         if pairs.len() > LISTED {
             line("", format!("and {} more", pairs.len() - LISTED));
+        }
+        let unpaired = context::unpaired(config, node);
+        if !unpaired.is_empty() {
+            line("", context::unpaired_in_words(&unpaired));
         }
     }
     for (at, node) in config.nodes.iter().filter(|node| !node.inside.is_empty()).enumerate() {
@@ -183,7 +190,7 @@ fn words(
     proposed("ESP proposals", &config.esp.proposals).for_each(|(label, proposal)| line(label, proposal));
     line("ESP in UDP", in_udp(config));
     line("replay window", format!("{} packets", config.esp.replay_window));
-    line("mode", "require: once protected, a pair is protected or dropped".to_owned());
+    line("mode", mode(config.protection.mode).to_owned());
     line("in the clear", clear(&config.protection.exempt));
     line("", "all between addresses that the file does not list, IPv6 link-local ones too".to_owned());
     line("peers", peers_may(config.protection.allow_peer_disable).to_owned());
@@ -275,6 +282,13 @@ fn clear(exempt: &[Exemption]) -> String {
     format!("{exempt}IKE itself, IPv6 neighbour discovery, loopback")
 }
 
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Require => "require: once a pair is sealed, its traffic is encrypted or dropped",
+        Mode::Prefer => "prefer: traffic with hosts that cannot encrypt stays in the clear",
+    }
+}
+
 fn peers_may(disable: bool) -> &'static str {
     match disable {
         true => "may take their own pair with this host back to clear",
@@ -296,6 +310,7 @@ impl Report {
             proposals: None,
             pairs: Vec::new(),
             problems: Vec::new(),
+            unpaired: Vec::new(),
         }
     }
 }

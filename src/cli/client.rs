@@ -11,7 +11,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::exit::{Exit, Failure};
-use crate::model::control::{self, ControlError, ErrorCode, PlanLine, REPLY_LIMIT, Reply, Request};
+use crate::model::control::{self, ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request};
 use crate::model::{Progress, Status};
 
 /// How long the agent may take for an answer.
@@ -28,7 +28,7 @@ pub(super) struct Client {
 pub(super) enum AskError {
     #[error("no agent runs ({} does not answer)", .0.display())]
     NoAgent(PathBuf),
-    #[error("not permitted to ask the agent ({}): run as root", .0.display())]
+    #[error("{}: permission denied; run as root", .0.display())]
     NotPermitted(PathBuf),
     #[error("the agent ({}) did not answer in time: see its log", socket.display())]
     TimedOut { socket: PathBuf, pid: Option<i32> },
@@ -56,7 +56,7 @@ impl fmt::Display for Asked {
             Request::Disable => "\"disable\"",
             Request::Plan => "\"plan\"",
             Request::Follow { .. } => "\"follow\"",
-            Request::PlanWith { .. } => "\"plan\" with another file",
+            Request::PlanWith { .. } | Request::Preview { .. } => "\"plan\" with another file",
             Request::Reload => "\"reload\"",
         })
     }
@@ -105,9 +105,27 @@ impl Client {
         }
     }
 
-    /// What the agent would change now, or if its configuration were `with`: the name of a file, and what it says.
-    pub(super) fn plan(&self, with: Option<(PathBuf, String)>) -> Result<Vec<PlanLine>, AskError> {
-        let request = with.map_or(Request::Plan, |(file, text)| Request::PlanWith { file, text });
+    /// What the agent would change now.
+    pub(super) fn plan(&self) -> Result<Vec<PlanLine>, AskError> {
+        self.plan_by(Request::Plan)
+    }
+
+    /// What it would change if its configuration were `text`, which is in `file`.
+    pub(super) fn preview(&self, file: PathBuf, text: String) -> Result<Preview, AskError> {
+        let request = Request::Preview { file: file.clone(), text: text.clone() };
+        match self.ask(&request) {
+            Ok(Reply::Preview(preview)) => Ok(preview),
+            // An agent of before, which does not say what the file changes.
+            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => {
+                let kernel = self.plan_by(Request::PlanWith { file, text })?;
+                Ok(Preview { kernel, ..Preview::default() })
+            }
+            Ok(_) => Err(AskError::Mismatch(Asked(request))),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn plan_by(&self, request: Request) -> Result<Vec<PlanLine>, AskError> {
         match self.ask(&request)? {
             Reply::Plan(lines) => Ok(lines),
             _ => Err(AskError::Mismatch(Asked(request))),

@@ -1,5 +1,6 @@
 //! What most commands need: the configuration, and who this host is in it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::model::config::{Config, ConfigError, Node, NodeName};
@@ -10,6 +11,7 @@ use crate::model::saved::Saved;
 use super::args::Invocation;
 use super::client::Client;
 use super::exit::Failure;
+use super::render;
 use super::term::tell;
 
 /// Reads the configuration that the command line names.
@@ -38,6 +40,22 @@ pub(super) fn whoami<'c>(config: &'c Config, remembered: Option<&NodeName>) -> R
 pub(super) fn missing_addresses(node: &Node) -> Result<Vec<IpAddr>, Failure> {
     let own = addresses()?;
     Ok(node.own_addresses().filter(|address| !own.contains(address)).collect())
+}
+
+/// The other nodes that `node` has no pair with.
+pub(super) fn unpaired(config: &Config, node: &Node) -> Vec<NodeName> {
+    let paired: BTreeSet<NodeName> = config.pairs(node).into_iter().map(|(other, _)| other).collect();
+    let others = config.nodes.iter().map(|other| &other.name).filter(|other| **other != node.name);
+    others.filter(|other| !paired.contains(other)).cloned().collect()
+}
+
+/// What it means to have no pair with these.
+pub(super) fn unpaired_in_words(names: &[NodeName]) -> String {
+    format!(
+        "no pair with {}: no address of the same family (IPv4 or IPv6) within protection.networks on both sides. \
+         Traffic with them stays in the clear",
+        render::names(names)
+    )
 }
 
 fn addresses() -> Result<Vec<IpAddr>, Failure> {

@@ -14,6 +14,10 @@ use crate::model::control::Request;
 use crate::model::status::{Protection, RowState, Status};
 use crate::model::{KernelState, Progress, enabled, ours};
 
+/// What works without an agent.
+const FORCE: &str = "; or run `hostseal disable --force`, which needs no agent: it removes everything at once, and \
+                     packets under way can be lost";
+
 pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, Failure> {
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
@@ -32,7 +36,7 @@ fn go_clear(
     client: &Client,
 ) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
-    if !client.is_there()? {
+    if !client.is_there().map_err(name_force)? {
         return without_agent(config, args);
     }
     let view = View::new(invocation.quiet);
@@ -41,22 +45,32 @@ fn go_clear(
     let status = match ordered.and_then(|()| follow(&client, view, RowState::Off, deadline, is_off)) {
         // One that `enable` started ends when it has done this, and may leave us without an answer.
         Err(AskError::NoAgent(_) | AskError::Io { .. }) => return without_agent(config, args),
-        followed => followed?,
+        followed => followed.map_err(name_force)?,
     };
     show(&status, args)?;
     match status.protection == Protection::Off {
         true => Ok(Exit::Done),
         false => Err(Failure::new(
             Exit::Degraded,
-            "not everything is in the clear yet; the agent goes on, `hostseal status --watch` follows it",
+            "not everything is in the clear yet. The agent goes on; `hostseal status --watch` shows the progress",
         )),
     }
+}
+
+/// An agent that does not answer need not keep anybody from the clear.
+fn name_force(error: AskError) -> Failure {
+    let silent = matches!(error, AskError::TimedOut { .. } | AskError::Answer(_) | AskError::Mismatch(_));
+    let mut failure = Failure::from(error);
+    if silent {
+        failure.message += FORCE;
+    }
+    failure
 }
 
 fn show(status: &Status, args: &DisableArgs) -> Result<(), Failure> {
     match args.json {
         true => print_json(status)?,
-        false => print(&render::status(status, render::Extent::default(), Style::of_stdout()))?,
+        false => print(&render::status(status, render::Extent::of_stdout(), Style::of_stdout()))?,
     };
     Ok(())
 }
@@ -68,9 +82,10 @@ fn without_agent(config: &Config, args: &DisableArgs) -> Result<Exit, Failure> {
     if !off || holds_ours(&status::read_kernel()?) {
         return Err(Failure::new(
             Exit::NoAgent,
-            "no agent runs to go back to clear without loss. Start one (`hostseal agent`, or systemd's \
-             hostseal.service) and try again; or `hostseal disable --force` removes everything at once, \
-             and packets under way can be lost",
+            format!(
+                "no agent runs, and without one this host cannot go back to clear without loss. Start one \
+                 (`systemctl start hostseal`, or `hostseal agent`) and try again{FORCE}"
+            ),
         ));
     }
     match args.json {

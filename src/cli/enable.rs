@@ -10,7 +10,7 @@ use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
 use super::{context, interfaces, kernel_age, others, preflight, render, ssh, start, status};
-use crate::model::config::Mode;
+use crate::model::config::{Config, Mode, Node};
 use crate::model::control::Terms;
 use crate::model::status::{Protection, RowState, Summary};
 use crate::model::{Pair, Progress, RowProgress, Status};
@@ -21,12 +21,13 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     if args.strict && config.protection.mode == Mode::Prefer {
         return Err(Failure::new(
             Exit::Usage,
-            "--strict blocks whoever cannot encrypt, and protection.mode = \"prefer\" lets him stay in the \
-             clear: leave --strict away, or set the mode to \"require\"",
+            "--strict blocks hosts that cannot encrypt, but protection.mode = \"prefer\" leaves them in the \
+             clear: drop --strict, or set the mode to \"require\"",
         ));
     }
     let saved = context::saved(&config)?;
     let node = context::whoami(&config, saved.node.as_ref())?;
+    warn_of_unpaired(&config, node)?;
     config.load_secrets()?;
     config.load_credentials(node)?;
     preflight::check(&config, node)?;
@@ -74,7 +75,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
         .map_err(gone)?;
     match args.json {
         true => print_json(&status)?,
-        false => print(&render::status(&status, render::Extent::default(), Style::of_stdout()))?,
+        false => print(&render::status(&status, render::Extent::of_stdout(), Style::of_stdout()))?,
     };
     if !status.only_waits() {
         return Ok(status::exit_of(&status));
@@ -85,10 +86,24 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     Ok(Exit::Waiting)
 }
 
+/// Says which nodes this host cannot be protected with, and fails where these are all.
+fn warn_of_unpaired(config: &Config, node: &Node) -> Result<(), Failure> {
+    let unpaired = context::unpaired(config, node);
+    if unpaired.is_empty() {
+        return Ok(());
+    }
+    let words = context::unpaired_in_words(&unpaired);
+    if config.pairs(node).is_empty() {
+        return Err(Failure::new(Exit::Usage, format!("nothing would be protected: {words}")));
+    }
+    tell(&words);
+    Ok(())
+}
+
 fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, Failure> {
     match args.json {
         true => print_json(&status)?,
-        false => print("protection is wanted from now on; `hostseal status --watch` follows it\n")?,
+        false => print("enabled; `hostseal status --watch` shows the progress\n")?,
     };
     Ok(Exit::Done)
 }

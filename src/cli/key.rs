@@ -29,7 +29,9 @@ pub(super) fn run(invocation: &Invocation, command: &KeyCommand) -> Result<Exit,
 }
 
 fn generate(invocation: &Invocation, kind: KeyKind, file: &Path) -> Result<(), Failure> {
-    refuse_existing(file)?;
+    let instead = "`hostseal key show` prints its line. For a new key, name another file \
+                   (`hostseal key generate FILE`)";
+    refuse_existing(file, instead)?;
     let pem = PrivateKey::generate(kind).map_err(|error| Failure::new(Exit::Failed, error))?;
     let key = PrivateKey::from_pem(&pem).map_err(|error| Failure::new(Exit::Failed, error))?;
     let directory = file.parent().unwrap_or(Path::new("/"));
@@ -38,8 +40,8 @@ fn generate(invocation: &Invocation, kind: KeyKind, file: &Path) -> Result<(), F
     write_new(file, &pem, 0o600)?;
     if !invocation.quiet {
         tell(&format!(
-            "wrote {} (mode 0600; it stays on this host); this line belongs into this host's [[nodes]] in \
-             the file of every host:",
+            "wrote {} (mode 0600; it stays on this host). Put this line under this host's [[nodes]] in the \
+             configuration of every host:",
             file.display()
         ));
     }

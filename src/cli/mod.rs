@@ -17,26 +17,30 @@ mod generate;
 mod interfaces;
 mod kernel_age;
 mod key;
+mod layout;
 mod listeners;
 mod log;
 mod new;
+mod nodes;
 mod others;
 mod plan;
 mod preflight;
 mod progress;
 mod reload;
 mod render;
+mod screen;
 mod secret;
 mod ssh;
 mod start;
 mod status;
+mod table;
 mod term;
 #[cfg(test)]
 mod tests;
 
 pub use args::{AgentArgs, Command, DisableArgs, Invocation, parse};
 pub use exit::{Exit, Failure, finish};
-pub use log::log_to_stderr;
+pub use log::start_log;
 pub use start::detach;
 pub use term::print;
 
@@ -56,6 +60,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),
         Command::Reload => reload::run(invocation),
+        Command::Nodes => nodes::run(invocation),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
         Command::Agent(_) | Command::Guard | Command::Hold => {

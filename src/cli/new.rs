@@ -23,7 +23,7 @@ pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failu
     check(args, &text)?;
     // Both first: half a pair would have to be cleaned up by hand.
     for taken in [&file, &secret_file] {
-        refuse_existing(taken)?;
+        refuse_existing(taken, "move it away, or name another place (--config)")?;
     }
 
     let secret = secret::generate()?;
@@ -33,20 +33,20 @@ pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failu
     write_new(&secret_file, &line, 0o600)?;
     write_new(&file, &text, 0o644)?;
     let own = own_addresses().unwrap_or_default();
-    let others = args.nodes.iter().filter(|node| !node.addresses.iter().any(|address| own.contains(address)));
+    let is_other = |node: &&NewNode| !node.addresses.iter().any(|address| own.contains(address));
+    // A first host alone is this one, whatever its addresses will be.
+    let others = args.nodes.iter().filter(|node| args.nodes.len() > 1 && is_other(node));
     print(&next_steps(&file, &secret_file, others, &secret.id().to_string()))?;
     Ok(Exit::Done)
 }
 
-pub(super) fn refuse_existing(file: &Path) -> Result<(), Failure> {
+/// Refuses to go on where `file` exists, and says what to do `instead`.
+pub(super) fn refuse_existing(file: &Path, instead: &str) -> Result<(), Failure> {
     match fs::symlink_metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Failure::io(format!("looking for {}", file.display()), &error)),
         Ok(_) => {
-            let message = format!(
-                "{} exists and is not overwritten: move it away, or name another place (--config)",
-                file.display()
-            );
+            let message = format!("{} exists and is not overwritten: {instead}", file.display());
             Err(Failure::new(Exit::Usage, message))
         }
     }
@@ -96,7 +96,7 @@ fn text(args: &NewArgs, secret_file: &Path) -> String {
         .collect();
     format!(
         "# The same file on every host; each finds itself by its own addresses.\n\
-         # What is not said here is at its default. `hostseal config check` says what it means.\n\
+         # Everything else has its default: `hostseal config check` prints what is in effect.\n\
          cluster = {}\n\n\
          [secret]\nfile = {} # the same on every host, mode 0600\n\n\
          [protection]\n\
@@ -130,9 +130,15 @@ fn next_steps<'n>(
             ))
         })
         .collect();
+    let copy = match copies.is_empty() {
+        true => "Add the other hosts to the file as [[nodes]], and copy both to them. Then on every host:"
+            .to_owned(),
+        false => format!(
+            "Copy both to the same place on every other host, readable by root alone:\n{copies}\nThen on every host:"
+        ),
+    };
     format!(
         "wrote {config}\nwrote {secret} (mode 0600, id {secret_id})\n\n\
-         Copy both to the same place on every other host, readable by root alone:\n{copies}\n\
-         Then on every host:\n  hostseal{option} config check\n  hostseal{option} enable\n"
+         {copy}\n  hostseal{option} config check\n  hostseal{option} enable\n"
     )
 }

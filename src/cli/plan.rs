@@ -1,7 +1,5 @@
 //! `hostseal plan`: what the agent would change in the kernel, now or with another file.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 
 use super::args::{Invocation, PlanArgs};
@@ -10,25 +8,29 @@ use super::exit::{Exit, Failure};
 use super::render;
 use super::term::{print, print_json};
 use crate::model::config::Config;
-use crate::model::control::PlanLine;
+use crate::model::control::{PlanLine, Preview};
 
 #[derive(Serialize)]
 struct Report<'a> {
     schema: u32,
+    /// What another file says otherwise; without one there is none to tell of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_changes: Option<&'a [String]>,
     changes: &'a [PlanLine],
 }
 
 pub(super) fn run(invocation: &Invocation, args: &PlanArgs) -> Result<Exit, Failure> {
     let (config, _) = context::config_at_work(invocation)?;
-    let read = |file: &PathBuf| Ok::<_, Failure>((file.clone(), Config::read(file)?));
-    let with = args.with.as_ref().map(read).transpose()?;
-    let lines = context::client(&config).plan(with)?;
-    match args.json {
-        true => print_json(&Report { schema: 1, changes: &lines })?,
-        false => print(&render::plan(&lines))?,
+    let client = context::client(&config);
+    let (plan, other) = match &args.with {
+        Some(file) => (client.preview(file.clone(), Config::read(file)?)?, true),
+        None => (Preview { kernel: client.plan()?, ..Preview::default() }, false),
     };
-    match args.exit_code && !lines.is_empty() {
-        true => Ok(Exit::Degraded),
-        false => Ok(Exit::Done),
-    }
+    let file_changes = other.then_some(plan.file.as_slice());
+    match args.json {
+        true => print_json(&Report { schema: 1, file_changes, changes: &plan.kernel })?,
+        false => print(&render::plan(&plan))?,
+    };
+    let nothing = plan.file.is_empty() && plan.kernel.is_empty();
+    Ok(if args.exit_code && !nothing { Exit::Degraded } else { Exit::Done })
 }

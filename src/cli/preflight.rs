@@ -30,8 +30,8 @@ fn is_here(node: &Node) -> Result<(), Failure> {
     }
     let missing: Vec<String> = missing.iter().map(IpAddr::to_string).collect();
     let message = format!(
-        "this host is said to be {}, and has none of its addresses: {}. Add one to an interface, or say \
-         which node it is by $HOSTSEAL_NODE",
+        "this host is said to be {}, and has none of its addresses: {}. Add one to an interface, or set \
+         $HOSTSEAL_NODE to the right name",
         node.name,
         missing.join(", ")
     );

@@ -1,21 +1,20 @@
-//! Shows a status as text: a few lines about the host, a row a pair, a line that sums up.
+//! Shows a status as text: a few lines about the host, the table, a line that sums up.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::details;
-use super::term::Style;
-use crate::model::control::{Change, PlanLine};
-use crate::model::status::{AgentInfo, Encapsulation, PeerRow, Protection, RowState, Status, Summary};
-use crate::model::units::{human_bytes, human_duration};
+use super::layout::{gist, wrap};
+use super::table::{rank, table};
+use super::term::{self, Style};
+use crate::model::control::{Change, Preview};
+use crate::model::problem::Severity;
+use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
+use crate::model::units::{counted, human_duration};
+use crate::model::{NodeName, Problem};
 
 /// Above this many rows, only those that are not protected are shown.
 const MANY: usize = 50;
-
-/// The columns of the table.
-const COLUMNS: [&str; 8] = ["NODE", "LOCAL", "REMOTE", "STATE", "SINCE", "CIPHER", "TX", "RX"];
-/// Which of them is the state.
-const STATE: usize = 3;
 
 /// How much of a status is shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,36 +23,83 @@ pub(super) struct Extent {
     pub(super) all: bool,
     /// How the keys of each row were made, and its SAs.
     pub(super) details: bool,
+    /// The columns that there are; `None` where nobody counts them.
+    pub(super) width: Option<usize>,
+}
+
+impl Extent {
+    /// What suits standard output.
+    pub(super) fn of_stdout() -> Self {
+        Self { width: term::size().map(|(columns, _)| columns), ..Self::default() }
+    }
 }
 
 /// A status as text.
 pub(super) fn status(status: &Status, extent: Extent, style: Style) -> String {
-    let mut text = head(status, style);
-    let shown: Vec<&PeerRow> = match extent.all || status.peers.len() <= MANY {
-        true => status.peers.iter().collect(),
-        false => status.peers.iter().filter(|row| needs_attention(row)).collect(),
-    };
+    let mut lines = head(status, extent.width, style);
+    let shown = shown(status, extent);
     if !shown.is_empty() {
-        text.push('\n');
-        text.push_str(&table(&shown, status, extent, style));
+        let (names, blocks) = table(&shown, status, extent, style);
+        lines.extend([String::new(), names]);
+        lines.extend(blocks.into_iter().flat_map(|block| block.lines));
     }
-    text.push('\n');
-    text.push_str(&sum(&status.summary, style));
-    let hidden = status.peers.len() - shown.len();
-    if hidden > 0 {
-        let _ = write!(text, " ({hidden} of them not shown: --all shows them)");
-    }
-    text.push('\n');
-    text
+    lines.push(String::new());
+    let hidden = match status.peers.len() - shown.len() {
+        0 => String::new(),
+        hidden => format!(" ({hidden} of them not shown: --all shows them)"),
+    };
+    lines.extend(wrap(&format!("{}{hidden}", sum(&status.summary, style)), extent.width));
+    lines.join("\n") + "\n"
 }
 
-fn needs_attention(row: &PeerRow) -> bool {
-    row.is_silent() || !matches!(row.state, RowState::Protected | RowState::Off)
+/// A status on a screen of so many lines: the head stays, and the last line says how much has no room.
+pub(super) fn screen(status: &Status, extent: Extent, height: usize, style: Style) -> Vec<String> {
+    let mut lines = head(status, extent.width, style);
+    // A small one is for the rows above all.
+    let small = height < 16;
+    let most = (height / if small { 4 } else { 2 }).max(1);
+    if lines.len() > most {
+        lines.truncate((most - 1).max(1));
+        lines.extend((most > 1).then(|| "… (`hostseal status` shows it all)".to_owned()));
+    }
+    let shown = shown(status, extent);
+    let (names, blocks) = table(&shown, status, extent, style);
+    let quiet = status.peers.len() - shown.len();
+    let foot = |unseen: usize| {
+        let mut parts = Vec::new();
+        parts.extend((unseen > 0).then(|| style.bold(&format!("{unseen} out of view"))));
+        parts.push(sum(&status.summary, style));
+        parts.extend((quiet > 0).then(|| format!("{quiet} not shown (--all)")));
+        let mut foot = wrap(&parts.join(" · "), extent.width);
+        foot.truncate(if small { 2 } else { usize::MAX });
+        foot
+    };
+    let gap = !small;
+    if !shown.is_empty() {
+        lines.extend(gap.then(String::new));
+        lines.push(names);
+    }
+    let mut room = height.saturating_sub(lines.len() + usize::from(gap) + foot(shown.len()).len());
+    let mut drawn = 0;
+    for block in blocks {
+        let Some(left) = room.checked_sub(block.lines.len()) else { break };
+        (room, drawn) = (left, drawn + block.rows);
+        lines.extend(block.lines);
+    }
+    lines.extend(gap.then(String::new));
+    lines.extend(foot(shown.len() - drawn));
+    lines.truncate(height.max(1));
+    lines
+}
+
+/// The rows that are shown: of many, those that somebody may have to look at.
+fn shown(status: &Status, extent: Extent) -> Vec<&PeerRow> {
+    let all = extent.all || status.peers.len() <= MANY;
+    status.peers.iter().filter(|row| all || rank(row) < 4).collect()
 }
 
 /// The lines about the host.
-fn head(status: &Status, style: Style) -> String {
-    let mut text = String::new();
+fn head(status: &Status, width: Option<usize>, style: Style) -> Vec<String> {
     let node = status.node.as_ref().map_or("(not known yet)", |node| node.as_str());
     let protection = style.bold(&format!("protection {}", status.protection));
     let mode = match status.protection {
@@ -61,43 +107,70 @@ fn head(status: &Status, style: Style) -> String {
         _ => format!(" ({})", status.mode),
     };
     let (cluster, agent) = (&status.cluster, agent(&status.agent));
-    let _ = writeln!(text, "{protection}{mode} · cluster {cluster} · node {node} · {agent}");
+    let mut lines = vec![format!("{protection}{mode} · cluster {cluster} · node {node} · {agent}")];
     if let Some(seconds) = status.try_ends_in_s {
         let left = human_duration(Duration::from_secs(seconds));
-        let _ =
-            writeln!(text, "on trial for {left} more, then back to the clear: `hostseal confirm` keeps it");
+        lines.push(format!("on trial for {left} more, then back to the clear: `hostseal confirm` keeps it"));
     }
     let secret = status.secret_id.as_deref().unwrap_or("none");
-    let _ = writeln!(text, "config id {} · secret id {secret}", status.config_id);
+    lines.push(format!("config id {} · secret id {secret}", status.config_id));
     if let Some(drift @ 1..) = status.agent.drift {
-        let _ = writeln!(
-            text,
-            "somebody else changed {} in the kernel; put right",
-            plural(drift, "object", "of ours")
-        );
+        let objects = counted(drift as usize, "object");
+        lines.push(format!("somebody else changed {objects} of ours in the kernel; put right"));
     }
     if !status.kernel.is_empty() {
         let counters: Vec<String> =
             status.kernel.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        let _ = writeln!(text, "the kernel dropped packets: {}", counters.join(", "));
+        lines.push(format!("the kernel dropped packets: {}", counters.join(", ")));
     }
     if let Some(error) = &status.config_error {
-        let _ = writeln!(text, "{}", style.state(RowState::Clear, "the files are not in force:"));
-        for line in error.lines() {
-            let _ = writeln!(text, "  {line}");
+        lines.push(style.state(RowState::Clear, "the files are not in force:"));
+        lines.extend(error.lines().map(|line| format!("  {line}")));
+    }
+    lines.extend(problems(&status.problems, style));
+    lines.extend(status.notes.iter().map(|note| format!("note: {note}")));
+    if !status.waiting_for.is_empty() {
+        lines.push(format!(
+            "waiting for {}: not enabled there yet, or out of reach",
+            names(&status.waiting_for)
+        ));
+    }
+    lines.iter().flat_map(|line| wrap(line, width)).collect()
+}
+
+/// A line for each problem; those that differ in their hosts and figures alone have one.
+fn problems(problems: &[Problem], style: Style) -> Vec<String> {
+    let mut alike: Vec<(String, Vec<&Problem>)> = Vec::new();
+    for problem in problems {
+        let names: Vec<String> = problem.node.iter().map(NodeName::to_string).collect();
+        let key = gist(&problem.message, &names);
+        let is_same = |(other, group): &&mut (String, Vec<&Problem>)| {
+            *other == key && (group[0].severity, group[0].code) == (problem.severity, problem.code)
+        };
+        match alike.iter_mut().find(is_same) {
+            Some((_, group)) => group.push(problem),
+            None => alike.push((key, vec![problem])),
         }
     }
-    for problem in &status.problems {
-        let about = problem.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
-        let line = format!("{about}{}", problem.message);
-        let state = if problem.is_critical() { RowState::Blocked } else { RowState::Clear };
-        let word = if problem.is_critical() { "problem:" } else { "warning:" };
-        let _ = writeln!(text, "{} {line}", style.state(state, word));
-    }
-    for note in &status.notes {
-        let _ = writeln!(text, "note: {note}");
-    }
-    text
+    let line = |(_, group): (String, Vec<&Problem>)| {
+        let first = group[0];
+        let (state, word) = match first.severity {
+            Severity::Critical => (RowState::Blocked, "problem:"),
+            Severity::Warning => (RowState::Clear, "warning:"),
+            Severity::Info => (RowState::Off, "note:"),
+        };
+        let nodes: BTreeSet<&NodeName> = group.iter().filter_map(|problem| problem.node.as_ref()).collect();
+        let about = match (nodes.first(), group.len()) {
+            (None, _) => String::new(),
+            (Some(node), 1) => format!("{node}: "),
+            (Some(node), count) => {
+                let all = names(&nodes.iter().collect::<Vec<_>>());
+                format!("{count} times ({all}), such as {node}: ")
+            }
+        };
+        format!("{} {about}{}", style.state(state, word), first.message)
+    };
+    alike.into_iter().map(line).collect()
 }
 
 fn agent(agent: &AgentInfo) -> String {
@@ -111,72 +184,15 @@ fn agent(agent: &AgentInfo) -> String {
     }
 }
 
-/// The rows under their column heads, aligned, and the reason of a row below it: it can be long.
-fn table(rows: &[&PeerRow], status: &Status, extent: Extent, style: Style) -> String {
-    let cells: Vec<[String; 8]> = rows.iter().map(|row| cells(row, status)).collect();
-    let width = |column: usize| {
-        let widest = cells.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-        widest.max(COLUMNS[column].len())
-    };
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let mut text = style.bold(&aligned(&COLUMNS.map(str::to_owned), &widths, str::to_owned));
-    text.push('\n');
-    for (row, cells) in rows.iter().zip(&cells) {
-        let shade = if row.is_silent() { RowState::Negotiating } else { row.state };
-        text.push_str(&aligned(cells, &widths, |cell| style.state(shade, cell)));
-        text.push('\n');
-        if let Some(reason) = &row.reason {
-            let _ = writeln!(text, "{:1$}  {reason}", "", widths[0]);
-        }
-        let details = if extent.details { details::lines(row) } else { Vec::new() };
-        for line in details {
-            let _ = writeln!(text, "{:1$}  {line}", "", widths[0]);
-        }
-        // Of this host's own trial the head tells.
-        if let Some(seconds) = row.try_ends_in_s.filter(|_| status.try_ends_in_s.is_none()) {
-            let left = human_duration(Duration::from_secs(seconds));
-            let words = "back to the clear unless it is confirmed there";
-            let _ = writeln!(text, "{:2$}  {} is on trial for {left} more: {words}", "", row.node, widths[0]);
-        }
-    }
-    text
-}
-
-/// A line of cells. They are padded first and painted then: colours have no width.
-fn aligned(cells: &[String; 8], widths: &[usize; 8], paint_state: impl Fn(&str) -> String) -> String {
-    let padded = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
-        STATE => paint_state(&format!("{cell:<width$}")),
-        _ => format!("{cell:<width$}"),
-    });
-    padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-}
-
-fn cells(row: &PeerRow, status: &Status) -> [String; 8] {
-    let none = || "-".to_owned();
-    [
-        row.node.to_string(),
-        row.local.to_string(),
-        row.remote.to_string(),
-        if row.is_silent() { "silent".to_owned() } else { row.state.to_string() },
-        row.since.map_or_else(none, |since| human_duration(status.time.since(since))),
-        row.key_bits.map_or_else(none, |bits| {
-            let carrier = if row.encapsulation == Encapsulation::Udp { " in udp" } else { "" };
-            format!("aes-gcm-{bits}{carrier}")
-        }),
-        human_bytes(row.tx.bytes),
-        human_bytes(row.rx.bytes),
-    ]
-}
-
 /// How many rows are how, in words.
 pub(super) fn sum(summary: &Summary, style: Style) -> String {
     if summary.peers == 0 {
         return "no pairs".to_owned();
     }
     if summary.off == summary.peers {
-        return format!("{} in the clear, on purpose", plural(summary.peers, "pair", ""));
+        return format!("{} in the clear, on purpose", counted(summary.peers as usize, "pair"));
     }
-    let all = plural(summary.peers, "pair", "");
+    let all = counted(summary.peers as usize, "pair");
     let mut parts = vec![match summary.protected {
         protected if protected == summary.peers => {
             style.state(RowState::Protected, &format!("{all} protected"))
@@ -210,21 +226,20 @@ pub(super) fn names<N: fmt::Display>(names: &[N]) -> String {
     }
 }
 
-/// `1 pair`, `2 pairs`, with `suffix` behind it.
-fn plural(count: u64, noun: &str, suffix: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    let space = if suffix.is_empty() { "" } else { " " };
-    format!("{count} {noun}{s}{space}{suffix}")
-}
-
-/// A plan as a diff.
-pub(super) fn plan(lines: &[PlanLine]) -> String {
-    if lines.is_empty() {
-        return "nothing would change\n".to_owned();
+/// A plan: what another file says, and what changes in the kernel as a diff.
+pub(super) fn plan(plan: &Preview) -> String {
+    let mut text: String = plan.file.iter().map(|change| format!("{change}\n")).collect();
+    if plan.kernel.is_empty() {
+        return match plan.file.is_empty() {
+            true => "nothing would change\n".to_owned(),
+            false => text + "\nnothing changes in the kernel at once: new pairs do it as they agree keys\n",
+        };
     }
-    let mut text = String::new();
+    if !text.is_empty() {
+        text.push('\n');
+    }
     let mut counts = [0u64; 3];
-    for line in lines {
+    for line in &plan.kernel {
         let (sign, count) = match line.change {
             Change::Add => ('+', 0),
             Change::Update => ('~', 1),

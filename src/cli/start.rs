@@ -1,8 +1,8 @@
 //! Starts the agent: by systemd where it knows the service, else as a process of its own.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::args::Invocation;
 use super::client::Client;
 use super::exit::{Exit, Failure};
+use super::log;
 use crate::model::config::{Config, DEFAULT_PATH};
 
 /// The unit of the package; enabling it enables the guard's too.
@@ -118,12 +119,12 @@ fn systemctl(verb: &str) -> Result<(), Failure> {
 
 fn detached(invocation: &Invocation, config: &Config) -> Result<Started, Failure> {
     let path = config.run_dir.join("agent.log");
-    let log = open_log(&config.run_dir, &path)
+    let log = make_log(&config.run_dir, &path)
         .map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
     let spawn = || {
         let file = std::path::absolute(&invocation.config)?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--config").arg(file).args(["agent", "--detached"]);
+        command.arg("--config").arg(file).args(["agent", "--detached", "--log-file"]).arg(&path);
         command.args((0..invocation.verbose).map(|_| "-v"));
         command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.spawn()
@@ -133,9 +134,9 @@ fn detached(invocation: &Invocation, config: &Config) -> Result<Started, Failure
     Ok(Started { how, child: Some((child, path)) })
 }
 
-fn open_log(run_dir: &Path, log: &Path) -> io::Result<File> {
+fn make_log(run_dir: &Path, path: &Path) -> io::Result<File> {
     DirBuilder::new().recursive(true).mode(0o755).create(run_dir)?;
-    OpenOptions::new().create(true).append(true).mode(0o600).open(log)
+    log::open(path)
 }
 
 fn last_lines(log: &Path) -> String {
@@ -152,7 +153,7 @@ mod tests {
     /// Something that was started as an agent and does what `script` says.
     fn started(directory: &Path, script: &str) -> Started {
         let log = directory.join("agent.log");
-        let file = open_log(directory, &log).unwrap();
+        let file = make_log(directory, &log).unwrap();
         let mut command = Command::new("sh");
         let child = command.arg("-c").arg(script).stdin(Stdio::null()).stderr(file).spawn().unwrap();
         Started { how: "started somehow".to_owned(), child: Some((child, log)) }
@@ -193,7 +194,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let (run_dir, log) = (directory.path().join("made/run"), directory.path().join("made/run/agent.log"));
-        drop(open_log(&run_dir, &log).unwrap());
+        drop(make_log(&run_dir, &log).unwrap());
         assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

@@ -9,7 +9,8 @@ use super::client::AskError;
 use super::context;
 use super::exit::{Exit, Failure};
 use super::render::{self, Extent};
-use super::term::{Reader, Style, print, print_json};
+use super::screen::Screen;
+use super::term::{self, Reader, Style, print, print_json};
 use crate::model::config::{Config, Node};
 use crate::model::host::{Boot, present_addresses};
 use crate::model::ours::is_our_policy;
@@ -28,16 +29,41 @@ const AGAIN: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How the note about a dead agent begins.
 const NO_AGENT: &str = "no agent runs";
-/// Clears the screen and goes to its corner.
-const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
 
 pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
+    run_as_root(invocation, args).map_err(ask_for_root)
+}
+
+/// Says what is to be done about whatever was not permitted.
+fn ask_for_root(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::NotPermitted => Failure::new(
+            Exit::NotPermitted,
+            format!(
+                "only root may ask the agent and read the kernel's IPsec tables: `sudo hostseal status` ({})",
+                failure.message
+            ),
+        ),
+        _ => failure,
+    }
+}
+
+fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
     let (config, broken) = context::config_at_work(invocation)?;
     check_names(&config, &args.nodes)?;
+    let look = || -> Result<Status, Failure> {
+        let status = read(&config)?;
+        refuse_own_name(&status, &args.nodes)?;
+        let mut status = only(status, &args.nodes);
+        status.config_error = status.config_error.or_else(|| broken.as_ref().map(ToString::to_string));
+        Ok(status)
+    };
+    if args.watch && !args.json && std::io::stdout().is_terminal() {
+        return watch(look, args);
+    }
     let deadline = args.wait.map(|wait| Instant::now() + wait);
     loop {
-        let mut status = only(read(&config)?, &args.nodes);
-        status.config_error = status.config_error.or_else(|| broken.as_ref().map(ToString::to_string));
+        let status = look()?;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if let Some(left) = left.filter(|left| !left.is_zero() && exit_of(&status) != Exit::Done) {
             std::thread::sleep(left.min(AGAIN));
@@ -50,6 +76,27 @@ pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Fa
     }
 }
 
+/// Follows the status on a terminal, until somebody ends it.
+fn watch(look: impl Fn() -> Result<Status, Failure>, args: &StatusArgs) -> Result<Exit, Failure> {
+    // What is wrong from the start is said where it stays.
+    let mut status = look()?;
+    let screen = Screen::enter()?;
+    loop {
+        let (columns, height) = term::size().unwrap_or((80, 24));
+        let extent = Extent { width: Some(columns), ..extent(args) };
+        let lines = render::screen(&status, extent, height, Style::of_stdout());
+        if screen.draw(&lines)? == Reader::Gone || !screen.wait(REFRESH) {
+            return Ok(exit_of(&status));
+        }
+        status = look()?;
+    }
+}
+
+/// How much is shown.
+fn extent(args: &StatusArgs) -> Extent {
+    Extent { all: args.all, details: !args.nodes.is_empty(), ..Extent::of_stdout() }
+}
+
 /// The exit status that a status means.
 pub(super) fn exit_of(status: &Status) -> Exit {
     if status.is_healthy() { Exit::Done } else { Exit::Degraded }
@@ -60,15 +107,8 @@ fn show(status: &Status, args: &StatusArgs) -> Result<Reader, Failure> {
         (true, false) => print_json(status),
         (true, true) => print(&(serde_json::to_string(status).unwrap_or_default() + "\n")),
         (false, watch) => {
-            let extent = Extent { all: args.all, details: !args.nodes.is_empty() };
-            let text = render::status(status, extent, Style::of_stdout());
-            let redraw = watch && std::io::stdout().is_terminal();
-            let (before, after) = match (redraw, watch) {
-                (true, _) => (CLEAR_SCREEN, ""),
-                (false, true) => ("", "\n"),
-                (false, false) => ("", ""),
-            };
-            print(&format!("{before}{text}{after}"))
+            let after = if watch { "\n" } else { "" };
+            print(&format!("{}{after}", render::status(status, extent(args), Style::of_stdout())))
         }
     }
 }
@@ -210,6 +250,17 @@ fn check_names(config: &Config, names: &[String]) -> Result<(), Failure> {
     let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
     let message = format!("there is no node \"{unknown}\"; the file lists {}", known.join(", "));
     Err(Failure::new(Exit::Usage, message))
+}
+
+/// Pairs are named by their other host: there are none with this one.
+fn refuse_own_name(status: &Status, names: &[String]) -> Result<(), Failure> {
+    match names.iter().find(|name| status.node.as_ref().is_some_and(|node| node.as_str() == **name)) {
+        None => Ok(()),
+        Some(own) => {
+            let message = format!("{own} is this host: `hostseal status` shows all its pairs");
+            Err(Failure::new(Exit::Usage, message))
+        }
+    }
 }
 
 /// `status` with the rows of the nodes in `names` alone, unless there are none.

@@ -41,6 +41,14 @@ pub(super) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// The columns and lines of the terminal that standard output is.
+pub(super) fn size() -> Option<(usize, usize)> {
+    let (terminal_size::Width(columns), terminal_size::Height(lines)) =
+        terminal_size::terminal_size_of(io::stdout())?;
+    // A terminal that does not know says 0.
+    (columns > 0 && lines > 0).then_some((columns.into(), lines.into()))
+}
+
 /// Whether what is written is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Style {

@@ -15,12 +15,14 @@ use super::status::{exit_of, only};
 use super::term::Style;
 use crate::model::config::ConfigError;
 use crate::model::config::{Method, Mode};
-use crate::model::control::{Change, ErrorCode, PlanLine, Reply, Request, decode_request, encode_reply};
+use crate::model::control::{
+    Change, ErrorCode, PlanLine, Preview, Reply, Request, decode_request, encode_reply,
+};
 use crate::model::status::{
     AgentInfo, Encapsulation, Family, IkeRow, PeerRow, Protection, ReasonCode, RowState, SaErrors, SaRow,
     SaState, Status, Summary, Traffic,
 };
-use crate::model::{AuthMethod, Config, Direction, Progress, Spi, UnixTime};
+use crate::model::{AuthMethod, Config, Direction, Problem, ProblemCode, Progress, Spi, UnixTime};
 
 fn node_name(name: &str) -> crate::model::NodeName {
     serde_json::from_value(name.into()).unwrap()
@@ -160,9 +162,9 @@ protection on (require) · cluster demo · node a · agent up 12s (pid 41)
 config id 5f3a · secret id 91c2
 
 NODE    LOCAL      REMOTE       STATE      SINCE  CIPHER       TX        RX
-b       10.99.0.1  10.99.0.2    protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
 c-long  10.99.0.1  10.99.0.103  clear      5m 3s  -            0 B       0 B
         keys are agreed, but ESP does not get through
+b       10.99.0.1  10.99.0.2    protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
 
 1 of 2 pairs protected, 1 clear
 ";
@@ -283,8 +285,108 @@ fn colours_do_not_move_the_columns() {
 fn a_plan_is_a_diff() {
     let line = |change, object: &str| PlanLine { change, object: object.to_owned() };
     let lines = [line(Change::Add, "x"), line(Change::Update, "y"), line(Change::Delete, "z")];
-    assert_eq!(render::plan(&lines), "+ x\n~ y\n- z\n\n1 to add, 1 to update, 1 to delete\n");
-    assert_eq!(render::plan(&[]), "nothing would change\n");
+    let plan = |file: &[&str], kernel: &[PlanLine]| {
+        let file = file.iter().map(|change| (*change).to_owned()).collect();
+        render::plan(&Preview { file, kernel: kernel.to_vec() })
+    };
+    assert_eq!(plan(&[], &lines), "+ x\n~ y\n- z\n\n1 to add, 1 to update, 1 to delete\n");
+    assert_eq!(plan(&[], &[]), "nothing would change\n");
+    assert_eq!(
+        plan(&["node c goes"], &lines[2..]),
+        "node c goes\n\n- z\n\n0 to add, 0 to update, 1 to delete\n"
+    );
+    let comes = plan(&["node c comes (10.0.0.3)"], &[]);
+    assert!(comes.starts_with("node c comes (10.0.0.3)\n\nnothing changes in the kernel at once"), "{comes}");
+}
+
+/// So many rows, in all states, by IPv6 and with long reasons.
+fn crowd(count: u16) -> Status {
+    let states = [RowState::Protected, RowState::Clear, RowState::Blocked, RowState::Negotiating];
+    let rows = (0..count).map(|at| {
+        let mut row = row(&format!("node{at}"), 2, states[usize::from(at) % 4]);
+        let host = |last| [0x2001, 0xdb8, 0x1111, 0x2222, 0x3333, 0x4444, 0x5555, last];
+        (row.local, row.remote) = (host(1).into(), host(0x1000 + at).into());
+        row.reason = row.reason.map(|_| {
+            format!(
+                "no answer from {} on UDP 500 for {at}s: is it up and enabled, and is that port open?",
+                row.remote
+            )
+        });
+        row
+    });
+    let mut told = status(Protection::On, rows.collect());
+    told.problems = (0..count / 2)
+        .map(|at| {
+            let node = node_name(&format!("node{at}"));
+            let words = format!("cannot renew keys; traffic with {node} stops in {at}h");
+            Problem::critical(ProblemCode::KeysNotRenewed, Some(node), words)
+        })
+        .collect();
+    told
+}
+
+#[test]
+fn a_table_fits_its_terminal_and_breaks_no_address() {
+    for (count, columns) in [(3, 80), (80, 80), (1000, 80), (1000, 200), (80, 48), (80, 41)] {
+        let extent = Extent { all: true, width: Some(columns), ..Extent::default() };
+        let told = crowd(count);
+        let text = render::status(&told, extent, Style::PLAIN);
+        for line in text.lines() {
+            assert!(line.chars().count() <= columns, "{columns}: {line:?}\n{text}");
+        }
+        for row in &told.peers {
+            let shown = row.remote.to_string();
+            assert!(text.split_whitespace().any(|word| word == shown), "{columns}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn what_is_the_same_of_several_is_said_once_and_the_worst_comes_first() {
+    let text = render::status(&crowd(80), Extent { all: true, ..Extent::default() }, Style::PLAIN);
+    assert_eq!(text.matches("no answer from").count(), 1, "{text}");
+    assert!(text.contains("20 rows alike: no answer from 2001:db8:"), "{text}");
+    assert_eq!(text.matches("cannot renew keys").count(), 1, "{text}");
+    let problem = "problem: 40 times (node0, node1, node10, node11, node12, node13, node14, node15 and 32 more), \
+                   such as node0: cannot renew keys";
+    assert!(text.contains(problem), "{text}");
+    let at = |state: &str| text.find(&format!("  {state} ")).unwrap();
+    let order = [at("blocked"), at("clear"), at("negotiating"), at("protected")];
+    assert!(order.is_sorted(), "{order:?}\n{text}");
+    let mut same = crowd(8);
+    same.peers.iter_mut().for_each(|row| row.reason = Some("the same".to_owned()));
+    let text = render::status(&same, Extent::default(), Style::PLAIN);
+    assert_eq!(text.matches("both: the same").count(), 4, "{text}");
+}
+
+#[test]
+fn a_screen_keeps_its_head_and_says_what_it_has_no_room_for() {
+    for (count, columns, height) in [
+        (3, 80, 24),
+        (80, 80, 24),
+        (1000, 80, 24),
+        (80, 200, 50),
+        (1000, 200, 50),
+        (80, 41, 10),
+        (0, 80, 24),
+        (3, 30, 3),
+    ] {
+        let extent = Extent { width: Some(columns), ..Extent::default() };
+        let lines = render::screen(&crowd(count), extent, height, Style::PLAIN);
+        let text = lines.join("\n");
+        let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(lines.len() <= height, "{columns}x{height}\n{text}");
+        assert!(lines[0].starts_with("protection on"), "{text}");
+        if count >= 80 {
+            assert!(text.contains("blocked"), "{columns}x{height}\n{text}");
+            assert!(
+                words.contains(" out of view") || columns == 200 && count == 80,
+                "{columns}x{height}\n{text}"
+            );
+        }
+    }
+    let few = render::screen(&crowd(3), Extent::default(), 24, Style::PLAIN).join("\n");
+    assert!(!few.contains("out of view") && few.contains("1 of 3 pairs protected"), "{few}");
 }
 
 #[test]
@@ -354,9 +456,9 @@ fn the_client_tells_apart_what_can_go_wrong() {
     assert!(matches!(client.status(), Err(AskError::Mismatch(_))));
     let failure = Failure::from(client.order(Request::Enable).unwrap_err());
     assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "line 5"));
-    assert!(client.plan(None).unwrap_err().to_string().contains("version 9"));
-    assert!(matches!(client.plan(None), Err(AskError::Answer(_))));
-    assert!(matches!(client.plan(None), Err(AskError::NoAgent(_))), "it ended without an answer");
+    assert!(client.plan().unwrap_err().to_string().contains("version 9"));
+    assert!(matches!(client.plan(), Err(AskError::Answer(_))));
+    assert!(matches!(client.plan(), Err(AskError::NoAgent(_))), "it ended without an answer");
     use Request::{Enable, Ping, Plan};
     assert_eq!(asked.join().unwrap(), [Ping, Request::Status, Enable, Plan, Plan, Plan]);
 }

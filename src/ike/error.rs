@@ -62,15 +62,15 @@ fn refusal(kind: u16) -> String {
     let name = notify::name(kind);
     match kind {
         notify::AUTHENTICATION_FAILED => format!(
-            "authentication failed: the peer does not take our proof, and its `hostseal status` or log says why: \
-             another secret or key than it expects, or an address that it does not list ({name})"
+            "authentication failed: the peer rejected our authentication. Run `hostseal status` there for the \
+             reason: another secret or key than it expects, or an address that it does not list ({name})"
         ),
         notify::NO_PROPOSAL_CHOSEN => format!(
-            "the peer refused our proposals, which `hostseal config check` prints; its `hostseal status` or log says \
-             what it takes ({name})"
+            "the peer refused our proposals. Compare what `hostseal config check` prints on both hosts, or run \
+             `hostseal status` there ({name})"
         ),
         notify::TICKET_NACK => format!(
-            "the peer does not take keys derived from the secret: it has another secret (compare `hostseal secret \
+            "the peer rejected keys derived from the secret: it has another secret (compare `hostseal secret \
              id` on both hosts), another cluster or address for this host, or no \"derived\" in keying.accept ({name})"
         ),
         notify::TS_UNACCEPTABLE => format!("the peer has other addresses for this pair ({name})"),

@@ -14,6 +14,9 @@ use super::{FailureCode, Settings, word};
 use crate::model::Spi;
 use crate::model::word::Flags;
 
+/// What a peer is told of that does not take our AUTH after it has sent its own.
+const REJECTED: &str = "the peer rejected our authentication. Run `hostseal status` there for the reason";
+
 impl Established {
     /// Says what the peer has not been told yet.
     pub(super) fn words_request(&self, cx: &Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
@@ -125,7 +128,7 @@ impl Established {
         }
         // RFC 7296 section 2.21.2: the initiator does not take our proof, so there is no IKE SA.
         if request.notify(notify::AUTHENTICATION_FAILED).is_some() {
-            cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, "the peer does not take our proof");
+            cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, REJECTED);
             self.ike_deleted_by_peer(cx, ours);
         }
         held

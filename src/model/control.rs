@@ -59,6 +59,13 @@ pub enum Request {
         /// What it says: the agent cannot read files that are not its own.
         text: String,
     },
+    /// The same, with what the file says otherwise. Answered by [`Reply::Preview`].
+    Preview {
+        /// As in [`Request::PlanWith`].
+        file: PathBuf,
+        /// The same.
+        text: String,
+    },
     /// Take the files as they are now. Answered by [`Reply::Reloaded`], or an error of the configuration.
     Reload,
 }
@@ -92,6 +99,8 @@ pub enum Reply {
     Plan(Vec<PlanLine>),
     /// What has changed.
     Progress(Progress),
+    /// What another file would change.
+    Preview(Preview),
     /// What has changed, in words; empty for nothing.
     Reloaded(Vec<String>),
     /// Refused.
@@ -101,6 +110,16 @@ pub enum Reply {
         /// Why, and what to do next, in words.
         message: String,
     },
+}
+
+/// What another file would change.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Preview {
+    /// What it says otherwise than what is in force, in the words of [`Reply::Reloaded`].
+    pub file: Vec<String>,
+    /// What the agent would change in the kernel at once, in order. Pairs that come change it as their keys are
+    /// agreed.
+    pub kernel: Vec<PlanLine>,
 }
 
 /// Why the agent refused.

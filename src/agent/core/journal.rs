@@ -11,6 +11,8 @@ use crate::protect::PairMachine;
 /// What became of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum News {
+    /// It is protected, as far as was told for the first time.
+    Protected,
     /// It is protected after it was in the clear.
     NoMoreClear,
     /// It is protected after it was blocked.
@@ -30,6 +32,7 @@ impl News {
             _ if was == state => None,
             (RowState::Clear, RowState::Protected) => Some((News::NoMoreClear, String::new())),
             (RowState::Blocked, RowState::Protected) => Some((News::NoMoreBlocked, String::new())),
+            (RowState::Negotiating, RowState::Protected) => Some((News::Protected, String::new())),
             (_, RowState::Clear) => {
                 let why = machine.reason().map(|(_, words)| format!(": {words}"));
                 Some((News::Clear, why.unwrap_or_default()))
@@ -41,7 +44,7 @@ impl News {
 
     fn log(self, line: &str) {
         match self {
-            News::NoMoreBlocked => tracing::info!("{line}"),
+            News::Protected | News::NoMoreBlocked => tracing::info!("{line}"),
             News::NoMoreClear | News::Clear | News::Blocked => tracing::warn!("{line}"),
         }
     }
@@ -50,6 +53,7 @@ impl News {
 impl fmt::Display for News {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            News::Protected => "protected",
             News::NoMoreClear | News::NoMoreBlocked => "protected again",
             News::Clear => "in the clear",
             News::Blocked => "blocked",

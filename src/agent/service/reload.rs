@@ -1,7 +1,7 @@
 //! Takes the files as they are now: all of it or, where something is wrong, nothing.
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
@@ -9,9 +9,13 @@ use super::{SAVE_DELAY, Service};
 use crate::agent::report;
 use crate::agent::setup::{Secrets, Setup};
 use crate::model::config::owner;
-use crate::model::control::{PlanLine, Terms};
+use crate::model::control::{Preview, Terms};
 use crate::model::status::Protection;
+use crate::model::units::human_duration;
 use crate::model::{Config, UnixTime};
+
+/// So many changes are remembered that nobody was told of.
+const TAKEN_MOST: usize = 100;
 
 impl Service {
     /// Goes on with what the files say now, and says what that changed. Only what changed is touched.
@@ -30,7 +34,7 @@ impl Service {
             Err(error) => {
                 let words = format!("{error:#}");
                 if self.trouble.as_ref() != Some(&words) {
-                    tracing::error!("the configuration is as it was before: {words}");
+                    tracing::error!("keeping the previous configuration: {words}");
                 }
                 self.trouble = Some(words);
             }
@@ -38,23 +42,47 @@ impl Service {
         outcome
     }
 
-    /// What loading `text`, which is in `file`, as the configuration would change in the kernel. SAs that are agreed anew have no
+    /// One of the files may have changed, or somebody says so: what comes of it is in the log and in `status`.
+    pub(super) fn note_change(&mut self) {
+        let now = Instant::now();
+        let changes = self.reload().unwrap_or_default();
+        self.taken.extend(changes.into_iter().map(|change| (now, change)));
+        let many = self.taken.len().saturating_sub(TAKEN_MOST);
+        self.taken.drain(..many);
+    }
+
+    /// Goes on with what the files say now for somebody who asks for it. Where there is nothing new, says what was
+    /// taken without being asked: the watch is often faster.
+    ///
+    /// # Errors
+    /// Those of [`Service::reload`].
+    pub(super) fn reload_by_request(&mut self) -> anyhow::Result<Vec<String>> {
+        let (changes, taken) = (self.reload()?, std::mem::take(&mut self.taken));
+        let already = |(at, change): (Instant, String)| {
+            format!("{change} (taken {} ago)", human_duration(Duration::from_secs(at.elapsed().as_secs())))
+        };
+        Ok(if changes.is_empty() { taken.into_iter().map(already).collect() } else { changes })
+    }
+
+    /// What loading `text`, which is in `file`, as the configuration would change. SAs that are agreed anew have no
     /// SPI yet: those that they replace stand for them.
     ///
     /// # Errors
     /// Something in the file is wrong, or takes a new agent.
-    pub(super) fn plan_with(&mut self, file: &Path, text: &str) -> anyhow::Result<Vec<PlanLine>> {
+    pub(super) fn preview(&mut self, file: &Path, text: &str) -> anyhow::Result<Preview> {
         let setup = self.take_setup(Config::parse(text, &file.display().to_string())?)?;
-        let Some(core) = &self.core else { return Ok(Vec::new()) };
         let secrets = Secrets::load(&setup)?;
+        let of_secrets = self.secrets.as_ref().map(|before| before.changes(&secrets));
         let otherwise = self.setup.config.keying.method != setup.config.keying.method;
-        let anew =
-            self.secrets.as_ref().is_none_or(|before| otherwise || !before.changes(&secrets).is_empty());
+        let anew = otherwise || of_secrets.as_ref().is_none_or(|changes| !changes.is_empty());
+        let mut changes = self.setup.config.changes(&setup.config);
+        changes.extend(of_secrets.unwrap_or_default());
+        let Some(core) = &self.core else { return Ok(Preview { file: changes, kernel: Vec::new() }) };
         let actual = self.kernel.read()?;
         let (before, after) = (&self.setup.config.esp.proposals, &setup.config.esp.proposals);
         let preview = core
             .preview(Instant::now(), actual, &setup.scheme(), |sa| anew || after.replace(before, sa.suite()));
-        Ok(report::preview(&preview))
+        Ok(Preview { file: changes, kernel: report::preview(&preview) })
     }
 
     fn take_files(&mut self) -> anyhow::Result<Vec<String>> {

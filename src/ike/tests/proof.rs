@@ -74,7 +74,7 @@ pub(super) fn assert_refused(net: &mut Net, finds: usize, words: &str) {
     }
     let said = |at: usize, words: &str| net.hosts[at].log.iter().any(|line| line.contains(words));
     assert!(said(finds, words), "{words:?} is not said by host {finds}");
-    assert!(said(1 - finds, "does not take our proof"), "the other one hears of it");
+    assert!(said(1 - finds, "rejected our authentication"), "the other one hears of it");
 }
 
 /// ```text

@@ -10,7 +10,7 @@ pub enum WhoamiError {
     /// None of the host's addresses is in the file.
     #[error(
         "this host is not in the file: it has {own}, and the file lists {listed}. \
-         Add it as [[nodes]], or name it by $HOSTSEAL_NODE"
+         Add it as [[nodes]], or set $HOSTSEAL_NODE to its name"
     )]
     NoMatch {
         /// The host's addresses, in words.

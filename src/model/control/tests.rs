@@ -4,7 +4,7 @@ use super::*;
 use crate::model::RowProgress;
 use crate::model::status::{Protection, ReasonCode, RowState, Summary};
 
-fn requests() -> [Request; 10] {
+fn requests() -> [Request; 11] {
     [
         Request::Ping,
         Request::Status,
@@ -15,6 +15,7 @@ fn requests() -> [Request; 10] {
         Request::Plan,
         Request::Follow { after: 7, hold_ms: 5_000 },
         Request::PlanWith { file: "/tmp/a file".into(), text: "cluster = \"x\"\n".to_owned() },
+        Request::Preview { file: "/tmp/a file".into(), text: "cluster = \"x\"\n".to_owned() },
         Request::Reload,
     ]
 }
@@ -112,12 +113,15 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_request_is_that_request_or_refused(at in 0usize..60, byte: u8, which in 0usize..10) {
+    fn a_mutated_request_is_that_request_or_refused(at in 0usize..60, byte: u8, which in 0usize..11) {
         let mut line = encode_request(&requests()[which]).into_bytes();
         let at = at % line.len();
         line[at] = byte;
         if let Ok(request) = decode_request(&line) {
-            let varied = matches!(request, Request::Follow { .. } | Request::EnableWith(_) | Request::PlanWith { .. });
+            let varied = matches!(
+                request,
+                Request::Follow { .. } | Request::EnableWith(_) | Request::PlanWith { .. } | Request::Preview { .. }
+            );
             prop_assert!(varied || requests().contains(&request));
         }
     }

@@ -180,7 +180,8 @@ fn a_host_that_is_revoked_at_work_is_out(lab: &mut Lab) -> Result<()> {
 
 /// Waits until both ends name the reason: the one that refuses why, the other one that it was refused.
 fn await_refused(refuses: &Host, refused: &Host, state: &str, words: &str) -> Result<()> {
-    for (host, other, words) in [(refuses, refused, words), (refused, refuses, "does not take our proof")] {
+    for (host, other, words) in [(refuses, refused, words), (refused, refuses, "rejected our authentication")]
+    {
         status_until(host, "the row says why", Duration::from_secs(20), |status| {
             status.peer(other.v4().into()).is_ok_and(|row| {
                 let reason = row.at("/reason").as_str().unwrap_or_default().to_owned();

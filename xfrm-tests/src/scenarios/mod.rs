@@ -19,6 +19,7 @@ mod imposter;
 pub mod interop;
 mod keys;
 mod lives;
+mod logs;
 mod memory;
 mod mtu;
 mod names;
@@ -79,6 +80,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         encapsulation::ALL,
         nat::ALL,
         keys::ALL,
+        logs::ALL,
         certificates::ALL,
         derived::ALL,
         strongswan::ALL,
@@ -90,6 +92,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
     .into_iter()
     .flatten()
 }
+
+/// Where an agent that `enable` started logs.
+const LOG: &str = "/run/hostseal/agent.log";
 
 /// How long after `enable` returned inbound ESP is required everywhere: the grace for plaintext that is
 /// still queued.
@@ -113,6 +118,15 @@ pub(crate) fn seal_all(cluster: &Cluster, hosts: &[Host]) -> Result<()> {
     enable_all(cluster, hosts)?;
     hosts.iter().try_for_each(await_protected)?;
     hosts.iter().try_for_each(await_sealed)
+}
+
+/// Waits until the log of the agent that `enable` started has a line that is `wanted`.
+fn await_logged(host: &Host, what: &str, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    until(&format!("{} logs {what}", host.name()), SEALED, || {
+        let log = host.read(LOG)?;
+        ensure!(log.lines().any(&wanted), "{log}");
+        Ok::<_, anyhow::Error>(())
+    })
 }
 
 /// Waits until every row of a host is protected.

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 
-use super::{Traffic, ensure_pings};
+use super::{Traffic, await_logged, ensure_pings};
 use crate::lab::agent::{SECRETS, hostseal, hostseal_all, status, status_until};
 use crate::lab::stream::Shape;
-use crate::lab::{Cluster, FAMILIES, Family, Lab, Stream, Toward};
+use crate::lab::{Cluster, FAMILIES, Family, HOSTSEAL, Lab, Stream, Toward};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -15,6 +15,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("refusal::protocol_50_is_dropped_in_between", 2, protocol_50_is_dropped),
     Test::new("refusal::protocol_50_stops_getting_through", 2, protocol_50_stops),
     Test::new("refusal::a_peer_that_does_not_answer", 2, a_peer_that_does_not_answer),
+    Test::new("refusal::who_is_not_root_is_told_so", 1, who_is_not_root),
     Test::new("refusal::a_secret_that_others_can_read", 1, a_secret_that_others_can_read),
 ];
 
@@ -93,7 +94,7 @@ fn protocol_50_stops(lab: &mut Lab) -> Result<()> {
     }
     println!("named after {:?}", started.elapsed()?);
     ensure!(lost.arrived() == 0);
-    ensure!(a.read("/run/hostseal/agent.log")?.contains("ESP (IP protocol 50) does not get through"));
+    await_logged(&a, "the cause", |line| line.contains("ESP (IP protocol 50) does not get through"))?;
     lab.wire().pass_all(&a)?;
     let passes = Instant::now();
     for host in [&a, &b] {
@@ -120,6 +121,25 @@ fn a_peer_that_does_not_answer(lab: &mut Lab) -> Result<()> {
     super::await_protected(&a)?;
     traffic.ensure_complete()?;
     ensure_pings(&a, &b, 3)
+}
+
+/// With an agent, and without.
+fn who_is_not_root(lab: &mut Lab) -> Result<()> {
+    let [a] = lab.all();
+    Cluster::of(lab.hosts()).install_all(lab.hosts())?;
+    let ask = || -> Result<()> {
+        let asked = a.output(&format!("setpriv --reuid=65534 --clear-groups {HOSTSEAL} status"))?;
+        let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+        ensure!(asked.status.code() == Some(5), "{asked:?}");
+        ensure!(
+            said.contains("only root may ask the agent") && said.contains("`sudo hostseal status`"),
+            "{said}"
+        );
+        Ok(())
+    };
+    ask()?;
+    hostseal(&a, "enable --no-wait")?.expect_code(0)?;
+    ask()
 }
 
 fn a_secret_that_others_can_read(lab: &mut Lab) -> Result<()> {

@@ -97,7 +97,16 @@ fn a_node_comes_and_goes(lab: &mut Lab) -> Result<()> {
 
     all.install(&c, SECRETS[0])?;
     hostseal(&c, "enable --no-wait")?.expect_code(0)?;
+    a.write("/tmp/next.toml", &all.text(), 0o644)?;
+    let planned = hostseal(&a, "plan --with /tmp/next.toml")?.expect_code(0)?.stdout;
+    ensure!(planned.starts_with("node c comes (10.99.0.3)\n"), "{planned}");
     give_all(&all, &[b.clone(), a.clone()])?;
+    for host in [&a, &b] {
+        // The watch was first, and whoever asks hears of it once.
+        let told = hostseal(host, "reload")?.expect_code(0)?.stdout;
+        ensure!(told.starts_with("node c comes (10.99.0.3) (taken "), "{told}");
+        ensure!(hostseal(host, "reload")?.stdout == "nothing has changed\n");
+    }
     lab.hosts().iter().try_for_each(|host| await_protected(host).and_then(|()| await_sealed(host)))?;
 
     give_all(&few, &[a.clone(), b.clone()])?;
