@@ -514,7 +514,7 @@ impl Core {
     }
 
     /// Dates `sas` by the clock that nobody sets. The kernel says when an SA was made by the one that can be set, and
-    /// does not go by it to end an SA (kernel.md, fact 12). `wall` is the time of day at `now`.
+    /// does not go by it to end an SA (docs/kernel.md, fact 12). `wall` is the time of day at `now`.
     pub fn date(&self, now: Instant, wall: UnixTime, sas: &mut BTreeMap<SaId, SaReading>) {
         for (id, reading) in sas {
             let Some(born) = self.accounts.born(*id) else { continue };

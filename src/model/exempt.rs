@@ -16,7 +16,7 @@ const NEIGHBOUR_SOLICITATION: u16 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u16 = 136;
 
 /// Far ports of an exempted connection: 32768 and up. Without the mask a source port of 22 would open
-/// every port (kernel.md, fact 18c).
+/// every port (docs/kernel.md, fact 18c).
 const FAR_PORTS: Ports = Ports { port: 0x8000, mask: 0x8000 };
 
 /// What kind of traffic is exempted.
@@ -81,7 +81,7 @@ impl Opening {
     }
 }
 
-/// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (kernel.md, fact 18b).
+/// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (docs/kernel.md, fact 18b).
 pub fn neighbour_discovery() -> Vec<Opening> {
     let any = Block::any(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let opening = |(kind, direction)| {

@@ -1,7 +1,7 @@
 //! What is blocked between this host and a peer with which all pairs are sealed, beside those pairs.
 //!
 //! The kernel asks outbound policies about forwarded packets too, before a NAT rule gives them this host's address,
-//! and inbound policies about multicast (kernel.md, fact 23). So the guard names addresses of this host one by one:
+//! and inbound policies about multicast (docs/kernel.md, fact 23). So the guard names addresses of this host one by one:
 //! what this host forwards for others, multicast and broadcast pass.
 
 use std::collections::BTreeSet;

@@ -79,7 +79,7 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     let window = window(sa, features);
     let mut info = UserSaInfo {
         // In transport mode nothing else binds what comes out of an SA to its two hosts: the kernel finds an SA
-        // by destination and SPI alone (kernel.md, fact 22).
+        // by destination and SPI alone (docs/kernel.md, fact 22).
         selector: selector(&Selector::between(Block::host(source), Block::host(destination))),
         id: Id { daddr: Address::from_ip(&destination), spi: sa.spi.0, proto: ESP },
         saddr: Address::from_ip(&source),

@@ -169,7 +169,7 @@ impl Kernel {
     }
 
     /// Reads all SAs and policies. Not a snapshot: what changes meanwhile may or may not be in it,
-    /// and the events tell (kernel.md, fact 15).
+    /// and the events tell (docs/kernel.md, fact 15).
     pub fn read(&mut self) -> Result<KernelState, ReadError> {
         let mut state =
             self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |state: &mut KernelState, message| {
