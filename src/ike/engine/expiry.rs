@@ -56,7 +56,7 @@ impl Engine {
     /// Whether a proof with that fingerprint would be taken today from the peer of `pair`.
     fn accepts_still(&self, pair: Pair, fingerprint: &str) -> bool {
         let credentials = &self.settings.credentials;
-        credentials.expected(pair.remote).is_some_and(|expected| {
+        credentials.expected(pair.remote).any(|expected| {
             expected.methods.iter().any(|method| match method {
                 AuthMethod::Secret => {
                     let mut secrets = self.settings.secrets().map(|secret| Proof::Secret(secret.id()));
