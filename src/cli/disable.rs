@@ -42,7 +42,7 @@ fn go_clear(
     let view = View::new(invocation.quiet);
     let is_off = |progress: &Progress| progress.protection == Protection::Off;
     let ordered = client.order(Request::Disable);
-    let status = match ordered.and_then(|()| follow(&client, view, RowState::Off, deadline, is_off)) {
+    let status = match ordered.and_then(|()| follow(client, view, RowState::Off, deadline, is_off)) {
         // One that `enable` started ends when it has done this, and may leave us without an answer.
         Err(AskError::NoAgent(_) | AskError::Io { .. }) => return without_agent(config, args),
         followed => followed.map_err(name_force)?,

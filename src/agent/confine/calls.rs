@@ -193,7 +193,7 @@ fn program() -> Result<BpfProgram, BackendError> {
     rules.extend(ALWAYS.iter().copied().flatten().map(|call| (*call, Vec::new())));
     rules.insert(libc::SYS_socket, one_of(0, FAMILIES.map(|family| family as u64))?);
     rules.insert(libc::SYS_socketpair, one_of(0, [libc::AF_UNIX as u64])?);
-    rules.insert(libc::SYS_ioctl, one_of(1, REQUESTS.map(|request| request as u64))?);
+    rules.insert(libc::SYS_ioctl, one_of(1, REQUESTS)?);
     rules.insert(libc::SYS_prctl, one_of(0, OPTIONS.map(|option| option as u64))?);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![rule(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
