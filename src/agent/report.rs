@@ -203,11 +203,28 @@ fn since(machine: &PairMachine, now: Instant, wall: UnixTime) -> String {
     age.map(|age| format!(" No answer since {}.", UnixTime(wall.0.saturating_sub(age)))).unwrap_or_default()
 }
 
+/// How a row stands of which the agent and the kernel say this: as the agent does, who knows why and what the
+/// path does, but never better than the kernel's policies are, nor worse.
+fn agreed(agent: RowState, kernel: RowState) -> RowState {
+    match (agent, kernel) {
+        (RowState::Protected, RowState::Clear | RowState::Blocked)
+        | (RowState::Blocked, RowState::Clear)
+        | (RowState::Clear, RowState::Blocked) => kernel,
+        _ => agent,
+    }
+}
+
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant, wall: UnixTime) {
-    row.state = machine.row_state();
+    row.state = agreed(machine.row_state(), row.state);
     (row.reason_code, row.reason) = machine.reason().unzip();
     if let (Some(ReasonCode::NoAnswer), Some(reason)) = (row.reason_code, &mut row.reason) {
         reason.push_str(&since(machine, now, wall));
+    }
+    if row.state != machine.row_state() {
+        let words =
+            "the kernel's policies or SAs are not those that hostseal wrote, or another's come before them";
+        row.reason_code = Some(ReasonCode::KernelError);
+        row.reason.get_or_insert_with(|| words.to_owned());
     }
     row.waiting = machine.is_waiting();
     row.try_ends_in_s = machine.trial_end().map(|end| seconds_until(end, now));

@@ -2,6 +2,7 @@
 //!
 //! Fields are added, never renamed or removed, within one [`SCHEMA`].
 
+mod fate;
 mod unbound;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Method, Mode, Node, NodeName};
 use super::saved::{PairRecord, Saved};
-use super::stranger::Ground;
+use super::stranger::{Ground, Overruled};
 use super::{
-    Action, AuthMethod, Bounds, Direction, KernelState, Pair, PolicyDirection, Problem, Proposals, SaId,
-    SaReading, Selector, Spi, UnixTime, ours,
+    Action, AuthMethod, Bounds, Direction, KernelState, Pair, PolicyDirection, PolicyId, Problem, Proposals,
+    SaId, SaReading, Selector, Spi, UnixTime, ours,
 };
 use crate::model::policy::Block;
 
@@ -472,12 +473,14 @@ pub fn without_agent(
     let Known { config, node, present, kernel, saved } = known;
     let mut pairs = config.pairs(node);
     pairs.retain(|(_, pair)| !config.is_away(*pair, present));
+    let overruled = kernel.strangers.overruled(&pairs);
     let mut problems: Vec<Problem> = unbound::problems(known).collect();
     if saved.protection != Protection::Off {
         let ground = Ground { pairs: &pairs, exempt: &config.protection.exempt };
         problems.extend(kernel.strangers.problems(ground));
     }
-    let peers: Vec<PeerRow> = pairs.into_iter().map(|(peer, pair)| known.row(peer, pair, now)).collect();
+    let peers: Vec<PeerRow> =
+        pairs.into_iter().map(|(peer, pair)| known.row(peer, pair, &overruled, now)).collect();
     Status {
         schema: SCHEMA,
         time: now,
@@ -500,12 +503,15 @@ pub fn without_agent(
 }
 
 impl Known<'_> {
-    fn row(&self, node: NodeName, pair: Pair, now: UnixTime) -> PeerRow {
+    fn row(&self, node: NodeName, pair: Pair, overruled: &Overruled, now: UnixTime) -> PeerRow {
         let default = PairRecord::default();
         let record = self.saved.pairs.get(&pair).unwrap_or(&default);
         let sas: Vec<&SaReading> = live_sas(self.kernel, pair).collect();
         let used = self.outbound_in_use(pair);
-        let state = self.row_state(pair, record, used.is_some());
+        let state = match self.saved.protection {
+            Protection::Off => RowState::Off,
+            _ => fate::state(self.kernel, overruled, pair),
+        };
         let (reason_code, reason) = match state {
             RowState::Protected | RowState::Off => (None, None),
             RowState::Blocked => (
@@ -552,32 +558,11 @@ impl Known<'_> {
         }
     }
 
-    fn row_state(&self, pair: Pair, record: &PairRecord, sends_esp: bool) -> RowState {
-        if self.saved.protection == Protection::Off {
-            RowState::Off
-        } else if sends_esp && self.action(pair, PolicyDirection::In) == Some(Action::Require) {
-            RowState::Protected
-        } else if record.sealed && !sends_esp {
-            RowState::Blocked
-        } else {
-            RowState::Clear
-        }
-    }
-
-    /// What our policy of `pair` does in `direction`.
-    fn action(&self, pair: Pair, direction: PolicyDirection) -> Option<Action> {
-        let (source, destination) = match direction {
-            PolicyDirection::Out => (pair.local, pair.remote),
-            PolicyDirection::In | PolicyDirection::Forward => (pair.remote, pair.local),
-        };
-        let selector = Selector::between(Block::host(source), Block::host(destination));
-        let reading = self.kernel.policies.get(&super::PolicyId { direction, selector })?;
-        reading.action.filter(|_| ours::is_our_policy(reading))
-    }
-
     /// The SA that the outbound policy of `pair` sends through, where the kernel has it.
     fn outbound_in_use(&self, pair: Pair) -> Option<&SaReading> {
-        match self.action(pair, PolicyDirection::Out)? {
+        let selector = Selector::between(Block::host(pair.local), Block::host(pair.remote));
+        let reading = self.kernel.policies.get(&PolicyId { direction: PolicyDirection::Out, selector })?;
+        match reading.action.filter(|_| ours::is_our_policy(reading))? {
             Action::Seal { spi } => self.kernel.sas.get(&SaId::of(pair, Direction::Out, spi)),
             _ => None,
         }

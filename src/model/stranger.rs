@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use super::exempt::{Opening, neighbour_discovery};
 use super::ours::priority;
 use super::policy::Block;
-use super::{Exemption, NodeName, Pair, PolicyDirection, PolicyId, Problem, ProblemCode, SaId};
+use super::{Exemption, NodeName, Pair, PolicyDirection, PolicyId, Problem, ProblemCode, SaId, Selector};
 
 /// The reqid, and mark, of all that Docker Swarm writes for its encrypted overlay networks.
 const SWARM: u32 = 13_681_891;
@@ -74,6 +74,9 @@ pub struct Strangers {
     pub sas: Vec<StrangerSa>,
 }
 
+/// Whole pairs that other software has the first word about, by direction, and what it does with their packets.
+pub type Overruled = BTreeMap<(PolicyDirection, Pair), Verdict>;
+
 /// A host's pairs with a node each, and what stays in the clear on them.
 #[derive(Debug, Clone, Copy)]
 pub struct Ground<'a> {
@@ -88,44 +91,59 @@ impl Strangers {
     /// information. The same for the same kernel, in the same words.
     pub fn problems(&self, ground: Ground<'_>) -> Vec<Problem> {
         let peers = Peers::of(ground.pairs);
-        let (mut first, mut behind, mut aside) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut first, mut behind, mut aside) = (Group::default(), Group::default(), Group::default());
         let mut known = BTreeSet::new();
         for policy in &self.policies {
-            let pairs = peers.matched_by(policy.id);
-            if pairs.is_empty() {
+            let pairs = || peers.matched_by(policy.id);
+            if pairs().next().is_none() {
                 continue;
             }
             if let Verdict::Transform { reqid } = policy.verdict {
                 known.insert(reqid);
             }
-            let list = if policy.is_left_aside(&pairs, ground.exempt) {
-                &mut aside
-            } else if policy.has_first_word(&pairs) {
-                &mut first
-            } else {
-                &mut behind
-            };
-            list.push((policy, names(&pairs)));
+            // What lets pass what we let pass, or stands behind ours without SAs, changes nothing.
+            let is_ipsec = matches!(policy.verdict, Verdict::Transform { .. });
+            match policy.is_left_aside(pairs(), ground.exempt) {
+                true if is_ipsec => aside.add(policy, &peers),
+                false if policy.has_first_word(pairs()) => first.add(policy, &peers),
+                false if is_ipsec => behind.add(policy, &peers),
+                _ => {}
+            }
         }
         let mut problems: Vec<Problem> =
-            first.iter().take(NAMED).map(|(policy, nodes)| policy.in_front(nodes)).collect();
-        problems.extend((first.len() > NAMED).then(|| {
+            first.named.iter().map(|policy| policy.in_front(&peers.names(policy.id))).collect();
+        problems.extend((first.count > NAMED).then(|| {
             let words = format!(
                 "{} more policies of other IPsec software come before hostseal's: `ip xfrm policy` lists them",
-                first.len() - NAMED
+                first.count - NAMED
             );
             Problem::critical(ProblemCode::OtherIpsec, None, words)
         }));
-        problems.extend(without_effect(
-            &behind,
+        problems.extend(behind.without_effect(
             "after hostseal's: packets to and from {nodes} go through hostseal's SAs, and not that software's",
         ));
-        problems.extend(without_effect(
-            &aside,
+        problems.extend(aside.without_effect(
             "before hostseal's, for exempted ports alone: their packets to and from {nodes} are left to it",
         ));
         problems.extend(self.loose_sas(&peers, &known));
         problems
+    }
+
+    /// The pairs that policies in front of ours match whole, each with the one of them that is asked.
+    pub fn overruled(&self, pairs: &[(NodeName, Pair)]) -> Overruled {
+        let peers = Peers::of(pairs);
+        let mut found: BTreeMap<(PolicyDirection, Pair), (u32, Verdict)> = BTreeMap::new();
+        for policy in self.policies.iter().filter(|policy| policy.matches_everything()) {
+            let matched = peers.matched_by(policy.id);
+            for (_, pair) in matched.filter(|matched| policy.has_first_word([*matched].into_iter())) {
+                let first = found.entry((policy.id.direction, pair));
+                let first = first.or_insert((policy.priority, policy.verdict));
+                if policy.priority < first.0 {
+                    *first = (policy.priority, policy.verdict);
+                }
+            }
+        }
+        found.into_iter().map(|(pair, (_, verdict))| (pair, verdict)).collect()
     }
 
     /// SAs from a peer that no policy here knows. What comes out of them is dropped once the pair is sealed:
@@ -149,17 +167,27 @@ impl Strangers {
 }
 
 impl StrangerPolicy {
+    /// Whether every packet between the addresses that it matches meets it.
+    fn matches_everything(&self) -> bool {
+        let bare = self.mark == (0, 0) && self.interface == 0;
+        bare && self.id.selector == Selector::between(self.id.selector.source, self.id.selector.destination)
+    }
+
     /// Whether the kernel asks it before ours. Of two with one priority it asks the older one, and does not
     /// say which that is: that counts as before.
-    fn has_first_word(&self, pairs: &[(&NodeName, Pair)]) -> bool {
+    fn has_first_word<'n>(&self, mut pairs: impl Iterator<Item = (&'n NodeName, Pair)>) -> bool {
         // Selector and direction identify a policy: where it has ours, there is no place for ours.
         let bare = self.mark == (0, 0) && self.interface == 0;
-        self.priority <= priority::PAIR || (bare && pairs.iter().any(|(_, pair)| self.id.is_of(*pair)))
+        self.priority <= priority::PAIR || (bare && pairs.any(|(_, pair)| self.id.is_of(pair)))
     }
 
     /// Whether all that it matches stays in the clear for us too, or, where it is ESP of that software, goes
     /// from or to an exempted port: then it is the operator's wish that hostseal does not care for it.
-    fn is_left_aside(&self, pairs: &[(&NodeName, Pair)], exempt: &[Exemption]) -> bool {
+    fn is_left_aside<'n>(
+        &self,
+        mut pairs: impl Iterator<Item = (&'n NodeName, Pair)>,
+        exempt: &[Exemption],
+    ) -> bool {
         // Forwarded packets are those that a DNAT rule sends elsewhere, which came in.
         let direction = match self.id.direction {
             PolicyDirection::Forward => PolicyDirection::In,
@@ -171,12 +199,12 @@ impl StrangerPolicy {
             Verdict::Block => false,
         };
         let discovery = self.verdict == Verdict::Allow && neighbour_discovery().iter().any(lets_pass);
-        let is_exempt = |(_, pair): &(&NodeName, Pair)| {
+        let is_exempt = |(_, pair): (&NodeName, Pair)| {
             let openings = exempt.iter().flat_map(|entry| entry.openings(pair.remote));
             openings.filter(|opening| opening.direction == direction).any(|opening| lets_pass(&opening))
         };
         // One that matches every protocol is never covered: no need to ask for each of a thousand pairs.
-        self.id.selector.protocol != 0 && (discovery || pairs.iter().all(is_exempt))
+        self.id.selector.protocol != 0 && (discovery || pairs.all(is_exempt))
     }
 
     /// The problem that it is in front of ours.
@@ -240,25 +268,38 @@ fn software(reqid: u32) -> &'static str {
     if reqid == SWARM { "Docker Swarm's encrypted overlay network" } else { "other IPsec software" }
 }
 
-/// One problem for all policies that cut nothing of ours: `place` says where they stand.
-fn without_effect(list_of: &[(&StrangerPolicy, BTreeSet<&NodeName>)], place: &str) -> Option<Problem> {
-    // What lets pass or blocks behind ours is never asked.
-    let mut shown = list_of.iter().filter(|(policy, _)| matches!(policy.verdict, Verdict::Transform { .. }));
-    let (policy, _) = shown.next()?;
-    let nodes: BTreeSet<&NodeName> = list_of.iter().flat_map(|(_, nodes)| nodes).copied().collect();
-    let place = place.replace("{nodes}", &list(&nodes));
-    let (more, count) = (more(shown.clone().count()), shown.count());
-    let come = if count == 0 { "comes" } else { "come" };
-    Some(Problem::info(ProblemCode::OtherIpsec, None, format!("{policy}{more} {come} {place}")))
+/// Policies of one kind: there can be any number, of which a few are named.
+#[derive(Default)]
+struct Group<'a> {
+    count: usize,
+    /// The first of them, [`NAMED`] at most.
+    named: Vec<&'a StrangerPolicy>,
+    /// The nodes whose packets those named match.
+    nodes: BTreeSet<&'a NodeName>,
+}
+
+impl<'a> Group<'a> {
+    fn add(&mut self, policy: &'a StrangerPolicy, peers: &Peers<'a>) {
+        self.count += 1;
+        if self.named.len() < NAMED {
+            self.named.push(policy);
+            self.nodes.extend(peers.names(policy.id));
+        }
+    }
+
+    /// One problem for all of them, as they cut nothing of ours: `place` says where they stand.
+    fn without_effect(&self, place: &str) -> Option<Problem> {
+        let policy = self.named.first()?;
+        let place = place.replace("{nodes}", &list(&self.nodes));
+        let come = if self.count == 1 { "comes" } else { "come" };
+        let words = format!("{policy}{} {come} {place}", more(self.count - 1));
+        Some(Problem::info(ProblemCode::OtherIpsec, None, words))
+    }
 }
 
 /// " and 3 more".
 fn more(count: usize) -> String {
     if count == 0 { String::new() } else { format!(" and {count} more") }
-}
-
-fn names<'n>(pairs: &[(&'n NodeName, Pair)]) -> BTreeSet<&'n NodeName> {
-    pairs.iter().map(|(node, _)| *node).collect()
 }
 
 /// "b, c and 3 more nodes".
@@ -284,13 +325,18 @@ impl<'a> Peers<'a> {
     }
 
     /// The pairs of whose packets `id` matches some.
-    fn matched_by(&self, id: PolicyId) -> Vec<(&'a NodeName, Pair)> {
+    fn matched_by(&self, id: PolicyId) -> impl Iterator<Item = (&'a NodeName, Pair)> {
         let (own, other) = match id.direction {
             PolicyDirection::Out => (id.selector.source, id.selector.destination),
             PolicyDirection::In | PolicyDirection::Forward => (id.selector.destination, id.selector.source),
         };
         let in_range = self.0.range(other.address..=other.last()).flat_map(|(_, pairs)| pairs);
-        in_range.filter(|(_, pair)| own.contains(pair.local)).copied().collect()
+        in_range.filter(move |(_, pair)| own.contains(pair.local)).copied()
+    }
+
+    /// The nodes of those pairs.
+    fn names(&self, id: PolicyId) -> BTreeSet<&'a NodeName> {
+        self.matched_by(id).map(|(node, _)| node).collect()
     }
 
     fn node(&self, local: IpAddr, remote: IpAddr) -> Option<&'a NodeName> {
@@ -306,7 +352,7 @@ impl PolicyId {
             PolicyDirection::Out => (pair.local, pair.remote),
             PolicyDirection::In | PolicyDirection::Forward => (pair.remote, pair.local),
         };
-        self.selector == super::Selector::between(Block::host(from), Block::host(to))
+        self.selector == Selector::between(Block::host(from), Block::host(to))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::stranger::{StrangerPolicy, Verdict};
 use crate::model::{Policy, PolicyReading, ProblemCode};
 
 const NOW: UnixTime = UnixTime(1_767_225_600);
@@ -101,7 +102,7 @@ fn the_json_is_the_contracts() {
     let mut saved = saved(Protection::On, true);
     saved.pairs.get_mut(&pair()).unwrap().totals_since = Some(NOW);
     let mut kernel = protecting();
-    kernel.sas.retain(|id, _| id.spi == Spi(0xc100_0001));
+    kernel.sas.retain(|id, _| [Spi(0xc100_0001), Spi(0xc200_0001)].contains(&id.spi));
     let json = serde_json::to_value(status(&kernel, &saved)).unwrap();
     let mut expected = serde_json::json!({
         "schema": 1, "time": "2026-01-01T00:00:00Z", "cluster": "demo", "node": "a",
@@ -113,7 +114,7 @@ fn the_json_is_the_contracts() {
             "node": "b", "local": "10.99.0.1", "remote": "10.99.0.2", "family": "ipv4",
             "state": "protected", "since": "2025-12-31T23:58:20Z", "reason_code": null, "reason": null,
             "keying": "ike", "cipher": "rfc4106(gcm(aes))", "key_bits": 256, "encapsulation": "none",
-            "tx": { "bytes": 1500, "packets": 3 }, "rx": { "bytes": 0, "packets": 0 },
+            "tx": { "bytes": 1500, "packets": 3 }, "rx": { "bytes": 2500, "packets": 5 },
             "totals_since": "2026-01-01T00:00:00Z",
             "errors": { "replay": 0, "replay_window": 0, "integrity": 0 }, "secret_id": null,
             "sas": [ { "direction": "out", "spi": "0xc1000001", "state": "active", "bytes": 1500, "packets": 3,
@@ -121,6 +122,10 @@ fn the_json_is_the_contracts() {
             "try_ends_in_s": null } ],
         "kernel": { "XfrmInNoStates": 2 }, "notes": [], "problems": [] });
     // More fields than the macro can take.
+    let inbound = serde_json::json!(
+        { "direction": "in", "spi": "0xc2000001", "state": "active", "bytes": 2500, "packets": 5,
+          "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 });
+    expected["peers"][0]["sas"].as_array_mut().unwrap().push(inbound);
     expected["config_error"] = serde_json::Value::Null;
     for absent in ["authentication", "last_heard", "last_heard_esp", "peer"] {
         expected["peers"][0][absent] = serde_json::Value::Null;
@@ -142,7 +147,8 @@ fn states_without_an_agent() {
     let empty = KernelState::default();
     assert_eq!(row(&protecting(), &on).state, RowState::Protected);
     assert_eq!(row(&empty, &off).state, RowState::Off);
-    assert_eq!(row(&empty, &on).state, RowState::Blocked, "sealed, and no SA");
+    // It was sealed, but nothing in the kernel keeps it so.
+    assert_eq!(row(&empty, &on).state, RowState::Clear);
     assert_eq!(row(&empty, &saved(Protection::On, false)).state, RowState::Clear);
     assert_eq!(row(&empty, &Saved { protection: Protection::On, ..Saved::default() }).state, RowState::Clear);
     for state in [row(&empty, &on), row(&empty, &saved(Protection::On, false))] {
@@ -163,7 +169,7 @@ fn protected_needs_both_policies_and_the_very_sa() {
         kernel.policies.retain(|id, _| id.direction != direction);
         kernel
     };
-    assert_eq!(row(&without(PolicyDirection::Out), &saved(Protection::On, false)).state, RowState::Clear);
+    assert_eq!(row(&without(PolicyDirection::Out), &on).state, RowState::Clear, "plaintext leaves");
     assert_eq!(row(&without(PolicyDirection::In), &on).state, RowState::Clear, "plaintext would be let in");
 
     let mut kernel = protecting();
@@ -175,7 +181,52 @@ fn protected_needs_both_policies_and_the_very_sa() {
     for policy in kernel.policies.values_mut() {
         policy.index = 8;
     }
-    assert_eq!(row(&kernel, &on).state, RowState::Blocked, "a stranger's policies prove nothing");
+    assert_eq!(row(&kernel, &on).state, RowState::Clear, "a stranger's policies prove nothing");
+}
+
+#[test]
+fn blocked_is_what_a_policy_blocks_or_lacks_an_sa_of_either_direction() {
+    for seen_as_sealed in [true, false] {
+        let saved = saved(Protection::On, seen_as_sealed);
+        for direction in [Direction::Out, Direction::In] {
+            let mut kernel = protecting();
+            kernel.sas.retain(|_, sa| sa.direction(pair()) != direction);
+            assert_eq!(row(&kernel, &saved).state, RowState::Blocked, "no SA {direction:?}");
+        }
+        // What keeps all between two hosts away that is not a pair's keeps the pair's away too.
+        let [own, other] = [pair().local, pair().remote];
+        let mut kernel = KernelState::default();
+        for (direction, source, destination) in [
+            (PolicyDirection::Out, Block::any(own), Block::host(other)),
+            (PolicyDirection::In, Block::host(other), Block::any(own)),
+        ] {
+            assert_eq!(row(&kernel, &saved).state, RowState::Clear, "one direction is open");
+            let selector = Selector::between(source, destination);
+            let mut block = policy(direction, Action::Block);
+            block.id.selector = selector;
+            kernel.policies.insert(block.id, block);
+        }
+        assert_eq!(row(&kernel, &saved).state, RowState::Blocked);
+    }
+}
+
+#[test]
+fn what_other_software_lets_pass_in_front_of_ours_is_clear() {
+    let on = saved(Protection::On, true);
+    let selector = Selector::between(Block::any(pair().local), Block::any(pair().local));
+    let in_front = |verdict, direction| {
+        let id = PolicyId { direction, selector };
+        let policy = StrangerPolicy { id, index: 9, priority: 1, verdict, mark: (0, 0), interface: 0 };
+        let mut kernel = protecting();
+        kernel.strangers.policies.push(policy);
+        status(&kernel, &on)
+    };
+    for direction in [PolicyDirection::Out, PolicyDirection::In] {
+        let clear = in_front(Verdict::Allow, direction);
+        assert_eq!(clear.peers[0].state, RowState::Clear);
+        assert_eq!(clear.problems.iter().filter(|problem| problem.is_critical()).count(), 1);
+        assert_eq!(in_front(Verdict::Block, direction).peers[0].state, RowState::Blocked);
+    }
 }
 
 #[test]

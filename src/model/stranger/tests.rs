@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::Spi;
 use crate::model::policy::Ports;
 use crate::model::problem::Severity;
-use crate::model::{Selector, Spi};
 
 fn pair(remote: u8) -> (NodeName, Pair) {
     let name: NodeName = serde_json::from_str(&format!("\"n{remote}\"")).unwrap();
@@ -190,6 +190,28 @@ fn libreswans_policies_for_neighbour_discovery_are_no_trouble() {
 }
 
 #[test]
+fn whole_pairs_are_overruled_by_the_first_of_those_that_match_everything() {
+    let out = PolicyDirection::Out;
+    let overruled = |policies: &[StrangerPolicy]| {
+        let strangers = Strangers { policies: policies.to_vec(), sas: Vec::new() };
+        strangers.overruled(&[pair(2), pair(3)])
+    };
+    let all = policy(out, "0.0.0.0/0", "0.0.0.0/0", 2);
+    let block = StrangerPolicy { verdict: Verdict::Block, ..policy(out, "0.0.0.0/0", "10.99.0.2/32", 1) };
+    let expected = [((out, pair(2).1), Verdict::Block), ((out, pair(3).1), Verdict::Allow)];
+    assert_eq!(overruled(&[all, block]), expected.into());
+    assert_eq!(overruled(&[block, all]), expected.into());
+    for partial in [
+        to_port(all, 6, 22),
+        StrangerPolicy { mark: (1, 1), ..all },
+        StrangerPolicy { interface: 2, ..all },
+        StrangerPolicy { priority: priority::PAIR + 1, ..all },
+    ] {
+        assert_eq!(overruled(&[partial]), Overruled::new(), "{partial}");
+    }
+}
+
+#[test]
 fn many_are_counted() {
     let all = policy(PolicyDirection::Out, "0.0.0.0/0", "0.0.0.0/0", 1);
     let many: Vec<_> = (0..100).map(|port| to_port(all, 6, 6000 + port)).collect();
@@ -210,7 +232,7 @@ proptest! {
         let direction = if incoming { PolicyDirection::In } else { PolicyDirection::Out };
         let id = PolicyId { direction, selector: Selector::between(source, destination) };
         let pairs = [pair(2), pair(3), pair(5)];
-        let found = Peers::of(&pairs).matched_by(id).len();
+        let found = Peers::of(&pairs).matched_by(id).count();
         let expected = pairs.iter().filter(|(_, pair)| {
             let (from, to) = if incoming { (pair.remote, pair.local) } else { (pair.local, pair.remote) };
             source.contains(from) && destination.contains(to)

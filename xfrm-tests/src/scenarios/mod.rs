@@ -11,6 +11,7 @@ mod disable;
 mod enable;
 mod encapsulation;
 mod exempt;
+mod fate;
 mod faults;
 mod floating;
 mod flood;
@@ -64,6 +65,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         rekey::ALL,
         reload::ALL,
         flush::ALL,
+        fate::ALL,
         crash::ALL,
         paths::ALL,
         memory::ALL,

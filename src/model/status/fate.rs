@@ -1,0 +1,72 @@
+//! What becomes of the packets of a pair in a kernel: read from its policies and SAs, and from nothing else.
+
+use super::RowState;
+use crate::model::policy::Block;
+use crate::model::stranger::{Overruled, Verdict};
+use crate::model::{Action, Direction, KernelState, Pair, PolicyDirection, PolicyId, SaId, Selector, ours};
+
+/// What becomes of packets in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Clear ones pass.
+    Clear,
+    /// They pass as ESP of ours, and not otherwise.
+    Esp,
+    /// None passes.
+    Dropped,
+}
+
+/// How a pair stands by what `kernel` holds; `overruled` says where other software has the first word.
+pub(super) fn state(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> RowState {
+    match (outbound(kernel, overruled, pair), inbound(kernel, overruled, pair)) {
+        (Fate::Esp, Fate::Esp) => RowState::Protected,
+        (Fate::Clear, _) | (_, Fate::Clear) => RowState::Clear,
+        (Fate::Dropped, _) | (_, Fate::Dropped) => RowState::Blocked,
+    }
+}
+
+fn outbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
+    let direction = PolicyDirection::Out;
+    fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
+        Some(Action::Seal { spi }) if kernel.sas.contains_key(&SaId::of(pair, Direction::Out, spi)) => {
+            Fate::Esp
+        }
+        Some(Action::Seal { .. } | Action::Block | Action::Require) => Fate::Dropped,
+        Some(Action::Allow | Action::Accept) | None => Fate::Clear,
+    })
+}
+
+fn inbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
+    let direction = PolicyDirection::In;
+    let has_sa = || super::live_sas(kernel, pair).any(|sa| sa.direction(pair) == Direction::In);
+    fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
+        Some(Action::Require) if has_sa() => Fate::Esp,
+        Some(Action::Require | Action::Block | Action::Seal { .. }) => Fate::Dropped,
+        Some(Action::Allow | Action::Accept) | None => Fate::Clear,
+    })
+}
+
+/// What a stranger's policy in front of ours makes of all packets, where there is one. Its own ESP is neither
+/// clear nor ours.
+fn fate(overruled: &Overruled, direction: PolicyDirection, pair: Pair) -> Option<Fate> {
+    match overruled.get(&(direction, pair))? {
+        Verdict::Allow => Some(Fate::Clear),
+        Verdict::Block => Some(Fate::Dropped),
+        Verdict::Transform { .. } => None,
+    }
+}
+
+/// What our policy does that is asked about all packets of `pair`: its own, else what blocks the rest.
+fn action(kernel: &KernelState, direction: PolicyDirection, pair: Pair) -> Option<Action> {
+    let [own, other] = [Block::host(pair.local), Block::host(pair.remote)];
+    let any = Block::any(pair.remote);
+    let between = |own, other| match direction {
+        PolicyDirection::Out => Selector::between(own, other),
+        PolicyDirection::In | PolicyDirection::Forward => Selector::between(other, own),
+    };
+    let found = [between(own, other), between(any, other)].into_iter().find_map(|selector| {
+        let reading = kernel.policies.get(&PolicyId { direction, selector })?;
+        ours::is_our_policy(reading).then_some(reading)
+    });
+    found.and_then(|reading| reading.action)
+}
