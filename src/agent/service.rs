@@ -42,7 +42,7 @@ use crate::model::ours::is_our_policy;
 use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::stranger::Ground;
-use crate::model::{Pair, SaId, Saved, Trial, UnixTime, forwarding, trial};
+use crate::model::{Pair, Problem, SaId, Saved, Trial, UnixTime, forwarding, trial};
 use crate::protect::silence::LISTEN_EVERY;
 use crate::xfrm;
 
@@ -51,6 +51,11 @@ pub(super) const SAVE_DELAY: Duration = Duration::from_millis(200);
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often the holes of the system are looked for: sysctls do not say when they change.
+const HOLES: Duration = Duration::from_secs(5);
+/// The part of the time that may go into it: one of so many.
+const HOLES_SHARE: u32 = 200;
 
 /// When the agent ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +192,9 @@ struct Service {
     knocks: Knocks,
     /// What other IPsec software has in front of ours or beside it.
     strangers: Alerts,
+    /// Interfaces that let packets past the policies.
+    holes: Alerts,
+    holes_at: Option<Instant>,
     save_at: Option<Instant>,
     unsaved: Unsaved,
     look_at: Option<Instant>,
@@ -219,6 +227,8 @@ impl Service {
             routes: Routes::open(),
             knocks: Knocks::default(),
             strangers: Alerts::default(),
+            holes: Alerts::default(),
+            holes_at: None,
             save_at: None,
             unsaved: Unsaved::default(),
             look_at: None,
@@ -325,6 +335,7 @@ impl Service {
             core.enable(now, &mut self.kernel, terms.strict, left.map(|left| now + left))?;
         }
         self.list_addresses(now);
+        self.look_for_holes(now);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + LISTEN_EVERY);
         self.remember();
@@ -478,6 +489,20 @@ impl Service {
         }
     }
 
+    /// The interfaces that let packets of the pairs past the policies.
+    fn holes_now(&self) -> Vec<Problem> {
+        let pairs = self.core.iter().flat_map(|core| core.pairs().keys().copied());
+        xfrm::holes(&pairs.collect::<Vec<Pair>>())
+    }
+
+    /// Says in the log which holes there are. With thousands of interfaces it looks more seldom.
+    fn look_for_holes(&mut self, now: Instant) {
+        if self.core.is_some() {
+            self.holes.note(self.holes_now());
+            self.holes_at = Some(now + HOLES.max(now.elapsed() * HOLES_SHARE));
+        }
+    }
+
     fn handle_timeout(&mut self, now: Instant, events: &mut xfrm::Events) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.look_at) {
@@ -500,6 +525,9 @@ impl Service {
         }
         if due(self.list_at) {
             self.list_addresses(now);
+            self.look_for_holes(now);
+        } else if due(self.holes_at) {
+            self.look_for_holes(now);
         }
         self.routes.handle_timeout(now, &self.setup);
         if due(self.save_at) {
@@ -514,7 +542,8 @@ impl Service {
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
-        let own = [self.save_at, self.look_at, self.tick_at, self.list_at, self.routes.poll_timeout()];
+        let (routes, holes) = (self.routes.poll_timeout(), self.holes_at);
+        let own = [self.save_at, self.look_at, self.tick_at, self.list_at, routes, holes];
         [core, followers, alive].into_iter().chain(own).flatten().min()
     }
 
@@ -568,7 +597,7 @@ impl Service {
         if let Some(sockets) = self.sockets.take() {
             sockets.close();
         }
-        (self.look_at, self.tick_at) = (None, None);
+        (self.look_at, self.tick_at, self.holes_at) = (None, None, None);
         if let Err(error) = xfrm::sweep(&mut self.kernel) {
             tracing::error!("{error}");
         }
@@ -675,6 +704,7 @@ impl Service {
         if self.agent.protection != Protection::Off {
             status.problems.extend_from_slice(self.routes.problems());
             status.problems.extend(forwarding::problem(&self.setup.config, &self.setup.node));
+            status.problems.extend(self.holes_now());
         }
         status.problems.extend(self.unsaved.problems());
         if let Some(core) = &self.core {

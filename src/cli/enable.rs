@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
-use super::{context, interfaces, kernel_age, others, preflight, render, ssh, start, status};
+use super::{context, kernel_age, others, preflight, render, ssh, start, status};
 use crate::model::config::{Config, Mode, Node};
 use crate::model::control::Terms;
 use crate::model::status::{Protection, RowState, Summary};
@@ -35,7 +35,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     if saved.protection == Protection::Off {
         others::check(&config, node)?;
     }
-    interfaces::holes().iter().for_each(|hole| tell(hole));
+    others::holes(&config, node).iter().for_each(|hole| tell(&hole.message));
     status::beside(&config, node).iter().for_each(|problem| tell(&problem.message));
     start::at_boot(invocation)?;
 

@@ -14,7 +14,6 @@ mod enable;
 mod exit;
 mod follow;
 mod generate;
-mod interfaces;
 mod kernel_age;
 mod key;
 mod layout;

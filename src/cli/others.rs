@@ -1,11 +1,12 @@
-//! IPsec of other software on this host, asked for before hostseal puts its own beside it.
+//! What of this host's system gets in the way of protection: IPsec of other software, and holes.
 
 use super::exit::{Exit, Failure};
 use super::status::read_kernel;
 use super::term::tell;
-use crate::model::Problem;
 use crate::model::config::{Config, Node};
 use crate::model::stranger::Ground;
+use crate::model::{Pair, Problem};
+use crate::xfrm;
 
 /// What of it concerns the pairs of this host.
 ///
@@ -15,6 +16,12 @@ pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, Fai
     let pairs = config.pairs(node);
     let ground = Ground { pairs: &pairs, exempt: &config.protection.exempt };
     Ok(read_kernel()?.strangers.problems(ground))
+}
+
+/// Interfaces that let packets past the policies.
+pub(super) fn holes(config: &Config, node: &Node) -> Vec<Problem> {
+    let pairs: Vec<Pair> = config.pairs(node).into_iter().map(|(_, pair)| pair).collect();
+    xfrm::holes(&pairs)
 }
 
 /// Refuses to protect a host on which other software has the first word: its traffic would get past

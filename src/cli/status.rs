@@ -8,6 +8,7 @@ use super::args::{Invocation, StatusArgs};
 use super::client::AskError;
 use super::context;
 use super::exit::{Exit, Failure};
+use super::others;
 use super::render::{self, Extent};
 use super::screen::Screen;
 use super::term::{self, Reader, Style, print, print_json};
@@ -165,6 +166,7 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
     if saved.protection != Protection::Off {
         notes.push(dead_agent(&status));
         status.problems.extend(beside(config, node));
+        status.problems.extend(others::holes(config, node));
         status.problems.sort();
     }
     Ok(Status { notes, try_ends_in_s: trial_left(&saved), ..status })

@@ -16,6 +16,7 @@ mod faults;
 mod floating;
 mod flood;
 mod flush;
+mod holes;
 mod imposter;
 pub mod interop;
 mod keys;
@@ -66,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         reload::ALL,
         flush::ALL,
         fate::ALL,
+        holes::ALL,
         crash::ALL,
         paths::ALL,
         memory::ALL,
