@@ -24,6 +24,7 @@ pub use self::reconfigure::Preview;
 use self::silence::Acquaintance;
 use self::sizing::Search;
 pub use self::unsent::Unsent;
+use super::absent::Absent;
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
@@ -86,6 +87,7 @@ pub struct Core {
     known: Known,
     vault: Vault,
     accounts: Accounts,
+    absent: Absent,
     timers: Timers<Pair>,
     /// When this host goes back to the clear, unless that is confirmed.
     trial: Option<Instant>,
@@ -146,6 +148,7 @@ impl Core {
             known: Known::default(),
             vault: Vault::default(),
             accounts,
+            absent: Absent::default(),
             timers: Timers::default(),
             trial: None,
             trial_ended: false,
@@ -440,6 +443,12 @@ impl Core {
         Some((pair, self.pairs.get(pair).map_or(RowState::Off, PairMachine::row_state)))
     }
 
+    /// The pairs whose peers do not answer, and their states, when the log is to be told.
+    pub fn poll_absent(&mut self, now: Instant) -> Option<Vec<(Pair, RowState)>> {
+        let state = |pair: &Pair| self.pairs.get(*pair).map_or(RowState::Off, PairMachine::row_state);
+        Some(self.absent.take_news(now)?.iter().map(|pair| (*pair, state(pair))).collect())
+    }
+
     /// Whether something that is persisted has changed since the last call.
     pub fn poll_persist(&mut self) -> bool {
         std::mem::take(&mut self.persist)
@@ -464,7 +473,8 @@ impl Core {
     /// When [`Core::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let engine = self.engine.poll_timeout().map(|(at, _)| at);
-        [engine, self.timers.next(), self.trial, self.search_due()].into_iter().flatten().min()
+        let own = [self.trial, self.search_due(), self.absent.deadline()];
+        [engine, self.timers.next()].into_iter().chain(own).flatten().min()
     }
 
     /// When this host goes back to the clear, unless that is confirmed.
@@ -578,6 +588,7 @@ impl Core {
         }
         if machine.is_off() != was_off {
             self.dirty.insert(Scope::Common);
+            self.absent.forget(pair);
         }
         if let Some((news, why)) = News::of(was, machine) {
             let node = self.scheme.nodes.get(&pair.remote);

@@ -3,6 +3,7 @@
 //! both; [`guard()`] takes an agent's first step before there is an agent; the rest are the things that the
 //! loop holds.
 
+mod absent;
 mod accept;
 mod accounts;
 mod addresses;

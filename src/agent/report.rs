@@ -1,8 +1,9 @@
 //! What the agent says of itself and its pairs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::absent;
 use super::core::{Core, Preview};
 use super::differs;
 use crate::model::control::{Change, PlanLine};
@@ -279,6 +280,12 @@ fn complete_peer(row: &mut PeerRow, core: &Core, now: Instant, wall: UnixTime) {
 /// Whole seconds, of which the last one counts as a whole.
 fn seconds_until(end: Instant, now: Instant) -> u64 {
     end.saturating_duration_since(now).as_secs() + 1
+}
+
+/// The hosts that do not answer, in one line.
+pub(super) fn log_absent(named: Vec<(NodeName, Pair)>, absent: &BTreeMap<Pair, RowState>) {
+    let rows = named.into_iter().filter_map(|(node, pair)| Some((node, *absent.get(&pair)?)));
+    tracing::warn!("{}", absent::line(&rows.collect::<Vec<_>>()));
 }
 
 /// What would change, as lines: first what is replaced, then the rest.

@@ -511,6 +511,10 @@ impl Service {
         }
         if let Some(core) = &mut self.core {
             core.handle_timeout(now, &mut self.kernel);
+            if let Some(absent) = core.poll_absent(now) {
+                let named = self.setup.config.pairs(&self.setup.node);
+                report::log_absent(named, &absent.into_iter().collect());
+            }
             if due(self.look_at) {
                 self.look_at = None;
                 self.looked = now;

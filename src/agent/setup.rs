@@ -20,8 +20,13 @@ use crate::model::status::Protection;
 use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Saved, Secret, enabled};
 
 /// The most that starts are spread over time, and what each pair adds to it.
-const JITTER_MOST: Duration = Duration::from_secs(2);
+const JITTER_MOST: Duration = Duration::from_secs(1);
 const JITTER_PER_PAIR: Duration = Duration::from_millis(1);
+
+/// Over what time the starts of so many pairs are spread.
+pub(super) fn jitter(pairs: usize) -> Duration {
+    (JITTER_PER_PAIR * u32::try_from(pairs).unwrap_or(u32::MAX)).min(JITTER_MOST)
+}
 
 /// A valid configuration, and who this host is in it.
 pub(super) struct Setup {
@@ -164,8 +169,8 @@ impl Setup {
             esp_proposals: esp.proposals.clone(),
             rekey_after: keying.rekey_after,
             initial_contact,
-            jitter: (JITTER_PER_PAIR * self.config.pairs(&self.node).len() as u32).min(JITTER_MOST),
             about: self.about(secrets).to_bytes().into(),
+            jitter: jitter(self.config.pairs(&self.node).len()),
         }
     }
 

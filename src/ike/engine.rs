@@ -11,14 +11,15 @@ use super::established::Established;
 use super::initiate::AwaitInitResponse;
 use super::initiation::Initiation;
 use super::keep::{Keep, Lack};
+use super::knock::{Knocks, Standing};
 use super::life::Life;
 use super::limits::{
-    DATAGRAM_MAX, OPENING_MAX, OPENING_PAUSE, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR,
-    TRIES_ESTABLISHED, TRIES_FAREWELL,
+    DATAGRAM_MAX, OPENING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, SESSIONS_MAX_PAIR, TRIES_ESTABLISHED,
+    TRIES_FAREWELL,
 };
 use super::nat::{Content, Nat, wrap};
 use super::opening::Attempt;
-use super::outbox::{Cx, Outbox, Path, Scope, up_to};
+use super::outbox::{Cx, Outbox, Path, Scope};
 use super::peer;
 use super::pending::Task;
 use super::resume::AwaitResumeResponse;
@@ -42,6 +43,7 @@ pub struct Engine {
     table: Table,
     /// The pairs whose inbound SA may be in the kernel before the peer has proven itself.
     ahead: HashSet<Pair>,
+    knocks: Knocks,
     cookies: CookieJar,
     strangers: Strangers,
     out: Outbox,
@@ -85,6 +87,7 @@ impl Engine {
             entropy,
             pairs: HashMap::new(),
             table: Table::default(),
+            knocks: Knocks::default(),
             ahead: HashSet::new(),
             cookies: CookieJar::default(),
             strangers: Strangers::default(),
@@ -250,12 +253,19 @@ impl Engine {
                 Some(session)
             });
         }
-        self.hurry(now, pair);
+        self.try_soon(now, pair);
     }
 
-    /// What is lacking of `pair` is tried without a pause: neither for failures before, nor for the peer, which
-    /// might begin.
+    /// `pair` was sealed, and is missed: what it lacks is tried before what others lack, and without a pause, neither
+    /// for failures before nor for the peer, which might begin.
     pub fn hurry(&mut self, now: Instant, pair: Pair) {
+        if let Some(keep) = self.pairs.get_mut(&pair) {
+            keep.standing = Standing::Known;
+        }
+        self.try_soon(now, pair);
+    }
+
+    fn try_soon(&mut self, now: Instant, pair: Pair) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         let before = keep.next_try.map(|(at, _)| at);
         keep.hurry(now, self.settings.jitter, &mut *self.entropy);
@@ -347,6 +357,7 @@ impl Engine {
             cx.came = Some((local, remote));
             session.handle_message(cx, &message, bytes)
         });
+        self.use_room(now);
     }
 
     /// Does what is due.
@@ -360,6 +371,7 @@ impl Engine {
                 Due::Pair(pair) => self.try_now(now, pair),
             }
         }
+        self.use_room(now);
     }
 
     // ------------------------------------------------------------------ output
@@ -384,6 +396,9 @@ impl Engine {
     /// When to call [`Engine::handle_timeout`], and why. An engine with nothing in progress has only the
     /// times of rekeys.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        if self.has_room_to_use() {
+            return self.now.map(|now| (now, "initiation that has waited for room"));
+        }
         let (at, due) = self.table.first_due()?;
         let reason = match due {
             Due::Session(key) => self.table.get(key).and_then(Session::deadline).map(|(_, reason)| reason),
@@ -402,28 +417,46 @@ impl Engine {
     /// Makes up for what a pair lacks.
     fn try_now(&mut self, now: Instant, pair: Pair) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
-        let Some((at, lack)) = keep.next_try.take() else { return };
-        if lack != Lack::Child && self.table.opening() >= OPENING_MAX {
-            let pause = OPENING_PAUSE / 2 + up_to(&mut *self.entropy, OPENING_PAUSE / 2);
-            keep.next_try = Some((now + pause, lack));
-            self.table.move_timer(pair, Some(at), Some(now + pause));
+        let Some((at, lack)) = keep.next_try else { return };
+        if lack == Lack::Child {
+            keep.next_try = None;
+            self.table.move_timer(pair, Some(at), None);
+            let is_open = |key: &SessionKey| self.established(*key).is_some_and(|it| !it.is_closing());
+            if let Some(newest) = self.sessions_of(pair).into_iter().rev().find(is_open) {
+                self.with_established(now, newest, |session, _| session.add_task(Task::NewChild));
+            }
             return;
         }
-        self.table.move_timer(pair, Some(at), None);
-        let attempt = keep.attempt(&self.settings);
-        match lack {
-            Lack::Ike | Lack::Proof | Lack::Encapsulation => self.initiate(now, pair, attempt),
-            Lack::Child => {
-                let newest = self
-                    .sessions_of(pair)
-                    .into_iter()
-                    .rev()
-                    .find(|key| self.established(*key).is_some_and(|session| !session.is_closing()));
-                if let Some(key) = newest {
-                    self.with_established(now, key, |session, _| session.add_task(Task::NewChild));
-                }
+        let later = keep.wait_for_turn(now, &mut self.knocks);
+        keep.next_try = Some((later.unwrap_or(at), lack));
+        self.table.move_timer(pair, Some(at), later);
+        if later.is_none() && !std::mem::replace(&mut keep.waits, true) {
+            self.knocks.wait(pair, keep.standing);
+        }
+    }
+
+    /// Begins the attempts that are due, as far as there is room.
+    fn use_room(&mut self, now: Instant) {
+        while self.has_room_to_use()
+            && let Some(pair) = self.knocks.next()
+        {
+            let Some(keep) = self.pairs.get_mut(&pair) else { continue };
+            keep.waits = false;
+            // What it lacked may have come about, or be about to.
+            if let Some((at, lack)) = keep.next_try
+                && at <= now
+                && lack != Lack::Child
+            {
+                self.table.move_timer(pair, Some(at), None);
+                let sparse = keep.begin() || self.table.unanswered() >= OPENING_MAX;
+                let attempt = Attempt { sparse, ..keep.attempt(&self.settings) };
+                self.initiate(now, pair, attempt);
             }
         }
+    }
+
+    fn has_room_to_use(&self) -> bool {
+        !self.knocks.is_empty() && self.table.taken_room() < OPENING_MAX
     }
 
     fn initiate(&mut self, now: Instant, pair: Pair, attempt: Attempt) {

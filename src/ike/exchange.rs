@@ -5,7 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::{KNOCK_FIRST, RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_KNOCKING, TRIES_OPENING};
+use super::limits::{
+    GROWTH_SPARSE, KNOCK_FIRST, RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_KNOCKING, TRIES_OPENING, TRIES_SPARSE,
+};
 
 /// A message as it goes over the wire: one datagram, or its fragments.
 pub(super) type Datagrams = Vec<Vec<u8>>;
@@ -18,7 +20,10 @@ pub(super) struct Retransmission {
     /// So many tries more before the waits grow beyond [`RETRANSMIT_FIRST`].
     knocks_left: u32,
     wait: Duration,
+    /// So many times longer is each wait than the one before.
+    growth: u32,
     due: Instant,
+    repeated: bool,
 }
 
 impl Retransmission {
@@ -29,7 +34,9 @@ impl Retransmission {
             tries_left: tries.saturating_sub(1),
             knocks_left: 0,
             wait: RETRANSMIT_FIRST,
+            growth: 2,
             due: now + RETRANSMIT_FIRST,
+            repeated: false,
         }
     }
 
@@ -37,6 +44,17 @@ impl Retransmission {
     pub(super) fn knocking(now: Instant, message: Datagrams) -> Self {
         let sent = Self::new(now, message, TRIES_KNOCKING + TRIES_OPENING);
         Self { knocks_left: TRIES_KNOCKING, wait: KNOCK_FIRST, due: now + KNOCK_FIRST, ..sent }
+    }
+
+    /// The first message of all, to a peer that is probably not there.
+    pub(super) fn sparse(now: Instant, message: Datagrams) -> Self {
+        let sent = Self::new(now, message, TRIES_SPARSE);
+        Self { wait: KNOCK_FIRST, growth: GROWTH_SPARSE, due: now + KNOCK_FIRST, ..sent }
+    }
+
+    /// Whether it has been sent more than once.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.repeated
     }
 
     /// When to look again.
@@ -68,9 +86,10 @@ impl Retransmission {
             return Retry::GiveUp;
         }
         self.tries_left -= 1;
+        self.repeated = true;
         let longest = if self.knocks_left > 0 { RETRANSMIT_FIRST } else { RETRANSMIT_MAX };
         self.knocks_left = self.knocks_left.saturating_sub(1);
-        self.wait = (self.wait * 2).min(longest);
+        self.wait = (self.wait * self.growth).min(longest);
         self.due = now + self.wait;
         Retry::Send(self.message.clone())
     }
@@ -243,5 +262,11 @@ mod tests {
         let (copies, end) = copies(Retransmission::knocking(start, Vec::new()), start);
         assert_eq!(copies[..8], [0, 60, 180, 420, 670, 920, 1170, 1670]);
         assert_eq!((copies.len() as u32, end), (TRIES_KNOCKING + TRIES_OPENING, 8670));
+    }
+
+    #[test]
+    fn a_peer_that_is_probably_gone_gets_three_copies() {
+        let start = Instant::now();
+        assert_eq!(copies(Retransmission::sparse(start, Vec::new()), start), (vec![0, 60, 660], 4660));
     }
 }

@@ -312,6 +312,11 @@ impl Initiation {
     pub(super) fn is_hopeful(&self) -> bool {
         !self.told
     }
+
+    /// Whether somebody answers, or the peer has had little time yet to do so.
+    pub(super) fn takes_room(&self) -> bool {
+        self.is_hopeful() && (!self.candidates.is_empty() || self.opening().is_fresh())
+    }
 }
 
 impl From<&Error> for Failure {

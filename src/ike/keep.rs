@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::knock::{Knocks, Standing};
 use super::life::{Greeting, Life};
-use super::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT};
+use super::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT, SPARSE_AFTER};
 use super::opening::Attempt;
 use super::outbox::{Scope, backoff, up_to};
 use super::table::SessionKey;
@@ -20,6 +21,13 @@ pub(super) enum Lack {
     Proof,
     /// An IKE SA whose ESP goes in UDP, or does not, as it should, besides one that serves.
     Encapsulation,
+}
+
+/// How many peers do not answer: whether their turns are given out faster than they pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    Few,
+    Many,
 }
 
 /// What is remembered of a pair.
@@ -42,6 +50,12 @@ pub(super) struct Keep {
     pub(super) hinted: Option<Instant>,
     /// When this host begins to make up for what is lacking.
     pub(super) next_try: Option<(Instant, Lack)>,
+    /// It waits in [`Knocks`] until there is room for one more attempt.
+    pub(super) waits: bool,
+    /// Who the peer is to this host.
+    pub(super) standing: Standing,
+    /// Its turn among those that do not answer is given, and whether there were others before it.
+    turn: Option<Crowd>,
     /// Why the last attempt failed, and at what.
     pub(super) last_failure: Option<(Scope, Failure)>,
     ike_failures: u32,
@@ -65,6 +79,9 @@ impl Keep {
             esp_blocked: false,
             hinted: None,
             next_try: None,
+            waits: false,
+            standing: Standing::Stranger,
+            turn: None,
             last_failure: None,
             ike_failures: 0,
             child_failures: 0,
@@ -78,7 +95,7 @@ impl Keep {
     pub(super) fn attempt(&self, settings: &Settings) -> Attempt {
         let initial_contact = (settings.initial_contact || self.arrived) && !self.greeted;
         let greeting = Greeting { initial_contact, life: self.life };
-        Attempt { greeting, fallback: self.fallback, blocked: self.esp_blocked }
+        Attempt { greeting, fallback: self.fallback, blocked: self.esp_blocked, sparse: false }
     }
 
     /// The settings have changed: what failed may succeed now. Waits begin again.
@@ -123,6 +140,7 @@ impl Keep {
     /// The peer has proven itself. `ends_soon`: with what is over before long, and it may do better later.
     pub(super) fn ike_established(&mut self, ends_soon: bool) {
         self.greeted = true;
+        self.standing = Standing::Known;
         (self.ike_failures, self.unproven) = (0, None);
         let fallback = std::mem::take(&mut self.fallback);
         let failures = self.proof_failures.saturating_add(1);
@@ -134,6 +152,22 @@ impl Keep {
     pub(super) fn child_established(&mut self) {
         self.child_failures = 0;
         self.last_failure = None;
+    }
+
+    /// An attempt is due. If nobody answered the last one, this one takes its turn: when that is, if it is not now.
+    pub(super) fn wait_for_turn(&mut self, now: Instant, knocks: &mut Knocks) -> Option<Instant> {
+        if self.ike_failures == 0 || self.turn.is_some() {
+            return None;
+        }
+        let turn = Some(knocks.take_turn(now, self.standing)).filter(|turn| *turn > now);
+        self.turn = Some(if turn.is_some() { Crowd::Many } else { Crowd::Few });
+        turn
+    }
+
+    /// An attempt is begun: what was planned is done. Says whether the peer is probably not there, as many are not.
+    pub(super) fn begin(&mut self) -> bool {
+        self.next_try = None;
+        self.turn.take() == Some(Crowd::Many) || self.ike_failures >= SPARSE_AFTER
     }
 
     /// Forgets the failures, which had a reason that is gone, and tries soon what is lacking.

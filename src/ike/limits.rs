@@ -38,10 +38,20 @@ pub(super) const REKEY_WINDOW_SECOND: (u32, u32) = (93, 100);
 /// An IKE SA lives this many times as long as a child.
 pub(super) const IKE_REKEY_FACTOR: u32 = 3;
 
-/// So many IKE SAs this end opens at a time: the answers must find room in its socket.
+/// So many IKE SAs this end opens at a time: the answers must find room in its socket. A peer that is silent when
+/// the first message is sent again takes no room any more.
 pub(super) const OPENING_MAX: usize = 256;
-/// How long a pair waits, at most, before it looks again whether there is room to open its IKE SA.
-pub(super) const OPENING_PAUSE: Duration = Duration::from_millis(200);
+/// After so many failures in a row a peer is knocked at sparsely.
+pub(super) const SPARSE_AFTER: u32 = 3;
+/// How often the first message is sent then: at once, after 0.06 s and 0.66 s. It is given up after 4.66 s.
+pub(super) const TRIES_SPARSE: u32 = 3;
+/// How much longer each wait is then.
+pub(super) const GROWTH_SPARSE: u32 = 10;
+/// Peers that did not answer last time share this pace, whatever their number: one of them is tried each time. Where
+/// there are fewer than fit into [`BACKOFF_MAX`], none of them waits for it.
+pub(super) const PACE_STRANGERS: Duration = Duration::from_millis(50);
+/// The pace of those that were sealed, or have proven themselves to this agent.
+pub(super) const PACE_KNOWN: Duration = Duration::from_millis(20);
 
 /// How long an answer to our first message has time to lead to a proof before that message is sent again: it may have
 /// been somebody else's.

@@ -86,6 +86,7 @@ mod intermediate;
 mod keep;
 mod kem;
 mod keys;
+mod knock;
 mod life;
 mod lifetime;
 mod limits;

@@ -23,6 +23,8 @@ pub(super) struct Attempt {
     pub(super) fallback: bool,
     /// ESP by itself does not get through.
     pub(super) blocked: bool,
+    /// The peer is probably not there.
+    pub(super) sparse: bool,
 }
 
 /// An attempt of ours that has no answer yet.
@@ -81,7 +83,11 @@ impl Opening {
         let payloads: Vec<_> = cookie.into_iter().chain(payloads).collect();
         let bytes = write_clear(header, &payloads);
         cx.out.transmit(&self.path, bytes.clone());
-        self.sent = Retransmission::knocking(cx.now, vec![bytes.clone()]);
+        let message = vec![bytes.clone()];
+        self.sent = match self.attempt.sparse {
+            true => Retransmission::sparse(cx.now, message),
+            false => Retransmission::knocking(cx.now, message),
+        };
         bytes
     }
 
@@ -153,6 +159,12 @@ impl Opening {
     /// Begins anew, with `tries` from `now` on.
     pub(super) fn restart(&mut self, now: Instant, tries: u32) {
         self.sent.restart(now, tries);
+    }
+
+    /// Whether the peer may be about to answer: one that has not by the time that it is asked again is no longer
+    /// waited for by others.
+    pub(super) fn is_fresh(&self) -> bool {
+        !self.sent.is_repeated()
     }
 
     pub(super) fn due(&self) -> Instant {

@@ -148,6 +148,11 @@ impl Session {
         matches!(self, Session::Initiation(state) if !state.is_hopeful())
     }
 
+    /// Whether that takes room: the peer answers, or has had little time yet to do so.
+    pub(super) fn takes_room(&self) -> bool {
+        matches!(self, Session::Initiation(state) if state.takes_room())
+    }
+
     /// Since when the peer is on the way to one that it initiated.
     pub(super) fn half_open_since(&self) -> Option<Instant> {
         self.is_half_open().then(|| self.opened().map(|opened| opened.begun)).flatten()

@@ -39,6 +39,7 @@ struct Entry {
     pair: Pair,
     load: Load,
     opening: bool,
+    takes_room: bool,
     to_flush: bool,
 }
 
@@ -51,6 +52,7 @@ pub(super) struct Table {
     to_flush: VecDeque<SessionKey>,
     budget: Budget,
     opening: usize,
+    taken_room: usize,
     next_key: u64,
     timers: BTreeSet<(Instant, Due)>,
 }
@@ -71,9 +73,14 @@ impl Table {
         &self.budget
     }
 
-    /// How many of them this end is opening.
-    pub(super) fn opening(&self) -> usize {
-        self.opening
+    /// How many of those that this end is opening take room.
+    pub(super) fn taken_room(&self) -> usize {
+        self.taken_room
+    }
+
+    /// How many of them take none, since nobody answers.
+    pub(super) fn unanswered(&self) -> usize {
+        self.opening - self.taken_room
     }
 
     /// Adds a session. `opened_by`: the address and the SPI of the initiator, where that is the peer.
@@ -88,6 +95,7 @@ impl Table {
             pair: session.path().pair,
             load: Load::default(),
             opening: false,
+            takes_room: false,
             to_flush: false,
         };
         self.entries.insert(key, entry);
@@ -146,6 +154,9 @@ impl Table {
         self.opening -= usize::from(entry.opening);
         entry.opening = session.is_opening();
         self.opening += usize::from(entry.opening);
+        self.taken_room -= usize::from(entry.takes_room);
+        entry.takes_room = session.takes_room();
+        self.taken_room += usize::from(entry.takes_room);
         if !entry.to_flush {
             entry.to_flush = true;
             self.to_flush.push_back(key);
@@ -187,6 +198,7 @@ impl Table {
         }
         self.budget.change(entry.pair, key, entry.load, Load::default());
         self.opening -= usize::from(entry.opening);
+        self.taken_room -= usize::from(entry.takes_room);
     }
 
     /// Moves the timer of a pair.

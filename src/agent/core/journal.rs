@@ -28,8 +28,11 @@ impl News {
     pub(super) fn of(was: RowState, machine: &PairMachine) -> Option<(Self, String)> {
         let state = machine.row_state();
         let trouble = machine.reason().filter(|(code, _)| *code != ReasonCode::InProgress);
+        // Of hosts that do not answer there is one line for all (`absent`).
+        let silent = machine.reason().is_some_and(|(code, _)| code == ReasonCode::NoAnswer);
         match (was, state) {
             _ if was == state => None,
+            (_, RowState::Clear | RowState::Blocked) if silent => None,
             (RowState::Clear, RowState::Protected) => Some((News::NoMoreClear, String::new())),
             (RowState::Blocked, RowState::Protected) => Some((News::NoMoreBlocked, String::new())),
             (RowState::Negotiating, RowState::Protected) => Some((News::Protected, String::new())),

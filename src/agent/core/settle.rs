@@ -71,6 +71,8 @@ impl Core {
             None => (reason_code(failure.code), failure.words),
         };
         match failure.hearsay.then(|| self.hearsay.note(now, failure.code.as_str())) {
+            // Of hosts that do not answer there is one line for all.
+            None if code == ReasonCode::NoAnswer => self.absent.note(now, pair, true),
             None | Some(Some(0)) => tracing::warn!("{pair}: {words}"),
             Some(Some(others)) => {
                 tracing::warn!("{pair}: {words} (and {others} more like it since the last)");
@@ -94,6 +96,7 @@ impl Core {
         #[cfg(feature = "key-export")]
         export::child(&new);
         let (pair, in_spi) = (new.pair, new.in_spi);
+        self.absent.note(now, pair, false);
         let child = Child::new(&new, token, word, self.scheme.replay_window, self.scheme.limits_of(pair));
         // A key lives once: that of an SA which is there already is not used again.
         let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));

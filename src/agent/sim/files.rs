@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::world::{Host, NAT_PORT, PORT, World, address};
 use crate::agent::scheme::Scheme;
+use crate::agent::setup::jitter;
 use crate::ike;
 use crate::model::config::Method;
 use crate::model::{EncapsulationMode, EspProposal, Limits, Pair, Proposals, Secret, UnixTime};
@@ -79,7 +80,7 @@ impl World {
             esp_proposals: file.esp_proposals.clone(),
             rekey_after: file.rekey_after,
             initial_contact: kernel.state.sas.is_empty(),
-            jitter: Duration::from_millis(file.nodes.len() as u64),
+            jitter: jitter(file.nodes.len()),
             about: self.about.clone(),
         }
     }

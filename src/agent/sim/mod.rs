@@ -1,6 +1,7 @@
 //! Clusters in virtual time: many cores, each with a kernel of its own that refuses what a kernel refuses,
 //! on a network that loses, duplicates and reorders. Everything follows from one seed.
 
+mod absent;
 mod beside;
 mod cluster;
 mod detour;

@@ -377,6 +377,7 @@ impl World {
         for reading in kernel.ended.drain(..) {
             core.handle_sa_end(&reading);
         }
+        core.poll_absent(*now);
         if core.poll_trial_ended() {
             (*trial, *wanted) = (None, false);
         }
@@ -571,6 +572,12 @@ impl World {
     pub(super) fn is_saved_as_sealed(&self, from: usize, to: usize) -> bool {
         let machine = self.hosts[from].core.as_ref().and_then(|core| core.pairs().get(&self.pair(from, to)));
         machine.is_some_and(PairMachine::is_saved_as_sealed)
+    }
+
+    /// The state directory of a host says that it was sealed with another.
+    pub(super) fn remember_sealed(&mut self, at: usize, other: usize) {
+        let pair = self.pair(at, other);
+        self.hosts[at].saved.entry(pair).or_default().sealed = true;
     }
 
     pub(super) fn state(&self, from: usize, to: usize) -> RowState {
