@@ -185,13 +185,13 @@ impl Engine {
     }
 
     /// The address of `pair` has come to this host: keeps the pair keyed, begins at once, and tells the peer that
-    /// what it knows of that address is void (INITIAL_CONTACT, RFC 7296 section 2.4).
-    pub fn arrive(&mut self, now: Instant, pair: Pair) {
+    /// what it knows of that address is void (INITIAL_CONTACT, RFC 7296 section 2.4). `missed` as in [`Engine::hurry`].
+    pub fn arrive(&mut self, now: Instant, pair: Pair, missed: bool) {
         self.keep(now, pair, Posture::Active);
         if let Some(keep) = self.pairs.get_mut(&pair) {
             keep.arrived = true;
         }
-        self.hurry(now, pair);
+        self.hurry(now, pair, missed);
     }
 
     /// The kernel's answer to [`Event::ChildAgreed`]: the SAs are installed, or they could not be. As
@@ -253,20 +253,16 @@ impl Engine {
                 Some(session)
             });
         }
-        self.try_soon(now, pair);
+        self.hurry(now, pair, false);
     }
 
-    /// `pair` was sealed, and is missed: what it lacks is tried before what others lack, and without a pause, neither
-    /// for failures before nor for the peer, which might begin.
-    pub fn hurry(&mut self, now: Instant, pair: Pair) {
-        if let Some(keep) = self.pairs.get_mut(&pair) {
+    /// What is lacking of `pair` is tried without a pause: neither for failures before, nor for the peer, which
+    /// might begin. One that is `missed`, as it was sealed, goes before others.
+    pub fn hurry(&mut self, now: Instant, pair: Pair, missed: bool) {
+        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        if missed {
             keep.standing = Standing::Known;
         }
-        self.try_soon(now, pair);
-    }
-
-    fn try_soon(&mut self, now: Instant, pair: Pair) {
-        let Some(keep) = self.pairs.get_mut(&pair) else { return };
         let before = keep.next_try.map(|(at, _)| at);
         keep.hurry(now, self.settings.jitter, &mut *self.entropy);
         let after = keep.next_try.map(|(at, _)| at);

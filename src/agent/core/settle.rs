@@ -134,14 +134,15 @@ impl Core {
 
     fn carry_out(&mut self, now: Instant, pair: Pair, order: Order) {
         let engine = &mut self.engine;
+        let missed = || self.pairs.get(pair).is_some_and(PairMachine::is_sealed);
         match order {
             Order::Posture(Posture::Active) => engine.keep(now, pair, ike::Posture::Active),
             Order::Posture(Posture::Passive) => engine.keep(now, pair, ike::Posture::Passive),
             Order::Posture(Posture::Forget) => engine.forget(now, pair),
             Order::BeginAnew => engine.begin_anew(now, pair),
             Order::Posture(Posture::Abandon) => engine.abandon(now, pair),
-            Order::Posture(Posture::Arrive) => engine.arrive(now, pair),
-            Order::Hurry => engine.hurry(now, pair),
+            Order::Posture(Posture::Arrive) => engine.arrive(now, pair, missed()),
+            Order::Hurry => engine.hurry(now, pair, missed()),
             Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
             Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),
             Order::Rekey { in_spi } => engine.rekey_child(now, pair, in_spi),
