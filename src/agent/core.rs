@@ -28,7 +28,7 @@ use super::absent::Absent;
 use super::accounts::Accounts;
 use super::kernel::{Kernel, Unreadable, Vault};
 use super::known::{Known, Scope};
-use super::pairs::Pairs;
+use super::pairs::{Pairs, Shared};
 use super::probe;
 use super::scheme::Scheme;
 use super::seldom::Seldom;
@@ -98,6 +98,10 @@ pub struct Core {
     changed: BTreeSet<Pair>,
     /// Parts of the kernel that may have to change.
     dirty: BTreeSet<Scope>,
+    /// Pairs of which alone something in the kernel may have to change.
+    moved: BTreeSet<Pair>,
+    /// What the pairs with a peer had in common when its part of the kernel was last brought in order as a whole.
+    shared: BTreeMap<IpAddr, Shared>,
     /// Pairs that want to know whether a packet has met their inbound policies.
     asking: BTreeSet<Pair>,
     probes: VecDeque<ProbeDatagram>,
@@ -155,6 +159,8 @@ impl Core {
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            moved: BTreeSet::new(),
+            shared: BTreeMap::new(),
             asking: BTreeSet::new(),
             probes: VecDeque::new(),
             waited: Duration::ZERO,
@@ -575,7 +581,7 @@ impl Core {
     /// Lets a pair take an input; its part of the kernel is looked at afterwards.
     fn with_pair<T>(&mut self, pair: Pair, input: impl FnOnce(&mut PairMachine) -> T) -> Option<T> {
         let answer = self.with_machine(pair, input)?;
-        self.dirty.insert(Scope::Peer(pair.remote));
+        self.moved.insert(pair);
         Some(answer)
     }
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::policy::Block;
-use crate::model::{KernelState, Op, PolicyDirection, PolicyId, PolicyReading, SaId, Selector};
-use crate::protect::{Desired, Indexes, Plan, plan};
+use crate::model::status::live_sas;
+use crate::model::{KernelState, Op, Pair, PolicyDirection, PolicyId, PolicyReading, SaId, Selector};
+use crate::protect::{Desired, Indexes, Plan, plan, policies};
 
 /// A part of the kernel's tables: what concerns one peer, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +15,25 @@ pub enum Scope {
     Common,
     /// What concerns the peer with this address.
     Peer(IpAddr),
+}
+
+/// What is planned together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// All of a scope.
+    Whole(Scope),
+    /// Of what concerns the peer with this address, only what is of these pairs alone.
+    Pairs(IpAddr, Vec<Pair>),
+}
+
+impl Part {
+    /// What it is a part of.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Part::Whole(scope) => *scope,
+            Part::Pairs(remote, _) => Scope::Peer(*remote),
+        }
+    }
 }
 
 /// The parts, and the indexes that our policies in them take.
@@ -54,8 +74,12 @@ impl Known {
     }
 
     /// The changes that lead a part to what is desired. Indexes that they take stay taken.
-    pub fn plan(&mut self, scope: Scope, desired: &Desired) -> Plan {
-        plan(desired, self.parts.entry(scope).or_default(), &mut self.indexes)
+    pub fn plan(&mut self, part: &Part, desired: &Desired) -> Plan {
+        let state = self.parts.entry(part.scope()).or_default();
+        match part {
+            Part::Whole(_) => plan(desired, state, &mut self.indexes),
+            Part::Pairs(_, pairs) => plan(desired, &of_pairs(state, pairs), &mut self.indexes),
+        }
     }
 
     /// The kernel has made a change.
@@ -75,6 +99,17 @@ impl Known {
     }
 }
 
+/// What `state` holds of these pairs alone.
+fn of_pairs(state: &KernelState, pairs: &[Pair]) -> KernelState {
+    let mut part = KernelState::default();
+    for pair in pairs {
+        part.sas.extend(live_sas(state, *pair).map(|sa| (sa.id, *sa)));
+        let policies = policies::ids(*pair).into_iter().filter_map(|id| state.policies.get_key_value(&id));
+        part.policies.extend(policies.map(|(id, policy)| (*id, *policy)));
+    }
+    part
+}
+
 /// A policy between this host and one address belongs to that peer, and so does one of what is forwarded to or from it.
 fn scope_of(id: &PolicyId) -> Scope {
     let Selector { source, destination, .. } = id.selector;
@@ -90,8 +125,7 @@ fn scope_of(id: &PolicyId) -> Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Action, Pair};
-    use crate::protect::policies;
+    use crate::model::Action;
 
     #[test]
     fn all_policies_of_a_peer_are_found_where_they_were_planned() {

@@ -3,12 +3,21 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 
-use super::known::{Known, Scope};
+use super::known::{Known, Part, Scope};
 use crate::model::ours::is_our_policy;
 use crate::model::{Action, Direction, Exemption, KernelState, Pair, Policy, SaId};
 use crate::protect::timing::TRIAL_OUT;
 use crate::protect::{Adopted, Desired, Guard, GuardRules, PairMachine, Plan, policies};
+
+/// What the pairs with a peer have in common that the kernel is to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    off: bool,
+    sealed: bool,
+    until: Option<Instant>,
+}
 
 /// The machines of a host's pairs, or views of them, and what concerns several of them.
 pub struct Pairs<M = PairMachine> {
@@ -36,13 +45,15 @@ impl Pairs {
     pub fn adopt(&mut self, actual: &KernelState) -> Vec<(Pair, SaId, Direction)> {
         let mut taken = Vec::new();
         let there = |policy: &Policy| actual.policies.get(&policy.id()).filter(|there| is_our_policy(there));
+        let mut found: BTreeMap<Pair, BTreeMap<SaId, Direction>> = BTreeMap::new();
+        for reading in actual.sas.values() {
+            let pair = Pair { local: reading.id.destination, remote: reading.source };
+            for pair in [pair, pair.mirrored()].into_iter().filter(|pair| self.machines.contains_key(pair)) {
+                found.entry(pair).or_default().insert(reading.id, reading.direction(pair));
+            }
+        }
         for (pair, machine) in &mut self.machines {
-            let sas: BTreeMap<SaId, Direction> = actual
-                .sas
-                .values()
-                .filter(|reading| reading.is_between(*pair))
-                .map(|reading| (reading.id, reading.direction(*pair)))
-                .collect();
+            let sas = found.remove(pair).unwrap_or_default();
             let unproven = unproven(&sas, actual);
             let encapsulated = sas.keys().any(|id| actual.sas[id].encapsulated);
             taken.extend(sas.iter().map(|(id, direction)| (*pair, *id, *direction)));
@@ -146,11 +157,39 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
     }
 
     /// What the kernel should hold of one part.
-    pub fn desired(&self, scope: Scope) -> Desired {
-        match scope {
-            Scope::Common => self.desired_for_all(),
-            Scope::Peer(remote) => self.desired_with(remote),
+    pub fn desired(&self, part: &Part) -> Desired {
+        match part {
+            Part::Whole(Scope::Common) => self.desired_for_all(),
+            Part::Whole(Scope::Peer(remote)) => self.desired_with(*remote),
+            Part::Pairs(remote, pairs) => self.desired_alone(pairs, self.shared(*remote).sealed),
         }
+    }
+
+    /// What [`Pairs::desired`] of a peer makes of all pairs with it together. As long as that stays the same, what
+    /// changes of a pair concerns nothing but the pair.
+    pub fn shared(&self, remote: IpAddr) -> Shared {
+        let possible = self.machines_with(remote).filter(|machine| machine.away().is_none());
+        Shared {
+            off: self.machines_with(remote).all(PairMachine::is_off),
+            sealed: self.sealed_with(remote) == Some(true),
+            until: possible.filter_map(PairMachine::guard_until).min(),
+        }
+    }
+
+    fn machines_with(&self, remote: IpAddr) -> impl Iterator<Item = &PairMachine> {
+        self.with(remote).iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow)
+    }
+
+    /// What these pairs want by themselves. `beside`: whether all pairs with their peer that are possible are sealed.
+    fn desired_alone(&self, pairs: &[Pair], beside: bool) -> Desired {
+        let mut desired = Desired::default();
+        for machine in pairs.iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow) {
+            desired.extend(match machine.away() {
+                Some(_) => machine.desired_while_away(beside),
+                None => machine.desired(),
+            });
+        }
+        desired
     }
 
     fn desired_for_all(&self) -> Desired {
@@ -161,39 +200,31 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
     }
 
     fn desired_with(&self, remote: IpAddr) -> Desired {
-        let mut desired = Desired::default();
-        let machines: Vec<&PairMachine> =
-            self.with(remote).iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow).collect();
-        if machines.iter().all(|machine| machine.is_off()) {
-            return desired;
+        let shared = self.shared(remote);
+        if shared.off {
+            return Desired::default();
         }
-        let (away, machines): (Vec<&PairMachine>, Vec<&PairMachine>) =
-            machines.into_iter().partition(|machine| machine.away().is_some());
-        let beside = all_sealed(&machines) == Some(true);
-        away.iter().for_each(|machine| desired.extend(machine.desired_while_away(beside)));
-        machines.iter().for_each(|machine| desired.extend(machine.desired()));
+        let mut desired = self.desired_alone(self.with(remote), shared.sealed);
         let exempt = self.exemptions.iter();
         desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
-        if beside {
-            let until = machines.iter().filter_map(|machine| machine.guard_until()).min();
+        if shared.sealed {
             let has_pair = |local| self.machines.contains_key(&Pair { local, remote });
             let guard = self.guard.policies(remote, self.by_remote.len(), has_pair).into_iter();
-            desired.policies.extend(guard.map(|policy| policy.lasting(until)));
+            desired.policies.extend(guard.map(|policy| policy.lasting(shared.until)));
         }
         desired
     }
 
     /// Whether all pairs with `remote` that are possible now are sealed; `None` where there are none.
     pub fn sealed_with(&self, remote: IpAddr) -> Option<bool> {
-        let machines = self.with(remote).iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow);
-        let possible: Vec<&PairMachine> = machines.filter(|machine| machine.away().is_none()).collect();
-        all_sealed(&possible)
+        let mut possible = self.machines_with(remote).filter(|machine| machine.away().is_none()).peekable();
+        possible.peek().is_some().then(|| possible.all(PairMachine::is_sealed))
     }
 
     /// All changes that lead from `known` to what is wanted.
     pub fn outstanding(&self, mut known: Known) -> Plan {
         let scopes: BTreeSet<Scope> = known.scopes().chain(self.scopes()).collect();
-        let parts = scopes.into_iter().map(|scope| known.plan(scope, &self.desired(scope)));
+        let parts = scopes.into_iter().map(Part::Whole).map(|part| known.plan(&part, &self.desired(&part)));
         parts.fold(Plan::default(), |mut whole, part| {
             whole.ops.extend(part.ops);
             whole.conflicts.extend(part.conflicts);
@@ -209,9 +240,4 @@ fn unproven(sas: &BTreeMap<SaId, Direction>, actual: &KernelState) -> BTreeSet<S
     let of = |wanted| sas.iter().filter(move |(_, direction)| **direction == wanted).map(|(id, _)| *id);
     let newest = of(Direction::Out).filter_map(|id| added(&id)).max();
     of(Direction::In).filter(|id| added(id) > newest).collect()
-}
-
-/// Whether all of `machines` are sealed; `None` where there are none.
-fn all_sealed(machines: &[&PairMachine]) -> Option<bool> {
-    (!machines.is_empty()).then(|| machines.iter().all(|machine| machine.is_sealed()))
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::model::exempt::{self, Opening};
 use crate::model::ours::priority;
 use crate::model::policy::Block;
-use crate::model::{Action, Exemption, Pair, Policy, PolicyDirection, Selector};
+use crate::model::{Action, Exemption, Pair, Policy, PolicyDirection, PolicyId, Selector};
 
 /// Inbound, and the same selector again as FWD: otherwise plaintext to a DNATed port would be served
 /// (docs/kernel.md, fact 18e). `action` is [`Action::Accept`] or [`Action::Require`].
@@ -38,6 +38,12 @@ pub fn outbound(pair: Pair, action: Action) -> Policy {
         priority: priority::PAIR,
         until: None,
     }
+}
+
+/// What identifies the policies of a pair.
+pub fn ids(pair: Pair) -> [PolicyId; 3] {
+    let [inbound, forward] = inbound(pair, Action::Accept);
+    [inbound.id(), forward.id(), outbound(pair, Action::Block).id()]
 }
 
 /// What blocks all that goes between some addresses of this host and a peer.

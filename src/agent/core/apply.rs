@@ -1,11 +1,12 @@
 //! The kernel gets what the pairs want, and the pairs hear what it has done.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Core;
 use crate::agent::kernel::Kernel;
-use crate::agent::known::{Known, Scope};
+use crate::agent::known::{Known, Part, Scope};
 use crate::model::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
 use crate::protect::policies;
 
@@ -16,27 +17,49 @@ impl Core {
         self.known = Known::of(actual, &self.pairs.own());
         self.dirty.extend(self.known.scopes());
         self.dirty.insert(Scope::Common);
+        // What peers' parts lack that are empty now is not a matter of single pairs.
+        self.shared.clear();
+    }
+
+    /// The parts that may have to change. Where nothing changes that concerns several pairs with a peer, they are only
+    /// as large as the pairs that move: a host with many addresses has many pairs with each peer's.
+    fn take_dirty(&mut self) -> Vec<Part> {
+        let mut whole = std::mem::take(&mut self.dirty);
+        let mut alone: BTreeMap<IpAddr, Vec<Pair>> = BTreeMap::new();
+        for pair in std::mem::take(&mut self.moved) {
+            alone.entry(pair.remote).or_default().push(pair);
+        }
+        let together = |remote: &&IpAddr| self.shared.get(*remote) != Some(&self.pairs.shared(**remote));
+        whole.extend(alone.keys().filter(together).map(|remote| Scope::Peer(*remote)));
+        alone.retain(|remote, _| !whole.contains(&Scope::Peer(*remote)));
+        let alone = alone.into_iter().map(|(remote, pairs)| Part::Pairs(remote, pairs));
+        whole.into_iter().map(Part::Whole).chain(alone).collect()
     }
 
     /// Brings the parts of the kernel that may have to change to what the pairs want, in one go.
     pub(super) fn apply(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        let dirty = std::mem::take(&mut self.dirty);
         let mut ops = Vec::new();
         let mut parts = Vec::new();
-        for scope in dirty {
-            let desired = self.pairs.desired(scope);
-            let part = self.known.plan(scope, &desired);
-            ops.extend(part.ops.iter().copied());
-            parts.push((scope, desired, part));
+        for part in self.take_dirty() {
+            let desired = self.pairs.desired(&part);
+            let plan = self.known.plan(&part, &desired);
+            ops.extend(plan.ops.iter().copied());
+            if let Part::Whole(Scope::Peer(remote)) = part {
+                self.shared.insert(remote, self.pairs.shared(remote));
+            }
+            parts.push((part, desired, plan));
         }
         let mut results =
             if ops.is_empty() { Vec::new() } else { kernel.apply(&ops, &self.vault) }.into_iter();
-        for (scope, desired, part) in parts {
-            let results: Vec<_> = part.ops.iter().zip(results.by_ref()).collect();
-            let outcome = self.digest(now, scope, &part.conflicts, results);
-            self.report_applied(now, scope, &outcome);
-            if self.pairs.desired(scope) != desired {
-                self.dirty.insert(scope);
+        for (part, desired, plan) in parts {
+            let results: Vec<_> = plan.ops.iter().zip(results.by_ref()).collect();
+            let outcome = self.digest(now, part.scope(), &plan.conflicts, results);
+            self.report_applied(now, &part, &outcome);
+            if self.pairs.desired(&part) != desired {
+                match part {
+                    Part::Whole(scope) => drop(self.dirty.insert(scope)),
+                    Part::Pairs(_, pairs) => self.moved.extend(pairs),
+                }
             }
         }
     }
@@ -107,11 +130,17 @@ impl Core {
         }
     }
 
-    fn report_applied(&mut self, now: Instant, scope: Scope, outcome: &Outcome) {
-        let Scope::Peer(remote) = scope else {
-            return;
+    fn report_applied(&mut self, now: Instant, part: &Part, outcome: &Outcome) {
+        let pairs = match part {
+            Part::Whole(Scope::Common) => return,
+            Part::Whole(Scope::Peer(remote)) => self.pairs.with(*remote).to_vec(),
+            Part::Pairs(_, pairs) => pairs.clone(),
         };
-        for pair in self.pairs.with(remote).to_vec() {
+        if outcome.policies.is_some() {
+            // To be tried again as a whole.
+            self.shared.retain(|remote, _| pairs.first().is_none_or(|pair| pair.remote != *remote));
+        }
+        for pair in pairs {
             self.with_machine(pair, |machine| {
                 machine.handle_applied(now, &outcome.refused, outcome.policies.clone());
             });

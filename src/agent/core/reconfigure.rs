@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Core;
 use crate::agent::kernel::Kernel;
-use crate::agent::known::Known;
+use crate::agent::known::{Known, Scope};
 use crate::agent::pairs::Pairs;
 use crate::agent::scheme::Scheme;
 use crate::ike;
@@ -151,6 +151,8 @@ impl Core {
         self.pairs.remove(pair);
         self.proven.remove(&pair);
         self.engine.allow_ahead(pair, false);
+        // What stands beside the other pairs with the peer concerns the address now.
+        self.dirty.insert(Scope::Peer(pair.remote));
         self.timers.set(pair, None);
         self.persist = true;
     }

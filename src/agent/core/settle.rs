@@ -19,7 +19,7 @@ impl Core {
     pub(super) fn settle(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         loop {
             self.drain_events(now);
-            if !self.dirty.is_empty() {
+            if !self.dirty.is_empty() || !self.moved.is_empty() {
                 self.apply(now, kernel);
             } else if !self.touched.is_empty() {
                 self.carry_out_orders(now);
