@@ -33,6 +33,7 @@ mod reboot;
 mod refusal;
 mod rekey;
 pub mod reload;
+mod scale;
 mod sight;
 mod strangers;
 mod strict;
@@ -81,6 +82,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         sight::ALL,
         causes::ALL,
         imposter::ALL,
+        scale::ALL,
         encapsulation::ALL,
         nat::ALL,
         keys::ALL,
