@@ -58,6 +58,13 @@ pub struct ProbeDatagram {
     pub size: Option<u16>,
 }
 
+impl ProbeDatagram {
+    /// Whether the kernel may count it and refuse it then.
+    pub fn may_count(&self) -> bool {
+        self.size.is_some() && self.local.is_ipv6()
+    }
+}
+
 /// A datagram that came in on UDP.
 #[derive(Debug)]
 pub struct Datagram {
@@ -303,8 +310,18 @@ impl Core {
         }
     }
 
-    /// A probe is larger than what this host lets out to there.
-    pub fn handle_probe_refused(&mut self, now: Instant, probe: &ProbeDatagram) {
+    /// A probe is larger than what this host lets out to there. `readings` are those of its SA before and after, where
+    /// the kernel may have counted it all the same.
+    pub fn handle_probe_refused(
+        &mut self,
+        now: Instant,
+        probe: &ProbeDatagram,
+        readings: Option<(SaReading, SaReading)>,
+    ) {
+        let own = probe::counted(probe.bytes.len());
+        if readings.is_some_and(|(before, after)| after.bytes.saturating_sub(before.bytes) >= own) {
+            self.accounts.probe(probe.sa.id(), own);
+        }
         if let Some(size) = probe.size {
             self.handle_size_sent(now, probe.sa.pair, size, false);
         }

@@ -558,10 +558,15 @@ impl Service {
         };
         // Probes first: the message that follows asks whether they came through.
         while let Some(probe) = core.poll_probe() {
+            // The kernel counts some of those over IPv6 that it refuses: it learns their size as it encrypts them.
+            let counts = |kernel: &mut xfrm::Kernel| probe.may_count().then(|| kernel.read_sa(probe.sa.id()));
+            let before = counts(&mut self.kernel);
             match sockets.probe(&probe) {
                 Ok(()) => core.handle_probe_sent(now, &probe),
                 Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
-                    core.handle_probe_refused(now, &probe)
+                    let after = counts(&mut self.kernel);
+                    let [before, after] = [before, after].map(|it| it.and_then(Result::ok).flatten());
+                    core.handle_probe_refused(now, &probe, before.zip(after));
                 }
                 Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
             }

@@ -359,7 +359,7 @@ impl World {
         while let Some(probe) = core.poll_probe() {
             let id = probe.sa.id();
             if probe.size.is_some_and(|size| size > LETS_OUT) {
-                core.handle_probe_refused(*now, &probe);
+                core.handle_probe_refused(*now, &probe, None);
                 continue;
             }
             if kernel.count(id, probe.bytes.len() as u64 + 8) {

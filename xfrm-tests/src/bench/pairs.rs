@@ -111,7 +111,8 @@ impl Pairs {
             .unwrap_or_default();
         format!(
             "xfrm state add src {source} dst {destination} proto esp spi {} reqid {} mode transport {window} \
-             flag esn aead rfc4106(gcm(aes)) 0x{key} 128 limit time-hard {HARD_SECONDS} {direction}",
+             flag esn aead rfc4106(gcm(aes)) 0x{key} 128 limit time-hard {HARD_SECONDS} {direction} \
+             sel src {source} dst {destination}",
             sa.spi,
             ours::REQID
         )

@@ -168,13 +168,17 @@ fn by_public_keys(lab: &mut Lab) -> Result<()> {
 /// What the kernel of a still has for the address goes with the next agent.
 fn dead_agent(lab: &mut Lab) -> Result<()> {
     let [a, b, c] = sealed_with_address_at_a(lab, &cluster(lab.hosts()))?;
-    let (captures, since) = (lab.capture_all()?, SystemTime::now());
+    let captures = lab.capture_all()?;
     crate::lab::agent::kill_agent(&a)?;
     take(&a)?;
     give(&c, &[&a, &b])?;
     println!("{:?}", await_answers(&b)?);
     hostseal(&a, "status")?.expect_code(3)?;
     hostseal(&a, "enable --timeout 30s")?.expect_code(0)?;
+    await_protected(&a)?;
+    super::await_sealed(&a)?;
+    // Before that a knows no way to the address but the clear one: to its kernel it was its own.
+    let since = SystemTime::now();
     await_keys_at(&c, &b, &a)?;
     await_answers(&a)?;
     ensure_esp_alone(captures, since)

@@ -226,17 +226,18 @@ fn pass_for(b: &Host, [a, c]: [&Host; 2], family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Takes the selectors from the inbound SAs of a host.
+/// Takes the selectors from the inbound SAs of a host, and makes the outbound ones anew after them: an agent makes them
+/// in this order, and one that finds them in the other takes the inbound ones for those of a peer without proof.
 fn unbind_inbound(host: &Host) -> Result<()> {
     let own = FAMILIES.map(|family| host.address(family));
-    for Shown { source, destination, words, name } in Shown::all(host)? {
-        if own.contains(&destination) {
-            let ends = format!("src {source} dst {destination}");
-            let (id, _) = name.split_once(" reqid").context("a reqid")?;
-            host.run(&format!(
-                "ip xfrm state delete {ends} {id} && ip xfrm state add {ends} {words} replay-window 4096 dir in"
-            ))?;
-        }
+    let (inbound, outbound): (Vec<Shown>, Vec<Shown>) =
+        Shown::all(host)?.into_iter().partition(|sa| own.contains(&sa.destination));
+    let inbound = inbound.iter().map(|sa| (sa, "replay-window 4096 dir in"));
+    let outbound = outbound.iter().map(|sa| (sa, "replay-window 0 replay-oseq 100000 dir out"));
+    for (Shown { source, destination, words, name }, rest) in inbound.chain(outbound) {
+        let ends = format!("src {source} dst {destination}");
+        let (id, _) = name.split_once(" reqid").context("a reqid")?;
+        host.run(&format!("ip xfrm state delete {ends} {id} && ip xfrm state add {ends} {words} {rest}"))?;
     }
     Ok(())
 }

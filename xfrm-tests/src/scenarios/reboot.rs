@@ -276,7 +276,7 @@ fn never_enabled(lab: &mut Lab) -> Result<()> {
 fn a_full_disk_keeps_no_agent_from_starting(lab: &mut Lab) -> Result<()> {
     let a = &lab.hosts()[0];
     let state = "/var/lib/hostseal";
-    a.run(&format!("mkdir -p {state} && mount -t tmpfs -o size=32k tmpfs {state}"))?;
+    a.run(&format!("mkdir -p {state} && mount -t tmpfs -o size=32k,mode=700 tmpfs {state}"))?;
     let (a, b) = sealed_pair(lab)?;
     kill_agent(&a)?;
     ensure!(!a.succeeds(&format!("dd if=/dev/zero of={state}/full bs=1k"))?, "the disk is not full");
