@@ -18,11 +18,12 @@ use super::known::Known;
 use super::scheme::Scheme;
 use super::single::Single;
 use crate::model::config::{ConfigError, Places, WhoamiError, addresses_in};
+use crate::model::exempt::Exemptions;
 use crate::model::host::{Boot, named_node, own_addresses};
 use crate::model::saved::SavedError;
 use crate::model::status::Protection;
 use crate::model::units::counted;
-use crate::model::{Config, Exemption, KernelState, Node, Op, Pair, Saved, enabled};
+use crate::model::{Config, KernelState, Node, Op, Pair, Saved, enabled};
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
 use crate::xfrm;
 
@@ -59,7 +60,7 @@ fn guard_by(path: &Path, config: &Config) -> anyhow::Result<String> {
         }
         Err(unknown) => {
             let listed = config.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-            carry_out(&mut kernel, &block_all(&listed, &config.protection.exempt, &actual))?;
+            carry_out(&mut kernel, &block_all(&listed, &Exemptions::of(config, None), &actual))?;
             Err(anyhow::Error::new(unknown)
                 .context("what was sealed cannot be known, so every listed address is blocked"))
         }
@@ -89,7 +90,7 @@ fn guard_without_file(path: &Path, broken: ConfigError) -> anyhow::Result<String
     }
     let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
     let actual = kernel.read()?;
-    carry_out(&mut kernel, &block_all(&remotes, &[], &actual))?;
+    carry_out(&mut kernel, &block_all(&remotes, &Exemptions::default(), &actual))?;
     let blocked: Vec<String> = remotes.iter().map(IpAddr::to_string).collect();
     bail!(
         "the configuration cannot be read, and no good one was kept, so all is blocked between this host and {}: \
@@ -161,10 +162,10 @@ pub(super) fn first_step(
 }
 
 /// What blocks all of `addresses` but for exemptions, whichever of them this host has. What is there already stays.
-fn block_all(addresses: &BTreeSet<IpAddr>, exempt: &[Exemption], actual: &KernelState) -> Plan {
+fn block_all(addresses: &BTreeSet<IpAddr>, exempt: &Exemptions, actual: &KernelState) -> Plan {
     let of_one = |remote: &IpAddr| {
         let remote = *remote;
-        let exempt = exempt.iter().flat_map(move |entry| policies::exemption(remote, entry));
+        let exempt = policies::exempt(remote, exempt);
         exempt.chain(policies::block_all(remote)).chain(policies::block_forwarded(remote))
     };
     let discovery = addresses.iter().any(IpAddr::is_ipv6).then(policies::neighbour_discovery);

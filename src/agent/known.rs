@@ -125,13 +125,15 @@ fn scope_of(id: &PolicyId) -> Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Action;
+    use crate::model::exempt::Exemptions;
+    use crate::model::{Action, Pair};
+    use crate::protect::policies;
 
     #[test]
     fn all_policies_of_a_peer_are_found_where_they_were_planned() {
         for [local, remote] in [["10.0.0.1", "10.0.0.2"], ["fd00::1", "fd00::2"]] {
             let pair = Pair::new(local.parse().unwrap(), remote.parse().unwrap()).unwrap();
-            let exemption = "tcp/22".parse().unwrap();
+            let exemptions = Exemptions::of_all(["tcp/22".parse().unwrap()]);
             let of_peer = policies::inbound(pair, Action::Require)
                 .into_iter()
                 .chain([policies::outbound(pair, Action::Block)])
@@ -139,7 +141,7 @@ mod tests {
                 .chain(policies::block(policies::link_local(), pair.remote))
                 .chain(policies::block_all(pair.remote))
                 .chain(policies::block_forwarded(pair.remote))
-                .chain(policies::exemption(pair.remote, &exemption));
+                .chain(policies::exempt(pair.remote, &exemptions));
             for policy in of_peer {
                 assert_eq!(scope_of(&policy.id()), Scope::Peer(pair.remote), "{}", policy.id());
             }

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::known::{Known, Part, Scope};
+use crate::model::exempt::Exemptions;
 use crate::model::ours::is_our_policy;
-use crate::model::{Action, Direction, Exemption, KernelState, Pair, Policy, SaId};
+use crate::model::{Action, Direction, KernelState, Pair, Policy, SaId};
 use crate::protect::timing::TRIAL_OUT;
 use crate::protect::{Adopted, Desired, Guard, GuardRules, PairMachine, Plan, policies};
 
@@ -23,14 +24,14 @@ pub struct Shared {
 pub struct Pairs<M = PairMachine> {
     machines: BTreeMap<Pair, M>,
     by_remote: BTreeMap<IpAddr, Vec<Pair>>,
-    exemptions: Vec<Exemption>,
+    exemptions: Exemptions,
     guard: Guard,
 }
 
 impl<M: Borrow<PairMachine>> Pairs<M> {
     /// These pairs; `exemptions` are in force with a peer as long as a pair with it is not off, `guard` as long as
     /// all are sealed.
-    pub fn new(machines: impl Iterator<Item = M>, exemptions: Vec<Exemption>, guard: Guard) -> Self {
+    pub fn new(machines: impl Iterator<Item = M>, exemptions: Exemptions, guard: Guard) -> Self {
         let machines: BTreeMap<Pair, M> =
             machines.map(|machine| (machine.borrow().pair(), machine)).collect();
         let mut by_remote: BTreeMap<IpAddr, Vec<Pair>> = BTreeMap::new();
@@ -75,7 +76,7 @@ impl Pairs {
     }
 
     /// Other exemptions, and other rules of the guard, from now on.
-    pub fn go_by(&mut self, exemptions: Vec<Exemption>, rules: GuardRules) {
+    pub fn go_by(&mut self, exemptions: Exemptions, rules: GuardRules) {
         self.exemptions = exemptions;
         self.guard = self.guard.by(rules);
     }
@@ -205,8 +206,7 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
             return Desired::default();
         }
         let mut desired = self.desired_alone(self.with(remote), shared.sealed);
-        let exempt = self.exemptions.iter();
-        desired.policies.extend(exempt.flat_map(|entry| policies::exemption(remote, entry)));
+        desired.policies.extend(policies::exempt(remote, &self.exemptions));
         if shared.sealed {
             let has_pair = |local| self.machines.contains_key(&Pair { local, remote });
             let guard = self.guard.policies(remote, self.by_remote.len(), has_pair).into_iter();

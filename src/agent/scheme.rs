@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::pairs::Pairs;
 use crate::model::config::{Forwarded, Mode};
-use crate::model::{Config, Exemption, Inside, Limits, Node, NodeName, Pair};
+use crate::model::exempt::Exemptions;
+use crate::model::{Config, Inside, Limits, Node, NodeName, Pair};
 use crate::protect::{Away, Guard, GuardRules, PairMachine, Rules};
 
 /// Hard limits in bytes and packets are this many times the soft ones.
@@ -19,7 +20,7 @@ pub struct Scheme {
     /// Whose the addresses of the other hosts are.
     pub nodes: BTreeMap<IpAddr, NodeName>,
     /// What stays in the clear.
-    pub exemptions: Vec<Exemption>,
+    pub exemptions: Exemptions,
     /// The anti-replay window, in packets.
     pub replay_window: u32,
     /// When SAs end.
@@ -51,7 +52,7 @@ impl Scheme {
         Self {
             pairs: config.pairs(node).into_iter().map(|(_, pair)| pair).collect(),
             nodes: config.pairs(node).into_iter().map(|(name, pair)| (pair.remote, name)).collect(),
-            exemptions: config.protection.exempt.clone(),
+            exemptions: Exemptions::of(config, Some(node)),
             replay_window: config.esp.replay_window,
             limits,
             floating: floating(config),

@@ -37,6 +37,7 @@ use super::watch::Watch;
 use crate::ike;
 use crate::model::config::owner;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
+use crate::model::exempt::Exemptions;
 use crate::model::host::{Boot, own_addresses, present_addresses};
 use crate::model::ours::is_our_policy;
 use crate::model::saved::{PairRecord, SavedError};
@@ -586,8 +587,8 @@ impl Service {
         }
         if let Some(strangers) = core.poll_strangers() {
             let pairs = self.setup.config.pairs(&self.setup.node);
-            let exempt = &self.setup.config.protection.exempt;
-            self.strangers.note(strangers.problems(Ground { pairs: &pairs, exempt }));
+            let exempt = Exemptions::of(&self.setup.config, Some(&self.setup.node));
+            self.strangers.note(strangers.problems(Ground { pairs: &pairs, exempt: &exempt }));
         }
         if core.poll_persist() {
             self.save_at.get_or_insert(now + SAVE_DELAY);

@@ -14,6 +14,7 @@ use crate::model;
 use crate::model::config::{
     Config, ConfigError, CredentialsError, Forwarded, Method, Mode, Node, NodeName, Problem,
 };
+use crate::model::exempt::Protocol;
 use crate::model::units::{counted, human_bytes, human_duration};
 use crate::model::{AuthMethod, EncapsulationMode, Exemption, Pair, Proposals, UnixTime};
 
@@ -191,7 +192,8 @@ fn words(
     line("ESP in UDP", in_udp(config));
     line("replay window", format!("{} packets", config.esp.replay_window));
     line("mode", mode(config.protection.mode).to_owned());
-    line("in the clear", clear(&config.protection.exempt));
+    line("in the clear", "IKE itself, IPv6 neighbour discovery, loopback".to_owned());
+    config.protection.exempt.iter().for_each(|entry| line("", opens(entry)));
     line("", "all between addresses that the file does not list, IPv6 link-local ones too".to_owned());
     line("peers", peers_may(config.protection.allow_peer_disable).to_owned());
     line("forwarded", what_is_forwarded(config.protection.forwarded).to_owned());
@@ -277,9 +279,25 @@ fn rekey_limits(config: &Config) -> String {
     limits.join(" or ")
 }
 
-fn clear(exempt: &[Exemption]) -> String {
-    let exempt: String = exempt.iter().map(|exemption| format!("{exemption}, ")).collect();
-    format!("{exempt}IKE itself, IPv6 neighbour discovery, loopback")
+/// Which ports an exemption opens, and to whom.
+fn opens(entry: &Exemption) -> String {
+    let but = if entry.incoming { "accepted, but not sent: " } else { "" };
+    let Some(ports) = &entry.ports else {
+        return format!("{entry}: {but}all ICMP between all nodes");
+    };
+    let ports = match ports.start() == ports.end() {
+        true => format!("port {}", ports.start()),
+        false => format!("ports {} to {}", ports.start(), ports.end()),
+    };
+    let servers = match &entry.served_by {
+        None => "every node".to_owned(),
+        Some(nodes) => nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", "),
+    };
+    let protocol = if entry.protocol == Protocol::Tcp { "TCP" } else { "UDP" };
+    format!(
+        "{entry}: {but}{protocol} {ports} of {servers} is open to all nodes, and from that port {protocol} ports \
+         32768 to 65535 of every other node"
+    )
 }
 
 fn mode(mode: Mode) -> &'static str {

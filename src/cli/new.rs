@@ -99,8 +99,8 @@ fn text(args: &NewArgs, secret_file: &Path) -> String {
          # Everything else has its default: `hostseal config check` prints what is in effect.\n\
          cluster = {}\n\n\
          [secret]\nfile = {} # the same on every host, mode 0600\n\n\
-         [protection]\n\
-         # exempt = [\"tcp/22\"] # left in the clear: a way in should keys ever fail\n\n{}",
+         # Only packets between these hosts are touched. Who comes from outside the cluster, by SSH for example,\n\
+         # needs no exemption.\n\n{}",
         quote(&args.cluster),
         quote(&secret_file.display().to_string()),
         nodes.join("\n")

@@ -4,6 +4,7 @@ use super::exit::{Exit, Failure};
 use super::status::read_kernel;
 use super::term::tell;
 use crate::model::config::{Config, Node};
+use crate::model::exempt::Exemptions;
 use crate::model::stranger::Ground;
 use crate::model::{Pair, Problem};
 use crate::xfrm;
@@ -14,8 +15,8 @@ use crate::xfrm;
 /// The kernel's tables cannot be read.
 pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, Failure> {
     let pairs = config.pairs(node);
-    let ground = Ground { pairs: &pairs, exempt: &config.protection.exempt };
-    Ok(read_kernel()?.strangers.problems(ground))
+    let exempt = Exemptions::of(config, Some(node));
+    Ok(read_kernel()?.strangers.problems(Ground { pairs: &pairs, exempt: &exempt }))
 }
 
 /// Interfaces that let packets past the policies.

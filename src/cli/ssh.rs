@@ -30,7 +30,9 @@ fn words(config: &Config, node: &Node, session: Session) -> Option<String> {
     let (peer, _) =
         config.pairs(node).into_iter().find(|(_, pair)| (pair.local, pair.remote) == (server, client))?;
     let exempt = config.protection.exempt.iter().any(|entry| {
-        entry.protocol == Protocol::Tcp && entry.ports.as_ref().is_some_and(|ports| ports.contains(&port))
+        entry.is_served_by(&node.name)
+            && entry.protocol == Protocol::Tcp
+            && entry.ports.as_ref().is_some_and(|ports| ports.contains(&port))
     });
     (!exempt).then(|| {
         format!(

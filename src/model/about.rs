@@ -45,7 +45,7 @@ impl About {
             config_id: config.config_id(),
             secret_id: secret.map(id),
             previous_id: previous.map(id),
-            exempt: Some(config.protection.exempt.iter().map(Exemption::to_string).collect()),
+            exempt: Some(config.protection.exempt.iter().map(told).collect()),
             sizes: true,
             removes: false,
         }
@@ -94,6 +94,11 @@ impl About {
         let both = self.secret_id.is_some() && other.secret_id.is_some();
         both.then(|| ours.iter().flatten().any(|id| theirs.iter().flatten().any(|theirs| theirs == id)))
     }
+}
+
+/// Who serves it stays away: a list of nodes can be long, and whose lists differ has another configuration anyway.
+fn told(exemption: &Exemption) -> String {
+    Exemption { served_by: None, ..exemption.clone() }.to_string()
 }
 
 /// Whether all packets of `sent` fall under one of `accepted`.
@@ -160,6 +165,22 @@ mod tests {
         assert_eq!(cut(&["tcp/22"], &["quic/1"]), [""; 0], "of a later version: nobody knows");
         let silent = About { exempt: None, ..about(&[]) };
         assert_eq!(about(&["tcp/22"]).cut_by(&silent), [""; 0]);
+    }
+
+    #[test]
+    fn an_exemption_is_told_without_who_serves_it() {
+        let names: Vec<String> = (10..40).map(|n| format!("node{n}")).collect();
+        let nodes: String = (names.iter().enumerate())
+            .map(|(n, name)| format!("[[nodes]]\nname = \"{name}\"\naddresses = [\"10.0.0.{}\"]\n", n + 1))
+            .collect();
+        let file = format!(
+            "cluster = \"c\"\n[protection]\nexempt = [{{ port = \"tcp/22\", served_by = {names:?} }}]\n{nodes}"
+        );
+        let said = About::of(&Config::parse(&file, "file").unwrap(), None, None);
+        let heard = About::from_bytes(&said.to_bytes()).unwrap();
+        assert_eq!(heard.exempt.as_deref(), Some(["tcp/22".to_owned()].as_slice()));
+        assert_eq!(said.cut_by(&about(&[])), ["tcp/22"]);
+        assert_eq!(said.cut_by(&heard), [""; 0]);
     }
 
     #[test]

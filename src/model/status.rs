@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Method, Mode, Node, NodeName};
+use super::exempt::Exemptions;
 use super::saved::{PairRecord, Saved};
 use super::stranger::{Ground, Overruled};
 use super::{
@@ -476,8 +477,8 @@ pub fn without_agent(
     let overruled = kernel.strangers.overruled(&pairs);
     let mut problems: Vec<Problem> = unbound::problems(known).collect();
     if saved.protection != Protection::Off {
-        let ground = Ground { pairs: &pairs, exempt: &config.protection.exempt };
-        problems.extend(kernel.strangers.problems(ground));
+        let exempt = Exemptions::of(config, Some(node));
+        problems.extend(kernel.strangers.problems(Ground { pairs: &pairs, exempt: &exempt }));
     }
     let peers: Vec<PeerRow> =
         pairs.into_iter().map(|(peer, pair)| known.row(peer, pair, &overruled, now)).collect();

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use super::exempt::{Opening, neighbour_discovery};
+use super::exempt::{Exemptions, Opening, neighbour_discovery};
 use super::ours::priority;
 use super::policy::Block;
-use super::{Exemption, NodeName, Pair, PolicyDirection, PolicyId, Problem, ProblemCode, SaId, Selector};
+use super::{NodeName, Pair, PolicyDirection, PolicyId, Problem, ProblemCode, SaId, Selector};
 
 /// The reqid, and mark, of all that Docker Swarm writes for its encrypted overlay networks.
 const SWARM: u32 = 13_681_891;
@@ -83,7 +83,7 @@ pub struct Ground<'a> {
     /// The pairs.
     pub pairs: &'a [(NodeName, Pair)],
     /// What stays in the clear.
-    pub exempt: &'a [Exemption],
+    pub exempt: &'a Exemptions,
 }
 
 impl Strangers {
@@ -186,7 +186,7 @@ impl StrangerPolicy {
     fn is_left_aside<'n>(
         &self,
         mut pairs: impl Iterator<Item = (&'n NodeName, Pair)>,
-        exempt: &[Exemption],
+        exempt: &Exemptions,
     ) -> bool {
         // Forwarded packets are those that a DNAT rule sends elsewhere, which came in.
         let direction = match self.id.direction {
@@ -200,7 +200,7 @@ impl StrangerPolicy {
         };
         let discovery = self.verdict == Verdict::Allow && neighbour_discovery().iter().any(lets_pass);
         let is_exempt = |(_, pair): (&NodeName, Pair)| {
-            let openings = exempt.iter().flat_map(|entry| entry.openings(pair.remote));
+            let openings = exempt.openings(pair.remote).into_iter();
             openings.filter(|opening| opening.direction == direction).any(|opening| lets_pass(&opening))
         };
         // One that matches every protocol is never covered: no need to ask for each of a thousand pairs.

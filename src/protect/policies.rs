@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::model::exempt::{self, Opening};
+use crate::model::exempt::{self, Exemptions, Opening};
 use crate::model::ours::priority;
 use crate::model::policy::Block;
-use crate::model::{Action, Exemption, Pair, Policy, PolicyDirection, PolicyId, Selector};
+use crate::model::{Action, Pair, Policy, PolicyDirection, PolicyId, Selector};
 
 /// Inbound, and the same selector again as FWD: otherwise plaintext to a DNATed port would be served
 /// (docs/kernel.md, fact 18e). `action` is [`Action::Accept`] or [`Action::Require`].
@@ -91,9 +91,9 @@ pub fn neighbour_discovery() -> impl Iterator<Item = Policy> {
     exempt::neighbour_discovery().into_iter().map(allow)
 }
 
-/// What one exemption lets pass between this host and a peer.
-pub fn exemption(remote: IpAddr, exemption: &Exemption) -> Vec<Policy> {
-    exemption.openings(remote).into_iter().map(allow).collect()
+/// What stays in the clear between this host and a peer.
+pub fn exempt(remote: IpAddr, exemptions: &Exemptions) -> impl Iterator<Item = Policy> + use<> {
+    exemptions.openings(remote).into_iter().map(allow)
 }
 
 fn allow(Opening { direction, selector, .. }: Opening) -> Policy {

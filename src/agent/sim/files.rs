@@ -53,7 +53,7 @@ impl World {
             nodes: BTreeMap::new(),
             pairs: fixed.chain(self.floating_pairs(at)).collect(),
             floating: self.floating_addresses(),
-            exemptions: Vec::new(),
+            exemptions: Default::default(),
             replay_window: *replay_window,
             limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
             inside: self.inside(at),

@@ -19,6 +19,7 @@ use super::{AuthMethod, EncapsulationMode, EspProposal, IkeProposal, Inside, Pai
 mod changes;
 pub mod credentials;
 pub mod error;
+mod exempt;
 mod floating;
 mod last_good;
 mod nodes;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::error::Problem;
+use super::exempt;
 use super::nodes::{self, Rules};
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
@@ -74,9 +75,10 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let auth = auth(root.section("auth"), problems);
     let keying = keying(root.section("keying"), &auth, problems);
     let esp = esp(root.section("esp"), problems);
-    let protection = protection(root.section("protection"), problems);
+    let (protection, exempt) = protection(root.section("protection"));
     let (nodes, floating) =
         nodes::read(&mut root, Rules { auth: &auth, keying: &keying, esp: &esp }, problems);
+    let protection = ProtectionRules { exempt: exempt::apart(exempt, &nodes, problems), ..protection };
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)
     {
@@ -240,13 +242,14 @@ fn proposals<P: FromStr<Err = String>>(section: &mut Section<'_>) -> Option<Prop
     Proposals::new(list.into_iter().map(|placed| placed.value).collect())
 }
 
-fn protection(mut section: Section<'_>, problems: &Problems<'_>) -> ProtectionRules {
+/// Of the exemptions it is not known yet whether they name nodes that there are.
+fn protection(mut section: Section<'_>) -> (ProtectionRules, Vec<Placed<Exemption>>) {
     let mode = section.value("mode", Mode::Require, |value| match text(value)? {
         "require" => Ok(Mode::Require),
         "prefer" => Ok(Mode::Prefer),
         other => Err(format!("must be \"require\" or \"prefer\", not \"{other}\"")),
     });
-    let exempt = section.list("exempt", |value| text(value)?.parse::<Exemption>());
+    let exempt = section.list("exempt", exempt::entry);
     section
         .refuse_empty("networks", "is empty, so nothing would be protected: leave it out for all networks");
     let networks = section.list("networks", |value| network(text(value)?));
@@ -255,21 +258,9 @@ fn protection(mut section: Section<'_>, problems: &Problems<'_>) -> ProtectionRu
         .value("forwarded", Forwarded::Leave, |value| one_of(&Forwarded::ALL, Forwarded::as_str, value));
     section.finish();
 
-    let exempt = exempt.map_or_else(Vec::new, |list| apart(list, problems));
     let networks = networks.map(|list| list.into_iter().map(|placed| placed.value).collect());
-    ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded }
-}
-
-/// The exemptions, each one apart from all others.
-fn apart(list: Vec<Placed<Exemption>>, problems: &Problems<'_>) -> Vec<Exemption> {
-    let mut apart: Vec<Exemption> = Vec::new();
-    for Placed { value, key, span } in list {
-        match apart.iter().find(|earlier| earlier.overlaps(&value)) {
-            Some(earlier) => problems.add(span, &key, format!("\"{value}\" overlaps \"{earlier}\"")),
-            None => apart.push(value),
-        }
-    }
-    apart
+    let rules = ProtectionRules { mode, exempt: Vec::new(), networks, allow_peer_disable, forwarded };
+    (rules, exempt.unwrap_or_default())
 }
 
 fn keying_method(value: &DeValue<'_>) -> Result<Method, String> {

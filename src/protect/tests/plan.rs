@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::policies::{Packet, Verdict, verdict};
+use crate::model::exempt::Exemptions;
 use crate::model::ours::is_our_policy;
 use crate::model::policy::{Block, Ports};
 use crate::model::{
@@ -63,9 +64,8 @@ impl Stage {
         let seal = self.outbound.map(|spi| Action::Seal { spi: Spi(spi) });
         let outbound = seal.or(self.sealed.then_some(Action::Block));
         desired.policies.extend(outbound.map(|action| policies::outbound(pair(), action)));
-        desired
-            .policies
-            .extend(self.exempt.iter().flat_map(|entry| policies::exemption(pair().remote, entry)));
+        let exempt = Exemptions::of_all(self.exempt.iter().cloned());
+        desired.policies.extend(policies::exempt(pair().remote, &exempt));
         desired.policies.extend(policies::neighbour_discovery());
         if self.sealed && self.guarded {
             desired.policies.extend(policies::block(Block::host(address(9)), pair().remote));

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::model::exempt::Exemptions;
 use crate::model::policy::{Block, Ports};
 use crate::model::{Action, KernelState, Op, Pair, PolicyDirection, Selector, Spi};
 use crate::protect::{Desired, Indexes, plan, policies};
@@ -60,8 +61,8 @@ fn kernel(policies: impl IntoIterator<Item = crate::model::Policy>) -> KernelSta
 }
 
 fn sealed(pair: Pair, exempt: &[&str]) -> KernelState {
-    let exemptions =
-        exempt.iter().flat_map(|entry| policies::exemption(pair.remote, &entry.parse().unwrap()));
+    let exempt = Exemptions::of_all(exempt.iter().map(|entry| entry.parse().unwrap()));
+    let exemptions = policies::exempt(pair.remote, &exempt);
     kernel(
         policies::inbound(pair, Action::Require)
             .into_iter()

@@ -7,13 +7,16 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, ensure};
 
 use super::{Traffic, ensure_pings, seal_all};
-use crate::lab::agent::hostseal_all;
+use crate::lab::agent::{hostseal, hostseal_all};
 use crate::lab::stream::Shape;
 use crate::lab::wait::until;
 use crate::lab::{Cluster, FAMILIES, Host, Kind, Lab, Process, Stream};
 use crate::tests::Test;
 
-pub(super) const ALL: &[Test] = &[Test::new("exempt::stays_clear_and_undisturbed", 2, stays_clear)];
+pub(super) const ALL: &[Test] = &[
+    Test::new("exempt::stays_clear_and_undisturbed", 2, stays_clear),
+    Test::new("exempt::served_by_one_host_opens_no_other", 2, served_by_one),
+];
 
 /// The exempted TCP ports: a server serves one client at a time.
 const PORTS: [u16; 2] = [5201, 5202];
@@ -74,4 +77,47 @@ fn stays_clear(lab: &mut Lab) -> Result<()> {
             .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })?;
     exempted.ensure_complete()
+}
+
+/// Whether a TCP connection from `from`, out of its port `port` where that is not 0, to a port of `to` comes
+/// about.
+fn connects(from: &Host, port: u16, to: &Host, target: u16) -> Result<bool> {
+    let own = if port == 0 { String::new() } else { format!("-p {port}") };
+    from.succeeds(&format!("nc -z -w 2 {own} {} {target}", to.v4()))
+}
+
+/// Where a alone serves port 22, the port 22 of another host opens nothing.
+fn served_by_one(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let listen = |host: &Host, port: u16| -> Result<Process> {
+        let process = host.spawn(Command::new("nc").args(["-l", "-k", &port.to_string()]))?;
+        until("nc listens", Duration::from_secs(5), || {
+            ensure!(!host.run(&format!("ss -Hltn sport = :{port}"))?.is_empty(), "nothing listens");
+            Ok::<_, anyhow::Error>(())
+        })?;
+        Ok(process)
+    };
+    let _servers = [listen(&a, 22)?, listen(&a, 40_000)?];
+    let check = |entry: &str| -> Result<()> {
+        let cluster = Cluster::of(lab.hosts()).with("protection", &format!("exempt = [{entry}]"));
+        seal_all(&cluster, lab.hosts())
+    };
+    check("{ port = \"tcp/22\", served_by = [\"a\"] }")?;
+    let words = hostseal(&a, "config check")?.expect_code(0)?.stdout;
+    ensure!(words.contains("TCP port 22 of a is open to all nodes, and from that port TCP ports"), "{words}");
+    // Port 22 is left alone here: a connection that ended well keeps it (TIME-WAIT), and the next one could not begin.
+    ensure!(connects(&b, 0, &a, 22)? && connects(&b, 0, &a, 40_000)?, "sealed, all of it works");
+    // b's place is taken by somebody who has its address and no keys.
+    hostseal(&b, "disable --force")?.expect_code(0)?;
+    ensure!(connects(&b, 0, &a, 22)?, "the exempt port is not open");
+    ensure!(!connects(&b, 22, &a, 40_000)?, "port 22 of a host that does not serve it opens a's ports");
+    ensure!(!connects(&b, 0, &a, 40_000)?, "a port that is not exempt is open");
+    for outcome in hostseal_all(lab.hosts(), "disable --force")? {
+        outcome.expect_code(0)?;
+    }
+    // Where everybody serves it, b's does too: that is what the entry above closes.
+    check("\"tcp/22\"")?;
+    hostseal(&b, "disable --force")?.expect_code(0)?;
+    ensure!(connects(&b, 22, &a, 40_000)?, "what is exempt everywhere");
+    Ok(())
 }
