@@ -391,8 +391,7 @@ fn confirming_says_what_there_was_to_confirm() {
 #[test]
 fn strict_and_prefer_contradict_each_other() {
     let place = Place::new();
-    let text = fs::read_to_string(place.file()).unwrap();
-    fs::write(place.file(), text.replace("[protection]\n", "[protection]\nmode = \"prefer\"\n")).unwrap();
+    place.prepend("protection.mode = \"prefer\"\n");
     place.run("enable --strict").failed_with(2, &["--strict", "protection.mode = \"prefer\""]);
 }
 
