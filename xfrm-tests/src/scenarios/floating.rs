@@ -181,5 +181,6 @@ fn dead_agent(lab: &mut Lab) -> Result<()> {
     let since = SystemTime::now();
     await_keys_at(&c, &b, &a)?;
     await_answers(&a)?;
+    await_answers(&b)?;
     ensure_esp_alone(captures, since)
 }
