@@ -317,7 +317,7 @@ fn a_whole_life_of_known_system_calls(lab: &mut Lab) -> Result<()> {
     ensure!(agents == [status(&a)?.agent()?, status(&b)?.agent()?], "an agent died");
     for host in [&a, &b] {
         hostseal(host, "disable")?.expect_code(0)?;
-        ensure_gone(host)?;
+        until("the agent ends", Duration::from_secs(10), || ensure_gone(host))?;
     }
     Ok(())
 }
