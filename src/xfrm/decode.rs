@@ -136,17 +136,22 @@ pub(super) fn address_at(family: Family, bytes: &[u8], at: usize) -> Option<IpAd
     bytes.get(at..)?.first_chunk().map(|addr| address(family, Address { addr: *addr }))
 }
 
+/// Which packets a policy is asked about; `None` for a socket's own.
+pub(super) fn direction(info: &UserPolicyInfo) -> Option<PolicyDirection> {
+    match info.direction {
+        XFRM_POLICY_IN => Some(PolicyDirection::In),
+        XFRM_POLICY_OUT => Some(PolicyDirection::Out),
+        XFRM_POLICY_FWD => Some(PolicyDirection::Forward),
+        _ => None,
+    }
+}
+
 /// The policy of a report (NEWPOLICY). `None` for what no selector of ours can collide with: sockets'
 /// own policies, those of another type or family, and those bound to a mark, an interface or a user.
 pub(super) fn policy(message: Message<'_>) -> Result<Option<PolicyReading>, Malformed> {
     let (info, attributes) = message.split(XFRM_USER_POLICY_INFO_LEN)?;
     let info = UserPolicyInfo::parse(info).map_err(|_| message.malformed())?;
-    let direction = match info.direction {
-        XFRM_POLICY_IN => PolicyDirection::In,
-        XFRM_POLICY_OUT => PolicyDirection::Out,
-        XFRM_POLICY_FWD => PolicyDirection::Forward,
-        _ => return Ok(None),
-    };
+    let Some(direction) = direction(&info) else { return Ok(None) };
     let zero = |kind| attributes.get(kind).is_none_or(|value| value.iter().all(|byte| *byte == 0));
     let main = attributes.get(XFRMA_POLICY_TYPE).and_then(|value| value.first());
     if main.is_some_and(|kind| *kind != XFRM_POLICY_TYPE_MAIN)

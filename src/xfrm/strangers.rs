@@ -1,30 +1,25 @@
 //! Policies and SAs of other software, as far as packets of ours can meet them.
 
 use netlink_packet_xfrm::{
-    UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN,
-    XFRM_POLICY_OUT, XFRM_POLICY_TYPE_MAIN, XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN,
-    XFRM_USER_TEMPLATE_LEN, XFRMA_IF_ID, XFRMA_MARK, XFRMA_POLICY_TYPE, XFRMA_TMPL,
+    UserPolicyInfo, UserTemplate, XFRM_MODE_TRANSPORT, XFRM_POLICY_BLOCK, XFRM_POLICY_TYPE_MAIN,
+    XFRM_USER_POLICY_INFO_LEN, XFRM_USER_SA_INFO_LEN, XFRM_USER_TEMPLATE_LEN, XFRMA_IF_ID, XFRMA_MARK,
+    XFRMA_POLICY_TYPE, XFRMA_TMPL,
 };
 
 use super::Family;
-use super::decode::{address_at, field, selector};
+use super::decode::{address_at, direction, field, selector};
 use super::encode::ESP;
 use super::wire::{Malformed, Message, u16_at, u32_at};
 use crate::model::policy::Block;
 use crate::model::stranger::{StrangerPolicy, StrangerSa, Verdict};
-use crate::model::{PolicyDirection, PolicyId, SaId, Selector, Spi, ours};
+use crate::model::{PolicyId, SaId, Selector, Spi, ours};
 
 /// The policy of a report (NEWPOLICY), whoever's it is. `None` for what no packet of ours meets: sockets' own
 /// policies, those of another type, those of XFRM interfaces and those with a mark that no packet can have.
 pub(super) fn policy(message: Message<'_>) -> Result<Option<StrangerPolicy>, Malformed> {
     let (info, attributes) = message.split(XFRM_USER_POLICY_INFO_LEN)?;
     let info = UserPolicyInfo::parse(info).map_err(|_| message.malformed())?;
-    let direction = match info.direction {
-        XFRM_POLICY_IN => PolicyDirection::In,
-        XFRM_POLICY_OUT => PolicyDirection::Out,
-        XFRM_POLICY_FWD => PolicyDirection::Forward,
-        _ => return Ok(None),
-    };
+    let Some(direction) = direction(&info) else { return Ok(None) };
     let kind = attributes.get(XFRMA_POLICY_TYPE).and_then(|value| value.first());
     let word = |attribute, at| attributes.get(attribute).and_then(|value| u32_at(value, at)).unwrap_or(0);
     let (value, mask) = (word(XFRMA_MARK, 0), word(XFRMA_MARK, 4));
