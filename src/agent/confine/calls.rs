@@ -201,9 +201,9 @@ fn program() -> Result<BpfProgram, BackendError> {
     // A thread, not a process. What clone3(2) is to make cannot be seen from here: the C library then uses clone(2).
     let thread = (libc::CLONE_THREAD | libc::CLONE_VM) as u64;
     rules.insert(libc::SYS_clone, vec![rule(0, MaskedEq(thread), thread)?]);
-    // Death by appointment (xfrm/fuse.rs); and an unknown request to a descriptor is refused, not fatal, everywhere else.
+    // Death by appointment (xfrm/fuse.rs).
     #[cfg(feature = "fault-injection")]
-    rules.extend([(libc::SYS_kill, Vec::new()), (libc::SYS_ioctl, Vec::new())]);
+    rules.insert(libc::SYS_kill, Vec::new());
     // The limits of this process, not of others.
     rules.insert(libc::SYS_prlimit64, vec![rule(0, Eq, 0)?]);
     let refused = match cfg!(feature = "fault-injection") {
