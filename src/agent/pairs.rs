@@ -3,21 +3,19 @@
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
 
 use super::known::{Known, Part, Scope};
 use crate::model::exempt::Exemptions;
 use crate::model::ours::is_our_policy;
 use crate::model::{Action, Direction, KernelState, Pair, Policy, SaId};
 use crate::protect::timing::TRIAL_OUT;
-use crate::protect::{Adopted, Desired, Guard, GuardRules, PairMachine, Plan, policies};
+use crate::protect::{Adopted, Beside, Desired, Guard, GuardRules, PairMachine, Plan, policies};
 
 /// What the pairs with a peer have in common that the kernel is to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shared {
     off: bool,
-    sealed: bool,
-    until: Option<Instant>,
+    beside: Option<Beside>,
 }
 
 /// The machines of a host's pairs, or views of them, and what concerns several of them.
@@ -162,18 +160,16 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
         match part {
             Part::Whole(Scope::Common) => self.desired_for_all(),
             Part::Whole(Scope::Peer(remote)) => self.desired_with(*remote),
-            Part::Pairs(remote, pairs) => self.desired_alone(pairs, self.shared(*remote).sealed),
+            Part::Pairs(remote, pairs) => self.desired_alone(pairs, self.shared(*remote).beside),
         }
     }
 
     /// What [`Pairs::desired`] of a peer makes of all pairs with it together. As long as that stays the same, what
     /// changes of a pair concerns nothing but the pair.
     pub fn shared(&self, remote: IpAddr) -> Shared {
-        let possible = self.machines_with(remote).filter(|machine| machine.away().is_none());
         Shared {
             off: self.machines_with(remote).all(PairMachine::is_off),
-            sealed: self.sealed_with(remote) == Some(true),
-            until: possible.filter_map(PairMachine::guard_until).min(),
+            beside: Beside::of(self.possible_with(remote)),
         }
     }
 
@@ -181,8 +177,13 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
         self.with(remote).iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow)
     }
 
-    /// What these pairs want by themselves. `beside`: whether all pairs with their peer that are possible are sealed.
-    fn desired_alone(&self, pairs: &[Pair], beside: bool) -> Desired {
+    /// The pairs with `remote` that are possible now.
+    pub fn possible_with(&self, remote: IpAddr) -> impl Iterator<Item = &PairMachine> {
+        self.machines_with(remote).filter(|machine| machine.away().is_none())
+    }
+
+    /// What these pairs want by themselves. `beside`: how those with their peer stand that are possible.
+    fn desired_alone(&self, pairs: &[Pair], beside: Option<Beside>) -> Desired {
         let mut desired = Desired::default();
         for machine in pairs.iter().filter_map(|pair| self.machines.get(pair)).map(M::borrow) {
             desired.extend(match machine.away() {
@@ -205,20 +206,14 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
         if shared.off {
             return Desired::default();
         }
-        let mut desired = self.desired_alone(self.with(remote), shared.sealed);
+        let mut desired = self.desired_alone(self.with(remote), shared.beside);
         desired.policies.extend(policies::exempt(remote, &self.exemptions));
-        if shared.sealed {
+        if let Some(beside) = shared.beside {
             let has_pair = |local| self.machines.contains_key(&Pair { local, remote });
             let guard = self.guard.policies(remote, self.by_remote.len(), has_pair).into_iter();
-            desired.policies.extend(guard.map(|policy| policy.lasting(shared.until)));
+            desired.policies.extend(guard.map(|policy| policy.lasting(beside.guard_until())));
         }
         desired
-    }
-
-    /// Whether all pairs with `remote` that are possible now are sealed; `None` where there are none.
-    pub fn sealed_with(&self, remote: IpAddr) -> Option<bool> {
-        let mut possible = self.machines_with(remote).filter(|machine| machine.away().is_none()).peekable();
-        possible.peek().is_some().then(|| possible.all(PairMachine::is_sealed))
     }
 
     /// All changes that lead from `known` to what is wanted.

@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq;
 use self::absence::Absence;
 use self::detour::Detour;
 pub use self::order::{Order, Posture};
-pub use self::place::Away;
+pub use self::place::{Away, Beside};
 use self::seal::Use;
 use self::trial::Trial;
 use super::child::Child;

@@ -121,7 +121,7 @@ impl Core {
     fn welcome(&mut self, now: Instant, wall: UnixTime, pair: Pair) {
         self.accounts.restore(pair, &PairRecord::default(), wall);
         let mut machine = self.scheme.machine(pair, false, now);
-        machine.handle_move(now, self.scheme.away(pair, &self.present), false);
+        machine.handle_move(now, self.scheme.away(pair, &self.present), None);
         self.pairs.insert(machine);
         let trial = self.trial;
         if self.wanted {

@@ -3,13 +3,15 @@
 //! While it is not, no packet of the pair can pass on this host, so the pair keeps nothing but its seal. When the
 //! address comes, the pair begins with new keys, since those before belong to another host.
 
+use std::iter;
 use std::time::Instant;
 
 use super::detour::Detour;
-use super::{Order, PairMachine, Phase, Posture};
+use super::{Order, PairMachine, Phase, Posture, Seal};
 use crate::model::Action;
 use crate::protect::plan::Desired;
 use crate::protect::policies;
+use crate::protect::timing::TRIAL_GUARD;
 
 /// Why no packet of a pair can pass on this host now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +22,38 @@ pub enum Away {
     Here,
 }
 
+/// This host's other pairs with the same peer are all sealed: whoever it is takes ESP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// When the first of them goes back to the clear, unless that is confirmed; `None` where all of them stay.
+    until: Option<Instant>,
+}
+
+impl Beside {
+    /// How these pairs stand together; `None` where one is not sealed, or there are none.
+    pub fn of<'m>(machines: impl Iterator<Item = &'m PairMachine>) -> Option<Self> {
+        let mut beside = None;
+        for machine in machines {
+            if !machine.is_sealed() {
+                return None;
+            }
+            let Self { until } = beside.unwrap_or(Self { until: None });
+            let until = until.into_iter().chain(machine.trial_end()).min();
+            beside = Some(Self { until });
+        }
+        beside
+    }
+
+    /// When what blocks beside these pairs goes by itself; `None` for never.
+    pub fn guard_until(self) -> Option<Instant> {
+        self.until.map(|end| end + TRIAL_GUARD)
+    }
+}
+
 impl PairMachine {
-    /// A floating end of the pair is where `away` says; `None` where the pair is possible. With `sealed` one that
-    /// becomes possible begins sealed: its peer's other pairs with this host are.
-    pub fn handle_move(&mut self, now: Instant, away: Option<Away>, sealed: bool) {
+    /// A floating end of the pair is where `away` says; `None` where the pair is possible. One that becomes possible
+    /// begins sealed if those `beside` it are, and for as long.
+    pub fn handle_move(&mut self, now: Instant, away: Option<Away>, beside: Option<Beside>) {
         let was = std::mem::replace(&mut self.away, away);
         match (was, away) {
             (None, Some(_)) => {
@@ -31,8 +61,10 @@ impl PairMachine {
                 self.orders.push_back(Order::Posture(Posture::Abandon));
             }
             (Some(_), None) if self.phase == Phase::On => {
-                if sealed {
-                    self.close(self.trial.own.is_some());
+                if let Some(Beside { until }) = beside {
+                    // That of this host counts by itself.
+                    self.trial.peer = until.filter(|_| self.trial.own.is_none());
+                    self.close(self.trial.end().is_some());
                 }
                 (self.failure, self.failing_since) = (None, None);
                 self.orders.push_back(Order::Posture(Posture::Arrive));
@@ -50,16 +82,21 @@ impl PairMachine {
     /// What the kernel should hold for the pair while it is away. An address that comes to a host must find its
     /// pairs blocked where they are sealed, or its first packets would leave in the clear; so must one whose peer's
     /// other pairs are all sealed (`beside`). Where the other address is at this host, packets to it stay inside.
-    pub fn desired_while_away(&self, beside: bool) -> Desired {
+    pub fn desired_while_away(&self, beside: Option<Beside>) -> Desired {
         let mut desired = Desired::default();
-        if self.away == Some(Away::Elsewhere) && self.phase == Phase::On && (self.is_sealed() || beside) {
-            desired.policies.extend(policies::inbound(self.pair, Action::Require));
-            desired.policies.push(policies::outbound(self.pair, Action::Block));
+        if self.away == Some(Away::Elsewhere)
+            && self.phase == Phase::On
+            && let Some(beside) = Beside::of(iter::once(self)).or(beside)
+        {
+            let inbound = policies::inbound(self.pair, Action::Require);
+            let blocking = inbound.into_iter().chain([policies::outbound(self.pair, Action::Block)]);
+            desired.policies.extend(blocking.map(|policy| policy.lasting(beside.guard_until())));
         }
         desired
     }
 
-    /// Forgets all keys, and how they stood.
+    /// Forgets all keys, and how they stood. A seal that the peer's trial alone has made goes with them: whether the
+    /// peer confirms is not heard any more.
     pub(super) fn let_go(&mut self) {
         self.children.clear();
         self.adopted.clear();
@@ -68,6 +105,9 @@ impl PairMachine {
         (self.failure, self.failing_since, self.kernel_error) = (None, None, None);
         self.detour = Detour::default();
         self.trial.peer = None;
+        if self.seal == Seal::OnTrial && self.trial.own.is_none() {
+            self.seal = Seal::Open;
+        }
         if self.left.take().is_some() && self.phase != Phase::Off {
             self.phase = Phase::On;
         }

@@ -4,6 +4,7 @@ mod absence;
 mod link;
 mod opening;
 mod pair;
+mod place;
 mod plan;
 mod policies;
 mod succession;
