@@ -538,7 +538,7 @@ impl Core {
             let record = records.entry(*pair).or_default();
             record.sealed = machine.is_saved_as_sealed();
             let age = now.saturating_duration_since(machine.since());
-            record.since = Some(UnixTime(wall.0.saturating_sub(age.as_secs())));
+            record.since = Some(wall.before(age));
             let settled = machine.settled_child();
             let proven = settled.and_then(|in_spi| self.engine.proven(now, *pair, in_spi));
             record.proven = proven.or_else(|| self.proven.get(pair).cloned());

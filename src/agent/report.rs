@@ -200,8 +200,8 @@ fn unrenewed(status: &Status, core: Option<&Core>, now: Instant) -> Vec<Problem>
 
 /// Since when nobody answers, to be put behind the reason.
 fn since(machine: &PairMachine, now: Instant, wall: UnixTime) -> String {
-    let age = machine.failing_since().map(|at| now.saturating_duration_since(at).as_secs());
-    age.map(|age| format!(" No answer since {}.", UnixTime(wall.0.saturating_sub(age)))).unwrap_or_default()
+    let age = machine.failing_since().map(|at| now.saturating_duration_since(at));
+    age.map(|age| format!(" No answer since {}.", wall.before(age))).unwrap_or_default()
 }
 
 /// How a row stands of which the agent and the kernel say this: as the agent does, who knows why and what the
@@ -253,7 +253,7 @@ fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Inst
 
 /// What was heard of the peer, and what it told.
 fn complete_peer(row: &mut PeerRow, core: &Core, now: Instant, wall: UnixTime) {
-    let time = |at: Instant| UnixTime(wall.0.saturating_sub(now.saturating_duration_since(at).as_secs()));
+    let time = |at: Instant| wall.before(now.saturating_duration_since(at));
     let pair = row.pair();
     row.peer = core.about(pair).map(|about| PeerInfo {
         config_id: about.config_id.clone(),

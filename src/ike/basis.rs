@@ -39,7 +39,7 @@ impl Basis {
 
     /// Whether what the peer has proven itself with is over before its keys would be renewed, at the time of day `wall`.
     pub(super) fn ends_soon(&self, settings: &Settings, wall: Option<UnixTime>) -> bool {
-        let next = wall.map(|wall| UnixTime(wall.0.saturating_add(settings.rekey_after.as_secs())));
+        let next = wall.map(|wall| wall.after(settings.rekey_after));
         self.theirs.until().zip(next).is_some_and(|(until, next)| until < next)
     }
 

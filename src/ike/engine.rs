@@ -107,9 +107,7 @@ impl Engine {
     }
 
     fn wall(&self, now: Instant) -> Option<UnixTime> {
-        self.clock.map(|(then, wall)| {
-            UnixTime(wall.0.saturating_add(now.saturating_duration_since(then).as_secs()))
-        })
+        self.clock.map(|(then, wall)| wall.after(now.saturating_duration_since(then)))
     }
 
     // ------------------------------------------------------------------ what the agent wants

@@ -18,6 +18,18 @@ impl UnixTime {
     pub fn since(self, earlier: UnixTime) -> Duration {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
+
+    /// So much later, in whole seconds.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time.as_secs()))
+    }
+
+    /// So much earlier, in whole seconds; not before 1970.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(time.as_secs()))
+    }
 }
 
 impl From<SystemTime> for UnixTime {
@@ -214,5 +226,11 @@ mod tests {
         assert!(serde_json::from_str::<UnixTime>("\"1960-01-01T00:00:00Z\"").is_err());
         assert!(!UnixTime(u64::MAX).to_string().is_empty());
         assert_eq!(UnixTime(5).since(UnixTime(9)), Duration::ZERO);
+        let second = Duration::from_millis(1_999);
+        assert_eq!((UnixTime(5).after(second), UnixTime(5).before(second)), (UnixTime(6), UnixTime(4)));
+        assert_eq!(
+            (UnixTime(u64::MAX).after(second), UnixTime(0).before(second)),
+            (UnixTime(u64::MAX), UnixTime(0))
+        );
     }
 }

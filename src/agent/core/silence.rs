@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::sizing::Measured;
 use super::{Core, TICK};
 use crate::model::status::RowState;
-use crate::model::{About, Pair, SaId, SaReading, Spi};
+use crate::model::{About, Pair, SaId, SaReading, Spi, UnixTime};
 use crate::protect::PairMachine;
 use crate::protect::silence::{LISTEN_EVERY, Silence, idle_patience};
 
@@ -139,8 +139,8 @@ impl Core {
     /// When a second of the clock that can be set was, as it is set now.
     pub(super) fn instant_of(&self, second: u64, now: Instant) -> Instant {
         let Some((then, wall)) = self.clock else { return now };
-        let wall = wall.0.saturating_add(now.saturating_duration_since(then).as_secs());
-        now.checked_sub(Duration::from_secs(wall.saturating_sub(second))).unwrap_or(now)
+        let wall = wall.after(now.saturating_duration_since(then));
+        now.checked_sub(wall.since(UnixTime(second))).unwrap_or(now)
     }
 }
 

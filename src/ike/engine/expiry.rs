@@ -1,7 +1,7 @@
 //! What proofs are worth as time passes: certificates end, and an agent that starts anew asks what the SAs that it found
 //! rest on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Engine;
 use crate::ike::established::Established;
@@ -37,7 +37,10 @@ impl Engine {
     pub fn proven(&self, now: Instant, pair: Pair, in_spi: Spi) -> Option<Proven> {
         let session = self.established(self.session_of(pair, in_spi)?)?;
         let theirs = &session.basis().theirs;
-        let notice = session.notice().zip(self.wall(now)).map(|(at, wall)| after(wall, at, now));
+        let notice = session
+            .notice()
+            .zip(self.wall(now))
+            .map(|(at, wall)| wall.after(at.saturating_duration_since(now)));
         Some(Proven { proof: theirs.fingerprint(), until: theirs.until(), notice })
     }
 
@@ -46,10 +49,10 @@ impl Engine {
     pub fn end_of(&self, now: Instant, pair: Pair, proven: &mut Proven) -> Option<Instant> {
         let wall = self.wall(now);
         let rekeyed = now + self.settings.rekey_after;
-        let at = |time: UnixTime| Some(now + Duration::from_secs(time.0.saturating_sub(wall?.0)));
+        let at = |time: UnixTime| Some(now + time.since(wall?));
         let accepted = self.accepts_still(pair, &proven.proof);
         let notice = (!accepted).then(|| proven.notice.and_then(at).map_or(rekeyed, |end| end.min(rekeyed)));
-        proven.notice = notice.zip(wall).map(|(end, wall)| after(wall, end, now));
+        proven.notice = notice.zip(wall).map(|(end, wall)| wall.after(end.saturating_duration_since(now)));
         [notice, proven.until.and_then(at)].into_iter().flatten().min()
     }
 
@@ -73,9 +76,4 @@ impl Engine {
             })
         })
     }
-}
-
-/// The time of day at `then`, where it is `wall` at `now`.
-fn after(wall: UnixTime, then: Instant, now: Instant) -> UnixTime {
-    UnixTime(wall.0.saturating_add(then.saturating_duration_since(now).as_secs()))
 }
