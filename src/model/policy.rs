@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::Spi;
+use super::{Pair, Spi};
 
 /// Which packets a policy is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -194,6 +194,23 @@ pub struct PolicyId {
     pub direction: PolicyDirection,
     /// Which of them it matches.
     pub selector: Selector,
+}
+
+impl PolicyId {
+    /// That of a policy for all packets which go one way between addresses of this host and others. What is
+    /// forwarded comes from those.
+    pub fn between(direction: PolicyDirection, own: Block, other: Block) -> Self {
+        let selector = match direction {
+            PolicyDirection::Out => Selector::between(own, other),
+            PolicyDirection::In | PolicyDirection::Forward => Selector::between(other, own),
+        };
+        Self { direction, selector }
+    }
+
+    /// That of the policy of a pair.
+    pub fn of(pair: Pair, direction: PolicyDirection) -> Self {
+        Self::between(direction, Block::host(pair.local), Block::host(pair.remote))
+    }
 }
 
 impl Policy {

@@ -17,9 +17,8 @@ use super::saved::{PairRecord, Saved};
 use super::stranger::{Ground, Overruled};
 use super::{
     Action, AuthMethod, Bounds, Direction, KernelState, Pair, PolicyDirection, PolicyId, Problem, Proposals,
-    SaId, SaReading, Selector, Spi, UnixTime, ours,
+    SaId, SaReading, Spi, UnixTime, ours,
 };
-use crate::model::policy::Block;
 
 /// The version of the JSON.
 pub const SCHEMA: u32 = 1;
@@ -561,8 +560,7 @@ impl Known<'_> {
 
     /// The SA that the outbound policy of `pair` sends through, where the kernel has it.
     fn outbound_in_use(&self, pair: Pair) -> Option<&SaReading> {
-        let selector = Selector::between(Block::host(pair.local), Block::host(pair.remote));
-        let reading = self.kernel.policies.get(&PolicyId { direction: PolicyDirection::Out, selector })?;
+        let reading = self.kernel.policies.get(&PolicyId::of(pair, PolicyDirection::Out))?;
         match reading.action.filter(|_| ours::is_our_policy(reading))? {
             Action::Seal { spi } => self.kernel.sas.get(&SaId::of(pair, Direction::Out, spi)),
             _ => None,

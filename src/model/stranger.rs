@@ -13,7 +13,6 @@ use std::net::IpAddr;
 
 use super::exempt::{Exemptions, Opening, neighbour_discovery};
 use super::ours::priority;
-use super::policy::Block;
 use super::{NodeName, Pair, PolicyDirection, PolicyId, Problem, ProblemCode, SaId, Selector};
 
 /// The reqid, and mark, of all that Docker Swarm writes for its encrypted overlay networks.
@@ -178,7 +177,8 @@ impl StrangerPolicy {
     fn has_first_word<'n>(&self, mut pairs: impl Iterator<Item = (&'n NodeName, Pair)>) -> bool {
         // Selector and direction identify a policy: where it has ours, there is no place for ours.
         let bare = self.mark == (0, 0) && self.interface == 0;
-        self.priority <= priority::PAIR || (bare && pairs.any(|(_, pair)| self.id.is_of(pair)))
+        self.priority <= priority::PAIR
+            || (bare && pairs.any(|(_, pair)| self.id == PolicyId::of(pair, self.id.direction)))
     }
 
     /// Whether all that it matches stays in the clear for us too, or, where it is ESP of that software, goes
@@ -342,17 +342,6 @@ impl<'a> Peers<'a> {
     fn node(&self, local: IpAddr, remote: IpAddr) -> Option<&'a NodeName> {
         let pairs = self.0.get(&remote)?;
         pairs.iter().find(|(_, pair)| pair.local == local).map(|(node, _)| *node)
-    }
-}
-
-impl PolicyId {
-    /// Whether it is that of a policy of ours for `pair`.
-    fn is_of(&self, pair: Pair) -> bool {
-        let (from, to) = match self.direction {
-            PolicyDirection::Out => (pair.local, pair.remote),
-            PolicyDirection::In | PolicyDirection::Forward => (pair.remote, pair.local),
-        };
-        self.selector == Selector::between(Block::host(from), Block::host(to))
     }
 }
 

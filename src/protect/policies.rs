@@ -10,14 +10,8 @@ use crate::model::{Action, Pair, Policy, PolicyDirection, PolicyId, Selector};
 /// Inbound, and the same selector again as FWD: otherwise plaintext to a DNATed port would be served
 /// (docs/kernel.md, fact 18e). `action` is [`Action::Accept`] or [`Action::Require`].
 pub fn inbound(pair: Pair, action: Action) -> [Policy; 2] {
-    let selector = Selector::between(Block::host(pair.remote), Block::host(pair.local));
-    [PolicyDirection::In, PolicyDirection::Forward].map(|direction| Policy {
-        direction,
-        selector,
-        action,
-        priority: priority::PAIR,
-        until: None,
-    })
+    [PolicyDirection::In, PolicyDirection::Forward]
+        .map(|direction| policy(PolicyId::of(pair, direction), action, priority::PAIR))
 }
 
 /// The pair that `policy` is one of [`inbound`] of, if it is.
@@ -31,26 +25,20 @@ pub fn inbound_pair(policy: &Policy) -> Option<Pair> {
 /// Outbound. `action` is [`Action::Seal`], or [`Action::Block`] for a sealed pair that has nothing to send
 /// through: without a policy of its own its packets would leave in the clear wherever no guard stands.
 pub fn outbound(pair: Pair, action: Action) -> Policy {
-    Policy {
-        direction: PolicyDirection::Out,
-        selector: Selector::between(Block::host(pair.local), Block::host(pair.remote)),
-        action,
-        priority: priority::PAIR,
-        until: None,
-    }
+    policy(PolicyId::of(pair, PolicyDirection::Out), action, priority::PAIR)
 }
 
 /// What identifies the policies of a pair.
 pub fn ids(pair: Pair) -> [PolicyId; 3] {
-    let [inbound, forward] = inbound(pair, Action::Accept);
-    [inbound.id(), forward.id(), outbound(pair, Action::Block).id()]
+    [PolicyDirection::In, PolicyDirection::Forward, PolicyDirection::Out]
+        .map(|direction| PolicyId::of(pair, direction))
 }
 
 /// What blocks all that goes between some addresses of this host and a peer.
 pub fn block(own: Block, remote: IpAddr) -> [Policy; 2] {
-    let remote = Block::host(remote);
-    [(PolicyDirection::In, remote, own), (PolicyDirection::Out, own, remote)]
-        .map(|(direction, source, destination)| guarded(direction, source, destination, Action::Block))
+    [PolicyDirection::In, PolicyDirection::Out].map(|direction| {
+        policy(PolicyId::between(direction, own, Block::host(remote)), Action::Block, priority::GUARD)
+    })
 }
 
 /// What blocks all that goes between a peer and any address, while nobody knows which addresses this host has. What
@@ -62,9 +50,9 @@ pub fn block_all(remote: IpAddr) -> impl Iterator<Item = Policy> {
         }
         IpAddr::V6(_) => vec![Block { address: [0xff00, 0, 0, 0, 0, 0, 0, 0].into(), prefix: 8 }],
     };
-    let to_many = to_many.into_iter().map(move |group| Policy {
-        priority: priority::EXEMPT,
-        ..guarded(PolicyDirection::In, Block::host(remote), group, Action::Allow)
+    let to_many = to_many.into_iter().map(move |group| {
+        let id = PolicyId::between(PolicyDirection::In, group, Block::host(remote));
+        policy(id, Action::Allow, priority::EXEMPT)
     });
     to_many.chain(block(Block::any(remote), remote))
 }
@@ -72,18 +60,15 @@ pub fn block_all(remote: IpAddr) -> impl Iterator<Item = Policy> {
 /// What blocks all that this host forwards to a peer and from it.
 pub fn block_forwarded(remote: IpAddr) -> [Policy; 2] {
     let (any, remote) = (Block::any(remote), Block::host(remote));
-    [(any, remote), (remote, any)]
-        .map(|(source, destination)| guarded(PolicyDirection::Forward, source, destination, Action::Block))
+    [(any, remote), (remote, any)].map(|(source, destination)| {
+        let id = PolicyId::between(PolicyDirection::Forward, destination, source);
+        policy(id, Action::Block, priority::GUARD)
+    })
 }
 
 /// The IPv6 addresses that each interface has for its own link.
 pub fn link_local() -> Block {
     Block { address: [0xfe80, 0, 0, 0, 0, 0, 0, 0].into(), prefix: 10 }
-}
-
-fn guarded(direction: PolicyDirection, source: Block, destination: Block, action: Action) -> Policy {
-    let selector = Selector::between(source, destination);
-    Policy { direction, selector, action, priority: priority::GUARD, until: None }
 }
 
 /// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (docs/kernel.md, fact 18b).
@@ -97,5 +82,10 @@ pub fn exempt(remote: IpAddr, exemptions: &Exemptions) -> impl Iterator<Item = P
 }
 
 fn allow(Opening { direction, selector, .. }: Opening) -> Policy {
-    Policy { direction, selector, action: Action::Allow, priority: priority::EXEMPT, until: None }
+    policy(PolicyId { direction, selector }, Action::Allow, priority::EXEMPT)
+}
+
+fn policy(id: PolicyId, action: Action, priority: u32) -> Policy {
+    let PolicyId { direction, selector } = id;
+    Policy { direction, selector, action, priority, until: None }
 }

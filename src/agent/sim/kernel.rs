@@ -8,7 +8,7 @@ use crate::agent::kernel::{Kernel, Unreadable};
 use crate::model::op::KeySource;
 use crate::model::{
     Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, PolicyReading, Sa, SaId,
-    SaReading, Selector, Spi, policy::Block,
+    SaReading, Spi, policy::Block,
 };
 use crate::protect::policies;
 
@@ -91,19 +91,9 @@ impl SimKernel {
     }
 
     fn action(&self, pair: Pair, direction: PolicyDirection) -> Option<Action> {
-        let (from, to) = match direction {
-            PolicyDirection::Out => (pair.local, pair.remote),
-            _ => (pair.remote, pair.local),
-        };
-        let id =
-            |source, destination| PolicyId { direction, selector: Selector::between(source, destination) };
-        let exact = id(Block::host(from), Block::host(to));
-        let guard = match direction {
-            PolicyDirection::Out => id(Block::any(to), Block::host(to)),
-            _ => id(Block::host(from), Block::any(from)),
-        };
-        let found = self.state.policies.get(&exact).or_else(|| self.state.policies.get(&guard))?;
-        found.action
+        let guard = PolicyId::between(direction, Block::any(pair.remote), Block::host(pair.remote));
+        let policies = &self.state.policies;
+        policies.get(&PolicyId::of(pair, direction)).or_else(|| policies.get(&guard))?.action
     }
 
     /// What becomes of a packet of this host to `pair.remote`.

@@ -3,7 +3,7 @@
 use super::RowState;
 use crate::model::policy::Block;
 use crate::model::stranger::{Overruled, Verdict};
-use crate::model::{Action, Direction, KernelState, Pair, PolicyDirection, PolicyId, SaId, Selector, ours};
+use crate::model::{Action, Direction, KernelState, Pair, PolicyDirection, PolicyId, SaId, ours};
 
 /// What becomes of packets in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +58,8 @@ fn fate(overruled: &Overruled, direction: PolicyDirection, pair: Pair) -> Option
 
 /// What our policy does that is asked about all packets of `pair`: its own, else what blocks the rest.
 fn action(kernel: &KernelState, direction: PolicyDirection, pair: Pair) -> Option<Action> {
-    let [own, other] = [Block::host(pair.local), Block::host(pair.remote)];
-    let any = Block::any(pair.remote);
-    let between = |own, other| match direction {
-        PolicyDirection::Out => Selector::between(own, other),
-        PolicyDirection::In | PolicyDirection::Forward => Selector::between(other, own),
-    };
-    let found = [between(own, other), between(any, other)].into_iter().find_map(|selector| {
-        let reading = kernel.policies.get(&PolicyId { direction, selector })?;
-        ours::is_our_policy(reading).then_some(reading)
-    });
-    found.and_then(|reading| reading.action)
+    let guard = PolicyId::between(direction, Block::any(pair.remote), Block::host(pair.remote));
+    let readings =
+        [PolicyId::of(pair, direction), guard].into_iter().filter_map(|id| kernel.policies.get(&id));
+    readings.filter(|reading| ours::is_our_policy(reading)).find_map(|reading| Some(reading.action))?
 }

@@ -1,6 +1,7 @@
 use super::*;
+use crate::model::policy::Block;
 use crate::model::stranger::{StrangerPolicy, Verdict};
-use crate::model::{Policy, PolicyReading, ProblemCode};
+use crate::model::{PolicyReading, ProblemCode, Selector};
 
 const NOW: UnixTime = UnixTime(1_767_225_600);
 
@@ -46,16 +47,10 @@ fn sa(direction: Direction, spi: u32, added: u64, packets: u64) -> SaReading {
 }
 
 fn policy(direction: PolicyDirection, action: Action) -> PolicyReading {
-    let (source, destination) = match direction {
-        PolicyDirection::Out => (pair().local, pair().remote),
-        _ => (pair().remote, pair().local),
-    };
-    let selector = Selector::between(Block::host(source), Block::host(destination));
-    let policy = Policy { direction, selector, action, priority: ours::priority::PAIR, until: None };
     PolicyReading {
-        id: policy.id(),
+        id: PolicyId::of(pair(), direction),
         index: ours::policy_index(direction, 7),
-        priority: policy.priority,
+        priority: ours::priority::PAIR,
         action: Some(action),
         until: None,
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::Spi;
-use crate::model::policy::Ports;
+use crate::model::policy::{Block, Ports};
 use crate::model::problem::Severity;
 
 fn pair(remote: u8) -> (NodeName, Pair) {
