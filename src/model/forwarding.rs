@@ -1,7 +1,6 @@
 //! Whether this host forwards packets of others, and between which interfaces.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,6 +9,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use super::config::Forwarded;
+use super::host::{ip_of, is_set};
 use super::{Config, Node, Problem, ProblemCode};
 
 /// The settings that make a host forward, for IPv4 and IPv6.
@@ -51,8 +51,7 @@ fn words(settings: &[&str], interfaces: &BTreeSet<String>) -> Problem {
 
 /// Whether a setting of this network namespace is on.
 fn is_on(setting: &str) -> bool {
-    let path = Path::new("/proc/sys").join(setting.replace('.', "/"));
-    fs::read_to_string(path).is_ok_and(|text| text.trim() != "0")
+    is_set(&Path::new("/proc/sys").join(setting.replace('.', "/")))
 }
 
 /// Interfaces that are up and have none of `own`: without loopback, and without those that are part of another one, such
@@ -61,11 +60,7 @@ fn other_interfaces(own: &BTreeSet<IpAddr>) -> io::Result<BTreeSet<String>> {
     let mut up = BTreeSet::new();
     let mut carriers = BTreeSet::new();
     for interface in getifaddrs()? {
-        let address = interface.address.and_then(|address| {
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        });
-        if address.is_some_and(|address| own.contains(&address)) {
+        if ip_of(&interface).is_some_and(|address| own.contains(&address)) {
             carriers.insert(interface.interface_name.clone());
         }
         let flags = interface.flags;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
@@ -68,13 +69,21 @@ pub fn present_addresses() -> io::Result<BTreeSet<IpAddr>> {
 fn addresses(wanted: impl Fn(&InterfaceAddress) -> bool) -> io::Result<BTreeSet<IpAddr>> {
     let addresses = getifaddrs()?
         .filter(wanted)
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-        })
+        .filter_map(|interface| ip_of(&interface))
         .filter(|address| !address.is_loopback() && !is_link_local(address));
     Ok(addresses.collect())
+}
+
+/// The IP address that an entry of an interface tells; the others tell of its link.
+pub fn ip_of(interface: &InterfaceAddress) -> Option<IpAddr> {
+    let address = interface.address.as_ref()?;
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// Whether the sysctl in `file` is on: there, and not 0.
+pub fn is_set(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.trim() != "0")
 }
 
 fn is_link_local(address: &IpAddr) -> bool {

@@ -12,6 +12,7 @@ use std::path::Path;
 use nix::ifaddrs::getifaddrs;
 
 use super::routes::Routes;
+use crate::model::host::{ip_of, is_set};
 use crate::model::{Pair, Problem, ProblemCode};
 
 /// Sysctls of an interface that are holes, and what they mean.
@@ -76,11 +77,9 @@ fn interfaces_of(pairs: impl Iterator<Item = Pair> + Clone, asked: &[Hole]) -> i
     let own: BTreeSet<_> = pairs.clone().map(|pair| pair.local).collect();
     let (mut names, mut links) = (BTreeSet::new(), Vec::new());
     for interface in getifaddrs()? {
-        let Some(address) = interface.address else { continue };
-        let v4 = address.as_sockaddr_in().map(|v4| v4.ip().into());
-        let ip = v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()));
-        let link = address.as_link_addr().and_then(|link| u32::try_from(link.ifindex()).ok());
-        if ip.is_some_and(|ip| own.contains(&ip)) {
+        let link = interface.address.as_ref().and_then(|address| address.as_link_addr());
+        let link = link.and_then(|link| u32::try_from(link.ifindex()).ok());
+        if ip_of(&interface).is_some_and(|ip| own.contains(&ip)) {
             names.insert(interface.interface_name);
         } else if let Some(index) = link {
             links.push((index, interface.interface_name));
@@ -111,10 +110,8 @@ fn holes_in(root: &Path) -> Vec<Hole> {
         let Ok(interfaces) = fs::read_dir(root.join(family).join("conf")) else { continue };
         for interface in interfaces.flatten() {
             let name = interface.file_name().to_string_lossy().into_owned();
-            let is_set =
-                fs::read_to_string(interface.path().join(sysctl)).is_ok_and(|text| text.trim() != "0");
             // The kernel sets both for loopback; `default` is for interfaces that do not exist yet.
-            if is_set && name != "lo" && name != "default" {
+            if is_set(&interface.path().join(sysctl)) && name != "lo" && name != "default" {
                 found.push(Hole { interface: name, family, sysctl, meaning });
             }
         }
