@@ -9,7 +9,6 @@ use super::crypto::Hidden;
 use super::error::Error;
 use super::established::Established;
 use super::follow_up::link;
-use super::initiate::failure;
 use super::keys::Nonces;
 use super::limits::CHILDREN_MAX;
 use super::outbox::{Cx, Scope};
@@ -377,7 +376,7 @@ impl Established {
                 if !matches!(error, Error::Refused(_)) {
                     self.delete_unwanted(in_spi);
                 }
-                cx.fail(pair, Scope::Child, failure(error), error.to_string());
+                cx.fail_with(pair, Scope::Child, error);
                 if rekeys.is_some() {
                     self.put_off(cx, task);
                 }

@@ -169,14 +169,7 @@ impl Engine {
     /// Drops all sessions of `pair` without a word: its address is at another host now, which speaks for it.
     pub fn abandon(&mut self, now: Instant, pair: Pair) {
         self.now = Some(now);
-        for key in self.sessions_of(pair) {
-            self.work_on(now, key, |session, cx| {
-                if let Session::Established(mut state) = session {
-                    state.end_children(cx, false);
-                }
-                None
-            });
-        }
+        self.sessions_of(pair).into_iter().for_each(|key| self.drop_session(now, key));
         if let Some(keep) = self.pairs.remove(&pair) {
             self.table.move_timer(pair, keep.next_try.map(|(at, _)| at), None);
         }

@@ -6,6 +6,7 @@ use super::auth::Unproven;
 use super::offered;
 use super::wire::codes::notify;
 use super::wire::{Payload, Proposal};
+use super::{Failure, FailureCode};
 
 /// Why a message, or what it asks for, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,33 @@ pub(super) enum Error {
     /// Our cryptography library failed.
     #[error("cryptography failed")]
     Internal,
+}
+
+impl Error {
+    /// The failure that it means.
+    pub(super) fn failure(&self) -> Failure {
+        Failure { code: self.code(), words: self.to_string(), hearsay: false }
+    }
+
+    /// The same where it is the word of somebody who has proven nothing, or what came of it.
+    pub(super) fn hearsay(&self) -> Failure {
+        Failure { hearsay: true, ..self.failure() }
+    }
+
+    fn code(&self) -> FailureCode {
+        match self {
+            Error::Unauthenticated(_)
+            | Error::Refused(notify::AUTHENTICATION_FAILED | notify::TICKET_NACK) => FailureCode::AuthFailed,
+            Error::PeerIncompatible(_) | Error::Proposals(_) | Error::OtherGroup(_) | Error::Selectors => {
+                FailureCode::NoProposal
+            }
+            Error::Refused(
+                notify::NO_PROPOSAL_CHOSEN | notify::INVALID_KE_PAYLOAD | notify::TS_UNACCEPTABLE,
+            ) => FailureCode::NoProposal,
+            Error::Internal => FailureCode::Internal,
+            _ => FailureCode::PeerRefused,
+        }
+    }
 }
 
 /// What the peer's notification means to the operator.

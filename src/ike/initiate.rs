@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::Event;
 use super::agreement::KeyPair;
 use super::auth::Verified;
 use super::basis::Basis;
@@ -24,7 +25,6 @@ use super::signature::Hashes;
 use super::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Id, Ke, Message, Parts, Payload};
-use super::{Event, Failure, FailureCode};
 use crate::model::auth::Proof;
 use crate::model::{EspProposal, EspSuite, NewInbound, Proposals};
 
@@ -65,28 +65,6 @@ struct Ahead {
 fn proposals(cx: &Cx<'_>, ahead: Option<Ahead>) -> Proposals<EspProposal> {
     let suite = ahead.map(|ahead| ahead.suite);
     suite.map_or_else(|| cx.settings.esp_proposals.without_key_exchange(), Proposals::of_suite)
-}
-
-/// The failure that an error means.
-pub(super) fn failure(error: &Error) -> FailureCode {
-    match error {
-        Error::Unauthenticated(_) | Error::Refused(notify::AUTHENTICATION_FAILED | notify::TICKET_NACK) => {
-            FailureCode::AuthFailed
-        }
-        Error::PeerIncompatible(_) | Error::Proposals(_) | Error::OtherGroup(_) | Error::Selectors => {
-            FailureCode::NoProposal
-        }
-        Error::Refused(notify::NO_PROPOSAL_CHOSEN | notify::INVALID_KE_PAYLOAD | notify::TS_UNACCEPTABLE) => {
-            FailureCode::NoProposal
-        }
-        Error::Internal => FailureCode::Internal,
-        _ => FailureCode::PeerRefused,
-    }
-}
-
-/// That this end cannot go on.
-fn own(error: &Error) -> Failure {
-    Failure { hearsay: false, ..Failure::from(error) }
 }
 
 impl AwaitInitResponse {
@@ -230,7 +208,7 @@ impl Opened {
         let pair = self.path.pair;
         let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback)) {
             Ok(proven) => proven,
-            Err(error) => return Step::Over(own(&error)),
+            Err(error) => return Step::Over(error.failure()),
         };
         let offer = Offer::new(cx);
         // A peer that is not hostseal requires ESP as soon as it has answered, so the inbound SA must be there
@@ -248,7 +226,7 @@ impl Opened {
         payloads.extend((!self.peer.foreign).then(|| offer.word(cx.now)));
         let request = match self.sa.seal(cx.entropy, Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
             Ok(request) => request,
-            Err(error) => return Step::Over(own(&error)),
+            Err(error) => return Step::Over(error.failure()),
         };
         if let Some(suite) = suite {
             // Before the request goes out: the peer may send ESP before its answer has come.
@@ -280,7 +258,7 @@ impl AwaitAuthResponse {
             Err(error) => {
                 self.withdraw(cx, &error);
                 self.forget_inbound(cx);
-                Step::Over(Failure::from(&error))
+                Step::Over(error.hearsay())
             }
         }
     }
@@ -367,7 +345,7 @@ impl AwaitAuthResponse {
                 session.add_task(Task::NewChild);
             }
             Err(error) => {
-                cx.fail(pair, Scope::Child, failure(&error), error.to_string());
+                cx.fail_with(pair, Scope::Child, &error);
                 if !matches!(error, Error::Refused(_)) {
                     session.delete_unwanted(self.offer.in_spi);
                 }

@@ -18,7 +18,6 @@ use subtle::ConstantTimeEq;
 
 use super::Failure;
 use super::crypto::Hidden;
-use super::error::Error;
 use super::established::Established;
 use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
 use super::intermediate::AwaitIntermediateResponse;
@@ -316,12 +315,5 @@ impl Initiation {
     /// Whether somebody answers, or the peer has had little time yet to do so.
     pub(super) fn takes_room(&self) -> bool {
         self.is_hopeful() && (!self.candidates.is_empty() || self.opening().is_fresh())
-    }
-}
-
-impl From<&Error> for Failure {
-    /// Of who has proven nothing.
-    fn from(error: &Error) -> Self {
-        Self { code: super::initiate::failure(error), words: error.to_string(), hearsay: true }
     }
 }

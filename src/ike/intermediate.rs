@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use super::Failure;
 use super::crypto::Hidden;
 use super::error::Error;
 use super::exchange::{Datagrams, Retransmission, Window};
@@ -94,7 +93,7 @@ impl AwaitIntermediateResponse {
                 let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
                 Step::On(Candidate::Intermediate(Box::new(Self { opened, key, covered, sent })))
             }
-            Err(error) => Step::Over(Failure { hearsay: false, ..Failure::from(&error) }),
+            Err(error) => Step::Over(error.failure()),
         }
     }
 
@@ -105,7 +104,7 @@ impl AwaitIntermediateResponse {
         };
         match whole.and_then(|whole| self.conclude(&message.header, &whole)) {
             Ok(()) => self.opened.authenticate(cx),
-            Err(error) => Step::Over(Failure::from(&error)),
+            Err(error) => Step::Over(error.hearsay()),
         }
     }
 

@@ -125,7 +125,7 @@ impl Opening {
 
     /// Somebody says why not, and need not be the peer. It is told once.
     pub(super) fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Error) {
-        let hint = Failure::from(error);
+        let hint = error.hearsay();
         if self.hint.is_none() {
             cx.out.failures.push((self.path.pair, Scope::Hint, hint.clone()));
         }

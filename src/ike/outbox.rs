@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::error::Error;
 use super::exchange::{Datagrams, Retransmission, Retry};
 use super::limits::{
     BACKOFF_FIRST, BACKOFF_JITTER, BACKOFF_MAX, NONCE_OCTETS, REKEY_WINDOW_FIRST, REKEY_WINDOW_SECOND,
@@ -159,6 +160,11 @@ impl Cx<'_> {
             path.remote.port()
         );
         Failure { code: FailureCode::NoAnswer, words, hearsay: false }
+    }
+
+    /// Something failed with `error`.
+    pub(super) fn fail_with(&mut self, pair: Pair, scope: Scope, error: &Error) {
+        self.out.failures.push((pair, scope, error.failure()));
     }
 
     /// Something failed; `words` are for people.

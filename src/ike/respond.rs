@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::Failure;
 use super::agreement::KeyPair;
 use super::auth::{self, Unproven, Verified};
 use super::basis::Basis;
@@ -11,7 +10,6 @@ use super::error::Error;
 use super::established::{Established, Introduction};
 use super::exchange::{Datagrams, Window};
 use super::ike_sa::IkeSa;
-use super::initiate::failure;
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::life::Greeted;
@@ -91,7 +89,7 @@ impl Opened {
         message_id: u32,
         error: &Error,
     ) -> Option<Session> {
-        cx.out.failures.push((self.path.pair, Scope::Hint, Failure::from(error)));
+        cx.out.failures.push((self.path.pair, Scope::Hint, error.hearsay()));
         let answer = self.sa.seal(cx.entropy, exchange, true, message_id, &[error.to_notify()]).ok()?;
         cx.out.transmit_all(&self.path, &answer);
         let expires = cx.now + HALF_OPEN_LIFE;
@@ -279,7 +277,7 @@ impl AwaitAuthRequest {
                 session.announce(cx, &agreement, parts);
             }
             Err(error) => {
-                cx.fail(pair, Scope::Answer, failure(&error), error.to_string());
+                cx.fail_with(pair, Scope::Answer, &error);
                 held.payloads.push(error.to_notify());
             }
         }

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Engine;
-use crate::ike::Failure;
 use crate::ike::error::Error;
 use crate::ike::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
@@ -136,8 +135,7 @@ impl Engine {
         };
         if keep.hinted.is_none_or(|at| now >= at + HINT_PAUSE) {
             keep.hinted = Some(now);
-            let failure = Failure::from(error);
-            self.out.failures.push((pair, Scope::Hint, failure));
+            self.out.failures.push((pair, Scope::Hint, error.hearsay()));
             self.note_failures();
         }
     }
