@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::model::status::RowState;
+use crate::model::units::listed;
 use crate::model::{NodeName, Pair};
 
 /// How long changes are gathered: hosts seldom go alone.
@@ -61,23 +62,16 @@ impl Absent {
 /// The line for the log: the hosts of these rows do not answer.
 pub fn line(rows: &[(NodeName, RowState)]) -> String {
     let names: BTreeSet<&str> = rows.iter().map(|(node, _)| node.as_str()).collect();
-    let named: Vec<&str> = names.iter().take(NAMED).copied().collect();
-    let more = match names.len() - named.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
     let (hosts, verb) = match names.len() {
         0 => return "all hosts answer again".to_owned(),
         1 => ("host", "does"),
         _ => ("hosts", "do"),
     };
-    let count = |state| rows.iter().filter(|(_, row)| *row == state).count();
-    let (blocked, clear) = (count(RowState::Blocked), count(RowState::Clear));
-    let list = named.join(", ");
-    format!(
-        "{} {hosts} {verb} not answer: {list}{more} (pairs blocked: {blocked}, in the clear: {clear})",
-        names.len()
-    )
+    let pairs = |state| rows.iter().filter(|(_, row)| *row == state).count();
+    let (blocked, clear) = (pairs(RowState::Blocked), pairs(RowState::Clear));
+    let count = names.len();
+    let list = listed(names, NAMED);
+    format!("{count} {hosts} {verb} not answer: {list} (pairs blocked: {blocked}, in the clear: {clear})")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::term::{self, Style};
 use crate::model::control::{Change, Preview};
 use crate::model::problem::Severity;
 use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
-use crate::model::units::{counted, human_duration};
+use crate::model::units::{counted, human_duration, listed};
 use crate::model::{NodeName, Problem};
 
 /// Above this many rows, only those that are not protected are shown.
@@ -219,11 +219,7 @@ pub(super) fn sum(summary: &Summary, style: Style) -> String {
 pub(super) fn names<N: fmt::Display>(names: &[N]) -> String {
     /// So many are listed.
     const LISTED: usize = 8;
-    let listed: Vec<String> = names.iter().take(LISTED).map(N::to_string).collect();
-    match names.len() - listed.len() {
-        0 => listed.join(", "),
-        more => format!("{} and {more} more", listed.join(", ")),
-    }
+    listed(names, LISTED)
 }
 
 /// A plan: what another file says, and what changes in the kernel as a diff.

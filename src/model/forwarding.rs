@@ -10,6 +10,7 @@ use nix::net::if_::InterfaceFlags;
 
 use super::config::Forwarded;
 use super::host::{ip_of, is_set};
+use super::units::listed;
 use super::{Config, Node, Problem, ProblemCode};
 
 /// The settings that make a host forward, for IPv4 and IPv6.
@@ -35,16 +36,11 @@ pub fn problem(config: &Config, node: &Node) -> Option<Problem> {
 }
 
 fn words(settings: &[&str], interfaces: &BTreeSet<String>) -> Problem {
-    let mut named: Vec<&str> = interfaces.iter().take(NAMED).map(String::as_str).collect();
-    let more = format!("{} more", interfaces.len().saturating_sub(NAMED));
-    if interfaces.len() > NAMED {
-        named.push(&more);
-    }
     let message = format!(
         "this host forwards packets ({}) and has other interfaces ({}): what it routes between them and sealed hosts \
          stays in the clear, and what it masquerades is ESP. protection.forwarded = \"block\" drops both",
         settings.join(", "),
-        named.join(", ")
+        listed(interfaces, NAMED)
     );
     Problem::warning(ProblemCode::ForwardedClear, None, message)
 }
@@ -80,7 +76,7 @@ mod tests {
     fn it_names_some_interfaces_and_counts_the_rest() {
         let interfaces: BTreeSet<String> = (0..6).map(|number| format!("veth{number}")).collect();
         let message = words(&SETTINGS[..1], &interfaces).message;
-        assert!(message.contains("(veth0, veth1, veth2, veth3, 2 more)"), "{message}");
+        assert!(message.contains("(veth0, veth1, veth2, veth3 and 2 more)"), "{message}");
         let message = words(&SETTINGS[..1], &BTreeSet::from(["docker0".to_owned()])).message;
         assert!(message.contains("(docker0)"), "{message}");
     }

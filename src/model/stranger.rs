@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 use super::exempt::{Exemptions, Opening, neighbour_discovery};
 use super::ours::priority;
+use super::units::listed;
 use super::{NodeName, Pair, PolicyDirection, PolicyId, Problem, ProblemCode, SaId, Selector};
 
 /// The reqid, and mark, of all that Docker Swarm writes for its encrypted overlay networks.
@@ -217,7 +218,7 @@ impl StrangerPolicy {
         };
         let words = format!(
             "{self} comes before hostseal's: what it matches of the traffic with {} {does}. {}",
-            list(nodes),
+            listed(nodes, NODES_NAMED),
             self.remedy()
         );
         let node = nodes.first().filter(|_| nodes.len() == 1).map(|node| (*node).clone());
@@ -290,7 +291,7 @@ impl<'a> Group<'a> {
     /// One problem for all of them, as they cut nothing of ours: `place` says where they stand.
     fn without_effect(&self, place: &str) -> Option<Problem> {
         let policy = self.named.first()?;
-        let place = place.replace("{nodes}", &list(&self.nodes));
+        let place = place.replace("{nodes}", &listed(&self.nodes, NODES_NAMED));
         let come = if self.count == 1 { "comes" } else { "come" };
         let words = format!("{policy}{} {come} {place}", more(self.count - 1));
         Some(Problem::info(ProblemCode::OtherIpsec, None, words))
@@ -300,15 +301,6 @@ impl<'a> Group<'a> {
 /// " and 3 more".
 fn more(count: usize) -> String {
     if count == 0 { String::new() } else { format!(" and {count} more") }
-}
-
-/// "b, c and 3 more nodes".
-fn list(nodes: &BTreeSet<&NodeName>) -> String {
-    let named: Vec<&str> = nodes.iter().take(NODES_NAMED).map(|node| node.as_str()).collect();
-    match nodes.len().saturating_sub(NODES_NAMED) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more nodes", named.join(", ")),
-    }
 }
 
 /// The pairs by the peer's address, so that a policy for one address or one network finds its own at once:

@@ -162,6 +162,15 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// `a, b and 3 more`: the first `most` of them, and a count of the rest.
+pub fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>, most: usize) -> String {
+    let all: Vec<String> = all.into_iter().map(|one| one.to_string()).collect();
+    match all.split_at_checked(most) {
+        None | Some((_, [])) => all.join(", "),
+        Some((first, rest)) => format!("{} and {} more", first.join(", "), rest.len()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +224,14 @@ mod tests {
         ] {
             assert_eq!(human_bytes(bytes), text);
         }
+    }
+
+    #[test]
+    fn many_are_counted() {
+        assert_eq!(listed(["a"; 0], 2), "");
+        assert_eq!(listed(["a", "b"], 2), "a, b");
+        assert_eq!(listed(["a", "b"], 3), "a, b");
+        assert_eq!(listed(1..=5, 2), "1, 2 and 3 more");
     }
 
     #[test]

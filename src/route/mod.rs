@@ -13,6 +13,7 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage}
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::model::config::Mode;
+use crate::model::units::listed;
 use crate::model::{Config, Node, NodeName, Problem, ProblemCode};
 
 /// So many nodes are named in one problem.
@@ -117,11 +118,7 @@ fn problem(
     nodes: &BTreeMap<&NodeName, BTreeSet<IpAddr>>,
 ) -> Problem {
     let addresses = |of: &BTreeSet<IpAddr>| of.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-    let mut named: Vec<String> =
-        nodes.iter().take(NAMED).map(|(name, of)| format!("{name} ({})", addresses(of))).collect();
-    if nodes.len() > NAMED {
-        named.push(format!("{} more", nodes.len() - NAMED));
-    }
+    let named = nodes.iter().map(|(name, of)| format!("{name} ({})", addresses(of)));
     let Source { address, device } = source;
     let fate = match config.protection.mode {
         Mode::Require => "dropped once they are sealed",
@@ -131,7 +128,7 @@ fn problem(
         "programs that choose no source send to {} from {address} ({device}), which has no pair with them: these \
          packets are {fate}. Add {address} to the addresses of {}, or have routing choose a listed one \
          (`ip route change … src ADDRESS`)",
-        named.join(", "),
+        listed(named, NAMED),
         node.name
     );
     let only = nodes.keys().next().filter(|_| nodes.len() == 1).map(|name| (*name).clone());

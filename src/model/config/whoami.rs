@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Config, Node, NodeName};
+use crate::model::units::listed;
 
 /// Why a host is no node of its file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,10 +69,8 @@ fn describe(node: &Node) -> String {
 /// Items in words, the first dozen of them.
 fn list(items: impl Iterator<Item = String>) -> String {
     const SHOWN: usize = 12;
-    let items: Vec<String> = items.collect();
-    match items.len() {
-        0 => "nothing".to_owned(),
-        count if count > SHOWN => format!("{} and {} more", items[..SHOWN].join(", "), count - SHOWN),
-        _ => items.join(", "),
+    match listed(items, SHOWN) {
+        nothing if nothing.is_empty() => "nothing".to_owned(),
+        items => items,
     }
 }
