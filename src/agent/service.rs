@@ -39,7 +39,6 @@ use crate::model::config::owner;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::model::exempt::Exemptions;
 use crate::model::host::{Boot, own_addresses, present_addresses};
-use crate::model::ours::is_our_policy;
 use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::stranger::Ground;
@@ -263,8 +262,7 @@ impl Service {
     /// Ends what an agent before this one began that died on the way to the clear: in stages too, as the
     /// peers may not know of it yet.
     fn finish_leaving(&mut self) -> anyhow::Result<()> {
-        let left = self.kernel.read()?;
-        if left.sas.is_empty() && !left.policies.values().any(is_our_policy) {
+        if !self.kernel.read()?.holds_ours() {
             return Ok(());
         }
         self.forget_seals();

@@ -1,5 +1,6 @@
 //! `hostseal disable`: has the agent go back to clear, and follows it.
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::args::{DisableArgs, Invocation};
@@ -12,7 +13,7 @@ use super::{context, render, status};
 use crate::model::config::Config;
 use crate::model::control::Request;
 use crate::model::status::{Protection, RowState, Status};
-use crate::model::{KernelState, Progress, enabled, ours};
+use crate::model::{Progress, enabled};
 
 /// What works without an agent.
 const FORCE: &str = "; or run `hostseal disable --force`, which needs no agent: it removes everything at once, and \
@@ -37,14 +38,16 @@ fn go_clear(
 ) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
     if !client.is_there().map_err(name_force)? {
-        return without_agent(config, args);
+        return without_agent(&invocation.config, config, args);
     }
     let view = View::new(invocation.quiet);
     let is_off = |progress: &Progress| progress.protection == Protection::Off;
     let ordered = client.order(Request::Disable);
     let status = match ordered.and_then(|()| follow(client, view, RowState::Off, deadline, is_off)) {
         // One that `enable` started ends when it has done this, and may leave us without an answer.
-        Err(AskError::NoAgent(_) | AskError::Io { .. }) => return without_agent(config, args),
+        Err(AskError::NoAgent(_) | AskError::Io { .. }) => {
+            return without_agent(&invocation.config, config, args);
+        }
         followed => followed.map_err(name_force)?,
     };
     show(&status, args)?;
@@ -77,9 +80,9 @@ fn show(status: &Status, args: &DisableArgs) -> Result<(), Failure> {
 
 /// Nothing is to be done where nothing of ours is there; else somebody must do it in stages, and that is
 /// the agent.
-fn without_agent(config: &Config, args: &DisableArgs) -> Result<Exit, Failure> {
+fn without_agent(file: &Path, config: &Config, args: &DisableArgs) -> Result<Exit, Failure> {
     let off = context::saved(config)?.protection == Protection::Off;
-    if !off || holds_ours(&status::read_kernel()?) {
+    if !off || status::read_kernel()?.holds_ours() {
         return Err(Failure::new(
             Exit::NoAgent,
             format!(
@@ -89,13 +92,8 @@ fn without_agent(config: &Config, args: &DisableArgs) -> Result<Exit, Failure> {
         ));
     }
     match args.json {
-        true => print_json(&status::from_kernel(config)?)?,
+        true => print_json(&status::from_kernel(file, config)?)?,
         false => print("protection off: nothing of hostseal's is in the kernel\n")?,
     };
     Ok(Exit::Done)
-}
-
-/// Whether the kernel holds anything of ours.
-fn holds_ours(kernel: &KernelState) -> bool {
-    !kernel.sas.is_empty() || kernel.policies.values().any(ours::is_our_policy)
 }

@@ -26,6 +26,7 @@ mod plan;
 mod preflight;
 mod progress;
 mod reload;
+mod remembered;
 mod render;
 mod screen;
 mod secret;

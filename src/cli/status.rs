@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::args::{Invocation, StatusArgs};
@@ -9,13 +10,12 @@ use super::client::AskError;
 use super::context;
 use super::exit::{Exit, Failure};
 use super::others;
+use super::remembered::Remembered;
 use super::render::{self, Extent};
 use super::screen::Screen;
 use super::term::{self, Reader, Style, print, print_json};
 use crate::model::config::{Config, Node};
 use crate::model::host::{Boot, present_addresses};
-use crate::model::ours::is_our_policy;
-use crate::model::saved::SavedError;
 use crate::model::status::{AgentInfo, Known, Protection, ReasonCode, SaState, Summary, without_agent};
 use crate::model::units::human_duration;
 use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime, forwarding};
@@ -53,7 +53,7 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failu
     let (config, broken) = context::config_at_work(invocation)?;
     check_names(&config, &args.nodes)?;
     let look = || -> Result<Status, Failure> {
-        let status = read(&config)?;
+        let status = read(&invocation.config, &config)?;
         refuse_own_name(&status, &args.nodes)?;
         let mut status = only(status, &args.nodes);
         status.config_error = status.config_error.or_else(|| broken.as_ref().map(ToString::to_string));
@@ -115,7 +115,7 @@ fn show(status: &Status, args: &StatusArgs) -> Result<Reader, Failure> {
 }
 
 /// How things stand now.
-pub(super) fn read(config: &Config) -> Result<Status, Failure> {
+pub(super) fn read(file: &Path, config: &Config) -> Result<Status, Failure> {
     match context::client(config).status_within(PATIENCE) {
         Ok(mut status) => {
             if status.config_id != config.config_id() && status.config_error.is_none() {
@@ -127,30 +127,27 @@ pub(super) fn read(config: &Config) -> Result<Status, Failure> {
             }
             Ok(status)
         }
-        Err(AskError::NoAgent(_)) => from_kernel(config),
-        Err(AskError::TimedOut { pid, .. }) => Ok(hung(from_kernel(config)?, pid)),
+        Err(AskError::NoAgent(_)) => from_kernel(file, config),
+        Err(AskError::TimedOut { pid, .. }) => Ok(hung(from_kernel(file, config)?, pid)),
         Err(error) => Err(error.into()),
     }
 }
 
 /// How things stand without an agent.
-pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
-    let (saved, broken) = saved(config)?;
-    let node = context::whoami(config, saved.node.as_ref())?;
+pub(super) fn from_kernel(file: &Path, config: &Config) -> Result<Status, Failure> {
+    let remembered = Remembered::load(file, config)?;
+    let node = context::whoami(config, remembered.saved.node.as_ref())?;
     let mut notes = Vec::new();
     let kernel = match read_kernel() {
         Ok(kernel) => kernel,
         // Nothing is expected to be there, and a kernel without IPsec can hold nothing.
-        Err(failure) if saved.protection == Protection::Off && failure.exit == Exit::Failed => {
+        Err(failure) if remembered.saved.protection == Protection::Off && failure.exit == Exit::Failed => {
             notes.push(failure.message);
             KernelState::default()
         }
         Err(failure) => return Err(failure),
     };
-    let saved = match &broken {
-        Some(_) => as_the_kernel_says(&kernel),
-        None => saved,
-    };
+    let Remembered { saved, problem, remedy } = remembered.seen_beside(&kernel);
     let statistics = xfrm::statistics().unwrap_or_else(|error| {
         notes.push(format!("the kernel's XFRM counters cannot be read: {error}"));
         BTreeMap::new()
@@ -162,9 +159,11 @@ pub(super) fn from_kernel(config: &Config) -> Result<Status, Failure> {
     let known = Known { config, node, present: &present, kernel: &kernel, saved: &saved };
     let now = UnixTime::from(SystemTime::now());
     let mut status = without_agent(known, &statistics, secret_id.ok().flatten(), now);
-    status.problems.extend(broken);
+    status.problems.extend(problem);
     if saved.protection != Protection::Off {
-        notes.push(dead_agent(&status));
+        let rows = status.peers.iter_mut().filter(|row| row.reason_code == Some(ReasonCode::NoAgent));
+        rows.for_each(|row| row.reason = Some(format!("{NO_AGENT}: {remedy}")));
+        notes.push(dead_agent(&status, remedy));
         status.problems.extend(beside(config, node));
         status.problems.extend(others::holes(config, node));
         status.problems.sort();
@@ -202,25 +201,6 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
     problems
 }
 
-/// What the last agent left, or nothing and what is wrong with it.
-fn saved(config: &Config) -> Result<(Saved, Option<Problem>), Failure> {
-    match Saved::load(&config.state_path()) {
-        Ok(saved) => Ok((saved, None)),
-        Err(error @ SavedError::Broken { .. }) => {
-            let problem = Problem::critical(ProblemCode::StateNotSaved, None, error.to_string());
-            Ok((Saved::default(), Some(problem)))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What can be known where what the last agent left is broken: whatever is in the kernel was wanted.
-fn as_the_kernel_says(kernel: &KernelState) -> Saved {
-    let ours = !kernel.sas.is_empty() || kernel.policies.values().any(is_our_policy);
-    let protection = if ours { Protection::On } else { Protection::Off };
-    Saved { protection, ..Saved::default() }
-}
-
 /// How long a trial goes on that nobody has confirmed.
 fn trial_left(saved: &Saved) -> Option<u64> {
     let left = saved.trial.as_ref()?.left(&Boot::now().ok()?)?;
@@ -228,7 +208,7 @@ fn trial_left(saved: &Saved) -> Option<u64> {
 }
 
 /// What a dead agent means while protection is on.
-fn dead_agent(status: &Status) -> String {
+fn dead_agent(status: &Status, remedy: &str) -> String {
     let active = status.peers.iter().flat_map(|row| &row.sas).filter(|sa| sa.state == SaState::Active);
     let until = match active.filter_map(|sa| sa.expires_in_s).min() {
         Some(seconds) => {
@@ -236,7 +216,7 @@ fn dead_agent(status: &Status) -> String {
         }
         None => String::new(),
     };
-    format!("{NO_AGENT} to make new keys{until}: `hostseal enable` starts one")
+    format!("{NO_AGENT} to make new keys{until}: {remedy}")
 }
 
 /// What the kernel holds.

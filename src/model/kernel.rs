@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ours::is_our_policy;
 use super::stranger::Strangers;
 use super::{Op, OpError, Policy, PolicyId, PolicyReading, SaId, SaReading};
 
@@ -18,6 +19,11 @@ pub struct KernelState {
 }
 
 impl KernelState {
+    /// Whether anything of ours is there.
+    pub fn holds_ours(&self) -> bool {
+        !self.sas.is_empty() || self.policies.values().any(is_our_policy)
+    }
+
     /// Makes a change as a kernel does: what is there cannot be added, what is not cannot be deleted, and
     /// an update writes whatever was there before (docs/kernel.md, fact 8b).
     ///

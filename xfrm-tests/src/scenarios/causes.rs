@@ -14,6 +14,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("causes::a_full_disk_is_named_until_there_is_room", 2, disk_fills),
     Test::new("causes::enable_is_refused_where_what_will_be_sealed_has_no_room", 2, no_room),
     Test::new("causes::a_broken_state_file_hides_nothing", 2, broken_state),
+    Test::new("causes::a_lost_state_file_hides_nothing", 2, lost_state),
     Test::new("causes::a_route_that_prohibits_is_no_silence", 2, prohibited),
     Test::new("causes::a_peer_whose_file_dropped_this_host_says_so", 3, removed),
     Test::new("causes::a_host_that_the_file_forgot_is_named_by_those_it_asks", 3, forgotten),
@@ -94,6 +95,24 @@ fn broken_state(lab: &mut Lab) -> Result<()> {
     let outcome = hostseal(&a, "status --json")?.expect_code(3)?;
     ensure!(problem(&Status(outcome.json()?), "state_not_saved").is_some());
     Ok(())
+}
+
+/// What the last agent left is lost, and then the mark too: what is in the kernel is shown all the same.
+fn lost_state(lab: &mut Lab) -> Result<()> {
+    let (a, _) = sealed_pair(lab)?;
+    kill_agent(&a)?;
+    a.run("rm -r /var/lib/hostseal")?;
+    let seen = Status(hostseal(&a, "status --json")?.expect_code(3)?.json()?);
+    ensure!(seen.all_protected() && seen.at("/protection") == "on", "{:#}", seen.0);
+    let named = problem(&seen, "state_not_saved").map(ToString::to_string).unwrap_or_default();
+    ensure!(named.contains("state.json is lost") && named.contains("critical"), "{named}");
+    a.run("rm /etc/hostseal/hostseal.toml.enabled")?;
+    let seen = Status(hostseal(&a, "status --json")?.expect_code(3)?.json()?);
+    ensure!(seen.all_protected() && seen.at("/protection") == "disabling", "{:#}", seen.0);
+    let words = hostseal(&a, "status")?.expect_code(3)?.stdout;
+    ensure!(words.contains("finishes the way to the clear"), "{words}");
+    hostseal(&a, "disable --force")?.expect_code(0)?;
+    ensure_nothing_of_ours(&a)
 }
 
 fn row_says(host: &Host, remote: IpAddr, code: &str, words: &str) -> Result<()> {
