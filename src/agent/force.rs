@@ -34,9 +34,7 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     let claim = service::make_directory(&places.run_dir).and_then(|()| single.claim()).ok();
     // The agent saves when it ends, and what comes after that counts.
     let remembered = remember_off(&places.state_path());
-    if let Err(error) = enabled::unmark(path) {
-        tracing::warn!("{} stays marked as enabled: {error}", path.display());
-    }
+    let unmarked = enabled::unmark(path);
     let mut keeper = Keeper::new(&places.run_dir);
     keeper.release();
     keeper.end_holder();
@@ -50,14 +48,13 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
         (Ok(()), Err(left)) => bail!("{removed}, but {left:#}"),
         (Err(agent), Err(left)) => bail!("{removed}, but {left:#}: {agent:#}"),
     }
-    Ok(match remembered {
-        Ok(()) => removed,
-        Err(error) => {
-            format!(
-                "{removed}; an agent that starts will protect this host again, as that is not written: {error}"
-            )
-        }
-    })
+    let unwritten = remembered.err().map(|error| {
+        format!("; an agent that starts will protect this host again, as that is not written: {error}")
+    });
+    let marked = unmarked.err().map(|error| {
+        format!("; should the state get lost, this host is blocked at boot, as its mark stays: {error}")
+    });
+    Ok(removed + &unwritten.unwrap_or_default() + &marked.unwrap_or_default())
 }
 
 /// Watches for a second that the kernel stays without anything of ours.

@@ -7,7 +7,9 @@ use super::term::print;
 use crate::model::control::Request;
 
 pub(super) fn run(invocation: &Invocation) -> Result<Exit, Failure> {
-    let client = context::client(&context::config(invocation)?);
+    // A trial goes on by what is in force, whatever has become of the file.
+    let (config, _) = context::config_at_work(invocation)?;
+    let client = context::client(&config);
     let status = client.status()?;
     let on_trial = status.try_ends_in_s.is_some();
     client.order(Request::Confirm)?;

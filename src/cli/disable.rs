@@ -22,12 +22,14 @@ const FORCE: &str = "; or run `hostseal disable --force`, which needs no agent: 
 pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, Failure> {
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
-    let exit = go_clear(invocation, args, &config, &client)?;
-    // What was saved says that it is off: the mark is for when that is lost.
-    if let Err(error) = enabled::unmark(&invocation.config) {
-        tell(&format!("{} stays marked as enabled: {error}", invocation.config.display()));
+    go_clear(invocation, args, &config, &client)
+}
+
+/// What is saved says from now on that it is to be off: the mark is for when that is lost.
+fn unmark(file: &Path) {
+    if let Err(error) = enabled::unmark(file) {
+        tell(&format!("{} stays marked as enabled: {error}", file.display()));
     }
-    Ok(exit)
 }
 
 fn go_clear(
@@ -42,7 +44,7 @@ fn go_clear(
     }
     let view = View::new(invocation.quiet);
     let is_off = |progress: &Progress| progress.protection == Protection::Off;
-    let ordered = client.order(Request::Disable);
+    let ordered = client.order(Request::Disable).inspect(|()| unmark(&invocation.config));
     let status = match ordered.and_then(|()| follow(client, view, RowState::Off, deadline, is_off)) {
         // One that `enable` started ends when it has done this, and may leave us without an answer.
         Err(AskError::NoAgent(_) | AskError::Io { .. }) => {
@@ -91,6 +93,7 @@ fn without_agent(file: &Path, config: &Config, args: &DisableArgs) -> Result<Exi
             ),
         ));
     }
+    unmark(file);
     match args.json {
         true => print_json(&status::from_kernel(file, config)?)?,
         false => print("protection off: nothing of hostseal's is in the kernel\n")?,

@@ -22,6 +22,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("disable::by_hand_without_the_program", 2, by_hand),
     Test::new("disable::where_nothing_can_be_written", 2, where_nothing_can_be_written),
     Test::new("disable::an_agent_killed_on_the_way", 2, an_agent_killed_on_the_way),
+    Test::new("disable::counts_from_when_the_order_was_taken", 2, counts_when_taken),
     Test::new("disable::and_enable_again", 2, and_enable_again),
 ];
 
@@ -142,6 +143,18 @@ fn an_agent_killed_on_the_way(lab: &mut Lab) -> Result<()> {
         outcome.expect_code(0)?;
     }
     traffic.ensure_complete()
+}
+
+/// Whoever does not wait for the end has disabled the host all the same.
+fn counts_when_taken(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    // The way to the clear waits for an answer of the other end.
+    kill_agent(&b)?;
+    let marked = || a.succeeds(&format!("test -e {CONFIG}.enabled"));
+    ensure!(marked()?);
+    hostseal(&a, "disable --timeout 1s")?.expect_code(3)?;
+    ensure!(!marked()?);
+    until("the way to the clear is at its end", Duration::from_secs(30), || ensure_nothing_of_ours(&a))
 }
 
 fn and_enable_again(lab: &mut Lab) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::{Traffic, await_protected, ensure_nothing_of_ours, ensure_pings};
-use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
+use crate::lab::agent::{CONFIG, hostseal, kill_agent, start_agent, status, status_until};
 use crate::lab::wait::until;
 use crate::lab::{Cluster, FAMILIES, Host, Kind, Lab};
 use crate::tests::Test;
@@ -88,8 +88,12 @@ fn the_kernel_lets_go(lab: &mut Lab) -> Result<()> {
 fn what_is_confirmed_stays(lab: &mut Lab) -> Result<()> {
     let (a, b, end) = on_trial(lab, 8)?;
     let traffic = Traffic::of(&[(&a, &b), (&b, &a)], &[FAMILIES[0]], 1000)?;
+    // A file that somebody broke meanwhile keeps nobody from it.
+    let file = a.read(CONFIG)?;
+    a.write(CONFIG, "cluster =", 0o644)?;
     let outcome = hostseal(&a, "confirm")?.expect_code(0)?;
     ensure!(outcome.stdout.starts_with("confirmed"), "{}", outcome.stdout);
+    a.write(CONFIG, &file, 0o644)?;
     let again = hostseal(&a, "confirm")?.expect_code(0)?;
     ensure!(again.stdout.starts_with("nothing to confirm"), "{}", again.stdout);
     for host in [&a, &b] {
