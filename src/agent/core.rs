@@ -520,8 +520,8 @@ impl Core {
         self.pairs.own()
     }
 
-    /// How many of this host's addresses are more than the guard names.
-    pub fn beyond_guard(&self) -> usize {
+    /// The addresses of this host without a pair that the guard does not name.
+    pub fn beyond_guard(&self) -> Vec<IpAddr> {
         self.pairs.beyond_guard()
     }
 

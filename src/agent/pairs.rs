@@ -89,9 +89,10 @@ impl Pairs {
         &self.guard
     }
 
-    /// How many of this host's addresses are more than the guard names.
-    pub fn beyond_guard(&self) -> usize {
-        self.guard.beyond(self.by_remote.len())
+    /// The addresses of this host without a pair that the guard does not name.
+    pub fn beyond_guard(&self) -> Vec<IpAddr> {
+        let paired = self.own();
+        self.guard.beyond(self.by_remote.len(), |own| paired.contains(&own))
     }
 
     /// One more pair.

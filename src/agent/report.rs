@@ -11,9 +11,9 @@ use crate::model::status::{
     AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status,
     Summary,
 };
-use crate::model::units::{counted, human_duration};
+use crate::model::units::{counted, human_duration, listed};
 use crate::model::{About, NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId, UnixTime};
-use crate::protect::{GUARDS_MOST, PairMachine, Plan};
+use crate::protect::{GUARDS_MOST, PairMachine, Plan, Reason};
 
 /// The version of IKE that is spoken.
 const IKE_VERSION: u8 = 2;
@@ -111,6 +111,7 @@ pub(super) fn complete(
     status.problems.extend(differing(&status, core, about));
     status.problems.extend(core.and_then(unguarded));
     status.problems.extend(narrow(&status, core));
+    status.problems.extend(refused(&status, core));
     status.problems.sort();
     status
 }
@@ -149,10 +150,12 @@ fn differing(status: &Status, core: Option<&Core>, about: Option<&About>) -> BTr
 
 /// This host has more addresses than its guards name.
 fn unguarded(core: &Core) -> Option<Problem> {
-    let beyond = Some(core.beyond_guard()).filter(|beyond| *beyond > 0)?;
+    let beyond = Some(core.beyond_guard()).filter(|beyond| !beyond.is_empty())?;
     let words = format!(
-        "{beyond} addresses of this host have no pair and are not guarded: more than {GUARDS_MOST} policies would be \
-         needed. Packets between them and sealed hosts pass in the clear. Remove addresses, or list fewer hosts"
+        "the guard does not block these addresses of this host, which have no pair: {}. It would need more than \
+         {GUARDS_MOST} policies. Packets between them and sealed hosts pass in the clear. Remove addresses, or list \
+         fewer hosts",
+        listed(&beyond, 3)
     );
     Some(Problem::critical(ProblemCode::Hole, None, words))
 }
@@ -204,28 +207,45 @@ fn since(machine: &PairMachine, now: Instant, wall: UnixTime) -> String {
     age.map(|age| format!(" No answer since {}.", wall.before(age))).unwrap_or_default()
 }
 
-/// How a row stands of which the agent and the kernel say this: as the agent does, who knows why and what the
-/// path does, but never better than the kernel's policies are, nor worse.
-fn agreed(agent: RowState, kernel: RowState) -> RowState {
-    match (agent, kernel) {
+/// What the kernel refused about pairs that are protected all the same, as its policies and SAs say.
+fn refused(status: &Status, core: Option<&Core>) -> Vec<Problem> {
+    let problem = |row: &PeerRow| {
+        let machine = core?.pairs().get(&row.pair())?;
+        let (_, words) = machine.reason().filter(|(code, _)| *code == ReasonCode::KernelError)?;
+        let words =
+            format!("the kernel refuses a change for {}: {words}. It is tried again by itself", row.remote);
+        Some(Problem::critical(ProblemCode::KernelRefuses, Some(row.node.clone()), words))
+    };
+    status.peers.iter().filter(|row| row.state == RowState::Protected).filter_map(problem).collect()
+}
+
+/// Why a row is not as the agent would have it.
+const OVERRULED: &str =
+    "the kernel's policies or SAs are not those that hostseal wrote, or another's come before them";
+
+/// How a row stands, and why, of which the agent says `own` and the kernel `kernel`: as the agent does, who knows why
+/// and what the path does, but never better than the kernel's policies are, nor worse.
+fn agreed(own: (RowState, Option<Reason>), kernel: RowState) -> (RowState, Option<Reason>) {
+    let refused = own.1.as_ref().is_some_and(|(code, _)| *code == ReasonCode::KernelError);
+    match (own.0, kernel) {
+        // What it refused opens nothing, and `refused` tells of it.
+        (RowState::Clear, RowState::Protected) if refused => (kernel, None),
         (RowState::Protected, RowState::Clear | RowState::Blocked)
         | (RowState::Blocked, RowState::Clear)
-        | (RowState::Clear, RowState::Blocked) => kernel,
-        _ => agent,
+        | (RowState::Clear, RowState::Blocked) => {
+            let overruled = || Some((ReasonCode::KernelError, OVERRULED.to_owned()));
+            (kernel, own.1.filter(|_| refused).or_else(overruled))
+        }
+        _ => own,
     }
 }
 
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant, wall: UnixTime) {
-    row.state = agreed(machine.row_state(), row.state);
-    (row.reason_code, row.reason) = machine.reason().unzip();
+    let (state, reason) = agreed((machine.row_state(), machine.reason()), row.state);
+    row.state = state;
+    (row.reason_code, row.reason) = reason.unzip();
     if let (Some(ReasonCode::NoAnswer), Some(reason)) = (row.reason_code, &mut row.reason) {
         reason.push_str(&since(machine, now, wall));
-    }
-    if row.state != machine.row_state() {
-        let words =
-            "the kernel's policies or SAs are not those that hostseal wrote, or another's come before them";
-        row.reason_code = Some(ReasonCode::KernelError);
-        row.reason.get_or_insert_with(|| words.to_owned());
     }
     row.waiting = machine.is_waiting();
     row.try_ends_in_s = machine.trial_end().map(|end| seconds_until(end, now));
@@ -300,4 +320,51 @@ pub(super) fn preview(preview: &Preview) -> Vec<PlanLine> {
 /// A plan as lines.
 fn lines(plan: &Plan) -> Vec<PlanLine> {
     plan.ops.iter().map(PlanLine::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(code: ReasonCode) -> Option<Reason> {
+        Some((code, "words".to_owned()))
+    }
+
+    #[test]
+    fn the_agent_is_believed_where_the_kernel_is_as_it_says() {
+        for state in
+            [RowState::Off, RowState::Negotiating, RowState::Clear, RowState::Blocked, RowState::Protected]
+        {
+            let own = (state, why(ReasonCode::NoAnswer));
+            assert_eq!(agreed(own.clone(), state), own);
+        }
+        let agreeing = (RowState::Negotiating, why(ReasonCode::InProgress));
+        assert_eq!(agreed(agreeing.clone(), RowState::Clear), agreeing);
+    }
+
+    #[test]
+    fn where_the_kernel_is_otherwise_that_is_the_cause_and_no_other() {
+        for (own, kernel) in [
+            (RowState::Protected, RowState::Clear),
+            (RowState::Protected, RowState::Blocked),
+            (RowState::Blocked, RowState::Clear),
+            (RowState::Clear, RowState::Blocked),
+        ] {
+            let overruled = (kernel, Some((ReasonCode::KernelError, OVERRULED.to_owned())));
+            assert_eq!(agreed((own, None), kernel), overruled);
+            assert_eq!(agreed((own, why(ReasonCode::NoAnswer)), kernel), overruled);
+            let refused = why(ReasonCode::KernelError);
+            assert_eq!(agreed((own, refused.clone()), kernel), (kernel, refused), "its own words say more");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_refused_makes_nothing_clear_that_it_protects() {
+        assert_eq!(
+            agreed((RowState::Clear, why(ReasonCode::KernelError)), RowState::Protected),
+            (RowState::Protected, None)
+        );
+        let unsealed = (RowState::Clear, why(ReasonCode::PeerDisabled));
+        assert_eq!(agreed(unsealed.clone(), RowState::Protected), unsealed);
+    }
 }

@@ -42,7 +42,7 @@ use crate::model::host::{Boot, own_addresses, present_addresses};
 use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::stranger::Ground;
-use crate::model::{Pair, Problem, SaId, Saved, Trial, UnixTime, forwarding, trial};
+use crate::model::{Pair, Problem, SaId, Saved, Trial, UnixTime, forwarding, trial, unpaired};
 use crate::protect::silence::LISTEN_EVERY;
 use crate::xfrm;
 
@@ -490,7 +490,7 @@ impl Service {
 
     /// The interfaces that let packets of the pairs past the policies.
     fn holes_now(&self) -> Vec<Problem> {
-        let pairs = self.core.iter().flat_map(|core| core.pairs().keys().copied());
+        let pairs = self.setup.config.pairs(&self.setup.node).into_iter().map(|(_, pair)| pair);
         xfrm::holes(&pairs.collect::<Vec<Pair>>())
     }
 
@@ -606,11 +606,13 @@ impl Service {
             sockets.close();
         }
         (self.look_at, self.tick_at, self.holes_at) = (None, None, None);
-        if let Err(error) = xfrm::sweep(&mut self.kernel) {
-            tracing::error!("{error}");
+        match xfrm::sweep(&mut self.kernel) {
+            Ok(_) => tracing::info!("disabled: nothing of ours is left in the kernel"),
+            Err(error) => {
+                tracing::error!("disabled, but not all of ours could be removed from the kernel: {error}")
+            }
         }
         self.set_protection(Protection::Off);
-        tracing::info!("disabled: nothing of ours is left in the kernel");
     }
 
     fn set_protection(&mut self, protection: Protection) {
@@ -711,7 +713,8 @@ impl Service {
         status.config_error.clone_from(&self.trouble);
         if self.agent.protection != Protection::Off {
             status.problems.extend_from_slice(self.routes.problems());
-            status.problems.extend(forwarding::problem(&self.setup.config, &self.setup.node));
+            status.problems.extend(forwarding::problem(config, node));
+            status.problems.extend(unpaired::problem(config, node, &present));
             status.problems.extend(self.holes_now());
         }
         status.problems.extend(self.unsaved.problems());

@@ -30,7 +30,7 @@ pub(super) enum AskError {
     NoAgent(PathBuf),
     #[error("{}: permission denied; run as root", .0.display())]
     NotPermitted(PathBuf),
-    #[error("the agent ({}) did not answer in time: see its log", socket.display())]
+    #[error("the agent ({}) did not answer in time. It is busy or hangs: try again, and see its log", socket.display())]
     TimedOut { socket: PathBuf, pid: Option<i32> },
     #[error("asking the agent ({}): {source}", socket.display())]
     Io { socket: PathBuf, source: io::Error },

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::args::{Invocation, StatusArgs};
-use super::client::AskError;
+use super::client::{AskError, Client};
 use super::context;
 use super::exit::{Exit, Failure};
 use super::others;
@@ -18,13 +18,13 @@ use crate::model::config::{Config, Node};
 use crate::model::host::{Boot, present_addresses};
 use crate::model::status::{AgentInfo, Known, Protection, ReasonCode, SaState, Summary, without_agent};
 use crate::model::units::human_duration;
-use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime, forwarding};
+use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime, forwarding, unpaired};
 use crate::route;
 use crate::xfrm::{self, Kernel};
 
 /// How often `--watch` looks.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How often `--wait` looks.
+/// How often `--wait` looks at most.
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long the agent may take to answer: then the kernel is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,17 +63,37 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failu
         return watch(look, args);
     }
     let deadline = args.wait.map(|wait| Instant::now() + wait);
+    let mut news = News { client: context::client(&config), revision: 0 };
     loop {
         let status = look()?;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if let Some(left) = left.filter(|left| !left.is_zero() && exit_of(&status) != Exit::Done) {
-            std::thread::sleep(left.min(AGAIN));
+            news.wait(left);
             continue;
         }
         if show(&status, args)? == Reader::Gone || !args.watch {
             return Ok(exit_of(&status));
         }
         std::thread::sleep(REFRESH);
+    }
+}
+
+/// Waits for the agent to tell that something has changed: a whole status of thousands of pairs is dear.
+struct News {
+    client: Client,
+    /// What is known.
+    revision: u64,
+}
+
+impl News {
+    /// Waits for some, but no longer than `left` or until it is time to look again.
+    fn wait(&mut self, left: Duration) {
+        let started = Instant::now();
+        if let Ok(progress) = self.client.follow(self.revision, left.min(REFRESH)) {
+            self.revision = progress.revision;
+        }
+        // Where no agent runs, and where it has news all the time.
+        std::thread::sleep(left.min(AGAIN).saturating_sub(started.elapsed()));
     }
 }
 
@@ -181,8 +201,9 @@ fn hung(mut status: Status, pid: Option<i32>) -> Status {
     }
     status.notes.retain(|note| !note.starts_with(NO_AGENT));
     let words = format!(
-        "{who} runs and does not answer: this is what the kernel holds. See its log, or end it and run \
-         `hostseal enable`: protection stays in place"
+        "{who} runs and does not answer within {}: this is what the kernel holds. It is busy or hangs. Look again; if \
+         it stays so, see its log, end it, and run `hostseal enable`: protection stays in place meanwhile",
+        human_duration(PATIENCE)
     );
     status.problems.push(Problem::critical(ProblemCode::AgentHung, None, words));
     status.problems.sort();
@@ -198,6 +219,7 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
     let sources = route::ask(config, node).unwrap_or_default();
     let mut problems = route::unlisted(config, node, &sources);
     problems.extend(forwarding::problem(config, node));
+    problems.extend(present_addresses().ok().and_then(|present| unpaired::problem(config, node, &present)));
     problems
 }
 

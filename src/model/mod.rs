@@ -28,6 +28,7 @@ pub mod status;
 pub mod stranger;
 pub mod trial;
 pub mod units;
+pub mod unpaired;
 pub mod word;
 
 pub use about::About;

@@ -28,6 +28,8 @@ pub enum ProblemCode {
     UnlistedSource,
     /// What must survive a reboot could not be written.
     StateNotSaved,
+    /// The kernel refused a change for a pair that is protected all the same.
+    KernelRefuses,
     /// Keys end, and new ones could not be agreed.
     KeysNotRenewed,
     /// Large packets do not get through an SA.
@@ -40,6 +42,8 @@ pub enum ProblemCode {
     ConfigDiffers,
     /// This host forwards packets of others to a peer in the clear.
     ForwardedClear,
+    /// What goes between an address of this host and sealed hosts is dropped, as the two are no pair.
+    UnpairedAddress,
     /// SAs of an older agent accept packets in the name of other hosts.
     UnboundSa,
     /// A host asks for keys that is no peer of this one.

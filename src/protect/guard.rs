@@ -77,11 +77,12 @@ impl Guard {
         own.is_ipv4() == remote.is_ipv4() && own != remote
     }
 
-    /// How many of this host's addresses are more than it guards against each of `peers` addresses of others.
-    pub fn beyond(&self, peers: usize) -> usize {
-        let own = self.own.iter().flatten().filter(|_| self.rules.beside);
-        let (v4, v6): (Vec<&IpAddr>, Vec<&IpAddr>) = own.partition(|own| own.is_ipv4());
-        v4.len().max(v6.len()).saturating_sub(Self::most_addresses(peers))
+    /// The addresses of this host that it does not guard against each of `peers` addresses of others, as they are too
+    /// many. `has_pair` tells which have a pair with any of those.
+    pub fn beyond(&self, peers: usize, has_pair: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+        let unpaired = self.own.iter().flatten().copied().filter(|own| self.rules.beside && !has_pair(*own));
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = unpaired.partition(IpAddr::is_ipv4);
+        [v4, v6].into_iter().flat_map(|family| family.into_iter().skip(Self::most_addresses(peers))).collect()
     }
 
     /// So many addresses of this host are guarded against each of `peers` addresses of others.
@@ -148,7 +149,14 @@ mod tests {
     fn there_is_a_most_and_what_is_beyond_is_told() {
         let own: Vec<String> = (1..=60).map(|last| format!("172.17.0.{last}")).collect();
         let guard = guard(&own.iter().map(String::as_str).collect::<Vec<_>>());
-        assert_eq!((guard.beyond(1), guard.beyond(1000)), (0, 10));
+        let beyond = |peers, paired: usize| {
+            let paired: Vec<IpAddr> = own.iter().take(paired).map(|own| address(own)).collect();
+            guard.beyond(peers, |own| paired.contains(&own))
+        };
+        assert!(beyond(1, 0).is_empty());
+        assert_eq!(beyond(1000, 0).len(), 10);
+        assert_eq!(beyond(1000, 8).len(), 2, "paired ones need no guard");
+        assert!(beyond(1000, 10).is_empty());
         assert_eq!(guard.policies(address("10.0.0.2"), 1000, |_| false).len(), 100);
     }
 }

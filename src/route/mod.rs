@@ -124,12 +124,14 @@ fn problem(
         Mode::Require => "dropped once they are sealed",
         Mode::Prefer => "in the clear",
     };
+    let remedy = match node.own_addresses().any(|own| own == *address) {
+        true => format!("Add the network of {address} to protection.networks"),
+        false => format!("Add {address} to the addresses of {}", node.name),
+    };
     let message = format!(
         "programs that choose no source send to {} from {address} ({device}), which has no pair with them: these \
-         packets are {fate}. Add {address} to the addresses of {}, or have routing choose a listed one \
-         (`ip route change … src ADDRESS`)",
+         packets are {fate}. {remedy}, or have routing choose an address with a pair (`ip route change … src ADDRESS`)",
         listed(named, NAMED),
-        node.name
     );
     let only = nodes.keys().next().filter(|_| nodes.len() == 1).map(|name| (*name).clone());
     Problem::critical(ProblemCode::UnlistedSource, only, message)
@@ -144,7 +146,11 @@ mod tests {
         [[nodes]]\nname = \"c\"\naddresses = [\"10.0.0.3\"]\n";
 
     fn told(sources: &[(&str, &str)]) -> Vec<Problem> {
-        let config = Config::parse(FILE, "file").unwrap();
+        told_by(FILE, sources)
+    }
+
+    fn told_by(file: &str, sources: &[(&str, &str)]) -> Vec<Problem> {
+        let config = Config::parse(file, "file").unwrap();
         let source = |from: &str| Source { address: from.parse().unwrap(), device: "eth0".to_owned() };
         let sources = sources.iter().map(|(to, from)| (to.parse().unwrap(), source(from))).collect();
         unlisted(&config, config.node_named("a").unwrap(), &sources)
@@ -164,5 +170,18 @@ mod tests {
         assert!(one[0].message.contains("b (10.0.0.2) from 10.0.7.7 (eth0)"), "{}", one[0].message);
         let both = told(&[("10.0.0.2", "10.0.7.7"), ("10.0.0.3", "10.0.7.7")]);
         assert_eq!((both.len(), &both[0].node), (1, &None));
+        assert!(both[0].message.contains("Add 10.0.7.7 to the addresses of a"), "{}", both[0].message);
+    }
+
+    #[test]
+    fn a_listed_address_outside_of_the_networks_is_not_to_be_listed_again() {
+        let networks = FILE.replace("[\"10.0.0.1\"]", "[\"10.0.0.1\", \"10.7.0.1\"]")
+            + "[protection]\nnetworks = [\"10.0.0.0/24\"]\n";
+        let told = told_by(&networks, &[("10.0.0.2", "10.7.0.1")]);
+        assert!(
+            told[0].message.contains("Add the network of 10.7.0.1 to protection.networks"),
+            "{}",
+            told[0].message
+        );
     }
 }

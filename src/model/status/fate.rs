@@ -46,20 +46,18 @@ fn inbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
     })
 }
 
-/// What a stranger's policy in front of ours makes of all packets, where there is one. Its own ESP is neither
-/// clear nor ours.
+/// What a stranger's policy in front of ours makes of all packets, where there is one. What its SAs do with them nobody
+/// here can tell, and they may encrypt nothing: the worst counts.
 fn fate(overruled: &Overruled, direction: PolicyDirection, pair: Pair) -> Option<Fate> {
     match overruled.get(&(direction, pair))? {
-        Verdict::Allow => Some(Fate::Clear),
+        Verdict::Allow | Verdict::Transform { .. } => Some(Fate::Clear),
         Verdict::Block => Some(Fate::Dropped),
-        Verdict::Transform { .. } => None,
     }
 }
 
 /// What our policy does that is asked about all packets of `pair`: its own, else what blocks the rest.
 fn action(kernel: &KernelState, direction: PolicyDirection, pair: Pair) -> Option<Action> {
     let guard = PolicyId::between(direction, Block::any(pair.remote), Block::host(pair.remote));
-    let readings =
-        [PolicyId::of(pair, direction), guard].into_iter().filter_map(|id| kernel.policies.get(&id));
-    readings.filter(|reading| ours::is_our_policy(reading)).find_map(|reading| Some(reading.action))?
+    let asked = [PolicyId::of(pair, direction), guard];
+    asked.iter().filter_map(|id| kernel.policies.get(id)).find(|reading| ours::is_our_policy(reading))?.action
 }

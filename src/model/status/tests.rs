@@ -221,6 +221,8 @@ fn what_other_software_lets_pass_in_front_of_ours_is_clear() {
         assert_eq!(clear.peers[0].state, RowState::Clear);
         assert_eq!(clear.problems.iter().filter(|problem| problem.is_critical()).count(), 1);
         assert_eq!(in_front(Verdict::Block, direction).peers[0].state, RowState::Blocked);
+        let theirs = in_front(Verdict::Transform { reqid: 7 }, direction);
+        assert_eq!(theirs.peers[0].state, RowState::Clear, "nobody here knows what their SAs do");
     }
 }
 

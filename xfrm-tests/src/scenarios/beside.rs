@@ -223,6 +223,12 @@ fn unlisted_addresses(lab: &mut Lab) -> Result<()> {
     let late = unlisted(2)?;
     add(&a, late)?;
     until("what has come is blocked", Duration::from_secs(5), || blocked(late))?;
+    let named = status(&a)?.at("/problems").to_string();
+    ensure!(named.contains("unpaired_address"), "{named}");
+    early.iter().chain(&late).try_for_each(|own| {
+        ensure!(named.contains(&own.to_string()), "{own}: {named}");
+        Ok(())
+    })?;
     let guards = || a.run("ip xfrm policy").map(|shown| shown.matches("priority 1200").count());
     let with_both = guards()?;
     a.run(&format!("ip address del {}/16 dev eth0", late[0]))?;
