@@ -8,7 +8,8 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hostseal::ike::{Engine, Entropy, Posture, Settings};
+use hostseal::agent::Entropy;
+use hostseal::ike::{Engine, Posture, Settings};
 use hostseal::model::config::Method;
 use hostseal::model::{EncapsulationMode, Inside, Pair, Proposals, Secret};
 
@@ -34,19 +35,6 @@ const VENDOR_ID: u8 = 43;
 /// What an answer says of signatures instead of who it is of: SIGNATURE_HASH_ALGORITHMS, all that are known.
 const HASHES: [u8; 12] = [0, 0, 0x40, 0x2f, 0, 2, 0, 3, 0, 4, 0, 5];
 
-/// Numbers that are as good as random (splitmix64).
-struct Seeded(u64);
-
-impl Entropy for Seeded {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            *byte = (mixed.wrapping_mul(0x94d0_49bb_1331_11eb) >> 56) as u8;
-        }
-    }
-}
-
 /// An engine that knows no secret of anybody.
 fn engine() -> Engine {
     let settings = Settings {
@@ -67,7 +55,7 @@ fn engine() -> Engine {
         jitter: Duration::ZERO,
         about: Arc::default(),
     };
-    Engine::new(settings, Box::new(Seeded(1)))
+    Engine::new(settings, Box::new(Entropy))
 }
 
 /// An answer to IKE_SA_INIT without our Vendor ID, so that it is of no hostseal; it knows signatures instead.
