@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
+use super::cluster::SECOND;
 use super::kernel::Leaves;
 use super::net::Weather;
 use super::world::{World, address};
 use crate::model::status::RowState;
 use crate::model::{Direction, Pair, SaId};
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The address.
 pub(super) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));
@@ -85,6 +83,19 @@ impl World {
     }
 }
 
+/// Three hosts, all of them enabled: the first or the last may have the address, and the last has it.
+fn with_the_last(seed: u64) -> World {
+    let mut world = World::new(3, seed, Weather::FAIR);
+    world.float_between(&[0, 2]);
+    world.move_to(Some(2));
+    (0..3).for_each(|host| world.enable(host));
+    world
+}
+
+fn is_settled(world: &World) -> bool {
+    world.all_protected() && world.is_settled_with_vip(1)
+}
+
 #[test]
 fn an_address_takes_its_protection_along() {
     for seed in 0..40 {
@@ -131,10 +142,7 @@ fn an_address_takes_its_protection_along() {
 
 #[test]
 fn who_has_the_address_finds_nothing_in_the_way_inside() {
-    let mut world = World::new(3, 5, Weather::FAIR);
-    world.float_between(&[0, 2]);
-    world.move_to(Some(2));
-    (0..3).for_each(|host| world.enable(host));
+    let mut world = with_the_last(5);
     assert!(world.run_until(30 * SECOND, World::all_protected));
     world.move_to(Some(0));
     assert!(world.run_until(30 * SECOND, |world| world.is_settled_with_vip(1)));
@@ -145,11 +153,8 @@ fn who_has_the_address_finds_nothing_in_the_way_inside() {
 
 #[test]
 fn a_host_that_disables_leaves_nothing_of_the_address() {
-    let mut world = World::new(3, 6, Weather::FAIR);
-    world.float_between(&[0, 2]);
-    world.move_to(Some(2));
-    (0..3).for_each(|host| world.enable(host));
-    assert!(world.run_until(30 * SECOND, |world| world.all_protected() && world.is_settled_with_vip(1)));
+    let mut world = with_the_last(6);
+    assert!(world.run_until(30 * SECOND, is_settled));
     (0..3).for_each(|host| world.disable(host));
     world.run(30 * SECOND, None);
     for host in &world.hosts {
@@ -159,13 +164,10 @@ fn a_host_that_disables_leaves_nothing_of_the_address() {
 
 #[test]
 fn an_agent_that_starts_without_the_address_drops_what_it_had_for_it() {
-    let mut world = World::new(3, 7, Weather::FAIR);
-    world.float_between(&[0, 2]);
-    world.move_to(Some(2));
-    (0..3).for_each(|host| world.enable(host));
-    assert!(world.run_until(30 * SECOND, |world| world.all_protected() && world.is_settled_with_vip(1)));
+    let mut world = with_the_last(7);
+    assert!(world.run_until(30 * SECOND, is_settled));
     world.stop(2);
     world.move_to(Some(0));
     world.start(2);
-    assert!(world.run_until(30 * SECOND, |world| world.all_protected() && world.is_settled_with_vip(1)));
+    assert!(world.run_until(30 * SECOND, is_settled));
 }
