@@ -39,9 +39,9 @@ pub(super) fn status(status: &Status, extent: Extent, style: Style) -> String {
     let mut lines = head(status, extent.width, style);
     let shown = shown(status, extent);
     if !shown.is_empty() {
-        let (names, blocks) = table(&shown, status, extent, style);
+        let (names, rows) = table(&shown, status, extent, style);
         lines.extend([String::new(), names]);
-        lines.extend(blocks.into_iter().flat_map(|block| block.lines));
+        lines.extend(rows.into_iter().flatten());
     }
     lines.push(String::new());
     let hidden = match status.peers.len() - shown.len() {
@@ -63,7 +63,7 @@ pub(super) fn screen(status: &Status, extent: Extent, height: usize, style: Styl
         lines.extend((most > 1).then(|| "… (`hostseal status` shows it all)".to_owned()));
     }
     let shown = shown(status, extent);
-    let (names, blocks) = table(&shown, status, extent, style);
+    let (names, rows) = table(&shown, status, extent, style);
     let quiet = status.peers.len() - shown.len();
     let foot = |unseen: usize| {
         let mut parts = Vec::new();
@@ -81,10 +81,10 @@ pub(super) fn screen(status: &Status, extent: Extent, height: usize, style: Styl
     }
     let mut room = height.saturating_sub(lines.len() + usize::from(gap) + foot(shown.len()).len());
     let mut drawn = 0;
-    for block in blocks {
-        let Some(left) = room.checked_sub(block.lines.len()) else { break };
-        (room, drawn) = (left, drawn + block.rows);
-        lines.extend(block.lines);
+    for row in rows {
+        let Some(left) = room.checked_sub(row.len()) else { break };
+        (room, drawn) = (left, drawn + 1);
+        lines.extend(row);
     }
     lines.extend(gap.then(String::new));
     lines.extend(foot(shown.len() - drawn));

@@ -15,14 +15,6 @@ const STATE: usize = 3;
 /// What is shown of them where not all have room, the most first; the addresses are below then.
 const NARROWER: [&[usize]; 4] = [&[0, 3, 4, 5, 6, 7], &[0, 3, 4, 6, 7], &[0, 3, 4], &[0, 3]];
 
-/// Lines that belong together: those of a row, or what is said of the rows before.
-pub(super) struct Block {
-    /// The lines, without their ends.
-    pub(super) lines: Vec<String>,
-    /// How many rows they show.
-    pub(super) rows: usize,
-}
-
 /// What the table shows first.
 pub(super) fn rank(row: &PeerRow) -> u8 {
     match row.state {
@@ -35,18 +27,19 @@ pub(super) fn rank(row: &PeerRow) -> u8 {
     }
 }
 
-/// The line with the names of the columns, and the rows.
+/// The line with the names of the columns, and the lines of each row; those of the last row of several that are alike
+/// say why.
 pub(super) fn table(
     rows: &[&PeerRow],
     status: &Status,
     extent: Extent,
     style: Style,
-) -> (String, Vec<Block>) {
+) -> (String, Vec<Vec<String>>) {
     let mut rows: Vec<(&PeerRow, String)> = rows.iter().map(|row| (*row, key(row))).collect();
     rows.sort_by(|(a, a_key), (b, b_key)| rank(a).cmp(&rank(b)).then_with(|| a_key.cmp(b_key)));
     let cells: Vec<[String; 8]> = rows.iter().map(|(row, _)| cells(row, status)).collect();
     let layout = Layout::fitting(&cells, extent.width);
-    let mut blocks = Vec::new();
+    let mut drawn = Vec::new();
     let mut first = 0;
     for (at, (row, key)) in rows.iter().enumerate() {
         let mut lines = layout.row(row, &cells[at], style);
@@ -72,9 +65,9 @@ pub(super) fn table(
         if last {
             first = at + 1;
         }
-        blocks.push(Block { lines, rows: 1 });
+        drawn.push(lines);
     }
-    (style.bold(&layout.names()), blocks)
+    (style.bold(&layout.names()), drawn)
 }
 
 /// What rows have in common whose reasons are the same.
