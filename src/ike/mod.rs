@@ -51,10 +51,12 @@
 //! `wire` is bytes and messages; `crypto`, `agreement`, `kem`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
 //! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427, `ticket` and `resume` are RFC 5723; `exchange`
 //! is message identifiers and retransmission, `fragment` messages in several datagrams (RFC 7383); `session`
-//! holds the states, named for what they await, whose transitions consume them; `opening`, `initiation`, `initiate`, `respond`
-//! and between them `intermediate` (RFC 9242) lead by way of `opened` to `established`, which needs a proof that
-//! only `auth` can make; `life` tells sessions of before from those of now; `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `lifetime` its
-//! end and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions.
+//! holds the states, named for what they await, whose transitions consume them; `opening`, `initiation`,
+//! `initiate`, `respond` and between them `intermediate` (RFC 9242) lead by way of `opened` to `established`, which
+//! needs a proof that only `auth` can make; `life` tells sessions of before from those of now; `create_child`,
+//! `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `children` what it has agreed, `lifetime` its
+//! end and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions,
+//! `budget` and `knock` keep what others can make it do within bounds.
 
 mod adjust;
 mod agreement;
@@ -62,6 +64,7 @@ mod auth;
 mod basis;
 mod budget;
 mod child;
+mod children;
 mod cipher;
 mod cookie;
 mod create_child;

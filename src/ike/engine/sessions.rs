@@ -1,0 +1,181 @@
+//! The sessions of a pair: how each is handed what comes in, what follows from it, and which of several goes.
+
+use std::time::Instant;
+
+use super::Engine;
+use crate::ike::established::Established;
+use crate::ike::limits::SESSIONS_MAX_PAIR;
+use crate::ike::outbox::{Cx, Scope};
+use crate::ike::session::Session;
+use crate::ike::table::SessionKey;
+use crate::ike::{Event, FailureCode};
+use crate::model::{Pair, Spi};
+
+impl Engine {
+    /// Lets a session take something in, and draws the conclusions.
+    pub(super) fn work_on(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        input: impl FnOnce(Session, &mut Cx<'_>) -> Option<Session>,
+    ) {
+        self.now = Some(now);
+        let Some(session) = self.table.take(key) else { return };
+        let (pair, was_established) = (session.path().pair, session.established().is_some());
+        let fragment_room = self.table.budget().fragment_room(pair);
+        let session = input(session, &mut Cx { fragment_room, ..cx!(self, now) });
+        if std::mem::take(&mut self.out.heard)
+            && let Some(keep) = self.pairs.get_mut(&pair)
+        {
+            keep.heard = Some(now);
+        }
+        self.note_failures();
+        match session {
+            Some(session) => {
+                let establishes = !was_established && session.established().is_some();
+                self.table.put_back(key, session);
+                if establishes {
+                    self.note_established(now, pair, key);
+                }
+            }
+            None => self.forget_session(pair, key),
+        }
+        self.reconsider(now, pair);
+    }
+
+    /// Lets a session put together what it has to send.
+    pub(super) fn flush(&mut self, now: Instant, key: SessionKey) {
+        let Some(mut session) = self.table.take(key) else { return };
+        let pair = session.path().pair;
+        session.flush(&mut cx!(self, now));
+        self.table.put_back_flushed(key, session);
+        self.note_failures();
+        self.reconsider(now, pair);
+    }
+
+    pub(super) fn note_failures(&mut self) {
+        for (pair, scope, failure) in std::mem::take(&mut self.out.failures) {
+            // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
+            let hint = scope == Scope::Hint;
+            let missed = !(hint || scope == Scope::Ike) || !self.has_live_session(pair);
+            let refused = scope == Scope::Ike && failure.code == FailureCode::AuthFailed;
+            let rotating = self.settings.can_fall_back();
+            let Some(keep) = self.pairs.get_mut(&pair) else { continue };
+            if !missed {
+                // Of an attempt beside a session that serves, its end counts; what anybody can say does not.
+                self.out.counters.hearsay += u64::from(hint);
+                if scope == Scope::Ike {
+                    keep.proof_failed(failure);
+                }
+            } else if !(refused && rotating && keep.fall_back()) {
+                keep.failed(scope, failure.clone());
+                self.out.events.push_back(Event::Failed { pair, failure, hint });
+            }
+        }
+    }
+
+    /// A peer has proven itself. One that does so again and again does not fill our tables: a
+    /// session without a child goes, or else the oldest.
+    fn note_established(&mut self, now: Instant, pair: Pair, key: SessionKey) {
+        let wall = self.wall(now);
+        let basis = self.established(key).map(Established::basis);
+        let ends_soon = basis.is_some_and(|basis| basis.ends_soon(&self.settings, wall));
+        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        keep.ike_established(ends_soon);
+        self.drop_former(now, pair, key);
+        let mut proven = self.sessions_of(pair);
+        proven.retain(|key| self.established(*key).is_some());
+        let serves = |key: &&SessionKey| self.established(**key).is_some_and(Established::has_or_makes_child);
+        let useless = proven.iter().find(|key| !serves(key));
+        if proven.len() > SESSIONS_MAX_PAIR
+            && let Some(dropped) = useless.or(proven.first()).copied()
+        {
+            self.out.counters.sessions_dropped += 1;
+            self.drop_session(now, dropped);
+        }
+    }
+
+    /// Another session is established: where it shows that the peer has begun anew, those of before are void. So is
+    /// itself, if it comes late.
+    fn drop_former(&mut self, now: Instant, pair: Pair, new: SessionKey) {
+        let Some(greeted) = self.established(new).map(|session| *session.greeted()) else { return };
+        for key in self.sessions_of(pair) {
+            let Some(other) = self.established(key).map(|session| *session.greeted()) else { continue };
+            if other.is_former_to(&greeted) {
+                self.drop_session(now, key);
+            } else if greeted.is_former_to(&other) {
+                self.drop_session(now, new);
+                return;
+            }
+        }
+    }
+
+    /// Forgets a session without a word. The peer may go on using its children, until others have taken over.
+    pub(super) fn drop_session(&mut self, now: Instant, key: SessionKey) {
+        self.work_on(now, key, |session, cx| {
+            if let Session::Established(mut state) = session {
+                state.end_children(cx, false);
+            }
+            None
+        });
+    }
+
+    /// Whether a session of `pair`, other than one being worked on, is established and not ending.
+    fn has_live_session(&self, pair: Pair) -> bool {
+        let sessions = self.pairs.get(&pair).into_iter().flat_map(|keep| &keep.sessions);
+        sessions.filter_map(|key| self.established(*key)).any(|session| !session.is_closing())
+    }
+
+    pub(super) fn add_session(&mut self, pair: Pair, key: SessionKey) {
+        if let Some(keep) = self.pairs.get_mut(&pair) {
+            keep.sessions.push(key);
+        }
+    }
+
+    pub(in crate::ike) fn sessions_of(&self, pair: Pair) -> Vec<SessionKey> {
+        self.pairs.get(&pair).map(|keep| keep.sessions.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn established(&self, key: SessionKey) -> Option<&Established> {
+        self.table.get(key)?.established()
+    }
+
+    /// The session of `pair` that has the child.
+    pub(super) fn session_of(&self, pair: Pair, in_spi: Spi) -> Option<SessionKey> {
+        let has_child =
+            |key: &SessionKey| self.established(*key).is_some_and(|it| it.child(in_spi).is_some());
+        self.pairs.get(&pair)?.sessions.iter().copied().find(has_child)
+    }
+
+    pub(in crate::ike) fn with_established(
+        &mut self,
+        now: Instant,
+        key: SessionKey,
+        input: impl FnOnce(&mut Established, &mut Cx<'_>),
+    ) {
+        self.work_on(now, key, |mut session, cx| {
+            if let Session::Established(state) = &mut session {
+                input(state, cx);
+            }
+            Some(session)
+        });
+    }
+
+    pub(in crate::ike) fn with_child(
+        &mut self,
+        now: Instant,
+        pair: Pair,
+        in_spi: Spi,
+        input: impl FnOnce(&mut Established, &mut Cx<'_>),
+    ) {
+        if let Some(key) = self.session_of(pair, in_spi) {
+            self.with_established(now, key, input);
+        }
+    }
+
+    pub(super) fn with_each(&mut self, now: Instant, pair: Pair, input: impl Fn(&mut Established)) {
+        for key in self.sessions_of(pair) {
+            self.with_established(now, key, |session, _| input(session));
+        }
+    }
+}
