@@ -1,7 +1,10 @@
 use super::*;
 use crate::model::policy::Block;
+use crate::model::saved::{PairRecord, Saved};
 use crate::model::stranger::{StrangerPolicy, Verdict};
-use crate::model::{PolicyReading, ProblemCode, Selector};
+use crate::model::{
+    Action, Config, KernelState, PolicyDirection, PolicyId, PolicyReading, ProblemCode, SaId, Selector, ours,
+};
 
 const NOW: UnixTime = UnixTime(1_767_225_600);
 
