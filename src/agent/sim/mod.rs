@@ -19,4 +19,5 @@ mod silence;
 mod soak;
 mod trial;
 mod truth;
+mod view;
 mod world;
