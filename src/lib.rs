@@ -27,7 +27,7 @@
 //! 5. **Secrets cannot print, clone or linger** (`model::Secret`, `model::SaKey`, `agent::process`).
 //! 6. **Time and entropy are arguments** in every decider (`tests/layering.rs`).
 //! 7. **Bounded.** Every table, queue, retry and allocation that a packet can cause has a limit and a
-//!    counter (`ike::tests`).
+//!    counter (`ike::tests::bounds`, `ike::tests::abuse`, `agent::control`, and the lab under floods).
 //! 8. **Counters never go backwards** (`agent::accounts`, `agent::sim::cluster`, and the lab).
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
 //! 10. **No key of an unproven party reaches the kernel** of a sealed pair (`protect::tests::unproven`; the
@@ -35,6 +35,10 @@
 //!     lab, where somebody answers in a member's place).
 //! 11. **What comes out of an SA is its peer's.** Every SA carries the selector of its two addresses
 //!     (`xfrm::tests::golden`, `agent::sim::reconfigure`, and the lab with attackers).
+//! 12. **Status never says better than the kernel is**, and never worse. It is read, not inferred
+//!     (`model::status::tests`, `model::stranger::tests`, and the lab: `fate`, `strangers`, `holes`).
+//! 13. **What is not ours passes as before, or is named**: multicast, broadcast, what is forwarded, IPsec of other
+//!     software (`protect::guard`, `agent::sim::beside`, `model::stranger::tests`, and the lab: `beside`, `strangers`).
 
 #[cfg(all(feature = "key-export", not(debug_assertions)))]
 compile_error!("the feature `key-export` gives keys away: no optimised build has it");
