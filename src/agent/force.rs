@@ -11,7 +11,7 @@ use super::service;
 use super::single::Single;
 use crate::model::config::Places;
 use crate::model::saved::SavedError;
-use crate::model::{Saved, enabled};
+use crate::model::{Saved, causes, enabled};
 use crate::xfrm;
 
 /// How often, and how far apart, it is looked whether anything of ours comes back: an agent that was not found puts
@@ -42,11 +42,12 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     let removed = format!("removed {} policies and {} SAs", swept.policies, swept.sas);
     let left = look_again(&mut kernel);
     drop(claim);
-    match (ended, left) {
+    let words = |error: &anyhow::Error| causes::words(error.as_ref());
+    match (ended.as_ref().map_err(words), left.as_ref().map_err(words)) {
         (Ok(()), Ok(())) => {}
-        (Err(agent), Ok(())) => bail!("{removed}, but {agent:#}: it may put them back"),
-        (Ok(()), Err(left)) => bail!("{removed}, but {left:#}"),
-        (Err(agent), Err(left)) => bail!("{removed}, but {left:#}: {agent:#}"),
+        (Err(agent), Ok(())) => bail!("{removed}, but {agent}: it may put them back"),
+        (Ok(()), Err(left)) => bail!("{removed}, but {left}"),
+        (Err(agent), Err(left)) => bail!("{removed}, but {left}: {agent}"),
     }
     let unwritten = remembered.err().map(|error| {
         format!("; an agent that starts will protect this host again, as that is not written: {error}")

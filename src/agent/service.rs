@@ -42,7 +42,7 @@ use crate::model::host::{Boot, own_addresses, present_addresses};
 use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::stranger::Ground;
-use crate::model::{Pair, Problem, SaId, Saved, Trial, UnixTime, forwarding, trial, unpaired};
+use crate::model::{Pair, Problem, SaId, Saved, Trial, UnixTime, causes, forwarding, trial, unpaired};
 use crate::protect::silence::LISTEN_EVERY;
 use crate::xfrm;
 
@@ -268,14 +268,15 @@ impl Service {
         self.forget_seals();
         if let Err(error) = self.make_ready(Instant::now()) {
             tracing::warn!(
-                "cannot go back to the clear in stages, so removing everything at once: {error:#}"
+                "cannot go back to the clear in stages, so removing everything at once: {}",
+                causes::words(error.as_ref())
             );
             xfrm::sweep(&mut self.kernel)?;
             return Ok(());
         }
         tracing::info!("still going back to the clear");
         if let Err(error) = self.disable() {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", causes::words(error.as_ref()));
         }
         if self.is_disabled() {
             self.finish_disable();
@@ -678,7 +679,7 @@ impl Service {
             Request::Preview { file, text } => self.preview(&file, &text).map(Reply::Preview),
             Request::Reload => self.reload_by_request().map(Reply::Reloaded),
         };
-        let refused = |error| Reply::Error { code, message: format!("{error:#}") };
+        let refused = |error: anyhow::Error| Reply::Error { code, message: causes::words(error.as_ref()) };
         // Whoever asked may have gone away: nobody is left to tell then.
         let _ = call.reply.send(reply.unwrap_or_else(refused));
     }

@@ -17,7 +17,7 @@ use crate::ike;
 use crate::model::config::{CredentialsError, NodeName, STATE_DIR, owner};
 use crate::model::host::{named_node, own_addresses};
 use crate::model::status::Protection;
-use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Saved, Secret, enabled};
+use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Saved, Secret, causes, enabled};
 
 /// The most that starts are spread over time, and what each pair adds to it.
 const JITTER_MOST: Duration = Duration::from_secs(1);
@@ -91,7 +91,10 @@ impl Start {
         let secrets = Secrets::load(&setup).map_err(|error| trouble = Some(error.into())).ok();
         match trouble {
             Some(error) if saved.protection == Protection::Off => Err(error),
-            trouble => Ok(Self { setup, secrets, saved, trouble: trouble.map(|error| format!("{error:#}")) }),
+            trouble => {
+                let trouble = trouble.map(|error| causes::words(error.as_ref()));
+                Ok(Self { setup, secrets, saved, trouble })
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use crate::model::causes;
 use crate::model::config::{ConfigError, CredentialsError, OwnerError, PrivateFileError, WhoamiError};
 use crate::model::saved::SavedError;
 use crate::xfrm::{PreflightError, ReadError};
@@ -171,6 +172,6 @@ impl From<anyhow::Error> for Failure {
             .chain()
             .filter_map(|cause| cause.downcast_ref::<io::Error>())
             .any(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
-        Self::new(if denied { Exit::NotPermitted } else { Exit::Failed }, format!("{error:#}"))
+        Self::new(if denied { Exit::NotPermitted } else { Exit::Failed }, causes::words(error.as_ref()))
     }
 }

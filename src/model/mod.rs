@@ -3,6 +3,7 @@
 pub mod about;
 pub mod auth;
 pub mod bounds;
+pub mod causes;
 pub mod certificate;
 pub mod config;
 pub mod control;

@@ -12,7 +12,7 @@ use crate::model::config::owner;
 use crate::model::control::{Preview, Terms};
 use crate::model::status::Protection;
 use crate::model::units::human_duration;
-use crate::model::{Config, UnixTime};
+use crate::model::{Config, UnixTime, causes};
 
 /// So many changes are remembered that nobody was told of.
 const TAKEN_MOST: usize = 100;
@@ -32,7 +32,7 @@ impl Service {
                 changes.iter().for_each(|change| tracing::info!("{change}"));
             }
             Err(error) => {
-                let words = format!("{error:#}");
+                let words = causes::words(error.as_ref());
                 if self.trouble.as_ref() != Some(&words) {
                     tracing::error!("keeping the previous configuration: {words}");
                 }
