@@ -54,7 +54,7 @@ impl Acceptor {
 
     async fn rest(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.said, true) {
-            tracing::warn!("connections wait, as they cannot be taken: {error}");
+            tracing::warn!("cannot accept connections on the control socket: {error}; trying again");
         }
         let now = Instant::now();
         if self.pause.set(now, Some(now + PAUSE)).is_ok() {

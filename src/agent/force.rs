@@ -53,7 +53,9 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
         format!("; an agent that starts will protect this host again, as that is not written: {error}")
     });
     let marked = unmarked.err().map(|error| {
-        format!("; should the state get lost, this host is blocked at boot, as its mark stays: {error}")
+        format!(
+            "; the mark of an enabled host stays, so this host boots blocked if its state is lost: {error}"
+        )
     });
     Ok(removed + &unwritten.unwrap_or_default() + &marked.unwrap_or_default())
 }

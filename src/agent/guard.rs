@@ -100,7 +100,7 @@ fn guard_without_file(path: &Path, broken: ConfigError) -> anyhow::Result<String
 }
 
 /// Said where an agent does it.
-const AGENT_RUNS: &str = "an agent runs: it guards this host itself";
+const AGENT_RUNS: &str = "an agent runs and guards this host itself";
 
 /// What is to be guarded.
 enum Sealed<'c> {

@@ -103,7 +103,7 @@ pub(super) fn complete(
     status.notes.extend(unproven(&status, core, now));
     if let Some(unread) = core.map(Core::unread).filter(|unread| *unread > 0) {
         status.notes.push(format!(
-            "somebody else removed {}: what was counted after the last reading is missing in the totals",
+            "another program removed {}: the totals lack what they counted after the last reading",
             counted(unread as usize, "SA")
         ));
     }

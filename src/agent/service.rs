@@ -82,10 +82,10 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let socket = service.setup.config.socket_path();
     let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
     // Before the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
-    let events =
-        xfrm::Events::open_beside(service.kernel.port()).context("the kernel's events cannot be heard")?;
+    let events = xfrm::Events::open_beside(service.kernel.port())
+        .context("cannot subscribe to the kernel's IPsec events")?;
     let mut events = hear(events)?;
-    let mut news = AddressNews::open().context("the changes of this host's addresses cannot be heard")?;
+    let mut news = AddressNews::open().context("cannot subscribe to changes of this host's addresses")?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -363,7 +363,7 @@ impl Service {
         anyhow::ensure!(length <= trial::LONGEST, "a trial lasts a day at most");
         anyhow::ensure!(
             self.saved.trial.is_some() || self.saved.protection == Protection::Off,
-            "protection is on already, and not on trial: `hostseal disable` first, or leave --try away"
+            "protection is already on: run `hostseal disable` first, or leave out --try"
         );
         Ok(Some(Trial::begin(&Boot::now()?, length)))
     }
@@ -382,7 +382,7 @@ impl Service {
         self.saved.trial = None;
         let saved = self.saved.save(&self.setup.config.state_path());
         self.save_at = self.unsaved.note_state(Instant::now(), &saved);
-        saved.context("it is confirmed, but not beyond this agent, as that cannot be written")
+        saved.context("confirmed, but only until this agent ends, because the state cannot be written")
     }
 
     /// The trial was not confirmed in time: all pairs are on their way to the clear.

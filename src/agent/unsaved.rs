@@ -45,14 +45,14 @@ impl Unsaved {
     pub(super) fn problems(&self) -> Vec<Problem> {
         let state = self.state.as_ref().map(|error| {
             format!(
-                "what must survive a reboot cannot be written: {error}. After a reboot this host would not know \
-                 what is sealed, and would send it in the clear. Make room: it is tried again by itself"
+                "the state cannot be written: {error}. After a reboot this host would not know \
+                 what is sealed, and would send it in the clear. Make room; the agent tries again by itself"
             )
         });
         let config = self.config.as_ref().map(|error| {
             format!(
-                "the configuration in force cannot be kept: {error}. Should the file be broken at the next start, \
-                 this host would not know what to protect. Make room: it is tried again by itself"
+                "the configuration in force cannot be kept: {error}. If the file is broken at the next start, this \
+                 host does not know what to protect. Make room; the agent tries again by itself"
             )
         });
         let problem = |words| Problem::critical(ProblemCode::StateNotSaved, None, words);

@@ -87,7 +87,7 @@ impl Watch {
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return changed,
                 Err(error) => {
-                    tracing::warn!("changes of files cannot be heard: {error}");
+                    tracing::warn!("cannot watch the files for changes: {error}");
                     return changed;
                 }
             }

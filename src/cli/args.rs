@@ -110,7 +110,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         hostseal status\n  \
         hostseal status b c                only pairs with these nodes\n  \
-        hostseal status --watch            anew each second\n  \
+        hostseal status --watch            refreshed every second\n  \
         hostseal status --wait 2m          returns when every pair is protected, or after two minutes\n  \
         hostseal status --json | jq '.peers[] | {node, state, tx, rx}'")]
     Status(StatusArgs),
@@ -284,7 +284,7 @@ pub struct StatusArgs {
     /// Print JSON; with --watch one object a line.
     #[arg(long)]
     pub json: bool,
-    /// Show it anew each second.
+    /// Show it refreshed every second.
     #[arg(long)]
     pub watch: bool,
     /// Wait until the exit status is 0, but no longer than this.

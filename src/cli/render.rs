@@ -116,7 +116,9 @@ fn head(status: &Status, width: Option<usize>, style: Style) -> Vec<String> {
     lines.push(format!("config id {} · secret id {secret}", status.config_id));
     if let Some(drift @ 1..) = status.agent.drift {
         let objects = counted(drift as usize, "object");
-        lines.push(format!("somebody else changed {objects} of ours in the kernel; put right"));
+        lines.push(format!(
+            "another program changed {objects} of hostseal's in the kernel; the agent restored them"
+        ));
     }
     if !status.kernel.is_empty() {
         let counters: Vec<String> =

@@ -244,7 +244,7 @@ fn what_the_host_has_to_say() {
     told.peers.clear();
     told.summary = Summary::default();
     let text = render::status(&told, Extent::default(), Style::PLAIN);
-    assert!(text.contains("somebody else changed 2 objects of ours in the kernel"), "{text}");
+    assert!(text.contains("another program changed 2 objects"), "{text}");
     assert!(text.ends_with("\nno pairs\n"), "{text}");
 }
 

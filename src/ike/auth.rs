@@ -55,7 +55,7 @@ pub(super) enum Unproven {
     #[error("the peer gave no proof of who it is")]
     Missing,
     /// The identity is not the address that we talk to.
-    #[error("the peer says that it is somebody else than the host with this address")]
+    #[error("the peer says that it is another host than the one with this address")]
     Identity,
     /// It is proven in a way that is not accepted from this peer.
     #[error("the peer proves itself with {used}, and only {} is accepted from {node} (auth.accept)", accepted.join(" or "))]
@@ -68,7 +68,7 @@ pub(super) enum Unproven {
         node: NodeName,
     },
     /// AUTH was not made with the keys that the ticket stands for.
-    #[error("the peer's proof is not about the messages that came from it")]
+    #[error("the peer's proof does not match the messages that came from it")]
     Resumption,
     /// AUTH was not made with a secret of ours.
     #[error("the peer has another secret (compare `hostseal secret id` on both hosts)")]
@@ -85,7 +85,7 @@ pub(super) enum Unproven {
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// AUTH was not made with the key of the certificate.
-    #[error("the peer does not have the key that its certificate is about")]
+    #[error("the peer does not have the key of its certificate")]
     OtherSigner,
     /// A certificate cannot be judged without the time of day.
     #[error("this host does not know the time, and the peer proves itself with a certificate")]

@@ -281,7 +281,8 @@ impl Established {
         let shared = match choice.key_exchange.zip(asked.key.as_ref()) {
             Some((exchange, key)) => {
                 let ke = answer.ke().filter(|ke| ke.group == exchange.group.id());
-                let ke = ke.ok_or(Error::PeerMisbehaved("there is no public value of the group chosen"))?;
+                let ke =
+                    ke.ok_or(Error::PeerMisbehaved("the message has no public value of the chosen group"))?;
                 Some(key.agree(&ke.data)?)
             }
             None => None,

@@ -30,7 +30,7 @@ pub(super) enum Error {
     #[error("the public value must be of group {0}")]
     OtherGroup(u16),
     /// The ticket is not taken.
-    #[error("the ticket of the peer is not taken: {0}")]
+    #[error("the peer's ticket is rejected: {0}")]
     Ticket(&'static str),
     /// The traffic selectors do not contain the pair's addresses.
     #[error("traffic selectors without the pair's addresses")]
@@ -48,7 +48,7 @@ pub(super) enum Error {
     #[error("no such child SA")]
     NoSuchChild(u32),
     /// The exchange goes on with something that we do not have.
-    #[error("nothing is half made that this would go on with")]
+    #[error("no exchange is under way that this message continues")]
     NoState,
     /// The peer refused, with this notification.
     #[error("{}", refusal(*.0))]

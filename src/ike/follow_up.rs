@@ -33,7 +33,7 @@ impl Half {
 pub(super) fn link(answer: &Parts<'_>, additional: Option<AdditionalKe>) -> Result<Vec<u8>, Error> {
     let link = answer.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.clone());
     if additional.is_some() != link.is_some() {
-        return Err(Error::PeerMisbehaved("its additional key exchange is not what it chose"));
+        return Err(Error::PeerMisbehaved("its additional key exchange is not the one that it chose"));
     }
     Ok(link.unwrap_or_default())
 }

@@ -154,7 +154,7 @@ impl AwaitInitResponse {
         let request = self.requests.iter().find(|request| request.key.group() == group);
         let request = request.filter(|_| ke.group == group.id() && header.responder_spi != 0);
         let request =
-            request.ok_or(Error::PeerMisbehaved("its public value is of another group than it chose"))?;
+            request.ok_or(Error::PeerMisbehaved("its public value is not of the group that it chose"))?;
         let shared = request.key.agree(&ke.data)?;
         let Opening { begun, attempt, ours, ref nonce, .. } = self.opening;
         let nonces = Nonces { initiator: nonce.clone(), responder: parts.nonce()?.to_vec() };

@@ -60,8 +60,7 @@ impl Established {
             self.age(cx, ours);
         }
         if self.notice().is_some_and(|at| at <= cx.now) {
-            let words =
-                "what the peer proved itself with is no longer accepted, and it has shown nothing else";
+            let words = "the peer's proof is no longer accepted, and it has shown no other";
             self.end_unproven(cx, words.to_owned());
         }
         self.children.iter_mut().for_each(|child| child.handle_timeout(cx.now));

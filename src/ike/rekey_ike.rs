@@ -317,7 +317,7 @@ fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Resu
     let theirs = peer_spi(spi)?;
     let ours = asked.key.group();
     let ke = answer.ke().filter(|ke| ke.group == ours.id() && suite.group == Some(ours));
-    let ke = ke.ok_or(Error::PeerMisbehaved("there is no public value of the group chosen"))?;
+    let ke = ke.ok_or(Error::PeerMisbehaved("the message has no public value of the chosen group"))?;
     let shared = asked.key.agree(&ke.data)?;
     let nonces = Nonces { initiator: asked.nonce.clone(), responder: answer.nonce()?.to_vec() };
     let spis = Spis { initiator: asked.ours, responder: theirs };

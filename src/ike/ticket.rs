@@ -116,7 +116,7 @@ impl Ticket {
             return Err(Error::Ticket("it names other hosts"));
         }
         let known = settings.secrets().find(|secret| key_id(secret, &settings.cluster) == self.key_id);
-        known.ok_or(Error::Ticket("it stands for another secret, or for another cluster"))
+        known.ok_or(Error::Ticket("it was made for another secret or another cluster"))
     }
 
     /// SK_d of the IKE SA that the ticket stands for: HKDF-SHA256 (RFC 5869) of the secret over a label, the

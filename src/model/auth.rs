@@ -202,10 +202,10 @@ impl Credentials {
         let key = (before != after)
             .then(|| format!("the key of this host: {}, was {}", shown(after), shown(before)));
         let chains = [self, next].map(|it| it.identity.chain());
-        let chain =
-            (chains[0] != chains[1]).then(|| "the certificate of this host is another one".to_owned());
+        let chain = (chains[0] != chains[1]).then(|| "the certificate of this host has changed".to_owned());
         let trust = [self, next].map(|it| it.authorities.as_ref().map(Authorities::id));
-        let trust = (trust[0] != trust[1]).then(|| "the CAs or their revocation lists are others".to_owned());
+        let trust =
+            (trust[0] != trust[1]).then(|| "the CAs or their revocation lists have changed".to_owned());
         [key, chain, trust].into_iter().flatten().collect()
     }
 

@@ -35,11 +35,11 @@ pub(super) fn confine(role: Role) -> Reach {
         Role::Keeper => (powers::KEEPER, Reach::new(Vec::new(), &[])),
     };
     if let Err(error) = powers::keep(powers) {
-        tracing::warn!("root's powers could not be given up: {error}");
+        tracing::warn!("could not give up root's capabilities: {error}");
     }
     let reach = reach.enforce();
     if let Err(error) = calls::keep() {
-        tracing::warn!("this kernel does not limit the agent's system calls: {error}");
+        tracing::warn!("could not limit the agent's system calls (seccomp): {error}");
     }
     reach
 }

@@ -92,7 +92,7 @@ impl Service {
         let mut changes = self.setup.config.changes(&setup.config);
         match &self.secrets {
             Some(before) => changes.extend(before.changes(&secrets)),
-            None => changes.push("what hosts prove themselves with could not be read before".to_owned()),
+            None => changes.push("the secret or the keys could not be read before".to_owned()),
         }
         if !changes.is_empty() {
             self.open_sockets(&setup)?;

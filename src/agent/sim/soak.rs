@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// How much of each hour is calm.
 const CALM: Duration = Duration::from_secs(15 * 60);
-/// Packets a second, on ways that are drawn anew each second.
+/// Packets a second, on ways that are drawn refreshed every second.
 const PACKETS: usize = 50;
 /// How long a host may take until all its pairs are protected again after a reboot.
 const RECOVERY: Duration = Duration::from_secs(120);

@@ -38,7 +38,7 @@ pub enum CredentialsError {
         source: CertificateError,
     },
     /// The certificate is about another key than the host has.
-    #[error("{}: is about another key than the one in {}", certificate.display(), key.display())]
+    #[error("{}: is for another key than the one in {}", certificate.display(), key.display())]
     OtherCertificate {
         /// Where the certificate lies.
         certificate: PathBuf,

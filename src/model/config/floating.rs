@@ -89,7 +89,7 @@ fn floating(
         if !nodes.iter().any(|node| node.name == *value) {
             problems.add(span.clone(), key, format!("there is no node \"{value}\" in this file"));
         } else if known.contains(value) {
-            problems.add(span.clone(), key, format!("\"{value}\" stands here twice"));
+            problems.add(span.clone(), key, format!("\"{value}\" is listed twice"));
         } else {
             known.push(value.clone());
         }

@@ -146,7 +146,7 @@ fn inside(
         } else if own.value.is_ipv4() != listed.value.is_ipv4() {
             Some(format!("{} and {} are of different families", own.value, listed.value))
         } else if twice {
-            Some(format!("{} stands behind another listed address already: one to one", own.value))
+            Some(format!("{} is already the inside address of another listed address", own.value))
         } else {
             None
         };

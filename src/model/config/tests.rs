@@ -350,7 +350,7 @@ fn what_is_wrong_with_what_floats_is_named() {
             "is already an address of a node, in line 7",
         ),
         (VIP.replace("\"c\"", "\"d\""), 14, "floating[0].nodes[1]", "there is no node \"d\""),
-        (VIP.replace("\"c\"", "\"a\""), 14, "floating[0].nodes[1]", "\"a\" stands here twice"),
+        (VIP.replace("\"c\"", "\"a\""), 14, "floating[0].nodes[1]", "\"a\" is listed twice"),
         (VIP.replace(", \"c\"", ""), 14, "floating[0].nodes[0]", "one node alone: list the addresses at"),
         (VIP.replace("nodes", "at"), 11, "floating[0].nodes", "is missing"),
         (VIP.replace("[\"10.99.0.9\"]", "[]"), 13, "floating[0].addresses", "is empty"),
