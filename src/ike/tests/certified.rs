@@ -118,7 +118,7 @@ fn another_ca_a_revoked_one_and_a_stolen_one_are_refused() {
     assert_refused(&mut net(98, [a(revoking), b(&right)]), 0, "is revoked");
     // The certificate of n1 is no secret; its key is.
     let stolen = ours.certify(&Pem::new(KeyKind::Ed25519).0, &["n1"], |_| ());
-    let words = "does not have the key that its certificate is about";
+    let words = "does not have the key of its certificate";
     assert_refused(&mut net(99, [a(ours.authorities()), b(&stolen)]), 0, words);
 }
 

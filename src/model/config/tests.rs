@@ -130,7 +130,7 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.8\" = \"10.0.0.9\" }\n", 5, 12, "nodes[0].inside.\"192.0.2.8\"", "192.0.2.8 is not among the addresses of this node"),
     ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"192.0.2.9\" }\n", 5, 26, "nodes[0].inside.\"192.0.2.9\"", "is the listed address itself: leave it out"),
     ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"fd00::9\" }\n", 5, 26, "nodes[0].inside.\"192.0.2.9\"", "are of different families"),
-    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.8\", \"192.0.2.9\"]\ninside = { \"192.0.2.8\" = \"10.0.0.9\", \"192.0.2.9\" = \"10.0.0.9\" }\n", 5, 52, "nodes[0].inside.\"192.0.2.9\"", "stands behind another listed address already"),
+    ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.8\", \"192.0.2.9\"]\ninside = { \"192.0.2.8\" = \"10.0.0.9\", \"192.0.2.9\" = \"10.0.0.9\" }\n", 5, 52, "nodes[0].inside.\"192.0.2.9\"", "is already the inside address of another"),
     ("[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"10.99.0.2\" }\n", 5, 26, "nodes[0].inside.\"192.0.2.9\"", "10.99.0.2 is an address that others send to, in line 12"),
     ("[esp]\nencapsulation = \"never\"\n[[nodes]]\nname = \"c\"\naddresses = [\"192.0.2.9\"]\ninside = { \"192.0.2.9\" = \"10.0.0.9\" }\n", 7, 12, "nodes[0].inside.\"192.0.2.9\"", "ESP gets in UDP alone"),
     ("[keying]\nport = 0\n", 3, 8, "keying.port", "must be 1 to 65535, not 0"),

@@ -221,7 +221,7 @@ fn a_certificate_that_does_not_fit_is_refused() {
     let path = |name: &str| directory.path().join(name);
     let (right, other) = (fs::read(path("own")).unwrap(), PrivateKey::generate(KeyKind::Ed25519).unwrap());
     fs::write(path("own"), ca.certify(&other, &["a"], |_| ())).unwrap();
-    assert!(error(&config).contains("/own: is about another key than the one in "), "{}", error(&config));
+    assert!(error(&config).contains("/own: is for another key than the one in "), "{}", error(&config));
     fs::write(path("own"), &right).unwrap();
     for (file, words) in [
         ("own", "there is no certificate"),
