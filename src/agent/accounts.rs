@@ -2,6 +2,9 @@
 //!
 //! An SA's last figures come from the notification of its end. They are added once, because an SA that
 //! was added is no longer open. Probes are ours, not traffic, and are taken out.
+//!
+//! Figures are written down now and then, and so is which SAs were counting. Where one of those ends while nobody
+//! listens, its last figures are lost, and its pair's totals begin anew: they never fall behind what was told.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -60,8 +63,8 @@ pub struct Accounts {
     open: BTreeMap<SaId, Open>,
     /// What went through the SAs of a pair that are gone, and since when that is counted.
     closed: BTreeMap<Pair, Closed>,
-    /// Probes of an agent before this one, for SAs that may still be in the kernel.
-    remembered: BTreeMap<SaId, Traffic>,
+    /// SAs that an agent before this one counted, and the probes among what they counted.
+    remembered: BTreeMap<SaId, (Pair, Traffic)>,
     /// SAs that vanished without a last reading: what they counted since the one before is lost.
     unread: u64,
 }
@@ -74,14 +77,14 @@ impl Accounts {
         self.closed.entry(pair).or_insert(Closed { tx: record.tx, rx: record.rx, since });
         let probes = [(Direction::In, &record.probes_rx), (Direction::Out, &record.probes_tx)];
         for (direction, probes) in probes {
-            let by_id = probes.iter().map(|(spi, probes)| (SaId::of(pair, direction, *spi), *probes));
+            let by_id = probes.iter().map(|(spi, probes)| (SaId::of(pair, direction, *spi), (pair, *probes)));
             self.remembered.extend(by_id);
         }
     }
 
     /// Begins to count an SA that was made at `born`.
     pub fn open(&mut self, id: SaId, pair: Pair, direction: Direction, born: Instant) {
-        let probes = self.remembered.remove(&id).unwrap_or_default();
+        let probes = self.remembered.remove(&id).map(|(_, probes)| probes).unwrap_or_default();
         self.open.entry(id).or_insert(Open {
             pair,
             direction,
@@ -90,6 +93,14 @@ impl Accounts {
             last: Traffic::default(),
             checked: 0,
         });
+    }
+
+    /// The SAs that are left of an agent before this one have been [opened](Accounts::open). The others took their last
+    /// figures with them: the totals of their pairs begin anew `now`.
+    pub fn forget_remembered(&mut self, now: Option<UnixTime>) {
+        for (pair, _) in std::mem::take(&mut self.remembered).into_values() {
+            self.closed.insert(pair, Closed { since: now, ..Closed::default() });
+        }
     }
 
     /// When an SA was made.
@@ -133,9 +144,9 @@ impl Accounts {
         }
     }
 
-    /// What is to be remembered of each pair: its totals over the SAs that are gone, and the probes among
-    /// what the others count.
-    pub fn records(&self) -> BTreeMap<Pair, PairRecord> {
+    /// What is to be remembered of each pair: its totals over the SAs that are gone, which others are counting, and
+    /// the probes among what those count. Of one that is not there, what was read last counts.
+    pub fn records(&self, is_there: impl Fn(&SaId) -> bool) -> BTreeMap<Pair, PairRecord> {
         let record = |closed: &Closed| PairRecord {
             tx: closed.tx,
             rx: closed.rx,
@@ -144,13 +155,17 @@ impl Accounts {
         };
         let mut records: BTreeMap<Pair, PairRecord> =
             self.closed.iter().map(|(pair, closed)| (*pair, record(closed))).collect();
-        for (id, open) in self.open.iter().filter(|(_, open)| open.probes != Traffic::default()) {
+        for (id, open) in &self.open {
             let record = records.entry(open.pair).or_default();
-            let probes = match open.direction {
-                Direction::In => &mut record.probes_rx,
-                Direction::Out => &mut record.probes_tx,
+            let (past, probes) = match open.direction {
+                Direction::In => (&mut record.rx, &mut record.probes_rx),
+                Direction::Out => (&mut record.tx, &mut record.probes_tx),
             };
-            probes.insert(id.spi, open.probes);
+            if is_there(id) {
+                probes.insert(id.spi, open.probes);
+            } else {
+                *past = past.plus(open.last.minus(open.probes));
+            }
         }
         records
     }
@@ -220,7 +235,8 @@ mod tests {
     }
 
     fn total(accounts: &Accounts, direction: Direction, live: &[&SaReading]) -> u64 {
-        accounts.records()[&pair()].total(direction, live, pair()).packets
+        let is_there = |id: &SaId| live.iter().any(|sa| sa.id == *id);
+        accounts.records(is_there)[&pair()].total(direction, live, pair()).packets
     }
 
     #[test]
@@ -234,7 +250,7 @@ mod tests {
         accounts.close(&out);
         accounts.close(&out);
         assert_eq!(total(&accounts, Direction::Out, &[]), 9);
-        assert_eq!(accounts.records()[&pair()].totals_since, Some(UnixTime(5)));
+        assert_eq!(accounts.records(|_| true)[&pair()].totals_since, Some(UnixTime(5)));
         assert_eq!(accounts.unread(), 0);
     }
 
@@ -244,6 +260,7 @@ mod tests {
         let inbound = reading(Direction::In, 2, 7);
         open(&mut accounts, &inbound);
         accounts.note(&inbound);
+        assert_eq!(total(&accounts, Direction::In, &[]), 7, "before it is known to be gone, too");
         accounts.lose_missing(&BTreeMap::new());
         assert_eq!(total(&accounts, Direction::In, &[]), 7);
         assert_eq!(accounts.unread(), 1);
@@ -259,9 +276,33 @@ mod tests {
         open(&mut before, &ended);
         before.close(&ended);
         let mut after = Accounts::default();
-        after.restore(pair(), &before.records()[&pair()], UnixTime(9));
+        after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
         open(&mut after, &out);
         assert_eq!(total(&after, Direction::Out, &[&out]), 14);
+    }
+
+    /// An agent died, and an SA that it had counted ended before the next one came: nobody knows its last figures.
+    #[test]
+    fn what_ended_while_nobody_listened_makes_counting_begin_anew() {
+        let mut before = Accounts::default();
+        before.restore(pair(), &PairRecord::default(), UnixTime(5));
+        let (ended, out) = (reading(Direction::Out, 3, 5), reading(Direction::Out, 1, 10));
+        open(&mut before, &ended);
+        before.close(&ended);
+        open(&mut before, &out);
+        for (left, expected) in [(true, (15, 5)), (false, (0, 9))] {
+            let mut after = Accounts::default();
+            after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
+            let live: &[&SaReading] = if left { &[&out] } else { &[] };
+            live.iter().for_each(|sa| open(&mut after, sa));
+            after.forget_remembered(Some(UnixTime(9)));
+            let since = after.records(|_| true)[&pair()].totals_since.unwrap();
+            assert_eq!((total(&after, Direction::Out, live), since.0), expected);
+            // Without an agent it is told in the same way.
+            let record = &before.records(|_| true)[&pair()];
+            assert_eq!(record.is_whole(live, pair()), left);
+            assert_eq!(record.total(Direction::Out, live, pair()).packets, expected.0);
+        }
     }
 
     #[test]

@@ -65,6 +65,16 @@ impl ProbeDatagram {
     }
 }
 
+/// What has changed of what is remembered, and so how soon it is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Persist {
+    /// What SAs have counted.
+    Figures,
+    /// What is protected or dropped from now on, or is not any more; what its keys rest on; which pairs there are.
+    /// Nobody is to be told before it is written.
+    Seals,
+}
+
 /// A datagram that came in on UDP.
 #[derive(Debug)]
 pub struct Datagram {
@@ -114,7 +124,7 @@ pub struct Core {
     probes: VecDeque<ProbeDatagram>,
     /// How long the datagram that is being handled had waited to be read.
     waited: Duration,
-    persist: bool,
+    persist: Option<Persist>,
     look_again: bool,
     /// Changes that strangers made us repair.
     drift: u64,
@@ -171,7 +181,7 @@ impl Core {
             asking: BTreeSet::new(),
             probes: VecDeque::new(),
             waited: Duration::ZERO,
-            persist: false,
+            persist: None,
             look_again: false,
             drift: 0,
             journal: Journal::default(),
@@ -197,6 +207,15 @@ impl Core {
     pub fn set_clock(&mut self, now: Instant, wall: UnixTime) {
         self.clock = Some((now, wall));
         self.engine.set_clock(now, wall);
+    }
+
+    /// The time of day at `now`, where that was ever told.
+    fn wall(&self, now: Instant) -> Option<UnixTime> {
+        self.clock.map(|(then, wall)| wall.after(now.saturating_duration_since(then)))
+    }
+
+    fn persist(&mut self, what: Persist) {
+        self.persist = self.persist.max(Some(what));
     }
 
     /// Takes over what the kernel holds and protects all pairs; `strict` seals them at once. With a `trial`
@@ -256,6 +275,7 @@ impl Core {
             }
             // What they counted before says nothing of now.
             self.accounts.moved(&actual.sas);
+            self.accounts.forget_remembered(self.wall(now));
             self.limit_adopted(now);
         }
         self.learn(actual);
@@ -269,7 +289,7 @@ impl Core {
             self.pairs.get_mut(*pair).into_iter().for_each(|machine| machine.end_adopted(now, end));
             self.touched.insert(*pair);
         }
-        self.persist = true;
+        self.persist(Persist::Seals);
     }
 
     /// Datagrams came in on UDP. The kernel gets what they lead to in one go.
@@ -330,7 +350,7 @@ impl Core {
     /// The kernel deleted an SA of ours and reported its last figures.
     pub fn handle_sa_end(&mut self, reading: &SaReading) {
         self.accounts.close(reading);
-        self.persist = true;
+        self.persist(Persist::Figures);
     }
 
     /// The kernel asks for a successor of an SA: it has counted up to a soft limit. Or it reports the first
@@ -366,6 +386,7 @@ impl Core {
                 self.look_again = false;
                 self.drift += self.known.sas().filter(|id| !actual.sas.contains_key(id)).count() as u64;
                 self.accounts.lose_missing(&actual.sas);
+                self.persist(Persist::Figures);
                 actual.sas.values().for_each(|reading| self.accounts.note(reading));
                 self.each_pair(|machine| machine.handle_reading(now, |id| actual.sas.contains_key(&id)));
                 self.learn(actual);
@@ -423,7 +444,6 @@ impl Core {
                 self.listen(now, &sas);
                 self.ask_the_quiet(now);
                 self.measure_paths(now);
-                sas.values().for_each(|reading| self.accounts.note(reading));
             }
             Err(error) => tracing::error!("{error}"),
         }
@@ -472,9 +492,9 @@ impl Core {
         Some(self.absent.take_news(now)?.iter().map(|pair| (*pair, state(pair))).collect())
     }
 
-    /// Whether something that is persisted has changed since the last call.
-    pub fn poll_persist(&mut self) -> bool {
-        std::mem::take(&mut self.persist)
+    /// What has changed since the last call of what is remembered.
+    pub fn poll_persist(&mut self) -> Option<Persist> {
+        self.persist.take()
     }
 
     /// What other software has in the kernel, if it was read since the last call.
@@ -532,7 +552,25 @@ impl Core {
 
     /// What is to be remembered of each pair; `wall` is the time of day at `now`.
     pub fn records(&self, now: Instant, wall: UnixTime) -> BTreeMap<Pair, PairRecord> {
-        let mut records = self.accounts.records();
+        self.complete(self.accounts.records(|_| true), now, wall)
+    }
+
+    /// The same for whom the kernel has shown these SAs: what it does not hold any more counts nothing.
+    pub fn records_beside(
+        &self,
+        sas: &BTreeMap<SaId, SaReading>,
+        now: Instant,
+        wall: UnixTime,
+    ) -> BTreeMap<Pair, PairRecord> {
+        self.complete(self.accounts.records(|id| sas.contains_key(id)), now, wall)
+    }
+
+    fn complete(
+        &self,
+        mut records: BTreeMap<Pair, PairRecord>,
+        now: Instant,
+        wall: UnixTime,
+    ) -> BTreeMap<Pair, PairRecord> {
         records.retain(|pair, _| self.pairs.get(*pair).is_some());
         for (pair, machine) in self.pairs.machines() {
             let record = records.entry(*pair).or_default();

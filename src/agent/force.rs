@@ -80,5 +80,5 @@ fn look_again(kernel: &mut xfrm::Kernel) -> anyhow::Result<()> {
 fn remember_off(state: &Path) -> Result<(), SavedError> {
     let mut saved = Saved::load(state).unwrap_or_default();
     saved.turn_off();
-    saved.save(state)
+    saved.save(state).map(drop)
 }

@@ -14,6 +14,7 @@ mod control;
 pub mod core;
 mod descriptors;
 mod differs;
+mod due;
 #[cfg(feature = "key-export")]
 mod export;
 mod fellows;
@@ -43,6 +44,7 @@ mod timers;
 mod unlisted;
 mod unsaved;
 mod watch;
+mod writer;
 
 use std::path::Path;
 

@@ -1,6 +1,8 @@
 //! The loop: gives the core time, datagrams, kernel events and requests, and carries its outputs away.
 
 mod reload;
+mod save;
+mod wish;
 
 use std::fs::DirBuilder;
 use std::future::pending;
@@ -13,14 +15,17 @@ use nix::libc::EMSGSIZE;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::save::{Held, Written, refusal};
+use self::wish::{Ordered, Wish};
 use super::accounts::Accounts;
 use super::addresses::{AddressNews, News};
 use super::alarm::Alarm;
 use super::alerts::Alerts;
 use super::confine::{Reach, confine};
 use super::control::{Call, Control};
-use super::core::{Core, Datagram};
+use super::core::{Core, Datagram, Persist};
 use super::descriptors;
+use super::due::Due;
 use super::followers::Followers;
 use super::hearing::hear;
 use super::keeper::Keeper;
@@ -34,20 +39,16 @@ use super::sockets::Sockets;
 use super::unlisted::{self, Knocks};
 use super::unsaved::Unsaved;
 use super::watch::Watch;
+use super::writer::Writer;
 use crate::ike;
 use crate::model::config::owner;
 use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::model::exempt::Exemptions;
 use crate::model::host::{Boot, own_addresses, present_addresses};
-use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::{Known, Protection, Status, without_agent};
 use crate::model::stranger::Ground;
-use crate::model::{Pair, Problem, SaId, Saved, Trial, UnixTime, causes, forwarding, trial, unpaired};
-use crate::protect::silence::LISTEN_EVERY;
+use crate::model::{Pair, Problem, SaId, Saved, UnixTime, causes, forwarding, unpaired};
 use crate::xfrm;
-
-/// How long changes of what is persisted are gathered before they are written.
-pub(super) const SAVE_DELAY: Duration = Duration::from_millis(200);
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -104,6 +105,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             service.handle_events(events.get_mut());
             service.finish_disable();
             if stay == Stay::UntilDisabled {
+                service.finish_writing();
                 keeper.end_holder();
                 return Ok(());
             }
@@ -119,9 +121,11 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             }
             news = news.next() => service.note_news(news),
             () = service.routes.answered(&service.setup) => {}
-            Some(call) = control.receive() => service.handle_call(call, events.get_mut()),
+            // One order after the other: an order is carried out when it has been written.
+            Some(call) = control.receive(), if !service.has_wish() => service.handle_call(call, events.get_mut()),
             changed = changed(&mut service.watch) => if changed { service.note_change() },
             Some(()) = hangup.recv() => service.note_change(),
+            written = service.writer.outcome() => service.note_written(Instant::now(), written),
             () = alarm.ring() => service.handle_timeout(Instant::now(), events.get_mut()),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -129,7 +133,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     }
     tracing::info!("stopping; protection stays in place");
     service.notifier.stopping();
-    service.save();
+    service.finish_writing();
     if service.sockets.is_none() {
         keeper.end_holder();
     }
@@ -195,8 +199,16 @@ struct Service {
     /// Interfaces that let packets past the policies.
     holes: Alerts,
     holes_at: Option<Instant>,
-    save_at: Option<Instant>,
+    writer: Writer<Written>,
+    due: Due,
     unsaved: Unsaved,
+    /// When the configuration is to be kept, and whether it is being written.
+    keep_at: Option<Instant>,
+    keeping: bool,
+    /// The operator's wish, while it is being written.
+    wish: Option<Ordered>,
+    /// What is told when it has been written.
+    held: Vec<Held>,
     look_at: Option<Instant>,
     looked: Instant,
     tick_at: Option<Instant>,
@@ -208,6 +220,7 @@ impl Service {
     fn new(path: &Path, start: Start, reach: Reach) -> anyhow::Result<Self> {
         let Start { setup, secrets, saved, trouble } = start;
         let kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+        let writer = Writer::start().context("there is no thread to write the state directory")?;
         let now = Instant::now();
         Ok(Self {
             path: std::path::absolute(path)?,
@@ -229,8 +242,13 @@ impl Service {
             strangers: Alerts::default(),
             holes: Alerts::default(),
             holes_at: None,
-            save_at: None,
+            writer,
+            due: Due::default(),
             unsaved: Unsaved::default(),
+            keep_at: None,
+            keeping: false,
+            wish: None,
+            held: Vec::new(),
             look_at: None,
             looked: now,
             tick_at: None,
@@ -247,14 +265,14 @@ impl Service {
         }
         if self.saved.end_trial(&Boot::now()?) {
             tracing::warn!("the trial was not confirmed in time: this host is in the clear");
-            self.save();
+            self.due.note(Instant::now(), Persist::Seals);
         }
         match self.saved.protection {
             Protection::On | Protection::Enabling if self.secrets.is_none() => {
                 self.agent.protection = Protection::On;
                 Ok(())
             }
-            Protection::On | Protection::Enabling => self.enable(Terms::default()),
+            Protection::On | Protection::Enabling => self.go_on(),
             Protection::Off | Protection::Disabling => self.finish_leaving(),
         }
     }
@@ -275,7 +293,7 @@ impl Service {
             return Ok(());
         }
         tracing::info!("still going back to the clear");
-        if let Err(error) = self.disable() {
+        if let Err(error) = self.leave(Instant::now()) {
             tracing::error!("{}", causes::words(error.as_ref()));
         }
         if self.is_disabled() {
@@ -307,106 +325,6 @@ impl Service {
         // Before the pairs begin: those whose addresses are elsewhere must not.
         self.list_addresses(now);
         Ok(())
-    }
-
-    fn enable(&mut self, terms: Terms) -> anyhow::Result<()> {
-        let trial = self.trial_of(terms)?;
-        let left = trial.as_ref().map(|trial| Boot::now().map(|boot| trial.left(&boot)));
-        let left = left.transpose()?.flatten();
-        let now = Instant::now();
-        let remembered = self.saved.clone();
-        if self.saved.protection == Protection::Off {
-            self.forget_seals();
-        }
-        self.make_ready(now)?;
-        // Before the first change, so that an agent that dies on the way is followed by one that goes on. At
-        // boot nothing is new, and a full disk is no reason to stay blocked.
-        self.saved.node = Some(self.setup.node.name.clone());
-        self.saved.protection = Protection::On;
-        self.saved.trial = trial;
-        if self.saved != remembered
-            && let Err(error) = self.save_wish(&remembered)
-        {
-            self.saved = remembered;
-            return Err(error.into());
-        }
-        if let Some(core) = &mut self.core {
-            core.know_own(own_addresses()?.into_iter().collect());
-            core.enable(now, &mut self.kernel, terms.strict, left.map(|left| now + left))?;
-        }
-        self.list_addresses(now);
-        self.look_for_holes(now);
-        self.set_protection(Protection::On);
-        self.tick_at = Some(now + LISTEN_EVERY);
-        self.remember();
-        self.keep_config();
-        Ok(())
-    }
-
-    /// Writes what the operator wants. A host that was off stays so where there is no room for what will be sealed:
-    /// as long as nothing is sealed, refusing is safe.
-    fn save_wish(&self, before: &Saved) -> Result<(), SavedError> {
-        let path = self.setup.config.state_path();
-        if before.protection == Protection::Off {
-            let pairs = self.setup.scheme().pairs.into_iter().map(|pair| (pair, PairRecord::default()));
-            let pairs = pairs.chain(self.saved.pairs.clone()).collect();
-            Saved { pairs, ..self.saved.clone() }.try_room(&path)?;
-        }
-        self.saved.save(&path)
-    }
-
-    /// The trial that an order to protect this host begins, or goes on with.
-    fn trial_of(&self, terms: Terms) -> anyhow::Result<Option<Trial>> {
-        let Some(length) = terms.try_s.map(Duration::from_secs) else {
-            return Ok(self.saved.trial.clone());
-        };
-        anyhow::ensure!(length <= trial::LONGEST, "a trial lasts a day at most");
-        anyhow::ensure!(
-            self.saved.trial.is_some() || self.saved.protection == Protection::Off,
-            "protection is already on: run `hostseal disable` first, or leave out --try"
-        );
-        Ok(Some(Trial::begin(&Boot::now()?, length)))
-    }
-
-    fn confirm(&mut self) -> anyhow::Result<()> {
-        if self.saved.trial.is_none() {
-            let on = self.saved.protection == Protection::On;
-            anyhow::ensure!(on, "protection is off: nothing is left to confirm");
-            return Ok(());
-        }
-        if let Some(core) = &mut self.core {
-            let now = Instant::now();
-            core.confirm(now, &mut self.kernel);
-            self.saved.pairs = core.records(now, UnixTime::from(SystemTime::now()));
-        }
-        self.saved.trial = None;
-        let saved = self.saved.save(&self.setup.config.state_path());
-        self.save_at = self.unsaved.note_state(Instant::now(), &saved);
-        saved.context("confirmed, but only until this agent ends, because the state cannot be written")
-    }
-
-    /// The trial was not confirmed in time: all pairs are on their way to the clear.
-    fn end_trial(&mut self) {
-        tracing::warn!("the trial was not confirmed in time: going back to the clear");
-        self.agent.protection = Protection::Disabling;
-        self.saved.protection = Protection::Off;
-        self.saved.trial = None;
-        self.save();
-    }
-
-    fn disable(&mut self) -> anyhow::Result<()> {
-        self.saved.protection = Protection::Off;
-        self.saved.trial = None;
-        // A full disk is no reason to stay: whoever asked is told of it afterwards.
-        let saved = self.saved.save(&self.setup.config.state_path());
-        self.save_at = self.unsaved.note_state(Instant::now(), &saved);
-        if self.agent.protection == Protection::On {
-            self.set_protection(Protection::Disabling);
-        }
-        if let Some(core) = &mut self.core {
-            core.disable(Instant::now(), &mut self.kernel)?;
-        }
-        Ok(saved?)
     }
 
     fn make_core(&self, now: Instant, settings: ike::Settings) -> Core {
@@ -534,11 +452,14 @@ impl Service {
             self.look_for_holes(now);
         }
         self.routes.handle_timeout(now, &self.setup);
-        if due(self.save_at) {
-            self.save();
+        if due(self.due.deadline()) {
+            self.begin_write(now);
+        }
+        if due(self.keep_due()) {
+            self.begin_keeping();
         }
         if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
-            self.end_trial();
+            self.end_trial(now);
         }
         self.notifier.handle_timeout(now);
     }
@@ -547,7 +468,8 @@ impl Service {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
         let (routes, holes) = (self.routes.poll_timeout(), self.holes_at);
-        let own = [self.save_at, self.look_at, self.tick_at, self.list_at, routes, holes];
+        let own =
+            [self.due.deadline(), self.keep_due(), self.look_at, self.tick_at, self.list_at, routes, holes];
         [core, followers, alive].into_iter().chain(own).flatten().min()
     }
 
@@ -589,19 +511,18 @@ impl Service {
             let exempt = Exemptions::of(&self.setup.config, Some(&self.setup.node));
             self.strangers.note(strangers.problems(Ground { pairs: &pairs, exempt: &exempt }));
         }
-        if core.poll_persist() {
-            self.save_at.get_or_insert(now + SAVE_DELAY);
-            self.close_sockets();
-        }
+        self.note_persist(now);
     }
 
     /// Whether the way to the clear is at its end.
     fn is_disabled(&self) -> bool {
-        self.agent.protection == Protection::Disabling && self.core.as_ref().is_none_or(Core::is_off)
+        let leaving = self.agent.protection == Protection::Disabling && !self.has_wish();
+        leaving && self.core.as_ref().is_none_or(Core::is_off)
     }
 
     fn finish_disable(&mut self) {
-        self.save();
+        self.take_records(Instant::now());
+        self.due.note(Instant::now(), Persist::Seals);
         self.core = None;
         if let Some(sockets) = self.sockets.take() {
             sockets.close();
@@ -628,71 +549,44 @@ impl Service {
                 self.followers.note_row(pair, state);
             }
         }
-        let due = self.followers.take_due(now);
-        if !due.is_empty() {
-            self.remember();
-        }
-        for held in due {
+        for held in self.followers.take_due(now) {
             let changed = |pair| self.followers.has_changed(pair, held.after);
             let here = |pair: &Pair| self.core.as_ref().is_none_or(|core| core.is_possible(*pair));
             let mut named = self.setup.config.pairs(&self.setup.node);
             named.retain(|(_, pair)| here(pair));
             let progress =
                 report::progress(&self.agent, self.core.as_ref(), named, self.followers.revision(), changed);
-            // Whoever asked may have gone away.
-            let _ = held.reply.send(Reply::Progress(progress));
-        }
-    }
-
-    fn save(&mut self) {
-        self.save_at = None;
-        if let Some(core) = &self.core {
-            self.saved.pairs = core.records(Instant::now(), UnixTime::from(SystemTime::now()));
-        }
-        let outcome = self.saved.save(&self.setup.config.state_path());
-        self.save_at = self.unsaved.note_state(Instant::now(), &outcome);
-        if self.unsaved.lacks_config() {
-            self.keep_config();
+            self.answer(now, held.reply, Reply::Progress(progress));
         }
     }
 
     fn handle_call(&mut self, call: Call, events: &mut xfrm::Events) {
-        let code = match &call.request {
+        let (now, Call { request, reply }) = (Instant::now(), call);
+        let code = match &request {
             Request::Reload | Request::PlanWith { .. } | Request::Preview { .. } => ErrorCode::Configuration,
             _ => ErrorCode::Failed,
         };
-        let reply = match call.request {
+        let answer = match request {
+            Request::Enable => return self.order(now, Wish::Enable(Terms::default()), reply),
+            Request::EnableWith(terms) => return self.order(now, Wish::Enable(terms), reply),
+            Request::Confirm => return self.order(now, Wish::Confirm, reply),
+            Request::Disable => return self.order(now, Wish::Disable, reply),
+            Request::Follow { after, hold_ms } => {
+                return self.followers.hold(now, after, Duration::from_millis(hold_ms), reply);
+            }
             Request::Ping => Ok(Reply::Done),
-            Request::Enable => self.enable(Terms::default()).map(|()| Reply::Done),
-            Request::EnableWith(terms) => self.enable(terms).map(|()| Reply::Done),
-            Request::Confirm => self.confirm().map(|()| Reply::Done),
-            Request::Disable => self.disable().map(|()| Reply::Done),
             Request::Status => self.status(events).map(|status| Reply::Status(Box::new(status))),
             Request::Plan => self.plan().map(Reply::Plan),
-            Request::Follow { after, hold_ms } => {
-                let hold = Duration::from_millis(hold_ms);
-                return self.followers.hold(Instant::now(), after, hold, call.reply);
-            }
             Request::PlanWith { file, text } => {
                 self.preview(&file, &text).map(|preview| Reply::Plan(preview.kernel))
             }
             Request::Preview { file, text } => self.preview(&file, &text).map(Reply::Preview),
             Request::Reload => self.reload_by_request().map(Reply::Reloaded),
         };
-        let refused = |error: anyhow::Error| Reply::Error { code, message: causes::words(error.as_ref()) };
-        // Whoever asked may have gone away: nobody is left to tell then.
-        let _ = call.reply.send(reply.unwrap_or_else(refused));
-    }
-
-    /// What is told is remembered first: whoever hears that a pair is protected may cut the power.
-    fn remember(&mut self) {
-        if self.save_at.is_some() || self.core.as_mut().is_some_and(Core::poll_persist) {
-            self.save();
-        }
+        self.answer(now, reply, answer.unwrap_or_else(|error| refusal(code, &error)));
     }
 
     fn status(&mut self, events: &mut xfrm::Events) -> anyhow::Result<Status> {
-        self.remember();
         // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
         let mut kernel = self.kernel.read()?;
         for ended in self.handle_events(events) {
@@ -704,7 +598,7 @@ impl Service {
             core.set_clock(now, wall);
             core.listen(now, &kernel.sas);
             core.date(now, wall, &mut kernel.sas);
-            saved.pairs = core.records(now, wall);
+            saved.pairs = core.records_beside(&kernel.sas, now, wall);
         }
         let present = present_addresses()?;
         let (config, node) = (&self.setup.config, &self.setup.node);
@@ -718,7 +612,6 @@ impl Service {
             status.problems.extend(unpaired::problem(config, node, &present));
             status.problems.extend(self.holes_now());
         }
-        status.problems.extend(self.unsaved.problems());
         if let Some(core) = &self.core {
             status.problems.extend(unlisted::problems(core, &self.setup.config, now));
         }

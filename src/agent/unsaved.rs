@@ -13,43 +13,50 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// What could not be written last, and why.
 #[derive(Debug, Default)]
 pub(super) struct Unsaved {
-    state: Option<String>,
-    config: Option<String>,
-    failures: u32,
+    state: Failing,
+    config: Failing,
+}
+
+/// Something that could not be written, so many times in a row.
+#[derive(Debug, Default)]
+struct Failing {
+    error: Option<String>,
+    times: u32,
 }
 
 impl Unsaved {
     /// The state was written, or could not be. Returns when to try again.
-    pub(super) fn note_state<E: fmt::Display>(
+    pub(super) fn note_state<T, E: fmt::Display>(
         &mut self,
         now: Instant,
-        outcome: &Result<(), E>,
+        outcome: &Result<T, E>,
     ) -> Option<Instant> {
-        note(&mut self.state, outcome);
-        self.failures = if outcome.is_err() { self.failures.saturating_add(1) } else { 0 };
-        let doublings = self.failures.checked_sub(1)?.min(16);
-        Some(now + PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX))
+        self.state.note(now, outcome)
     }
 
-    /// The configuration in force was kept, or could not be.
-    pub(super) fn note_config<E: fmt::Display>(&mut self, outcome: &Result<(), E>) {
-        note(&mut self.config, outcome);
+    /// The configuration in force was kept, or could not be. Returns when to try again.
+    pub(super) fn note_config<T, E: fmt::Display>(
+        &mut self,
+        now: Instant,
+        outcome: &Result<T, E>,
+    ) -> Option<Instant> {
+        self.config.note(now, outcome)
     }
 
-    /// Whether the configuration in force is still to be kept.
-    pub(super) fn lacks_config(&self) -> bool {
-        self.config.is_some()
+    /// Whether what must survive a reboot is still to be written.
+    pub(super) fn lacks_state(&self) -> bool {
+        self.state.error.is_some()
     }
 
     /// What is wrong, for `status`.
     pub(super) fn problems(&self) -> Vec<Problem> {
-        let state = self.state.as_ref().map(|error| {
+        let state = self.state.error.as_ref().map(|error| {
             format!(
                 "the state cannot be written: {error}. After a reboot this host would not know \
                  what is sealed, and would send it in the clear. Make room; the agent tries again by itself"
             )
         });
-        let config = self.config.as_ref().map(|error| {
+        let config = self.config.error.as_ref().map(|error| {
             format!(
                 "the configuration in force cannot be kept: {error}. If the file is broken at the next start, this \
                  host does not know what to protect. Make room; the agent tries again by itself"
@@ -60,15 +67,20 @@ impl Unsaved {
     }
 }
 
-/// Says in the log what is new: not each time, as it may go on for days.
-fn note<E: fmt::Display>(slot: &mut Option<String>, outcome: &Result<(), E>) {
-    let words = outcome.as_ref().err().map(ToString::to_string);
-    match (&words, slot.as_ref()) {
-        (Some(words), before) if before != Some(words) => tracing::error!("{words}"),
-        (None, Some(before)) => tracing::info!("written at last; before: {before}"),
-        _ => {}
+impl Failing {
+    /// Says in the log what is new: not each time, as it may go on for days. Returns when to try again.
+    fn note<T, E: fmt::Display>(&mut self, now: Instant, outcome: &Result<T, E>) -> Option<Instant> {
+        let words = outcome.as_ref().err().map(ToString::to_string);
+        match (&words, &self.error) {
+            (Some(words), before) if before.as_ref() != Some(words) => tracing::error!("{words}"),
+            (None, Some(before)) => tracing::info!("written at last; before: {before}"),
+            _ => {}
+        }
+        self.error = words;
+        self.times = if outcome.is_err() { self.times.saturating_add(1) } else { 0 };
+        let doublings = self.times.checked_sub(1)?.min(16);
+        Some(now + PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX))
     }
-    *slot = words;
 }
 
 #[cfg(test)]
@@ -81,7 +93,7 @@ mod tests {
         let mut unsaved = Unsaved::default();
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            let again = unsaved.note_state(now, &Err("no space left")).unwrap();
+            let again = unsaved.note_state(now, &Err::<(), _>("no space left")).unwrap();
             pauses.push((again - now).as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
@@ -90,16 +102,22 @@ mod tests {
         assert!(problem.message.contains("no space left"), "{}", problem.message);
         assert_eq!(unsaved.note_state(now, &Ok::<(), String>(())), None);
         assert!(unsaved.problems().is_empty());
-        assert_eq!(unsaved.note_state(now, &Err("again")), Some(now + PAUSE_FIRST), "from the beginning");
+        let again = unsaved.note_state(now, &Err::<(), _>("again"));
+        assert_eq!(again, Some(now + PAUSE_FIRST), "from the beginning");
     }
 
     #[test]
-    fn a_configuration_that_could_not_be_kept_is_named_too() {
-        let mut unsaved = Unsaved::default();
-        unsaved.note_config(&Err("no space left"));
-        assert!(unsaved.lacks_config());
+    fn a_configuration_that_could_not_be_kept_is_named_too_and_tried_on_its_own() {
+        let (now, mut unsaved) = (Instant::now(), Unsaved::default());
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            pauses.push(unsaved.note_config(now, &Err::<(), _>("no space left")).unwrap() - now);
+            // There is room for the state, which is smaller.
+            assert_eq!(unsaved.note_state(now, &Ok::<(), String>(())), None);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8].map(|pause| PAUSE_FIRST * pause));
         assert_eq!(unsaved.problems().len(), 1);
-        unsaved.note_config(&Ok::<(), String>(()));
-        assert!(!unsaved.lacks_config() && unsaved.problems().is_empty());
+        assert_eq!(unsaved.note_config(now, &Ok::<(), String>(())), None);
+        assert!(unsaved.problems().is_empty());
     }
 }

@@ -47,10 +47,11 @@ pub struct PairRecord {
     pub rx: Traffic,
     /// When counting began.
     pub totals_since: Option<UnixTime>,
-    /// What our own probes added to the counters of a live outbound SA; it is not the host's traffic.
+    /// The outbound SAs that were counting, and what our own probes added to their counters: that is not the host's
+    /// traffic.
     #[serde(default)]
     pub probes_tx: BTreeMap<Spi, Traffic>,
-    /// The same for live inbound SAs.
+    /// The same for inbound SAs.
     #[serde(default)]
     pub probes_rx: BTreeMap<Spi, Traffic>,
     /// What its keys rest on, where an agent knew that.
@@ -70,13 +71,24 @@ pub struct Proven {
 }
 
 impl PairRecord {
+    /// Whether each SA that was counting is one of `live`, our SAs of `pair`. Nobody knows the last figures of one that
+    /// is not.
+    pub fn is_whole(&self, live: &[&SaReading], pair: Pair) -> bool {
+        let is_live =
+            |direction, spi: &Spi| live.iter().any(|sa| sa.id.spi == *spi && sa.direction(pair) == direction);
+        self.probes_tx.keys().all(|spi| is_live(Direction::Out, spi))
+            && self.probes_rx.keys().all(|spi| is_live(Direction::In, spi))
+    }
+
     /// What was sent or received since `totals_since`: through SAs that are no more, and through `live`,
-    /// our SAs of `pair`, without our own probes.
+    /// our SAs of `pair`, without our own probes. Where figures are lost, only through `live`: a total that begins
+    /// anew never falls behind what it was.
     pub fn total(&self, direction: Direction, live: &[&SaReading], pair: Pair) -> Traffic {
         let (past, probes) = match direction {
             Direction::Out => (self.tx, &self.probes_tx),
             Direction::In => (self.rx, &self.probes_rx),
         };
+        let past = if self.is_whole(live, pair) { past } else { Traffic::default() };
         live.iter().filter(|sa| sa.direction(pair) == direction).fold(past, |sum, sa| {
             let own = probes.get(&sa.id.spi).copied().unwrap_or_default();
             sum.plus(Traffic::from(*sa).minus(own))
@@ -167,12 +179,13 @@ impl Saved {
     }
 
     /// Replaces `path` in one step: whatever happens in between, the old or the new contents are there,
-    /// also after a power cut. Makes the directory where it is missing.
+    /// also after a power cut. Makes the directory where it is missing. Returns how many octets it wrote.
     ///
     /// # Errors
     /// The system refused; the old contents are still there.
-    pub fn save(&self, path: &Path) -> Result<(), SavedError> {
-        replace(path, &self.to_json())
+    pub fn save(&self, path: &Path) -> Result<usize, SavedError> {
+        let json = self.to_json();
+        replace(path, &json).map(|()| json.len())
     }
 
     /// Finds out whether there is room for this beside as much again, as it takes to replace it: all of it will be

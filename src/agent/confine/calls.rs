@@ -185,7 +185,18 @@ const OPTIONS: [libc::c_int; 3] = [libc::PR_GET_NAME, libc::PR_SET_NAME, libc::P
 /// # Errors
 /// The kernel does not know how, or the list is wrong for this processor.
 pub(super) fn keep() -> Result<(), seccompiler::Error> {
+    #[cfg(feature = "fault-injection")]
+    apply_filter(&without_clone3()?)?;
     apply_filter(&program()?)
+}
+
+/// Where what is not in the list ends the agent: the C library has to hear that there is no clone3(2).
+#[cfg(feature = "fault-injection")]
+fn without_clone3() -> Result<BpfProgram, BackendError> {
+    let rules = [(libc::SYS_clone3, Vec::new())].into();
+    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
+    let target = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::Allow, unknown, target)?.try_into()
 }
 
 fn program() -> Result<BpfProgram, BackendError> {
@@ -201,6 +212,8 @@ fn program() -> Result<BpfProgram, BackendError> {
     // A thread, not a process. What clone3(2) is to make cannot be seen from here: the C library then uses clone(2).
     let thread = (libc::CLONE_THREAD | libc::CLONE_VM) as u64;
     rules.insert(libc::SYS_clone, vec![rule(0, MaskedEq(thread), thread)?]);
+    #[cfg(feature = "fault-injection")]
+    rules.insert(libc::SYS_clone3, Vec::new());
     // Death by appointment (xfrm/fuse.rs).
     #[cfg(feature = "fault-injection")]
     rules.insert(libc::SYS_kill, Vec::new());

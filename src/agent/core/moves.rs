@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::Core;
+use super::{Core, Persist};
 use crate::model::Pair;
 use crate::protect::Beside;
 
@@ -17,7 +17,7 @@ impl Core {
             if self.pairs.get(pair).is_some_and(|machine| machine.away() != away) {
                 let beside = self.beside(pair);
                 self.with_pair(pair, |machine| machine.handle_move(now, away, beside));
-                self.persist = true;
+                self.persist(Persist::Seals);
             }
         }
     }

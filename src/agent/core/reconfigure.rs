@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::Core;
+use super::{Core, Persist};
 use crate::agent::kernel::Kernel;
 use crate::agent::known::{Known, Scope};
 use crate::agent::pairs::Pairs;
@@ -127,7 +127,7 @@ impl Core {
         if self.wanted {
             self.with_pair(pair, |machine| machine.enable(now, false, trial));
         }
-        self.persist = true;
+        self.persist(Persist::Seals);
     }
 
     /// Forgets pairs that have left the scheme and are off by now. One that came back meanwhile is protected
@@ -154,6 +154,6 @@ impl Core {
         // What stands beside the other pairs with the peer concerns the address now.
         self.dirty.insert(Scope::Peer(pair.remote));
         self.timers.set(pair, None);
-        self.persist = true;
+        self.persist(Persist::Seals);
     }
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::{Core, ProbeDatagram};
+use super::{Core, Persist, ProbeDatagram};
 #[cfg(feature = "key-export")]
 use crate::agent::export;
 use crate::agent::kernel::{Kernel, Vault};
@@ -155,8 +155,10 @@ impl Core {
             }
             Order::Settled { in_spi } => {
                 engine.settled(now, pair, in_spi);
-                self.proven.extend(engine.proven(now, pair, in_spi).map(|proven| (pair, proven)));
-                self.persist = true;
+                let proven = engine.proven(now, pair, in_spi);
+                let is_news = proven.is_some() && proven.as_ref() != self.proven.get(&pair);
+                self.proven.extend(proven.map(|proven| (pair, proven)));
+                self.persist(if is_news { Persist::Seals } else { Persist::Figures });
             }
             Order::Probe { sa, probe } => {
                 let remote = SocketAddr::new(pair.remote, self.scheme.port);
@@ -169,7 +171,7 @@ impl Core {
                 });
             }
             Order::ReadUse => drop(self.asking.insert(pair)),
-            Order::Persist => self.persist = true,
+            Order::Persist => self.persist(Persist::Seals),
         }
     }
 }

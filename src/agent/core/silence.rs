@@ -62,6 +62,7 @@ impl Core {
 
     /// What the counters of all SAs say, and what the key exchange has heard.
     pub fn listen(&mut self, now: Instant, sas: &BTreeMap<SaId, SaReading>) {
+        sas.values().for_each(|reading| self.accounts.note(reading));
         let before = self.listened.replace(now).unwrap_or(now);
         for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
             if let Some(at) = self.engine.heard(pair) {
@@ -138,8 +139,7 @@ impl Core {
 
     /// When a second of the clock that can be set was, as it is set now.
     pub(super) fn instant_of(&self, second: u64, now: Instant) -> Instant {
-        let Some((then, wall)) = self.clock else { return now };
-        let wall = wall.after(now.saturating_duration_since(then));
+        let Some(wall) = self.wall(now) else { return now };
         now.checked_sub(wall.since(UnixTime(second))).unwrap_or(now)
     }
 }

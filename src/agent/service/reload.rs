@@ -5,11 +5,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 
-use super::{SAVE_DELAY, Service};
+use super::Service;
 use crate::agent::report;
 use crate::agent::setup::{Secrets, Setup};
 use crate::model::config::owner;
-use crate::model::control::{Preview, Terms};
+use crate::model::control::Preview;
 use crate::model::status::Protection;
 use crate::model::units::human_duration;
 use crate::model::{Config, UnixTime, causes};
@@ -104,11 +104,11 @@ impl Service {
                 // Pairs that come do not know yet which addresses are there.
                 self.list_addresses(now);
             }
-            self.keep_config();
+            self.keep_config(Instant::now());
         }
         // What has waited for the secret.
         if self.core.is_none() && self.agent.protection == Protection::On {
-            self.enable(Terms::default())?;
+            self.go_on()?;
         }
         Ok(changes)
     }
@@ -137,15 +137,6 @@ impl Service {
             );
         }
         Ok(setup)
-    }
-
-    /// Keeps the configuration in force for an agent that finds a broken one.
-    pub(super) fn keep_config(&mut self) {
-        let outcome = self.setup.config.keep(&self.path);
-        self.unsaved.note_config(&outcome);
-        if outcome.is_err() {
-            self.save_at.get_or_insert(Instant::now() + SAVE_DELAY);
-        }
     }
 
     /// Sockets for all addresses of this host in `setup`.

@@ -15,6 +15,7 @@ mod nat;
 mod net;
 mod proofs;
 mod reconfigure;
+mod remembered;
 mod silence;
 mod soak;
 mod trial;

@@ -68,7 +68,8 @@ impl World {
             return 0;
         };
         let live: Vec<&SaReading> = host.kernel.state.sas.values().filter(|sa| sa.is_between(pair)).collect();
-        core.records(self.now, self.wall())[&pair].total(direction, &live, pair).packets
+        let sas = &host.kernel.state.sas;
+        core.records_beside(sas, self.now, self.wall())[&pair].total(direction, &live, pair).packets
     }
 
     pub(super) fn is_saved_as_sealed(&self, from: usize, to: usize) -> bool {

@@ -16,9 +16,9 @@ use super::kernel::{Death, Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
 use crate::agent::accounts::Accounts;
 use crate::agent::core::{Core, Datagram};
+use crate::agent::due::Due;
 use crate::agent::guard::first_step;
 use crate::agent::kernel::Kernel as _;
-use crate::agent::service::SAVE_DELAY;
 use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::config::Method;
@@ -53,7 +53,10 @@ pub(super) struct Host {
     /// What its files say.
     pub(super) file: File,
     /// When it writes again.
-    save_at: Option<Instant>,
+    due: Due,
+    /// How large that is, and how often it was written.
+    pub(super) octets: usize,
+    pub(super) writes: u64,
     /// What the operator wants, as the state directory says it.
     wanted: bool,
     /// When it goes back to the clear, as its state directory tells.
@@ -128,7 +131,9 @@ impl World {
                 rekey_after: Duration::from_secs(3600),
                 encapsulation: EncapsulationMode::Auto,
             },
-            save_at: None,
+            due: Due::default(),
+            octets: 0,
+            writes: 0,
             wanted: false,
             trial: None,
             tick: now,
@@ -248,7 +253,7 @@ impl World {
     pub(super) fn kill(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         host.core = None;
-        host.save_at = None;
+        host.due = Due::default();
         // Nobody hears of them any more.
         host.kernel.ended.clear();
         self.timers.set(at, None);
@@ -316,9 +321,9 @@ impl World {
             accounts.restore(*pair, saved.get(pair).unwrap_or(&PairRecord::default()), wall);
         }
         let entropy = Seeded(StdRng::seed_from_u64(self.rng.random()));
-        let mut engine = ike::Engine::new(settings, Box::new(entropy));
-        engine.set_clock(self.now, wall);
+        let engine = ike::Engine::new(settings, Box::new(entropy));
         let mut core = Core::new(scheme, engine, accounts, &self.sealed(at), self.now);
+        core.set_clock(self.now, wall);
         core.recall(&self.hosts[at].saved);
         core
     }
@@ -345,12 +350,12 @@ impl World {
             return self.kill(at);
         }
         let due = host.core.as_ref().and_then(Core::poll_timeout);
-        self.timers.set(at, [due, host.save_at, Some(host.tick)].into_iter().flatten().min());
+        self.timers.set(at, [due, host.due.deadline(), Some(host.tick)].into_iter().flatten().min());
     }
 
     fn carry_away(&mut self, at: usize) {
         let Self { hosts, net, rng, now, .. } = self;
-        let Host { core, kernel, save_at, trial, wanted, .. } = &mut hosts[at];
+        let Host { core, kernel, due, trial, wanted, .. } = &mut hosts[at];
         let Some(core) = core else {
             return;
         };
@@ -379,8 +384,8 @@ impl World {
         if core.poll_trial_ended() {
             (*trial, *wanted) = (None, false);
         }
-        if core.poll_persist() {
-            save_at.get_or_insert(*now + SAVE_DELAY);
+        if let Some(what) = core.poll_persist() {
+            due.note(*now, what);
         }
     }
 
@@ -388,10 +393,12 @@ impl World {
     fn save(&mut self, at: usize) {
         let wall = self.wall();
         let host = &mut self.hosts[at];
-        host.save_at = None;
+        host.due.begin(self.now);
         if let Some(core) = &host.core {
             host.saved = core.records(self.now, wall);
         }
+        host.due.end(host.octets, None);
+        host.writes += 1;
     }
 
     /// One data packet on its way.
@@ -532,7 +539,7 @@ impl World {
                 host.tick =
                     host.core.as_ref().map_or(self.now + LISTEN_EVERY, |core| core.next_tick(self.now));
             }
-            if self.hosts[at].save_at.is_some_and(|due| due <= self.now) {
+            if self.hosts[at].due.deadline().is_some_and(|due| due <= self.now) {
                 self.save(at);
             }
             self.on(at, |core, now, kernel| core.handle_timeout(now, kernel));

@@ -114,7 +114,7 @@ impl Known<'_> {
             },
             tx: record.total(Direction::Out, &sas, pair),
             rx: record.total(Direction::In, &sas, pair),
-            totals_since: record.totals_since,
+            totals_since: record.totals_since.filter(|_| record.is_whole(&sas, pair)),
             errors: errors(&sas),
             secret_id: None,
             last_heard: last_used(&sas, pair),

@@ -1,16 +1,23 @@
-//! Many hosts that are not there delay nobody.
+//! Many hosts that are not there, and a slow disk, delay nobody.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 
-use crate::lab::agent::{CONFIG, Status, hostseal, hostseal_all, status_until};
-use crate::lab::{Cluster, Host, Lab, until};
+use super::{Traffic, await_protected, seal_all, spis_sent};
+use crate::campaign::faults::MORTAL;
+use crate::lab::agent::{CONFIG, Status, hostseal, hostseal_all, kill_agent, status_until};
+use crate::lab::{Cluster, FAMILIES, Family, HOSTSEAL, Host, Lab, until};
 use crate::tests::Test;
 
-pub(super) const ALL: &[Test] =
-    &[Test::new("scale::hundreds_of_dead_hosts_delay_nobody", 3, dead_hosts_delay_nobody)];
+pub(super) const ALL: &[Test] = &[
+    Test::new("scale::hundreds_of_dead_hosts_delay_nobody", 3, dead_hosts_delay_nobody),
+    Test::new("scale::a_slow_disk_delays_nothing_but_the_answers", 2, a_slow_disk_delays_nothing).mortal(),
+];
+
+/// How long a write takes on a slow disk.
+const WRITE: Duration = Duration::from_secs(3);
 
 /// How long the live may take on a busy machine: nobody waits for those that are not there. How soon they are
 /// protected is a matter of the simulations.
@@ -61,4 +68,51 @@ fn live_are_protected(lab: &Lab, host: &Host) -> Result<()> {
         others.iter().all(|remote| state((*remote).into()).unwrap_or(false))
     };
     status_until(host, "the live are protected", SOON, protected).map(drop)
+}
+
+/// Keys are replaced every two seconds meanwhile, and the operator has his wishes written.
+fn a_slow_disk_delays_nothing(lab: &mut Lab) -> Result<()> {
+    const SECONDS: u64 = 20;
+    for host in lab.hosts() {
+        host.run(&format!("mount --bind {MORTAL} {HOSTSEAL}"))?;
+    }
+    let [a, b] = lab.all();
+    seal_all(&Cluster::of(lab.hosts()).with("keying", "rekey_after = \"2s\""), lab.hosts())?;
+    for host in lab.hosts() {
+        host.write("/run/hostseal-slow-disk", &WRITE.as_millis().to_string(), 0o644)?;
+    }
+    let captures = lab.capture_all()?;
+    let started = SystemTime::now();
+    let traffic = Traffic::start(&a, &b, 250)?;
+    sleep(Duration::from_secs(SECONDS));
+    // Nothing but figures has changed, and nobody waits for those.
+    let asked = Instant::now();
+    hostseal(&a, "status")?.expect_code(0)?;
+    println!("status took {:?}", asked.elapsed());
+    traffic.ensure_complete()?;
+    for capture in captures {
+        let report = capture.stop()?.since(started);
+        report.ensure_nothing_clear()?;
+        let other = if report.host == a.name() { &b } else { &a };
+        for family in FAMILIES {
+            let spis = spis_sent(&report, other.address(family));
+            ensure!(spis.len() as u64 > SECONDS / 4, "only {} SAs in {SECONDS} s", spis.len());
+        }
+    }
+    what_is_told_was_saved(&a, &b)
+}
+
+/// Whoever hears that all pairs are protected may cut the power.
+fn what_is_told_was_saved(a: &Host, b: &Host) -> Result<()> {
+    const STATE: &str = "/var/lib/hostseal/state.json";
+    let ordered = Instant::now();
+    hostseal(a, "disable")?.expect_code(0)?;
+    ensure!(ordered.elapsed() >= WRITE, "it was not written before");
+    ensure!(a.read(STATE)?.contains("\"protection\":\"off\""), "{}", a.read(STATE)?);
+    ensure!(a.ping(b, Family::V4, 3)? == 3);
+    hostseal(a, "enable --timeout 60s")?.expect_code(0)?;
+    await_protected(a)?;
+    let told = kill_agent(a).and_then(|()| a.read(STATE))?;
+    ensure!(told.matches("\"sealed\":true").count() == FAMILIES.len(), "{told}");
+    Ok(())
 }

@@ -1,0 +1,187 @@
+//! When what is remembered is to be written, and what is told only afterwards.
+//!
+//! What is sealed, and what the operator wishes, is written at once, and nobody is told before it is on the disk.
+//! What SAs have counted is written now and then: however many of them there are and however often they are replaced,
+//! it costs no more than [`FIGURES_RATE`].
+
+use std::time::{Duration, Instant};
+
+use super::core::Persist;
+
+/// How long changes are gathered before they are written.
+const GATHER: Duration = Duration::from_millis(200);
+/// The same where only figures have changed.
+const GATHER_FIGURES: Duration = Duration::from_secs(1);
+/// How many octets a second figures may cost, on the average.
+const FIGURES_RATE: u64 = 4096;
+
+/// A write, by its number: they end in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Write(u64);
+
+/// When the next write is due.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    seals: Option<Instant>,
+    figures: Option<Instant>,
+    /// Figures are written no earlier than that.
+    quiet: Option<Instant>,
+    begun: u64,
+    ended: u64,
+    /// The last write that was begun with more than figures.
+    sealing: Write,
+    /// The last write failed.
+    failed: bool,
+    /// When the last write was begun.
+    began: Option<Instant>,
+}
+
+impl Due {
+    /// Something is to be remembered.
+    pub(super) fn note(&mut self, now: Instant, what: Persist) {
+        match what {
+            Persist::Seals => drop(self.seals.get_or_insert(now + GATHER)),
+            Persist::Figures => {
+                let at = self.quiet.map_or(now, |quiet| quiet.max(now)).max(now + GATHER_FIGURES);
+                self.figures.get_or_insert(at);
+            }
+        }
+    }
+
+    /// Writes at once, or after what is being written. Returns the write that will have what is known now.
+    pub(super) fn hurry(&mut self, now: Instant) -> Write {
+        self.seals = Some(now);
+        Write(self.begun + 1)
+    }
+
+    /// Which write must end before anybody is told of what is known now; `None` where there is none, and where
+    /// nothing can be written: then `status` says so.
+    pub(super) fn before_telling(&mut self, now: Instant) -> Option<Write> {
+        if self.failed {
+            None
+        } else if self.seals.is_some() {
+            Some(self.hurry(now))
+        } else {
+            Some(self.sealing).filter(|write| !self.is_over(*write))
+        }
+    }
+
+    /// Whether a write has ended, or whoever waits for it would wait in vain.
+    pub(super) fn is_over(&self, write: Write) -> bool {
+        self.failed || write <= Write(self.ended)
+    }
+
+    /// Whether a write is the one that is being written.
+    pub(super) fn is_under_way(&self, write: Write) -> bool {
+        self.is_busy() && write == Write(self.begun)
+    }
+
+    /// When a write is to be begun. One that is being written keeps the next from that.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.seals, self.figures].into_iter().flatten().min().filter(|_| !self.is_busy())
+    }
+
+    /// Whether a write was begun and has not ended.
+    pub(super) fn is_busy(&self) -> bool {
+        self.ended < self.begun
+    }
+
+    /// A write begins, which has everything that is known now.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.begun += 1;
+        self.began = Some(now);
+        self.figures = None;
+        if self.seals.take().is_some() {
+            self.sealing = Write(self.begun);
+        }
+    }
+
+    /// It has ended, and had so many octets. Where it failed, it is tried `again` at that time.
+    pub(super) fn end(&mut self, octets: usize, again: Option<Instant>) {
+        self.ended = self.begun;
+        self.failed = again.is_some();
+        self.seals = self.seals.or(again);
+        let pause = Duration::from_millis(octets as u64 * 1000 / FIGURES_RATE);
+        self.quiet = self.began.map(|began| began + pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How often a state of so many octets is written in an hour in which SAs end `every` so often.
+    fn writes(octets: usize, every: Duration) -> u64 {
+        let (mut due, start) = (Due::default(), Instant::now());
+        let mut now = start;
+        while now < start + 3600 * SECOND {
+            due.note(now, Persist::Figures);
+            now += every;
+            if due.deadline().is_some_and(|at| at <= now) {
+                due.begin(now);
+                due.end(octets, None);
+            }
+        }
+        due.begun
+    }
+
+    /// 64 pairs at 216 rekeys a minute were 119 rewrites in a minute; 5,000 pairs that rekey each hour 250 GB a day.
+    #[test]
+    fn figures_cost_no_more_however_many_there_are_and_however_often_they_change() {
+        let of_pair = 400;
+        for (pairs, rekeys_a_minute) in [(1, 1), (64, 216), (5_000, 83), (5_000, 10_000)] {
+            let octets = pairs * of_pair;
+            let writes = writes(octets, 60 * SECOND / rekeys_a_minute);
+            println!("{pairs} pairs, {rekeys_a_minute} rekeys a minute: {writes} writes an hour");
+            assert!(writes <= 3600 && writes > 0);
+            let budget = 3600 * FIGURES_RATE + octets as u64;
+            assert!(writes * octets as u64 <= budget, "{writes} of {octets}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_is_on_the_disk() {
+        let (mut due, now) = (Due::default(), Instant::now());
+        assert_eq!(due.before_telling(now), None, "nothing has changed");
+        due.note(now, Persist::Figures);
+        assert_eq!(due.before_telling(now), None, "figures are no promise");
+        due.note(now, Persist::Seals);
+        assert_eq!(due.deadline(), Some(now + GATHER));
+        let first = due.before_telling(now).unwrap();
+        assert_eq!(due.deadline(), Some(now), "somebody waits");
+        due.begin(now);
+        assert_eq!(due.before_telling(now), Some(first), "it is under way");
+        due.note(now, Persist::Seals);
+        let second = due.before_telling(now).unwrap();
+        assert!(second > first && !due.is_over(first) && due.deadline().is_none());
+        due.end(100, None);
+        assert!(due.is_over(first) && !due.is_over(second), "the first has nothing of the second");
+        due.note(now, Persist::Figures);
+        due.begin(now);
+        due.end(100, None);
+        assert!(due.is_over(second) && due.before_telling(now).is_none() && due.deadline().is_none());
+        due.note(now, Persist::Figures);
+        due.begin(now);
+        assert_eq!(due.before_telling(now), None, "a disk that is slow to take figures keeps nobody");
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_nobody_waits_and_it_is_tried_again() {
+        let (mut due, now) = (Due::default(), Instant::now());
+        due.note(now, Persist::Seals);
+        let write = due.before_telling(now).unwrap();
+        due.begin(now);
+        due.end(0, Some(now + 5 * SECOND));
+        assert!(due.is_over(write) && due.before_telling(now).is_none());
+        due.note(now, Persist::Seals);
+        assert_eq!(due.deadline(), Some(now + 5 * SECOND));
+        let wish = due.hurry(now);
+        assert_eq!(due.deadline(), Some(now), "an order is tried at once");
+        due.begin(now);
+        assert!(due.is_under_way(wish));
+        due.end(100, None);
+        assert!(due.is_over(wish) && due.deadline().is_none());
+    }
+}
