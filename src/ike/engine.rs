@@ -25,6 +25,7 @@ use super::resume::AwaitResumeResponse;
 use super::session::Session;
 use super::strangers::Strangers;
 use super::table::{Due, SessionKey, Table};
+use super::vain::Vain;
 use super::wire::{Message, Payload};
 use super::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::model::config::Method;
@@ -45,6 +46,7 @@ pub struct Engine {
     knocks: Knocks,
     cookies: CookieJar,
     strangers: Strangers,
+    vain: Vain,
     out: Outbox,
     /// How we introduce ourselves.
     pub(super) vendor_id: Payload,
@@ -91,6 +93,7 @@ impl Engine {
             ahead: HashSet::new(),
             cookies: CookieJar::default(),
             strangers: Strangers::default(),
+            vain: Vain::default(),
             out: Outbox::default(),
             vendor_id: peer::vendor_id(),
             packet_max: PACKET_MAX,

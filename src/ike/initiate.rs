@@ -26,6 +26,7 @@ use super::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Id, Ke, Message, Parts, Payload};
 use crate::model::auth::Proof;
+use crate::model::config::Method;
 use crate::model::{EspProposal, EspSuite, NewInbound, Proposals};
 
 /// Has sent IKE_SA_INIT.
@@ -72,7 +73,7 @@ impl AwaitInitResponse {
     pub(super) fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<First, Error> {
         let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
         let key = KeyPair::generate(group, cx.entropy)?;
-        let opening = Opening::new(cx, Exchange::IKE_SA_INIT, path, attempt);
+        let opening = Opening::new(cx, Method::Ike.exchange(), path, attempt);
         let mut state = Self { opening, requests: Vec::new() };
         state.send(cx, key);
         Ok(First::Init(state))
@@ -180,6 +181,7 @@ impl AwaitInitResponse {
             intermediate: Vec::new(),
             auth_id: 1,
             request: request.bytes.clone(),
+            copies: Vec::new(),
             response: datagram.to_vec(),
             variants: Vec::new(),
         })

@@ -14,7 +14,7 @@ use super::keys::derive;
 use super::limits::TRIES_OPENING;
 use super::opened::Opened;
 use super::outbox::{Cx, Path};
-use super::respond::{AwaitAuthRequest, is_repetition};
+use super::respond::AwaitAuthRequest;
 use super::session::Session;
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Header, Ke, Message, Parts, Payload};
@@ -152,11 +152,7 @@ impl AwaitIntermediateRequest {
         mut self: Box<Self>,
         cx: &mut Cx<'_>,
         message: &Message<'_>,
-        datagram: &[u8],
     ) -> Option<Session> {
-        if is_repetition(cx, &mut self.opened, message, datagram) {
-            return Some(Session::AwaitIntermediateRequest(self));
-        }
         let whole = match self.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
             None => return Some(Session::AwaitIntermediateRequest(self)),
             Some(whole) => whole,
@@ -178,6 +174,10 @@ impl AwaitIntermediateRequest {
         let answer = self.opened.sa.seal(cx.entropy, Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke)?;
         let sa = self.opened.advance(&secret, &whole.covered(header), &covered)?;
         Ok(Answered { sa, answer })
+    }
+
+    pub(super) fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
+        self.opened.answer_again(cx, datagram);
     }
 
     pub(super) fn opened(&self) -> &Opened {

@@ -75,7 +75,7 @@ pub(super) const HOLD_LIFE: Duration = Duration::from_secs(5);
 pub(super) const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a responder keeps a successor of an IKE SA that is half made.
 pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);
-/// From this many half-open sessions on, an initiator must first return a cookie.
+/// From this many half-open sessions on, and requests that were refused lately, an initiator must first return a cookie.
 pub(super) const COOKIE_THRESHOLD: usize = 64;
 /// The same for one pair alone: its addresses may be forged.
 pub(super) const COOKIE_THRESHOLD_PAIR: usize = 4;
@@ -91,6 +91,8 @@ pub(super) const SESSIONS_MAX_PAIR: usize = 8;
 pub(super) const COOKIE_SECRET_LIFE: Duration = Duration::from_secs(60);
 /// How often an initiator returns a cookie in one attempt.
 pub(super) const COOKIES_MAX: u32 = 3;
+/// So many copies of a first request with other cookies than the first a responder remembers.
+pub(super) const COPIES_MAX: usize = 2;
 /// Octets of a cookie (RFC 7296 section 2.6).
 pub(super) const COOKIE_LENGTH: std::ops::RangeInclusive<usize> = 1..=64;
 

@@ -56,7 +56,7 @@
 //! needs a proof that only `auth` can make; `life` tells sessions of before from those of now; `create_child`,
 //! `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `children` what it has agreed, `lifetime` its
 //! end and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions,
-//! `budget` and `knock` keep what others can make it do within bounds.
+//! `budget`, `vain` and `knock` keep what others can make it do within bounds.
 
 mod adjust;
 mod agreement;
@@ -111,6 +111,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod ticket;
+mod vain;
 mod wire;
 mod word;
 

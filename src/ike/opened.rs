@@ -45,6 +45,8 @@ pub(super) struct Opened {
     pub(super) auth_id: u32,
     /// The initiator's first message as it was on the wire, which its AUTH covers.
     pub(super) request: Vec<u8>,
+    /// The same with other cookies: what the initiator has truly sent may be one of them.
+    pub(super) copies: Vec<Vec<u8>>,
     /// The responder's.
     pub(super) response: Vec<u8>,
     /// Others with the same keys: what the responder has truly said may be one of them.
@@ -117,6 +119,21 @@ impl Opened {
         }
         for Variant { response, peer, path } in std::mem::take(&mut self.variants) {
             (self.response, self.peer, self.path) = (response, peer, path);
+            if let Ok(verified) = self.verify(cx, parts) {
+                return Ok(verified);
+            }
+        }
+        first
+    }
+
+    /// Checks AUTH of an initiator, which covers what it has truly sent.
+    pub(super) fn verify_initiator(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let first = self.verify(cx, parts);
+        if first.is_ok() {
+            return first;
+        }
+        for copy in std::mem::take(&mut self.copies) {
+            self.request = copy;
             if let Ok(verified) = self.verify(cx, parts) {
                 return Ok(verified);
             }

@@ -13,7 +13,7 @@ use super::ike_sa::IkeSa;
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
 use super::keys::{Nonces, Seed, Spis, derive};
 use super::life::Greeted;
-use super::limits::{HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
+use super::limits::{COPIES_MAX, HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
 use super::nat::Claims;
 use super::opened::{Opened, fragmentation_supported, fragments};
 use super::opening::Attempt;
@@ -25,7 +25,6 @@ use super::signature::Hashes;
 use super::suite::{OwnKe, choose_ike};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Ke, Message, Parts, Payload, write_clear};
-use crate::model::Group;
 use crate::model::auth::Proof;
 use crate::model::config::Method;
 
@@ -50,34 +49,6 @@ pub(super) fn init_answer(header: &Header, ours: u64, payloads: &[Payload]) -> V
     let header =
         Header { responder_spi: ours, flags: Flags { from_initiator: false, response: true }, ..*header };
     write_clear(header, payloads)
-}
-
-/// Whether the message is the initiator's first request once more. It gets the same answer.
-pub(super) fn is_repetition(
-    cx: &mut Cx<'_>,
-    opened: &mut Opened,
-    message: &Message<'_>,
-    datagram: &[u8],
-) -> bool {
-    if !message.header.exchange.opens() {
-        return false;
-    }
-    let parts = Parts(&message.payloads);
-    let same = parts.nonce().is_ok_and(|nonce| nonce == opened.nonces.initiator)
-        && message.header.exchange == opened.method().exchange()
-        && parts.ke().map(|ke| ke.group) == opened.sa.keys.suite.group.map(Group::id);
-    // A copy of the request without a cookie was answered with one asked for, another made this session:
-    // what the initiator signs is the copy that it sent last, with the cookie (RFC 7296 section 2.6).
-    if datagram != opened.request && same && parts.notify(notify::COOKIE).is_some() {
-        opened.request = datagram.to_vec();
-    }
-    if datagram == opened.request {
-        cx.out.counters.retransmits += 1;
-        cx.out.transmit(&opened.path, opened.response.clone());
-    } else {
-        cx.out.counters.unexpected += 1;
-    }
-    true
 }
 
 impl Opened {
@@ -166,6 +137,7 @@ impl AwaitAuthRequest {
             intermediate: Vec::new(),
             auth_id: 1,
             request: datagram.to_vec(),
+            copies: Vec::new(),
             response,
             variants: Vec::new(),
         };
@@ -187,11 +159,7 @@ impl AwaitAuthRequest {
         mut self: Box<Self>,
         cx: &mut Cx<'_>,
         message: &Message<'_>,
-        datagram: &[u8],
     ) -> Option<Session> {
-        if is_repetition(cx, &mut self.opened, message, datagram) {
-            return Some(Session::AwaitAuthRequest(self));
-        }
         if self.intermediate.as_ref().is_some_and(|it| it.answers_again(cx, &self.opened.path, message)) {
             return Some(Session::AwaitAuthRequest(self));
         }
@@ -216,7 +184,7 @@ impl AwaitAuthRequest {
     }
 
     /// Who it wants to talk to, if it says so, must be us.
-    fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
         let path = &self.opened.path;
         // RFC 7296 section 2.23.
         if path.nat.is_found() && path.local.port() != cx.settings.nat_port {
@@ -227,7 +195,7 @@ impl AwaitAuthRequest {
         if parts.id_r().is_some_and(|id| *id != self.opened.id(cx)) {
             return Err(Unproven::Identity.into());
         }
-        self.opened.verify(cx, parts)
+        self.opened.verify_initiator(cx, parts)
     }
 
     fn establish(
@@ -285,8 +253,29 @@ impl AwaitAuthRequest {
         Session::Established(Box::new(session))
     }
 
+    pub(super) fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
+        self.opened.answer_again(cx, datagram);
+    }
+
     pub(super) fn opened(&self) -> &Opened {
         &self.opened
+    }
+}
+
+impl Opened {
+    /// The initiator's first request came once more, maybe with another cookie: it gets the same answer.
+    pub(super) fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
+        if datagram != self.request && !self.copies.iter().any(|copy| copy == datagram) {
+            // A copy without a cookie was answered with one asked for, another made this session: what the initiator
+            // signs is the copy that it sent last (RFC 7296 section 2.6). Which that is shows with its AUTH.
+            if self.copies.len() >= COPIES_MAX {
+                cx.out.counters.unexpected += 1;
+                return;
+            }
+            self.copies.push(datagram.to_vec());
+        }
+        cx.out.counters.retransmits += 1;
+        cx.out.transmit(&self.path, self.response.clone());
     }
 }
 

@@ -83,6 +83,7 @@ impl Resumed<'_> {
             intermediate: Vec::new(),
             auth_id: 1,
             request,
+            copies: Vec::new(),
             response,
             variants: Vec::new(),
         })
@@ -96,7 +97,7 @@ impl AwaitResumeResponse {
         let listed = cx.settings.inside.listed(path.pair.local);
         let ticket = Ticket::to_present(secret, &cx.settings.cluster, Pair { local: listed, ..path.pair });
         let sk_d = ticket.sk_d(secret, &cx.settings.cluster);
-        let opening = Opening::new(cx, Exchange::IKE_SESSION_RESUME, path, attempt);
+        let opening = Opening::new(cx, Method::Derived.exchange(), path, attempt);
         let resumption = Resumption { ticket, secret: secret.id() };
         let mut state = Self { opening, resumption, sk_d, request: Vec::new() };
         state.send(cx);

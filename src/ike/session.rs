@@ -45,10 +45,21 @@ impl Session {
     ) -> Option<Self> {
         match self {
             Session::Initiation(state) => state.handle_message(cx, message, datagram),
-            Session::AwaitIntermediateRequest(state) => state.handle_message(cx, message, datagram),
-            Session::AwaitAuthRequest(state) => state.handle_message(cx, message, datagram),
+            Session::AwaitIntermediateRequest(state) => state.handle_message(cx, message),
+            Session::AwaitAuthRequest(state) => state.handle_message(cx, message),
             Session::Refused(state) => Some(state.handle_message(cx, message)),
             Session::Established(state) => state.handle_message(cx, message).map(Session::Established),
+        }
+    }
+
+    /// The first request of the peer came once more. Whoever has gone on has the answer already.
+    pub(super) fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
+        match self {
+            Session::AwaitIntermediateRequest(state) => state.answer_again(cx, datagram),
+            Session::AwaitAuthRequest(state) => state.answer_again(cx, datagram),
+            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => {
+                cx.out.counters.unexpected += 1;
+            }
         }
     }
 

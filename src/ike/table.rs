@@ -4,8 +4,11 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+
 use super::budget::{Budget, Load};
 use super::session::Session;
+use super::wire::Message;
 use crate::model::Pair;
 
 /// The name of a session within this process.
@@ -16,6 +19,20 @@ pub(super) struct SessionKey(u64);
 impl SessionKey {
     pub(super) fn numbered(number: u64) -> Self {
         Self(number)
+    }
+}
+
+/// The first request of an initiator: its address, and a hash of what it said, whatever cookie that came with. Whoever
+/// sees it can send another with the same SPI, so the SPI alone does not tell requests apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Request(SocketAddr, [u8; SHA256_OUTPUT_LEN]);
+
+impl Request {
+    /// That of `message`, which came from `remote` and was `datagram` on the wire.
+    pub(super) fn new(remote: SocketAddr, message: &Message<'_>, datagram: &[u8]) -> Self {
+        let mut hash = Context::new(&SHA256);
+        message.without_cookie(datagram).into_iter().for_each(|part| hash.update(part));
+        Self(remote, hash.finish().as_ref().try_into().unwrap_or_default())
     }
 }
 
@@ -33,8 +50,8 @@ struct Entry {
     /// `None` while it is being worked on.
     session: Option<Session>,
     spis: Vec<u64>,
-    /// The address and the SPI of the initiator, where that is the peer.
-    opened_by: Option<(SocketAddr, u64)>,
+    /// The first request, where the peer is the initiator.
+    opened_by: Option<Request>,
     due: Option<Instant>,
     pair: Pair,
     load: Load,
@@ -48,7 +65,7 @@ struct Entry {
 pub(super) struct Table {
     entries: HashMap<SessionKey, Entry>,
     by_spi: HashMap<u64, SessionKey>,
-    by_request: HashMap<(SocketAddr, u64), SessionKey>,
+    by_request: HashMap<Request, SessionKey>,
     to_flush: VecDeque<SessionKey>,
     budget: Budget,
     opening: usize,
@@ -83,8 +100,8 @@ impl Table {
         self.opening - self.taken_room
     }
 
-    /// Adds a session. `opened_by`: the address and the SPI of the initiator, where that is the peer.
-    pub(super) fn insert(&mut self, session: Session, opened_by: Option<(SocketAddr, u64)>) -> SessionKey {
+    /// Adds a session. `opened_by`: the first request, where the peer is the initiator.
+    pub(super) fn insert(&mut self, session: Session, opened_by: Option<Request>) -> SessionKey {
         let key = SessionKey(self.next_key);
         self.next_key += 1;
         let entry = Entry {
@@ -116,8 +133,8 @@ impl Table {
         self.by_spi.get(&spi).copied()
     }
 
-    /// The session that an IKE_SA_INIT request has opened before.
-    pub(super) fn by_request(&self, request: (SocketAddr, u64)) -> Option<SessionKey> {
+    /// The session that a first request has opened before.
+    pub(super) fn by_request(&self, request: Request) -> Option<SessionKey> {
         self.by_request.get(&request).copied()
     }
 

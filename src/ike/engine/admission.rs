@@ -16,7 +16,7 @@ use crate::ike::outbox::{Cx, Path, Scope};
 use crate::ike::respond::{AwaitAuthRequest, init_answer};
 use crate::ike::resume;
 use crate::ike::session::Session;
-use crate::ike::table::SessionKey;
+use crate::ike::table::{Request, SessionKey};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
 use crate::model::Pair;
@@ -43,20 +43,20 @@ impl Engine {
             self.out.counters.unexpected += 1;
             return;
         }
-        let request = (remote, header.initiator_spi);
+        // The same once more gets the same answer. One that differs is another's, or may be: the one that the peer has
+        // truly sent must lead to a proof, whatever copies of it somebody on the path has changed.
+        let request = Request::new(remote, message, bytes);
         if let Some(key) = self.table.by_request(request) {
-            let half_open = self.table.get(key).is_some_and(Session::is_half_open);
-            if half_open {
-                self.work_on(now, key, |session, cx| session.handle_message(cx, message, bytes));
-            } else {
-                self.out.counters.unexpected += 1;
-            }
+            self.work_on(now, key, |mut session, cx| {
+                session.answer_again(cx, bytes);
+                Some(session)
+            });
             return;
         }
         let path = Path { pair, local, remote, nat: Nat::default() };
         if self.may_begin(now, &path, message) {
             self.make_room(pair);
-            self.open(now, path, message, bytes);
+            self.open(now, path, message, bytes, request);
         }
     }
 
@@ -64,8 +64,9 @@ impl Engine {
     /// (RFC 7296 section 2.6).
     fn may_begin(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
         let (of_pair, all) = self.table.budget().unproven(path.pair);
+        let (vain_of_pair, vain) = self.vain.count(now, path.pair);
         let parts = Parts(&message.payloads);
-        if all >= COOKIE_THRESHOLD || of_pair >= COOKIE_THRESHOLD_PAIR {
+        if all + vain >= COOKIE_THRESHOLD || of_pair + vain_of_pair >= COOKIE_THRESHOLD_PAIR {
             let Ok(nonce) = parts.nonce() else {
                 self.out.counters.unexpected += 1;
                 return false;
@@ -141,7 +142,7 @@ impl Engine {
     }
 
     /// Answers the first request of an initiator and remembers it, or says why not and does not.
-    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8]) {
+    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8], request: Request) {
         let Some(keep) = self.pairs.get(&path.pair) else { return };
         let attempt = Attempt { fallback: false, ..keep.attempt(&self.settings) };
         let mut cx = cx!(self, now);
@@ -151,11 +152,12 @@ impl Engine {
         };
         match started {
             Ok(session) => {
-                let key = self.table.insert(session, Some((path.remote, message.header.initiator_spi)));
+                let key = self.table.insert(session, Some(request));
                 self.add_session(path.pair, key);
                 self.reconsider(now, path.pair);
             }
             Err(error) => {
+                self.vain.note(now, path.pair);
                 let answer = init_answer(&message.header, 0, &[error.to_notify()]);
                 self.out.transmit(&path, answer);
                 self.note_offer(now, path.pair, &error);

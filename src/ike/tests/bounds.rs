@@ -63,6 +63,48 @@ fn refused_handshakes_fill_nothing_and_show_nothing(method: Method) {
     assert_eq!(net.hosts[0].engine.counters().half_open, 0, "all of it is forgotten");
 }
 
+/// Where the data of the payload of type `kind` begin in a message in the clear, behind what stands in front of them.
+fn data_of(bytes: &[u8], kind: u8, head: usize) -> std::ops::Range<usize> {
+    let (mut next, mut at) = (bytes[16], 28);
+    loop {
+        let length = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
+        if next == kind {
+            return at + 4 + head..at + length;
+        }
+        (next, at) = (bytes[at], at + length);
+    }
+}
+
+/// A public value that is none makes an end compute, and nothing is kept of it: its sender must show, too, that it
+/// receives at its address. Nothing is computed for whoever forges that.
+#[test]
+fn who_brings_no_valid_public_value_must_show_its_address() {
+    let mut net = Net::two(92);
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Passive);
+    let mut initiator = Engine::new(settings(SECRET), Box::new(Dice(93)));
+    initiator.keep(net.now, pair(1, 0), Posture::Active);
+    initiator.handle_timeout(net.now + 2 * SECOND);
+    let mut request = initiator.poll_transmit().unwrap();
+    let ke = data_of(&request.bytes, 34, 4);
+    request.bytes[ke].fill(0);
+    for count in 0..HANDSHAKES {
+        request.bytes[..8].copy_from_slice(&(count + 1).to_be_bytes());
+        net.inject(&request);
+        net.run(MILLISECOND);
+        net.sent.clear();
+    }
+    let counters = net.hosts[0].engine.counters();
+    assert!(counters.cookies > HANDSHAKES * 9 / 10, "{counters:?}");
+    assert_eq!(counters.sessions, 0);
+    net.keep(0, 1);
+    assert!(net.run_until(3 * SECOND, |net| net.is_one_pair(0, 1)), "who means well gets in");
+    net.run(20 * SECOND);
+    let before = net.hosts[0].engine.counters().cookies;
+    request.bytes[7] ^= 1;
+    net.inject(&request);
+    assert_eq!(net.hosts[0].engine.counters().cookies, before, "it is forgotten");
+}
+
 /// Hundreds in a second, from the peer's own address, refused or left half open, while the peer begins.
 fn the_peer_gets_in_through_handshakes_in_its_name(method: Method) {
     for goes_on in [false, true] {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, by, by_each_method, pair, settings};
+use crate::ike::wire::codes::notify;
 use crate::ike::{Engine, FailureCode, Posture, Settings, Transmit};
 use crate::model::Proposals;
 use crate::model::config::Method;
@@ -125,6 +126,56 @@ fn a_changed_copy_of_the_answer_does_no_harm(method: Method) {
     }
 }
 
+/// `request` with an octet of who it is of changed, which no key depends on.
+fn changed(request: &Transmit) -> Transmit {
+    let mut copy = request.clone();
+    let at = copy.bytes.windows(8).position(|octets| octets == b"hostseal").unwrap();
+    copy.bytes[at] ^= 1;
+    copy
+}
+
+/// `request` with a cookie in front that nobody has made (RFC 7296 section 2.6).
+fn with_any_cookie(request: &Transmit) -> Transmit {
+    let kind = notify::COOKIE.to_be_bytes();
+    let cookie = [&[request.bytes[16], 0, 0, 16, 0, 0], &kind[..], &[7; 8]].concat();
+    let mut bytes = [&request.bytes[..28], &cookie, &request.bytes[28..]].concat();
+    bytes[16] = 41;
+    let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+    bytes[24..28].copy_from_slice(&length);
+    Transmit { bytes, ..request.clone() }
+}
+
+/// Somebody who sees our first message sends copies of it to the peer, with something changed that no key depends on,
+/// sooner than it arrives or later. The true one counts.
+/// ```text
+/// a  --- IKE_SA_INIT ---------->  b
+///        IKE_SA_INIT, changed ->  b        of somebody on the path
+/// a  --- IKE_AUTH ------------->  b        signs the first
+/// ```
+fn a_changed_copy_of_the_request_does_no_harm(method: Method) {
+    for change in [changed, with_any_cookie] {
+        for sooner in [false, true] {
+            let mut net = Net::two_by(method, 71);
+            net.cut = Box::new(|_| true);
+            net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+            net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+            net.run(Duration::ZERO);
+            let request = net.sent.last().unwrap().clone();
+            net.cut = Box::new(|_| false);
+            let both = [request.clone(), change(&request)];
+            let order = if sooner { [1, 0] } else { [0, 1] };
+            order.into_iter().for_each(|at| net.inject(&both[at]));
+            assert!(net.run_until(100 * MILLISECOND, |net| net.is_one_pair(0, 1)), "sooner: {sooner}");
+            net.run(20 * SECOND);
+            net.assert_one_pair(0, 1);
+            assert!(net.hosts.iter().enumerate().all(|(at, host)| {
+                let summary = host.engine.summary(pair(at, 1 - at)).unwrap();
+                !summary.foreign && summary.last_failure.is_none() && host.engine.counters().sessions == 1
+            }));
+        }
+    }
+}
+
 /// A flood of answers costs so much and no more, and ends no more than one attempt.
 fn a_flood_of_answers_is_bounded(method: Method) {
     let (mut net, request, answer) = asked(two_by(method));
@@ -154,6 +205,7 @@ fn the_peer_is_asked_again_while_a_forged_answer_is_followed_up(method: Method) 
 by_each_method![
     the_true_answer_counts_however_late_it_comes,
     a_changed_copy_of_the_answer_does_no_harm,
+    a_changed_copy_of_the_request_does_no_harm,
     a_flood_of_answers_is_bounded,
     the_peer_is_asked_again_while_a_forged_answer_is_followed_up,
 ];

@@ -8,6 +8,8 @@ use super::reader::Reader;
 pub(in crate::ike) const HEADER: usize = 28;
 /// Major version 2, minor version 0.
 const VERSION: u8 = 0x20;
+/// Where the type of the first payload stands.
+pub(super) const FIRST_AT: usize = 16;
 /// Where the total length stands.
 const LENGTH_AT: std::ops::Range<usize> = 24..28;
 

@@ -58,6 +58,9 @@ pub(super) struct Fragment {
     pub(super) total: u16,
 }
 
+/// Octets of a Notify payload in front of its SPI.
+const NOTIFY_HEAD: usize = 4;
+
 impl Fragment {
     /// Octets of both numbers.
     pub(super) const OCTETS: usize = 4;
@@ -106,6 +109,25 @@ impl<'a> Message<'a> {
         }
         reader.finish()?;
         Ok(Self { header, payloads: clear, sealed: None })
+    }
+
+    /// What of a first request, `datagram` on the wire, stays as it was when it is sent with a cookie, which comes first
+    /// (RFC 7296 section 2.6), or with another one: all but the length.
+    pub(super) fn without_cookie<'d>(&self, datagram: &'d [u8]) -> [&'d [u8]; 3] {
+        let cookie = match self.payloads.first() {
+            Some(Payload::Notify(notify))
+                if self.header.first == kind::NOTIFY && notify.kind == codes::notify::COOKIE =>
+            {
+                let spi = notify.about.as_ref().map_or(0, |(_, spi)| spi.len());
+                GENERIC + NOTIFY_HEAD + spi + notify.data.len()
+            }
+            _ => 0,
+        };
+        // The type of the first payload that stays stands in front of the one before, or in the header.
+        let first = if cookie == 0 { header::FIRST_AT } else { HEADER };
+        let part = |range: std::ops::Range<usize>| datagram.get(range).unwrap_or_default();
+        let stays = datagram.get(HEADER + cookie..).unwrap_or_default();
+        [part(0..header::FIRST_AT), part(first..first + 1), stays]
     }
 }
 
