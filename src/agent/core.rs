@@ -145,6 +145,8 @@ pub struct Core {
     strangers: Option<Strangers>,
     /// What is said of the failures of those who have proven nothing.
     hearsay: Seldom<&'static str>,
+    /// And of those with peers that have proven who they are.
+    failures: Seldom<(Pair, &'static str)>,
 }
 
 /// Inputs.
@@ -194,6 +196,7 @@ impl Core {
             clock: None,
             strangers: None,
             hearsay: Seldom::default(),
+            failures: Seldom::default(),
         }
     }
 
@@ -427,7 +430,7 @@ impl Core {
     /// came up beside the one in use since are retired.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         self.journal.take_stock();
-        self.tell_hearsay(now);
+        self.tell_left_out(now);
         if self.tidied.is_none_or(|at| now >= at + TICK) {
             self.tidied = Some(now);
             for (pair, machine) in self.pairs.machines() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How long nothing more of a kind is said.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// When each kind was said last, and how many were left out since. There are few kinds.
+/// When each kind was said last, and how many were left out since. There are few kinds for each peer.
 #[derive(Debug)]
 pub struct Seldom<K> {
     kinds: BTreeMap<K, (Instant, u64)>,
@@ -33,6 +33,7 @@ impl<K: Ord + Copy> Seldom<K> {
 
     /// The kinds of which some were left out, and none was said for so long, with their number.
     pub fn due(&mut self, now: Instant) -> Vec<(K, u64)> {
+        self.kinds.retain(|_, (said, left_out)| *left_out > 0 || now < *said + PAUSE);
         let due = |(said, left_out): &(Instant, u64)| *left_out > 0 && now >= *said + PAUSE;
         let due = self.kinds.iter_mut().filter(|(_, kind)| due(kind));
         due.map(|(kind, entry)| (*kind, std::mem::replace(entry, (now, 0)).1)).collect()

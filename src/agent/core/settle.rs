@@ -63,21 +63,28 @@ impl Core {
         }
     }
 
-    /// What anybody can say changes nothing of a pair that is protected, and fills no log.
+    /// What anybody can say changes nothing of a pair that is protected. Nobody fills the log.
     fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure, hint: bool) {
         let unsent = self.take_unsent(pair).filter(|_| failure.code == ike::FailureCode::NoAnswer);
         let (code, words) = match unsent {
             Some(words) => (ReasonCode::KernelError, words),
             None => (reason_code(failure.code), failure.words),
         };
-        match failure.hearsay.then(|| self.hearsay.note(now, failure.code.as_str())) {
+        if !failure.hearsay && code == ReasonCode::NoAnswer {
             // Of hosts that do not answer there is one line for all.
-            None if code == ReasonCode::NoAnswer => self.absent.note(now, pair, true),
-            None | Some(Some(0)) => tracing::warn!("{pair}: {words}"),
-            Some(Some(others)) => {
-                tracing::warn!("{pair}: {words} (and {others} more like it since the last)");
+            self.absent.note(now, pair, true);
+        } else {
+            // A member that has proven who it is can fail as often as it likes, too.
+            let kind = failure.code.as_str();
+            let said = match failure.hearsay {
+                true => self.hearsay.note(now, kind),
+                false => self.failures.note(now, (pair, kind)),
+            };
+            match said {
+                Some(0) => tracing::warn!("{pair}: {words}"),
+                Some(others) => tracing::warn!("{pair}: {words} (and {others} more like it since the last)"),
+                None => {}
             }
-            Some(None) => {}
         }
         let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
         if self.pairs.get(pair).is_some_and(heeded) {
@@ -86,9 +93,12 @@ impl Core {
     }
 
     /// Says how many failures were left out that nothing was said of since.
-    pub(super) fn tell_hearsay(&mut self, now: Instant) {
+    pub(super) fn tell_left_out(&mut self, now: Instant) {
         for (kind, others) in self.hearsay.due(now) {
             tracing::warn!("{others} more failures of kind {kind} by peers that have proven nothing");
+        }
+        for ((pair, kind), others) in self.failures.due(now) {
+            tracing::warn!("{pair}: {others} more failures of kind {kind}");
         }
     }
 

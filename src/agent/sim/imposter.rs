@@ -15,10 +15,10 @@ use super::kernel::Leaves;
 use super::net::{Packet, Weather};
 use super::world::{Seeded, World};
 use crate::agent::core::Datagram;
-use crate::ike::{Engine, Posture, Transmit};
+use crate::ike::{Engine, Posture, Settings, Transmit};
 use crate::model::config::Method;
 use crate::model::status::RowState;
-use crate::model::{Direction, Secret};
+use crate::model::{Direction, Proposals, Secret};
 
 /// The number of the exchange.
 const IKE_AUTH: u8 = 35;
@@ -55,9 +55,14 @@ impl World {
     /// The imposter begins a handshake with `victim` in the name of the host in whose place it sits.
     fn knock(&mut self, victim: usize, seed: u64) {
         let Some(Imposter { instead_of, .. }) = self.imposter else { return };
-        let (pair, mut settings) = (self.pair(instead_of, victim), self.settings(instead_of));
-        settings.secret = Some(Arc::new(Secret::new([66; 32])));
-        (settings.method, settings.accept) = (Method::Ike, vec![Method::Ike]);
+        let secret = Some(Arc::new(Secret::new([66; 32])));
+        self.knock_with(victim, seed, Settings { secret, ..self.settings(instead_of) });
+    }
+
+    fn knock_with(&mut self, victim: usize, seed: u64, settings: Settings) {
+        let Some(Imposter { instead_of, .. }) = self.imposter else { return };
+        let pair = self.pair(instead_of, victim);
+        let settings = Settings { method: Method::Ike, accept: vec![Method::Ike], ..settings };
         let mut engine = Engine::new(settings, Box::new(Seeded(StdRng::seed_from_u64(seed))));
         engine.keep(self.now, pair, Posture::Active);
         // It would leave the beginning to the other end for a while.
@@ -216,5 +221,26 @@ fn refused_handshakes_change_nothing_that_is_shown_and_fill_no_log() {
         let lines = said.load(Ordering::Relaxed) - before;
         assert!((1..=4).contains(&lines), "{lines} lines");
         assert!(world.reason(0, 1).is_some());
+    });
+}
+
+/// A member gone bad proves who it is again and again, and asks each time for a child that it cannot have: the log gets
+/// a line a minute of that.
+#[test]
+fn a_member_fills_no_log_either() {
+    let warnings = Warnings::default();
+    let said = warnings.0.clone();
+    tracing::subscriber::with_default(warnings, || {
+        let mut world = protected(2, 0, Weather::FAIR);
+        world.put_imposter(1);
+        let before = said.load(Ordering::Relaxed);
+        for seed in 0..1_000 {
+            let settings = world.settings(1);
+            let esp_proposals = Proposals::of_key_bits(128);
+            world.knock_with(0, seed, Settings { esp_proposals, ..settings });
+            world.run(5 * MILLISECOND, None);
+        }
+        let lines = said.load(Ordering::Relaxed) - before;
+        assert!((1..=4).contains(&lines), "{lines} lines");
     });
 }
