@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::sys::prctl;
@@ -46,6 +47,13 @@ pub(super) fn find() -> io::Result<Vec<i32>> {
 fn is_agent(process: &Path) -> bool {
     fs::read_to_string(process.join("status")).is_ok_and(|status| is_of_root(&status))
         && fs::read(process.join("cmdline")).is_ok_and(|line| is_command(&line))
+        && !is_lent(&process.join("exe"))
+}
+
+/// Whether anybody who runs this program gets its owner's powers: then it is root's process, and not by root's wish, and
+/// whoever started it has chosen its name.
+fn is_lent(program: &Path) -> bool {
+    fs::metadata(program).is_ok_and(|found| found.mode() & 0o6000 != 0)
 }
 
 /// Whether a process has our name, and root runs it (proc_pid_status(5)): anybody can have the name.
@@ -61,7 +69,34 @@ fn is_command(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    /// Anybody can run a program that the system lends root's powers by a link of our name, and some take them whole
+    /// at once (sudo(8)).
+    #[test]
+    fn a_program_that_anybody_may_run_as_root_is_no_agent() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join(NAME);
+        fs::copy("/bin/sh", &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+        let mut command = Command::new(&program);
+        command.args(["-c", "read line", "agent"]).stdin(Stdio::piped());
+        let mut lent = command.spawn().unwrap();
+        let status = format!("/proc/{}/status", lent.id());
+        while !fs::read_to_string(&status).unwrap().starts_with("Name:\thostseal\n") {
+            std::thread::yield_now();
+        }
+        assert!(is_of_root(&fs::read_to_string(&status).unwrap()));
+        assert!(!find().unwrap().contains(&lent.id().cast_signed()));
+        drop(lent.stdin.take());
+        lent.wait().unwrap();
+    }
 
     #[test]
     fn only_roots_agents_count() {

@@ -132,7 +132,7 @@ impl Keeper {
 
     fn connect(&self) -> io::Result<UnixStream> {
         let stream = match name::connect_to_ours(&self.name) {
-            Err(error) if is_nobody(&error) => UnixStream::connect(&self.socket)?,
+            Err(error) if is_nobody(&error) || is_busy(&error) => UnixStream::connect(&self.socket)?,
             connected => connected?,
         };
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -177,6 +177,11 @@ impl Keeper {
 /// Nobody listens, or nobody ever did.
 fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// Whoever has the name leaves others waiting: a holder of ours does not, and anybody can take the name.
+fn is_busy(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Puts sockets into systemd's store, in place of those that are there.
@@ -249,6 +254,8 @@ mod tests {
     use std::net::UdpSocket;
     use std::thread;
 
+    use socket2::{Domain, SockAddr, Socket, Type};
+
     use super::*;
 
     /// With a name that no other test has.
@@ -288,6 +295,24 @@ mod tests {
         holder.join().unwrap().unwrap();
         drop(back);
         UdpSocket::bind(address).expect("nobody has it any more");
+    }
+
+    /// Anybody can take the name and leave everybody waiting: that is no holder of ours.
+    #[test]
+    fn whoever_has_the_name_and_answers_nobody_is_in_nobodys_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut keeper = keeper_of(directory.path());
+        let stranger = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(format!("\0{}", keeper.name)).unwrap();
+        stranger.bind(&address).unwrap();
+        stranger.listen(0).unwrap();
+        let waits = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        waits.connect(&address).unwrap();
+        assert!(keeper.ask().is_err_and(|error| is_nobody(&error)));
+        let holder = holder(directory.path());
+        assert!(keeper.ask().unwrap().is_empty());
+        keeper.end_holder();
+        holder.join().unwrap().unwrap();
     }
 
     #[test]
