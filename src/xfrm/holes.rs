@@ -3,6 +3,9 @@
 //! Linux knows three. `disable_xfrm` of the interface that an IPv4 packet leaves by, `disable_policy` of the
 //! one that an IPv4 packet came in by, and, for IPv6, `disable_policy` of the interface that has the address
 //! that the packet is for. What is set for `all` holds for each. IPv6 has no `disable_xfrm`.
+//!
+//! Anybody can send a packet in the name of a peer to any interface. So an interface that IPv4 packets come in by is a
+//! hole for all pairs, unless the kernel looks whether their sender can be there (`rp_filter`).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +13,7 @@ use std::io;
 use std::path::Path;
 
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
 
 use super::routes::Routes;
 use crate::model::host::{ip_of, is_set};
@@ -34,7 +38,8 @@ struct Hole {
 /// What is not protected on this host whatever its policies say: critical where packets of `pairs` pass, for
 /// information elsewhere.
 pub fn holes(pairs: &[Pair]) -> Vec<Problem> {
-    let found = holes_in(Path::new("/proc/sys/net"));
+    let root = Path::new("/proc/sys/net");
+    let found = holes_in(root);
     if found.is_empty() {
         return Vec::new();
     }
@@ -44,14 +49,28 @@ pub fn holes(pairs: &[Pair]) -> Vec<Problem> {
         // Where that cannot be known, any may be used.
         (family, interfaces_of(pairs, &found).ok())
     });
+    let is_up = interfaces_up();
+    let takes_from_anybody = |hole: &Hole| {
+        let up = is_up.as_ref().is_none_or(|up| up.contains(&hole.interface));
+        hole.takes_ipv4()
+            && up
+            && pairs.iter().any(|pair| pair.local.is_ipv4())
+            && !knows_sources(root, &hole.interface)
+    };
     let is_used = |hole: &Hole| {
         let of_family = used.iter().find(|(family, _)| *family == hole.family);
         of_family.and_then(|(_, names)| names.as_ref()).is_none_or(|names| names.contains(&hole.interface))
     };
-    found.iter().map(|hole| hole.problem(hole.interface == "all" || is_used(hole))).collect()
+    let is_gap = |hole: &Hole| hole.interface == "all" || is_used(hole) || takes_from_anybody(hole);
+    found.iter().map(|hole| hole.problem(is_gap(hole))).collect()
 }
 
 impl Hole {
+    /// Whether IPv4 packets come in through it.
+    fn takes_ipv4(&self) -> bool {
+        (self.family, self.sysctl) == ("ipv4", "disable_policy")
+    }
+
     fn problem(&self, used: bool) -> Problem {
         let Hole { interface, family, sysctl, meaning } = self;
         // sysctl takes slashes too, where a name has dots.
@@ -70,6 +89,22 @@ impl Hole {
             false => Problem::info(ProblemCode::Hole, None, words),
         }
     }
+}
+
+/// The interfaces that are up; `None` where that cannot be known.
+fn interfaces_up() -> Option<BTreeSet<String>> {
+    let up = getifaddrs().ok()?.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+    Some(up.map(|interface| interface.interface_name).collect())
+}
+
+/// Whether the kernel takes IPv4 packets by an interface only from those that routes lead to by it: `rp_filter` is 1, by
+/// itself or for `all`, and neither is more (RFC 3704 section 2.2).
+fn knows_sources(root: &Path, interface: &str) -> bool {
+    let mode = |interface: &str| {
+        let text = fs::read_to_string(root.join("ipv4/conf").join(interface).join("rp_filter")).ok();
+        text.and_then(|text| text.trim().parse::<u32>().ok()).unwrap_or_default()
+    };
+    mode("all").max(mode(interface)) == 1
 }
 
 /// The interfaces that have an address of `pairs`, and those of the interfaces in `asked` that lead to a peer.
@@ -156,6 +191,24 @@ mod tests {
             ]
         );
         assert_eq!(holes_in(&root.path().join("nothing")), []);
+    }
+
+    #[test]
+    fn sources_are_known_where_the_filter_is_strict() {
+        for (all, own, strict) in [
+            (None, None, false),
+            (None, Some(1), true),
+            (Some(1), Some(0), true),
+            (Some(2), Some(1), false),
+            (Some(0), Some(2), false),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            for (interface, value) in [("all", all), ("eth1", own)] {
+                let value = value.map(|value: u32| value.to_string());
+                value.iter().for_each(|value| set(root.path(), "ipv4", interface, "rp_filter", value));
+            }
+            assert_eq!(knows_sources(root.path(), "eth1"), strict, "{all:?} {own:?}");
+        }
     }
 
     #[test]
