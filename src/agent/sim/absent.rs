@@ -1,13 +1,10 @@
 //! Many hosts that are listed and not there: what they cost, and whether they keep the others waiting.
 
-use std::time::Duration;
-
-use super::cluster::{SECOND, seeds};
+use super::cluster::{MINUTE, SECOND, seeds};
 use super::net::Weather;
 use super::world::World;
 use crate::model::status::RowState;
 
-const MINUTE: Duration = Duration::from_secs(60);
 /// Hosts that are there; all beyond are not.
 const LIVE: usize = 4;
 

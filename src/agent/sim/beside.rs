@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
+use super::cluster::SECOND;
 use super::net::Weather;
 use super::world::World;
 use crate::model::ours::priority;
 use crate::model::policy::Block;
-
-const SECOND: Duration = Duration::from_secs(1);
 
 /// The addresses of this host that guards block, in both directions.
 fn guarded(world: &World, at: usize) -> BTreeSet<Block> {

@@ -8,6 +8,7 @@ use crate::model::ours::priority;
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{Direction, EncapsulationMode};
 
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 

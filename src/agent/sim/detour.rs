@@ -1,14 +1,11 @@
 //! A network that drops ESP by itself and lets UDP pass.
 
-use std::time::Duration;
-
+use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{Direction, EncapsulationMode};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
 const BOTH: &[(usize, usize)] = &[(0, 1), (1, 0)];
 
 /// Drops ESP by itself on these ways.

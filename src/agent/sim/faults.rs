@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
+use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
 use crate::model::{Direction, SaId};
 use crate::protect::timing::OPEN_PATIENCE;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 /// How long a transition takes at most, with all that follows it.
 const TRANSITION: Duration = Duration::from_secs(10);

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
 use crate::model::Direction;
 use crate::model::config::Method;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
 const BOTH: &[(usize, usize)] = &[(0, 1), (1, 0)];
 
 /// Two hosts that are being enabled, with NATs before those of them that are `behind` one.

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 
+use super::cluster::{MINUTE, SECOND};
 use super::net::Weather;
 use super::world::World;
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
 /// How much of each hour is calm.
 const CALM: Duration = Duration::from_secs(15 * 60);
 /// Packets a second, on ways that are drawn refreshed every second.
