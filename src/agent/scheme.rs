@@ -49,9 +49,10 @@ impl Scheme {
             hard_bytes: hard(keying.rekey_bytes),
             hard_packets: hard(keying.rekey_packets),
         };
+        let named = config.pairs(node);
         Self {
-            pairs: config.pairs(node).into_iter().map(|(_, pair)| pair).collect(),
-            nodes: config.pairs(node).into_iter().map(|(name, pair)| (pair.remote, name)).collect(),
+            pairs: named.iter().map(|(_, pair)| *pair).collect(),
+            nodes: named.into_iter().map(|(name, pair)| (pair.remote, name)).collect(),
             exemptions: Exemptions::of(config, Some(node)),
             replay_window: config.esp.replay_window,
             limits,

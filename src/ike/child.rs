@@ -58,7 +58,7 @@ fn selectors([i, r]: [TrafficSelector; 2]) -> [Payload; 2] {
 }
 
 /// RFC 7296 section 1.3.1.
-pub(super) fn transport_mode() -> Payload {
+fn transport_mode() -> Payload {
     Payload::notify(notify::USE_TRANSPORT_MODE, Vec::new())
 }
 

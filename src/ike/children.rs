@@ -132,7 +132,7 @@ impl Established {
     }
 
     /// Drops what is remembered of a child.
-    pub(super) fn forget_child(&mut self, in_spi: Spi) {
+    fn forget_child(&mut self, in_spi: Spi) {
         self.children.retain(|child| child.in_spi != in_spi);
         self.tasks.retain(|task| {
             let about = match task {

@@ -264,7 +264,7 @@ impl fmt::Display for Exemption {
 
 /// The fewest [`Ports`] that together are exactly `range`: a selector knows no ranges, only
 /// `port & mask`. At most 30 of them.
-pub fn port_masks(range: RangeInclusive<u16>) -> Vec<Ports> {
+fn port_masks(range: RangeInclusive<u16>) -> Vec<Ports> {
     let (mut next, end) = (u32::from(*range.start()), u32::from(*range.end()) + 1);
     let mut masks = Vec::new();
     while next < end {

@@ -22,7 +22,7 @@ pub mod priority {
     /// What blocks the rest between this host and a sealed peer.
     pub const GUARD: u32 = 1200;
     /// All of ours.
-    pub const RANGE: std::ops::RangeInclusive<u32> = 1000..=1299;
+    pub(super) const RANGE: std::ops::RangeInclusive<u32> = 1000..=1299;
 }
 
 /// The index of our policy number `slot` in `direction`. `slot` is below [`INDEX_SLOTS`].

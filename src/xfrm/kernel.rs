@@ -181,18 +181,6 @@ impl Kernel {
         Ok(state)
     }
 
-    /// Gives each of our SAs with its counters to `visit`, in no order, and keeps nothing: the cheapest way
-    /// to look at many. After an error some may have been visited and others not.
-    pub fn visit_sas(&mut self, mut visit: impl FnMut(SaReading)) -> Result<(), ReadError> {
-        let dump = self.connection.dump(XFRM_MSG_GETSA, |message| {
-            if message.kind == XFRM_MSG_NEWSA {
-                decode::sa(message)?.filter(has_cipher).into_iter().for_each(&mut visit);
-            }
-            Ok(())
-        })?;
-        if dump == Dump::Whole { Ok(()) } else { Err(ReadError::Unsettled { attempts: 1 }) }
-    }
-
     /// Reads our SAs with their counters.
     pub fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, ReadError> {
         self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |sas: &mut BTreeMap<_, _>, message| {
