@@ -13,7 +13,9 @@ use super::measure::{Measurement, Sealed};
 use crate::lab::agent::{hostseal, kill_agent, start_agent, status, status_until};
 use crate::lab::session::Show;
 use crate::lab::{Cluster, Family, HOSTSEAL, Host, Lab, until};
-use crate::scenarios::{await_one_pair, await_protected, await_sealed, ensure_nothing_of_ours, seal_all};
+use crate::scenarios::{
+    await_one_pair, await_protected, await_sealed, ensure_nothing_of_ours, seal_all, spis,
+};
 
 /// The program whose agents die, inside the place.
 pub const MORTAL: &str = "/mnt/hostseal-mortal";
@@ -116,10 +118,34 @@ fn count(transition: &Transition, victim: usize) -> Result<u64> {
     let lab = Lab::new(2)?;
     let (host, other) = prepare(&lab, transition, victim)?;
     host.write(FUSE, &IMMORTAL.to_string(), 0o644)?;
+    let before = spis(&host)?;
     (transition.begin)(&host, &other)?;
-    sleep(TRANSITION);
+    until("no SA of before is left", REPAIR, || {
+        let left: Vec<String> = spis(&host)?.into_iter().filter(|spi| before.contains(spi)).collect();
+        ensure!(left.is_empty(), "{left:?}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    await_end(&lab, transition, [&host, &other])?;
     let left: u64 = host.read(FUSE)?.trim().parse()?;
     Ok(IMMORTAL - left)
+}
+
+/// Waits until a host and its peer are where the transition leads to. Returns when both ends were sealed, where they
+/// are to be.
+fn await_end(lab: &Lab, transition: &Transition, [host, other]: [&Host; 2]) -> Result<Option<SystemTime>> {
+    if !transition.to {
+        until("both are in the clear", REPAIR, || ensure_clear(host, other, transition))?;
+        return Ok(None);
+    }
+    for end in [host, other] {
+        status_until(end, "protected", REPAIR, |status| status.all_protected())?;
+        await_sealed(end)?;
+    }
+    let sealed = SystemTime::now();
+    let [a, b] = [&lab.hosts()[0], &lab.hosts()[1]];
+    await_one_pair(a, b, Family::V4, REPAIR)?;
+    await_protected(a)?;
+    Ok(Some(sealed))
 }
 
 /// Both hosts run the program that can die, and stand where the transition begins.
@@ -160,19 +186,12 @@ fn die(lab: &Lab, transition: &Transition, victim: usize, operation: u64) -> Res
     // The next start goes on with what is wanted; what was not persisted yet is ordered again.
     let _agent = start_agent(&host)?;
     until("an agent answers", Duration::from_secs(5), || status(&host)?.agent())?;
-    let sealed = if transition.to {
+    if transition.to {
         order(&host, "enable --no-wait")?;
-        for end in [&host, &other] {
-            status_until(end, "protected", REPAIR, |status| status.all_protected())?;
-            await_sealed(end)?;
-        }
-        let sealed = SystemTime::now();
-        await_one_pair(a, b, Family::V4, REPAIR)?;
-        await_protected(a)?;
-        Sealed { from: (!transition.from).then_some(sealed), until: None }
-    } else {
-        until("both are in the clear", REPAIR, || ensure_clear(&host, &other, transition))?;
-        Sealed { from: None, until: Some(begun) }
+    }
+    let sealed = match await_end(lab, transition, [&host, &other])? {
+        Some(sealed) => Sealed { from: (!transition.from).then_some(sealed), until: None },
+        None => Sealed { from: None, until: Some(begun) },
     };
     let [there, back] = measurement.stop(sealed)?;
     ensure!(there.is_perfect() && back.is_perfect(), "{there}; {back}");

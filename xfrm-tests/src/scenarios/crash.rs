@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
 
-use super::{Traffic, await_one_pair, await_protected, ensure_only_esp, sealed_pair, sealed_pair_by};
+use super::{Traffic, await_one_pair, await_protected, ensure_only_esp, sealed_pair, sealed_pair_by, spis};
 use crate::lab::agent::{hostseal, kill_agent, status};
-use crate::lab::{FAMILIES, Host, Lab, until};
+use crate::lab::{FAMILIES, Lab, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -17,13 +17,6 @@ pub(super) const ALL: &[Test] = &[
     .within(180),
     Test::new("crash::both_agents_killed_and_started_again", 2, both_agents_killed).within(180),
 ];
-
-/// The SPIs of all SAs of a host.
-fn spis(host: &Host) -> Result<Vec<String>> {
-    let states = host.run("ip xfrm state")?;
-    let words = states.split_whitespace().collect::<Vec<_>>();
-    Ok(words.windows(2).filter(|pair| pair[0] == "spi").map(|pair| pair[1].to_owned()).collect())
-}
 
 const MINUTE: Duration = Duration::from_secs(60);
 

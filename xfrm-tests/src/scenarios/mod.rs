@@ -244,6 +244,13 @@ fn ensure_only_esp(captures: Vec<Capture>, time: SystemTime) -> Result<()> {
     Ok(())
 }
 
+/// The SPIs of all SAs of a host.
+pub(crate) fn spis(host: &Host) -> Result<Vec<String>> {
+    let states = host.run("ip xfrm state")?;
+    let words = states.split_whitespace().collect::<Vec<_>>();
+    Ok(words.windows(2).filter(|pair| pair[0] == "spi").map(|pair| pair[1].to_owned()).collect())
+}
+
 /// The SPIs of the ESP that a host sent to an address, in order of appearance.
 fn spis_sent(report: &crate::lab::Report, to: std::net::IpAddr) -> Vec<u32> {
     let mut found = Vec::new();
