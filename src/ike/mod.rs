@@ -364,8 +364,6 @@ pub struct PairSummary {
     pub posture: Posture,
     /// Whether there is an IKE SA with a proven peer.
     pub established: bool,
-    /// Since when.
-    pub ike_since: Option<Instant>,
     /// Whether the proven peer is not hostseal.
     pub foreign: bool,
     /// How many IKE SAs with a proven peer there are.

@@ -65,7 +65,6 @@ impl Engine {
         Some(PairSummary {
             posture: keep.posture,
             established: !sessions.is_empty(),
-            ike_since: sessions.last().map(|session| session.since()),
             foreign: sessions.last().is_some_and(|session| session.is_foreign()),
             sessions: sessions.len(),
             children: sessions.iter().map(|session| session.children.len()).sum(),
