@@ -168,6 +168,24 @@ fn what_the_table_of_attackers_names_is_tested() {
     }
 }
 
+/// Each invariant names the modules with its tests, and these are there.
+#[test]
+fn what_the_invariants_name_is_there() {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let list = text.split("# Invariants").nth(1).and_then(|rest| rest.split("\n\n").next()).unwrap();
+    let invariants: Vec<&str> = list.split(". **").skip(1).collect();
+    assert_eq!(invariants.len(), 13, "the test reads invariants");
+    for invariant in invariants {
+        let names: Vec<&str> = invariant.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test is named: {invariant}");
+        for name in names.iter().filter(|name| name.contains("::")) {
+            let module = root().join("src").join(name.replace("::", "/"));
+            let is_type = name.rsplit("::").next().unwrap().starts_with(char::is_uppercase);
+            assert!(is_type || module.is_dir() || module.with_extension("rs").exists(), "no module {name}");
+        }
+    }
+}
+
 /// The numbers behind `fact` and `facts` in `text`, such as "fact 8a" and "facts 8c and 12".
 fn cited_facts(text: &str) -> Vec<String> {
     let mut cited = Vec::new();
