@@ -123,13 +123,13 @@ impl PairMachine {
 
     fn explain(&self, why: Why) -> Option<Reason> {
         let remote = self.pair.remote;
-        let under_way = |words: String| Some((ReasonCode::InProgress, words));
+        let under_way = |words: &str| Some((ReasonCode::InProgress, words.to_owned()));
         match why {
             Why::Fine => None,
-            Why::Leaving => under_way("on the way back to the clear".to_owned()),
-            Why::Sealing => under_way("sending ESP, still accepting clear packets".to_owned()),
-            Why::Proving => under_way(format!("agreed keys, proving that ESP gets through to {remote}")),
-            Why::Agreeing => under_way(format!("agreeing keys with {remote}")),
+            Why::Leaving => under_way("on the way back to the clear"),
+            Why::Sealing => under_way("sending ESP, still accepting clear packets"),
+            Why::Proving => under_way("agreed keys, proving that ESP gets through"),
+            Why::Agreeing => under_way("agreeing keys"),
             Why::NoAddress => {
                 let words = format!(
                     "this host does not have {} now: no interface that is up carries it",
@@ -155,9 +155,7 @@ impl PairMachine {
                 self.kernel_error.as_ref().map(|(words, _)| (ReasonCode::KernelError, words.clone()))
             }
             Why::EspBlocked => Some((ReasonCode::EspBlocked, self.explain_blocked())),
-            Why::Encapsulating => {
-                under_way(format!("ESP (IP protocol 50) does not get through to {remote}: trying it in UDP"))
-            }
+            Why::Encapsulating => under_way("ESP (IP protocol 50) does not get through: trying it in UDP"),
             Why::Failed => self.failure.clone(),
         }
     }

@@ -35,7 +35,7 @@ if [ "$place" = here ]; then
     pivot_root . .
     umount -l .
     chroot . env -i HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 LAB_PLACE=here \
-        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /mnt/init
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/mnt /mnt/init
     exit
 fi
 

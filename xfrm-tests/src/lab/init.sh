@@ -2,7 +2,7 @@
 # Runs inside the lab: makes the file systems of a fresh machine, then does the job.
 if [ "${LAB_PLACE:-uml}" = uml ]; then
     export HOME=/root LANG=C.UTF-8 LAB_PLACE=uml TERM="${LAB_TERM:-dumb}"
-    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/mnt
     mount -t proc proc /proc
     mount -t sysfs sysfs /sys
     mkdir -p /dev/pts /dev/shm
