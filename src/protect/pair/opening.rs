@@ -39,7 +39,11 @@ impl PairMachine {
             return self.begin();
         }
         self.adopted.extend(self.children.drain(..).flat_map(|child| child.left_behind()));
-        self.adopted.extend(self.ahead.take().map(|(sa, _)| (sa.id(), sa.direction)));
+        if let Some((sa, _)) = self.ahead.take() {
+            // Its party has proven nothing yet, and goes before the pair is sealed again.
+            self.unproven.insert(sa.id());
+            self.adopted.insert(sa.id(), sa.direction);
+        }
         (self.spoken_of, self.settled, self.trial.peer) = (None, None, None);
         self.orders.push_back(Order::BeginAnew);
         self.begin();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{Left, PairMachine, Phase, Seal};
 use crate::protect::clock::Clock;
-use crate::protect::timing::{OPEN_PATIENCE, TRIAL_GUARD, TRIAL_PATIENCE};
+use crate::protect::timing::{OPEN_PATIENCE, TRIAL_PATIENCE};
 
 /// When the trials of both ends end; `None` for an end that is not on trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,11 +39,6 @@ impl PairMachine {
     /// When the pair goes back to the clear unless that is confirmed; `None` for one that stays.
     pub fn trial_end(&self) -> Option<Instant> {
         self.trial.end().filter(|_| self.phase == Phase::On && self.seal != Seal::Final)
-    }
-
-    /// When the guard goes that stands beside the pair; `None` for never.
-    pub fn guard_until(&self) -> Option<Instant> {
-        self.ends().map(|end| end + TRIAL_GUARD)
     }
 
     /// From when on the kernel may take away by itself what locks out. On the way to the clear, too, it has

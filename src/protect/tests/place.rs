@@ -3,23 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::link::{Link, pair, rules};
-use crate::model::status::RowState;
-use crate::protect::timing::{SEAL_GRACE, TRIAL_GUARD};
+use crate::protect::timing::TRIAL_GUARD;
 use crate::protect::{Away, Beside, PairMachine};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// A link on trial: that of its first end.
-fn on_trial() -> (Link, Instant) {
-    let mut link = Link::new();
-    let end = link.now + MINUTE;
-    link.ends[0].machine.enable(link.now, false, Some(end));
-    link.agree(0, false);
-    link.work();
-    link.pass(SEAL_GRACE);
-    assert_eq!(link.states(), [RowState::Protected; 2]);
-    (link, end)
-}
 
 /// A pair whose own address is at another host.
 fn elsewhere(sealed: bool, trial: Option<Instant>) -> (PairMachine, Instant) {
@@ -32,7 +19,7 @@ fn elsewhere(sealed: bool, trial: Option<Instant>) -> (PairMachine, Instant) {
 
 #[test]
 fn a_seal_of_the_peers_trial_goes_with_the_address() {
-    let (mut link, _) = on_trial();
+    let (mut link, _) = Link::on_trial();
     let machine = &mut link.ends[1].machine;
     assert!(machine.is_sealed() && !machine.is_saved_as_sealed());
     machine.handle_move(link.now, Some(Away::Elsewhere), None);
@@ -56,7 +43,7 @@ fn what_blocks_an_address_that_is_elsewhere_lasts_as_long_as_the_pairs_beside_it
         let desired = machine.desired_while_away(beside);
         desired.policies.iter().map(|policy| policy.until).collect()
     };
-    let (on_trial, end) = on_trial();
+    let (on_trial, end) = Link::on_trial();
     let sealed = Link::sealed();
     let [trial, good] = [&on_trial, &sealed].map(|link| Beside::of([&link.ends[0].machine].into_iter()));
     let (machine, _) = elsewhere(false, None);
@@ -69,7 +56,7 @@ fn what_blocks_an_address_that_is_elsewhere_lasts_as_long_as_the_pairs_beside_it
 
 #[test]
 fn an_address_that_arrives_is_sealed_for_as_long_as_the_pairs_beside_it() {
-    let (on_trial, end) = on_trial();
+    let (on_trial, end) = Link::on_trial();
     let sealed = Link::sealed();
     let beside = |link: &Link| Beside::of([&link.ends[1].machine].into_iter());
     let (mut machine, now) = elsewhere(false, None);

@@ -6,7 +6,7 @@ use super::link::{End, Link, pair, rules};
 use crate::model::status::RowState;
 use crate::model::{Action, Spi};
 use crate::protect::timing::{SEAL_GRACE, TRIAL_GUARD, TRIAL_IN, TRIAL_OUT, TRIAL_PATIENCE};
-use crate::protect::{Adopted, Order, PairMachine, Rules};
+use crate::protect::{Adopted, Beside, Order, PairMachine, Rules};
 
 /// The ends of all policies in the kernel, each once.
 fn ends(end: &End) -> Vec<Option<Instant>> {
@@ -18,7 +18,7 @@ fn ends(end: &End) -> Vec<Option<Instant>> {
 
 impl Link {
     /// The first end is on trial for a minute; both are protected. And when it ends.
-    fn on_trial() -> (Self, Instant) {
+    pub(super) fn on_trial() -> (Self, Instant) {
         let mut link = Self::new();
         let end = link.now + Duration::from_secs(60);
         link.ends[0].machine.enable(link.now, false, Some(end));
@@ -35,7 +35,8 @@ fn on_trial_both_kernels_let_go_by_themselves_inbound_first() {
     let (mut link, end) = Link::on_trial();
     for at in 0..2 {
         assert_eq!(ends(&link.ends[at]), [Some(end + TRIAL_IN), Some(end + TRIAL_OUT)]);
-        assert_eq!(link.ends[at].machine.guard_until(), Some(end + TRIAL_GUARD));
+        let beside = Beside::of([&link.ends[at].machine].into_iter()).unwrap();
+        assert_eq!(beside.guard_until(), Some(end + TRIAL_GUARD));
         assert_eq!(link.ends[at].machine.trial_end(), Some(end));
         assert_eq!(link.count(at, |order| *order == Order::Persist), 0, "nothing is final");
     }

@@ -6,11 +6,8 @@ use super::link::{End, Link, pair, rules};
 use crate::model::{Action, Direction, EspSuite, Limits, Op, Sa, SaId, Spi};
 use crate::protect::{Adopted, Indexes, PairMachine, plan};
 
-/// What was put in ahead of its child, while clear packets were accepted, goes before the pair is sealed; and a sealed
-/// pair takes none.
-#[test]
-fn no_inbound_sa_of_an_unproven_party_is_there_while_a_pair_is_sealed() {
-    let ahead = |spi| Sa {
+fn ahead(spi: u32) -> Sa {
+    Sa {
         pair: pair(),
         direction: Direction::In,
         spi: Spi(spi),
@@ -18,7 +15,13 @@ fn no_inbound_sa_of_an_unproven_party_is_there_while_a_pair_is_sealed() {
         encapsulation: None,
         replay_window: 4096,
         limits: Limits::default(),
-    };
+    }
+}
+
+/// What was put in ahead of its child, while clear packets were accepted, goes before the pair is sealed; and a sealed
+/// pair takes none.
+#[test]
+fn no_inbound_sa_of_an_unproven_party_is_there_while_a_pair_is_sealed() {
     let ops_to = |end: &End| plan(&end.machine.desired(), &end.kernel, &mut Indexes::of(&end.kernel)).ops;
     for trial in [None, Some(Duration::from_secs(60))] {
         let mut link = Link::new();
@@ -64,4 +67,21 @@ fn an_adopted_sa_of_an_unproven_party_goes_when_the_pair_is_sealed() {
         assert!(machine.is_sealed() && machine.desired().withdrawn == [unproven].into());
         assert!(machine.desired().keep == [inbound, outbound].into());
     }
+}
+
+/// The same where the operator goes back to the clear and thinks better of it: what was put in ahead is adopted, and is
+/// still unproven.
+#[test]
+fn what_was_put_in_ahead_is_unproven_in_the_next_life_too() {
+    let mut link = Link::new();
+    link.agree(0, false);
+    link.work();
+    let (now, id) = (link.now, ahead(77).id());
+    let machine = &mut link.ends[0].machine;
+    assert!(machine.handle_inbound_ahead(now, ahead(77)));
+    machine.disable(now);
+    machine.enable(now, false, None);
+    assert!(machine.desired().keep.contains(&id), "it serves as before");
+    machine.enable(now, true, None);
+    assert!(machine.is_sealed() && !machine.desired().keep.contains(&id));
 }
