@@ -443,6 +443,7 @@ impl Service {
                 core.handle_tick(now, &mut self.kernel);
                 self.tick_at = Some(core.next_tick(now));
                 self.knocks.log(now, core);
+                self.sockets.iter_mut().for_each(Sockets::open_missing);
             }
         }
         if due(self.list_at) {
@@ -610,6 +611,7 @@ impl Service {
             status.problems.extend_from_slice(self.routes.problems());
             status.problems.extend(forwarding::problem(config, node));
             status.problems.extend(unpaired::problem(config, node, &present));
+            status.problems.extend(self.sockets.iter().filter_map(Sockets::problem));
             status.problems.extend(self.holes_now());
         }
         if let Some(core) = &self.core {

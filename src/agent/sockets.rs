@@ -24,6 +24,8 @@ use super::descriptors;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use crate::ike::{DATAGRAM_MAX, Transmit};
+use crate::model::units::listed;
+use crate::model::{Problem, ProblemCode};
 use crate::xfrm;
 
 /// How many datagrams one system call takes or gives at most: each of them costs more than what it carries.
@@ -59,6 +61,9 @@ pub struct Sockets {
     probers: BTreeMap<IpAddr, Socket>,
     /// What an agent before this one received ESP through.
     left: BTreeMap<SocketAddr, UdpSocket>,
+    /// Ports of ESP in UDP that somebody else had when they were to be opened. Any local user can take one while no
+    /// agent runs, which must not keep this host from new keys.
+    missing: BTreeSet<SocketAddr>,
     keeper: Keeper,
     /// Whether what decapsulates is to outlive this process: from the first message on by which a pair moves to
     /// UDP. Most hosts never have one.
@@ -101,6 +106,7 @@ impl Sockets {
             by_local: BTreeMap::new(),
             probers: BTreeMap::new(),
             left,
+            missing: BTreeSet::new(),
             keeper,
             keeps,
             room: vec![0; AT_ONCE * ROOM],
@@ -110,24 +116,30 @@ impl Sockets {
     /// Opens the ports of each address that are not open yet; an address need not be there yet.
     ///
     /// # Errors
-    /// A port is taken, there are too few descriptors, or the kernel does not let us bypass its policies: all is as before then.
+    /// IKE's port is taken, there are too few descriptors, or the kernel does not let us bypass its policies: all is as before then.
     pub fn open(&mut self, addresses: impl IntoIterator<Item = IpAddr>, ports: Ports) -> anyhow::Result<()> {
         let addresses: BTreeSet<IpAddr> = addresses.into_iter().collect();
         let before = self.by_local.keys().map(SocketAddr::ip);
         descriptors::ensure_enough(before.chain(addresses.iter().copied()).collect::<BTreeSet<_>>().len())?;
-        let mut opened = BTreeMap::new();
+        let (mut opened, mut missing) = (BTreeMap::new(), BTreeSet::new());
         for address in addresses {
             // SAs of before may still receive through what is there.
             let left = self.left.keys().filter(|local| local.ip() == address).map(|local| (*local, true));
             let nat = ports.nat.map(|port| (SocketAddr::new(address, port), true));
             let wanted = [(SocketAddr::new(address, ports.ike), false)].into_iter().chain(nat).chain(left);
             for (local, decapsulates) in wanted.filter(|(local, _)| !self.by_local.contains_key(local)) {
-                let there = self.left.get(&local).map(UdpSocket::try_clone);
-                let socket = there.unwrap_or_else(|| open_udp(local).map(UdpSocket::from));
-                let socket = socket.and_then(|socket| prepare(socket, local, decapsulates));
-                let socket = socket.map_err(|error| explain(local, &error))?;
-                opened.insert(local, Own { socket, decapsulates });
+                match self.open_one(local, decapsulates) {
+                    Ok(own) => drop(opened.insert(local, own)),
+                    Err(error) if decapsulates && is_taken(&error) => {
+                        missing.insert(local);
+                    }
+                    Err(error) => return Err(explain(local, &error)),
+                }
             }
+        }
+        if self.missing != missing {
+            self.missing = missing;
+            self.problem().iter().for_each(|problem| tracing::warn!("{}", problem.message));
         }
         let news = opened.values().any(|own| own.decapsulates) || !self.left.is_empty();
         self.by_local.extend(opened);
@@ -136,6 +148,37 @@ impl Sockets {
             self.keep();
         }
         Ok(())
+    }
+
+    fn open_one(&self, local: SocketAddr, decapsulates: bool) -> io::Result<Own> {
+        let there = self.left.get(&local).map(UdpSocket::try_clone);
+        let socket = there.unwrap_or_else(|| open_udp(local).map(UdpSocket::from))?;
+        Ok(Own { socket: prepare(socket, local, decapsulates)?, decapsulates })
+    }
+
+    /// Takes what somebody else had, and has no more.
+    pub fn open_missing(&mut self) {
+        for local in std::mem::take(&mut self.missing) {
+            match self.open_one(local, true) {
+                Ok(own) => {
+                    tracing::info!("UDP {local} is free again");
+                    self.by_local.insert(local, own);
+                    self.keep();
+                }
+                Err(_) => drop(self.missing.insert(local)),
+            }
+        }
+    }
+
+    /// Ports that somebody else has.
+    pub fn problem(&self) -> Option<Problem> {
+        let port = self.missing.first()?.port();
+        let words = format!(
+            "another program has UDP {}: pairs cannot use ESP in UDP meanwhile. Find it (`ss -ulpn 'sport = :{port}'`) \
+             and end it; the agent then takes the port by itself",
+            listed(&self.missing, 3)
+        );
+        Some(Problem::warning(ProblemCode::PortTaken, None, words))
     }
 
     /// Has what decapsulates outlive this process, once that matters.
@@ -153,6 +196,7 @@ impl Sockets {
         let before = self.by_local.len();
         self.by_local.retain(|local, _| wanted(local.ip()));
         self.probers.retain(|address, _| wanted(*address));
+        self.missing.retain(|local| wanted(local.ip()));
         if self.by_local.len() != before {
             self.keep();
         }
@@ -236,13 +280,17 @@ impl Sockets {
     }
 }
 
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
 /// What it means that a socket cannot be had.
 fn explain(local: SocketAddr, error: &io::Error) -> anyhow::Error {
     let what = format!("UDP {local} cannot be opened: {error}");
-    match (descriptors::explain(error), error.kind()) {
-        (Some(why), _) => anyhow::anyhow!("{what}: {why}"),
-        (None, io::ErrorKind::AddrInUse) => anyhow::anyhow!("{what}: is another IKE daemon running?"),
-        (None, _) => anyhow::anyhow!(what),
+    match descriptors::explain(error) {
+        Some(why) => anyhow::anyhow!("{what}: {why}"),
+        None if is_taken(error) => anyhow::anyhow!("{what}: is another IKE daemon running?"),
+        None => anyhow::anyhow!(what),
     }
 }
 

@@ -30,6 +30,8 @@ pub enum ProblemCode {
     StateNotSaved,
     /// The kernel refused a change for a pair that is protected all the same.
     KernelRefuses,
+    /// Another program has the port of ESP in UDP.
+    PortTaken,
     /// Keys end, and new ones could not be agreed.
     KeysNotRenewed,
     /// Large packets do not get through an SA.

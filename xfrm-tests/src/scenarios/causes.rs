@@ -1,13 +1,13 @@
 //! What could not be written, and what stands in the way of a pair, is named as what it is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{await_protected, ensure_nothing_of_ours, seal_all, sealed_pair};
-use crate::lab::agent::{CONFIG, SECRETS, Status, hostseal, kill_agent, status, status_until};
-use crate::lab::{Cluster, Host, Lab, Toward};
+use super::{await_protected, ensure_nothing_of_ours, ensure_pings, seal_all, sealed_pair};
+use crate::lab::agent::{CONFIG, SECRETS, Status, hostseal, kill_agent, start_agent, status, status_until};
+use crate::lab::{Cluster, Family, Host, Lab, Toward};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -15,6 +15,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("causes::enable_is_refused_where_what_will_be_sealed_has_no_room", 2, no_room),
     Test::new("causes::a_broken_state_file_hides_nothing", 2, broken_state),
     Test::new("causes::a_lost_state_file_hides_nothing", 2, lost_state),
+    Test::new("causes::whoever_takes_the_port_of_esp_in_udp_keeps_no_agent_away", 2, port_taken),
     Test::new("causes::a_route_that_prohibits_is_no_silence", 2, prohibited),
     Test::new("causes::a_peer_whose_file_dropped_this_host_says_so", 3, removed),
     Test::new("causes::a_host_that_the_file_forgot_is_named_by_those_it_asks", 3, forgotten),
@@ -113,6 +114,23 @@ fn lost_state(lab: &mut Lab) -> Result<()> {
     ensure!(words.contains("finishes the way to the clear"), "{words}");
     hostseal(&a, "disable --force")?.expect_code(0)?;
     ensure_nothing_of_ours(&a)
+}
+
+/// Any local user can take UDP 4500 while no agent runs.
+fn port_taken(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    kill_agent(&a)?;
+    let taken = a.within(|| UdpSocket::bind("0.0.0.0:4500"))??;
+    let _agent = start_agent(&a)?;
+    let named =
+        |status: &Status| problem(status, "port_taken").is_some_and(|it| it.to_string().contains(":4500"));
+    let limit = Duration::from_secs(30);
+    status_until(&a, "it goes on without the port", limit, |status| status.all_protected() && named(status))?;
+    hostseal(&a, "status")?.expect_code(0)?;
+    drop(taken);
+    status_until(&a, "it takes the port", limit, |status| problem(status, "port_taken").is_none())?;
+    ensure!(a.run("ss -ulnH 'sport = :4500'")?.contains(&a.address(Family::V4).to_string()));
+    ensure_pings(&a, &b, 3)
 }
 
 fn row_says(host: &Host, remote: IpAddr, code: &str, words: &str) -> Result<()> {
