@@ -6,6 +6,8 @@
 
 mod apply;
 mod journal;
+mod line;
+mod memory;
 mod moves;
 mod reconfigure;
 mod settle;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(super) use self::apply::in_the_way;
-use self::journal::{Journal, News};
+use self::journal::Journal;
 pub use self::reconfigure::Preview;
 use self::silence::Acquaintance;
 use self::sizing::Search;
@@ -106,6 +108,8 @@ pub struct Core {
     accounts: Accounts,
     absent: Absent,
     timers: Timers<Pair>,
+    /// Pairs whose paths may forget them, or are reminded.
+    memories: Timers<Pair>,
     /// When this host goes back to the clear, unless that is confirmed.
     trial: Option<Instant>,
     trial_ended: bool,
@@ -129,6 +133,8 @@ pub struct Core {
     /// Changes that strangers made us repair.
     drift: u64,
     journal: Journal,
+    /// How pairs stood, and whether their ESP was in UDP, before the input that is being handled.
+    stood: BTreeMap<Pair, (RowState, Option<bool>)>,
     acquaintances: BTreeMap<Pair, Acquaintance>,
     searches: BTreeMap<Pair, Search>,
     /// What a peer told of itself last.
@@ -173,6 +179,7 @@ impl Core {
             accounts,
             absent: Absent::default(),
             timers: Timers::default(),
+            memories: Timers::default(),
             trial: None,
             trial_ended: false,
             touched: BTreeSet::new(),
@@ -187,6 +194,7 @@ impl Core {
             look_again: false,
             drift: 0,
             journal: Journal::default(),
+            stood: BTreeMap::new(),
             acquaintances: BTreeMap::new(),
             searches: BTreeMap::new(),
             told: None,
@@ -459,6 +467,7 @@ impl Core {
             self.engine.handle_timeout(now);
         }
         self.go_on_searching(now);
+        self.go_on_remembering(now);
         while let Some(pair) = self.timers.pop_due(now) {
             self.with_pair(pair, |machine| machine.handle_timeout(now));
         }
@@ -520,7 +529,7 @@ impl Core {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let engine = self.engine.poll_timeout().map(|(at, _)| at);
         let own = [self.trial, self.search_due(), self.absent.deadline()];
-        [engine, self.timers.next()].into_iter().chain(own).flatten().min()
+        [engine, self.timers.next(), self.memories.next()].into_iter().chain(own).flatten().min()
     }
 
     /// When this host goes back to the clear, unless that is confirmed.
@@ -646,6 +655,7 @@ impl Core {
     fn with_machine<T>(&mut self, pair: Pair, input: impl FnOnce(&mut PairMachine) -> T) -> Option<T> {
         let machine = self.pairs.get_mut(pair)?;
         let (was_off, was, stood) = (machine.is_off(), machine.row_state(), machine.standing());
+        let carried = machine.is_in_udp();
         let answer = input(machine);
         if machine.standing() != stood {
             self.changed.insert(pair);
@@ -654,11 +664,7 @@ impl Core {
             self.dirty.insert(Scope::Common);
             self.absent.forget(pair);
         }
-        if let Some((news, why)) = News::of(was, machine) {
-            let node = self.scheme.nodes.get(&pair.remote);
-            let node = node.map_or_else(|| pair.remote.to_string(), ToString::to_string);
-            self.journal.note(node, pair, news, &why);
-        }
+        self.stood.entry(pair).or_insert((was, carried));
         let takes_clear = machine.takes_clear();
         self.engine.allow_ahead(pair, takes_clear);
         self.touched.insert(pair);

@@ -19,6 +19,8 @@ pub const LENGTH: usize = 32;
 const ASKS_SIZE: u8 = b'S';
 /// What follows in the answer.
 const ANSWERS_SIZE: u8 = b's';
+/// The size in one that asks only whether the peer gets it.
+pub const ECHO: u16 = 0;
 /// Bytes of both, without what makes up the size.
 const SIZE_LENGTH: usize = 34;
 

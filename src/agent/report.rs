@@ -112,6 +112,7 @@ pub(super) fn complete(
     status.problems.extend(core.and_then(unguarded));
     status.problems.extend(narrow(&status, core));
     status.problems.extend(refused(&status, core));
+    status.problems.extend(forgetful(&status, core));
     status.problems.sort();
     status
 }
@@ -170,6 +171,26 @@ fn narrow(status: &Status, core: Option<&Core>) -> Vec<Problem> {
              transfers hang. Lower the MTU of this host's route to {remote} to {mtu} (`ip route replace … mtu {mtu}`)"
         );
         Some(Problem::critical(ProblemCode::Mtu, Some(row.node.clone()), words))
+    };
+    status.peers.iter().filter_map(problem).collect()
+}
+
+/// Paths that forget pairs which are idle, and are reminded by this host.
+fn forgetful(status: &Status, core: Option<&Core>) -> Vec<Problem> {
+    let problem = |row: &PeerRow| {
+        let pause = human_duration(core?.reminded_after(row.pair())?);
+        let (node, remote) = (&row.node, row.remote);
+        let what = match row.encapsulation {
+            Encapsulation::Udp => "ESP in UDP",
+            Encapsulation::None => "ESP (IP protocol 50)",
+        };
+        let words = format!(
+            "a firewall on the path to {node} ({remote}) forgets {what} when no traffic flows: it dropped what this \
+             host sent to {node} until {node} sent something. This host now sends a packet every {pause} without \
+             traffic to prevent that. Allow {what} in both directions in the firewalls in between, or raise their \
+             timeout"
+        );
+        Some(Problem::warning(ProblemCode::PathForgets, Some(node.clone()), words))
     };
     status.peers.iter().filter_map(problem).collect()
 }

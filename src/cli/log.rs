@@ -1,13 +1,15 @@
 //! The agent's log: the journal, with fields, where systemd reads standard error; else standard error itself, which is
 //! kept within bounds where it is a file of ours.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::{MakeWriter, format};
 use tracing_subscriber::prelude::*;
 
 /// A log file that has become so long, in bytes, begins anew. One old one is kept.
@@ -44,10 +46,21 @@ pub fn start_log(verbose: u8, quiet: bool, file: Option<&Path>) {
         Some(journal) => log.with(journal).try_init(),
         None => {
             let writer = StandardError { file: file.map(Path::to_owned) };
-            let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false);
+            let fields = format::debug_fn(write_field);
+            let lines =
+                tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).fmt_fields(fields);
             log.with(lines).try_init()
         }
     };
+}
+
+/// Writes a field of a line of text. What a line about a pair says in its words anyway is for programs.
+fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        "local" | "remote" | "state" | "reason" => Ok(()),
+        name => write!(writer, " {name}={value:?}"),
+    }
 }
 
 /// The journal, where standard error leads there: then `$JOURNAL_STREAM` names its device and inode (systemd.exec(5)).

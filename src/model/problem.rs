@@ -36,6 +36,8 @@ pub enum ProblemCode {
     KeysNotRenewed,
     /// Large packets do not get through an SA.
     Mtu,
+    /// Something on the path forgets ESP while no traffic flows, and drops it then.
+    PathForgets,
     /// The agent runs and does not answer.
     AgentHung,
     /// A peer has another secret.

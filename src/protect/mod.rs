@@ -14,6 +14,7 @@ pub mod child;
 pub mod clock;
 mod guard;
 pub mod pair;
+pub mod path_memory;
 pub mod path_mtu;
 pub mod plan;
 pub mod policies;

@@ -112,12 +112,16 @@ impl Proof {
     /// Begins a round, where one can be: the peer must know of rounds, and the one before must have succeeded
     /// both ways.
     pub(super) fn begin(&mut self) -> bool {
-        let over = self.peer.is_some() && !self.is_wanting() && self.came == Some(self.round);
-        let next = self.round.checked_add(1).filter(|_| over);
+        let next = self.round.checked_add(1).filter(|_| self.is_over());
         if let Some(round) = next {
             self.enter(round);
         }
         next.is_some()
+    }
+
+    /// Whether this round has succeeded both ways, with a peer that knows of rounds.
+    pub(super) fn is_over(&self) -> bool {
+        self.peer.is_some() && !self.is_wanting() && self.came == Some(self.round)
     }
 
     /// Whether it is proven that our probes do not arrive.

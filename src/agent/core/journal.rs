@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::model::Pair;
+use super::Core;
+use super::line::Line;
 use crate::model::status::{ReasonCode, RowState};
 use crate::protect::PairMachine;
 
@@ -21,6 +22,10 @@ pub(super) enum News {
     Clear,
     /// It is blocked.
     Blocked,
+    /// Its ESP goes in UDP, and did not, or cannot go by itself.
+    ToUdp,
+    /// Its ESP goes by itself, and was in UDP.
+    FromUdp,
 }
 
 impl News {
@@ -45,11 +50,20 @@ impl News {
         }
     }
 
-    fn log(self, line: &str) {
-        match self {
-            News::Protected | News::NoMoreBlocked => tracing::info!("{line}"),
-            News::NoMoreClear | News::Clear | News::Blocked => tracing::warn!("{line}"),
+    /// No pair moves to UDP in silence, nor back. Before, its ESP was in UDP, if it had any.
+    pub(super) fn carried(in_udp: Option<bool>, machine: &PairMachine) -> Option<(Self, String)> {
+        let why = if machine.has_evaded() { ": ESP (IP protocol 50) does not get through" } else { "" };
+        match (in_udp, machine.is_in_udp()) {
+            (Some(true), Some(false)) => Some((News::FromUdp, String::new())),
+            (Some(false), Some(true)) => Some((News::ToUdp, why.to_owned())),
+            (None, Some(true)) if machine.goes_by_itself() => Some((News::ToUdp, why.to_owned())),
+            _ => None,
         }
+    }
+
+    /// Whether somebody may have to look.
+    fn is_grave(self) -> bool {
+        matches!(self, News::NoMoreClear | News::Clear | News::Blocked)
     }
 }
 
@@ -57,10 +71,26 @@ impl fmt::Display for News {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             News::Protected => "protected",
-            News::NoMoreClear | News::NoMoreBlocked => "protected again",
+            News::NoMoreClear => "protected, no longer in the clear",
+            News::NoMoreBlocked => "protected again",
             News::Clear => "in the clear",
             News::Blocked => "blocked",
+            News::ToUdp => "moved to ESP in UDP",
+            News::FromUdp => "moved back from ESP in UDP",
         })
+    }
+}
+
+impl Core {
+    /// Tells what has become of pairs. What they were only on the way there is no news.
+    pub(super) fn tell_news(&mut self) {
+        for (pair, (was, in_udp)) in std::mem::take(&mut self.stood) {
+            let Some(machine) = self.pairs.get(pair) else { continue };
+            for (news, why) in [News::of(was, machine), News::carried(in_udp, machine)].into_iter().flatten()
+            {
+                self.journal.note(&Line::of(&self.scheme, machine), news, &why);
+            }
+        }
     }
 }
 
@@ -69,36 +99,33 @@ impl fmt::Display for News {
 pub(super) struct Journal(BTreeMap<(String, News), u64>);
 
 impl Journal {
-    /// There is news of a pair with `node`. The first of its kind is told at once.
-    pub(super) fn note(&mut self, node: String, pair: Pair, news: News, why: &str) {
-        if let Some(line) = self.line(node, pair, news, why) {
-            news.log(&line);
+    /// There is news of the pair of `line`. The first of its kind is told at once.
+    pub(super) fn note(&mut self, line: &Line, news: News, why: &str) {
+        if self.is_first(line.node(), news) {
+            let words = format!("{news}{why}");
+            if news.is_grave() { line.warn(&words) } else { line.info(&words) }
         }
     }
 
     /// Tells how many more there were, and begins anew.
     pub(super) fn take_stock(&mut self) {
-        self.sums().into_iter().for_each(|(news, line)| news.log(&line));
-    }
-
-    fn line(&mut self, node: String, pair: Pair, news: News, why: &str) -> Option<String> {
-        match self.0.entry((node, news)) {
-            std::collections::btree_map::Entry::Occupied(told) => {
-                *told.into_mut() += 1;
-                None
-            }
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(0);
-                Some(format!("{pair}: {news}{why}"))
-            }
+        for (node, news, words) in self.sums() {
+            if news.is_grave() { tracing::warn!(node, "{words}") } else { tracing::info!(node, "{words}") }
         }
     }
 
-    fn sums(&mut self) -> Vec<(News, String)> {
+    /// Whether nothing of that kind was told of the node since stock was taken. If not, it is counted.
+    fn is_first(&mut self, node: &str, news: News) -> bool {
+        let more = self.0.entry((node.to_owned(), news)).and_modify(|more| *more += 1).or_insert(0);
+        *more == 0
+    }
+
+    fn sums(&mut self) -> Vec<(String, News, String)> {
         let more = std::mem::take(&mut self.0).into_iter().filter(|(_, more)| *more > 0);
         let line = |((node, news), more): ((String, News), u64)| {
             let pairs = if more == 1 { "pair" } else { "pairs" };
-            (news, format!("{node}: {more} more {pairs} {news}"))
+            let words = format!("{node}: {more} more {pairs} {news}");
+            (node, news, words)
         };
         more.map(line).collect()
     }
@@ -111,19 +138,15 @@ mod tests {
     #[test]
     fn a_node_with_many_addresses_gets_two_lines() {
         let mut journal = Journal::default();
-        let pair = |host| Pair::new([10, 0, 0, 1].into(), [10, 0, 1, host].into()).unwrap();
-        let mut lines = Vec::new();
-        for host in 0..=255 {
-            lines.extend(journal.line("b".to_owned(), pair(host), News::NoMoreBlocked, ""));
+        let mut told = 0;
+        for _ in 0..=255 {
+            told += usize::from(journal.is_first("b", News::NoMoreBlocked));
         }
-        lines.extend(journal.line("c".to_owned(), pair(0), News::Clear, ": no answer"));
-        assert_eq!(
-            lines,
-            [format!("{}: protected again", pair(0)), format!("{}: in the clear: no answer", pair(0))]
-        );
-        let sums: Vec<String> = journal.sums().into_iter().map(|(_, line)| line).collect();
+        assert!(journal.is_first("c", News::NoMoreBlocked) && journal.is_first("b", News::Clear));
+        assert_eq!(told, 1);
+        let sums: Vec<String> = journal.sums().into_iter().map(|(_, _, words)| words).collect();
         assert_eq!(sums, ["b: 255 more pairs protected again"]);
         assert!(journal.sums().is_empty());
-        assert!(journal.line("b".to_owned(), pair(0), News::NoMoreBlocked, "").is_some(), "news again");
+        assert!(journal.is_first("b", News::NoMoreBlocked), "news again");
     }
 }

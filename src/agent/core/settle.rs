@@ -28,6 +28,7 @@ impl Core {
             } else if !self.let_go(now) {
                 // The kernel has had its say: no key is waited for any more, whatever became of its SA.
                 self.vault = Vault::default();
+                self.tell_news();
                 return;
             }
         }
@@ -70,26 +71,36 @@ impl Core {
             Some(words) => (ReasonCode::KernelError, words),
             None => (reason_code(failure.code), failure.words),
         };
+        let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
+        let heeded = self.pairs.get(pair).is_some_and(heeded);
+        let is_news = !heeded || self.fail(now, pair, code, words.clone());
         if !failure.hearsay && code == ReasonCode::NoAnswer {
             // Of hosts that do not answer there is one line for all.
             self.absent.note(now, pair, true);
-        } else {
-            // A member that has proven who it is can fail as often as it likes, too.
-            let kind = failure.code.as_str();
-            let said = match failure.hearsay {
-                true => self.hearsay.note(now, kind),
-                false => self.failures.note(now, (pair, kind)),
-            };
-            match said {
-                Some(0) => tracing::warn!("{pair}: {words}"),
-                Some(others) => tracing::warn!("{pair}: {words} (and {others} more like it since the last)"),
-                None => {}
+            return;
+        }
+        // A member that has proven who it is can fail as often as it likes, too.
+        let kind = failure.code.as_str();
+        let said = match failure.hearsay {
+            true => self.hearsay.note(now, kind),
+            false => self.failures.note(now, (pair, kind)),
+        };
+        match said {
+            Some(0) if is_news => self.line(pair).warn(&words),
+            Some(0) | None => {}
+            Some(others) => {
+                self.line(pair).warn(&format!("{words} (and {others} more like it since the last)"));
             }
         }
-        let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
-        if self.pairs.get(pair).is_some_and(heeded) {
-            self.with_pair(pair, |machine| machine.handle_failure(now, code, words));
-        }
+    }
+
+    /// Keys of a pair could not be agreed. `true` where that is news which the log does not have yet: it tells what
+    /// becomes of a pair, and why.
+    pub(super) fn fail(&mut self, now: Instant, pair: Pair, code: ReasonCode, words: String) -> bool {
+        let Some(machine) = self.pairs.get(pair) else { return true };
+        let (was, known) = (machine.row_state(), machine.has_failed_for(code, &words));
+        self.with_pair(pair, |machine| machine.handle_failure(now, code, words));
+        !known && self.pairs.get(pair).is_some_and(|machine| machine.row_state() == was)
     }
 
     /// Says how many failures were left out that nothing was said of since.
@@ -169,6 +180,7 @@ impl Core {
                 let is_news = proven.is_some() && proven.as_ref() != self.proven.get(&pair);
                 self.proven.extend(proven.map(|proven| (pair, proven)));
                 self.persist(if is_news { Persist::Seals } else { Persist::Figures });
+                self.line(pair).debug("both ends use new keys");
             }
             Order::Probe { sa, probe } => {
                 let remote = SocketAddr::new(pair.remote, self.scheme.port);

@@ -9,6 +9,7 @@ use super::{Core, TICK};
 use crate::model::status::RowState;
 use crate::model::{About, Pair, SaId, SaReading, Spi, UnixTime};
 use crate::protect::PairMachine;
+use crate::protect::path_memory::PathMemory;
 use crate::protect::silence::{LISTEN_EVERY, Silence, idle_patience};
 
 /// So many peers that fall silent at once, or are heard again, get a line each in the log.
@@ -19,6 +20,8 @@ pub(super) struct Acquaintance {
     silence: Silence,
     /// It counted as silent when that was last looked at.
     silent: bool,
+    /// Whether its path forgets.
+    pub(super) memory: PathMemory,
     pub(super) about: Option<Arc<About>>,
     /// What was found out of its path last.
     pub(super) measured: Option<Measured>,
@@ -26,7 +29,13 @@ pub(super) struct Acquaintance {
 
 impl Acquaintance {
     fn new(now: Instant) -> Self {
-        Self { silence: Silence::new(now), silent: false, about: None, measured: None }
+        Self {
+            silence: Silence::new(now),
+            silent: false,
+            memory: PathMemory::new(now),
+            about: None,
+            measured: None,
+        }
     }
 }
 
@@ -71,10 +80,16 @@ impl Core {
         }
         for (pair, moved) in self.accounts.moved(sas) {
             let at = moved.last_used.map_or(now, |used| self.instant_of(used, now).clamp(before, now));
-            let silence = &mut self.acquaintance(pair, now).silence;
+            let known = self.acquaintance(pair, now);
             match (moved.received, moved.sent) {
-                (true, _) => silence.note_esp(at),
-                (false, true) => silence.note_sent(now),
+                (true, _) => {
+                    known.silence.note_esp(at);
+                    known.memory.note_heard(at);
+                }
+                (false, true) => {
+                    known.silence.note_sent(now);
+                    known.memory.note_sent(now);
+                }
                 (false, false) => {}
             }
         }
@@ -91,6 +106,7 @@ impl Core {
             let known = self.acquaintance(pair, now);
             if !listens {
                 known.silence.rest(now);
+                known.memory.rest(now);
             }
             let ask = listens && known.silence.ask(now, patience);
             let is_silent = known.silence.is_silent(now);
@@ -105,19 +121,20 @@ impl Core {
             if ask {
                 self.ask(now, pair);
             }
+            self.remember(now, pair);
         }
         let Self { acquaintances, pairs, .. } = self;
-        acquaintances.retain(|pair, _| pairs.get(*pair).is_some());
+        acquaintances.retain(|pair, _| pairs.get(*pair).is_some_and(|machine| !machine.is_off()));
         log_all(
             &silent,
-            |pair| tracing::warn!("{pair}: silent: no answer, and nothing comes from it"),
+            |pair| self.line(pair).warn("silent: no answer, and nothing comes from it"),
             |count| {
                 tracing::warn!("{count} peers are silent: they do not answer, and nothing comes from them");
             },
         );
         log_all(
             &heard,
-            |pair| tracing::info!("{pair}: heard again"),
+            |pair| self.line(pair).info("heard again"),
             |count| {
                 tracing::info!("{count} peers are heard again");
             },
@@ -127,10 +144,16 @@ impl Core {
     /// Where packets leave and nothing comes back, it is proven once more that ESP gets through: the word that begins
     /// that is a question, too.
     fn ask(&mut self, now: Instant, pair: Pair) {
-        let sends = self.silence(pair).is_some_and(Silence::has_sent);
-        if !sends || self.with_pair(pair, |machine| machine.prove_anew(now)) != Some(true) {
+        let known = self.acquaintances.get(&pair);
+        let sends = known.is_some_and(|known| known.silence.has_sent() && !known.memory.is_asking());
+        if !sends || !self.prove_anew(now, pair) {
             self.engine.check_liveness(now, pair);
         }
+    }
+
+    /// Begins to prove once more that ESP gets through. `false` where that is under way or cannot be.
+    pub(super) fn prove_anew(&mut self, now: Instant, pair: Pair) -> bool {
+        self.with_pair(pair, |machine| machine.prove_anew(now)) == Some(true)
     }
 
     pub(super) fn acquaintance(&mut self, pair: Pair, now: Instant) -> &mut Acquaintance {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::silence::listens;
 use super::{Core, ProbeDatagram};
-use crate::agent::probe::{self, SizeProbe};
+use crate::agent::probe::{self, ECHO, SizeProbe};
 use crate::model::{Pair, Sa, Spi};
 use crate::protect::clock::Clock;
 use crate::protect::path_mtu::{Found, Sizing};
@@ -110,13 +110,13 @@ impl Core {
         match (before, measured.found) {
             (Some(Found::Narrow { .. }), Found::Narrow { .. }) | (None | Some(Found::Fine), Found::Fine) => {}
             (_, Found::Narrow { passes }) => {
-                tracing::warn!("{pair}: packets of more than {passes} octets are lost on the way");
+                self.line(pair).warn(&format!("packets of more than {passes} octets are lost on the way"));
             }
-            (_, Found::Fine) => tracing::info!("{pair}: large packets get through again"),
+            (_, Found::Fine) => self.line(pair).info("large packets get through again"),
         }
     }
 
-    fn queue_size(&mut self, sa: Sa, pair: Pair, probe: SizeProbe, octets: usize) {
+    pub(super) fn queue_size(&mut self, sa: Sa, pair: Pair, probe: SizeProbe, octets: usize) {
         let remote = SocketAddr::new(pair.remote, self.scheme.port);
         let bytes = probe::encode_size(probe, octets);
         let size = (!probe.answers).then_some(probe.size);
@@ -148,6 +148,8 @@ impl Core {
         self.accounts.probe(id, probe::counted(octets));
         if !probe.answers {
             self.queue_size(sa, pair, SizeProbe { token, answers: true, ..probe }, 0);
+        } else if probe.size == ECHO {
+            self.acquaintance(pair, now).memory.note_answer(now);
         } else if let Some(search) = self.searches.get_mut(&pair) {
             search.sizing.handle_answer(probe.size);
             self.go_on(now, pair);

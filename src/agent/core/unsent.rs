@@ -30,9 +30,8 @@ impl Core {
                 continue;
             }
             let protected = self.pairs.get(pair).is_some_and(|it| it.row_state() == RowState::Protected);
-            if !protected {
-                tracing::warn!("{pair}: {words}");
-                self.with_pair(pair, |machine| machine.handle_failure(now, ReasonCode::KernelError, words));
+            if !protected && self.fail(now, pair, ReasonCode::KernelError, words.clone()) {
+                self.line(pair).warn(&words);
             }
         }
         self.settle(now, kernel);

@@ -78,6 +78,30 @@ impl Weather {
         Self { loss: 0.7, duplication: 0.2, delay: (Duration::from_millis(1), Duration::from_secs(3)) };
 }
 
+/// A stateful firewall: one host begins, the others only answer, for as long as it remembers that.
+pub(super) struct Firewall {
+    begins: IpAddr,
+    forgets: Duration,
+    passed: Option<Instant>,
+    /// So many packets of traffic it has dropped.
+    pub(super) dropped: u64,
+}
+
+impl Firewall {
+    pub(super) fn new(begins: IpAddr, forgets: Duration) -> Self {
+        Self { begins, forgets, passed: None, dropped: 0 }
+    }
+
+    /// Whether a packet passes, which is `data` or a probe of ours.
+    fn passes(&mut self, now: Instant, from: IpAddr, data: bool) -> bool {
+        let remembers = self.passed.is_some_and(|passed| now - passed < self.forgets);
+        let passes = from == self.begins || remembers;
+        self.passed = if passes { Some(now) } else { self.passed };
+        self.dropped += u64::from(data && !passes);
+        passes
+    }
+}
+
 /// Packets under way.
 pub(super) struct Net {
     pub(super) weather: Weather,
@@ -85,6 +109,8 @@ pub(super) struct Net {
     pub(super) esp_blocked: BTreeSet<(IpAddr, IpAddr)>,
     /// Ways on which nothing passes.
     pub(super) cut: BTreeSet<(IpAddr, IpAddr)>,
+    /// A firewall for protocol 50.
+    pub(super) firewall: Option<Firewall>,
     /// Packets larger than this are lost before ESP adds to them, and nobody says so.
     pub(super) swallows: Option<usize>,
     /// What NATs make of hosts' own addresses.
@@ -101,6 +127,7 @@ impl Net {
             weather,
             esp_blocked: BTreeSet::new(),
             cut: BTreeSet::new(),
+            firewall: None,
             swallows: None,
             translated: BTreeMap::new(),
             under_way: BTreeMap::new(),
@@ -120,7 +147,9 @@ impl Net {
         }
         let data = matches!(packet, Packet::Clear { .. } | Packet::Esp { inner: Inner::Data, .. });
         let lost = !data && rng.random_bool(self.weather.loss);
-        if blocked || lost || self.cut.contains(&ends) {
+        let stopped = matches!(packet, Packet::Esp { in_udp: false, .. })
+            && self.firewall.as_mut().is_some_and(|firewall| !firewall.passes(now, ends.0, data));
+        if blocked || lost || stopped || self.cut.contains(&ends) {
             return;
         }
         let packet = self.translate(packet);

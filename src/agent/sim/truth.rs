@@ -23,7 +23,7 @@ fn about() -> About {
 }
 
 /// Hosts that tell what they are, protected.
-fn telling(hosts: usize, seed: u64, weather: Weather) -> World {
+pub(super) fn telling(hosts: usize, seed: u64, weather: Weather) -> World {
     let mut world = World::new(hosts, seed, weather);
     world.about = about().to_bytes().into();
     (0..hosts).for_each(|host| world.enable(host));

@@ -5,7 +5,7 @@ use std::time::Instant;
 use subtle::ConstantTimeEq;
 
 use super::{Order, PairMachine, Phase, Seal};
-use crate::model::status::RowState;
+use crate::model::status::{ReasonCode, RowState};
 use crate::model::{Action, Limits, Pair, Sa, SaId, Spi};
 use crate::protect::child::Child;
 use crate::protect::plan::Desired;
@@ -93,6 +93,26 @@ impl PairMachine {
         self.confirmed.filter(|spi| self.has_adopted(*spi) || carries(*spi))
     }
 
+    /// Whether packets leave as ESP in UDP; `None` where none leave as ESP, or through SAs of another agent alone.
+    pub fn is_in_udp(&self) -> Option<bool> {
+        self.current().map(Child::is_encapsulated)
+    }
+
+    /// Whether there is a child whose ESP goes by itself.
+    pub fn goes_by_itself(&self) -> bool {
+        self.children.iter().any(|child| !child.is_encapsulated())
+    }
+
+    /// Whether ESP in UDP was tried because ESP by itself did not get through.
+    pub fn has_evaded(&self) -> bool {
+        self.detour.was_tried()
+    }
+
+    /// Whether the last attempt at keys failed for this reason.
+    pub fn has_failed_for(&self, code: ReasonCode, words: &str) -> bool {
+        self.failure.as_ref().is_some_and(|(failed, said)| (*failed, said.as_str()) == (code, words))
+    }
+
     /// Our name of the child that both ends send through.
     pub fn settled_child(&self) -> Option<Spi> {
         self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).map(Child::in_spi)
@@ -101,6 +121,12 @@ impl PairMachine {
     /// The outbound SA of that child, and what the peer wants to find in what proves it.
     pub fn way_to_peer(&self) -> Option<(Sa, [u8; 16])> {
         self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).and_then(Child::way_to_peer)
+    }
+
+    /// Whether that child is proven both ways, once more where that was asked for.
+    pub fn is_proven(&self) -> bool {
+        let child = self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi));
+        child.is_some_and(|child| child.proof.is_over())
     }
 
     /// The inbound SA of the child that `token` belongs to, and the way back through it.

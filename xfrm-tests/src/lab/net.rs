@@ -1,6 +1,7 @@
 //! The wire: a bridge in a namespace of its own, and the hosts' cables.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -212,6 +213,29 @@ impl Wire {
         let flow = format!("protocol {protocol} flower src_ip {own} dst_ip {to}");
         self.filter(host, Toward::Wire, &format!("{flow} ip_proto 0x32 {rewrite}"))?;
         self.filter(host, Toward::Wire, &format!("{flow} ip_proto udp dst_port 4500 {rewrite}{in_udp}"))
+    }
+
+    /// Puts a stateful firewall before a host: its ESP passes only in answer to what has come to it, and the firewall
+    /// forgets that when no packet has passed for so long, in whole seconds. [`Wire::pass_all`] ends it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn stateful_firewall(&self, host: &Host, forgets: Duration) -> Result<()> {
+        let seconds = forgets.as_secs();
+        self.host.run(&format!(
+            "modprobe -a nf_conntrack act_ct && sysctl -qw net.netfilter.nf_conntrack_generic_timeout={seconds}"
+        ))?;
+        for protocol in ["ip", "ipv6"] {
+            let esp = format!("protocol {protocol} flower ip_proto 0x32");
+            self.filter(host, Toward::Host, &format!("{esp} action ct commit"))?;
+            // What is added later is asked first.
+            let known = format!("protocol {protocol} chain 1 flower");
+            self.filter(host, Toward::Wire, &format!("{known} action drop"))?;
+            self.filter(host, Toward::Wire, &format!("{known} ct_state +trk+est action pass"))?;
+            let track = "ct_state -trk action ct pipe action goto chain 1";
+            self.filter(host, Toward::Wire, &format!("{esp} {track}"))?;
+        }
+        Ok(())
     }
 
     /// Adds a filter to a host's cable.
