@@ -17,11 +17,15 @@ const NARROWER: [&[usize]; 4] = [&[0, 3, 4, 5, 6, 7], &[0, 3, 4, 6, 7], &[0, 3, 
 
 /// What the table shows first.
 pub(super) fn rank(row: &PeerRow) -> u8 {
-    match row.state {
+    if row.is_silent() { 3 } else { urgency(row.state) }
+}
+
+/// How soon somebody has to look at a row in such a state, soonest first.
+pub(super) fn urgency(state: RowState) -> u8 {
+    match state {
         RowState::Blocked => 0,
         RowState::Clear => 1,
         RowState::Negotiating => 2,
-        RowState::Protected if row.is_silent() => 3,
         RowState::Protected => 4,
         RowState::Off => 5,
     }

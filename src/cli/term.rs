@@ -1,6 +1,7 @@
 //! The terminal: what may be written to it, and in which colours.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 
@@ -43,8 +44,13 @@ pub(super) fn tell(text: &str) {
 
 /// The columns and lines of the terminal that standard output is.
 pub(super) fn size() -> Option<(usize, usize)> {
+    size_of(io::stdout())
+}
+
+/// The same of the terminal that `output` is.
+pub(super) fn size_of(output: impl AsFd) -> Option<(usize, usize)> {
     let (terminal_size::Width(columns), terminal_size::Height(lines)) =
-        terminal_size::terminal_size_of(io::stdout())?;
+        terminal_size::terminal_size_of(output)?;
     // A terminal that does not know says 0.
     (columns > 0 && lines > 0).then_some((columns.into(), lines.into()))
 }
