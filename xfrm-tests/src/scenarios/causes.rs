@@ -24,7 +24,7 @@ pub(super) const ALL: &[Test] = &[
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn problem<'a>(status: &'a Status, code: &str) -> Option<&'a serde_json::Value> {
+pub(super) fn problem<'a>(status: &'a Status, code: &str) -> Option<&'a serde_json::Value> {
     let problems = status.at("/problems").as_array().map(Vec::as_slice).unwrap_or_default();
     problems.iter().find(|problem| problem["code"] == code)
 }

@@ -1,6 +1,6 @@
 //! Hosts that prove themselves with certificates of one CA, to each other and to stock strongSwan.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
 use rcgen::{
@@ -31,6 +31,9 @@ pub(super) const ALL: &[Test] = &[
 const CERTIFICATE: &str = "/etc/hostseal/certificate.pem";
 const CA: &str = "/etc/hostseal/ca.pem";
 pub(crate) const CRL: &str = "/etc/hostseal/crl.pem";
+
+/// How long the certificates of hosts are good where nothing depends on it.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A chain of CAs, of which the last one makes the certificates of hosts.
 pub(crate) struct Ca {
@@ -79,10 +82,16 @@ impl Ca {
 
     /// The certificate of a host, whose number is its serial number, for `names`.
     pub(crate) fn certify(&self, host: &Host, names: &[String]) -> Result<String> {
+        self.certify_until(host, names, SystemTime::now() + A_YEAR)
+    }
+
+    /// One that ends then.
+    fn certify_until(&self, host: &Host, names: &[String], ends: SystemTime) -> Result<String> {
+        let ends = date_time_ymd(1970, 1, 1) + ends.duration_since(SystemTime::UNIX_EPOCH)?;
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, host.name());
         params.serial_number = Some(SerialNumber::from(u64::from(host.number())));
-        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2049, 1, 1));
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), ends);
         let key = KeyPair::from_pem(&host.read(KEY)?)?;
         Ok(params.signed_by(&key, self.issuer())?.pem())
     }
@@ -114,15 +123,28 @@ impl Ca {
 
     /// Gives a host of hostseal a key of that `kind`, a certificate for `names`, and all else that it needs.
     pub(crate) fn install(&self, cluster: &Cluster, host: &Host, kind: &str, names: &[String]) -> Result<()> {
+        self.install_until(cluster, host, kind, names, SystemTime::now() + A_YEAR)
+    }
+
+    /// The same with a certificate that ends then.
+    pub(crate) fn install_until(
+        &self,
+        cluster: &Cluster,
+        host: &Host,
+        kind: &str,
+        names: &[String],
+        ends: SystemTime,
+    ) -> Result<()> {
         key(host, kind)?;
-        host.write(CERTIFICATE, &format!("{}{}", self.certify(host, names)?, self.below()), 0o644)?;
+        let own = self.certify_until(host, names, ends)?;
+        host.write(CERTIFICATE, &format!("{own}{}", self.below()), 0o644)?;
         host.write(CA, &self.pems[0], 0o644)?;
         host.write(CRL, &self.lists(&[])?, 0o644)?;
         host.write(CONFIG, &cluster.text(), 0o644)
     }
 }
 
-fn cluster(lab: &Lab) -> Cluster {
+pub(super) fn certified(lab: &Lab) -> Cluster {
     let auth = format!("method = \"certificate\"\ncrl = \"{CRL}\"");
     Cluster::of_v4(lab.hosts()).with("auth", &auth)
 }
@@ -130,7 +152,7 @@ fn cluster(lab: &Lab) -> Cluster {
 /// One by its name, one by its address.
 fn hosts_of_one_ca(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    let (ca, cluster) = (Ca::new(1)?, cluster(lab));
+    let (ca, cluster) = (Ca::new(1)?, certified(lab));
     ca.install(&cluster, &a, "ed25519", &[a.name().to_owned()])?;
     ca.install(&cluster, &b, "ecdsa-p256", &[b.v4().to_string()])?;
     for outcome in hostseal_all(lab.hosts(), "enable --timeout 20s")? {
@@ -147,7 +169,7 @@ fn hosts_of_one_ca(lab: &mut Lab) -> Result<()> {
 /// Its certificate is right in everything but who signed it.
 fn a_host_of_another_ca_stays_out(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    let (ours, theirs, cluster) = (Ca::new(1)?, Ca::new(1)?, cluster(lab));
+    let (ours, theirs, cluster) = (Ca::new(1)?, Ca::new(1)?, certified(lab));
     ours.install(&cluster, &a, "ed25519", &[a.v4().to_string()])?;
     ours.install(&cluster, &b, "ed25519", &[b.v4().to_string()])?;
     b.write(
@@ -166,7 +188,7 @@ fn a_host_of_another_ca_stays_out(lab: &mut Lab) -> Result<()> {
 /// a takes the changed list while the pair is at work.
 fn a_host_that_is_revoked_at_work_is_out(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    let (ca, cluster) = (Ca::new(1)?, cluster(lab).with("keying", "rekey_after = \"4s\""));
+    let (ca, cluster) = (Ca::new(1)?, certified(lab).with("keying", "rekey_after = \"4s\""));
     for host in lab.hosts() {
         ca.install(&cluster, host, "ed25519", &[host.v4().to_string()])?;
     }
@@ -196,7 +218,7 @@ fn await_refused(refuses: &Host, refused: &Host, state: &str, words: &str) -> Re
 /// hostseal on a, strongSwan on b, with these kinds of keys.
 fn strongswan(lab: &mut Lab, kinds: [&str; 2], starts: bool) -> Result<()> {
     let [a, b] = lab.all();
-    let (ca, cluster) = (Ca::new(1)?, cluster(lab));
+    let (ca, cluster) = (Ca::new(1)?, certified(lab));
     ca.install(&cluster, &a, kinds[0], &[a.v4().to_string()])?;
     hostseal(&a, "enable --no-wait")?.expect_code(0)?;
 

@@ -1,11 +1,11 @@
 //! Somebody flushes the kernel's tables: the agent puts them right within a second.
 
 use std::thread::sleep;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 
-use super::{Traffic, await_protected, ours_in_kernel, sealed_pair};
+use super::{LOG, Traffic, await_protected, ensure_pings, ours_in_kernel, sealed_pair};
 use crate::lab::agent::status;
 use crate::lab::{FAMILIES, Lab, until};
 use crate::tests::Test;
@@ -14,6 +14,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("flush::of_states", 2, |lab| flush(lab, &["state"])),
     Test::new("flush::of_policies", 2, |lab| flush(lab, &["policy"])),
     Test::new("flush::of_both", 2, |lab| flush(lab, &["state", "policy"])),
+    Test::new("flush::a_storm", 2, storm),
 ];
 
 fn flush(lab: &mut Lab, tables: &[&str]) -> Result<()> {
@@ -46,5 +47,28 @@ fn flush(lab: &mut Lab, tables: &[&str]) -> Result<()> {
     }
     let after = status(&a)?.number("/agent/drift");
     ensure!(after > drift, "the drift is not counted: {drift}, then {after}");
+    Ok(())
+}
+
+/// Twenty flushes in two seconds: what is dead counts for nothing, so the pair is back as soon as they end.
+fn storm(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let (captures, sealed) = (lab.capture_all()?, SystemTime::now());
+    a.run("for _ in $(seq 20); do ip xfrm state flush; sleep 0.1; done")?;
+    let ended = Instant::now();
+    for host in [&a, &b] {
+        await_protected(host)?;
+    }
+    println!("protected {:?} after the last flush", ended.elapsed());
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        ensure_pings(from, to, 3)?;
+    }
+    for host in [&a, &b] {
+        let log = host.read(LOG)?;
+        ensure!(!log.contains("NO_ADDITIONAL_SAS"), "{log}");
+    }
+    for capture in captures {
+        capture.stop()?.since(sealed).ensure_nothing_clear()?;
+    }
     Ok(())
 }

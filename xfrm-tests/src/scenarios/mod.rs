@@ -13,6 +13,7 @@ mod encapsulation;
 mod exempt;
 mod fate;
 mod faults;
+mod firewall;
 mod floating;
 mod flood;
 mod flush;
@@ -29,6 +30,7 @@ mod nat;
 mod paths;
 mod prefer;
 mod process;
+mod proofs;
 mod reboot;
 mod refusal;
 mod rekey;
@@ -56,6 +58,8 @@ use crate::tests::Test;
 pub fn all() -> impl Iterator<Item = &'static Test> {
     [
         enable::ALL,
+        firewall::ALL,
+        proofs::ALL,
         strict::ALL,
         strangers::ALL,
         prefer::ALL,

@@ -55,9 +55,18 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
 /// Whether a test makes sense only where keys are negotiated: it is about what IKE negotiates, or about others that
 /// know nothing else.
 pub fn is_about_ike(test: &Test) -> bool {
-    ["strongswan", "libreswan", "interop::", "the_peer::", "algorithms::", "keys::", "certificates::"]
-        .iter()
-        .any(|word| test.name.contains(word))
+    [
+        "strongswan",
+        "libreswan",
+        "interop::",
+        "the_peer::",
+        "algorithms::",
+        "keys::",
+        "certificates::",
+        "proofs::",
+    ]
+    .iter()
+    .any(|word| test.name.contains(word))
 }
 
 /// The test of this name.
