@@ -130,6 +130,8 @@ pub struct Core {
     waited: Duration,
     persist: Option<Persist>,
     look_again: bool,
+    /// That the limits of SAs are reached too soon was told.
+    outrun: bool,
     /// Changes that strangers made us repair.
     drift: u64,
     journal: Journal,
@@ -192,6 +194,7 @@ impl Core {
             waited: Duration::ZERO,
             persist: None,
             look_again: false,
+            outrun: false,
             drift: 0,
             journal: Journal::default(),
             stood: BTreeMap::new(),
@@ -376,10 +379,21 @@ impl Core {
         {
             let first = self.with_pair(pair, |machine| machine.handle_first_packet(now, reading.id));
             if first != Some(true) {
-                self.engine.rekey_child(now, pair, in_spi);
+                self.replace_worn(now, pair, in_spi);
             }
         }
         self.settle(now, kernel);
+    }
+
+    /// An SA has carried as much as it should.
+    fn replace_worn(&mut self, now: Instant, pair: Pair, in_spi: Spi) {
+        let at_once = self.with_pair(pair, |machine| machine.handle_worn(now, in_spi));
+        if at_once == Some(false) && !std::mem::replace(&mut self.outrun, true) {
+            tracing::warn!(
+                "{pair}: keys reach keying.rekey_bytes or keying.rekey_packets sooner than they can be replaced: \
+                 raise the limit"
+            );
+        }
     }
 
     /// Authentic ESP came in UDP from another port than an inbound SA of ours says: a NAT has let the peer in anew.
@@ -450,7 +464,7 @@ impl Core {
         match kernel.read_sas() {
             Ok(sas) => {
                 for (pair, in_spi) in self.overdue(&sas) {
-                    self.engine.rekey_child(now, pair, in_spi);
+                    self.replace_worn(now, pair, in_spi);
                 }
                 self.listen(now, &sas);
                 self.ask_the_quiet(now);

@@ -10,8 +10,12 @@ use crate::model::exempt::Exemptions;
 use crate::model::{Config, Inside, Limits, Node, NodeName, Pair};
 use crate::protect::{Away, Guard, GuardRules, PairMachine, Rules};
 
-/// Hard limits in bytes and packets are this many times the soft ones.
+/// Hard limits in bytes and packets are this many times the soft ones, at least.
 const HARD_OVER_SOFT: u64 = 4;
+/// And no lower than this: a fast link must not reach them before keys can be replaced, one time or several.
+const HARD_BYTES_LEAST: u64 = 1 << 40;
+/// See [`HARD_BYTES_LEAST`].
+const HARD_PACKETS_LEAST: u64 = 1 << 32;
 
 /// What the core has to know of the configuration.
 pub struct Scheme {
@@ -41,13 +45,14 @@ impl Scheme {
     /// What `config` says of this host, which is `node`.
     pub fn of(config: &Config, node: &Node) -> Self {
         let keying = &config.keying;
-        let hard = |soft: Option<u64>| soft.map(|soft| soft.saturating_mul(HARD_OVER_SOFT));
+        let hard =
+            |soft: Option<u64>, least: u64| soft.map(|soft| soft.saturating_mul(HARD_OVER_SOFT).max(least));
         let limits = Limits {
             hard_seconds: Some(keying.expire_after.as_secs()),
             soft_bytes: keying.rekey_bytes,
             soft_packets: keying.rekey_packets,
-            hard_bytes: hard(keying.rekey_bytes),
-            hard_packets: hard(keying.rekey_packets),
+            hard_bytes: hard(keying.rekey_bytes, HARD_BYTES_LEAST),
+            hard_packets: hard(keying.rekey_packets, HARD_PACKETS_LEAST),
         };
         let named = config.pairs(node);
         Self {

@@ -12,7 +12,7 @@ use super::term::{print, print_json};
 use super::{context, others};
 use crate::model;
 use crate::model::config::{
-    Config, ConfigError, CredentialsError, Forwarded, Method, Mode, Node, NodeName, Problem,
+    Config, ConfigError, CredentialsError, Forwarded, Method, Mode, Node, NodeName, Problem, REKEY_PACE,
 };
 use crate::model::exempt::Protocol;
 use crate::model::units::{counted, human_bytes, human_duration};
@@ -25,6 +25,7 @@ struct Report {
     file: String,
     valid: bool,
     errors: Vec<Mistake>,
+    warnings: Vec<String>,
     cluster: Option<String>,
     node: Option<NodeName>,
     config_id: Option<String>,
@@ -99,6 +100,7 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
             file: file.to_owned(),
             valid: failures.is_empty(),
             errors: failures.iter().map(|failure| Mistake::anywhere(&failure.message)).collect(),
+            warnings: outrun(config),
             cluster: Some(config.cluster.clone()),
             node: node_found.map(|node| node.name.clone()),
             config_id: Some(config.config_id()),
@@ -184,6 +186,7 @@ fn words(
         line("proof", proofs(config));
     }
     line("", format!("new ones after {}", rekey_limits(config)));
+    outrun(config).into_iter().for_each(|words| line("warning", words));
     line("", format!("the kernel stops using them after {}", human_duration(keying.expire_after)));
     if keying.accept.contains(&Method::Ike) {
         proposed("IKE proposals", &keying.proposals).for_each(|(label, proposal)| line(label, proposal));
@@ -300,6 +303,29 @@ fn opens(entry: &Exemption) -> String {
     )
 }
 
+/// Limits that a fast link reaches sooner than keys can be replaced.
+fn outrun(config: &Config) -> Vec<String> {
+    /// Bytes a second of a fast link, and its packets if they are full.
+    const LINK: (u64, u64) = (1_250_000_000, 812_744);
+    let keying = &config.keying;
+    let limits = [
+        ("bytes", keying.rekey_bytes.map(human_bytes), keying.rekey_bytes, LINK.0),
+        ("packets", keying.rekey_packets.map(|count| count.to_string()), keying.rekey_packets, LINK.1),
+    ];
+    let words = |(unit, shown, limit, rate): (&str, Option<String>, Option<u64>, u64)| {
+        let seconds = limit? as f64 / rate as f64;
+        (seconds < REKEY_PACE.as_secs_f64()).then(|| {
+            format!(
+                "keying.rekey_{unit} = {} would mean new keys every {seconds:.1} s at 10 Gbit/s, and they are \
+                 replaced every {} s at most: on a fast link each key carries more",
+                shown.unwrap_or_default(),
+                REKEY_PACE.as_secs()
+            )
+        })
+    };
+    limits.into_iter().filter_map(words).collect()
+}
+
 fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Require => "require: once a pair is sealed, its traffic is encrypted or dropped",
@@ -321,6 +347,7 @@ impl Report {
             file,
             valid: false,
             errors,
+            warnings: Vec::new(),
             cluster: None,
             node: None,
             config_id: None,

@@ -56,6 +56,8 @@ pub struct Child {
     said: Flags,
     install: Install,
     closed: Option<(Instant, Closing)>,
+    /// Since when both ends have sent through another that takes its place.
+    replaced: Option<Instant>,
     /// The key exchange is deleting it.
     deleting: bool,
     /// The inbound SA is not wanted any more.
@@ -98,6 +100,7 @@ impl Child {
             said: Flags::default(),
             install: Install::Pending,
             closed: None,
+            replaced: None,
             deleting: false,
             in_gone: false,
             out_gone: false,
@@ -138,6 +141,9 @@ impl Child {
 
     /// The peer's newest word about it, which `waited` to be read.
     pub(super) fn hear(&mut self, now: Instant, word: &Word, waited: Duration) {
+        if word.flags.sending && !self.peer.sending {
+            self.take_up();
+        }
         self.peer = word.flags;
         self.their_token = Some(word.token);
         self.proof.hear(now, &word.flags, waited);
@@ -189,6 +195,25 @@ impl Child {
             && !self.deleting
             && !self.is_deleted()
             && (self.proof.has_reached() || self.foreign_ready)
+    }
+
+    /// Both ends send through a child: `this` one, or another, which is newer than this one if it is `older`.
+    pub(super) fn note_settled(&mut self, now: Instant, this: bool, older: bool) {
+        if this {
+            self.replaced = None;
+        } else if older || !self.is_known() {
+            self.replaced.get_or_insert(now);
+        }
+    }
+
+    /// One of the ends sends through it again: whatever has taken its place has not done so for good.
+    pub(super) fn take_up(&mut self) {
+        self.replaced = None;
+    }
+
+    /// Since when both ends have sent through another that takes its place.
+    pub(super) fn replaced(&self) -> Option<Instant> {
+        self.replaced
     }
 
     /// Whether the key exchange still knows it.

@@ -9,6 +9,7 @@ mod detour;
 mod judge;
 mod opening;
 mod order;
+mod pace;
 mod place;
 mod seal;
 mod succession;
@@ -133,10 +134,16 @@ pub struct PairMachine {
     confirmed: Option<Spi>,
     /// The kernel has an inbound policy that accepts clear packets, on the way to the clear.
     opened: bool,
-    /// When `outbound` changed last.
-    switched: Instant,
+    /// When `outbound` last left what is no child: an SA of `adopted`, or nothing.
+    left_adopted: Instant,
+    /// When both ends first sent through a child, since SAs were adopted.
+    taken_over: Option<Instant>,
     /// The outbound SA of the child that both ends send through, and since when.
     settled: Option<(Spi, Instant)>,
+    /// The child whose SAs have carried as much as they should, to be replaced when the pace allows.
+    worn: Option<Spi>,
+    /// When the newest child was agreed.
+    agreed: Option<Instant>,
     /// When the inbound policies were written last; `None` where an agent before this one did it.
     written: Option<Instant>,
     /// Whether a packet has met them, as far as was asked since the ends settled.
@@ -186,7 +193,10 @@ impl PairMachine {
             outbound: None,
             confirmed: None,
             opened: false,
-            switched: now,
+            left_adopted: now,
+            taken_over: None,
+            worn: None,
+            agreed: None,
             settled: None,
             written: None,
             used: Use::Unasked,
@@ -211,6 +221,7 @@ impl PairMachine {
         let has_outbound = sas.values().any(|direction| *direction == Direction::Out);
         self.detour.found = encapsulated;
         self.adopted = sas;
+        self.taken_over = None;
         self.outbound = outbound;
         self.confirmed = outbound;
         match inbound {
@@ -310,6 +321,7 @@ impl PairMachine {
         // Most have one, and there are thousands of pairs.
         self.children.reserve_exact(1);
         self.children.push(child);
+        self.agreed = Some(now);
         self.advance(now);
         true
     }
@@ -499,6 +511,7 @@ impl PairMachine {
         self.doubt(&mut clock);
         self.seal(&mut clock);
         self.retire(&mut clock);
+        self.replace_worn(&mut clock);
         self.probe(&mut clock);
         self.evade(&mut clock);
         self.speak();

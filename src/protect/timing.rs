@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::config::REKEY_PACE;
+
 /// How long an outbound SA stays after the policy moved away from it: packets that hold the old route
 /// would be refused with EINVAL (docs/kernel.md, fact 8a).
 pub const OUT_GRACE: Duration = Duration::from_secs(1);
@@ -9,6 +11,12 @@ pub const OUT_GRACE: Duration = Duration::from_secs(1);
 /// How long an inbound SA outlives the last packet that the peer can have sent through it: queues and
 /// the network.
 pub const IN_GRACE: Duration = Duration::from_secs(2);
+
+/// How long after a child was agreed the next may be asked for because it has carried as much as it should: until the
+/// SAs of the one before have left. The other end waits longer, or both would ask at the same time.
+pub const PACE_LEADER: Duration = REKEY_PACE;
+/// See [`PACE_LEADER`].
+pub const PACE_OTHER: Duration = Duration::from_millis(3_600);
 
 /// How long clear packets are accepted after both ends send ESP: those still queued or under way
 /// (docs/kernel.md, fact 18g).

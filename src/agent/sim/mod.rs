@@ -15,6 +15,7 @@ mod lives;
 mod log;
 mod nat;
 mod net;
+mod pace;
 mod proofs;
 mod reconfigure;
 mod remembered;

@@ -1,8 +1,6 @@
 //! What agents write to their state directories, and how often.
 
-use std::time::Duration;
-
-use super::cluster::SECOND;
+use super::cluster::{MINUTE, SECOND};
 use super::net::Weather;
 use super::world::World;
 
@@ -10,15 +8,14 @@ use super::world::World;
 #[test]
 fn rekeys_write_nothing_at_once() {
     for seed in 0..4 {
-        let minute = Duration::from_secs(60);
         let mut world = World::new(4, seed, Weather::FAIR);
         world.rekey_after(2 * SECOND);
         (0..4).for_each(|host| world.enable(host));
-        assert!(world.run_until(minute, World::all_protected));
+        assert!(world.run_until(MINUTE, World::all_protected));
         world.hosts.iter_mut().for_each(|host| host.octets = 1 << 20);
-        world.run(minute, None);
+        world.run(MINUTE, None);
         let before: Vec<u64> = world.hosts.iter().map(|host| host.writes).collect();
-        world.run(10 * minute, None);
+        world.run(10 * MINUTE, None);
         for (host, before) in world.hosts.iter().zip(before) {
             // A state of so many octets is written each 256 s.
             assert!(host.writes - before <= 3, "seed {seed}: {} writes", host.writes - before);

@@ -44,7 +44,7 @@ impl PairMachine {
             self.unproven.insert(sa.id());
             self.adopted.insert(sa.id(), sa.direction);
         }
-        (self.spoken_of, self.settled, self.trial.peer) = (None, None, None);
+        (self.spoken_of, self.settled, self.taken_over, self.trial.peer) = (None, None, None, None);
         self.orders.push_back(Order::BeginAnew);
         self.begin();
         self.orders.push_back(Order::Hurry);

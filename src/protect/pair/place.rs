@@ -102,6 +102,7 @@ impl PairMachine {
         self.adopted.clear();
         (self.ahead, self.spoken_of) = (None, None);
         (self.outbound, self.confirmed, self.settled) = (None, None, None);
+        (self.agreed, self.worn, self.taken_over) = (None, None, None);
         (self.failure, self.failing_since, self.kernel_error) = (None, None, None);
         self.detour = Detour::default();
         self.trial.peer = None;

@@ -27,8 +27,12 @@ impl PairMachine {
         // A sealed pair keeps naming an SA that is gone: that blocks. Adopted SAs serve until replaced.
         let choice = choice.or(adopted).or(self.outbound.filter(|_| self.is_sealed()));
         if choice != self.outbound {
+            if self.current().is_none() {
+                self.left_adopted = now;
+            }
             self.outbound = choice;
-            self.switched = now;
+            let chosen = self.children.iter_mut().find(|child| Some(child.out_spi()) == choice);
+            chosen.into_iter().for_each(Child::take_up);
         }
     }
 
@@ -40,10 +44,13 @@ impl PairMachine {
             self.settled = spi.map(|spi| (spi, now));
             self.used = Use::Unasked;
         }
-        if let Some(child) = self.children.iter_mut().find(|child| Some(child.out_spi()) == spi)
-            && !child.announced
-        {
-            child.announced = true;
+        let Some(at) = self.children.iter().position(|child| Some(child.out_spi()) == spi) else { return };
+        self.taken_over.get_or_insert(now);
+        for (other, child) in self.children.iter_mut().enumerate() {
+            child.note_settled(now, other == at, other < at);
+        }
+        let child = &mut self.children[at];
+        if !std::mem::replace(&mut child.announced, true) {
             self.orders.push_back(Order::Settled { in_spi: child.in_spi() });
         }
     }
@@ -89,25 +96,24 @@ impl PairMachine {
         }
     }
 
-    /// The way out of children and adopted SAs that another child has replaced.
+    /// The way out of children and adopted SAs that another child has replaced. Each has its own time, from when
+    /// the ends first settled on another: under steady rekeys they settle anew all the time.
     pub(super) fn retire(&mut self, clock: &mut Clock) {
         self.bury();
         let current = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
-        let settled = self.settled.map(|(_, at)| at);
+        let settled = self.settled.is_some();
         let initiator = current.is_some_and(|at| self.children[at].initiator);
-        let moved = clock.due(self.switched + OUT_GRACE);
         for (at, child) in self.children.iter_mut().enumerate() {
-            let Some(current) = current else {
-                child.retire_closed(clock, None);
-                continue;
-            };
-            child.retire_closed(clock, settled.filter(|_| at != current));
             // Until both ends have settled, an older child may be the one to go back to.
-            let Some(settled) = settled.filter(|_| at < current && moved) else {
+            let replaced =
+                child.replaced().filter(|_| settled && current.is_some_and(|current| at != current));
+            child.retire_closed(clock, replaced);
+            let older = current.is_some_and(|current| at < current);
+            let Some(replaced) = replaced.filter(|replaced| older && clock.due(*replaced + OUT_GRACE)) else {
                 continue;
             };
             child.retire_outbound();
-            if (initiator || clock.due(settled + DELETE_PATIENCE)) && child.ask_deletion() {
+            if (initiator || clock.due(replaced + DELETE_PATIENCE)) && child.ask_deletion() {
                 self.orders.push_back(Order::Delete { in_spi: child.in_spi() });
             }
         }
@@ -118,10 +124,11 @@ impl PairMachine {
             self.adopted.clear();
         }
         let outbound = self.outbound;
-        let settled_out = settled.is_some_and(|at| clock.due(at + IN_GRACE));
+        let moved = clock.due(self.left_adopted + OUT_GRACE);
+        let taken_over = self.taken_over.is_some_and(|at| clock.due(at + IN_GRACE));
         self.adopted.retain(|id, direction| match direction {
             Direction::Out => outbound == Some(id.spi) || !moved || current.is_none(),
-            Direction::In => !settled_out,
+            Direction::In => !taken_over,
         });
     }
 }

@@ -7,7 +7,7 @@ use crate::model::status::{ReasonCode, RowState};
 use crate::model::word::{Flags, Passage, Probe};
 use crate::model::{Action, Spi, Word};
 use crate::protect::Order;
-use crate::protect::timing::{IN_GRACE, OUT_GRACE, UNSETTLED_PATIENCE};
+use crate::protect::timing::{IN_GRACE, OUT_GRACE, PACE_LEADER, PACE_OTHER, SEAL_GRACE, UNSETTLED_PATIENCE};
 
 #[test]
 fn a_rekey_moves_the_policy_then_the_old_child_goes_step_by_step() {
@@ -129,6 +129,96 @@ fn adopted_sas_serve_until_a_child_has_taken_over() {
     assert_eq!(link.ends[0].kernel.sas.len(), 4);
     link.pass(Duration::from_secs(30));
     assert_eq!(link.ends[0].kernel.sas.len(), 2);
+}
+
+/// However often keys are replaced, each child that was replaced goes in its time.
+#[test]
+fn succession_comes_to_an_end_under_steady_rekeys() {
+    for every in [900, 1500, 2000] {
+        let mut link = Link::sealed();
+        for rekey in 0..60 {
+            link.agree(rekey % 2, false);
+            link.work();
+            link.pass(every * MOMENT);
+            let most = 2 * (2 + (OUT_GRACE + IN_GRACE).as_millis() as usize / every as usize);
+            for end in &link.ends {
+                assert!(
+                    end.kernel.sas.len() <= most,
+                    "{} SAs at one rekey in {every} ms",
+                    end.kernel.sas.len()
+                );
+            }
+        }
+    }
+}
+
+/// One end goes back to the child before, as the session of the newer one is gone there: what it sends that way then
+/// has its grace once more when both have settled on a third.
+#[test]
+fn a_child_that_is_gone_back_to_goes_in_its_time() {
+    let mut link = Link::sealed();
+    let [a, _] = link.agree(0, false);
+    link.work();
+    link.ends[0].machine.handle_closed(link.now, a, false);
+    link.work();
+    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }));
+    // The other end has not settled there: nothing leaves.
+    link.ends[1].machine.handle_closed(link.now, Spi(2), false);
+    link.pass(2 * OUT_GRACE);
+    link.agree(0, false);
+    link.work();
+    link.pass(OUT_GRACE - MOMENT);
+    assert!(link.ends[0].kernel.sas.keys().any(|id| id.spi == Spi(2)), "packets may hold the old route");
+    link.pass(Duration::from_secs(30));
+    for end in &link.ends {
+        assert_eq!(end.kernel.sas.len(), 2);
+    }
+}
+
+/// Agents are killed while keys are replaced every two seconds: what they leave is not there for ever.
+#[test]
+fn what_killed_agents_left_goes_under_steady_rekeys() {
+    let mut link = Link::sealed();
+    for kill in 0..60 {
+        if kill % 3 == 0 {
+            link.replace_agent();
+            // For the peer, the sessions with the agent that is gone are gone too, without a word.
+            let known: Vec<Spi> = link.children.keys().copied().filter(|spi| spi.0 % 2 == 0).collect();
+            for spi in known {
+                link.ends[1].machine.handle_closed(link.now, spi, false);
+            }
+        }
+        link.agree(kill % 2, false);
+        link.work();
+        link.pass(Duration::from_secs(2));
+        for end in &link.ends {
+            assert!(end.kernel.sas.len() <= 8, "{} SAs after {kill} rekeys", end.kernel.sas.len());
+        }
+    }
+}
+
+/// A link that uses up the limits of SAs in no time does not get new ones faster than the old ones can go.
+#[test]
+fn worn_children_are_succeeded_at_a_pace() {
+    for (at, pace) in [(0, PACE_LEADER), (1, PACE_OTHER)] {
+        let mut link = Link::sealed();
+        let rekeys = |link: &Link| link.count(at, |order| matches!(order, Order::Rekey { .. }));
+        let worn = [Spi(1), Spi(2)][at];
+        // It is a second old.
+        assert!(!link.ends[at].machine.handle_worn(link.now, worn));
+        link.pass(pace - SEAL_GRACE - MOMENT);
+        assert_eq!(rekeys(&link), 0);
+        link.pass(MOMENT);
+        assert_eq!(rekeys(&link), 1);
+        let next = link.agree(at, false)[at];
+        link.work();
+        assert!(link.ends[at].machine.handle_worn(link.now, worn), "it has a successor already");
+        link.pass(2 * pace);
+        assert_eq!(rekeys(&link), 1);
+        assert!(link.ends[at].machine.handle_worn(link.now, next), "no other was made of late");
+        link.work();
+        assert_eq!(rekeys(&link), 2);
+    }
 }
 
 #[test]

@@ -1,19 +1,20 @@
-//! Many hosts that are not there, and a slow disk, delay nobody.
+//! Many hosts that are not there, a slow disk, limits that a link outruns: none of them delays or cuts anything.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, ensure};
 
-use super::{Traffic, await_protected, seal_all, spis_sent};
+use super::{Traffic, await_protected, await_sealed, seal_all, spis_sent};
 use crate::campaign::faults::MORTAL;
-use crate::lab::agent::{CONFIG, Status, hostseal, hostseal_all, kill_agent, status_until};
+use crate::lab::agent::{CONFIG, Status, hostseal, hostseal_all, kill_agent, status, status_until};
 use crate::lab::{Cluster, FAMILIES, Family, HOSTSEAL, Host, Lab, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("scale::hundreds_of_dead_hosts_delay_nobody", 3, dead_hosts_delay_nobody),
     Test::new("scale::a_slow_disk_delays_nothing_but_the_answers", 2, a_slow_disk_delays_nothing).mortal(),
+    Test::new("scale::limits_that_a_link_outruns_cut_nothing", 2, outrun_limits_cut_nothing),
 ];
 
 /// How long a write takes on a slow disk.
@@ -114,5 +115,26 @@ fn what_is_told_was_saved(a: &Host, b: &Host) -> Result<()> {
     await_protected(a)?;
     let told = kill_agent(a).and_then(|()| a.read(STATE))?;
     ensure!(told.matches("\"sealed\":true").count() == FAMILIES.len(), "{told}");
+    Ok(())
+}
+
+/// 500 packets a second each way and family use up 300 in a moment.
+fn outrun_limits_cut_nothing(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    seal_all(&Cluster::of(lab.hosts()).with("keying", "rekey_packets = 300"), lab.hosts())?;
+    lab.hosts().iter().try_for_each(await_sealed)?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    let spis =
+        || -> Result<String> { Ok(status(&a)?.peer(b.address(Family::V4))?.at("/sas/0/spi").to_string()) };
+    let first = spis()?;
+    sleep(Duration::from_secs(20));
+    let last = spis()?;
+    traffic.ensure_complete()?;
+    ensure!(first != last, "keys are replaced");
+    ensure!(a.read("/run/hostseal/agent.log")?.contains("raise the limit"), "it is told");
+    for host in lab.hosts() {
+        let sas = host.run("ip xfrm state count")?;
+        println!("{}: {sas}", host.name());
+    }
     Ok(())
 }
