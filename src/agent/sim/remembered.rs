@@ -8,9 +8,9 @@ use super::world::World;
 #[test]
 fn rekeys_write_nothing_at_once() {
     for seed in 0..4 {
-        let mut world = World::new(4, seed, Weather::FAIR);
+        let mut world = World::new(2, seed, Weather::FAIR);
         world.rekey_after(2 * SECOND);
-        (0..4).for_each(|host| world.enable(host));
+        (0..2).for_each(|host| world.enable(host));
         assert!(world.run_until(MINUTE, World::all_protected));
         world.hosts.iter_mut().for_each(|host| host.octets = 1 << 20);
         world.run(MINUTE, None);
