@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rand::SeedableRng as _;
@@ -12,6 +11,7 @@ use rand::rngs::StdRng;
 
 use super::cluster::{MILLISECOND, SECOND, protected, seeds};
 use super::kernel::Leaves;
+use super::log::Log;
 use super::net::{Packet, Weather};
 use super::world::{Seeded, World};
 use crate::agent::core::Datagram;
@@ -160,87 +160,62 @@ fn what_an_imposter_has_on_a_pair_in_the_clear_goes_before_that_is_sealed() {
     });
 }
 
-/// Counts warnings.
-#[derive(Default)]
-struct Warnings(Arc<AtomicU64>);
-
-impl tracing::Subscriber for Warnings {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// Somebody who sees what is sent to a peer's address fails to prove that he is that peer, thousands of times: the pair
 /// that is protected shows nothing of it, and the log a line a minute.
 #[test]
 fn refused_handshakes_change_nothing_that_is_shown_and_fill_no_log() {
-    let warnings = Warnings::default();
-    let said = warnings.0.clone();
-    tracing::subscriber::with_default(warnings, || {
-        // Of a protected pair with an IKE SA, and of one whose agent has just been started anew.
-        for restarted in [false, true] {
-            let mut world = protected(2, 0, Weather::FAIR);
-            world.put_imposter(1);
-            if restarted {
-                world.kill(0);
-                world.start(0);
-            }
-            let (pair, before) = (world.pair(0, 1), said.load(Ordering::Relaxed));
-            for seed in 0..1_000 {
-                world.knock(0, seed);
-                world.run(5 * MILLISECOND, None);
-                let core = world.hosts[0].core.as_ref().unwrap();
-                let machine = &core.pairs()[&pair];
-                assert_eq!(machine.row_state(), RowState::Protected);
-                assert_eq!((machine.reason(), machine.unrenewed()), (None, None), "restarted: {restarted}");
-                let [keys, _, sessions, half_open] = core.sizes();
-                assert!(keys == 0 && sessions <= 20 && half_open <= 16);
-            }
-            let lines = said.load(Ordering::Relaxed) - before;
-            assert!(lines <= 2, "{lines} lines, restarted: {restarted}");
-        }
-        // A pair that is not protected: the operator hears why, once a minute, and sees it in `status`.
-        let mut world = World::new(2, 0, Weather::FAIR);
-        world.enable(0);
+    let log = Log::listen();
+    // Of a protected pair with an IKE SA, and of one whose agent has just been started anew.
+    for restarted in [false, true] {
+        let mut world = protected(2, 0, Weather::FAIR);
         world.put_imposter(1);
-        let before = said.load(Ordering::Relaxed);
-        for seed in 0..1_000 {
-            world.knock(0, 10_000 + seed);
-            world.run(5 * MILLISECOND, None);
+        if restarted {
+            world.kill(0);
+            world.start(0);
         }
-        let lines = said.load(Ordering::Relaxed) - before;
-        assert!((1..=4).contains(&lines), "{lines} lines");
-        assert!(world.reason(0, 1).is_some());
-    });
+        let pair = world.pair(0, 1);
+        log.take_warnings();
+        for seed in 0..1_000 {
+            world.knock(0, seed);
+            world.run(5 * MILLISECOND, None);
+            let core = world.hosts[0].core.as_ref().unwrap();
+            let machine = &core.pairs()[&pair];
+            assert_eq!(machine.row_state(), RowState::Protected);
+            assert_eq!((machine.reason(), machine.unrenewed()), (None, None), "restarted: {restarted}");
+            let [keys, _, sessions, half_open] = core.sizes();
+            assert!(keys == 0 && sessions <= 20 && half_open <= 16);
+        }
+        let lines = log.take_warnings();
+        assert!(lines <= 2, "{lines} lines, restarted: {restarted}");
+    }
+    // A pair that is not protected: the operator hears why, once a minute, and sees it in `status`.
+    let mut world = World::new(2, 0, Weather::FAIR);
+    world.enable(0);
+    world.put_imposter(1);
+    log.take_warnings();
+    for seed in 0..1_000 {
+        world.knock(0, 10_000 + seed);
+        world.run(5 * MILLISECOND, None);
+    }
+    let lines = log.take_warnings();
+    assert!((1..=4).contains(&lines), "{lines} lines");
+    assert!(world.reason(0, 1).is_some());
 }
 
 /// A member gone bad proves who it is again and again, and asks each time for a child that it cannot have: the log gets
 /// a line a minute of that.
 #[test]
 fn a_member_fills_no_log_either() {
-    let warnings = Warnings::default();
-    let said = warnings.0.clone();
-    tracing::subscriber::with_default(warnings, || {
-        let mut world = protected(2, 0, Weather::FAIR);
-        world.put_imposter(1);
-        let before = said.load(Ordering::Relaxed);
-        for seed in 0..1_000 {
-            let settings = world.settings(1);
-            let esp_proposals = Proposals::of_key_bits(128);
-            world.knock_with(0, seed, Settings { esp_proposals, ..settings });
-            world.run(5 * MILLISECOND, None);
-        }
-        let lines = said.load(Ordering::Relaxed) - before;
-        assert!((1..=4).contains(&lines), "{lines} lines");
-    });
+    let log = Log::listen();
+    let mut world = protected(2, 0, Weather::FAIR);
+    world.put_imposter(1);
+    log.take_warnings();
+    for seed in 0..1_000 {
+        let settings = world.settings(1);
+        let esp_proposals = Proposals::of_key_bits(128);
+        world.knock_with(0, seed, Settings { esp_proposals, ..settings });
+        world.run(5 * MILLISECOND, None);
+    }
+    let lines = log.take_warnings();
+    assert!((1..=4).contains(&lines), "{lines} lines");
 }

@@ -1,8 +1,9 @@
 //! What the log says of pairs: each event once, with fields for programs.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tracing::field::{Field, Visit};
 use tracing::{Level, Metadata, Subscriber, span};
@@ -28,11 +29,16 @@ impl Visit for Line {
     }
 }
 
-/// Keeps lines.
-#[derive(Default, Clone)]
-struct Log(Arc<Mutex<Vec<Line>>>);
+thread_local! {
+    /// What was said on this thread, where somebody listens.
+    static SAID: RefCell<Option<Vec<Line>>> = const { RefCell::new(None) };
+}
 
-impl Subscriber for Log {
+/// Hears all threads. One for each test would not do: while there is only one, an event that another thread comes upon
+/// first counts as one that nobody listens to, on all threads.
+struct Ear;
+
+impl Subscriber for Ear {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= Level::INFO
     }
@@ -42,25 +48,44 @@ impl Subscriber for Log {
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
     fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = Line { warns: *event.metadata().level() <= Level::WARN, ..Line::default() };
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line);
+        SAID.with_borrow_mut(|said| {
+            if let Some(said) = said {
+                let mut line = Line { warns: *event.metadata().level() <= Level::WARN, ..Line::default() };
+                event.record(&mut line);
+                said.push(line);
+            }
+        });
     }
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}
 }
 
+/// What the log says on this thread.
+pub(super) struct Log;
+
 impl Log {
+    /// Listens from now on.
+    pub(super) fn listen() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing::subscriber::set_global_default(Ear).expect("nobody else listens"));
+        SAID.set(Some(Vec::new()));
+        Self
+    }
+
     /// What was said since the last call.
     fn take(&self) -> Vec<Line> {
-        std::mem::take(&mut *self.0.lock().unwrap())
+        SAID.replace(Some(Vec::new())).unwrap_or_default()
+    }
+
+    /// How many warnings there were since the last call.
+    pub(super) fn take_warnings(&self) -> usize {
+        self.take().iter().filter(|line| line.warns).count()
     }
 }
 
-/// Lets two hosts do what `story` says, which is given their log so far when it asks.
+/// Lets two hosts do what `story` says, which is given their log.
 fn told(seed: u64, story: impl FnOnce(&mut World, &Log)) {
-    let log = Log::default();
-    tracing::subscriber::with_default(log.clone(), || story(&mut World::new(2, seed, Weather::FAIR), &log));
+    story(&mut World::new(2, seed, Weather::FAIR), &Log::listen());
 }
 
 /// The one line of each host that has these words, with its state and reason.
