@@ -1,5 +1,6 @@
 //! The loop: gives the core time, datagrams, kernel events and requests, and carries its outputs away.
 
+mod answer;
 mod reload;
 mod save;
 mod wish;
@@ -15,14 +16,14 @@ use nix::libc::EMSGSIZE;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::save::{Held, Written, refusal};
-use self::wish::{Ordered, Wish};
+use self::save::{Held, Written};
+use self::wish::Ordered;
 use super::accounts::Accounts;
 use super::addresses::{AddressNews, News};
 use super::alarm::Alarm;
 use super::alerts::Alerts;
 use super::confine::{Reach, confine};
-use super::control::{Call, Control};
+use super::control::Control;
 use super::core::{Core, Datagram, Persist};
 use super::descriptors;
 use super::due::Due;
@@ -36,18 +37,17 @@ use super::routes::Routes;
 use super::setup::{Secrets, Setup, Start};
 use super::single::Single;
 use super::sockets::Sockets;
-use super::unlisted::{self, Knocks};
+use super::unlisted::Knocks;
 use super::unsaved::Unsaved;
 use super::watch::Watch;
 use super::writer::Writer;
 use crate::ike;
 use crate::model::config::owner;
-use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::model::exempt::Exemptions;
 use crate::model::host::{Boot, own_addresses, present_addresses};
-use crate::model::status::{Known, Protection, Status, without_agent};
+use crate::model::status::Protection;
 use crate::model::stranger::Ground;
-use crate::model::{Pair, Problem, SaId, Saved, UnixTime, causes, forwarding, unpaired};
+use crate::model::{Pair, Problem, SaId, Saved, UnixTime, causes};
 use crate::xfrm;
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
@@ -541,90 +541,5 @@ impl Service {
     fn set_protection(&mut self, protection: Protection) {
         self.agent.protection = protection;
         self.followers.note_change();
-    }
-
-    /// Answers those who follow what was changed.
-    fn tell_followers(&mut self, now: Instant) {
-        if let Some(core) = &mut self.core {
-            while let Some((pair, state)) = core.poll_changed() {
-                self.followers.note_row(pair, state);
-            }
-        }
-        for held in self.followers.take_due(now) {
-            let changed = |pair| self.followers.has_changed(pair, held.after);
-            let here = |pair: &Pair| self.core.as_ref().is_none_or(|core| core.is_possible(*pair));
-            let mut named = self.setup.config.pairs(&self.setup.node);
-            named.retain(|(_, pair)| here(pair));
-            let progress =
-                report::progress(&self.agent, self.core.as_ref(), named, self.followers.revision(), changed);
-            self.answer(now, held.reply, Reply::Progress(progress));
-        }
-    }
-
-    fn handle_call(&mut self, call: Call, events: &mut xfrm::Events) {
-        let (now, Call { request, reply }) = (Instant::now(), call);
-        let code = match &request {
-            Request::Reload | Request::PlanWith { .. } | Request::Preview { .. } => ErrorCode::Configuration,
-            _ => ErrorCode::Failed,
-        };
-        let answer = match request {
-            Request::Enable => return self.order(now, Wish::Enable(Terms::default()), reply),
-            Request::EnableWith(terms) => return self.order(now, Wish::Enable(terms), reply),
-            Request::Confirm => return self.order(now, Wish::Confirm, reply),
-            Request::Disable => return self.order(now, Wish::Disable, reply),
-            Request::Follow { after, hold_ms } => {
-                return self.followers.hold(now, after, Duration::from_millis(hold_ms), reply);
-            }
-            Request::Ping => Ok(Reply::Done),
-            Request::Status => self.status(events).map(|status| Reply::Status(Box::new(status))),
-            Request::Plan => self.plan().map(Reply::Plan),
-            Request::PlanWith { file, text } => {
-                self.preview(&file, &text).map(|preview| Reply::Plan(preview.kernel))
-            }
-            Request::Preview { file, text } => self.preview(&file, &text).map(Reply::Preview),
-            Request::Reload => self.reload_by_request().map(Reply::Reloaded),
-        };
-        self.answer(now, reply, answer.unwrap_or_else(|error| refusal(code, &error)));
-    }
-
-    fn status(&mut self, events: &mut xfrm::Events) -> anyhow::Result<Status> {
-        // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
-        let mut kernel = self.kernel.read()?;
-        for ended in self.handle_events(events) {
-            kernel.sas.remove(&ended);
-        }
-        let (now, wall) = (Instant::now(), UnixTime::from(SystemTime::now()));
-        let mut saved = self.saved.clone();
-        if let Some(core) = &mut self.core {
-            core.set_clock(now, wall);
-            core.listen(now, &kernel.sas);
-            core.date(now, wall, &mut kernel.sas);
-            saved.pairs = core.records_beside(&kernel.sas, now, wall);
-        }
-        let present = present_addresses()?;
-        let (config, node) = (&self.setup.config, &self.setup.node);
-        let known = Known { config, node, present: &present, kernel: &kernel, saved: &saved };
-        let secret_id = self.secrets.as_ref().and_then(Secrets::id);
-        let mut status = without_agent(known, &xfrm::statistics()?, secret_id, wall);
-        status.config_error.clone_from(&self.trouble);
-        if self.agent.protection != Protection::Off {
-            status.problems.extend_from_slice(self.routes.problems());
-            status.problems.extend(forwarding::problem(config, node));
-            status.problems.extend(unpaired::problem(config, node, &present));
-            status.problems.extend(self.sockets.iter().filter_map(Sockets::problem));
-            status.problems.extend(self.holes_now());
-        }
-        if let Some(core) = &self.core {
-            status.problems.extend(unlisted::problems(core, &self.setup.config, now));
-        }
-        let about = self.secrets.as_ref().map(|secrets| self.setup.about(secrets));
-        Ok(report::complete(status, &self.agent, self.core.as_ref(), about.as_ref(), now))
-    }
-
-    fn plan(&mut self) -> anyhow::Result<Vec<PlanLine>> {
-        let Some(core) = &self.core else {
-            return Ok(Vec::new());
-        };
-        Ok(report::preview(&core.plan(self.kernel.read()?)))
     }
 }
