@@ -27,6 +27,7 @@ pub mod kernel;
 pub mod known;
 mod name;
 mod notify;
+mod pace;
 pub mod pairs;
 pub mod probe;
 mod process;

@@ -5,8 +5,11 @@ mod reload;
 mod save;
 mod wish;
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::future::pending;
+use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -31,6 +34,7 @@ use super::followers::Followers;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use super::notify::Notifier;
+use super::pace::Pace;
 use super::process::Entropy;
 use super::report::{self, Agent};
 use super::routes::Routes;
@@ -52,9 +56,11 @@ use crate::xfrm;
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// The part of the time that may go into it, and into listing addresses: one of so many.
+const LOOK_SHARE: u32 = 20;
 
-/// How often the holes of the system are looked for: sysctls do not say when they change.
-const HOLES: Duration = Duration::from_secs(5);
+/// How often at most the holes of the system are looked for, with the tick: sysctls do not say when they change.
+const HOLES: Duration = Duration::from_secs(4);
 /// The part of the time that may go into it: one of so many.
 const HOLES_SHARE: u32 = 200;
 
@@ -171,6 +177,19 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("{} cannot be made", path.display()))
 }
 
+/// The addresses of this host, and those that packets can leave from.
+#[derive(Debug, PartialEq, Eq)]
+struct Here {
+    own: BTreeSet<IpAddr>,
+    present: BTreeSet<IpAddr>,
+}
+
+impl Here {
+    fn read() -> io::Result<Self> {
+        Ok(Self { own: own_addresses()?.into_iter().collect(), present: present_addresses()? })
+    }
+}
+
 /// What the loop holds.
 struct Service {
     /// Where the configuration is.
@@ -198,7 +217,7 @@ struct Service {
     strangers: Alerts,
     /// Interfaces that let packets past the policies.
     holes: Alerts,
-    holes_at: Option<Instant>,
+    hole_looks: Pace,
     writer: Writer<Written>,
     due: Due,
     unsaved: Unsaved,
@@ -209,11 +228,12 @@ struct Service {
     wish: Option<Ordered>,
     /// What is told when it has been written.
     held: Vec<Held>,
-    look_at: Option<Instant>,
-    looked: Instant,
+    /// Looks at the kernel's tables.
+    looks: Pace,
     tick_at: Option<Instant>,
-    list_at: Option<Instant>,
-    listed: Instant,
+    /// Looks at this host's addresses, and what they were.
+    lists: Pace,
+    here: Option<Here>,
 }
 
 impl Service {
@@ -237,11 +257,11 @@ impl Service {
             core: None,
             sockets: None,
             followers: Followers::new(),
-            routes: Routes::open(),
+            routes: Routes::open(now),
             knocks: Knocks::default(),
             strangers: Alerts::default(),
             holes: Alerts::default(),
-            holes_at: None,
+            hole_looks: Pace::new(now, HOLES, HOLES_SHARE),
             writer,
             due: Due::default(),
             unsaved: Unsaved::default(),
@@ -249,11 +269,10 @@ impl Service {
             keeping: false,
             wish: None,
             held: Vec::new(),
-            look_at: None,
-            looked: now,
+            looks: Pace::new(now, LOOK_PAUSE, LOOK_SHARE),
             tick_at: None,
-            list_at: None,
-            listed: now,
+            lists: Pace::new(now, LOOK_PAUSE, LOOK_SHARE),
+            here: None,
         })
     }
 
@@ -379,32 +398,39 @@ impl Service {
             }
         }
         if look {
-            self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
+            self.looks.want();
         }
         ended
     }
 
     fn note_news(&mut self, news: News) {
-        let now = Instant::now();
         match news {
-            News::Addresses => drop(self.list_at.get_or_insert(now.max(self.listed + LOOK_PAUSE))),
-            News::Routes if self.core.is_some() => self.routes.note_change(now),
+            News::Addresses => self.lists.want(),
+            News::Routes if self.core.is_some() => self.routes.note_change(),
             News::Routes => {}
         }
     }
 
     /// Tells the core which of its addresses this host has.
     fn list_addresses(&mut self, now: Instant) {
-        (self.list_at, self.listed) = (None, now);
-        let Some(core) = &mut self.core else { return };
-        self.routes.note_change(now);
-        match own_addresses().and_then(|own| Ok((own, present_addresses()?))) {
-            Ok((own, present)) => {
-                core.know_own(own.into_iter().collect());
-                core.handle_addresses(now, &mut self.kernel, &present);
+        self.here = None;
+        self.note_addresses(now);
+    }
+
+    /// The same where they are not what they were: many an event of an interface changes none.
+    fn note_addresses(&mut self, now: Instant) {
+        let Some(core) = &mut self.core else { return self.lists.rest() };
+        self.routes.note_change();
+        match Here::read() {
+            Ok(here) if self.here.as_ref() == Some(&here) => {}
+            Ok(here) => {
+                core.know_own(here.own.clone());
+                core.handle_addresses(now, &mut self.kernel, &here.present);
+                self.here = Some(here);
             }
             Err(error) => tracing::error!("this host's addresses cannot be listed: {error}"),
         }
+        self.lists.done(now, Instant::now());
     }
 
     /// The interfaces that let packets of the pairs past the policies.
@@ -417,13 +443,14 @@ impl Service {
     fn look_for_holes(&mut self, now: Instant) {
         if self.core.is_some() {
             self.holes.note(self.holes_now());
-            self.holes_at = Some(now + HOLES.max(now.elapsed() * HOLES_SHARE));
+            self.hole_looks.done(now, Instant::now());
         }
     }
 
     fn handle_timeout(&mut self, now: Instant, events: &mut xfrm::Events) {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if due(self.look_at) {
+        let ticks = due(self.tick_at);
+        if self.looks.is_due(now) {
             // The last figures of SAs that ended come before the reading that does not show them any more.
             self.handle_events(events);
         }
@@ -433,12 +460,12 @@ impl Service {
                 let named = self.setup.config.pairs(&self.setup.node);
                 report::log_absent(named, &absent.into_iter().collect());
             }
-            if due(self.look_at) {
-                self.look_at = None;
-                self.looked = now;
+            if self.looks.is_due(now) {
+                let began = Instant::now();
                 core.look_again(now, &mut self.kernel);
+                self.looks.done(began, Instant::now());
             }
-            if due(self.tick_at) {
+            if ticks {
                 core.set_clock(now, UnixTime::from(SystemTime::now()));
                 core.handle_tick(now, &mut self.kernel);
                 self.tick_at = Some(core.next_tick(now));
@@ -446,11 +473,12 @@ impl Service {
                 self.sockets.iter_mut().for_each(Sockets::open_missing);
             }
         }
-        if due(self.list_at) {
-            self.list_addresses(now);
-            self.look_for_holes(now);
-        } else if due(self.holes_at) {
-            self.look_for_holes(now);
+        if self.lists.is_due(now) {
+            self.note_addresses(now);
+            self.hole_looks.want();
+        }
+        if self.hole_looks.is_due(now) || (ticks && self.hole_looks.is_free(now)) {
+            self.look_for_holes(Instant::now());
         }
         self.routes.handle_timeout(now, &self.setup);
         if due(self.due.deadline()) {
@@ -468,10 +496,9 @@ impl Service {
     fn deadline(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
-        let (routes, holes) = (self.routes.poll_timeout(), self.holes_at);
-        let own =
-            [self.due.deadline(), self.keep_due(), self.look_at, self.tick_at, self.list_at, routes, holes];
-        [core, followers, alive].into_iter().chain(own).flatten().min()
+        let own = [self.due.deadline(), self.keep_due(), self.tick_at, self.routes.poll_timeout()];
+        let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
+        [core, followers, alive].into_iter().chain(own).chain(looks).flatten().min()
     }
 
     /// Sends and notes what the core has to give.
@@ -505,7 +532,7 @@ impl Service {
             }
         }
         if core.wants_look() {
-            self.look_at.get_or_insert(now.max(self.looked + LOOK_PAUSE));
+            self.looks.want();
         }
         if let Some(strangers) = core.poll_strangers() {
             let pairs = self.setup.config.pairs(&self.setup.node);
@@ -528,7 +555,8 @@ impl Service {
         if let Some(sockets) = self.sockets.take() {
             sockets.close();
         }
-        (self.look_at, self.tick_at, self.holes_at) = (None, None, None);
+        self.tick_at = None;
+        [&mut self.looks, &mut self.lists, &mut self.hole_looks].into_iter().for_each(Pace::rest);
         match xfrm::sweep(&mut self.kernel) {
             Ok(_) => tracing::info!("disabled: nothing of ours is left in the kernel"),
             Err(error) => {

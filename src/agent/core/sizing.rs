@@ -52,20 +52,18 @@ impl Core {
 
     /// Begins searches for pairs that have new keys, once for each child, and for those on which packets were lost.
     pub(super) fn measure_paths(&mut self, now: Instant) {
-        let mut begin = Vec::new();
+        let mut wanted = Vec::new();
         for (pair, machine) in self.pairs().iter().filter(|(_, machine)| listens(machine)) {
-            if self.searches.len() + begin.len() >= AT_ONCE {
-                break;
-            }
             let known = self.acquaintances.get(pair);
             let answers = known.is_some_and(|known| known.about.as_ref().is_some_and(|about| about.sizes));
             let Some(child) = machine.settled_child().filter(|_| answers) else { continue };
-            let due = known.and_then(|known| known.measured).is_none_or(|it| it.is_outdated(child, now));
+            let last = known.and_then(|known| known.measured);
+            let due = last.is_none_or(|it| it.is_outdated(child, now));
             if due && !self.searches.contains_key(pair) {
-                begin.push((*pair, child));
+                wanted.push((last.map(|it| it.at), *pair, child));
             }
         }
-        for (pair, child) in begin {
+        for (pair, child) in choose(wanted, AT_ONCE.saturating_sub(self.searches.len())) {
             self.searches.insert(pair, Search { child, sizing: Sizing::default(), wake: None });
             self.go_on(now, pair);
         }
@@ -157,7 +155,30 @@ impl Core {
     }
 }
 
+/// Those that have waited for longest since they were measured, and before them those that never were: with thousands
+/// of pairs there is always one that is to be measured again.
+fn choose(mut wanted: Vec<(Option<Instant>, Pair, Spi)>, most: usize) -> Vec<(Pair, Spi)> {
+    wanted.sort_unstable();
+    wanted.into_iter().take(most).map(|(_, pair, child)| (pair, child)).collect()
+}
+
 /// Octets of the headers of IP and UDP.
 fn headers(remote: IpAddr) -> usize {
     if remote.is_ipv4() { 20 + 8 } else { 40 + 8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_were_never_measured_come_first() {
+        let now = Instant::now();
+        let of = |host: u8, at| {
+            (at, Pair::new([10, 0, 0, 1].into(), [10, 0, 0, host].into()).unwrap(), Spi(host.into()))
+        };
+        let wanted = vec![of(2, Some(now + AGAIN)), of(3, Some(now)), of(4, None), of(5, None)];
+        let chosen: Vec<u32> = choose(wanted, 3).iter().map(|(_, child)| child.0).collect();
+        assert_eq!(chosen, [4, 5, 3]);
+    }
 }

@@ -10,7 +10,7 @@ use super::save::refusal;
 use crate::agent::core::Persist;
 use crate::agent::due::Write;
 use crate::model::control::{ErrorCode, Reply, Terms};
-use crate::model::host::{Boot, own_addresses};
+use crate::model::host::Boot;
 use crate::model::saved::{PairRecord, SavedError};
 use crate::model::status::Protection;
 use crate::model::{Saved, Trial, trial};
@@ -128,10 +128,8 @@ impl Service {
         let trial = self.saved.trial.as_ref().map(|trial| Boot::now().map(|boot| trial.left(&boot)));
         let left = trial.transpose()?.flatten();
         if let Some(core) = &mut self.core {
-            core.know_own(own_addresses()?.into_iter().collect());
             core.enable(now, &mut self.kernel, strict, left.map(|left| now + left))?;
         }
-        self.list_addresses(now);
         self.look_for_holes(now);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + LISTEN_EVERY);

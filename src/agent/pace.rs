@@ -1,0 +1,83 @@
+//! Work that is done again whenever something has changed, which may be all the time: it takes a small part of it.
+
+use std::time::{Duration, Instant};
+
+/// When a piece of work is done again.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// The shortest pause after it.
+    pause: Duration,
+    /// The pause is at least so many times as long as the work took.
+    share: u32,
+    wanted: bool,
+    /// It is done no earlier than that.
+    earliest: Instant,
+}
+
+impl Pace {
+    /// It can be done at once, and is not wanted yet.
+    pub(super) fn new(now: Instant, pause: Duration, share: u32) -> Self {
+        Self { pause, share, wanted: false, earliest: now }
+    }
+
+    /// Something has changed.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// Nothing is to be done any more.
+    pub(super) fn rest(&mut self) {
+        self.wanted = false;
+    }
+
+    /// When it is to be done; `None` where nothing has changed.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.wanted.then_some(self.earliest)
+    }
+
+    /// Whether it is to be done now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.wanted && self.is_free(now)
+    }
+
+    /// Whether it may be done now.
+    pub(super) fn is_free(&self, now: Instant) -> bool {
+        self.earliest <= now
+    }
+
+    /// It was done from `began` to `ended`.
+    pub(super) fn done(&mut self, began: Instant, ended: Instant) {
+        self.wanted = false;
+        self.done_beside(began, ended);
+    }
+
+    /// The same where something may have changed meanwhile.
+    pub(super) fn done_beside(&mut self, began: Instant, ended: Instant) {
+        let took = ended.saturating_duration_since(began);
+        self.earliest = ended + self.pause.max(took * self.share);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_begins_at_the_end_and_grows_with_the_work() {
+        let (now, pause) = (Instant::now(), Duration::from_millis(100));
+        let mut pace = Pace::new(now, pause, 20);
+        assert!(pace.deadline().is_none() && !pace.is_due(now));
+        pace.want();
+        assert!(pace.is_due(now), "the first is not put off");
+        for (took, expected) in [(Duration::from_millis(1), pause), (pause, 20 * pause)] {
+            let ended = now + took;
+            pace.done(now, ended);
+            assert_eq!(pace.deadline(), None);
+            pace.want();
+            assert_eq!(pace.deadline(), Some(ended + expected));
+            assert!(!pace.is_due(ended) && pace.is_due(ended + expected));
+        }
+        pace.rest();
+        assert_eq!(pace.deadline(), None);
+    }
+}
