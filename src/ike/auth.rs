@@ -92,6 +92,17 @@ pub(super) enum Unproven {
     NoTime,
 }
 
+impl Unproven {
+    /// Whether a certificate names the host, and the proof is not taken all the same.
+    fn is_of_named(&self) -> bool {
+        match self {
+            Self::Certificate(error) => !matches!(error, CertificateError::OtherName { .. }),
+            Self::OtherSigner | Self::NoTime => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<Unproven> for Error {
     fn from(unproven: Unproven) -> Self {
         Error::Unauthenticated(unproven)
@@ -148,10 +159,12 @@ impl Signed<'_> {
         if *self.id != Id::of(remote) {
             return Err(Unproven::Identity);
         }
-        // Several hosts may have an address that floats. Of refusals the first one is told.
+        // Several hosts may have an address that floats. Of refusals the first one is told, or that of the host which
+        // its certificate is for: no other need be tried then, and each would cost as much.
         let mut refusal = Unproven::Identity;
         for (at, expected) in settings.credentials.expected(remote).enumerate() {
             match self.verify_as(expected, settings, remote, parts, wall) {
+                Err(unproven) if unproven.is_of_named() => return Err(unproven),
                 Err(unproven) if at == 0 => refusal = unproven,
                 Err(_) => {}
                 proven => return proven,

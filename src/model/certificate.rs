@@ -46,6 +46,9 @@ pub enum CertificateError {
     /// There is no revocation list.
     #[error("there is no revocation list")]
     NoRevocationList,
+    /// It is not clear which one issued another.
+    #[error("two certificates above its certificate have one name and different keys")]
+    Ambiguous,
     /// There are more than [`CHAIN_MAX`].
     #[error("there are more than {CHAIN_MAX} certificates")]
     TooMany,
@@ -237,6 +240,7 @@ impl Authorities {
     /// What of that is not so.
     pub fn verify(&self, chain: &Chain, now: UnixTime, subject: Subject<'_>) -> Result<(), CertificateError> {
         let (own, above) = chain.0.split_first().ok_or(CertificateError::None)?;
+        ensure_unambiguous(above)?;
         let own = EndEntityCert::try_from(own)?;
         let lists: Option<Vec<&CertRevocationList<'_>>> =
             self.revoked.as_ref().map(|lists| lists.iter().collect());
@@ -288,6 +292,21 @@ impl fmt::Debug for Authorities {
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     read.map_err(|error| CertificateError::Unusable(error.to_string()))
+}
+
+/// No two of these CAs have one name and different keys. Each could have issued the other then, and anybody can send
+/// such: a signature would be checked for each way through them.
+fn ensure_unambiguous(above: &[CertificateDer<'_>]) -> Result<(), CertificateError> {
+    let cas = above.iter().filter_map(|der| webpki::anchor_from_trusted_cert(der).ok());
+    let mut known: Vec<TrustAnchor<'_>> = Vec::new();
+    for ca in cas {
+        let is_other = |other: &TrustAnchor<'_>| other.subject_public_key_info != ca.subject_public_key_info;
+        if known.iter().any(|other| other.subject == ca.subject && is_other(other)) {
+            return Err(CertificateError::Ambiguous);
+        }
+        known.push(ca);
+    }
+    Ok(())
 }
 
 /// An address of the node as an iPAddress, or its name as a dNSName. A wildcard names nobody: whoever has

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 
-use super::net::{Net, SECRET, pair, settings};
+use super::net::{Net, SECRET, address, pair, settings};
 use super::proof::{Pem, assert_refused, knowing};
 use crate::ike::wire::{Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};
-use crate::model::auth::{AuthMethod, Identity};
+use crate::model::auth::{AuthMethod, Expected, Identity};
 use crate::model::certificate::tests::{Ca, Change, NOW};
 use crate::model::certificate::{Authorities, Chain};
 use crate::model::key::KeyKind;
@@ -120,6 +120,39 @@ fn another_ca_a_revoked_one_and_a_stolen_one_are_refused() {
     let stolen = ours.certify(&Pem::new(KeyKind::Ed25519).0, &["n1"], |_| ());
     let words = "does not have the key of its certificate";
     assert_refused(&mut net(99, [a(ours.authorities()), b(&stolen)]), 0, words);
+}
+
+/// Of the hosts that may have a floating address, the one that a certificate is for is asked alone: a check for each of
+/// them would cost as much as anybody likes to send.
+#[test]
+fn a_certificate_is_checked_for_one_of_those_who_may_have_an_address() {
+    let (ours, theirs) = (Ca::new("ours"), Ca::new("theirs"));
+    let pems = [Pem::new(KeyKind::Ed25519), Pem::new(KeyKind::Ed25519)];
+    for (ca, words) in [(&ours, None), (&theirs, Some("not issued by a CA of auth.ca"))] {
+        let accept = [AuthMethod::Certificate];
+        let mut a = host(&pems[0], &ours.certify(&pems[0].0, &["n0"], |_| ()), ours.authorities(), &accept);
+        let credentials = Arc::get_mut(&mut a.credentials).unwrap();
+        let named = |name: &str| {
+            let node = serde_json::from_str(&format!("\"{name}\"")).unwrap();
+            Arc::new(Expected {
+                node,
+                addresses: Vec::new(),
+                ..Expected::clone(&credentials.peers[&address(1)])
+            })
+        };
+        let may_have_it = vec![named("n7"), named("n1"), named("n8")];
+        credentials.floating.insert(address(1), may_have_it);
+        let b = host(&pems[1], &ca.certify(&pems[1].0, &["n1"], |_| ()), ours.authorities(), &accept);
+        let mut net = net(106, [a, b]);
+        match words {
+            Some(words) => assert_refused(&mut net, 0, words),
+            None => {
+                net.keep(0, 1);
+                net.run(SECOND);
+                net.assert_one_pair(0, 1);
+            }
+        }
+    }
 }
 
 /// Neither the secret nor a bare key is a way around a certificate.

@@ -42,6 +42,11 @@ impl Ca {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
+    /// A certificate of `other` for this one.
+    fn signed_by(&self, name: &str, other: &Ca) -> String {
+        Self::params(name).signed_by(self.issuer.key(), &other.issuer).unwrap().pem()
+    }
+
     fn params(name: &str) -> CertificateParams {
         let mut params = params(name, &[]);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -207,6 +212,24 @@ fn chains_lead_to_the_ca() {
     assert!(verify(&root.authorities(), &forged, NOW).is_err());
     let long = own.repeat(CHAIN_MAX + 1);
     assert_eq!(verify(&root.authorities(), &long, NOW), Err(CertificateError::TooMany));
+}
+
+/// Each of them could have issued each: all ways from one to the next would be tried, with a signature each.
+#[test]
+fn cas_of_one_name_with_different_keys_are_refused() {
+    let ours = Ca::new("ours");
+    let forged: Vec<Ca> = (1..CHAIN_MAX).map(|_| Ca::new("ours")).collect();
+    let own = forged[0].certify(&key(), &["b.example"], unchanged);
+    let above: String = forged.iter().map(|ca| ca.pem.as_str()).collect();
+    assert_eq!(verify(&ours.authorities(), &format!("{own}{above}"), NOW), Err(CertificateError::Ambiguous));
+    // A CA that has certificates of several others has one key.
+    let [old, new] = ["old", "new"].map(Ca::new);
+    let own = new.certify(&key(), &["b.example"], unchanged);
+    let crossed = new.signed_by("new", &old);
+    for above in [format!("{crossed}{}", new.pem), format!("{}{crossed}", new.pem), crossed.repeat(2)] {
+        assert_eq!(verify(&old.authorities(), &format!("{own}{above}"), NOW), Ok(()));
+    }
+    assert_eq!(verify(&new.authorities(), &format!("{own}{crossed}{}", new.pem), NOW), Ok(()));
 }
 
 #[test]
