@@ -145,8 +145,9 @@ fn holes_in(root: &Path) -> Vec<Hole> {
         let Ok(interfaces) = fs::read_dir(root.join(family).join("conf")) else { continue };
         for interface in interfaces.flatten() {
             let name = interface.file_name().to_string_lossy().into_owned();
-            // The kernel sets both for loopback; `default` is for interfaces that do not exist yet.
-            if is_set(&interface.path().join(sysctl)) && name != "lo" && name != "default" {
+            // The kernel sets both of IPv4 for loopback; `default` is for interfaces that do not exist yet.
+            let is_usual = name == "default" || (name == "lo" && family == "ipv4");
+            if is_set(&interface.path().join(sysctl)) && !is_usual {
                 found.push(Hole { interface: name, family, sysctl, meaning });
             }
         }
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn holes_are_named_and_loopback_is_none() {
+    fn holes_are_named_and_loopback_is_none_for_ipv4() {
         let root = tempfile::tempdir().unwrap();
         for (family, interface, sysctl, value) in [
             ("ipv4", "eth0", "disable_xfrm", "0\n"),
@@ -175,6 +176,7 @@ mod tests {
             ("ipv4", "default", "disable_policy", "1\n"),
             ("ipv4", "all", "disable_policy", "1\n"),
             ("ipv6", "eth0.7", "disable_policy", "1\n"),
+            ("ipv6", "lo", "disable_policy", "1\n"),
         ] {
             set(root.path(), family, interface, sysctl, value);
         }
@@ -188,6 +190,8 @@ mod tests {
                  `sysctl -w net/ipv6/conf/eth0.7/disable_policy=0`",
                 "interface eth1 is a hole: IPv4 packets leave in the clear. Close it: \
                  `sysctl -w net.ipv4.conf.eth1.disable_xfrm=0`",
+                "interface lo is a hole: IPv6 packets are accepted in the clear. Close it: \
+                 `sysctl -w net.ipv6.conf.lo.disable_policy=0`",
             ]
         );
         assert_eq!(holes_in(&root.path().join("nothing")), []);

@@ -88,7 +88,13 @@ fn are_named(lab: &mut Lab) -> Result<()> {
     a.run(&format!("ip route add {}/32 dev eth1 src {}", b.v4(), a.v4()))?;
     let used = holes(&a, 3, "critical")?;
     ensure!(used.len() == 1 && used[0].contains("interface eth1 is a hole"), "{used:?}");
+    set(&a, "ipv6/conf/lo/disable_policy", 1)?;
+    let unused = holes(&a, 3, "info")?;
+    ensure!(unused.len() == 1 && unused[0].contains("interface lo is a hole, though"), "{unused:?}");
     kill_agent(&a)?;
     ensure!(holes(&a, 3, "critical")? == used, "it is a hole with a dead agent too");
+    a.run(&format!("ip addr add {}/128 dev lo", a.v6()))?;
+    let found = holes(&a, 3, "critical")?;
+    ensure!(found.len() == 2 && found[1].contains("interface lo is a hole: IPv6 packets"), "{found:?}");
     Ok(())
 }
