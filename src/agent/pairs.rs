@@ -53,19 +53,19 @@ impl Pairs {
         }
         for (pair, machine) in &mut self.machines {
             let sas = found.remove(pair).unwrap_or_default();
-            let unproven = unproven(&sas, actual);
             let encapsulated = sas.keys().any(|id| actual.sas[id].encapsulated);
             taken.extend(sas.iter().map(|(id, direction)| (*pair, *id, *direction)));
             let [inbound, _] = policies::inbound(*pair, Action::Require).map(|policy| there(&policy));
             let outbound = there(&policies::outbound(*pair, Action::Block));
+            let inbound = inbound.and_then(|policy| policy.action);
             machine.adopt(Adopted {
+                unproven: unproven(&sas, actual, inbound),
                 sas,
-                unproven,
                 outbound: match outbound.and_then(|policy| policy.action) {
                     Some(Action::Seal { spi }) => Some(spi),
                     _ => None,
                 },
-                inbound: inbound.and_then(|policy| policy.action),
+                inbound,
                 until: outbound.and_then(|policy| policy.until?.checked_sub(TRIAL_OUT)),
                 encapsulated,
             });
@@ -230,10 +230,69 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
 }
 
 /// The inbound SAs that an agent which died may have made ahead of a proof: both SAs of a child are made together, so
-/// those of one that was agreed are not newer than all outbound ones.
-fn unproven(sas: &BTreeMap<SaId, Direction>, actual: &KernelState) -> BTreeSet<SaId> {
+/// those of one that was agreed are not newer than all outbound ones. `inbound` is what the inbound policy does.
+fn unproven(
+    sas: &BTreeMap<SaId, Direction>,
+    actual: &KernelState,
+    inbound: Option<Action>,
+) -> BTreeSet<SaId> {
     let added = |id: &SaId| actual.sas.get(id).map(|reading| reading.added);
     let of = |wanted| sas.iter().filter(move |(_, direction)| **direction == wanted).map(|(id, _)| *id);
     let newest = of(Direction::Out).filter_map(|id| added(&id)).max();
-    of(Direction::In).filter(|id| added(id) > newest).collect()
+    // The kernel counts seconds. Where clear packets are refused, none was made ahead, and the outbound SA of a child goes
+    // before its inbound one.
+    let count = |direction| of(direction).filter(|id| added(id) == newest).count();
+    let may_tie = inbound != Some(Action::Require) && count(Direction::In) > count(Direction::Out);
+    of(Direction::In).filter(|id| added(id) > newest || may_tie && added(id) == newest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EspSuite, Limits, Sa, SaReading, Spi};
+
+    fn reading(direction: Direction, spi: u32, added: u64) -> (Direction, SaReading) {
+        let sa = Sa {
+            pair: Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap(),
+            direction,
+            spi: Spi(spi),
+            suite: EspSuite { key_bits: 256, esn: true },
+            encapsulation: None,
+            replay_window: 4096,
+            limits: Limits::default(),
+        };
+        (direction, SaReading { added, ..SaReading::fresh(&sa) })
+    }
+
+    /// Which of these inbound SAs may be of an unproven party, by their number, where these outbound ones are beside
+    /// them. They are given by when they were made.
+    fn found(inbound: &[u64], outbound: &[u64], policy: Action) -> Vec<u32> {
+        let numbered = |direction, added: &[u64]| -> Vec<_> {
+            (0..).zip(added).map(|(spi, added)| reading(direction, spi, *added)).collect()
+        };
+        let all = [numbered(Direction::In, inbound), numbered(Direction::Out, outbound)].concat();
+        let sas = all.iter().map(|(direction, reading)| (reading.id, *direction)).collect();
+        let readings = all.iter().map(|(_, reading)| (reading.id, *reading)).collect();
+        let actual = KernelState { sas: readings, ..KernelState::default() };
+        unproven(&sas, &actual, Some(policy)).into_iter().map(|id| id.spi.0).collect()
+    }
+
+    #[test]
+    fn an_inbound_sa_with_no_outbound_one_of_its_time_is_of_nobody_proven() {
+        for policy in [Action::Accept, Action::Require] {
+            assert_eq!(found(&[1, 2], &[1, 2], policy), [0; 0]);
+            assert_eq!(found(&[1], &[2], policy), [0; 0], "the outbound one is made second");
+            assert_eq!(found(&[1, 2], &[1], policy), [1]);
+            assert_eq!(found(&[1, 2], &[], policy), [0, 1]);
+            assert_eq!(found(&[1, 2, 2], &[1, 2, 2], policy), [0; 0]);
+        }
+    }
+
+    /// The kernel counts seconds.
+    #[test]
+    fn where_more_inbound_sas_than_outbound_ones_are_of_a_second_each_may_be_of_nobody_proven() {
+        assert_eq!(found(&[1, 5, 5], &[1, 5], Action::Accept), [1, 2]);
+        assert_eq!(found(&[1, 5, 6], &[1, 5], Action::Accept), [2]);
+        assert_eq!(found(&[5, 5], &[5], Action::Require), [0; 0], "the outbound one of a child goes first");
+    }
 }

@@ -218,7 +218,6 @@ impl PairMachine {
     /// anything is persisted, so where there is one it knows better than the file.
     pub fn adopt(&mut self, found: Adopted) {
         let Adopted { sas, unproven, outbound, inbound, until, encapsulated } = found;
-        let has_outbound = sas.values().any(|direction| *direction == Direction::Out);
         self.detour.found = encapsulated;
         self.adopted = sas;
         self.taken_over = None;
@@ -234,9 +233,9 @@ impl PairMachine {
         }
         self.trial.peer = until;
         self.unproven = unproven;
-        // No agent of this version makes one on a sealed pair. Where nothing can be sent, one may be all that is left of
-        // a child.
-        if self.is_sealed() && has_outbound {
+        // The agent died after it had saved that the pair is sealed, before they went. Where nothing can be sent, one may be
+        // all that is left of a child: that child has no use any more.
+        if self.is_sealed() {
             self.withdraw_unproven();
         }
         if self.away.is_some() {

@@ -69,6 +69,26 @@ fn an_adopted_sa_of_an_unproven_party_goes_when_the_pair_is_sealed() {
     }
 }
 
+/// Nor does one stay where nothing can be sent: the agent died after it had saved that the pair is sealed, before the SA
+/// went.
+#[test]
+fn an_adopted_sa_of_an_unproven_party_goes_without_an_outbound_one_too() {
+    let id = SaId::of(pair(), Direction::In, Spi(6));
+    let found = |inbound| Adopted {
+        sas: [(id, Direction::In)].into(),
+        unproven: [id].into(),
+        inbound,
+        ..Adopted::default()
+    };
+    for inbound in [None, Some(Action::Require)] {
+        let mut machine = PairMachine::new(pair(), rules(pair()), true, Instant::now());
+        machine.adopt(found(inbound));
+        machine.enable(Instant::now(), false, None);
+        let desired = machine.desired();
+        assert!(machine.is_sealed() && desired.withdrawn == [id].into() && !desired.keep.contains(&id));
+    }
+}
+
 /// The same where the operator goes back to the clear and thinks better of it: what was put in ahead is adopted, and is
 /// still unproven.
 #[test]
