@@ -15,6 +15,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The part of the time that may go into it: one of so many.
 const SHARE: u32 = 20;
 
+/// How often at most the log says something of it: anybody on a network of this host can announce ways there.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// The last answer, and the way to the next.
 pub(super) struct Routes {
     /// `None` where the routing table cannot be asked.
@@ -24,6 +27,36 @@ pub(super) struct Routes {
     /// When what is being asked was.
     asked: Instant,
     unlisted: Vec<Problem>,
+    told: Told,
+}
+
+/// The sources without a pair that the log names already.
+#[derive(Default)]
+struct Told {
+    problems: Vec<Problem>,
+    at: Option<Instant>,
+    /// When the log is to say the rest.
+    due: Option<Instant>,
+}
+
+impl Told {
+    /// What the log is to say where these are the problems, unless it has said something recently.
+    fn note(&mut self, now: Instant, unlisted: &[Problem]) -> Option<String> {
+        self.due = None;
+        self.problems.retain(|problem| unlisted.contains(problem));
+        let mut news = unlisted.iter().filter(|problem| !self.problems.contains(problem));
+        let first = news.next()?;
+        self.due = self.at.map(|at| at + SILENCE).filter(|until| now < *until);
+        if self.due.is_some() {
+            return None;
+        }
+        let words = match news.count() {
+            0 => first.message.clone(),
+            others => format!("{} ({others} more like it: see `hostseal status`)", first.message),
+        };
+        *self = Self { problems: unlisted.to_vec(), at: Some(now), due: None };
+        Some(words)
+    }
 }
 
 impl Routes {
@@ -31,7 +64,8 @@ impl Routes {
     pub(super) fn open(now: Instant) -> Self {
         let table = Table::open();
         let table = table.inspect_err(|error| tracing::warn!("routes cannot be asked for: {error}")).ok();
-        Self { table, asking: None, pace: Pace::new(now, PAUSE, SHARE), asked: now, unlisted: Vec::new() }
+        let (pace, told) = (Pace::new(now, PAUSE, SHARE), Told::default());
+        Self { table, asking: None, pace, asked: now, unlisted: Vec::new(), told }
     }
 
     /// Addresses, routes or peers may have changed.
@@ -39,14 +73,22 @@ impl Routes {
         self.pace.want();
     }
 
-    /// When [`Routes::handle_timeout`] is due; what is asked already comes first.
+    /// When [`Routes::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.ask_at().into_iter().chain(self.told.due).min()
+    }
+
+    /// What is asked already comes first.
+    fn ask_at(&self) -> Option<Instant> {
         self.pace.deadline().filter(|_| self.asking.is_none())
     }
 
-    /// Asks for the ways to all others, where it is time to.
+    /// Asks for the ways to all others, and tells what is left to tell, where it is time to.
     pub(super) fn handle_timeout(&mut self, now: Instant, setup: &Setup) {
-        let due = self.poll_timeout().is_some_and(|at| at <= now);
+        if self.told.due.is_some_and(|at| at <= now) {
+            self.tell(now);
+        }
+        let due = self.ask_at().is_some_and(|at| at <= now);
         if let Some(table) = self.table.clone().filter(|_| due) {
             self.pace.rest();
             self.asked = now;
@@ -55,22 +97,64 @@ impl Routes {
         }
     }
 
-    /// Waits for the answer to what was asked, and says once of each source that has no pair.
+    /// Waits for the answer to what was asked. The log names each source that has no pair once.
     pub(super) async fn answered(&mut self, setup: &Setup) {
         let Some(asking) = &mut self.asking else { return pending().await };
         let answer = asking.await;
         self.asking = None;
         self.pace.done_beside(self.asked, Instant::now());
         if let Ok(sources) = answer {
-            let unlisted = route::unlisted(&setup.config, &setup.node, &sources);
-            let news = unlisted.iter().filter(|problem| !self.unlisted.contains(problem));
-            news.for_each(|problem| tracing::warn!("{}", problem.message));
-            self.unlisted = unlisted;
+            self.unlisted = route::unlisted(&setup.config, &setup.node, &sources);
+            self.tell(Instant::now());
+        }
+    }
+
+    fn tell(&mut self, now: Instant) {
+        if let Some(words) = self.told.note(now, &self.unlisted) {
+            tracing::warn!("{words}");
         }
     }
 
     /// What is wrong with what was answered last.
     pub(super) fn problems(&self) -> &[Problem] {
         &self.unlisted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ProblemCode;
+
+    fn problem(words: &str) -> Problem {
+        Problem::critical(ProblemCode::UnlistedSource, None, words.to_owned())
+    }
+
+    /// Somebody announces a way from another address each second.
+    #[test]
+    fn the_log_gets_one_line_a_minute_whatever_is_announced() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let lines = (0..600).filter(|second| {
+            let now = start + Duration::from_secs(*second);
+            told.note(now, &[problem("mine"), problem(&second.to_string())]).is_some()
+        });
+        assert_eq!(lines.count(), 10);
+    }
+
+    #[test]
+    fn what_stays_is_said_once_and_what_comes_within_the_minute_after_it() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let said = |words: &str| Some(words.to_owned());
+        let all = [problem("a"), problem("b"), problem("c")];
+        assert_eq!(told.note(start, &[]), None);
+        assert_eq!(told.note(start, &all[..1]), said("a"));
+        assert_eq!(told.note(start, &all[..1]), None);
+        let later = start + SILENCE;
+        assert_eq!((told.note(start, &all), told.due), (None, Some(later)));
+        assert_eq!(told.note(later, &all), said("b (1 more like it: see `hostseal status`)"));
+        assert_eq!(told.due, None);
+        assert_eq!(told.note(later + SILENCE, &all), None);
+        assert_eq!(told.note(later + SILENCE, &[]), None);
+        assert_eq!(told.note(later + SILENCE, &all[2..]), said("c"), "it is back");
     }
 }
