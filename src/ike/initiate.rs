@@ -220,7 +220,7 @@ impl Opened {
             cx.settings.esp_proposals.best().filter(|_| self.peer.foreign && cx.ahead.contains(&pair));
         let ahead = suite.map(|suite| Ahead { suite, withdrawn: false });
         let mut payloads = vec![Payload::IdI(self.id(cx))];
-        payloads.extend(self.greeting.payloads(self.peer.foreign));
+        payloads.extend(self.greeting.payloads());
         payloads.extend(self.request(cx));
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.extend(proof);

@@ -47,11 +47,12 @@ pub(super) struct Greeting {
 }
 
 impl Greeting {
-    /// The payloads; a peer that is not hostseal learns of no lives.
-    pub(super) fn payloads(self, foreign: bool) -> impl Iterator<Item = Payload> {
+    /// The payloads. A peer that looks foreign is told of its life too: somebody on the path may have taken our
+    /// introduction, or its own, out of a copy. Who does not know it ignores it (RFC 7296 section 3.10.1).
+    pub(super) fn payloads(self) -> impl Iterator<Item = Payload> {
         let contact = self.initial_contact.then(|| Payload::notify(notify::INITIAL_CONTACT, Vec::new()));
-        let life = (!foreign).then(|| Payload::notify(notify::HOSTSEAL_LIFE, self.life.0.to_vec()));
-        contact.into_iter().chain(life)
+        let life = Payload::notify(notify::HOSTSEAL_LIFE, self.life.0.to_vec());
+        contact.into_iter().chain([life])
     }
 }
 

@@ -208,7 +208,7 @@ impl AwaitAuthRequest {
         let pair = self.opened.path.pair;
         let mut payloads = vec![Payload::IdR(self.opened.id(cx))];
         payloads.extend(proof);
-        payloads.extend(self.opened.greeting.payloads(self.opened.peer.foreign));
+        payloads.extend(self.opened.greeting.payloads());
         let introduction = Introduction {
             path: self.opened.path,
             begun: self.opened.begun,

@@ -126,6 +126,21 @@ fn a_changed_copy_of_the_answer_does_no_harm(method: Method) {
     }
 }
 
+/// What was said in answer to such a copy says the life of its sender too: when that begins anew, nothing counts any
+/// more that it has said before.
+#[test]
+fn a_life_is_told_to_who_looks_foreign() {
+    let (mut net, _, answer) = asked(two_by(Method::Ike));
+    net.hosts.iter_mut().for_each(|host| host.settles = false);
+    net.inject(&changed(&answer));
+    net.inject(&answer);
+    assert!(net.run_until(100 * MILLISECOND, |net| net.is_one_pair(0, 1)));
+    let former = net.child_of(1);
+    net.call(0, |engine, now| engine.begin_anew(now, pair(0, 1)));
+    assert!(net.run_until(10 * SECOND, |net| net.hosts[1].children.keys().any(|child| *child != former)));
+    assert_eq!(net.hosts[1].engine.counters().sessions, 1);
+}
+
 /// `request` with an octet of who it is of changed, which no key depends on.
 fn changed(request: &Transmit) -> Transmit {
     let mut copy = request.clone();
