@@ -67,10 +67,22 @@ fn a_degraded_host_is_3() {
 #[test]
 fn status_waits_for_protection_and_no_longer_than_it_is_told() {
     let place = Place::new();
-    let states = [RowState::Negotiating, RowState::Clear, RowState::Protected];
-    let agent = place.agent(states.map(|state| place.status(Protection::On, state)).into());
+    let status = |state| place.status(Protection::On, state);
+    let news = |revision, state| place.progress(revision, Protection::On, state);
+    let agent = place.agent(vec![
+        status(RowState::Negotiating),
+        news(7, RowState::Clear),
+        status(RowState::Clear),
+        news(9, RowState::Protected),
+        status(RowState::Protected),
+    ]);
     assert_eq!(place.run("status --wait 5m").exit, 0);
-    assert_eq!(agent.join().unwrap(), vec![Request::Status; 3]);
+    let asked = agent.join().unwrap();
+    let after: Vec<Option<u64>> = asked
+        .iter()
+        .map(|request| if let Request::Follow { after, .. } = request { Some(*after) } else { None })
+        .collect();
+    assert_eq!(after, [None, Some(0), None, Some(7), None], "it waits for news: {asked:?}");
 
     let place = Place::new();
     let _agent = place.agent(vec![place.status(Protection::On, RowState::Clear); 60]);
