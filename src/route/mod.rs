@@ -16,7 +16,7 @@ use crate::model::config::Mode;
 use crate::model::units::listed;
 use crate::model::{Config, Node, NodeName, Problem, ProblemCode};
 
-/// So many nodes are named in one problem.
+/// So many nodes, and so many addresses of each, are named in one problem.
 const NAMED: usize = 3;
 
 /// What routing chooses for packets to somebody.
@@ -117,8 +117,7 @@ fn problem(
     source: &Source,
     nodes: &BTreeMap<&NodeName, BTreeSet<IpAddr>>,
 ) -> Problem {
-    let addresses = |of: &BTreeSet<IpAddr>| of.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
-    let named = nodes.iter().map(|(name, of)| format!("{name} ({})", addresses(of)));
+    let named = nodes.iter().map(|(name, of)| format!("{name} ({})", listed(of.iter(), NAMED)));
     let Source { address, device } = source;
     let fate = match config.protection.mode {
         Mode::Require => "dropped once they are sealed",
