@@ -68,7 +68,7 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failu
         let status = look()?;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if let Some(left) = left.filter(|left| !left.is_zero() && exit_of(&status) != Exit::Done) {
-            news.wait(left);
+            news.wait(left, status.agent.answering);
             continue;
         }
         if show(&status, args)? == Reader::Gone || !args.watch {
@@ -86,10 +86,11 @@ struct News {
 }
 
 impl News {
-    /// Waits for some, but no longer than `left` or until it is time to look again.
-    fn wait(&mut self, left: Duration) {
+    /// Waits for some, but no longer than `left` or until it is time to look again. One that does not answer would keep
+    /// whoever asks for longer than that.
+    fn wait(&mut self, left: Duration, answering: bool) {
         let started = Instant::now();
-        if let Ok(progress) = self.client.follow(self.revision, left.min(REFRESH)) {
+        if answering && let Ok(progress) = self.client.follow(self.revision, left.min(REFRESH)) {
             self.revision = progress.revision;
         }
         // Where no agent runs, and where it has news all the time.
