@@ -84,6 +84,8 @@ fn agent_hangs(lab: &mut Lab) -> Result<()> {
     let (a, b) = sealed_pair(lab)?;
     let agent = status(&a)?.agent()?;
     kill(agent, Signal::SIGSTOP)?;
+    // The wait is not put off by one that does not answer.
+    a.run("timeout 8 hostseal status --wait 1s > /run/waited; test $? = 3")?;
     // More than what waits to be accepted has room for, in the end.
     for _ in 0..5 {
         let outcome = hostseal(&a, "status --json")?.expect_code(3)?;
