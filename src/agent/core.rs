@@ -163,12 +163,13 @@ impl Core {
     /// A host whose pairs are all off. `sealed` are those that were persisted as sealed.
     pub fn new(
         scheme: Scheme,
-        engine: Engine,
+        mut engine: Engine,
         accounts: Accounts,
         sealed: &BTreeSet<Pair>,
         now: Instant,
     ) -> Self {
         let pairs = scheme.machines(sealed, now);
+        engine.list(scheme.pairs.iter().copied().collect());
         Self {
             scheme,
             engine,

@@ -13,11 +13,11 @@ pub(super) fn problems(core: &Core, config: &Config, now: Instant) -> Vec<Proble
         let node = listed.map(|node| node.name.clone());
         let words = match &node {
             Some(_) => format!(
-                "asks for keys between {remote} and {local} ({requests} requests), which are no pair here: compare \
+                "asks for keys between {remote} and {local} (requests: {requests}), which are no pair here: compare \
                  `protection.networks` and the addresses in the files of both hosts"
             ),
             None => format!(
-                "{remote} asks this host ({local}) for keys ({requests} requests), and the file does not list it: add \
+                "{remote} asks this host ({local}) for keys (requests: {requests}), and the file does not list it: add \
                  it to `[[nodes]]` here, or remove this host from its file"
             ),
         };
@@ -50,9 +50,13 @@ impl Knocks {
 
     /// Tells the log what is new.
     pub(super) fn log(&mut self, now: Instant, core: &Core) {
-        let Some(more) = self.news(now, core.engine().counters().unknown_pair) else { return };
         let some: Vec<String> =
             core.engine().strangers(now).take(3).map(|it| format!("{} to {}", it.remote, it.local)).collect();
+        // Those that the file lists by now are none.
+        if some.is_empty() {
+            return;
+        }
+        let Some(more) = self.news(now, core.engine().counters().unknown_pair) else { return };
         tracing::warn!(
             "{more} requests for keys between addresses that are no pair here ({}): `hostseal status` says more",
             some.join(", ")

@@ -1,6 +1,6 @@
 //! All pairs and all sessions: who initiates and when, which session of several stays, what is bounded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,6 +40,8 @@ pub struct Engine {
     pub(super) settings: Settings,
     entropy: Box<dyn Entropy + Send>,
     pub(super) pairs: HashMap<Pair, Keep>,
+    /// The pairs that may be kept some day.
+    listed: BTreeSet<Pair>,
     table: Table,
     /// The pairs whose inbound SA may be in the kernel before the peer has proven itself.
     ahead: HashSet<Pair>,
@@ -88,6 +90,7 @@ impl Engine {
             settings,
             entropy,
             pairs: HashMap::new(),
+            listed: BTreeSet::new(),
             table: Table::default(),
             knocks: Knocks::default(),
             ahead: HashSet::new(),
@@ -114,6 +117,13 @@ impl Engine {
     }
 
     // ------------------------------------------------------------------ what the agent wants
+
+    /// These pairs may be kept some day: who begins IKE between their addresses is no stranger, even while they are
+    /// not kept.
+    pub fn list(&mut self, pairs: BTreeSet<Pair>) {
+        self.strangers.retain(|pair| !pairs.contains(&pair));
+        self.listed = pairs;
+    }
 
     /// Keeps `pair` keyed from now on, or only answers its peer. Saying it again changes nothing.
     pub fn keep(&mut self, now: Instant, pair: Pair, posture: Posture) {

@@ -4,6 +4,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::model::Pair;
+
 /// So many are remembered.
 const STRANGERS_MAX: usize = 8;
 /// Who has not come back for that long is forgotten.
@@ -38,6 +40,11 @@ impl Strangers {
         if self.0.len() < STRANGERS_MAX {
             self.0.push(Stranger { local, remote, requests: 1, last: now });
         }
+    }
+
+    /// Forgets those between whose addresses there is a pair after all.
+    pub(super) fn retain(&mut self, is_stranger: impl Fn(Pair) -> bool) {
+        self.0.retain(|it| Pair::new(it.local, it.remote).is_none_or(&is_stranger));
     }
 
     /// Those who came lately.

@@ -82,6 +82,7 @@ impl Core {
         self.pairs.go_by(scheme.exemptions.clone(), scheme.guard);
         self.scheme = scheme;
         let wanted: BTreeSet<Pair> = self.scheme.pairs.iter().copied().collect();
+        self.engine.list(wanted.clone());
         for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
             if wanted.contains(&pair) {
                 self.renew(now, pair);

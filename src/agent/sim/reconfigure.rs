@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND, protected, seeds};
 use super::files::File;
 use super::net::Weather;
-use super::world::{Tally, World};
+use super::world::{Host, Tally, World};
 use crate::model::config::Method;
 use crate::model::secret::SecretId;
 use crate::model::status::{ReasonCode, RowState};
@@ -64,6 +64,8 @@ fn a_node_comes_at_different_times_and_nothing_else_moves() {
         }
         run(&mut world, 10 * SECOND);
         assert!(world.all_protected());
+        let strangers = |host: &Host| host.core.as_ref().unwrap().engine().strangers(world.now).count();
+        assert_eq!(world.hosts.iter().map(strangers).sum::<usize>(), 0, "all are listed by now");
         assert!(world.run_until(30 * SECOND, World::all_single));
         assert_eq!(spis(&world, &[0, 1, 2]), before);
         assert_eq!(world.total().lost, 0);

@@ -31,11 +31,17 @@ impl Engine {
         message: &Message<'_>,
         bytes: &[u8],
     ) {
-        let pair = Pair::new(local.ip(), remote.ip()).filter(|pair| self.pairs.contains_key(pair));
-        let Some(pair) = pair else {
-            self.out.counters.unknown_pair += 1;
-            self.strangers.note(now, local.ip(), remote.ip());
-            return;
+        let pair = match Pair::new(local.ip(), remote.ip()) {
+            Some(pair) if self.pairs.contains_key(&pair) => pair,
+            Some(pair) if self.listed.contains(&pair) => {
+                self.out.counters.unexpected += 1;
+                return;
+            }
+            _ => {
+                self.out.counters.unknown_pair += 1;
+                self.strangers.note(now, local.ip(), remote.ip());
+                return;
+            }
         };
         let header = &message.header;
         let opening = header.flags.from_initiator && header.responder_spi == 0 && header.initiator_spi != 0;

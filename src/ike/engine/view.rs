@@ -48,7 +48,7 @@ impl Engine {
         self.pairs.get(&pair)?.heard
     }
 
-    /// Who began IKE lately between addresses that are no pair; a few of them.
+    /// Who began IKE lately between addresses that are no pair, neither kept nor listed; a few of them.
     pub fn strangers(&self, now: Instant) -> impl Iterator<Item = &Stranger> {
         self.strangers.recent(now)
     }

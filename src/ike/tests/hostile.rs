@@ -283,6 +283,25 @@ fn datagrams_of_strangers_are_counted(method: Method) {
     assert_eq!(unknown, 1);
 }
 
+/// A peer whose pair is off for now, as while this host starts, is told from one that no file lists.
+#[test]
+fn who_is_listed_is_no_stranger() {
+    let mut net = Net::new(43, [by(Method::Ike, SECRET), by(Method::Ike, SECRET)]);
+    net.keep(0, 1);
+    net.hosts[1].engine.forget(net.now, pair(1, 0));
+    net.run(Duration::from_millis(10));
+    let strangers = |net: &Net| net.hosts[1].engine.strangers(net.now).count();
+    assert_eq!(strangers(&net), 1);
+    net.hosts[1].engine.list([pair(1, 0)].into());
+    assert_eq!(strangers(&net), 0, "it was one before the file listed it");
+    net.run(SECOND);
+    assert_eq!(strangers(&net), 0);
+    assert_eq!(net.hosts[1].engine.counters().unknown_pair, 1);
+    net.hosts[1].engine.list([].into());
+    net.run(4 * SECOND);
+    assert_eq!(strangers(&net), 1, "the file does not list it any more");
+}
+
 /// Many peers start at once: above the threshold they return a cookie first, and all get through.
 fn a_crowd_gets_through(method: Method) {
     let crowd = 80;
