@@ -54,6 +54,10 @@ pub struct Packet {
     pub ports: (u16, u16),
     /// For ESP, in IP or in UDP.
     pub spi: Option<u32>,
+    /// For ICMP and ICMPv6, its type and code.
+    pub icmp: Option<(u8, u8)>,
+    /// For an error of ICMP, the packet that it is about, as far as it was quoted.
+    pub quoted: Option<Box<Packet>>,
     /// The length on the wire in bytes, with the Ethernet header.
     pub length: u32,
     /// The frame from its Ethernet header on, as far as it was kept.
@@ -78,7 +82,18 @@ impl fmt::Display for Packet {
             Direction::Out => "out",
             Direction::In => "in ",
         };
-        write!(f, "{direction} {:?}", self.kind)?;
+        write!(f, "{direction} ")?;
+        self.describe(f)?;
+        self.quoted.as_ref().map_or(Ok(()), |quoted| {
+            write!(f, ", about ")?;
+            quoted.describe(f)
+        })
+    }
+}
+
+impl Packet {
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.kind)?;
         if let Some((from, to)) = self.addresses {
             write!(f, " {from} > {to} ")?;
             match self.protocol {
@@ -88,6 +103,9 @@ impl fmt::Display for Packet {
                 ICMPV6 => write!(f, "icmpv6")?,
                 other => write!(f, "protocol {other}")?,
             }
+        }
+        if let Some((kind, code)) = self.icmp {
+            write!(f, " type {kind} code {code}")?;
         }
         if let Some(spi) = self.spi {
             write!(f, " spi 0x{spi:08x}")?;
@@ -159,6 +177,8 @@ fn read_frame(frame: &[u8], time: SystemTime, length: u32, cable: Cable) -> Opti
         protocol: 0,
         ports: (0, 0),
         spi: None,
+        icmp: None,
+        quoted: None,
         length,
         bytes: frame.to_vec(),
     };
@@ -232,6 +252,7 @@ fn read_payload(payload: &[u8], later_fragment: bool, packet: &mut Packet, cable
         IGMP => packet.kind = Kind::Discovery,
         // RFC 4861, RFC 2710, RFC 3810: 130-132 and 143 multicast listeners, 133-137 neighbours and routers.
         ICMPV6 if matches!(payload.first()?, 130..=137 | 143) => packet.kind = Kind::Discovery,
+        ICMP | ICMPV6 => read_icmp(payload, packet, cable)?,
         TCP | SCTP => packet.ports = (u16_at(payload, 0)?, u16_at(payload, 2)?),
         UDP => {
             packet.ports = (u16_at(payload, 0)?, u16_at(payload, 2)?);
@@ -239,6 +260,27 @@ fn read_payload(payload: &[u8], later_fragment: bool, packet: &mut Packet, cable
         }
         _ => {}
     }
+    Some(())
+}
+
+/// Fills in the type, and what an error quotes behind its header of eight bytes (RFC 792, RFC 4443 section 2.1).
+fn read_icmp(payload: &[u8], packet: &mut Packet, cable: Cable) -> Option<()> {
+    let kind = *payload.first()?;
+    packet.icmp = Some((kind, *payload.get(1)?));
+    let quotes = if packet.protocol == ICMP { matches!(kind, 3 | 11 | 12) } else { kind < 128 };
+    let bytes = payload.get(8..).filter(|_| quotes)?;
+    let mut quoted = Packet {
+        family: None,
+        kind: Kind::Clear,
+        addresses: None,
+        icmp: None,
+        length: u32::try_from(bytes.len()).ok()?,
+        bytes: bytes.to_vec(),
+        ..packet.clone()
+    };
+    let read = if packet.protocol == ICMP { read_v4 } else { read_v6 };
+    read(bytes, &mut quoted, cable);
+    packet.quoted = Some(Box::new(quoted));
     Some(())
 }
 

@@ -117,3 +117,17 @@ fn a_capture_that_is_still_written_is_read_up_to_the_last_whole_frame() {
     assert_eq!(read_pcap(&file[..file.len() - 1], cable).expect("cut").len(), 1);
     assert!(read_pcap(b"something else that is long enough", cable).is_err());
 }
+
+#[test]
+fn an_error_of_icmp_says_what_it_is_about() {
+    let about = v4(17, 0, &udp(40000, 500, &[0; 8]));
+    let error = [&[3, 3, 0, 0, 0, 0, 0, 0], &about[14..]].concat();
+    let packet = classify(&v4(1, 0, &error));
+    assert_eq!((packet.kind, packet.icmp), (Kind::Clear, Some((3, 3))));
+    let said = packet.to_string();
+    assert!(said.contains("icmp type 3 code 3") && said.contains("udp 40000 > 500"), "{said}");
+    let about = v6(50, &[0xc1, 0xd2, 0xe3, 0xf4, 0, 0, 0, 1]);
+    let packet = classify(&v6(58, &[&[1, 4, 0, 0, 0, 0, 0, 0], &about[14..]].concat()));
+    assert_eq!(packet.quoted.expect("it quotes").spi, Some(0xc1d2_e3f4));
+    assert!(classify(&v6(58, &[128, 0, 0, 0, 0, 0, 0, 0, 1])).quoted.is_none());
+}
