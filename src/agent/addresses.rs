@@ -1,13 +1,18 @@
 //! News that this host's addresses or routes may have changed.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::libc::{
-    RTM_DELROUTE, RTM_NEWROUTE, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE,
-    RTMGRP_LINK,
+    RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWROUTE, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK,
 };
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressAttribute;
 use tokio::io::unix::AsyncFd;
 
 use super::hearing::hear;
@@ -15,16 +20,17 @@ use super::hearing::hear;
 /// Interfaces that go up and down take their addresses with them.
 const GROUPS: i32 =
     RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
-/// Of a notification its type alone matters, so it may be cut short.
-const NOTICE: usize = 64;
+/// Room for a notification of an address. Of others the type alone matters, so they may be cut short.
+const NOTICE: usize = 512;
 
 /// What may have changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
     /// Routes alone: a router may have some all the time.
     Routes,
-    /// Addresses or interfaces, and routes with them.
-    Addresses,
+    /// Addresses or interfaces, and routes with them. Of the addresses these were named; an interface takes its own
+    /// along without naming them.
+    Addresses(BTreeSet<IpAddr>),
 }
 
 impl News {
@@ -33,9 +39,32 @@ impl News {
         let kind = notice.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
         match kind {
             Some(RTM_NEWROUTE | RTM_DELROUTE) => News::Routes,
-            _ => News::Addresses,
+            Some(RTM_NEWADDR | RTM_DELADDR) => News::Addresses(named_in(notice)),
+            _ => News::Addresses(BTreeSet::new()),
         }
     }
+
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (News::Routes, news) | (news, News::Routes) => news,
+            (News::Addresses(some), News::Addresses(others)) => News::Addresses(&some | &others),
+        }
+    }
+}
+
+/// The addresses that a notification of one names. On a link of two ends that is the other end's, too.
+fn named_in(notice: &[u8]) -> BTreeSet<IpAddr> {
+    let message = match NetlinkMessage::deserialize(notice).map(|message| message.payload) {
+        Ok(NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message),
+        )) => message,
+        _ => return BTreeSet::new(),
+    };
+    let address = |attribute: AddressAttribute| match attribute {
+        AddressAttribute::Address(address) | AddressAttribute::Local(address) => Some(address),
+        _ => None,
+    };
+    message.attributes.into_iter().filter_map(address).collect()
 }
 
 /// A socket that hears of every change of addresses, routes and interfaces in this network namespace. What it hears
@@ -63,10 +92,10 @@ impl AddressNews {
         let mut news = News::Routes;
         loop {
             match guard.get_inner_mut().recv_from(&mut notice.as_mut_slice(), 0) {
-                Ok((length, _)) => news = news.max(News::of(notice.get(..length).unwrap_or_default())),
+                Ok((length, _)) => news = news.and(News::of(notice.get(..length).unwrap_or_default())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // Some were lost.
-                Err(_) => news = News::Addresses,
+                Err(_) => news = news.and(News::Addresses(BTreeSet::new())),
             }
         }
         guard.clear_ready();
@@ -78,18 +107,33 @@ impl AddressNews {
 mod tests {
     use super::*;
 
+    /// A notification of a kind, with what follows its header.
+    fn notice(kind: u16, rest: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + rest.len()).unwrap();
+        [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10], rest].concat()
+    }
+
     #[test]
     fn routes_alone_are_told_from_the_rest() {
-        let notice = |kind: u16| [&40u32.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
-        for (kind, news) in [
-            (16, News::Addresses),
-            (20, News::Addresses),
-            (21, News::Addresses),
-            (24, News::Routes),
-            (25, News::Routes),
-        ] {
-            assert_eq!(News::of(&notice(kind)), news, "{kind}");
+        for (kind, routes) in [(16, false), (20, false), (21, false), (24, true), (25, true)] {
+            assert_eq!(News::of(&notice(kind, &[])) == News::Routes, routes, "{kind}");
         }
-        assert_eq!(News::of(&[]), News::Addresses);
+        assert_eq!(News::of(&[]), News::Addresses(BTreeSet::new()));
+    }
+
+    #[test]
+    fn addresses_are_named() {
+        // struct ifaddrmsg, then IFA_ADDRESS and IFA_LOCAL, and a label (linux/if_addr.h).
+        let v4 =
+            [&[2, 16, 0, 0, 2, 0, 0, 0][..], &[8, 0, 1, 0, 10, 99, 0, 200], &[8, 0, 2, 0, 10, 99, 0, 200]];
+        let v6 = [&[10, 64, 0, 0, 2, 0, 0, 0][..], &[20, 0, 1, 0, 0xfd, 0x99], &[0; 13], &[7]];
+        let (v4, v6) = (notice(RTM_DELADDR, &v4.concat()), notice(RTM_NEWADDR, &v6.concat()));
+        let named = |texts: &[&str]| News::Addresses(texts.iter().map(|it| it.parse().unwrap()).collect());
+        assert_eq!(News::of(&v4), named(&["10.99.0.200"]));
+        assert_eq!(News::of(&v4).and(News::Routes).and(News::of(&v6)), named(&["10.99.0.200", "fd99::7"]));
+        // Cut short, it names nothing.
+        for length in 0..v6.len() {
+            assert_eq!(News::of(&v6[..length]), named(&[]), "{length}");
+        }
     }
 }

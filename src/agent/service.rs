@@ -405,7 +405,12 @@ impl Service {
 
     fn note_news(&mut self, news: News) {
         match news {
-            News::Addresses => self.lists.want(),
+            // Until the agent knows that it left, packets of this host to an address that floats go in the clear.
+            News::Addresses(named) if self.core.as_ref().is_some_and(|core| core.waits_for(&named)) => {
+                self.note_addresses(Instant::now());
+                self.hole_looks.want();
+            }
+            News::Addresses(_) => self.lists.want(),
             News::Routes if self.core.is_some() => self.routes.note_change(),
             News::Routes => {}
         }

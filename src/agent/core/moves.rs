@@ -1,5 +1,6 @@
 //! Addresses that float come to this host and leave it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -20,6 +21,11 @@ impl Core {
                 self.persist(Persist::Seals);
             }
         }
+    }
+
+    /// Whether one of these addresses floats, so that pairs follow it.
+    pub fn waits_for(&self, addresses: &BTreeSet<IpAddr>) -> bool {
+        addresses.iter().any(|address| self.scheme.floating.contains_key(address))
     }
 
     /// Whether packets of `pair` can pass on this host now.

@@ -67,6 +67,19 @@ fn await_keys_at(holder: &Host, other: &Host, elsewhere: &Host) -> Result<()> {
     Ok(())
 }
 
+/// The host that had the address treats it as a peer's. Until its agent has reacted, what it sends there is clear:
+/// its kernel took the address for its own (docs/configuration.md).
+fn await_left(host: &Host) -> Result<()> {
+    for (address, own) in ADDRESSES.into_iter().zip([IpAddr::from(host.v4()), host.v6().into()]) {
+        until(&format!("{} has a policy towards {address}", host.name()), LIMIT, || {
+            let policies = host.run(&format!("ip xfrm policy list src {own} dst {address} dir out"))?;
+            ensure!(!policies.is_empty(), "none yet");
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Pings the address in both families until it answers, and says how long that took.
 fn await_answers(from: &Host) -> Result<Duration> {
     let started = Instant::now();
@@ -119,6 +132,7 @@ fn moves_under_traffic(lab: &mut Lab) -> Result<()> {
         take(from)?;
         give(to, &[&b, from])?;
         println!("{} to {}: {:?} for both families", from.name(), to.name(), await_answers(&b)?);
+        await_left(from)?;
         println!("and from {}: {:?}", from.name(), await_answers(from)?);
         ensure!(to.succeeds(&format!("ping -n -q -c 1 -W 1 {}", ADDRESSES[0]))?, "the host reaches itself");
         ensure!(to.succeeds(&format!("ping -n -q -c 1 -W 1 {}", ADDRESSES[1]))?, "the host reaches itself");
