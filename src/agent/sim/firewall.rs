@@ -6,6 +6,7 @@ use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::{Firewall, Weather};
 use super::truth::telling;
 use super::world::{World, address};
+use crate::model::EncapsulationMode;
 
 impl World {
     /// How long `from` lets a pause with `to` be, where the path forgets them.
@@ -42,6 +43,26 @@ fn a_path_that_forgets_twice_is_reminded() {
             }
             assert!(world.all_protected() && !world.all_in_udp());
             assert_eq!(world.reminded_after(begins, answers), None, "only one end is in need of it");
+        }
+    });
+}
+
+/// Firewalls remember UDP for 30 s and longer. What NATs are reminded by (RFC 3948 section 4) reminds them as well.
+#[test]
+fn a_path_that_forgets_udp_has_no_time_to() {
+    seeds(6, |seed| {
+        for begins in [0, 1] {
+            let answers = 1 - begins;
+            let mut world = World::new(2, seed, Weather::FAIR);
+            world.encapsulation(EncapsulationMode::Always);
+            (0..2).for_each(|host| world.enable(host));
+            assert!(world.run_until(30 * SECOND, |world| world.all_protected() && world.all_in_udp()));
+            let mut dropped = |forgets: u32| {
+                world.net.firewall = Some(Firewall::of_udp(address(begins), forgets * SECOND));
+                (0..3).map(|_| world.dropped_after_pause(answers, begins)).sum::<u64>()
+            };
+            assert_eq!([dropped(30), dropped(12)], [0, 0]);
+            assert!(dropped(2) > 0, "none remembers it for so short a time");
         }
     });
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
+use super::world::NAT_PORT;
 use crate::model::SaId;
 
 /// What is on the wire.
@@ -82,6 +83,8 @@ impl Weather {
 pub(super) struct Firewall {
     begins: IpAddr,
     forgets: Duration,
+    /// It is for UDP 4500 and not for protocol 50.
+    of_udp: bool,
     passed: Option<Instant>,
     /// So many packets of traffic it has dropped.
     pub(super) dropped: u64,
@@ -89,7 +92,20 @@ pub(super) struct Firewall {
 
 impl Firewall {
     pub(super) fn new(begins: IpAddr, forgets: Duration) -> Self {
-        Self { begins, forgets, passed: None, dropped: 0 }
+        Self { begins, forgets, of_udp: false, passed: None, dropped: 0 }
+    }
+
+    /// The same for UDP 4500, IKE and ESP alike.
+    pub(super) fn of_udp(begins: IpAddr, forgets: Duration) -> Self {
+        Self { of_udp: true, ..Self::new(begins, forgets) }
+    }
+
+    fn concerns(&self, packet: &Packet) -> bool {
+        match packet {
+            Packet::Esp { in_udp, .. } => *in_udp == self.of_udp,
+            Packet::Ike { from, .. } => self.of_udp && from.port() == NAT_PORT,
+            Packet::Clear { .. } => false,
+        }
     }
 
     /// Whether a packet passes, which is `data` or a probe of ours.
@@ -109,7 +125,7 @@ pub(super) struct Net {
     pub(super) esp_blocked: BTreeSet<(IpAddr, IpAddr)>,
     /// Ways on which nothing passes.
     pub(super) cut: BTreeSet<(IpAddr, IpAddr)>,
-    /// A firewall for protocol 50.
+    /// A firewall.
     pub(super) firewall: Option<Firewall>,
     /// Packets larger than this are lost before ESP adds to them, and nobody says so.
     pub(super) swallows: Option<usize>,
@@ -147,8 +163,8 @@ impl Net {
         }
         let data = matches!(packet, Packet::Clear { .. } | Packet::Esp { inner: Inner::Data, .. });
         let lost = !data && rng.random_bool(self.weather.loss);
-        let stopped = matches!(packet, Packet::Esp { in_udp: false, .. })
-            && self.firewall.as_mut().is_some_and(|firewall| !firewall.passes(now, ends.0, data));
+        let concerned = self.firewall.as_mut().filter(|firewall| firewall.concerns(&packet));
+        let stopped = concerned.is_some_and(|firewall| !firewall.passes(now, ends.0, data));
         if blocked || lost || stopped || self.cut.contains(&ends) {
             return;
         }
