@@ -230,7 +230,7 @@ pub(super) fn plan(plan: &Preview) -> String {
     if plan.kernel.is_empty() {
         return match plan.file.is_empty() {
             true => "nothing would change\n".to_owned(),
-            false => text + "\nnothing changes in the kernel at once: new pairs do it as they agree keys\n",
+            false => text + "\nnothing changes in the kernel now; new pairs change it when they agree keys\n",
         };
     }
     if !text.is_empty() {

@@ -31,8 +31,8 @@ pub(super) fn urgency(state: RowState) -> u8 {
     }
 }
 
-/// The line with the names of the columns, and the lines of each row; those of the last row of several that are alike
-/// say why.
+/// The line with the names of the columns, and the lines of each row; those of the first row of several that are alike
+/// say why, so that a screen that has no room for all rows says it, too.
 pub(super) fn table(
     rows: &[&PeerRow],
     status: &Status,
@@ -44,34 +44,35 @@ pub(super) fn table(
     let cells: Vec<[String; 8]> = rows.iter().map(|(row, _)| cells(row, status)).collect();
     let layout = Layout::fitting(&cells, extent.width);
     let mut drawn = Vec::new();
-    let mut first = 0;
-    for (at, (row, key)) in rows.iter().enumerate() {
-        let mut lines = layout.row(row, &cells[at], style);
-        let more = if extent.details { details::lines(row) } else { Vec::new() };
-        lines.extend(more.iter().flat_map(|line| layout.below(line)));
-        // Of this host's own trial the head tells.
-        if let Some(seconds) = row.try_ends_in_s.filter(|_| status.try_ends_in_s.is_none()) {
-            let left = human_duration(Duration::from_secs(seconds));
-            let words = "back to the clear unless it is confirmed there";
-            lines.extend(layout.below(&format!("{} is on trial for {left} more: {words}", row.node)));
+    let mut cells = cells.iter();
+    for alike in rows.chunk_by(|(a, a_key), (b, b_key)| rank(a) == rank(b) && a_key == b_key) {
+        for (at, ((row, _), cells)) in alike.iter().zip(&mut cells).enumerate() {
+            let mut lines = layout.row(row, cells, style);
+            let more = if extent.details { details::lines(row) } else { Vec::new() };
+            lines.extend(more.iter().flat_map(|line| layout.below(line)));
+            // Of this host's own trial the head tells.
+            if let Some(seconds) = row.try_ends_in_s.filter(|_| status.try_ends_in_s.is_none()) {
+                let left = human_duration(Duration::from_secs(seconds));
+                let words = "back to the clear unless it is confirmed there";
+                lines.extend(layout.below(&format!("{} is on trial for {left} more: {words}", row.node)));
+            }
+            let reason = row.reason.as_ref().filter(|_| at == 0);
+            lines.extend(reason.iter().flat_map(|reason| layout.below(&of_all(reason, alike))));
+            drawn.push(lines);
         }
-        let last = rows.get(at + 1).is_none_or(|(next, other)| rank(next) != rank(row) || other != key);
-        if last && let Some(reason) = &row.reason {
-            let same = rows[first..at].iter().all(|(other, _)| other.reason.as_ref() == Some(reason));
-            let reason = match (at - first, same) {
-                (0, _) => reason.clone(),
-                (1, true) => format!("both: {reason}"),
-                (others, true) => format!("all {}: {reason}", others + 1),
-                (others, false) => format!("{} rows alike: {reason}", others + 1),
-            };
-            lines.extend(layout.below(&reason));
-        }
-        if last {
-            first = at + 1;
-        }
-        drawn.push(lines);
     }
     (style.bold(&layout.names()), drawn)
+}
+
+/// The reason of the first of these rows, and of how many it is one.
+fn of_all(reason: &str, alike: &[(&PeerRow, String)]) -> String {
+    let same = alike.iter().all(|(row, _)| row.reason.as_deref() == Some(reason));
+    match (alike.len(), same) {
+        (1, _) => reason.to_owned(),
+        (2, true) => format!("both: {reason}"),
+        (rows, true) => format!("all {rows}: {reason}"),
+        (rows, false) => format!("{rows} rows alike: {reason}"),
+    }
 }
 
 /// What rows have in common whose reasons are the same.

@@ -296,7 +296,7 @@ fn a_plan_is_a_diff() {
         "node c goes\n\n- z\n\n0 to add, 0 to update, 1 to delete\n"
     );
     let comes = plan(&["node c comes (10.0.0.3)"], &[]);
-    assert!(comes.starts_with("node c comes (10.0.0.3)\n\nnothing changes in the kernel at once"), "{comes}");
+    assert!(comes.starts_with("node c comes (10.0.0.3)\n\nnothing changes in the kernel now"), "{comes}");
 }
 
 /// So many rows, in all states, by IPv6 and with long reasons.
@@ -372,13 +372,17 @@ fn a_screen_keeps_its_head_and_says_what_it_has_no_room_for() {
         (3, 30, 3),
     ] {
         let extent = Extent { width: Some(columns), ..Extent::default() };
-        let lines = render::screen(&crowd(count), extent, height, Style::PLAIN);
+        let mut told = crowd(count);
+        let blocked = told.peers.iter_mut().filter(|row| row.state == RowState::Blocked);
+        blocked.for_each(|row| row.reason = Some(format!("no answer from {}", row.remote)));
+        let lines = render::screen(&told, extent, height, Style::PLAIN);
         let text = lines.join("\n");
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(lines.len() <= height, "{columns}x{height}\n{text}");
         assert!(lines[0].starts_with("protection on"), "{text}");
         if count >= 80 {
             assert!(text.contains("blocked"), "{columns}x{height}\n{text}");
+            assert!(text.contains("rows alike: ") || height < 16, "{columns}x{height}: it says why\n{text}");
             assert!(
                 words.contains(" out of view") || columns == 200 && count == 80,
                 "{columns}x{height}\n{text}"
