@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use serde::Serialize;
 
 use super::exit::Failure;
+use super::layout::wrap;
 use crate::model::status::RowState;
 
 /// Whether whoever reads standard output is still there.
@@ -37,9 +38,13 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<Reader, Failure> {
     print(&(json + "\n"))
 }
 
-/// Tells the operator something that is no result. Where standard error is closed there is nobody to tell.
+/// Tells the operator something that is no result, in lines as long as a terminal's. Where standard error is closed
+/// there is nobody to tell.
 pub(super) fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let columns = size_of(io::stderr()).map(|(columns, _)| columns);
+    for line in text.lines().flat_map(|line| wrap(line, columns)) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
 }
 
 /// The columns and lines of the terminal that standard output is.

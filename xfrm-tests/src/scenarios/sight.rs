@@ -1,15 +1,18 @@
 //! `status` never says better than it is: of peers that are gone, of an agent that hangs, of files that differ.
 
 use std::net::IpAddr;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
 use super::{seal_all, sealed_pair};
-use crate::lab::agent::{CONFIG, SECRET, SECRETS, Status, hostseal, kill_agent, status, status_until};
+use crate::lab::agent::{
+    CONFIG, SECRET, SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until,
+};
 use crate::lab::stream::Shape;
-use crate::lab::{Cluster, Family, Host, Lab, Stream, until};
+use crate::lab::{Cluster, Family, HOSTSEAL, Host, Lab, Stream, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -19,6 +22,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("sight::a_link_that_is_down_is_silence_for_the_peer", 2, link_down),
     Test::new("sight::an_agent_that_hangs_is_named_and_the_kernel_read", 2, agent_hangs),
     Test::new("sight::peers_tell_what_they_are_and_differences_are_named", 2, files_differ),
+    Test::new("sight::the_journal_has_the_fields_of_a_pair", 2, journal_has_fields),
     Test::new("sight::without_an_agent_the_kernel_says_what_was_heard", 2, heard_without_an_agent),
 ];
 
@@ -182,5 +186,39 @@ fn heard_without_an_agent(lab: &mut Lab) -> Result<()> {
     ensure!(row.at("/last_heard").is_string(), "{:#}", row.0);
     ensure!(row.at("/last_heard") == row.at("/last_heard_esp"));
     ensure!(row.at("/peer").is_null());
+    Ok(())
+}
+
+/// Under systemd the log goes to the journal: what a line is about stands in fields that one can search for.
+fn journal_has_fields(lab: &mut Lab) -> Result<()> {
+    const STDERR: &str = "/run/stderr";
+    const SOON: Duration = Duration::from_secs(10);
+    let [a, b] = lab.all();
+    Cluster::of_v4(lab.hosts()).install_all(lab.hosts())?;
+    a.run("mount -t cgroup2 none /sys/fs/cgroup && mkdir -p /run/systemd/journal /run/log/journal")?;
+    a.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n", 0o444)?;
+    let _journal = a.spawn(Command::new("/lib/systemd/systemd-journald").stderr(Stdio::null()))?;
+    until("the journal listens", SOON, || a.run("test -S /run/systemd/journal/socket"))?;
+    let agent = format!(
+        "exec 2>{STDERR}; JOURNAL_STREAM=$(stat -c %d:%i {STDERR}); export JOURNAL_STREAM; exec {HOSTSEAL} agent"
+    );
+    let _agent = a.spawn(Command::new("sh").args(["-c", &agent]))?;
+    until("the agent listens", SOON, || status(&a)?.agent().map(drop))?;
+    for outcome in hostseal_all(&[a.clone(), b.clone()], "enable")? {
+        outcome.expect_code(0)?;
+    }
+    let remote = b.v4();
+    let search = format!(
+        "journalctl --sync && journalctl -D /run/log/journal -o cat -t hostseal HOSTSEAL_NODE=b \
+         HOSTSEAL_STATE=protected HOSTSEAL_REMOTE={remote} HOSTSEAL_LOCAL={}",
+        a.v4()
+    );
+    until("the journal has a line of the pair", SOON, || {
+        let found = a.run(&search)?;
+        ensure!(found.contains("protected") && found.contains(&remote.to_string()), "{found}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    let beside = a.read(STDERR)?;
+    ensure!(beside.is_empty(), "not in the journal: {beside}");
     Ok(())
 }
