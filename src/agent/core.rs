@@ -346,6 +346,17 @@ impl Core {
         }
     }
 
+    /// There was no room for a probe on this host: that says nothing of the path.
+    pub fn handle_probe_unsent(&mut self, probe: &ProbeDatagram) {
+        match probe.size {
+            Some(size) => self.handle_size_unsent(probe.sa.pair, size),
+            None => {
+                let machine = self.pairs.get_mut(probe.sa.pair);
+                machine.into_iter().for_each(|machine| machine.handle_probe_unsent(probe.sa.id()));
+            }
+        }
+    }
+
     /// A probe is larger than what this host lets out to there. `readings` are those of its SA before and after, where
     /// the kernel may have counted it all the same.
     pub fn handle_probe_refused(

@@ -39,6 +39,8 @@ pub struct Scheme {
     pub guard: GuardRules,
     /// UDP port of IKE, for probes too.
     pub port: u16,
+    /// That of IKE, and of probes, where ESP goes in UDP.
+    pub nat_port: u16,
 }
 
 impl Scheme {
@@ -69,6 +71,7 @@ impl Scheme {
                 forwarded: config.protection.forwarded == Forwarded::Block,
             },
             port: keying.port,
+            nat_port: keying.nat_port,
         }
     }
 

@@ -40,7 +40,7 @@ use super::report::{self, Agent};
 use super::routes::Routes;
 use super::setup::{Secrets, Setup, Start};
 use super::single::Single;
-use super::sockets::Sockets;
+use super::sockets::{Sockets, has_no_room};
 use super::unlisted::Knocks;
 use super::unsaved::Unsaved;
 use super::watch::Watch;
@@ -523,7 +523,12 @@ impl Service {
                     let [before, after] = [before, after].map(|it| it.and_then(Result::ok).flatten());
                     core.handle_probe_refused(now, &probe, before.zip(after));
                 }
-                Err(error) => tracing::debug!("a probe through {}: {error}", probe.sa.id()),
+                Err(error) => {
+                    tracing::debug!("a probe through {}: {error}", probe.sa.id());
+                    if has_no_room(&error) {
+                        core.handle_probe_unsent(&probe);
+                    }
+                }
             }
         }
         loop {

@@ -86,6 +86,12 @@ fn refusal(error: &io::Error) -> Option<String> {
     Some(format!("{error}: {what}"))
 }
 
+/// Whether a datagram did not leave because this host is busy.
+pub(super) fn has_no_room(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
 /// A datagram, and what the clock that can be set said when the kernel got it.
 struct Stamped {
     local: SocketAddr,

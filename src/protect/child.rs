@@ -252,9 +252,10 @@ impl Child {
     }
 
     /// Whether ESP has been tried for long enough without result to say that it is blocked, as long as nothing
-    /// depends on it.
+    /// depends on it. Who heeds probes knows of rounds, and will answer the question: until then all that was sent may
+    /// wait to be read, here or there.
     pub(super) fn seems_blocked(&self) -> bool {
-        self.is_blocked() || self.proof.has_waited_long()
+        self.is_blocked() || (!self.peer.heeds && self.proof.has_waited_long())
     }
 
     /// Whether its ESP goes in UDP.

@@ -401,6 +401,13 @@ impl PairMachine {
         }
     }
 
+    /// A probe did not leave, as there was no room for it on this host.
+    pub fn handle_probe_unsent(&mut self, id: SaId) {
+        if let Some(child) = self.children.iter_mut().find(|child| child.outgoing.id() == id) {
+            child.proof.note_unsent();
+        }
+    }
+
     /// What was sent of late does not seem to arrive, or nothing comes back: proves the child that both ends
     /// send through once more. `false` where that is under way or cannot be.
     pub fn prove_anew(&mut self, now: Instant) -> bool {

@@ -19,6 +19,9 @@
 //! A probe says how far its sender knows the passage, ahead of the word. So the first one is answered by the other
 //! end's own, and one that comes again, as where words are late, with another.
 //!
+//! Until the question is answered nothing is said of the path, however long that takes. Where an end is busy, probes
+//! and words wait in it; they are read in the order in which they came, so the answer knows of all probes before it.
+//!
 //! An agent before rounds were thought of says none: with it there is round 0 alone, and patience instead
 //! of the question.
 
@@ -72,6 +75,10 @@ impl Proof {
         }
         self.told |= flags.seen;
         self.reached |= flags.seen;
+        if self.peer.is_none() && self.probes >= PROBES_PATIENT {
+            // All were sent before the first word came: the question need not wait any more.
+            self.next_probe = None;
+        }
         self.peer = flags.rounds.or(self.peer);
         if let Some(peer) = self.peer
             && peer.round > self.round
@@ -130,7 +137,8 @@ impl Proof {
         peer.round > tried && !self.has_passed(tried)
     }
 
-    /// Whether probes were sent for long and nothing was heard of them: no proof, as words may be late.
+    /// Whether probes were sent for long and nothing was heard of them: no proof, as words may be late, but all that
+    /// there is with a peer that knows no rounds.
     pub(super) fn has_waited_long(&self) -> bool {
         self.probes >= PROBES_PATIENT && self.is_wanting()
     }
@@ -156,6 +164,11 @@ impl Proof {
     /// A probe has left.
     pub(super) fn note_sent(&mut self, now: Instant) {
         self.left.get_or_insert(now);
+    }
+
+    /// The last probe has not left, as there was no room for it: it does not count.
+    pub(super) fn note_unsent(&mut self) {
+        self.probes = self.probes.saturating_sub(1);
     }
 
     /// All probes of this round are sent: the next one begins with the question, unless the answer is known.
@@ -222,5 +235,24 @@ mod tests {
         proof.note_probe(start + milliseconds(7), Passage::Unsaid, milliseconds(5));
         proof.note_probe(start + milliseconds(9), Passage::Unsaid, milliseconds(1));
         assert_eq!(proof.rounds().came, Some(start + milliseconds(2)), "the first probe");
+    }
+
+    /// Of a path nothing is said for want of room here.
+    #[test]
+    fn what_does_not_leave_is_no_try() {
+        let mut now = Instant::now();
+        let mut proof = Proof { peer: Some(Rounds::default()), ..Proof::default() };
+        for _ in 0..10 * PROBES_PATIENT {
+            assert!(proof.probe(&mut Clock::new(now)));
+            proof.note_unsent();
+            now += PROBE_EVERY;
+        }
+        assert_eq!((proof.round, proof.has_waited_long()), (0, false));
+        for _ in 0..PROBES_PATIENT {
+            assert!(proof.probe(&mut Clock::new(now)));
+            now += PROBE_EVERY;
+        }
+        assert!(!proof.probe(&mut Clock::new(now)));
+        assert_eq!(proof.round, 1, "the question");
     }
 }

@@ -183,7 +183,10 @@ impl Core {
                 self.line(pair).debug("both ends use new keys");
             }
             Order::Probe { sa, probe } => {
-                let remote = SocketAddr::new(pair.remote, self.scheme.port);
+                // To where words go, too: what is read in the order in which it came proves something. IKE moves to
+                // the other port with ESP.
+                let port = if sa.encapsulation.is_some() { self.scheme.nat_port } else { self.scheme.port };
+                let remote = SocketAddr::new(pair.remote, port);
                 self.probes.push_back(ProbeDatagram {
                     sa,
                     local: pair.local,

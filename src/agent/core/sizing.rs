@@ -35,7 +35,7 @@ impl Measured {
     fn is_outdated(&self, child: Spi, now: Instant) -> bool {
         match self.found {
             Found::Fine => self.child != child,
-            Found::Narrow { .. } => now >= self.at + AGAIN,
+            Found::Narrow { .. } | Found::Nothing => now >= self.at + AGAIN,
         }
     }
 }
@@ -46,7 +46,7 @@ impl Core {
     pub fn narrow(&self, pair: Pair) -> Option<u16> {
         match self.acquaintances.get(&pair)?.measured?.found {
             Found::Narrow { passes } => Some(passes),
-            Found::Fine => None,
+            Found::Fine | Found::Nothing => None,
         }
     }
 
@@ -104,13 +104,20 @@ impl Core {
     }
 
     fn note_measured(&mut self, now: Instant, pair: Pair, measured: Measured) {
-        let before = self.acquaintance(pair, now).measured.replace(measured).map(|before| before.found);
-        match (before, measured.found) {
-            (Some(Found::Narrow { .. }), Found::Narrow { .. }) | (None | Some(Found::Fine), Found::Fine) => {}
+        let known = &mut self.acquaintance(pair, now).measured;
+        let before = known.map(|before| before.found);
+        // Where nothing was found out this time, what was known before stays.
+        let found = before.filter(|_| measured.found == Found::Nothing).unwrap_or(measured.found);
+        *known = Some(Measured { found, ..measured });
+        match (before, found) {
+            (Some(Found::Narrow { .. }), Found::Narrow { .. }) => {}
             (_, Found::Narrow { passes }) => {
                 self.line(pair).warn(&format!("packets of more than {passes} octets are lost on the way"));
             }
-            (_, Found::Fine) => self.line(pair).info("large packets get through again"),
+            (Some(Found::Narrow { .. }), Found::Fine) => {
+                self.line(pair).info("large packets get through again")
+            }
+            (_, Found::Fine | Found::Nothing) => {}
         }
     }
 
@@ -129,6 +136,12 @@ impl Core {
             false => search.sizing.handle_refused(size),
         }
         self.go_on(now, pair);
+    }
+
+    /// There was no room for a packet of a search on this host.
+    pub(super) fn handle_size_unsent(&mut self, pair: Pair, size: u16) {
+        let search = self.searches.get_mut(&pair);
+        search.into_iter().for_each(|search| search.sizing.handle_unsent(size));
     }
 
     /// A packet of a search came in, the peer's or the answer to one of ours.

@@ -60,6 +60,7 @@ impl World {
             allow_peer_disable: true,
             guard: GuardRules { beside: true, forwarded: false },
             port: PORT,
+            nat_port: NAT_PORT,
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod absent;
 mod beside;
+mod busy;
 mod cluster;
 mod detour;
 mod faults;

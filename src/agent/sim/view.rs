@@ -41,10 +41,18 @@ impl World {
 
     /// Whether all that is sent as ESP goes in UDP.
     pub(super) fn all_in_udp(&self) -> bool {
-        self.ways().iter().all(|(from, to)| match self.hosts[*from].kernel.leaves(self.pair(*from, *to)) {
-            Leaves::Esp(id) => self.hosts[*from].kernel.is_in_udp(id),
+        self.ways().iter().all(|way| self.is_in_udp(*way))
+    }
+
+    pub(super) fn any_in_udp(&self) -> bool {
+        self.ways().iter().any(|way| self.is_in_udp(*way))
+    }
+
+    fn is_in_udp(&self, (from, to): (usize, usize)) -> bool {
+        match self.hosts[from].kernel.leaves(self.pair(from, to)) {
+            Leaves::Esp(id) => self.hosts[from].kernel.is_in_udp(id),
             Leaves::Clear | Leaves::Dropped => false,
-        })
+        }
     }
 
     pub(super) fn all_single(&self) -> bool {

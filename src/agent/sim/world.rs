@@ -19,6 +19,7 @@ use crate::agent::core::{Core, Datagram};
 use crate::agent::due::Due;
 use crate::agent::guard::first_step;
 use crate::agent::kernel::Kernel as _;
+use crate::agent::probe;
 use crate::agent::timers::Timers;
 use crate::ike;
 use crate::model::config::Method;
@@ -457,6 +458,9 @@ impl World {
                 self.tally.entry((from, to)).or_default().lost += u64::from(!arrived);
             }
             Packet::Esp { id, from, in_udp, inner: Inner::Probe { to: local, bytes } } => {
+                // Where words go: there they are read in the order in which they came.
+                let words = if in_udp { NAT_PORT } else { PORT };
+                assert!(local.port() == words || probe::decode(&bytes).is_none());
                 if self.hosts[to].kernel.receive(id, in_udp, bytes.len() as u64 + 8) {
                     inboxes.entry(to).or_default().push(Datagram {
                         local,

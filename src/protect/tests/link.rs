@@ -123,7 +123,8 @@ impl Link {
         let other = 1 - at;
         match order {
             Order::Say { in_spi, flags } => {
-                let flags = Flags { rounds: flags.rounds.filter(|_| !self.roundless), ..flags };
+                let rounds = flags.rounds.filter(|_| !self.roundless);
+                let flags = Flags { rounds, heeds: flags.heeds && !self.roundless, ..flags };
                 let word = Word { spi: in_spi, token: token(in_spi), revision: 0, flags };
                 let theirs = self.children[&in_spi];
                 self.ends[other].machine.handle_word(self.now, theirs, &word, Duration::ZERO);
