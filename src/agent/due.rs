@@ -2,7 +2,8 @@
 //!
 //! What is sealed, and what the operator wishes, is written at once, and nobody is told before it is on the disk.
 //! What SAs have counted is written now and then: however many of them there are and however often they are replaced,
-//! it costs no more than [`FIGURES_RATE`].
+//! it costs no more than [`FIGURES_RATE`]. While thousands of pairs are being sealed, each write has all of them: those
+//! follow each other no faster than [`SEALS_RATE`], unless somebody waits.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ const GATHER: Duration = Duration::from_millis(200);
 const GATHER_FIGURES: Duration = Duration::from_secs(1);
 /// How many octets a second figures may cost, on the average.
 const FIGURES_RATE: u64 = 4096;
+/// The same for what is sealed, while nobody asks.
+const SEALS_RATE: u64 = 1 << 20;
 
 /// A write, by its number: they end in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -26,6 +29,8 @@ pub(super) struct Due {
     figures: Option<Instant>,
     /// Figures are written no earlier than that.
     quiet: Option<Instant>,
+    /// And seals no earlier than that.
+    calm: Option<Instant>,
     begun: u64,
     ended: u64,
     /// The last write that was begun with more than figures.
@@ -40,7 +45,10 @@ impl Due {
     /// Something is to be remembered.
     pub(super) fn note(&mut self, now: Instant, what: Persist) {
         match what {
-            Persist::Seals => drop(self.seals.get_or_insert(now + GATHER)),
+            Persist::Seals => {
+                let at = (now + GATHER).max(self.calm.unwrap_or(now));
+                self.seals.get_or_insert(at);
+            }
             Persist::Figures => {
                 let at = self.quiet.map_or(now, |quiet| quiet.max(now)).max(now + GATHER_FIGURES);
                 self.figures.get_or_insert(at);
@@ -48,19 +56,20 @@ impl Due {
         }
     }
 
-    /// Writes at once, or after what is being written. Returns the write that will have what is known now.
-    pub(super) fn hurry(&mut self, now: Instant) -> Write {
-        self.seals = Some(now);
+    /// Writes at that time, or after what is being written. Returns the write that will have what is known now.
+    pub(super) fn hurry(&mut self, at: Instant) -> Write {
+        self.seals = Some(self.seals.map_or(at, |seals| seals.min(at)));
         Write(self.begun + 1)
     }
 
     /// Which write must end before anybody is told of what is known now; `None` where there is none, and where
-    /// nothing can be written: then `status` says so.
-    pub(super) fn before_telling(&mut self, now: Instant) -> Option<Write> {
+    /// nothing can be written: then `status` says so. Who is `patient` will be told again and again.
+    pub(super) fn before_telling(&mut self, now: Instant, patient: bool) -> Option<Write> {
         if self.failed {
             None
         } else if self.seals.is_some() {
-            Some(self.hurry(now))
+            let soonest = if patient { self.calm.unwrap_or(now).max(now) } else { now };
+            Some(self.hurry(soonest))
         } else {
             Some(self.sealing).filter(|write| !self.is_over(*write))
         }
@@ -101,8 +110,9 @@ impl Due {
         self.ended = self.begun;
         self.failed = again.is_some();
         self.seals = self.seals.or(again);
-        let pause = Duration::from_millis(octets as u64 * 1000 / FIGURES_RATE);
-        self.quiet = self.began.map(|began| began + pause);
+        let pause = |rate| Duration::from_millis(octets as u64 * 1000 / rate);
+        self.quiet = self.began.map(|began| began + pause(FIGURES_RATE));
+        self.calm = self.began.map(|began| began + pause(SEALS_RATE));
     }
 }
 
@@ -144,37 +154,37 @@ mod tests {
     #[test]
     fn what_is_told_is_on_the_disk() {
         let (mut due, now) = (Due::default(), Instant::now());
-        assert_eq!(due.before_telling(now), None, "nothing has changed");
+        assert_eq!(due.before_telling(now, false), None, "nothing has changed");
         due.note(now, Persist::Figures);
-        assert_eq!(due.before_telling(now), None, "figures are no promise");
+        assert_eq!(due.before_telling(now, false), None, "figures are no promise");
         due.note(now, Persist::Seals);
         assert_eq!(due.deadline(), Some(now + GATHER));
-        let first = due.before_telling(now).unwrap();
+        let first = due.before_telling(now, false).unwrap();
         assert_eq!(due.deadline(), Some(now), "somebody waits");
         due.begin(now);
-        assert_eq!(due.before_telling(now), Some(first), "it is under way");
+        assert_eq!(due.before_telling(now, false), Some(first), "it is under way");
         due.note(now, Persist::Seals);
-        let second = due.before_telling(now).unwrap();
+        let second = due.before_telling(now, false).unwrap();
         assert!(second > first && !due.is_over(first) && due.deadline().is_none());
         due.end(100, None);
         assert!(due.is_over(first) && !due.is_over(second), "the first has nothing of the second");
         due.note(now, Persist::Figures);
         due.begin(now);
         due.end(100, None);
-        assert!(due.is_over(second) && due.before_telling(now).is_none() && due.deadline().is_none());
+        assert!(due.is_over(second) && due.before_telling(now, false).is_none() && due.deadline().is_none());
         due.note(now, Persist::Figures);
         due.begin(now);
-        assert_eq!(due.before_telling(now), None, "a disk that is slow to take figures keeps nobody");
+        assert_eq!(due.before_telling(now, false), None, "a disk that is slow to take figures keeps nobody");
     }
 
     #[test]
     fn where_nothing_can_be_written_nobody_waits_and_it_is_tried_again() {
         let (mut due, now) = (Due::default(), Instant::now());
         due.note(now, Persist::Seals);
-        let write = due.before_telling(now).unwrap();
+        let write = due.before_telling(now, false).unwrap();
         due.begin(now);
         due.end(0, Some(now + 5 * SECOND));
-        assert!(due.is_over(write) && due.before_telling(now).is_none());
+        assert!(due.is_over(write) && due.before_telling(now, false).is_none());
         due.note(now, Persist::Seals);
         assert_eq!(due.deadline(), Some(now + 5 * SECOND));
         let wish = due.hurry(now);
@@ -183,5 +193,23 @@ mod tests {
         assert!(due.is_under_way(wish));
         due.end(100, None);
         assert!(due.is_over(wish) && due.deadline().is_none());
+    }
+
+    /// Thousands of pairs are being sealed, and somebody follows that.
+    #[test]
+    fn a_large_state_is_written_no_faster_than_it_may_be_unless_somebody_waits() {
+        let (mut due, now, octets) = (Due::default(), Instant::now(), 3 << 20);
+        due.note(now, Persist::Seals);
+        assert_eq!(due.deadline(), Some(now + GATHER), "the first is not put off");
+        due.begin(now);
+        due.end(octets, None);
+        due.note(now, Persist::Seals);
+        assert_eq!(due.deadline(), Some(now + 3 * SECOND));
+        let told = due.before_telling(now, true).unwrap();
+        assert_eq!(due.deadline(), Some(now + 3 * SECOND));
+        assert_eq!(due.before_telling(now, false), Some(told));
+        assert_eq!(due.deadline(), Some(now));
+        assert_eq!(due.before_telling(now, true), Some(told));
+        assert_eq!(due.deadline(), Some(now), "whoever is patient keeps nobody else waiting");
     }
 }

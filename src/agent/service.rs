@@ -132,7 +132,10 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             changed = changed(&mut service.watch) => if changed { service.note_change() },
             Some(()) = hangup.recv() => service.note_change(),
             written = service.writer.outcome() => service.note_written(Instant::now(), written),
-            () = alarm.ring() => service.handle_timeout(Instant::now(), events.get_mut()),
+            () = alarm.ring() => {
+                service.take_in();
+                service.handle_timeout(Instant::now(), events.get_mut());
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -364,6 +367,13 @@ impl Service {
     fn handle_datagrams(&mut self, now: Instant, datagrams: &[Datagram]) {
         if let Some(core) = &mut self.core {
             core.handle_datagrams(now, &mut self.kernel, datagrams);
+        }
+    }
+
+    /// What has come is read before it counts as missing.
+    fn take_in(&mut self) {
+        if let Some((now, datagrams)) = self.sockets.as_mut().and_then(Sockets::receive_now) {
+            self.handle_datagrams(now, &datagrams);
         }
     }
 

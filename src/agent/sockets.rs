@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::Bound;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
@@ -30,6 +31,8 @@ use crate::xfrm;
 
 /// How many datagrams one system call takes or gives at most: each of them costs more than what it carries.
 const AT_ONCE: usize = 16;
+/// How many are handled in one go at most: what is due waits meanwhile, and so do the answers.
+const HANDLED_AT_ONCE: usize = 64;
 /// Room for one: what is longer is cut off, and still too long for the key exchange.
 const ROOM: usize = DATAGRAM_MAX + 1;
 /// What may wait in a socket to be taken off, in octets as the kernel counts them: some thousand datagrams.
@@ -57,6 +60,8 @@ struct Own {
 /// The sockets of this host.
 pub struct Sockets {
     by_local: BTreeMap<SocketAddr, Own>,
+    /// Whose turn it is to be read first.
+    turn: Option<SocketAddr>,
     /// What probes leave through, from the first one on.
     probers: BTreeMap<IpAddr, Socket>,
     /// What an agent before this one received ESP through.
@@ -110,6 +115,7 @@ impl Sockets {
         let keeps = !left.is_empty();
         Self {
             by_local: BTreeMap::new(),
+            turn: None,
             probers: BTreeMap::new(),
             left,
             missing: BTreeSet::new(),
@@ -216,15 +222,28 @@ impl Sockets {
     /// Waits for datagrams; returns those that are there, of each socket in the order in which they came, and when
     /// that was. More wait in the sockets, or are lost there.
     pub async fn receive(&mut self) -> (Instant, Vec<Datagram>) {
-        let stamped = poll_fn(|context| self.poll_receive(context)).await;
-        let (now, wall) = (Instant::now(), SystemTime::now());
-        (now, stamped.into_iter().map(|datagram| datagram.at(now, wall)).collect())
+        at_last(poll_fn(|context| self.poll_receive(context)).await)
     }
 
-    /// Takes as much off each socket as one system call does, so that none of them keeps the others waiting.
+    /// The same without waiting: what has come by now.
+    pub fn receive_now(&mut self) -> Option<(Instant, Vec<Datagram>)> {
+        match self.poll_receive(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(came) => Some(at_last(came)),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Takes as much off each socket as one system call does, so that none of them keeps the others waiting. Where that
+    /// is much, those that are left are the first next time.
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Vec<Stamped>> {
         let mut came = Vec::new();
-        for (local, own) in &self.by_local {
+        let start = self.turn.take().map_or(Bound::Unbounded, Bound::Included);
+        let from = self.by_local.range((start, Bound::Unbounded));
+        for (local, own) in from.chain(&self.by_local).take(self.by_local.len()) {
+            if came.len() >= HANDLED_AT_ONCE {
+                self.turn = Some(*local);
+                break;
+            }
             while let Poll::Ready(Ok(mut ready)) = own.socket.poll_read_ready(context) {
                 match receive_at_once(&mut ready, *local, &mut self.room) {
                     // Asked once more, the socket is to wake us.
@@ -300,9 +319,15 @@ fn explain(local: SocketAddr, error: &io::Error) -> anyhow::Error {
     }
 }
 
+/// Datagrams that have just been taken off their sockets, and when that is.
+fn at_last(stamped: Vec<Stamped>) -> (Instant, Vec<Datagram>) {
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    (now, stamped.into_iter().map(|datagram| datagram.at(now, wall)).collect())
+}
+
 impl Stamped {
     /// The datagram, for whom the two clocks say `now` and `wall`. Where the one that can be set was set since
-    /// it came, the answer is wrong: nothing but the length of a grace comes of it (`protect::proof`).
+    /// it came, the answer is wrong: nothing but the length of a grace (`protect::proof`) and of waits (`ike::late`) comes of it.
     fn at(self, now: Instant, wall: SystemTime) -> Datagram {
         let Self { local, remote, stamp, bytes } = self;
         let age = stamp.and_then(|stamp| wall.duration_since(SystemTime::UNIX_EPOCH + stamp).ok());

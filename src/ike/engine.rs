@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cookie::CookieJar;
 use super::error::Error;
@@ -12,9 +12,11 @@ use super::initiate::AwaitInitResponse;
 use super::initiation::Initiation;
 use super::keep::{Keep, Lack};
 use super::knock::{Knocks, Standing};
+use super::late::Lateness;
 use super::life::Life;
 use super::limits::{
-    DATAGRAM_MAX, OPENING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, TRIES_ESTABLISHED, TRIES_FAREWELL,
+    BEGUN_AT_ONCE, DATAGRAM_MAX, OPENING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, TRIES_ESTABLISHED,
+    TRIES_FAREWELL,
 };
 use super::nat::{Content, Nat, wrap};
 use super::opening::Attempt;
@@ -46,6 +48,7 @@ pub struct Engine {
     /// The pairs whose inbound SA may be in the kernel before the peer has proven itself.
     ahead: HashSet<Pair>,
     knocks: Knocks,
+    late: Lateness,
     cookies: CookieJar,
     strangers: Strangers,
     vain: Vain,
@@ -66,6 +69,7 @@ macro_rules! cx {
         Cx {
             now: $now,
             wall: $engine.wall($now),
+            late: $engine.late.at($now),
             settings: &$engine.settings,
             vendor_id: &$engine.vendor_id,
             packet_max: $engine.packet_max,
@@ -93,6 +97,7 @@ impl Engine {
             listed: BTreeSet::new(),
             table: Table::default(),
             knocks: Knocks::default(),
+            late: Lateness::default(),
             ahead: HashSet::new(),
             cookies: CookieJar::default(),
             strangers: Strangers::default(),
@@ -318,6 +323,11 @@ impl Engine {
 
     // ------------------------------------------------------------------ input
 
+    /// Datagrams are read `now`, of which one had `waited` for that.
+    pub fn note_late(&mut self, now: Instant, waited: Duration) {
+        self.late.note(now, waited);
+    }
+
     /// Takes in a UDP payload that came from `remote` to `local`.
     pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
         self.now = Some(now);
@@ -396,8 +406,8 @@ impl Engine {
     /// When to call [`Engine::handle_timeout`], and why. An engine with nothing in progress has only the
     /// times of rekeys.
     pub fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        if self.has_room_to_use() {
-            return self.now.map(|now| (now, "initiation that has waited for room"));
+        if let Some(now) = self.now.filter(|now| self.has_room_to_use(*now)) {
+            return Some((now, "initiation that has waited for room"));
         }
         let (at, due) = self.table.first_due()?;
         let reason = match due {
@@ -437,9 +447,8 @@ impl Engine {
 
     /// Begins the attempts that are due, as far as there is room.
     fn use_room(&mut self, now: Instant) {
-        while self.has_room_to_use()
-            && let Some(pair) = self.knocks.next()
-        {
+        for _ in 0..BEGUN_AT_ONCE {
+            let Some(pair) = self.has_room_to_use(now).then(|| self.knocks.next()).flatten() else { return };
             let Some(keep) = self.pairs.get_mut(&pair) else { continue };
             keep.waits = false;
             // What it lacked may have come about, or be about to.
@@ -455,8 +464,8 @@ impl Engine {
         }
     }
 
-    fn has_room_to_use(&self) -> bool {
-        !self.knocks.is_empty() && self.table.taken_room() < OPENING_MAX
+    fn has_room_to_use(&self, now: Instant) -> bool {
+        !self.knocks.is_empty() && self.table.taken_room() < self.late.room(now)
     }
 
     fn initiate(&mut self, now: Instant, pair: Pair, attempt: Attempt) {

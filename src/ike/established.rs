@@ -418,7 +418,7 @@ impl Established {
         match sa.seal(cx.entropy, exchange, false, message_id, &payloads) {
             Ok(message) => {
                 cx.out.transmit_all(&path, &message);
-                sa.window.asked(Retransmission::new(cx.now, message, tries), asked);
+                sa.window.asked(Retransmission::new(cx.now, message, tries).by(cx.late), asked);
             }
             Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
         }

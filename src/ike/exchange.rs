@@ -22,6 +22,8 @@ pub(super) struct Retransmission {
     wait: Duration,
     /// So many times longer is each wait than the one before.
     growth: u32,
+    /// What is added to each wait, as this host is late.
+    grace: Duration,
     due: Instant,
     repeated: bool,
 }
@@ -35,6 +37,7 @@ impl Retransmission {
             knocks_left: 0,
             wait: RETRANSMIT_FIRST,
             growth: 2,
+            grace: Duration::ZERO,
             due: now + RETRANSMIT_FIRST,
             repeated: false,
         }
@@ -50,6 +53,13 @@ impl Retransmission {
     pub(super) fn sparse(now: Instant, message: Datagrams) -> Self {
         let sent = Self::new(now, message, TRIES_SPARSE);
         Self { wait: KNOCK_FIRST, growth: GROWTH_SPARSE, due: now + KNOCK_FIRST, ..sent }
+    }
+
+    /// The same where this host reads what comes so `late`. It has just become late what it sent, too, and its answer
+    /// waits to be read in turn.
+    pub(super) fn by(self, late: Duration) -> Self {
+        let grace = 2 * late;
+        Self { grace, due: self.due + grace, ..self }
     }
 
     /// Whether it has been sent more than once.
@@ -90,7 +100,7 @@ impl Retransmission {
         let longest = if self.knocks_left > 0 { RETRANSMIT_FIRST } else { RETRANSMIT_MAX };
         self.knocks_left = self.knocks_left.saturating_sub(1);
         self.wait = (self.wait * self.growth).min(longest);
-        self.due = now + self.wait;
+        self.due = now + self.wait + self.grace;
         Retry::Send(self.message.clone())
     }
 }
@@ -254,6 +264,13 @@ mod tests {
         let start = Instant::now();
         let sent = Retransmission::new(start, Vec::new(), TRIES_OPENING);
         assert_eq!(copies(sent, start), (vec![0, 250, 750, 1750, 3750], 7750));
+    }
+
+    #[test]
+    fn a_host_that_is_late_waits_longer() {
+        let start = Instant::now();
+        let sent = Retransmission::knocking(start, Vec::new()).by(Duration::from_millis(100));
+        assert_eq!(copies(sent, start).0[..4], [0, 260, 580, 1020]);
     }
 
     #[test]

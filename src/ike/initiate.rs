@@ -238,7 +238,7 @@ impl Opened {
             cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
         }
         cx.out.transmit_all(&self.path, &request);
-        let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
+        let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
         let state = AwaitAuthResponse { opened: self, ours, offer, ahead, sent };
         Step::On(Candidate::Auth(Box::new(state)))
     }

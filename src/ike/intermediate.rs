@@ -90,7 +90,7 @@ impl AwaitIntermediateResponse {
         match sealed {
             Ok((request, covered, key)) => {
                 cx.out.transmit_all(&opened.path, &request);
-                let sent = Retransmission::new(cx.now, request, TRIES_OPENING);
+                let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
                 Step::On(Candidate::Intermediate(Box::new(Self { opened, key, covered, sent })))
             }
             Err(error) => Step::Over(error.failure()),

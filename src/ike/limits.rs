@@ -41,6 +41,14 @@ pub(super) const IKE_REKEY_FACTOR: u32 = 3;
 /// So many IKE SAs this end opens at a time: the answers must find room in its socket. A peer that is silent when
 /// the first message is sent again takes no room any more.
 pub(super) const OPENING_MAX: usize = 256;
+/// And so many at least, however late this end is.
+pub(super) const OPENING_LEAST: usize = 16;
+/// So many are begun in one go: their keys take time, in which nothing is read.
+pub(super) const BEGUN_AT_ONCE: usize = 32;
+/// A host that reads what comes within that time is not late.
+pub(super) const ON_TIME: Duration = Duration::from_millis(20);
+/// No host counts as later than that: the clock that tells when a datagram came can be set.
+pub(super) const LATE_MOST: Duration = Duration::from_secs(2);
 /// After so many failures in a row a peer is knocked at sparsely.
 pub(super) const SPARSE_AFTER: u32 = 3;
 /// How often the first message is sent then: at once, after 0.06 s and 0.66 s. It is given up after 4.66 s.

@@ -90,6 +90,7 @@ mod keep;
 mod kem;
 mod keys;
 mod knock;
+mod late;
 mod life;
 mod lifetime;
 mod limits;

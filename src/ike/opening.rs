@@ -87,7 +87,8 @@ impl Opening {
         self.sent = match self.attempt.sparse {
             true => Retransmission::sparse(cx.now, message),
             false => Retransmission::knocking(cx.now, message),
-        };
+        }
+        .by(cx.late);
         bytes
     }
 

@@ -79,6 +79,8 @@ pub(super) struct Cx<'a> {
     pub(super) now: Instant,
     /// The time of day, where it is known.
     pub(super) wall: Option<UnixTime>,
+    /// How late this host reads what comes.
+    pub(super) late: Duration,
     /// What to offer and what to accept.
     pub(super) settings: &'a Settings,
     /// How we introduce ourselves in IKE_SA_INIT.

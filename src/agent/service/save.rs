@@ -126,7 +126,8 @@ impl Service {
     pub(super) fn answer(&mut self, now: Instant, to: oneshot::Sender<Reply>, reply: Reply) {
         self.note_persist(now);
         self.held.retain(|held| !held.to.is_closed());
-        match self.due.before_telling(now) {
+        let patient = matches!(reply, Reply::Progress(_));
+        match self.due.before_telling(now, patient) {
             Some(write) => self.held.push(Held { write, to, reply }),
             None => self.tell(to, reply),
         }
