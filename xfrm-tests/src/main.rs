@@ -118,6 +118,12 @@ fn run(ask: Ask) -> Result<i32> {
             harness::soak_in_virtual_time(&time, [("HOSTS", hosts), ("PEERS", peers), ("SEED", seed)])
         }
         Ask::Soak { time, .. } => show("soak", vec![time]),
+        Ask::Bench { name: Some(name), arguments } if asks_for_help(&arguments) => {
+            let about = shows::find(&name).map(|entry| entry.about);
+            ensure_known(&name)?;
+            println!("{}\n\nUsage: cargo lab bench {name} [SIZE…]", about.unwrap_or_default());
+            Ok(0)
+        }
         // What is measured is optimised, whatever this program is: parts of it are measured too.
         Ask::Bench { name: Some(name), arguments } if cfg!(debug_assertions) => {
             ensure_known(&name)?;
@@ -131,6 +137,10 @@ fn run(ask: Ask) -> Result<i32> {
             Ok(0)
         }
     }
+}
+
+fn asks_for_help(arguments: &[String]) -> bool {
+    arguments.iter().any(|argument| argument == "--help" || argument == "-h")
 }
 
 fn ensure_known(name: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::bench::{counters, idle, mesh, program};
+use crate::bench::{counters, dead, grid, idle, mesh, program};
 use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
@@ -46,6 +46,18 @@ pub const ALL: &[Entry] = &[
         about: "memory and wake-ups of an idle agent with 3 and 1,000 peers, against strongSwan",
         mortal: false,
         body: idle::show,
+    },
+    Entry {
+        name: "pairs",
+        about: "the time in which two hosts with 1,024 and 5,041 pairs protect all of them, and renew all keys after a kill",
+        mortal: false,
+        body: grid::show,
+    },
+    Entry {
+        name: "dead",
+        about: "what an agent costs whose file lists 1,000 and 5,000 hosts that are not there",
+        mortal: false,
+        body: dead::show,
     },
 ];
 

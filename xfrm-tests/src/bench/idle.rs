@@ -109,14 +109,14 @@ fn sleeps(process: Pid) -> Result<u64> {
 }
 
 /// Processor time of a process in hundredths of a second: the 14th and 15th field of its `stat`.
-fn ticks(process: Pid) -> Result<u64> {
+pub(super) fn ticks(process: Pid) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
     fields.split(' ').skip(11).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()
 }
 
 /// The number behind a name at the start of a line.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }

@@ -192,7 +192,7 @@ fn by_command(hosts: &[Host]) -> Result<Run> {
 
 /// Processor time of all processes of the hosts: it varies less with what else the machine does than the
 /// time that passes.
-fn processor_time(hosts: &[Host]) -> Result<Duration> {
+pub(super) fn processor_time(hosts: &[Host]) -> Result<Duration> {
     let mut nanoseconds = 0;
     for host in hosts {
         for process in host.processes()? {
@@ -207,7 +207,7 @@ fn processor_time(hosts: &[Host]) -> Result<Duration> {
 }
 
 /// UDP datagrams that the hosts have received.
-fn messages(hosts: &[Host]) -> Result<u64> {
+pub(super) fn messages(hosts: &[Host]) -> Result<u64> {
     let mut sum = 0;
     for host in hosts {
         let text = host.within(|| fs::read_to_string("/proc/thread-self/net/snmp"))??;

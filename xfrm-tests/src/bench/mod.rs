@@ -7,6 +7,8 @@
 mod bare;
 mod control;
 pub mod counters;
+pub mod dead;
+pub mod grid;
 pub mod idle;
 pub mod mesh;
 pub mod pairs;

@@ -1,0 +1,98 @@
+//! Many pairs between two hosts, each of which has many addresses: how long it takes until all are protected, and until
+//! all have new keys once an agent has died. Both are to grow as the pairs do.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use super::mesh::{messages, processor_time};
+use super::{goal, numbers};
+use crate::lab::agent::{SECRETS, hostseal, hostseal_all, kill_agent, status};
+use crate::lab::session::Show;
+use crate::lab::{Cluster, Host, Lab, until};
+
+/// The time in which all must be protected, or have new keys.
+const LIMIT: Duration = Duration::from_secs(300);
+/// The largest number of addresses of a host: the last byte tells them apart.
+const MOST: usize = 250;
+/// So many times as long as with the fewest a pair may take with the most.
+const GROWTH: f64 = 1.5;
+
+/// `cargo lab bench pairs [PAIRS…]`
+///
+/// # Errors
+/// When the pairs do not come up.
+pub fn show(show: &Show) -> Result<i32> {
+    let mut sizes = numbers(&show.arguments, &[1_024, 5_041])?;
+    sizes.sort_unstable();
+    let each = sizes.into_iter().map(measure).collect::<Result<Vec<_>>>()?;
+    if let [first, .., last] = each.as_slice() {
+        goal(&format!("a pair takes at most {GROWTH} times as long"), last <= &first.mul_f64(GROWTH));
+    }
+    Ok(0)
+}
+
+/// Brings up `pairs` pairs, has one agent die, and prints the times. Returns how long a pair took.
+fn measure(pairs: usize) -> Result<Duration> {
+    let side = pairs.isqrt();
+    ensure!(side * side == pairs && (1..=MOST).contains(&side), "{pairs} is not the square of 1 to {MOST}");
+    let lab = Lab::new(2)?;
+    let hosts = lab.hosts();
+    let members =
+        hosts.iter().map(|host| Ok((host, give_addresses(host, side)?))).collect::<Result<Vec<_>>>()?;
+    let cluster = Cluster::new(members);
+    hosts.iter().try_for_each(|host| cluster.install(host, SECRETS[0]))?;
+    println!("{pairs} pairs, {side} addresses a host:");
+    let protected = timed(hosts, "all protected", pairs, || {
+        await_code_0(hosts, "enable --no-wait")?;
+        until("all are protected", LIMIT, || await_code_0(hosts, "status --wait 50s"))
+    })?;
+    let [first, _] = lab.all();
+    kill_agent(&first)?;
+    timed(hosts, "new keys after one agent was killed", pairs, || {
+        hostseal(&first, "enable --no-wait")?.expect_code(0)?;
+        until("all have new keys", LIMIT, || {
+            // A status of thousands of pairs is work: asked for all the time it would keep the agent from its own.
+            sleep(Duration::from_secs(1));
+            let status = status(&first)?;
+            let old =
+                status.peers().iter().filter(|row| row.pointer("/ike").is_none_or(Value::is_null)).count();
+            ensure!(old == 0, "{old} pairs have the keys of the agent that died");
+            Ok::<_, anyhow::Error>(())
+        })
+    })?;
+    Ok(protected / u32::try_from(pairs)?)
+}
+
+fn await_code_0(hosts: &[Host], arguments: &str) -> Result<()> {
+    hostseal_all(hosts, arguments)?.into_iter().try_for_each(|outcome| outcome.expect_code(0).map(drop))
+}
+
+/// Does something, and prints how long that took and what it cost both hosts together.
+fn timed(hosts: &[Host], what: &str, pairs: usize, run: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let (started, cost, sent) = (Instant::now(), processor_time(hosts)?, messages(hosts)?);
+    run()?;
+    let (took, cost) = (started.elapsed(), processor_time(hosts)?.saturating_sub(cost));
+    let of_pair = |time: Duration| time.as_secs_f64() * 1e3 / pairs as f64;
+    println!(
+        "  {what:<36} {:>6.1} s, {:.2} ms a pair; {:.2} ms of processor and {:.1} datagrams a pair",
+        took.as_secs_f64(),
+        of_pair(took),
+        of_pair(cost),
+        (messages(hosts)? - sent) as f64 / pairs as f64
+    );
+    Ok(took)
+}
+
+/// Gives a host so many addresses instead of the one that it has.
+fn give_addresses(host: &Host, count: usize) -> Result<Vec<String>> {
+    let addresses: Vec<_> = (1..=count).map(|last| format!("10.99.{}.{last}", 100 + host.number())).collect();
+    let add = addresses.iter().map(|address| format!("address add {address}/16 dev eth0\n"));
+    // First: the others would go with it.
+    let lines = format!("address del {}/16 dev eth0\n{}", host.v4(), add.collect::<String>());
+    host.write("/run/addresses", &lines, 0o600)?;
+    host.run("ip -batch /run/addresses")?;
+    Ok(addresses)
+}
