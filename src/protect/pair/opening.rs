@@ -15,8 +15,9 @@ impl PairMachine {
     /// Takes the pair back to the clear. Where it sends through what an agent before this one left, or is sealed
     /// without an SA, the peer is first met again, to be told.
     pub fn disable(&mut self, now: Instant) {
-        self.left = None;
-        if self.can_tell() {
+        // A peer that began it knows.
+        let knows = self.left.take().is_some() && self.phase == Phase::On;
+        if knows || self.can_tell() {
             self.open(now);
         } else if self.phase == Phase::On {
             self.leaving.get_or_insert(now);
@@ -133,8 +134,10 @@ impl PairMachine {
         if self.away.is_some() {
             return true;
         }
+        // Until an attempt has failed the peer may be there, and sealed with what this host has forgotten.
+        let unknown = self.phase == Phase::On && self.failing_since.is_none();
         let nothing = self.outbound.is_none() && self.adopted.is_empty() && !self.is_sealed();
-        nothing || self.counterpart().is_some_and(|child| !child.is_pending())
+        (nothing && !unknown) || self.counterpart().is_some_and(|child| !child.is_pending())
     }
 
     /// The child by which both ends can speak: the one in use, or else the newest.
