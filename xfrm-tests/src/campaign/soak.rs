@@ -81,6 +81,8 @@ struct Held {
     memory: u64,
     descriptors: usize,
     sockets: usize,
+    /// What its kernel dropped since the start, and why.
+    dropped: String,
 }
 
 impl Soak {
@@ -140,13 +142,14 @@ impl Soak {
         );
         for (host, held) in self.lab.hosts().iter().zip(held) {
             println!(
-                "  {}: {} SAs, {} policies, {} kB resident, {} descriptors, {} of them sockets",
+                "  {}: {} SAs, {} policies, {} kB resident, {} descriptors, {} of them sockets; dropped so far: {}",
                 host.name(),
                 held.sas,
                 held.policies,
                 held.memory,
                 held.descriptors,
-                held.sockets
+                held.sockets,
+                held.dropped
             );
         }
     }
@@ -162,7 +165,17 @@ fn held(host: &Host) -> Result<Held> {
         memory: resident(agent)?,
         descriptors,
         sockets,
+        dropped: dropped(host)?,
     })
+}
+
+/// The counters of `/proc/net/xfrm_stat` that are not 0.
+fn dropped(host: &Host) -> Result<String> {
+    let counters = host.run("cat /proc/net/xfrm_stat")?;
+    let counters = counters.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let some: Vec<String> =
+        counters.filter(|words| words.last() != Some(&"0")).map(|words| words.join(" ")).collect();
+    Ok(if some.is_empty() { "nothing".to_owned() } else { some.join(", ") })
 }
 
 fn resident(process: Pid) -> Result<u64> {
