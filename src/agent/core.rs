@@ -310,8 +310,6 @@ impl Core {
 
     /// Datagrams came in on UDP. The kernel gets what they lead to in one go.
     pub fn handle_datagrams(&mut self, now: Instant, kernel: &mut dyn Kernel, datagrams: &[Datagram]) {
-        let waited = datagrams.iter().map(|it| now.saturating_duration_since(it.arrived)).max();
-        self.engine.note_late(now, waited.unwrap_or_default());
         for Datagram { local, remote, arrived, bytes } in datagrams {
             self.waited = now.saturating_duration_since(*arrived);
             match (probe::decode(bytes), probe::decode_size(bytes)) {
@@ -319,7 +317,10 @@ impl Core {
                 (None, Some(probe)) => {
                     self.handle_size_probe(now, (local.ip(), remote.ip()), probe, bytes.len());
                 }
-                (None, None) => self.engine.handle_datagram(now, *local, *remote, bytes),
+                (None, None) => {
+                    self.engine.note_waited(self.waited);
+                    self.engine.handle_datagram(now, *local, *remote, bytes);
+                }
             }
             self.drain_events(now);
         }

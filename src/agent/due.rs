@@ -1,6 +1,6 @@
 //! When what is remembered is to be written, and what is told only afterwards.
 //!
-//! What is sealed, and what the operator wishes, is written at once, and nobody is told before it is on the disk.
+//! What the operator wishes is written at once, and so is what is sealed, mostly; nobody is told before it is on the disk.
 //! What SAs have counted is written now and then: however many of them there are and however often they are replaced,
 //! it costs no more than [`FIGURES_RATE`]. While thousands of pairs are being sealed, each write has all of them: those
 //! follow each other no faster than [`SEALS_RATE`], unless somebody waits.
@@ -17,6 +17,8 @@ const GATHER_FIGURES: Duration = Duration::from_secs(1);
 const FIGURES_RATE: u64 = 4096;
 /// The same for what is sealed, while nobody asks.
 const SEALS_RATE: u64 = 1 << 20;
+/// But what was sealed is written after that time at the latest.
+const CALM_MOST: Duration = Duration::from_secs(2);
 
 /// A write, by its number: they end in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -112,7 +114,7 @@ impl Due {
         self.seals = self.seals.or(again);
         let pause = |rate| Duration::from_millis(octets as u64 * 1000 / rate);
         self.quiet = self.began.map(|began| began + pause(FIGURES_RATE));
-        self.calm = self.began.map(|began| began + pause(SEALS_RATE));
+        self.calm = self.began.map(|began| began + pause(SEALS_RATE).min(CALM_MOST));
     }
 }
 
@@ -198,18 +200,22 @@ mod tests {
     /// Thousands of pairs are being sealed, and somebody follows that.
     #[test]
     fn a_large_state_is_written_no_faster_than_it_may_be_unless_somebody_waits() {
-        let (mut due, now, octets) = (Due::default(), Instant::now(), 3 << 20);
+        let (mut due, now, octets) = (Due::default(), Instant::now(), 3 << 19);
         due.note(now, Persist::Seals);
         assert_eq!(due.deadline(), Some(now + GATHER), "the first is not put off");
         due.begin(now);
         due.end(octets, None);
         due.note(now, Persist::Seals);
-        assert_eq!(due.deadline(), Some(now + 3 * SECOND));
+        assert_eq!(due.deadline(), Some(now + 3 * SECOND / 2));
         let told = due.before_telling(now, true).unwrap();
-        assert_eq!(due.deadline(), Some(now + 3 * SECOND));
+        assert_eq!(due.deadline(), Some(now + 3 * SECOND / 2));
         assert_eq!(due.before_telling(now, false), Some(told));
         assert_eq!(due.deadline(), Some(now));
         assert_eq!(due.before_telling(now, true), Some(told));
         assert_eq!(due.deadline(), Some(now), "whoever is patient keeps nobody else waiting");
+        due.begin(now);
+        due.end(100 << 20, None);
+        due.note(now, Persist::Seals);
+        assert_eq!(due.deadline(), Some(now + CALM_MOST), "however large it is");
     }
 }

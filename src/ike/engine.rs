@@ -49,6 +49,8 @@ pub struct Engine {
     ahead: HashSet<Pair>,
     knocks: Knocks,
     late: Lateness,
+    /// How long the next datagram had waited.
+    waited: Duration,
     cookies: CookieJar,
     strangers: Strangers,
     vain: Vain,
@@ -98,6 +100,7 @@ impl Engine {
             table: Table::default(),
             knocks: Knocks::default(),
             late: Lateness::default(),
+            waited: Duration::ZERO,
             ahead: HashSet::new(),
             cookies: CookieJar::default(),
             strangers: Strangers::default(),
@@ -323,14 +326,16 @@ impl Engine {
 
     // ------------------------------------------------------------------ input
 
-    /// Datagrams are read `now`, of which one had `waited` for that.
-    pub fn note_late(&mut self, now: Instant, waited: Duration) {
-        self.late.note(now, waited);
+    /// The next datagram had `waited` to be read. Where it is one of a known IKE SA, that says how late this host is;
+    /// what anybody can send says nothing.
+    pub fn note_waited(&mut self, waited: Duration) {
+        self.waited = waited;
     }
 
     /// Takes in a UDP payload that came from `remote` to `local`.
     pub fn handle_datagram(&mut self, now: Instant, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
         self.now = Some(now);
+        let waited = std::mem::take(&mut self.waited);
         let bytes = match Content::of(bytes, local.port() == self.settings.nat_port) {
             Content::Ike(bytes) => bytes,
             Content::Keepalive => return,
@@ -363,6 +368,7 @@ impl Engine {
             self.out.counters.unexpected += 1;
             return;
         }
+        self.late.note(now, waited);
         self.work_on(now, key, |session, cx| {
             cx.came = Some((local, remote));
             session.handle_message(cx, &message, bytes)

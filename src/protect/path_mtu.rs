@@ -32,6 +32,8 @@ const TRIES_LARGEST: u32 = 6;
 const TRIES: u32 = 3;
 /// How often the last one is, whose answer says that those before it were lost.
 const TRIES_QUESTION: u32 = 20;
+/// A search that has sent so many packets ends: the other end answers in such a way that it never would.
+const PACKETS_MOST: u32 = 200;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,8 @@ pub struct Sizing {
     waiting: Option<(u16, u32, Instant)>,
     /// All sizes that were tried.
     tried: BTreeSet<u16>,
+    /// How many packets were sent.
+    sent: u32,
     /// The size of the packet that was sent when all that was lost had been, and whether it was answered.
     question: Option<(u16, bool)>,
     found: Option<Found>,
@@ -74,6 +78,7 @@ impl Default for Sizing {
             lost: None,
             waiting: None,
             tried: BTreeSet::new(),
+            sent: 0,
             question: None,
             found: None,
         }
@@ -89,6 +94,11 @@ impl Sizing {
     /// The size of a packet that is to be sent now.
     pub fn poll(&mut self, clock: &mut Clock) -> Option<u16> {
         if self.found.is_some() {
+            return None;
+        }
+        if self.sent >= PACKETS_MOST {
+            self.waiting = None;
+            self.found.get_or_insert(Found::Nothing);
             return None;
         }
         if let Some((size, tries, until)) = self.waiting {
@@ -132,6 +142,7 @@ impl Sizing {
         clock.due(until);
         self.waiting = Some((size, tries, until));
         self.tried.insert(size);
+        self.sent += 1;
         size
     }
 
@@ -359,5 +370,25 @@ mod tests {
         sizing.handle_sent(0);
         assert_eq!(sizing.poll(&mut Clock::new(Instant::now())), None);
         assert_eq!(sizing.found(), Some(Found::Nothing));
+    }
+
+    /// The other end answers each size but the largest only when it counts as lost.
+    #[test]
+    fn a_search_ends_whatever_the_other_end_answers() {
+        let (mut now, mut sizing) = (Instant::now(), Sizing::default());
+        for _ in 0..10_000 {
+            let mut clock = Clock::new(now);
+            while let Some(size) = sizing.poll(&mut clock) {
+                if size > 1466 { sizing.handle_refused(size) } else { sizing.handle_sent(size) }
+            }
+            if sizing.found().is_some() {
+                return assert!(sizing.sent <= PACKETS_MOST);
+            }
+            if let Some(lost) = sizing.lost.filter(|lost| *lost < sizing.let_out) {
+                sizing.handle_answer(lost);
+            }
+            now = clock.next.unwrap_or(now + PATIENCE);
+        }
+        panic!("no end: {sizing:?}");
     }
 }

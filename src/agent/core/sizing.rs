@@ -29,12 +29,15 @@ pub(super) struct Measured {
     child: Spi,
     found: Found,
     at: Instant,
+    /// The last search found nothing, and what is known is from one before.
+    in_vain: bool,
 }
 
 impl Measured {
     fn is_outdated(&self, child: Spi, now: Instant) -> bool {
         match self.found {
-            Found::Fine => self.child != child,
+            Found::Fine if !self.in_vain => self.child != child,
+            Found::Fine => now >= self.at + AGAIN,
             Found::Narrow { .. } | Found::Nothing => now >= self.at + AGAIN,
         }
     }
@@ -97,7 +100,7 @@ impl Core {
             let octets = usize::from(size).saturating_sub(headers(pair.remote));
             self.queue_size(sa, pair, probe, octets);
         } else if let Some(found) = search.sizing.found() {
-            let measured = Measured { child: search.child, found, at: now };
+            let measured = Measured { child: search.child, found, at: now, in_vain: found == Found::Nothing };
             self.searches.remove(&pair);
             self.note_measured(now, pair, measured);
         }

@@ -283,6 +283,27 @@ fn datagrams_of_strangers_are_counted(method: Method) {
     assert_eq!(unknown, 1);
 }
 
+/// Who floods a socket makes its datagrams wait, but nobody late: only those of known IKE SAs count.
+#[test]
+fn what_anybody_can_send_makes_no_host_late() {
+    let sent_within = |known: bool| {
+        let mut net = established(Method::Ike, 44);
+        let mut transmit =
+            net.sent.iter().rev().find(|it| it.remote.ip() == pair(0, 1).local).unwrap().clone();
+        if !known {
+            transmit.bytes[..16].iter_mut().for_each(|octet| *octet ^= 1);
+        }
+        net.hosts[0].engine.note_waited(2 * SECOND);
+        net.inject(&transmit);
+        let before = net.sent.len();
+        net.hosts[1].engine.forget(net.now, pair(1, 0));
+        net.hosts[0].engine.begin_anew(net.now, pair(0, 1));
+        net.run(SECOND);
+        net.sent[before..].iter().filter(|it| it.local.ip() == pair(0, 1).local).count()
+    };
+    assert!(sent_within(false) > sent_within(true), "{} {}", sent_within(false), sent_within(true));
+}
+
 /// A peer whose pair is off for now, as while this host starts, is told from one that no file lists.
 #[test]
 fn who_is_listed_is_no_stranger() {
