@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use super::idle::give_addresses;
 use super::mesh::{messages, processor_time};
 use super::{goal, numbers};
 use crate::lab::agent::{SECRETS, hostseal, hostseal_all, kill_agent, status};
@@ -40,8 +41,7 @@ fn measure(pairs: usize) -> Result<Duration> {
     ensure!(side * side == pairs && (1..=MOST).contains(&side), "{pairs} is not the square of 1 to {MOST}");
     let lab = Lab::new(2)?;
     let hosts = lab.hosts();
-    let members =
-        hosts.iter().map(|host| Ok((host, give_addresses(host, side)?))).collect::<Result<Vec<_>>>()?;
+    let members = hosts.iter().map(|host| Ok((host, crowd(host, side)?))).collect::<Result<Vec<_>>>()?;
     let cluster = Cluster::new(members);
     hosts.iter().try_for_each(|host| cluster.install(host, SECRETS[0]))?;
     println!("{pairs} pairs, {side} addresses a host:");
@@ -90,12 +90,8 @@ fn timed(hosts: &[Host], what: &str, pairs: usize, run: impl FnOnce() -> Result<
 }
 
 /// Gives a host so many addresses instead of the one that it has.
-fn give_addresses(host: &Host, count: usize) -> Result<Vec<String>> {
+fn crowd(host: &Host, count: usize) -> Result<Vec<String>> {
     let addresses: Vec<_> = (1..=count).map(|last| format!("10.99.{}.{last}", 100 + host.number())).collect();
-    let add = addresses.iter().map(|address| format!("address add {address}/16 dev eth0\n"));
-    // First: the others would go with it.
-    let lines = format!("address del {}/16 dev eth0\n{}", host.v4(), add.collect::<String>());
-    host.write("/run/addresses", &lines, 0o600)?;
-    host.run("ip -batch /run/addresses")?;
+    give_addresses(host, &addresses)?;
     Ok(addresses)
 }

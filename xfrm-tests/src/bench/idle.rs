@@ -199,12 +199,20 @@ fn crowds(lab: &Lab, peers: usize) -> Result<(&Host, Vec<Member<'_>>)> {
     let numbers: Vec<usize> = (0..peers).collect();
     let crowds = others.iter().zip(numbers.chunks(CROWD)).map(|(host, numbers)| -> Result<Member<'_>> {
         let addresses: Vec<String> = numbers.iter().map(|number| address(*number)).collect();
-        let lines = addresses.iter().map(|address| format!("address add {address}/16 dev eth0\n"));
-        host.write("/run/addresses", &lines.collect::<String>(), 0o600)?;
-        host.run("ip -batch /run/addresses")?;
+        give_addresses(host, &addresses)?;
         Ok((host, addresses))
     });
     Ok((first, crowds.collect::<Result<_>>()?))
+}
+
+/// Gives a host these addresses instead of the one that it has: in no file, that would be the source of packets that
+/// choose none, and no pair's.
+pub(super) fn give_addresses(host: &Host, addresses: &[String]) -> Result<()> {
+    let add = addresses.iter().map(|address| format!("address add {address}/16 dev eth0\n"));
+    // First: the others would go with it.
+    let lines = format!("address del {}/16 dev eth0\n{}", host.v4(), add.collect::<String>());
+    host.write("/run/addresses", &lines, 0o600)?;
+    host.run("ip -batch /run/addresses").map(drop)
 }
 
 #[cfg(test)]
