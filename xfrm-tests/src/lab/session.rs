@@ -158,7 +158,8 @@ impl Session {
         }
         let text = String::from_utf8_lossy(&bytes);
         let text = text.trim_end_matches(['\n', '\r']);
-        Ok(Some(match text.strip_prefix(MARK) {
+        // Before it may stand what a process wrote that was killed before it had ended its line.
+        Ok(Some(match text.split_once(MARK).map(|(_, record)| record) {
             Some(record) => Line::Record(serde_json::from_str(record).context("a record is malformed")?),
             None => Line::Text(text.to_owned()),
         }))
