@@ -1,9 +1,9 @@
 //! When what is remembered is to be written, and what is told only afterwards.
 //!
-//! What the operator wishes is written at once, and so is what is sealed, mostly; nobody is told before it is on the disk.
+//! What the operator wishes and what is sealed is written at once, and nobody is told before it is on the disk.
 //! What SAs have counted is written now and then: however many of them there are and however often they are replaced,
 //! it costs no more than [`FIGURES_RATE`]. While thousands of pairs are being sealed, each write has all of them: those
-//! follow each other no faster than [`SEALS_RATE`], unless somebody waits.
+//! follow each other no faster than [`SEALS_RATE`], unless somebody waits, and within [`CALM_MOST`] in any case.
 
 use std::time::{Duration, Instant};
 

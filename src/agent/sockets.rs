@@ -327,7 +327,8 @@ fn at_last(stamped: Vec<Stamped>) -> (Instant, Vec<Datagram>) {
 
 impl Stamped {
     /// The datagram, for whom the two clocks say `now` and `wall`. Where the one that can be set was set since
-    /// it came, the answer is wrong: nothing but the length of a grace (`protect::proof`) and of waits (`ike::late`) comes of it.
+    /// it came, the answer is wrong: nothing but the length of a grace (`protect::proof`) and of waits (`ike::late`)
+    /// comes of it.
     fn at(self, now: Instant, wall: SystemTime) -> Datagram {
         let Self { local, remote, stamp, bytes } = self;
         let age = stamp.and_then(|stamp| wall.duration_since(SystemTime::UNIX_EPOCH + stamp).ok());

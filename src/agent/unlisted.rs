@@ -52,11 +52,13 @@ impl Knocks {
     pub(super) fn log(&mut self, now: Instant, core: &Core) {
         let some: Vec<String> =
             core.engine().strangers(now).take(3).map(|it| format!("{} to {}", it.remote, it.local)).collect();
-        // Those that the file lists by now are none.
+        let counted = core.engine().counters().unknown_pair;
         if some.is_empty() {
+            // The file lists by now whoever came: nobody is told of them later, either.
+            self.counted = counted;
             return;
         }
-        let Some(more) = self.news(now, core.engine().counters().unknown_pair) else { return };
+        let Some(more) = self.news(now, counted) else { return };
         tracing::warn!(
             "{more} requests for keys between addresses that are no pair here ({}): `hostseal status` says more",
             some.join(", ")

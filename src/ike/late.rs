@@ -1,5 +1,5 @@
-//! How late this host is. Answers that wait in it to be read are not missing: a host that asks again because of them has
-//! more to do, and is later still. So one that is late waits longer for answers, and begins less at a time.
+//! How late this host is. Answers that wait in it to be read are not missing: a host that asks again because of
+//! them has more to do, and is later still. So one that is late waits longer for answers, and begins less at a time.
 
 use std::time::{Duration, Instant};
 

@@ -43,7 +43,7 @@ pub(super) const IKE_REKEY_FACTOR: u32 = 3;
 pub(super) const OPENING_MAX: usize = 256;
 /// And so many at least, however late this end is.
 pub(super) const OPENING_LEAST: usize = 16;
-/// So many are begun in one go: their keys take time, in which nothing is read.
+/// So many are begun for each datagram or timeout: their keys take time, in which nothing is read.
 pub(super) const BEGUN_AT_ONCE: usize = 32;
 /// A host that reads what comes within that time is not late.
 pub(super) const ON_TIME: Duration = Duration::from_millis(20);

@@ -20,7 +20,7 @@
 //! end's own, and one that comes again, as where words are late, with another.
 //!
 //! Until the question is answered nothing is said of the path, however long that takes. Where an end is busy, probes
-//! and words wait in it; they are read in the order in which they came, so the answer knows of all probes before it.
+//! and words wait in it; what came first is read first, so the answer knows of the probes before it.
 //!
 //! An agent before rounds were thought of says none: with it there is round 0 alone, and patience instead
 //! of the question.

@@ -37,8 +37,7 @@ impl Measured {
     fn is_outdated(&self, child: Spi, now: Instant) -> bool {
         match self.found {
             Found::Fine if !self.in_vain => self.child != child,
-            Found::Fine => now >= self.at + AGAIN,
-            Found::Narrow { .. } | Found::Nothing => now >= self.at + AGAIN,
+            _ => now >= self.at + AGAIN,
         }
     }
 }
