@@ -7,19 +7,20 @@
 //! model    NOUNS    pairs, SAs, policies, kernel changes as values, configuration, status; "is it ours?"
 //! ike      DECIDES  IKEv2, sans-IO: datagrams in, datagrams and agreed children out
 //! protect  DECIDES  staged transitions of each pair; plan: (desired, actual) -> ordered changes
+//! host     DECIDES  one host's life: joins the two above with a kernel
 //! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables
 //! route    ASKS     the routing table: which address do packets to a peer leave from
-//! agent    JOINS    core (the deciders and a kernel), service (the loop), control socket
+//! agent    JOINS    the loop, its sockets and files, the control socket
 //! cli      ASKS     commands; knows the control protocol, and `xfrm` for reading
 //! ```
-//! Imports go one way: `model` <- {`ike`, `protect`, `xfrm`, `route`} <- `agent`; `model`, `xfrm` and `route` <- `cli`.
+//! Imports go one way: `model` <- {`ike`, `protect`} <- `host` <- `agent`; `model` <- {`xfrm`, `route`} <- {`agent`, `cli`}.
 //! `tests/layering.rs` enforces it.
 //!
 //! # Invariants, and the tests that would catch their loss
 //! 1. **Sealed means sealed.** A sealed pair is protected or dropped after every prefix of every sequence
-//!    of changes (`protect::tests::plan`, `agent::sim::cluster`).
+//!    of changes (`protect::tests::plan`, `host::sim::cluster`).
 //! 2. **IN before OUT.** An outbound SA is used only when a probe has come through it and the other end
-//!    said so; an inbound SA outlives its last packet (`agent::sim::cluster`: nothing is ever lost).
+//!    said so; an inbound SA outlives its last packet (`host::sim::cluster`: nothing is ever lost).
 //! 3. **A key lives once.** One pair, one direction, one lifetime (`protect::tests::plan`; the simulated
 //!    kernel refuses a key that it has seen).
 //! 4. **Only ours.** We list, change and delete only what carries our mark (`model::ours`;
@@ -28,23 +29,24 @@
 //! 6. **Time and entropy are arguments** in every decider (`tests/layering.rs`).
 //! 7. **Bounded.** Every table, queue, retry and allocation that a packet can cause has a limit and a
 //!    counter (`ike::tests::bounds`, `ike::tests::abuse`, `agent::control`, and the lab under floods).
-//! 8. **Counters never go backwards** (`agent::accounts`, `agent::sim::cluster`, and the lab).
+//! 8. **Counters never go backwards** (`host::accounts`, `host::sim::cluster`, and the lab).
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
 //! 10. **No key of an unproven party reaches the kernel** of a sealed pair (`protect::tests::unproven`; the
-//!     simulated kernel refuses one after any prefix, `agent::sim::imposter`; the fuzz target `engine`; and the
+//!     simulated kernel refuses one after any prefix, `host::sim::imposter`; the fuzz target `engine`; and the
 //!     lab, where somebody answers in a member's place).
 //! 11. **What comes out of an SA is its peer's.** Every SA carries the selector of its two addresses
-//!     (`xfrm::tests::golden`, `agent::sim::reconfigure`, and the lab with attackers).
+//!     (`xfrm::tests::golden`, `host::sim::reconfigure`, and the lab with attackers).
 //! 12. **Status never says better than the kernel is**, and never worse. It is read, not inferred
 //!     (`model::status::tests`, `model::stranger::tests`, and the lab: `fate`, `strangers`, `holes`).
 //! 13. **What is not ours passes as before, or is named**: multicast, broadcast, what is forwarded, IPsec of other
-//!     software (`protect::guard`, `agent::sim::beside`, `model::stranger::tests`, and the lab: `beside`, `strangers`).
+//!     software (`protect::guard`, `host::sim::beside`, `model::stranger::tests`, and the lab: `beside`, `strangers`).
 
 #[cfg(all(feature = "key-export", not(debug_assertions)))]
 compile_error!("the feature `key-export` gives keys away: no optimised build has it");
 
 pub mod agent;
 pub mod cli;
+pub mod host;
 pub mod ike;
 pub mod model;
 pub mod protect;

@@ -4,20 +4,30 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layer, and the layers that it may import.
-const LAYERS: [(&str, &[&str]); 7] = [
+const LAYERS: [(&str, &[&str]); 8] = [
     ("model", &["model"]),
     ("ike", &["ike", "model"]),
     ("protect", &["protect", "model"]),
+    ("host", &["host", "ike", "model", "protect"]),
     ("xfrm", &["xfrm", "model"]),
     ("route", &["route", "model"]),
-    ("agent", &["agent", "ike", "model", "protect", "route", "xfrm"]),
+    ("agent", &["agent", "host", "ike", "model", "protect", "route", "xfrm"]),
     ("cli", &["cli", "model", "route", "xfrm"]),
 ];
 
 /// Layers that decide: time and entropy are arguments there (invariant 6).
-const DECIDERS: [&str; 2] = ["ike", "protect"];
-const IMPURE: [&str; 6] =
-    ["Instant::now", "SystemTime::now", "rand::rng", "SysRng", "tokio", "std::net::UdpSocket"];
+const DECIDERS: [&str; 3] = ["ike", "protect", "host"];
+const IMPURE: [&str; 9] = [
+    "Instant::now",
+    "SystemTime::now",
+    "rand::rng",
+    "SysRng",
+    "tokio",
+    "UdpSocket",
+    "std::fs",
+    "std::env::var",
+    "std::process",
+];
 
 /// What of `xfrm` writes: the command line only reads.
 const WRITES: [&str; 4] = ["xfrm::sweep", ".apply(", "xfrm::bypass", "xfrm::decapsulate"];

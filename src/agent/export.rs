@@ -7,27 +7,35 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::ike;
-use crate::model::{NewChild, Pair, SaKey, Spi};
+use crate::model::op::KeySource;
+use crate::model::{Direction, Op, Pair, Sa, SaKey};
 
 /// Writes down the keys of the IKE SAs that are new.
 pub(super) fn ike_sas() {
     write("ikev2_decryption_table", &ike::exported_keys());
 }
 
-/// Writes down the keys of a child.
-pub(super) fn child(new: &NewChild) {
-    let Pair { local, remote } = new.pair;
-    let line = |source, destination, spi: Spi, key: &SaKey| {
-        let family = if new.pair.local.is_ipv4() { "IPv4" } else { "IPv6" };
-        let key: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
-        let numbers = if new.suite.esn { "64-bit" } else { "32-bit" };
-        format!(
-            "\"{family}\",\"{source}\",\"{destination}\",\"{spi}\",\"AES-GCM with 16 octet ICV [RFC4106]\",\
-             \"0x{key}\",\"NULL\",\"\",\"{numbers}\",\"0x0\""
-        )
+/// Writes down the keys of the SAs that these changes add.
+pub(super) fn sas(ops: &[Op], keys: &dyn KeySource) {
+    let added = ops.iter().filter_map(|op| if let Op::AddSa(sa) = op { Some(sa) } else { None });
+    let lines: Vec<String> = added.filter_map(|sa| Some(line(sa, keys.key(sa.id())?))).collect();
+    write("esp_sa", &lines);
+}
+
+fn line(sa: &Sa, key: &SaKey) -> String {
+    let Pair { local, remote } = sa.pair;
+    let (source, destination) = match sa.direction {
+        Direction::In => (remote, local),
+        Direction::Out => (local, remote),
     };
-    let inbound = line(remote, local, new.in_spi, &new.in_key);
-    write("esp_sa", &[inbound, line(local, remote, new.out_spi, &new.out_key)]);
+    let family = if local.is_ipv4() { "IPv4" } else { "IPv6" };
+    let key: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
+    let numbers = if sa.suite.esn { "64-bit" } else { "32-bit" };
+    format!(
+        "\"{family}\",\"{source}\",\"{destination}\",\"{}\",\"AES-GCM with 16 octet ICV [RFC4106]\",\"0x{key}\",\
+         \"NULL\",\"\",\"{numbers}\",\"0x0\"",
+        sa.spi
+    )
 }
 
 fn write(name: &str, lines: &[String]) {

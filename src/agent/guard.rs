@@ -1,7 +1,7 @@
 //! `hostseal guard`: blocks what was sealed before any network is up, with no agent.
 //!
 //! A kernel starts with empty tables: what was sealed would be in the clear until an agent runs. The guard
-//! takes the agent's first step, decided by the same machines ([`Pairs`](super::pairs::Pairs)), and needs
+//! takes the agent's first step, decided by the same machines ([`first_step`]), and needs
 //! neither keys nor sockets nor an address of this host for it. The agent then finds its first step done,
 //! so that nothing changes in between.
 
@@ -13,18 +13,18 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use super::core::in_the_way;
-use super::known::Known;
-use super::scheme::Scheme;
 use super::single::Single;
+use crate::host::core::in_the_way;
+use crate::host::guard::{block_all, first_step};
+use crate::host::scheme::Scheme;
 use crate::model::config::{ConfigError, Places, WhoamiError, addresses_in};
 use crate::model::exempt::Exemptions;
 use crate::model::host::{Boot, named_node, own_addresses};
 use crate::model::saved::SavedError;
 use crate::model::status::Protection;
 use crate::model::units::counted;
-use crate::model::{Config, KernelState, Node, Op, Pair, Saved, enabled};
-use crate::protect::{Desired, Indexes, Plan, plan, policies};
+use crate::model::{Config, Node, Pair, Saved, enabled};
+use crate::protect::Plan;
 use crate::xfrm;
 
 /// Puts in what a sealed pair without keys has in the kernel. Says what it did.
@@ -146,34 +146,6 @@ fn sealed_pairs<'c>(path: &Path, config: &'c Config) -> Result<Sealed<'c>, Unkno
 
 fn is_wanted(saved: &Saved) -> bool {
     !matches!(saved.protection, Protection::Off | Protection::Disabling)
-}
-
-/// The changes that an agent makes first.
-pub(super) fn first_step(
-    scheme: &Scheme,
-    sealed: &BTreeSet<Pair>,
-    actual: KernelState,
-    now: Instant,
-) -> Plan {
-    let mut pairs = scheme.machines(sealed, now);
-    pairs.adopt(&actual);
-    pairs.machines_mut().for_each(|machine| machine.enable(now, false, None));
-    pairs.outstanding(Known::of(actual, &pairs.own()))
-}
-
-/// What blocks all of `addresses` but for exemptions, whichever of them this host has. What is there already stays.
-fn block_all(addresses: &BTreeSet<IpAddr>, exempt: &Exemptions, actual: &KernelState) -> Plan {
-    let of_one = |remote: &IpAddr| {
-        let remote = *remote;
-        let exempt = policies::exempt(remote, exempt);
-        exempt.chain(policies::block_all(remote)).chain(policies::block_forwarded(remote))
-    };
-    let discovery = addresses.iter().any(IpAddr::is_ipv6).then(policies::neighbour_discovery);
-    let policies = discovery.into_iter().flatten().chain(addresses.iter().flat_map(of_one)).collect();
-    let desired = Desired { policies, ..Desired::default() };
-    let mut plan = plan(&desired, actual, &mut Indexes::of(actual));
-    plan.ops.retain(|op| matches!(op, Op::AddPolicy { .. }));
-    plan
 }
 
 fn carry_out(kernel: &mut xfrm::Kernel, plan: &Plan) -> anyhow::Result<()> {

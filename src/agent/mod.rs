@@ -1,20 +1,13 @@
-//! JOINS: the only layer that sees deciders and actors. [`core`] brings the key exchange, the pairs and
-//! the kernel together without a clock or a socket of its own; [`service`] is the loop that gives it
-//! both; [`guard()`] takes an agent's first step before there is an agent; the rest are the things that the
-//! loop holds.
+//! JOINS: the only layer that sees deciders and actors. [`service`] is the loop that gives the deciders of
+//! [`host`](crate::host) clocks, sockets and files; [`guard()`] takes an agent's first step before there is an agent;
+//! the rest are the things that the loop holds.
 
-mod absent;
 mod accept;
-mod accounts;
 mod addresses;
 mod alarm;
-mod alerts;
 mod confine;
 mod control;
-pub mod core;
 mod descriptors;
-mod differs;
-mod due;
 #[cfg(feature = "key-export")]
 mod export;
 mod fellows;
@@ -23,27 +16,16 @@ mod force;
 mod guard;
 mod hearing;
 mod keeper;
-pub mod kernel;
-pub mod known;
 mod name;
 mod notify;
-mod pace;
-pub mod pairs;
-pub mod probe;
 mod process;
 mod report;
 mod routes;
-pub mod scheme;
-mod seldom;
 mod service;
-mod setup;
-#[cfg(test)]
-mod sim;
 mod single;
 mod sockets;
-mod timers;
-mod unlisted;
-mod unsaved;
+mod start;
+mod system;
 mod watch;
 mod writer;
 

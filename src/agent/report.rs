@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::absent;
-use super::core::{Core, Preview};
-use super::differs;
+use crate::host::core::{Core, Preview};
+use crate::host::{absent, differs};
 use crate::model::control::{Change, PlanLine};
 use crate::model::status::{
     AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status,

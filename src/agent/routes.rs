@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use super::pace::Pace;
-use super::setup::Setup;
+use crate::host::pace::Pace;
+use crate::host::setup::Setup;
 use crate::model::Problem;
 use crate::route::{self, Sources, Table};
 

@@ -21,30 +21,31 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::save::{Held, Written};
 use self::wish::Ordered;
-use super::accounts::Accounts;
 use super::addresses::{AddressNews, News};
 use super::alarm::Alarm;
-use super::alerts::Alerts;
 use super::confine::{Reach, confine};
 use super::control::Control;
-use super::core::{Core, Datagram, Persist};
 use super::descriptors;
-use super::due::Due;
 use super::followers::Followers;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use super::notify::Notifier;
-use super::pace::Pace;
 use super::process::Entropy;
 use super::report::{self, Agent};
 use super::routes::Routes;
-use super::setup::{Secrets, Setup, Start};
 use super::single::Single;
 use super::sockets::{Sockets, has_no_room};
-use super::unlisted::Knocks;
-use super::unsaved::Unsaved;
+use super::start::{self, Start};
 use super::watch::Watch;
 use super::writer::Writer;
+use crate::host::accounts::Accounts;
+use crate::host::alerts::Alerts;
+use crate::host::core::{Core, Datagram, Persist};
+use crate::host::due::Due;
+use crate::host::pace::Pace;
+use crate::host::setup::{Secrets, Setup};
+use crate::host::unlisted::Knocks;
+use crate::host::unsaved::Unsaved;
 use crate::ike;
 use crate::model::config::owner;
 use crate::model::exempt::Exemptions;
@@ -83,7 +84,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let mut claim = Single::new(&run_dir).claim()?;
     let mut keeper = Keeper::new(&run_dir);
     keeper.stand_by();
-    let reach = confine(start.setup.role(path));
+    let reach = confine(start::role(&start.setup, path));
     claim.answer()?;
     let mut service = Service::new(path, start, reach)?;
     let socket = service.setup.config.socket_path();
@@ -551,6 +552,8 @@ impl Service {
                 core.handle_unsent(now, &mut self.kernel, unsent);
             }
         }
+        #[cfg(feature = "key-export")]
+        super::export::ike_sas();
         if core.wants_look() {
             self.looks.want();
         }

@@ -20,10 +20,11 @@ use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-use super::core::{Datagram, ProbeDatagram, Unsent};
 use super::descriptors;
 use super::hearing::hear;
 use super::keeper::Keeper;
+use crate::host::core::{Datagram, ProbeDatagram, Unsent};
+use crate::host::setup::Ports;
 use crate::ike::{DATAGRAM_MAX, Transmit};
 use crate::model::units::listed;
 use crate::model::{Problem, ProblemCode};
@@ -40,15 +41,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// What may wait to be sent. The kernel holds up to 208 KiB for each neighbour that does not answer ARP, and all
 /// neighbours share the socket's room: those who are dead, or whose addresses somebody forges, must not fill it.
 const SEND_BUFFER: usize = 32 << 20;
-
-/// The UDP ports that an agent opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ports {
-    /// IKE's own.
-    pub ike: u16,
-    /// That of IKE and of ESP in UDP, where there is to be any.
-    pub nat: Option<u16>,
-}
 
 /// An open port of one address.
 struct Own {

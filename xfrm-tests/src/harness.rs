@@ -236,7 +236,7 @@ pub fn soak_in_virtual_time(time: &str, settings: [(&str, u64); 3]) -> Result<i3
     let hours = hours.with_context(|| format!("`{time}` is no number of hours, such as 24h"))?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    cargo.args(["test", "--release", "--lib", "agent::sim::soak", "--", "--nocapture"]);
+    cargo.args(["test", "--release", "--lib", "host::sim::soak", "--", "--nocapture"]);
     let settings = settings.into_iter().chain([("HOURS", u64::from(hours))]);
     let settings = settings.map(|(name, value)| (format!("HOSTSEAL_SOAK_{name}"), value.to_string()));
     let status = cargo.envs(settings).status().context("cannot run cargo")?;

@@ -7,7 +7,8 @@ use anyhow::bail;
 
 use super::Service;
 use crate::agent::report;
-use crate::agent::setup::{Secrets, Setup};
+use crate::agent::start;
+use crate::host::setup::Setup;
 use crate::model::config::owner;
 use crate::model::control::Preview;
 use crate::model::status::Protection;
@@ -71,7 +72,7 @@ impl Service {
     /// Something in the file is wrong, or takes a new agent.
     pub(super) fn preview(&mut self, file: &Path, text: &str) -> anyhow::Result<Preview> {
         let setup = self.take_setup(Config::parse(text, &file.display().to_string())?)?;
-        let secrets = Secrets::load(&setup)?;
+        let secrets = start::secrets(&setup)?;
         let of_secrets = self.secrets.as_ref().map(|before| before.changes(&secrets));
         let otherwise = self.setup.config.keying.method != setup.config.keying.method;
         let anew = otherwise || of_secrets.as_ref().is_none_or(|changes| !changes.is_empty());
@@ -88,7 +89,7 @@ impl Service {
     fn take_files(&mut self) -> anyhow::Result<Vec<String>> {
         owner::check(&self.path)?;
         let setup = self.take_setup(Config::load(&self.path)?)?;
-        let secrets = Secrets::load(&setup)?;
+        let secrets = start::secrets(&setup)?;
         let mut changes = self.setup.config.changes(&setup.config);
         match &self.secrets {
             Some(before) => changes.extend(before.changes(&secrets)),
@@ -127,7 +128,7 @@ impl Service {
                 self.reach.words()
             );
         }
-        let setup = Setup::new(config, Some(&self.setup.node.name))?;
+        let setup = start::who(config, Some(&self.setup.node.name))?;
         if setup.node.name != self.setup.node.name {
             bail!(
                 "this host is {} in the file and was {}: stop the agent (SIGTERM, protection stays in place) \

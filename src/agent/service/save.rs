@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::Service;
 use super::wish::Ordered;
-use crate::agent::core::{Core, Persist};
-use crate::agent::due::Write;
+use crate::host::core::{Core, Persist};
+use crate::host::due::Write;
 use crate::model::control::{ErrorCode, Reply};
 use crate::model::saved::SavedError;
 use crate::model::{UnixTime, causes};

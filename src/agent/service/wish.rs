@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::Service;
 use super::save::refusal;
-use crate::agent::core::Persist;
-use crate::agent::due::Write;
+use crate::host::core::Persist;
+use crate::host::due::Write;
 use crate::model::control::{ErrorCode, Reply, Terms};
 use crate::model::host::Boot;
 use crate::model::saved::{PairRecord, SavedError};

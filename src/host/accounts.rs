@@ -172,7 +172,7 @@ impl Accounts {
 
     /// SAs that are counting.
     #[cfg(test)]
-    pub(super) fn open_count(&self) -> usize {
+    pub fn open_count(&self) -> usize {
         self.open.len()
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::Weather;
 use super::world::{LETS_OUT, World};
-use crate::agent::core::Unsent;
+use crate::host::core::Unsent;
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{About, Direction, UnixTime};
 

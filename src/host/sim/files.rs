@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{Host, NAT_PORT, PORT, World, address};
-use crate::agent::scheme::Scheme;
-use crate::agent::setup::jitter;
+use crate::host::scheme::Scheme;
+use crate::host::setup::jitter;
 use crate::ike;
 use crate::model::config::Method;
 use crate::model::{EncapsulationMode, EspProposal, Limits, Pair, Proposals, Secret, UnixTime};

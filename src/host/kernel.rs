@@ -1,4 +1,4 @@
-//! The kernel as the joining core sees it: real in the agent, simulated in tests of thousands of hosts.
+//! The kernel as the core sees it: real in the agent, simulated in tests of thousands of hosts.
 
 use std::collections::BTreeMap;
 
@@ -30,24 +30,6 @@ pub trait Kernel {
     /// Of each of `policies` whether no packet has met it since it was written; `false` where that cannot be
     /// told.
     fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool>;
-}
-
-impl Kernel for crate::xfrm::Kernel {
-    fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
-        self.apply(ops, keys)
-    }
-
-    fn read(&mut self) -> Result<KernelState, Unreadable> {
-        self.read().map_err(|error| Unreadable(error.to_string()))
-    }
-
-    fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
-        self.read_sas().map_err(|error| Unreadable(error.to_string()))
-    }
-
-    fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
-        self.unused(policies)
-    }
 }
 
 /// Keys on their way to the kernel: each leaves as soon as the kernel has answered for its SA.

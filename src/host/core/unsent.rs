@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Core;
-use crate::agent::kernel::Kernel;
+use crate::host::kernel::Kernel;
 use crate::model::Pair;
 use crate::model::status::{ReasonCode, RowState};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::time::Instant;
 
-use crate::agent::kernel::{Kernel, Unreadable};
+use crate::host::kernel::{Kernel, Unreadable};
 use crate::model::op::KeySource;
 use crate::model::{
     Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, PolicyReading, Sa, SaId,

@@ -6,7 +6,7 @@ use super::core::Core;
 use crate::model::{Config, Problem, ProblemCode};
 
 /// What the operator should know of them.
-pub(super) fn problems(core: &Core, config: &Config, now: Instant) -> Vec<Problem> {
+pub fn problems(core: &Core, config: &Config, now: Instant) -> Vec<Problem> {
     let problem = |stranger: &crate::ike::Stranger| {
         let listed = config.nodes.iter().find(|node| node.addresses.contains(&stranger.remote));
         let (remote, local, requests) = (stranger.remote, stranger.local, stranger.requests);
@@ -31,7 +31,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What the log tells of them.
 #[derive(Debug, Default)]
-pub(super) struct Knocks {
+pub struct Knocks {
     counted: u64,
     told: Option<Instant>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Knocks {
 impl Knocks {
     /// So many first requests between addresses that are no pair were counted in all: how many of them the log is
     /// to tell of now, if any.
-    pub(super) fn news(&mut self, now: Instant, counted: u64) -> Option<u64> {
+    pub fn news(&mut self, now: Instant, counted: u64) -> Option<u64> {
         let more = counted.saturating_sub(self.counted);
         let tell = more > 0 && self.told.is_none_or(|at| now >= at + TOLD_EVERY);
         if tell {
@@ -49,7 +49,7 @@ impl Knocks {
     }
 
     /// Tells the log what is new.
-    pub(super) fn log(&mut self, now: Instant, core: &Core) {
+    pub fn log(&mut self, now: Instant, core: &Core) {
         let some: Vec<String> =
             core.engine().strangers(now).take(3).map(|it| format!("{} to {}", it.remote, it.local)).collect();
         let counted = core.engine().counters().unknown_pair;

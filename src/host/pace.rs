@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// When a piece of work is done again.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     /// The shortest pause after it.
     pause: Duration,
     /// The pause is at least so many times as long as the work took.
@@ -16,43 +16,43 @@ pub(super) struct Pace {
 
 impl Pace {
     /// It can be done at once, and is not wanted yet.
-    pub(super) fn new(now: Instant, pause: Duration, share: u32) -> Self {
+    pub fn new(now: Instant, pause: Duration, share: u32) -> Self {
         Self { pause, share, wanted: false, earliest: now }
     }
 
     /// Something has changed.
-    pub(super) fn want(&mut self) {
+    pub fn want(&mut self) {
         self.wanted = true;
     }
 
     /// Nothing is to be done any more.
-    pub(super) fn rest(&mut self) {
+    pub fn rest(&mut self) {
         self.wanted = false;
     }
 
     /// When it is to be done; `None` where nothing has changed.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         self.wanted.then_some(self.earliest)
     }
 
     /// Whether it is to be done now.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub fn is_due(&self, now: Instant) -> bool {
         self.wanted && self.is_free(now)
     }
 
     /// Whether it may be done now.
-    pub(super) fn is_free(&self, now: Instant) -> bool {
+    pub fn is_free(&self, now: Instant) -> bool {
         self.earliest <= now
     }
 
     /// It was done from `began` to `ended`.
-    pub(super) fn done(&mut self, began: Instant, ended: Instant) {
+    pub fn done(&mut self, began: Instant, ended: Instant) {
         self.wanted = false;
         self.done_beside(began, ended);
     }
 
     /// The same where something may have changed meanwhile.
-    pub(super) fn done_beside(&mut self, began: Instant, ended: Instant) {
+    pub fn done_beside(&mut self, began: Instant, ended: Instant) {
         let took = ended.saturating_duration_since(began);
         self.earliest = ended + self.pause.max(took * self.share);
     }

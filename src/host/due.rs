@@ -22,11 +22,11 @@ const CALM_MOST: Duration = Duration::from_secs(2);
 
 /// A write, by its number: they end in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Write(u64);
+pub struct Write(u64);
 
 /// When the next write is due.
 #[derive(Debug, Default)]
-pub(super) struct Due {
+pub struct Due {
     seals: Option<Instant>,
     figures: Option<Instant>,
     /// Figures are written no earlier than that.
@@ -45,7 +45,7 @@ pub(super) struct Due {
 
 impl Due {
     /// Something is to be remembered.
-    pub(super) fn note(&mut self, now: Instant, what: Persist) {
+    pub fn note(&mut self, now: Instant, what: Persist) {
         match what {
             Persist::Seals => {
                 let at = (now + GATHER).max(self.calm.unwrap_or(now));
@@ -59,14 +59,14 @@ impl Due {
     }
 
     /// Writes at that time, or after what is being written. Returns the write that will have what is known now.
-    pub(super) fn hurry(&mut self, at: Instant) -> Write {
+    pub fn hurry(&mut self, at: Instant) -> Write {
         self.seals = Some(self.seals.map_or(at, |seals| seals.min(at)));
         Write(self.begun + 1)
     }
 
     /// Which write must end before anybody is told of what is known now; `None` where there is none, and where
     /// nothing can be written: then `status` says so. Who is `patient` will be told again and again.
-    pub(super) fn before_telling(&mut self, now: Instant, patient: bool) -> Option<Write> {
+    pub fn before_telling(&mut self, now: Instant, patient: bool) -> Option<Write> {
         if self.failed {
             None
         } else if self.seals.is_some() {
@@ -78,27 +78,27 @@ impl Due {
     }
 
     /// Whether a write has ended, or whoever waits for it would wait in vain.
-    pub(super) fn is_over(&self, write: Write) -> bool {
+    pub fn is_over(&self, write: Write) -> bool {
         self.failed || write <= Write(self.ended)
     }
 
     /// Whether a write is the one that is being written.
-    pub(super) fn is_under_way(&self, write: Write) -> bool {
+    pub fn is_under_way(&self, write: Write) -> bool {
         self.is_busy() && write == Write(self.begun)
     }
 
     /// When a write is to be begun. One that is being written keeps the next from that.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
         [self.seals, self.figures].into_iter().flatten().min().filter(|_| !self.is_busy())
     }
 
     /// Whether a write was begun and has not ended.
-    pub(super) fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.ended < self.begun
     }
 
     /// A write begins, which has everything that is known now.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub fn begin(&mut self, now: Instant) {
         self.begun += 1;
         self.began = Some(now);
         self.figures = None;
@@ -108,7 +108,7 @@ impl Due {
     }
 
     /// It has ended, and had so many octets. Where it failed, it is tried `again` at that time.
-    pub(super) fn end(&mut self, octets: usize, again: Option<Instant>) {
+    pub fn end(&mut self, octets: usize, again: Option<Instant>) {
         self.ended = self.begun;
         self.failed = again.is_some();
         self.seals = self.seals.or(again);

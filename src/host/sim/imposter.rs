@@ -14,7 +14,7 @@ use super::kernel::Leaves;
 use super::log::Log;
 use super::net::{Packet, Weather};
 use super::world::{Seeded, World};
-use crate::agent::core::Datagram;
+use crate::host::core::Datagram;
 use crate::ike::{Engine, Posture, Settings, Transmit};
 use crate::model::config::Method;
 use crate::model::status::RowState;

@@ -5,10 +5,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::{Core, Persist, ProbeDatagram};
-#[cfg(feature = "key-export")]
-use crate::agent::export;
-use crate::agent::kernel::{Kernel, Vault};
-use crate::agent::probe;
+use crate::host::kernel::{Kernel, Vault};
+use crate::host::probe;
 use crate::ike::{self, Event};
 use crate::model::status::{ReasonCode, RowState};
 use crate::model::{Direction, NewChild, NewInbound, Pair, Sa, SaId, Word};
@@ -38,8 +36,6 @@ impl Core {
         while let Some(event) = self.engine.poll_event() {
             self.handle_event(now, event);
         }
-        #[cfg(feature = "key-export")]
-        export::ike_sas();
     }
 
     fn handle_event(&mut self, now: Instant, event: Event) {
@@ -114,8 +110,6 @@ impl Core {
     }
 
     fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
-        #[cfg(feature = "key-export")]
-        export::child(&new);
         let (pair, in_spi) = (new.pair, new.in_spi);
         self.absent.note(now, pair, false);
         let child = Child::new(&new, token, word, self.scheme.replay_window, self.scheme.limits_of(pair));

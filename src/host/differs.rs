@@ -9,7 +9,7 @@ use crate::model::{About, Problem, ProblemCode};
 const COPY: &str = "Copy the same file to both hosts, then run `hostseal reload`";
 
 /// What is wrong between this host, which is `own`, and the peer of `row`, which is `theirs`.
-pub(super) fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem> {
+pub fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem> {
     let node = Some(row.node.clone());
     let mut problems = BTreeSet::new();
     if own.config_id != theirs.config_id {

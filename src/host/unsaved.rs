@@ -12,7 +12,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What could not be written last, and why.
 #[derive(Debug, Default)]
-pub(super) struct Unsaved {
+pub struct Unsaved {
     state: Failing,
     config: Failing,
 }
@@ -26,7 +26,7 @@ struct Failing {
 
 impl Unsaved {
     /// The state was written, or could not be. Returns when to try again.
-    pub(super) fn note_state<T, E: fmt::Display>(
+    pub fn note_state<T, E: fmt::Display>(
         &mut self,
         now: Instant,
         outcome: &Result<T, E>,
@@ -35,7 +35,7 @@ impl Unsaved {
     }
 
     /// The configuration in force was kept, or could not be. Returns when to try again.
-    pub(super) fn note_config<T, E: fmt::Display>(
+    pub fn note_config<T, E: fmt::Display>(
         &mut self,
         now: Instant,
         outcome: &Result<T, E>,
@@ -44,12 +44,12 @@ impl Unsaved {
     }
 
     /// Whether what must survive a reboot is still to be written.
-    pub(super) fn lacks_state(&self) -> bool {
+    pub fn lacks_state(&self) -> bool {
         self.state.error.is_some()
     }
 
     /// What is wrong, for `status`.
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    pub fn problems(&self) -> Vec<Problem> {
         let state = self.state.error.as_ref().map(|error| {
             format!(
                 "the state cannot be written: {error}. After a reboot this host would not know \

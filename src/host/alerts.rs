@@ -6,13 +6,13 @@ use crate::model::Problem;
 
 /// The problems of one kind of look.
 #[derive(Debug, Default)]
-pub(super) struct Alerts {
+pub struct Alerts {
     there: BTreeSet<Problem>,
 }
 
 impl Alerts {
     /// Takes what a look has found; says in the log what is new and what is gone.
-    pub(super) fn note(&mut self, found: impl IntoIterator<Item = Problem>) {
+    pub fn note(&mut self, found: impl IntoIterator<Item = Problem>) {
         let found: BTreeSet<Problem> = found.into_iter().collect();
         for new in found.difference(&self.there) {
             match new.is_critical() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Core;
-use crate::agent::probe::{ECHO, SizeProbe};
+use crate::host::probe::{ECHO, SizeProbe};
 use crate::model::Pair;
 use crate::protect::clock::Clock;
 use crate::protect::path_memory::Step;

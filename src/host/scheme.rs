@@ -76,7 +76,7 @@ impl Scheme {
     }
 
     /// Why `pair` is impossible on a host that has the addresses `present`, if it is.
-    pub(super) fn away(&self, pair: Pair, present: &BTreeSet<IpAddr>) -> Option<Away> {
+    pub fn away(&self, pair: Pair, present: &BTreeSet<IpAddr>) -> Option<Away> {
         let floats = |end: IpAddr| self.floating.contains_key(&end);
         if floats(pair.local) && !present.contains(&pair.local) {
             Some(Away::Elsewhere)
@@ -86,22 +86,22 @@ impl Scheme {
     }
 
     /// When SAs of `pair` end: those of the end that initiates by rule are replaced first.
-    pub(super) fn limits_of(&self, pair: Pair) -> Limits {
+    pub fn limits_of(&self, pair: Pair) -> Limits {
         if self.inside.initiates(pair) { self.limits.earlier() } else { self.limits }
     }
 
     /// A machine of `pair`, off. `sealed`: it was persisted so.
-    pub(super) fn machine(&self, pair: Pair, sealed: bool, now: Instant) -> PairMachine {
+    pub fn machine(&self, pair: Pair, sealed: bool, now: Instant) -> PairMachine {
         PairMachine::new(pair, self.rules(pair), sealed, now)
     }
 
     /// What the machine of `pair` is to go by.
-    pub(super) fn rules(&self, pair: Pair) -> Rules {
+    pub fn rules(&self, pair: Pair) -> Rules {
         Rules { leads: self.inside.initiates(pair), allow_peer_disable: self.allow_peer_disable }
     }
 
     /// The pairs, all off. `sealed` are those that were persisted as sealed.
-    pub(super) fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
+    pub fn machines(&self, sealed: &BTreeSet<Pair>, now: Instant) -> Pairs {
         let machine = |pair: &Pair| self.machine(*pair, sealed.contains(pair), now);
         Pairs::new(self.pairs.iter().map(machine), self.exemptions.clone(), Guard::new(self.guard))
     }

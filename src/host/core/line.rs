@@ -1,7 +1,7 @@
 //! A line of the log about a pair, with fields for programs: `node`, `local`, `remote`, `state` and `reason`.
 
 use super::Core;
-use crate::agent::scheme::Scheme;
+use crate::host::scheme::Scheme;
 use crate::model::Pair;
 use crate::model::status::{ReasonCode, RowState};
 use crate::protect::PairMachine;

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{Core, Persist};
-use crate::agent::kernel::Kernel;
-use crate::agent::known::{Known, Scope};
-use crate::agent::pairs::Pairs;
-use crate::agent::scheme::Scheme;
+use crate::host::kernel::Kernel;
+use crate::host::known::{Known, Scope};
+use crate::host::pairs::Pairs;
+use crate::host::scheme::Scheme;
 use crate::ike;
 use crate::model::saved::PairRecord;
 use crate::model::{About, KernelState, Op, Pair, SaId, SaReading, UnixTime};

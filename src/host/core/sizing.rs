@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::silence::listens;
 use super::{Core, ProbeDatagram};
-use crate::agent::probe::{self, ECHO, SizeProbe};
+use crate::host::probe::{self, ECHO, SizeProbe};
 use crate::model::{Pair, Sa, Spi};
 use crate::protect::clock::Clock;
 use crate::protect::path_mtu::{Found, Sizing};

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Core;
-use crate::agent::kernel::Kernel;
-use crate::agent::known::{Known, Part, Scope};
+use crate::host::kernel::Kernel;
+use crate::host::known::{Known, Part, Scope};
 use crate::model::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
 use crate::protect::policies;
 
 impl Core {
     /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
-    pub(super) fn learn(&mut self, mut actual: KernelState) {
+    pub fn learn(&mut self, mut actual: KernelState) {
         self.strangers = Some(std::mem::take(&mut actual.strangers));
         self.known = Known::of(actual, &self.pairs.own());
         self.dirty.extend(self.known.scopes());
@@ -37,7 +37,7 @@ impl Core {
     }
 
     /// Brings the parts of the kernel that may have to change to what the pairs want, in one go.
-    pub(super) fn apply(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+    pub fn apply(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         let mut ops = Vec::new();
         let mut parts = Vec::new();
         for part in self.take_dirty() {
@@ -115,7 +115,7 @@ impl Core {
     }
 
     /// Tells pairs that are about to be sealed whether a packet has met their inbound policies.
-    pub(super) fn read_use(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+    pub fn read_use(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         let known = |policy: Policy| self.known.policy(&policy.id()).copied();
         let (pairs, inbound): (Vec<Pair>, Vec<[PolicyReading; 2]>) = std::mem::take(&mut self.asking)
             .into_iter()
@@ -156,7 +156,7 @@ struct Outcome {
 }
 
 /// What is said of a stranger's policy where ours has to be.
-pub(in crate::agent) fn in_the_way(stranger: &PolicyReading) -> String {
+pub fn in_the_way(stranger: &PolicyReading) -> String {
     format!(
         "{} of other IPsec software (index {}) is in the way: remove it there",
         stranger.id, stranger.index

@@ -153,7 +153,7 @@ impl Core {
     /// How full the tables are that must not grow: keys on their way, SAs that count, sessions, and those of
     /// them that are half open.
     #[cfg(test)]
-    pub(in crate::agent) fn sizes(&self) -> [usize; 4] {
+    pub(in crate::host) fn sizes(&self) -> [usize; 4] {
         let counters = self.engine.counters();
         [
             self.vault.len(),

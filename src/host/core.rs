@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(super) use self::apply::in_the_way;
+pub use self::apply::in_the_way;
 use self::journal::Journal;
 pub use self::reconfigure::Preview;
 use self::silence::Acquaintance;

@@ -1,0 +1,34 @@
+//! What `hostseal guard` changes in the kernel, before there is an agent.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::known::Known;
+use super::scheme::Scheme;
+use crate::model::exempt::Exemptions;
+use crate::model::{KernelState, Op, Pair};
+use crate::protect::{Desired, Indexes, Plan, plan, policies};
+
+/// The changes that an agent makes first.
+pub fn first_step(scheme: &Scheme, sealed: &BTreeSet<Pair>, actual: KernelState, now: Instant) -> Plan {
+    let mut pairs = scheme.machines(sealed, now);
+    pairs.adopt(&actual);
+    pairs.machines_mut().for_each(|machine| machine.enable(now, false, None));
+    pairs.outstanding(Known::of(actual, &pairs.own()))
+}
+
+/// What blocks all of `addresses` but for exemptions, whichever of them this host has. What is there already stays.
+pub fn block_all(addresses: &BTreeSet<IpAddr>, exempt: &Exemptions, actual: &KernelState) -> Plan {
+    let of_one = |remote: &IpAddr| {
+        let remote = *remote;
+        let exempt = policies::exempt(remote, exempt);
+        exempt.chain(policies::block_all(remote)).chain(policies::block_forwarded(remote))
+    };
+    let discovery = addresses.iter().any(IpAddr::is_ipv6).then(policies::neighbour_discovery);
+    let policies = discovery.into_iter().flatten().chain(addresses.iter().flat_map(of_one)).collect();
+    let desired = Desired { policies, ..Desired::default() };
+    let mut plan = plan(&desired, actual, &mut Indexes::of(actual));
+    plan.ops.retain(|op| matches!(op, Op::AddPolicy { .. }));
+    plan
+}

@@ -1,0 +1,129 @@
+//! What the files say, as a host goes by it: the configuration, which node of it this host is, and what hosts prove
+//! themselves with.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::scheme::Scheme;
+use crate::ike;
+use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Secret};
+
+/// The most that starts are spread over time, and what each pair adds to it.
+const JITTER_MOST: Duration = Duration::from_secs(1);
+const JITTER_PER_PAIR: Duration = Duration::from_millis(1);
+
+/// Over what time the starts of so many pairs are spread.
+pub fn jitter(pairs: usize) -> Duration {
+    (JITTER_PER_PAIR * u32::try_from(pairs).unwrap_or(u32::MAX)).min(JITTER_MOST)
+}
+
+/// The UDP ports that an agent opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// IKE's own.
+    pub ike: u16,
+    /// That of IKE and of ESP in UDP, where there is to be any.
+    pub nat: Option<u16>,
+}
+
+/// A valid configuration, and who this host is in it.
+pub struct Setup {
+    /// The configuration.
+    pub config: Config,
+    /// The node that this host is.
+    pub node: Node,
+}
+
+/// What the files hold that a configuration names for proofs.
+pub struct Secrets {
+    /// Where any host proves itself with it.
+    current: Option<Arc<Secret>>,
+    previous: Option<Arc<Secret>>,
+    credentials: Arc<Credentials>,
+}
+
+impl Setup {
+    /// What the core has to know.
+    pub fn scheme(&self) -> Scheme {
+        Scheme::of(&self.config, &self.node)
+    }
+
+    /// The addresses that this host has or may have, as its interfaces have them.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.node.own_addresses().chain(self.config.floating_at(&self.node))
+    }
+
+    /// What is to be opened.
+    pub fn ports(&self) -> Ports {
+        let Config { keying, esp, .. } = &self.config;
+        let nat = esp.encapsulation != EncapsulationMode::Never;
+        Ports { ike: keying.port, nat: nat.then_some(keying.nat_port) }
+    }
+
+    /// What the key exchange has to know.
+    pub fn settings(&self, secrets: &Secrets, initial_contact: bool) -> ike::Settings {
+        let Config { keying, esp, .. } = &self.config;
+        ike::Settings {
+            credentials: secrets.credentials.clone(),
+            secret: secrets.current.clone(),
+            previous: secrets.previous.clone(),
+            cluster: self.config.cluster.clone(),
+            inside: self.node.inside.clone(),
+            method: keying.method,
+            accept: keying.accept.clone(),
+            port: keying.port,
+            nat_port: keying.nat_port,
+            encapsulation: esp.encapsulation,
+            ike_proposals: keying.proposals.clone(),
+            esp_proposals: esp.proposals.clone(),
+            rekey_after: keying.rekey_after,
+            initial_contact,
+            about: self.about(secrets).to_bytes().into(),
+            jitter: jitter(self.config.pairs(&self.node).len()),
+        }
+    }
+
+    /// What the peers are told of this host.
+    pub fn about(&self, secrets: &Secrets) -> About {
+        About::of(&self.config, secrets.current.as_deref(), secrets.previous.as_deref())
+    }
+
+    /// The files that this was read from, if the configuration is in `path`.
+    pub fn files(&self, path: &Path) -> Vec<PathBuf> {
+        [path.to_owned()].into_iter().chain(self.config.files_for_proofs()).collect()
+    }
+}
+
+impl Secrets {
+    /// These, as they were read.
+    pub fn new(current: Option<Secret>, previous: Option<Secret>, credentials: Credentials) -> Self {
+        Self {
+            current: current.map(Arc::new),
+            previous: previous.map(Arc::new),
+            credentials: Arc::new(credentials),
+        }
+    }
+
+    /// The fingerprint of the secret of the cluster, where one is used.
+    pub fn id(&self) -> Option<String> {
+        self.current.as_ref().map(|secret| secret.id().to_string())
+    }
+
+    /// What `next` changes, one line a change.
+    pub fn changes(&self, next: &Secrets) -> Vec<String> {
+        let shown = |secret: &Option<Arc<Secret>>| {
+            secret.as_ref().map_or_else(|| "none".to_owned(), |secret| secret.id().to_string())
+        };
+        let secrets = [
+            ("the secret", shown(&self.current), shown(&next.current)),
+            ("the previous secret", shown(&self.previous), shown(&next.previous)),
+        ];
+        let changed = secrets.into_iter().filter(|(_, before, after)| before != after);
+        let mut lines: Vec<String> =
+            changed.map(|(what, before, after)| format!("{what}: id {after}, was {before}")).collect();
+        lines.extend(self.credentials.changes(&next.credentials));
+        lines
+    }
+}
