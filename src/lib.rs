@@ -4,17 +4,23 @@
 //! datagrams and kernel changes go out as values. What acts takes no decisions. One loop joins them.
 //!
 //! ```text
-//! model    NOUNS    pairs, SAs, policies, kernel changes as values, configuration, status; "is it ours?"
-//! ike      DECIDES  IKEv2, sans-IO: datagrams in, datagrams and agreed children out
-//! protect  DECIDES  staged transitions of each pair; plan: (desired, actual) -> ordered changes
-//! host     DECIDES  one host's life: joins the two above with a kernel
-//! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables
-//! route    ASKS     the routing table: which address do packets to a peer leave from
-//! agent    JOINS    the loop, its sockets and files, the control socket
-//! cli      ASKS     commands; knows the control protocol, and `xfrm` for reading
+//! types    NOUNS    pairs, SAs, policies, kernel changes as values; "is it ours?". Touches nothing
+//! identity NOUNS    secrets, keys, certificates: how a host proves who it is. Touches nothing
+//! config   READS    the file: its grammar, what is wrong with it, what another one changes. Touches nothing
+//! store    KEEPS    what survives, and the operator's files. Touches files
+//! observe  TELLS    status, progress, problems and reasons in words. Touches nothing
+//! control  NOUNS    what the command line and the agent say to each other. Touches nothing
+//! ike      DECIDES  IKEv2, sans-IO: datagrams in, datagrams and agreed children out. Touches nothing
+//! protect  DECIDES  staged transitions of each pair; plan: (desired, actual) -> ordered changes. Touches nothing
+//! host     DECIDES  one host's life: joins the two above with a kernel. Touches nothing
+//! machine  ASKS     this machine: addresses, routes, settings, its start. Touches rtnetlink and /proc, changes nothing
+//! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables. Touches netlink and IPsec sockets
+//! agent    JOINS    the loop, its sockets and files, the control socket. Touches everything
+//! cli      ASKS     commands; knows the control protocol, and reads `machine` and `xfrm`
 //! ```
-//! Imports go one way: `model` <- {`ike`, `protect`} <- `host` <- `agent`; `model` <- {`xfrm`, `route`} <- {`agent`, `cli`}.
-//! `tests/layering.rs` enforces it.
+//! Imports go one way: `types` <- `identity` <- `config` <- `store` <- `observe` <- `control`; `types` and `identity`
+//! <- `ike`; `types` and `config` <- {`protect`, `machine`}; `types` <- `xfrm`; {`ike`, `protect`} <- `host` <- `agent`,
+//! which knows all but `cli`; all but the deciders <- `cli`. `tests/layering.rs` enforces it.
 //!
 //! # Invariants, and the tests that would catch their loss
 //! 1. **Sealed means sealed.** A sealed pair is protected or dropped after every prefix of every sequence
@@ -23,9 +29,9 @@
 //!    said so; an inbound SA outlives its last packet (`host::sim::cluster`: nothing is ever lost).
 //! 3. **A key lives once.** One pair, one direction, one lifetime (`protect::tests::plan`; the simulated
 //!    kernel refuses a key that it has seen).
-//! 4. **Only ours.** We list, change and delete only what carries our mark (`model::ours`;
+//! 4. **Only ours.** We list, change and delete only what carries our mark (`types::ours`;
 //!    `protect::tests::plan`, and the lab with strangers' objects in the kernel).
-//! 5. **Secrets cannot print, clone or linger** (`model::Secret`, `model::SaKey`, `agent::process`).
+//! 5. **Secrets cannot print, clone or linger** (`identity::Secret`, `types::SaKey`, `agent::process`).
 //! 6. **Time and entropy are arguments** in every decider (`tests/layering.rs`).
 //! 7. **Bounded.** Every table, queue, retry and allocation that a packet can cause has a limit and a
 //!    counter (`ike::tests::bounds`, `ike::tests::abuse`, `agent::control`, and the lab under floods).
@@ -37,18 +43,23 @@
 //! 11. **What comes out of an SA is its peer's.** Every SA carries the selector of its two addresses
 //!     (`xfrm::tests::golden`, `host::sim::reconfigure`, and the lab with attackers).
 //! 12. **Status never says better than the kernel is**, and never worse. It is read, not inferred
-//!     (`model::status::tests`, `model::stranger::tests`, and the lab: `fate`, `strangers`, `holes`).
+//!     (`observe::status::tests`, `observe::strangers::tests`, and the lab: `fate`, `strangers`, `holes`).
 //! 13. **What is not ours passes as before, or is named**: multicast, broadcast, what is forwarded, IPsec of other
-//!     software (`protect::guard`, `host::sim::beside`, `model::stranger::tests`, and the lab: `beside`, `strangers`).
+//!     software (`protect::guard`, `host::sim::beside`, `observe::strangers::tests`, and the lab: `beside`, `strangers`).
 
 #[cfg(all(feature = "key-export", not(debug_assertions)))]
 compile_error!("the feature `key-export` gives keys away: no optimised build has it");
 
 pub mod agent;
 pub mod cli;
+pub mod config;
+pub mod control;
 pub mod host;
+pub mod identity;
 pub mod ike;
-pub mod model;
+pub mod machine;
+pub mod observe;
 pub mod protect;
-pub mod route;
+pub mod store;
+pub mod types;
 pub mod xfrm;

@@ -3,8 +3,10 @@
 
 #![no_main]
 
-use hostseal::model::certificate::{Authorities, Chain, Subject};
-use hostseal::model::{Config, PrivateKey, PublicKey, Secret, UnixTime};
+use hostseal::identity::certificate::{Authorities, Chain, Subject};
+use hostseal::config::Config;
+use hostseal::identity::{PrivateKey, PublicKey, Secret};
+use hostseal::types::UnixTime;
 use libfuzzer_sys::fuzz_target;
 
 /// When the seeds are valid.

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use hostseal::model::Config;
+use hostseal::config::Config;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| match Config::parse(text, "fuzz.toml") {

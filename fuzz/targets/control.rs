@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use hostseal::model::control::{decode_reply, decode_request, encode_reply, encode_request};
+use hostseal::control::{decode_reply, decode_request, encode_reply, encode_request};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|line: &[u8]| {

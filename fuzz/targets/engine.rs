@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
 use hostseal::ike::{Draft, Engine, Entropy, Event, Posture, Settings, Transmit, stop_tampering, tamper};
-use hostseal::model::config::Method;
-use hostseal::model::word::Flags;
-use hostseal::model::{EncapsulationMode, IkeProposal, Inside, Pair, Proposals, Secret, Spi};
+use hostseal::types::{EncapsulationMode, IkeProposal, Inside, Method, Pair, Proposals, Spi};
+use hostseal::types::word::Flags;
+use hostseal::identity::Secret;
 use libfuzzer_sys::fuzz_target;
 
 /// More sessions of one pair than this means that a bound does not hold: established ones, those whose initiator has not

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use hostseal::model::Saved;
+use hostseal::store::Saved;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {

@@ -5,8 +5,8 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use hostseal::model::units::{parse_duration, parse_size};
-use hostseal::model::{EspProposal, Exemption, IkeProposal};
+use hostseal::types::units::{parse_duration, parse_size};
+use hostseal::types::{EspProposal, Exemption, IkeProposal};
 use libfuzzer_sys::fuzz_target;
 
 fn reads_what_it_prints<T: FromStr + Display + PartialEq + Debug>(text: &str)

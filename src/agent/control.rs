@@ -1,4 +1,4 @@
-//! The control socket: root asks, one JSON line each way (see `model::control`).
+//! The control socket: root asks, one JSON line each way (see `control`).
 
 use std::cell::Cell;
 use std::fs;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::accept::Acceptor;
 use super::alarm::Alarm;
-use crate::model::control::{ErrorCode, REQUEST_LIMIT, Reply, Request, decode_request, encode_reply};
+use crate::control::{ErrorCode, REQUEST_LIMIT, Reply, Request, decode_request, encode_reply};
 
 /// Connections served at a time. One more, and the one that has been silent for longest goes.
 pub(super) const CONNECTIONS: usize = 32;
@@ -182,7 +182,7 @@ mod tests {
     use tokio::task::{LocalSet, spawn_blocking};
 
     use super::*;
-    use crate::model::control::encode_request;
+    use crate::control::encode_request;
 
     /// An agent that answers everything, and somebody who asks it.
     fn with_agent(patience: Duration, asks: impl FnOnce(PathBuf) + Send + 'static) {

@@ -7,8 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::ike;
-use crate::model::op::KeySource;
-use crate::model::{Direction, Op, Pair, Sa, SaKey};
+use crate::types::{Direction, KeySource, Op, Pair, Sa, SaKey};
 
 /// Writes down the keys of the IKE SAs that are new.
 pub(super) fn ike_sas() {

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::model::Pair;
-use crate::model::control::Reply;
-use crate::model::status::RowState;
+use crate::control::Reply;
+use crate::types::{Pair, RowState};
 
 /// While pairs are on their way, changes are gathered for so long before they are told: telling each of
 /// them would keep the agent from its work.

@@ -9,9 +9,8 @@ use anyhow::{Context as _, bail};
 use super::keeper::Keeper;
 use super::service;
 use super::single::Single;
-use crate::model::config::Places;
-use crate::model::saved::SavedError;
-use crate::model::{Saved, causes, enabled};
+use crate::observe::causes;
+use crate::store::{Places, Saved, SavedError, enabled};
 use crate::xfrm;
 
 /// How often, and how far apart, it is looked whether anything of ours comes back: an agent that was not found puts

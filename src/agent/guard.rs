@@ -14,17 +14,15 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 
 use super::single::Single;
+use crate::config::{Config, ConfigError, Exemptions, Node, WhoamiError};
 use crate::host::core::in_the_way;
 use crate::host::guard::{block_all, first_step};
 use crate::host::scheme::Scheme;
-use crate::model::config::{ConfigError, Places, WhoamiError, addresses_in};
-use crate::model::exempt::Exemptions;
-use crate::model::host::{Boot, named_node, own_addresses};
-use crate::model::saved::SavedError;
-use crate::model::status::Protection;
-use crate::model::units::counted;
-use crate::model::{Config, Node, Pair, Saved, enabled};
+use crate::machine::{self, named_node, own_addresses};
 use crate::protect::Plan;
+use crate::store::{Places, Saved, SavedError, addresses_in, enabled};
+use crate::types::units::counted;
+use crate::types::{Pair, Protection};
 use crate::xfrm;
 
 /// Puts in what a sealed pair without keys has in the kernel. Says what it did.
@@ -78,7 +76,7 @@ fn guard_without_file(path: &Path, broken: ConfigError) -> anyhow::Result<String
     let is_there = state.exists();
     let remotes: BTreeSet<IpAddr> = match Saved::load(&state) {
         Ok(mut saved) if is_there => {
-            saved.end_trial(&Boot::now()?);
+            saved.end_trial(&machine::boot()?);
             let sealed = if is_wanted(&saved) { saved.sealed() } else { BTreeSet::new() };
             sealed.into_iter().map(|pair| pair.remote).collect()
         }
@@ -127,7 +125,7 @@ fn sealed_pairs<'c>(path: &Path, config: &'c Config) -> Result<Sealed<'c>, Unkno
         None => Saved::load(&config.state_path())?,
     };
     // A boot ends a trial; while one lasts, its agent alone knows how long its policies may stay.
-    saved.end_trial(&Boot::now()?);
+    saved.end_trial(&machine::boot()?);
     if saved.trial.is_some() {
         return Ok(Sealed::Nothing("protection is on trial"));
     }

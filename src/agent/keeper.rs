@@ -30,7 +30,7 @@ use nix::unistd::setsid;
 use super::confine::{Role, confine};
 use super::name::{self, Owner};
 use super::process;
-use crate::model::host::KEEPER_NAME;
+use crate::types::ours::KEEPER_NAME;
 use crate::xfrm::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
 
 /// The name of the holder's socket in `run_dir`.

@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::control::{Change, PlanLine};
 use crate::host::core::{Core, Preview};
 use crate::host::{absent, differs};
-use crate::model::control::{Change, PlanLine};
-use crate::model::status::{
-    AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, Protection, ReasonCode, RowState, SaState, Status,
-    Summary,
-};
-use crate::model::units::{counted, human_duration, listed};
-use crate::model::{About, NodeName, Pair, Problem, ProblemCode, Progress, RowProgress, SaId, UnixTime};
+use crate::observe::status::{AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, SaState, Status, Summary};
+use crate::observe::{About, Progress, RowProgress};
 use crate::protect::{GUARDS_MOST, PairMachine, Plan, Reason};
+use crate::types::units::{counted, human_duration, listed};
+use crate::types::{NodeName, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, SaId, UnixTime};
 
 /// The version of IKE that is spoken.
 const IKE_VERSION: u8 = 2;

@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 
 use crate::host::pace::Pace;
 use crate::host::setup::Setup;
-use crate::model::Problem;
-use crate::route::{self, Sources, Table};
+use crate::machine::{self, Sources, Table};
+use crate::types::Problem;
 
 /// How often at most it is asked: routes may change all the time, and it is one question for each address of a peer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -92,7 +92,7 @@ impl Routes {
         if let Some(table) = self.table.clone().filter(|_| due) {
             self.pace.rest();
             self.asked = now;
-            let remotes = route::remotes(&setup.config, &setup.node);
+            let remotes = machine::remotes(&setup.config, &setup.node);
             self.asking = Some(tokio::spawn(async move { table.towards(remotes).await }));
         }
     }
@@ -104,7 +104,7 @@ impl Routes {
         self.asking = None;
         self.pace.done_beside(self.asked, Instant::now());
         if let Ok(sources) = answer {
-            self.unlisted = route::unlisted(&setup.config, &setup.node, &sources);
+            self.unlisted = machine::unlisted(&setup.config, &setup.node, &sources);
             self.tell(Instant::now());
         }
     }
@@ -124,7 +124,7 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ProblemCode;
+    use crate::types::ProblemCode;
 
     fn problem(words: &str) -> Problem {
         Problem::critical(ProblemCode::UnlistedSource, None, words.to_owned())

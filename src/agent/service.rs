@@ -38,6 +38,7 @@ use super::sockets::{Sockets, has_no_room};
 use super::start::{self, Start};
 use super::watch::Watch;
 use super::writer::Writer;
+use crate::config::Exemptions;
 use crate::host::accounts::Accounts;
 use crate::host::alerts::Alerts;
 use crate::host::core::{Core, Datagram, Persist};
@@ -47,12 +48,11 @@ use crate::host::setup::{Secrets, Setup};
 use crate::host::unlisted::Knocks;
 use crate::host::unsaved::Unsaved;
 use crate::ike;
-use crate::model::config::owner;
-use crate::model::exempt::Exemptions;
-use crate::model::host::{Boot, own_addresses, present_addresses};
-use crate::model::status::Protection;
-use crate::model::stranger::Ground;
-use crate::model::{Pair, Problem, SaId, Saved, UnixTime, causes};
+use crate::machine::{self, own_addresses, present_addresses};
+use crate::observe::causes;
+use crate::observe::strangers::{self, Ground};
+use crate::store::{Saved, owner};
+use crate::types::{Pair, Problem, Protection, SaId, UnixTime};
 use crate::xfrm;
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
@@ -286,7 +286,7 @@ impl Service {
         if let Some(words) = &self.trouble {
             tracing::error!("using the last good configuration: {words}");
         }
-        if self.saved.end_trial(&Boot::now()?) {
+        if self.saved.end_trial(&machine::boot()?) {
             tracing::warn!("the trial was not confirmed in time: this host is in the clear");
             self.due.note(Instant::now(), Persist::Seals);
         }
@@ -560,7 +560,7 @@ impl Service {
         if let Some(strangers) = core.poll_strangers() {
             let pairs = self.setup.config.pairs(&self.setup.node);
             let exempt = Exemptions::of(&self.setup.config, Some(&self.setup.node));
-            self.strangers.note(strangers.problems(Ground { pairs: &pairs, exempt: &exempt }));
+            self.strangers.note(strangers::problems(&strangers, Ground { pairs: &pairs, exempt: &exempt }));
         }
         self.note_persist(now);
     }

@@ -26,8 +26,8 @@ use super::keeper::Keeper;
 use crate::host::core::{Datagram, ProbeDatagram, Unsent};
 use crate::host::setup::Ports;
 use crate::ike::{DATAGRAM_MAX, Transmit};
-use crate::model::units::listed;
-use crate::model::{Problem, ProblemCode};
+use crate::types::units::listed;
+use crate::types::{Problem, ProblemCode};
 use crate::xfrm;
 
 /// How many datagrams one system call takes or gives at most: each of them costs more than what it carries.

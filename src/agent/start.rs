@@ -7,11 +7,12 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::confine::Role;
+use crate::config::{Config, STATE_DIR};
 use crate::host::setup::{Secrets, Setup};
-use crate::model::config::{CredentialsError, NodeName, STATE_DIR, owner};
-use crate::model::host::{named_node, own_addresses};
-use crate::model::status::Protection;
-use crate::model::{Config, Saved, causes, enabled};
+use crate::machine::{named_node, own_addresses};
+use crate::observe::causes;
+use crate::store::{CredentialsError, Saved, enabled, owner};
+use crate::types::{NodeName, Protection};
 
 /// What an agent starts with.
 pub(super) struct Start {

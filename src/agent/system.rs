@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 #[cfg(feature = "key-export")]
 use super::export;
 use crate::host::kernel::{Kernel, Unreadable};
-use crate::model::op::KeySource;
-use crate::model::{KernelState, Op, OpError, PolicyReading, SaId, SaReading};
+use crate::types::{KernelState, KeySource, Op, OpError, PolicyReading, SaId, SaReading};
 use crate::xfrm;
 
 impl Kernel for xfrm::Kernel {

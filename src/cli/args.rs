@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::model::config::DEFAULT_PATH;
-use crate::model::trial::LONGEST;
-use crate::model::units;
+use crate::config::DEFAULT_PATH;
+use crate::types::trial::LONGEST;
+use crate::types::units;
 
 const EXIT_STATUS: &str = "\
 Exit status:

@@ -10,13 +10,13 @@ use super::exit::{Exit, Failure};
 use super::status;
 use super::term::{print, print_json};
 use super::{context, others};
-use crate::model;
-use crate::model::config::{
-    Config, ConfigError, CredentialsError, Forwarded, Method, Mode, Node, NodeName, Problem, REKEY_PACE,
-};
-use crate::model::exempt::Protocol;
-use crate::model::units::{counted, human_bytes, human_duration};
-use crate::model::{AuthMethod, EncapsulationMode, Exemption, Pair, Proposals, UnixTime};
+use crate::config::{Config, ConfigError, Forwarded, Mode, Node, Problem, REKEY_PACE};
+use crate::identity::AuthMethod;
+use crate::store::CredentialsError;
+use crate::types;
+use crate::types::exempt::Protocol;
+use crate::types::units::{counted, human_bytes, human_duration};
+use crate::types::{EncapsulationMode, Exemption, Method, NodeName, Pair, Proposals, UnixTime};
 
 /// The JSON of `config check`.
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ struct Report {
     secret_id: Option<String>,
     proposals: Option<Proposed>,
     pairs: Vec<PairLine>,
-    problems: Vec<model::Problem>,
+    problems: Vec<types::Problem>,
     /// Nodes that this host has no pair with.
     unpaired: Vec<NodeName>,
 }

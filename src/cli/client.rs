@@ -11,8 +11,10 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::exit::{Exit, Failure};
-use crate::model::control::{self, ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request};
-use crate::model::{Progress, Status};
+use crate::control;
+use crate::control::{ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request};
+use crate::observe::Progress;
+use crate::observe::status::Status;
 
 /// How long the agent may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);

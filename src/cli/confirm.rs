@@ -4,7 +4,7 @@ use super::args::Invocation;
 use super::context;
 use super::exit::{Exit, Failure};
 use super::term::print;
-use crate::model::control::Request;
+use crate::control::Request;
 
 pub(super) fn run(invocation: &Invocation) -> Result<Exit, Failure> {
     // A trial goes on by what is in force, whatever has become of the file.

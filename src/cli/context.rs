@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::model::config::{Config, ConfigError, Node, NodeName};
-use crate::model::enabled;
-use crate::model::host::{named_node, own_addresses};
-use crate::model::saved::Saved;
+use crate::config::{Config, ConfigError, Node};
+use crate::machine::{named_node, own_addresses};
+use crate::store::{Saved, enabled};
+use crate::types::NodeName;
 
 use super::args::Invocation;
 use super::client::Client;

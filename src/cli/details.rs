@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::config::Method;
-use crate::model::status::{Encapsulation, IkeRow, PeerInfo, PeerRow, SaRow, SaState};
-use crate::model::units::{human_bytes, human_duration};
-use crate::model::{AuthMethod, Direction, NodeName};
+use crate::identity::AuthMethod;
+use crate::observe::status::{Encapsulation, IkeRow, PeerInfo, PeerRow, SaRow, SaState};
+use crate::types::units::{human_bytes, human_duration};
+use crate::types::{Direction, Method, NodeName};
 
 /// The lines about a row, without those for which nothing is known.
 pub(super) fn lines(row: &PeerRow) -> Vec<String> {

@@ -10,10 +10,12 @@ use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
 use super::{context, render, status};
-use crate::model::config::Config;
-use crate::model::control::Request;
-use crate::model::status::{Protection, RowState, Status};
-use crate::model::{Progress, enabled};
+use crate::config::Config;
+use crate::control::Request;
+use crate::observe::Progress;
+use crate::observe::status::Status;
+use crate::store::enabled;
+use crate::types::{Protection, RowState};
 
 /// What works without an agent.
 const FORCE: &str = "; or run `hostseal disable --force`, which needs no agent: it removes everything at once, and \

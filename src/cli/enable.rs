@@ -10,10 +10,11 @@ use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
 use super::{context, kernel_age, others, preflight, render, ssh, start, status};
-use crate::model::config::{Config, Mode, Node};
-use crate::model::control::Terms;
-use crate::model::status::{Protection, RowState, Summary};
-use crate::model::{Pair, Progress, RowProgress, Status};
+use crate::config::{Config, Mode, Node};
+use crate::control::Terms;
+use crate::observe::status::{Status, Summary};
+use crate::observe::{Progress, RowProgress};
+use crate::types::{Pair, Protection, RowState};
 
 pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Failure> {
     let deadline = Instant::now() + args.timeout;
@@ -146,7 +147,7 @@ fn gone(error: AskError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::status::ReasonCode;
+    use crate::types::ReasonCode;
 
     fn row(host: u8, state: RowState, reason_code: Option<ReasonCode>, waiting: bool) -> RowProgress {
         RowProgress {

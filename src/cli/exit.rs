@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::model::causes;
-use crate::model::config::{ConfigError, CredentialsError, OwnerError, PrivateFileError, WhoamiError};
-use crate::model::saved::SavedError;
+use crate::config::{ConfigError, WhoamiError};
+use crate::observe::causes;
+use crate::store::{CredentialsError, OwnerError, PrivateFileError, SavedError};
 use crate::xfrm::{PreflightError, ReadError};
 
 /// Exit status. Part of the contract: scripts depend on it.

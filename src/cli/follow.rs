@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use super::client::{AskError, Client};
 use super::progress::View;
-use crate::model::status::RowState;
-use crate::model::{Progress, Status};
+use crate::observe::Progress;
+use crate::observe::status::Status;
+use crate::types::RowState;
 
 /// Has the agent tell what changes until `done` or the deadline is over, and shows what is not yet
 /// `settled`. Returns the status then: the caller looks whether it is done.

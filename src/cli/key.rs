@@ -7,10 +7,9 @@ use super::args::{Invocation, KeyCommand, KeyType};
 use super::exit::{Exit, Failure};
 use super::new::{refuse_existing, write_new};
 use super::term::{print, tell};
-use crate::model::config::credentials::key_file;
-use crate::model::config::private_file;
-use crate::model::key::KeyKind;
-use crate::model::{PrivateKey, PublicKey};
+use crate::identity::{KeyKind, PrivateKey, PublicKey};
+use crate::store::credentials::key_file;
+use crate::store::private_file;
 
 pub(super) fn run(invocation: &Invocation, command: &KeyCommand) -> Result<Exit, Failure> {
     match command {

@@ -11,8 +11,8 @@ use super::args::{Invocation, NewArgs, NewNode};
 use super::exit::{Exit, Failure};
 use super::secret;
 use super::term::print;
-use crate::model::config::{Config, ConfigError};
-use crate::model::host::own_addresses;
+use crate::config::{Config, ConfigError};
+use crate::machine::own_addresses;
 
 pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failure> {
     let file = std::path::absolute(&invocation.config)
@@ -71,7 +71,7 @@ fn check(args: &NewArgs, text: &str) -> Result<(), Failure> {
                 let at: usize = key.strip_prefix("nodes[")?.split(']').next()?.parse().ok()?;
                 args.nodes.get(at).map(|node| node.name.clone())
             };
-            let describe = |problem: &crate::model::config::Problem| {
+            let describe = |problem: &crate::config::Problem| {
                 let subject = node(&problem.key).unwrap_or_else(|| problem.key.clone());
                 let message = problem.message.split(", in line").next().unwrap_or_default();
                 format!("{subject}: {message}")
@@ -114,7 +114,7 @@ fn next_steps<'n>(
     secret_id: &str,
 ) -> String {
     let (config, secret) = (file.display(), secret_file.display());
-    let option = match file == Path::new(crate::model::config::DEFAULT_PATH) {
+    let option = match file == Path::new(crate::config::DEFAULT_PATH) {
         true => String::new(),
         false => format!(" --config {config}"),
     };

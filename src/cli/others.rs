@@ -3,10 +3,10 @@
 use super::exit::{Exit, Failure};
 use super::status::read_kernel;
 use super::term::tell;
-use crate::model::config::{Config, Node};
-use crate::model::exempt::Exemptions;
-use crate::model::stranger::Ground;
-use crate::model::{Pair, Problem};
+use crate::config::{Config, Exemptions, Node};
+use crate::observe::strangers;
+use crate::observe::strangers::Ground;
+use crate::types::{Pair, Problem};
 use crate::xfrm;
 
 /// What of it concerns the pairs of this host.
@@ -16,7 +16,7 @@ use crate::xfrm;
 pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, Failure> {
     let pairs = config.pairs(node);
     let exempt = Exemptions::of(config, Some(node));
-    Ok(read_kernel()?.strangers.problems(Ground { pairs: &pairs, exempt: &exempt }))
+    Ok(strangers::problems(&read_kernel()?.strangers, Ground { pairs: &pairs, exempt: &exempt }))
 }
 
 /// Interfaces that let packets past the policies.

@@ -7,8 +7,8 @@ use super::context;
 use super::exit::{Exit, Failure};
 use super::render;
 use super::term::{print, print_json};
-use crate::model::config::Config;
-use crate::model::control::{PlanLine, Preview};
+use crate::config::Config;
+use crate::control::{PlanLine, Preview};
 
 #[derive(Serialize)]
 struct Report<'a> {

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use super::context;
 use super::exit::{Exit, Failure};
 use super::listeners::{Holder, Listener, udp_listeners};
-use crate::model::EncapsulationMode;
-use crate::model::config::{Config, Node};
-use crate::model::host::KEEPER_NAME;
+use crate::config::{Config, Node};
+use crate::types::EncapsulationMode;
+use crate::types::ours::KEEPER_NAME;
 use crate::xfrm::{Family, Kernel};
 
 /// Bits of a capability set (linux/capability.h).

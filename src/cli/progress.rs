@@ -8,9 +8,10 @@ use super::layout::{gist, wrap};
 use super::render;
 use super::table::urgency;
 use super::term::{self, Style, tell};
-use crate::model::status::{RowState, Summary};
-use crate::model::units::{counted, listed};
-use crate::model::{NodeName, Pair, Progress, RowProgress};
+use crate::observe::status::Summary;
+use crate::observe::{Progress, RowProgress};
+use crate::types::units::{counted, listed};
+use crate::types::{NodeName, Pair, RowState};
 
 /// The columns and lines of a terminal that does not say how large it is.
 const USUAL: (usize, usize) = (80, 24);

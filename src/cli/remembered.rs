@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::exit::Failure;
-use crate::model::config::Config;
-use crate::model::saved::SavedError;
-use crate::model::status::Protection;
-use crate::model::{KernelState, Problem, ProblemCode, Saved, enabled};
+use crate::config::Config;
+use crate::store::{Saved, SavedError, enabled};
+use crate::types::{KernelState, Problem, ProblemCode, Protection};
 
 /// What to do where no agent runs.
 const ENABLE: &str = "`hostseal enable` starts one";
@@ -66,9 +65,9 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::model::config::Node;
-    use crate::model::ours::{policy_index, priority};
-    use crate::model::{Action, Pair, PolicyDirection, PolicyId, PolicyReading};
+    use crate::config::Node;
+    use crate::types::ours::{policy_index, priority};
+    use crate::types::{Action, Pair, PolicyDirection, PolicyId, PolicyReading};
 
     /// The place of a configuration with the nodes a and b.
     struct Place {

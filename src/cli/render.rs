@@ -7,11 +7,10 @@ use std::time::Duration;
 use super::layout::{gist, wrap};
 use super::table::{rank, table};
 use super::term::{self, Style};
-use crate::model::control::{Change, Preview};
-use crate::model::problem::Severity;
-use crate::model::status::{AgentInfo, PeerRow, Protection, RowState, Status, Summary};
-use crate::model::units::{counted, human_duration, listed};
-use crate::model::{NodeName, Problem};
+use crate::control::{Change, Preview};
+use crate::observe::status::{AgentInfo, PeerRow, Status, Summary};
+use crate::types::units::{counted, human_duration, listed};
+use crate::types::{NodeName, Problem, Protection, RowState, Severity};
 
 /// Above this many rows, only those that are not protected are shown.
 const MANY: usize = 50;

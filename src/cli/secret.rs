@@ -8,8 +8,8 @@ use super::args::{Invocation, SecretCommand};
 use super::context;
 use super::exit::{Exit, Failure};
 use super::term::print;
-use crate::model::Secret;
-use crate::model::config::private_file;
+use crate::identity::Secret;
+use crate::store::private_file;
 
 pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Exit, Failure> {
     match command {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::net::IpAddr;
 
-use crate::model::config::{Config, Node};
-use crate::model::exempt::Protocol;
+use crate::config::{Config, Node};
+use crate::types::exempt::Protocol;
 
 /// The variable that sshd sets for what it starts.
 const VARIABLE: &str = "SSH_CONNECTION";

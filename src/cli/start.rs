@@ -11,7 +11,7 @@ use super::args::Invocation;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::log;
-use crate::model::config::{Config, DEFAULT_PATH};
+use crate::config::{Config, DEFAULT_PATH};
 
 /// The unit of the package; enabling it enables the guard's too.
 const SERVICE: &str = "hostseal.service";

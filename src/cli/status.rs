@@ -14,12 +14,14 @@ use super::remembered::Remembered;
 use super::render::{self, Extent};
 use super::screen::Screen;
 use super::term::{self, Reader, Style, print, print_json};
-use crate::model::config::{Config, Node};
-use crate::model::host::{Boot, present_addresses};
-use crate::model::status::{AgentInfo, Known, Protection, ReasonCode, SaState, Summary, without_agent};
-use crate::model::units::human_duration;
-use crate::model::{KernelState, Problem, ProblemCode, Saved, Status, UnixTime, forwarding, unpaired};
-use crate::route;
+use crate::config::{Config, Node};
+use crate::machine;
+use crate::machine::present_addresses;
+use crate::observe::status::{AgentInfo, Known, SaState, Status, Summary, without_agent};
+use crate::observe::{forwarding, unpaired};
+use crate::store::Saved;
+use crate::types::units::human_duration;
+use crate::types::{KernelState, Problem, ProblemCode, Protection, ReasonCode, UnixTime};
 use crate::xfrm::{self, Kernel};
 
 /// How often `--watch` looks.
@@ -217,16 +219,16 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
     if context::missing_addresses(node).is_ok_and(|missing| missing.len() == node.addresses.len()) {
         return Vec::new();
     }
-    let sources = route::ask(config, node).unwrap_or_default();
-    let mut problems = route::unlisted(config, node, &sources);
-    problems.extend(forwarding::problem(config, node));
+    let sources = machine::ask(config, node).unwrap_or_default();
+    let mut problems = machine::unlisted(config, node, &sources);
+    problems.extend(forwarding::problem(config, node, &machine::forwarding()));
     problems.extend(present_addresses().ok().and_then(|present| unpaired::problem(config, node, &present)));
     problems
 }
 
 /// How long a trial goes on that nobody has confirmed.
 fn trial_left(saved: &Saved) -> Option<u64> {
-    let left = saved.trial.as_ref()?.left(&Boot::now().ok()?)?;
+    let left = saved.trial.as_ref()?.left(&machine::boot().ok()?)?;
     Some(left.as_secs() + 1)
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::layout::{gist, width, wrap};
 use super::term::Style;
 use super::{details, render::Extent};
-use crate::model::status::{Encapsulation, PeerRow, RowState, Status};
-use crate::model::units::{human_bytes, human_duration};
+use crate::observe::status::{Encapsulation, PeerRow, Status};
+use crate::types::RowState;
+use crate::types::units::{human_bytes, human_duration};
 
 /// The columns of the table.
 const COLUMNS: [&str; 8] = ["NODE", "LOCAL", "REMOTE", "STATE", "SINCE", "CIPHER", "TX", "RX"];

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::exit::Failure;
 use super::layout::wrap;
-use crate::model::status::RowState;
+use crate::types::RowState;
 
 /// Whether whoever reads standard output is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,18 +13,18 @@ use super::progress::View;
 use super::render::{self, Extent};
 use super::status::{exit_of, only};
 use super::term::Style;
-use crate::model::config::ConfigError;
-use crate::model::config::{Method, Mode};
-use crate::model::control::{
-    Change, ErrorCode, PlanLine, Preview, Reply, Request, decode_request, encode_reply,
+use crate::config::{Config, ConfigError, Mode};
+use crate::control::{Change, ErrorCode, PlanLine, Preview, Reply, Request, decode_request, encode_reply};
+use crate::identity::AuthMethod;
+use crate::observe::Progress;
+use crate::observe::status::{
+    AgentInfo, Encapsulation, Family, IkeRow, PeerRow, SaErrors, SaRow, SaState, Status, Summary,
 };
-use crate::model::status::{
-    AgentInfo, Encapsulation, Family, IkeRow, PeerRow, Protection, ReasonCode, RowState, SaErrors, SaRow,
-    SaState, Status, Summary, Traffic,
+use crate::types::{
+    Direction, Method, Problem, ProblemCode, Protection, ReasonCode, RowState, Spi, Traffic, UnixTime,
 };
-use crate::model::{AuthMethod, Config, Direction, Problem, ProblemCode, Progress, Spi, UnixTime};
 
-fn node_name(name: &str) -> crate::model::NodeName {
+fn node_name(name: &str) -> crate::types::NodeName {
     serde_json::from_value(name.into()).unwrap()
 }
 

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::model::status::RowState;
-use crate::model::units::listed;
-use crate::model::{NodeName, Pair};
+use crate::types::units::listed;
+use crate::types::{NodeName, Pair, RowState};
 
 /// How long changes are gathered: hosts seldom go alone.
 const GATHER: Duration = Duration::from_secs(5);

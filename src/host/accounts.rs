@@ -9,9 +9,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::model::saved::PairRecord;
-use crate::model::status::Traffic;
-use crate::model::{Direction, Pair, SaId, SaReading, UnixTime};
+use crate::store::PairRecord;
+use crate::types::{Direction, Pair, SaId, SaReading, Traffic, UnixTime};
 
 /// An SA that is still counting.
 #[derive(Debug, Clone, Copy)]
@@ -210,7 +209,7 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EspSuite, Limits, Sa, Spi};
+    use crate::types::{EspSuite, Limits, Sa, Spi};
 
     fn pair() -> Pair {
         Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap()

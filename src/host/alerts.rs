@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::Problem;
+use crate::types::Problem;
 
 /// The problems of one kind of look.
 #[derive(Debug, Default)]

@@ -36,12 +36,13 @@ use super::probe;
 use super::scheme::Scheme;
 use super::seldom::Seldom;
 use super::timers::Timers;
+use crate::identity::Proven;
 use crate::ike::Engine;
-use crate::model::saved::{PairRecord, Proven};
-use crate::model::status::RowState;
-use crate::model::stranger::Strangers;
-use crate::model::{About, Pair, Sa, SaId, SaReading, Spi, UnixTime, word};
+use crate::observe::About;
 use crate::protect::PairMachine;
+use crate::store::PairRecord;
+use crate::types::stranger::Strangers;
+use crate::types::{Pair, RowState, Sa, SaId, SaReading, Spi, UnixTime, word};
 
 /// How often sessions are looked through, and counters read where nothing depends on them.
 pub const TICK: Duration = Duration::from_secs(30);

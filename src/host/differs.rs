@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::status::{PeerRow, RowState};
-use crate::model::{About, Problem, ProblemCode};
+use crate::observe::About;
+use crate::observe::status::PeerRow;
+use crate::types::{Problem, ProblemCode, RowState};
 
 /// What to do about files that differ.
 const COPY: &str = "Copy the same file to both hosts, then run `hostseal reload`";

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::known::Known;
 use super::scheme::Scheme;
-use crate::model::exempt::Exemptions;
-use crate::model::{KernelState, Op, Pair};
+use crate::config::Exemptions;
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
+use crate::types::{KernelState, Op, Pair};
 
 /// The changes that an agent makes first.
 pub fn first_step(scheme: &Scheme, sealed: &BTreeSet<Pair>, actual: KernelState, now: Instant) -> Plan {

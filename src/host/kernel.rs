@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::op::KeySource;
-use crate::model::{KernelState, Op, OpError, PolicyReading, SaId, SaKey, SaReading};
+use crate::types::{KernelState, KeySource, Op, OpError, PolicyReading, SaId, SaKey, SaReading};
 
 /// A kernel cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::model::policy::Block;
-use crate::model::status::live_sas;
-use crate::model::{KernelState, Op, Pair, PolicyDirection, PolicyId, PolicyReading, SaId, Selector};
+use crate::observe::status::live_sas;
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
+use crate::types::{Block, KernelState, Op, Pair, PolicyDirection, PolicyId, PolicyReading, SaId, Selector};
 
 /// A part of the kernel's tables: what concerns one peer, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,9 +124,9 @@ fn scope_of(id: &PolicyId) -> Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::exempt::Exemptions;
-    use crate::model::{Action, Pair};
+    use crate::config::Exemptions;
     use crate::protect::policies;
+    use crate::types::{Action, Pair};
 
     #[test]
     fn all_policies_of_a_peer_are_found_where_they_were_planned() {

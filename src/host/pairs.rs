@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::known::{Known, Part, Scope};
-use crate::model::exempt::Exemptions;
-use crate::model::ours::is_our_policy;
-use crate::model::{Action, Direction, KernelState, Pair, Policy, SaId};
+use crate::config::Exemptions;
 use crate::protect::timing::TRIAL_OUT;
 use crate::protect::{Adopted, Beside, Desired, Guard, GuardRules, PairMachine, Plan, policies};
+use crate::types::ours::is_our_policy;
+use crate::types::{Action, Direction, KernelState, Pair, Policy, SaId};
 
 /// What the pairs with a peer have in common that the kernel is to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,7 +249,7 @@ fn unproven(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{EspSuite, Limits, Sa, SaReading, Spi};
+    use crate::types::{EspSuite, Limits, Sa, SaReading, Spi};
 
     fn reading(direction: Direction, spi: u32, added: u64) -> (Direction, SaReading) {
         let sa = Sa {

@@ -1,6 +1,6 @@
 //! The probe: a datagram to the peer's IKE port that proves an SA, because it finds its way through it.
 
-use crate::model::word::{Passage, Probe};
+use crate::types::word::{Passage, Probe};
 
 /// No IKE message starts with a zero initiator SPI (RFC 7296 section 3.1), so a probe is told from one by
 /// its first eight bytes.
@@ -31,7 +31,7 @@ pub fn counted(octets: usize) -> u64 {
 }
 
 /// What travels through an SA to find out how large a packet gets through, or comes back for an answer. Only who said
-/// to answer it (`model::About::sizes`) is sent any.
+/// to answer it (`About::sizes`) is sent any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SizeProbe {
     /// What the other end wants to find in it.

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::pairs::Pairs;
-use crate::model::config::{Forwarded, Mode};
-use crate::model::exempt::Exemptions;
-use crate::model::{Config, Inside, Limits, Node, NodeName, Pair};
+use crate::config::{Config, Exemptions, Forwarded, Mode, Node};
 use crate::protect::{Away, Guard, GuardRules, PairMachine, Rules};
+use crate::types::{Inside, Limits, NodeName, Pair};
 
 /// Hard limits in bytes and packets are this many times the soft ones, at least.
 const HARD_OVER_SOFT: u64 = 4;

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::scheme::Scheme;
+use crate::config::{Config, Node};
+use crate::identity::{Credentials, Secret};
 use crate::ike;
-use crate::model::{About, Config, Credentials, EncapsulationMode, Node, Secret};
+use crate::observe::About;
+use crate::types::EncapsulationMode;
 
 /// The most that starts are spread over time, and what each pair adds to it.
 const JITTER_MOST: Duration = Duration::from_secs(1);

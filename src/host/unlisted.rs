@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use crate::model::{Config, Problem, ProblemCode};
+use crate::config::Config;
+use crate::types::{Problem, ProblemCode};
 
 /// What the operator should know of them.
 pub fn problems(core: &Core, config: &Config, now: Instant) -> Vec<Problem> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::model::{Problem, ProblemCode};
+use crate::types::{Problem, ProblemCode};
 
 /// The first pause before writing is tried again; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);

@@ -9,9 +9,8 @@ use super::engine::Engine;
 use super::established::Established;
 use super::outbox::{Cx, up_to};
 use super::pending::Task;
-use crate::model::certificate::CertificateError;
-use crate::model::config::Method;
-use crate::model::{EncapsulationMode, Pair, Spi};
+use crate::identity::certificate::CertificateError;
+use crate::types::{EncapsulationMode, Method, Pair, Spi};
 
 impl Engine {
     /// Goes on with other settings. Where other proposals are listed, what is of another kind than is liked best

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::Entropy;
 use super::crypto::Hidden;
 use super::error::Error;
-use crate::model::Group;
+use crate::types::Group;
 
 /// In front of the two coordinates of a point: it is not compressed (SEC 1 section 2.3.3). IKE leaves it out
 /// (RFC 5903 section 7).

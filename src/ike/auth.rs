@@ -12,10 +12,9 @@ use super::peer::Peer;
 use super::wire::codes::auth;
 use super::wire::{Encoded, Id, Parts, Payload};
 use super::{Settings, signature};
-use crate::model::auth::{AuthMethod, Certified, Expected, Identity, Proof};
-use crate::model::certificate::{Authorities, CertificateError, Chain};
-use crate::model::secret::SecretId;
-use crate::model::{Credentials, NodeName, Prf, Secret, UnixTime};
+use crate::identity::certificate::{Authorities, CertificateError, Chain};
+use crate::identity::{AuthMethod, Certified, Credentials, Expected, Identity, Proof, Secret, SecretId};
+use crate::types::{NodeName, Prf, UnixTime};
 
 /// RFC 7296 section 2.15: 17 ASCII characters without a terminator.
 const KEY_PAD: &[u8] = b"Key Pad for IKEv2";

@@ -3,11 +3,9 @@
 use std::net::IpAddr;
 
 use super::Settings;
-use crate::model::UnixTime;
-use crate::model::auth::{AuthMethod, Expected, Identity, Proof};
-use crate::model::certificate::CertificateError;
-use crate::model::config::Method;
-use crate::model::secret::SecretId;
+use crate::identity::certificate::CertificateError;
+use crate::identity::{AuthMethod, Expected, Identity, Proof, SecretId};
+use crate::types::{Method, UnixTime};
 
 /// How the keys of a session were made, and what the proofs of both ends were made with.
 #[derive(Debug, Clone, PartialEq, Eq)]

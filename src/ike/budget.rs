@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::limits::{FRAGMENTS_HELD_MAX, FRAGMENTS_HELD_MAX_PAIR};
 use super::table::SessionKey;
-use crate::model::Pair;
+use crate::types::Pair;
 
 /// What one session holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

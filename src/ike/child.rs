@@ -12,8 +12,8 @@ use super::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
 use super::wire::codes::notify;
 use super::wire::{Parts, Payload, TrafficSelector};
 use super::word;
-use crate::model::word::Flags;
-use crate::model::{EspProposal, EspSuite, KeyExchange, NewChild, Pair, Proposals, Spi, Word};
+use crate::types::word::Flags;
+use crate::types::{EspProposal, EspSuite, KeyExchange, NewChild, Pair, Proposals, Spi, Word};
 
 /// Our half of a child that is being negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

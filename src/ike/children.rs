@@ -8,8 +8,8 @@ use super::outbox::{Cx, Scope};
 use super::pending::Task;
 use super::wire::Parts;
 use super::{Event, FailureCode};
-use crate::model::Spi;
-use crate::model::word::Flags;
+use crate::types::Spi;
+use crate::types::word::Flags;
 
 impl Established {
     /// The child with that inbound SA.

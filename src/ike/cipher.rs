@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::crypto::Hidden;
 use super::error::Error;
 use super::keys::Suite;
-use crate::model::{IkeCipher, Integrity, Prf};
+use crate::types::{IkeCipher, Integrity, Prf};
 
 /// Octets of the explicit initialization vector of AES-GCM (RFC 5282 section 3.1).
 const GCM_IV: usize = 8;

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq;
 use super::Entropy;
 use super::crypto::Hidden;
 use super::limits::COOKIE_SECRET_LIFE;
-use crate::model::Prf;
+use crate::types::Prf;
 
 /// The secrets that cookies are made with: the current one and the one before.
 #[derive(Default)]

@@ -18,8 +18,7 @@ use super::pending::{
 use super::suite::{EspChoice, Groups, OwnKe};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Ke, Parts, Payload, about_child};
-use crate::model::config::Method;
-use crate::model::{EspProposal, Group, Proposals, Spi};
+use crate::types::{EspProposal, Group, Method, Proposals, Spi};
 
 /// What the peer's answer makes of our request.
 struct Concluded {

@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use sha2::{Sha256, Sha384, Sha512};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::model::Prf;
+use crate::types::Prf;
 
 /// Bytes that nobody must see.
 #[derive(Zeroize, ZeroizeOnDrop)]

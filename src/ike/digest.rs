@@ -14,8 +14,9 @@ use super::suite::{OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike};
 use super::ticket::Ticket;
 use super::wire::{HEADER, Message, Parts, Payload, parse_chain, write_chain, write_clear};
 use super::word;
-use crate::model::certificate::Chain;
-use crate::model::{Proposals, PublicKey};
+use crate::identity::PublicKey;
+use crate::identity::certificate::Chain;
+use crate::types::Proposals;
 
 /// The key of RFC 8410 section 10.1.
 const KEY: &str = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";

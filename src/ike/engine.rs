@@ -30,9 +30,8 @@ use super::table::{Due, SessionKey, Table};
 use super::vain::Vain;
 use super::wire::{Message, Payload};
 use super::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
-use crate::model::config::Method;
-use crate::model::word::Flags;
-use crate::model::{EncapsulationMode, Pair, Spi, UnixTime};
+use crate::types::word::Flags;
+use crate::types::{EncapsulationMode, Method, Pair, Spi, UnixTime};
 
 /// IKEv2 for all pairs of this host.
 ///

@@ -22,7 +22,7 @@ use super::pending::{Asked, FollowUp, HalfMade, Held, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
 use super::{FailureCode, Settings, word};
-use crate::model::{EncapsulationMode, Pair, Spi};
+use crate::types::{EncapsulationMode, Pair, Spi};
 
 /// What is known of a peer when it has proven itself.
 pub(super) struct Introduction {

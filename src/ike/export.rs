@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use super::keys::{Spis, Suite};
-use crate::model::{IkeCipher, Integrity};
+use crate::types::{IkeCipher, Integrity};
 
 thread_local! {
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };

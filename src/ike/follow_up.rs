@@ -17,7 +17,7 @@ use super::outbox::Cx;
 use super::pending::{Asked, First, FollowUp, Half, HalfMade, Held, Makes, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Ke, Parts, Payload};
-use crate::model::AdditionalKe;
+use crate::types::AdditionalKe;
 
 impl Half {
     /// What it needs.

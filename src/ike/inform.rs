@@ -11,8 +11,8 @@ use super::pending::{Asked, Held, Task};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Delete, Parts, Payload};
 use super::{FailureCode, Settings, word};
-use crate::model::Spi;
-use crate::model::word::Flags;
+use crate::types::Spi;
+use crate::types::word::Flags;
 
 /// What a peer is told of that does not take our AUTH after it has sent its own.
 const REJECTED: &str = "the peer rejected our authentication. Run `hostseal status` there for the reason";

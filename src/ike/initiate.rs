@@ -25,9 +25,8 @@ use super::signature::Hashes;
 use super::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Id, Ke, Message, Parts, Payload};
-use crate::model::auth::Proof;
-use crate::model::config::Method;
-use crate::model::{EspProposal, EspSuite, NewInbound, Proposals};
+use crate::identity::Proof;
+use crate::types::{EspProposal, EspSuite, Method, NewInbound, Proposals};
 
 /// Has sent IKE_SA_INIT.
 pub(super) struct AwaitInitResponse {

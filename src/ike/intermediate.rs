@@ -18,7 +18,7 @@ use super::respond::AwaitAuthRequest;
 use super::session::Session;
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Header, Ke, Message, Parts, Payload};
-use crate::model::AdditionalKe;
+use crate::types::AdditionalKe;
 
 /// The first exchange after IKE_SA_INIT.
 const MESSAGE_ID: u32 = 1;

@@ -7,7 +7,7 @@ use aws_lc_rs::kem;
 
 use super::crypto::Hidden;
 use super::error::Error;
-use crate::model::AdditionalKe;
+use crate::types::AdditionalKe;
 
 fn algorithm(additional: AdditionalKe) -> &'static kem::Algorithm {
     match additional {

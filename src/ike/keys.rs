@@ -3,7 +3,7 @@
 use super::cipher::Cipher;
 use super::crypto::Hidden;
 use super::error::Error;
-use crate::model::{AdditionalKe, Group, IkeCipher, IkeProposal, Integrity, Prf, SaKey};
+use crate::types::{AdditionalKe, Group, IkeCipher, IkeProposal, Integrity, Prf, SaKey};
 
 /// What two ends agreed on for an IKE SA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

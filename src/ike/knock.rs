@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::limits::{PACE_KNOWN, PACE_STRANGERS};
-use crate::model::Pair;
+use crate::types::Pair;
 
 /// Who a peer is to this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

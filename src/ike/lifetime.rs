@@ -10,8 +10,7 @@ use super::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use super::nat::keepalive;
 use super::outbox::{Cx, Scope};
 use super::pending::{Asked, Makes, Task};
-use crate::model::Spi;
-use crate::model::config::Method;
+use crate::types::{Method, Spi};
 
 impl Established {
     /// When the next thing is due, and what.

@@ -131,11 +131,10 @@ pub use insider::{Draft, stop_tampering, tamper};
 pub use limits::DATAGRAM_MAX;
 pub use strangers::Stranger;
 
-use crate::model::auth::{Identity, Proof};
-use crate::model::config::Method;
-use crate::model::{
-    Credentials, EncapsulationMode, EspProposal, IkeProposal, Inside, NewChild, NewInbound, Pair, Proposals,
-    Secret, Spi, Word,
+use crate::identity::{Credentials, Identity, Proof, Secret};
+use crate::types::{
+    EncapsulationMode, EspProposal, IkeProposal, Inside, Method, NewChild, NewInbound, Pair, Proposals, Spi,
+    Word,
 };
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.

@@ -20,7 +20,7 @@ use super::keys::Spis;
 use super::outbox::{Cx, Path};
 use super::wire::codes::notify;
 use super::wire::{Parts, Payload};
-use crate::model::{EncapsulationMode, UdpPorts};
+use crate::types::{EncapsulationMode, UdpPorts};
 
 /// What stands before IKE where ESP would have its SPI (RFC 3948 section 2.2).
 pub(super) const MARKER: [u8; 4] = [0; 4];

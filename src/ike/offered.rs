@@ -84,7 +84,7 @@ fn algorithm(transform: &Transform) -> String {
 mod tests {
     use super::*;
     use crate::ike::suite::{esp_offer, ike_offer};
-    use crate::model::{EspProposal, IkeProposal, Proposals, Spi};
+    use crate::types::{EspProposal, IkeProposal, Proposals, Spi};
 
     #[test]
     fn what_is_known_here_is_told_as_the_file_says_it() {

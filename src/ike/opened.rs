@@ -13,9 +13,8 @@ use super::peer::Peer;
 use super::ticket::Resumption;
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Id, Message, Parts, Payload};
-use crate::model::Secret;
-use crate::model::auth::Proof;
-use crate::model::config::Method;
+use crate::identity::{Proof, Secret};
+use crate::types::Method;
 
 /// An IKE SA with a peer that has yet to prove itself.
 pub(super) struct Opened {

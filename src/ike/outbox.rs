@@ -13,7 +13,7 @@ use super::limits::{
 use super::nat::{self, Nat};
 use super::wire::Payload;
 use super::{Counters, Entropy, Event, Failure, FailureCode, Settings, Transmit};
-use crate::model::{Pair, Spi, UnixTime};
+use crate::types::{Pair, Spi, UnixTime};
 
 /// Between which addresses a session talks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

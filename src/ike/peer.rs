@@ -3,7 +3,7 @@
 use super::error::Error;
 use super::signature::{self, Hashes};
 use super::wire::{Parts, Payload};
-use crate::model::auth::Identity;
+use crate::identity::Identity;
 
 /// How a hostseal host introduces itself in IKE_SA_INIT: random octets and a version.
 const VENDOR_ID: &[u8] = b"\x9c\x1f\x62\xe7\x4d\xb8\x0a\x53\xf1\x2e\x87\xc4\x39\x6b\xd0\x15hostseal\x01";

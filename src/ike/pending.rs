@@ -11,8 +11,8 @@ use super::keys::{Nonces, Spis, Suite};
 use super::suite::EspChoice;
 use super::wire::Payload;
 use super::wire::codes::Exchange;
-use crate::model::word::Flags;
-use crate::model::{Group, Spi};
+use crate::types::word::Flags;
+use crate::types::{Group, Spi};
 
 /// What an outstanding request of ours asks.
 pub(super) enum Asked {

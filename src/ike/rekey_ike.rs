@@ -17,8 +17,7 @@ use super::suite::{Groups, choose_ike, concluded_ike, ike_offer};
 use super::wire::codes::Exchange;
 use super::wire::{Ke, Parts, Payload};
 use crate::ike::crypto::Hidden;
-use crate::model::config::Method;
-use crate::model::{AdditionalKe, Group};
+use crate::types::{AdditionalKe, Group, Method};
 
 /// The peer's SPI of a successor, out of its proposal.
 fn peer_spi(bytes: &[u8]) -> Result<u64, Error> {

@@ -25,8 +25,8 @@ use super::signature::Hashes;
 use super::suite::{OwnKe, choose_ike};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Flags, Header, Ke, Message, Parts, Payload, write_clear};
-use crate::model::auth::Proof;
-use crate::model::config::Method;
+use crate::identity::Proof;
+use crate::types::Method;
 
 /// Has answered IKE_SA_INIT, and IKE_INTERMEDIATE if there is one.
 pub(super) struct AwaitAuthRequest {

@@ -21,8 +21,7 @@ use super::session::Session;
 use super::ticket::{Resumption, SUITE, Ticket};
 use super::wire::codes::{Exchange, notify};
 use super::wire::{Message, Parts, Payload};
-use crate::model::Pair;
-use crate::model::config::Method;
+use crate::types::{Method, Pair};
 
 impl Method {
     /// The exchange that an IKE SA begins with whose keys are made so.

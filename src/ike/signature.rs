@@ -5,8 +5,7 @@ use aws_lc_rs::signature::{self, VerificationAlgorithm};
 use super::error::Error;
 use super::wire::codes::{hash, notify};
 use super::wire::{Parts, Payload};
-use crate::model::key::KeyKind;
-use crate::model::{PrivateKey, PublicKey};
+use crate::identity::{KeyKind, PrivateKey, PublicKey};
 
 /// One way to sign.
 struct Scheme {

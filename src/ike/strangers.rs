@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::model::Pair;
+use crate::types::Pair;
 
 /// So many are remembered.
 const STRANGERS_MAX: usize = 8;

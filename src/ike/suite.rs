@@ -7,7 +7,7 @@ use super::error::Error;
 use super::keys::Suite;
 use super::wire::codes::{protocol, transform};
 use super::wire::{Proposal, Transform};
-use crate::model::{
+use crate::types::{
     AdditionalKe, EspProposal, EspSuite, Group, IkeCipher, IkeProposal, Integrity, KeyExchange, Prf,
     Proposals, Spi,
 };

@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use super::budget::{Budget, Load};
 use super::session::Session;
 use super::wire::Message;
-use crate::model::Pair;
+use crate::types::Pair;
 
 /// The name of a session within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -23,8 +23,8 @@ use super::crypto::Hidden;
 use super::error::Error;
 use super::keys::Suite;
 use super::wire::{Id, Reader};
-use crate::model::secret::SecretId;
-use crate::model::{IkeCipher, Pair, Prf, Secret};
+use crate::identity::{Secret, SecretId};
+use crate::types::{IkeCipher, Pair, Prf};
 
 /// The version of the layout and of what the ticket stands for.
 const VERSION: u8 = 1;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use super::limits::HALF_OPEN_LIFE;
-use crate::model::Pair;
+use crate::types::Pair;
 
 /// How many there were since a moment that is [`HALF_OPEN_LIFE`] ago at most: of each pair, and in all.
 #[derive(Debug, Default)]

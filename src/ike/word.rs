@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 use super::wire::codes::notify;
 use super::wire::{Notify, Payload};
-use crate::model::word::{Flags, Rounds};
-use crate::model::{Spi, Word};
+use crate::types::word::{Flags, Rounds};
+use crate::types::{Spi, Word};
 
 /// The version of the notification.
 const VERSION: u8 = 1;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::clock::Clock;
 use super::proof::Proof;
 use super::timing::{IN_GRACE, OUT_GRACE};
-use crate::model::word::{Flags, Passage, Probe};
-use crate::model::{Direction, Limits, NewChild, Sa, SaId, Spi, Word};
+use crate::types::word::{Flags, Passage, Probe};
+use crate::types::{Direction, Limits, NewChild, Sa, SaId, Spi, Word};
 
 /// Where the two SAs stand in this host's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

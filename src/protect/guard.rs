@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::policies;
-use crate::model::Policy;
-use crate::model::policy::Block;
+use crate::types::{Block, Policy};
 
 /// The most policies that all guards of a host have together: the kernel loses no throughput by so many.
 pub const GUARDS_MOST: usize = 100_000;
@@ -94,7 +93,7 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Action, PolicyDirection};
+    use crate::types::{Action, PolicyDirection};
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()

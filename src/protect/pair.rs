@@ -30,9 +30,8 @@ use self::trial::Trial;
 use super::child::Child;
 use super::clock::Clock;
 use super::timing::KERNEL_RETRY;
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::word::Probe;
-use crate::model::{Action, Direction, OpError, Pair, Sa, SaId, Spi, Word};
+use crate::types::word::Probe;
+use crate::types::{Action, Direction, OpError, Pair, ReasonCode, RowState, Sa, SaId, Spi, Word};
 
 /// Children of one pair at a time: what a peer can make us hold.
 const MAX_CHILDREN: usize = 8;

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::timing::LIFETIME_TOLERANCE;
-use crate::model::ours::{INDEX_SLOTS, is_our_policy, policy_index, policy_slot};
-use crate::model::{
+use crate::types::ours::{INDEX_SLOTS, is_our_policy, policy_index, policy_slot};
+use crate::types::{
     Action, Direction, KernelState, Op, Policy, PolicyDirection, PolicyId, PolicyReading, Sa, SaId,
 };
 

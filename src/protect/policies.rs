@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::model::exempt::{self, Exemptions, Opening};
-use crate::model::ours::priority;
-use crate::model::policy::Block;
-use crate::model::{Action, Pair, Policy, PolicyDirection, PolicyId, Selector};
+use crate::config::Exemptions;
+use crate::types::exempt::Opening;
+use crate::types::ours::priority;
+use crate::types::{Action, Block, Pair, Policy, PolicyDirection, PolicyId, Selector, exempt};
 
 /// Inbound, and the same selector again as FWD: otherwise plaintext to a DNATed port would be served
 /// (docs/kernel.md, fact 18e). `action` is [`Action::Accept`] or [`Action::Require`].

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::config::REKEY_PACE;
+use crate::config::REKEY_PACE;
 
 /// How long an outbound SA stays after the policy moved away from it: packets that hold the old route
 /// would be refused with EINVAL (docs/kernel.md, fact 8a).

@@ -16,10 +16,9 @@ use super::Family;
 use super::encode::{self, ESP, FLAG_ESN};
 use super::lifetime;
 use super::wire::{Attributes, Malformed, Message, u16_at, u32_at, u64_at};
-use crate::model::ours;
-use crate::model::policy::{Block, Ports};
-use crate::model::{
-    Action, Policy, PolicyDirection, PolicyId, PolicyReading, SaId, SaReading, Selector, Spi,
+use crate::types::{
+    Action, Block, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, SaId, SaReading, Selector, Spi,
+    ours,
 };
 
 /// Bits of salt at the end of a key (RFC 4106 section 8.1).

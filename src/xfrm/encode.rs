@@ -15,10 +15,9 @@ use super::Family;
 use super::batch::{Attribute, Batch};
 use super::lifetime;
 use super::preflight::Features;
-use crate::model::ours;
-use crate::model::policy::Block;
-use crate::model::{
-    Action, Direction, Limits, Policy, PolicyDirection, PolicyReading, Sa, SaId, SaKey, Selector, UdpPorts,
+use crate::types::{
+    Action, Block, Direction, Limits, Policy, PolicyDirection, PolicyReading, Sa, SaId, SaKey, Selector,
+    UdpPorts, ours,
 };
 
 /// `IPPROTO_ESP`.

@@ -16,7 +16,7 @@ use socket2::{SockFilter, SockRef};
 use super::connection::{Inbox, enlarge_receive_buffer};
 use super::decode;
 use super::wire::{Malformed, Message, Messages};
-use crate::model::{SaId, SaReading};
+use crate::types::{SaId, SaReading};
 
 /// The groups EXPIRE, SA, POLICY and MAPPING (bit `XFRMNLGRP_* - 1`).
 const GROUPS: u32 = 2 | 4 | 8 | 0x80;

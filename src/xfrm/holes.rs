@@ -16,8 +16,8 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use super::routes::Routes;
-use crate::model::host::{ip_of, is_set};
-use crate::model::{Pair, Problem, ProblemCode};
+use crate::machine::{ip_of, is_set};
+use crate::types::{Pair, Problem, ProblemCode};
 
 /// Sysctls of an interface that are holes, and what they mean.
 const SYSCTLS: [(&str, &str, &str); 3] = [

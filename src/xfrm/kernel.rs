@@ -13,8 +13,8 @@ use super::encode;
 use super::preflight::Features;
 use super::strangers;
 use super::wire::{Malformed, Message};
-use crate::model::stranger::StrangerPolicy;
-use crate::model::{KernelState, KeySource, Op, OpError, PolicyId, PolicyReading, SaId, SaReading, ours};
+use crate::types::stranger::StrangerPolicy;
+use crate::types::{KernelState, KeySource, Op, OpError, PolicyId, PolicyReading, SaId, SaReading, ours};
 
 /// How often a dump is tried anew when something changed under it.
 const ATTEMPTS: usize = 5;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::UnixTime;
+use crate::types::UnixTime;
 
 /// The lifetime in seconds of a policy that is written now and is to go at `end`, or up to a second later.
 /// One whose time is over lasts a second: none at all would be forever.

@@ -12,7 +12,7 @@ use super::Family;
 use super::connection::Connection;
 use super::encode;
 use super::kernel::Kernel;
-use crate::model::{Direction, EspSuite, Limits, Pair, Sa, SaId, SaKey, Spi};
+use crate::types::{Direction, EspSuite, Limits, Pair, Sa, SaId, SaKey, Spi};
 
 /// What a kernel can beyond what every supported one can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

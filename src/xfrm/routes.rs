@@ -11,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr};
 
 use super::Family;
 use super::wire::{HEADER, Messages, u32_at};
-use crate::model::Pair;
+use crate::types::Pair;
 
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;

@@ -12,7 +12,7 @@ use netlink_packet_xfrm::{
 use nix::libc;
 
 use super::{Family, encode, sys};
-use crate::model::Sa;
+use crate::types::Sa;
 
 /// The option that [`decapsulate`] sets (linux/udp.h).
 const UDP_ENCAP: libc::c_int = 100;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::kernel::{Kernel, ReadError};
-use crate::model::{Op, OpError, PolicyDirection};
+use crate::types::{Op, OpError, PolicyDirection};
 
 /// How often the tables are looked at: once to empty them, once to see that they are, and twice more in
 /// case an agent is still adding.

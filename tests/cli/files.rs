@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use hostseal::model::config::Config;
+use hostseal::config::Config;
 
 use super::place::{Done, Place, mode};
 

@@ -1,8 +1,9 @@
 //! What the agent is ordered: `enable`, `confirm` and `disable`.
 
-use hostseal::model::Saved;
-use hostseal::model::control::{ErrorCode, Reply, Request};
-use hostseal::model::status::{Protection, RowState, Status};
+use hostseal::control::{ErrorCode, Reply, Request};
+use hostseal::observe::status::Status;
+use hostseal::store::Saved;
+use hostseal::types::{Protection, RowState};
 
 use super::place::Place;
 

@@ -9,10 +9,12 @@ use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hostseal::model::config::Config;
-use hostseal::model::control::{Reply, Request, decode_request, encode_reply};
-use hostseal::model::status::{Known, PeerRow, Protection, RowState, Summary, without_agent};
-use hostseal::model::{KernelState, Progress, RowProgress, Saved, UnixTime};
+use hostseal::config::Config;
+use hostseal::control::{Reply, Request, decode_request, encode_reply};
+use hostseal::observe::status::{Known, PeerRow, Summary, without_agent};
+use hostseal::observe::{Progress, RowProgress};
+use hostseal::store::Saved;
+use hostseal::types::{KernelState, Protection, RowState, UnixTime};
 
 /// A directory of its own for each test, with what `config new` writes there.
 pub(super) struct Place {

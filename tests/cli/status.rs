@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use hostseal::model::control::{Change, ErrorCode, PlanLine, Preview, Reply, Request};
-use hostseal::model::status::{Protection, RowState, Status};
+use hostseal::control::{Change, ErrorCode, PlanLine, Preview, Reply, Request};
+use hostseal::observe::status::Status;
+use hostseal::types::{Protection, RowState};
 
 use super::place::Place;
 

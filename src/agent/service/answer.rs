@@ -8,12 +8,13 @@ use super::wish::Wish;
 use crate::agent::control::Call;
 use crate::agent::report;
 use crate::agent::sockets::Sockets;
+use crate::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::host::setup::Secrets;
 use crate::host::unlisted;
-use crate::model::control::{ErrorCode, PlanLine, Reply, Request, Terms};
-use crate::model::host::present_addresses;
-use crate::model::status::{Known, Protection, Status, without_agent};
-use crate::model::{Pair, UnixTime, forwarding, unpaired};
+use crate::machine::{self, present_addresses};
+use crate::observe::status::{Known, Status, without_agent};
+use crate::observe::{forwarding, unpaired};
+use crate::types::{Pair, Protection, UnixTime};
 use crate::xfrm;
 
 impl Service {
@@ -84,7 +85,7 @@ impl Service {
         status.config_error.clone_from(&self.trouble);
         if self.agent.protection != Protection::Off {
             status.problems.extend_from_slice(self.routes.problems());
-            status.problems.extend(forwarding::problem(config, node));
+            status.problems.extend(forwarding::problem(config, node, &machine::forwarding()));
             status.problems.extend(unpaired::problem(config, node, &present));
             status.problems.extend(self.sockets.iter().filter_map(Sockets::problem));
             status.problems.extend(self.holes_now());

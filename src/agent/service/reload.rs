@@ -8,12 +8,13 @@ use anyhow::bail;
 use super::Service;
 use crate::agent::report;
 use crate::agent::start;
+use crate::config::Config;
+use crate::control::Preview;
 use crate::host::setup::Setup;
-use crate::model::config::owner;
-use crate::model::control::Preview;
-use crate::model::status::Protection;
-use crate::model::units::human_duration;
-use crate::model::{Config, UnixTime, causes};
+use crate::observe::causes;
+use crate::store::owner;
+use crate::types::units::human_duration;
+use crate::types::{Protection, UnixTime};
 
 /// So many changes are remembered that nobody was told of.
 const TAKEN_MOST: usize = 100;

@@ -6,11 +6,12 @@ use tokio::sync::oneshot;
 
 use super::Service;
 use super::wish::Ordered;
+use crate::control::{ErrorCode, Reply};
 use crate::host::core::{Core, Persist};
 use crate::host::due::Write;
-use crate::model::control::{ErrorCode, Reply};
-use crate::model::saved::SavedError;
-use crate::model::{UnixTime, causes};
+use crate::observe::causes;
+use crate::store::SavedError;
+use crate::types::UnixTime;
 
 /// What was written, or could not be.
 pub(super) enum Written {

@@ -7,14 +7,13 @@ use tokio::sync::oneshot;
 
 use super::Service;
 use super::save::refusal;
+use crate::control::{ErrorCode, Reply, Terms};
 use crate::host::core::Persist;
 use crate::host::due::Write;
-use crate::model::control::{ErrorCode, Reply, Terms};
-use crate::model::host::Boot;
-use crate::model::saved::{PairRecord, SavedError};
-use crate::model::status::Protection;
-use crate::model::{Saved, Trial, trial};
+use crate::machine;
 use crate::protect::silence::LISTEN_EVERY;
+use crate::store::{PairRecord, Saved, SavedError};
+use crate::types::{Protection, Trial, trial};
 
 /// What can be wished.
 #[derive(Clone, Copy)]
@@ -125,7 +124,7 @@ impl Service {
     }
 
     fn protect(&mut self, now: Instant, strict: bool) -> anyhow::Result<()> {
-        let trial = self.saved.trial.as_ref().map(|trial| Boot::now().map(|boot| trial.left(&boot)));
+        let trial = self.saved.trial.as_ref().map(|trial| machine::boot().map(|boot| trial.left(&boot)));
         let left = trial.transpose()?.flatten();
         if let Some(core) = &mut self.core {
             core.enable(now, &mut self.kernel, strict, left.map(|left| now + left))?;
@@ -155,7 +154,7 @@ impl Service {
             self.saved.trial.is_some() || self.saved.protection == Protection::Off,
             "protection is already on: run `hostseal disable` first, or leave out --try"
         );
-        Ok(Some(Trial::begin(&Boot::now()?, length)))
+        Ok(Some(Trial::begin(&machine::boot()?, length)))
     }
 
     fn confirm(&mut self, now: Instant) -> anyhow::Result<()> {

@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::Core;
 use crate::host::kernel::Kernel;
 use crate::host::known::{Known, Part, Scope};
-use crate::model::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
 use crate::protect::policies;
+use crate::types::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
 
 impl Core {
     /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.

@@ -6,8 +6,8 @@ use std::fmt;
 
 use super::Core;
 use super::line::Line;
-use crate::model::status::{ReasonCode, RowState};
 use crate::protect::PairMachine;
+use crate::types::{ReasonCode, RowState};
 
 /// What became of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

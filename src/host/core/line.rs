@@ -2,9 +2,8 @@
 
 use super::Core;
 use crate::host::scheme::Scheme;
-use crate::model::Pair;
-use crate::model::status::{ReasonCode, RowState};
 use crate::protect::PairMachine;
+use crate::types::{Pair, ReasonCode, RowState};
 
 /// What a line about a pair says of it beside its words.
 pub(super) struct Line {

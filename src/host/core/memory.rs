@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use crate::host::probe::{ECHO, SizeProbe};
-use crate::model::Pair;
 use crate::protect::clock::Clock;
 use crate::protect::path_memory::Step;
+use crate::types::Pair;
 
 impl Core {
     /// The longest pause on `pair`, where something on its path forgets it and is reminded.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::{Core, Persist};
-use crate::model::Pair;
 use crate::protect::Beside;
+use crate::types::Pair;
 
 impl Core {
     /// Tells the pairs whose ends float where those are now.

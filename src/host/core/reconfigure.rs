@@ -11,9 +11,10 @@ use crate::host::known::{Known, Scope};
 use crate::host::pairs::Pairs;
 use crate::host::scheme::Scheme;
 use crate::ike;
-use crate::model::saved::PairRecord;
-use crate::model::{About, KernelState, Op, Pair, SaId, SaReading, UnixTime};
+use crate::observe::About;
 use crate::protect::{PairMachine, Plan};
+use crate::store::PairRecord;
+use crate::types::{KernelState, Op, Pair, SaId, SaReading, UnixTime};
 
 /// What another scheme would change.
 pub struct Preview {

@@ -8,9 +8,8 @@ use super::{Core, Persist, ProbeDatagram};
 use crate::host::kernel::{Kernel, Vault};
 use crate::host::probe;
 use crate::ike::{self, Event};
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Direction, NewChild, NewInbound, Pair, Sa, SaId, Word};
 use crate::protect::{Child, Order, PairMachine, Posture};
+use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, RowState, Sa, SaId, Word};
 
 impl Core {
     /// Drains the deciders and the kernel until nothing moves any more.

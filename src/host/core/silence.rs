@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use super::sizing::Measured;
 use super::{Core, TICK};
-use crate::model::status::RowState;
-use crate::model::{About, Pair, SaId, SaReading, Spi, UnixTime};
+use crate::observe::About;
 use crate::protect::PairMachine;
 use crate::protect::path_memory::PathMemory;
 use crate::protect::silence::{LISTEN_EVERY, Silence, idle_patience};
+use crate::types::{Pair, RowState, SaId, SaReading, Spi, UnixTime};
 
 /// So many peers that fall silent at once, or are heard again, get a line each in the log.
 const LINES_AT_ONCE: usize = 8;

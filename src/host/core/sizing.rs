@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::silence::listens;
 use super::{Core, ProbeDatagram};
 use crate::host::probe::{self, ECHO, SizeProbe};
-use crate::model::{Pair, Sa, Spi};
 use crate::protect::clock::Clock;
 use crate::protect::path_mtu::{Found, Sizing};
+use crate::types::{Pair, Sa, Spi};
 
 /// So many searches go on at a time.
 const AT_ONCE: usize = 32;

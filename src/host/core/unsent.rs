@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use super::Core;
 use crate::host::kernel::Kernel;
-use crate::model::Pair;
-use crate::model::status::{ReasonCode, RowState};
+use crate::types::{Pair, ReasonCode, RowState};
 
 /// A datagram that did not leave: between which sockets, and why.
 pub struct Unsent {

@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use super::{Core, Persist, ProbeDatagram};
 use crate::ike::{self, Engine};
-use crate::model::saved::PairRecord;
-use crate::model::status::RowState;
-use crate::model::stranger::Strangers;
-use crate::model::{Pair, SaId, SaReading, UnixTime};
 use crate::protect::PairMachine;
+use crate::store::PairRecord;
+use crate::types::stranger::Strangers;
+use crate::types::{Pair, RowState, SaId, SaReading, UnixTime};
 
 impl Core {
     /// The next datagram to send.

@@ -3,7 +3,7 @@
 use super::cluster::{MINUTE, SECOND, seeds};
 use super::net::Weather;
 use super::world::World;
-use crate::model::status::RowState;
+use crate::types::RowState;
 
 /// Hosts that are there; all beyond are not.
 const LIVE: usize = 4;

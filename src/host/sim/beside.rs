@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::cluster::SECOND;
 use super::net::Weather;
 use super::world::World;
-use crate::model::ours::priority;
-use crate::model::policy::Block;
+use crate::types::Block;
+use crate::types::ours::priority;
 
 /// The addresses of this host that guards block, in both directions.
 fn guarded(world: &World, at: usize) -> BTreeSet<Block> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::Weather;
 use super::world::World;
-use crate::model::status::ReasonCode;
+use crate::types::ReasonCode;
 
 impl World {
     /// Whether one of two hosts says that ESP does not get through, or goes around.

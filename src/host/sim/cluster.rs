@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::net::Weather;
 use super::world::World;
-use crate::model::ours::priority;
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Direction, EncapsulationMode};
+use crate::types::ours::priority;
+use crate::types::{Direction, EncapsulationMode, ReasonCode, RowState};
 
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 pub(super) const SECOND: Duration = Duration::from_secs(1);

@@ -3,8 +3,7 @@
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Direction, EncapsulationMode};
+use crate::types::{Direction, EncapsulationMode, ReasonCode, RowState};
 
 const BOTH: &[(usize, usize)] = &[(0, 1), (1, 0)];
 

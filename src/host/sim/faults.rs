@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
-use crate::model::{Direction, SaId};
 use crate::protect::timing::OPEN_PATIENCE;
+use crate::types::{Direction, SaId};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 /// How long a transition takes at most, with all that follows it.

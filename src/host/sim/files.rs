@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::world::{Host, NAT_PORT, PORT, World, address};
 use crate::host::scheme::Scheme;
 use crate::host::setup::jitter;
+use crate::identity::Secret;
 use crate::ike;
-use crate::model::config::Method;
-use crate::model::{EncapsulationMode, EspProposal, Limits, Pair, Proposals, Secret, UnixTime};
 use crate::protect::GuardRules;
+use crate::types::{EncapsulationMode, EspProposal, Limits, Method, Pair, Proposals, UnixTime};
 
 /// What a host's files say.
 #[derive(Clone)]

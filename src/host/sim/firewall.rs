@@ -6,7 +6,7 @@ use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::{Firewall, Weather};
 use super::truth::telling;
 use super::world::{World, address};
-use crate::model::EncapsulationMode;
+use crate::types::EncapsulationMode;
 
 impl World {
     /// How long `from` lets a pause with `to` be, where the path forgets them.

@@ -7,8 +7,7 @@ use super::cluster::SECOND;
 use super::kernel::Leaves;
 use super::net::Weather;
 use super::world::{World, address};
-use crate::model::status::RowState;
-use crate::model::{Direction, Pair, SaId};
+use crate::types::{Direction, Pair, RowState, SaId};
 
 /// The address.
 pub(super) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 1));

@@ -15,10 +15,9 @@ use super::log::Log;
 use super::net::{Packet, Weather};
 use super::world::{Seeded, World};
 use crate::host::core::Datagram;
+use crate::identity::Secret;
 use crate::ike::{Engine, Posture, Settings, Transmit};
-use crate::model::config::Method;
-use crate::model::status::RowState;
-use crate::model::{Direction, Proposals, Secret};
+use crate::types::{Direction, Method, Proposals, RowState};
 
 /// The number of the exchange.
 const IKE_AUTH: u8 = 35;

@@ -5,12 +5,11 @@ use std::panic::resume_unwind;
 use std::time::Instant;
 
 use crate::host::kernel::{Kernel, Unreadable};
-use crate::model::op::KeySource;
-use crate::model::{
-    Action, Direction, KernelState, Op, OpError, Pair, PolicyDirection, PolicyId, PolicyReading, Sa, SaId,
-    SaReading, Spi, policy::Block,
-};
 use crate::protect::policies;
+use crate::types::{
+    Action, Block, Direction, KernelState, KeySource, Op, OpError, Pair, PolicyDirection, PolicyId,
+    PolicyReading, Sa, SaId, SaReading, Spi,
+};
 
 /// What becomes of an outbound packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
-use crate::model::status::RowState;
+use crate::types::RowState;
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 /// How long a trial lasts.

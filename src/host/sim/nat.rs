@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
-use crate::model::Direction;
-use crate::model::config::Method;
+use crate::types::{Direction, Method};
 
 const BOTH: &[(usize, usize)] = &[(0, 1), (1, 0)];
 

@@ -8,7 +8,7 @@ use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 use super::world::NAT_PORT;
-use crate::model::SaId;
+use crate::types::SaId;
 
 /// What is on the wire.
 #[derive(Debug, Clone)]

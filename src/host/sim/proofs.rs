@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::Weather;
 use super::world::World;
-use crate::model::status::{ReasonCode, RowState};
+use crate::types::{ReasonCode, RowState};
 
 const REKEY: Duration = Duration::from_secs(60);
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];

@@ -6,11 +6,9 @@ use super::cluster::{MILLISECOND, SECOND, protected, seeds};
 use super::files::File;
 use super::net::Weather;
 use super::world::{Host, Tally, World};
-use crate::model::config::Method;
-use crate::model::secret::SecretId;
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Direction, EspProposal, Proposals, Secret, Spi};
+use crate::identity::{Secret, SecretId};
 use crate::protect::PairMachine;
+use crate::types::{Direction, EspProposal, Method, Proposals, ReasonCode, RowState, Spi};
 
 const OLD: [u8; 32] = [7; 32];
 const NEW: [u8; 32] = [9; 32];

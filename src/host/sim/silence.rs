@@ -3,7 +3,7 @@
 use super::cluster::{MILLISECOND, SECOND, protected, seeds};
 use super::net::Weather;
 use super::world::World;
-use crate::model::status::RowState;
+use crate::types::RowState;
 
 impl World {
     /// Whether the peer `to` counts as silent on `from`.

@@ -6,7 +6,7 @@ use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::kernel::Leaves;
 use super::net::Weather;
 use super::world::World;
-use crate::model::status::{ReasonCode, RowState};
+use crate::types::{ReasonCode, RowState};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 /// How long after its end everything has gone back, whoever is dead.

@@ -7,8 +7,8 @@ use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::Weather;
 use super::world::{LETS_OUT, World};
 use crate::host::core::Unsent;
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{About, Direction, UnixTime};
+use crate::observe::About;
+use crate::types::{Direction, ReasonCode, RowState, UnixTime};
 
 fn about() -> About {
     About {

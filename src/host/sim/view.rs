@@ -2,10 +2,9 @@
 
 use super::kernel::{Leaves, SimKernel};
 use super::world::{Tally, World};
-use crate::model::status::RowState;
-use crate::model::{Direction, SaId, SaReading};
 use crate::protect::PairMachine;
 use crate::protect::pair::Reason;
+use crate::types::{Direction, RowState, SaId, SaReading};
 
 impl World {
     pub(super) fn state(&self, from: usize, to: usize) -> RowState {

@@ -22,10 +22,9 @@ use crate::host::kernel::Kernel as _;
 use crate::host::probe;
 use crate::host::timers::Timers;
 use crate::ike;
-use crate::model::config::Method;
-use crate::model::saved::PairRecord;
-use crate::model::{EncapsulationMode, Inside, Pair, Proposals, UnixTime};
 use crate::protect::silence::LISTEN_EVERY;
+use crate::store::PairRecord;
+use crate::types::{EncapsulationMode, Inside, Method, Pair, Proposals, UnixTime};
 
 pub(super) const PORT: u16 = 500;
 pub(super) const NAT_PORT: u16 = 4500;

@@ -19,7 +19,7 @@ use crate::ike::session::Session;
 use crate::ike::table::{Request, SessionKey};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
-use crate::model::Pair;
+use crate::types::Pair;
 
 impl Engine {
     /// The first request of an initiator.

@@ -4,11 +4,10 @@
 use std::time::Instant;
 
 use super::Engine;
+use crate::identity::certificate::CertificateError;
+use crate::identity::{AuthMethod, Proof, Proven};
 use crate::ike::established::Established;
-use crate::model::auth::{AuthMethod, Proof};
-use crate::model::certificate::CertificateError;
-use crate::model::saved::Proven;
-use crate::model::{Pair, Spi, UnixTime};
+use crate::types::{Pair, Spi, UnixTime};
 
 impl Engine {
     /// Ends the sessions with peers whose certificates are over, and has those go on anew in time whose will be.

@@ -9,7 +9,7 @@ use crate::ike::outbox::{Cx, Scope};
 use crate::ike::session::Session;
 use crate::ike::table::SessionKey;
 use crate::ike::{Event, FailureCode};
-use crate::model::{Pair, Spi};
+use crate::types::{Pair, Spi};
 
 impl Engine {
     /// Lets a session take something in, and draws the conclusions.

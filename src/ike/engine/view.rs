@@ -3,11 +3,9 @@
 use std::time::Instant;
 
 use super::Engine;
+use crate::identity::{AuthMethod, SecretId};
 use crate::ike::{Counters, PairSummary, Stranger};
-use crate::model::auth::AuthMethod;
-use crate::model::config::Method;
-use crate::model::secret::SecretId;
-use crate::model::{Bounds, IkeProposal, KeyExchange, Pair, Spi};
+use crate::types::{Bounds, IkeProposal, KeyExchange, Method, Pair, Spi};
 
 impl Engine {
     /// When a child is due to be replaced; `None` once that is on its way.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::net::{Net, SECRET, by, by_each_method, pair, settings};
 use crate::ike::Settings;
-use crate::model::config::Method;
+use crate::types::Method;
 
 fn telling(method: Method, about: &str) -> Settings {
     Settings { about: Arc::from(about.as_bytes()), ..by(method, SECRET) }

@@ -9,8 +9,7 @@ use super::net::{Dice, Net, by_each_method, pair};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Id, Parts, Payload, Proposal, TrafficSelector, Transform, parse_chain, write_chain};
 use crate::ike::{Draft, FailureCode, Posture, Transmit, stop_tampering, tamper};
-use crate::model::Pair;
-use crate::model::config::Method;
+use crate::types::{Method, Pair};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::net::{Net, SECRET, Weather, pair, seeds, settings};
+use crate::identity::{Secret, SecretId};
 use crate::ike::{Posture, Settings};
-use crate::model::secret::SecretId;
-use crate::model::{Proposals, Secret};
+use crate::types::Proposals;
 
 const SECOND: Duration = Duration::from_secs(1);
 const NEW: [u8; 32] = [9; 32];

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, pair, settings};
 use crate::ike::{FailureCode, Posture, Settings, Transmit};
-use crate::model::{EspProposal, Group, IkeProposal, Proposals};
+use crate::types::{EspProposal, Group, IkeProposal, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 const IKE_SA_INIT: u8 = 34;

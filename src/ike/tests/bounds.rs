@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, by, by_each_method, pair, settings};
 use crate::ike::{Engine, Posture, Settings, Transmit};
-use crate::model::config::Method;
+use crate::types::Method;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -172,7 +172,7 @@ fn rekeys_by_the_rules_are_not_refused() {
 /// Fragments of messages that never come as a whole, of half-open sessions.
 #[test]
 fn fragments_of_unproven_parties_are_bounded() {
-    let hybrid = || Settings { ike_proposals: crate::model::Proposals::default(), ..settings(SECRET) };
+    let hybrid = || Settings { ike_proposals: crate::types::Proposals::default(), ..settings(SECRET) };
     let mut net = Net::new(94, [hybrid(), hybrid()]);
     net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
     net.hosts.iter_mut().for_each(|host| host.engine.packet_max = 600);

@@ -7,13 +7,12 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 
 use super::net::{Net, SECRET, address, pair, settings};
 use super::proof::{Pem, assert_refused, knowing};
+use crate::identity::certificate::tests::{Ca, Change, NOW};
+use crate::identity::certificate::{Authorities, Chain};
+use crate::identity::{AuthMethod, Credentials, Expected, Identity, KeyKind};
 use crate::ike::wire::{Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};
-use crate::model::auth::{AuthMethod, Expected, Identity};
-use crate::model::certificate::tests::{Ca, Change, NOW};
-use crate::model::certificate::{Authorities, Chain};
-use crate::model::key::KeyKind;
-use crate::model::{Credentials, UnixTime};
+use crate::types::UnixTime;
 
 const SECOND: Duration = Duration::from_secs(1);
 

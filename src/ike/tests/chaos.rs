@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, Weather, by, by_each_method, pair, seeds};
 use crate::ike::Settings;
-use crate::model::config::Method;
+use crate::types::Method;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::net::{Net, SECRET, Weather, by, pair, seeds};
 use crate::ike::Settings;
-use crate::model::Proposals;
-use crate::model::config::Method;
+use crate::types::{Method, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -8,8 +8,8 @@ use crate::ike::peer::{Peer, vendor_id};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Notify, Parts, Payload};
 use crate::ike::word;
-use crate::model::word::{Flags, Rounds};
-use crate::model::{Spi, Word};
+use crate::types::word::{Flags, Rounds};
+use crate::types::{Spi, Word};
 
 const FLAGS: Flags = Flags {
     installed: true,

@@ -6,9 +6,8 @@ use super::net::{Host, Net, SECRET, Weather, assert_mirrored, by, by_each_method
 use crate::ike::limits::PROBE_PATIENCE;
 use crate::ike::wire::codes::Exchange;
 use crate::ike::{FailureCode, Posture, Settings};
-use crate::model::Proposals;
-use crate::model::config::Method;
-use crate::model::word::Flags;
+use crate::types::word::Flags;
+use crate::types::{Method, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::net::{Net, SECRET, by, pair, seeds, settings};
 use crate::ike::wire::Payload;
 use crate::ike::{FailureCode, Settings};
-use crate::model::Proposals;
-use crate::model::config::Method;
+use crate::types::{Method, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::net::{Dice, Net, SECRET, by, by_each_method, pair, settings};
 use crate::ike::wire::codes::notify;
 use crate::ike::{Engine, FailureCode, Posture, Settings, Transmit};
-use crate::model::Proposals;
-use crate::model::config::Method;
+use crate::types::{Method, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);

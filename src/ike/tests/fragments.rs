@@ -15,7 +15,7 @@ use crate::ike::limits::{FRAGMENTS_MAX, REASSEMBLED_MAX};
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{Fragment, HEADER, Message, Payload, Sealed};
 use crate::ike::{Settings, Transmit};
-use crate::model::{Group, IkeCipher, Integrity, Prf, Proposals};
+use crate::types::{Group, IkeCipher, Integrity, Prf, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// So small that everything but words comes in fragments.

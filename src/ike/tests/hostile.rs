@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::net::{Dice, Host, Net, SECRET, Weather, by, by_each_method, pair, seeds, settings};
 use crate::ike::{FailureCode, Posture, Settings, Transmit, digest, stop_tampering, tamper};
-use crate::model::Proposals;
-use crate::model::config::Method;
+use crate::types::{Method, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 

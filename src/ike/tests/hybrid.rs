@@ -13,7 +13,7 @@ use crate::ike::outbox::Path;
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{Flags, Header};
 use crate::ike::{FailureCode, Posture, Settings};
-use crate::model::{AdditionalKe, IkeProposal, Prf, Proposals};
+use crate::types::{AdditionalKe, IkeProposal, Prf, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 const IKE_SA_INIT: u8 = 34;

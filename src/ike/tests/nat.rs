@@ -11,8 +11,7 @@ use crate::ike::suite::OwnKe;
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Parts, Payload, TrafficSelector};
 use crate::ike::{FailureCode, Posture, Settings, Transmit};
-use crate::model::config::Method;
-use crate::model::{EncapsulationMode, Inside, Pair, Proposals, UdpPorts};
+use crate::types::{EncapsulationMode, Inside, Method, Pair, Proposals, UdpPorts};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BOTH: Option<UdpPorts> = Some(UdpPorts { local: 4500, remote: 4500 });
@@ -369,7 +368,7 @@ fn selectors_behind_a_nat_are_given_back_as_they_came() {
     let own = TrafficSelector::host(pair(1, 0).local);
     let request = |ts: TrafficSelector| {
         [
-            Payload::Sa(crate::ike::suite::esp_offer(&Proposals::default(), crate::model::Spi(0xc000_0001))),
+            Payload::Sa(crate::ike::suite::esp_offer(&Proposals::default(), crate::types::Spi(0xc000_0001))),
             Payload::notify(notify::USE_TRANSPORT_MODE, Vec::new()),
             Payload::TsI(vec![ts]),
             Payload::TsR(vec![own]),

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::identity::Secret;
 use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
-use crate::model::config::Method;
-use crate::model::word::Flags;
-use crate::model::{
-    EncapsulationMode, IkeProposal, Inside, NewChild, NewInbound, Pair, Proposals, Secret, Spi,
+use crate::types::word::Flags;
+use crate::types::{
+    EncapsulationMode, IkeProposal, Inside, Method, NewChild, NewInbound, Pair, Proposals, Spi,
 };
 
 /// SplitMix64.
@@ -98,10 +98,10 @@ pub(super) fn by(method: Method, secret: [u8; 32]) -> Settings {
 macro_rules! by_each_method {
     ($($name:ident),+ $(,)?) => {
         mod by_ike {
-            $(#[test] fn $name() { super::$name(crate::model::config::Method::Ike) })+
+            $(#[test] fn $name() { super::$name(crate::types::Method::Ike) })+
         }
         mod by_derived {
-            $(#[test] fn $name() { super::$name(crate::model::config::Method::Derived) })+
+            $(#[test] fn $name() { super::$name(crate::types::Method::Derived) })+
         }
     };
 }

@@ -9,8 +9,7 @@ use super::net::{Dice, Net, SECRET, Weather, by, pair, seeds, settings};
 use crate::ike::wire::codes::{notify, transform};
 use crate::ike::wire::{Ke, Parts, Payload, parse_chain, write_chain};
 use crate::ike::{FailureCode, Settings, stop_tampering, tamper};
-use crate::model::config::Method;
-use crate::model::{EspProposal, Proposals};
+use crate::types::{EspProposal, Method, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
 const CREATE_CHILD_SA: u8 = 36;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::net::{Host, Net, SECRET, address, pair, settings};
+use crate::identity::{AuthMethod, Credentials, Expected, Identity, KeyKind, PrivateKey, PublicKey};
 use crate::ike::auth::{Signed, Unproven};
 use crate::ike::crypto::Hidden;
 use crate::ike::peer::Peer;
@@ -14,9 +15,7 @@ use crate::ike::signature::Hashes;
 use crate::ike::wire::codes::{auth, notify};
 use crate::ike::wire::{Id, Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};
-use crate::model::auth::{AuthMethod, Expected, Identity};
-use crate::model::key::KeyKind;
-use crate::model::{Credentials, Prf, PrivateKey, PublicKey};
+use crate::types::Prf;
 
 const SECOND: Duration = Duration::from_secs(1);
 const BOTH: [AuthMethod; 2] = [AuthMethod::Secret, AuthMethod::PublicKey];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::net::{Dice, Net, SECRET, Weather, by, pair, seeds, settings};
+use crate::identity::Secret;
 use crate::ike::cipher::{Cipher, unpadded};
 use crate::ike::error::Error;
 use crate::ike::exchange::Window;
@@ -15,8 +16,7 @@ use crate::ike::ticket::{SUITE, Ticket};
 use crate::ike::wire::codes::{Exchange, auth, notify, protocol, transform};
 use crate::ike::wire::{Id, Message, Parts, Payload, Proposal, Transform, parse_chain};
 use crate::ike::{FailureCode, Posture, Settings, Transmit};
-use crate::model::config::Method;
-use crate::model::{Pair, Prf, Proposals, Secret, Spi};
+use crate::types::{Method, Pair, Prf, Proposals, Spi};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RESUME: u8 = 38;

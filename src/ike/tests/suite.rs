@@ -6,7 +6,7 @@ use crate::ike::suite::{
 };
 use crate::ike::wire::codes::transform;
 use crate::ike::wire::{Proposal, Transform};
-use crate::model::{EspProposal, Group, IkeCipher, IkeProposal, Prf, Proposals, Spi};
+use crate::types::{EspProposal, Group, IkeCipher, IkeProposal, Prf, Proposals, Spi};
 
 const SPI: Spi = Spi(0xc000_0001);
 

@@ -6,7 +6,7 @@ use crate::ike::cipher::{Cipher, unpadded};
 use crate::ike::crypto::Hidden;
 use crate::ike::kem::KemKey;
 use crate::ike::keys::{IkeKeys, Nonces, Seed, Spis, Suite, derive};
-use crate::model::{AdditionalKe, Group, IkeCipher, Integrity, Prf};
+use crate::types::{AdditionalKe, Group, IkeCipher, Integrity, Prf};
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();

@@ -11,7 +11,7 @@ use crate::ike::wire::{
     Delete, Flags, HEADER, Header, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,
     Transform, parse_chain, write_chain, write_clear,
 };
-use crate::model::Proposals;
+use crate::types::Proposals;
 
 fn header() -> Header {
     Header {

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use super::judge::Why;
 use super::{Order, PairMachine, Phase};
-use crate::model::status::{ReasonCode, RowState};
 use crate::protect::clock::Clock;
 use crate::protect::timing::ABSENCE_PATIENCE;
+use crate::types::{ReasonCode, RowState};
 
 /// What is known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,8 +1,8 @@
 //! What `status` says of a pair, and why.
 
 use super::{Left, PairMachine, Phase, Reason};
-use crate::model::status::{ReasonCode, RowState};
 use crate::protect::child::Child;
+use crate::types::{ReasonCode, RowState};
 
 /// Why a pair is in its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

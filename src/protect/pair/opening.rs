@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use super::trial::Trial;
 use super::{Left, Order, PairMachine, Phase, Posture, Seal};
-use crate::model::Direction;
-use crate::model::word::Flags;
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, OUT_GRACE};
+use crate::types::Direction;
+use crate::types::word::Flags;
 
 impl PairMachine {
     /// Takes the pair back to the clear. Where it sends through what an agent before this one left, or is sealed

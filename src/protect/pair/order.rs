@@ -1,7 +1,7 @@
 //! What a pair wants done by others.
 
-use crate::model::word::{Flags, Probe};
-use crate::model::{Sa, Spi};
+use crate::types::word::{Flags, Probe};
+use crate::types::{Sa, Spi};
 
 /// What a pair asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,9 +4,9 @@
 use std::time::Instant;
 
 use super::{Order, PairMachine};
-use crate::model::Spi;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{PACE_LEADER, PACE_OTHER};
+use crate::types::Spi;
 
 impl PairMachine {
     /// The SAs of a child have carried as much as they should. Says whether a successor is asked for at once: one

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use super::detour::Detour;
 use super::{Order, PairMachine, Phase, Posture, Seal};
-use crate::model::Action;
 use crate::protect::plan::Desired;
 use crate::protect::policies;
 use crate::protect::timing::TRIAL_GUARD;
+use crate::types::Action;
 
 /// Why no packet of a pair can pass on this host now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

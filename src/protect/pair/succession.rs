@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::seal::Use;
 use super::{MAX_CHILDREN, Order, PairMachine, Phase};
-use crate::model::Direction;
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{DELETE_PATIENCE, IN_GRACE, OUT_GRACE, UNSETTLED_PATIENCE};
+use crate::types::Direction;
 
 impl PairMachine {
     /// The newest child that may be used; one that the key exchange has forgotten only if there is no other.

@@ -5,12 +5,11 @@ use std::time::Instant;
 use subtle::ConstantTimeEq;
 
 use super::{Order, PairMachine, Phase, Seal};
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Action, Limits, Pair, Sa, SaId, Spi};
 use crate::protect::child::Child;
 use crate::protect::plan::Desired;
 use crate::protect::policies;
 use crate::protect::timing::{TRIAL_IN, TRIAL_OUT};
+use crate::types::{Action, Limits, Pair, ReasonCode, RowState, Sa, SaId, Spi};
 
 impl PairMachine {
     /// What the pair wants done, oldest first.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules};
-use crate::model::status::{ReasonCode, RowState};
 use crate::protect::PairMachine;
 use crate::protect::timing::{ABSENCE_PATIENCE, IN_GRACE};
+use crate::types::{ReasonCode, RowState};
 
 fn waits(link: &Link) -> bool {
     link.ends[0].machine.is_waiting()
@@ -42,7 +42,7 @@ fn a_peer_that_proves_nothing_is_waited_for() {
 fn one_that_proved_itself_and_went_away_before_the_pair_was_protected_is_waited_for() {
     let mut link = Link::new();
     link.agree(0, false);
-    link.close(crate::model::Spi(2), 1);
+    link.close(crate::types::Spi(2), 1);
     link.pass(ABSENCE_PATIENCE - MOMENT);
     assert!(!waits(&link));
     link.pass(MOMENT);
@@ -52,7 +52,7 @@ fn one_that_proved_itself_and_went_away_before_the_pair_was_protected_is_waited_
 #[test]
 fn one_that_a_pair_was_protected_with_is_missed_instead() {
     let mut link = Link::sealed();
-    link.close(crate::model::Spi(2), 1);
+    link.close(crate::types::Spi(2), 1);
     link.work();
     link.pass(IN_GRACE + ABSENCE_PATIENCE);
     fail(&mut link, ReasonCode::NoAnswer);

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::model::status::RowState;
-use crate::model::word::Flags;
-use crate::model::{Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, SaKey, Spi, Word};
 use crate::protect::timing::SEAL_GRACE;
 use crate::protect::{Adopted, Child, Indexes, Order, PairMachine, Rules, plan, policies};
+use crate::types::word::Flags;
+use crate::types::{Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, RowState, SaKey, Spi, Word};
 
 pub(super) struct End {
     pub(super) machine: PairMachine,

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules, token};
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::word::Flags;
-use crate::model::{Action, Direction, SaId, Spi, Word};
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
 use crate::protect::{Order, PairMachine, Posture, Rules};
+use crate::types::word::Flags;
+use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Word};
 
 #[test]
 fn disabling_one_end_takes_both_to_the_clear_in_stages() {

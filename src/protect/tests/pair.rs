@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules};
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::{Action, Direction, EspSuite, KernelState, Limits, Op, Sa, SaId, Spi};
 use crate::protect::timing::{IN_GRACE, KERNEL_RETRY, QUIET_GRACE, SEAL_GRACE, quiet_grace};
 use crate::protect::{Indexes, Order, PairMachine, plan};
+use crate::types::{
+    Action, Direction, EspSuite, KernelState, Limits, Op, ReasonCode, RowState, Sa, SaId, Spi,
+};
 
 #[test]
 fn a_child_proven_both_ways_carries_traffic_and_seals_after_a_grace() {
@@ -194,7 +195,7 @@ fn a_refused_sa_refuses_the_child() {
     link.agree(0, false);
     let machine = &mut link.ends[0].machine;
     let id = SaId::of(pair(), Direction::Out, Spi(2));
-    let error = crate::model::OpError::Refused { op: "add".to_owned(), reason: "no memory".to_owned() };
+    let error = crate::types::OpError::Refused { op: "add".to_owned(), reason: "no memory".to_owned() };
     machine.handle_applied(link.now, &BTreeMap::from([(id, error)]), None);
     let orders: Vec<Order> = std::iter::from_fn(|| machine.poll_order()).collect();
     assert!(orders.contains(&Order::Installed { in_spi: Spi(1), ok: false }));

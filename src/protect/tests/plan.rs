@@ -7,14 +7,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::policies::{Packet, Verdict, verdict};
-use crate::model::exempt::Exemptions;
-use crate::model::ours::is_our_policy;
-use crate::model::policy::{Block, Ports};
-use crate::model::{
-    Action, Direction, EspSuite, Exemption, KernelState, Limits, Op, Pair, Policy, PolicyDirection,
-    PolicyReading, Sa, Selector, Spi,
-};
+use crate::config::Exemptions;
 use crate::protect::{Desired, Indexes, plan, policies};
+use crate::types::ours::is_our_policy;
+use crate::types::{
+    Action, Block, Direction, EspSuite, Exemption, KernelState, Limits, Op, Pair, Policy, PolicyDirection,
+    PolicyReading, Ports, Sa, Selector, Spi,
+};
 
 fn address(last: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, last])

@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::model::exempt::Exemptions;
-use crate::model::policy::{Block, Ports};
-use crate::model::{Action, KernelState, Op, Pair, PolicyDirection, Selector, Spi};
+use crate::config::Exemptions;
 use crate::protect::{Desired, Indexes, plan, policies};
+use crate::types::{Action, Block, KernelState, Op, Pair, PolicyDirection, Ports, Selector, Spi};
 
 /// A packet as policies see it. For ICMP the ports are type and code.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +51,7 @@ pub(super) fn verdict(state: &KernelState, direction: PolicyDirection, packet: &
     }
 }
 
-fn kernel(policies: impl IntoIterator<Item = crate::model::Policy>) -> KernelState {
+fn kernel(policies: impl IntoIterator<Item = crate::types::Policy>) -> KernelState {
     let mut state = KernelState::default();
     let desired = Desired { policies: policies.into_iter().collect(), ..Desired::default() };
     let ops: Vec<Op> = plan(&desired, &state, &mut Indexes::of(&state)).ops;

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::link::{Link, MOMENT, token};
-use crate::model::status::{ReasonCode, RowState};
-use crate::model::word::{Flags, Passage, Probe};
-use crate::model::{Action, Spi, Word};
 use crate::protect::Order;
 use crate::protect::timing::{IN_GRACE, OUT_GRACE, PACE_LEADER, PACE_OTHER, SEAL_GRACE, UNSETTLED_PATIENCE};
+use crate::types::word::{Flags, Passage, Probe};
+use crate::types::{Action, ReasonCode, RowState, Spi, Word};
 
 #[test]
 fn a_rekey_moves_the_policy_then_the_old_child_goes_step_by_step() {

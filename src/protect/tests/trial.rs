@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::link::{End, Link, pair, rules};
-use crate::model::status::RowState;
-use crate::model::{Action, Spi};
 use crate::protect::timing::{SEAL_GRACE, TRIAL_GUARD, TRIAL_IN, TRIAL_OUT, TRIAL_PATIENCE};
 use crate::protect::{Adopted, Beside, Order, PairMachine, Rules};
+use crate::types::{Action, RowState, Spi};
 
 /// The ends of all policies in the kernel, each once.
 fn ends(end: &End) -> Vec<Option<Instant>> {

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::link::{End, Link, pair, rules};
-use crate::model::{Action, Direction, EspSuite, Limits, Op, Sa, SaId, Spi};
 use crate::protect::{Adopted, Indexes, PairMachine, plan};
+use crate::types::{Action, Direction, EspSuite, Limits, Op, Sa, SaId, Spi};
 
 fn ahead(spi: u32) -> Sa {
     Sa {

@@ -1,6 +1,6 @@
 use super::golden;
 use super::*;
-use crate::model::{Op, OpError, PolicyReading};
+use crate::types::{Op, OpError, PolicyReading};
 use crate::xfrm::decode;
 use crate::xfrm::kernel::{independent, is_target, refusal};
 

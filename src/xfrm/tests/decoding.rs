@@ -2,8 +2,8 @@ use super::golden;
 use super::*;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::model::stranger::Verdict;
-use crate::model::{PolicyReading, SaReading, UnixTime};
+use crate::types::stranger::Verdict;
+use crate::types::{PolicyReading, SaReading, UnixTime};
 use crate::xfrm::statistics;
 use crate::xfrm::{decode, strangers};
 

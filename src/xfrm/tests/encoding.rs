@@ -4,8 +4,7 @@ use netlink_packet_xfrm::XFRMA_MTIMER_THRESH;
 
 use super::golden;
 use super::*;
-use crate::model::policy::Ports;
-use crate::model::{SaId, SaKey, UdpPorts};
+use crate::types::{Ports, SaId, SaKey, UdpPorts};
 use crate::xfrm::batch::{BATCH, Batch};
 use crate::xfrm::encode;
 use crate::xfrm::preflight::Features;

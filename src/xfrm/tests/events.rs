@@ -1,7 +1,7 @@
 use super::golden;
 use super::*;
-use crate::model::ours::REQID;
-use crate::model::{SaId, SaReading};
+use crate::types::ours::REQID;
+use crate::types::{SaId, SaReading};
 use crate::xfrm::events::{Event, event};
 
 const PORT: u32 = 0x1234_5678;

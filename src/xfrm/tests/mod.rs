@@ -10,10 +10,9 @@ mod hostile;
 use std::net::IpAddr;
 
 use super::wire::{Message, Messages};
-use crate::model::policy::Block;
-use crate::model::{
-    Action, Direction, EspSuite, Limits, Pair, Policy, PolicyDirection, Sa, SaId, SaKey, SaReading, Selector,
-    Spi, ours,
+use crate::types::{
+    Action, Block, Direction, EspSuite, Limits, Pair, Policy, PolicyDirection, Sa, SaId, SaKey, SaReading,
+    Selector, Spi, ours,
 };
 
 /// The bytes of a golden constant.
@@ -86,11 +85,8 @@ fn block() -> Policy {
 fn neighbour_discovery() -> Policy {
     let mut pass = policy(PolicyDirection::In, "::", "::", Action::Allow);
     let any = Block::any(address("::"));
-    pass.selector = Selector {
-        protocol: 58,
-        source_ports: crate::model::policy::Ports::one(135),
-        ..Selector::between(any, any)
-    };
+    pass.selector =
+        Selector { protocol: 58, source_ports: crate::types::Ports::one(135), ..Selector::between(any, any) };
     pass.priority = ours::priority::EXEMPT;
     pass
 }

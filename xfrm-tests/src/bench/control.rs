@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use hostseal::model::control::{Reply, Request, decode_reply, encode_request};
+use hostseal::control::{Reply, Request, decode_reply, encode_request};
 
 use crate::lab::Host;
 

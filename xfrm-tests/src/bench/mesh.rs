@@ -8,7 +8,7 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hostseal::model::control::{Reply, Request};
+use hostseal::control::{Reply, Request};
 
 use super::bare::Bare;
 use super::control::Control;

@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, ensure};
-use hostseal::model::policy::Block;
-use hostseal::model::{
-    Action, Direction, EspSuite, KernelState, Limits, Op, Pair, Policy, PolicyDirection, Sa, SaId, SaKey,
-    Selector, Spi, ours,
+use hostseal::types::{
+    Action, Block, Direction, EspSuite, KernelState, Limits, Op, Pair, Policy, PolicyDirection, Sa, SaId,
+    SaKey, Selector, Spi, ours,
 };
 use hostseal::xfrm::{Features, Kernel};
 

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hostseal::model::KernelState;
+use hostseal::types::KernelState;
 use hostseal::xfrm::Kernel;
 
 use super::pairs::{self, OBJECTS, Pairs};

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hostseal::model::units::parse_duration;
+use hostseal::types::units::parse_duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hostseal::agent::Entropy;
+use hostseal::identity::Secret;
 use hostseal::ike::{Engine, Posture, Settings};
-use hostseal::model::config::Method;
-use hostseal::model::{EncapsulationMode, Inside, Pair, Proposals, Secret};
+use hostseal::types::{EncapsulationMode, Inside, Method, Pair, Proposals};
 
 use super::keys::key;
 use super::{await_protected, await_sealed};

@@ -47,7 +47,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
-use hostseal::model::ours::REQID;
+use hostseal::types::ours::REQID;
 
 use crate::lab::agent::{hostseal, hostseal_all, status_until};
 use crate::lab::stream::Shape;

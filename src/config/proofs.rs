@@ -1,0 +1,40 @@
+//! What the file says about proofs.
+
+use std::path::PathBuf;
+
+use super::{Config, Node};
+use crate::identity::AuthMethod;
+
+impl Config {
+    /// How `node` proves who it is.
+    pub fn method_of(&self, node: &Node) -> AuthMethod {
+        node.auth.unwrap_or(self.auth.method)
+    }
+
+    /// What is accepted as a proof of `node`.
+    pub fn accepted_from(&self, node: &Node) -> Vec<AuthMethod> {
+        node.auth.map_or_else(|| self.auth.accept.clone(), |method| vec![method])
+    }
+
+    /// Whether any host proves itself so, or may.
+    pub fn uses(&self, method: AuthMethod) -> bool {
+        self.nodes.iter().any(|node| self.accepted_from(node).contains(&method))
+    }
+
+    /// The files that are read for proofs.
+    pub fn files_for_proofs(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        if self.uses(AuthMethod::Secret) {
+            files.push(self.secret.file.clone());
+            files.extend(self.secret.previous_file.clone());
+        }
+        if AuthMethod::ALL.into_iter().any(|method| method != AuthMethod::Secret && self.uses(method)) {
+            files.push(self.auth.private_key.clone());
+        }
+        if self.uses(AuthMethod::Certificate) {
+            files.extend([self.auth.certificate.clone(), self.auth.ca.clone()]);
+            files.extend(self.auth.crl.clone());
+        }
+        files
+    }
+}

@@ -1,0 +1,93 @@
+//! This host: what its system says about it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::InterfaceFlags;
+
+use crate::types::Boot;
+
+/// The start of the system, as it is now.
+///
+/// # Errors
+/// `/proc` does not tell.
+pub fn boot() -> io::Result<Boot> {
+    let read = |path| std::fs::read_to_string(path);
+    let id = read("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let uptime = parse_uptime(&read("/proc/uptime")?);
+    let uptime = uptime.ok_or_else(|| io::Error::other("/proc/uptime holds no time"))?;
+    Ok(Boot { id, uptime })
+}
+
+/// Seconds with two digits behind the point, then something else (proc_uptime(5)).
+fn parse_uptime(text: &str) -> Option<Duration> {
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    let hundredths: u64 = hundredths.parse().ok().filter(|part| *part < 100)?;
+    Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_millis(10 * hundredths))
+}
+
+/// The node that the environment says this host is.
+pub fn named_node() -> Option<String> {
+    std::env::var("HOSTSEAL_NODE").ok().filter(|name| !name.is_empty())
+}
+
+/// The addresses that this host has now (in this network namespace), each once: without those that no
+/// configuration can name, loopback and IPv6 link-local ones.
+///
+/// # Errors
+/// The system refused to list them.
+pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    Ok(addresses(|_| true)?.into_iter().collect())
+}
+
+/// Those of [`own_addresses`] that packets can leave from now: the kernel forgets the routes to an address
+/// while its interface is down.
+///
+/// # Errors
+/// The system refused to list them.
+pub fn present_addresses() -> io::Result<BTreeSet<IpAddr>> {
+    addresses(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
+}
+
+fn addresses(wanted: impl Fn(&InterfaceAddress) -> bool) -> io::Result<BTreeSet<IpAddr>> {
+    let addresses = getifaddrs()?
+        .filter(wanted)
+        .filter_map(|interface| ip_of(&interface))
+        .filter(|address| !address.is_loopback() && !is_link_local(address));
+    Ok(addresses.collect())
+}
+
+/// The IP address that an entry of an interface tells; the others tell of its link.
+pub fn ip_of(interface: &InterfaceAddress) -> Option<IpAddr> {
+    let address = interface.address.as_ref()?;
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+}
+
+/// Whether the sysctl in `file` is on: there, and not 0.
+pub fn is_set(file: &Path) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|text| text.trim() != "0")
+}
+
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uptime_is_read() {
+        assert_eq!(parse_uptime("14.05 27.99\n"), Some(Duration::from_millis(14_050)));
+        for text in ["", "14", "14.x 1", "14.123 1", "x.05"] {
+            assert_eq!(parse_uptime(text), None, "{text}");
+        }
+        let (one, two) = (boot().unwrap(), boot().unwrap());
+        assert!(one.id == two.id && one.uptime <= two.uptime && !one.id.is_empty());
+    }
+}

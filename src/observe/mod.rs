@@ -1,0 +1,15 @@
+//! TELLS how things stand: status rows, progress, problems, errors and differences in words.
+//!
+//! What is told is here, not how it looks: the agent fills it in, and `cli` renders it. Nothing here reads a clock, a
+//! file or a kernel: what is told of them comes in as values.
+
+mod about;
+pub mod causes;
+pub mod forwarding;
+mod progress;
+pub mod status;
+pub mod strangers;
+pub mod unpaired;
+
+pub use about::About;
+pub use progress::{Progress, RowProgress};

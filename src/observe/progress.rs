@@ -1,0 +1,69 @@
+//! What a command that follows the agent is told: how far it has come, and which rows changed. Ten thousand
+//! rows with all that a status says of them would be too much to send at each change.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::status::Summary;
+use crate::types::{NodeName, Pair, Protection, ReasonCode, RowState};
+
+/// How far the agent has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Counts the changes of this agent; at least 1.
+    pub revision: u64,
+    /// What the operator wants, and how far that has come.
+    pub protection: Protection,
+    /// How many rows are in which state.
+    pub summary: Summary,
+    /// The rows that changed after the revision that was asked about.
+    pub rows: Vec<RowProgress>,
+}
+
+/// How one pair stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowProgress {
+    /// The name of the other host.
+    pub node: NodeName,
+    /// The address of this host.
+    pub local: IpAddr,
+    /// The address of the other host.
+    pub remote: IpAddr,
+    /// How it stands.
+    pub state: RowState,
+    /// Why it is neither protected nor off, in words.
+    pub reason: Option<String>,
+    /// The same for programs; `None` from agents that do not tell it.
+    #[serde(default)]
+    pub reason_code: Option<ReasonCode>,
+    /// Whether this host can only wait for the other: the pair was never protected, and the other host has
+    /// proven nothing for some seconds. Agents that do not tell it leave it `false`.
+    #[serde(default)]
+    pub waiting: bool,
+}
+
+impl RowProgress {
+    /// The pair of the row.
+    pub fn pair(&self) -> Pair {
+        Pair { local: self.local, remote: self.remote }
+    }
+
+    /// Whether nothing more is going to happen until somebody does something: here, at the other host or in
+    /// between.
+    pub fn is_final(&self) -> bool {
+        let failed = matches!(
+            self.reason_code,
+            Some(
+                ReasonCode::AuthFailed
+                    | ReasonCode::NoProposal
+                    | ReasonCode::PeerRefused
+                    | ReasonCode::EspBlocked
+                    | ReasonCode::KernelError
+                    | ReasonCode::NoAddress
+                    | ReasonCode::PeerDisabled
+            )
+        );
+        self.state == RowState::Protected || failed || self.waiting
+    }
+}

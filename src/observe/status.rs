@@ -1,0 +1,374 @@
+//! What `hostseal status` says: the types of its JSON, and how they are made where no agent runs (`known`).
+//!
+//! Fields are added, never renamed or removed, within one [`SCHEMA`].
+
+mod fate;
+mod known;
+mod unbound;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::known::{Known, live_sas, without_agent};
+use crate::config::Mode;
+use crate::identity::AuthMethod;
+use crate::types::{
+    Bounds, Direction, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, Spi, Traffic,
+    UnixTime,
+};
+
+/// The version of the JSON.
+pub const SCHEMA: u32 = 1;
+/// The cipher of every SA, as the kernel calls it.
+pub const CIPHER: &str = "rfc4106(gcm(aes))";
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl From<IpAddr> for Family {
+    fn from(address: IpAddr) -> Self {
+        if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
+    }
+}
+
+/// What ESP is wrapped in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encapsulation {
+    /// Nothing: IP protocol 50.
+    None,
+    /// UDP.
+    Udp,
+}
+
+/// Inbound packets that were refused, over the live SAs of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SaErrors {
+    /// Replays.
+    pub replay: u64,
+    /// Older than the replay window.
+    pub replay_window: u64,
+    /// Failed the integrity check.
+    pub integrity: u64,
+}
+
+/// What an SA is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SaState {
+    /// Installed, not yet in use.
+    Next,
+    /// In use.
+    Active,
+    /// Replaced, and kept for what is still on its way.
+    Retiring,
+}
+
+/// One SA.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaRow {
+    /// Which way its packets flow.
+    pub direction: Direction,
+    /// Its index.
+    #[serde(with = "spi_as_text")]
+    pub spi: Spi,
+    /// What it is there for.
+    pub state: SaState,
+    /// Payload bytes since it was made.
+    pub bytes: u64,
+    /// Packets since it was made.
+    pub packets: u64,
+    /// Seconds since it was made.
+    pub age_s: u64,
+    /// Seconds until it is replaced; `None` where nobody is going to.
+    pub rekey_in_s: Option<u64>,
+    /// Seconds until the kernel deletes it; `None` for never.
+    pub expires_in_s: Option<u64>,
+}
+
+/// The IKE SA that the keys of a pair come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IkeRow {
+    /// The version of IKE.
+    pub version: u8,
+    /// What it was made with, as `keying.proposals` would say it.
+    pub proposal: String,
+    /// The part of that which its secret comes from; `None` for keys that are derived from the shared secret.
+    pub group: Option<String>,
+    /// Seconds since both ends have proven themselves.
+    pub age_s: u64,
+}
+
+/// What the other host of a pair told of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The hash of its configuration.
+    pub config_id: String,
+    /// The fingerprint of its secret; `None` where it uses none.
+    pub secret_id: Option<String>,
+    /// Its version.
+    pub version: String,
+}
+
+/// One pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// The name of the other host.
+    pub node: NodeName,
+    /// The address of this host, as its interface has it.
+    pub local: IpAddr,
+    /// What the others call that address, where a NAT stands before this host; `None` where it is the same.
+    #[serde(default)]
+    pub listed: Option<IpAddr>,
+    /// The address of the other host.
+    pub remote: IpAddr,
+    /// The family of both.
+    pub family: Family,
+    /// How it stands.
+    pub state: RowState,
+    /// Since when it stands so; `None` where that is not known.
+    pub since: Option<UnixTime>,
+    /// Why it is neither protected nor off, for programs.
+    pub reason_code: Option<ReasonCode>,
+    /// The same in words, with what to do where there is something.
+    pub reason: Option<String>,
+    /// How its keys were made, or are to be where it has none.
+    pub keying: Method,
+    /// How the peer has proven who it is; `None` where no agent has agreed keys with it yet.
+    #[serde(default)]
+    pub authentication: Option<AuthMethod>,
+    /// Its IKE SA; `None` where no agent has agreed keys with it yet.
+    #[serde(default)]
+    pub ike: Option<IkeRow>,
+    /// What the SA in use was made with, as `esp.proposals` would say it; `None` where there is none.
+    #[serde(default)]
+    pub esp: Option<String>,
+    /// The key exchange of their own that the keys in use come from, in the same words; `None` where they come from
+    /// those of the IKE SA alone, or no agent knows.
+    #[serde(default)]
+    pub esp_group: Option<String>,
+    /// The cipher in use.
+    pub cipher: Option<String>,
+    /// Bits of the AES key in use.
+    pub key_bits: Option<u16>,
+    /// What ESP is wrapped in.
+    pub encapsulation: Encapsulation,
+    /// Sent since `totals_since`, over all SAs.
+    pub tx: Traffic,
+    /// Received since `totals_since`, over all SAs.
+    pub rx: Traffic,
+    /// When counting began; `None` where nothing was counted yet.
+    pub totals_since: Option<UnixTime>,
+    /// What was refused.
+    pub errors: SaErrors,
+    /// The fingerprint of the secret that its keys rest on; `None` where that is not known.
+    #[serde(default)]
+    pub secret_id: Option<String>,
+    /// When a packet came through an SA last, or a message inside IKE; `None` where none is known of.
+    #[serde(default)]
+    pub last_heard: Option<UnixTime>,
+    /// When a packet came through an SA last.
+    #[serde(default)]
+    pub last_heard_esp: Option<UnixTime>,
+    /// What the other host told of itself inside IKE; `None` where it told nothing.
+    #[serde(default)]
+    pub peer: Option<PeerInfo>,
+    /// Its SAs, outbound first.
+    pub sas: Vec<SaRow>,
+    /// Whether this host can only wait for the other: the pair was never protected, and the other host has
+    /// proven nothing for some seconds.
+    #[serde(default)]
+    pub waiting: bool,
+    /// Seconds until it goes back to the clear, unless the host on trial is confirmed: this one or the other.
+    /// `None` for a pair that stays.
+    #[serde(default)]
+    pub try_ends_in_s: Option<u64>,
+}
+
+impl PeerRow {
+    /// The pair of the row.
+    pub fn pair(&self) -> Pair {
+        Pair { local: self.local, remote: self.remote }
+    }
+
+    /// Whether it is protected and its peer shows signs of life.
+    fn is_well(&self) -> bool {
+        self.state == RowState::Protected && !self.is_silent()
+    }
+
+    /// Whether it is protected and its peer shows no sign of life.
+    pub fn is_silent(&self) -> bool {
+        self.reason_code == Some(ReasonCode::Silent)
+    }
+}
+
+/// How many rows are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Summary {
+    /// All rows.
+    pub peers: u64,
+    /// Those protected.
+    pub protected: u64,
+    /// Those being agreed.
+    pub negotiating: u64,
+    /// Those in the clear that should not be.
+    pub clear: u64,
+    /// Those where everything is dropped.
+    pub blocked: u64,
+    /// Those in the clear on purpose.
+    pub off: u64,
+    /// Those among the protected ones whose peer shows no sign of life.
+    #[serde(default)]
+    pub silent: u64,
+}
+
+impl Summary {
+    /// Counts rows.
+    pub fn of_rows(rows: &[PeerRow]) -> Self {
+        let silent = rows.iter().filter(|row| row.is_silent()).count() as u64;
+        Self { silent, ..Self::of(rows.iter().map(|row| row.state)) }
+    }
+
+    /// Counts rows by their states.
+    pub fn of(states: impl IntoIterator<Item = RowState>) -> Self {
+        let mut summary = Self::default();
+        for state in states {
+            summary.peers += 1;
+            *match state {
+                RowState::Off => &mut summary.off,
+                RowState::Negotiating => &mut summary.negotiating,
+                RowState::Protected => &mut summary.protected,
+                RowState::Clear => &mut summary.clear,
+                RowState::Blocked => &mut summary.blocked,
+            } += 1;
+        }
+        summary
+    }
+}
+
+/// The agent of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// Whether it runs. The other fields are `None` where it does not.
+    pub running: bool,
+    /// Whether it answers; where it does not, the rows say what the kernel holds.
+    #[serde(default = "answers")]
+    pub answering: bool,
+    /// Its process id.
+    pub pid: Option<u32>,
+    /// Its version.
+    pub version: Option<String>,
+    /// Seconds since it started.
+    pub uptime_s: Option<u64>,
+    /// How many kernel objects it found changed or removed by somebody else, and put right.
+    #[serde(default)]
+    pub drift: Option<u64>,
+    /// How full the tables are that others can fill, while protection is on.
+    #[serde(default)]
+    pub bounds: Option<Bounds>,
+}
+
+/// An agent that says nothing of it has answered.
+fn answers() -> bool {
+    true
+}
+
+/// Everything that `status` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of this JSON: [`SCHEMA`].
+    pub schema: u32,
+    /// When it was made.
+    pub time: UnixTime,
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Which node this host is; `None` while the agent waits for an address.
+    pub node: Option<NodeName>,
+    /// What the operator wants, and how far that has come.
+    pub protection: Protection,
+    /// Seconds until this host goes back to the clear, unless that is confirmed; `None` for one that stays.
+    #[serde(default)]
+    pub try_ends_in_s: Option<u64>,
+    /// What happens to a pair that has no keys.
+    pub mode: Mode,
+    /// The hash of the configuration.
+    pub config_id: String,
+    /// The fingerprint of the secret; `None` where it cannot be read.
+    pub secret_id: Option<String>,
+    /// Why the files as they are now are not in force; `None` where they are.
+    #[serde(default)]
+    pub config_error: Option<String>,
+    /// The agent of this host.
+    pub agent: AgentInfo,
+    /// How many rows are in which state.
+    pub summary: Summary,
+    /// The hosts of rows that are `waiting`.
+    #[serde(default)]
+    pub waiting_for: Vec<NodeName>,
+    /// One row a pair.
+    pub peers: Vec<PeerRow>,
+    /// The kernel's XFRM error counters that are not zero (`/proc/net/xfrm_stat`).
+    pub kernel: BTreeMap<String, u64>,
+    /// What else the operator should know, in words: a file that could not be read, what a stranger did.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// What is wrong beside what the rows say, the worst first.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+}
+
+impl Status {
+    /// Whether all is as the operator wants it: protection deliberately off, or on with an agent that answers, the
+    /// files in force, every row protected and none of them silent; and no critical problem.
+    pub fn is_healthy(&self) -> bool {
+        self.is_as_wanted(PeerRow::is_well)
+    }
+
+    /// The same, but for rows that wait for hosts which are not there yet, of which there is at least one.
+    pub fn only_waits(&self) -> bool {
+        let waits = self.peers.iter().any(|row| row.waiting);
+        waits && self.is_as_wanted(|row| row.is_well() || row.waiting)
+    }
+
+    fn is_as_wanted(&self, is_fine: impl Fn(&PeerRow) -> bool) -> bool {
+        let fine = !self.problems.iter().any(Problem::is_critical);
+        match self.protection {
+            Protection::Off => fine,
+            Protection::Disabling => false,
+            Protection::On | Protection::Enabling => {
+                let in_force = self.config_error.is_none();
+                let at_work = self.agent.running && self.agent.answering;
+                at_work && in_force && fine && self.peers.iter().all(is_fine)
+            }
+        }
+    }
+}
+
+/// An SPI as people and `ip xfrm` write it: `0xc1d2e3f4`.
+mod spi_as_text {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::Spi;
+
+    pub(super) fn serialize<S: Serializer>(spi: &Spi, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(spi)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Spi, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.strip_prefix("0x").ok_or_else(|| D::Error::custom("an SPI begins with 0x"))?;
+        u32::from_str_radix(digits, 16).map(Spi).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! What becomes of the packets of a pair in a kernel: read from its policies and SAs, and from nothing else.
+
+use crate::observe::strangers::Overruled;
+use crate::types::stranger::Verdict;
+use crate::types::{
+    Action, Block, Direction, KernelState, Pair, PolicyDirection, PolicyId, RowState, SaId, ours,
+};
+
+/// What becomes of packets in one direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Clear ones pass.
+    Clear,
+    /// They pass as ESP of ours, and not otherwise.
+    Esp,
+    /// None passes.
+    Dropped,
+}
+
+/// How a pair stands by what `kernel` holds; `overruled` says where other software has the first word.
+pub(super) fn state(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> RowState {
+    match (outbound(kernel, overruled, pair), inbound(kernel, overruled, pair)) {
+        (Fate::Esp, Fate::Esp) => RowState::Protected,
+        (Fate::Clear, _) | (_, Fate::Clear) => RowState::Clear,
+        (Fate::Dropped, _) | (_, Fate::Dropped) => RowState::Blocked,
+    }
+}
+
+fn outbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
+    let direction = PolicyDirection::Out;
+    fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
+        Some(Action::Seal { spi }) if kernel.sas.contains_key(&SaId::of(pair, Direction::Out, spi)) => {
+            Fate::Esp
+        }
+        Some(Action::Seal { .. } | Action::Block | Action::Require) => Fate::Dropped,
+        Some(Action::Allow | Action::Accept) | None => Fate::Clear,
+    })
+}
+
+fn inbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
+    let direction = PolicyDirection::In;
+    let has_sa = || super::live_sas(kernel, pair).any(|sa| sa.direction(pair) == Direction::In);
+    fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
+        Some(Action::Require) if has_sa() => Fate::Esp,
+        Some(Action::Require | Action::Block | Action::Seal { .. }) => Fate::Dropped,
+        Some(Action::Allow | Action::Accept) | None => Fate::Clear,
+    })
+}
+
+/// What a stranger's policy in front of ours makes of all packets, where there is one. What its SAs do with them nobody
+/// here can tell, and they may encrypt nothing: the worst counts.
+fn fate(overruled: &Overruled, direction: PolicyDirection, pair: Pair) -> Option<Fate> {
+    match overruled.get(&(direction, pair))? {
+        Verdict::Allow | Verdict::Transform { .. } => Some(Fate::Clear),
+        Verdict::Block => Some(Fate::Dropped),
+    }
+}
+
+/// What our policy does that is asked about all packets of `pair`: its own, else what blocks the rest.
+fn action(kernel: &KernelState, direction: PolicyDirection, pair: Pair) -> Option<Action> {
+    let guard = PolicyId::between(direction, Block::any(pair.remote), Block::host(pair.remote));
+    let asked = [PolicyId::of(pair, direction), guard];
+    asked.iter().filter_map(|id| kernel.policies.get(id)).find(|reading| ours::is_our_policy(reading))?.action
+}

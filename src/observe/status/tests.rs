@@ -1,0 +1,358 @@
+use super::*;
+use crate::config::Config;
+use crate::store::{PairRecord, Saved};
+use crate::types::stranger::{StrangerPolicy, Verdict};
+use crate::types::{
+    Action, Block, KernelState, PolicyDirection, PolicyId, PolicyReading, ProblemCode, SaId, SaReading,
+    Selector, ours,
+};
+
+const NOW: UnixTime = UnixTime(1_767_225_600);
+
+fn config() -> Config {
+    let text = r#"
+cluster = "demo"
+[[nodes]]
+name = "a"
+addresses = ["10.99.0.1"]
+[[nodes]]
+name = "b"
+addresses = ["10.99.0.2"]
+"#;
+    Config::parse(text, "f").unwrap()
+}
+
+fn pair() -> Pair {
+    Pair::new("10.99.0.1".parse().unwrap(), "10.99.0.2".parse().unwrap()).unwrap()
+}
+
+fn sa(direction: Direction, spi: u32, added: u64, packets: u64) -> SaReading {
+    let source = match direction {
+        Direction::Out => pair().local,
+        Direction::In => pair().remote,
+    };
+    SaReading {
+        source,
+        id: SaId::of(pair(), direction, Spi(spi)),
+        key_bits: 256,
+        esn: true,
+        encapsulated: false,
+        bound: true,
+        bytes: packets * 500,
+        packets,
+        last_used: None,
+        added,
+        hard_seconds: Some(86_400),
+        dying: false,
+        replay: 0,
+        replay_window: 0,
+        integrity: 0,
+    }
+}
+
+fn policy(direction: PolicyDirection, action: Action) -> PolicyReading {
+    PolicyReading {
+        id: PolicyId::of(pair(), direction),
+        index: ours::policy_index(direction, 7),
+        priority: ours::priority::PAIR,
+        action: Some(action),
+        until: None,
+    }
+}
+
+/// A kernel that protects the pair: OUT through SPI 0xc1000001, IN required.
+fn protecting() -> KernelState {
+    let sas = [
+        sa(Direction::Out, 0xc100_0001, NOW.0 - 12, 3),
+        sa(Direction::In, 0xc200_0001, NOW.0 - 12, 5),
+        sa(Direction::Out, 0xc100_0000, NOW.0 - 90, 10),
+        sa(Direction::In, 0xc200_0000, NOW.0 - 90, 20),
+    ];
+    let policies = [
+        policy(PolicyDirection::Out, Action::Seal { spi: Spi(0xc100_0001) }),
+        policy(PolicyDirection::In, Action::Require),
+    ];
+    KernelState {
+        sas: sas.into_iter().map(|sa| (sa.id, sa)).collect(),
+        policies: policies.into_iter().map(|policy| (policy.id, policy)).collect(),
+        ..KernelState::default()
+    }
+}
+
+fn saved(protection: Protection, sealed: bool) -> Saved {
+    let record = PairRecord { sealed, since: Some(UnixTime(NOW.0 - 100)), ..PairRecord::default() };
+    Saved { protection, pairs: [(pair(), record)].into(), ..Saved::default() }
+}
+
+fn status(kernel: &KernelState, saved: &Saved) -> Status {
+    let config = config();
+    let present = config.nodes[0].addresses.iter().copied().collect();
+    let known = Known { config: &config, node: &config.nodes[0], present: &present, kernel, saved };
+    let statistics = [("XfrmInNoStates".to_owned(), 2), ("XfrmInError".to_owned(), 0)].into();
+    without_agent(known, &statistics, Some("91c2".to_owned()), NOW)
+}
+
+fn row(kernel: &KernelState, saved: &Saved) -> PeerRow {
+    status(kernel, saved).peers.remove(0)
+}
+
+#[test]
+fn the_json_is_the_contracts() {
+    let mut saved = saved(Protection::On, true);
+    saved.pairs.get_mut(&pair()).unwrap().totals_since = Some(NOW);
+    let mut kernel = protecting();
+    kernel.sas.retain(|id, _| [Spi(0xc100_0001), Spi(0xc200_0001)].contains(&id.spi));
+    let json = serde_json::to_value(status(&kernel, &saved)).unwrap();
+    let mut expected = serde_json::json!({
+        "schema": 1, "time": "2026-01-01T00:00:00Z", "cluster": "demo", "node": "a",
+        "protection": "on", "try_ends_in_s": null, "mode": "require", "config_id": config().config_id(), "secret_id": "91c2",
+        "agent": { "running": false, "answering": false, "pid": null, "version": null, "uptime_s": null, "drift": null, "bounds": null },
+        "summary": { "peers": 1, "protected": 1, "negotiating": 0, "clear": 0, "blocked": 0, "off": 0,
+                     "silent": 0 },
+        "peers": [ {
+            "node": "b", "local": "10.99.0.1", "remote": "10.99.0.2", "family": "ipv4",
+            "state": "protected", "since": "2025-12-31T23:58:20Z", "reason_code": null, "reason": null,
+            "keying": "ike", "cipher": "rfc4106(gcm(aes))", "key_bits": 256, "encapsulation": "none",
+            "tx": { "bytes": 1500, "packets": 3 }, "rx": { "bytes": 2500, "packets": 5 },
+            "totals_since": "2026-01-01T00:00:00Z",
+            "errors": { "replay": 0, "replay_window": 0, "integrity": 0 }, "secret_id": null,
+            "sas": [ { "direction": "out", "spi": "0xc1000001", "state": "active", "bytes": 1500, "packets": 3,
+                       "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 } ],
+            "try_ends_in_s": null } ],
+        "kernel": { "XfrmInNoStates": 2 }, "notes": [], "problems": [] });
+    // More fields than the macro can take.
+    let inbound = serde_json::json!(
+        { "direction": "in", "spi": "0xc2000001", "state": "active", "bytes": 2500, "packets": 5,
+          "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 });
+    expected["peers"][0]["sas"].as_array_mut().unwrap().push(inbound);
+    expected["config_error"] = serde_json::Value::Null;
+    for absent in ["authentication", "last_heard", "last_heard_esp", "peer"] {
+        expected["peers"][0][absent] = serde_json::Value::Null;
+    }
+    expected["peers"][0]["listed"] = serde_json::Value::Null;
+    expected["peers"][0]["ike"] = serde_json::Value::Null;
+    expected["peers"][0]["esp"] = "aes256gcm16-esn".into();
+    expected["peers"][0]["esp_group"] = serde_json::Value::Null;
+    expected["peers"][0]["waiting"] = false.into();
+    expected["waiting_for"] = serde_json::json!([]);
+    assert_eq!(json, expected);
+    let back: Status = serde_json::from_value(json).unwrap();
+    assert_eq!(back, status(&kernel, &saved));
+}
+
+#[test]
+fn states_without_an_agent() {
+    let (on, off) = (saved(Protection::On, true), saved(Protection::Off, false));
+    let empty = KernelState::default();
+    assert_eq!(row(&protecting(), &on).state, RowState::Protected);
+    assert_eq!(row(&empty, &off).state, RowState::Off);
+    // It was sealed, but nothing in the kernel keeps it so.
+    assert_eq!(row(&empty, &on).state, RowState::Clear);
+    assert_eq!(row(&empty, &saved(Protection::On, false)).state, RowState::Clear);
+    assert_eq!(row(&empty, &Saved { protection: Protection::On, ..Saved::default() }).state, RowState::Clear);
+    for state in [row(&empty, &on), row(&empty, &saved(Protection::On, false))] {
+        assert_eq!(state.reason_code, Some(ReasonCode::NoAgent));
+        assert!(state.reason.is_some_and(|reason| reason.contains("hostseal enable")));
+    }
+}
+
+#[test]
+fn protected_needs_both_policies_and_the_very_sa() {
+    let on = saved(Protection::On, true);
+    let mut kernel = protecting();
+    kernel.sas.retain(|id, _| id.spi != Spi(0xc100_0001));
+    assert_eq!(row(&kernel, &on).state, RowState::Blocked, "another outbound SA does not help");
+
+    let without = |direction| {
+        let mut kernel = protecting();
+        kernel.policies.retain(|id, _| id.direction != direction);
+        kernel
+    };
+    assert_eq!(row(&without(PolicyDirection::Out), &on).state, RowState::Clear, "plaintext leaves");
+    assert_eq!(row(&without(PolicyDirection::In), &on).state, RowState::Clear, "plaintext would be let in");
+
+    let mut kernel = protecting();
+    let accept = policy(PolicyDirection::In, Action::Accept);
+    kernel.policies.insert(accept.id, accept);
+    assert_eq!(row(&kernel, &on).state, RowState::Clear);
+
+    let mut kernel = protecting();
+    for policy in kernel.policies.values_mut() {
+        policy.index = 8;
+    }
+    assert_eq!(row(&kernel, &on).state, RowState::Clear, "a stranger's policies prove nothing");
+}
+
+#[test]
+fn blocked_is_what_a_policy_blocks_or_lacks_an_sa_of_either_direction() {
+    for seen_as_sealed in [true, false] {
+        let saved = saved(Protection::On, seen_as_sealed);
+        for direction in [Direction::Out, Direction::In] {
+            let mut kernel = protecting();
+            kernel.sas.retain(|_, sa| sa.direction(pair()) != direction);
+            assert_eq!(row(&kernel, &saved).state, RowState::Blocked, "no SA {direction:?}");
+        }
+        // What keeps all between two hosts away that is not a pair's keeps the pair's away too.
+        let [own, other] = [pair().local, pair().remote];
+        let mut kernel = KernelState::default();
+        for (direction, source, destination) in [
+            (PolicyDirection::Out, Block::any(own), Block::host(other)),
+            (PolicyDirection::In, Block::host(other), Block::any(own)),
+        ] {
+            assert_eq!(row(&kernel, &saved).state, RowState::Clear, "one direction is open");
+            let selector = Selector::between(source, destination);
+            let mut block = policy(direction, Action::Block);
+            block.id.selector = selector;
+            kernel.policies.insert(block.id, block);
+        }
+        assert_eq!(row(&kernel, &saved).state, RowState::Blocked);
+    }
+}
+
+#[test]
+fn what_other_software_lets_pass_in_front_of_ours_is_clear() {
+    let on = saved(Protection::On, true);
+    let selector = Selector::between(Block::any(pair().local), Block::any(pair().local));
+    let in_front = |verdict, direction| {
+        let id = PolicyId { direction, selector };
+        let policy = StrangerPolicy { id, index: 9, priority: 1, verdict, mark: (0, 0), interface: 0 };
+        let mut kernel = protecting();
+        kernel.strangers.policies.push(policy);
+        status(&kernel, &on)
+    };
+    for direction in [PolicyDirection::Out, PolicyDirection::In] {
+        let clear = in_front(Verdict::Allow, direction);
+        assert_eq!(clear.peers[0].state, RowState::Clear);
+        assert_eq!(clear.problems.iter().filter(|problem| problem.is_critical()).count(), 1);
+        assert_eq!(in_front(Verdict::Block, direction).peers[0].state, RowState::Blocked);
+        let theirs = in_front(Verdict::Transform { reqid: 7 }, direction);
+        assert_eq!(theirs.peers[0].state, RowState::Clear, "nobody here knows what their SAs do");
+    }
+}
+
+#[test]
+fn totals_are_past_and_live_without_probes() {
+    let mut saved = saved(Protection::On, true);
+    let record = saved.pairs.get_mut(&pair()).unwrap();
+    record.tx = Traffic { bytes: 1000, packets: 100 };
+    record.rx = Traffic { bytes: 2000, packets: 200 };
+    record.probes_tx.insert(Spi(0xc100_0001), Traffic { bytes: 500, packets: 1 });
+    record.probes_rx.insert(Spi(0xc200_0000), Traffic { bytes: 1000, packets: 2 });
+    let row = row(&protecting(), &saved);
+    assert_eq!(row.tx, Traffic { bytes: 1000 + 13 * 500 - 500, packets: 100 + 13 - 1 });
+    assert_eq!(row.rx, Traffic { bytes: 2000 + 25 * 500 - 1000, packets: 200 + 25 - 2 });
+}
+
+#[test]
+fn sas_are_listed_outbound_first_and_the_replaced_ones_retire() {
+    let mut kernel = protecting();
+    let inbound = SaId::of(pair(), Direction::In, Spi(0xc200_0000));
+    kernel.sas.get_mut(&inbound).unwrap().integrity = 4;
+    // Of another host: none of this pair's business.
+    let mut other = sa(Direction::In, 0xc300_0000, NOW.0, 1);
+    other.source = "10.99.0.77".parse().unwrap();
+    kernel.sas.insert(other.id, other);
+    let row = row(&kernel, &saved(Protection::On, true));
+    let listed: Vec<_> = row.sas.iter().map(|sa| (sa.direction, sa.spi.0, sa.state)).collect();
+    assert_eq!(
+        listed,
+        [
+            (Direction::Out, 0xc100_0001, SaState::Active),
+            (Direction::Out, 0xc100_0000, SaState::Retiring),
+            (Direction::In, 0xc200_0001, SaState::Active),
+            (Direction::In, 0xc200_0000, SaState::Retiring),
+        ]
+    );
+    assert_eq!(row.errors, SaErrors { integrity: 4, ..SaErrors::default() });
+}
+
+#[test]
+fn healthy_is_what_the_operator_wants() {
+    let mut status = status(&protecting(), &saved(Protection::On, true));
+    assert!(!status.is_healthy(), "the agent is dead");
+    status.agent.running = true;
+    assert!(!status.is_healthy(), "the agent hangs");
+    status.agent.answering = true;
+    assert!(status.is_healthy());
+    status.peers[0].reason_code = Some(ReasonCode::Silent);
+    status.summary = Summary::of_rows(&status.peers);
+    assert_eq!((status.summary.protected, status.summary.silent), (1, 1));
+    assert!(!status.is_healthy(), "the peer is silent");
+    status.peers[0].reason_code = None;
+    status.summary = Summary::of_rows(&status.peers);
+    status.protection = Protection::Disabling;
+    assert!(!status.is_healthy());
+    status.protection = Protection::Enabling;
+    assert!(status.is_healthy());
+    status.peers[0].state = RowState::Clear;
+    status.summary = Summary::of(status.peers.iter().map(|row| row.state));
+    assert!(!status.is_healthy());
+    status.protection = Protection::Off;
+    assert!(status.is_healthy());
+}
+
+#[test]
+fn an_old_agent_may_know_fewer_fields() {
+    let mut json = serde_json::to_value(status(&protecting(), &saved(Protection::On, true))).unwrap();
+    json.as_object_mut().unwrap().remove("notes");
+    json["agent"].as_object_mut().unwrap().remove("drift");
+    json["agent"].as_object_mut().unwrap().remove("answering");
+    json["from the future"] = 5.into();
+    let status: Status = serde_json::from_value(json).unwrap();
+    assert_eq!((status.notes.len(), status.agent.drift), (0, None));
+    assert!(status.agent.answering, "this is its answer");
+}
+
+/// What serde calls the variants of an enum: it lists them when it meets another word.
+fn variants<T: serde::de::DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
+    let error = serde_json::from_str::<T>("\"another\"").unwrap_err().to_string();
+    let (_, expected) = error.split_once("expected one of").unwrap();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documents_explain_every_state_and_reason() {
+    let documented = include_str!("../../../docs/status.md");
+    let words = [variants::<RowState>(), variants::<ReasonCode>()].concat();
+    assert!(words.contains(&"protected".to_owned()) && words.contains(&"no_agent".to_owned()), "{words:?}");
+    for word in words {
+        assert!(documented.contains(&format!("\n| `{word}` | ")), "{word}");
+    }
+}
+
+#[test]
+fn a_critical_problem_makes_a_host_unwell_and_others_do_not() {
+    let mut status = status(&protecting(), &saved(Protection::On, true));
+    (status.agent.running, status.agent.answering) = (true, true);
+    status.summary = Summary { peers: 1, protected: 1, ..Summary::default() };
+    status.protection = Protection::On;
+    status.problems = vec![Problem::warning(ProblemCode::ConfigDiffers, None, "another file")];
+    assert!(status.is_healthy());
+    status.problems.push(Problem::critical(ProblemCode::Hole, None, "disable_xfrm"));
+    assert!(!status.is_healthy());
+    status.protection = Protection::Off;
+    assert!(!status.is_healthy(), "off as well");
+}
+
+#[test]
+fn without_an_agent_the_kernel_says_when_a_peer_was_heard() {
+    let mut kernel = protecting();
+    let used =
+        [(Direction::In, 0xc200_0001, 9), (Direction::In, 0xc200_0000, 60), (Direction::Out, 0xc100_0001, 1)];
+    for (direction, spi, ago) in used {
+        let sa = kernel.sas.get_mut(&SaId::of(pair(), direction, Spi(spi))).unwrap();
+        sa.last_used = Some(NOW.0 - ago);
+    }
+    let row = row(&kernel, &saved(Protection::On, true));
+    let heard = Some(UnixTime(NOW.0 - 9));
+    assert_eq!((row.last_heard, row.last_heard_esp), (heard, heard), "what we sent is no sign of life");
+}
+
+#[test]
+fn a_problem_of_a_later_version_can_be_read() {
+    let json = r#"{"severity":"info","code":"unheard_of","node":"b","message":"m"}"#;
+    let problem: Problem = serde_json::from_str(json).unwrap();
+    assert_eq!(problem.code, ProblemCode::Other);
+    let hole = serde_json::to_value(Problem::critical(ProblemCode::OtherIpsec, None, "m")).unwrap();
+    assert_eq!((&hole["code"], &hole["severity"]), (&"other_ipsec".into(), &"critical".into()));
+}

@@ -1,0 +1,24 @@
+//! SAs of an agent before this one that do not bind what they carry to their two hosts.
+
+use std::collections::BTreeMap;
+
+use super::{Known, live_sas};
+use crate::types::{NodeName, Problem, ProblemCode};
+
+/// One problem for each peer that has such SAs. New keys replace them: it stays only where none are agreed.
+pub(super) fn problems(known: Known<'_>) -> impl Iterator<Item = Problem> {
+    let mut unbound: BTreeMap<NodeName, usize> = BTreeMap::new();
+    for (node, pair) in known.config.pairs(known.node) {
+        let count = live_sas(known.kernel, pair).filter(|sa| !sa.bound).count();
+        if count > 0 {
+            *unbound.entry(node).or_default() += count;
+        }
+    }
+    unbound.into_iter().map(|(node, count)| {
+        let words = format!(
+            "{count} SAs with {node}, of an older agent, accept packets in the name of other hosts. They go as soon \
+             as new keys are agreed. If they stay, `hostseal status {node}` says why no keys are agreed"
+        );
+        Problem::warning(ProblemCode::UnboundSa, Some(node), words)
+    })
+}

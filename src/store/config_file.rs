@@ -1,0 +1,102 @@
+//! The configuration that an agent went to work with last, kept in its state directory: an agent that finds
+//! a broken file goes on with it. It holds no secret.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::SavedError;
+use super::places::state_dir;
+use super::saved::replace;
+use crate::config::{Config, ConfigError};
+
+/// The first line, with the path of the file behind it: the copy of another file is of no use.
+const HEAD: &str = "# hostseal's copy of ";
+
+fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("config.last-good.toml")
+}
+
+fn head(file: &Path) -> String {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    format!("{HEAD}{}", file.display())
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or something in it is wrong: then all that is wrong, with its place.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&Self::read(path)?, &path.display().to_string())
+    }
+
+    /// Reads a file, whatever it says.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(path: &Path) -> Result<String, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
+        fs::read_to_string(path).map_err(unreadable)
+    }
+
+    /// Reads `file`, or what was kept of it when it was good, and then says what is wrong with it now.
+    ///
+    /// # Errors
+    /// It is wrong, and nothing was kept.
+    pub fn load_or_last_good(file: &Path) -> Result<(Self, Option<ConfigError>), ConfigError> {
+        Self::load(file).map(|config| (config, None)).or_else(|error| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            match Self::last_good(file, &state_dir(&text)) {
+                Some(config) => Ok((config, Some(error))),
+                None => Err(error),
+            }
+        })
+    }
+
+    /// What was kept of `file` in `state_dir`.
+    pub fn last_good(file: &Path, state_dir: &Path) -> Option<Self> {
+        let kept = path(state_dir);
+        let text = fs::read_to_string(&kept).ok().filter(|text| text.lines().next() == Some(&*head(file)))?;
+        Self::parse(&text, &kept.display().to_string()).ok()
+    }
+
+    /// Keeps the text that this configuration was read from as the last good one of `file`.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn keep(&self, file: &Path) -> Result<(), SavedError> {
+        let kept = format!("{}\n{}", head(file), self.text());
+        let path = path(&self.state_dir);
+        match fs::read_to_string(&path) {
+            Ok(before) if before == kept => Ok(()),
+            _ => replace(&path, kept.as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODES: &str = "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n";
+
+    #[test]
+    fn a_broken_file_leads_to_what_was_kept_of_it_and_of_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hostseal.toml");
+        let top = format!("cluster = \"x\"\nstate_dir = \"{}\"\n", directory.path().join("state").display());
+        fs::write(&file, format!("{top}{NODES}")).unwrap();
+        let (good, wrong) = Config::load_or_last_good(&file).unwrap();
+        assert!(wrong.is_none());
+        good.keep(&file).unwrap();
+        for broken in ["nonsense = 1\n", "cluster = [[[\n", "\"\n= =\n"] {
+            fs::write(&file, format!("{top}{broken}")).unwrap();
+            let (kept, wrong) = Config::load_or_last_good(&file).unwrap();
+            assert_eq!(kept.config_id(), good.config_id());
+            assert!(wrong.unwrap().to_string().contains("hostseal.toml:3:"), "{broken}");
+        }
+        let other = directory.path().join("other.toml");
+        fs::write(&other, &top).unwrap();
+        assert!(Config::load_or_last_good(&other).is_err());
+    }
+}

@@ -1,0 +1,203 @@
+//! What the file says about proofs, and the files that it names for them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{PrivateFileError, private_file};
+use crate::config::{Config, Node, PRIVATE_KEY, named_path};
+use crate::identity::certificate::{Authorities, CertificateError, Chain, Subject};
+use crate::identity::{AuthMethod, Credentials, Expected, Identity, PrivateKey, PublicKey, Secret};
+use crate::types::UnixTime;
+
+/// Why a host cannot prove itself.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The secret or the key cannot be had.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// A file with certificates or revocation lists cannot be read.
+    #[error("{}: cannot be read: {source}; auth.certificate, auth.ca and auth.crl say where they lie", file.display())]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It holds none, or one that is of no use here.
+    #[error("{}: {source}", file.display())]
+    Certificate {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: CertificateError,
+    },
+    /// The certificate is about another key than the host has.
+    #[error("{}: is for another key than the one in {}", certificate.display(), key.display())]
+    OtherCertificate {
+        /// Where the certificate lies.
+        certificate: PathBuf,
+        /// Where the key lies.
+        key: PathBuf,
+    },
+    /// The others know the host by another key.
+    #[error(
+        "{}: is not the key of node {node}: the file lists public_key = \"{listed}\", and this is the key of \
+         \"{found}\"",
+        file.display()
+    )]
+    OtherKey {
+        /// Where the key lies.
+        file: PathBuf,
+        /// Whose it is to be.
+        node: String,
+        /// What the others know.
+        listed: PublicKey,
+        /// What is in the file.
+        found: PublicKey,
+    },
+}
+
+/// Where the configuration in `file` has this host's private key: a host has its key before the file can list
+/// it, so a file that is not complete yet, or not there, will do.
+pub fn key_file(file: &Path) -> PathBuf {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    named_path(&text, &["auth", "private_key"]).unwrap_or_else(|| PathBuf::from(PRIVATE_KEY))
+}
+
+impl Config {
+    /// Reads the secret of the cluster.
+    ///
+    /// # Errors
+    /// The file is not there, others may read it, or it holds no secret.
+    pub fn load_secret(&self) -> Result<Secret, PrivateFileError> {
+        private_file::load_secret(&self.secret.file)
+    }
+
+    /// Reads the secret before this one, where the file names one.
+    ///
+    /// # Errors
+    /// As [`Config::load_secret`].
+    pub fn load_previous_secret(&self) -> Result<Option<Secret>, PrivateFileError> {
+        self.secret.previous_file.as_deref().map(private_file::load_secret).transpose()
+    }
+
+    /// Reads both secrets, where any host proves itself with one.
+    ///
+    /// # Errors
+    /// As [`Config::load_secret`].
+    pub fn load_secrets(&self) -> Result<(Option<Secret>, Option<Secret>), PrivateFileError> {
+        match self.uses(AuthMethod::Secret) {
+            true => Ok((Some(self.load_secret()?), self.load_previous_secret()?)),
+            false => Ok((None, None)),
+        }
+    }
+
+    /// Reads the private key of this host.
+    ///
+    /// # Errors
+    /// The file is not there, others may read it, or it holds no private key.
+    pub fn load_key(&self) -> Result<PrivateKey, PrivateFileError> {
+        private_file::load_key(&self.auth.private_key)
+    }
+
+    /// Reads what `own`, the node that this host is, needs besides the secrets to prove itself and to check
+    /// others.
+    ///
+    /// # Errors
+    /// A file is missing, open to others or no such file, or holds the key of another host.
+    pub fn load_credentials(&self, own: &Node) -> Result<Credentials, CredentialsError> {
+        let identity = match self.method_of(own) {
+            AuthMethod::Secret => Identity::Secret,
+            AuthMethod::PublicKey => Identity::PublicKey(self.load_own_key(own)?),
+            AuthMethod::Certificate => self.load_certified(own)?,
+        };
+        let authorities = self.uses(AuthMethod::Certificate).then(|| self.load_authorities()).transpose()?;
+        let (mut peers, mut floating) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
+        for node in &self.nodes {
+            let expected = Arc::new(Expected {
+                node: node.name.clone(),
+                methods: self.accepted_from(node),
+                public_key: node.public_key.clone(),
+                addresses: node.addresses.clone(),
+            });
+            peers.extend(node.addresses.iter().map(|address| (*address, expected.clone())));
+            for address in self.floating_at(node) {
+                floating.entry(address).or_default().push(expected.clone());
+            }
+        }
+        Ok(Credentials { identity, authorities, peers, floating, others: None })
+    }
+
+    /// The private key of this host with its certificate, which must be about that key and this host.
+    fn load_certified(&self, own: &Node) -> Result<Identity, CredentialsError> {
+        let key = self.load_key()?;
+        let file = &self.auth.certificate;
+        let wrong = |source| CredentialsError::Certificate { file: file.clone(), source };
+        let chain = Chain::from_pem(&read(file)?).map_err(wrong)?;
+        if chain.public_key().map_err(wrong)? != *key.public() {
+            let (certificate, key) = (file.clone(), self.auth.private_key.clone());
+            return Err(CredentialsError::OtherCertificate { certificate, key });
+        }
+        chain.names(Subject { node: &own.name, addresses: &own.addresses }).map_err(wrong)?;
+        Ok(Identity::Certificate(key, chain))
+    }
+
+    /// Whether others would take the certificate of this host, `own`, at `now`: as far as can be said here,
+    /// with the CAs that this host believes. Nothing is wrong where it has none.
+    ///
+    /// # Errors
+    /// They would not.
+    pub fn check_certificate(
+        &self,
+        own: &Node,
+        credentials: &Credentials,
+        now: UnixTime,
+    ) -> Result<(), CredentialsError> {
+        let Identity::Certificate(_, chain) = &credentials.identity else { return Ok(()) };
+        let Some(authorities) = &credentials.authorities else { return Ok(()) };
+        let subject = Subject { node: &own.name, addresses: &own.addresses };
+        let wrong = |source| CredentialsError::Certificate { file: self.auth.certificate.clone(), source };
+        authorities.verify(chain, now, subject).map_err(wrong)
+    }
+
+    fn load_authorities(&self) -> Result<Authorities, CredentialsError> {
+        let wrong = |file: &PathBuf| {
+            let file = file.clone();
+            move |source| CredentialsError::Certificate { file, source }
+        };
+        let ca = &self.auth.ca;
+        let mut authorities = Authorities::from_pem(&read(ca)?).map_err(wrong(ca))?;
+        if let Some(crl) = &self.auth.crl {
+            authorities.revoke(&read(crl)?).map_err(wrong(crl))?;
+        }
+        Ok(authorities)
+    }
+
+    /// The private key of this host, which must be the one that the others know.
+    fn load_own_key(&self, own: &Node) -> Result<PrivateKey, CredentialsError> {
+        let key = self.load_key()?;
+        match own.public_key.as_ref().filter(|listed| *listed != key.public()) {
+            None => Ok(key),
+            Some(listed) => Err(CredentialsError::OtherKey {
+                file: self.auth.private_key.clone(),
+                node: own.name.to_string(),
+                listed: listed.clone(),
+                found: key.public().clone(),
+            }),
+        }
+    }
+}
+
+/// A file that everybody may read.
+fn read(file: &Path) -> Result<String, CredentialsError> {
+    let unreadable = |source| CredentialsError::Unreadable { file: file.to_owned(), source };
+    fs::read_to_string(file).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! NOUNS: what all of hostseal talks about, as values.
+//!
+//! Pairs of addresses, the SAs and policies of a kernel, the changes that are asked of it, what two hosts can agree on,
+//! what they say to each other about an SA, how things stand and what is wrong. [`ours`] is the one test "is it ours?".
+//!
+//! Values and what follows from them: no clock, no entropy, no file, no socket, and no other room of this house. What
+//! many use stands here; the rest is used by the name of its file, as `units::listed`.
+
+mod boot;
+mod bounds;
+mod encapsulation;
+pub mod exempt;
+mod forwarding;
+mod inside;
+mod kernel;
+mod method;
+pub mod node_name;
+mod op;
+pub mod ours;
+mod pair;
+mod policy;
+mod problem;
+mod proposal;
+mod sa;
+mod state;
+pub mod stranger;
+mod traffic;
+pub mod trial;
+pub mod units;
+pub mod word;
+
+pub use boot::Boot;
+pub use bounds::Bounds;
+pub use encapsulation::{EncapsulationMode, UdpPorts};
+pub use exempt::Exemption;
+pub use forwarding::Forwarding;
+pub use inside::Inside;
+pub use kernel::KernelState;
+pub use method::Method;
+pub use node_name::NodeName;
+pub use op::{KeySource, Op, OpError};
+pub use pair::Pair;
+pub use policy::{Action, Block, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Selector};
+pub use problem::{Problem, ProblemCode, Severity};
+pub use proposal::{
+    AdditionalKe, EspProposal, Group, IkeCipher, IkeProposal, Integrity, KeyExchange, Prf, Proposals,
+};
+pub use sa::{Direction, EspSuite, Limits, NewChild, NewInbound, Sa, SaId, SaKey, SaReading, Spi};
+pub use state::{Protection, ReasonCode, RowState};
+pub use traffic::Traffic;
+pub use trial::Trial;
+pub use units::UnixTime;
+pub use word::Word;
