@@ -196,7 +196,8 @@ impl PrivateKey {
     }
 
     /// Signs `message`: Ed25519, or ECDSA with SHA2-256 on P-256 and SHA2-384 on P-384, as an
-    /// ECDSA-Sig-Value (RFC 3279 section 2.2.3). ECDSA takes a random number of the library's own.
+    /// ECDSA-Sig-Value (RFC 3279 section 2.2.3). ECDSA takes a random number that the library draws by itself,
+    /// whatever it is given: nothing is decided by it.
     ///
     /// # Errors
     /// The cryptography library failed.

@@ -1,7 +1,8 @@
 //! Key encapsulation in the place of a key exchange: ML-KEM-768 (FIPS 203, draft-ietf-ipsecme-ikev2-mlkem).
 //!
-//! The library draws the random bytes of both operations by itself, which is the one exception to entropy as
-//! an argument: nothing is decided by them, they end in secrets and in octets that look random.
+//! The library draws the random bytes of both operations by itself. That is one of two exceptions to entropy as an
+//! argument (the other signs, in `identity`): nothing is decided by them, they end in secrets and in octets that look
+//! random.
 
 use aws_lc_rs::kem;
 
