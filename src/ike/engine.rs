@@ -234,7 +234,8 @@ impl Engine {
         self.with_child(now, pair, in_spi, |session, _| session.delete_child(in_spi));
     }
 
-    /// Makes a successor of the IKE SAs of `pair` now.
+    /// Makes a successor of the IKE SAs of `pair` now, whatever their age.
+    #[cfg(any(test, fuzzing))]
     pub fn rekey_ike(&mut self, now: Instant, pair: Pair) {
         for key in self.sessions_of(pair) {
             self.with_established(now, key, |session, cx| session.succeed_ike(cx));
