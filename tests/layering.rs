@@ -135,7 +135,7 @@ const EXCEPT: [(&str, Touch, &str); 4] = [
         Chance,
         "aws-lc-rs signs and makes keys with its own entropy, whatever it is given",
     ),
-    ("src/ike/kem.rs", Chance, "so it does with key encapsulation"),
+    ("src/ike/crypto/kem.rs", Chance, "so it does with key encapsulation"),
     ("src/ike/export.rs", Memory, "only with the feature `key-export`, which no optimised build has"),
     ("src/ike/insider.rs", Memory, "only in tests and under fuzzing"),
 ];
@@ -143,11 +143,11 @@ const EXCEPT: [(&str, Touch, &str); 4] = [
 /// The files that may use tables in an order of chance, as they look things up in them, or sort what they find.
 const HASHED: [&str; 7] = [
     "src/identity/auth.rs",
-    "src/ike/budget.rs",
+    "src/ike/engine/budget.rs",
     "src/ike/engine.rs",
     "src/ike/outbox.rs",
-    "src/ike/table.rs",
-    "src/ike/vain.rs",
+    "src/ike/engine/table.rs",
+    "src/ike/engine/vain.rs",
     "src/store/credentials.rs",
 ];
 
@@ -239,6 +239,27 @@ fn imports_go_one_way() {
                     name_of(&path)
                 );
             }
+        }
+    }
+    assert!(seen > 50, "the test reads imports: {seen}");
+}
+
+/// The folders of `ike`, each of which knows those before it.
+const IKE: [&str; 6] = ["wire", "crypto", "auth", "session", "handshake", "engine"];
+
+#[test]
+fn the_folders_of_ike_stand_on_each_other() {
+    let mut seen = 0;
+    for (path, code) in production("ike") {
+        let own = name_of(&path).trim_start_matches("src/ike/").trim_end_matches(".rs");
+        let own = IKE.iter().position(|folder| own.split('/').next() == Some(folder));
+        // What stands beside the folders is for all of them.
+        let Some(own) = own else { continue };
+        for (at, folder) in
+            IKE.iter().enumerate().filter(|(_, folder)| code.contains(&format!("ike::{folder}")))
+        {
+            seen += 1;
+            assert!(at <= own, "{}: {} must not import {folder}", name_of(&path), IKE[own]);
         }
     }
     assert!(seen > 50, "the test reads imports: {seen}");

@@ -5,17 +5,18 @@ use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::cipher::unpadded;
-use super::fragment::{Outcome, Reassembly, Whole};
 use super::limits::REASSEMBLED_MAX;
-use super::nat::Content;
-use super::signature::{self, Hashes};
-use super::suite::{OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike};
-use super::ticket::Ticket;
 use super::wire::{HEADER, Message, Parts, Payload, parse_chain, write_chain, write_clear};
-use super::word;
 use crate::identity::PublicKey;
 use crate::identity::certificate::Chain;
+use crate::ike::auth::signature;
+use crate::ike::auth::signature::Hashes;
+use crate::ike::crypto::cipher::unpadded;
+use crate::ike::crypto::suite::{OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike};
+use crate::ike::handshake::ticket::Ticket;
+use crate::ike::session::fragment::{Outcome, Reassembly, Whole};
+use crate::ike::session::nat::Content;
+use crate::ike::wire::word;
 use crate::types::Proposals;
 
 /// The key of RFC 8410 section 10.1.

@@ -5,33 +5,33 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cookie::CookieJar;
-use super::error::Error;
-use super::established::Established;
-use super::initiate::AwaitInitResponse;
-use super::initiation::Initiation;
-use super::keep::{Keep, Lack};
-use super::knock::{Knocks, Standing};
-use super::late::Lateness;
-use super::life::Life;
-use super::limits::{
+use crate::ike::auth::peer;
+use crate::ike::error::Error;
+use crate::ike::handshake::cookie::CookieJar;
+use crate::ike::handshake::initiate::AwaitInitResponse;
+use crate::ike::handshake::initiation::Initiation;
+use crate::ike::handshake::opening::Attempt;
+use crate::ike::handshake::resume::AwaitResumeResponse;
+use crate::ike::handshake::session::Session;
+use crate::ike::limits::{
     BEGUN_AT_ONCE, DATAGRAM_MAX, OPENING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, TRIES_ESTABLISHED,
     TRIES_FAREWELL,
 };
-use super::nat::{Content, Nat, wrap};
-use super::opening::Attempt;
-use super::outbox::{Cx, Outbox, Path, Scope};
-use super::peer;
-use super::pending::Task;
-use super::resume::AwaitResumeResponse;
-use super::session::Session;
-use super::strangers::Strangers;
-use super::table::{Due, SessionKey, Table};
-use super::vain::Vain;
-use super::wire::{Message, Payload};
-use super::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
+use crate::ike::outbox::{Cx, Outbox, Path, Scope};
+use crate::ike::session::established::Established;
+use crate::ike::session::life::Life;
+use crate::ike::session::nat::{Content, Nat, wrap};
+use crate::ike::session::pending::Task;
+use crate::ike::wire::{Message, Payload};
+use crate::ike::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::types::word::Flags;
 use crate::types::{EncapsulationMode, Method, Pair, Spi, UnixTime};
+use keep::{Keep, Lack};
+use knock::{Knocks, Standing};
+use late::Lateness;
+use strangers::Strangers;
+use table::{Due, SessionKey, Table};
+use vain::Vain;
 
 /// IKEv2 for all pairs of this host.
 ///
@@ -83,9 +83,17 @@ macro_rules! cx {
     };
 }
 
+mod adjust;
 mod admission;
+pub(super) mod budget;
 mod expiry;
+pub(super) mod keep;
+pub(super) mod knock;
+mod late;
 mod sessions;
+pub(super) mod strangers;
+pub(super) mod table;
+mod vain;
 mod view;
 
 impl Engine {

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use super::auth::Unproven;
-use super::offered;
 use super::wire::codes::notify;
 use super::wire::{Payload, Proposal};
 use super::{Failure, FailureCode};
+use crate::ike::crypto::offered;
 
 /// Why a message, or what it asks for, is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-use super::keys::{Spis, Suite};
+use crate::ike::crypto::keys::{Spis, Suite};
 use crate::types::{IkeCipher, Integrity};
 
 thread_local! {

@@ -34,7 +34,7 @@
 //!                                                      <--  HDR, SK{[word, …] | [D] | nothing}
 //! ```
 //! A *word* says what its sender has done about its end of a child, and goes to hostseal peers only
-//! (`word.rs`); those are known by our Vendor ID. What a host tells of itself ([`Settings::about`]) goes along with
+//! (`wire/word.rs`); those are known by our Vendor ID. What a host tells of itself ([`Settings::about`]) goes along with
 //! words and questions, and with the answers to them. Everybody else is *foreign*, and requires ESP as soon as it has
 //! answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before. The
 //! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures, CERTREQ where it takes
@@ -47,74 +47,50 @@
 //! and then the datagrams: answers are put together when they are polled, so they already say what the
 //! events led to.
 //!
-//! # The modules
-//! `wire` is bytes and messages; `crypto`, `agreement`, `kem`, `cipher`, `keys`, `auth` and `suite` are RFC 7296
-//! sections 2.7, 2.13 to 2.18 and 3.14, `signature` is RFC 7427, `ticket` and `resume` are RFC 5723; `exchange`
-//! is message identifiers and retransmission, `fragment` messages in several datagrams (RFC 7383); `session`
-//! holds the states, named for what they await, whose transitions consume them; `opening`, `initiation`,
-//! `initiate`, `respond` and between them `intermediate` (RFC 9242) lead by way of `opened` to `established`, which
-//! needs a proof that only `auth` can make; `life` tells sessions of before from those of now; `create_child`,
-//! `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges, `children` what it has agreed, `lifetime` its
-//! end and `adjust` what other settings make of it; `engine` decides who initiates and when, and owns all sessions,
-//! `budget`, `vain` and `knock` keep what others can make it do within bounds.
+//! # What it is, RFC by RFC
+//! ```text
+//! RFC 7296  IKEv2: IKE_SA_INIT, IKE_AUTH, CREATE_CHILD_SA, INFORMATIONAL; cookies (2.6), one request at a time (2.3),
+//!           liveness (2.4), rekeying with its collisions (2.8, 2.25), NAT (2.23), transport mode between two addresses
+//! RFC 5282  AES-GCM with 16 octets of ICV; else AES-CBC with HMAC-SHA2 (RFC 4868)
+//! RFC 8031  Curve25519; P-256 and P-384 (RFC 5903)
+//! RFC 9370  ML-KEM-768 after one of these, in IKE_INTERMEDIATE (RFC 9242) and IKE_FOLLOWUP_KE
+//! RFC 7383  fragments
+//! RFC 7427  signatures: Ed25519 (RFC 8420), ECDSA with P-256 and P-384; raw keys that both ends know, or X.509
+//! RFC 5723  resumption, with tickets that both ends compute: none is handed out or asked for
+//! RFC 3948  IKE and ESP on one UDP port
+//! ```
+//! Not in it: tunnel mode, AH, IPComp, ports or protocols in traffic selectors, several pairs of selectors in a child;
+//! EAP, configuration payloads, MOBIKE, REDIRECT; RSA, MODP groups, certificates by URL; IKEv1.
+//!
+//! # The folders
+//! ```text
+//! wire       bytes to messages and back (section 3); knows no key, clock or session
+//! crypto     secrets, key exchanges, ciphers, the key schedule (2.13 to 2.18), what is offered and chosen (2.7)
+//! auth       who may say "it is me": AUTH (2.15), and what a session rests on
+//! session    with a proven peer: message identifiers (2.1 to 2.3), its exchanges, its children, its end
+//! handshake  from the first message to a session, which needs a proof that only `auth` can make
+//! engine     all sessions: who begins and when, which of several stays, what others can make it do within bounds
+//! ```
+//! Each knows those above it. Beside them: `error` is what can go wrong, sorted by blame, `limits` every timeout and bound, `outbox` what a state
+//! machine is handed besides its input.
 
-mod adjust;
-mod agreement;
 mod auth;
-mod basis;
-mod budget;
-mod child;
-mod children;
-mod cipher;
-mod cookie;
-mod create_child;
 mod crypto;
 #[cfg(any(test, fuzzing))]
 mod digest;
 mod engine;
 mod error;
-mod established;
-mod exchange;
 #[cfg(feature = "key-export")]
 mod export;
-mod follow_up;
-mod fragment;
-mod ike_sa;
-mod inform;
-mod initiate;
-mod initiation;
+mod handshake;
 #[cfg(any(test, fuzzing))]
 mod insider;
-mod intermediate;
-mod keep;
-mod kem;
-mod keys;
-mod knock;
-mod late;
-mod life;
-mod lifetime;
 mod limits;
-mod nat;
-mod offered;
-mod opened;
-mod opening;
 mod outbox;
-mod peer;
-mod pending;
-mod rekey_ike;
-mod respond;
-mod resume;
 mod session;
-mod signature;
-mod strangers;
-mod suite;
-mod table;
 #[cfg(test)]
 mod tests;
-mod ticket;
-mod vain;
 mod wire;
-mod word;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -124,12 +100,12 @@ use std::time::{Duration, Instant};
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
 pub use engine::Engine;
+pub use engine::strangers::Stranger;
 #[cfg(feature = "key-export")]
 pub use export::exported_keys;
 #[cfg(any(test, fuzzing))]
 pub use insider::{Draft, stop_tampering, tamper};
 pub use limits::DATAGRAM_MAX;
-pub use strangers::Stranger;
 
 use crate::identity::{Credentials, Identity, Proof, Secret};
 use crate::types::{

@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::error::Error;
-use super::exchange::{Datagrams, Retransmission, Retry};
 use super::limits::{
     BACKOFF_FIRST, BACKOFF_JITTER, BACKOFF_MAX, NONCE_OCTETS, REKEY_WINDOW_FIRST, REKEY_WINDOW_SECOND,
     TRANSMITS_MAX,
 };
-use super::nat::{self, Nat};
 use super::wire::Payload;
 use super::{Counters, Entropy, Event, Failure, FailureCode, Settings, Transmit};
+use crate::ike::session::exchange::{Datagrams, Retransmission, Retry};
+use crate::ike::session::nat;
+use crate::ike::session::nat::Nat;
 use crate::types::{Pair, Spi, UnixTime};
 
 /// Between which addresses a session talks.

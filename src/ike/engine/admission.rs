@@ -5,18 +5,18 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Engine;
+use super::table::{Request, SessionKey};
 use crate::ike::error::Error;
+use crate::ike::handshake::opening::Attempt;
+use crate::ike::handshake::respond::{AwaitAuthRequest, init_answer};
+use crate::ike::handshake::resume;
+use crate::ike::handshake::session::Session;
 use crate::ike::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
     LISTENING_MAX_PAIR,
 };
-use crate::ike::nat::Nat;
-use crate::ike::opening::Attempt;
 use crate::ike::outbox::{Cx, Path, Scope};
-use crate::ike::respond::{AwaitAuthRequest, init_answer};
-use crate::ike::resume;
-use crate::ike::session::Session;
-use crate::ike::table::{Request, SessionKey};
+use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
 use crate::types::Pair;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::Engine;
 use crate::identity::certificate::CertificateError;
 use crate::identity::{AuthMethod, Proof, Proven};
-use crate::ike::established::Established;
+use crate::ike::session::established::Established;
 use crate::types::{Pair, Spi, UnixTime};
 
 impl Engine {

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use super::Engine;
-use crate::ike::established::Established;
+use super::table::SessionKey;
+use crate::ike::handshake::session::Session;
 use crate::ike::limits::SESSIONS_MAX_PAIR;
 use crate::ike::outbox::{Cx, Scope};
-use crate::ike::session::Session;
-use crate::ike::table::SessionKey;
+use crate::ike::session::established::Established;
 use crate::ike::{Event, FailureCode};
 use crate::types::{Pair, Spi};
 

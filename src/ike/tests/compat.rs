@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::ike::Entropy;
-use crate::ike::life::{Greeted, Greeting, Life};
-use crate::ike::peer::{Peer, vendor_id};
+use crate::ike::auth::peer::{Peer, vendor_id};
+use crate::ike::session::life::{Greeted, Greeting, Life};
 use crate::ike::wire::codes::notify;
+use crate::ike::wire::word;
 use crate::ike::wire::{Notify, Parts, Payload};
-use crate::ike::word;
 use crate::types::word::{Flags, Rounds};
 use crate::types::{Spi, Word};
 

@@ -7,11 +7,11 @@ use zeroize::Zeroizing;
 
 use super::net::{Dice, Net, SECRET, Weather, pair, seeds, settings};
 use crate::ike::crypto::Hidden;
-use crate::ike::exchange::Window;
-use crate::ike::fragment::{Outcome, Reassembly};
-use crate::ike::ike_sa::IkeSa;
-use crate::ike::keys::{Nonces, Seed, Spis, Suite, derive};
+use crate::ike::crypto::keys::{Nonces, Seed, Spis, Suite, derive};
 use crate::ike::limits::{FRAGMENTS_MAX, REASSEMBLED_MAX};
+use crate::ike::session::exchange::Window;
+use crate::ike::session::fragment::{Outcome, Reassembly};
+use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{Fragment, HEADER, Message, Payload, Sealed};
 use crate::ike::{Settings, Transmit};

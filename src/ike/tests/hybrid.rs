@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::net::{Net, SECRET, Weather, classical, pair, seeds, settings};
 use crate::ike::crypto::Hidden;
-use crate::ike::fragment::covered;
-use crate::ike::kem::{KemKey, encapsulate};
-use crate::ike::keys::{IkeKeys, Nonces, Seed, Spis, derive};
-use crate::ike::nat::Nat;
+use crate::ike::crypto::kem::{KemKey, encapsulate};
+use crate::ike::crypto::keys::{IkeKeys, Nonces, Seed, Spis, derive};
 use crate::ike::outbox::Path;
+use crate::ike::session::fragment::covered;
+use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{Flags, Header};
 use crate::ike::{FailureCode, Posture, Settings};

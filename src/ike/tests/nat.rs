@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::net::{Net, SECRET, address, assert_mirrored, by, pair, settings};
-use crate::ike::child::accept;
-use crate::ike::nat::Nat;
+use crate::ike::crypto::suite::OwnKe;
 use crate::ike::outbox::Path;
-use crate::ike::suite::OwnKe;
+use crate::ike::session::child::accept;
+use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Parts, Payload, TrafficSelector};
 use crate::ike::{FailureCode, Posture, Settings, Transmit};
@@ -368,7 +368,10 @@ fn selectors_behind_a_nat_are_given_back_as_they_came() {
     let own = TrafficSelector::host(pair(1, 0).local);
     let request = |ts: TrafficSelector| {
         [
-            Payload::Sa(crate::ike::suite::esp_offer(&Proposals::default(), crate::types::Spi(0xc000_0001))),
+            Payload::Sa(crate::ike::crypto::suite::esp_offer(
+                &Proposals::default(),
+                crate::types::Spi(0xc000_0001),
+            )),
             Payload::notify(notify::USE_TRANSPORT_MODE, Vec::new()),
             Payload::TsI(vec![ts]),
             Payload::TsR(vec![own]),

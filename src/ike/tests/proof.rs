@@ -8,10 +8,10 @@ use proptest::prelude::*;
 
 use super::net::{Host, Net, SECRET, address, pair, settings};
 use crate::identity::{AuthMethod, Credentials, Expected, Identity, KeyKind, PrivateKey, PublicKey};
+use crate::ike::auth::peer::Peer;
+use crate::ike::auth::signature::Hashes;
 use crate::ike::auth::{Signed, Unproven};
 use crate::ike::crypto::Hidden;
-use crate::ike::peer::Peer;
-use crate::ike::signature::Hashes;
 use crate::ike::wire::codes::{auth, notify};
 use crate::ike::wire::{Id, Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};

@@ -1,9 +1,9 @@
 //! Offers and answers.
 
-use crate::ike::error::Error;
-use crate::ike::suite::{
+use crate::ike::crypto::suite::{
     Groups, OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike, esp_offer, ike_offer,
 };
+use crate::ike::error::Error;
 use crate::ike::wire::codes::transform;
 use crate::ike::wire::{Proposal, Transform};
 use crate::types::{EspProposal, Group, IkeCipher, IkeProposal, Prf, Proposals, Spi};

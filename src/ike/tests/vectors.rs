@@ -1,11 +1,11 @@
 //! Published test vectors.
 
 use super::net::Dice;
-use crate::ike::agreement::KeyPair;
-use crate::ike::cipher::{Cipher, unpadded};
 use crate::ike::crypto::Hidden;
-use crate::ike::kem::KemKey;
-use crate::ike::keys::{IkeKeys, Nonces, Seed, Spis, Suite, derive};
+use crate::ike::crypto::agreement::KeyPair;
+use crate::ike::crypto::cipher::{Cipher, unpadded};
+use crate::ike::crypto::kem::KemKey;
+use crate::ike::crypto::keys::{IkeKeys, Nonces, Seed, Spis, Suite, derive};
 use crate::types::{AdditionalKe, Group, IkeCipher, Integrity, Prf};
 
 fn hex(text: &str) -> Vec<u8> {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
+use crate::ike::crypto::suite::{OwnKe, choose_esp, choose_ike};
 use crate::ike::error::Error;
-use crate::ike::suite::{OwnKe, choose_esp, choose_ike};
 use crate::ike::wire::codes::{Exchange, notify, payload, protocol};
 use crate::ike::wire::{
     Delete, Flags, HEADER, Header, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,

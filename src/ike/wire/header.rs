@@ -5,7 +5,7 @@ use super::codes::Exchange;
 use super::reader::Reader;
 
 /// Octets of the IKE header.
-pub(in crate::ike) const HEADER: usize = 28;
+pub const HEADER: usize = 28;
 /// Major version 2, minor version 0.
 const VERSION: u8 = 0x20;
 /// Where the type of the first payload stands.
@@ -15,28 +15,28 @@ const LENGTH_AT: std::ops::Range<usize> = 24..28;
 
 /// The header of a message, without its length, which follows from the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ike) struct Header {
+pub struct Header {
     /// The SPI of the end that initiated the IKE SA.
-    pub(in crate::ike) initiator_spi: u64,
+    pub initiator_spi: u64,
     /// The SPI of the other end, 0 in the first message.
-    pub(in crate::ike) responder_spi: u64,
+    pub responder_spi: u64,
     /// The type of the first payload.
-    pub(in crate::ike) first: u8,
+    pub first: u8,
     /// What the message belongs to.
-    pub(in crate::ike) exchange: Exchange,
+    pub exchange: Exchange,
     /// Who speaks, and whether it is an answer.
-    pub(in crate::ike) flags: Flags,
+    pub flags: Flags,
     /// The number of the exchange, counted by each end for those it starts.
-    pub(in crate::ike) message_id: u32,
+    pub message_id: u32,
 }
 
 /// The two flags that matter; the version flag is ignored as the RFC wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ike) struct Flags {
+pub struct Flags {
     /// Sent by the end that initiated the IKE SA.
-    pub(in crate::ike) from_initiator: bool,
+    pub from_initiator: bool,
     /// An answer.
-    pub(in crate::ike) response: bool,
+    pub response: bool,
 }
 
 impl Flags {
@@ -46,7 +46,7 @@ impl Flags {
 
 impl Header {
     /// Reads the header of `datagram` and checks that its length is the datagram's.
-    pub(in crate::ike) fn parse(datagram: &[u8]) -> Result<Self, Error> {
+    pub fn parse(datagram: &[u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(datagram);
         let (initiator_spi, responder_spi) = (reader.u64()?, reader.u64()?);
         let first = reader.u8()?;
@@ -67,7 +67,7 @@ impl Header {
     }
 
     /// Writes the header over the first octets of `message`, with the length that `message` has now.
-    pub(in crate::ike) fn write_over(&self, message: &mut [u8]) {
+    pub fn write_over(&self, message: &mut [u8]) {
         let flags = if self.flags.from_initiator { Flags::INITIATOR } else { 0 }
             | if self.flags.response { Flags::RESPONSE } else { 0 };
         let mut bytes = [0; HEADER];
@@ -81,6 +81,6 @@ impl Header {
 }
 
 /// Writes `total` as the length of `message`. What we build stays far below 2^32 octets.
-pub(in crate::ike) fn write_length(message: &mut [u8], total: usize) {
+pub fn write_length(message: &mut [u8], total: usize) {
     message[LENGTH_AT].copy_from_slice(&u32::try_from(total).unwrap_or(u32::MAX).to_be_bytes());
 }

@@ -10,6 +10,7 @@ mod payload;
 mod proposal;
 mod reader;
 mod selector;
+pub(super) mod word;
 
 pub(super) use header::{Flags, HEADER, Header};
 pub(super) use parts::Parts;

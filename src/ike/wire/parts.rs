@@ -6,7 +6,7 @@ use crate::ike::error::Error;
 
 /// The payloads of one message. Of a kind that is to be there once, the first counts.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::ike) struct Parts<'a>(pub(in crate::ike) &'a [Payload]);
+pub struct Parts<'a>(pub(in crate::ike) &'a [Payload]);
 
 /// Finds the first payload of one kind.
 macro_rules! first {
@@ -19,91 +19,91 @@ macro_rules! first {
 }
 
 impl<'a> Parts<'a> {
-    pub(in crate::ike) fn sa(&self) -> Result<&'a [Proposal], Error> {
+    pub fn sa(&self) -> Result<&'a [Proposal], Error> {
         first!(self, Payload::Sa(proposals) => proposals.as_slice())
             .ok_or(Error::PeerMisbehaved("there is no SA payload"))
     }
 
-    pub(in crate::ike) fn ke(&self) -> Option<&'a Ke> {
+    pub fn ke(&self) -> Option<&'a Ke> {
         first!(self, Payload::Ke(ke) => ke)
     }
 
-    pub(in crate::ike) fn nonce(&self) -> Result<&'a [u8], Error> {
+    pub fn nonce(&self) -> Result<&'a [u8], Error> {
         first!(self, Payload::Nonce(nonce) => nonce.as_slice())
             .ok_or(Error::PeerMisbehaved("there is no nonce"))
     }
 
-    pub(in crate::ike) fn id_i(&self) -> Option<&'a Id> {
+    pub fn id_i(&self) -> Option<&'a Id> {
         first!(self, Payload::IdI(id) => id)
     }
 
-    pub(in crate::ike) fn id_r(&self) -> Option<&'a Id> {
+    pub fn id_r(&self) -> Option<&'a Id> {
         first!(self, Payload::IdR(id) => id)
     }
 
-    pub(in crate::ike) fn auth(&self) -> Option<(u8, &'a [u8])> {
+    pub fn auth(&self) -> Option<(u8, &'a [u8])> {
         first!(self, Payload::Auth { method, data } => (*method, data.as_slice()))
     }
 
     /// The X.509 certificates; those of other encodings are skipped (RFC 7296 section 3.6).
-    pub(in crate::ike) fn certificates(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub fn certificates(&self) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter_map(|payload| match payload {
             Payload::Cert(cert) if cert.encoding == encoding::X509 => Some(cert.data.as_slice()),
             _ => None,
         })
     }
 
-    pub(in crate::ike) fn ts_i(&self) -> Result<&'a [TrafficSelector], Error> {
+    pub fn ts_i(&self) -> Result<&'a [TrafficSelector], Error> {
         first!(self, Payload::TsI(selectors) => selectors.as_slice()).ok_or(Error::Selectors)
     }
 
-    pub(in crate::ike) fn ts_r(&self) -> Result<&'a [TrafficSelector], Error> {
+    pub fn ts_r(&self) -> Result<&'a [TrafficSelector], Error> {
         first!(self, Payload::TsR(selectors) => selectors.as_slice()).ok_or(Error::Selectors)
     }
 
-    pub(in crate::ike) fn vendor_ids(&self) -> impl Iterator<Item = &'a [u8]> {
+    pub fn vendor_ids(&self) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter_map(|payload| match payload {
             Payload::VendorId(id) => Some(id.as_slice()),
             _ => None,
         })
     }
 
-    pub(in crate::ike) fn deletes(&self) -> impl Iterator<Item = &'a Delete> {
+    pub fn deletes(&self) -> impl Iterator<Item = &'a Delete> {
         self.0.iter().filter_map(|payload| match payload {
             Payload::Delete(delete) => Some(delete),
             _ => None,
         })
     }
 
-    pub(in crate::ike) fn notifies(&self) -> impl Iterator<Item = &'a Notify> {
+    pub fn notifies(&self) -> impl Iterator<Item = &'a Notify> {
         self.0.iter().filter_map(|payload| match payload {
             Payload::Notify(notify) => Some(notify),
             _ => None,
         })
     }
 
-    pub(in crate::ike) fn notify(&self, kind: u16) -> Option<&'a Notify> {
+    pub fn notify(&self, kind: u16) -> Option<&'a Notify> {
         self.notifies().find(|notify| notify.kind == kind)
     }
 
     /// The first error in the message.
-    pub(in crate::ike) fn refusal(&self) -> Option<u16> {
+    pub fn refusal(&self) -> Option<u16> {
         self.notifies().find(|notify| notify.is_error()).map(|notify| notify.kind)
     }
 
     /// The group that INVALID_KE_PAYLOAD asks for (RFC 7296 section 1.3).
-    pub(in crate::ike) fn wanted_group(&self) -> Option<u16> {
+    pub fn wanted_group(&self) -> Option<u16> {
         let group = self.notify(notify::INVALID_KE_PAYLOAD)?.data.as_slice();
         group.try_into().ok().map(u16::from_be_bytes)
     }
 
     /// Whether a CREATE_CHILD_SA request is about the IKE SA itself: its SA payload offers IKE.
-    pub(in crate::ike) fn is_ike_rekey(&self) -> bool {
+    pub fn is_ike_rekey(&self) -> bool {
         self.sa().is_ok_and(|offers| offers.iter().any(|offer| offer.protocol == protocol::IKE))
     }
 
     /// The child that a notification of `kind` is about.
-    pub(in crate::ike) fn about_child(&self, kind: u16) -> Option<u32> {
+    pub fn about_child(&self, kind: u16) -> Option<u32> {
         let (about, spi) = self.notify(kind)?.about.as_ref()?;
         let spi: [u8; 4] = spi.as_slice().try_into().ok()?;
         (*about == protocol::ESP).then_some(u32::from_be_bytes(spi))

@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::{GENERIC, Proposal, TrafficSelector};
 
 /// More payloads than this in one message are not a message of ours or of any peer worth talking to.
-pub(in crate::ike) const MAX_PAYLOADS: usize = 64;
+pub const MAX_PAYLOADS: usize = 64;
 /// Nonces have 16 to 256 octets (RFC 7296 section 3.9).
 const NONCE_LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
 /// The bit that says: refuse the message if you do not know this payload.
@@ -16,7 +16,7 @@ const CRITICAL: u8 = 0x80;
 
 /// One payload that we know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ike) enum Payload {
+pub enum Payload {
     /// What is offered, or what was chosen.
     Sa(Vec<Proposal>),
     /// A public value.
@@ -52,45 +52,45 @@ pub(in crate::ike) enum Payload {
 
 /// A Key Exchange payload (RFC 7296 section 3.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ike) struct Ke {
+pub struct Ke {
     /// The group.
-    pub(in crate::ike) group: u16,
+    pub group: u16,
     /// The public value.
-    pub(in crate::ike) data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 /// An identity (RFC 7296 section 3.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ike) struct Id {
+pub struct Id {
     /// Its type.
-    pub(in crate::ike) kind: u8,
+    pub kind: u8,
     /// Its data.
-    pub(in crate::ike) data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 /// The body of a Certificate or a Certificate Request payload (RFC 7296 sections 3.6 and 3.7).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ike) struct Encoded {
+pub struct Encoded {
     /// What kind of certificate it is about.
-    pub(in crate::ike) encoding: u8,
+    pub encoding: u8,
     /// The certificate, or the names of CAs.
-    pub(in crate::ike) data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 /// A notification (RFC 7296 section 3.10).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ike) struct Notify {
+pub struct Notify {
     /// What SA it is about, if any: protocol and SPI.
-    pub(in crate::ike) about: Option<(u8, Vec<u8>)>,
+    pub about: Option<(u8, Vec<u8>)>,
     /// Its type.
-    pub(in crate::ike) kind: u16,
+    pub kind: u16,
     /// Its data.
-    pub(in crate::ike) data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 /// SAs that the sender has deleted (RFC 7296 section 3.11).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ike) enum Delete {
+pub enum Delete {
     /// The IKE SA that carries this.
     Ike,
     /// ESP SAs, by the SPIs of the sender's inbound ones.
@@ -100,16 +100,16 @@ pub(in crate::ike) enum Delete {
 }
 
 /// The generic header and the body of a payload.
-pub(in crate::ike) struct Generic<'a> {
+pub struct Generic<'a> {
     /// The type of the payload that follows.
-    pub(in crate::ike) next: u8,
+    pub next: u8,
     critical: bool,
     /// The payload without its generic header.
-    pub(in crate::ike) body: &'a [u8],
+    pub body: &'a [u8],
 }
 
 impl<'a> Generic<'a> {
-    pub(in crate::ike) fn parse(reader: &mut Reader<'a>) -> Result<Self, Error> {
+    pub fn parse(reader: &mut Reader<'a>) -> Result<Self, Error> {
         let next = reader.u8()?;
         let critical = reader.u8()? & CRITICAL != 0;
         let length = usize::from(reader.u16()?);
@@ -119,7 +119,7 @@ impl<'a> Generic<'a> {
 }
 
 /// Reads the chain of payloads inside an Encrypted payload.
-pub(in crate::ike) fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload>, Error> {
+pub fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload>, Error> {
     let mut reader = Reader::new(bytes);
     let mut next = first;
     let mut payloads = Vec::new();
@@ -138,7 +138,7 @@ pub(in crate::ike) fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload
 }
 
 /// Appends `payloads` as a chain.
-pub(in crate::ike) fn write_chain(payloads: &[Payload], out: &mut Vec<u8>) {
+pub fn write_chain(payloads: &[Payload], out: &mut Vec<u8>) {
     for (at, payload) in payloads.iter().enumerate() {
         let next = payloads.get(at + 1).map_or(kind::NONE, Payload::kind);
         let start = out.len();
@@ -150,13 +150,13 @@ pub(in crate::ike) fn write_chain(payloads: &[Payload], out: &mut Vec<u8>) {
 }
 
 /// A length as two octets. What we build stays far below 65,536 octets.
-pub(in crate::ike) fn length16(length: usize) -> [u8; 2] {
+pub fn length16(length: usize) -> [u8; 2] {
     u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 impl Payload {
     /// Its type.
-    pub(in crate::ike) fn kind(&self) -> u8 {
+    pub fn kind(&self) -> u8 {
         match self {
             Payload::Sa(_) => kind::SA,
             Payload::Ke(_) => kind::KE,
@@ -176,7 +176,7 @@ impl Payload {
 
     /// Reads the payload of type `payload_kind`. One that we do not know is skipped, unless its critical
     /// bit asks to refuse the message (RFC 7296 section 2.5).
-    pub(in crate::ike) fn parse(payload_kind: u8, generic: &Generic<'_>) -> Result<Option<Self>, Error> {
+    pub fn parse(payload_kind: u8, generic: &Generic<'_>) -> Result<Option<Self>, Error> {
         let mut reader = Reader::new(generic.body);
         let payload = match payload_kind {
             kind::SA => Payload::Sa(Proposal::parse_all(&mut reader)?),
@@ -233,7 +233,7 @@ impl Payload {
     }
 
     /// An error or a remark that is about no SA.
-    pub(in crate::ike) fn notify(notify_kind: u16, data: Vec<u8>) -> Self {
+    pub fn notify(notify_kind: u16, data: Vec<u8>) -> Self {
         Payload::Notify(Notify { about: None, kind: notify_kind, data })
     }
 }
@@ -248,7 +248,7 @@ impl Ke {
 
 impl Id {
     /// The identity of a host in a pair: its address.
-    pub(in crate::ike) fn of(address: IpAddr) -> Self {
+    pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(v4) => Self { kind: codes::id::IPV4_ADDR, data: v4.octets().to_vec() },
             IpAddr::V6(v6) => Self { kind: codes::id::IPV6_ADDR, data: v6.octets().to_vec() },
@@ -256,7 +256,7 @@ impl Id {
     }
 
     /// The payload without its generic header, as AUTH covers it (RFC 7296 section 2.15).
-    pub(in crate::ike) fn body(&self) -> Vec<u8> {
+    pub fn body(&self) -> Vec<u8> {
         let mut body = vec![self.kind, 0, 0, 0];
         body.extend(&self.data);
         body
@@ -271,7 +271,7 @@ impl Id {
 
 impl Encoded {
     /// About an X.509 certificate.
-    pub(in crate::ike) fn x509(data: &[u8]) -> Self {
+    pub fn x509(data: &[u8]) -> Self {
         Self { encoding: codes::encoding::X509, data: data.to_vec() }
     }
 
@@ -282,7 +282,7 @@ impl Encoded {
 
 impl Notify {
     /// Whether it says that something went wrong.
-    pub(in crate::ike) fn is_error(&self) -> bool {
+    pub fn is_error(&self) -> bool {
         self.kind < codes::notify::FIRST_STATUS
     }
 

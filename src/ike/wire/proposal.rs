@@ -19,38 +19,38 @@ const SHORT_ATTRIBUTE: u16 = 0x8000;
 
 /// One set of transforms out of which one of each type is to be chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::ike) struct Proposal {
+pub struct Proposal {
     /// Its number, from 1; an answer repeats the number chosen.
-    pub(in crate::ike) number: u8,
+    pub number: u8,
     /// IKE or ESP.
-    pub(in crate::ike) protocol: u8,
+    pub protocol: u8,
     /// The sender's SPI: none in IKE_SA_INIT, 8 octets for IKE, 4 for ESP.
-    pub(in crate::ike) spi: Vec<u8>,
+    pub spi: Vec<u8>,
     /// In the sender's order of preference within each type.
-    pub(in crate::ike) transforms: Vec<Transform>,
+    pub transforms: Vec<Transform>,
 }
 
 /// One algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ike) struct Transform {
+pub struct Transform {
     /// What it is for.
-    pub(in crate::ike) kind: u8,
+    pub kind: u8,
     /// Which it is.
-    pub(in crate::ike) id: u16,
+    pub id: u16,
     /// Bits of its key, where its identifier leaves that open.
-    pub(in crate::ike) key_bits: Option<u16>,
+    pub key_bits: Option<u16>,
     /// It carries an attribute that we do not know, so it must not be chosen (RFC 7296 section 3.3.6).
-    pub(in crate::ike) unknown_attribute: bool,
+    pub unknown_attribute: bool,
 }
 
 impl Transform {
     /// A transform without attributes.
-    pub(in crate::ike) fn new(kind: u8, id: u16) -> Self {
+    pub fn new(kind: u8, id: u16) -> Self {
         Self { kind, id, key_bits: None, unknown_attribute: false }
     }
 
     /// A transform with a key length.
-    pub(in crate::ike) fn keyed(kind: u8, id: u16, key_bits: u16) -> Self {
+    pub fn keyed(kind: u8, id: u16, key_bits: u16) -> Self {
         Self { kind, id, key_bits: Some(key_bits), unknown_attribute: false }
     }
 
@@ -93,7 +93,7 @@ impl Transform {
 
 impl Proposal {
     /// Reads the body of an SA payload.
-    pub(in crate::ike) fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Error> {
+    pub fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Error> {
         let mut proposals = Vec::new();
         loop {
             let (proposal, last) = Self::parse(reader)?;
@@ -105,7 +105,7 @@ impl Proposal {
     }
 
     /// Writes the body of an SA payload.
-    pub(in crate::ike) fn write_all(proposals: &[Self], out: &mut Vec<u8>) {
+    pub fn write_all(proposals: &[Self], out: &mut Vec<u8>) {
         for (at, proposal) in proposals.iter().enumerate() {
             proposal.write(at + 1 == proposals.len(), out);
         }

@@ -4,60 +4,60 @@ use super::super::error::Error;
 
 /// What is left to read. Every method fails instead of reading past the end.
 #[derive(Debug, Clone)]
-pub(in crate::ike) struct Reader<'a> {
+pub struct Reader<'a> {
     all: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(in crate::ike) fn new(all: &'a [u8]) -> Self {
+    pub fn new(all: &'a [u8]) -> Self {
         Self { all, at: 0 }
     }
 
-    pub(in crate::ike) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.at
     }
 
-    pub(in crate::ike) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.at == self.all.len()
     }
 
-    pub(in crate::ike) fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
         let end = self.at.checked_add(count).ok_or(Error::malformed("a length overflows"))?;
         let taken = self.all.get(self.at..end).ok_or(Error::malformed("it ends too early"))?;
         self.at = end;
         Ok(taken)
     }
 
-    pub(in crate::ike) fn rest(&mut self) -> &'a [u8] {
+    pub fn rest(&mut self) -> &'a [u8] {
         let rest = self.all.get(self.at..).unwrap_or_default();
         self.at = self.all.len();
         rest
     }
 
-    pub(in crate::ike) fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
-    pub(in crate::ike) fn u8(&mut self) -> Result<u8, Error> {
+    pub fn u8(&mut self) -> Result<u8, Error> {
         self.array().map(u8::from_be_bytes)
     }
 
-    pub(in crate::ike) fn u16(&mut self) -> Result<u16, Error> {
+    pub fn u16(&mut self) -> Result<u16, Error> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub(in crate::ike) fn u32(&mut self) -> Result<u32, Error> {
+    pub fn u32(&mut self) -> Result<u32, Error> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub(in crate::ike) fn u64(&mut self) -> Result<u64, Error> {
+    pub fn u64(&mut self) -> Result<u64, Error> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub(in crate::ike) fn finish(&self) -> Result<(), Error> {
+    pub fn finish(&self) -> Result<(), Error> {
         if self.is_empty() { Ok(()) } else { Err(Error::malformed("bytes are left over")) }
     }
 }

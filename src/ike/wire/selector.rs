@@ -9,23 +9,23 @@ use super::reader::Reader;
 
 /// A range of addresses and ports of one protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::ike) struct TrafficSelector {
+pub struct TrafficSelector {
     /// IP protocol, 0 for any.
-    pub(in crate::ike) protocol: u8,
+    pub protocol: u8,
     /// First and last port.
-    pub(in crate::ike) ports: (u16, u16),
+    pub ports: (u16, u16),
     /// First and last address, of one family.
-    pub(in crate::ike) addresses: (IpAddr, IpAddr),
+    pub addresses: (IpAddr, IpAddr),
 }
 
 impl TrafficSelector {
     /// Everything from or to one address.
-    pub(in crate::ike) fn host(address: IpAddr) -> Self {
+    pub fn host(address: IpAddr) -> Self {
         Self { protocol: 0, ports: (0, u16::MAX), addresses: (address, address) }
     }
 
     /// Whether everything from or to `address` lies inside.
-    pub(in crate::ike) fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.protocol == 0
             && self.ports == (0, u16::MAX)
             && self.addresses.0.is_ipv4() == address.is_ipv4()
@@ -33,12 +33,12 @@ impl TrafficSelector {
     }
 
     /// Whether it is [`TrafficSelector::host`] of some address.
-    pub(in crate::ike) fn is_host(&self) -> bool {
+    pub fn is_host(&self) -> bool {
         self.addresses.0 == self.addresses.1 && self.contains(self.addresses.0)
     }
 
     /// Reads the body of a TS payload. Selectors of other types are skipped.
-    pub(in crate::ike) fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Error> {
+    pub fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Error> {
         let count = reader.u8()?;
         reader.take(3)?;
         let mut selectors = Vec::new();
@@ -49,7 +49,7 @@ impl TrafficSelector {
     }
 
     /// Writes the body of a TS payload.
-    pub(in crate::ike) fn write_all(selectors: &[Self], out: &mut Vec<u8>) {
+    pub fn write_all(selectors: &[Self], out: &mut Vec<u8>) {
         out.extend([u8::try_from(selectors.len()).unwrap_or(u8::MAX), 0, 0, 0]);
         for selector in selectors {
             selector.write(out);

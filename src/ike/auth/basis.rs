@@ -1,0 +1,113 @@
+//! What a session rests on: how its keys were made, and what both ends have proven themselves with.
+
+use std::net::IpAddr;
+
+use crate::identity::certificate::CertificateError;
+use crate::identity::{AuthMethod, Expected, Identity, Proof, SecretId};
+use crate::ike::Settings;
+use crate::types::{Method, UnixTime};
+
+/// How the keys of a session were made, and what the proofs of both ends were made with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basis {
+    /// Ours.
+    pub ours: Proof,
+    /// The peer's.
+    pub theirs: Proof,
+    /// How its keys were made.
+    pub method: Method,
+    /// This end began it, and chose the method.
+    pub initiated: bool,
+}
+
+impl Basis {
+    /// Whether both would be made so today, by what `settings` say of us and of the host at `remote`. A method
+    /// is the choice of the end that began: the other end is content with whatever it accepts, or two hosts of
+    /// which one has changed over would take turns for ever.
+    pub fn is_current(&self, settings: &Settings, remote: IpAddr, wall: Option<UnixTime>) -> bool {
+        let theirs = match self.theirs {
+            Proof::Secret(id) => is_current_secret(id, settings),
+            Proof::Key(_) => true,
+            // One that is over soon is to be replaced under way.
+            Proof::Certified(_) => !self.ends_soon(settings, wall),
+        };
+        let chosen = self.method == settings.method || !self.initiated;
+        chosen && is_ours(&self.ours, settings) && theirs && self.is_taken(settings, remote)
+    }
+
+    /// Whether what the peer has proven itself with is over before its keys would be renewed, at the time of day `wall`.
+    pub fn ends_soon(&self, settings: &Settings, wall: Option<UnixTime>) -> bool {
+        let next = wall.map(|wall| wall.after(settings.rekey_after));
+        self.theirs.until().zip(next).is_some_and(|(until, next)| until < next)
+    }
+
+    /// Looks again at the certificate of the host at `remote`, where other CAs are trusted now or other lists are known.
+    ///
+    /// # Errors
+    /// Why it would not be taken today.
+    pub fn review(
+        &mut self,
+        settings: &Settings,
+        remote: IpAddr,
+        wall: Option<UnixTime>,
+    ) -> Result<(), CertificateError> {
+        let (Proof::Certified(certified), Some(wall)) = (&mut self.theirs, wall) else { return Ok(()) };
+        let credentials = &settings.credentials;
+        let Some(authorities) = credentials.authorities_for(remote) else { return Ok(()) };
+        if certified.trust == authorities.id() {
+            return Ok(());
+        }
+        // An address that moves may be that of several hosts: the certificate is one of theirs.
+        let mut outcome = Ok(());
+        for expected in credentials.expected(remote) {
+            outcome = authorities.verify(&certified.chain, wall, expected.subject()).map(drop);
+            if outcome.is_ok() {
+                certified.trust = authorities.id();
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// Whether the method and the proof of the host at `remote` would be taken today.
+    pub fn is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
+        let mut expected = settings.credentials.expected(remote);
+        settings.accepts(self.method) && expected.any(|it| is_theirs(&self.theirs, settings, it))
+    }
+
+    /// The secret that it rests on; the one that is not `current`, should there be two.
+    pub fn secret(&self, current: Option<SecretId>) -> Option<SecretId> {
+        let secrets = [&self.ours, &self.theirs].into_iter().filter_map(|proof| match proof {
+            Proof::Secret(id) => Some(*id),
+            Proof::Key(_) | Proof::Certified(_) => None,
+        });
+        secrets.max_by_key(|id| Some(*id) != current)
+    }
+}
+
+fn is_current_secret(id: SecretId, settings: &Settings) -> bool {
+    settings.secret.as_ref().is_some_and(|secret| secret.id() == id)
+}
+
+fn is_ours(proof: &Proof, settings: &Settings) -> bool {
+    match (&settings.credentials.identity, proof) {
+        (Identity::Secret, Proof::Secret(id)) => is_current_secret(*id, settings),
+        (Identity::PublicKey(key) | Identity::Certificate(key, _), Proof::Key(ours)) => ours == key.public(),
+        _ => false,
+    }
+}
+
+/// A certificate that was taken is looked at again when the CAs or their revocation lists have changed.
+fn is_theirs(proof: &Proof, settings: &Settings, expected: &Expected) -> bool {
+    let accepts = |method| expected.methods.contains(&method);
+    match proof {
+        Proof::Secret(id) => {
+            accepts(AuthMethod::Secret) && settings.secrets().any(|secret| secret.id() == *id)
+        }
+        Proof::Key(key) => accepts(AuthMethod::PublicKey) && expected.public_key.as_ref() == Some(key),
+        Proof::Certified(certified) => {
+            let authorities = settings.credentials.authorities.as_ref();
+            accepts(AuthMethod::Certificate) && authorities.is_some_and(|it| it.id() == certified.trust)
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Whose turn it is to be knocked at. Any number of peers may be gone, and none of them may delay one that is there:
+//! who is known goes before strangers, and all of whom nobody answered last time share one pace.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crate::ike::limits::{PACE_KNOWN, PACE_STRANGERS};
+use crate::types::Pair;
+
+/// Who a peer is to this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its pair was sealed, or it has proven itself to this agent: it is missed.
+    Known,
+    /// It may never have been there.
+    Stranger,
+}
+
+/// Who waits for room, and when the next turn of those is that do not answer.
+#[derive(Debug, Default)]
+pub struct Knocks {
+    known: VecDeque<Pair>,
+    strangers: VecDeque<Pair>,
+    next_known: Option<Instant>,
+    next_stranger: Option<Instant>,
+}
+
+impl Knocks {
+    /// Takes a turn among those that did not answer last time, and says when it is: `now`, or later.
+    pub(super) fn take_turn(&mut self, now: Instant, standing: Standing) -> Instant {
+        let (next, pace) = match standing {
+            Standing::Known => (&mut self.next_known, PACE_KNOWN),
+            Standing::Stranger => (&mut self.next_stranger, PACE_STRANGERS),
+        };
+        let turn = next.map_or(now, |next| next.max(now));
+        *next = Some(turn + pace);
+        turn
+    }
+
+    /// A pair waits until there is room to open its IKE SA.
+    pub fn wait(&mut self, pair: Pair, standing: Standing) {
+        match standing {
+            Standing::Known => self.known.push_back(pair),
+            Standing::Stranger => self.strangers.push_back(pair),
+        }
+    }
+
+    /// The pair that is next when there is room.
+    pub fn next(&mut self) -> Option<Pair> {
+        self.known.pop_front().or_else(|| self.strangers.pop_front())
+    }
+
+    /// Whether no pair waits for room.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.strangers.is_empty()
+    }
+}

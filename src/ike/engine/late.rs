@@ -1,0 +1,64 @@
+//! How late this host is. Answers that wait in it to be read are not missing: a host that asks again because of
+//! them has more to do, and is later still. So one that is late waits longer for answers, and begins less at a time.
+
+use std::time::{Duration, Instant};
+
+use crate::ike::limits::{LATE_MOST, ON_TIME, OPENING_LEAST, OPENING_MAX};
+
+/// How long datagrams wait to be read.
+#[derive(Debug, Default)]
+pub struct Lateness {
+    /// As it was noted last.
+    longest: Duration,
+    noted: Option<Instant>,
+}
+
+impl Lateness {
+    /// Something was read that had `waited`.
+    pub(super) fn note(&mut self, now: Instant, waited: Duration) {
+        self.longest = self.at(now).max(waited.min(LATE_MOST));
+        self.noted = Some(now);
+    }
+
+    /// How late this host is: what was noted is forgotten in four times as long as it was.
+    pub fn at(&self, now: Instant) -> Duration {
+        let passed = self.noted.map_or(Duration::ZERO, |noted| now.saturating_duration_since(noted));
+        self.longest.saturating_sub(passed / 4)
+    }
+
+    /// How many IKE SAs may be opened at a time.
+    pub fn room(&self, now: Instant) -> usize {
+        let late = self.at(now).max(ON_TIME);
+        let room = OPENING_MAX as u128 * ON_TIME.as_micros() / late.as_micros();
+        usize::try_from(room).unwrap_or(OPENING_MAX).max(OPENING_LEAST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn who_is_late_begins_less_until_that_is_long_ago() {
+        let (mut late, now) = (Lateness::default(), Instant::now());
+        assert_eq!((late.at(now), late.room(now)), (Duration::ZERO, OPENING_MAX));
+        late.note(now, ON_TIME);
+        assert_eq!(late.room(now), OPENING_MAX);
+        late.note(now, 4 * ON_TIME);
+        late.note(now, MILLISECOND);
+        assert_eq!((late.at(now), late.room(now)), (4 * ON_TIME, OPENING_MAX / 4));
+        let later = now + 8 * ON_TIME;
+        assert_eq!((late.at(later), late.room(later)), (2 * ON_TIME, OPENING_MAX / 2));
+        assert_eq!(late.at(now + 16 * ON_TIME), Duration::ZERO);
+    }
+
+    /// The clock that says when a datagram came can be set.
+    #[test]
+    fn however_late_it_seems_it_goes_on() {
+        let (mut late, now) = (Lateness::default(), Instant::now());
+        late.note(now, Duration::MAX);
+        assert_eq!((late.at(now), late.room(now)), (LATE_MOST, OPENING_LEAST));
+    }
+}

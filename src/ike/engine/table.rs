@@ -1,0 +1,233 @@
+//! All sessions, found by SPI, by the request that opened them and by what is due next.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+
+use super::budget::{Budget, Load};
+use crate::ike::handshake::session::Session;
+use crate::ike::wire::Message;
+use crate::types::Pair;
+
+/// The name of a session within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionKey(u64);
+
+#[cfg(test)]
+impl SessionKey {
+    pub fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// The first request of an initiator: its address, and a hash of what it said, whatever cookie that came with. Whoever
+/// sees it can send another with the same SPI, so the SPI alone does not tell requests apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Request(SocketAddr, [u8; SHA256_OUTPUT_LEN]);
+
+impl Request {
+    /// That of `message`, which came from `remote` and was `datagram` on the wire.
+    pub fn new(remote: SocketAddr, message: &Message<'_>, datagram: &[u8]) -> Self {
+        let mut hash = Context::new(&SHA256);
+        message.without_cookie(datagram).into_iter().for_each(|part| hash.update(part));
+        Self(remote, hash.finish().as_ref().try_into().unwrap_or_default())
+    }
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// Something that a session waits for.
+    Session(SessionKey),
+    /// An attempt of ours.
+    Pair(Pair),
+}
+
+/// A session and where it stands in the indexes.
+struct Entry {
+    /// `None` while it is being worked on.
+    session: Option<Session>,
+    spis: Vec<u64>,
+    /// The first request, where the peer is the initiator.
+    opened_by: Option<Request>,
+    due: Option<Instant>,
+    pair: Pair,
+    load: Load,
+    opening: bool,
+    takes_room: bool,
+    to_flush: bool,
+}
+
+/// All sessions.
+#[derive(Default)]
+pub struct Table {
+    entries: HashMap<SessionKey, Entry>,
+    by_spi: HashMap<u64, SessionKey>,
+    by_request: HashMap<Request, SessionKey>,
+    to_flush: VecDeque<SessionKey>,
+    budget: Budget,
+    opening: usize,
+    taken_room: usize,
+    next_key: u64,
+    timers: BTreeSet<(Instant, Due)>,
+}
+
+impl Table {
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many indexes of ours they have.
+    pub fn spis(&self) -> usize {
+        self.by_spi.len()
+    }
+
+    /// What others make us hold.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// How many of those that this end is opening take room.
+    pub(super) fn taken_room(&self) -> usize {
+        self.taken_room
+    }
+
+    /// How many of them take none, since nobody answers.
+    pub fn unanswered(&self) -> usize {
+        self.opening - self.taken_room
+    }
+
+    /// Adds a session. `opened_by`: the first request, where the peer is the initiator.
+    pub fn insert(&mut self, session: Session, opened_by: Option<Request>) -> SessionKey {
+        let key = SessionKey(self.next_key);
+        self.next_key += 1;
+        let entry = Entry {
+            session: None,
+            spis: Vec::new(),
+            opened_by,
+            due: None,
+            pair: session.path().pair,
+            load: Load::default(),
+            opening: false,
+            takes_room: false,
+            to_flush: false,
+        };
+        self.entries.insert(key, entry);
+        if let Some(request) = opened_by {
+            self.by_request.insert(request, key);
+        }
+        self.put_back(key, session);
+        key
+    }
+
+    /// A session, to look at.
+    pub fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.entries.get(&key)?.session.as_ref()
+    }
+
+    /// The session that a message with our index `spi` is for.
+    pub(super) fn by_spi(&self, spi: u64) -> Option<SessionKey> {
+        self.by_spi.get(&spi).copied()
+    }
+
+    /// The session that a first request has opened before.
+    pub(super) fn by_request(&self, request: Request) -> Option<SessionKey> {
+        self.by_request.get(&request).copied()
+    }
+
+    /// Takes a session out to work on it; [`Table::put_back`] or [`Table::remove`] must follow.
+    pub fn take(&mut self, key: SessionKey) -> Option<Session> {
+        self.entries.get_mut(&key)?.session.take()
+    }
+
+    /// Puts a session back, into the indexes too, and marks it to be flushed.
+    pub(super) fn put_back(&mut self, key: SessionKey, session: Session) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let spis = session.spis();
+        if spis != entry.spis {
+            entry.spis.iter().filter(|spi| !spis.contains(spi)).for_each(|spi| {
+                self.by_spi.remove(spi);
+            });
+            self.by_spi.extend(spis.iter().map(|spi| (*spi, key)));
+            entry.spis = spis;
+        }
+        let due = session.deadline().map(|(at, _)| at);
+        if due != entry.due {
+            if let Some(at) = entry.due {
+                self.timers.remove(&(at, Due::Session(key)));
+            }
+            self.timers.extend(due.map(|at| (at, Due::Session(key))));
+            entry.due = due;
+        }
+        let load = Load {
+            unproven: session.is_unproven(),
+            refused: matches!(session, Session::Refused(_)),
+            octets: session.held_octets(),
+        };
+        self.budget.change(entry.pair, key, std::mem::replace(&mut entry.load, load), load);
+        self.opening -= usize::from(entry.opening);
+        entry.opening = session.is_opening();
+        self.opening += usize::from(entry.opening);
+        self.taken_room -= usize::from(entry.takes_room);
+        entry.takes_room = session.takes_room();
+        self.taken_room += usize::from(entry.takes_room);
+        if !entry.to_flush {
+            entry.to_flush = true;
+            self.to_flush.push_back(key);
+        }
+        entry.session = Some(session);
+    }
+
+    /// Puts back what needs no flush any more.
+    pub(super) fn put_back_flushed(&mut self, key: SessionKey, session: Session) {
+        self.put_back(key, session);
+        self.to_flush.pop_back_if(|last| *last == key);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.to_flush = false;
+        }
+    }
+
+    /// The next session to flush.
+    pub(super) fn next_to_flush(&mut self) -> Option<SessionKey> {
+        loop {
+            let key = self.to_flush.pop_front()?;
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.to_flush = false;
+                return Some(key);
+            }
+        }
+    }
+
+    /// Forgets a session.
+    pub fn remove(&mut self, key: SessionKey) {
+        let Some(entry) = self.entries.remove(&key) else { return };
+        for spi in &entry.spis {
+            self.by_spi.remove(spi);
+        }
+        if let Some(request) = entry.opened_by {
+            self.by_request.remove(&request);
+        }
+        if let Some(at) = entry.due {
+            self.timers.remove(&(at, Due::Session(key)));
+        }
+        self.budget.change(entry.pair, key, entry.load, Load::default());
+        self.opening -= usize::from(entry.opening);
+        self.taken_room -= usize::from(entry.takes_room);
+    }
+
+    /// Moves the timer of a pair.
+    pub(super) fn move_timer(&mut self, pair: Pair, from: Option<Instant>, to: Option<Instant>) {
+        if let Some(at) = from {
+            self.timers.remove(&(at, Due::Pair(pair)));
+        }
+        self.timers.extend(to.map(|at| (at, Due::Pair(pair))));
+    }
+
+    /// What is due first.
+    pub(super) fn first_due(&self) -> Option<(Instant, Due)> {
+        self.timers.first().copied()
+    }
+}

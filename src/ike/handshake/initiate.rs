@@ -1,0 +1,382 @@
+//! The initiator's way to an established session (RFC 7296 section 1.2).
+
+use std::time::Instant;
+
+use super::initiation::{Candidate, First, Step};
+use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
+use super::opened::{Opened, fragmentation_supported, fragments};
+use super::opening::{Attempt, Opening};
+use crate::identity::Proof;
+use crate::ike::Event;
+use crate::ike::auth::Verified;
+use crate::ike::auth::basis::Basis;
+use crate::ike::auth::peer::Peer;
+use crate::ike::auth::signature::Hashes;
+use crate::ike::crypto::agreement::KeyPair;
+use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
+use crate::ike::crypto::suite::{Groups, OwnKe, concluded_ike, ike_offer};
+use crate::ike::error::Error;
+use crate::ike::limits::{IKE_REKEY_FACTOR, TRIES_OPENING};
+use crate::ike::outbox::{Cx, Path, Scope};
+use crate::ike::session::child;
+use crate::ike::session::child::{Agreement, Offer};
+use crate::ike::session::established::{Established, Introduction};
+use crate::ike::session::exchange::{Retransmission, Window};
+use crate::ike::session::ike_sa::IkeSa;
+use crate::ike::session::life::Greeted;
+use crate::ike::session::pending::Task;
+use crate::ike::wire::codes::{Exchange, notify};
+use crate::ike::wire::{Id, Ke, Message, Parts, Payload};
+use crate::types::{EspProposal, EspSuite, Method, NewInbound, Proposals};
+
+/// Has sent IKE_SA_INIT.
+pub struct AwaitInitResponse {
+    opening: Opening,
+    /// The request that is sent and, before it, the one whose group was refused: whoever refused it need not
+    /// be the peer, and the peer may yet take it.
+    requests: Vec<Request>,
+}
+
+/// An IKE_SA_INIT request.
+struct Request {
+    key: KeyPair,
+    bytes: Vec<u8>,
+}
+
+/// Has sent IKE_AUTH.
+pub struct AwaitAuthResponse {
+    opened: Opened,
+    /// What we proved ourselves with.
+    ours: Proof,
+    offer: Offer,
+    ahead: Option<Ahead>,
+    sent: Retransmission,
+}
+
+/// An inbound SA that was made ahead of the answer.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// What it was made with, and nothing else was offered.
+    suite: EspSuite,
+    /// It had to go again. A key lives once: nothing more is made of the keys that were offered.
+    withdrawn: bool,
+}
+
+/// What the offer in IKE_AUTH is for.
+fn proposals(cx: &Cx<'_>, ahead: Option<Ahead>) -> Proposals<EspProposal> {
+    let suite = ahead.map(|ahead| ahead.suite);
+    suite.map_or_else(|| cx.settings.esp_proposals.without_key_exchange(), Proposals::of_suite)
+}
+
+impl AwaitInitResponse {
+    /// Sends the first message.
+    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<First, Error> {
+        let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
+        let key = KeyPair::generate(group, cx.entropy)?;
+        let opening = Opening::new(cx, Method::Ike.exchange(), path, attempt);
+        let mut state = Self { opening, requests: Vec::new() };
+        state.send(cx, key);
+        Ok(First::Init(state))
+    }
+
+    /// Sends a request with the public value of `key`.
+    fn send(&mut self, cx: &mut Cx<'_>, key: KeyPair) {
+        let mut payloads = vec![
+            // RFC 7296 section 1.2: all that we offer, whatever group was asked for.
+            Payload::Sa(ike_offer(&cx.settings.ike_proposals, &[])),
+            Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
+            Payload::Nonce(self.opening.nonce.clone()),
+            fragmentation_supported(),
+        ];
+        payloads.extend(self.opening.claims());
+        // RFC 9370 section 2.2.1: an offer with an additional exchange says so.
+        payloads.extend(cx.settings.ike_proposals.has_additional().then(intermediate_supported));
+        payloads.push(cx.vendor_id.clone());
+        let credentials = &cx.settings.credentials;
+        payloads.extend(credentials.knows_signatures(self.opening.path.pair.remote).then(Hashes::ours));
+        let bytes = self.opening.send(cx, payloads);
+        self.requests.push(Request { key, bytes });
+    }
+
+    /// Takes in an answer. Gives back what it leads to, if somebody may prove to be the peer by it.
+    pub(super) fn take_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+        datagram: &[u8],
+    ) -> Option<Opened> {
+        let parts = Parts(&message.payloads);
+        if let Some(cookie) = parts.notify(notify::COOKIE) {
+            if self.opening.take_cookie(cx, &cookie.data)
+                && let Some(Request { key, .. }) = self.requests.pop()
+            {
+                self.send(cx, key);
+            }
+            return None;
+        }
+        // Nobody has proven anything yet: an error is a hint, and a better answer may still come
+        // (RFC 7296 section 2.21.1).
+        let outcome = match parts.refusal() {
+            Some(refusal) => Err(Error::Refused(refusal)),
+            None => self.conclude(cx, message, datagram),
+        };
+        if let Err(error) = &outcome
+            && !self.change_group(cx, &parts)
+        {
+            self.opening.take_hint(cx, error);
+        }
+        outcome.ok()
+    }
+
+    /// RFC 7296 section 1.2: INVALID_KE_PAYLOAD names the group to bring. It is obeyed once, if the group is
+    /// one that we offer: what was offered stays the same and AUTH covers it, so that the peer would find out
+    /// if it was not its own word. Says whether the group is one that we have brought or bring now.
+    fn change_group(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>) -> bool {
+        let group = parts.wanted_group().and_then(|id| cx.settings.ike_proposals.group(id));
+        let Some(group) = group else { return false };
+        if self.requests.iter().any(|request| request.key.group() == group) {
+            return true;
+        }
+        match KeyPair::generate(group, cx.entropy) {
+            Ok(key) if self.requests.len() == 1 => self.send(cx, key),
+            _ => return false,
+        }
+        true
+    }
+
+    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Error> {
+        let (header, parts) = (&message.header, Parts(&message.payloads));
+        let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
+        if suite.additional.is_some() && parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_none() {
+            return Err(Error::PeerMisbehaved("it chose an additional key exchange and knows none"));
+        }
+        let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
+        let group = suite.negotiated_group()?;
+        let request = self.requests.iter().find(|request| request.key.group() == group);
+        let request = request.filter(|_| ke.group == group.id() && header.responder_spi != 0);
+        let request =
+            request.ok_or(Error::PeerMisbehaved("its public value is not of the group that it chose"))?;
+        let shared = request.key.agree(&ke.data)?;
+        let Opening { begun, attempt, ours, ref nonce, .. } = self.opening;
+        let nonces = Nonces { initiator: nonce.clone(), responder: parts.nonce()?.to_vec() };
+        let spis = Spis { initiator: ours, responder: header.responder_spi };
+        let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
+        let path = self.opening.through(cx, &parts, spis)?;
+        let fragments = fragments(cx, &path, &parts);
+        let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
+        let peer = Peer::read(&parts);
+        peer.ensure_takes(&cx.settings.credentials.identity)?;
+        Ok(Opened {
+            path,
+            begun,
+            met: cx.now,
+            peer,
+            greeting: attempt.greeting,
+            fallback: attempt.fallback,
+            resumption: None,
+            // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
+            sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
+            keys,
+            nonces,
+            intermediate: Vec::new(),
+            auth_id: 1,
+            request: request.bytes.clone(),
+            copies: Vec::new(),
+            response: datagram.to_vec(),
+            variants: Vec::new(),
+        })
+    }
+
+    pub fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    pub(super) fn opening_mut(&mut self) -> &mut Opening {
+        &mut self.opening
+    }
+}
+
+impl Opened {
+    /// What comes after the first exchange.
+    pub fn go_on(self, cx: &mut Cx<'_>) -> Step {
+        match self.sa.keys.suite.additional {
+            Some(additional) => AwaitIntermediateResponse::start(cx, self, additional),
+            None => self.authenticate(cx),
+        }
+    }
+
+    /// Sends IKE_AUTH.
+    pub(super) fn authenticate(mut self, cx: &mut Cx<'_>) -> Step {
+        let pair = self.path.pair;
+        let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback)) {
+            Ok(proven) => proven,
+            Err(error) => return Step::Over(error.failure()),
+        };
+        let offer = Offer::new(cx);
+        // A peer that is not hostseal requires ESP as soon as it has answered, so the inbound SA must be there
+        // before: whoever cannot have what we like best refuses, and is offered the rest afterwards. Nobody has proven
+        // anything yet, so that is only where clear packets are accepted anyway.
+        let suite =
+            cx.settings.esp_proposals.best().filter(|_| self.peer.foreign && cx.ahead.contains(&pair));
+        let ahead = suite.map(|suite| Ahead { suite, withdrawn: false });
+        let mut payloads = vec![Payload::IdI(self.id(cx))];
+        payloads.extend(self.greeting.payloads());
+        payloads.extend(self.request(cx));
+        payloads.push(Payload::IdR(Id::of(pair.remote)));
+        payloads.extend(proof);
+        payloads.extend(offer.request(&proposals(cx, ahead), pair, Vec::new()));
+        payloads.extend((!self.peer.foreign).then(|| offer.word(cx.now)));
+        let request = match self.sa.seal(cx.entropy, Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
+            Ok(request) => request,
+            Err(error) => return Step::Over(error.failure()),
+        };
+        if let Some(suite) = suite {
+            // Before the request goes out: the peer may send ESP before its answer has come.
+            let (key, _) = self.sa.keys.child(None, None, &self.nonces, suite.key_bits, true);
+            let encapsulation = self.path.encapsulation();
+            let inbound = NewInbound { pair, spi: offer.in_spi, suite, encapsulation, key };
+            cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
+        }
+        cx.out.transmit_all(&self.path, &request);
+        let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
+        let state = AwaitAuthResponse { opened: self, ours, offer, ahead, sent };
+        Step::On(Candidate::Auth(Box::new(state)))
+    }
+}
+
+impl AwaitAuthResponse {
+    pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
+        let whole = match self.opened.receive(cx, message, Exchange::IKE_AUTH, self.opened.auth_id) {
+            None => return Step::On(Candidate::Auth(self)),
+            Some(whole) => whole,
+        };
+        let outcome = whole.and_then(|whole| {
+            let payloads = whole.payloads()?;
+            let proof = self.verify(cx, &Parts(&payloads))?;
+            Ok((proof, payloads))
+        });
+        match outcome {
+            Ok((proof, payloads)) => Step::Proven(self.establish(cx, proof, &Parts(&payloads))),
+            Err(error) => {
+                self.withdraw(cx, &error);
+                self.forget_inbound(cx);
+                Step::Over(error.hearsay())
+            }
+        }
+    }
+
+    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        match (parts.auth(), parts.refusal()) {
+            (None, Some(refusal)) => Err(Error::Refused(refusal)),
+            _ => self.opened.verify_responder(cx, parts),
+        }
+    }
+
+    /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
+    /// said once: a responder that does not hear it finds out by itself.
+    fn withdraw(&mut self, cx: &mut Cx<'_>, error: &Error) {
+        if matches!(error, Error::Refused(_)) {
+            return;
+        }
+        let id = self.opened.sa.window.next_request();
+        if let Ok(message) =
+            self.opened.sa.seal(cx.entropy, Exchange::INFORMATIONAL, false, id, &[error.to_notify()])
+        {
+            cx.out.transmit_all(&self.opened.path, &message);
+        }
+    }
+
+    /// What was made ahead of the answer is not to be there any more.
+    pub fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
+        self.forget_inbound(cx);
+        self.ahead.iter_mut().for_each(|ahead| ahead.withdrawn = true);
+    }
+
+    /// What was made ahead of the answer is not to be used.
+    fn forget_inbound(&self, cx: &mut Cx<'_>) {
+        if self.ahead.is_some_and(|ahead| !ahead.withdrawn) {
+            let (pair, in_spi) = (self.opened.path.pair, self.offer.in_spi);
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void: false });
+        }
+    }
+
+    fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Box<Established> {
+        let pair = self.opened.path.pair;
+        // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
+        let conclusion = match parts.refusal() {
+            Some(refusal) => Err(Error::Refused(refusal)),
+            None => child::conclude(&self.opened.path, &proposals(cx, self.ahead), parts, OwnKe::Never),
+        };
+        if conclusion.is_err() {
+            self.forget_inbound(cx);
+        }
+        let introduction = Introduction {
+            path: self.opened.path,
+            begun: self.opened.begun,
+            foreign: self.opened.peer.foreign,
+            greeted: Greeted::read(parts, self.opened.met),
+            basis: Basis {
+                ours: self.ours,
+                theirs: proof.proof().clone(),
+                method: self.opened.method(),
+                initiated: true,
+            },
+        };
+        let mut session = Established::new(cx, proof, introduction, self.opened.sa);
+        match conclusion {
+            Ok(_) if self.ahead.is_some_and(|ahead| ahead.withdrawn) => {
+                session.delete_unwanted(self.offer.in_spi);
+                session.add_task(Task::NewChild);
+            }
+            Ok(choice) => {
+                let agreement = Agreement {
+                    path: self.opened.path,
+                    offer: self.offer,
+                    choice,
+                    nonces: &self.opened.nonces,
+                    shared: None,
+                    additional: None,
+                    initiator: true,
+                    foreign: self.opened.peer.foreign,
+                    replaces: None,
+                };
+                session.announce(cx, &agreement, parts);
+            }
+            // It may take what was not offered for the sake of the inbound SA: now everything is, with new keys.
+            Err(Error::Refused(notify::NO_PROPOSAL_CHOSEN)) if self.ahead.is_some() => {
+                session.add_task(Task::NewChild);
+            }
+            Err(error) => {
+                cx.fail_with(pair, Scope::Child, &error);
+                if !matches!(error, Error::Refused(_)) {
+                    session.delete_unwanted(self.offer.in_spi);
+                }
+            }
+        }
+        Box::new(session)
+    }
+
+    pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
+        if !cx.retransmit(&self.opened.path, &mut self.sent) {
+            self.forget_inbound(cx);
+            return Step::Over(cx.unanswered(&self.opened.path, "IKE_AUTH"));
+        }
+        Step::On(Candidate::Auth(self))
+    }
+
+    pub fn path_is_back(&mut self, now: Instant) {
+        self.sent.restart(now, TRIES_OPENING);
+    }
+
+    pub fn due(&self) -> Instant {
+        self.sent.due()
+    }
+
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    pub(super) fn opened_mut(&mut self) -> &mut Opened {
+        &mut self.opened
+    }
+}

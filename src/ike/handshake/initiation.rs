@@ -1,0 +1,319 @@
+//! An attempt of ours, from its first message to a peer that has proven itself.
+//!
+//! Nobody has proven anything when the first message is answered, and whoever sees it can answer, too, and sooner. So
+//! each answer is followed up by itself, within bounds, and the attempt is over only when all of them have come to
+//! nothing. Once that is told it goes on listening for a while, beside the next attempt.
+//! ```text
+//! a  --- IKE_SA_INIT --->  b
+//! a  <-- IKE_SA_INIT ----       of somebody on the path
+//! a  --- IKE_AUTH ------>       nobody answers, or says no
+//! a  <-- IKE_SA_INIT ----  b
+//! a  --- IKE_AUTH ------>  b
+//! a  <-- IKE_AUTH -------  b    proven
+//! ```
+
+use std::time::Instant;
+
+use subtle::ConstantTimeEq;
+
+use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
+use super::intermediate::AwaitIntermediateResponse;
+use super::opened::Opened;
+use super::opening::Opening;
+use super::resume::AwaitResumeResponse;
+use super::session::Session;
+use crate::ike::Failure;
+use crate::ike::crypto::Hidden;
+use crate::ike::limits::{ANSWERS_MAX, CANDIDATES_MAX, LISTEN_LIFE, TRIES_OPENING};
+use crate::ike::outbox::{Cx, Scope};
+use crate::ike::session::established::Established;
+use crate::ike::wire::{Message, Parts};
+
+/// Our first message, and what its answers are read with.
+pub enum First {
+    /// IKE_SA_INIT.
+    Init(AwaitInitResponse),
+    /// IKE_SESSION_RESUME.
+    Resume(AwaitResumeResponse),
+}
+
+/// How far an answer has been followed up.
+pub enum Candidate {
+    /// IKE_INTERMEDIATE is sent.
+    Intermediate(Box<AwaitIntermediateResponse>),
+    /// IKE_AUTH is sent.
+    Auth(Box<AwaitAuthResponse>),
+}
+
+/// What has become of it.
+pub enum Step {
+    /// It is waited for.
+    On(Candidate),
+    /// It was the peer's.
+    Proven(Box<Established>),
+    /// It leads nowhere.
+    Over(Failure),
+}
+
+/// An attempt of ours.
+pub struct Initiation {
+    first: First,
+    /// Those who have answered, each with its place in `tried`.
+    candidates: Vec<(usize, Candidate)>,
+    /// What the other end proves itself with (SK_p), of each answer so far. The same keys are not used twice.
+    tried: Vec<Hidden>,
+    /// Answers that keys were made of.
+    answers: usize,
+    /// Why the last candidate came to nothing.
+    failure: Option<Failure>,
+    /// The request is not sent any more.
+    silent: bool,
+    /// It has failed, as far as was told.
+    told: bool,
+}
+
+impl First {
+    fn opening(&self) -> &Opening {
+        match self {
+            First::Init(state) => state.opening(),
+            First::Resume(state) => state.opening(),
+        }
+    }
+
+    fn opening_mut(&mut self) -> &mut Opening {
+        match self {
+            First::Init(state) => state.opening_mut(),
+            First::Resume(state) => state.opening_mut(),
+        }
+    }
+
+    fn take_answer(&mut self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Option<Opened> {
+        match self {
+            First::Init(state) => state.take_answer(cx, message, datagram),
+            First::Resume(state) => state.take_answer(cx, message, datagram),
+        }
+    }
+}
+
+impl Candidate {
+    fn opened(&self) -> &Opened {
+        match self {
+            Candidate::Intermediate(state) => state.opened(),
+            Candidate::Auth(state) => state.opened(),
+        }
+    }
+
+    fn opened_mut(&mut self) -> &mut Opened {
+        match self {
+            Candidate::Intermediate(state) => state.opened_mut(),
+            Candidate::Auth(state) => state.opened_mut(),
+        }
+    }
+
+    /// Whether a message is authentic with its keys.
+    fn opens(&self, message: &Message<'_>) -> bool {
+        message.sealed.is_some_and(|sealed| self.opened().sa.open(&sealed).is_some())
+    }
+
+    fn handle_message(self, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
+        match self {
+            Candidate::Intermediate(state) => state.handle_message(cx, message),
+            Candidate::Auth(state) => state.handle_message(cx, message),
+        }
+    }
+
+    fn handle_timeout(self, cx: &mut Cx<'_>) -> Step {
+        match self {
+            Candidate::Intermediate(state) => state.handle_timeout(cx),
+            Candidate::Auth(state) => state.handle_timeout(cx),
+        }
+    }
+
+    fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
+        if let Candidate::Auth(state) = self {
+            state.withdraw_ahead(cx);
+        }
+    }
+
+    fn path_is_back(&mut self, now: Instant) {
+        match self {
+            Candidate::Intermediate(state) => state.path_is_back(now),
+            Candidate::Auth(state) => state.path_is_back(now),
+        }
+    }
+
+    fn due(&self) -> (Instant, &'static str) {
+        match self {
+            Candidate::Intermediate(state) => (state.due(), "IKE_INTERMEDIATE again"),
+            Candidate::Auth(state) => (state.due(), "IKE_AUTH again"),
+        }
+    }
+}
+
+impl Initiation {
+    /// One whose first message has just been sent.
+    pub fn new(first: First) -> Self {
+        Self {
+            first,
+            candidates: Vec::new(),
+            tried: Vec::new(),
+            answers: 0,
+            failure: None,
+            silent: false,
+            told: false,
+        }
+    }
+
+    /// Takes in a message with our index.
+    pub fn handle_message(
+        mut self: Box<Self>,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+        datagram: &[u8],
+    ) -> Option<Session> {
+        let outcome = match message.header.exchange.opens() {
+            true => self.handle_answer(cx, message, datagram),
+            false => self.handle_sealed(cx, message),
+        };
+        self.conclude(cx, outcome)
+    }
+
+    /// An answer to the first message.
+    fn handle_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+        datagram: &[u8],
+    ) -> Option<Box<Established>> {
+        if !self.opening().is_answer(cx, message) {
+            return None;
+        }
+        let parts = Parts(&message.payloads);
+        // While somebody may be about to prove himself, nobody who does not try to talks us into something else.
+        let distracts = !self.candidates.is_empty() && parts.nonce().is_err();
+        let known = self.candidates.iter().any(|(_, it)| it.opened().is_from(datagram));
+        if distracts || known || self.is_over(cx.now) {
+            cx.out.counters.unexpected += 1;
+            return None;
+        }
+        if self.answers >= ANSWERS_MAX || self.candidates.len() >= CANDIDATES_MAX {
+            cx.out.counters.answers_refused += 1;
+            return None;
+        }
+        // What it costs, it costs whatever comes of it.
+        self.answers += usize::from(parts.nonce().is_ok());
+        let opened = self.first.take_answer(cx, message, datagram)?;
+        self.consider(cx, opened)
+    }
+
+    /// Follows an answer up.
+    fn consider(&mut self, cx: &mut Cx<'_>, opened: Opened) -> Option<Box<Established>> {
+        let theirs = opened.keys.peer.expose();
+        if let Some(at) = self.tried.iter().position(|keys| keys.expose().ct_eq(theirs).into()) {
+            // One copy of the peer's answer was changed on the way, in what no key depends on.
+            if let Some((_, same)) = self.candidates.iter_mut().find(|(tried, _)| *tried == at) {
+                same.opened_mut().may_be(opened);
+            }
+            return None;
+        }
+        self.tried.push(Hidden::new(theirs.to_vec()));
+        self.first.opening_mut().pause(cx.now);
+        let step = opened.go_on(cx);
+        self.take(self.tried.len() - 1, step)
+    }
+
+    /// A message that is encrypted. Of several candidates with the same indexes it is for the one whose keys fit.
+    fn handle_sealed(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Established>> {
+        let owns = |(_, it): &(usize, Candidate)| it.opened().sa.owns(&message.header);
+        let fits = self.candidates.iter().position(|it| owns(it) && it.1.opens(message));
+        let Some(at) = fits.or_else(|| self.candidates.iter().position(owns)) else {
+            cx.out.counters.unexpected += 1;
+            return None;
+        };
+        let (tried, candidate) = self.candidates.remove(at);
+        let step = candidate.handle_message(cx, message);
+        self.take(tried, step)
+    }
+
+    fn take(&mut self, tried: usize, step: Step) -> Option<Box<Established>> {
+        match step {
+            Step::On(candidate) => self.candidates.push((tried, candidate)),
+            Step::Over(failure) => self.failure = Some(failure),
+            Step::Proven(session) => return Some(session),
+        }
+        None
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Session> {
+        for (tried, candidate) in std::mem::take(&mut self.candidates) {
+            let step = candidate.handle_timeout(cx);
+            self.take(tried, step);
+        }
+        if !self.silent && !self.told {
+            self.silent = !self.first.opening_mut().retransmit(cx);
+        }
+        self.conclude(cx, None)
+    }
+
+    /// What comes next. `None`: the session is gone.
+    fn conclude(mut self: Box<Self>, cx: &mut Cx<'_>, proven: Option<Box<Established>>) -> Option<Session> {
+        if let Some(session) = proven {
+            self.withdraw_ahead(cx);
+            return Some(Session::Established(session));
+        }
+        if self.candidates.is_empty() && !self.told && (self.silent || self.failure.is_some()) {
+            let failure = self.failure.take().unwrap_or_else(|| self.first.opening_mut().failure());
+            self.told = true;
+            cx.out.failures.push((self.opening().path.pair, Scope::Ike, failure));
+        }
+        let over = self.candidates.is_empty() && self.is_over(cx.now);
+        (!over).then_some(Session::Initiation(self))
+    }
+
+    /// Whether no further answer is listened for.
+    fn is_over(&self, now: Instant) -> bool {
+        self.told && (self.silent || now >= self.opening().begun + LISTEN_LIFE)
+    }
+
+    /// An inbound SA that is there before the peer has proven itself is not to be there any more.
+    pub fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
+        self.candidates.iter_mut().for_each(|(_, candidate)| candidate.withdraw_ahead(cx));
+    }
+
+    /// The network is there again after a while without.
+    pub fn path_is_back(&mut self, now: Instant) {
+        self.first.opening_mut().restart(now, TRIES_OPENING);
+        self.silent = false;
+        self.candidates.iter_mut().for_each(|(_, candidate)| candidate.path_is_back(now));
+    }
+
+    /// When the next thing is due, and what.
+    pub fn deadline(&self) -> Option<(Instant, &'static str)> {
+        let request = (!self.silent && !self.told).then(|| (self.opening().due(), "first message again"));
+        let listens =
+            self.told.then(|| (self.opening().begun + LISTEN_LIFE, "attempt that has failed is forgotten"));
+        let candidates = self.candidates.iter().map(|(_, candidate)| candidate.due());
+        candidates.chain(request).chain(listens.filter(|_| self.candidates.is_empty())).min()
+    }
+
+    /// The first message.
+    pub fn opening(&self) -> &Opening {
+        self.first.opening()
+    }
+
+    /// Octets of messages that have not come as a whole yet.
+    pub fn held_octets(&self) -> usize {
+        self.candidates.iter().map(|(_, candidate)| candidate.opened().sa.held_octets()).sum()
+    }
+
+    /// Whether it may still succeed, as far as the engine knows.
+    pub fn is_hopeful(&self) -> bool {
+        !self.told
+    }
+
+    /// Whether somebody answers, or the peer has had little time yet to do so.
+    pub fn takes_room(&self) -> bool {
+        self.is_hopeful() && (!self.candidates.is_empty() || self.opening().is_fresh())
+    }
+}

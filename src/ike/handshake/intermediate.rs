@@ -1,0 +1,193 @@
+//! IKE_INTERMEDIATE: the additional key exchange between IKE_SA_INIT and IKE_AUTH (RFC 9242, RFC 9370
+//! section 2.2.2). There is one at most.
+
+use std::time::Instant;
+
+use super::initiation::{Candidate, Step};
+use super::opened::Opened;
+use super::respond::AwaitAuthRequest;
+use super::session::Session;
+use crate::ike::crypto::Hidden;
+use crate::ike::crypto::kem::{KemKey, encapsulate, public_value};
+use crate::ike::crypto::keys::derive;
+use crate::ike::error::Error;
+use crate::ike::limits::TRIES_OPENING;
+use crate::ike::outbox::{Cx, Path};
+use crate::ike::session::exchange::{Datagrams, Retransmission, Window};
+use crate::ike::session::fragment::Whole;
+use crate::ike::session::ike_sa::IkeSa;
+use crate::ike::wire::codes::{Exchange, notify};
+use crate::ike::wire::{Header, Ke, Message, Parts, Payload};
+use crate::types::AdditionalKe;
+
+/// The first exchange after IKE_SA_INIT.
+const MESSAGE_ID: u32 = 1;
+
+/// Has sent IKE_INTERMEDIATE.
+pub struct AwaitIntermediateResponse {
+    opened: Opened,
+    key: KemKey,
+    /// What AUTH covers of the request.
+    covered: Vec<u8>,
+    sent: Retransmission,
+}
+
+/// Has answered IKE_SA_INIT with a suite that needs IKE_INTERMEDIATE.
+pub struct AwaitIntermediateRequest {
+    opened: Opened,
+    additional: AdditionalKe,
+}
+
+/// IKE_INTERMEDIATE as it was answered, for when its request comes again.
+pub struct Answered {
+    /// The IKE SA with the keys of before.
+    sa: IkeSa,
+    answer: Datagrams,
+}
+
+/// That we know the exchange (RFC 9242 section 3.1).
+pub(super) fn intermediate_supported() -> Payload {
+    Payload::notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED, Vec::new())
+}
+
+impl Opened {
+    /// After the exchange: other keys, and more that AUTH covers (RFC 9242 section 3.3.2, RFC 9370
+    /// section 2.2.2). Gives back the IKE SA with the keys of before.
+    fn advance(&mut self, secret: &Hidden, request: &[u8], response: &[u8]) -> Result<IkeSa, Error> {
+        let (suite, initiator) = (self.sa.keys.suite, self.sa.is_initiator());
+        let auth_id = MESSAGE_ID + 1;
+        let (i, r) =
+            if initiator { (&self.keys.mine, &self.keys.peer) } else { (&self.keys.peer, &self.keys.mine) };
+        let [i, r] = [(i, request), (r, response)].map(|(key, all)| suite.prf.compute(key.expose(), &[all]));
+        let covered = [i.expose(), r.expose(), &auth_id.to_be_bytes()].concat();
+        let seed = self.sa.keys.rekey_seed(secret, None);
+        let (keys, proofs) = derive(suite, &seed, &self.nonces, self.sa.spis(), initiator)?;
+        let window = if initiator { Window::new(auth_id + 1, 0) } else { Window::new(0, auth_id) };
+        let renewed = self.sa.renewed(keys, window);
+        (self.keys, self.intermediate, self.auth_id) = (proofs, covered, auth_id);
+        Ok(std::mem::replace(&mut self.sa, renewed))
+    }
+}
+
+impl AwaitIntermediateResponse {
+    /// Sends the request.
+    pub fn start(cx: &mut Cx<'_>, mut opened: Opened, additional: AdditionalKe) -> Step {
+        let sealed = KemKey::generate(additional).and_then(|key| {
+            let ke = [Payload::Ke(Ke { group: additional.id(), data: key.public().to_vec() })];
+            let covered = opened.sa.covered(Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke);
+            Ok((
+                opened.sa.seal(cx.entropy, Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke)?,
+                covered,
+                key,
+            ))
+        });
+        match sealed {
+            Ok((request, covered, key)) => {
+                cx.out.transmit_all(&opened.path, &request);
+                let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
+                Step::On(Candidate::Intermediate(Box::new(Self { opened, key, covered, sent })))
+            }
+            Err(error) => Step::Over(error.failure()),
+        }
+    }
+
+    pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
+        let whole = match self.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
+            None => return Step::On(Candidate::Intermediate(self)),
+            Some(whole) => whole,
+        };
+        match whole.and_then(|whole| self.conclude(&message.header, &whole)) {
+            Ok(()) => self.opened.authenticate(cx),
+            Err(error) => Step::Over(error.hearsay()),
+        }
+    }
+
+    fn conclude(&mut self, header: &Header, whole: &Whole) -> Result<(), Error> {
+        let payloads = whole.payloads()?;
+        let parts = Parts(&payloads);
+        if let Some(refusal) = parts.refusal() {
+            return Err(Error::Refused(refusal));
+        }
+        let secret = self.key.agree(public_value(self.key.additional(), &parts)?)?;
+        self.opened.advance(&secret, &self.covered, &whole.covered(header)).map(drop)
+    }
+
+    pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
+        if !cx.retransmit(&self.opened.path, &mut self.sent) {
+            return Step::Over(cx.unanswered(&self.opened.path, "IKE_INTERMEDIATE"));
+        }
+        Step::On(Candidate::Intermediate(self))
+    }
+
+    pub fn path_is_back(&mut self, now: Instant) {
+        self.sent.restart(now, TRIES_OPENING);
+    }
+
+    pub fn due(&self) -> Instant {
+        self.sent.due()
+    }
+
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    pub(super) fn opened_mut(&mut self) -> &mut Opened {
+        &mut self.opened
+    }
+}
+
+impl AwaitIntermediateRequest {
+    /// The next state of a responder whose IKE SA needs the exchange.
+    pub fn new(opened: Opened, additional: AdditionalKe) -> Self {
+        Self { opened, additional }
+    }
+
+    pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Session> {
+        let whole = match self.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
+            None => return Some(Session::AwaitIntermediateRequest(self)),
+            Some(whole) => whole,
+        };
+        match whole.and_then(|whole| self.answer(cx, &message.header, &whole)) {
+            Ok(answered) => {
+                cx.out.transmit_all(&self.opened.path, &answered.answer);
+                Some(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(self.opened, Some(answered)))))
+            }
+            Err(error) => self.opened.refuse(cx, Exchange::IKE_INTERMEDIATE, MESSAGE_ID, &error),
+        }
+    }
+
+    fn answer(&mut self, cx: &mut Cx<'_>, header: &Header, whole: &Whole) -> Result<Answered, Error> {
+        let payloads = whole.payloads()?;
+        let (ours, secret) = encapsulate(self.additional, public_value(self.additional, &Parts(&payloads))?)?;
+        let ke = [Payload::Ke(Ke { group: self.additional.id(), data: ours })];
+        let covered = self.opened.sa.covered(Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke);
+        let answer = self.opened.sa.seal(cx.entropy, Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke)?;
+        let sa = self.opened.advance(&secret, &whole.covered(header), &covered)?;
+        Ok(Answered { sa, answer })
+    }
+
+    pub fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
+        self.opened.answer_again(cx, datagram);
+    }
+
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+}
+
+impl Answered {
+    /// The same request gets the same answer.
+    pub(super) fn answers_again(&self, cx: &mut Cx<'_>, path: &Path, message: &Message<'_>) -> bool {
+        let header = &message.header;
+        let repeated = header.exchange == Exchange::IKE_INTERMEDIATE
+            && !header.flags.response
+            && header.message_id == MESSAGE_ID
+            && self.sa.owns(header)
+            && message.sealed.is_some_and(|sealed| sealed.is_first() && self.sa.open(&sealed).is_some());
+        if repeated {
+            cx.out.counters.retransmits += 1;
+            cx.out.transmit_all(path, &self.answer);
+        }
+        repeated
+    }
+}

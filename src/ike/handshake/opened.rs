@@ -1,0 +1,212 @@
+//! What IKE_SA_INIT or IKE_SESSION_RESUME has led to, at either end: an IKE SA with a peer that has yet to prove itself.
+
+use std::time::Instant;
+
+use super::ticket::Resumption;
+use crate::identity::{Proof, Secret};
+use crate::ike::auth;
+use crate::ike::auth::peer::Peer;
+use crate::ike::auth::{Signed, Unproven, Verified};
+use crate::ike::crypto::keys::{AuthKeys, Nonces};
+use crate::ike::error::Error;
+use crate::ike::outbox::{Cx, Path};
+use crate::ike::session::fragment::Whole;
+use crate::ike::session::ike_sa::IkeSa;
+use crate::ike::session::life::Greeting;
+use crate::ike::wire::codes::{Exchange, notify};
+use crate::ike::wire::{Id, Message, Parts, Payload};
+use crate::types::Method;
+
+/// An IKE SA with a peer that has yet to prove itself.
+pub struct Opened {
+    /// Between which addresses.
+    pub path: Path,
+    /// When the first message was sent or came.
+    pub begun: Instant,
+    /// Who says to be there.
+    pub peer: Peer,
+    /// When the peer's first message came.
+    pub met: Instant,
+    /// What our IKE_AUTH is to say of what this end remembers.
+    pub greeting: Greeting,
+    /// Our IKE_AUTH, if it is the request, is to be proven with the secret before the current one.
+    pub fallback: bool,
+    /// What it was resumed against; `None` where its keys were negotiated.
+    pub(super) resumption: Option<Resumption>,
+    /// The IKE SA.
+    pub sa: IkeSa,
+    /// What proofs are made with.
+    pub keys: AuthKeys,
+    /// The nonces of the first exchange.
+    pub nonces: Nonces,
+    /// What AUTH covers of IKE_INTERMEDIATE; empty where there is none.
+    pub intermediate: Vec<u8>,
+    /// The number of IKE_AUTH.
+    pub(super) auth_id: u32,
+    /// The initiator's first message as it was on the wire, which its AUTH covers.
+    pub request: Vec<u8>,
+    /// The same with other cookies: what the initiator has truly sent may be one of them.
+    pub copies: Vec<Vec<u8>>,
+    /// The responder's.
+    pub response: Vec<u8>,
+    /// Others with the same keys: what the responder has truly said may be one of them.
+    pub(super) variants: Vec<Variant>,
+}
+
+/// What a responder's first message may have been instead, and what it says then.
+pub struct Variant {
+    response: Vec<u8>,
+    peer: Peer,
+    path: Path,
+}
+
+/// That we put fragments together (RFC 7383 section 2.3).
+pub(super) fn fragmentation_supported() -> Payload {
+    Payload::notify(notify::FRAGMENTATION_SUPPORTED, Vec::new())
+}
+
+/// The most octets of a datagram to a peer whose first message says that it puts fragments together.
+pub fn fragments(cx: &Cx<'_>, path: &Path, parts: &Parts<'_>) -> Option<usize> {
+    parts.notify(notify::FRAGMENTATION_SUPPORTED).map(|_| path.datagram_octets(cx.packet_max))
+}
+
+impl Opened {
+    /// Takes in a message of the exchange that is waited for. `None`: it is something else, is not authentic,
+    /// or has not come as a whole yet.
+    pub fn receive(
+        &mut self,
+        cx: &mut Cx<'_>,
+        message: &Message<'_>,
+        exchange: Exchange,
+        message_id: u32,
+    ) -> Option<Result<Whole, Error>> {
+        let header = &message.header;
+        let expected = header.exchange == exchange
+            && header.flags.response == self.sa.is_initiator()
+            && header.message_id == message_id
+            && self.sa.owns(header);
+        let Some(sealed) = message.sealed.filter(|_| expected) else {
+            cx.out.counters.unexpected += 1;
+            return None;
+        };
+        let Some(text) = self.sa.open(&sealed) else {
+            cx.out.counters.not_authentic += 1;
+            return None;
+        };
+        // RFC 7296 section 2.23: the initiator may go on from another port, and is answered there.
+        if let Some((local, remote)) = cx.came.filter(|_| !self.sa.is_initiator()) {
+            (self.path.local, self.path.remote) = (local, remote);
+        }
+        self.sa.collect(cx, header, &sealed, text)
+    }
+
+    /// Whether it was made of this answer.
+    pub(super) fn is_from(&self, datagram: &[u8]) -> bool {
+        self.response == datagram || self.variants.iter().any(|variant| variant.response == datagram)
+    }
+
+    /// Another answer leads to the same keys: one of the two is not what the responder said.
+    pub(super) fn may_be(&mut self, other: Opened) {
+        let Opened { response, peer, path, .. } = other;
+        self.variants.push(Variant { response, peer, path });
+    }
+
+    /// Checks AUTH of a responder, which covers what it has truly said.
+    pub(super) fn verify_responder(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let first = self.verify(cx, parts);
+        if first.is_ok() {
+            return first;
+        }
+        for Variant { response, peer, path } in std::mem::take(&mut self.variants) {
+            (self.response, self.peer, self.path) = (response, peer, path);
+            if let Ok(verified) = self.verify(cx, parts) {
+                return Ok(verified);
+            }
+        }
+        first
+    }
+
+    /// Checks AUTH of an initiator, which covers what it has truly sent.
+    pub(super) fn verify_initiator(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let first = self.verify(cx, parts);
+        if first.is_ok() {
+            return first;
+        }
+        for copy in std::mem::take(&mut self.copies) {
+            self.request = copy;
+            if let Ok(verified) = self.verify(cx, parts) {
+                return Ok(verified);
+            }
+        }
+        first
+    }
+
+    /// How its keys were made.
+    pub fn method(&self) -> Method {
+        if self.resumption.is_some() { Method::Derived } else { Method::Ike }
+    }
+
+    /// What the peer is asked for, where it may prove itself with a certificate.
+    pub fn request(&self, cx: &Cx<'_>) -> Option<Payload> {
+        let negotiated = self.resumption.is_none();
+        negotiated.then(|| auth::request(&cx.settings.credentials, self.path.pair.remote)).flatten()
+    }
+
+    /// Who this end is: the address that the peer knows it by.
+    pub fn id(&self, cx: &Cx<'_>) -> Id {
+        Id::of(cx.settings.inside.listed(self.path.pair.local))
+    }
+
+    /// The payloads by which this end proves itself, and what with (RFC 7296 section 2.15). `secret` is the one
+    /// to use where that is a secret.
+    pub fn prove(&self, cx: &Cx<'_>, secret: Option<&Secret>) -> Result<(Vec<Payload>, Proof), Error> {
+        let id = self.id(cx);
+        let signed = self.signed(self.sa.is_initiator(), &id);
+        if let Some(resumption) = &self.resumption {
+            return Ok((vec![signed.prove_resumed()], Proof::Secret(resumption.secret)));
+        }
+        signed.prove(&cx.settings.credentials.identity, secret, &self.peer)
+    }
+
+    /// Checks AUTH of the peer, whose identity must be the address that we talk to.
+    pub fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+        let id = if self.sa.is_initiator() { parts.id_r() } else { parts.id_i() };
+        let signed = self.signed(!self.sa.is_initiator(), id.ok_or(Unproven::Identity)?);
+        if let Some(resumption) = &self.resumption {
+            return self.verify_resumed(cx, &signed, resumption, parts);
+        }
+        Ok(signed.verify(cx.settings, self.path.pair.remote, parts, cx.wall)?)
+    }
+
+    /// Checks AUTH of a peer that says to know what the ticket stands for: it must be about the two ends that
+    /// the ticket names, and the secret must be a proof that is accepted from this peer.
+    fn verify_resumed(
+        &self,
+        cx: &Cx<'_>,
+        signed: &Signed<'_>,
+        Resumption { ticket, secret }: &Resumption,
+        parts: &Parts<'_>,
+    ) -> Result<Verified, Error> {
+        let (initiator, responder) = (parts.id_i(), parts.id_r());
+        let named = if self.sa.is_initiator() {
+            responder == Some(&ticket.responder)
+        } else {
+            // RFC 5723 section 4.3.3: what the ticket says of the initiator holds.
+            (initiator, responder) == (Some(&ticket.initiator), Some(&ticket.responder))
+        };
+        if !named {
+            return Err(Unproven::Identity.into());
+        }
+        Ok(signed.verify_resumed(cx.settings, self.path.pair.remote, *secret, parts)?)
+    }
+
+    /// What the initiator or the responder signs, with its identity.
+    fn signed<'a>(&'a self, initiator: bool, id: &'a Id) -> Signed<'a> {
+        let (message, nonce) = match initiator {
+            true => (&self.request, &self.nonces.responder),
+            false => (&self.response, &self.nonces.initiator),
+        };
+        let key = if initiator == self.sa.is_initiator() { &self.keys.mine } else { &self.keys.peer };
+        Signed { prf: self.sa.keys.suite.prf, message, nonce, key, id, intermediate: &self.intermediate }
+    }
+}

@@ -1,0 +1,185 @@
+//! A session: one run of IKE with one peer, from the first message to the last.
+//!
+//! Its states are structs named for what they await; a transition consumes one and makes the next.
+//! ```text
+//!   Initiation, where each answer goes through ------------------\
+//!     [AwaitIntermediateResponse ->] AwaitAuthResponse            >-> Established -> gone
+//!   [AwaitIntermediateRequest ->] AwaitAuthRequest -------------/
+//!              \-----------------------\-> Refused -> gone
+//! ```
+
+use std::time::Instant;
+
+use super::initiation::Initiation;
+use super::intermediate::AwaitIntermediateRequest;
+use super::opened::Opened;
+use super::respond::{AwaitAuthRequest, Refused};
+use crate::ike::outbox::{Cx, Path};
+use crate::ike::session::established::Established;
+use crate::ike::session::ike_sa::IkeSa;
+use crate::ike::session::pending::Task;
+use crate::ike::wire::Message;
+
+/// A session in one of its states.
+pub enum Session {
+    /// We have begun.
+    Initiation(Box<Initiation>),
+    /// IKE_SA_INIT is answered, and IKE_INTERMEDIATE is to follow.
+    AwaitIntermediateRequest(Box<AwaitIntermediateRequest>),
+    /// What comes before IKE_AUTH is answered.
+    AwaitAuthRequest(Box<AwaitAuthRequest>),
+    /// IKE_AUTH, or what comes before it, was refused; only the answer is kept, should it not have arrived.
+    Refused(Box<Refused>),
+    /// The peer is proven.
+    Established(Box<Established>),
+}
+
+impl Session {
+    /// Takes in a message for one of [`Session::spis`]. `datagram` is the message as it was on the wire.
+    /// `None`: the session is gone.
+    pub fn handle_message(self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Option<Self> {
+        match self {
+            Session::Initiation(state) => state.handle_message(cx, message, datagram),
+            Session::AwaitIntermediateRequest(state) => state.handle_message(cx, message),
+            Session::AwaitAuthRequest(state) => state.handle_message(cx, message),
+            Session::Refused(state) => Some(state.handle_message(cx, message)),
+            Session::Established(state) => state.handle_message(cx, message).map(Session::Established),
+        }
+    }
+
+    /// The first request of the peer came once more. Whoever has gone on has the answer already.
+    pub fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
+        match self {
+            Session::AwaitIntermediateRequest(state) => state.answer_again(cx, datagram),
+            Session::AwaitAuthRequest(state) => state.answer_again(cx, datagram),
+            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => {
+                cx.out.counters.unexpected += 1;
+            }
+        }
+    }
+
+    /// Does what is due. `None`: the session is gone.
+    pub fn handle_timeout(self, cx: &mut Cx<'_>) -> Option<Self> {
+        match self {
+            Session::Initiation(state) => state.handle_timeout(cx),
+            Session::AwaitIntermediateRequest(ref state) => {
+                (cx.now < state.opened().expires()).then_some(self)
+            }
+            Session::AwaitAuthRequest(ref state) => (cx.now < state.opened().expires()).then_some(self),
+            Session::Refused(state) => state.handle_timeout(cx),
+            Session::Established(state) => state.handle_timeout(cx).map(Session::Established),
+        }
+    }
+
+    /// Puts answers and requests together that are ready to be sent.
+    pub fn flush(&mut self, cx: &mut Cx<'_>) {
+        if let Session::Established(state) = self {
+            state.flush(cx);
+        }
+    }
+
+    /// An inbound SA that is there before the peer has proven itself is not to be there any more.
+    pub fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
+        if let Session::Initiation(state) = self {
+            state.withdraw_ahead(cx);
+        }
+    }
+
+    /// The network is there again after a while without.
+    pub fn path_is_back(&mut self, now: Instant) {
+        match self {
+            Session::Initiation(state) => state.path_is_back(now),
+            Session::Established(state) => state.add_task(Task::Liveness),
+            Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) | Session::Refused(_) => {}
+        }
+    }
+
+    /// When the next thing is due, and what.
+    pub fn deadline(&self) -> Option<(Instant, &'static str)> {
+        match self {
+            Session::Initiation(state) => state.deadline(),
+            Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) => {
+                self.opened().map(|opened| (opened.expires(), "half-open session expires"))
+            }
+            Session::Refused(state) => Some((state.expires(), "refused session expires")),
+            Session::Established(state) => state.deadline(),
+        }
+    }
+
+    /// Our indexes, by which the peer's messages find this session.
+    pub fn spis(&self) -> Vec<u64> {
+        match self {
+            Session::Initiation(state) => vec![state.opening().ours],
+            Session::Refused(state) => vec![state.ours()],
+            Session::Established(state) => state.spis().collect(),
+            _ => self.opened().map(|opened| opened.sa.ours()).into_iter().collect(),
+        }
+    }
+
+    /// Between whom.
+    pub fn path(&self) -> &Path {
+        match self {
+            Session::Initiation(state) => &state.opening().path,
+            Session::AwaitIntermediateRequest(state) => &state.opened().path,
+            Session::AwaitAuthRequest(state) => &state.opened().path,
+            Session::Refused(state) => state.path(),
+            Session::Established(state) => state.path(),
+        }
+    }
+
+    /// The IKE SA with an initiator that has yet to prove itself.
+    fn opened(&self) -> Option<&Opened> {
+        match self {
+            Session::AwaitIntermediateRequest(state) => Some(state.opened()),
+            Session::AwaitAuthRequest(state) => Some(state.opened()),
+            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => None,
+        }
+    }
+
+    /// The session, if its peer is proven.
+    pub fn established(&self) -> Option<&Established> {
+        match self {
+            Session::Established(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// Whether we are on the way to an established session that we initiated.
+    pub fn is_opening(&self) -> bool {
+        matches!(self, Session::Initiation(state) if state.is_hopeful())
+    }
+
+    /// Whether it is an attempt of ours that has failed, and listens on.
+    pub fn is_listening(&self) -> bool {
+        matches!(self, Session::Initiation(state) if !state.is_hopeful())
+    }
+
+    /// Whether that takes room: the peer answers, or has had little time yet to do so.
+    pub fn takes_room(&self) -> bool {
+        matches!(self, Session::Initiation(state) if state.takes_room())
+    }
+
+    /// Since when the peer is on the way to one that it initiated.
+    pub fn half_open_since(&self) -> Option<Instant> {
+        self.is_half_open().then(|| self.opened().map(|opened| opened.begun)).flatten()
+    }
+
+    /// Whether its initiator, who is not us, has made us remember it without a proof.
+    pub fn is_unproven(&self) -> bool {
+        self.is_half_open() || matches!(self, Session::Refused(_))
+    }
+
+    /// Octets of messages that have not come as a whole yet.
+    pub fn held_octets(&self) -> usize {
+        match self {
+            Session::Initiation(state) => state.held_octets(),
+            Session::Established(state) => state.sas.iter().map(IkeSa::held_octets).sum(),
+            _ => self.opened().map_or(0, |opened| opened.sa.held_octets()),
+        }
+    }
+
+    /// Whether the peer is on the way to one that it initiated.
+    pub fn is_half_open(&self) -> bool {
+        matches!(self, Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_))
+    }
+}

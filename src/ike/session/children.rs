@@ -1,0 +1,168 @@
+//! The children of an established session: from the agreement on to the end.
+
+use std::time::Instant;
+
+use super::child::{Agreement, Child, ChildStage, peer_word};
+use super::established::Established;
+use super::pending::Task;
+use crate::ike::outbox::{Cx, Scope};
+use crate::ike::wire::Parts;
+use crate::ike::{Event, FailureCode};
+use crate::types::Spi;
+use crate::types::word::Flags;
+
+impl Established {
+    /// The child with that inbound SA.
+    pub fn child(&self, in_spi: Spi) -> Option<&Child> {
+        self.children.iter().find(|child| child.in_spi == in_spi)
+    }
+
+    pub fn child_mut(&mut self, in_spi: Spi) -> Option<&mut Child> {
+        self.children.iter_mut().find(|child| child.in_spi == in_spi)
+    }
+
+    /// Whether a child carries traffic or is on the way to.
+    pub fn has_or_makes_child(&self) -> bool {
+        let makes = |task: &Task| matches!(task, Task::NewChild | Task::ChildOf(_, None));
+        self.children.iter().any(Child::is_alive)
+            || self.tasks.iter().chain(self.put_off.iter().map(|(_, task)| task)).any(makes)
+            || self.is_asking_for_child()
+            || self.is_child_half_made()
+    }
+
+    /// Whether the successor of the child can carry traffic.
+    pub(super) fn is_replaced(&self, child: &Child) -> bool {
+        child.successor.and_then(|spi| self.child(spi)).is_some_and(Child::is_alive)
+    }
+
+    /// The kernel has answered for a child.
+    pub fn child_installed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, ok: bool) {
+        let held = self.sas.iter_mut().filter_map(|sa| sa.window.held_mut()?.child.as_mut());
+        let as_responder =
+            held.filter(|held| held.in_spi == in_spi).map(|held| held.installed = Some(ok)).count() > 0;
+        let (pair, foreign) = (self.pair(), self.is_foreign());
+        let Some(child) = self.child_mut(in_spi).filter(|child| child.stage == ChildStage::Announced) else {
+            return;
+        };
+        match (ok, as_responder) {
+            (true, _) => {
+                child.stage = ChildStage::Live;
+                child.say(cx.now, Flags { installed: true, ..child.flags });
+                if foreign && !as_responder {
+                    cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
+                }
+            }
+            // The peer learns it from the answer.
+            (false, true) => self.forget_child(in_spi),
+            (false, false) => {
+                let predecessor = child.predecessor;
+                self.delete_child(in_spi);
+                cx.fail(pair, Scope::Child, FailureCode::Internal, "the kernel did not take the new SAs");
+                if let Some(predecessor) = predecessor {
+                    self.put_off(cx, Task::RekeyChild(predecessor));
+                }
+            }
+        }
+    }
+
+    /// What our end of a child has done.
+    pub fn say(&mut self, now: Instant, in_spi: Spi, flags: Flags) {
+        if let Some(child) = self.child_mut(in_spi) {
+            child.say(now, flags);
+        }
+    }
+
+    /// Begins to delete a child.
+    pub fn delete_child(&mut self, in_spi: Spi) {
+        if let Some(child) = self.child_mut(in_spi).filter(|child| child.is_alive()) {
+            child.stage = ChildStage::Closing;
+            self.add_task(Task::DeleteChild(in_spi));
+        }
+    }
+
+    /// Deletes a child that the agent never heard of.
+    pub fn delete_unwanted(&mut self, in_spi: Spi) {
+        self.add_task(Task::DeleteChild(in_spi));
+    }
+
+    /// Tells the agent that the children will go with the session.
+    pub fn doom_children(&self, cx: &mut Cx<'_>) {
+        let pair = self.pair();
+        let doomed = self.children.iter().map(|child| Event::ChildDoomed { pair, in_spi: child.in_spi });
+        cx.out.events.extend(doomed);
+    }
+
+    /// Tells the agent that the children are gone, since the session is.
+    pub fn end_children(&mut self, cx: &mut Cx<'_>, void: bool) {
+        let pair = self.pair();
+        for child in std::mem::take(&mut self.children) {
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi: child.in_spi, void });
+        }
+    }
+
+    /// Remembers a child and hands it to the agent.
+    pub fn announce(&mut self, cx: &mut Cx<'_>, agreement: &Agreement<'_>, parts: &Parts<'_>) {
+        let current = self.current;
+        self.announce_on(cx, current, agreement, parts);
+    }
+
+    /// The same for a child that was agreed on the IKE SA `ours`.
+    pub(super) fn announce_on(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ours: u64,
+        agreement: &Agreement<'_>,
+        parts: &Parts<'_>,
+    ) {
+        let Some(sa) = self.sa(ours) else { return };
+        let new_child = agreement.new_child(&sa.keys);
+        let mut child = agreement.child(cx);
+        let word = peer_word(parts, child.out_spi, cx.now).filter(|_| !agreement.foreign);
+        if let Some(word) = &word {
+            child.hear(cx.now, word);
+        }
+        if let Some(replaced) = agreement.replaces.and_then(|spi| self.child_mut(spi)) {
+            replaced.successor = Some(child.in_spi);
+        }
+        self.pass_on_crossing(agreement.replaces, child.in_spi);
+        cx.out.events.push_back(Event::ChildAgreed(new_child, child.token, word, agreement.replaces));
+        // Most have one, and there are thousands of pairs.
+        self.children.reserve_exact(1);
+        self.children.push(child);
+    }
+
+    /// Drops what is remembered of a child.
+    fn forget_child(&mut self, in_spi: Spi) {
+        self.children.retain(|child| child.in_spi != in_spi);
+        self.tasks.retain(|task| {
+            let about = match task {
+                Task::DeleteChild(spi) | Task::RekeyChild(spi) | Task::ChildOf(_, Some(spi)) => Some(*spi),
+                _ => None,
+            };
+            about != Some(in_spi)
+        });
+    }
+
+    /// A child no longer exists.
+    pub(super) fn child_closed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, void: bool) {
+        if self.child(in_spi).is_some() {
+            let pair = self.pair();
+            self.forget_child(in_spi);
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void });
+        }
+    }
+
+    /// A peer without words has our answers, or it would not say more.
+    pub(super) fn confirm(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
+        let pair = self.pair();
+        if let Some(child) = self.child_mut(in_spi).filter(|child| child.unconfirmed) {
+            child.unconfirmed = false;
+            cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
+        }
+    }
+
+    /// The children that a peer without words has yet to confirm.
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &Child> {
+        self.children.iter().filter(|child| child.unconfirmed)
+    }
+}

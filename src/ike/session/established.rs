@@ -1,0 +1,458 @@
+//! A session with a proven peer: its IKE SAs, its children, what it is to do next.
+//!
+//! A rekey of the IKE SA adds one to the session; the children belong to the session and never move. What
+//! the exchanges do is in `create_child`, `rekey_ike` and `inform`, what becomes of a child in `children`; here is what
+//! they share.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::child::Child;
+use super::exchange::{Arrival, Retransmission};
+use super::ike_sa::{IkeSa, Stage};
+use super::life::Greeted;
+use super::pending::{Asked, FollowUp, HalfMade, Held, Task};
+use crate::ike::auth::Verified;
+use crate::ike::auth::basis::Basis;
+use crate::ike::error::Error;
+use crate::ike::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
+use crate::ike::outbox::{Cx, Path, Scope, backoff};
+use crate::ike::wire::codes::{Exchange, notify};
+use crate::ike::wire::word;
+use crate::ike::wire::{Message, Parts, Payload};
+use crate::ike::{FailureCode, Settings};
+use crate::types::{EncapsulationMode, Pair, Spi};
+
+/// What is known of a peer when it has proven itself.
+pub struct Introduction {
+    /// Between which addresses.
+    pub path: Path,
+    /// When the first message of the session was sent or came.
+    pub begun: Instant,
+    /// The peer is not hostseal.
+    pub foreign: bool,
+    /// What the peer said inside its proven IKE_AUTH of what it remembers.
+    pub greeted: Greeted,
+    /// What both proofs were made with.
+    pub basis: Basis,
+}
+
+/// A session with a proven peer.
+pub struct Established {
+    pub introduction: Introduction,
+    since: Instant,
+    /// One, and a few more while it is rekeyed.
+    pub sas: Vec<IkeSa>,
+    /// The IKE SA that new requests go out on, by our index.
+    pub current: u64,
+    pub children: Vec<Child>,
+    pub(super) tasks: VecDeque<Task>,
+    /// Tasks that the peer had no time for.
+    pub(super) put_off: Vec<(Instant, Task)>,
+    /// The additional exchange that we are to make next.
+    pub follow_up: Option<FollowUp>,
+    /// What the peer has begun, and is to go on with.
+    pub(super) half_made: Option<HalfMade>,
+    /// How often in a row the peer refused to make something anew.
+    refusals: u32,
+    /// How often a request is sent.
+    pub tries: u32,
+    /// What the peer has proven itself with is no longer taken: when the session ends.
+    pub notice: Option<Instant>,
+    /// When a NAT on this side is to be reminded of the way to the peer.
+    pub(super) keepalive_at: Option<Instant>,
+    /// What the peer is told of this host instead of what all are.
+    pub instead: Option<Arc<[u8]>>,
+    /// What the peer was told of this host.
+    pub told: Option<Arc<[u8]>>,
+    /// Both ends' lists have nothing in common for successors of its children: another session is to take over.
+    pub(super) spent: bool,
+    /// It ends: nothing new is begun.
+    pub(super) closing: bool,
+}
+
+impl Established {
+    /// A session on `sa`. That the peer has proven itself is what `_proof` is for.
+    pub fn new(cx: &mut Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
+        cx.out.heard = true;
+        let here = introduction.path.nat.here;
+        Self {
+            introduction,
+            since: cx.now,
+            current: sa.ours(),
+            sas: vec![sa],
+            children: Vec::new(),
+            tasks: VecDeque::new(),
+            put_off: Vec::new(),
+            follow_up: None,
+            half_made: None,
+            refusals: 0,
+            tries: TRIES_ESTABLISHED,
+            notice: None,
+            keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
+            instead: None,
+            told: None,
+            spent: false,
+            closing: false,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.introduction.path
+    }
+
+    pub fn pair(&self) -> Pair {
+        self.introduction.path.pair
+    }
+
+    /// Whether the peer says no words.
+    pub fn is_foreign(&self) -> bool {
+        self.introduction.foreign
+    }
+
+    /// What the peer said of what it remembers.
+    pub fn greeted(&self) -> &Greeted {
+        &self.introduction.greeted
+    }
+
+    /// What the proofs of both ends were made with.
+    pub fn basis(&self) -> &Basis {
+        &self.introduction.basis
+    }
+
+    /// When its first message was sent or came.
+    pub fn begun(&self) -> Instant {
+        self.introduction.begun
+    }
+
+    /// When the peer had proven itself.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Whether it ends.
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Our indexes.
+    pub fn spis(&self) -> impl Iterator<Item = u64> {
+        self.sas.iter().map(IkeSa::ours)
+    }
+
+    pub fn sa(&self, ours: u64) -> Option<&IkeSa> {
+        self.sas.iter().find(|sa| sa.ours() == ours)
+    }
+
+    pub(super) fn sa_mut(&mut self, ours: u64) -> Option<&mut IkeSa> {
+        self.sas.iter_mut().find(|sa| sa.ours() == ours)
+    }
+
+    /// Whether its ESP goes in UDP, or does not, as `settings` would have it. `blocked`: ESP by itself does not get
+    /// through.
+    pub fn is_encapsulated_as_wanted(&self, settings: &Settings, blocked: bool) -> bool {
+        let encapsulated = self.path().nat.is_found();
+        match settings.encapsulation {
+            EncapsulationMode::Auto => encapsulated || !blocked,
+            EncapsulationMode::Always => encapsulated,
+            EncapsulationMode::Never => !encapsulated,
+        }
+    }
+
+    // ------------------------------------------------------------------ what the engine asks for
+
+    /// Adds a task, once.
+    pub fn add_task(&mut self, task: Task) {
+        if !self.closing && !self.tasks.contains(&task) {
+            self.tasks.push_back(task);
+        }
+    }
+
+    // ------------------------------------------------------------------ what the exchanges share
+
+    /// The peer refused: does `task` later, and later still each time.
+    pub(super) fn put_off(&mut self, cx: &mut Cx<'_>, task: Task) {
+        if !self.closing && !self.put_off.iter().any(|(_, waiting)| *waiting == task) {
+            self.refusals = self.refusals.saturating_add(1);
+            // The end that initiates by rule comes first, or both would be in each other's way again.
+            let first = cx.settings.inside.initiates(self.pair());
+            let turn = if first { Duration::ZERO } else { BACKOFF_FIRST };
+            self.put_off.push((cx.now + turn + backoff(self.refusals, cx.entropy), task));
+        }
+    }
+
+    /// What was asked was made.
+    pub(super) fn succeeded(&mut self) {
+        self.refusals = 0;
+    }
+
+    /// The request that came in on the IKE SA `ours` is to be answered so.
+    pub fn hold(&mut self, ours: u64, held: Held) {
+        if let Some(sa) = self.sa_mut(ours) {
+            sa.window.hold(held);
+        }
+    }
+
+    // ------------------------------------------------------------------ messages
+
+    /// Takes in a message on one of the session's IKE SAs.
+    pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Self>> {
+        let header = &message.header;
+        let Some((at, sealed)) = self.sas.iter().position(|sa| sa.owns(header)).zip(message.sealed) else {
+            cx.out.counters.unexpected += 1;
+            return Some(self);
+        };
+        let sa = &mut self.sas[at];
+        let ours = sa.ours();
+        let Some(text) = sa.open(&sealed) else {
+            cx.out.counters.not_authentic += 1;
+            return Some(self);
+        };
+        if header.flags.response {
+            if !sa.window.awaits(header.message_id) {
+                cx.out.counters.unexpected += 1;
+            } else if let Some(whole) = sa.collect(cx, header, &sealed, text)
+                && let Some(asked) = sa.window.answered(header.message_id)
+            {
+                cx.out.heard = true;
+                self.follow(cx);
+                self.handle_answer(cx, ours, asked, whole.and_then(|whole| whole.payloads()));
+            }
+        } else {
+            match sa.window.arrival(header.message_id) {
+                Arrival::New => {
+                    if let Some(whole) = sa.collect(cx, header, &sealed, text) {
+                        let payloads = whole.and_then(|whole| whole.payloads());
+                        cx.out.heard = true;
+                        self.follow(cx);
+                        self.handle_request(cx, ours, header.exchange, payloads);
+                    }
+                }
+                // RFC 7383 section 2.6.1: once for all fragments of the request.
+                Arrival::Repeated(answer) if sealed.is_first() => {
+                    cx.out.counters.retransmits += 1;
+                    cx.out.transmit_all(&self.introduction.path, &answer);
+                }
+                Arrival::Repeated(_) => {}
+                Arrival::Ignored => cx.out.counters.unexpected += 1,
+            }
+        }
+        self.unless_over(cx, false)
+    }
+
+    /// An authentic message of the peer tells where it is.
+    fn follow(&mut self, cx: &Cx<'_>) {
+        if let Some((local, remote)) = cx.came
+            && self.path().local == local
+        {
+            self.follow_to(remote);
+        }
+    }
+
+    /// RFC 7296 section 2.23: the peer's NAT may have forgotten it and let it in on another port. Children with the
+    /// new port take over.
+    pub fn follow_to(&mut self, remote: SocketAddr) {
+        let path = &mut self.introduction.path;
+        if !path.nat.there || path.remote == remote {
+            return;
+        }
+        path.remote = remote;
+        let alive: Vec<Spi> =
+            self.children.iter().filter(|child| child.is_alive()).map(|child| child.in_spi).collect();
+        alive.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
+    }
+
+    fn handle_request(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ours: u64,
+        exchange: Exchange,
+        payloads: Result<Vec<Payload>, Error>,
+    ) {
+        for in_spi in self.unconfirmed().map(|child| child.in_spi).collect::<Vec<_>>() {
+            self.confirm(cx, in_spi);
+        }
+        let held = payloads.and_then(|payloads| {
+            let parts = Parts(&payloads);
+            match exchange {
+                Exchange::CREATE_CHILD_SA if parts.is_ike_rekey() => self.answer_rekey_ike(cx, ours, &parts),
+                Exchange::CREATE_CHILD_SA => self.answer_child(cx, ours, &parts),
+                Exchange::IKE_FOLLOWUP_KE => self.answer_follow_up(cx, ours, &parts),
+                Exchange::INFORMATIONAL => Ok(self.answer_informational(cx, ours, &parts)),
+                _ => Err(Error::PeerMisbehaved("an exchange that does not belong here")),
+            }
+        });
+        let held = held.unwrap_or_else(|error| {
+            cx.out.counters.children_refused += u64::from(error == Error::TooMany);
+            Held::new(exchange, cx.now, vec![error.to_notify()])
+        });
+        self.hold(ours, held);
+    }
+
+    fn handle_answer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ours: u64,
+        asked: Asked,
+        payloads: Result<Vec<Payload>, Error>,
+    ) {
+        match asked {
+            Asked::Child(asked) => self.child_answered(cx, ours, asked, payloads),
+            Asked::RekeyIke(asked) => self.rekey_ike_answered(cx, ours, asked, payloads),
+            Asked::FollowUp(asked) => self.follow_up_answered(cx, *asked, payloads),
+            Asked::DeleteChild(in_spi) => self.child_closed(cx, in_spi, false),
+            // RFC 7296 section 1.4.1: the answer ends it.
+            Asked::DeleteIke => self.sas.retain(|sa| sa.ours() != ours),
+            Asked::Inform { words, confirms, about } => {
+                if let Ok(payloads) = &payloads {
+                    self.hear(cx, &Parts(payloads));
+                }
+                self.told = about.or(self.told.take());
+                self.informed(cx, words, confirms);
+            }
+        }
+    }
+
+    /// A session without an IKE SA is over.
+    pub(super) fn unless_over(mut self: Box<Self>, cx: &mut Cx<'_>, void: bool) -> Option<Box<Self>> {
+        if !self.sas.is_empty() {
+            return Some(self);
+        }
+        self.end_children(cx, void);
+        None
+    }
+
+    // ------------------------------------------------------------------ output
+
+    /// Sends the answers that wait for nothing, and the next request where the window is free.
+    pub fn flush(&mut self, cx: &mut Cx<'_>) {
+        for ours in self.spis().collect::<Vec<_>>() {
+            self.send_answer(cx, ours);
+        }
+        for ours in self.spis().collect::<Vec<_>>() {
+            self.send_request(cx, ours);
+        }
+    }
+
+    fn send_answer(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(held) = self.sa(ours).and_then(|sa| sa.window.held()) else { return };
+        let awaits_first = |spi: &Spi| self.child(*spi).is_some_and(Child::awaits_first);
+        if held.waits() || held.words.iter().any(awaits_first) {
+            return;
+        }
+        let Some(sa) = self.sa_mut(ours) else { return };
+        let Some((message_id, mut held)) = sa.window.release() else { return };
+        if let Some(child) = held.child.take() {
+            if child.installed == Some(true) {
+                held.payloads.extend(child.payloads);
+                held.words.push(child.in_spi);
+                self.answered_child(child.in_spi);
+            } else {
+                held.payloads.push(Payload::notify(notify::TEMPORARY_FAILURE, Vec::new()));
+            }
+        }
+        let words: Vec<_> = held.words.iter().filter_map(|spi| self.tell(*spi, cx.now)).collect();
+        held.payloads.extend(words);
+        if let Some(about) = self.untold(cx.settings).filter(|_| held.tells) {
+            // The peer has it for certain, or asks again.
+            held.payloads.push(Payload::notify(notify::HOSTSEAL_ABOUT, about.to_vec()));
+            self.told = Some(about);
+        }
+        let Some(sa) = self.sa_mut(ours) else { return };
+        match sa.seal(cx.entropy, held.exchange, true, message_id, &held.payloads) {
+            Ok(answer) => {
+                cx.out.transmit_all(&path, &answer);
+                sa.window.keep_answer(answer);
+            }
+            Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+        }
+    }
+
+    /// The answer that makes a child is about to be sent.
+    fn answered_child(&mut self, in_spi: Spi) {
+        if !self.is_foreign() {
+            return;
+        }
+        // A peer without words shows with its next request that it has our answer. Whoever rekeys sends one, which
+        // deletes the old child (RFC 7296 section 2.8), and that one serves until then.
+        let Some(child) = self.child_mut(in_spi) else { return };
+        child.unconfirmed = true;
+        if child.predecessor.is_none() {
+            self.add_task(Task::Liveness);
+        }
+    }
+
+    /// The word about a child, in an answer: the peer has it for certain, or asks again.
+    fn tell(&mut self, in_spi: Spi, now: Instant) -> Option<Payload> {
+        if self.is_foreign() {
+            return None;
+        }
+        let child = self.child_mut(in_spi)?;
+        child.note_told(now, child.flags);
+        Some(word::to_payload(&child.word(), now))
+    }
+
+    fn send_request(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(sa) = self.sa(ours) else { return };
+        // RFC 7296 section 1.2: nothing else before IKE_AUTH is answered.
+        let in_auth = sa.window.held().is_some_and(|held| held.exchange == Exchange::IKE_AUTH);
+        if !sa.window.is_free() || in_auth {
+            return;
+        }
+        let request = match sa.stage {
+            Stage::Doomed => Some(Self::delete_ike_request()),
+            Stage::Live if ours == self.current && !self.closing => self.next_request(cx),
+            _ => None,
+        };
+        let Some((exchange, payloads, asked)) = request else { return };
+        let tries = self.tries;
+        let Some(sa) = self.sa_mut(ours) else { return };
+        let message_id = sa.window.next_request();
+        match sa.seal(cx.entropy, exchange, false, message_id, &payloads) {
+            Ok(message) => {
+                cx.out.transmit_all(&path, &message);
+                sa.window.asked(Retransmission::new(cx.now, message, tries).by(cx.late), asked);
+            }
+            Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+        }
+    }
+
+    /// What to ask next, if anything: words first, since traffic waits for them.
+    fn next_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
+        if let Some(request) = self.words_request(cx).or_else(|| self.follow_up_request(cx)) {
+            return Some(request);
+        }
+        // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.
+        let making_child =
+            self.is_child_half_made() || self.sas.iter().any(|sa| sa.window.held().is_some_and(Held::waits));
+        for _ in 0..self.tasks.len() {
+            let task = self.tasks.pop_front()?;
+            let request = match task {
+                // The peer is about to do it, and refuses children meanwhile.
+                Task::RekeyIke(_) if self.is_ike_half_made() => None,
+                Task::NewChild | Task::RekeyChild(_) | Task::ChildOf(..) if self.half_made.is_some() => {
+                    self.tasks.push_back(task);
+                    None
+                }
+                Task::RekeyIke(_) if making_child => {
+                    self.tasks.push_back(task);
+                    None
+                }
+                Task::RekeyIke(group) => self.rekey_ike_request(cx, group),
+                Task::NewChild => self.child_request(cx, None, None),
+                Task::RekeyChild(in_spi) => self.child_request(cx, Some(in_spi), None),
+                Task::ChildOf(group, rekeys) => self.child_request(cx, rekeys, Some(group)),
+                Task::DeleteChild(in_spi) => Some(self.delete_child_request(in_spi)),
+                Task::Liveness => Some(self.liveness_request(cx)),
+            };
+            if request.is_some() {
+                return request;
+            }
+        }
+        None
+    }
+}

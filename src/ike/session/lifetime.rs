@@ -1,0 +1,249 @@
+//! What time and silence do to a session, and how it ends.
+
+use std::time::{Duration, Instant};
+
+use super::child::ChildStage;
+use super::established::Established;
+use super::ike_sa::{IkeSa, Stage};
+use super::nat::keepalive;
+use super::pending::{Asked, Makes, Task};
+use crate::ike::FailureCode;
+use crate::ike::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
+use crate::ike::outbox::{Cx, Scope};
+use crate::types::{Method, Spi};
+
+impl Established {
+    /// When the next thing is due, and what.
+    pub fn deadline(&self) -> Option<(Instant, &'static str)> {
+        let of_sas = self.sas.iter().flat_map(|sa| {
+            let stage = match sa.stage {
+                Stage::Replaced(at) => Some((at, "replaced IKE SA expires")),
+                Stage::Ended(at) => Some((at, "deleted IKE SA is forgotten")),
+                Stage::Live | Stage::Doomed => None,
+            };
+            let held = sa.window.held().filter(|held| held.waits());
+            let rekey = sa.rekey_at.filter(|_| sa.ours() == self.current && !self.closing);
+            [
+                sa.window.due().map(|at| (at, "request again")),
+                stage,
+                held.map(|held| (held.since + HOLD_LIFE, "kernel has not answered")),
+                rekey.map(|at| (at, "rekey of the IKE SA")),
+            ]
+        });
+        let of_children = self
+            .children
+            .iter()
+            .filter(|child| child.stage == ChildStage::Live && !self.closing)
+            .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
+        let probes = self
+            .children
+            .iter()
+            .map(|child| Some((child.first_is_late_at()?, "first probe or word is late")));
+        let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
+        let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
+        let half_made = self.half_made.as_ref().map(|made| (made.until, "what the peer has half made"));
+        let keepalive = self.keepalive_at.map(|at| (at, "keeping a NAT's memory fresh"));
+        of_sas
+            .chain(of_children)
+            .chain(probes)
+            .chain(put_off)
+            .chain([notice, half_made, keepalive])
+            .flatten()
+            .min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Option<Box<Self>> {
+        for ours in self.spis().collect::<Vec<_>>() {
+            self.retransmit(cx, ours);
+            self.age(cx, ours);
+        }
+        if self.notice().is_some_and(|at| at <= cx.now) {
+            let words = "the peer's proof is no longer accepted, and it has shown no other";
+            self.end_unproven(cx, words.to_owned());
+        }
+        self.children.iter_mut().for_each(|child| child.handle_timeout(cx.now));
+        self.keep_alive(cx);
+        self.drop_half_made(cx);
+        self.start_rekeys(cx);
+        let (due, waiting) = std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= cx.now);
+        self.put_off = waiting;
+        let due: Vec<(Instant, Task)> = due;
+        due.into_iter().for_each(|(_, task)| self.add_task(task));
+        self.unless_over(cx, false)
+    }
+
+    /// RFC 3948 section 4.
+    fn keep_alive(&mut self, cx: &mut Cx<'_>) {
+        if self.keepalive_at.is_some_and(|at| at <= cx.now) {
+            cx.out.transmit(self.path(), keepalive());
+            self.keepalive_at = Some(cx.now + KEEPALIVE_EVERY);
+        }
+    }
+
+    /// When the session ends because its peer does not prove itself as it should now.
+    pub fn notice(&self) -> Option<Instant> {
+        self.notice.filter(|_| !self.closing)
+    }
+
+    /// The peer's time is over. Its keys go at once, whether it answers or not.
+    pub fn end_unproven(&mut self, cx: &mut Cx<'_>, words: String) {
+        cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, words);
+        self.end_children(cx, true);
+        self.close(TRIES_ESTABLISHED);
+    }
+
+    fn retransmit(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(sent) = self.sa_mut(ours).and_then(|sa| sa.window.retransmission()) else { return };
+        if !cx.retransmit(&path, sent) {
+            self.lose_sa(cx, ours);
+        }
+    }
+
+    /// Nobody answers on an IKE SA any more.
+    fn lose_sa(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let path = self.introduction.path;
+        let Some(sa) = self.sa_mut(ours) else { return };
+        let asked = sa.window.abandon();
+        self.sas.retain(|sa| sa.ours() != ours);
+        self.ask_again(asked);
+        if ours != self.current || self.closing || self.move_on() {
+            return;
+        }
+        cx.fail(
+            path.pair,
+            Scope::Ike,
+            FailureCode::NoAnswer,
+            format!("no answer from {} any more", path.remote),
+        );
+        self.sas.clear();
+    }
+
+    /// What time alone does to an IKE SA.
+    fn age(&mut self, cx: &mut Cx<'_>, ours: u64) {
+        let Some(sa) = self.sa_mut(ours) else { return };
+        match sa.stage {
+            Stage::Replaced(at) if at <= cx.now => sa.stage = Stage::Doomed,
+            Stage::Ended(at) if at <= cx.now => {
+                self.sas.retain(|sa| sa.ours() != ours);
+                return;
+            }
+            _ => {}
+        }
+        let Some(held) = sa.window.held_mut().filter(|held| held.waits()) else { return };
+        if held.since + HOLD_LIFE <= cx.now
+            && let Some(child) = &mut held.child
+        {
+            child.installed = Some(false);
+            let in_spi = child.in_spi;
+            self.child_closed(cx, in_spi, false);
+        }
+    }
+
+    fn start_rekeys(&mut self, cx: &Cx<'_>) {
+        let (now, current) = (cx.now, self.current);
+        if self.child_is_due(now) && self.ages_before(now + cx.settings.rekey_after / 2) {
+            self.succeed_ike(cx);
+        }
+        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
+        let ike = self.sa_mut(current).is_some_and(|sa| due(&mut sa.rekey_at));
+        let children: Vec<_> = self
+            .children
+            .iter_mut()
+            .filter(|child| child.stage == ChildStage::Live)
+            .filter_map(|child| due(&mut child.rekey_at).then_some(child.in_spi))
+            .collect();
+        children.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
+        if ike {
+            self.succeed_ike(cx);
+        }
+    }
+
+    fn child_is_due(&self, now: Instant) -> bool {
+        let live = self.children.iter().filter(|child| child.stage == ChildStage::Live);
+        live.filter_map(|child| child.rekey_at).any(|at| at <= now)
+    }
+
+    /// Whether another session will take over from this one before `end`, for its age.
+    fn ages_before(&self, end: Instant) -> bool {
+        let at = self.sa(self.current).and_then(|sa| sa.rekey_at);
+        self.basis().method == Method::Derived && at.is_some_and(|at| at <= end)
+    }
+
+    /// The current IKE SA is to have a successor: a rekey makes one, or another session where there is no
+    /// Diffie-Hellman, which the engine begins. That one has a child of its own: those of this one are replaced here
+    /// only should nothing come of it.
+    pub fn succeed_ike(&mut self, cx: &Cx<'_>) {
+        let (current, patience) = (self.current, cx.now + cx.settings.rekey_after / 4);
+        match self.basis().method {
+            Method::Ike => self.add_task(Task::RekeyIke(None)),
+            Method::Derived => {
+                self.sa_mut(current).into_iter().for_each(|sa| sa.rekey_at = None);
+                for at in self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut()) {
+                    *at = patience.max(*at);
+                }
+            }
+        }
+    }
+
+    /// Whether another session is to take over from this one: for its age, or as its children have no successors.
+    pub fn is_aged(&self) -> bool {
+        let sa = self.sa(self.current).filter(|_| self.basis().method == Method::Derived);
+        self.spent || sa.is_some_and(|sa| sa.rekey_at.is_none())
+    }
+
+    /// How long a replaced or deleted IKE SA is kept.
+    pub(super) const LINGER: Duration = Duration::from_secs(30);
+
+    /// Asks again, on the current IKE SA, what had no answer on one that is gone.
+    pub(super) fn ask_again(&mut self, asked: Option<Asked>) {
+        let child = |rekeys: Option<Spi>| rekeys.map_or(Task::NewChild, Task::RekeyChild);
+        match asked {
+            Some(Asked::Child(asked)) => self.add_task(child(asked.rekeys)),
+            Some(Asked::FollowUp(asked)) => {
+                if let Makes::Child(half, _) = asked.makes {
+                    self.add_task(child(half.replaces));
+                }
+            }
+            Some(Asked::DeleteChild(in_spi)) => self.add_task(Task::DeleteChild(in_spi)),
+            // Words say themselves again until they are answered.
+            Some(Asked::Inform { confirms, .. }) if !confirms.is_empty() => self.add_task(Task::Liveness),
+            Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::DeleteIke) | None => {}
+        }
+    }
+
+    /// The current IKE SA is gone: goes on with another one, if there is one. Where rekeys crossed and messages were
+    /// lost, each end may have given up the one that the other has kept: so the peer is asked on that one, too.
+    pub(super) fn move_on(&mut self) -> bool {
+        let next = self.sas.iter().rev().find(|sa| sa.stage == Stage::Live).map(IkeSa::ours);
+        self.current = next.unwrap_or(self.current);
+        if next.is_some() {
+            self.add_task(Task::Liveness);
+        }
+        next.is_some()
+    }
+
+    /// Begins to delete the session; its Delete is sent `tries` times at most. An exchange on its way gets
+    /// no more either.
+    pub fn close(&mut self, tries: u32) {
+        self.closing = true;
+        self.tries = tries;
+        self.tasks.clear();
+        self.put_off.clear();
+        (self.follow_up, self.half_made) = (None, None);
+        self.doom();
+        for sa in &mut self.sas {
+            if let Some(sent) = sa.window.retransmission() {
+                sent.hurry(tries);
+            }
+        }
+    }
+
+    /// All IKE SAs are to be deleted, also one that was asked for before the session began to end.
+    pub(super) fn doom(&mut self) {
+        for sa in self.sas.iter_mut().filter(|sa| !matches!(sa.stage, Stage::Ended(_))) {
+            sa.stage = Stage::Doomed;
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! A session with a proven peer: its IKE SAs, its children, and what both ends do with them.
+//!
+//! `established` is the session itself, `children` what it has agreed, `pending` what it remembers and means to do, and
+//! `lifetime` its end. `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges. An IKE SA is
+//! in `ike_sa`, with its message identifiers and retransmission (`exchange`) and with messages in several datagrams
+//! (`fragment`); `nat` is what stands between the two, and `life` tells sessions of before from those of now.
+
+pub(super) mod child;
+pub(super) mod children;
+pub(super) mod create_child;
+pub(super) mod established;
+pub(super) mod exchange;
+pub(super) mod follow_up;
+pub(super) mod fragment;
+pub(super) mod ike_sa;
+pub(super) mod inform;
+pub(super) mod life;
+pub(super) mod lifetime;
+pub(super) mod nat;
+pub(super) mod pending;
+pub(super) mod rekey_ike;
