@@ -138,11 +138,11 @@ impl fmt::Debug for PublicKey {
 /// A key pair. It cannot be cloned and prints as its redacted self; the library that holds the private half
 /// overwrites it when it is dropped.
 pub struct PrivateKey {
-    pair: Pair,
+    pair: Private,
     public: PublicKey,
 }
 
-enum Pair {
+enum Private {
     Ed25519(Ed25519KeyPair),
     Ecdsa(EcdsaKeyPair),
 }
@@ -179,12 +179,12 @@ impl PrivateKey {
     /// It is none, or of a kind that we do not know.
     pub fn from_pem(pem: &str) -> Result<Self, NotAKey> {
         let der = unwrapped(pem).ok_or(NotAKey::Private)?;
-        let ed25519 = Ed25519KeyPair::from_pkcs8(&der).map(Pair::Ed25519).ok();
+        let ed25519 = Ed25519KeyPair::from_pkcs8(&der).map(Private::Ed25519).ok();
         let ecdsa = || ECDSA.iter().find_map(|algorithm| EcdsaKeyPair::from_pkcs8(algorithm, &der).ok());
-        let pair = ed25519.or_else(|| ecdsa().map(Pair::Ecdsa)).ok_or(NotAKey::Private)?;
+        let pair = ed25519.or_else(|| ecdsa().map(Private::Ecdsa)).ok_or(NotAKey::Private)?;
         let public = match &pair {
-            Pair::Ed25519(pair) => pair.public_key().as_der(),
-            Pair::Ecdsa(pair) => pair.public_key().as_der(),
+            Private::Ed25519(pair) => pair.public_key().as_der(),
+            Private::Ecdsa(pair) => pair.public_key().as_der(),
         };
         let public = PublicKey::from_der(public.map_err(|_| NotAKey::Private)?.as_ref())?;
         Ok(Self { pair, public })
@@ -203,8 +203,8 @@ impl PrivateKey {
     /// The cryptography library failed.
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, CryptoFailed> {
         match &self.pair {
-            Pair::Ed25519(pair) => pair.try_sign(message),
-            Pair::Ecdsa(pair) => pair.sign(&SystemRandom::new(), message),
+            Private::Ed25519(pair) => pair.try_sign(message),
+            Private::Ecdsa(pair) => pair.sign(&SystemRandom::new(), message),
         }
         .map(|signature| signature.as_ref().to_vec())
         .map_err(|_| CryptoFailed)

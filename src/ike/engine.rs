@@ -17,7 +17,7 @@ use crate::ike::limits::{
     BEGUN_AT_ONCE, DATAGRAM_MAX, OPENING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, TRIES_ESTABLISHED,
     TRIES_FAREWELL,
 };
-use crate::ike::outbox::{Cx, Outbox, Path, Scope};
+use crate::ike::outbox::{Cx, FailureScope, Outbox, Path};
 use crate::ike::session::established::Established;
 use crate::ike::session::life::Life;
 use crate::ike::session::nat::{Content, Nat, wrap};
@@ -498,7 +498,7 @@ impl Engine {
                 let key = self.table.insert(session, None);
                 self.add_session(pair, key);
             }
-            Err(error) => cx.fail(pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+            Err(error) => cx.fail(pair, FailureScope::Ike, FailureCode::Internal, error.to_string()),
         }
         self.note_failures();
         self.reconsider(now, pair);

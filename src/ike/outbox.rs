@@ -31,7 +31,7 @@ pub(super) struct Path {
 
 /// What failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum FailureScope {
     /// Getting or keeping an IKE SA.
     Ike,
     /// Getting a child on an IKE SA.
@@ -51,7 +51,7 @@ pub(super) struct Outbox {
     /// For the socket.
     pub(super) transmits: VecDeque<Transmit>,
     /// For the engine, which backs off and tells the agent.
-    pub(super) failures: Vec<(Pair, Scope, Failure)>,
+    pub(super) failures: Vec<(Pair, FailureScope, Failure)>,
     /// Something authentic of a peer was taken in that it had not sent before.
     pub(super) heard: bool,
     /// For the operator.
@@ -166,12 +166,18 @@ impl Cx<'_> {
     }
 
     /// Something failed with `error`.
-    pub(super) fn fail_with(&mut self, pair: Pair, scope: Scope, error: &Error) {
+    pub(super) fn fail_with(&mut self, pair: Pair, scope: FailureScope, error: &Error) {
         self.out.failures.push((pair, scope, error.failure()));
     }
 
     /// Something failed; `words` are for people.
-    pub(super) fn fail(&mut self, pair: Pair, scope: Scope, code: FailureCode, words: impl Into<String>) {
+    pub(super) fn fail(
+        &mut self,
+        pair: Pair,
+        scope: FailureScope,
+        code: FailureCode,
+        words: impl Into<String>,
+    ) {
         self.out.failures.push((pair, scope, Failure { code, words: words.into(), hearsay: false }));
     }
 }

@@ -38,7 +38,7 @@ pub struct Ground<'a> {
 /// information. The same for the same kernel, in the same words.
 pub fn problems(strangers: &Strangers, ground: Ground<'_>) -> Vec<Problem> {
     let peers = Peers::of(ground.pairs);
-    let (mut first, mut behind, mut aside) = (Group::default(), Group::default(), Group::default());
+    let (mut first, mut behind, mut aside) = (OfKind::default(), OfKind::default(), OfKind::default());
     let mut known = BTreeSet::new();
     for policy in &strangers.policies {
         let pairs = || peers.matched_by(policy.id);
@@ -192,7 +192,7 @@ impl StrangerPolicy {
 
 /// Policies of one kind: there can be any number, of which a few are named.
 #[derive(Default)]
-struct Group<'a> {
+struct OfKind<'a> {
     count: usize,
     /// The first of them, [`NAMED`] at most.
     named: Vec<&'a StrangerPolicy>,
@@ -200,7 +200,7 @@ struct Group<'a> {
     nodes: BTreeSet<&'a NodeName>,
 }
 
-impl<'a> Group<'a> {
+impl<'a> OfKind<'a> {
     fn add(&mut self, policy: &'a StrangerPolicy, peers: &Peers<'a>) {
         self.count += 1;
         if self.named.len() < NAMED {

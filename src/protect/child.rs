@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::proof::Proof;
+use super::proof::PathProof;
 use super::timing::{IN_GRACE, OUT_GRACE};
 use crate::types::word::{Flags, Passage, Probe};
 use crate::types::{Direction, Limits, NewChild, Sa, SaId, Spi, Word};
@@ -47,7 +47,7 @@ pub struct Child {
     /// What the peer has done.
     pub(super) peer: Flags,
     /// Whether ESP gets through, both ways.
-    pub(super) proof: Proof,
+    pub(super) proof: PathProof,
     /// A probe is to be answered with one.
     answers: bool,
     /// A foreign peer is known to have installed it.
@@ -94,7 +94,7 @@ impl Child {
             my_token,
             their_token: word.map(|word| word.token),
             peer: word.map(|word| word.flags).unwrap_or_default(),
-            proof: Proof::default(),
+            proof: PathProof::default(),
             answers: false,
             foreign_ready: false,
             said: Flags::default(),
@@ -152,7 +152,7 @@ impl Child {
     /// The peer begins anew, and does not go on with it.
     pub(super) fn forget_peer(&mut self) {
         self.peer = Flags::default();
-        self.proof = Proof::default();
+        self.proof = PathProof::default();
     }
 
     /// The key exchange is deleting it of its own accord.

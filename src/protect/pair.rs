@@ -23,10 +23,10 @@ use subtle::ConstantTimeEq;
 
 use self::absence::Absence;
 use self::detour::Detour;
-pub use self::order::{Order, Posture};
+pub use self::order::{IkeOrder, Order};
 pub use self::place::{Away, Beside};
 use self::seal::Use;
-use self::trial::Trial;
+use self::trial::Trials;
 use super::child::Child;
 use super::clock::Clock;
 use super::timing::KERNEL_RETRY;
@@ -105,7 +105,7 @@ pub struct PairMachine {
     pair: Pair,
     phase: Phase,
     seal: Seal,
-    trial: Trial,
+    trial: Trials,
     /// Why the pair is in the clear, or on its way there, while this host is protected.
     left: Option<Left>,
     rules: Rules,
@@ -177,7 +177,7 @@ impl PairMachine {
             pair,
             phase: Phase::Off,
             seal: if sealed { Seal::Final } else { Seal::Open },
-            trial: Trial::default(),
+            trial: Trials::default(),
             left: None,
             rules,
             leaving: None,
@@ -258,7 +258,7 @@ impl PairMachine {
             (Phase::Off, _) => self.begin(),
             (Phase::On, None) => {}
             // The peer may want it again by now, and need not be the first to say so.
-            (Phase::On, Some(_)) => self.orders.push_back(Order::Posture(Posture::Active)),
+            (Phase::On, Some(_)) => self.orders.push_back(Order::Ike(IkeOrder::Active)),
             (Phase::Opening { .. } | Phase::Cleared { .. }, None) => self.begin_anew(),
             (Phase::Opening { .. } | Phase::Cleared { .. }, Some(_)) => {}
         }
@@ -308,7 +308,7 @@ impl PairMachine {
             self.phase = Phase::On;
             self.trial.peer = None;
             self.children.iter_mut().for_each(Child::forget_peer);
-            self.orders.push_back(Order::Posture(Posture::Active));
+            self.orders.push_back(Order::Ike(IkeOrder::Active));
         }
         if let Phase::Cleared { since } = &mut self.phase {
             // The peer has begun anew, and is to be told that this end goes to the clear.
@@ -353,7 +353,7 @@ impl PairMachine {
                 {
                     self.left = None;
                     self.phase = Phase::On;
-                    self.orders.push_back(Order::Posture(Posture::Active));
+                    self.orders.push_back(Order::Ike(IkeOrder::Active));
                 }
                 _ => {}
             }
@@ -539,7 +539,7 @@ impl PairMachine {
         if self.away.is_some() {
             return;
         }
-        self.orders.push_back(Order::Posture(Posture::Active));
+        self.orders.push_back(Order::Ike(IkeOrder::Active));
         self.go_on_in_udp();
         // As after a reboot: for the peer all is well.
         if self.is_sealed() && self.adopted.is_empty() {

@@ -33,7 +33,7 @@ use crate::types::word::{Flags, Passage, Rounds};
 
 /// How far the proof of a child has come.
 #[derive(Debug, Default)]
-pub(super) struct Proof {
+pub(super) struct PathProof {
     /// The round that this end is in.
     round: u16,
     /// The newest round in which a probe came.
@@ -58,7 +58,7 @@ pub(super) struct Proof {
     round_trip: Option<Duration>,
 }
 
-impl Proof {
+impl PathProof {
     /// A probe of the peer came, which says how far it knows the `passage`, and `waited` to be read.
     pub(super) fn note_probe(&mut self, now: Instant, passage: Passage, waited: Duration) {
         self.reached |= passage != Passage::Unsaid;
@@ -216,7 +216,7 @@ mod tests {
             Flags { installed: true, seen: true, rounds: Some(rounds), ..Flags::default() }
         };
         let measured = |there, here| {
-            let mut proof = Proof::default();
+            let mut proof = PathProof::default();
             assert!(proof.probe(&mut Clock::new(start - milliseconds(500))));
             proof.note_sent(start);
             proof.note_sent(start + milliseconds(250));
@@ -231,7 +231,7 @@ mod tests {
             Some(milliseconds(300)),
             "what it cannot have seen"
         );
-        let mut proof = Proof::default();
+        let mut proof = PathProof::default();
         proof.note_probe(start + milliseconds(7), Passage::Unsaid, milliseconds(5));
         proof.note_probe(start + milliseconds(9), Passage::Unsaid, milliseconds(1));
         assert_eq!(proof.rounds().came, Some(start + milliseconds(2)), "the first probe");
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn what_does_not_leave_is_no_try() {
         let mut now = Instant::now();
-        let mut proof = Proof { peer: Some(Rounds::default()), ..Proof::default() };
+        let mut proof = PathProof { peer: Some(Rounds::default()), ..PathProof::default() };
         for _ in 0..10 * PROBES_PATIENT {
             assert!(proof.probe(&mut Clock::new(now)));
             proof.note_unsent();

@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, NetlinkAddr, recvmmsg, setsockopt
 use zeroize::{Zeroize, Zeroizing};
 
 use super::batch::{Batch, Nothing};
-use super::decode::{self, Verdict};
+use super::decode::{self, Ack};
 use super::wire::{self, Malformed, Message, Messages};
 
 /// The kernel makes parts of a dump of at most 32 KiB, and all else is shorter.
@@ -61,14 +61,14 @@ impl Connection {
     pub(super) fn transact(
         &mut self,
         mut reported: impl FnMut(usize, Message<'_>),
-    ) -> io::Result<Vec<Option<Verdict>>> {
+    ) -> io::Result<Vec<Option<Ack>>> {
         let verdicts = self.exchange(&mut reported);
         self.batch.clear();
         self.inbox.zeroize();
         verdicts
     }
 
-    fn exchange(&mut self, reported: &mut dyn FnMut(usize, Message<'_>)) -> io::Result<Vec<Option<Verdict>>> {
+    fn exchange(&mut self, reported: &mut dyn FnMut(usize, Message<'_>)) -> io::Result<Vec<Option<Ack>>> {
         let mut verdicts = vec![None; self.batch.len()];
         if verdicts.is_empty() {
             return Ok(verdicts);

@@ -216,14 +216,14 @@ fn address(family: Family, address: Address) -> IpAddr {
 
 /// The kernel's answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Ack {
     /// The system error number, 0 for a yes.
     pub(super) errno: i32,
     /// The kernel's own words, possibly none.
     pub(super) words: String,
 }
 
-impl Verdict {
+impl Ack {
     /// The system error and the kernel's own words.
     pub(super) fn reason(&self) -> String {
         let error = match self.errno {
@@ -235,7 +235,7 @@ impl Verdict {
 }
 
 /// The verdict of an NLMSG_ERROR.
-pub(super) fn verdict(message: Message<'_>) -> Result<Verdict, Malformed> {
+pub(super) fn verdict(message: Message<'_>) -> Result<Ack, Malformed> {
     let code = u32_at(message.body, 0).ok_or(message.malformed())?;
     // After the code comes the header of the request, alone because of NETLINK_CAP_ACK.
     let attributes = match message.body.get(20..) {
@@ -244,5 +244,5 @@ pub(super) fn verdict(message: Message<'_>) -> Result<Verdict, Malformed> {
     };
     let words = attributes.get(ATTRIBUTE_WORDS).unwrap_or_default();
     let words = String::from_utf8_lossy(words).trim_end_matches('\0').to_owned();
-    Ok(Verdict { errno: (code as i32).checked_neg().unwrap_or(i32::MAX), words })
+    Ok(Ack { errno: (code as i32).checked_neg().unwrap_or(i32::MAX), words })
 }

@@ -8,7 +8,7 @@ use nix::libc;
 
 use super::batch::BATCH;
 use super::connection::{Connection, Dump};
-use super::decode::{self, Verdict};
+use super::decode::{self, Ack};
 use super::encode;
 use super::preflight::Features;
 use super::strangers;
@@ -315,7 +315,7 @@ fn has_cipher(sa: &SaReading) -> bool {
 }
 
 /// Why the kernel did not do `op`.
-pub(super) fn refusal(op: &Op, verdict: &Verdict) -> OpError {
+pub(super) fn refusal(op: &Op, verdict: &Ack) -> OpError {
     let what = op.to_string();
     match verdict.errno {
         libc::EEXIST => OpError::Exists { op: what },

@@ -8,7 +8,7 @@ use super::{Core, Persist, ProbeDatagram};
 use crate::host::kernel::{Kernel, Vault};
 use crate::host::probe;
 use crate::ike::{self, Event};
-use crate::protect::{Child, Order, PairMachine, Posture};
+use crate::protect::{Child, IkeOrder, Order, PairMachine};
 use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, RowState, Sa, SaId, Word};
 
 impl Core {
@@ -150,12 +150,12 @@ impl Core {
         let engine = &mut self.engine;
         let missed = || self.pairs.get(pair).is_some_and(PairMachine::is_sealed);
         match order {
-            Order::Posture(Posture::Active) => engine.keep(now, pair, ike::Posture::Active),
-            Order::Posture(Posture::Passive) => engine.keep(now, pair, ike::Posture::Passive),
-            Order::Posture(Posture::Forget) => engine.forget(now, pair),
+            Order::Ike(IkeOrder::Active) => engine.keep(now, pair, ike::Posture::Active),
+            Order::Ike(IkeOrder::Passive) => engine.keep(now, pair, ike::Posture::Passive),
+            Order::Ike(IkeOrder::Forget) => engine.forget(now, pair),
             Order::BeginAnew => engine.begin_anew(now, pair),
-            Order::Posture(Posture::Abandon) => engine.abandon(now, pair),
-            Order::Posture(Posture::Arrive) => engine.arrive(now, pair, missed()),
+            Order::Ike(IkeOrder::Abandon) => engine.abandon(now, pair),
+            Order::Ike(IkeOrder::Arrive) => engine.arrive(now, pair, missed()),
             Order::Hurry => engine.hurry(now, pair, missed()),
             Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
             Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),

@@ -8,7 +8,7 @@ use crate::ike::wire::codes::{hash, notify};
 use crate::ike::wire::{Parts, Payload};
 
 /// One way to sign.
-struct Scheme {
+struct SignatureScheme {
     /// Its AlgorithmIdentifier in DER (RFC 7427 appendix A, RFC 8420 section A): there is one way to write
     /// it, so it is compared and never parsed.
     identifier: &'static [u8],
@@ -25,26 +25,26 @@ const ED25519: &[u8] = b"\x30\x05\x06\x03\x2b\x65\x70";
 
 /// What we know; of each kind of key the first is what we sign with. No hash is weaker than its curve (RFC 7427
 /// section 6), and SHA-1 is not there at all.
-const SCHEMES: [Scheme; 4] = [
-    Scheme {
+const SCHEMES: [SignatureScheme; 4] = [
+    SignatureScheme {
         identifier: ED25519,
         key: KeyKind::Ed25519,
         hash: hash::IDENTITY,
         algorithm: &signature::ED25519,
     },
-    Scheme {
+    SignatureScheme {
         identifier: ECDSA_SHA256,
         key: KeyKind::EcdsaP256,
         hash: hash::SHA2_256,
         algorithm: &signature::ECDSA_P256_SHA256_ASN1,
     },
-    Scheme {
+    SignatureScheme {
         identifier: ECDSA_SHA384,
         key: KeyKind::EcdsaP384,
         hash: hash::SHA2_384,
         algorithm: &signature::ECDSA_P384_SHA384_ASN1,
     },
-    Scheme {
+    SignatureScheme {
         identifier: ECDSA_SHA384,
         key: KeyKind::EcdsaP256,
         hash: hash::SHA2_384,
@@ -73,7 +73,7 @@ impl Hashes {
 }
 
 /// How to sign with `key` for a peer that takes `hashes`.
-fn scheme(key: &PrivateKey, hashes: &Hashes) -> Result<&'static Scheme, Error> {
+fn scheme(key: &PrivateKey, hashes: &Hashes) -> Result<&'static SignatureScheme, Error> {
     let scheme = SCHEMES.iter().find(|scheme| scheme.key == key.public().kind()).ok_or(Error::Internal)?;
     if !hashes.0.contains(&scheme.hash) {
         return Err(Error::PeerIncompatible("the peer takes no signatures of our kind of key"));
@@ -98,7 +98,7 @@ pub(super) fn sign(key: &PrivateKey, hashes: &Hashes, octets: &[u8]) -> Result<V
 pub fn verify(key: &PublicKey, data: &[u8], octets: &[u8]) -> bool {
     let Some((length, rest)) = data.split_first() else { return false };
     let Some((identifier, signature)) = rest.split_at_checked(usize::from(*length)) else { return false };
-    let fits = |scheme: &&Scheme| scheme.key == key.kind() && scheme.identifier == identifier;
+    let fits = |scheme: &&SignatureScheme| scheme.key == key.kind() && scheme.identifier == identifier;
     SCHEMES.iter().find(fits).is_some_and(|scheme| {
         let key = signature::UnparsedPublicKey::new(scheme.algorithm, key.point());
         key.verify(octets, signature).is_ok()

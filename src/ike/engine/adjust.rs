@@ -7,7 +7,7 @@ use super::Engine;
 use crate::identity::certificate::CertificateError;
 use crate::ike::Settings;
 use crate::ike::outbox::{Cx, up_to};
-use crate::ike::session::child::Child;
+use crate::ike::session::child::ChildSa;
 use crate::ike::session::established::Established;
 use crate::ike::session::pending::Task;
 use crate::types::{EncapsulationMode, Method, Pair, Spi};
@@ -80,8 +80,9 @@ impl Established {
         let (esp, before) = (&cx.settings.esp_proposals, &before.esp_proposals);
         // Without Diffie-Hellman no child has any.
         let best = esp.best_key_exchange().filter(|_| self.basis().method == Method::Ike);
-        let replaced =
-            |child: &Child| esp.replace(before, child.suite) || (esp != before && child.key_exchange != best);
+        let replaced = |child: &ChildSa| {
+            esp.replace(before, child.suite) || (esp != before && child.key_exchange != best)
+        };
         let other = self.children.iter().filter(|child| replaced(child));
         for in_spi in other.map(|child| child.in_spi).collect::<Vec<_>>() {
             self.renew(cx, in_spi);

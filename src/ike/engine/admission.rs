@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Engine;
-use super::table::{Request, SessionKey};
+use super::table::{FirstRequest, SessionKey};
 use crate::ike::error::Error;
 use crate::ike::handshake::opening::Attempt;
 use crate::ike::handshake::respond::{AwaitAuthRequest, init_answer};
@@ -15,7 +15,7 @@ use crate::ike::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
     LISTENING_MAX_PAIR,
 };
-use crate::ike::outbox::{Cx, Path, Scope};
+use crate::ike::outbox::{Cx, FailureScope, Path};
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
@@ -51,7 +51,7 @@ impl Engine {
         }
         // The same once more gets the same answer. One that differs is another's, or may be: the one that the peer has
         // truly sent must lead to a proof, whatever copies of it somebody on the path has changed.
-        let request = Request::new(remote, message, bytes);
+        let request = FirstRequest::new(remote, message, bytes);
         if let Some(key) = self.table.by_request(request) {
             self.work_on(now, key, |mut session, cx| {
                 session.answer_again(cx, bytes);
@@ -142,13 +142,13 @@ impl Engine {
         };
         if keep.hinted.is_none_or(|at| now >= at + HINT_PAUSE) {
             keep.hinted = Some(now);
-            self.out.failures.push((pair, Scope::Hint, error.hearsay()));
+            self.out.failures.push((pair, FailureScope::Hint, error.hearsay()));
             self.note_failures();
         }
     }
 
     /// Answers the first request of an initiator and remembers it, or says why not and does not.
-    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8], request: Request) {
+    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8], request: FirstRequest) {
         let Some(keep) = self.pairs.get(&path.pair) else { return };
         let attempt = Attempt { fallback: false, ..keep.attempt(&self.settings) };
         let mut cx = cx!(self, now);

@@ -6,7 +6,7 @@ use super::knock::{Knocks, Standing};
 use super::table::SessionKey;
 use crate::ike::handshake::opening::Attempt;
 use crate::ike::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT, SPARSE_AFTER};
-use crate::ike::outbox::{Scope, backoff, up_to};
+use crate::ike::outbox::{FailureScope, backoff, up_to};
 use crate::ike::session::life::{Greeting, Life};
 use crate::ike::{Entropy, Failure, FailureCode, Posture, Settings};
 
@@ -57,7 +57,7 @@ pub struct Keep {
     /// Its turn among those that do not answer is given, and whether there were others before it.
     turn: Option<Crowd>,
     /// Why the last attempt failed, and at what.
-    pub last_failure: Option<(Scope, Failure)>,
+    pub last_failure: Option<(FailureScope, Failure)>,
     ike_failures: u32,
     child_failures: u32,
     proof_failures: u32,
@@ -118,16 +118,16 @@ impl Keep {
     }
 
     /// Counts a failure.
-    pub fn failed(&mut self, scope: Scope, failure: Failure) {
+    pub fn failed(&mut self, scope: FailureScope, failure: Failure) {
         match scope {
-            Scope::Ike => {
+            FailureScope::Ike => {
                 self.ike_failures = self.ike_failures.saturating_add(1);
                 self.fallback = false;
                 self.note_refused(&failure);
             }
-            Scope::Child => self.child_failures = self.child_failures.saturating_add(1),
+            FailureScope::Child => self.child_failures = self.child_failures.saturating_add(1),
             // What the peer tries does not slow down what we try, and a hint may be forged.
-            Scope::Answer | Scope::Hint => {}
+            FailureScope::Answer | FailureScope::Hint => {}
         }
         self.last_failure = Some((scope, failure));
     }
@@ -145,7 +145,7 @@ impl Keep {
         let fallback = std::mem::take(&mut self.fallback);
         let failures = self.proof_failures.saturating_add(1);
         self.proof_failures = if ends_soon { failures } else { fallback.into() };
-        self.last_failure.take_if(|(scope, _)| *scope != Scope::Child);
+        self.last_failure.take_if(|(scope, _)| *scope != FailureScope::Child);
     }
 
     /// A child is in the kernel.

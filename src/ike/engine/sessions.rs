@@ -6,7 +6,7 @@ use super::Engine;
 use super::table::SessionKey;
 use crate::ike::handshake::session::Session;
 use crate::ike::limits::SESSIONS_MAX_PAIR;
-use crate::ike::outbox::{Cx, Scope};
+use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::session::established::Established;
 use crate::ike::{Event, FailureCode};
 use crate::types::{Pair, Spi};
@@ -56,15 +56,15 @@ impl Engine {
     pub(super) fn note_failures(&mut self) {
         for (pair, scope, failure) in std::mem::take(&mut self.out.failures) {
             // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
-            let hint = scope == Scope::Hint;
-            let missed = !(hint || scope == Scope::Ike) || !self.has_live_session(pair);
-            let refused = scope == Scope::Ike && failure.code == FailureCode::AuthFailed;
+            let hint = scope == FailureScope::Hint;
+            let missed = !(hint || scope == FailureScope::Ike) || !self.has_live_session(pair);
+            let refused = scope == FailureScope::Ike && failure.code == FailureCode::AuthFailed;
             let rotating = self.settings.can_fall_back();
             let Some(keep) = self.pairs.get_mut(&pair) else { continue };
             if !missed {
                 // Of an attempt beside a session that serves, its end counts; what anybody can say does not.
                 self.out.counters.hearsay += u64::from(hint);
-                if scope == Scope::Ike {
+                if scope == FailureScope::Ike {
                     keep.proof_failed(failure);
                 }
             } else if !(refused && rotating && keep.fall_back()) {

@@ -25,9 +25,9 @@ impl SessionKey {
 /// The first request of an initiator: its address, and a hash of what it said, whatever cookie that came with. Whoever
 /// sees it can send another with the same SPI, so the SPI alone does not tell requests apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Request(SocketAddr, [u8; SHA256_OUTPUT_LEN]);
+pub struct FirstRequest(SocketAddr, [u8; SHA256_OUTPUT_LEN]);
 
-impl Request {
+impl FirstRequest {
     /// That of `message`, which came from `remote` and was `datagram` on the wire.
     pub fn new(remote: SocketAddr, message: &Message<'_>, datagram: &[u8]) -> Self {
         let mut hash = Context::new(&SHA256);
@@ -51,7 +51,7 @@ struct Entry {
     session: Option<Session>,
     spis: Vec<u64>,
     /// The first request, where the peer is the initiator.
-    opened_by: Option<Request>,
+    opened_by: Option<FirstRequest>,
     due: Option<Instant>,
     pair: Pair,
     load: Load,
@@ -65,7 +65,7 @@ struct Entry {
 pub struct Table {
     entries: HashMap<SessionKey, Entry>,
     by_spi: HashMap<u64, SessionKey>,
-    by_request: HashMap<Request, SessionKey>,
+    by_request: HashMap<FirstRequest, SessionKey>,
     to_flush: VecDeque<SessionKey>,
     budget: Budget,
     opening: usize,
@@ -101,7 +101,7 @@ impl Table {
     }
 
     /// Adds a session. `opened_by`: the first request, where the peer is the initiator.
-    pub fn insert(&mut self, session: Session, opened_by: Option<Request>) -> SessionKey {
+    pub fn insert(&mut self, session: Session, opened_by: Option<FirstRequest>) -> SessionKey {
         let key = SessionKey(self.next_key);
         self.next_key += 1;
         let entry = Entry {
@@ -134,7 +134,7 @@ impl Table {
     }
 
     /// The session that a first request has opened before.
-    pub(super) fn by_request(&self, request: Request) -> Option<SessionKey> {
+    pub(super) fn by_request(&self, request: FirstRequest) -> Option<SessionKey> {
         self.by_request.get(&request).copied()
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::initiation::{Candidate, First, Step};
+use super::initiation::{Candidate, FirstMessage, Step};
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::opened::{Opened, fragmentation_supported, fragments};
 use super::opening::{Attempt, Opening};
@@ -17,7 +17,7 @@ use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use crate::ike::error::Error;
 use crate::ike::limits::{IKE_REKEY_FACTOR, TRIES_OPENING};
-use crate::ike::outbox::{Cx, Path, Scope};
+use crate::ike::outbox::{Cx, FailureScope, Path};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
@@ -34,11 +34,11 @@ pub struct AwaitInitResponse {
     opening: Opening,
     /// The request that is sent and, before it, the one whose group was refused: whoever refused it need not
     /// be the peer, and the peer may yet take it.
-    requests: Vec<Request>,
+    requests: Vec<InitRequest>,
 }
 
 /// An IKE_SA_INIT request.
-struct Request {
+struct InitRequest {
     key: KeyPair,
     bytes: Vec<u8>,
 }
@@ -70,13 +70,13 @@ fn proposals(cx: &Cx<'_>, ahead: Option<Ahead>) -> Proposals<EspProposal> {
 
 impl AwaitInitResponse {
     /// Sends the first message.
-    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<First, Error> {
+    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<FirstMessage, Error> {
         let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
         let key = KeyPair::generate(group, cx.entropy)?;
         let opening = Opening::new(cx, Method::Ike.exchange(), path, attempt);
         let mut state = Self { opening, requests: Vec::new() };
         state.send(cx, key);
-        Ok(First::Init(state))
+        Ok(FirstMessage::Init(state))
     }
 
     /// Sends a request with the public value of `key`.
@@ -95,7 +95,7 @@ impl AwaitInitResponse {
         let credentials = &cx.settings.credentials;
         payloads.extend(credentials.knows_signatures(self.opening.path.pair.remote).then(Hashes::ours));
         let bytes = self.opening.send(cx, payloads);
-        self.requests.push(Request { key, bytes });
+        self.requests.push(InitRequest { key, bytes });
     }
 
     /// Takes in an answer. Gives back what it leads to, if somebody may prove to be the peer by it.
@@ -108,7 +108,7 @@ impl AwaitInitResponse {
         let parts = Parts(&message.payloads);
         if let Some(cookie) = parts.notify(notify::COOKIE) {
             if self.opening.take_cookie(cx, &cookie.data)
-                && let Some(Request { key, .. }) = self.requests.pop()
+                && let Some(InitRequest { key, .. }) = self.requests.pop()
             {
                 self.send(cx, key);
             }
@@ -347,7 +347,7 @@ impl AwaitAuthResponse {
                 session.add_task(Task::NewChild);
             }
             Err(error) => {
-                cx.fail_with(pair, Scope::Child, &error);
+                cx.fail_with(pair, FailureScope::Child, &error);
                 if !matches!(error, Error::Refused(_)) {
                     session.delete_unwanted(self.offer.in_spi);
                 }

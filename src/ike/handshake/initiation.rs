@@ -25,12 +25,12 @@ use super::session::Session;
 use crate::ike::Failure;
 use crate::ike::crypto::Hidden;
 use crate::ike::limits::{ANSWERS_MAX, CANDIDATES_MAX, LISTEN_LIFE, TRIES_OPENING};
-use crate::ike::outbox::{Cx, Scope};
+use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::session::established::Established;
 use crate::ike::wire::{Message, Parts};
 
 /// Our first message, and what its answers are read with.
-pub enum First {
+pub enum FirstMessage {
     /// IKE_SA_INIT.
     Init(AwaitInitResponse),
     /// IKE_SESSION_RESUME.
@@ -57,7 +57,7 @@ pub enum Step {
 
 /// An attempt of ours.
 pub struct Initiation {
-    first: First,
+    first: FirstMessage,
     /// Those who have answered, each with its place in `tried`.
     candidates: Vec<(usize, Candidate)>,
     /// What the other end proves itself with (SK_p), of each answer so far. The same keys are not used twice.
@@ -72,25 +72,25 @@ pub struct Initiation {
     told: bool,
 }
 
-impl First {
+impl FirstMessage {
     fn opening(&self) -> &Opening {
         match self {
-            First::Init(state) => state.opening(),
-            First::Resume(state) => state.opening(),
+            FirstMessage::Init(state) => state.opening(),
+            FirstMessage::Resume(state) => state.opening(),
         }
     }
 
     fn opening_mut(&mut self) -> &mut Opening {
         match self {
-            First::Init(state) => state.opening_mut(),
-            First::Resume(state) => state.opening_mut(),
+            FirstMessage::Init(state) => state.opening_mut(),
+            FirstMessage::Resume(state) => state.opening_mut(),
         }
     }
 
     fn take_answer(&mut self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Option<Opened> {
         match self {
-            First::Init(state) => state.take_answer(cx, message, datagram),
-            First::Resume(state) => state.take_answer(cx, message, datagram),
+            FirstMessage::Init(state) => state.take_answer(cx, message, datagram),
+            FirstMessage::Resume(state) => state.take_answer(cx, message, datagram),
         }
     }
 }
@@ -152,7 +152,7 @@ impl Candidate {
 
 impl Initiation {
     /// One whose first message has just been sent.
-    pub fn new(first: First) -> Self {
+    pub fn new(first: FirstMessage) -> Self {
         Self {
             first,
             candidates: Vec::new(),
@@ -265,7 +265,7 @@ impl Initiation {
         if self.candidates.is_empty() && !self.told && (self.silent || self.failure.is_some()) {
             let failure = self.failure.take().unwrap_or_else(|| self.first.opening_mut().failure());
             self.told = true;
-            cx.out.failures.push((self.opening().path.pair, Scope::Ike, failure));
+            cx.out.failures.push((self.opening().path.pair, FailureScope::Ike, failure));
         }
         let over = self.candidates.is_empty() && self.is_over(cx.now);
         (!over).then_some(Session::Initiation(self))

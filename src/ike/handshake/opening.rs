@@ -6,12 +6,12 @@ use std::time::Instant;
 use crate::ike::crypto::keys::Spis;
 use crate::ike::error::Error;
 use crate::ike::limits::{ANSWER_PATIENCE, COOKIE_LENGTH, COOKIES_MAX};
-use crate::ike::outbox::{Cx, Path, Scope};
+use crate::ike::outbox::{Cx, FailureScope, Path};
 use crate::ike::session::exchange::Retransmission;
 use crate::ike::session::life::Greeting;
 use crate::ike::session::nat::Claims;
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::{Flags, Header, Message, Parts, Payload, write_clear};
+use crate::ike::wire::{Header, HeaderFlags, Message, Parts, Payload, write_clear};
 use crate::ike::{Failure, FailureCode};
 
 /// What one attempt is to be like.
@@ -74,7 +74,7 @@ impl Opening {
             responder_spi: 0,
             first: 0,
             exchange: self.exchange,
-            flags: Flags { from_initiator: true, response: false },
+            flags: HeaderFlags { from_initiator: true, response: false },
             message_id: 0,
         };
         // RFC 7296 section 2.6: the cookie comes first and the rest stays as it was; section 2.6.1: it stays
@@ -107,7 +107,7 @@ impl Opening {
     pub fn is_answer(&self, cx: &mut Cx<'_>, message: &Message<'_>) -> bool {
         let header = &message.header;
         let expected = header.exchange == self.exchange
-            && header.flags == Flags { from_initiator: false, response: true }
+            && header.flags == HeaderFlags { from_initiator: false, response: true }
             && header.message_id == 0;
         cx.out.counters.unexpected += u64::from(!expected);
         expected
@@ -128,7 +128,7 @@ impl Opening {
     pub(super) fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Error) {
         let hint = error.hearsay();
         if self.hint.is_none() {
-            cx.out.failures.push((self.path.pair, Scope::Hint, hint.clone()));
+            cx.out.failures.push((self.path.pair, FailureScope::Hint, hint.clone()));
         }
         self.hint = Some(hint);
     }

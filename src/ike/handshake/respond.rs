@@ -17,7 +17,7 @@ use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{OwnKe, choose_ike};
 use crate::ike::error::Error;
 use crate::ike::limits::{COPIES_MAX, HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
-use crate::ike::outbox::{Cx, Path, Scope};
+use crate::ike::outbox::{Cx, FailureScope, Path};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
@@ -25,9 +25,9 @@ use crate::ike::session::exchange::{Datagrams, Window};
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::life::Greeted;
 use crate::ike::session::nat::Claims;
-use crate::ike::session::pending::{Held, HeldChild};
+use crate::ike::session::pending::{HeldChild, HeldRequest};
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::{Flags, Header, Ke, Message, Parts, Payload, write_clear};
+use crate::ike::wire::{Header, HeaderFlags, Ke, Message, Parts, Payload, write_clear};
 use crate::types::Method;
 
 /// Has answered IKE_SA_INIT, and IKE_INTERMEDIATE if there is one.
@@ -48,8 +48,11 @@ pub struct Refused {
 
 /// An answer in the clear to the first request, which has `header`.
 pub fn init_answer(header: &Header, ours: u64, payloads: &[Payload]) -> Vec<u8> {
-    let header =
-        Header { responder_spi: ours, flags: Flags { from_initiator: false, response: true }, ..*header };
+    let header = Header {
+        responder_spi: ours,
+        flags: HeaderFlags { from_initiator: false, response: true },
+        ..*header
+    };
     write_clear(header, payloads)
 }
 
@@ -62,7 +65,7 @@ impl Opened {
         message_id: u32,
         error: &Error,
     ) -> Option<Session> {
-        cx.out.failures.push((self.path.pair, Scope::Hint, error.hearsay()));
+        cx.out.failures.push((self.path.pair, FailureScope::Hint, error.hearsay()));
         let answer = self.sa.seal(cx.entropy, exchange, true, message_id, &[error.to_notify()]).ok()?;
         cx.out.transmit_all(&self.path, &answer);
         let expires = cx.now + HALF_OPEN_LIFE;
@@ -221,7 +224,7 @@ impl AwaitAuthRequest {
         };
         let ours = self.opened.sa.ours();
         let mut session = Established::new(cx, theirs, introduction, self.opened.sa);
-        let mut held = Held::new(Exchange::IKE_AUTH, cx.now, payloads);
+        let mut held = HeldRequest::new(Exchange::IKE_AUTH, cx.now, payloads);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let path = self.opened.path;
         let proposals = cx.settings.esp_proposals.without_key_exchange();
@@ -243,7 +246,7 @@ impl AwaitAuthRequest {
                 session.announce(cx, &agreement, parts);
             }
             Err(error) => {
-                cx.fail_with(pair, Scope::Answer, &error);
+                cx.fail_with(pair, FailureScope::Answer, &error);
                 held.payloads.push(error.to_notify());
             }
         }

@@ -4,7 +4,7 @@
 //! The one difference from a ticket that a responder hands out: nothing in it is secret, since what it stands
 //! for has to be derived from the secret of the cluster (`ticket`). IKE_AUTH proves who knows it.
 
-use super::initiation::First;
+use super::initiation::FirstMessage;
 use super::opened::{Opened, fragmentation_supported, fragments};
 use super::opening::{Attempt, Opening};
 use super::respond::{AwaitAuthRequest, init_answer};
@@ -91,7 +91,7 @@ impl Resumed<'_> {
 
 impl AwaitResumeResponse {
     /// Sends the first message.
-    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<First, Error> {
+    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<FirstMessage, Error> {
         let secret = cx.settings.signing(attempt.fallback).ok_or(Error::Internal)?;
         let listed = cx.settings.inside.listed(path.pair.local);
         let ticket = Ticket::to_present(secret, &cx.settings.cluster, Pair { local: listed, ..path.pair });
@@ -100,7 +100,7 @@ impl AwaitResumeResponse {
         let resumption = Resumption { ticket, secret: secret.id() };
         let mut state = Self { opening, resumption, sk_d, request: Vec::new() };
         state.send(cx);
-        Ok(First::Resume(state))
+        Ok(FirstMessage::Resume(state))
     }
 
     fn send(&mut self, cx: &mut Cx<'_>) {

@@ -141,7 +141,7 @@ pub enum ChildStage {
 ///            <-- word: seen, sending --------
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum First {
+enum FirstProbe {
     /// The peer does not send it yet.
     Unsent,
     /// It is on its way, and until this time what we have to say waits for it: one word then says that it came, too.
@@ -152,7 +152,7 @@ enum First {
 
 /// What is remembered of a child.
 #[derive(Debug)]
-pub struct Child {
+pub struct ChildSa {
     /// Our inbound SA: the name of the child.
     pub in_spi: Spi,
     /// The peer's inbound SA.
@@ -181,7 +181,7 @@ pub struct Child {
     peer_heeds: bool,
     /// Whether this end asked for it.
     asked: bool,
-    first: First,
+    first: FirstProbe,
     /// The child that replaces it.
     pub successor: Option<Spi>,
     /// The child that it replaces.
@@ -192,7 +192,7 @@ pub struct Child {
     pub(super) unconfirmed: bool,
 }
 
-impl Child {
+impl ChildSa {
     /// Whether it can carry traffic, now or soon.
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.stage, ChildStage::Announced | ChildStage::Live)
@@ -237,21 +237,21 @@ impl Child {
 
     /// Whether the peer's first probe or word is on its way.
     pub(super) fn awaits_first(&self) -> bool {
-        self.is_alive() && matches!(self.first, First::Awaited(_))
+        self.is_alive() && matches!(self.first, FirstProbe::Awaited(_))
     }
 
     /// When that, being on its way, is late.
     pub(super) fn first_is_late_at(&self) -> Option<Instant> {
         match self.first {
-            First::Awaited(until) => Some(until),
-            First::Unsent | First::Over => None,
+            FirstProbe::Awaited(until) => Some(until),
+            FirstProbe::Unsent | FirstProbe::Over => None,
         }
     }
 
     /// Time has passed: what is late is not waited for any longer.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.first_is_late_at().is_some_and(|at| at <= now) {
-            self.first = First::Over;
+            self.first = FirstProbe::Over;
         }
     }
 
@@ -264,8 +264,8 @@ impl Child {
             (false, _) => (both_told, seen),
         };
         self.first = match self.first {
-            _ if over => First::Over,
-            First::Unsent if comes => First::Awaited(now + PROBE_PATIENCE),
+            _ if over => FirstProbe::Over,
+            FirstProbe::Unsent if comes => FirstProbe::Awaited(now + PROBE_PATIENCE),
             first => first,
         };
     }
@@ -295,8 +295,8 @@ pub struct Agreement<'a> {
 
 impl Agreement<'_> {
     /// What to remember of the child.
-    pub fn child(&self, cx: &mut Cx<'_>) -> Child {
-        Child {
+    pub fn child(&self, cx: &mut Cx<'_>) -> ChildSa {
+        ChildSa {
             in_spi: self.offer.in_spi,
             out_spi: self.choice.out_spi,
             since: cx.now,
@@ -311,7 +311,7 @@ impl Agreement<'_> {
             peer_installed: false,
             peer_heeds: false,
             asked: self.initiator,
-            first: First::Unsent,
+            first: FirstProbe::Unsent,
             successor: None,
             predecessor: self.replaces,
             rekey_at: Some(cx.rekey_time(self.path.pair, cx.settings.rekey_after)),

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::child::{Agreement, Child, ChildStage, peer_word};
+use super::child::{Agreement, ChildSa, ChildStage, peer_word};
 use super::established::Established;
 use super::pending::Task;
-use crate::ike::outbox::{Cx, Scope};
+use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::wire::Parts;
 use crate::ike::{Event, FailureCode};
 use crate::types::Spi;
@@ -13,26 +13,26 @@ use crate::types::word::Flags;
 
 impl Established {
     /// The child with that inbound SA.
-    pub fn child(&self, in_spi: Spi) -> Option<&Child> {
+    pub fn child(&self, in_spi: Spi) -> Option<&ChildSa> {
         self.children.iter().find(|child| child.in_spi == in_spi)
     }
 
-    pub fn child_mut(&mut self, in_spi: Spi) -> Option<&mut Child> {
+    pub fn child_mut(&mut self, in_spi: Spi) -> Option<&mut ChildSa> {
         self.children.iter_mut().find(|child| child.in_spi == in_spi)
     }
 
     /// Whether a child carries traffic or is on the way to.
     pub fn has_or_makes_child(&self) -> bool {
         let makes = |task: &Task| matches!(task, Task::NewChild | Task::ChildOf(_, None));
-        self.children.iter().any(Child::is_alive)
+        self.children.iter().any(ChildSa::is_alive)
             || self.tasks.iter().chain(self.put_off.iter().map(|(_, task)| task)).any(makes)
             || self.is_asking_for_child()
             || self.is_child_half_made()
     }
 
     /// Whether the successor of the child can carry traffic.
-    pub(super) fn is_replaced(&self, child: &Child) -> bool {
-        child.successor.and_then(|spi| self.child(spi)).is_some_and(Child::is_alive)
+    pub(super) fn is_replaced(&self, child: &ChildSa) -> bool {
+        child.successor.and_then(|spi| self.child(spi)).is_some_and(ChildSa::is_alive)
     }
 
     /// The kernel has answered for a child.
@@ -57,7 +57,12 @@ impl Established {
             (false, false) => {
                 let predecessor = child.predecessor;
                 self.delete_child(in_spi);
-                cx.fail(pair, Scope::Child, FailureCode::Internal, "the kernel did not take the new SAs");
+                cx.fail(
+                    pair,
+                    FailureScope::Child,
+                    FailureCode::Internal,
+                    "the kernel did not take the new SAs",
+                );
                 if let Some(predecessor) = predecessor {
                     self.put_off(cx, Task::RekeyChild(predecessor));
                 }
@@ -162,7 +167,7 @@ impl Established {
     }
 
     /// The children that a peer without words has yet to confirm.
-    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &Child> {
+    pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &ChildSa> {
         self.children.iter().filter(|child| child.unconfirmed)
     }
 }

@@ -4,11 +4,12 @@
 use std::time::Instant;
 
 use super::child;
-use super::child::{Agreement, Child, Offer};
+use super::child::{Agreement, ChildSa, Offer};
 use super::established::Established;
 use super::follow_up::link;
 use super::pending::{
-    Asked, AskedChild, Crossing, First, FollowUp, Half, HalfChild, Held, HeldChild, Makes, Meanwhile, Task,
+    Asked, AskedChild, Crossing, FirstExchange, FollowUp, Half, HalfChild, HeldChild, HeldRequest, Makes,
+    Meanwhile, Task,
 };
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::agreement::KeyPair;
@@ -16,7 +17,7 @@ use crate::ike::crypto::keys::Nonces;
 use crate::ike::crypto::suite::{EspChoice, Groups, OwnKe};
 use crate::ike::error::Error;
 use crate::ike::limits::CHILDREN_MAX;
-use crate::ike::outbox::{Cx, Scope};
+use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Ke, Parts, Payload, about_child};
 use crate::types::{EspProposal, Group, Method, Proposals, Spi};
@@ -92,7 +93,7 @@ impl Established {
         cx: &mut Cx<'_>,
         ours: u64,
         request: &Parts<'_>,
-    ) -> Result<Held, Error> {
+    ) -> Result<HeldRequest, Error> {
         let replaces = self.may_make_child(cx.now, request)?;
         let ke = request.ke();
         let brought = OwnKe::Brought(ke.map(|ke| ke.group));
@@ -111,10 +112,10 @@ impl Established {
         let mut payloads = child::answer(&half.offer, &half.choice, fresh, selectors);
         self.note_crossing(&half, &nonces);
         let additional = half.choice.key_exchange.and_then(|it| it.additional);
-        let mut held = Held::new(Exchange::CREATE_CHILD_SA, cx.now, Vec::new());
+        let mut held = HeldRequest::new(Exchange::CREATE_CHILD_SA, cx.now, Vec::new());
         match shared {
             Some(shared) if additional.is_some() => {
-                let first = First { on: ours, nonces, shared, link: cx.random::<8>().to_vec() };
+                let first = FirstExchange { on: ours, nonces, shared, link: cx.random::<8>().to_vec() };
                 payloads.push(self.leave_half_made(cx, first, Half::Child(half)));
                 held.payloads = payloads;
             }
@@ -131,13 +132,13 @@ impl Established {
     pub(super) fn child_made_by_peer(
         &mut self,
         cx: &mut Cx<'_>,
-        first: &First,
+        first: &FirstExchange,
         half: HalfChild,
         additional: &Hidden,
         ke: Vec<Payload>,
         request: &Parts<'_>,
-    ) -> Held {
-        let mut held = Held::new(Exchange::IKE_FOLLOWUP_KE, cx.now, Vec::new());
+    ) -> HeldRequest {
+        let mut held = HeldRequest::new(Exchange::IKE_FOLLOWUP_KE, cx.now, Vec::new());
         held.child = Some(HeldChild::new(half.offer.in_spi, ke));
         let agreement = self.agreement(half, &first.nonces, Some(&first.shared), Some(additional), false);
         self.announce_on(cx, first.on, &agreement, request);
@@ -173,7 +174,7 @@ impl Established {
         self.may_replace(replaces)?;
         // A hostseal peer wants one child: soon after the first, a second is its request for the first,
         // overtaken by ours.
-        let young = |child: &Child| child.is_alive() && now < child.since + Self::LINGER;
+        let young = |child: &ChildSa| child.is_alive() && now < child.since + Self::LINGER;
         if !self.is_foreign() && replaces.is_none() && self.children.iter().any(young) {
             return Err(Error::Busy);
         }
@@ -253,7 +254,7 @@ impl Established {
                 if self.is_redundant(&meanwhile, &nonces) || self.is_closing() {
                     return;
                 }
-                let first = First { on: ours, nonces, shared, link };
+                let first = FirstExchange { on: ours, nonces, shared, link };
                 if let Err(error) = self.go_on(first, additional, Makes::Child(half, meanwhile)) {
                     self.child_refused(cx, offer.in_spi, rekeys, &error);
                 }
@@ -295,7 +296,7 @@ impl Established {
     pub(super) fn child_concluded(
         &mut self,
         cx: &mut Cx<'_>,
-        first: &First,
+        first: &FirstExchange,
         half: HalfChild,
         meanwhile: Meanwhile,
         agreed: Result<(Hidden, Vec<Payload>), Error>,
@@ -340,7 +341,7 @@ impl Established {
     /// nonces is redundant, and whoever asked for it deletes it.
     fn is_redundant(&self, meanwhile: &Meanwhile, nonces: &Nonces) -> bool {
         meanwhile.crossing.as_ref().is_some_and(|theirs| {
-            let made = self.child(theirs.made).is_some_and(Child::is_alive);
+            let made = self.child(theirs.made).is_some_and(ChildSa::is_alive);
             (made || self.is_half_made(theirs.made)) && nonces.lowest() < theirs.lowest
         })
     }
@@ -362,7 +363,7 @@ impl Established {
             }
             // The peer's own request for a child has overtaken ours.
             (Error::Refused(notify::TEMPORARY_FAILURE | notify::STATE_NOT_FOUND), None)
-                if self.children.iter().any(Child::is_alive) => {}
+                if self.children.iter().any(ChildSa::is_alive) => {}
             // RFC 7296 section 2.25.1: the peer no longer has what we wanted to replace.
             (Error::Refused(notify::CHILD_SA_NOT_FOUND), Some(in_spi)) => self.child_closed(cx, in_spi, true),
             // RFC 7296 section 1.3.1: both lists say which key exchange a successor has, and these have none in common.
@@ -377,7 +378,7 @@ impl Established {
                 if !matches!(error, Error::Refused(_)) {
                     self.delete_unwanted(in_spi);
                 }
-                cx.fail_with(pair, Scope::Child, error);
+                cx.fail_with(pair, FailureScope::Child, error);
                 if rekeys.is_some() {
                     self.put_off(cx, task);
                 }

@@ -9,16 +9,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::child::Child;
+use super::child::ChildSa;
 use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
 use super::life::Greeted;
-use super::pending::{Asked, FollowUp, HalfMade, Held, Task};
+use super::pending::{Asked, FollowUp, HalfMade, HeldRequest, Task};
 use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
 use crate::ike::error::Error;
 use crate::ike::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
-use crate::ike::outbox::{Cx, Path, Scope, backoff};
+use crate::ike::outbox::{Cx, FailureScope, Path, backoff};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::word;
 use crate::ike::wire::{Message, Parts, Payload};
@@ -47,7 +47,7 @@ pub struct Established {
     pub sas: Vec<IkeSa>,
     /// The IKE SA that new requests go out on, by our index.
     pub current: u64,
-    pub children: Vec<Child>,
+    pub children: Vec<ChildSa>,
     pub(super) tasks: VecDeque<Task>,
     /// Tasks that the peer had no time for.
     pub(super) put_off: Vec<(Instant, Task)>,
@@ -189,7 +189,7 @@ impl Established {
     }
 
     /// The request that came in on the IKE SA `ours` is to be answered so.
-    pub fn hold(&mut self, ours: u64, held: Held) {
+    pub fn hold(&mut self, ours: u64, held: HeldRequest) {
         if let Some(sa) = self.sa_mut(ours) {
             sa.window.hold(held);
         }
@@ -286,7 +286,7 @@ impl Established {
         });
         let held = held.unwrap_or_else(|error| {
             cx.out.counters.children_refused += u64::from(error == Error::TooMany);
-            Held::new(exchange, cx.now, vec![error.to_notify()])
+            HeldRequest::new(exchange, cx.now, vec![error.to_notify()])
         });
         self.hold(ours, held);
     }
@@ -339,7 +339,7 @@ impl Established {
     fn send_answer(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = self.introduction.path;
         let Some(held) = self.sa(ours).and_then(|sa| sa.window.held()) else { return };
-        let awaits_first = |spi: &Spi| self.child(*spi).is_some_and(Child::awaits_first);
+        let awaits_first = |spi: &Spi| self.child(*spi).is_some_and(ChildSa::awaits_first);
         if held.waits() || held.words.iter().any(awaits_first) {
             return;
         }
@@ -367,7 +367,7 @@ impl Established {
                 cx.out.transmit_all(&path, &answer);
                 sa.window.keep_answer(answer);
             }
-            Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+            Err(error) => cx.fail(path.pair, FailureScope::Ike, FailureCode::Internal, error.to_string()),
         }
     }
 
@@ -417,7 +417,7 @@ impl Established {
                 cx.out.transmit_all(&path, &message);
                 sa.window.asked(Retransmission::new(cx.now, message, tries).by(cx.late), asked);
             }
-            Err(error) => cx.fail(path.pair, Scope::Ike, FailureCode::Internal, error.to_string()),
+            Err(error) => cx.fail(path.pair, FailureScope::Ike, FailureCode::Internal, error.to_string()),
         }
     }
 
@@ -427,8 +427,8 @@ impl Established {
             return Some(request);
         }
         // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.
-        let making_child =
-            self.is_child_half_made() || self.sas.iter().any(|sa| sa.window.held().is_some_and(Held::waits));
+        let making_child = self.is_child_half_made()
+            || self.sas.iter().any(|sa| sa.window.held().is_some_and(HeldRequest::waits));
         for _ in 0..self.tasks.len() {
             let task = self.tasks.pop_front()?;
             let request = match task {

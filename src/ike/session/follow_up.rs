@@ -9,7 +9,7 @@
 //! ```
 
 use super::established::Established;
-use super::pending::{Asked, First, FollowUp, Half, HalfMade, Held, Makes, Task};
+use super::pending::{Asked, FirstExchange, FollowUp, Half, HalfMade, HeldRequest, Makes, Task};
 use crate::ike::crypto::kem::{KemKey, encapsulate, public_value};
 use crate::ike::error::Error;
 use crate::ike::limits::FOLLOW_UP_LIFE;
@@ -40,7 +40,7 @@ pub fn link(answer: &Parts<'_>, additional: Option<AdditionalKe>) -> Result<Vec<
 impl Established {
     /// Leaves it to the peer to go on with `half`. What the answer says of it. There is one at a time: another
     /// takes its place.
-    pub(super) fn leave_half_made(&mut self, cx: &Cx<'_>, first: First, half: Half) -> Payload {
+    pub(super) fn leave_half_made(&mut self, cx: &Cx<'_>, first: FirstExchange, half: Half) -> Payload {
         let link = Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, first.link.clone());
         self.half_made = Some(HalfMade { until: cx.now + FOLLOW_UP_LIFE, first, half });
         link
@@ -52,7 +52,7 @@ impl Established {
         cx: &mut Cx<'_>,
         ours: u64,
         request: &Parts<'_>,
-    ) -> Result<Held, Error> {
+    ) -> Result<HeldRequest, Error> {
         let link = request.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.as_slice());
         let HalfMade { first, half, .. } = self
             .half_made
@@ -68,14 +68,19 @@ impl Established {
         match half {
             Half::Ike(half) => {
                 self.made_by_peer(cx, &first, &half, Some(&secret))?;
-                Ok(Held::new(Exchange::IKE_FOLLOWUP_KE, cx.now, ke))
+                Ok(HeldRequest::new(Exchange::IKE_FOLLOWUP_KE, cx.now, ke))
             }
             Half::Child(half) => Ok(self.child_made_by_peer(cx, &first, half, &secret, ke, request)),
         }
     }
 
     /// Begins an additional exchange.
-    pub fn go_on(&mut self, first: First, additional: AdditionalKe, makes: Makes) -> Result<(), Error> {
+    pub fn go_on(
+        &mut self,
+        first: FirstExchange,
+        additional: AdditionalKe,
+        makes: Makes,
+    ) -> Result<(), Error> {
         self.follow_up = Some(FollowUp { first, key: KemKey::generate(additional)?, makes });
         Ok(())
     }

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::exchange::{Datagrams, Window};
 use super::fragment::{Outcome, Reassembly, Whole, covered};
-use super::pending::{Asked, Held};
+use super::pending::{Asked, HeldRequest};
 use crate::ike::Entropy;
 use crate::ike::crypto::cipher::unpadded;
 use crate::ike::crypto::keys::{IkeKeys, Spis};
@@ -16,7 +16,7 @@ use crate::ike::insider::{Draft, tampered};
 use crate::ike::outbox::Cx;
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{
-    Flags, Fragment, Header, Payload, Sealed, sealed_head_octets, write_chain, write_sealed_head,
+    Fragment, Header, HeaderFlags, Payload, Sealed, sealed_head_octets, write_chain, write_sealed_head,
 };
 
 /// What was inside of a datagram, or what is wrong with its padding.
@@ -45,7 +45,7 @@ pub struct IkeSa {
     /// What everything else is derived from.
     pub keys: IkeKeys,
     /// Message identifiers, what is asked and what is to be answered.
-    pub window: Window<Asked, Held>,
+    pub window: Window<Asked, HeldRequest>,
     /// How it stands.
     pub(super) stage: Stage,
     /// When it is to be rekeyed; `None` once that is on its way.
@@ -60,7 +60,7 @@ impl IkeSa {
         spis: Spis,
         initiator: bool,
         keys: IkeKeys,
-        window: Window<Asked, Held>,
+        window: Window<Asked, HeldRequest>,
         fragments: Option<usize>,
         rekey_at: Instant,
     ) -> Self {
@@ -70,7 +70,7 @@ impl IkeSa {
     }
 
     /// The same IKE SA with other keys and windows.
-    pub fn renewed(&self, keys: IkeKeys, window: Window<Asked, Held>) -> Self {
+    pub fn renewed(&self, keys: IkeKeys, window: Window<Asked, HeldRequest>) -> Self {
         let incoming = Default::default();
         let (spis, initiator, fragments) = (self.spis, self.initiator, self.fragments);
         let (stage, rekey_at) = (self.stage, self.rekey_at);
@@ -109,7 +109,7 @@ impl IkeSa {
             responder_spi: self.spis.responder,
             first: payload::ENCRYPTED,
             exchange,
-            flags: Flags { from_initiator: self.initiator, response },
+            flags: HeaderFlags { from_initiator: self.initiator, response },
             message_id,
         }
     }

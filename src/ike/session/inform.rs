@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::established::Established;
 use super::ike_sa::Stage;
-use super::pending::{Asked, Held, Task};
+use super::pending::{Asked, HeldRequest, Task};
 use crate::ike::Event;
 use crate::ike::limits::{ABOUT_MAX, CHILDREN_MAX};
-use crate::ike::outbox::{Cx, Scope};
+use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::word;
 use crate::ike::wire::{Delete, Parts, Payload};
@@ -112,8 +112,13 @@ impl Established {
     }
 
     /// The peer says something on the IKE SA `ours`.
-    pub(super) fn answer_informational(&mut self, cx: &mut Cx<'_>, ours: u64, request: &Parts<'_>) -> Held {
-        let mut held = Held::new(Exchange::INFORMATIONAL, cx.now, Vec::new());
+    pub(super) fn answer_informational(
+        &mut self,
+        cx: &mut Cx<'_>,
+        ours: u64,
+        request: &Parts<'_>,
+    ) -> HeldRequest {
+        let mut held = HeldRequest::new(Exchange::INFORMATIONAL, cx.now, Vec::new());
         held.words = self.hear(cx, request);
         held.tells = request.deletes().next().is_none();
         let mut closed = Vec::new();
@@ -129,7 +134,7 @@ impl Established {
         }
         // RFC 7296 section 2.21.2: the initiator does not take our proof, so there is no IKE SA.
         if request.notify(notify::AUTHENTICATION_FAILED).is_some() {
-            cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, REJECTED);
+            cx.fail(self.pair(), FailureScope::Ike, FailureCode::AuthFailed, REJECTED);
             self.ike_deleted_by_peer(cx, ours);
         }
         held

@@ -9,7 +9,7 @@ use super::nat::keepalive;
 use super::pending::{Asked, Makes, Task};
 use crate::ike::FailureCode;
 use crate::ike::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
-use crate::ike::outbox::{Cx, Scope};
+use crate::ike::outbox::{Cx, FailureScope};
 use crate::types::{Method, Spi};
 
 impl Established {
@@ -88,7 +88,7 @@ impl Established {
 
     /// The peer's time is over. Its keys go at once, whether it answers or not.
     pub fn end_unproven(&mut self, cx: &mut Cx<'_>, words: String) {
-        cx.fail(self.pair(), Scope::Ike, FailureCode::AuthFailed, words);
+        cx.fail(self.pair(), FailureScope::Ike, FailureCode::AuthFailed, words);
         self.end_children(cx, true);
         self.close(TRIES_ESTABLISHED);
     }
@@ -113,7 +113,7 @@ impl Established {
         }
         cx.fail(
             path.pair,
-            Scope::Ike,
+            FailureScope::Ike,
             FailureCode::NoAnswer,
             format!("no answer from {} any more", path.remote),
         );

@@ -106,7 +106,7 @@ pub struct AskedIke {
 }
 
 /// What the first of two key exchanges has left behind, at either end (RFC 9370 section 2.2.4).
-pub struct First {
+pub struct FirstExchange {
     /// Our index of the IKE SA that it was made on.
     pub on: u64,
     /// Its nonces.
@@ -140,7 +140,7 @@ pub struct HalfMade {
     /// Until when it may.
     pub until: Instant,
     /// The first exchange.
-    pub first: First,
+    pub first: FirstExchange,
     /// What the additional one is to make.
     pub half: Half,
 }
@@ -156,7 +156,7 @@ pub enum Half {
 /// The additional exchange that we are to make, or have asked for.
 pub struct FollowUp {
     /// The first exchange.
-    pub first: First,
+    pub first: FirstExchange,
     /// Our half of the additional one.
     pub key: KemKey,
     /// What it makes.
@@ -196,7 +196,7 @@ pub struct Crossing<T> {
 }
 
 /// A request of the peer that is to be answered. The answer is put together when it is sent.
-pub struct Held {
+pub struct HeldRequest {
     /// Of which exchange.
     pub exchange: Exchange,
     /// When the request came.
@@ -228,7 +228,7 @@ impl HeldChild {
     }
 }
 
-impl Held {
+impl HeldRequest {
     /// An answer that waits for nothing.
     pub fn new(exchange: Exchange, now: Instant, payloads: Vec<Payload>) -> Self {
         Self { exchange, since: now, payloads, child: None, words: Vec::new(), tells: false }

@@ -6,7 +6,7 @@ use super::exchange::Window;
 use super::follow_up::link;
 use super::ike_sa::{IkeSa, Stage};
 use super::pending::{
-    Asked, AskedIke, Crossing, First, FollowUp, Half, HalfIke, HalfMade, Held, Makes, Task,
+    Asked, AskedIke, Crossing, FirstExchange, FollowUp, Half, HalfIke, HalfMade, HeldRequest, Makes, Task,
 };
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::agreement::KeyPair;
@@ -65,7 +65,7 @@ impl Established {
         cx: &mut Cx<'_>,
         old: u64,
         request: &Parts<'_>,
-    ) -> Result<Held, Error> {
+    ) -> Result<HeldRequest, Error> {
         self.may_be_succeeded(old)?;
         self.make_room(cx)?;
         let (mut answer, suite, spi) = choose_ike(&cx.settings.ike_proposals, request.sa()?, true)?;
@@ -87,13 +87,13 @@ impl Established {
             Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
         ];
         self.note_ike_crossing(old, &Crossing { made: ours, lowest: nonces.lowest() });
-        let first = First { on: old, nonces, shared, link: cx.random::<8>().to_vec() };
+        let first = FirstExchange { on: old, nonces, shared, link: cx.random::<8>().to_vec() };
         let half = HalfIke { suite, spis };
         match suite.additional {
             None => self.made_by_peer(cx, &first, &half, None)?,
             Some(_) => payloads.push(self.leave_half_made(cx, first, Half::Ike(half))),
         }
-        Ok(Held::new(Exchange::CREATE_CHILD_SA, cx.now, payloads))
+        Ok(HeldRequest::new(Exchange::CREATE_CHILD_SA, cx.now, payloads))
     }
 
     /// A peer that asks for one successor after another does not fill our memory: what it has deleted, and is kept for
@@ -125,7 +125,7 @@ impl Established {
     pub(super) fn completed(
         &self,
         cx: &mut Cx<'_>,
-        first: &First,
+        first: &FirstExchange,
         half: &HalfIke,
         additional: Option<&Hidden>,
         initiator: bool,
@@ -157,7 +157,7 @@ impl Established {
     pub(super) fn made_by_peer(
         &mut self,
         cx: &mut Cx<'_>,
-        first: &First,
+        first: &FirstExchange,
         half: &HalfIke,
         additional: Option<&Hidden>,
     ) -> Result<(), Error> {
@@ -202,7 +202,7 @@ impl Established {
     /// Goes on with a successor that needs one more exchange, unless the peer's is the one that stays.
     fn follow_up_ike(
         &mut self,
-        first: First,
+        first: FirstExchange,
         half: HalfIke,
         additional: AdditionalKe,
         crossing: Option<Crossing<u64>>,
@@ -218,7 +218,7 @@ impl Established {
     pub(super) fn rekey_ike_concluded(
         &mut self,
         cx: &mut Cx<'_>,
-        first: &First,
+        first: &FirstExchange,
         crossing: Option<Crossing<u64>>,
         made: Result<IkeSa, Error>,
     ) {
@@ -308,7 +308,12 @@ impl Established {
 }
 
 /// What the peer's answer makes of our request.
-fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Result<(First, HalfIke), Error> {
+fn conclude(
+    cx: &Cx<'_>,
+    old: u64,
+    asked: &AskedIke,
+    answer: &Parts<'_>,
+) -> Result<(FirstExchange, HalfIke), Error> {
     if let Some(refusal) = answer.refusal() {
         return Err(Error::Refused(refusal));
     }
@@ -321,5 +326,5 @@ fn conclude(cx: &Cx<'_>, old: u64, asked: &AskedIke, answer: &Parts<'_>) -> Resu
     let nonces = Nonces { initiator: asked.nonce.clone(), responder: answer.nonce()?.to_vec() };
     let spis = Spis { initiator: asked.ours, responder: theirs };
     let link = link(answer, suite.additional)?;
-    Ok((First { on: old, nonces, shared, link }, HalfIke { suite, spis }))
+    Ok((FirstExchange { on: old, nonces, shared, link }, HalfIke { suite, spis }))
 }

@@ -11,7 +11,7 @@ use crate::ike::outbox::Path;
 use crate::ike::session::fragment::covered;
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, payload};
-use crate::ike::wire::{Flags, Header};
+use crate::ike::wire::{Header, HeaderFlags};
 use crate::ike::{FailureCode, Posture, Settings};
 use crate::types::{AdditionalKe, IkeProposal, Prf, Proposals};
 
@@ -358,7 +358,7 @@ fn what_auth_covers_has_adjusted_lengths() {
         responder_spi: 2,
         first: payload::FRAGMENT,
         exchange: Exchange::IKE_INTERMEDIATE,
-        flags: Flags { from_initiator: true, response: false },
+        flags: HeaderFlags { from_initiator: true, response: false },
         message_id: 1,
     };
     let expected = [

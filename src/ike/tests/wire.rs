@@ -8,7 +8,7 @@ use crate::ike::crypto::suite::{OwnKe, choose_esp, choose_ike};
 use crate::ike::error::Error;
 use crate::ike::wire::codes::{Exchange, notify, payload, protocol};
 use crate::ike::wire::{
-    Delete, Flags, HEADER, Header, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,
+    Delete, HEADER, Header, HeaderFlags, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,
     Transform, parse_chain, write_chain, write_clear,
 };
 use crate::types::Proposals;
@@ -19,7 +19,7 @@ fn header() -> Header {
         responder_spi: 0,
         first: 0,
         exchange: Exchange::IKE_SA_INIT,
-        flags: Flags { from_initiator: true, response: false },
+        flags: HeaderFlags { from_initiator: true, response: false },
         message_id: 7,
     }
 }

@@ -25,21 +25,21 @@ pub struct Header {
     /// What the message belongs to.
     pub exchange: Exchange,
     /// Who speaks, and whether it is an answer.
-    pub flags: Flags,
+    pub flags: HeaderFlags,
     /// The number of the exchange, counted by each end for those it starts.
     pub message_id: u32,
 }
 
 /// The two flags that matter; the version flag is ignored as the RFC wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Flags {
+pub struct HeaderFlags {
     /// Sent by the end that initiated the IKE SA.
     pub from_initiator: bool,
     /// An answer.
     pub response: bool,
 }
 
-impl Flags {
+impl HeaderFlags {
     const INITIATOR: u8 = 0x08;
     const RESPONSE: u8 = 0x20;
 }
@@ -61,15 +61,17 @@ impl Header {
         if usize::try_from(length).ok() != Some(datagram.len()) {
             return Err(Error::malformed("its length is not the datagram's"));
         }
-        let flags =
-            Flags { from_initiator: flags & Flags::INITIATOR != 0, response: flags & Flags::RESPONSE != 0 };
+        let flags = HeaderFlags {
+            from_initiator: flags & HeaderFlags::INITIATOR != 0,
+            response: flags & HeaderFlags::RESPONSE != 0,
+        };
         Ok(Self { initiator_spi, responder_spi, first, exchange, flags, message_id })
     }
 
     /// Writes the header over the first octets of `message`, with the length that `message` has now.
     pub fn write_over(&self, message: &mut [u8]) {
-        let flags = if self.flags.from_initiator { Flags::INITIATOR } else { 0 }
-            | if self.flags.response { Flags::RESPONSE } else { 0 };
+        let flags = if self.flags.from_initiator { HeaderFlags::INITIATOR } else { 0 }
+            | if self.flags.response { HeaderFlags::RESPONSE } else { 0 };
         let mut bytes = [0; HEADER];
         bytes[..8].copy_from_slice(&self.initiator_spi.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.responder_spi.to_be_bytes());

@@ -12,7 +12,7 @@ mod reader;
 mod selector;
 pub(super) mod word;
 
-pub(super) use header::{Flags, HEADER, Header};
+pub(super) use header::{HEADER, Header, HeaderFlags};
 pub(super) use parts::Parts;
 pub(super) use payload::{Delete, Encoded, Id, Ke, Notify, Payload, parse_chain, write_chain};
 pub(super) use proposal::{Proposal, Transform};

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use super::trial::Trial;
-use super::{Left, Order, PairMachine, Phase, Posture, Seal};
+use super::trial::Trials;
+use super::{IkeOrder, Left, Order, PairMachine, Phase, Seal};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, OUT_GRACE};
@@ -57,7 +57,7 @@ impl PairMachine {
     pub(super) fn follow(&mut self, now: Instant) {
         self.left = Some(Left::PeerDisabled);
         self.phase = Phase::Opening { since: now };
-        self.orders.extend([Order::Posture(Posture::Active), Order::Hurry]);
+        self.orders.extend([Order::Ike(IkeOrder::Active), Order::Hurry]);
     }
 
     /// Goes to the clear. From now on no session is begun: the peer, which may be there first and lets go of its own,
@@ -65,7 +65,7 @@ impl PairMachine {
     pub(super) fn open(&mut self, now: Instant) {
         if self.phase == Phase::On {
             self.phase = Phase::Opening { since: now };
-            self.orders.push_back(Order::Posture(Posture::Passive));
+            self.orders.push_back(Order::Ike(IkeOrder::Passive));
         }
         match self.seal {
             Seal::Final | Seal::Opened if self.is_peers_wish() => self.seal = Seal::Opened,
@@ -116,14 +116,14 @@ impl PairMachine {
                 if self.seal == Seal::Opened {
                     self.unseal();
                 }
-                self.trial = Trial { own: self.trial.own, peer: None };
+                self.trial = Trials { own: self.trial.own, peer: None };
                 self.phase = if self.left.is_some() { Phase::On } else { Phase::Off };
                 // A peer that disables deletes its sessions itself.
                 if self.left != Some(Left::PeerDisabled) {
-                    self.orders.push_back(Order::Posture(Posture::Forget));
+                    self.orders.push_back(Order::Ike(IkeOrder::Forget));
                 }
                 if self.left == Some(Left::TrialEnded) {
-                    self.orders.push_back(Order::Posture(Posture::Passive));
+                    self.orders.push_back(Order::Ike(IkeOrder::Passive));
                 }
             }
         }

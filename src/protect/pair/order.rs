@@ -7,7 +7,7 @@ use crate::types::{Sa, Spi};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Keep the pair keyed, or only answer.
-    Posture(Posture),
+    Ike(IkeOrder),
     /// Begin anew: no session of before is known any more.
     BeginAnew,
     /// Begin without a pause: the peer does not know that anything is lacking.
@@ -60,7 +60,7 @@ pub enum Order {
 
 /// What is wanted from the key exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Posture {
+pub enum IkeOrder {
     /// Initiate, and initiate again.
     Active,
     /// Answer only: the peer went back to clear.

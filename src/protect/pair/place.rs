@@ -7,7 +7,7 @@ use std::iter;
 use std::time::Instant;
 
 use super::detour::Detour;
-use super::{Order, PairMachine, Phase, Posture, Seal};
+use super::{IkeOrder, Order, PairMachine, Phase, Seal};
 use crate::protect::plan::Desired;
 use crate::protect::policies;
 use crate::protect::timing::TRIAL_GUARD;
@@ -58,7 +58,7 @@ impl PairMachine {
         match (was, away) {
             (None, Some(_)) => {
                 self.let_go();
-                self.orders.push_back(Order::Posture(Posture::Abandon));
+                self.orders.push_back(Order::Ike(IkeOrder::Abandon));
             }
             (Some(_), None) if self.phase == Phase::On => {
                 if let Some(Beside { until }) = beside {
@@ -67,7 +67,7 @@ impl PairMachine {
                     self.close(self.trial.end().is_some());
                 }
                 (self.failure, self.failing_since) = (None, None);
-                self.orders.push_back(Order::Posture(Posture::Arrive));
+                self.orders.push_back(Order::Ike(IkeOrder::Arrive));
             }
             _ => {}
         }

@@ -11,14 +11,14 @@ use crate::protect::timing::{OPEN_PATIENCE, TRIAL_PATIENCE};
 
 /// When the trials of both ends end; `None` for an end that is not on trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Trial {
+pub(super) struct Trials {
     /// This host's.
     pub(super) own: Option<Instant>,
     /// The peer's, as it said last.
     pub(super) peer: Option<Instant>,
 }
 
-impl Trial {
+impl Trials {
     /// The earlier one counts for the pair.
     pub(super) fn end(&self) -> Option<Instant> {
         [self.own, self.peer].into_iter().flatten().min()

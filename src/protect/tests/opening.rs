@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules, token};
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
-use crate::protect::{Order, PairMachine, Posture, Rules};
+use crate::protect::{IkeOrder, Order, PairMachine, Rules};
 use crate::types::word::Flags;
 use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Word};
 
@@ -20,8 +20,8 @@ fn disabling_one_end_takes_both_to_the_clear_in_stages() {
     assert_eq!(link.state(0), RowState::Off);
     assert_eq!(link.state(1), RowState::Clear);
     assert_eq!(link.ends[1].machine.reason().unwrap().0, ReasonCode::PeerDisabled);
-    assert_eq!(link.count(0, |order| *order == Order::Posture(Posture::Forget)), 1);
-    assert_eq!(link.count(1, |order| *order == Order::Posture(Posture::Passive)), 1);
+    assert_eq!(link.count(0, |order| *order == Order::Ike(IkeOrder::Forget)), 1);
+    assert_eq!(link.count(1, |order| *order == Order::Ike(IkeOrder::Passive)), 1);
     // And again.
     link.ends[0].machine.enable(link.now, false, None);
     link.agree(0, false);

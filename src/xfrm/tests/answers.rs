@@ -42,7 +42,7 @@ fn ops_are_proven_together_up_to_one_that_depends_on_another() {
 
 #[test]
 fn refusals_say_what_there_is() {
-    let refused = |op: &Op, errno| refusal(op, &decode::Verdict { errno, words: String::new() });
+    let refused = |op: &Op, errno| refusal(op, &decode::Ack { errno, words: String::new() });
     let (exists, nothing, no_process, invalid) = (17, 2, 3, 22);
     assert!(matches!(refused(&update(), exists), OpError::Exists { .. }));
     assert!(matches!(refused(&delete(), nothing), OpError::Missing { .. }));

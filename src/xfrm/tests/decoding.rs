@@ -145,7 +145,7 @@ fn verdicts_carry_the_kernels_words() {
     assert_eq!(refusal.reason(), "Function not implemented: Requested AEAD algorithm not found");
     let yes = decode::verdict(only(&hex(golden::YES))).expect("well-formed");
     assert_eq!((yes.errno, yes.words.as_str()), (0, ""));
-    let denied = decode::Verdict { errno: 1, words: String::new() };
+    let denied = decode::Ack { errno: 1, words: String::new() };
     assert!(denied.reason().contains("CAP_NET_ADMIN"));
 }
 
