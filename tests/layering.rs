@@ -71,6 +71,17 @@ impl Touch {
                 ".read_dir()",
                 ".read_link()",
                 ".canonicalize()",
+                // What `store` does with its values and the configuration.
+                "Saved::load",
+                ".save(",
+                ".try_room(",
+                "Config::load",
+                "Config::read(",
+                "Config::last_good",
+                ".load_secret",
+                ".load_previous_secret",
+                ".load_key(",
+                ".load_credentials(",
             ],
             System => &[
                 "nix::",
@@ -95,6 +106,9 @@ impl Touch {
         }
     }
 }
+
+/// What a room that touches no files may know of `store`: its values.
+const STORED: [&str; 3] = ["PairRecord", "Saved", "SavedError"];
 
 /// The rooms, from the ground up.
 const ROOMS: [Room; 13] = [
@@ -193,29 +207,33 @@ fn production(layer: &str) -> Vec<(PathBuf, String)> {
 
 /// The modules behind each `crate::` in `code`, also in `use crate::{a, b::c}`.
 fn imports(code: &str) -> Vec<String> {
-    let mut modules = Vec::new();
-    for rest in code.split("crate::").skip(1) {
+    behind("crate::", code)
+}
+
+/// The names behind each `path` in `code`, also in `use path::{a, b::c}`.
+fn behind(path: &str, code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for rest in code.split(path).skip(1) {
         if let Some(list) = rest.strip_prefix('{') {
-            let mut depth = 0;
-            let mut name = String::new();
+            let (mut depth, mut name) = (0, String::new());
             for c in list.chars() {
                 match c {
                     '{' => depth += 1,
                     '}' if depth == 0 => break,
                     '}' => depth -= 1,
-                    ',' if depth == 0 => modules.push(std::mem::take(&mut name)),
+                    ',' if depth == 0 => names.push(std::mem::take(&mut name)),
                     c if depth == 0 && !c.is_whitespace() => name.push(c),
                     _ => {}
                 }
             }
-            modules.push(name);
+            names.push(name);
         } else {
-            modules.push(rest.to_owned());
+            names.push(rest.to_owned());
         }
     }
     let first =
         |path: &String| path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
-    modules.iter().map(first).filter(|module| !module.is_empty()).collect()
+    names.iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
 /// The name of a file as the lists above have it.
@@ -305,6 +323,14 @@ fn each_room_touches_what_it_may() {
                 assert!(except.is_some(), "{}: {name} must not touch {touch:?}: {word}", name_of(&path));
                 used.extend(except);
             }
+            let stored =
+                behind("crate::store::", &code).into_iter().find(|it| !STORED.contains(&it.as_str()));
+            assert!(
+                stored.is_none() || touches.contains(&Files),
+                "{}: {name} must not know store::{}",
+                name_of(&path),
+                stored.unwrap_or_default()
+            );
             let hashed = ["HashMap", "HashSet"].iter().any(|word| code.contains(word));
             let is_listed = HASHED.contains(&name_of(&path)) || touches.contains(&Chance);
             assert!(!hashed || is_listed, "{}: a table in an order of chance", name_of(&path));
@@ -324,6 +350,7 @@ fn what_is_touched_is_seen() {
         ("let text = fs::read_to_string(path)?;", Some(Files)),
         ("use std::{fs, io};", None),
         ("let there = path.exists();", Some(Files)),
+        ("let saved = Saved::load(&path)?;", Some(Files)),
         ("for interface in getifaddrs()? {", Some(System)),
         ("let socket = UdpSocket::bind(address)?;", Some(System)),
         ("use nix::unistd::geteuid;", Some(System)),
