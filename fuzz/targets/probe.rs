@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use hostseal::agent::probe::{decode, encode};
+use hostseal::host::probe::{decode, encode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|datagram: &[u8]| {
