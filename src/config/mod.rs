@@ -23,7 +23,7 @@ mod exempt;
 mod exemptions;
 mod floating;
 mod nodes;
-mod proofs;
+pub(crate) mod proofs;
 mod read;
 mod values;
 pub mod whoami;

@@ -38,3 +38,6 @@ impl Config {
         files
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
