@@ -10,7 +10,8 @@ use crate::host::setup::Setup;
 use crate::machine::{self, Sources, Table};
 use crate::types::Problem;
 
-/// How often at most it is asked: routes may change all the time, and it is one question for each address of a peer.
+/// How often at most it is asked, and how long after a change: routes may change all the time, and it is one question for
+/// each address of a peer.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The part of the time that may go into it: one of so many.
 const SHARE: u32 = 20;
@@ -68,9 +69,9 @@ impl Routes {
         Self { table, asking: None, pace, asked: now, unlisted: Vec::new(), told }
     }
 
-    /// Addresses, routes or peers may have changed.
-    pub(super) fn note_change(&mut self) {
-        self.pace.want();
+    /// Addresses, routes or peers may have changed: as long as a change goes on, the answer is of little use.
+    pub(super) fn note_change(&mut self, now: Instant) {
+        self.pace.want_at(now + PAUSE);
     }
 
     /// When [`Routes::handle_timeout`] is due.

@@ -48,7 +48,7 @@ use crate::host::setup::{Secrets, Setup};
 use crate::host::unlisted::Knocks;
 use crate::host::unsaved::Unsaved;
 use crate::ike;
-use crate::machine::{self, own_addresses, present_addresses};
+use crate::machine;
 use crate::observe::causes;
 use crate::observe::strangers::{self, Ground};
 use crate::store::{Saved, owner};
@@ -190,7 +190,9 @@ struct Here {
 
 impl Here {
     fn read() -> io::Result<Self> {
-        Ok(Self { own: own_addresses()?.into_iter().collect(), present: present_addresses()? })
+        let there = machine::addresses()?;
+        let present = there.iter().filter(|(_, is_up)| **is_up).map(|(address, _)| *address).collect();
+        Ok(Self { own: there.into_keys().collect(), present })
     }
 }
 
@@ -422,7 +424,7 @@ impl Service {
                 self.hole_looks.want();
             }
             News::Addresses(_) => self.lists.want(),
-            News::Routes if self.core.is_some() => self.routes.note_change(),
+            News::Routes if self.core.is_some() => self.routes.note_change(Instant::now()),
             News::Routes => {}
         }
     }
@@ -436,7 +438,7 @@ impl Service {
     /// The same where they are not what they were: many an event of an interface changes none.
     fn note_addresses(&mut self, now: Instant) {
         let Some(core) = &mut self.core else { return self.lists.rest() };
-        self.routes.note_change();
+        self.routes.note_change(now);
         match Here::read() {
             Ok(here) if self.here.as_ref() == Some(&here) => {}
             Ok(here) => {

@@ -25,6 +25,13 @@ impl Pace {
         self.wanted = true;
     }
 
+    /// The same, and more may change soon: it is done no earlier than at `at`.
+    pub fn want_at(&mut self, at: Instant) {
+        if !self.wanted {
+            (self.wanted, self.earliest) = (true, self.earliest.max(at));
+        }
+    }
+
     /// Nothing is to be done any more.
     pub fn rest(&mut self) {
         self.wanted = false;
@@ -79,5 +86,17 @@ mod tests {
         }
         pace.rest();
         assert_eq!(pace.deadline(), None);
+    }
+
+    #[test]
+    fn changes_that_go_on_do_not_put_it_off_again() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut pace = Pace::new(now, second, 20);
+        pace.want_at(now + second);
+        pace.want_at(now + 2 * second);
+        assert_eq!(pace.deadline(), Some(now + second));
+        pace.done(now + second, now + second);
+        pace.want_at(now + second);
+        assert_eq!(pace.deadline(), Some(now + 2 * second));
     }
 }

@@ -26,6 +26,7 @@ use crate::ike::wire::{Message, Payload};
 use crate::ike::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
 use crate::types::word::Flags;
 use crate::types::{EncapsulationMode, Method, Pair, Spi, UnixTime};
+use drawn::Drawn;
 use keep::{Keep, Lack};
 use knock::{Knocks, Standing};
 use late::Lateness;
@@ -39,7 +40,7 @@ use vain::Vain;
 /// [`Engine::poll_transmit`]; then look at [`Engine::poll_timeout`].
 pub struct Engine {
     pub(super) settings: Settings,
-    entropy: Box<dyn Entropy + Send>,
+    entropy: Drawn,
     pub(super) pairs: HashMap<Pair, Keep>,
     /// The pairs that may be kept some day.
     listed: BTreeSet<Pair>,
@@ -77,7 +78,7 @@ macro_rules! cx {
             came: None,
             ahead: &$engine.ahead,
             fragment_room: 0,
-            entropy: &mut *$engine.entropy,
+            entropy: &mut $engine.entropy,
             out: &mut $engine.out,
         }
     };
@@ -86,6 +87,7 @@ macro_rules! cx {
 mod adjust;
 mod admission;
 pub(super) mod budget;
+mod drawn;
 mod expiry;
 pub(super) mod keep;
 pub(super) mod knock;
@@ -101,7 +103,7 @@ impl Engine {
     pub fn new(settings: Settings, entropy: Box<dyn Entropy + Send>) -> Self {
         Self {
             settings,
-            entropy,
+            entropy: Drawn::from(entropy),
             pairs: HashMap::new(),
             listed: BTreeSet::new(),
             table: Table::default(),
@@ -144,7 +146,7 @@ impl Engine {
     pub fn keep(&mut self, now: Instant, pair: Pair, posture: Posture) {
         self.now = Some(now);
         let Self { pairs, entropy, .. } = self;
-        let new = || Keep::new(posture, Life::begin(&mut **entropy));
+        let new = || Keep::new(posture, Life::begin(entropy));
         pairs.entry(pair).or_insert_with(new).posture = posture;
         self.reconsider(now, pair);
     }
@@ -154,7 +156,7 @@ impl Engine {
     pub fn begin_anew(&mut self, now: Instant, pair: Pair) {
         self.now = Some(now);
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
-        keep.life = Life::begin(&mut *self.entropy);
+        keep.life = Life::begin(&mut self.entropy);
         std::mem::take(&mut keep.sessions).into_iter().for_each(|key| self.table.remove(key));
         self.reconsider(now, pair);
     }
@@ -284,7 +286,7 @@ impl Engine {
             keep.standing = Standing::Known;
         }
         let before = keep.next_try.map(|(at, _)| at);
-        keep.hurry(now, self.settings.jitter, &mut *self.entropy);
+        keep.hurry(now, self.settings.jitter, &mut self.entropy);
         let after = keep.next_try.map(|(at, _)| at);
         self.table.move_timer(pair, before, after);
     }
@@ -400,15 +402,18 @@ impl Engine {
 
     // ------------------------------------------------------------------ output
 
-    /// The next datagram to send.
+    /// The next datagram to send; `None` ends the step, and what it has drawn of entropy is forgotten.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         loop {
             if let Some(Transmit { local, remote, bytes }) = self.out.transmits.pop_front() {
                 let bytes = wrap(bytes, local.port() == self.settings.nat_port);
                 return Some(Transmit { local, remote, bytes });
             }
-            let key = self.table.next_to_flush()?;
-            self.flush(self.now?, key);
+            let Some((now, key)) = self.now.zip(self.table.next_to_flush()) else {
+                self.entropy.end();
+                return None;
+            };
+            self.flush(now, key);
         }
     }
 
@@ -532,7 +537,7 @@ impl Engine {
         let busy_until = begun.map(|begun| begun + SECOND_INITIATOR_WAIT);
         let before = keep.next_try.map(|(at, _)| at);
         let first = self.settings.inside.initiates(pair);
-        keep.plan(now, first, lack, busy_until, self.settings.jitter, &mut *self.entropy);
+        keep.plan(now, first, lack, busy_until, self.settings.jitter, &mut self.entropy);
         let after = keep.next_try.map(|(at, _)| at);
         if before != after {
             self.table.move_timer(pair, before, after);

@@ -1,7 +1,8 @@
 //! This host: what its system says about it.
 
-use std::collections::BTreeSet;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -35,30 +36,36 @@ pub fn named_node() -> Option<String> {
     std::env::var("HOSTSEAL_NODE").ok().filter(|name| !name.is_empty())
 }
 
-/// The addresses that this host has now (in this network namespace), each once: without those that no
-/// configuration can name, loopback and IPv6 link-local ones.
+/// The addresses that this host has now (in this network namespace), without those that no configuration can name,
+/// loopback and IPv6 link-local ones. Says of each whether packets can leave from it: the kernel forgets the routes to
+/// an address while its interface is down.
+///
+/// # Errors
+/// The system refused to list them.
+pub fn addresses() -> io::Result<BTreeMap<IpAddr, bool>> {
+    let mut addresses = BTreeMap::new();
+    for interface in getifaddrs()? {
+        let is_up = interface.flags.contains(InterfaceFlags::IFF_UP);
+        let named = ip_of(&interface).filter(|address| !address.is_loopback() && !is_link_local(address));
+        named.into_iter().for_each(|address| *addresses.entry(address).or_default() |= is_up);
+    }
+    Ok(addresses)
+}
+
+/// Those of [`addresses`], each once.
 ///
 /// # Errors
 /// The system refused to list them.
 pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
-    Ok(addresses(|_| true)?.into_iter().collect())
+    Ok(addresses()?.into_keys().collect())
 }
 
-/// Those of [`own_addresses`] that packets can leave from now: the kernel forgets the routes to an address
-/// while its interface is down.
+/// Those of [`addresses`] that packets can leave from now.
 ///
 /// # Errors
 /// The system refused to list them.
 pub fn present_addresses() -> io::Result<BTreeSet<IpAddr>> {
-    addresses(|interface| interface.flags.contains(InterfaceFlags::IFF_UP))
-}
-
-fn addresses(wanted: impl Fn(&InterfaceAddress) -> bool) -> io::Result<BTreeSet<IpAddr>> {
-    let addresses = getifaddrs()?
-        .filter(wanted)
-        .filter_map(|interface| ip_of(&interface))
-        .filter(|address| !address.is_loopback() && !is_link_local(address));
-    Ok(addresses.collect())
+    Ok(addresses()?.into_iter().filter(|(_, is_up)| *is_up).map(|(address, _)| address).collect())
 }
 
 /// The IP address that an entry of an interface tells; the others tell of its link.
@@ -70,7 +77,10 @@ pub fn ip_of(interface: &InterfaceAddress) -> Option<IpAddr> {
 
 /// Whether the sysctl in `file` is on: there, and not 0.
 pub fn is_set(file: &Path) -> bool {
-    std::fs::read_to_string(file).is_ok_and(|text| text.trim() != "0")
+    // One call reads it: whoever reads to the end asks for the size before, and once more after it.
+    let mut text = [0; 16];
+    let read = File::open(file).and_then(|mut file| file.read(&mut text));
+    read.is_ok_and(|length| !matches!(text[..length].trim_ascii(), b"0"))
 }
 
 fn is_link_local(address: &IpAddr) -> bool {

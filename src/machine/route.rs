@@ -49,35 +49,49 @@ impl Table {
 
     /// Asks for the way to each of `remotes`.
     pub async fn towards(&self, remotes: Vec<IpAddr>) -> Sources {
-        let mut sources = Sources::new();
+        let mut ways = Vec::new();
         for remote in remotes {
-            if let Some(source) = self.source(remote).await {
-                sources.insert(remote, source);
-            }
+            ways.extend(self.way(remote).await.map(|way| (remote, way)));
         }
-        sources
+        let links: BTreeSet<u32> = ways.iter().filter_map(|(_, way)| way.link).collect();
+        let named = |link| Some((link, if_indextoname(link).ok()?.to_string_lossy().into_owned()));
+        let devices: BTreeMap<u32, String> = links.into_iter().filter_map(named).collect();
+        let source = |Way { address, link }| {
+            let device = link.and_then(|link| devices.get(&link)).cloned().unwrap_or_default();
+            Source { address, device }
+        };
+        ways.into_iter().map(|(remote, way)| (remote, source(way))).collect()
     }
 
-    async fn source(&self, remote: IpAddr) -> Option<Source> {
+    async fn way(&self, remote: IpAddr) -> Option<Way> {
         let bits = if remote.is_ipv4() { 32 } else { 128 };
         let asked = RouteMessageBuilder::<IpAddr>::new().destination_prefix(remote, bits).ok()?.build();
         let mut answers = Box::pin(self.0.route().get(asked).execute());
-        chosen(&answers.try_next().await.ok()??)
+        Way::of(&answers.try_next().await.ok()??)
     }
 }
 
-/// What an answer says.
-fn chosen(answer: &RouteMessage) -> Option<Source> {
-    let address = answer.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-        RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-        _ => None,
-    })?;
-    let device = answer.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => if_indextoname(*index).ok(),
-        _ => None,
-    });
-    Some(Source { address, device: device.unwrap_or_default().to_string_lossy().into_owned() })
+/// What the kernel answers.
+struct Way {
+    /// The source.
+    address: IpAddr,
+    /// The index of the interface.
+    link: Option<u32>,
+}
+
+impl Way {
+    fn of(answer: &RouteMessage) -> Option<Self> {
+        let address = answer.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+            _ => None,
+        })?;
+        let link = answer.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
+        Some(Self { address, link })
+    }
 }
 
 /// Asks once, outside of any runtime, for the others of `config` as seen from `node`.

@@ -241,23 +241,32 @@ impl Saved {
 pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<(), SavedError> {
     let io = |what| move |source| SavedError::Io { file: path.to_owned(), what, source };
     let directory = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory).map_err(io("its directory cannot be made"))?;
     let mut next = path.as_os_str().to_owned();
     next.push(".new");
     let next = PathBuf::from(next);
-    write_whole(&next, contents).map_err(io("cannot be written"))?;
+    let written = match write_whole(&next, contents) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory).map_err(io("its directory cannot be made"))?;
+            write_whole(&next, contents)
+        }
+        written => written,
+    };
+    written.map_err(io("cannot be written"))?;
     fs::rename(&next, path).map_err(io("cannot be replaced"))?;
     // The new name lasts only once its directory is written.
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("cannot be made to last"))
 }
 
 fn write_whole(path: &Path, contents: &[u8]) -> io::Result<()> {
-    // One that a crash left may have other permissions.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = match create() {
+        // One that a crash left may have other permissions.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            create()?
+        }
+        created => created?,
+    };
     file.write_all(contents)?;
     file.sync_all()
 }

@@ -141,14 +141,16 @@ fn interfaces_of(pairs: impl Iterator<Item = Pair> + Clone, asked: &[Hole]) -> i
 
 fn holes_in(root: &Path) -> Vec<Hole> {
     let mut found = Vec::new();
-    for (family, sysctl, meaning) in SYSCTLS {
-        let Ok(interfaces) = fs::read_dir(root.join(family).join("conf")) else { continue };
+    for of_family in SYSCTLS.chunk_by(|(one, ..), (next, ..)| one == next) {
+        let Ok(interfaces) = fs::read_dir(root.join(of_family[0].0).join("conf")) else { continue };
         for interface in interfaces.flatten() {
             let name = interface.file_name().to_string_lossy().into_owned();
-            // The kernel sets both of IPv4 for loopback; `default` is for interfaces that do not exist yet.
-            let is_usual = name == "default" || (name == "lo" && family == "ipv4");
-            if is_set(&interface.path().join(sysctl)) && !is_usual {
-                found.push(Hole { interface: name, family, sysctl, meaning });
+            for (family, sysctl, meaning) in of_family.iter().copied() {
+                // The kernel sets both of IPv4 for loopback; `default` is for interfaces that do not exist yet.
+                let is_usual = name == "default" || (name == "lo" && family == "ipv4");
+                if !is_usual && is_set(&interface.path().join(sysctl)) {
+                    found.push(Hole { interface: name.clone(), family, sysctl, meaning });
+                }
             }
         }
     }

@@ -80,7 +80,7 @@ impl Engine {
             let (address, spi) = (path.remote.ip(), message.header.initiator_spi);
             let presented = parts.notify(notify::COOKIE).map(|cookie| cookie.data.as_slice());
             if !presented.is_some_and(|cookie| self.cookies.accepts(now, cookie, address, spi, nonce)) {
-                let cookie = self.cookies.bake(now, &mut *self.entropy, address, spi, nonce);
+                let cookie = self.cookies.bake(now, &mut self.entropy, address, spi, nonce);
                 let answer = init_answer(&message.header, 0, &[Payload::notify(notify::COOKIE, cookie)]);
                 self.out.counters.cookies += 1;
                 self.out.transmit(path, answer);
