@@ -172,7 +172,8 @@ fn held(host: &Host) -> Result<Held> {
 /// The counters of what IPsec dropped that are not 0, and those of what sockets had no room for: a stream on a machine
 /// that is too busy to read it loses packets that no IPsec touched.
 fn dropped(host: &Host) -> Result<String> {
-    let counters = host.run("cat /proc/net/xfrm_stat; nstat -asz UdpRcvbufErrors UdpSndbufErrors | grep '^Udp'")?;
+    let counters =
+        host.run("cat /proc/net/xfrm_stat; nstat -asz UdpRcvbufErrors UdpSndbufErrors | grep '^Udp'")?;
     let counters = counters.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let (name, count) = (words.next()?, words.next()?);
