@@ -12,7 +12,7 @@
 //! control  NOUNS    what the command line and the agent say to each other. Touches nothing
 //! ike      DECIDES  IKEv2, sans-IO: datagrams in, datagrams and agreed children out. Touches nothing
 //! protect  DECIDES  staged transitions of each pair; plan: (desired, actual) -> ordered changes. Touches nothing
-//! host     DECIDES  one host's life: joins the two above with a kernel. Touches nothing
+//! host     DECIDES  one host's whole life: joins the two above with a kernel. Touches nothing
 //! machine  ASKS     this machine: addresses, routes, settings, its start. Touches rtnetlink and /proc, changes nothing
 //! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables. Touches netlink and IPsec sockets
 //! agent    JOINS    the loop, its sockets and files, the control socket. Touches everything

@@ -122,7 +122,7 @@ const ROOMS: [Room; 13] = [
     Room { name: "protect", knows: &["types", "config"], touches: &[] },
     Room {
         name: "host",
-        knows: &["types", "identity", "config", "store", "observe", "ike", "protect"],
+        knows: &["types", "identity", "config", "store", "observe", "control", "ike", "protect"],
         touches: &[Log],
     },
     Room { name: "machine", knows: &["types", "config"], touches: &[Files, System] },

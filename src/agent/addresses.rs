@@ -16,6 +16,7 @@ use rtnetlink::packet_route::address::AddressAttribute;
 use tokio::io::unix::AsyncFd;
 
 use super::hearing::hear;
+use crate::host::system::News;
 
 /// Interfaces that go up and down take their addresses with them.
 const GROUPS: i32 =
@@ -23,32 +24,13 @@ const GROUPS: i32 =
 /// Room for a notification of an address. Of others the type alone matters, so they may be cut short.
 const NOTICE: usize = 512;
 
-/// What may have changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
-    /// Routes alone: a router may have some all the time.
-    Routes,
-    /// Addresses or interfaces, and routes with them. Of the addresses these were named; an interface takes its own
-    /// along without naming them.
-    Addresses(BTreeSet<IpAddr>),
-}
-
-impl News {
-    /// What a notification is about; what is not known for a route is taken for an address.
-    fn of(notice: &[u8]) -> Self {
-        let kind = notice.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
-        match kind {
-            Some(RTM_NEWROUTE | RTM_DELROUTE) => News::Routes,
-            Some(RTM_NEWADDR | RTM_DELADDR) => News::Addresses(named_in(notice)),
-            _ => News::Addresses(BTreeSet::new()),
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (News::Routes, news) | (news, News::Routes) => news,
-            (News::Addresses(some), News::Addresses(others)) => News::Addresses(&some | &others),
-        }
+/// What a notification is about; what is not known for a route is taken for an address.
+fn news_of(notice: &[u8]) -> News {
+    let kind = notice.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
+    match kind {
+        Some(RTM_NEWROUTE | RTM_DELROUTE) => News::Routes,
+        Some(RTM_NEWADDR | RTM_DELADDR) => News::Addresses(named_in(notice)),
+        _ => News::Addresses(BTreeSet::new()),
     }
 }
 
@@ -92,7 +74,7 @@ impl AddressNews {
         let mut news = News::Routes;
         loop {
             match guard.get_inner_mut().recv_from(&mut notice.as_mut_slice(), 0) {
-                Ok((length, _)) => news = news.and(News::of(notice.get(..length).unwrap_or_default())),
+                Ok((length, _)) => news = news.and(news_of(notice.get(..length).unwrap_or_default())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 // Some were lost.
                 Err(_) => news = news.and(News::Addresses(BTreeSet::new())),
@@ -116,9 +98,9 @@ mod tests {
     #[test]
     fn routes_alone_are_told_from_the_rest() {
         for (kind, routes) in [(16, false), (20, false), (21, false), (24, true), (25, true)] {
-            assert_eq!(News::of(&notice(kind, &[])) == News::Routes, routes, "{kind}");
+            assert_eq!(news_of(&notice(kind, &[])) == News::Routes, routes, "{kind}");
         }
-        assert_eq!(News::of(&[]), News::Addresses(BTreeSet::new()));
+        assert_eq!(news_of(&[]), News::Addresses(BTreeSet::new()));
     }
 
     #[test]
@@ -129,11 +111,11 @@ mod tests {
         let v6 = [&[10, 64, 0, 0, 2, 0, 0, 0][..], &[20, 0, 1, 0, 0xfd, 0x99], &[0; 13], &[7]];
         let (v4, v6) = (notice(RTM_DELADDR, &v4.concat()), notice(RTM_NEWADDR, &v6.concat()));
         let named = |texts: &[&str]| News::Addresses(texts.iter().map(|it| it.parse().unwrap()).collect());
-        assert_eq!(News::of(&v4), named(&["10.99.0.200"]));
-        assert_eq!(News::of(&v4).and(News::Routes).and(News::of(&v6)), named(&["10.99.0.200", "fd99::7"]));
+        assert_eq!(news_of(&v4), named(&["10.99.0.200"]));
+        assert_eq!(news_of(&v4).and(News::Routes).and(news_of(&v6)), named(&["10.99.0.200", "fd99::7"]));
         // Cut short, it names nothing.
         for length in 0..v6.len() {
-            assert_eq!(News::of(&v6[..length]), named(&[]), "{length}");
+            assert_eq!(news_of(&v6[..length]), named(&[]), "{length}");
         }
     }
 }

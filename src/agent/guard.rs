@@ -16,13 +16,13 @@ use anyhow::{Context as _, bail};
 use super::single::Single;
 use crate::config::{Config, ConfigError, Exemptions, Node, WhoamiError};
 use crate::host::core::in_the_way;
-use crate::host::guard::{block_all, first_step};
+use crate::host::guard::{self, block_all, first_step};
 use crate::host::scheme::Scheme;
 use crate::machine::{self, named_node, own_addresses};
 use crate::protect::Plan;
 use crate::store::{Places, Saved, SavedError, addresses_in, enabled};
+use crate::types::Pair;
 use crate::types::units::counted;
-use crate::types::{Pair, Protection};
 use crate::xfrm;
 
 /// Puts in what a sealed pair without keys has in the kernel. Says what it did.
@@ -76,8 +76,7 @@ fn guard_without_file(path: &Path, broken: ConfigError) -> anyhow::Result<String
     let is_there = state.exists();
     let remotes: BTreeSet<IpAddr> = match Saved::load(&state) {
         Ok(mut saved) if is_there => {
-            saved.end_trial(&machine::boot()?);
-            let sealed = if is_wanted(&saved) { saved.sealed() } else { BTreeSet::new() };
+            let sealed = guard::sealed(&mut saved, &machine::boot()?).unwrap_or_default();
             sealed.into_iter().map(|pair| pair.remote).collect()
         }
         Ok(_) if !enabled::is_marked(path) => BTreeSet::new(),
@@ -124,26 +123,14 @@ fn sealed_pairs<'c>(path: &Path, config: &'c Config) -> Result<Sealed<'c>, Unkno
         Some(saved) => saved,
         None => Saved::load(&config.state_path())?,
     };
-    // A boot ends a trial; while one lasts, its agent alone knows how long its policies may stay.
-    saved.end_trial(&machine::boot()?);
-    if saved.trial.is_some() {
-        return Ok(Sealed::Nothing("protection is on trial"));
-    }
-    if !is_wanted(&saved) {
-        return Ok(Sealed::Nothing("protection is off"));
-    }
-    let sealed = saved.sealed();
-    if sealed.is_empty() {
-        return Ok(Sealed::Nothing("no pair was sealed"));
-    }
+    let sealed = match guard::sealed(&mut saved, &machine::boot()?) {
+        Ok(sealed) => sealed,
+        Err(why) => return Ok(Sealed::Nothing(why)),
+    };
     // Before the network is up there are none, and what is remembered counts.
     let own = own_addresses().unwrap_or_default();
     let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?;
     Ok(Sealed::Pairs(node, sealed))
-}
-
-fn is_wanted(saved: &Saved) -> bool {
-    !matches!(saved.protection, Protection::Off | Protection::Disabling)
 }
 
 fn carry_out(kernel: &mut xfrm::Kernel, plan: &Plan) -> anyhow::Result<()> {

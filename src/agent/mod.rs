@@ -11,7 +11,6 @@ mod descriptors;
 #[cfg(feature = "key-export")]
 mod export;
 mod fellows;
-mod followers;
 mod force;
 mod guard;
 mod hearing;
@@ -19,7 +18,6 @@ mod keeper;
 mod name;
 mod notify;
 mod process;
-mod report;
 mod routes;
 mod service;
 mod single;

@@ -25,8 +25,6 @@ pub(super) struct Routes {
     table: Option<Table>,
     asking: Option<JoinHandle<Sources>>,
     pace: Pace,
-    /// When what is being asked was.
-    asked: Instant,
     unlisted: Vec<Problem>,
     told: Told,
 }
@@ -66,7 +64,7 @@ impl Routes {
         let table = Table::open();
         let table = table.inspect_err(|error| tracing::warn!("routes cannot be asked for: {error}")).ok();
         let (pace, told) = (Pace::new(now, PAUSE, SHARE), Told::default());
-        Self { table, asking: None, pace, asked: now, unlisted: Vec::new(), told }
+        Self { table, asking: None, pace, unlisted: Vec::new(), told }
     }
 
     /// Addresses, routes or peers may have changed: as long as a change goes on, the answer is of little use.
@@ -91,8 +89,7 @@ impl Routes {
         }
         let due = self.ask_at().is_some_and(|at| at <= now);
         if let Some(table) = self.table.clone().filter(|_| due) {
-            self.pace.rest();
-            self.asked = now;
+            self.pace.begin(now);
             let remotes = machine::remotes(&setup.config, &setup.node);
             self.asking = Some(tokio::spawn(async move { table.towards(remotes).await }));
         }
@@ -103,7 +100,7 @@ impl Routes {
         let Some(asking) = &mut self.asking else { return pending().await };
         let answer = asking.await;
         self.asking = None;
-        self.pace.done_beside(self.asked, Instant::now());
+        self.pace.end(Instant::now());
         if let Ok(sources) = answer {
             self.unlisted = machine::unlisted(&setup.config, &setup.node, &sources);
             self.tell(Instant::now());

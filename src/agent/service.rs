@@ -1,69 +1,39 @@
-//! The loop: gives the core time, datagrams, kernel events and requests, and carries its outputs away.
+//! The loop: gives the [`Host`] time, datagrams, kernel events, files and requests, and carries its outputs away. It
+//! decides nothing.
 
-mod answer;
-mod reload;
-mod save;
-mod wish;
-
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::future::pending;
-use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::Context as _;
-use nix::libc::EMSGSIZE;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
-use self::save::{Held, Written};
-use self::wish::Ordered;
-use super::addresses::{AddressNews, News};
+use super::addresses::AddressNews;
 use super::alarm::Alarm;
 use super::confine::{Reach, confine};
-use super::control::Control;
+use super::control::{Call, Control};
 use super::descriptors;
-use super::followers::Followers;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use super::notify::Notifier;
 use super::process::Entropy;
-use super::report::{self, Agent};
-use super::routes::Routes;
 use super::single::Single;
-use super::sockets::{Sockets, has_no_room};
-use super::start::{self, Start};
+use super::sockets::Sockets;
+use super::start;
+use super::system::{Linux, moment};
 use super::watch::Watch;
 use super::writer::Writer;
-use crate::config::Exemptions;
-use crate::host::accounts::Accounts;
-use crate::host::alerts::Alerts;
-use crate::host::core::{Core, Datagram, Persist};
-use crate::host::due::Due;
-use crate::host::pace::Pace;
-use crate::host::setup::{Secrets, Setup};
-use crate::host::unlisted::Knocks;
-use crate::host::unsaved::Unsaved;
-use crate::ike;
+use crate::control::Reply;
+use crate::host::core::Datagram;
+use crate::host::ledger::{Asker, Save, Written};
+use crate::host::{Host, Start};
 use crate::machine;
-use crate::observe::causes;
-use crate::observe::strangers::{self, Ground};
-use crate::store::{Saved, owner};
-use crate::types::{Pair, Problem, Protection, SaId, UnixTime};
-use crate::xfrm;
-
-/// How often at most the kernel's tables are read again because somebody else changed them.
-const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// The part of the time that may go into it, and into listing addresses: one of so many.
-const LOOK_SHARE: u32 = 20;
-
-/// How often at most the holes of the system are looked for, with the tick: sysctls do not say when they change.
-const HOLES: Duration = Duration::from_secs(4);
-/// The part of the time that may go into it: one of so many.
-const HOLES_SHARE: u32 = 200;
+use crate::store::owner;
 
 /// When the agent ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +46,7 @@ pub enum Stay {
 
 /// Runs until a signal, or until disabled.
 pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
-    let start = Start::find(path)?;
+    let start = start::find(path)?;
     descriptors::ensure_enough(start.setup.node.own_addresses().count())?;
     let run_dir = start.setup.config.run_dir.clone();
     make_directory(&run_dir)?;
@@ -87,56 +57,41 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let reach = confine(start::role(&start.setup, path));
     claim.answer()?;
     let mut service = Service::new(path, start, reach)?;
-    let socket = service.setup.config.socket_path();
+    let setup = service.host.setup();
+    let (node, socket) = (setup.node.name.clone(), setup.config.socket_path());
     let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
-    // Before the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
-    let events = xfrm::Events::open_beside(service.kernel.port())
-        .context("cannot subscribe to the kernel's IPsec events")?;
-    let mut events = hear(events)?;
     let mut news = AddressNews::open().context("cannot subscribe to changes of this host's addresses")?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    service.start()?;
+    service.aim();
+    service.host.start(moment(Instant::now()), &mut service.system)?;
     service.notifier.ready();
-    tracing::info!(
-        node = %service.setup.node.name, version = env!("CARGO_PKG_VERSION"), "listening on {}",
-        socket.display()
-    );
+    tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "listening on {}", socket.display());
     let mut alarm = Alarm::new()?;
     loop {
         let now = Instant::now();
         service.carry_away(now);
-        if service.is_disabled() {
-            // The last figures of the last SAs are on their way: the totals need them.
-            service.handle_events(events.get_mut());
-            service.finish_disable();
-            if stay == Stay::UntilDisabled {
-                service.finish_writing();
-                keeper.end_holder();
-                return Ok(());
-            }
+        if service.host.poll_left() && stay == Stay::UntilDisabled {
+            service.finish_writing();
+            keeper.end_holder();
+            return Ok(());
         }
-        service.tell_followers(now);
         alarm.set(now, service.deadline())?;
+        let Service { host, system, watch, writer, .. } = &mut service;
         tokio::select! {
-            (now, datagrams) = receive(&mut service.sockets) => service.handle_datagrams(now, &datagrams),
-            guard = events.readable_mut() => {
-                let mut guard = guard?;
-                service.handle_events(guard.get_inner_mut());
-                guard.clear_ready();
+            (now, datagrams) = receive(&mut system.sockets) => host.handle_datagrams(now, system, &datagrams),
+            guard = system.events.readable_mut() => {
+                guard?.clear_ready();
+                host.handle_kernel_events(Instant::now(), system);
             }
-            news = news.next() => service.note_news(news),
-            () = service.routes.answered(&service.setup) => {}
-            // One order after the other: an order is carried out when it has been written.
-            Some(call) = control.receive(), if !service.has_wish() => service.handle_call(call, events.get_mut()),
-            changed = changed(&mut service.watch) => if changed { service.note_change() },
-            Some(()) = hangup.recv() => service.note_change(),
-            written = service.writer.outcome() => service.note_written(Instant::now(), written),
-            () = alarm.ring() => {
-                service.take_in();
-                service.handle_timeout(Instant::now(), events.get_mut());
-            }
+            news = news.next() => host.handle_news(Instant::now(), system, news),
+            () = system.routes.answered(host.setup()) => {}
+            Some(call) = control.receive(), if host.takes_requests() => service.handle_call(call),
+            changed = changed(watch) => if changed { host.handle_change() },
+            Some(()) = hangup.recv() => host.handle_change(),
+            written = writer.outcome() => host.handle_written(Instant::now(), system, written),
+            () = alarm.ring() => service.handle_timeout(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -144,7 +99,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     tracing::info!("stopping; protection stays in place");
     service.notifier.stopping();
     service.finish_writing();
-    if service.sockets.is_none() {
+    if service.system.sockets.is_none() {
         keeper.end_holder();
     }
     Ok(())
@@ -181,418 +136,137 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("{} cannot be made", path.display()))
 }
 
-/// The addresses of this host, and those that packets can leave from.
-#[derive(Debug, PartialEq, Eq)]
-struct Here {
-    own: BTreeSet<IpAddr>,
-    present: BTreeSet<IpAddr>,
-}
-
-impl Here {
-    fn read() -> io::Result<Self> {
-        let there = machine::addresses()?;
-        let present = there.iter().filter(|(_, is_up)| **is_up).map(|(address, _)| *address).collect();
-        Ok(Self { own: there.into_keys().collect(), present })
-    }
-}
-
 /// What the loop holds.
 struct Service {
     /// Where the configuration is.
     path: PathBuf,
     /// Which files can be read.
     reach: Reach,
-    setup: Setup,
-    /// `None` while they cannot be read: the kernel goes on, and no new keys are agreed.
-    secrets: Option<Secrets>,
-    /// Why the files as they are now are not in force.
-    trouble: Option<String>,
-    /// What was taken without being asked to, and when, as long as nobody was told.
-    taken: Vec<(Instant, String)>,
+    host: Host,
+    system: Linux,
     watch: Option<AsyncFd<Watch>>,
-    saved: Saved,
-    kernel: xfrm::Kernel,
-    notifier: Notifier,
-    agent: Agent,
-    core: Option<Core>,
-    sockets: Option<Sockets>,
-    followers: Followers,
-    routes: Routes,
-    knocks: Knocks,
-    /// What other IPsec software has in front of ours or beside it.
-    strangers: Alerts,
-    /// Interfaces that let packets past the policies.
-    holes: Alerts,
-    hole_looks: Pace,
     writer: Writer<Written>,
-    due: Due,
-    unsaved: Unsaved,
-    /// When the configuration is to be kept, and whether it is being written.
-    keep_at: Option<Instant>,
-    keeping: bool,
-    /// The operator's wish, while it is being written.
-    wish: Option<Ordered>,
-    /// What is told when it has been written.
-    held: Vec<Held>,
-    /// Looks at the kernel's tables.
-    looks: Pace,
-    tick_at: Option<Instant>,
-    /// Looks at this host's addresses, and what they were.
-    lists: Pace,
-    here: Option<Here>,
+    notifier: Notifier,
+    /// Whoever waits for an answer, and who is next.
+    askers: BTreeMap<Asker, oneshot::Sender<Reply>>,
+    next: Asker,
 }
 
 impl Service {
     fn new(path: &Path, start: Start, reach: Reach) -> anyhow::Result<Self> {
-        let Start { setup, secrets, saved, trouble } = start;
-        let kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
-        let writer = Writer::start().context("there is no thread to write the state directory")?;
         let now = Instant::now();
+        let system = Linux::open(start.setup.config.run_dir.clone())?;
         Ok(Self {
             path: std::path::absolute(path)?,
             reach,
-            setup,
-            secrets,
-            trouble,
-            taken: Vec::new(),
+            host: Host::new(moment(now), machine::boot()?.id, start, Box::new(|| Box::new(Entropy))),
+            system,
             watch: open_watch(),
-            saved,
-            kernel,
+            writer: Writer::start().context("there is no thread to write the state directory")?,
             notifier: Notifier::new(now),
-            agent: Agent { started: now, protection: Protection::Off },
-            core: None,
-            sockets: None,
-            followers: Followers::new(),
-            routes: Routes::open(now),
-            knocks: Knocks::default(),
-            strangers: Alerts::default(),
-            holes: Alerts::default(),
-            hole_looks: Pace::new(now, HOLES, HOLES_SHARE),
-            writer,
-            due: Due::default(),
-            unsaved: Unsaved::default(),
-            keep_at: None,
-            keeping: false,
-            wish: None,
-            held: Vec::new(),
-            looks: Pace::new(now, LOOK_PAUSE, LOOK_SHARE),
-            tick_at: None,
-            lists: Pace::new(now, LOOK_PAUSE, LOOK_SHARE),
-            here: None,
+            askers: BTreeMap::new(),
+            next: Asker(0),
         })
     }
 
-    /// Goes on with what was wanted when the last agent ended.
-    fn start(&mut self) -> anyhow::Result<()> {
-        self.aim();
-        if let Some(words) = &self.trouble {
-            tracing::error!("using the last good configuration: {words}");
-        }
-        if self.saved.end_trial(&machine::boot()?) {
-            tracing::warn!("the trial was not confirmed in time: this host is in the clear");
-            self.due.note(Instant::now(), Persist::Seals);
-        }
-        match self.saved.protection {
-            Protection::On | Protection::Enabling if self.secrets.is_none() => {
-                self.agent.protection = Protection::On;
-                Ok(())
-            }
-            Protection::On | Protection::Enabling => self.go_on(),
-            Protection::Off | Protection::Disabling => self.finish_leaving(),
-        }
+    fn handle_call(&mut self, call: Call) {
+        let gone: Vec<Asker> =
+            self.askers.extract_if(.., |_, to| to.is_closed()).map(|(gone, _)| gone).collect();
+        gone.into_iter().for_each(|gone| self.host.handle_gone(gone));
+        self.next.0 += 1;
+        self.askers.insert(self.next, call.reply);
+        self.host.handle_request(moment(Instant::now()), &mut self.system, self.next, call.request);
     }
 
-    /// Ends what an agent before this one began that died on the way to the clear: in stages too, as the
-    /// peers may not know of it yet.
-    fn finish_leaving(&mut self) -> anyhow::Result<()> {
-        if !self.kernel.read()?.holds_ours() {
-            return Ok(());
+    fn handle_timeout(&mut self) {
+        let Self { host, system, notifier, .. } = self;
+        // What has come is read before it counts as missing.
+        if let Some((now, datagrams)) = system.sockets.as_mut().and_then(Sockets::receive_now) {
+            host.handle_datagrams(now, system, &datagrams);
         }
-        self.forget_seals();
-        if let Err(error) = self.make_ready(Instant::now()) {
-            tracing::warn!(
-                "cannot go back to the clear in stages, so removing everything at once: {}",
-                causes::words(error.as_ref())
-            );
-            xfrm::sweep(&mut self.kernel)?;
-            return Ok(());
-        }
-        tracing::info!("still going back to the clear");
-        if let Err(error) = self.leave(Instant::now()) {
-            tracing::error!("{}", causes::words(error.as_ref()));
-        }
-        if self.is_disabled() {
-            self.finish_disable();
-        }
-        Ok(())
-    }
-
-    /// What was sealed before the operator went back to clear begins in stages again.
-    fn forget_seals(&mut self) {
-        self.saved.pairs.values_mut().for_each(|record| record.sealed = false);
-    }
-
-    /// Opens the sockets and makes a core that is off, unless there is one.
-    fn make_ready(&mut self, now: Instant) -> anyhow::Result<()> {
-        if self.core.is_some() {
-            return Ok(());
-        }
-        let Some(secrets) = &self.secrets else {
-            anyhow::bail!("{}", self.trouble.as_deref().unwrap_or("the secret cannot be read"));
-        };
-        // Said only where nothing was adopted: the peers' SAs of before are dead then.
-        let initial_contact = self.kernel.read_sas()?.is_empty();
-        let settings = self.setup.settings(secrets, initial_contact);
-        let mut sockets = Sockets::new(&self.setup.config.run_dir);
-        sockets.open(self.setup.addresses(), self.setup.ports())?;
-        self.sockets = Some(sockets);
-        self.core = Some(self.make_core(now, settings));
-        // Before the pairs begin: those whose addresses are elsewhere must not.
-        self.list_addresses(now);
-        Ok(())
-    }
-
-    fn make_core(&self, now: Instant, settings: ike::Settings) -> Core {
-        let wall = UnixTime::from(SystemTime::now());
-        let scheme = self.setup.scheme();
-        let mut accounts = Accounts::default();
-        for pair in &scheme.pairs {
-            accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
-        }
-        let mut engine = ike::Engine::new(settings, Box::new(Entropy));
-        engine.set_clock(now, wall);
-        let mut core = Core::new(scheme, engine, accounts, &self.saved.sealed(), now);
-        core.set_clock(now, wall);
-        core.recall(&self.saved.pairs);
-        core
-    }
-
-    fn handle_datagrams(&mut self, now: Instant, datagrams: &[Datagram]) {
-        if let Some(core) = &mut self.core {
-            core.handle_datagrams(now, &mut self.kernel, datagrams);
-        }
-    }
-
-    /// What has come is read before it counts as missing.
-    fn take_in(&mut self) {
-        if let Some((now, datagrams)) = self.sockets.as_mut().and_then(Sockets::receive_now) {
-            self.handle_datagrams(now, &datagrams);
-        }
-    }
-
-    /// Takes what the kernel reports; returns the SAs that ended.
-    fn handle_events(&mut self, events: &mut xfrm::Events) -> Vec<SaId> {
-        let (now, own) = (Instant::now(), self.kernel.port());
-        let mut ended = Vec::new();
-        let mut look = false;
-        while let Some(event) = events.next() {
-            let Some(core) = &mut self.core else {
-                continue;
-            };
-            match event {
-                xfrm::Event::SaDeleted { reading, port } => {
-                    core.handle_sa_end(&reading);
-                    ended.push(reading.id);
-                    look |= port != own;
-                }
-                xfrm::Event::SaExpired { reading, hard: true } => {
-                    core.handle_sa_end(&reading);
-                    ended.push(reading.id);
-                    look = true;
-                }
-                xfrm::Event::SaExpired { reading, hard: false } => {
-                    core.handle_sa_dying(now, &mut self.kernel, &reading);
-                }
-                xfrm::Event::SaMapped { id, remote } => {
-                    core.handle_mapping(now, &mut self.kernel, id, remote);
-                }
-                xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => look |= port != own,
-                xfrm::Event::Overrun => look = true,
-            }
-        }
-        if look {
-            self.looks.want();
-        }
-        ended
-    }
-
-    fn note_news(&mut self, news: News) {
-        match news {
-            // Until the agent knows that it left, packets of this host to an address that floats go in the clear.
-            News::Addresses(named) if self.core.as_ref().is_some_and(|core| core.waits_for(&named)) => {
-                self.note_addresses(Instant::now());
-                self.hole_looks.want();
-            }
-            News::Addresses(_) => self.lists.want(),
-            News::Routes if self.core.is_some() => self.routes.note_change(Instant::now()),
-            News::Routes => {}
-        }
-    }
-
-    /// Tells the core which of its addresses this host has.
-    fn list_addresses(&mut self, now: Instant) {
-        self.here = None;
-        self.note_addresses(now);
-    }
-
-    /// The same where they are not what they were: many an event of an interface changes none.
-    fn note_addresses(&mut self, now: Instant) {
-        let Some(core) = &mut self.core else { return self.lists.rest() };
-        self.routes.note_change(now);
-        match Here::read() {
-            Ok(here) if self.here.as_ref() == Some(&here) => {}
-            Ok(here) => {
-                core.know_own(here.own.clone());
-                core.handle_addresses(now, &mut self.kernel, &here.present);
-                self.here = Some(here);
-            }
-            Err(error) => tracing::error!("this host's addresses cannot be listed: {error}"),
-        }
-        self.lists.done(now, Instant::now());
-    }
-
-    /// The interfaces that let packets of the pairs past the policies.
-    fn holes_now(&self) -> Vec<Problem> {
-        let pairs = self.setup.config.pairs(&self.setup.node).into_iter().map(|(_, pair)| pair);
-        xfrm::holes(&pairs.collect::<Vec<Pair>>())
-    }
-
-    /// Says in the log which holes there are. With thousands of interfaces it looks more seldom.
-    fn look_for_holes(&mut self, now: Instant) {
-        if self.core.is_some() {
-            self.holes.note(self.holes_now());
-            self.hole_looks.done(now, Instant::now());
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Instant, events: &mut xfrm::Events) {
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let ticks = due(self.tick_at);
-        if self.looks.is_due(now) {
-            // The last figures of SAs that ended come before the reading that does not show them any more.
-            self.handle_events(events);
-        }
-        if let Some(core) = &mut self.core {
-            core.handle_timeout(now, &mut self.kernel);
-            if let Some(absent) = core.poll_absent(now) {
-                let named = self.setup.config.pairs(&self.setup.node);
-                report::log_absent(named, &absent.into_iter().collect());
-            }
-            if self.looks.is_due(now) {
-                let began = Instant::now();
-                core.look_again(now, &mut self.kernel);
-                self.looks.done(began, Instant::now());
-            }
-            if ticks {
-                core.set_clock(now, UnixTime::from(SystemTime::now()));
-                core.handle_tick(now, &mut self.kernel);
-                self.tick_at = Some(core.next_tick(now));
-                self.knocks.log(now, core);
-                self.sockets.iter_mut().for_each(Sockets::open_missing);
-            }
-        }
-        if self.lists.is_due(now) {
-            self.note_addresses(now);
-            self.hole_looks.want();
-        }
-        if self.hole_looks.is_due(now) || (ticks && self.hole_looks.is_free(now)) {
-            self.look_for_holes(Instant::now());
-        }
-        self.routes.handle_timeout(now, &self.setup);
-        if due(self.due.deadline()) {
-            self.begin_write(now);
-        }
-        if due(self.keep_due()) {
-            self.begin_keeping();
-        }
-        if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
-            self.end_trial(now);
-        }
-        self.notifier.handle_timeout(now);
+        let now = Instant::now();
+        host.handle_timeout(moment(now), system);
+        system.routes.handle_timeout(now, host.setup());
+        notifier.handle_timeout(now);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let core = self.core.as_ref().and_then(Core::poll_timeout);
-        let (followers, alive) = (self.followers.deadline(), self.notifier.poll_timeout());
-        let own = [self.due.deadline(), self.keep_due(), self.tick_at, self.routes.poll_timeout()];
-        let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
-        [core, followers, alive].into_iter().chain(own).chain(looks).flatten().min()
+        let others = [self.system.routes.poll_timeout(), self.notifier.poll_timeout()];
+        self.host.poll_timeout().into_iter().chain(others.into_iter().flatten()).min()
     }
 
-    /// Sends and notes what the core has to give.
+    /// Sends, reads, writes and tells what the host has to give.
     fn carry_away(&mut self, now: Instant) {
-        let (Some(core), Some(sockets)) = (&mut self.core, &mut self.sockets) else {
-            return;
-        };
-        // Probes first: the message that follows asks whether they came through.
-        while let Some(probe) = core.poll_probe() {
-            // The kernel counts some of those over IPv6 that it refuses: it learns their size as it encrypts them.
-            let counts = |kernel: &mut xfrm::Kernel| probe.may_count().then(|| kernel.read_sa(probe.sa.id()));
-            let before = counts(&mut self.kernel);
-            match sockets.probe(&probe) {
-                Ok(()) => core.handle_probe_sent(now, &probe),
-                Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
-                    let after = counts(&mut self.kernel);
-                    let [before, after] = [before, after].map(|it| it.and_then(Result::ok).flatten());
-                    core.handle_probe_refused(now, &probe, before.zip(after));
-                }
-                Err(error) => {
-                    tracing::debug!("a probe through {}: {error}", probe.sa.id());
-                    if has_no_room(&error) {
-                        core.handle_probe_unsent(&probe);
-                    }
-                }
-            }
+        while let Some(read) = self.host.poll_read() {
+            let files = start::files(&read, &self.path, &self.reach, self.host.setup());
+            self.host.handle_files(moment(Instant::now()), &mut self.system, read, files);
+            self.aim();
         }
-        loop {
-            let transmits: Vec<_> = std::iter::from_fn(|| core.poll_transmit()).collect();
-            if transmits.is_empty() {
-                break;
-            }
-            let unsent = sockets.send(&transmits);
-            if !unsent.is_empty() {
-                core.handle_unsent(now, &mut self.kernel, unsent);
-            }
-        }
+        self.send(now);
+        self.host.handle_done(now, &mut self.system);
         #[cfg(feature = "key-export")]
         super::export::ike_sas();
-        if core.wants_look() {
-            self.looks.want();
+        if self.host.poll_ways() {
+            self.system.routes.note_change(now);
         }
-        if let Some(strangers) = core.poll_strangers() {
-            let pairs = self.setup.config.pairs(&self.setup.node);
-            let exempt = Exemptions::of(&self.setup.config, Some(&self.setup.node));
-            self.strangers.note(strangers::problems(&strangers, Ground { pairs: &pairs, exempt: &exempt }));
-        }
-        self.note_persist(now);
-    }
-
-    /// Whether the way to the clear is at its end.
-    fn is_disabled(&self) -> bool {
-        let leaving = self.agent.protection == Protection::Disabling && !self.has_wish();
-        leaving && self.core.as_ref().is_none_or(Core::is_off)
-    }
-
-    fn finish_disable(&mut self) {
-        self.take_records(Instant::now());
-        self.due.note(Instant::now(), Persist::Seals);
-        self.core = None;
-        if let Some(sockets) = self.sockets.take() {
-            sockets.close();
-        }
-        self.tick_at = None;
-        [&mut self.looks, &mut self.lists, &mut self.hole_looks].into_iter().for_each(Pace::rest);
-        match xfrm::sweep(&mut self.kernel) {
-            Ok(_) => tracing::info!("disabled: nothing of ours is left in the kernel"),
-            Err(error) => {
-                tracing::error!("disabled, but not all of ours could be removed from the kernel: {error}")
+        self.write(now);
+        while let Some((asker, reply)) = self.host.poll_reply() {
+            if let Some(to) = self.askers.remove(&asker) {
+                // Whoever asked may have gone away: nobody is left to tell then.
+                let _ = to.send(reply);
             }
         }
-        self.set_protection(Protection::Off);
     }
 
-    fn set_protection(&mut self, protection: Protection) {
-        self.agent.protection = protection;
-        self.followers.note_change();
+    fn send(&mut self, now: Instant) {
+        let Self { host, system, .. } = self;
+        loop {
+            while let Some(probe) = host.poll_probe() {
+                let fate = system.probe(&probe);
+                host.handle_probe(now, &probe, fate);
+            }
+            let transmits: Vec<_> = std::iter::from_fn(|| host.poll_transmit()).collect();
+            if transmits.is_empty() {
+                return;
+            }
+            let unsent = system.sockets.as_mut().map(|sockets| sockets.send(&transmits)).unwrap_or_default();
+            if !unsent.is_empty() {
+                host.handle_unsent(now, system, unsent);
+            }
+        }
+    }
+
+    /// Has everything written that is due.
+    fn write(&mut self, now: Instant) {
+        while let Some(save) = self.host.poll_save(now) {
+            let setup = self.host.setup();
+            let (path, state) = (self.path.clone(), setup.config.state_path());
+            self.writer.begin(move || match save {
+                Save::Config(config) => Written::Config(config.keep(&path)),
+                Save::State { saved, room } => {
+                    let room = room.map_or(Ok(()), |room| room.try_room(&state));
+                    Written::State(room.and_then(|()| saved.save(&state)))
+                }
+            });
+        }
+    }
+
+    /// Writes everything, and waits until that is over.
+    fn finish_writing(&mut self) {
+        let now = Instant::now();
+        self.host.hurry(now);
+        self.write(now);
+        while self.host.is_writing(now) {
+            let Ok(written) = self.writer.wait() else { return };
+            self.host.handle_written(now, &mut self.system, written);
+            self.write(now);
+        }
+    }
+
+    /// Hears of changes of the files that the configuration names now.
+    fn aim(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.get_mut().aim(&self.host.setup().files(&self.path));
+        }
     }
 }

@@ -4,67 +4,54 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
-use super::confine::Role;
+use super::confine::{Reach, Role};
 use crate::config::{Config, STATE_DIR};
 use crate::host::setup::{Secrets, Setup};
+use crate::host::{Files, Read, Start};
 use crate::machine::{named_node, own_addresses};
 use crate::observe::causes;
 use crate::store::{CredentialsError, Saved, enabled, owner};
 use crate::types::{NodeName, Protection};
 
-/// What an agent starts with.
-pub(super) struct Start {
-    /// What the configuration says, or what it said when it was good.
-    pub setup: Setup,
-    /// The secrets, where they can be read.
-    pub secrets: Option<Secrets>,
-    /// What the agent before left.
-    pub saved: Saved,
-    /// What is wrong with the files as they are now.
-    pub trouble: Option<String>,
-}
-
-impl Start {
-    /// Reads the configuration in `path` and what it names. Where that is wrong and this host is protected,
-    /// what was good before will do: somebody must keep what the kernel holds, and say what is wrong.
-    ///
-    /// # Errors
-    /// Something is wrong, and nothing is protected, or nothing is known of how it was before.
-    pub(super) fn find(path: &Path) -> anyhow::Result<Self> {
-        let (config, mut trouble) = load(path)?;
-        owner::check(&config.state_dir)?;
-        let saved = match enabled::in_place_of_lost_state(path, &config) {
-            Some(saved) => {
-                let state = config.state_path();
-                tracing::error!(
-                    "{} is lost: every pair counts as sealed, and totals begin anew",
-                    state.display()
-                );
-                saved
+/// Reads the configuration in `path` and what it names. Where that is wrong and this host is protected,
+/// what was good before will do: somebody must keep what the kernel holds, and say what is wrong.
+///
+/// # Errors
+/// Something is wrong, and nothing is protected, or nothing is known of how it was before.
+pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
+    let (config, mut trouble) = load(path)?;
+    owner::check(&config.state_dir)?;
+    let saved = match enabled::in_place_of_lost_state(path, &config) {
+        Some(saved) => {
+            let state = config.state_path();
+            tracing::error!(
+                "{} is lost: every pair counts as sealed, and totals begin anew",
+                state.display()
+            );
+            saved
+        }
+        None => Saved::load(&config.state_path())?,
+    };
+    let state_dir = config.state_dir.clone();
+    let setup = who(config, saved.node.as_ref()).or_else(|error| {
+        let last = Config::last_good(path, &state_dir).filter(|_| trouble.is_none());
+        let setup = last.and_then(|config| who(config, saved.node.as_ref()).ok());
+        match setup {
+            Some(setup) => {
+                trouble = Some(error);
+                Ok(setup)
             }
-            None => Saved::load(&config.state_path())?,
-        };
-        let state_dir = config.state_dir.clone();
-        let setup = who(config, saved.node.as_ref()).or_else(|error| {
-            let last = Config::last_good(path, &state_dir).filter(|_| trouble.is_none());
-            let setup = last.and_then(|config| who(config, saved.node.as_ref()).ok());
-            match setup {
-                Some(setup) => {
-                    trouble = Some(error);
-                    Ok(setup)
-                }
-                None => Err(error),
-            }
-        })?;
-        let secrets = secrets(&setup).map_err(|error| trouble = Some(error.into())).ok();
-        match trouble {
-            Some(error) if saved.protection == Protection::Off => Err(error),
-            trouble => {
-                let trouble = trouble.map(|error| causes::words(error.as_ref()));
-                Ok(Self { setup, secrets, saved, trouble })
-            }
+            None => Err(error),
+        }
+    })?;
+    let secrets = secrets(&setup).map_err(|error| trouble = Some(error.into())).ok();
+    match trouble {
+        Some(error) if saved.protection == Protection::Off => Err(error),
+        trouble => {
+            let trouble = trouble.map(|error| causes::words(error.as_ref()));
+            Ok(Start { setup, secrets, saved, trouble })
         }
     }
 }
@@ -85,7 +72,7 @@ fn load(path: &Path) -> anyhow::Result<(Config, Option<anyhow::Error>)> {
 }
 
 /// Finds out who this host is in `config`. `remembered` is what it was before, for when its addresses are not there.
-pub(super) fn who(config: Config, remembered: Option<&NodeName>) -> anyhow::Result<Setup> {
+fn who(config: Config, remembered: Option<&NodeName>) -> anyhow::Result<Setup> {
     let own = own_addresses().context("this host's addresses cannot be listed")?;
     let node = config.whoami(&own, named_node().as_deref(), remembered)?.clone();
     Ok(Setup { config, node })
@@ -105,8 +92,36 @@ pub(super) fn role(setup: &Setup, path: &Path) -> Role {
     Role::Agent { write, read: setup.files(path) }
 }
 
+/// Reads what an agent goes on with whose configuration is in `path` and that can read what is within `reach`, now that
+/// it goes by `setup`.
+///
+/// # Errors
+/// Something is wrong with it, or it takes a new agent.
+pub(super) fn files(read: &Read, path: &Path, reach: &Reach, setup: &Setup) -> anyhow::Result<Files> {
+    let config = match read {
+        Read::Preview { file, text, .. } => Config::parse(text, &file.display().to_string())?,
+        Read::Changed | Read::Reload(_) => {
+            owner::check(path)?;
+            Config::load(path)?
+        }
+    };
+    let own = own_addresses().context("this host's addresses cannot be listed")?;
+    let setup = setup.followed_by(config, &own, named_node().as_deref())?;
+    let beyond = setup.config.files_for_proofs().into_iter().find(|file| !reach.covers(file));
+    if let Some(file) = beyond {
+        bail!(
+            "{}: the agent gave up all files but those in {} when it started. Put it there, or restart the agent \
+             (`systemctl restart hostseal`, or SIGTERM and start it again: protection stays in place)",
+            file.display(),
+            reach.words()
+        );
+    }
+    let secrets = secrets(&setup)?;
+    Ok(Files { setup, secrets })
+}
+
 /// Reads the secrets that `setup` names.
-pub(super) fn secrets(setup: &Setup) -> Result<Secrets, CredentialsError> {
+fn secrets(setup: &Setup) -> Result<Secrets, CredentialsError> {
     let Setup { config, node } = setup;
     let (current, previous) = config.load_secrets()?;
     Ok(Secrets::new(current, previous, config.load_credentials(node)?))

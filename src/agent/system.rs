@@ -1,29 +1,159 @@
-//! The kernel of this system, as a host sees it.
+//! The system that a host runs on, as its [`Host`](crate::host::Host) sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
+
+use anyhow::Context as _;
+use nix::libc::EMSGSIZE;
+use tokio::io::unix::AsyncFd;
 
 #[cfg(feature = "key-export")]
 use super::export;
+use super::hearing::hear;
+use super::routes::Routes;
+use super::sockets::{Sockets, has_no_room};
+use crate::host::Fate;
+use crate::host::core::ProbeDatagram;
 use crate::host::kernel::{Kernel, Unreadable};
-use crate::types::{KernelState, KeySource, Op, OpError, PolicyReading, SaId, SaReading};
+use crate::host::setup::{Ports, Setup};
+use crate::host::system::{Facts, Here, KernelEvent, Moment, System};
+use crate::machine::{self, uptime};
+use crate::observe::forwarding;
+use crate::types::{
+    KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, UnixTime,
+};
 use crate::xfrm;
 
-impl Kernel for xfrm::Kernel {
+/// This moment, of which `now` was read already.
+pub(super) fn moment(now: Instant) -> Moment {
+    Moment { now, wall: UnixTime::from(SystemTime::now()), uptime: uptime() }
+}
+
+/// The kernel's tables, the sockets and the routes of this system.
+pub(super) struct Linux {
+    kernel: xfrm::Kernel,
+    pub(super) events: AsyncFd<xfrm::Events>,
+    /// `None` while none are wanted.
+    pub(super) sockets: Option<Sockets>,
+    pub(super) routes: Routes,
+    run_dir: PathBuf,
+}
+
+impl Linux {
+    /// Opens the kernel's tables and hears of their changes; no sockets yet.
+    ///
+    /// # Errors
+    /// The kernel does not let us.
+    pub(super) fn open(run_dir: PathBuf) -> anyhow::Result<Self> {
+        let kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+        // Before the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
+        let events = xfrm::Events::open_beside(kernel.port())
+            .context("cannot subscribe to the kernel's IPsec events")?;
+        let routes = Routes::open(Instant::now());
+        Ok(Self { kernel, events: hear(events)?, sockets: None, routes, run_dir })
+    }
+
+    /// Sends a probe through its SA; says what became of it.
+    pub(super) fn probe(&mut self, probe: &ProbeDatagram) -> Fate {
+        let Some(sockets) = &mut self.sockets else { return Fate::Lost };
+        // The kernel counts some of those over IPv6 that it refuses: it learns their size as it encrypts them.
+        let counts = |kernel: &mut xfrm::Kernel| {
+            let reading = probe.may_count().then(|| kernel.read_sa(probe.sa.id()));
+            reading.and_then(Result::ok).flatten()
+        };
+        let before = counts(&mut self.kernel);
+        match sockets.probe(probe) {
+            Ok(()) => Fate::Sent,
+            Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
+                Fate::TooLarge(before.zip(counts(&mut self.kernel)).map(Box::new))
+            }
+            Err(error) => {
+                tracing::debug!("a probe through {}: {error}", probe.sa.id());
+                if has_no_room(&error) { Fate::NoRoom } else { Fate::Lost }
+            }
+        }
+    }
+}
+
+impl Kernel for Linux {
     fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
         #[cfg(feature = "key-export")]
         export::sas(ops, keys);
-        self.apply(ops, keys)
+        self.kernel.apply(ops, keys)
     }
 
     fn read(&mut self) -> Result<KernelState, Unreadable> {
-        self.read().map_err(|error| Unreadable(error.to_string()))
+        self.kernel.read().map_err(|error| Unreadable(error.to_string()))
     }
 
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
-        self.read_sas().map_err(|error| Unreadable(error.to_string()))
+        self.kernel.read_sas().map_err(|error| Unreadable(error.to_string()))
     }
 
     fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
-        self.unused(policies)
+        self.kernel.unused(policies)
+    }
+}
+
+impl System for Linux {
+    fn poll_event(&mut self) -> Option<KernelEvent> {
+        let own = self.kernel.port();
+        Some(match self.events.get_mut().next()? {
+            xfrm::Event::SaDeleted { reading, port } => KernelEvent::SaEnded { reading, by_us: port == own },
+            xfrm::Event::SaExpired { reading, hard: true } => KernelEvent::SaEnded { reading, by_us: false },
+            xfrm::Event::SaExpired { reading, hard: false } => KernelEvent::SaDying(reading),
+            xfrm::Event::SaMapped { id, remote } => KernelEvent::SaMapped { id, remote },
+            xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => {
+                KernelEvent::Changed { by_us: port == own }
+            }
+            xfrm::Event::Overrun => KernelEvent::Changed { by_us: false },
+        })
+    }
+
+    fn sweep(&mut self) -> Result<(), String> {
+        xfrm::sweep(&mut self.kernel).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn open(&mut self, addresses: Vec<IpAddr>, ports: Ports) -> anyhow::Result<()> {
+        if let Some(sockets) = &mut self.sockets {
+            return sockets.open(addresses, ports);
+        }
+        let mut sockets = Sockets::new(&self.run_dir);
+        sockets.open(addresses, ports)?;
+        self.sockets = Some(sockets);
+        Ok(())
+    }
+
+    fn open_missing(&mut self) {
+        self.sockets.iter_mut().for_each(Sockets::open_missing);
+    }
+
+    fn retain(&mut self, wanted: &BTreeSet<IpAddr>) {
+        self.sockets.iter_mut().for_each(|sockets| sockets.retain(|address| wanted.contains(&address)));
+    }
+
+    fn close(&mut self) {
+        self.sockets.take().into_iter().for_each(Sockets::close);
+    }
+
+    fn here(&mut self) -> io::Result<Here> {
+        let there = machine::addresses()?;
+        let present = there.iter().filter(|(_, is_up)| **is_up).map(|(address, _)| *address).collect();
+        Ok(Here { own: there.into_keys().collect(), present })
+    }
+
+    fn holes(&mut self, pairs: &[Pair]) -> Vec<Problem> {
+        xfrm::holes(pairs)
+    }
+
+    fn facts(&mut self, setup: &Setup) -> io::Result<Facts> {
+        let problems = self.routes.problems().iter().cloned();
+        let problems =
+            problems.chain(forwarding::problem(&setup.config, &setup.node, &machine::forwarding()));
+        let problems = problems.chain(self.sockets.iter().filter_map(Sockets::problem)).collect();
+        Ok(Facts { pid: std::process::id(), statistics: xfrm::statistics()?, problems })
     }
 }

@@ -8,7 +8,24 @@ use super::known::Known;
 use super::scheme::Scheme;
 use crate::config::Exemptions;
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
-use crate::types::{KernelState, Op, Pair};
+use crate::store::Saved;
+use crate::types::{Boot, KernelState, Op, Pair, Protection};
+
+/// The pairs of what is remembered that are to be blocked until an agent runs.
+///
+/// # Errors
+/// There are none, and why.
+pub fn sealed(saved: &mut Saved, boot: &Boot) -> Result<BTreeSet<Pair>, &'static str> {
+    // A boot ends a trial; while one lasts, its agent alone knows how long its policies may stay.
+    saved.end_trial(boot);
+    if saved.trial.is_some() {
+        return Err("protection is on trial");
+    }
+    if matches!(saved.protection, Protection::Off | Protection::Disabling) {
+        return Err("protection is off");
+    }
+    Some(saved.sealed()).filter(|sealed| !sealed.is_empty()).ok_or("no pair was sealed")
+}
 
 /// The changes that an agent makes first.
 pub fn first_step(scheme: &Scheme, sealed: &BTreeSet<Pair>, actual: KernelState, now: Instant) -> Plan {

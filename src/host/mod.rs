@@ -1,24 +1,330 @@
-//! DECIDES: the life of one host. [`core`] brings the key exchange, the pairs and a kernel together; the rest is what
-//! it goes by, what is remembered and when, and what is said of it. No clock, socket or file of its own: simulations
-//! run this very code.
+//! DECIDES: the whole life of one host. No clock, chance, socket or file of its own: simulations run this very code.
+//!
+//! [`Host`] takes what happens as inputs ([`Host::handle_request`], [`Host::handle_files`], [`Host::handle_datagrams`],
+//! [`Host::handle_kernel_events`], [`Host::handle_news`], [`Host::handle_written`], [`Host::handle_timeout`]), each with
+//! the time. It gives what is to be done as outputs ([`Host::poll_transmit`], [`Host::poll_probe`], [`Host::poll_read`],
+//! [`Host::poll_save`], [`Host::poll_reply`]), to be drained after each input and [`Host::handle_done`]. What it asks of
+//! its [`System`] is answered at once. The rooms:
+//!
+//! ```text
+//! life     start, death and adoption, the way to the clear and its end
+//! wish     enable, trial, confirm, disable: written first, carried out and answered then
+//! reload   files that changed: all of them or nothing
+//! look     the kernel's tables, addresses and holes, looked at again
+//! answer   requests
+//! ledger   what is written, and what is told only then
+//! core     the key exchange, the pairs and the kernel, joined
+//! guard    what blocks sealed pairs before there is an agent
+//! ```
 
 pub mod absent;
 pub mod accounts;
-pub mod alerts;
+mod alerts;
+mod answer;
 pub mod core;
-pub mod differs;
-pub mod due;
+mod differs;
+mod due;
+mod followers;
 pub mod guard;
 pub mod kernel;
 pub mod known;
+pub mod ledger;
+mod life;
+mod look;
 pub mod pace;
 pub mod pairs;
 pub mod probe;
+mod reload;
+mod report;
 pub mod scheme;
-pub mod seldom;
+mod seldom;
 pub mod setup;
 #[cfg(test)]
 mod sim;
-pub mod timers;
-pub mod unlisted;
-pub mod unsaved;
+pub mod system;
+mod timers;
+mod unlisted;
+mod unsaved;
+mod wish;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use self::alerts::Alerts;
+use self::core::{Core, Datagram, ProbeDatagram, Unsent};
+use self::followers::Followers;
+use self::ledger::{Asker, Begun, Ledger, Save, Written};
+pub use self::life::Start;
+use self::pace::Pace;
+pub use self::reload::{Files, Read};
+use self::report::Agent;
+use self::setup::{Secrets, Setup};
+use self::system::{Here, Moment, System};
+use self::unlisted::Knocks;
+use self::wish::Ordered;
+use crate::config::Exemptions;
+use crate::control::Reply;
+use crate::ike;
+use crate::observe::strangers::{self, Ground};
+use crate::store::Saved;
+use crate::types::{Boot, SaReading};
+
+/// How often at most the kernel's tables are read again because somebody else changed them.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// The part of the time that may go into it, and into listing addresses: one of so many.
+const LOOK_SHARE: u32 = 20;
+
+/// How often at most the holes of the system are looked for, with the tick: sysctls do not say when they change.
+const HOLES: Duration = Duration::from_secs(4);
+/// The part of the time that may go into it: one of so many.
+const HOLES_SHARE: u32 = 200;
+
+/// Where each core gets its randomness.
+pub type Chance = Box<dyn FnMut() -> Box<dyn ike::Entropy + Send>>;
+
+/// What became of a probe.
+#[derive(Debug)]
+pub enum Fate {
+    /// It left.
+    Sent,
+    /// It is larger than what this host lets out to there. The readings are those of its SA before and after, where the
+    /// kernel may have counted it all the same.
+    TooLarge(Option<Box<(SaReading, SaReading)>>),
+    /// There was no room for it on this host.
+    NoRoom,
+    /// It is lost otherwise.
+    Lost,
+}
+
+/// One host: what is wanted of it, what it remembers, and how it gets there.
+pub struct Host {
+    /// This start of the system.
+    boot: String,
+    /// The last time of day and uptime that were told.
+    moment: Moment,
+    chance: Chance,
+    setup: Setup,
+    /// `None` while they cannot be read: the kernel goes on, and no new keys are agreed.
+    secrets: Option<Secrets>,
+    /// Why the files as they are now are not in force.
+    trouble: Option<String>,
+    /// What was taken without being asked to, and when, as long as nobody was told.
+    taken: Vec<(Instant, String)>,
+    /// What is to be read, and for whom.
+    reads: VecDeque<Read>,
+    saved: Saved,
+    agent: Agent,
+    /// At work, with its sockets open, unless the host is off or waits for its secret.
+    core: Option<Core>,
+    followers: Followers,
+    knocks: Knocks,
+    /// What other IPsec software has in front of ours or beside it.
+    strangers: Alerts,
+    /// Interfaces that let packets past the policies.
+    holes: Alerts,
+    ledger: Ledger,
+    /// The operator's wish, while it is being written.
+    wish: Option<Ordered>,
+    /// Looks at the kernel's tables.
+    looks: Pace,
+    /// Looks at this host's addresses, and what they were.
+    lists: Pace,
+    here: Option<Here>,
+    hole_looks: Pace,
+    tick_at: Option<Instant>,
+    /// That the ways to the peers may lead from other addresses was not told yet.
+    ways: bool,
+    /// That it is in the clear was not told yet.
+    left: bool,
+    /// That sockets may be needed no more.
+    narrows: bool,
+}
+
+/// Inputs.
+impl Host {
+    /// Datagrams came in on UDP.
+    pub fn handle_datagrams(&mut self, now: Instant, system: &mut dyn System, datagrams: &[Datagram]) {
+        if let Some(core) = &mut self.core {
+            core.handle_datagrams(now, system, datagrams);
+        }
+    }
+
+    /// A probe was sent, or was not.
+    pub fn handle_probe(&mut self, now: Instant, probe: &ProbeDatagram, fate: Fate) {
+        let Some(core) = &mut self.core else { return };
+        match fate {
+            Fate::Sent => core.handle_probe_sent(now, probe),
+            Fate::TooLarge(readings) => core.handle_probe_refused(now, probe, readings.map(|it| *it)),
+            Fate::NoRoom => core.handle_probe_unsent(probe),
+            Fate::Lost => {}
+        }
+    }
+
+    /// These datagrams did not leave this host.
+    pub fn handle_unsent(&mut self, now: Instant, system: &mut dyn System, unsent: Vec<Unsent>) {
+        if let Some(core) = &mut self.core {
+            core.handle_unsent(now, system, unsent);
+        }
+    }
+
+    /// Something was written, or could not be.
+    pub fn handle_written(&mut self, now: Instant, system: &mut dyn System, written: Written) {
+        match written {
+            Written::Config(outcome) => self.ledger.note_config(now, &outcome),
+            Written::State(outcome) => {
+                let ordered = self.wish.take_if(|ordered| self.ledger.is_under_way(ordered.write));
+                let stays = ordered.as_ref().is_some_and(Ordered::begins);
+                self.ledger.note_state(now, &outcome, stays);
+                if let Some(ordered) = ordered {
+                    self.grant(now, system, ordered, outcome.map(drop));
+                }
+            }
+        }
+    }
+
+    /// Whoever asked does not wait any more.
+    pub fn handle_gone(&mut self, asker: Asker) {
+        self.ledger.forget(asker);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, moment: Moment, system: &mut dyn System) {
+        let now = self.note_moment(moment);
+        let ticks = self.tick_at.is_some_and(|at| at <= now);
+        let looks = self.looks.is_due(now);
+        if looks {
+            // The last figures of SAs that ended come before the reading that does not show them any more.
+            self.handle_kernel_events(now, system);
+        }
+        if let Some(core) = &mut self.core {
+            core.handle_timeout(now, system);
+            if let Some(absent) = core.poll_absent(now) {
+                let named = self.setup.config.pairs(&self.setup.node);
+                report::log_absent(named, &absent.into_iter().collect());
+            }
+            if looks {
+                self.looks.begin(now);
+                core.look_again(now, system);
+            }
+            if ticks {
+                core.set_clock(now, moment.wall);
+                core.handle_tick(now, system);
+                self.tick_at = Some(core.next_tick(now));
+                self.knocks.log(now, core);
+                system.open_missing();
+            }
+        }
+        if self.lists.is_due(now) {
+            self.note_addresses(now, system);
+            self.hole_looks.want();
+        }
+        if self.hole_looks.is_due(now) || (ticks && self.hole_looks.is_free(now)) {
+            self.look_for_holes(now, system);
+        }
+        if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
+            self.end_trial(now);
+        }
+    }
+
+    /// What the last input led to is done by now. Takes what came of it; nothing is to be drained before.
+    pub fn handle_done(&mut self, now: Instant, system: &mut dyn System) {
+        [&mut self.looks, &mut self.lists, &mut self.hole_looks].into_iter().for_each(|pace| pace.end(now));
+        if let Some(core) = &mut self.core {
+            if core.wants_look() {
+                self.looks.want();
+            }
+            if let Some(strangers) = core.poll_strangers() {
+                let Setup { config, node } = &self.setup;
+                let (pairs, exempt) = (config.pairs(node), Exemptions::of(config, Some(node)));
+                self.strangers
+                    .note(strangers::problems(&strangers, Ground { pairs: &pairs, exempt: &exempt }));
+            }
+        }
+        self.note_persist(now);
+        self.close_sockets(system);
+        self.finish_leaving(now, system);
+        self.tell_followers(now);
+    }
+
+    fn note_moment(&mut self, moment: Moment) -> Instant {
+        self.moment = moment;
+        moment.now
+    }
+}
+
+/// Outputs.
+impl Host {
+    /// The next datagram to send, after all probes: the message that follows a probe asks whether that came through.
+    pub fn poll_transmit(&mut self) -> Option<ike::Transmit> {
+        self.core.as_mut()?.poll_transmit()
+    }
+
+    /// The next probe to send; [`Host::handle_probe`] is to be told what became of it.
+    pub fn poll_probe(&mut self) -> Option<ProbeDatagram> {
+        self.core.as_mut()?.poll_probe()
+    }
+
+    /// The next files to be read; what they say goes to [`Host::handle_files`].
+    pub fn poll_read(&mut self) -> Option<Read> {
+        self.reads.pop_front()
+    }
+
+    /// The next thing to be written, after what is being written; [`Host::handle_written`] is to be told what became of
+    /// it.
+    pub fn poll_save(&mut self, now: Instant) -> Option<Save> {
+        Some(match self.ledger.begin(now)? {
+            Begun::State => {
+                self.take_records(now);
+                Save::State { saved: self.saved.clone(), room: self.room() }
+            }
+            Begun::Config => Save::Config(Box::new(self.setup.config.clone())),
+        })
+    }
+
+    /// The next answer, and to whom. What it rests on is on the disk, or cannot be written, which `status` says then.
+    pub fn poll_reply(&mut self) -> Option<(Asker, Reply)> {
+        self.ledger.poll_reply()
+    }
+
+    /// Whether the ways to the peers are to be asked for again.
+    pub fn poll_ways(&mut self) -> bool {
+        std::mem::take(&mut self.ways)
+    }
+
+    /// When [`Host::handle_timeout`] is due, or something is to be written or told.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let core = self.core.as_ref().and_then(Core::poll_timeout);
+        let own = [core, self.followers.deadline(), self.ledger.deadline(), self.tick_at];
+        let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
+        own.into_iter().chain(looks).flatten().min()
+    }
+
+    /// Whether an order can be taken: one after the other, as each is carried out when it has been written.
+    pub fn takes_requests(&self) -> bool {
+        self.wish.is_none()
+    }
+
+    /// Whether the host has gone back to the clear since the last call.
+    pub fn poll_left(&mut self) -> bool {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Whether something is to be written before the agent ends, which [`Host::hurry`] was told.
+    pub fn is_writing(&self, now: Instant) -> bool {
+        self.ledger.is_busy(now)
+    }
+
+    /// What the files in force say.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The joined deciders of its pairs, while it is at work.
+    pub fn core(&self) -> Option<&Core> {
+        self.core.as_ref()
+    }
+
+    fn boot(&self) -> Boot {
+        Boot { id: self.boot.clone(), uptime: self.moment.uptime }
+    }
+}

@@ -12,12 +12,14 @@ pub struct Pace {
     wanted: bool,
     /// It is done no earlier than that.
     earliest: Instant,
+    /// When it was begun, where it has not ended.
+    began: Option<Instant>,
 }
 
 impl Pace {
     /// It can be done at once, and is not wanted yet.
     pub fn new(now: Instant, pause: Duration, share: u32) -> Self {
-        Self { pause, share, wanted: false, earliest: now }
+        Self { pause, share, wanted: false, earliest: now, began: None }
     }
 
     /// Something has changed.
@@ -52,16 +54,17 @@ impl Pace {
         self.earliest <= now
     }
 
-    /// It was done from `began` to `ended`.
-    pub fn done(&mut self, began: Instant, ended: Instant) {
-        self.wanted = false;
-        self.done_beside(began, ended);
+    /// It begins.
+    pub fn begin(&mut self, now: Instant) {
+        (self.wanted, self.began) = (false, Some(now));
     }
 
-    /// The same where something may have changed meanwhile.
-    pub fn done_beside(&mut self, began: Instant, ended: Instant) {
-        let took = ended.saturating_duration_since(began);
-        self.earliest = ended + self.pause.max(took * self.share);
+    /// Whatever was begun has ended.
+    pub fn end(&mut self, now: Instant) {
+        if let Some(began) = self.began.take() {
+            let took = now.saturating_duration_since(began);
+            self.earliest = now + self.pause.max(took * self.share);
+        }
     }
 }
 
@@ -78,7 +81,8 @@ mod tests {
         assert!(pace.is_due(now), "the first is not put off");
         for (took, expected) in [(Duration::from_millis(1), pause), (pause, 20 * pause)] {
             let ended = now + took;
-            pace.done(now, ended);
+            pace.begin(now);
+            pace.end(ended);
             assert_eq!(pace.deadline(), None);
             pace.want();
             assert_eq!(pace.deadline(), Some(ended + expected));
@@ -95,7 +99,8 @@ mod tests {
         pace.want_at(now + second);
         pace.want_at(now + 2 * second);
         assert_eq!(pace.deadline(), Some(now + second));
-        pace.done(now + second, now + second);
+        pace.begin(now + second);
+        pace.end(now + second);
         pace.want_at(now + second);
         assert_eq!(pace.deadline(), Some(now + 2 * second));
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{bail, ensure};
+
 use super::scheme::Scheme;
 use crate::config::{Config, Node};
 use crate::identity::{Credentials, Secret};
@@ -48,6 +50,25 @@ pub struct Secrets {
 }
 
 impl Setup {
+    /// What an agent that goes by this one goes by after `config`, on a host that has the addresses `own` and that its
+    /// environment calls `named`.
+    ///
+    /// # Errors
+    /// It takes a new agent, or this host is not in it.
+    pub fn followed_by(&self, config: Config, own: &[IpAddr], named: Option<&str>) -> anyhow::Result<Self> {
+        if let Some(words) = self.config.needs_restart(&config) {
+            bail!("{words}");
+        }
+        let node = config.whoami(own, named, Some(&self.node.name))?.clone();
+        let (name, before) = (&node.name, &self.node.name);
+        ensure!(
+            name == before,
+            "this host is {name} in the file and was {before}: stop the agent (SIGTERM, protection stays in place) and \
+             start it again"
+        );
+        Ok(Self { config, node })
+    }
+
     /// What the core has to know.
     pub fn scheme(&self) -> Scheme {
         Scheme::of(&self.config, &self.node)

@@ -5,5 +5,5 @@ mod host;
 mod route;
 
 pub use forwarding::forwarding;
-pub use host::{addresses, boot, ip_of, is_set, named_node, own_addresses, present_addresses};
+pub use host::{addresses, boot, ip_of, is_set, named_node, own_addresses, present_addresses, uptime};
 pub use route::{Source, Sources, Table, ask, remotes, unlisted};

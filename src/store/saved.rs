@@ -24,6 +24,8 @@ const BLOCK: usize = 4096;
 pub struct Saved {
     /// What the operator wants.
     pub protection: Protection,
+    /// It is off, and on its way there: peers may not know of it yet.
+    pub leaving: bool,
     /// What the operator has not confirmed yet goes back by itself.
     pub trial: Option<Trial>,
     /// Which node this host was found to be: at boot its addresses may not be there yet.
@@ -115,6 +117,8 @@ pub enum SavedError {
 struct Layout {
     schema: u32,
     protection: Protection,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    leaving: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trial: Option<Trial>,
     node: Option<NodeName>,
@@ -141,8 +145,17 @@ impl Saved {
 
     /// Protection is off from now on, and nothing is sealed any more.
     pub fn turn_off(&mut self) {
-        self.protection = Protection::Off;
-        self.trial = None;
+        (self.protection, self.leaving, self.trial) = (Protection::Off, false, None);
+        self.forget_seals();
+    }
+
+    /// It begins to go back to the clear.
+    pub fn leave(&mut self) {
+        (self.protection, self.leaving, self.trial) = (Protection::Off, true, None);
+    }
+
+    /// What was sealed begins in stages again.
+    pub fn forget_seals(&mut self) {
         self.pairs.values_mut().for_each(|record| record.sealed = false);
     }
 
@@ -208,8 +221,8 @@ impl Saved {
             let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
             pairs.insert(pair, record);
         }
-        let Layout { protection, trial, node, .. } = layout;
-        Ok(Self { protection, trial, node, pairs })
+        let Layout { protection, leaving, trial, node, .. } = layout;
+        Ok(Self { protection, leaving, trial, node, pairs })
     }
 
     /// The contents of the file.
@@ -226,6 +239,7 @@ impl Saved {
         let layout = Layout {
             schema: if self.trial.is_some() { SCHEMA_TRIAL } else { SCHEMA },
             protection: self.protection,
+            leaving: self.leaving,
             trial: self.trial.clone(),
             node: self.node.clone(),
             pairs,

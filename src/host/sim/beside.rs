@@ -28,8 +28,10 @@ fn it_names_addresses_as_they_come_and_go_and_is_broad_before_they_are_known() {
     let other = IpAddr::from([172, 17, 0, 1]);
     assert_eq!(guarded(&world, 0), BTreeSet::new(), "it has no address without a pair");
     world.know(0, &[other]);
+    world.run(SECOND, None);
     assert_eq!(guarded(&world, 0), BTreeSet::from([Block::host(other)]));
     world.know(0, &[]);
+    world.run(SECOND, None);
     assert_eq!(guarded(&world, 0), BTreeSet::new());
     world.reboot(0);
     world.guard(0);

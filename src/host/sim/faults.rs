@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
+use crate::host::system::KernelEvent;
 use crate::protect::timing::OPEN_PATIENCE;
 use crate::types::{Direction, SaId};
 
@@ -96,7 +97,8 @@ fn rekey(world: &mut World, victim: usize) {
     let pair = world.pair(victim, 1 - victim);
     let spi = world.hosts[victim].kernel.spis(pair, Direction::Out)[0];
     let reading = world.hosts[victim].kernel.state.sas[&SaId::of(pair, Direction::Out, spi)];
-    world.on(victim, |core, now, kernel| core.handle_sa_dying(now, kernel, &reading));
+    world.hosts[victim].kernel.events.push_back(KernelEvent::SaDying(reading));
+    world.on(victim, |_, _, _| {});
 }
 
 fn protect(world: &mut World) {

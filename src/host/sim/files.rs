@@ -1,16 +1,24 @@
 //! What the files of simulated hosts say, and what follows from them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::world::{Host, NAT_PORT, PORT, World, address};
-use crate::host::scheme::Scheme;
-use crate::host::setup::jitter;
-use crate::identity::Secret;
+use super::world::{NAT_PORT, PORT, World, address};
+use crate::config::{Config, Esp, Keying, Node};
+use crate::host::Files;
+use crate::host::setup::{Secrets, Setup};
+use crate::identity::{Credentials, Secret};
 use crate::ike;
-use crate::protect::GuardRules;
-use crate::types::{EncapsulationMode, EspProposal, Limits, Method, Pair, Proposals, UnixTime};
+use crate::types::{EncapsulationMode, EspProposal, Inside, Method, NodeName, Proposals};
+
+/// What all files say.
+const SIMULATED: &str = "cluster = \"simulated\"\n[secret]\nfile = \"/secret\"\n\
+    [[nodes]]\nname = \"h0\"\naddresses = [\"10.0.0.1\"]\n";
+
+/// What files call a host.
+pub(super) fn name(host: usize) -> NodeName {
+    serde_json::from_value(format!("h{host}").into()).expect("this is a name")
+}
 
 /// What a host's files say.
 #[derive(Clone)]
@@ -41,49 +49,62 @@ impl World {
     /// The files of a host change, and its agent takes them.
     pub(super) fn reconfigure(&mut self, at: usize, change: impl FnOnce(&mut File)) {
         change(&mut self.hosts[at].file);
-        let (scheme, settings) = (self.scheme(at), self.settings(at));
-        self.on(at, |core, now, kernel| core.reconfigure(now, UnixTime(0), kernel, scheme, settings));
+        self.on(at, |agent, _, _| agent.handle_change());
     }
 
-    pub(super) fn scheme(&self, at: usize) -> Scheme {
-        let File { nodes, replay_window, .. } = &self.hosts[at].file;
-        let remotes = nodes.iter().filter(|node| **node != at).map(|node| address(*node));
-        let fixed = remotes.filter_map(|remote| Pair::new(self.hosts[at].address, remote));
-        Scheme {
-            nodes: BTreeMap::new(),
-            pairs: fixed.chain(self.floating_pairs(at)).collect(),
-            floating: self.floating_addresses(),
-            exemptions: Default::default(),
-            replay_window: *replay_window,
-            limits: Limits { hard_seconds: Some(86_400), ..Limits::default() },
-            inside: self.inside(at),
-            allow_peer_disable: true,
-            guard: GuardRules { beside: true, forwarded: false },
-            port: PORT,
-            nat_port: NAT_PORT,
-        }
-    }
-
-    pub(super) fn settings(&self, at: usize) -> ike::Settings {
-        let Host { file, kernel, .. } = &self.hosts[at];
-        ike::Settings {
-            credentials: Arc::default(),
-            secret: Some(Arc::new(Secret::new(file.secret))),
-            previous: file.previous.map(|secret| Arc::new(Secret::new(secret))),
-            cluster: "simulated".to_owned(),
-            inside: self.inside(at),
+    /// What the files of a host say.
+    fn config(&self, at: usize) -> Config {
+        let file = &self.hosts[at].file;
+        let mut config = Config::parse(SIMULATED, "simulated").expect("this is a configuration");
+        let keying = Keying {
             method: file.method,
             accept: file.accept.clone(),
             port: PORT,
             nat_port: NAT_PORT,
-            encapsulation: file.encapsulation,
-            ike_proposals: Proposals::default(),
-            esp_proposals: file.esp_proposals.clone(),
             rekey_after: file.rekey_after,
-            initial_contact: kernel.state.sas.is_empty(),
-            jitter: jitter(file.nodes.len()),
-            about: self.about.clone(),
-        }
+            rekey_bytes: None,
+            rekey_packets: None,
+            expire_after: Duration::from_secs(86_400),
+            proposals: Proposals::default(),
+        };
+        let (proposals, encapsulation) = (file.esp_proposals.clone(), file.encapsulation);
+        config.keying = keying;
+        config.esp = Esp { proposals, replay_window: file.replay_window, encapsulation };
+        config.protection.exempt.clear();
+        let node = |node: &usize| Node {
+            name: name(*node),
+            addresses: vec![address(*node)],
+            inside: if *node == at { self.inside(at) } else { Inside::default() },
+            public_key: None,
+            auth: None,
+        };
+        // A host that its file does not list is the other end of no pair.
+        let others = file.nodes.iter().filter(|node| **node != at);
+        config.nodes = others.chain([&at]).map(node).collect();
+        config.floating = self.floating().into_iter().collect();
+        config
+    }
+
+    /// What they say of this host.
+    pub(super) fn setup(&self, at: usize) -> Setup {
+        let config = self.config(at);
+        let node = config.node_named(name(at).as_str()).expect("it is listed").clone();
+        Setup { config, node }
+    }
+
+    /// What it proves itself with.
+    pub(super) fn secrets(&self, at: usize) -> Secrets {
+        let File { secret, previous, .. } = &self.hosts[at].file;
+        Secrets::new(Some(Secret::new(*secret)), previous.map(Secret::new), Credentials::default())
+    }
+
+    /// What an agent at work is given to read.
+    pub(super) fn files(&self, at: usize) -> Files {
+        Files { setup: self.setup(at), secrets: self.secrets(at) }
+    }
+
+    pub(super) fn settings(&self, at: usize) -> ike::Settings {
+        self.setup(at).settings(&self.secrets(at), self.hosts[at].kernel.state.sas.is_empty())
     }
 
     /// From each host to each that it lists.

@@ -11,7 +11,7 @@ use crate::types::EncapsulationMode;
 impl World {
     /// How long `from` lets a pause with `to` be, where the path forgets them.
     fn reminded_after(&self, from: usize, to: usize) -> Option<Duration> {
-        self.hosts[from].core.as_ref().expect("its agent runs").reminded_after(self.pair(from, to))
+        self.hosts[from].core().expect("its agent runs").reminded_after(self.pair(from, to))
     }
 
     /// A pause of five minutes, and then traffic from `from` to `to`, of which the firewall drops this much.

@@ -1,12 +1,13 @@
 //! An address that moves between hosts.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cluster::SECOND;
+use super::files::name;
 use super::kernel::Leaves;
 use super::net::Weather;
-use super::world::{World, address};
+use super::world::World;
+use crate::config::Floating;
 use crate::types::{Direction, Pair, RowState, SaId};
 
 /// The address.
@@ -28,40 +29,21 @@ impl World {
     fn move_to(&mut self, at: Option<usize>) {
         let vip = self.vip.as_mut().expect("the address floats");
         let left = std::mem::replace(&mut vip.at, at);
-        left.into_iter().chain(at).for_each(|host| self.tell_addresses(host));
-    }
-
-    /// The address, where this host has it.
-    pub(super) fn vip_at(&self, at: usize) -> Option<IpAddr> {
-        self.vip.as_ref().filter(|vip| vip.at == Some(at)).map(|_| VIP)
-    }
-
-    /// Tells an agent which addresses its host has.
-    pub(super) fn tell_addresses(&mut self, at: usize) {
-        let present = [self.hosts[at].address].into_iter().chain(self.vip_at(at)).collect::<BTreeSet<_>>();
-        if self.vip.is_some() {
-            self.on(at, |core, now, kernel| core.handle_addresses(now, kernel, &present));
+        for host in left.into_iter().chain(at) {
+            let vip = (at == Some(host)).then_some(VIP);
+            self.know(host, vip.as_slice());
         }
     }
 
-    pub(super) fn floating_addresses(&self) -> BTreeMap<IpAddr, BTreeSet<IpAddr>> {
-        self.vip.iter().map(|vip| (VIP, vip.hosts.iter().map(|host| address(*host)).collect())).collect()
-    }
-
-    /// The pairs of a host with the address, and those that it has by the address.
-    pub(super) fn floating_pairs(&self, at: usize) -> Vec<Pair> {
-        let Some(vip) = &self.vip else { return Vec::new() };
-        let by_it = vip.hosts.contains(&at).then(|| self.peers(at).map(|peer| (VIP, address(peer))));
-        let with_it = (self.hosts[at].address, VIP);
-        [with_it]
-            .into_iter()
-            .chain(by_it.into_iter().flatten())
-            .filter_map(|(a, b)| Pair::new(a, b))
-            .collect()
+    /// What all files say of it.
+    pub(super) fn floating(&self) -> Option<Floating> {
+        let vip = self.vip.as_ref()?;
+        let nodes = vip.hosts.iter().map(|host| name(*host)).collect();
+        Some(Floating { name: name(1000), addresses: vec![VIP], nodes })
     }
 
     fn row(&self, at: usize, pair: Pair) -> RowState {
-        let machine = self.hosts[at].core.as_ref().and_then(|core| core.pairs().get(&pair));
+        let machine = self.hosts[at].core().and_then(|core| core.pairs().get(&pair));
         machine.map_or(RowState::Off, |machine| machine.row_state())
     }
 
@@ -128,7 +110,7 @@ fn an_address_takes_its_protection_along() {
             };
             assert!(world.run_until(60 * SECOND, settled), "seed {seed}: not with {here}");
             for host in 0..4 {
-                world.on(host, |core, now, kernel| core.look_again(now, kernel));
+                world.look(host);
             }
             assert!(settled(&world), "seed {seed}: a reading of the tables changes nothing");
             let own = Pair { local: VIP, remote: world.hosts[1].address };

@@ -72,7 +72,7 @@ impl World {
         }
         for Transmit { local, remote, bytes } in first {
             let datagram = Datagram { local: remote, remote: local, arrived: self.now, bytes };
-            self.on(victim, |core, now, kernel| core.handle_datagrams(now, kernel, &[datagram]));
+            self.on(victim, |agent, now, kernel| agent.handle_datagrams(now, kernel, &[datagram]));
         }
     }
 
@@ -177,7 +177,7 @@ fn refused_handshakes_change_nothing_that_is_shown_and_fill_no_log() {
         for seed in 0..1_000 {
             world.knock(0, seed);
             world.run(5 * MILLISECOND, None);
-            let core = world.hosts[0].core.as_ref().unwrap();
+            let core = world.hosts[0].core().unwrap();
             let machine = &core.pairs()[&pair];
             assert_eq!(machine.row_state(), RowState::Protected);
             assert_eq!((machine.reason(), machine.unrenewed()), (None, None), "restarted: {restarted}");

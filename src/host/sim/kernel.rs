@@ -1,14 +1,18 @@
 //! A kernel's tables without a kernel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::time::Instant;
 
 use crate::host::kernel::{Kernel, Unreadable};
+use crate::host::setup::{Ports, Setup};
+use crate::host::system::{Facts, Here, KernelEvent, System};
 use crate::protect::policies;
 use crate::types::{
     Action, Block, Direction, KernelState, KeySource, Op, OpError, Pair, PolicyDirection, PolicyId,
-    PolicyReading, Sa, SaId, SaReading, Spi,
+    PolicyReading, Problem, Sa, SaId, SaReading, Spi,
 };
 
 /// What becomes of an outbound packet.
@@ -29,8 +33,10 @@ pub(super) struct SimKernel {
     unproven: BTreeMap<SaId, Pair>,
     /// Policies that a packet has met since they were written.
     used: BTreeSet<PolicyId>,
-    /// Last figures of SAs that were deleted.
-    pub(super) ended: Vec<SaReading>,
+    /// What happened that the agent was not told yet.
+    pub(super) events: VecDeque<KernelEvent>,
+    /// The addresses of the host.
+    pub(super) here: Here,
     /// When the next policy goes by itself.
     pub(super) next_expiry: Option<Instant>,
     /// After how many more operations the agent that asks for them dies.
@@ -41,9 +47,33 @@ pub(super) struct SimKernel {
 pub(super) struct Death;
 
 impl SimKernel {
+    /// Of a host with these addresses.
+    pub(super) fn at(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        let mut kernel = Self::default();
+        kernel.has(addresses);
+        kernel
+    }
+
+    /// The host has these addresses now.
+    pub(super) fn has(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let own: BTreeSet<IpAddr> = addresses.into_iter().collect();
+        self.here = Here { present: own.clone(), own };
+    }
+
+    /// It starts anew, with nothing in its tables.
+    pub(super) fn restart(&mut self) {
+        *self = Self { here: std::mem::take(&mut self.here), ..Self::default() };
+    }
+
+    /// Somebody has changed something.
+    pub(super) fn change(&mut self) {
+        self.events.push_back(KernelEvent::Changed { by_us: false });
+    }
+
     fn apply_one(&mut self, op: &Op, keys: &dyn KeySource) -> Result<(), OpError> {
         if let Op::DeleteSa(id) = op {
-            self.ended.extend(self.state.sas.get(id));
+            let ended = |reading: &SaReading| KernelEvent::SaEnded { reading: *reading, by_us: true };
+            self.events.extend(self.state.sas.get(id).map(ended));
         }
         self.state.apply(op)?;
         match op {
@@ -72,6 +102,7 @@ impl SimKernel {
     pub(super) fn expire(&mut self, now: Instant) {
         self.state.policies.retain(|_, policy| policy.until.is_none_or(|until| until > now));
         self.note_expiry();
+        self.change();
     }
 
     fn note_expiry(&mut self) {
@@ -189,5 +220,39 @@ impl Kernel for SimKernel {
             self.state.policies.get(&policy.id) == Some(policy) && !self.used.contains(&policy.id)
         };
         policies.iter().map(is_unused).collect()
+    }
+}
+
+impl System for SimKernel {
+    fn poll_event(&mut self) -> Option<KernelEvent> {
+        self.events.pop_front()
+    }
+
+    fn sweep(&mut self) -> Result<(), String> {
+        let (policies, sas) = (&self.state.policies, &self.state.sas);
+        assert!(policies.is_empty() && sas.is_empty(), "what is off has left nothing");
+        Ok(())
+    }
+
+    fn open(&mut self, _: Vec<IpAddr>, _: Ports) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn open_missing(&mut self) {}
+
+    fn retain(&mut self, _: &BTreeSet<IpAddr>) {}
+
+    fn close(&mut self) {}
+
+    fn here(&mut self) -> io::Result<Here> {
+        Ok(self.here.clone())
+    }
+
+    fn holes(&mut self, _: &[Pair]) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    fn facts(&mut self, _: &Setup) -> io::Result<Facts> {
+        Ok(Facts::default())
     }
 }

@@ -75,6 +75,8 @@ impl Wish {
             (Try(_), Self::Off) => Some(Self::Trial(now + TRIAL)),
             (Try(_), _) | (Confirm(_), Self::On | Self::Off) => None,
             (Confirm(_), Self::Trial(_)) => Some(Self::On),
+            // A boot ends a trial.
+            (Reboot(_), Self::Trial(_)) => Some(Self::Off),
             (Enable(_), Self::Off) => Some(Self::On),
             (Disable(_), _) => Some(Self::Off),
             _ => Some(self),
@@ -160,7 +162,9 @@ impl Story {
         self.pass(10 * SECOND);
         self.wishes = self.wishes.map(|wish| wish.at(self.world.now));
         let wanted = self.wishes.map(|wish| wish != Wish::Off);
-        let died = [0, 1].map(|at| steps.contains(&Restart(at)));
+        // A boot that ends a trial says nothing to the other host.
+        let fell = |at| steps.contains(&Try(at)) && steps.contains(&Reboot(at));
+        let died = [0, 1].map(|at| steps.contains(&Restart(at)) || fell(1 - at));
         let good = |world: &World| is_good(world, wanted, died);
         let done = self.world.run_until(PATIENCE, good);
         let (lost, leaked, clear) = {

@@ -6,6 +6,7 @@ mod beside;
 mod busy;
 mod cluster;
 mod detour;
+mod disk;
 mod faults;
 mod files;
 mod firewall;

@@ -38,7 +38,7 @@ fn run(world: &mut World, time: Duration) {
 /// The secrets that the pairs of all hosts rest on.
 fn secrets(world: &World) -> Vec<Option<SecretId>> {
     let secret = |(from, to): (usize, usize)| {
-        let (core, pair) = (world.hosts[from].core.as_ref()?, world.pair(from, to));
+        let (core, pair) = (world.hosts[from].core()?, world.pair(from, to));
         core.engine().secret_of(pair, core.pairs().get(&pair)?.settled_child()?)
     };
     world.ways().into_iter().map(secret).collect()
@@ -62,7 +62,7 @@ fn a_node_comes_at_different_times_and_nothing_else_moves() {
         }
         run(&mut world, 10 * SECOND);
         assert!(world.all_protected());
-        let strangers = |host: &Host| host.core.as_ref().unwrap().engine().strangers(world.now).count();
+        let strangers = |host: &Host| host.core().unwrap().engine().strangers(world.now).count();
         assert_eq!(world.hosts.iter().map(strangers).sum::<usize>(), 0, "all are listed by now");
         assert!(world.run_until(30 * SECOND, World::all_single));
         assert_eq!(spis(&world, &[0, 1, 2]), before);
@@ -82,7 +82,7 @@ fn a_node_goes_at_different_times_and_nothing_else_moves() {
         }
         run(&mut world, 5 * SECOND);
         for host in 0..3 {
-            assert_eq!(world.hosts[host].core.as_ref().unwrap().pairs().len(), 2);
+            assert_eq!(world.hosts[host].core().unwrap().pairs().len(), 2);
             assert_eq!(world.state(3, host), RowState::Clear);
             assert_eq!(world.reason(3, host).unwrap().0, ReasonCode::PeerDisabled);
         }
@@ -142,7 +142,7 @@ fn a_secret_is_rotated_host_by_host_under_loss() {
 /// How the keys of the pairs of all hosts were made.
 fn methods(world: &World) -> Vec<Option<Method>> {
     let method = |(from, to): (usize, usize)| {
-        let (core, pair) = (world.hosts[from].core.as_ref()?, world.pair(from, to));
+        let (core, pair) = (world.hosts[from].core()?, world.pair(from, to));
         core.engine().method_of(pair, core.pairs().get(&pair)?.settled_child()?)
     };
     world.ways().into_iter().map(method).collect()
@@ -184,7 +184,7 @@ fn a_key_exchange_of_the_data_comes_host_by_host_under_loss() {
     let lists = [both, vec![with]].map(|list| Proposals::new(list).unwrap());
     let all_have_it = |world: &World| {
         world.ways().into_iter().all(|(from, to)| {
-            let (core, pair) = (world.hosts[from].core.as_ref().unwrap(), world.pair(from, to));
+            let (core, pair) = (world.hosts[from].core().unwrap(), world.pair(from, to));
             let child = core.pairs().get(&pair).and_then(PairMachine::settled_child);
             child.is_some_and(|in_spi| core.engine().key_exchange_of(pair, in_spi).is_some())
         })
@@ -275,7 +275,7 @@ fn sas_that_bind_packets_to_nobody_leave_at_once_and_without_a_loss() {
         world.kill(at);
         world.enable(at);
         let actual = world.hosts[at].kernel.state.clone();
-        let shown = world.hosts[at].core.as_ref().map(|core| core.plan(actual).replaced.len());
+        let shown = world.hosts[at].core().map(|core| core.plan(actual).replaced.len());
         assert_eq!(shown, Some(unbound(&world)), "`plan` names each of them");
         run(&mut world, 10 * SECOND);
         assert_eq!(unbound(&world), 0);

@@ -12,13 +12,13 @@ fn rekeys_write_nothing_at_once() {
         world.rekey_after(2 * SECOND);
         (0..2).for_each(|host| world.enable(host));
         assert!(world.run_until(MINUTE, World::all_protected));
-        world.hosts.iter_mut().for_each(|host| host.octets = 1 << 20);
+        world.hosts.iter_mut().for_each(|host| host.disk.octets = 1 << 20);
         world.run(MINUTE, None);
-        let before: Vec<u64> = world.hosts.iter().map(|host| host.writes).collect();
+        let before: Vec<u64> = world.hosts.iter().map(|host| host.disk.writes).collect();
         world.run(10 * MINUTE, None);
         for (host, before) in world.hosts.iter().zip(before) {
             // A state of so many octets is written each 256 s.
-            assert!(host.writes - before <= 3, "seed {seed}: {} writes", host.writes - before);
+            assert!(host.disk.writes - before <= 3, "seed {seed}: {} writes", host.disk.writes - before);
         }
     }
 }

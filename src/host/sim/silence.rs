@@ -8,7 +8,7 @@ use crate::types::RowState;
 impl World {
     /// Whether the peer `to` counts as silent on `from`.
     fn is_silent(&self, from: usize, to: usize) -> bool {
-        let core = self.hosts[from].core.as_ref().expect("its agent runs");
+        let core = self.hosts[from].core().expect("its agent runs");
         core.silence(self.pair(from, to)).is_some_and(|silence| silence.is_silent(self.now))
     }
 }

@@ -248,7 +248,7 @@ impl Soak {
     /// SAs and policies in the kernel; keys, SAs that count, sessions, half open ones in the agent.
     fn held(&self, host: usize) -> [usize; 6] {
         let host = &self.world.hosts[host];
-        let [keys, counting, sessions, half_open] = host.core.as_ref().expect("an agent runs").sizes();
+        let [keys, counting, sessions, half_open] = host.core().expect("an agent runs").sizes();
         let state = &host.kernel.state;
         [state.sas.len(), state.policies.len(), keys, counting, sessions, half_open]
     }

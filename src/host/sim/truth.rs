@@ -7,25 +7,11 @@ use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::Weather;
 use super::world::{LETS_OUT, World};
 use crate::host::core::Unsent;
-use crate::observe::About;
 use crate::types::{Direction, ReasonCode, RowState, UnixTime};
-
-fn about() -> About {
-    About {
-        version: "0.1.0".to_owned(),
-        config_id: "5f3a".to_owned(),
-        secret_id: None,
-        previous_id: None,
-        exempt: None,
-        sizes: true,
-        removes: false,
-    }
-}
 
 /// Hosts that tell what they are, protected.
 pub(super) fn telling(hosts: usize, seed: u64, weather: Weather) -> World {
     let mut world = World::new(hosts, seed, weather);
-    world.about = about().to_bytes().into();
     (0..hosts).for_each(|host| world.enable(host));
     assert!(world.run_until(120 * SECOND, World::all_protected), "seed {seed}");
     world
@@ -33,7 +19,7 @@ pub(super) fn telling(hosts: usize, seed: u64, weather: Weather) -> World {
 
 impl World {
     fn narrow(&self, from: usize, to: usize) -> Option<u16> {
-        self.hosts[from].core.as_ref().and_then(|core| core.narrow(self.pair(from, to)))
+        self.hosts[from].core().and_then(|core| core.narrow(self.pair(from, to)))
     }
 }
 
@@ -42,7 +28,6 @@ fn a_path_that_loses_large_packets_is_measured_and_looked_at_again() {
     seeds(4, |seed| {
         for weather in [Weather::FAIR, Weather::ROUGH] {
             let mut world = World::new(2, seed, weather);
-            world.about = about().to_bytes().into();
             world.net.swallows = Some(1400);
             (0..2).for_each(|host| world.enable(host));
             let measured = |world: &World| world.narrow(0, 1).is_some() && world.narrow(1, 0).is_some();
@@ -94,7 +79,7 @@ fn refuse(world: &mut World, why: &str) {
     let pair = world.pair(0, 1);
     let [local, remote] = [pair.local, pair.remote].map(|address| SocketAddr::new(address, 500));
     let unsent = vec![Unsent { local, remote, why: why.to_owned() }];
-    world.on(0, |core, now, kernel| core.handle_unsent(now, kernel, unsent));
+    world.on(0, |agent, now, kernel| agent.handle_unsent(now, kernel, unsent));
 }
 
 #[test]
@@ -118,7 +103,7 @@ fn a_moment_without_a_route_says_nothing_of_a_pair_that_is_protected() {
     let mut world = telling(2, 1, Weather::FAIR);
     refuse(&mut world, "unreachable");
     assert_eq!((world.state(0, 1), world.reason(0, 1)), (RowState::Protected, None));
-    let machine = &world.hosts[0].core.as_ref().unwrap().pairs()[&world.pair(0, 1)];
+    let machine = &world.hosts[0].core().unwrap().pairs()[&world.pair(0, 1)];
     assert_eq!(machine.unrenewed(), None);
 }
 
@@ -128,7 +113,7 @@ fn a_clock_that_was_set_ends_no_sa() {
     const DAY: u64 = 86_400;
     let mut world = telling(2, 1, Weather::FAIR);
     world.run(100 * SECOND, None);
-    let core = world.hosts[0].core.as_ref().unwrap();
+    let core = world.hosts[0].core().unwrap();
     for (made, left) in [(5 * DAY, DAY), (7 * DAY, DAY), (5 * DAY - 100, DAY)] {
         let mut sas = world.hosts[0].kernel.state.sas.clone();
         for reading in sas.values_mut() {
@@ -142,6 +127,6 @@ fn a_clock_that_was_set_ends_no_sa() {
     world.now += Duration::from_secs(2 * DAY);
     let mut sas = world.hosts[0].kernel.state.sas.clone();
     sas.values_mut().for_each(|reading| (reading.added, reading.hard_seconds) = (6 * DAY, Some(DAY)));
-    world.hosts[0].core.as_ref().unwrap().date(world.now, UnixTime(6 * DAY + 5), &mut sas);
+    world.hosts[0].core().unwrap().date(world.now, UnixTime(6 * DAY + 5), &mut sas);
     assert!(sas.values().all(|reading| reading.added == 6 * DAY));
 }

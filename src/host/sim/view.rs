@@ -8,12 +8,12 @@ use crate::types::{Direction, RowState, SaId, SaReading};
 
 impl World {
     pub(super) fn state(&self, from: usize, to: usize) -> RowState {
-        let machine = self.hosts[from].core.as_ref().and_then(|core| core.pairs().get(&self.pair(from, to)));
+        let machine = self.hosts[from].core().and_then(|core| core.pairs().get(&self.pair(from, to)));
         machine.map_or(RowState::Off, PairMachine::row_state)
     }
 
     pub(super) fn reason(&self, from: usize, to: usize) -> Option<Reason> {
-        let machine = self.hosts[from].core.as_ref()?.pairs().get(&self.pair(from, to))?;
+        let machine = self.hosts[from].core()?.pairs().get(&self.pair(from, to))?;
         machine.reason()
     }
 
@@ -71,7 +71,7 @@ impl World {
     pub(super) fn totals(&self, from: usize, to: usize, direction: Direction) -> u64 {
         let host = &self.hosts[from];
         let pair = self.pair(from, to);
-        let Some(core) = &host.core else {
+        let Some(core) = host.core() else {
             return 0;
         };
         let live: Vec<&SaReading> = host.kernel.state.sas.values().filter(|sa| sa.is_between(pair)).collect();
@@ -80,7 +80,7 @@ impl World {
     }
 
     pub(super) fn is_saved_as_sealed(&self, from: usize, to: usize) -> bool {
-        let machine = self.hosts[from].core.as_ref().and_then(|core| core.pairs().get(&self.pair(from, to)));
+        let machine = self.hosts[from].core().and_then(|core| core.pairs().get(&self.pair(from, to)));
         machine.is_some_and(PairMachine::is_saved_as_sealed)
     }
 }

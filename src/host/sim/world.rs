@@ -1,30 +1,29 @@
 //! Hosts and time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
+use super::disk::Disk;
 use super::files::File;
 use super::floating::{VIP, Vip};
 use super::imposter::Imposter;
 use super::kernel::{Death, Leaves, SimKernel};
 use super::net::{Inner, Net, Packet, Weather};
-use crate::host::accounts::Accounts;
+use crate::control::{Reply, Request, Terms};
 use crate::host::core::{Core, Datagram};
-use crate::host::due::Due;
-use crate::host::guard::first_step;
 use crate::host::kernel::Kernel as _;
-use crate::host::probe;
+use crate::host::ledger::Asker;
+use crate::host::system::{Moment, News};
 use crate::host::timers::Timers;
+use crate::host::{Fate, Host as Agent, Start, guard, probe};
 use crate::ike;
-use crate::protect::silence::LISTEN_EVERY;
-use crate::store::PairRecord;
-use crate::types::{EncapsulationMode, Inside, Method, Pair, Proposals, UnixTime};
+use crate::store::Saved;
+use crate::types::{Boot, EncapsulationMode, Inside, Method, Pair, Proposals, Protection, UnixTime};
 
 pub(super) const PORT: u16 = 500;
 pub(super) const NAT_PORT: u16 = 4500;
@@ -47,25 +46,43 @@ impl ike::Entropy for Seeded {
 pub(super) struct Host {
     pub(super) address: IpAddr,
     pub(super) kernel: SimKernel,
-    pub(super) core: Option<Core>,
-    /// What its agent last wrote to its state directory.
-    saved: BTreeMap<Pair, PairRecord>,
+    pub(super) agent: Option<Agent>,
     /// What its files say.
     pub(super) file: File,
-    /// When it writes again.
-    due: Due,
-    /// How large that is, and how often it was written.
-    pub(super) octets: usize,
-    pub(super) writes: u64,
-    /// What the operator wants, as the state directory says it.
-    wanted: bool,
-    /// When it goes back to the clear, as its state directory tells.
-    trial: Option<Instant>,
-    tick: Instant,
+    pub(super) disk: Disk,
+    /// How often it was started.
+    starts: u64,
     /// Until when its agent gets no turn.
     pub(super) starves: Option<Instant>,
     /// What its agent has not read yet.
     inbox: Vec<Datagram>,
+    /// What its agent is asked next, and by whom.
+    pub(super) requests: VecDeque<(Asker, Request)>,
+    asked: u64,
+    /// What it answered, and what was on the disk then.
+    pub(super) replies: Vec<(Asker, Reply, Saved)>,
+}
+
+impl Host {
+    /// What joins its pairs and its kernel, while its agent is at work.
+    pub(super) fn core(&self) -> Option<&Core> {
+        self.agent.as_ref()?.core()
+    }
+
+    /// This start of its system, after so long.
+    fn boot(&self, uptime: Duration) -> Boot {
+        Boot { id: self.starts.to_string(), uptime }
+    }
+
+    /// Whether its agent protects it.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.agent.as_ref().is_some_and(|agent| agent.agent.protection == Protection::On)
+    }
+
+    /// Whether its agent, or the next one, is to protect it.
+    fn is_wanted(&self) -> bool {
+        self.disk.saved.protection == Protection::On
+    }
 }
 
 /// What became of data packets.
@@ -84,8 +101,6 @@ pub(super) struct World {
     pub(super) rng: StdRng,
     pub(super) hosts: Vec<Host>,
     pub(super) net: Net,
-    /// What all hosts tell of themselves.
-    pub(super) about: Arc<[u8]>,
     /// Who answers in the place of a host, and keeps it from being heard.
     pub(super) imposter: Option<Imposter>,
     /// An address that moves between hosts.
@@ -117,9 +132,8 @@ impl World {
         let method = Method::ALL[(seed / 2 % 2) as usize];
         let host = |at| Host {
             address: address(at),
-            kernel: SimKernel::default(),
-            core: None,
-            saved: BTreeMap::new(),
+            kernel: SimKernel::at([address(at)]),
+            agent: None,
             file: File {
                 nodes: (0..hosts).collect(),
                 secret: [7; 32],
@@ -131,14 +145,13 @@ impl World {
                 rekey_after: Duration::from_secs(3600),
                 encapsulation: EncapsulationMode::Auto,
             },
-            due: Due::default(),
-            octets: 0,
-            writes: 0,
-            wanted: false,
-            trial: None,
-            tick: now,
+            disk: Disk::default(),
+            starts: 0,
             starves: None,
             inbox: Vec::new(),
+            requests: VecDeque::new(),
+            asked: 0,
+            replies: Vec::new(),
         };
         Self {
             now,
@@ -146,7 +159,6 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             hosts: (0..hosts).map(host).collect(),
             net: Net::new(weather),
-            about: Arc::default(),
             imposter: None,
             vip: None,
             timers: Timers::default(),
@@ -170,6 +182,7 @@ impl World {
         let own = IpAddr::from([192, 168, 0, 250 - at as u8]);
         self.net.translated.insert(own, address(at));
         self.hosts[at].address = own;
+        self.hosts[at].kernel.has([own]);
     }
 
     /// The host that has this address, or is sent to by it.
@@ -192,70 +205,78 @@ impl World {
 
     /// `enable`: with an agent that runs, or the first one, or one after a kill, an upgrade or a reboot.
     pub(super) fn enable(&mut self, at: usize) {
-        self.enable_with(at, false, self.hosts[at].trial);
+        self.start(at);
+        if !self.hosts[at].is_wanted() {
+            self.ask(at, Request::Enable);
+        }
     }
 
     /// The same; `strict` seals all pairs at once, and at the end of a `trial` they go back to the clear.
     pub(super) fn enable_with(&mut self, at: usize, strict: bool, trial: Option<Instant>) {
+        self.start(at);
+        let try_s = trial.map(|end| (end - self.now).as_secs());
+        self.ask(at, Terms { strict, try_s }.into());
+    }
+
+    pub(super) fn disable(&mut self, at: usize) {
+        self.start(at);
+        self.ask(at, Request::Disable);
+    }
+
+    pub(super) fn confirm(&mut self, at: usize) {
+        self.ask(at, Request::Confirm);
+    }
+
+    /// Asks the agent of a host, where one runs. Its answer comes among the replies.
+    pub(super) fn ask(&mut self, at: usize, request: Request) -> Asker {
         let host = &mut self.hosts[at];
-        host.trial = trial;
-        if !std::mem::replace(&mut host.wanted, true) {
-            // What was sealed before the operator went back to clear begins in stages again.
-            host.saved.values_mut().for_each(|record| record.sealed = false);
-        }
-        self.start_with(at, strict);
+        host.asked += 1;
+        let asker = Asker(host.asked);
+        host.requests.push_back((asker, request));
+        self.on(at, |_, _, _| {});
+        asker
     }
 
     /// An agent starts, where none runs, and goes on with what is wanted.
     pub(super) fn start(&mut self, at: usize) {
-        self.start_with(at, false);
-    }
-
-    fn start_with(&mut self, at: usize, strict: bool) {
-        let trial = self.hosts[at].trial;
-        if self.hosts[at].core.is_none() {
-            let core = self.make_core(at);
-            self.hosts[at].core = Some(core);
-            self.hosts[at].tick = self.now + LISTEN_EVERY;
-            self.tell_addresses(at);
+        if self.hosts[at].agent.is_some() {
+            return;
         }
-        let own = self.hosts[at].address;
-        if self.hosts[at].wanted {
-            self.on(at, |core, now, kernel| {
-                core.know_own(BTreeSet::from([own]));
-                core.enable(now, kernel, strict, trial).expect("a kernel can be read")
-            });
-        } else {
-            self.on(at, |core, now, kernel| core.disable(now, kernel).expect("a kernel can be read"));
-        }
+        let mut rng = StdRng::seed_from_u64(self.rng.random());
+        let chance = move || Box::new(Seeded(StdRng::seed_from_u64(rng.random()))) as _;
+        let (setup, secrets, moment) = (self.setup(at), self.secrets(at), self.moment());
+        let host = &mut self.hosts[at];
+        let saved = host.disk.saved.clone();
+        let start = Start { setup, secrets: Some(secrets), saved, trouble: None };
+        host.agent = Some(Agent::new(moment, host.boot(moment.uptime).id, start, Box::new(chance)));
+        self.on(at, |agent, _, kernel| agent.start(moment, kernel).expect("a kernel can be read"));
     }
 
-    pub(super) fn disable(&mut self, at: usize) {
-        (self.hosts[at].wanted, self.hosts[at].trial) = (false, None);
-        self.start(at);
-    }
-
-    pub(super) fn confirm(&mut self, at: usize) {
-        self.hosts[at].trial = None;
-        self.on(at, |core, now, kernel| core.confirm(now, kernel));
+    pub(super) fn moment(&self) -> Moment {
+        Moment { now: self.now, wall: self.wall(), uptime: self.now - self.begun }
     }
 
     /// The host has these addresses beside its own one now.
     pub(super) fn know(&mut self, at: usize, others: &[IpAddr]) {
-        let own = others.iter().copied().chain([self.hosts[at].address]).collect();
-        self.on(at, |core, now, kernel| {
-            core.know_own(own);
-            core.handle_timeout(now, kernel);
-        });
+        let own = self.hosts[at].address;
+        self.hosts[at].kernel.has(others.iter().copied().chain([own]));
+        self.tell_addresses(at);
     }
 
-    /// The agent is gone without a word; its kernel goes on.
+    /// Tells an agent that the addresses of its host may have changed.
+    pub(super) fn tell_addresses(&mut self, at: usize) {
+        let named = self.vip.iter().map(|_| VIP).collect();
+        self.on(at, |agent, now, kernel| agent.handle_news(now, kernel, News::Addresses(named)));
+    }
+
+    /// The agent is gone without a word; its kernel goes on. What it was writing is lost.
     pub(super) fn kill(&mut self, at: usize) {
         let host = &mut self.hosts[at];
-        host.core = None;
-        host.due = Due::default();
+        host.agent = None;
+        host.disk.lose();
+        host.requests.clear();
         // Nobody hears of them any more.
-        host.kernel.ended.clear();
+        host.kernel.events.clear();
         self.timers.set(at, None);
     }
 
@@ -271,134 +292,125 @@ impl World {
                 };
             }
         }
-        let there: BTreeSet<IpAddr> = present.then_some(own).into_iter().chain(self.vip_at(at)).collect();
-        self.on(at, |core, now, kernel| core.handle_addresses(now, kernel, &there));
+        let there = &mut self.hosts[at].kernel.here.present;
+        if present {
+            there.insert(own)
+        } else {
+            there.remove(&own)
+        };
+        self.tell_addresses(at);
     }
 
     /// The agent ends as it is told to; its kernel goes on.
     pub(super) fn stop(&mut self, at: usize) {
-        self.save(at);
+        self.on(at, |agent, now, _| agent.hurry(now));
         self.kill(at);
     }
 
     /// The host starts anew: the kernel's tables are empty, the state directory is not.
     pub(super) fn reboot(&mut self, at: usize) {
         self.kill(at);
-        self.hosts[at].kernel = SimKernel::default();
+        let host = &mut self.hosts[at];
+        host.starts += 1;
+        host.kernel.restart();
     }
 
     /// A stranger removes all SAs; the kernel's notification makes the agent look.
     pub(super) fn flush_sas(&mut self, at: usize) {
         self.hosts[at].kernel.flush();
-        self.on(at, |core, now, kernel| core.look_again(now, kernel));
+        self.look(at);
     }
 
     pub(super) fn flush_policies(&mut self, at: usize) {
         self.hosts[at].kernel.state.policies.clear();
-        self.on(at, |core, now, kernel| core.look_again(now, kernel));
+        self.look(at);
+    }
+
+    /// The kernel says that somebody has changed its tables.
+    pub(super) fn look(&mut self, at: usize) {
+        self.hosts[at].kernel.change();
+        self.on(at, |_, _, _| {});
     }
 
     /// What runs at boot before the network is up.
     pub(super) fn guard(&mut self, at: usize) {
-        let (scheme, sealed) = (self.scheme(at), self.sealed(at));
-        let kernel = &mut self.hosts[at].kernel;
-        let plan = first_step(&scheme, &sealed, kernel.state.clone(), self.now);
-        for result in kernel.apply(&plan.ops, &BTreeMap::new()) {
+        let (scheme, uptime) = (self.setup(at).scheme(), self.moment().uptime);
+        let host = &mut self.hosts[at];
+        let Ok(sealed) = guard::sealed(&mut host.disk.saved.clone(), &host.boot(uptime)) else { return };
+        let plan = guard::first_step(&scheme, &sealed, host.kernel.state.clone(), self.now);
+        for result in host.kernel.apply(&plan.ops, &BTreeMap::new()) {
             result.expect("a guard changes nothing that is not there");
         }
     }
 
-    fn sealed(&self, at: usize) -> BTreeSet<Pair> {
-        let saved = self.hosts[at].saved.iter();
-        saved.filter(|(_, record)| record.sealed).map(|(pair, _)| *pair).collect()
-    }
-
-    fn make_core(&mut self, at: usize) -> Core {
-        let (scheme, settings) = (self.scheme(at), self.settings(at));
-        let (mut accounts, wall) = (Accounts::default(), self.wall());
-        let saved = &self.hosts[at].saved;
-        for pair in &scheme.pairs {
-            accounts.restore(*pair, saved.get(pair).unwrap_or(&PairRecord::default()), wall);
-        }
-        let entropy = Seeded(StdRng::seed_from_u64(self.rng.random()));
-        let engine = ike::Engine::new(settings, Box::new(entropy));
-        let mut core = Core::new(scheme, engine, accounts, &self.sealed(at), self.now);
-        core.set_clock(self.now, wall);
-        core.recall(&self.hosts[at].saved);
-        core
-    }
-
-    /// Gives the core of a host an input, and carries its outputs away. It may die of it, and then nobody
+    /// Gives the agent of a host an input, and carries its outputs away. It may die of it, and then nobody
     /// learns of anything but what it did to its kernel.
-    pub(super) fn on(&mut self, at: usize, input: impl FnOnce(&mut Core, Instant, &mut SimKernel)) {
+    pub(super) fn on(&mut self, at: usize, input: impl FnOnce(&mut Agent, Instant, &mut SimKernel)) {
         let now = self.now;
-        let Host { core: Some(core), kernel, .. } = &mut self.hosts[at] else {
-            return;
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| input(core, now, kernel)));
-        self.expiries.set(at, kernel.next_expiry);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let Host { agent: Some(agent), kernel, .. } = &mut self.hosts[at] else { return };
+            input(agent, now, kernel);
+            while self.carry_away(at) {}
+        }));
+        self.expiries.set(at, self.hosts[at].kernel.next_expiry);
         match outcome {
             Ok(()) => {}
             Err(cause) if cause.is::<Death>() => return self.kill(at),
             Err(cause) => resume_unwind(cause),
         }
-        self.carry_away(at);
-        let host = &mut self.hosts[at];
-        let over = !host.wanted && host.core.as_ref().is_some_and(Core::is_off);
-        if over {
-            self.save(at);
-            return self.kill(at);
-        }
-        let due = host.core.as_ref().and_then(Core::poll_timeout);
-        self.timers.set(at, [due, host.due.deadline(), Some(host.tick)].into_iter().flatten().min());
+        let host = &self.hosts[at];
+        let due = host.agent.as_ref().and_then(Agent::poll_timeout);
+        self.timers.set(at, due.into_iter().chain(host.disk.deadline()).min());
     }
 
-    fn carry_away(&mut self, at: usize) {
+    /// Carries out what an agent has to give. Says whether it has to be asked again.
+    fn carry_away(&mut self, at: usize) -> bool {
+        let (moment, mut again) = (self.moment(), false);
+        while let Some(read) = self.hosts[at].agent.as_mut().and_then(Agent::poll_read) {
+            let files = self.files(at);
+            let Host { agent: Some(agent), kernel, .. } = &mut self.hosts[at] else { return false };
+            agent.handle_files(moment, kernel, read, Ok(files));
+        }
         let Self { hosts, net, rng, now, .. } = self;
-        let Host { core, kernel, due, trial, wanted, .. } = &mut hosts[at];
-        let Some(core) = core else {
-            return;
+        let Host { agent: Some(agent), kernel, disk, requests, replies, .. } = &mut hosts[at] else {
+            return false;
         };
-        while let Some(probe) = core.poll_probe() {
+        while let Some(probe) = agent.poll_probe() {
             let id = probe.sa.id();
             if probe.size.is_some_and(|size| size > LETS_OUT) {
-                core.handle_probe_refused(*now, &probe, None);
-                continue;
-            }
-            if kernel.count(id, probe.bytes.len() as u64 + 8) {
-                core.handle_probe_sent(*now, &probe);
+                agent.handle_probe(*now, &probe, Fate::TooLarge(None));
+            } else if kernel.count(id, probe.bytes.len() as u64 + 8) {
+                agent.handle_probe(*now, &probe, Fate::Sent);
                 let from = SocketAddr::new(probe.local, 40_000);
                 let inner = Inner::Probe { to: probe.remote, bytes: probe.bytes.to_vec() };
                 let in_udp = kernel.is_in_udp(id);
                 net.send(*now, rng, Packet::Esp { id, from, in_udp, inner });
             }
         }
-        while let Some(transmit) = core.poll_transmit() {
+        while let Some(transmit) = agent.poll_transmit() {
             let ike::Transmit { local, remote, bytes } = transmit;
             net.send(*now, rng, Packet::Ike { from: local, to: remote, bytes });
         }
-        for reading in kernel.ended.drain(..) {
-            core.handle_sa_end(&reading);
+        if !kernel.events.is_empty() {
+            agent.handle_kernel_events(*now, kernel);
+            again = true;
         }
-        core.poll_absent(*now);
-        if core.poll_trial_ended() {
-            (*trial, *wanted) = (None, false);
+        if let Some((asker, request)) = requests.pop_front_if(|_| agent.takes_requests()) {
+            agent.handle_request(moment, kernel, asker, request);
+            again = true;
         }
-        if let Some(what) = core.poll_persist() {
-            due.note(*now, what);
+        agent.handle_done(*now, kernel);
+        while let Some(save) = agent.poll_save(*now) {
+            disk.begin(*now, save);
         }
-    }
-
-    /// The agent writes its state directory.
-    fn save(&mut self, at: usize) {
-        let wall = self.wall();
-        let host = &mut self.hosts[at];
-        host.due.begin(self.now);
-        if let Some(core) = &host.core {
-            host.saved = core.records(self.now, wall);
+        while let Some(written) = disk.pop_due(*now) {
+            agent.handle_written(*now, kernel, written);
+            again = true;
         }
-        host.due.end(host.octets, None);
-        host.writes += 1;
+        replies.extend(
+            std::iter::from_fn(|| agent.poll_reply()).map(|(to, reply)| (to, reply, disk.saved.clone())),
+        );
+        again
     }
 
     /// One data packet on its way.
@@ -519,7 +531,7 @@ impl World {
         while let Some(at) = self.expiries.pop_due(self.now) {
             self.hosts[at].kernel.expire(self.now);
             self.expiries.set(at, self.hosts[at].kernel.next_expiry);
-            self.on(at, |core, now, kernel| core.look_again(now, kernel));
+            self.on(at, |_, _, _| {});
         }
         let mut inboxes = BTreeMap::new();
         while let Some(packet) = self.net.pop_due(self.now) {
@@ -536,16 +548,8 @@ impl World {
             }
             self.hosts[at].starves = None;
             self.read(at);
-            if self.hosts[at].tick <= self.now {
-                self.on(at, |core, now, kernel| core.handle_tick(now, kernel));
-                let host = &mut self.hosts[at];
-                host.tick =
-                    host.core.as_ref().map_or(self.now + LISTEN_EVERY, |core| core.next_tick(self.now));
-            }
-            if self.hosts[at].due.deadline().is_some_and(|due| due <= self.now) {
-                self.save(at);
-            }
-            self.on(at, |core, now, kernel| core.handle_timeout(now, kernel));
+            let moment = self.moment();
+            self.on(at, |agent, _, kernel| agent.handle_timeout(moment, kernel));
         }
     }
 
@@ -553,7 +557,7 @@ impl World {
         let host = &mut self.hosts[at];
         if host.starves.is_none() && !host.inbox.is_empty() {
             let datagrams = std::mem::take(&mut host.inbox);
-            self.on(at, |core, now, kernel| core.handle_datagrams(now, kernel, &datagrams));
+            self.on(at, |agent, now, kernel| agent.handle_datagrams(now, kernel, &datagrams));
         }
     }
 
@@ -580,6 +584,6 @@ impl World {
     /// The state directory of a host says that it was sealed with another.
     pub(super) fn remember_sealed(&mut self, at: usize, other: usize) {
         let pair = self.pair(at, other);
-        self.hosts[at].saved.entry(pair).or_default().sealed = true;
+        self.hosts[at].disk.saved.pairs.entry(pair).or_default().sealed = true;
     }
 }

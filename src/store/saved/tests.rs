@@ -22,7 +22,13 @@ fn example() -> Saved {
     };
     let nodes = "cluster = \"c\"\n[[nodes]]\nname = \"a\"\naddresses = [\"fd99::1\"]\n";
     let node = Config::parse(nodes, "f").unwrap().nodes.remove(0).name;
-    Saved { protection: Protection::On, trial: None, node: Some(node), pairs: [(pair, record)].into() }
+    Saved {
+        protection: Protection::On,
+        leaving: false,
+        trial: None,
+        node: Some(node),
+        pairs: [(pair, record)].into(),
+    }
 }
 
 fn boot(seconds: u64) -> Boot {

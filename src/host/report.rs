@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use super::core::{Core, Preview};
+use super::{absent, differs};
 use crate::control::{Change, PlanLine};
-use crate::host::core::{Core, Preview};
-use crate::host::{absent, differs};
 use crate::observe::status::{AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, SaState, Status, Summary};
 use crate::observe::{About, Progress, RowProgress};
 use crate::protect::{GUARDS_MOST, PairMachine, Plan, Reason};
@@ -61,6 +61,7 @@ pub(super) fn progress(
 pub(super) fn complete(
     mut status: Status,
     agent: &Agent,
+    pid: u32,
     core: Option<&Core>,
     about: Option<&About>,
     now: Instant,
@@ -68,7 +69,7 @@ pub(super) fn complete(
     status.agent = AgentInfo {
         running: true,
         answering: true,
-        pid: Some(std::process::id()),
+        pid: Some(pid),
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         uptime_s: Some((now - agent.started).as_secs()),
         drift: Some(core.map_or(0, Core::drift)),

@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-use tokio::sync::oneshot;
+use anyhow::{Context as _, ensure};
 
-use super::Service;
-use super::save::refusal;
+use super::Host;
+use super::answer::refusal;
+use super::core::Persist;
+use super::due::Write;
+use super::ledger::Asker;
+use super::system::System;
 use crate::control::{ErrorCode, Reply, Terms};
-use crate::host::core::Persist;
-use crate::host::due::Write;
-use crate::machine;
 use crate::protect::silence::LISTEN_EVERY;
 use crate::store::{PairRecord, Saved, SavedError};
 use crate::types::{Protection, Trial, trial};
@@ -32,7 +32,7 @@ pub(super) struct Ordered {
     /// What was remembered before.
     before: Saved,
     pub(super) write: Write,
-    reply: oneshot::Sender<Reply>,
+    asker: Asker,
 }
 
 impl Ordered {
@@ -42,97 +42,111 @@ impl Ordered {
     }
 }
 
-impl Service {
+impl Host {
     /// Takes a wish: an agent that dies on the way is followed by one that goes on.
-    pub(super) fn order(&mut self, now: Instant, wish: Wish, reply: oneshot::Sender<Reply>) {
+    pub(super) fn order(&mut self, now: Instant, system: &mut dyn System, wish: Wish, asker: Asker) {
         let before = self.saved.clone();
         let noted = match wish {
-            Wish::Enable(terms) => self.note_enable(now, terms),
-            Wish::Confirm => self.confirm(now),
+            Wish::Enable(terms) => self.note_enable(now, system, terms),
+            Wish::Confirm => self.confirm(now, system),
             Wish::Disable => {
-                self.saved.protection = Protection::Off;
-                self.saved.trial = None;
+                self.saved.leave();
                 Ok(())
             }
         };
         if let Err(error) = noted {
-            self.answer_wish(now, reply, Err(error));
-        } else if self.saved == before && !matches!(wish, Wish::Disable) {
-            let done = self.carry_out(now, wish, Ok(()));
-            self.answer_wish(now, reply, done);
+            self.answer_wish(now, asker, Err(error));
+        } else if self.saved == before && !self.is_to_be_written(wish) {
+            let done = self.carry_out(now, system, wish, Ok(()));
+            self.answer_wish(now, asker, done);
         } else {
-            let write = self.due.hurry(now);
-            self.wish = Some(Ordered { wish, before, write, reply });
+            let write = self.ledger.hurry(now);
+            self.wish = Some(Ordered { wish, before, write, asker });
         }
     }
 
-    /// Whether a wish is being written: the next one waits.
-    pub(super) fn has_wish(&self) -> bool {
-        self.wish.is_some()
+    /// Whether a wish is written where nothing of it is new: what came of the last attempt says nothing of this one.
+    fn is_to_be_written(&self, wish: Wish) -> bool {
+        match wish {
+            Wish::Disable => true,
+            Wish::Confirm => self.ledger.lacks_state(),
+            // It was on the disk before it was in force.
+            Wish::Enable(_) => false,
+        }
     }
 
     /// A wish has been written, or could not be.
-    pub(super) fn grant(&mut self, now: Instant, ordered: Ordered, outcome: Result<(), SavedError>) {
-        let Ordered { wish, before, reply, .. } = ordered;
+    pub(super) fn grant(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        ordered: Ordered,
+        outcome: Result<(), SavedError>,
+    ) {
+        let Ordered { wish, before, asker, .. } = ordered;
         if outcome.is_err() && matches!(wish, Wish::Enable(_)) {
             self.saved = before;
         }
-        let done = self.carry_out(now, wish, outcome);
-        self.answer_wish(now, reply, done);
+        let done = self.carry_out(now, system, wish, outcome);
+        self.answer_wish(now, asker, done);
     }
 
-    fn answer_wish(&mut self, now: Instant, reply: oneshot::Sender<Reply>, done: anyhow::Result<()>) {
-        let words = done.map_or_else(|error| refusal(ErrorCode::Failed, &error), |()| Reply::Done);
-        self.answer(now, reply, words);
+    fn answer_wish(&mut self, now: Instant, asker: Asker, done: anyhow::Result<()>) {
+        let reply = done.map_or_else(|error| refusal(ErrorCode::Failed, &error), |()| Reply::Done);
+        self.answer(now, asker, reply);
     }
 
-    fn carry_out(&mut self, now: Instant, wish: Wish, outcome: Result<(), SavedError>) -> anyhow::Result<()> {
+    fn carry_out(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        wish: Wish,
+        outcome: Result<(), SavedError>,
+    ) -> anyhow::Result<()> {
         match wish {
             Wish::Enable(terms) => {
                 outcome?;
-                self.protect(now, terms.strict)
+                self.protect(now, system, terms.strict)
             }
             Wish::Confirm => outcome
                 .context("confirmed, but only until this agent ends, because the state cannot be written"),
             // A full disk is no reason to stay: whoever asked is told of it afterwards.
-            Wish::Disable => self.leave(now).and(outcome.map_err(Into::into)),
+            Wish::Disable => self.leave(now, system).and(outcome.map_err(Into::into)),
         }
     }
 
     /// What the agent before this one, or the files before these, left undone. Nothing of it is new, and a full disk is
     /// no reason to stay blocked.
-    pub(super) fn go_on(&mut self) -> anyhow::Result<()> {
-        let (now, before) = (Instant::now(), self.saved.clone());
-        self.note_enable(now, Terms::default())?;
+    pub(super) fn go_on(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+        let before = self.saved.clone();
+        self.note_enable(now, system, Terms::default())?;
         if self.saved != before {
-            self.due.note(now, Persist::Seals);
+            self.ledger.note(now, Persist::Seals);
         }
-        self.protect(now, false)
+        self.protect(now, system, false)
     }
 
     /// Gets ready to protect this host, and notes that it is to be.
-    fn note_enable(&mut self, now: Instant, terms: Terms) -> anyhow::Result<()> {
+    fn note_enable(&mut self, now: Instant, system: &mut dyn System, terms: Terms) -> anyhow::Result<()> {
         let trial = self.trial_of(terms)?;
         if self.saved.protection == Protection::Off {
-            self.forget_seals();
+            self.saved.forget_seals();
         }
-        self.make_ready(now)?;
+        self.make_ready(now, system)?;
         self.saved.node = Some(self.setup.node.name.clone());
-        self.saved.protection = Protection::On;
-        self.saved.trial = trial;
+        (self.saved.protection, self.saved.leaving, self.saved.trial) = (Protection::On, false, trial);
         Ok(())
     }
 
-    fn protect(&mut self, now: Instant, strict: bool) -> anyhow::Result<()> {
-        let trial = self.saved.trial.as_ref().map(|trial| machine::boot().map(|boot| trial.left(&boot)));
-        let left = trial.transpose()?.flatten();
+    fn protect(&mut self, now: Instant, system: &mut dyn System, strict: bool) -> anyhow::Result<()> {
+        let left = self.saved.trial.as_ref().and_then(|trial| trial.left(&self.boot()));
         if let Some(core) = &mut self.core {
-            core.enable(now, &mut self.kernel, strict, left.map(|left| now + left))?;
+            core.enable(now, system, strict, left.map(|left| now + left))?;
         }
-        self.look_for_holes(now);
+        self.look_for_holes(now, system);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + LISTEN_EVERY);
-        self.keep_config(now);
+        self.ledger.keep(now);
         Ok(())
     }
 
@@ -149,20 +163,20 @@ impl Service {
         let Some(length) = terms.try_s.map(Duration::from_secs) else {
             return Ok(self.saved.trial.clone());
         };
-        anyhow::ensure!(length <= trial::LONGEST, "a trial lasts a day at most");
-        anyhow::ensure!(
+        ensure!(length <= trial::LONGEST, "a trial lasts a day at most");
+        ensure!(
             self.saved.trial.is_some() || self.saved.protection == Protection::Off,
             "protection is already on: run `hostseal disable` first, or leave out --try"
         );
-        Ok(Some(Trial::begin(&machine::boot()?, length)))
+        Ok(Some(Trial::begin(&self.boot(), length)))
     }
 
-    fn confirm(&mut self, now: Instant) -> anyhow::Result<()> {
+    fn confirm(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
         if self.saved.trial.take().is_none() {
             let on = self.saved.protection == Protection::On;
-            anyhow::ensure!(on, "protection is off: nothing is left to confirm");
+            ensure!(on, "protection is off: nothing is left to confirm");
         } else if let Some(core) = &mut self.core {
-            core.confirm(now, &mut self.kernel);
+            core.confirm(now, system);
         }
         Ok(())
     }
@@ -171,19 +185,7 @@ impl Service {
     pub(super) fn end_trial(&mut self, now: Instant) {
         tracing::warn!("the trial was not confirmed in time: going back to the clear");
         self.agent.protection = Protection::Disabling;
-        self.saved.protection = Protection::Off;
-        self.saved.trial = None;
-        self.due.note(now, Persist::Seals);
-    }
-
-    /// Begins to go back to the clear.
-    pub(super) fn leave(&mut self, now: Instant) -> anyhow::Result<()> {
-        if self.agent.protection == Protection::On {
-            self.set_protection(Protection::Disabling);
-        }
-        if let Some(core) = &mut self.core {
-            core.disable(now, &mut self.kernel)?;
-        }
-        Ok(())
+        self.saved.leave();
+        self.ledger.note(now, Persist::Seals);
     }
 }

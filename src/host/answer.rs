@@ -1,0 +1,118 @@
+//! What is answered to whoever asks, and to those who follow.
+
+use std::time::{Duration, Instant};
+
+use super::Host;
+use super::ledger::Asker;
+use super::reload::Read;
+use super::setup::Secrets;
+use super::system::{Moment, System};
+use super::wish::Wish;
+use super::{report, unlisted};
+use crate::control::{ErrorCode, PlanLine, Reply, Request, Terms};
+use crate::observe::status::{Known, Status, without_agent};
+use crate::observe::{causes, unpaired};
+use crate::types::{Pair, Protection};
+
+/// An order, or a question, that comes to nothing.
+pub(super) fn refusal(code: ErrorCode, error: &anyhow::Error) -> Reply {
+    Reply::Error { code, message: causes::words(error.as_ref()) }
+}
+
+impl Host {
+    /// Answers a question, or takes an order.
+    pub fn handle_request(
+        &mut self,
+        moment: Moment,
+        system: &mut dyn System,
+        asker: Asker,
+        request: Request,
+    ) {
+        let now = self.note_moment(moment);
+        let answer = match request {
+            Request::Enable => return self.order(now, system, Wish::Enable(Terms::default()), asker),
+            Request::EnableWith(terms) => return self.order(now, system, Wish::Enable(terms), asker),
+            Request::Confirm => return self.order(now, system, Wish::Confirm, asker),
+            Request::Disable => return self.order(now, system, Wish::Disable, asker),
+            Request::Follow { after, hold_ms } => {
+                return self.followers.hold(now, after, Duration::from_millis(hold_ms), asker);
+            }
+            Request::PlanWith { file, text } => {
+                return self.reads.push_back(Read::Preview { asker, file, text, kernel_alone: true });
+            }
+            Request::Preview { file, text } => {
+                return self.reads.push_back(Read::Preview { asker, file, text, kernel_alone: false });
+            }
+            Request::Reload => return self.reads.push_back(Read::Reload(asker)),
+            Request::Ping => Ok(Reply::Done),
+            Request::Status => self.status(system).map(|status| Reply::Status(Box::new(status))),
+            Request::Plan => self.plan(system).map(Reply::Plan),
+        };
+        let reply = answer.unwrap_or_else(|error| refusal(ErrorCode::Failed, &error));
+        self.answer(now, asker, reply);
+    }
+
+    /// Answers. What is told is remembered first: whoever hears that a pair is protected may cut the power.
+    pub(super) fn answer(&mut self, now: Instant, asker: Asker, reply: Reply) {
+        self.note_persist(now);
+        self.ledger.tell(now, asker, reply);
+    }
+
+    /// Answers those who follow what was changed.
+    pub(super) fn tell_followers(&mut self, now: Instant) {
+        if let Some(core) = &mut self.core {
+            while let Some((pair, state)) = core.poll_changed() {
+                self.followers.note_row(pair, state);
+            }
+        }
+        for held in self.followers.take_due(now) {
+            let changed = |pair| self.followers.has_changed(pair, held.after);
+            let here = |pair: &Pair| self.core.as_ref().is_none_or(|core| core.is_possible(*pair));
+            let mut named = self.setup.config.pairs(&self.setup.node);
+            named.retain(|(_, pair)| here(pair));
+            let progress =
+                report::progress(&self.agent, self.core.as_ref(), named, self.followers.revision(), changed);
+            self.answer(now, held.asker, Reply::Progress(progress));
+        }
+    }
+
+    fn status(&mut self, system: &mut dyn System) -> anyhow::Result<Status> {
+        let (now, wall) = (self.moment.now, self.moment.wall);
+        // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
+        let mut kernel = system.read()?;
+        for ended in self.handle_kernel_events(now, system) {
+            kernel.sas.remove(&ended);
+        }
+        let mut saved = self.saved.clone();
+        if let Some(core) = &mut self.core {
+            core.set_clock(now, wall);
+            core.listen(now, &kernel.sas);
+            core.date(now, wall, &mut kernel.sas);
+            saved.pairs = core.records_beside(&kernel.sas, now, wall);
+        }
+        let present = system.here()?.present;
+        let facts = system.facts(&self.setup)?;
+        let (config, node) = (&self.setup.config, &self.setup.node);
+        let known = Known { config, node, present: &present, kernel: &kernel, saved: &saved };
+        let secret_id = self.secrets.as_ref().and_then(Secrets::id);
+        let mut status = without_agent(known, &facts.statistics, secret_id, wall);
+        status.config_error.clone_from(&self.trouble);
+        if self.agent.protection != Protection::Off {
+            status.problems.extend(facts.problems);
+            status.problems.extend(unpaired::problem(config, node, &present));
+            status.problems.extend(self.holes_now(system));
+        }
+        if let Some(core) = &self.core {
+            status.problems.extend(unlisted::problems(core, config, now));
+        }
+        let about = self.secrets.as_ref().map(|secrets| self.setup.about(secrets));
+        Ok(report::complete(status, &self.agent, facts.pid, self.core.as_ref(), about.as_ref(), now))
+    }
+
+    fn plan(&self, system: &mut dyn System) -> anyhow::Result<Vec<PlanLine>> {
+        let Some(core) = &self.core else {
+            return Ok(Vec::new());
+        };
+        Ok(report::preview(&core.plan(system.read()?)))
+    }
+}

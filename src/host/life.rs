@@ -1,0 +1,224 @@
+//! How an agent begins and ends: it goes on with what was wanted when the last one ended, and leaves nothing behind once
+//! the host is in the clear.
+
+use std::time::Instant;
+
+use anyhow::bail;
+
+use super::accounts::Accounts;
+use super::core::{Core, Persist};
+use super::pace::Pace;
+use super::report::Agent;
+use super::setup::{Secrets, Setup};
+use super::system::{Moment, System};
+use super::{Chance, HOLES, HOLES_SHARE, Host, LOOK_PAUSE, LOOK_SHARE};
+use crate::ike;
+use crate::observe::causes;
+use crate::store::Saved;
+use crate::types::Protection;
+
+/// What an agent starts with.
+pub struct Start {
+    /// What the configuration says, or what it said when it was good.
+    pub setup: Setup,
+    /// The secrets, where they can be read.
+    pub secrets: Option<Secrets>,
+    /// What the agent before left.
+    pub saved: Saved,
+    /// What is wrong with the files as they are now.
+    pub trouble: Option<String>,
+}
+
+impl Host {
+    /// A host that does nothing yet. `boot` names this start of its system.
+    pub fn new(moment: Moment, boot: String, start: Start, chance: Chance) -> Self {
+        let Start { setup, secrets, saved, trouble } = start;
+        let now = moment.now;
+        Self {
+            boot,
+            moment,
+            chance,
+            setup,
+            secrets,
+            trouble,
+            taken: Vec::new(),
+            reads: Default::default(),
+            saved,
+            agent: Agent { started: now, protection: Protection::Off },
+            core: None,
+            followers: Default::default(),
+            knocks: Default::default(),
+            strangers: Default::default(),
+            holes: Default::default(),
+            ledger: Default::default(),
+            wish: None,
+            looks: Pace::new(now, LOOK_PAUSE, LOOK_SHARE),
+            lists: Pace::new(now, LOOK_PAUSE, LOOK_SHARE),
+            here: None,
+            hole_looks: Pace::new(now, HOLES, HOLES_SHARE),
+            tick_at: None,
+            ways: false,
+            left: false,
+            narrows: false,
+        }
+    }
+
+    /// Goes on with what was wanted when the last agent ended.
+    ///
+    /// # Errors
+    /// The kernel cannot be read, or a socket cannot be opened.
+    pub fn start(&mut self, moment: Moment, system: &mut dyn System) -> anyhow::Result<()> {
+        let now = self.note_moment(moment);
+        if let Some(words) = &self.trouble {
+            tracing::error!("using the last good configuration: {words}");
+        }
+        let boot = self.boot();
+        if self.saved.end_trial(&boot) {
+            tracing::warn!("the trial was not confirmed in time: this host is in the clear");
+            self.ledger.note(now, Persist::Seals);
+        }
+        match self.saved.protection {
+            Protection::On | Protection::Enabling if self.secrets.is_none() => {
+                self.agent.protection = Protection::On;
+                Ok(())
+            }
+            Protection::On | Protection::Enabling => self.go_on(now, system),
+            Protection::Off | Protection::Disabling => self.go_on_leaving(now, system),
+        }
+    }
+
+    /// Ends what an agent before this one began that died on the way to the clear: in stages too, as the peers may not
+    /// know of it yet.
+    fn go_on_leaving(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+        if !self.saved.leaving && !system.read()?.holds_ours() {
+            return Ok(());
+        }
+        self.saved.forget_seals();
+        if let Err(error) = self.make_ready(now, system) {
+            tracing::warn!(
+                "cannot go back to the clear in stages, so removing everything at once: {}",
+                causes::words(error.as_ref())
+            );
+            return system.sweep().map_err(anyhow::Error::msg);
+        }
+        tracing::info!("still going back to the clear");
+        if let Err(error) = self.leave(now, system) {
+            tracing::error!("{}", causes::words(error.as_ref()));
+        }
+        Ok(())
+    }
+
+    /// Opens the sockets and makes a core that is off, unless there is one.
+    pub(super) fn make_ready(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+        if self.core.is_some() {
+            return Ok(());
+        }
+        let Some(secrets) = &self.secrets else {
+            bail!("{}", self.trouble.as_deref().unwrap_or("the secret cannot be read"));
+        };
+        // Said only where nothing was adopted: the peers' SAs of before are dead then.
+        let initial_contact = system.read_sas()?.is_empty();
+        let settings = self.setup.settings(secrets, initial_contact);
+        system.open(self.setup.addresses().collect(), self.setup.ports())?;
+        self.core = Some(self.make_core(now, settings));
+        // Before the pairs begin: those whose addresses are elsewhere must not.
+        self.list_addresses(now, system);
+        Ok(())
+    }
+
+    fn make_core(&mut self, now: Instant, settings: ike::Settings) -> Core {
+        let (scheme, wall) = (self.setup.scheme(), self.moment.wall_at(now));
+        let mut accounts = Accounts::default();
+        for pair in &scheme.pairs {
+            accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
+        }
+        let mut engine = ike::Engine::new(settings, (self.chance)());
+        engine.set_clock(now, wall);
+        let mut core = Core::new(scheme, engine, accounts, &self.saved.sealed(), now);
+        core.set_clock(now, wall);
+        core.recall(&self.saved.pairs);
+        core
+    }
+
+    /// Begins to go back to the clear.
+    pub(super) fn leave(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+        if self.agent.protection == Protection::On {
+            self.set_protection(Protection::Disabling);
+        }
+        if let Some(core) = &mut self.core {
+            core.disable(now, system)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the way to the clear once all pairs are at its end, and lets go of what a host that is off needs no more.
+    pub(super) fn finish_leaving(&mut self, now: Instant, system: &mut dyn System) {
+        if self.wish.is_some() || !self.core.as_ref().is_none_or(Core::is_off) {
+            return;
+        }
+        // What an agent before this one began, or what could not be begun, is off as far as anybody was told.
+        let ordered = self.agent.protection == Protection::Disabling;
+        let unordered = self.agent.protection == Protection::Off && self.core.is_some();
+        if ordered || unordered {
+            // The last figures of the last SAs are on their way: the totals need them.
+            self.handle_kernel_events(now, system);
+            self.take_records(now);
+            self.let_go(system);
+        }
+        if std::mem::take(&mut self.saved.leaving) || ordered {
+            self.ledger.note(now, Persist::Seals);
+        }
+        if ordered {
+            match system.sweep() {
+                Ok(()) => tracing::info!("disabled: nothing of ours is left in the kernel"),
+                Err(error) => {
+                    tracing::error!("disabled, but not all of ours could be removed from the kernel: {error}")
+                }
+            }
+            self.set_protection(Protection::Off);
+            self.left = true;
+        }
+    }
+
+    fn let_go(&mut self, system: &mut dyn System) {
+        self.core = None;
+        system.close();
+        self.tick_at = None;
+        [&mut self.looks, &mut self.lists, &mut self.hole_looks].into_iter().for_each(Pace::rest);
+    }
+
+    pub(super) fn set_protection(&mut self, protection: Protection) {
+        self.agent.protection = protection;
+        self.followers.note_change();
+    }
+
+    /// The agent ends, and protection stays: what is to be remembered is written now.
+    pub fn hurry(&mut self, now: Instant) {
+        self.note_persist(now);
+        self.ledger.hurry_all(now);
+    }
+
+    /// Takes what the core has changed of what is remembered.
+    pub(super) fn note_persist(&mut self, now: Instant) {
+        if let Some(what) = self.core.as_mut().and_then(Core::poll_persist) {
+            self.ledger.note(now, what);
+            self.narrows |= what == Persist::Seals;
+        }
+    }
+
+    /// Closes the sockets of addresses that are neither this host's any more nor in use by a pair on its way to the
+    /// clear.
+    pub(super) fn close_sockets(&mut self, system: &mut dyn System) {
+        if let Some(core) = self.core.as_ref().filter(|_| self.narrows) {
+            system.retain(&core.own().into_iter().chain(self.setup.addresses()).collect());
+        }
+        self.narrows = false;
+    }
+
+    /// Takes what is to be remembered of the pairs.
+    pub(super) fn take_records(&mut self, now: Instant) {
+        if let Some(core) = &self.core {
+            self.saved.pairs = core.records(now, self.moment.wall_at(now));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What may have changed behind the agent's back is looked at again: what is heard of it says no more than that.
+
+use std::time::Instant;
+
+use super::Host;
+use super::system::{KernelEvent, News, System};
+use crate::types::{Pair, Problem, SaId};
+
+impl Host {
+    /// The kernel has something to report. Returns the SAs that ended.
+    pub fn handle_kernel_events(&mut self, now: Instant, system: &mut dyn System) -> Vec<SaId> {
+        let (mut ended, mut look) = (Vec::new(), false);
+        while let Some(event) = system.poll_event() {
+            let Some(core) = &mut self.core else { continue };
+            match event {
+                KernelEvent::SaEnded { reading, by_us } => {
+                    core.handle_sa_end(&reading);
+                    ended.push(reading.id);
+                    look |= !by_us;
+                }
+                KernelEvent::SaDying(reading) => core.handle_sa_dying(now, system, &reading),
+                KernelEvent::SaMapped { id, remote } => core.handle_mapping(now, system, id, remote),
+                KernelEvent::Changed { by_us } => look |= !by_us,
+            }
+        }
+        if look {
+            self.looks.want();
+        }
+        ended
+    }
+
+    /// Addresses or routes may have changed.
+    pub fn handle_news(&mut self, now: Instant, system: &mut dyn System, news: News) {
+        match news {
+            // Until the agent knows that it left, packets of this host to an address that floats go in the clear.
+            News::Addresses(named) if self.core.as_ref().is_some_and(|core| core.waits_for(&named)) => {
+                self.note_addresses(now, system);
+                self.hole_looks.want();
+            }
+            News::Addresses(_) => self.lists.want(),
+            News::Routes => self.ways |= self.core.is_some(),
+        }
+    }
+
+    /// Tells the core which of its addresses this host has.
+    pub(super) fn list_addresses(&mut self, now: Instant, system: &mut dyn System) {
+        self.here = None;
+        self.note_addresses(now, system);
+    }
+
+    /// The same where they are not what they were: many an event of an interface changes none.
+    pub(super) fn note_addresses(&mut self, now: Instant, system: &mut dyn System) {
+        let Some(core) = &mut self.core else { return self.lists.rest() };
+        self.ways = true;
+        self.lists.begin(now);
+        match system.here() {
+            Ok(here) if self.here.as_ref() == Some(&here) => {}
+            Ok(here) => {
+                core.know_own(here.own.clone());
+                core.handle_addresses(now, system, &here.present);
+                self.here = Some(here);
+            }
+            Err(error) => tracing::error!("this host's addresses cannot be listed: {error}"),
+        }
+    }
+
+    /// The interfaces that let packets of the pairs past the policies.
+    pub(super) fn holes_now(&self, system: &mut dyn System) -> Vec<Problem> {
+        let pairs = self.setup.config.pairs(&self.setup.node).into_iter().map(|(_, pair)| pair);
+        system.holes(&pairs.collect::<Vec<Pair>>())
+    }
+
+    /// Says in the log which holes there are. With thousands of interfaces it looks more seldom.
+    pub(super) fn look_for_holes(&mut self, now: Instant, system: &mut dyn System) {
+        if self.core.is_some() {
+            self.hole_looks.begin(now);
+            self.holes.note(self.holes_now(system));
+        }
+    }
+}

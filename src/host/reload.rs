@@ -1,0 +1,178 @@
+//! Takes the files as they are now: all of it or, where something is wrong, nothing.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::Host;
+use super::answer::refusal;
+use super::ledger::Asker;
+use super::report;
+use super::setup::{Secrets, Setup};
+use super::system::{Moment, System};
+use crate::control::{ErrorCode, Preview, Reply};
+use crate::observe::causes;
+use crate::types::Protection;
+use crate::types::units::human_duration;
+
+/// So many changes are remembered that nobody was told of.
+const TAKEN_MOST: usize = 100;
+
+/// What files say that a host can go on with ([`Setup::followed_by`]).
+pub struct Files {
+    /// The configuration, and who this host is in it.
+    pub setup: Setup,
+    /// What it names for proofs.
+    pub secrets: Secrets,
+}
+
+/// Files that are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// Those in force may have changed.
+    Changed,
+    /// The same, and somebody wants to know.
+    Reload(Asker),
+    /// What this text would change if it were the configuration.
+    Preview {
+        /// Who asks.
+        asker: Asker,
+        /// What errors call the file.
+        file: PathBuf,
+        /// What it says.
+        text: String,
+        /// An older command, which takes what the kernel gets alone.
+        kernel_alone: bool,
+    },
+}
+
+impl Host {
+    /// One of the files may have changed, or somebody says so: what comes of it is in the log and in `status`.
+    pub fn handle_change(&mut self) {
+        if !self.reads.contains(&Read::Changed) {
+            self.reads.push_back(Read::Changed);
+        }
+    }
+
+    /// What was to be read says this, or cannot be read.
+    pub fn handle_files(
+        &mut self,
+        moment: Moment,
+        system: &mut dyn System,
+        read: Read,
+        files: anyhow::Result<Files>,
+    ) {
+        let now = self.note_moment(moment);
+        let (asker, answer) = match read {
+            Read::Changed => {
+                let changes = self.reload(now, system, files).unwrap_or_default();
+                self.taken.extend(changes.into_iter().map(|change| (now, change)));
+                let many = self.taken.len().saturating_sub(TAKEN_MOST);
+                self.taken.drain(..many);
+                return;
+            }
+            Read::Reload(asker) => (asker, self.reload_by_request(now, system, files).map(Reply::Reloaded)),
+            Read::Preview { asker, kernel_alone, .. } => {
+                let preview = files.and_then(|files| self.preview(now, system, &files));
+                let reply = |preview: Preview| match kernel_alone {
+                    true => Reply::Plan(preview.kernel),
+                    false => Reply::Preview(preview),
+                };
+                (asker, preview.map(reply))
+            }
+        };
+        let reply = answer.unwrap_or_else(|error| refusal(ErrorCode::Configuration, &error));
+        self.answer(now, asker, reply);
+    }
+
+    /// Goes on with what the files say now, and says what that changed. Only what changed is touched.
+    ///
+    /// # Errors
+    /// Something in them is wrong, or takes a new agent: then nothing has changed, and `status` says so until
+    /// the files are mended.
+    fn reload(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        files: anyhow::Result<Files>,
+    ) -> anyhow::Result<Vec<String>> {
+        let outcome = files.and_then(|files| self.take_files(now, system, files));
+        match &outcome {
+            Ok(changes) => {
+                self.trouble = None;
+                changes.iter().for_each(|change| tracing::info!("{change}"));
+            }
+            Err(error) => {
+                let words = causes::words(error.as_ref());
+                if self.trouble.as_ref() != Some(&words) {
+                    tracing::error!("keeping the previous configuration: {words}");
+                }
+                self.trouble = Some(words);
+            }
+        }
+        outcome
+    }
+
+    /// The same for somebody who asks for it. Where there is nothing new, says what was taken without being asked: the
+    /// watch is often faster.
+    fn reload_by_request(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        files: anyhow::Result<Files>,
+    ) -> anyhow::Result<Vec<String>> {
+        let (changes, taken) = (self.reload(now, system, files)?, std::mem::take(&mut self.taken));
+        let already = |(at, change): (Instant, String)| {
+            let age = Duration::from_secs(now.saturating_duration_since(at).as_secs());
+            format!("{change} (taken {} ago)", human_duration(age))
+        };
+        Ok(if changes.is_empty() { taken.into_iter().map(already).collect() } else { changes })
+    }
+
+    /// What these files would change. SAs that are agreed anew have no SPI yet: those that they replace stand for them.
+    fn preview(&self, now: Instant, system: &mut dyn System, files: &Files) -> anyhow::Result<Preview> {
+        let Files { setup, secrets } = files;
+        let of_secrets = self.secrets.as_ref().map(|before| before.changes(secrets));
+        let otherwise = self.setup.config.keying.method != setup.config.keying.method;
+        let anew = otherwise || of_secrets.as_ref().is_none_or(|changes| !changes.is_empty());
+        let mut changes = self.setup.config.changes(&setup.config);
+        changes.extend(of_secrets.unwrap_or_default());
+        let Some(core) = &self.core else { return Ok(Preview { file: changes, kernel: Vec::new() }) };
+        let actual = system.read()?;
+        let (before, after) = (&self.setup.config.esp.proposals, &setup.config.esp.proposals);
+        let preview =
+            core.preview(now, actual, &setup.scheme(), |sa| anew || after.replace(before, sa.suite()));
+        Ok(Preview { file: changes, kernel: report::preview(&preview) })
+    }
+
+    fn take_files(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        files: Files,
+    ) -> anyhow::Result<Vec<String>> {
+        let Files { setup, secrets } = files;
+        let mut changes = self.setup.config.changes(&setup.config);
+        match &self.secrets {
+            Some(before) => changes.extend(before.changes(&secrets)),
+            None => changes.push("the secret or the keys could not be read before".to_owned()),
+        }
+        if !changes.is_empty() {
+            if self.core.is_some() {
+                system.open(setup.addresses().collect(), setup.ports())?;
+            }
+            let settings = setup.settings(&secrets, false);
+            (self.setup, self.secrets) = (setup, Some(secrets));
+            if let Some(core) = &mut self.core {
+                core.reconfigure(now, self.moment.wall, system, self.setup.scheme(), settings);
+                // Pairs that come do not know yet which addresses are there.
+                self.list_addresses(now, system);
+            }
+            self.ledger.keep(now);
+        }
+        // What has waited for the secret.
+        if self.core.is_none() && self.agent.protection == Protection::On {
+            self.go_on(now, system)?;
+        }
+        Ok(changes)
+    }
+}

@@ -1,0 +1,79 @@
+//! A disk with a state directory on it.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::host::ledger::{Save, Written};
+use crate::store::{Saved, SavedError};
+
+/// What is on the disk, and on its way there.
+#[derive(Default)]
+pub(super) struct Disk {
+    pub(super) saved: Saved,
+    /// Octets that there is room for, where it is not much.
+    pub(super) room: Option<usize>,
+    /// The last state could not be written.
+    pub(super) failed: bool,
+    /// How long a write takes.
+    pub(super) delay: Duration,
+    /// How large the state is, and how often it was written.
+    pub(super) octets: usize,
+    pub(super) writes: u64,
+    /// What is being written, and when that ends.
+    under_way: VecDeque<(Instant, Save)>,
+}
+
+impl Disk {
+    /// Begins to write after what is being written.
+    pub(super) fn begin(&mut self, now: Instant, save: Save) {
+        let begin = self.under_way.back().map_or(now, |(end, _)| *end);
+        self.under_way.push_back((begin + self.delay, save));
+    }
+
+    /// When the next write ends.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.under_way.front().map(|(end, _)| *end)
+    }
+
+    /// Ends the next write, if it is time.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<Written> {
+        let (_, save) = self.under_way.pop_front_if(|(end, _)| *end <= now)?;
+        Some(self.write(save))
+    }
+
+    fn write(&mut self, save: Save) -> Written {
+        // It is written beside the one before, and takes its place then.
+        let fits = |saved: &Saved, times: usize| {
+            let octets = || times * saved.to_json().len();
+            match self.room.is_some_and(|room| octets() > room) {
+                true => Err(SavedError::Broken { file: PathBuf::new(), reason: "no space left".to_owned() }),
+                false => Ok(()),
+            }
+        };
+        match save {
+            Save::Config(_) => Written::Config(Ok(())),
+            Save::State { saved, room } => {
+                let outcome = room.map_or(Ok(()), |room| fits(&room, 2)).and_then(|()| fits(&saved, 1));
+                self.failed = outcome.is_err();
+                if outcome.is_ok() {
+                    self.saved = saved;
+                    self.writes += 1;
+                }
+                Written::State(outcome.map(|()| self.octets))
+            }
+        }
+    }
+
+    /// What is being written gets there, and nobody hears of it.
+    pub(super) fn finish(&mut self) {
+        for (_, save) in std::mem::take(&mut self.under_way) {
+            self.write(save);
+        }
+    }
+
+    /// Whoever was writing is gone.
+    pub(super) fn lose(&mut self) {
+        self.under_way.clear();
+    }
+}

@@ -1,0 +1,139 @@
+//! What a host asks of its system, as values: real in the agent, simulated in tests.
+//!
+//! These answer at once, because what comes next depends on the answer: an SA goes in only when the one before it is
+//! there, and `enable` fails where a socket cannot be opened. What takes time comes back as an input.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::kernel::Kernel;
+use super::setup::{Ports, Setup};
+use crate::types::{Pair, Problem, SaId, SaReading, UnixTime};
+
+/// A moment, by the three clocks that count.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the clock that nobody sets.
+    pub now: Instant,
+    /// The time of day.
+    pub wall: UnixTime,
+    /// Since the system was started, its sleep included.
+    pub uptime: Duration,
+}
+
+impl Moment {
+    /// The time of day at `now`, some time after this moment.
+    pub(super) fn wall_at(&self, now: Instant) -> UnixTime {
+        self.wall.after(now.saturating_duration_since(self.now))
+    }
+}
+
+/// The addresses of this host, and those that packets can leave from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// All unicast addresses that it has, up or not.
+    pub own: BTreeSet<IpAddr>,
+    /// Those whose interface is up.
+    pub present: BTreeSet<IpAddr>,
+}
+
+/// What happened in the kernel's tables.
+#[derive(Debug, Clone, Copy)]
+pub enum KernelEvent {
+    /// An SA of ours is gone; these are its last figures.
+    SaEnded {
+        /// What it had counted.
+        reading: SaReading,
+        /// Whether this agent removed it.
+        by_us: bool,
+    },
+    /// An SA of ours has reached a soft limit: the kernel asks for another.
+    SaDying(SaReading),
+    /// Authentic ESP came in UDP from elsewhere than its inbound SA of ours says.
+    SaMapped {
+        /// The SA.
+        id: SaId,
+        /// From where it came.
+        remote: SocketAddr,
+    },
+    /// Something else changed: this agent did it, or another.
+    Changed {
+        /// Whether this agent did it.
+        by_us: bool,
+    },
+}
+
+/// What may have changed of this host's addresses and routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Routes alone: a router may have some all the time.
+    Routes,
+    /// Addresses or interfaces, and routes with them. Of the addresses these were named; an interface takes its own
+    /// along without naming them.
+    Addresses(BTreeSet<IpAddr>),
+}
+
+impl News {
+    /// Both.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (News::Routes, news) | (news, News::Routes) => news,
+            (News::Addresses(some), News::Addresses(others)) => News::Addresses(&some | &others),
+        }
+    }
+}
+
+/// What `status` says of the system beside the kernel's tables.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// The agent's process.
+    pub pid: u32,
+    /// The kernel's counters of what it dropped.
+    pub statistics: BTreeMap<String, u64>,
+    /// What is wrong with this system, for a host that is protected.
+    pub problems: Vec<Problem>,
+}
+
+/// What a host needs of its system.
+pub trait System: Kernel {
+    /// What happened in the kernel's tables, oldest first.
+    fn poll_event(&mut self) -> Option<KernelEvent>;
+
+    /// Removes all of ours from the kernel's tables.
+    ///
+    /// # Errors
+    /// In words; some of it may be left.
+    fn sweep(&mut self) -> Result<(), String>;
+
+    /// Opens UDP sockets for each of `addresses`, where there are none yet.
+    ///
+    /// # Errors
+    /// One cannot be opened; all is as before then.
+    fn open(&mut self, addresses: Vec<IpAddr>, ports: Ports) -> anyhow::Result<()>;
+
+    /// Tries again to open what somebody else had.
+    fn open_missing(&mut self);
+
+    /// Closes the sockets of addresses that are not `wanted`.
+    fn retain(&mut self, wanted: &BTreeSet<IpAddr>);
+
+    /// Closes all of them for good.
+    fn close(&mut self);
+
+    /// The addresses of this host now.
+    ///
+    /// # Errors
+    /// The system does not list them.
+    fn here(&mut self) -> io::Result<Here>;
+
+    /// What lets packets of these pairs past the kernel's policies.
+    fn holes(&mut self, pairs: &[Pair]) -> Vec<Problem>;
+
+    /// What `status` says beside that.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    fn facts(&mut self, setup: &Setup) -> io::Result<Facts>;
+}
