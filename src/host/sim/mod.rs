@@ -13,6 +13,7 @@ mod firewall;
 mod floating;
 mod imposter;
 mod kernel;
+mod lasting;
 mod lives;
 mod log;
 mod nat;
