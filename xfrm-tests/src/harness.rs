@@ -227,7 +227,7 @@ pub fn in_release(arguments: &[String]) -> Result<i32> {
     Ok(status.code().unwrap_or(1))
 }
 
-/// Runs the soak of the simulation (`src/agent/sim/soak.rs`) for so many virtual hours, optimised.
+/// Runs the soak of the simulation (`src/host/sim/soak.rs`) for so many virtual hours, optimised.
 ///
 /// # Errors
 /// When `time` is no whole number of hours, or cargo does not run.
