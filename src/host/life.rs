@@ -72,7 +72,7 @@ impl Host {
         if let Some(words) = &self.trouble {
             tracing::error!("using the last good configuration: {words}");
         }
-        let boot = self.boot();
+        let boot = self.boot_at(now);
         if self.saved.end_trial(&boot) {
             tracing::warn!("the trial was not confirmed in time: this host is in the clear");
             self.ledger.note(now, Persist::Seals);

@@ -324,7 +324,7 @@ impl Host {
         self.core.as_ref()
     }
 
-    fn boot(&self) -> Boot {
-        Boot { id: self.boot.clone(), uptime: self.moment.uptime }
+    fn boot_at(&self, now: Instant) -> Boot {
+        Boot { id: self.boot.clone(), uptime: self.moment.uptime_at(now) }
     }
 }

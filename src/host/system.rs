@@ -28,6 +28,11 @@ impl Moment {
     pub(super) fn wall_at(&self, now: Instant) -> UnixTime {
         self.wall.after(now.saturating_duration_since(self.now))
     }
+
+    /// How long the system had been up at `now`, some time after this moment.
+    pub(super) fn uptime_at(&self, now: Instant) -> Duration {
+        self.uptime + now.saturating_duration_since(self.now)
+    }
 }
 
 /// The addresses of this host, and those that packets can leave from.
@@ -136,4 +141,18 @@ pub trait System: Kernel {
     /// # Errors
     /// The system does not tell.
     fn facts(&mut self, setup: &Setup) -> io::Result<Facts>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A trial's end is counted from it, after a write that may take seconds.
+    #[test]
+    fn what_is_told_of_a_moment_goes_on() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let moment = Moment { now, wall: UnixTime(1_000), uptime: 60 * second };
+        let later = now + 20 * second;
+        assert_eq!((moment.wall_at(later), moment.uptime_at(later)), (UnixTime(1_020), 80 * second));
+    }
 }

@@ -128,7 +128,7 @@ impl Host {
 
     /// Gets ready to protect this host, and notes that it is to be.
     fn note_enable(&mut self, now: Instant, system: &mut dyn System, terms: Terms) -> anyhow::Result<()> {
-        let trial = self.trial_of(terms)?;
+        let trial = self.trial_of(now, terms)?;
         if self.saved.protection == Protection::Off {
             self.saved.forget_seals();
         }
@@ -139,7 +139,7 @@ impl Host {
     }
 
     fn protect(&mut self, now: Instant, system: &mut dyn System, strict: bool) -> anyhow::Result<()> {
-        let left = self.saved.trial.as_ref().and_then(|trial| trial.left(&self.boot()));
+        let left = self.saved.trial.as_ref().and_then(|trial| trial.left(&self.boot_at(now)));
         if let Some(core) = &mut self.core {
             core.enable(now, system, strict, left.map(|left| now + left))?;
         }
@@ -159,7 +159,7 @@ impl Host {
     }
 
     /// The trial that an order to protect this host begins, or goes on with.
-    fn trial_of(&self, terms: Terms) -> anyhow::Result<Option<Trial>> {
+    fn trial_of(&self, now: Instant, terms: Terms) -> anyhow::Result<Option<Trial>> {
         let Some(length) = terms.try_s.map(Duration::from_secs) else {
             return Ok(self.saved.trial.clone());
         };
@@ -168,7 +168,7 @@ impl Host {
             self.saved.trial.is_some() || self.saved.protection == Protection::Off,
             "protection is already on: run `hostseal disable` first, or leave out --try"
         );
-        Ok(Some(Trial::begin(&self.boot(), length)))
+        Ok(Some(Trial::begin(&self.boot_at(now), length)))
     }
 
     fn confirm(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
