@@ -1,12 +1,15 @@
 //! One child of a pair: two SAs, what both ends have done for them, and their way out.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+use subtle::ConstantTimeEq as _;
 
 use super::clock::Clock;
 use super::proof::PathProof;
 use super::timing::{IN_GRACE, OUT_GRACE};
 use crate::types::word::{Flags, Passage, Probe};
-use crate::types::{Direction, Limits, NewChild, Sa, SaId, Spi, Word};
+use crate::types::{Direction, Limits, NewChild, OpError, Sa, SaId, Spi, UdpPorts, Word};
 
 /// Where the two SAs stand in this host's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,28 +33,28 @@ enum Closing {
     Orphaned,
 }
 
-/// One child. The facts are recorded by the machine of its pair.
+/// One child. The machine of its pair tells it what happens.
 pub struct Child {
     /// The inbound SA.
-    pub(super) incoming: Sa,
+    incoming: Sa,
     /// The outbound SA.
-    pub(super) outgoing: Sa,
+    outgoing: Sa,
     /// Whether this host initiated it.
-    pub(super) initiator: bool,
+    initiator: bool,
     /// Whether the peer is not hostseal.
-    pub(super) foreign: bool,
+    foreign: bool,
     /// What the peer's probes carry.
-    pub(super) my_token: [u8; 16],
+    my_token: [u8; 16],
     /// What our probes carry, once the peer has told.
     their_token: Option<[u8; 16]>,
     /// What the peer has done.
-    pub(super) peer: Flags,
+    peer: Flags,
     /// Whether ESP gets through, both ways.
-    pub(super) proof: PathProof,
+    proof: PathProof,
     /// A probe is to be answered with one.
     answers: bool,
     /// A foreign peer is known to have installed it.
-    pub(super) foreign_ready: bool,
+    foreign_ready: bool,
     /// What the peer was told last.
     said: Flags,
     install: Install,
@@ -65,7 +68,7 @@ pub struct Child {
     /// The outbound SA is not wanted any more.
     out_gone: bool,
     /// The key exchange was told that it carries traffic both ways.
-    pub(super) announced: bool,
+    announced: bool,
     /// The key exchange was asked for a child whose ESP goes in UDP instead.
     evaded: bool,
 }
@@ -109,6 +112,42 @@ impl Child {
         }
     }
 
+    /// The inbound SA.
+    pub(super) fn incoming(&self) -> &Sa {
+        &self.incoming
+    }
+
+    /// The outbound SA.
+    pub(super) fn outgoing(&self) -> &Sa {
+        &self.outgoing
+    }
+
+    /// Whether an SA is one of its own.
+    pub(super) fn owns(&self, id: SaId) -> bool {
+        [self.incoming.id(), self.outgoing.id()].contains(&id)
+    }
+
+    /// Whether this host initiated it.
+    pub(super) fn is_initiator(&self) -> bool {
+        self.initiator
+    }
+
+    /// Whether the peer is not hostseal.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// What the peer has done for it, as it said last.
+    pub(super) fn peer(&self) -> &Flags {
+        &self.peer
+    }
+
+    /// Whether a probe with this token is meant for it.
+    pub(super) fn is_meant_by(&self, token: &[u8; 16]) -> bool {
+        // Only the peer knows it: nobody learns from how long this takes how much of a guess was right.
+        self.my_token.ct_eq(token).into()
+    }
+
     /// Our name of it.
     pub(super) fn in_spi(&self) -> Spi {
         self.incoming.spi
@@ -134,9 +173,36 @@ impl Child {
         self.install == Install::Refused
     }
 
-    /// The kernel answered.
-    pub(super) fn installed(&mut self, ok: bool) {
-        self.install = if ok { Install::Done } else { Install::Refused };
+    /// The kernel was given both SAs. Answers why it did not take them.
+    pub(super) fn note_applied<'e>(&mut self, refused: &'e BTreeMap<SaId, OpError>) -> Option<&'e OpError> {
+        let error = [self.incoming.id(), self.outgoing.id()].iter().find_map(|id| refused.get(id));
+        self.install = if error.is_none() { Install::Done } else { Install::Refused };
+        error
+    }
+
+    /// The peer, which is foreign, is known to have installed it.
+    pub(super) fn note_foreign_ready(&mut self) {
+        self.foreign_ready = true;
+    }
+
+    /// Traffic flows through it both ways. Says whether that is still to be told to the key exchange.
+    pub(super) fn announce(&mut self) -> bool {
+        !std::mem::replace(&mut self.announced, true)
+    }
+
+    /// A probe has left.
+    pub(super) fn note_probe_sent(&mut self, now: Instant) {
+        self.proof.note_sent(now);
+    }
+
+    /// A probe has not left, as there was no room for it.
+    pub(super) fn note_probe_unsent(&mut self) {
+        self.proof.note_unsent();
+    }
+
+    /// Whether it is proven both ways, once more where that was asked for.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proof.is_over()
     }
 
     /// The peer's newest word about it, which `waited` to be read.
@@ -258,9 +324,14 @@ impl Child {
         self.is_blocked() || (!self.peer.heeds && self.proof.has_waited_long())
     }
 
+    /// The UDP ports that its ESP goes between, where it goes in UDP.
+    pub(super) fn encapsulation(&self) -> Option<UdpPorts> {
+        self.outgoing.encapsulation
+    }
+
     /// Whether its ESP goes in UDP.
     pub(super) fn is_encapsulated(&self) -> bool {
-        self.outgoing.encapsulation.is_some()
+        self.encapsulation().is_some()
     }
 
     /// The key exchange is to be asked for another whose ESP goes in UDP, unless its own does already.

@@ -4,13 +4,13 @@
 use std::time::Instant;
 
 use super::judge::Why;
-use super::{Order, PairMachine, Phase};
+use super::{Order, PairMachine};
 use crate::protect::clock::Clock;
 use crate::protect::timing::ABSENCE_PATIENCE;
 use crate::types::{ReasonCode, RowState};
 
 /// What is known of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Absence {
     /// Since when the peer has proven nothing; `None` for a pair that was protected once.
     since: Option<Instant>,
@@ -35,12 +35,12 @@ impl PairMachine {
     /// The operator orders protection: a peer that was not there gets as much time again, and one that was
     /// refused another chance.
     pub(super) fn await_peer(&mut self, now: Instant) {
-        let new = self.phase == Phase::Off && !self.is_sealed() && self.adopted.is_empty();
+        let new = self.way.is_off() && !self.is_sealed() && self.inherited.is_empty();
         if new || self.absence.since.is_some() {
             self.absence = Absence { since: Some(now), waiting: false };
         }
-        let unprotected = self.phase == Phase::On && self.row_state() != RowState::Protected;
-        if unprotected && self.failure.take().is_some() {
+        let unprotected = self.way.is_on() && self.row_state() != RowState::Protected;
+        if unprotected && self.failing.forgive() {
             self.orders.push_back(Order::Hurry);
         }
     }
@@ -53,9 +53,9 @@ impl PairMachine {
         let Some(since) = self.absence.since else { return };
         let unheard = match why {
             Why::Agreeing => true,
-            Why::Failed => self.failure.as_ref().is_some_and(|(code, _)| *code == ReasonCode::NoAnswer),
+            Why::Failed => self.failing.keys().is_some_and(|(code, _)| *code == ReasonCode::NoAnswer),
             _ => false,
         };
-        self.absence.waiting = self.phase == Phase::On && unheard && clock.due(since + ABSENCE_PATIENCE);
+        self.absence.waiting = self.way.is_on() && unheard && clock.due(since + ABSENCE_PATIENCE);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Order, PairMachine, Phase};
+use super::{Order, PairMachine};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::DETOUR_PATIENCE;
@@ -11,7 +11,7 @@ use crate::protect::timing::DETOUR_PATIENCE;
 #[derive(Debug, Default)]
 pub(super) struct Detour {
     /// An agent before this one has found it, and its SAs go that way.
-    pub(super) found: bool,
+    found: bool,
     /// Until when it is waited for, while it is being tried.
     until: Option<Instant>,
     /// It was tried since ESP got through last.
@@ -19,6 +19,16 @@ pub(super) struct Detour {
 }
 
 impl Detour {
+    /// The SAs of an agent before this one go that way.
+    pub(super) fn adopt(&mut self, encapsulated: bool) {
+        self.found = encapsulated;
+    }
+
+    /// The way may lead elsewhere from now on.
+    pub(super) fn let_go(&mut self) {
+        *self = Self::default();
+    }
+
     /// Whether it is being tried, and may succeed soon.
     pub(super) fn is_tried(&self) -> bool {
         self.until.is_some()
@@ -47,7 +57,7 @@ impl PairMachine {
     /// It is asked for once for each child whose ESP is found not to get through; the key exchange goes on trying.
     pub(super) fn evade(&mut self, clock: &mut Clock) {
         self.detour.until = self.detour.until.filter(|until| !clock.due(*until));
-        if self.phase != Phase::On || !self.is_esp_blocked() {
+        if !self.way.is_on() || !self.is_esp_blocked() {
             self.detour.tried &= self.detour.is_tried();
             return;
         }

@@ -1,6 +1,7 @@
 //! What `status` says of a pair, and why.
 
-use super::{Left, PairMachine, Phase, Reason};
+use super::way::{Left, Phase};
+use super::{PairMachine, Reason};
 use crate::protect::child::Child;
 use crate::types::{ReasonCode, RowState};
 
@@ -30,27 +31,27 @@ impl PairMachine {
 
     /// How it stands and why, to be compared with another time.
     pub fn standing(&self) -> impl PartialEq + use<> {
-        (self.judge(), self.failure.as_ref().map(|(code, _)| *code), self.is_waiting())
+        (self.judge(), self.failing.keys().map(|(code, _)| *code), self.is_waiting())
     }
 
     /// Why the keys that protect the pair could not be renewed: it stays protected until the kernel's hard
     /// limit ends them.
     pub fn unrenewed(&self) -> Option<&Reason> {
-        self.failure.as_ref().filter(|_| self.row_state() == RowState::Protected)
+        self.failing.keys().filter(|_| self.row_state() == RowState::Protected)
     }
 
     pub(super) fn judge(&self) -> (RowState, Why) {
-        match self.phase {
+        match self.way.phase() {
             Phase::Off => (RowState::Off, Why::Fine),
-            Phase::On if self.away.is_some() => (RowState::Off, Why::Fine),
+            Phase::On if self.place.is_away() => (RowState::Off, Why::Fine),
             Phase::Opening { .. } => (RowState::Negotiating, Why::Leaving),
             Phase::Cleared { .. } => (RowState::Clear, Why::Leaving),
             // Whatever the kernel holds, no packet of this pair can leave or arrive.
-            Phase::On if !self.present => {
+            Phase::On if !self.place.is_present() => {
                 (if self.is_sealed() { RowState::Blocked } else { RowState::Clear }, Why::NoAddress)
             }
             // ESP leaves, but what the kernel refused may be what keeps clear packets out.
-            Phase::On if self.sends_through().is_some() && self.kernel_error.is_some() => {
+            Phase::On if self.sends_through().is_some() && self.failing.policies().is_some() => {
                 (RowState::Clear, Why::KernelError)
             }
             Phase::On if self.is_sealed() && self.sends_through().is_some() && !self.is_esp_blocked() => {
@@ -67,9 +68,9 @@ impl PairMachine {
 
     /// How far a pair without trouble has come.
     fn stage(&self) -> Why {
-        if self.confirmed.is_some() && !self.is_sealed() {
+        if self.outbound.confirmed().is_some() && !self.is_sealed() {
             Why::Sealing
-        } else if self.children.last().is_some_and(Child::carries) {
+        } else if self.children.newest().is_some_and(Child::carries) {
             Why::Proving
         } else {
             Why::Agreeing
@@ -78,35 +79,36 @@ impl PairMachine {
 
     /// What stands between the pair and its protection.
     fn trouble(&self) -> Option<Why> {
-        if let Some(left) = self.left {
+        if let Some(left) = self.way.left() {
             Some(match left {
                 Left::PeerDisabled => Why::PeerDisabled,
                 Left::TrialEnded => Why::TrialEnded,
             })
-        } else if self.kernel_error.is_some() {
+        } else if self.failing.policies().is_some() {
             Some(Why::KernelError)
         } else if self.is_esp_blocked() {
             Some(if self.detour.is_tried() { Why::Encapsulating } else { Why::EspBlocked })
         } else {
-            let failed = self.failure.is_some() && (self.confirmed.is_none() || self.is_sealed());
+            let failed =
+                self.failing.keys().is_some() && (self.outbound.confirmed().is_none() || self.is_sealed());
             failed.then_some(Why::Failed)
         }
     }
 
     /// Whether ESP does not get through: by proof, or, where no traffic depends on it yet, by all appearances.
     pub(super) fn is_esp_blocked(&self) -> bool {
-        let newest = self.children.last();
+        let newest = self.children.newest();
         let proven = [self.current(), newest].into_iter().flatten().any(Child::is_blocked);
-        proven || (self.settled.is_none() && newest.is_some_and(Child::seems_blocked))
+        proven || (self.outbound.settled().is_none() && newest.is_some_and(Child::seems_blocked))
     }
 
     /// What does not get through, which way, and what was tried.
     fn explain_blocked(&self) -> String {
         let remote = self.pair.remote;
-        let newest = self.children.last();
+        let newest = self.children.newest();
         let blocked = [self.current(), newest].into_iter().flatten().find(|child| child.seems_blocked());
         let way = blocked.map(Child::blocked_way).unwrap_or_default();
-        let (what, open) = match newest.and_then(|child| child.outgoing.encapsulation) {
+        let (what, open) = match newest.and_then(Child::encapsulation) {
             Some(ports) => {
                 let port = ports.remote;
                 let what = format!("neither ESP (IP protocol 50) nor ESP in UDP (port {port}) gets through");
@@ -138,7 +140,7 @@ impl PairMachine {
                 Some((ReasonCode::NoAddress, words))
             }
             Why::PeerDisabled => {
-                let words = match self.removed {
+                let words = match self.failing.is_removed() {
                     true => format!(
                         "{remote} took the pair back to the clear: its file does not list this host any more. Remove \
                          {remote} here too, or add this host there"
@@ -152,11 +154,11 @@ impl PairMachine {
                 Some((ReasonCode::PeerDisabled, words))
             }
             Why::KernelError => {
-                self.kernel_error.as_ref().map(|(words, _)| (ReasonCode::KernelError, words.clone()))
+                self.failing.policies().map(|words| (ReasonCode::KernelError, words.to_owned()))
             }
             Why::EspBlocked => Some((ReasonCode::EspBlocked, self.explain_blocked())),
             Why::Encapsulating => under_way("ESP (IP protocol 50) does not get through: trying it in UDP"),
-            Why::Failed => self.failure.clone(),
+            Why::Failed => self.failing.keys().cloned(),
         }
     }
 }

@@ -3,24 +3,22 @@
 
 use std::time::Instant;
 
-use super::trial::Trials;
-use super::{IkeOrder, Left, Order, PairMachine, Phase, Seal};
+use super::children::Children;
+use super::way::{Left, Phase};
+use super::{IkeOrder, Order, PairMachine};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, OUT_GRACE};
-use crate::types::Direction;
-use crate::types::word::Flags;
 
 impl PairMachine {
     /// Takes the pair back to the clear. Where it sends through what an agent before this one left, or is sealed
     /// without an SA, the peer is first met again, to be told.
     pub fn disable(&mut self, now: Instant) {
         // A peer that began it knows.
-        let knows = self.left.take().is_some() && self.phase == Phase::On;
-        if knows || self.can_tell() {
-            self.open(now);
-        } else if self.phase == Phase::On {
-            self.leaving.get_or_insert(now);
+        if self.way.leave() || self.can_tell() {
+            self.open(now, None);
+        } else if self.way.is_on() {
+            self.way.wait_to_leave(now);
         }
         self.advance(now);
     }
@@ -36,16 +34,14 @@ impl PairMachine {
     /// takes over from one that died there. The SAs serve until others have taken over, and what the peer says of them
     /// is an answer to what is not wanted any more.
     pub(super) fn begin_anew(&mut self) {
-        if self.away.is_some() {
+        if self.place.is_away() {
             return self.begin();
         }
-        self.adopted.extend(self.children.drain(..).flat_map(|child| child.left_behind()));
-        if let Some((sa, _)) = self.ahead.take() {
-            // Its party has proven nothing yet, and goes before the pair is sealed again.
-            self.unproven.insert(sa.id());
-            self.adopted.insert(sa.id(), sa.direction);
-        }
-        (self.spoken_of, self.settled, self.taken_over, self.trial.peer) = (None, None, None, None);
+        self.inherited.take_in(self.children.leave_behind());
+        // Its party has proven nothing yet: it goes before the pair is sealed again.
+        self.inherited.take_in(self.unproven.leave_behind());
+        self.outbound.unsettle();
+        self.trials.forget_peer();
         self.orders.push_back(Order::BeginAnew);
         self.begin();
         self.orders.push_back(Order::Hurry);
@@ -55,112 +51,84 @@ impl PairMachine {
     /// be gone. It accepts clear packets, and waits for no answer much longer. Or it has thought better of it, and
     /// does not know that this end has forgotten that: so it is asked.
     pub(super) fn follow(&mut self, now: Instant) {
-        self.left = Some(Left::PeerDisabled);
-        self.phase = Phase::Opening { since: now };
+        self.way.follow(now);
         self.orders.extend([Order::Ike(IkeOrder::Active), Order::Hurry]);
     }
 
-    /// Goes to the clear. From now on no session is begun: the peer, which may be there first and lets go of its own,
-    /// would take one for a change of mind.
-    pub(super) fn open(&mut self, now: Instant) {
-        if self.phase == Phase::On {
-            self.phase = Phase::Opening { since: now };
+    /// Goes to the clear, `left` by the peer or by the wish of this host. From now on no session is begun: the peer,
+    /// which may be there first and lets go of its own, would take one for a change of mind.
+    pub(super) fn open(&mut self, now: Instant, left: Option<Left>) {
+        if self.way.open(now, left) {
             self.orders.push_back(Order::Ike(IkeOrder::Passive));
         }
-        match self.seal {
-            Seal::Final | Seal::Opened if self.is_peers_wish() => self.seal = Seal::Opened,
-            Seal::Final | Seal::Opened => self.unseal(),
-            Seal::Open | Seal::OnTrial => self.seal = Seal::Open,
-        }
-    }
-
-    fn unseal(&mut self) {
-        self.seal = Seal::Open;
-        self.orders.push_back(Order::Persist);
+        self.orders.extend(self.sealing.open(self.way.is_peers_wish()));
     }
 
     /// The way to the clear: this end sends clear once the peer accepts it, or does not answer.
     pub(super) fn leave(&mut self, clock: &mut Clock) {
-        if let Some(since) = self.leaving
+        if let Some(since) = self.way.waits_to_leave()
             && (self.can_tell() || clock.due(since + OPEN_PATIENCE))
         {
-            self.leaving = None;
-            self.open(clock.now);
+            self.way.stop_waiting();
+            self.open(clock.now, None);
         }
-        if let Phase::Opening { since } = self.phase {
+        if let Phase::Opening { since } = self.way.phase() {
             // With nobody to hear from, that has been waited for.
-            let heard = self.is_peers_wish()
-                || self.counterpart().is_none_or(|child| child.peer.open || child.foreign);
+            let heard = self.way.is_peers_wish()
+                || self.counterpart().is_none_or(|child| child.peer().open || child.is_foreign());
             if heard || clock.due(since + self.open_patience(since)) {
-                self.phase = Phase::Cleared { since: clock.now };
-                self.outbound = None;
+                self.way.clear(clock.now);
+                self.outbound.name(None);
             }
         }
-        if let Phase::Cleared { since } = self.phase {
-            let idle = self.children.is_empty() && self.adopted.is_empty();
+        if let Phase::Cleared { since } = self.way.phase() {
+            let idle = self.children.is_empty() && self.inherited.is_empty();
             if clock.due(since + OUT_GRACE) {
                 self.children.iter_mut().for_each(Child::retire_outbound);
-                self.adopted.retain(|_, direction| *direction == Direction::In);
+                self.inherited.take_away_outbound();
             }
             // A peer that began it and died may leave a kernel behind that goes on sending ESP.
-            let awaited = self.is_peers_wish() && self.peer_may_send();
+            let awaited = self.way.is_peers_wish() && self.children.peer_may_send();
             // One that could not be told does so until it waits no more.
-            let untold = self.is_peers_wish() && self.children.is_empty();
+            let untold = self.way.is_peers_wish() && self.children.is_empty();
             let grace = if untold { OPEN_PATIENCE + IN_GRACE } else { IN_GRACE };
             if idle || (!awaited && clock.due(since + grace)) {
-                self.children.clear();
-                self.ahead = None;
-                self.adopted.clear();
-                self.settled = None;
-                self.opened = false;
-                if self.seal == Seal::Opened {
-                    self.unseal();
-                }
-                self.trial = Trials { own: self.trial.own, peer: None };
-                self.phase = if self.left.is_some() { Phase::On } else { Phase::Off };
-                // A peer that disables deletes its sessions itself.
-                if self.left != Some(Left::PeerDisabled) {
-                    self.orders.push_back(Order::Ike(IkeOrder::Forget));
-                }
-                if self.left == Some(Left::TrialEnded) {
-                    self.orders.push_back(Order::Ike(IkeOrder::Passive));
-                }
+                self.arrive();
             }
+        }
+    }
+
+    /// The pair is in the clear, and nothing is under way any more.
+    fn arrive(&mut self) {
+        self.children = Children::default();
+        self.inherited.let_go();
+        self.unproven.let_go();
+        self.outbound.unsettle();
+        self.trials.forget_peer();
+        self.orders.extend(self.sealing.arrive());
+        let left = self.way.arrive();
+        // A peer that disables deletes its sessions itself.
+        if left != Some(Left::PeerDisabled) {
+            self.orders.push_back(Order::Ike(IkeOrder::Forget));
+        }
+        if left == Some(Left::TrialEnded) {
+            self.orders.push_back(Order::Ike(IkeOrder::Passive));
         }
     }
 
     /// Whether the peer can be told that the pair goes to the clear, or need not be.
     fn can_tell(&self) -> bool {
-        if self.away.is_some() {
+        if self.place.is_away() {
             return true;
         }
         // Until an attempt has failed the peer may be there, and sealed with what this host has forgotten.
-        let unknown = self.phase == Phase::On && self.failing_since.is_none();
-        let nothing = self.outbound.is_none() && self.adopted.is_empty() && !self.is_sealed();
+        let unknown = self.way.is_on() && !self.failing.has_tried();
+        let nothing = self.outbound.named().is_none() && self.inherited.is_empty() && !self.is_sealed();
         (nothing && !unknown) || self.counterpart().is_some_and(|child| !child.is_pending())
     }
 
     /// The child by which both ends can speak: the one in use, or else the newest.
     fn counterpart(&self) -> Option<&Child> {
-        let newest = || self.children.iter().rev().find(|child| child.is_known());
-        self.current().filter(|child| child.is_known()).or_else(newest)
-    }
-
-    /// What the peer said last: of the child in use, or of one that its next agent made since.
-    pub(super) fn last_word(&self) -> Option<Flags> {
-        let used = self.outbound.and_then(|spi| self.children.iter().position(|c| c.out_spi() == spi));
-        let spoken = self.children.iter().position(|child| Some(child.in_spi()) == self.spoken_of);
-        used.max(spoken).map(|at| self.children[at].peer)
-    }
-
-    /// Whether the pair is in the clear, or on its way there, because the peer disabled it.
-    pub(super) fn is_peers_wish(&self) -> bool {
-        self.left == Some(Left::PeerDisabled)
-    }
-
-    /// Whether the peer's kernel may go on sending ESP: it did when the peer spoke last.
-    pub(super) fn peer_may_send(&self) -> bool {
-        let child = self.children.iter().find(|child| Some(child.in_spi()) == self.spoken_of);
-        child.is_some_and(Child::peer_may_send)
+        self.current().filter(|child| child.is_known()).or_else(|| self.children.newest_known())
     }
 }

@@ -6,8 +6,9 @@
 use std::iter;
 use std::time::Instant;
 
-use super::detour::Detour;
-use super::{IkeOrder, Order, PairMachine, Phase, Seal};
+use super::children::Children;
+use super::outbound::Outbound;
+use super::{IkeOrder, Order, PairMachine};
 use crate::protect::plan::Desired;
 use crate::protect::policies;
 use crate::protect::timing::TRIAL_GUARD;
@@ -50,23 +51,55 @@ impl Beside {
     }
 }
 
+/// Whether this host has the addresses that the pair needs.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// This host has its address of the pair.
+    present: bool,
+    /// Why the pair is impossible, where an end of it floats.
+    away: Option<Away>,
+}
+
+impl Place {
+    /// Until somebody says otherwise, all is where it should be.
+    pub(super) fn new() -> Self {
+        Self { present: true, away: None }
+    }
+
+    pub(super) fn is_present(&self) -> bool {
+        self.present
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.away.is_some()
+    }
+}
+
 impl PairMachine {
+    /// This host's address of the pair is there, or is not. `true` when it has come back.
+    pub fn handle_address(&mut self, now: Instant, present: bool) -> bool {
+        let was = std::mem::replace(&mut self.place.present, present);
+        self.advance(now);
+        present && !was
+    }
+
     /// A floating end of the pair is where `away` says; `None` where the pair is possible. One that becomes possible
     /// begins sealed if those `beside` it are, and for as long.
     pub fn handle_move(&mut self, now: Instant, away: Option<Away>, beside: Option<Beside>) {
-        let was = std::mem::replace(&mut self.away, away);
+        let was = std::mem::replace(&mut self.place.away, away);
         match (was, away) {
             (None, Some(_)) => {
                 self.let_go();
                 self.orders.push_back(Order::Ike(IkeOrder::Abandon));
             }
-            (Some(_), None) if self.phase == Phase::On => {
+            (Some(_), None) if self.way.is_on() => {
                 if let Some(Beside { until }) = beside {
                     // That of this host counts by itself.
-                    self.trial.peer = until.filter(|_| self.trial.own.is_none());
-                    self.close(self.trial.end().is_some());
+                    let until = until.filter(|_| self.trials.own().is_none());
+                    self.trials.hear(until);
+                    self.close(self.trials.end().is_some());
                 }
-                (self.failure, self.failing_since) = (None, None);
+                self.failing.forget_attempts();
                 self.orders.push_back(Order::Ike(IkeOrder::Arrive));
             }
             _ => {}
@@ -76,7 +109,7 @@ impl PairMachine {
 
     /// Whether no packet of the pair can pass on this host now.
     pub fn away(&self) -> Option<Away> {
-        self.away
+        self.place.away
     }
 
     /// What the kernel should hold for the pair while it is away. An address that comes to a host must find its
@@ -84,8 +117,8 @@ impl PairMachine {
     /// other pairs are all sealed (`beside`). Where the other address is at this host, packets to it stay inside.
     pub fn desired_while_away(&self, beside: Option<Beside>) -> Desired {
         let mut desired = Desired::default();
-        if self.away == Some(Away::Elsewhere)
-            && self.phase == Phase::On
+        if self.away() == Some(Away::Elsewhere)
+            && self.way.is_on()
             && let Some(beside) = Beside::of(iter::once(self)).or(beside)
         {
             let inbound = policies::inbound(self.pair, Action::Require);
@@ -98,19 +131,15 @@ impl PairMachine {
     /// Forgets all keys, and how they stood. A seal that the peer's trial alone has made goes with them: whether the
     /// peer confirms is not heard any more.
     pub(super) fn let_go(&mut self) {
-        self.children.clear();
-        self.adopted.clear();
-        (self.ahead, self.spoken_of) = (None, None);
-        (self.outbound, self.confirmed, self.settled) = (None, None, None);
-        (self.agreed, self.worn, self.taken_over) = (None, None, None);
-        (self.failure, self.failing_since, self.kernel_error) = (None, None, None);
-        self.detour = Detour::default();
-        self.trial.peer = None;
-        if self.seal == Seal::OnTrial && self.trial.own.is_none() {
-            self.seal = Seal::Open;
+        (self.children, self.outbound) = (Children::default(), Outbound::default());
+        self.inherited.let_go();
+        self.unproven.let_go();
+        self.failing.let_go();
+        self.detour.let_go();
+        self.trials.forget_peer();
+        if self.trials.own().is_none() {
+            self.sealing.let_go();
         }
-        if self.left.take().is_some() && self.phase != Phase::Off {
-            self.phase = Phase::On;
-        }
+        self.way.turn_back();
     }
 }

@@ -2,9 +2,7 @@
 
 use std::time::Instant;
 
-use subtle::ConstantTimeEq;
-
-use super::{Order, PairMachine, Phase, Seal};
+use super::{Order, PairMachine};
 use crate::protect::child::Child;
 use crate::protect::plan::Desired;
 use crate::protect::policies;
@@ -30,19 +28,14 @@ impl PairMachine {
     /// What the kernel should hold for this pair alone.
     pub fn desired(&self) -> Desired {
         let mut desired = Desired::default();
-        if self.phase == Phase::Off || self.away.is_some() {
+        if self.way.is_off() || self.place.is_away() {
             return desired;
         }
-        for child in &self.children {
+        for child in self.children.iter() {
             child.desired(&mut desired.fresh, &mut desired.keep);
         }
-        match self.ahead {
-            Some((sa, true)) => drop(desired.keep.insert(sa.id())),
-            Some((sa, false)) => desired.fresh.push(sa),
-            None => {}
-        }
-        desired.withdrawn.clone_from(&self.withdrawn);
-        desired.keep.extend(self.adopted.keys());
+        self.unproven.desired(&mut desired);
+        desired.keep.extend(self.inherited.ids());
         let until = |after| self.ends().map(|end| end + after);
         let (action, lasts) = match self.is_sealed() {
             true => (Action::Require, until(TRIAL_IN)),
@@ -50,12 +43,12 @@ impl PairMachine {
         };
         // Before the first SA what comes in is clear anyway.
         let keyless = desired.fresh.is_empty() && desired.keep.is_empty();
-        let untouched = self.phase == Phase::On && self.left.is_none() && keyless;
+        let untouched = self.way.is_on() && self.way.left().is_none() && keyless;
         if self.is_sealed() || !untouched {
             desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
         }
         let block = self.is_sealed().then_some(Action::Block);
-        let outbound = self.outbound.map(|spi| Action::Seal { spi }).or(block);
+        let outbound = self.outbound.named().map(|spi| Action::Seal { spi }).or(block);
         let outbound = outbound.map(|action| policies::outbound(self.pair, action));
         desired.policies.extend(outbound.map(|policy| policy.lasting(until(TRIAL_OUT))));
         desired
@@ -68,28 +61,18 @@ impl PairMachine {
 
     /// Whether nothing is left of the pair.
     pub fn is_off(&self) -> bool {
-        self.phase == Phase::Off
-    }
-
-    /// Whether clear packets are neither sent nor accepted.
-    pub fn is_sealed(&self) -> bool {
-        matches!(self.seal, Seal::OnTrial | Seal::Final)
+        self.way.is_off()
     }
 
     /// Whether the pair is wanted and accepts clear packets: whoever can send them may have an SA, too.
     pub fn takes_clear(&self) -> bool {
-        self.phase == Phase::On && !self.is_sealed()
-    }
-
-    /// Whether it is to be persisted as sealed: for good, and until it has arrived in the clear.
-    pub fn is_saved_as_sealed(&self) -> bool {
-        matches!(self.seal, Seal::Opened | Seal::Final)
+        self.way.is_on() && !self.is_sealed()
     }
 
     /// The outbound SA that packets leave through, if they do.
     pub fn sends_through(&self) -> Option<Spi> {
-        let carries = |spi| self.child_by_outbound(spi).is_some_and(Child::carries);
-        self.confirmed.filter(|spi| self.has_adopted(*spi) || carries(*spi))
+        let carries = |spi| self.children.sending_through(spi).is_some_and(Child::carries);
+        self.outbound.confirmed().filter(|spi| self.has_inherited(*spi) || carries(*spi))
     }
 
     /// Whether packets leave as ESP in UDP; `None` where none leave as ESP, or through SAs of another agent alone.
@@ -109,49 +92,46 @@ impl PairMachine {
 
     /// Whether the last attempt at keys failed for this reason.
     pub fn has_failed_for(&self, code: ReasonCode, words: &str) -> bool {
-        self.failure.as_ref().is_some_and(|(failed, said)| (*failed, said.as_str()) == (code, words))
+        self.failing.keys().is_some_and(|(failed, said)| (*failed, said.as_str()) == (code, words))
     }
 
     /// Our name of the child that both ends send through.
     pub fn settled_child(&self) -> Option<Spi> {
-        self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).map(Child::in_spi)
+        self.settled().map(Child::in_spi)
     }
 
     /// The outbound SA of that child, and what the peer wants to find in what proves it.
     pub fn way_to_peer(&self) -> Option<(Sa, [u8; 16])> {
-        self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi)).and_then(Child::way_to_peer)
+        self.settled().and_then(Child::way_to_peer)
     }
 
     /// Whether that child is proven both ways, once more where that was asked for.
     pub fn is_proven(&self) -> bool {
-        let child = self.settled.and_then(|(out_spi, _)| self.child_by_outbound(out_spi));
-        child.is_some_and(|child| child.proof.is_over())
+        self.settled().is_some_and(Child::is_proven)
     }
 
     /// The inbound SA of the child that `token` belongs to, and the way back through it.
     pub fn way_back(&self, token: &[u8; 16]) -> Option<(SaId, Sa, [u8; 16])> {
-        // Only the peer knows it: nobody learns from how long this takes how much of a guess was right.
-        let child = self.children.iter().find(|child| bool::from(child.my_token.ct_eq(token)))?;
+        let child = self.children.iter().find(|child| child.is_meant_by(token))?;
         let (sa, their_token) = child.way_to_peer()?;
-        Some((child.incoming.id(), sa, their_token))
+        Some((child.incoming().id(), sa, their_token))
     }
 
     /// The children whose SAs have another replay window or other limits than these, by our names.
     pub fn outdated(&self, replay_window: u32, limits: Limits) -> Vec<Spi> {
         let fits = |sa: &Sa| (sa.replay_window, sa.limits) == (replay_window, limits);
-        let outdated = self.children.iter().filter(|child| child.is_known() && !fits(&child.incoming));
+        let outdated = self.children.iter().filter(|child| child.is_known() && !fits(child.incoming()));
         outdated.map(Child::in_spi).collect()
     }
 
     /// The child that an SA belongs to, by our name.
     pub fn child_of(&self, id: SaId) -> Option<Spi> {
-        let owns = |child: &&Child| [child.incoming.id(), child.outgoing.id()].contains(&id);
-        self.children.iter().find(owns).map(Child::in_spi)
+        self.children.iter().find(|child| child.owns(id)).map(Child::in_spi)
     }
 
     /// Inbound SAs whose soft limits the kernel does not watch, as it reports their first packet instead.
     pub fn unwatched(&self) -> impl Iterator<Item = SaId> {
-        self.children.iter().filter(|child| child.reports_first_packet()).map(|child| child.incoming.id())
+        self.children.iter().filter(|child| child.reports_first_packet()).map(|child| child.incoming().id())
     }
 
     /// How the pair stands.
@@ -161,7 +141,7 @@ impl PairMachine {
 
     /// Since when all attempts at keys have failed.
     pub fn failing_since(&self) -> Option<Instant> {
-        self.failing_since.filter(|_| self.failure.is_some())
+        self.failing.since()
     }
 
     /// Since when it stands so.

@@ -1,0 +1,92 @@
+//! SAs that were found in the kernel, of an agent before this one or of a life before: they serve until a child has
+//! taken over, and nobody can say anything of them any more.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::protect::clock::Clock;
+use crate::protect::timing::{IN_GRACE, OUT_GRACE};
+use crate::types::{Direction, SaId, Spi};
+
+/// Those SAs, and how they leave.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    sas: BTreeMap<SaId, Direction>,
+    /// When they end, whatever has taken over by then.
+    until: Option<Instant>,
+    /// When the outbound policy last left what is no child: one of these, or nothing.
+    left: Instant,
+    /// When both ends first sent through a child, since these were taken in.
+    taken_over: Option<Instant>,
+}
+
+impl Inherited {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { sas: BTreeMap::new(), until: None, left: now, taken_over: None }
+    }
+
+    /// Takes these in beside those that are there.
+    pub(super) fn take_in(&mut self, sas: impl IntoIterator<Item = (SaId, Direction)>) {
+        self.sas.extend(sas);
+        self.taken_over = None;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sas.is_empty()
+    }
+
+    pub(super) fn has(&self, id: SaId) -> bool {
+        self.sas.contains_key(&id)
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = SaId> {
+        self.sas.keys().copied()
+    }
+
+    /// They end then, or, if `None`, with their keys.
+    pub(super) fn end_at(&mut self, at: Option<Instant>) {
+        self.until = at;
+    }
+
+    /// The outbound policy moves away from what is no child.
+    pub(super) fn note_left(&mut self, now: Instant) {
+        self.left = now;
+    }
+
+    /// Both ends send through a child.
+    pub(super) fn note_taken_over(&mut self, now: Instant) {
+        if !self.is_empty() {
+            self.taken_over.get_or_insert(now);
+        }
+    }
+
+    /// Those that are `gone` are not wanted any more, or not there.
+    pub(super) fn take_away(&mut self, gone: impl Fn(SaId) -> bool) {
+        self.sas.retain(|id, _| !gone(*id));
+    }
+
+    /// This end sends clear packets.
+    pub(super) fn take_away_outbound(&mut self) {
+        self.sas.retain(|_, direction| *direction == Direction::In);
+    }
+
+    pub(super) fn let_go(&mut self) {
+        self.sas.clear();
+    }
+
+    /// Their way out. `named` is what the outbound policy should name, `by_child` whether that is a child's.
+    pub(super) fn retire(&mut self, clock: &mut Clock, named: Option<Spi>, by_child: bool) {
+        if self.is_empty() {
+            return;
+        }
+        if self.until.is_some_and(|at| clock.due(at)) {
+            return self.let_go();
+        }
+        let moved = clock.due(self.left + OUT_GRACE);
+        let taken_over = self.taken_over.is_some_and(|at| clock.due(at + IN_GRACE));
+        self.sas.retain(|id, direction| match direction {
+            Direction::Out => named == Some(id.spi) || !moved || !by_child,
+            Direction::In => !taken_over,
+        });
+    }
+}

@@ -1,0 +1,91 @@
+//! Which SA packets leave through: what is chosen, what the kernel's policy names, what both ends have come to.
+
+use std::time::Instant;
+
+use crate::protect::clock::Clock;
+use crate::protect::timing::UNSETTLED_PATIENCE;
+use crate::types::Spi;
+
+/// The outbound SA of a pair.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    /// The one that the policy should name.
+    named: Option<Spi>,
+    /// The one that the policy in the kernel names.
+    confirmed: Option<Spi>,
+    /// That of the child that both ends send through, and since when.
+    settled: Option<(Spi, Instant)>,
+    /// When the peer is asked whether its sessions are alive, should the ends not settle on a child.
+    unsettled_until: Option<Instant>,
+}
+
+impl Outbound {
+    /// Goes on with what an agent before this one left in the policy.
+    pub(super) fn adopt(&mut self, spi: Option<Spi>) {
+        (self.named, self.confirmed) = (spi, spi);
+    }
+
+    /// The one that the policy should name.
+    pub(super) fn named(&self) -> Option<Spi> {
+        self.named
+    }
+
+    /// The one that the policy in the kernel names.
+    pub(super) fn confirmed(&self) -> Option<Spi> {
+        self.confirmed
+    }
+
+    /// The one that packets leave through and go on doing so.
+    pub(super) fn stays(&self) -> Option<Spi> {
+        self.named.filter(|_| self.named == self.confirmed)
+    }
+
+    /// That of the child that both ends send through.
+    pub(super) fn settled(&self) -> Option<Spi> {
+        self.settled.map(|(spi, _)| spi)
+    }
+
+    /// Since when they do.
+    pub(super) fn settled_since(&self) -> Option<Instant> {
+        self.settled.map(|(_, since)| since)
+    }
+
+    /// The policy is to name this one. Says whether it is to name another than before.
+    pub(super) fn name(&mut self, spi: Option<Spi>) -> bool {
+        std::mem::replace(&mut self.named, spi) != spi
+    }
+
+    /// The kernel has taken the policy.
+    pub(super) fn note_applied(&mut self) {
+        self.confirmed = self.named;
+    }
+
+    /// Both ends send through this one, or through no child in common. Says whether that is new.
+    pub(super) fn settle(&mut self, now: Instant, spi: Option<Spi>) -> bool {
+        let new = self.settled() != spi;
+        if new {
+            self.settled = spi.map(|spi| (spi, now));
+        }
+        new
+    }
+
+    /// What the ends had come to counts no more.
+    pub(super) fn unsettle(&mut self) {
+        self.settled = None;
+    }
+
+    /// Whether the ends have remained `unsettled` for so long that the peer is to be asked now.
+    pub(super) fn doubt(&mut self, clock: &mut Clock, unsettled: bool) -> bool {
+        if !unsettled {
+            self.unsettled_until = None;
+            return false;
+        }
+        let next = clock.now + UNSETTLED_PATIENCE;
+        let asks = clock.due(*self.unsettled_until.get_or_insert(next));
+        if asks {
+            self.unsettled_until = Some(next);
+            clock.due(next);
+        }
+        asks
+    }
+}
