@@ -110,15 +110,18 @@ impl Touch {
 /// What a room that touches no files may know of `store`: its values.
 const STORED: [&str; 3] = ["PairRecord", "Saved", "SavedError"];
 
+/// What the room that tells may know of `ike`: why it fails, as values.
+const TOLD: [&str; 1] = ["reason"];
+
 /// The rooms, from the ground up.
 const ROOMS: [Room; 13] = [
     Room { name: "types", knows: &[], touches: &[] },
     Room { name: "identity", knows: &["types"], touches: &[] },
+    Room { name: "ike", knows: &["types", "identity"], touches: &[] },
     Room { name: "config", knows: &["types", "identity"], touches: &[] },
     Room { name: "store", knows: &["types", "identity", "config"], touches: &[Files, System] },
-    Room { name: "observe", knows: &["types", "identity", "config", "store"], touches: &[] },
+    Room { name: "observe", knows: &["types", "identity", "ike", "config", "store"], touches: &[] },
     Room { name: "control", knows: &["types", "observe"], touches: &[] },
-    Room { name: "ike", knows: &["types", "identity"], touches: &[] },
     Room { name: "protect", knows: &["types", "config"], touches: &[] },
     Room {
         name: "host",
@@ -281,6 +284,43 @@ fn the_folders_of_ike_stand_on_each_other() {
         }
     }
     assert!(seen > 50, "the test reads imports: {seen}");
+}
+
+/// What the key exchange says is a value: words for the operator are the business of `observe::explain`.
+#[test]
+fn ike_has_no_words_for_the_operator() {
+    /// Commands of ours, keys of our file, and what only they could be about.
+    const OURS: [&str; 8] =
+        ["hostseal", "status", "config check", "secret id", "public_key", "keying.", "auth.", "`"];
+    let mut seen = 0;
+    for (path, code) in production("ike") {
+        for text in texts(&code) {
+            seen += 1;
+            let word = OURS.iter().find(|word| text.contains(**word));
+            assert!(word.is_none(), "{}: ike must not say {word:?}: {text}", name_of(&path));
+        }
+    }
+    assert!(seen > 20, "the test reads texts: {seen}");
+    for (path, code) in production("observe") {
+        let known = behind("crate::ike::", &code);
+        let other = known.into_iter().find(|it| !TOLD.contains(&it.as_str()));
+        let other = other.or_else(|| code.contains("crate::ike;").then(String::new));
+        assert!(other.is_none(), "{}: observe must not know ike::{}", name_of(&path), other.unwrap());
+    }
+}
+
+/// The string literals in `code`, without their escapes, but those of bytes: these go to a key or to the wire.
+fn texts(code: &str) -> Vec<String> {
+    let plain = code.replace(r"\\", "").replace(r#"\""#, "'").replace(r#"'"'"#, "");
+    let parts: Vec<&str> = plain.split('"').collect();
+    let literals = parts.chunks_exact(2).filter(|part| !part[0].ends_with('b'));
+    literals.map(|part| part[1].to_owned()).collect()
+}
+
+#[test]
+fn texts_are_seen() {
+    let code = r#"say("one \" and", 'x', '"', "\\"); fn f<'a>(it: &'a str) { b"bytes"; "two" }"#;
+    assert_eq!(texts(code), ["one ' and", "", "two"]);
 }
 
 #[test]

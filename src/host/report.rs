@@ -7,7 +7,7 @@ use super::core::{Core, Preview};
 use super::{absent, differs};
 use crate::control::{Change, PlanLine};
 use crate::observe::status::{AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, SaState, Status, Summary};
-use crate::observe::{About, Progress, RowProgress};
+use crate::observe::{About, Progress, RowProgress, explain};
 use crate::protect::{GUARDS_MOST, PairMachine, Plan, Reason};
 use crate::types::units::{counted, human_duration, listed};
 use crate::types::{NodeName, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, SaId, UnixTime};
@@ -130,7 +130,10 @@ fn unproven(status: &Status, core: Option<&Core>, now: Instant) -> Vec<String> {
     let on_notice = |row: &PeerRow| {
         let summary = core?.engine().summary(row.pair())?;
         let left = summary.notice?.saturating_duration_since(now);
-        let why = summary.unproven.map(|failure| format!(": {}", failure.words)).unwrap_or_default();
+        let why = summary
+            .unproven
+            .map(|failure| format!(": {}", explain::words(&failure.reason)))
+            .unwrap_or_default();
         Some(format!(
             "{} ({}) has not proven itself as the files have it now; its keys end in {}{why}",
             row.node,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ike::auth::peer;
-use crate::ike::error::Error;
 use crate::ike::handshake::cookie::CookieJar;
 use crate::ike::handshake::initiate::AwaitInitResponse;
 use crate::ike::handshake::initiation::Initiation;
@@ -17,13 +16,14 @@ use crate::ike::limits::{
     BEGUN_AT_ONCE, DATAGRAM_MAX, OPENING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, TRIES_ESTABLISHED,
     TRIES_FAREWELL,
 };
-use crate::ike::outbox::{Cx, FailureScope, Outbox, Path};
+use crate::ike::outbox::{Cx, FailureScope, Outbox};
+use crate::ike::path::Path;
 use crate::ike::session::established::Established;
 use crate::ike::session::life::Life;
 use crate::ike::session::nat::{Content, Nat, wrap};
 use crate::ike::session::pending::Task;
 use crate::ike::wire::{Message, Payload};
-use crate::ike::{Entropy, Event, FailureCode, Posture, Settings, Transmit};
+use crate::ike::{Entropy, Event, Posture, Settings, Transmit};
 use crate::types::word::Flags;
 use crate::types::{EncapsulationMode, Method, Pair, Spi, UnixTime};
 use drawn::Drawn;
@@ -354,12 +354,8 @@ impl Engine {
                 return;
             }
         };
-        let parsed = if bytes.len() <= DATAGRAM_MAX {
-            Message::parse(bytes)
-        } else {
-            Err(Error::malformed("it is too long"))
-        };
-        let Ok(message) = parsed else {
+        let parsed = (bytes.len() <= DATAGRAM_MAX).then(|| Message::parse(bytes));
+        let Some(Ok(message)) = parsed else {
             self.out.counters.malformed += 1;
             return;
         };
@@ -503,7 +499,7 @@ impl Engine {
                 let key = self.table.insert(session, None);
                 self.add_session(pair, key);
             }
-            Err(error) => cx.fail(pair, FailureScope::Ike, FailureCode::Internal, error.to_string()),
+            Err(error) => cx.fail(pair, FailureScope::Ike, error),
         }
         self.note_failures();
         self.reconsider(now, pair);

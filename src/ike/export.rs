@@ -3,7 +3,8 @@
 
 use std::cell::RefCell;
 
-use crate::ike::crypto::keys::{Spis, Suite};
+use crate::ike::crypto::keys::Spis;
+use crate::ike::crypto::suite::Suite;
 use crate::types::{IkeCipher, Integrity};
 
 thread_local! {

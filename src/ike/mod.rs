@@ -71,15 +71,14 @@
 //! handshake  from the first message to a session, which needs a proof that only `auth` can make
 //! engine     all sessions: who begins and when, which of several stays, what others can make it do within bounds
 //! ```
-//! Each knows those above it. Beside them: `error` is what can go wrong, sorted by blame, `limits` every timeout and bound, `outbox` what a state
-//! machine is handed besides its input.
+//! Each knows those above it. Beside them: `reason` is what can go wrong, sorted by blame, `limits` every timeout and
+//! bound, `path` between which addresses a session talks, `outbox` what a state machine is handed besides its input.
 
 mod auth;
 mod crypto;
 #[cfg(any(test, fuzzing))]
 mod digest;
 mod engine;
-mod error;
 #[cfg(feature = "key-export")]
 mod export;
 mod handshake;
@@ -87,6 +86,8 @@ mod handshake;
 mod insider;
 mod limits;
 mod outbox;
+mod path;
+pub mod reason;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -106,6 +107,7 @@ pub use export::exported_keys;
 #[cfg(any(test, fuzzing))]
 pub use insider::{Draft, stop_tampering, tamper};
 pub use limits::DATAGRAM_MAX;
+pub use reason::{Failure, FailureCode};
 
 use crate::identity::{Credentials, Identity, Proof, Secret};
 use crate::types::{
@@ -289,46 +291,6 @@ impl fmt::Debug for Event {
                 write!(f, "ChildClosed({pair}, {in_spi}, void: {void})")
             }
             Event::Failed { pair, failure, .. } => write!(f, "Failed({pair}, {failure:?})"),
-        }
-    }
-}
-
-/// Why a pair could not be keyed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// For machines.
-    pub code: FailureCode,
-    /// For people.
-    pub words: String,
-    /// It is the word of somebody who has proven nothing, or what came of it: anybody can cause it, as often as he
-    /// likes.
-    pub hearsay: bool,
-}
-
-/// The kinds of [`Failure`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureCode {
-    /// The peer does not answer.
-    NoAnswer,
-    /// One end does not take the other's proof: secrets, keys, ways of proof or addresses differ.
-    AuthFailed,
-    /// The ends have no algorithm, mode or traffic selector in common.
-    NoProposal,
-    /// The peer refused for a reason of its own.
-    PeerRefused,
-    /// Something failed on this host.
-    Internal,
-}
-
-impl FailureCode {
-    /// The code in `status`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FailureCode::NoAnswer => "no_answer",
-            FailureCode::AuthFailed => "auth_failed",
-            FailureCode::NoProposal => "no_proposal",
-            FailureCode::PeerRefused => "peer_refused",
-            FailureCode::Internal => "internal",
         }
     }
 }

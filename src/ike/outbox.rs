@@ -4,30 +4,16 @@ use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::error::Error;
 use super::limits::{
     BACKOFF_FIRST, BACKOFF_JITTER, BACKOFF_MAX, NONCE_OCTETS, REKEY_WINDOW_FIRST, REKEY_WINDOW_SECOND,
     TRANSMITS_MAX,
 };
+use super::path::Path;
+use super::reason::Reason;
 use super::wire::Payload;
-use super::{Counters, Entropy, Event, Failure, FailureCode, Settings, Transmit};
+use super::{Counters, Entropy, Event, Failure, Settings, Transmit};
 use crate::ike::session::exchange::{Datagrams, Retransmission, Retry};
-use crate::ike::session::nat;
-use crate::ike::session::nat::Nat;
 use crate::types::{Pair, Spi, UnixTime};
-
-/// Between which addresses a session talks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Path {
-    /// Whose session it is.
-    pub(super) pair: Pair,
-    /// Our socket.
-    pub(super) local: SocketAddr,
-    /// The peer's.
-    pub(super) remote: SocketAddr,
-    /// What is known of address translation on it.
-    pub(super) nat: Nat,
-}
 
 /// What failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,16 +86,6 @@ pub(super) struct Cx<'a> {
     pub(super) out: &'a mut Outbox,
 }
 
-impl Path {
-    /// The most octets that a datagram on it is to have, if a packet is to have `packet` octets.
-    pub(super) fn datagram_octets(&self, packet: usize) -> usize {
-        /// Octets of the headers of IPv4 and UDP, and of IPv6 and UDP.
-        const HEADERS: [usize; 2] = [20 + 8, 40 + 8];
-        let marker = if self.nat.is_found() { nat::MARKER.len() } else { 0 };
-        packet.saturating_sub(HEADERS[usize::from(self.remote.is_ipv6())] + marker)
-    }
-}
-
 impl Cx<'_> {
     /// Random bytes.
     pub(super) fn random<const N: usize>(&mut self) -> [u8; N] {
@@ -154,31 +130,9 @@ impl Cx<'_> {
         self.now + life * low / 100 + up_to(self.entropy, life * (high - low) / 100)
     }
 
-    /// That a peer which has answered the first message does not answer `what`.
-    pub(super) fn unanswered(&self, path: &Path, what: &str) -> Failure {
-        let words = format!(
-            "no answer to {what} from {} on UDP {}, though it answered before: is that port open in the firewalls in \
-             between, for large packets too?",
-            path.remote.ip(),
-            path.remote.port()
-        );
-        Failure { code: FailureCode::NoAnswer, words, hearsay: false }
-    }
-
-    /// Something failed with `error`.
-    pub(super) fn fail_with(&mut self, pair: Pair, scope: FailureScope, error: &Error) {
-        self.out.failures.push((pair, scope, error.failure()));
-    }
-
-    /// Something failed; `words` are for people.
-    pub(super) fn fail(
-        &mut self,
-        pair: Pair,
-        scope: FailureScope,
-        code: FailureCode,
-        words: impl Into<String>,
-    ) {
-        self.out.failures.push((pair, scope, Failure { code, words: words.into(), hearsay: false }));
+    /// Something failed for that reason.
+    pub(super) fn fail(&mut self, pair: Pair, scope: FailureScope, reason: impl Into<Reason>) {
+        self.out.failures.push((pair, scope, reason.into().failure()));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod about;
 pub mod causes;
+pub mod explain;
 pub mod forwarding;
 mod progress;
 pub mod status;

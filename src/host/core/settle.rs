@@ -8,6 +8,7 @@ use super::{Core, Persist, ProbeDatagram};
 use crate::host::kernel::{Kernel, Vault};
 use crate::host::probe;
 use crate::ike::{self, Event};
+use crate::observe::explain;
 use crate::protect::{Child, IkeOrder, Order, PairMachine};
 use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, RowState, Sa, SaId, Word};
 
@@ -61,10 +62,10 @@ impl Core {
 
     /// What anybody can say changes nothing of a pair that is protected. Nobody fills the log.
     fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure, hint: bool) {
-        let unsent = self.take_unsent(pair).filter(|_| failure.code == ike::FailureCode::NoAnswer);
+        let unsent = self.take_unsent(pair).filter(|_| failure.code() == ike::FailureCode::NoAnswer);
         let (code, words) = match unsent {
             Some(words) => (ReasonCode::KernelError, words),
-            None => (reason_code(failure.code), failure.words),
+            None => (reason_code(failure.code()), explain::words(&failure.reason)),
         };
         let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
         let heeded = self.pairs.get(pair).is_some_and(heeded);
@@ -75,7 +76,7 @@ impl Core {
             return;
         }
         // A member that has proven who it is can fail as often as it likes, too.
-        let kind = failure.code.as_str();
+        let kind = explain::kind(failure.code());
         let said = match failure.hearsay {
             true => self.hearsay.note(now, kind),
             false => self.failures.note(now, (pair, kind)),

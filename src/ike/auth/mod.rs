@@ -14,10 +14,10 @@ use crate::identity::certificate::{Authorities, CertificateError, Chain};
 use crate::identity::{AuthMethod, Certified, Credentials, Expected, Identity, Proof, Secret, SecretId};
 use crate::ike::Settings;
 use crate::ike::crypto::Hidden;
-use crate::ike::error::Error;
+use crate::ike::reason::{Failed, Reason, Unproven, Way};
 use crate::ike::wire::codes::auth;
 use crate::ike::wire::{Encoded, Id, Parts, Payload};
-use crate::types::{NodeName, Prf, UnixTime};
+use crate::types::{Prf, UnixTime};
 use peer::Peer;
 
 /// RFC 7296 section 2.15: 17 ASCII characters without a terminator.
@@ -51,64 +51,12 @@ impl Verified {
     }
 }
 
-/// Why a peer's proof is not taken. The peer hears none of it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unproven {
-    /// There is no AUTH payload.
-    #[error("the peer gave no proof of who it is")]
-    Missing,
-    /// The identity is not the address that we talk to.
-    #[error("the peer says that it is another host than the one with this address")]
-    Identity,
-    /// It is proven in a way that is not accepted from this peer.
-    #[error("the peer proves itself with {used}, and only {} is accepted from {node} (auth.accept)", accepted.join(" or "))]
-    Method {
-        /// The way that it took.
-        used: String,
-        /// The ways that it may take.
-        accepted: Vec<&'static str>,
-        /// Who it must be.
-        node: NodeName,
-    },
-    /// AUTH was not made with the keys that the ticket stands for.
-    #[error("the peer's proof does not match the messages that came from it")]
-    Resumption,
-    /// AUTH was not made with a secret of ours.
-    #[error("the peer has another secret (compare `hostseal secret id` on both hosts)")]
-    Secret,
-    /// It must prove itself with a key, and none is known.
-    #[error("the file has no public_key of node {0}")]
-    Unlisted(NodeName),
-    /// AUTH was not made with the key of the node.
-    #[error(
-        "the peer's key is not the one configured for node {0} (compare public_key in the file with `hostseal key show` there)"
-    )]
-    Key(NodeName),
-    /// Its certificate is not taken.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// AUTH was not made with the key of the certificate.
-    #[error("the peer does not have the key of its certificate")]
-    OtherSigner,
-    /// A certificate cannot be judged without the time of day.
-    #[error("this host does not know the time, and the peer proves itself with a certificate")]
-    NoTime,
-}
-
-impl Unproven {
-    /// Whether a certificate names the host, and the proof is not taken all the same.
-    fn is_of_named(&self) -> bool {
-        match self {
-            Self::Certificate(error) => !matches!(error, CertificateError::OtherName { .. }),
-            Self::OtherSigner | Self::NoTime => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<Unproven> for Error {
-    fn from(unproven: Unproven) -> Self {
-        Error::Unauthenticated(unproven)
+/// Whether a certificate names the host, and the proof is not taken all the same.
+fn is_of_named(unproven: &Unproven) -> bool {
+    match unproven {
+        Unproven::Certificate(error) => !matches!(error, CertificateError::OtherName { .. }),
+        Unproven::OtherSigner | Unproven::NoTime => true,
+        _ => false,
     }
 }
 
@@ -132,10 +80,10 @@ impl Signed<'_> {
         identity: &Identity,
         secret: Option<&Secret>,
         peer: &Peer,
-    ) -> Result<(Vec<Payload>, Proof), Error> {
+    ) -> Result<(Vec<Payload>, Proof), Reason> {
         let (method, data, proof) = match identity {
             Identity::Secret => {
-                let secret = secret.ok_or(Error::Internal)?;
+                let secret = secret.ok_or(Failed::Cryptography)?;
                 (auth::SHARED_KEY, self.keyed(secret), Proof::Secret(secret.id()))
             }
             Identity::PublicKey(key) | Identity::Certificate(key, _) => {
@@ -167,7 +115,7 @@ impl Signed<'_> {
         let mut refusal = Unproven::Identity;
         for (at, expected) in settings.credentials.expected(remote).enumerate() {
             match self.verify_as(expected, settings, remote, parts, wall) {
-                Err(unproven) if unproven.is_of_named() => return Err(unproven),
+                Err(unproven) if is_of_named(&unproven) => return Err(unproven),
                 Err(unproven) if at == 0 => refusal = unproven,
                 Err(_) => {}
                 proven => return proven,
@@ -288,7 +236,6 @@ pub(super) fn request(credentials: &Credentials, remote: IpAddr) -> Option<Paylo
 }
 
 fn refused(method: u8, used: Option<AuthMethod>, expected: &Expected) -> Unproven {
-    let used = used.map_or_else(|| format!("AUTH method {method}"), |used| used.words().to_owned());
-    let accepted = expected.methods.iter().map(|method| method.words()).collect();
-    Unproven::Method { used, accepted, node: expected.node.clone() }
+    let used = used.map_or(Way::Other(method), Way::Known);
+    Unproven::Method { used, accepted: expected.methods.clone(), node: expected.node.clone() }
 }

@@ -2,7 +2,7 @@
 
 use super::signature::{self, Hashes};
 use crate::identity::Identity;
-use crate::ike::error::Error;
+use crate::ike::reason::Reason;
 use crate::ike::wire::{Parts, Payload};
 
 /// How a hostseal host introduces itself in IKE_SA_INIT: random octets and a version.
@@ -29,7 +29,7 @@ impl Peer {
     }
 
     /// Whether it can take what this end proves itself with.
-    pub fn ensure_takes(&self, identity: &Identity) -> Result<(), Error> {
+    pub fn ensure_takes(&self, identity: &Identity) -> Result<(), Reason> {
         match identity {
             Identity::Secret => Ok(()),
             Identity::PublicKey(key) | Identity::Certificate(key, _) => {

@@ -3,7 +3,7 @@
 use aws_lc_rs::signature::{self, VerificationAlgorithm};
 
 use crate::identity::{KeyKind, PrivateKey, PublicKey};
-use crate::ike::error::Error;
+use crate::ike::reason::{Failed, Incompatible, Reason};
 use crate::ike::wire::codes::{hash, notify};
 use crate::ike::wire::{Parts, Payload};
 
@@ -73,24 +73,25 @@ impl Hashes {
 }
 
 /// How to sign with `key` for a peer that takes `hashes`.
-fn scheme(key: &PrivateKey, hashes: &Hashes) -> Result<&'static SignatureScheme, Error> {
-    let scheme = SCHEMES.iter().find(|scheme| scheme.key == key.public().kind()).ok_or(Error::Internal)?;
+fn scheme(key: &PrivateKey, hashes: &Hashes) -> Result<&'static SignatureScheme, Reason> {
+    let scheme =
+        SCHEMES.iter().find(|scheme| scheme.key == key.public().kind()).ok_or(Failed::Cryptography)?;
     if !hashes.0.contains(&scheme.hash) {
-        return Err(Error::PeerIncompatible("the peer takes no signatures of our kind of key"));
+        return Err(Incompatible::Signature.into());
     }
     Ok(scheme)
 }
 
 /// Whether a peer that takes `hashes` takes signatures by `key`.
-pub fn ensure_taken(key: &PrivateKey, hashes: &Hashes) -> Result<(), Error> {
+pub fn ensure_taken(key: &PrivateKey, hashes: &Hashes) -> Result<(), Reason> {
     scheme(key, hashes).map(drop)
 }
 
 /// Signs `octets` for a peer that takes `hashes`: the data of an AUTH payload (RFC 7427 section 3).
-pub(super) fn sign(key: &PrivateKey, hashes: &Hashes, octets: &[u8]) -> Result<Vec<u8>, Error> {
+pub(super) fn sign(key: &PrivateKey, hashes: &Hashes, octets: &[u8]) -> Result<Vec<u8>, Reason> {
     let scheme = scheme(key, hashes)?;
-    let signature = key.sign(octets).map_err(|_| Error::Internal)?;
-    let length = u8::try_from(scheme.identifier.len()).map_err(|_| Error::Internal)?;
+    let signature = key.sign(octets).map_err(|_| Failed::Cryptography)?;
+    let length = u8::try_from(scheme.identifier.len()).map_err(|_| Failed::Cryptography)?;
     Ok([&[length], scheme.identifier, &signature].concat())
 }
 

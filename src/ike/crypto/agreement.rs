@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use super::Hidden;
 use crate::ike::Entropy;
-use crate::ike::error::Error;
+use crate::ike::reason::{Failed, Misbehaved, Reason};
 use crate::types::Group;
 
 /// In front of the two coordinates of a point: it is not compressed (SEC 1 section 2.3.3). IKE leaves it out
@@ -40,7 +40,7 @@ pub struct KeyPair {
 
 impl KeyPair {
     /// A new one of `group`.
-    pub fn generate(group: Group, entropy: &mut dyn Entropy) -> Result<Self, Error> {
+    pub fn generate(group: Group, entropy: &mut dyn Entropy) -> Result<Self, Reason> {
         let mut seed = Zeroizing::new(vec![0; algorithm(group).1]);
         // Not every number is below the order of the curve.
         for _ in 0..TRIES {
@@ -49,17 +49,17 @@ impl KeyPair {
                 return Ok(pair);
             }
         }
-        Err(Error::Internal)
+        Err(Failed::Cryptography.into())
     }
 
     /// The key pair of a private key.
-    pub fn from_private(group: Group, private: &[u8]) -> Result<Self, Error> {
-        let internal = |_| Error::Internal;
+    pub fn from_private(group: Group, private: &[u8]) -> Result<Self, Reason> {
+        let internal = |_| Failed::Cryptography;
         let private = agreement::PrivateKey::from_private_key(algorithm(group).0, private);
-        let private = private.map_err(|_| Error::Internal)?;
+        let private = private.map_err(|_| Failed::Cryptography)?;
         let public = private.compute_public_key().map_err(internal)?;
         let skipped = usize::from(is_curve_point(group));
-        let public = public.as_ref().get(skipped..).ok_or(Error::Internal)?.to_vec();
+        let public = public.as_ref().get(skipped..).ok_or(Failed::Cryptography)?.to_vec();
         Ok(Self { group, private, public })
     }
 
@@ -76,11 +76,11 @@ impl KeyPair {
     /// The shared secret: for the curves of NIST the x coordinate (RFC 5903 section 7). Refused is a public
     /// value of a wrong length, a point that is not on the curve, and one of small order (RFC 8031 section 2,
     /// RFC 6989 section 2.3).
-    pub fn agree(&self, peer: &[u8]) -> Result<Hidden, Error> {
+    pub fn agree(&self, peer: &[u8]) -> Result<Hidden, Reason> {
         let mut point = Vec::with_capacity(1 + peer.len());
         point.extend(is_curve_point(self.group).then_some(UNCOMPRESSED));
         point.extend(peer);
-        let refused = Error::PeerMisbehaved("its public value is not valid");
+        let refused = Reason::Misbehaved(Misbehaved::PublicValue);
         if peer.len() != self.public.len() {
             return Err(refused);
         }

@@ -9,8 +9,8 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::Hidden;
-use super::keys::Suite;
-use crate::ike::error::Error;
+use super::suite::Suite;
+use crate::ike::reason::{Failed, Malformed, Reason};
 use crate::types::{IkeCipher, Integrity, Prf};
 
 /// Octets of the explicit initialization vector of AES-GCM (RFC 5282 section 3.1).
@@ -86,11 +86,11 @@ impl IkeCipher {
 
 impl Cipher {
     /// The cipher of `suite` with the material of one direction: SK_e, and SK_a, which is empty for AES-GCM.
-    pub fn new(suite: &Suite, key: &[u8], integrity_key: &[u8]) -> Result<Self, Error> {
-        let internal = |_| Error::Internal;
+    pub fn new(suite: &Suite, key: &[u8], integrity_key: &[u8]) -> Result<Self, Reason> {
+        let internal = |_| Failed::Cryptography;
         match (suite.cipher, suite.integrity) {
             (IkeCipher::AesGcm16(bits), _) => {
-                let (key, salt) = key.split_last_chunk::<SALT>().ok_or(Error::Internal)?;
+                let (key, salt) = key.split_last_chunk::<SALT>().ok_or(Failed::Cryptography)?;
                 let aes = match bits {
                     128 => AesGcm::Bits128(Box::new(Aes128Gcm::new_from_slice(key).map_err(internal)?)),
                     _ => AesGcm::Bits256(Box::new(Aes256Gcm::new_from_slice(key).map_err(internal)?)),
@@ -102,7 +102,7 @@ impl Cipher {
                 let integrity_key = Hidden::new(integrity_key.to_vec());
                 Ok(Cipher::Cbc(Cbc { aes, integrity, integrity_key }))
             }
-            (IkeCipher::AesCbc(_), None) => Err(Error::Internal),
+            (IkeCipher::AesCbc(_), None) => Err(Failed::Cryptography.into()),
         }
     }
 
@@ -136,7 +136,7 @@ impl Cipher {
 
     /// Encrypts `text`, which has its padding, and authenticates it together with `head`: initialization
     /// vector, ciphertext, checksum. The same `unique` never comes twice.
-    pub fn seal(&self, unique: u64, head: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>, Error> {
+    pub fn seal(&self, unique: u64, head: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>, Reason> {
         match self {
             Cipher::Gcm(gcm) => {
                 // That is all it takes (RFC 5282 section 3.1).
@@ -162,10 +162,10 @@ impl Cipher {
 }
 
 /// What [`Cipher::open`] found, without its padding.
-pub fn unpadded(text: &[u8]) -> Result<&[u8], Error> {
+pub fn unpadded(text: &[u8]) -> Result<&[u8], Reason> {
     text.split_last()
         .and_then(|(padding, text)| text.get(..text.len().checked_sub(usize::from(*padding))?))
-        .ok_or(Error::malformed("its padding is longer than it is"))
+        .ok_or(Malformed::Padding.into())
 }
 
 impl Gcm {
@@ -176,14 +176,14 @@ impl Gcm {
         nonce
     }
 
-    fn seal(&self, iv: &[u8; GCM_IV], associated: &[u8], text: &mut [u8]) -> Result<[u8; TAG], Error> {
+    fn seal(&self, iv: &[u8; GCM_IV], associated: &[u8], text: &mut [u8]) -> Result<[u8; TAG], Failed> {
         let (nonce, text) = (self.nonce(iv).into(), InOutBuf::from(text));
         match &self.aes {
             AesGcm::Bits128(aes) => aes.encrypt_inout_detached(&nonce, associated, text),
             AesGcm::Bits256(aes) => aes.encrypt_inout_detached(&nonce, associated, text),
         }
         .map(Into::into)
-        .map_err(|_| Error::Internal)
+        .map_err(|_| Failed::Cryptography)
     }
 
     fn open(&self, associated: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -206,14 +206,14 @@ impl Gcm {
 impl Cbc {
     /// Encrypts in place. An initialization vector must be one that nobody can tell beforehand: it is an
     /// encrypted number (NIST SP 800-38A appendix C).
-    fn encrypt(&self, unique: u64, text: &mut [u8]) -> Result<[u8; BLOCK], Error> {
+    fn encrypt(&self, unique: u64, text: &mut [u8]) -> Result<[u8; BLOCK], Reason> {
         let mut iv = Array::from([0; BLOCK]);
         iv[BLOCK - 8..].copy_from_slice(&unique.to_be_bytes());
         self.aes.encrypt_block(&mut iv);
         let mut mode = cbc::Encryptor::inner_iv_init(&*self.aes, &iv);
         match Array::slice_as_chunks_mut(text) {
             (blocks, []) => mode.encrypt_blocks(blocks),
-            _ => return Err(Error::Internal),
+            _ => return Err(Failed::Cryptography.into()),
         }
         Ok(iv.into())
     }

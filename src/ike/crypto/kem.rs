@@ -7,7 +7,7 @@
 use aws_lc_rs::kem;
 
 use super::Hidden;
-use crate::ike::error::Error;
+use crate::ike::reason::{Failed, Misbehaved, Reason};
 use crate::ike::wire::Parts;
 use crate::types::AdditionalKe;
 
@@ -17,8 +17,8 @@ fn algorithm(additional: AdditionalKe) -> &'static kem::Algorithm {
     }
 }
 
-fn refused<E>(_: E) -> Error {
-    Error::PeerMisbehaved("its additional public value is not valid")
+fn refused<E>(_: E) -> Reason {
+    Misbehaved::AdditionalPublicValue.into()
 }
 
 /// The initiator's half: what it sends is the public key, what comes back is the secret, encrypted.
@@ -30,13 +30,13 @@ pub struct KemKey {
 
 impl KemKey {
     /// A new one.
-    pub fn generate(additional: AdditionalKe) -> Result<Self, Error> {
+    pub fn generate(additional: AdditionalKe) -> Result<Self, Reason> {
         kem::DecapsulationKey::generate(algorithm(additional))
             .and_then(|private| {
                 let public = private.encapsulation_key()?.key_bytes()?.as_ref().to_vec();
                 Ok(Self { additional, private, public })
             })
-            .map_err(|_| Error::Internal)
+            .map_err(|_| Failed::Cryptography.into())
     }
 
     /// The one with this private key, as FIPS 203 section 7.1 writes it.
@@ -58,7 +58,7 @@ impl KemKey {
 
     /// The secret that the peer encrypted. One that was garbled on the way gives another secret, and then
     /// nothing that follows is authentic (FIPS 203 section 6.3).
-    pub fn agree(&self, peer: &[u8]) -> Result<Hidden, Error> {
+    pub fn agree(&self, peer: &[u8]) -> Result<Hidden, Reason> {
         let secret = self.private.decapsulate(kem::Ciphertext::from(peer)).map_err(refused)?;
         Ok(Hidden::new(secret.as_ref().to_vec()))
     }
@@ -66,14 +66,14 @@ impl KemKey {
 
 /// The responder's half: a secret, and what goes to the initiator. A key that is none is refused (FIPS 203
 /// section 7.2).
-pub fn encapsulate(additional: AdditionalKe, peer: &[u8]) -> Result<(Vec<u8>, Hidden), Error> {
+pub fn encapsulate(additional: AdditionalKe, peer: &[u8]) -> Result<(Vec<u8>, Hidden), Reason> {
     let key = kem::EncapsulationKey::new(algorithm(additional), peer).map_err(refused)?;
     let (sealed, secret) = key.encapsulate().map_err(refused)?;
     Ok((sealed.as_ref().to_vec(), Hidden::new(secret.as_ref().to_vec())))
 }
 
 /// The other end's public value, or what stands for it.
-pub fn public_value<'a>(additional: AdditionalKe, parts: &Parts<'a>) -> Result<&'a [u8], Error> {
+pub fn public_value<'a>(additional: AdditionalKe, parts: &Parts<'a>) -> Result<&'a [u8], Reason> {
     let ke = parts.ke().filter(|ke| ke.group == additional.id());
-    ke.map(|ke| ke.data.as_slice()).ok_or(Error::PeerMisbehaved("there is no additional public value"))
+    ke.map(|ke| ke.data.as_slice()).ok_or(Misbehaved::NoAdditionalPublicValue.into())
 }

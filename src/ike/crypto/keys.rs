@@ -2,36 +2,9 @@
 
 use super::Hidden;
 use super::cipher::Cipher;
-use crate::ike::error::Error;
-use crate::types::{AdditionalKe, Group, IkeCipher, IkeProposal, Integrity, Prf, SaKey};
-
-/// What two ends agreed on for an IKE SA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Suite {
-    /// The cipher of its messages.
-    pub cipher: IkeCipher,
-    /// What authenticates them beside AES-CBC.
-    pub integrity: Option<Integrity>,
-    /// The pseudo-random function.
-    pub prf: Prf,
-    /// The Diffie-Hellman group; `None` for keys that are derived from a secret alone.
-    pub group: Option<Group>,
-    /// The key exchange after it.
-    pub additional: Option<AdditionalKe>,
-}
-
-impl Suite {
-    /// The proposal that names it and nothing else.
-    pub fn proposal(&self) -> IkeProposal {
-        IkeProposal {
-            ciphers: vec![self.cipher],
-            integrity: self.integrity.into_iter().collect(),
-            prfs: vec![self.prf],
-            groups: self.group.into_iter().collect(),
-            additional: self.additional.into_iter().collect(),
-        }
-    }
-}
+use super::suite::Suite;
+use crate::ike::reason::Reason;
+use crate::types::{Integrity, Prf, SaKey};
 
 /// The nonces of one exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +71,7 @@ pub fn derive(
     nonces: &Nonces,
     spis: Spis,
     initiator: bool,
-) -> Result<(IkeKeys, AuthKeys), Error> {
+) -> Result<(IkeKeys, AuthKeys), Reason> {
     let (ni, nr) = (nonces.initiator.as_slice(), nonces.responder.as_slice());
     let seed = match seed {
         Seed::Fresh(shared) => suite.prf.compute(&[ni, nr].concat(), &[shared.expose()]),
@@ -127,13 +100,6 @@ pub fn derive(
     let (mine, peer) = if initiator { (prove_i, prove_r) } else { (prove_r, prove_i) };
     let keys = IkeKeys { suite, derive: Hidden::new(derive.to_vec()), seal, open };
     Ok((keys, AuthKeys { mine: Hidden::new(mine.to_vec()), peer: Hidden::new(peer.to_vec()) }))
-}
-
-impl Suite {
-    /// The group of a suite that was negotiated.
-    pub fn negotiated_group(&self) -> Result<Group, Error> {
-        self.group.ok_or(Error::Internal)
-    }
 }
 
 impl IkeKeys {

@@ -5,7 +5,7 @@ pub(super) mod agreement;
 pub(super) mod cipher;
 pub(super) mod kem;
 pub(super) mod keys;
-pub(super) mod offered;
+mod offered;
 pub(super) mod suite;
 
 use hmac::{Hmac, Mac};

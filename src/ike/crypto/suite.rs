@@ -3,14 +3,47 @@
 //! Who answers chooses, and chooses what stands first in its own configuration: the order of an offer, which
 //! nobody has proven yet, decides nothing.
 
-use super::keys::Suite;
-use crate::ike::error::Error;
+use super::offered::disjoint;
+use crate::ike::reason::{Failed, Incompatible, Misbehaved, Reason, Taken};
 use crate::ike::wire::codes::{protocol, transform};
 use crate::ike::wire::{Proposal, Transform};
 use crate::types::{
     AdditionalKe, EspProposal, EspSuite, Group, IkeCipher, IkeProposal, Integrity, KeyExchange, Prf,
     Proposals, Spi,
 };
+
+/// What two ends agreed on for an IKE SA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suite {
+    /// The cipher of its messages.
+    pub cipher: IkeCipher,
+    /// What authenticates them beside AES-CBC.
+    pub integrity: Option<Integrity>,
+    /// The pseudo-random function.
+    pub prf: Prf,
+    /// The Diffie-Hellman group; `None` for keys that are derived from a secret alone.
+    pub group: Option<Group>,
+    /// The key exchange after it.
+    pub additional: Option<AdditionalKe>,
+}
+
+impl Suite {
+    /// The proposal that names it and nothing else.
+    pub fn proposal(&self) -> IkeProposal {
+        IkeProposal {
+            ciphers: vec![self.cipher],
+            integrity: self.integrity.into_iter().collect(),
+            prfs: vec![self.prf],
+            groups: self.group.into_iter().collect(),
+            additional: self.additional.into_iter().collect(),
+        }
+    }
+
+    /// The group of a suite that was negotiated.
+    pub fn negotiated_group(&self) -> Result<Group, Reason> {
+        self.group.ok_or(Failed::Cryptography.into())
+    }
+}
 
 fn of_cipher(cipher: IkeCipher) -> Transform {
     let (id, bits) = match cipher {
@@ -137,8 +170,8 @@ fn optional(offer: &Proposal, kind: u8, none: u16) -> bool {
 }
 
 /// Checks that `answer` chose one transform of each type out of one of `offers`, and nothing else.
-fn check_answer<'a>(answer: &'a [Proposal], offers: &[Proposal]) -> Result<&'a Proposal, Error> {
-    let wrong = Error::PeerMisbehaved("its choice is not one of ours");
+fn check_answer<'a>(answer: &'a [Proposal], offers: &[Proposal]) -> Result<&'a Proposal, Reason> {
+    let wrong = Reason::Misbehaved(Misbehaved::Choice);
     let [chosen] = answer else { return Err(wrong) };
     let same = |offer: &&Proposal| (chosen.number, chosen.protocol) == (offer.number, offer.protocol);
     let offer = offers.iter().find(same).ok_or(wrong.clone())?;
@@ -230,13 +263,13 @@ pub fn choose_ike<'a>(
     ours: &Proposals<IkeProposal>,
     offers: &'a [Proposal],
     additional: bool,
-) -> Result<(Proposal, Suite, &'a [u8]), Error> {
+) -> Result<(Proposal, Suite, &'a [u8]), Reason> {
     let all = ours;
     let ours = ours.iter().filter(|ours| additional || ours.additional.is_empty());
     let mut choices = ours.flat_map(|ours| {
         offers.iter().filter_map(|offer| fitting_ike(ours, offer).map(|suite| (offer, suite)))
     });
-    let (offer, suite) = choices.next().ok_or_else(|| Error::no_proposal("IKE", offers, all))?;
+    let (offer, suite) = choices.next().ok_or_else(|| disjoint(offers, Taken::Ike(all.clone())))?;
     Ok((suite.answer(offer), suite, offer.spi.as_slice()))
 }
 
@@ -244,7 +277,7 @@ pub fn choose_ike<'a>(
 pub fn concluded_ike<'a>(
     ours: &Proposals<IkeProposal>,
     answer: &'a [Proposal],
-) -> Result<(Suite, &'a [u8]), Error> {
+) -> Result<(Suite, &'a [u8]), Reason> {
     let chosen = check_answer(answer, &ike_offer(ours, &[]))?;
     let (_, suite, spi) = choose_ike(ours, std::slice::from_ref(chosen), true)?;
     Ok((suite, spi))
@@ -346,14 +379,14 @@ pub fn choose_esp(
     ours: &Proposals<EspProposal>,
     offers: &[Proposal],
     own_ke: OwnKe,
-) -> Result<EspChoice, Error> {
+) -> Result<EspChoice, Reason> {
     let mut choices =
         ours.iter().flat_map(|ours| offers.iter().filter_map(move |offer| fitting_esp(ours, offer, own_ke)));
-    let choice = choices.next().ok_or_else(|| Error::no_proposal("ESP", offers, ours))?;
+    let choice = choices.next().ok_or_else(|| disjoint(offers, Taken::Esp(ours.clone())))?;
     // RFC 7296 section 1.3: the group of the public value must be the one chosen.
     match (choice.key_exchange, own_ke) {
         (Some(KeyExchange { group, .. }), OwnKe::Brought(brought)) if brought != Some(group.id()) => {
-            Err(Error::OtherGroup(group.id()))
+            Err(Incompatible::Group(group.id()).into())
         }
         _ => Ok(choice),
     }
@@ -376,7 +409,7 @@ pub fn concluded_esp(
     ours: &Proposals<EspProposal>,
     answer: &[Proposal],
     own_ke: OwnKe,
-) -> Result<EspChoice, Error> {
+) -> Result<EspChoice, Reason> {
     let chosen = check_answer(answer, &esp_offer(ours, Spi(0)))?;
     choose_esp(ours, std::slice::from_ref(chosen), own_ke)
 }

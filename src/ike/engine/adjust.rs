@@ -7,6 +7,7 @@ use super::Engine;
 use crate::identity::certificate::CertificateError;
 use crate::ike::Settings;
 use crate::ike::outbox::{Cx, up_to};
+use crate::ike::reason::Lapsed;
 use crate::ike::session::child::ChildSa;
 use crate::ike::session::established::Established;
 use crate::ike::session::pending::Task;
@@ -52,10 +53,9 @@ impl Established {
         let now = cx.now;
         let remote = self.pair().remote;
         // A key that was stolen is not to serve for as long as one that is merely replaced.
-        if let Err(revoked @ CertificateError::Revoked) =
-            self.introduction.basis.review(cx.settings, remote, cx.wall)
-        {
-            return self.end_unproven(cx, revoked.to_string());
+        let review = self.introduction.basis.review(cx.settings, remote, cx.wall);
+        if review == Err(CertificateError::Revoked) {
+            return self.end_unproven(cx, Lapsed::Revoked);
         }
         let taken = self.basis().is_taken(cx.settings, remote);
         let notice = now + cx.settings.rekey_after;

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use super::Engine;
 use super::table::{FirstRequest, SessionKey};
-use crate::ike::error::Error;
 use crate::ike::handshake::opening::Attempt;
 use crate::ike::handshake::respond::{AwaitAuthRequest, init_answer};
 use crate::ike::handshake::resume;
@@ -15,7 +14,9 @@ use crate::ike::limits::{
     COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
     LISTENING_MAX_PAIR,
 };
-use crate::ike::outbox::{Cx, FailureScope, Path};
+use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::path::Path;
+use crate::ike::reason::{Incompatible, Reason};
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
@@ -136,13 +137,17 @@ impl Engine {
 
     /// An offer with nothing in it that could be taken, of somebody who need not be the peer: the operator hears of it,
     /// but not more often than [`HINT_PAUSE`] allows.
-    fn note_offer(&mut self, now: Instant, pair: Pair, error: &Error) {
-        let Some(keep) = self.pairs.get_mut(&pair).filter(|_| matches!(error, Error::Proposals(_))) else {
+    fn note_offer(&mut self, now: Instant, pair: Pair, error: &Reason) {
+        let Some(keep) = self
+            .pairs
+            .get_mut(&pair)
+            .filter(|_| matches!(error, Reason::Incompatible(Incompatible::Algorithms(_))))
+        else {
             return;
         };
         if keep.hinted.is_none_or(|at| now >= at + HINT_PAUSE) {
             keep.hinted = Some(now);
-            self.out.failures.push((pair, FailureScope::Hint, error.hearsay()));
+            self.out.failures.push((pair, FailureScope::Hint, error.clone().hearsay()));
             self.note_failures();
         }
     }

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use super::Engine;
-use crate::identity::certificate::CertificateError;
 use crate::identity::{AuthMethod, Proof, Proven};
+use crate::ike::reason::Lapsed;
 use crate::ike::session::established::Established;
 use crate::types::{Pair, Spi, UnixTime};
 
@@ -25,8 +25,8 @@ impl Engine {
         ends.sort();
         for (pair, key, until) in ends {
             if until < wall {
-                let words = CertificateError::Expired(until).to_string();
-                self.with_established(now, key, |session, cx| session.end_unproven(cx, words));
+                let expired = Lapsed::Expired(until);
+                self.with_established(now, key, |session, cx| session.end_unproven(cx, expired));
             }
             self.reconsider(now, pair);
         }

@@ -134,7 +134,7 @@ impl Keep {
 
     /// A peer that takes no ESP in UDP is not asked for it for ever: ESP by itself may get through again.
     fn note_refused(&mut self, failure: &Failure) {
-        self.esp_blocked &= failure.code != FailureCode::NoProposal;
+        self.esp_blocked &= failure.code() != FailureCode::NoProposal;
     }
 
     /// The peer has proven itself. `ends_soon`: with what is over before long, and it may do better later.

@@ -58,7 +58,7 @@ impl Engine {
             // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
             let hint = scope == FailureScope::Hint;
             let missed = !(hint || scope == FailureScope::Ike) || !self.has_live_session(pair);
-            let refused = scope == FailureScope::Ike && failure.code == FailureCode::AuthFailed;
+            let refused = scope == FailureScope::Ike && failure.code() == FailureCode::AuthFailed;
             let rotating = self.settings.can_fall_back();
             let Some(keep) = self.pairs.get_mut(&pair) else { continue };
             if !missed {

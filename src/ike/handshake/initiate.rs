@@ -15,9 +15,10 @@ use crate::ike::auth::signature::Hashes;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{Groups, OwnKe, concluded_ike, ike_offer};
-use crate::ike::error::Error;
 use crate::ike::limits::{IKE_REKEY_FACTOR, TRIES_OPENING};
-use crate::ike::outbox::{Cx, FailureScope, Path};
+use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::path::Path;
+use crate::ike::reason::{Failed, Later, Misbehaved, Reason, Refusal};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
@@ -70,8 +71,8 @@ fn proposals(cx: &Cx<'_>, ahead: Option<Ahead>) -> Proposals<EspProposal> {
 
 impl AwaitInitResponse {
     /// Sends the first message.
-    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<FirstMessage, Error> {
-        let group = cx.settings.ike_proposals.first_group().ok_or(Error::Internal)?;
+    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<FirstMessage, Reason> {
+        let group = cx.settings.ike_proposals.first_group().ok_or(Failed::Cryptography)?;
         let key = KeyPair::generate(group, cx.entropy)?;
         let opening = Opening::new(cx, Method::Ike.exchange(), path, attempt);
         let mut state = Self { opening, requests: Vec::new() };
@@ -117,7 +118,7 @@ impl AwaitInitResponse {
         // Nobody has proven anything yet: an error is a hint, and a better answer may still come
         // (RFC 7296 section 2.21.1).
         let outcome = match parts.refusal() {
-            Some(refusal) => Err(Error::Refused(refusal)),
+            Some(refusal) => Err(refusal.into()),
             None => self.conclude(cx, message, datagram),
         };
         if let Err(error) = &outcome
@@ -144,18 +145,17 @@ impl AwaitInitResponse {
         true
     }
 
-    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Error> {
+    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Reason> {
         let (header, parts) = (&message.header, Parts(&message.payloads));
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
         if suite.additional.is_some() && parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_none() {
-            return Err(Error::PeerMisbehaved("it chose an additional key exchange and knows none"));
+            return Err(Misbehaved::AdditionalUnknown.into());
         }
-        let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
+        let ke = parts.ke().ok_or(Misbehaved::NoPublicValue)?;
         let group = suite.negotiated_group()?;
         let request = self.requests.iter().find(|request| request.key.group() == group);
         let request = request.filter(|_| ke.group == group.id() && header.responder_spi != 0);
-        let request =
-            request.ok_or(Error::PeerMisbehaved("its public value is not of the group that it chose"))?;
+        let request = request.ok_or(Misbehaved::OtherThanChosenGroup)?;
         let shared = request.key.agree(&ke.data)?;
         let Opening { begun, attempt, ours, ref nonce, .. } = self.opening;
         let nonces = Nonces { initiator: nonce.clone(), responder: parts.nonce()?.to_vec() };
@@ -265,17 +265,17 @@ impl AwaitAuthResponse {
         }
     }
 
-    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         match (parts.auth(), parts.refusal()) {
-            (None, Some(refusal)) => Err(Error::Refused(refusal)),
+            (None, Some(refusal)) => Err(refusal.into()),
             _ => self.opened.verify_responder(cx, parts),
         }
     }
 
     /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
     /// said once: a responder that does not hear it finds out by itself.
-    fn withdraw(&mut self, cx: &mut Cx<'_>, error: &Error) {
-        if matches!(error, Error::Refused(_)) {
+    fn withdraw(&mut self, cx: &mut Cx<'_>, error: &Reason) {
+        if matches!(error, Reason::Refused(_)) {
             return;
         }
         let id = self.opened.sa.window.next_request();
@@ -304,7 +304,7 @@ impl AwaitAuthResponse {
         let pair = self.opened.path.pair;
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
-            Some(refusal) => Err(Error::Refused(refusal)),
+            Some(refusal) => Err(refusal.into()),
             None => child::conclude(&self.opened.path, &proposals(cx, self.ahead), parts, OwnKe::Never),
         };
         if conclusion.is_err() {
@@ -343,12 +343,12 @@ impl AwaitAuthResponse {
                 session.announce(cx, &agreement, parts);
             }
             // It may take what was not offered for the sake of the inbound SA: now everything is, with new keys.
-            Err(Error::Refused(notify::NO_PROPOSAL_CHOSEN)) if self.ahead.is_some() => {
+            Err(Reason::Refused(Refusal::Proposals)) if self.ahead.is_some() => {
                 session.add_task(Task::NewChild);
             }
             Err(error) => {
-                cx.fail_with(pair, FailureScope::Child, &error);
-                if !matches!(error, Error::Refused(_)) {
+                cx.fail(pair, FailureScope::Child, error.clone());
+                if !matches!(error, Reason::Refused(_)) {
                     session.delete_unwanted(self.offer.in_spi);
                 }
             }
@@ -359,7 +359,7 @@ impl AwaitAuthResponse {
     pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
             self.forget_inbound(cx);
-            return Step::Over(cx.unanswered(&self.opened.path, "IKE_AUTH"));
+            return Step::Over(self.opened.unanswered(Later::Auth));
         }
         Step::On(Candidate::Auth(self))
     }

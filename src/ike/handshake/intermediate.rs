@@ -10,9 +10,10 @@ use super::session::Session;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::kem::{KemKey, encapsulate, public_value};
 use crate::ike::crypto::keys::derive;
-use crate::ike::error::Error;
 use crate::ike::limits::TRIES_OPENING;
-use crate::ike::outbox::{Cx, Path};
+use crate::ike::outbox::Cx;
+use crate::ike::path::Path;
+use crate::ike::reason::{Later, Reason};
 use crate::ike::session::exchange::{Datagrams, Retransmission, Window};
 use crate::ike::session::fragment::Whole;
 use crate::ike::session::ike_sa::IkeSa;
@@ -53,7 +54,7 @@ pub(super) fn intermediate_supported() -> Payload {
 impl Opened {
     /// After the exchange: other keys, and more that AUTH covers (RFC 9242 section 3.3.2, RFC 9370
     /// section 2.2.2). Gives back the IKE SA with the keys of before.
-    fn advance(&mut self, secret: &Hidden, request: &[u8], response: &[u8]) -> Result<IkeSa, Error> {
+    fn advance(&mut self, secret: &Hidden, request: &[u8], response: &[u8]) -> Result<IkeSa, Reason> {
         let (suite, initiator) = (self.sa.keys.suite, self.sa.is_initiator());
         let auth_id = MESSAGE_ID + 1;
         let (i, r) =
@@ -102,11 +103,11 @@ impl AwaitIntermediateResponse {
         }
     }
 
-    fn conclude(&mut self, header: &Header, whole: &Whole) -> Result<(), Error> {
+    fn conclude(&mut self, header: &Header, whole: &Whole) -> Result<(), Reason> {
         let payloads = whole.payloads()?;
         let parts = Parts(&payloads);
         if let Some(refusal) = parts.refusal() {
-            return Err(Error::Refused(refusal));
+            return Err(refusal.into());
         }
         let secret = self.key.agree(public_value(self.key.additional(), &parts)?)?;
         self.opened.advance(&secret, &self.covered, &whole.covered(header)).map(drop)
@@ -114,7 +115,7 @@ impl AwaitIntermediateResponse {
 
     pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
         if !cx.retransmit(&self.opened.path, &mut self.sent) {
-            return Step::Over(cx.unanswered(&self.opened.path, "IKE_INTERMEDIATE"));
+            return Step::Over(self.opened.unanswered(Later::Intermediate));
         }
         Step::On(Candidate::Intermediate(self))
     }
@@ -156,7 +157,7 @@ impl AwaitIntermediateRequest {
         }
     }
 
-    fn answer(&mut self, cx: &mut Cx<'_>, header: &Header, whole: &Whole) -> Result<Answered, Error> {
+    fn answer(&mut self, cx: &mut Cx<'_>, header: &Header, whole: &Whole) -> Result<Answered, Reason> {
         let payloads = whole.payloads()?;
         let (ours, secret) = encapsulate(self.additional, public_value(self.additional, &Parts(&payloads))?)?;
         let ke = [Payload::Ke(Ke { group: self.additional.id(), data: ours })];

@@ -6,10 +6,11 @@ use super::ticket::Resumption;
 use crate::identity::{Proof, Secret};
 use crate::ike::auth;
 use crate::ike::auth::peer::Peer;
-use crate::ike::auth::{Signed, Unproven, Verified};
+use crate::ike::auth::{Signed, Verified};
 use crate::ike::crypto::keys::{AuthKeys, Nonces};
-use crate::ike::error::Error;
-use crate::ike::outbox::{Cx, Path};
+use crate::ike::outbox::Cx;
+use crate::ike::path::Path;
+use crate::ike::reason::{Failure, Later, Reason, Unanswered, Unproven};
 use crate::ike::session::fragment::Whole;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::life::Greeting;
@@ -79,7 +80,7 @@ impl Opened {
         message: &Message<'_>,
         exchange: Exchange,
         message_id: u32,
-    ) -> Option<Result<Whole, Error>> {
+    ) -> Option<Result<Whole, Reason>> {
         let header = &message.header;
         let expected = header.exchange == exchange
             && header.flags.response == self.sa.is_initiator()
@@ -112,7 +113,7 @@ impl Opened {
     }
 
     /// Checks AUTH of a responder, which covers what it has truly said.
-    pub(super) fn verify_responder(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+    pub(super) fn verify_responder(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         let first = self.verify(cx, parts);
         if first.is_ok() {
             return first;
@@ -127,7 +128,7 @@ impl Opened {
     }
 
     /// Checks AUTH of an initiator, which covers what it has truly sent.
-    pub(super) fn verify_initiator(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+    pub(super) fn verify_initiator(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         let first = self.verify(cx, parts);
         if first.is_ok() {
             return first;
@@ -152,6 +153,11 @@ impl Opened {
         negotiated.then(|| auth::request(&cx.settings.credentials, self.path.pair.remote)).flatten()
     }
 
+    /// That the peer has answered the first message, and not `what`.
+    pub(super) fn unanswered(&self, what: Later) -> Failure {
+        Reason::from(Unanswered::Later(what, self.path.remote)).failure()
+    }
+
     /// Who this end is: the address that the peer knows it by.
     pub fn id(&self, cx: &Cx<'_>) -> Id {
         Id::of(cx.settings.inside.listed(self.path.pair.local))
@@ -159,7 +165,7 @@ impl Opened {
 
     /// The payloads by which this end proves itself, and what with (RFC 7296 section 2.15). `secret` is the one
     /// to use where that is a secret.
-    pub fn prove(&self, cx: &Cx<'_>, secret: Option<&Secret>) -> Result<(Vec<Payload>, Proof), Error> {
+    pub fn prove(&self, cx: &Cx<'_>, secret: Option<&Secret>) -> Result<(Vec<Payload>, Proof), Reason> {
         let id = self.id(cx);
         let signed = self.signed(self.sa.is_initiator(), &id);
         if let Some(resumption) = &self.resumption {
@@ -169,7 +175,7 @@ impl Opened {
     }
 
     /// Checks AUTH of the peer, whose identity must be the address that we talk to.
-    pub fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+    pub fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         let id = if self.sa.is_initiator() { parts.id_r() } else { parts.id_i() };
         let signed = self.signed(!self.sa.is_initiator(), id.ok_or(Unproven::Identity)?);
         if let Some(resumption) = &self.resumption {
@@ -186,7 +192,7 @@ impl Opened {
         signed: &Signed<'_>,
         Resumption { ticket, secret }: &Resumption,
         parts: &Parts<'_>,
-    ) -> Result<Verified, Error> {
+    ) -> Result<Verified, Reason> {
         let (initiator, responder) = (parts.id_i(), parts.id_r());
         let named = if self.sa.is_initiator() {
             responder == Some(&ticket.responder)

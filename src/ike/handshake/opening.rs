@@ -4,15 +4,15 @@
 use std::time::Instant;
 
 use crate::ike::crypto::keys::Spis;
-use crate::ike::error::Error;
 use crate::ike::limits::{ANSWER_PATIENCE, COOKIE_LENGTH, COOKIES_MAX};
-use crate::ike::outbox::{Cx, FailureScope, Path};
+use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::path::Path;
+use crate::ike::reason::{Failure, Reason, Unanswered};
 use crate::ike::session::exchange::Retransmission;
 use crate::ike::session::life::Greeting;
 use crate::ike::session::nat::Claims;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Header, HeaderFlags, Message, Parts, Payload, write_clear};
-use crate::ike::{Failure, FailureCode};
 
 /// What one attempt is to be like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Opening {
     }
 
     /// The path to go on by after an answer with these `parts` and indexes.
-    pub fn through(&self, cx: &Cx<'_>, parts: &Parts<'_>, spis: Spis) -> Result<Path, Error> {
+    pub fn through(&self, cx: &Cx<'_>, parts: &Parts<'_>, spis: Spis) -> Result<Path, Reason> {
         let nat = self.claims.as_ref().map(|claims| claims.compare(parts, spis, &self.path));
         Ok(self.path.through(nat.transpose()?.unwrap_or_default(), cx.settings.nat_port))
     }
@@ -125,8 +125,8 @@ impl Opening {
     }
 
     /// Somebody says why not, and need not be the peer. It is told once.
-    pub(super) fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Error) {
-        let hint = error.hearsay();
+    pub(super) fn take_hint(&mut self, cx: &mut Cx<'_>, error: &Reason) {
+        let hint = error.clone().hearsay();
         if self.hint.is_none() {
             cx.out.failures.push((self.path.pair, FailureScope::Hint, hint.clone()));
         }
@@ -145,16 +145,8 @@ impl Opening {
 
     /// Why nothing has come of it.
     pub fn failure(&mut self) -> Failure {
-        self.hint.take().unwrap_or_else(|| Failure {
-            code: FailureCode::NoAnswer,
-            words: format!(
-                "no answer from {} on UDP {}: is it up and enabled, does its file list this host, and is that port \
-                 open in the firewalls in between?",
-                self.path.remote.ip(),
-                self.path.remote.port()
-            ),
-            hearsay: false,
-        })
+        let silence = || Reason::from(Unanswered::First(self.path.remote)).failure();
+        self.hint.take().unwrap_or_else(silence)
     }
 
     /// Begins anew, with `tries` from `now` on.

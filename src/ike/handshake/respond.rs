@@ -8,16 +8,17 @@ use super::opening::Attempt;
 use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::auth;
+use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
 use crate::ike::auth::peer::Peer;
 use crate::ike::auth::signature::Hashes;
-use crate::ike::auth::{Unproven, Verified};
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{OwnKe, choose_ike};
-use crate::ike::error::Error;
 use crate::ike::limits::{COPIES_MAX, HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
-use crate::ike::outbox::{Cx, FailureScope, Path};
+use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::path::Path;
+use crate::ike::reason::{Incompatible, Misbehaved, Reason, Unproven};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
@@ -63,9 +64,9 @@ impl Opened {
         cx: &mut Cx<'_>,
         exchange: Exchange,
         message_id: u32,
-        error: &Error,
+        error: &Reason,
     ) -> Option<Session> {
-        cx.out.failures.push((self.path.pair, FailureScope::Hint, error.hearsay()));
+        cx.out.failures.push((self.path.pair, FailureScope::Hint, error.clone().hearsay()));
         let answer = self.sa.seal(cx.entropy, exchange, true, message_id, &[error.to_notify()]).ok()?;
         cx.out.transmit_all(&self.path, &answer);
         let expires = cx.now + HALF_OPEN_LIFE;
@@ -88,19 +89,19 @@ impl AwaitAuthRequest {
         attempt: Attempt,
         message: &Message<'_>,
         datagram: &[u8],
-    ) -> Result<Session, Error> {
+    ) -> Result<Session, Reason> {
         if !cx.settings.accepts(Method::Ike) {
-            return Err(Error::PeerIncompatible("it negotiates keys, and keying.accept has no \"ike\""));
+            return Err(Incompatible::Method(Method::Ike).into());
         }
         let parts = Parts(&message.payloads);
         // RFC 9370 section 2.2.1: additional exchanges need IKE_INTERMEDIATE.
         let additional = parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some();
         let (answer, suite, _) = choose_ike(&cx.settings.ike_proposals, parts.sa()?, additional)?;
-        let ke = parts.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
+        let ke = parts.ke().ok_or(Misbehaved::NoPublicValue)?;
         let group = suite.negotiated_group()?;
         // RFC 7296 section 1.2: asks for a public value of the group chosen.
         if ke.group != group.id() {
-            return Err(Error::OtherGroup(group.id()));
+            return Err(Incompatible::Group(group.id()).into());
         }
         let key = KeyPair::generate(group, cx.entropy)?;
         let shared = key.agree(&ke.data)?;
@@ -185,13 +186,11 @@ impl AwaitAuthRequest {
     }
 
     /// Who it wants to talk to, if it says so, must be us.
-    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Error> {
+    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         let path = &self.opened.path;
         // RFC 7296 section 2.23.
         if path.nat.is_found() && path.local.port() != cx.settings.nat_port {
-            return Err(Error::PeerMisbehaved(
-                "there is a NAT, and it stays on the port where ESP cannot follow",
-            ));
+            return Err(Misbehaved::StaysOnPort.into());
         }
         if parts.id_r().is_some_and(|id| *id != self.opened.id(cx)) {
             return Err(Unproven::Identity.into());
@@ -246,7 +245,7 @@ impl AwaitAuthRequest {
                 session.announce(cx, &agreement, parts);
             }
             Err(error) => {
-                cx.fail_with(pair, FailureScope::Answer, &error);
+                cx.fail(pair, FailureScope::Answer, error.clone());
                 held.payloads.push(error.to_notify());
             }
         }

@@ -13,9 +13,10 @@ use super::ticket::{Resumption, SUITE, Ticket};
 use crate::ike::auth::peer::Peer;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
-use crate::ike::error::Error;
 use crate::ike::limits::IKE_REKEY_FACTOR;
-use crate::ike::outbox::{Cx, Path};
+use crate::ike::outbox::Cx;
+use crate::ike::path::Path;
+use crate::ike::reason::{BadTicket, Failed, Misbehaved, Reason, Refusal};
 use crate::ike::session::exchange::Window;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::nat::Claims;
@@ -61,7 +62,7 @@ impl Resumed<'_> {
         path: Path,
         parts: &Parts<'_>,
         (request, response): (Vec<u8>, Vec<u8>),
-    ) -> Result<Opened, Error> {
+    ) -> Result<Opened, Reason> {
         let Self { resumption, sk_d, nonces, spis, initiator, attempt } = self;
         let (ike, keys) = derive(SUITE, &Seed::Resumed(sk_d), &nonces, spis, initiator)?;
         // IKE_SESSION_RESUME was the initiator's request 0, IKE_AUTH is its request 1.
@@ -91,8 +92,8 @@ impl Resumed<'_> {
 
 impl AwaitResumeResponse {
     /// Sends the first message.
-    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<FirstMessage, Error> {
-        let secret = cx.settings.signing(attempt.fallback).ok_or(Error::Internal)?;
+    pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<FirstMessage, Reason> {
+        let secret = cx.settings.signing(attempt.fallback).ok_or(Failed::Cryptography)?;
         let listed = cx.settings.inside.listed(path.pair.local);
         let ticket = Ticket::to_present(secret, &cx.settings.cluster, Pair { local: listed, ..path.pair });
         let sk_d = ticket.sk_d(secret, &cx.settings.cluster);
@@ -131,19 +132,19 @@ impl AwaitResumeResponse {
         }
         // TICKET_NACK is no more proven than any other answer in the clear: it is a hint, and a better answer
         // may still come.
-        let nack = parts.notify(notify::TICKET_NACK).map(|_| notify::TICKET_NACK);
+        let nack = parts.notify(notify::TICKET_NACK).map(|_| Refusal::Ticket);
         let outcome = match nack.or(parts.refusal()) {
-            Some(refusal) => Err(Error::Refused(refusal)),
+            Some(refusal) => Err(refusal.into()),
             None => self.conclude(cx, message, datagram),
         };
         outcome.inspect_err(|error| self.opening.take_hint(cx, error)).ok()
     }
 
-    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Error> {
+    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Reason> {
         let (header, parts) = (&message.header, Parts(&message.payloads));
         let Opening { begun, attempt, ours, ref nonce, .. } = self.opening;
         if header.responder_spi == 0 {
-            return Err(Error::PeerMisbehaved("it has no SPI"));
+            return Err(Misbehaved::NoSpi.into());
         }
         let resumed = Resumed {
             resumption: self.resumption.clone(),
@@ -178,13 +179,13 @@ pub fn answer(
     attempt: Attempt,
     message: &Message<'_>,
     datagram: &[u8],
-) -> Result<Session, Error> {
+) -> Result<Session, Reason> {
     let settings = cx.settings;
     if !settings.accepts(Method::Derived) {
-        return Err(Error::Ticket("keying.accept has no \"derived\""));
+        return Err(BadTicket::NotAccepted.into());
     }
     let parts = Parts(&message.payloads);
-    let presented = parts.notify(notify::TICKET_OPAQUE).ok_or(Error::Ticket("there is none"))?;
+    let presented = parts.notify(notify::TICKET_OPAQUE).ok_or(BadTicket::Missing)?;
     let ticket = Ticket::parse(&presented.data)?;
     let secret = ticket.accept(settings, path.pair)?;
     let sk_d = ticket.sk_d(secret, &settings.cluster);

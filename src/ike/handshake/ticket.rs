@@ -21,8 +21,8 @@ use sha2::Sha256;
 use crate::identity::{Secret, SecretId};
 use crate::ike::Settings;
 use crate::ike::crypto::Hidden;
-use crate::ike::crypto::keys::Suite;
-use crate::ike::error::Error;
+use crate::ike::crypto::suite::Suite;
+use crate::ike::reason::{BadTicket, Reason};
 use crate::ike::wire::{Id, Reader};
 use crate::types::{IkeCipher, Pair, Prf};
 
@@ -92,13 +92,13 @@ impl Ticket {
     ///
     /// # Errors
     /// It is no ticket, or one of another version.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        Self::read(Reader::new(bytes)).map_err(|_| Error::Ticket("it is none of this version"))
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadTicket> {
+        Self::read(Reader::new(bytes)).map_err(|_| BadTicket::Version)
     }
 
-    fn read(mut reader: Reader<'_>) -> Result<Self, Error> {
+    fn read(mut reader: Reader<'_>) -> Result<Self, Reason> {
         if (reader.u8()?, reader.u8()?) != (VERSION, SUITE_ID) {
-            return Err(Error::malformed("another version"));
+            return Err(BadTicket::Version.into());
         }
         let key_id = reader.array()?;
         let ticket = Self { key_id, initiator: identity(&mut reader)?, responder: identity(&mut reader)? };
@@ -110,13 +110,13 @@ impl Ticket {
     ///
     /// # Errors
     /// It names other hosts than these two, or a secret that is not known here.
-    pub fn accept<'s>(&self, settings: &'s Settings, pair: Pair) -> Result<&'s Secret, Error> {
+    pub fn accept<'s>(&self, settings: &'s Settings, pair: Pair) -> Result<&'s Secret, BadTicket> {
         let listed = settings.inside.listed(pair.local);
         if (&self.initiator, &self.responder) != (&Id::of(pair.remote), &Id::of(listed)) {
-            return Err(Error::Ticket("it names other hosts"));
+            return Err(BadTicket::OtherHosts);
         }
         let known = settings.secrets().find(|secret| key_id(secret, &settings.cluster) == self.key_id);
-        known.ok_or(Error::Ticket("it was made for another secret or another cluster"))
+        known.ok_or(BadTicket::UnknownSecret)
     }
 
     /// SK_d of the IKE SA that the ticket stands for: HKDF-SHA256 (RFC 5869) of the secret over a label, the
@@ -146,10 +146,10 @@ fn expand(secret: &Secret, info: &[&[u8]], out: &mut [u8]) {
     filled.expect("a few octets are within HKDF's limit");
 }
 
-fn identity(reader: &mut Reader<'_>) -> Result<Id, Error> {
+fn identity(reader: &mut Reader<'_>) -> Result<Id, Reason> {
     let kind = reader.u8()?;
     let addresses: [Id; 2] = [Id::of(IpAddr::from([0; 4])), Id::of(IpAddr::from([0; 16]))];
     let known = addresses.iter().find(|address| address.kind == kind);
-    let octets = known.map(|address| address.data.len()).ok_or(Error::malformed("no address"))?;
+    let octets = known.map(|address| address.data.len()).ok_or(BadTicket::Version)?;
     Ok(Id { kind, data: reader.take(octets)?.to_vec() })
 }

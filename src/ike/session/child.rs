@@ -6,9 +6,10 @@ use std::time::Instant;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::keys::{IkeKeys, Nonces};
 use crate::ike::crypto::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
-use crate::ike::error::Error;
 use crate::ike::limits::PROBE_PATIENCE;
-use crate::ike::outbox::{Cx, Path};
+use crate::ike::outbox::Cx;
+use crate::ike::path::Path;
+use crate::ike::reason::{Incompatible, Reason};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::word;
 use crate::ike::wire::{Parts, Payload, TrafficSelector};
@@ -68,7 +69,7 @@ pub fn accept(
     proposals: &Proposals<EspProposal>,
     request: &Parts<'_>,
     own_ke: OwnKe,
-) -> Result<(EspChoice, [TrafficSelector; 2]), Error> {
+) -> Result<(EspChoice, [TrafficSelector; 2]), Reason> {
     let choice = choose_esp(proposals, request.sa()?, own_ke)?;
     Ok((choice, mode_and_selectors(request, path, path.pair.remote, path.pair.local)?))
 }
@@ -94,7 +95,7 @@ pub fn conclude(
     proposals: &Proposals<EspProposal>,
     answer: &Parts<'_>,
     own_ke: OwnKe,
-) -> Result<EspChoice, Error> {
+) -> Result<EspChoice, Reason> {
     let choice = concluded_esp(proposals, answer.sa()?, own_ke)?;
     mode_and_selectors(answer, path, path.pair.local, path.pair.remote)?;
     Ok(choice)
@@ -106,16 +107,16 @@ fn mode_and_selectors(
     path: &Path,
     initiator: IpAddr,
     responder: IpAddr,
-) -> Result<[TrafficSelector; 2], Error> {
+) -> Result<[TrafficSelector; 2], Reason> {
     if parts.notify(notify::USE_TRANSPORT_MODE).is_none() {
-        return Err(Error::PeerIncompatible("the peer does not take transport mode"));
+        return Err(Incompatible::TransportMode.into());
     }
     let one = |selectors: &[TrafficSelector], address| {
         let covered = selectors.iter().any(|ts| ts.contains(address)).then(|| TrafficSelector::host(address));
         // RFC 7296 section 2.23.1: behind a NAT a host is called otherwise, by one address. What it is called
         // here stands for that in our policies, and not in what is said.
         let called = || selectors.iter().find(|ts| ts.is_host()).copied().filter(|_| path.nat.is_found());
-        covered.or_else(called).ok_or(Error::Selectors)
+        covered.or_else(called).ok_or(Incompatible::Selectors)
     };
     Ok([one(parts.ts_i()?, initiator)?, one(parts.ts_r()?, responder)?])
 }

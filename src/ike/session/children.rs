@@ -5,9 +5,10 @@ use std::time::Instant;
 use super::child::{Agreement, ChildSa, ChildStage, peer_word};
 use super::established::Established;
 use super::pending::Task;
+use crate::ike::Event;
 use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::reason::Failed;
 use crate::ike::wire::Parts;
-use crate::ike::{Event, FailureCode};
 use crate::types::Spi;
 use crate::types::word::Flags;
 
@@ -57,12 +58,7 @@ impl Established {
             (false, false) => {
                 let predecessor = child.predecessor;
                 self.delete_child(in_spi);
-                cx.fail(
-                    pair,
-                    FailureScope::Child,
-                    FailureCode::Internal,
-                    "the kernel did not take the new SAs",
-                );
+                cx.fail(pair, FailureScope::Child, Failed::Installation);
                 if let Some(predecessor) = predecessor {
                     self.put_off(cx, Task::RekeyChild(predecessor));
                 }

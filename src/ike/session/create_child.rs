@@ -15,9 +15,9 @@ use crate::ike::crypto::Hidden;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::Nonces;
 use crate::ike::crypto::suite::{EspChoice, Groups, OwnKe};
-use crate::ike::error::Error;
 use crate::ike::limits::CHILDREN_MAX;
 use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::reason::{Declined, Misbehaved, Reason, Refusal};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Ke, Parts, Payload, about_child};
 use crate::types::{EspProposal, Group, Method, Proposals, Spi};
@@ -93,7 +93,7 @@ impl Established {
         cx: &mut Cx<'_>,
         ours: u64,
         request: &Parts<'_>,
-    ) -> Result<HeldRequest, Error> {
+    ) -> Result<HeldRequest, Reason> {
         let replaces = self.may_make_child(cx.now, request)?;
         let ke = request.ke();
         let brought = OwnKe::Brought(ke.map(|ke| ke.group));
@@ -160,14 +160,15 @@ impl Established {
     }
 
     /// Whether the peer may have the child that it asks for, and which one that replaces.
-    fn may_make_child(&self, now: Instant, request: &Parts<'_>) -> Result<Option<Spi>, Error> {
+    fn may_make_child(&self, now: Instant, request: &Parts<'_>) -> Result<Option<Spi>, Reason> {
         let replaces = match request.about_child(notify::REKEY_SA) {
             None => None,
             Some(spi) => {
                 let old = self.children.iter().find(|child| child.out_spi.0 == spi);
                 // The answer that makes that child may have been overtaken by this request.
                 let busy = self.is_asking_for_child() || self.may_not_make_children();
-                let old = old.ok_or(if busy { Error::Busy } else { Error::NoSuchChild(spi) })?;
+                let old =
+                    old.ok_or(if busy { Declined::Crossed } else { Declined::NoSuchChild(Spi(spi)) })?;
                 Some(old.in_spi)
             }
         };
@@ -176,19 +177,19 @@ impl Established {
         // overtaken by ours.
         let young = |child: &ChildSa| child.is_alive() && now < child.since + Self::LINGER;
         if !self.is_foreign() && replaces.is_none() && self.children.iter().any(young) {
-            return Err(Error::Busy);
+            return Err(Declined::Crossed.into());
         }
         Ok(replaces)
     }
 
     /// Whether the peer may have one more child, in the place of that one.
-    pub(super) fn may_replace(&self, replaces: Option<Spi>) -> Result<(), Error> {
+    pub(super) fn may_replace(&self, replaces: Option<Spi>) -> Result<(), Reason> {
         // RFC 7296 section 2.25.1. One that has its successor already is as good as closing.
         let may_go = |in_spi| self.child(in_spi).is_some_and(|old| old.is_alive() && !self.is_replaced(old));
         if self.may_not_make_children() || !replaces.is_none_or(may_go) {
-            return Err(Error::Busy);
+            return Err(Declined::Crossed.into());
         }
-        if self.children.len() < CHILDREN_MAX { Ok(()) } else { Err(Error::TooMany) }
+        if self.children.len() < CHILDREN_MAX { Ok(()) } else { Err(Declined::ChildrenMost.into()) }
     }
 
     /// RFC 7296 section 2.25.2: not while the IKE SA is being rekeyed or closed.
@@ -231,7 +232,7 @@ impl Established {
         cx: &mut Cx<'_>,
         ours: u64,
         asked: AskedChild,
-        payloads: Result<Vec<Payload>, Error>,
+        payloads: Result<Vec<Payload>, Reason>,
     ) {
         let proposals = self.esp_proposals(cx);
         let wanted = payloads.as_ref().ok().and_then(|it| asked.other_group(&proposals, &Parts(it)));
@@ -272,9 +273,9 @@ impl Established {
         proposals: &Proposals<EspProposal>,
         asked: &AskedChild,
         answer: &Parts<'_>,
-    ) -> Result<Concluded, Error> {
+    ) -> Result<Concluded, Reason> {
         if let Some(refusal) = answer.refusal() {
-            return Err(Error::Refused(refusal));
+            return Err(refusal.into());
         }
         let brought = OwnKe::Brought(asked.group().map(Group::id));
         let choice = child::conclude(self.path(), proposals, answer, brought)?;
@@ -282,8 +283,7 @@ impl Established {
         let shared = match choice.key_exchange.zip(asked.key.as_ref()) {
             Some((exchange, key)) => {
                 let ke = answer.ke().filter(|ke| ke.group == exchange.group.id());
-                let ke =
-                    ke.ok_or(Error::PeerMisbehaved("the message has no public value of the chosen group"))?;
+                let ke = ke.ok_or(Misbehaved::NoneOfChosenGroup)?;
                 Some(key.agree(&ke.data)?)
             }
             None => None,
@@ -299,7 +299,7 @@ impl Established {
         first: &FirstExchange,
         half: HalfChild,
         meanwhile: Meanwhile,
-        agreed: Result<(Hidden, Vec<Payload>), Error>,
+        agreed: Result<(Hidden, Vec<Payload>), Reason>,
     ) {
         match agreed {
             Ok((secret, payloads)) => {
@@ -353,32 +353,32 @@ impl Established {
     }
 
     /// The child `in_spi`, which was to replace `rekeys`, is not made.
-    fn child_refused(&mut self, cx: &mut Cx<'_>, in_spi: Spi, rekeys: Option<Spi>, error: &Error) {
+    fn child_refused(&mut self, cx: &mut Cx<'_>, in_spi: Spi, rekeys: Option<Spi>, error: &Reason) {
         let pair = self.pair();
         let task = rekeys.map_or(Task::NewChild, Task::RekeyChild);
         match (error, rekeys) {
             // RFC 7296 section 2.25: it is for now only. RFC 9370 section 2.2.4: it is begun anew.
-            (Error::Refused(notify::TEMPORARY_FAILURE | notify::STATE_NOT_FOUND), Some(_)) => {
+            (Reason::Refused(Refusal::Temporary | Refusal::NoExchange), Some(_)) => {
                 self.put_off(cx, task);
             }
             // The peer's own request for a child has overtaken ours.
-            (Error::Refused(notify::TEMPORARY_FAILURE | notify::STATE_NOT_FOUND), None)
+            (Reason::Refused(Refusal::Temporary | Refusal::NoExchange), None)
                 if self.children.iter().any(ChildSa::is_alive) => {}
             // RFC 7296 section 2.25.1: the peer no longer has what we wanted to replace.
-            (Error::Refused(notify::CHILD_SA_NOT_FOUND), Some(in_spi)) => self.child_closed(cx, in_spi, true),
+            (Reason::Refused(Refusal::NoSuchChild), Some(in_spi)) => self.child_closed(cx, in_spi, true),
             // RFC 7296 section 1.3.1: both lists say which key exchange a successor has, and these have none in common.
             // The first child of an IKE SA needs none (section 1.2), and its keys are as fresh.
-            (Error::Refused(notify::NO_PROPOSAL_CHOSEN), Some(rekeyed)) if !self.spent => {
+            (Reason::Refused(Refusal::Proposals), Some(rekeyed)) if !self.spent => {
                 self.spent = true;
                 let patience = cx.now + cx.settings.rekey_after / 4;
                 self.child_mut(rekeyed).into_iter().for_each(|child| child.rekey_at = Some(patience));
             }
             _ => {
                 // The peer has made a child that we do not want.
-                if !matches!(error, Error::Refused(_)) {
+                if !matches!(error, Reason::Refused(_)) {
                     self.delete_unwanted(in_spi);
                 }
-                cx.fail_with(pair, FailureScope::Child, error);
+                cx.fail(pair, FailureScope::Child, error.clone());
                 if rekeys.is_some() {
                     self.put_off(cx, task);
                 }

@@ -14,15 +14,16 @@ use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
 use super::life::Greeted;
 use super::pending::{Asked, FollowUp, HalfMade, HeldRequest, Task};
+use crate::ike::Settings;
 use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
-use crate::ike::error::Error;
 use crate::ike::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
-use crate::ike::outbox::{Cx, FailureScope, Path, backoff};
+use crate::ike::outbox::{Cx, FailureScope, backoff};
+use crate::ike::path::Path;
+use crate::ike::reason::{Declined, Misbehaved, Reason};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::word;
 use crate::ike::wire::{Message, Parts, Payload};
-use crate::ike::{FailureCode, Settings};
 use crate::types::{EncapsulationMode, Pair, Spi};
 
 /// What is known of a peer when it has proven itself.
@@ -269,7 +270,7 @@ impl Established {
         cx: &mut Cx<'_>,
         ours: u64,
         exchange: Exchange,
-        payloads: Result<Vec<Payload>, Error>,
+        payloads: Result<Vec<Payload>, Reason>,
     ) {
         for in_spi in self.unconfirmed().map(|child| child.in_spi).collect::<Vec<_>>() {
             self.confirm(cx, in_spi);
@@ -281,11 +282,11 @@ impl Established {
                 Exchange::CREATE_CHILD_SA => self.answer_child(cx, ours, &parts),
                 Exchange::IKE_FOLLOWUP_KE => self.answer_follow_up(cx, ours, &parts),
                 Exchange::INFORMATIONAL => Ok(self.answer_informational(cx, ours, &parts)),
-                _ => Err(Error::PeerMisbehaved("an exchange that does not belong here")),
+                _ => Err(Misbehaved::Exchange.into()),
             }
         });
         let held = held.unwrap_or_else(|error| {
-            cx.out.counters.children_refused += u64::from(error == Error::TooMany);
+            cx.out.counters.children_refused += u64::from(error == Declined::ChildrenMost.into());
             HeldRequest::new(exchange, cx.now, vec![error.to_notify()])
         });
         self.hold(ours, held);
@@ -296,7 +297,7 @@ impl Established {
         cx: &mut Cx<'_>,
         ours: u64,
         asked: Asked,
-        payloads: Result<Vec<Payload>, Error>,
+        payloads: Result<Vec<Payload>, Reason>,
     ) {
         match asked {
             Asked::Child(asked) => self.child_answered(cx, ours, asked, payloads),
@@ -367,7 +368,7 @@ impl Established {
                 cx.out.transmit_all(&path, &answer);
                 sa.window.keep_answer(answer);
             }
-            Err(error) => cx.fail(path.pair, FailureScope::Ike, FailureCode::Internal, error.to_string()),
+            Err(error) => cx.fail(path.pair, FailureScope::Ike, error),
         }
     }
 
@@ -417,7 +418,7 @@ impl Established {
                 cx.out.transmit_all(&path, &message);
                 sa.window.asked(Retransmission::new(cx.now, message, tries).by(cx.late), asked);
             }
-            Err(error) => cx.fail(path.pair, FailureScope::Ike, FailureCode::Internal, error.to_string()),
+            Err(error) => cx.fail(path.pair, FailureScope::Ike, error),
         }
     }
 

@@ -11,9 +11,9 @@
 use super::established::Established;
 use super::pending::{Asked, FirstExchange, FollowUp, Half, HalfMade, HeldRequest, Makes, Task};
 use crate::ike::crypto::kem::{KemKey, encapsulate, public_value};
-use crate::ike::error::Error;
 use crate::ike::limits::FOLLOW_UP_LIFE;
 use crate::ike::outbox::Cx;
+use crate::ike::reason::{Declined, Misbehaved, Reason};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Ke, Parts, Payload};
 use crate::types::AdditionalKe;
@@ -29,10 +29,10 @@ impl Half {
 }
 
 /// The link in the answer to a first exchange: there is one exactly where an additional exchange was chosen.
-pub fn link(answer: &Parts<'_>, additional: Option<AdditionalKe>) -> Result<Vec<u8>, Error> {
+pub fn link(answer: &Parts<'_>, additional: Option<AdditionalKe>) -> Result<Vec<u8>, Reason> {
     let link = answer.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.clone());
     if additional.is_some() != link.is_some() {
-        return Err(Error::PeerMisbehaved("its additional key exchange is not the one that it chose"));
+        return Err(Misbehaved::AdditionalNotChosen.into());
     }
     Ok(link.unwrap_or_default())
 }
@@ -52,17 +52,17 @@ impl Established {
         cx: &mut Cx<'_>,
         ours: u64,
         request: &Parts<'_>,
-    ) -> Result<HeldRequest, Error> {
+    ) -> Result<HeldRequest, Reason> {
         let link = request.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.as_slice());
         let HalfMade { first, half, .. } = self
             .half_made
             .take_if(|made| made.first.on == ours && link == Some(&made.first.link))
-            .ok_or(Error::NoState)?;
+            .ok_or(Declined::NoExchange)?;
         match &half {
             Half::Ike(_) => self.may_be_succeeded(ours)?,
             Half::Child(half) => self.may_replace(half.replaces)?,
         }
-        let additional = half.additional().ok_or(Error::NoState)?;
+        let additional = half.additional().ok_or(Declined::NoExchange)?;
         let (public, secret) = encapsulate(additional, public_value(additional, request)?)?;
         let ke = vec![Payload::Ke(Ke { group: additional.id(), data: public })];
         match half {
@@ -80,7 +80,7 @@ impl Established {
         first: FirstExchange,
         additional: AdditionalKe,
         makes: Makes,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Reason> {
         self.follow_up = Some(FollowUp { first, key: KemKey::generate(additional)?, makes });
         Ok(())
     }
@@ -107,13 +107,13 @@ impl Established {
         &mut self,
         cx: &mut Cx<'_>,
         asked: FollowUp,
-        payloads: Result<Vec<Payload>, Error>,
+        payloads: Result<Vec<Payload>, Reason>,
     ) {
         let FollowUp { first, key, makes } = asked;
         let agreed = payloads.and_then(|payloads| {
             let parts = Parts(&payloads);
             if let Some(refusal) = parts.refusal() {
-                return Err(Error::Refused(refusal));
+                return Err(refusal.into());
             }
             Ok((key.agree(public_value(key.additional(), &parts)?)?, payloads))
         });

@@ -3,8 +3,8 @@
 
 use zeroize::Zeroizing;
 
-use crate::ike::error::Error;
 use crate::ike::limits::{FRAGMENTS_MAX, REASSEMBLED_MAX};
+use crate::ike::reason::Reason;
 use crate::ike::wire::{Fragment, Header, Payload, Sealed, parse_chain, write_sealed_head};
 
 /// The payloads of one message, decrypted.
@@ -23,7 +23,7 @@ impl Whole {
     }
 
     /// The payloads.
-    pub fn payloads(&self) -> Result<Vec<Payload>, Error> {
+    pub fn payloads(&self) -> Result<Vec<Payload>, Reason> {
         parse_chain(self.first, &self.text)
     }
 }

@@ -10,17 +10,17 @@ use super::pending::{Asked, HeldRequest};
 use crate::ike::Entropy;
 use crate::ike::crypto::cipher::unpadded;
 use crate::ike::crypto::keys::{IkeKeys, Spis};
-use crate::ike::error::Error;
 #[cfg(any(test, fuzzing))]
 use crate::ike::insider::{Draft, tampered};
 use crate::ike::outbox::Cx;
+use crate::ike::reason::{Failed, Reason};
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{
     Fragment, Header, HeaderFlags, Payload, Sealed, sealed_head_octets, write_chain, write_sealed_head,
 };
 
 /// What was inside of a datagram, or what is wrong with its padding.
-pub type Text = Result<Zeroizing<Vec<u8>>, Error>;
+pub type Text = Result<Zeroizing<Vec<u8>>, Reason>;
 
 /// How an IKE SA stands within its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl IkeSa {
         response: bool,
         message_id: u32,
         payloads: &[Payload],
-    ) -> Result<Datagrams, Error> {
+    ) -> Result<Datagrams, Reason> {
         let header = self.header(exchange, response, message_id);
         let mut text = Zeroizing::new(Vec::new());
         write_chain(payloads, &mut text);
@@ -155,7 +155,7 @@ impl IkeSa {
             return Ok(vec![self.seal_part(entropy, header, first, None, &text)?]);
         };
         let parts: Vec<&[u8]> = text.chunks(room(true, octets).max(1)).collect();
-        let total = u16::try_from(parts.len()).map_err(|_| Error::Internal)?;
+        let total = u16::try_from(parts.len()).map_err(|_| Failed::Cryptography)?;
         (1..=total)
             .zip(parts)
             .map(|(number, part)| {
@@ -173,7 +173,7 @@ impl IkeSa {
         first: u8,
         fragment: Option<Fragment>,
         text: &[u8],
-    ) -> Result<Vec<u8>, Error> {
+    ) -> Result<Vec<u8>, Reason> {
         let cipher = &self.keys.seal;
         let mut text = text.to_vec();
         cipher.pad(&mut text);
@@ -207,7 +207,7 @@ impl IkeSa {
         header: &Header,
         sealed: &Sealed<'_>,
         text: Text,
-    ) -> Option<Result<Whole, Error>> {
+    ) -> Option<Result<Whole, Reason>> {
         let text = match text {
             Ok(text) => text,
             Err(error) => return Some(Err(error)),

@@ -6,17 +6,15 @@ use super::established::Established;
 use super::ike_sa::Stage;
 use super::pending::{Asked, HeldRequest, Task};
 use crate::ike::Event;
+use crate::ike::Settings;
 use crate::ike::limits::{ABOUT_MAX, CHILDREN_MAX};
 use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::reason::Refusal;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::word;
 use crate::ike::wire::{Delete, Parts, Payload};
-use crate::ike::{FailureCode, Settings};
 use crate::types::Spi;
 use crate::types::word::Flags;
-
-/// What a peer is told of that does not take our AUTH after it has sent its own.
-const REJECTED: &str = "the peer rejected our authentication. Run `hostseal status` there for the reason";
 
 impl Established {
     /// Says what the peer has not been told yet.
@@ -134,7 +132,7 @@ impl Established {
         }
         // RFC 7296 section 2.21.2: the initiator does not take our proof, so there is no IKE SA.
         if request.notify(notify::AUTHENTICATION_FAILED).is_some() {
-            cx.fail(self.pair(), FailureScope::Ike, FailureCode::AuthFailed, REJECTED);
+            cx.fail(self.pair(), FailureScope::Ike, Refusal::Authentication);
             self.ike_deleted_by_peer(cx, ours);
         }
         held

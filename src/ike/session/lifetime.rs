@@ -7,9 +7,9 @@ use super::established::Established;
 use super::ike_sa::{IkeSa, Stage};
 use super::nat::keepalive;
 use super::pending::{Asked, Makes, Task};
-use crate::ike::FailureCode;
 use crate::ike::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::reason::{Lapsed, Unanswered};
 use crate::types::{Method, Spi};
 
 impl Established {
@@ -59,8 +59,7 @@ impl Established {
             self.age(cx, ours);
         }
         if self.notice().is_some_and(|at| at <= cx.now) {
-            let words = "the peer's proof is no longer accepted, and it has shown no other";
-            self.end_unproven(cx, words.to_owned());
+            self.end_unproven(cx, Lapsed::NotAccepted);
         }
         self.children.iter_mut().for_each(|child| child.handle_timeout(cx.now));
         self.keep_alive(cx);
@@ -87,8 +86,8 @@ impl Established {
     }
 
     /// The peer's time is over. Its keys go at once, whether it answers or not.
-    pub fn end_unproven(&mut self, cx: &mut Cx<'_>, words: String) {
-        cx.fail(self.pair(), FailureScope::Ike, FailureCode::AuthFailed, words);
+    pub fn end_unproven(&mut self, cx: &mut Cx<'_>, lapsed: Lapsed) {
+        cx.fail(self.pair(), FailureScope::Ike, lapsed);
         self.end_children(cx, true);
         self.close(TRIES_ESTABLISHED);
     }
@@ -111,12 +110,7 @@ impl Established {
         if ours != self.current || self.closing || self.move_on() {
             return;
         }
-        cx.fail(
-            path.pair,
-            FailureScope::Ike,
-            FailureCode::NoAnswer,
-            format!("no answer from {} any more", path.remote),
-        );
+        cx.fail(path.pair, FailureScope::Ike, Unanswered::AnyMore(path.remote));
         self.sas.clear();
     }
 

@@ -16,11 +16,12 @@ use std::net::{IpAddr, SocketAddr};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use crate::ike::crypto::keys::Spis;
-use crate::ike::error::Error;
-use crate::ike::outbox::{Cx, Path};
+use crate::ike::outbox::Cx;
+use crate::ike::path::Path;
+use crate::ike::reason::{Incompatible, Reason};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Parts, Payload};
-use crate::types::{EncapsulationMode, UdpPorts};
+use crate::types::EncapsulationMode;
 
 /// What stands before IKE where ESP would have its SPI (RFC 3948 section 2.2).
 pub const MARKER: [u8; 4] = [0; 4];
@@ -76,7 +77,7 @@ impl Claims {
     }
 
     /// What ours and those in the peer's message with these indexes make of `path` together.
-    pub fn compare(&self, parts: &Parts<'_>, spis: Spis, path: &Path) -> Result<Nat, Error> {
+    pub fn compare(&self, parts: &Parts<'_>, spis: Spis, path: &Path) -> Result<Nat, Reason> {
         let said = |kind, address| {
             let mut hashes = parts.notifies().filter(|notify| notify.kind == kind).peekable();
             let is_there = hashes.peek().is_some();
@@ -86,7 +87,7 @@ impl Claims {
         let destination = said(notify::NAT_DETECTION_DESTINATION_IP, path.local);
         match source.zip(destination) {
             Some((source, destination)) => Ok(Nat { here: self.forced || !destination, there: !source }),
-            None if self.forced => Err(Error::PeerIncompatible("the peer does not take ESP in UDP")),
+            None if self.forced => Err(Incompatible::Encapsulation.into()),
             None => Ok(Nat::default()),
         }
     }
@@ -102,24 +103,6 @@ fn hash(Spis { initiator, responder }: Spis, address: SocketAddr) -> [u8; HASH] 
     text.extend(address.port().to_be_bytes());
     let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &text);
     hash.as_ref().try_into().unwrap_or_default()
-}
-
-impl Path {
-    /// The same, once it is known what is between the ends: where there is a NAT, on `port` (RFC 7296
-    /// section 2.23).
-    pub fn through(mut self, nat: Nat, port: u16) -> Self {
-        self.nat = nat;
-        if nat.is_found() {
-            self.local.set_port(port);
-            self.remote.set_port(port);
-        }
-        self
-    }
-
-    /// The ports that ESP goes between, where it goes in UDP.
-    pub fn encapsulation(&self) -> Option<UdpPorts> {
-        self.nat.is_found().then(|| UdpPorts { local: self.local.port(), remote: self.remote.port() })
-    }
 }
 
 /// What goes over the wire for the message `bytes`, on the `shared` port of IKE and ESP or on IKE's own.

@@ -12,17 +12,17 @@ use crate::ike::crypto::Hidden;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::{Nonces, Spis, derive};
 use crate::ike::crypto::suite::{Groups, choose_ike, concluded_ike, ike_offer};
-use crate::ike::error::Error;
 use crate::ike::limits::{IKE_REKEY_FACTOR, IKE_SAS_MAX};
 use crate::ike::outbox::Cx;
+use crate::ike::reason::{Declined, Incompatible, Misbehaved, Reason};
 use crate::ike::wire::codes::Exchange;
 use crate::ike::wire::{Ke, Parts, Payload};
 use crate::types::{AdditionalKe, Group, Method};
 
 /// The peer's SPI of a successor, out of its proposal.
-fn peer_spi(bytes: &[u8]) -> Result<u64, Error> {
+fn peer_spi(bytes: &[u8]) -> Result<u64, Reason> {
     let spi = bytes.try_into().map(u64::from_be_bytes).ok().filter(|spi| *spi != 0);
-    spi.ok_or(Error::PeerMisbehaved("its SPI of the new IKE SA is not valid"))
+    spi.ok_or(Misbehaved::NewSpi.into())
 }
 
 impl AskedIke {
@@ -65,15 +65,15 @@ impl Established {
         cx: &mut Cx<'_>,
         old: u64,
         request: &Parts<'_>,
-    ) -> Result<HeldRequest, Error> {
+    ) -> Result<HeldRequest, Reason> {
         self.may_be_succeeded(old)?;
         self.make_room(cx)?;
         let (mut answer, suite, spi) = choose_ike(&cx.settings.ike_proposals, request.sa()?, true)?;
         let theirs = peer_spi(spi)?;
-        let ke = request.ke().ok_or(Error::PeerMisbehaved("there is no public value"))?;
+        let ke = request.ke().ok_or(Misbehaved::NoPublicValue)?;
         let group = suite.negotiated_group()?;
         if ke.group != group.id() {
-            return Err(Error::OtherGroup(group.id()));
+            return Err(Incompatible::Group(group.id()).into());
         }
         let key = KeyPair::generate(group, cx.entropy)?;
         let shared = key.agree(&ke.data)?;
@@ -98,27 +98,25 @@ impl Established {
 
     /// A peer that asks for one successor after another does not fill our memory: what it has deleted, and is kept for
     /// its answer alone, goes, and where there is no such it has to wait.
-    fn make_room(&mut self, cx: &mut Cx<'_>) -> Result<(), Error> {
+    fn make_room(&mut self, cx: &mut Cx<'_>) -> Result<(), Reason> {
         if self.sas.len() < IKE_SAS_MAX {
             return Ok(());
         }
         let ended = self.sas.iter().position(|sa| matches!(sa.stage, Stage::Ended(_)));
         cx.out.counters.ike_sas_refused += u64::from(ended.is_none());
-        self.sas.remove(ended.ok_or(Error::Busy)?);
+        self.sas.remove(ended.ok_or(Declined::Crossed)?);
         Ok(())
     }
 
     /// RFC 7296 section 2.25.2: not while it is being closed, or a child of it made or closed.
-    pub(super) fn may_be_succeeded(&self, old: u64) -> Result<(), Error> {
+    pub(super) fn may_be_succeeded(&self, old: u64) -> Result<(), Reason> {
         if self.basis().method == Method::Derived {
-            return Err(Error::PeerIncompatible(
-                "an IKE SA without Diffie-Hellman is not rekeyed: another resumes",
-            ));
+            return Err(Incompatible::NotRekeyed.into());
         }
-        let sa = self.sa(old).ok_or(Error::Busy)?;
+        let sa = self.sa(old).ok_or(Declined::Crossed)?;
         let usable = sa.stage == Stage::Live && old == self.current && !self.is_closing();
         let to_go_on = self.follow_up.as_ref().is_some_and(FollowUp::makes_child);
-        if usable && !to_go_on && !Self::busy_with_child(sa) { Ok(()) } else { Err(Error::Busy) }
+        if usable && !to_go_on && !Self::busy_with_child(sa) { Ok(()) } else { Err(Declined::Crossed.into()) }
     }
 
     /// The IKE SA that `half` becomes.
@@ -129,8 +127,8 @@ impl Established {
         half: &HalfIke,
         additional: Option<&Hidden>,
         initiator: bool,
-    ) -> Result<IkeSa, Error> {
-        let old = self.sa(first.on).ok_or(Error::Busy)?;
+    ) -> Result<IkeSa, Reason> {
+        let old = self.sa(first.on).ok_or(Declined::Crossed)?;
         let seed = old.keys.rekey_seed(&first.shared, additional);
         let (keys, _) = derive(half.suite, &seed, &first.nonces, half.spis, initiator)?;
         let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
@@ -160,7 +158,7 @@ impl Established {
         first: &FirstExchange,
         half: &HalfIke,
         additional: Option<&Hidden>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Reason> {
         let made = self.completed(cx, first, half, additional, false)?;
         let new = made.ours();
         self.sas.push(made);
@@ -182,7 +180,7 @@ impl Established {
         cx: &mut Cx<'_>,
         old: u64,
         asked: AskedIke,
-        payloads: Result<Vec<Payload>, Error>,
+        payloads: Result<Vec<Payload>, Reason>,
     ) {
         let wanted = payloads.as_ref().ok().and_then(|payloads| asked.other_group(cx, &Parts(payloads)));
         let half = payloads.and_then(|payloads| conclude(cx, old, &asked, &Parts(&payloads)));
@@ -206,10 +204,10 @@ impl Established {
         half: HalfIke,
         additional: AdditionalKe,
         crossing: Option<Crossing<u64>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Reason> {
         let crossing = crossing.filter(|theirs| self.is_made_or_half_made(theirs.made));
         if crossing.as_ref().is_some_and(|theirs| first.nonces.lowest() < theirs.lowest) {
-            return Err(Error::Busy);
+            return Err(Declined::Crossed.into());
         }
         self.go_on(first, additional, Makes::Ike(half, crossing))
     }
@@ -220,7 +218,7 @@ impl Established {
         cx: &mut Cx<'_>,
         first: &FirstExchange,
         crossing: Option<Crossing<u64>>,
-        made: Result<IkeSa, Error>,
+        made: Result<IkeSa, Reason>,
     ) {
         match made {
             Ok(sa) => self.made_by_us(cx, first.on, sa, &first.nonces, crossing),
@@ -313,15 +311,15 @@ fn conclude(
     old: u64,
     asked: &AskedIke,
     answer: &Parts<'_>,
-) -> Result<(FirstExchange, HalfIke), Error> {
+) -> Result<(FirstExchange, HalfIke), Reason> {
     if let Some(refusal) = answer.refusal() {
-        return Err(Error::Refused(refusal));
+        return Err(refusal.into());
     }
     let (suite, spi) = concluded_ike(&cx.settings.ike_proposals, answer.sa()?)?;
     let theirs = peer_spi(spi)?;
     let ours = asked.key.group();
     let ke = answer.ke().filter(|ke| ke.group == ours.id() && suite.group == Some(ours));
-    let ke = ke.ok_or(Error::PeerMisbehaved("the message has no public value of the chosen group"))?;
+    let ke = ke.ok_or(Misbehaved::NoneOfChosenGroup)?;
     let shared = asked.key.agree(&ke.data)?;
     let nonces = Nonces { initiator: asked.nonce.clone(), responder: answer.nonce()?.to_vec() };
     let spis = Spis { initiator: asked.ours, responder: theirs };

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::net::{Dice, Net, by_each_method, pair};
+use crate::ike::reason::Refusal;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Id, Parts, Payload, Proposal, TrafficSelector, Transform, parse_chain, write_chain};
 use crate::ike::{Draft, FailureCode, Posture, Transmit, stop_tampering, tamper};
@@ -148,7 +149,7 @@ fn old_messages_in_any_order_change_nothing(method: Method) {
 type Change = fn(&mut Vec<Payload>);
 
 /// The errors that answers say, by exchange.
-type Said = Rc<RefCell<Vec<(u8, u16)>>>;
+type Said = Rc<RefCell<Vec<(u8, Refusal)>>>;
 
 /// IKE_AUTH, the request or the answer, is changed before it is encrypted. Gives back what is said of it.
 fn auth_changed(answer: bool, change: Change) -> Said {
@@ -217,7 +218,7 @@ fn a_wrong_proof_is_refused_by_either_end(method: Method) {
             // The initiator of a session that the responder takes for established says so in one of its own
             // (RFC 7296 section 2.21.2).
             let exchange = if answer { Exchange::INFORMATIONAL } else { Exchange::IKE_AUTH };
-            assert_eq!(said.borrow().first(), Some(&(exchange.0, notify::AUTHENTICATION_FAILED)), "{what}");
+            assert_eq!(said.borrow().first(), Some(&(exchange.0, Refusal::Authentication)), "{what}");
             assert_eq!(net.hosts[0].failures.first(), Some(&FailureCode::AuthFailed), "{what} {answer}");
             assert!(net.hosts[0].children.is_empty() && net.hosts[0].ahead.is_empty(), "{what} {answer}");
             assert!(!net.hosts[0].engine.summary(pair(0, 1)).unwrap().established, "{what} {answer}");
@@ -237,42 +238,38 @@ fn only(transforms: Vec<Transform>) -> Vec<Proposal> {
 }
 
 /// What is wrong with the child in a request, and how that is answered.
-const WRONG_CHILDREN: [(&str, Change, u16); 8] = [
+const WRONG_CHILDREN: [(&str, Change, Refusal); 8] = [
     (
         "a cipher that nobody has",
         |all| in_each!(all, Payload::Sa(offers) => *offers = only(vec![Transform::new(1, 3), Transform::new(5, 0)])),
-        notify::NO_PROPOSAL_CHOSEN,
+        Refusal::Proposals,
     ),
     (
         "no transform at all",
         |all| in_each!(all, Payload::Sa(offers) => *offers = only(Vec::new())),
-        notify::NO_PROPOSAL_CHOSEN,
+        Refusal::Proposals,
     ),
     (
         "an SPI that is reserved",
         |all| in_each!(all, Payload::Sa(offers) => offers.iter_mut().for_each(|offer| offer.spi = vec![0, 0, 0, 9])),
-        notify::NO_PROPOSAL_CHOSEN,
+        Refusal::Proposals,
     ),
-    ("no proposals", |all| all.retain(|payload| !matches!(payload, Payload::Sa(_))), notify::INVALID_SYNTAX),
+    ("no proposals", |all| all.retain(|payload| !matches!(payload, Payload::Sa(_))), Refusal::Syntax),
     (
         "selectors of others",
         |all| in_each!(all, Payload::TsI(ts) | Payload::TsR(ts) => *ts = vec![TrafficSelector::host(forged(1))]),
-        notify::TS_UNACCEPTABLE,
+        Refusal::Selectors,
     ),
     (
         "selectors of one port",
         |all| in_each!(all, Payload::TsI(ts) => ts[0].ports = (80, 80)),
-        notify::TS_UNACCEPTABLE,
+        Refusal::Selectors,
     ),
-    (
-        "no selectors",
-        |all| all.retain(|payload| !matches!(payload, Payload::TsI(_))),
-        notify::TS_UNACCEPTABLE,
-    ),
+    ("no selectors", |all| all.retain(|payload| !matches!(payload, Payload::TsI(_))), Refusal::Selectors),
     (
         "tunnel mode",
         |all| all.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == notify::USE_TRANSPORT_MODE)),
-        notify::NO_PROPOSAL_CHOSEN,
+        Refusal::Proposals,
     ),
 ];
 

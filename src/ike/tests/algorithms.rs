@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, pair, settings};
 use crate::ike::{FailureCode, Posture, Settings, Transmit};
+use crate::observe::explain;
 use crate::types::{EspProposal, Group, IkeProposal, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -239,7 +240,7 @@ fn a_cookie_stays_with_another_group() {
 /// Why the last attempt of a host failed, in words.
 fn words(net: &Net, host: usize) -> String {
     let summary = net.hosts[host].engine.summary(pair(host, 1 - host)).unwrap();
-    summary.last_failure.map(|failure| failure.words).unwrap_or_default()
+    summary.last_failure.map(|failure| explain::words(&failure.reason)).unwrap_or_default()
 }
 
 /// Who is asked knows what the other offers and says so, but not for each of many requests, which anybody can send.

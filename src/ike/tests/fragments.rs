@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::net::{Dice, Net, SECRET, Weather, pair, seeds, settings};
 use crate::ike::crypto::Hidden;
-use crate::ike::crypto::keys::{Nonces, Seed, Spis, Suite, derive};
+use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
+use crate::ike::crypto::suite::Suite;
 use crate::ike::limits::{FRAGMENTS_MAX, REASSEMBLED_MAX};
 use crate::ike::session::exchange::Window;
 use crate::ike::session::fragment::{Outcome, Reassembly};

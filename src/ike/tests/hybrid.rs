@@ -7,7 +7,7 @@ use super::net::{Net, SECRET, Weather, classical, pair, seeds, settings};
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::kem::{KemKey, encapsulate};
 use crate::ike::crypto::keys::{IkeKeys, Nonces, Seed, Spis, derive};
-use crate::ike::outbox::Path;
+use crate::ike::path::Path;
 use crate::ike::session::fragment::covered;
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, payload};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::net::{Net, SECRET, address, assert_mirrored, by, pair, settings};
 use crate::ike::crypto::suite::OwnKe;
-use crate::ike::outbox::Path;
+use crate::ike::path::Path;
 use crate::ike::session::child::accept;
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::notify;

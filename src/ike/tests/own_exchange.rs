@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::net::{Dice, Net, SECRET, Weather, by, pair, seeds, settings};
+use crate::ike::reason::{Reason, Refusal};
 use crate::ike::wire::codes::{notify, transform};
 use crate::ike::wire::{Ke, Parts, Payload, parse_chain, write_chain};
 use crate::ike::{FailureCode, Settings, stop_tampering, tamper};
@@ -287,14 +288,14 @@ fn a_derived_child_has_none() {
 /// What is done to payloads.
 type Change = fn(&mut Vec<Payload>);
 /// What is done to a public value, and what a responder says of it.
-type Harm = (&'static str, Change, u16);
+type Harm = (&'static str, Change, Refusal);
 
 const HARMS: [Harm; 5] = [
-    ("missing", |all| all.retain(|it| !matches!(it, Payload::Ke(_))), notify::INVALID_KE_PAYLOAD),
-    ("too short", |all| with_value(all, |ke| ke.data.truncate(ke.data.len() - 1)), notify::INVALID_SYNTAX),
-    ("too long", |all| with_value(all, |ke| ke.data.push(0)), notify::INVALID_SYNTAX),
-    ("no point", |all| with_value(all, |ke| ke.data.fill(0)), notify::INVALID_SYNTAX),
-    ("of another group", |all| with_value(all, |ke| ke.group = 14), notify::INVALID_KE_PAYLOAD),
+    ("missing", |all| all.retain(|it| !matches!(it, Payload::Ke(_))), Refusal::PublicValue),
+    ("too short", |all| with_value(all, |ke| ke.data.truncate(ke.data.len() - 1)), Refusal::Syntax),
+    ("too long", |all| with_value(all, |ke| ke.data.push(0)), Refusal::Syntax),
+    ("no point", |all| with_value(all, |ke| ke.data.fill(0)), Refusal::Syntax),
+    ("of another group", |all| with_value(all, |ke| ke.group = 14), Refusal::PublicValue),
 ];
 
 fn with_value(payloads: &mut [Payload], change: impl Fn(&mut Ke)) {
@@ -320,7 +321,7 @@ fn a_public_value_that_is_none_is_refused() {
             assert!(!net.hosts[0].failures.is_empty());
             if !response {
                 let named = format!("{:?}", net.hosts[0].log);
-                assert!(named.contains(&notify::name(*refusal)), "{group} {name}: {named}");
+                assert!(named.contains(&format!("{:?}", Reason::from(*refusal))), "{group} {name}: {named}");
             }
             net.run(60 * SECOND);
             net.assert_one_pair(0, 1);

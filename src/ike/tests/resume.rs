@@ -9,8 +9,8 @@ use crate::identity::Secret;
 use crate::ike::crypto::cipher::{Cipher, unpadded};
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{OwnKe, choose_esp};
-use crate::ike::error::Error;
 use crate::ike::handshake::ticket::{SUITE, Ticket};
+use crate::ike::reason::{Incompatible, Reason, Refusal};
 use crate::ike::session::exchange::Window;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::wire::codes::{Exchange, auth, notify, protocol, transform};
@@ -303,7 +303,7 @@ impl Forger {
     }
 
     /// What the answer says that it cannot read.
-    fn refusal(&self, answer: &Transmit) -> Option<u16> {
+    fn refusal(&self, answer: &Transmit) -> Option<Refusal> {
         let sealed = Message::parse(&answer.bytes).unwrap().sealed.unwrap();
         let text = self.sa.open(&sealed).unwrap().unwrap();
         Parts(&parse_chain(sealed.first, &text).unwrap()).refusal()
@@ -331,7 +331,7 @@ fn auth_must_be_right_in_every_part() {
         let forged = forger.auth(initiator, responder, method, change);
         net.inject(&forged);
         let answer = net.sent.last().unwrap().clone();
-        assert_eq!(forger.refusal(&answer), Some(notify::AUTHENTICATION_FAILED), "{at}");
+        assert_eq!(forger.refusal(&answer), Some(Refusal::Authentication), "{at}");
         assert!(!net.hosts[1].engine.summary(pair(1, 0)).unwrap().established, "{at}");
     }
     // The same without a mistake is believed.
@@ -421,7 +421,10 @@ fn a_child_has_no_diffie_hellman_of_its_own() {
     };
     assert_eq!(choose(&[]), Ok(None));
     assert_eq!(choose(&[transform::DH_NONE, transform::DH_CURVE25519]), Ok(None));
-    assert!(matches!(choose(&[transform::DH_CURVE25519]), Err(Error::Proposals(_))));
+    assert!(matches!(
+        choose(&[transform::DH_CURVE25519]),
+        Err(Reason::Incompatible(Incompatible::Algorithms(_)))
+    ));
 }
 
 /// ```text

@@ -3,7 +3,7 @@
 use crate::ike::crypto::suite::{
     Groups, OwnKe, choose_esp, choose_ike, concluded_esp, concluded_ike, esp_offer, ike_offer,
 };
-use crate::ike::error::Error;
+use crate::ike::reason::{Incompatible, Reason};
 use crate::ike::wire::codes::transform;
 use crate::ike::wire::{Proposal, Transform};
 use crate::types::{EspProposal, Group, IkeCipher, IkeProposal, Prf, Proposals, Spi};
@@ -162,7 +162,7 @@ fn exchanged(
     ours: &Proposals<EspProposal>,
     offers: &[Proposal],
     brought: Option<u16>,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<String>, Reason> {
     let choice = choose_esp(ours, offers, OwnKe::Brought(brought))?;
     Ok(choice.key_exchange.map(|it| it.to_string()))
 }
@@ -171,12 +171,14 @@ fn exchanged(
 fn a_child_has_a_key_exchange_of_its_own_where_one_end_insists() {
     let [x25519, ecp256] = [Some(transform::DH_CURVE25519), Some(transform::DH_ECP_256)];
     let is = |name: &str| Ok(Some(name.to_owned()));
-    let refused = |chosen: Result<Option<String>, Error>| matches!(chosen, Err(Error::Proposals(_)));
+    let refused = |chosen: Result<Option<String>, Reason>| {
+        matches!(chosen, Err(Reason::Incompatible(Incompatible::Algorithms(_))))
+    };
     let offers = esp_offer(&esp("aes256gcm16-x25519"), SPI);
     let default = Proposals::default();
     assert_eq!(exchanged(&default, &offers, x25519), is("x25519"));
     for brought in [ecp256, None] {
-        assert_eq!(exchanged(&default, &offers, brought), Err(Error::OtherGroup(31)));
+        assert_eq!(exchanged(&default, &offers, brought), Err(Incompatible::Group(31).into()));
     }
     assert_eq!(
         choose_esp(&default, &offers, OwnKe::Never).unwrap().key_exchange,
@@ -190,7 +192,10 @@ fn a_child_has_a_key_exchange_of_its_own_where_one_end_insists() {
     let both = esp_offer(&esp("aes256gcm16-x25519-ecp256, aes256gcm16"), SPI);
     assert_eq!(exchanged(&default, &both, x25519), Ok(None));
     assert_eq!(exchanged(&esp("aes256gcm16-ecp256-x25519"), &both, x25519), is("x25519"), "it came");
-    assert_eq!(exchanged(&esp("aes256gcm16-ecp256-x25519"), &both, None), Err(Error::OtherGroup(19)));
+    assert_eq!(
+        exchanged(&esp("aes256gcm16-ecp256-x25519"), &both, None),
+        Err(Incompatible::Group(19).into())
+    );
     let hybrid = esp_offer(&esp("aes256gcm16-ecp256-x25519-ke1_mlkem768"), SPI);
     assert_eq!(exchanged(&default, &hybrid, x25519), is("x25519-ke1_mlkem768"));
     assert!(refused(exchanged(&esp("aes256gcm16-x25519"), &hybrid, x25519)));

@@ -5,7 +5,8 @@ use crate::ike::crypto::Hidden;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::cipher::{Cipher, unpadded};
 use crate::ike::crypto::kem::KemKey;
-use crate::ike::crypto::keys::{IkeKeys, Nonces, Seed, Spis, Suite, derive};
+use crate::ike::crypto::keys::{IkeKeys, Nonces, Seed, Spis, derive};
+use crate::ike::crypto::suite::Suite;
 use crate::types::{AdditionalKe, Group, IkeCipher, Integrity, Prf};
 
 fn hex(text: &str) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use crate::ike::crypto::suite::{OwnKe, choose_esp, choose_ike};
-use crate::ike::error::Error;
+use crate::ike::reason::{Incompatible, Reason};
 use crate::ike::wire::codes::{Exchange, notify, payload, protocol};
 use crate::ike::wire::{
     Delete, HEADER, Header, HeaderFlags, Id, Ke, Message, Notify, Parts, Payload, Proposal, TrafficSelector,
@@ -132,8 +132,8 @@ proptest! {
 fn unknown_payloads_are_skipped_and_critical_ones_reported() {
     let chain = |critical| [0, critical, 0, 6, 1, 2];
     assert_eq!(parse_chain(200, &chain(0)), Ok(Vec::new()));
-    assert_eq!(parse_chain(200, &chain(0x80)), Err(Error::UnsupportedCritical(200)));
-    let answer = Error::UnsupportedCritical(200).to_notify();
+    assert_eq!(parse_chain(200, &chain(0x80)), Err(Incompatible::CriticalPayload(200).into()));
+    let answer = Reason::from(Incompatible::CriticalPayload(200)).to_notify();
     assert_eq!(answer, Payload::notify(notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![200]));
     // The bit means nothing on a payload that we know (RFC 7296 section 2.5).
     let mut known = vec![0, 0x80, 0, 20];
@@ -144,7 +144,7 @@ fn unknown_payloads_are_skipped_and_critical_ones_reported() {
 #[test]
 fn a_chain_has_an_end() {
     let endless: Vec<u8> = [200, 0, 0, 4].repeat(1000);
-    assert!(matches!(parse_chain(200, &endless), Err(Error::Malformed(_))));
+    assert!(matches!(parse_chain(200, &endless), Err(Reason::Malformed(_))));
 }
 
 #[test]

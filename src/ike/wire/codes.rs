@@ -148,23 +148,4 @@ pub mod notify {
     pub const HOSTSEAL_ABOUT: u16 = 40960 + 0x5ea2;
     /// Our own: see `life`.
     pub const HOSTSEAL_LIFE: u16 = 40960 + 0x5ea3;
-
-    /// The name of an error, for people.
-    pub fn name(kind: u16) -> String {
-        let name = match kind {
-            UNSUPPORTED_CRITICAL_PAYLOAD => "UNSUPPORTED_CRITICAL_PAYLOAD",
-            INVALID_SYNTAX => "INVALID_SYNTAX",
-            NO_PROPOSAL_CHOSEN => "NO_PROPOSAL_CHOSEN",
-            INVALID_KE_PAYLOAD => "INVALID_KE_PAYLOAD",
-            AUTHENTICATION_FAILED => "AUTHENTICATION_FAILED",
-            NO_ADDITIONAL_SAS => "NO_ADDITIONAL_SAS",
-            TS_UNACCEPTABLE => "TS_UNACCEPTABLE",
-            TEMPORARY_FAILURE => "TEMPORARY_FAILURE",
-            CHILD_SA_NOT_FOUND => "CHILD_SA_NOT_FOUND",
-            STATE_NOT_FOUND => "STATE_NOT_FOUND",
-            TICKET_NACK => "TICKET_NACK",
-            _ => return format!("error {kind}"),
-        };
-        name.to_owned()
-    }
 }

@@ -1,8 +1,8 @@
 //! The IKE header (RFC 7296 section 3.1).
 
-use super::super::error::Error;
 use super::codes::Exchange;
 use super::reader::Reader;
+use crate::ike::reason::{Malformed, Reason};
 
 /// Octets of the IKE header.
 pub const HEADER: usize = 28;
@@ -46,7 +46,7 @@ impl HeaderFlags {
 
 impl Header {
     /// Reads the header of `datagram` and checks that its length is the datagram's.
-    pub fn parse(datagram: &[u8]) -> Result<Self, Error> {
+    pub fn parse(datagram: &[u8]) -> Result<Self, Reason> {
         let mut reader = Reader::new(datagram);
         let (initiator_spi, responder_spi) = (reader.u64()?, reader.u64()?);
         let first = reader.u8()?;
@@ -56,10 +56,10 @@ impl Header {
         let message_id = reader.u32()?;
         let length = reader.u32()?;
         if version >> 4 != VERSION >> 4 {
-            return Err(Error::malformed("it is not IKE version 2"));
+            return Err(Malformed::Version.into());
         }
         if usize::try_from(length).ok() != Some(datagram.len()) {
-            return Err(Error::malformed("its length is not the datagram's"));
+            return Err(Malformed::Length.into());
         }
         let flags = HeaderFlags {
             from_initiator: flags & HeaderFlags::INITIATOR != 0,

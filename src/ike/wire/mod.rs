@@ -3,6 +3,7 @@
 //! Reading never panics and allocates no more than a small multiple of the datagram: every length is
 //! checked against what is left, every repetition is bounded.
 
+mod answer;
 pub(super) mod codes;
 mod header;
 mod parts;
@@ -19,7 +20,7 @@ pub(super) use proposal::{Proposal, Transform};
 pub(super) use reader::Reader;
 pub(super) use selector::TrafficSelector;
 
-use super::error::Error;
+use crate::ike::reason::{Malformed, Reason};
 use codes::payload as kind;
 
 /// Octets of the generic header in front of every payload (RFC 7296 section 3.2).
@@ -66,11 +67,11 @@ impl Fragment {
     /// Octets of both numbers.
     pub(super) const OCTETS: usize = 4;
 
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Reason> {
         let fragment = Self { number: reader.u16()?, total: reader.u16()? };
         match (1..=fragment.total).contains(&fragment.number) {
             true => Ok(fragment),
-            false => Err(Error::malformed("a fragment has a number that does not exist")),
+            false => Err(Malformed::FragmentNumber.into()),
         }
     }
 }
@@ -84,7 +85,7 @@ impl Sealed<'_> {
 
 impl<'a> Message<'a> {
     /// Takes `datagram` apart. The length in the header must be the datagram's.
-    pub(super) fn parse(datagram: &'a [u8]) -> Result<Self, Error> {
+    pub(super) fn parse(datagram: &'a [u8]) -> Result<Self, Reason> {
         let header = Header::parse(datagram)?;
         let mut reader = Reader::new(datagram.get(HEADER..).unwrap_or_default());
         let mut next = header.first;
@@ -94,7 +95,7 @@ impl<'a> Message<'a> {
             let generic = payload::Generic::parse(&mut reader)?;
             if matches!(next, kind::ENCRYPTED | kind::FRAGMENT) {
                 if !reader.is_empty() {
-                    return Err(Error::malformed("something follows the Encrypted payload"));
+                    return Err(Malformed::AfterEncrypted.into());
                 }
                 let mut body = Reader::new(generic.body);
                 let fragment = (next == kind::FRAGMENT).then(|| Fragment::parse(&mut body)).transpose()?;
@@ -104,7 +105,7 @@ impl<'a> Message<'a> {
             }
             clear.extend(Payload::parse(next, &generic)?);
             if clear.len() > payload::MAX_PAYLOADS {
-                return Err(Error::malformed("it has too many payloads"));
+                return Err(Malformed::TooManyPayloads.into());
             }
             next = generic.next;
         }

@@ -2,7 +2,7 @@
 
 use super::codes::{encoding, notify, protocol};
 use super::{Delete, Id, Ke, Notify, Payload, Proposal, TrafficSelector};
-use crate::ike::error::Error;
+use crate::ike::reason::{Incompatible, Misbehaved, Refusal};
 
 /// The payloads of one message. Of a kind that is to be there once, the first counts.
 #[derive(Debug, Clone, Copy)]
@@ -19,18 +19,16 @@ macro_rules! first {
 }
 
 impl<'a> Parts<'a> {
-    pub fn sa(&self) -> Result<&'a [Proposal], Error> {
-        first!(self, Payload::Sa(proposals) => proposals.as_slice())
-            .ok_or(Error::PeerMisbehaved("there is no SA payload"))
+    pub fn sa(&self) -> Result<&'a [Proposal], Misbehaved> {
+        first!(self, Payload::Sa(proposals) => proposals.as_slice()).ok_or(Misbehaved::NoSa)
     }
 
     pub fn ke(&self) -> Option<&'a Ke> {
         first!(self, Payload::Ke(ke) => ke)
     }
 
-    pub fn nonce(&self) -> Result<&'a [u8], Error> {
-        first!(self, Payload::Nonce(nonce) => nonce.as_slice())
-            .ok_or(Error::PeerMisbehaved("there is no nonce"))
+    pub fn nonce(&self) -> Result<&'a [u8], Misbehaved> {
+        first!(self, Payload::Nonce(nonce) => nonce.as_slice()).ok_or(Misbehaved::NoNonce)
     }
 
     pub fn id_i(&self) -> Option<&'a Id> {
@@ -53,12 +51,12 @@ impl<'a> Parts<'a> {
         })
     }
 
-    pub fn ts_i(&self) -> Result<&'a [TrafficSelector], Error> {
-        first!(self, Payload::TsI(selectors) => selectors.as_slice()).ok_or(Error::Selectors)
+    pub fn ts_i(&self) -> Result<&'a [TrafficSelector], Incompatible> {
+        first!(self, Payload::TsI(selectors) => selectors.as_slice()).ok_or(Incompatible::Selectors)
     }
 
-    pub fn ts_r(&self) -> Result<&'a [TrafficSelector], Error> {
-        first!(self, Payload::TsR(selectors) => selectors.as_slice()).ok_or(Error::Selectors)
+    pub fn ts_r(&self) -> Result<&'a [TrafficSelector], Incompatible> {
+        first!(self, Payload::TsR(selectors) => selectors.as_slice()).ok_or(Incompatible::Selectors)
     }
 
     pub fn vendor_ids(&self) -> impl Iterator<Item = &'a [u8]> {
@@ -87,8 +85,8 @@ impl<'a> Parts<'a> {
     }
 
     /// The first error in the message.
-    pub fn refusal(&self) -> Option<u16> {
-        self.notifies().find(|notify| notify.is_error()).map(|notify| notify.kind)
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.notifies().find(|notify| notify.is_error()).map(|notify| Refusal::of(notify.kind))
     }
 
     /// The group that INVALID_KE_PAYLOAD asks for (RFC 7296 section 1.3).

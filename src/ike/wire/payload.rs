@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::super::error::Error;
 use super::codes::{self, payload as kind};
 use super::reader::Reader;
 use super::{GENERIC, Proposal, TrafficSelector};
+use crate::ike::reason::{Incompatible, Malformed, Reason};
 
 /// More payloads than this in one message are not a message of ours or of any peer worth talking to.
 pub const MAX_PAYLOADS: usize = 64;
@@ -109,17 +109,17 @@ pub struct Generic<'a> {
 }
 
 impl<'a> Generic<'a> {
-    pub fn parse(reader: &mut Reader<'a>) -> Result<Self, Error> {
+    pub fn parse(reader: &mut Reader<'a>) -> Result<Self, Reason> {
         let next = reader.u8()?;
         let critical = reader.u8()? & CRITICAL != 0;
         let length = usize::from(reader.u16()?);
-        let body = length.checked_sub(GENERIC).ok_or(Error::malformed("a payload is too short"))?;
+        let body = length.checked_sub(GENERIC).ok_or(Malformed::ShortPayload)?;
         Ok(Self { next, critical, body: reader.take(body)? })
     }
 }
 
 /// Reads the chain of payloads inside an Encrypted payload.
-pub fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload>, Error> {
+pub fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload>, Reason> {
     let mut reader = Reader::new(bytes);
     let mut next = first;
     let mut payloads = Vec::new();
@@ -127,7 +127,7 @@ pub fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload>, Error> {
     while next != kind::NONE {
         count += 1;
         if count > MAX_PAYLOADS {
-            return Err(Error::malformed("it has too many payloads"));
+            return Err(Malformed::TooManyPayloads.into());
         }
         let generic = Generic::parse(&mut reader)?;
         payloads.extend(Payload::parse(next, &generic)?);
@@ -176,7 +176,7 @@ impl Payload {
 
     /// Reads the payload of type `payload_kind`. One that we do not know is skipped, unless its critical
     /// bit asks to refuse the message (RFC 7296 section 2.5).
-    pub fn parse(payload_kind: u8, generic: &Generic<'_>) -> Result<Option<Self>, Error> {
+    pub fn parse(payload_kind: u8, generic: &Generic<'_>) -> Result<Option<Self>, Reason> {
         let mut reader = Reader::new(generic.body);
         let payload = match payload_kind {
             kind::SA => Payload::Sa(Proposal::parse_all(&mut reader)?),
@@ -192,7 +192,7 @@ impl Payload {
             }
             kind::NONCE => {
                 if !NONCE_LENGTH.contains(&generic.body.len()) {
-                    return Err(Error::malformed("a nonce has a wrong length"));
+                    return Err(Malformed::NonceLength.into());
                 }
                 Payload::Nonce(reader.rest().to_vec())
             }
@@ -201,7 +201,7 @@ impl Payload {
             kind::VENDOR_ID => Payload::VendorId(reader.rest().to_vec()),
             kind::TS_I => Payload::TsI(TrafficSelector::parse_all(&mut reader)?),
             kind::TS_R => Payload::TsR(TrafficSelector::parse_all(&mut reader)?),
-            unknown if generic.critical => return Err(Error::UnsupportedCritical(unknown)),
+            unknown if generic.critical => return Err(Incompatible::CriticalPayload(unknown).into()),
             _ => return Ok(None),
         };
         reader.finish()?;
@@ -239,7 +239,7 @@ impl Payload {
 }
 
 impl Ke {
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Reason> {
         let group = reader.u16()?;
         reader.u16()?;
         Ok(Self { group, data: reader.rest().to_vec() })
@@ -262,7 +262,7 @@ impl Id {
         body
     }
 
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Reason> {
         let kind = reader.u8()?;
         reader.take(3)?;
         Ok(Self { kind, data: reader.rest().to_vec() })
@@ -275,7 +275,7 @@ impl Encoded {
         Self { encoding: codes::encoding::X509, data: data.to_vec() }
     }
 
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Reason> {
         Ok(Self { encoding: reader.u8()?, data: reader.rest().to_vec() })
     }
 }
@@ -286,7 +286,7 @@ impl Notify {
         self.kind < codes::notify::FIRST_STATUS
     }
 
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Reason> {
         let protocol = reader.u8()?;
         let spi_size = usize::from(reader.u8()?);
         let kind = reader.u16()?;
@@ -308,7 +308,7 @@ impl Notify {
 }
 
 impl Delete {
-    fn parse(reader: &mut Reader<'_>) -> Result<Self, Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<Self, Reason> {
         let (protocol, size, count) = (reader.u8()?, reader.u8()?, usize::from(reader.u16()?));
         let delete = match (protocol, size) {
             (codes::protocol::IKE, 0) => Delete::Ike,
@@ -317,7 +317,7 @@ impl Delete {
                 Delete::Esp((0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?)
             }
             (codes::protocol::IKE | codes::protocol::ESP, _) => {
-                return Err(Error::malformed("a Delete payload has a wrong SPI size"));
+                return Err(Malformed::DeleteSpiSize.into());
             }
             _ => {
                 reader.take(usize::from(size) * count)?;

@@ -1,8 +1,8 @@
 //! Proposals and transforms (RFC 7296 section 3.3).
 
-use super::super::error::Error;
 use super::payload::length16;
 use super::reader::Reader;
+use crate::ike::reason::{Malformed, Reason};
 
 /// Octets in front of a proposal's SPI.
 const PROPOSAL_HEAD: usize = 8;
@@ -54,15 +54,14 @@ impl Transform {
         Self { kind, id, key_bits: Some(key_bits), unknown_attribute: false }
     }
 
-    fn parse(reader: &mut Reader<'_>) -> Result<(Self, bool), Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<(Self, bool), Reason> {
         let last = reader.u8()? == 0;
         reader.u8()?;
         let length = usize::from(reader.u16()?);
         let kind = reader.u8()?;
         reader.u8()?;
         let mut transform = Self::new(kind, reader.u16()?);
-        let attributes =
-            length.checked_sub(TRANSFORM_HEAD).ok_or(Error::malformed("a transform is too short"))?;
+        let attributes = length.checked_sub(TRANSFORM_HEAD).ok_or(Malformed::ShortTransform)?;
         let mut attributes = Reader::new(reader.take(attributes)?);
         while !attributes.is_empty() {
             let attribute = attributes.u16()?;
@@ -93,7 +92,7 @@ impl Transform {
 
 impl Proposal {
     /// Reads the body of an SA payload.
-    pub fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Error> {
+    pub fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Reason> {
         let mut proposals = Vec::new();
         loop {
             let (proposal, last) = Self::parse(reader)?;
@@ -111,11 +110,11 @@ impl Proposal {
         }
     }
 
-    fn parse(reader: &mut Reader<'_>) -> Result<(Self, bool), Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<(Self, bool), Reason> {
         let last = reader.u8()? == 0;
         reader.u8()?;
         let length = usize::from(reader.u16()?);
-        let body = length.checked_sub(4).ok_or(Error::malformed("a proposal is too short"))?;
+        let body = length.checked_sub(4).ok_or(Malformed::ShortProposal)?;
         let mut body = Reader::new(reader.take(body)?);
         let (number, protocol) = (body.u8()?, body.u8()?);
         let (spi_size, count) = (usize::from(body.u8()?), body.u8()?);
@@ -124,7 +123,7 @@ impl Proposal {
         for at in 1..=count {
             let (transform, last) = Transform::parse(&mut body)?;
             if last != (at == count) {
-                return Err(Error::malformed("a proposal's count of transforms is wrong"));
+                return Err(Malformed::TransformCount.into());
             }
             transforms.push(transform);
         }

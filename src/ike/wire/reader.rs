@@ -1,6 +1,6 @@
 //! A cursor over bytes that somebody else wrote.
 
-use super::super::error::Error;
+use crate::ike::reason::{Malformed, Reason};
 
 /// What is left to read. Every method fails instead of reading past the end.
 #[derive(Debug, Clone)]
@@ -22,9 +22,9 @@ impl<'a> Reader<'a> {
         self.at == self.all.len()
     }
 
-    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Error> {
-        let end = self.at.checked_add(count).ok_or(Error::malformed("a length overflows"))?;
-        let taken = self.all.get(self.at..end).ok_or(Error::malformed("it ends too early"))?;
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8], Reason> {
+        let end = self.at.checked_add(count).ok_or(Malformed::Overflow)?;
+        let taken = self.all.get(self.at..end).ok_or(Malformed::Truncated)?;
         self.at = end;
         Ok(taken)
     }
@@ -35,29 +35,29 @@ impl<'a> Reader<'a> {
         rest
     }
 
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Reason> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
-    pub fn u8(&mut self) -> Result<u8, Error> {
+    pub fn u8(&mut self) -> Result<u8, Reason> {
         self.array().map(u8::from_be_bytes)
     }
 
-    pub fn u16(&mut self) -> Result<u16, Error> {
+    pub fn u16(&mut self) -> Result<u16, Reason> {
         self.array().map(u16::from_be_bytes)
     }
 
-    pub fn u32(&mut self) -> Result<u32, Error> {
+    pub fn u32(&mut self) -> Result<u32, Reason> {
         self.array().map(u32::from_be_bytes)
     }
 
-    pub fn u64(&mut self) -> Result<u64, Error> {
+    pub fn u64(&mut self) -> Result<u64, Reason> {
         self.array().map(u64::from_be_bytes)
     }
 
-    pub fn finish(&self) -> Result<(), Error> {
-        if self.is_empty() { Ok(()) } else { Err(Error::malformed("bytes are left over")) }
+    pub fn finish(&self) -> Result<(), Reason> {
+        if self.is_empty() { Ok(()) } else { Err(Malformed::LeftOver.into()) }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::super::error::Error;
 use super::codes::ts;
 use super::payload::length16;
 use super::reader::Reader;
+use crate::ike::reason::{Malformed, Reason};
 
 /// A range of addresses and ports of one protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl TrafficSelector {
     }
 
     /// Reads the body of a TS payload. Selectors of other types are skipped.
-    pub fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Error> {
+    pub fn parse_all(reader: &mut Reader<'_>) -> Result<Vec<Self>, Reason> {
         let count = reader.u8()?;
         reader.take(3)?;
         let mut selectors = Vec::new();
@@ -56,11 +56,11 @@ impl TrafficSelector {
         }
     }
 
-    fn parse(reader: &mut Reader<'_>) -> Result<Option<Self>, Error> {
+    fn parse(reader: &mut Reader<'_>) -> Result<Option<Self>, Reason> {
         let (kind, protocol, length) = (reader.u8()?, reader.u8()?, usize::from(reader.u16()?));
-        let body = length.checked_sub(4).ok_or(Error::malformed("a traffic selector is too short"))?;
+        let body = length.checked_sub(4).ok_or(Malformed::ShortSelector)?;
         let mut body = Reader::new(reader.take(body)?);
-        let addresses = |body: &mut Reader<'_>| -> Result<Option<(IpAddr, IpAddr)>, Error> {
+        let addresses = |body: &mut Reader<'_>| -> Result<Option<(IpAddr, IpAddr)>, Reason> {
             Ok(match kind {
                 ts::IPV4_ADDR_RANGE => {
                     Some((IpAddr::from(body.array::<4>()?), IpAddr::from(body.array::<4>()?)))

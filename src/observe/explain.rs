@@ -1,0 +1,246 @@
+//! Why a pair has no keys, in the operator's words: what was seen, and what to do about it.
+//!
+//! The key exchange says why as values ([`crate::ike::reason`]) and knows nothing of commands or files. Here alone is
+//! both known.
+
+mod offered;
+#[cfg(test)]
+mod tests;
+
+use crate::identity::AuthMethod;
+use crate::identity::certificate::CertificateError;
+use crate::ike::reason::{
+    BadTicket, Declined, Disjoint, Failed, FailureCode, Incompatible, Lapsed, Later, Malformed, Misbehaved,
+    Reason, Refusal, Taken, Unanswered, Unproven, Way,
+};
+use crate::types::Method;
+
+/// What `reason` means to the operator.
+pub fn words(reason: &Reason) -> String {
+    match reason {
+        Reason::Malformed(what) => format!("malformed message: {}", malformed(*what)),
+        Reason::Misbehaved(how) => format!("the peer broke the protocol: {}", misbehaved(*how)),
+        Reason::Incompatible(what) => incompatible(what),
+        Reason::BadTicket(why) => format!("the peer's ticket is rejected: {}", bad_ticket(*why)),
+        Reason::Unproven(why) => format!("authentication failed: {}", unproven(why)),
+        Reason::Lapsed(why) => lapsed(*why),
+        Reason::Declined(what) => declined(*what),
+        Reason::Refused(refusal) => refused(*refusal),
+        Reason::Unanswered(what) => unanswered(*what),
+        Reason::Failed(what) => failed(*what).to_owned(),
+    }
+}
+
+/// What a log line calls failures of one kind.
+pub fn kind(code: FailureCode) -> &'static str {
+    match code {
+        FailureCode::NoAnswer => "no_answer",
+        FailureCode::AuthFailed => "auth_failed",
+        FailureCode::NoProposal => "no_proposal",
+        FailureCode::PeerRefused => "peer_refused",
+        FailureCode::Internal => "internal",
+    }
+}
+
+fn malformed(what: Malformed) -> &'static str {
+    match what {
+        Malformed::Version => "it is not IKE version 2",
+        Malformed::Length => "its length is not the datagram's",
+        Malformed::Overflow => "a length overflows",
+        Malformed::Truncated => "it ends too early",
+        Malformed::LeftOver => "bytes are left over",
+        Malformed::ShortPayload => "a payload is too short",
+        Malformed::TooManyPayloads => "it has too many payloads",
+        Malformed::AfterEncrypted => "something follows the Encrypted payload",
+        Malformed::FragmentNumber => "a fragment has a number that does not exist",
+        Malformed::ShortProposal => "a proposal is too short",
+        Malformed::TransformCount => "a proposal's count of transforms is wrong",
+        Malformed::ShortTransform => "a transform is too short",
+        Malformed::ShortSelector => "a traffic selector is too short",
+        Malformed::NonceLength => "a nonce has a wrong length",
+        Malformed::DeleteSpiSize => "a Delete payload has a wrong SPI size",
+        Malformed::Padding => "its padding is longer than it is",
+    }
+}
+
+fn misbehaved(how: Misbehaved) -> &'static str {
+    match how {
+        Misbehaved::NoSa => "there is no SA payload",
+        Misbehaved::NoNonce => "there is no nonce",
+        Misbehaved::NoPublicValue => "there is no public value",
+        Misbehaved::NoAdditionalPublicValue => "there is no additional public value",
+        Misbehaved::NoneOfChosenGroup => "the message has no public value of the chosen group",
+        Misbehaved::OtherThanChosenGroup => "its public value is not of the group that it chose",
+        Misbehaved::PublicValue => "its public value is not valid",
+        Misbehaved::AdditionalPublicValue => "its additional public value is not valid",
+        Misbehaved::Choice => "its choice is not one of ours",
+        Misbehaved::AdditionalUnknown => "it chose an additional key exchange and knows none",
+        Misbehaved::AdditionalNotChosen => "its additional key exchange is not the one that it chose",
+        Misbehaved::NoSpi => "it has no SPI",
+        Misbehaved::NewSpi => "its SPI of the new IKE SA is not valid",
+        Misbehaved::Exchange => "an exchange that does not belong here",
+        Misbehaved::StaysOnPort => "there is a NAT, and it stays on the port where ESP cannot follow",
+    }
+}
+
+fn incompatible(what: &Incompatible) -> String {
+    let lacks = match what {
+        Incompatible::Algorithms(disjoint) => return algorithms(disjoint),
+        Incompatible::Group(group) => return format!("the public value must be of group {group}"),
+        Incompatible::Selectors => return "traffic selectors without the pair's addresses".to_owned(),
+        Incompatible::CriticalPayload(kind) => return format!("unsupported critical payload of type {kind}"),
+        Incompatible::Method(Method::Ike) => "it negotiates keys, and keying.accept has no \"ike\"",
+        Incompatible::Method(Method::Derived) => {
+            "it derives keys from the secret, and keying.accept has no \"derived\""
+        }
+        Incompatible::Signature => "the peer takes no signatures of our kind of key",
+        Incompatible::Encapsulation => "the peer does not take ESP in UDP",
+        Incompatible::TransportMode => "the peer does not take transport mode",
+        Incompatible::NotRekeyed => "an IKE SA without Diffie-Hellman is not rekeyed: another resumes",
+    };
+    format!("nothing in common: {lacks}")
+}
+
+fn algorithms(Disjoint { offered, taken }: &Disjoint) -> String {
+    let (what, ours) = match taken {
+        Taken::Ike(proposals) => ("IKE", proposals.to_string()),
+        Taken::Esp(proposals) => ("ESP", proposals.to_string()),
+    };
+    let offered = offered::words(offered);
+    format!("no algorithms in common for {what}: the peer offers {offered}, and this host takes {ours}")
+}
+
+fn bad_ticket(why: BadTicket) -> &'static str {
+    match why {
+        BadTicket::NotAccepted => "keying.accept has no \"derived\"",
+        BadTicket::Missing => "there is none",
+        BadTicket::Version => "it is none of this version",
+        BadTicket::OtherHosts => "it names other hosts",
+        BadTicket::UnknownSecret => "it was made for another secret or another cluster",
+    }
+}
+
+fn unproven(why: &Unproven) -> String {
+    let seen = match why {
+        Unproven::Missing => "the peer gave no proof of who it is",
+        Unproven::Identity => "the peer says that it is another host than the one with this address",
+        Unproven::Method { used, accepted, node } => {
+            let used = match used {
+                Way::Known(method) => method.words().to_owned(),
+                Way::Other(number) => format!("AUTH method {number}"),
+            };
+            let accepted: Vec<_> = accepted.iter().copied().map(AuthMethod::words).collect();
+            let accepted = accepted.join(" or ");
+            return format!(
+                "the peer proves itself with {used}, and only {accepted} is accepted from {node} (auth.accept)"
+            );
+        }
+        Unproven::Resumption => "the peer's proof does not match the messages that came from it",
+        Unproven::Secret => "the peer has another secret (compare `hostseal secret id` on both hosts)",
+        Unproven::Unlisted(node) => return format!("the file has no public_key of node {node}"),
+        Unproven::Key(node) => {
+            return format!(
+                "the peer's key is not the one configured for node {node} (compare public_key in the file with \
+                 `hostseal key show` there)"
+            );
+        }
+        Unproven::Certificate(error) => return error.to_string(),
+        Unproven::OtherSigner => "the peer does not have the key of its certificate",
+        Unproven::NoTime => "this host does not know the time, and the peer proves itself with a certificate",
+    };
+    seen.to_owned()
+}
+
+fn lapsed(why: Lapsed) -> String {
+    match why {
+        Lapsed::NotAccepted => "the peer's proof is no longer accepted, and it has shown no other".to_owned(),
+        Lapsed::Expired(at) => CertificateError::Expired(at).to_string(),
+        Lapsed::Revoked => CertificateError::Revoked.to_string(),
+    }
+}
+
+fn declined(what: Declined) -> String {
+    match what {
+        Declined::ChildrenMost => "no more child SAs".to_owned(),
+        Declined::Crossed => "busy with an exchange that this one crosses".to_owned(),
+        Declined::NoSuchChild(spi) => format!("no such child SA: {spi}"),
+        Declined::NoExchange => "no exchange is under way that this message continues".to_owned(),
+    }
+}
+
+/// The name of a notification, as other software and captures have it (RFC 7296 section 3.10.1).
+fn name(refusal: Refusal) -> String {
+    let name = match refusal {
+        Refusal::CriticalPayload => "UNSUPPORTED_CRITICAL_PAYLOAD",
+        Refusal::Syntax => "INVALID_SYNTAX",
+        Refusal::Proposals => "NO_PROPOSAL_CHOSEN",
+        Refusal::PublicValue => "INVALID_KE_PAYLOAD",
+        Refusal::Authentication => "AUTHENTICATION_FAILED",
+        Refusal::ChildrenMost => "NO_ADDITIONAL_SAS",
+        Refusal::Selectors => "TS_UNACCEPTABLE",
+        Refusal::Temporary => "TEMPORARY_FAILURE",
+        Refusal::NoSuchChild => "CHILD_SA_NOT_FOUND",
+        Refusal::NoExchange => "STATE_NOT_FOUND",
+        Refusal::Ticket => "TICKET_NACK",
+        Refusal::Other(number) => return format!("error {number}"),
+    };
+    name.to_owned()
+}
+
+fn refused(refusal: Refusal) -> String {
+    let name = name(refusal);
+    match refusal {
+        Refusal::Authentication => format!(
+            "authentication failed: the peer rejected our authentication. Run `hostseal status` there for the \
+             reason: another secret or key than it expects, or an address that it does not list ({name})"
+        ),
+        Refusal::Proposals => format!(
+            "the peer refused our proposals. Compare what `hostseal config check` prints on both hosts, or run \
+             `hostseal status` there ({name})"
+        ),
+        Refusal::Ticket => format!(
+            "the peer rejected keys derived from the secret: it has another secret (compare `hostseal secret \
+             id` on both hosts), another cluster or address for this host, or no \"derived\" in keying.accept ({name})"
+        ),
+        Refusal::Selectors => format!("the peer has other addresses for this pair ({name})"),
+        Refusal::CriticalPayload
+        | Refusal::Syntax
+        | Refusal::PublicValue
+        | Refusal::ChildrenMost
+        | Refusal::Temporary
+        | Refusal::NoSuchChild
+        | Refusal::NoExchange
+        | Refusal::Other(_) => format!("the peer answered {name}"),
+    }
+}
+
+fn unanswered(what: Unanswered) -> String {
+    match what {
+        Unanswered::First(remote) => format!(
+            "no answer from {} on UDP {}: is it up and enabled, does its file list this host, and is that port open in \
+             the firewalls in between?",
+            remote.ip(),
+            remote.port()
+        ),
+        Unanswered::Later(what, remote) => {
+            let what = match what {
+                Later::Intermediate => "IKE_INTERMEDIATE",
+                Later::Auth => "IKE_AUTH",
+            };
+            format!(
+                "no answer to {what} from {} on UDP {}, though it answered before: is that port open in the firewalls \
+                 in between, for large packets too?",
+                remote.ip(),
+                remote.port()
+            )
+        }
+        Unanswered::AnyMore(remote) => format!("no answer from {remote} any more"),
+    }
+}
+
+fn failed(what: Failed) -> &'static str {
+    match what {
+        Failed::Cryptography => "cryptography failed",
+        Failed::Installation => "the kernel did not take the new SAs",
+    }
+}
