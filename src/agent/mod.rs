@@ -4,6 +4,7 @@
 
 mod accept;
 mod addresses;
+mod ages;
 mod alarm;
 mod confine;
 mod control;

@@ -90,7 +90,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             Some(call) = control.receive(), if host.takes_requests() => service.handle_call(call),
             changed = changed(watch) => if changed { host.handle_change() },
             Some(()) = hangup.recv() => host.handle_change(),
-            written = writer.outcome() => host.handle_written(Instant::now(), system, written),
+            (written, _) = writer.outcome() => host.handle_written(Instant::now(), system, written),
             () = alarm.ring() => service.handle_timeout(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -145,7 +145,8 @@ struct Service {
     host: Host,
     system: Linux,
     watch: Option<AsyncFd<Watch>>,
-    writer: Writer<Written>,
+    /// It gives back what it has written: freed by the thread that made it, that keeps neither waiting for the other.
+    writer: Writer<(Written, Save)>,
     notifier: Notifier,
     /// Whoever waits for an answer, and who is next.
     askers: BTreeMap<Asker, oneshot::Sender<Reply>>,
@@ -241,12 +242,15 @@ impl Service {
         while let Some(save) = self.host.poll_save(now) {
             let setup = self.host.setup();
             let (path, state) = (self.path.clone(), setup.config.state_path());
-            self.writer.begin(move || match save {
-                Save::Config(config) => Written::Config(config.keep(&path)),
-                Save::State { saved, room } => {
-                    let room = room.map_or(Ok(()), |room| room.try_room(&state));
-                    Written::State(room.and_then(|()| saved.save(&state)))
-                }
+            self.writer.begin(move || {
+                let written = match &save {
+                    Save::Config(config) => Written::Config(config.keep(&path)),
+                    Save::State { saved, room } => {
+                        let room = room.as_ref().map_or(Ok(()), |room| room.try_room(&state));
+                        Written::State(room.and_then(|()| saved.save(&state)))
+                    }
+                };
+                (written, save)
             });
         }
     }
@@ -257,7 +261,7 @@ impl Service {
         self.host.hurry(now);
         self.write(now);
         while self.host.is_writing(now) {
-            let Ok(written) = self.writer.wait() else { return };
+            let Ok((written, _)) = self.writer.wait() else { return };
             self.host.handle_written(now, &mut self.system, written);
             self.write(now);
         }

@@ -20,6 +20,7 @@ use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
+use super::ages::Ages;
 use super::descriptors;
 use super::hearing::hear;
 use super::keeper::Keeper;
@@ -67,6 +68,7 @@ pub struct Sockets {
     keeps: bool,
     /// Where datagrams are received into, [`AT_ONCE`] times [`ROOM`]. The kernel gives the memory as it is written to.
     room: Vec<u8>,
+    ages: Ages,
 }
 
 /// What an error of sending means where it is this host that refuses; `None` for what passes by itself, such as a
@@ -114,6 +116,7 @@ impl Sockets {
             keeper,
             keeps,
             room: vec![0; AT_ONCE * ROOM],
+            ages: Ages::default(),
         }
     }
 
@@ -214,15 +217,22 @@ impl Sockets {
     /// Waits for datagrams; returns those that are there, of each socket in the order in which they came, and when
     /// that was. More wait in the sockets, or are lost there.
     pub async fn receive(&mut self) -> (Instant, Vec<Datagram>) {
-        at_last(poll_fn(|context| self.poll_receive(context)).await)
+        let came = poll_fn(|context| self.poll_receive(context)).await;
+        self.at_last(came)
     }
 
     /// The same without waiting: what has come by now.
     pub fn receive_now(&mut self) -> Option<(Instant, Vec<Datagram>)> {
         match self.poll_receive(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(came) => Some(at_last(came)),
+            Poll::Ready(came) => Some(self.at_last(came)),
             Poll::Pending => None,
         }
+    }
+
+    /// Datagrams that have just been taken off their sockets, and when that is.
+    fn at_last(&mut self, stamped: Vec<Stamped>) -> (Instant, Vec<Datagram>) {
+        let now = Instant::now();
+        (now, stamped.into_iter().map(|datagram| datagram.at(now, &mut self.ages)).collect())
     }
 
     /// Takes as much off each socket as one system call does, so that none of them keeps the others waiting. Where that
@@ -311,21 +321,12 @@ fn explain(local: SocketAddr, error: &io::Error) -> anyhow::Error {
     }
 }
 
-/// Datagrams that have just been taken off their sockets, and when that is.
-fn at_last(stamped: Vec<Stamped>) -> (Instant, Vec<Datagram>) {
-    let (now, wall) = (Instant::now(), SystemTime::now());
-    (now, stamped.into_iter().map(|datagram| datagram.at(now, wall)).collect())
-}
-
 impl Stamped {
-    /// The datagram, for whom the two clocks say `now` and `wall`. Where the one that can be set was set since
-    /// it came, the answer is wrong: nothing but the length of a grace (`protect::proof`) and of waits (`ike::late`)
-    /// comes of it.
-    fn at(self, now: Instant, wall: SystemTime) -> Datagram {
+    /// The datagram, read at `now`.
+    fn at(self, now: Instant, ages: &mut Ages) -> Datagram {
         let Self { local, remote, stamp, bytes } = self;
-        let age = stamp.and_then(|stamp| wall.duration_since(SystemTime::UNIX_EPOCH + stamp).ok());
-        let arrived = now.checked_sub(age.unwrap_or_default()).unwrap_or(now);
-        Datagram { local, remote, arrived, bytes }
+        let age = stamp.map(|stamp| ages.age(now, SystemTime::UNIX_EPOCH + stamp)).unwrap_or_default();
+        Datagram { local, remote, arrived: now.checked_sub(age).unwrap_or(now), bytes }
     }
 }
 
@@ -448,7 +449,7 @@ mod tests {
             let datagram = receive_at_once(&mut ready, inbox.get_ref().local_addr().unwrap(), &mut room)
                 .unwrap()
                 .remove(0);
-            let datagram = datagram.at(Instant::now(), SystemTime::now());
+            let datagram = datagram.at(Instant::now(), &mut Ages::default());
             let from = outbox.local_addr().unwrap();
             assert_eq!((datagram.bytes.as_slice(), datagram.remote), (&b"early"[..], from));
             if datagram.arrived < read {

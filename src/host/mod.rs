@@ -79,6 +79,9 @@ const HOLES: Duration = Duration::from_secs(4);
 /// The part of the time that may go into it: one of so many.
 const HOLES_SHARE: u32 = 200;
 
+/// How long after a host is to be protected they are looked for the first time.
+const HOLES_AFTER: Duration = Duration::from_secs(1);
+
 /// Where each core gets its randomness.
 pub type Chance = Box<dyn FnMut() -> Box<dyn ike::Entropy + Send>>;
 

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
-use super::Host;
 use super::answer::refusal;
 use super::core::Persist;
 use super::due::Write;
 use super::ledger::Asker;
 use super::system::System;
+use super::{HOLES_AFTER, Host};
 use crate::control::{ErrorCode, Reply, Terms};
 use crate::protect::silence::LISTEN_EVERY;
 use crate::store::{PairRecord, Saved, SavedError};
@@ -143,7 +143,8 @@ impl Host {
         if let Some(core) = &mut self.core {
             core.enable(now, system, strict, left.map(|left| now + left))?;
         }
-        self.look_for_holes(now, system);
+        // `enable` and `status` look themselves; the log can wait until the pairs are protected.
+        self.hole_looks.want_at(now + HOLES_AFTER);
         self.set_protection(Protection::On);
         self.tick_at = Some(now + LISTEN_EVERY);
         self.ledger.keep(now);
