@@ -209,7 +209,7 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{EspSuite, Limits, Sa, Spi};
+    use crate::types::{EspSuite, Limits, Reqid, Sa, Spi};
 
     fn pair() -> Pair {
         Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap()
@@ -221,6 +221,7 @@ mod tests {
             pair: pair(),
             direction,
             spi: Spi(spi),
+            reqid: Reqid::COMMON,
             suite,
             encapsulation: None,
             replay_window: 64,

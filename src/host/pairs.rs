@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::known::{Known, Part, Scope};
 use crate::config::Exemptions;
 use crate::protect::timing::TRIAL_OUT;
-use crate::protect::{Adopted, Beside, Desired, Guard, GuardRules, PairMachine, Plan, policies};
+use crate::protect::{Adopted, Beside, Desired, Found, Guard, GuardRules, PairMachine, Plan, policies};
 use crate::types::ours::is_our_policy;
 use crate::types::{Action, Direction, KernelState, Pair, Policy, SaId};
 
@@ -44,17 +44,18 @@ impl Pairs {
     pub fn adopt(&mut self, actual: &KernelState) -> Vec<(Pair, SaId, Direction)> {
         let mut taken = Vec::new();
         let there = |policy: &Policy| actual.policies.get(&policy.id()).filter(|there| is_our_policy(there));
-        let mut found: BTreeMap<Pair, BTreeMap<SaId, Direction>> = BTreeMap::new();
+        let mut found: BTreeMap<Pair, BTreeMap<SaId, Found>> = BTreeMap::new();
         for reading in actual.sas.values() {
             let pair = Pair { local: reading.id.destination, remote: reading.source };
             for pair in [pair, pair.mirrored()].into_iter().filter(|pair| self.machines.contains_key(pair)) {
-                found.entry(pair).or_default().insert(reading.id, reading.direction(pair));
+                let sa = Found { direction: reading.direction(pair), reqid: reading.reqid };
+                found.entry(pair).or_default().insert(reading.id, sa);
             }
         }
         for (pair, machine) in &mut self.machines {
             let sas = found.remove(pair).unwrap_or_default();
             let encapsulated = sas.keys().any(|id| actual.sas[id].encapsulated);
-            taken.extend(sas.iter().map(|(id, direction)| (*pair, *id, *direction)));
+            taken.extend(sas.iter().map(|(id, sa)| (*pair, *id, sa.direction)));
             let [inbound, _] = policies::inbound(*pair, Action::Require).map(|policy| there(&policy));
             let outbound = there(&policies::outbound(*pair, Action::Block));
             let inbound = inbound.and_then(|policy| policy.action);
@@ -62,7 +63,7 @@ impl Pairs {
                 unproven: unproven(&sas, actual, inbound),
                 sas,
                 outbound: match outbound.and_then(|policy| policy.action) {
-                    Some(Action::Seal { spi }) => Some(spi),
+                    Some(Action::Seal { through }) => Some(through),
                     _ => None,
                 },
                 inbound,
@@ -231,13 +232,9 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
 
 /// The inbound SAs that an agent which died may have made ahead of a proof: both SAs of a child are made together, so
 /// those of one that was agreed are not newer than all outbound ones. `inbound` is what the inbound policy does.
-fn unproven(
-    sas: &BTreeMap<SaId, Direction>,
-    actual: &KernelState,
-    inbound: Option<Action>,
-) -> BTreeSet<SaId> {
+fn unproven(sas: &BTreeMap<SaId, Found>, actual: &KernelState, inbound: Option<Action>) -> BTreeSet<SaId> {
     let added = |id: &SaId| actual.sas.get(id).map(|reading| reading.added);
-    let of = |wanted| sas.iter().filter(move |(_, direction)| **direction == wanted).map(|(id, _)| *id);
+    let of = |wanted| sas.iter().filter(move |(_, sa)| sa.direction == wanted).map(|(id, _)| *id);
     let newest = of(Direction::Out).filter_map(|id| added(&id)).max();
     // The kernel counts seconds. Where clear packets are refused, none was made ahead, and the outbound SA of a child goes
     // before its inbound one.
@@ -249,19 +246,20 @@ fn unproven(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{EspSuite, Limits, Sa, SaReading, Spi};
+    use crate::types::{EspSuite, Limits, Reqid, Sa, SaReading, Spi};
 
-    fn reading(direction: Direction, spi: u32, added: u64) -> (Direction, SaReading) {
+    fn reading(direction: Direction, spi: u32, added: u64) -> (Found, SaReading) {
         let sa = Sa {
             pair: Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap(),
             direction,
             spi: Spi(spi),
+            reqid: Reqid::COMMON,
             suite: EspSuite { key_bits: 256, esn: true },
             encapsulation: None,
             replay_window: 4096,
             limits: Limits::default(),
         };
-        (direction, SaReading { added, ..SaReading::fresh(&sa) })
+        (Found::of(&sa), SaReading { added, ..SaReading::fresh(&sa) })
     }
 
     /// Which of these inbound SAs may be of an unproven party, by their number, where these outbound ones are beside
@@ -271,7 +269,7 @@ mod tests {
             (0..).zip(added).map(|(spi, added)| reading(direction, spi, *added)).collect()
         };
         let all = [numbered(Direction::In, inbound), numbered(Direction::Out, outbound)].concat();
-        let sas = all.iter().map(|(direction, reading)| (reading.id, *direction)).collect();
+        let sas = all.iter().map(|(found, reading)| (reading.id, *found)).collect();
         let readings = all.iter().map(|(_, reading)| (reading.id, *reading)).collect();
         let actual = KernelState { sas: readings, ..KernelState::default() };
         unproven(&sas, &actual, Some(policy)).into_iter().map(|id| id.spi.0).collect()

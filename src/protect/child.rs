@@ -1,4 +1,4 @@
-//! One child of a pair: two SAs, what both ends have done for them, and their way out.
+//! One child of a pair: a bundle of SAs each way, what both ends have done for them, and their way out.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,17 +6,20 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq as _;
 
 use super::clock::Clock;
+use super::pair::Found;
 use super::proof::PathProof;
 use super::timing::{IN_GRACE, OUT_GRACE};
 use crate::types::word::{Flags, Passage, Probe};
-use crate::types::{Direction, Limits, NewChild, OpError, Sa, SaId, Spi, UdpPorts, Word};
+use crate::types::{
+    Bundle, Direction, Limits, NewChild, OpError, Reqid, Sa, SaId, Spi, Through, UdpPorts, Word,
+};
 
-/// Where the two SAs stand in this host's kernel.
+/// Where the SAs stand in this host's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Install {
     /// On their way.
     Pending,
-    /// Both are there.
+    /// All are there.
     Done,
     /// The kernel did not take them.
     Refused,
@@ -35,10 +38,10 @@ enum Closing {
 
 /// One child. The machine of its pair tells it what happens.
 pub struct Child {
-    /// The inbound SA.
-    incoming: Sa,
-    /// The outbound SA.
-    outgoing: Sa,
+    /// The inbound SAs.
+    incoming: Bundle,
+    /// The outbound SAs.
+    outgoing: Bundle,
     /// Whether this host initiated it.
     initiator: bool,
     /// Whether the peer is not hostseal.
@@ -84,14 +87,15 @@ impl Child {
     ) -> Self {
         let sa = |direction, spi| {
             let (pair, suite, encapsulation) = (new.pair, new.suite, new.encapsulation);
-            Sa { pair, direction, spi, suite, encapsulation, replay_window, limits }
+            let reqid = Reqid::COMMON;
+            Sa { pair, direction, spi, reqid, suite, encapsulation, replay_window, limits }
         };
         let incoming = sa(Direction::In, new.in_spi);
         let answered_stranger = new.foreign && !new.initiator;
         let limits = if answered_stranger { limits.at_first_packet() } else { limits };
         Self {
-            incoming: Sa { limits, ..incoming },
-            outgoing: sa(Direction::Out, new.out_spi),
+            incoming: Bundle::new(Sa { limits, ..incoming }),
+            outgoing: Bundle::new(sa(Direction::Out, new.out_spi)),
             initiator: new.initiator,
             foreign: new.foreign,
             my_token,
@@ -112,19 +116,19 @@ impl Child {
         }
     }
 
-    /// The inbound SA.
-    pub(super) fn incoming(&self) -> &Sa {
+    /// The inbound SAs.
+    pub(super) fn incoming(&self) -> &Bundle {
         &self.incoming
     }
 
-    /// The outbound SA.
-    pub(super) fn outgoing(&self) -> &Sa {
+    /// The outbound SAs.
+    pub(super) fn outgoing(&self) -> &Bundle {
         &self.outgoing
     }
 
     /// Whether an SA is one of its own.
     pub(super) fn owns(&self, id: SaId) -> bool {
-        [self.incoming.id(), self.outgoing.id()].contains(&id)
+        self.incoming.has(id) || self.outgoing.has(id)
     }
 
     /// Whether this host initiated it.
@@ -150,12 +154,12 @@ impl Child {
 
     /// Our name of it.
     pub(super) fn in_spi(&self) -> Spi {
-        self.incoming.spi
+        self.incoming.lead().spi
     }
 
-    /// The peer's name of it.
-    pub(super) fn out_spi(&self) -> Spi {
-        self.outgoing.spi
+    /// How the outbound policy names it.
+    pub(super) fn through(&self) -> Through {
+        self.outgoing.through()
     }
 
     /// Whether the kernel reports the first packet of its inbound SA: a peer that says no words, and whose
@@ -173,9 +177,9 @@ impl Child {
         self.install == Install::Refused
     }
 
-    /// The kernel was given both SAs. Answers why it did not take them.
+    /// The kernel was given all SAs. Answers why it did not take them.
     pub(super) fn note_applied<'e>(&mut self, refused: &'e BTreeMap<SaId, OpError>) -> Option<&'e OpError> {
-        let error = [self.incoming.id(), self.outgoing.id()].iter().find_map(|id| refused.get(id));
+        let error = self.incoming.ids().chain(self.outgoing.ids()).find_map(|id| refused.get(&id));
         self.install = if error.is_none() { Install::Done } else { Install::Refused };
         error
     }
@@ -234,13 +238,14 @@ impl Child {
 
     /// Compares it with what the kernel holds. `true` when it turns out to be lost just now.
     pub(super) fn note_missing(&mut self, present: impl Fn(SaId) -> bool) -> bool {
-        let missing = |gone: bool, sa: &Sa| !gone && !present(sa.id());
-        let lost = self.install == Install::Done
-            && (missing(self.in_gone, &self.incoming) || missing(self.out_gone, &self.outgoing));
+        let whole = |bundle: &Bundle| bundle.ids().all(&present);
+        let (inbound, outbound) = (whole(&self.incoming), whole(&self.outgoing));
+        let missing = !(self.in_gone || inbound) || !(self.out_gone || outbound);
+        let lost = self.install == Install::Done && missing;
         if lost {
             self.install = Install::Lost;
-            self.in_gone |= !present(self.incoming.id());
-            self.out_gone |= !present(self.outgoing.id());
+            self.in_gone |= !inbound;
+            self.out_gone |= !outbound;
         }
         lost
     }
@@ -326,7 +331,7 @@ impl Child {
 
     /// The UDP ports that its ESP goes between, where it goes in UDP.
     pub(super) fn encapsulation(&self) -> Option<UdpPorts> {
-        self.outgoing.encapsulation
+        self.outgoing.lead().encapsulation
     }
 
     /// Whether its ESP goes in UDP.
@@ -340,17 +345,17 @@ impl Child {
         !self.is_encapsulated() && !std::mem::replace(&mut self.evaded, true)
     }
 
-    /// Whether both SAs have left, and the key exchange has forgotten it.
+    /// Whether all SAs have left, and the key exchange has forgotten it.
     pub(super) fn is_over(&self) -> bool {
         self.closed.is_some() && self.in_gone && self.out_gone
     }
 
     /// Its SAs that are in the kernel, for whoever goes on without it.
-    pub(super) fn left_behind(&self) -> Vec<(SaId, Direction)> {
+    pub(super) fn left_behind(&self) -> Vec<(SaId, Found)> {
         let there = matches!(self.install, Install::Done | Install::Lost);
-        let sas = [(self.in_gone, &self.incoming), (self.out_gone, &self.outgoing)];
-        let left = sas.into_iter().filter(|(gone, _)| there && !gone);
-        left.map(|(_, sa)| (sa.id(), sa.direction)).collect()
+        let bundles = [(self.in_gone, &self.incoming), (self.out_gone, &self.outgoing)];
+        let left = bundles.into_iter().filter(|(gone, _)| there && !gone);
+        left.flat_map(|(_, bundle)| bundle.sas()).map(|sa| (sa.id(), Found::of(sa))).collect()
     }
 
     /// How long a packet takes to the peer and back, at most, if that could be measured.
@@ -361,10 +366,10 @@ impl Child {
     /// Its SAs as the kernel should hold them: those to add, and those to keep.
     pub(super) fn desired(&self, fresh: &mut Vec<Sa>, keep: &mut impl Extend<SaId>) {
         match self.install {
-            Install::Pending => fresh.extend([self.incoming, self.outgoing]),
+            Install::Pending => fresh.extend(self.incoming.sas().chain(self.outgoing.sas())),
             Install::Done | Install::Lost => {
-                keep.extend((!self.in_gone).then(|| self.incoming.id()));
-                keep.extend((!self.out_gone).then(|| self.outgoing.id()));
+                keep.extend(self.incoming.ids().filter(|_| !self.in_gone));
+                keep.extend(self.outgoing.ids().filter(|_| !self.out_gone));
             }
             Install::Refused => {}
         }
@@ -413,7 +418,7 @@ impl Child {
 
     /// Its outbound SA, and what the peer wants to find in what proves it; `None` while it carries nothing.
     pub(super) fn way_to_peer(&self) -> Option<(Sa, [u8; 16])> {
-        Some((self.outgoing, self.their_token.filter(|_| self.carries() && self.is_known())?))
+        Some((*self.outgoing.lead(), self.their_token.filter(|_| self.carries() && self.is_known())?))
     }
 
     /// Begins to prove it once more; `false` where that is under way or cannot be.

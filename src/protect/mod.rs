@@ -24,7 +24,7 @@ pub mod timing;
 
 pub use child::Child;
 pub use guard::{GUARDS_MOST, Guard, GuardRules};
-pub use pair::{Adopted, Away, Beside, IkeOrder, Order, PairMachine, Reason, Rules};
+pub use pair::{Adopted, Away, Beside, Found, IkeOrder, Order, PairMachine, Reason, Rules};
 pub use plan::{Desired, Indexes, Plan, plan};
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! Children   the children: who speaks of which, their succession, their way out
 //! Unproven   inbound SAs of parties that have proven nothing
 //! Inherited  SAs of an agent before, or of a life before
-//! Outbound   the SA that packets leave through: chosen, in the kernel, common to both ends
+//! Outbound   the SAs that packets leave through: chosen, in the kernel, common to both ends
 //! Detour     whether ESP goes in UDP
 //! Place      whether this host has the addresses
 //! Failing    what went wrong
@@ -56,7 +56,9 @@ use self::way::{Left, Phase, Way};
 use super::child::Child;
 use super::clock::Clock;
 use crate::types::word::{Flags, Probe};
-use crate::types::{Action, Direction, OpError, Pair, ReasonCode, RowState, Sa, SaId, Spi, Word};
+use crate::types::{
+    Action, Direction, OpError, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Spi, Through, Word,
+};
 
 /// Why a pair is not protected: a code of the contract, and words.
 pub type Reason = (ReasonCode, String);
@@ -65,17 +67,38 @@ pub type Reason = (ReasonCode, String);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Adopted {
     /// Its SAs. They keep serving.
-    pub sas: BTreeMap<SaId, Direction>,
+    pub sas: BTreeMap<SaId, Found>,
     /// Those inbound ones for which the peer may not have proven itself.
     pub unproven: BTreeSet<SaId>,
-    /// The SA that the outbound policy names.
-    pub outbound: Option<Spi>,
+    /// The SAs that the outbound policy names.
+    pub outbound: Option<Through>,
     /// What the inbound policy does, where there is one.
     pub inbound: Option<Action>,
     /// When the trial ends that the policies are part of; `None` where they are there for good.
     pub until: Option<Instant>,
     /// Whether its ESP goes in UDP.
     pub encapsulated: bool,
+}
+
+/// One SA that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Which way its packets flow.
+    pub direction: Direction,
+    /// The set that it belongs to.
+    pub reqid: Reqid,
+}
+
+impl Found {
+    /// What is left of an SA when nobody knows more of it.
+    pub fn of(sa: &Sa) -> Self {
+        Self { direction: sa.direction, reqid: sa.reqid }
+    }
+
+    /// Whether packets that go `through` some SAs of the pair can leave by this one.
+    fn sends(self, id: SaId, through: Through) -> bool {
+        self.direction == Direction::Out && through.names(id.spi, self.reqid)
+    }
 }
 
 /// What a machine goes by.
@@ -200,7 +223,7 @@ impl PairMachine {
         self.unproven.holds(SaId::of(self.pair, Direction::In, in_spi))
     }
 
-    /// Two SAs were agreed; the kernel gets them with the next [`PairMachine::desired`]. `false` when the
+    /// A child was agreed; the kernel gets them with the next [`PairMachine::desired`]. `false` when the
     /// pair holds too many already or wants none: the child must then be refused.
     #[must_use]
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
@@ -209,7 +232,7 @@ impl PairMachine {
         if self.way.is_off() || self.place.is_away() || !self.children.make_room() {
             return false;
         }
-        self.unproven.pass_on(child.incoming().id());
+        self.unproven.pass_on(child.incoming().ids());
         if self.way.turn_back() {
             // The peer thought better of it, or its next agent begins anew: what it said before is void.
             self.trials.forget_peer();
@@ -268,7 +291,7 @@ impl PairMachine {
 
     /// The kernel has seen the first packet on an SA. `false` where that means nothing.
     pub fn handle_first_packet(&mut self, now: Instant, id: SaId) -> bool {
-        let child = self.children.iter_mut().find(|child| child.incoming().id() == id);
+        let child = self.children.iter_mut().find(|child| child.incoming().has(id));
         let Some(child) = child.filter(|child| child.reports_first_packet()) else {
             return false;
         };
@@ -282,7 +305,7 @@ impl PairMachine {
     pub fn handle_probe(&mut self, now: Instant, probe: &Probe, waited: Duration) -> Option<SaId> {
         let child = self.children.iter_mut().find(|child| child.is_meant_by(&probe.token))?;
         child.meet_probe(now, probe, waited);
-        let id = child.incoming().id();
+        let id = child.incoming().lead().id();
         self.advance(now);
         Some(id)
     }
@@ -290,14 +313,14 @@ impl PairMachine {
     /// A probe left through this outbound SA, which an [`Order::Probe`] asked for: not before what came in at the same
     /// time has been seen to, so the order says nothing of when.
     pub fn handle_probe_sent(&mut self, now: Instant, id: SaId) {
-        if let Some(child) = self.children.iter_mut().find(|child| child.outgoing().id() == id) {
+        if let Some(child) = self.children.iter_mut().find(|child| child.outgoing().has(id)) {
             child.note_probe_sent(now);
         }
     }
 
     /// A probe did not leave, as there was no room for it on this host.
     pub fn handle_probe_unsent(&mut self, id: SaId) {
-        if let Some(child) = self.children.iter_mut().find(|child| child.outgoing().id() == id) {
+        if let Some(child) = self.children.iter_mut().find(|child| child.outgoing().has(id)) {
             child.note_probe_unsent();
         }
     }
@@ -429,7 +452,7 @@ impl PairMachine {
         }
         for child in self.children.iter_mut() {
             if let Some(probe) = child.probe(clock) {
-                self.orders.push_back(Order::Probe { sa: *child.outgoing(), probe });
+                self.orders.push_back(Order::Probe { sa: *child.outgoing().lead(), probe });
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ours::is_our_policy;
 use super::stranger::Strangers;
-use super::{Op, OpError, Policy, PolicyId, PolicyReading, SaId, SaReading};
+use super::{Op, OpError, Pair, Policy, PolicyId, PolicyReading, SaId, SaReading, Spi, Through};
 
 /// SAs of ours, and all policies: strangers' too, since one with the selector that we need is in the way, and
 /// others may be asked before ours.
@@ -22,6 +22,17 @@ impl KernelState {
     /// Whether anything of ours is there.
     pub fn holds_ours(&self) -> bool {
         !self.sas.is_empty() || self.policies.values().any(is_our_policy)
+    }
+
+    /// An SA that packets of `pair` leave by which are sent `through` some; `None` where it holds none of them.
+    pub fn sends(&self, pair: Pair, through: Through) -> Option<&SaReading> {
+        let to = |spi| SaId { destination: pair.remote, spi: Spi(spi) };
+        let range = match through {
+            Through::Sa(spi) => to(spi.0)..=to(spi.0),
+            Through::Set(_) => to(0)..=to(u32::MAX),
+        };
+        let mut sas = self.sas.range(range).map(|(_, sa)| sa);
+        sas.find(|sa| sa.source == pair.local && through.names(sa.id.spi, sa.reqid))
     }
 
     /// Makes a change as a kernel does: what is there cannot be added, what is not cannot be deleted, and

@@ -8,6 +8,7 @@
 
 mod boot;
 mod bounds;
+mod bundle;
 mod encapsulation;
 pub mod exempt;
 mod forwarding;
@@ -31,6 +32,7 @@ pub mod word;
 
 pub use boot::Boot;
 pub use bounds::Bounds;
+pub use bundle::{Bundle, Through};
 pub use encapsulation::{EncapsulationMode, UdpPorts};
 pub use exempt::Exemption;
 pub use forwarding::Forwarding;
@@ -39,6 +41,7 @@ pub use kernel::KernelState;
 pub use method::Method;
 pub use node_name::NodeName;
 pub use op::{KeySource, Op, OpError};
+pub use ours::Reqid;
 pub use pair::Pair;
 pub use policy::{Action, Block, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Selector};
 pub use problem::{Problem, ProblemCode, Severity};

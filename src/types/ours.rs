@@ -1,14 +1,46 @@
 //! The one test "is it ours?". Nothing is listed, changed or deleted without it.
 
 use std::ffi::CStr;
+use std::fmt;
 
 use super::{PolicyDirection, PolicyReading};
 
 /// The name of the process that keeps an agent's sockets for the next one.
 pub const KEEPER_NAME: &CStr = c"hostseal-keeper";
 
-/// The reqid of every SA and every template of ours.
-pub const REQID: u32 = 0x6873_0001;
+/// A reqid of ours: SAs that share one are a set, and a template that names it takes any of them.
+///
+/// Every SA and every template that this version writes has [`Reqid::COMMON`]. The rest of the range is for outbound
+/// SAs, whose reqid will tell the generation that they belong to: several SAs of one pair (one a CPU, RFC 9611) are then
+/// switched at once. This version takes such SAs and templates for ours, and writes none: agents before it know the
+/// common reqid alone, and one that takes over would take no such SA for its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reqid(u32);
+
+impl Reqid {
+    /// That of every inbound SA and every template for inbound packets, and for now of all others.
+    pub const COMMON: Self = Self(0x6873_0001);
+    /// The first one of ours.
+    const FIRST: u32 = 0x6873_0000;
+    /// The last one of ours.
+    const LAST: u32 = 0x6873_00ff;
+
+    /// The reqid that a kernel knows by this number; `None` for a stranger's.
+    pub fn new(number: u32) -> Option<Self> {
+        (Self::FIRST..=Self::LAST).contains(&number).then_some(Self(number))
+    }
+
+    /// By what number a kernel knows it.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Reqid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}
 
 /// The first index of a policy of ours. The kernel keeps the direction in the low three bits and counts
 /// its own indexes up from there, so it does not reach this range by itself.
@@ -52,5 +84,5 @@ pub fn is_our_policy(policy: &PolicyReading) -> bool {
 
 /// Whether an SA is ours: by its reqid.
 pub fn is_our_sa(reqid: u32) -> bool {
-    reqid == REQID
+    Reqid::new(reqid).is_some()
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{Pair, Spi};
+use super::{Pair, Through};
 
 /// Which packets a policy is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -148,11 +148,11 @@ pub enum Action {
     Allow,
     /// Dropped.
     Block,
-    /// Outbound: leaves as ESP through exactly this SA, or not at all. The template names source,
-    /// destination and SPI, so switching SAs is exact whatever the clock does (docs/kernel.md, fact 3).
+    /// Outbound: leaves as ESP through these SAs, or not at all. The template names source, destination, and the SPI
+    /// or the reqid, so that one policy update switches from some SAs to others.
     Seal {
-        /// The index of the outbound SA.
-        spi: Spi,
+        /// The outbound SAs.
+        through: Through,
     },
     /// Inbound and forwarded: must have come through an SA of ours.
     Require,
@@ -165,7 +165,7 @@ impl fmt::Display for Action {
         match self {
             Action::Allow => f.write_str("allow"),
             Action::Block => f.write_str("block"),
-            Action::Seal { spi } => write!(f, "esp through SA {spi}"),
+            Action::Seal { through } => write!(f, "esp through {through}"),
             Action::Require => f.write_str("esp required"),
             Action::Accept => f.write_str("esp or clear"),
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::{Pair, UdpPorts};
+use super::{Pair, Reqid, UdpPorts};
 
 /// A security parameter index of an ESP SA, chosen by the receiving host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,6 +107,8 @@ pub struct Sa {
     pub direction: Direction,
     /// Its index.
     pub spi: Spi,
+    /// The set that it belongs to.
+    pub reqid: Reqid,
     /// What the hosts agreed on.
     pub suite: EspSuite,
     /// The UDP ports that it goes between, where it goes in UDP.
@@ -196,6 +198,8 @@ pub struct SaReading {
     pub source: IpAddr,
     /// What identifies it.
     pub id: SaId,
+    /// The set that it belongs to.
+    pub reqid: Reqid,
     /// Bits of the AES key.
     pub key_bits: u16,
     /// Extended sequence numbers.
@@ -236,6 +240,7 @@ impl SaReading {
         Self {
             source,
             id: sa.id(),
+            reqid: sa.reqid,
             key_bits: sa.suite.key_bits,
             esn: sa.suite.esn,
             encapsulated: sa.encapsulation.is_some(),

@@ -17,8 +17,8 @@ use super::encode::{self, ESP, FLAG_ESN};
 use super::lifetime;
 use super::wire::{Attributes, Malformed, Message, u16_at, u32_at, u64_at};
 use crate::types::{
-    Action, Block, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, SaId, SaReading, Selector, Spi,
-    ours,
+    Action, Block, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Reqid, SaId, SaReading, Selector,
+    Spi, Through, ours,
 };
 
 /// Bits of salt at the end of a key (RFC 4106 section 8.1).
@@ -62,14 +62,11 @@ pub(super) mod field {
 /// in an EXPIRE, and for a larval SA, which has no cipher.
 pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<SaReading>> {
     let info: &[u8; XFRM_USER_SA_INFO_LEN] = info.first_chunk()?;
-    let ours = ours::is_our_sa(u32_at(info, field::REQID)?)
-        && info[field::PROTOCOL] == ESP
-        && info[field::MODE] == XFRM_MODE_TRANSPORT;
+    let is_esp = info[field::PROTOCOL] == ESP && info[field::MODE] == XFRM_MODE_TRANSPORT;
+    let ours = Reqid::new(u32_at(info, field::REQID)?).filter(|_| is_esp);
     let spi = u32_at(info, field::SPI).map(u32::from_be)?;
     // An ACQUIRE can leave a larval entry without an SPI behind.
-    if !ours || spi == 0 {
-        return Some(None);
-    }
+    let Some(reqid) = ours.filter(|_| spi != 0) else { return Some(None) };
     let family = Family::from_number(u16_at(info, field::FAMILY)?)?;
     let cipher = attributes.get(XFRMA_ALG_AEAD);
     let bits = cipher.map_or(Some(SALT_BITS), |cipher| u32_at(cipher, 64))?;
@@ -79,6 +76,7 @@ pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<Sa
     Some(Some(SaReading {
         source,
         id: SaId { destination, spi: Spi(spi) },
+        reqid,
         key_bits: bits.checked_sub(SALT_BITS)?.try_into().ok()?,
         esn: info[field::FLAGS] & FLAG_ESN != 0,
         encapsulated: attributes.get(XFRMA_ENCAP).is_some(),
@@ -184,13 +182,14 @@ fn action(info: &UserPolicyInfo, id: PolicyId, templates: &[u8]) -> Option<Actio
         XFRM_POLICY_ALLOW if templates.len() == XFRM_USER_TEMPLATE_LEN => {
             let template = UserTemplate::parse(templates).ok()?;
             let PolicyId { direction, selector } = id;
-            [Action::Seal { spi: Spi(template.id.spi) }, Action::Require, Action::Accept].into_iter().find(
-                |action| {
-                    let (action, priority) = (*action, info.priority);
-                    let policy = Policy { direction, selector, action, priority, until: None };
-                    encode::template(&policy) == Ok(Some(template))
-                },
-            )
+            let one = Some(Through::Sa(Spi(template.id.spi))).filter(|_| template.id.spi != 0);
+            let through = one.or(Reqid::new(template.reqid).map(Through::Set));
+            let sealed = through.map(|through| Action::Seal { through });
+            sealed.into_iter().chain([Action::Require, Action::Accept]).find(|action| {
+                let (action, priority) = (*action, info.priority);
+                let policy = Policy { direction, selector, action, priority, until: None };
+                encode::template(&policy) == Ok(Some(template))
+            })
         }
         _ => None,
     }

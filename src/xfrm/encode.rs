@@ -16,8 +16,8 @@ use super::batch::{Attribute, Batch};
 use super::lifetime;
 use super::preflight::Features;
 use crate::types::{
-    Action, Block, Direction, Limits, Policy, PolicyDirection, PolicyReading, Sa, SaId, SaKey, Selector,
-    UdpPorts, ours,
+    Action, Block, Direction, Limits, Policy, PolicyDirection, PolicyReading, Reqid, Sa, SaId, SaKey,
+    Selector, Through, UdpPorts, ours,
 };
 
 /// `IPPROTO_ESP`.
@@ -83,7 +83,7 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
         id: Id { daddr: Address::from_ip(&destination), spi: sa.spi.0, proto: ESP },
         saddr: Address::from_ip(&source),
         lifetime_cfg: limits(sa.limits),
-        reqid: ours::REQID,
+        reqid: sa.reqid.number(),
         family: Family::of(destination).number(),
         mode: XFRM_MODE_TRANSPORT,
         flags: if sa.suite.esn { FLAG_ESN } else { 0 },
@@ -222,31 +222,37 @@ pub(super) fn template(policy: &Policy) -> Result<Option<UserTemplate>, String> 
     let inbound = policy.direction != PolicyDirection::Out;
     match policy.action {
         Action::Allow | Action::Block => Ok(None),
-        Action::Seal { spi } => {
+        Action::Seal { through } => {
             let Selector { source, destination, .. } = policy.selector;
             let hosts = [source, destination].iter().all(|block| *block == Block::host(block.address));
             if inbound || !hosts {
                 return Err("only outbound traffic from one host to another can be sealed".into());
             }
+            // No SPI is 0, and means any.
+            let (spi, reqid) = match through {
+                Through::Sa(spi) => (spi.0, Reqid::COMMON),
+                Through::Set(reqid) => (0, reqid),
+            };
             Ok(Some(UserTemplate {
-                id: Id { daddr: Address::from_ip(&destination.address), spi: spi.0, proto: ESP },
+                id: Id { daddr: Address::from_ip(&destination.address), spi, proto: ESP },
                 saddr: Address::from_ip(&source.address),
-                ..any_sa_of_ours(family)
+                reqid: reqid.number(),
+                ..any_common_sa(family)
             }))
         }
-        Action::Require if inbound => Ok(Some(any_sa_of_ours(family))),
-        Action::Accept if inbound => Ok(Some(UserTemplate { optional: 1, ..any_sa_of_ours(family) })),
+        Action::Require if inbound => Ok(Some(any_common_sa(family))),
+        Action::Accept if inbound => Ok(Some(UserTemplate { optional: 1, ..any_common_sa(family) })),
         // Outbound, these would go clear as soon as no SA fits, or pick one that the other end does not have.
         Action::Require | Action::Accept => Err("an outbound policy must name its SA".into()),
     }
 }
 
-/// The template that every SA of ours fits.
-fn any_sa_of_ours(family: Family) -> UserTemplate {
+/// The template that every SA of ours fits which has the common reqid.
+fn any_common_sa(family: Family) -> UserTemplate {
     UserTemplate {
         id: Id { proto: ESP, ..Id::default() },
         family: family.number(),
-        reqid: ours::REQID,
+        reqid: Reqid::COMMON.number(),
         mode: XFRM_MODE_TRANSPORT,
         // The algorithms are the SA's own affair.
         aalgos: u32::MAX,
@@ -261,7 +267,8 @@ pub(super) fn exactly(sa: &Sa) -> UserTemplate {
     UserTemplate {
         id: Id { daddr: Address::from_ip(&sa.pair.remote), spi: sa.spi.0, proto: ESP },
         saddr: Address::from_ip(&sa.pair.local),
-        ..any_sa_of_ours(Family::of(sa.pair.remote))
+        reqid: sa.reqid.number(),
+        ..any_common_sa(Family::of(sa.pair.remote))
     }
 }
 

@@ -12,7 +12,7 @@ use super::Family;
 use super::connection::Connection;
 use super::encode;
 use super::kernel::Kernel;
-use crate::types::{Direction, EspSuite, Limits, Pair, Sa, SaId, SaKey, Spi};
+use crate::types::{Direction, EspSuite, Limits, Pair, Reqid, Sa, SaId, SaKey, Spi};
 
 /// What a kernel can beyond what every supported one can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +110,7 @@ fn trial(family: Family) -> io::Result<(Sa, SaKey)> {
         pair: Pair { local, remote },
         direction: Direction::In,
         spi: Spi::from_random(super::wire::u32_at(&spi, 0).unwrap_or_default()),
+        reqid: Reqid::COMMON,
         suite: EspSuite { key_bits: 256, esn: true },
         encapsulation: None,
         replay_window: 4096,

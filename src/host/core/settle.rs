@@ -10,7 +10,7 @@ use crate::host::probe;
 use crate::ike::{self, Event};
 use crate::observe::explain;
 use crate::protect::{Child, IkeOrder, Order, PairMachine};
-use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, RowState, Sa, SaId, Word};
+use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Word};
 
 impl Core {
     /// Drains the deciders and the kernel until nothing moves any more.
@@ -128,7 +128,8 @@ impl Core {
         let NewInbound { pair, spi, suite, encapsulation, key } = new;
         let (replay_window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
         let direction = Direction::In;
-        let sa = Sa { pair, direction, spi, suite, encapsulation, replay_window, limits };
+        let reqid = Reqid::COMMON;
+        let sa = Sa { pair, direction, spi, reqid, suite, encapsulation, replay_window, limits };
         if self.with_pair(pair, |machine| machine.handle_inbound_ahead(now, sa)) == Some(true) {
             self.vault.put(sa.id(), key);
         }

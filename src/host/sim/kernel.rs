@@ -130,9 +130,8 @@ impl SimKernel {
     pub(super) fn leaves(&self, pair: Pair) -> Leaves {
         match self.action(pair, PolicyDirection::Out) {
             None => Leaves::Clear,
-            Some(Action::Seal { spi }) => {
-                let id = SaId::of(pair, Direction::Out, spi);
-                if self.state.sas.contains_key(&id) { Leaves::Esp(id) } else { Leaves::Dropped }
+            Some(Action::Seal { through }) => {
+                self.state.sends(pair, through).map_or(Leaves::Dropped, |sa| Leaves::Esp(sa.id))
             }
             Some(_) => Leaves::Dropped,
         }

@@ -2,9 +2,7 @@
 
 use crate::observe::strangers::Overruled;
 use crate::types::stranger::Verdict;
-use crate::types::{
-    Action, Block, Direction, KernelState, Pair, PolicyDirection, PolicyId, RowState, SaId, ours,
-};
+use crate::types::{Action, Block, Direction, KernelState, Pair, PolicyDirection, PolicyId, RowState, ours};
 
 /// What becomes of packets in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +27,7 @@ pub(super) fn state(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> 
 fn outbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
     let direction = PolicyDirection::Out;
     fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
-        Some(Action::Seal { spi }) if kernel.sas.contains_key(&SaId::of(pair, Direction::Out, spi)) => {
-            Fate::Esp
-        }
+        Some(Action::Seal { through }) if kernel.sends(pair, through).is_some() => Fate::Esp,
         Some(Action::Seal { .. } | Action::Block | Action::Require) => Fate::Dropped,
         Some(Action::Allow | Action::Accept) | None => Fate::Clear,
     })

@@ -130,7 +130,7 @@ impl Known<'_> {
     fn outbound_in_use(&self, pair: Pair) -> Option<&SaReading> {
         let reading = self.kernel.policies.get(&PolicyId::of(pair, PolicyDirection::Out))?;
         match reading.action.filter(|_| ours::is_our_policy(reading))? {
-            Action::Seal { spi } => self.kernel.sas.get(&SaId::of(pair, Direction::Out, spi)),
+            Action::Seal { through } => self.kernel.sends(pair, through),
             _ => None,
         }
     }

@@ -3,8 +3,8 @@ use crate::config::Config;
 use crate::store::{PairRecord, Saved};
 use crate::types::stranger::{StrangerPolicy, Verdict};
 use crate::types::{
-    Action, Block, KernelState, PolicyDirection, PolicyId, PolicyReading, ProblemCode, SaId, SaReading,
-    Selector, ours,
+    Action, Block, KernelState, PolicyDirection, PolicyId, PolicyReading, ProblemCode, Reqid, SaId,
+    SaReading, Selector, Through, ours,
 };
 
 const NOW: UnixTime = UnixTime(1_767_225_600);
@@ -34,6 +34,7 @@ fn sa(direction: Direction, spi: u32, added: u64, packets: u64) -> SaReading {
     SaReading {
         source,
         id: SaId::of(pair(), direction, Spi(spi)),
+        reqid: Reqid::COMMON,
         key_bits: 256,
         esn: true,
         encapsulated: false,
@@ -69,7 +70,7 @@ fn protecting() -> KernelState {
         sa(Direction::In, 0xc200_0000, NOW.0 - 90, 20),
     ];
     let policies = [
-        policy(PolicyDirection::Out, Action::Seal { spi: Spi(0xc100_0001) }),
+        policy(PolicyDirection::Out, Action::Seal { through: Through::Sa(Spi(0xc100_0001)) }),
         policy(PolicyDirection::In, Action::Require),
     ];
     KernelState {

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::Order;
+use super::{Found, Order};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{DELETE_PATIENCE, OUT_GRACE};
 use crate::types::word::Flags;
-use crate::types::{Direction, SaId, Spi};
+use crate::types::{SaId, Spi, Through};
 
 /// Children of one pair at a time: what a peer can make us hold.
 const MAX_CHILDREN: usize = 8;
@@ -55,13 +55,13 @@ impl Children {
         self.all.iter_mut().find(|child| child.in_spi() == in_spi)
     }
 
-    /// The one that sends through this SA.
-    pub(super) fn sending_through(&self, out_spi: Spi) -> Option<&Child> {
-        self.position(Some(out_spi)).map(|at| &self.all[at])
+    /// The one that sends through these SAs.
+    pub(super) fn sending(&self, through: Through) -> Option<&Child> {
+        self.position(Some(through)).map(|at| &self.all[at])
     }
 
-    fn position(&self, out_spi: Option<Spi>) -> Option<usize> {
-        self.all.iter().position(|child| Some(child.out_spi()) == out_spi)
+    fn position(&self, through: Option<Through>) -> Option<usize> {
+        self.all.iter().position(|child| Some(child.through()) == through)
     }
 
     /// Makes room for another child, if there is any. What is dead takes none: of the children that an end has deleted
@@ -95,7 +95,7 @@ impl Children {
     }
 
     /// What the peer said last: of the child in use, or of one that its next agent made since.
-    pub(super) fn last_word(&self, named: Option<Spi>) -> Option<Flags> {
+    pub(super) fn last_word(&self, named: Option<Through>) -> Option<Flags> {
         let at = self.position(named).max(self.last_spoken_of());
         at.map(|at| *self.all[at].peer())
     }
@@ -127,27 +127,27 @@ impl Children {
         due.then_some(worn)
     }
 
-    /// The outbound SA to send through: that of the newest child that may be used; of one that the key exchange has
+    /// The outbound SAs to send through: those of the newest child that may be used; of one that the key exchange has
     /// forgotten only if there is no other. The end that initiates by rule `leads`: the other follows it to the child
     /// that it sends through, so both settle on the same one however messages crossed.
-    pub(super) fn choose(&self, leads: bool) -> Option<Spi> {
+    pub(super) fn choose(&self, leads: bool) -> Option<Through> {
         let newest = |wanted: &dyn Fn(&Child) -> bool| {
-            self.all.iter().rev().find(|child| child.is_usable() && wanted(child)).map(Child::out_spi)
+            self.all.iter().rev().find(|child| child.is_usable() && wanted(child)).map(Child::through)
         };
         let led = if leads { None } else { newest(&|child| child.peer().sending && child.is_known()) };
         led.or_else(|| newest(&Child::is_known)).or_else(|| newest(&|_| true))
     }
 
-    /// This end sends through the child of this outbound SA from now on.
-    pub(super) fn take_up(&mut self, out_spi: Option<Spi>) {
-        if let Some(at) = self.position(out_spi) {
+    /// This end sends through these SAs from now on.
+    pub(super) fn take_up(&mut self, through: Option<Through>) {
+        if let Some(at) = self.position(through) {
             self.all[at].take_up();
         }
     }
 
-    /// Both ends send through the child of this outbound SA. Answers our name of it when that is new.
-    pub(super) fn settle(&mut self, now: Instant, out_spi: Spi) -> Option<Spi> {
-        let at = self.position(Some(out_spi))?;
+    /// Both ends send through the child of these outbound SAs. Answers our name of it when that is new.
+    pub(super) fn settle(&mut self, now: Instant, through: Through) -> Option<Spi> {
+        let at = self.position(Some(through))?;
         for (other, child) in self.all.iter_mut().enumerate() {
             child.note_settled(now, other == at, other < at);
         }
@@ -159,14 +159,14 @@ impl Children {
     /// `named` is what the outbound policy should name, `confirmed` what it names; `open` and `trial` are the pair's.
     pub(super) fn speak(
         &mut self,
-        [named, confirmed]: [Option<Spi>; 2],
+        [named, confirmed]: [Option<Through>; 2],
         open: bool,
         trial: Option<Instant>,
         orders: &mut VecDeque<Order>,
     ) {
         let from = self.position(named);
         for (at, child) in self.all.iter_mut().enumerate() {
-            let sending = confirmed == Some(child.out_spi());
+            let sending = confirmed == Some(child.through());
             let leaves = from.is_some_and(|from| at < from);
             if !child.is_pending()
                 && (!leaves || child.is_said_to_send())
@@ -193,7 +193,7 @@ impl Children {
     pub(super) fn retire(
         &mut self,
         clock: &mut Clock,
-        named: Option<Spi>,
+        named: Option<Through>,
         settled: bool,
         orders: &mut VecDeque<Order>,
     ) {
@@ -223,7 +223,7 @@ impl Children {
     }
 
     /// Ends them all. Answers their SAs that are in the kernel, for whoever goes on without them.
-    pub(super) fn leave_behind(&mut self) -> Vec<(SaId, Direction)> {
+    pub(super) fn leave_behind(&mut self) -> Vec<(SaId, Found)> {
         std::mem::take(self).all.iter().flat_map(Child::left_behind).collect()
     }
 }

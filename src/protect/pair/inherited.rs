@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::Found;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OUT_GRACE};
-use crate::types::{Direction, SaId, Spi};
+use crate::types::{Direction, SaId, Through};
 
 /// Those SAs, and how they leave.
 #[derive(Debug)]
 pub(super) struct Inherited {
-    sas: BTreeMap<SaId, Direction>,
+    sas: BTreeMap<SaId, Found>,
     /// When they end, whatever has taken over by then.
     until: Option<Instant>,
     /// When the outbound policy last left what is no child: one of these, or nothing.
@@ -26,7 +27,7 @@ impl Inherited {
     }
 
     /// Takes these in beside those that are there.
-    pub(super) fn take_in(&mut self, sas: impl IntoIterator<Item = (SaId, Direction)>) {
+    pub(super) fn take_in(&mut self, sas: impl IntoIterator<Item = (SaId, Found)>) {
         self.sas.extend(sas);
         self.taken_over = None;
     }
@@ -35,8 +36,9 @@ impl Inherited {
         self.sas.is_empty()
     }
 
-    pub(super) fn has(&self, id: SaId) -> bool {
-        self.sas.contains_key(&id)
+    /// Whether packets can leave through one of them.
+    pub(super) fn send(&self, through: Through) -> bool {
+        self.sas.iter().any(|(id, found)| found.sends(*id, through))
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = SaId> {
@@ -67,7 +69,7 @@ impl Inherited {
 
     /// This end sends clear packets.
     pub(super) fn take_away_outbound(&mut self) {
-        self.sas.retain(|_, direction| *direction == Direction::In);
+        self.sas.retain(|_, found| found.direction == Direction::In);
     }
 
     pub(super) fn let_go(&mut self) {
@@ -75,7 +77,7 @@ impl Inherited {
     }
 
     /// Their way out. `named` is what the outbound policy should name, `by_child` whether that is a child's.
-    pub(super) fn retire(&mut self, clock: &mut Clock, named: Option<Spi>, by_child: bool) {
+    pub(super) fn retire(&mut self, clock: &mut Clock, named: Option<Through>, by_child: bool) {
         if self.is_empty() {
             return;
         }
@@ -84,8 +86,8 @@ impl Inherited {
         }
         let moved = clock.due(self.left + OUT_GRACE);
         let taken_over = self.taken_over.is_some_and(|at| clock.due(at + IN_GRACE));
-        self.sas.retain(|id, direction| match direction {
-            Direction::Out => named == Some(id.spi) || !moved || !by_child,
+        self.sas.retain(|id, found| match found.direction {
+            Direction::Out => named.is_some_and(|named| found.sends(*id, named)) || !moved || !by_child,
             Direction::In => !taken_over,
         });
     }

@@ -51,10 +51,10 @@ impl PairMachine {
                 (if self.is_sealed() { RowState::Blocked } else { RowState::Clear }, Why::NoAddress)
             }
             // ESP leaves, but what the kernel refused may be what keeps clear packets out.
-            Phase::On if self.sends_through().is_some() && self.failing.policies().is_some() => {
+            Phase::On if self.sends() && self.failing.policies().is_some() => {
                 (RowState::Clear, Why::KernelError)
             }
-            Phase::On if self.is_sealed() && self.sends_through().is_some() && !self.is_esp_blocked() => {
+            Phase::On if self.is_sealed() && self.sends() && !self.is_esp_blocked() => {
                 (RowState::Protected, Why::Fine)
             }
             Phase::On => match (self.trouble(), self.is_sealed()) {
@@ -64,6 +64,13 @@ impl PairMachine {
                 (None, false) => (RowState::Negotiating, self.stage()),
             },
         }
+    }
+
+    /// Whether packets leave through SAs that are there.
+    fn sends(&self) -> bool {
+        self.outbound.confirmed().is_some_and(|through| {
+            self.inherited.send(through) || self.children.sending(through).is_some_and(Child::carries)
+        })
     }
 
     /// How far a pair without trouble has come.

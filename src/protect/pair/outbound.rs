@@ -1,48 +1,48 @@
-//! Which SA packets leave through: what is chosen, what the kernel's policy names, what both ends have come to.
+//! Which SAs packets leave through: what is chosen, what the kernel's policy names, what both ends have come to.
 
 use std::time::Instant;
 
 use crate::protect::clock::Clock;
 use crate::protect::timing::UNSETTLED_PATIENCE;
-use crate::types::Spi;
+use crate::types::Through;
 
-/// The outbound SA of a pair.
+/// The outbound SAs of a pair.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
-    /// The one that the policy should name.
-    named: Option<Spi>,
-    /// The one that the policy in the kernel names.
-    confirmed: Option<Spi>,
-    /// That of the child that both ends send through, and since when.
-    settled: Option<(Spi, Instant)>,
+    /// Those that the policy should name.
+    named: Option<Through>,
+    /// Those that the policy in the kernel names.
+    confirmed: Option<Through>,
+    /// Those of the child that both ends send through, and since when.
+    settled: Option<(Through, Instant)>,
     /// When the peer is asked whether its sessions are alive, should the ends not settle on a child.
     unsettled_until: Option<Instant>,
 }
 
 impl Outbound {
     /// Goes on with what an agent before this one left in the policy.
-    pub(super) fn adopt(&mut self, spi: Option<Spi>) {
-        (self.named, self.confirmed) = (spi, spi);
+    pub(super) fn adopt(&mut self, through: Option<Through>) {
+        (self.named, self.confirmed) = (through, through);
     }
 
-    /// The one that the policy should name.
-    pub(super) fn named(&self) -> Option<Spi> {
+    /// Those that the policy should name.
+    pub(super) fn named(&self) -> Option<Through> {
         self.named
     }
 
-    /// The one that the policy in the kernel names.
-    pub(super) fn confirmed(&self) -> Option<Spi> {
+    /// Those that the policy in the kernel names.
+    pub(super) fn confirmed(&self) -> Option<Through> {
         self.confirmed
     }
 
-    /// The one that packets leave through and go on doing so.
-    pub(super) fn stays(&self) -> Option<Spi> {
+    /// Those that packets leave through and go on doing so.
+    pub(super) fn stays(&self) -> Option<Through> {
         self.named.filter(|_| self.named == self.confirmed)
     }
 
-    /// That of the child that both ends send through.
-    pub(super) fn settled(&self) -> Option<Spi> {
-        self.settled.map(|(spi, _)| spi)
+    /// Those of the child that both ends send through.
+    pub(super) fn settled(&self) -> Option<Through> {
+        self.settled.map(|(through, _)| through)
     }
 
     /// Since when they do.
@@ -50,9 +50,9 @@ impl Outbound {
         self.settled.map(|(_, since)| since)
     }
 
-    /// The policy is to name this one. Says whether it is to name another than before.
-    pub(super) fn name(&mut self, spi: Option<Spi>) -> bool {
-        std::mem::replace(&mut self.named, spi) != spi
+    /// The policy is to name these. Says whether it named others before.
+    pub(super) fn name(&mut self, through: Option<Through>) -> bool {
+        std::mem::replace(&mut self.named, through) != through
     }
 
     /// The kernel has taken the policy.
@@ -60,11 +60,11 @@ impl Outbound {
         self.confirmed = self.named;
     }
 
-    /// Both ends send through this one, or through no child in common. Says whether that is new.
-    pub(super) fn settle(&mut self, now: Instant, spi: Option<Spi>) -> bool {
-        let new = self.settled() != spi;
+    /// Both ends send through these, or through no child in common. Says whether that is new.
+    pub(super) fn settle(&mut self, now: Instant, through: Option<Through>) -> bool {
+        let new = self.settled() != through;
         if new {
-            self.settled = spi.map(|spi| (spi, now));
+            self.settled = through.map(|through| (through, now));
         }
         new
     }

@@ -6,7 +6,7 @@ use super::{Order, PairMachine};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{PACE_LEADER, PACE_OTHER};
-use crate::types::{Direction, SaId, Spi};
+use crate::types::Spi;
 
 impl PairMachine {
     /// The SAs of a child have carried as much as they should. Says whether a successor is asked for at once: one
@@ -30,7 +30,7 @@ impl PairMachine {
         if !self.way.is_on() {
             return;
         }
-        let inherited = self.outbound.named().filter(|spi| self.has_inherited(*spi));
+        let inherited = self.outbound.named().filter(|named| self.inherited.send(*named));
         let blocks = self.outbound.named().filter(|_| self.is_sealed());
         let choice = self.children.choose(self.rules.leads).or(inherited).or(blocks);
         let was_childs = self.current().is_some();
@@ -44,14 +44,14 @@ impl PairMachine {
 
     /// Whether both ends send through the same child by now.
     pub(super) fn note_settled(&mut self, now: Instant) {
-        let child = self.outbound.stays().and_then(|spi| self.children.sending_through(spi));
-        let spi = child.filter(|child| child.carries() && child.peer_sends()).map(Child::out_spi);
-        if self.outbound.settle(now, spi) {
+        let child = self.outbound.stays().and_then(|stays| self.children.sending(stays));
+        let through = child.filter(|child| child.carries() && child.peer_sends()).map(Child::through);
+        if self.outbound.settle(now, through) {
             self.sealing.begin_grace();
         }
-        if let Some(spi) = spi {
+        if let Some(through) = through {
             self.inherited.note_taken_over(now);
-            let new = self.children.settle(now, spi);
+            let new = self.children.settle(now, through);
             self.orders.extend(new.map(|in_spi| Order::Settled { in_spi }));
         }
     }
@@ -76,17 +76,13 @@ impl PairMachine {
         self.inherited.retire(clock, named, by_child);
     }
 
-    pub(super) fn has_inherited(&self, out_spi: Spi) -> bool {
-        self.inherited.has(SaId::of(self.pair, Direction::Out, out_spi))
-    }
-
     /// The child that the outbound policy should name.
     pub(super) fn current(&self) -> Option<&Child> {
-        self.outbound.named().and_then(|spi| self.children.sending_through(spi))
+        self.outbound.named().and_then(|named| self.children.sending(named))
     }
 
     /// The child that both ends send through.
     pub(super) fn settled(&self) -> Option<&Child> {
-        self.outbound.settled().and_then(|spi| self.children.sending_through(spi))
+        self.outbound.settled().and_then(|settled| self.children.sending(settled))
     }
 }

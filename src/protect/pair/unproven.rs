@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Found;
 use crate::protect::plan::Desired;
-use crate::types::{Direction, OpError, Sa, SaId, Spi};
+use crate::types::{OpError, Sa, SaId, Spi};
 
 /// Those SAs of a pair.
 #[derive(Debug, Default)]
@@ -40,9 +41,11 @@ impl Unproven {
         self.ahead.take_if(|(sa, _)| sa.spi == in_spi);
     }
 
-    /// It is a child's now.
-    pub(super) fn pass_on(&mut self, id: SaId) {
-        self.withdrawn.remove(&id);
+    /// They are a child's now.
+    pub(super) fn pass_on(&mut self, ids: impl Iterator<Item = SaId>) {
+        for id in ids {
+            self.withdrawn.remove(&id);
+        }
     }
 
     /// All of them are to go before anything else changes.
@@ -69,10 +72,10 @@ impl Unproven {
     }
 
     /// What is there ahead of its child counts from now on as found in the kernel.
-    pub(super) fn leave_behind(&mut self) -> Option<(SaId, Direction)> {
+    pub(super) fn leave_behind(&mut self) -> Option<(SaId, Found)> {
         let (sa, _) = self.ahead.take()?;
         self.found.insert(sa.id());
-        Some((sa.id(), sa.direction))
+        Some((sa.id(), Found::of(&sa)))
     }
 
     /// Nothing is expected any more.

@@ -48,7 +48,7 @@ impl PairMachine {
             desired.policies.extend(policies::inbound(self.pair, action).map(|policy| policy.lasting(lasts)));
         }
         let block = self.is_sealed().then_some(Action::Block);
-        let outbound = self.outbound.named().map(|spi| Action::Seal { spi }).or(block);
+        let outbound = self.outbound.named().map(|through| Action::Seal { through }).or(block);
         let outbound = outbound.map(|action| policies::outbound(self.pair, action));
         desired.policies.extend(outbound.map(|policy| policy.lasting(until(TRIAL_OUT))));
         desired
@@ -67,12 +67,6 @@ impl PairMachine {
     /// Whether the pair is wanted and accepts clear packets: whoever can send them may have an SA, too.
     pub fn takes_clear(&self) -> bool {
         self.way.is_on() && !self.is_sealed()
-    }
-
-    /// The outbound SA that packets leave through, if they do.
-    pub fn sends_through(&self) -> Option<Spi> {
-        let carries = |spi| self.children.sending_through(spi).is_some_and(Child::carries);
-        self.outbound.confirmed().filter(|spi| self.has_inherited(*spi) || carries(*spi))
     }
 
     /// Whether packets leave as ESP in UDP; `None` where none leave as ESP, or through SAs of another agent alone.
@@ -114,13 +108,14 @@ impl PairMachine {
     pub fn way_back(&self, token: &[u8; 16]) -> Option<(SaId, Sa, [u8; 16])> {
         let child = self.children.iter().find(|child| child.is_meant_by(token))?;
         let (sa, their_token) = child.way_to_peer()?;
-        Some((child.incoming().id(), sa, their_token))
+        Some((child.incoming().lead().id(), sa, their_token))
     }
 
     /// The children whose SAs have another replay window or other limits than these, by our names.
     pub fn outdated(&self, replay_window: u32, limits: Limits) -> Vec<Spi> {
         let fits = |sa: &Sa| (sa.replay_window, sa.limits) == (replay_window, limits);
-        let outdated = self.children.iter().filter(|child| child.is_known() && !fits(child.incoming()));
+        let outdated =
+            self.children.iter().filter(|child| child.is_known() && !fits(child.incoming().lead()));
         outdated.map(Child::in_spi).collect()
     }
 
@@ -131,7 +126,10 @@ impl PairMachine {
 
     /// Inbound SAs whose soft limits the kernel does not watch, as it reports their first packet instead.
     pub fn unwatched(&self) -> impl Iterator<Item = SaId> {
-        self.children.iter().filter(|child| child.reports_first_packet()).map(|child| child.incoming().id())
+        self.children
+            .iter()
+            .filter(|child| child.reports_first_packet())
+            .flat_map(|child| child.incoming().ids())
     }
 
     /// How the pair stands.

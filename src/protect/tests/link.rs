@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::protect::timing::SEAL_GRACE;
-use crate::protect::{Adopted, Child, Indexes, Order, PairMachine, Rules, plan, policies};
+use crate::protect::{Adopted, Child, Found, Indexes, Order, PairMachine, Rules, plan, policies};
 use crate::types::word::Flags;
-use crate::types::{Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, RowState, SaKey, Spi, Word};
+use crate::types::{
+    Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, RowState, SaId, SaKey, SaReading, Spi, Word,
+};
 
 pub(super) struct End {
     pub(super) machine: PairMachine,
@@ -41,6 +43,11 @@ pub(super) fn pair() -> Pair {
 
 pub(super) fn token(in_spi: Spi) -> [u8; 16] {
     [in_spi.0.to_be_bytes(); 4].concat().try_into().unwrap()
+}
+
+/// What the next agent of an end finds of an SA.
+pub(super) fn found(sa: &SaReading, pair: Pair) -> (SaId, Found) {
+    (sa.id, Found { direction: sa.direction(pair), reqid: sa.reqid })
 }
 
 impl Link {
@@ -171,9 +178,9 @@ impl Link {
     /// The agent of `a` is killed; the next one finds what its kernel holds.
     pub(super) fn replace_agent(&mut self) {
         let kernel = &self.ends[0].kernel;
-        let sas = kernel.sas.values().map(|sa| (sa.id, sa.direction(pair()))).collect();
+        let sas = kernel.sas.values().map(|sa| found(sa, pair())).collect();
         let outbound = match self.outbound(0) {
-            Some(Action::Seal { spi }) => Some(spi),
+            Some(Action::Seal { through }) => Some(through),
             _ => None,
         };
         let [inbound, _] = policies::inbound(pair(), Action::Require);

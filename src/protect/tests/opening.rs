@@ -6,7 +6,7 @@ use super::link::{Link, MOMENT, pair, rules, token};
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
 use crate::protect::{IkeOrder, Order, PairMachine, Rules};
 use crate::types::word::Flags;
-use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Word};
+use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Through, Word};
 
 #[test]
 fn disabling_one_end_takes_both_to_the_clear_in_stages() {
@@ -55,7 +55,7 @@ fn the_peer_is_told_before_a_successor_goes_to_the_clear() {
     link.ends[0].machine.disable(link.now);
     link.work();
     link.pass(MOMENT);
-    assert_eq!(link.outbound(0), Some(Action::Seal { spi: Spi(2) }), "nobody to tell yet");
+    assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(Spi(2)) }), "nobody to tell yet");
     assert!(link.ends[0].machine.is_sealed());
     link.agree(0, false);
     link.work();

@@ -7,7 +7,7 @@ use super::link::{Link, MOMENT, pair, rules};
 use crate::protect::timing::{IN_GRACE, KERNEL_RETRY, QUIET_GRACE, SEAL_GRACE, quiet_grace};
 use crate::protect::{Indexes, Order, PairMachine, plan};
 use crate::types::{
-    Action, Direction, EspSuite, KernelState, Limits, Op, ReasonCode, RowState, Sa, SaId, Spi,
+    Action, Direction, EspSuite, KernelState, Limits, Op, ReasonCode, Reqid, RowState, Sa, SaId, Spi, Through,
 };
 
 #[test]
@@ -19,8 +19,8 @@ fn a_child_proven_both_ways_carries_traffic_and_seals_after_a_grace() {
     link.apply(0);
     assert!(link.reason(0).starts_with("agreed keys, proving"), "{}", link.reason(0));
     link.work();
-    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
-    assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
+    assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(b) }));
+    assert_eq!(link.outbound(1), Some(Action::Seal { through: Through::Sa(a) }));
     assert_eq!(link.states(), [RowState::Negotiating; 2]);
     assert!(link.reason(0).starts_with("sending ESP"), "{}", link.reason(0));
     link.pass(SEAL_GRACE - MOMENT);
@@ -155,8 +155,8 @@ fn a_pair_that_starts_sealed_blocks_until_it_has_something_to_send_through() {
     assert_eq!(link.states(), [RowState::Blocked; 2]);
     let [a, b] = link.agree(0, false);
     link.work();
-    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
-    assert_eq!(link.outbound(1), Some(Action::Seal { spi: a }));
+    assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(b) }));
+    assert_eq!(link.outbound(1), Some(Action::Seal { through: Through::Sa(a) }));
     assert_eq!(link.states(), [RowState::Protected; 2]);
 }
 
@@ -183,7 +183,7 @@ fn a_foreign_peer_is_believed_without_words_or_probes() {
     assert_eq!(link.outbound(0), None);
     link.ends[0].machine.handle_foreign_ready(link.now, a);
     link.work();
-    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(b) }));
     link.pass(SEAL_GRACE);
     assert_eq!(link.state(0), RowState::Protected);
     assert_eq!(link.count(0, |order| matches!(order, Order::Say { .. } | Order::Probe { .. })), 0);
@@ -289,6 +289,7 @@ fn an_inbound_sa_ahead_of_its_child_is_installed_once() {
         pair: pair(),
         direction: Direction::In,
         spi: Spi(spi),
+        reqid: Reqid::COMMON,
         suite,
         encapsulation: None,
         replay_window: 4096,
@@ -330,6 +331,6 @@ fn the_first_packet_of_a_stranger_switches_outbound() {
     assert_eq!(link.ends[0].machine.unwatched().collect::<Vec<_>>(), [inbound]);
     assert!(link.ends[0].machine.handle_first_packet(now, inbound));
     link.work();
-    assert_eq!(link.outbound(0), Some(Action::Seal { spi: b }));
+    assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(b) }));
     assert!(!link.ends[1].machine.handle_first_packet(now, SaId::of(pair().mirrored(), Direction::In, b)));
 }

@@ -12,7 +12,7 @@ use crate::protect::{Desired, Indexes, plan, policies};
 use crate::types::ours::is_our_policy;
 use crate::types::{
     Action, Block, Direction, EspSuite, Exemption, KernelState, Limits, Op, Pair, Policy, PolicyDirection,
-    PolicyReading, Ports, Sa, Selector, Spi,
+    PolicyReading, Ports, Reqid, Sa, Selector, Spi, Through,
 };
 
 fn address(last: u8) -> IpAddr {
@@ -28,6 +28,7 @@ fn sa(direction: Direction, spi: u32) -> Sa {
         pair: pair(),
         direction,
         spi: Spi(spi),
+        reqid: Reqid::COMMON,
         suite: EspSuite { key_bits: 256, esn: true },
         encapsulation: None,
         replay_window: 4096,
@@ -60,7 +61,7 @@ impl Stage {
         }
         let action = if self.sealed { Action::Require } else { Action::Accept };
         desired.policies.extend(policies::inbound(pair(), action));
-        let seal = self.outbound.map(|spi| Action::Seal { spi: Spi(spi) });
+        let seal = self.outbound.map(|spi| Action::Seal { through: Through::Sa(Spi(spi)) });
         let outbound = seal.or(self.sealed.then_some(Action::Block));
         desired.policies.extend(outbound.map(|action| policies::outbound(pair(), action)));
         let exempt = Exemptions::of_all(self.exempt.iter().cloned());
@@ -194,6 +195,47 @@ proptest! {
         let planned = plan(&stage.desired(false), &state, &mut Indexes::of(&state));
         prop_assert!(planned.ops.is_empty(), "{:?}", planned.ops);
     }
+}
+
+/// Several SAs of a pair (one a CPU) are switched by the reqid that their template names.
+#[test]
+fn a_set_is_there_whole_before_the_policy_names_it_and_goes_after() {
+    let generation = |number: u32| {
+        let reqid = Reqid::new(0x6873_0010 + number).unwrap();
+        let sas = (0..3).map(|cpu| Sa { reqid, ..sa(Direction::Out, 10 * number + cpu) });
+        (Through::Set(reqid), sas.collect::<Vec<Sa>>())
+    };
+    let desired = |through, fresh: &[Sa], keep: &[Sa]| Desired {
+        fresh: fresh.to_vec(),
+        keep: keep.iter().map(Sa::id).collect(),
+        policies: vec![policies::outbound(pair(), Action::Seal { through })],
+        ..Desired::default()
+    };
+    let ((one, ones), (two, twos)) = (generation(1), generation(2));
+    let mut state = KernelState::default();
+    let mut lead = |desired: &Desired, named: &dyn Fn(Option<Through>)| {
+        let ops = plan(desired, &state, &mut Indexes::of(&state)).ops;
+        for op in &ops {
+            state.apply(op).unwrap();
+            let out = state.policies.get(&policies::outbound(pair(), Action::Block).id());
+            let through = out.and_then(|policy| match policy.action {
+                Some(Action::Seal { through }) => Some(through),
+                _ => None,
+            });
+            named(through);
+            if let Some(through) = through {
+                let whole = state.sas.values().filter(|sa| through.names(sa.id.spi, sa.reqid)).count();
+                assert_eq!(whole, 3, "after {op}");
+                assert!(state.sends(pair(), through).is_some());
+            }
+        }
+        ops
+    };
+    assert_eq!(lead(&desired(one, &ones, &[]), &|_| {}).len(), 4);
+    let switch = lead(&desired(two, &twos, &ones), &|through| assert!(through.is_some()));
+    assert!(matches!(switch.last(), Some(Op::UpdatePolicy { .. })) && switch.len() == 4, "{switch:?}");
+    let retire = lead(&desired(two, &[], &twos), &|through| assert_eq!(through, Some(two)));
+    assert!(retire.iter().all(|op| matches!(op, Op::DeleteSa(_))) && retire.len() == 3, "{retire:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::config::Exemptions;
 use crate::protect::{Desired, Indexes, plan, policies};
-use crate::types::{Action, Block, KernelState, Op, Pair, PolicyDirection, Ports, Selector, Spi};
+use crate::types::{Action, Block, KernelState, Op, Pair, PolicyDirection, Ports, Selector, Spi, Through};
 
 /// A packet as policies see it. For ICMP the ports are type and code.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ fn sealed(pair: Pair, exempt: &[&str]) -> KernelState {
     kernel(
         policies::inbound(pair, Action::Require)
             .into_iter()
-            .chain([policies::outbound(pair, Action::Seal { spi: Spi(1) })])
+            .chain([policies::outbound(pair, Action::Seal { through: Through::Sa(Spi(1)) })])
             .chain(policies::block(Block::host(beside(pair)), pair.remote))
             .chain(exemptions)
             .chain(policies::neighbour_discovery()),

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::link::{End, Link, pair, rules};
+use super::link::{End, Link, found, pair, rules};
 use crate::protect::timing::{SEAL_GRACE, TRIAL_GUARD, TRIAL_IN, TRIAL_OUT, TRIAL_PATIENCE};
 use crate::protect::{Adopted, Beside, Order, PairMachine, Rules};
-use crate::types::{Action, RowState, Spi};
+use crate::types::{Action, RowState, Spi, Through};
 
 /// The ends of all policies in the kernel, each once.
 fn ends(end: &End) -> Vec<Option<Instant>> {
@@ -92,11 +92,11 @@ fn a_trial_opens_no_pair_that_was_sealed_before() {
 #[test]
 fn what_an_agent_before_left_on_trial_is_taken_over_as_such() {
     let (mut link, end) = Link::on_trial();
-    let sas = link.ends[1].kernel.sas.values().map(|sa| (sa.id, sa.direction(pair().mirrored()))).collect();
+    let sas = link.ends[1].kernel.sas.values().map(|sa| found(sa, pair().mirrored())).collect();
     let mut successor = PairMachine::new(pair().mirrored(), rules(pair().mirrored()), false, link.now);
     successor.adopt(Adopted {
         sas,
-        outbound: Some(Spi(1)),
+        outbound: Some(Through::Sa(Spi(1))),
         inbound: Some(Action::Require),
         until: Some(end),
         ..Adopted::default()

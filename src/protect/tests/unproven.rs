@@ -3,19 +3,24 @@
 use std::time::{Duration, Instant};
 
 use super::link::{End, Link, pair, rules};
-use crate::protect::{Adopted, Indexes, PairMachine, plan};
-use crate::types::{Action, Direction, EspSuite, Limits, Op, Sa, SaId, Spi};
+use crate::protect::{Adopted, Found, Indexes, PairMachine, plan};
+use crate::types::{Action, Direction, EspSuite, Limits, Op, Reqid, Sa, SaId, Spi, Through};
 
 fn ahead(spi: u32) -> Sa {
     Sa {
         pair: pair(),
         direction: Direction::In,
         spi: Spi(spi),
+        reqid: Reqid::COMMON,
         suite: EspSuite { key_bits: 256, esn: true },
         encapsulation: None,
         replay_window: 4096,
         limits: Limits::default(),
     }
+}
+
+fn found((id, direction): (SaId, Direction)) -> (SaId, Found) {
+    (id, Found { direction, reqid: Reqid::COMMON })
 }
 
 /// What was put in ahead of its child, while clear packets were accepted, goes before the pair is sealed; and a sealed
@@ -53,11 +58,12 @@ fn an_adopted_sa_of_an_unproven_party_goes_when_the_pair_is_sealed() {
     let (inbound, unproven, outbound) = (id(Direction::In, 5), id(Direction::In, 6), id(Direction::Out, 7));
     for (inbound_action, stays) in [(Action::Accept, true), (Action::Require, false)] {
         let mut machine = PairMachine::new(pair(), rules(pair()), false, Instant::now());
-        let sas = [(inbound, Direction::In), (unproven, Direction::In), (outbound, Direction::Out)];
+        let sas =
+            [(inbound, Direction::In), (unproven, Direction::In), (outbound, Direction::Out)].map(found);
         machine.adopt(Adopted {
             sas: sas.into(),
             unproven: [unproven].into(),
-            outbound: Some(outbound.spi),
+            outbound: Some(Through::Sa(outbound.spi)),
             inbound: Some(inbound_action),
             ..Adopted::default()
         });
@@ -74,15 +80,15 @@ fn an_adopted_sa_of_an_unproven_party_goes_when_the_pair_is_sealed() {
 #[test]
 fn an_adopted_sa_of_an_unproven_party_goes_without_an_outbound_one_too() {
     let id = SaId::of(pair(), Direction::In, Spi(6));
-    let found = |inbound| Adopted {
-        sas: [(id, Direction::In)].into(),
+    let left = |inbound| Adopted {
+        sas: [found((id, Direction::In))].into(),
         unproven: [id].into(),
         inbound,
         ..Adopted::default()
     };
     for inbound in [None, Some(Action::Require)] {
         let mut machine = PairMachine::new(pair(), rules(pair()), true, Instant::now());
-        machine.adopt(found(inbound));
+        machine.adopt(left(inbound));
         machine.enable(Instant::now(), false, None);
         let desired = machine.desired();
         assert!(machine.is_sealed() && desired.withdrawn == [id].into() && !desired.keep.contains(&id));

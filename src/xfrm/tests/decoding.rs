@@ -15,6 +15,8 @@ fn dumped(golden: &str) -> Option<PolicyReading> {
 fn policies_are_read_as_they_were_meant() {
     for (golden, policy, index) in [
         (golden::DUMPED_SEAL, seal(), 0x6800_0001),
+        // A request has the form of a report.
+        (golden::SEAL_SET, seal_set(), 0x6800_0001),
         (golden::DUMPED_ACCEPT, accept(), 0x6800_0008),
         (golden::DUMPED_REQUIRE, require(), 0x6800_000a),
         (golden::DUMPED_BLOCK, block(), 0x6800_0011),
@@ -172,7 +174,7 @@ fn strangers_policies_are_read_with_their_marks_and_templates() {
     let seen = |golden, verdict| assert_eq!(read(golden).expect("main").verdict, verdict);
     seen(golden::DUMPED_BLOCK, Verdict::Block);
     seen(golden::DUMPED_ND, Verdict::Allow);
-    seen(golden::DUMPED_REQUIRE, Verdict::Transform { reqid: ours::REQID });
+    seen(golden::DUMPED_REQUIRE, Verdict::Transform { reqid: Reqid::COMMON.number() });
     // Its template is optional.
     seen(golden::DUMPED_ACCEPT, Verdict::Allow);
     for golden in [golden::DUMPED_SUB, golden::DUMPED_IF_ID, golden::DUMPED_SOCKET] {
@@ -184,10 +186,14 @@ fn strangers_policies_are_read_with_their_marks_and_templates() {
 fn strangers_sas_are_those_that_are_not_ours() {
     let mut report = hex(golden::REPORTED_SA);
     assert_eq!(strangers::sa(only(&report)), Ok(None));
-    // Its reqid.
-    report[16 + 208] ^= 1;
+    // Its reqid: of a generation, and beyond the range of ours.
+    report[16 + 208] = 0xff;
+    assert_eq!(decode::sa(only(&report)).map(|sa| sa.map(|sa| sa.reqid)), Ok(Reqid::new(0x6873_00ff)));
+    assert_eq!(strangers::sa(only(&report)), Ok(None));
+    report[16 + 208] = 1;
+    report[16 + 209] ^= 1;
     let stranger = strangers::sa(only(&report)).expect("well-formed").expect("a stranger's");
-    assert_eq!((stranger.id.spi, stranger.reqid), (SPI, ours::REQID ^ 1));
+    assert_eq!((stranger.id.spi, stranger.reqid), (SPI, 0x6873_0101));
     assert_eq!(decode::sa(only(&report)), Ok(None));
     // In tunnel mode it is no SA of packets between two hosts.
     report[16 + 214] = 1;

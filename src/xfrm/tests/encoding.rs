@@ -134,6 +134,7 @@ fn policies_are_written_as_ip_writes_them() {
         sent(|batch| encode::add_policy(batch, policy, index).expect("a sound policy"))
     };
     assert_eq!(added(&seal(), 0x6800_0001), hex(golden::SEAL));
+    assert_eq!(added(&seal_set(), 0x6800_0001), hex(golden::SEAL_SET));
     assert_eq!(added(&accept(), 0x6800_0008), hex(golden::ACCEPT));
     assert_eq!(added(&require(), 0x6800_000a), hex(golden::REQUIRE));
     assert_eq!(added(&neighbour_discovery(), 0x6800_0018), hex(golden::ND));
@@ -212,7 +213,10 @@ fn a_policy_that_would_leak_or_is_not_ours_is_not_sent() {
     let mut subnet = seal();
     subnet.selector.destination.prefix = 24;
     assert!(refused(&subnet, out), "an SA for more than its host");
-    assert!(refused(&Policy { action: Action::Seal { spi: SPI }, ..require() }, 0x6800_000a), "inbound");
+    assert!(
+        refused(&Policy { action: Action::Seal { through: Through::Sa(SPI) }, ..require() }, 0x6800_000a),
+        "inbound"
+    );
 }
 
 #[test]

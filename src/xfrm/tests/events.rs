@@ -1,7 +1,6 @@
 use super::golden;
 use super::*;
-use crate::types::ours::REQID;
-use crate::types::{SaId, SaReading};
+use crate::types::{Reqid, SaId, SaReading};
 use crate::xfrm::events::{Event, event};
 
 const PORT: u32 = 0x1234_5678;
@@ -92,16 +91,19 @@ fn mapping(reqid: u32, from: &str) -> Vec<u8> {
 fn esp_from_another_port_is_told() {
     let id = SaId { destination: address("10.99.0.2"), spi: SPI };
     let remote = "10.99.0.1:24500".parse().unwrap();
-    assert_eq!(heard(0x26, &[&mapping(REQID, "10.99.0.1")]), Some(Event::SaMapped { id, remote }));
+    assert_eq!(
+        heard(0x26, &[&mapping(Reqid::COMMON.number(), "10.99.0.1")]),
+        Some(Event::SaMapped { id, remote })
+    );
     assert_eq!(heard(0x26, &[&mapping(42, "10.99.0.1")]), None, "a stranger's");
-    assert_eq!(heard(0x26, &[&mapping(REQID, "10.99.0.1")[..63]]), Some(Event::Overrun));
+    assert_eq!(heard(0x26, &[&mapping(Reqid::COMMON.number(), "10.99.0.1")[..63]]), Some(Event::Overrun));
 }
 
 #[test]
 fn strangers_sas_and_larval_ones_are_left_out() {
     let (info, attributes) = golden_sa();
     assert_eq!(heard(0x10, &[&info, &attributes]), Some(Event::Changed { port: PORT }));
-    for (field, at) in [("reqid", 208), ("protocol", 76), ("mode", 214)] {
+    for (field, at) in [("reqid", 209), ("protocol", 76), ("mode", 214)] {
         let mut foreign = info.clone();
         foreign[at] ^= 1;
         assert_eq!(heard(0x10, &[&foreign, &attributes]), None, "{field}");

@@ -11,8 +11,8 @@ use std::net::IpAddr;
 
 use super::wire::{Message, Messages};
 use crate::types::{
-    Action, Block, Direction, EspSuite, Limits, Pair, Policy, PolicyDirection, Sa, SaId, SaKey, SaReading,
-    Selector, Spi, ours,
+    Action, Block, Direction, EspSuite, Limits, Pair, Policy, PolicyDirection, Reqid, Sa, SaId, SaKey,
+    SaReading, Selector, Spi, Through, ours,
 };
 
 /// The bytes of a golden constant.
@@ -48,6 +48,7 @@ fn sa(remote: &str, local: &str, key_bits: u16, esn: bool, replay_window: u32) -
         pair: Pair { local: address(local), remote: address(remote) },
         direction: Direction::In,
         spi: SPI,
+        reqid: Reqid::COMMON,
         suite: EspSuite { key_bits, esn },
         encapsulation: None,
         replay_window,
@@ -64,7 +65,13 @@ fn policy(direction: PolicyDirection, source: &str, destination: &str, action: A
 
 /// The policies of the golden bytes, as we mean them.
 fn seal() -> Policy {
-    policy(PolicyDirection::Out, "10.99.0.1", "10.99.0.2", Action::Seal { spi: SPI })
+    policy(PolicyDirection::Out, "10.99.0.1", "10.99.0.2", Action::Seal { through: Through::Sa(SPI) })
+}
+
+/// The same through all SAs of a generation.
+fn seal_set() -> Policy {
+    let through = Through::Set(Reqid::new(0x6873_0002).expect("one of ours"));
+    Policy { action: Action::Seal { through }, ..seal() }
 }
 
 fn accept() -> Policy {
@@ -96,6 +103,7 @@ fn inbound_reading(added: u64) -> SaReading {
     SaReading {
         source: address("fd99::1"),
         id: SaId { destination: address("fd99::2"), spi: SPI },
+        reqid: Reqid::COMMON,
         key_bits: 256,
         esn: true,
         encapsulated: false,

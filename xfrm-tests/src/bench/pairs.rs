@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Result, ensure};
 use hostseal::types::{
-    Action, Block, Direction, EspSuite, KernelState, Limits, Op, Pair, Policy, PolicyDirection, Sa, SaId,
-    SaKey, Selector, Spi, ours,
+    Action, Block, Direction, EspSuite, KernelState, Limits, Op, Pair, Policy, PolicyDirection, Reqid, Sa,
+    SaId, SaKey, Selector, Spi, Through, ours,
 };
 use hostseal::xfrm::{Features, Kernel};
 
@@ -47,6 +47,7 @@ impl Pairs {
             pair,
             direction,
             spi: Spi(Spi::FIRST | number << 1 | low),
+            reqid: Reqid::COMMON,
             suite: EspSuite { key_bits: 256, esn: true },
             encapsulation: None,
             replay_window: WINDOW,
@@ -73,7 +74,7 @@ impl Pairs {
             policy(PolicyDirection::Forward, remote, local, Action::Require),
             Op::AddSa(inbound),
             Op::AddSa(outbound),
-            policy(PolicyDirection::Out, local, remote, Action::Seal { spi: outbound.spi }),
+            policy(PolicyDirection::Out, local, remote, Action::Seal { through: Through::Sa(outbound.spi) }),
         ]);
     }
 
@@ -113,7 +114,7 @@ impl Pairs {
              flag esn aead rfc4106(gcm(aes)) 0x{key} 128 limit time-hard {HARD_SECONDS} {direction} \
              sel src {source} dst {destination}",
             sa.spi,
-            ours::REQID
+            Reqid::COMMON.number()
         )
     }
 }
@@ -126,7 +127,7 @@ fn policy_line(policy: &Policy, index: u32) -> String {
         PolicyDirection::Forward => "fwd",
     };
     let template = match policy.action {
-        Action::Seal { spi } => {
+        Action::Seal { through: Through::Sa(spi) } => {
             format!("src {} dst {} proto esp spi {spi}", source.address, destination.address)
         }
         _ => "proto esp".to_owned(),
@@ -135,7 +136,7 @@ fn policy_line(policy: &Policy, index: u32) -> String {
         "xfrm policy add src {source} dst {destination} dir {direction} index {index} priority {} \
          tmpl {template} reqid {} mode transport",
         policy.priority,
-        ours::REQID
+        Reqid::COMMON.number()
     )
 }
 

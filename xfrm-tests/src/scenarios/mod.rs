@@ -47,7 +47,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
-use hostseal::types::ours::REQID;
+use hostseal::types::Reqid;
 
 use crate::lab::agent::{hostseal, hostseal_all, status_until};
 use crate::lab::stream::Shape;
@@ -157,7 +157,7 @@ pub(crate) fn await_sealed(host: &Host) -> Result<()> {
 fn ours_in_kernel(host: &Host) -> Result<String> {
     let states = host.run("ip xfrm state")?;
     let policies = host.run("ip -d xfrm policy")?;
-    let reqid = format!("reqid {REQID}");
+    let reqid = format!("reqid {}", Reqid::COMMON.number());
     let of_ours = |line: &&str| {
         let priority = line.split("priority ").nth(1).and_then(|rest| rest.split_whitespace().next());
         let priority = priority.and_then(|text| text.parse::<u32>().ok());
