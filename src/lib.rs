@@ -19,9 +19,9 @@
 //! cli      ASKS     commands; knows the control protocol, and reads `machine` and `xfrm`
 //! ```
 //! Imports go one way: `types` <- `identity` <- `config` <- `store` <- `observe` <- `control`; `types` and `identity`
-//! <- `ike`, of which `observe` knows `reason` alone: it turns causes into words; `types` and `config` <- {`protect`,
-//! `machine`}; `types` and `machine` <- `xfrm`; {`ike`, `protect`} <- `host` <- `agent`, which knows all but `cli`; all but
-//! the deciders <- `cli`. `tests/layering.rs` enforces it, and what each room may touch.
+//! <- `ike`, of which `observe` knows `reason` alone: it turns causes into words; `types` and `config` <- `protect`;
+//! `types` <- {`machine`, `xfrm`}; {`ike`, `protect`} <- `host` <- `agent`, which knows all but `cli`; all but the deciders
+//! <- `cli`. `tests/layering.rs` enforces it, and what each room may touch.
 //!
 //! # Invariants, and the tests that would catch their loss
 //! 1. **Sealed means sealed.** A sealed pair is protected or dropped after every prefix of every sequence

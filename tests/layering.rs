@@ -128,8 +128,8 @@ const ROOMS: [Room; 13] = [
         knows: &["types", "identity", "config", "store", "observe", "control", "ike", "protect"],
         touches: &[Log],
     },
-    Room { name: "machine", knows: &["types", "config"], touches: &[Files, System] },
-    Room { name: "xfrm", knows: &["types", "machine"], touches: &[Clock, Chance, Files, System, Memory] },
+    Room { name: "machine", knows: &["types"], touches: &[Files, System] },
+    Room { name: "xfrm", knows: &["types"], touches: &[Clock, Chance, Files, System, Memory] },
     Room {
         name: "agent",
         knows: &[

@@ -3,7 +3,6 @@
 //! the rest are the things that the loop holds.
 
 mod accept;
-mod addresses;
 mod ages;
 mod alarm;
 mod confine;

@@ -1,32 +1,46 @@
 //! What routing chooses towards the peers, asked for again whenever addresses or routes have changed.
 
 use std::future::pending;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 
 use crate::host::pace::Pace;
 use crate::host::setup::Setup;
-use crate::machine::{self, Sources, Table};
-use crate::types::Problem;
+use crate::machine::Network;
+use crate::observe::sources;
+use crate::types::{Problem, Sources};
 
 /// How often at most it is asked, and how long after a change: routes may change all the time, and it is one question for
 /// each address of a peer.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The part of the time that may go into it: one of so many.
 const SHARE: u32 = 20;
+/// So many ways are asked for at once, some microseconds each.
+const AT_ONCE: usize = 16;
 
 /// How often at most the log says something of it: anybody on a network of this host can announce ways there.
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// The last answer, and the way to the next.
 pub(super) struct Routes {
-    /// `None` where the routing table cannot be asked.
-    table: Option<Table>,
-    asking: Option<JoinHandle<Sources>>,
+    /// `None` while it is asked, and where it cannot be.
+    network: Option<Network>,
+    asking: Option<JoinHandle<(Network, Sources)>>,
     pace: Pace,
     unlisted: Vec<Problem>,
     told: Told,
+}
+
+/// Asks for the ways to each of `remotes`, and lets the loop do other things now and then.
+async fn ask(mut network: Network, remotes: Vec<IpAddr>) -> (Network, Sources) {
+    let mut sources = Sources::new();
+    for some in remotes.chunks(AT_ONCE) {
+        sources.append(&mut network.sources(some));
+        yield_now().await;
+    }
+    (network, sources)
 }
 
 /// The sources without a pair that the log names already.
@@ -61,10 +75,10 @@ impl Told {
 impl Routes {
     /// Nothing is known yet.
     pub(super) fn open(now: Instant) -> Self {
-        let table = Table::open();
-        let table = table.inspect_err(|error| tracing::warn!("routes cannot be asked for: {error}")).ok();
+        let network = Network::open();
+        let network = network.inspect_err(|error| tracing::warn!("routes cannot be asked for: {error}")).ok();
         let (pace, told) = (Pace::new(now, PAUSE, SHARE), Told::default());
-        Self { table, asking: None, pace, unlisted: Vec::new(), told }
+        Self { network, asking: None, pace, unlisted: Vec::new(), told }
     }
 
     /// Addresses, routes or peers may have changed: as long as a change goes on, the answer is of little use.
@@ -77,9 +91,9 @@ impl Routes {
         self.ask_at().into_iter().chain(self.told.due).min()
     }
 
-    /// What is asked already comes first.
+    /// What is asked already comes first; where nobody can be asked, never.
     fn ask_at(&self) -> Option<Instant> {
-        self.pace.deadline().filter(|_| self.asking.is_none())
+        self.pace.deadline().filter(|_| self.network.is_some())
     }
 
     /// Asks for the ways to all others, and tells what is left to tell, where it is time to.
@@ -88,10 +102,10 @@ impl Routes {
             self.tell(now);
         }
         let due = self.ask_at().is_some_and(|at| at <= now);
-        if let Some(table) = self.table.clone().filter(|_| due) {
+        if let Some(network) = self.network.take_if(|_| due) {
             self.pace.begin(now);
-            let remotes = machine::remotes(&setup.config, &setup.node);
-            self.asking = Some(tokio::spawn(async move { table.towards(remotes).await }));
+            let remotes = sources::remotes(&setup.config, &setup.node);
+            self.asking = Some(tokio::spawn(ask(network, remotes)));
         }
     }
 
@@ -101,8 +115,9 @@ impl Routes {
         let answer = asking.await;
         self.asking = None;
         self.pace.end(Instant::now());
-        if let Ok(sources) = answer {
-            self.unlisted = machine::unlisted(&setup.config, &setup.node, &sources);
+        if let Ok((network, sources)) = answer {
+            self.network = Some(network);
+            self.unlisted = sources::problems(&setup.config, &setup.node, &sources);
             self.tell(Instant::now());
         }
     }

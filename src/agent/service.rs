@@ -13,7 +13,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::addresses::AddressNews;
 use super::alarm::Alarm;
 use super::confine::{Reach, confine};
 use super::control::{Call, Control};
@@ -32,8 +31,9 @@ use crate::control::Reply;
 use crate::host::core::Datagram;
 use crate::host::ledger::{Asker, Save, Written};
 use crate::host::{Host, Start};
-use crate::machine;
+use crate::machine::{self, NetworkListener};
 use crate::store::owner;
+use crate::types::NetworkNews;
 
 /// When the agent ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,8 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let setup = service.host.setup();
     let (node, socket) = (setup.node.name.clone(), setup.config.socket_path());
     let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
-    let mut news = AddressNews::open().context("cannot subscribe to changes of this host's addresses")?;
+    let changes = NetworkListener::open().and_then(hear);
+    let mut changes = changes.context("cannot subscribe to changes of this host's addresses")?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -85,7 +86,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
                 guard?.clear_ready();
                 host.handle_kernel_events(Instant::now(), system);
             }
-            news = news.next() => host.handle_news(Instant::now(), system, news),
+            news = network_news(&mut changes) => host.handle_news(Instant::now(), system, news),
             () = system.routes.answered(host.setup()) => {}
             Some(call) = control.receive(), if host.takes_requests() => service.handle_call(call),
             changed = changed(watch) => if changed { host.handle_change() },
@@ -116,6 +117,17 @@ async fn changed(watch: &mut Option<AsyncFd<Watch>>) -> bool {
         }
         Err(_) => pending().await,
     }
+}
+
+/// Waits for news of this host's addresses and routes, and takes all that there are.
+async fn network_news(changes: &mut AsyncFd<NetworkListener>) -> NetworkNews {
+    let Ok(mut guard) = changes.readable_mut().await else { return pending().await };
+    let mut news = NetworkNews::Routes;
+    while let Some(more) = guard.get_inner_mut().poll() {
+        news = news.and(more);
+    }
+    guard.clear_ready();
+    news
 }
 
 /// Changes of files make themselves heard where the system can do that; `reload` and SIGHUP work in any case.

@@ -20,8 +20,8 @@ use crate::host::core::ProbeDatagram;
 use crate::host::kernel::{Kernel, Unreadable};
 use crate::host::setup::{Ports, Setup};
 use crate::host::system::{Facts, Here, KernelEvent, Moment, System};
-use crate::machine::{self, uptime};
-use crate::observe::forwarding;
+use crate::machine::{self, Network, uptime};
+use crate::observe::{forwarding, holes};
 use crate::types::{
     KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, UnixTime,
 };
@@ -39,6 +39,7 @@ pub(super) struct Linux {
     /// `None` while none are wanted.
     pub(super) sockets: Option<Sockets>,
     pub(super) routes: Routes,
+    network: Network,
     run_dir: PathBuf,
 }
 
@@ -53,7 +54,8 @@ impl Linux {
         let events = xfrm::Events::open_beside(kernel.port())
             .context("cannot subscribe to the kernel's IPsec events")?;
         let routes = Routes::open(Instant::now());
-        Ok(Self { kernel, events: hear(events)?, sockets: None, routes, run_dir })
+        let network = Network::open().context("the kernel does not tell of its network")?;
+        Ok(Self { kernel, events: hear(events)?, sockets: None, routes, network, run_dir })
     }
 
     /// Sends a probe through its SA; says what became of it.
@@ -140,19 +142,19 @@ impl System for Linux {
     }
 
     fn here(&mut self) -> io::Result<Here> {
-        let there = machine::addresses()?;
+        let there = self.network.own_addresses()?;
         let present = there.iter().filter(|(_, is_up)| **is_up).map(|(address, _)| *address).collect();
         Ok(Here { own: there.into_keys().collect(), present })
     }
 
     fn holes(&mut self, pairs: &[Pair]) -> Vec<Problem> {
-        xfrm::holes(pairs)
+        holes::problems(&machine::holes(&mut self.network, pairs))
     }
 
     fn facts(&mut self, setup: &Setup) -> io::Result<Facts> {
         let problems = self.routes.problems().iter().cloned();
-        let problems =
-            problems.chain(forwarding::problem(&setup.config, &setup.node, &machine::forwarding()));
+        let forwarded = machine::forwarding(&mut self.network);
+        let problems = problems.chain(forwarding::problem(&setup.config, &setup.node, &forwarded));
         let problems = problems.chain(self.sockets.iter().filter_map(Sockets::problem)).collect();
         Ok(Facts { pid: std::process::id(), statistics: xfrm::statistics()?, problems })
     }

@@ -36,7 +36,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     if saved.protection == Protection::Off {
         others::check(&config, node)?;
     }
-    others::holes(&config, node).iter().for_each(|hole| tell(&hole.message));
+    others::holes(&config, node)?.iter().for_each(|hole| tell(&hole.message));
     status::beside(&config, node).iter().for_each(|problem| tell(&problem.message));
     start::at_boot(invocation)?;
 

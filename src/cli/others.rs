@@ -4,10 +4,10 @@ use super::exit::{Exit, Failure};
 use super::status::read_kernel;
 use super::term::tell;
 use crate::config::{Config, Exemptions, Node};
-use crate::observe::strangers;
+use crate::machine::{self, Network};
 use crate::observe::strangers::Ground;
+use crate::observe::{holes, strangers};
 use crate::types::{Pair, Problem};
-use crate::xfrm;
 
 /// What of it concerns the pairs of this host.
 ///
@@ -20,9 +20,13 @@ pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, Fai
 }
 
 /// Interfaces that let packets past the policies.
-pub(super) fn holes(config: &Config, node: &Node) -> Vec<Problem> {
+///
+/// # Errors
+/// The kernel does not tell of its network.
+pub(super) fn holes(config: &Config, node: &Node) -> Result<Vec<Problem>, Failure> {
     let pairs: Vec<Pair> = config.pairs(node).into_iter().map(|(_, pair)| pair).collect();
-    xfrm::holes(&pairs)
+    let network = Network::open().map_err(|error| Failure::io("asking for this host's network", &error));
+    Ok(holes::problems(&machine::holes(&mut network?, &pairs)))
 }
 
 /// Refuses to protect a host on which other software has the first word: its traffic would get past

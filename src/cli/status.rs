@@ -15,10 +15,9 @@ use super::render::{self, Extent};
 use super::screen::Screen;
 use super::term::{self, Reader, Style, print, print_json};
 use crate::config::{Config, Node};
-use crate::machine;
-use crate::machine::present_addresses;
+use crate::machine::{self, Network, present_addresses};
 use crate::observe::status::{AgentInfo, Known, SaState, Status, Summary, without_agent};
-use crate::observe::{forwarding, unpaired};
+use crate::observe::{forwarding, sources, unpaired};
 use crate::store::Saved;
 use crate::types::units::human_duration;
 use crate::types::{KernelState, Problem, ProblemCode, Protection, ReasonCode, UnixTime};
@@ -188,7 +187,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config) -> Result<Status, Failur
         rows.for_each(|row| row.reason = Some(format!("{NO_AGENT}: {remedy}")));
         notes.push(dead_agent(&status, remedy));
         status.problems.extend(beside(config, node));
-        status.problems.extend(others::holes(config, node));
+        status.problems.extend(others::holes(config, node)?);
         status.problems.sort();
     }
     Ok(Status { notes, try_ends_in_s: trial_left(&saved), ..status })
@@ -219,9 +218,10 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
     if context::missing_addresses(node).is_ok_and(|missing| missing.len() == node.addresses.len()) {
         return Vec::new();
     }
-    let sources = machine::ask(config, node).unwrap_or_default();
-    let mut problems = machine::unlisted(config, node, &sources);
-    problems.extend(forwarding::problem(config, node, &machine::forwarding()));
+    let Ok(mut network) = Network::open() else { return Vec::new() };
+    let sources = network.sources(&sources::remotes(config, node));
+    let mut problems = sources::problems(config, node, &sources);
+    problems.extend(forwarding::problem(config, node, &machine::forwarding(&mut network)));
     problems.extend(present_addresses().ok().and_then(|present| unpaired::problem(config, node, &present)));
     problems
 }

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::Host;
-use super::system::{KernelEvent, News, System};
-use crate::types::{Pair, Problem, SaId};
+use super::system::{KernelEvent, System};
+use crate::types::{NetworkNews, Pair, Problem, SaId};
 
 impl Host {
     /// The kernel has something to report. Returns the SAs that ended.
@@ -30,15 +30,17 @@ impl Host {
     }
 
     /// Addresses or routes may have changed.
-    pub fn handle_news(&mut self, now: Instant, system: &mut dyn System, news: News) {
+    pub fn handle_news(&mut self, now: Instant, system: &mut dyn System, news: NetworkNews) {
         match news {
             // Until the agent knows that it left, packets of this host to an address that floats go in the clear.
-            News::Addresses(named) if self.core.as_ref().is_some_and(|core| core.waits_for(&named)) => {
+            NetworkNews::Addresses(named)
+                if self.core.as_ref().is_some_and(|core| core.waits_for(&named)) =>
+            {
                 self.note_addresses(now, system);
                 self.hole_looks.want();
             }
-            News::Addresses(_) => self.lists.want(),
-            News::Routes => self.ways |= self.core.is_some(),
+            NetworkNews::Addresses(_) => self.lists.want(),
+            NetworkNews::Routes => self.ways |= self.core.is_some(),
         }
     }
 

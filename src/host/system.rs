@@ -70,26 +70,6 @@ pub enum KernelEvent {
     },
 }
 
-/// What may have changed of this host's addresses and routes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
-    /// Routes alone: a router may have some all the time.
-    Routes,
-    /// Addresses or interfaces, and routes with them. Of the addresses these were named; an interface takes its own
-    /// along without naming them.
-    Addresses(BTreeSet<IpAddr>),
-}
-
-impl News {
-    /// Both.
-    pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (News::Routes, news) | (news, News::Routes) => news,
-            (News::Addresses(some), News::Addresses(others)) => News::Addresses(&some | &others),
-        }
-    }
-}
-
 /// What `status` says of the system beside the kernel's tables.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {

@@ -5,33 +5,25 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
-use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
-
-use super::{ip_of, is_set};
+use super::{Network, is_set};
 use crate::types::Forwarding;
 
 /// What this network namespace forwards, and between which interfaces: none where they cannot be listed.
-pub fn forwarding() -> Forwarding {
+pub fn forwarding(network: &mut Network) -> Forwarding {
     let sysctls = Path::new("/proc/sys/net");
     Forwarding {
         ipv4: is_set(&sysctls.join("ipv4/ip_forward")),
         ipv6: is_set(&sysctls.join("ipv6/conf/all/forwarding")),
-        interfaces: interfaces().unwrap_or_default(),
+        interfaces: interfaces(network).unwrap_or_default(),
     }
 }
 
-fn interfaces() -> io::Result<BTreeMap<String, BTreeSet<IpAddr>>> {
-    let (mut up, mut addresses) = (BTreeSet::new(), BTreeMap::<String, BTreeSet<IpAddr>>::new());
-    for interface in getifaddrs()? {
-        let of_it = addresses.entry(interface.interface_name.clone()).or_default();
-        of_it.extend(ip_of(&interface));
-        let flags = interface.flags;
-        if flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK) {
-            up.insert(interface.interface_name);
-        }
+fn interfaces(network: &mut Network) -> io::Result<BTreeMap<String, BTreeSet<IpAddr>>> {
+    let mut of_link: BTreeMap<u32, BTreeSet<IpAddr>> = BTreeMap::new();
+    for it in network.addresses()? {
+        of_link.entry(it.link).or_default().insert(it.address);
     }
-    let is_part = |name: &str| Path::new("/sys/class/net").join(name).join("master").exists();
-    addresses.retain(|name, _| up.contains(name) && !is_part(name));
-    Ok(addresses)
+    let links = network.links()?.into_values();
+    let whole = links.filter(|link| link.is_up && !link.is_loopback && link.part_of.is_none());
+    Ok(whole.map(|link| (link.name, of_link.remove(&link.index).unwrap_or_default())).collect())
 }

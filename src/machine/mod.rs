@@ -1,9 +1,20 @@
 //! ASKS the machine: its addresses and interfaces, its settings, its start, its routes. It changes nothing.
+//!
+//! What it answers are values. What they mean for the pairs of this host, others decide.
 
+mod addresses;
+mod at_once;
 mod forwarding;
+mod holes;
 mod host;
-mod route;
+mod network;
+mod news;
+#[cfg(test)]
+mod tests;
 
+pub use addresses::{own_addresses, present_addresses};
 pub use forwarding::forwarding;
-pub use host::{addresses, boot, ip_of, is_set, named_node, own_addresses, present_addresses, uptime};
-pub use route::{Source, Sources, Table, ask, remotes, unlisted};
+pub use holes::holes;
+pub use host::{boot, is_set, named_node, uptime};
+pub use network::{Network, Way};
+pub use news::NetworkListener;

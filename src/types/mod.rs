@@ -1,7 +1,7 @@
 //! NOUNS: what all of hostseal talks about, as values.
 //!
 //! Pairs of addresses, the SAs and policies of a kernel, the changes that are asked of it, what two hosts can agree on,
-//! what they say to each other about an SA, how things stand and what is wrong. [`ours`] is the one test "is it ours?".
+//! what they say to each other about an SA, what a system says of its network, how things stand and what is wrong. [`ours`] is the one test "is it ours?".
 //!
 //! Values and what follows from them: no clock, no entropy, no file, no socket, and no other room of this house. What
 //! many use stands here; the rest is used by the name of its file, as `units::listed`.
@@ -12,8 +12,10 @@ mod bundle;
 mod encapsulation;
 pub mod exempt;
 mod forwarding;
+mod hole;
 mod inside;
 mod kernel;
+mod link;
 mod method;
 pub mod node_name;
 mod op;
@@ -36,8 +38,10 @@ pub use bundle::{Bundle, Through};
 pub use encapsulation::{EncapsulationMode, UdpPorts};
 pub use exempt::Exemption;
 pub use forwarding::Forwarding;
+pub use hole::{Hole, HoleKind};
 pub use inside::Inside;
 pub use kernel::KernelState;
+pub use link::{Link, LinkAddress, LinkCounters, NetworkNews, Source, Sources};
 pub use method::Method;
 pub use node_name::NodeName;
 pub use op::{KeySource, Op, OpError};

@@ -17,11 +17,9 @@ mod encode;
 mod events;
 #[cfg(feature = "fault-injection")]
 mod fuse;
-mod holes;
 mod kernel;
 mod lifetime;
 mod preflight;
-mod routes;
 mod socket_policy;
 mod statistics;
 mod strangers;
@@ -36,7 +34,6 @@ use std::net::IpAddr;
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
 pub use events::{Event, Events};
-pub use holes::holes;
 pub use kernel::{Kernel, ReadError};
 pub use preflight::{Features, PreflightError};
 pub use socket_policy::{bypass, decapsulate, never_fragment, route_through};

@@ -11,10 +11,8 @@ use landlock::{
 /// What is known of Landlock here; an older kernel does what it can.
 const VERSION: ABI = ABI::V5;
 
-/// What of the system the agent reads: its own process, what the kernel's network and clock say, and interfaces,
-/// which are links to devices.
-const SYSTEM: [&str; 6] =
-    ["/proc/self", "/proc/sys/net", "/proc/sys/kernel", "/proc/uptime", "/sys/class/net", "/sys/devices"];
+/// What of the system the agent reads: its own process, and what the kernel's network and clock say.
+const SYSTEM: [&str; 4] = ["/proc/self", "/proc/sys/net", "/proc/sys/kernel", "/proc/uptime"];
 
 /// The directories in which this process opens files, from a moment on for good.
 pub struct Reach {

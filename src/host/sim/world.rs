@@ -18,12 +18,14 @@ use crate::control::{Reply, Request, Terms};
 use crate::host::core::{Core, Datagram};
 use crate::host::kernel::Kernel as _;
 use crate::host::ledger::Asker;
-use crate::host::system::{Moment, News};
+use crate::host::system::Moment;
 use crate::host::timers::Timers;
 use crate::host::{Fate, Host as Agent, Start, guard, probe};
 use crate::ike;
 use crate::store::Saved;
-use crate::types::{Boot, EncapsulationMode, Inside, Method, Pair, Proposals, Protection, UnixTime};
+use crate::types::{
+    Boot, EncapsulationMode, Inside, Method, NetworkNews, Pair, Proposals, Protection, UnixTime,
+};
 
 pub(super) const PORT: u16 = 500;
 pub(super) const NAT_PORT: u16 = 4500;
@@ -266,7 +268,7 @@ impl World {
     /// Tells an agent that the addresses of its host may have changed.
     pub(super) fn tell_addresses(&mut self, at: usize) {
         let named = self.vip.iter().map(|_| VIP).collect();
-        self.on(at, |agent, now, kernel| agent.handle_news(now, kernel, News::Addresses(named)));
+        self.on(at, |agent, now, kernel| agent.handle_news(now, kernel, NetworkNews::Addresses(named)));
     }
 
     /// The agent is gone without a word; its kernel goes on. What it was writing is lost.

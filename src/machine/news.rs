@@ -1,8 +1,13 @@
 //! News that this host's addresses or routes may have changed.
+//!
+//! rtnetlink's own subscription reads every notification to its end and queues it without a limit, and a router has
+//! thousands of new routes a second. Of those the type is enough here. So this reads from the socket itself, as much as
+//! it looks at, and has the few notifications of addresses decoded by the same library.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -13,10 +18,8 @@ use nix::libc::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
-use tokio::io::unix::AsyncFd;
 
-use super::hearing::hear;
-use crate::host::system::News;
+use crate::types::NetworkNews;
 
 /// Interfaces that go up and down take their addresses with them.
 const GROUPS: i32 =
@@ -25,12 +28,12 @@ const GROUPS: i32 =
 const NOTICE: usize = 512;
 
 /// What a notification is about; what is not known for a route is taken for an address.
-fn news_of(notice: &[u8]) -> News {
+fn news_of(notice: &[u8]) -> NetworkNews {
     let kind = notice.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
     match kind {
-        Some(RTM_NEWROUTE | RTM_DELROUTE) => News::Routes,
-        Some(RTM_NEWADDR | RTM_DELADDR) => News::Addresses(named_in(notice)),
-        _ => News::Addresses(BTreeSet::new()),
+        Some(RTM_NEWROUTE | RTM_DELROUTE) => NetworkNews::Routes,
+        Some(RTM_NEWADDR | RTM_DELADDR) => NetworkNews::Addresses(named_in(notice)),
+        _ => NetworkNews::Addresses(BTreeSet::new()),
     }
 }
 
@@ -51,9 +54,9 @@ fn named_in(notice: &[u8]) -> BTreeSet<IpAddr> {
 
 /// A socket that hears of every change of addresses, routes and interfaces in this network namespace. What it hears
 /// says "look again" and no more; that some of it is lost makes no difference.
-pub struct AddressNews(AsyncFd<Socket>);
+pub struct NetworkListener(Socket);
 
-impl AddressNews {
+impl NetworkListener {
     /// Subscribes. Look at the addresses after this, so that nothing falls between.
     ///
     /// # Errors
@@ -62,26 +65,24 @@ impl AddressNews {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, GROUPS.cast_unsigned()))?;
-        hear(socket).map(Self)
+        Ok(Self(socket))
     }
 
-    /// Waits for news, and takes all that there are.
-    pub async fn next(&mut self) -> News {
-        let Ok(mut guard) = self.0.readable_mut().await else {
-            return std::future::pending().await;
-        };
+    /// The next news, oldest first; `None` where there are no more now.
+    pub fn poll(&mut self) -> Option<NetworkNews> {
         let mut notice = [0; NOTICE];
-        let mut news = News::Routes;
-        loop {
-            match guard.get_inner_mut().recv_from(&mut notice.as_mut_slice(), 0) {
-                Ok((length, _)) => news = news.and(news_of(notice.get(..length).unwrap_or_default())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // Some were lost.
-                Err(_) => news = news.and(News::Addresses(BTreeSet::new())),
-            }
+        match self.0.recv_from(&mut notice.as_mut_slice(), 0) {
+            Ok((length, _)) => Some(news_of(notice.get(..length).unwrap_or_default())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            // Some were lost.
+            Err(_) => Some(NetworkNews::Addresses(BTreeSet::new())),
         }
-        guard.clear_ready();
-        news
+    }
+}
+
+impl AsRawFd for NetworkListener {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }
 
@@ -98,9 +99,9 @@ mod tests {
     #[test]
     fn routes_alone_are_told_from_the_rest() {
         for (kind, routes) in [(16, false), (20, false), (21, false), (24, true), (25, true)] {
-            assert_eq!(news_of(&notice(kind, &[])) == News::Routes, routes, "{kind}");
+            assert_eq!(news_of(&notice(kind, &[])) == NetworkNews::Routes, routes, "{kind}");
         }
-        assert_eq!(news_of(&[]), News::Addresses(BTreeSet::new()));
+        assert_eq!(news_of(&[]), NetworkNews::Addresses(BTreeSet::new()));
     }
 
     #[test]
@@ -110,9 +111,13 @@ mod tests {
             [&[2, 16, 0, 0, 2, 0, 0, 0][..], &[8, 0, 1, 0, 10, 99, 0, 200], &[8, 0, 2, 0, 10, 99, 0, 200]];
         let v6 = [&[10, 64, 0, 0, 2, 0, 0, 0][..], &[20, 0, 1, 0, 0xfd, 0x99], &[0; 13], &[7]];
         let (v4, v6) = (notice(RTM_DELADDR, &v4.concat()), notice(RTM_NEWADDR, &v6.concat()));
-        let named = |texts: &[&str]| News::Addresses(texts.iter().map(|it| it.parse().unwrap()).collect());
+        let named =
+            |texts: &[&str]| NetworkNews::Addresses(texts.iter().map(|it| it.parse().unwrap()).collect());
         assert_eq!(news_of(&v4), named(&["10.99.0.200"]));
-        assert_eq!(news_of(&v4).and(News::Routes).and(news_of(&v6)), named(&["10.99.0.200", "fd99::7"]));
+        assert_eq!(
+            news_of(&v4).and(NetworkNews::Routes).and(news_of(&v6)),
+            named(&["10.99.0.200", "fd99::7"])
+        );
         // Cut short, it names nothing.
         for length in 0..v6.len() {
             assert_eq!(news_of(&v6[..length]), named(&[]), "{length}");

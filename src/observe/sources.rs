@@ -1,107 +1,17 @@
-//! ASKS the routing table from which address of this host packets to others leave.
+//! From which address of this host packets to others leave, where no pair has it.
 //!
 //! A program that names no source gets the one that routing chooses. Where the file does not list that one for this
 //! host, what the program sends is no pair's: it is dropped once the peer is sealed. So it is said before.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::net::IpAddr;
-
-use futures_util::TryStreamExt as _;
-use nix::net::if_::if_indextoname;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
-use rtnetlink::{Handle, RouteMessageBuilder};
 
 use crate::config::{Config, Mode, Node};
 use crate::types::units::listed;
-use crate::types::{NodeName, Problem, ProblemCode};
+use crate::types::{NodeName, Problem, ProblemCode, Source, Sources};
 
 /// So many nodes, and so many addresses of each, are named in one problem.
 const NAMED: usize = 3;
-
-/// What routing chooses for packets to somebody.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source {
-    /// The address that they leave from.
-    pub address: IpAddr,
-    /// The interface that they leave by.
-    pub device: String,
-}
-
-/// What routing chooses, by the address of the other host. Those that cannot be reached are not in it.
-pub type Sources = BTreeMap<IpAddr, Source>;
-
-/// The routing table of a network namespace.
-#[derive(Clone)]
-pub struct Table(Handle);
-
-impl Table {
-    /// Opens that of this thread's network namespace, in a runtime.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn open() -> io::Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        // It ends with the last handle.
-        tokio::spawn(connection);
-        Ok(Self(handle))
-    }
-
-    /// Asks for the way to each of `remotes`.
-    pub async fn towards(&self, remotes: Vec<IpAddr>) -> Sources {
-        let mut ways = Vec::new();
-        for remote in remotes {
-            ways.extend(self.way(remote).await.map(|way| (remote, way)));
-        }
-        let links: BTreeSet<u32> = ways.iter().filter_map(|(_, way)| way.link).collect();
-        let named = |link| Some((link, if_indextoname(link).ok()?.to_string_lossy().into_owned()));
-        let devices: BTreeMap<u32, String> = links.into_iter().filter_map(named).collect();
-        let source = |Way { address, link }| {
-            let device = link.and_then(|link| devices.get(&link)).cloned().unwrap_or_default();
-            Source { address, device }
-        };
-        ways.into_iter().map(|(remote, way)| (remote, source(way))).collect()
-    }
-
-    async fn way(&self, remote: IpAddr) -> Option<Way> {
-        let bits = if remote.is_ipv4() { 32 } else { 128 };
-        let asked = RouteMessageBuilder::<IpAddr>::new().destination_prefix(remote, bits).ok()?.build();
-        let mut answers = Box::pin(self.0.route().get(asked).execute());
-        Way::of(&answers.try_next().await.ok()??)
-    }
-}
-
-/// What the kernel answers.
-struct Way {
-    /// The source.
-    address: IpAddr,
-    /// The index of the interface.
-    link: Option<u32>,
-}
-
-impl Way {
-    fn of(answer: &RouteMessage) -> Option<Self> {
-        let address = answer.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        })?;
-        let link = answer.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Oif(index) => Some(*index),
-            _ => None,
-        });
-        Some(Self { address, link })
-    }
-}
-
-/// Asks once, outside of any runtime, for the others of `config` as seen from `node`.
-///
-/// # Errors
-/// The kernel refuses.
-pub fn ask(config: &Config, node: &Node) -> io::Result<Sources> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async { Ok(Table::open()?.towards(remotes(config, node)).await) })
-}
 
 /// The addresses of others that `node` has pairs with.
 pub fn remotes(config: &Config, node: &Node) -> Vec<IpAddr> {
@@ -110,7 +20,7 @@ pub fn remotes(config: &Config, node: &Node) -> Vec<IpAddr> {
 }
 
 /// One problem for each source that has no pair with an address that it would be used towards.
-pub fn unlisted(config: &Config, node: &Node, sources: &Sources) -> Vec<Problem> {
+pub fn problems(config: &Config, node: &Node, sources: &Sources) -> Vec<Problem> {
     let pairs = config.pairs(node);
     let paired: BTreeSet<(IpAddr, IpAddr)> =
         pairs.iter().map(|(_, pair)| (pair.local, pair.remote)).collect();
@@ -166,7 +76,7 @@ mod tests {
         let config = Config::parse(file, "file").unwrap();
         let source = |from: &str| Source { address: from.parse().unwrap(), device: "eth0".to_owned() };
         let sources = sources.iter().map(|(to, from)| (to.parse().unwrap(), source(from))).collect();
-        unlisted(&config, config.node_named("a").unwrap(), &sources)
+        problems(&config, config.node_named("a").unwrap(), &sources)
     }
 
     #[test]
