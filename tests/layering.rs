@@ -71,17 +71,10 @@ impl Touch {
                 ".read_dir()",
                 ".read_link()",
                 ".canonicalize()",
-                // What `store` does with its values and the configuration.
+                // What `store` does with its values.
                 "Saved::load",
                 ".save(",
                 ".try_room(",
-                "Config::load",
-                "Config::read(",
-                "Config::last_good",
-                ".load_secret",
-                ".load_previous_secret",
-                ".load_key(",
-                ".load_credentials(",
             ],
             System => &[
                 "nix::",

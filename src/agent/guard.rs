@@ -20,7 +20,7 @@ use crate::host::guard::{self, block_all, first_step};
 use crate::host::scheme::Scheme;
 use crate::machine::{self, named_node, own_addresses};
 use crate::protect::Plan;
-use crate::store::{Places, Saved, SavedError, addresses_in, enabled};
+use crate::store::{Places, Saved, SavedError, addresses_in, config_file, enabled};
 use crate::types::Pair;
 use crate::types::units::counted;
 use crate::xfrm;
@@ -31,7 +31,7 @@ use crate::xfrm;
 /// The configuration is wrong, or the kernel does not let us. Where it cannot be known what was sealed (the file, the
 /// state or both are broken, the node is unknown), what they name is blocked, and that is an error too.
 pub fn guard(path: &Path) -> anyhow::Result<String> {
-    match Config::load_or_last_good(path) {
+    match config_file::load_or_last_good(path) {
         // A broken file must not open what the last good one has sealed.
         Ok((config, _)) => guard_by(path, &config),
         Err(broken) => guard_without_file(path, broken),

@@ -32,7 +32,7 @@ use crate::host::core::Datagram;
 use crate::host::ledger::{Asker, Save, Written};
 use crate::host::{Host, Start};
 use crate::machine::{self, NetworkListener};
-use crate::store::owner;
+use crate::store::{config_file, owner};
 use crate::types::NetworkNews;
 
 /// When the agent ends by itself.
@@ -256,7 +256,7 @@ impl Service {
             let (path, state) = (self.path.clone(), setup.config.state_path());
             self.writer.begin(move || {
                 let written = match &save {
-                    Save::Config(config) => Written::Config(config.keep(&path)),
+                    Save::Config(config) => Written::Config(config_file::keep(config, &path)),
                     Save::State { saved, room } => {
                         let room = room.as_ref().map_or(Ok(()), |room| room.try_room(&state));
                         Written::State(room.and_then(|()| saved.save(&state)))

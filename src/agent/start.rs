@@ -12,7 +12,7 @@ use crate::host::setup::{Secrets, Setup};
 use crate::host::{Files, Read, Start};
 use crate::machine::{named_node, own_addresses};
 use crate::observe::causes;
-use crate::store::{CredentialsError, Saved, enabled, owner};
+use crate::store::{CredentialsError, Saved, config_file, credentials, enabled, owner};
 use crate::types::{NodeName, Protection};
 
 /// Reads the configuration in `path` and what it names. Where that is wrong and this host is protected,
@@ -36,7 +36,7 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
     };
     let state_dir = config.state_dir.clone();
     let setup = who(config, saved.node.as_ref()).or_else(|error| {
-        let last = Config::last_good(path, &state_dir).filter(|_| trouble.is_none());
+        let last = config_file::last_good(path, &state_dir).filter(|_| trouble.is_none());
         let setup = last.and_then(|config| who(config, saved.node.as_ref()).ok());
         match setup {
             Some(setup) => {
@@ -59,12 +59,12 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
 /// The configuration, or what it was when it was good and nobody else could write it, and what is wrong with it now.
 fn load(path: &Path) -> anyhow::Result<(Config, Option<anyhow::Error>)> {
     let Err(error) = owner::check(path) else {
-        let (config, broken) = Config::load_or_last_good(path)?;
+        let (config, broken) = config_file::load_or_last_good(path)?;
         return Ok((config, broken.map(anyhow::Error::from)));
     };
     // Nothing that the file says counts, so it is the default place or none.
     let state_dir = Path::new(STATE_DIR);
-    let last = owner::check(state_dir).ok().and_then(|()| Config::last_good(path, state_dir));
+    let last = owner::check(state_dir).ok().and_then(|()| config_file::last_good(path, state_dir));
     match last {
         Some(config) => Ok((config, Some(error.into()))),
         None => Err(error.into()),
@@ -102,7 +102,7 @@ pub(super) fn files(read: &Read, path: &Path, reach: &Reach, setup: &Setup) -> a
         Read::Preview { file, text, .. } => Config::parse(text, &file.display().to_string())?,
         Read::Changed | Read::Reload(_) => {
             owner::check(path)?;
-            Config::load(path)?
+            config_file::load(path)?
         }
     };
     let own = own_addresses().context("this host's addresses cannot be listed")?;
@@ -123,6 +123,6 @@ pub(super) fn files(read: &Read, path: &Path, reach: &Reach, setup: &Setup) -> a
 /// Reads the secrets that `setup` names.
 fn secrets(setup: &Setup) -> Result<Secrets, CredentialsError> {
     let Setup { config, node } = setup;
-    let (current, previous) = config.load_secrets()?;
-    Ok(Secrets::new(current, previous, config.load_credentials(node)?))
+    let (current, previous) = credentials::load_secrets(config)?;
+    Ok(Secrets::new(current, previous, credentials::load(config, node)?))
 }

@@ -12,7 +12,7 @@ use super::term::{print, print_json};
 use super::{context, others};
 use crate::config::{Config, ConfigError, Forwarded, Mode, Node, Problem, REKEY_PACE};
 use crate::identity::AuthMethod;
-use crate::store::CredentialsError;
+use crate::store::{CredentialsError, config_file, credentials};
 use crate::types;
 use crate::types::exempt::Protocol;
 use crate::types::units::{counted, human_bytes, human_duration};
@@ -62,7 +62,7 @@ struct PairLine {
 
 pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Failure> {
     let file = invocation.config.display().to_string();
-    match Config::load(&invocation.config) {
+    match config_file::load(&invocation.config) {
         Ok(config) => check(&file, &config, args.json),
         Err(error) if args.json => {
             let mistakes = match &error {
@@ -81,7 +81,7 @@ pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Fail
 fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
     let remembered = context::saved(config).ok().and_then(|saved| saved.node);
     let node = context::whoami(config, remembered.as_ref());
-    let secrets = config.load_secrets().map_err(Failure::from);
+    let secrets = credentials::load_secrets(config).map_err(Failure::from);
     let node_found = node.as_ref().ok().copied();
     // Where it is not known who this host is, its own key cannot be asked for.
     let credentials = node_found.map(|node| own_proof(config, node).map_err(Failure::from)).transpose();
@@ -133,8 +133,8 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
 
 /// Whether this host can prove itself.
 fn own_proof(config: &Config, node: &Node) -> Result<(), CredentialsError> {
-    let credentials = config.load_credentials(node)?;
-    config.check_certificate(node, &credentials, UnixTime::from(SystemTime::now()))
+    let credentials = credentials::load(config, node)?;
+    credentials::check_certificate(config, node, &credentials, UnixTime::from(SystemTime::now()))
 }
 
 /// What the file means, in words.

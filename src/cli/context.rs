@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::{Config, ConfigError, Node};
 use crate::machine::{named_node, own_addresses};
-use crate::store::{Saved, enabled};
+use crate::store::{Saved, config_file, enabled};
 use crate::types::NodeName;
 
 use super::args::Invocation;
@@ -16,13 +16,13 @@ use super::term::tell;
 
 /// Reads the configuration that the command line names.
 pub(super) fn config(invocation: &Invocation) -> Result<Config, Failure> {
-    Ok(Config::load(&invocation.config)?)
+    Ok(config_file::load(&invocation.config)?)
 }
 
 /// The same for commands that concern what is at work: where the file is broken, what an agent goes on with,
 /// and what is wrong with the file.
 pub(super) fn config_at_work(invocation: &Invocation) -> Result<(Config, Option<ConfigError>), Failure> {
-    Ok(Config::load_or_last_good(&invocation.config)?)
+    Ok(config_file::load_or_last_good(&invocation.config)?)
 }
 
 /// The agent of `config`.

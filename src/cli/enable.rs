@@ -14,6 +14,7 @@ use crate::config::{Config, Mode, Node};
 use crate::control::Terms;
 use crate::observe::status::{Status, Summary};
 use crate::observe::{Progress, RowProgress};
+use crate::store::credentials;
 use crate::types::{Pair, Protection, RowState};
 
 pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Failure> {
@@ -29,8 +30,8 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
     let saved = context::saved(&config)?;
     let node = context::whoami(&config, saved.node.as_ref())?;
     warn_of_unpaired(&config, node)?;
-    config.load_secrets()?;
-    config.load_credentials(node)?;
+    credentials::load_secrets(&config)?;
+    credentials::load(&config, node)?;
     preflight::check(&config, node)?;
     kernel_age::warning().iter().for_each(|words| tell(words));
     if saved.protection == Protection::Off {

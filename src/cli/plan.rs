@@ -7,8 +7,8 @@ use super::context;
 use super::exit::{Exit, Failure};
 use super::render;
 use super::term::{print, print_json};
-use crate::config::Config;
 use crate::control::{PlanLine, Preview};
+use crate::store::config_file;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -23,7 +23,7 @@ pub(super) fn run(invocation: &Invocation, args: &PlanArgs) -> Result<Exit, Fail
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
     let (plan, other) = match &args.with {
-        Some(file) => (client.preview(file.clone(), Config::read(file)?)?, true),
+        Some(file) => (client.preview(file.clone(), config_file::read(file)?)?, true),
         None => (Preview { kernel: client.plan()?, ..Preview::default() }, false),
     };
     let file_changes = other.then_some(plan.file.as_slice());

@@ -9,7 +9,7 @@ use super::context;
 use super::exit::{Exit, Failure};
 use super::term::print;
 use crate::identity::Secret;
-use crate::store::private_file;
+use crate::store::{credentials, private_file};
 
 pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Exit, Failure> {
     match command {
@@ -20,7 +20,7 @@ pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Ex
         SecretCommand::Id { file } => {
             let secret = match file {
                 Some(file) => private_file::load_secret(file)?,
-                None => context::config(invocation)?.load_secret()?,
+                None => credentials::load_secret(&context::config(invocation)?)?,
             };
             print(&format!("{}\n", secret.id()))?;
         }

@@ -18,7 +18,7 @@ use crate::config::{Config, Node};
 use crate::machine::{self, Network, present_addresses};
 use crate::observe::status::{AgentInfo, Known, SaState, Status, Summary, without_agent};
 use crate::observe::{forwarding, sources, unpaired};
-use crate::store::Saved;
+use crate::store::{Saved, credentials};
 use crate::types::units::human_duration;
 use crate::types::{KernelState, Problem, ProblemCode, Protection, ReasonCode, UnixTime};
 use crate::xfrm::{self, Kernel};
@@ -174,7 +174,8 @@ pub(super) fn from_kernel(file: &Path, config: &Config) -> Result<Status, Failur
         notes.push(format!("the kernel's XFRM counters cannot be read: {error}"));
         BTreeMap::new()
     });
-    let secret_id = config.load_secrets().map(|(secret, _)| secret.map(|secret| secret.id().to_string()));
+    let secret_id =
+        credentials::load_secrets(config).map(|(secret, _)| secret.map(|secret| secret.id().to_string()));
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
     let present =
         present_addresses().map_err(|error| Failure::io("listing this host's addresses", &error))?;

@@ -248,7 +248,7 @@ fn errors_show_the_line() {
         error,
         "f.toml:3:9: keying.port: must be 1 to 65535, not 0\n  |\n3 | \tport = 0 # höchst\n  | \t       ^"
     );
-    let error = Config::load(Path::new("/nowhere/f.toml")).unwrap_err().to_string();
+    let error = crate::store::config_file::load(Path::new("/nowhere/f.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/f.toml: cannot be read: No such file"), "{error}");
     assert!(error.contains("hostseal config new"), "{error}");
 }

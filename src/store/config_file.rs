@@ -21,56 +21,54 @@ fn head(file: &Path) -> String {
     format!("{HEAD}{}", file.display())
 }
 
-impl Config {
-    /// Reads and checks a file.
-    ///
-    /// # Errors
-    /// The file cannot be read, or something in it is wrong: then all that is wrong, with its place.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        Self::parse(&Self::read(path)?, &path.display().to_string())
-    }
+/// Reads and checks a file.
+///
+/// # Errors
+/// The file cannot be read, or something in it is wrong: then all that is wrong, with its place.
+pub fn load(file: &Path) -> Result<Config, ConfigError> {
+    Config::parse(&read(file)?, &file.display().to_string())
+}
 
-    /// Reads a file, whatever it says.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn read(path: &Path) -> Result<String, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
-        fs::read_to_string(path).map_err(unreadable)
-    }
+/// Reads a file, whatever it says.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { file: file.to_owned(), source };
+    fs::read_to_string(file).map_err(unreadable)
+}
 
-    /// Reads `file`, or what was kept of it when it was good, and then says what is wrong with it now.
-    ///
-    /// # Errors
-    /// It is wrong, and nothing was kept.
-    pub fn load_or_last_good(file: &Path) -> Result<(Self, Option<ConfigError>), ConfigError> {
-        Self::load(file).map(|config| (config, None)).or_else(|error| {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            match Self::last_good(file, &state_dir(&text)) {
-                Some(config) => Ok((config, Some(error))),
-                None => Err(error),
-            }
-        })
-    }
-
-    /// What was kept of `file` in `state_dir`.
-    pub fn last_good(file: &Path, state_dir: &Path) -> Option<Self> {
-        let kept = path(state_dir);
-        let text = fs::read_to_string(&kept).ok().filter(|text| text.lines().next() == Some(&*head(file)))?;
-        Self::parse(&text, &kept.display().to_string()).ok()
-    }
-
-    /// Keeps the text that this configuration was read from as the last good one of `file`.
-    ///
-    /// # Errors
-    /// The system refused.
-    pub fn keep(&self, file: &Path) -> Result<(), SavedError> {
-        let kept = format!("{}\n{}", head(file), self.text());
-        let path = path(&self.state_dir);
-        match fs::read_to_string(&path) {
-            Ok(before) if before == kept => Ok(()),
-            _ => replace(&path, kept.as_bytes()),
+/// Reads `file`, or what was kept of it when it was good, and then says what is wrong with it now.
+///
+/// # Errors
+/// It is wrong, and nothing was kept.
+pub fn load_or_last_good(file: &Path) -> Result<(Config, Option<ConfigError>), ConfigError> {
+    load(file).map(|config| (config, None)).or_else(|error| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        match last_good(file, &state_dir(&text)) {
+            Some(config) => Ok((config, Some(error))),
+            None => Err(error),
         }
+    })
+}
+
+/// What was kept of `file` in `state_dir`.
+pub fn last_good(file: &Path, state_dir: &Path) -> Option<Config> {
+    let kept = path(state_dir);
+    let text = fs::read_to_string(&kept).ok().filter(|text| text.lines().next() == Some(&*head(file)))?;
+    Config::parse(&text, &kept.display().to_string()).ok()
+}
+
+/// Keeps the text that `config` was read from as the last good one of `file`.
+///
+/// # Errors
+/// The system refused.
+pub fn keep(config: &Config, file: &Path) -> Result<(), SavedError> {
+    let kept = format!("{}\n{}", head(file), config.text());
+    let path = path(&config.state_dir);
+    match fs::read_to_string(&path) {
+        Ok(before) if before == kept => Ok(()),
+        _ => replace(&path, kept.as_bytes()),
     }
 }
 
@@ -86,17 +84,17 @@ mod tests {
         let file = directory.path().join("hostseal.toml");
         let top = format!("cluster = \"x\"\nstate_dir = \"{}\"\n", directory.path().join("state").display());
         fs::write(&file, format!("{top}{NODES}")).unwrap();
-        let (good, wrong) = Config::load_or_last_good(&file).unwrap();
+        let (good, wrong) = load_or_last_good(&file).unwrap();
         assert!(wrong.is_none());
-        good.keep(&file).unwrap();
+        keep(&good, &file).unwrap();
         for broken in ["nonsense = 1\n", "cluster = [[[\n", "\"\n= =\n"] {
             fs::write(&file, format!("{top}{broken}")).unwrap();
-            let (kept, wrong) = Config::load_or_last_good(&file).unwrap();
+            let (kept, wrong) = load_or_last_good(&file).unwrap();
             assert_eq!(kept.config_id(), good.config_id());
             assert!(wrong.unwrap().to_string().contains("hostseal.toml:3:"), "{broken}");
         }
         let other = directory.path().join("other.toml");
         fs::write(&other, &top).unwrap();
-        assert!(Config::load_or_last_good(&other).is_err());
+        assert!(load_or_last_good(&other).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What the file says about proofs, and the files that it names for them.
+//! The secrets, keys and certificates that the configuration names.
 
 use std::collections::HashMap;
 use std::fs;
@@ -69,127 +69,125 @@ pub fn key_file(file: &Path) -> PathBuf {
     named_path(&text, &["auth", "private_key"]).unwrap_or_else(|| PathBuf::from(PRIVATE_KEY))
 }
 
-impl Config {
-    /// Reads the secret of the cluster.
-    ///
-    /// # Errors
-    /// The file is not there, others may read it, or it holds no secret.
-    pub fn load_secret(&self) -> Result<Secret, PrivateFileError> {
-        private_file::load_secret(&self.secret.file)
-    }
+/// Reads the secret of the cluster.
+///
+/// # Errors
+/// The file is not there, others may read it, or it holds no secret.
+pub fn load_secret(config: &Config) -> Result<Secret, PrivateFileError> {
+    private_file::load_secret(&config.secret.file)
+}
 
-    /// Reads the secret before this one, where the file names one.
-    ///
-    /// # Errors
-    /// As [`Config::load_secret`].
-    pub fn load_previous_secret(&self) -> Result<Option<Secret>, PrivateFileError> {
-        self.secret.previous_file.as_deref().map(private_file::load_secret).transpose()
-    }
+/// Reads the secret before this one, where the file names one.
+///
+/// # Errors
+/// As [`load_secret`].
+pub fn load_previous_secret(config: &Config) -> Result<Option<Secret>, PrivateFileError> {
+    config.secret.previous_file.as_deref().map(private_file::load_secret).transpose()
+}
 
-    /// Reads both secrets, where any host proves itself with one.
-    ///
-    /// # Errors
-    /// As [`Config::load_secret`].
-    pub fn load_secrets(&self) -> Result<(Option<Secret>, Option<Secret>), PrivateFileError> {
-        match self.uses(AuthMethod::Secret) {
-            true => Ok((Some(self.load_secret()?), self.load_previous_secret()?)),
-            false => Ok((None, None)),
+/// Reads both secrets, where any host proves itself with one.
+///
+/// # Errors
+/// As [`load_secret`].
+pub fn load_secrets(config: &Config) -> Result<(Option<Secret>, Option<Secret>), PrivateFileError> {
+    match config.uses(AuthMethod::Secret) {
+        true => Ok((Some(load_secret(config)?), load_previous_secret(config)?)),
+        false => Ok((None, None)),
+    }
+}
+
+/// Reads the private key of this host.
+///
+/// # Errors
+/// The file is not there, others may read it, or it holds no private key.
+pub fn load_key(config: &Config) -> Result<PrivateKey, PrivateFileError> {
+    private_file::load_key(&config.auth.private_key)
+}
+
+/// Reads what `own`, the node that this host is, needs besides the secrets to prove itself and to check
+/// others.
+///
+/// # Errors
+/// A file is missing, open to others or no such file, or holds the key of another host.
+pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError> {
+    let identity = match config.method_of(own) {
+        AuthMethod::Secret => Identity::Secret,
+        AuthMethod::PublicKey => Identity::PublicKey(load_own_key(config, own)?),
+        AuthMethod::Certificate => load_certified(config, own)?,
+    };
+    let authorities = config.uses(AuthMethod::Certificate).then(|| load_authorities(config)).transpose()?;
+    let (mut peers, mut floating) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
+    for node in &config.nodes {
+        let expected = Arc::new(Expected {
+            node: node.name.clone(),
+            methods: config.accepted_from(node),
+            public_key: node.public_key.clone(),
+            addresses: node.addresses.clone(),
+        });
+        peers.extend(node.addresses.iter().map(|address| (*address, expected.clone())));
+        for address in config.floating_at(node) {
+            floating.entry(address).or_default().push(expected.clone());
         }
     }
+    Ok(Credentials { identity, authorities, peers, floating, others: None })
+}
 
-    /// Reads the private key of this host.
-    ///
-    /// # Errors
-    /// The file is not there, others may read it, or it holds no private key.
-    pub fn load_key(&self) -> Result<PrivateKey, PrivateFileError> {
-        private_file::load_key(&self.auth.private_key)
+/// The private key of this host with its certificate, which must be about that key and this host.
+fn load_certified(config: &Config, own: &Node) -> Result<Identity, CredentialsError> {
+    let key = load_key(config)?;
+    let file = &config.auth.certificate;
+    let wrong = |source| CredentialsError::Certificate { file: file.clone(), source };
+    let chain = Chain::from_pem(&read(file)?).map_err(wrong)?;
+    if chain.public_key().map_err(wrong)? != *key.public() {
+        let (certificate, key) = (file.clone(), config.auth.private_key.clone());
+        return Err(CredentialsError::OtherCertificate { certificate, key });
     }
+    chain.names(Subject { node: &own.name, addresses: &own.addresses }).map_err(wrong)?;
+    Ok(Identity::Certificate(key, chain))
+}
 
-    /// Reads what `own`, the node that this host is, needs besides the secrets to prove itself and to check
-    /// others.
-    ///
-    /// # Errors
-    /// A file is missing, open to others or no such file, or holds the key of another host.
-    pub fn load_credentials(&self, own: &Node) -> Result<Credentials, CredentialsError> {
-        let identity = match self.method_of(own) {
-            AuthMethod::Secret => Identity::Secret,
-            AuthMethod::PublicKey => Identity::PublicKey(self.load_own_key(own)?),
-            AuthMethod::Certificate => self.load_certified(own)?,
-        };
-        let authorities = self.uses(AuthMethod::Certificate).then(|| self.load_authorities()).transpose()?;
-        let (mut peers, mut floating) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
-        for node in &self.nodes {
-            let expected = Arc::new(Expected {
-                node: node.name.clone(),
-                methods: self.accepted_from(node),
-                public_key: node.public_key.clone(),
-                addresses: node.addresses.clone(),
-            });
-            peers.extend(node.addresses.iter().map(|address| (*address, expected.clone())));
-            for address in self.floating_at(node) {
-                floating.entry(address).or_default().push(expected.clone());
-            }
-        }
-        Ok(Credentials { identity, authorities, peers, floating, others: None })
+/// Whether others would take the certificate of this host, `own`, at `now`: as far as can be said here,
+/// with the CAs that this host believes. Nothing is wrong where it has none.
+///
+/// # Errors
+/// They would not.
+pub fn check_certificate(
+    config: &Config,
+    own: &Node,
+    credentials: &Credentials,
+    now: UnixTime,
+) -> Result<(), CredentialsError> {
+    let Identity::Certificate(_, chain) = &credentials.identity else { return Ok(()) };
+    let Some(authorities) = &credentials.authorities else { return Ok(()) };
+    let subject = Subject { node: &own.name, addresses: &own.addresses };
+    let wrong = |source| CredentialsError::Certificate { file: config.auth.certificate.clone(), source };
+    authorities.verify(chain, now, subject).map_err(wrong)
+}
+
+fn load_authorities(config: &Config) -> Result<Authorities, CredentialsError> {
+    let wrong = |file: &PathBuf| {
+        let file = file.clone();
+        move |source| CredentialsError::Certificate { file, source }
+    };
+    let ca = &config.auth.ca;
+    let mut authorities = Authorities::from_pem(&read(ca)?).map_err(wrong(ca))?;
+    if let Some(crl) = &config.auth.crl {
+        authorities.revoke(&read(crl)?).map_err(wrong(crl))?;
     }
+    Ok(authorities)
+}
 
-    /// The private key of this host with its certificate, which must be about that key and this host.
-    fn load_certified(&self, own: &Node) -> Result<Identity, CredentialsError> {
-        let key = self.load_key()?;
-        let file = &self.auth.certificate;
-        let wrong = |source| CredentialsError::Certificate { file: file.clone(), source };
-        let chain = Chain::from_pem(&read(file)?).map_err(wrong)?;
-        if chain.public_key().map_err(wrong)? != *key.public() {
-            let (certificate, key) = (file.clone(), self.auth.private_key.clone());
-            return Err(CredentialsError::OtherCertificate { certificate, key });
-        }
-        chain.names(Subject { node: &own.name, addresses: &own.addresses }).map_err(wrong)?;
-        Ok(Identity::Certificate(key, chain))
-    }
-
-    /// Whether others would take the certificate of this host, `own`, at `now`: as far as can be said here,
-    /// with the CAs that this host believes. Nothing is wrong where it has none.
-    ///
-    /// # Errors
-    /// They would not.
-    pub fn check_certificate(
-        &self,
-        own: &Node,
-        credentials: &Credentials,
-        now: UnixTime,
-    ) -> Result<(), CredentialsError> {
-        let Identity::Certificate(_, chain) = &credentials.identity else { return Ok(()) };
-        let Some(authorities) = &credentials.authorities else { return Ok(()) };
-        let subject = Subject { node: &own.name, addresses: &own.addresses };
-        let wrong = |source| CredentialsError::Certificate { file: self.auth.certificate.clone(), source };
-        authorities.verify(chain, now, subject).map_err(wrong)
-    }
-
-    fn load_authorities(&self) -> Result<Authorities, CredentialsError> {
-        let wrong = |file: &PathBuf| {
-            let file = file.clone();
-            move |source| CredentialsError::Certificate { file, source }
-        };
-        let ca = &self.auth.ca;
-        let mut authorities = Authorities::from_pem(&read(ca)?).map_err(wrong(ca))?;
-        if let Some(crl) = &self.auth.crl {
-            authorities.revoke(&read(crl)?).map_err(wrong(crl))?;
-        }
-        Ok(authorities)
-    }
-
-    /// The private key of this host, which must be the one that the others know.
-    fn load_own_key(&self, own: &Node) -> Result<PrivateKey, CredentialsError> {
-        let key = self.load_key()?;
-        match own.public_key.as_ref().filter(|listed| *listed != key.public()) {
-            None => Ok(key),
-            Some(listed) => Err(CredentialsError::OtherKey {
-                file: self.auth.private_key.clone(),
-                node: own.name.to_string(),
-                listed: listed.clone(),
-                found: key.public().clone(),
-            }),
-        }
+/// The private key of this host, which must be the one that the others know.
+fn load_own_key(config: &Config, own: &Node) -> Result<PrivateKey, CredentialsError> {
+    let key = load_key(config)?;
+    match own.public_key.as_ref().filter(|listed| *listed != key.public()) {
+        None => Ok(key),
+        Some(listed) => Err(CredentialsError::OtherKey {
+            file: config.auth.private_key.clone(),
+            node: own.name.to_string(),
+            listed: listed.clone(),
+            found: key.public().clone(),
+        }),
     }
 }
 

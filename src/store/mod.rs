@@ -4,7 +4,7 @@
 //! that it names, what outlives a reboot, and the mark of a host that was enabled. What it writes is there whole or as
 //! before, also after a power cut, and nobody but root can read it. It decides nothing.
 
-mod config_file;
+pub mod config_file;
 pub mod credentials;
 pub mod enabled;
 pub mod owner;

@@ -5,7 +5,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, RUN_DIR, STATE_DIR, named_path, state_path};
+use super::config_file;
+use crate::config::{RUN_DIR, STATE_DIR, named_path, state_path};
 
 /// The directories of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl Places {
     /// Those that `file` names; where it is broken, those that it named when it was good; where nothing is known of
     /// that, those that can be read in it, or the defaults.
     pub fn of(file: &Path) -> Self {
-        if let Ok((config, _)) = Config::load_or_last_good(file) {
+        if let Ok((config, _)) = config_file::load_or_last_good(file) {
             return Self { run_dir: config.run_dir, state_dir: config.state_dir };
         }
         let text = fs::read_to_string(file).unwrap_or_default();

@@ -3,18 +3,21 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use hostseal::config::Config;
+use hostseal::store::{config_file, credentials};
 
 use super::place::{Done, Place, mode};
 
 #[test]
 fn a_new_configuration_is_valid_and_private() {
     let place = Place::new();
-    let config = Config::load(&place.file()).unwrap();
+    let config = config_file::load(&place.file()).unwrap();
     assert_eq!((config.cluster.as_str(), config.nodes.len()), ("demo", 2));
     assert_eq!(mode(&place.path("secret")), 0o600);
     let id = place.run("secret id");
-    assert_eq!((id.exit, id.out.trim()), (0, config.load_secret().unwrap().id().to_string().as_str()));
+    assert_eq!(
+        (id.exit, id.out.trim()),
+        (0, credentials::load_secret(&config).unwrap().id().to_string().as_str())
+    );
 
     let check = place.run("config check");
     assert_eq!((check.exit, check.err.as_str()), (0, ""), "{check:?}");

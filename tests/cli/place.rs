@@ -9,11 +9,11 @@ use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hostseal::config::Config;
 use hostseal::control::{Reply, Request, decode_request, encode_reply};
 use hostseal::observe::status::{Known, PeerRow, Summary, without_agent};
 use hostseal::observe::{Progress, RowProgress};
 use hostseal::store::Saved;
+use hostseal::store::config_file;
 use hostseal::types::{KernelState, Protection, RowState, UnixTime};
 
 /// A directory of its own for each test, with what `config new` writes there.
@@ -105,7 +105,7 @@ impl Place {
 
     /// What an agent of this place says, with all rows in one state.
     pub(super) fn status(&self, protection: Protection, state: RowState) -> Reply {
-        let config = Config::load(&self.file()).unwrap();
+        let config = config_file::load(&self.file()).unwrap();
         let (kernel, saved) = (KernelState::default(), Saved { protection, ..Saved::default() });
         let present = config.nodes[0].addresses.iter().copied().collect();
         let known = Known {

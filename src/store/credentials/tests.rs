@@ -27,9 +27,9 @@ fn host(mode: u32, listed: bool) -> (tempfile::TempDir, Config) {
 #[test]
 fn with_keys_alone_no_secret_is_needed() {
     let (_directory, config) = host(0o600, true);
-    let credentials = config.load_credentials(&config.nodes[0]).unwrap();
+    let credentials = load(&config, &config.nodes[0]).unwrap();
     assert!(matches!(credentials.identity, Identity::PublicKey(_)));
-    let (secret, previous) = config.load_secrets().unwrap();
+    let (secret, previous) = load_secrets(&config).unwrap();
     assert!(secret.is_none() && previous.is_none());
     let expected = credentials.expected("fd99::2".parse().unwrap()).next().unwrap();
     assert_eq!(expected.node.as_str(), "b");
@@ -44,18 +44,18 @@ fn with_keys_alone_no_secret_is_needed() {
 fn a_key_that_others_may_read_or_do_not_know_is_refused() {
     for mode in [0o640, 0o604, 0o644] {
         let (_directory, config) = host(mode, true);
-        let error = config.load_credentials(&config.nodes[0]).unwrap_err().to_string();
+        let error = load(&config, &config.nodes[0]).unwrap_err().to_string();
         assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
     }
     let (directory, config) = host(0o600, false);
-    let error = config.load_credentials(&config.nodes[0]).unwrap_err().to_string();
+    let error = load(&config, &config.nodes[0]).unwrap_err().to_string();
     assert!(error.contains("is not the key of node a") && error.contains(KEYS[0]), "{error}");
     let file = directory.path().join("key");
     fs::write(&file, "-----BEGIN PRIVATE KEY-----\nhunter2\n").unwrap();
-    let error = format!("{0} {0:?}", config.load_credentials(&config.nodes[0]).unwrap_err());
+    let error = format!("{0} {0:?}", load(&config, &config.nodes[0]).unwrap_err());
     assert!(error.contains("PKCS#8 PEM") && !error.contains("hunter2"), "{error}");
     fs::remove_file(&file).unwrap();
-    let error = config.load_credentials(&config.nodes[0]).unwrap_err().to_string();
+    let error = load(&config, &config.nodes[0]).unwrap_err().to_string();
     assert!(error.contains("cannot be read") && error.contains("hostseal key generate"), "{error}");
 }
 
@@ -85,15 +85,16 @@ fn a_certificate_is_read_with_all_that_belongs_to_it() {
     for names in [["a"], ["10.99.0.1"], ["fd99::1"]] {
         let (_directory, config) = certified(&ca, &names);
         let own = &config.nodes[0];
-        let credentials = config.load_credentials(own).unwrap();
+        let credentials = load(&config, own).unwrap();
         assert!(
             matches!(credentials.identity, Identity::Certificate(..))
-                && config.load_secrets().unwrap().0.is_none()
+                && load_secrets(&config).unwrap().0.is_none()
         );
         let of_b = "10.99.0.2".parse().unwrap();
         assert!(credentials.authorities_for(of_b).is_some() && credentials.knows_signatures(of_b));
-        config.check_certificate(own, &credentials, NOW).unwrap();
-        let late = config.check_certificate(own, &credentials, UnixTime(NOW.0 * 2)).unwrap_err().to_string();
+        check_certificate(&config, own, &credentials, NOW).unwrap();
+        let late =
+            check_certificate(&config, own, &credentials, UnixTime(NOW.0 * 2)).unwrap_err().to_string();
         assert!(late.contains("/own: its certificate, or one above it, expired on 2040-01-01"), "{late}");
     }
 }
@@ -101,7 +102,7 @@ fn a_certificate_is_read_with_all_that_belongs_to_it() {
 #[test]
 fn a_certificate_that_does_not_fit_is_refused() {
     let ca = Ca::new("ours");
-    let error = |config: &Config| config.load_credentials(&config.nodes[0]).unwrap_err().to_string();
+    let error = |config: &Config| load(config, &config.nodes[0]).unwrap_err().to_string();
     let (_directory, config) = certified(&ca, &["b"]);
     assert!(error(&config).contains("/own: its certificate is not for node a"), "{}", error(&config));
 
@@ -124,8 +125,8 @@ fn a_certificate_that_does_not_fit_is_refused() {
         fs::write(path(file), right).unwrap();
     }
     fs::write(path("ca"), Ca::new("theirs").pem).unwrap();
-    let credentials = config.load_credentials(&config.nodes[0]).unwrap();
-    let untrusted = config.check_certificate(&config.nodes[0], &credentials, NOW).unwrap_err().to_string();
+    let credentials = load(&config, &config.nodes[0]).unwrap();
+    let untrusted = check_certificate(&config, &config.nodes[0], &credentials, NOW).unwrap_err().to_string();
     assert!(untrusted.contains("not issued by a CA of auth.ca"), "{untrusted}");
 }
 
@@ -134,7 +135,7 @@ fn who_has_an_address_that_floats_speaks_for_it() {
     let floating = "[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.3\"]\nauth = \"secret\"\n\
                     [[floating]]\nname = \"db\"\naddresses = [\"10.99.0.9\"]\nnodes = [\"a\", \"b\"]\n";
     let config = parse("[auth]\nmethod = \"public_key\"\n", &key(0), &format!("{}{floating}", key(1)));
-    let credentials = config.load_credentials(&config.nodes[2]).unwrap();
+    let credentials = load(&config, &config.nodes[2]).unwrap();
     let expected = |address: &str| {
         let expected = credentials.expected(address.parse().unwrap());
         expected.map(|it| it.node.to_string()).collect::<Vec<_>>()

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::Config;
+use crate::store::credentials;
 
 /// A configuration whose secret is `contents` in a file of `mode`.
 fn with_secret(contents: &[u8], mode: u32) -> (tempfile::TempDir, Config) {
@@ -20,8 +21,8 @@ fn a_secret_is_read() {
     let line = Secret::new([7; 32]).to_line();
     for mode in [0o600, 0o400] {
         let (_directory, config) = with_secret(format!("{}\n", *line).as_bytes(), mode);
-        assert_eq!(config.load_secret().unwrap().expose(), &[7; 32]);
-        assert!(config.load_previous_secret().unwrap().is_none());
+        assert_eq!(credentials::load_secret(&config).unwrap().expose(), &[7; 32]);
+        assert!(credentials::load_previous_secret(&config).unwrap().is_none());
     }
 }
 
@@ -29,7 +30,7 @@ fn a_secret_is_read() {
 fn a_secret_that_others_may_read_is_refused() {
     for mode in [0o640, 0o604, 0o620, 0o601, 0o644] {
         let (_directory, config) = with_secret(Secret::new([7; 32]).to_line().as_bytes(), mode);
-        let error = config.load_secret().unwrap_err().to_string();
+        let error = credentials::load_secret(&config).unwrap_err().to_string();
         let file = config.secret.file.display();
         assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
         assert!(error.contains(&format!("chmod 600 {file}")), "{error}");
@@ -41,26 +42,26 @@ fn what_is_no_secret_is_refused_and_not_repeated() {
     let long = Secret::new([7; 32]).to_line().repeat(9);
     for contents in ["hunter2 hunter2", "", &long, &Secret::new([7; 32]).to_line()[..40]] {
         let (_directory, config) = with_secret(contents.as_bytes(), 0o600);
-        let error = format!("{0} {0:?}", config.load_secret().unwrap_err());
+        let error = format!("{0} {0:?}", credentials::load_secret(&config).unwrap_err());
         assert!(error.contains("32 bytes in base64"), "{error}");
         assert!(!error.contains("hunter2") && !error.contains("BwcH"), "{error}");
     }
     let (_directory, config) = with_secret(b"\xff\xfe", 0o600);
-    assert!(matches!(config.load_secret(), Err(PrivateFileError::Contents { .. })));
+    assert!(matches!(credentials::load_secret(&config), Err(PrivateFileError::Contents { .. })));
 }
 
 #[test]
 fn a_secret_is_a_file() {
     let (directory, mut config) = with_secret(b"", 0o600);
     config.secret.file = directory.path().to_owned();
-    assert!(matches!(config.load_secret(), Err(PrivateFileError::NotAFile(_))));
+    assert!(matches!(credentials::load_secret(&config), Err(PrivateFileError::NotAFile(_))));
     config.secret.file = directory.path().join("pipe");
     nix::unistd::mkfifo(&config.secret.file, nix::sys::stat::Mode::S_IRUSR).unwrap();
     assert!(
-        matches!(config.load_secret(), Err(PrivateFileError::NotAFile(_))),
+        matches!(credentials::load_secret(&config), Err(PrivateFileError::NotAFile(_))),
         "and it did not wait for a writer"
     );
     config.secret.file = directory.path().join("none");
-    let error = config.load_secret().unwrap_err().to_string();
+    let error = credentials::load_secret(&config).unwrap_err().to_string();
     assert!(error.contains("none: cannot be read") && error.contains("hostseal secret generate"), "{error}");
 }
