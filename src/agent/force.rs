@@ -25,7 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// # Errors
 /// The kernel does not let us; an agent cannot be ended; or what was removed comes back.
 pub fn force_clear(path: &Path) -> anyhow::Result<String> {
-    let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+    let mut kernel = xfrm::Tables::open().context("the kernel's IPsec tables cannot be opened")?;
     let places = Places::of(path);
     let single = Single::new(&places.run_dir);
     let ended = single.end();
@@ -60,7 +60,7 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Watches for a second that the kernel stays without anything of ours.
-fn look_again(kernel: &mut xfrm::Kernel) -> anyhow::Result<()> {
+fn look_again(kernel: &mut xfrm::Tables) -> anyhow::Result<()> {
     for _ in 0..LOOKS {
         sleep(LOOK_INTERVAL);
         let left = xfrm::count_ours(kernel)?;

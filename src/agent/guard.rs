@@ -43,11 +43,11 @@ fn guard_by(path: &Path, config: &Config) -> anyhow::Result<String> {
         return Ok(AGENT_RUNS.to_owned());
     }
     let sealed = match sealed_pairs(path, config) {
-        Ok(Sealed::Nothing(why)) => return Ok(format!("nothing to guard: {why}")),
-        Ok(Sealed::Pairs(node, sealed)) => Ok((node, sealed)),
+        Ok(ToGuard::Nothing(why)) => return Ok(format!("nothing to guard: {why}")),
+        Ok(ToGuard::Pairs(node, sealed)) => Ok((node, sealed)),
         Err(unknown) => Err(unknown),
     };
-    let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+    let mut kernel = xfrm::Tables::open().context("the kernel's IPsec tables cannot be opened")?;
     let actual = kernel.read()?;
     match sealed {
         Ok((node, sealed)) => {
@@ -85,7 +85,7 @@ fn guard_without_file(path: &Path, broken: ConfigError) -> anyhow::Result<String
     if remotes.is_empty() {
         return Err(broken.into());
     }
-    let mut kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+    let mut kernel = xfrm::Tables::open().context("the kernel's IPsec tables cannot be opened")?;
     let actual = kernel.read()?;
     carry_out(&mut kernel, &block_all(&remotes, &Exemptions::default(), &actual))?;
     let blocked: Vec<String> = remotes.iter().map(IpAddr::to_string).collect();
@@ -100,7 +100,7 @@ fn guard_without_file(path: &Path, broken: ConfigError) -> anyhow::Result<String
 const AGENT_RUNS: &str = "an agent runs and guards this host itself";
 
 /// What is to be guarded.
-enum Sealed<'c> {
+enum ToGuard<'c> {
     /// Nothing, and why.
     Nothing(&'static str),
     /// These pairs of this host.
@@ -118,22 +118,22 @@ enum Unknown {
     Boot(#[from] io::Error),
 }
 
-fn sealed_pairs<'c>(path: &Path, config: &'c Config) -> Result<Sealed<'c>, Unknown> {
+fn sealed_pairs<'c>(path: &Path, config: &'c Config) -> Result<ToGuard<'c>, Unknown> {
     let mut saved = match enabled::in_place_of_lost_state(path, config) {
         Some(saved) => saved,
         None => Saved::load(&config.state_path())?,
     };
     let sealed = match guard::sealed(&mut saved, &machine::boot()?) {
         Ok(sealed) => sealed,
-        Err(why) => return Ok(Sealed::Nothing(why)),
+        Err(why) => return Ok(ToGuard::Nothing(why)),
     };
     // Before the network is up there are none, and what is remembered counts.
     let own = own_addresses().unwrap_or_default();
     let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?;
-    Ok(Sealed::Pairs(node, sealed))
+    Ok(ToGuard::Pairs(node, sealed))
 }
 
-fn carry_out(kernel: &mut xfrm::Kernel, plan: &Plan) -> anyhow::Result<()> {
+fn carry_out(kernel: &mut xfrm::Tables, plan: &Plan) -> anyhow::Result<()> {
     let results = kernel.apply(&plan.ops, &BTreeMap::new());
     let refused = results.into_iter().filter_map(Result::err).map(|error| error.to_string());
     let conflicts = plan.conflicts.iter().map(in_the_way);

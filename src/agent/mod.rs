@@ -32,7 +32,7 @@ use std::path::Path;
 pub use force::force_clear;
 pub use guard::guard;
 pub use keeper::hold;
-pub use process::{Entropy, keep_secrets};
+pub use process::{SystemEntropy, keep_secrets};
 pub use service::Stay;
 
 /// Runs the agent in the foreground until SIGTERM or SIGINT, which leave protection in place.

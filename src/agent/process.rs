@@ -43,9 +43,9 @@ fn stay_in_memory() -> nix::Result<()> {
 /// The operating system's randomness. None is fetched ahead: a virtual machine that goes on from a snapshot, twice,
 /// would hand out the same bytes again, while its kernel draws anew once it is told (vmgenid).
 #[derive(Default)]
-pub struct Entropy;
+pub struct SystemEntropy;
 
-impl ike::Entropy for Entropy {
+impl ike::Entropy for SystemEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {
         // getrandom(2) cannot fail once the system's pool is ready, and waits until it is. Should it fail all the
         // same, keys must not be made from what happens to be in memory.
@@ -65,11 +65,15 @@ mod tests {
 
     #[test]
     fn no_byte_is_handed_out_twice_or_held_back() {
-        assert_eq!(size_of::<Entropy>(), 0, "nothing is kept that a copy of this process would have too");
+        assert_eq!(
+            size_of::<SystemEntropy>(),
+            0,
+            "nothing is kept that a copy of this process would have too"
+        );
         let mut seen = BTreeSet::new();
         for length in [8, 32, 4, 1024, 2055, 32].into_iter().cycle().take(60) {
             let mut bytes = vec![0; length];
-            Entropy.fill(&mut bytes);
+            SystemEntropy.fill(&mut bytes);
             // Four bytes alone can come twice by chance.
             for piece in bytes.chunks_exact(8) {
                 assert!(seen.insert(piece.to_vec()), "{piece:x?} came twice");

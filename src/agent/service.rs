@@ -20,7 +20,7 @@ use super::descriptors;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use super::notify::Notifier;
-use super::process::Entropy;
+use super::process::SystemEntropy;
 use super::single::Single;
 use super::sockets::Sockets;
 use super::start;
@@ -172,7 +172,7 @@ impl Service {
         Ok(Self {
             path: std::path::absolute(path)?,
             reach,
-            host: Host::new(moment(now), machine::boot()?.id, start, Box::new(|| Box::new(Entropy))),
+            host: Host::new(moment(now), machine::boot()?.id, start, Box::new(|| Box::new(SystemEntropy))),
             system,
             watch: open_watch(),
             writer: Writer::start().context("there is no thread to write the state directory")?,

@@ -25,7 +25,7 @@ use super::descriptors;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use crate::host::core::{Datagram, ProbeDatagram, Unsent};
-use crate::host::setup::Ports;
+use crate::host::setup::IkePorts;
 use crate::ike::{DATAGRAM_MAX, Transmit};
 use crate::types::units::listed;
 use crate::types::{Problem, ProblemCode};
@@ -124,7 +124,11 @@ impl Sockets {
     ///
     /// # Errors
     /// IKE's port is taken, there are too few descriptors, or the kernel does not let us bypass its policies: all is as before then.
-    pub fn open(&mut self, addresses: impl IntoIterator<Item = IpAddr>, ports: Ports) -> anyhow::Result<()> {
+    pub fn open(
+        &mut self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        ports: IkePorts,
+    ) -> anyhow::Result<()> {
         let addresses: BTreeSet<IpAddr> = addresses.into_iter().collect();
         let before = self.by_local.keys().map(SocketAddr::ip);
         descriptors::ensure_enough(before.chain(addresses.iter().copied()).collect::<BTreeSet<_>>().len())?;

@@ -15,10 +15,10 @@ use super::export;
 use super::hearing::hear;
 use super::routes::Routes;
 use super::sockets::{Sockets, has_no_room};
-use crate::host::Fate;
+use crate::host::ProbeFate;
 use crate::host::core::ProbeDatagram;
 use crate::host::kernel::{Kernel, Unreadable};
-use crate::host::setup::{Ports, Setup};
+use crate::host::setup::{IkePorts, Setup};
 use crate::host::system::{Facts, Here, KernelEvent, Moment, System};
 use crate::machine::{self, Network, uptime};
 use crate::observe::{forwarding, holes};
@@ -34,7 +34,7 @@ pub(super) fn moment(now: Instant) -> Moment {
 
 /// The kernel's tables, the sockets and the routes of this system.
 pub(super) struct Linux {
-    kernel: xfrm::Kernel,
+    kernel: xfrm::Tables,
     pub(super) events: AsyncFd<xfrm::Events>,
     /// `None` while none are wanted.
     pub(super) sockets: Option<Sockets>,
@@ -49,7 +49,7 @@ impl Linux {
     /// # Errors
     /// The kernel does not let us.
     pub(super) fn open(run_dir: PathBuf) -> anyhow::Result<Self> {
-        let kernel = xfrm::Kernel::open().context("the kernel's IPsec tables cannot be opened")?;
+        let kernel = xfrm::Tables::open().context("the kernel's IPsec tables cannot be opened")?;
         // Before the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
         let events = xfrm::Events::open_beside(kernel.port())
             .context("cannot subscribe to the kernel's IPsec events")?;
@@ -59,22 +59,22 @@ impl Linux {
     }
 
     /// Sends a probe through its SA; says what became of it.
-    pub(super) fn probe(&mut self, probe: &ProbeDatagram) -> Fate {
-        let Some(sockets) = &mut self.sockets else { return Fate::Lost };
+    pub(super) fn probe(&mut self, probe: &ProbeDatagram) -> ProbeFate {
+        let Some(sockets) = &mut self.sockets else { return ProbeFate::Lost };
         // The kernel counts some of those over IPv6 that it refuses: it learns their size as it encrypts them.
-        let counts = |kernel: &mut xfrm::Kernel| {
+        let counts = |kernel: &mut xfrm::Tables| {
             let reading = probe.may_count().then(|| kernel.read_sa(probe.sa.id()));
             reading.and_then(Result::ok).flatten()
         };
         let before = counts(&mut self.kernel);
         match sockets.probe(probe) {
-            Ok(()) => Fate::Sent,
+            Ok(()) => ProbeFate::Sent,
             Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
-                Fate::TooLarge(before.zip(counts(&mut self.kernel)).map(Box::new))
+                ProbeFate::TooLarge(before.zip(counts(&mut self.kernel)).map(Box::new))
             }
             Err(error) => {
                 tracing::debug!("a probe through {}: {error}", probe.sa.id());
-                if has_no_room(&error) { Fate::NoRoom } else { Fate::Lost }
+                if has_no_room(&error) { ProbeFate::NoRoom } else { ProbeFate::Lost }
             }
         }
     }
@@ -119,7 +119,7 @@ impl System for Linux {
         xfrm::sweep(&mut self.kernel).map(drop).map_err(|error| error.to_string())
     }
 
-    fn open(&mut self, addresses: Vec<IpAddr>, ports: Ports) -> anyhow::Result<()> {
+    fn open(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()> {
         if let Some(sockets) = &mut self.sockets {
             return sockets.open(addresses, ports);
         }

@@ -10,7 +10,7 @@ use super::exit::{Exit, Failure};
 use super::status;
 use super::term::{print, print_json};
 use super::{context, others};
-use crate::config::{Config, ConfigError, Forwarded, Mode, Node, Problem, REKEY_PACE};
+use crate::config::{Config, ConfigError, ConfigProblem, Forwarded, Mode, Node, REKEY_PACE};
 use crate::identity::AuthMethod;
 use crate::store::{CredentialsError, config_file, credentials};
 use crate::types;
@@ -366,8 +366,8 @@ impl Mistake {
     }
 }
 
-impl From<&Problem> for Mistake {
-    fn from(problem: &Problem) -> Self {
+impl From<&ConfigProblem> for Mistake {
+    fn from(problem: &ConfigProblem) -> Self {
         Self {
             line: Some(problem.line),
             column: Some(problem.column),

@@ -39,16 +39,16 @@ pub(super) enum AskError {
     #[error("the agent's answer: {0}")]
     Answer(#[from] ControlError),
     #[error("the agent gave another answer than the one to {0}: update and restart it")]
-    Mismatch(Asked),
+    Mismatch(RequestInWords),
     #[error("{message}")]
     Refused { code: ErrorCode, message: String },
 }
 
 /// What was asked, in words.
 #[derive(Debug, Clone)]
-pub(super) struct Asked(Request);
+pub(super) struct RequestInWords(Request);
 
-impl fmt::Display for Asked {
+impl fmt::Display for RequestInWords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             Request::Ping => "\"are you there\"",
@@ -103,7 +103,7 @@ impl Client {
     pub(super) fn status_within(&self, patience: Duration) -> Result<Status, AskError> {
         match self.ask_within(&Request::Status, patience)? {
             Reply::Status(status) => Ok(*status),
-            _ => Err(AskError::Mismatch(Asked(Request::Status))),
+            _ => Err(AskError::Mismatch(RequestInWords(Request::Status))),
         }
     }
 
@@ -122,7 +122,7 @@ impl Client {
                 let kernel = self.plan_by(Request::PlanWith { file, text })?;
                 Ok(Preview { kernel, ..Preview::default() })
             }
-            Ok(_) => Err(AskError::Mismatch(Asked(request))),
+            Ok(_) => Err(AskError::Mismatch(RequestInWords(request))),
             Err(error) => Err(error),
         }
     }
@@ -130,7 +130,7 @@ impl Client {
     fn plan_by(&self, request: Request) -> Result<Vec<PlanLine>, AskError> {
         match self.ask(&request)? {
             Reply::Plan(lines) => Ok(lines),
-            _ => Err(AskError::Mismatch(Asked(request))),
+            _ => Err(AskError::Mismatch(RequestInWords(request))),
         }
     }
 
@@ -138,7 +138,7 @@ impl Client {
     pub(super) fn reload(&self) -> Result<Vec<String>, AskError> {
         match self.ask(&Request::Reload)? {
             Reply::Reloaded(changes) => Ok(changes),
-            _ => Err(AskError::Mismatch(Asked(Request::Reload))),
+            _ => Err(AskError::Mismatch(RequestInWords(Request::Reload))),
         }
     }
 
@@ -149,7 +149,7 @@ impl Client {
         let request = Request::Follow { after, hold_ms };
         match self.ask(&request)? {
             Reply::Progress(progress) => Ok(progress),
-            _ => Err(AskError::Mismatch(Asked(request))),
+            _ => Err(AskError::Mismatch(RequestInWords(request))),
         }
     }
 
@@ -157,7 +157,7 @@ impl Client {
     pub(super) fn order(&self, request: Request) -> Result<(), AskError> {
         match self.ask(&request)? {
             Reply::Done => Ok(()),
-            _ => Err(AskError::Mismatch(Asked(request))),
+            _ => Err(AskError::Mismatch(RequestInWords(request))),
         }
     }
 

@@ -71,7 +71,7 @@ fn check(args: &NewArgs, text: &str) -> Result<(), Failure> {
                 let at: usize = key.strip_prefix("nodes[")?.split(']').next()?.parse().ok()?;
                 args.nodes.get(at).map(|node| node.name.clone())
             };
-            let describe = |problem: &crate::config::Problem| {
+            let describe = |problem: &crate::config::ConfigProblem| {
                 let subject = node(&problem.key).unwrap_or_else(|| problem.key.clone());
                 let message = problem.message.split(", in line").next().unwrap_or_default();
                 format!("{subject}: {message}")

@@ -9,7 +9,7 @@ use super::listeners::{Holder, Listener, udp_listeners};
 use crate::config::{Config, Node};
 use crate::types::EncapsulationMode;
 use crate::types::ours::KEEPER_NAME;
-use crate::xfrm::{Family, Kernel};
+use crate::xfrm::{Family, Tables};
 
 /// Bits of a capability set (linux/capability.h).
 const NET_BIND_SERVICE: u32 = 10;
@@ -104,7 +104,7 @@ fn effective_capabilities(status: &str) -> u64 {
 }
 
 fn kernel_can(addresses: &[IpAddr]) -> Result<(), Failure> {
-    let mut kernel = Kernel::open()
+    let mut kernel = Tables::open()
         .map_err(|error| Failure::io("opening the kernel's IPsec tables (module xfrm_user)", &error))?;
     for (family, used) in [
         (Family::V4, addresses.iter().any(IpAddr::is_ipv4)),

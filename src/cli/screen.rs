@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::exit::Failure;
-use super::term::{Reader, print};
+use super::term::{Audience, print};
 
 /// The alternate screen, no cursor, no wrapping.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -14,7 +14,7 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 const LEAVE: &str = "\x1b[?7h\x1b[?25h\x1b[?1049l";
 
 /// What ends a wait early.
-enum Call {
+enum Wake {
     /// The window has another size.
     Redraw,
     /// Somebody wants us to end.
@@ -23,7 +23,7 @@ enum Call {
 
 /// The alternate screen, until it is dropped.
 pub(super) struct Screen {
-    calls: Receiver<Call>,
+    calls: Receiver<Wake>,
 }
 
 impl Screen {
@@ -37,7 +37,7 @@ impl Screen {
         let (sender, calls) = channel();
         std::thread::spawn(move || {
             while let Ok(signal) = signals.wait() {
-                let call = if signal == Signal::SIGWINCH { Call::Redraw } else { Call::End };
+                let call = if signal == Signal::SIGWINCH { Wake::Redraw } else { Wake::End };
                 if sender.send(call).is_err() {
                     return;
                 }
@@ -48,14 +48,14 @@ impl Screen {
     }
 
     /// Shows `lines` and nothing else.
-    pub(super) fn draw(&self, lines: &[String]) -> Result<Reader, Failure> {
+    pub(super) fn draw(&self, lines: &[String]) -> Result<Audience, Failure> {
         // All is cleared before it is written: behind the last column of a line, that column would be cleared too.
         print(&format!("\x1b[H\x1b[J{}", lines.join("\r\n")))
     }
 
     /// Waits for `time`, or until the window has another size. `false` when it is time to end.
     pub(super) fn wait(&self, time: Duration) -> bool {
-        !matches!(self.calls.recv_timeout(time), Ok(Call::End) | Err(RecvTimeoutError::Disconnected))
+        !matches!(self.calls.recv_timeout(time), Ok(Wake::End) | Err(RecvTimeoutError::Disconnected))
     }
 }
 

@@ -13,7 +13,7 @@ const GENERATIONS: usize = 32;
 
 /// Between whom the session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Session {
+struct SshSession {
     client: IpAddr,
     server: IpAddr,
     port: u16,
@@ -25,8 +25,8 @@ pub(super) fn warning(config: &Config, node: &Node) -> Option<String> {
     words(config, node, session)
 }
 
-fn words(config: &Config, node: &Node, session: Session) -> Option<String> {
-    let Session { client, server, port } = session;
+fn words(config: &Config, node: &Node, session: SshSession) -> Option<String> {
+    let SshSession { client, server, port } = session;
     let (peer, _) =
         config.pairs(node).into_iter().find(|(_, pair)| (pair.local, pair.remote) == (server, client))?;
     let exempt = config.protection.exempt.iter().any(|entry| {
@@ -43,7 +43,7 @@ fn words(config: &Config, node: &Node, session: Session) -> Option<String> {
 }
 
 /// The session of a process or the nearest of its ancestors that has one.
-fn session(mut pid: u32) -> Option<Session> {
+fn session(mut pid: u32) -> Option<SshSession> {
     for _ in 0..GENERATIONS {
         // A process that is gone, or that may not be looked at, ends the search above it, not here.
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -56,13 +56,13 @@ fn session(mut pid: u32) -> Option<Session> {
 }
 
 /// The session in an environment, as in `/proc/PID/environ`: assignments that end with NUL.
-fn in_environment(environment: &[u8]) -> Option<Session> {
+fn in_environment(environment: &[u8]) -> Option<SshSession> {
     let assignments = environment.split(|byte| *byte == 0).filter_map(|one| std::str::from_utf8(one).ok());
     let value = assignments.filter_map(|one| one.split_once('=')).find(|(name, _)| *name == VARIABLE)?.1;
     // Client, its port, server, its port (sshd(8)).
     let mut fields = value.split(' ');
     let (client, server) = (fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?);
-    Some(Session { client, server, port: fields.next()?.parse().ok()? })
+    Some(SshSession { client, server, port: fields.next()?.parse().ok()? })
 }
 
 /// The parent in `/proc/PID/status`; `None` for the first process.

@@ -13,7 +13,7 @@ use super::others;
 use super::remembered::Remembered;
 use super::render::{self, Extent};
 use super::screen::Screen;
-use super::term::{self, Reader, Style, print, print_json};
+use super::term::{self, Audience, Style, print, print_json};
 use crate::config::{Config, Node};
 use crate::machine::{self, Network, present_addresses};
 use crate::observe::status::{AgentInfo, Known, SaState, Status, Summary, without_agent};
@@ -21,7 +21,7 @@ use crate::observe::{forwarding, sources, unpaired};
 use crate::store::{Saved, credentials};
 use crate::types::units::human_duration;
 use crate::types::{KernelState, Problem, ProblemCode, Protection, ReasonCode, UnixTime};
-use crate::xfrm::{self, Kernel};
+use crate::xfrm::{self, Tables};
 
 /// How often `--watch` looks.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failu
         return watch(look, args);
     }
     let deadline = args.wait.map(|wait| Instant::now() + wait);
-    let mut news = News { client: context::client(&config), revision: 0 };
+    let mut news = AgentNews { client: context::client(&config), revision: 0 };
     loop {
         let status = look()?;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -72,7 +72,7 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failu
             news.wait(left, status.agent.answering);
             continue;
         }
-        if show(&status, args)? == Reader::Gone || !args.watch {
+        if show(&status, args)? == Audience::Gone || !args.watch {
             return Ok(exit_of(&status));
         }
         std::thread::sleep(REFRESH);
@@ -80,13 +80,13 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failu
 }
 
 /// Waits for the agent to tell that something has changed: a whole status of thousands of pairs is dear.
-struct News {
+struct AgentNews {
     client: Client,
     /// What is known.
     revision: u64,
 }
 
-impl News {
+impl AgentNews {
     /// Waits for some, but no longer than `left` or until it is time to look again. One that does not answer would keep
     /// whoever asks for longer than that.
     fn wait(&mut self, left: Duration, answering: bool) {
@@ -108,7 +108,7 @@ fn watch(look: impl Fn() -> Result<Status, Failure>, args: &StatusArgs) -> Resul
         let (columns, height) = term::size().unwrap_or((80, 24));
         let extent = Extent { width: Some(columns), ..extent(args) };
         let lines = render::screen(&status, extent, height, Style::of_stdout());
-        if screen.draw(&lines)? == Reader::Gone || !screen.wait(REFRESH) {
+        if screen.draw(&lines)? == Audience::Gone || !screen.wait(REFRESH) {
             return Ok(exit_of(&status));
         }
         status = look()?;
@@ -125,7 +125,7 @@ pub(super) fn exit_of(status: &Status) -> Exit {
     if status.is_healthy() { Exit::Done } else { Exit::Degraded }
 }
 
-fn show(status: &Status, args: &StatusArgs) -> Result<Reader, Failure> {
+fn show(status: &Status, args: &StatusArgs) -> Result<Audience, Failure> {
     match (args.json, args.watch) {
         (true, false) => print_json(status),
         (true, true) => print(&(serde_json::to_string(status).unwrap_or_default() + "\n")),
@@ -248,7 +248,7 @@ fn dead_agent(status: &Status, remedy: &str) -> String {
 /// What the kernel holds.
 pub(super) fn read_kernel() -> Result<KernelState, Failure> {
     let mut kernel =
-        Kernel::open().map_err(|error| Failure::io("opening the kernel's IPsec tables", &error))?;
+        Tables::open().map_err(|error| Failure::io("opening the kernel's IPsec tables", &error))?;
     Ok(kernel.read()?)
 }
 

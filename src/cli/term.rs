@@ -11,7 +11,7 @@ use crate::types::RowState;
 
 /// Whether whoever reads standard output is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum Audience {
     /// Yes.
     There,
     /// No (`hostseal status --watch | head`): nothing more needs to be written, and that is no failure.
@@ -22,17 +22,17 @@ pub enum Reader {
 ///
 /// # Errors
 /// The system refused, for another reason than that nobody reads any more.
-pub fn print(text: &str) -> Result<Reader, Failure> {
+pub fn print(text: &str) -> Result<Audience, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Ok(()) => Ok(Audience::There),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Audience::Gone),
         Err(error) => Err(Failure::io("writing to standard output", &error)),
     }
 }
 
 /// Writes a result as JSON, on several lines.
-pub(super) fn print_json(value: &impl Serialize) -> Result<Reader, Failure> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<Audience, Failure> {
     // Plain data with string keys: writing it to memory has nothing to fail at.
     let json = serde_json::to_string_pretty(value).unwrap_or_default();
     print(&(json + "\n"))

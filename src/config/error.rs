@@ -23,13 +23,13 @@ pub enum ConfigError {
         /// What the file is called.
         file: String,
         /// All that is wrong, in the file's order, at least one.
-        problems: Vec<Problem>,
+        problems: Vec<ConfigProblem>,
     },
 }
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -45,7 +45,7 @@ pub struct Problem {
     width: usize,
 }
 
-impl Problem {
+impl ConfigProblem {
     /// A problem with the bytes `span` of `text`.
     pub(super) fn new(text: &str, span: Range<usize>, key: &str, message: String) -> Self {
         let floor =
@@ -76,7 +76,7 @@ impl Problem {
     }
 }
 
-fn listed(file: &str, problems: &[Problem]) -> String {
+fn listed(file: &str, problems: &[ConfigProblem]) -> String {
     let mut text = String::new();
     for (at, problem) in problems.iter().enumerate() {
         if at > 0 {
@@ -98,7 +98,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, column, key, message, .. } = self;
         let separator = if key.is_empty() { "" } else { ": " };

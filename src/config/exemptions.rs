@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Config, Node};
-use crate::types::exempt::Opening;
+use crate::types::exempt::ClearFlow;
 use crate::types::{Exemption, NodeName, PolicyDirection};
 
 /// What stays in the clear between one host and each peer.
@@ -41,12 +41,12 @@ impl Exemptions {
 
     /// What passes between this host and a peer: this host as server and as client, in and, unless it is for what
     /// comes in alone, out.
-    pub fn openings(&self, remote: IpAddr) -> Vec<Opening> {
+    pub fn clear_flows(&self, remote: IpAddr) -> Vec<ClearFlow> {
         let of_one = |Entry { exemption, here, there }: &Entry| {
             let there = there.as_ref().is_none_or(|addresses| addresses.contains(&remote));
-            let mut openings = exemption.both_ways(remote, *here, there);
-            openings.retain(|opening| !exemption.incoming || opening.direction == PolicyDirection::In);
-            openings
+            let mut clear_flows = exemption.both_ways(remote, *here, there);
+            clear_flows.retain(|flow| !exemption.incoming || flow.direction == PolicyDirection::In);
+            clear_flows
         };
         self.0.iter().flat_map(of_one).collect()
     }
@@ -87,8 +87,8 @@ mod tests {
                 destination_ports: Ports::one(to.1),
                 ..Selector::between(Block::host([0; 4].into()), Block::host([0; 4].into()))
             };
-            let openings = exemptions.openings(config.nodes[there].addresses[0]);
-            openings.iter().any(|opening| opening.direction == direction && opening.covers(&packet))
+            let clear_flows = exemptions.clear_flows(config.nodes[there].addresses[0]);
+            clear_flows.iter().any(|flow| flow.direction == direction && flow.covers(&packet))
         })
     }
 
@@ -112,8 +112,8 @@ mod tests {
         }
         // Who this host is may not be known: then it may be the server, and the others are as the file says.
         let unknown = Exemptions::of(&of_a, None);
-        assert_eq!(unknown.openings("10.99.0.2".parse().unwrap()).len(), 2);
-        assert_eq!(unknown.openings("10.99.0.1".parse().unwrap()).len(), 4);
+        assert_eq!(unknown.clear_flows("10.99.0.2".parse().unwrap()).len(), 2);
+        assert_eq!(unknown.clear_flows("10.99.0.1".parse().unwrap()).len(), 4);
     }
 
     #[test]
@@ -134,12 +134,11 @@ mod tests {
         for (server, opens) in [("a", true), ("b", false), ("c", true)] {
             let config = file(server);
             let exemptions = Exemptions::of(&config, Some(&config.nodes[1]));
-            let as_client = |opening: &Opening| {
-                opening.direction == PolicyDirection::Out
-                    && opening.selector.destination_ports == Ports::one(22)
+            let as_client = |flow: &ClearFlow| {
+                flow.direction == PolicyDirection::Out && flow.selector.destination_ports == Ports::one(22)
             };
-            let openings = exemptions.openings(floating.parse().unwrap());
-            assert_eq!(openings.iter().any(as_client), opens, "{server}");
+            let clear_flows = exemptions.clear_flows(floating.parse().unwrap());
+            assert_eq!(clear_flows.iter().any(as_client), opens, "{server}");
         }
     }
 

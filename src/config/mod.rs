@@ -31,7 +31,7 @@ pub mod whoami;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, named_path};

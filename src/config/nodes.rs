@@ -14,7 +14,7 @@ use crate::types::{EncapsulationMode, Inside, Method, NodeName};
 
 /// What holds for all nodes.
 #[derive(Clone, Copy)]
-pub(super) struct Rules<'r> {
+pub(super) struct NodeRules<'r> {
     pub(super) auth: &'r AuthRules,
     pub(super) keying: &'r Keying,
     pub(super) esp: &'r Esp,
@@ -55,7 +55,7 @@ impl Taken {
 /// The hosts of the file and its floating addresses, in its order.
 pub(super) fn read(
     root: &mut Section<'_>,
-    rules: Rules<'_>,
+    rules: NodeRules<'_>,
     problems: &Problems<'_>,
 ) -> (Vec<Node>, Vec<Floating>) {
     let sections = root.sections("nodes");
@@ -82,7 +82,7 @@ pub(super) fn read(
     (nodes, floating)
 }
 
-fn node(mut section: Section<'_>, rules: Rules<'_>, taken: &mut Taken, problems: &Problems<'_>) -> Node {
+fn node(mut section: Section<'_>, rules: NodeRules<'_>, taken: &mut Taken, problems: &Problems<'_>) -> Node {
     let name = section.required("name", node_name);
     let list = section.required_list("addresses", |value| address(text(value)?));
     let translated = section.entries("inside", address, |value: &DeValue<'_>| address(text(value)?));

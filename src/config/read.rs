@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::Problem;
+use super::error::ConfigProblem;
 use super::exempt;
-use super::nodes::{self, Rules};
+use super::nodes::{self, NodeRules};
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
     AuthRules, Config, Esp, Forwarded, Keying, Mode, NAT_PORT, ProtectionRules, SOCKET_NAME, SecretFiles,
@@ -37,7 +37,7 @@ const EXPIRE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 const PROPOSALS_LIMIT: usize = 16;
 
 /// The configuration that `text` is, or all that is wrong with it.
-pub(super) fn config(text: &str) -> Result<Config, Vec<Problem>> {
+pub(super) fn config(text: &str) -> Result<Config, Vec<ConfigProblem>> {
     let problems = Problems::new(text);
     let table = match DeTable::parse(text) {
         Ok(table) => table,
@@ -75,7 +75,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let esp = esp(root.section("esp"), problems);
     let (protection, exempt) = protection(root.section("protection"));
     let (nodes, floating) =
-        nodes::read(&mut root, Rules { auth: &auth, keying: &keying, esp: &esp }, problems);
+        nodes::read(&mut root, NodeRules { auth: &auth, keying: &keying, esp: &esp }, problems);
     let protection = ProtectionRules { exempt: exempt::apart(exempt, &nodes, problems), ..protection };
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)

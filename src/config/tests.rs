@@ -19,7 +19,7 @@ fn parse(head: &str) -> Result<Config, ConfigError> {
 /// The problems of a text as `line:column: key: message`.
 fn problems(text: &str) -> Vec<String> {
     match Config::parse(text, "f.toml") {
-        Err(ConfigError::Invalid { problems, .. }) => problems.iter().map(Problem::to_string).collect(),
+        Err(ConfigError::Invalid { problems, .. }) => problems.iter().map(ConfigProblem::to_string).collect(),
         other => panic!("{other:?}"),
     }
 }

@@ -9,12 +9,12 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::Problem;
+use super::error::ConfigProblem;
 
 /// Collects problems of one text.
 pub(super) struct Problems<'t> {
     text: &'t str,
-    found: RefCell<Vec<Problem>>,
+    found: RefCell<Vec<ConfigProblem>>,
 }
 
 impl<'t> Problems<'t> {
@@ -23,16 +23,16 @@ impl<'t> Problems<'t> {
     }
 
     pub(super) fn add(&self, span: Range<usize>, key: &str, message: String) {
-        self.found.borrow_mut().push(Problem::new(self.text, span, key, message));
+        self.found.borrow_mut().push(ConfigProblem::new(self.text, span, key, message));
     }
 
     /// The number of the line of a byte.
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        Problem::new(self.text, span.clone(), "", String::new()).line
+        ConfigProblem::new(self.text, span.clone(), "", String::new()).line
     }
 
     /// All problems in the text's order.
-    pub(super) fn into_vec(self) -> Vec<Problem> {
+    pub(super) fn into_vec(self) -> Vec<ConfigProblem> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|problem| (problem.line, problem.column));
         found

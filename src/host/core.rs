@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 pub use self::apply::in_the_way;
 use self::journal::Journal;
-pub use self::reconfigure::Preview;
+pub use self::reconfigure::SchemeChange;
 use self::silence::Acquaintance;
 use self::sizing::Search;
 pub use self::unsent::Unsent;

@@ -26,7 +26,7 @@ pub struct Write(u64);
 
 /// When the next write is due.
 #[derive(Debug, Default)]
-pub struct Due {
+pub struct WriteTimes {
     seals: Option<Instant>,
     figures: Option<Instant>,
     /// Figures are written no earlier than that.
@@ -43,7 +43,7 @@ pub struct Due {
     began: Option<Instant>,
 }
 
-impl Due {
+impl WriteTimes {
     /// Something is to be remembered.
     pub fn note(&mut self, now: Instant, what: Persist) {
         match what {
@@ -126,7 +126,7 @@ mod tests {
 
     /// How often a state of so many octets is written in an hour in which SAs end `every` so often.
     fn writes(octets: usize, every: Duration) -> u64 {
-        let (mut due, start) = (Due::default(), Instant::now());
+        let (mut due, start) = (WriteTimes::default(), Instant::now());
         let mut now = start;
         while now < start + 3600 * SECOND {
             due.note(now, Persist::Figures);
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_told_is_on_the_disk() {
-        let (mut due, now) = (Due::default(), Instant::now());
+        let (mut due, now) = (WriteTimes::default(), Instant::now());
         assert_eq!(due.before_telling(now, false), None, "nothing has changed");
         due.note(now, Persist::Figures);
         assert_eq!(due.before_telling(now, false), None, "figures are no promise");
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn where_nothing_can_be_written_nobody_waits_and_it_is_tried_again() {
-        let (mut due, now) = (Due::default(), Instant::now());
+        let (mut due, now) = (WriteTimes::default(), Instant::now());
         due.note(now, Persist::Seals);
         let write = due.before_telling(now, false).unwrap();
         due.begin(now);
@@ -200,7 +200,7 @@ mod tests {
     /// Thousands of pairs are being sealed, and somebody follows that.
     #[test]
     fn a_large_state_is_written_no_faster_than_it_may_be_unless_somebody_waits() {
-        let (mut due, now, octets) = (Due::default(), Instant::now(), 3 << 19);
+        let (mut due, now, octets) = (WriteTimes::default(), Instant::now(), 3 << 19);
         due.note(now, Persist::Seals);
         assert_eq!(due.deadline(), Some(now + GATHER), "the first is not put off");
         due.begin(now);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::core::Persist;
-use super::due::{Due, Write};
+use super::due::{Write, WriteTimes};
 use super::unsaved::Unsaved;
 use crate::config::Config;
 use crate::control::Reply;
@@ -56,7 +56,7 @@ struct Held {
 /// What is to be written, and told.
 #[derive(Default)]
 pub(super) struct Ledger {
-    due: Due,
+    due: WriteTimes,
     unsaved: Unsaved,
     /// When the configuration is to be kept, and whether it is being written.
     keep_at: Option<Instant>,

@@ -60,7 +60,7 @@ pub use self::reload::{Files, Read};
 use self::report::Agent;
 use self::setup::{Secrets, Setup};
 use self::system::{Here, Moment, System};
-use self::unlisted::Knocks;
+use self::unlisted::UnlistedLog;
 use self::wish::Ordered;
 use crate::config::Exemptions;
 use crate::control::Reply;
@@ -87,7 +87,7 @@ pub type Chance = Box<dyn FnMut() -> Box<dyn ike::Entropy + Send>>;
 
 /// What became of a probe.
 #[derive(Debug)]
-pub enum Fate {
+pub enum ProbeFate {
     /// It left.
     Sent,
     /// It is larger than what this host lets out to there. The readings are those of its SA before and after, where the
@@ -120,7 +120,7 @@ pub struct Host {
     /// At work, with its sockets open, unless the host is off or waits for its secret.
     core: Option<Core>,
     followers: Followers,
-    knocks: Knocks,
+    knocks: UnlistedLog,
     /// What other IPsec software has in front of ours or beside it.
     strangers: Alerts,
     /// Interfaces that let packets past the policies.
@@ -153,13 +153,13 @@ impl Host {
     }
 
     /// A probe was sent, or was not.
-    pub fn handle_probe(&mut self, now: Instant, probe: &ProbeDatagram, fate: Fate) {
+    pub fn handle_probe(&mut self, now: Instant, probe: &ProbeDatagram, fate: ProbeFate) {
         let Some(core) = &mut self.core else { return };
         match fate {
-            Fate::Sent => core.handle_probe_sent(now, probe),
-            Fate::TooLarge(readings) => core.handle_probe_refused(now, probe, readings.map(|it| *it)),
-            Fate::NoRoom => core.handle_probe_unsent(probe),
-            Fate::Lost => {}
+            ProbeFate::Sent => core.handle_probe_sent(now, probe),
+            ProbeFate::TooLarge(readings) => core.handle_probe_refused(now, probe, readings.map(|it| *it)),
+            ProbeFate::NoRoom => core.handle_probe_unsent(probe),
+            ProbeFate::Lost => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::core::{Core, Preview};
+use super::core::{Core, SchemeChange};
 use super::{absent, differs};
 use crate::control::{Change, PlanLine};
 use crate::observe::status::{AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, SaState, Status, Summary};
@@ -331,12 +331,12 @@ pub(super) fn log_absent(named: Vec<(NodeName, Pair)>, absent: &BTreeMap<Pair, R
 }
 
 /// What would change, as lines: first what is replaced, then the rest.
-pub(super) fn preview(preview: &Preview) -> Vec<PlanLine> {
-    let replaced = preview
+pub(super) fn preview(change: &SchemeChange) -> Vec<PlanLine> {
+    let replaced = change
         .replaced
         .iter()
         .map(|id| PlanLine { change: Change::Update, object: format!("{id}: a successor takes over") });
-    replaced.chain(lines(&preview.plan)).collect()
+    replaced.chain(lines(&change.plan)).collect()
 }
 
 /// A plan as lines.

@@ -26,7 +26,7 @@ pub fn jitter(pairs: usize) -> Duration {
 
 /// The UDP ports that an agent opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ports {
+pub struct IkePorts {
     /// IKE's own.
     pub ike: u16,
     /// That of IKE and of ESP in UDP, where there is to be any.
@@ -80,10 +80,10 @@ impl Setup {
     }
 
     /// What is to be opened.
-    pub fn ports(&self) -> Ports {
+    pub fn ports(&self) -> IkePorts {
         let Config { keying, esp, .. } = &self.config;
         let nat = esp.encapsulation != EncapsulationMode::Never;
-        Ports { ike: keying.port, nat: nat.then_some(keying.nat_port) }
+        IkePorts { ike: keying.port, nat: nat.then_some(keying.nat_port) }
     }
 
     /// What the key exchange has to know.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::kernel::Kernel;
-use super::setup::{Ports, Setup};
+use super::setup::{IkePorts, Setup};
 use crate::types::{Pair, Problem, SaId, SaReading, UnixTime};
 
 /// A moment, by the three clocks that count.
@@ -96,7 +96,7 @@ pub trait System: Kernel {
     ///
     /// # Errors
     /// One cannot be opened; all is as before then.
-    fn open(&mut self, addresses: Vec<IpAddr>, ports: Ports) -> anyhow::Result<()>;
+    fn open(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()>;
 
     /// Tries again to open what somebody else had.
     fn open_missing(&mut self);

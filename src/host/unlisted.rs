@@ -32,12 +32,12 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What the log tells of them.
 #[derive(Debug, Default)]
-pub struct Knocks {
+pub struct UnlistedLog {
     counted: u64,
     told: Option<Instant>,
 }
 
-impl Knocks {
+impl UnlistedLog {
     /// So many first requests between addresses that are no pair were counted in all: how many of them the log is
     /// to tell of now, if any.
     pub fn news(&mut self, now: Instant, counted: u64) -> Option<u64> {
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn the_log_gets_a_line_a_minute_at_most() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
-        let mut knocks = Knocks::default();
+        let mut knocks = UnlistedLog::default();
         assert_eq!(knocks.news(now, 0), None);
         assert_eq!(knocks.news(now, 1), Some(1));
         assert_eq!(knocks.news(now + 59 * second, 5_000), None);

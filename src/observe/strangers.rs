@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::config::Exemptions;
-use crate::types::exempt::{Opening, neighbour_discovery};
+use crate::types::exempt::{ClearFlow, neighbour_discovery};
 use crate::types::ours::priority;
 use crate::types::stranger::{SWARM, StrangerPolicy, StrangerSa, Strangers, Verdict, software};
 use crate::types::units::listed;
@@ -140,15 +140,15 @@ impl StrangerPolicy {
             PolicyDirection::Forward => PolicyDirection::In,
             direction => direction,
         };
-        let lets_pass = |opening: &Opening| match self.verdict {
-            Verdict::Allow => opening.covers(&self.id.selector),
-            Verdict::Transform { .. } => opening.covers_server(&self.id.selector),
+        let lets_pass = |flow: &ClearFlow| match self.verdict {
+            Verdict::Allow => flow.covers(&self.id.selector),
+            Verdict::Transform { .. } => flow.covers_server(&self.id.selector),
             Verdict::Block => false,
         };
         let discovery = self.verdict == Verdict::Allow && neighbour_discovery().iter().any(lets_pass);
         let is_exempt = |(_, pair): (&NodeName, Pair)| {
-            let openings = exempt.openings(pair.remote).into_iter();
-            openings.filter(|opening| opening.direction == direction).any(|opening| lets_pass(&opening))
+            let clear_flows = exempt.clear_flows(pair.remote).into_iter();
+            clear_flows.filter(|flow| flow.direction == direction).any(|flow| lets_pass(&flow))
         };
         // One that matches every protocol is never covered: no need to ask for each of a thousand pairs.
         self.id.selector.protocol != 0 && (discovery || pairs.all(is_exempt))

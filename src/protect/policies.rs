@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::config::Exemptions;
-use crate::types::exempt::Opening;
+use crate::types::exempt::ClearFlow;
 use crate::types::ours::priority;
 use crate::types::{Action, Block, Pair, Policy, PolicyDirection, PolicyId, Selector, exempt};
 
@@ -78,10 +78,10 @@ pub fn neighbour_discovery() -> impl Iterator<Item = Policy> {
 
 /// What stays in the clear between this host and a peer.
 pub fn exempt(remote: IpAddr, exemptions: &Exemptions) -> impl Iterator<Item = Policy> + use<> {
-    exemptions.openings(remote).into_iter().map(allow)
+    exemptions.clear_flows(remote).into_iter().map(allow)
 }
 
-fn allow(Opening { direction, selector, .. }: Opening) -> Policy {
+fn allow(ClearFlow { direction, selector, .. }: ClearFlow) -> Policy {
     policy(PolicyId { direction, selector }, Action::Allow, priority::EXEMPT)
 }
 

@@ -70,7 +70,7 @@ impl Exemption {
 
 /// Packets of one direction that pass in the clear, by an exemption or because they have to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opening {
+pub struct ClearFlow {
     /// Which way they go.
     pub direction: PolicyDirection,
     /// Which packets.
@@ -79,7 +79,7 @@ pub struct Opening {
     from_server: bool,
 }
 
-impl Opening {
+impl ClearFlow {
     /// Whether it lets all packets pass that `other` matches of those between the same two addresses.
     pub fn covers(&self, other: &Selector) -> bool {
         self.covers_server(other)
@@ -98,21 +98,21 @@ impl Opening {
 }
 
 /// Unicast neighbour discovery stays in the clear, or IKE over IPv6 deadlocks (docs/kernel.md, fact 18b).
-pub fn neighbour_discovery() -> Vec<Opening> {
+pub fn neighbour_discovery() -> Vec<ClearFlow> {
     let any = Block::any(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-    let opening = |(kind, direction)| {
+    let flow = |(kind, direction)| {
         let selector =
             Selector { protocol: ICMPV6, source_ports: Ports::one(kind), ..Selector::between(any, any) };
-        Opening { direction, selector, from_server: true }
+        ClearFlow { direction, selector, from_server: true }
     };
     let kinds = [NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT];
     let both = |kind| [PolicyDirection::In, PolicyDirection::Out].map(|direction| (kind, direction));
-    kinds.into_iter().flat_map(both).map(opening).collect()
+    kinds.into_iter().flat_map(both).map(flow).collect()
 }
 
 impl Exemption {
     /// Both directions, with the server `here`, `there`, or at either end.
-    pub fn both_ways(&self, remote: IpAddr, here: bool, there: bool) -> Vec<Opening> {
+    pub fn both_ways(&self, remote: IpAddr, here: bool, there: bool) -> Vec<ClearFlow> {
         let Some(ports) = &self.ports else {
             let protocol = if remote.is_ipv4() { ICMP } else { ICMPV6 };
             return served_here(remote, protocol, Ports::ANY, Ports::ANY).into();
@@ -128,29 +128,26 @@ impl Exemption {
 }
 
 /// Between a server on this host and a client at `remote`.
-fn served_here(remote: IpAddr, protocol: u8, server: Ports, client: Ports) -> [Opening; 2] {
+fn served_here(remote: IpAddr, protocol: u8, server: Ports, client: Ports) -> [ClearFlow; 2] {
     between(remote, protocol, server, client)
-        .map(|opening| Opening { from_server: opening.direction == PolicyDirection::Out, ..opening })
+        .map(|flow| ClearFlow { from_server: flow.direction == PolicyDirection::Out, ..flow })
 }
 
 /// Between a server at `remote` and a client on this host.
-fn served_there(remote: IpAddr, protocol: u8, server: Ports, client: Ports) -> [Opening; 2] {
+fn served_there(remote: IpAddr, protocol: u8, server: Ports, client: Ports) -> [ClearFlow; 2] {
     between(remote, protocol, client, server)
-        .map(|opening| Opening { from_server: opening.direction == PolicyDirection::In, ..opening })
+        .map(|flow| ClearFlow { from_server: flow.direction == PolicyDirection::In, ..flow })
 }
 
 /// Both directions between this host, on ports `near`, and `remote`, on ports `far`.
-fn between(remote: IpAddr, protocol: u8, near: Ports, far: Ports) -> [Opening; 2] {
+fn between(remote: IpAddr, protocol: u8, near: Ports, far: Ports) -> [ClearFlow; 2] {
     let (here, there) = (Block::any(remote), Block::host(remote));
     let inbound =
         Selector { source: there, destination: here, protocol, source_ports: far, destination_ports: near };
     let outbound =
         Selector { source: here, destination: there, protocol, source_ports: near, destination_ports: far };
-    [(PolicyDirection::In, inbound), (PolicyDirection::Out, outbound)].map(|(direction, selector)| Opening {
-        direction,
-        selector,
-        from_server: false,
-    })
+    [(PolicyDirection::In, inbound), (PolicyDirection::Out, outbound)]
+        .map(|(direction, selector)| ClearFlow { direction, selector, from_server: false })
 }
 
 impl FromStr for Exemption {

@@ -1,6 +1,6 @@
 //! The kernel's IPsec tables over netlink: writes what it is told, reads what is there, decides nothing.
 //!
-//! A [`Kernel`] asks and gets answers; [`Events`] hears about changes on a socket of its own, because on
+//! A [`Tables`] asks and gets answers; [`Events`] hears about changes on a socket of its own, because on
 //! a subscribed socket one's own changes come back looking like replies. Requests are answered within
 //! the system call that sends them, so nothing here ever blocks and no runtime is needed.
 //!
@@ -17,7 +17,6 @@ mod encode;
 mod events;
 #[cfg(feature = "fault-injection")]
 mod fuse;
-mod kernel;
 mod lifetime;
 mod preflight;
 mod socket_policy;
@@ -25,6 +24,7 @@ mod statistics;
 mod strangers;
 mod sweep;
 mod sys;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -34,12 +34,12 @@ use std::net::IpAddr;
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
 pub use events::{Event, Events};
-pub use kernel::{Kernel, ReadError};
 pub use preflight::{Features, PreflightError};
 pub use socket_policy::{bypass, decapsulate, never_fragment, route_through};
 pub use statistics::statistics;
 pub use sweep::{SweepError, Swept, count_ours, sweep};
 pub use sys::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
+pub use tables::{ReadError, Tables};
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

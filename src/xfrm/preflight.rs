@@ -11,7 +11,7 @@ use rand::rngs::SysRng;
 use super::Family;
 use super::connection::Connection;
 use super::encode;
-use super::kernel::Kernel;
+use super::tables::Tables;
 use crate::types::{Direction, EspSuite, Limits, Pair, Reqid, Sa, SaId, SaKey, Spi};
 
 /// What a kernel can beyond what every supported one can.
@@ -67,7 +67,7 @@ pub enum PreflightError {
     },
 }
 
-impl Kernel {
+impl Tables {
     /// Tries whether the kernel can do ESP as hostseal wants it, by adding one SA between addresses that no
     /// host has and deleting it again. As a side effect the kernel loads its modules.
     pub fn probe_esp(&mut self, family: Family) -> Result<(), PreflightError> {

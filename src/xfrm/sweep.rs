@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::kernel::{Kernel, ReadError};
+use super::tables::{ReadError, Tables};
 use crate::types::{Op, OpError, PolicyDirection};
 
 /// How often the tables are looked at: once to empty them, once to see that they are, and twice more in
@@ -36,14 +36,14 @@ pub enum SweepError {
 ///
 /// # Errors
 /// The tables could not be read.
-pub fn count_ours(kernel: &mut Kernel) -> Result<Swept, ReadError> {
+pub fn count_ours(kernel: &mut Tables) -> Result<Swept, ReadError> {
     let (policies, sas) = kernel.ours()?;
     Ok(Swept { policies: policies.len(), sas: sas.len() })
 }
 
 /// Removes all policies of ours, outbound ones first, then all SAs of ours. Packets that are under way at
 /// that moment can get lost: it is for when no agent can do it in stages.
-pub fn sweep(kernel: &mut Kernel) -> Result<Swept, SweepError> {
+pub fn sweep(kernel: &mut Tables) -> Result<Swept, SweepError> {
     let mut swept = Swept::default();
     for _ in 0..ROUNDS {
         let (mut policies, sas) = kernel.ours()?;
@@ -62,7 +62,7 @@ pub fn sweep(kernel: &mut Kernel) -> Result<Swept, SweepError> {
 
 /// How many of `ops` were done. What is gone already is no failure; the first failure is reported when all
 /// have been tried.
-fn delete(kernel: &mut Kernel, ops: &[Op]) -> Result<usize, OpError> {
+fn delete(kernel: &mut Tables, ops: &[Op]) -> Result<usize, OpError> {
     let mut done = 0;
     let mut failure = None;
     for result in kernel.apply(ops, &BTreeMap::new()) {

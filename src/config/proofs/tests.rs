@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{ConfigError, Problem};
+use crate::config::{ConfigError, ConfigProblem};
 
 /// Public keys of two hosts: RFC 8410 section 10.1, and one on P-256.
 pub(crate) const KEYS: [&str; 2] = [
@@ -27,7 +27,7 @@ pub(crate) fn parse(head: &str, a: &str, b: &str) -> Config {
 
 fn problems(head: &str, a: &str, b: &str) -> Vec<String> {
     match Config::parse(&text(head, a, b), "f.toml") {
-        Err(ConfigError::Invalid { problems, .. }) => problems.iter().map(Problem::to_string).collect(),
+        Err(ConfigError::Invalid { problems, .. }) => problems.iter().map(ConfigProblem::to_string).collect(),
         other => panic!("{other:?}"),
     }
 }

@@ -17,7 +17,7 @@ use crate::store::PairRecord;
 use crate::types::{KernelState, Op, Pair, SaId, SaReading, UnixTime};
 
 /// What another scheme would change.
-pub struct Preview {
+pub struct SchemeChange {
     /// SAs that successors would take over from.
     pub replaced: Vec<SaId>,
     /// Everything else, once pairs that go have left.
@@ -26,11 +26,11 @@ pub struct Preview {
 
 impl Core {
     /// What would change in the kernel now, given that it holds `actual`.
-    pub fn plan(&self, actual: KernelState) -> Preview {
+    pub fn plan(&self, actual: KernelState) -> SchemeChange {
         let outdated = actual.sas.values().filter(|sa| !sa.bound).map(|sa| sa.id).collect::<Vec<_>>();
         let plan = self.pairs.outstanding(Known::of(actual, &self.pairs.own()));
         let stays = |id: &SaId| !plan.ops.contains(&Op::DeleteSa(*id));
-        Preview { replaced: outdated.into_iter().filter(stays).collect(), plan }
+        SchemeChange { replaced: outdated.into_iter().filter(stays).collect(), plan }
     }
 
     /// What [`Core::reconfigure`] with `scheme` would change in a kernel that holds `actual`. Of the pairs that
@@ -41,7 +41,7 @@ impl Core {
         actual: KernelState,
         scheme: &Scheme,
         other: impl Fn(&SaReading) -> bool,
-    ) -> Preview {
+    ) -> SchemeChange {
         let mut replaced = Vec::new();
         for (pair, machine) in self.pairs().iter().filter(|(pair, _)| scheme.pairs.contains(pair)) {
             let outdated = machine.outdated(scheme.replay_window, scheme.limits_of(*pair));
@@ -63,7 +63,7 @@ impl Core {
         let guard = self.pairs.guard().by(scheme.guard);
         let pairs = Pairs::new(stay.chain(&come), scheme.exemptions.clone(), guard);
         let own = self.own().into_iter().chain(pairs.own()).collect();
-        Preview { replaced, plan: pairs.outstanding(Known::of(actual, &own)) }
+        SchemeChange { replaced, plan: pairs.outstanding(Known::of(actual, &own)) }
     }
 
     /// Goes on with another scheme, and other settings of the key exchange. What is only true of new SAs

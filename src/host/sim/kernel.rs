@@ -7,7 +7,7 @@ use std::panic::resume_unwind;
 use std::time::Instant;
 
 use crate::host::kernel::{Kernel, Unreadable};
-use crate::host::setup::{Ports, Setup};
+use crate::host::setup::{IkePorts, Setup};
 use crate::host::system::{Facts, Here, KernelEvent, System};
 use crate::protect::policies;
 use crate::types::{
@@ -233,7 +233,7 @@ impl System for SimKernel {
         Ok(())
     }
 
-    fn open(&mut self, _: Vec<IpAddr>, _: Ports) -> anyhow::Result<()> {
+    fn open(&mut self, _: Vec<IpAddr>, _: IkePorts) -> anyhow::Result<()> {
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use crate::host::kernel::Kernel as _;
 use crate::host::ledger::Asker;
 use crate::host::system::Moment;
 use crate::host::timers::Timers;
-use crate::host::{Fate, Host as Agent, Start, guard, probe};
+use crate::host::{Host as Agent, ProbeFate, Start, guard, probe};
 use crate::ike;
 use crate::store::Saved;
 use crate::types::{
@@ -380,9 +380,9 @@ impl World {
         while let Some(probe) = agent.poll_probe() {
             let id = probe.sa.id();
             if probe.size.is_some_and(|size| size > LETS_OUT) {
-                agent.handle_probe(*now, &probe, Fate::TooLarge(None));
+                agent.handle_probe(*now, &probe, ProbeFate::TooLarge(None));
             } else if kernel.count(id, probe.bytes.len() as u64 + 8) {
-                agent.handle_probe(*now, &probe, Fate::Sent);
+                agent.handle_probe(*now, &probe, ProbeFate::Sent);
                 let from = SocketAddr::new(probe.local, 40_000);
                 let inner = Inner::Probe { to: probe.remote, bytes: probe.bytes.to_vec() };
                 let in_udp = kernel.is_in_udp(id);

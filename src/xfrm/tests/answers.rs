@@ -2,7 +2,7 @@ use super::golden;
 use super::*;
 use crate::types::{Op, OpError, PolicyReading};
 use crate::xfrm::decode;
-use crate::xfrm::kernel::{independent, is_target, refusal};
+use crate::xfrm::tables::{independent, is_target, refusal};
 
 fn update() -> Op {
     Op::UpdatePolicy { policy: seal(), index: 0x6800_0001 }

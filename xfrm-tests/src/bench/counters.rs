@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use hostseal::xfrm::Kernel;
+use hostseal::xfrm::Tables;
 
 use super::bare::Bare;
 use super::pairs::{self, Pairs};
@@ -37,7 +37,7 @@ pub fn show(show: &Show) -> Result<i32> {
 /// # Errors
 /// When a side fails, or does not see all of them.
 pub fn compare(host: &Host, count: usize, rounds: usize) -> Result<()> {
-    let mut kernel = host.within(Kernel::open)??;
+    let mut kernel = host.within(Tables::open)??;
     pairs::program(&mut kernel, &Pairs::new(count / 2))?;
     let (mut small, mut large) = (Bare::open(host, SMALL)?, Bare::open(host, OURS)?);
     ensure!(small.count()? as usize == count / 2 * 2, "the kernel counts {} SAs", small.count()?);

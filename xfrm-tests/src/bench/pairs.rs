@@ -9,7 +9,7 @@ use hostseal::types::{
     Action, Block, Direction, EspSuite, KernelState, Limits, Op, Pair, Policy, PolicyDirection, Reqid, Sa,
     SaId, SaKey, Selector, Spi, Through, ours,
 };
-use hostseal::xfrm::{Features, Kernel};
+use hostseal::xfrm::{Features, Tables};
 
 use crate::lab::Host;
 
@@ -144,7 +144,7 @@ fn policy_line(policy: &Policy, index: u32) -> String {
 ///
 /// # Errors
 /// The kernel refused some of it; the first refusal.
-pub fn program(kernel: &mut Kernel, pairs: &Pairs) -> Result<()> {
+pub fn program(kernel: &mut Tables, pairs: &Pairs) -> Result<()> {
     kernel.apply(&pairs.ops, &pairs.keys).into_iter().collect::<Result<(), _>>()?;
     Ok(())
 }
@@ -153,7 +153,7 @@ pub fn program(kernel: &mut Kernel, pairs: &Pairs) -> Result<()> {
 ///
 /// # Errors
 /// When it cannot be read, or does not have `count` pairs.
-pub fn contents(kernel: &mut Kernel, count: usize) -> Result<KernelState> {
+pub fn contents(kernel: &mut Tables, count: usize) -> Result<KernelState> {
     let mut state = kernel.read()?;
     state.sas.values_mut().for_each(|sa| sa.added = 0);
     let (sas, policies) = (state.sas.len(), state.policies.len());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hostseal::types::KernelState;
-use hostseal::xfrm::Kernel;
+use hostseal::xfrm::Tables;
 
 use super::pairs::{self, OBJECTS, Pairs};
 use super::race::{Side, Table, race};
@@ -40,14 +40,14 @@ pub fn show(show: &Show) -> Result<i32> {
 /// # Errors
 /// When a side fails, or both do not leave the same behind.
 pub fn compare(host: &Host, count: usize, rounds: usize) -> Result<()> {
-    let mut reader = host.within(Kernel::open)??;
+    let mut reader = host.within(Tables::open)??;
     let pairs = Pairs::new(count);
     host.write(BATCH, &pairs.batch(reader.features()), 0o600)?;
     // Once without a clock, so that both sides find the kernel's tables as large as they become.
     ours(host, &pairs)?;
     let expected = take(host, &mut reader, count)?;
-    let (mut one, mut other) = (host.within(Kernel::open)??, reader);
-    let same = |kernel: &mut Kernel| -> Result<()> {
+    let (mut one, mut other) = (host.within(Tables::open)??, reader);
+    let same = |kernel: &mut Tables| -> Result<()> {
         ensure!(take(host, kernel, count)? == expected, "the two sides do not leave the same behind");
         Ok(())
     };
@@ -77,7 +77,7 @@ pub fn compare(host: &Host, count: usize, rounds: usize) -> Result<()> {
 fn ours(host: &Host, pairs: &Pairs) -> Result<Duration> {
     host.within(|| {
         let started = Instant::now();
-        pairs::program(&mut Kernel::open()?, pairs)?;
+        pairs::program(&mut Tables::open()?, pairs)?;
         Ok(started.elapsed())
     })?
 }
@@ -96,7 +96,7 @@ fn theirs(host: &Host) -> Result<Duration> {
 }
 
 /// What is in the kernel; it is empty afterwards, and at rest.
-fn take(host: &Host, kernel: &mut Kernel, count: usize) -> Result<KernelState> {
+fn take(host: &Host, kernel: &mut Tables, count: usize) -> Result<KernelState> {
     let state = pairs::contents(kernel, count)?;
     pairs::flush(host)?;
     rest()?;

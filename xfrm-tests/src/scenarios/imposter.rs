@@ -8,7 +8,7 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use hostseal::agent::Entropy;
+use hostseal::agent::SystemEntropy;
 use hostseal::identity::Secret;
 use hostseal::ike::{Engine, Posture, Settings};
 use hostseal::types::{EncapsulationMode, Inside, Method, Pair, Proposals};
@@ -55,7 +55,7 @@ fn engine() -> Engine {
         jitter: Duration::ZERO,
         about: Arc::default(),
     };
-    Engine::new(settings, Box::new(Entropy))
+    Engine::new(settings, Box::new(SystemEntropy))
 }
 
 /// An answer to IKE_SA_INIT without our Vendor ID, so that it is of no hostseal; it knows signatures instead.

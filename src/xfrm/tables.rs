@@ -37,12 +37,12 @@ pub enum ReadError {
 }
 
 /// The IPsec tables of the network namespace in which it was opened. Nothing here ever blocks.
-pub struct Kernel {
+pub struct Tables {
     connection: Connection,
     features: Features,
 }
 
-impl Kernel {
+impl Tables {
     /// Opens a socket to the kernel of this thread's network namespace and finds out what it can.
     /// Fails where this process lacks `CAP_NET_ADMIN`, or the kernel the `xfrm_user` module.
     pub fn open() -> io::Result<Self> {
@@ -234,7 +234,7 @@ impl Kernel {
         })
     }
 
-    /// Every object of ours: unlike [`Kernel::read`] with the larval SAs that a template of ours made.
+    /// Every object of ours: unlike [`Tables::read`] with the larval SAs that a template of ours made.
     pub(super) fn ours(&mut self) -> Result<(Vec<PolicyReading>, Vec<SaReading>), ReadError> {
         let policies = self.read_policies()?.0.into_values().filter(ours::is_our_policy).collect();
         let sas = self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |sas: &mut Vec<_>, message| {
