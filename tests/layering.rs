@@ -505,6 +505,25 @@ fn what_the_invariants_name_is_there() {
     }
 }
 
+/// The walk through the house names files, and functions in them: both are there.
+#[test]
+fn the_three_trips_lead_somewhere() {
+    let page = fs::read_to_string(root().join("docs/contributing.md")).unwrap();
+    let walk = page.split("\n## Three trips\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let (mut file, mut code, mut functions) = ("", String::new(), 0);
+    for name in walk.split('`').skip(1).step_by(2) {
+        if name.ends_with(".rs") {
+            let path = root().join("src").join(name);
+            (file, code) = (name, fs::read_to_string(path).unwrap_or_else(|_| panic!("no file {name}")));
+        } else if let Some(function) = name.strip_suffix("()") {
+            functions += 1;
+            let starts = [format!("fn {function}("), format!("fn {function}<")];
+            assert!(starts.iter().any(|start| code.contains(start)), "{file} has no {name}");
+        }
+    }
+    assert!(functions > 30, "the test reads the walk: {functions}");
+}
+
 /// The numbers behind `fact` and `facts` in `text`, such as "fact 8a" and "facts 8c and 12".
 fn cited_facts(text: &str) -> Vec<String> {
     let mut cited = Vec::new();
