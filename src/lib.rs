@@ -48,6 +48,12 @@
 //! 13. **What is not ours passes as before, or is named**: multicast, broadcast, what is forwarded, IPsec of other
 //!     software (`protect::guard`, `host::sim::beside`, `observe::strangers::tests`, and the lab: `beside`, `strangers`).
 
+// Invariant 9. Where something is certain, `expect` takes a reason.
+#![cfg_attr(
+    not(any(test, fuzzing)),
+    deny(clippy::expect_used, clippy::panic, clippy::todo, clippy::unreachable, clippy::unwrap_used)
+)]
+
 #[cfg(all(feature = "key-export", not(debug_assertions)))]
 compile_error!("the feature `key-export` gives keys away: no optimised build has it");
 

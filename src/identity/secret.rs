@@ -51,9 +51,12 @@ impl Secret {
     }
 
     /// Its fingerprint.
+    #[expect(
+        clippy::expect_used,
+        reason = "two secrets that look the same are worse than an agent that ends"
+    )]
     pub fn id(&self) -> SecretId {
         let mut out = [0u8; 8];
-        // Two secrets that look the same are worse than an agent that ends.
         let filled = Hkdf::<Sha256>::new(Some(b"hostseal"), &self.0).expand(b"secret id", &mut out);
         filled.expect("8 bytes are within HKDF's limit");
         SecretId(out)

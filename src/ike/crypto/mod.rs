@@ -73,9 +73,9 @@ impl Prf {
     }
 }
 
+#[expect(clippy::expect_used, reason = "a key that everybody knows is worse than an agent that ends")]
 fn mac<M: Mac + hmac::KeyInit>(key: &[u8], parts: &[&[u8]]) -> Hidden {
-    // HMAC takes a key of any length (RFC 2104 section 3), so nothing that comes in leads to the panic. Should it ever
-    // fail, the agent ends rather than go on with a key that everybody knows.
+    // HMAC takes a key of any length (RFC 2104 section 3), so nothing that comes in leads to the panic.
     let mut mac = <M as hmac::KeyInit>::new_from_slice(key).expect("HMAC takes a key of any length");
     parts.iter().for_each(|part| mac.update(part));
     let mut output = mac.finalize().into_bytes();

@@ -139,9 +139,9 @@ fn length(text: &str) -> [u8; 4] {
     u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
+#[expect(clippy::expect_used, reason = "a key of zeros is worse than an agent that ends")]
 fn expand(secret: &Secret, info: &[&[u8]], out: &mut [u8]) {
-    // The limit is 255 times the hash (RFC 5869 section 2.3), and no length here comes from outside. Should it ever
-    // fail, the agent ends rather than go on with a key of zeros.
+    // The limit is 255 times the hash (RFC 5869 section 2.3), and no length here comes from outside.
     let filled = Hkdf::<Sha256>::new(None, secret.expose()).expand_multi_info(info, out);
     filled.expect("a few octets are within HKDF's limit");
 }
