@@ -99,7 +99,7 @@ impl Client {
         self.status_within(PATIENCE)
     }
 
-    /// The same for whom the kernel can be asked instead, where that takes longer.
+    /// The same, but gives up after `patience`: the caller can ask the kernel instead.
     pub(super) fn status_within(&self, patience: Duration) -> Result<Status, AskError> {
         match self.ask_within(&Request::Status, patience)? {
             Reply::Status(status) => Ok(*status),

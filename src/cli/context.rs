@@ -67,7 +67,7 @@ pub(super) fn saved(config: &Config) -> Result<Saved, Failure> {
     Ok(Saved::load(&config.state_path())?)
 }
 
-/// Marks this host as enabled for good, for when its state gets lost. Where that cannot be written, it is said.
+/// Marks this host as enabled for good, for when its state gets lost. Tells the operator if that cannot be written.
 pub(super) fn mark_enabled(invocation: &Invocation, node: &NodeName) {
     if let Err(error) = enabled::mark(&invocation.config, node) {
         tell(&format!("if the state directory is lost, this host boots unprotected: {error}"));

@@ -27,7 +27,8 @@ pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, F
     go_clear(invocation, args, &config, &client)
 }
 
-/// What is saved says from now on that it is to be off: the mark is for when that is lost.
+/// Takes the mark away. From now on the state says that protection is off, and the mark is only for when the state is
+/// lost.
 fn unmark(file: &Path) {
     if let Err(error) = enabled::unmark(file) {
         tell(&format!("{} stays marked as enabled: {error}", file.display()));
@@ -64,7 +65,7 @@ fn go_clear(
     }
 }
 
-/// An agent that does not answer need not keep anybody from the clear.
+/// Names `--force` where the agent does not answer: nobody has to wait for it to go back to the clear.
 fn name_force(error: AskError) -> Failure {
     let silent = matches!(error, AskError::TimedOut { .. } | AskError::Answer(_) | AskError::Mismatch(_));
     let mut failure = Failure::from(error);

@@ -134,7 +134,7 @@ impl Course {
     }
 }
 
-/// An agent that has taken the order and then is gone leaves the host in between.
+/// The agent has taken the order and is gone: the host is somewhere in between.
 fn gone(error: AskError) -> Failure {
     match error {
         AskError::NoAgent(_) => Failure::new(

@@ -28,14 +28,14 @@ _hostseal_nodes() {
 complete -F _hostseal_nodes -o nosort -o bashdefault -o default hostseal
 "#;
 
-/// Behind fish's.
+/// The same behind fish's script.
 const FISH_NODES: &str =
     "\ncomplete -c hostseal -n '__fish_seen_subcommand_from status' -f -a '(hostseal nodes 2>/dev/null)'\n";
 
-/// What zsh's script has for the names of nodes, and what it is to have.
+/// How zsh's script completes the names of nodes as clap writes it, and how it should.
 const ZSH_NODES: [&str; 2] =
     ["Only pairs with these nodes:_default", "Only pairs with these nodes:_hostseal_nodes"];
-/// What that is. It stands behind the first line, which says what the script is for.
+/// The function that completes them. It stands behind the first line, which says what the script is for.
 const ZSH_FUNCTION: &str =
     "\n_hostseal_nodes() {\n    compadd -- ${(f)\"$(hostseal nodes 2>/dev/null)\"}\n}\n";
 

@@ -34,7 +34,8 @@ pub(super) fn wrap(text: &str, most: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// What two texts have in common that differ in numbers and in the `names` of what they are about.
+/// What is left of a text without its numbers and the `names` that it is about: two texts that say the same of others
+/// have it in common.
 pub(super) fn gist(text: &str, names: &[String]) -> String {
     let mut gist = String::new();
     for word in text.split(' ') {

@@ -54,7 +54,8 @@ pub fn start_log(verbose: u8, quiet: bool, file: Option<&Path>) {
     };
 }
 
-/// Writes a field of a line of text. What a line about a pair says in its words anyway is for programs.
+/// Writes a field of a line of text. It leaves out the fields that only programs need: the words of a line about a pair
+/// say the same.
 fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => write!(writer, "{value:?}"),

@@ -9,7 +9,7 @@ use crate::observe::strangers::Ground;
 use crate::observe::{holes, strangers};
 use crate::types::{Pair, Problem};
 
-/// What of it concerns the pairs of this host.
+/// The IPsec of other software that concerns the pairs of this host.
 ///
 /// # Errors
 /// The kernel's tables cannot be read.

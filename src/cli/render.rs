@@ -22,7 +22,7 @@ pub(super) struct Extent {
     pub(super) all: bool,
     /// How the keys of each row were made, and its SAs.
     pub(super) details: bool,
-    /// The columns that there are; `None` where nobody counts them.
+    /// How many columns a line may have; `None` where the output is no terminal.
     pub(super) width: Option<usize>,
 }
 

@@ -79,22 +79,22 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failu
     }
 }
 
-/// Waits for the agent to tell that something has changed: a whole status of thousands of pairs is dear.
+/// Waits until the agent tells that something has changed: to ask for a whole status of thousands of pairs costs much.
 struct AgentNews {
     client: Client,
-    /// What is known.
+    /// The last revision that it told of.
     revision: u64,
 }
 
 impl AgentNews {
-    /// Waits for some, but no longer than `left` or until it is time to look again. One that does not answer would keep
-    /// whoever asks for longer than that.
+    /// Waits for news, but no longer than `left` or until it is time to look again. An agent that does not answer is not
+    /// asked: it would keep us waiting for longer than that.
     fn wait(&mut self, left: Duration, answering: bool) {
         let started = Instant::now();
         if answering && let Ok(progress) = self.client.follow(self.revision, left.min(REFRESH)) {
             self.revision = progress.revision;
         }
-        // Where no agent runs, and where it has news all the time.
+        // So that nobody asks without a pause where no agent runs, or where it has news all the time.
         std::thread::sleep(left.min(AGAIN).saturating_sub(started.elapsed()));
     }
 }
@@ -194,7 +194,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config) -> Result<Status, Failur
     Ok(Status { notes, try_ends_in_s: trial_left(&saved), ..status })
 }
 
-/// The same where an agent runs that does not answer: `pid`, where that is known.
+/// The same where an agent runs but does not answer. `pid` is its process, if that is known.
 fn hung(mut status: Status, pid: Option<i32>) -> Status {
     let number = pid.and_then(|pid| u32::try_from(pid).ok());
     status.agent = AgentInfo { running: true, answering: false, pid: number, ..AgentInfo::default() };

@@ -65,7 +65,7 @@ pub(super) fn table(
     (style.bold(&layout.names()), drawn)
 }
 
-/// The reason of the first of these rows, and of how many it is one.
+/// The reason of the first of these rows, and how many rows it stands for.
 fn of_all(reason: &str, alike: &[(&PeerRow, String)]) -> String {
     let same = alike.iter().all(|(row, _)| row.reason.as_deref() == Some(reason));
     match (alike.len(), same) {

@@ -39,8 +39,8 @@ impl Exemptions {
         Self(list.into_iter().map(entry).collect())
     }
 
-    /// What passes between this host and a peer: this host as server and as client, in and, unless it is for what
-    /// comes in alone, out.
+    /// What passes between this host and a peer in the clear, with this host as server and as client. An exemption for
+    /// incoming packets has no outbound half.
     pub fn clear_flows(&self, remote: IpAddr) -> Vec<ClearFlow> {
         let of_one = |Entry { exemption, here, there }: &Entry| {
             let there = there.as_ref().is_none_or(|addresses| addresses.contains(&remote));

@@ -106,8 +106,8 @@ impl fmt::Display for Forwarded {
     }
 }
 
-/// How soon after the last an SA is replaced, at the soonest, because of `rekey_bytes` or `rekey_packets`: the SAs
-/// before it must have time to leave.
+/// The shortest time between two rekeys because of `rekey_bytes` or `rekey_packets`: the older SAs must have time to
+/// leave.
 pub const REKEY_PACE: Duration = Duration::from_secs(3);
 
 /// `[keying]`: how keys are made, and how long they live.

@@ -46,8 +46,8 @@ pub(super) struct Placed<T> {
     pub(super) span: Range<usize>,
 }
 
-/// A table of the file. Every key that it may have is asked for once; [`Section::finish`] then reports
-/// the ones that nobody asked for.
+/// A table of the file. The reader asks once for every key that it may have; [`Section::finish`] then reports the other
+/// keys in it.
 pub(super) struct Section<'p> {
     table: Option<&'p DeTable<'p>>,
     path: String,

@@ -36,18 +36,18 @@ pub enum Request {
     Status,
     /// Protect this host. Answered by [`Reply::Done`] once that is persisted, before it is in force.
     Enable,
-    /// The same on other terms. A request of its own, so that agents and commands of before agree on `enable`.
+    /// The same on other terms. It is a separate request, so that older agents and commands still agree on `enable`.
     EnableWith(Terms),
     /// Keep what was enabled on trial. Answered by [`Reply::Done`] once that is in force, and where protection
     /// is on for good already.
     Confirm,
-    /// Take this host back to clear. Answered as [`Request::Enable`].
+    /// Take this host back to the clear. Answered as [`Request::Enable`].
     Disable,
     /// What would you change now? Answered by [`Reply::Plan`].
     Plan,
     /// What has changed? Answered by [`Reply::Progress`], as soon as something has or the time is over.
     Follow {
-        /// The revision that whoever asks knows; 0 for none, which is answered with all rows.
+        /// The revision that the asker knows; 0 for none, which is answered with all rows.
         after: u64,
         /// For how many milliseconds the answer may be held. The agent may answer earlier.
         hold_ms: u64,

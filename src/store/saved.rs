@@ -24,7 +24,7 @@ const BLOCK: usize = 4096;
 pub struct Saved {
     /// What the operator wants.
     pub protection: Protection,
-    /// It is off, and on its way there: peers may not know of it yet.
+    /// It is off, but this host is still on its way there: peers may not know of it yet.
     pub leaving: bool,
     /// What the operator has not confirmed yet goes back by itself.
     pub trial: Option<Trial>,
@@ -188,8 +188,7 @@ impl Saved {
         replace(path, &json).map(|()| json.len())
     }
 
-    /// Finds out whether there is room for this beside as much again, as it takes to replace it: all of it will be
-    /// written once it is known.
+    /// Finds out whether the disk has room for this twice: to replace it takes as much.
     ///
     /// # Errors
     /// There is none, or the system refused otherwise; nothing has changed.

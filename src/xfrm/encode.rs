@@ -116,8 +116,8 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     Ok(())
 }
 
-/// `struct xfrm_encap_tmpl`: what kind, and the ports of who sends and who receives. The address after them is
-/// for what no kernel does any more.
+/// `struct xfrm_encap_tmpl`: the kind, the port of the sender and that of the receiver. No kernel looks at the address
+/// after them any more.
 fn encap_template(ports: UdpPorts, direction: Direction) -> [u8; ENCAP_TEMPLATE] {
     let (source, destination) = match direction {
         Direction::In => (ports.remote, ports.local),
@@ -254,7 +254,7 @@ fn any_common_sa(family: Family) -> UserTemplate {
         family: family.number(),
         reqid: Reqid::COMMON.number(),
         mode: XFRM_MODE_TRANSPORT,
-        // The algorithms are the SA's own affair.
+        // Any algorithms: which ones it has was decided when the SA was made.
         aalgos: u32::MAX,
         ealgos: u32::MAX,
         calgos: u32::MAX,

@@ -39,7 +39,7 @@ pub enum Event {
     SaExpired {
         /// Its counters, final if `hard`. The kernel does not tell the size of the key: `key_bits` is 0.
         reading: SaReading,
-        /// Whether the kernel deleted it, else it asks for another.
+        /// Whether the kernel deleted it. If not, it asks for another.
         hard: bool,
     },
     /// Authentic ESP came in UDP from elsewhere than its inbound SA of ours says.

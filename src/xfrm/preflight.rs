@@ -1,4 +1,4 @@
-//! What the kernel can, found out by asking it for what costs nothing.
+//! What the kernel can do, found out by requests that change nothing.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use super::encode;
 use super::tables::Tables;
 use crate::types::{Direction, EspSuite, Limits, Pair, Reqid, Sa, SaId, SaKey, Spi};
 
-/// What a kernel can beyond what every supported one can.
+/// What this kernel can do and not every supported one can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {
     /// It wants to know which way an SA flows (`XFRMA_SA_DIR`, Linux 6.10).

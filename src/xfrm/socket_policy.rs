@@ -1,5 +1,5 @@
-//! What single sockets have of their own: policies, which come before all others for what the socket sends and
-//! receives, and the way of ESP in UDP into the kernel.
+//! What is set on single sockets: policies, which come before all others for what the socket sends and receives, and
+//! that the kernel takes ESP out of UDP.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -40,7 +40,8 @@ pub fn decapsulate(socket: impl AsFd) -> io::Result<()> {
     sys::set_option(socket.as_fd(), libc::IPPROTO_UDP, UDP_ENCAP, &kind)
 }
 
-/// Has what leaves `socket` either arrive whole or be refused (EMSGSIZE), as far as this host knows the way.
+/// Keeps the kernel from fragmenting what leaves `socket`: it refuses what is too large for the path, as far as this
+/// host knows it (EMSGSIZE).
 pub fn never_fragment(socket: impl AsFd, family: Family) -> io::Result<()> {
     let (level, name, discover) = match family {
         Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),

@@ -43,7 +43,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Opens a socket to the kernel of this thread's network namespace and finds out what it can.
+    /// Opens a socket to the kernel of this thread's network namespace and finds out what it can do.
     /// Fails where this process lacks `CAP_NET_ADMIN`, or the kernel the `xfrm_user` module.
     pub fn open() -> io::Result<Self> {
         let mut connection = Connection::open()?;
@@ -56,7 +56,7 @@ impl Tables {
         self.connection.port()
     }
 
-    /// What this kernel can.
+    /// What this kernel can do.
     pub fn features(&self) -> Features {
         self.features
     }
@@ -65,7 +65,7 @@ impl Tables {
     /// keep those after it from being tried. What it would change or delete is read before, and left
     /// alone unless it is ours.
     pub fn apply(&mut self, ops: &[Op], keys: &dyn KeySource) -> Vec<Result<(), OpError>> {
-        // A death can come after every single one.
+        // The process is to be able to die after every single one.
         let most = if cfg!(feature = "fault-injection") { 1 } else { BATCH };
         let mut results = Vec::with_capacity(ops.len());
         while let Some(left) = ops.get(results.len()..).filter(|left| !left.is_empty()) {

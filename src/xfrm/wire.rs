@@ -9,7 +9,7 @@ pub(super) const ERROR: u16 = netlink_packet_core::NLMSG_ERROR;
 /// The end of a dump.
 pub(super) const DONE: u16 = netlink_packet_core::NLMSG_DONE;
 
-/// Bytes that are not what the kernel's interface says.
+/// Bytes that do not follow the kernel's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel sent a malformed message of type {kind:#x}")]
 pub(super) struct Malformed {
@@ -39,7 +39,7 @@ pub(super) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// That this message makes no sense.
+    /// The error that says that this message makes no sense.
     pub(super) fn malformed(&self) -> Malformed {
         Malformed { kind: self.kind }
     }
