@@ -11,7 +11,8 @@
 //! store    KEEPS    what survives, and the operator's files. Touches files
 //! observe  TELLS    status, progress, problems and reasons in words. Touches nothing
 //! control  NOUNS    what the command line and the agent say to each other. Touches nothing
-//! protect  DECIDES  staged transitions of each pair; plan: (desired, actual) -> ordered changes. Touches nothing
+//! protect  DECIDES  staged transitions of each pair, what its ends tell each other; plan: (desired, actual) -> ordered
+//!                   changes. Touches nothing
 //! host     DECIDES  one host's whole life: joins the two above with a kernel. Touches nothing
 //! machine  ASKS     this machine: addresses, routes, settings, its start. Touches rtnetlink and /proc, changes nothing
 //! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables. Touches netlink and IPsec sockets

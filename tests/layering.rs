@@ -346,6 +346,19 @@ fn texts_are_seen() {
     assert_eq!(texts(code), ["one ' and", "", "two"]);
 }
 
+/// What the stages of hostseal are about, and IKE is not: `ike` carries it as octets.
+const NOT_IKE: [&str; 8] = ["probe", "Probe", "trial", "Trial", "Word", "plaintext", "passage", "protect::"];
+
+#[test]
+fn ike_does_not_know_what_its_users_tell_each_other() {
+    let files = production("ike");
+    assert!(files.len() > 50, "the test reads files: {}", files.len());
+    for (path, code) in files {
+        let known = NOT_IKE.iter().find(|word| code.contains(**word));
+        assert!(known.is_none(), "{}: {known:?} is nothing of IKE's", name_of(&path));
+    }
+}
+
 #[test]
 fn every_directory_is_a_room_on_both_maps() {
     let entries = fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap());

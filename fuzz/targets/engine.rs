@@ -18,9 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
-use hostseal::ike::{Draft, Engine, Entropy, Event, Posture, Settings, Transmit, stop_tampering, tamper};
+use hostseal::ike::{Draft, Engine, Entropy, Event, Posture, Settings, Topic, Transmit, stop_tampering, tamper};
 use hostseal::types::{EncapsulationMode, IkeProposal, Inside, Method, Pair, Proposals, Spi};
-use hostseal::types::word::Flags;
 use hostseal::identity::Secret;
 use libfuzzer_sys::fuzz_target;
 
@@ -86,7 +85,8 @@ enum Wish {
     RekeyChild,
     DeleteChild,
     Settle,
-    Say(u8),
+    Tell(bool, u8),
+    Hold(u16),
     RekeyIke,
     CheckLiveness,
     PathIsBack,
@@ -189,6 +189,7 @@ impl End {
             initial_contact: false,
             jitter: Duration::ZERO,
             about: Arc::default(),
+            first: |token, _| token.to_vec(),
         };
         let mut engine = Engine::new(settings, Box::new(Seeded(seed)));
         let (pair, takes_ahead) = (Pair { local, remote }, choice % 2 == 1);
@@ -203,7 +204,7 @@ impl End {
     fn events(&mut self, now: Instant) {
         while let Some(event) = self.engine.poll_event() {
             match event {
-                Event::ChildAgreed(child, _, _, replaces) => {
+                Event::ChildAgreed { child, replaces, .. } => {
                     let (pair, in_spi, out_spi) = (child.pair, child.in_spi, child.out_spi);
                     self.children.push(Child { in_spi, out_spi });
                     self.engine.child_installed(now, pair, in_spi, true);
@@ -227,7 +228,14 @@ impl End {
             (Wish::RekeyChild, Some(child)) => engine.rekey_child(now, pair, child),
             (Wish::DeleteChild, Some(child)) => engine.delete_child(now, pair, child),
             (Wish::Settle, Some(child)) => engine.settled(now, pair, child),
-            (Wish::Say(bits), Some(child)) => engine.say(now, pair, child, Flags::from_bits(*bits)),
+            (Wish::Tell(of_child, octet), Some(child)) => {
+                let (topic, octets) = (if *of_child { Topic::Child(child) } else { Topic::Session }, [*octet; 4]);
+                engine.tell(now, pair, topic, Arc::new(move |_| octets.to_vec()));
+            }
+            (Wish::Hold(milliseconds), Some(child)) => {
+                let until = now + Duration::from_millis((*milliseconds).into());
+                engine.hold(now, pair, child, Some(until));
+            }
             (Wish::RekeyIke, _) => engine.rekey_ike(now, pair),
             (Wish::CheckLiveness, _) => engine.check_liveness(now, pair),
             (Wish::PathIsBack, _) => engine.path_is_back(now, pair),

@@ -39,10 +39,10 @@ use super::timers::Timers;
 use crate::identity::Proven;
 use crate::ike::Engine;
 use crate::observe::About;
-use crate::protect::PairMachine;
+use crate::protect::{PairMachine, word};
 use crate::store::PairRecord;
 use crate::types::stranger::Strangers;
-use crate::types::{Pair, RowState, Sa, SaId, SaReading, Spi, UnixTime, word};
+use crate::types::{Pair, RowState, Sa, SaId, SaReading, Spi, UnixTime};
 
 /// How often sessions are looked through, and counters read where nothing depends on them.
 pub const TICK: Duration = Duration::from_secs(30);

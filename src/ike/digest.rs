@@ -1,8 +1,6 @@
 //! For tests and fuzzing: everything that is done with bytes that came in, as far as that goes without a
 //! session.
 
-use std::time::Instant;
-
 use zeroize::Zeroizing;
 
 use super::limits::REASSEMBLED_MAX;
@@ -16,18 +14,18 @@ use crate::ike::crypto::suite::{OwnKe, choose_esp, choose_ike, concluded_esp, co
 use crate::ike::handshake::ticket::Ticket;
 use crate::ike::session::fragment::{Outcome, Reassembly, Whole};
 use crate::ike::session::nat::Content;
-use crate::ike::wire::word;
+use crate::ike::wire::private;
 use crate::types::Proposals;
 
 /// The key of RFC 8410 section 10.1.
 const KEY: &str = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
 
-/// Reads `bytes`, which came in at `now`, as datagrams one behind the other, each as long as it says, and what is encrypted in them as
+/// Reads `bytes` as datagrams one behind the other, each as long as it says, and what is encrypted in them as
 /// if it had been decrypted; and all of it as what could be inside of a message.
 ///
 /// # Panics
 /// When what was read reads otherwise once it is written again, or more is kept than may be.
-pub fn digest(now: Instant, bytes: &[u8]) {
+pub fn digest(bytes: &[u8]) {
     Content::of(bytes, true);
     let mut reassembly = Reassembly::default();
     let mut rest = bytes;
@@ -36,7 +34,7 @@ pub fn digest(now: Instant, bytes: &[u8]) {
         let (datagram, behind) = rest.split_at(said.clamp(HEADER, rest.len()));
         rest = behind;
         let Ok(message) = Message::parse(datagram) else { continue };
-        look_at(now, &message.payloads);
+        look_at(&message.payloads);
         if message.sealed.is_none() {
             let again = write_clear(message.header, &message.payloads);
             assert_eq!(Message::parse(&again).map(|it| it.header.message_id), Ok(message.header.message_id));
@@ -46,13 +44,13 @@ pub fn digest(now: Instant, bytes: &[u8]) {
         {
             let text = Zeroizing::new(text.to_vec());
             if let Outcome::Whole(whole) = reassembly.add(message.header.message_id, &sealed, text) {
-                read(now, &whole);
+                read(&whole);
             }
             assert!(reassembly.octets() <= REASSEMBLED_MAX);
         }
     }
     if let Some((first, text)) = bytes.split_first() {
-        read(now, &Whole { first: *first, text: Zeroizing::new(text.to_vec()) });
+        read(&Whole { first: *first, text: Zeroizing::new(text.to_vec()) });
     }
     if let Ok(ticket) = Ticket::parse(bytes) {
         assert_eq!(ticket.to_bytes(), bytes);
@@ -60,9 +58,9 @@ pub fn digest(now: Instant, bytes: &[u8]) {
 }
 
 /// What a message has inside.
-fn read(now: Instant, whole: &Whole) {
+fn read(whole: &Whole) {
     let Ok(payloads) = whole.payloads() else { return };
-    look_at(now, &payloads);
+    look_at(&payloads);
     let mut again = Vec::new();
     write_chain(&payloads, &mut again);
     // What is skipped is not written again, nor are attributes that nobody knows.
@@ -79,7 +77,7 @@ fn read(now: Instant, whole: &Whole) {
 }
 
 /// What sessions ask of payloads.
-fn look_at(now: Instant, payloads: &[Payload]) {
+fn look_at(payloads: &[Payload]) {
     let parts = Parts(payloads);
     let (ike, esp) = (Proposals::default(), Proposals::default());
     if let Ok(offers) = parts.sa() {
@@ -88,8 +86,8 @@ fn look_at(now: Instant, payloads: &[Payload]) {
         }
         let _ = (choose_ike(&ike, offers, true), concluded_ike(&ike, offers));
     }
-    for word in parts.notifies().filter_map(|notify| word::from_notify(notify, now)) {
-        word::to_payload(&word, now);
+    for told in parts.notifies().filter_map(private::from_child) {
+        assert!(private::of_child(told.0, &told.1).is_some());
     }
     let _ = (parts.refusal(), parts.wanted_group(), parts.is_ike_rekey(), Hashes::read(&parts));
     if let (Some((_, data)), Ok(key)) = (parts.auth(), KEY.parse::<PublicKey>()) {

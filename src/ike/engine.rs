@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::ike::auth::peer;
@@ -23,8 +22,7 @@ use crate::ike::session::life::Life;
 use crate::ike::session::nat::{Content, Nat, wrap};
 use crate::ike::session::pending::Task;
 use crate::ike::wire::{Message, Payload};
-use crate::ike::{Entropy, Event, Posture, Settings, Transmit};
-use crate::types::word::Flags;
+use crate::ike::{Entropy, Event, Octets, Posture, Settings, Topic, Transmit};
 use crate::types::{EncapsulationMode, Method, Pair, Spi, UnixTime};
 use drawn::Drawn;
 use keep::{Keep, Lack};
@@ -224,14 +222,21 @@ impl Engine {
         self.with_child(now, pair, in_spi, |session, cx| session.child_installed(cx, in_spi, ok));
     }
 
-    /// What this end has done for a child; a hostseal peer is told.
-    pub fn say(&mut self, now: Instant, pair: Pair, in_spi: Spi, flags: Flags) {
-        self.with_child(now, pair, in_spi, |session, _| session.say(now, in_spi, flags));
+    /// Tells the peer of `pair`, which must be hostseal: of a child, or of this host by each session that there is
+    /// (instead of [`Settings::about`], which those to come begin with). It takes the place of what was to be told of
+    /// `topic` before. The peer has [`Event::Told`].
+    pub fn tell(&mut self, now: Instant, pair: Pair, topic: Topic, octets: Octets) {
+        let tell = |session: &mut Established| session.tell(now, topic, octets.clone());
+        match topic {
+            Topic::Session => self.with_each(now, pair, tell),
+            Topic::Child(in_spi) => self.with_child(now, pair, in_spi, |session, _| tell(session)),
+        }
     }
 
-    /// Tells the peer of `pair` something else of this host than the others, from now on, as long as its sessions last.
-    pub fn tell(&mut self, now: Instant, pair: Pair, about: Arc<[u8]>) {
-        self.with_each(now, pair, |session| session.tell_instead(about.clone()));
+    /// What there is to tell of a child waits until then, at most, for what takes its place: nothing is asked for it,
+    /// and what the peer tells of the child is not answered. `None`: it does not wait.
+    pub fn hold(&mut self, now: Instant, pair: Pair, in_spi: Spi, until: Option<Instant>) {
+        self.with_child(now, pair, in_spi, |session, _| session.hold_telling(in_spi, until));
     }
 
     /// Makes a successor of a child now.

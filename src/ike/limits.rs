@@ -78,9 +78,6 @@ pub(super) const LISTENING_MAX_PAIR: usize = 3;
 pub(super) const HALF_OPEN_LIFE: Duration = Duration::from_secs(10);
 /// How long a responder holds an answer for the kernel's word on the new SAs.
 pub(super) const HOLD_LIFE: Duration = Duration::from_secs(5);
-/// How long what is to be said of a child waits for the peer's first probe or word. The kernel takes ESP apart in a
-/// worker of its own, so that a probe comes a moment after what was sent behind it.
-pub(super) const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 /// How long a responder keeps a successor of an IKE SA that is half made.
 pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);
 /// From this many half-open sessions on, and requests that were refused lately, an initiator must first return a cookie.
@@ -107,8 +104,8 @@ pub(super) const COOKIE_LENGTH: std::ops::RangeInclusive<usize> = 1..=64;
 /// How often an end behind a NAT reminds it of the way to the peer (RFC 3948 section 4).
 pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 
-/// Octets of what a peer may tell of itself.
-pub(super) const ABOUT_MAX: usize = 4096;
+/// Octets of what a peer may tell at once of a child, or of itself.
+pub(super) const TOLD_MAX: usize = 4096;
 
 /// IKE SAs of one session: the one in use, and those that are on their way out.
 pub(super) const IKE_SAS_MAX: usize = 8;

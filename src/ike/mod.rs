@@ -12,9 +12,9 @@
 //!   HDR, SK{KEi(1)}                         -->      IKE_INTERMEDIATE, where the suite has an
 //!                                           <--      HDR, SK{KEr(1)}             additional exchange
 //!   HDR, SK{IDi, CERTREQ, IDr, CERT…, AUTH, SAi2, TSi,
-//!     TSr, N(USE_TRANSPORT_MODE), word}     -->      AUTH verified, ChildAgreed, child_installed
+//!     TSr, N(USE_TRANSPORT_MODE), told}     -->      AUTH verified, ChildAgreed, child_installed
 //!                                           <--      HDR, SK{IDr, CERT…, AUTH, SAr2, TSi, TSr,
-//!     ChildAgreed, child_installed                     N(USE_TRANSPORT_MODE), word}
+//!     ChildAgreed, child_installed                     N(USE_TRANSPORT_MODE), told}
 //!
 //! where keys are derived from the secret instead (RFC 5723), the first exchange is
 //!   HDR, [N(COOKIE),] Ni, N(TICKET_OPAQUE), V -->
@@ -22,21 +22,20 @@
 //!
 //! either end, on an established IKE SA
 //!   CREATE_CHILD_SA
-//!   HDR, SK{[N(REKEY_SA)], SA, Ni, [KEi,] TSi, …, word}-->
-//!                                    <--  HDR, SK{SA, Nr, [KEr,] TSi, …, [N(ADDITIONAL_KEY_EXCHANGE)] | word}
+//!   HDR, SK{[N(REKEY_SA)], SA, Ni, [KEi,] TSi, …, told}-->
+//!                                    <--  HDR, SK{SA, Nr, [KEr,] TSi, …, [N(ADDITIONAL_KEY_EXCHANGE)] | told}
 //!   HDR, SK{SA, Ni, KEi}                               -->                       of the IKE SA itself
 //!                                                      <--  HDR, SK{SA, Nr, KEr, [N(ADDITIONAL_KEY_EXCHANGE)]}
 //!   IKE_FOLLOWUP_KE, where the child or the successor has an additional exchange
-//!   HDR, SK{KEi(1), N(ADDITIONAL_KEY_EXCHANGE), [word]}-->
-//!                                                      <--  HDR, SK{KEr(1), [word]}
+//!   HDR, SK{KEi(1), N(ADDITIONAL_KEY_EXCHANGE), [told]}-->
+//!                                                      <--  HDR, SK{KEr(1), [told]}
 //!   INFORMATIONAL
-//!   HDR, SK{[word, …] | [D] | nothing}                 -->
-//!                                                      <--  HDR, SK{[word, …] | [D] | nothing}
+//!   HDR, SK{[told, …] | [D] | nothing}                 -->
+//!                                                      <--  HDR, SK{[told, …] | [D] | nothing}
 //! ```
-//! A *word* says what its sender has done about its end of a child, and goes to hostseal peers only
-//! (`wire/word.rs`); those are known by our Vendor ID. What a host tells of itself ([`Settings::about`]) goes along with
-//! words and questions, and with the answers to them. Everybody else is *foreign*, and requires ESP as soon as it has
-//! answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before. The
+//! *Told* are octets of whoever uses the engine, of a child or of the host ([`Topic`]): what they say is not known here.
+//! They go to hostseal peers alone (`wire/private.rs`); those are known by our Vendor ID. Everybody else is *foreign*,
+//! and requires ESP as soon as it has answered: to such a responder IKE_AUTH offers one suite alone, so that the inbound SA is there before. The
 //! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures, CERTREQ where it takes
 //! certificates (a responder says it with IKE_SA_INIT), CERT where it has one.
 //!
@@ -112,7 +111,6 @@ pub use reason::{Failure, FailureCode};
 use crate::identity::{Credentials, Identity, Proof, Secret};
 use crate::types::{
     EncapsulationMode, EspProposal, IkeProposal, Inside, Method, NewChild, NewInbound, Pair, Proposals, Spi,
-    Word,
 };
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
@@ -157,12 +155,34 @@ pub struct Settings {
     pub initial_contact: bool,
     /// Initiations are spread uniformly over this time.
     pub jitter: Duration,
-    /// What each peer that says words is told of this host once it has proven itself, and again when it changes.
-    /// The engine does not know what it says; empty: nothing is told. Up to 4096 octets are taken in.
+    /// What each peer is told of this host once it has proven itself, and again when it changes, as by
+    /// [`Engine::tell`]; empty: nothing is told.
     pub about: Arc<[u8]>,
+    /// What a peer is told of a child while that is being agreed, by random octets that no other child has and that
+    /// only its two ends get to know ([`Event::ChildAgreed`]).
+    pub first: fn(token: [u8; 16], now: Instant) -> Vec<u8>,
+}
+
+/// What the peer is told, as it is at the time when it is told: it may say how long ago something was. Of a child it
+/// has four octets at least; up to 4096 are taken in.
+pub type Octets = Arc<dyn Fn(Instant) -> Vec<u8> + Send + Sync>;
+
+/// What is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// The host, or whatever both ends share.
+    Session,
+    /// The child with that inbound SA here.
+    Child(Spi),
 }
 
 impl Settings {
+    /// What is told of this host.
+    fn told(&self) -> Octets {
+        let about = self.about.clone();
+        Arc::new(move |_| about.to_vec())
+    }
+
     /// Whether keys may be made so.
     fn accepts(&self, method: Method) -> bool {
         self.accept.contains(&method)
@@ -211,30 +231,30 @@ pub struct Transmit {
 
 /// What happened.
 pub enum Event {
-    /// A child is agreed: install its SAs and answer with [`Engine::child_installed`]. With it come the
-    /// token that probes to our inbound SA must carry, the peer's word that came along, and the inbound SPI
-    /// of the child that it replaces.
-    ChildAgreed(Box<NewChild>, [u8; 16], Option<Word>, Option<Spi>),
-    /// The inbound SA of a child that a peer without words may be about to agree to. It must be in the kernel
+    /// A child is agreed: install its SAs and answer with [`Engine::child_installed`].
+    ChildAgreed {
+        /// Its SAs.
+        child: Box<NewChild>,
+        /// The random octets of this end of it: what [`Settings::first`] made, if this end asked for it, was made of them.
+        token: [u8; 16],
+        /// What the peer told of it in the same message.
+        told: Option<Vec<u8>>,
+        /// The inbound SPI of the child that it replaces.
+        replaces: Option<Spi>,
+    },
+    /// The inbound SA of a child that a foreign peer may be about to agree to. It must be in the kernel
     /// before the next datagram is sent; if there will be no such child, [`Event::ChildClosed`] follows.
     InboundAhead(Box<NewInbound>),
-    /// The peer said something about its end of a child.
-    PeerWord {
-        /// Whose.
-        pair: Pair,
-        /// Our name of the child.
-        in_spi: Spi,
-        /// What it said.
-        word: Word,
-    },
-    /// The peer told this of itself: its [`Settings::about`].
+    /// The peer, which has proven itself, told this by [`Engine::tell`]. What it has told before may come later.
     Told {
         /// Whose peer.
         pair: Pair,
+        /// Of what.
+        topic: Topic,
         /// What it told.
-        bytes: Vec<u8>,
+        octets: Vec<u8>,
     },
-    /// A peer that says no words is known to have installed a child.
+    /// A foreign peer is known to have installed a child.
     ForeignReady {
         /// Whose.
         pair: Pair,
@@ -273,7 +293,7 @@ pub enum Event {
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::ChildAgreed(child, _, _, replaces) => {
+            Event::ChildAgreed { child, replaces, .. } => {
                 write!(
                     f,
                     "ChildAgreed({}, {}/{}, replaces {replaces:?})",
@@ -281,10 +301,9 @@ impl fmt::Debug for Event {
                 )
             }
             Event::InboundAhead(inbound) => write!(f, "InboundAhead({}, {})", inbound.pair, inbound.spi),
-            Event::PeerWord { pair, in_spi, word } => {
-                write!(f, "PeerWord({pair}, {in_spi}, {:?})", word.flags)
+            Event::Told { pair, topic, octets } => {
+                write!(f, "Told({pair}, {topic:?}, {} octets)", octets.len())
             }
-            Event::Told { pair, bytes } => write!(f, "Told({pair}, {} octets)", bytes.len()),
             Event::ForeignReady { pair, in_spi } => write!(f, "ForeignReady({pair}, {in_spi})"),
             Event::ChildDoomed { pair, in_spi } => write!(f, "ChildDoomed({pair}, {in_spi})"),
             Event::ChildClosed { pair, in_spi, void } => {

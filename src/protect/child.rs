@@ -8,11 +8,10 @@ use subtle::ConstantTimeEq as _;
 use super::clock::Clock;
 use super::pair::Found;
 use super::proof::PathProof;
+use super::talk::Talk;
 use super::timing::{IN_GRACE, OUT_GRACE};
-use crate::types::word::{Flags, Passage, Probe};
-use crate::types::{
-    Bundle, Direction, Limits, NewChild, OpError, Reqid, Sa, SaId, Spi, Through, UdpPorts, Word,
-};
+use super::word::{Flags, Passage, Probe, Word};
+use crate::types::{Bundle, Direction, Limits, NewChild, OpError, Reqid, Sa, SaId, Spi, Through, UdpPorts};
 
 /// Where the SAs stand in this host's kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +45,8 @@ pub struct Child {
     initiator: bool,
     /// Whether the peer is not hostseal.
     foreign: bool,
-    /// What the peer's probes carry.
-    my_token: [u8; 16],
+    /// What both ends have told each other of it.
+    talk: Talk,
     /// What our probes carry, once the peer has told.
     their_token: Option<[u8; 16]>,
     /// What the peer has done.
@@ -58,8 +57,6 @@ pub struct Child {
     answers: bool,
     /// A foreign peer is known to have installed it.
     foreign_ready: bool,
-    /// What the peer was told last.
-    said: Flags,
     install: Install,
     closed: Option<(Instant, Closing)>,
     /// Since when both ends have sent through another that takes its place.
@@ -77,10 +74,11 @@ pub struct Child {
 }
 
 impl Child {
-    /// A child that was just agreed, and what the peer said of it in the same message.
+    /// A child that was just agreed: what probes through its inbound SA must carry, and what the peer said of it in the
+    /// same message.
     pub fn new(
         new: &NewChild,
-        my_token: [u8; 16],
+        token: [u8; 16],
         word: Option<&Word>,
         replay_window: u32,
         limits: Limits,
@@ -93,18 +91,19 @@ impl Child {
         let incoming = sa(Direction::In, new.in_spi);
         let answered_stranger = new.foreign && !new.initiator;
         let limits = if answered_stranger { limits.at_first_packet() } else { limits };
+        let mut talk = Talk::new(token, new.initiator);
+        let word = word.filter(|word| talk.hear(word));
         Self {
             incoming: Bundle::new(Sa { limits, ..incoming }),
             outgoing: Bundle::new(sa(Direction::Out, new.out_spi)),
             initiator: new.initiator,
             foreign: new.foreign,
-            my_token,
+            talk,
             their_token: word.map(|word| word.token),
             peer: word.map(|word| word.flags).unwrap_or_default(),
             proof: PathProof::default(),
             answers: false,
             foreign_ready: false,
-            said: Flags::default(),
             install: Install::Pending,
             closed: None,
             replaced: None,
@@ -149,7 +148,7 @@ impl Child {
     /// Whether a probe with this token is meant for it.
     pub(super) fn is_meant_by(&self, token: &[u8; 16]) -> bool {
         // Only the peer knows it: nobody learns from how long this takes how much of a guess was right.
-        self.my_token.ct_eq(token).into()
+        self.talk.token().ct_eq(token).into()
     }
 
     /// Our name of it.
@@ -209,14 +208,19 @@ impl Child {
         self.proof.is_over()
     }
 
-    /// The peer's newest word about it, which `waited` to be read.
-    pub(super) fn hear(&mut self, now: Instant, word: &Word, waited: Duration) {
+    /// The peer's word about it, which `waited` to be read. `false` where a newer one was heard.
+    #[must_use]
+    pub(super) fn hear(&mut self, now: Instant, word: &Word, waited: Duration) -> bool {
+        if !self.talk.hear(word) {
+            return false;
+        }
         if word.flags.sending && !self.peer.sending {
             self.take_up();
         }
         self.peer = word.flags;
         self.their_token = Some(word.token);
         self.proof.hear(now, &word.flags, waited);
+        true
     }
 
     /// The peer begins anew, and does not go on with it.
@@ -377,11 +381,21 @@ impl Child {
 
     /// Whether the peer was told last that this end sends through it.
     pub(super) fn is_said_to_send(&self) -> bool {
-        self.said.sending
+        self.talk.said().sending
     }
 
-    /// What the peer should know, if it does not: `sending`, `open` and `trial` are the pair's.
-    pub(super) fn news(&mut self, sending: bool, open: bool, trial: Option<Instant>) -> Option<Flags> {
+    /// What the peer is to be told, and until when that waits, where that is news: `sending`, `open` and `trial` are the
+    /// pair's.
+    pub(super) fn news(
+        &mut self,
+        clock: &mut Clock,
+        sending: bool,
+        open: bool,
+        trial: Option<Instant>,
+    ) -> Option<(Word, Option<Instant>)> {
+        if self.foreign || self.closed.is_some() {
+            return None;
+        }
         let flags = Flags {
             installed: self.install == Install::Done,
             seen: self.proof.has_come(),
@@ -392,11 +406,7 @@ impl Child {
             trial,
             rounds: Some(self.proof.rounds()),
         };
-        let news = !self.foreign && self.closed.is_none() && flags != self.said;
-        if news {
-            self.said = flags;
-        }
-        news.then_some(flags)
+        self.talk.news(clock, flags)
     }
 
     /// A probe of the peer came, and `waited` to be read. The peer has installed the child, then. One that comes again

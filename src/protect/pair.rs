@@ -55,10 +55,8 @@ use self::unproven::Unproven;
 use self::way::{Left, Phase, Way};
 use super::child::Child;
 use super::clock::Clock;
-use crate::types::word::{Flags, Probe};
-use crate::types::{
-    Action, Direction, OpError, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Spi, Through, Word,
-};
+use super::word::{Flags, Probe, Word};
+use crate::types::{Action, Direction, OpError, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Spi, Through};
 
 /// Why a pair is not protected: a code of the contract, and words.
 pub type Reason = (ReasonCode, String);
@@ -251,10 +249,10 @@ impl PairMachine {
     /// The peer told what it has done for a child; that had `waited` to be read.
     pub fn handle_word(&mut self, now: Instant, in_spi: Spi, word: &Word, waited: Duration) {
         let was_sending = self.children.peer_may_send();
-        if let Some(child) = self.children.spoken_of(in_spi) {
-            child.hear(now, word, waited);
-            self.absence.note_proof(now);
+        if !self.children.hear(now, in_spi, word, waited) {
+            return;
         }
+        self.absence.note_proof(now);
         if was_sending && !self.children.peer_may_send() {
             // The last packet that came as ESP was sent just now.
             self.way.prolong(now);
@@ -421,7 +419,7 @@ impl PairMachine {
         self.replace_worn(&mut clock);
         self.probe(&mut clock);
         self.evade(&mut clock);
-        self.speak();
+        self.speak(&mut clock);
         self.failing.retry(&mut clock);
         self.note_absence(&mut clock);
         self.wake = clock.next;
@@ -457,8 +455,8 @@ impl PairMachine {
         }
     }
 
-    fn speak(&mut self) {
+    fn speak(&mut self, clock: &mut Clock) {
         let through = [self.outbound.named(), self.outbound.confirmed()];
-        self.children.speak(through, self.way.has_opened(), self.trials.own(), &mut self.orders);
+        self.children.speak(clock, through, self.way.has_opened(), self.trials.own(), &mut self.orders);
     }
 }

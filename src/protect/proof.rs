@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::timing::{PROBE_BLOCKED, PROBE_EVERY, PROBES_PATIENT};
-use crate::types::word::{Flags, Passage, Rounds};
+use super::word::{Flags, Passage, Rounds};
 
 /// How far the proof of a child has come.
 #[derive(Debug, Default)]

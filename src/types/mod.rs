@@ -1,7 +1,7 @@
 //! NOUNS: what all of hostseal talks about, as values.
 //!
 //! Pairs of addresses, the SAs and policies of a kernel, the changes that are asked of it, what two hosts can agree on,
-//! what they say to each other about an SA, what a system says of its network, how things stand and what is wrong. [`ours`] is the one test "is it ours?".
+//! what a system says of its network, how things stand and what is wrong. [`ours`] is the one test "is it ours?".
 //!
 //! Values and what follows from them: no clock, no entropy, no file, no socket, and no other room of this house. What
 //! many use stands here; the rest is used by the name of its file, as `units::listed`.
@@ -30,7 +30,6 @@ pub mod stranger;
 mod traffic;
 pub mod trial;
 pub mod units;
-pub mod word;
 
 pub use boot::Boot;
 pub use bounds::Bounds;
@@ -57,4 +56,3 @@ pub use state::{Protection, ReasonCode, RowState};
 pub use traffic::Traffic;
 pub use trial::Trial;
 pub use units::UnixTime;
-pub use word::Word;

@@ -3,6 +3,7 @@
 //! off.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Core, Persist};
@@ -10,7 +11,7 @@ use crate::host::kernel::Kernel;
 use crate::host::known::{Known, Scope};
 use crate::host::pairs::Pairs;
 use crate::host::scheme::Scheme;
-use crate::ike;
+use crate::ike::{self, Topic};
 use crate::observe::About;
 use crate::protect::{PairMachine, Plan};
 use crate::store::PairRecord;
@@ -88,8 +89,9 @@ impl Core {
             if wanted.contains(&pair) {
                 self.renew(now, pair);
             } else {
-                if let Some(about) = about.clone().filter(|_| !self.leaving.contains(&pair)) {
-                    self.engine.tell(now, pair, About { removes: true, ..about }.to_bytes().into());
+                if let Some(about) = about.clone() {
+                    let octets = About { removes: true, ..about }.to_bytes();
+                    self.engine.tell(now, pair, Topic::Session, Arc::new(move |_| octets.clone()));
                 }
                 self.leaving.insert(pair);
                 self.with_pair(pair, |machine| machine.disable(now));

@@ -2,15 +2,17 @@
 //! any more.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Core, Persist, ProbeDatagram};
 use crate::host::kernel::{Kernel, Vault};
 use crate::host::probe;
-use crate::ike::{self, Event};
+use crate::ike::{self, Event, Topic};
 use crate::observe::explain;
+use crate::protect::word::Word;
 use crate::protect::{Child, IkeOrder, Order, PairMachine};
-use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Word};
+use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Spi};
 
 impl Core {
     /// Drains the deciders and the kernel until nothing moves any more.
@@ -40,13 +42,12 @@ impl Core {
 
     fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::ChildAgreed(new, token, word, _) => self.handle_child(now, *new, token, word.as_ref()),
+            Event::ChildAgreed { child, token, told, .. } => self.handle_child(now, *child, token, told),
             Event::InboundAhead(inbound) => self.handle_inbound_ahead(now, *inbound),
-            Event::PeerWord { pair, in_spi, word } => {
-                let waited = self.waited;
-                self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word, waited));
+            Event::Told { pair, topic: Topic::Child(in_spi), octets } => {
+                self.handle_word(now, pair, in_spi, &octets);
             }
-            Event::Told { pair, bytes } => self.handle_told(now, pair, &bytes),
+            Event::Told { pair, topic: Topic::Session, octets } => self.handle_told(now, pair, &octets),
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
             }
@@ -109,10 +110,20 @@ impl Core {
         }
     }
 
-    fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], word: Option<&Word>) {
+    /// The peer has told something of a child. What cannot be read says nothing.
+    fn handle_word(&mut self, now: Instant, pair: Pair, in_spi: Spi, octets: &[u8]) {
+        let waited = self.waited;
+        if let Some(word) = Word::from_octets(octets, now) {
+            self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word, waited));
+        }
+    }
+
+    fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], told: Option<Vec<u8>>) {
         let (pair, in_spi) = (new.pair, new.in_spi);
+        let word = told.and_then(|octets| Word::from_octets(&octets, now));
         self.absent.note(now, pair, false);
-        let child = Child::new(&new, token, word, self.scheme.replay_window, self.scheme.limits_of(pair));
+        let child =
+            Child::new(&new, token, word.as_ref(), self.scheme.replay_window, self.scheme.limits_of(pair));
         // A key lives once: that of an SA which is there already is not used again.
         let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));
         let inbound = (!ahead).then(|| (SaId::of(pair, Direction::In, in_spi), new.in_key));
@@ -160,7 +171,10 @@ impl Core {
             Order::Ike(IkeOrder::Arrive) => engine.arrive(now, pair, missed()),
             Order::Hurry => engine.hurry(now, pair, missed()),
             Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
-            Order::Say { in_spi, flags } => engine.say(now, pair, in_spi, flags),
+            Order::Tell { in_spi, word, waits } => {
+                engine.hold(now, pair, in_spi, waits);
+                engine.tell(now, pair, Topic::Child(in_spi), Arc::new(move |at| word.to_octets(at)));
+            }
             Order::Rekey { in_spi } => engine.rekey_child(now, pair, in_spi),
             Order::Delete { in_spi } => engine.delete_child(now, pair, in_spi),
             Order::CheckLiveness => engine.check_liveness(now, pair),

@@ -24,6 +24,7 @@ mod reconfigure;
 mod remembered;
 mod silence;
 mod soak;
+mod talk;
 mod trial;
 mod truth;
 mod view;

@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::identity::certificate::CertificateError;
-use crate::ike::Settings;
 use crate::ike::outbox::{Cx, up_to};
 use crate::ike::reason::Lapsed;
 use crate::ike::session::child::ChildSa;
 use crate::ike::session::established::Established;
-use crate::ike::session::pending::Task;
+use crate::ike::{Settings, Topic};
 use crate::types::{EncapsulationMode, Method, Pair, Spi};
 
 impl Engine {
@@ -60,8 +59,8 @@ impl Established {
         let taken = self.basis().is_taken(cx.settings, remote);
         let notice = now + cx.settings.rekey_after;
         self.notice = (!taken).then(|| self.notice.map_or(notice, |at| at.min(notice)));
-        if self.untold(cx.settings).is_some() {
-            self.add_task(Task::Liveness);
+        if cx.settings.about != before.about {
+            self.tell(now, Topic::Session, cx.settings.told());
         }
         // Whatever part of its life is left, that part is left of the new one: jitter stays jitter.
         let stretch = cx.settings.rekey_after.as_secs_f64() / before.rekey_after.as_secs_f64();

@@ -225,7 +225,7 @@ impl Opened {
         payloads.push(Payload::IdR(Id::of(pair.remote)));
         payloads.extend(proof);
         payloads.extend(offer.request(&proposals(cx, ahead), pair, Vec::new()));
-        payloads.extend((!self.peer.foreign).then(|| offer.word(cx.now)));
+        payloads.extend(offer.first(cx).filter(|_| !self.peer.foreign));
         let request = match self.sa.seal(cx.entropy, Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
             Ok(request) => request,
             Err(error) => return Step::Over(error.failure()),

@@ -3,25 +3,24 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::telling::Telling;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::keys::{IkeKeys, Nonces};
 use crate::ike::crypto::suite::{EspChoice, OwnKe, choose_esp, concluded_esp, esp_offer};
-use crate::ike::limits::PROBE_PATIENCE;
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
 use crate::ike::reason::{Incompatible, Reason};
 use crate::ike::wire::codes::notify;
-use crate::ike::wire::word;
+use crate::ike::wire::private;
 use crate::ike::wire::{Parts, Payload, TrafficSelector};
-use crate::types::word::Flags;
-use crate::types::{EspProposal, EspSuite, KeyExchange, NewChild, Pair, Proposals, Spi, Word};
+use crate::types::{EspProposal, EspSuite, KeyExchange, NewChild, Pair, Proposals, Spi};
 
 /// Our half of a child that is being negotiated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offer {
     /// Our inbound SA.
     pub in_spi: Spi,
-    /// What a probe through it must carry.
+    /// What [`Settings::first`](crate::ike::Settings::first) makes the first octets of that the peer is told of it.
     pub token: [u8; 16],
 }
 
@@ -31,10 +30,9 @@ impl Offer {
         Self { in_spi: cx.esp_spi(), token: cx.random() }
     }
 
-    /// What we say about it while it is being negotiated.
-    pub fn word(&self, now: Instant) -> Payload {
-        let flags = Flags::of_new_child();
-        word::to_payload(&Word { spi: self.in_spi, token: self.token, revision: 0, flags }, now)
+    /// What the peer is told of it while it is being negotiated.
+    pub fn first(&self, cx: &Cx<'_>) -> Option<Payload> {
+        private::of_child(self.in_spi, &(cx.settings.first)(self.token, cx.now))
     }
 
     /// The payloads of a request for it. `fresh` stands between SA and TS: what CREATE_CHILD_SA has of nonce and
@@ -132,27 +130,7 @@ pub enum ChildStage {
     Closing,
 }
 
-/// What the peer sends of its own accord through, and about, a new child: a probe, once it knows that we have installed
-/// the child. Between peers that heed what probes say, whoever asked for the child begins; the other end answers with
-/// a probe that says so, and waits for the first word.
-/// ```text
-/// initiator  --- probe --------------------->  responder
-///            <-- probe: seen ----------------
-///            --- word: seen, sending ------->
-///            <-- word: seen, sending --------
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FirstProbe {
-    /// The peer does not send it yet.
-    Unsent,
-    /// It is on its way, and until this time what we have to say waits for it: one word then says that it came, too.
-    Awaited(Instant),
-    /// It came, or is late.
-    Over,
-}
-
 /// What is remembered of a child.
-#[derive(Debug)]
 pub struct ChildSa {
     /// Our inbound SA: the name of the child.
     pub in_spi: Spi,
@@ -166,30 +144,15 @@ pub struct ChildSa {
     pub key_exchange: Option<KeyExchange>,
     /// How it stands.
     pub(super) stage: ChildStage,
-    /// What a probe through our inbound SA must carry.
-    pub token: [u8; 16],
-    /// What we have done.
-    pub flags: Flags,
-    /// Counts the changes of `flags`.
-    revision: u16,
-    /// The revision of the peer's word that was heard last.
-    heard: Option<u16>,
-    /// What of that the peer has been told.
-    told: Flags,
-    /// The peer has told that it has installed it.
-    peer_installed: bool,
-    /// The peer takes from a probe what a word would say.
-    peer_heeds: bool,
-    /// Whether this end asked for it.
-    asked: bool,
-    first: FirstProbe,
+    /// What the peer is told of it.
+    pub(super) telling: Telling,
     /// The child that replaces it.
     pub successor: Option<Spi>,
     /// The child that it replaces.
     pub(super) predecessor: Option<Spi>,
     /// When it is to be rekeyed; `None` once that is on its way.
     pub rekey_at: Option<Instant>,
-    /// A peer without words has yet to show that it has our answer.
+    /// A foreign peer has yet to show that it has our answer.
     pub(super) unconfirmed: bool,
 }
 
@@ -199,76 +162,14 @@ impl ChildSa {
         matches!(self.stage, ChildStage::Announced | ChildStage::Live)
     }
 
-    /// What we say about it.
-    pub fn word(&self) -> Word {
-        Word { spi: self.in_spi, token: self.token, revision: self.revision, flags: self.flags }
+    /// Whether the peer is to be told something of it now.
+    pub(super) fn is_to_be_told(&self, now: Instant) -> bool {
+        self.stage == ChildStage::Live && self.telling.is_due(now)
     }
 
-    /// We have done something.
-    pub fn say(&mut self, now: Instant, flags: Flags) {
-        if self.flags != flags {
-            self.flags = flags;
-            self.revision = self.revision.wrapping_add(1);
-        }
-        self.expect_first(now);
-    }
-
-    /// The peer has been told `flags`.
-    pub(super) fn note_told(&mut self, now: Instant, flags: Flags) {
-        self.told = flags;
-        self.expect_first(now);
-    }
-
-    /// The peer has said `word`, unless we have heard a newer one. Whether that is news.
-    pub fn hear(&mut self, now: Instant, word: &Word) -> bool {
-        let news = word.is_news(self.heard);
-        if news {
-            self.heard = Some(word.revision);
-            self.peer_installed |= word.flags.installed;
-            self.peer_heeds = word.flags.heeds;
-            self.expect_first(now);
-        }
-        news
-    }
-
-    /// Whether there is something that the peer has not been told, and that does not wait for what comes first.
-    pub(super) fn has_news(&self) -> bool {
-        self.stage == ChildStage::Live && self.flags != self.told && !self.awaits_first()
-    }
-
-    /// Whether the peer's first probe or word is on its way.
-    pub(super) fn awaits_first(&self) -> bool {
-        self.is_alive() && matches!(self.first, FirstProbe::Awaited(_))
-    }
-
-    /// When that, being on its way, is late.
-    pub(super) fn first_is_late_at(&self) -> Option<Instant> {
-        match self.first {
-            FirstProbe::Awaited(until) => Some(until),
-            FirstProbe::Unsent | FirstProbe::Over => None,
-        }
-    }
-
-    /// Time has passed: what is late is not waited for any longer.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if self.first_is_late_at().is_some_and(|at| at <= now) {
-            self.first = FirstProbe::Over;
-        }
-    }
-
-    fn expect_first(&mut self, now: Instant) {
-        let (seen, said) = (self.flags.seen, self.peer_installed);
-        let both_told = self.told.installed && said;
-        let (comes, over) = match (self.peer_heeds, self.asked) {
-            (true, true) => (self.flags.installed && said, seen),
-            (true, false) => (seen || both_told, seen && said),
-            (false, _) => (both_told, seen),
-        };
-        self.first = match self.first {
-            _ if over => FirstProbe::Over,
-            FirstProbe::Unsent if comes => FirstProbe::Awaited(now + PROBE_PATIENCE),
-            first => first,
-        };
+    /// Whether answers to what the peer tells of it wait.
+    pub(super) fn holds_answers(&self, now: Instant) -> bool {
+        self.is_alive() && self.telling.is_waiting(now)
     }
 }
 
@@ -288,7 +189,7 @@ pub struct Agreement<'a> {
     pub additional: Option<&'a Hidden>,
     /// Whether this end asked for it.
     pub initiator: bool,
-    /// Whether the peer says no words.
+    /// Whether the peer is not hostseal.
     pub foreign: bool,
     /// The child that it replaces.
     pub replaces: Option<Spi>,
@@ -304,15 +205,7 @@ impl Agreement<'_> {
             suite: self.choice.suite,
             key_exchange: self.choice.key_exchange,
             stage: ChildStage::Announced,
-            token: self.offer.token,
-            flags: Flags::of_new_child(),
-            revision: 0,
-            heard: None,
-            told: Flags::of_new_child(),
-            peer_installed: false,
-            peer_heeds: false,
-            asked: self.initiator,
-            first: FirstProbe::Unsent,
+            telling: Telling::default(),
             successor: None,
             predecessor: self.replaces,
             rekey_at: Some(cx.rekey_time(self.path.pair, cx.settings.rekey_after)),
@@ -339,7 +232,7 @@ impl Agreement<'_> {
     }
 }
 
-/// The word in a message that came in at `now`, about the child whose inbound SA at the peer is `spi`.
-pub(super) fn peer_word(parts: &Parts<'_>, spi: Spi, now: Instant) -> Option<Word> {
-    parts.notifies().filter_map(|notify| word::from_notify(notify, now)).find(|word| word.spi == spi)
+/// What the peer tells in a message of the child whose inbound SA there is `spi`.
+pub(super) fn told(parts: &Parts<'_>, spi: Spi) -> Option<Vec<u8>> {
+    parts.notifies().filter_map(private::from_child).find(|(of, _)| *of == spi).map(|(_, octets)| octets)
 }

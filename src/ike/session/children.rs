@@ -1,8 +1,6 @@
 //! The children of an established session: from the agreement on to the end.
 
-use std::time::Instant;
-
-use super::child::{Agreement, ChildSa, ChildStage, peer_word};
+use super::child::{Agreement, ChildSa, ChildStage, told};
 use super::established::Established;
 use super::pending::Task;
 use crate::ike::Event;
@@ -10,7 +8,6 @@ use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::reason::Failed;
 use crate::ike::wire::Parts;
 use crate::types::Spi;
-use crate::types::word::Flags;
 
 impl Established {
     /// The child with that inbound SA.
@@ -48,7 +45,6 @@ impl Established {
         match (ok, as_responder) {
             (true, _) => {
                 child.stage = ChildStage::Live;
-                child.say(cx.now, Flags { installed: true, ..child.flags });
                 if foreign && !as_responder {
                     cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
                 }
@@ -63,13 +59,6 @@ impl Established {
                     self.put_off(cx, Task::RekeyChild(predecessor));
                 }
             }
-        }
-    }
-
-    /// What our end of a child has done.
-    pub fn say(&mut self, now: Instant, in_spi: Spi, flags: Flags) {
-        if let Some(child) = self.child_mut(in_spi) {
-            child.say(now, flags);
         }
     }
 
@@ -117,16 +106,14 @@ impl Established {
     ) {
         let Some(sa) = self.sa(ours) else { return };
         let new_child = agreement.new_child(&sa.keys);
-        let mut child = agreement.child(cx);
-        let word = peer_word(parts, child.out_spi, cx.now).filter(|_| !agreement.foreign);
-        if let Some(word) = &word {
-            child.hear(cx.now, word);
-        }
+        let child = agreement.child(cx);
+        let told = told(parts, child.out_spi).filter(|_| !agreement.foreign);
         if let Some(replaced) = agreement.replaces.and_then(|spi| self.child_mut(spi)) {
             replaced.successor = Some(child.in_spi);
         }
         self.pass_on_crossing(agreement.replaces, child.in_spi);
-        cx.out.events.push_back(Event::ChildAgreed(new_child, child.token, word, agreement.replaces));
+        let (token, replaces) = (agreement.offer.token, agreement.replaces);
+        cx.out.events.push_back(Event::ChildAgreed { child: new_child, token, told, replaces });
         // Most have one, and there are thousands of pairs.
         self.children.reserve_exact(1);
         self.children.push(child);
@@ -153,7 +140,7 @@ impl Established {
         }
     }
 
-    /// A peer without words has our answers, or it would not say more.
+    /// A foreign peer has our answers, or it would not say more.
     pub(super) fn confirm(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
         let pair = self.pair();
         if let Some(child) = self.child_mut(in_spi).filter(|child| child.unconfirmed) {
@@ -162,7 +149,7 @@ impl Established {
         }
     }
 
-    /// The children that a peer without words has yet to confirm.
+    /// The children that a foreign peer has yet to confirm.
     pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &ChildSa> {
         self.children.iter().filter(|child| child.unconfirmed)
     }

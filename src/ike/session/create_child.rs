@@ -82,7 +82,7 @@ impl Established {
         let mut fresh = vec![Payload::Nonce(nonce.clone())];
         fresh.extend(key.as_ref().map(public));
         payloads.extend(offer.request(&proposals, self.pair(), fresh));
-        payloads.extend((!self.is_foreign()).then(|| offer.word(cx.now)));
+        payloads.extend(offer.first(cx).filter(|_| !self.is_foreign()));
         let asked = AskedChild { offer, key, nonce, rekeys, wanted, meanwhile: Meanwhile::default() };
         Some((Exchange::CREATE_CHILD_SA, payloads, Asked::Child(asked)))
     }

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::child::ChildSa;
@@ -14,7 +13,7 @@ use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
 use super::life::Greeted;
 use super::pending::{Asked, FollowUp, HalfMade, HeldRequest, Task};
-use crate::ike::Settings;
+use super::telling::Telling;
 use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
 use crate::ike::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
@@ -22,8 +21,8 @@ use crate::ike::outbox::{Cx, FailureScope, backoff};
 use crate::ike::path::Path;
 use crate::ike::reason::{Declined, Misbehaved, Reason};
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::word;
 use crate::ike::wire::{Message, Parts, Payload};
+use crate::ike::{Settings, Topic};
 use crate::types::{EncapsulationMode, Pair, Spi};
 
 /// What is known of a peer when it has proven itself.
@@ -64,10 +63,8 @@ pub struct Established {
     pub notice: Option<Instant>,
     /// When a NAT on this side is to be reminded of the way to the peer.
     pub(super) keepalive_at: Option<Instant>,
-    /// What the peer is told of this host instead of what all are.
-    pub instead: Option<Arc<[u8]>>,
-    /// What the peer was told of this host.
-    pub told: Option<Arc<[u8]>>,
+    /// What the peer is told of this host.
+    pub(super) telling: Telling,
     /// Both ends' lists have nothing in common for successors of its children: another session is to take over.
     pub(super) spent: bool,
     /// It ends: nothing new is begun.
@@ -79,6 +76,8 @@ impl Established {
     pub fn new(cx: &mut Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
         cx.out.heard = true;
         let here = introduction.path.nat.here;
+        let mut telling = Telling::default();
+        telling.tell(cx.now, cx.settings.told());
         Self {
             introduction,
             since: cx.now,
@@ -93,8 +92,7 @@ impl Established {
             tries: TRIES_ESTABLISHED,
             notice: None,
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
-            instead: None,
-            told: None,
+            telling,
             spent: false,
             closing: false,
         }
@@ -108,7 +106,7 @@ impl Established {
         self.introduction.path.pair
     }
 
-    /// Whether the peer says no words.
+    /// Whether the peer is not hostseal.
     pub fn is_foreign(&self) -> bool {
         self.introduction.foreign
     }
@@ -306,12 +304,12 @@ impl Established {
             Asked::DeleteChild(in_spi) => self.child_closed(cx, in_spi, false),
             // RFC 7296 section 1.4.1: the answer ends it.
             Asked::DeleteIke => self.sas.retain(|sa| sa.ours() != ours),
-            Asked::Inform { words, confirms, about } => {
+            Asked::Inform { says, confirms } => {
                 if let Ok(payloads) = &payloads {
                     self.hear(cx, &Parts(payloads));
                 }
-                self.told = about.or(self.told.take());
-                self.informed(cx, words, confirms);
+                self.note_known(says);
+                confirms.into_iter().for_each(|in_spi| self.confirm(cx, in_spi));
             }
         }
     }
@@ -340,8 +338,8 @@ impl Established {
     fn send_answer(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = self.introduction.path;
         let Some(held) = self.sa(ours).and_then(|sa| sa.window.held()) else { return };
-        let awaits_first = |spi: &Spi| self.child(*spi).is_some_and(ChildSa::awaits_first);
-        if held.waits() || held.words.iter().any(awaits_first) {
+        let holds = |in_spi: &Spi| self.child(*in_spi).is_some_and(|child| child.holds_answers(cx.now));
+        if held.waits() || held.children.iter().any(holds) {
             return;
         }
         let Some(sa) = self.sa_mut(ours) else { return };
@@ -349,19 +347,18 @@ impl Established {
         if let Some(child) = held.child.take() {
             if child.installed == Some(true) {
                 held.payloads.extend(child.payloads);
-                held.words.push(child.in_spi);
+                held.children.push(child.in_spi);
                 self.answered_child(child.in_spi);
             } else {
                 held.payloads.push(Payload::notify(notify::TEMPORARY_FAILURE, Vec::new()));
             }
         }
-        let words: Vec<_> = held.words.iter().filter_map(|spi| self.tell(*spi, cx.now)).collect();
-        held.payloads.extend(words);
-        if let Some(about) = self.untold(cx.settings).filter(|_| held.tells) {
-            // The peer has it for certain, or asks again.
-            held.payloads.push(Payload::notify(notify::HOSTSEAL_ABOUT, about.to_vec()));
-            self.told = Some(about);
-        }
+        let of_children = held.children.iter().map(|in_spi| Topic::Child(*in_spi));
+        let (payloads, says) =
+            self.say(cx.now, of_children.chain(self.untold(cx.now).filter(|_| held.tells)));
+        held.payloads.extend(payloads);
+        // The peer has it for certain, or asks again.
+        self.note_known(says);
         let Some(sa) = self.sa_mut(ours) else { return };
         match sa.seal(cx.entropy, held.exchange, true, message_id, &held.payloads) {
             Ok(answer) => {
@@ -377,23 +374,13 @@ impl Established {
         if !self.is_foreign() {
             return;
         }
-        // A peer without words shows with its next request that it has our answer. Whoever rekeys sends one, which
+        // A foreign peer shows with its next request that it has our answer. Whoever rekeys sends one, which
         // deletes the old child (RFC 7296 section 2.8), and that one serves until then.
         let Some(child) = self.child_mut(in_spi) else { return };
         child.unconfirmed = true;
         if child.predecessor.is_none() {
             self.add_task(Task::Liveness);
         }
-    }
-
-    /// The word about a child, in an answer: the peer has it for certain, or asks again.
-    fn tell(&mut self, in_spi: Spi, now: Instant) -> Option<Payload> {
-        if self.is_foreign() {
-            return None;
-        }
-        let child = self.child_mut(in_spi)?;
-        child.note_told(now, child.flags);
-        Some(word::to_payload(&child.word(), now))
     }
 
     fn send_request(&mut self, cx: &mut Cx<'_>, ours: u64) {
@@ -422,9 +409,9 @@ impl Established {
         }
     }
 
-    /// What to ask next, if anything: words first, since traffic waits for them.
+    /// What to ask next, if anything: what the peer is to be told first, since traffic waits for it.
     fn next_request(&mut self, cx: &mut Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        if let Some(request) = self.words_request(cx).or_else(|| self.follow_up_request(cx)) {
+        if let Some(request) = self.telling_request(cx.now).or_else(|| self.follow_up_request(cx)) {
             return Some(request);
         }
         // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.

@@ -97,7 +97,7 @@ impl Established {
             Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, asked.first.link.clone()),
         ];
         if let Makes::Child(half, _) = &asked.makes {
-            payloads.extend((!self.is_foreign()).then(|| half.offer.word(cx.now)));
+            payloads.extend(half.offer.first(cx).filter(|_| !self.is_foreign()));
         }
         Some((Exchange::IKE_FOLLOWUP_KE, payloads, Asked::FollowUp(Box::new(asked))))
     }

@@ -1,68 +1,24 @@
-//! INFORMATIONAL: words, deletes, liveness (RFC 7296 sections 1.4, 1.4.1 and 2.4).
-
-use std::sync::Arc;
+//! INFORMATIONAL: what the ends tell each other, deletes, liveness (RFC 7296 sections 1.4, 1.4.1 and 2.4).
 
 use super::established::Established;
 use super::ike_sa::Stage;
-use super::pending::{Asked, HeldRequest, Task};
-use crate::ike::Event;
-use crate::ike::Settings;
-use crate::ike::limits::{ABOUT_MAX, CHILDREN_MAX};
+use super::pending::{Asked, HeldRequest};
+use crate::ike::limits::CHILDREN_MAX;
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::reason::Refusal;
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::word;
 use crate::ike::wire::{Delete, Parts, Payload};
 use crate::types::Spi;
-use crate::types::word::Flags;
 
 impl Established {
-    /// Says what the peer has not been told yet.
-    pub(super) fn words_request(&self, cx: &Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        if self.is_foreign() {
-            return None;
-        }
-        let untold = || self.children.iter().filter(|child| child.has_news());
-        let words: Vec<_> = untold().map(|child| (child.in_spi, child.flags)).collect();
-        let payloads = untold().map(|child| word::to_payload(&child.word(), cx.now)).collect();
-        let (payloads, about) = self.with_about(cx.settings, payloads);
-        let asked = Asked::Inform { words, confirms: Vec::new(), about };
-        untold().next().is_some().then_some((Exchange::INFORMATIONAL, payloads, asked))
-    }
-
     /// Asks whether the peer is there.
     pub(super) fn liveness_request(&self, cx: &Cx<'_>) -> (Exchange, Vec<Payload>, Asked) {
         // An answer may overtake the one that made a child, or come without it: strongSwan drops what has the number
         // of a message that it is working on. Where another child serves meanwhile, it proves too little.
         let alone = self.unconfirmed().filter(|child| child.predecessor.is_none());
         let confirms = alone.map(|child| child.in_spi).collect();
-        let (payloads, about) = self.with_about(cx.settings, Vec::new());
-        let asked = Asked::Inform { words: Vec::new(), confirms, about };
-        (Exchange::INFORMATIONAL, payloads, asked)
-    }
-
-    /// What the peer is still to be told of this host.
-    pub fn untold(&self, settings: &Settings) -> Option<Arc<[u8]>> {
-        let about = self.instead.as_ref().unwrap_or(&settings.about);
-        let known = self.told.as_deref().unwrap_or_default() == &**about;
-        (!known && !self.is_foreign()).then(|| about.clone())
-    }
-
-    /// Tells the peer this of this host, instead of what all are told.
-    pub fn tell_instead(&mut self, about: Arc<[u8]>) {
-        self.instead = Some(about);
-        self.add_task(Task::Liveness);
-    }
-
-    /// `payloads`, and behind them what the peer is still to be told of this host.
-    fn with_about(
-        &self,
-        settings: &Settings,
-        mut payloads: Vec<Payload>,
-    ) -> (Vec<Payload>, Option<Arc<[u8]>>) {
-        let about = self.untold(settings);
-        payloads.extend(about.iter().map(|about| Payload::notify(notify::HOSTSEAL_ABOUT, about.to_vec())));
-        (payloads, about)
+        let (payloads, says) = self.say(cx.now, self.untold(cx.now));
+        (Exchange::INFORMATIONAL, payloads, Asked::Inform { says, confirms })
     }
 
     /// Deletes a child: each end names its own inbound SA (RFC 7296 section 1.4.1).
@@ -76,39 +32,6 @@ impl Established {
         (Exchange::INFORMATIONAL, vec![Payload::Delete(Delete::Ike)], Asked::DeleteIke)
     }
 
-    /// The peer has answered words or a question.
-    pub(super) fn informed(&mut self, cx: &mut Cx<'_>, words: Vec<(Spi, Flags)>, confirms: Vec<Spi>) {
-        for (in_spi, flags) in words {
-            if let Some(child) = self.child_mut(in_spi) {
-                child.note_told(cx.now, flags);
-            }
-        }
-        for in_spi in confirms {
-            self.confirm(cx, in_spi);
-        }
-    }
-
-    /// The words in a message, with the children that they are about.
-    pub fn hear(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>) -> Vec<Spi> {
-        if self.is_foreign() {
-            return Vec::new();
-        }
-        let pair = self.pair();
-        let told = parts.notify(notify::HOSTSEAL_ABOUT).filter(|told| told.data.len() <= ABOUT_MAX);
-        cx.out.events.extend(told.map(|told| Event::Told { pair, bytes: told.data.clone() }));
-        let mut heard = Vec::new();
-        for word in parts.notifies().filter_map(|notify| word::from_notify(notify, cx.now)) {
-            let Some(child) = self.children.iter_mut().find(|child| child.out_spi == word.spi) else {
-                continue;
-            };
-            heard.push(child.in_spi);
-            if child.hear(cx.now, &word) {
-                cx.out.events.push_back(Event::PeerWord { pair, in_spi: child.in_spi, word });
-            }
-        }
-        heard
-    }
-
     /// The peer says something on the IKE SA `ours`.
     pub(super) fn answer_informational(
         &mut self,
@@ -117,7 +40,7 @@ impl Established {
         request: &Parts<'_>,
     ) -> HeldRequest {
         let mut held = HeldRequest::new(Exchange::INFORMATIONAL, cx.now, Vec::new());
-        held.words = self.hear(cx, request);
+        held.children = self.hear(cx, request);
         held.tells = request.deletes().next().is_none();
         let mut closed = Vec::new();
         for delete in request.deletes() {

@@ -35,17 +35,17 @@ impl Established {
             .iter()
             .filter(|child| child.stage == ChildStage::Live && !self.closing)
             .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
-        let probes = self
+        let holds = self
             .children
             .iter()
-            .map(|child| Some((child.first_is_late_at()?, "first probe or word is late")));
+            .map(|child| Some((child.telling.waits()?, "what there is to tell of a child")));
         let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
         let half_made = self.half_made.as_ref().map(|made| (made.until, "what the peer has half made"));
         let keepalive = self.keepalive_at.map(|at| (at, "keeping a NAT's memory fresh"));
         of_sas
             .chain(of_children)
-            .chain(probes)
+            .chain(holds)
             .chain(put_off)
             .chain([notice, half_made, keepalive])
             .flatten()
@@ -61,7 +61,7 @@ impl Established {
         if self.notice().is_some_and(|at| at <= cx.now) {
             self.end_unproven(cx, Lapsed::NotAccepted);
         }
-        self.children.iter_mut().for_each(|child| child.handle_timeout(cx.now));
+        self.children.iter_mut().for_each(|child| child.telling.handle_timeout(cx.now));
         self.keep_alive(cx);
         self.drop_half_made(cx);
         self.start_rekeys(cx);
@@ -201,7 +201,7 @@ impl Established {
                 }
             }
             Some(Asked::DeleteChild(in_spi)) => self.add_task(Task::DeleteChild(in_spi)),
-            // Words say themselves again until they are answered.
+            // What was told is told again until it is answered.
             Some(Asked::Inform { confirms, .. }) if !confirms.is_empty() => self.add_task(Task::Liveness),
             Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::DeleteIke) | None => {}
         }

@@ -3,7 +3,7 @@
 //! `established` is the session itself, `children` what it has agreed, `pending` what it remembers and means to do, and
 //! `lifetime` its end. `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges. An IKE SA is
 //! in `ike_sa`, with its message identifiers and retransmission (`exchange`) and with messages in several datagrams
-//! (`fragment`); `nat` is what stands between the two, and `life` tells sessions of before from those of now.
+//! (`fragment`); `telling` is what its user tells the peer in it; `nat` is what stands between the two, and `life` tells sessions of before from those of now.
 
 pub(super) mod child;
 pub(super) mod children;
@@ -19,3 +19,4 @@ pub(super) mod lifetime;
 pub(super) mod nat;
 pub(super) mod pending;
 pub(super) mod rekey_ike;
+pub(super) mod telling;

@@ -1,9 +1,9 @@
 //! What a session remembers between the two messages of an exchange, and what it means to do next.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::child::Offer;
+use crate::ike::Topic;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::kem::KemKey;
@@ -12,7 +12,6 @@ use crate::ike::crypto::suite::EspChoice;
 use crate::ike::crypto::suite::Suite;
 use crate::ike::wire::Payload;
 use crate::ike::wire::codes::Exchange;
-use crate::types::word::Flags;
 use crate::types::{Group, Spi};
 
 /// What an outstanding request of ours asks.
@@ -27,14 +26,12 @@ pub enum Asked {
     DeleteChild(Spi),
     /// INFORMATIONAL that deletes the IKE SA which carries it.
     DeleteIke,
-    /// INFORMATIONAL with words, or with nothing.
+    /// INFORMATIONAL that tells something, or nothing.
     Inform {
-        /// What it says about which child.
-        words: Vec<(Spi, Flags)>,
+        /// What the peer knows once it answers, by the number of what there was to tell of each.
+        says: Vec<(Topic, u32)>,
         /// The children that the peer is known to have installed once it answers.
         confirms: Vec<Spi>,
-        /// What it tells of this host.
-        about: Option<Arc<[u8]>>,
     },
 }
 
@@ -206,8 +203,8 @@ pub struct HeldRequest {
     pub payloads: Vec<Payload>,
     /// The child that the answer waits for.
     pub child: Option<HeldChild>,
-    /// The children whose words the answer says, by our inbound SA.
-    pub words: Vec<Spi>,
+    /// The children that the answer tells of, by our inbound SA.
+    pub children: Vec<Spi>,
     /// The answer may tell of this host, too.
     pub tells: bool,
 }
@@ -232,7 +229,7 @@ impl HeldChild {
 impl HeldRequest {
     /// An answer that waits for nothing.
     pub fn new(exchange: Exchange, now: Instant, payloads: Vec<Payload>) -> Self {
-        Self { exchange, since: now, payloads, child: None, words: Vec::new(), tells: false }
+        Self { exchange, since: now, payloads, child: None, children: Vec::new(), tells: false }
     }
 
     /// Whether it waits for the kernel.

@@ -6,10 +6,9 @@ use crate::ike::Entropy;
 use crate::ike::auth::peer::{Peer, vendor_id};
 use crate::ike::session::life::{Greeted, Greeting, Life};
 use crate::ike::wire::codes::notify;
-use crate::ike::wire::word;
-use crate::ike::wire::{Notify, Parts, Payload};
-use crate::types::word::{Flags, Rounds};
-use crate::types::{Spi, Word};
+use crate::ike::wire::{Notify, Parts, Payload, private};
+use crate::protect::word::{Flags, Rounds, Word};
+use crate::types::Spi;
 
 const FLAGS: Flags = Flags {
     installed: true,
@@ -21,7 +20,8 @@ const FLAGS: Flags = Flags {
     trial: None,
     rounds: None,
 };
-const WORD: Word = Word { spi: Spi(0xc123_4567), token: [5; 16], revision: 0x0102, flags: FLAGS };
+const SPI: Spi = Spi(0xc123_4567);
+const WORD: Word = Word { token: [5; 16], revision: 0x0102, flags: FLAGS };
 
 /// What every agent from the first one on says and understands.
 const FIRST: [u8; 24] =
@@ -32,7 +32,9 @@ fn notification(kind: u16, data: &[u8]) -> Notify {
 }
 
 fn word(data: &[u8], now: Instant) -> Option<Word> {
-    word::from_notify(&notification(notify::HOSTSEAL_WORD, data), now)
+    let (spi, octets) = private::from_child(&notification(notify::HOSTSEAL_CHILD, data))?;
+    assert_eq!(spi, SPI);
+    Word::from_octets(&octets, now)
 }
 
 /// One after the other the fields came that stand behind the first ones.
@@ -45,9 +47,9 @@ fn the_bytes_of_a_word() {
     let all = Flags { unheard: true, heeds: true, trial, rounds, ..FLAGS };
     let mut longest = [&FIRST[..], &[0, 1, 2, 3], &[3, 4, 2, 3], &[2, 1, 0, 3]].concat();
     longest[1] |= 0b11_0000;
-    let said = |flags| word::to_payload(&Word { flags, ..WORD }, now);
-    let bytes = |bytes: &[u8]| Payload::Notify(notification(notify::HOSTSEAL_WORD, bytes));
-    assert_eq!(notify::HOSTSEAL_WORD, 40_960 + 0x5ea1);
+    let said = |flags| private::of_child(SPI, &Word { flags, ..WORD }.to_octets(now)).unwrap();
+    let bytes = |bytes: &[u8]| Payload::Notify(notification(notify::HOSTSEAL_CHILD, bytes));
+    assert_eq!(notify::HOSTSEAL_CHILD, 40_960 + 0x5ea1);
     assert_eq!(said(all), bytes(&longest));
     assert_eq!(said(FLAGS), bytes(&[&FIRST[..], &[0; 4]].concat()));
     assert_eq!(word(&FIRST, now), Some(WORD));
@@ -58,17 +60,20 @@ fn the_bytes_of_a_word() {
     assert_eq!(word(&longest, now), Some(Word { flags: all, ..WORD }));
 }
 
-/// A trial that is over says so, as no time left is no trial.
+/// The first one, which travels with the request for a child.
 #[test]
-fn the_end_of_a_trial_is_still_a_trial() {
-    let now = Instant::now();
-    let Payload::Notify(said) =
-        word::to_payload(&Word { flags: Flags { trial: Some(now), ..FLAGS }, ..WORD }, now)
-    else {
-        panic!("it is a notification")
-    };
-    let heard = word::from_notify(&said, now).unwrap();
-    assert_eq!(heard.flags.trial, Some(now + Duration::from_millis(1)));
+fn the_bytes_of_the_first_word() {
+    let said = private::of_child(SPI, &Word::first([5; 16]).to_octets(Instant::now()));
+    let mut first = [&FIRST[..], &[0; 4]].concat();
+    first[1..4].copy_from_slice(&[0b10_0000, 0, 0]);
+    assert_eq!(said, Some(Payload::Notify(notification(notify::HOSTSEAL_CHILD, &first))));
+}
+
+/// What a host tells of itself.
+#[test]
+fn the_bytes_of_what_is_told_of_a_host() {
+    let said = private::of_session(b"anything".to_vec());
+    assert_eq!(said, Payload::Notify(notification(40_960 + 0x5ea2, b"anything")));
 }
 
 #[test]
@@ -90,8 +95,8 @@ fn other_versions_and_other_notifications_are_no_words() {
     assert_eq!(word(&later, now), None);
     assert_eq!(word(&FIRST[..23], now), None);
     assert_eq!(word(&[], now), None);
-    for kind in [0, 1, notify::INITIAL_CONTACT, 40_960, notify::HOSTSEAL_WORD + 1, u16::MAX] {
-        assert_eq!(word::from_notify(&notification(kind, &FIRST), now), None);
+    for kind in [0, 1, notify::INITIAL_CONTACT, 40_960, notify::HOSTSEAL_SESSION, u16::MAX] {
+        assert_eq!(private::from_child(&notification(kind, &FIRST)), None);
     }
     let unknown = [Payload::Notify(notification(50_000, &[1, 2, 3]))];
     assert_eq!(Parts(&unknown).refusal(), None, "it is no refusal either");

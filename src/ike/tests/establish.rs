@@ -3,22 +3,18 @@
 use std::time::Duration;
 
 use super::net::{Host, Net, SECRET, Weather, assert_mirrored, by, by_each_method, pair, seeds};
-use crate::ike::limits::PROBE_PATIENCE;
-use crate::ike::wire::codes::Exchange;
 use crate::ike::{FailureCode, Posture, Settings};
-use crate::types::word::Flags;
 use crate::types::{Method, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// ```text
 /// a  --- IKE_SA_INIT or IKE_SESSION_RESUME --->  b
 /// a  <-- IKE_SA_INIT or IKE_SESSION_RESUME ----  b
 /// a  --- IKE_AUTH ------>  b   b: ChildAgreed, installed
 /// a  <-- IKE_AUTH -------  b   a: ChildAgreed, installed
-/// a  --- word: installed ->  b
-/// a  <-- word: installed, seen --  b
+/// a  --- told: seen ----->  b
+/// a  <-- told: seen ------  b
 /// ```
 fn two_messages_each_way_make_a_child(method: Method) {
     let mut net = Net::two_by(method, 1);
@@ -49,80 +45,6 @@ fn the_other_end_initiates_when_the_first_does_not(method: Method) {
     net.run(SECOND);
     net.assert_one_pair(0, 1);
     assert!(!net.hosts[0].children[&net.child_of(0)].child.initiator);
-}
-
-fn words_follow_the_flags(method: Method) {
-    let mut net = Net::two_by(method, 3);
-    net.keep(0, 1);
-    net.run(SECOND);
-    let (a, b) = (net.child_of(0), net.child_of(1));
-    let sending = Flags { installed: true, seen: true, sending: true, ..Flags::of_new_child() };
-    net.call(0, |engine, now| engine.say(now, pair(0, 1), a, sending));
-    net.run(SECOND);
-    assert_eq!(net.hosts[1].words.last(), Some(&(b, sending)));
-    let sent = net.sent.len();
-    net.call(0, |engine, now| engine.say(now, pair(0, 1), a, sending));
-    net.run(SECOND);
-    assert_eq!(net.sent.len(), sent, "what is known is not said again");
-}
-
-fn words(net: &Net) -> usize {
-    net.sent.iter().filter(|transmit| transmit.bytes[18] == Exchange::INFORMATIONAL.0).count()
-}
-
-/// The peer has sent a probe before its word, and it may come a moment later: one answer says of both. One that
-/// does not come is not waited for, and not a second time either.
-fn an_answer_waits_a_moment_for_the_probe(method: Method) {
-    let probed = Flags { installed: true, seen: true, ..Flags::of_new_child() };
-    for comes in [true, false] {
-        let mut net = Net::two_by(method, 3);
-        net.hosts[1].misses_probes = true;
-        net.keep(0, 1);
-        assert!(net.run_until(SECOND, |net| words(net) == 1));
-        net.run(PROBE_PATIENCE - 20 * MILLISECOND);
-        assert_eq!(words(&net), 1, "it is not answered yet");
-        let (a, b) = (net.child_of(0), net.child_of(1));
-        if comes {
-            net.call(1, |engine, now| engine.say(now, pair(1, 0), b, probed));
-        }
-        net.run(40 * MILLISECOND);
-        let said = Flags { seen: comes, ..probed };
-        assert_eq!(net.hosts[0].words.last(), Some(&(a, said)));
-        assert_eq!(words(&net), 2);
-        net.call(0, |engine, now| engine.say(now, pair(0, 1), a, Flags { sending: true, ..probed }));
-        net.run(20 * MILLISECOND);
-        assert_eq!(words(&net), 4, "the next one is answered at once");
-    }
-}
-
-/// Whoever asked for the child has its probe answered by one, and the other end is told what came of it: one exchange
-/// of words. Each waits for the other a moment, and not longer.
-fn one_exchange_of_words_follows_the_probes(method: Method) {
-    let probed = Flags { installed: true, seen: true, ..Flags::of_new_child() };
-    let sending = Flags { sending: true, ..probed };
-    for (probe, answer) in [(true, true), (true, false), (false, false)] {
-        let mut net = Net::two_by(method, 3);
-        net.hosts.iter_mut().for_each(|host| host.misses_probes = true);
-        net.keep(0, 1);
-        assert!(net.run_until(SECOND, |net| net.hosts.iter().all(|host| host.children.len() == 1)));
-        let (a, b) = (net.child_of(0), net.child_of(1));
-        if probe {
-            net.call(1, |engine, now| engine.say(now, pair(1, 0), b, probed));
-        }
-        net.run(PROBE_PATIENCE / 2);
-        assert_eq!(words(&net), 0, "each waits for the other");
-        if answer {
-            net.call(0, |engine, now| engine.say(now, pair(0, 1), a, sending));
-            net.run(20 * MILLISECOND);
-            assert_eq!(net.hosts[1].words.last(), Some(&(b, sending)));
-            assert_eq!(net.hosts[0].words.last(), Some(&(a, probed)));
-            assert_eq!(words(&net), 2);
-        } else {
-            net.run(PROBE_PATIENCE / 2 + 20 * MILLISECOND);
-            assert_eq!(net.hosts[1].words.last(), Some(&(b, Flags { seen: false, ..probed })));
-            assert_eq!(words(&net) > 1, probe, "who has nothing new to say waits for the probe");
-        }
-    }
 }
 
 fn another_secret_fails_on_both_sides_and_makes_nothing(method: Method) {
@@ -340,9 +262,6 @@ fn a_session_that_died_while_the_path_was_away_is_made_anew(method: Method) {
 by_each_method![
     two_messages_each_way_make_a_child,
     the_other_end_initiates_when_the_first_does_not,
-    an_answer_waits_a_moment_for_the_probe,
-    one_exchange_of_words_follows_the_probes,
-    words_follow_the_flags,
     another_secret_fails_on_both_sides_and_makes_nothing,
     nobody_there_is_no_answer_after_some_tries,
     key_lengths_that_differ_leave_the_ike_sa_alone,

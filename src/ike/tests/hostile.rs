@@ -134,7 +134,7 @@ fn what_is_said_is_digested_however_it_is_changed() {
         let chosen = usize::try_from(dice.below(net.sent.len() as u64)).unwrap();
         let mut bytes = net.sent[chosen].bytes.clone();
         mutate(&mut dice, &mut bytes);
-        digest(net.now, &bytes);
+        digest(&bytes);
     }
 }
 

@@ -21,5 +21,6 @@ mod own_exchange;
 mod proof;
 mod resume;
 mod suite;
+mod tell;
 mod vectors;
 mod wire;

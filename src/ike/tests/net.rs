@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::identity::Secret;
-use crate::ike::{Engine, Entropy, Event, FailureCode, Posture, Settings, Transmit};
+use crate::ike::{Engine, Entropy, Event, FailureCode, Octets, Posture, Settings, Topic, Transmit};
 use crate::observe::explain;
-use crate::types::word::Flags;
 use crate::types::{
     EncapsulationMode, IkeProposal, Inside, Method, NewChild, NewInbound, Pair, Proposals, Spi,
 };
@@ -61,6 +60,12 @@ pub(super) struct Weather {
     pub(super) delay: u64,
 }
 
+/// Octets that are the same whenever they are told.
+pub(super) fn octets(text: &str) -> Octets {
+    let bytes = text.as_bytes().to_vec();
+    Arc::new(move |_| bytes.clone())
+}
+
 pub(super) const SECRET: [u8; 32] = [7; 32];
 /// What nobody is told of it, however it is written: in hexadecimal, in base64, as Rust prints bytes.
 const LEAKS: [&str; 3] = ["07070707", "BwcHBwcH", "7, 7, 7, 7"];
@@ -89,6 +94,7 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         initial_contact: false,
         jitter: Duration::ZERO,
         about: Arc::default(),
+        first: |token, _| token.to_vec(),
     }
 }
 
@@ -135,14 +141,15 @@ pub(super) struct Host {
     pub(super) failures: Vec<FailureCode>,
     /// What happened, for tests to compare.
     pub(super) log: Vec<String>,
-    pub(super) words: Vec<(Spi, Flags)>,
+    /// What peers told of children.
+    pub(super) words: Vec<(Spi, Vec<u8>)>,
     /// What peers told of themselves.
     pub(super) told: Vec<Vec<u8>>,
+    /// Answers "installed" with "seen".
+    pub(super) answers: bool,
     /// Refuses this many children.
     pub(super) kernel_refuses: u32,
     pub(super) settles: bool,
-    /// The peer's probes do not come.
-    pub(super) misses_probes: bool,
     chores: Vec<(Instant, Chore)>,
 }
 
@@ -227,7 +234,7 @@ impl Net {
             told: Vec::new(),
             kernel_refuses: 0,
             settles: true,
-            misses_probes: false,
+            answers: true,
             chores: Vec::new(),
         }
     }
@@ -396,7 +403,7 @@ impl Host {
     fn act(&mut self, now: Instant, event: Event) {
         self.log.push(format!("{event:?}"));
         match event {
-            Event::ChildAgreed(child, _token, word, replaces) => {
+            Event::ChildAgreed { child, token, told, replaces } => {
                 let (pair, in_spi) = (child.pair, child.in_spi);
                 if let Some(ahead) = self.ahead.remove(&in_spi) {
                     assert!(ahead.key.expose() == child.in_key.expose() && ahead.suite == child.suite);
@@ -407,19 +414,22 @@ impl Host {
                     self.install(now, child, replaces);
                 }
                 self.engine.child_installed(now, pair, in_spi, ok);
-                if let Some(word) = word.filter(|word| word.flags.installed) {
-                    self.hear(now, pair, in_spi, word.flags);
+                self.engine.tell(now, pair, Topic::Child(in_spi), octets("installed"));
+                if let Some(told) = told.filter(|told| told.len() != token.len()) {
+                    self.hear(now, pair, in_spi, told);
                 }
             }
             Event::InboundAhead(inbound) => drop(self.ahead.insert(inbound.spi, inbound)),
-            Event::PeerWord { pair, in_spi, word } => self.hear(now, pair, in_spi, word.flags),
             Event::ForeignReady { pair, in_spi } => self.chores.push((now, Chore::Settle(pair, in_spi))),
             Event::ChildDoomed { .. } => {}
             Event::ChildClosed { in_spi, .. } => {
                 self.children.remove(&in_spi);
                 self.ahead.remove(&in_spi);
             }
-            Event::Told { bytes, .. } => self.told.push(bytes),
+            Event::Told { topic: Topic::Session, octets, .. } => self.told.push(octets),
+            Event::Told { topic: Topic::Child(in_spi), pair, octets } => {
+                self.hear(now, pair, in_spi, octets);
+            }
             Event::Failed { failure, .. } => {
                 let words = explain::words(&failure.reason);
                 assert!(!LEAKS.iter().any(|leak| words.contains(leak)), "{words}");
@@ -441,15 +451,13 @@ impl Host {
         assert!(before.is_none(), "no SPI twice");
     }
 
-    fn hear(&mut self, now: Instant, pair: Pair, in_spi: Spi, flags: Flags) {
-        self.words.push((in_spi, flags));
-        if let Some(child) = self.children.get_mut(&in_spi).filter(|it| flags.installed && !it.heard) {
+    fn hear(&mut self, now: Instant, pair: Pair, in_spi: Spi, told: Vec<u8>) {
+        self.words.push((in_spi, told));
+        if let Some(child) = self.children.get_mut(&in_spi).filter(|it| !it.heard) {
             child.heard = true;
-            if self.misses_probes {
-                return;
+            if self.answers {
+                self.engine.tell(now, pair, Topic::Child(in_spi), octets("seen"));
             }
-            let seen = Flags { installed: true, seen: true, ..Flags::of_new_child() };
-            self.engine.say(now, pair, in_spi, seen);
             self.chores.push((now + Duration::from_millis(50), Chore::Settle(pair, in_spi)));
         }
     }

@@ -142,10 +142,10 @@ pub mod notify {
     pub const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
     pub const INTERMEDIATE_EXCHANGE_SUPPORTED: u16 = 16438;
     pub const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
-    /// Our own, in the private range of status types: see `word`.
-    pub const HOSTSEAL_WORD: u16 = 40960 + 0x5ea1;
-    /// What a host tells of itself, for whoever uses the engine: see [`Settings`](crate::ike::Settings).
-    pub const HOSTSEAL_ABOUT: u16 = 40960 + 0x5ea2;
+    /// Our own, in the private range of status types: see `private`.
+    pub const HOSTSEAL_CHILD: u16 = 40960 + 0x5ea1;
+    /// Our own: see `private`.
+    pub const HOSTSEAL_SESSION: u16 = 40960 + 0x5ea2;
     /// Our own: see `life`.
     pub const HOSTSEAL_LIFE: u16 = 40960 + 0x5ea3;
 }

@@ -8,10 +8,10 @@ pub(super) mod codes;
 mod header;
 mod parts;
 mod payload;
+pub(super) mod private;
 mod proposal;
 mod reader;
 mod selector;
-pub(super) mod word;
 
 pub(super) use header::{HEADER, Header, HeaderFlags};
 pub(super) use parts::Parts;

@@ -7,7 +7,7 @@ use super::{Found, Order};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{DELETE_PATIENCE, OUT_GRACE};
-use crate::types::word::Flags;
+use crate::protect::word::{Flags, Word};
 use crate::types::{SaId, Spi, Through};
 
 /// Children of one pair at a time: what a peer can make us hold.
@@ -83,11 +83,14 @@ impl Children {
         self.agreed = Some(now);
     }
 
-    /// The peer speaks of the one that we name so. `None` where there is none.
-    pub(super) fn spoken_of(&mut self, in_spi: Spi) -> Option<&mut Child> {
-        let child = self.all.iter_mut().find(|child| child.in_spi() == in_spi)?;
-        self.spoken_of = Some(in_spi);
-        Some(child)
+    /// The peer speaks of the one that we name so. `false` where there is none, or a newer word was heard.
+    #[must_use]
+    pub(super) fn hear(&mut self, now: Instant, in_spi: Spi, word: &Word, waited: Duration) -> bool {
+        let heard = self.get_mut(in_spi).is_some_and(|child| child.hear(now, word, waited));
+        if heard {
+            self.spoken_of = Some(in_spi);
+        }
+        heard
     }
 
     fn last_spoken_of(&self) -> Option<usize> {
@@ -159,6 +162,7 @@ impl Children {
     /// `named` is what the outbound policy should name, `confirmed` what it names; `open` and `trial` are the pair's.
     pub(super) fn speak(
         &mut self,
+        clock: &mut Clock,
         [named, confirmed]: [Option<Through>; 2],
         open: bool,
         trial: Option<Instant>,
@@ -170,9 +174,9 @@ impl Children {
             let leaves = from.is_some_and(|from| at < from);
             if !child.is_pending()
                 && (!leaves || child.is_said_to_send())
-                && let Some(flags) = child.news(sending, open, trial)
+                && let Some((word, waits)) = child.news(clock, sending, open, trial)
             {
-                orders.push_back(Order::Say { in_spi: child.in_spi(), flags });
+                orders.push_back(Order::Tell { in_spi: child.in_spi(), word, waits });
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What a pair wants done by others.
 
-use crate::types::word::{Flags, Probe};
+use std::time::Instant;
+
+use crate::protect::word::{Probe, Word};
 use crate::types::{Sa, Spi};
 
 /// What a pair asks for.
@@ -19,12 +21,14 @@ pub enum Order {
         /// Whether both are there.
         ok: bool,
     },
-    /// Tell the peer what we have done for this child.
-    Say {
+    /// Tell the peer what we have done for this child; it takes the place of what was to be told before.
+    Tell {
         /// Our name of the child.
         in_spi: Spi,
-        /// What we have done.
-        flags: Flags,
+        /// What there is to tell.
+        word: Word,
+        /// Until then it waits for what may follow, and answers to the peer with it.
+        waits: Option<Instant>,
     },
     /// Send a probe through this outbound SA.
     Probe {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::protect::timing::SEAL_GRACE;
+use crate::protect::word::{Flags, Word};
 use crate::protect::{Adopted, Child, Found, Indexes, Order, PairMachine, Rules, plan, policies};
-use crate::types::word::Flags;
 use crate::types::{
-    Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, RowState, SaId, SaKey, SaReading, Spi, Word,
+    Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, RowState, SaId, SaKey, SaReading, Spi,
 };
 
 pub(super) struct End {
@@ -128,10 +128,11 @@ impl Link {
     pub(super) fn carry_out(&mut self, at: usize, order: Order) {
         let other = 1 - at;
         match order {
-            Order::Say { in_spi, flags } => {
+            // Whatever it would wait for comes at once here.
+            Order::Tell { in_spi, word: word @ Word { flags, .. }, .. } => {
                 let rounds = flags.rounds.filter(|_| !self.roundless);
                 let flags = Flags { rounds, heeds: flags.heeds && !self.roundless, ..flags };
-                let word = Word { spi: in_spi, token: token(in_spi), revision: 0, flags };
+                let word = Word { flags, ..word };
                 let theirs = self.children[&in_spi];
                 self.ends[other].machine.handle_word(self.now, theirs, &word, Duration::ZERO);
             }

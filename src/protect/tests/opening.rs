@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules, token};
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
+use crate::protect::word::{Flags, Word};
 use crate::protect::{IkeOrder, Order, PairMachine, Rules};
-use crate::types::word::Flags;
-use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Through, Word};
+use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Through};
 
 #[test]
 fn disabling_one_end_takes_both_to_the_clear_in_stages() {
@@ -97,7 +97,7 @@ fn inbound_sas_stay_until_the_end_that_disables_has_stopped_sending() {
     link.ends[0].machine = PairMachine::new(pair(), rules(pair()), true, link.now);
     let machine = &mut link.ends[1].machine;
     let flags = Flags { installed: true, seen: true, sending: true, open: true, ..Flags::default() };
-    let word = Word { spi: Spi(1), token: token(Spi(1)), revision: 9, flags };
+    let word = Word { token: token(Spi(1)), revision: 9, flags };
     machine.handle_word(link.now, Spi(2), &word, Duration::ZERO);
     link.apply(1);
     assert_eq!(link.outbound(1), None);

@@ -186,7 +186,7 @@ fn a_foreign_peer_is_believed_without_words_or_probes() {
     assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(b) }));
     link.pass(SEAL_GRACE);
     assert_eq!(link.state(0), RowState::Protected);
-    assert_eq!(link.count(0, |order| matches!(order, Order::Say { .. } | Order::Probe { .. })), 0);
+    assert_eq!(link.count(0, |order| matches!(order, Order::Tell { .. } | Order::Probe { .. })), 0);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn an_inbound_sa_ahead_of_its_child_is_installed_once() {
     assert_eq!(link.count(0, |order| *order == Order::Installed { in_spi: a, ok: true }), 1);
 }
 
-/// A responder knows that a peer without words is ready when its first packet comes.
+/// A responder knows that a foreign peer is ready when its first packet comes.
 #[test]
 fn the_first_packet_of_a_stranger_switches_outbound() {
     let mut link = Link::new();

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, token};
 use crate::protect::timing::{IN_GRACE, OUT_GRACE, PACE_LEADER, PACE_OTHER, SEAL_GRACE, UNSETTLED_PATIENCE};
+use crate::protect::word::{Flags, Passage, Probe, Word};
 use crate::protect::{Order, policies};
-use crate::types::word::{Flags, Passage, Probe};
-use crate::types::{Action, Direction, ReasonCode, Reqid, RowState, SaReading, Spi, Through, Word};
+use crate::types::{Action, Direction, ReasonCode, Reqid, RowState, SaReading, Spi, Through};
 
 #[test]
 fn a_rekey_moves_the_policy_then_the_old_child_goes_step_by_step() {
@@ -97,7 +97,8 @@ fn the_peer_is_told_once_that_a_child_is_not_sent_through_any_more() {
     link.ends[0].orders.clear();
     link.agree(1, false);
     link.work();
-    let leaves = |order: &Order| matches!(order, Order::Say { in_spi: Spi(1), flags } if !flags.sending);
+    let leaves =
+        |order: &Order| matches!(order, Order::Tell { in_spi: Spi(1), word, .. } if !word.flags.sending);
     assert_eq!(link.count(0, leaves), 1);
     link.pass(Duration::from_secs(30));
     assert_eq!(link.count(0, leaves), 1);
@@ -277,7 +278,7 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
         Duration::ZERO,
     );
     let seen = Flags { installed: true, seen: true, ..Flags::default() };
-    let word = Word { spi: b, token: token(b), revision: 1, flags: seen };
+    let word = Word { token: token(b), revision: 1, flags: seen };
     link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
     link.apply(0);
     assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(b) }));
@@ -298,7 +299,7 @@ fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
     for heeds in [true, false] {
         let mut link = Link::sealed();
         let [a, b] = link.agree(0, false);
-        let says = |spi, flags| Word { spi, token: token(spi), revision: 0, flags };
+        let says = |spi, flags| Word { token: token(spi), revision: 0, flags };
         let now = link.now;
         link.apply(0);
         link.apply(1);
@@ -338,7 +339,7 @@ fn a_probe_that_comes_again_is_answered_until_its_sender_knows_of_both_ways() {
     link.apply(0);
     link.apply(1);
     let installed = Flags { installed: true, ..Flags::of_new_child() };
-    let word = Word { spi: b, token: token(b), revision: 0, flags: installed };
+    let word = Word { token: token(b), revision: 0, flags: installed };
     link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
     while link.ends[0].machine.poll_order().is_some() {}
     let mut answer = |passage| {

@@ -54,6 +54,7 @@ fn engine() -> Engine {
         initial_contact: false,
         jitter: Duration::ZERO,
         about: Arc::default(),
+        first: |token, _| token.to_vec(),
     };
     Engine::new(settings, Box::new(SystemEntropy))
 }

@@ -1,0 +1,160 @@
+//! What the ends tell each other of a child, or of themselves: octets of whoever uses the engine. Foreign peers are told
+//! nothing, and what they tell is not taken in.
+//!
+//! The latest octets are what there is to tell. They go out in a request of ours, again and again until the peer has
+//! answered one, or in an answer, which the peer has for certain or asks for again.
+//! ```text
+//!   --- octets of a child, of another, of this host --->
+//!   <-- octets of these children, of that host ---------   at once, unless what there is to tell of a child waits
+//! ```
+
+use std::time::Instant;
+
+use super::child::ChildSa;
+use super::established::Established;
+use super::pending::{Asked, Task};
+use crate::ike::outbox::Cx;
+use crate::ike::wire::codes::Exchange;
+use crate::ike::wire::{Parts, Payload, private};
+use crate::ike::{Event, Octets, Topic};
+use crate::types::Spi;
+
+/// What there is to tell, and whether the peer has it.
+#[derive(Default)]
+pub struct Telling {
+    octets: Option<Octets>,
+    /// Counts what was to be told.
+    number: u32,
+    /// The last of these that the peer has.
+    known: u32,
+    /// Until then it waits for what may take its place.
+    waits: Option<Instant>,
+}
+
+impl Telling {
+    /// There is this to tell. The same once more is no news.
+    pub(super) fn tell(&mut self, now: Instant, octets: Octets) {
+        let same = match &self.octets {
+            Some(before) => before(now) == octets(now),
+            None => octets(now).is_empty(),
+        };
+        self.number = self.number.wrapping_add(u32::from(!same));
+        self.octets = Some(octets);
+    }
+
+    /// Whether the peer is to be told now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.number != self.known && !self.is_waiting(now)
+    }
+
+    /// Whether it waits, and answers with it.
+    pub(super) fn is_waiting(&self, now: Instant) -> bool {
+        self.waits.is_some_and(|until| until > now)
+    }
+
+    /// Until when it waits.
+    pub(super) fn waits(&self) -> Option<Instant> {
+        self.waits
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.waits.take_if(|until| *until <= now);
+    }
+}
+
+impl Established {
+    /// The peer is to be told this.
+    pub fn tell(&mut self, now: Instant, topic: Topic, octets: Octets) {
+        let Some(telling) = self.telling_mut(topic) else { return };
+        telling.tell(now, octets);
+        // Of a child it is told as soon as the window is free, of this host with whatever is said next.
+        if topic == Topic::Session && telling.is_due(now) && !self.is_foreign() {
+            self.add_task(Task::Liveness);
+        }
+    }
+
+    /// What there is to tell of a child waits until then, and so do answers to what the peer tells of it.
+    pub fn hold_telling(&mut self, in_spi: Spi, until: Option<Instant>) {
+        self.child_mut(in_spi).into_iter().for_each(|child| child.telling.waits = until);
+    }
+
+    fn telling(&self, topic: Topic) -> Option<&Telling> {
+        match topic {
+            Topic::Session => Some(&self.telling),
+            Topic::Child(in_spi) => self.child(in_spi).map(|child| &child.telling),
+        }
+    }
+
+    fn telling_mut(&mut self, topic: Topic) -> Option<&mut Telling> {
+        match topic {
+            Topic::Session => Some(&mut self.telling),
+            Topic::Child(in_spi) => self.child_mut(in_spi).map(|child| &mut child.telling),
+        }
+    }
+
+    /// What a message tells that is made now: the payloads, and the number of what there is to tell of each.
+    pub(super) fn say(
+        &self,
+        now: Instant,
+        topics: impl IntoIterator<Item = Topic>,
+    ) -> (Vec<Payload>, Vec<(Topic, u32)>) {
+        let said = |topic| {
+            let telling = self.telling(topic).filter(|_| !self.is_foreign())?;
+            let octets = telling.octets.as_ref()?(now);
+            let payload = match topic {
+                Topic::Session => Some(private::of_session(octets)),
+                Topic::Child(in_spi) => private::of_child(in_spi, &octets),
+            };
+            Some((payload?, (topic, telling.number)))
+        };
+        topics.into_iter().filter_map(said).unzip()
+    }
+
+    /// What is to be told of this host, where the peer does not know it.
+    pub(super) fn untold(&self, now: Instant) -> Option<Topic> {
+        self.telling.is_due(now).then_some(Topic::Session)
+    }
+
+    /// The peer has that, by its numbers.
+    pub(super) fn note_known(&mut self, said: Vec<(Topic, u32)>) {
+        for (topic, number) in said {
+            if let Some(telling) = self.telling_mut(topic) {
+                telling.known = telling.known.max(number);
+            }
+        }
+    }
+
+    /// Tells what the peer does not know yet.
+    pub(super) fn telling_request(&self, now: Instant) -> Option<(Exchange, Vec<Payload>, Asked)> {
+        let news = self.children.iter().filter(|child| child.is_to_be_told(now));
+        let mut topics: Vec<Topic> = news.map(|child| Topic::Child(child.in_spi)).collect();
+        if topics.is_empty() || self.is_foreign() {
+            return None;
+        }
+        topics.extend(self.untold(now));
+        let (payloads, says) = self.say(now, topics);
+        let asked = Asked::Inform { says, confirms: Vec::new() };
+        (!payloads.is_empty()).then_some((Exchange::INFORMATIONAL, payloads, asked))
+    }
+
+    /// What the peer tells in a message, once of each child. Gives back the children.
+    pub(super) fn hear(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>) -> Vec<Spi> {
+        if self.is_foreign() {
+            return Vec::new();
+        }
+        let pair = self.pair();
+        let told = |topic, octets| Event::Told { pair, topic, octets };
+        let of_session = parts.notifies().find_map(private::from_session);
+        cx.out.events.extend(of_session.map(|octets| told(Topic::Session, octets)));
+        let mut heard = Vec::new();
+        for (spi, octets) in parts.notifies().filter_map(private::from_child) {
+            let of = |child: &&ChildSa| child.out_spi == spi && !heard.contains(&child.in_spi);
+            if let Some(in_spi) = self.children.iter().find(of).map(|child| child.in_spi) {
+                heard.push(in_spi);
+                cx.out.events.push_back(told(Topic::Child(in_spi), octets));
+            }
+        }
+        heard
+    }
+}
