@@ -46,7 +46,8 @@ impl Network {
     /// The kernel refuses.
     pub fn open() -> io::Result<Self> {
         // Nobody subscribes to anything here.
-        let (connection, handle, _) = rtnetlink::new_connection_with_socket()?;
+        let (mut connection, handle, _) = rtnetlink::new_connection_with_socket()?;
+        connection.set_forward_done(true);
         Ok(Self { connection, handle })
     }
 
@@ -145,6 +146,11 @@ impl Network {
             match message.payload {
                 NetlinkPayload::InnerMessage(message) => answers.messages.push(message),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
+                // The end of a list, or why it ends before.
+                NetlinkPayload::Done(done) if done.code < 0 => {
+                    return Err(io::Error::from_raw_os_error(done.code.saturating_neg()));
+                }
+                NetlinkPayload::Done(_) => {}
                 _ => answers.is_interrupted = true,
             }
         }
