@@ -1,7 +1,7 @@
 //! The totals of each pair over all its SAs, which never go backwards (invariant 8).
 //!
 //! An SA's last figures come from the notification of its end. They are added once, because an SA that
-//! was added is no longer open. Probes are ours, not traffic, and are taken out.
+//! was added is no longer live. Probes are ours, not traffic, and are taken out.
 //!
 //! Figures are written down now and then, and so is which SAs were counting. Where one of those ends while nobody
 //! listens, its last figures are lost, and its pair's totals begin anew: they never fall behind what was told.
@@ -14,7 +14,7 @@ use crate::types::{Direction, Pair, SaId, SaReading, Traffic, UnixTime};
 
 /// An SA that is still counting.
 #[derive(Debug, Clone, Copy)]
-pub struct Open {
+pub struct LiveSa {
     /// The pair that it serves.
     pub pair: Pair,
     /// Which way.
@@ -41,13 +41,13 @@ pub struct Moved {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Closed {
+struct Past {
     tx: Traffic,
     rx: Traffic,
     since: Option<UnixTime>,
 }
 
-impl Closed {
+impl Past {
     fn of(&mut self, direction: Direction) -> &mut Traffic {
         match direction {
             Direction::In => &mut self.rx,
@@ -59,9 +59,9 @@ impl Closed {
 /// All SAs and totals.
 #[derive(Debug, Default)]
 pub struct Accounts {
-    open: BTreeMap<SaId, Open>,
+    live: BTreeMap<SaId, LiveSa>,
     /// What went through the SAs of a pair that are gone, and since when that is counted.
-    closed: BTreeMap<Pair, Closed>,
+    past: BTreeMap<Pair, Past>,
     /// SAs that an agent before this one counted, and the probes among what they counted.
     remembered: BTreeMap<SaId, (Pair, Traffic)>,
     /// SAs that vanished without a last reading: what they counted since the one before is lost.
@@ -73,7 +73,7 @@ impl Accounts {
     /// counted already goes on where it was.
     pub fn restore(&mut self, pair: Pair, record: &PairRecord, now: UnixTime) {
         let since = record.totals_since.or(Some(now));
-        self.closed.entry(pair).or_insert(Closed { tx: record.tx, rx: record.rx, since });
+        self.past.entry(pair).or_insert(Past { tx: record.tx, rx: record.rx, since });
         let probes = [(Direction::In, &record.probes_rx), (Direction::Out, &record.probes_tx)];
         for (direction, probes) in probes {
             let by_id = probes.iter().map(|(spi, probes)| (SaId::of(pair, direction, *spi), (pair, *probes)));
@@ -82,9 +82,9 @@ impl Accounts {
     }
 
     /// Begins to count an SA that was made at `born`.
-    pub fn open(&mut self, id: SaId, pair: Pair, direction: Direction, born: Instant) {
+    pub fn begin(&mut self, id: SaId, pair: Pair, direction: Direction, born: Instant) {
         let probes = self.remembered.remove(&id).map(|(_, probes)| probes).unwrap_or_default();
-        self.open.entry(id).or_insert(Open {
+        self.live.entry(id).or_insert(LiveSa {
             pair,
             direction,
             born,
@@ -94,76 +94,76 @@ impl Accounts {
         });
     }
 
-    /// The SAs that are left of an agent before this one have been [opened](Accounts::open). The others took their last
+    /// The SAs that are left of an agent before this one [count again](Accounts::begin). The others took their last
     /// figures with them: the totals of their pairs begin anew `now`.
     pub fn forget_remembered(&mut self, now: Option<UnixTime>) {
         for (pair, _) in std::mem::take(&mut self.remembered).into_values() {
-            self.closed.insert(pair, Closed { since: now, ..Closed::default() });
+            self.past.insert(pair, Past { since: now, ..Past::default() });
         }
     }
 
     /// When an SA was made.
     pub fn born(&self, id: SaId) -> Option<Instant> {
-        self.open.get(&id).map(|open| open.born)
+        self.live.get(&id).map(|live| live.born)
     }
 
     /// A probe went through an SA.
     pub fn probe(&mut self, id: SaId, bytes: u64) {
-        if let Some(open) = self.open.get_mut(&id) {
-            open.probes = open.probes.plus(Traffic { bytes, packets: 1 });
+        if let Some(live) = self.live.get_mut(&id) {
+            live.probes = live.probes.plus(Traffic { bytes, packets: 1 });
         }
     }
 
     /// What an SA has counted up to now.
     pub fn note(&mut self, reading: &SaReading) {
-        if let Some(open) = self.open.get_mut(&reading.id) {
-            open.last = reading.into();
+        if let Some(live) = self.live.get_mut(&reading.id) {
+            live.last = reading.into();
         }
     }
 
     /// The last figures of an SA that is gone. A second call for the same SA adds nothing.
-    pub fn close(&mut self, reading: &SaReading) {
+    pub fn end(&mut self, reading: &SaReading) {
         self.note(reading);
-        self.add_to_closed(reading.id);
+        self.add_to_past(reading.id);
     }
 
     /// The kernel does not hold an SA any more, and no last figures came.
     pub fn lose_missing(&mut self, present: &BTreeMap<SaId, SaReading>) {
-        let missing: Vec<SaId> = self.open.keys().filter(|id| !present.contains_key(id)).copied().collect();
+        let missing: Vec<SaId> = self.live.keys().filter(|id| !present.contains_key(id)).copied().collect();
         for id in missing {
             self.unread += 1;
-            self.add_to_closed(id);
+            self.add_to_past(id);
         }
     }
 
-    fn add_to_closed(&mut self, id: SaId) {
-        if let Some(open) = self.open.remove(&id) {
-            let total = self.closed.entry(open.pair).or_default().of(open.direction);
-            *total = total.plus(open.last.minus(open.probes));
+    fn add_to_past(&mut self, id: SaId) {
+        if let Some(live) = self.live.remove(&id) {
+            let total = self.past.entry(live.pair).or_default().of(live.direction);
+            *total = total.plus(live.last.minus(live.probes));
         }
     }
 
     /// What is to be remembered of each pair: its totals over the SAs that are gone, which others are counting, and
     /// the probes among what those count. Of one that is not there, what was read last counts.
     pub fn records(&self, is_there: impl Fn(&SaId) -> bool) -> BTreeMap<Pair, PairRecord> {
-        let record = |closed: &Closed| PairRecord {
-            tx: closed.tx,
-            rx: closed.rx,
-            totals_since: closed.since,
+        let record = |past: &Past| PairRecord {
+            tx: past.tx,
+            rx: past.rx,
+            totals_since: past.since,
             ..PairRecord::default()
         };
         let mut records: BTreeMap<Pair, PairRecord> =
-            self.closed.iter().map(|(pair, closed)| (*pair, record(closed))).collect();
-        for (id, open) in &self.open {
-            let record = records.entry(open.pair).or_default();
-            let (past, probes) = match open.direction {
+            self.past.iter().map(|(pair, past)| (*pair, record(past))).collect();
+        for (id, live) in &self.live {
+            let record = records.entry(live.pair).or_default();
+            let (past, probes) = match live.direction {
                 Direction::In => (&mut record.rx, &mut record.probes_rx),
                 Direction::Out => (&mut record.tx, &mut record.probes_tx),
             };
             if is_there(id) {
-                probes.insert(id.spi, open.probes);
+                probes.insert(id.spi, live.probes);
             } else {
-                *past = past.plus(open.last.minus(open.probes));
+                *past = past.plus(live.last.minus(live.probes));
             }
         }
         records
@@ -171,8 +171,8 @@ impl Accounts {
 
     /// SAs that are counting.
     #[cfg(test)]
-    pub fn open_count(&self) -> usize {
-        self.open.len()
+    pub fn live_count(&self) -> usize {
+        self.live.len()
     }
 
     /// SAs that vanished without a last reading.
@@ -184,17 +184,17 @@ impl Accounts {
     /// not count as sent; those of the peer are signs of life.
     pub fn moved(&mut self, present: &BTreeMap<SaId, SaReading>) -> BTreeMap<Pair, Moved> {
         let mut moved: BTreeMap<Pair, Moved> = BTreeMap::new();
-        for (id, open) in &mut self.open {
+        for (id, live) in &mut self.live {
             let Some(reading) = present.get(id) else { continue };
-            let packets = match open.direction {
+            let packets = match live.direction {
                 Direction::In => reading.packets,
-                Direction::Out => reading.packets.saturating_sub(open.probes.packets),
+                Direction::Out => reading.packets.saturating_sub(live.probes.packets),
             };
-            if packets <= std::mem::replace(&mut open.checked, packets) {
+            if packets <= std::mem::replace(&mut live.checked, packets) {
                 continue;
             }
-            let moved = moved.entry(open.pair).or_default();
-            match open.direction {
+            let moved = moved.entry(live.pair).or_default();
+            match live.direction {
                 Direction::In => {
                     moved.received = true;
                     moved.last_used = moved.last_used.max(reading.last_used);
@@ -230,8 +230,8 @@ mod tests {
         SaReading { packets, bytes: packets * 100, ..SaReading::fresh(&sa) }
     }
 
-    fn open(accounts: &mut Accounts, sa: &SaReading) {
-        accounts.open(sa.id, pair(), sa.direction(pair()), Instant::now());
+    fn begin(accounts: &mut Accounts, sa: &SaReading) {
+        accounts.begin(sa.id, pair(), sa.direction(pair()), Instant::now());
     }
 
     fn total(accounts: &Accounts, direction: Direction, live: &[&SaReading]) -> u64 {
@@ -244,11 +244,11 @@ mod tests {
         let mut accounts = Accounts::default();
         accounts.restore(pair(), &PairRecord::default(), UnixTime(5));
         let out = reading(Direction::Out, 1, 10);
-        open(&mut accounts, &out);
+        begin(&mut accounts, &out);
         accounts.probe(out.id, 100);
         assert_eq!(total(&accounts, Direction::Out, &[&out]), 9);
-        accounts.close(&out);
-        accounts.close(&out);
+        accounts.end(&out);
+        accounts.end(&out);
         assert_eq!(total(&accounts, Direction::Out, &[]), 9);
         assert_eq!(accounts.records(|_| true)[&pair()].totals_since, Some(UnixTime(5)));
         assert_eq!(accounts.unread(), 0);
@@ -258,7 +258,7 @@ mod tests {
     fn what_a_flush_took_is_lost_back_to_the_last_reading_and_counted() {
         let mut accounts = Accounts::default();
         let inbound = reading(Direction::In, 2, 7);
-        open(&mut accounts, &inbound);
+        begin(&mut accounts, &inbound);
         accounts.note(&inbound);
         assert_eq!(total(&accounts, Direction::In, &[]), 7, "before it is known to be gone, too");
         accounts.lose_missing(&BTreeMap::new());
@@ -270,14 +270,14 @@ mod tests {
     fn an_agent_after_this_one_goes_on_counting() {
         let mut before = Accounts::default();
         let out = reading(Direction::Out, 1, 10);
-        open(&mut before, &out);
+        begin(&mut before, &out);
         before.probe(out.id, 100);
         let ended = reading(Direction::Out, 3, 5);
-        open(&mut before, &ended);
-        before.close(&ended);
+        begin(&mut before, &ended);
+        before.end(&ended);
         let mut after = Accounts::default();
         after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
-        open(&mut after, &out);
+        begin(&mut after, &out);
         assert_eq!(total(&after, Direction::Out, &[&out]), 14);
     }
 
@@ -287,14 +287,14 @@ mod tests {
         let mut before = Accounts::default();
         before.restore(pair(), &PairRecord::default(), UnixTime(5));
         let (ended, out) = (reading(Direction::Out, 3, 5), reading(Direction::Out, 1, 10));
-        open(&mut before, &ended);
-        before.close(&ended);
-        open(&mut before, &out);
+        begin(&mut before, &ended);
+        before.end(&ended);
+        begin(&mut before, &out);
         for (left, expected) in [(true, (15, 5)), (false, (0, 9))] {
             let mut after = Accounts::default();
             after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
             let live: &[&SaReading] = if left { &[&out] } else { &[] };
-            live.iter().for_each(|sa| open(&mut after, sa));
+            live.iter().for_each(|sa| begin(&mut after, sa));
             after.forget_remembered(Some(UnixTime(9)));
             let since = after.records(|_| true)[&pair()].totals_since.unwrap();
             assert_eq!((total(&after, Direction::Out, live), since.0), expected);
@@ -309,8 +309,8 @@ mod tests {
     fn what_was_sent_and_received_since_it_was_asked_last() {
         let mut accounts = Accounts::default();
         let (out, inbound) = (reading(Direction::Out, 1, 0), reading(Direction::In, 2, 0));
-        open(&mut accounts, &out);
-        open(&mut accounts, &inbound);
+        begin(&mut accounts, &out);
+        begin(&mut accounts, &inbound);
         let read =
             |out: &SaReading, inbound: &SaReading| BTreeMap::from([(out.id, *out), (inbound.id, *inbound)]);
         assert!(accounts.moved(&read(&out, &inbound)).is_empty());

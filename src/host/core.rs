@@ -29,8 +29,8 @@ use self::sizing::Search;
 pub use self::unsent::Unsent;
 use super::absent::Absent;
 use super::accounts::Accounts;
+use super::holdings::{Holdings, Scope};
 use super::kernel::{Kernel, Unreadable, Vault};
-use super::known::{Known, Scope};
 use super::pairs::{Pairs, Shared};
 use super::probe;
 use super::scheme::Scheme;
@@ -105,7 +105,7 @@ pub struct Core {
     present: BTreeSet<IpAddr>,
     /// Whether the pairs of the scheme are to be protected.
     wanted: bool,
-    known: Known,
+    known: Holdings,
     vault: Vault,
     accounts: Accounts,
     absent: Absent,
@@ -179,7 +179,7 @@ impl Core {
             leaving: BTreeSet::new(),
             present: BTreeSet::new(),
             wanted: false,
-            known: Known::default(),
+            known: Holdings::default(),
             vault: Vault::default(),
             accounts,
             absent: Absent::default(),
@@ -288,7 +288,7 @@ impl Core {
         if self.is_off() {
             for (pair, id, direction) in self.pairs.adopt(&actual) {
                 let born = actual.sas.get(&id).map_or(now, |reading| self.instant_of(reading.added, now));
-                self.accounts.open(id, pair, direction, born);
+                self.accounts.begin(id, pair, direction, born);
             }
             // What they counted before says nothing of now.
             self.accounts.moved(&actual.sas);
@@ -380,7 +380,7 @@ impl Core {
 
     /// The kernel deleted an SA of ours and reported its last figures.
     pub fn handle_sa_end(&mut self, reading: &SaReading) {
-        self.accounts.close(reading);
+        self.accounts.end(reading);
         self.persist(Persist::Figures);
     }
 

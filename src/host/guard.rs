@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::known::Known;
+use super::holdings::Holdings;
 use super::scheme::Scheme;
 use crate::config::Exemptions;
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
@@ -32,7 +32,7 @@ pub fn first_step(scheme: &Scheme, sealed: &BTreeSet<Pair>, actual: KernelState,
     let mut pairs = scheme.machines(sealed, now);
     pairs.adopt(&actual);
     pairs.machines_mut().for_each(|machine| machine.enable(now, false, None));
-    pairs.outstanding(Known::of(actual, &pairs.own()))
+    pairs.outstanding(Holdings::of(actual, &pairs.own()))
 }
 
 /// What blocks all of `addresses` but for exemptions, whichever of them this host has. What is there already stays.

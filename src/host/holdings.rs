@@ -37,12 +37,12 @@ impl Part {
 
 /// The parts, and the indexes that our policies in them take.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct Holdings {
     parts: BTreeMap<Scope, KernelState>,
     indexes: Indexes,
 }
 
-impl Known {
+impl Holdings {
     /// A reading in parts. `own` are the addresses of this host: they tell which end of an SA is the peer.
     pub fn of(actual: KernelState, own: &BTreeSet<IpAddr>) -> Self {
         let indexes = Indexes::of(&actual);

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::known::{Known, Part, Scope};
+use super::holdings::{Holdings, Part, Scope};
 use crate::config::Exemptions;
 use crate::protect::timing::TRIAL_OUT;
 use crate::protect::{Adopted, Beside, Desired, Found, Guard, GuardRules, PairMachine, Plan, policies};
@@ -219,7 +219,7 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
     }
 
     /// All changes that lead from `known` to what is wanted.
-    pub fn outstanding(&self, mut known: Known) -> Plan {
+    pub fn outstanding(&self, mut known: Holdings) -> Plan {
         let scopes: BTreeSet<Scope> = known.scopes().chain(self.scopes()).collect();
         let parts = scopes.into_iter().map(Part::Whole).map(|part| known.plan(&part, &self.desired(&part)));
         parts.fold(Plan::default(), |mut whole, part| {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::Core;
+use crate::host::holdings::{Holdings, Part, Scope};
 use crate::host::kernel::Kernel;
-use crate::host::known::{Known, Part, Scope};
 use crate::protect::policies;
 use crate::types::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
 
@@ -14,7 +14,7 @@ impl Core {
     /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
     pub fn learn(&mut self, mut actual: KernelState) {
         self.strangers = Some(std::mem::take(&mut actual.strangers));
-        self.known = Known::of(actual, &self.pairs.own());
+        self.known = Holdings::of(actual, &self.pairs.own());
         self.dirty.extend(self.known.scopes());
         self.dirty.insert(Scope::Common);
         // What peers' parts lack that are empty now is not a matter of single pairs.
@@ -105,7 +105,7 @@ impl Core {
         tracing::debug!("{op}");
         self.known.record(scope, op);
         match op {
-            Op::AddSa(sa) => self.accounts.open(sa.id(), sa.pair, sa.direction, now),
+            Op::AddSa(sa) => self.accounts.begin(sa.id(), sa.pair, sa.direction, now),
             Op::AddPolicy { policy, .. } | Op::UpdatePolicy { policy, .. } => {
                 let machine = policies::inbound_pair(policy).and_then(|pair| self.pairs.get_mut(pair));
                 machine.into_iter().for_each(|machine| machine.handle_written(now));

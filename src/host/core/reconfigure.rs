@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Core, Persist};
+use crate::host::holdings::{Holdings, Scope};
 use crate::host::kernel::Kernel;
-use crate::host::known::{Known, Scope};
 use crate::host::pairs::Pairs;
 use crate::host::scheme::Scheme;
 use crate::ike::{self, Topic};
@@ -29,7 +29,7 @@ impl Core {
     /// What would change in the kernel now, given that it holds `actual`.
     pub fn plan(&self, actual: KernelState) -> SchemeChange {
         let outdated = actual.sas.values().filter(|sa| !sa.bound).map(|sa| sa.id).collect::<Vec<_>>();
-        let plan = self.pairs.outstanding(Known::of(actual, &self.pairs.own()));
+        let plan = self.pairs.outstanding(Holdings::of(actual, &self.pairs.own()));
         let stays = |id: &SaId| !plan.ops.contains(&Op::DeleteSa(*id));
         SchemeChange { replaced: outdated.into_iter().filter(stays).collect(), plan }
     }
@@ -64,7 +64,7 @@ impl Core {
         let guard = self.pairs.guard().by(scheme.guard);
         let pairs = Pairs::new(stay.chain(&come), scheme.exemptions.clone(), guard);
         let own = self.own().into_iter().chain(pairs.own()).collect();
-        SchemeChange { replaced, plan: pairs.outstanding(Known::of(actual, &own)) }
+        SchemeChange { replaced, plan: pairs.outstanding(Holdings::of(actual, &own)) }
     }
 
     /// Goes on with another scheme, and other settings of the key exchange. What is only true of new SAs

@@ -156,7 +156,7 @@ impl Core {
         let counters = self.engine.counters();
         [
             self.vault.len(),
-            self.accounts.open_count(),
+            self.accounts.live_count(),
             counters.sessions as usize,
             counters.half_open as usize,
         ]
