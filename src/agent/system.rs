@@ -108,6 +108,7 @@ impl System for Linux {
             xfrm::Event::SaExpired { reading, hard: true } => KernelEvent::SaEnded { reading, by_us: false },
             xfrm::Event::SaExpired { reading, hard: false } => KernelEvent::SaDying(reading),
             xfrm::Event::SaMapped { id, remote } => KernelEvent::SaMapped { id, remote },
+            xfrm::Event::SaWanted { pair } => KernelEvent::SaWanted(pair),
             xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => {
                 KernelEvent::Changed { by_us: port == own }
             }

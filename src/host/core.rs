@@ -157,6 +157,8 @@ pub struct Core {
     hearsay: Seldom<&'static str>,
     /// And of those with peers that have proven who they are.
     failures: Seldom<(Pair, &'static str)>,
+    /// When it was said last that the kernel wishes for an SA.
+    wishes: Seldom<()>,
 }
 
 /// Inputs.
@@ -211,6 +213,7 @@ impl Core {
             strangers: None,
             hearsay: Seldom::default(),
             failures: Seldom::default(),
+            wishes: Seldom::default(),
         }
     }
 
@@ -400,6 +403,16 @@ impl Core {
             }
         }
         self.settle(now, kernel);
+    }
+
+    /// The kernel wishes for an SA. Keys are agreed ahead of traffic, and where there are none a pair is blocked: nothing is
+    /// done for it. One line a minute counts them.
+    pub fn refuse_sa(&mut self, now: Instant, pair: Pair) {
+        if let Some(others) = self.wishes.note(now, ()) {
+            tracing::debug!(
+                "{pair}: packets find no SA, and keys are not agreed on demand ({others} more before)"
+            );
+        }
     }
 
     /// An SA has carried as much as it should.

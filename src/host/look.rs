@@ -20,6 +20,7 @@ impl Host {
                 }
                 KernelEvent::SaDying(reading) => core.handle_sa_dying(now, system, &reading),
                 KernelEvent::SaMapped { id, remote } => core.handle_mapping(now, system, id, remote),
+                KernelEvent::SaWanted(pair) => core.refuse_sa(now, pair),
                 KernelEvent::Changed { by_us } => look |= !by_us,
             }
         }

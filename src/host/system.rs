@@ -63,6 +63,8 @@ pub enum KernelEvent {
         /// From where it came.
         remote: SocketAddr,
     },
+    /// A packet has met a policy of ours, and there is no SA for it to leave through.
+    SaWanted(Pair),
     /// Something else changed: this agent did it, or another.
     Changed {
         /// Whether this agent did it.

@@ -17,8 +17,8 @@ use super::encode::{self, ESP, FLAG_ESN};
 use super::lifetime;
 use super::wire::{Attributes, Malformed, Message, u16_at, u32_at, u64_at};
 use crate::types::{
-    Action, Block, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Reqid, SaId, SaReading, Selector,
-    Spi, Through, ours,
+    Action, Block, Pair, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Reqid, SaId, SaReading,
+    Selector, Spi, Through, ours,
 };
 
 /// Bits of salt at the end of a key (RFC 4106 section 8.1).
@@ -51,6 +51,7 @@ pub(super) mod field {
     pub(in crate::xfrm) const OUTSIDE_WINDOW: usize = 192;
     pub(in crate::xfrm) const REPLAYED: usize = 196;
     pub(in crate::xfrm) const INTEGRITY: usize = 200;
+    pub(in crate::xfrm) const ACQUIRED_BY: usize = 204;
     pub(in crate::xfrm) const REQID: usize = 208;
     pub(in crate::xfrm) const FAMILY: usize = 212;
     pub(in crate::xfrm) const MODE: usize = 214;
@@ -92,6 +93,40 @@ pub(super) fn sa_of(info: &[u8], attributes: Attributes<'_>) -> Option<Option<Sa
         replay_window: u32_at(info, field::OUTSIDE_WINDOW)?,
         integrity: u32_at(info, field::INTEGRITY)?,
     }))
+}
+
+/// Whether the SA of an `xfrm_usersa_info` is one that the kernel wishes for: it bears the number of its ACQUIRE.
+pub(super) fn is_larval(info: &[u8]) -> Option<bool> {
+    u32_at(info, field::ACQUIRED_BY).map(|number| number != 0)
+}
+
+/// Where the fields of `struct xfrm_user_acquire` are.
+pub(super) mod acquire {
+    use netlink_packet_xfrm::XFRM_USER_POLICY_INFO_LEN;
+
+    pub(super) const DESTINATION: usize = 0;
+    pub(super) const SOURCE: usize = 24;
+    /// The family of the selector, which is that of the packet.
+    pub(super) const FAMILY: usize = 40 + 40;
+    /// The index of the policy.
+    pub(in crate::xfrm) const INDEX: usize = 40 + 56 + 156;
+    pub(super) const LENGTH: usize = 40 + 56 + XFRM_USER_POLICY_INFO_LEN + 4 * 4;
+}
+
+/// Between which addresses a policy of ours has found no SA (ACQUIRE); `None` for a stranger's.
+pub(super) fn acquire(message: Message<'_>) -> Result<Option<Pair>, Malformed> {
+    let (wish, _) = message.split(acquire::LENGTH)?;
+    acquire_of(wish).ok_or(message.malformed())
+}
+
+fn acquire_of(wish: &[u8]) -> Option<Option<Pair>> {
+    let (mask, mark) = ours::INDEX_MARK;
+    if u32_at(wish, acquire::INDEX)? & mask != mark {
+        return Some(None);
+    }
+    let family = Family::from_number(u16_at(wish, acquire::FAMILY)?)?;
+    let [local, remote] = [acquire::SOURCE, acquire::DESTINATION].map(|at| address_at(family, wish, at));
+    Some(Pair::new(local?, remote?))
 }
 
 /// The destinations and sources that an SA's selector takes.

@@ -14,12 +14,14 @@ use netlink_sys::protocols::NETLINK_XFRM;
 use socket2::{SockFilter, SockRef};
 
 use super::connection::{Inbox, enlarge_receive_buffer};
-use super::decode;
+use super::decode::{self, acquire};
 use super::wire::{Malformed, Message, Messages};
-use crate::types::{SaId, SaReading};
+use crate::types::{Pair, SaId, SaReading, ours};
 
 /// The groups EXPIRE, SA, POLICY and MAPPING (bit `XFRMNLGRP_* - 1`).
 const GROUPS: u32 = 2 | 4 | 8 | 0x80;
+/// `XFRMNLGRP_ACQUIRE`.
+const ACQUIRES: u32 = 1;
 /// Some thousands of notifications: a flush of 10,000 SAs sends one, but a stranger may delete as many.
 const RECEIVE_BUFFER: usize = 8 << 20;
 /// `struct xfrm_user_expire`: the SA, and whether it is gone.
@@ -48,6 +50,12 @@ pub enum Event {
         id: SaId,
         /// From where it came.
         remote: SocketAddr,
+    },
+    /// A packet has met a policy of ours, and there is no SA for it to leave through. The kernel asks once for each
+    /// pair in `xfrm_acq_expires` seconds (30), however many packets there are.
+    SaWanted {
+        /// Between which addresses.
+        pair: Pair,
     },
     /// Anything else that concerns our SAs, or any policy: look again.
     Changed {
@@ -90,6 +98,18 @@ impl Events {
         Ok(events)
     }
 
+    /// Hears of packets that find no SA, too ([`Event::SaWanted`]).
+    ///
+    /// For agreeing keys on demand, which this version does not, so its agent does not ask for it: as soon as anybody
+    /// listens, the kernel makes a larval SA for a packet that finds none, by whosever policy. Where that policy names an
+    /// SPI, the larval SA has it, and whoever adds the SA itself gets EEXIST for half a minute (docs/kernel.md, fact 31).
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub fn hear_acquires(&mut self) -> io::Result<()> {
+        self.socket.add_membership(ACQUIRES)
+    }
+
     /// The next event, `None` when there is none yet: then wait until the socket is readable.
     #[expect(clippy::should_implement_trait, reason = "an iterator would be taken to have an end")]
     pub fn next(&mut self) -> Option<Event> {
@@ -125,16 +145,25 @@ impl AsRawFd for Events {
     }
 }
 
-/// Drops notifications about what `own` did, except for DELSA. A filter loads fields in network byte order,
-/// and netlink has them in that of the machine.
-fn all_but_changes_of(own: u32) -> [SockFilter; 6] {
+/// Drops notifications about what `own` did, except for DELSA, and ACQUIREs of strangers' policies, of which anybody
+/// who can send packets may cause any number. A filter loads fields in network byte order, and netlink has them in that
+/// of the machine.
+fn all_but_changes_of(own: u32) -> [SockFilter; 11] {
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;
+    const AND: u16 = 0x54;
     const JUMP_IF_EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
     const PORT_AT: u32 = 12;
     const KIND_AT: u32 = 4;
+    const INDEX_AT: u32 = (16 + acquire::INDEX) as u32;
+    let (mask, mark) = ours::INDEX_MARK;
     [
+        SockFilter::new(LOAD_HALF, 0, 0, KIND_AT),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 3, XFRM_MSG_ACQUIRE.to_be().into()),
+        SockFilter::new(LOAD_WORD, 0, 0, INDEX_AT),
+        SockFilter::new(AND, 0, 0, mask.to_be()),
+        SockFilter::new(JUMP_IF_EQUAL, 5, 4, mark.to_be()),
         SockFilter::new(LOAD_WORD, 0, 0, PORT_AT),
         SockFilter::new(JUMP_IF_EQUAL, 0, 3, own.to_be()),
         SockFilter::new(LOAD_HALF, 0, 0, KIND_AT),
@@ -164,12 +193,16 @@ fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
         XFRM_MSG_EXPIRE => {
             let (expire, attributes) = message.split(EXPIRE)?;
             let hard = expire[XFRM_USER_SA_INFO_LEN] != 0;
+            // It stood for one that the kernel wished for, and has nothing to say of the SA whose SPI it may have.
+            if decode::is_larval(expire).ok_or(message.malformed())? {
+                return Ok(None);
+            }
             let reading = decode::sa_of(expire, attributes).ok_or(message.malformed())?;
             reading.map(|reading| Event::SaExpired { reading, hard })
         }
         XFRM_MSG_MAPPING => decode::mapping(message)?.map(|(id, remote)| Event::SaMapped { id, remote }),
         XFRM_MSG_FLUSHSA | XFRM_MSG_FLUSHPOLICY => Some(Event::Flushed { port }),
-        XFRM_MSG_ACQUIRE => None,
+        XFRM_MSG_ACQUIRE => decode::acquire(message)?.map(|pair| Event::SaWanted { pair }),
         _ => Some(Event::Changed { port }),
     })
 }

@@ -101,6 +101,21 @@ fn rekey(world: &mut World, victim: usize) {
     world.on(victim, |_, _, _| {});
 }
 
+/// However often the kernel wishes for an SA, nothing is done for it.
+#[test]
+fn a_storm_of_wishes_for_sas_moves_nothing() {
+    let mut world = World::new(2, 1, Weather::FAIR);
+    protect(&mut world);
+    let pair = world.pair(0, 1);
+    let before = world.hosts[0].kernel.state.clone();
+    world.hosts[0].kernel.events.extend((0..100_000).map(|_| KernelEvent::SaWanted(pair)));
+    world.on(0, |_, _, _| {});
+    assert!(world.hosts[0].kernel.events.is_empty());
+    assert_eq!(world.hosts[0].kernel.state, before);
+    run(&mut world, SECOND);
+    assert!(world.all_protected() && world.all_single());
+}
+
 fn protect(world: &mut World) {
     (0..2).for_each(|host| world.enable(host));
     assert!(world.run_until(60 * SECOND, |world| world.all_protected() && world.all_single()));

@@ -1,6 +1,6 @@
 use super::golden;
 use super::*;
-use crate::types::{Reqid, SaId, SaReading};
+use crate::types::{Pair, Reqid, SaId, SaReading};
 use crate::xfrm::events::{Event, event};
 
 const PORT: u32 = 0x1234_5678;
@@ -66,6 +66,22 @@ fn an_expired_sa_says_whether_it_is_gone() {
         let reached = SaReading { dying: true, ..outbound_reading(0, packets, reading.added) };
         assert_eq!(reading, reached);
     }
+}
+
+#[test]
+fn a_packet_that_finds_no_sa_is_told() {
+    let golden = [(golden::ACQUIRE, "10.99.0.1", "10.99.0.2"), (golden::ACQUIRE_V6, "fd99::1", "fd99::2")];
+    for (golden, local, remote) in golden {
+        let pair = Pair { local: address(local), remote: address(remote) };
+        assert_eq!(event(Ok(only(&hex(golden)))), Some(Event::SaWanted { pair }));
+        let mut stranger = hex(golden);
+        // The index of the policy, which the kernel chose.
+        stranger[268..272].copy_from_slice(&9u32.to_ne_bytes());
+        assert_eq!(event(Ok(only(&stranger))), None, "a stranger's");
+    }
+    let whole = hex(golden::ACQUIRE);
+    assert_eq!(heard(0x17, &[&whole[16..292]]), Some(Event::Overrun), "cut off");
+    assert_eq!(event(Ok(only(&hex(golden::EXPIRED_LARVAL)))), None, "no SA has ended");
 }
 
 /// `struct xfrm_user_mapping`: the SA, the reqid, the source address before and now, and the ports.

@@ -1,7 +1,9 @@
 //! hostseal on the hosts of the lab: what the product promises, shown on real packets.
 
+mod acquire;
 mod algorithms;
 mod beside;
+mod bundle;
 mod causes;
 mod certificates;
 pub mod compat;
@@ -96,6 +98,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         strongswan::ALL,
         algorithms::ALL,
         beside::ALL,
+        acquire::ALL,
+        bundle::ALL,
         interop::ALL,
         wireshark::ALL,
     ]
