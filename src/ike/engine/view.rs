@@ -32,7 +32,7 @@ impl Engine {
     /// What the IKE SA of a child is made with, and since when both ends have proven themselves.
     pub fn ike_of(&self, pair: Pair, in_spi: Spi) -> Option<(IkeProposal, Instant)> {
         let session = self.established(self.session_of(pair, in_spi)?)?;
-        Some((session.sa(session.current)?.keys.suite.proposal(), session.since()))
+        Some((session.in_use()?.keys.suite.proposal(), session.since()))
     }
 
     /// The key exchange of its own that the keys of a child come from; `None` where there was none.
@@ -65,7 +65,7 @@ impl Engine {
             established: !sessions.is_empty(),
             foreign: sessions.last().is_some_and(|session| session.is_foreign()),
             sessions: sessions.len(),
-            children: sessions.iter().map(|session| session.children.len()).sum(),
+            children: sessions.iter().map(|session| session.children()).sum(),
             notice: sessions.iter().map(|session| session.notice()).min().flatten(),
             unproven: keep.unproven.clone(),
             last_failure: keep.last_failure.as_ref().map(|(_, failure)| failure.clone()),

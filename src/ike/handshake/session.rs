@@ -17,7 +17,6 @@ use super::respond::{AwaitAuthRequest, Refused};
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
 use crate::ike::session::established::Established;
-use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::pending::Task;
 use crate::ike::wire::Message;
 
@@ -174,7 +173,7 @@ impl Session {
     pub fn held_octets(&self) -> usize {
         match self {
             Session::Initiation(state) => state.held_octets(),
-            Session::Established(state) => state.sas.iter().map(IkeSa::held_octets).sum(),
+            Session::Established(state) => state.held_octets(),
             _ => self.opened().map_or(0, |opened| opened.sa.held_octets()),
         }
     }

@@ -9,23 +9,71 @@ use crate::ike::reason::Failed;
 use crate::ike::wire::Parts;
 use crate::types::Spi;
 
+/// The children of a session.
+#[derive(Default)]
+pub struct Children(Vec<ChildSa>);
+
+impl Children {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, ChildSa> {
+        self.0.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, ChildSa> {
+        self.0.iter_mut()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The one with that inbound SA here.
+    pub(super) fn get(&self, in_spi: Spi) -> Option<&ChildSa> {
+        self.iter().find(|child| child.in_spi == in_spi)
+    }
+
+    pub(super) fn get_mut(&mut self, in_spi: Spi) -> Option<&mut ChildSa> {
+        self.iter_mut().find(|child| child.in_spi == in_spi)
+    }
+
+    /// The one with that inbound SA at the peer.
+    pub(super) fn of_peer(&self, out_spi: Spi) -> Option<&ChildSa> {
+        self.iter().find(|child| child.out_spi == out_spi)
+    }
+
+    /// Those that carry traffic, or will soon.
+    pub(super) fn alive(&self) -> impl Iterator<Item = &ChildSa> {
+        self.iter().filter(|child| child.is_alive())
+    }
+
+    /// Those that are in our kernel and stay.
+    pub(super) fn live(&self) -> impl Iterator<Item = &ChildSa> {
+        self.iter().filter(|child| child.stage == ChildStage::Live)
+    }
+
+    /// One that was just agreed.
+    fn add(&mut self, child: ChildSa) {
+        // Most have one, and there are thousands of pairs.
+        self.0.reserve_exact(1);
+        self.0.push(child);
+    }
+
+    /// Says whether it was there.
+    fn remove(&mut self, in_spi: Spi) -> bool {
+        let before = self.0.len();
+        self.0.retain(|child| child.in_spi != in_spi);
+        self.0.len() < before
+    }
+}
+
 impl Established {
     /// The child with that inbound SA.
     pub fn child(&self, in_spi: Spi) -> Option<&ChildSa> {
-        self.children.iter().find(|child| child.in_spi == in_spi)
-    }
-
-    pub fn child_mut(&mut self, in_spi: Spi) -> Option<&mut ChildSa> {
-        self.children.iter_mut().find(|child| child.in_spi == in_spi)
+        self.children.get(in_spi)
     }
 
     /// Whether a child carries traffic or is on the way to.
     pub fn has_or_makes_child(&self) -> bool {
-        let makes = |task: &Task| matches!(task, Task::NewChild | Task::ChildOf(_, None));
-        self.children.iter().any(ChildSa::is_alive)
-            || self.tasks.iter().chain(self.put_off.iter().map(|(_, task)| task)).any(makes)
-            || self.is_asking_for_child()
-            || self.is_child_half_made()
+        self.children.alive().next().is_some() || self.agenda.makes_child() || self.is_asking_for_child()
     }
 
     /// Whether the successor of the child can carry traffic.
@@ -35,11 +83,12 @@ impl Established {
 
     /// The kernel has answered for a child.
     pub fn child_installed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, ok: bool) {
-        let held = self.sas.iter_mut().filter_map(|sa| sa.window.held_mut()?.child.as_mut());
+        let held = self.sas.held_mut().filter_map(|held| held.child.as_mut());
         let as_responder =
             held.filter(|held| held.in_spi == in_spi).map(|held| held.installed = Some(ok)).count() > 0;
         let (pair, foreign) = (self.pair(), self.is_foreign());
-        let Some(child) = self.child_mut(in_spi).filter(|child| child.stage == ChildStage::Announced) else {
+        let Some(child) = self.children.get_mut(in_spi).filter(|child| child.stage == ChildStage::Announced)
+        else {
             return;
         };
         match (ok, as_responder) {
@@ -50,7 +99,7 @@ impl Established {
                 }
             }
             // The peer learns it from the answer.
-            (false, true) => self.forget_child(in_spi),
+            (false, true) => drop(self.forget_child(in_spi)),
             (false, false) => {
                 let predecessor = child.predecessor;
                 self.delete_child(in_spi);
@@ -64,7 +113,7 @@ impl Established {
 
     /// Begins to delete a child.
     pub fn delete_child(&mut self, in_spi: Spi) {
-        if let Some(child) = self.child_mut(in_spi).filter(|child| child.is_alive()) {
+        if let Some(child) = self.children.get_mut(in_spi).filter(|child| child.is_alive()) {
             child.stage = ChildStage::Closing;
             self.add_task(Task::DeleteChild(in_spi));
         }
@@ -85,14 +134,14 @@ impl Established {
     /// Tells the agent that the children are gone, since the session is.
     pub fn end_children(&mut self, cx: &mut Cx<'_>, void: bool) {
         let pair = self.pair();
-        for child in std::mem::take(&mut self.children) {
+        for child in std::mem::take(&mut self.children).0 {
             cx.out.events.push_back(Event::ChildClosed { pair, in_spi: child.in_spi, void });
         }
     }
 
     /// Remembers a child and hands it to the agent.
     pub fn announce(&mut self, cx: &mut Cx<'_>, agreement: &Agreement<'_>, parts: &Parts<'_>) {
-        let current = self.current;
+        let current = self.sas.current();
         self.announce_on(cx, current, agreement, parts);
     }
 
@@ -104,38 +153,29 @@ impl Established {
         agreement: &Agreement<'_>,
         parts: &Parts<'_>,
     ) {
-        let Some(sa) = self.sa(ours) else { return };
+        let Some(sa) = self.sas.get(ours) else { return };
         let new_child = agreement.new_child(&sa.keys);
         let child = agreement.child(cx);
         let told = told(parts, child.out_spi).filter(|_| !agreement.foreign);
-        if let Some(replaced) = agreement.replaces.and_then(|spi| self.child_mut(spi)) {
+        if let Some(replaced) = agreement.replaces.and_then(|spi| self.children.get_mut(spi)) {
             replaced.successor = Some(child.in_spi);
         }
         self.pass_on_crossing(agreement.replaces, child.in_spi);
         let (token, replaces) = (agreement.offer.token, agreement.replaces);
         cx.out.events.push_back(Event::ChildAgreed { child: new_child, token, told, replaces });
-        // Most have one, and there are thousands of pairs.
-        self.children.reserve_exact(1);
-        self.children.push(child);
+        self.children.add(child);
     }
 
-    /// Drops what is remembered of a child.
-    fn forget_child(&mut self, in_spi: Spi) {
-        self.children.retain(|child| child.in_spi != in_spi);
-        self.tasks.retain(|task| {
-            let about = match task {
-                Task::DeleteChild(spi) | Task::RekeyChild(spi) | Task::ChildOf(_, Some(spi)) => Some(*spi),
-                _ => None,
-            };
-            about != Some(in_spi)
-        });
+    /// Drops what is remembered of a child. Says whether there was one.
+    fn forget_child(&mut self, in_spi: Spi) -> bool {
+        self.agenda.forget_child(in_spi);
+        self.children.remove(in_spi)
     }
 
     /// A child no longer exists.
     pub(super) fn child_closed(&mut self, cx: &mut Cx<'_>, in_spi: Spi, void: bool) {
-        if self.child(in_spi).is_some() {
-            let pair = self.pair();
-            self.forget_child(in_spi);
+        let pair = self.pair();
+        if self.forget_child(in_spi) {
             cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void });
         }
     }
@@ -143,7 +183,7 @@ impl Established {
     /// A foreign peer has our answers, or it would not say more.
     pub(super) fn confirm(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
         let pair = self.pair();
-        if let Some(child) = self.child_mut(in_spi).filter(|child| child.unconfirmed) {
+        if let Some(child) = self.children.get_mut(in_spi).filter(|child| child.unconfirmed) {
             child.unconfirmed = false;
             cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
         }

@@ -164,7 +164,7 @@ impl Established {
         let replaces = match request.about_child(notify::REKEY_SA) {
             None => None,
             Some(spi) => {
-                let old = self.children.iter().find(|child| child.out_spi.0 == spi);
+                let old = self.children.of_peer(Spi(spi));
                 // The answer that makes that child may have been overtaken by this request.
                 let busy = self.is_asking_for_child() || self.may_not_make_children();
                 let old =
@@ -199,14 +199,13 @@ impl Established {
 
     /// Whether an exchange of ours for a child is on its way.
     pub(super) fn is_asking_for_child(&self) -> bool {
-        self.follow_up.as_ref().is_some_and(FollowUp::makes_child)
-            || self.sas.iter().any(|sa| sa.window.asking().is_some_and(Asked::makes_child))
+        self.agenda.follow_up().is_some_and(FollowUp::makes_child) || self.sas.asked().any(Asked::makes_child)
     }
 
     /// The children that we ask for: what each is to replace, and what the peer does meanwhile.
     pub(super) fn asked_children(&mut self) -> impl Iterator<Item = (Option<Spi>, &mut Meanwhile)> {
-        let asked = self.sas.iter_mut().filter_map(|sa| sa.window.asking_mut());
-        let next = self.follow_up.as_mut().and_then(FollowUp::child_mut);
+        let asked = self.sas.asked_mut();
+        let next = self.agenda.follow_up_mut().and_then(FollowUp::child_mut);
         asked.filter_map(Asked::child_mut).chain(next)
     }
 
@@ -330,10 +329,10 @@ impl Established {
             return self.delete_unwanted(agreement.offer.in_spi);
         }
         // The peer's own, which crosses it, is not to be made any more.
-        self.half_made.take_if(|made| {
+        self.agenda.take_half_made(|made| {
             matches!((&made.half, &meanwhile.crossing), (Half::Child(half), Some(theirs)) if half.offer.in_spi == theirs.made)
         });
-        self.succeeded();
+        self.agenda.succeeded();
         self.announce_on(cx, ours, agreement, answer);
     }
 
@@ -348,7 +347,7 @@ impl Established {
 
     /// Whether the peer has begun the child whose inbound SA here is to be that.
     fn is_half_made(&self, in_spi: Spi) -> bool {
-        let half = self.half_made.as_ref().map(|made| &made.half);
+        let half = self.agenda.half();
         matches!(half, Some(Half::Child(half)) if half.offer.in_spi == in_spi)
     }
 
@@ -363,15 +362,14 @@ impl Established {
             }
             // The peer's own request for a child has overtaken ours.
             (Reason::Refused(Refusal::Temporary | Refusal::NoExchange), None)
-                if self.children.iter().any(ChildSa::is_alive) => {}
+                if self.children.alive().next().is_some() => {}
             // RFC 7296 section 2.25.1: the peer no longer has what we wanted to replace.
             (Reason::Refused(Refusal::NoSuchChild), Some(in_spi)) => self.child_closed(cx, in_spi, true),
             // RFC 7296 section 1.3.1: both lists say which key exchange a successor has, and these have none in common.
             // The first child of an IKE SA needs none (section 1.2), and its keys are as fresh.
-            (Reason::Refused(Refusal::Proposals), Some(rekeyed)) if !self.spent => {
-                self.spent = true;
+            (Reason::Refused(Refusal::Proposals), Some(rekeyed)) if self.spend() => {
                 let patience = cx.now + cx.settings.rekey_after / 4;
-                self.child_mut(rekeyed).into_iter().for_each(|child| child.rekey_at = Some(patience));
+                self.children.get_mut(rekeyed).into_iter().for_each(|child| child.rekey_at = Some(patience));
             }
             _ => {
                 // The peer has made a child that we do not want.

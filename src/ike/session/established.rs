@@ -4,20 +4,23 @@
 //! the exchanges do is in `create_child`, `rekey_ike` and `inform`, what becomes of a child in `children`; here is what
 //! they share.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::child::ChildSa;
+use super::agenda::Agenda;
+use super::children::Children;
 use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
+use super::ike_sas::IkeSas;
 use super::life::Greeted;
-use super::pending::{Asked, FollowUp, HalfMade, HeldRequest, Task};
+use super::nat::keepalive;
+use super::pending::{Asked, HeldRequest, Task};
 use super::telling::Telling;
+use crate::identity::certificate::CertificateError;
 use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
 use crate::ike::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
-use crate::ike::outbox::{Cx, FailureScope, backoff};
+use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
 use crate::ike::reason::{Declined, Misbehaved, Reason};
 use crate::ike::wire::codes::{Exchange, notify};
@@ -41,34 +44,22 @@ pub struct Introduction {
 
 /// A session with a proven peer.
 pub struct Established {
-    pub introduction: Introduction,
+    introduction: Introduction,
     since: Instant,
     /// One, and a few more while it is rekeyed.
-    pub sas: Vec<IkeSa>,
-    /// The IKE SA that new requests go out on, by our index.
-    pub current: u64,
-    pub children: Vec<ChildSa>,
-    pub(super) tasks: VecDeque<Task>,
-    /// Tasks that the peer had no time for.
-    pub(super) put_off: Vec<(Instant, Task)>,
-    /// The additional exchange that we are to make next.
-    pub follow_up: Option<FollowUp>,
-    /// What the peer has begun, and is to go on with.
-    pub(super) half_made: Option<HalfMade>,
-    /// How often in a row the peer refused to make something anew.
-    refusals: u32,
+    pub(super) sas: IkeSas,
+    pub(super) children: Children,
+    pub(super) agenda: Agenda,
     /// How often a request is sent.
-    pub tries: u32,
+    tries: u32,
     /// What the peer has proven itself with is no longer taken: when the session ends.
-    pub notice: Option<Instant>,
+    notice: Option<Instant>,
     /// When a NAT on this side is to be reminded of the way to the peer.
-    pub(super) keepalive_at: Option<Instant>,
+    keepalive_at: Option<Instant>,
     /// What the peer is told of this host.
     pub(super) telling: Telling,
     /// Both ends' lists have nothing in common for successors of its children: another session is to take over.
-    pub(super) spent: bool,
-    /// It ends: nothing new is begun.
-    pub(super) closing: bool,
+    spent: bool,
 }
 
 impl Established {
@@ -81,20 +72,14 @@ impl Established {
         Self {
             introduction,
             since: cx.now,
-            current: sa.ours(),
-            sas: vec![sa],
-            children: Vec::new(),
-            tasks: VecDeque::new(),
-            put_off: Vec::new(),
-            follow_up: None,
-            half_made: None,
-            refusals: 0,
+            sas: IkeSas::new(sa),
+            children: Children::default(),
+            agenda: Agenda::default(),
             tries: TRIES_ESTABLISHED,
             notice: None,
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
             telling,
             spent: false,
-            closing: false,
         }
     }
 
@@ -133,7 +118,7 @@ impl Established {
 
     /// Whether it ends.
     pub fn is_closing(&self) -> bool {
-        self.closing
+        self.agenda.is_closed()
     }
 
     /// Our indexes.
@@ -141,12 +126,65 @@ impl Established {
         self.sas.iter().map(IkeSa::ours)
     }
 
-    pub fn sa(&self, ours: u64) -> Option<&IkeSa> {
-        self.sas.iter().find(|sa| sa.ours() == ours)
+    /// The IKE SA that new requests go out on, while it is there.
+    pub fn in_use(&self) -> Option<&IkeSa> {
+        self.sas.in_use()
     }
 
-    pub(super) fn sa_mut(&mut self, ours: u64) -> Option<&mut IkeSa> {
-        self.sas.iter_mut().find(|sa| sa.ours() == ours)
+    /// Octets of messages that have not come as a whole yet.
+    pub fn held_octets(&self) -> usize {
+        self.sas.iter().map(IkeSa::held_octets).sum()
+    }
+
+    /// How many children it has.
+    pub fn children(&self) -> usize {
+        self.children.len()
+    }
+
+    /// When the session ends because its peer does not prove itself as it should now.
+    pub fn notice(&self) -> Option<Instant> {
+        self.notice.filter(|_| !self.is_closing())
+    }
+
+    /// Looks anew at what the peer has proven itself with: where that is not taken any more, the session ends in time.
+    pub(super) fn review(&mut self, cx: &Cx<'_>) -> Result<(), CertificateError> {
+        let remote = self.pair().remote;
+        let review = self.introduction.basis.review(cx.settings, remote, cx.wall);
+        let notice = cx.now + cx.settings.rekey_after;
+        let taken = self.basis().is_taken(cx.settings, remote);
+        self.notice = (!taken).then(|| self.notice.map_or(notice, |at| at.min(notice)));
+        review
+    }
+
+    /// Successors of its children find nothing in common on both ends' lists. Says whether that is news.
+    pub(super) fn spend(&mut self) -> bool {
+        !std::mem::replace(&mut self.spent, true)
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent
+    }
+
+    /// When a NAT is reminded next.
+    pub(super) fn keepalive_at(&self) -> Option<Instant> {
+        self.keepalive_at
+    }
+
+    /// RFC 3948 section 4.
+    pub(super) fn keep_alive(&mut self, cx: &mut Cx<'_>) {
+        if self.keepalive_at.is_some_and(|at| at <= cx.now) {
+            cx.out.transmit(self.path(), keepalive());
+            self.keepalive_at = Some(cx.now + KEEPALIVE_EVERY);
+        }
+    }
+
+    /// Begins to delete the session; its Delete is sent `tries` times at most. An exchange on its way gets
+    /// no more either.
+    pub fn close(&mut self, tries: u32) {
+        self.tries = tries;
+        self.agenda.close();
+        self.sas.doom();
+        self.sas.hurry(tries);
     }
 
     /// Whether its ESP goes in UDP, or does not, as `settings` would have it. `blocked`: ESP by itself does not get
@@ -164,32 +202,22 @@ impl Established {
 
     /// Adds a task, once.
     pub fn add_task(&mut self, task: Task) {
-        if !self.closing && !self.tasks.contains(&task) {
-            self.tasks.push_back(task);
-        }
+        self.agenda.add(task);
     }
 
     // ------------------------------------------------------------------ what the exchanges share
 
     /// The peer refused: does `task` later, and later still each time.
     pub(super) fn put_off(&mut self, cx: &mut Cx<'_>, task: Task) {
-        if !self.closing && !self.put_off.iter().any(|(_, waiting)| *waiting == task) {
-            self.refusals = self.refusals.saturating_add(1);
-            // The end that initiates by rule comes first, or both would be in each other's way again.
-            let first = cx.settings.inside.initiates(self.pair());
-            let turn = if first { Duration::ZERO } else { BACKOFF_FIRST };
-            self.put_off.push((cx.now + turn + backoff(self.refusals, cx.entropy), task));
-        }
-    }
-
-    /// What was asked was made.
-    pub(super) fn succeeded(&mut self) {
-        self.refusals = 0;
+        // The end that initiates by rule comes first, or both would be in each other's way again.
+        let first = cx.settings.inside.initiates(self.pair());
+        let turn = if first { Duration::ZERO } else { BACKOFF_FIRST };
+        self.agenda.put_off(cx.now, turn, task, cx.entropy);
     }
 
     /// The request that came in on the IKE SA `ours` is to be answered so.
     pub fn hold(&mut self, ours: u64, held: HeldRequest) {
-        if let Some(sa) = self.sa_mut(ours) {
+        if let Some(sa) = self.sas.get_mut(ours) {
             sa.window.hold(held);
         }
     }
@@ -199,11 +227,10 @@ impl Established {
     /// Takes in a message on one of the session's IKE SAs.
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Self>> {
         let header = &message.header;
-        let Some((at, sealed)) = self.sas.iter().position(|sa| sa.owns(header)).zip(message.sealed) else {
+        let Some((sa, sealed)) = self.sas.owner_mut(header).zip(message.sealed) else {
             cx.out.counters.unexpected += 1;
             return Some(self);
         };
-        let sa = &mut self.sas[at];
         let ours = sa.ours();
         let Some(text) = sa.open(&sealed) else {
             cx.out.counters.not_authentic += 1;
@@ -258,9 +285,9 @@ impl Established {
             return;
         }
         path.remote = remote;
-        let alive: Vec<Spi> =
-            self.children.iter().filter(|child| child.is_alive()).map(|child| child.in_spi).collect();
-        alive.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
+        for child in self.children.alive() {
+            self.agenda.add(Task::RekeyChild(child.in_spi));
+        }
     }
 
     fn handle_request(
@@ -303,7 +330,7 @@ impl Established {
             Asked::FollowUp(asked) => self.follow_up_answered(cx, *asked, payloads),
             Asked::DeleteChild(in_spi) => self.child_closed(cx, in_spi, false),
             // RFC 7296 section 1.4.1: the answer ends it.
-            Asked::DeleteIke => self.sas.retain(|sa| sa.ours() != ours),
+            Asked::DeleteIke => self.sas.remove(ours),
             Asked::Inform { says, confirms } => {
                 if let Ok(payloads) = &payloads {
                     self.hear(cx, &Parts(payloads));
@@ -337,12 +364,12 @@ impl Established {
 
     fn send_answer(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = self.introduction.path;
-        let Some(held) = self.sa(ours).and_then(|sa| sa.window.held()) else { return };
+        let Some(held) = self.sas.get(ours).and_then(|sa| sa.window.held()) else { return };
         let holds = |in_spi: &Spi| self.child(*in_spi).is_some_and(|child| child.holds_answers(cx.now));
         if held.waits() || held.children.iter().any(holds) {
             return;
         }
-        let Some(sa) = self.sa_mut(ours) else { return };
+        let Some(sa) = self.sas.get_mut(ours) else { return };
         let Some((message_id, mut held)) = sa.window.release() else { return };
         if let Some(child) = held.child.take() {
             if child.installed == Some(true) {
@@ -359,7 +386,7 @@ impl Established {
         held.payloads.extend(payloads);
         // The peer has it for certain, or asks again.
         self.note_known(says);
-        let Some(sa) = self.sa_mut(ours) else { return };
+        let Some(sa) = self.sas.get_mut(ours) else { return };
         match sa.seal(cx.entropy, held.exchange, true, message_id, &held.payloads) {
             Ok(answer) => {
                 cx.out.transmit_all(&path, &answer);
@@ -376,7 +403,7 @@ impl Established {
         }
         // A foreign peer shows with its next request that it has our answer. Whoever rekeys sends one, which
         // deletes the old child (RFC 7296 section 2.8), and that one serves until then.
-        let Some(child) = self.child_mut(in_spi) else { return };
+        let Some(child) = self.children.get_mut(in_spi) else { return };
         child.unconfirmed = true;
         if child.predecessor.is_none() {
             self.add_task(Task::Liveness);
@@ -385,7 +412,7 @@ impl Established {
 
     fn send_request(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = self.introduction.path;
-        let Some(sa) = self.sa(ours) else { return };
+        let Some(sa) = self.sas.get(ours) else { return };
         // RFC 7296 section 1.2: nothing else before IKE_AUTH is answered.
         let in_auth = sa.window.held().is_some_and(|held| held.exchange == Exchange::IKE_AUTH);
         if !sa.window.is_free() || in_auth {
@@ -393,12 +420,12 @@ impl Established {
         }
         let request = match sa.stage {
             Stage::Doomed => Some(Self::delete_ike_request()),
-            Stage::Live if ours == self.current && !self.closing => self.next_request(cx),
+            Stage::Live if ours == self.sas.current() && !self.is_closing() => self.next_request(cx),
             _ => None,
         };
         let Some((exchange, payloads, asked)) = request else { return };
         let tries = self.tries;
-        let Some(sa) = self.sa_mut(ours) else { return };
+        let Some(sa) = self.sas.get_mut(ours) else { return };
         let message_id = sa.window.next_request();
         match sa.seal(cx.entropy, exchange, false, message_id, &payloads) {
             Ok(message) => {
@@ -414,22 +441,9 @@ impl Established {
         if let Some(request) = self.telling_request(cx.now).or_else(|| self.follow_up_request(cx)) {
             return Some(request);
         }
-        // RFC 7296 section 2.25.2: the IKE SA is not rekeyed while a child is being made.
-        let making_child = self.is_child_half_made()
-            || self.sas.iter().any(|sa| sa.window.held().is_some_and(HeldRequest::waits));
-        for _ in 0..self.tasks.len() {
-            let task = self.tasks.pop_front()?;
+        let making_child = self.agenda.is_child_half_made() || self.sas.held().any(HeldRequest::waits);
+        while let Some(task) = self.agenda.next(making_child) {
             let request = match task {
-                // The peer is about to do it, and refuses children meanwhile.
-                Task::RekeyIke(_) if self.is_ike_half_made() => None,
-                Task::NewChild | Task::RekeyChild(_) | Task::ChildOf(..) if self.half_made.is_some() => {
-                    self.tasks.push_back(task);
-                    None
-                }
-                Task::RekeyIke(_) if making_child => {
-                    self.tasks.push_back(task);
-                    None
-                }
                 Task::RekeyIke(group) => self.rekey_ike_request(cx, group),
                 Task::NewChild => self.child_request(cx, None, None),
                 Task::RekeyChild(in_spi) => self.child_request(cx, Some(in_spi), None),

@@ -42,7 +42,7 @@ impl Established {
     /// takes its place.
     pub(super) fn leave_half_made(&mut self, cx: &Cx<'_>, first: FirstExchange, half: Half) -> Payload {
         let link = Payload::notify(notify::ADDITIONAL_KEY_EXCHANGE, first.link.clone());
-        self.half_made = Some(HalfMade { until: cx.now + FOLLOW_UP_LIFE, first, half });
+        self.agenda.leave_half_made(HalfMade { until: cx.now + FOLLOW_UP_LIFE, first, half });
         link
     }
 
@@ -55,8 +55,8 @@ impl Established {
     ) -> Result<HeldRequest, Reason> {
         let link = request.notify(notify::ADDITIONAL_KEY_EXCHANGE).map(|it| it.data.as_slice());
         let HalfMade { first, half, .. } = self
-            .half_made
-            .take_if(|made| made.first.on == ours && link == Some(&made.first.link))
+            .agenda
+            .take_half_made(|made| made.first.on == ours && link == Some(&made.first.link))
             .ok_or(Declined::NoExchange)?;
         match &half {
             Half::Ike(_) => self.may_be_succeeded(ours)?,
@@ -81,14 +81,14 @@ impl Established {
         additional: AdditionalKe,
         makes: Makes,
     ) -> Result<(), Reason> {
-        self.follow_up = Some(FollowUp { first, key: KemKey::generate(additional)?, makes });
+        self.agenda.go_on(FollowUp { first, key: KemKey::generate(additional)?, makes });
         Ok(())
     }
 
     /// Asks for the additional exchange.
     pub(super) fn follow_up_request(&mut self, cx: &Cx<'_>) -> Option<(Exchange, Vec<Payload>, Asked)> {
-        let asked = self.follow_up.take()?;
-        if asked.first.on != self.current {
+        let asked = self.agenda.take_follow_up()?;
+        if asked.first.on != self.sas.current() {
             self.ask_again(Some(Asked::FollowUp(Box::new(asked))));
             return None;
         }
@@ -129,23 +129,13 @@ impl Established {
 
     /// The peer does not go on with what it has begun: we do.
     pub(super) fn drop_half_made(&mut self, cx: &mut Cx<'_>) {
-        let Some(made) = self.half_made.take_if(|made| made.until <= cx.now) else { return };
+        let Some(made) = self.agenda.take_half_made(|made| made.until <= cx.now) else { return };
         match made.half {
-            Half::Ike(_) if made.first.on == self.current => self.put_off(cx, Task::RekeyIke(None)),
+            Half::Ike(_) if made.first.on == self.sas.current() => self.put_off(cx, Task::RekeyIke(None)),
             Half::Ike(_) => {}
             Half::Child(half) => {
                 half.replaces.into_iter().for_each(|in_spi| self.put_off(cx, Task::RekeyChild(in_spi)));
             }
         }
-    }
-
-    /// Whether the peer has begun a successor of the IKE SA.
-    pub(super) fn is_ike_half_made(&self) -> bool {
-        self.half_made.as_ref().is_some_and(|made| matches!(made.half, Half::Ike(_)))
-    }
-
-    /// Whether the peer has begun a child.
-    pub(super) fn is_child_half_made(&self) -> bool {
-        self.half_made.as_ref().is_some_and(|made| matches!(made.half, Half::Child(_)))
     }
 }

@@ -66,7 +66,7 @@ impl Established {
     fn delete_by_peer(&mut self, cx: &mut Cx<'_>, spis: &[u32]) -> Vec<u32> {
         let mut closed = Vec::new();
         for spi in spis {
-            let Some(child) = self.children.iter().find(|child| child.out_spi.0 == *spi) else {
+            let Some(child) = self.children.of_peer(Spi(*spi)) else {
                 self.note_deleted(*spi);
                 continue;
             };
@@ -88,11 +88,11 @@ impl Established {
 
     /// The peer deletes an IKE SA. It is kept for a while to answer with, should the answer get lost.
     fn ike_deleted_by_peer(&mut self, cx: &mut Cx<'_>, ours: u64) {
-        let Some(sa) = self.sa_mut(ours) else { return };
+        let Some(sa) = self.sas.get_mut(ours) else { return };
         sa.stage = Stage::Ended(cx.now + Self::LINGER);
         let asked = sa.window.abandon();
         self.ask_again(asked);
-        if ours == self.current && !self.move_on() {
+        if ours == self.sas.current() && !self.move_on() {
             self.close(0);
             self.end_children(cx, true);
         }

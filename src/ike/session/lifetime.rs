@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::child::ChildStage;
 use super::established::Established;
-use super::ike_sa::{IkeSa, Stage};
-use super::nat::keepalive;
+use super::ike_sa::Stage;
 use super::pending::{Asked, Makes, Task};
-use crate::ike::limits::{HOLD_LIFE, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
+use crate::ike::limits::{HOLD_LIFE, TRIES_ESTABLISHED};
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::reason::{Lapsed, Unanswered};
 use crate::types::{Method, Spi};
@@ -22,7 +21,7 @@ impl Established {
                 Stage::Live | Stage::Doomed => None,
             };
             let held = sa.window.held().filter(|held| held.waits());
-            let rekey = sa.rekey_at.filter(|_| sa.ours() == self.current && !self.closing);
+            let rekey = sa.rekey_at.filter(|_| sa.ours() == self.sas.current() && !self.is_closing());
             [
                 sa.window.due().map(|at| (at, "request again")),
                 stage,
@@ -32,22 +31,20 @@ impl Established {
         });
         let of_children = self
             .children
-            .iter()
-            .filter(|child| child.stage == ChildStage::Live && !self.closing)
+            .live()
+            .filter(|_| !self.is_closing())
             .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
         let holds = self
             .children
             .iter()
             .map(|child| Some((child.telling.waits()?, "what there is to tell of a child")));
-        let put_off = self.put_off.iter().map(|(at, _)| Some((*at, "task that was put off")));
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
-        let half_made = self.half_made.as_ref().map(|made| (made.until, "what the peer has half made"));
-        let keepalive = self.keepalive_at.map(|at| (at, "keeping a NAT's memory fresh"));
+        let keepalive = self.keepalive_at().map(|at| (at, "keeping a NAT's memory fresh"));
         of_sas
             .chain(of_children)
             .chain(holds)
-            .chain(put_off)
-            .chain([notice, half_made, keepalive])
+            .chain(self.agenda.deadlines().map(Some))
+            .chain([notice, keepalive])
             .flatten()
             .min()
     }
@@ -65,24 +62,8 @@ impl Established {
         self.keep_alive(cx);
         self.drop_half_made(cx);
         self.start_rekeys(cx);
-        let (due, waiting) = std::mem::take(&mut self.put_off).into_iter().partition(|(at, _)| *at <= cx.now);
-        self.put_off = waiting;
-        let due: Vec<(Instant, Task)> = due;
-        due.into_iter().for_each(|(_, task)| self.add_task(task));
+        self.agenda.resume(cx.now);
         self.unless_over(cx, false)
-    }
-
-    /// RFC 3948 section 4.
-    fn keep_alive(&mut self, cx: &mut Cx<'_>) {
-        if self.keepalive_at.is_some_and(|at| at <= cx.now) {
-            cx.out.transmit(self.path(), keepalive());
-            self.keepalive_at = Some(cx.now + KEEPALIVE_EVERY);
-        }
-    }
-
-    /// When the session ends because its peer does not prove itself as it should now.
-    pub fn notice(&self) -> Option<Instant> {
-        self.notice.filter(|_| !self.closing)
     }
 
     /// The peer's time is over. Its keys go at once, whether it answers or not.
@@ -93,8 +74,8 @@ impl Established {
     }
 
     fn retransmit(&mut self, cx: &mut Cx<'_>, ours: u64) {
-        let path = self.introduction.path;
-        let Some(sent) = self.sa_mut(ours).and_then(|sa| sa.window.retransmission()) else { return };
+        let path = *self.path();
+        let Some(sent) = self.sas.get_mut(ours).and_then(|sa| sa.window.retransmission()) else { return };
         if !cx.retransmit(&path, sent) {
             self.lose_sa(cx, ours);
         }
@@ -102,12 +83,12 @@ impl Established {
 
     /// Nobody answers on an IKE SA any more.
     fn lose_sa(&mut self, cx: &mut Cx<'_>, ours: u64) {
-        let path = self.introduction.path;
-        let Some(sa) = self.sa_mut(ours) else { return };
+        let path = *self.path();
+        let Some(sa) = self.sas.get_mut(ours) else { return };
         let asked = sa.window.abandon();
-        self.sas.retain(|sa| sa.ours() != ours);
+        self.sas.remove(ours);
         self.ask_again(asked);
-        if ours != self.current || self.closing || self.move_on() {
+        if ours != self.sas.current() || self.is_closing() || self.move_on() {
             return;
         }
         cx.fail(path.pair, FailureScope::Ike, Unanswered::AnyMore(path.remote));
@@ -116,11 +97,11 @@ impl Established {
 
     /// What time alone does to an IKE SA.
     fn age(&mut self, cx: &mut Cx<'_>, ours: u64) {
-        let Some(sa) = self.sa_mut(ours) else { return };
+        let Some(sa) = self.sas.get_mut(ours) else { return };
         match sa.stage {
             Stage::Replaced(at) if at <= cx.now => sa.stage = Stage::Doomed,
             Stage::Ended(at) if at <= cx.now => {
-                self.sas.retain(|sa| sa.ours() != ours);
+                self.sas.remove(ours);
                 return;
             }
             _ => {}
@@ -136,12 +117,12 @@ impl Established {
     }
 
     fn start_rekeys(&mut self, cx: &Cx<'_>) {
-        let (now, current) = (cx.now, self.current);
+        let now = cx.now;
         if self.child_is_due(now) && self.ages_before(now + cx.settings.rekey_after / 2) {
             self.succeed_ike(cx);
         }
         let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
-        let ike = self.sa_mut(current).is_some_and(|sa| due(&mut sa.rekey_at));
+        let ike = self.sas.in_use_mut().is_some_and(|sa| due(&mut sa.rekey_at));
         let children: Vec<_> = self
             .children
             .iter_mut()
@@ -155,13 +136,12 @@ impl Established {
     }
 
     fn child_is_due(&self, now: Instant) -> bool {
-        let live = self.children.iter().filter(|child| child.stage == ChildStage::Live);
-        live.filter_map(|child| child.rekey_at).any(|at| at <= now)
+        self.children.live().filter_map(|child| child.rekey_at).any(|at| at <= now)
     }
 
     /// Whether another session will take over from this one before `end`, for its age.
     fn ages_before(&self, end: Instant) -> bool {
-        let at = self.sa(self.current).and_then(|sa| sa.rekey_at);
+        let at = self.sas.in_use().and_then(|sa| sa.rekey_at);
         self.basis().method == Method::Derived && at.is_some_and(|at| at <= end)
     }
 
@@ -169,11 +149,11 @@ impl Established {
     /// Diffie-Hellman, which the engine begins. That one has a child of its own: those of this one are replaced here
     /// only should nothing come of it.
     pub fn succeed_ike(&mut self, cx: &Cx<'_>) {
-        let (current, patience) = (self.current, cx.now + cx.settings.rekey_after / 4);
+        let patience = cx.now + cx.settings.rekey_after / 4;
         match self.basis().method {
             Method::Ike => self.add_task(Task::RekeyIke(None)),
             Method::Derived => {
-                self.sa_mut(current).into_iter().for_each(|sa| sa.rekey_at = None);
+                self.sas.in_use_mut().into_iter().for_each(|sa| sa.rekey_at = None);
                 for at in self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut()) {
                     *at = patience.max(*at);
                 }
@@ -183,8 +163,8 @@ impl Established {
 
     /// Whether another session is to take over from this one: for its age, or as its children have no successors.
     pub fn is_aged(&self) -> bool {
-        let sa = self.sa(self.current).filter(|_| self.basis().method == Method::Derived);
-        self.spent || sa.is_some_and(|sa| sa.rekey_at.is_none())
+        let sa = self.sas.in_use().filter(|_| self.basis().method == Method::Derived);
+        self.is_spent() || sa.is_some_and(|sa| sa.rekey_at.is_none())
     }
 
     /// How long a replaced or deleted IKE SA is kept.
@@ -210,34 +190,10 @@ impl Established {
     /// The current IKE SA is gone: goes on with another one, if there is one. Where rekeys crossed and messages were
     /// lost, each end may have given up the one that the other has kept: so the peer is asked on that one, too.
     pub(super) fn move_on(&mut self) -> bool {
-        let next = self.sas.iter().rev().find(|sa| sa.stage == Stage::Live).map(IkeSa::ours);
-        self.current = next.unwrap_or(self.current);
-        if next.is_some() {
+        let goes_on = self.sas.move_on();
+        if goes_on {
             self.add_task(Task::Liveness);
         }
-        next.is_some()
-    }
-
-    /// Begins to delete the session; its Delete is sent `tries` times at most. An exchange on its way gets
-    /// no more either.
-    pub fn close(&mut self, tries: u32) {
-        self.closing = true;
-        self.tries = tries;
-        self.tasks.clear();
-        self.put_off.clear();
-        (self.follow_up, self.half_made) = (None, None);
-        self.doom();
-        for sa in &mut self.sas {
-            if let Some(sent) = sa.window.retransmission() {
-                sent.hurry(tries);
-            }
-        }
-    }
-
-    /// All IKE SAs are to be deleted, also one that was asked for before the session began to end.
-    pub(super) fn doom(&mut self) {
-        for sa in self.sas.iter_mut().filter(|sa| !matches!(sa.stage, Stage::Ended(_))) {
-            sa.stage = Stage::Doomed;
-        }
+        goes_on
     }
 }

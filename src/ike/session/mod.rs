@@ -1,10 +1,14 @@
 //! A session with a proven peer: its IKE SAs, its children, and what both ends do with them.
 //!
-//! `established` is the session itself, `children` what it has agreed, `pending` what it remembers and means to do, and
-//! `lifetime` its end. `create_child`, `rekey_ike`, `follow_up` (RFC 9370) and `inform` are its exchanges. An IKE SA is
-//! in `ike_sa`, with its message identifiers and retransmission (`exchange`) and with messages in several datagrams
-//! (`fragment`); `telling` is what its user tells the peer in it; `nat` is what stands between the two, and `life` tells sessions of before from those of now.
+//! `established` is the session itself. Its parts alone change what they know: `ike_sas`, `children` (what it has
+//! agreed), `agenda` (what it means to do) and `telling` (what its user tells the peer). `pending` is what it remembers
+//! between messages, `lifetime` its end, `adjust` what other settings make of it. `create_child`, `rekey_ike`,
+//! `follow_up` (RFC 9370) and `inform` are its exchanges. An IKE SA is in `ike_sa`, with its message identifiers and
+//! retransmission (`exchange`) and with messages in several datagrams (`fragment`); `nat` is what stands between the
+//! two, and `life` tells sessions of before from those of now.
 
+pub(super) mod adjust;
+pub(super) mod agenda;
 pub(super) mod child;
 pub(super) mod children;
 pub(super) mod create_child;
@@ -13,6 +17,7 @@ pub(super) mod exchange;
 pub(super) mod follow_up;
 pub(super) mod fragment;
 pub(super) mod ike_sa;
+pub(super) mod ike_sas;
 pub(super) mod inform;
 pub(super) mod life;
 pub(super) mod lifetime;

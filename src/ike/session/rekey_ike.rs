@@ -6,13 +6,13 @@ use super::exchange::Window;
 use super::follow_up::link;
 use super::ike_sa::{IkeSa, Stage};
 use super::pending::{
-    Asked, AskedIke, Crossing, FirstExchange, FollowUp, Half, HalfIke, HalfMade, HeldRequest, Makes, Task,
+    Asked, AskedIke, Crossing, FirstExchange, FollowUp, Half, HalfIke, HeldRequest, Makes, Task,
 };
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::{Nonces, Spis, derive};
 use crate::ike::crypto::suite::{Groups, choose_ike, concluded_ike, ike_offer};
-use crate::ike::limits::{IKE_REKEY_FACTOR, IKE_SAS_MAX};
+use crate::ike::limits::IKE_REKEY_FACTOR;
 use crate::ike::outbox::Cx;
 use crate::ike::reason::{Declined, Incompatible, Misbehaved, Reason};
 use crate::ike::wire::codes::Exchange;
@@ -43,7 +43,7 @@ impl Established {
         wanted: Option<Group>,
     ) -> Option<(Exchange, Vec<Payload>, Asked)> {
         let proposals = &cx.settings.ike_proposals;
-        let known = self.sa(self.current).and_then(|sa| proposals.group(sa.keys.suite.group?.id()));
+        let known = self.sas.in_use().and_then(|sa| proposals.group(sa.keys.suite.group?.id()));
         let group = wanted.or(known).or(proposals.first_group());
         let Some(key) = group.and_then(|group| KeyPair::generate(group, cx.entropy).ok()) else {
             self.put_off(cx, Task::RekeyIke(None));
@@ -99,13 +99,9 @@ impl Established {
     /// A peer that asks for one successor after another does not fill our memory: what it has deleted, and is kept for
     /// its answer alone, goes, and where there is no such it has to wait.
     fn make_room(&mut self, cx: &mut Cx<'_>) -> Result<(), Reason> {
-        if self.sas.len() < IKE_SAS_MAX {
-            return Ok(());
-        }
-        let ended = self.sas.iter().position(|sa| matches!(sa.stage, Stage::Ended(_)));
-        cx.out.counters.ike_sas_refused += u64::from(ended.is_none());
-        self.sas.remove(ended.ok_or(Declined::Crossed)?);
-        Ok(())
+        let has_room = self.sas.make_room();
+        cx.out.counters.ike_sas_refused += u64::from(!has_room);
+        if has_room { Ok(()) } else { Err(Declined::Crossed.into()) }
     }
 
     /// RFC 7296 section 2.25.2: not while it is being closed, or a child of it made or closed.
@@ -113,9 +109,9 @@ impl Established {
         if self.basis().method == Method::Derived {
             return Err(Incompatible::NotRekeyed.into());
         }
-        let sa = self.sa(old).ok_or(Declined::Crossed)?;
-        let usable = sa.stage == Stage::Live && old == self.current && !self.is_closing();
-        let to_go_on = self.follow_up.as_ref().is_some_and(FollowUp::makes_child);
+        let sa = self.sas.get(old).ok_or(Declined::Crossed)?;
+        let usable = sa.stage == Stage::Live && old == self.sas.current() && !self.is_closing();
+        let to_go_on = self.agenda.follow_up().is_some_and(FollowUp::makes_child);
         if usable && !to_go_on && !Self::busy_with_child(sa) { Ok(()) } else { Err(Declined::Crossed.into()) }
     }
 
@@ -128,7 +124,7 @@ impl Established {
         additional: Option<&Hidden>,
         initiator: bool,
     ) -> Result<IkeSa, Reason> {
-        let old = self.sa(first.on).ok_or(Declined::Crossed)?;
+        let old = self.sas.get(first.on).ok_or(Declined::Crossed)?;
         let seed = old.keys.rekey_seed(&first.shared, additional);
         let (keys, _) = derive(half.suite, &seed, &first.nonces, half.spis, initiator)?;
         let rekey_at = cx.rekey_time(self.pair(), cx.settings.rekey_after * IKE_REKEY_FACTOR);
@@ -137,10 +133,10 @@ impl Established {
 
     /// The peer's exchange crosses ours, if we have one.
     fn note_ike_crossing(&mut self, old: u64, theirs: &Crossing<u64>) {
-        if let Some(FollowUp { makes: Makes::Ike(_, crossing), .. }) = &mut self.follow_up {
+        if let Some(FollowUp { makes: Makes::Ike(_, crossing), .. }) = self.agenda.follow_up_mut() {
             *crossing = Some(theirs.clone());
         }
-        match self.sa_mut(old).and_then(|sa| sa.window.asking_mut()) {
+        match self.sas.get_mut(old).and_then(|sa| sa.window.asking_mut()) {
             Some(Asked::RekeyIke(asked)) => asked.crossing = Some(theirs.clone()),
             Some(Asked::FollowUp(asked)) => {
                 if let Makes::Ike(_, crossing) = &mut asked.makes {
@@ -161,7 +157,7 @@ impl Established {
     ) -> Result<(), Reason> {
         let made = self.completed(cx, first, half, additional, false)?;
         let new = made.ours();
-        self.sas.push(made);
+        self.sas.add(made);
         if !self.is_rekeying_ike() {
             self.replace(cx, first.on, new);
         }
@@ -170,8 +166,8 @@ impl Established {
 
     /// Whether an exchange of ours for a successor of the IKE SA is on its way.
     pub(super) fn is_rekeying_ike(&self) -> bool {
-        let to_go_on = self.follow_up.as_ref().is_some_and(|follow_up| !follow_up.makes_child());
-        to_go_on || self.sas.iter().any(|sa| sa.window.asking().is_some_and(Asked::rekeys_ike))
+        let to_go_on = self.agenda.follow_up().is_some_and(|follow_up| !follow_up.makes_child());
+        to_go_on || self.sas.asked().any(Asked::rekeys_ike)
     }
 
     /// The peer has answered our request on `old`.
@@ -227,8 +223,8 @@ impl Established {
     }
 
     fn is_made_or_half_made(&self, ours: u64) -> bool {
-        let is_it = |made: &HalfMade| matches!(&made.half, Half::Ike(half) if half.spis.responder == ours);
-        self.half_made.as_ref().is_some_and(is_it) || self.sa(ours).is_some()
+        let half = self.agenda.half();
+        matches!(half, Some(Half::Ike(half)) if half.spis.responder == ours) || self.sas.get(ours).is_some()
     }
 
     /// Our exchange has made `mine`. RFC 7296 section 2.8.2: as with children, the lowest of the four nonces
@@ -241,26 +237,26 @@ impl Established {
         nonces: &Nonces,
         crossing: Option<Crossing<u64>>,
     ) {
-        self.succeeded();
+        self.agenda.succeeded();
         let new = mine.ours();
         match crossing.filter(|theirs| self.is_made_or_half_made(theirs.made)) {
             Some(theirs) if nonces.lowest() < theirs.lowest => {
                 mine.stage = Stage::Doomed;
-                self.sas.push(mine);
+                self.sas.add(mine);
                 self.go_over(cx, old, theirs.made);
             }
             crossed => {
-                self.sas.push(mine);
-                self.current = new;
-                self.set_stage(old, Stage::Doomed);
+                self.sas.add(mine);
+                self.sas.go_on_with(new);
+                self.sas.mark(old, Stage::Doomed);
                 if let Some(theirs) = crossed {
-                    self.half_made.take_if(|made| matches!(made.half, Half::Ike(_)));
-                    self.set_stage(theirs.made, Stage::Replaced(cx.now + Self::LINGER));
+                    self.agenda.take_half_made(|made| matches!(made.half, Half::Ike(_)));
+                    self.sas.mark(theirs.made, Stage::Replaced(cx.now + Self::LINGER));
                 }
             }
         }
         if self.is_closing() {
-            self.doom();
+            self.sas.doom();
         }
     }
 
@@ -281,21 +277,15 @@ impl Established {
 
     /// Goes on with the peer's successor, now or when it is made.
     fn go_over(&mut self, cx: &Cx<'_>, old: u64, new: u64) {
-        if self.sa(new).is_some() {
+        if self.sas.get(new).is_some() {
             self.replace(cx, old, new);
         }
     }
 
     /// Goes on with `new`; the peer deletes `old`.
     fn replace(&mut self, cx: &Cx<'_>, old: u64, new: u64) {
-        self.current = new;
-        self.set_stage(old, Stage::Replaced(cx.now + Self::LINGER));
-    }
-
-    fn set_stage(&mut self, ours: u64, stage: Stage) {
-        if let Some(sa) = self.sa_mut(ours).filter(|sa| !matches!(sa.stage, Stage::Ended(_))) {
-            sa.stage = stage;
-        }
+        self.sas.go_on_with(new);
+        self.sas.mark(old, Stage::Replaced(cx.now + Self::LINGER));
     }
 
     /// Whether an IKE SA is in the middle of making, rekeying or deleting a child.

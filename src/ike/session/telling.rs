@@ -76,7 +76,7 @@ impl Established {
 
     /// What there is to tell of a child waits until then, and so do answers to what the peer tells of it.
     pub fn hold_telling(&mut self, in_spi: Spi, until: Option<Instant>) {
-        self.child_mut(in_spi).into_iter().for_each(|child| child.telling.waits = until);
+        self.children.get_mut(in_spi).into_iter().for_each(|child| child.telling.waits = until);
     }
 
     fn telling(&self, topic: Topic) -> Option<&Telling> {
@@ -89,7 +89,7 @@ impl Established {
     fn telling_mut(&mut self, topic: Topic) -> Option<&mut Telling> {
         match topic {
             Topic::Session => Some(&mut self.telling),
-            Topic::Child(in_spi) => self.child_mut(in_spi).map(|child| &mut child.telling),
+            Topic::Child(in_spi) => self.children.get_mut(in_spi).map(|child| &mut child.telling),
         }
     }
 
