@@ -8,21 +8,21 @@
 //! identity NOUNS    secrets, keys, certificates: how a host proves who it is. Touches nothing
 //! ike      DECIDES  IKEv2, sans-IO: datagrams in, datagrams and agreed children out. Touches nothing
 //! config   READS    the file: its grammar, what is wrong with it, what another one changes. Touches nothing
+//! protect  DECIDES  staged transitions of each pair, what its ends tell each other; plan: (desired, actual) -> ordered
+//!                   changes. Touches nothing
 //! store    KEEPS    what survives, and the operator's files. Touches files
 //! observe  TELLS    status, progress, problems and reasons in words. Touches nothing
 //! control  NOUNS    what the command line and the agent say to each other. Touches nothing
-//! protect  DECIDES  staged transitions of each pair, what its ends tell each other; plan: (desired, actual) -> ordered
-//!                   changes. Touches nothing
-//! host     DECIDES  one host's whole life: joins the two above with a kernel. Touches nothing
+//! host     DECIDES  one host's whole life: joins `ike` and `protect` with a kernel. Touches nothing
 //! machine  ASKS     this machine: addresses, routes, settings, its start. Touches rtnetlink and /proc, changes nothing
 //! xfrm     ACTS     netlink: writes, reads and hears the kernel's IPsec tables. Touches netlink and IPsec sockets
 //! agent    JOINS    the loop, its sockets and files, the control socket. Touches everything
 //! cli      ASKS     commands; knows the control protocol, and reads `machine` and `xfrm`
 //! ```
 //! Imports go one way: `types` <- `identity` <- `config` <- `store` <- `observe` <- `control`; `types` and `identity`
-//! <- `ike`, of which `observe` knows `reason` alone: it turns causes into words; `types` and `config` <- `protect`;
-//! `types` <- {`machine`, `xfrm`}; {`ike`, `protect`} <- `host` <- `agent`, which knows all but `cli`; all but the deciders
-//! <- `cli`. `tests/layering.rs` enforces it, and what each room may touch.
+//! <- `ike`; `types` and `config` <- `protect`; `types` <- {`machine`, `xfrm`}; {`ike`, `protect`} <- `host` <- `agent`,
+//! which knows all but `cli`; all but the deciders <- `cli`. Of the deciders `observe` knows `reason` alone: it turns why
+//! they fail into words. `tests/layering.rs` enforces it, and what each room may touch.
 //!
 //! # Invariants, and the tests that would catch their loss
 //! 1. **Sealed means sealed.** A sealed pair is protected or dropped after every prefix of every sequence

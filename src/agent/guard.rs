@@ -15,10 +15,10 @@ use anyhow::{Context as _, bail};
 
 use super::single::Single;
 use crate::config::{Config, ConfigError, Exemptions, Node, WhoamiError};
-use crate::host::core::in_the_way;
 use crate::host::guard::{self, block_all, first_step};
 use crate::host::scheme::Scheme;
 use crate::machine::{self, named_node, own_addresses};
+use crate::observe::explain::in_the_way;
 use crate::protect::Plan;
 use crate::store::{Places, Saved, SavedError, addresses_in, config_file, enabled};
 use crate::types::Pair;

@@ -15,18 +15,20 @@ mod silence;
 mod sizing;
 mod unsent;
 mod view;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::apply::in_the_way;
 use self::journal::Journal;
 pub use self::reconfigure::SchemeChange;
 use self::silence::Acquaintance;
 use self::sizing::Search;
 pub use self::unsent::Unsent;
+use self::why::Cause;
+pub use self::why::ToldReason;
 use super::absent::Absent;
 use super::accounts::Accounts;
 use super::holdings::{Holdings, Scope};
@@ -144,7 +146,9 @@ pub struct Core {
     /// What a peer told of itself last.
     told: Option<Arc<About>>,
     /// Why this host cannot send to a peer, of the attempt at keys that goes on.
-    unsent: BTreeMap<Pair, String>,
+    unsent: BTreeMap<Pair, Unsent>,
+    /// Why the last attempt at keys of a pair failed, if one has.
+    causes: BTreeMap<Pair, Cause>,
     /// When the counters were listened to last.
     listened: Option<Instant>,
     /// When sessions beside those in use were retired last.
@@ -207,6 +211,7 @@ impl Core {
             searches: BTreeMap::new(),
             told: None,
             unsent: BTreeMap::new(),
+            causes: BTreeMap::new(),
             listened: None,
             tidied: None,
             clock: None,

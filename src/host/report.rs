@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::core::{Core, SchemeChange};
+use super::core::{Core, SchemeChange, ToldReason};
 use super::{absent, differs};
 use crate::control::{Change, PlanLine};
 use crate::observe::status::{AgentInfo, Encapsulation, IkeRow, PeerInfo, PeerRow, SaState, Status, Summary};
 use crate::observe::{About, Progress, RowProgress, explain};
-use crate::protect::{GUARDS_MOST, PairMachine, Plan, Reason};
+use crate::protect::{GUARDS_MOST, PairMachine, Plan};
 use crate::types::units::{counted, human_duration, listed};
 use crate::types::{NodeName, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, SaId, UnixTime};
 
@@ -43,6 +43,7 @@ pub(super) fn progress(
 ) -> Progress {
     let machine = |pair: &Pair| core.and_then(|core| core.pairs().get(pair));
     let state = |pair: &Pair| machine(pair).map_or(RowState::Off, PairMachine::row_state);
+    let why = |pair: &Pair| core?.why(machine(pair)?);
     let summary = Summary::of(named.iter().map(|(_, pair)| state(pair)));
     let changed = named.into_iter().filter(|(_, pair)| changed(*pair));
     let rows = changed.map(|(node, pair)| RowProgress {
@@ -50,8 +51,8 @@ pub(super) fn progress(
         local: pair.local,
         remote: pair.remote,
         state: state(&pair),
-        reason_code: machine(&pair).and_then(PairMachine::reason).map(|(code, _)| code),
-        reason: machine(&pair).and_then(PairMachine::reason).map(|(_, words)| words),
+        reason_code: why(&pair).map(|(code, _)| code),
+        reason: why(&pair).map(|(_, words)| words),
         waiting: machine(&pair).is_some_and(PairMachine::is_waiting),
     });
     Progress { revision, protection: agent.protection_with(&summary), summary, rows: rows.collect() }
@@ -207,10 +208,11 @@ fn wire_size(row: &PeerRow, octets: u16) -> u16 {
 /// Keys of protected pairs end, and attempts to agree new ones have failed.
 fn unrenewed(status: &Status, core: Option<&Core>, now: Instant) -> Vec<Problem> {
     let problem = |row: &PeerRow| {
-        let machine = core?.pairs().get(&row.pair())?;
-        let (code, why) = machine.unrenewed()?;
+        let core = core?;
+        let machine = core.pairs().get(&row.pair())?;
+        let (code, why) = core.why_unrenewed(machine)?;
         let since =
-            if *code == ReasonCode::NoAnswer { since(machine, now, status.time) } else { String::new() };
+            if code == ReasonCode::NoAnswer { since(machine, now, status.time) } else { String::new() };
         let active = row.sas.iter().filter(|sa| sa.state == SaState::Active);
         let left = human_duration(Duration::from_secs(active.filter_map(|sa| sa.expires_in_s).min()?));
         let node = &row.node;
@@ -232,8 +234,9 @@ fn since(machine: &PairMachine, now: Instant, wall: UnixTime) -> String {
 /// What the kernel refused about pairs that are protected all the same, as its policies and SAs say.
 fn refused(status: &Status, core: Option<&Core>) -> Vec<Problem> {
     let problem = |row: &PeerRow| {
-        let machine = core?.pairs().get(&row.pair())?;
-        let (_, words) = machine.reason().filter(|(code, _)| *code == ReasonCode::KernelError)?;
+        let core = core?;
+        let machine = core.pairs().get(&row.pair())?;
+        let (_, words) = core.why(machine).filter(|(code, _)| *code == ReasonCode::KernelError)?;
         let words =
             format!("the kernel refuses a change for {}: {words}. It is tried again by itself", row.remote);
         Some(Problem::critical(ProblemCode::KernelRefuses, Some(row.node.clone()), words))
@@ -247,7 +250,7 @@ const OVERRULED: &str =
 
 /// How a row stands, and why, of which the agent says `own` and the kernel `kernel`: as the agent does, who knows why
 /// and what the path does, but never better than the kernel's policies are, nor worse.
-fn agreed(own: (RowState, Option<Reason>), kernel: RowState) -> (RowState, Option<Reason>) {
+fn agreed(own: (RowState, Option<ToldReason>), kernel: RowState) -> (RowState, Option<ToldReason>) {
     let refused = own.1.as_ref().is_some_and(|(code, _)| *code == ReasonCode::KernelError);
     match (own.0, kernel) {
         // What it refused opens nothing, and `refused` tells of it.
@@ -263,7 +266,7 @@ fn agreed(own: (RowState, Option<Reason>), kernel: RowState) -> (RowState, Optio
 }
 
 fn complete_row(row: &mut PeerRow, core: &Core, machine: &PairMachine, now: Instant, wall: UnixTime) {
-    let (state, reason) = agreed((machine.row_state(), machine.reason()), row.state);
+    let (state, reason) = agreed((machine.row_state(), core.why(machine)), row.state);
     row.state = state;
     (row.reason_code, row.reason) = reason.unzip();
     if let (Some(ReasonCode::NoAnswer), Some(reason)) = (row.reason_code, &mut row.reason) {
@@ -348,7 +351,7 @@ fn lines(plan: &Plan) -> Vec<PlanLine> {
 mod tests {
     use super::*;
 
-    fn why(code: ReasonCode) -> Option<Reason> {
+    fn why(code: ReasonCode) -> Option<ToldReason> {
         Some((code, "words".to_owned()))
     }
 

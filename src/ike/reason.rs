@@ -13,7 +13,7 @@ use crate::types::{EspProposal, IkeProposal, Method, NodeName, Proposals, Spi, U
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
     /// The bytes are not a message.
-    Malformed(Malformed),
+    BadMessage(BadMessage),
     /// Well formed, and not what the protocol allows here.
     Misbehaved(Misbehaved),
     /// Correct, and nothing that both ends have in common.
@@ -21,7 +21,7 @@ pub enum Reason {
     /// The peer's ticket is not taken (RFC 5723).
     BadTicket(BadTicket),
     /// The peer did not prove that it is who it must be.
-    Unproven(Unproven),
+    BadProof(BadProof),
     /// It has proven that, and its proof is worth nothing any more.
     Lapsed(Lapsed),
     /// Correct, and not now: a limit of this end, or what the peer asks about is not there.
@@ -36,7 +36,7 @@ pub enum Reason {
 
 /// What is wrong with bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
+pub enum BadMessage {
     /// The header says another version than 2.
     Version,
     /// The header says another length than the datagram has.
@@ -135,7 +135,7 @@ pub struct Disjoint {
     /// What the peer offers.
     pub offered: Offered,
     /// What is taken here.
-    pub taken: Taken,
+    pub taken: OurProposals,
 }
 
 /// What a peer offers, as far as it is told: anybody can offer more.
@@ -169,7 +169,7 @@ pub struct Algorithm {
 
 /// The proposals that are taken here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum OurProposals {
     /// For an IKE SA.
     Ike(Proposals<IkeProposal>),
     /// For a child.
@@ -193,7 +193,7 @@ pub enum BadTicket {
 
 /// Why a peer's proof is not taken. The peer hears none of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unproven {
+pub enum BadProof {
     /// There is no AUTH payload.
     Missing,
     /// The identity is not the address that we talk to.
@@ -201,7 +201,7 @@ pub enum Unproven {
     /// It is proven in a way that is not accepted from this peer.
     Method {
         /// The way that it took.
-        used: Way,
+        used: ProofWay,
         /// The ways that it may take.
         accepted: Vec<AuthMethod>,
         /// Who it must be.
@@ -225,7 +225,7 @@ pub enum Unproven {
 
 /// How a peer proves itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum ProofWay {
     /// In a way that is known here.
     Known(AuthMethod),
     /// By the method of this number (RFC 7296 section 3.8).
@@ -340,6 +340,27 @@ pub enum FailureCode {
 }
 
 impl Reason {
+    /// The kind of failure that it is.
+    pub fn code(&self) -> FailureCode {
+        match self {
+            Reason::Unanswered(_) => FailureCode::NoAnswer,
+            Reason::BadProof(_)
+            | Reason::Lapsed(_)
+            | Reason::Refused(Refusal::Authentication | Refusal::Ticket) => FailureCode::AuthFailed,
+            Reason::Incompatible(Incompatible::CriticalPayload(_)) => FailureCode::PeerRefused,
+            Reason::Incompatible(_)
+            | Reason::Refused(Refusal::Proposals | Refusal::PublicValue | Refusal::Selectors) => {
+                FailureCode::NoProposal
+            }
+            Reason::Failed(_) => FailureCode::Internal,
+            Reason::BadMessage(_)
+            | Reason::Misbehaved(_)
+            | Reason::BadTicket(_)
+            | Reason::Declined(_)
+            | Reason::Refused(_) => FailureCode::PeerRefused,
+        }
+    }
+
     /// The failure that it means.
     pub(super) fn failure(self) -> Failure {
         Failure { reason: self, hearsay: false }
@@ -354,23 +375,7 @@ impl Reason {
 impl Failure {
     /// Its kind.
     pub fn code(&self) -> FailureCode {
-        match &self.reason {
-            Reason::Unanswered(_) => FailureCode::NoAnswer,
-            Reason::Unproven(_)
-            | Reason::Lapsed(_)
-            | Reason::Refused(Refusal::Authentication | Refusal::Ticket) => FailureCode::AuthFailed,
-            Reason::Incompatible(Incompatible::CriticalPayload(_)) => FailureCode::PeerRefused,
-            Reason::Incompatible(_)
-            | Reason::Refused(Refusal::Proposals | Refusal::PublicValue | Refusal::Selectors) => {
-                FailureCode::NoProposal
-            }
-            Reason::Failed(_) => FailureCode::Internal,
-            Reason::Malformed(_)
-            | Reason::Misbehaved(_)
-            | Reason::BadTicket(_)
-            | Reason::Declined(_)
-            | Reason::Refused(_) => FailureCode::PeerRefused,
-        }
+        self.reason.code()
     }
 }
 
@@ -385,7 +390,7 @@ macro_rules! reasons {
     )*};
 }
 
-reasons!(Malformed, Misbehaved, Incompatible, BadTicket, Unproven, Lapsed, Declined, Unanswered, Failed);
+reasons!(BadMessage, Misbehaved, Incompatible, BadTicket, BadProof, Lapsed, Declined, Unanswered, Failed);
 
 impl From<Refusal> for Reason {
     fn from(refusal: Refusal) -> Self {
@@ -399,8 +404,8 @@ impl From<Disjoint> for Reason {
     }
 }
 
-impl From<CertificateError> for Unproven {
+impl From<CertificateError> for BadProof {
     fn from(error: CertificateError) -> Self {
-        Unproven::Certificate(error)
+        BadProof::Certificate(error)
     }
 }

@@ -4,25 +4,28 @@
 //! both known.
 
 mod offered;
+mod pair;
 #[cfg(test)]
 mod tests;
 
 use crate::identity::AuthMethod;
 use crate::identity::certificate::CertificateError;
+pub use pair::{in_the_way, of_pair, unsent};
+
 use crate::ike::reason::{
-    BadTicket, Declined, Disjoint, Failed, FailureCode, Incompatible, Lapsed, Later, Malformed, Misbehaved,
-    Reason, Refusal, Taken, Unanswered, Unproven, Way,
+    BadMessage, BadProof, BadTicket, Declined, Disjoint, Failed, FailureCode, Incompatible, Lapsed, Later,
+    Misbehaved, OurProposals, ProofWay, Reason, Refusal, Unanswered,
 };
 use crate::types::Method;
 
 /// What `reason` means to the operator.
 pub fn words(reason: &Reason) -> String {
     match reason {
-        Reason::Malformed(what) => format!("malformed message: {}", malformed(*what)),
+        Reason::BadMessage(what) => format!("malformed message: {}", malformed(*what)),
         Reason::Misbehaved(how) => format!("the peer broke the protocol: {}", misbehaved(*how)),
         Reason::Incompatible(what) => incompatible(what),
         Reason::BadTicket(why) => format!("the peer's ticket is rejected: {}", bad_ticket(*why)),
-        Reason::Unproven(why) => format!("authentication failed: {}", unproven(why)),
+        Reason::BadProof(why) => format!("authentication failed: {}", unproven(why)),
         Reason::Lapsed(why) => lapsed(*why),
         Reason::Declined(what) => declined(*what),
         Reason::Refused(refusal) => refused(*refusal),
@@ -42,24 +45,24 @@ pub fn kind(code: FailureCode) -> &'static str {
     }
 }
 
-fn malformed(what: Malformed) -> &'static str {
+fn malformed(what: BadMessage) -> &'static str {
     match what {
-        Malformed::Version => "it is not IKE version 2",
-        Malformed::Length => "its length is not the datagram's",
-        Malformed::Overflow => "a length overflows",
-        Malformed::Truncated => "it ends too early",
-        Malformed::LeftOver => "bytes are left over",
-        Malformed::ShortPayload => "a payload is too short",
-        Malformed::TooManyPayloads => "it has too many payloads",
-        Malformed::AfterEncrypted => "something follows the Encrypted payload",
-        Malformed::FragmentNumber => "a fragment has a number that does not exist",
-        Malformed::ShortProposal => "a proposal is too short",
-        Malformed::TransformCount => "a proposal's count of transforms is wrong",
-        Malformed::ShortTransform => "a transform is too short",
-        Malformed::ShortSelector => "a traffic selector is too short",
-        Malformed::NonceLength => "a nonce has a wrong length",
-        Malformed::DeleteSpiSize => "a Delete payload has a wrong SPI size",
-        Malformed::Padding => "its padding is longer than it is",
+        BadMessage::Version => "it is not IKE version 2",
+        BadMessage::Length => "its length is not the datagram's",
+        BadMessage::Overflow => "a length overflows",
+        BadMessage::Truncated => "it ends too early",
+        BadMessage::LeftOver => "bytes are left over",
+        BadMessage::ShortPayload => "a payload is too short",
+        BadMessage::TooManyPayloads => "it has too many payloads",
+        BadMessage::AfterEncrypted => "something follows the Encrypted payload",
+        BadMessage::FragmentNumber => "a fragment has a number that does not exist",
+        BadMessage::ShortProposal => "a proposal is too short",
+        BadMessage::TransformCount => "a proposal's count of transforms is wrong",
+        BadMessage::ShortTransform => "a transform is too short",
+        BadMessage::ShortSelector => "a traffic selector is too short",
+        BadMessage::NonceLength => "a nonce has a wrong length",
+        BadMessage::DeleteSpiSize => "a Delete payload has a wrong SPI size",
+        BadMessage::Padding => "its padding is longer than it is",
     }
 }
 
@@ -103,8 +106,8 @@ fn incompatible(what: &Incompatible) -> String {
 
 fn algorithms(Disjoint { offered, taken }: &Disjoint) -> String {
     let (what, ours) = match taken {
-        Taken::Ike(proposals) => ("IKE", proposals.to_string()),
-        Taken::Esp(proposals) => ("ESP", proposals.to_string()),
+        OurProposals::Ike(proposals) => ("IKE", proposals.to_string()),
+        OurProposals::Esp(proposals) => ("ESP", proposals.to_string()),
     };
     let offered = offered::words(offered);
     format!("no algorithms in common for {what}: the peer offers {offered}, and this host takes {ours}")
@@ -120,14 +123,14 @@ fn bad_ticket(why: BadTicket) -> &'static str {
     }
 }
 
-fn unproven(why: &Unproven) -> String {
+fn unproven(why: &BadProof) -> String {
     let seen = match why {
-        Unproven::Missing => "the peer gave no proof of who it is",
-        Unproven::Identity => "the peer says that it is another host than the one with this address",
-        Unproven::Method { used, accepted, node } => {
+        BadProof::Missing => "the peer gave no proof of who it is",
+        BadProof::Identity => "the peer says that it is another host than the one with this address",
+        BadProof::Method { used, accepted, node } => {
             let used = match used {
-                Way::Known(method) => method.words().to_owned(),
-                Way::Other(number) => format!("AUTH method {number}"),
+                ProofWay::Known(method) => method.words().to_owned(),
+                ProofWay::Other(number) => format!("AUTH method {number}"),
             };
             let accepted: Vec<_> = accepted.iter().copied().map(AuthMethod::words).collect();
             let accepted = accepted.join(" or ");
@@ -135,18 +138,18 @@ fn unproven(why: &Unproven) -> String {
                 "the peer proves itself with {used}, and only {accepted} is accepted from {node} (auth.accept)"
             );
         }
-        Unproven::Resumption => "the peer's proof does not match the messages that came from it",
-        Unproven::Secret => "the peer has another secret (compare `hostseal secret id` on both hosts)",
-        Unproven::Unlisted(node) => return format!("the file has no public_key of node {node}"),
-        Unproven::Key(node) => {
+        BadProof::Resumption => "the peer's proof does not match the messages that came from it",
+        BadProof::Secret => "the peer has another secret (compare `hostseal secret id` on both hosts)",
+        BadProof::Unlisted(node) => return format!("the file has no public_key of node {node}"),
+        BadProof::Key(node) => {
             return format!(
                 "the peer's key is not the one configured for node {node} (compare public_key in the file with \
                  `hostseal key show` there)"
             );
         }
-        Unproven::Certificate(error) => return error.to_string(),
-        Unproven::OtherSigner => "the peer does not have the key of its certificate",
-        Unproven::NoTime => "this host does not know the time, and the peer proves itself with a certificate",
+        BadProof::Certificate(error) => return error.to_string(),
+        BadProof::OtherSigner => "the peer does not have the key of its certificate",
+        BadProof::NoTime => "this host does not know the time, and the peer proves itself with a certificate",
     };
     seen.to_owned()
 }

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq as _;
 use super::clock::Clock;
 use super::pair::Found;
 use super::proof::PathProof;
+use super::reason::BlockedWay;
 use super::talk::Talk;
 use super::timing::{IN_GRACE, OUT_GRACE};
 use super::word::{Flags, Passage, Probe, Word};
@@ -316,13 +317,13 @@ impl Child {
         self.is_known() && (self.proof.is_unheard() || self.peer.unheard)
     }
 
-    /// Which way is blocked, as far as both ends know, in words to follow "does not get through".
-    pub(super) fn blocked_way(&self) -> &'static str {
+    /// Which way is blocked, as far as both ends know.
+    pub(super) fn blocked_way(&self) -> BlockedWay {
         match (self.proof.is_unheard(), self.peer.unheard) {
-            (true, true) => " in either direction",
-            (true, false) => " from this host to the other",
-            (false, true) => " from the other host to this one",
-            (false, false) => "",
+            (true, true) => BlockedWay::Both,
+            (true, false) => BlockedWay::Out,
+            (false, true) => BlockedWay::In,
+            (false, false) => BlockedWay::Unknown,
         }
     }
 

@@ -19,6 +19,7 @@ pub mod path_mtu;
 pub mod plan;
 pub mod policies;
 mod proof;
+pub mod reason;
 pub mod silence;
 mod talk;
 pub mod timing;
@@ -26,7 +27,7 @@ pub mod word;
 
 pub use child::Child;
 pub use guard::{GUARDS_MOST, Guard, GuardRules};
-pub use pair::{Adopted, Away, Beside, Found, IkeOrder, Order, PairMachine, Reason, Rules};
+pub use pair::{Adopted, Away, Beside, Found, IkeOrder, Order, PairMachine, Rules};
 pub use plan::{Desired, Indexes, Plan, plan};
 
 #[cfg(test)]

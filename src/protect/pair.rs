@@ -55,11 +55,9 @@ use self::unproven::Unproven;
 use self::way::{Left, Phase, Way};
 use super::child::Child;
 use super::clock::Clock;
+use super::reason::Unwritten;
 use super::word::{Flags, Probe, Word};
 use crate::types::{Action, Direction, OpError, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Spi, Through};
-
-/// Why a pair is not protected: a code of the contract, and words.
-pub type Reason = (ReasonCode, String);
 
 /// What an agent before this one left of a pair in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -350,8 +348,8 @@ impl PairMachine {
     }
 
     /// An attempt at keys failed.
-    pub fn handle_failure(&mut self, now: Instant, code: ReasonCode, words: String) {
-        self.failing.note(now, (code, words));
+    pub fn handle_failure(&mut self, now: Instant, code: ReasonCode) {
+        self.failing.note(now, code);
         self.advance(now);
     }
 
@@ -361,13 +359,13 @@ impl PairMachine {
         self.advance(now);
     }
 
-    /// What was desired has been tried. `refused` holds the SAs that the kernel did not take, `policies`
-    /// what it said of a policy that it did not take.
+    /// What was desired has been tried. `refused` holds the SAs that the kernel did not take, `policies` says why one
+    /// is not there.
     pub fn handle_applied(
         &mut self,
         now: Instant,
         refused: &BTreeMap<SaId, OpError>,
-        policies: Option<String>,
+        policies: Option<Unwritten>,
     ) {
         self.unproven.note_applied(refused);
         for child in self.children.iter_mut().filter(|child| child.is_pending()) {

@@ -8,6 +8,7 @@ use super::Core;
 use crate::host::holdings::{Holdings, Part, Scope};
 use crate::host::kernel::Kernel;
 use crate::protect::policies;
+use crate::protect::reason::Unwritten;
 use crate::types::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
 
 impl Core {
@@ -74,7 +75,7 @@ impl Core {
     ) -> Outcome {
         let mut outcome = Outcome::default();
         if let Some(stranger) = conflicts.first() {
-            outcome.policies = Some(in_the_way(stranger));
+            outcome.policies = Some(Unwritten::InTheWay(*stranger));
         }
         for (op, result) in results {
             if let Op::AddSa(sa) = op {
@@ -91,7 +92,7 @@ impl Core {
                     self.look_again |= matches!(error, OpError::Exists { .. } | OpError::Missing { .. });
                     match op {
                         Op::AddSa(sa) => drop(outcome.refused.insert(sa.id(), error)),
-                        _ => outcome.policies = Some(error.to_string()),
+                        _ => outcome.policies = Some(Unwritten::Refused(error)),
                     }
                     self.known.refused(op);
                 }
@@ -152,13 +153,5 @@ impl Core {
 #[derive(Debug, Default)]
 struct Outcome {
     refused: BTreeMap<SaId, OpError>,
-    policies: Option<String>,
-}
-
-/// What is said of a stranger's policy where ours has to be.
-pub fn in_the_way(stranger: &PolicyReading) -> String {
-    format!(
-        "{} of other IPsec software (index {}) is in the way: remove it there",
-        stranger.id, stranger.index
-    )
+    policies: Option<Unwritten>,
 }

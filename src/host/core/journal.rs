@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Core;
 use super::line::Line;
+use super::{Core, ToldReason};
 use crate::protect::PairMachine;
 use crate::types::{ReasonCode, RowState};
 
@@ -30,11 +30,10 @@ pub(super) enum News {
 
 impl News {
     /// No pair goes to the clear or stops working, or comes back from there, in silence. What it is, and why.
-    pub(super) fn of(was: RowState, machine: &PairMachine) -> Option<(Self, String)> {
-        let state = machine.row_state();
-        let trouble = machine.reason().filter(|(code, _)| *code != ReasonCode::InProgress);
+    pub(super) fn of(was: RowState, state: RowState, why: Option<ToldReason>) -> Option<(Self, String)> {
+        let trouble = why.clone().filter(|(code, _)| *code != ReasonCode::InProgress);
         // Of hosts that do not answer there is one line for all (`absent`).
-        let silent = machine.reason().is_some_and(|(code, _)| code == ReasonCode::NoAnswer);
+        let silent = why.as_ref().is_some_and(|(code, _)| *code == ReasonCode::NoAnswer);
         match (was, state) {
             _ if was == state => None,
             (_, RowState::Clear | RowState::Blocked) if silent => None,
@@ -42,7 +41,7 @@ impl News {
             (RowState::Blocked, RowState::Protected) => Some((News::NoMoreBlocked, String::new())),
             (RowState::Negotiating, RowState::Protected) => Some((News::Protected, String::new())),
             (_, RowState::Clear) => {
-                let why = machine.reason().map(|(_, words)| format!(": {words}"));
+                let why = why.map(|(_, words)| format!(": {words}"));
                 Some((News::Clear, why.unwrap_or_default()))
             }
             (_, RowState::Blocked) => trouble.map(|(_, words)| (News::Blocked, format!(": {words}"))),
@@ -86,8 +85,8 @@ impl Core {
     pub(super) fn tell_news(&mut self) {
         for (pair, (was, in_udp)) in std::mem::take(&mut self.stood) {
             let Some(machine) = self.pairs.get(pair) else { continue };
-            for (news, why) in [News::of(was, machine), News::carried(in_udp, machine)].into_iter().flatten()
-            {
+            let news = News::of(was, machine.row_state(), self.why(machine));
+            for (news, why) in [news, News::carried(in_udp, machine)].into_iter().flatten() {
                 self.journal.note(&Line::of(&self.scheme, machine), news, &why);
             }
         }

@@ -28,7 +28,7 @@ impl Line {
     /// About the pair of `machine`, as it stands.
     pub(super) fn of(scheme: &Scheme, machine: &PairMachine) -> Self {
         let (pair, state) = (machine.pair(), machine.row_state());
-        Self { node: node(scheme, pair), pair, state, reason: machine.reason().map(|(code, _)| code) }
+        Self { node: node(scheme, pair), pair, state, reason: machine.reason().map(|reason| reason.code()) }
     }
 
     /// The name of the other host.

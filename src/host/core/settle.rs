@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Core, Persist, ProbeDatagram};
+use super::{Cause, Core, Persist, ProbeDatagram};
 use crate::host::kernel::{Kernel, Vault};
 use crate::host::probe;
 use crate::ike::{self, Event, Topic};
@@ -64,21 +64,19 @@ impl Core {
     /// What anybody can say changes nothing of a pair that is protected. Nobody fills the log.
     fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure, hint: bool) {
         let unsent = self.take_unsent(pair).filter(|_| failure.code() == ike::FailureCode::NoAnswer);
-        let (code, words) = match unsent {
-            Some(words) => (ReasonCode::KernelError, words),
-            None => (reason_code(failure.code()), explain::words(&failure.reason)),
-        };
+        let (kind, hearsay) = (explain::kind(failure.code()), failure.hearsay);
+        let cause = unsent.map_or(Cause::Exchange(failure.reason), Cause::Unsent);
+        let (code, words) = (cause.code(), cause.words());
         let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
         let heeded = self.pairs.get(pair).is_some_and(heeded);
-        let is_news = !heeded || self.fail(now, pair, code, words.clone());
-        if !failure.hearsay && code == ReasonCode::NoAnswer {
+        let is_news = !heeded || self.fail(now, pair, cause);
+        if !hearsay && code == ReasonCode::NoAnswer {
             // Of hosts that do not answer there is one line for all.
             self.absent.note(now, pair, true);
             return;
         }
         // A member that has proven who it is can fail as often as it likes, too.
-        let kind = explain::kind(failure.code());
-        let said = match failure.hearsay {
+        let said = match hearsay {
             true => self.hearsay.note(now, kind),
             false => self.failures.note(now, (pair, kind)),
         };
@@ -93,10 +91,12 @@ impl Core {
 
     /// Keys of a pair could not be agreed. `true` where that is news which the log does not have yet: it tells what
     /// becomes of a pair, and why.
-    pub(super) fn fail(&mut self, now: Instant, pair: Pair, code: ReasonCode, words: String) -> bool {
+    pub(super) fn fail(&mut self, now: Instant, pair: Pair, cause: Cause) -> bool {
         let Some(machine) = self.pairs.get(pair) else { return true };
-        let (was, known) = (machine.row_state(), machine.has_failed_for(code, &words));
-        self.with_pair(pair, |machine| machine.handle_failure(now, code, words));
+        let (was, code) = (machine.row_state(), cause.code());
+        let known = machine.has_failed_for(code) && self.causes.get(&pair) == Some(&cause);
+        self.causes.insert(pair, cause);
+        self.with_pair(pair, |machine| machine.handle_failure(now, code));
         !known && self.pairs.get(pair).is_some_and(|machine| machine.row_state() == was)
     }
 
@@ -207,15 +207,5 @@ impl Core {
             Order::ReadUse => drop(self.asking.insert(pair)),
             Order::Persist => self.persist(Persist::Seals),
         }
-    }
-}
-
-fn reason_code(code: ike::FailureCode) -> ReasonCode {
-    match code {
-        ike::FailureCode::NoAnswer => ReasonCode::NoAnswer,
-        ike::FailureCode::AuthFailed => ReasonCode::AuthFailed,
-        ike::FailureCode::NoProposal => ReasonCode::NoProposal,
-        ike::FailureCode::PeerRefused => ReasonCode::PeerRefused,
-        ike::FailureCode::Internal => ReasonCode::Internal,
     }
 }

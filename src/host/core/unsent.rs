@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::Core;
+use super::{Cause, Core};
 use crate::host::kernel::Kernel;
-use crate::types::{Pair, ReasonCode, RowState};
+use crate::types::{Pair, RowState};
 
 /// A datagram that did not leave: between which sockets, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unsent {
     /// From where.
     pub local: SocketAddr,
@@ -21,15 +22,16 @@ impl Core {
     /// These datagrams did not leave this host. The pairs say so instead of waiting for an answer; one that is
     /// protected does so only once its keys cannot be renewed.
     pub fn handle_unsent(&mut self, now: Instant, kernel: &mut dyn Kernel, unsent: Vec<Unsent>) {
-        for Unsent { local, remote, why } in unsent {
-            let pair = Pair::new(local.ip(), remote.ip()).filter(|pair| self.pairs.get(*pair).is_some());
-            let Some(pair) = pair else { continue };
-            let words = format!("this host cannot send to {remote} from {}: {why}", local.ip());
-            if self.unsent.insert(pair, words.clone()).as_ref() == Some(&words) {
+        for unsent in unsent {
+            let pair = Pair::new(unsent.local.ip(), unsent.remote.ip());
+            let Some(pair) = pair.filter(|pair| self.pairs.get(*pair).is_some()) else { continue };
+            if self.unsent.insert(pair, unsent.clone()).as_ref() == Some(&unsent) {
                 continue;
             }
             let protected = self.pairs.get(pair).is_some_and(|it| it.row_state() == RowState::Protected);
-            if !protected && self.fail(now, pair, ReasonCode::KernelError, words.clone()) {
+            let cause = Cause::Unsent(unsent);
+            let words = cause.words();
+            if !protected && self.fail(now, pair, cause) {
                 self.line(pair).warn(&words);
             }
         }
@@ -37,7 +39,7 @@ impl Core {
     }
 
     /// Why an attempt at keys failed that had no answer, where this host is the reason.
-    pub(super) fn take_unsent(&mut self, pair: Pair) -> Option<String> {
+    pub(super) fn take_unsent(&mut self, pair: Pair) -> Option<Unsent> {
         self.unsent.remove(&pair)
     }
 }

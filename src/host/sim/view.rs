@@ -2,8 +2,8 @@
 
 use super::kernel::{Leaves, SimKernel};
 use super::world::{Tally, World};
+use crate::host::core::ToldReason;
 use crate::protect::PairMachine;
-use crate::protect::pair::Reason;
 use crate::types::{Direction, RowState, SaId, SaReading};
 
 impl World {
@@ -12,9 +12,9 @@ impl World {
         machine.map_or(RowState::Off, PairMachine::row_state)
     }
 
-    pub(super) fn reason(&self, from: usize, to: usize) -> Option<Reason> {
-        let machine = self.hosts[from].core()?.pairs().get(&self.pair(from, to))?;
-        machine.reason()
+    pub(super) fn reason(&self, from: usize, to: usize) -> Option<ToldReason> {
+        let core = self.hosts[from].core()?;
+        core.why(core.pairs().get(&self.pair(from, to))?)
     }
 
     pub(super) fn all_protected(&self) -> bool {

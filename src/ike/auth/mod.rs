@@ -14,7 +14,7 @@ use crate::identity::certificate::{Authorities, CertificateError, Chain};
 use crate::identity::{AuthMethod, Certified, Credentials, Expected, Identity, Proof, Secret, SecretId};
 use crate::ike::Settings;
 use crate::ike::crypto::Hidden;
-use crate::ike::reason::{Failed, Reason, Unproven, Way};
+use crate::ike::reason::{BadProof, Failed, ProofWay, Reason};
 use crate::ike::wire::codes::auth;
 use crate::ike::wire::{Encoded, Id, Parts, Payload};
 use crate::types::{Prf, UnixTime};
@@ -52,10 +52,10 @@ impl Verified {
 }
 
 /// Whether a certificate names the host, and the proof is not taken all the same.
-fn is_of_named(unproven: &Unproven) -> bool {
+fn is_of_named(unproven: &BadProof) -> bool {
     match unproven {
-        Unproven::Certificate(error) => !matches!(error, CertificateError::OtherName { .. }),
-        Unproven::OtherSigner | Unproven::NoTime => true,
+        BadProof::Certificate(error) => !matches!(error, CertificateError::OtherName { .. }),
+        BadProof::OtherSigner | BadProof::NoTime => true,
         _ => false,
     }
 }
@@ -106,13 +106,13 @@ impl Signed<'_> {
         remote: IpAddr,
         parts: &Parts<'_>,
         wall: Option<UnixTime>,
-    ) -> Result<Verified, Unproven> {
+    ) -> Result<Verified, BadProof> {
         if *self.id != Id::of(remote) {
-            return Err(Unproven::Identity);
+            return Err(BadProof::Identity);
         }
         // Several hosts may have an address that floats. Of refusals the first one is told, or that of the host which
         // its certificate is for: no other need be tried then, and each would cost as much.
-        let mut refusal = Unproven::Identity;
+        let mut refusal = BadProof::Identity;
         for (at, expected) in settings.credentials.expected(remote).enumerate() {
             match self.verify_as(expected, settings, remote, parts, wall) {
                 Err(unproven) if is_of_named(&unproven) => return Err(unproven),
@@ -132,8 +132,8 @@ impl Signed<'_> {
         remote: IpAddr,
         parts: &Parts<'_>,
         wall: Option<UnixTime>,
-    ) -> Result<Verified, Unproven> {
-        let (method, data) = parts.auth().ok_or(Unproven::Missing)?;
+    ) -> Result<Verified, BadProof> {
+        let (method, data) = parts.auth().ok_or(BadProof::Missing)?;
         let used = match method {
             auth::SHARED_KEY => Some(AuthMethod::Secret),
             // Whoever has sent a certificate means it, where we take any from it.
@@ -176,35 +176,35 @@ impl Signed<'_> {
         remote: IpAddr,
         id: SecretId,
         parts: &Parts<'_>,
-    ) -> Result<Verified, Unproven> {
+    ) -> Result<Verified, BadProof> {
         let by_secret = |expected: &Expected| expected.methods.contains(&AuthMethod::Secret);
-        let first = settings.credentials.expected(remote).next().ok_or(Unproven::Identity)?;
-        let (method, data) = parts.auth().ok_or(Unproven::Missing)?;
+        let first = settings.credentials.expected(remote).next().ok_or(BadProof::Identity)?;
+        let (method, data) = parts.auth().ok_or(BadProof::Missing)?;
         if method != auth::SHARED_KEY || !settings.credentials.expected(remote).any(by_secret) {
             return Err(refused(method, Some(AuthMethod::Secret), first));
         }
         match bool::from(self.resumed().ct_eq(data)) {
             true => Ok(Verified(Proof::Secret(id))),
-            false => Err(Unproven::Resumption),
+            false => Err(BadProof::Resumption),
         }
     }
 
     /// Against each of our secrets, each in constant time.
-    fn verify_secret(&self, settings: &Settings, data: &[u8]) -> Result<Proof, Unproven> {
+    fn verify_secret(&self, settings: &Settings, data: &[u8]) -> Result<Proof, BadProof> {
         let known = settings
             .secrets()
             .filter(|secret| bool::from(self.keyed(secret).ct_eq(data)))
             .map(|secret| Proof::Secret(secret.id()))
             .reduce(|first, _| first);
-        known.ok_or(Unproven::Secret)
+        known.ok_or(BadProof::Secret)
     }
 
-    fn verify_key(&self, expected: &Expected, data: &[u8]) -> Result<Proof, Unproven> {
+    fn verify_key(&self, expected: &Expected, data: &[u8]) -> Result<Proof, BadProof> {
         let node = || expected.node.clone();
-        let key = expected.public_key.as_ref().ok_or_else(|| Unproven::Unlisted(node()))?;
+        let key = expected.public_key.as_ref().ok_or_else(|| BadProof::Unlisted(node()))?;
         match signature::verify(key, data, &self.octets()) {
             true => Ok(Proof::Key(key.clone())),
-            false => Err(Unproven::Key(node())),
+            false => Err(BadProof::Key(node())),
         }
     }
 
@@ -216,14 +216,14 @@ impl Signed<'_> {
         chain: Chain,
         data: &[u8],
         wall: Option<UnixTime>,
-    ) -> Result<Proof, Unproven> {
+    ) -> Result<Proof, BadProof> {
         chain.names(expected.subject())?;
         let key = chain.public_key()?;
         if !signature::verify(&key, data, &self.octets()) {
-            return Err(Unproven::OtherSigner);
+            return Err(BadProof::OtherSigner);
         }
         let authorities = authorities.ok_or(CertificateError::UnknownIssuer)?;
-        authorities.verify(&chain, wall.ok_or(Unproven::NoTime)?, expected.subject())?;
+        authorities.verify(&chain, wall.ok_or(BadProof::NoTime)?, expected.subject())?;
         let until = authorities.until(&chain, expected.subject());
         Ok(Proof::Certified(Certified { trust: authorities.id(), chain: Arc::new(chain), until }))
     }
@@ -235,7 +235,7 @@ pub(super) fn request(credentials: &Credentials, remote: IpAddr) -> Option<Paylo
     Some(Payload::CertReq(Encoded::x509(authorities.names())))
 }
 
-fn refused(method: u8, used: Option<AuthMethod>, expected: &Expected) -> Unproven {
-    let used = used.map_or(Way::Other(method), Way::Known);
-    Unproven::Method { used, accepted: expected.methods.clone(), node: expected.node.clone() }
+fn refused(method: u8, used: Option<AuthMethod>, expected: &Expected) -> BadProof {
+    let used = used.map_or(ProofWay::Other(method), ProofWay::Known);
+    BadProof::Method { used, accepted: expected.methods.clone(), node: expected.node.clone() }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::Hidden;
 use super::suite::Suite;
-use crate::ike::reason::{Failed, Malformed, Reason};
+use crate::ike::reason::{BadMessage, Failed, Reason};
 use crate::types::{IkeCipher, Integrity, Prf};
 
 /// Octets of the explicit initialization vector of AES-GCM (RFC 5282 section 3.1).
@@ -165,7 +165,7 @@ impl Cipher {
 pub fn unpadded(text: &[u8]) -> Result<&[u8], Reason> {
     text.split_last()
         .and_then(|(padding, text)| text.get(..text.len().checked_sub(usize::from(*padding))?))
-        .ok_or(Malformed::Padding.into())
+        .ok_or(BadMessage::Padding.into())
 }
 
 impl Gcm {

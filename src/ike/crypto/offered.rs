@@ -1,6 +1,6 @@
 //! A peer's offer, of which nothing can be taken, as it is told to whoever may change that.
 
-use crate::ike::reason::{Algorithm, Disjoint, Offered, OfferedProposal, Taken};
+use crate::ike::reason::{Algorithm, Disjoint, Offered, OfferedProposal, OurProposals};
 use crate::ike::wire::codes::transform;
 use crate::ike::wire::{Proposal, Transform};
 
@@ -9,7 +9,7 @@ const PROPOSALS: usize = 3;
 const ALGORITHMS: usize = 16;
 
 /// That `offers` have nothing in common with what is `taken` here.
-pub(super) fn disjoint(offers: &[Proposal], taken: Taken) -> Disjoint {
+pub(super) fn disjoint(offers: &[Proposal], taken: OurProposals) -> Disjoint {
     let proposals = offers.iter().take(PROPOSALS).map(proposal).collect();
     let offered = Offered { proposals, more: offers.len().saturating_sub(PROPOSALS) };
     Disjoint { offered, taken }
@@ -42,7 +42,7 @@ mod tests {
 
     /// What is told of `offers`.
     fn told(offers: &[Proposal]) -> String {
-        let taken = Taken::Esp(Proposals::default());
+        let taken = OurProposals::Esp(Proposals::default());
         let words = explain::words(&Reason::from(disjoint(offers, taken)));
         let (_, told) = words.split_once("offers ").unwrap();
         told.split_once(", and this host").unwrap().0.to_owned()
@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(told(&[of(vec![])]), "protocol 1");
         let many = vec![of(vec![odd; 1000]); 1000];
         assert!(told(&many).len() < 600 && told(&many).ends_with("997 more"));
-        let Disjoint { offered, .. } = disjoint(&many, Taken::Esp(Proposals::default()));
+        let Disjoint { offered, .. } = disjoint(&many, OurProposals::Esp(Proposals::default()));
         let kept: usize = offered.proposals.iter().map(|proposal| proposal.algorithms.len()).sum();
         assert_eq!(kept, PROPOSALS * ALGORITHMS, "no more is kept than is told");
     }

@@ -4,7 +4,7 @@
 //! nobody has proven yet, decides nothing.
 
 use super::offered::disjoint;
-use crate::ike::reason::{Failed, Incompatible, Misbehaved, Reason, Taken};
+use crate::ike::reason::{Failed, Incompatible, Misbehaved, OurProposals, Reason};
 use crate::ike::wire::codes::{protocol, transform};
 use crate::ike::wire::{Proposal, Transform};
 use crate::types::{
@@ -269,7 +269,7 @@ pub fn choose_ike<'a>(
     let mut choices = ours.flat_map(|ours| {
         offers.iter().filter_map(|offer| fitting_ike(ours, offer).map(|suite| (offer, suite)))
     });
-    let (offer, suite) = choices.next().ok_or_else(|| disjoint(offers, Taken::Ike(all.clone())))?;
+    let (offer, suite) = choices.next().ok_or_else(|| disjoint(offers, OurProposals::Ike(all.clone())))?;
     Ok((suite.answer(offer), suite, offer.spi.as_slice()))
 }
 
@@ -382,7 +382,7 @@ pub fn choose_esp(
 ) -> Result<EspChoice, Reason> {
     let mut choices =
         ours.iter().flat_map(|ours| offers.iter().filter_map(move |offer| fitting_esp(ours, offer, own_ke)));
-    let choice = choices.next().ok_or_else(|| disjoint(offers, Taken::Esp(ours.clone())))?;
+    let choice = choices.next().ok_or_else(|| disjoint(offers, OurProposals::Esp(ours.clone())))?;
     // RFC 7296 section 1.3: the group of the public value must be the one chosen.
     match (choice.key_exchange, own_ke) {
         (Some(KeyExchange { group, .. }), OwnKe::Brought(brought)) if brought != Some(group.id()) => {

@@ -10,7 +10,7 @@ use crate::ike::auth::{Signed, Verified};
 use crate::ike::crypto::keys::{AuthKeys, Nonces};
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
-use crate::ike::reason::{Failure, Later, Reason, Unanswered, Unproven};
+use crate::ike::reason::{BadProof, Failure, Later, Reason, Unanswered};
 use crate::ike::session::fragment::Whole;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::life::Greeting;
@@ -177,7 +177,7 @@ impl Opened {
     /// Checks AUTH of the peer, whose identity must be the address that we talk to.
     pub fn verify(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         let id = if self.sa.is_initiator() { parts.id_r() } else { parts.id_i() };
-        let signed = self.signed(!self.sa.is_initiator(), id.ok_or(Unproven::Identity)?);
+        let signed = self.signed(!self.sa.is_initiator(), id.ok_or(BadProof::Identity)?);
         if let Some(resumption) = &self.resumption {
             return self.verify_resumed(cx, &signed, resumption, parts);
         }
@@ -201,7 +201,7 @@ impl Opened {
             (initiator, responder) == (Some(&ticket.initiator), Some(&ticket.responder))
         };
         if !named {
-            return Err(Unproven::Identity.into());
+            return Err(BadProof::Identity.into());
         }
         Ok(signed.verify_resumed(cx.settings, self.path.pair.remote, *secret, parts)?)
     }

@@ -18,7 +18,7 @@ use crate::ike::crypto::suite::{OwnKe, choose_ike};
 use crate::ike::limits::{COPIES_MAX, HALF_OPEN_LIFE, IKE_REKEY_FACTOR};
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
-use crate::ike::reason::{Incompatible, Misbehaved, Reason, Unproven};
+use crate::ike::reason::{BadProof, Incompatible, Misbehaved, Reason};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
@@ -193,7 +193,7 @@ impl AwaitAuthRequest {
             return Err(Misbehaved::StaysOnPort.into());
         }
         if parts.id_r().is_some_and(|id| *id != self.opened.id(cx)) {
-            return Err(Unproven::Identity.into());
+            return Err(BadProof::Identity.into());
         }
         self.opened.verify_initiator(cx, parts)
     }

@@ -12,7 +12,7 @@ use crate::ike::auth::Signed;
 use crate::ike::auth::peer::Peer;
 use crate::ike::auth::signature::Hashes;
 use crate::ike::crypto::Hidden;
-use crate::ike::reason::{Reason, Unproven};
+use crate::ike::reason::{BadProof, Reason};
 use crate::ike::wire::codes::{auth, notify};
 use crate::ike::wire::{Id, Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};
@@ -249,7 +249,7 @@ fn what_rests_on_a_proof_that_is_no_longer_taken_ends() {
         net.run(life / 2 - 10 * SECOND);
         net.assert_one_pair(0, 1);
         assert_eq!(summary(&net).notice, Some(end), "saying it again gives no more time");
-        assert!(matches!(summary(&net).unproven.unwrap().reason, Reason::Unproven(Unproven::Key(_))));
+        assert!(matches!(summary(&net).unproven.unwrap().reason, Reason::BadProof(BadProof::Key(_))));
         net.run(20 * SECOND);
         assert!(net.hosts.iter().all(|host| host.children.is_empty()));
         assert_eq!(net.hosts[strict].failures[0], FailureCode::AuthFailed);
@@ -300,7 +300,7 @@ fn signatures_need_a_peer_that_takes_them() {
 }
 
 /// What a peer at 10.0.0.1 with `key` signs.
-fn verified(pem: &Pem, id: &Id, payloads: &[Payload]) -> Result<(), Unproven> {
+fn verified(pem: &Pem, id: &Id, payloads: &[Payload]) -> Result<(), BadProof> {
     let key = Hidden::new(vec![1; 48]);
     let signed = Signed {
         prf: Prf::HmacSha384,
@@ -332,12 +332,12 @@ fn the_identity_is_the_address() {
     };
     let (right, wrong) = (Id::of(address(0)), Id::of(address(1)));
     assert_eq!(verified(&pem, &right, &proof(&right)), Ok(()));
-    assert_eq!(verified(&pem, &wrong, &proof(&wrong)), Err(Unproven::Identity));
+    assert_eq!(verified(&pem, &wrong, &proof(&wrong)), Err(BadProof::Identity));
     let named = Id { kind: 2, data: b"n0".to_vec() };
-    assert_eq!(verified(&pem, &named, &proof(&named)), Err(Unproven::Identity));
+    assert_eq!(verified(&pem, &named, &proof(&named)), Err(BadProof::Identity));
     // Signed for another identity.
-    assert!(matches!(verified(&pem, &right, &proof(&wrong)), Err(Unproven::Key(_))));
-    assert_eq!(verified(&pem, &right, &[]), Err(Unproven::Missing));
+    assert!(matches!(verified(&pem, &right, &proof(&wrong)), Err(BadProof::Key(_))));
+    assert_eq!(verified(&pem, &right, &[]), Err(BadProof::Missing));
 }
 
 proptest! {

@@ -144,7 +144,7 @@ fn unknown_payloads_are_skipped_and_critical_ones_reported() {
 #[test]
 fn a_chain_has_an_end() {
     let endless: Vec<u8> = [200, 0, 0, 4].repeat(1000);
-    assert!(matches!(parse_chain(200, &endless), Err(Reason::Malformed(_))));
+    assert!(matches!(parse_chain(200, &endless), Err(Reason::BadMessage(_))));
 }
 
 #[test]

@@ -8,7 +8,7 @@ impl Reason {
     /// The notification that answers a request which failed so (RFC 7296 section 2.21).
     pub(in crate::ike) fn to_notify(&self) -> Payload {
         let (kind, data) = match self {
-            Reason::Malformed(_) | Reason::Misbehaved(_) => (notify::INVALID_SYNTAX, Vec::new()),
+            Reason::BadMessage(_) | Reason::Misbehaved(_) => (notify::INVALID_SYNTAX, Vec::new()),
             Reason::Incompatible(Incompatible::CriticalPayload(kind)) => {
                 (notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![*kind])
             }
@@ -19,7 +19,7 @@ impl Reason {
             Reason::Incompatible(_) => (notify::NO_PROPOSAL_CHOSEN, Vec::new()),
             // RFC 5723 section 4.3.2.
             Reason::BadTicket(_) => (notify::TICKET_NACK, Vec::new()),
-            Reason::Unproven(_) | Reason::Lapsed(_) => (notify::AUTHENTICATION_FAILED, Vec::new()),
+            Reason::BadProof(_) | Reason::Lapsed(_) => (notify::AUTHENTICATION_FAILED, Vec::new()),
             Reason::Declined(Declined::ChildrenMost) => (notify::NO_ADDITIONAL_SAS, Vec::new()),
             Reason::Declined(Declined::NoSuchChild(spi)) => {
                 return about_child(notify::CHILD_SA_NOT_FOUND, spi.0);

@@ -2,7 +2,7 @@
 
 use super::codes::Exchange;
 use super::reader::Reader;
-use crate::ike::reason::{Malformed, Reason};
+use crate::ike::reason::{BadMessage, Reason};
 
 /// Octets of the IKE header.
 pub const HEADER: usize = 28;
@@ -56,10 +56,10 @@ impl Header {
         let message_id = reader.u32()?;
         let length = reader.u32()?;
         if version >> 4 != VERSION >> 4 {
-            return Err(Malformed::Version.into());
+            return Err(BadMessage::Version.into());
         }
         if usize::try_from(length).ok() != Some(datagram.len()) {
-            return Err(Malformed::Length.into());
+            return Err(BadMessage::Length.into());
         }
         let flags = HeaderFlags {
             from_initiator: flags & HeaderFlags::INITIATOR != 0,

@@ -20,7 +20,7 @@ pub(super) use proposal::{Proposal, Transform};
 pub(super) use reader::Reader;
 pub(super) use selector::TrafficSelector;
 
-use crate::ike::reason::{Malformed, Reason};
+use crate::ike::reason::{BadMessage, Reason};
 use codes::payload as kind;
 
 /// Octets of the generic header in front of every payload (RFC 7296 section 3.2).
@@ -71,7 +71,7 @@ impl Fragment {
         let fragment = Self { number: reader.u16()?, total: reader.u16()? };
         match (1..=fragment.total).contains(&fragment.number) {
             true => Ok(fragment),
-            false => Err(Malformed::FragmentNumber.into()),
+            false => Err(BadMessage::FragmentNumber.into()),
         }
     }
 }
@@ -95,7 +95,7 @@ impl<'a> Message<'a> {
             let generic = payload::Generic::parse(&mut reader)?;
             if matches!(next, kind::ENCRYPTED | kind::FRAGMENT) {
                 if !reader.is_empty() {
-                    return Err(Malformed::AfterEncrypted.into());
+                    return Err(BadMessage::AfterEncrypted.into());
                 }
                 let mut body = Reader::new(generic.body);
                 let fragment = (next == kind::FRAGMENT).then(|| Fragment::parse(&mut body)).transpose()?;
@@ -105,7 +105,7 @@ impl<'a> Message<'a> {
             }
             clear.extend(Payload::parse(next, &generic)?);
             if clear.len() > payload::MAX_PAYLOADS {
-                return Err(Malformed::TooManyPayloads.into());
+                return Err(BadMessage::TooManyPayloads.into());
             }
             next = generic.next;
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::codes::{self, payload as kind};
 use super::reader::Reader;
 use super::{GENERIC, Proposal, TrafficSelector};
-use crate::ike::reason::{Incompatible, Malformed, Reason};
+use crate::ike::reason::{BadMessage, Incompatible, Reason};
 
 /// More payloads than this in one message are not a message of ours or of any peer worth talking to.
 pub const MAX_PAYLOADS: usize = 64;
@@ -113,7 +113,7 @@ impl<'a> Generic<'a> {
         let next = reader.u8()?;
         let critical = reader.u8()? & CRITICAL != 0;
         let length = usize::from(reader.u16()?);
-        let body = length.checked_sub(GENERIC).ok_or(Malformed::ShortPayload)?;
+        let body = length.checked_sub(GENERIC).ok_or(BadMessage::ShortPayload)?;
         Ok(Self { next, critical, body: reader.take(body)? })
     }
 }
@@ -127,7 +127,7 @@ pub fn parse_chain(first: u8, bytes: &[u8]) -> Result<Vec<Payload>, Reason> {
     while next != kind::NONE {
         count += 1;
         if count > MAX_PAYLOADS {
-            return Err(Malformed::TooManyPayloads.into());
+            return Err(BadMessage::TooManyPayloads.into());
         }
         let generic = Generic::parse(&mut reader)?;
         payloads.extend(Payload::parse(next, &generic)?);
@@ -192,7 +192,7 @@ impl Payload {
             }
             kind::NONCE => {
                 if !NONCE_LENGTH.contains(&generic.body.len()) {
-                    return Err(Malformed::NonceLength.into());
+                    return Err(BadMessage::NonceLength.into());
                 }
                 Payload::Nonce(reader.rest().to_vec())
             }
@@ -317,7 +317,7 @@ impl Delete {
                 Delete::Esp((0..count).map(|_| reader.u32()).collect::<Result<_, _>>()?)
             }
             (codes::protocol::IKE | codes::protocol::ESP, _) => {
-                return Err(Malformed::DeleteSpiSize.into());
+                return Err(BadMessage::DeleteSpiSize.into());
             }
             _ => {
                 reader.take(usize::from(size) * count)?;

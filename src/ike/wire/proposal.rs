@@ -2,7 +2,7 @@
 
 use super::payload::length16;
 use super::reader::Reader;
-use crate::ike::reason::{Malformed, Reason};
+use crate::ike::reason::{BadMessage, Reason};
 
 /// Octets in front of a proposal's SPI.
 const PROPOSAL_HEAD: usize = 8;
@@ -61,7 +61,7 @@ impl Transform {
         let kind = reader.u8()?;
         reader.u8()?;
         let mut transform = Self::new(kind, reader.u16()?);
-        let attributes = length.checked_sub(TRANSFORM_HEAD).ok_or(Malformed::ShortTransform)?;
+        let attributes = length.checked_sub(TRANSFORM_HEAD).ok_or(BadMessage::ShortTransform)?;
         let mut attributes = Reader::new(reader.take(attributes)?);
         while !attributes.is_empty() {
             let attribute = attributes.u16()?;
@@ -114,7 +114,7 @@ impl Proposal {
         let last = reader.u8()? == 0;
         reader.u8()?;
         let length = usize::from(reader.u16()?);
-        let body = length.checked_sub(4).ok_or(Malformed::ShortProposal)?;
+        let body = length.checked_sub(4).ok_or(BadMessage::ShortProposal)?;
         let mut body = Reader::new(reader.take(body)?);
         let (number, protocol) = (body.u8()?, body.u8()?);
         let (spi_size, count) = (usize::from(body.u8()?), body.u8()?);
@@ -123,7 +123,7 @@ impl Proposal {
         for at in 1..=count {
             let (transform, last) = Transform::parse(&mut body)?;
             if last != (at == count) {
-                return Err(Malformed::TransformCount.into());
+                return Err(BadMessage::TransformCount.into());
             }
             transforms.push(transform);
         }

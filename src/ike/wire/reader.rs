@@ -1,6 +1,6 @@
 //! A cursor over bytes that somebody else wrote.
 
-use crate::ike::reason::{Malformed, Reason};
+use crate::ike::reason::{BadMessage, Reason};
 
 /// What is left to read. Every method fails instead of reading past the end.
 #[derive(Debug, Clone)]
@@ -23,8 +23,8 @@ impl<'a> Reader<'a> {
     }
 
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], Reason> {
-        let end = self.at.checked_add(count).ok_or(Malformed::Overflow)?;
-        let taken = self.all.get(self.at..end).ok_or(Malformed::Truncated)?;
+        let end = self.at.checked_add(count).ok_or(BadMessage::Overflow)?;
+        let taken = self.all.get(self.at..end).ok_or(BadMessage::Truncated)?;
         self.at = end;
         Ok(taken)
     }
@@ -58,6 +58,6 @@ impl<'a> Reader<'a> {
     }
 
     pub fn finish(&self) -> Result<(), Reason> {
-        if self.is_empty() { Ok(()) } else { Err(Malformed::LeftOver.into()) }
+        if self.is_empty() { Ok(()) } else { Err(BadMessage::LeftOver.into()) }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::codes::ts;
 use super::payload::length16;
 use super::reader::Reader;
-use crate::ike::reason::{Malformed, Reason};
+use crate::ike::reason::{BadMessage, Reason};
 
 /// A range of addresses and ports of one protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl TrafficSelector {
 
     fn parse(reader: &mut Reader<'_>) -> Result<Option<Self>, Reason> {
         let (kind, protocol, length) = (reader.u8()?, reader.u8()?, usize::from(reader.u16()?));
-        let body = length.checked_sub(4).ok_or(Malformed::ShortSelector)?;
+        let body = length.checked_sub(4).ok_or(BadMessage::ShortSelector)?;
         let mut body = Reader::new(reader.take(body)?);
         let addresses = |body: &mut Reader<'_>| -> Result<Option<(IpAddr, IpAddr)>, Reason> {
             Ok(match kind {

@@ -4,10 +4,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ike::reason::{Algorithm, Offered, OfferedProposal};
-use crate::types::{EspProposal, IkeProposal, NodeName, Proposals, Spi, UnixTime};
+use crate::protect::reason::{BlockedWay, DetourTried, PairReason, Unwritten};
+use crate::types::{
+    Block, EspProposal, IkeProposal, NodeName, OpError, Pair, PolicyDirection, PolicyId, PolicyReading,
+    Proposals, ReasonCode, Spi, UnixTime,
+};
 
 fn node() -> NodeName {
     "b".parse().unwrap()
+}
+
+fn pair() -> Pair {
+    Pair::new("10.99.0.1".parse().unwrap(), remote().ip()).unwrap()
 }
 
 fn remote() -> SocketAddr {
@@ -29,38 +37,38 @@ const ENCR: u8 = 1;
 const INTEG: u8 = 3;
 const DH: u8 = 4;
 
-fn ike(text: &str) -> Taken {
-    Taken::Ike(Proposals::new(vec![text.parse::<IkeProposal>().unwrap()]).unwrap())
+fn ike(text: &str) -> OurProposals {
+    OurProposals::Ike(Proposals::new(vec![text.parse::<IkeProposal>().unwrap()]).unwrap())
 }
 
-fn esp(text: &str) -> Taken {
-    Taken::Esp(Proposals::new(vec![text.parse::<EspProposal>().unwrap()]).unwrap())
+fn esp(text: &str) -> OurProposals {
+    OurProposals::Esp(Proposals::new(vec![text.parse::<EspProposal>().unwrap()]).unwrap())
 }
 
 /// Each cause, and what the operator reads of it.
 fn all() -> Vec<(Reason, &'static str)> {
     let disjoint = |taken| Reason::from(Disjoint { offered: old(), taken });
     let method =
-        |used, accepted: &[AuthMethod]| Unproven::Method { used, accepted: accepted.to_vec(), node: node() };
+        |used, accepted: &[AuthMethod]| BadProof::Method { used, accepted: accepted.to_vec(), node: node() };
     let other_name = CertificateError::OtherName { node: node(), addresses: "10.99.0.2".to_owned() };
-    let of_certificate = |error| Reason::from(Unproven::Certificate(error));
+    let of_certificate = |error| Reason::from(BadProof::Certificate(error));
     vec![
-        (Malformed::Version.into(), "malformed message: it is not IKE version 2"),
-        (Malformed::Length.into(), "malformed message: its length is not the datagram's"),
-        (Malformed::Overflow.into(), "malformed message: a length overflows"),
-        (Malformed::Truncated.into(), "malformed message: it ends too early"),
-        (Malformed::LeftOver.into(), "malformed message: bytes are left over"),
-        (Malformed::ShortPayload.into(), "malformed message: a payload is too short"),
-        (Malformed::TooManyPayloads.into(), "malformed message: it has too many payloads"),
-        (Malformed::AfterEncrypted.into(), "malformed message: something follows the Encrypted payload"),
-        (Malformed::FragmentNumber.into(), "malformed message: a fragment has a number that does not exist"),
-        (Malformed::ShortProposal.into(), "malformed message: a proposal is too short"),
-        (Malformed::TransformCount.into(), "malformed message: a proposal's count of transforms is wrong"),
-        (Malformed::ShortTransform.into(), "malformed message: a transform is too short"),
-        (Malformed::ShortSelector.into(), "malformed message: a traffic selector is too short"),
-        (Malformed::NonceLength.into(), "malformed message: a nonce has a wrong length"),
-        (Malformed::DeleteSpiSize.into(), "malformed message: a Delete payload has a wrong SPI size"),
-        (Malformed::Padding.into(), "malformed message: its padding is longer than it is"),
+        (BadMessage::Version.into(), "malformed message: it is not IKE version 2"),
+        (BadMessage::Length.into(), "malformed message: its length is not the datagram's"),
+        (BadMessage::Overflow.into(), "malformed message: a length overflows"),
+        (BadMessage::Truncated.into(), "malformed message: it ends too early"),
+        (BadMessage::LeftOver.into(), "malformed message: bytes are left over"),
+        (BadMessage::ShortPayload.into(), "malformed message: a payload is too short"),
+        (BadMessage::TooManyPayloads.into(), "malformed message: it has too many payloads"),
+        (BadMessage::AfterEncrypted.into(), "malformed message: something follows the Encrypted payload"),
+        (BadMessage::FragmentNumber.into(), "malformed message: a fragment has a number that does not exist"),
+        (BadMessage::ShortProposal.into(), "malformed message: a proposal is too short"),
+        (BadMessage::TransformCount.into(), "malformed message: a proposal's count of transforms is wrong"),
+        (BadMessage::ShortTransform.into(), "malformed message: a transform is too short"),
+        (BadMessage::ShortSelector.into(), "malformed message: a traffic selector is too short"),
+        (BadMessage::NonceLength.into(), "malformed message: a nonce has a wrong length"),
+        (BadMessage::DeleteSpiSize.into(), "malformed message: a Delete payload has a wrong SPI size"),
+        (BadMessage::Padding.into(), "malformed message: its padding is longer than it is"),
         (Misbehaved::NoSa.into(), "the peer broke the protocol: there is no SA payload"),
         (Misbehaved::NoNonce.into(), "the peer broke the protocol: there is no nonce"),
         (Misbehaved::NoPublicValue.into(), "the peer broke the protocol: there is no public value"),
@@ -140,32 +148,33 @@ fn all() -> Vec<(Reason, &'static str)> {
             BadTicket::UnknownSecret.into(),
             "the peer's ticket is rejected: it was made for another secret or another cluster",
         ),
-        (Unproven::Missing.into(), "authentication failed: the peer gave no proof of who it is"),
+        (BadProof::Missing.into(), "authentication failed: the peer gave no proof of who it is"),
         (
-            Unproven::Identity.into(),
+            BadProof::Identity.into(),
             "authentication failed: the peer says that it is another host than the one with this address",
         ),
         (
-            method(Way::Known(AuthMethod::Secret), &[AuthMethod::PublicKey, AuthMethod::Certificate]).into(),
+            method(ProofWay::Known(AuthMethod::Secret), &[AuthMethod::PublicKey, AuthMethod::Certificate])
+                .into(),
             "authentication failed: the peer proves itself with the shared secret, and only its public key or its \
              certificate is accepted from b (auth.accept)",
         ),
         (
-            method(Way::Other(9), &[AuthMethod::Secret]).into(),
+            method(ProofWay::Other(9), &[AuthMethod::Secret]).into(),
             "authentication failed: the peer proves itself with AUTH method 9, and only the shared secret is accepted \
              from b (auth.accept)",
         ),
         (
-            Unproven::Resumption.into(),
+            BadProof::Resumption.into(),
             "authentication failed: the peer's proof does not match the messages that came from it",
         ),
         (
-            Unproven::Secret.into(),
+            BadProof::Secret.into(),
             "authentication failed: the peer has another secret (compare `hostseal secret id` on both hosts)",
         ),
-        (Unproven::Unlisted(node()).into(), "authentication failed: the file has no public_key of node b"),
+        (BadProof::Unlisted(node()).into(), "authentication failed: the file has no public_key of node b"),
         (
-            Unproven::Key(node()).into(),
+            BadProof::Key(node()).into(),
             "authentication failed: the peer's key is not the one configured for node b (compare public_key in the \
              file with `hostseal key show` there)",
         ),
@@ -179,11 +188,11 @@ fn all() -> Vec<(Reason, &'static str)> {
             "authentication failed: its certificate is not issued by a CA of auth.ca",
         ),
         (
-            Unproven::OtherSigner.into(),
+            BadProof::OtherSigner.into(),
             "authentication failed: the peer does not have the key of its certificate",
         ),
         (
-            Unproven::NoTime.into(),
+            BadProof::NoTime.into(),
             "authentication failed: this host does not know the time, and the peer proves itself with a certificate",
         ),
         (Lapsed::NotAccepted.into(), "the peer's proof is no longer accepted, and it has shown no other"),
@@ -251,17 +260,96 @@ fn each_cause_has_its_words() {
 #[test]
 fn no_two_causes_are_told_alike() {
     let mut told: Vec<String> = all().iter().map(|(reason, _)| words(reason)).collect();
+    told.extend(all_of_pairs().iter().filter_map(|(reason, _)| of_pair(pair(), reason)));
     told.sort();
     for pair in told.windows(2) {
         assert_ne!(pair[0], pair[1]);
     }
 }
 
-/// The variants of each enum in the room of the causes, with the enum in front.
-fn variants() -> Vec<(&'static str, &'static str)> {
+/// Each reason of a pair, and what the operator reads of it.
+fn all_of_pairs() -> Vec<(PairReason, &'static str)> {
+    let refused = || OpError::Refused { op: "add policy".to_owned(), reason: "no memory".to_owned() };
+    let blocked = |way, detour| PairReason::EspBlocked { way, detour };
+    let [own, other] = [pair().local, pair().remote].map(Block::host);
+    let stranger = PolicyReading {
+        id: PolicyId::between(PolicyDirection::Out, own, other),
+        index: 9,
+        priority: 1,
+        action: None,
+        until: None,
+    };
+    vec![
+        (PairReason::Leaving, "on the way back to the clear"),
+        (PairReason::Sealing, "sending ESP, still accepting clear packets"),
+        (PairReason::Proving, "agreed keys, proving that ESP gets through"),
+        (PairReason::Agreeing, "agreeing keys"),
+        (PairReason::Encapsulating, "ESP (IP protocol 50) does not get through: trying it in UDP"),
+        (PairReason::NoAddress, "this host does not have 10.99.0.1 now: no interface that is up carries it"),
+        (PairReason::PeerDisabled, "10.99.0.2 went back to the clear: its operator disabled it"),
+        (
+            PairReason::PeerRemoved,
+            "10.99.0.2 took the pair back to the clear: its file does not list this host any more. Remove 10.99.0.2 \
+             here too, or add this host there",
+        ),
+        (PairReason::TrialEnded, "10.99.0.2 was enabled on trial, and nobody confirmed it in time"),
+        (PairReason::Unwritten(Unwritten::Refused(refused())), "add policy: no memory"),
+        (
+            PairReason::Unwritten(Unwritten::InTheWay(stranger)),
+            "policy out 10.99.0.1/32 -> 10.99.0.2/32 of other IPsec software (index 9) is in the way: remove it there",
+        ),
+        (
+            PairReason::NotInstalled(OpError::Exists { op: "add SA".to_owned() }),
+            "add SA: the kernel holds one already",
+        ),
+        (
+            blocked(BlockedWay::Unknown, DetourTried::Nothing),
+            "10.99.0.2 agrees on keys, but ESP (IP protocol 50) does not get through: open it in the firewalls in \
+             between",
+        ),
+        (
+            blocked(BlockedWay::Both, DetourTried::Port(4500)),
+            "10.99.0.2 agrees on keys, but neither ESP (IP protocol 50) nor ESP in UDP (port 4500) gets through in \
+             either direction: open one of them in the firewalls in between",
+        ),
+        (
+            blocked(BlockedWay::Out, DetourTried::Nothing),
+            "10.99.0.2 agrees on keys, but ESP (IP protocol 50) does not get through from this host to the other: open \
+             it in the firewalls in between",
+        ),
+        (
+            blocked(BlockedWay::In, DetourTried::Failed),
+            "10.99.0.2 agrees on keys, but ESP (IP protocol 50) does not get through, and an attempt with ESP in UDP \
+             failed from the other host to this one: open protocol 50, or the UDP port of `keying.nat_port` (4500), in \
+             the firewalls in between",
+        ),
+    ]
+}
+
+#[test]
+fn each_reason_of_a_pair_has_its_words() {
+    for (reason, expected) in all_of_pairs() {
+        assert_eq!(of_pair(pair(), &reason).as_deref(), Some(expected), "{reason:?}");
+    }
+    assert_eq!(of_pair(pair(), &PairReason::NoKeys(ReasonCode::NoAnswer)), None, "another room knows");
+}
+
+#[test]
+fn every_reason_of_a_pair_is_in_the_list() {
+    let variants = variants(include_str!("../../protect/reason.rs"));
+    assert!(variants.len() > 15, "the test reads variants: {}", variants.len());
+    let listed: Vec<String> = all_of_pairs().iter().map(|(reason, _)| format!("{reason:?}")).collect();
+    for (of, variant) in variants.into_iter().filter(|(_, variant)| *variant != "NoKeys") {
+        let is_named = |text: &String| text.split(|c: char| !c.is_alphanumeric()).any(|part| part == variant);
+        assert!(listed.iter().any(is_named), "{of}::{variant} is not in the list of this test");
+    }
+}
+
+/// The variants of each enum in `source`, with the enum in front.
+fn variants(source: &'static str) -> Vec<(&'static str, &'static str)> {
     let mut found = Vec::new();
     let mut of = None;
-    for line in include_str!("../../ike/reason.rs").lines() {
+    for line in source.lines() {
         let name = |text: &'static str| text.split(|c: char| !c.is_alphanumeric()).next().unwrap();
         if let Some(rest) = line.strip_prefix("pub enum ") {
             of = Some(name(rest));
@@ -279,7 +367,7 @@ fn variants() -> Vec<(&'static str, &'static str)> {
 /// What is added there is explained here, and its words are looked at.
 #[test]
 fn every_cause_is_in_the_list() {
-    let variants = variants();
+    let variants = variants(include_str!("../../ike/reason.rs"));
     assert!(variants.len() > 80, "the test reads variants: {}", variants.len());
     let listed: Vec<String> = all().iter().map(|(reason, _)| format!("{reason:?}")).collect();
     for (of, variant) in variants {
@@ -287,8 +375,8 @@ fn every_cause_is_in_the_list() {
         let named = match of {
             "Reason" => variant.to_owned(),
             "Refusal" => format!("Refused({variant}"),
-            "Taken" => format!("taken: {variant}"),
-            "Way" => format!("used: {variant}"),
+            "OurProposals" => format!("taken: {variant}"),
+            "ProofWay" => format!("used: {variant}"),
             of => format!("{of}({variant}"),
         };
         let says = |text: &String| {
@@ -319,7 +407,7 @@ proptest! {
             Refusal::Other(number).into(),
             Incompatible::Group(number).into(),
             Incompatible::CriticalPayload(payload).into(),
-            Unproven::Method { used: Way::Other(payload), accepted: Vec::new(), node: node() }.into(),
+            BadProof::Method { used: ProofWay::Other(payload), accepted: Vec::new(), node: node() }.into(),
             Unanswered::First(remote).into(),
         ];
         for reason in reasons {

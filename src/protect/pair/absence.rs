@@ -53,7 +53,7 @@ impl PairMachine {
         let Some(since) = self.absence.since else { return };
         let unheard = match why {
             Why::Agreeing => true,
-            Why::Failed => self.failing.keys().is_some_and(|(code, _)| *code == ReasonCode::NoAnswer),
+            Why::Failed => self.has_failed_for(ReasonCode::NoAnswer),
             _ => false,
         };
         self.absence.waiting = self.way.is_on() && unheard && clock.due(since + ABSENCE_PATIENCE);

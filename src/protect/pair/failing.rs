@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::Reason;
 use crate::protect::clock::Clock;
+use crate::protect::reason::{PairReason, Unwritten};
 use crate::protect::timing::KERNEL_RETRY;
 use crate::types::{OpError, ReasonCode};
 
@@ -11,30 +11,30 @@ use crate::types::{OpError, ReasonCode};
 #[derive(Debug, Default)]
 pub(super) struct Failing {
     /// Why the last attempt at keys failed.
-    keys: Option<Reason>,
+    keys: Option<PairReason>,
     /// Since when all attempts have failed.
     since: Option<Instant>,
-    /// What the kernel said of a policy that it refused last, and when to try again.
-    policies: Option<(String, Instant)>,
+    /// Why a policy is not in the kernel, and when to try again.
+    policies: Option<(Unwritten, Instant)>,
     /// The peer's file does not list this host any more.
     removed: bool,
 }
 
 impl Failing {
     /// An attempt at keys failed.
-    pub(super) fn note(&mut self, now: Instant, reason: Reason) {
-        self.keys = Some(reason);
+    pub(super) fn note(&mut self, now: Instant, code: ReasonCode) {
+        self.keys = Some(PairReason::NoKeys(code));
         self.since.get_or_insert(now);
     }
 
     /// The kernel did not take an SA.
     pub(super) fn note_refused(&mut self, error: &OpError) {
-        self.keys = Some((ReasonCode::KernelError, error.to_string()));
+        self.keys = Some(PairReason::NotInstalled(error.clone()));
     }
 
-    /// The kernel took the policies, or this is what it said of one.
-    pub(super) fn note_policies(&mut self, now: Instant, error: Option<String>) {
-        self.policies = error.map(|error| (error, now + KERNEL_RETRY));
+    /// The kernel has the policies, or not for this reason.
+    pub(super) fn note_policies(&mut self, now: Instant, unwritten: Option<Unwritten>) {
+        self.policies = unwritten.map(|unwritten| (unwritten, now + KERNEL_RETRY));
     }
 
     /// The peer says that its file does not list this host any more.
@@ -65,7 +65,7 @@ impl Failing {
     }
 
     /// Why the last attempt at keys failed.
-    pub(super) fn keys(&self) -> Option<&Reason> {
+    pub(super) fn keys(&self) -> Option<&PairReason> {
         self.keys.as_ref()
     }
 
@@ -79,9 +79,9 @@ impl Failing {
         self.since.filter(|_| self.keys.is_some())
     }
 
-    /// What the kernel said of a policy that it did not take.
-    pub(super) fn policies(&self) -> Option<&str> {
-        self.policies.as_ref().map(|(words, _)| words.as_str())
+    /// Why a policy is not in the kernel.
+    pub(super) fn policies(&self) -> Option<&Unwritten> {
+        self.policies.as_ref().map(|(unwritten, _)| unwritten)
     }
 
     /// Whether the peer's file does not list this host any more.

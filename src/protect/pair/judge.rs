@@ -1,9 +1,10 @@
 //! What `status` says of a pair, and why.
 
+use super::PairMachine;
 use super::way::{Left, Phase};
-use super::{PairMachine, Reason};
 use crate::protect::child::Child;
-use crate::types::{ReasonCode, RowState};
+use crate::protect::reason::{DetourTried, PairReason};
+use crate::types::RowState;
 
 /// Why a pair is in its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,19 +25,19 @@ pub(super) enum Why {
 
 impl PairMachine {
     /// Why it is neither protected nor off.
-    pub fn reason(&self) -> Option<Reason> {
+    pub fn reason(&self) -> Option<PairReason> {
         let (_, why) = self.judge();
         self.explain(why)
     }
 
     /// How it stands and why, to be compared with another time.
     pub fn standing(&self) -> impl PartialEq + use<> {
-        (self.judge(), self.failing.keys().map(|(code, _)| *code), self.is_waiting())
+        (self.judge(), self.failing.keys().map(PairReason::code), self.is_waiting())
     }
 
     /// Why the keys that protect the pair could not be renewed: it stays protected until the kernel's hard
     /// limit ends them.
-    pub fn unrenewed(&self) -> Option<&Reason> {
+    pub fn unrenewed(&self) -> Option<&PairReason> {
         self.failing.keys().filter(|_| self.row_state() == RowState::Protected)
     }
 
@@ -110,62 +111,33 @@ impl PairMachine {
     }
 
     /// What does not get through, which way, and what was tried.
-    fn explain_blocked(&self) -> String {
-        let remote = self.pair.remote;
+    fn blocked(&self) -> PairReason {
         let newest = self.children.newest();
         let blocked = [self.current(), newest].into_iter().flatten().find(|child| child.seems_blocked());
-        let way = blocked.map(Child::blocked_way).unwrap_or_default();
-        let (what, open) = match newest.and_then(Child::encapsulation) {
-            Some(ports) => {
-                let port = ports.remote;
-                let what = format!("neither ESP (IP protocol 50) nor ESP in UDP (port {port}) gets through");
-                (what, "one of them")
-            }
-            None if self.detour.was_tried() => {
-                let what = "ESP (IP protocol 50) does not get through, and an attempt with ESP in UDP failed";
-                (what.to_owned(), "protocol 50, or the UDP port of `keying.nat_port` (4500),")
-            }
-            None => ("ESP (IP protocol 50) does not get through".to_owned(), "it"),
+        let detour = match newest.and_then(Child::encapsulation) {
+            Some(ports) => DetourTried::Port(ports.remote),
+            None if self.detour.was_tried() => DetourTried::Failed,
+            None => DetourTried::Nothing,
         };
-        format!("{remote} agrees on keys, but {what}{way}: open {open} in the firewalls in between")
+        PairReason::EspBlocked { way: blocked.map(Child::blocked_way).unwrap_or_default(), detour }
     }
 
-    fn explain(&self, why: Why) -> Option<Reason> {
-        let remote = self.pair.remote;
-        let under_way = |words: &str| Some((ReasonCode::InProgress, words.to_owned()));
-        match why {
-            Why::Fine => None,
-            Why::Leaving => under_way("on the way back to the clear"),
-            Why::Sealing => under_way("sending ESP, still accepting clear packets"),
-            Why::Proving => under_way("agreed keys, proving that ESP gets through"),
-            Why::Agreeing => under_way("agreeing keys"),
-            Why::NoAddress => {
-                let words = format!(
-                    "this host does not have {} now: no interface that is up carries it",
-                    self.pair.local
-                );
-                Some((ReasonCode::NoAddress, words))
-            }
-            Why::PeerDisabled => {
-                let words = match self.failing.is_removed() {
-                    true => format!(
-                        "{remote} took the pair back to the clear: its file does not list this host any more. Remove \
-                         {remote} here too, or add this host there"
-                    ),
-                    false => format!("{remote} went back to the clear: its operator disabled it"),
-                };
-                Some((ReasonCode::PeerDisabled, words))
-            }
-            Why::TrialEnded => {
-                let words = format!("{remote} was enabled on trial, and nobody confirmed it in time");
-                Some((ReasonCode::PeerDisabled, words))
-            }
-            Why::KernelError => {
-                self.failing.policies().map(|words| (ReasonCode::KernelError, words.to_owned()))
-            }
-            Why::EspBlocked => Some((ReasonCode::EspBlocked, self.explain_blocked())),
-            Why::Encapsulating => under_way("ESP (IP protocol 50) does not get through: trying it in UDP"),
-            Why::Failed => self.failing.keys().cloned(),
-        }
+    fn explain(&self, why: Why) -> Option<PairReason> {
+        let reason = match why {
+            Why::Fine => return None,
+            Why::Leaving => PairReason::Leaving,
+            Why::Sealing => PairReason::Sealing,
+            Why::Proving => PairReason::Proving,
+            Why::Agreeing => PairReason::Agreeing,
+            Why::NoAddress => PairReason::NoAddress,
+            Why::PeerDisabled if self.failing.is_removed() => PairReason::PeerRemoved,
+            Why::PeerDisabled => PairReason::PeerDisabled,
+            Why::TrialEnded => PairReason::TrialEnded,
+            Why::KernelError => PairReason::Unwritten(self.failing.policies()?.clone()),
+            Why::EspBlocked => self.blocked(),
+            Why::Encapsulating => PairReason::Encapsulating,
+            Why::Failed => self.failing.keys()?.clone(),
+        };
+        Some(reason)
     }
 }

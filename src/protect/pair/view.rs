@@ -6,6 +6,7 @@ use super::{Order, PairMachine};
 use crate::protect::child::Child;
 use crate::protect::plan::Desired;
 use crate::protect::policies;
+use crate::protect::reason::PairReason;
 use crate::protect::timing::{TRIAL_IN, TRIAL_OUT};
 use crate::types::{Action, Limits, Pair, ReasonCode, RowState, Sa, SaId, Spi};
 
@@ -85,8 +86,8 @@ impl PairMachine {
     }
 
     /// Whether the last attempt at keys failed for this reason.
-    pub fn has_failed_for(&self, code: ReasonCode, words: &str) -> bool {
-        self.failing.keys().is_some_and(|(failed, said)| (*failed, said.as_str()) == (code, words))
+    pub fn has_failed_for(&self, code: ReasonCode) -> bool {
+        self.failing.keys() == Some(&PairReason::NoKeys(code))
     }
 
     /// Our name of the child that both ends send through.

@@ -13,7 +13,7 @@ fn waits(link: &Link) -> bool {
 
 fn fail(link: &mut Link, code: ReasonCode) {
     let now = link.now;
-    link.ends[0].machine.handle_failure(now, code, "so it is".to_owned());
+    link.ends[0].machine.handle_failure(now, code);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::observe::explain;
 use crate::protect::timing::SEAL_GRACE;
 use crate::protect::word::{Flags, Word};
 use crate::protect::{Adopted, Child, Found, Indexes, Order, PairMachine, Rules, plan, policies};
@@ -197,7 +198,8 @@ impl Link {
     }
 
     pub(super) fn reason(&self, at: usize) -> String {
-        self.ends[at].machine.reason().map(|(_, words)| words).unwrap_or_default()
+        let machine = &self.ends[at].machine;
+        machine.reason().and_then(|reason| explain::of_pair(machine.pair(), &reason)).unwrap_or_default()
     }
 
     pub(super) fn states(&self) -> [RowState; 2] {

@@ -19,7 +19,7 @@ fn disabling_one_end_takes_both_to_the_clear_in_stages() {
     assert!(link.ends[0].kernel.sas.is_empty() && link.ends[0].kernel.policies.is_empty());
     assert_eq!(link.state(0), RowState::Off);
     assert_eq!(link.state(1), RowState::Clear);
-    assert_eq!(link.ends[1].machine.reason().unwrap().0, ReasonCode::PeerDisabled);
+    assert_eq!(link.ends[1].machine.reason().unwrap().code(), ReasonCode::PeerDisabled);
     assert_eq!(link.count(0, |order| *order == Order::Ike(IkeOrder::Forget)), 1);
     assert_eq!(link.count(1, |order| *order == Order::Ike(IkeOrder::Passive)), 1);
     // And again.
@@ -62,7 +62,7 @@ fn the_peer_is_told_before_a_successor_goes_to_the_clear() {
     assert_eq!((link.outbound(0), link.outbound(1)), (None, None));
     link.pass(2 * IN_GRACE);
     assert_eq!(link.state(0), RowState::Off);
-    assert_eq!(link.ends[1].machine.reason().unwrap().0, ReasonCode::PeerDisabled);
+    assert_eq!(link.ends[1].machine.reason().unwrap().code(), ReasonCode::PeerDisabled);
     assert!(link.ends.iter().all(|end| end.kernel.sas.is_empty()));
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules};
+use crate::protect::reason::{PairReason, Unwritten};
 use crate::protect::timing::{IN_GRACE, KERNEL_RETRY, QUIET_GRACE, SEAL_GRACE, quiet_grace};
 use crate::protect::{Indexes, Order, PairMachine, plan};
 use crate::types::{
@@ -116,7 +117,7 @@ fn esp_that_does_not_get_through_moves_nothing() {
             "{blocked:?}: {words}"
         );
         assert_eq!(link.outbound(sender), None, "the blocked way stays clear: {blocked:?}");
-        assert_eq!(link.ends[sender].machine.reason().unwrap().0, ReasonCode::EspBlocked);
+        assert_eq!(link.ends[sender].machine.reason().unwrap().code(), ReasonCode::EspBlocked);
         link.esp = [true; 2];
         link.pass(Duration::from_secs(20));
         assert_eq!(link.states(), [RowState::Protected; 2]);
@@ -200,16 +201,18 @@ fn a_refused_sa_refuses_the_child() {
     let orders: Vec<Order> = std::iter::from_fn(|| machine.poll_order()).collect();
     assert!(orders.contains(&Order::Installed { in_spi: Spi(1), ok: false }));
     assert!(machine.desired().fresh.is_empty() && machine.desired().keep.is_empty());
-    assert_eq!(machine.reason().unwrap().0, ReasonCode::KernelError);
+    assert_eq!(machine.reason().unwrap().code(), ReasonCode::KernelError);
 }
 
 #[test]
 fn a_pair_is_not_called_protected_while_the_kernel_refuses_its_policies() {
     let mut link = Link::sealed();
     let machine = &mut link.ends[0].machine;
-    machine.handle_applied(link.now, &BTreeMap::new(), Some("update policy in: no memory".to_owned()));
+    let (op, reason) = ("update policy in".to_owned(), "no memory".to_owned());
+    let unwritten = Unwritten::Refused(crate::types::OpError::Refused { op, reason });
+    machine.handle_applied(link.now, &BTreeMap::new(), Some(unwritten.clone()));
     assert_eq!(machine.row_state(), RowState::Clear);
-    assert_eq!(machine.reason().unwrap().0, ReasonCode::KernelError);
+    assert_eq!(machine.reason(), Some(PairReason::Unwritten(unwritten)));
     link.pass(KERNEL_RETRY);
     assert_eq!(link.state(0), RowState::Protected, "tried again");
 }
@@ -221,9 +224,8 @@ fn without_its_address_a_pair_says_so_and_keeps_what_it_has() {
     assert!(!link.ends[0].machine.handle_address(now, false));
     link.work();
     assert_eq!(link.states(), [RowState::Blocked, RowState::Protected]);
-    let (code, words) = link.ends[0].machine.reason().unwrap();
-    assert_eq!(code, ReasonCode::NoAddress);
-    assert!(words.contains("10.0.0.1"), "{words}");
+    assert_eq!(link.ends[0].machine.reason(), Some(PairReason::NoAddress));
+    assert!(link.reason(0).contains("10.0.0.1"), "{}", link.reason(0));
     assert_eq!(link.ends[0].kernel.sas.len(), spis);
     assert!(link.ends[0].machine.handle_address(now, true), "it is back");
     assert!(!link.ends[0].machine.handle_address(now, true), "that is no news any more");
@@ -245,7 +247,7 @@ fn esp_that_stops_getting_through_blocks_a_sealed_pair_until_it_passes_again() {
             link.pass(Duration::from_secs(4));
             for at in 0..2 {
                 assert_eq!(link.state(at), RowState::Blocked, "{esp:?}");
-                assert_eq!(link.ends[at].machine.reason().unwrap().0, ReasonCode::EspBlocked);
+                assert_eq!(link.ends[at].machine.reason().unwrap().code(), ReasonCode::EspBlocked);
                 assert!(link.ends[at].machine.is_sealed());
             }
             assert_eq!(link.outbound(0), outbound, "it goes on trying");

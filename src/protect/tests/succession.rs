@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, token};
+use crate::protect::reason::PairReason;
 use crate::protect::timing::{IN_GRACE, OUT_GRACE, PACE_LEADER, PACE_OTHER, SEAL_GRACE, UNSETTLED_PATIENCE};
 use crate::protect::word::{Flags, Passage, Probe, Word};
 use crate::protect::{Order, policies};
@@ -57,10 +58,10 @@ fn an_orphan_serves_until_another_child_has_taken_over() {
     link.pass(Duration::from_secs(60));
     assert_eq!(link.state(0), RowState::Protected);
     assert_eq!(link.ends[0].machine.unrenewed(), None);
-    link.ends[0].machine.handle_failure(link.now, ReasonCode::NoAnswer, "no answer".to_owned());
+    link.ends[0].machine.handle_failure(link.now, ReasonCode::NoAnswer);
     assert_eq!(link.state(0), RowState::Protected);
-    let warning = Some((ReasonCode::NoAnswer, "no answer".to_owned()));
-    assert_eq!(link.ends[0].machine.unrenewed(), warning.as_ref());
+    let warning = PairReason::NoKeys(ReasonCode::NoAnswer);
+    assert_eq!(link.ends[0].machine.unrenewed(), Some(&warning));
     link.agree(0, false);
     link.work();
     assert_eq!(link.ends[0].machine.unrenewed(), None);

@@ -1,0 +1,63 @@
+//! Why pairs are not protected: what the pairs know, and what the key exchange and the sockets say of keys.
+
+use super::{Core, Unsent};
+use crate::ike::{self, FailureCode};
+use crate::observe::explain;
+use crate::protect::PairMachine;
+use crate::protect::reason::PairReason;
+use crate::types::{Pair, ReasonCode};
+
+/// A code of the contract with programs, and words.
+pub type ToldReason = (ReasonCode, String);
+
+/// Why the last attempt at keys failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The key exchange says so.
+    Exchange(ike::reason::Reason),
+    /// This host did not let it out.
+    Unsent(Unsent),
+}
+
+impl Cause {
+    pub(super) fn code(&self) -> ReasonCode {
+        match self {
+            Cause::Exchange(reason) => reason_code(reason.code()),
+            Cause::Unsent(_) => ReasonCode::KernelError,
+        }
+    }
+
+    pub(super) fn words(&self) -> String {
+        match self {
+            Cause::Exchange(reason) => explain::words(reason),
+            Cause::Unsent(Unsent { local, remote, why }) => explain::unsent(local.ip(), *remote, why),
+        }
+    }
+}
+
+impl Core {
+    /// Why the pair of `machine` is neither protected nor off.
+    pub fn why(&self, machine: &PairMachine) -> Option<ToldReason> {
+        machine.reason().map(|reason| self.told(machine.pair(), &reason))
+    }
+
+    /// Why the keys that protect it could not be renewed.
+    pub fn why_unrenewed(&self, machine: &PairMachine) -> Option<ToldReason> {
+        machine.unrenewed().map(|reason| self.told(machine.pair(), reason))
+    }
+
+    fn told(&self, pair: Pair, reason: &PairReason) -> ToldReason {
+        let of_keys = || self.causes.get(&pair).map(Cause::words).unwrap_or_default();
+        (reason.code(), explain::of_pair(pair, reason).unwrap_or_else(of_keys))
+    }
+}
+
+fn reason_code(code: FailureCode) -> ReasonCode {
+    match code {
+        FailureCode::NoAnswer => ReasonCode::NoAnswer,
+        FailureCode::AuthFailed => ReasonCode::AuthFailed,
+        FailureCode::NoProposal => ReasonCode::NoProposal,
+        FailureCode::PeerRefused => ReasonCode::PeerRefused,
+        FailureCode::Internal => ReasonCode::Internal,
+    }
+}
