@@ -155,6 +155,7 @@ impl Core {
         self.pairs.remove(pair);
         self.proven.remove(&pair);
         self.causes.remove(&pair);
+        self.unsent.remove(&pair);
         self.engine.allow_ahead(pair, false);
         // What stands beside the other pairs with the peer concerns the address now.
         self.dirty.insert(Scope::Peer(pair.remote));
