@@ -69,7 +69,6 @@ impl PairMachine {
         if let Some(since) = self.way.waits_to_leave()
             && (self.can_tell() || clock.due(since + OPEN_PATIENCE))
         {
-            self.way.stop_waiting();
             self.open(clock.now, None);
         }
         if let Phase::Opening { since } = self.way.phase() {

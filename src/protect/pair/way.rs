@@ -98,9 +98,12 @@ impl Way {
         self.leaving.get_or_insert(now);
     }
 
-    /// Goes to the clear, `left` by the peer or by the wish of this host. Says whether that begins just now.
+    /// Goes to the clear, `left` by the peer or by the wish of this host, which counts where it waited to leave. Says
+    /// whether that begins just now.
     pub(super) fn open(&mut self, now: Instant, left: Option<Left>) -> bool {
-        self.left = left.or(self.left);
+        if self.leaving.take().is_none() {
+            self.left = left.or(self.left);
+        }
         let begins = self.is_on();
         if begins {
             self.phase = Phase::Opening { since: now };

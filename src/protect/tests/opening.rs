@@ -66,6 +66,26 @@ fn the_peer_is_told_before_a_successor_goes_to_the_clear() {
     assert!(link.ends.iter().all(|end| end.kernel.sas.is_empty()));
 }
 
+/// The wish of this host counts, or the pair would be wanted as before once it is in the clear.
+#[test]
+fn a_peer_that_disables_while_a_successor_waits_to_tell_it_leaves_nothing_either() {
+    let mut link = Link::sealed();
+    link.replace_agent();
+    link.ends[0].machine.disable(link.now);
+    link.work();
+    link.agree(0, false);
+    // It says so before this end has installed the child by which it could be told.
+    link.ends[1].machine.disable(link.now);
+    link.apply(1);
+    while let Some(order) = link.ends[1].machine.poll_order() {
+        link.carry_out(1, order);
+    }
+    link.work();
+    link.pass(OPEN_PATIENCE + 2 * IN_GRACE);
+    assert_eq!(link.states(), [RowState::Off; 2]);
+    assert!(link.ends.iter().all(|end| end.kernel.sas.is_empty() && end.kernel.policies.is_empty()));
+}
+
 #[test]
 fn a_successor_that_meets_nobody_goes_to_the_clear_all_the_same() {
     let mut link = Link::sealed();
