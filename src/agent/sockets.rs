@@ -28,7 +28,7 @@ use crate::host::core::{Datagram, ProbeDatagram, Unsent};
 use crate::host::setup::IkePorts;
 use crate::ike::{DATAGRAM_MAX, Transmit};
 use crate::types::units::listed;
-use crate::types::{Problem, ProblemCode};
+use crate::types::{Family, Problem, ProblemCode};
 use crate::xfrm;
 
 /// How many datagrams one system call takes or gives at most: each of them costs more than what it carries.
@@ -384,7 +384,7 @@ fn address(address: &SockaddrStorage) -> Option<SocketAddr> {
 
 /// Makes a socket one of IKE's. It wakes the loop for what comes, and not each time that something has left it.
 fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Result<AsyncFd<UdpSocket>> {
-    xfrm::bypass(&socket, xfrm::Family::of(local.ip()))?;
+    xfrm::bypass(&socket, Family::of(local.ip()))?;
     if decapsulates {
         xfrm::decapsulate(&socket)?;
     }
@@ -397,9 +397,9 @@ fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Resu
 /// Nobody answers to where probes come from, and what comes all the same finds no room.
 fn open_prober(local: IpAddr) -> io::Result<Socket> {
     let socket = open_udp(SocketAddr::new(local, 0))?;
-    xfrm::bypass(&socket, xfrm::Family::of(local))?;
+    xfrm::bypass(&socket, Family::of(local))?;
     // One that is too large is to be refused at once: whether it arrives in parts says nothing.
-    xfrm::never_fragment(&socket, xfrm::Family::of(local))?;
+    xfrm::never_fragment(&socket, Family::of(local))?;
     socket.set_recv_buffer_size(0)?;
     Ok(socket)
 }

@@ -8,8 +8,9 @@ use super::exit::{Exit, Failure};
 use super::listeners::{Holder, Listener, udp_listeners};
 use crate::config::{Config, Node};
 use crate::types::EncapsulationMode;
+use crate::types::Family;
 use crate::types::ours::KEEPER_NAME;
-use crate::xfrm::{Family, Tables};
+use crate::xfrm::Tables;
 
 /// Bits of a capability set (linux/capability.h).
 const NET_BIND_SERVICE: u32 = 10;

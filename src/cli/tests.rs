@@ -18,10 +18,10 @@ use crate::control::{Change, ErrorCode, PlanLine, Preview, Reply, Request, decod
 use crate::identity::AuthMethod;
 use crate::observe::Progress;
 use crate::observe::status::{
-    AgentInfo, Encapsulation, Family, IkeRow, PeerRow, SaErrors, SaRow, SaState, Status, Summary,
+    AgentInfo, Encapsulation, IkeRow, PeerRow, SaErrors, SaRow, SaState, Status, Summary,
 };
 use crate::types::{
-    Direction, Method, Problem, ProblemCode, Protection, ReasonCode, RowState, Spi, Traffic, UnixTime,
+    Direction, Family, Method, Problem, ProblemCode, Protection, ReasonCode, RowState, Spi, Traffic, UnixTime,
 };
 
 fn node_name(name: &str) -> crate::types::NodeName {
@@ -36,7 +36,7 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         local: [10, 99, 0, 1].into(),
         listed: None,
         remote: [10, 99, 0, host].into(),
-        family: Family::Ipv4,
+        family: Family::V4,
         state,
         since: Some(UnixTime(1_000_000)),
         reason_code: (state == RowState::Clear).then_some(ReasonCode::EspBlocked),

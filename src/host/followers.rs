@@ -15,7 +15,7 @@ const HOLD_MOST: Duration = Duration::from_secs(5);
 const HELD_MOST: usize = 16;
 
 /// A question that waits for its answer.
-pub struct Question {
+pub struct HeldQuestion {
     /// The revision that whoever asks knows.
     pub after: u64,
     /// Where the answer goes.
@@ -32,7 +32,7 @@ pub struct Followers {
     rows: BTreeMap<Pair, (RowState, u64)>,
     /// How many of them are being agreed.
     moving: usize,
-    held: Vec<Question>,
+    held: Vec<HeldQuestion>,
 }
 
 impl Default for Followers {
@@ -72,7 +72,7 @@ impl Followers {
         if self.held.len() >= HELD_MOST {
             self.held[0].until = now;
         }
-        self.held.push(Question { after, asker, asked: now, until: now + time.min(HOLD_MOST) });
+        self.held.push(HeldQuestion { after, asker, asked: now, until: now + time.min(HOLD_MOST) });
     }
 
     /// When [`Followers::take_due`] has something next.
@@ -81,14 +81,14 @@ impl Followers {
     }
 
     /// The questions that are to be answered now.
-    pub fn take_due(&mut self, now: Instant) -> Vec<Question> {
+    pub fn take_due(&mut self, now: Instant) -> Vec<HeldQuestion> {
         let (due, held) = std::mem::take(&mut self.held).into_iter().partition(|held| self.due(held) <= now);
         self.held = held;
         due
     }
 
     /// When a question is answered: soon after a change, and at once when nothing else is on its way.
-    fn due(&self, held: &Question) -> Instant {
+    fn due(&self, held: &HeldQuestion) -> Instant {
         let news = held.after != self.revision;
         match (news, self.moving) {
             (true, 0) => held.asked,

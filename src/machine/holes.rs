@@ -76,7 +76,7 @@ fn interfaces_of(
         if open.is_empty() {
             break;
         }
-        let link = network.way(pair.remote, Some(pair.local)).and_then(|way| way.link);
+        let link = network.route(pair.remote, Some(pair.local)).and_then(|route| route.link);
         used.extend(link.filter(|link| open.remove(link)));
     }
     used.iter().map(|index| Some(links.get(index)?.name.clone())).collect()

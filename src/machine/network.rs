@@ -32,7 +32,7 @@ pub struct Network {
 
 /// How packets go somewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Way {
+pub struct Route {
     /// The address that they leave from, where routing chooses one.
     pub source: Option<IpAddr>,
     /// The number of the interface that they leave by.
@@ -71,7 +71,7 @@ impl Network {
 
     /// How packets to `remote` go, where they are sent from `local` or from whatever address routing chooses; `None`
     /// where there is no way, or no such address here.
-    pub fn way(&mut self, remote: IpAddr, local: Option<IpAddr>) -> Option<Way> {
+    pub fn route(&mut self, remote: IpAddr, local: Option<IpAddr>) -> Option<Route> {
         let bits = |address: IpAddr| if address.is_ipv4() { 32 } else { 128 };
         let question = RouteMessageBuilder::<IpAddr>::new();
         let question = question.destination_prefix(remote, bits(remote)).ok()?;
@@ -80,14 +80,14 @@ impl Network {
             None => question,
         };
         let answers = self.ask(RouteNetlinkMessage::GetRoute(question.build()), 0).ok()?;
-        answers.messages.into_iter().find_map(way)
+        answers.messages.into_iter().find_map(route)
     }
 
     /// The sources that routing chooses towards each of `remotes`.
     pub fn sources(&mut self, remotes: &[IpAddr]) -> Sources {
         let (mut sources, mut names) = (Sources::new(), BTreeMap::new());
         for remote in remotes {
-            let Some(Way { source: Some(address), link }) = self.way(*remote, None) else { continue };
+            let Some(Route { source: Some(address), link }) = self.route(*remote, None) else { continue };
             let device = link.map(|link| names.entry(link).or_insert_with(|| self.name(link)).clone());
             sources.insert(*remote, Source { address, device: device.unwrap_or_default() });
         }
@@ -237,18 +237,18 @@ fn address(answer: RouteNetlinkMessage) -> Option<LinkAddress> {
     })
 }
 
-fn way(answer: RouteNetlinkMessage) -> Option<Way> {
+fn route(answer: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(RouteMessage { attributes, .. }) = answer else { return None };
-    let mut way = Way::default();
+    let mut route = Route::default();
     for attribute in attributes {
         match attribute {
-            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => way.source = Some(v4.into()),
-            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => way.source = Some(v6.into()),
-            RouteAttribute::Oif(index) => way.link = Some(index),
+            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => route.source = Some(v4.into()),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => route.source = Some(v6.into()),
+            RouteAttribute::Oif(index) => route.link = Some(index),
             _ => {}
         }
     }
-    Some(way)
+    Some(route)
 }
 
 #[cfg(test)]
@@ -309,7 +309,7 @@ mod tests {
         let digest = |bytes: &[u8]| {
             let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes) else { return 0 };
             let NetlinkPayload::InnerMessage(message) = message.payload else { return 0 };
-            let read = (link(message.clone()), address(message.clone()), way(message));
+            let read = (link(message.clone()), address(message.clone()), route(message));
             usize::from(read.0.is_some()) + usize::from(read.1.is_some()) + usize::from(read.2.is_some())
         };
         let mut read = 0;

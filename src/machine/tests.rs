@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use super::{Network, Way};
+use super::{Network, Route};
 use crate::types::{Source, Sources};
 
 const HERE: [u8; 4] = [127, 0, 0, 1];
@@ -76,9 +76,9 @@ fn the_way_home_leads_by_the_loopback() {
     let mut network = Network::open().unwrap();
     let home = IpAddr::from(HERE);
     let link = network.links().unwrap().into_values().find(|link| link.is_loopback).unwrap();
-    let way = Way { source: Some(home), link: Some(link.index) };
-    assert_eq!(network.way(home, None), Some(way));
-    assert_eq!(network.way(home, Some(home)).and_then(|way| way.link), Some(link.index));
+    let route = Route { source: Some(home), link: Some(link.index) };
+    assert_eq!(network.route(home, None), Some(route));
+    assert_eq!(network.route(home, Some(home)).and_then(|route| route.link), Some(link.index));
     let source = Source { address: home, device: link.name };
     assert_eq!(network.sources(&[home]), Sources::from([(home, source)]));
 }
@@ -89,9 +89,9 @@ fn a_refusal_is_no_way_and_the_next_question_is_answered() {
     let mut network = Network::open().unwrap();
     let (home, nobody) = (IpAddr::from(HERE), IpAddr::from([192, 0, 2, 1]));
     for _ in 0..3 {
-        assert_eq!(network.way(home, Some(nobody)), None);
-        assert_eq!(network.way(home, Some([0; 16].into())), None);
-        assert!(network.way(home, None).is_some());
+        assert_eq!(network.route(home, Some(nobody)), None);
+        assert_eq!(network.route(home, Some([0; 16].into())), None);
+        assert!(network.route(home, None).is_some());
     }
 }
 

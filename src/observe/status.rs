@@ -15,30 +15,14 @@ pub use self::known::{Known, live_sas, without_agent};
 use crate::config::Mode;
 use crate::identity::AuthMethod;
 use crate::types::{
-    Bounds, Direction, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, Spi, Traffic,
-    UnixTime,
+    Bounds, Direction, Family, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, Spi,
+    Traffic, UnixTime,
 };
 
 /// The version of the JSON.
 pub const SCHEMA: u32 = 1;
 /// The cipher of every SA, as the kernel calls it.
 pub const CIPHER: &str = "rfc4106(gcm(aes))";
-
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
-}
-
-impl From<IpAddr> for Family {
-    fn from(address: IpAddr) -> Self {
-        if address.is_ipv4() { Family::Ipv4 } else { Family::Ipv6 }
-    }
-}
 
 /// What ESP is wrapped in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

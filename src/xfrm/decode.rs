@@ -12,13 +12,12 @@ use netlink_packet_xfrm::{
 
 use nix::errno::Errno;
 
-use super::Family;
 use super::encode::{self, ESP, FLAG_ESN};
 use super::lifetime;
 use super::wire::{Attributes, Malformed, Message, u16_at, u32_at, u64_at};
 use crate::types::{
-    Action, Block, Pair, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Reqid, SaId, SaReading,
-    Selector, Spi, Through, ours,
+    Action, Block, Family, Pair, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Reqid, SaId,
+    SaReading, Selector, Spi, Through, ours,
 };
 
 /// Bits of salt at the end of a key (RFC 4106 section 8.1).

@@ -11,12 +11,11 @@ use netlink_packet_xfrm::{
 };
 use zeroize::Zeroizing;
 
-use super::Family;
 use super::batch::{Attribute, Batch};
 use super::lifetime;
 use super::preflight::Features;
 use crate::types::{
-    Action, Block, Direction, Limits, Policy, PolicyDirection, PolicyReading, Reqid, Sa, SaId, SaKey,
+    Action, Block, Direction, Family, Limits, Policy, PolicyDirection, PolicyReading, Reqid, Sa, SaId, SaKey,
     Selector, Through, UdpPorts, ours,
 };
 

@@ -29,8 +29,6 @@ mod tables;
 mod tests;
 mod wire;
 
-use std::net::IpAddr;
-
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
 pub use events::{Event, Events};
@@ -40,36 +38,3 @@ pub use statistics::statistics;
 pub use sweep::{SweepError, Swept, count_ours, sweep};
 pub use sys::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
 pub use tables::{ReadError, Tables};
-
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of `address`.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    /// Its number, as the kernel's structures hold it.
-    fn number(self) -> u16 {
-        match self {
-            Self::V4 => netlink_packet_xfrm::AF_INET,
-            Self::V6 => netlink_packet_xfrm::AF_INET6,
-        }
-    }
-
-    /// The family of a number, `None` for others.
-    fn from_number(number: u16) -> Option<Self> {
-        match number {
-            netlink_packet_xfrm::AF_INET => Some(Self::V4),
-            netlink_packet_xfrm::AF_INET6 => Some(Self::V6),
-            _ => None,
-        }
-    }
-}

@@ -8,11 +8,10 @@ use nix::libc;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use super::Family;
 use super::connection::Connection;
 use super::encode;
 use super::tables::Tables;
-use crate::types::{Direction, EspSuite, Limits, Pair, Reqid, Sa, SaId, SaKey, Spi};
+use crate::types::{Direction, EspSuite, Family, Limits, Pair, Reqid, Sa, SaId, SaKey, Spi};
 
 /// What this kernel can do and not every supported one can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use netlink_packet_xfrm::{
 };
 use nix::libc;
 
-use super::{Family, encode, sys};
-use crate::types::Sa;
+use super::{encode, sys};
+use crate::types::{Family, Sa};
 
 /// The option that [`decapsulate`] sets (linux/udp.h).
 const UDP_ENCAP: libc::c_int = 100;

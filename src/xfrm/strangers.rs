@@ -6,12 +6,11 @@ use netlink_packet_xfrm::{
     XFRMA_POLICY_TYPE, XFRMA_TMPL,
 };
 
-use super::Family;
 use super::decode::{address_at, direction, field, selector};
 use super::encode::ESP;
 use super::wire::{Malformed, Message, u16_at, u32_at};
 use crate::types::stranger::{StrangerPolicy, StrangerSa, Verdict};
-use crate::types::{Block, PolicyId, SaId, Selector, Spi, ours};
+use crate::types::{Block, Family, PolicyId, SaId, Selector, Spi, ours};
 
 /// The policy of a report (NEWPOLICY), whoever's it is. `None` for what no packet of ours meets: sockets' own
 /// policies, those of another type, those of XFRM interfaces and those with a mark that no packet can have.

@@ -12,7 +12,7 @@ use crate::observe::strangers;
 use crate::observe::strangers::{Ground, Overruled};
 use crate::store::{PairRecord, Saved};
 use crate::types::{
-    Action, Direction, KernelState, NodeName, Pair, PolicyDirection, PolicyId, Problem, Proposals,
+    Action, Direction, Family, KernelState, NodeName, Pair, PolicyDirection, PolicyId, Problem, Proposals,
     Protection, ReasonCode, RowState, SaId, SaReading, Spi, UnixTime, ours,
 };
 
@@ -96,7 +96,7 @@ impl Known<'_> {
             local: pair.local,
             listed: Some(self.node.inside.listed(pair.local)).filter(|listed| *listed != pair.local),
             remote: pair.remote,
-            family: pair.local.into(),
+            family: Family::of(pair.local),
             state,
             since: record.since,
             reason_code,
