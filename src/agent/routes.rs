@@ -155,6 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_can_be_asked_nothing_is_due() {
+        let now = Instant::now();
+        let (pace, told) = (Pace::new(now, PAUSE, SHARE), Told::default());
+        let mut routes = Routes { network: None, asking: None, pace, unlisted: Vec::new(), told };
+        routes.note_change(now);
+        assert_eq!(routes.poll_timeout(), None, "the loop would wake all the time");
+    }
+
+    #[test]
     fn what_stays_is_said_once_and_what_comes_within_the_minute_after_it() {
         let (mut told, start) = (Told::default(), Instant::now());
         let said = |words: &str| Some(words.to_owned());
