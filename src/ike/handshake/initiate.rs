@@ -1,10 +1,8 @@
 //! The initiator's way to an established session (RFC 7296 section 1.2).
 
-use std::time::Instant;
-
 use super::initiation::{Candidate, FirstMessage, Step};
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
-use super::opened::{Opened, fragmentation_supported, fragments};
+use super::opened::{Asking, Opened, fragmentation_supported, fragments};
 use super::opening::{Attempt, Opening};
 use crate::identity::Proof;
 use crate::ike::Event;
@@ -15,14 +13,14 @@ use crate::ike::auth::signature::Hashes;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{Groups, OwnKe, concluded_ike, ike_offer};
-use crate::ike::limits::{IKE_REKEY_FACTOR, TRIES_OPENING};
+use crate::ike::limits::IKE_REKEY_FACTOR;
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
 use crate::ike::reason::{Failed, Later, Misbehaved, Reason, Refusal};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
-use crate::ike::session::exchange::{Retransmission, Window};
+use crate::ike::session::exchange::Window;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::life::Greeted;
 use crate::ike::session::pending::Task;
@@ -46,12 +44,11 @@ struct InitRequest {
 
 /// Has sent IKE_AUTH.
 pub struct AwaitAuthResponse {
-    opened: Opened,
+    asking: Asking,
     /// What we proved ourselves with.
     ours: Proof,
     offer: Offer,
     ahead: Option<Ahead>,
-    sent: Retransmission,
 }
 
 /// An inbound SA that was made ahead of the answer.
@@ -206,7 +203,7 @@ impl Opened {
     }
 
     /// Sends IKE_AUTH.
-    pub(super) fn authenticate(mut self, cx: &mut Cx<'_>) -> Step {
+    pub(super) fn authenticate(self, cx: &mut Cx<'_>) -> Step {
         let pair = self.path.pair;
         let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback)) {
             Ok(proven) => proven,
@@ -226,30 +223,30 @@ impl Opened {
         payloads.extend(proof);
         payloads.extend(offer.request(&proposals(cx, ahead), pair, Vec::new()));
         payloads.extend(offer.first(cx).filter(|_| !self.peer.foreign));
-        let request = match self.sa.seal(cx.entropy, Exchange::IKE_AUTH, false, self.auth_id, &payloads) {
-            Ok(request) => request,
+        let id = self.auth_id;
+        let asking = match self.ask(cx, Exchange::IKE_AUTH, id, &payloads) {
+            Ok(asking) => asking,
             Err(error) => return Step::Over(error.failure()),
         };
         if let Some(suite) = suite {
-            // Before the request goes out: the peer may send ESP before its answer has come.
-            let (key, _) = self.sa.keys.child(None, None, &self.nonces, suite.key_bits, true);
-            let encapsulation = self.path.encapsulation();
+            // Events come before datagrams: the peer may send ESP before its answer has come.
+            let Opened { path, sa, nonces, .. } = &asking.opened;
+            let (key, _) = sa.keys.child(None, None, nonces, suite.key_bits, true);
+            let encapsulation = path.encapsulation();
             let inbound = NewInbound { pair, spi: offer.in_spi, suite, encapsulation, key };
             cx.out.events.push_back(Event::InboundAhead(Box::new(inbound)));
         }
-        cx.out.transmit_all(&self.path, &request);
-        let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
-        let state = AwaitAuthResponse { opened: self, ours, offer, ahead, sent };
-        Step::On(Candidate::Auth(Box::new(state)))
+        Step::On(Candidate::Auth(Box::new(AwaitAuthResponse { asking, ours, offer, ahead })))
     }
 }
 
 impl AwaitAuthResponse {
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
-        let whole = match self.opened.receive(cx, message, Exchange::IKE_AUTH, self.opened.auth_id) {
-            None => return Step::On(Candidate::Auth(self)),
-            Some(whole) => whole,
-        };
+        let whole =
+            match self.asking.opened.receive(cx, message, Exchange::IKE_AUTH, self.asking.opened.auth_id) {
+                None => return Step::On(Candidate::Auth(self)),
+                Some(whole) => whole,
+            };
         let outcome = whole.and_then(|whole| {
             let payloads = whole.payloads()?;
             let proof = self.verify(cx, &Parts(&payloads))?;
@@ -268,7 +265,7 @@ impl AwaitAuthResponse {
     fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         match (parts.auth(), parts.refusal()) {
             (None, Some(refusal)) => Err(refusal.into()),
-            _ => self.opened.verify_responder(cx, parts),
+            _ => self.asking.opened.verify_responder(cx, parts),
         }
     }
 
@@ -278,11 +275,11 @@ impl AwaitAuthResponse {
         if matches!(error, Reason::Refused(_)) {
             return;
         }
-        let id = self.opened.sa.window.next_request();
+        let id = self.asking.opened.sa.window.next_request();
         if let Ok(message) =
-            self.opened.sa.seal(cx.entropy, Exchange::INFORMATIONAL, false, id, &[error.to_notify()])
+            self.asking.opened.sa.seal(cx.entropy, Exchange::INFORMATIONAL, false, id, &[error.to_notify()])
         {
-            cx.out.transmit_all(&self.opened.path, &message);
+            cx.out.transmit_all(&self.asking.opened.path, &message);
         }
     }
 
@@ -295,34 +292,36 @@ impl AwaitAuthResponse {
     /// What was made ahead of the answer is not to be used.
     fn forget_inbound(&self, cx: &mut Cx<'_>) {
         if self.ahead.is_some_and(|ahead| !ahead.withdrawn) {
-            let (pair, in_spi) = (self.opened.path.pair, self.offer.in_spi);
+            let (pair, in_spi) = (self.asking.opened.path.pair, self.offer.in_spi);
             cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void: false });
         }
     }
 
     fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Box<Established> {
-        let pair = self.opened.path.pair;
+        let pair = self.asking.opened.path.pair;
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(refusal.into()),
-            None => child::conclude(&self.opened.path, &proposals(cx, self.ahead), parts, OwnKe::Never),
+            None => {
+                child::conclude(&self.asking.opened.path, &proposals(cx, self.ahead), parts, OwnKe::Never)
+            }
         };
         if conclusion.is_err() {
             self.forget_inbound(cx);
         }
         let introduction = Introduction {
-            path: self.opened.path,
-            begun: self.opened.begun,
-            foreign: self.opened.peer.foreign,
-            greeted: Greeted::read(parts, self.opened.met),
+            path: self.asking.opened.path,
+            begun: self.asking.opened.begun,
+            foreign: self.asking.opened.peer.foreign,
+            greeted: Greeted::read(parts, self.asking.opened.met),
             basis: Basis {
                 ours: self.ours,
                 theirs: proof.proof().clone(),
-                method: self.opened.method(),
+                method: self.asking.opened.method(),
                 initiated: true,
             },
         };
-        let mut session = Established::new(cx, proof, introduction, self.opened.sa);
+        let mut session = Established::new(cx, proof, introduction, self.asking.opened.sa);
         match conclusion {
             Ok(_) if self.ahead.is_some_and(|ahead| ahead.withdrawn) => {
                 session.delete_unwanted(self.offer.in_spi);
@@ -330,14 +329,14 @@ impl AwaitAuthResponse {
             }
             Ok(choice) => {
                 let agreement = Agreement {
-                    path: self.opened.path,
+                    path: self.asking.opened.path,
                     offer: self.offer,
                     choice,
-                    nonces: &self.opened.nonces,
+                    nonces: &self.asking.opened.nonces,
                     shared: None,
                     additional: None,
                     initiator: true,
-                    foreign: self.opened.peer.foreign,
+                    foreign: self.asking.opened.peer.foreign,
                     replaces: None,
                 };
                 session.announce(cx, &agreement, parts);
@@ -357,26 +356,18 @@ impl AwaitAuthResponse {
     }
 
     pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
-        if !cx.retransmit(&self.opened.path, &mut self.sent) {
+        if !self.asking.retransmit(cx) {
             self.forget_inbound(cx);
-            return Step::Over(self.opened.unanswered(Later::Auth));
+            return Step::Over(self.asking.opened.unanswered(Later::Auth));
         }
         Step::On(Candidate::Auth(self))
     }
 
-    pub fn path_is_back(&mut self, now: Instant) {
-        self.sent.restart(now, TRIES_OPENING);
+    pub(super) fn asking(&self) -> &Asking {
+        &self.asking
     }
 
-    pub fn due(&self) -> Instant {
-        self.sent.due()
-    }
-
-    pub fn opened(&self) -> &Opened {
-        &self.opened
-    }
-
-    pub(super) fn opened_mut(&mut self) -> &mut Opened {
-        &mut self.opened
+    pub(super) fn asking_mut(&mut self) -> &mut Asking {
+        &mut self.asking
     }
 }

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq;
 
 use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
 use super::intermediate::AwaitIntermediateResponse;
-use super::opened::Opened;
+use super::opened::{Asking, Opened};
 use super::opening::Opening;
 use super::resume::AwaitResumeResponse;
 use super::session::Session;
@@ -96,18 +96,26 @@ impl FirstMessage {
 }
 
 impl Candidate {
-    fn opened(&self) -> &Opened {
+    fn asking(&self) -> &Asking {
         match self {
-            Candidate::Intermediate(state) => state.opened(),
-            Candidate::Auth(state) => state.opened(),
+            Candidate::Intermediate(state) => state.asking(),
+            Candidate::Auth(state) => state.asking(),
         }
     }
 
-    fn opened_mut(&mut self) -> &mut Opened {
+    fn asking_mut(&mut self) -> &mut Asking {
         match self {
-            Candidate::Intermediate(state) => state.opened_mut(),
-            Candidate::Auth(state) => state.opened_mut(),
+            Candidate::Intermediate(state) => state.asking_mut(),
+            Candidate::Auth(state) => state.asking_mut(),
         }
+    }
+
+    fn opened(&self) -> &Opened {
+        &self.asking().opened
+    }
+
+    fn opened_mut(&mut self) -> &mut Opened {
+        &mut self.asking_mut().opened
     }
 
     /// Whether a message is authentic with its keys.
@@ -136,17 +144,15 @@ impl Candidate {
     }
 
     fn path_is_back(&mut self, now: Instant) {
-        match self {
-            Candidate::Intermediate(state) => state.path_is_back(now),
-            Candidate::Auth(state) => state.path_is_back(now),
-        }
+        self.asking_mut().path_is_back(now);
     }
 
     fn due(&self) -> (Instant, &'static str) {
-        match self {
-            Candidate::Intermediate(state) => (state.due(), "IKE_INTERMEDIATE again"),
-            Candidate::Auth(state) => (state.due(), "IKE_AUTH again"),
-        }
+        let what = match self {
+            Candidate::Intermediate(_) => "IKE_INTERMEDIATE again",
+            Candidate::Auth(_) => "IKE_AUTH again",
+        };
+        (self.asking().due(), what)
     }
 }
 

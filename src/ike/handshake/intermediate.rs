@@ -1,20 +1,17 @@
 //! IKE_INTERMEDIATE: the additional key exchange between IKE_SA_INIT and IKE_AUTH (RFC 9242, RFC 9370
 //! section 2.2.2). There is one at most.
 
-use std::time::Instant;
-
 use super::initiation::{Candidate, Step};
-use super::opened::Opened;
+use super::opened::{Asking, Opened};
 use super::respond::AwaitAuthRequest;
 use super::session::Session;
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::kem::{KemKey, encapsulate, public_value};
 use crate::ike::crypto::keys::derive;
-use crate::ike::limits::TRIES_OPENING;
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
 use crate::ike::reason::{Later, Reason};
-use crate::ike::session::exchange::{Datagrams, Retransmission, Window};
+use crate::ike::session::exchange::{Datagrams, Window};
 use crate::ike::session::fragment::Whole;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::wire::codes::{Exchange, notify};
@@ -26,11 +23,10 @@ const MESSAGE_ID: u32 = 1;
 
 /// Has sent IKE_INTERMEDIATE.
 pub struct AwaitIntermediateResponse {
-    opened: Opened,
+    asking: Asking,
     key: KemKey,
     /// What AUTH covers of the request.
     covered: Vec<u8>,
-    sent: Retransmission,
 }
 
 /// Has answered IKE_SA_INIT with a suite that needs IKE_INTERMEDIATE.
@@ -72,33 +68,26 @@ impl Opened {
 
 impl AwaitIntermediateResponse {
     /// Sends the request.
-    pub fn start(cx: &mut Cx<'_>, mut opened: Opened, additional: AdditionalKe) -> Step {
-        let sealed = KemKey::generate(additional).and_then(|key| {
+    pub fn start(cx: &mut Cx<'_>, opened: Opened, additional: AdditionalKe) -> Step {
+        let started = KemKey::generate(additional).and_then(|key| {
             let ke = [Payload::Ke(Ke { group: additional.id(), data: key.public().to_vec() })];
             let covered = opened.sa.covered(Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke);
-            Ok((
-                opened.sa.seal(cx.entropy, Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke)?,
-                covered,
-                key,
-            ))
+            let asking = opened.ask(cx, Exchange::IKE_INTERMEDIATE, MESSAGE_ID, &ke)?;
+            Ok(Self { asking, key, covered })
         });
-        match sealed {
-            Ok((request, covered, key)) => {
-                cx.out.transmit_all(&opened.path, &request);
-                let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
-                Step::On(Candidate::Intermediate(Box::new(Self { opened, key, covered, sent })))
-            }
+        match started {
+            Ok(state) => Step::On(Candidate::Intermediate(Box::new(state))),
             Err(error) => Step::Over(error.failure()),
         }
     }
 
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
-        let whole = match self.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
+        let whole = match self.asking.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
             None => return Step::On(Candidate::Intermediate(self)),
             Some(whole) => whole,
         };
         match whole.and_then(|whole| self.conclude(&message.header, &whole)) {
-            Ok(()) => self.opened.authenticate(cx),
+            Ok(()) => self.asking.opened.authenticate(cx),
             Err(error) => Step::Over(error.hearsay()),
         }
     }
@@ -110,30 +99,22 @@ impl AwaitIntermediateResponse {
             return Err(refusal.into());
         }
         let secret = self.key.agree(public_value(self.key.additional(), &parts)?)?;
-        self.opened.advance(&secret, &self.covered, &whole.covered(header)).map(drop)
+        self.asking.opened.advance(&secret, &self.covered, &whole.covered(header)).map(drop)
     }
 
     pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
-        if !cx.retransmit(&self.opened.path, &mut self.sent) {
-            return Step::Over(self.opened.unanswered(Later::Intermediate));
+        if !self.asking.retransmit(cx) {
+            return Step::Over(self.asking.opened.unanswered(Later::Intermediate));
         }
         Step::On(Candidate::Intermediate(self))
     }
 
-    pub fn path_is_back(&mut self, now: Instant) {
-        self.sent.restart(now, TRIES_OPENING);
+    pub(super) fn asking(&self) -> &Asking {
+        &self.asking
     }
 
-    pub fn due(&self) -> Instant {
-        self.sent.due()
-    }
-
-    pub fn opened(&self) -> &Opened {
-        &self.opened
-    }
-
-    pub(super) fn opened_mut(&mut self) -> &mut Opened {
-        &mut self.opened
+    pub(super) fn asking_mut(&mut self) -> &mut Asking {
+        &mut self.asking
     }
 }
 

@@ -8,9 +8,11 @@ use crate::ike::auth;
 use crate::ike::auth::peer::Peer;
 use crate::ike::auth::{Signed, Verified};
 use crate::ike::crypto::keys::{AuthKeys, Nonces};
+use crate::ike::limits::TRIES_OPENING;
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
 use crate::ike::reason::{BadProof, Failure, Later, Reason, Unanswered};
+use crate::ike::session::exchange::Retransmission;
 use crate::ike::session::fragment::Whole;
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::life::Greeting;
@@ -71,7 +73,44 @@ pub fn fragments(cx: &Cx<'_>, path: &Path, parts: &Parts<'_>) -> Option<usize> {
     parts.notify(notify::FRAGMENTATION_SUPPORTED).map(|_| path.datagram_octets(cx.packet_max))
 }
 
+/// A request of ours to a peer that has yet to prove itself, until it is answered.
+pub struct Asking {
+    pub(super) opened: Opened,
+    sent: Retransmission,
+}
+
+impl Asking {
+    /// Sends the request again when that is due. Says whether an answer may still come.
+    pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) -> bool {
+        cx.retransmit(&self.opened.path, &mut self.sent)
+    }
+
+    /// The network is there again after a while without.
+    pub(super) fn path_is_back(&mut self, now: Instant) {
+        self.sent.restart(now, TRIES_OPENING);
+    }
+
+    /// When the request is due again.
+    pub(super) fn due(&self) -> Instant {
+        self.sent.due()
+    }
+}
+
 impl Opened {
+    /// Sends the request that goes on with it.
+    pub(super) fn ask(
+        mut self,
+        cx: &mut Cx<'_>,
+        exchange: Exchange,
+        message_id: u32,
+        payloads: &[Payload],
+    ) -> Result<Asking, Reason> {
+        let request = self.sa.seal(cx.entropy, exchange, false, message_id, payloads)?;
+        cx.out.transmit_all(&self.path, &request);
+        let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
+        Ok(Asking { opened: self, sent })
+    }
+
     /// Takes in a message of the exchange that is waited for. `None`: it is something else, is not authentic,
     /// or has not come as a whole yet.
     pub fn receive(
