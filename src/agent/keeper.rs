@@ -28,7 +28,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::setsid;
 
 use super::confine::{Role, confine};
-use super::name::{self, Owner};
+use super::name::{self, Owner, uninterrupted};
 use super::process;
 use crate::types::ours::KEEPER_NAME;
 use crate::xfrm::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
@@ -143,7 +143,7 @@ impl Keeper {
     fn ask(&self) -> io::Result<Vec<OwnedFd>> {
         let stream = self.connect()?;
         send(stream.as_fd(), &[GIVE], &[])?;
-        receive_descriptors(stream.as_fd(), &mut [0]).map(|(_, sockets)| sockets)
+        uninterrupted(|| receive_descriptors(stream.as_fd(), &mut [0])).map(|(_, sockets)| sockets)
     }
 
     fn hand_over(&self, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -203,8 +203,9 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     let raw: Vec<RawFd> = descriptors.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], control, MsgFlags::MSG_NOSIGNAL, None)?;
-    Ok(())
+    let parts = [IoSlice::new(bytes)];
+    let send = || Ok(sendmsg::<()>(socket.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None)?);
+    uninterrupted(send).map(drop)
 }
 
 /// The holder: listens on its standard input, which the agent has bound, until it is told to end, or the agent that
@@ -233,7 +234,7 @@ fn serve(listener: &UnixListener) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut order = [0];
-        match receive_descriptors(stream.as_fd(), &mut order) {
+        match uninterrupted(|| receive_descriptors(stream.as_fd(), &mut order)) {
             Ok((1, sockets)) if order == [KEEP] => {
                 held = sockets;
                 let _ = send(stream.as_fd(), &[KEEP], &[]);

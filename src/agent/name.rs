@@ -66,10 +66,22 @@ fn connect(name: &str) -> io::Result<(UnixStream, Owner)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // A full queue would hold us for ever.
     socket.set_write_timeout(Some(PATIENCE))?;
-    socket.connect(&SockAddr::unix(format!("\0{name}"))?)?;
+    let address = SockAddr::unix(format!("\0{name}"))?;
+    uninterrupted(|| socket.connect(&address))?;
     let stream = UnixStream::from(socket);
     let owner = peer(&stream)?;
     Ok((stream, owner))
+}
+
+/// Makes a call again that a signal broke off. A call on a socket with a time limit also ends so
+/// where the process was stopped and goes on (signal(7)).
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Whose the other end of a connection is.
@@ -96,5 +108,17 @@ mod tests {
         drop(first);
         assert_eq!(owner(&name), Owner::Nobody);
         take(&name).unwrap();
+    }
+
+    #[test]
+    fn a_call_that_a_signal_broke_off_is_made_again() {
+        let mut calls = 0;
+        let third = uninterrupted(|| {
+            calls += 1;
+            if calls < 3 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(calls) }
+        });
+        assert_eq!(third.unwrap(), 3);
+        let other = uninterrupted(|| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        assert_eq!(other.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
