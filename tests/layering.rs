@@ -463,6 +463,26 @@ fn the_command_line_writes_nothing_to_the_kernel() {
     }
 }
 
+/// The loop has no branch on what is wanted of a host or what its files say: that is the decider's, which simulations
+/// run.
+#[test]
+fn the_loop_decides_nothing() {
+    let loops = production("agent").into_iter().find(|(path, _)| name_of(path) == "src/agent/service.rs");
+    let (_, code) = loops.expect("the loop is there");
+    // What it tells people is no code.
+    let code: String = code.split('"').step_by(2).collect();
+    for word in ["rotection", "rial", "seal", "secrets.", "RowState", "Saved", "config."] {
+        let places = [".run_dir", ".socket_path()", ".state_path()"];
+        let rest =
+            places.iter().fold(code.clone(), |code, place| code.replace(&format!("config{place}"), ""));
+        assert!(!rest.contains(word), "src/agent/service.rs must not know of {word}");
+    }
+    let branches = code.lines().filter(|line| line.contains("if ") || line.contains("match "));
+    for branch in branches {
+        assert!(!branch.contains("setup") && !branch.contains("config"), "a branch on files: {branch}");
+    }
+}
+
 #[test]
 fn unsafe_is_where_it_is_allowed() {
     for path in sources(&root().join("src")) {

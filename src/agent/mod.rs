@@ -8,6 +8,7 @@ mod alarm;
 mod confine;
 mod control;
 mod descriptors;
+mod disk;
 #[cfg(feature = "key-export")]
 mod export;
 mod fellows;

@@ -17,22 +17,22 @@ use super::alarm::Alarm;
 use super::confine::{Reach, confine};
 use super::control::{Call, Control};
 use super::descriptors;
+use super::disk::Disk;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use super::notify::Notifier;
 use super::process::SystemEntropy;
 use super::single::Single;
 use super::sockets::Sockets;
-use super::start;
+use super::start::{self, SecretFiles};
 use super::system::{Linux, moment};
 use super::watch::Watch;
-use super::writer::Writer;
 use crate::control::Reply;
 use crate::host::core::Datagram;
-use crate::host::ledger::{Asker, Save, Written};
+use crate::host::ledger::Asker;
 use crate::host::{Host, Start};
 use crate::machine::{self, NetworkListener};
-use crate::store::{config_file, owner};
+use crate::store::owner;
 use crate::types::NetworkNews;
 
 /// When the agent ends by itself.
@@ -79,7 +79,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             return Ok(());
         }
         alarm.set(now, service.deadline())?;
-        let Service { host, system, watch, writer, .. } = &mut service;
+        let Service { host, system, watch, disk, .. } = &mut service;
         tokio::select! {
             (now, datagrams) = receive(&mut system.sockets) => host.handle_datagrams(now, system, &datagrams),
             guard = system.events.readable_mut() => {
@@ -87,11 +87,11 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
                 host.handle_kernel_events(Instant::now(), system);
             }
             news = network_news(&mut changes) => host.handle_news(Instant::now(), system, news),
-            () = system.routes.answered(host.setup()) => {}
+            ways = system.routes.answer() => host.handle_ways(Instant::now(), ways),
             Some(call) = control.receive(), if host.takes_requests() => service.handle_call(call),
             changed = changed(watch) => if changed { host.handle_change() },
             Some(()) = hangup.recv() => host.handle_change(),
-            (written, _) = writer.outcome() => host.handle_written(Instant::now(), system, written),
+            written = disk.outcome() => host.handle_written(Instant::now(), system, written),
             () = alarm.ring() => service.handle_timeout(),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -152,13 +152,11 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
 struct Service {
     /// Where the configuration is.
     path: PathBuf,
-    /// Which files can be read.
-    reach: Reach,
+    secrets: SecretFiles,
     host: Host,
     system: Linux,
     watch: Option<AsyncFd<Watch>>,
-    /// It gives back what it has written: freed by the thread that made it, that keeps neither waiting for the other.
-    writer: Writer<(Written, Save)>,
+    disk: Disk,
     notifier: Notifier,
     /// Whoever waits for an answer, and who is next.
     askers: BTreeMap<Asker, oneshot::Sender<Reply>>,
@@ -168,14 +166,16 @@ struct Service {
 impl Service {
     fn new(path: &Path, start: Start, reach: Reach) -> anyhow::Result<Self> {
         let now = Instant::now();
-        let system = Linux::open(start.setup.config.run_dir.clone())?;
+        let (path, config) = (std::path::absolute(path)?, &start.setup.config);
+        let system = Linux::open(config.run_dir.clone())?;
+        let disk = Disk::open(&path, config.state_path());
         Ok(Self {
-            path: std::path::absolute(path)?,
-            reach,
+            path,
+            secrets: SecretFiles { reach: Some(reach) },
             host: Host::new(moment(now), machine::boot()?.id, start, Box::new(|| Box::new(SystemEntropy))),
             system,
             watch: open_watch(),
-            writer: Writer::start().context("there is no thread to write the state directory")?,
+            disk: disk.context("there is no thread to write the state directory")?,
             notifier: Notifier::new(now),
             askers: BTreeMap::new(),
             next: Asker(0),
@@ -199,30 +199,29 @@ impl Service {
         }
         let now = Instant::now();
         host.handle_timeout(moment(now), system);
-        system.routes.handle_timeout(now, host.setup());
         notifier.handle_timeout(now);
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let others = [self.system.routes.poll_timeout(), self.notifier.poll_timeout()];
-        self.host.poll_timeout().into_iter().chain(others.into_iter().flatten()).min()
+        [self.host.poll_timeout(), self.notifier.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Sends, reads, writes and tells what the host has to give.
     fn carry_away(&mut self, now: Instant) {
         while let Some(read) = self.host.poll_read() {
-            let files = start::files(&read, &self.path, &self.reach, self.host.setup());
-            self.host.handle_files(moment(Instant::now()), &mut self.system, read, files);
+            let Self { host, system, secrets, path, .. } = self;
+            let setup = start::followed(&read, path, host.setup());
+            host.handle_files(moment(Instant::now()), system, secrets, read, setup);
             self.aim();
         }
-        self.send(now);
+        self.host.send(now, &mut self.system);
         self.host.handle_done(now, &mut self.system);
         #[cfg(feature = "key-export")]
         super::export::ike_sas();
-        if self.host.poll_ways() {
-            self.system.routes.note_change(now);
+        if self.host.poll_ways(now) {
+            self.system.routes.ask(self.host.setup());
         }
-        self.write(now);
+        self.host.write(now, &mut self.disk);
         while let Some((asker, reply)) = self.host.poll_reply() {
             if let Some(to) = self.askers.remove(&asker) {
                 // Whoever asked may have gone away: nobody is left to tell then.
@@ -231,51 +230,16 @@ impl Service {
         }
     }
 
-    fn send(&mut self, now: Instant) {
-        let Self { host, system, .. } = self;
-        loop {
-            while let Some(probe) = host.poll_probe() {
-                let fate = system.probe(&probe);
-                host.handle_probe(now, &probe, fate);
-            }
-            let transmits: Vec<_> = std::iter::from_fn(|| host.poll_transmit()).collect();
-            if transmits.is_empty() {
-                return;
-            }
-            let unsent = system.sockets.as_mut().map(|sockets| sockets.send(&transmits)).unwrap_or_default();
-            if !unsent.is_empty() {
-                host.handle_unsent(now, system, unsent);
-            }
-        }
-    }
-
-    /// Has everything written that is due.
-    fn write(&mut self, now: Instant) {
-        while let Some(save) = self.host.poll_save(now) {
-            let setup = self.host.setup();
-            let (path, state) = (self.path.clone(), setup.config.state_path());
-            self.writer.begin(move || {
-                let written = match &save {
-                    Save::Config(config) => Written::Config(config_file::keep(config, &path)),
-                    Save::State { saved, room } => {
-                        let room = room.as_ref().map_or(Ok(()), |room| room.try_room(&state));
-                        Written::State(room.and_then(|()| saved.save(&state)))
-                    }
-                };
-                (written, save)
-            });
-        }
-    }
-
     /// Writes everything, and waits until that is over.
     fn finish_writing(&mut self) {
         let now = Instant::now();
-        self.host.hurry(now);
-        self.write(now);
-        while self.host.is_writing(now) {
-            let Ok((written, _)) = self.writer.wait() else { return };
-            self.host.handle_written(now, &mut self.system, written);
-            self.write(now);
+        let Self { host, system, disk, .. } = self;
+        host.hurry(now);
+        host.write(now, disk);
+        while host.is_writing(now) {
+            let Ok(written) = disk.wait() else { return };
+            host.handle_written(now, system, written);
+            host.write(now, disk);
         }
     }
 

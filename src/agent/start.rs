@@ -8,20 +8,18 @@ use anyhow::{Context as _, bail};
 
 use super::confine::{Reach, Role};
 use crate::config::{Config, STATE_DIR};
+use crate::host::ports::SecretSource;
 use crate::host::setup::{Secrets, Setup};
-use crate::host::{Files, Read, Start};
+use crate::host::{Found, Read, Start};
 use crate::machine::{named_node, own_addresses};
-use crate::observe::causes;
-use crate::store::{CredentialsError, Saved, config_file, credentials, enabled, owner};
-use crate::types::{NodeName, Protection};
+use crate::store::{Saved, config_file, credentials, enabled, owner};
 
-/// Reads the configuration in `path` and what it names. Where that is wrong and this host is protected,
-/// what was good before will do: somebody must keep what the kernel holds, and say what is wrong.
+/// Reads the configuration in `path` and what it names.
 ///
 /// # Errors
 /// Something is wrong, and nothing is protected, or nothing is known of how it was before.
 pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
-    let (config, mut trouble) = load(path)?;
+    let (config, broken) = load(path)?;
     owner::check(&config.state_dir)?;
     let saved = match enabled::in_place_of_lost_state(path, &config) {
         Some(saved) => {
@@ -34,26 +32,9 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
         }
         None => Saved::load(&config.state_path())?,
     };
-    let state_dir = config.state_dir.clone();
-    let setup = who(config, saved.node.as_ref()).or_else(|error| {
-        let last = config_file::last_good(path, &state_dir).filter(|_| trouble.is_none());
-        let setup = last.and_then(|config| who(config, saved.node.as_ref()).ok());
-        match setup {
-            Some(setup) => {
-                trouble = Some(error);
-                Ok(setup)
-            }
-            None => Err(error),
-        }
-    })?;
-    let secrets = secrets(&setup).map_err(|error| trouble = Some(error.into())).ok();
-    match trouble {
-        Some(error) if saved.protection == Protection::Off => Err(error),
-        trouble => {
-            let trouble = trouble.map(|error| causes::words(error.as_ref()));
-            Ok(Start { setup, secrets, saved, trouble })
-        }
-    }
+    let last_good = config_file::last_good(path, &config.state_dir);
+    let (own, named) = (own_addresses().map_err(Into::into), named_node());
+    Start::of(Found { config, broken, last_good, saved, own, named }, &mut SecretFiles { reach: None })
 }
 
 /// The configuration, or what it was when it was good and nobody else could write it, and what is wrong with it now.
@@ -71,13 +52,6 @@ fn load(path: &Path) -> anyhow::Result<(Config, Option<anyhow::Error>)> {
     }
 }
 
-/// Finds out who this host is in `config`. `remembered` is what it was before, for when its addresses are not there.
-fn who(config: Config, remembered: Option<&NodeName>) -> anyhow::Result<Setup> {
-    let own = own_addresses().context("this host's addresses cannot be listed")?;
-    let node = config.whoami(&own, named_node().as_deref(), remembered)?.clone();
-    Ok(Setup { config, node })
-}
-
 /// What of this system an agent with this setup needs; the configuration is in `path`.
 pub(super) fn role(setup: &Setup, path: &Path) -> Role {
     let Config { run_dir, state_dir, .. } = &setup.config;
@@ -92,12 +66,11 @@ pub(super) fn role(setup: &Setup, path: &Path) -> Role {
     Role::Agent { write, read: setup.files(path) }
 }
 
-/// Reads what an agent goes on with whose configuration is in `path` and that can read what is within `reach`, now that
-/// it goes by `setup`.
+/// Reads what an agent goes on with whose configuration is in `path`, now that it goes by `setup`.
 ///
 /// # Errors
 /// Something is wrong with it, or it takes a new agent.
-pub(super) fn files(read: &Read, path: &Path, reach: &Reach, setup: &Setup) -> anyhow::Result<Files> {
+pub(super) fn followed(read: &Read, path: &Path, setup: &Setup) -> anyhow::Result<Setup> {
     let config = match read {
         Read::Preview { file, text, .. } => Config::parse(text, &file.display().to_string())?,
         Read::Changed | Read::Reload(_) => {
@@ -106,23 +79,29 @@ pub(super) fn files(read: &Read, path: &Path, reach: &Reach, setup: &Setup) -> a
         }
     };
     let own = own_addresses().context("this host's addresses cannot be listed")?;
-    let setup = setup.followed_by(config, &own, named_node().as_deref())?;
-    let beyond = setup.config.files_for_proofs().into_iter().find(|file| !reach.covers(file));
-    if let Some(file) = beyond {
-        bail!(
-            "{}: the agent gave up all files but those in {} when it started. Put it there, or restart the agent \
-             (`systemctl restart hostseal`, or SIGTERM and start it again: protection stays in place)",
-            file.display(),
-            reach.words()
-        );
-    }
-    let secrets = secrets(&setup)?;
-    Ok(Files { setup, secrets })
+    setup.followed_by(config, &own, named_node().as_deref())
 }
 
-/// Reads the secrets that `setup` names.
-fn secrets(setup: &Setup) -> Result<Secrets, CredentialsError> {
-    let Setup { config, node } = setup;
-    let (current, previous) = credentials::load_secrets(config)?;
-    Ok(Secrets::new(current, previous, credentials::load(config, node)?))
+/// The files that a configuration names for proofs.
+pub(super) struct SecretFiles {
+    /// Which of them an agent can read that has given up the others.
+    pub(super) reach: Option<Reach>,
+}
+
+impl SecretSource for SecretFiles {
+    fn read(&mut self, setup: &Setup) -> anyhow::Result<Option<Secrets>> {
+        let Setup { config, node } = setup;
+        if let Some(reach) = &self.reach
+            && let Some(file) = config.files_for_proofs().into_iter().find(|file| !reach.covers(file))
+        {
+            bail!(
+                "{}: the agent gave up all files but those in {} when it started. Put it there, or restart the agent \
+                 (`systemctl restart hostseal`, or SIGTERM and start it again: protection stays in place)",
+                file.display(),
+                reach.words()
+            );
+        }
+        let (current, previous) = credentials::load_secrets(config)?;
+        Ok(Some(Secrets::new(current, previous, credentials::load(config, node)?)))
+    }
 }

@@ -15,11 +15,12 @@ use super::export;
 use super::hearing::hear;
 use super::routes::Routes;
 use super::sockets::{Sockets, has_no_room};
-use crate::host::ProbeFate;
-use crate::host::core::ProbeDatagram;
+use crate::host::core::{ProbeDatagram, Unsent};
 use crate::host::kernel::{Kernel, Unreadable};
 use crate::host::setup::{IkePorts, Setup};
 use crate::host::system::{Facts, Here, KernelEvent, Moment, System};
+use crate::host::{ProbeFate, ports};
+use crate::ike::Transmit;
 use crate::machine::{self, Network, uptime};
 use crate::observe::{forwarding, holes};
 use crate::types::{
@@ -53,30 +54,9 @@ impl Linux {
         // Before the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
         let events = xfrm::Events::open_beside(kernel.port())
             .context("cannot subscribe to the kernel's IPsec events")?;
-        let routes = Routes::open(Instant::now());
         let network = Network::open().context("the kernel does not tell of its network")?;
+        let routes = Routes::open();
         Ok(Self { kernel, events: hear(events)?, sockets: None, routes, network, run_dir })
-    }
-
-    /// Sends a probe through its SA; says what became of it.
-    pub(super) fn probe(&mut self, probe: &ProbeDatagram) -> ProbeFate {
-        let Some(sockets) = &mut self.sockets else { return ProbeFate::Lost };
-        // The kernel counts some of those over IPv6 that it refuses: it learns their size as it encrypts them.
-        let counts = |kernel: &mut xfrm::Tables| {
-            let reading = probe.may_count().then(|| kernel.read_sa(probe.sa.id()));
-            reading.and_then(Result::ok).flatten()
-        };
-        let before = counts(&mut self.kernel);
-        match sockets.probe(probe) {
-            Ok(()) => ProbeFate::Sent,
-            Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
-                ProbeFate::TooLarge(before.zip(counts(&mut self.kernel)).map(Box::new))
-            }
-            Err(error) => {
-                tracing::debug!("a probe through {}: {error}", probe.sa.id());
-                if has_no_room(&error) { ProbeFate::NoRoom } else { ProbeFate::Lost }
-            }
-        }
     }
 }
 
@@ -100,26 +80,7 @@ impl Kernel for Linux {
     }
 }
 
-impl System for Linux {
-    fn poll_event(&mut self) -> Option<KernelEvent> {
-        let own = self.kernel.port();
-        Some(match self.events.get_mut().next()? {
-            xfrm::Event::SaDeleted { reading, port } => KernelEvent::SaEnded { reading, by_us: port == own },
-            xfrm::Event::SaExpired { reading, hard: true } => KernelEvent::SaEnded { reading, by_us: false },
-            xfrm::Event::SaExpired { reading, hard: false } => KernelEvent::SaDying(reading),
-            xfrm::Event::SaMapped { id, remote } => KernelEvent::SaMapped { id, remote },
-            xfrm::Event::SaWanted { pair } => KernelEvent::SaWanted(pair),
-            xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => {
-                KernelEvent::Changed { by_us: port == own }
-            }
-            xfrm::Event::Overrun => KernelEvent::Changed { by_us: false },
-        })
-    }
-
-    fn sweep(&mut self) -> Result<(), String> {
-        xfrm::sweep(&mut self.kernel).map(drop).map_err(|error| error.to_string())
-    }
-
+impl ports::Sockets for Linux {
     fn open(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()> {
         if let Some(sockets) = &mut self.sockets {
             return sockets.open(addresses, ports);
@@ -142,6 +103,51 @@ impl System for Linux {
         self.sockets.take().into_iter().for_each(Sockets::close);
     }
 
+    fn send(&mut self, transmits: Vec<Transmit>) -> Vec<Unsent> {
+        self.sockets.as_mut().map(|sockets| sockets.send(&transmits)).unwrap_or_default()
+    }
+
+    fn probe(&mut self, probe: &ProbeDatagram) -> ProbeFate {
+        let Some(sockets) = &mut self.sockets else { return ProbeFate::Lost };
+        // The kernel counts some of those over IPv6 that it refuses: it learns their size as it encrypts them.
+        let counts = |kernel: &mut xfrm::Tables| {
+            let reading = probe.may_count().then(|| kernel.read_sa(probe.sa.id()));
+            reading.and_then(Result::ok).flatten()
+        };
+        let before = counts(&mut self.kernel);
+        match sockets.probe(probe) {
+            Ok(()) => ProbeFate::Sent,
+            Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
+                ProbeFate::TooLarge(before.zip(counts(&mut self.kernel)).map(Box::new))
+            }
+            Err(error) => {
+                tracing::debug!("a probe through {}: {error}", probe.sa.id());
+                if has_no_room(&error) { ProbeFate::NoRoom } else { ProbeFate::Lost }
+            }
+        }
+    }
+}
+
+impl System for Linux {
+    fn poll_event(&mut self) -> Option<KernelEvent> {
+        let own = self.kernel.port();
+        Some(match self.events.get_mut().next()? {
+            xfrm::Event::SaDeleted { reading, port } => KernelEvent::SaEnded { reading, by_us: port == own },
+            xfrm::Event::SaExpired { reading, hard: true } => KernelEvent::SaEnded { reading, by_us: false },
+            xfrm::Event::SaExpired { reading, hard: false } => KernelEvent::SaDying(reading),
+            xfrm::Event::SaMapped { id, remote } => KernelEvent::SaMapped { id, remote },
+            xfrm::Event::SaWanted { pair } => KernelEvent::SaWanted(pair),
+            xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => {
+                KernelEvent::Changed { by_us: port == own }
+            }
+            xfrm::Event::Overrun => KernelEvent::Changed { by_us: false },
+        })
+    }
+
+    fn sweep(&mut self) -> Result<(), String> {
+        xfrm::sweep(&mut self.kernel).map(drop).map_err(|error| error.to_string())
+    }
+
     fn here(&mut self) -> io::Result<Here> {
         let there = self.network.own_addresses()?;
         let present = there.iter().filter(|(_, is_up)| **is_up).map(|(address, _)| *address).collect();
@@ -153,10 +159,10 @@ impl System for Linux {
     }
 
     fn facts(&mut self, setup: &Setup) -> io::Result<Facts> {
-        let problems = self.routes.problems().iter().cloned();
         let forwarded = machine::forwarding(&mut self.network);
-        let problems = problems.chain(forwarding::problem(&setup.config, &setup.node, &forwarded));
-        let problems = problems.chain(self.sockets.iter().filter_map(Sockets::problem)).collect();
+        let forwarding = forwarding::problem(&setup.config, &setup.node, &forwarded);
+        let problems =
+            forwarding.into_iter().chain(self.sockets.iter().filter_map(Sockets::problem)).collect();
         Ok(Facts { pid: std::process::id(), statistics: xfrm::statistics()?, problems })
     }
 }

@@ -8,6 +8,7 @@ use super::client::{AskError, Client};
 use super::exit::{Exit, Failure};
 use super::follow::follow;
 use super::progress::View;
+use super::status::Silence;
 use super::term::{Style, print, print_json, tell};
 use super::{context, render, status};
 use crate::config::Config;
@@ -98,7 +99,7 @@ fn without_agent(file: &Path, config: &Config, args: &DisableArgs) -> Result<Exi
     }
     unmark(file);
     match args.json {
-        true => print_json(&status::from_kernel(file, config)?)?,
+        true => print_json(&status::from_kernel(file, config, Silence::Gone)?)?,
         false => print("protection off: nothing of hostseal's is in the kernel\n")?,
     };
     Ok(Exit::Done)

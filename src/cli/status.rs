@@ -16,11 +16,10 @@ use super::screen::Screen;
 use super::term::{self, Audience, Style, print, print_json};
 use crate::config::{Config, Node};
 use crate::machine::{self, Network, present_addresses};
-use crate::observe::status::{AgentInfo, Known, SaState, Status, Summary, without_agent};
+use crate::observe::status::{self, Agent, Evidence, Status, Summary};
 use crate::observe::{forwarding, sources, unpaired};
-use crate::store::{Saved, credentials};
-use crate::types::units::human_duration;
-use crate::types::{KernelState, Problem, ProblemCode, Protection, ReasonCode, UnixTime};
+use crate::store::credentials;
+use crate::types::{KernelState, Problem, Protection, UnixTime};
 use crate::xfrm::{self, Tables};
 
 /// How often `--watch` looks.
@@ -29,8 +28,6 @@ const REFRESH: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long the agent may take to answer: then the kernel is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How the note about a dead agent begins.
-const NO_AGENT: &str = "no agent runs";
 
 pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
     run_as_root(invocation, args).map_err(ask_for_root)
@@ -149,14 +146,22 @@ pub(super) fn read(file: &Path, config: &Config) -> Result<Status, Failure> {
             }
             Ok(status)
         }
-        Err(AskError::NoAgent(_)) => from_kernel(file, config),
-        Err(AskError::TimedOut { pid, .. }) => Ok(hung(from_kernel(file, config)?, pid)),
+        Err(AskError::NoAgent(_)) => from_kernel(file, config, Silence::Gone),
+        Err(AskError::TimedOut { pid, .. }) => from_kernel(file, config, Silence::Hangs(pid)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// How things stand without an agent.
-pub(super) fn from_kernel(file: &Path, config: &Config) -> Result<Status, Failure> {
+/// Why no agent says how things stand.
+pub(super) enum Silence {
+    /// None runs.
+    Gone,
+    /// One runs and does not answer; its process, where that is known.
+    Hangs(Option<i32>),
+}
+
+/// How things stand as far as the kernel and the files say it.
+pub(super) fn from_kernel(file: &Path, config: &Config, silence: Silence) -> Result<Status, Failure> {
     let remembered = Remembered::load(file, config)?;
     let node = context::whoami(config, remembered.saved.node.as_ref())?;
     let mut notes = Vec::new();
@@ -179,38 +184,33 @@ pub(super) fn from_kernel(file: &Path, config: &Config) -> Result<Status, Failur
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
     let present =
         present_addresses().map_err(|error| Failure::io("listing this host's addresses", &error))?;
-    let known = Known { config, node, present: &present, kernel: &kernel, saved: &saved };
-    let now = UnixTime::from(SystemTime::now());
-    let mut status = without_agent(known, &statistics, secret_id.ok().flatten(), now);
-    status.problems.extend(problem);
+    let mut found: Vec<Problem> = problem.into_iter().collect();
     if saved.protection != Protection::Off {
-        let rows = status.peers.iter_mut().filter(|row| row.reason_code == Some(ReasonCode::NoAgent));
-        rows.for_each(|row| row.reason = Some(format!("{NO_AGENT}: {remedy}")));
-        notes.push(dead_agent(&status, remedy));
-        status.problems.extend(beside(config, node));
-        status.problems.extend(others::holes(config, node)?);
-        status.problems.sort();
+        found.extend(beside(config, node));
+        found.extend(others::holes(config, node)?);
     }
-    Ok(Status { notes, try_ends_in_s: trial_left(&saved), ..status })
-}
-
-/// The same where an agent runs but does not answer. `pid` is its process, if that is known.
-fn hung(mut status: Status, pid: Option<i32>) -> Status {
-    let number = pid.and_then(|pid| u32::try_from(pid).ok());
-    status.agent = AgentInfo { running: true, answering: false, pid: number, ..AgentInfo::default() };
-    let who = pid.map_or_else(|| "the agent".to_owned(), |pid| format!("the agent (pid {pid})"));
-    for row in status.peers.iter_mut().filter(|row| row.reason_code == Some(ReasonCode::NoAgent)) {
-        row.reason = Some(format!("{who} does not answer"));
-    }
-    status.notes.retain(|note| !note.starts_with(NO_AGENT));
-    let words = format!(
-        "{who} runs and does not answer within {}: this is what the kernel holds. It is busy or hangs. Look again; if \
-         it stays so, see its log, end it, and run `hostseal enable`: protection stays in place meanwhile",
-        human_duration(PATIENCE)
-    );
-    status.problems.push(Problem::critical(ProblemCode::AgentHung, None, words));
-    status.problems.sort();
-    status
+    let boot = machine::boot().ok();
+    let evidence = Evidence {
+        now: UnixTime::from(SystemTime::now()),
+        config,
+        node,
+        secret_id: secret_id.as_ref().ok().and_then(Option::as_deref),
+        present: &present,
+        kernel: &kernel,
+        statistics: &statistics,
+        saved: &saved,
+        agent: match silence {
+            Silence::Gone => Agent::Gone { remedy, boot: boot.as_ref() },
+            Silence::Hangs(pid) => {
+                let pid = pid.and_then(|pid| u32::try_from(pid).ok());
+                Agent::Hangs { pid, patience: PATIENCE, boot: boot.as_ref() }
+            }
+        },
+    };
+    let mut status = status::status(evidence, found);
+    // What kept some of it from being read comes first.
+    notes.append(&mut status.notes);
+    Ok(Status { notes, ..status })
 }
 
 /// What goes on beside the pairs of `node` that its operator should know.
@@ -225,24 +225,6 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
     problems.extend(forwarding::problem(config, node, &machine::forwarding(&mut network)));
     problems.extend(present_addresses().ok().and_then(|present| unpaired::problem(config, node, &present)));
     problems
-}
-
-/// How long a trial goes on that nobody has confirmed.
-fn trial_left(saved: &Saved) -> Option<u64> {
-    let left = saved.trial.as_ref()?.left(&machine::boot().ok()?)?;
-    Some(left.as_secs() + 1)
-}
-
-/// What a dead agent means while protection is on.
-fn dead_agent(status: &Status, remedy: &str) -> String {
-    let active = status.peers.iter().flat_map(|row| &row.sas).filter(|sa| sa.state == SaState::Active);
-    let until = match active.filter_map(|sa| sa.expires_in_s).min() {
-        Some(seconds) => {
-            format!("; the kernel goes on with its keys for {}", human_duration(Duration::from_secs(seconds)))
-        }
-        None => String::new(),
-    };
-    format!("{NO_AGENT} to make new keys{until}: {remedy}")
 }
 
 /// What the kernel holds.

@@ -1,7 +1,7 @@
 //! Hosts that do not answer: one line in the log for all of them, when they change, and not more often than once a
 //! minute.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::types::units::listed;
@@ -58,8 +58,15 @@ impl Absent {
     }
 }
 
+/// Says in the log, in one line, which hosts do not answer: those of `named` whose pairs are in `absent`, with their
+/// states.
+pub fn log(named: Vec<(NodeName, Pair)>, absent: &BTreeMap<Pair, RowState>) {
+    let rows = named.into_iter().filter_map(|(node, pair)| Some((node, *absent.get(&pair)?)));
+    tracing::warn!("{}", line(&rows.collect::<Vec<_>>()));
+}
+
 /// The line for the log: the hosts of these rows do not answer.
-pub fn line(rows: &[(NodeName, RowState)]) -> String {
+fn line(rows: &[(NodeName, RowState)]) -> String {
     let names: BTreeSet<&str> = rows.iter().map(|(node, _)| node.as_str()).collect();
     let (hosts, verb) = match names.len() {
         0 => return "all hosts answer again".to_owned(),

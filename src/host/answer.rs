@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use super::Host;
 use super::ledger::Asker;
 use super::reload::Read;
-use super::setup::Secrets;
+use super::setup::{Secrets, Setup};
 use super::system::{Moment, System};
 use super::wish::Wish;
-use super::{report, unlisted};
 use crate::control::{ErrorCode, PlanLine, Reply, Request, Terms};
-use crate::observe::status::{Known, Status, without_agent};
-use crate::observe::{causes, unpaired};
+use crate::observe::status::{self, Agent, Evidence, Status};
+use crate::observe::{Progress, causes, unpaired};
 use crate::types::{Pair, Protection};
 
 /// An order, or a question, that comes to nothing.
@@ -70,8 +69,8 @@ impl Host {
             let here = |pair: &Pair| self.core.as_ref().is_none_or(|core| core.is_possible(*pair));
             let mut named = self.setup.config.pairs(&self.setup.node);
             named.retain(|(_, pair)| here(pair));
-            let progress =
-                report::progress(&self.agent, self.core.as_ref(), named, self.followers.revision(), changed);
+            let snapshot = self.snapshot_of(now, changed);
+            let progress = Progress::of(&snapshot, named, self.followers.revision(), changed);
             self.answer(now, held.asker, Reply::Progress(progress));
         }
     }
@@ -92,27 +91,33 @@ impl Host {
         }
         let present = system.here()?.present;
         let facts = system.facts(&self.setup)?;
-        let (config, node) = (&self.setup.config, &self.setup.node);
-        let known = Known { config, node, present: &present, kernel: &kernel, saved: &saved };
+        let mut found = Vec::new();
+        let Setup { config, node } = &self.setup;
+        if self.protection != Protection::Off {
+            found = facts.problems;
+            found.extend_from_slice(self.ways.problems());
+            found.extend(unpaired::problem(config, node, &present));
+            found.extend(self.holes_now(system));
+        }
         let secret_id = self.secrets.as_ref().and_then(Secrets::id);
-        let mut status = without_agent(known, &facts.statistics, secret_id, wall);
-        status.config_error.clone_from(&self.trouble);
-        if self.agent.protection != Protection::Off {
-            status.problems.extend(facts.problems);
-            status.problems.extend(unpaired::problem(config, node, &present));
-            status.problems.extend(self.holes_now(system));
-        }
-        if let Some(core) = &self.core {
-            status.problems.extend(unlisted::problems(core, config, now));
-        }
-        let about = self.secrets.as_ref().map(|secrets| self.setup.about(secrets));
-        Ok(report::complete(status, &self.agent, facts.pid, self.core.as_ref(), about.as_ref(), now))
+        let evidence = Evidence {
+            now: wall,
+            config,
+            node,
+            secret_id: secret_id.as_deref(),
+            present: &present,
+            kernel: &kernel,
+            statistics: &facts.statistics,
+            saved: &saved,
+            agent: Agent::Answers { pid: facts.pid, snapshot: &self.snapshot(now) },
+        };
+        Ok(status::status(evidence, found))
     }
 
     fn plan(&self, system: &mut dyn System) -> anyhow::Result<Vec<PlanLine>> {
         let Some(core) = &self.core else {
             return Ok(Vec::new());
         };
-        Ok(report::preview(&core.plan(system.read()?)))
+        Ok(core.plan(system.read()?).lines())
     }
 }

@@ -5,6 +5,7 @@
 //! to what the pairs want, carry out what they order, until nothing moves any more.
 
 mod apply;
+mod cut;
 mod journal;
 mod line;
 mod memory;
@@ -39,7 +40,7 @@ use super::scheme::Scheme;
 use super::seldom::Seldom;
 use super::timers::Timers;
 use crate::identity::Proven;
-use crate::ike::Engine;
+use crate::ike::{Engine, Transmit};
 use crate::observe::About;
 use crate::protect::{PairMachine, word};
 use crate::store::PairRecord;
@@ -121,6 +122,10 @@ pub struct Core {
     touched: BTreeSet<Pair>,
     /// Pairs that stand otherwise than when that was last told.
     changed: BTreeSet<Pair>,
+    /// Why there are no keys and none can be agreed, while this host's secret is withdrawn.
+    cut: Option<&'static str>,
+    /// What peers are still to be told from before that.
+    farewells: VecDeque<Transmit>,
     /// Parts of the kernel that may have to change.
     dirty: BTreeSet<Scope>,
     /// Pairs of which alone something in the kernel may have to change.
@@ -195,6 +200,8 @@ impl Core {
             trial_ended: false,
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
+            cut: None,
+            farewells: VecDeque::new(),
             dirty: BTreeSet::new(),
             moved: BTreeSet::new(),
             shared: BTreeMap::new(),
@@ -263,6 +270,7 @@ impl Core {
                 self.with_pair(pair, |machine| machine.enable(now, strict, trial));
             }
         }
+        self.hold_back(now);
         self.settle(now, kernel);
         Ok(())
     }

@@ -8,32 +8,22 @@ use anyhow::bail;
 use super::accounts::Accounts;
 use super::core::{Core, Persist};
 use super::pace::Pace;
-use super::report::Agent;
-use super::setup::{Secrets, Setup};
 use super::system::{Moment, System};
-use super::{Chance, HOLES, HOLES_SHARE, Host, LOOK_PAUSE, LOOK_SHARE};
+use super::ways::Ways;
+use super::{Chance, HOLES, HOLES_SHARE, Host, LOOK_PAUSE, LOOK_SHARE, Start, secret};
 use crate::ike;
 use crate::observe::causes;
-use crate::store::Saved;
 use crate::types::Protection;
-
-/// What an agent starts with.
-pub struct Start {
-    /// What the configuration says, or what it said when it was good.
-    pub setup: Setup,
-    /// The secrets, where they can be read.
-    pub secrets: Option<Secrets>,
-    /// What the agent before left.
-    pub saved: Saved,
-    /// What is wrong with the files as they are now.
-    pub trouble: Option<String>,
-}
 
 impl Host {
     /// A host that does nothing yet. `boot` names this start of its system.
     pub fn new(moment: Moment, boot: String, start: Start, chance: Chance) -> Self {
-        let Start { setup, secrets, saved, trouble } = start;
+        let Start { setup, secrets, saved, trouble, withheld } = start;
         let now = moment.now;
+        let withheld = match secrets {
+            Some(_) => None,
+            None => Some(withheld.unwrap_or_else(|| secret::AWAITED.to_owned())),
+        };
         Self {
             boot,
             moment,
@@ -41,10 +31,12 @@ impl Host {
             setup,
             secrets,
             trouble,
+            withheld,
             taken: Vec::new(),
             reads: Default::default(),
             saved,
-            agent: Agent { started: now, protection: Protection::Off },
+            started: now,
+            protection: Protection::Off,
             core: None,
             followers: Default::default(),
             knocks: Default::default(),
@@ -57,7 +49,7 @@ impl Host {
             here: None,
             hole_looks: Pace::new(now, HOLES, HOLES_SHARE),
             tick_at: None,
-            ways: false,
+            ways: Ways::new(now),
             left: false,
             narrows: false,
         }
@@ -69,7 +61,7 @@ impl Host {
     /// The kernel cannot be read, or a socket cannot be opened.
     pub fn start(&mut self, moment: Moment, system: &mut dyn System) -> anyhow::Result<()> {
         let now = self.note_moment(moment);
-        if let Some(words) = &self.trouble {
+        if let Some(words) = self.trouble() {
             tracing::error!("using the last good configuration: {words}");
         }
         let boot = self.boot_at(now);
@@ -79,7 +71,7 @@ impl Host {
         }
         match self.saved.protection {
             Protection::On | Protection::Enabling if self.secrets.is_none() => {
-                self.agent.protection = Protection::On;
+                self.protection = Protection::On;
                 Ok(())
             }
             Protection::On | Protection::Enabling => self.go_on(now, system),
@@ -114,11 +106,21 @@ impl Host {
             return Ok(());
         }
         let Some(secrets) = &self.secrets else {
-            bail!("{}", self.trouble.as_deref().unwrap_or("the secret cannot be read"));
+            bail!("{}", self.trouble().unwrap_or("the secret cannot be read"));
         };
         // Said only where nothing was adopted: the peers' SAs of before are dead then.
         let initial_contact = system.read_sas()?.is_empty();
         let settings = self.setup.settings(secrets, initial_contact);
+        self.work_with(now, system, settings)
+    }
+
+    /// Opens the sockets and makes a core that is off.
+    pub(super) fn work_with(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        settings: ike::Settings,
+    ) -> anyhow::Result<()> {
         system.open(self.setup.addresses().collect(), self.setup.ports())?;
         self.core = Some(self.make_core(now, settings));
         // Before the pairs begin: those whose addresses are elsewhere must not.
@@ -142,7 +144,7 @@ impl Host {
 
     /// Begins to go back to the clear.
     pub(super) fn leave(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
-        if self.agent.protection == Protection::On {
+        if self.protection == Protection::On {
             self.set_protection(Protection::Disabling);
         }
         if let Some(core) = &mut self.core {
@@ -157,8 +159,8 @@ impl Host {
             return;
         }
         // What an agent before this one began, or what could not be begun, is off as far as anybody was told.
-        let ordered = self.agent.protection == Protection::Disabling;
-        let unordered = self.agent.protection == Protection::Off && self.core.is_some();
+        let ordered = self.protection == Protection::Disabling;
+        let unordered = self.protection == Protection::Off && self.core.is_some();
         if ordered || unordered {
             // The last figures of the last SAs are on their way: the totals need them.
             self.handle_kernel_events(now, system);
@@ -188,7 +190,7 @@ impl Host {
     }
 
     pub(super) fn set_protection(&mut self, protection: Protection) {
-        self.agent.protection = protection;
+        self.protection = protection;
         self.followers.note_change();
     }
 

@@ -41,7 +41,8 @@ impl Host {
                 self.hole_looks.want();
             }
             NetworkNews::Addresses(_) => self.lists.want(),
-            NetworkNews::Routes => self.ways |= self.core.is_some(),
+            NetworkNews::Routes if self.core.is_some() => self.ways.want(now),
+            NetworkNews::Routes => {}
         }
     }
 
@@ -54,7 +55,7 @@ impl Host {
     /// The same where they are not what they were: many an event of an interface changes none.
     pub(super) fn note_addresses(&mut self, now: Instant, system: &mut dyn System) {
         let Some(core) = &mut self.core else { return self.lists.rest() };
-        self.ways = true;
+        self.ways.want(now);
         self.lists.begin(now);
         match system.here() {
             Ok(here) if self.here.as_ref() == Some(&here) => {}

@@ -7,13 +7,18 @@
 //! its [`System`] is answered at once. The rooms:
 //!
 //! ```text
+//! begin    what an agent starts with
 //! life     start, death and adoption, the way to the clear and its end
 //! wish     enable, trial, confirm, disable: written first, carried out and answered then
 //! reload   files that changed: all of them or nothing
 //! look     the kernel's tables, addresses and holes, looked at again
+//! ways     from which addresses packets to the peers leave, asked for and told
 //! answer   requests
+//! secret   a secret that comes late, is withdrawn and comes again
 //! ledger   what is written, and what is told only then
+//! ports    the sockets, the disk and the source of secrets that it stands on
 //! core     the key exchange, the pairs and the kernel, joined
+//! snapshot what is known at one moment, for whoever tells how the host stands
 //! guard    what blocks sealed pairs before there is an agent
 //! ```
 
@@ -21,8 +26,8 @@ pub mod absent;
 pub mod accounts;
 mod alerts;
 mod answer;
+mod begin;
 pub mod core;
-mod differs;
 mod due;
 mod followers;
 pub mod guard;
@@ -33,41 +38,44 @@ mod life;
 mod look;
 pub mod pace;
 pub mod pairs;
+pub mod ports;
 pub mod probe;
 mod reload;
-mod report;
 pub mod scheme;
+mod secret;
 mod seldom;
 pub mod setup;
 #[cfg(test)]
 mod sim;
+mod snapshot;
 pub mod system;
 mod timers;
 mod unlisted;
 mod unsaved;
+mod ways;
 mod wish;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::alerts::Alerts;
+pub use self::begin::{Found, Start};
 use self::core::{Core, Datagram, ProbeDatagram, Unsent};
 use self::followers::Followers;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
-pub use self::life::Start;
 use self::pace::Pace;
-pub use self::reload::{Files, Read};
-use self::report::Agent;
+pub use self::reload::Read;
 use self::setup::{Secrets, Setup};
 use self::system::{Here, Moment, System};
 use self::unlisted::UnlistedLog;
+use self::ways::Ways;
 use self::wish::Ordered;
 use crate::config::Exemptions;
 use crate::control::Reply;
 use crate::ike;
 use crate::observe::strangers::{self, Ground};
 use crate::store::Saved;
-use crate::types::{Boot, SaReading};
+use crate::types::{Boot, Protection, SaReading};
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -109,14 +117,19 @@ pub struct Host {
     setup: Setup,
     /// `None` while they cannot be read: the kernel goes on, and no new keys are agreed.
     secrets: Option<Secrets>,
-    /// Why the files as they are now are not in force.
+    /// Why the files as they are now are not in force; of secrets that are not there, see `withheld`.
     trouble: Option<String>,
+    /// Why there are no secrets.
+    withheld: Option<String>,
     /// What was taken without being asked to, and when, as long as nobody was told.
     taken: Vec<(Instant, String)>,
     /// What is to be read, and for whom.
     reads: VecDeque<Read>,
     saved: Saved,
-    agent: Agent,
+    /// When its agent started.
+    started: Instant,
+    /// What the operator wants, as far as it is carried out: never [`Protection::Enabling`].
+    protection: Protection,
     /// At work, with its sockets open, unless the host is off or waits for its secret.
     core: Option<Core>,
     followers: Followers,
@@ -135,8 +148,8 @@ pub struct Host {
     here: Option<Here>,
     hole_looks: Pace,
     tick_at: Option<Instant>,
-    /// That the ways to the peers may lead from other addresses was not told yet.
-    ways: bool,
+    /// From which addresses packets to the peers leave.
+    ways: Ways,
     /// That it is in the clear was not told yet.
     left: bool,
     /// That sockets may be needed no more.
@@ -202,8 +215,7 @@ impl Host {
         if let Some(core) = &mut self.core {
             core.handle_timeout(now, system);
             if let Some(absent) = core.poll_absent(now) {
-                let named = self.setup.config.pairs(&self.setup.node);
-                report::log_absent(named, &absent.into_iter().collect());
+                absent::log(self.setup.config.pairs(&self.setup.node), &absent.into_iter().collect());
             }
             if looks {
                 self.looks.begin(now);
@@ -224,6 +236,7 @@ impl Host {
         if self.hole_looks.is_due(now) || (ticks && self.hole_looks.is_free(now)) {
             self.look_for_holes(now, system);
         }
+        self.ways.handle_timeout(now);
         if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
             self.end_trial(now);
         }
@@ -289,15 +302,12 @@ impl Host {
         self.ledger.poll_reply()
     }
 
-    /// Whether the ways to the peers are to be asked for again.
-    pub fn poll_ways(&mut self) -> bool {
-        std::mem::take(&mut self.ways)
-    }
-
     /// When [`Host::handle_timeout`] is due, or something is to be written or told.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
-        let own = [core, self.followers.deadline(), self.ledger.deadline(), self.tick_at];
+        let (followers, ledger, ways) =
+            (self.followers.deadline(), self.ledger.deadline(), self.ways.deadline());
+        let own = [core, followers, ledger, ways, self.tick_at];
         let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
         own.into_iter().chain(looks).flatten().min()
     }

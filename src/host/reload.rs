@@ -6,23 +6,22 @@ use std::time::{Duration, Instant};
 use super::Host;
 use super::answer::refusal;
 use super::ledger::Asker;
-use super::report;
+use super::ports::SecretSource;
 use super::setup::{Secrets, Setup};
 use super::system::{Moment, System};
 use crate::control::{ErrorCode, Preview, Reply};
 use crate::observe::causes;
-use crate::types::Protection;
 use crate::types::units::human_duration;
 
 /// So many changes are remembered that nobody was told of.
 const TAKEN_MOST: usize = 100;
 
-/// What files say that a host can go on with ([`Setup::followed_by`]).
-pub struct Files {
-    /// The configuration, and who this host is in it.
-    pub setup: Setup,
-    /// What it names for proofs.
-    pub secrets: Secrets,
+/// What a host can go on with.
+struct Files {
+    /// The configuration, and who this host is in it ([`Setup::followed_by`]).
+    setup: Setup,
+    /// What it names for proofs, where its source gives that now.
+    secrets: Option<Secrets>,
 }
 
 /// Files that are to be read.
@@ -53,15 +52,17 @@ impl Host {
         }
     }
 
-    /// What was to be read says this, or cannot be read.
+    /// What was to be read says this, or cannot be read; `source` has the secrets to it.
     pub fn handle_files(
         &mut self,
         moment: Moment,
         system: &mut dyn System,
+        source: &mut dyn SecretSource,
         read: Read,
-        files: anyhow::Result<Files>,
+        setup: anyhow::Result<Setup>,
     ) {
         let now = self.note_moment(moment);
+        let files = setup.and_then(|setup| Ok(Files { secrets: source.read(&setup)?, setup }));
         let (asker, answer) = match read {
             Read::Changed => {
                 let changes = self.reload(now, system, files).unwrap_or_default();
@@ -131,7 +132,11 @@ impl Host {
     /// What these files would change. SAs that are agreed anew have no SPI yet: those that they replace stand for them.
     fn preview(&self, now: Instant, system: &mut dyn System, files: &Files) -> anyhow::Result<Preview> {
         let Files { setup, secrets } = files;
-        let of_secrets = self.secrets.as_ref().map(|before| before.changes(secrets));
+        let of_secrets = match (&self.secrets, secrets) {
+            (Some(before), Some(next)) => Some(before.changes(next)),
+            (_, None) => Some(Vec::new()),
+            (None, Some(_)) => None,
+        };
         let otherwise = self.setup.config.keying.method != setup.config.keying.method;
         let anew = otherwise || of_secrets.as_ref().is_none_or(|changes| !changes.is_empty());
         let mut changes = self.setup.config.changes(&setup.config);
@@ -141,7 +146,7 @@ impl Host {
         let (before, after) = (&self.setup.config.esp.proposals, &setup.config.esp.proposals);
         let preview =
             core.preview(now, actual, &setup.scheme(), |sa| anew || after.replace(before, sa.suite()));
-        Ok(Preview { file: changes, kernel: report::preview(&preview) })
+        Ok(Preview { file: changes, kernel: preview.lines() })
     }
 
     fn take_files(
@@ -152,16 +157,18 @@ impl Host {
     ) -> anyhow::Result<Vec<String>> {
         let Files { setup, secrets } = files;
         let mut changes = self.setup.config.changes(&setup.config);
-        match &self.secrets {
-            Some(before) => changes.extend(before.changes(&secrets)),
-            None => changes.push("the secret or the keys could not be read before".to_owned()),
+        match (&self.secrets, &secrets) {
+            (Some(before), Some(next)) => changes.extend(before.changes(next)),
+            (None, Some(_)) => changes.push("the secret or the keys could not be read before".to_owned()),
+            (_, None) => {}
         }
         if !changes.is_empty() {
             if self.core.is_some() {
                 system.open(setup.addresses().collect(), setup.ports())?;
             }
-            let settings = setup.settings(&secrets, false);
-            (self.setup, self.secrets) = (setup, Some(secrets));
+            self.secrets = secrets.or(self.secrets.take());
+            self.setup = setup;
+            let settings = self.setup.settings(self.secrets.as_ref().unwrap_or(&Secrets::default()), false);
             if let Some(core) = &mut self.core {
                 core.reconfigure(now, self.moment.wall, system, self.setup.scheme(), settings);
                 // Pairs that come do not know yet which addresses are there.
@@ -169,9 +176,8 @@ impl Host {
             }
             self.ledger.keep(now);
         }
-        // What has waited for the secret.
-        if self.core.is_none() && self.agent.protection == Protection::On {
-            self.go_on(now, system)?;
+        if self.secrets.is_some() {
+            self.go_on_with_secrets(now, system)?;
         }
         Ok(changes)
     }

@@ -42,7 +42,8 @@ pub struct Setup {
     pub node: Node,
 }
 
-/// What the files hold that a configuration names for proofs.
+/// What the files hold that a configuration names for proofs. The default is nothing.
+#[derive(Default)]
 pub struct Secrets {
     /// Where any host proves itself with it.
     current: Option<Arc<Secret>>,

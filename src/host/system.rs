@@ -9,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::kernel::Kernel;
-use super::setup::{IkePorts, Setup};
+use super::ports::Sockets;
+use super::setup::Setup;
 use crate::types::{Pair, Problem, SaId, SaReading, UnixTime};
 
 /// A moment, by the three clocks that count.
@@ -84,7 +85,7 @@ pub struct Facts {
 }
 
 /// What a host needs of its system.
-pub trait System: Kernel {
+pub trait System: Kernel + Sockets {
     /// What happened in the kernel's tables, oldest first.
     fn poll_event(&mut self) -> Option<KernelEvent>;
 
@@ -93,21 +94,6 @@ pub trait System: Kernel {
     /// # Errors
     /// In words; some of it may be left.
     fn sweep(&mut self) -> Result<(), String>;
-
-    /// Opens UDP sockets for each of `addresses`, where there are none yet.
-    ///
-    /// # Errors
-    /// One cannot be opened; all is as before then.
-    fn open(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()>;
-
-    /// Tries again to open what somebody else had.
-    fn open_missing(&mut self);
-
-    /// Closes the sockets of addresses that are not `wanted`.
-    fn retain(&mut self, wanted: &BTreeSet<IpAddr>);
-
-    /// Closes all of them for good.
-    fn close(&mut self);
 
     /// The addresses of this host now.
     ///

@@ -3,29 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use crate::config::Config;
-use crate::types::{Problem, ProblemCode};
-
-/// What the operator should know of them.
-pub fn problems(core: &Core, config: &Config, now: Instant) -> Vec<Problem> {
-    let problem = |stranger: &crate::ike::Stranger| {
-        let listed = config.nodes.iter().find(|node| node.addresses.contains(&stranger.remote));
-        let (remote, local, requests) = (stranger.remote, stranger.local, stranger.requests);
-        let node = listed.map(|node| node.name.clone());
-        let words = match &node {
-            Some(_) => format!(
-                "asks for keys between {remote} and {local} (requests: {requests}), which are no pair here: compare \
-                 `protection.networks` and the addresses in the files of both hosts"
-            ),
-            None => format!(
-                "{remote} asks this host ({local}) for keys (requests: {requests}), and the file does not list it: add \
-                 it to `[[nodes]]` here, or remove this host from its file"
-            ),
-        };
-        Problem::info(ProblemCode::UnlistedPeer, node, words)
-    };
-    core.engine().strangers(now).map(problem).collect()
-}
 
 /// How often at most the log tells of them, whatever their addresses.
 const TOLD_EVERY: Duration = Duration::from_secs(60);

@@ -123,7 +123,8 @@ impl Host {
         if self.saved != before {
             self.ledger.note(now, Persist::Seals);
         }
-        self.protect(now, system, false)
+        // A core that is off takes all that it finds for left behind.
+        self.protect(now, system, false).inspect_err(|_| self.core = None)
     }
 
     /// Gets ready to protect this host, and notes that it is to be.
@@ -185,7 +186,7 @@ impl Host {
     /// The trial was not confirmed in time: all pairs are on their way to the clear.
     pub(super) fn end_trial(&mut self, now: Instant) {
         tracing::warn!("the trial was not confirmed in time: going back to the clear");
-        self.agent.protection = Protection::Disabling;
+        self.protection = Protection::Disabling;
         self.saved.leave();
         self.ledger.note(now, Persist::Seals);
     }

@@ -5,10 +5,12 @@
 
 mod about;
 pub mod causes;
+mod differs;
 pub mod explain;
 pub mod forwarding;
 pub mod holes;
 mod progress;
+pub mod snapshot;
 pub mod sources;
 pub mod status;
 pub mod strangers;
@@ -16,3 +18,4 @@ pub mod unpaired;
 
 pub use about::About;
 pub use progress::{Progress, RowProgress};
+pub use snapshot::Snapshot;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Snapshot;
 use super::status::Summary;
 use crate::types::{NodeName, Pair, Protection, ReasonCode, RowState};
 
@@ -41,6 +42,30 @@ pub struct RowProgress {
     /// proven nothing for some seconds. Agents that do not tell it leave it `false`.
     #[serde(default)]
     pub waiting: bool,
+}
+
+impl Progress {
+    /// How far an agent has come that knows `snapshot`, with the rows of those pairs among `named` that `changed`: of
+    /// the others it need know no more than how they stand.
+    pub fn of(
+        snapshot: &Snapshot<'_>,
+        named: Vec<(NodeName, Pair)>,
+        revision: u64,
+        changed: impl Fn(Pair) -> bool,
+    ) -> Self {
+        let known = |pair: &Pair| snapshot.pairs.get(pair);
+        let state = |pair: &Pair| snapshot.states.get(pair).copied().unwrap_or(RowState::Off);
+        let summary = Summary::of(named.iter().map(|(_, pair)| state(pair)));
+        let row = |(node, pair): (NodeName, Pair)| {
+            let (reason_code, reason) = known(&pair).and_then(|known| known.reason.clone()).unzip();
+            let waiting = known(&pair).is_some_and(|known| known.waiting);
+            let (local, remote, state) = (pair.local, pair.remote, state(&pair));
+            RowProgress { node, local, remote, state, reason, reason_code, waiting }
+        };
+        let rows = named.into_iter().filter(|(_, pair)| changed(*pair)).map(row).collect();
+        let protection = snapshot.protection_with(summary.negotiating);
+        Self { revision, protection, summary, rows }
+    }
 }
 
 impl RowProgress {

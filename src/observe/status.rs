@@ -1,9 +1,13 @@
-//! What `hostseal status` says: the types of its JSON, and how they are made where no agent runs (`known`).
+//! What `hostseal status` says: the types of its JSON, and how they are made (`evidence`).
 //!
 //! Fields are added, never renamed or removed, within one [`SCHEMA`].
 
+mod evidence;
 mod fate;
-mod known;
+mod notes;
+mod problems;
+mod row;
+mod standing;
 mod unbound;
 
 use std::collections::BTreeMap;
@@ -11,7 +15,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::known::{Known, live_sas, without_agent};
+pub use self::evidence::{Agent, Evidence, status};
+pub use self::row::live_sas;
 use crate::config::Mode;
 use crate::identity::AuthMethod;
 use crate::types::{

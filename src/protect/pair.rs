@@ -22,6 +22,7 @@
 
 mod absence;
 mod children;
+mod cut;
 mod detour;
 mod failing;
 mod inherited;

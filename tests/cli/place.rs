@@ -10,8 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hostseal::control::{Reply, Request, decode_request, encode_reply};
-use hostseal::observe::status::{Known, PeerRow, Summary, without_agent};
-use hostseal::observe::{Progress, RowProgress};
+use hostseal::observe::status::{self, Agent, Evidence, PeerRow, Summary};
+use hostseal::observe::{Progress, RowProgress, Snapshot};
 use hostseal::store::Saved;
 use hostseal::store::config_file;
 use hostseal::types::{KernelState, Protection, RowState, UnixTime};
@@ -108,19 +108,21 @@ impl Place {
         let config = config_file::load(&self.file()).unwrap();
         let (kernel, saved) = (KernelState::default(), Saved { protection, ..Saved::default() });
         let present = config.nodes[0].addresses.iter().copied().collect();
-        let known = Known {
+        let evidence = Evidence {
+            now: UnixTime(1_767_225_600),
             config: &config,
             node: &config.nodes[0],
+            secret_id: Some("91c2"),
             present: &present,
             kernel: &kernel,
+            statistics: &[].into(),
             saved: &saved,
+            agent: Agent::Answers { pid: 41, snapshot: &Snapshot { protection, ..Snapshot::default() } },
         };
-        let mut status = without_agent(known, &[].into(), Some("91c2".to_owned()), UnixTime(1_767_225_600));
-        status.agent.running = true;
-        status.agent.answering = true;
+        let mut status = status::status(evidence, None);
         for row in &mut status.peers {
             row.state = state;
-            row.reason = None;
+            (row.reason_code, row.reason) = (None, None);
         }
         status.summary = Summary::of(status.peers.iter().map(|row| row.state));
         Reply::Status(Box::new(status))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Core, Persist};
+use crate::control::{Change, PlanLine};
 use crate::host::holdings::{Holdings, Scope};
 use crate::host::kernel::Kernel;
 use crate::host::pairs::Pairs;
@@ -23,6 +24,15 @@ pub struct SchemeChange {
     pub replaced: Vec<SaId>,
     /// Everything else, once pairs that go have left.
     pub plan: Plan,
+}
+
+impl SchemeChange {
+    /// The same as lines: first what is replaced, then the rest.
+    pub fn lines(&self) -> Vec<PlanLine> {
+        let replaced =
+            |id: &SaId| PlanLine { change: Change::Update, object: format!("{id}: a successor takes over") };
+        self.replaced.iter().map(replaced).chain(self.plan.ops.iter().map(PlanLine::from)).collect()
+    }
 }
 
 impl Core {
@@ -103,6 +113,7 @@ impl Core {
             }
         }
         self.place(now);
+        self.hold_back(now);
         // What stays in the clear concerns every peer.
         self.dirty = self.pairs.scopes().collect();
         self.settle(now, kernel);

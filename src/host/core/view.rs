@@ -14,7 +14,7 @@ use crate::types::{Pair, RowState, SaId, SaReading, UnixTime};
 impl Core {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<ike::Transmit> {
-        self.engine.poll_transmit()
+        self.farewells.pop_front().or_else(|| self.engine.poll_transmit())
     }
 
     /// The next probe to send.

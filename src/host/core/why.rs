@@ -17,6 +17,8 @@ pub(super) enum Cause {
     Exchange(ike::reason::Reason),
     /// This host did not let it out.
     Unsent(Unsent),
+    /// This host has no secret, for this reason.
+    Withheld(&'static str),
 }
 
 impl Cause {
@@ -24,12 +26,14 @@ impl Cause {
         match self {
             Cause::Exchange(reason) => reason_code(reason.code()),
             Cause::Unsent(_) => ReasonCode::KernelError,
+            Cause::Withheld(_) => ReasonCode::Internal,
         }
     }
 
     pub(super) fn words(&self) -> String {
         match self {
             Cause::Exchange(reason) => explain::words(reason),
+            Cause::Withheld(words) => (*words).to_owned(),
             Cause::Unsent(Unsent { local, remote, why }) => explain::unsent(local.ip(), *remote, why),
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::host::ledger::{Save, Written};
+use crate::host::ports::Store;
 use crate::store::{Saved, SavedError};
 
 /// What is on the disk, and on its way there.
@@ -24,13 +25,14 @@ pub(super) struct Disk {
     under_way: VecDeque<(Instant, Save)>,
 }
 
-impl Disk {
-    /// Begins to write after what is being written.
-    pub(super) fn begin(&mut self, now: Instant, save: Save) {
+impl Store for Disk {
+    fn begin(&mut self, now: Instant, save: Save) {
         let begin = self.under_way.back().map_or(now, |(end, _)| *end);
         self.under_way.push_back((begin + self.delay, save));
     }
+}
 
+impl Disk {
     /// When the next write ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.under_way.front().map(|(end, _)| *end)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::world::{NAT_PORT, PORT, World, address};
 use crate::config::{Config, Esp, Keying, Node};
-use crate::host::Files;
+use crate::host::ports::SecretSource;
 use crate::host::setup::{Secrets, Setup};
 use crate::identity::{Credentials, Secret};
 use crate::ike;
@@ -20,12 +20,31 @@ pub(super) fn name(host: usize) -> NodeName {
     serde_json::from_value(format!("h{host}").into()).expect("this is a name")
 }
 
+/// Where a host has its secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a file.
+    File,
+    /// Elsewhere: it comes when it comes.
+    Elsewhere,
+}
+
+/// What a host's source of secrets has now.
+pub(super) struct Source(Option<Secrets>);
+
+impl SecretSource for Source {
+    fn read(&mut self, _: &Setup) -> anyhow::Result<Option<Secrets>> {
+        Ok(self.0.take())
+    }
+}
+
 /// What a host's files say.
 #[derive(Clone)]
 pub(super) struct File {
     /// The hosts that it lists, itself included.
     pub(super) nodes: Vec<usize>,
     pub(super) secret: [u8; 32],
+    pub(super) place: Place,
     pub(super) previous: Option<[u8; 32]>,
     pub(super) method: Method,
     pub(super) accept: Vec<Method>,
@@ -98,9 +117,10 @@ impl World {
         Secrets::new(Some(Secret::new(*secret)), previous.map(Secret::new), Credentials::default())
     }
 
-    /// What an agent at work is given to read.
-    pub(super) fn files(&self, at: usize) -> Files {
-        Files { setup: self.setup(at), secrets: self.secrets(at) }
+    /// What gives it that.
+    pub(super) fn source(&self, at: usize) -> Source {
+        let gives = matches!(self.hosts[at].file.place, Place::File);
+        Source(gives.then(|| self.secrets(at)))
     }
 
     pub(super) fn settings(&self, at: usize) -> ike::Settings {

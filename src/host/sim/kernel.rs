@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::resume_unwind;
 use std::time::Instant;
 
+use super::net::{Inner, Packet};
+use super::world::LETS_OUT;
+use crate::host::ProbeFate;
+use crate::host::core::{ProbeDatagram, Unsent};
 use crate::host::kernel::{Kernel, Unreadable};
+use crate::host::ports::Sockets;
 use crate::host::setup::{IkePorts, Setup};
 use crate::host::system::{Facts, Here, KernelEvent, System};
+use crate::ike::Transmit;
 use crate::protect::policies;
 use crate::types::{
     Action, Block, Direction, KernelState, KeySource, Op, OpError, Pair, PolicyDirection, PolicyId,
@@ -35,6 +41,8 @@ pub(super) struct SimKernel {
     used: BTreeSet<PolicyId>,
     /// What happened that the agent was not told yet.
     pub(super) events: VecDeque<KernelEvent>,
+    /// What its agent has sent and the network does not have yet.
+    pub(super) sent: Vec<Packet>,
     /// The addresses of the host.
     pub(super) here: Here,
     /// When the next policy goes by itself.
@@ -233,16 +241,6 @@ impl System for SimKernel {
         Ok(())
     }
 
-    fn open(&mut self, _: Vec<IpAddr>, _: IkePorts) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    fn open_missing(&mut self) {}
-
-    fn retain(&mut self, _: &BTreeSet<IpAddr>) {}
-
-    fn close(&mut self) {}
-
     fn here(&mut self) -> io::Result<Here> {
         Ok(self.here.clone())
     }
@@ -253,5 +251,37 @@ impl System for SimKernel {
 
     fn facts(&mut self, _: &Setup) -> io::Result<Facts> {
         Ok(Facts::default())
+    }
+}
+
+impl Sockets for SimKernel {
+    fn open(&mut self, _: Vec<IpAddr>, _: IkePorts) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn open_missing(&mut self) {}
+
+    fn retain(&mut self, _: &BTreeSet<IpAddr>) {}
+
+    fn close(&mut self) {}
+
+    fn send(&mut self, transmits: Vec<Transmit>) -> Vec<Unsent> {
+        let packet = |Transmit { local, remote, bytes }| Packet::Ike { from: local, to: remote, bytes };
+        self.sent.extend(transmits.into_iter().map(packet));
+        Vec::new()
+    }
+
+    fn probe(&mut self, probe: &ProbeDatagram) -> ProbeFate {
+        let id = probe.sa.id();
+        if probe.size.is_some_and(|size| size > LETS_OUT) {
+            return ProbeFate::TooLarge(None);
+        }
+        if !self.count(id, probe.bytes.len() as u64 + 8) {
+            return ProbeFate::Lost;
+        }
+        let from = SocketAddr::new(probe.local, 40_000);
+        let inner = Inner::Probe { to: probe.remote, bytes: probe.bytes.clone() };
+        self.sent.push(Packet::Esp { id, from, in_udp: self.is_in_udp(id), inner });
+        ProbeFate::Sent
     }
 }

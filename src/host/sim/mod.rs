@@ -22,6 +22,7 @@ mod pace;
 mod proofs;
 mod reconfigure;
 mod remembered;
+mod secret;
 mod silence;
 mod soak;
 mod talk;

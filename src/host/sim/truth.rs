@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cluster::{MILLISECOND, SECOND, seeds};
 use super::net::Weather;
-use super::world::{LETS_OUT, World};
+use super::world::{LETS_OUT, World, address};
 use crate::host::core::Unsent;
 use crate::types::{Direction, ReasonCode, RowState, UnixTime};
 
@@ -105,6 +105,26 @@ fn a_moment_without_a_route_says_nothing_of_a_pair_that_is_protected() {
     assert_eq!((world.state(0, 1), world.reason(0, 1)), (RowState::Protected, None));
     let machine = &world.hosts[0].core().unwrap().pairs()[&world.pair(0, 1)];
     assert_eq!(machine.unrenewed(), None);
+}
+
+/// `status --watch` asks for one each second, and those who follow for four.
+#[test]
+fn what_is_known_of_thousands_of_pairs_is_told_at_once() {
+    const PAIRS: usize = 5_000;
+    let mut world = World::new(1, 1, Weather::FAIR);
+    world.hosts[0].file.nodes = (0..=PAIRS).collect();
+    world.enable(0);
+    world.run(5 * SECOND, None);
+    let agent = world.hosts[0].agent.as_ref().unwrap();
+    let began = std::time::Instant::now();
+    let snapshot = agent.snapshot(world.now);
+    println!("a snapshot of {PAIRS} pairs: {:?}", began.elapsed());
+    let began = std::time::Instant::now();
+    let told = agent.snapshot_of(world.now, |pair| pair.remote == address(7));
+    println!("for one who follows: {:?}", began.elapsed());
+    assert_eq!((told.states.len(), told.pairs.len()), (PAIRS, 1));
+    assert_eq!(snapshot.pairs.len(), PAIRS);
+    assert!(snapshot.pairs.values().all(|known| known.reason.is_some()));
 }
 
 /// SAs live on for as long, whatever the clock that can be set is set to.

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 use super::disk::Disk;
-use super::files::File;
+use super::files::{File, Place};
 use super::floating::{VIP, Vip};
 use super::imposter::Imposter;
 use super::kernel::{Death, Leaves, SimKernel};
@@ -18,13 +18,14 @@ use crate::control::{Reply, Request, Terms};
 use crate::host::core::{Core, Datagram};
 use crate::host::kernel::Kernel as _;
 use crate::host::ledger::Asker;
+use crate::host::ports::SecretSource as _;
 use crate::host::system::Moment;
 use crate::host::timers::Timers;
-use crate::host::{Host as Agent, ProbeFate, Start, guard, probe};
+use crate::host::{Host as Agent, Start, guard, probe};
 use crate::ike;
 use crate::store::Saved;
 use crate::types::{
-    Boot, EncapsulationMode, Inside, Method, NetworkNews, Pair, Proposals, Protection, UnixTime,
+    Boot, EncapsulationMode, Inside, Method, NetworkNews, Pair, Proposals, Protection, Sources, UnixTime,
 };
 
 pub(super) const PORT: u16 = 500;
@@ -78,7 +79,7 @@ impl Host {
 
     /// Whether its agent protects it.
     pub(super) fn is_at_work(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.agent.protection == Protection::On)
+        self.agent.as_ref().is_some_and(|agent| agent.protection == Protection::On)
     }
 
     /// Whether its agent, or the next one, is to protect it.
@@ -139,6 +140,7 @@ impl World {
             file: File {
                 nodes: (0..hosts).collect(),
                 secret: [7; 32],
+                place: Place::File,
                 previous: None,
                 method,
                 accept: vec![method],
@@ -246,10 +248,11 @@ impl World {
         }
         let mut rng = StdRng::seed_from_u64(self.rng.random());
         let chance = move || Box::new(Seeded(StdRng::seed_from_u64(rng.random()))) as _;
-        let (setup, secrets, moment) = (self.setup(at), self.secrets(at), self.moment());
+        let (setup, moment) = (self.setup(at), self.moment());
+        let secrets = self.source(at).read(&setup).expect("it says what it has");
         let host = &mut self.hosts[at];
         let saved = host.disk.saved.clone();
-        let start = Start { setup, secrets: Some(secrets), saved, trouble: None };
+        let start = Start { setup, secrets, saved, trouble: None, withheld: None };
         host.agent = Some(Agent::new(moment, host.boot(moment.uptime).id, start, Box::new(chance)));
         self.on(at, |agent, _, kernel| agent.start(moment, kernel).expect("a kernel can be read"));
     }
@@ -369,29 +372,17 @@ impl World {
     fn carry_away(&mut self, at: usize) -> bool {
         let (moment, mut again) = (self.moment(), false);
         while let Some(read) = self.hosts[at].agent.as_mut().and_then(Agent::poll_read) {
-            let files = self.files(at);
+            let (setup, mut source) = (self.setup(at), self.source(at));
             let Host { agent: Some(agent), kernel, .. } = &mut self.hosts[at] else { return false };
-            agent.handle_files(moment, kernel, read, Ok(files));
+            agent.handle_files(moment, kernel, &mut source, read, Ok(setup));
         }
         let Self { hosts, net, rng, now, .. } = self;
         let Host { agent: Some(agent), kernel, disk, requests, replies, .. } = &mut hosts[at] else {
             return false;
         };
-        while let Some(probe) = agent.poll_probe() {
-            let id = probe.sa.id();
-            if probe.size.is_some_and(|size| size > LETS_OUT) {
-                agent.handle_probe(*now, &probe, ProbeFate::TooLarge(None));
-            } else if kernel.count(id, probe.bytes.len() as u64 + 8) {
-                agent.handle_probe(*now, &probe, ProbeFate::Sent);
-                let from = SocketAddr::new(probe.local, 40_000);
-                let inner = Inner::Probe { to: probe.remote, bytes: probe.bytes.to_vec() };
-                let in_udp = kernel.is_in_udp(id);
-                net.send(*now, rng, Packet::Esp { id, from, in_udp, inner });
-            }
-        }
-        while let Some(transmit) = agent.poll_transmit() {
-            let ike::Transmit { local, remote, bytes } = transmit;
-            net.send(*now, rng, Packet::Ike { from: local, to: remote, bytes });
+        agent.send(*now, kernel);
+        for packet in kernel.sent.drain(..) {
+            net.send(*now, rng, packet);
         }
         if !kernel.events.is_empty() {
             agent.handle_kernel_events(*now, kernel);
@@ -402,9 +393,10 @@ impl World {
             again = true;
         }
         agent.handle_done(*now, kernel);
-        while let Some(save) = agent.poll_save(*now) {
-            disk.begin(*now, save);
+        if agent.poll_ways(*now) {
+            agent.handle_ways(*now, Some(Sources::new()));
         }
+        agent.write(*now, disk);
         while let Some(written) = disk.pop_due(*now) {
             agent.handle_written(*now, kernel, written);
             again = true;
@@ -551,7 +543,12 @@ impl World {
             self.hosts[at].starves = None;
             self.read(at);
             let moment = self.moment();
-            self.on(at, |agent, _, kernel| agent.handle_timeout(moment, kernel));
+            self.on(at, |agent, now, kernel| {
+                // The disk may have been waited for alone.
+                if agent.poll_timeout().is_some_and(|due| due <= now) {
+                    agent.handle_timeout(moment, kernel);
+                }
+            });
         }
     }
 

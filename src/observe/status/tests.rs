@@ -1,5 +1,11 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::config::Config;
+use crate::observe::Snapshot;
+use crate::observe::snapshot::{Heard, KeySnapshot, PairSnapshot};
 use crate::store::{PairRecord, Saved};
 use crate::types::stranger::{StrangerPolicy, Verdict};
 use crate::types::{
@@ -85,12 +91,34 @@ fn saved(protection: Protection, sealed: bool) -> Saved {
     Saved { protection, pairs: [(pair(), record)].into(), ..Saved::default() }
 }
 
+/// No agent runs.
+const GONE: Agent<'static> = Agent::Gone { remedy: "`hostseal enable` starts one", boot: None };
+
 fn status(kernel: &KernelState, saved: &Saved) -> Status {
-    let config = config();
+    status_of(kernel, saved, GONE)
+}
+
+/// What an agent says that knows this.
+fn told(kernel: &KernelState, saved: &Saved, snapshot: &Snapshot<'_>) -> Status {
+    status_of(kernel, saved, Agent::Answers { pid: 41, snapshot })
+}
+
+fn status_of(kernel: &KernelState, saved: &Saved, agent: Agent<'_>) -> Status {
+    let (config, statistics) =
+        (config(), [("XfrmInNoStates".to_owned(), 2), ("XfrmInError".to_owned(), 0)].into());
     let present = config.nodes[0].addresses.iter().copied().collect();
-    let known = Known { config: &config, node: &config.nodes[0], present: &present, kernel, saved };
-    let statistics = [("XfrmInNoStates".to_owned(), 2), ("XfrmInError".to_owned(), 0)].into();
-    without_agent(known, &statistics, Some("91c2".to_owned()), NOW)
+    let evidence = Evidence {
+        now: NOW,
+        config: &config,
+        node: &config.nodes[0],
+        secret_id: Some("91c2"),
+        present: &present,
+        kernel,
+        statistics: &statistics,
+        saved,
+        agent,
+    };
+    super::status(evidence, None)
 }
 
 fn row(kernel: &KernelState, saved: &Saved) -> PeerRow {
@@ -120,7 +148,9 @@ fn the_json_is_the_contracts() {
             "sas": [ { "direction": "out", "spi": "0xc1000001", "state": "active", "bytes": 1500, "packets": 3,
                        "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 } ],
             "try_ends_in_s": null } ],
-        "kernel": { "XfrmInNoStates": 2 }, "notes": [], "problems": [] });
+        "kernel": { "XfrmInNoStates": 2 }, "problems": [],
+        "notes": ["no agent runs to make new keys; the kernel goes on with its keys for 23h 59m: `hostseal enable` \
+                   starts one"] });
     // More fields than the macro can take.
     let inbound = serde_json::json!(
         { "direction": "in", "spi": "0xc2000001", "state": "active", "bytes": 2500, "packets": 5,
@@ -356,4 +386,208 @@ fn a_problem_of_a_later_version_can_be_read() {
     assert_eq!(problem.code, ProblemCode::Other);
     let hole = serde_json::to_value(Problem::critical(ProblemCode::OtherIpsec, None, "m")).unwrap();
     assert_eq!((&hole["code"], &hole["severity"]), (&"other_ipsec".into(), &"critical".into()));
+}
+
+const STATES: [RowState; 5] =
+    [RowState::Off, RowState::Negotiating, RowState::Protected, RowState::Clear, RowState::Blocked];
+
+/// What an agent knows whose only pair stands so.
+fn knowing(state: RowState, reason: Option<ReasonCode>) -> Snapshot<'static> {
+    let known = PairSnapshot { state, reason: reason.map(|code| (code, "words".to_owned())), ..blank() };
+    Snapshot {
+        protection: Protection::On,
+        states: [(pair(), state)].into(),
+        pairs: [(pair(), known)].into(),
+        ..Snapshot::default()
+    }
+}
+
+/// What an agent knows of a pair of which it knows nothing.
+fn blank() -> PairSnapshot<'static> {
+    PairSnapshot {
+        state: RowState::Off,
+        reason: None,
+        failing_since: None,
+        unrenewed: None,
+        waiting: false,
+        trial_left: None,
+        keys: KeySnapshot::default(),
+        rekeys: Vec::new(),
+        peer: None,
+        heard: None,
+        notice: None,
+        narrow: None,
+        reminded_after: None,
+    }
+}
+
+/// A kernel that lets the pair stand so.
+fn holding(state: RowState) -> KernelState {
+    let mut kernel = protecting();
+    match state {
+        RowState::Protected => {}
+        RowState::Blocked => kernel.sas.clear(),
+        _ => kernel = KernelState::default(),
+    }
+    kernel
+}
+
+#[test]
+fn an_agent_that_hangs_leaves_the_word_to_the_kernel() {
+    let agent = Agent::Hangs { pid: Some(41), patience: Duration::from_secs(1), boot: None };
+    for state in [RowState::Protected, RowState::Clear, RowState::Blocked] {
+        let status = status_of(&holding(state), &saved(Protection::On, true), agent);
+        let row = &status.peers[0];
+        assert_eq!((row.state, row.reason_code.is_none()), (state, state == RowState::Protected));
+        assert!(row.reason.as_ref().is_none_or(|it| it == "the agent (pid 41) does not answer"), "{row:?}");
+        assert_eq!((status.agent.running, status.agent.answering), (true, false));
+        assert_eq!((status.agent.pid, status.notes.len()), (Some(41), 0));
+        assert!(status.problems.iter().any(|it| it.code == ProblemCode::AgentHung && it.is_critical()));
+        assert!(!status.is_healthy());
+    }
+}
+
+#[test]
+fn an_agent_that_answers_says_why_in_each_state() {
+    let on = saved(Protection::On, true);
+    for (state, code) in [
+        (RowState::Off, None),
+        (RowState::Protected, None),
+        (RowState::Negotiating, Some(ReasonCode::InProgress)),
+        (RowState::Clear, Some(ReasonCode::PeerDisabled)),
+        (RowState::Blocked, Some(ReasonCode::EspBlocked)),
+    ] {
+        let status = told(&holding(state), &on, &knowing(state, code));
+        let row = &status.peers[0];
+        assert_eq!((row.state, row.reason_code), (state, code));
+        assert_eq!(row.reason.as_deref(), code.map(|_| "words"));
+        assert_eq!((status.agent.running, status.agent.answering, status.agent.pid), (true, true, Some(41)));
+        assert!(status.problems.is_empty() && status.notes.is_empty());
+        let enabling = state == RowState::Negotiating;
+        assert_eq!(status.protection, if enabling { Protection::Enabling } else { Protection::On });
+    }
+}
+
+/// The agent waits for its secret: it keeps no pairs, and the kernel goes on by itself.
+#[test]
+fn an_agent_without_pairs_leaves_the_word_to_the_kernel_and_says_why() {
+    let on = saved(Protection::On, true);
+    let waiting = Snapshot { protection: Protection::On, trouble: Some("no secret"), ..Snapshot::default() };
+    for state in [RowState::Protected, RowState::Clear, RowState::Blocked] {
+        let status = told(&holding(state), &on, &waiting);
+        let row = &status.peers[0];
+        assert_eq!(row.state, state);
+        let why = (state != RowState::Protected).then_some((ReasonCode::Internal, "no secret"));
+        assert_eq!(row.reason_code.zip(row.reason.as_deref()), why);
+        assert_eq!(status.config_error.as_deref(), Some("no secret"));
+        assert!(!status.is_healthy());
+    }
+    // One that is off is off, whatever is still in the kernel.
+    assert_eq!(told(&protecting(), &on, &Snapshot::default()).peers[0].state, RowState::Off);
+}
+
+#[test]
+fn what_the_agent_knows_is_in_its_row() {
+    let incoming = SaId::of(pair(), Direction::In, Spi(0xc200_0001));
+    let outgoing = SaId::of(pair(), Direction::Out, Spi(0xc100_0001));
+    let heard = Heard { esp: None, any: Some(UnixTime(NOW.0 - 45)), silent: true };
+    let known = PairSnapshot {
+        state: RowState::Protected,
+        rekeys: vec![(incoming, Duration::from_secs(3588)), (outgoing, Duration::from_secs(3588))],
+        heard: Some(heard),
+        trial_left: Some(Duration::from_millis(59_500)),
+        ..blank()
+    };
+    let snapshot = Snapshot {
+        protection: Protection::On,
+        uptime: Duration::from_secs(12),
+        trial_left: Some(Duration::from_millis(59_500)),
+        unread: 2,
+        pairs: [(pair(), known)].into(),
+        ..Snapshot::default()
+    };
+    let status = told(&protecting(), &saved(Protection::On, true), &snapshot);
+    let row = &status.peers[0];
+    let rekeys: Vec<_> = row.sas.iter().map(|sa| sa.rekey_in_s).collect();
+    assert_eq!(rekeys, [Some(3588), None, Some(3588), None], "the others are on their way out");
+    assert_eq!((row.last_heard, row.last_heard_esp), (heard.any, None));
+    assert_eq!((row.state, row.reason_code), (RowState::Protected, Some(ReasonCode::Silent)));
+    assert!(row.reason.as_ref().is_some_and(|words| words.contains("nothing was heard for 45s")), "{row:?}");
+    assert_eq!((status.try_ends_in_s, row.try_ends_in_s), (Some(60), Some(60)));
+    assert_eq!((status.summary.silent, status.agent.uptime_s), (1, Some(12)));
+    assert!(status.notes[0].starts_with("another program removed 2 SAs"), "{:?}", status.notes);
+}
+
+#[test]
+fn where_nobody_answers_the_row_says_since_when() {
+    let mut snapshot = knowing(RowState::Blocked, Some(ReasonCode::NoAnswer));
+    let known = snapshot.pairs.get_mut(&pair()).unwrap();
+    (known.failing_since, known.waiting) = (Some(NOW), true);
+    let status = told(&holding(RowState::Blocked), &saved(Protection::On, true), &snapshot);
+    assert_eq!(status.peers[0].reason.as_deref(), Some("words No answer since 2026-01-01T00:00:00Z."));
+    assert_eq!(status.waiting_for, [status.peers[0].node.clone()]);
+}
+
+/// Any policies of ours, or none, and any of the SAs that [`protecting`] has.
+fn any_kernel() -> impl Strategy<Value = KernelState> {
+    let actions = [
+        None,
+        Some(Action::Seal { through: Through::Sa(Spi(0xc100_0001)) }),
+        Some(Action::Seal { through: Through::Sa(Spi(0xc100_0009)) }),
+        Some(Action::Require),
+        Some(Action::Accept),
+        Some(Action::Allow),
+        Some(Action::Block),
+    ];
+    let action = move || prop::sample::select(actions.to_vec());
+    (action(), action(), prop::collection::vec(any::<bool>(), 4)).prop_map(|(out, inbound, there)| {
+        let mut kernel = protecting();
+        let mut there = there.into_iter();
+        kernel.sas.retain(|_, _| there.next().unwrap());
+        let policies = [(PolicyDirection::Out, out), (PolicyDirection::In, inbound)];
+        let policies = policies.into_iter().filter_map(|(direction, it)| Some(policy(direction, it?)));
+        kernel.policies = policies.map(|policy| (policy.id, policy)).collect();
+        kernel
+    })
+}
+
+/// Whether clear packets can pass, by what a row says.
+fn is_open(state: RowState) -> bool {
+    matches!(state, RowState::Off | RowState::Negotiating | RowState::Clear)
+}
+
+proptest! {
+    /// Invariant 12. Whatever an agent believes, a row is no better than what the kernel does, and it is as the kernel
+    /// says where no agent knows.
+    #[test]
+    fn no_row_is_better_than_the_kernel(
+        kernel in any_kernel(),
+        state in prop::sample::select(STATES.to_vec()),
+        code in prop::sample::select(vec![
+            None, Some(ReasonCode::InProgress), Some(ReasonCode::NoAnswer), Some(ReasonCode::KernelError),
+        ]),
+        silent in any::<bool>(),
+    ) {
+        let on = saved(Protection::On, true);
+        let seen = row(&kernel, &on).state;
+        let hung = Agent::Hangs { pid: None, patience: Duration::from_secs(1), boot: None };
+        prop_assert_eq!(status_of(&kernel, &on, hung).peers[0].state, seen);
+        let mut snapshot = knowing(state, code);
+        let heard = Heard { esp: None, any: None, silent };
+        snapshot.pairs.values_mut().for_each(|known| known.heard = Some(heard));
+        let status = told(&kernel, &on, &snapshot);
+        let row = &status.peers[0];
+        match row.state {
+            RowState::Protected => prop_assert_eq!(seen, RowState::Protected),
+            RowState::Blocked => prop_assert!(!is_open(seen)),
+            RowState::Off | RowState::Negotiating | RowState::Clear => {}
+        }
+        // Nothing is said twice: the summary counts what the rows say, and a silent row is a protected one.
+        prop_assert_eq!(status.summary, Summary::of_rows(&status.peers));
+        prop_assert!(!row.is_silent() || (row.state == RowState::Protected && silent));
+        prop_assert_eq!(row.reason_code.is_some(), row.reason.is_some());
+        // What it does not know better, the agent leaves as the kernel and the files have it.
+        let bare = Agent::Answers { pid: 41, snapshot: &Snapshot { protection: Protection::On, ..Snapshot::default() } };
+        prop_assert_eq!(status_of(&kernel, &on, bare).peers[0].state, seen);
+    }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{Known, live_sas};
+use super::evidence::Evidence;
+use super::live_sas;
 use crate::types::{NodeName, Problem, ProblemCode};
 
 /// One problem for each peer that has such SAs. New keys replace them: it stays only where none are agreed.
-pub(super) fn problems(known: Known<'_>) -> impl Iterator<Item = Problem> {
+pub(super) fn problems(evidence: Evidence<'_>) -> impl Iterator<Item = Problem> {
     let mut unbound: BTreeMap<NodeName, usize> = BTreeMap::new();
-    for (node, pair) in known.config.pairs(known.node) {
-        let count = live_sas(known.kernel, pair).filter(|sa| !sa.bound).count();
+    for (node, pair) in evidence.config.pairs(evidence.node) {
+        let count = live_sas(evidence.kernel, pair).filter(|sa| !sa.bound).count();
         if count > 0 {
             *unbound.entry(node).or_default() += count;
         }

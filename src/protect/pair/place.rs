@@ -128,12 +128,17 @@ impl PairMachine {
         desired
     }
 
-    /// Forgets all keys, and how they stood. A seal that the peer's trial alone has made goes with them: whether the
-    /// peer confirms is not heard any more.
-    pub(super) fn let_go(&mut self) {
+    /// Forgets all keys: the kernel is to hold none of them.
+    pub(super) fn drop_keys(&mut self) {
         (self.children, self.outbound) = (Children::default(), Outbound::default());
         self.inherited.let_go();
         self.unproven.let_go();
+    }
+
+    /// Forgets all keys, and how they stood. A seal that the peer's trial alone has made goes with them: whether the
+    /// peer confirms is not heard any more.
+    pub(super) fn let_go(&mut self) {
+        self.drop_keys();
         self.failing.let_go();
         self.detour.let_go();
         self.trials.forget_peer();

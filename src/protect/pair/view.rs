@@ -125,6 +125,14 @@ impl PairMachine {
         self.children.iter().find(|child| child.owns(id)).map(Child::in_spi)
     }
 
+    /// The SAs of the children, each with our name of its child.
+    pub fn sas_of_children(&self) -> impl Iterator<Item = (Spi, SaId)> {
+        let of_one =
+            |child: &Child| (child.in_spi(), child.incoming().ids().chain(child.outgoing().ids()).collect());
+        let named = self.children.iter().map(of_one);
+        named.flat_map(|(name, ids): (Spi, Vec<SaId>)| ids.into_iter().map(move |id| (name, id)))
+    }
+
     /// Inbound SAs whose soft limits the kernel does not watch, as it reports their first packet instead.
     pub fn unwatched(&self) -> impl Iterator<Item = SaId> {
         self.children

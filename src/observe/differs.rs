@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::observe::About;
-use crate::observe::status::PeerRow;
+use super::About;
+use super::status::PeerRow;
 use crate::types::{Problem, ProblemCode, RowState};
 
 /// What to do about files that differ.

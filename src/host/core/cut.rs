@@ -1,0 +1,58 @@
+//! This host's secret is withdrawn, and comes back.
+
+use std::iter;
+use std::time::Instant;
+
+use super::{Cause, Core, Persist};
+use crate::host::kernel::{Kernel, Vault};
+use crate::ike::Engine;
+
+impl Core {
+    /// All keys go at once, here and in the kernel. Each peer is told in one message that its sessions are over, and
+    /// nobody is answered any more: `engine`, which takes the place of the one that had the secret, has none. `why` is
+    /// told of each pair until [`Core::resume`].
+    pub fn cut(&mut self, now: Instant, kernel: &mut dyn Kernel, mut engine: Engine, why: &'static str) {
+        for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
+            self.engine.forget(now, pair);
+        }
+        self.farewells.extend(iter::from_fn(|| self.engine.poll_transmit()));
+        engine.list(self.scheme.pairs.iter().copied().collect());
+        if let Some(wall) = self.wall(now) {
+            engine.set_clock(now, wall);
+        }
+        self.engine = engine;
+        self.vault = Vault::default();
+        self.probes.clear();
+        self.proven.clear();
+        self.cut = Some(why);
+        self.hold_back(now);
+        self.persist(Persist::Seals);
+        self.settle(now, kernel);
+        // What is there that nobody knew of goes too.
+        if !kernel.read_sas().is_ok_and(|sas| sas.is_empty()) {
+            self.look_again(now, kernel);
+        }
+    }
+
+    /// The same for a core that is off, of which nobody has heard: it begins without keys.
+    pub fn begin_cut(&mut self, why: &'static str) {
+        self.cut = Some(why);
+    }
+
+    /// While the secret is withdrawn, no pair has keys, whatever has become of it.
+    pub(super) fn hold_back(&mut self, now: Instant) {
+        let Some(why) = self.cut else { return };
+        let cause = Cause::Withheld(why);
+        let code = cause.code();
+        self.causes = self.pairs().keys().map(|pair| (*pair, cause.clone())).collect();
+        self.each_pair(|machine| machine.cut(now, code));
+    }
+
+    /// The secret is back, and the engine has it: keys are agreed anew.
+    pub fn resume(&mut self, now: Instant, kernel: &mut dyn Kernel) {
+        if self.cut.take().is_some() {
+            self.each_pair(|machine| machine.resume(now));
+            self.settle(now, kernel);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a host stands on beside its kernel, as traits of values: real in the agent, simulated in tests. What is behind
+//! them may be another process one day, so nothing but values passes them, and what takes time comes back as an input.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::core::{ProbeDatagram, Unsent};
+use super::ledger::Save;
+use super::setup::{IkePorts, Secrets, Setup};
+use super::{Host, ProbeFate};
+use crate::host::system::System;
+use crate::ike::Transmit;
+
+/// The UDP sockets of a host. What comes in is an input: [`Host::handle_datagrams`].
+pub trait Sockets {
+    /// Opens some for each of `addresses`, where there are none yet.
+    ///
+    /// # Errors
+    /// One cannot be opened; all is as before then.
+    fn open(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()>;
+
+    /// Tries again to open what somebody else had.
+    fn open_missing(&mut self);
+
+    /// Closes those of addresses that are not `wanted`.
+    fn retain(&mut self, wanted: &BTreeSet<IpAddr>);
+
+    /// Closes all of them for good.
+    fn close(&mut self);
+
+    /// Sends datagrams in turn. Returns those that did not leave this host.
+    fn send(&mut self, transmits: Vec<Transmit>) -> Vec<Unsent>;
+
+    /// Sends a probe through its SA; says what became of it.
+    fn probe(&mut self, probe: &ProbeDatagram) -> ProbeFate;
+}
+
+/// Where a host writes what survives.
+pub trait Store {
+    /// Begins to write `save` after what is being written. What came of it is an input: [`Host::handle_written`].
+    fn begin(&mut self, now: Instant, save: Save);
+}
+
+/// Where a host gets the secrets that a configuration names.
+pub trait SecretSource {
+    /// What it has of them now. `None`: it gives them when it has them, and may withdraw them, which are inputs
+    /// ([`Host::handle_secret`]); those in force stay.
+    ///
+    /// # Errors
+    /// It has none, and will not have any before somebody does something.
+    fn read(&mut self, setup: &Setup) -> anyhow::Result<Option<Secrets>>;
+}
+
+impl Host {
+    /// Sends what there is to be sent, all probes before the messages that ask whether they came through.
+    pub fn send(&mut self, now: Instant, system: &mut dyn System) {
+        loop {
+            while let Some(probe) = self.poll_probe() {
+                let fate = system.probe(&probe);
+                self.handle_probe(now, &probe, fate);
+            }
+            let transmits: Vec<Transmit> = std::iter::from_fn(|| self.poll_transmit()).collect();
+            if transmits.is_empty() {
+                return;
+            }
+            let unsent = system.send(transmits);
+            if !unsent.is_empty() {
+                self.handle_unsent(now, system, unsent);
+            }
+        }
+    }
+
+    /// Has everything written that is due.
+    pub fn write(&mut self, now: Instant, store: &mut dyn Store) {
+        while let Some(save) = self.poll_save(now) {
+            store.begin(now, save);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The secret may come late, be withdrawn, and come again: each is an input. Where it cannot be read yet, the kernel goes
+//! on with what there is. Where it is withdrawn, no key of it stays.
+
+use std::time::Instant;
+
+use super::Host;
+use super::core::Persist;
+use super::setup::Secrets;
+use super::system::{Moment, System};
+use crate::ike;
+use crate::observe::causes;
+use crate::types::Protection;
+
+/// What is told of a host whose secret was not given yet.
+pub(super) const AWAITED: &str = "this host waits for its secret";
+/// What is told of a host whose secret was withdrawn.
+const WITHDRAWN: &str = "the secret of this host was withdrawn: its keys are gone, and what was protected is blocked. \
+                         It is protected again as soon as the secret is given back";
+
+impl Host {
+    /// The source gives these secrets; or it withdraws what it gave, or will not give any (`None`). Then all SAs and all
+    /// keys go at once, also those that an agent before this one left, and what was sealed stays blocked until secrets
+    /// are given.
+    pub fn handle_secret(&mut self, moment: Moment, system: &mut dyn System, given: Option<Secrets>) {
+        let now = self.note_moment(moment);
+        let outcome = match given {
+            Some(secrets) => self.take_secrets(now, system, secrets),
+            None => self.withdraw(now, system),
+        };
+        if let Err(error) = outcome {
+            let words = causes::words(error.as_ref());
+            tracing::error!("{words}");
+            self.withheld = Some(words);
+        }
+    }
+
+    /// Goes on with these secrets, and with what has waited for them.
+    fn take_secrets(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        secrets: Secrets,
+    ) -> anyhow::Result<()> {
+        if self.withheld.take().is_some() {
+            tracing::info!("this host has its secret");
+        }
+        let settings = self.setup.settings(&secrets, false);
+        self.secrets = Some(secrets);
+        if let Some(core) = &mut self.core {
+            core.reconfigure(now, self.moment.wall, system, self.setup.scheme(), settings);
+        }
+        self.go_on_with_secrets(now, system)
+    }
+
+    /// What has waited for secrets begins.
+    pub(super) fn go_on_with_secrets(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+        self.withheld = None;
+        match &mut self.core {
+            Some(core) => core.resume(now, system),
+            None if self.protection == Protection::On => self.go_on(now, system)?,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn withdraw(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+        self.secrets = None;
+        if self.core.is_none() && self.protection == Protection::Off {
+            return Ok(());
+        }
+        if self.withheld.replace(WITHDRAWN.to_owned()).is_none_or(|before| before != WITHDRAWN) {
+            tracing::error!("{WITHDRAWN}");
+        }
+        let without = Secrets::default();
+        let settings = self.setup.settings(&without, true);
+        match &mut self.core {
+            // Nothing is left of what the engine knows of the peers.
+            Some(core) => core.cut(now, system, ike::Engine::new(settings, (self.chance)()), WITHDRAWN),
+            // The kernel goes on with what an agent before this one has left, until this one keeps the pairs.
+            None => {
+                self.work_with(now, system, settings)?;
+                self.core.iter_mut().for_each(|core| core.begin_cut(WITHDRAWN));
+                self.go_on(now, system)?;
+            }
+        }
+        // The last figures of SAs that are gone.
+        self.handle_kernel_events(now, system);
+        self.ledger.note(now, Persist::Seals);
+        Ok(())
+    }
+
+    /// Why the files or the secret are not in force.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref().or(self.withheld.as_deref())
+    }
+}

@@ -1,0 +1,113 @@
+//! What an agent knows of its host at one moment, for whoever tells how it stands.
+
+use std::time::Instant;
+
+use super::Host;
+use super::core::Core;
+use crate::observe::snapshot::{Heard, KeySnapshot, Knock, PairSnapshot};
+use crate::observe::{Snapshot, explain};
+use crate::protect::{GUARDS_MOST, PairMachine};
+use crate::types::{Pair, UnixTime};
+
+impl Host {
+    /// What it knows at `now`.
+    pub fn snapshot(&self, now: Instant) -> Snapshot<'_> {
+        self.snapshot_of(now, |_| true)
+    }
+
+    /// The same, but of the pairs that are not `wanted` no more than how they stand: there are thousands of them, and
+    /// those who follow ask all the time.
+    pub(super) fn snapshot_of(&self, now: Instant, wanted: impl Fn(Pair) -> bool) -> Snapshot<'_> {
+        let snapshot = Snapshot {
+            uptime: now.saturating_duration_since(self.started),
+            protection: self.protection,
+            trouble: self.trouble(),
+            about: self.secrets.as_ref().map(|secrets| self.setup.about(secrets)),
+            guards_most: GUARDS_MOST,
+            ..Snapshot::default()
+        };
+        let wall = self.moment.wall_at(now);
+        self.core.iter().fold(snapshot, |snapshot, core| core.add_to(snapshot, now, wall, &wanted))
+    }
+}
+
+impl Core {
+    /// Adds what is known while pairs are kept; `wall` is the time of day at `now`.
+    fn add_to<'a>(
+        &'a self,
+        snapshot: Snapshot<'a>,
+        now: Instant,
+        wall: UnixTime,
+        wanted: &dyn Fn(Pair) -> bool,
+    ) -> Snapshot<'a> {
+        let knocks = self.engine().strangers(now);
+        Snapshot {
+            trial_left: self.trial().map(|end| end.saturating_duration_since(now)),
+            drift: self.drift(),
+            unread: self.unread(),
+            bounds: Some(self.engine().counters().into()),
+            unguarded: self.beyond_guard(),
+            knocks: knocks
+                .map(|it| Knock { local: it.local, remote: it.remote, requests: it.requests })
+                .collect(),
+            states: self.pairs().iter().map(|(pair, machine)| (*pair, machine.row_state())).collect(),
+            pairs: self
+                .pairs()
+                .iter()
+                .filter(|(pair, _)| wanted(**pair))
+                .map(|(pair, machine)| (*pair, self.pair_snapshot(*pair, machine, now, wall)))
+                .collect(),
+            ..snapshot
+        }
+    }
+
+    fn pair_snapshot<'a>(
+        &'a self,
+        pair: Pair,
+        machine: &'a PairMachine,
+        now: Instant,
+        wall: UnixTime,
+    ) -> PairSnapshot<'a> {
+        let time = |at: Instant| wall.before(now.saturating_duration_since(at));
+        let summary = self.engine().summary(pair);
+        let rekey = |(in_spi, id)| {
+            let due = self.engine().rekey_at(pair, in_spi)?;
+            Some((id, due.saturating_duration_since(now)))
+        };
+        PairSnapshot {
+            state: machine.row_state(),
+            reason: self.why(machine),
+            failing_since: machine.failing_since().map(time),
+            unrenewed: self.why_unrenewed(machine),
+            waiting: machine.is_waiting(),
+            trial_left: machine.trial_end().map(|end| end.saturating_duration_since(now)),
+            keys: self.key_snapshot(pair, machine, now),
+            rekeys: machine.sas_of_children().filter_map(rekey).collect(),
+            peer: self.about(pair),
+            heard: self.silence(pair).map(|silence| Heard {
+                esp: silence.last_heard_esp().map(time),
+                any: silence.last_heard().map(time),
+                silent: silence.is_silent(now),
+            }),
+            notice: summary.and_then(|summary| {
+                let left = summary.notice?.saturating_duration_since(now);
+                Some((left, summary.unproven.map(|failure| explain::words(&failure.reason))))
+            }),
+            narrow: self.narrow(pair),
+            reminded_after: self.reminded_after(pair),
+        }
+    }
+
+    fn key_snapshot(&self, pair: Pair, machine: &PairMachine, now: Instant) -> KeySnapshot {
+        let Some(in_spi) = machine.settled_child() else { return KeySnapshot::default() };
+        let engine = self.engine();
+        let ike = engine.ike_of(pair, in_spi);
+        KeySnapshot {
+            secret: engine.secret_of(pair, in_spi),
+            authentication: engine.proof_of(pair, in_spi),
+            method: engine.method_of(pair, in_spi),
+            ike: ike.map(|(proposal, since)| (proposal, now.saturating_duration_since(since))),
+            exchange: engine.key_exchange_of(pair, in_spi),
+        }
+    }
+}

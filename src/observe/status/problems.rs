@@ -1,0 +1,141 @@
+//! What is wrong beside what the rows say, as far as the agent knows it, or that it does not answer.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::evidence::Evidence;
+use super::{Agent, Encapsulation, PeerRow, SaState, standing};
+use crate::config::Config;
+use crate::observe::differs;
+use crate::observe::snapshot::{Knock, Snapshot};
+use crate::types::units::{human_duration, listed};
+use crate::types::{Problem, ProblemCode, ReasonCode, RowState};
+
+/// All of it, of a host that has these rows.
+pub(super) fn of(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Vec<Problem> {
+    match evidence.agent {
+        Agent::Answers { snapshot, .. } => {
+            let mut problems: Vec<Problem> = unguarded(snapshot).into_iter().collect();
+            problems.extend(unlisted(snapshot, evidence.config));
+            problems.extend(differing(evidence, snapshot, peers));
+            for row in peers {
+                let of_row = [unrenewed, narrow, refused, forgetful];
+                problems.extend(of_row.into_iter().filter_map(|problem| problem(evidence, row)));
+            }
+            problems
+        }
+        Agent::Hangs { pid, patience, .. } => vec![hung(pid, patience)],
+        Agent::Gone { .. } => Vec::new(),
+    }
+}
+
+fn hung(pid: Option<u32>, patience: Duration) -> Problem {
+    let words = format!(
+        "{} runs and does not answer within {}: this is what the kernel holds. It is busy or hangs. Look again; if \
+         it stays so, see its log, end it, and run `hostseal enable`: protection stays in place meanwhile",
+        standing::agent(pid),
+        human_duration(patience)
+    );
+    Problem::critical(ProblemCode::AgentHung, None, words)
+}
+
+/// Peers that do not fit together with this host, as they say of themselves. Each once, however many addresses it has.
+fn differing(evidence: &Evidence<'_>, snapshot: &Snapshot<'_>, peers: &[PeerRow]) -> BTreeSet<Problem> {
+    let told = |row: &PeerRow| {
+        Some(differs::problems(snapshot.about.as_ref()?, row, evidence.known(row.pair())?.peer?))
+    };
+    peers.iter().filter_map(told).flatten().collect()
+}
+
+/// This host has more addresses than its guards name.
+fn unguarded(snapshot: &Snapshot<'_>) -> Option<Problem> {
+    let beyond = Some(&snapshot.unguarded).filter(|beyond| !beyond.is_empty())?;
+    let words = format!(
+        "the guard does not block these addresses of this host, which have no pair: {}. It would need more than \
+         {} policies. Packets between them and sealed hosts pass in the clear. Remove addresses, or list \
+         fewer hosts",
+        listed(beyond, 3),
+        snapshot.guards_most
+    );
+    Some(Problem::critical(ProblemCode::Hole, None, words))
+}
+
+/// Hosts that ask for keys and are no peers of this one.
+fn unlisted(snapshot: &Snapshot<'_>, config: &Config) -> Vec<Problem> {
+    let problem = |knock: &Knock| {
+        let Knock { local, remote, requests } = knock;
+        let listed = config.nodes.iter().find(|node| node.addresses.contains(remote));
+        let node = listed.map(|node| node.name.clone());
+        let words = match &node {
+            Some(_) => format!(
+                "asks for keys between {remote} and {local} (requests: {requests}), which are no pair here: compare \
+                 `protection.networks` and the addresses in the files of both hosts"
+            ),
+            None => format!(
+                "{remote} asks this host ({local}) for keys (requests: {requests}), and the file does not list it: add \
+                 it to `[[nodes]]` here, or remove this host from its file"
+            ),
+        };
+        Problem::info(ProblemCode::UnlistedPeer, node, words)
+    };
+    snapshot.knocks.iter().map(problem).collect()
+}
+
+/// Keys of a protected pair end, and attempts to agree new ones have failed.
+fn unrenewed(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
+    let known = evidence.known(row.pair())?;
+    let (code, why) = known.unrenewed.as_ref()?;
+    let since = if *code == ReasonCode::NoAnswer { standing::since(known) } else { String::new() };
+    let active = row.sas.iter().filter(|sa| sa.state == SaState::Active);
+    let left = human_duration(Duration::from_secs(active.filter_map(|sa| sa.expires_in_s).min()?));
+    let (node, remote) = (&row.node, row.remote);
+    let words =
+        format!("cannot renew keys; traffic with {node} ({remote}) stops in {left}. Cause: {why}{since}");
+    Some(Problem::critical(ProblemCode::KeysNotRenewed, Some(node.clone()), words))
+}
+
+/// What the kernel refused about a pair that is protected all the same, as its policies and SAs say.
+fn refused(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
+    let reason = evidence.known(row.pair())?.reason.as_ref();
+    let (_, words) = reason.filter(|(code, _)| *code == ReasonCode::KernelError)?;
+    let words =
+        format!("the kernel refuses a change for {}: {words}. It is tried again by itself", row.remote);
+    let problem = Problem::critical(ProblemCode::KernelRefuses, Some(row.node.clone()), words);
+    (row.state == RowState::Protected).then_some(problem)
+}
+
+/// A path that loses large packets without a word.
+fn narrow(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
+    let passes = evidence.known(row.pair())?.narrow.filter(|_| row.state == RowState::Protected)?;
+    let (remote, mtu) = (row.remote, wire_size(row, passes));
+    let words = format!(
+        "packets of more than {passes} octets to {remote} are lost on the way, and nothing there says so: large \
+         transfers hang. Lower the MTU of this host's route to {remote} to {mtu} (`ip route replace … mtu {mtu}`)"
+    );
+    Some(Problem::critical(ProblemCode::Mtu, Some(row.node.clone()), words))
+}
+
+/// Octets of a packet as ESP that has `octets` before (kernel.md, Overhead; RFC 4303 section 2, RFC 4106 section 3).
+fn wire_size(row: &PeerRow, octets: u16) -> u16 {
+    const HEADER_IV_ICV: u16 = 8 + 8 + 16;
+    let header: u16 = if row.remote.is_ipv4() { 20 } else { 40 };
+    let padded = (octets.saturating_sub(header) + 2).next_multiple_of(4);
+    header + HEADER_IV_ICV + padded + if row.encapsulation == Encapsulation::Udp { 8 } else { 0 }
+}
+
+/// A path that forgets a pair which is idle, and is reminded by this host.
+fn forgetful(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
+    let pause = human_duration(evidence.known(row.pair())?.reminded_after?);
+    let (node, remote) = (&row.node, row.remote);
+    let what = match row.encapsulation {
+        Encapsulation::Udp => "ESP in UDP",
+        Encapsulation::None => "ESP (IP protocol 50)",
+    };
+    let words = format!(
+        "a firewall on the path to {node} ({remote}) forgets {what} when no traffic flows: it dropped what this \
+         host sent to {node} until {node} sent something. This host now sends a packet every {pause} without \
+         traffic to prevent that. Allow {what} in both directions in the firewalls in between, or raise their \
+         timeout"
+    );
+    Some(Problem::warning(ProblemCode::PathForgets, Some(node.clone()), words))
+}
