@@ -34,6 +34,25 @@ fn a_child_proven_both_ways_carries_traffic_and_seals_after_a_grace() {
     }
 }
 
+/// The peer acts on what it is told: it sends ESP to who says that it has the SAs.
+#[test]
+fn nothing_is_told_of_a_child_before_the_kernel_has_its_sas() {
+    let mut link = Link::new();
+    let [a, _] = link.agree(0, false);
+    let told = |link: &mut Link| {
+        let mut orders = std::iter::from_fn(|| link.ends[0].machine.poll_order());
+        orders.find_map(|order| match order {
+            Order::Tell { in_spi, word, .. } if in_spi == a => Some(word.flags.installed),
+            _ => None,
+        })
+    };
+    let now = link.now;
+    link.ends[0].machine.handle_timeout(now);
+    assert_eq!(told(&mut link), None);
+    link.apply(0);
+    assert_eq!(told(&mut link), Some(true));
+}
+
 #[test]
 fn where_nothing_comes_in_a_shorter_grace_does() {
     let mut link = Link::new();
