@@ -29,7 +29,7 @@ pub enum Asked {
     /// INFORMATIONAL that tells something, or nothing.
     Inform {
         /// What the peer knows once it answers, by the number of what there was to tell of each.
-        says: Vec<(Topic, u32)>,
+        says: Vec<(Topic, u64)>,
         /// The children that the peer is known to have installed once it answers.
         confirms: Vec<Spi>,
     },

@@ -24,9 +24,9 @@ use crate::types::Spi;
 pub struct Telling {
     octets: Option<Octets>,
     /// Counts what was to be told.
-    number: u32,
+    number: u64,
     /// The last of these that the peer has.
-    known: u32,
+    known: u64,
     /// Until then it waits for what may take its place.
     waits: Option<Instant>,
 }
@@ -38,7 +38,7 @@ impl Telling {
             Some(before) => before(now) == octets(now),
             None => octets(now).is_empty(),
         };
-        self.number = self.number.wrapping_add(u32::from(!same));
+        self.number += u64::from(!same);
         self.octets = Some(octets);
     }
 
@@ -98,7 +98,7 @@ impl Established {
         &self,
         now: Instant,
         topics: impl IntoIterator<Item = Topic>,
-    ) -> (Vec<Payload>, Vec<(Topic, u32)>) {
+    ) -> (Vec<Payload>, Vec<(Topic, u64)>) {
         let said = |topic| {
             let telling = self.telling(topic).filter(|_| !self.is_foreign())?;
             let octets = telling.octets.as_ref()?(now);
@@ -117,7 +117,7 @@ impl Established {
     }
 
     /// The peer has that, by its numbers.
-    pub(super) fn note_known(&mut self, said: Vec<(Topic, u32)>) {
+    pub(super) fn note_known(&mut self, said: Vec<(Topic, u64)>) {
         for (topic, number) in said {
             if let Some(telling) = self.telling_mut(topic) {
                 telling.known = telling.known.max(number);
