@@ -1,4 +1,4 @@
-//! The state directory, written by a thread of its own.
+//! The state directory, which a separate thread writes.
 
 use std::io;
 use std::path::{Path, PathBuf};

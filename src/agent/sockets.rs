@@ -134,7 +134,7 @@ impl Sockets {
         descriptors::ensure_enough(before.chain(addresses.iter().copied()).collect::<BTreeSet<_>>().len())?;
         let (mut opened, mut missing) = (BTreeMap::new(), BTreeSet::new());
         for address in addresses {
-            // SAs of before may still receive through what is there.
+            // Earlier SAs may still receive through what is there.
             let left = self.left.keys().filter(|local| local.ip() == address).map(|local| (*local, true));
             let nat = ports.nat.map(|port| (SocketAddr::new(address, port), true));
             let wanted = [(SocketAddr::new(address, ports.ike), false)].into_iter().chain(nat).chain(left);

@@ -117,7 +117,7 @@ impl Client {
         let request = Request::Preview { file: file.clone(), text: text.clone() };
         match self.ask(&request) {
             Ok(Reply::Preview(preview)) => Ok(preview),
-            // An agent of before, which does not say what the file changes.
+            // An earlier agent, which does not say what the file changes.
             Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => {
                 let kernel = self.plan_by(Request::PlanWith { file, text })?;
                 Ok(Preview { kernel, ..Preview::default() })

@@ -30,7 +30,7 @@ fn requests_come_through() {
         assert_eq!(decode_request(line.as_bytes()), Ok(request));
     }
     assert_eq!(encode_request(&Request::Enable), "{\"v\":1,\"request\":\"enable\"}\n");
-    assert_eq!(Request::from(Terms::default()), Request::Enable, "which agents of before know too");
+    assert_eq!(Request::from(Terms::default()), Request::Enable, "which earlier agents know too");
     let strict = "{\"v\":1,\"request\":{\"enable_with\":{\"strict\":true}}}\n";
     assert_eq!(encode_request(&Terms { strict: true, try_s: None }.into()), strict);
     // What a later version adds has a default here.

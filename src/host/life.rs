@@ -108,7 +108,7 @@ impl Host {
         let Some(secrets) = &self.secrets else {
             bail!("{}", self.trouble().unwrap_or("the secret cannot be read"));
         };
-        // Said only where nothing was adopted: the peers' SAs of before are dead then.
+        // Said only where nothing was adopted: the peers' earlier SAs are dead then.
         let initial_contact = system.read_sas()?.is_empty();
         let settings = self.setup.settings(secrets, initial_contact);
         self.work_with(now, system, settings)

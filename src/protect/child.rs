@@ -230,7 +230,7 @@ impl Child {
         self.proof = PathProof::default();
     }
 
-    /// The key exchange is deleting it of its own accord.
+    /// The key exchange is deleting it by itself.
     pub(super) fn doom(&mut self) {
         self.deleting = true;
     }

@@ -1,6 +1,6 @@
 //! What the peer is told of a child, what it has told, and when it is told next.
 //!
-//! What the peer sends of its own accord through, and about, a new child: a probe, once it knows that we have installed
+//! What the peer sends unasked through, and about, a new child: a probe, once it knows that we have installed
 //! the child. Between peers that heed what probes say, whoever asked for the child begins; the other end answers with
 //! a probe that says so, and waits for the first word.
 //! ```text
@@ -100,7 +100,7 @@ impl Talk {
         let (comes, over) = match (self.peer_heeds, self.asked) {
             (true, true) => (both_told, seen),
             (true, false) => (seen || both_told, seen && said),
-            // An agent of before says one thing after the other.
+            // An earlier agent says one thing after the other.
             (false, _) => (false, false),
         };
         if over {
@@ -224,7 +224,7 @@ mod tests {
             assert_eq!(says(&mut talk, now, INSTALLED), Some((INSTALLED, None)));
             let before = Word { revision: 3, flags: Flags { heeds: false, ..INSTALLED }, token: [2; 16] };
             assert!(talk.hear(&before));
-            assert_eq!(says(&mut talk, now, SEEN), Some((SEEN, None)), "an agent of before heeds no probe");
+            assert_eq!(says(&mut talk, now, SEEN), Some((SEEN, None)), "an earlier agent heeds no probe");
         }
     }
 

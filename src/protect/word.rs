@@ -142,7 +142,7 @@ pub struct Flags {
     pub open: bool,
     /// It is proven that its probes do not get through.
     pub unheard: bool,
-    /// It takes from a probe that one of its own has come. Agents of before do not know such probes.
+    /// It takes from a probe that one of its own has come. Earlier agents do not know such probes.
     pub heeds: bool,
     /// When its host goes back to the clear, unless its operator confirms before; `None` for a host that is
     /// not on trial.

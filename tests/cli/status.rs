@@ -162,7 +162,7 @@ fn a_plan_with_another_file_speaks_as_the_log_does() {
         vec![Request::Preview { file: place.path("new.toml"), text: "what it says".to_owned() }; 3]
     );
 
-    // An agent of before knows no such request.
+    // An earlier agent knows no such request.
     let place = Place::new();
     let unknown = Reply::Error { code: ErrorCode::BadRequest, message: "unknown variant".to_owned() };
     let agent = place.agent(vec![unknown, Reply::Plan(Vec::new())]);

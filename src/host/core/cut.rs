@@ -39,7 +39,7 @@ impl Core {
         self.cut = Some(why);
     }
 
-    /// While the secret is withdrawn, no pair has keys, whatever has become of it.
+    /// While the secret is withdrawn, no pair has keys, also one that has just come.
     pub(super) fn hold_back(&mut self, now: Instant) {
         let Some(why) = self.cut else { return };
         let cause = Cause::Withheld(why);

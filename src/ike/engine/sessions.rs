@@ -95,7 +95,7 @@ impl Engine {
         }
     }
 
-    /// Another session is established: where it shows that the peer has begun anew, those of before are void. So is
+    /// Another session is established: where it shows that the peer has begun anew, earlier ones are void. So is
     /// itself, if it comes late.
     fn drop_former(&mut self, now: Instant, pair: Pair, new: SessionKey) {
         let Some(greeted) = self.established(new).map(|session| *session.greeted()) else { return };

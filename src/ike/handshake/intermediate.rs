@@ -37,7 +37,7 @@ pub struct AwaitIntermediateRequest {
 
 /// IKE_INTERMEDIATE as it was answered, for when its request comes again.
 pub struct Answered {
-    /// The IKE SA with the keys of before.
+    /// The IKE SA with its earlier keys.
     sa: IkeSa,
     answer: Datagrams,
 }
@@ -49,7 +49,7 @@ pub(super) fn intermediate_supported() -> Payload {
 
 impl Opened {
     /// After the exchange: other keys, and more that AUTH covers (RFC 9242 section 3.3.2, RFC 9370
-    /// section 2.2.2). Gives back the IKE SA with the keys of before.
+    /// section 2.2.2). Gives back the IKE SA with its earlier keys.
     fn advance(&mut self, secret: &Hidden, request: &[u8], response: &[u8]) -> Result<IkeSa, Reason> {
         let (suite, initiator) = (self.sa.keys.suite, self.sa.is_initiator());
         let auth_id = MESSAGE_ID + 1;

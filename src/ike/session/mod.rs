@@ -5,7 +5,7 @@
 //! between messages, `lifetime` its end, `adjust` what other settings make of it. `create_child`, `rekey_ike`,
 //! `follow_up` (RFC 9370) and `inform` are its exchanges. An IKE SA is in `ike_sa`, with its message identifiers and
 //! retransmission (`exchange`) and with messages in several datagrams (`fragment`); `nat` is what stands between the
-//! two, and `life` tells sessions of before from those of now.
+//! two, and `life` tells earlier sessions from those of now.
 
 pub(super) mod adjust;
 pub(super) mod agenda;

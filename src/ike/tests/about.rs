@@ -38,7 +38,7 @@ fn each_end_is_told_once_and_again_when_it_changes(method: Method) {
     assert_eq!(told(&net, 0).iter().collect::<std::collections::BTreeSet<_>>().len(), 1);
 }
 
-/// The other end neither says nor takes anything of the kind: as agents of before.
+/// The other end neither says nor takes anything of the kind: as earlier agents.
 fn an_old_agent_is_told_in_vain(method: Method) {
     let mut net = Net::new(1, [telling(method, "from a"), by(method, SECRET)]);
     net.keep(0, 1);

@@ -110,7 +110,7 @@ impl Entropy for Sevens {
     }
 }
 
-/// Agents of before say nothing of lives, and so begin none anew.
+/// Earlier agents say nothing of lives, and so begin none anew.
 #[test]
 fn the_bytes_of_a_life() {
     let greeting = Greeting { initial_contact: true, life: Life::begin(&mut Sevens) };

@@ -156,7 +156,7 @@ fn esp_from_another_port_is_followed() {
     // The peer has no NAT before it: nothing moves it.
     let child = net.child_of(0);
     net.call(0, |engine, now| engine.peer_moved(now, pair(0, 1), child, 666));
-    // What still comes through an SA of before says nothing new.
+    // What still comes through an earlier SA says nothing new.
     net.call(1, |engine, now| engine.peer_moved(now, pair(1, 0), moved, 24_500));
     net.run(5 * SECOND);
     assert_eq!((net.child_of(0), net.child_of(1)), (child, moved));

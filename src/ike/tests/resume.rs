@@ -486,7 +486,7 @@ fn a_change_of_method_under_loss_ends_with_one_session() {
     }
 }
 
-/// One end drops the method of before while the other knows no other: the keys there are last as long as a child
+/// One end drops its earlier method while the other knows no other: the keys there are last as long as a child
 /// does, and heal everything if the other end follows in time.
 #[test]
 fn a_method_that_is_dropped_too_early_costs_nothing_for_a_while() {

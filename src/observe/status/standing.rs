@@ -99,6 +99,7 @@ fn silent(
     );
     Some((ReasonCode::Silent, words))
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;

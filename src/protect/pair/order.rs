@@ -10,7 +10,7 @@ use crate::types::{Sa, Spi};
 pub enum Order {
     /// Keep the pair keyed, or only answer.
     Ike(IkeOrder),
-    /// Begin anew: no session of before is known any more.
+    /// Begin anew: no earlier session is known any more.
     BeginAnew,
     /// Begin without a pause: the peer does not know that anything is lacking.
     Hurry,

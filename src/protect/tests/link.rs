@@ -27,7 +27,7 @@ pub(super) struct Link {
     pub(super) traffic: bool,
     /// What passes from the order for a probe until it leaves.
     pub(super) busy: Duration,
-    /// The ends do not tell each other of rounds, as agents of before did not.
+    /// The ends do not tell each other of rounds, as earlier agents did not.
     pub(super) roundless: bool,
     pub(super) children: BTreeMap<Spi, Spi>,
     pub(super) next_spi: u32,

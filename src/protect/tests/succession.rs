@@ -294,7 +294,7 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
     assert_eq!(link.state(0), RowState::Protected);
 }
 
-/// A probe that says that one has come spares the round trip of a word; agents of before do not know such probes.
+/// A probe that says that one has come spares the round trip of a word; earlier agents do not know such probes.
 #[test]
 fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
     for heeds in [true, false] {

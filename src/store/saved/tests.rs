@@ -51,7 +51,7 @@ fn a_trial_that_is_over_is_off_and_seals_nothing() {
     assert!(!example().end_trial(&boot(160)), "what was confirmed stays");
 }
 
-/// A program of before knows neither the version nor the trial, and would keep what should go.
+/// An earlier program knows neither the version nor the trial, and would keep what should go.
 #[test]
 fn a_file_with_a_trial_has_a_version_of_its_own() {
     let schema = |saved: &Saved| {

@@ -120,7 +120,7 @@ fn count(transition: &Transition, victim: usize) -> Result<u64> {
     host.write(FUSE, &IMMORTAL.to_string(), 0o644)?;
     let before = spis(&host)?;
     (transition.begin)(&host, &other)?;
-    until("no SA of before is left", REPAIR, || {
+    until("no earlier SA is left", REPAIR, || {
         let left: Vec<String> = spis(&host)?.into_iter().filter(|spi| before.contains(spi)).collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok::<_, anyhow::Error>(())

@@ -41,7 +41,7 @@ pub(super) fn a_killed_agent_loses_nothing(lab: &mut Lab, method: &str, look: Du
     await_protected(&b)?;
     ensure!(status(&a)?.agent().is_ok(), "a new agent runs");
     sleep(look);
-    until("no SA of before is left", MINUTE.saturating_sub(look), || {
+    until("no earlier SA is left", MINUTE.saturating_sub(look), || {
         let left: Vec<String> = spis(&a)?.into_iter().filter(|spi| old.contains(spi)).collect();
         ensure!(left.is_empty(), "{left:?}");
         Ok::<_, anyhow::Error>(())

@@ -80,7 +80,7 @@ fn older_sas_are_replaced(lab: &mut Lab) -> Result<()> {
     ensure!(shown["problems"].to_string().contains("unbound_sa"), "{shown:#}");
     let traffic = super::Traffic::start(&a, &b, 250)?;
     hostseal(&a, "enable")?.expect_code(0)?;
-    status_until(&a, "no SA of before is left", Duration::from_secs(30), |status| {
+    status_until(&a, "no earlier SA is left", Duration::from_secs(30), |status| {
         status.all_protected() && !status.at("/problems").to_string().contains("unbound_sa")
     })?;
     ensure!(hostseal(&a, "plan --exit-code")?.code == 0, "nothing is left to replace");
