@@ -107,6 +107,21 @@ fn a_moment_without_a_route_says_nothing_of_a_pair_that_is_protected() {
     assert_eq!(machine.unrenewed(), None);
 }
 
+#[test]
+fn a_pair_that_comes_back_is_not_blamed_for_what_it_could_not_send_before() {
+    let mut world = telling(3, 1, Weather::FAIR);
+    refuse(&mut world, "unreachable");
+    world.reconfigure(0, |file| file.nodes.retain(|node| *node != 1));
+    let pair = world.pair(0, 1);
+    let gone = |world: &World| !world.hosts[0].core().unwrap().pairs().contains_key(&pair);
+    assert!(world.run_until(20 * SECOND, gone));
+    world.cut(0, 1);
+    world.reconfigure(0, |file| file.nodes.push(1));
+    let failed = |world: &World| world.reason(0, 1).is_some_and(|(code, _)| code != ReasonCode::InProgress);
+    assert!(world.run_until(60 * SECOND, failed));
+    assert_eq!(world.reason(0, 1).map(|(code, _)| code), Some(ReasonCode::NoAnswer));
+}
+
 /// `status --watch` asks for one each second, and those who follow for four.
 #[test]
 fn what_is_known_of_thousands_of_pairs_is_told_at_once() {
