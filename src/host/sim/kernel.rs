@@ -49,6 +49,8 @@ pub(super) struct SimKernel {
     pub(super) next_expiry: Option<Instant>,
     /// After how many more operations the agent that asks for them dies.
     pub(super) fuse: Option<usize>,
+    /// Its states can be listed, its policies not.
+    pub(super) unreadable: bool,
 }
 
 /// What an agent unwinds with that dies in the middle of its work.
@@ -215,6 +217,9 @@ impl Kernel for SimKernel {
     }
 
     fn read(&mut self) -> Result<KernelState, Unreadable> {
+        if self.unreadable {
+            return Err(Unreadable("no buffer space".to_owned()));
+        }
         Ok(self.state.clone())
     }
 

@@ -127,6 +127,27 @@ fn a_host_starts_without_its_secret_and_goes_on_by_itself_when_that_comes() {
     }
 }
 
+/// What it cannot read is no reason to take away what an agent before it left.
+#[test]
+fn a_host_that_cannot_read_its_kernel_leaves_it_as_it_is() {
+    let mut world = protected(6);
+    world.kill(0);
+    world.start(0);
+    let before = world.hosts[0].kernel.state.policies.clone();
+    world.hosts[0].kernel.unreadable = true;
+    world.give(0, true);
+    world.hosts[0].kernel.unreadable = false;
+    world.hosts[0].kernel.change();
+    world.run(10 * SECOND, Some((10 * MILLISECOND, &WAYS)));
+    assert_eq!(world.hosts[0].kernel.state.policies, before);
+    assert_eq!((world.total().lost, world.total().clear), (0, 0));
+    let status = world.status(0);
+    assert!(status.config_error.is_some_and(|words| words.contains("no buffer space")));
+    world.give(0, true);
+    assert!(world.run_until(60 * SECOND, |world| world.all_protected() && world.all_single()));
+    assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+}
+
 #[test]
 fn what_an_agent_before_left_goes_too_where_the_secret_is_denied_at_the_start() {
     let mut world = protected(4);
