@@ -61,8 +61,11 @@ impl Host {
     /// The kernel cannot be read, or a socket cannot be opened.
     pub fn start(&mut self, moment: Moment, system: &mut dyn System) -> anyhow::Result<()> {
         let now = self.note_moment(moment);
-        if let Some(words) = self.trouble() {
+        if let Some(words) = &self.trouble {
             tracing::error!("using the last good configuration: {words}");
+        }
+        if let Some(words) = &self.withheld {
+            tracing::error!("waiting for the secret: {words}");
         }
         let boot = self.boot_at(now);
         if self.saved.end_trial(&boot) {
