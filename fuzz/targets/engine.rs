@@ -195,7 +195,7 @@ impl End {
         let (pair, takes_ahead) = (Pair { local, remote }, choice % 2 == 1);
         engine.allow_ahead(pair, takes_ahead);
         if choice % 4 >= 2 {
-            engine.pass_for_a_stranger();
+            engine.pass_for_foreign();
         }
         Self { engine, pair, children: Vec::new(), takes_ahead }
     }

@@ -40,7 +40,7 @@ impl Core {
         wall: UnixTime,
         wanted: &dyn Fn(Pair) -> bool,
     ) -> Snapshot<'a> {
-        let knocks = self.engine().strangers(now);
+        let knocks = self.engine().unlisted(now);
         Snapshot {
             trial_left: self.trial().map(|end| end.saturating_duration_since(now)),
             drift: self.drift(),

@@ -29,7 +29,7 @@ impl UnlistedLog {
     /// Tells the log what is new.
     pub fn log(&mut self, now: Instant, core: &Core) {
         let some: Vec<String> =
-            core.engine().strangers(now).take(3).map(|it| format!("{} to {}", it.remote, it.local)).collect();
+            core.engine().unlisted(now).take(3).map(|it| format!("{} to {}", it.remote, it.local)).collect();
         let counted = core.engine().counters().unknown_pair;
         if some.is_empty() {
             // The file lists by now whoever came: nobody is told of them later, either.

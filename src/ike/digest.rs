@@ -35,15 +35,15 @@ pub fn digest(bytes: &[u8]) {
         rest = behind;
         let Ok(message) = Message::parse(datagram) else { continue };
         look_at(&message.payloads);
-        if message.sealed.is_none() {
+        if message.encrypted.is_none() {
             let again = write_clear(message.header, &message.payloads);
             assert_eq!(Message::parse(&again).map(|it| it.header.message_id), Ok(message.header.message_id));
         }
-        if let Some(sealed) = message.sealed
-            && let Ok(text) = unpadded(sealed.body)
+        if let Some(encrypted) = message.encrypted
+            && let Ok(text) = unpadded(encrypted.body)
         {
             let text = Zeroizing::new(text.to_vec());
-            if let Outcome::Whole(whole) = reassembly.add(message.header.message_id, &sealed, text) {
+            if let Outcome::Whole(whole) = reassembly.add(message.header.message_id, &encrypted, text) {
                 read(&whole);
             }
             assert!(reassembly.octets() <= REASSEMBLED_MAX);

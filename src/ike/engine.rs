@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::ike::auth::peer;
 use crate::ike::handshake::cookie::CookieJar;
+use crate::ike::handshake::first_request::Attempt;
 use crate::ike::handshake::initiate::AwaitInitResponse;
 use crate::ike::handshake::initiation::Initiation;
-use crate::ike::handshake::opening::Attempt;
 use crate::ike::handshake::resume::AwaitResumeResponse;
 use crate::ike::handshake::session::Session;
 use crate::ike::limits::{
-    BEGUN_AT_ONCE, DATAGRAM_MAX, OPENING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, TRIES_ESTABLISHED,
+    BEGUN_AT_ONCE, DATAGRAM_MAX, INITIATING_MAX, PACKET_MAX, SECOND_INITIATOR_WAIT, TRIES_ESTABLISHED,
     TRIES_FAREWELL,
 };
 use crate::ike::outbox::{Cx, FailureScope, Outbox};
@@ -28,8 +28,8 @@ use drawn::Drawn;
 use keep::{Keep, Lack};
 use knock::{Knocks, Standing};
 use late::Lateness;
-use strangers::Strangers;
 use table::{Due, SessionKey, Table};
+use unlisted::UnlistedInitiators;
 use vain::Vain;
 
 /// IKEv2 for all pairs of this host.
@@ -50,7 +50,7 @@ pub struct Engine {
     /// How long the next datagram had waited.
     waited: Duration,
     cookies: CookieJar,
-    strangers: Strangers,
+    unlisted: UnlistedInitiators,
     vain: Vain,
     out: Outbox,
     /// How we introduce ourselves.
@@ -91,8 +91,8 @@ pub(super) mod keep;
 pub(super) mod knock;
 mod late;
 mod sessions;
-pub(super) mod strangers;
 pub(super) mod table;
+pub(super) mod unlisted;
 mod vain;
 mod view;
 
@@ -110,7 +110,7 @@ impl Engine {
             waited: Duration::ZERO,
             ahead: HashSet::new(),
             cookies: CookieJar::default(),
-            strangers: Strangers::default(),
+            unlisted: UnlistedInitiators::default(),
             vain: Vain::default(),
             out: Outbox::default(),
             vendor_id: peer::vendor_id(),
@@ -133,10 +133,10 @@ impl Engine {
 
     // ------------------------------------------------------------------ what the agent wants
 
-    /// These pairs may be kept some day: who begins IKE between their addresses is no stranger, even while they are
+    /// These pairs may be kept some day: who begins IKE between their addresses is listed, even while they are
     /// not kept.
     pub fn list(&mut self, pairs: BTreeSet<Pair>) {
-        self.strangers.retain(|pair| !pairs.contains(&pair));
+        self.unlisted.retain(|pair| !pairs.contains(&pair));
         self.listed = pairs;
     }
 
@@ -365,8 +365,8 @@ impl Engine {
             return;
         };
         let header = &message.header;
-        if header.exchange.opens() && !header.flags.response {
-            self.handle_opening(now, local, remote, &message, bytes);
+        if header.exchange.is_first() && !header.flags.response {
+            self.handle_first_request(now, local, remote, &message, bytes);
             return;
         }
         let ours = if header.flags.from_initiator { header.responder_spi } else { header.initiator_spi };
@@ -451,8 +451,8 @@ impl Engine {
         if lack == Lack::Child {
             keep.next_try = None;
             self.table.move_timer(pair, Some(at), None);
-            let is_open = |key: &SessionKey| self.established(*key).is_some_and(|it| !it.is_closing());
-            if let Some(newest) = self.sessions_of(pair).into_iter().rev().find(is_open) {
+            let is_in_use = |key: &SessionKey| self.established(*key).is_some_and(|it| !it.is_closing());
+            if let Some(newest) = self.sessions_of(pair).into_iter().rev().find(is_in_use) {
                 self.with_established(now, newest, |session, _| session.add_task(Task::NewChild));
             }
             return;
@@ -477,7 +477,7 @@ impl Engine {
                 && lack != Lack::Child
             {
                 self.table.move_timer(pair, Some(at), None);
-                let sparse = keep.begin() || self.table.unanswered() >= OPENING_MAX;
+                let sparse = keep.begin() || self.table.unanswered() >= INITIATING_MAX;
                 let attempt = Attempt { sparse, ..keep.attempt(&self.settings) };
                 self.initiate(now, pair, attempt);
             }
@@ -525,10 +525,10 @@ impl Engine {
                 None => Some(Lack::Proof),
                 Some(_) => (!serving.any(fits)).then_some(Lack::Encapsulation),
             };
-            lack.filter(|_| !sessions().any(Session::is_opening))
+            lack.filter(|_| !sessions().any(Session::is_initiating))
         } else if established().next().is_some() {
             Some(Lack::Child)
-        } else if sessions().any(Session::is_opening) {
+        } else if sessions().any(Session::is_initiating) {
             None
         } else {
             Some(Lack::Ike)

@@ -20,32 +20,32 @@ pub struct Draft {
     pub text: Vec<u8>,
 }
 
-type Change = Box<dyn FnMut(&mut Draft)>;
+type Tampering = Box<dyn FnMut(&mut Draft)>;
 
 thread_local! {
-    static CHANGE: RefCell<Option<Change>> = const { RefCell::new(None) };
+    static TAMPERING: RefCell<Option<Tampering>> = const { RefCell::new(None) };
 }
 
 /// Engines of this thread do this to each message that they encrypt, from now on.
 pub fn tamper(change: impl FnMut(&mut Draft) + 'static) {
-    CHANGE.with_borrow_mut(|slot| *slot = Some(Box::new(change)));
+    TAMPERING.with_borrow_mut(|slot| *slot = Some(Box::new(change)));
 }
 
 /// Engines of this thread are honest again.
 pub fn stop_tampering() {
-    CHANGE.with_borrow_mut(|slot| *slot = None);
+    TAMPERING.with_borrow_mut(|slot| *slot = None);
 }
 
 impl Engine {
     /// Introduces itself as other software from now on.
-    pub fn pass_for_a_stranger(&mut self) {
+    pub fn pass_for_foreign(&mut self) {
         self.vendor_id = Payload::VendorId(b"somebody else's software".to_vec());
     }
 }
 
 /// What becomes of `draft`.
 pub(super) fn tampered(mut draft: Draft) -> Draft {
-    CHANGE.with_borrow_mut(|slot| {
+    TAMPERING.with_borrow_mut(|slot| {
         if let Some(change) = slot {
             change(&mut draft);
         }

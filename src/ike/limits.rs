@@ -9,7 +9,7 @@ pub(super) const RETRANSMIT_MAX: Duration = Duration::from_secs(4);
 /// How often a request on an established IKE SA is sent before the peer counts as gone: 15.75 s in all.
 pub(super) const TRIES_ESTABLISHED: u32 = 7;
 /// How often IKE_AUTH is sent: 7.75 s in all. And IKE_SA_INIT, after it was knocked.
-pub(super) const TRIES_OPENING: u32 = 5;
+pub(super) const TRIES_HANDSHAKE: u32 = 5;
 /// How often IKE_SA_INIT is sent before that: hosts that are enabled at the same time do not come up at the same
 /// moment.
 pub(super) const TRIES_KNOCKING: u32 = 5;
@@ -38,11 +38,11 @@ pub(super) const REKEY_WINDOW_SECOND: (u32, u32) = (93, 100);
 /// An IKE SA lives this many times as long as a child.
 pub(super) const IKE_REKEY_FACTOR: u32 = 3;
 
-/// So many IKE SAs this end opens at a time: the answers must find room in its socket. A peer that is silent when
+/// So many IKE SAs this end initiates at a time: the answers must find room in its socket. A peer that is silent when
 /// the first message is sent again takes no room any more.
-pub(super) const OPENING_MAX: usize = 256;
+pub(super) const INITIATING_MAX: usize = 256;
 /// And so many at least, however late this end is.
-pub(super) const OPENING_LEAST: usize = 16;
+pub(super) const INITIATING_LEAST: usize = 16;
 /// So many are begun for each datagram or timeout: their keys take time, in which nothing is read.
 pub(super) const BEGUN_AT_ONCE: usize = 32;
 /// A host that reads what comes within that time is not late.
@@ -57,7 +57,7 @@ pub(super) const TRIES_SPARSE: u32 = 3;
 pub(super) const GROWTH_SPARSE: u32 = 10;
 /// Peers that did not answer last time share this pace, whatever their number: one of them is tried each time. Where
 /// there are fewer than fit into [`BACKOFF_MAX`], none of them waits for it.
-pub(super) const PACE_STRANGERS: Duration = Duration::from_millis(50);
+pub(super) const PACE_UNKNOWN: Duration = Duration::from_millis(50);
 /// The pace of those that were sealed, or have proven themselves to this agent.
 pub(super) const PACE_KNOWN: Duration = Duration::from_millis(20);
 

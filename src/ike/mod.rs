@@ -100,7 +100,7 @@ use std::time::{Duration, Instant};
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
 pub use engine::Engine;
-pub use engine::strangers::Stranger;
+pub use engine::unlisted::UnlistedInitiator;
 #[cfg(feature = "key-export")]
 pub use export::exported_keys;
 #[cfg(any(test, fuzzing))]

@@ -163,7 +163,7 @@ pub struct Algorithm {
     pub kind: u8,
     /// Its identifier.
     pub id: u16,
-    /// Bits of its key, where its identifier leaves that open.
+    /// Bits of its key, where its identifier does not say.
     pub key_bits: Option<u16>,
 }
 

@@ -43,7 +43,7 @@ impl World {
             settings.secret = Some(Arc::new(Secret::new([66; 32])));
         }
         let mut engine = Engine::new(settings, Box::new(Seeded(StdRng::seed_from_u64(0xbad))));
-        engine.pass_for_a_stranger();
+        engine.pass_for_foreign();
         for other in (0..self.hosts.len()).filter(|other| *other != at) {
             engine.keep(self.now, self.pair(at, other), Posture::Passive);
             self.net.cut.insert((self.hosts[at].address, self.hosts[other].address));

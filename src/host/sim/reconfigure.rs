@@ -62,8 +62,8 @@ fn a_node_comes_at_different_times_and_nothing_else_moves() {
         }
         run(&mut world, 10 * SECOND);
         assert!(world.all_protected());
-        let strangers = |host: &Host| host.core().unwrap().engine().strangers(world.now).count();
-        assert_eq!(world.hosts.iter().map(strangers).sum::<usize>(), 0, "all are listed by now");
+        let unlisted = |host: &Host| host.core().unwrap().engine().unlisted(world.now).count();
+        assert_eq!(world.hosts.iter().map(unlisted).sum::<usize>(), 0, "all are listed by now");
         assert!(world.run_until(30 * SECOND, World::all_single));
         assert_eq!(spis(&world, &[0, 1, 2]), before);
         assert_eq!(world.total().lost, 0);

@@ -22,7 +22,7 @@ const SALT: usize = 4;
 /// Octets of a block of AES, and of the initialization vector of CBC.
 const BLOCK: usize = 16;
 
-/// One direction's keys. What seals is the only one with its keys, and counts what it has sealed.
+/// One direction's keys. What encrypts is the only one with its keys, and counts what it has encrypted.
 pub enum Cipher {
     /// AES-GCM with a 16-octet tag.
     Gcm(Gcm),
@@ -117,15 +117,15 @@ impl Cipher {
         text.push(u8::try_from(padding).unwrap_or(u8::MAX));
     }
 
-    /// Octets of what [`Cipher::seal`] makes of that many octets of text with its padding.
-    pub fn sealed_octets(&self, text: usize) -> usize {
+    /// Octets of what [`Cipher::encrypt`] makes of that many octets of text with its padding.
+    pub fn encrypted_octets(&self, text: usize) -> usize {
         match self {
             Cipher::Gcm(_) => GCM_IV + text + TAG,
             Cipher::Cbc(cbc) => BLOCK + text + cbc.integrity.octets(),
         }
     }
 
-    /// The most octets of text, without padding, of which [`Cipher::seal`] makes at most `octets`.
+    /// The most octets of text, without padding, of which [`Cipher::encrypt`] makes at most `octets`.
     pub fn room(&self, octets: usize) -> usize {
         let text = match self {
             Cipher::Gcm(_) => octets.saturating_sub(GCM_IV + TAG),
@@ -136,12 +136,12 @@ impl Cipher {
 
     /// Encrypts `text`, which has its padding, and authenticates it together with `head`: initialization
     /// vector, ciphertext, checksum. The same `unique` never comes twice.
-    pub fn seal(&self, unique: u64, head: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>, Reason> {
+    pub fn encrypt(&self, unique: u64, head: &[u8], mut text: Vec<u8>) -> Result<Vec<u8>, Reason> {
         match self {
             Cipher::Gcm(gcm) => {
                 // That is all it takes (RFC 5282 section 3.1).
                 let iv = unique.to_be_bytes();
-                let tag = gcm.seal(&iv, head, &mut text)?;
+                let tag = gcm.encrypt(&iv, head, &mut text)?;
                 Ok([&iv[..], &text, &tag].concat())
             }
             Cipher::Cbc(cbc) => {
@@ -152,16 +152,16 @@ impl Cipher {
         }
     }
 
-    /// Decrypts what [`Cipher::seal`] made, padding included; `None` if it is not authentic.
-    pub fn open(&self, head: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    /// Decrypts what [`Cipher::encrypt`] made, padding included; `None` if it is not authentic.
+    pub fn decrypt(&self, head: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         match self {
-            Cipher::Gcm(gcm) => gcm.open(head, body),
-            Cipher::Cbc(cbc) => cbc.open(head, body),
+            Cipher::Gcm(gcm) => gcm.decrypt(head, body),
+            Cipher::Cbc(cbc) => cbc.decrypt(head, body),
         }
     }
 }
 
-/// What [`Cipher::open`] found, without its padding.
+/// What [`Cipher::decrypt`] found, without its padding.
 pub fn unpadded(text: &[u8]) -> Result<&[u8], Reason> {
     text.split_last()
         .and_then(|(padding, text)| text.get(..text.len().checked_sub(usize::from(*padding))?))
@@ -176,7 +176,7 @@ impl Gcm {
         nonce
     }
 
-    fn seal(&self, iv: &[u8; GCM_IV], associated: &[u8], text: &mut [u8]) -> Result<[u8; TAG], Failed> {
+    fn encrypt(&self, iv: &[u8; GCM_IV], associated: &[u8], text: &mut [u8]) -> Result<[u8; TAG], Failed> {
         let (nonce, text) = (self.nonce(iv).into(), InOutBuf::from(text));
         match &self.aes {
             AesGcm::Bits128(aes) => aes.encrypt_inout_detached(&nonce, associated, text),
@@ -186,7 +186,7 @@ impl Gcm {
         .map_err(|_| Failed::Cryptography)
     }
 
-    fn open(&self, associated: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    fn decrypt(&self, associated: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (iv, body) = body.split_first_chunk::<GCM_IV>()?;
         let (text, tag) = body.split_last_chunk::<TAG>()?;
         let mut text = Zeroizing::new(text.to_vec());
@@ -223,12 +223,13 @@ impl Cbc {
     }
 
     /// Nothing is decrypted that is not authentic.
-    fn open(&self, head: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (sealed, checksum) = body.split_at_checked(body.len().checked_sub(self.integrity.octets())?)?;
-        if !bool::from(self.checksum(&[head, sealed]).ct_eq(checksum)) {
+    fn decrypt(&self, head: &[u8], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (encrypted, checksum) =
+            body.split_at_checked(body.len().checked_sub(self.integrity.octets())?)?;
+        if !bool::from(self.checksum(&[head, encrypted]).ct_eq(checksum)) {
             return None;
         }
-        let (iv, text) = sealed.split_first_chunk::<BLOCK>()?;
+        let (iv, text) = encrypted.split_first_chunk::<BLOCK>()?;
         let mut text = Zeroizing::new(text.to_vec());
         let mut mode = cbc::Decryptor::inner_iv_init(&*self.aes, iv.into());
         match Array::slice_as_chunks_mut(text.as_mut_slice()) {

@@ -68,8 +68,8 @@ impl KemKey {
 /// section 7.2).
 pub fn encapsulate(additional: AdditionalKe, peer: &[u8]) -> Result<(Vec<u8>, Hidden), Reason> {
     let key = kem::EncapsulationKey::new(algorithm(additional), peer).map_err(refused)?;
-    let (sealed, secret) = key.encapsulate().map_err(refused)?;
-    Ok((sealed.as_ref().to_vec(), Hidden::new(secret.as_ref().to_vec())))
+    let (ciphertext, secret) = key.encapsulate().map_err(refused)?;
+    Ok((ciphertext.as_ref().to_vec(), Hidden::new(secret.as_ref().to_vec())))
 }
 
 /// The other end's public value, or what stands for it.

@@ -41,9 +41,9 @@ pub struct IkeKeys {
     /// SK_d: what the keys of children and of successors come from.
     derive: Hidden,
     /// For what we send.
-    pub seal: Cipher,
+    pub encrypt: Cipher,
     /// For what we receive.
-    pub open: Cipher,
+    pub decrypt: Cipher,
 }
 
 /// SK_pi and SK_pr: needed for AUTH, and not longer.
@@ -96,9 +96,9 @@ pub fn derive(
     crate::ike::export::remember(suite, spis, [encrypt_i, encrypt_r], [check_i, check_r]);
     let from_i = Cipher::new(&suite, encrypt_i, check_i)?;
     let from_r = Cipher::new(&suite, encrypt_r, check_r)?;
-    let (seal, open) = if initiator { (from_i, from_r) } else { (from_r, from_i) };
+    let (encrypt, decrypt) = if initiator { (from_i, from_r) } else { (from_r, from_i) };
     let (mine, peer) = if initiator { (prove_i, prove_r) } else { (prove_r, prove_i) };
-    let keys = IkeKeys { suite, derive: Hidden::new(derive.to_vec()), seal, open };
+    let keys = IkeKeys { suite, derive: Hidden::new(derive.to_vec()), encrypt, decrypt };
     Ok((keys, AuthKeys { mine: Hidden::new(mine.to_vec()), peer: Hidden::new(peer.to_vec()) }))
 }
 

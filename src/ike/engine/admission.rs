@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Engine;
-use super::table::{FirstRequest, SessionKey};
-use crate::ike::handshake::opening::Attempt;
+use super::table::{RequestKey, SessionKey};
+use crate::ike::handshake::first_request::Attempt;
 use crate::ike::handshake::respond::{AwaitAuthRequest, init_answer};
 use crate::ike::handshake::resume;
 use crate::ike::handshake::session::Session;
@@ -24,7 +24,7 @@ use crate::types::Pair;
 
 impl Engine {
     /// The first request of an initiator.
-    pub(super) fn handle_opening(
+    pub(super) fn handle_first_request(
         &mut self,
         now: Instant,
         local: SocketAddr,
@@ -40,19 +40,19 @@ impl Engine {
             }
             _ => {
                 self.out.counters.unknown_pair += 1;
-                self.strangers.note(now, local.ip(), remote.ip());
+                self.unlisted.note(now, local.ip(), remote.ip());
                 return;
             }
         };
         let header = &message.header;
-        let opening = header.flags.from_initiator && header.responder_spi == 0 && header.initiator_spi != 0;
-        if !opening || header.message_id != 0 || message.sealed.is_some() {
+        let is_first = header.flags.from_initiator && header.responder_spi == 0 && header.initiator_spi != 0;
+        if !is_first || header.message_id != 0 || message.encrypted.is_some() {
             self.out.counters.unexpected += 1;
             return;
         }
         // The same once more gets the same answer. One that differs is another's, or may be: the one that the peer has
         // truly sent must lead to a proof, whatever copies of it somebody on the path has changed.
-        let request = FirstRequest::new(remote, message, bytes);
+        let request = RequestKey::new(remote, message, bytes);
         if let Some(key) = self.table.by_request(request) {
             self.work_on(now, key, |mut session, cx| {
                 session.answer_again(cx, bytes);
@@ -63,7 +63,7 @@ impl Engine {
         let path = Path { pair, local, remote, nat: Nat::default() };
         if self.may_begin(now, &path, message) {
             self.make_room(pair);
-            self.open(now, path, message, bytes, request);
+            self.answer_first(now, path, message, bytes, request);
         }
     }
 
@@ -153,7 +153,14 @@ impl Engine {
     }
 
     /// Answers the first request of an initiator and remembers it, or says why not and does not.
-    fn open(&mut self, now: Instant, path: Path, message: &Message<'_>, bytes: &[u8], request: FirstRequest) {
+    fn answer_first(
+        &mut self,
+        now: Instant,
+        path: Path,
+        message: &Message<'_>,
+        bytes: &[u8],
+        request: RequestKey,
+    ) {
         let Some(keep) = self.pairs.get(&path.pair) else { return };
         let attempt = Attempt { fallback: false, ..keep.attempt(&self.settings) };
         let mut cx = cx!(self, now);

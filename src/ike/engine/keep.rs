@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::knock::{Knocks, Standing};
 use super::table::SessionKey;
-use crate::ike::handshake::opening::Attempt;
+use crate::ike::handshake::first_request::Attempt;
 use crate::ike::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT, SPARSE_AFTER};
 use crate::ike::outbox::{FailureScope, backoff, up_to};
 use crate::ike::session::life::{Greeting, Life};
@@ -80,7 +80,7 @@ impl Keep {
             hinted: None,
             next_try: None,
             waits: false,
-            standing: Standing::Stranger,
+            standing: Standing::Unknown,
             turn: None,
             last_failure: None,
             ike_failures: 0,

@@ -1,10 +1,10 @@
 //! Whose turn it is to be knocked at. Any number of peers may be gone, and none of them may delay one that is there:
-//! who is known goes before strangers, and all of whom nobody answered last time share one pace.
+//! who is known goes before who is not, and all of whom nobody answered last time share one pace.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::ike::limits::{PACE_KNOWN, PACE_STRANGERS};
+use crate::ike::limits::{PACE_KNOWN, PACE_UNKNOWN};
 use crate::types::Pair;
 
 /// Who a peer is to this host.
@@ -13,16 +13,16 @@ pub enum Standing {
     /// Its pair was sealed, or it has proven itself to this agent: it is missed.
     Known,
     /// It may never have been there.
-    Stranger,
+    Unknown,
 }
 
 /// Who waits for room, and when the next turn of those is that do not answer.
 #[derive(Debug, Default)]
 pub struct Knocks {
     known: VecDeque<Pair>,
-    strangers: VecDeque<Pair>,
+    unknown: VecDeque<Pair>,
     next_known: Option<Instant>,
-    next_stranger: Option<Instant>,
+    next_unknown: Option<Instant>,
 }
 
 impl Knocks {
@@ -30,28 +30,28 @@ impl Knocks {
     pub(super) fn take_turn(&mut self, now: Instant, standing: Standing) -> Instant {
         let (next, pace) = match standing {
             Standing::Known => (&mut self.next_known, PACE_KNOWN),
-            Standing::Stranger => (&mut self.next_stranger, PACE_STRANGERS),
+            Standing::Unknown => (&mut self.next_unknown, PACE_UNKNOWN),
         };
         let turn = next.map_or(now, |next| next.max(now));
         *next = Some(turn + pace);
         turn
     }
 
-    /// A pair waits until there is room to open its IKE SA.
+    /// A pair waits until there is room to begin its IKE SA.
     pub fn wait(&mut self, pair: Pair, standing: Standing) {
         match standing {
             Standing::Known => self.known.push_back(pair),
-            Standing::Stranger => self.strangers.push_back(pair),
+            Standing::Unknown => self.unknown.push_back(pair),
         }
     }
 
     /// The pair that is next when there is room.
     pub fn next(&mut self) -> Option<Pair> {
-        self.known.pop_front().or_else(|| self.strangers.pop_front())
+        self.known.pop_front().or_else(|| self.unknown.pop_front())
     }
 
     /// Whether no pair waits for room.
     pub fn is_empty(&self) -> bool {
-        self.known.is_empty() && self.strangers.is_empty()
+        self.known.is_empty() && self.unknown.is_empty()
     }
 }

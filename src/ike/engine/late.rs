@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ike::limits::{LATE_MOST, ON_TIME, OPENING_LEAST, OPENING_MAX};
+use crate::ike::limits::{INITIATING_LEAST, INITIATING_MAX, LATE_MOST, ON_TIME};
 
 /// How long datagrams wait to be read.
 #[derive(Debug, Default)]
@@ -26,11 +26,11 @@ impl Lateness {
         self.longest.saturating_sub(passed / 4)
     }
 
-    /// How many IKE SAs may be opened at a time.
+    /// How many IKE SAs this end may initiate at a time.
     pub fn room(&self, now: Instant) -> usize {
         let late = self.at(now).max(ON_TIME);
-        let room = OPENING_MAX as u128 * ON_TIME.as_micros() / late.as_micros();
-        usize::try_from(room).unwrap_or(OPENING_MAX).max(OPENING_LEAST)
+        let room = INITIATING_MAX as u128 * ON_TIME.as_micros() / late.as_micros();
+        usize::try_from(room).unwrap_or(INITIATING_MAX).max(INITIATING_LEAST)
     }
 }
 
@@ -43,14 +43,14 @@ mod tests {
     #[test]
     fn who_is_late_begins_less_until_that_is_long_ago() {
         let (mut late, now) = (Lateness::default(), Instant::now());
-        assert_eq!((late.at(now), late.room(now)), (Duration::ZERO, OPENING_MAX));
+        assert_eq!((late.at(now), late.room(now)), (Duration::ZERO, INITIATING_MAX));
         late.note(now, ON_TIME);
-        assert_eq!(late.room(now), OPENING_MAX);
+        assert_eq!(late.room(now), INITIATING_MAX);
         late.note(now, 4 * ON_TIME);
         late.note(now, MILLISECOND);
-        assert_eq!((late.at(now), late.room(now)), (4 * ON_TIME, OPENING_MAX / 4));
+        assert_eq!((late.at(now), late.room(now)), (4 * ON_TIME, INITIATING_MAX / 4));
         let later = now + 8 * ON_TIME;
-        assert_eq!((late.at(later), late.room(later)), (2 * ON_TIME, OPENING_MAX / 2));
+        assert_eq!((late.at(later), late.room(later)), (2 * ON_TIME, INITIATING_MAX / 2));
         assert_eq!(late.at(now + 16 * ON_TIME), Duration::ZERO);
     }
 
@@ -59,6 +59,6 @@ mod tests {
     fn however_late_it_seems_it_goes_on() {
         let (mut late, now) = (Lateness::default(), Instant::now());
         late.note(now, Duration::MAX);
-        assert_eq!((late.at(now), late.room(now)), (LATE_MOST, OPENING_LEAST));
+        assert_eq!((late.at(now), late.room(now)), (LATE_MOST, INITIATING_LEAST));
     }
 }

@@ -1,4 +1,4 @@
-//! All sessions, found by SPI, by the request that opened them and by what is due next.
+//! All sessions, found by SPI, by the request that began them and by what is due next.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -25,9 +25,9 @@ impl SessionKey {
 /// The first request of an initiator: its address, and a hash of what it said, whatever cookie that came with. Whoever
 /// sees it can send another with the same SPI, so the SPI alone does not tell requests apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FirstRequest(SocketAddr, [u8; SHA256_OUTPUT_LEN]);
+pub struct RequestKey(SocketAddr, [u8; SHA256_OUTPUT_LEN]);
 
-impl FirstRequest {
+impl RequestKey {
     /// That of `message`, which came from `remote` and was `datagram` on the wire.
     pub fn new(remote: SocketAddr, message: &Message<'_>, datagram: &[u8]) -> Self {
         let mut hash = Context::new(&SHA256);
@@ -46,16 +46,16 @@ pub enum Due {
 }
 
 /// A session and where it stands in the indexes.
-struct Entry {
+struct Indexed {
     /// `None` while it is being worked on.
     session: Option<Session>,
     spis: Vec<u64>,
     /// The first request, where the peer is the initiator.
-    opened_by: Option<FirstRequest>,
+    request: Option<RequestKey>,
     due: Option<Instant>,
     pair: Pair,
     load: Load,
-    opening: bool,
+    initiating: bool,
     takes_room: bool,
     to_flush: bool,
 }
@@ -63,12 +63,12 @@ struct Entry {
 /// All sessions.
 #[derive(Default)]
 pub struct Table {
-    entries: HashMap<SessionKey, Entry>,
+    entries: HashMap<SessionKey, Indexed>,
     by_spi: HashMap<u64, SessionKey>,
-    by_request: HashMap<FirstRequest, SessionKey>,
+    by_request: HashMap<RequestKey, SessionKey>,
     to_flush: VecDeque<SessionKey>,
     budget: Budget,
-    opening: usize,
+    initiating: usize,
     taken_room: usize,
     next_key: u64,
     timers: BTreeSet<(Instant, Due)>,
@@ -90,33 +90,33 @@ impl Table {
         &self.budget
     }
 
-    /// How many of those that this end is opening take room.
+    /// How many of those that this end initiates take room.
     pub(super) fn taken_room(&self) -> usize {
         self.taken_room
     }
 
     /// How many of them take none, since nobody answers.
     pub fn unanswered(&self) -> usize {
-        self.opening - self.taken_room
+        self.initiating - self.taken_room
     }
 
-    /// Adds a session. `opened_by`: the first request, where the peer is the initiator.
-    pub fn insert(&mut self, session: Session, opened_by: Option<FirstRequest>) -> SessionKey {
+    /// Adds a session. `request`: the first request, where the peer is the initiator.
+    pub fn insert(&mut self, session: Session, request: Option<RequestKey>) -> SessionKey {
         let key = SessionKey(self.next_key);
         self.next_key += 1;
-        let entry = Entry {
+        let entry = Indexed {
             session: None,
             spis: Vec::new(),
-            opened_by,
+            request,
             due: None,
             pair: session.path().pair,
             load: Load::default(),
-            opening: false,
+            initiating: false,
             takes_room: false,
             to_flush: false,
         };
         self.entries.insert(key, entry);
-        if let Some(request) = opened_by {
+        if let Some(request) = request {
             self.by_request.insert(request, key);
         }
         self.put_back(key, session);
@@ -133,8 +133,8 @@ impl Table {
         self.by_spi.get(&spi).copied()
     }
 
-    /// The session that a first request has opened before.
-    pub(super) fn by_request(&self, request: FirstRequest) -> Option<SessionKey> {
+    /// The session that a first request has begun.
+    pub(super) fn by_request(&self, request: RequestKey) -> Option<SessionKey> {
         self.by_request.get(&request).copied()
     }
 
@@ -168,9 +168,9 @@ impl Table {
             octets: session.held_octets(),
         };
         self.budget.change(entry.pair, key, std::mem::replace(&mut entry.load, load), load);
-        self.opening -= usize::from(entry.opening);
-        entry.opening = session.is_opening();
-        self.opening += usize::from(entry.opening);
+        self.initiating -= usize::from(entry.initiating);
+        entry.initiating = session.is_initiating();
+        self.initiating += usize::from(entry.initiating);
         self.taken_room -= usize::from(entry.takes_room);
         entry.takes_room = session.takes_room();
         self.taken_room += usize::from(entry.takes_room);
@@ -207,14 +207,14 @@ impl Table {
         for spi in &entry.spis {
             self.by_spi.remove(spi);
         }
-        if let Some(request) = entry.opened_by {
+        if let Some(request) = entry.request {
             self.by_request.remove(&request);
         }
         if let Some(at) = entry.due {
             self.timers.remove(&(at, Due::Session(key)));
         }
         self.budget.change(entry.pair, key, entry.load, Load::default());
-        self.opening -= usize::from(entry.opening);
+        self.initiating -= usize::from(entry.initiating);
         self.taken_room -= usize::from(entry.takes_room);
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Engine;
 use crate::identity::{AuthMethod, SecretId};
-use crate::ike::{Counters, PairSummary, Stranger};
+use crate::ike::{Counters, PairSummary, UnlistedInitiator};
 use crate::types::{Bounds, IkeProposal, KeyExchange, Method, Pair, Spi};
 
 impl Engine {
@@ -47,8 +47,8 @@ impl Engine {
     }
 
     /// Who began IKE lately between addresses that are no pair, neither kept nor listed; a few of them.
-    pub fn strangers(&self, now: Instant) -> impl Iterator<Item = &Stranger> {
-        self.strangers.recent(now)
+    pub fn unlisted(&self, now: Instant) -> impl Iterator<Item = &UnlistedInitiator> {
+        self.unlisted.recent(now)
     }
 
     /// How a pair stands; `None` for one that is not kept.

@@ -1,9 +1,9 @@
 //! The initiator's way to an established session (RFC 7296 section 1.2).
 
+use super::first_request::{Attempt, FirstRequest};
+use super::half_open::{Asking, HalfOpen, fragmentation_supported, fragments};
 use super::initiation::{Candidate, FirstMessage, Step};
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
-use super::opened::{Asking, Opened, fragmentation_supported, fragments};
-use super::opening::{Attempt, Opening};
 use crate::identity::Proof;
 use crate::ike::Event;
 use crate::ike::auth::Verified;
@@ -30,7 +30,7 @@ use crate::types::{EspProposal, EspSuite, Method, NewInbound, Proposals};
 
 /// Has sent IKE_SA_INIT.
 pub struct AwaitInitResponse {
-    opening: Opening,
+    first: FirstRequest,
     /// The request that is sent and, before it, the one whose group was refused: whoever refused it need not
     /// be the peer, and the peer may yet take it.
     requests: Vec<InitRequest>,
@@ -71,8 +71,8 @@ impl AwaitInitResponse {
     pub fn start(cx: &mut Cx<'_>, path: Path, attempt: Attempt) -> Result<FirstMessage, Reason> {
         let group = cx.settings.ike_proposals.first_group().ok_or(Failed::Cryptography)?;
         let key = KeyPair::generate(group, cx.entropy)?;
-        let opening = Opening::new(cx, Method::Ike.exchange(), path, attempt);
-        let mut state = Self { opening, requests: Vec::new() };
+        let first = FirstRequest::new(cx, Method::Ike.exchange(), path, attempt);
+        let mut state = Self { first, requests: Vec::new() };
         state.send(cx, key);
         Ok(FirstMessage::Init(state))
     }
@@ -83,16 +83,16 @@ impl AwaitInitResponse {
             // RFC 7296 section 1.2: all that we offer, whatever group was asked for.
             Payload::Sa(ike_offer(&cx.settings.ike_proposals, &[])),
             Payload::Ke(Ke { group: key.group().id(), data: key.public().to_vec() }),
-            Payload::Nonce(self.opening.nonce.clone()),
+            Payload::Nonce(self.first.nonce.clone()),
             fragmentation_supported(),
         ];
-        payloads.extend(self.opening.claims());
+        payloads.extend(self.first.claims());
         // RFC 9370 section 2.2.1: an offer with an additional exchange says so.
         payloads.extend(cx.settings.ike_proposals.has_additional().then(intermediate_supported));
         payloads.push(cx.vendor_id.clone());
         let credentials = &cx.settings.credentials;
-        payloads.extend(credentials.knows_signatures(self.opening.path.pair.remote).then(Hashes::ours));
-        let bytes = self.opening.send(cx, payloads);
+        payloads.extend(credentials.knows_signatures(self.first.path.pair.remote).then(Hashes::ours));
+        let bytes = self.first.send(cx, payloads);
         self.requests.push(InitRequest { key, bytes });
     }
 
@@ -102,10 +102,10 @@ impl AwaitInitResponse {
         cx: &mut Cx<'_>,
         message: &Message<'_>,
         datagram: &[u8],
-    ) -> Option<Opened> {
+    ) -> Option<HalfOpen> {
         let parts = Parts(&message.payloads);
         if let Some(cookie) = parts.notify(notify::COOKIE) {
-            if self.opening.take_cookie(cx, &cookie.data)
+            if self.first.take_cookie(cx, &cookie.data)
                 && let Some(InitRequest { key, .. }) = self.requests.pop()
             {
                 self.send(cx, key);
@@ -121,7 +121,7 @@ impl AwaitInitResponse {
         if let Err(error) = &outcome
             && !self.change_group(cx, &parts)
         {
-            self.opening.take_hint(cx, error);
+            self.first.take_hint(cx, error);
         }
         outcome.ok()
     }
@@ -142,7 +142,7 @@ impl AwaitInitResponse {
         true
     }
 
-    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Reason> {
+    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<HalfOpen, Reason> {
         let (header, parts) = (&message.header, Parts(&message.payloads));
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
         if suite.additional.is_some() && parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_none() {
@@ -154,16 +154,16 @@ impl AwaitInitResponse {
         let request = request.filter(|_| ke.group == group.id() && header.responder_spi != 0);
         let request = request.ok_or(Misbehaved::OtherThanChosenGroup)?;
         let shared = request.key.agree(&ke.data)?;
-        let Opening { begun, attempt, ours, ref nonce, .. } = self.opening;
+        let FirstRequest { begun, attempt, ours, ref nonce, .. } = self.first;
         let nonces = Nonces { initiator: nonce.clone(), responder: parts.nonce()?.to_vec() };
         let spis = Spis { initiator: ours, responder: header.responder_spi };
         let (ike, keys) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true)?;
-        let path = self.opening.through(cx, &parts, spis)?;
+        let path = self.first.through(cx, &parts, spis)?;
         let fragments = fragments(cx, &path, &parts);
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         let peer = Peer::read(&parts);
         peer.ensure_takes(&cx.settings.credentials.identity)?;
-        Ok(Opened {
+        Ok(HalfOpen {
             path,
             begun,
             met: cx.now,
@@ -184,16 +184,16 @@ impl AwaitInitResponse {
         })
     }
 
-    pub fn opening(&self) -> &Opening {
-        &self.opening
+    pub fn request(&self) -> &FirstRequest {
+        &self.first
     }
 
-    pub(super) fn opening_mut(&mut self) -> &mut Opening {
-        &mut self.opening
+    pub(super) fn request_mut(&mut self) -> &mut FirstRequest {
+        &mut self.first
     }
 }
 
-impl Opened {
+impl HalfOpen {
     /// What comes after the first exchange.
     pub fn go_on(self, cx: &mut Cx<'_>) -> Step {
         match self.sa.keys.suite.additional {
@@ -230,7 +230,7 @@ impl Opened {
         };
         if let Some(suite) = suite {
             // Events come before datagrams: the peer may send ESP before its answer has come.
-            let Opened { path, sa, nonces, .. } = &asking.opened;
+            let HalfOpen { path, sa, nonces, .. } = &asking.half_open;
             let (key, _) = sa.keys.child(None, None, nonces, suite.key_bits, true);
             let encapsulation = path.encapsulation();
             let inbound = NewInbound { pair, spi: offer.in_spi, suite, encapsulation, key };
@@ -242,11 +242,15 @@ impl Opened {
 
 impl AwaitAuthResponse {
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
-        let whole =
-            match self.asking.opened.receive(cx, message, Exchange::IKE_AUTH, self.asking.opened.auth_id) {
-                None => return Step::On(Candidate::Auth(self)),
-                Some(whole) => whole,
-            };
+        let whole = match self.asking.half_open.receive(
+            cx,
+            message,
+            Exchange::IKE_AUTH,
+            self.asking.half_open.auth_id,
+        ) {
+            None => return Step::On(Candidate::Auth(self)),
+            Some(whole) => whole,
+        };
         let outcome = whole.and_then(|whole| {
             let payloads = whole.payloads()?;
             let proof = self.verify(cx, &Parts(&payloads))?;
@@ -265,7 +269,7 @@ impl AwaitAuthResponse {
     fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         match (parts.auth(), parts.refusal()) {
             (None, Some(refusal)) => Err(refusal.into()),
-            _ => self.asking.opened.verify_responder(cx, parts),
+            _ => self.asking.half_open.verify_responder(cx, parts),
         }
     }
 
@@ -275,11 +279,15 @@ impl AwaitAuthResponse {
         if matches!(error, Reason::Refused(_)) {
             return;
         }
-        let id = self.asking.opened.sa.window.next_request();
-        if let Ok(message) =
-            self.asking.opened.sa.seal(cx.entropy, Exchange::INFORMATIONAL, false, id, &[error.to_notify()])
-        {
-            cx.out.transmit_all(&self.asking.opened.path, &message);
+        let id = self.asking.half_open.sa.window.next_request();
+        if let Ok(message) = self.asking.half_open.sa.encrypt(
+            cx.entropy,
+            Exchange::INFORMATIONAL,
+            false,
+            id,
+            &[error.to_notify()],
+        ) {
+            cx.out.transmit_all(&self.asking.half_open.path, &message);
         }
     }
 
@@ -292,36 +300,36 @@ impl AwaitAuthResponse {
     /// What was made ahead of the answer is not to be used.
     fn forget_inbound(&self, cx: &mut Cx<'_>) {
         if self.ahead.is_some_and(|ahead| !ahead.withdrawn) {
-            let (pair, in_spi) = (self.asking.opened.path.pair, self.offer.in_spi);
+            let (pair, in_spi) = (self.asking.half_open.path.pair, self.offer.in_spi);
             cx.out.events.push_back(Event::ChildClosed { pair, in_spi, void: false });
         }
     }
 
     fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Box<Established> {
-        let pair = self.asking.opened.path.pair;
+        let pair = self.asking.half_open.path.pair;
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(refusal.into()),
             None => {
-                child::conclude(&self.asking.opened.path, &proposals(cx, self.ahead), parts, OwnKe::Never)
+                child::conclude(&self.asking.half_open.path, &proposals(cx, self.ahead), parts, OwnKe::Never)
             }
         };
         if conclusion.is_err() {
             self.forget_inbound(cx);
         }
         let introduction = Introduction {
-            path: self.asking.opened.path,
-            begun: self.asking.opened.begun,
-            foreign: self.asking.opened.peer.foreign,
-            greeted: Greeted::read(parts, self.asking.opened.met),
+            path: self.asking.half_open.path,
+            begun: self.asking.half_open.begun,
+            foreign: self.asking.half_open.peer.foreign,
+            greeted: Greeted::read(parts, self.asking.half_open.met),
             basis: Basis {
                 ours: self.ours,
                 theirs: proof.proof().clone(),
-                method: self.asking.opened.method(),
+                method: self.asking.half_open.method(),
                 initiated: true,
             },
         };
-        let mut session = Established::new(cx, proof, introduction, self.asking.opened.sa);
+        let mut session = Established::new(cx, proof, introduction, self.asking.half_open.sa);
         match conclusion {
             Ok(_) if self.ahead.is_some_and(|ahead| ahead.withdrawn) => {
                 session.delete_unwanted(self.offer.in_spi);
@@ -329,14 +337,14 @@ impl AwaitAuthResponse {
             }
             Ok(choice) => {
                 let agreement = Agreement {
-                    path: self.asking.opened.path,
+                    path: self.asking.half_open.path,
                     offer: self.offer,
                     choice,
-                    nonces: &self.asking.opened.nonces,
+                    nonces: &self.asking.half_open.nonces,
                     shared: None,
                     additional: None,
                     initiator: true,
-                    foreign: self.asking.opened.peer.foreign,
+                    foreign: self.asking.half_open.peer.foreign,
                     replaces: None,
                 };
                 session.announce(cx, &agreement, parts);
@@ -358,7 +366,7 @@ impl AwaitAuthResponse {
     pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
         if !self.asking.retransmit(cx) {
             self.forget_inbound(cx);
-            return Step::Over(self.asking.opened.unanswered(Later::Auth));
+            return Step::Over(self.asking.half_open.unanswered(Later::Auth));
         }
         Step::On(Candidate::Auth(self))
     }

@@ -16,15 +16,15 @@ use std::time::Instant;
 
 use subtle::ConstantTimeEq;
 
+use super::first_request::FirstRequest;
+use super::half_open::{Asking, HalfOpen};
 use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
 use super::intermediate::AwaitIntermediateResponse;
-use super::opened::{Asking, Opened};
-use super::opening::Opening;
 use super::resume::AwaitResumeResponse;
 use super::session::Session;
 use crate::ike::Failure;
 use crate::ike::crypto::Hidden;
-use crate::ike::limits::{ANSWERS_MAX, CANDIDATES_MAX, LISTEN_LIFE, TRIES_OPENING};
+use crate::ike::limits::{ANSWERS_MAX, CANDIDATES_MAX, LISTEN_LIFE, TRIES_HANDSHAKE};
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::session::established::Established;
 use crate::ike::wire::{Message, Parts};
@@ -73,21 +73,21 @@ pub struct Initiation {
 }
 
 impl FirstMessage {
-    fn opening(&self) -> &Opening {
+    fn request(&self) -> &FirstRequest {
         match self {
-            FirstMessage::Init(state) => state.opening(),
-            FirstMessage::Resume(state) => state.opening(),
+            FirstMessage::Init(state) => state.request(),
+            FirstMessage::Resume(state) => state.request(),
         }
     }
 
-    fn opening_mut(&mut self) -> &mut Opening {
+    fn request_mut(&mut self) -> &mut FirstRequest {
         match self {
-            FirstMessage::Init(state) => state.opening_mut(),
-            FirstMessage::Resume(state) => state.opening_mut(),
+            FirstMessage::Init(state) => state.request_mut(),
+            FirstMessage::Resume(state) => state.request_mut(),
         }
     }
 
-    fn take_answer(&mut self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Option<Opened> {
+    fn take_answer(&mut self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Option<HalfOpen> {
         match self {
             FirstMessage::Init(state) => state.take_answer(cx, message, datagram),
             FirstMessage::Resume(state) => state.take_answer(cx, message, datagram),
@@ -110,17 +110,17 @@ impl Candidate {
         }
     }
 
-    fn opened(&self) -> &Opened {
-        &self.asking().opened
+    fn half_open(&self) -> &HalfOpen {
+        &self.asking().half_open
     }
 
-    fn opened_mut(&mut self) -> &mut Opened {
-        &mut self.asking_mut().opened
+    fn half_open_mut(&mut self) -> &mut HalfOpen {
+        &mut self.asking_mut().half_open
     }
 
     /// Whether a message is authentic with its keys.
-    fn opens(&self, message: &Message<'_>) -> bool {
-        message.sealed.is_some_and(|sealed| self.opened().sa.open(&sealed).is_some())
+    fn decrypts(&self, message: &Message<'_>) -> bool {
+        message.encrypted.is_some_and(|encrypted| self.half_open().sa.decrypt(&encrypted).is_some())
     }
 
     fn handle_message(self, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
@@ -177,9 +177,9 @@ impl Initiation {
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Option<Session> {
-        let outcome = match message.header.exchange.opens() {
+        let outcome = match message.header.exchange.is_first() {
             true => self.handle_answer(cx, message, datagram),
-            false => self.handle_sealed(cx, message),
+            false => self.handle_encrypted(cx, message),
         };
         self.conclude(cx, outcome)
     }
@@ -191,13 +191,13 @@ impl Initiation {
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Option<Box<Established>> {
-        if !self.opening().is_answer(cx, message) {
+        if !self.request().is_answer(cx, message) {
             return None;
         }
         let parts = Parts(&message.payloads);
         // While somebody may be about to prove himself, nobody who does not try to talks us into something else.
         let distracts = !self.candidates.is_empty() && parts.nonce().is_err();
-        let known = self.candidates.iter().any(|(_, it)| it.opened().is_from(datagram));
+        let known = self.candidates.iter().any(|(_, it)| it.half_open().is_from(datagram));
         if distracts || known || self.is_over(cx.now) {
             cx.out.counters.unexpected += 1;
             return None;
@@ -208,30 +208,30 @@ impl Initiation {
         }
         // What it costs, it costs whatever comes of it.
         self.answers += usize::from(parts.nonce().is_ok());
-        let opened = self.first.take_answer(cx, message, datagram)?;
-        self.consider(cx, opened)
+        let half_open = self.first.take_answer(cx, message, datagram)?;
+        self.consider(cx, half_open)
     }
 
     /// Follows an answer up.
-    fn consider(&mut self, cx: &mut Cx<'_>, opened: Opened) -> Option<Box<Established>> {
-        let theirs = opened.keys.peer.expose();
+    fn consider(&mut self, cx: &mut Cx<'_>, half_open: HalfOpen) -> Option<Box<Established>> {
+        let theirs = half_open.keys.peer.expose();
         if let Some(at) = self.tried.iter().position(|keys| keys.expose().ct_eq(theirs).into()) {
             // One copy of the peer's answer was changed on the way, in what no key depends on.
             if let Some((_, same)) = self.candidates.iter_mut().find(|(tried, _)| *tried == at) {
-                same.opened_mut().may_be(opened);
+                same.half_open_mut().may_be(half_open);
             }
             return None;
         }
         self.tried.push(Hidden::new(theirs.to_vec()));
-        self.first.opening_mut().pause(cx.now);
-        let step = opened.go_on(cx);
+        self.first.request_mut().pause(cx.now);
+        let step = half_open.go_on(cx);
         self.take(self.tried.len() - 1, step)
     }
 
     /// A message that is encrypted. Of several candidates with the same indexes it is for the one whose keys fit.
-    fn handle_sealed(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Established>> {
-        let owns = |(_, it): &(usize, Candidate)| it.opened().sa.owns(&message.header);
-        let fits = self.candidates.iter().position(|it| owns(it) && it.1.opens(message));
+    fn handle_encrypted(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Established>> {
+        let owns = |(_, it): &(usize, Candidate)| it.half_open().sa.owns(&message.header);
+        let fits = self.candidates.iter().position(|it| owns(it) && it.1.decrypts(message));
         let Some(at) = fits.or_else(|| self.candidates.iter().position(owns)) else {
             cx.out.counters.unexpected += 1;
             return None;
@@ -257,7 +257,7 @@ impl Initiation {
             self.take(tried, step);
         }
         if !self.silent && !self.told {
-            self.silent = !self.first.opening_mut().retransmit(cx);
+            self.silent = !self.first.request_mut().retransmit(cx);
         }
         self.conclude(cx, None)
     }
@@ -269,9 +269,9 @@ impl Initiation {
             return Some(Session::Established(session));
         }
         if self.candidates.is_empty() && !self.told && (self.silent || self.failure.is_some()) {
-            let failure = self.failure.take().unwrap_or_else(|| self.first.opening_mut().failure());
+            let failure = self.failure.take().unwrap_or_else(|| self.first.request_mut().failure());
             self.told = true;
-            cx.out.failures.push((self.opening().path.pair, FailureScope::Ike, failure));
+            cx.out.failures.push((self.request().path.pair, FailureScope::Ike, failure));
         }
         let over = self.candidates.is_empty() && self.is_over(cx.now);
         (!over).then_some(Session::Initiation(self))
@@ -279,7 +279,7 @@ impl Initiation {
 
     /// Whether no further answer is listened for.
     fn is_over(&self, now: Instant) -> bool {
-        self.told && (self.silent || now >= self.opening().begun + LISTEN_LIFE)
+        self.told && (self.silent || now >= self.request().begun + LISTEN_LIFE)
     }
 
     /// An inbound SA that is there before the peer has proven itself is not to be there any more.
@@ -289,28 +289,28 @@ impl Initiation {
 
     /// The network is there again after a while without.
     pub fn path_is_back(&mut self, now: Instant) {
-        self.first.opening_mut().restart(now, TRIES_OPENING);
+        self.first.request_mut().restart(now, TRIES_HANDSHAKE);
         self.silent = false;
         self.candidates.iter_mut().for_each(|(_, candidate)| candidate.path_is_back(now));
     }
 
     /// When the next thing is due, and what.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
-        let request = (!self.silent && !self.told).then(|| (self.opening().due(), "first message again"));
+        let request = (!self.silent && !self.told).then(|| (self.request().due(), "first message again"));
         let listens =
-            self.told.then(|| (self.opening().begun + LISTEN_LIFE, "attempt that has failed is forgotten"));
+            self.told.then(|| (self.request().begun + LISTEN_LIFE, "attempt that has failed is forgotten"));
         let candidates = self.candidates.iter().map(|(_, candidate)| candidate.due());
         candidates.chain(request).chain(listens.filter(|_| self.candidates.is_empty())).min()
     }
 
     /// The first message.
-    pub fn opening(&self) -> &Opening {
-        self.first.opening()
+    pub fn request(&self) -> &FirstRequest {
+        self.first.request()
     }
 
     /// Octets of messages that have not come as a whole yet.
     pub fn held_octets(&self) -> usize {
-        self.candidates.iter().map(|(_, candidate)| candidate.opened().sa.held_octets()).sum()
+        self.candidates.iter().map(|(_, candidate)| candidate.half_open().sa.held_octets()).sum()
     }
 
     /// Whether it may still succeed, as far as the engine knows.
@@ -320,6 +320,6 @@ impl Initiation {
 
     /// Whether somebody answers, or the peer has had little time yet to do so.
     pub fn takes_room(&self) -> bool {
-        self.is_hopeful() && (!self.candidates.is_empty() || self.opening().is_fresh())
+        self.is_hopeful() && (!self.candidates.is_empty() || self.request().is_fresh())
     }
 }

@@ -1,8 +1,8 @@
 //! IKE_INTERMEDIATE: the additional key exchange between IKE_SA_INIT and IKE_AUTH (RFC 9242, RFC 9370
 //! section 2.2.2). There is one at most.
 
+use super::half_open::{Asking, HalfOpen};
 use super::initiation::{Candidate, Step};
-use super::opened::{Asking, Opened};
 use super::respond::AwaitAuthRequest;
 use super::session::Session;
 use crate::ike::crypto::Hidden;
@@ -31,7 +31,7 @@ pub struct AwaitIntermediateResponse {
 
 /// Has answered IKE_SA_INIT with a suite that needs IKE_INTERMEDIATE.
 pub struct AwaitIntermediateRequest {
-    opened: Opened,
+    pub(super) half_open: HalfOpen,
     additional: AdditionalKe,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn intermediate_supported() -> Payload {
     Payload::notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED, Vec::new())
 }
 
-impl Opened {
+impl HalfOpen {
     /// After the exchange: other keys, and more that AUTH covers (RFC 9242 section 3.3.2, RFC 9370
     /// section 2.2.2). Gives back the IKE SA with its earlier keys.
     fn advance(&mut self, secret: &Hidden, request: &[u8], response: &[u8]) -> Result<IkeSa, Reason> {
@@ -68,11 +68,11 @@ impl Opened {
 
 impl AwaitIntermediateResponse {
     /// Sends the request.
-    pub fn start(cx: &mut Cx<'_>, opened: Opened, additional: AdditionalKe) -> Step {
+    pub fn start(cx: &mut Cx<'_>, half_open: HalfOpen, additional: AdditionalKe) -> Step {
         let started = KemKey::generate(additional).and_then(|key| {
             let ke = [Payload::Ke(Ke { group: additional.id(), data: key.public().to_vec() })];
-            let covered = opened.sa.covered(Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke);
-            let asking = opened.ask(cx, Exchange::IKE_INTERMEDIATE, MESSAGE_ID, &ke)?;
+            let covered = half_open.sa.covered(Exchange::IKE_INTERMEDIATE, false, MESSAGE_ID, &ke);
+            let asking = half_open.ask(cx, Exchange::IKE_INTERMEDIATE, MESSAGE_ID, &ke)?;
             Ok(Self { asking, key, covered })
         });
         match started {
@@ -82,12 +82,12 @@ impl AwaitIntermediateResponse {
     }
 
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
-        let whole = match self.asking.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
+        let whole = match self.asking.half_open.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
             None => return Step::On(Candidate::Intermediate(self)),
             Some(whole) => whole,
         };
         match whole.and_then(|whole| self.conclude(&message.header, &whole)) {
-            Ok(()) => self.asking.opened.authenticate(cx),
+            Ok(()) => self.asking.half_open.authenticate(cx),
             Err(error) => Step::Over(error.hearsay()),
         }
     }
@@ -99,12 +99,12 @@ impl AwaitIntermediateResponse {
             return Err(refusal.into());
         }
         let secret = self.key.agree(public_value(self.key.additional(), &parts)?)?;
-        self.asking.opened.advance(&secret, &self.covered, &whole.covered(header)).map(drop)
+        self.asking.half_open.advance(&secret, &self.covered, &whole.covered(header)).map(drop)
     }
 
     pub fn handle_timeout(mut self: Box<Self>, cx: &mut Cx<'_>) -> Step {
         if !self.asking.retransmit(cx) {
-            return Step::Over(self.asking.opened.unanswered(Later::Intermediate));
+            return Step::Over(self.asking.half_open.unanswered(Later::Intermediate));
         }
         Step::On(Candidate::Intermediate(self))
     }
@@ -120,21 +120,24 @@ impl AwaitIntermediateResponse {
 
 impl AwaitIntermediateRequest {
     /// The next state of a responder whose IKE SA needs the exchange.
-    pub fn new(opened: Opened, additional: AdditionalKe) -> Self {
-        Self { opened, additional }
+    pub fn new(half_open: HalfOpen, additional: AdditionalKe) -> Self {
+        Self { half_open, additional }
     }
 
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Session> {
-        let whole = match self.opened.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
+        let whole = match self.half_open.receive(cx, message, Exchange::IKE_INTERMEDIATE, MESSAGE_ID) {
             None => return Some(Session::AwaitIntermediateRequest(self)),
             Some(whole) => whole,
         };
         match whole.and_then(|whole| self.answer(cx, &message.header, &whole)) {
             Ok(answered) => {
-                cx.out.transmit_all(&self.opened.path, &answered.answer);
-                Some(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(self.opened, Some(answered)))))
+                cx.out.transmit_all(&self.half_open.path, &answered.answer);
+                Some(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(
+                    self.half_open,
+                    Some(answered),
+                ))))
             }
-            Err(error) => self.opened.refuse(cx, Exchange::IKE_INTERMEDIATE, MESSAGE_ID, &error),
+            Err(error) => self.half_open.refuse(cx, Exchange::IKE_INTERMEDIATE, MESSAGE_ID, &error),
         }
     }
 
@@ -142,18 +145,11 @@ impl AwaitIntermediateRequest {
         let payloads = whole.payloads()?;
         let (ours, secret) = encapsulate(self.additional, public_value(self.additional, &Parts(&payloads))?)?;
         let ke = [Payload::Ke(Ke { group: self.additional.id(), data: ours })];
-        let covered = self.opened.sa.covered(Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke);
-        let answer = self.opened.sa.seal(cx.entropy, Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke)?;
-        let sa = self.opened.advance(&secret, &whole.covered(header), &covered)?;
+        let covered = self.half_open.sa.covered(Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke);
+        let answer =
+            self.half_open.sa.encrypt(cx.entropy, Exchange::IKE_INTERMEDIATE, true, MESSAGE_ID, &ke)?;
+        let sa = self.half_open.advance(&secret, &whole.covered(header), &covered)?;
         Ok(Answered { sa, answer })
-    }
-
-    pub fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
-        self.opened.answer_again(cx, datagram);
-    }
-
-    pub fn opened(&self) -> &Opened {
-        &self.opened
     }
 }
 
@@ -165,7 +161,9 @@ impl Answered {
             && !header.flags.response
             && header.message_id == MESSAGE_ID
             && self.sa.owns(header)
-            && message.sealed.is_some_and(|sealed| sealed.is_first() && self.sa.open(&sealed).is_some());
+            && message
+                .encrypted
+                .is_some_and(|encrypted| encrypted.is_first() && self.sa.decrypt(&encrypted).is_some());
         if repeated {
             cx.out.counters.retransmits += 1;
             cx.out.transmit_all(path, &self.answer);

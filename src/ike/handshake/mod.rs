@@ -1,16 +1,16 @@
 //! From the first message to a peer that has proven itself, at either end.
 //!
-//! `opening` is the first message of an initiator until it is answered, and `cookie` what a responder asks for before it
-//! keeps anything. `initiate` and `respond` are IKE_SA_INIT and IKE_AUTH, `resume` and `ticket` what takes the place of
-//! the first (RFC 5723), `intermediate` what may come between (RFC 9242). `opened` is where both ways meet: keys, and a
+//! `first_request` is the initiator's, until it is answered, and `cookie` what a responder asks for before it keeps
+//! anything. `initiate` and `respond` are IKE_SA_INIT and IKE_AUTH, `resume` and `ticket` what takes the place of the
+//! first (RFC 5723), `intermediate` what may come between (RFC 9242). `half_open` is where both ways meet: keys, and a
 //! peer that has proven nothing. `initiation` holds an attempt of ours, and `session` a session in any of its states.
 
 pub(super) mod cookie;
+pub(super) mod first_request;
+pub(super) mod half_open;
 pub(super) mod initiate;
 pub(super) mod initiation;
 pub(super) mod intermediate;
-pub(super) mod opened;
-pub(super) mod opening;
 pub(super) mod respond;
 pub(super) mod resume;
 pub(super) mod session;

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use super::first_request::Attempt;
+use super::half_open::{HalfOpen, fragmentation_supported, fragments};
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
-use super::opened::{Opened, fragmentation_supported, fragments};
-use super::opening::Attempt;
 use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::auth;
@@ -33,7 +33,7 @@ use crate::types::Method;
 
 /// Has answered IKE_SA_INIT, and IKE_INTERMEDIATE if there is one.
 pub struct AwaitAuthRequest {
-    opened: Opened,
+    pub(super) half_open: HalfOpen,
     intermediate: Option<Answered>,
 }
 
@@ -57,7 +57,7 @@ pub fn init_answer(header: &Header, ours: u64, payloads: &[Payload]) -> Vec<u8> 
     write_clear(header, payloads)
 }
 
-impl Opened {
+impl HalfOpen {
     /// Says why not, and remembers nothing but that.
     pub fn refuse(
         mut self,
@@ -67,7 +67,7 @@ impl Opened {
         error: &Reason,
     ) -> Option<Session> {
         cx.out.failures.push((self.path.pair, FailureScope::Hint, error.clone().hearsay()));
-        let answer = self.sa.seal(cx.entropy, exchange, true, message_id, &[error.to_notify()]).ok()?;
+        let answer = self.sa.encrypt(cx.entropy, exchange, true, message_id, &[error.to_notify()]).ok()?;
         cx.out.transmit_all(&self.path, &answer);
         let expires = cx.now + HALF_OPEN_LIFE;
         let Self { path, sa, .. } = self;
@@ -128,7 +128,7 @@ impl AwaitAuthRequest {
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        let opened = Opened {
+        let half_open = HalfOpen {
             path,
             begun: cx.now,
             peer: Peer::read(&parts),
@@ -149,23 +149,23 @@ impl AwaitAuthRequest {
         };
         Ok(match suite.additional {
             Some(additional) => {
-                let state = AwaitIntermediateRequest::new(opened, additional);
+                let state = AwaitIntermediateRequest::new(half_open, additional);
                 Session::AwaitIntermediateRequest(Box::new(state))
             }
-            None => Session::AwaitAuthRequest(Box::new(Self::new(opened, None))),
+            None => Session::AwaitAuthRequest(Box::new(Self::new(half_open, None))),
         })
     }
 
     /// Waits for IKE_AUTH, which follows `intermediate`.
-    pub fn new(opened: Opened, intermediate: Option<Answered>) -> Self {
-        Self { opened, intermediate }
+    pub fn new(half_open: HalfOpen, intermediate: Option<Answered>) -> Self {
+        Self { half_open, intermediate }
     }
 
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Session> {
-        if self.intermediate.as_ref().is_some_and(|it| it.answers_again(cx, &self.opened.path, message)) {
+        if self.intermediate.as_ref().is_some_and(|it| it.answers_again(cx, &self.half_open.path, message)) {
             return Some(Session::AwaitAuthRequest(self));
         }
-        let whole = match self.opened.receive(cx, message, Exchange::IKE_AUTH, self.opened.auth_id) {
+        let whole = match self.half_open.receive(cx, message, Exchange::IKE_AUTH, self.half_open.auth_id) {
             None => return Some(Session::AwaitAuthRequest(self)),
             Some(whole) => whole,
         };
@@ -173,29 +173,29 @@ impl AwaitAuthRequest {
             let payloads = whole.payloads()?;
             let theirs = self.verify(cx, &Parts(&payloads))?;
             // A peer that knows another secret besides has shown with this one what it takes for certain.
-            let ours = self.opened.prove(cx, cx.settings.answering(theirs.proof()))?;
+            let ours = self.half_open.prove(cx, cx.settings.answering(theirs.proof()))?;
             Ok((theirs, ours, payloads))
         });
         match outcome {
             Ok((theirs, ours, payloads)) => Some(self.establish(cx, theirs, ours, &Parts(&payloads))),
             Err(error) => {
-                let auth_id = self.opened.auth_id;
-                self.opened.refuse(cx, Exchange::IKE_AUTH, auth_id, &error)
+                let auth_id = self.half_open.auth_id;
+                self.half_open.refuse(cx, Exchange::IKE_AUTH, auth_id, &error)
             }
         }
     }
 
     /// Who it wants to talk to, if it says so, must be us.
     fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
-        let path = &self.opened.path;
+        let path = &self.half_open.path;
         // RFC 7296 section 2.23.
         if path.nat.is_found() && path.local.port() != cx.settings.nat_port {
             return Err(Misbehaved::StaysOnPort.into());
         }
-        if parts.id_r().is_some_and(|id| *id != self.opened.id(cx)) {
+        if parts.id_r().is_some_and(|id| *id != self.half_open.id(cx)) {
             return Err(BadProof::Identity.into());
         }
-        self.opened.verify_initiator(cx, parts)
+        self.half_open.verify_initiator(cx, parts)
     }
 
     fn establish(
@@ -205,27 +205,27 @@ impl AwaitAuthRequest {
         (proof, ours): (Vec<Payload>, Proof),
         parts: &Parts<'_>,
     ) -> Session {
-        let pair = self.opened.path.pair;
-        let mut payloads = vec![Payload::IdR(self.opened.id(cx))];
+        let pair = self.half_open.path.pair;
+        let mut payloads = vec![Payload::IdR(self.half_open.id(cx))];
         payloads.extend(proof);
-        payloads.extend(self.opened.greeting.payloads());
+        payloads.extend(self.half_open.greeting.payloads());
         let introduction = Introduction {
-            path: self.opened.path,
-            begun: self.opened.begun,
-            foreign: self.opened.peer.foreign,
-            greeted: Greeted::read(parts, self.opened.met),
+            path: self.half_open.path,
+            begun: self.half_open.begun,
+            foreign: self.half_open.peer.foreign,
+            greeted: Greeted::read(parts, self.half_open.met),
             basis: Basis {
                 ours,
                 theirs: theirs.proof().clone(),
-                method: self.opened.method(),
+                method: self.half_open.method(),
                 initiated: false,
             },
         };
-        let ours = self.opened.sa.ours();
-        let mut session = Established::new(cx, theirs, introduction, self.opened.sa);
+        let ours = self.half_open.sa.ours();
+        let mut session = Established::new(cx, theirs, introduction, self.half_open.sa);
         let mut held = HeldRequest::new(Exchange::IKE_AUTH, cx.now, payloads);
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
-        let path = self.opened.path;
+        let path = self.half_open.path;
         let proposals = cx.settings.esp_proposals.without_key_exchange();
         match child::accept(&path, &proposals, parts, OwnKe::Never) {
             Ok((choice, selectors)) => {
@@ -233,11 +233,11 @@ impl AwaitAuthRequest {
                     path,
                     offer: Offer::new(cx),
                     choice,
-                    nonces: &self.opened.nonces,
+                    nonces: &self.half_open.nonces,
                     shared: None,
                     additional: None,
                     initiator: false,
-                    foreign: self.opened.peer.foreign,
+                    foreign: self.half_open.peer.foreign,
                     replaces: None,
                 };
                 let payloads = child::answer(&agreement.offer, &agreement.choice, Vec::new(), selectors);
@@ -252,17 +252,9 @@ impl AwaitAuthRequest {
         session.hold(ours, held);
         Session::Established(Box::new(session))
     }
-
-    pub fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
-        self.opened.answer_again(cx, datagram);
-    }
-
-    pub fn opened(&self) -> &Opened {
-        &self.opened
-    }
 }
 
-impl Opened {
+impl HalfOpen {
     /// The initiator's first request came once more, maybe with another cookie: it gets the same answer.
     pub fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
         if datagram != self.request && !self.copies.iter().any(|copy| copy == datagram) {
@@ -287,7 +279,9 @@ impl Refused {
             && !header.flags.response
             && header.message_id == self.message_id
             && self.sa.owns(header)
-            && message.sealed.is_some_and(|sealed| sealed.is_first() && self.sa.open(&sealed).is_some());
+            && message
+                .encrypted
+                .is_some_and(|encrypted| encrypted.is_first() && self.sa.decrypt(&encrypted).is_some());
         if repeated {
             cx.out.counters.retransmits += 1;
             cx.out.transmit_all(&self.path, &self.answer);

@@ -4,9 +4,9 @@
 //! The one difference from a ticket that a responder hands out: nothing in it is secret, since what it stands
 //! for has to be derived from the secret of the cluster (`ticket`). IKE_AUTH proves who knows it.
 
+use super::first_request::{Attempt, FirstRequest};
+use super::half_open::{HalfOpen, fragmentation_supported, fragments};
 use super::initiation::FirstMessage;
-use super::opened::{Opened, fragmentation_supported, fragments};
-use super::opening::{Attempt, Opening};
 use super::respond::{AwaitAuthRequest, init_answer};
 use super::session::Session;
 use super::ticket::{Resumption, SUITE, Ticket};
@@ -36,7 +36,7 @@ impl Method {
 
 /// Has sent IKE_SESSION_RESUME.
 pub struct AwaitResumeResponse {
-    opening: Opening,
+    first: FirstRequest,
     resumption: Resumption,
     /// What its ticket stands for.
     sk_d: Hidden,
@@ -56,20 +56,20 @@ struct Resumed<'a> {
 
 impl Resumed<'_> {
     /// The IKE SA that it makes, with a peer whose message had these `parts`.
-    fn open(
+    fn half_open(
         self,
         cx: &mut Cx<'_>,
         path: Path,
         parts: &Parts<'_>,
         (request, response): (Vec<u8>, Vec<u8>),
-    ) -> Result<Opened, Reason> {
+    ) -> Result<HalfOpen, Reason> {
         let Self { resumption, sk_d, nonces, spis, initiator, attempt } = self;
         let (ike, keys) = derive(SUITE, &Seed::Resumed(sk_d), &nonces, spis, initiator)?;
         // IKE_SESSION_RESUME was the initiator's request 0, IKE_AUTH is its request 1.
         let window = if initiator { Window::new(2, 0) } else { Window::new(0, 1) };
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         let fragments = fragments(cx, &path, parts);
-        Ok(Opened {
+        Ok(HalfOpen {
             path,
             begun: cx.now,
             met: cx.now,
@@ -97,22 +97,22 @@ impl AwaitResumeResponse {
         let listed = cx.settings.inside.listed(path.pair.local);
         let ticket = Ticket::to_present(secret, &cx.settings.cluster, Pair { local: listed, ..path.pair });
         let sk_d = ticket.sk_d(secret, &cx.settings.cluster);
-        let opening = Opening::new(cx, Method::Derived.exchange(), path, attempt);
+        let first = FirstRequest::new(cx, Method::Derived.exchange(), path, attempt);
         let resumption = Resumption { ticket, secret: secret.id() };
-        let mut state = Self { opening, resumption, sk_d, request: Vec::new() };
+        let mut state = Self { first, resumption, sk_d, request: Vec::new() };
         state.send(cx);
         Ok(FirstMessage::Resume(state))
     }
 
     fn send(&mut self, cx: &mut Cx<'_>) {
         let mut payloads = vec![
-            Payload::Nonce(self.opening.nonce.clone()),
+            Payload::Nonce(self.first.nonce.clone()),
             Payload::notify(notify::TICKET_OPAQUE, self.resumption.ticket.to_bytes()),
             fragmentation_supported(),
         ];
-        payloads.extend(self.opening.claims());
+        payloads.extend(self.first.claims());
         payloads.push(cx.vendor_id.clone());
-        self.request = self.opening.send(cx, payloads);
+        self.request = self.first.send(cx, payloads);
     }
 
     /// Takes in an answer. Gives back what it leads to, if somebody may prove to be the peer by it.
@@ -121,11 +121,11 @@ impl AwaitResumeResponse {
         cx: &mut Cx<'_>,
         message: &Message<'_>,
         datagram: &[u8],
-    ) -> Option<Opened> {
+    ) -> Option<HalfOpen> {
         let parts = Parts(&message.payloads);
         if let Some(cookie) = parts.notify(notify::COOKIE) {
             // RFC 5723 section 4.3.2: as before IKE_SA_INIT.
-            if self.opening.take_cookie(cx, &cookie.data) {
+            if self.first.take_cookie(cx, &cookie.data) {
                 self.send(cx);
             }
             return None;
@@ -137,12 +137,12 @@ impl AwaitResumeResponse {
             Some(refusal) => Err(refusal.into()),
             None => self.conclude(cx, message, datagram),
         };
-        outcome.inspect_err(|error| self.opening.take_hint(cx, error)).ok()
+        outcome.inspect_err(|error| self.first.take_hint(cx, error)).ok()
     }
 
-    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<Opened, Reason> {
+    fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<HalfOpen, Reason> {
         let (header, parts) = (&message.header, Parts(&message.payloads));
-        let Opening { begun, attempt, ours, ref nonce, .. } = self.opening;
+        let FirstRequest { begun, attempt, ours, ref nonce, .. } = self.first;
         if header.responder_spi == 0 {
             return Err(Misbehaved::NoSpi.into());
         }
@@ -154,17 +154,17 @@ impl AwaitResumeResponse {
             initiator: true,
             attempt,
         };
-        let path = self.opening.through(cx, &parts, resumed.spis)?;
-        let opened = resumed.open(cx, path, &parts, (self.request.clone(), datagram.to_vec()))?;
-        Ok(Opened { begun, ..opened })
+        let path = self.first.through(cx, &parts, resumed.spis)?;
+        let half_open = resumed.half_open(cx, path, &parts, (self.request.clone(), datagram.to_vec()))?;
+        Ok(HalfOpen { begun, ..half_open })
     }
 
-    pub fn opening(&self) -> &Opening {
-        &self.opening
+    pub fn request(&self) -> &FirstRequest {
+        &self.first
     }
 
-    pub(super) fn opening_mut(&mut self) -> &mut Opening {
-        &mut self.opening
+    pub(super) fn request_mut(&mut self) -> &mut FirstRequest {
+        &mut self.first
     }
 }
 
@@ -203,7 +203,7 @@ pub fn answer(
     payloads.push(cx.vendor_id.clone());
     let response = init_answer(&message.header, spis.responder, &payloads);
     let resumed = Resumed { resumption, sk_d: &sk_d, nonces, spis, initiator: false, attempt };
-    let opened = resumed.open(cx, path, &parts, (datagram.to_vec(), response.clone()))?;
+    let half_open = resumed.half_open(cx, path, &parts, (datagram.to_vec(), response.clone()))?;
     cx.out.transmit(&path, response);
-    Ok(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(opened, None))))
+    Ok(Session::AwaitAuthRequest(Box::new(AwaitAuthRequest::new(half_open, None))))
 }

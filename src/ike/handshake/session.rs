@@ -10,9 +10,9 @@
 
 use std::time::Instant;
 
+use super::half_open::HalfOpen;
 use super::initiation::Initiation;
 use super::intermediate::AwaitIntermediateRequest;
-use super::opened::Opened;
 use super::respond::{AwaitAuthRequest, Refused};
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
@@ -49,12 +49,9 @@ impl Session {
 
     /// The first request of the peer came once more. Whoever has gone on has the answer already.
     pub fn answer_again(&mut self, cx: &mut Cx<'_>, datagram: &[u8]) {
-        match self {
-            Session::AwaitIntermediateRequest(state) => state.answer_again(cx, datagram),
-            Session::AwaitAuthRequest(state) => state.answer_again(cx, datagram),
-            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => {
-                cx.out.counters.unexpected += 1;
-            }
+        match self.half_open_mut() {
+            Some(half_open) => half_open.answer_again(cx, datagram),
+            None => cx.out.counters.unexpected += 1,
         }
     }
 
@@ -62,10 +59,9 @@ impl Session {
     pub fn handle_timeout(self, cx: &mut Cx<'_>) -> Option<Self> {
         match self {
             Session::Initiation(state) => state.handle_timeout(cx),
-            Session::AwaitIntermediateRequest(ref state) => {
-                (cx.now < state.opened().expires()).then_some(self)
+            Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) => {
+                self.half_open().is_some_and(|half_open| cx.now < half_open.expires()).then_some(self)
             }
-            Session::AwaitAuthRequest(ref state) => (cx.now < state.opened().expires()).then_some(self),
             Session::Refused(state) => state.handle_timeout(cx),
             Session::Established(state) => state.handle_timeout(cx).map(Session::Established),
         }
@@ -99,7 +95,7 @@ impl Session {
         match self {
             Session::Initiation(state) => state.deadline(),
             Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) => {
-                self.opened().map(|opened| (opened.expires(), "half-open session expires"))
+                self.half_open().map(|half_open| (half_open.expires(), "half-open session expires"))
             }
             Session::Refused(state) => Some((state.expires(), "refused session expires")),
             Session::Established(state) => state.deadline(),
@@ -109,29 +105,37 @@ impl Session {
     /// Our indexes, by which the peer's messages find this session.
     pub fn spis(&self) -> Vec<u64> {
         match self {
-            Session::Initiation(state) => vec![state.opening().ours],
+            Session::Initiation(state) => vec![state.request().ours],
             Session::Refused(state) => vec![state.ours()],
             Session::Established(state) => state.spis().collect(),
-            _ => self.opened().map(|opened| opened.sa.ours()).into_iter().collect(),
+            _ => self.half_open().map(|half_open| half_open.sa.ours()).into_iter().collect(),
         }
     }
 
     /// Between whom.
     pub fn path(&self) -> &Path {
         match self {
-            Session::Initiation(state) => &state.opening().path,
-            Session::AwaitIntermediateRequest(state) => &state.opened().path,
-            Session::AwaitAuthRequest(state) => &state.opened().path,
+            Session::Initiation(state) => &state.request().path,
+            Session::AwaitIntermediateRequest(state) => &state.half_open.path,
+            Session::AwaitAuthRequest(state) => &state.half_open.path,
             Session::Refused(state) => state.path(),
             Session::Established(state) => state.path(),
         }
     }
 
-    /// The IKE SA with an initiator that has yet to prove itself.
-    fn opened(&self) -> Option<&Opened> {
+    /// The IKE SA, while its initiator, who is not us, has yet to prove itself.
+    fn half_open(&self) -> Option<&HalfOpen> {
         match self {
-            Session::AwaitIntermediateRequest(state) => Some(state.opened()),
-            Session::AwaitAuthRequest(state) => Some(state.opened()),
+            Session::AwaitIntermediateRequest(state) => Some(&state.half_open),
+            Session::AwaitAuthRequest(state) => Some(&state.half_open),
+            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => None,
+        }
+    }
+
+    fn half_open_mut(&mut self) -> Option<&mut HalfOpen> {
+        match self {
+            Session::AwaitIntermediateRequest(state) => Some(&mut state.half_open),
+            Session::AwaitAuthRequest(state) => Some(&mut state.half_open),
             Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => None,
         }
     }
@@ -145,7 +149,7 @@ impl Session {
     }
 
     /// Whether we are on the way to an established session that we initiated.
-    pub fn is_opening(&self) -> bool {
+    pub fn is_initiating(&self) -> bool {
         matches!(self, Session::Initiation(state) if state.is_hopeful())
     }
 
@@ -161,7 +165,7 @@ impl Session {
 
     /// Since when the peer is on the way to one that it initiated.
     pub fn half_open_since(&self) -> Option<Instant> {
-        self.is_half_open().then(|| self.opened().map(|opened| opened.begun)).flatten()
+        self.is_half_open().then(|| self.half_open().map(|half_open| half_open.begun)).flatten()
     }
 
     /// Whether its initiator, who is not us, has made us remember it without a proof.
@@ -174,7 +178,7 @@ impl Session {
         match self {
             Session::Initiation(state) => state.held_octets(),
             Session::Established(state) => state.held_octets(),
-            _ => self.opened().map_or(0, |opened| opened.sa.held_octets()),
+            _ => self.half_open().map_or(0, |half_open| half_open.sa.held_octets()),
         }
     }
 

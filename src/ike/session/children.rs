@@ -11,9 +11,9 @@ use crate::types::Spi;
 
 /// The children of a session.
 #[derive(Default)]
-pub struct Children(Vec<ChildSa>);
+pub struct ChildSas(Vec<ChildSa>);
 
-impl Children {
+impl ChildSas {
     pub(super) fn iter(&self) -> std::slice::Iter<'_, ChildSa> {
         self.0.iter()
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::agenda::Agenda;
-use super::children::Children;
+use super::children::ChildSas;
 use super::exchange::{Arrival, Retransmission};
 use super::ike_sa::{IkeSa, Stage};
 use super::ike_sas::IkeSas;
@@ -48,7 +48,7 @@ pub struct Established {
     since: Instant,
     /// One, and a few more while it is rekeyed.
     pub(super) sas: IkeSas,
-    pub(super) children: Children,
+    pub(super) children: ChildSas,
     pub(super) agenda: Agenda,
     /// How often a request is sent.
     tries: u32,
@@ -73,7 +73,7 @@ impl Established {
             introduction,
             since: cx.now,
             sas: IkeSas::new(sa),
-            children: Children::default(),
+            children: ChildSas::default(),
             agenda: Agenda::default(),
             tries: TRIES_ESTABLISHED,
             notice: None,
@@ -227,19 +227,19 @@ impl Established {
     /// Takes in a message on one of the session's IKE SAs.
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Self>> {
         let header = &message.header;
-        let Some((sa, sealed)) = self.sas.owner_mut(header).zip(message.sealed) else {
+        let Some((sa, encrypted)) = self.sas.owner_mut(header).zip(message.encrypted) else {
             cx.out.counters.unexpected += 1;
             return Some(self);
         };
         let ours = sa.ours();
-        let Some(text) = sa.open(&sealed) else {
+        let Some(text) = sa.decrypt(&encrypted) else {
             cx.out.counters.not_authentic += 1;
             return Some(self);
         };
         if header.flags.response {
             if !sa.window.awaits(header.message_id) {
                 cx.out.counters.unexpected += 1;
-            } else if let Some(whole) = sa.collect(cx, header, &sealed, text)
+            } else if let Some(whole) = sa.collect(cx, header, &encrypted, text)
                 && let Some(asked) = sa.window.answered(header.message_id)
             {
                 cx.out.heard = true;
@@ -249,7 +249,7 @@ impl Established {
         } else {
             match sa.window.arrival(header.message_id) {
                 Arrival::New => {
-                    if let Some(whole) = sa.collect(cx, header, &sealed, text) {
+                    if let Some(whole) = sa.collect(cx, header, &encrypted, text) {
                         let payloads = whole.and_then(|whole| whole.payloads());
                         cx.out.heard = true;
                         self.follow(cx);
@@ -257,7 +257,7 @@ impl Established {
                     }
                 }
                 // RFC 7383 section 2.6.1: once for all fragments of the request.
-                Arrival::Repeated(answer) if sealed.is_first() => {
+                Arrival::Repeated(answer) if encrypted.is_first() => {
                     cx.out.counters.retransmits += 1;
                     cx.out.transmit_all(&self.introduction.path, &answer);
                 }
@@ -387,7 +387,7 @@ impl Established {
         // The peer has it for certain, or asks again.
         self.note_known(says);
         let Some(sa) = self.sas.get_mut(ours) else { return };
-        match sa.seal(cx.entropy, held.exchange, true, message_id, &held.payloads) {
+        match sa.encrypt(cx.entropy, held.exchange, true, message_id, &held.payloads) {
             Ok(answer) => {
                 cx.out.transmit_all(&path, &answer);
                 sa.window.keep_answer(answer);
@@ -427,7 +427,7 @@ impl Established {
         let tries = self.tries;
         let Some(sa) = self.sas.get_mut(ours) else { return };
         let message_id = sa.window.next_request();
-        match sa.seal(cx.entropy, exchange, false, message_id, &payloads) {
+        match sa.encrypt(cx.entropy, exchange, false, message_id, &payloads) {
             Ok(message) => {
                 cx.out.transmit_all(&path, &message);
                 sa.window.asked(Retransmission::new(cx.now, message, tries).by(cx.late), asked);

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use crate::ike::limits::{
-    GROWTH_SPARSE, KNOCK_FIRST, RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_KNOCKING, TRIES_OPENING, TRIES_SPARSE,
+    GROWTH_SPARSE, KNOCK_FIRST, RETRANSMIT_FIRST, RETRANSMIT_MAX, TRIES_HANDSHAKE, TRIES_KNOCKING,
+    TRIES_SPARSE,
 };
 
 /// A message as it goes over the wire: one datagram, or its fragments.
@@ -45,7 +46,7 @@ impl Retransmission {
 
     /// The first message of all. A peer that is being started is found soon: at first the waits are short.
     pub fn knocking(now: Instant, message: Datagrams) -> Self {
-        let sent = Self::new(now, message, TRIES_KNOCKING + TRIES_OPENING);
+        let sent = Self::new(now, message, TRIES_KNOCKING + TRIES_HANDSHAKE);
         Self { knocks_left: TRIES_KNOCKING, wait: KNOCK_FIRST, due: now + KNOCK_FIRST, ..sent }
     }
 
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn waits_double() {
         let start = Instant::now();
-        let sent = Retransmission::new(start, Vec::new(), TRIES_OPENING);
+        let sent = Retransmission::new(start, Vec::new(), TRIES_HANDSHAKE);
         assert_eq!(copies(sent, start), (vec![0, 250, 750, 1750, 3750], 7750));
     }
 
@@ -278,7 +279,7 @@ mod tests {
         let start = Instant::now();
         let (copies, end) = copies(Retransmission::knocking(start, Vec::new()), start);
         assert_eq!(copies[..8], [0, 60, 180, 420, 670, 920, 1170, 1670]);
-        assert_eq!((copies.len() as u32, end), (TRIES_KNOCKING + TRIES_OPENING, 8670));
+        assert_eq!((copies.len() as u32, end), (TRIES_KNOCKING + TRIES_HANDSHAKE, 8670));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::ike::limits::{FRAGMENTS_MAX, REASSEMBLED_MAX};
 use crate::ike::reason::Reason;
-use crate::ike::wire::{Fragment, Header, Payload, Sealed, parse_chain, write_sealed_head};
+use crate::ike::wire::{Encrypted, Fragment, Header, Payload, parse_chain, write_encrypted_head};
 
 /// The payloads of one message, decrypted.
 pub struct Whole {
@@ -30,7 +30,7 @@ impl Whole {
 
 /// Header, payload header with its length, and what is inside.
 pub fn covered(header: &Header, first: u8, text: &[u8]) -> Vec<u8> {
-    let mut covered = write_sealed_head(*header, first, None, text.len());
+    let mut covered = write_encrypted_head(*header, first, None, text.len());
     covered.extend_from_slice(text);
     covered
 }
@@ -54,10 +54,10 @@ pub enum Outcome {
 }
 
 impl Reassembly {
-    /// Takes in what an authentic message with `message_id` had in `sealed`, which is all of it or a part.
-    pub fn add(&mut self, message_id: u32, sealed: &Sealed<'_>, text: Zeroizing<Vec<u8>>) -> Outcome {
-        let Some(fragment) = sealed.fragment else {
-            return Outcome::Whole(Whole { first: sealed.first, text });
+    /// Takes in what an authentic message with `message_id` had in `encrypted`, which is all of it or a part.
+    pub fn add(&mut self, message_id: u32, encrypted: &Encrypted<'_>, text: Zeroizing<Vec<u8>>) -> Outcome {
+        let Some(fragment) = encrypted.fragment else {
+            return Outcome::Whole(Whole { first: encrypted.first, text });
         };
         if !self.makes_room(message_id, fragment) {
             return Outcome::Refused;
@@ -72,7 +72,7 @@ impl Reassembly {
         *part = Some(text);
         // RFC 7383 section 2.5: the first fragment tells the type of the first payload.
         if fragment.number == 1 {
-            self.first = sealed.first;
+            self.first = encrypted.first;
         }
         if self.parts.iter().any(Option::is_none) {
             return Outcome::Incomplete;

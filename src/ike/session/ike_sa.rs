@@ -16,7 +16,8 @@ use crate::ike::outbox::Cx;
 use crate::ike::reason::{Failed, Reason};
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{
-    Fragment, Header, HeaderFlags, Payload, Sealed, sealed_head_octets, write_chain, write_sealed_head,
+    Encrypted, Fragment, Header, HeaderFlags, Payload, encrypted_head_octets, write_chain,
+    write_encrypted_head,
 };
 
 /// What was inside of a datagram, or what is wrong with its padding.
@@ -51,7 +52,7 @@ pub struct IkeSa {
     /// When it is to be rekeyed; `None` once that is on its way.
     pub rekey_at: Option<Instant>,
     /// How many messages were encrypted; those that are sent again are the same bytes.
-    sealed: u16,
+    encrypted: u16,
 }
 
 impl IkeSa {
@@ -66,7 +67,7 @@ impl IkeSa {
     ) -> Self {
         let incoming = Default::default();
         let (stage, rekey_at) = (Stage::Live, Some(rekey_at));
-        Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, sealed: 0 }
+        Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, encrypted: 0 }
     }
 
     /// The same IKE SA with other keys and windows.
@@ -74,7 +75,7 @@ impl IkeSa {
         let incoming = Default::default();
         let (spis, initiator, fragments) = (self.spis, self.initiator, self.fragments);
         let (stage, rekey_at) = (self.stage, self.rekey_at);
-        Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, sealed: 0 }
+        Self { spis, initiator, fragments, incoming, keys, window, stage, rekey_at, encrypted: 0 }
     }
 
     /// The indexes of both ends.
@@ -114,7 +115,7 @@ impl IkeSa {
         }
     }
 
-    /// What AUTH covers of the message that [`IkeSa::seal`] makes (RFC 9242 section 3.3.2).
+    /// What AUTH covers of the message that [`IkeSa::encrypt`] makes (RFC 9242 section 3.3.2).
     pub fn covered(
         &self,
         exchange: Exchange,
@@ -130,7 +131,7 @@ impl IkeSa {
 
     /// A message whose payloads are encrypted (RFC 7296 section 3.14, RFC 5282 section 3): one datagram, or
     /// several if one would be too large and the peer puts them together again (RFC 7383).
-    pub fn seal(
+    pub fn encrypt(
         &mut self,
         entropy: &mut dyn Entropy,
         exchange: Exchange,
@@ -149,10 +150,10 @@ impl IkeSa {
             (first, Zeroizing::new(text))
         };
         let room = |fragmented, octets: usize| {
-            self.keys.seal.room(octets.saturating_sub(sealed_head_octets(fragmented)))
+            self.keys.encrypt.room(octets.saturating_sub(encrypted_head_octets(fragmented)))
         };
         let Some(octets) = self.fragments.filter(|octets| text.len() > room(false, *octets)) else {
-            return Ok(vec![self.seal_part(entropy, header, first, None, &text)?]);
+            return Ok(vec![self.encrypt_part(entropy, header, first, None, &text)?]);
         };
         let parts: Vec<&[u8]> = text.chunks(room(true, octets).max(1)).collect();
         let total = u16::try_from(parts.len()).map_err(|_| Failed::Cryptography)?;
@@ -161,12 +162,12 @@ impl IkeSa {
             .map(|(number, part)| {
                 // RFC 7383 section 2.5: the first fragment tells the type of the first payload.
                 let first = if number == 1 { first } else { payload::NONE };
-                self.seal_part(entropy, header, first, Some(Fragment { number, total }), part)
+                self.encrypt_part(entropy, header, first, Some(Fragment { number, total }), part)
             })
             .collect()
     }
 
-    fn seal_part(
+    fn encrypt_part(
         &mut self,
         entropy: &mut dyn Entropy,
         header: Header,
@@ -174,19 +175,19 @@ impl IkeSa {
         fragment: Option<Fragment>,
         text: &[u8],
     ) -> Result<Vec<u8>, Reason> {
-        let cipher = &self.keys.seal;
+        let cipher = &self.keys.encrypt;
         let mut text = text.to_vec();
         cipher.pad(&mut text);
-        let mut datagram = write_sealed_head(header, first, fragment, cipher.sealed_octets(text.len()));
-        let body = cipher.seal(unique(self.sealed, entropy), &datagram, text)?;
-        self.sealed = self.sealed.wrapping_add(1);
+        let mut datagram = write_encrypted_head(header, first, fragment, cipher.encrypted_octets(text.len()));
+        let body = cipher.encrypt(unique(self.encrypted, entropy), &datagram, text)?;
+        self.encrypted = self.encrypted.wrapping_add(1);
         datagram.extend(body);
         Ok(datagram)
     }
 
     /// What is inside, without its padding; `None` if it is not authentic.
-    pub fn open(&self, sealed: &Sealed<'_>) -> Option<Text> {
-        let mut text = self.keys.open.open(sealed.associated, sealed.body)?;
+    pub fn decrypt(&self, encrypted: &Encrypted<'_>) -> Option<Text> {
+        let mut text = self.keys.decrypt.decrypt(encrypted.associated, encrypted.body)?;
         let length = unpadded(&text).map(<[u8]>::len);
         Some(length.map(|length| {
             text.truncate(length);
@@ -205,7 +206,7 @@ impl IkeSa {
         &mut self,
         cx: &mut Cx<'_>,
         header: &Header,
-        sealed: &Sealed<'_>,
+        encrypted: &Encrypted<'_>,
         text: Text,
     ) -> Option<Result<Whole, Reason>> {
         let text = match text {
@@ -213,10 +214,10 @@ impl IkeSa {
             Err(error) => return Some(Err(error)),
         };
         // Nobody sends fragments to whom does not know them (RFC 7383 section 2.3).
-        let outcome = match (sealed.fragment, self.fragments) {
+        let outcome = match (encrypted.fragment, self.fragments) {
             (Some(_), None) => Outcome::Refused,
             (Some(_), _) if text.len() > cx.fragment_room => Outcome::Refused,
-            _ => self.incoming[usize::from(header.flags.response)].add(header.message_id, sealed, text),
+            _ => self.incoming[usize::from(header.flags.response)].add(header.message_id, encrypted, text),
         };
         match outcome {
             Outcome::Whole(whole) => Some(Ok(whole)),

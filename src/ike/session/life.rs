@@ -5,7 +5,7 @@
 //! IKE_AUTH tells the peer. A proven peer with another number has begun anew: what it said before is void, however
 //! late it arrives, and its sessions are dropped here as well. Their SAs serve until others have taken over.
 //!
-//! A new number may come late itself, in a session that was opened before and has since been given up there. Such a
+//! A new number may come late itself, in a session that was begun before and has since been given up there. Such a
 //! session shows by when it met its peer: a life answers, or is answered by, nobody before it begins.
 //!
 //! ```text

@@ -33,7 +33,7 @@ const HASH: usize = 20;
 /// What is known of address translation on a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Nat {
-    /// This end is behind a NAT, or says so: it keeps the way open.
+    /// This end is behind a NAT, or says so: it keeps its mapping alive.
     pub here: bool,
     /// The peer is, or says so: its port may change.
     pub there: bool,

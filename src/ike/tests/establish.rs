@@ -25,8 +25,8 @@ fn two_messages_each_way_make_a_child(method: Method) {
     assert!(child.initiator && !child.foreign && child.suite.esn);
     assert_eq!(child.suite.key_bits, 256);
     let exchanges: Vec<u8> = net.sent.iter().map(|transmit| transmit.bytes[18]).collect();
-    let opening = method.exchange().0;
-    assert_eq!(exchanges[..6], [opening, opening, 35, 35, 37, 37]);
+    let first = method.exchange().0;
+    assert_eq!(exchanges[..6], [first, first, 35, 35, 37, 37]);
     assert!(net.hosts[0].failures.is_empty() && net.hosts[1].failures.is_empty());
     // Nothing but rekeys is ahead.
     for host in &net.hosts {

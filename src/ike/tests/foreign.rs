@@ -13,7 +13,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn strangers(seed: u64) -> Net {
     let mut net = Net::two(seed);
     for (at, host) in net.hosts.iter_mut().enumerate() {
-        host.engine.pass_for_a_stranger();
+        host.engine.pass_for_foreign();
         host.engine.allow_ahead(pair(at, 1 - at), true);
     }
     net
@@ -162,7 +162,7 @@ fn ways() -> [Settings; 3] {
 fn nothing_is_there_before_a_proof_unless_that_was_allowed() {
     for (way, allowed) in (0..ways().len()).flat_map(|way| [(way, false), (way, true)]) {
         let mut net = Net::new(56, [0, 1].map(|_| ways().into_iter().nth(way).unwrap()));
-        net.hosts[1].engine.pass_for_a_stranger();
+        net.hosts[1].engine.pass_for_foreign();
         net.hosts[0].engine.allow_ahead(pair(0, 1), allowed);
         // No IKE_AUTH is answered.
         net.cut = Box::new(|transmit| transmit.bytes[18] == 35 && transmit.bytes[19] & 0x20 != 0);

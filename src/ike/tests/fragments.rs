@@ -14,7 +14,7 @@ use crate::ike::session::exchange::Window;
 use crate::ike::session::fragment::{Outcome, Reassembly};
 use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::wire::codes::{Exchange, payload};
-use crate::ike::wire::{Fragment, HEADER, Message, Payload, Sealed};
+use crate::ike::wire::{Encrypted, Fragment, HEADER, Message, Payload};
 use crate::ike::{Settings, Transmit};
 use crate::types::{Group, IkeCipher, Integrity, Prf, Proposals};
 
@@ -32,7 +32,7 @@ fn small(seed: u64, settings: [Settings; 2]) -> Net {
 /// The fragments among what was sent: exchange, number and total.
 fn fragments(sent: &[Transmit]) -> Vec<(u8, u16, u16)> {
     let fragment = |transmit: &Transmit| {
-        let fragment = Message::parse(&transmit.bytes).ok()?.sealed?.fragment?;
+        let fragment = Message::parse(&transmit.bytes).ok()?.encrypted?.fragment?;
         Some((transmit.bytes[18], fragment.number, fragment.total))
     };
     sent.iter().filter_map(fragment).collect()
@@ -168,7 +168,7 @@ proptest! {
     ) {
         let [mut a, b] = ends(suite(cbc), Some(octets));
         let payloads = text(length);
-        let mut datagrams = a.seal(&mut Dice(1), Exchange::INFORMATIONAL, false, 1, &payloads).unwrap();
+        let mut datagrams = a.encrypt(&mut Dice(1), Exchange::INFORMATIONAL, false, 1, &payloads).unwrap();
         prop_assert!(datagrams.iter().all(|datagram| datagram.len() <= octets));
         let whole = HEADER + 4 + 4 + length + 60;
         prop_assert!(datagrams.len() == 1 || whole + 60 > octets, "{} datagrams", datagrams.len());
@@ -181,9 +181,9 @@ proptest! {
         let mut found = None;
         for datagram in copies.iter().chain(&datagrams) {
             let message = Message::parse(datagram).unwrap();
-            let sealed = message.sealed.unwrap();
-            let text = b.open(&sealed).expect("it is authentic").unwrap();
-            if let Outcome::Whole(whole) = kept.add(1, &sealed, text) {
+            let encrypted = message.encrypted.unwrap();
+            let text = b.decrypt(&encrypted).expect("it is authentic").unwrap();
+            if let Outcome::Whole(whole) = kept.add(1, &encrypted, text) {
                 found = Some(whole.payloads().unwrap());
                 break;
             }
@@ -199,8 +199,8 @@ proptest! {
         let mut kept = Reassembly::default();
         for (message_id, number, total, octets) in parts {
             let fragment = Fragment { number: number.min(total), total };
-            let sealed = Sealed { first: payload::NONE, fragment: Some(fragment), associated: &[], body: &[] };
-            if let Outcome::Whole(whole) = kept.add(message_id, &sealed, Zeroizing::new(vec![0; octets])) {
+            let encrypted = Encrypted { first: payload::NONE, fragment: Some(fragment), associated: &[], body: &[] };
+            if let Outcome::Whole(whole) = kept.add(message_id, &encrypted, Zeroizing::new(vec![0; octets])) {
                 prop_assert!(whole.text.len() <= REASSEMBLED_MAX);
             }
             prop_assert!(kept.octets() <= REASSEMBLED_MAX);
@@ -210,8 +210,8 @@ proptest! {
 
 fn add(kept: &mut Reassembly, message_id: u32, number: u16, total: u16, text: &[u8]) -> Outcome {
     let fragment = Some(Fragment { number, total });
-    let sealed = Sealed { first: payload::VENDOR_ID, fragment, associated: &[], body: &[] };
-    kept.add(message_id, &sealed, Zeroizing::new(text.to_vec()))
+    let encrypted = Encrypted { first: payload::VENDOR_ID, fragment, associated: &[], body: &[] };
+    kept.add(message_id, &encrypted, Zeroizing::new(text.to_vec()))
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn a_message_that_is_cut_anew_counts() {
 #[test]
 fn who_does_not_know_fragments_gets_none() {
     let [mut a, _] = ends(suite(false), None);
-    let datagrams = a.seal(&mut Dice(1), Exchange::INFORMATIONAL, false, 1, &text(4000)).unwrap();
+    let datagrams = a.encrypt(&mut Dice(1), Exchange::INFORMATIONAL, false, 1, &text(4000)).unwrap();
     assert_eq!(datagrams.len(), 1);
-    assert!(Message::parse(&datagrams[0]).unwrap().sealed.unwrap().fragment.is_none());
+    assert!(Message::parse(&datagrams[0]).unwrap().encrypted.unwrap().fragment.is_none());
 }

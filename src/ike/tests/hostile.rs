@@ -268,7 +268,7 @@ fn a_refusal_is_told_before_the_attempt_is_given_up() {
     assert_eq!(net.hosts[0].failures, [FailureCode::NoProposal]);
 }
 
-fn datagrams_of_strangers_are_counted(method: Method) {
+fn datagrams_of_others_are_counted(method: Method) {
     let mut net = established(method, 38);
     let mut transmit = net.sent[0].clone();
     transmit.local = "10.9.9.9:500".parse().unwrap();
@@ -305,21 +305,21 @@ fn what_anybody_can_send_makes_no_host_late() {
 
 /// A peer whose pair is off for now, as while this host starts, is told from one that no file lists.
 #[test]
-fn who_is_listed_is_no_stranger() {
+fn who_is_listed_is_not_named() {
     let mut net = Net::new(43, [by(Method::Ike, SECRET), by(Method::Ike, SECRET)]);
     net.keep(0, 1);
     net.hosts[1].engine.forget(net.now, pair(1, 0));
     net.run(Duration::from_millis(10));
-    let strangers = |net: &Net| net.hosts[1].engine.strangers(net.now).count();
-    assert_eq!(strangers(&net), 1);
+    let unlisted = |net: &Net| net.hosts[1].engine.unlisted(net.now).count();
+    assert_eq!(unlisted(&net), 1);
     net.hosts[1].engine.list([pair(1, 0)].into());
-    assert_eq!(strangers(&net), 0, "it was one before the file listed it");
+    assert_eq!(unlisted(&net), 0, "it was one before the file listed it");
     net.run(SECOND);
-    assert_eq!(strangers(&net), 0);
+    assert_eq!(unlisted(&net), 0);
     assert_eq!(net.hosts[1].engine.counters().unknown_pair, 1);
     net.hosts[1].engine.list([].into());
     net.run(4 * SECOND);
-    assert_eq!(strangers(&net), 1, "the file does not list it any more");
+    assert_eq!(unlisted(&net), 1, "the file does not list it any more");
 }
 
 /// Many peers start at once: above the threshold they return a cookie first, and all get through.
@@ -345,6 +345,6 @@ by_each_method![
     a_flood_meets_a_cookie_and_the_peer_still_gets_through,
     a_copy_without_the_cookie_that_comes_late_does_no_harm,
     a_forged_refusal_does_not_end_an_attempt,
-    datagrams_of_strangers_are_counted,
+    datagrams_of_others_are_counted,
     a_crowd_gets_through,
 ];

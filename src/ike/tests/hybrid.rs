@@ -282,13 +282,13 @@ fn a_responder_forgets_who_does_not_go_on() {
 fn a_secret_is_encapsulated() {
     let key = KemKey::generate(AdditionalKe::MlKem768).unwrap();
     assert_eq!(key.public().len(), 1184);
-    let (sealed, secret) = encapsulate(AdditionalKe::MlKem768, key.public()).unwrap();
-    assert_eq!(sealed.len(), 1088);
-    assert_eq!(key.agree(&sealed).unwrap().expose(), secret.expose());
-    let mut other = sealed.clone();
+    let (ciphertext, secret) = encapsulate(AdditionalKe::MlKem768, key.public()).unwrap();
+    assert_eq!(ciphertext.len(), 1088);
+    assert_eq!(key.agree(&ciphertext).unwrap().expose(), secret.expose());
+    let mut other = ciphertext.clone();
     other[5] ^= 1;
     assert_ne!(key.agree(&other).unwrap().expose(), secret.expose(), "implicit rejection");
-    assert!(key.agree(&sealed[1..]).is_err());
+    assert!(key.agree(&ciphertext[1..]).is_err());
     assert!(encapsulate(AdditionalKe::MlKem768, &key.public()[1..]).is_err());
     // FIPS 203 section 7.2: coefficients are below the modulus.
     assert!(encapsulate(AdditionalKe::MlKem768, &[0xff; 1184]).is_err());
@@ -302,14 +302,14 @@ fn an_independent_implementation_agrees_with_ours() {
     for seed in 0..8 {
         let theirs = DecapsulationKey::from_seed([seed; 64].into());
         let public = theirs.encapsulation_key().to_bytes();
-        let (sealed, secret) = encapsulate(AdditionalKe::MlKem768, &public).unwrap();
-        let opened = theirs.decapsulate(&sealed.as_slice().try_into().unwrap());
-        assert_eq!(opened.as_slice(), secret.expose());
+        let (ciphertext, secret) = encapsulate(AdditionalKe::MlKem768, &public).unwrap();
+        let decapsulated = theirs.decapsulate(&ciphertext.as_slice().try_into().unwrap());
+        assert_eq!(decapsulated.as_slice(), secret.expose());
 
         let ours = KemKey::generate(AdditionalKe::MlKem768).unwrap();
         let public = EncapsulationKey::new(&ours.public().try_into().unwrap()).unwrap();
-        let (sealed, secret) = public.encapsulate_deterministic(&[seed; 32].into());
-        assert_eq!(ours.agree(&sealed).unwrap().expose(), secret.as_slice());
+        let (ciphertext, secret) = public.encapsulate_deterministic(&[seed; 32].into());
+        assert_eq!(ours.agree(&ciphertext).unwrap().expose(), secret.as_slice());
     }
 }
 

@@ -101,7 +101,7 @@ fn a_nat_is_found_and_reminded() {
         if initiating == 0 {
             net.keep(0, 1);
         } else {
-            // It cannot be reached at first: what it sends opens the way.
+            // It cannot be reached at first: what it sends makes a mapping.
             let now = net.now;
             net.hosts[1].engine.keep(now, pair(1, 0), Posture::Active);
             net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);

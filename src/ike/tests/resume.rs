@@ -96,9 +96,10 @@ fn the_keys_are_what_the_formulas_say() {
     let (sk_d, sk_ei, sk_pi) = (&stream[..32], &stream[32..68], &stream[104..136]);
 
     // AUTH of the initiator: prf(SK_pi, its message | Nr | prf(SK_pi, IDi)).
-    let opened = Message::parse(&net.sent[2].bytes).unwrap().sealed.unwrap();
-    let text = Cipher::new(&SUITE, sk_ei, &[]).unwrap().open(opened.associated, opened.body).unwrap();
-    let payloads = parse_chain(opened.first, unpadded(&text).unwrap()).unwrap();
+    let encrypted = Message::parse(&net.sent[2].bytes).unwrap().encrypted.unwrap();
+    let text =
+        Cipher::new(&SUITE, sk_ei, &[]).unwrap().decrypt(encrypted.associated, encrypted.body).unwrap();
+    let payloads = parse_chain(encrypted.first, unpadded(&text).unwrap()).unwrap();
     let id = hmac(sk_pi, &[&[1, 0, 0, 0, 10, 0, 0, 1]]);
     let expected = hmac(sk_pi, &[&request, &nr, &id]);
     assert_eq!(Parts(&payloads).auth(), Some((auth::SHARED_KEY, &expected[..])));
@@ -298,15 +299,15 @@ impl Forger {
         let mut payloads = vec![Payload::IdI(initiator.clone())];
         payloads.extend(responder.cloned().map(Payload::IdR));
         payloads.push(Payload::Auth { method, data });
-        let sealed = self.sa.seal(&mut Dice(1), Exchange::IKE_AUTH, false, 1, &payloads).unwrap();
-        Transmit { local: Net::socket(0), remote: Net::socket(1), bytes: sealed[0].clone() }
+        let encrypted = self.sa.encrypt(&mut Dice(1), Exchange::IKE_AUTH, false, 1, &payloads).unwrap();
+        Transmit { local: Net::socket(0), remote: Net::socket(1), bytes: encrypted[0].clone() }
     }
 
     /// What the answer says that it cannot read.
     fn refusal(&self, answer: &Transmit) -> Option<Refusal> {
-        let sealed = Message::parse(&answer.bytes).unwrap().sealed.unwrap();
-        let text = self.sa.open(&sealed).unwrap().unwrap();
-        Parts(&parse_chain(sealed.first, &text).unwrap()).refusal()
+        let encrypted = Message::parse(&answer.bytes).unwrap().encrypted.unwrap();
+        let text = self.sa.decrypt(&encrypted).unwrap().unwrap();
+        Parts(&parse_chain(encrypted.first, &text).unwrap()).refusal()
     }
 }
 

@@ -137,7 +137,7 @@ fn nobody_else_is_told(method: Method) {
     for (foreign, other) in [(true, SECRET), (false, [8; 32])] {
         let mut net = Net::new(5, [telling(SECRET), telling(other)]);
         if foreign {
-            net.hosts.iter_mut().for_each(|host| host.engine.pass_for_a_stranger());
+            net.hosts.iter_mut().for_each(|host| host.engine.pass_for_foreign());
         }
         let (said, seen) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
         let (say, see) = (said.clone(), seen.clone());

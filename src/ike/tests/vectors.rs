@@ -93,10 +93,10 @@ fn labelled<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = Vec<u8>> +
 #[test]
 fn a_given_key_decapsulates() {
     let text = include_str!("ml-kem-768.txt");
-    let sealed = labelled(text, "c");
-    for ((private, sealed), secret) in labelled(text, "dk").zip(sealed).zip(labelled(text, "K")) {
+    let ciphertext = labelled(text, "c");
+    for ((private, ciphertext), secret) in labelled(text, "dk").zip(ciphertext).zip(labelled(text, "K")) {
         let key = KemKey::from_private(AdditionalKe::MlKem768, &private);
-        assert_eq!(key.agree(&sealed).unwrap().expose(), secret);
+        assert_eq!(key.agree(&ciphertext).unwrap().expose(), secret);
     }
     assert_eq!(labelled(text, "K").count(), 2);
 }
@@ -210,15 +210,15 @@ fn the_cipher_is_gcm() {
         (256, key.repeat(2), "522dc1f099567d07", "76fc6ece0f4e1768cddf8853bb2d551b"),
     ] {
         let cipher = Cipher::new(&gcm(bits), &hex(&(key + "cafebabe")), &[]).unwrap();
-        let mut body = cipher.seal(iv, &associated, text.clone()).unwrap();
-        assert_eq!(body.len(), cipher.sealed_octets(text.len()));
+        let mut body = cipher.encrypt(iv, &associated, text.clone()).unwrap();
+        assert_eq!(body.len(), cipher.encrypted_octets(text.len()));
         assert_eq!(body[..8], iv.to_be_bytes());
         assert_eq!(body[8..16], hex(start));
         assert_eq!(body[body.len() - 16..], hex(tag));
-        assert_eq!(*cipher.open(&associated, &body).unwrap(), text);
+        assert_eq!(*cipher.decrypt(&associated, &body).unwrap(), text);
         body[9] ^= 1;
-        assert!(cipher.open(&associated, &body).is_none());
-        assert!(cipher.open(&associated, &body[..20]).is_none());
+        assert!(cipher.decrypt(&associated, &body).is_none());
+        assert!(cipher.decrypt(&associated, &body[..20]).is_none());
     }
 }
 
@@ -238,15 +238,15 @@ fn the_other_cipher_is_cbc_and_an_hmac() {
         let mut body = [&iv[..], &text].concat();
         let checksum = prf.compute(&check, &[b"head", &body]);
         body.extend(&checksum.expose()[..octets]);
-        assert_eq!(*cipher.open(b"head", &body).unwrap(), clear);
+        assert_eq!(*cipher.decrypt(b"head", &body).unwrap(), clear);
         for at in 0..body.len() {
             body[at] ^= 1;
-            assert!(cipher.open(b"head", &body).is_none(), "{at}");
+            assert!(cipher.decrypt(b"head", &body).is_none(), "{at}");
             body[at] ^= 1;
         }
-        assert!(cipher.open(b"Head", &body).is_none());
-        assert!(cipher.open(b"head", &body[..body.len() - 1]).is_none());
-        assert!(cipher.open(b"head", &body[..10]).is_none());
+        assert!(cipher.decrypt(b"Head", &body).is_none());
+        assert!(cipher.decrypt(b"head", &body[..body.len() - 1]).is_none());
+        assert!(cipher.decrypt(b"head", &body[..10]).is_none());
     }
 }
 
@@ -267,7 +267,7 @@ fn the_checksum_is_half_an_hmac() {
 }
 
 #[test]
-fn what_is_sealed_is_opened() {
+fn what_is_encrypted_is_decrypted() {
     let cbc = Suite { cipher: IkeCipher::AesCbc(256), integrity: Some(Integrity::HmacSha256), ..gcm(256) };
     for (suite, key) in [(gcm(128), 20), (gcm(256), 36), (cbc, 32)] {
         let cipher = Cipher::new(&suite, &vec![3; key], &[4; 32]).unwrap();
@@ -276,10 +276,10 @@ fn what_is_sealed_is_opened() {
             let clear = vec![5; length];
             let mut text = clear.clone();
             cipher.pad(&mut text);
-            let octets = cipher.sealed_octets(text.len());
-            let body = cipher.seal(length as u64, b"head", text).unwrap();
+            let octets = cipher.encrypted_octets(text.len());
+            let body = cipher.encrypt(length as u64, b"head", text).unwrap();
             assert_eq!(body.len(), octets);
-            assert_eq!(unpadded(&cipher.open(b"head", &body).unwrap()).unwrap(), clear);
+            assert_eq!(unpadded(&cipher.decrypt(b"head", &body).unwrap()).unwrap(), clear);
             assert!(!before.contains(&body[..8].to_vec()), "an initialization vector comes once");
             before.push(body[..8].to_vec());
         }

@@ -87,7 +87,7 @@ proptest! {
         prop_assert_eq!(&parsed.payloads, &payloads);
         prop_assert_eq!(parsed.header.initiator_spi, header().initiator_spi);
         prop_assert_eq!(parsed.header.message_id, 7);
-        prop_assert!(parsed.sealed.is_none());
+        prop_assert!(parsed.encrypted.is_none());
         prop_assert_eq!(write_clear(parsed.header, &parsed.payloads), message);
     }
 

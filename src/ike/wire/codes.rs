@@ -19,7 +19,7 @@ impl Exchange {
     pub const IKE_FOLLOWUP_KE: Self = Self(44);
 
     /// Whether it is the first exchange of an IKE SA.
-    pub fn opens(self) -> bool {
+    pub fn is_first(self) -> bool {
         matches!(self, Self::IKE_SA_INIT | Self::IKE_SESSION_RESUME)
     }
 }

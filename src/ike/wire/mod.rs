@@ -34,13 +34,13 @@ pub(super) struct Message<'a> {
     /// What follows it in the clear.
     pub(super) payloads: Vec<Payload>,
     /// The Encrypted payload, which is always the last.
-    pub(super) sealed: Option<Sealed<'a>>,
+    pub(super) encrypted: Option<Encrypted<'a>>,
 }
 
 /// An Encrypted payload (RFC 7296 section 3.14) or an Encrypted Fragment payload (RFC 7383 section 2.5),
 /// still closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sealed<'a> {
+pub(super) struct Encrypted<'a> {
     /// The type of the first payload inside.
     pub(super) first: u8,
     /// Which part of the message it is, if it is not all of it.
@@ -76,7 +76,7 @@ impl Fragment {
     }
 }
 
-impl Sealed<'_> {
+impl Encrypted<'_> {
     /// Whether it is the first part of a message, or all of it.
     pub(super) fn is_first(&self) -> bool {
         self.fragment.is_none_or(|fragment| fragment.number == 1)
@@ -100,8 +100,8 @@ impl<'a> Message<'a> {
                 let mut body = Reader::new(generic.body);
                 let fragment = (next == kind::FRAGMENT).then(|| Fragment::parse(&mut body)).transpose()?;
                 let associated = datagram.get(..at + GENERIC + body.taken()).unwrap_or_default();
-                let sealed = Sealed { first: generic.next, fragment, associated, body: body.rest() };
-                return Ok(Self { header, payloads: clear, sealed: Some(sealed) });
+                let encrypted = Encrypted { first: generic.next, fragment, associated, body: body.rest() };
+                return Ok(Self { header, payloads: clear, encrypted: Some(encrypted) });
             }
             clear.extend(Payload::parse(next, &generic)?);
             if clear.len() > payload::MAX_PAYLOADS {
@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
             next = generic.next;
         }
         reader.finish()?;
-        Ok(Self { header, payloads: clear, sealed: None })
+        Ok(Self { header, payloads: clear, encrypted: None })
     }
 
     /// What of a first request, `datagram` on the wire, stays as it was when it is sent with a cookie, which comes first
@@ -142,21 +142,21 @@ pub(super) fn write_clear(mut header: Header, payloads: &[Payload]) -> Vec<u8> {
     out
 }
 
-/// Octets of what [`write_sealed_head`] writes.
-pub(super) fn sealed_head_octets(fragmented: bool) -> usize {
+/// Octets of what [`write_encrypted_head`] writes.
+pub(super) fn encrypted_head_octets(fragmented: bool) -> usize {
     HEADER + GENERIC + if fragmented { Fragment::OCTETS } else { 0 }
 }
 
 /// The head of a message whose only payload is an Encrypted payload with `body` octets, or an Encrypted
 /// Fragment payload: the IKE header and the payload's own. `first` is the type of the first payload inside.
-pub(super) fn write_sealed_head(
+pub(super) fn write_encrypted_head(
     mut header: Header,
     first: u8,
     fragment: Option<Fragment>,
     body: usize,
 ) -> Vec<u8> {
     header.first = if fragment.is_some() { kind::FRAGMENT } else { kind::ENCRYPTED };
-    let total = sealed_head_octets(fragment.is_some()) + body;
+    let total = encrypted_head_octets(fragment.is_some()) + body;
     let mut out = Vec::with_capacity(total);
     out.resize(HEADER, 0);
     out.extend([first, 0]);

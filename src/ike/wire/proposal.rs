@@ -37,7 +37,7 @@ pub struct Transform {
     pub kind: u8,
     /// Which it is.
     pub id: u16,
-    /// Bits of its key, where its identifier leaves that open.
+    /// Bits of its key, where its identifier does not say.
     pub key_bits: Option<u16>,
     /// It carries an attribute that we do not know, so it must not be chosen (RFC 7296 section 3.3.6).
     pub unknown_attribute: bool,

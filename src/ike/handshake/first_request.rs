@@ -1,5 +1,5 @@
 //! The first message of an initiator, until it is answered: cookies, refusals that nobody has proven, and
-//! retransmission, whatever exchange it opens with.
+//! retransmission, whatever exchange it belongs to.
 
 use std::time::Instant;
 
@@ -27,8 +27,8 @@ pub struct Attempt {
     pub sparse: bool,
 }
 
-/// An attempt of ours that has no answer yet.
-pub struct Opening {
+/// The first request of an attempt of ours.
+pub struct FirstRequest {
     /// Between which addresses.
     pub path: Path,
     /// When it was begun.
@@ -48,7 +48,7 @@ pub struct Opening {
     hint: Option<Failure>,
 }
 
-impl Opening {
+impl FirstRequest {
     /// One that is to begin with `exchange`.
     pub fn new(cx: &mut Cx<'_>, exchange: Exchange, path: Path, attempt: Attempt) -> Self {
         let ours = cx.ike_spi();

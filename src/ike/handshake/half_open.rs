@@ -1,4 +1,4 @@
-//! What IKE_SA_INIT or IKE_SESSION_RESUME has led to, at either end: an IKE SA with a peer that has yet to prove itself.
+//! A half-open IKE SA (RFC 7296 section 2.6), at either end: there are keys, and the peer has yet to prove itself.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::ike::auth;
 use crate::ike::auth::peer::Peer;
 use crate::ike::auth::{Signed, Verified};
 use crate::ike::crypto::keys::{AuthKeys, Nonces};
-use crate::ike::limits::TRIES_OPENING;
+use crate::ike::limits::TRIES_HANDSHAKE;
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
 use crate::ike::reason::{BadProof, Failure, Later, Reason, Unanswered};
@@ -21,7 +21,7 @@ use crate::ike::wire::{Id, Message, Parts, Payload};
 use crate::types::Method;
 
 /// An IKE SA with a peer that has yet to prove itself.
-pub struct Opened {
+pub struct HalfOpen {
     /// Between which addresses.
     pub path: Path,
     /// When the first message was sent or came.
@@ -75,19 +75,19 @@ pub fn fragments(cx: &Cx<'_>, path: &Path, parts: &Parts<'_>) -> Option<usize> {
 
 /// A request of ours to a peer that has yet to prove itself, until it is answered.
 pub struct Asking {
-    pub(super) opened: Opened,
+    pub(super) half_open: HalfOpen,
     sent: Retransmission,
 }
 
 impl Asking {
     /// Sends the request again when that is due. Says whether an answer may still come.
     pub(super) fn retransmit(&mut self, cx: &mut Cx<'_>) -> bool {
-        cx.retransmit(&self.opened.path, &mut self.sent)
+        cx.retransmit(&self.half_open.path, &mut self.sent)
     }
 
     /// The network is there again after a while without.
     pub(super) fn path_is_back(&mut self, now: Instant) {
-        self.sent.restart(now, TRIES_OPENING);
+        self.sent.restart(now, TRIES_HANDSHAKE);
     }
 
     /// When the request is due again.
@@ -96,7 +96,7 @@ impl Asking {
     }
 }
 
-impl Opened {
+impl HalfOpen {
     /// Sends the request that goes on with it.
     pub(super) fn ask(
         mut self,
@@ -105,10 +105,10 @@ impl Opened {
         message_id: u32,
         payloads: &[Payload],
     ) -> Result<Asking, Reason> {
-        let request = self.sa.seal(cx.entropy, exchange, false, message_id, payloads)?;
+        let request = self.sa.encrypt(cx.entropy, exchange, false, message_id, payloads)?;
         cx.out.transmit_all(&self.path, &request);
-        let sent = Retransmission::new(cx.now, request, TRIES_OPENING).by(cx.late);
-        Ok(Asking { opened: self, sent })
+        let sent = Retransmission::new(cx.now, request, TRIES_HANDSHAKE).by(cx.late);
+        Ok(Asking { half_open: self, sent })
     }
 
     /// Takes in a message of the exchange that is waited for. `None`: it is something else, is not authentic,
@@ -125,11 +125,11 @@ impl Opened {
             && header.flags.response == self.sa.is_initiator()
             && header.message_id == message_id
             && self.sa.owns(header);
-        let Some(sealed) = message.sealed.filter(|_| expected) else {
+        let Some(encrypted) = message.encrypted.filter(|_| expected) else {
             cx.out.counters.unexpected += 1;
             return None;
         };
-        let Some(text) = self.sa.open(&sealed) else {
+        let Some(text) = self.sa.decrypt(&encrypted) else {
             cx.out.counters.not_authentic += 1;
             return None;
         };
@@ -137,7 +137,7 @@ impl Opened {
         if let Some((local, remote)) = cx.came.filter(|_| !self.sa.is_initiator()) {
             (self.path.local, self.path.remote) = (local, remote);
         }
-        self.sa.collect(cx, header, &sealed, text)
+        self.sa.collect(cx, header, &encrypted, text)
     }
 
     /// Whether it was made of this answer.
@@ -146,8 +146,8 @@ impl Opened {
     }
 
     /// Another answer leads to the same keys: one of the two is not what the responder said.
-    pub(super) fn may_be(&mut self, other: Opened) {
-        let Opened { response, peer, path, .. } = other;
+    pub(super) fn may_be(&mut self, other: HalfOpen) {
+        let HalfOpen { response, peer, path, .. } = other;
         self.variants.push(Variant { response, peer, path });
     }
 

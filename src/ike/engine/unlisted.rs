@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use crate::types::Pair;
 
 /// So many are remembered.
-const STRANGERS_MAX: usize = 8;
+const UNLISTED_MAX: usize = 8;
 /// Who has not come back for that long is forgotten.
-const STRANGER_LIFE: Duration = Duration::from_secs(600);
+const UNLISTED_LIFE: Duration = Duration::from_secs(600);
 
 /// Somebody who began IKE between addresses that are no pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stranger {
+pub struct UnlistedInitiator {
     /// Our address.
     pub local: IpAddr,
     /// Theirs, as they say.
@@ -26,9 +26,9 @@ pub struct Stranger {
 
 /// The table.
 #[derive(Default)]
-pub struct Strangers(Vec<Stranger>);
+pub struct UnlistedInitiators(Vec<UnlistedInitiator>);
 
-impl Strangers {
+impl UnlistedInitiators {
     /// A first request came. Where the table is full of others who came lately, it is not remembered: whoever forges
     /// addresses pushes nobody out.
     pub(super) fn note(&mut self, now: Instant, local: IpAddr, remote: IpAddr) {
@@ -37,24 +37,24 @@ impl Strangers {
             return;
         }
         self.0.retain(|it| is_recent(it, now));
-        if self.0.len() < STRANGERS_MAX {
-            self.0.push(Stranger { local, remote, requests: 1, last: now });
+        if self.0.len() < UNLISTED_MAX {
+            self.0.push(UnlistedInitiator { local, remote, requests: 1, last: now });
         }
     }
 
     /// Forgets those between whose addresses there is a pair after all.
-    pub fn retain(&mut self, is_stranger: impl Fn(Pair) -> bool) {
-        self.0.retain(|it| Pair::new(it.local, it.remote).is_none_or(&is_stranger));
+    pub fn retain(&mut self, is_unlisted: impl Fn(Pair) -> bool) {
+        self.0.retain(|it| Pair::new(it.local, it.remote).is_none_or(&is_unlisted));
     }
 
     /// Those who came lately.
-    pub(super) fn recent(&self, now: Instant) -> impl Iterator<Item = &Stranger> {
+    pub(super) fn recent(&self, now: Instant) -> impl Iterator<Item = &UnlistedInitiator> {
         self.0.iter().filter(move |it| is_recent(it, now))
     }
 }
 
-fn is_recent(stranger: &Stranger, now: Instant) -> bool {
-    now.saturating_duration_since(stranger.last) < STRANGER_LIFE
+fn is_recent(initiator: &UnlistedInitiator, now: Instant) -> bool {
+    now.saturating_duration_since(initiator.last) < UNLISTED_LIFE
 }
 
 #[cfg(test)]
@@ -64,18 +64,18 @@ mod tests {
     #[test]
     fn a_few_are_remembered_for_a_while_whoever_forges_addresses() {
         let (now, local) = (Instant::now(), IpAddr::from([10, 0, 0, 1]));
-        let mut strangers = Strangers::default();
-        strangers.note(now, local, [10, 0, 0, 2].into());
+        let mut table = UnlistedInitiators::default();
+        table.note(now, local, [10, 0, 0, 2].into());
         for host in 0..=255 {
-            strangers.note(now, local, [192, 0, 2, host].into());
+            table.note(now, local, [192, 0, 2, host].into());
         }
-        strangers.note(now + Duration::from_secs(1), local, [10, 0, 0, 2].into());
-        assert_eq!(strangers.recent(now).count(), STRANGERS_MAX);
-        let first = strangers.recent(now).next().unwrap();
+        table.note(now + Duration::from_secs(1), local, [10, 0, 0, 2].into());
+        assert_eq!(table.recent(now).count(), UNLISTED_MAX);
+        let first = table.recent(now).next().unwrap();
         assert_eq!((first.remote, first.requests), ([10, 0, 0, 2].into(), 2));
-        let later = now + STRANGER_LIFE;
-        assert_eq!(strangers.recent(later).count(), 1);
-        strangers.note(later, local, [10, 0, 0, 9].into());
-        assert_eq!(strangers.recent(later).count(), 2, "room again");
+        let later = now + UNLISTED_LIFE;
+        assert_eq!(table.recent(later).count(), 1);
+        table.note(later, local, [10, 0, 0, 9].into());
+        assert_eq!(table.recent(later).count(), 2, "room again");
     }
 }
