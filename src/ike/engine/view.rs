@@ -10,7 +10,7 @@ use crate::types::{Bounds, IkeProposal, KeyExchange, Method, Pair, Spi};
 impl Engine {
     /// When a child is due to be replaced; `None` once that is on its way.
     pub fn rekey_at(&self, pair: Pair, in_spi: Spi) -> Option<Instant> {
-        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at
+        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at()
     }
 
     /// The secret that a child rests on, because an end has proven itself with it.
@@ -37,7 +37,7 @@ impl Engine {
 
     /// The key exchange of its own that the keys of a child come from; `None` where there was none.
     pub fn key_exchange_of(&self, pair: Pair, in_spi: Spi) -> Option<KeyExchange> {
-        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.key_exchange
+        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.key_exchange()
     }
 
     /// When something of the peer came last that it alone can have said, and had not said before. Proof of who it is

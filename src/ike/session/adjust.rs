@@ -23,26 +23,26 @@ impl Established {
         }
         // Whatever part of its life is left, that part is left of the new one: jitter stays jitter.
         let stretch = cx.settings.rekey_after.as_secs_f64() / before.rekey_after.as_secs_f64();
-        let deadlines = self.sas.iter_mut().filter_map(|sa| sa.rekey_at.as_mut());
-        for at in deadlines.chain(self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut())) {
-            *at = now + at.saturating_duration_since(now).mul_f64(stretch);
-        }
+        let stretched = |at: Instant| now + at.saturating_duration_since(now).mul_f64(stretch);
+        self.sas.iter_mut().for_each(|sa| sa.rekey_at = sa.rekey_at.map(stretched));
+        self.children.iter_mut().for_each(|child| child.move_rekey(stretched));
         let ike = Some(&cx.settings.ike_proposals).filter(|now| **now != before.ike_proposals);
         // What has no Diffie-Hellman is not made with any of them.
         let ike = ike.filter(|_| self.basis().method == Method::Ike);
         if let Some(best) = ike.and_then(|proposals| proposals.best()) {
             for sa in self.sas.iter_mut().filter(|sa| sa.keys.suite != best) {
-                bring_forward(cx, &mut sa.rekey_at);
+                let soon = soon(cx);
+                sa.rekey_at = sa.rekey_at.map(|due| due.min(soon));
             }
         }
         let (esp, before) = (&cx.settings.esp_proposals, &before.esp_proposals);
         // Without Diffie-Hellman no child has any.
         let best = esp.best_key_exchange().filter(|_| self.basis().method == Method::Ike);
         let replaced = |child: &ChildSa| {
-            esp.replace(before, child.suite) || (esp != before && child.key_exchange != best)
+            esp.replace(before, child.suite()) || (esp != before && child.key_exchange() != best)
         };
         let other = self.children.iter().filter(|child| replaced(child));
-        for in_spi in other.map(|child| child.in_spi).collect::<Vec<_>>() {
+        for in_spi in other.map(|child| child.in_spi()).collect::<Vec<_>>() {
             self.renew(cx, in_spi);
         }
     }
@@ -50,13 +50,13 @@ impl Established {
     /// Brings the rekey of a child forward, unless it is on its way.
     pub fn renew(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
         if let Some(child) = self.children.get_mut(in_spi) {
-            bring_forward(cx, &mut child.rekey_at);
+            let soon = soon(cx);
+            child.move_rekey(|due| due.min(soon));
         }
     }
 }
 
-/// To within the jitter, if it is not sooner.
-fn bring_forward(cx: &mut Cx<'_>, rekey_at: &mut Option<Instant>) {
-    let at = cx.now + up_to(cx.entropy, cx.settings.jitter);
-    *rekey_at = rekey_at.map(|due| due.min(at));
+/// A moment within the jitter.
+fn soon(cx: &mut Cx<'_>) -> Instant {
+    cx.now + up_to(cx.entropy, cx.settings.jitter)
 }

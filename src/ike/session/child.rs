@@ -1,7 +1,7 @@
 //! Child SAs: offering one, accepting one, and what is remembered of one (RFC 7296 sections 1.3 and 2.9).
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::telling::Telling;
 use crate::ike::crypto::Hidden;
@@ -132,39 +132,124 @@ pub enum ChildStage {
 
 /// What is remembered of a child.
 pub struct ChildSa {
-    /// Our inbound SA: the name of the child.
-    pub in_spi: Spi,
-    /// The peer's inbound SA.
-    pub out_spi: Spi,
-    /// When it was agreed.
-    pub since: Instant,
-    /// What its SAs are made with.
-    pub suite: EspSuite,
-    /// The key exchange of its own that their keys come from, if there was one.
-    pub key_exchange: Option<KeyExchange>,
-    /// How it stands.
-    pub(super) stage: ChildStage,
+    in_spi: Spi,
+    out_spi: Spi,
+    since: Instant,
+    suite: EspSuite,
+    key_exchange: Option<KeyExchange>,
+    stage: ChildStage,
     /// What the peer is told of it.
     pub(super) telling: Telling,
-    /// The child that replaces it.
-    pub successor: Option<Spi>,
-    /// The child that it replaces.
-    pub(super) predecessor: Option<Spi>,
-    /// When it is to be rekeyed; `None` once that is on its way.
-    pub rekey_at: Option<Instant>,
-    /// A foreign peer has yet to show that it has our answer.
-    pub(super) unconfirmed: bool,
+    successor: Option<Spi>,
+    predecessor: Option<Spi>,
+    rekey_at: Option<Instant>,
+    unconfirmed: bool,
 }
 
 impl ChildSa {
+    /// Our inbound SA: the name of the child.
+    pub fn in_spi(&self) -> Spi {
+        self.in_spi
+    }
+
+    /// The peer's inbound SA.
+    pub fn out_spi(&self) -> Spi {
+        self.out_spi
+    }
+
+    /// How long ago it was agreed.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// What its SAs are made with.
+    pub(super) fn suite(&self) -> EspSuite {
+        self.suite
+    }
+
+    /// The key exchange that made its keys; `None` if they come from the IKE SA alone.
+    pub fn key_exchange(&self) -> Option<KeyExchange> {
+        self.key_exchange
+    }
+
+    /// The child that it replaces.
+    pub(super) fn predecessor(&self) -> Option<Spi> {
+        self.predecessor
+    }
+
+    /// The child that replaces it.
+    pub(super) fn successor(&self) -> Option<Spi> {
+        self.successor
+    }
+
+    /// It has a successor.
+    pub(super) fn succeed(&mut self, successor: Spi) {
+        self.successor = Some(successor);
+    }
+
+    /// Whether the agent has yet to answer for it.
+    pub(super) fn is_announced(&self) -> bool {
+        self.stage == ChildStage::Announced
+    }
+
+    /// Whether both SAs are in our kernel, to stay.
+    pub(super) fn is_live(&self) -> bool {
+        self.stage == ChildStage::Live
+    }
+
     /// Whether it can carry traffic, now or soon.
     pub(super) fn is_alive(&self) -> bool {
-        matches!(self.stage, ChildStage::Announced | ChildStage::Live)
+        self.is_announced() || self.is_live()
+    }
+
+    /// Both SAs are in our kernel.
+    pub(super) fn install(&mut self) {
+        self.stage = ChildStage::Live;
+    }
+
+    /// It is to be deleted.
+    pub(super) fn close(&mut self) {
+        self.stage = ChildStage::Closing;
+    }
+
+    /// Whether a foreign peer has yet to show that it has our answer.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed
+    }
+
+    /// A foreign peer is to show that it has our answer.
+    pub(super) fn await_confirmation(&mut self) {
+        self.unconfirmed = true;
+    }
+
+    /// A foreign peer has our answer.
+    pub(super) fn confirm(&mut self) {
+        self.unconfirmed = false;
+    }
+
+    /// When it is to be rekeyed; `None` once that is on its way.
+    pub fn rekey_at(&self) -> Option<Instant> {
+        self.rekey_at
+    }
+
+    /// Whether its rekey is due. It is then on its way.
+    pub(super) fn take_rekey(&mut self, now: Instant) -> bool {
+        self.rekey_at.take_if(|at| *at <= now).is_some()
+    }
+
+    /// It is to be rekeyed then, whatever was on its way.
+    pub(super) fn rekey_again(&mut self, at: Instant) {
+        self.rekey_at = Some(at);
+    }
+
+    /// Moves its rekey, unless that is on its way.
+    pub(super) fn move_rekey(&mut self, to: impl FnOnce(Instant) -> Instant) {
+        self.rekey_at = self.rekey_at.map(to);
     }
 
     /// Whether the peer is to be told something of it now.
     pub(super) fn is_to_be_told(&self, now: Instant) -> bool {
-        self.stage == ChildStage::Live && self.telling.is_due(now)
+        self.is_live() && self.telling.is_due(now)
     }
 
     /// Whether answers to what the peer tells of it wait.

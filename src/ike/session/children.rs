@@ -1,6 +1,6 @@
 //! The children of an established session: from the agreement on to the end.
 
-use super::child::{Agreement, ChildSa, ChildStage, told};
+use super::child::{Agreement, ChildSa, told};
 use super::established::Established;
 use super::pending::Task;
 use crate::ike::Event;
@@ -28,16 +28,16 @@ impl ChildSas {
 
     /// The one with that inbound SA here.
     pub(super) fn get(&self, in_spi: Spi) -> Option<&ChildSa> {
-        self.iter().find(|child| child.in_spi == in_spi)
+        self.iter().find(|child| child.in_spi() == in_spi)
     }
 
     pub(super) fn get_mut(&mut self, in_spi: Spi) -> Option<&mut ChildSa> {
-        self.iter_mut().find(|child| child.in_spi == in_spi)
+        self.iter_mut().find(|child| child.in_spi() == in_spi)
     }
 
     /// The one with that inbound SA at the peer.
     pub(super) fn of_peer(&self, out_spi: Spi) -> Option<&ChildSa> {
-        self.iter().find(|child| child.out_spi == out_spi)
+        self.iter().find(|child| child.out_spi() == out_spi)
     }
 
     /// Those that carry traffic, or will soon.
@@ -47,7 +47,7 @@ impl ChildSas {
 
     /// Those that are in our kernel and stay.
     pub(super) fn live(&self) -> impl Iterator<Item = &ChildSa> {
-        self.iter().filter(|child| child.stage == ChildStage::Live)
+        self.iter().filter(|child| child.is_live())
     }
 
     /// One that was just agreed.
@@ -60,7 +60,7 @@ impl ChildSas {
     /// Says whether it was there.
     fn remove(&mut self, in_spi: Spi) -> bool {
         let before = self.0.len();
-        self.0.retain(|child| child.in_spi != in_spi);
+        self.0.retain(|child| child.in_spi() != in_spi);
         self.0.len() < before
     }
 }
@@ -78,7 +78,7 @@ impl Established {
 
     /// Whether the successor of the child can carry traffic.
     pub(super) fn is_replaced(&self, child: &ChildSa) -> bool {
-        child.successor.and_then(|spi| self.child(spi)).is_some_and(ChildSa::is_alive)
+        child.successor().and_then(|spi| self.child(spi)).is_some_and(ChildSa::is_alive)
     }
 
     /// The kernel has answered for a child.
@@ -87,13 +87,12 @@ impl Established {
         let as_responder =
             held.filter(|held| held.in_spi == in_spi).map(|held| held.installed = Some(ok)).count() > 0;
         let (pair, foreign) = (self.pair(), self.is_foreign());
-        let Some(child) = self.children.get_mut(in_spi).filter(|child| child.stage == ChildStage::Announced)
-        else {
+        let Some(child) = self.children.get_mut(in_spi).filter(|child| child.is_announced()) else {
             return;
         };
         match (ok, as_responder) {
             (true, _) => {
-                child.stage = ChildStage::Live;
+                child.install();
                 if foreign && !as_responder {
                     cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
                 }
@@ -101,7 +100,7 @@ impl Established {
             // The peer learns it from the answer.
             (false, true) => drop(self.forget_child(in_spi)),
             (false, false) => {
-                let predecessor = child.predecessor;
+                let predecessor = child.predecessor();
                 self.delete_child(in_spi);
                 cx.fail(pair, FailureScope::Child, Failed::Installation);
                 if let Some(predecessor) = predecessor {
@@ -114,7 +113,7 @@ impl Established {
     /// Begins to delete a child.
     pub fn delete_child(&mut self, in_spi: Spi) {
         if let Some(child) = self.children.get_mut(in_spi).filter(|child| child.is_alive()) {
-            child.stage = ChildStage::Closing;
+            child.close();
             self.add_task(Task::DeleteChild(in_spi));
         }
     }
@@ -127,7 +126,7 @@ impl Established {
     /// Tells the agent that the children will go with the session.
     pub fn doom_children(&self, cx: &mut Cx<'_>) {
         let pair = self.pair();
-        let doomed = self.children.iter().map(|child| Event::ChildDoomed { pair, in_spi: child.in_spi });
+        let doomed = self.children.iter().map(|child| Event::ChildDoomed { pair, in_spi: child.in_spi() });
         cx.out.events.extend(doomed);
     }
 
@@ -135,7 +134,7 @@ impl Established {
     pub fn end_children(&mut self, cx: &mut Cx<'_>, void: bool) {
         let pair = self.pair();
         for child in std::mem::take(&mut self.children).0 {
-            cx.out.events.push_back(Event::ChildClosed { pair, in_spi: child.in_spi, void });
+            cx.out.events.push_back(Event::ChildClosed { pair, in_spi: child.in_spi(), void });
         }
     }
 
@@ -156,11 +155,11 @@ impl Established {
         let Some(sa) = self.sas.get(ours) else { return };
         let new_child = agreement.new_child(&sa.keys);
         let child = agreement.child(cx);
-        let told = told(parts, child.out_spi).filter(|_| !agreement.foreign);
+        let told = told(parts, child.out_spi()).filter(|_| !agreement.foreign);
         if let Some(replaced) = agreement.replaces.and_then(|spi| self.children.get_mut(spi)) {
-            replaced.successor = Some(child.in_spi);
+            replaced.succeed(child.in_spi());
         }
-        self.pass_on_crossing(agreement.replaces, child.in_spi);
+        self.pass_on_crossing(agreement.replaces, child.in_spi());
         let (token, replaces) = (agreement.offer.token, agreement.replaces);
         cx.out.events.push_back(Event::ChildAgreed { child: new_child, token, told, replaces });
         self.children.add(child);
@@ -183,14 +182,14 @@ impl Established {
     /// A foreign peer has our answers, or it would not say more.
     pub(super) fn confirm(&mut self, cx: &mut Cx<'_>, in_spi: Spi) {
         let pair = self.pair();
-        if let Some(child) = self.children.get_mut(in_spi).filter(|child| child.unconfirmed) {
-            child.unconfirmed = false;
+        if let Some(child) = self.children.get_mut(in_spi).filter(|child| child.is_unconfirmed()) {
+            child.confirm();
             cx.out.events.push_back(Event::ForeignReady { pair, in_spi });
         }
     }
 
     /// The children that a foreign peer has yet to confirm.
     pub(super) fn unconfirmed(&self) -> impl Iterator<Item = &ChildSa> {
-        self.children.iter().filter(|child| child.unconfirmed)
+        self.children.iter().filter(|child| child.is_unconfirmed())
     }
 }

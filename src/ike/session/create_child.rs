@@ -67,9 +67,9 @@ impl Established {
         let proposals = self.esp_proposals(cx);
         if let Some(in_spi) = rekeys {
             let old = self.child(in_spi).filter(|old| old.is_alive() && !self.is_replaced(old))?;
-            known = old.key_exchange.and_then(|it| proposals.group(it.group.id()));
+            known = old.key_exchange().and_then(|it| proposals.group(it.group.id()));
             // RFC 7296 section 1.3.3: named by the SPI that the sender expects in inbound packets.
-            payloads.push(about_child(notify::REKEY_SA, old.in_spi.0));
+            payloads.push(about_child(notify::REKEY_SA, old.in_spi().0));
         }
         // RFC 7296 section 1.3.1: where a group is offered, there is a public value, though it need not be used.
         // Libreswan 5.2 dies where there is none.
@@ -169,13 +169,13 @@ impl Established {
                 let busy = self.is_asking_for_child() || self.may_not_make_children();
                 let old =
                     old.ok_or(if busy { Declined::Crossed } else { Declined::NoSuchChild(Spi(spi)) })?;
-                Some(old.in_spi)
+                Some(old.in_spi())
             }
         };
         self.may_replace(replaces)?;
         // A hostseal peer wants one child: soon after the first, a second is its request for the first,
         // overtaken by ours.
-        let young = |child: &ChildSa| child.is_alive() && now < child.since + Self::LINGER;
+        let young = |child: &ChildSa| child.is_alive() && child.age(now) < Self::LINGER;
         if !self.is_foreign() && replaces.is_none() && self.children.iter().any(young) {
             return Err(Declined::Crossed.into());
         }
@@ -369,7 +369,7 @@ impl Established {
             // The first child of an IKE SA needs none (section 1.2), and its keys are as fresh.
             (Reason::Refused(Refusal::Proposals), Some(rekeyed)) if self.spend() => {
                 let patience = cx.now + cx.settings.rekey_after / 4;
-                self.children.get_mut(rekeyed).into_iter().for_each(|child| child.rekey_at = Some(patience));
+                self.children.get_mut(rekeyed).into_iter().for_each(|child| child.rekey_again(patience));
             }
             _ => {
                 // The peer has made a child that we do not want.

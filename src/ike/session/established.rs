@@ -286,7 +286,7 @@ impl Established {
         }
         path.remote = remote;
         for child in self.children.alive() {
-            self.agenda.add(Task::RekeyChild(child.in_spi));
+            self.agenda.add(Task::RekeyChild(child.in_spi()));
         }
     }
 
@@ -297,7 +297,7 @@ impl Established {
         exchange: Exchange,
         payloads: Result<Vec<Payload>, Reason>,
     ) {
-        for in_spi in self.unconfirmed().map(|child| child.in_spi).collect::<Vec<_>>() {
+        for in_spi in self.unconfirmed().map(|child| child.in_spi()).collect::<Vec<_>>() {
             self.confirm(cx, in_spi);
         }
         let held = payloads.and_then(|payloads| {
@@ -404,8 +404,8 @@ impl Established {
         // A foreign peer shows with its next request that it has our answer. Whoever rekeys sends one, which
         // deletes the old child (RFC 7296 section 2.8), and that one serves until then.
         let Some(child) = self.children.get_mut(in_spi) else { return };
-        child.unconfirmed = true;
-        if child.predecessor.is_none() {
+        child.await_confirmation();
+        if child.predecessor().is_none() {
             self.add_task(Task::Liveness);
         }
     }

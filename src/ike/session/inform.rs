@@ -15,8 +15,8 @@ impl Established {
     pub(super) fn liveness_request(&self, cx: &Cx<'_>) -> (Exchange, Vec<Payload>, Asked) {
         // An answer may overtake the one that made a child, or come without it: strongSwan drops what has the number
         // of a message that it is working on. Where another child serves meanwhile, it proves too little.
-        let alone = self.unconfirmed().filter(|child| child.predecessor.is_none());
-        let confirms = alone.map(|child| child.in_spi).collect();
+        let alone = self.unconfirmed().filter(|child| child.predecessor().is_none());
+        let confirms = alone.map(|child| child.in_spi()).collect();
         let (payloads, says) = self.say(cx.now, self.untold(cx.now));
         (Exchange::INFORMATIONAL, payloads, Asked::Inform { says, confirms })
     }
@@ -70,7 +70,7 @@ impl Established {
                 self.note_deleted(*spi);
                 continue;
             };
-            let (in_spi, alive) = (child.in_spi, child.is_alive());
+            let (in_spi, alive) = (child.in_spi(), child.is_alive());
             closed.extend(alive.then_some(in_spi.0));
             self.child_closed(cx, in_spi, true);
         }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::child::ChildStage;
 use super::established::Established;
 use super::ike_sa::Stage;
 use super::pending::{Asked, Makes, Task};
@@ -33,7 +32,7 @@ impl Established {
             .children
             .live()
             .filter(|_| !self.is_closing())
-            .map(|child| child.rekey_at.map(|at| (at, "rekey of a child")));
+            .map(|child| child.rekey_at().map(|at| (at, "rekey of a child")));
         let holds = self
             .children
             .iter()
@@ -121,13 +120,12 @@ impl Established {
         if self.child_is_due(now) && self.ages_before(now + cx.settings.rekey_after / 2) {
             self.succeed_ike(cx);
         }
-        let due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
-        let ike = self.sas.in_use_mut().is_some_and(|sa| due(&mut sa.rekey_at));
+        let ike = self.sas.in_use_mut().is_some_and(|sa| sa.rekey_at.take_if(|at| *at <= now).is_some());
         let children: Vec<_> = self
             .children
             .iter_mut()
-            .filter(|child| child.stage == ChildStage::Live)
-            .filter_map(|child| due(&mut child.rekey_at).then_some(child.in_spi))
+            .filter(|child| child.is_live())
+            .filter_map(|child| child.take_rekey(now).then_some(child.in_spi()))
             .collect();
         children.into_iter().for_each(|in_spi| self.add_task(Task::RekeyChild(in_spi)));
         if ike {
@@ -136,7 +134,7 @@ impl Established {
     }
 
     fn child_is_due(&self, now: Instant) -> bool {
-        self.children.live().filter_map(|child| child.rekey_at).any(|at| at <= now)
+        self.children.live().filter_map(|child| child.rekey_at()).any(|at| at <= now)
     }
 
     /// Whether another session will take over from this one before `end`, for its age.
@@ -154,9 +152,7 @@ impl Established {
             Method::Ike => self.add_task(Task::RekeyIke(None)),
             Method::Derived => {
                 self.sas.in_use_mut().into_iter().for_each(|sa| sa.rekey_at = None);
-                for at in self.children.iter_mut().filter_map(|child| child.rekey_at.as_mut()) {
-                    *at = patience.max(*at);
-                }
+                self.children.iter_mut().for_each(|child| child.move_rekey(|at| at.max(patience)));
             }
         }
     }

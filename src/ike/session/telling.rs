@@ -128,7 +128,7 @@ impl Established {
     /// Tells what the peer does not know yet.
     pub(super) fn telling_request(&self, now: Instant) -> Option<(Exchange, Vec<Payload>, Asked)> {
         let news = self.children.iter().filter(|child| child.is_to_be_told(now));
-        let mut topics: Vec<Topic> = news.map(|child| Topic::Child(child.in_spi)).collect();
+        let mut topics: Vec<Topic> = news.map(|child| Topic::Child(child.in_spi())).collect();
         if topics.is_empty() || self.is_foreign() {
             return None;
         }
@@ -149,8 +149,8 @@ impl Established {
         cx.out.events.extend(of_session.map(|octets| told(Topic::Session, octets)));
         let mut heard = Vec::new();
         for (spi, octets) in parts.notifies().filter_map(private::from_child) {
-            let of = |child: &&ChildSa| child.out_spi == spi && !heard.contains(&child.in_spi);
-            if let Some(in_spi) = self.children.iter().find(of).map(|child| child.in_spi) {
+            let of = |child: &&ChildSa| child.out_spi() == spi && !heard.contains(&child.in_spi());
+            if let Some(in_spi) = self.children.iter().find(of).map(|child| child.in_spi()) {
                 heard.push(in_spi);
                 cx.out.events.push_back(told(Topic::Child(in_spi), octets));
             }
