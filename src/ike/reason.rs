@@ -333,7 +333,7 @@ pub enum FailureCode {
     AuthFailed,
     /// The ends have no algorithm, mode or traffic selector in common.
     NoProposal,
-    /// The peer refused for a reason of its own.
+    /// The peer refused for another reason.
     PeerRefused,
     /// Something failed on this host.
     Internal,

@@ -1,5 +1,5 @@
-//! AUTH: each end proves who it is (RFC 7296 section 2.15), with the secret of the cluster or with a
-//! signature of its own (RFC 7427).
+//! AUTH: each end proves who it is (RFC 7296 section 2.15), with the secret of the cluster or with its
+//! own signature (RFC 7427).
 
 pub(super) mod basis;
 pub(super) mod peer;

@@ -304,7 +304,7 @@ pub struct EspChoice {
     pub suite: EspSuite,
     /// The peer's SPI: our outbound one.
     pub out_spi: Spi,
-    /// The key exchange of its own, if there is to be one.
+    /// Its own key exchange, if there is to be one.
     pub key_exchange: Option<KeyExchange>,
     /// The number of the proposal.
     number: u8,
@@ -312,7 +312,7 @@ pub struct EspChoice {
     declined: Vec<Transform>,
 }
 
-/// May a child have a key exchange of its own?
+/// May a child have its own key exchange?
 #[derive(Debug, Clone, Copy)]
 pub enum OwnKe {
     /// In IKE_AUTH there is no room for one: what the offer says of it does not count (RFC 7296 section 1.2).

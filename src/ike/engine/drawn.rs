@@ -4,7 +4,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::ike::Entropy;
 
-/// So many octets are drawn at once. Who wants more gets a draw of his own.
+/// So many octets are drawn at once. Who wants more draws by himself.
 const AT_ONCE: usize = 256;
 
 /// A source, and what this step has drawn from it and not used yet. Nothing of it outlives the step: a virtual machine

@@ -35,7 +35,7 @@ impl Engine {
         Some((session.in_use()?.keys.suite.proposal(), session.since()))
     }
 
-    /// The key exchange of its own that the keys of a child come from; `None` where there was none.
+    /// The key exchange that made the keys of a child; `None` if they come from its IKE SA alone.
     pub fn key_exchange_of(&self, pair: Pair, in_spi: Spi) -> Option<KeyExchange> {
         self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.key_exchange()
     }

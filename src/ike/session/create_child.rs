@@ -1,5 +1,5 @@
-//! CREATE_CHILD_SA for children: new ones and successors (RFC 7296 sections 1.3.1, 1.3.3, 2.8 and 2.25), with a
-//! key exchange of their own where one is chosen.
+//! CREATE_CHILD_SA for children: new ones and successors (RFC 7296 sections 1.3.1, 1.3.3, 2.8 and 2.25), with
+//! their own key exchange where one is chosen.
 
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ use crate::types::{EspProposal, Group, Method, Proposals, Spi};
 struct Concluded {
     choice: EspChoice,
     nonces: Nonces,
-    /// The secret of a key exchange of its own.
+    /// The secret of its own key exchange.
     shared: Option<Hidden>,
     /// What the responder knows it by, where an additional exchange is to come.
     link: Vec<u8>,

@@ -144,7 +144,7 @@ impl Established {
     }
 
     /// The current IKE SA is to have a successor: a rekey makes one, or another session where there is no
-    /// Diffie-Hellman, which the engine begins. That one has a child of its own: those of this one are replaced here
+    /// Diffie-Hellman, which the engine begins. That one makes a child: those of this one are replaced here
     /// only should nothing come of it.
     pub fn succeed_ike(&mut self, cx: &Cx<'_>) {
         let patience = cx.now + cx.settings.rekey_after / 4;

@@ -215,7 +215,7 @@ fn a_wrong_proof_is_refused_by_either_end(method: Method) {
             net.hosts[0].engine.keep(now, pair(0, 1), Posture::Active);
             net.run(200 * MILLISECOND);
             stop_tampering();
-            // The initiator of a session that the responder takes for established says so in one of its own
+            // The initiator of a session that the responder takes for established says so in its own
             // (RFC 7296 section 2.21.2).
             let exchange = if answer { Exchange::INFORMATIONAL } else { Exchange::IKE_AUTH };
             assert_eq!(said.borrow().first(), Some(&(exchange.0, Refusal::Authentication)), "{what}");

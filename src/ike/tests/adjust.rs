@@ -166,7 +166,7 @@ fn an_ike_sa_of_another_kind_takes_over_once_both_ends_list_it() {
         net.run(5 * SECOND);
         assert_eq!(follow_ups(&net, sent), 3, "a request in two fragments, and its answer");
         net.assert_one_pair(0, 1);
-        assert_eq!(net.child_of(first), child, "children have keys of their own and go over");
+        assert_eq!(net.child_of(first), child, "children have their own keys and go over");
         assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
         // It is done once.
         let sent = net.sent.len();

@@ -125,7 +125,7 @@ fn the_peer_gets_in_through_handshakes_in_its_name(method: Method) {
         }
         let counters = net.hosts[0].engine.counters();
         assert!(counters.half_open <= UNPROVEN, "{counters:?}");
-        // What is left of its own requests goes.
+        // What is left of the requests goes.
         net.run(30 * SECOND);
         net.assert_one_pair(0, 1);
     }

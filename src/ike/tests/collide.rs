@@ -15,7 +15,7 @@ enum Way {
     Negotiated,
     /// From those of one without Diffie-Hellman.
     Derived,
-    /// With a key exchange of their own.
+    /// With their own key exchange.
     OwnExchange,
     /// With two: IKE_FOLLOWUP_KE.
     TwoExchanges,

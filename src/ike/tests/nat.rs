@@ -162,7 +162,7 @@ fn esp_from_another_port_is_followed() {
     assert_eq!((net.child_of(0), net.child_of(1)), (child, moved));
 }
 
-/// Somebody sends what host 0 has sent once more, from a port of its own, and changes it.
+/// Somebody sends what host 0 has sent once more, from its own port, and changes it.
 #[test]
 fn only_what_is_new_and_authentic_moves_a_peer() {
     let mut net = Net::two(904);

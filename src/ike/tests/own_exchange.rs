@@ -1,4 +1,4 @@
-//! Children with a key exchange of their own (RFC 7296 section 1.3.1), and with an additional one (RFC 9370 section
+//! Children with their own key exchange (RFC 7296 section 1.3.1), and with an additional one (RFC 9370 section
 //! 2.2.4). How they cross each other and other exchanges is in `collide`.
 
 use std::cell::Cell;

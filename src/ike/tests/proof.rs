@@ -128,7 +128,7 @@ fn another_key_is_refused_by_whoever_sees_it() {
     assert_refused(&mut net, 1, "the peer's key is not the one configured for node n0");
 }
 
-/// No member can pass for another: c has a key of its own, which all know, and sits at the address of b.
+/// No member can pass for another: c has its own key, which all know, and sits at the address of b.
 #[test]
 fn a_member_cannot_pass_for_another() {
     let [a, b, c] = [(); 3].map(|()| Pem::new(KeyKind::Ed25519));

@@ -1,5 +1,5 @@
 //! The numbers of the IANA registry "Internet Key Exchange Version 2 (IKEv2) Parameters" that we use, and
-//! those of our own from its private ranges.
+//! ours from its private ranges.
 
 /// Exchange types (RFC 7296 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
