@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use hostseal::agent::{self, Stay};
-use hostseal::cli::{self, AgentArgs, Command, Exit, Failure, Invocation};
+use hostseal::cli::{self, AgentArgs, Command, CommandError, Exit, Invocation};
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     }
     let outcome = match &invocation.command {
         Command::Agent(args) => run_agent(&invocation, args),
-        Command::Hold => agent::hold().map(|()| Exit::Done).map_err(Failure::from),
+        Command::Hold => agent::hold().map(|()| Exit::Done).map_err(CommandError::from),
         Command::Guard => said(agent::guard(&invocation.config)),
         Command::Disable(args) if args.force => said(agent::force_clear(&invocation.config)),
         _ => cli::run(&invocation),
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     cli::finish(outcome)
 }
 
-fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, Failure> {
+fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, CommandError> {
     if args.detached {
         cli::detach()?;
     }
@@ -33,7 +33,7 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, Failure>
 }
 
 /// Shows what was done.
-fn said(outcome: anyhow::Result<String>) -> Result<Exit, Failure> {
+fn said(outcome: anyhow::Result<String>) -> Result<Exit, CommandError> {
     cli::print(&format!("{}\n", outcome?))?;
     Ok(Exit::Done)
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::args::{Invocation, JsonArgs};
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::status;
 use super::term::{print, print_json};
 use super::{context, others};
@@ -20,7 +20,7 @@ use crate::types::{EncapsulationMode, Exemption, Method, NodeName, Pair, Proposa
 
 /// The JSON of `config check`.
 #[derive(Serialize)]
-struct Report {
+struct CheckJson {
     schema: u32,
     file: String,
     valid: bool,
@@ -60,7 +60,7 @@ struct PairLine {
     remote: std::net::IpAddr,
 }
 
-pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, CommandError> {
     let file = invocation.config.display().to_string();
     match config_file::load(&invocation.config) {
         Ok(config) => check(&file, &config, args.json),
@@ -69,33 +69,33 @@ pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Fail
                 ConfigError::Invalid { problems, .. } => problems.iter().map(Mistake::from).collect(),
                 ConfigError::Unreadable { .. } => vec![Mistake::anywhere(&error.to_string())],
             };
-            let exit = Failure::from(error).exit;
-            print_json(&Report::invalid(file, mistakes))?;
-            Err(Failure::new(exit, ""))
+            let exit = CommandError::from(error).exit;
+            print_json(&CheckJson::invalid(file, mistakes))?;
+            Err(CommandError::new(exit, ""))
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Says what a valid file means on this host: it can still name a secret that is not there, or other hosts.
-fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
+fn check(file: &str, config: &Config, json: bool) -> Result<Exit, CommandError> {
     let remembered = context::saved(config).ok().and_then(|saved| saved.node);
     let node = context::whoami(config, remembered.as_ref());
-    let secrets = credentials::load_secrets(config).map_err(Failure::from);
+    let secrets = credentials::load_secrets(config).map_err(CommandError::from);
     let node_found = node.as_ref().ok().copied();
     // Where it is not known who this host is, its own key cannot be asked for.
-    let credentials = node_found.map(|node| own_proof(config, node).map_err(Failure::from)).transpose();
+    let credentials = node_found.map(|node| own_proof(config, node).map_err(CommandError::from)).transpose();
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
     let secret = secrets.as_ref().ok().and_then(|(secret, _)| secret.as_ref());
     let secret_found = secret.map(|secret| secret.id().to_string());
     let mut beside = node_found.map(|node| status::beside(config, node)).unwrap_or_default();
     // The kernel's tables are for root alone.
     beside.extend(node_found.and_then(|node| others::problems(config, node).ok()).into_iter().flatten());
-    let failures: Vec<Failure> =
+    let failures: Vec<CommandError> =
         [node.err(), secrets.err(), credentials.err()].into_iter().flatten().collect();
 
     if json {
-        let report = Report {
+        let report = CheckJson {
             schema: 1,
             file: file.to_owned(),
             valid: failures.is_empty(),
@@ -126,7 +126,7 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, Failure> {
         None => Ok(Exit::Done),
         Some(first) => {
             let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
-            Err(Failure::new(first.exit, if json { String::new() } else { messages.join("\n") }))
+            Err(CommandError::new(first.exit, if json { String::new() } else { messages.join("\n") }))
         }
     }
 }
@@ -340,7 +340,7 @@ fn peers_may(disable: bool) -> &'static str {
     }
 }
 
-impl Report {
+impl CheckJson {
     fn invalid(file: String, errors: Vec<Mistake>) -> Self {
         Self {
             schema: 1,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use crate::control;
 use crate::control::{ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request};
 use crate::observe::Progress;
@@ -64,7 +64,7 @@ impl fmt::Display for RequestInWords {
     }
 }
 
-impl From<AskError> for Failure {
+impl From<AskError> for CommandError {
     fn from(error: AskError) -> Self {
         let exit = match &error {
             AskError::NoAgent(_) => Exit::NoAgent,

@@ -2,11 +2,11 @@
 
 use super::args::Invocation;
 use super::context;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::term::print;
 use crate::control::Request;
 
-pub(super) fn run(invocation: &Invocation) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
     // A trial goes on by what is in force, whatever has become of the file.
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);

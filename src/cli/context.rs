@@ -10,18 +10,18 @@ use crate::types::NodeName;
 
 use super::args::Invocation;
 use super::client::Client;
-use super::exit::Failure;
+use super::exit::CommandError;
 use super::render;
 use super::term::tell;
 
 /// Reads the configuration that the command line names.
-pub(super) fn config(invocation: &Invocation) -> Result<Config, Failure> {
+pub(super) fn config(invocation: &Invocation) -> Result<Config, CommandError> {
     Ok(config_file::load(&invocation.config)?)
 }
 
 /// The same for commands that concern what is at work: where the file is broken, what an agent goes on with,
 /// and what is wrong with the file.
-pub(super) fn config_at_work(invocation: &Invocation) -> Result<(Config, Option<ConfigError>), Failure> {
+pub(super) fn config_at_work(invocation: &Invocation) -> Result<(Config, Option<ConfigError>), CommandError> {
     Ok(config_file::load_or_last_good(&invocation.config)?)
 }
 
@@ -32,12 +32,15 @@ pub(super) fn client(config: &Config) -> Client {
 
 /// Which node of `config` this host is. `remembered` is what the agent once found, for a host whose
 /// addresses are not there.
-pub(super) fn whoami<'c>(config: &'c Config, remembered: Option<&NodeName>) -> Result<&'c Node, Failure> {
+pub(super) fn whoami<'c>(
+    config: &'c Config,
+    remembered: Option<&NodeName>,
+) -> Result<&'c Node, CommandError> {
     Ok(config.whoami(&addresses()?, named_node().as_deref(), remembered)?)
 }
 
 /// The addresses of `node` that this host does not have now.
-pub(super) fn missing_addresses(node: &Node) -> Result<Vec<IpAddr>, Failure> {
+pub(super) fn missing_addresses(node: &Node) -> Result<Vec<IpAddr>, CommandError> {
     let own = addresses()?;
     Ok(node.own_addresses().filter(|address| !own.contains(address)).collect())
 }
@@ -58,12 +61,12 @@ pub(super) fn unpaired_in_words(names: &[NodeName]) -> String {
     )
 }
 
-fn addresses() -> Result<Vec<IpAddr>, Failure> {
-    own_addresses().map_err(|error| Failure::io("listing this host's addresses", &error))
+fn addresses() -> Result<Vec<IpAddr>, CommandError> {
+    own_addresses().map_err(|error| CommandError::io("listing this host's addresses", &error))
 }
 
 /// What the last agent left.
-pub(super) fn saved(config: &Config) -> Result<Saved, Failure> {
+pub(super) fn saved(config: &Config) -> Result<Saved, CommandError> {
     Ok(Saved::load(&config.state_path())?)
 }
 

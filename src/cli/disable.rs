@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::args::{DisableArgs, Invocation};
 use super::client::{AskError, Client};
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::follow::follow;
 use super::progress::View;
-use super::status::Silence;
+use super::status::NoAnswer;
 use super::term::{Style, print, print_json, tell};
 use super::{context, render, status};
 use crate::config::Config;
@@ -22,7 +22,7 @@ use crate::types::{Protection, RowState};
 const FORCE: &str = "; or run `hostseal disable --force`, which needs no agent: it removes everything at once, and \
                      packets under way can be lost";
 
-pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, CommandError> {
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
     go_clear(invocation, args, &config, &client)
@@ -41,7 +41,7 @@ fn go_clear(
     args: &DisableArgs,
     config: &Config,
     client: &Client,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
     if !client.is_there().map_err(name_force)? {
         return without_agent(&invocation.config, config, args);
@@ -59,7 +59,7 @@ fn go_clear(
     show(&status, args)?;
     match status.protection == Protection::Off {
         true => Ok(Exit::Done),
-        false => Err(Failure::new(
+        false => Err(CommandError::new(
             Exit::Degraded,
             "not everything is in the clear yet. The agent goes on; `hostseal status --watch` shows the progress",
         )),
@@ -67,16 +67,16 @@ fn go_clear(
 }
 
 /// Names `--force` where the agent does not answer: nobody has to wait for it to go back to the clear.
-fn name_force(error: AskError) -> Failure {
+fn name_force(error: AskError) -> CommandError {
     let silent = matches!(error, AskError::TimedOut { .. } | AskError::Answer(_) | AskError::Mismatch(_));
-    let mut failure = Failure::from(error);
+    let mut failure = CommandError::from(error);
     if silent {
         failure.message += FORCE;
     }
     failure
 }
 
-fn show(status: &Status, args: &DisableArgs) -> Result<(), Failure> {
+fn show(status: &Status, args: &DisableArgs) -> Result<(), CommandError> {
     match args.json {
         true => print_json(status)?,
         false => print(&render::status(status, render::Extent::of_stdout(), Style::of_stdout()))?,
@@ -86,10 +86,10 @@ fn show(status: &Status, args: &DisableArgs) -> Result<(), Failure> {
 
 /// Nothing is to be done where nothing of ours is there; else somebody must do it in stages, and that is
 /// the agent.
-fn without_agent(file: &Path, config: &Config, args: &DisableArgs) -> Result<Exit, Failure> {
+fn without_agent(file: &Path, config: &Config, args: &DisableArgs) -> Result<Exit, CommandError> {
     let off = context::saved(config)?.protection == Protection::Off;
     if !off || status::read_kernel()?.holds_ours() {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::NoAgent,
             format!(
                 "no agent runs, and without one this host cannot go back to clear without loss. Start one \
@@ -99,7 +99,7 @@ fn without_agent(file: &Path, config: &Config, args: &DisableArgs) -> Result<Exi
     }
     unmark(file);
     match args.json {
-        true => print_json(&status::from_kernel(file, config, Silence::Gone)?)?,
+        true => print_json(&status::from_kernel(file, config, NoAnswer::Gone)?)?,
         false => print("protection off: nothing of hostseal's is in the kernel\n")?,
     };
     Ok(Exit::Done)

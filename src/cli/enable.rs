@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::args::{EnableArgs, Invocation};
 use super::client::AskError;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::follow::follow;
 use super::progress::View;
 use super::term::{Style, print, print_json, tell};
@@ -17,11 +17,11 @@ use crate::observe::{Progress, RowProgress};
 use crate::store::credentials;
 use crate::types::{Pair, Protection, RowState};
 
-pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
     let config = context::config(invocation)?;
     if args.strict && config.protection.mode == Mode::Prefer {
-        return Err(Failure::new(
+        return Err(CommandError::new(
             Exit::Usage,
             "--strict blocks hosts that cannot encrypt, but protection.mode = \"prefer\" leaves them in the \
              clear: drop --strict, or set the mode to \"require\"",
@@ -89,20 +89,20 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Fa
 }
 
 /// Says which nodes this host cannot be protected with, and fails where these are all.
-fn warn_of_unpaired(config: &Config, node: &Node) -> Result<(), Failure> {
+fn warn_of_unpaired(config: &Config, node: &Node) -> Result<(), CommandError> {
     let unpaired = context::unpaired(config, node);
     if unpaired.is_empty() {
         return Ok(());
     }
     let words = context::unpaired_in_words(&unpaired);
     if config.pairs(node).is_empty() {
-        return Err(Failure::new(Exit::Usage, format!("nothing would be protected: {words}")));
+        return Err(CommandError::new(Exit::Usage, format!("nothing would be protected: {words}")));
     }
     tell(&words);
     Ok(())
 }
 
-fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, Failure> {
+fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, CommandError> {
     match args.json {
         true => print_json(&status)?,
         false => print("enabled; `hostseal status --watch` shows the progress\n")?,
@@ -135,9 +135,9 @@ impl Course {
 }
 
 /// The agent has taken the order and is gone: the host is somewhere in between.
-fn gone(error: AskError) -> Failure {
+fn gone(error: AskError) -> CommandError {
     match error {
-        AskError::NoAgent(_) => Failure::new(
+        AskError::NoAgent(_) => CommandError::new(
             Exit::Degraded,
             "the agent ended on the way: see its log; `hostseal status` shows what the kernel holds",
         ),

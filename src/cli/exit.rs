@@ -39,14 +39,14 @@ impl From<Exit> for ExitCode {
 
 /// Why a command failed.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandError {
     /// The status to end with.
     pub exit: Exit,
     /// What happened, to what, and what to do next; empty where it has been said already.
     pub message: String,
 }
 
-impl Failure {
+impl CommandError {
     /// A failure with its status and its words.
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, message: message.to_string() }
@@ -64,7 +64,7 @@ impl Failure {
 }
 
 /// Says what went wrong, if anything, and turns the outcome into the process's exit status.
-pub fn finish(outcome: Result<Exit, Failure>) -> ExitCode {
+pub fn finish(outcome: Result<Exit, CommandError>) -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -85,7 +85,7 @@ fn by_kind(source: &io::Error, otherwise: Exit) -> Exit {
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         let exit = match &error {
             ConfigError::Unreadable { source, .. } => by_kind(source, Exit::Usage),
@@ -95,13 +95,13 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<WhoamiError> for Failure {
+impl From<WhoamiError> for CommandError {
     fn from(error: WhoamiError) -> Self {
         Self::new(Exit::Usage, error)
     }
 }
 
-impl From<PrivateFileError> for Failure {
+impl From<PrivateFileError> for CommandError {
     fn from(error: PrivateFileError) -> Self {
         let exit = match &error {
             PrivateFileError::Unreadable { source, .. } => by_kind(source, Exit::Usage),
@@ -111,7 +111,7 @@ impl From<PrivateFileError> for Failure {
     }
 }
 
-impl From<CredentialsError> for Failure {
+impl From<CredentialsError> for CommandError {
     fn from(error: CredentialsError) -> Self {
         match error {
             CredentialsError::File(error) => error.into(),
@@ -120,7 +120,7 @@ impl From<CredentialsError> for Failure {
     }
 }
 
-impl From<SavedError> for Failure {
+impl From<SavedError> for CommandError {
     fn from(error: SavedError) -> Self {
         let exit = match &error {
             SavedError::Io { source, .. } => by_kind(source, Exit::Failed),
@@ -130,7 +130,7 @@ impl From<SavedError> for Failure {
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for CommandError {
     fn from(error: ReadError) -> Self {
         let exit = match &error {
             ReadError::Refused(source) => by_kind(source, Exit::Failed),
@@ -140,7 +140,7 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<PreflightError> for Failure {
+impl From<PreflightError> for CommandError {
     fn from(error: PreflightError) -> Self {
         let exit = match &error {
             PreflightError::NotPermitted => Exit::NotPermitted,
@@ -150,7 +150,7 @@ impl From<PreflightError> for Failure {
     }
 }
 
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
         let error = match error.downcast::<ConfigError>() {
             Ok(error) => return error.into(),

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::args::Invocation;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::term::print;
 
 /// Behind bash's script: it knows words of the grammar alone, and `status` takes names of nodes.
@@ -39,7 +39,7 @@ const ZSH_NODES: [&str; 2] =
 const ZSH_FUNCTION: &str =
     "\n_hostseal_nodes() {\n    compadd -- ${(f)\"$(hostseal nodes 2>/dev/null)\"}\n}\n";
 
-pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
+pub(super) fn completions(shell: Shell) -> Result<Exit, CommandError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Invocation::command(), "hostseal", &mut script);
     let mut script = String::from_utf8_lossy(&script).into_owned();
@@ -57,18 +57,19 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
 }
 
 /// Writes `hostseal.1` and a page for each command into `directory`, or prints the former.
-pub(super) fn man(directory: Option<&Path>) -> Result<Exit, Failure> {
+pub(super) fn man(directory: Option<&Path>) -> Result<Exit, CommandError> {
     let mut command = Invocation::command().disable_help_subcommand(true);
     command.build();
     match directory {
         None => {
-            let (_, page) = page(&command).map_err(|error| Failure::io("making the manual page", &error))?;
+            let (_, page) =
+                page(&command).map_err(|error| CommandError::io("making the manual page", &error))?;
             print(&page)?;
         }
         Some(directory) => {
             fs::create_dir_all(directory)
                 .and_then(|()| pages(&command, directory))
-                .map_err(|error| Failure::io(format!("writing to {}", directory.display()), &error))?;
+                .map_err(|error| CommandError::io(format!("writing to {}", directory.display()), &error))?;
         }
     }
     Ok(Exit::Done)

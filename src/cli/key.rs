@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::args::{Invocation, KeyCommand, KeyType};
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::new::{refuse_existing, write_new};
 use super::term::{print, tell};
 use crate::identity::{KeyKind, PrivateKey, PublicKey};
 use crate::store::credentials::key_file;
 use crate::store::private_file;
 
-pub(super) fn run(invocation: &Invocation, command: &KeyCommand) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation, command: &KeyCommand) -> Result<Exit, CommandError> {
     match command {
         KeyCommand::Generate { kind, file } => {
             let kind = match kind {
@@ -27,15 +27,15 @@ pub(super) fn run(invocation: &Invocation, command: &KeyCommand) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-fn generate(invocation: &Invocation, kind: KeyKind, file: &Path) -> Result<(), Failure> {
+fn generate(invocation: &Invocation, kind: KeyKind, file: &Path) -> Result<(), CommandError> {
     let instead = "`hostseal key show` prints its line. For a new key, name another file \
                    (`hostseal key generate FILE`)";
     refuse_existing(file, instead)?;
-    let pem = PrivateKey::generate(kind).map_err(|error| Failure::new(Exit::Failed, error))?;
-    let key = PrivateKey::from_pem(&pem).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let pem = PrivateKey::generate(kind).map_err(|error| CommandError::new(Exit::Failed, error))?;
+    let key = PrivateKey::from_pem(&pem).map_err(|error| CommandError::new(Exit::Failed, error))?;
     let directory = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)
-        .map_err(|error| Failure::io(format!("making {}", directory.display()), &error))?;
+        .map_err(|error| CommandError::io(format!("making {}", directory.display()), &error))?;
     write_new(file, &pem, 0o600)?;
     if !invocation.quiet {
         tell(&format!(
@@ -48,7 +48,7 @@ fn generate(invocation: &Invocation, kind: KeyKind, file: &Path) -> Result<(), F
 }
 
 /// The line of `[[nodes]]`.
-fn show(key: &PublicKey) -> Result<(), Failure> {
+fn show(key: &PublicKey) -> Result<(), CommandError> {
     print(&format!("public_key = \"{key}\"\n")).map(drop)
 }
 

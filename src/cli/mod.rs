@@ -39,7 +39,7 @@ mod term;
 mod tests;
 
 pub use args::{AgentArgs, Command, DisableArgs, Invocation, parse};
-pub use exit::{Exit, Failure, finish};
+pub use exit::{CommandError, Exit, finish};
 pub use log::start_log;
 pub use start::detach;
 pub use term::print;
@@ -48,7 +48,7 @@ pub use term::print;
 ///
 /// # Errors
 /// It failed: with what to tell the operator, and the exit status.
-pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
+pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
     match &invocation.command {
         Command::Secret(args) => secret::run(invocation, args),
         Command::Key(args) => key::run(invocation, args),
@@ -64,7 +64,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, Failure> {
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
         Command::Agent(_) | Command::Guard | Command::Hold => {
-            Err(Failure::new(Exit::Failed, "this writes to the kernel, and is not run from here"))
+            Err(CommandError::new(Exit::Failed, "this writes to the kernel, and is not run from here"))
         }
     }
 }

@@ -8,15 +8,15 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::args::{Invocation, NewArgs, NewNode};
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::secret;
 use super::term::print;
 use crate::config::{Config, ConfigError};
 use crate::machine::own_addresses;
 
-pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, CommandError> {
     let file = std::path::absolute(&invocation.config)
-        .map_err(|error| Failure::io(format!("{}", invocation.config.display()), &error))?;
+        .map_err(|error| CommandError::io(format!("{}", invocation.config.display()), &error))?;
     let directory = file.parent().unwrap_or(Path::new("/"));
     let secret_file = directory.join("secret");
     let text = text(args, &secret_file);
@@ -29,7 +29,7 @@ pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failu
     let secret = secret::generate()?;
     let line = Zeroizing::new(format!("{}\n", *secret.to_line()));
     fs::create_dir_all(directory)
-        .map_err(|error| Failure::io(format!("making {}", directory.display()), &error))?;
+        .map_err(|error| CommandError::io(format!("making {}", directory.display()), &error))?;
     write_new(&secret_file, &line, 0o600)?;
     write_new(&file, &text, 0o644)?;
     let own = own_addresses().unwrap_or_default();
@@ -41,29 +41,29 @@ pub(super) fn run(invocation: &Invocation, args: &NewArgs) -> Result<Exit, Failu
 }
 
 /// Refuses to go on where `file` exists, and says what to do `instead`.
-pub(super) fn refuse_existing(file: &Path, instead: &str) -> Result<(), Failure> {
+pub(super) fn refuse_existing(file: &Path, instead: &str) -> Result<(), CommandError> {
     match fs::symlink_metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::io(format!("looking for {}", file.display()), &error)),
+        Err(error) => Err(CommandError::io(format!("looking for {}", file.display()), &error)),
         Ok(_) => {
             let message = format!("{} exists and is not overwritten: {instead}", file.display());
-            Err(Failure::new(Exit::Usage, message))
+            Err(CommandError::new(Exit::Usage, message))
         }
     }
 }
 
-pub(super) fn write_new(file: &Path, contents: &str, mode: u32) -> Result<(), Failure> {
+pub(super) fn write_new(file: &Path, contents: &str, mode: u32) -> Result<(), CommandError> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(file)?;
         file.write_all(contents.as_bytes())?;
         file.sync_all()
     };
-    write().map_err(|error| Failure::io(format!("writing {}", file.display()), &error))
+    write().map_err(|error| CommandError::io(format!("writing {}", file.display()), &error))
 }
 
 /// What the rules of the file say to what was asked for. The places that they name are in a text that
 /// nobody has seen, so only the words are shown.
-fn check(args: &NewArgs, text: &str) -> Result<(), Failure> {
+fn check(args: &NewArgs, text: &str) -> Result<(), CommandError> {
     match Config::parse(text, "") {
         Ok(_) => Ok(()),
         Err(ConfigError::Invalid { problems, .. }) => {
@@ -77,7 +77,7 @@ fn check(args: &NewArgs, text: &str) -> Result<(), Failure> {
                 format!("{subject}: {message}")
             };
             let problems: Vec<String> = problems.iter().map(describe).collect();
-            Err(Failure::new(Exit::Usage, problems.join("\n")))
+            Err(CommandError::new(Exit::Usage, problems.join("\n")))
         }
         Err(error) => Err(error.into()),
     }

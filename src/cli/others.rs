@@ -1,6 +1,6 @@
 //! What of this host's system gets in the way of protection: IPsec of other software, and holes.
 
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::status::read_kernel;
 use super::term::tell;
 use crate::config::{Config, Exemptions, Node};
@@ -13,7 +13,7 @@ use crate::types::{Pair, Problem};
 ///
 /// # Errors
 /// The kernel's tables cannot be read.
-pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, Failure> {
+pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, CommandError> {
     let pairs = config.pairs(node);
     let exempt = Exemptions::of(config, Some(node));
     Ok(strangers::problems(&read_kernel()?.strangers, Ground { pairs: &pairs, exempt: &exempt }))
@@ -23,15 +23,15 @@ pub(super) fn problems(config: &Config, node: &Node) -> Result<Vec<Problem>, Fai
 ///
 /// # Errors
 /// The kernel does not tell of its network.
-pub(super) fn holes(config: &Config, node: &Node) -> Result<Vec<Problem>, Failure> {
+pub(super) fn holes(config: &Config, node: &Node) -> Result<Vec<Problem>, CommandError> {
     let pairs: Vec<Pair> = config.pairs(node).into_iter().map(|(_, pair)| pair).collect();
-    let network = Network::open().map_err(|error| Failure::io("asking for this host's network", &error));
+    let network = Network::open().map_err(|error| CommandError::io("asking for this host's network", &error));
     Ok(holes::problems(&machine::holes(&mut network?, &pairs)))
 }
 
 /// Refuses to protect a host on which other software has the first word: its traffic would get past
 /// hostseal's policies, or hostseal's peers would drop it. What has no effect is only said.
-pub(super) fn check(config: &Config, node: &Node) -> Result<(), Failure> {
+pub(super) fn check(config: &Config, node: &Node) -> Result<(), CommandError> {
     let (wrong, harmless): (Vec<_>, Vec<_>) =
         problems(config, node)?.into_iter().partition(Problem::is_critical);
     harmless.iter().for_each(|problem| tell(&problem.message));
@@ -40,5 +40,5 @@ pub(super) fn check(config: &Config, node: &Node) -> Result<(), Failure> {
     }
     let messages: Vec<&str> = wrong.iter().map(|problem| problem.message.as_str()).collect();
     let message = format!("nothing has been changed: {}", messages.join("\n"));
-    Err(Failure::new(Exit::Failed, message))
+    Err(CommandError::new(Exit::Failed, message))
 }

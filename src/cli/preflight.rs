@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 
 use super::context;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::listeners::{Holder, Listener, udp_listeners};
 use crate::config::{Config, Node};
 use crate::types::EncapsulationMode;
@@ -17,14 +17,14 @@ const NET_BIND_SERVICE: u32 = 10;
 const NET_ADMIN: u32 = 12;
 
 /// Whether this process may do what an agent does, and this kernel can.
-pub(super) fn check(config: &Config, node: &Node) -> Result<(), Failure> {
+pub(super) fn check(config: &Config, node: &Node) -> Result<(), CommandError> {
     permitted(config.keying.port.min(config.keying.nat_port))?;
     is_here(node)?;
     kernel_can(&node.addresses)
 }
 
 /// Whether this host has an address of the node that it was said to be.
-fn is_here(node: &Node) -> Result<(), Failure> {
+fn is_here(node: &Node) -> Result<(), CommandError> {
     let missing = context::missing_addresses(node)?;
     if missing.len() < node.addresses.len() {
         return Ok(());
@@ -36,12 +36,12 @@ fn is_here(node: &Node) -> Result<(), Failure> {
         node.name,
         missing.join(", ")
     );
-    Err(Failure::new(Exit::Usage, message))
+    Err(CommandError::new(Exit::Usage, message))
 }
 
 /// Whether the ports that an agent needs are free. Not to be asked where one of ours runs: it has it.
-pub(super) fn check_port(config: &Config, node: &Node) -> Result<(), Failure> {
-    let listeners = udp_listeners().map_err(|error| Failure::io("listing UDP sockets", &error))?;
+pub(super) fn check_port(config: &Config, node: &Node) -> Result<(), CommandError> {
+    let listeners = udp_listeners().map_err(|error| CommandError::io("listing UDP sockets", &error))?;
     let own: Vec<IpAddr> = node.own_addresses().chain(config.floating_at(node)).collect();
     let in_udp = config.esp.encapsulation != EncapsulationMode::Never;
     let nat = (config.keying.nat_port, "set keying.nat_port, or esp.encapsulation to \"never\"");
@@ -50,7 +50,7 @@ pub(super) fn check_port(config: &Config, node: &Node) -> Result<(), Failure> {
         let held = listeners.iter().filter(|listener| listener.is_in_the_way(port, &own));
         let mut holders = held.map(Listener::holder).filter(|holder| !is_kept(holder.as_ref()));
         if let Some(holder) = holders.next() {
-            return Err(Failure::new(Exit::Failed, port_is_held(port, holder, otherwise)));
+            return Err(CommandError::new(Exit::Failed, port_is_held(port, holder, otherwise)));
         }
     }
     Ok(())
@@ -75,9 +75,9 @@ fn port_is_held(port: u16, holder: Option<Holder>, otherwise: &str) -> String {
     format!("UDP {port} is held by {by}: stop it or {otherwise}")
 }
 
-fn permitted(port: u16) -> Result<(), Failure> {
+fn permitted(port: u16) -> Result<(), CommandError> {
     let status = fs::read_to_string("/proc/self/status")
-        .map_err(|error| Failure::io("reading /proc/self/status", &error))?;
+        .map_err(|error| CommandError::io("reading /proc/self/status", &error))?;
     let needed =
         [(NET_ADMIN, "CAP_NET_ADMIN", true), (NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE", port < 1024)];
     let have = effective_capabilities(&status);
@@ -90,7 +90,7 @@ fn permitted(port: u16) -> Result<(), Failure> {
         [] => Ok(()),
         missing => {
             let message = format!("not permitted: this needs {}; run as root", missing.join(" and "));
-            Err(Failure::new(Exit::NotPermitted, message))
+            Err(CommandError::new(Exit::NotPermitted, message))
         }
     }
 }
@@ -104,9 +104,9 @@ fn effective_capabilities(status: &str) -> u64 {
         .unwrap_or(0)
 }
 
-fn kernel_can(addresses: &[IpAddr]) -> Result<(), Failure> {
+fn kernel_can(addresses: &[IpAddr]) -> Result<(), CommandError> {
     let mut kernel = Tables::open()
-        .map_err(|error| Failure::io("opening the kernel's IPsec tables (module xfrm_user)", &error))?;
+        .map_err(|error| CommandError::io("opening the kernel's IPsec tables (module xfrm_user)", &error))?;
     for (family, used) in [
         (Family::V4, addresses.iter().any(IpAddr::is_ipv4)),
         (Family::V6, addresses.iter().any(IpAddr::is_ipv6)),

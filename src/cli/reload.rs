@@ -2,10 +2,10 @@
 
 use super::args::Invocation;
 use super::context;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::term::print;
 
-pub(super) fn run(invocation: &Invocation) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
     let (config, _) = context::config_at_work(invocation)?;
     let changes = context::client(&config).reload()?;
     match changes.as_slice() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::exit::Failure;
+use super::exit::CommandError;
 use crate::config::Config;
 use crate::store::{Saved, SavedError, enabled};
 use crate::types::{KernelState, Problem, ProblemCode, Protection};
@@ -30,7 +30,7 @@ impl Remembered {
     ///
     /// # Errors
     /// The system refused to read it.
-    pub(super) fn load(file: &Path, config: &Config) -> Result<Self, Failure> {
+    pub(super) fn load(file: &Path, config: &Config) -> Result<Self, CommandError> {
         let state = config.state_path();
         if let Some(saved) = enabled::in_place_of_lost_state(file, config) {
             let words = format!("{} is lost: every pair counts as sealed", state.display());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::exit::Failure;
+use super::exit::CommandError;
 use super::term::{Audience, print};
 
 /// The alternate screen, no cursor, no wrapping.
@@ -28,12 +28,12 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Takes the terminal over. Signals that end the process end [`Screen::wait`] from now on.
-    pub(super) fn enter() -> Result<Self, Failure> {
+    pub(super) fn enter() -> Result<Self, CommandError> {
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH] {
             signals.add(signal);
         }
-        signals.thread_block().map_err(|errno| Failure::io("blocking signals", &errno.into()))?;
+        signals.thread_block().map_err(|errno| CommandError::io("blocking signals", &errno.into()))?;
         let (sender, calls) = channel();
         std::thread::spawn(move || {
             while let Ok(signal) = signals.wait() {
@@ -48,7 +48,7 @@ impl Screen {
     }
 
     /// Shows `lines` and nothing else.
-    pub(super) fn draw(&self, lines: &[String]) -> Result<Audience, Failure> {
+    pub(super) fn draw(&self, lines: &[String]) -> Result<Audience, CommandError> {
         // All is cleared before it is written: behind the last column of a line, that column would be cleared too.
         print(&format!("\x1b[H\x1b[J{}", lines.join("\r\n")))
     }

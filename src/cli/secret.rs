@@ -6,12 +6,12 @@ use zeroize::Zeroizing;
 
 use super::args::{Invocation, SecretCommand};
 use super::context;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::term::print;
 use crate::identity::Secret;
 use crate::store::{credentials, private_file};
 
-pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Exit, CommandError> {
     match command {
         SecretCommand::Generate => {
             let line = Zeroizing::new(format!("{}\n", *generate()?.to_line()));
@@ -29,10 +29,10 @@ pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Ex
 }
 
 /// A new secret from the system's randomness.
-pub(super) fn generate() -> Result<Secret, Failure> {
+pub(super) fn generate() -> Result<Secret, CommandError> {
     let mut bytes = Zeroizing::new([0u8; 32]);
     SysRng
         .try_fill_bytes(&mut *bytes)
-        .map_err(|error| Failure::new(Exit::Failed, format!("the system has no randomness: {error}")))?;
+        .map_err(|error| CommandError::new(Exit::Failed, format!("the system has no randomness: {error}")))?;
     Ok(Secret::new(*bytes))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::args::Invocation;
 use super::client::Client;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::log;
 use crate::config::{Config, DEFAULT_PATH};
 
@@ -30,32 +30,33 @@ pub(super) struct Started {
 
 /// Sees to it that guard and agent start at every boot, where systemd has our units. Elsewhere that is the
 /// operator's to arrange.
-pub(super) fn at_boot(invocation: &Invocation) -> Result<(), Failure> {
+pub(super) fn at_boot(invocation: &Invocation) -> Result<(), CommandError> {
     if systemd_has_it(&invocation.config) { systemctl("enable") } else { Ok(()) }
 }
 
 /// Starts the agent; it may not answer yet.
-pub(super) fn start(invocation: &Invocation, config: &Config) -> Result<Started, Failure> {
+pub(super) fn start(invocation: &Invocation, config: &Config) -> Result<Started, CommandError> {
     if systemd_has_it(&invocation.config) { by_systemd() } else { detached(invocation, config) }
 }
 
 /// Waits until an agent answers.
-pub(super) fn wait(mut started: Started, client: &Client, deadline: Instant) -> Result<(), Failure> {
+pub(super) fn wait(mut started: Started, client: &Client, deadline: Instant) -> Result<(), CommandError> {
     loop {
         if client.is_there()? {
             return Ok(());
         }
         if let Some((child, log)) = &mut started.child {
-            let ended = child.try_wait().map_err(|error| Failure::io("waiting for the agent", &error))?;
+            let ended =
+                child.try_wait().map_err(|error| CommandError::io("waiting for the agent", &error))?;
             if let Some(status) = ended {
                 // Both are written for people, and the log's last line says why.
                 let message = format!("the agent ended at once ({status}):\n{}", last_lines(log));
-                return Err(Failure::new(ended_with(status.code()), message));
+                return Err(CommandError::new(ended_with(status.code()), message));
             }
         }
         if Instant::now() >= deadline {
             let message = format!("the agent does not answer yet; {}", started.how);
-            return Err(Failure::new(Exit::Failed, message));
+            return Err(CommandError::new(Exit::Failed, message));
         }
         std::thread::sleep(INTERVAL);
     }
@@ -74,10 +75,10 @@ fn ended_with(code: Option<i32>) -> Exit {
 ///
 /// # Errors
 /// The system refused.
-pub fn detach() -> Result<(), Failure> {
+pub fn detach() -> Result<(), CommandError> {
     nix::unistd::setsid()
         .map(|_| ())
-        .map_err(|errno| Failure::io("starting a session of the agent's own", &errno.into()))
+        .map_err(|errno| CommandError::io("starting a session of the agent's own", &errno.into()))
 }
 
 /// Whether systemd runs this very host (not one that is a network namespace of it) and has our service,
@@ -96,31 +97,31 @@ fn systemd_has_it(config: &Path) -> bool {
             .is_ok_and(|status| status.success())
 }
 
-fn by_systemd() -> Result<Started, Failure> {
+fn by_systemd() -> Result<Started, CommandError> {
     systemctl("start")?;
     let how = "started by systemd: `journalctl -u hostseal` shows its log".to_owned();
     Ok(Started { how, child: None })
 }
 
 /// Has systemd do something to our service.
-fn systemctl(verb: &str) -> Result<(), Failure> {
+fn systemctl(verb: &str) -> Result<(), CommandError> {
     let output = Command::new("systemctl")
         .args(["--quiet", verb, SERVICE])
         .stdin(Stdio::null())
         .output()
-        .map_err(|error| Failure::io("running systemctl", &error))?;
+        .map_err(|error| CommandError::io("running systemctl", &error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let message = format!("systemd did not {verb} {SERVICE}: {}", said.trim());
-        return Err(Failure::new(Exit::Failed, message));
+        return Err(CommandError::new(Exit::Failed, message));
     }
     Ok(())
 }
 
-fn detached(invocation: &Invocation, config: &Config) -> Result<Started, Failure> {
+fn detached(invocation: &Invocation, config: &Config) -> Result<Started, CommandError> {
     let path = config.run_dir.join("agent.log");
     let log = make_log(&config.run_dir, &path)
-        .map_err(|error| Failure::io(format!("writing {}", path.display()), &error))?;
+        .map_err(|error| CommandError::io(format!("writing {}", path.display()), &error))?;
     let spawn = || {
         let file = std::path::absolute(&invocation.config)?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -129,7 +130,7 @@ fn detached(invocation: &Invocation, config: &Config) -> Result<Started, Failure
         command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         command.spawn()
     };
-    let child = spawn().map_err(|error| Failure::io("starting the agent", &error))?;
+    let child = spawn().map_err(|error| CommandError::io("starting the agent", &error))?;
     let how = format!("started as process {}, logging to {}", child.id(), path.display());
     Ok(Started { how, child: Some((child, path)) })
 }
@@ -159,7 +160,7 @@ mod tests {
         Started { how: "started somehow".to_owned(), child: Some((child, log)) }
     }
 
-    fn wait_for(script: &str, patience: Duration) -> Failure {
+    fn wait_for(script: &str, patience: Duration) -> CommandError {
         let directory = tempfile::tempdir().unwrap();
         let client = Client::new(directory.path().join("socket"));
         wait(started(directory.path(), script), &client, Instant::now() + patience).unwrap_err()

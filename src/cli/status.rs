@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::args::{Invocation, StatusArgs};
 use super::client::{AskError, Client};
 use super::context;
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::others;
 use super::remembered::Remembered;
 use super::render::{self, Extent};
@@ -29,14 +29,14 @@ const AGAIN: Duration = Duration::from_millis(250);
 /// How long the agent may take to answer: then the kernel is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
+pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
     run_as_root(invocation, args).map_err(ask_for_root)
 }
 
 /// Says what is to be done about whatever was not permitted.
-fn ask_for_root(failure: Failure) -> Failure {
+fn ask_for_root(failure: CommandError) -> CommandError {
     match failure.exit {
-        Exit::NotPermitted => Failure::new(
+        Exit::NotPermitted => CommandError::new(
             Exit::NotPermitted,
             format!(
                 "only root may ask the agent and read the kernel's IPsec tables: `sudo hostseal status` ({})",
@@ -47,10 +47,10 @@ fn ask_for_root(failure: Failure) -> Failure {
     }
 }
 
-fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Failure> {
+fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
     let (config, broken) = context::config_at_work(invocation)?;
     check_names(&config, &args.nodes)?;
-    let look = || -> Result<Status, Failure> {
+    let look = || -> Result<Status, CommandError> {
         let status = read(&invocation.config, &config)?;
         refuse_own_name(&status, &args.nodes)?;
         let mut status = only(status, &args.nodes);
@@ -97,7 +97,7 @@ impl AgentNews {
 }
 
 /// Follows the status on a terminal, until somebody ends it.
-fn watch(look: impl Fn() -> Result<Status, Failure>, args: &StatusArgs) -> Result<Exit, Failure> {
+fn watch(look: impl Fn() -> Result<Status, CommandError>, args: &StatusArgs) -> Result<Exit, CommandError> {
     // What is wrong from the start is said where it stays.
     let mut status = look()?;
     let screen = Screen::enter()?;
@@ -122,7 +122,7 @@ pub(super) fn exit_of(status: &Status) -> Exit {
     if status.is_healthy() { Exit::Done } else { Exit::Degraded }
 }
 
-fn show(status: &Status, args: &StatusArgs) -> Result<Audience, Failure> {
+fn show(status: &Status, args: &StatusArgs) -> Result<Audience, CommandError> {
     match (args.json, args.watch) {
         (true, false) => print_json(status),
         (true, true) => print(&(serde_json::to_string(status).unwrap_or_default() + "\n")),
@@ -134,7 +134,7 @@ fn show(status: &Status, args: &StatusArgs) -> Result<Audience, Failure> {
 }
 
 /// How things stand now.
-pub(super) fn read(file: &Path, config: &Config) -> Result<Status, Failure> {
+pub(super) fn read(file: &Path, config: &Config) -> Result<Status, CommandError> {
     match context::client(config).status_within(PATIENCE) {
         Ok(mut status) => {
             if status.config_id != config.config_id() && status.config_error.is_none() {
@@ -146,14 +146,14 @@ pub(super) fn read(file: &Path, config: &Config) -> Result<Status, Failure> {
             }
             Ok(status)
         }
-        Err(AskError::NoAgent(_)) => from_kernel(file, config, Silence::Gone),
-        Err(AskError::TimedOut { pid, .. }) => from_kernel(file, config, Silence::Hangs(pid)),
+        Err(AskError::NoAgent(_)) => from_kernel(file, config, NoAnswer::Gone),
+        Err(AskError::TimedOut { pid, .. }) => from_kernel(file, config, NoAnswer::Hangs(pid)),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Why no agent says how things stand.
-pub(super) enum Silence {
+pub(super) enum NoAnswer {
     /// None runs.
     Gone,
     /// One runs and does not answer; its process, where that is known.
@@ -161,7 +161,7 @@ pub(super) enum Silence {
 }
 
 /// How things stand as far as the kernel and the files say it.
-pub(super) fn from_kernel(file: &Path, config: &Config, silence: Silence) -> Result<Status, Failure> {
+pub(super) fn from_kernel(file: &Path, config: &Config, no_answer: NoAnswer) -> Result<Status, CommandError> {
     let remembered = Remembered::load(file, config)?;
     let node = context::whoami(config, remembered.saved.node.as_ref())?;
     let mut notes = Vec::new();
@@ -183,7 +183,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config, silence: Silence) -> Res
         credentials::load_secrets(config).map(|(secret, _)| secret.map(|secret| secret.id().to_string()));
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
     let present =
-        present_addresses().map_err(|error| Failure::io("listing this host's addresses", &error))?;
+        present_addresses().map_err(|error| CommandError::io("listing this host's addresses", &error))?;
     let mut found: Vec<Problem> = problem.into_iter().collect();
     if saved.protection != Protection::Off {
         found.extend(beside(config, node));
@@ -199,9 +199,9 @@ pub(super) fn from_kernel(file: &Path, config: &Config, silence: Silence) -> Res
         kernel: &kernel,
         statistics: &statistics,
         saved: &saved,
-        agent: match silence {
-            Silence::Gone => Agent::Gone { remedy, boot: boot.as_ref() },
-            Silence::Hangs(pid) => {
+        agent: match no_answer {
+            NoAnswer::Gone => Agent::Gone { remedy, boot: boot.as_ref() },
+            NoAnswer::Hangs(pid) => {
                 let pid = pid.and_then(|pid| u32::try_from(pid).ok());
                 Agent::Hangs { pid, patience: PATIENCE, boot: boot.as_ref() }
             }
@@ -228,27 +228,27 @@ pub(super) fn beside(config: &Config, node: &Node) -> Vec<Problem> {
 }
 
 /// What the kernel holds.
-pub(super) fn read_kernel() -> Result<KernelState, Failure> {
+pub(super) fn read_kernel() -> Result<KernelState, CommandError> {
     let mut kernel =
-        Tables::open().map_err(|error| Failure::io("opening the kernel's IPsec tables", &error))?;
+        Tables::open().map_err(|error| CommandError::io("opening the kernel's IPsec tables", &error))?;
     Ok(kernel.read()?)
 }
 
-fn check_names(config: &Config, names: &[String]) -> Result<(), Failure> {
+fn check_names(config: &Config, names: &[String]) -> Result<(), CommandError> {
     let floating = config.floating.iter().map(|floating| floating.name.as_str());
     let known: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).chain(floating).collect();
     let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };
     let message = format!("there is no node \"{unknown}\"; the file lists {}", known.join(", "));
-    Err(Failure::new(Exit::Usage, message))
+    Err(CommandError::new(Exit::Usage, message))
 }
 
 /// Pairs are named by their other host: there are none with this one.
-fn refuse_own_name(status: &Status, names: &[String]) -> Result<(), Failure> {
+fn refuse_own_name(status: &Status, names: &[String]) -> Result<(), CommandError> {
     match names.iter().find(|name| status.node.as_ref().is_some_and(|node| node.as_str() == **name)) {
         None => Ok(()),
         Some(own) => {
             let message = format!("{own} is this host: `hostseal status` shows all its pairs");
-            Err(Failure::new(Exit::Usage, message))
+            Err(CommandError::new(Exit::Usage, message))
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use serde::Serialize;
 
-use super::exit::Failure;
+use super::exit::CommandError;
 use super::layout::wrap;
 use crate::types::RowState;
 
@@ -22,17 +22,17 @@ pub enum Audience {
 ///
 /// # Errors
 /// The system refused, for another reason than that nobody reads any more.
-pub fn print(text: &str) -> Result<Audience, Failure> {
+pub fn print(text: &str) -> Result<Audience, CommandError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(Audience::There),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Audience::Gone),
-        Err(error) => Err(Failure::io("writing to standard output", &error)),
+        Err(error) => Err(CommandError::io("writing to standard output", &error)),
     }
 }
 
 /// Writes a result as JSON, on several lines.
-pub(super) fn print_json(value: &impl Serialize) -> Result<Audience, Failure> {
+pub(super) fn print_json(value: &impl Serialize) -> Result<Audience, CommandError> {
     // Plain data with string keys: writing it to memory has nothing to fail at.
     let json = serde_json::to_string_pretty(value).unwrap_or_default();
     print(&(json + "\n"))

@@ -7,7 +7,7 @@ use clap::{CommandFactory, Parser};
 
 use super::args::Invocation;
 use super::client::{AskError, Client};
-use super::exit::{Exit, Failure};
+use super::exit::{CommandError, Exit};
 use super::follow::follow;
 use super::progress::View;
 use super::render::{self, Extent};
@@ -422,17 +422,17 @@ fn a_filter_sums_up_what_it_leaves() {
 fn failures_end_with_the_status_of_their_kind() {
     let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     let unreadable = |source| ConfigError::Unreadable { file: "/f".into(), source };
-    assert_eq!(Failure::from(unreadable(denied())).exit, Exit::NotPermitted);
-    assert_eq!(Failure::from(unreadable(std::io::ErrorKind::NotFound.into())).exit, Exit::Usage);
-    assert_eq!(Failure::from(Config::parse("", "f").unwrap_err()).exit, Exit::Usage);
+    assert_eq!(CommandError::from(unreadable(denied())).exit, Exit::NotPermitted);
+    assert_eq!(CommandError::from(unreadable(std::io::ErrorKind::NotFound.into())).exit, Exit::Usage);
+    assert_eq!(CommandError::from(Config::parse("", "f").unwrap_err()).exit, Exit::Usage);
     // What comes out of the agent keeps its kind under its context.
     let from_agent = anyhow::Error::from(Config::parse("", "f").unwrap_err()).context("starting");
-    assert_eq!(Failure::from(from_agent).exit, Exit::Usage);
+    assert_eq!(CommandError::from(from_agent).exit, Exit::Usage);
     let from_agent = anyhow::Error::from(denied()).context("binding UDP 500");
-    let failure = Failure::from(from_agent);
+    let failure = CommandError::from(from_agent);
     assert_eq!(failure.exit, Exit::NotPermitted);
     assert!(failure.message.starts_with("binding UDP 500: "), "{}", failure.message);
-    assert_eq!(Failure::from(anyhow::anyhow!("else")).exit, Exit::Failed);
+    assert_eq!(CommandError::from(anyhow::anyhow!("else")).exit, Exit::Failed);
 }
 
 #[test]
@@ -458,7 +458,7 @@ fn the_client_tells_apart_what_can_go_wrong() {
     let asked = agent(&socket, answers);
     assert!(client.is_there().unwrap());
     assert!(matches!(client.status(), Err(AskError::Mismatch(_))));
-    let failure = Failure::from(client.order(Request::Enable).unwrap_err());
+    let failure = CommandError::from(client.order(Request::Enable).unwrap_err());
     assert_eq!((failure.exit, failure.message.as_str()), (Exit::Usage, "line 5"));
     assert!(client.plan().unwrap_err().to_string().contains("version 9"));
     assert!(matches!(client.plan(), Err(AskError::Answer(_))));
