@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Host;
 use super::core::Core;
-use crate::observe::snapshot::{Heard, KeySnapshot, Knock, PairSnapshot};
+use crate::observe::snapshot::{Heard, KeySnapshot, PairSnapshot, UnlistedRequests};
 use crate::observe::{Snapshot, explain};
 use crate::protect::{GUARDS_MOST, PairMachine};
 use crate::types::{Pair, UnixTime};
@@ -40,15 +40,15 @@ impl Core {
         wall: UnixTime,
         wanted: &dyn Fn(Pair) -> bool,
     ) -> Snapshot<'a> {
-        let knocks = self.engine().unlisted(now);
+        let unlisted = self.engine().unlisted(now);
         Snapshot {
             trial_left: self.trial().map(|end| end.saturating_duration_since(now)),
             drift: self.drift(),
             unread: self.unread(),
             bounds: Some(self.engine().counters().into()),
             unguarded: self.beyond_guard(),
-            knocks: knocks
-                .map(|it| Knock { local: it.local, remote: it.remote, requests: it.requests })
+            unlisted: unlisted
+                .map(|it| UnlistedRequests { local: it.local, remote: it.remote, requests: it.requests })
                 .collect(),
             states: self.pairs().iter().map(|(pair, machine)| (*pair, machine.row_state())).collect(),
             pairs: self

@@ -12,7 +12,7 @@ use crate::types::{
 };
 
 /// Why a pair is not protected: a code of the contract, and words.
-pub type Reason = (ReasonCode, String);
+pub type RowReason = (ReasonCode, String);
 
 /// What an agent knows of its host.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +38,7 @@ pub struct Snapshot<'a> {
     /// How many policies its guards are at most.
     pub guards_most: usize,
     /// Who asks for keys between addresses that are no pair of this host.
-    pub knocks: Vec<Knock>,
+    pub unlisted: Vec<UnlistedRequests>,
     /// How its pairs stand, as far as the agent knows; none while it is not at work.
     pub states: BTreeMap<Pair, RowState>,
     /// What it knows of them, or of those that were asked about.
@@ -47,7 +47,7 @@ pub struct Snapshot<'a> {
 
 /// Requests for keys between addresses that are no pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Knock {
+pub struct UnlistedRequests {
     /// This host's.
     pub local: IpAddr,
     /// That of whoever asks, as it says.
@@ -62,11 +62,11 @@ pub struct PairSnapshot<'a> {
     /// How it stands, as far as the agent knows.
     pub state: RowState,
     /// Why it is neither protected nor off.
-    pub reason: Option<Reason>,
+    pub reason: Option<RowReason>,
     /// Since when all attempts at keys have failed; `None` where the last one has not.
     pub failing_since: Option<UnixTime>,
     /// Why the keys that protect it could not be renewed; `None` where they could.
-    pub unrenewed: Option<Reason>,
+    pub unrenewed: Option<RowReason>,
     /// Whether this host can only wait for the other.
     pub waiting: bool,
     /// How long it stays unless the trial of an end is confirmed; `None` where no end is on trial.

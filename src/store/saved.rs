@@ -114,7 +114,7 @@ pub enum SavedError {
 
 /// The file as it is written.
 #[derive(Serialize, Deserialize)]
-struct Layout {
+struct SavedFile {
     schema: u32,
     protection: Protection,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -122,12 +122,12 @@ struct Layout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trial: Option<Trial>,
     node: Option<NodeName>,
-    pairs: Vec<PairLayout>,
+    pairs: Vec<SavedPair>,
 }
 
 /// JSON has no objects as keys.
 #[derive(Serialize, Deserialize)]
-struct PairLayout {
+struct SavedPair {
     local: std::net::IpAddr,
     remote: std::net::IpAddr,
     record: PairRecord,
@@ -208,7 +208,7 @@ impl Saved {
     /// # Errors
     /// In words, without the name of the file.
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
-        let layout: Layout = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let layout: SavedFile = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         if ![SCHEMA, SCHEMA_TRIAL].contains(&layout.schema) {
             return Err(format!(
                 "it is of version {}, and this program reads versions {SCHEMA} and {SCHEMA_TRIAL}",
@@ -216,11 +216,11 @@ impl Saved {
             ));
         }
         let mut pairs = BTreeMap::new();
-        for PairLayout { local, remote, record } in layout.pairs {
+        for SavedPair { local, remote, record } in layout.pairs {
             let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
             pairs.insert(pair, record);
         }
-        let Layout { protection, leaving, trial, node, .. } = layout;
+        let SavedFile { protection, leaving, trial, node, .. } = layout;
         Ok(Self { protection, leaving, trial, node, pairs })
     }
 
@@ -229,13 +229,13 @@ impl Saved {
         let pairs = self
             .pairs
             .iter()
-            .map(|(pair, record)| PairLayout {
+            .map(|(pair, record)| SavedPair {
                 local: pair.local,
                 remote: pair.remote,
                 record: record.clone(),
             })
             .collect();
-        let layout = Layout {
+        let layout = SavedFile {
             schema: if self.trial.is_some() { SCHEMA_TRIAL } else { SCHEMA },
             protection: self.protection,
             leaving: self.leaving,

@@ -7,7 +7,7 @@ use super::evidence::Evidence;
 use super::{Agent, Encapsulation, PeerRow, SaState, standing};
 use crate::config::Config;
 use crate::observe::differs;
-use crate::observe::snapshot::{Knock, Snapshot};
+use crate::observe::snapshot::{Snapshot, UnlistedRequests};
 use crate::types::units::{human_duration, listed};
 use crate::types::{Problem, ProblemCode, ReasonCode, RowState};
 
@@ -62,8 +62,8 @@ fn unguarded(snapshot: &Snapshot<'_>) -> Option<Problem> {
 
 /// Hosts that ask for keys and are no peers of this one.
 fn unlisted(snapshot: &Snapshot<'_>, config: &Config) -> Vec<Problem> {
-    let problem = |knock: &Knock| {
-        let Knock { local, remote, requests } = knock;
+    let problem = |knock: &UnlistedRequests| {
+        let UnlistedRequests { local, remote, requests } = knock;
         let listed = config.nodes.iter().find(|node| node.addresses.contains(remote));
         let node = listed.map(|node| node.name.clone());
         let words = match &node {
@@ -78,7 +78,7 @@ fn unlisted(snapshot: &Snapshot<'_>, config: &Config) -> Vec<Problem> {
         };
         Problem::info(ProblemCode::UnlistedPeer, node, words)
     };
-    snapshot.knocks.iter().map(problem).collect()
+    snapshot.unlisted.iter().map(problem).collect()
 }
 
 /// Keys of a protected pair end, and attempts to agree new ones have failed.

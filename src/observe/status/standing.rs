@@ -2,7 +2,7 @@
 
 use super::Agent;
 use super::evidence::Evidence;
-use crate::observe::snapshot::{PairSnapshot, Reason};
+use crate::observe::snapshot::{PairSnapshot, RowReason};
 use crate::types::units::human_duration;
 use crate::types::{Pair, Protection, ReasonCode, RowState, UnixTime};
 
@@ -16,7 +16,7 @@ pub(super) fn of(
     pair: Pair,
     kernel: RowState,
     last_heard: Option<UnixTime>,
-) -> (RowState, Option<Reason>) {
+) -> (RowState, Option<RowReason>) {
     let fine = matches!(kernel, RowState::Protected | RowState::Off);
     let unless_fine = |code, words: String| (!fine).then_some((code, words));
     match evidence.agent {
@@ -52,7 +52,7 @@ pub(super) fn agent(pid: Option<u32>) -> String {
 
 /// How a row stands, and why, of which the agent says `own` and the kernel `kernel`: as the agent does, who knows why
 /// and what the path does, but never better than the kernel's policies are, nor worse.
-fn agreed(own: (RowState, Option<Reason>), kernel: RowState) -> (RowState, Option<Reason>) {
+fn agreed(own: (RowState, Option<RowReason>), kernel: RowState) -> (RowState, Option<RowReason>) {
     let refused = own.1.as_ref().is_some_and(|(code, _)| *code == ReasonCode::KernelError);
     match (own.0, kernel) {
         // What it refused opens nothing, and `problems` tells of it.
@@ -68,7 +68,7 @@ fn agreed(own: (RowState, Option<Reason>), kernel: RowState) -> (RowState, Optio
 }
 
 /// A reason, with since when it is so where nobody answers.
-fn dated((code, mut words): Reason, known: &PairSnapshot<'_>) -> Reason {
+fn dated((code, mut words): RowReason, known: &PairSnapshot<'_>) -> RowReason {
     if code == ReasonCode::NoAnswer {
         words.push_str(&since(known));
     }
@@ -87,7 +87,7 @@ fn silent(
     known: &PairSnapshot<'_>,
     state: RowState,
     last_heard: Option<UnixTime>,
-) -> Option<Reason> {
+) -> Option<RowReason> {
     known.heard.filter(|heard| heard.silent && state == RowState::Protected)?;
     let heard = last_heard.map_or_else(
         || "nothing was heard since the agent started".to_owned(),
@@ -104,7 +104,7 @@ fn silent(
 mod tests {
     use super::*;
 
-    fn why(code: ReasonCode) -> Option<Reason> {
+    fn why(code: ReasonCode) -> Option<RowReason> {
         Some((code, "words".to_owned()))
     }
 
