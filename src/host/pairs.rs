@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::holdings::{Holdings, Part, Scope};
 use crate::config::Exemptions;
 use crate::protect::timing::TRIAL_OUT;
-use crate::protect::{Adopted, Beside, Desired, Found, Guard, GuardRules, PairMachine, Plan, policies};
+use crate::protect::{Adopted, AdoptedSa, Beside, Desired, Guard, GuardRules, PairMachine, Plan, policies};
 use crate::types::ours::is_our_policy;
 use crate::types::{Action, Direction, KernelState, Pair, Policy, SaId};
 
@@ -44,11 +44,11 @@ impl Pairs {
     pub fn adopt(&mut self, actual: &KernelState) -> Vec<(Pair, SaId, Direction)> {
         let mut taken = Vec::new();
         let there = |policy: &Policy| actual.policies.get(&policy.id()).filter(|there| is_our_policy(there));
-        let mut found: BTreeMap<Pair, BTreeMap<SaId, Found>> = BTreeMap::new();
+        let mut found: BTreeMap<Pair, BTreeMap<SaId, AdoptedSa>> = BTreeMap::new();
         for reading in actual.sas.values() {
             let pair = Pair { local: reading.id.destination, remote: reading.source };
             for pair in [pair, pair.mirrored()].into_iter().filter(|pair| self.machines.contains_key(pair)) {
-                let sa = Found { direction: reading.direction(pair), reqid: reading.reqid };
+                let sa = AdoptedSa { direction: reading.direction(pair), reqid: reading.reqid };
                 found.entry(pair).or_default().insert(reading.id, sa);
             }
         }
@@ -232,7 +232,11 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
 
 /// The inbound SAs that an agent which died may have made ahead of a proof: both SAs of a child are made together, so
 /// those of one that was agreed are not newer than all outbound ones. `inbound` is what the inbound policy does.
-fn unproven(sas: &BTreeMap<SaId, Found>, actual: &KernelState, inbound: Option<Action>) -> BTreeSet<SaId> {
+fn unproven(
+    sas: &BTreeMap<SaId, AdoptedSa>,
+    actual: &KernelState,
+    inbound: Option<Action>,
+) -> BTreeSet<SaId> {
     let added = |id: &SaId| actual.sas.get(id).map(|reading| reading.added);
     let of = |wanted| sas.iter().filter(move |(_, sa)| sa.direction == wanted).map(|(id, _)| *id);
     let newest = of(Direction::Out).filter_map(|id| added(&id)).max();
@@ -248,7 +252,7 @@ mod tests {
     use super::*;
     use crate::types::{EspSuite, Limits, Reqid, Sa, SaReading, Spi};
 
-    fn reading(direction: Direction, spi: u32, added: u64) -> (Found, SaReading) {
+    fn reading(direction: Direction, spi: u32, added: u64) -> (AdoptedSa, SaReading) {
         let sa = Sa {
             pair: Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap(),
             direction,
@@ -259,7 +263,7 @@ mod tests {
             replay_window: 4096,
             limits: Limits::default(),
         };
-        (Found::of(&sa), SaReading { added, ..SaReading::fresh(&sa) })
+        (AdoptedSa::of(&sa), SaReading { added, ..SaReading::fresh(&sa) })
     }
 
     /// Which of these inbound SAs may be of an unproven party, by their number, where these outbound ones are beside

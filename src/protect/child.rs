@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq as _;
 
 use super::clock::Clock;
-use super::pair::Found;
+use super::pair::AdoptedSa;
 use super::proof::PathProof;
 use super::reason::BlockedWay;
 use super::talk::Talk;
@@ -356,11 +356,11 @@ impl Child {
     }
 
     /// Its SAs that are in the kernel, for whoever goes on without it.
-    pub(super) fn left_behind(&self) -> Vec<(SaId, Found)> {
+    pub(super) fn left_behind(&self) -> Vec<(SaId, AdoptedSa)> {
         let there = matches!(self.install, Install::Done | Install::Lost);
         let bundles = [(self.in_gone, &self.incoming), (self.out_gone, &self.outgoing)];
         let left = bundles.into_iter().filter(|(gone, _)| there && !gone);
-        left.flat_map(|(_, bundle)| bundle.sas()).map(|sa| (sa.id(), Found::of(sa))).collect()
+        left.flat_map(|(_, bundle)| bundle.sas()).map(|sa| (sa.id(), AdoptedSa::of(sa))).collect()
     }
 
     /// How long a packet takes to the peer and back, at most, if that could be measured.

@@ -27,7 +27,7 @@ pub mod word;
 
 pub use child::Child;
 pub use guard::{GUARDS_MOST, Guard, GuardRules};
-pub use pair::{Adopted, Away, Beside, Found, IkeOrder, Order, PairMachine, Rules};
+pub use pair::{Adopted, AdoptedSa, Away, Beside, IkeOrder, Order, PairMachine, Rules};
 pub use plan::{Desired, Indexes, Plan, plan};
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ use crate::types::{Action, Direction, OpError, Pair, ReasonCode, Reqid, RowState
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Adopted {
     /// Its SAs. They keep serving.
-    pub sas: BTreeMap<SaId, Found>,
+    pub sas: BTreeMap<SaId, AdoptedSa>,
     /// Those inbound ones for which the peer may not have proven itself.
     pub unproven: BTreeSet<SaId>,
     /// The SAs that the outbound policy names.
@@ -79,14 +79,14 @@ pub struct Adopted {
 
 /// One SA that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct AdoptedSa {
     /// Which way its packets flow.
     pub direction: Direction,
     /// The set that it belongs to.
     pub reqid: Reqid,
 }
 
-impl Found {
+impl AdoptedSa {
     /// What is left of an SA when nobody knows more of it.
     pub fn of(sa: &Sa) -> Self {
         Self { direction: sa.direction, reqid: sa.reqid }

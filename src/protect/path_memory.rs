@@ -37,7 +37,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum PathOrder {
     /// Ask the peer through the SA.
     Echo,
     /// Ask it inside IKE, and prove the SA once more.
@@ -108,13 +108,13 @@ impl PathMemory {
     }
 
     /// What is to be done now. `proven`: the SA is proven both ways, as far as that was asked for.
-    pub fn poll(&mut self, clock: &mut Clock, proven: bool) -> Option<Step> {
+    pub fn poll(&mut self, clock: &mut Clock, proven: bool) -> Option<PathOrder> {
         match self.question {
             Some(Question::Echo { sent, until }) if clock.due(until) => Some(self.go_on(sent, clock)),
             Some(Question::InIke { until }) if clock.due(until) => {
                 let pause = self.pause.take().map_or(LONGEST_PAUSE, |(pause, _)| pause);
                 (self.question, self.gone) = (None, !proven);
-                (proven && self.note_forgotten(clock.now, pause)).then_some(Step::Reminds)
+                (proven && self.note_forgotten(clock.now, pause)).then_some(PathOrder::Reminds)
             }
             Some(_) => None,
             None => {
@@ -125,14 +125,14 @@ impl PathMemory {
         }
     }
 
-    fn go_on(&mut self, sent: u32, clock: &mut Clock) -> Step {
+    fn go_on(&mut self, sent: u32, clock: &mut Clock) -> PathOrder {
         let (question, until, step) = if sent < ECHOES {
             let until = clock.now + ECHO_EVERY;
-            (Question::Echo { sent: sent + 1, until }, until, Step::Echo)
+            (Question::Echo { sent: sent + 1, until }, until, PathOrder::Echo)
         } else {
             let until = clock.now + REOPENS_WITHIN;
             self.moved = clock.now;
-            (Question::InIke { until }, until, Step::AskInIke)
+            (Question::InIke { until }, until, PathOrder::AskInIke)
         };
         clock.due(until);
         self.question = Some(question);
@@ -210,17 +210,17 @@ mod tests {
                 }
                 while let Some(step) = self.memory.poll(&mut Clock::new(self.now), self.alive) {
                     match step {
-                        Step::Echo => {
+                        PathOrder::Echo => {
                             self.echoes += 1;
                             if self.passes() && self.alive {
                                 self.memory.note_answer(self.now);
                             }
                         }
-                        Step::AskInIke => {
+                        PathOrder::AskInIke => {
                             self.words += 1;
                             self.open = if self.alive { self.now } else { self.open };
                         }
-                        Step::Reminds => self.reminds += 1,
+                        PathOrder::Reminds => self.reminds += 1,
                     }
                 }
             }
@@ -300,9 +300,9 @@ mod tests {
             memory.note_sent(now);
             let mut poll = |after| memory.poll(&mut Clock::new(now + ASK_AFTER + after), true);
             for step in 0..ECHOES {
-                assert_eq!(poll(ECHO_EVERY * step), Some(Step::Echo));
+                assert_eq!(poll(ECHO_EVERY * step), Some(PathOrder::Echo));
             }
-            assert_eq!(poll(ECHO_EVERY * ECHOES), Some(Step::AskInIke));
+            assert_eq!(poll(ECHO_EVERY * ECHOES), Some(PathOrder::AskInIke));
             if answers {
                 memory.note_answer(now + seconds(8));
             }

@@ -37,7 +37,7 @@ const PACKETS_MOST: u32 = 200;
 
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum PathMtu {
     /// All that the kernel lets out gets through.
     Fine,
     /// Nothing: the other end does not answer.
@@ -66,7 +66,7 @@ pub struct Sizing {
     sent: u32,
     /// The size of the packet that was sent when all that was lost had been, and whether it was answered.
     question: Option<(u16, bool)>,
-    found: Option<Found>,
+    found: Option<PathMtu>,
 }
 
 impl Default for Sizing {
@@ -87,7 +87,7 @@ impl Default for Sizing {
 
 impl Sizing {
     /// What was found, once the search is over.
-    pub fn found(&self) -> Option<Found> {
+    pub fn found(&self) -> Option<PathMtu> {
         self.found
     }
 
@@ -98,7 +98,7 @@ impl Sizing {
         }
         if self.sent >= PACKETS_MOST {
             self.waiting = None;
-            self.found.get_or_insert(Found::Nothing);
+            self.found.get_or_insert(PathMtu::Nothing);
             return None;
         }
         if let Some((size, tries, until)) = self.waiting {
@@ -110,7 +110,7 @@ impl Sizing {
             }
             self.waiting = None;
             match self.question {
-                Some(_) => self.found = Some(Found::Nothing),
+                Some(_) => self.found = Some(PathMtu::Nothing),
                 None => self.lost = Some(size),
             }
         }
@@ -119,9 +119,9 @@ impl Sizing {
             None => {
                 self.waiting = None;
                 self.found.get_or_insert(match (self.passed, self.lost) {
-                    (0, _) => Found::Nothing,
-                    (passes, Some(_)) => Found::Narrow { passes },
-                    (_, None) => Found::Fine,
+                    (0, _) => PathMtu::Nothing,
+                    (passes, Some(_)) => PathMtu::Narrow { passes },
+                    (_, None) => PathMtu::Fine,
                 });
                 None
             }
@@ -233,7 +233,7 @@ mod tests {
 
     /// Searches on a path that the kernel lets `kernel` octets out to, and that passes `path` of them. Of answers,
     /// each `loss`th is lost. Returns what was found, how many packets left, and how long it took.
-    fn search(kernel: u16, path: u16, loss: u32) -> (Found, u32, Duration) {
+    fn search(kernel: u16, path: u16, loss: u32) -> (PathMtu, u32, Duration) {
         search_late(kernel, path, loss, |now| now)
     }
 
@@ -243,7 +243,7 @@ mod tests {
         path: u16,
         loss: u32,
         reads: impl Fn(Duration) -> Duration,
-    ) -> (Found, u32, Duration) {
+    ) -> (PathMtu, u32, Duration) {
         let start = Instant::now();
         let (mut now, mut sizing, mut sent) = (start, Sizing::default(), 0);
         let mut answers: VecDeque<(Instant, u16)> = VecDeque::new();
@@ -280,7 +280,7 @@ mod tests {
     fn a_path_that_passes_what_the_kernel_lets_out_is_fine_at_once() {
         for kernel in [576, 1280, 1446, 1466, 4000, 8192, 9000] {
             let (found, sent, took) = search(kernel, u16::MAX, 0);
-            assert_eq!((found, took), (Found::Fine, Duration::ZERO), "{kernel}");
+            assert_eq!((found, took), (PathMtu::Fine, Duration::ZERO), "{kernel}");
             assert!(sent <= 15, "{sent}");
         }
     }
@@ -291,7 +291,7 @@ mod tests {
             [(1466, 1400), (1466, 1366), (1466, 1280), (1466, 600), (8192, 1450), (1466, 1460)]
         {
             let (found, sent, took) = search(kernel, path, 0);
-            let Found::Narrow { passes } = found else { panic!("{kernel} {path}: {found:?}") };
+            let PathMtu::Narrow { passes } = found else { panic!("{kernel} {path}: {found:?}") };
             assert!(passes <= path && passes + EXACT >= path, "{passes} of {path}");
             assert!(sent < 60 && took < Duration::from_secs(25), "{sent} packets, {took:?}");
         }
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn loss_is_no_bound() {
         for loss in [2, 3, 5] {
-            assert_eq!(search(1466, u16::MAX, loss).0, Found::Fine, "each {loss}th is lost");
+            assert_eq!(search(1466, u16::MAX, loss).0, PathMtu::Fine, "each {loss}th is lost");
         }
     }
 
@@ -312,19 +312,19 @@ mod tests {
             search_late(1466, path, 0, |now| turn * (1 + (now.as_millis() / turn.as_millis()) as u32)).0
         };
         for turn in (50..9_000).step_by(70) {
-            assert!(matches!(late(u16::MAX, turn), Found::Fine | Found::Nothing), "{turn} ms");
+            assert!(matches!(late(u16::MAX, turn), PathMtu::Fine | PathMtu::Nothing), "{turn} ms");
             for path in [1400, 1460, 600] {
                 let found = late(path, turn);
                 let right = |passes| passes <= path && passes + EXACT >= path;
                 assert!(
-                    matches!(found, Found::Narrow { passes } if right(passes)) || found == Found::Nothing,
+                    matches!(found, PathMtu::Narrow { passes } if right(passes)) || found == PathMtu::Nothing,
                     "{turn} ms: {found:?} of {path}"
                 );
             }
         }
         for turn in [50, 400, 1_000] {
-            assert_eq!(late(u16::MAX, turn), Found::Fine, "{turn} ms");
-            assert!(matches!(late(1400, turn), Found::Narrow { .. }), "{turn} ms");
+            assert_eq!(late(u16::MAX, turn), PathMtu::Fine, "{turn} ms");
+            assert!(matches!(late(1400, turn), PathMtu::Narrow { .. }), "{turn} ms");
         }
     }
 
@@ -333,7 +333,7 @@ mod tests {
     fn a_busy_moment_of_the_other_end_is_no_loss() {
         for until in (100..20_000).step_by(100).map(Duration::from_millis) {
             let found = search_late(1466, u16::MAX, 0, |now| now.max(until)).0;
-            assert!(matches!(found, Found::Fine | Found::Nothing), "{until:?}: {found:?}");
+            assert!(matches!(found, PathMtu::Fine | PathMtu::Nothing), "{until:?}: {found:?}");
         }
     }
 
@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn where_nothing_is_answered_nothing_is_said_of_sizes() {
         let (found, sent, _) = search(1466, 0, 0);
-        assert_eq!(found, Found::Nothing);
+        assert_eq!(found, PathMtu::Nothing);
         assert!(sent < 30, "{sent}");
     }
 
@@ -369,7 +369,7 @@ mod tests {
         sizing.handle_refused(0);
         sizing.handle_sent(0);
         assert_eq!(sizing.poll(&mut Clock::new(Instant::now())), None);
-        assert_eq!(sizing.found(), Some(Found::Nothing));
+        assert_eq!(sizing.found(), Some(PathMtu::Nothing));
     }
 
     /// The other end answers each size but the largest only when it counts as lost.

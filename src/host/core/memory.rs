@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::Core;
 use crate::host::probe::{ECHO, SizeProbe};
 use crate::protect::clock::Clock;
-use crate::protect::path_memory::Step;
+use crate::protect::path_memory::PathOrder;
 use crate::types::Pair;
 
 impl Core {
@@ -36,15 +36,15 @@ impl Core {
         let step = memory.poll(&mut clock, proven);
         self.memories.set(pair, clock.next);
         match step {
-            Some(Step::Echo) => {
+            Some(PathOrder::Echo) => {
                 self.queue_size(sa, pair, SizeProbe { token, size: ECHO, answers: false }, 0);
             }
-            Some(Step::AskInIke) if self.prove_anew(now, pair) => {}
-            Some(Step::AskInIke) => {
+            Some(PathOrder::AskInIke) if self.prove_anew(now, pair) => {}
+            Some(PathOrder::AskInIke) => {
                 self.acquaintance(pair, now).memory.give_up();
                 self.engine.check_liveness(now, pair);
             }
-            Some(Step::Reminds) => {
+            Some(PathOrder::Reminds) => {
                 self.remember(now, pair);
                 self.changed.insert(pair);
                 self.line(pair).warn(

@@ -7,7 +7,7 @@ use super::silence::listens;
 use super::{Core, ProbeDatagram};
 use crate::host::probe::{self, ECHO, SizeProbe};
 use crate::protect::clock::Clock;
-use crate::protect::path_mtu::{Found, Sizing};
+use crate::protect::path_mtu::{PathMtu, Sizing};
 use crate::types::{Pair, Sa, Spi};
 
 /// So many searches go on at a time.
@@ -27,7 +27,7 @@ pub(super) struct Search {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Measured {
     child: Spi,
-    found: Found,
+    found: PathMtu,
     at: Instant,
     /// The last search found nothing, and what is known is from one before.
     in_vain: bool,
@@ -36,7 +36,7 @@ pub(super) struct Measured {
 impl Measured {
     fn is_outdated(&self, child: Spi, now: Instant) -> bool {
         match self.found {
-            Found::Fine if !self.in_vain => self.child != child,
+            PathMtu::Fine if !self.in_vain => self.child != child,
             _ => now >= self.at + AGAIN,
         }
     }
@@ -47,8 +47,8 @@ impl Core {
     /// larger ones are lost on the way though this host lets them out.
     pub fn narrow(&self, pair: Pair) -> Option<u16> {
         match self.acquaintances.get(&pair)?.measured?.found {
-            Found::Narrow { passes } => Some(passes),
-            Found::Fine | Found::Nothing => None,
+            PathMtu::Narrow { passes } => Some(passes),
+            PathMtu::Fine | PathMtu::Nothing => None,
         }
     }
 
@@ -99,7 +99,8 @@ impl Core {
             let octets = usize::from(size).saturating_sub(headers(pair.remote));
             self.queue_size(sa, pair, probe, octets);
         } else if let Some(found) = search.sizing.found() {
-            let measured = Measured { child: search.child, found, at: now, in_vain: found == Found::Nothing };
+            let measured =
+                Measured { child: search.child, found, at: now, in_vain: found == PathMtu::Nothing };
             self.searches.remove(&pair);
             self.note_measured(now, pair, measured);
         }
@@ -109,17 +110,17 @@ impl Core {
         let known = &mut self.acquaintance(pair, now).measured;
         let before = known.map(|before| before.found);
         // Where nothing was found out this time, what was known before stays.
-        let found = before.filter(|_| measured.found == Found::Nothing).unwrap_or(measured.found);
+        let found = before.filter(|_| measured.found == PathMtu::Nothing).unwrap_or(measured.found);
         *known = Some(Measured { found, ..measured });
         match (before, found) {
-            (Some(Found::Narrow { .. }), Found::Narrow { .. }) => {}
-            (_, Found::Narrow { passes }) => {
+            (Some(PathMtu::Narrow { .. }), PathMtu::Narrow { .. }) => {}
+            (_, PathMtu::Narrow { passes }) => {
                 self.line(pair).warn(&format!("packets of more than {passes} octets are lost on the way"));
             }
-            (Some(Found::Narrow { .. }), Found::Fine) => {
+            (Some(PathMtu::Narrow { .. }), PathMtu::Fine) => {
                 self.line(pair).info("large packets get through again")
             }
-            (_, Found::Fine | Found::Nothing) => {}
+            (_, PathMtu::Fine | PathMtu::Nothing) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Found, Order};
+use super::{AdoptedSa, Order};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{DELETE_PATIENCE, OUT_GRACE};
@@ -227,7 +227,7 @@ impl Children {
     }
 
     /// Ends them all. Answers their SAs that are in the kernel, for whoever goes on without them.
-    pub(super) fn leave_behind(&mut self) -> Vec<(SaId, Found)> {
+    pub(super) fn leave_behind(&mut self) -> Vec<(SaId, AdoptedSa)> {
         std::mem::take(self).all.iter().flat_map(Child::left_behind).collect()
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::Found;
+use super::AdoptedSa;
 use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OUT_GRACE};
 use crate::types::{Direction, SaId, Through};
@@ -12,7 +12,7 @@ use crate::types::{Direction, SaId, Through};
 /// Those SAs, and how they leave.
 #[derive(Debug)]
 pub(super) struct Inherited {
-    sas: BTreeMap<SaId, Found>,
+    sas: BTreeMap<SaId, AdoptedSa>,
     /// When they end, whatever has taken over by then.
     until: Option<Instant>,
     /// When the outbound policy last left what is no child: one of these, or nothing.
@@ -27,7 +27,7 @@ impl Inherited {
     }
 
     /// Takes these in beside those that are there.
-    pub(super) fn take_in(&mut self, sas: impl IntoIterator<Item = (SaId, Found)>) {
+    pub(super) fn take_in(&mut self, sas: impl IntoIterator<Item = (SaId, AdoptedSa)>) {
         self.sas.extend(sas);
         self.taken_over = None;
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Found;
+use super::AdoptedSa;
 use crate::protect::plan::Desired;
 use crate::types::{OpError, Sa, SaId, Spi};
 
@@ -72,10 +72,10 @@ impl Unproven {
     }
 
     /// What is there ahead of its child counts from now on as found in the kernel.
-    pub(super) fn leave_behind(&mut self) -> Option<(SaId, Found)> {
+    pub(super) fn leave_behind(&mut self) -> Option<(SaId, AdoptedSa)> {
         let (sa, _) = self.ahead.take()?;
         self.found.insert(sa.id());
-        Some((sa.id(), Found::of(&sa)))
+        Some((sa.id(), AdoptedSa::of(&sa)))
     }
 
     /// Nothing is expected any more.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::observe::explain;
 use crate::protect::timing::SEAL_GRACE;
 use crate::protect::word::{Flags, Word};
-use crate::protect::{Adopted, Child, Found, Indexes, Order, PairMachine, Rules, plan, policies};
+use crate::protect::{Adopted, AdoptedSa, Child, Indexes, Order, PairMachine, Rules, plan, policies};
 use crate::types::{
     Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, RowState, SaId, SaKey, SaReading, Spi,
 };
@@ -47,8 +47,8 @@ pub(super) fn token(in_spi: Spi) -> [u8; 16] {
 }
 
 /// What the next agent of an end finds of an SA.
-pub(super) fn found(sa: &SaReading, pair: Pair) -> (SaId, Found) {
-    (sa.id, Found { direction: sa.direction(pair), reqid: sa.reqid })
+pub(super) fn found(sa: &SaReading, pair: Pair) -> (SaId, AdoptedSa) {
+    (sa.id, AdoptedSa { direction: sa.direction(pair), reqid: sa.reqid })
 }
 
 impl Link {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::link::{End, Link, pair, rules};
-use crate::protect::{Adopted, Found, Indexes, PairMachine, plan};
+use crate::protect::{Adopted, AdoptedSa, Indexes, PairMachine, plan};
 use crate::types::{Action, Direction, EspSuite, Limits, Op, Reqid, Sa, SaId, Spi, Through};
 
 fn ahead(spi: u32) -> Sa {
@@ -19,8 +19,8 @@ fn ahead(spi: u32) -> Sa {
     }
 }
 
-fn found((id, direction): (SaId, Direction)) -> (SaId, Found) {
-    (id, Found { direction, reqid: Reqid::COMMON })
+fn found((id, direction): (SaId, Direction)) -> (SaId, AdoptedSa) {
+    (id, AdoptedSa { direction, reqid: Reqid::COMMON })
 }
 
 /// What was put in ahead of its child, while clear packets were accepted, goes before the pair is sealed; and a sealed
