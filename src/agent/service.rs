@@ -23,8 +23,8 @@ use super::keeper::Keeper;
 use super::notify::Notifier;
 use super::process::SystemEntropy;
 use super::single::Single;
-use super::sockets::Sockets;
-use super::start::{self, SecretFiles};
+use super::sockets::UdpSockets;
+use super::start::{self, FileSource};
 use super::system::{Linux, moment};
 use super::watch::Watch;
 use crate::control::Reply;
@@ -82,7 +82,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         let Service { host, system, watch, disk, .. } = &mut service;
         tokio::select! {
             (now, datagrams) = receive(&mut system.sockets) => host.handle_datagrams(now, system, &datagrams),
-            guard = system.events.readable_mut() => {
+            guard = system.monitor.readable_mut() => {
                 guard?.clear_ready();
                 host.handle_kernel_events(Instant::now(), system);
             }
@@ -136,7 +136,7 @@ fn open_watch() -> Option<AsyncFd<Watch>> {
     watch.inspect_err(|error| tracing::warn!("changed files go unnoticed: {error}")).ok()
 }
 
-async fn receive(sockets: &mut Option<Sockets>) -> (Instant, Vec<Datagram>) {
+async fn receive(sockets: &mut Option<UdpSockets>) -> (Instant, Vec<Datagram>) {
     match sockets {
         Some(sockets) => sockets.receive().await,
         None => pending().await,
@@ -152,7 +152,7 @@ pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
 struct Service {
     /// Where the configuration is.
     path: PathBuf,
-    secrets: SecretFiles,
+    secrets: FileSource,
     host: Host,
     system: Linux,
     watch: Option<AsyncFd<Watch>>,
@@ -171,7 +171,7 @@ impl Service {
         let disk = Disk::open(&path, config.state_path());
         Ok(Self {
             path,
-            secrets: SecretFiles { reach: Some(reach) },
+            secrets: FileSource { reach: Some(reach) },
             host: Host::new(moment(now), machine::boot()?.id, start, Box::new(|| Box::new(SystemEntropy))),
             system,
             watch: open_watch(),
@@ -194,7 +194,7 @@ impl Service {
     fn handle_timeout(&mut self) {
         let Self { host, system, notifier, .. } = self;
         // What has come is read before it counts as missing.
-        if let Some((now, datagrams)) = system.sockets.as_mut().and_then(Sockets::receive_now) {
+        if let Some((now, datagrams)) = system.sockets.as_mut().and_then(UdpSockets::receive_now) {
             host.handle_datagrams(now, system, &datagrams);
         }
         let now = Instant::now();

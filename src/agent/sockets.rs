@@ -43,7 +43,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// neighbours share the socket's room: those who are dead, or whose addresses somebody forges, must not fill it.
 const SEND_BUFFER: usize = 32 << 20;
 
-/// An open port of one address.
+/// A bound port of one address.
 struct Own {
     socket: AsyncFd<UdpSocket>,
     /// The kernel takes ESP out of what comes in.
@@ -51,7 +51,7 @@ struct Own {
 }
 
 /// The sockets of this host.
-pub struct Sockets {
+pub struct UdpSockets {
     by_local: BTreeMap<SocketAddr, Own>,
     /// Whose turn it is to be read first.
     turn: Option<SocketAddr>,
@@ -59,7 +59,7 @@ pub struct Sockets {
     probers: BTreeMap<IpAddr, Socket>,
     /// What an agent before this one received ESP through.
     left: BTreeMap<SocketAddr, UdpSocket>,
-    /// Ports of ESP in UDP that somebody else had when they were to be opened. Any local user can take one while no
+    /// Ports of ESP in UDP that somebody else had when they were to be bound. Any local user can take one while no
     /// agent runs, which must not keep this host from new keys.
     missing: BTreeSet<SocketAddr>,
     keeper: Keeper,
@@ -99,7 +99,7 @@ struct Stamped {
     bytes: Vec<u8>,
 }
 
-impl Sockets {
+impl UdpSockets {
     /// None yet but what the agent before this one of the same `run_dir` left.
     pub fn new(run_dir: &Path) -> Self {
         let keeper = Keeper::new(run_dir);
@@ -120,11 +120,11 @@ impl Sockets {
         }
     }
 
-    /// Opens the ports of each address that are not open yet; an address need not be there yet.
+    /// Binds the ports of each address that are not bound yet; an address need not be there yet.
     ///
     /// # Errors
     /// IKE's port is taken, there are too few descriptors, or the kernel does not let us bypass its policies: all is as before then.
-    pub fn open(
+    pub fn bind(
         &mut self,
         addresses: impl IntoIterator<Item = IpAddr>,
         ports: IkePorts,
@@ -132,15 +132,15 @@ impl Sockets {
         let addresses: BTreeSet<IpAddr> = addresses.into_iter().collect();
         let before = self.by_local.keys().map(SocketAddr::ip);
         descriptors::ensure_enough(before.chain(addresses.iter().copied()).collect::<BTreeSet<_>>().len())?;
-        let (mut opened, mut missing) = (BTreeMap::new(), BTreeSet::new());
+        let (mut bound, mut missing) = (BTreeMap::new(), BTreeSet::new());
         for address in addresses {
             // Earlier SAs may still receive through what is there.
             let left = self.left.keys().filter(|local| local.ip() == address).map(|local| (*local, true));
             let nat = ports.nat.map(|port| (SocketAddr::new(address, port), true));
             let wanted = [(SocketAddr::new(address, ports.ike), false)].into_iter().chain(nat).chain(left);
             for (local, decapsulates) in wanted.filter(|(local, _)| !self.by_local.contains_key(local)) {
-                match self.open_one(local, decapsulates) {
-                    Ok(own) => drop(opened.insert(local, own)),
+                match self.bind_one(local, decapsulates) {
+                    Ok(own) => drop(bound.insert(local, own)),
                     Err(error) if decapsulates && is_taken(&error) => {
                         missing.insert(local);
                     }
@@ -152,8 +152,8 @@ impl Sockets {
             self.missing = missing;
             self.problem().iter().for_each(|problem| tracing::warn!("{}", problem.message));
         }
-        let news = opened.values().any(|own| own.decapsulates) || !self.left.is_empty();
-        self.by_local.extend(opened);
+        let news = bound.values().any(|own| own.decapsulates) || !self.left.is_empty();
+        self.by_local.extend(bound);
         self.left.clear();
         if news {
             self.keep();
@@ -161,16 +161,16 @@ impl Sockets {
         Ok(())
     }
 
-    fn open_one(&self, local: SocketAddr, decapsulates: bool) -> io::Result<Own> {
+    fn bind_one(&self, local: SocketAddr, decapsulates: bool) -> io::Result<Own> {
         let there = self.left.get(&local).map(UdpSocket::try_clone);
-        let socket = there.unwrap_or_else(|| open_udp(local).map(UdpSocket::from))?;
+        let socket = there.unwrap_or_else(|| bind_udp(local).map(UdpSocket::from))?;
         Ok(Own { socket: prepare(socket, local, decapsulates)?, decapsulates })
     }
 
     /// Takes what somebody else had, and has no more.
-    pub fn open_missing(&mut self) {
+    pub fn bind_missing(&mut self) {
         for local in std::mem::take(&mut self.missing) {
-            match self.open_one(local, true) {
+            match self.bind_one(local, true) {
                 Ok(own) => {
                     tracing::info!("UDP {local} is free again");
                     self.by_local.insert(local, own);
@@ -304,7 +304,7 @@ impl Sockets {
     pub fn probe(&mut self, probe: &ProbeDatagram) -> io::Result<()> {
         let prober = match self.probers.entry(probe.local) {
             Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(place) => place.insert(open_prober(probe.local)?),
+            Entry::Vacant(place) => place.insert(bind_prober(probe.local)?),
         };
         xfrm::route_through(&*prober, &probe.sa)?;
         prober.send_to(&probe.bytes, &probe.remote.into()).map(drop)
@@ -395,8 +395,8 @@ fn prepare(socket: UdpSocket, local: SocketAddr, decapsulates: bool) -> io::Resu
 }
 
 /// Nobody answers to where probes come from, and what comes all the same finds no room.
-fn open_prober(local: IpAddr) -> io::Result<Socket> {
-    let socket = open_udp(SocketAddr::new(local, 0))?;
+fn bind_prober(local: IpAddr) -> io::Result<Socket> {
+    let socket = bind_udp(SocketAddr::new(local, 0))?;
     xfrm::bypass(&socket, Family::of(local))?;
     // One that is too large is to be refused at once: whether it arrives in parts says nothing.
     xfrm::never_fragment(&socket, Family::of(local))?;
@@ -404,7 +404,7 @@ fn open_prober(local: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn open_udp(local: SocketAddr) -> io::Result<Socket> {
+fn bind_udp(local: SocketAddr) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking();
     let socket = Socket::new(Domain::for_address(local), kind, Some(Protocol::UDP))?;
     // At boot the agent may be there before the address.
@@ -439,7 +439,7 @@ mod tests {
     #[tokio::test]
     async fn a_datagram_has_arrived_when_the_kernel_got_it() {
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let inbox = UdpSocket::from(open_udp(local).unwrap());
+        let inbox = UdpSocket::from(bind_udp(local).unwrap());
         setsockopt(&inbox, sockopt::ReceiveTimestampns, &true).unwrap();
         let inbox = hear(inbox).unwrap();
         let outbox = UdpSocket::bind(local).unwrap();

@@ -34,7 +34,7 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
     };
     let last_good = config_file::last_good(path, &config.state_dir);
     let (own, named) = (own_addresses().map_err(Into::into), named_node());
-    Start::of(Found { config, broken, last_good, saved, own, named }, &mut SecretFiles { reach: None })
+    Start::of(Found { config, broken, last_good, saved, own, named }, &mut FileSource { reach: None })
 }
 
 /// The configuration, or what it was when it was good and nobody else could write it, and what is wrong with it now.
@@ -83,12 +83,12 @@ pub(super) fn followed(read: &Read, path: &Path, setup: &Setup) -> anyhow::Resul
 }
 
 /// The files that a configuration names for proofs.
-pub(super) struct SecretFiles {
+pub(super) struct FileSource {
     /// Which of them an agent can read that has given up the others.
     pub(super) reach: Option<Reach>,
 }
 
-impl SecretSource for SecretFiles {
+impl SecretSource for FileSource {
     fn read(&mut self, setup: &Setup) -> anyhow::Result<Option<Secrets>> {
         let Setup { config, node } = setup;
         if let Some(reach) = &self.reach

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use super::export;
 use super::hearing::hear;
 use super::routes::Routes;
-use super::sockets::{Sockets, has_no_room};
+use super::sockets::{UdpSockets, has_no_room};
 use crate::host::core::{ProbeDatagram, Unsent};
 use crate::host::kernel::{Kernel, Unreadable};
 use crate::host::setup::{IkePorts, Setup};
@@ -36,9 +36,9 @@ pub(super) fn moment(now: Instant) -> Moment {
 /// The kernel's tables, the sockets and the routes of this system.
 pub(super) struct Linux {
     kernel: xfrm::Tables,
-    pub(super) events: AsyncFd<xfrm::Events>,
+    pub(super) monitor: AsyncFd<xfrm::Monitor>,
     /// `None` while none are wanted.
-    pub(super) sockets: Option<Sockets>,
+    pub(super) sockets: Option<UdpSockets>,
     pub(super) routes: Routes,
     network: Network,
     run_dir: PathBuf,
@@ -52,11 +52,11 @@ impl Linux {
     pub(super) fn open(run_dir: PathBuf) -> anyhow::Result<Self> {
         let kernel = xfrm::Tables::open().context("the kernel's IPsec tables cannot be opened")?;
         // Before the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
-        let events = xfrm::Events::open_beside(kernel.port())
+        let monitor = xfrm::Monitor::open_beside(kernel.port())
             .context("cannot subscribe to the kernel's IPsec events")?;
         let network = Network::open().context("the kernel does not tell of its network")?;
         let routes = Routes::open();
-        Ok(Self { kernel, events: hear(events)?, sockets: None, routes, network, run_dir })
+        Ok(Self { kernel, monitor: hear(monitor)?, sockets: None, routes, network, run_dir })
     }
 }
 
@@ -81,18 +81,18 @@ impl Kernel for Linux {
 }
 
 impl ports::Sockets for Linux {
-    fn open(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()> {
+    fn bind(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()> {
         if let Some(sockets) = &mut self.sockets {
-            return sockets.open(addresses, ports);
+            return sockets.bind(addresses, ports);
         }
-        let mut sockets = Sockets::new(&self.run_dir);
-        sockets.open(addresses, ports)?;
+        let mut sockets = UdpSockets::new(&self.run_dir);
+        sockets.bind(addresses, ports)?;
         self.sockets = Some(sockets);
         Ok(())
     }
 
-    fn open_missing(&mut self) {
-        self.sockets.iter_mut().for_each(Sockets::open_missing);
+    fn bind_missing(&mut self) {
+        self.sockets.iter_mut().for_each(UdpSockets::bind_missing);
     }
 
     fn retain(&mut self, wanted: &BTreeSet<IpAddr>) {
@@ -100,7 +100,7 @@ impl ports::Sockets for Linux {
     }
 
     fn close(&mut self) {
-        self.sockets.take().into_iter().for_each(Sockets::close);
+        self.sockets.take().into_iter().for_each(UdpSockets::close);
     }
 
     fn send(&mut self, transmits: Vec<Transmit>) -> Vec<Unsent> {
@@ -131,16 +131,20 @@ impl ports::Sockets for Linux {
 impl System for Linux {
     fn poll_event(&mut self) -> Option<KernelEvent> {
         let own = self.kernel.port();
-        Some(match self.events.get_mut().next()? {
-            xfrm::Event::SaDeleted { reading, port } => KernelEvent::SaEnded { reading, by_us: port == own },
-            xfrm::Event::SaExpired { reading, hard: true } => KernelEvent::SaEnded { reading, by_us: false },
-            xfrm::Event::SaExpired { reading, hard: false } => KernelEvent::SaDying(reading),
-            xfrm::Event::SaMapped { id, remote } => KernelEvent::SaMapped { id, remote },
-            xfrm::Event::SaWanted { pair } => KernelEvent::SaWanted(pair),
-            xfrm::Event::Changed { port } | xfrm::Event::Flushed { port } => {
+        Some(match self.monitor.get_mut().next()? {
+            xfrm::Notification::SaDeleted { reading, port } => {
+                KernelEvent::SaEnded { reading, by_us: port == own }
+            }
+            xfrm::Notification::SaExpired { reading, hard: true } => {
+                KernelEvent::SaEnded { reading, by_us: false }
+            }
+            xfrm::Notification::SaExpired { reading, hard: false } => KernelEvent::SaDying(reading),
+            xfrm::Notification::SaMapped { id, remote } => KernelEvent::SaMapped { id, remote },
+            xfrm::Notification::SaWanted { pair } => KernelEvent::SaWanted(pair),
+            xfrm::Notification::Changed { port } | xfrm::Notification::Flushed { port } => {
                 KernelEvent::Changed { by_us: port == own }
             }
-            xfrm::Event::Overrun => KernelEvent::Changed { by_us: false },
+            xfrm::Notification::Overrun => KernelEvent::Changed { by_us: false },
         })
     }
 
@@ -162,7 +166,7 @@ impl System for Linux {
         let forwarded = machine::forwarding(&mut self.network);
         let forwarding = forwarding::problem(&setup.config, &setup.node, &forwarded);
         let problems =
-            forwarding.into_iter().chain(self.sockets.iter().filter_map(Sockets::problem)).collect();
+            forwarding.into_iter().chain(self.sockets.iter().filter_map(UdpSockets::problem)).collect();
         Ok(Facts { pid: std::process::id(), statistics: xfrm::statistics()?, problems })
     }
 }

@@ -58,7 +58,7 @@ impl Host {
     /// Goes on with what was wanted when the last agent ended.
     ///
     /// # Errors
-    /// The kernel cannot be read, or a socket cannot be opened.
+    /// The kernel cannot be read, or a socket cannot be bound.
     pub fn start(&mut self, moment: Moment, system: &mut dyn System) -> anyhow::Result<()> {
         let now = self.note_moment(moment);
         if let Some(words) = &self.trouble {
@@ -103,7 +103,7 @@ impl Host {
         Ok(())
     }
 
-    /// Opens the sockets and makes a core that is off, unless there is one.
+    /// Binds the sockets and makes a core that is off, unless there is one.
     pub(super) fn make_ready(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
         if self.core.is_some() {
             return Ok(());
@@ -117,14 +117,14 @@ impl Host {
         self.work_with(now, system, settings)
     }
 
-    /// Opens the sockets and makes a core that is off.
+    /// Binds the sockets and makes a core that is off.
     pub(super) fn work_with(
         &mut self,
         now: Instant,
         system: &mut dyn System,
         settings: ike::Settings,
     ) -> anyhow::Result<()> {
-        system.open(self.setup.addresses().collect(), self.setup.ports())?;
+        system.bind(self.setup.addresses().collect(), self.setup.ports())?;
         self.core = Some(self.make_core(now, settings));
         // Before the pairs begin: those whose addresses are elsewhere must not.
         self.list_addresses(now, system);

@@ -130,7 +130,7 @@ pub struct Host {
     started: Instant,
     /// What the operator wants, as far as it is carried out: never [`Protection::Enabling`].
     protection: Protection,
-    /// At work, with its sockets open, unless the host is off or waits for its secret.
+    /// At work, with its sockets bound, unless the host is off or waits for its secret.
     core: Option<Core>,
     followers: Followers,
     knocks: UnlistedLog,
@@ -226,7 +226,7 @@ impl Host {
                 core.handle_tick(now, system);
                 self.tick_at = Some(core.next_tick(now));
                 self.knocks.log(now, core);
-                system.open_missing();
+                system.bind_missing();
             }
         }
         if self.lists.is_due(now) {

@@ -14,14 +14,14 @@ use crate::ike::Transmit;
 
 /// The UDP sockets of a host. What comes in is an input: [`Host::handle_datagrams`].
 pub trait Sockets {
-    /// Opens some for each of `addresses`, where there are none yet.
+    /// Binds some to each of `addresses`, where there are none yet.
     ///
     /// # Errors
-    /// One cannot be opened; all is as before then.
-    fn open(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()>;
+    /// One cannot be bound; all is as before then.
+    fn bind(&mut self, addresses: Vec<IpAddr>, ports: IkePorts) -> anyhow::Result<()>;
 
-    /// Tries again to open what somebody else had.
-    fn open_missing(&mut self);
+    /// Tries again to bind ports that somebody else had.
+    fn bind_missing(&mut self);
 
     /// Closes those of addresses that are not `wanted`.
     fn retain(&mut self, wanted: &BTreeSet<IpAddr>);

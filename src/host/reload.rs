@@ -164,7 +164,7 @@ impl Host {
         }
         if !changes.is_empty() {
             if self.core.is_some() {
-                system.open(setup.addresses().collect(), setup.ports())?;
+                system.bind(setup.addresses().collect(), setup.ports())?;
             }
             self.secrets = secrets.or(self.secrets.take());
             self.setup = setup;

@@ -25,7 +25,7 @@ pub fn jitter(pairs: usize) -> Duration {
     (JITTER_PER_PAIR * u32::try_from(pairs).unwrap_or(u32::MAX)).min(JITTER_MOST)
 }
 
-/// The UDP ports that an agent opens.
+/// The UDP ports that an agent binds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IkePorts {
     /// IKE's own.
@@ -81,7 +81,7 @@ impl Setup {
         self.node.own_addresses().chain(self.config.floating_at(&self.node))
     }
 
-    /// What is to be opened.
+    /// The ports to bind.
     pub fn ports(&self) -> IkePorts {
         let Config { keying, esp, .. } = &self.config;
         let nat = esp.encapsulation != EncapsulationMode::Never;

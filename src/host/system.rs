@@ -1,7 +1,7 @@
 //! What a host asks of its system, as values: real in the agent, simulated in tests.
 //!
 //! These answer at once, because what comes next depends on the answer: an SA goes in only when the one before it is
-//! there, and `enable` fails where a socket cannot be opened. What takes time comes back as an input.
+//! there, and `enable` fails where a socket cannot be bound. What takes time comes back as an input.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

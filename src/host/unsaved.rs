@@ -13,13 +13,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// What could not be written last, and why.
 #[derive(Debug, Default)]
 pub struct Unsaved {
-    state: Failing,
-    config: Failing,
+    state: LastWrite,
+    config: LastWrite,
 }
 
 /// Something that could not be written, so many times in a row.
 #[derive(Debug, Default)]
-struct Failing {
+struct LastWrite {
     error: Option<String>,
     times: u32,
 }
@@ -67,7 +67,7 @@ impl Unsaved {
     }
 }
 
-impl Failing {
+impl LastWrite {
     /// Says in the log what is new: not each time, as it may go on for days. Returns when to try again.
     fn note<T, E: fmt::Display>(&mut self, now: Instant, outcome: &Result<T, E>) -> Option<Instant> {
         let words = outcome.as_ref().err().map(ToString::to_string);

@@ -36,7 +36,7 @@ impl Inside {
         self.iter().find(|(_, inside)| *inside == own).map_or(own, |(listed, _)| listed)
     }
 
-    /// Whether this host opens the IKE SA of a pair of its own: the one with the smaller listed address does, which
+    /// Whether this host initiates the IKE SA of `pair`: the one with the smaller listed address does, which
     /// both ends know, and the other waits.
     pub fn initiates(&self, pair: Pair) -> bool {
         self.listed(pair.local) < pair.remote

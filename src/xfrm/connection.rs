@@ -15,7 +15,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::batch::{Batch, Nothing};
 use super::decode::{self, Ack};
-use super::wire::{self, Malformed, Message, Messages};
+use super::wire::{self, Malformed, Messages, NetlinkMessage};
 
 /// The kernel makes parts of a dump of at most 32 KiB, and all else is shorter.
 const INBOX: usize = 64 << 10;
@@ -60,7 +60,7 @@ impl Connection {
     /// are not known.
     pub(super) fn transact(
         &mut self,
-        mut reported: impl FnMut(usize, Message<'_>),
+        mut reported: impl FnMut(usize, NetlinkMessage<'_>),
     ) -> io::Result<Vec<Option<Ack>>> {
         let verdicts = self.exchange(&mut reported);
         self.batch.clear();
@@ -68,7 +68,10 @@ impl Connection {
         verdicts
     }
 
-    fn exchange(&mut self, reported: &mut dyn FnMut(usize, Message<'_>)) -> io::Result<Vec<Option<Ack>>> {
+    fn exchange(
+        &mut self,
+        reported: &mut dyn FnMut(usize, NetlinkMessage<'_>),
+    ) -> io::Result<Vec<Option<Ack>>> {
         let mut verdicts = vec![None; self.batch.len()];
         if verdicts.is_empty() {
             return Ok(verdicts);
@@ -98,7 +101,7 @@ impl Connection {
     pub(super) fn dump(
         &mut self,
         kind: u16,
-        mut reported: impl FnMut(Message<'_>) -> Result<(), Malformed>,
+        mut reported: impl FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
     ) -> io::Result<Dump> {
         let dump = self.fetch_dump(kind, &mut reported);
         self.batch.clear();
@@ -120,7 +123,7 @@ impl Connection {
     fn fetch_dump(
         &mut self,
         kind: u16,
-        reported: &mut dyn FnMut(Message<'_>) -> Result<(), Malformed>,
+        reported: &mut dyn FnMut(NetlinkMessage<'_>) -> Result<(), Malformed>,
     ) -> io::Result<Dump> {
         self.batch.clear();
         self.batch.push(kind, NLM_F_DUMP, &Nothing, &[]);

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::encode::{self, ESP, FLAG_ESN};
 use super::lifetime;
-use super::wire::{Attributes, Malformed, Message, u16_at, u32_at, u64_at};
+use super::wire::{Attributes, Malformed, NetlinkMessage, u16_at, u32_at, u64_at};
 use crate::types::{
     Action, Block, Family, Pair, Policy, PolicyDirection, PolicyId, PolicyReading, Ports, Reqid, SaId,
     SaReading, Selector, Spi, Through, ours,
@@ -26,7 +26,7 @@ const SALT_BITS: u32 = 32;
 const ATTRIBUTE_WORDS: u16 = 1;
 
 /// The SA of a report (NEWSA), `None` for a stranger's.
-pub(super) fn sa(message: Message<'_>) -> Result<Option<SaReading>, Malformed> {
+pub(super) fn sa(message: NetlinkMessage<'_>) -> Result<Option<SaReading>, Malformed> {
     let (info, attributes) = message.split(XFRM_USER_SA_INFO_LEN)?;
     sa_of(info, attributes).ok_or(message.malformed())
 }
@@ -113,7 +113,7 @@ pub(super) mod acquire {
 }
 
 /// Between which addresses a policy of ours has found no SA (ACQUIRE); `None` for a stranger's.
-pub(super) fn acquire(message: Message<'_>) -> Result<Option<Pair>, Malformed> {
+pub(super) fn acquire(message: NetlinkMessage<'_>) -> Result<Option<Pair>, Malformed> {
     let (wish, _) = message.split(acquire::LENGTH)?;
     acquire_of(wish).ok_or(message.malformed())
 }
@@ -139,7 +139,7 @@ fn selected(family: Family, info: &[u8]) -> Option<[Block; 2]> {
 
 /// Which inbound SA of ours gets ESP from where it does not expect it, and from where (MAPPING); `None` for a
 /// stranger's.
-pub(super) fn mapping(message: Message<'_>) -> Result<Option<(SaId, SocketAddr)>, Malformed> {
+pub(super) fn mapping(message: NetlinkMessage<'_>) -> Result<Option<(SaId, SocketAddr)>, Malformed> {
     let (info, _) = message.split(XFRM_USER_MAPPING_LEN)?;
     mapping_of(info).ok_or(message.malformed())
 }
@@ -179,7 +179,7 @@ pub(super) fn direction(info: &UserPolicyInfo) -> Option<PolicyDirection> {
 
 /// The policy of a report (NEWPOLICY). `None` for what no selector of ours can collide with: sockets'
 /// own policies, those of another type or family, and those bound to a mark, an interface or a user.
-pub(super) fn policy(message: Message<'_>) -> Result<Option<PolicyReading>, Malformed> {
+pub(super) fn policy(message: NetlinkMessage<'_>) -> Result<Option<PolicyReading>, Malformed> {
     let (info, attributes) = message.split(XFRM_USER_POLICY_INFO_LEN)?;
     let info = UserPolicyInfo::parse(info).map_err(|_| message.malformed())?;
     let Some(direction) = direction(&info) else { return Ok(None) };
@@ -201,7 +201,7 @@ pub(super) fn policy(message: Message<'_>) -> Result<Option<PolicyReading>, Malf
 }
 
 /// Whether no packet has met the policy of a report since it was written; `false` where that cannot be told.
-pub(super) fn is_unused_policy(message: Message<'_>) -> bool {
+pub(super) fn is_unused_policy(message: NetlinkMessage<'_>) -> bool {
     let info =
         message.split(XFRM_USER_POLICY_INFO_LEN).ok().and_then(|(info, _)| UserPolicyInfo::parse(info).ok());
     info.is_some_and(|info| info.lifetime_cur.use_time == 0)
@@ -268,7 +268,7 @@ impl Ack {
 }
 
 /// The verdict of an NLMSG_ERROR.
-pub(super) fn verdict(message: Message<'_>) -> Result<Ack, Malformed> {
+pub(super) fn verdict(message: NetlinkMessage<'_>) -> Result<Ack, Malformed> {
     let code = u32_at(message.body, 0).ok_or(message.malformed())?;
     // After the code comes the header of the request, alone because of NETLINK_CAP_ACK.
     let attributes = match message.body.get(20..) {

@@ -1,7 +1,7 @@
 //! For tests and fuzzing: everything that is done with bytes that a socket delivered.
 
 use super::wire::{Attributes, Messages};
-use super::{decode, events, strangers};
+use super::{decode, monitor, strangers};
 
 /// Reads a datagram as whatever it could be taken for.
 ///
@@ -10,7 +10,7 @@ use super::{decode, events, strangers};
 pub fn digest(datagram: &[u8]) {
     let mut total = 0;
     for message in Messages(datagram) {
-        events::event(message);
+        monitor::notification(message);
         let Ok(message) = message else { continue };
         total += message.body.len();
         let _ = decode::sa(message);

@@ -1,6 +1,6 @@
 //! The kernel's IPsec tables over netlink: writes what it is told, reads what is there, decides nothing.
 //!
-//! A [`Tables`] asks and gets answers; [`Events`] hears about changes on a socket of its own, because on
+//! A [`Tables`] asks and gets answers; [`Monitor`] hears about changes on its own socket, because on
 //! a subscribed socket one's own changes come back looking like replies. Requests are answered within
 //! the system call that sends them, so nothing here ever blocks and no runtime is needed.
 //!
@@ -14,10 +14,10 @@ mod decode;
 #[cfg(any(test, fuzzing))]
 mod digest;
 mod encode;
-mod events;
 #[cfg(feature = "fault-injection")]
 mod fuse;
 mod lifetime;
+mod monitor;
 mod preflight;
 mod socket_policy;
 mod statistics;
@@ -31,7 +31,7 @@ mod wire;
 
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
-pub use events::{Event, Events};
+pub use monitor::{Monitor, Notification};
 pub use preflight::{Features, PreflightError};
 pub use socket_policy::{bypass, decapsulate, never_fragment, route_through};
 pub use statistics::statistics;

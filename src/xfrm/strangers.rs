@@ -8,13 +8,13 @@ use netlink_packet_xfrm::{
 
 use super::decode::{address_at, direction, field, selector};
 use super::encode::ESP;
-use super::wire::{Malformed, Message, u16_at, u32_at};
+use super::wire::{Malformed, NetlinkMessage, u16_at, u32_at};
 use crate::types::stranger::{StrangerPolicy, StrangerSa, Verdict};
 use crate::types::{Block, Family, PolicyId, SaId, Selector, Spi, ours};
 
 /// The policy of a report (NEWPOLICY), whoever's it is. `None` for what no packet of ours meets: sockets' own
 /// policies, those of another type, those of XFRM interfaces and those with a mark that no packet can have.
-pub(super) fn policy(message: Message<'_>) -> Result<Option<StrangerPolicy>, Malformed> {
+pub(super) fn policy(message: NetlinkMessage<'_>) -> Result<Option<StrangerPolicy>, Malformed> {
     let (info, attributes) = message.split(XFRM_USER_POLICY_INFO_LEN)?;
     let info = UserPolicyInfo::parse(info).map_err(|_| message.malformed())?;
     let Some(direction) = direction(&info) else { return Ok(None) };
@@ -57,7 +57,7 @@ fn verdict(templates: &[u8]) -> Verdict {
 }
 
 /// The transport-mode ESP SA of a report (NEWSA), `None` for one of ours and for any other.
-pub(super) fn sa(message: Message<'_>) -> Result<Option<StrangerSa>, Malformed> {
+pub(super) fn sa(message: NetlinkMessage<'_>) -> Result<Option<StrangerSa>, Malformed> {
     let (info, attributes) = message.split(XFRM_USER_SA_INFO_LEN)?;
     let word = |at| u32_at(info, at).ok_or(message.malformed());
     let (reqid, spi) = (word(field::REQID)?, word(field::SPI)?.to_be());

@@ -12,7 +12,7 @@ use super::decode::{self, Ack};
 use super::encode;
 use super::preflight::Features;
 use super::strangers;
-use super::wire::{Malformed, Message};
+use super::wire::{Malformed, NetlinkMessage};
 use crate::types::stranger::StrangerPolicy;
 use crate::types::{KernelState, KeySource, Op, OpError, PolicyId, PolicyReading, SaId, SaReading, ours};
 
@@ -51,7 +51,7 @@ impl Tables {
         Ok(Self { connection, features })
     }
 
-    /// The netlink port of its socket: events that carry it tell of changes made through this very object.
+    /// The netlink port of its socket: notifications that carry it tell of changes made through this object.
     pub fn port(&self) -> u32 {
         self.connection.port()
     }
@@ -169,7 +169,7 @@ impl Tables {
     }
 
     /// Reads all SAs and policies. Not a snapshot: what changes meanwhile may or may not be in it,
-    /// and the events tell (docs/kernel.md, fact 15).
+    /// and the notifications tell (docs/kernel.md, fact 15).
     pub fn read(&mut self) -> Result<KernelState, ReadError> {
         let mut state =
             self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |state: &mut KernelState, message| {
@@ -249,7 +249,7 @@ impl Tables {
         &mut self,
         request: u16,
         report: u16,
-        add: impl Fn(&mut T, Message<'_>) -> Result<(), Malformed>,
+        add: impl Fn(&mut T, NetlinkMessage<'_>) -> Result<(), Malformed>,
     ) -> Result<T, ReadError> {
         for _ in 0..ATTEMPTS {
             let mut all = T::default();

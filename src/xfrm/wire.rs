@@ -25,7 +25,7 @@ impl From<Malformed> for io::Error {
 
 /// One message.
 #[derive(Clone, Copy)]
-pub(super) struct Message<'a> {
+pub(super) struct NetlinkMessage<'a> {
     /// What it is.
     pub(super) kind: u16,
     /// `NLM_F_*`.
@@ -38,7 +38,7 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
 }
 
-impl<'a> Message<'a> {
+impl<'a> NetlinkMessage<'a> {
     /// The error that says that this message makes no sense.
     pub(super) fn malformed(&self) -> Malformed {
         Malformed { kind: self.kind }
@@ -55,7 +55,7 @@ impl<'a> Message<'a> {
 pub(super) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
-    type Item = Result<Message<'a>, Malformed>;
+    type Item = Result<NetlinkMessage<'a>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -69,10 +69,10 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-fn take_message<'a>(bytes: &mut &'a [u8]) -> Option<Message<'a>> {
+fn take_message<'a>(bytes: &mut &'a [u8]) -> Option<NetlinkMessage<'a>> {
     let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
     let message = bytes.get(..length)?;
-    let found = Message {
+    let found = NetlinkMessage {
         kind: u16_at(message, 4)?,
         flags: u16_at(message, 6)?,
         sequence: u32_at(message, 8)?,

@@ -72,8 +72,8 @@ impl Core {
         scope: Scope,
         conflicts: &[PolicyReading],
         results: Vec<(&Op, Result<(), OpError>)>,
-    ) -> Outcome {
-        let mut outcome = Outcome::default();
+    ) -> NotDone {
+        let mut outcome = NotDone::default();
         if let Some(stranger) = conflicts.first() {
             outcome.policies = Some(Unwritten::InTheWay(*stranger));
         }
@@ -131,7 +131,7 @@ impl Core {
         }
     }
 
-    fn report_applied(&mut self, now: Instant, part: &Part, outcome: &Outcome) {
+    fn report_applied(&mut self, now: Instant, part: &Part, outcome: &NotDone) {
         let pairs = match part {
             Part::Whole(Scope::Common) => return,
             Part::Whole(Scope::Peer(remote)) => self.pairs.with(*remote).to_vec(),
@@ -151,7 +151,7 @@ impl Core {
 
 /// What the kernel did not do of a part.
 #[derive(Debug, Default)]
-struct Outcome {
+struct NotDone {
     refused: BTreeMap<SaId, OpError>,
     policies: Option<Unwritten>,
 }

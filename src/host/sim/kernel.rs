@@ -260,11 +260,11 @@ impl System for SimKernel {
 }
 
 impl Sockets for SimKernel {
-    fn open(&mut self, _: Vec<IpAddr>, _: IkePorts) -> anyhow::Result<()> {
+    fn bind(&mut self, _: Vec<IpAddr>, _: IkePorts) -> anyhow::Result<()> {
         Ok(())
     }
 
-    fn open_missing(&mut self) {}
+    fn bind_missing(&mut self) {}
 
     fn retain(&mut self, _: &BTreeSet<IpAddr>) {}
 

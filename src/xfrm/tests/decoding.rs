@@ -131,10 +131,10 @@ fn a_short_message_is_malformed() {
     let sa = hex(golden::REPORTED_SA);
     let policy = hex(golden::DUMPED_SEAL);
     for length in 0..224 {
-        let message = Message { body: &sa[16..16 + length], ..only(&sa) };
+        let message = NetlinkMessage { body: &sa[16..16 + length], ..only(&sa) };
         assert!(decode::sa(message).is_err(), "{length}");
         if length < 168 {
-            let message = Message { body: &policy[16..16 + length], ..only(&policy) };
+            let message = NetlinkMessage { body: &policy[16..16 + length], ..only(&policy) };
             assert!(decode::policy(message).is_err(), "{length}");
         }
     }

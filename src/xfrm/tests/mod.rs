@@ -3,13 +3,13 @@
 mod answers;
 mod decoding;
 mod encoding;
-mod events;
 mod golden;
 mod hostile;
+mod monitor;
 
 use std::net::IpAddr;
 
-use super::wire::{Message, Messages};
+use super::wire::{Messages, NetlinkMessage};
 use crate::types::{
     Action, Block, Direction, EspSuite, Limits, Pair, Policy, PolicyDirection, Reqid, Sa, SaId, SaKey,
     SaReading, Selector, Spi, Through, ours,
@@ -23,7 +23,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 /// The only message of a datagram.
-fn only(datagram: &[u8]) -> Message<'_> {
+fn only(datagram: &[u8]) -> NetlinkMessage<'_> {
     let mut messages = Messages(datagram);
     let message = messages.next().expect("a message").expect("well-formed");
     assert!(messages.next().is_none(), "more than one message");

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 use hostseal::types::{Pair, PolicyDirection, ours};
-use hostseal::xfrm::{Event, Events};
+use hostseal::xfrm::{Monitor, Notification};
 
 use super::sealed_pair;
 use crate::lab::{Host, Lab};
@@ -34,7 +34,7 @@ fn send(from: &Host, to: IpAddr) -> Result<()> {
 fn heard(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
     let (ours, other) = (IpAddr::from(b.v4()), IpAddr::from([10, 99, 0, 77]));
-    let mut events = a.within(|| Events::open_beside(u32::MAX))??;
+    let mut events = a.within(|| Monitor::open_beside(u32::MAX))??;
     events.hear_acquires()?;
     lacking(
         &a,
@@ -46,10 +46,11 @@ fn heard(lab: &mut Lab) -> Result<()> {
         send(&a, to)?;
     }
     let events = std::iter::from_fn(|| events.next());
-    let wanted: Vec<Event> = events.filter(|event| matches!(event, Event::SaWanted { .. })).collect();
+    let wanted: Vec<Notification> =
+        events.filter(|event| matches!(event, Notification::SaWanted { .. })).collect();
     println!("{wanted:?}");
     let pair = Pair { local: a.v4().into(), remote: ours };
-    ensure!(wanted == [Event::SaWanted { pair }], "heard of {wanted:?}");
+    ensure!(wanted == [Notification::SaWanted { pair }], "heard of {wanted:?}");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 use super::golden;
 use super::*;
 use crate::types::{Pair, Reqid, SaId, SaReading};
-use crate::xfrm::events::{Event, event};
+use crate::xfrm::monitor::{Notification, notification};
 
 const PORT: u32 = 0x1234_5678;
 
@@ -16,8 +16,8 @@ fn message(kind: u16, parts: &[&[u8]]) -> Vec<u8> {
     message
 }
 
-fn heard(kind: u16, parts: &[&[u8]]) -> Option<Event> {
-    event(Ok(only(&message(kind, parts))))
+fn heard(kind: u16, parts: &[&[u8]]) -> Option<Notification> {
+    notification(Ok(only(&message(kind, parts))))
 }
 
 /// The `xfrm_usersa_info` of the golden SA of 64-bit sequence numbers, and its attributes.
@@ -46,20 +46,22 @@ fn outbound_reading(key_bits: u16, packets: u64, added: u64) -> SaReading {
 
 #[test]
 fn a_deleted_sa_comes_with_its_final_counters() {
-    let Some(Event::SaDeleted { reading, port: 0 }) = event(Ok(only(&hex(golden::DELETED_SA)))) else {
+    let Some(Notification::SaDeleted { reading, port: 0 }) = notification(Ok(only(&hex(golden::DELETED_SA))))
+    else {
         panic!("not a deletion");
     };
     let used = SaReading { last_used: Some(reading.added), ..outbound_reading(256, 3, reading.added) };
     assert_eq!(reading, used, "used in the second in which it was made");
     let (info, attributes) = golden_sa();
     let deleted = heard(0x11, &[&[0; 24], &nested(&info), &attributes]);
-    assert!(matches!(deleted, Some(Event::SaDeleted { port: PORT, .. })));
+    assert!(matches!(deleted, Some(Notification::SaDeleted { port: PORT, .. })));
 }
 
 #[test]
 fn an_expired_sa_says_whether_it_is_gone() {
     for (golden, hard, packets) in [(golden::EXPIRED_SOFT, false, 1), (golden::EXPIRED_HARD, true, 3)] {
-        let Some(Event::SaExpired { reading, hard: gone }) = event(Ok(only(&hex(golden)))) else {
+        let Some(Notification::SaExpired { reading, hard: gone }) = notification(Ok(only(&hex(golden))))
+        else {
             panic!("not an expiry");
         };
         assert_eq!(gone, hard);
@@ -73,15 +75,15 @@ fn a_packet_that_finds_no_sa_is_told() {
     let golden = [(golden::ACQUIRE, "10.99.0.1", "10.99.0.2"), (golden::ACQUIRE_V6, "fd99::1", "fd99::2")];
     for (golden, local, remote) in golden {
         let pair = Pair { local: address(local), remote: address(remote) };
-        assert_eq!(event(Ok(only(&hex(golden)))), Some(Event::SaWanted { pair }));
+        assert_eq!(notification(Ok(only(&hex(golden)))), Some(Notification::SaWanted { pair }));
         let mut stranger = hex(golden);
         // The index of the policy, which the kernel chose.
         stranger[268..272].copy_from_slice(&9u32.to_ne_bytes());
-        assert_eq!(event(Ok(only(&stranger))), None, "a stranger's");
+        assert_eq!(notification(Ok(only(&stranger))), None, "a stranger's");
     }
     let whole = hex(golden::ACQUIRE);
-    assert_eq!(heard(0x17, &[&whole[16..292]]), Some(Event::Overrun), "cut off");
-    assert_eq!(event(Ok(only(&hex(golden::EXPIRED_LARVAL)))), None, "no SA has ended");
+    assert_eq!(heard(0x17, &[&whole[16..292]]), Some(Notification::Overrun), "cut off");
+    assert_eq!(notification(Ok(only(&hex(golden::EXPIRED_LARVAL)))), None, "no SA has ended");
 }
 
 /// `struct xfrm_user_mapping`: the SA, the reqid, the source address before and now, and the ports.
@@ -109,16 +111,19 @@ fn esp_from_another_port_is_told() {
     let remote = "10.99.0.1:24500".parse().unwrap();
     assert_eq!(
         heard(0x26, &[&mapping(Reqid::COMMON.number(), "10.99.0.1")]),
-        Some(Event::SaMapped { id, remote })
+        Some(Notification::SaMapped { id, remote })
     );
     assert_eq!(heard(0x26, &[&mapping(42, "10.99.0.1")]), None, "a stranger's");
-    assert_eq!(heard(0x26, &[&mapping(Reqid::COMMON.number(), "10.99.0.1")[..63]]), Some(Event::Overrun));
+    assert_eq!(
+        heard(0x26, &[&mapping(Reqid::COMMON.number(), "10.99.0.1")[..63]]),
+        Some(Notification::Overrun)
+    );
 }
 
 #[test]
 fn strangers_sas_and_larval_ones_are_left_out() {
     let (info, attributes) = golden_sa();
-    assert_eq!(heard(0x10, &[&info, &attributes]), Some(Event::Changed { port: PORT }));
+    assert_eq!(heard(0x10, &[&info, &attributes]), Some(Notification::Changed { port: PORT }));
     for (field, at) in [("reqid", 209), ("protocol", 76), ("mode", 214)] {
         let mut foreign = info.clone();
         foreign[at] ^= 1;
@@ -126,7 +131,7 @@ fn strangers_sas_and_larval_ones_are_left_out() {
         assert_eq!(heard(0x11, &[&[0; 24], &nested(&foreign), &attributes]), None, "{field}");
         assert_eq!(heard(0x18, &[&foreign, &[1; 8]]), None, "{field}");
     }
-    assert_eq!(event(Ok(only(&hex(golden::REPORTED_SA)))), Some(Event::Changed { port: 0 }));
+    assert_eq!(notification(Ok(only(&hex(golden::REPORTED_SA)))), Some(Notification::Changed { port: 0 }));
     let mut larval = info.clone();
     larval[72..76].fill(0);
     assert_eq!(heard(0x18, &[&larval, &[1; 8]]), None);
@@ -136,21 +141,21 @@ fn strangers_sas_and_larval_ones_are_left_out() {
 #[test]
 fn everything_else_says_look_again() {
     for golden in [golden::FLUSHED_SAS, golden::FLUSHED_POLICIES] {
-        assert_eq!(event(Ok(only(&hex(golden)))), Some(Event::Flushed { port: 0 }));
+        assert_eq!(notification(Ok(only(&hex(golden)))), Some(Notification::Flushed { port: 0 }));
     }
-    assert_eq!(event(Ok(only(&hex(golden::REMOVED_POLICY)))), Some(Event::Changed { port: 0 }));
+    assert_eq!(notification(Ok(only(&hex(golden::REMOVED_POLICY)))), Some(Notification::Changed { port: 0 }));
     for kind in [0x13, 0x14, 0x19, 0x1b, 0x7f] {
-        assert_eq!(heard(kind, &[]), Some(Event::Changed { port: PORT }), "{kind:#x}");
+        assert_eq!(heard(kind, &[]), Some(Notification::Changed { port: PORT }), "{kind:#x}");
     }
 }
 
 #[test]
 fn what_cannot_be_read_counts_as_lost() {
     let (info, _) = golden_sa();
-    assert_eq!(heard(0x10, &[&info[1..]]), Some(Event::Overrun));
-    assert_eq!(heard(0x18, &[&info]), Some(Event::Overrun));
-    assert_eq!(heard(0x11, &[&[0; 24]]), Some(Event::Overrun), "no XFRMA_SA");
+    assert_eq!(heard(0x10, &[&info[1..]]), Some(Notification::Overrun));
+    assert_eq!(heard(0x18, &[&info]), Some(Notification::Overrun));
+    assert_eq!(heard(0x11, &[&[0; 24]]), Some(Notification::Overrun), "no XFRMA_SA");
     let cut = message(0x10, &[&info]);
-    let events: Vec<_> = Messages(&cut[..100]).map(event).collect();
-    assert_eq!(events, [Some(Event::Overrun)]);
+    let all: Vec<_> = Messages(&cut[..100]).map(notification).collect();
+    assert_eq!(all, [Some(Notification::Overrun)]);
 }

@@ -15,7 +15,7 @@ use socket2::{SockFilter, SockRef};
 
 use super::connection::{Inbox, enlarge_receive_buffer};
 use super::decode::{self, acquire};
-use super::wire::{Malformed, Message, Messages};
+use super::wire::{Malformed, Messages, NetlinkMessage};
 use crate::types::{Pair, SaId, SaReading, ours};
 
 /// The groups EXPIRE, SA, POLICY and MAPPING (bit `XFRMNLGRP_* - 1`).
@@ -29,7 +29,7 @@ const EXPIRE: usize = XFRM_USER_SA_INFO_LEN + 8;
 
 /// Something happened. Strangers' SAs are left out; their policies are not, as one may be in our way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum Notification {
     /// An SA of ours was deleted.
     SaDeleted {
         /// Its final counters.
@@ -68,19 +68,19 @@ pub enum Event {
         /// The netlink port of whoever did it, 0 for one who did not say.
         port: u32,
     },
-    /// Events were lost: look again.
+    /// Notifications were lost: look again.
     Overrun,
 }
 
 /// A socket that hears of every change in the network namespace in which it was opened. Open it before
 /// the first look at the tables, so that nothing falls between (docs/kernel.md, fact 15).
-pub struct Events {
+pub struct Monitor {
     socket: Socket,
     inbox: Inbox,
-    pending: VecDeque<Event>,
+    pending: VecDeque<Notification>,
 }
 
-impl Events {
+impl Monitor {
     /// Subscribes. Needs `CAP_NET_ADMIN`.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_XFRM)?;
@@ -93,12 +93,12 @@ impl Events {
     /// The same, but silent about what the netlink port `own` changes, except for the ends of SAs, which
     /// bring their last counters: whoever makes changes knows of them, and need not be woken up by each.
     pub fn open_beside(own: u32) -> io::Result<Self> {
-        let events = Self::open()?;
-        SockRef::from(&events).attach_filter(&all_but_changes_of(own))?;
-        Ok(events)
+        let monitor = Self::open()?;
+        SockRef::from(&monitor).attach_filter(&all_but_changes_of(own))?;
+        Ok(monitor)
     }
 
-    /// Hears of packets that find no SA, too ([`Event::SaWanted`]).
+    /// Hears of packets that find no SA, too ([`Notification::SaWanted`]).
     ///
     /// For agreeing keys on demand, which this version does not, so its agent does not ask for it: as soon as anybody
     /// listens, the kernel makes a larval SA for a packet that finds none, by whosever policy. Where that policy names an
@@ -110,22 +110,22 @@ impl Events {
         self.socket.add_membership(ACQUIRES)
     }
 
-    /// The next event, `None` when there is none yet: then wait until the socket is readable.
+    /// The next notification, `None` when there is none yet: then wait until the socket is readable.
     #[expect(clippy::should_implement_trait, reason = "an iterator would be taken to have an end")]
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next(&mut self) -> Option<Notification> {
         loop {
-            if let Some(event) = self.pending.pop_front() {
-                return Some(event);
+            if let Some(notification) = self.pending.pop_front() {
+                return Some(notification);
             }
             match self.inbox.receive(&self.socket) {
-                Ok(datagram) => self.pending.extend(Messages(datagram).filter_map(event)),
+                Ok(datagram) => self.pending.extend(Messages(datagram).filter_map(notification)),
                 Err(error) => {
                     // Notifications of SAs carry their keys (docs/kernel.md, fact 16).
                     self.inbox.zeroize();
                     return match error.kind() {
                         io::ErrorKind::WouldBlock => None,
                         // ENOBUFS is how the kernel tells that it had to drop some (fact 17).
-                        _ => Some(Event::Overrun),
+                        _ => Some(Notification::Overrun),
                     };
                 }
             }
@@ -133,13 +133,13 @@ impl Events {
     }
 }
 
-impl AsFd for Events {
+impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl AsRawFd for Events {
+impl AsRawFd for Monitor {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
@@ -174,21 +174,21 @@ fn all_but_changes_of(own: u32) -> [SockFilter; 11] {
 }
 
 /// What a message tells; `None` for what concerns strangers' SAs alone.
-pub(super) fn event(message: Result<Message<'_>, Malformed>) -> Option<Event> {
+pub(super) fn notification(message: Result<NetlinkMessage<'_>, Malformed>) -> Option<Notification> {
     // What cannot be read may have been about anything.
-    message.and_then(read).unwrap_or(Some(Event::Overrun))
+    message.and_then(read).unwrap_or(Some(Notification::Overrun))
 }
 
-fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
+fn read(message: NetlinkMessage<'_>) -> Result<Option<Notification>, Malformed> {
     let port = message.port;
     Ok(match message.kind {
-        XFRM_MSG_NEWSA | XFRM_MSG_UPDSA => decode::sa(message)?.map(|_| Event::Changed { port }),
+        XFRM_MSG_NEWSA | XFRM_MSG_UPDSA => decode::sa(message)?.map(|_| Notification::Changed { port }),
         XFRM_MSG_DELSA => {
             let (_, attributes) = message.split(XFRM_USER_SA_ID_LEN)?;
             let info = attributes.get(XFRMA_SA).ok_or(message.malformed())?;
             let reading = decode::sa_of(info, attributes).ok_or(message.malformed())?;
             // A larval SA has no cipher, and never had a packet.
-            reading.filter(|sa| sa.key_bits != 0).map(|reading| Event::SaDeleted { reading, port })
+            reading.filter(|sa| sa.key_bits != 0).map(|reading| Notification::SaDeleted { reading, port })
         }
         XFRM_MSG_EXPIRE => {
             let (expire, attributes) = message.split(EXPIRE)?;
@@ -198,11 +198,13 @@ fn read(message: Message<'_>) -> Result<Option<Event>, Malformed> {
                 return Ok(None);
             }
             let reading = decode::sa_of(expire, attributes).ok_or(message.malformed())?;
-            reading.map(|reading| Event::SaExpired { reading, hard })
+            reading.map(|reading| Notification::SaExpired { reading, hard })
         }
-        XFRM_MSG_MAPPING => decode::mapping(message)?.map(|(id, remote)| Event::SaMapped { id, remote }),
-        XFRM_MSG_FLUSHSA | XFRM_MSG_FLUSHPOLICY => Some(Event::Flushed { port }),
-        XFRM_MSG_ACQUIRE => decode::acquire(message)?.map(|pair| Event::SaWanted { pair }),
-        _ => Some(Event::Changed { port }),
+        XFRM_MSG_MAPPING => {
+            decode::mapping(message)?.map(|(id, remote)| Notification::SaMapped { id, remote })
+        }
+        XFRM_MSG_FLUSHSA | XFRM_MSG_FLUSHPOLICY => Some(Notification::Flushed { port }),
+        XFRM_MSG_ACQUIRE => decode::acquire(message)?.map(|pair| Notification::SaWanted { pair }),
+        _ => Some(Notification::Changed { port }),
     })
 }
