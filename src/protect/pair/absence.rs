@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use super::judge::Why;
 use super::{Order, PairMachine};
 use crate::protect::clock::Clock;
+use crate::protect::reason::PairReason;
 use crate::protect::timing::ABSENCE_PATIENCE;
 use crate::types::{ReasonCode, RowState};
 
@@ -46,16 +46,12 @@ impl PairMachine {
     }
 
     pub(super) fn note_absence(&mut self, clock: &mut Clock) {
-        let (state, why) = self.judge();
+        let (state, reason) = self.judge();
         if state == RowState::Protected {
             self.absence = Absence::default();
         }
         let Some(since) = self.absence.since else { return };
-        let unheard = match why {
-            Why::Agreeing => true,
-            Why::Failed => self.has_failed_for(ReasonCode::NoAnswer),
-            _ => false,
-        };
+        let unheard = matches!(reason, Some(PairReason::Agreeing | PairReason::NoKeys(ReasonCode::NoAnswer)));
         self.absence.waiting = self.way.is_on() && unheard && clock.due(since + ABSENCE_PATIENCE);
     }
 }

@@ -1,38 +1,24 @@
 //! What `status` says of a pair, and why.
 
+use std::mem::discriminant;
+
 use super::PairMachine;
 use super::way::{Left, Phase};
 use crate::protect::child::Child;
 use crate::protect::reason::{DetourTried, PairReason};
 use crate::types::RowState;
 
-/// Why a pair is in its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
-    Fine,
-    Leaving,
-    Sealing,
-    Proving,
-    Agreeing,
-    NoAddress,
-    PeerDisabled,
-    TrialEnded,
-    KernelError,
-    EspBlocked,
-    Encapsulating,
-    Failed,
-}
-
 impl PairMachine {
     /// Why it is neither protected nor off.
     pub fn reason(&self) -> Option<PairReason> {
-        let (_, why) = self.judge();
-        self.explain(why)
+        self.judge().1
     }
 
     /// How it stands and why, to be compared with another time.
     pub fn standing(&self) -> impl PartialEq + use<> {
-        (self.judge(), self.failing.keys().map(PairReason::code), self.is_waiting())
+        let (state, reason) = self.judge();
+        let kind = reason.as_ref().map(discriminant);
+        (state, kind, self.failing.keys().map(PairReason::code), self.is_waiting())
     }
 
     /// Why the keys that protect the pair could not be renewed: it stays protected until the kernel's hard
@@ -41,28 +27,30 @@ impl PairMachine {
         self.failing.keys().filter(|_| self.row_state() == RowState::Protected)
     }
 
-    pub(super) fn judge(&self) -> (RowState, Why) {
+    /// How it stands, and why it is neither protected nor off.
+    pub(super) fn judge(&self) -> (RowState, Option<PairReason>) {
         match self.way.phase() {
-            Phase::Off => (RowState::Off, Why::Fine),
-            Phase::On if self.place.is_away() => (RowState::Off, Why::Fine),
-            Phase::Opening { .. } => (RowState::Negotiating, Why::Leaving),
-            Phase::Cleared { .. } => (RowState::Clear, Why::Leaving),
+            Phase::Off => (RowState::Off, None),
+            Phase::On if self.place.is_away() => (RowState::Off, None),
+            Phase::Opening { .. } => (RowState::Negotiating, Some(PairReason::Leaving)),
+            Phase::Cleared { .. } => (RowState::Clear, Some(PairReason::Leaving)),
             // Whatever the kernel holds, no packet of this pair can leave or arrive.
             Phase::On if !self.place.is_present() => {
-                (if self.is_sealed() { RowState::Blocked } else { RowState::Clear }, Why::NoAddress)
+                let state = if self.is_sealed() { RowState::Blocked } else { RowState::Clear };
+                (state, Some(PairReason::NoAddress))
             }
             // ESP leaves, but what the kernel refused may be what keeps clear packets out.
             Phase::On if self.sends() && self.failing.policies().is_some() => {
-                (RowState::Clear, Why::KernelError)
+                (RowState::Clear, self.unwritten())
             }
             Phase::On if self.is_sealed() && self.sends() && !self.is_esp_blocked() => {
-                (RowState::Protected, Why::Fine)
+                (RowState::Protected, None)
             }
             Phase::On => match (self.trouble(), self.is_sealed()) {
-                (why, true) => (RowState::Blocked, why.unwrap_or_else(|| self.stage())),
-                (Some(why @ Why::Encapsulating), false) => (RowState::Negotiating, why),
-                (Some(why), false) => (RowState::Clear, why),
-                (None, false) => (RowState::Negotiating, self.stage()),
+                (reason, true) => (RowState::Blocked, reason.or_else(|| Some(self.stage()))),
+                (Some(reason @ PairReason::Encapsulating), false) => (RowState::Negotiating, Some(reason)),
+                (Some(reason), false) => (RowState::Clear, Some(reason)),
+                (None, false) => (RowState::Negotiating, Some(self.stage())),
             },
         }
     }
@@ -75,32 +63,33 @@ impl PairMachine {
     }
 
     /// How far a pair without trouble has come.
-    fn stage(&self) -> Why {
+    fn stage(&self) -> PairReason {
         if self.outbound.confirmed().is_some() && !self.is_sealed() {
-            Why::Sealing
+            PairReason::Sealing
         } else if self.children.newest().is_some_and(Child::carries) {
-            Why::Proving
+            PairReason::Proving
         } else {
-            Why::Agreeing
+            PairReason::Agreeing
         }
     }
 
     /// What stands between the pair and its protection.
-    fn trouble(&self) -> Option<Why> {
-        if let Some(left) = self.way.left() {
-            Some(match left {
-                Left::PeerDisabled => Why::PeerDisabled,
-                Left::TrialEnded => Why::TrialEnded,
-            })
-        } else if self.failing.policies().is_some() {
-            Some(Why::KernelError)
-        } else if self.is_esp_blocked() {
-            Some(if self.detour.is_tried() { Why::Encapsulating } else { Why::EspBlocked })
-        } else {
-            let failed =
-                self.failing.keys().is_some() && (self.outbound.confirmed().is_none() || self.is_sealed());
-            failed.then_some(Why::Failed)
+    fn trouble(&self) -> Option<PairReason> {
+        match self.way.left() {
+            Some(Left::PeerDisabled) if self.failing.is_removed() => Some(PairReason::PeerRemoved),
+            Some(Left::PeerDisabled) => Some(PairReason::PeerDisabled),
+            Some(Left::TrialEnded) => Some(PairReason::TrialEnded),
+            None if self.failing.policies().is_some() => self.unwritten(),
+            None if self.is_esp_blocked() && self.detour.is_tried() => Some(PairReason::Encapsulating),
+            None if self.is_esp_blocked() => Some(self.blocked()),
+            None if self.outbound.confirmed().is_none() || self.is_sealed() => self.failing.keys().cloned(),
+            None => None,
         }
+    }
+
+    /// The policy that is not in the kernel as it should be.
+    fn unwritten(&self) -> Option<PairReason> {
+        self.failing.policies().cloned().map(PairReason::Unwritten)
     }
 
     /// Whether ESP does not get through: by proof, or, where no traffic depends on it yet, by all appearances.
@@ -120,24 +109,5 @@ impl PairMachine {
             None => DetourTried::Nothing,
         };
         PairReason::EspBlocked { way: blocked.map(Child::blocked_way).unwrap_or_default(), detour }
-    }
-
-    fn explain(&self, why: Why) -> Option<PairReason> {
-        let reason = match why {
-            Why::Fine => return None,
-            Why::Leaving => PairReason::Leaving,
-            Why::Sealing => PairReason::Sealing,
-            Why::Proving => PairReason::Proving,
-            Why::Agreeing => PairReason::Agreeing,
-            Why::NoAddress => PairReason::NoAddress,
-            Why::PeerDisabled if self.failing.is_removed() => PairReason::PeerRemoved,
-            Why::PeerDisabled => PairReason::PeerDisabled,
-            Why::TrialEnded => PairReason::TrialEnded,
-            Why::KernelError => PairReason::Unwritten(self.failing.policies()?.clone()),
-            Why::EspBlocked => self.blocked(),
-            Why::Encapsulating => PairReason::Encapsulating,
-            Why::Failed => self.failing.keys()?.clone(),
-        };
-        Some(reason)
     }
 }
