@@ -353,7 +353,8 @@ fn texts_are_seen() {
 }
 
 /// What the stages of hostseal are about, and IKE is not: `ike` carries it as octets.
-const NOT_IKE: [&str; 8] = ["probe", "Probe", "trial", "Trial", "Word", "plaintext", "passage", "protect::"];
+const NOT_IKE: [&str; 8] =
+    ["probe", "Probe", "trial", "Trial", "Report", "plaintext", "passage", "protect::"];
 
 #[test]
 fn ike_does_not_know_what_its_users_tell_each_other() {

@@ -42,7 +42,7 @@ use super::timers::Timers;
 use crate::identity::Proven;
 use crate::ike::{Engine, Transmit};
 use crate::observe::About;
-use crate::protect::{PairMachine, word};
+use crate::protect::{PairMachine, report};
 use crate::store::PairRecord;
 use crate::types::stranger::Strangers;
 use crate::types::{Pair, RowState, Sa, SaId, SaReading, Spi, UnixTime};
@@ -345,7 +345,7 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    fn handle_probe(&mut self, now: Instant, local: IpAddr, remote: IpAddr, probe: &word::Probe) {
+    fn handle_probe(&mut self, now: Instant, local: IpAddr, remote: IpAddr, probe: &report::Probe) {
         if let Some(pair) = Pair::new(local, remote)
             && let waited = self.waited
             && let Some(id) =

@@ -1,6 +1,6 @@
 //! The probe: a datagram to the peer's IKE port that proves an SA, because it finds its way through it.
 
-use crate::protect::word::{Passage, Probe};
+use crate::protect::report::{Passage, Probe};
 
 /// No IKE message starts with a zero initiator SPI (RFC 7296 section 3.1), so a probe is told from one by
 /// its first eight bytes.

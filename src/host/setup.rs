@@ -13,7 +13,7 @@ use crate::config::{Config, Node};
 use crate::identity::{Credentials, Secret};
 use crate::ike;
 use crate::observe::About;
-use crate::protect::word::Word;
+use crate::protect::report::Report;
 use crate::types::EncapsulationMode;
 
 /// The most that starts are spread over time, and what each pair adds to it.
@@ -107,7 +107,7 @@ impl Setup {
             rekey_after: keying.rekey_after,
             initial_contact,
             about: self.about(secrets).to_bytes().into(),
-            first: |token, now| Word::first(token).to_octets(now),
+            first: |token, now| Report::first(token).to_octets(now),
             jitter: jitter(self.config.pairs(&self.node).len()),
         }
     }

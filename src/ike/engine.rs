@@ -149,7 +149,7 @@ impl Engine {
         self.reconsider(now, pair);
     }
 
-    /// Begins anew with `pair`: drops all sessions without a word, as another agent that takes over does. The peer
+    /// Begins anew with `pair`: silently drops all sessions, as another agent that takes over does. The peer
     /// learns of it from the next one.
     pub fn begin_anew(&mut self, now: Instant, pair: Pair) {
         self.now = Some(now);
@@ -194,7 +194,7 @@ impl Engine {
         }
     }
 
-    /// Drops all sessions of `pair` without a word: its address is at another host now, which speaks for it.
+    /// Silently drops all sessions of `pair`: its address is at another host now, which speaks for it.
     pub fn abandon(&mut self, now: Instant, pair: Pair) {
         self.now = Some(now);
         self.sessions_of(pair).into_iter().for_each(|key| self.drop_session(now, key));

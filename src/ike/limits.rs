@@ -76,7 +76,7 @@ pub(super) const LISTENING_MAX_PAIR: usize = 3;
 
 /// How long a responder keeps what an unproven initiator made it remember.
 pub(super) const HALF_OPEN_LIFE: Duration = Duration::from_secs(10);
-/// How long a responder holds an answer for the kernel's word on the new SAs.
+/// How long a responder holds an answer for the kernel's answer about the new SAs.
 pub(super) const HOLD_LIFE: Duration = Duration::from_secs(5);
 /// How long a responder keeps a successor of an IKE SA that is half made.
 pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);

@@ -276,7 +276,7 @@ pub enum Event {
         /// Our name of the child.
         in_spi: Spi,
         /// Whether its keys are worth nothing any more, since the peer deleted it, or is not believed any more.
-        /// Otherwise the agent wanted it, or its IKE SA is gone without a word and the peer may go on using it.
+        /// Otherwise the agent wanted it, or its IKE SA is gone silently and the peer may go on using it.
         void: bool,
     },
     /// The last attempt to key a pair failed, or probably will. The engine goes on trying.

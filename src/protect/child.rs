@@ -9,9 +9,9 @@ use super::clock::Clock;
 use super::pair::AdoptedSa;
 use super::proof::PathProof;
 use super::reason::BlockedWay;
+use super::report::{Flags, Passage, Probe, Report};
 use super::talk::Talk;
 use super::timing::{IN_GRACE, OUT_GRACE};
-use super::word::{Flags, Passage, Probe, Word};
 use crate::types::{Bundle, Direction, Limits, NewChild, OpError, Reqid, Sa, SaId, Spi, Through, UdpPorts};
 
 /// Where the SAs stand in this host's kernel.
@@ -32,7 +32,7 @@ enum Install {
 enum Closing {
     /// One of the ends deleted it: the peer does not use it any more.
     Deleted,
-    /// Its IKE SA is gone without a word: the peer's kernel may well go on using it.
+    /// Its IKE SA is gone silently: the peer's kernel may well go on using it.
     Orphaned,
 }
 
@@ -80,7 +80,7 @@ impl Child {
     pub fn new(
         new: &NewChild,
         token: [u8; 16],
-        word: Option<&Word>,
+        report: Option<&Report>,
         replay_window: u32,
         limits: Limits,
     ) -> Self {
@@ -93,15 +93,15 @@ impl Child {
         let answered_stranger = new.foreign && !new.initiator;
         let limits = if answered_stranger { limits.at_first_packet() } else { limits };
         let mut talk = Talk::new(token, new.initiator);
-        let word = word.filter(|word| talk.hear(word));
+        let report = report.filter(|report| talk.hear(report));
         Self {
             incoming: Bundle::new(Sa { limits, ..incoming }),
             outgoing: Bundle::new(sa(Direction::Out, new.out_spi)),
             initiator: new.initiator,
             foreign: new.foreign,
             talk,
-            their_token: word.map(|word| word.token),
-            peer: word.map(|word| word.flags).unwrap_or_default(),
+            their_token: report.map(|report| report.token),
+            peer: report.map(|report| report.flags).unwrap_or_default(),
             proof: PathProof::default(),
             answers: false,
             foreign_ready: false,
@@ -162,7 +162,7 @@ impl Child {
         self.outgoing.through()
     }
 
-    /// Whether the kernel reports the first packet of its inbound SA: a peer that says no words, and whose
+    /// Whether the kernel reports the first packet of its inbound SA: a peer that sends no reports, and whose
     /// request this host answered, has shown with it that the child is there. The report precedes the check
     /// of the packet's integrity, so a forger can make this host send ESP a moment early, and nothing else.
     pub(super) fn reports_first_packet(&self) -> bool {
@@ -209,18 +209,18 @@ impl Child {
         self.proof.is_over()
     }
 
-    /// The peer's word about it, which `waited` to be read. `false` where a newer one was heard.
+    /// The peer's report about it, which `waited` to be read. `false` where a newer one was heard.
     #[must_use]
-    pub(super) fn hear(&mut self, now: Instant, word: &Word, waited: Duration) -> bool {
-        if !self.talk.hear(word) {
+    pub(super) fn hear(&mut self, now: Instant, report: &Report, waited: Duration) -> bool {
+        if !self.talk.hear(report) {
             return false;
         }
-        if word.flags.sending && !self.peer.sending {
+        if report.flags.sending && !self.peer.sending {
             self.take_up();
         }
-        self.peer = word.flags;
-        self.their_token = Some(word.token);
-        self.proof.hear(now, &word.flags, waited);
+        self.peer = report.flags;
+        self.their_token = Some(report.token);
+        self.proof.hear(now, &report.flags, waited);
         true
     }
 
@@ -235,7 +235,7 @@ impl Child {
         self.deleting = true;
     }
 
-    /// The key exchange forgot it. `void`: not because its IKE SA went without a word.
+    /// The key exchange forgot it. `void`: not because its IKE SA went silently.
     pub(super) fn close(&mut self, now: Instant, void: bool) {
         let closing = if void || self.deleting { Closing::Deleted } else { Closing::Orphaned };
         self.closed.get_or_insert((now, closing));
@@ -393,7 +393,7 @@ impl Child {
         sending: bool,
         open: bool,
         trial: Option<Instant>,
-    ) -> Option<(Word, Option<Instant>)> {
+    ) -> Option<(Report, Option<Instant>)> {
         if self.foreign || self.closed.is_some() {
             return None;
         }
@@ -411,7 +411,7 @@ impl Child {
     }
 
     /// A probe of the peer came, and `waited` to be read. The peer has installed the child, then. One that comes again
-    /// is answered: what the first was answered with is lost, or is a word that is late.
+    /// is answered: what the first was answered with is lost, or is a report that is late.
     pub(super) fn meet_probe(&mut self, now: Instant, probe: &Probe, waited: Duration) {
         self.peer.installed = true;
         self.answers |= self.proof.has_come() && probe.passage != Passage::Both;

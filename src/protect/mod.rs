@@ -1,5 +1,5 @@
 //! DECIDES what a kernel should hold: per pair of addresses the staged way from clear to sealed and back
-//! ([`pair`]), what its two ends tell each other ([`word`]) and when, the policies of each stage ([`policies`]), and the
+//! ([`pair`]), what its two ends tell each other ([`report`]) and when, the policies of each stage ([`policies`]), and the
 //! ordered difference between what should be and what is ([`plan()`]). Pure: time comes in as an argument, kernel changes go out as values.
 //!
 //! ```text
@@ -20,10 +20,10 @@ pub mod plan;
 pub mod policies;
 mod proof;
 pub mod reason;
+pub mod report;
 pub mod silence;
 mod talk;
 pub mod timing;
-pub mod word;
 
 pub use child::Child;
 pub use guard::{GUARDS_MOST, Guard, GuardRules};

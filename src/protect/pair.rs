@@ -57,7 +57,7 @@ use self::way::{Left, Phase, Way};
 use super::child::Child;
 use super::clock::Clock;
 use super::reason::Unwritten;
-use super::word::{Flags, Probe, Word};
+use super::report::{Flags, Probe, Report};
 use crate::types::{Action, Direction, OpError, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Spi, Through};
 
 /// What an agent before this one left of a pair in the kernel.
@@ -203,7 +203,7 @@ impl PairMachine {
         self.rules = rules;
     }
 
-    /// A peer that says no words may soon send through this SA. `false` when the pair wants none: the peer has proven
+    /// A peer that sends no reports may soon send through this SA. `false` when the pair wants none: the peer has proven
     /// nothing yet, so a sealed one never does.
     #[must_use]
     pub fn handle_inbound_ahead(&mut self, now: Instant, sa: Sa) -> bool {
@@ -246,9 +246,9 @@ impl PairMachine {
     }
 
     /// The peer told what it has done for a child; that had `waited` to be read.
-    pub fn handle_word(&mut self, now: Instant, in_spi: Spi, word: &Word, waited: Duration) {
+    pub fn handle_report(&mut self, now: Instant, in_spi: Spi, report: &Report, waited: Duration) {
         let was_sending = self.children.peer_may_send();
-        if !self.children.hear(now, in_spi, word, waited) {
+        if !self.children.hear(now, in_spi, report, waited) {
             return;
         }
         self.absence.note_proof(now);

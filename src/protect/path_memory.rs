@@ -6,9 +6,9 @@
 //! prove the SA once more: the peer's own probe opens the firewall. If ESP gets through at once then, the path had
 //! forgotten the pair.
 //! ```text
-//! a pause; packets leave, nothing for 5 s      --- echo, 8 times --->  no answer  --- word --->  ESP gets through
+//! a pause; packets leave, nothing for 5 s      --- echo, 8 times --->  no answer  --- report --->  ESP gets through
 //! the same again within an hour                an echo after each pause, from now on
-//! such an echo has no answer                   a word at once, and shorter pauses
+//! such an echo has no answer                   a report at once, and shorter pauses
 //! ```
 
 use std::time::{Duration, Instant};
@@ -185,7 +185,7 @@ mod tests {
         /// Whether the peer answers at all.
         alive: bool,
         echoes: u32,
-        words: u32,
+        reports: u32,
         reminds: u32,
     }
 
@@ -193,7 +193,7 @@ mod tests {
         fn new(forgets: Duration) -> Self {
             let now = Instant::now();
             let memory = PathMemory::new(now);
-            Self { now, memory, forgets, open: now, alive: true, echoes: 0, words: 0, reminds: 0 }
+            Self { now, memory, forgets, open: now, alive: true, echoes: 0, reports: 0, reminds: 0 }
         }
 
         /// Lets `time` pass; `sends` says whether traffic leaves. Returns for how long it was dropped.
@@ -217,7 +217,7 @@ mod tests {
                             }
                         }
                         PathOrder::AskInIke => {
-                            self.words += 1;
+                            self.reports += 1;
                             self.open = if self.alive { self.now } else { self.open };
                         }
                         PathOrder::Reminds => self.reminds += 1,
@@ -244,7 +244,7 @@ mod tests {
                 let dropped = path.run(seconds(60), true);
                 assert!(dropped > seconds(1) && dropped < seconds(20), "{forgets} s, {time}: {dropped:?}");
             }
-            assert_eq!((path.words, path.reminds), (2, 1));
+            assert_eq!((path.reports, path.reminds), (2, 1));
             // It finds out by itself how long a pause may be.
             path.run(seconds(100), false);
             for _ in 0..5 {
@@ -262,7 +262,7 @@ mod tests {
             path.run(seconds(600), false);
             assert_eq!(path.run(seconds(60), true), Duration::ZERO);
         }
-        assert_eq!((path.words, path.reminds), (0, 0));
+        assert_eq!((path.reports, path.reminds), (0, 0));
         assert!(path.echoes > 0 && !path.memory.is_busy());
     }
 
@@ -284,9 +284,9 @@ mod tests {
         assert!(path.memory.reminded_after().is_some());
         path.alive = false;
         path.run(seconds(60), false);
-        let asked = (path.echoes, path.words);
+        let asked = (path.echoes, path.reports);
         path.run(seconds(3600), false);
-        assert_eq!((path.echoes, path.words), asked, "nobody is asked on and on who is not there");
+        assert_eq!((path.echoes, path.reports), asked, "nobody is asked on and on who is not there");
         path.alive = true;
         path.memory.note_heard(path.now);
         path.run(seconds(60), false);

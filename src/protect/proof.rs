@@ -1,4 +1,4 @@
-//! Proving that ESP gets through a child: probes out, word of them back.
+//! Proving that ESP gets through a child: probes out, reports of them back.
 //!
 //! A proof goes in rounds, and both ends are in the same one: whoever begins a round says so, and the other
 //! follows. In each, each end proves its own direction: it probes until the other says that a probe of this
@@ -7,20 +7,20 @@
 //!
 //! When all probes of a round were sent and the other has not said that one came, the next round is begun.
 //! That is the question: an answer of that round which still knows of no probe is proof that none arrived,
-//! however slow or lossy the exchange of words is.
+//! however slow or lossy the exchange of reports is.
 //! ```text
 //! a  --- probe, 12 times --->        lost
-//! a  --- word: round 1 ----->  b
-//! a  <-- word: round 1, no probe of round 0 ---  b     a: blocked
-//! a  --- word: unheard ----->  b                       b: blocked
+//! a  --- report: round 1 ----->  b
+//! a  <-- report: round 1, no probe of round 0 ---  b     a: blocked
+//! a  --- report: unheard ----->  b                       b: blocked
 //! a  --- probe, each 10 s -->  b
-//! a  <-- word: probe of round 1 ---------------  b     a: through
+//! a  <-- report: probe of round 1 ---------------  b     a: through
 //! ```
-//! A probe says how far its sender knows the passage, ahead of the word. So the first one is answered by the other
-//! end's own, and one that comes again, as where words are late, with another.
+//! A probe says how far its sender knows the passage, ahead of the report. So the first one is answered by the other
+//! end's own, and one that comes again, as where reports are late, with another.
 //!
 //! Until the question is answered nothing is said of the path, however long that takes. Where an end is busy, probes
-//! and words wait in it; what came first is read first, so the answer knows of the probes before it.
+//! and reports wait in it; what came first is read first, so the answer knows of the probes before it.
 //!
 //! An agent before rounds were thought of says none: with it there is round 0 alone, and patience instead
 //! of the question.
@@ -28,8 +28,8 @@
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
+use super::report::{Flags, Passage, Rounds};
 use super::timing::{PROBE_BLOCKED, PROBE_EVERY, PROBES_PATIENT};
-use super::word::{Flags, Passage, Rounds};
 
 /// How far the proof of a child has come.
 #[derive(Debug, Default)]
@@ -40,9 +40,9 @@ pub(super) struct PathProof {
     came: Option<u16>,
     /// What the peer says of its rounds; `None` as long as it says nothing of them.
     peer: Option<Rounds>,
-    /// The peer says that a probe has come through, once: by a word, or by a probe of its own.
+    /// The peer says that a probe has come through, once: by a report, or by its own probe.
     reached: bool,
-    /// The peer has said so by a word.
+    /// The peer has said so by a report.
     told: bool,
     /// The newest round in which all probes were sent and the peer told of none.
     tried: Option<u16>,
@@ -53,7 +53,7 @@ pub(super) struct PathProof {
     next_probe: Option<Instant>,
     /// When the first probe of all came to this host.
     first_came: Option<Instant>,
-    /// From the first probe to the peer's word that one has come through, without the time for which either
+    /// From the first probe to the peer's report that one has come through, without the time for which either
     /// waited, to be sent, read or answered: a round trip, or more.
     round_trip: Option<Duration>,
 }
@@ -76,7 +76,7 @@ impl PathProof {
         self.told |= flags.seen;
         self.reached |= flags.seen;
         if self.peer.is_none() && self.probes >= PROBES_PATIENT {
-            // All were sent before the first word came: the question need not wait any more.
+            // All were sent before the first report came: the question need not wait any more.
             self.next_probe = None;
         }
         self.peer = flags.rounds.or(self.peer);
@@ -137,7 +137,7 @@ impl PathProof {
         peer.round > tried && !self.has_passed(tried)
     }
 
-    /// Whether probes were sent for long and nothing was heard of them: no proof, as words may be late, but all that
+    /// Whether probes were sent for long and nothing was heard of them: no proof, as reports may be late, but all that
     /// there is with a peer that knows no rounds.
     pub(super) fn has_waited_long(&self) -> bool {
         self.probes >= PROBES_PATIENT && self.is_wanting()

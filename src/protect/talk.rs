@@ -2,22 +2,22 @@
 //!
 //! What the peer sends unasked through, and about, a new child: a probe, once it knows that we have installed
 //! the child. Between peers that heed what probes say, whoever asked for the child begins; the other end answers with
-//! a probe that says so, and waits for the first word.
+//! a probe that says so, and waits for the first report.
 //! ```text
 //! initiator  --- probe --------------------->  responder
 //!            <-- probe: seen ----------------
-//!            --- word: seen, sending ------->
-//!            <-- word: seen, sending --------
+//!            --- report: seen, sending ------->
+//!            <-- report: seen, sending --------
 //! ```
-//! What comes is waited for, and one word then says that it came, too.
+//! What comes is waited for, and one report then says that it came, too.
 
 use std::time::Instant;
 
 use super::clock::Clock;
+use super::report::{Flags, Report};
 use super::timing::PROBE_PATIENCE;
-use super::word::{Flags, Word};
 
-/// The peer's first probe or word.
+/// The peer's first probe or report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
     /// The peer does not send it yet.
@@ -32,14 +32,14 @@ enum First {
 #[derive(Debug)]
 pub(super) struct Talk {
     /// What we say last, or shall when it is waited for no longer.
-    word: Word,
+    report: Report,
     /// The same as it was handed on, and until when it waits.
     handed: (u16, Option<Instant>),
-    /// The revision of the peer's word that was heard last.
+    /// The revision of the peer's report that was heard last.
     heard: Option<u16>,
     /// The peer has told that it has installed the child.
     peer_installed: bool,
-    /// The peer takes from a probe what a word would say.
+    /// The peer takes from a probe what a report would say.
     peer_heeds: bool,
     /// Whether this end asked for the child.
     asked: bool,
@@ -50,7 +50,7 @@ impl Talk {
     /// Of a new child. `asked`: this end asked for it, or was asked for it.
     pub(super) fn new(token: [u8; 16], asked: bool) -> Self {
         Self {
-            word: Word::first(token),
+            report: Report::first(token),
             handed: (0, None),
             heard: None,
             peer_installed: false,
@@ -62,41 +62,41 @@ impl Talk {
 
     /// What a probe through our inbound SA must carry.
     pub(super) fn token(&self) -> &[u8; 16] {
-        &self.word.token
+        &self.report.token
     }
 
     /// What we said last.
     pub(super) fn said(&self) -> Flags {
-        self.word.flags
+        self.report.flags
     }
 
-    /// The peer has said `word`. `false` where we have heard a newer one.
+    /// The peer has said `report`. `false` where we have heard a newer one.
     #[must_use]
-    pub(super) fn hear(&mut self, word: &Word) -> bool {
-        let news = word.is_news(self.heard);
+    pub(super) fn hear(&mut self, report: &Report) -> bool {
+        let news = report.is_news(self.heard);
         if news {
-            self.heard = Some(word.revision);
-            self.peer_installed |= word.flags.installed;
-            self.peer_heeds = word.flags.heeds;
+            self.heard = Some(report.revision);
+            self.peer_installed |= report.flags.installed;
+            self.peer_heeds = report.flags.heeds;
         }
         news
     }
 
     /// What there is to say now that we have done `flags`, and until when that waits; `None` where that is known.
-    pub(super) fn news(&mut self, clock: &mut Clock, flags: Flags) -> Option<(Word, Option<Instant>)> {
-        if flags != self.word.flags {
-            self.word.flags = flags;
-            self.word.revision = self.word.revision.wrapping_add(1);
+    pub(super) fn news(&mut self, clock: &mut Clock, flags: Flags) -> Option<(Report, Option<Instant>)> {
+        if flags != self.report.flags {
+            self.report.flags = flags;
+            self.report.revision = self.report.revision.wrapping_add(1);
         }
-        let (word, waits) = (self.word, self.awaits(clock));
-        let before = std::mem::replace(&mut self.handed, (word.revision, waits));
-        (before != self.handed).then_some((word, waits))
+        let (report, waits) = (self.report, self.awaits(clock));
+        let before = std::mem::replace(&mut self.handed, (report.revision, waits));
+        (before != self.handed).then_some((report, waits))
     }
 
-    /// Until when the peer's first probe or word is waited for, if it is on its way.
+    /// Until when the peer's first probe or report is waited for, if it is on its way.
     fn awaits(&mut self, clock: &mut Clock) -> Option<Instant> {
-        let (seen, said) = (self.word.flags.seen, self.peer_installed);
-        let both_told = self.word.flags.installed && said;
+        let (seen, said) = (self.report.flags.seen, self.peer_installed);
+        let both_told = self.report.flags.installed && said;
         let (comes, over) = match (self.peer_heeds, self.asked) {
             (true, true) => (both_told, seen),
             (true, false) => (seen || both_told, seen && said),
@@ -111,7 +111,7 @@ impl Talk {
         let First::Awaited(until) = self.first else { return None };
         if clock.due(until) {
             self.first = First::Over;
-            // What waited until then goes without another word of ours.
+            // What waited until then goes without another report of ours.
             self.handed.1 = None;
             return None;
         }
@@ -148,8 +148,8 @@ mod tests {
 
     /// What `talk` says at `now`: what it has done, and how long that waits.
     fn says(talk: &mut Talk, now: Instant, flags: Flags) -> Option<(Flags, Option<Duration>)> {
-        let (word, waits) = talk.news(&mut Clock::new(now), flags)?;
-        Some((word.flags, waits.map(|until| until - now)))
+        let (report, waits) = talk.news(&mut Clock::new(now), flags)?;
+        Some((report.flags, waits.map(|until| until - now)))
     }
 
     /// When `talk` is to be asked again.
@@ -164,9 +164,9 @@ mod tests {
         fn new() -> Self {
             let (asked, other) = (Talk::new([1; 16], true), Talk::new([2; 16], false));
             let mut ends = Self { now: Instant::now(), asked, other };
-            assert!(ends.other.hear(&Word::first([1; 16])));
+            assert!(ends.other.hear(&Report::first([1; 16])));
             assert_eq!(says(&mut ends.other, ends.now, INSTALLED), Some((INSTALLED, None)), "in the answer");
-            let answer = ends.other.word;
+            let answer = ends.other.report;
             assert!(ends.asked.hear(&answer));
             ends
         }
@@ -175,31 +175,31 @@ mod tests {
     /// ```text
     /// asked  --- probe --->  other
     /// asked  <-- probe ----  other
-    /// asked  --- word: seen, sending --->  other
-    /// asked  <-- word: seen, sending ----  other
+    /// asked  --- report: seen, sending --->  other
+    /// asked  <-- report: seen, sending ----  other
     /// ```
     #[test]
-    fn one_exchange_of_words_follows_the_probes() {
+    fn one_exchange_of_reports_follows_the_probes() {
         let Ends { now, mut asked, mut other } = Ends::new();
         let patience = Some(PROBE_PATIENCE);
         assert_eq!(says(&mut asked, now, INSTALLED), Some((INSTALLED, patience)), "the probe comes first");
-        assert_eq!(says(&mut other, now, SEEN), Some((SEEN, patience)), "the word comes next");
+        assert_eq!(says(&mut other, now, SEEN), Some((SEEN, patience)), "the report comes next");
         assert_eq!(wakes(&mut asked, now, INSTALLED), Some(now + PROBE_PATIENCE));
         assert_eq!(wakes(&mut other, now, SEEN), Some(now + PROBE_PATIENCE));
         assert_eq!(says(&mut asked, now, SENDING), Some((SENDING, None)));
-        assert!(other.hear(&asked.word));
+        assert!(other.hear(&asked.report));
         assert_eq!(says(&mut other, now, SENDING), Some((SENDING, None)), "the answer");
-        assert!(asked.hear(&other.word));
+        assert!(asked.hear(&other.report));
         assert_eq!((wakes(&mut asked, now, SENDING), wakes(&mut other, now, SENDING)), (None, None));
     }
 
-    /// The word overtakes the probe that was sent before it: its answer waits for that.
+    /// The report overtakes the probe that was sent before it: its answer waits for that.
     #[test]
     fn an_answer_waits_a_moment_for_the_probe() {
         for comes in [true, false] {
             let Ends { now, mut asked, mut other } = Ends::new();
             assert_eq!(says(&mut asked, now, SEEN), Some((SEEN, None)));
-            assert!(other.hear(&asked.word));
+            assert!(other.hear(&asked.report));
             let waits = says(&mut other, now, INSTALLED);
             assert_eq!(waits, Some((INSTALLED, Some(PROBE_PATIENCE))), "no news, but the answer waits");
             let later = now + PROBE_PATIENCE - MILLISECOND;
@@ -209,7 +209,7 @@ mod tests {
                 assert_eq!(says(&mut other, later, INSTALLED), None);
             }
             assert_eq!(wakes(&mut other, later + MILLISECOND, if comes { SEEN } else { INSTALLED }), None);
-            assert!(other.hear(&asked.word), "it comes again");
+            assert!(other.hear(&asked.report), "it comes again");
             let late = if comes { SEEN } else { INSTALLED };
             assert_eq!(wakes(&mut other, later + MILLISECOND, late), None, "nothing is waited for twice");
         }
@@ -222,7 +222,7 @@ mod tests {
         for asked in [true, false] {
             let mut talk = Talk::new([1; 16], asked);
             assert_eq!(says(&mut talk, now, INSTALLED), Some((INSTALLED, None)));
-            let before = Word { revision: 3, flags: Flags { heeds: false, ..INSTALLED }, token: [2; 16] };
+            let before = Report { revision: 3, flags: Flags { heeds: false, ..INSTALLED }, token: [2; 16] };
             assert!(talk.hear(&before));
             assert_eq!(says(&mut talk, now, SEEN), Some((SEEN, None)), "an earlier agent heeds no probe");
         }
@@ -231,8 +231,8 @@ mod tests {
     #[test]
     fn the_newest_word_counts() {
         let mut talk = Talk::new([1; 16], true);
-        let word = |revision: u16| Word { revision, ..Word::first([2; 16]) };
-        assert!(talk.hear(&word(u16::MAX)) && talk.hear(&word(u16::MAX)));
-        assert!(talk.hear(&word(1)) && !talk.hear(&word(0)) && !talk.hear(&word(u16::MAX)));
+        let report = |revision: u16| Report { revision, ..Report::first([2; 16]) };
+        assert!(talk.hear(&report(u16::MAX)) && talk.hear(&report(u16::MAX)));
+        assert!(talk.hear(&report(1)) && !talk.hear(&report(0)) && !talk.hear(&report(u16::MAX)));
     }
 }

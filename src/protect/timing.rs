@@ -22,12 +22,12 @@ pub const PACE_OTHER: Duration = Duration::from_millis(3_600);
 /// (docs/kernel.md, fact 18g).
 pub const SEAL_GRACE: Duration = Duration::from_secs(1);
 
-/// The same on a pair on which nothing has come in (`pair::seal`), at least: the peer's last word of its
+/// The same on a pair on which nothing has come in (`pair::seal`), at least: the peer's last report of its
 /// switch to ESP was sent after what it may have sent in the clear just before.
 pub const QUIET_GRACE: Duration = Duration::from_millis(20);
 
 /// How long clear packets are accepted after both ends send ESP, on a pair on which nothing has come in: as long as
-/// a packet took to the peer and back, which is three times the way of one that its last word has overtaken.
+/// a packet took to the peer and back, which is three times the way of one that its last report has overtaken.
 pub fn quiet_grace(round_trip: Duration) -> Duration {
     round_trip.clamp(QUIET_GRACE, SEAL_GRACE)
 }
@@ -35,7 +35,7 @@ pub fn quiet_grace(round_trip: Duration) -> Duration {
 /// How often a probe is sent while nothing is known yet.
 pub const PROBE_EVERY: Duration = Duration::from_millis(250);
 
-/// How long what is to be told of a child waits for the peer's first probe or word. The kernel takes ESP apart in a
+/// How long what is to be told of a child waits for the peer's first probe or report. The kernel takes ESP apart in a
 /// worker of its own, so that a probe comes a moment after what was sent behind it.
 pub const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 

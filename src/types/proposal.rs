@@ -201,9 +201,9 @@ impl Proposals<EspProposal> {
     }
 }
 
-/// One word of a proposal for an IKE SA.
+/// One keyword of a proposal for an IKE SA.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum IkeWord {
+enum IkeKeyword {
     Cipher(IkeCipher),
     Integrity(Integrity),
     Prf(Prf),
@@ -211,77 +211,78 @@ enum IkeWord {
     Additional(AdditionalKe),
 }
 
-/// One word of a proposal for a child.
+/// One keyword of a proposal for a child.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum EspWord {
+enum EspKeyword {
     KeyBits(u16),
     Group(Group),
     Additional(AdditionalKe),
     Esn(bool),
 }
 
-/// The words with their names. What has two names is shown by the first.
-type Words<W> = [(&'static str, W)];
+/// The keywords with their names. What has two names is shown by the first.
+type Keywords<W> = [(&'static str, W)];
 
-const IKE_WORDS: &Words<IkeWord> = &[
-    ("aes256gcm16", IkeWord::Cipher(IkeCipher::AesGcm16(256))),
-    ("aes128gcm16", IkeWord::Cipher(IkeCipher::AesGcm16(128))),
-    ("aes256", IkeWord::Cipher(IkeCipher::AesCbc(256))),
-    ("sha256", IkeWord::Integrity(Integrity::HmacSha256)),
-    ("sha384", IkeWord::Integrity(Integrity::HmacSha384)),
-    ("prfsha256", IkeWord::Prf(Prf::HmacSha256)),
-    ("prfsha384", IkeWord::Prf(Prf::HmacSha384)),
-    ("prfsha512", IkeWord::Prf(Prf::HmacSha512)),
-    ("x25519", IkeWord::Group(Group::X25519)),
-    ("curve25519", IkeWord::Group(Group::X25519)),
-    ("ecp256", IkeWord::Group(Group::EcpP256)),
-    ("ecp384", IkeWord::Group(Group::EcpP384)),
-    ("ke1_mlkem768", IkeWord::Additional(AdditionalKe::MlKem768)),
+const IKE_KEYWORDS: &Keywords<IkeKeyword> = &[
+    ("aes256gcm16", IkeKeyword::Cipher(IkeCipher::AesGcm16(256))),
+    ("aes128gcm16", IkeKeyword::Cipher(IkeCipher::AesGcm16(128))),
+    ("aes256", IkeKeyword::Cipher(IkeCipher::AesCbc(256))),
+    ("sha256", IkeKeyword::Integrity(Integrity::HmacSha256)),
+    ("sha384", IkeKeyword::Integrity(Integrity::HmacSha384)),
+    ("prfsha256", IkeKeyword::Prf(Prf::HmacSha256)),
+    ("prfsha384", IkeKeyword::Prf(Prf::HmacSha384)),
+    ("prfsha512", IkeKeyword::Prf(Prf::HmacSha512)),
+    ("x25519", IkeKeyword::Group(Group::X25519)),
+    ("curve25519", IkeKeyword::Group(Group::X25519)),
+    ("ecp256", IkeKeyword::Group(Group::EcpP256)),
+    ("ecp384", IkeKeyword::Group(Group::EcpP384)),
+    ("ke1_mlkem768", IkeKeyword::Additional(AdditionalKe::MlKem768)),
 ];
 
-const ESP_WORDS: &Words<EspWord> = &[
-    ("aes256gcm16", EspWord::KeyBits(256)),
-    ("aes128gcm16", EspWord::KeyBits(128)),
-    ("x25519", EspWord::Group(Group::X25519)),
-    ("curve25519", EspWord::Group(Group::X25519)),
-    ("ecp256", EspWord::Group(Group::EcpP256)),
-    ("ecp384", EspWord::Group(Group::EcpP384)),
-    ("ke1_mlkem768", EspWord::Additional(AdditionalKe::MlKem768)),
-    ("esn", EspWord::Esn(true)),
-    ("noesn", EspWord::Esn(false)),
+const ESP_KEYWORDS: &Keywords<EspKeyword> = &[
+    ("aes256gcm16", EspKeyword::KeyBits(256)),
+    ("aes128gcm16", EspKeyword::KeyBits(128)),
+    ("x25519", EspKeyword::Group(Group::X25519)),
+    ("curve25519", EspKeyword::Group(Group::X25519)),
+    ("ecp256", EspKeyword::Group(Group::EcpP256)),
+    ("ecp384", EspKeyword::Group(Group::EcpP384)),
+    ("ke1_mlkem768", EspKeyword::Additional(AdditionalKe::MlKem768)),
+    ("esn", EspKeyword::Esn(true)),
+    ("noesn", EspKeyword::Esn(false)),
 ];
 
-/// The names of the words in `known` that are `wanted`, for people.
-fn names<W>(known: &Words<W>, wanted: impl Fn(&W) -> bool) -> String {
-    let names: Vec<&str> = known.iter().filter(|(_, word)| wanted(word)).map(|(name, _)| *name).collect();
+/// The names of the keywords in `known` that are `wanted`, for people.
+fn names<W>(known: &Keywords<W>, wanted: impl Fn(&W) -> bool) -> String {
+    let names: Vec<&str> =
+        known.iter().filter(|(_, keyword)| wanted(keyword)).map(|(name, _)| *name).collect();
     names.join(", ")
 }
 
-/// Takes `text` apart into words, each once.
-fn words<W: Copy + PartialEq>(text: &str, known: &Words<W>) -> Result<Vec<W>, String> {
-    let mut words = Vec::new();
+/// Takes `text` apart into keywords, each once.
+fn keywords<W: Copy + PartialEq>(text: &str, known: &Keywords<W>) -> Result<Vec<W>, String> {
+    let mut keywords = Vec::new();
     for name in text.split('-') {
-        let word = known.iter().find(|(known, _)| *known == name).map(|(_, word)| *word);
-        let word = word.ok_or_else(|| {
+        let keyword = known.iter().find(|(known, _)| *known == name).map(|(_, keyword)| *keyword);
+        let keyword = keyword.ok_or_else(|| {
             let all = names(known, |_| true);
             format!("\"{name}\" in \"{text}\" is not known here; known: {all}")
         })?;
-        if words.contains(&word) {
+        if keywords.contains(&keyword) {
             return Err(format!("\"{text}\" names \"{name}\" twice"));
         }
-        words.push(word);
+        keywords.push(keyword);
     }
-    Ok(words)
+    Ok(keywords)
 }
 
-/// Writes `words` by their names.
+/// Writes `keywords` by their names.
 fn write<W: PartialEq>(
     f: &mut fmt::Formatter<'_>,
-    known: &Words<W>,
-    words: impl Iterator<Item = W>,
+    known: &Keywords<W>,
+    keywords: impl Iterator<Item = W>,
 ) -> fmt::Result {
-    let name = |word| known.iter().find(|(_, known)| *known == word).map(|(name, _)| *name);
-    let names: Vec<&str> = words.filter_map(name).collect();
+    let name = |keyword| known.iter().find(|(_, known)| *known == keyword).map(|(name, _)| *name);
+    let names: Vec<&str> = keywords.filter_map(name).collect();
     f.write_str(&names.join("-"))
 }
 
@@ -291,13 +292,13 @@ impl FromStr for IkeProposal {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut read =
             Self { ciphers: vec![], integrity: vec![], prfs: vec![], groups: vec![], additional: vec![] };
-        for word in words(text, IKE_WORDS)? {
-            match word {
-                IkeWord::Cipher(cipher) => read.ciphers.push(cipher),
-                IkeWord::Integrity(integrity) => read.integrity.push(integrity),
-                IkeWord::Prf(prf) => read.prfs.push(prf),
-                IkeWord::Group(group) => read.groups.push(group),
-                IkeWord::Additional(additional) => read.additional.push(additional),
+        for keyword in keywords(text, IKE_KEYWORDS)? {
+            match keyword {
+                IkeKeyword::Cipher(cipher) => read.ciphers.push(cipher),
+                IkeKeyword::Integrity(integrity) => read.integrity.push(integrity),
+                IkeKeyword::Prf(prf) => read.prfs.push(prf),
+                IkeKeyword::Group(group) => read.groups.push(group),
+                IkeKeyword::Additional(additional) => read.additional.push(additional),
             }
         }
         read.completed(text)
@@ -308,7 +309,7 @@ impl IkeProposal {
     /// The part that the secret comes from, in the same notation; `None` where it names no group.
     pub fn key_exchange(&self) -> Option<String> {
         let nothing_else = Self { ciphers: vec![], integrity: vec![], prfs: vec![], ..self.clone() };
-        Some(nothing_else.to_string()).filter(|words| !words.is_empty())
+        Some(nothing_else.to_string()).filter(|text| !text.is_empty())
     }
 
     /// Whether its ciphers need no integrity beside them.
@@ -318,8 +319,8 @@ impl IkeProposal {
 
     /// Adds what `text` leaves to be understood, and checks that nothing is missing or too much.
     fn completed(mut self, text: &str) -> Result<Self, String> {
-        let missing = |what: &str, wanted: fn(&IkeWord) -> bool| {
-            Err(format!("\"{text}\" names no {what}: add one of {}", names(IKE_WORDS, wanted)))
+        let missing = |what: &str, wanted: fn(&IkeKeyword) -> bool| {
+            Err(format!("\"{text}\" names no {what}: add one of {}", names(IKE_KEYWORDS, wanted)))
         };
         let authenticated = self.is_authenticated();
         // As strongSwan reads it: without a prf, the hash of the integrity is meant for it too.
@@ -328,22 +329,22 @@ impl IkeProposal {
             self.integrity.retain(|_| !authenticated);
         }
         if self.ciphers.is_empty() {
-            return missing("cipher", |word| matches!(word, IkeWord::Cipher(_)));
+            return missing("cipher", |keyword| matches!(keyword, IkeKeyword::Cipher(_)));
         }
         if !authenticated && self.ciphers.iter().any(|cipher| matches!(cipher, IkeCipher::AesGcm16(_))) {
             return Err(format!("\"{text}\" names ciphers with and without \"gcm16\": make two of it"));
         }
         if !authenticated && self.integrity.is_empty() {
-            return missing("integrity", |word| matches!(word, IkeWord::Integrity(_)));
+            return missing("integrity", |keyword| matches!(keyword, IkeKeyword::Integrity(_)));
         }
         if authenticated && !self.integrity.is_empty() {
             return Err(format!("\"{text}\" names an integrity, and AES-GCM needs none: leave it out"));
         }
         if self.prfs.is_empty() {
-            return missing("prf", |word| matches!(word, IkeWord::Prf(_)));
+            return missing("prf", |keyword| matches!(keyword, IkeKeyword::Prf(_)));
         }
         if self.groups.is_empty() {
-            return missing("group", |word| matches!(word, IkeWord::Group(_)));
+            return missing("group", |keyword| matches!(keyword, IkeKeyword::Group(_)));
         }
         Ok(self)
     }
@@ -353,24 +354,24 @@ impl FromStr for EspProposal {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let missing = |what: &str, wanted: fn(&EspWord) -> bool| {
-            Err(format!("\"{text}\" names no {what}: add one of {}", names(ESP_WORDS, wanted)))
+        let missing = |what: &str, wanted: fn(&EspKeyword) -> bool| {
+            Err(format!("\"{text}\" names no {what}: add one of {}", names(ESP_KEYWORDS, wanted)))
         };
         let mut read = Self { key_bits: vec![], groups: vec![], additional: vec![], esn: vec![] };
-        for word in words(text, ESP_WORDS)? {
-            match word {
-                EspWord::KeyBits(bits) => read.key_bits.push(bits),
-                EspWord::Group(group) => read.groups.push(group),
-                EspWord::Additional(additional) => read.additional.push(additional),
-                EspWord::Esn(esn) => read.esn.push(esn),
+        for keyword in keywords(text, ESP_KEYWORDS)? {
+            match keyword {
+                EspKeyword::KeyBits(bits) => read.key_bits.push(bits),
+                EspKeyword::Group(group) => read.groups.push(group),
+                EspKeyword::Additional(additional) => read.additional.push(additional),
+                EspKeyword::Esn(esn) => read.esn.push(esn),
             }
         }
         if read.key_bits.is_empty() {
-            return missing("cipher", |word| matches!(word, EspWord::KeyBits(_)));
+            return missing("cipher", |keyword| matches!(keyword, EspKeyword::KeyBits(_)));
         }
         // RFC 9370 section 2.2.1: it comes after another.
         if read.groups.is_empty() && !read.additional.is_empty() {
-            return missing("group", |word| matches!(word, EspWord::Group(_)));
+            return missing("group", |keyword| matches!(keyword, EspKeyword::Group(_)));
         }
         if read.esn.is_empty() {
             read.esn.extend([true, false]);
@@ -391,27 +392,27 @@ impl Integrity {
 
 impl fmt::Display for KeyExchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let additional = self.additional.map(IkeWord::Additional);
-        write(f, IKE_WORDS, [IkeWord::Group(self.group)].into_iter().chain(additional))
+        let additional = self.additional.map(IkeKeyword::Additional);
+        write(f, IKE_KEYWORDS, [IkeKeyword::Group(self.group)].into_iter().chain(additional))
     }
 }
 
 impl fmt::Display for IkeProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.ciphers.iter().map(|it| IkeWord::Cipher(*it));
-        let words = words.chain(self.integrity.iter().map(|it| IkeWord::Integrity(*it)));
-        let words = words.chain(self.prfs.iter().map(|it| IkeWord::Prf(*it)));
-        let words = words.chain(self.groups.iter().map(|it| IkeWord::Group(*it)));
-        write(f, IKE_WORDS, words.chain(self.additional.iter().map(|it| IkeWord::Additional(*it))))
+        let keywords = self.ciphers.iter().map(|it| IkeKeyword::Cipher(*it));
+        let keywords = keywords.chain(self.integrity.iter().map(|it| IkeKeyword::Integrity(*it)));
+        let keywords = keywords.chain(self.prfs.iter().map(|it| IkeKeyword::Prf(*it)));
+        let keywords = keywords.chain(self.groups.iter().map(|it| IkeKeyword::Group(*it)));
+        write(f, IKE_KEYWORDS, keywords.chain(self.additional.iter().map(|it| IkeKeyword::Additional(*it))))
     }
 }
 
 impl fmt::Display for EspProposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.key_bits.iter().map(|it| EspWord::KeyBits(*it));
-        let words = words.chain(self.groups.iter().map(|it| EspWord::Group(*it)));
-        let words = words.chain(self.additional.iter().map(|it| EspWord::Additional(*it)));
-        write(f, ESP_WORDS, words.chain(self.esn.iter().map(|it| EspWord::Esn(*it))))
+        let keywords = self.key_bits.iter().map(|it| EspKeyword::KeyBits(*it));
+        let keywords = keywords.chain(self.groups.iter().map(|it| EspKeyword::Group(*it)));
+        let keywords = keywords.chain(self.additional.iter().map(|it| EspKeyword::Additional(*it)));
+        write(f, ESP_KEYWORDS, keywords.chain(self.esn.iter().map(|it| EspKeyword::Esn(*it))))
     }
 }
 

@@ -172,7 +172,7 @@ pub struct NewChild {
     pub out_key: SaKey,
     /// Whether this host initiated the exchange that made the child.
     pub initiator: bool,
-    /// Whether the peer is not hostseal: it never says a [`Word`](super::Word).
+    /// Whether the peer is not hostseal: nothing is told to it.
     pub foreign: bool,
 }
 

@@ -10,7 +10,7 @@ use crate::host::kernel::{Kernel, Vault};
 use crate::host::probe;
 use crate::ike::{self, Event, Topic};
 use crate::observe::explain;
-use crate::protect::word::Word;
+use crate::protect::report::Report;
 use crate::protect::{Child, IkeOrder, Order, PairMachine};
 use crate::types::{Direction, NewChild, NewInbound, Pair, ReasonCode, Reqid, RowState, Sa, SaId, Spi};
 
@@ -45,7 +45,7 @@ impl Core {
             Event::ChildAgreed { child, token, told, .. } => self.handle_child(now, *child, token, told),
             Event::InboundAhead(inbound) => self.handle_inbound_ahead(now, *inbound),
             Event::Told { pair, topic: Topic::Child(in_spi), octets } => {
-                self.handle_word(now, pair, in_spi, &octets);
+                self.handle_report(now, pair, in_spi, &octets);
             }
             Event::Told { pair, topic: Topic::Session, octets } => self.handle_told(now, pair, &octets),
             Event::ForeignReady { pair, in_spi } => {
@@ -111,19 +111,19 @@ impl Core {
     }
 
     /// The peer has told something of a child. What cannot be read says nothing.
-    fn handle_word(&mut self, now: Instant, pair: Pair, in_spi: Spi, octets: &[u8]) {
+    fn handle_report(&mut self, now: Instant, pair: Pair, in_spi: Spi, octets: &[u8]) {
         let waited = self.waited;
-        if let Some(word) = Word::from_octets(octets, now) {
-            self.with_pair(pair, |machine| machine.handle_word(now, in_spi, &word, waited));
+        if let Some(report) = Report::from_octets(octets, now) {
+            self.with_pair(pair, |machine| machine.handle_report(now, in_spi, &report, waited));
         }
     }
 
     fn handle_child(&mut self, now: Instant, new: NewChild, token: [u8; 16], told: Option<Vec<u8>>) {
         let (pair, in_spi) = (new.pair, new.in_spi);
-        let word = told.and_then(|octets| Word::from_octets(&octets, now));
+        let report = told.and_then(|octets| Report::from_octets(&octets, now));
         self.absent.note(now, pair, false);
         let child =
-            Child::new(&new, token, word.as_ref(), self.scheme.replay_window, self.scheme.limits_of(pair));
+            Child::new(&new, token, report.as_ref(), self.scheme.replay_window, self.scheme.limits_of(pair));
         // A key lives once: that of an SA which is there already is not used again.
         let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));
         let inbound = (!ahead).then(|| (SaId::of(pair, Direction::In, in_spi), new.in_key));
@@ -173,9 +173,9 @@ impl Core {
             Order::Ike(IkeOrder::Arrive) => engine.arrive(now, pair, missed()),
             Order::Hurry => engine.hurry(now, pair, missed()),
             Order::Installed { in_spi, ok } => engine.child_installed(now, pair, in_spi, ok),
-            Order::Tell { in_spi, word, waits } => {
+            Order::Tell { in_spi, report, waits } => {
                 engine.hold(now, pair, in_spi, waits);
-                engine.tell(now, pair, Topic::Child(in_spi), Arc::new(move |at| word.to_octets(at)));
+                engine.tell(now, pair, Topic::Child(in_spi), Arc::new(move |at| report.to_octets(at)));
             }
             Order::Rekey { in_spi } => engine.rekey_child(now, pair, in_spi),
             Order::Delete { in_spi } => engine.delete_child(now, pair, in_spi),

@@ -141,7 +141,7 @@ impl Core {
         );
     }
 
-    /// Where packets leave and nothing comes back, it is proven once more that ESP gets through: the word that begins
+    /// Where packets leave and nothing comes back, it is proven once more that ESP gets through: the report that begins
     /// that is a question, too.
     fn ask(&mut self, now: Instant, pair: Pair) {
         let known = self.acquaintances.get(&pair);

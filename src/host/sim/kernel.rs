@@ -182,7 +182,7 @@ impl SimKernel {
         self.state.sas.values_mut().for_each(|sa| sa.bound = false);
     }
 
-    /// Removes SAs as a stranger's flush does, without a word of their figures.
+    /// Removes SAs as a stranger's flush does, without telling their figures.
     pub(super) fn flush(&mut self) {
         self.state.sas.clear();
         self.keys.clear();

@@ -1,7 +1,7 @@
 //! Every short story of two hosts: their operators enable, disable, try and confirm, agents die, hosts reboot, each
 //! at the worst moment. What comes out in the end is what a model says that knows nothing of how it is done.
 //!
-//! A word that an end said before its operator thought better of it must not be obeyed afterwards: pairs stayed in
+//! A report that an end sent before its operator thought better of it must not be obeyed afterwards: pairs stayed in
 //! the clear for good where `enable` came during a `disable`.
 
 use std::time::{Duration, Instant};

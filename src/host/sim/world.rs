@@ -274,7 +274,7 @@ impl World {
         self.on(at, |agent, now, kernel| agent.handle_news(now, kernel, NetworkNews::Addresses(named)));
     }
 
-    /// The agent is gone without a word; its kernel goes on. What it was writing is lost.
+    /// The agent is gone silently; its kernel goes on. What it was writing is lost.
     pub(super) fn kill(&mut self, at: usize) {
         let host = &mut self.hosts[at];
         host.agent = None;

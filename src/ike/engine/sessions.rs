@@ -110,7 +110,7 @@ impl Engine {
         }
     }
 
-    /// Forgets a session without a word. The peer may go on using its children, until others have taken over.
+    /// Silently forgets a session. The peer may go on using its children, until others have taken over.
     pub(super) fn drop_session(&mut self, now: Instant, key: SessionKey) {
         self.work_on(now, key, |session, cx| {
             if let Session::Established(mut state) = session {

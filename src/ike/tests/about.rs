@@ -21,8 +21,8 @@ by_each_method!(
     nothing_is_repeated_or_said_where_nothing_is_set
 );
 
-/// a  --- {word, "from a"} --->  b
-/// a  <-- {word, "from b"} ----  b
+/// a  --- {report, "from a"} --->  b
+/// a  <-- {report, "from b"} ----  b
 fn each_end_is_told_once_and_again_when_it_changes(method: Method) {
     let mut net = Net::new(1, [telling(method, "from a"), telling(method, "from b")]);
     net.keep(0, 1);

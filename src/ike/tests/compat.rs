@@ -7,7 +7,7 @@ use crate::ike::auth::peer::{Peer, vendor_id};
 use crate::ike::session::life::{Greeted, Greeting, Life};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Notify, Parts, Payload, private};
-use crate::protect::word::{Flags, Rounds, Word};
+use crate::protect::report::{Flags, Report, Rounds};
 use crate::types::Spi;
 
 const FLAGS: Flags = Flags {
@@ -21,7 +21,7 @@ const FLAGS: Flags = Flags {
     rounds: None,
 };
 const SPI: Spi = Spi(0xc123_4567);
-const WORD: Word = Word { token: [5; 16], revision: 0x0102, flags: FLAGS };
+const REPORT: Report = Report { token: [5; 16], revision: 0x0102, flags: FLAGS };
 
 /// What every agent from the first one on says and understands.
 const FIRST: [u8; 24] =
@@ -31,10 +31,10 @@ fn notification(kind: u16, data: &[u8]) -> Notify {
     Notify { about: None, kind, data: data.to_vec() }
 }
 
-fn word(data: &[u8], now: Instant) -> Option<Word> {
+fn report(data: &[u8], now: Instant) -> Option<Report> {
     let (spi, octets) = private::from_child(&notification(notify::HOSTSEAL_CHILD, data))?;
     assert_eq!(spi, SPI);
-    Word::from_octets(&octets, now)
+    Report::from_octets(&octets, now)
 }
 
 /// One after the other the fields came that stand behind the first ones.
@@ -47,23 +47,23 @@ fn the_bytes_of_a_word() {
     let all = Flags { unheard: true, heeds: true, trial, rounds, ..FLAGS };
     let mut longest = [&FIRST[..], &[0, 1, 2, 3], &[3, 4, 2, 3], &[2, 1, 0, 3]].concat();
     longest[1] |= 0b11_0000;
-    let said = |flags| private::of_child(SPI, &Word { flags, ..WORD }.to_octets(now)).unwrap();
+    let said = |flags| private::of_child(SPI, &Report { flags, ..REPORT }.to_octets(now)).unwrap();
     let bytes = |bytes: &[u8]| Payload::Notify(notification(notify::HOSTSEAL_CHILD, bytes));
     assert_eq!(notify::HOSTSEAL_CHILD, 40_960 + 0x5ea1);
     assert_eq!(said(all), bytes(&longest));
     assert_eq!(said(FLAGS), bytes(&[&FIRST[..], &[0; 4]].concat()));
-    assert_eq!(word(&FIRST, now), Some(WORD));
+    assert_eq!(report(&FIRST, now), Some(REPORT));
     let flags = Flags { unheard: true, heeds: true, trial, ..FLAGS };
-    assert_eq!(word(&longest[..28], now), Some(Word { flags, ..WORD }));
+    assert_eq!(report(&longest[..28], now), Some(Report { flags, ..REPORT }));
     let flags = Flags { rounds: Some(counted), ..flags };
-    assert_eq!(word(&longest[..32], now), Some(Word { flags, ..WORD }));
-    assert_eq!(word(&longest, now), Some(Word { flags: all, ..WORD }));
+    assert_eq!(report(&longest[..32], now), Some(Report { flags, ..REPORT }));
+    assert_eq!(report(&longest, now), Some(Report { flags: all, ..REPORT }));
 }
 
 /// The first one, which travels with the request for a child.
 #[test]
 fn the_bytes_of_the_first_word() {
-    let said = private::of_child(SPI, &Word::first([5; 16]).to_octets(Instant::now()));
+    let said = private::of_child(SPI, &Report::first([5; 16]).to_octets(Instant::now()));
     let mut first = [&FIRST[..], &[0; 4]].concat();
     first[1..4].copy_from_slice(&[0b10_0000, 0, 0]);
     assert_eq!(said, Some(Payload::Notify(notification(notify::HOSTSEAL_CHILD, &first))));
@@ -82,19 +82,19 @@ fn what_is_unknown_of_a_word_is_ignored() {
     let mut later = FIRST.to_vec();
     later[1] |= 0b1100_0000;
     later.extend([9; 3]);
-    assert_eq!(word(&later, now), Some(WORD), "flags and octets that are not known");
+    assert_eq!(report(&later, now), Some(REPORT), "flags and octets that are not known");
     let longest = [&later[..24], &[0; 4], &[3, 4, 2, 3], &[0; 4], &[7; 100]].concat();
     let rounds = Some(Rounds { round: 0x0304, passed: 0x0203, came: Some(now) });
-    assert_eq!(word(&longest, now), Some(Word { flags: Flags { rounds, ..FLAGS }, ..WORD }));
+    assert_eq!(report(&longest, now), Some(Report { flags: Flags { rounds, ..FLAGS }, ..REPORT }));
 }
 
 #[test]
 fn other_versions_and_other_notifications_are_no_words() {
     let (now, mut later) = (Instant::now(), FIRST);
     later[0] = 2;
-    assert_eq!(word(&later, now), None);
-    assert_eq!(word(&FIRST[..23], now), None);
-    assert_eq!(word(&[], now), None);
+    assert_eq!(report(&later, now), None);
+    assert_eq!(report(&FIRST[..23], now), None);
+    assert_eq!(report(&[], now), None);
     for kind in [0, 1, notify::INITIAL_CONTACT, 40_960, notify::HOSTSEAL_SESSION, u16::MAX] {
         assert_eq!(private::from_child(&notification(kind, &FIRST)), None);
     }

@@ -23,7 +23,7 @@ const INFORMATIONAL: u8 = 37;
 const IKE_INTERMEDIATE: u8 = 43;
 const IKE_FOLLOWUP_KE: u8 = 44;
 
-/// What is in effect without a word in the file.
+/// The default.
 fn default() -> Settings {
     Settings { ike_proposals: Proposals::default(), ..settings(SECRET) }
 }

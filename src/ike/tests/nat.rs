@@ -346,7 +346,7 @@ fn a_nat_may_change_addresses() {
     }
 }
 
-/// Without a word of it in the file its identity is an address that the peer does not know, and it is nobody.
+/// Unless the file says so its identity is an address that the peer does not know, and it is nobody.
 #[test]
 fn a_translated_address_that_the_file_does_not_tell_is_refused() {
     for method in Method::ALL {

@@ -104,7 +104,7 @@ fn refused(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
     (row.state == RowState::Protected).then_some(problem)
 }
 
-/// A path that loses large packets without a word.
+/// A path that silently loses large packets.
 fn narrow(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
     let passes = evidence.known(row.pair())?.narrow.filter(|_| row.state == RowState::Protected)?;
     let (remote, mtu) = (row.remote, wire_size(row, passes));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::{AdoptedSa, Order};
 use crate::protect::child::Child;
 use crate::protect::clock::Clock;
+use crate::protect::report::{Flags, Report};
 use crate::protect::timing::{DELETE_PATIENCE, OUT_GRACE};
-use crate::protect::word::{Flags, Word};
 use crate::types::{SaId, Spi, Through};
 
 /// Children of one pair at a time: what a peer can make us hold.
@@ -83,10 +83,10 @@ impl Children {
         self.agreed = Some(now);
     }
 
-    /// The peer speaks of the one that we name so. `false` where there is none, or a newer word was heard.
+    /// The peer speaks of the one that we name so. `false` where there is none, or a newer report was heard.
     #[must_use]
-    pub(super) fn hear(&mut self, now: Instant, in_spi: Spi, word: &Word, waited: Duration) -> bool {
-        let heard = self.get_mut(in_spi).is_some_and(|child| child.hear(now, word, waited));
+    pub(super) fn hear(&mut self, now: Instant, in_spi: Spi, report: &Report, waited: Duration) -> bool {
+        let heard = self.get_mut(in_spi).is_some_and(|child| child.hear(now, report, waited));
         if heard {
             self.spoken_of = Some(in_spi);
         }
@@ -174,9 +174,9 @@ impl Children {
             let leaves = from.is_some_and(|from| at < from);
             if !child.is_pending()
                 && (!leaves || child.is_said_to_send())
-                && let Some((word, waits)) = child.news(clock, sending, open, trial)
+                && let Some((report, waits)) = child.news(clock, sending, open, trial)
             {
-                orders.push_back(Order::Tell { in_spi: child.in_spi(), word, waits });
+                orders.push_back(Order::Tell { in_spi: child.in_spi(), report, waits });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::protect::word::{Probe, Word};
+use crate::protect::report::{Probe, Report};
 use crate::types::{Sa, Spi};
 
 /// What a pair asks for.
@@ -26,7 +26,7 @@ pub enum Order {
         /// Our name of the child.
         in_spi: Spi,
         /// What there is to tell.
-        word: Word,
+        report: Report,
         /// Until then it waits for what may follow, and answers to the peer with it.
         waits: Option<Instant>,
     },
@@ -71,7 +71,7 @@ pub enum IkeOrder {
     Passive,
     /// Close what there is.
     Forget,
-    /// Drop what there is without a word: the address is at another host now, which speaks for it.
+    /// Drop what there is silently: the address is at another host now, which speaks for it.
     Abandon,
     /// Initiate at once, and say that there is nothing else: the address has come to this host.
     Arrive,

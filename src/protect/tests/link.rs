@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::observe::explain;
+use crate::protect::report::{Flags, Report};
 use crate::protect::timing::SEAL_GRACE;
-use crate::protect::word::{Flags, Word};
 use crate::protect::{Adopted, AdoptedSa, Child, Indexes, Order, PairMachine, Rules, plan, policies};
 use crate::types::{
     Action, EspSuite, KernelState, Limits, NewChild, Op, Pair, RowState, SaId, SaKey, SaReading, Spi,
@@ -130,12 +130,12 @@ impl Link {
         let other = 1 - at;
         match order {
             // Whatever it would wait for comes at once here.
-            Order::Tell { in_spi, word: word @ Word { flags, .. }, .. } => {
+            Order::Tell { in_spi, report: report @ Report { flags, .. }, .. } => {
                 let rounds = flags.rounds.filter(|_| !self.roundless);
                 let flags = Flags { rounds, heeds: flags.heeds && !self.roundless, ..flags };
-                let word = Word { flags, ..word };
+                let report = Report { flags, ..report };
                 let theirs = self.children[&in_spi];
-                self.ends[other].machine.handle_word(self.now, theirs, &word, Duration::ZERO);
+                self.ends[other].machine.handle_report(self.now, theirs, &report, Duration::ZERO);
             }
             Order::Probe { sa, probe } => {
                 assert!(self.ends[at].kernel.sas.contains_key(&sa.id()), "a probe needs its SA");

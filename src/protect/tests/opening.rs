@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, rules, token};
+use crate::protect::report::{Flags, Report};
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, SEAL_GRACE};
-use crate::protect::word::{Flags, Word};
 use crate::protect::{IkeOrder, Order, PairMachine, Rules};
 use crate::types::{Action, Direction, ReasonCode, RowState, SaId, Spi, Through};
 
@@ -117,15 +117,15 @@ fn inbound_sas_stay_until_the_end_that_disables_has_stopped_sending() {
     link.ends[0].machine = PairMachine::new(pair(), rules(pair()), true, link.now);
     let machine = &mut link.ends[1].machine;
     let flags = Flags { installed: true, seen: true, sending: true, open: true, ..Flags::default() };
-    let word = Word { token: token(Spi(1)), revision: 9, flags };
-    machine.handle_word(link.now, Spi(2), &word, Duration::ZERO);
+    let report = Report { token: token(Spi(1)), revision: 9, flags };
+    machine.handle_report(link.now, Spi(2), &report, Duration::ZERO);
     link.apply(1);
     assert_eq!(link.outbound(1), None);
     link.pass(60 * IN_GRACE);
     let incoming = SaId::of(pair().mirrored(), Direction::In, Spi(2));
     assert!(link.ends[1].kernel.sas.contains_key(&incoming));
-    let stopped = Word { revision: 10, flags: Flags { sending: false, ..flags }, ..word };
-    link.ends[1].machine.handle_word(link.now, Spi(2), &stopped, Duration::ZERO);
+    let stopped = Report { revision: 10, flags: Flags { sending: false, ..flags }, ..report };
+    link.ends[1].machine.handle_report(link.now, Spi(2), &stopped, Duration::ZERO);
     link.pass(IN_GRACE - MOMENT);
     assert!(link.ends[1].kernel.sas.contains_key(&incoming), "packets are still under way");
     link.pass(MOMENT);

@@ -42,7 +42,7 @@ fn nothing_is_told_of_a_child_before_the_kernel_has_its_sas() {
     let told = |link: &mut Link| {
         let mut orders = std::iter::from_fn(|| link.ends[0].machine.poll_order());
         orders.find_map(|order| match order {
-            Order::Tell { in_spi, word, .. } if in_spi == a => Some(word.flags.installed),
+            Order::Tell { in_spi, report, .. } if in_spi == a => Some(report.flags.installed),
             _ => None,
         })
     };

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::link::{Link, MOMENT, pair, token};
 use crate::protect::reason::PairReason;
+use crate::protect::report::{Flags, Passage, Probe, Report};
 use crate::protect::timing::{IN_GRACE, OUT_GRACE, PACE_LEADER, PACE_OTHER, SEAL_GRACE, UNSETTLED_PATIENCE};
-use crate::protect::word::{Flags, Passage, Probe, Word};
 use crate::protect::{Order, policies};
 use crate::types::{Action, Direction, ReasonCode, Reqid, RowState, SaReading, Spi, Through};
 
@@ -90,7 +90,7 @@ fn nothing_is_sent_through_a_child_whose_session_is_being_deleted() {
     }
 }
 
-/// The word of the successor may be lost with its session: the peer must not take the old child for the one that
+/// The report of the successor may be lost with its session: the peer must not take the old child for the one that
 /// both send through.
 #[test]
 fn the_peer_is_told_once_that_a_child_is_not_sent_through_any_more() {
@@ -99,7 +99,7 @@ fn the_peer_is_told_once_that_a_child_is_not_sent_through_any_more() {
     link.agree(1, false);
     link.work();
     let leaves =
-        |order: &Order| matches!(order, Order::Tell { in_spi: Spi(1), word, .. } if !word.flags.sending);
+        |order: &Order| matches!(order, Order::Tell { in_spi: Spi(1), report, .. } if !report.flags.sending);
     assert_eq!(link.count(0, leaves), 1);
     link.pass(Duration::from_secs(30));
     assert_eq!(link.count(0, leaves), 1);
@@ -212,7 +212,7 @@ fn what_killed_agents_left_goes_under_steady_rekeys() {
     for kill in 0..60 {
         if kill % 3 == 0 {
             link.replace_agent();
-            // For the peer, the sessions with the agent that is gone are gone too, without a word.
+            // For the peer, the sessions with the agent that is gone are gone too, silently.
             let known: Vec<Spi> = link.children.keys().copied().filter(|spi| spi.0 % 2 == 0).collect();
             for spi in known {
                 link.ends[1].machine.handle_closed(link.now, spi, false);
@@ -279,8 +279,8 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
         Duration::ZERO,
     );
     let seen = Flags { installed: true, seen: true, ..Flags::default() };
-    let word = Word { token: token(b), revision: 1, flags: seen };
-    link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
+    let report = Report { token: token(b), revision: 1, flags: seen };
+    link.ends[0].machine.handle_report(link.now, a, &report, Duration::ZERO);
     link.apply(0);
     assert_eq!(link.outbound(0), Some(Action::Seal { through: Through::Sa(b) }));
     link.ends[0].machine.handle_timeout(link.now + OUT_GRACE);
@@ -294,20 +294,20 @@ fn a_newer_child_whose_session_turns_out_dead_gives_way_to_the_older() {
     assert_eq!(link.state(0), RowState::Protected);
 }
 
-/// A probe that says that one has come spares the round trip of a word; earlier agents do not know such probes.
+/// A probe that says that one has come spares the round trip of a report; earlier agents do not know such probes.
 #[test]
 fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
     for heeds in [true, false] {
         let mut link = Link::sealed();
         let [a, b] = link.agree(0, false);
-        let says = |spi, flags| Word { token: token(spi), revision: 0, flags };
+        let says = |spi, flags| Report { token: token(spi), revision: 0, flags };
         let now = link.now;
         link.apply(0);
         link.apply(1);
         let asks = says(a, Flags { heeds, ..Flags::default() });
-        link.ends[1].machine.handle_word(now, b, &asks, Duration::ZERO);
+        link.ends[1].machine.handle_report(now, b, &asks, Duration::ZERO);
         let installed = says(b, Flags { installed: true, ..Flags::of_new_child() });
-        link.ends[0].machine.handle_word(now, a, &installed, Duration::ZERO);
+        link.ends[0].machine.handle_report(now, a, &installed, Duration::ZERO);
         let probes = |link: &mut Link, at: usize| {
             let orders = std::iter::from_fn(|| link.ends[at].machine.poll_order());
             orders
@@ -319,7 +319,7 @@ fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
         assert!(link.ends[1].machine.handle_probe(now, &first[0], Duration::ZERO).is_some());
         let second: Vec<Probe> = probes(&mut link, 1);
         let passage = if heeds { Passage::In } else { Passage::Unsaid };
-        assert_eq!(second, [Probe { token: token(a), passage }], "before any word that it is installed");
+        assert_eq!(second, [Probe { token: token(a), passage }], "before any report that it is installed");
         assert!(link.ends[0].machine.handle_probe(now, &second[0], Duration::ZERO).is_some());
         link.apply(0);
         let expected = if heeds { b } else { Spi(2) };
@@ -327,12 +327,12 @@ fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
         assert_eq!(
             link.outbound(1),
             Some(Action::Seal { through: Through::Sa(Spi(1)) }),
-            "it has no word of its own probe"
+            "it has no report of its own probe"
         );
     }
 }
 
-/// Where words are late, an end that has answered a probe would not hear that its own has come.
+/// Where reports are late, an end that has answered a probe would not hear that its own has come.
 #[test]
 fn a_probe_that_comes_again_is_answered_until_its_sender_knows_of_both_ways() {
     let mut link = Link::sealed();
@@ -340,8 +340,8 @@ fn a_probe_that_comes_again_is_answered_until_its_sender_knows_of_both_ways() {
     link.apply(0);
     link.apply(1);
     let installed = Flags { installed: true, ..Flags::of_new_child() };
-    let word = Word { token: token(b), revision: 0, flags: installed };
-    link.ends[0].machine.handle_word(link.now, a, &word, Duration::ZERO);
+    let report = Report { token: token(b), revision: 0, flags: installed };
+    link.ends[0].machine.handle_report(link.now, a, &report, Duration::ZERO);
     while link.ends[0].machine.poll_order().is_some() {}
     let mut answer = |passage| {
         let probe = Probe { token: token(a), passage };
@@ -352,7 +352,7 @@ fn a_probe_that_comes_again_is_answered_until_its_sender_knows_of_both_ways() {
         });
         probes.next()
     };
-    assert_eq!(answer(Passage::Unsaid), None, "a word is on its way");
+    assert_eq!(answer(Passage::Unsaid), None, "a report is on its way");
     assert_eq!(answer(Passage::Unsaid), Some(Passage::In));
     assert_eq!(answer(Passage::In), Some(Passage::Both));
     assert_eq!(answer(Passage::Both), None, "or the two would go on for ever");

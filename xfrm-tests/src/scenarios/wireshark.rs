@@ -57,10 +57,10 @@ fn reads_ike_and_esp(lab: &mut Lab) -> Result<()> {
     let auth = read(&a, "isakmp.exchangetype == 35", &["isakmp.id.data.ipv4_addr", "isakmp.ts.start_ipv4"])?;
     let named = |line: &String| [a.v4(), b.v4()].iter().all(|address| line.contains(&address.to_string()));
     ensure!(auth.len() == 2 && auth.iter().all(named), "{auth:?}");
-    // INFORMATIONAL: words, which are notifications of ours.
-    let words =
+    // INFORMATIONAL: reports, which are notifications of ours.
+    let reports =
         read(&a, "isakmp.exchangetype == 37 && isakmp.notify.msgtype == 65185", &["isakmp.messageid"])?;
-    ensure!(!words.is_empty(), "no word in INFORMATIONAL");
+    ensure!(!reports.is_empty(), "no report in INFORMATIONAL");
     let echoes = read(&a, "esp && icmp.type == 8", &["icmp.seq"])?;
     let answers = read(&a, "esp && icmp.type == 0", &["icmp.seq"])?;
     ensure!(echoes == ["1", "2", "3"] && answers == echoes, "{echoes:?} {answers:?}");

@@ -1,5 +1,5 @@
-//! Enabling where the other host runs strongSwan, which requires ESP as soon as it has its SAs and says no
-//! word of ours.
+//! Enabling where the other host runs strongSwan, which requires ESP as soon as it has its SAs, and
+//! sends no report of ours.
 
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};

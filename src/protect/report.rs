@@ -25,10 +25,10 @@ const VERSION: u8 = 1;
 /// How many this version has.
 const LENGTH: usize = 32;
 
-/// The state of the sender's end of one child. The newest word says everything, so one that was lost costs
+/// The state of the sender's end of one child. The newest report says everything, so one that was lost costs
 /// nothing; the revision tells which is the newest, as requests and answers may overtake each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Word {
+pub struct Report {
     /// What the sender wants to find in a probe that comes through its inbound SA. It is random and travels only
     /// inside IKE's encryption and inside ESP, so whoever returns it has used the SA.
     pub token: [u8; 16],
@@ -38,7 +38,7 @@ pub struct Word {
     pub flags: Flags,
 }
 
-impl Word {
+impl Report {
     /// The first one about a child, which is said while it is being agreed.
     pub fn first(token: [u8; 16]) -> Self {
         Self { token, revision: 0, flags: Flags::of_new_child() }
@@ -58,7 +58,7 @@ impl Word {
         octets
     }
 
-    /// The word in `octets`, which came in at `now`, if it is one of a version that we know.
+    /// The report in `octets`, which came in at `now`, if it is one of a version that we know.
     pub fn from_octets(octets: &[u8], now: Instant) -> Option<Self> {
         let ([version, flags, revision @ ..], rest) = octets.split_first_chunk::<4>()?;
         let (token, rest) = rest.split_first_chunk::<16>()?;
@@ -79,7 +79,7 @@ impl Word {
         })
     }
 
-    /// Whether it may be listened to after a word of revision `heard`.
+    /// Whether it may be listened to after a report of revision `heard`.
     pub fn is_news(&self, heard: Option<u16>) -> bool {
         heard.is_none_or(|heard| self.revision.wrapping_sub(heard) < 1 << 15)
     }
@@ -110,9 +110,9 @@ pub struct Probe {
 pub enum Passage {
     /// Nothing is said of it.
     Unsaid,
-    /// A probe of the other end has come: [`Flags::seen`] ahead of the word.
+    /// A probe of the other end has come: [`Flags::seen`] ahead of the report.
     In,
-    /// That, and one of its own has reached the other end.
+    /// That, and its own probe has reached the other end.
     Both,
 }
 
@@ -125,7 +125,7 @@ pub struct Rounds {
     /// one has.
     pub passed: u16,
     /// When the first probe of all came to the sender's host, by the clock of whoever holds this; `None` where that
-    /// is not known. What passed from then until the word was said is no part of anything's way.
+    /// is not known. What passed from then until the report was sent is no part of anything's way.
     pub came: Option<Instant>,
 }
 
@@ -142,7 +142,7 @@ pub struct Flags {
     pub open: bool,
     /// It is proven that its probes do not get through.
     pub unheard: bool,
-    /// It takes from a probe that one of its own has come. Earlier agents do not know such probes.
+    /// It takes from a probe that its own has come. Earlier agents do not know such probes.
     pub heeds: bool,
     /// When its host goes back to the clear, unless its operator confirms before; `None` for a host that is
     /// not on trial.
@@ -187,16 +187,16 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever a peer tells is read or is no word, and a word is read as it was said.
+        /// Whatever a peer tells is read or is no report, and a report is read as it was said.
         #[test]
-        fn words_are_read_as_they_were_said(octets in prop::collection::vec(any::<u8>(), 0..64)) {
+        fn reports_are_read_as_they_were_said(octets in prop::collection::vec(any::<u8>(), 0..64)) {
             let now = Instant::now();
             let version = [&[VERSION][..], &octets].concat();
-            prop_assert!(octets.first() == Some(&VERSION) || Word::from_octets(&octets, now).is_none());
-            if let Some(word) = Word::from_octets(&version, now) {
+            prop_assert!(octets.first() == Some(&VERSION) || Report::from_octets(&octets, now).is_none());
+            if let Some(report) = Report::from_octets(&version, now) {
                 // Where nothing says when the first probe came, it came now.
-                let said = word.to_octets(now);
-                let again = Word::from_octets(&said, now).map(|again| again.to_octets(now));
+                let said = report.to_octets(now);
+                let again = Report::from_octets(&said, now).map(|again| again.to_octets(now));
                 prop_assert_eq!(again, Some(said));
             } else {
                 prop_assert!(version.len() < 20);
@@ -209,20 +209,20 @@ mod tests {
     fn the_end_of_a_trial_is_still_a_trial() {
         let now = Instant::now();
         let flags = Flags { trial: Some(now), ..Flags::default() };
-        let said = Word { flags, ..Word::first([5; 16]) }.to_octets(now);
-        let heard = Word::from_octets(&said, now).unwrap();
+        let said = Report { flags, ..Report::first([5; 16]) }.to_octets(now);
+        let heard = Report::from_octets(&said, now).unwrap();
         assert_eq!(heard.flags.trial, Some(now + Duration::from_millis(1)));
     }
 
-    /// Times pass while a word waits to be said.
+    /// Times pass while a report waits to be sent.
     #[test]
     fn times_are_as_they_are_when_it_is_said() {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let rounds = Some(Rounds { came: Some(now), ..Rounds::default() });
         let flags = Flags { trial: Some(now + 60 * second), rounds, ..Flags::default() };
-        let word = Word { flags, ..Word::first([5; 16]) };
+        let report = Report { flags, ..Report::first([5; 16]) };
         let later = now + 5 * second;
-        assert_eq!(Word::from_octets(&word.to_octets(later), later), Some(word));
+        assert_eq!(Report::from_octets(&report.to_octets(later), later), Some(report));
     }
 }
