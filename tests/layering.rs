@@ -1,6 +1,6 @@
 //! The house of `lib.rs`, enforced: which room may know which, what each may touch, and where `unsafe` is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -592,4 +592,97 @@ fn every_cited_fact_of_the_kernel_is_on_its_page() {
         }
     }
     assert!(count >= 20, "{count} citations were found");
+}
+
+/// The types that `code` declares. Associated types are left out: their traits name them.
+fn declared(code: &str) -> Vec<&str> {
+    let name = |line: &str| {
+        let item = line.trim_start();
+        let item = match item.strip_prefix("pub(") {
+            Some(rest) => rest.split_once(") ")?.1,
+            None => item.strip_prefix("pub ").unwrap_or(item),
+        };
+        let (kind, rest) = item.strip_prefix("unsafe ").unwrap_or(item).split_once(' ')?;
+        let is_type = match kind {
+            "struct" | "enum" | "union" | "trait" => true,
+            "type" => !line.starts_with(' '),
+            _ => false,
+        };
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        is_type.then_some((line.find(rest)?, end))
+    };
+    let of = |line| name(line).map(|(at, length): (usize, usize)| &line[at..at + length]);
+    code.lines().filter_map(of).collect()
+}
+
+/// One name, one meaning: no reader has to ask which of two types is meant.
+#[test]
+fn no_two_types_share_a_name() {
+    let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for Room { name, .. } in &ROOMS {
+        for (path, code) in production(name) {
+            for declared in declared(&code) {
+                places.entry(declared.to_owned()).or_default().insert(name_of(&path).to_owned());
+            }
+        }
+    }
+    assert!(places.len() > 300, "the test reads types: {}", places.len());
+    let twice: Vec<_> = places.iter().filter(|(_, places)| places.len() > 1).collect();
+    assert!(twice.is_empty(), "one name for several types: {twice:#?}");
+}
+
+#[test]
+fn declared_types_are_seen() {
+    let code = "pub struct A;\npub(super) enum B<T> {\n    trait C {\n        type Out;\ntype D = u8;\nlet type_e = 1;\n\
+                pub(in crate::ike) struct F(u8);\nunsafe trait G {}\nstructure();\n    enum H { A }";
+    assert_eq!(declared(code), ["A", "B", "C", "D", "F", "G", "H"]);
+}
+
+/// Roundabout phrases: a plain sentence says the same and is shorter.
+const ROUNDABOUT: [&str; 9] = [
+    "of its own",
+    "of their own",
+    "of his own",
+    "of our own",
+    "of your own",
+    "such as it is",
+    "such as they are",
+    "agents of before",
+    "without a word",
+];
+
+/// The roundabout phrases in `text`, also across its lines.
+fn roundabout(text: &str) -> Vec<String> {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let hits = ROUNDABOUT.iter().flat_map(|phrase| text.match_indices(phrase));
+    hits.map(|(at, _)| text[at..].chars().take(60).collect()).collect()
+}
+
+/// The comments in `code`, without their signs.
+fn comments(code: &str) -> String {
+    let comment =
+        |line: &str| Some(line.trim_start().strip_prefix("//")?.trim_start_matches(['/', '!']).to_owned());
+    code.lines().filter_map(comment).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_people_read_is_plain() {
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let texts =
+        pages.chain([root().join("README.md")]).map(|path| (path.clone(), fs::read_to_string(path).unwrap()));
+    let code = sources(&root().join("src")).into_iter();
+    let code = code.map(|path| (path.clone(), comments(&fs::read_to_string(path).unwrap())));
+    let mut found = Vec::new();
+    for (path, text) in texts.chain(code) {
+        found.extend(roundabout(&text).into_iter().map(|phrase| format!("{}: {phrase}", name_of(&path))));
+    }
+    assert!(found.is_empty(), "say it plainly: {found:#?}");
+}
+
+#[test]
+fn roundabout_phrases_are_seen() {
+    let code = "/// It has a key of\n    /// its own, such as it\n//! is.\nlet text = \"of its own\";";
+    assert_eq!(roundabout(&comments(code)).len(), 2);
+    assert!(roundabout("its own key").is_empty());
 }

@@ -1,4 +1,4 @@
-//! What the agent asks of its own process.
+//! What the agent asks of the process that it is.
 
 use anyhow::Context as _;
 use nix::sys::mman::{MlockAllFlags, mlockall};

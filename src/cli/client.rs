@@ -19,7 +19,7 @@ use crate::observe::status::Status;
 /// How long the agent may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the agent is. Every question is a connection of its own.
+/// Where the agent is. Each question goes over a new connection.
 #[derive(Debug)]
 pub(super) struct Client {
     socket: PathBuf,

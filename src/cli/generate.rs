@@ -84,7 +84,7 @@ fn pages(command: &clap::Command, directory: &Path) -> io::Result<()> {
     fs::write(directory.join(name), page)
 }
 
-/// The page of one command, and the name of its file. What stands behind its help has sections of its own: clap_mangen
+/// The page of one command, and the name of its file. The text behind its help gets its own sections: clap_mangen
 /// would run it together in one that it calls EXTRA.
 fn page(command: &clap::Command) -> io::Result<(String, String)> {
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Starts the agent: by systemd where it knows the service, else as a process of its own.
+//! Starts the agent: by systemd where it knows the service, else as a process.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;

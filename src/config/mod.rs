@@ -233,8 +233,8 @@ impl Config {
         self.nodes.iter().find(|node| node.name.as_str() == name)
     }
 
-    /// The pairs of `node` with all others, in the file's order: each address of its own, and each floating one that
-    /// may be its own, with each address of another host and each floating one, of the same family and within
+    /// The pairs of `node` with all others, in the file's order: each address that it has
+    /// or that may float to it, with each address of another host and each floating one, of the same family and within
     /// `protection.networks` where that is set. That looks at addresses as they are listed, so that both ends make
     /// the same pairs. Of those with a floating address only some are possible at a time ([`Config::is_away`]).
     pub fn pairs(&self, node: &Node) -> Vec<(NodeName, Pair)> {

@@ -1,5 +1,5 @@
 //! Where the deciders meet: the key exchange ([`Engine`]) and the pairs ([`PairMachine`]) on one side, a
-//! kernel on the other. Still no clock, socket or file of its own, so that simulations run this very code.
+//! kernel on the other. It has no clock, socket or file either: simulations run this very code.
 //!
 //! Everything that comes in ends in [`Core::settle`]: drain what the engine has to say, bring the kernel
 //! to what the pairs want, carry out what they order, until nothing moves any more.

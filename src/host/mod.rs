@@ -1,4 +1,4 @@
-//! DECIDES: the whole life of one host. No clock, chance, socket or file of its own: simulations run this very code.
+//! DECIDES: the whole life of one host. It has no clock, chance, socket or file: simulations run this very code.
 //!
 //! [`Host`] takes what happens as inputs ([`Host::handle_request`], [`Host::handle_files`], [`Host::handle_datagrams`],
 //! [`Host::handle_kernel_events`], [`Host::handle_news`], [`Host::handle_written`], [`Host::handle_timeout`]), each with

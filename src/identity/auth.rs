@@ -19,9 +19,9 @@ pub enum AuthMethod {
     /// By the secret that all hosts of the cluster share: any of them can pass for any other.
     #[default]
     Secret,
-    /// By a key pair of its own, whose public half the file lists.
+    /// By its key pair, whose public half the file lists.
     PublicKey,
-    /// By a key pair of its own and a certificate of a CA that says whose it is.
+    /// By its key pair and a certificate of a CA that says whose it is.
     Certificate,
 }
 

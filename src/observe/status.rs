@@ -141,8 +141,8 @@ pub struct PeerRow {
     /// What the SA in use was made with, as `esp.proposals` would say it; `None` where there is none.
     #[serde(default)]
     pub esp: Option<String>,
-    /// The key exchange of their own that the keys in use come from, in the same words; `None` where they come from
-    /// those of the IKE SA alone, or no agent knows.
+    /// The key exchange that made the keys in use, in the same words; `None` where they come from those of the IKE SA
+    /// alone, or no agent knows.
     #[serde(default)]
     pub esp_group: Option<String>,
     /// The cipher in use.

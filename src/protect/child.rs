@@ -126,7 +126,7 @@ impl Child {
         &self.outgoing
     }
 
-    /// Whether an SA is one of its own.
+    /// Whether it has that SA.
     pub(super) fn owns(&self, id: SaId) -> bool {
         self.incoming.has(id) || self.outgoing.has(id)
     }

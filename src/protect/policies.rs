@@ -23,7 +23,7 @@ pub fn inbound_pair(policy: &Policy) -> Option<Pair> {
 }
 
 /// Outbound. `action` is [`Action::Seal`], or [`Action::Block`] for a sealed pair that has nothing to send
-/// through: without a policy of its own its packets would leave in the clear wherever no guard stands.
+/// through: without its policy, its packets would leave in the clear wherever no guard stands.
 pub fn outbound(pair: Pair, action: Action) -> Policy {
     policy(PolicyId::of(pair, PolicyDirection::Out), action, priority::PAIR)
 }

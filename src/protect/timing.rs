@@ -35,8 +35,8 @@ pub fn quiet_grace(round_trip: Duration) -> Duration {
 /// How often a probe is sent while nothing is known yet.
 pub const PROBE_EVERY: Duration = Duration::from_millis(250);
 
-/// How long what is to be told of a child waits for the peer's first probe or report. The kernel takes ESP apart in a
-/// worker of its own, so that a probe comes a moment after what was sent behind it.
+/// How long what is to be told of a child waits for the peer's first probe or report. The kernel takes ESP apart in
+/// another thread, so that a probe comes a moment after what was sent behind it.
 pub const PROBE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How many probes are sent before ESP counts as blocked.

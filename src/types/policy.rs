@@ -246,7 +246,7 @@ impl fmt::Display for PolicyId {
 pub struct PolicyReading {
     /// What identifies it.
     pub id: PolicyId,
-    /// Its index: ours lie in a range of their own.
+    /// Its index: ours lie in a reserved range.
     pub index: u32,
     /// Among policies that match, the smallest number decides.
     pub priority: u32,

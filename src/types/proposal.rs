@@ -78,8 +78,8 @@ pub struct IkeProposal {
     pub additional: Vec<AdditionalKe>,
 }
 
-/// What a child may be made with: AES-GCM with a 16-octet tag. Where it names a group, the child has a key
-/// exchange of its own, unless it comes with its IKE SA, whose exchange is as fresh.
+/// What a child may be made with: AES-GCM with a 16-octet tag. Where it names a group, the child has its own
+/// key exchange, unless it comes with its IKE SA, whose exchange is as fresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EspProposal {
     /// Bits of the key, 128 or 256; at least one.
@@ -143,8 +143,8 @@ impl Default for Proposals<EspProposal> {
 }
 
 impl Proposals<EspProposal> {
-    /// Keys of `key_bits` bits, with extended sequence numbers where the peer can, and with a key exchange of their
-    /// own where the peer insists on one.
+    /// Keys of `key_bits` bits, with extended sequence numbers where the peer can, and with their own key exchange
+    /// where the peer insists on one.
     pub fn of_key_bits(key_bits: u16) -> Self {
         let plain = EspProposal {
             key_bits: vec![key_bits],
@@ -163,7 +163,7 @@ impl Proposals<EspProposal> {
         Self(vec![EspProposal { key_bits: vec![key_bits], groups, additional, esn: vec![esn] }])
     }
 
-    /// What is left of them for a child that has no key exchange of its own in any case.
+    /// The same without key exchanges, for a child that never has one.
     pub fn without_key_exchange(&self) -> Self {
         let mut left: Vec<EspProposal> = Vec::new();
         for proposal in self.iter() {

@@ -47,7 +47,7 @@ pub enum ReasonCode {
     AuthFailed,
     /// It answers, but no algorithms are common to both.
     NoProposal,
-    /// It refused for a reason of its own.
+    /// It refused for another reason.
     PeerRefused,
     /// Keys are agreed, but ESP does not get through.
     EspBlocked,

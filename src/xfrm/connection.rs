@@ -43,7 +43,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Opens a socket with a port of its own.
+    /// Opens a socket with its own port.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = prepare()?;
         let port = socket.bind_auto()?.port_number();

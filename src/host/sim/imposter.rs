@@ -1,5 +1,5 @@
 //! Somebody on the path without any credential: keeps what a host says from arriving, and answers in its place with
-//! key exchanges of its own.
+//! its own key exchanges.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ impl World {
     pub(super) fn put_imposter(&mut self, at: usize) {
         let mut settings = self.settings(at);
         if settings.method == Method::Ike {
-            // It makes key exchanges of its own. An answer to a ticket takes nothing but a nonce, and the keys are
+            // It makes its own key exchanges. An answer to a ticket takes nothing but a nonce, and the keys are
             // known to nobody then.
             settings.secret = Some(Arc::new(Secret::new([66; 32])));
         }

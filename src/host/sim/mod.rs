@@ -1,4 +1,4 @@
-//! Clusters in virtual time: many cores, each with a kernel of its own that refuses what a kernel refuses,
+//! Clusters in virtual time: many cores, each with its own kernel that refuses what a kernel refuses,
 //! on a network that loses, duplicates and reorders. Everything follows from one seed.
 
 mod absent;

@@ -109,7 +109,7 @@ impl IkeKeys {
     }
 
     /// The keys of a child, inbound and outbound (RFC 7296 section 2.17, RFC 9370 section 2.2.4), with the secrets of
-    /// its own key exchange and of an additional one: the key for packets from the initiator of the exchange
+    /// its key exchange and of an additional one: the key for packets from the initiator of the exchange
     /// comes first. Each is AES key and salt (RFC 4106 section 8.1).
     pub fn child(
         &self,

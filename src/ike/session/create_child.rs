@@ -26,7 +26,7 @@ use crate::types::{EspProposal, Group, Method, Proposals, Spi};
 struct Concluded {
     choice: EspChoice,
     nonces: Nonces,
-    /// The secret of its own key exchange.
+    /// The secret of its key exchange.
     shared: Option<Hidden>,
     /// What the responder knows it by, where an additional exchange is to come.
     link: Vec<u8>,

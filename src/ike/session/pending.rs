@@ -68,7 +68,7 @@ impl Asked {
 pub struct AskedChild {
     /// What we offered.
     pub offer: Offer,
-    /// Our half of its own Diffie-Hellman exchange, if we began one.
+    /// Our half of its Diffie-Hellman exchange, if we began one.
     pub key: Option<KeyPair>,
     /// Our nonce.
     pub nonce: Vec<u8>,

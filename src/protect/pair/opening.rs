@@ -56,7 +56,7 @@ impl PairMachine {
     }
 
     /// Goes to the clear, `left` by the peer or by the wish of this host. From now on no session is begun: the peer,
-    /// which may be there first and lets go of its own, would take one for a change of mind.
+    /// which may be there first and have ended its session, would take one for a change of mind.
     pub(super) fn open(&mut self, now: Instant, left: Option<Left>) {
         if self.way.open(now, left) {
             self.orders.push_back(Order::Ike(IkeOrder::Passive));

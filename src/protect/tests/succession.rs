@@ -327,7 +327,7 @@ fn a_probe_answers_a_probe_where_the_peer_heeds_it() {
         assert_eq!(
             link.outbound(1),
             Some(Action::Seal { through: Through::Sa(Spi(1)) }),
-            "it has no report of its own probe"
+            "nothing was reported of its probe"
         );
     }
 }
