@@ -159,9 +159,9 @@ impl Engine {
         self.reconsider(now, pair);
     }
 
-    /// Whether the inbound SA of a peer that says no words may be in the kernel before that peer has proven itself
-    /// ([`Event::InboundAhead`]). Whoever answers in the peer's place has its key too, so this is for pairs that
-    /// accept clear packets anyway, and for none before it is said. Once it is taken back, what is there goes.
+    /// Whether the inbound SA of a foreign peer may be in the kernel before that peer has proven itself
+    /// ([`Event::InboundAhead`]). Whoever answers in the peer's place has its key too, so this is only for pairs that
+    /// accept clear packets anyway. Once it is no longer allowed, such SAs go.
     pub fn allow_ahead(&mut self, pair: Pair, allowed: bool) {
         if allowed {
             self.ahead.insert(pair);
@@ -330,8 +330,8 @@ impl Engine {
         }
     }
 
-    /// ESP by itself does not get through between the hosts of `pair`: where the settings have it so, and the
-    /// peer takes it, it is tried in UDP, beside what there is. Says whether it is.
+    /// ESP by itself does not get through between the hosts of `pair`. If the settings allow it and the peer takes
+    /// it, ESP is tried in UDP, beside the SAs that serve. Says whether it is.
     pub fn encapsulate(&mut self, now: Instant, pair: Pair) -> bool {
         let Some(keep) = self.pairs.get_mut(&pair) else { return false };
         keep.esp_blocked = true;
@@ -341,8 +341,8 @@ impl Engine {
 
     // ------------------------------------------------------------------ input
 
-    /// The next datagram had `waited` to be read. Where it is one of a known IKE SA, that says how late this host is;
-    /// what anybody can send says nothing.
+    /// The next datagram had `waited` to be read. If it belongs to a known IKE SA, that says how late this host is;
+    /// anybody can send others.
     pub fn note_waited(&mut self, waited: Duration) {
         self.waited = waited;
     }

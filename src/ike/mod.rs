@@ -155,16 +155,16 @@ pub struct Settings {
     pub initial_contact: bool,
     /// Initiations are spread uniformly over this time.
     pub jitter: Duration,
-    /// What each peer is told of this host once it has proven itself, and again when it changes, as by
-    /// [`Engine::tell`]; empty: nothing is told.
+    /// Each proven peer is told this of this host, and again when it changes, as by [`Engine::tell`]; empty: nothing
+    /// is told.
     pub about: Arc<[u8]>,
-    /// What a peer is told of a child while that is being agreed, by random octets that no other child has and that
-    /// only its two ends get to know ([`Event::ChildAgreed`]).
+    /// Makes what a peer is told of a child while that is being agreed, of random octets that are the child's alone
+    /// and that only its two ends get to know ([`Event::ChildAgreed`]).
     pub first: fn(token: [u8; 16], now: Instant) -> Vec<u8>,
 }
 
-/// What the peer is told, as it is at the time when it is told: it may say how long ago something was. Of a child it
-/// has four octets at least; up to 4096 are taken in.
+/// Octets to tell, made when they are told: they may say how long ago something was. Those about a child are at
+/// least four; up to 4096 are taken in.
 pub type Octets = Arc<dyn Fn(Instant) -> Vec<u8> + Send + Sync>;
 
 /// What is told of.
@@ -235,7 +235,7 @@ pub enum Event {
     ChildAgreed {
         /// Its SAs.
         child: Box<NewChild>,
-        /// The random octets of this end of it: what [`Settings::first`] made, if this end asked for it, was made of them.
+        /// This end's random octets: [`Settings::first`] was given them, if this end asked for the child.
         token: [u8; 16],
         /// What the peer told of it in the same message.
         told: Option<Vec<u8>>,
@@ -249,7 +249,7 @@ pub enum Event {
     Told {
         /// Whose peer.
         pair: Pair,
-        /// Of what.
+        /// About what.
         topic: Topic,
         /// What it told.
         octets: Vec<u8>,
@@ -329,7 +329,7 @@ pub struct PairSummary {
     pub children: usize,
     /// When its keys end because all that the peer has proven itself with is no longer accepted.
     pub notice: Option<Instant>,
-    /// Why the last attempt to have both ends prove themselves anew failed, while what there is serves.
+    /// Why the last attempt at new proofs of both ends failed, while the old IKE SA serves.
     pub unproven: Option<Failure>,
     /// Why the last attempt failed, until one succeeds.
     pub last_failure: Option<Failure>,
@@ -356,7 +356,7 @@ pub struct Counters {
     pub ike_sas_refused: u64,
     /// Children refused because their session had too many.
     pub children_refused: u64,
-    /// What somebody said who has proven nothing, of a pair that has a proven peer: nobody was told.
+    /// Unproven messages about a pair that has a proven peer: nobody was told.
     pub hearsay: u64,
     /// Cookies asked for.
     pub cookies: u64,

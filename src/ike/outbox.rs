@@ -24,8 +24,7 @@ pub(super) enum FailureScope {
     Child,
     /// An attempt of the peer's.
     Answer,
-    /// An attempt of ours will probably fail, or one of the peer's has: all of it is the word of somebody who need not be
-    /// the peer.
+    /// An attempt of ours will probably fail, or one of the peer's has. Whoever says so need not be the peer.
     Hint,
 }
 

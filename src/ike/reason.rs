@@ -129,7 +129,7 @@ pub enum Incompatible {
     NotRekeyed,
 }
 
-/// Offers of which nothing can be taken.
+/// Offers with nothing that can be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disjoint {
     /// What the peer offers.
@@ -138,7 +138,7 @@ pub struct Disjoint {
     pub taken: OurProposals,
 }
 
-/// What a peer offers, as far as it is told: anybody can offer more.
+/// The part of a peer's offer that is told: anybody can offer more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offered {
     /// The first proposals.
@@ -191,7 +191,7 @@ pub enum BadTicket {
     UnknownSecret,
 }
 
-/// Why a peer's proof is not taken. The peer hears none of it.
+/// Why a peer's proof is not taken. The peer is not told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadProof {
     /// There is no AUTH payload.
@@ -319,8 +319,7 @@ pub enum Failed {
 pub struct Failure {
     /// What happened.
     pub reason: Reason,
-    /// It is the word of somebody who has proven nothing, or what came of it: anybody can cause it, as often as he
-    /// likes.
+    /// It rests on a message that nobody has proven: anybody can cause it, as often as he likes.
     pub hearsay: bool,
 }
 
@@ -366,7 +365,7 @@ impl Reason {
         Failure { reason: self, hearsay: false }
     }
 
-    /// The same where it is the word of somebody who has proven nothing, or what came of it.
+    /// The same where it rests on a message that nobody has proven.
     pub(super) fn hearsay(self) -> Failure {
         Failure { reason: self, hearsay: true }
     }

@@ -110,8 +110,8 @@ impl Signed<'_> {
         if *self.id != Id::of(remote) {
             return Err(BadProof::Identity);
         }
-        // Several hosts may have an address that floats. Of refusals the first one is told, or that of the host which
-        // its certificate is for: no other need be tried then, and each would cost as much.
+        // Several hosts may have an address that floats. The first refusal is told, or that of the host which the
+        // certificate is for: no other need be tried then, and each would cost as much.
         let mut refusal = BadProof::Identity;
         for (at, expected) in settings.credentials.expected(remote).enumerate() {
             match self.verify_as(expected, settings, remote, parts, wall) {

@@ -154,7 +154,7 @@ mod tests {
             prop_assert!(!verify(pair(KINDS[kind]).public(), &data, b"octets"));
         }
 
-        /// Whatever part of it is changed or cut off.
+        /// No part of it can be changed or cut off.
         #[test]
         fn a_changed_signature_is_refused(at in any::<prop::sample::Index>(), bit in 0..8u8, cut: bool, kind in 0..3usize) {
             let key = pair(KINDS[kind]);

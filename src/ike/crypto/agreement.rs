@@ -14,7 +14,7 @@ const UNCOMPRESSED: u8 = 4;
 /// The chance that random bytes are no private key of P-256 is 2^-32 each time.
 const TRIES: usize = 8;
 
-/// What our library calls a group, and the octets of a private key of it.
+/// What our library calls a group, and the octets of its private keys.
 fn algorithm(group: Group) -> (&'static agreement::Algorithm, usize) {
     match group {
         Group::X25519 => (&agreement::X25519, 32),

@@ -1,10 +1,10 @@
-//! A peer's offer, of which nothing can be taken, as it is told to whoever may change that.
+//! A peer's offer with nothing that can be taken, as it is told to whoever may change that.
 
 use crate::ike::reason::{Algorithm, Disjoint, Offered, OfferedProposal, OurProposals};
 use crate::ike::wire::codes::transform;
 use crate::ike::wire::{Proposal, Transform};
 
-/// As many proposals are told, and as many algorithms of each: anybody can offer more.
+/// So many proposals are told, and so many algorithms of each: anybody can offer more.
 const PROPOSALS: usize = 3;
 const ALGORITHMS: usize = 16;
 

@@ -1,7 +1,7 @@
 //! What we offer, and what we take out of an offer (RFC 7296 sections 2.7 and 3.3).
 //!
-//! Who answers chooses, and chooses what stands first in its own configuration: the order of an offer, which
-//! nobody has proven yet, decides nothing.
+//! The responder chooses what stands first in its own configuration: the order of an offer, which nobody has proven
+//! yet, decides nothing.
 
 use super::offered::disjoint;
 use crate::ike::reason::{Failed, Incompatible, Misbehaved, OurProposals, Reason};
@@ -315,7 +315,7 @@ pub struct EspChoice {
 /// May a child have its own key exchange?
 #[derive(Debug, Clone, Copy)]
 pub enum OwnKe {
-    /// In IKE_AUTH there is no room for one: what the offer says of it does not count (RFC 7296 section 1.2).
+    /// IKE_AUTH has no room for one: groups in its offer do not count (RFC 7296 section 1.2).
     Never,
     /// In CREATE_CHILD_SA, whose request brings a public value of this group, or none.
     Brought(Option<u16>),
@@ -404,7 +404,7 @@ impl EspChoice {
     }
 }
 
-/// Reads the answer to [`esp_offer`], of which `own_ke` tells what came with it.
+/// Reads the answer to [`esp_offer`]; `own_ke` says which public value came with the offer.
 pub fn concluded_esp(
     ours: &Proposals<EspProposal>,
     answer: &[Proposal],

@@ -1,5 +1,5 @@
-//! What other settings make of what is there: nothing is dropped. What no longer fits is replaced by the
-//! ordinary exchanges, spread over the jitter.
+//! Other settings: nothing is dropped. SAs that no longer fit are replaced by the ordinary exchanges, spread over the
+//! jitter.
 
 use std::time::Instant;
 
@@ -8,12 +8,11 @@ use crate::ike::Settings;
 use crate::types::{EncapsulationMode, Pair, Spi};
 
 impl Engine {
-    /// Goes on with other settings. Where other proposals are listed, what is of another kind than is liked best
-    /// now is rekeyed, IKE SAs as well as children; ages at which things are rekeyed are stretched or shrunk; a
-    /// session that rests on other proofs than those wanted now (another secret, another key, another method of keying) serves until one
-    /// that rests on these has taken over, which is tried now and, with a peer that does not take them yet, again
-    /// and again. Where the peer has proven itself with what is no longer taken at all, it has as long as a child
-    /// lives to do better.
+    /// Goes on with other settings. IKE SAs and children that were not made with the best proposal now are rekeyed;
+    /// the ages at which SAs are rekeyed are stretched or shrunk. A session that rests on another secret, key or
+    /// method serves until one that rests on the wanted ones has taken over: that is tried now, and again and again
+    /// with a peer that does not take them yet. A peer that proved itself with what is no longer taken has as long as
+    /// a child lives to do better.
     ///
     /// `initial_contact` stays as it was: what this host knows of earlier sessions does not change.
     pub fn reconfigure(&mut self, now: Instant, settings: Settings) {

@@ -1,5 +1,5 @@
-//! Whether somebody who begins an exchange with us is let in: for which pair, within which bounds, and after which
-//! proof of its address; and who has to go for it.
+//! Whether an initiator is let in: for which pair, within which bounds, and after which proof of its address; and which
+//! session has to go for it.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -50,8 +50,8 @@ impl Engine {
             self.out.counters.unexpected += 1;
             return;
         }
-        // The same once more gets the same answer. One that differs is another's, or may be: the one that the peer has
-        // truly sent must lead to a proof, whatever copies of it somebody on the path has changed.
+        // The same request gets the same answer. One that differs may be another's: what the peer has truly sent must
+        // lead to a proof, whatever copies somebody on the path has changed.
         let request = RequestKey::new(remote, message, bytes);
         if let Some(key) = self.table.by_request(request) {
             self.work_on(now, key, |mut session, cx| {
@@ -91,8 +91,8 @@ impl Engine {
         true
     }
 
-    /// Forgets who came first and has not proven itself, where there are too many: who means well is done a round
-    /// trip after it has begun, and whoever comes and goes on like this does not keep it out.
+    /// Forgets the oldest unproven session where there are too many: an honest initiator is done within a round trip,
+    /// and those who begin and do not go on cannot keep it out.
     fn make_room(&mut self, pair: Pair) {
         let budget = self.table.budget();
         let (of_pair, all) = budget.unproven(pair);
@@ -135,8 +135,8 @@ impl Engine {
         }
     }
 
-    /// An offer with nothing in it that could be taken, of somebody who need not be the peer: the operator hears of it,
-    /// but not more often than [`HINT_PAUSE`] allows.
+    /// Nothing in an offer could be taken, and whoever made it need not be the peer: the operator hears of it, but not
+    /// more often than [`HINT_PAUSE`] allows.
     fn note_offer(&mut self, now: Instant, pair: Pair, error: &Reason) {
         let Some(keep) = self
             .pairs

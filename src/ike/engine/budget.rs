@@ -43,13 +43,13 @@ impl Account {
         self.unproven.is_empty() && self.octets == 0
     }
 
-    /// Who goes first: what is kept for its answer alone, and then the oldest.
+    /// The session to go first: one that is kept for its answer alone, and then the oldest.
     fn least_wanted(&self) -> Option<SessionKey> {
         self.refused.first().or(self.unproven.first()).copied()
     }
 }
 
-/// The books of all pairs. Who holds nothing is not in them.
+/// The books of all pairs. Pairs that hold nothing are not in them.
 #[derive(Debug, Default)]
 pub struct Budget {
     all: Account,
@@ -82,12 +82,12 @@ impl Budget {
         self.all.unproven.len()
     }
 
-    /// Who of a pair goes first.
+    /// The session of a pair to go first.
     pub(super) fn least_wanted_of(&self, pair: Pair) -> Option<SessionKey> {
         self.pairs.get(&pair)?.least_wanted()
     }
 
-    /// Who of all goes first.
+    /// The session of all to go first.
     pub(super) fn least_wanted(&self) -> Option<SessionKey> {
         self.all.least_wanted()
     }

@@ -1,5 +1,4 @@
-//! What proofs are worth as time passes: certificates end, and an agent that starts anew asks what the SAs that it found
-//! rest on.
+//! When proofs end: certificates do, and a new agent asks what the SAs that it found rest on.
 
 use std::time::Instant;
 
@@ -43,8 +42,8 @@ impl Engine {
         Some(Proven { proof: theirs.fingerprint(), until: theirs.until(), notice })
     }
 
-    /// When SAs of `pair` that another agent left are to end: what they rest on is over then, or is not accepted any
-    /// more. `None` where nothing is wrong with it.
+    /// When SAs of `pair` that another agent left are to end, since their proofs are over then or not accepted any
+    /// more. `None` where nothing is wrong with them.
     pub fn end_of(&self, now: Instant, pair: Pair, proven: &mut Proven) -> Option<Instant> {
         let wall = self.wall(now);
         let rekeyed = now + self.settings.rekey_after;

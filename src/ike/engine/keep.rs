@@ -17,7 +17,7 @@ pub enum Lack {
     Ike,
     /// A child on an IKE SA that is there.
     Child,
-    /// An IKE SA whose ends have proven themselves as they are to now, besides one where they have not.
+    /// An IKE SA with the proofs that are wanted now, besides one with others.
     Proof,
     /// An IKE SA whose ESP goes in UDP, or does not, as it should, besides one that serves.
     Encapsulation,
@@ -46,7 +46,7 @@ pub struct Keep {
     pub fallback: bool,
     /// ESP by itself does not get through, as far as was found out.
     pub(super) esp_blocked: bool,
-    /// When somebody who need not be the peer last offered nothing that could be taken, as far as it was told.
+    /// When an unproven offer with nothing that could be taken was last told.
     pub(super) hinted: Option<Instant>,
     /// When this host begins to make up for what is lacking.
     pub(super) next_try: Option<(Instant, Lack)>,
@@ -137,7 +137,7 @@ impl Keep {
         self.esp_blocked &= failure.code() != FailureCode::NoProposal;
     }
 
-    /// The peer has proven itself. `ends_soon`: with what is over before long, and it may do better later.
+    /// The peer has proven itself. `ends_soon`: its proof is over before long, and it may do better later.
     pub(super) fn ike_established(&mut self, ends_soon: bool) {
         self.greeted = true;
         self.standing = Standing::Known;
@@ -176,8 +176,8 @@ impl Keep {
         self.next_try = self.next_try.map(|(at, lack)| (at.min(now + up_to(entropy, jitter)), lack));
     }
 
-    /// Sees to it that what is lacking is tried at some time. `first`: this end initiates by rule. `busy_until`: the peer may be about to make
-    /// up for it.
+    /// Plans when to try to make up for a lack. `first`: this end initiates by rule. `busy_until`: the peer may be
+    /// about to make up for it.
     pub(super) fn plan(
         &mut self,
         now: Instant,

@@ -1,5 +1,5 @@
 //! Whose turn it is to be knocked at. Any number of peers may be gone, and none of them may delay one that is there:
-//! who is known goes before who is not, and all of whom nobody answered last time share one pace.
+//! known peers go before others, and all that did not answer last time share one pace.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -16,7 +16,7 @@ pub enum Standing {
     Unknown,
 }
 
-/// Who waits for room, and when the next turn of those is that do not answer.
+/// The pairs that wait for room, and the next turns of those whose peers do not answer.
 #[derive(Debug, Default)]
 pub struct Knocks {
     known: VecDeque<Pair>,

@@ -8,7 +8,7 @@ use crate::ike::limits::{INITIATING_LEAST, INITIATING_MAX, LATE_MOST, ON_TIME};
 /// How long datagrams wait to be read.
 #[derive(Debug, Default)]
 pub struct Lateness {
-    /// As it was noted last.
+    /// The last note.
     longest: Duration,
     noted: Option<Instant>,
 }

@@ -62,7 +62,7 @@ impl Engine {
             let rotating = self.settings.can_fall_back();
             let Some(keep) = self.pairs.get_mut(&pair) else { continue };
             if !missed {
-                // Of an attempt beside a session that serves, its end counts; what anybody can say does not.
+                // An attempt beside a session that serves counts by its end; hints do not.
                 self.out.counters.hearsay += u64::from(hint);
                 if scope == FailureScope::Ike {
                     keep.proof_failed(failure);

@@ -22,13 +22,13 @@ impl SessionKey {
     }
 }
 
-/// The first request of an initiator: its address, and a hash of what it said, whatever cookie that came with. Whoever
-/// sees it can send another with the same SPI, so the SPI alone does not tell requests apart.
+/// The name of an initiator's first request: its address, and a hash of all but the cookie. Whoever sees the request
+/// can send another with the same SPI, so the SPI alone does not tell requests apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestKey(SocketAddr, [u8; SHA256_OUTPUT_LEN]);
 
 impl RequestKey {
-    /// That of `message`, which came from `remote` and was `datagram` on the wire.
+    /// The name of `message`, which came from `remote` and was `datagram` on the wire.
     pub fn new(remote: SocketAddr, message: &Message<'_>, datagram: &[u8]) -> Self {
         let mut hash = Context::new(&SHA256);
         message.without_cookie(datagram).into_iter().for_each(|part| hash.update(part));

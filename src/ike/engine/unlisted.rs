@@ -29,7 +29,7 @@ pub struct UnlistedInitiator {
 pub struct UnlistedInitiators(Vec<UnlistedInitiator>);
 
 impl UnlistedInitiators {
-    /// A first request came. Where the table is full of others who came lately, it is not remembered: whoever forges
+    /// A first request came. It is not remembered where the table is full of others who came lately: whoever forges
     /// addresses pushes nobody out.
     pub(super) fn note(&mut self, now: Instant, local: IpAddr, remote: IpAddr) {
         if let Some(known) = self.0.iter_mut().find(|it| (it.local, it.remote) == (local, remote)) {

@@ -1,5 +1,5 @@
 //! First requests that were refused at once. Nothing is kept of them, but each has cost something, a key exchange at
-//! worst, and whoever forges addresses can send any number: so they are counted with what is kept.
+//! worst, and whoever forges addresses can send any number: so they count as half-open sessions do.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -25,7 +25,7 @@ impl Vain {
         self.all += 1;
     }
 
-    /// Those of `pair` lately, and all.
+    /// How many there were of `pair` lately, and in all.
     pub fn count(&self, now: Instant, pair: Pair) -> (usize, usize) {
         let of_pair = || self.pairs.get(&pair).copied().unwrap_or_default();
         if self.is_recent(now) { (of_pair(), self.all) } else { (0, 0) }

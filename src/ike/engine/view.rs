@@ -40,8 +40,7 @@ impl Engine {
         self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.key_exchange()
     }
 
-    /// When something of the peer came last that it alone can have said, and had not said before. Proof of who it is
-    /// counts, an answer in the clear does not.
+    /// When the last new and authentic message of the peer came. Its proof counts, an answer in the clear does not.
     pub fn heard(&self, pair: Pair) -> Option<Instant> {
         self.pairs.get(&pair)?.heard
     }

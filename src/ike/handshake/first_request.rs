@@ -44,7 +44,7 @@ pub struct FirstRequest {
     cookie: Option<Vec<u8>>,
     cookies: u32,
     sent: Retransmission,
-    /// What somebody who need not be the peer said.
+    /// Why not, as somebody said who need not be the peer.
     hint: Option<Failure>,
 }
 

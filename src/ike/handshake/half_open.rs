@@ -26,7 +26,7 @@ pub struct HalfOpen {
     pub path: Path,
     /// When the first message was sent or came.
     pub begun: Instant,
-    /// Who says to be there.
+    /// What the other end says of itself.
     pub peer: Peer,
     /// When the peer's first message came.
     pub met: Instant,
@@ -56,7 +56,7 @@ pub struct HalfOpen {
     pub(super) variants: Vec<Variant>,
 }
 
-/// What a responder's first message may have been instead, and what it says then.
+/// Another first message that may be the responder's, and what it says.
 pub struct Variant {
     response: Vec<u8>,
     peer: Peer,
@@ -192,7 +192,7 @@ impl HalfOpen {
         negotiated.then(|| auth::request(&cx.settings.credentials, self.path.pair.remote)).flatten()
     }
 
-    /// That the peer has answered the first message, and not `what`.
+    /// The peer has answered the first message, and not `what`.
     pub(super) fn unanswered(&self, what: Later) -> Failure {
         Reason::from(Unanswered::Later(what, self.path.remote)).failure()
     }

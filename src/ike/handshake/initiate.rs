@@ -349,7 +349,7 @@ impl AwaitAuthResponse {
                 };
                 session.announce(cx, &agreement, parts);
             }
-            // It may take what was not offered for the sake of the inbound SA: now everything is, with new keys.
+            // One suite alone was offered for the sake of the inbound SA: now all are, with new keys.
             Err(Reason::Refused(Refusal::Proposals)) if self.ahead.is_some() => {
                 session.add_task(Task::NewChild);
             }

@@ -45,7 +45,7 @@ pub enum Candidate {
     Auth(Box<AwaitAuthResponse>),
 }
 
-/// What has become of it.
+/// What a message or time has made of a candidate.
 pub enum Step {
     /// It is waited for.
     On(Candidate),
@@ -195,7 +195,7 @@ impl Initiation {
             return None;
         }
         let parts = Parts(&message.payloads);
-        // While somebody may be about to prove himself, nobody who does not try to talks us into something else.
+        // While a candidate may be about to prove itself, whoever does not try to cannot change our mind.
         let distracts = !self.candidates.is_empty() && parts.nonce().is_err();
         let known = self.candidates.iter().any(|(_, it)| it.half_open().is_from(datagram));
         if distracts || known || self.is_over(cx.now) {
@@ -206,7 +206,7 @@ impl Initiation {
             cx.out.counters.answers_refused += 1;
             return None;
         }
-        // What it costs, it costs whatever comes of it.
+        // It costs as much if nothing comes of it.
         self.answers += usize::from(parts.nonce().is_ok());
         let half_open = self.first.take_answer(cx, message, datagram)?;
         self.consider(cx, half_open)
@@ -228,7 +228,7 @@ impl Initiation {
         self.take(self.tried.len() - 1, step)
     }
 
-    /// A message that is encrypted. Of several candidates with the same indexes it is for the one whose keys fit.
+    /// An encrypted message. Several candidates may have the same indexes: it is for the one whose keys fit.
     fn handle_encrypted(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Established>> {
         let owns = |(_, it): &(usize, Candidate)| it.half_open().sa.owns(&message.header);
         let fits = self.candidates.iter().position(|it| owns(it) && it.1.decrypts(message));

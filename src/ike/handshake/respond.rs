@@ -185,7 +185,7 @@ impl AwaitAuthRequest {
         }
     }
 
-    /// Who it wants to talk to, if it says so, must be us.
+    /// If the initiator names whom it wants to talk to, that must be us.
     fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
         let path = &self.half_open.path;
         // RFC 7296 section 2.23.

@@ -38,7 +38,7 @@ pub const SUITE: Suite = Suite {
     group: None,
     additional: None,
 };
-/// What SK_d is derived over, before the cluster and the identities. The number is that of the way.
+/// SK_d is derived over this, the cluster and the identities. The number stands for the method.
 const SK_D_LABEL: &[u8] = b"hostseal derived 1: SK_d";
 /// The same of a key id, before the cluster.
 const KEY_ID_LABEL: &[u8] = b"hostseal derived 1: key id";
@@ -67,8 +67,8 @@ pub struct Resumption {
 }
 
 impl Ticket {
-    /// The one that stands for `secret` of `cluster` between the ends of `pair`, as both are listed, of which the
-    /// local one presents it.
+    /// The ticket for `secret` of `cluster` between the ends of `pair`, as both are listed; the local end presents
+    /// it.
     pub fn to_present(secret: &Secret, cluster: &str, pair: Pair) -> Self {
         let key_id = key_id(secret, cluster);
         Self { key_id, initiator: Id::of(pair.local), responder: Id::of(pair.remote) }

@@ -20,7 +20,7 @@ use crate::types::{EspProposal, EspSuite, KeyExchange, NewChild, Pair, Proposals
 pub struct Offer {
     /// Our inbound SA.
     pub in_spi: Spi,
-    /// What [`Settings::first`](crate::ike::Settings::first) makes the first octets of that the peer is told of it.
+    /// Random octets for [`Settings::first`](crate::ike::Settings::first).
     pub token: [u8; 16],
 }
 
@@ -30,7 +30,7 @@ impl Offer {
         Self { in_spi: cx.esp_spi(), token: cx.random() }
     }
 
-    /// What the peer is told of it while it is being negotiated.
+    /// Tells the peer of it while it is being negotiated.
     pub fn first(&self, cx: &Cx<'_>) -> Option<Payload> {
         private::of_child(self.in_spi, &(cx.settings.first)(self.token, cx.now))
     }
@@ -247,12 +247,12 @@ impl ChildSa {
         self.rekey_at = self.rekey_at.map(to);
     }
 
-    /// Whether the peer is to be told something of it now.
+    /// Whether the peer is to be told of it now.
     pub(super) fn is_to_be_told(&self, now: Instant) -> bool {
         self.is_live() && self.telling.is_due(now)
     }
 
-    /// Whether answers to what the peer tells of it wait.
+    /// Whether answers wait to what the peer tells of it.
     pub(super) fn holds_answers(&self, now: Instant) -> bool {
         self.is_alive() && self.telling.is_waiting(now)
     }

@@ -182,7 +182,7 @@ impl Established {
         Ok(replaces)
     }
 
-    /// Whether the peer may have one more child, in the place of that one.
+    /// Whether the peer may have one more child, which may replace one.
     pub(super) fn may_replace(&self, replaces: Option<Spi>) -> Result<(), Reason> {
         // RFC 7296 section 2.25.1. One that has its successor already is as good as closing.
         let may_go = |in_spi| self.child(in_spi).is_some_and(|old| old.is_alive() && !self.is_replaced(old));

@@ -63,7 +63,7 @@ pub struct Established {
 }
 
 impl Established {
-    /// A session on `sa`. That the peer has proven itself is what `_proof` is for.
+    /// A session on `sa`. `_proof`: the peer has proven itself.
     pub fn new(cx: &mut Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
         cx.out.heard = true;
         let here = introduction.path.nat.here;

@@ -13,8 +13,8 @@ use crate::types::Spi;
 impl Established {
     /// Asks whether the peer is there.
     pub(super) fn liveness_request(&self, cx: &Cx<'_>) -> (Exchange, Vec<Payload>, Asked) {
-        // An answer may overtake the one that made a child, or come without it: strongSwan drops what has the number
-        // of a message that it is working on. Where another child serves meanwhile, it proves too little.
+        // An answer may overtake the one that made a child, or come without it: strongSwan drops a message with the
+        // number of one that it is working on. If another child serves meanwhile, the answer proves too little.
         let alone = self.unconfirmed().filter(|child| child.predecessor().is_none());
         let confirms = alone.map(|child| child.in_spi()).collect();
         let (payloads, says) = self.say(cx.now, self.untold(cx.now));

@@ -144,8 +144,8 @@ impl Established {
     }
 
     /// The current IKE SA is to have a successor: a rekey makes one, or another session where there is no
-    /// Diffie-Hellman, which the engine begins. That one makes a child: those of this one are replaced here
-    /// only should nothing come of it.
+    /// Diffie-Hellman, which the engine begins. That one makes a child; this one
+    /// replaces its children itself only if nothing comes of it.
     pub fn succeed_ike(&mut self, cx: &Cx<'_>) {
         let patience = cx.now + cx.settings.rekey_after / 4;
         match self.basis().method {

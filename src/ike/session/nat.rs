@@ -2,7 +2,7 @@
 //! and ESP (RFC 3948).
 //!
 //! Each end says with IKE_SA_INIT, hashed, from where it sends and to where; an end that sees other addresses
-//! than those has found a NAT. Who wants ESP in UDP without one says something that fits no address.
+//! than those has found a NAT. An end that wants ESP in UDP without one says something that fits no address.
 //! ```text
 //! a:500   --- IKE_SA_INIT, sources, destination --->  b:500
 //! a:500   <-- IKE_SA_INIT, source, destination -----  b:500
@@ -125,7 +125,7 @@ pub enum Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    /// Of a datagram on the `shared` port of IKE and ESP, or on IKE's own.
+    /// Reads a datagram on the `shared` port of IKE and ESP, or on IKE's own.
     pub fn of(bytes: &'a [u8], shared: bool) -> Self {
         match bytes.strip_prefix(&MARKER) {
             _ if !shared => Content::Ike(bytes),

@@ -187,7 +187,7 @@ pub enum Makes {
 /// An exchange of the peer that crosses one of ours (RFC 7296 section 2.8.1).
 #[derive(Clone)]
 pub struct Crossing<T> {
-    /// What the peer's exchange made: our name of it.
+    /// Our name of the SA that the peer's exchange made.
     pub made: T,
     /// The lower nonce of the peer's exchange.
     pub lowest: Vec<u8>,
@@ -195,7 +195,7 @@ pub struct Crossing<T> {
 
 /// A request of the peer that is to be answered. The answer is put together when it is sent.
 pub struct HeldRequest {
-    /// Of which exchange.
+    /// The exchange that is answered.
     pub exchange: Exchange,
     /// When the request came.
     pub since: Instant,
@@ -245,7 +245,7 @@ pub enum Task {
     NewChild,
     /// Makes a successor of a child.
     RekeyChild(Spi),
-    /// Makes a child, or a successor of that one, with a public value of the group that the peer asked for.
+    /// Makes a child, or a successor of one, with a public value of the group that the peer asked for.
     ChildOf(Group, Option<Spi>),
     /// Deletes a child.
     DeleteChild(Spi),

@@ -68,13 +68,13 @@ impl Established {
     pub fn tell(&mut self, now: Instant, topic: Topic, octets: Octets) {
         let Some(telling) = self.telling_mut(topic) else { return };
         telling.tell(now, octets);
-        // Of a child it is told as soon as the window is free, of this host with whatever is said next.
+        // News of a child goes out as soon as the window is free, news of this host with the next message.
         if topic == Topic::Session && telling.is_due(now) && !self.is_foreign() {
             self.add_task(Task::Liveness);
         }
     }
 
-    /// What there is to tell of a child waits until then, and so do answers to what the peer tells of it.
+    /// News of a child waits until then, and so do answers to what the peer tells of it.
     pub fn hold_telling(&mut self, in_spi: Spi, until: Option<Instant>) {
         self.children.get_mut(in_spi).into_iter().for_each(|child| child.telling.waits = until);
     }
@@ -93,7 +93,7 @@ impl Established {
         }
     }
 
-    /// What a message tells that is made now: the payloads, and the number of what there is to tell of each.
+    /// What a message of now tells: the payloads, and the number of the news of each topic.
     pub(super) fn say(
         &self,
         now: Instant,

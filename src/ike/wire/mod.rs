@@ -113,8 +113,8 @@ impl<'a> Message<'a> {
         Ok(Self { header, payloads: clear, encrypted: None })
     }
 
-    /// What of a first request, `datagram` on the wire, stays as it was when it is sent with a cookie, which comes first
-    /// (RFC 7296 section 2.6), or with another one: all but the length.
+    /// The parts of a first request, `datagram` on the wire, that stay as they were when it is sent with a cookie, which
+    /// comes first (RFC 7296 section 2.6), or with another one: all but the length.
     pub(super) fn without_cookie<'d>(&self, datagram: &'d [u8]) -> [&'d [u8]; 3] {
         let cookie = match self.payloads.first() {
             Some(Payload::Notify(notify))

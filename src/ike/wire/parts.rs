@@ -4,7 +4,7 @@ use super::codes::{encoding, notify, protocol};
 use super::{Delete, Id, Ke, Notify, Payload, Proposal, TrafficSelector};
 use crate::ike::reason::{Incompatible, Misbehaved, Refusal};
 
-/// The payloads of one message. Of a kind that is to be there once, the first counts.
+/// The payloads of one message. Where a kind is to be there once, its first payload counts.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a>(pub(in crate::ike) &'a [Payload]);
 

@@ -1,7 +1,7 @@
-//! The notifications that carry octets of whoever uses this implementation, about a child or about the session: to
-//! peers with our Vendor ID alone. What the octets say is not known here.
+//! The notifications that carry octets for the engine's user, about a child or about the session, to peers with our
+//! Vendor ID alone. What the octets say is not known here.
 //!
-//! Those about a child have its SPI behind the first four octets, and are as long as they like:
+//! Those about a child have its SPI behind the first four octets, and any length:
 //! ```text
 //!  0                   1                   2                   3
 //! +---------------------------------------------------------------+
@@ -18,12 +18,12 @@ use super::{Notify, Payload};
 use crate::ike::limits::TOLD_MAX;
 use crate::types::Spi;
 
-/// What tells `octets` of the session.
+/// The notification that tells `octets` of the session.
 pub fn of_session(octets: Vec<u8>) -> Payload {
     Payload::notify(notify::HOSTSEAL_SESSION, octets)
 }
 
-/// What tells `octets` of the child whose inbound SA here is `spi`; less than four say nothing.
+/// The notification that tells `octets` of the child whose inbound SA here is `spi`; less than four say nothing.
 pub fn of_child(spi: Spi, octets: &[u8]) -> Option<Payload> {
     let (head, rest) = octets.split_first_chunk::<4>()?;
     let data = [&head[..], &spi.0.to_be_bytes(), rest].concat();
