@@ -189,7 +189,7 @@ impl Child {
         self.foreign_ready = true;
     }
 
-    /// Traffic flows through it both ways. Says whether that is still to be told to the key exchange.
+    /// Traffic flows through it both ways. Says whether the key exchange does not know that yet.
     pub(super) fn announce(&mut self) -> bool {
         !std::mem::replace(&mut self.announced, true)
     }
@@ -328,8 +328,8 @@ impl Child {
     }
 
     /// Whether ESP has been tried for long enough without result to say that it is blocked, as long as nothing
-    /// depends on it. Who heeds probes knows of rounds, and will answer the question: until then all that was sent may
-    /// wait to be read, here or there.
+    /// depends on it. A peer that heeds probes knows of rounds, and will answer the question: until then all that was
+    /// sent may wait to be read, here or there.
     pub(super) fn seems_blocked(&self) -> bool {
         self.is_blocked() || (!self.peer.heeds && self.proof.has_waited_long())
     }
@@ -385,8 +385,7 @@ impl Child {
         self.talk.said().sending
     }
 
-    /// What the peer is to be told, and until when that waits, where that is news: `sending`, `open` and `trial` are the
-    /// pair's.
+    /// The report for the peer and until when it waits, if it is news: `sending`, `open` and `trial` are the pair's.
     pub(super) fn news(
         &mut self,
         clock: &mut Clock,

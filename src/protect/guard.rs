@@ -76,8 +76,8 @@ impl Guard {
         own.is_ipv4() == remote.is_ipv4() && own != remote
     }
 
-    /// The addresses of this host that it does not guard against each of `peers` addresses of others, as they are too
-    /// many. `has_pair` tells which have a pair with any of those.
+    /// The addresses of this host that are too many to be guarded against each of `peers` addresses of others.
+    /// `has_pair` tells which have a pair with any of those.
     pub fn beyond(&self, peers: usize, has_pair: impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
         let unpaired = self.own.iter().flatten().copied().filter(|own| self.rules.beside && !has_pair(*own));
         let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = unpaired.partition(IpAddr::is_ipv4);

@@ -1,6 +1,9 @@
-//! DECIDES what a kernel should hold: per pair of addresses the staged way from clear to sealed and back
-//! ([`pair`]), what its two ends tell each other ([`report`]) and when, the policies of each stage ([`policies`]), and the
-//! ordered difference between what should be and what is ([`plan()`]). Pure: time comes in as an argument, kernel changes go out as values.
+//! DECIDES what a kernel should hold: for each pair of addresses the stages from clear to sealed and back
+//! ([`pair`]), the reports that its two ends send each other ([`report`]), the policies of each stage ([`policies`]),
+//! and the ordered changes that a kernel needs ([`plan()`]). Pure: time comes in as an argument, kernel changes go out
+//! as values.
+//!
+//! A pair is *open* while this end accepts clear packets, and *sealed* once it does not: nothing else opens here.
 //!
 //! ```text
 //!             child proven both ways      both ends send      a grace

@@ -10,9 +10,9 @@
 //! Way        off, on, on the way to the clear, and who turned it back
 //! Sealing    whether clear packets pass, and whether some still come
 //! Trials     when protection that is tried out ends
-//! Children   the children: who speaks of which, their succession, their way out
+//! Children   the children: their reports, their succession, their end
 //! Unproven   inbound SAs of parties that have proven nothing
-//! Inherited  SAs of an agent before, or of a life before
+//! Inherited  SAs of the agent before, or from before this host was disabled
 //! Outbound   the SAs that packets leave through: chosen, in the kernel, common to both ends
 //! Detour     whether ESP goes in UDP
 //! Place      whether this host has the addresses
@@ -65,7 +65,7 @@ use crate::types::{Action, Direction, OpError, Pair, ReasonCode, Reqid, RowState
 pub struct Adopted {
     /// Its SAs. They keep serving.
     pub sas: BTreeMap<SaId, AdoptedSa>,
-    /// Those inbound ones for which the peer may not have proven itself.
+    /// The inbound SAs for which the peer may not have proven itself.
     pub unproven: BTreeSet<SaId>,
     /// The SAs that the outbound policy names.
     pub outbound: Option<Through>,
@@ -224,7 +224,7 @@ impl PairMachine {
     /// pair holds too many already or wants none: the child must then be refused.
     #[must_use]
     pub fn handle_child(&mut self, now: Instant, child: Child) -> bool {
-        // Whose it is has proven itself.
+        // Its peer has proven itself.
         self.unproven.settle(child.in_spi());
         if self.way.is_off() || self.place.is_away() || !self.children.make_room() {
             return false;
@@ -322,7 +322,7 @@ impl PairMachine {
         }
     }
 
-    /// What was sent of late does not seem to arrive, or nothing comes back: proves the child that both ends
+    /// What was sent lately does not seem to arrive, or nothing comes back: proves the child that both ends
     /// send through once more. `false` where that is under way or cannot be.
     pub fn prove_anew(&mut self, now: Instant) -> bool {
         let settled = self.settled_child();

@@ -3,7 +3,7 @@
 //! Such a firewall lets one end begin and the other only answer. After a pause it has forgotten the flow, and drops
 //! what the other end sends, until the first one sends again. So where packets leave after a pause and nothing comes
 //! back, the peer is asked through the SA alone first. If it does not answer, it is asked inside IKE, and both ends
-//! prove the SA once more: the peer's own probe opens the firewall. If ESP gets through at once then, the path had
+//! prove the SA once more: the peer's own probe reminds the firewall. If ESP gets through at once then, the path had
 //! forgotten the pair.
 //! ```text
 //! a pause; packets leave, nothing for 5 s      --- echo, 8 times --->  no answer  --- report --->  ESP gets through
@@ -27,7 +27,7 @@ const ECHOES: u32 = 8;
 /// How long the answer to the last of them is waited for, and how long after each the next one goes.
 const ECHO_EVERY: Duration = Duration::from_millis(250);
 /// How soon ESP gets through once the peer was asked inside IKE, where only the path's memory was in the way.
-const REOPENS_WITHIN: Duration = Duration::from_secs(3);
+const PASSES_WITHIN: Duration = Duration::from_secs(3);
 /// What happens again within that time was no accident.
 const AGAIN_WITHIN: Duration = Duration::from_secs(3600);
 /// The longest pause on a pair that is kept in memory: as long as NATs are reminded after (RFC 3948 section 4).
@@ -130,7 +130,7 @@ impl PathMemory {
             let until = clock.now + ECHO_EVERY;
             (Question::Echo { sent: sent + 1, until }, until, PathOrder::Echo)
         } else {
-            let until = clock.now + REOPENS_WITHIN;
+            let until = clock.now + PASSES_WITHIN;
             self.moved = clock.now;
             (Question::InIke { until }, until, PathOrder::AskInIke)
         };
@@ -155,7 +155,7 @@ impl PathMemory {
         self.reminded
     }
 
-    /// Whether it is being found out if the path has forgotten the pair: nothing else is to open it meanwhile.
+    /// Whether it is being found out if the path has forgotten the pair: nothing else is to remind it meanwhile.
     pub fn is_asking(&self) -> bool {
         self.question.is_some() || self.pause.is_some()
     }
@@ -181,7 +181,7 @@ mod tests {
         /// What it forgets the pair after.
         forgets: Duration,
         /// When it last let a packet through.
-        open: Instant,
+        passed: Instant,
         /// Whether the peer answers at all.
         alive: bool,
         echoes: u32,
@@ -193,7 +193,7 @@ mod tests {
         fn new(forgets: Duration) -> Self {
             let now = Instant::now();
             let memory = PathMemory::new(now);
-            Self { now, memory, forgets, open: now, alive: true, echoes: 0, reports: 0, reminds: 0 }
+            Self { now, memory, forgets, passed: now, alive: true, echoes: 0, reports: 0, reminds: 0 }
         }
 
         /// Lets `time` pass; `sends` says whether traffic leaves. Returns for how long it was dropped.
@@ -218,7 +218,7 @@ mod tests {
                         }
                         PathOrder::AskInIke => {
                             self.reports += 1;
-                            self.open = if self.alive { self.now } else { self.open };
+                            self.passed = if self.alive { self.now } else { self.passed };
                         }
                         PathOrder::Reminds => self.reminds += 1,
                     }
@@ -228,8 +228,8 @@ mod tests {
         }
 
         fn passes(&mut self) -> bool {
-            let passes = self.now - self.open < self.forgets;
-            self.open = if passes { self.now } else { self.open };
+            let passes = self.now - self.passed < self.forgets;
+            self.passed = if passes { self.now } else { self.passed };
             passes
         }
     }

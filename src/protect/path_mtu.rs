@@ -200,7 +200,7 @@ impl Sizing {
         self.waiting.take_if(|_| self.question.take().is_some());
     }
 
-    /// A packet of that size has not left: there was no room for it here. That is no try.
+    /// A packet of that size has not left: there was no room for it here. It does not count as a try.
     pub fn handle_unsent(&mut self, size: u16) {
         if let Some((waiting, tries, _)) = &mut self.waiting
             && *waiting == size
@@ -231,13 +231,13 @@ mod tests {
 
     use super::*;
 
-    /// Searches on a path that the kernel lets `kernel` octets out to, and that passes `path` of them. Of answers,
-    /// each `loss`th is lost. Returns what was found, how many packets left, and how long it took.
+    /// Searches on a path that the kernel lets `kernel` octets out to, and that passes `path` of them. Each
+    /// `loss`th answer is lost. Returns what was found, how many packets left, and how long it took.
     fn search(kernel: u16, path: u16, loss: u32) -> (PathMtu, u32, Duration) {
         search_late(kernel, path, loss, |now| now)
     }
 
-    /// The same where the other end reads what is sent at some time at `reads` of it.
+    /// The same; the other end reads at `reads(t)` what was sent at `t`.
     fn search_late(
         kernel: u16,
         path: u16,

@@ -2,7 +2,7 @@
 //!
 //! A proof goes in rounds, and both ends are in the same one: whoever begins a round says so, and the other
 //! follows. In each, each end proves its own direction: it probes until the other says that a probe of this
-//! round has come. Round 0 is that of a new child; a later one is begun when traffic looks as if it did not
+//! round has come. A new child begins with round 0; a later one is begun when traffic looks as if it did not
 //! arrive.
 //!
 //! When all probes of a round were sent and the other has not said that one came, the next round is begun.
@@ -16,14 +16,13 @@
 //! a  --- probe, each 10 s -->  b
 //! a  <-- report: probe of round 1 ---------------  b     a: through
 //! ```
-//! A probe says how far its sender knows the passage, ahead of the report. So the first one is answered by the other
-//! end's own, and one that comes again, as where reports are late, with another.
+//! A probe says how far its sender knows the passage, ahead of the report. So the other end answers the first one with
+//! its own probe, and each further one, as where reports are late, with another.
 //!
-//! Until the question is answered nothing is said of the path, however long that takes. Where an end is busy, probes
-//! and reports wait in it; what came first is read first, so the answer knows of the probes before it.
+//! Until the question is answered nothing is said of the path, however long that takes. Probes and reports wait in an
+//! end that is busy; what came first is read first, so the answer knows of the probes before it.
 //!
-//! An agent before rounds were thought of says none: with it there is round 0 alone, and patience instead
-//! of the question.
+//! An old agent does not know rounds: with it there is round 0 alone, and patience instead of the question.
 
 use std::time::{Duration, Instant};
 
@@ -237,7 +236,7 @@ mod tests {
         assert_eq!(proof.rounds().came, Some(start + milliseconds(2)), "the first probe");
     }
 
-    /// Of a path nothing is said for want of room here.
+    /// Want of room on this host says nothing of a path.
     #[test]
     fn what_does_not_leave_is_no_try() {
         let mut now = Instant::now();

@@ -1,4 +1,4 @@
-//! Why a pair is not protected, as values. Who tells the operator makes words of them.
+//! Why a pair is not protected, as values. `observe` makes words of them.
 
 use crate::types::{OpError, PolicyReading, ReasonCode};
 

@@ -112,7 +112,7 @@ pub enum Passage {
     Unsaid,
     /// A probe of the other end has come: [`Flags::seen`] ahead of the report.
     In,
-    /// That, and its own probe has reached the other end.
+    /// A probe has come each way.
     Both,
 }
 

@@ -1,7 +1,6 @@
 //! Whether a peer still shows signs of life, and when to ask it for one.
 //!
-//! That answers are missing proves nothing, as some traffic goes one way; and no traffic proves nothing either. So
-//! the peer is asked. Only what nobody else can have made counts as an answer: a packet that an inbound SA took,
+//! Missing answers prove nothing, as some traffic goes one way, nor does missing traffic. So the peer is asked. Only what nobody else can have made counts as an answer: a packet that an inbound SA took,
 //! or a message inside IKE.
 //! ```text
 //! packets leave, nothing comes    --- 10 s --->  ask  --- 20 s --->  silent

@@ -1,15 +1,15 @@
-//! What the peer is told of a child, what it has told, and when it is told next.
+//! What both ends tell each other of a child, and when this end tells more.
 //!
-//! What the peer sends unasked through, and about, a new child: a probe, once it knows that we have installed
-//! the child. Between peers that heed what probes say, whoever asked for the child begins; the other end answers with
-//! a probe that says so, and waits for the first report.
+//! Unasked, the peer sends a probe through a new child once it knows that we have installed it. Between peers that
+//! heed what probes say, whoever asked for the child begins; the other end answers with a probe that says so, and
+//! waits for the first report.
 //! ```text
 //! initiator  --- probe --------------------->  responder
 //!            <-- probe: seen ----------------
 //!            --- report: seen, sending ------->
 //!            <-- report: seen, sending --------
 //! ```
-//! What comes is waited for, and one report then says that it came, too.
+//! An end waits for what is to come, so that one report says that it came, too.
 
 use std::time::Instant;
 
@@ -47,7 +47,7 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Of a new child. `asked`: this end asked for it, or was asked for it.
+    /// About a new child. `asked`: this end asked for it, or was asked for it.
     pub(super) fn new(token: [u8; 16], asked: bool) -> Self {
         Self {
             report: Report::first(token),

@@ -60,9 +60,9 @@ pub const DELETE_PATIENCE: Duration = Duration::from_secs(20);
 pub const UNSETTLED_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long after the end of a trial the kernel removes by itself what an agent has left there: first the
-/// guard, which would block what the policies of the pairs let go; then what is required inbound; and then
-/// what is sent, so that the other end accepts clear packets before they come. A living agent has taken all
-/// of it away before. Two seconds apart, since the kernel counts whole ones.
+/// guard, which would block what the policies of the pairs let go; then the inbound policies; and then the
+/// outbound ones, so that the other end accepts clear packets before they come. A living agent has removed
+/// all of them before. Two seconds apart, since the kernel counts whole ones.
 pub const TRIAL_GUARD: Duration = Duration::from_secs(1);
 /// See [`TRIAL_GUARD`].
 pub const TRIAL_IN: Duration = Duration::from_secs(3);

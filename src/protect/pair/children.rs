@@ -1,4 +1,4 @@
-//! The children of a pair, oldest first: who speaks of which, how fast they succeed each other, how they leave.
+//! The children of a pair, oldest first: their reports, how fast they succeed each other, how they end.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -83,7 +83,7 @@ impl Children {
         self.agreed = Some(now);
     }
 
-    /// The peer speaks of the one that we name so. `false` where there is none, or a newer report was heard.
+    /// The peer reports on the child that we name so. `false` where there is none, or a newer report was heard.
     #[must_use]
     pub(super) fn hear(&mut self, now: Instant, in_spi: Spi, report: &Report, waited: Duration) -> bool {
         let heard = self.get_mut(in_spi).is_some_and(|child| child.hear(now, report, waited));
@@ -157,8 +157,8 @@ impl Children {
         self.all[at].announce().then(|| self.all[at].in_spi())
     }
 
-    /// Tells the peer what it does not know yet. Of children that are on their way out nothing is said but that this
-    /// end no longer sends through them: the one that it sends through may be of a session that does not get through.
+    /// Tells the peer what it does not know yet. Children on their way out are reported once more, when this end no
+    /// longer sends through them: the one that it sends through may be of a session that does not get through.
     /// `named` is what the outbound policy should name, `confirmed` what it names; `open` and `trial` are the pair's.
     pub(super) fn speak(
         &mut self,
@@ -221,7 +221,7 @@ impl Children {
         self.all.retain(|child| !child.is_over());
     }
 
-    /// Those that the kernel did not take were never there.
+    /// Forgets the children that the kernel did not take.
     pub(super) fn drop_refused(&mut self) {
         self.all.retain(|child| !child.was_refused());
     }

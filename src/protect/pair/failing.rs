@@ -1,4 +1,4 @@
-//! What went wrong of late, as far as somebody said so.
+//! What went wrong lately, as far as it was told.
 
 use std::time::Instant;
 

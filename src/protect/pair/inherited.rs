@@ -9,13 +9,13 @@ use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OUT_GRACE};
 use crate::types::{Direction, SaId, Through};
 
-/// Those SAs, and how they leave.
+/// The inherited SAs, and how they end.
 #[derive(Debug)]
 pub(super) struct Inherited {
     sas: BTreeMap<SaId, AdoptedSa>,
     /// When they end, whatever has taken over by then.
     until: Option<Instant>,
-    /// When the outbound policy last left what is no child: one of these, or nothing.
+    /// When the outbound policy last moved away from one of these, or from nothing.
     left: Instant,
     /// When both ends first sent through a child, since these were taken in.
     taken_over: Option<Instant>,
@@ -50,7 +50,7 @@ impl Inherited {
         self.until = at;
     }
 
-    /// The outbound policy moves away from what is no child.
+    /// The outbound policy moves away from one of these, or from nothing.
     pub(super) fn note_left(&mut self, now: Instant) {
         self.left = now;
     }
@@ -62,7 +62,7 @@ impl Inherited {
         }
     }
 
-    /// Those that are `gone` are not wanted any more, or not there.
+    /// The SAs that are `gone` are not wanted any more, or not there.
     pub(super) fn take_away(&mut self, gone: impl Fn(SaId) -> bool) {
         self.sas.retain(|id, _| !gone(*id));
     }

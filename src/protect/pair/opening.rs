@@ -11,8 +11,8 @@ use crate::protect::clock::Clock;
 use crate::protect::timing::{IN_GRACE, OPEN_PATIENCE, OUT_GRACE};
 
 impl PairMachine {
-    /// Takes the pair back to the clear. Where it sends through what an agent before this one left, or is sealed
-    /// without an SA, the peer is first met again, to be told.
+    /// Takes the pair back to the clear. Where it sends through SAs of the agent before, or is sealed without an SA,
+    /// there is a new session first, to tell the peer.
     pub fn disable(&mut self, now: Instant) {
         // A peer that began it knows.
         if self.way.leave() || self.can_tell() {
@@ -31,8 +31,8 @@ impl PairMachine {
     }
 
     /// This host is to be protected again while the pair is on its way to the clear: begins as an agent does that
-    /// takes over from one that died there. The SAs serve until others have taken over, and what the peer says of them
-    /// is an answer to what is not wanted any more.
+    /// takes over from one that died there. The SAs serve until others have taken over; what the peer reports of them
+    /// answers a wish that is over.
     pub(super) fn begin_anew(&mut self) {
         if self.place.is_away() {
             return self.begin();

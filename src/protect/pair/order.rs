@@ -21,7 +21,7 @@ pub enum Order {
         /// Whether both are there.
         ok: bool,
     },
-    /// Tell the peer what we have done for this child; it takes the place of what was to be told before.
+    /// Send the peer this report on a child, instead of an earlier one that still waits.
     Tell {
         /// Our name of the child.
         in_spi: Spi,
@@ -69,7 +69,7 @@ pub enum IkeOrder {
     Active,
     /// Answer only: the peer went back to clear.
     Passive,
-    /// Close what there is.
+    /// Close all sessions.
     Forget,
     /// Drop what there is silently: the address is at another host now, which speaks for it.
     Abandon,

@@ -1,4 +1,4 @@
-//! Which SAs packets leave through: what is chosen, what the kernel's policy names, what both ends have come to.
+//! Which SAs packets leave through: those chosen, those that the kernel's policy names, those that both ends use.
 
 use std::time::Instant;
 
@@ -9,11 +9,11 @@ use crate::types::Through;
 /// The outbound SAs of a pair.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
-    /// Those that the policy should name.
+    /// The SAs that the policy should name.
     named: Option<Through>,
-    /// Those that the policy in the kernel names.
+    /// The SAs that the policy in the kernel names.
     confirmed: Option<Through>,
-    /// Those of the child that both ends send through, and since when.
+    /// The SAs of the child that both ends send through, and since when.
     settled: Option<(Through, Instant)>,
     /// When the peer is asked whether its sessions are alive, should the ends not settle on a child.
     unsettled_until: Option<Instant>,
@@ -25,22 +25,22 @@ impl Outbound {
         (self.named, self.confirmed) = (through, through);
     }
 
-    /// Those that the policy should name.
+    /// The SAs that the policy should name.
     pub(super) fn named(&self) -> Option<Through> {
         self.named
     }
 
-    /// Those that the policy in the kernel names.
+    /// The SAs that the policy in the kernel names.
     pub(super) fn confirmed(&self) -> Option<Through> {
         self.confirmed
     }
 
-    /// Those that packets leave through and go on doing so.
+    /// The SAs that packets leave through, and will go on to.
     pub(super) fn stays(&self) -> Option<Through> {
         self.named.filter(|_| self.named == self.confirmed)
     }
 
-    /// Those of the child that both ends send through.
+    /// The SAs of the child that both ends send through.
     pub(super) fn settled(&self) -> Option<Through> {
         self.settled.map(|(through, _)| through)
     }

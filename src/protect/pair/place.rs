@@ -94,7 +94,7 @@ impl PairMachine {
             }
             (Some(_), None) if self.way.is_on() => {
                 if let Some(Beside { until }) = beside {
-                    // That of this host counts by itself.
+                    // The trial of this host counts by itself.
                     let until = until.filter(|_| self.trials.own().is_none());
                     self.trials.hear(until);
                     self.close(self.trials.end().is_some());

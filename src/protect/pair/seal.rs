@@ -38,7 +38,7 @@ enum Use {
     None,
 }
 
-/// The seal of a pair, and what is known of clear packets that still come.
+/// The seal of a pair, and whether clear packets still come.
 #[derive(Debug)]
 pub(super) struct Sealing {
     seal: Seal,
@@ -92,7 +92,7 @@ impl Sealing {
         self.seal == Seal::Opened
     }
 
-    /// Seals, for good unless it is `on_trial`. Answers what is to be done for it.
+    /// Seals, for good unless it is `on_trial`. Returns what is to be done for it.
     #[must_use]
     fn close(&mut self, on_trial: bool) -> Option<Order> {
         match self.seal {
@@ -109,7 +109,7 @@ impl Sealing {
         }
     }
 
-    /// The pair goes to the clear. Answers what is to be done for it.
+    /// The pair goes to the clear. Returns what is to be done for it.
     #[must_use]
     pub(super) fn open(&mut self, by_peer: bool) -> Option<Order> {
         let was_final = matches!(self.seal, Seal::Final | Seal::Opened);
@@ -117,13 +117,13 @@ impl Sealing {
         (was_final && !by_peer).then_some(Order::Persist)
     }
 
-    /// The pair has arrived in the clear. Answers what is to be done for it.
+    /// The pair has arrived in the clear. Returns what is to be done for it.
     #[must_use]
     pub(super) fn arrive(&mut self) -> Option<Order> {
         self.is_opened().then(|| self.open(false)).flatten()
     }
 
-    /// A seal that rests on a trial ends with what is known of the trial.
+    /// A seal that rests on a trial ends with it.
     pub(super) fn let_go(&mut self) {
         if self.is_on_trial() {
             self.seal = Seal::Open;

@@ -77,7 +77,7 @@ impl PairMachine {
         if ended { TRIAL_PATIENCE } else { OPEN_PATIENCE }
     }
 
-    /// Follows the trial of the peer; that of this host ends for all its pairs at once.
+    /// Follows the trial of the peer; the trial of this host ends for all its pairs at once.
     pub(super) fn try_out(&mut self, clock: &mut Clock) {
         if !self.way.is_on() {
             return;

@@ -7,14 +7,14 @@ use super::AdoptedSa;
 use crate::protect::plan::Desired;
 use crate::types::{OpError, Sa, SaId, Spi};
 
-/// Those SAs of a pair.
+/// The unproven inbound SAs of a pair.
 #[derive(Debug, Default)]
 pub(super) struct Unproven {
     /// One that is there before the peer has agreed to its child, and whether the kernel has it.
     ahead: Option<(Sa, bool)>,
-    /// Those among what was found in the kernel.
+    /// The ones that were found in the kernel.
     found: BTreeSet<SaId>,
-    /// Those that the kernel may hold and must not.
+    /// The ones that the kernel may hold and must not.
     withdrawn: BTreeSet<SaId>,
 }
 
@@ -59,7 +59,7 @@ impl Unproven {
         self.withdrawn.extend(there.map(|(sa, _)| sa.id()));
     }
 
-    /// Those that are to go.
+    /// The ones that are to go.
     pub(super) fn withdrawn(&self) -> &BTreeSet<SaId> {
         &self.withdrawn
     }

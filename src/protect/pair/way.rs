@@ -11,11 +11,11 @@ pub(super) enum Phase {
     On,
     /// On the way to the clear: this end accepts clear packets and still sends ESP.
     Opening { since: Instant },
-    /// This end sends clear packets again; SAs are still there for what is under way.
+    /// This end sends clear packets again; SAs are still there for packets under way.
     Cleared { since: Instant },
 }
 
-/// Why this end took the pair to the clear without having been told to.
+/// Why this end took the pair to the clear though no operator told it to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     /// The peer wished it.
@@ -125,7 +125,7 @@ impl Way {
         self.phase = Phase::Cleared { since: now };
     }
 
-    /// The peer may have sent ESP until now: what is under way in the clear began no earlier.
+    /// The peer may have sent ESP until now: its clear packets have just begun.
     pub(super) fn prolong(&mut self, now: Instant) {
         if let Phase::Cleared { since } = &mut self.phase {
             *since = now;
