@@ -29,7 +29,7 @@ pub(super) fn holes(config: &Config, node: &Node) -> Result<Vec<Problem>, Comman
     Ok(holes::problems(&machine::holes(&mut network?, &pairs)))
 }
 
-/// Refuses to protect a host on which other software has the first word: its traffic would get past
+/// Refuses to protect a host on which other software decides first: its traffic would get past
 /// hostseal's policies, or hostseal's peers would drop it. What has no effect is only said.
 pub(super) fn check(config: &Config, node: &Node) -> Result<(), CommandError> {
     let (wrong, harmless): (Vec<_>, Vec<_>) =

@@ -110,7 +110,7 @@ mod tests {
             assert!(!passes(&of_a, [(from, 22), (to, 40_000)]), "{from} to {to}");
             assert!(!passes(&of_a, [(to, 40_000), (from, 22)]), "{to} to {from}");
         }
-        // Who this host is may not be known: then it may be the server, and the others are as the file says.
+        // Which node this host is may not be known: then it may be the server, and the others are as the file says.
         let unknown = Exemptions::of(&of_a, None);
         assert_eq!(unknown.clear_flows("10.99.0.2".parse().unwrap()).len(), 2);
         assert_eq!(unknown.clear_flows("10.99.0.1".parse().unwrap()).len(), 4);

@@ -1,7 +1,7 @@
 //! The configuration: one identical file on every host of a cluster.
 //!
-//! A [`Config`] is valid: whoever holds one needs to check nothing again. The file's grammar is in
-//! `read`, the wording of what is wrong with it in `error`, who of the file this host is in `whoami`.
+//! A [`Config`] is valid: whoever holds one needs to check nothing again. `read` has
+//! the file's grammar, `error` the words for its mistakes, and `whoami` finds this host among its nodes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -64,7 +64,7 @@ pub struct Node {
 pub enum Mode {
     /// Once sealed, it is protected or dropped, and so is all else between this host and the peer.
     Require,
-    /// Whoever can encrypt is encrypted with; the others, and addresses beside the pairs, stay in the clear.
+    /// Traffic with hosts that can encrypt is encrypted; the rest, and addresses beside the pairs, stay in the clear.
     /// A pair that is sealed is protected or dropped here too.
     Prefer,
 }
@@ -275,8 +275,8 @@ impl Config {
         let Keying { method, accept, port, rekey_after, rekey_bytes, rekey_packets, expire_after, .. } =
             &self.keying;
         let Esp { proposals, replay_window, encapsulation } = &self.esp;
-        // The short way and the long one are the same where they say the same, and what is left out says
-        // nothing: versions with other defaults show no difference.
+        // The short form and the long one are the same where they mean the same, and defaults do not count: versions
+        // with other defaults show no difference.
         let esp = match proposals.only_key_bits() {
             Some(bits) if *proposals == Proposals::of_key_bits(bits) => bits.to_string(),
             _ => proposals.to_string(),

@@ -240,7 +240,7 @@ fn proposals<P: FromStr<Err = String>>(section: &mut Section<'_>) -> Option<Prop
     Proposals::new(list.into_iter().map(|placed| placed.value).collect())
 }
 
-/// Of the exemptions it is not known yet whether they name nodes that there are.
+/// Whether the nodes that exemptions name are listed is checked later.
 fn protection(mut section: Section<'_>) -> (ProtectionRules, Vec<Placed<Exemption>>) {
     let mode = section.value("mode", Mode::Require, |value| match text(value)? {
         "require" => Ok(Mode::Require),

@@ -116,7 +116,7 @@ pub enum Reply {
 /// What another file would change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Preview {
-    /// What it says otherwise than what is in force, in the words of [`Reply::Reloaded`].
+    /// Its differences from the file in force, in the words of [`Reply::Reloaded`].
     pub file: Vec<String>,
     /// What the agent would change in the kernel at once, in order. Pairs that come change it as their keys are
     /// agreed.

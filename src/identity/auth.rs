@@ -1,4 +1,4 @@
-//! Who hosts are to each other, and how they prove it.
+//! How hosts prove to each other who they are.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -88,7 +88,7 @@ impl Identity {
 pub struct Expected {
     /// Its name.
     pub node: NodeName,
-    /// The ways of which any will do; no other will.
+    /// The accepted methods: any of them will do.
     pub methods: Vec<AuthMethod>,
     /// Its public key, where one is known.
     pub public_key: Option<PublicKey>,
@@ -97,7 +97,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// Whose certificate it must have.
+    /// The subject that its certificate must have.
     pub fn subject(&self) -> Subject<'_> {
         Subject { node: &self.node, addresses: &self.addresses }
     }
@@ -117,7 +117,7 @@ pub enum Proof {
 /// A certificate that was taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certified {
-    /// By what was trusted then.
+    /// The authorities that were trusted then.
     pub trust: TrustId,
     /// It, and those above it.
     pub chain: Arc<Chain>,
@@ -169,7 +169,7 @@ impl Proof {
 pub struct Credentials {
     /// What this host proves itself with.
     pub identity: Identity,
-    /// Whose certificates are taken, where any are.
+    /// The authorities whose certificates are taken, where any are.
     pub authorities: Option<Authorities>,
     /// What is expected of each address.
     pub peers: HashMap<IpAddr, Arc<Expected>>,
@@ -206,8 +206,7 @@ impl Credentials {
         fixed.into_iter().chain(floating.into_iter().flatten()).map(Arc::as_ref)
     }
 
-    /// What of this host's own `next` changes, one line a change; what is expected of others is in the
-    /// configuration.
+    /// What `next` changes of this host's own credentials, one line a change; the configuration has the others'.
     pub fn changes(&self, next: &Credentials) -> Vec<String> {
         let [before, after] = [self, next].map(|it| it.identity.key().map(|key| key.public().to_string()));
         let shown = |key: Option<String>| key.unwrap_or_else(|| "none".to_owned());

@@ -29,7 +29,7 @@ pub const CHAIN_MAX: usize = 8;
 #[derive(PartialEq, Eq)]
 pub struct Chain(Vec<CertificateDer<'static>>);
 
-/// Whose certificate it must be.
+/// The host that a certificate must be for.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// The name of the node.
@@ -61,7 +61,7 @@ pub enum CertificateError {
         "its certificate is not for node {node}: it has neither that name nor {addresses} as a subjectAltName"
     )]
     OtherName {
-        /// Who it should be for.
+        /// The node that it should be for.
         node: NodeName,
         /// One of these addresses would have done.
         addresses: String,
@@ -177,7 +177,7 @@ impl fmt::Display for TrustId {
 /// do not end.
 const NEVER: UnixTime = UnixTime(253_402_300_799);
 
-/// Whom we believe: CAs, and what they have taken back.
+/// The CAs that we believe, and what they have revoked.
 pub struct Authorities {
     id: TrustId,
     anchors: Vec<TrustAnchor<'static>>,

@@ -106,8 +106,7 @@ impl PublicKey {
         self.kind
     }
 
-    /// The key without what says of which kind it is: an Ed25519 key (RFC 8032) or a point on the curve,
-    /// uncompressed.
+    /// The key without its kind: an Ed25519 key (RFC 8032) or a point on the curve, uncompressed.
     pub fn point(&self) -> &[u8] {
         self.der.get(self.kind.head().len()..).unwrap_or_default()
     }

@@ -37,7 +37,7 @@ pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
     Ok(Network::open()?.own_addresses()?.into_keys().collect())
 }
 
-/// Those that packets can leave from now.
+/// The addresses that packets can leave from now.
 ///
 /// # Errors
 /// The kernel does not list them.

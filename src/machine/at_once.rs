@@ -1,8 +1,8 @@
 //! A socket for rtnetlink that never waits.
 //!
-//! The kernel works a question about its network off inside the system call that sends it, and makes the next part of a
-//! list inside the one that fetches the part before. So what is not there at once does not come, and nobody has to wait:
-//! rtnetlink then needs no runtime, neither in a command nor inside the agent's own.
+//! The kernel answers a question about its network inside the system call that sends it, and makes the next part of a
+//! list inside the one that fetches the part before. So an answer is there at once or never, and nobody has to wait:
+//! rtnetlink needs no runtime, neither in a command nor in the agent.
 
 use std::io::{self, ErrorKind};
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use rtnetlink::sys::{AsyncSocket, Socket, SocketAddr};
 /// The socket.
 pub(super) struct AtOnce(Socket);
 
-/// What there is now, and `Pending` for what there is not.
+/// The result if it is there now, else `Pending`.
 fn now<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     match result {
         Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,

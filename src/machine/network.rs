@@ -40,7 +40,7 @@ pub struct Route {
 }
 
 impl Network {
-    /// Opens that of this thread's network namespace.
+    /// Opens the network of this thread's namespace.
     ///
     /// # Errors
     /// The kernel refuses.

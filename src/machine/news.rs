@@ -1,7 +1,7 @@
 //! News that this host's addresses or routes may have changed.
 //!
 //! rtnetlink's own subscription reads every notification to its end and queues it without a limit, and a router has
-//! thousands of new routes a second. Of those the type is enough here. So this reads from the socket itself, as much as
+//! thousands of new routes a second. Their type is enough here. So this reads from the socket itself, as much as
 //! it looks at, and has the few notifications of addresses decoded by the same library.
 
 use std::collections::BTreeSet;
@@ -24,7 +24,7 @@ use crate::types::NetworkNews;
 /// Interfaces that go up and down take their addresses with them.
 const GROUPS: i32 =
     RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
-/// Room for a notification of an address. Of others the type alone matters, so they may be cut short.
+/// Room for a notification of an address. Others matter by their type alone, so they may be cut short.
 const NOTICE: usize = 512;
 
 /// What a notification is about; what is not known for a route is taken for an address.
@@ -52,8 +52,8 @@ fn named_in(notice: &[u8]) -> BTreeSet<IpAddr> {
     message.attributes.into_iter().filter_map(address).collect()
 }
 
-/// A socket that hears of every change of addresses, routes and interfaces in this network namespace. What it hears
-/// says "look again" and no more; that some of it is lost makes no difference.
+/// A socket that hears of every change of addresses, routes and interfaces in this network namespace. Each notification
+/// says "look again" and no more; it does not matter if some are lost.
 pub struct NetworkListener(Socket);
 
 impl NetworkListener {

@@ -97,7 +97,7 @@ impl About {
     }
 }
 
-/// Who serves it stays away: a list of nodes can be long, and whose lists differ has another configuration anyway.
+/// The servers are left out: a list of nodes can be long, and hosts whose lists differ have other configurations anyway.
 fn told(exemption: &Exemption) -> String {
     Exemption { served_by: None, ..exemption.clone() }.to_string()
 }

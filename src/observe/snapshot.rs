@@ -1,5 +1,5 @@
-//! What an agent knows of its host at one moment, beside what its kernel and its files say: a plain value. Whoever tells
-//! how the host stands (`status`, those who follow it) reads this, and nothing else of the agent.
+//! What an agent knows of its host at one moment beyond its kernel and its files: a plain value. `status` and its
+//! followers read this, and nothing else of the agent.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -37,7 +37,7 @@ pub struct Snapshot<'a> {
     pub unguarded: Vec<IpAddr>,
     /// How many policies its guards are at most.
     pub guards_most: usize,
-    /// Who asks for keys between addresses that are no pair of this host.
+    /// Requests for keys between addresses that are no pair of this host.
     pub unlisted: Vec<UnlistedRequests>,
     /// How its pairs stand, as far as the agent knows; none while it is not at work.
     pub states: BTreeMap<Pair, RowState>,
@@ -50,7 +50,7 @@ pub struct Snapshot<'a> {
 pub struct UnlistedRequests {
     /// This host's.
     pub local: IpAddr,
-    /// That of whoever asks, as it says.
+    /// The asking host's, as it says.
     pub remote: IpAddr,
     /// How many there were.
     pub requests: u64,

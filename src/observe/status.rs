@@ -58,7 +58,7 @@ pub enum SaState {
     Next,
     /// In use.
     Active,
-    /// Replaced, and kept for what is still on its way.
+    /// Replaced, and kept for packets that are still on their way.
     Retiring,
 }
 
@@ -205,17 +205,17 @@ impl PeerRow {
 pub struct Summary {
     /// All rows.
     pub peers: u64,
-    /// Those protected.
+    /// Protected rows.
     pub protected: u64,
-    /// Those being agreed.
+    /// Rows whose keys are being agreed.
     pub negotiating: u64,
-    /// Those in the clear that should not be.
+    /// Rows in the clear that should not be.
     pub clear: u64,
-    /// Those where everything is dropped.
+    /// Rows where everything is dropped.
     pub blocked: u64,
-    /// Those in the clear on purpose.
+    /// Rows in the clear on purpose.
     pub off: u64,
-    /// Those among the protected ones whose peer shows no sign of life.
+    /// Protected rows whose peer shows no sign of life.
     #[serde(default)]
     pub silent: u64,
 }
@@ -322,7 +322,7 @@ impl Status {
         self.is_as_wanted(PeerRow::is_well)
     }
 
-    /// The same, but for rows that wait for hosts which are not there yet, of which there is at least one.
+    /// The same, except for at least one row that waits for a host which is not there yet.
     pub fn only_waits(&self) -> bool {
         let waits = self.peers.iter().any(|row| row.waiting);
         waits && self.is_as_wanted(|row| row.is_well() || row.waiting)

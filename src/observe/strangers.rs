@@ -1,5 +1,5 @@
-//! IPsec of other software on this host: what the kernel holds of it, and who has the first word about the
-//! traffic of a pair, it or we.
+//! IPsec of other software on this host: what the kernel holds of it, and whether it or we decide about the traffic of
+//! a pair.
 //!
 //! The kernel asks the policy with the smallest priority, whoever wrote it. A stranger's policy in front of
 //! ours therefore decides what happens to the packets that it matches, and nothing that we write changes
@@ -22,7 +22,7 @@ const NAMED: usize = 8;
 /// As many nodes are named in one sentence.
 const NODES_NAMED: usize = 4;
 
-/// Whole pairs that other software has the first word about, by direction, and what it does with their packets.
+/// Whole pairs that other software decides about, by direction, and what it does with their packets.
 pub type Overruled = BTreeMap<(PolicyDirection, Pair), Verdict>;
 
 /// A host's pairs with a node each, and what stays in the clear on them.
@@ -34,7 +34,7 @@ pub struct Ground<'a> {
     pub exempt: &'a Exemptions,
 }
 
-/// What of other software concerns these pairs: critical where it has the first word about their traffic, else for
+/// Other software's IPsec that concerns these pairs: critical where it decides about their traffic, else for
 /// information. The same for the same kernel, in the same words.
 pub fn problems(strangers: &Strangers, ground: Ground<'_>) -> Vec<Problem> {
     let peers = Peers::of(ground.pairs);
@@ -52,7 +52,7 @@ pub fn problems(strangers: &Strangers, ground: Ground<'_>) -> Vec<Problem> {
         let is_ipsec = matches!(policy.verdict, Verdict::Transform { .. });
         match policy.is_left_aside(pairs(), ground.exempt) {
             true if is_ipsec => aside.add(policy, &peers),
-            false if policy.has_first_word(pairs()) => first.add(policy, &peers),
+            false if policy.precedes_ours(pairs()) => first.add(policy, &peers),
             false if is_ipsec => behind.add(policy, &peers),
             _ => {}
         }
@@ -82,7 +82,7 @@ pub fn overruled(strangers: &Strangers, pairs: &[(NodeName, Pair)]) -> Overruled
     let mut found: BTreeMap<(PolicyDirection, Pair), (u32, Verdict)> = BTreeMap::new();
     for policy in strangers.policies.iter().filter(|policy| policy.matches_everything()) {
         let matched = peers.matched_by(policy.id);
-        for (_, pair) in matched.filter(|matched| policy.has_first_word([*matched].into_iter())) {
+        for (_, pair) in matched.filter(|matched| policy.precedes_ours([*matched].into_iter())) {
             let first = found.entry((policy.id.direction, pair));
             let first = first.or_insert((policy.priority, policy.verdict));
             if policy.priority < first.0 {
@@ -119,9 +119,9 @@ impl StrangerPolicy {
         bare && self.id.selector == Selector::between(self.id.selector.source, self.id.selector.destination)
     }
 
-    /// Whether the kernel asks it before ours. Of two with one priority it asks the older one, and does not
+    /// Whether the kernel asks it before ours. If both have the same priority, it asks the older one, and does not
     /// say which that is: that counts as before.
-    fn has_first_word<'n>(&self, mut pairs: impl Iterator<Item = (&'n NodeName, Pair)>) -> bool {
+    fn precedes_ours<'n>(&self, mut pairs: impl Iterator<Item = (&'n NodeName, Pair)>) -> bool {
         // Selector and direction identify a policy: where it has ours, there is no place for ours.
         let bare = self.mark == (0, 0) && self.interface == 0;
         self.priority <= priority::PAIR
@@ -190,7 +190,7 @@ impl StrangerPolicy {
     }
 }
 
-/// Policies of one kind: there can be any number, of which a few are named.
+/// Policies of one kind: there can be any number, and a few are named.
 #[derive(Default)]
 struct OfKind<'a> {
     count: usize,

@@ -10,8 +10,8 @@ use crate::types::{Problem, ProblemCode};
 /// So many addresses are named.
 const NAMED: usize = 4;
 
-/// What somebody who uses an address of this host that is in no pair should know. `present` are the unicast addresses of
-/// this host. Those of a family in which there are no pairs concern nobody: nothing of that family is dropped.
+/// A warning for users of an address of this host that is in no pair. `present` are the unicast addresses of this host.
+/// Addresses of a family without pairs concern nobody: nothing of that family is dropped.
 pub fn problem(config: &Config, node: &Node, present: &BTreeSet<IpAddr>) -> Option<Problem> {
     if config.protection.mode != Mode::Require {
         return None;

@@ -38,7 +38,7 @@ pub fn read(file: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(file).map_err(unreadable)
 }
 
-/// Reads `file`, or what was kept of it when it was good, and then says what is wrong with it now.
+/// Reads `file`, or the last good copy of it, and then says what is wrong with it now.
 ///
 /// # Errors
 /// It is wrong, and nothing was kept.

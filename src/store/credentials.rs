@@ -53,7 +53,7 @@ pub enum CredentialsError {
     OtherKey {
         /// Where the key lies.
         file: PathBuf,
-        /// Whose it is to be.
+        /// The node that it should be of.
         node: String,
         /// What the others know.
         listed: PublicKey,

@@ -1,4 +1,4 @@
-//! Who may change the files that an agent of root's believes: root, and who runs it.
+//! Who may change the files that an agent believes: root, and the user that runs it.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,7 @@ pub enum OwnerError {
     Stranger {
         /// What.
         path: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         uid: u32,
     },
     /// So could the users of a group, or all.

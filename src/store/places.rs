@@ -18,8 +18,8 @@ pub struct Places {
 }
 
 impl Places {
-    /// Those that `file` names; where it is broken, those that it named when it was good; where nothing is known of
-    /// that, those that can be read in it, or the defaults.
+    /// The places that `file` names; if it is broken, the ones of its last good copy; if there is none, the ones that
+    /// can be read in it, or the defaults.
     pub fn of(file: &Path) -> Self {
         if let Ok((config, _)) = config_file::load_or_last_good(file) {
             return Self { run_dir: config.run_dir, state_dir: config.state_dir };

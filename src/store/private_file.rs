@@ -74,7 +74,7 @@ pub enum PrivateFileError {
     Stranger {
         /// Which file.
         file: PathBuf,
-        /// Whose it is.
+        /// Its owner.
         uid: u32,
     },
     /// It holds something else.

@@ -12,7 +12,7 @@ pub struct Bounds {
     pub ike_sas: u64,
     /// Octets of messages that have not come as a whole yet, now.
     pub fragment_octets: u64,
-    /// Those of the sessions whose initiator has not proven itself, now.
+    /// Sessions whose initiator has not proven itself, now.
     pub half_open: u64,
     /// Cookies asked for: initiators had to show that they receive at their address.
     pub cookies: u64,

@@ -40,13 +40,13 @@ pub struct Exemption {
     pub ports: Option<RangeInclusive<u16>>,
     /// Accepted in the clear and not sent so: the stage in which all hosts must be before one of them sends.
     pub incoming: bool,
-    /// Whose ports these are: nobody else's count. `None` for everybody's.
+    /// The nodes that serve these ports; `None` for all.
     pub served_by: Option<BTreeSet<NodeName>>,
 }
 
 impl Exemption {
-    /// Whether a packet can fall under both. Where servers are named, what is for packets that come in may stand
-    /// beside what is for both: the stage between one set of servers and another.
+    /// Whether a packet can fall under both. Where servers are named, an exemption for incoming packets may stand
+    /// beside one for both ways: the stage between one set of servers and another.
     pub fn overlaps(&self, other: &Exemption) -> bool {
         let named = self.served_by.is_some() || other.served_by.is_some();
         let apart = match (&self.served_by, &other.served_by) {

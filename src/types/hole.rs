@@ -31,7 +31,7 @@ impl HoleKind {
         self != Self::PolicyV6
     }
 
-    /// Whose sysctl it is: `ipv4` or `ipv6`.
+    /// The family of its sysctl: `ipv4` or `ipv6`.
     pub fn family(self) -> &'static str {
         if self.is_ipv4() { "ipv4" } else { "ipv6" }
     }

@@ -63,7 +63,7 @@ pub struct Source {
     pub device: String,
 }
 
-/// What routing chooses, by the address of the other host. Those that cannot be reached are not in it.
+/// The source that routing chooses, by the address of the other host. Hosts without a route are not in it.
 pub type Sources = BTreeMap<IpAddr, Source>;
 
 /// What may have changed of a host's addresses and routes.
@@ -71,8 +71,8 @@ pub type Sources = BTreeMap<IpAddr, Source>;
 pub enum NetworkNews {
     /// Routes alone: a router may have some all the time.
     Routes,
-    /// Addresses or interfaces, and routes with them. Of the addresses these were named; an interface takes its own
-    /// along without naming them.
+    /// Addresses or interfaces, and routes with them. These addresses were named; an interface that goes does not name
+    /// the addresses that go with it.
     Addresses(BTreeSet<IpAddr>),
 }
 

@@ -3,8 +3,8 @@
 //! Pairs of addresses, the SAs and policies of a kernel, the changes that are asked of it, what two hosts can agree on,
 //! what a system says of its network, how things stand and what is wrong. [`ours`] is the one test "is it ours?".
 //!
-//! Values and what follows from them: no clock, no entropy, no file, no socket, and no other room of this house. What
-//! many use stands here; the rest is used by the name of its file, as `units::listed`.
+//! Values and what follows from them: no clock, no entropy, no file, no socket, and no other room of this house. Types
+//! that many use stand here; the others are used by the name of their file, as `units::listed`.
 
 mod boot;
 mod bounds;

@@ -18,7 +18,7 @@ pub const KEEPER_NAME: &CStr = c"hostseal-keeper";
 pub struct Reqid(u32);
 
 impl Reqid {
-    /// That of every inbound SA and every template for inbound packets, and for now of all others.
+    /// The reqid of every inbound SA and every template for inbound packets, and for now of all others.
     pub const COMMON: Self = Self(0x6873_0001);
     /// The first one of ours.
     const FIRST: u32 = 0x6873_0000;
@@ -30,7 +30,7 @@ impl Reqid {
         (Self::FIRST..=Self::LAST).contains(&number).then_some(Self(number))
     }
 
-    /// By what number a kernel knows it.
+    /// The number by which a kernel knows it.
     pub fn number(self) -> u32 {
         self.0
     }

@@ -197,8 +197,8 @@ pub struct PolicyId {
 }
 
 impl PolicyId {
-    /// That of a policy for all packets which go one way between addresses of this host and others. What is
-    /// forwarded comes from those.
+    /// The id of a policy for all packets that go one way between addresses of this host and others, which forwarded
+    /// packets come from.
     pub fn between(direction: PolicyDirection, own: Block, other: Block) -> Self {
         let selector = match direction {
             PolicyDirection::Out => Selector::between(own, other),
@@ -207,7 +207,7 @@ impl PolicyId {
         Self { direction, selector }
     }
 
-    /// That of the policy of a pair.
+    /// The id of the policy of a pair.
     pub fn of(pair: Pair, direction: PolicyDirection) -> Self {
         Self::between(direction, Block::host(pair.local), Block::host(pair.remote))
     }

@@ -22,7 +22,7 @@ pub enum Severity {
 pub enum ProblemCode {
     /// A setting of this system lets packets past the policies.
     Hole,
-    /// IPsec of somebody else has the first word about traffic of a pair.
+    /// IPsec of other software decides about traffic of a pair before ours.
     OtherIpsec,
     /// This host would talk to a peer from an address that the configuration does not list.
     UnlistedSource,

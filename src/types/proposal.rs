@@ -187,8 +187,7 @@ impl Proposals<EspProposal> {
         Some(KeyExchange { group: *groups.first()?, additional: additional.first().copied() })
     }
 
-    /// Whether an SA of `suite` is to be replaced when these take the place of `before`: it is not what is
-    /// liked best now.
+    /// Whether an SA of `suite` is to be replaced when these take the place of `before`: it is not the best any more.
     pub fn replace(&self, before: &Self, suite: EspSuite) -> bool {
         self != before && self.best() != Some(suite)
     }

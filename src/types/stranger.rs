@@ -82,7 +82,7 @@ impl fmt::Display for StrangerPolicy {
     }
 }
 
-/// Whose an object with this reqid is, as far as that can be told.
+/// The software that an object with this reqid belongs to, as far as that can be told.
 pub fn software(reqid: u32) -> &'static str {
     if reqid == SWARM { "Docker Swarm's encrypted overlay network" } else { "other IPsec software" }
 }

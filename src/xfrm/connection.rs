@@ -21,7 +21,7 @@ use super::wire::{self, Malformed, Messages, NetlinkMessage};
 const INBOX: usize = 64 << 10;
 /// An answer to a request that is no dump: the longest is an SA with its bitmap of replays, about 1 KiB.
 const ANSWER: usize = 2 << 10;
-/// Room for the verdicts and reports of a whole batch, each of which weighs some kilobytes in the kernel.
+/// Room for the answers to a whole batch, each of which takes some kilobytes in the kernel.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// How a dump ended.
@@ -203,7 +203,7 @@ impl Inbox {
         self.bytes.get(..length).ok_or_else(|| Malformed { kind: 0 }.into())
     }
 
-    /// The next datagrams from the kernel, none of which is part of a dump: a batch has an answer for each of its
+    /// The next datagrams from the kernel that are no part of a dump: a batch has an answer for each of its
     /// messages, and to fetch them one by one takes longer than to make them.
     fn receive_answers(&mut self, socket: &Socket) -> io::Result<impl Iterator<Item = &[u8]>> {
         let mut slots: Vec<_> =

@@ -105,7 +105,7 @@ pub(super) mod acquire {
 
     pub(super) const DESTINATION: usize = 0;
     pub(super) const SOURCE: usize = 24;
-    /// The family of the selector, which is that of the packet.
+    /// The family of the selector, and so of the packet.
     pub(super) const FAMILY: usize = 40 + 40;
     /// The index of the policy.
     pub(in crate::xfrm) const INDEX: usize = 40 + 56 + 156;

@@ -115,7 +115,7 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     Ok(())
 }
 
-/// `struct xfrm_encap_tmpl`: the kind, the port of the sender and that of the receiver. No kernel looks at the address
+/// `struct xfrm_encap_tmpl`: the kind, the port of the sender, and the port of the receiver. No kernel looks at the address
 /// after them any more.
 fn encap_template(ports: UdpPorts, direction: Direction) -> [u8; ENCAP_TEMPLATE] {
     let (source, destination) = match direction {

@@ -17,7 +17,7 @@ pub(super) fn burn() {
         return;
     };
     if left > 1 {
-        // Whoever lit the fuse sees by it how far the work is.
+        // It shows whoever lit the fuse how far the work is.
         let _ = fs::write(FUSE, (left - 1).to_string());
     } else {
         let _ = fs::remove_file(FUSE);

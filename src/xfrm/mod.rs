@@ -1,12 +1,12 @@
-//! The kernel's IPsec tables over netlink: writes what it is told, reads what is there, decides nothing.
+//! The kernel's IPsec tables over netlink: writes, reads, decides nothing.
 //!
 //! A [`Tables`] asks and gets answers; [`Monitor`] hears about changes on its own socket, because on
 //! a subscribed socket one's own changes come back looking like replies. Requests are answered within
 //! the system call that sends them, so nothing here ever blocks and no runtime is needed.
 //!
 //! What goes out is built from the types of `netlink-packet-xfrm`, except keys, which are written by hand
-//! into buffers that are zeroed. Of what comes in only the fixed structures are parsed, after their
-//! length was checked; keys that the kernel reports are never looked at, and their buffers are zeroed.
+//! into buffers that are zeroed. Incoming messages are parsed only in their fixed structures, after
+//! their length was checked; keys that the kernel reports are never looked at, and their buffers are zeroed.
 
 mod batch;
 mod connection;

@@ -145,9 +145,9 @@ impl AsRawFd for Monitor {
     }
 }
 
-/// Drops notifications about what `own` did, except for DELSA, and ACQUIREs of strangers' policies, of which anybody
-/// who can send packets may cause any number. A filter loads fields in network byte order, and netlink has them in that
-/// of the machine.
+/// Drops notifications about what `own` did, except for DELSA, and ACQUIREs of strangers' policies: anybody who can
+/// send packets may cause any number of those. A filter loads fields in network byte order, and netlink has them in
+/// the machine's.
 fn all_but_changes_of(own: u32) -> [SockFilter; 11] {
     const LOAD_WORD: u16 = 0x20;
     const LOAD_HALF: u16 = 0x28;

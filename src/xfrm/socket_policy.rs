@@ -40,8 +40,8 @@ pub fn decapsulate(socket: impl AsFd) -> io::Result<()> {
     sys::set_option(socket.as_fd(), libc::IPPROTO_UDP, UDP_ENCAP, &kind)
 }
 
-/// Keeps the kernel from fragmenting what leaves `socket`: it refuses what is too large for the path, as far as this
-/// host knows it (EMSGSIZE).
+/// Keeps the kernel from fragmenting packets of `socket`: it refuses those that are too large for the path, as far as
+/// this host knows it (EMSGSIZE).
 pub fn never_fragment(socket: impl AsFd, family: Family) -> io::Result<()> {
     let (level, name, discover) = match family {
         Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),

@@ -6,7 +6,7 @@ use std::{fs, io};
 /// `/proc/net/xfrm_stat` as this thread's network namespace has it: counter by name, the zeros too. Not
 /// found means that the kernel was built without `CONFIG_XFRM_STATISTICS`.
 pub fn statistics() -> io::Result<BTreeMap<String, u64>> {
-    // `/proc/net` is that of the process's first thread.
+    // `/proc/net` shows the namespace of the process's first thread.
     Ok(parse(&fs::read_to_string("/proc/thread-self/net/xfrm_stat")?))
 }
 

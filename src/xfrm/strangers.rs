@@ -46,7 +46,7 @@ pub(super) fn policy(message: NetlinkMessage<'_>) -> Result<Option<StrangerPolic
     }))
 }
 
-/// What a policy with these templates does. One whose templates are all optional lets pass what is clear.
+/// What a policy with these templates does. If all are optional, it lets clear packets pass.
 fn verdict(templates: &[u8]) -> Verdict {
     let templates = templates.chunks_exact(XFRM_USER_TEMPLATE_LEN);
     let mut templates = templates.filter_map(|template| UserTemplate::parse(template).ok());

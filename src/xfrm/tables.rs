@@ -201,8 +201,8 @@ impl Tables {
         }
     }
 
-    /// Of each of `policies` whether no packet has met it since it was written; `false` where that cannot be
-    /// told, or where it is not there any more as it was read.
+    /// Whether no packet has met each of `policies` since it was written; `false` if that cannot be told, or if the
+    /// policy is gone or changed.
     pub fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
         policies.chunks(BATCH).flat_map(|policies| self.unused_batch(policies)).collect()
     }

@@ -62,7 +62,7 @@ fn the_bytes_of_a_word() {
 
 /// The first one, which travels with the request for a child.
 #[test]
-fn the_bytes_of_the_first_word() {
+fn the_bytes_of_the_first_report() {
     let said = private::of_child(SPI, &Report::first([5; 16]).to_octets(Instant::now()));
     let mut first = [&FIRST[..], &[0; 4]].concat();
     first[1..4].copy_from_slice(&[0b10_0000, 0, 0]);

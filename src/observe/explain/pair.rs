@@ -41,7 +41,7 @@ pub fn in_the_way(stranger: &PolicyReading) -> String {
     )
 }
 
-/// That this host lets nothing out from `local` to `remote`.
+/// This host lets nothing out from `local` to `remote`.
 pub fn unsent(local: IpAddr, remote: SocketAddr, why: &str) -> String {
     format!("this host cannot send to {remote} from {local}: {why}")
 }

@@ -63,7 +63,7 @@ pub enum Agent<'a> {
     },
 }
 
-/// How a host stands. `found` is what is wrong beside that with its system.
+/// How a host stands. `found` are other problems of its system.
 pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) -> Status {
     let Evidence { now, config, node, kernel, saved, agent, .. } = evidence;
     let pairs = evidence.pairs();
@@ -100,7 +100,7 @@ pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) 
     }
 }
 
-/// Whole seconds, of which the last one counts as a whole.
+/// Whole seconds, rounded up.
 pub(super) fn seconds_until(left: Duration) -> u64 {
     left.as_secs() + 1
 }

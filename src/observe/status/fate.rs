@@ -15,7 +15,7 @@ enum Fate {
     Dropped,
 }
 
-/// How a pair stands by what `kernel` holds; `overruled` says where other software has the first word.
+/// How a pair stands by what `kernel` holds; `overruled` says where other software decides.
 pub(super) fn state(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> RowState {
     match (outbound(kernel, overruled, pair), inbound(kernel, overruled, pair)) {
         (Fate::Esp, Fate::Esp) => RowState::Protected,

@@ -10,7 +10,7 @@ use crate::types::{Pair, Protection, ReasonCode, RowState, UnixTime};
 const OVERRULED: &str =
     "the kernel's policies or SAs are not those that hostseal wrote, or another's come before them";
 
-/// How `pair` stands of which the kernel says `kernel`, and why. `last_heard` is when its peer was heard last.
+/// How `pair` stands, whose state is `kernel` by the kernel, and why. `last_heard` is when its peer was heard last.
 pub(super) fn of(
     evidence: &Evidence<'_>,
     pair: Pair,
@@ -50,8 +50,8 @@ pub(super) fn agent(pid: Option<u32>) -> String {
     pid.map_or_else(|| "the agent".to_owned(), |pid| format!("the agent (pid {pid})"))
 }
 
-/// How a row stands, and why, of which the agent says `own` and the kernel `kernel`: as the agent does, who knows why
-/// and what the path does, but never better than the kernel's policies are, nor worse.
+/// How a row stands, and why: as the agent says in `own`, since it knows why and what the path does, but never better
+/// than the kernel's policies say in `kernel`, nor worse.
 fn agreed(own: (RowState, Option<RowReason>), kernel: RowState) -> (RowState, Option<RowReason>) {
     let refused = own.1.as_ref().is_some_and(|(code, _)| *code == ReasonCode::KernelError);
     match (own.0, kernel) {

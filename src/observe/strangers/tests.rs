@@ -86,7 +86,7 @@ fn a_policy_in_front_of_ours_is_critical_and_says_what_it_does() {
 }
 
 #[test]
-fn the_smaller_priority_has_the_first_word_and_one_that_is_equal_may_have_it() {
+fn the_smaller_priority_decides_and_one_that_is_equal_may() {
     let at = |priority| told(&[policy(PolicyDirection::Out, "0.0.0.0/0", "10.99.0.2/32", priority)], &[]);
     for priority in [0, 1, priority::EXEMPT, priority::PAIR] {
         assert_eq!(at(priority)[0].0, Severity::Critical, "{priority}");

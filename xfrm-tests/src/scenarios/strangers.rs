@@ -1,4 +1,4 @@
-//! IPsec of other software on a host: what has the first word about our traffic is named as long as it is
+//! IPsec of other software on a host: what decides about our traffic is named as long as it is
 //! there, and nothing of it is broken unsaid.
 
 use std::time::Duration;
