@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A listening socket.
 pub(super) struct Acceptor {
     listener: UnixListener,
-    /// Given up for a connection when there are no other descriptors, so that whoever asks what is wrong is answered.
+    /// Given up for a connection when there are no other descriptors, so that `status` is answered even then.
     reserve: Option<OwnedFd>,
     pause: Alarm,
     /// Whether it has been said that none can be taken.

@@ -27,7 +27,7 @@ impl Ages {
             (wall + now.saturating_duration_since(at)).duration_since(stamp).ok()
         };
         let good = self.read.filter(|(at, _)| now.saturating_duration_since(*at) < GOOD_FOR);
-        // Read at this very moment, it says what there is to say.
+        // It was read at this very moment.
         let is_fresh = good.is_some_and(|(at, _)| at == now);
         match good.and_then(since).filter(|age| is_fresh || *age < OLD) {
             Some(age) => age,

@@ -223,7 +223,7 @@ mod tests {
         with_agent(PATIENCE, |path| {
             let silent: Vec<_> = (0..4 * CONNECTIONS).map(|_| connect(&path)).collect();
             ensure_answered(&connect(&path));
-            // The newest had places, one of which went to the one above.
+            // The newest had places; one went to the stream above.
             assert_eq!(silent.iter().filter(|stream| !is_closed(stream)).count(), CONNECTIONS - 1);
             assert!(is_closed(&silent[0]) && !is_closed(&silent[4 * CONNECTIONS - 1]));
         });
@@ -242,7 +242,7 @@ mod tests {
         });
     }
 
-    /// Whoever asks, however often, is no less served than others.
+    /// Asking often does not keep anybody from being served.
     #[test]
     fn those_who_ask_stay() {
         with_agent(PATIENCE, |path| {

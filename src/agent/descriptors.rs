@@ -9,8 +9,8 @@ use super::control::CONNECTIONS;
 
 /// For IKE, for ESP in UDP, and for probes.
 const OF_AN_ADDRESS: rlim_t = 3;
-/// For everything else, with what is open for a moment alone: files that are read and written, questions to the
-/// kernel, everybody who may ask over the control socket.
+/// For everything else, most of it open for a moment: files that are read and written, questions to the kernel,
+/// everybody who may ask over the control socket.
 const OTHERS: rlim_t = 32 + CONNECTIONS as rlim_t;
 
 /// Takes as many as the system lets this process have.

@@ -1,4 +1,4 @@
-//! `hostseal disable --force`: back to clear at once, whatever is broken, and what is true is said afterwards.
+//! `hostseal disable --force`: back to clear at once, whatever is broken; the truth is told afterwards.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -29,7 +29,7 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     let places = Places::of(path);
     let single = Single::new(&places.run_dir);
     let ended = single.end();
-    // No other agent starts meanwhile. Where none can be kept from it, what comes of it is seen below.
+    // No other agent starts meanwhile. If that cannot be prevented, the result is seen below.
     let claim = service::make_directory(&places.run_dir).and_then(|()| single.claim()).ok();
     // The agent saves when it ends, and what comes after that counts.
     let remembered = remember_off(&places.state_path());

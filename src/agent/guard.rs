@@ -107,7 +107,7 @@ enum ToGuard<'c> {
     Pairs(&'c Node, BTreeSet<Pair>),
 }
 
-/// Why it is not known what is to be guarded.
+/// Why the sealed pairs are not known.
 #[derive(Debug, thiserror::Error)]
 enum Unknown {
     #[error(transparent)]
@@ -127,7 +127,7 @@ fn sealed_pairs<'c>(path: &Path, config: &'c Config) -> Result<ToGuard<'c>, Unkn
         Ok(sealed) => sealed,
         Err(why) => return Ok(ToGuard::Nothing(why)),
     };
-    // Before the network is up there are none, and what is remembered counts.
+    // Before the network is up there are none, and the saved name counts.
     let own = own_addresses().unwrap_or_default();
     let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?;
     Ok(ToGuard::Pairs(node, sealed))

@@ -93,7 +93,7 @@ impl Keeper {
         }
     }
 
-    /// Has a holder wait for what is to be kept later, when this process can start none any more.
+    /// Has a holder wait for later sockets, when this process can start none any more.
     pub(super) fn stand_by(&mut self) {
         let started = match self.connect() {
             Err(error) if is_nobody(&error) && !self.managed => self.start(),

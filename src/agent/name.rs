@@ -21,7 +21,7 @@ pub(super) const KEEPER: &str = "hostseal-keeper";
 /// How long whoever listens may leave others waiting for a place in its queue.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Who has a name.
+/// The owner of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Owner {
     /// Nobody listens there.
@@ -42,7 +42,7 @@ pub(super) fn take(name: &str) -> io::Result<UnixListener> {
     UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
-/// Whose it is.
+/// Its owner.
 pub(super) fn owner(name: &str) -> Owner {
     match connect(name) {
         Ok((_, owner)) => owner,
@@ -84,7 +84,7 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
     }
 }
 
-/// Whose the other end of a connection is.
+/// The owner of the other end of a connection.
 ///
 /// # Errors
 /// The system does not tell.

@@ -13,7 +13,7 @@ use crate::types::Sources;
 /// So many ways are asked for at once, some microseconds each.
 const AT_ONCE: usize = 16;
 
-/// Whom to ask, and a question that is under way.
+/// The connection to ask over, and a question that is under way.
 pub(super) struct Routes {
     /// `None` while it is asked, and where it cannot be.
     network: Option<Network>,

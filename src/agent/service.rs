@@ -158,7 +158,7 @@ struct Service {
     watch: Option<AsyncFd<Watch>>,
     disk: Disk,
     notifier: Notifier,
-    /// Whoever waits for an answer, and who is next.
+    /// The askers that wait for an answer, and the next number.
     askers: BTreeMap<Asker, oneshot::Sender<Reply>>,
     next: Asker,
 }
@@ -224,7 +224,7 @@ impl Service {
         self.host.write(now, &mut self.disk);
         while let Some((asker, reply)) = self.host.poll_reply() {
             if let Some(to) = self.askers.remove(&asker) {
-                // Whoever asked may have gone away: nobody is left to tell then.
+                // The asker may have gone away: nobody is left to tell then.
                 let _ = to.send(reply);
             }
         }

@@ -33,7 +33,7 @@ use crate::xfrm;
 
 /// How many datagrams one system call takes or gives at most: each of them costs more than what it carries.
 const AT_ONCE: usize = 16;
-/// How many are handled in one go at most: what is due waits meanwhile, and so do the answers.
+/// How many are handled in one go at most: timers and answers wait meanwhile.
 const HANDLED_AT_ONCE: usize = 64;
 /// Room for one: what is longer is cut off, and still too long for the key exchange.
 const ROOM: usize = DATAGRAM_MAX + 1;
@@ -53,7 +53,7 @@ struct Own {
 /// The sockets of this host.
 pub struct UdpSockets {
     by_local: BTreeMap<SocketAddr, Own>,
-    /// Whose turn it is to be read first.
+    /// The socket to read first.
     turn: Option<SocketAddr>,
     /// What probes leave through, from the first one on.
     probers: BTreeMap<IpAddr, Socket>,

@@ -37,7 +37,7 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
     Start::of(Found { config, broken, last_good, saved, own, named }, &mut FileSource { reach: None })
 }
 
-/// The configuration, or what it was when it was good and nobody else could write it, and what is wrong with it now.
+/// The configuration, or its last good copy that nobody else could write, and what is wrong with it now.
 fn load(path: &Path) -> anyhow::Result<(Config, Option<anyhow::Error>)> {
     let Err(error) = owner::check(path) else {
         let (config, broken) = config_file::load_or_last_good(path)?;

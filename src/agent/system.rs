@@ -28,7 +28,7 @@ use crate::types::{
 };
 use crate::xfrm;
 
-/// This moment, of which `now` was read already.
+/// This moment; `now` was read already.
 pub(super) fn moment(now: Instant) -> Moment {
     Moment { now, wall: UnixTime::from(SystemTime::now()), uptime: uptime() }
 }

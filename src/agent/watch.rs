@@ -96,7 +96,7 @@ impl Watch {
 
     fn concerns_us(&self, event: &InotifyEvent) -> bool {
         let (Some(directory), Some(name)) = (self.directories.get(&event.wd), &event.name) else {
-            // Of a directory itself, or so many at once that some were dropped.
+            // About a directory itself, or so many at once that some were dropped.
             return !event.mask.contains(AddWatchFlags::IN_IGNORED)
                 || self.directories.contains_key(&event.wd);
         };

@@ -43,7 +43,7 @@ impl<T: Send + 'static> Writer<T> {
         Ok(Self { jobs, outcomes, woken })
     }
 
-    /// Has something written after what is being written.
+    /// Has something written after the write that is under way.
     pub(super) fn begin(&self, job: impl FnOnce() -> T + Send + 'static) {
         // The thread lives as long as this.
         let _ = self.jobs.send(Box::new(job));

@@ -134,7 +134,7 @@ impl Client {
         }
     }
 
-    /// Has the agent take its files as they are now; what that changed.
+    /// Has the agent take its files as they are now; returns the changes.
     pub(super) fn reload(&self) -> Result<Vec<String>, AskError> {
         match self.ask(&Request::Reload)? {
             Reply::Reloaded(changes) => Ok(changes),

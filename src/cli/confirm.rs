@@ -7,7 +7,7 @@ use super::term::print;
 use crate::control::Request;
 
 pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
-    // A trial goes on by what is in force, whatever has become of the file.
+    // A trial goes on by the configuration in force, whatever has become of the file.
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
     let status = client.status()?;

@@ -19,8 +19,8 @@ pub(super) fn config(invocation: &Invocation) -> Result<Config, CommandError> {
     Ok(config_file::load(&invocation.config)?)
 }
 
-/// The same for commands that concern what is at work: where the file is broken, what an agent goes on with,
-/// and what is wrong with the file.
+/// The same for commands about a host at work: if the file is broken, the copy that an agent goes on with, and what is
+/// wrong with the file.
 pub(super) fn config_at_work(invocation: &Invocation) -> Result<(Config, Option<ConfigError>), CommandError> {
     Ok(config_file::load_or_last_good(&invocation.config)?)
 }

@@ -1,4 +1,4 @@
-//! Who holds a UDP port of this host, from `/proc`.
+//! The holders of a UDP port of this host, from `/proc`.
 
 use std::fs;
 use std::io;
@@ -66,7 +66,7 @@ fn parse(text: &str) -> Vec<Listener> {
     text.lines().skip(1).filter_map(parse_line).collect()
 }
 
-/// Of the fields, the second is the local address and port, the tenth the inode (proc_pid_net(5)).
+/// The second field is the local address and port, the tenth the inode (proc_pid_net(5)).
 fn parse_line(line: &str) -> Option<Listener> {
     let mut fields = line.split_whitespace();
     let (address, port) = fields.nth(1)?.split_once(':')?;

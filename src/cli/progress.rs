@@ -92,8 +92,8 @@ fn erase(lines: usize) -> String {
     if lines == 0 { String::new() } else { format!("\x1b[{lines}A\x1b[J") }
 }
 
-/// A line that sums up, and what is said of the rows that are not settled, the most important first, in a terminal of
-/// so many columns and lines. What scrolled out of it could not be replaced.
+/// A line that sums up, and lines about the rows that are not settled, the most important first, in a terminal of so
+/// many columns and lines. Lines that scrolled out of it could not be replaced.
 fn drawing(
     summary: &Summary,
     rows: &BTreeMap<Pair, RowProgress>,

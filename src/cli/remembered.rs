@@ -9,7 +9,7 @@ use crate::types::{KernelState, Problem, ProblemCode, Protection};
 
 /// What to do where no agent runs.
 const ENABLE: &str = "`hostseal enable` starts one";
-/// What to do where `enable` would not start with what there is.
+/// What to do where `enable` would not start with this state.
 const ANEW: &str = "run `hostseal disable --force`, then `hostseal enable`";
 /// What to do where an agent died on the way to the clear.
 const FINISH: &str = "`systemctl start hostseal` (or `hostseal agent`) finishes the way to the clear, `hostseal enable` \
@@ -48,7 +48,7 @@ impl Remembered {
         }
     }
 
-    /// The same for a host whose kernel holds this: what is there was put there, whatever the file says.
+    /// The same for a host whose kernel holds this: its objects were put there, whatever the file says.
     pub(super) fn seen_beside(mut self, kernel: &KernelState) -> Self {
         if kernel.holds_ours() && self.saved.protection == Protection::Off {
             (self.saved.protection, self.remedy) = match self.problem {

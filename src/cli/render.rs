@@ -216,7 +216,7 @@ pub(super) fn sum(summary: &Summary, style: Style) -> String {
     parts.join(", ")
 }
 
-/// Names, of which many are counted.
+/// Names; many are counted.
 pub(super) fn names<N: fmt::Display>(names: &[N]) -> String {
     /// So many are listed.
     const LISTED: usize = 8;

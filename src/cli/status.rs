@@ -33,7 +33,7 @@ pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Co
     run_as_root(invocation, args).map_err(ask_for_root)
 }
 
-/// Says what is to be done about whatever was not permitted.
+/// Adds what to do where something was not permitted.
 fn ask_for_root(failure: CommandError) -> CommandError {
     match failure.exit {
         Exit::NotPermitted => CommandError::new(

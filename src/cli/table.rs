@@ -1,4 +1,4 @@
-//! The rows of a status: the most important first, what is the same of several said once, and as wide as there is room.
+//! The rows of a status: the most important first, each reason once, and as wide as there is room.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ pub(super) fn table(
             let mut lines = layout.row(row, cells, style);
             let more = if extent.details { details::lines(row) } else { Vec::new() };
             lines.extend(more.iter().flat_map(|line| layout.below(line)));
-            // Of this host's own trial the head tells.
+            // The head tells of this host's own trial.
             if let Some(seconds) = row.try_ends_in_s.filter(|_| status.try_ends_in_s.is_none()) {
                 let left = human_duration(Duration::from_secs(seconds));
                 let words = "back to the clear unless it is confirmed there";

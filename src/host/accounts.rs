@@ -143,8 +143,8 @@ impl Accounts {
         }
     }
 
-    /// What is to be remembered of each pair: its totals over the SAs that are gone, which others are counting, and
-    /// the probes among what those count. Of one that is not there, what was read last counts.
+    /// The record of each pair: its totals over the SAs that are gone, the SAs that count, and how much of their
+    /// figures are probes. An SA that is not there counts as it was read last.
     pub fn records(&self, is_there: impl Fn(&SaId) -> bool) -> BTreeMap<Pair, PairRecord> {
         let record = |past: &Past| PairRecord {
             tx: past.tx,

@@ -72,13 +72,13 @@ impl ProbeDatagram {
     }
 }
 
-/// What has changed of what is remembered, and so how soon it is to be written.
+/// What has changed of the saved state, and so how soon it is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Persist {
     /// What SAs have counted.
     Figures,
-    /// What is protected or dropped from now on, or is not any more; what its keys rest on; which pairs there are.
-    /// Nobody is to be told before it is written.
+    /// Pairs that are protected or dropped from now on, or are not any more; what their keys rest on; which pairs there
+    /// are. Nobody is told before it is written.
     Seals,
 }
 
@@ -124,11 +124,11 @@ pub struct Core {
     changed: BTreeSet<Pair>,
     /// Why there are no keys and none can be agreed, while this host's secret is withdrawn.
     cut: Option<&'static str>,
-    /// What peers are still to be told from before that.
+    /// Messages to peers from before that which have not left yet.
     farewells: VecDeque<Transmit>,
     /// Parts of the kernel that may have to change.
     dirty: BTreeSet<Scope>,
-    /// Pairs of which alone something in the kernel may have to change.
+    /// The pairs that something in the kernel may have to change for, and for no other.
     moved: BTreeSet<Pair>,
     /// What the pairs with a peer had in common when its part of the kernel was last brought in order as a whole.
     shared: BTreeMap<IpAddr, Shared>,
@@ -139,7 +139,7 @@ pub struct Core {
     waited: Duration,
     persist: Option<Persist>,
     look_again: bool,
-    /// That the limits of SAs are reached too soon was told.
+    /// The log has said that the limits of SAs are reached too soon.
     outrun: bool,
     /// Changes that strangers made us repair.
     drift: u64,
@@ -491,8 +491,8 @@ impl Core {
         self.settle(now, kernel);
     }
 
-    /// Reads the counters, and asks peers for a sign of life of whom nothing was heard for long. And sessions that
-    /// came up beside the one in use since are retired.
+    /// Reads the counters, and asks peers for a sign of life that were not heard for long. Retires sessions that came
+    /// up beside the one in use since.
     pub fn handle_tick(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         self.journal.take_stock();
         self.tell_left_out(now);

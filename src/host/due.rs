@@ -1,7 +1,7 @@
-//! When what is remembered is to be written, and what is told only afterwards.
+//! When the state is written, and what is told only afterwards.
 //!
-//! What the operator wishes and what is sealed is written at once, and nobody is told before it is on the disk.
-//! What SAs have counted is written now and then: however many of them there are and however often they are replaced,
+//! Wishes of the operator and seals are written at once, and nobody is told before they are on the disk.
+//! The counters of SAs are written now and then: however many SAs there are and however often they are replaced,
 //! it costs no more than [`FIGURES_RATE`]. While thousands of pairs are being sealed, each write has all of them: those
 //! follow each other no faster than [`SEALS_RATE`], unless somebody waits, and within [`CALM_MOST`] in any case.
 
@@ -15,7 +15,7 @@ const GATHER: Duration = Duration::from_millis(200);
 const GATHER_FIGURES: Duration = Duration::from_secs(1);
 /// How many octets a second figures may cost, on the average.
 const FIGURES_RATE: u64 = 4096;
-/// The same for what is sealed, while nobody asks.
+/// The same for seals, while nobody asks.
 const SEALS_RATE: u64 = 1 << 20;
 /// But what was sealed is written after that time at the latest.
 const CALM_MOST: Duration = Duration::from_secs(2);
@@ -58,14 +58,14 @@ impl WriteTimes {
         }
     }
 
-    /// Writes at that time, or after what is being written. Returns the write that will have what is known now.
+    /// Writes at that time, or after the write that is under way. Returns the write that will have all of now.
     pub fn hurry(&mut self, at: Instant) -> Write {
         self.seals = Some(self.seals.map_or(at, |seals| seals.min(at)));
         Write(self.begun + 1)
     }
 
-    /// Which write must end before anybody is told of what is known now; `None` where there is none, and where
-    /// nothing can be written: then `status` says so. Who is `patient` will be told again and again.
+    /// Which write must end before anybody is told of now; `None` where there is none, and where nothing can be
+    /// written: then `status` says so. Whoever is `patient` will be told again and again.
     pub fn before_telling(&mut self, now: Instant, patient: bool) -> Option<Write> {
         if self.failed {
             None

@@ -11,7 +11,7 @@ use crate::protect::{Desired, Indexes, Plan, plan, policies};
 use crate::store::Saved;
 use crate::types::{Boot, KernelState, Op, Pair, Protection};
 
-/// The pairs of what is remembered that are to be blocked until an agent runs.
+/// The saved pairs that are to be blocked until an agent runs.
 ///
 /// # Errors
 /// There are none, and why.

@@ -21,7 +21,7 @@ pub enum Scope {
 pub enum Part {
     /// All of a scope.
     Whole(Scope),
-    /// Of what concerns the peer with this address, only what is of these pairs alone.
+    /// Of the peer with this address, only the objects of these pairs alone.
     Pairs(IpAddr, Vec<Pair>),
 }
 
@@ -109,7 +109,7 @@ fn of_pairs(state: &KernelState, pairs: &[Pair]) -> KernelState {
     part
 }
 
-/// A policy between this host and one address belongs to that peer, and so does one of what is forwarded to or from it.
+/// A policy between this host and one address belongs to that peer, and so does one for packets forwarded to or from it.
 fn scope_of(id: &PolicyId) -> Scope {
     let Selector { source, destination, .. } = id.selector;
     let is_host = |block: &Block| *block == Block::host(block.address);

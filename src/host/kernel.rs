@@ -26,8 +26,7 @@ pub trait Kernel {
     /// When the table cannot be read.
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable>;
 
-    /// Of each of `policies` whether no packet has met it since it was written; `false` where that cannot be
-    /// told.
+    /// Whether no packet has met each of `policies` since it was written; `false` where that cannot be told.
     fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool>;
 }
 

@@ -1,8 +1,8 @@
-//! What is to be written, and what is told only when that is on the disk: whoever hears that a pair is protected may
-//! cut the power.
+//! Writes, and the answers that wait until these are on the disk: whoever hears that a pair is protected may cut the
+//! power.
 //!
-//! Writing is an output, [`Ledger::begin`], and its end an input, so that a slow disk keeps nothing waiting but the
-//! answers that rest on it.
+//! Writing is an output, [`Ledger::begin`], and its end an input, so that a slow disk delays only the answers that rest
+//! on it.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::control::Reply;
 use crate::store::{Saved, SavedError};
 
-/// Whoever asked something, and waits for an answer.
+/// Somebody who asked something and waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asker(pub u64);
 

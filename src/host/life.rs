@@ -197,13 +197,13 @@ impl Host {
         self.followers.note_change();
     }
 
-    /// The agent ends, and protection stays: what is to be remembered is written now.
+    /// The agent ends, and protection stays: the state is written now.
     pub fn hurry(&mut self, now: Instant) {
         self.note_persist(now);
         self.ledger.hurry_all(now);
     }
 
-    /// Takes what the core has changed of what is remembered.
+    /// Takes the changes of the saved state from the core.
     pub(super) fn note_persist(&mut self, now: Instant) {
         if let Some(what) = self.core.as_mut().and_then(Core::poll_persist) {
             self.ledger.note(now, what);
@@ -220,7 +220,7 @@ impl Host {
         self.narrows = false;
     }
 
-    /// Takes what is to be remembered of the pairs.
+    /// Takes the records of the pairs.
     pub(super) fn take_records(&mut self, now: Instant) {
         if let Some(core) = &self.core {
             self.saved.pairs = core.records(now, self.moment.wall_at(now));

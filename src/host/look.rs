@@ -1,4 +1,4 @@
-//! What may have changed behind the agent's back is looked at again: what is heard of it says no more than that.
+//! Looks again at what may have changed behind the agent's back: news of it says no more than that.
 
 use std::time::Instant;
 

@@ -2,9 +2,9 @@
 //!
 //! [`Host`] takes what happens as inputs ([`Host::handle_request`], [`Host::handle_files`], [`Host::handle_datagrams`],
 //! [`Host::handle_kernel_events`], [`Host::handle_news`], [`Host::handle_written`], [`Host::handle_timeout`]), each with
-//! the time. It gives what is to be done as outputs ([`Host::poll_transmit`], [`Host::poll_probe`], [`Host::poll_read`],
-//! [`Host::poll_save`], [`Host::poll_reply`]), to be drained after each input and [`Host::handle_done`]. What it asks of
-//! its [`System`] is answered at once. The rooms:
+//! the time. Its outputs ([`Host::poll_transmit`], [`Host::poll_probe`], [`Host::poll_read`], [`Host::poll_save`],
+//! [`Host::poll_reply`]) are drained after each input and [`Host::handle_done`]. Its [`System`] answers at once. The
+//! rooms:
 //!
 //! ```text
 //! begin    what an agent starts with
@@ -15,10 +15,10 @@
 //! ways     from which addresses packets to the peers leave, asked for and told
 //! answer   requests
 //! secret   a secret that comes late, is withdrawn and comes again
-//! ledger   what is written, and what is told only then
+//! ledger   writes, and the answers that wait for them
 //! ports    the sockets, the disk and the source of secrets that it stands on
 //! core     the key exchange, the pairs and the kernel, joined
-//! snapshot what is known at one moment, for whoever tells how the host stands
+//! snapshot all that is known at one moment, for `status`
 //! guard    what blocks sealed pairs before there is an agent
 //! ```
 
@@ -107,7 +107,7 @@ pub enum ProbeFate {
     Lost,
 }
 
-/// One host: what is wanted of it, what it remembers, and how it gets there.
+/// One host: the wish, the saved state, and the way there.
 pub struct Host {
     /// This start of the system.
     boot: String,
@@ -117,7 +117,7 @@ pub struct Host {
     setup: Setup,
     /// `None` while they cannot be read: the kernel goes on, and no new keys are agreed.
     secrets: Option<Secrets>,
-    /// Why the files as they are now are not in force; of secrets that are not there, see `withheld`.
+    /// Why the files as they are now are not in force; for missing secrets see `withheld`.
     trouble: Option<String>,
     /// Why there are no secrets.
     withheld: Option<String>,
@@ -150,9 +150,9 @@ pub struct Host {
     tick_at: Option<Instant>,
     /// From which addresses packets to the peers leave.
     ways: Ways,
-    /// That it is in the clear was not told yet.
+    /// It is in the clear, and that was not told yet.
     left: bool,
-    /// That sockets may be needed no more.
+    /// Some sockets may not be needed any more.
     narrows: bool,
 }
 
@@ -275,7 +275,7 @@ impl Host {
         self.core.as_mut()?.poll_transmit()
     }
 
-    /// The next probe to send; [`Host::handle_probe`] is to be told what became of it.
+    /// The next probe to send; its fate is an input: [`Host::handle_probe`].
     pub fn poll_probe(&mut self) -> Option<ProbeDatagram> {
         self.core.as_mut()?.poll_probe()
     }
@@ -285,8 +285,7 @@ impl Host {
         self.reads.pop_front()
     }
 
-    /// The next thing to be written, after what is being written; [`Host::handle_written`] is to be told what became of
-    /// it.
+    /// The next thing to write, after the write that is under way; its end is an input: [`Host::handle_written`].
     pub fn poll_save(&mut self, now: Instant) -> Option<Save> {
         Some(match self.ledger.begin(now)? {
             Begun::State => {

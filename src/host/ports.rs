@@ -38,7 +38,7 @@ pub trait Sockets {
 
 /// Where a host writes what survives.
 pub trait Store {
-    /// Begins to write `save` after what is being written. What came of it is an input: [`Host::handle_written`].
+    /// Begins to write `save` after the write that is under way. The end is an input: [`Host::handle_written`].
     fn begin(&mut self, now: Instant, save: Save);
 }
 
@@ -53,7 +53,7 @@ pub trait SecretSource {
 }
 
 impl Host {
-    /// Sends what there is to be sent, all probes before the messages that ask whether they came through.
+    /// Sends everything that waits, all probes before the messages that ask whether they came through.
     pub fn send(&mut self, now: Instant, system: &mut dyn System) {
         loop {
             while let Some(probe) = self.poll_probe() {

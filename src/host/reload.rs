@@ -27,13 +27,13 @@ struct Files {
 /// Files that are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// Those in force may have changed.
+    /// The files in force may have changed.
     Changed,
     /// The same, and somebody wants to know.
     Reload(Asker),
     /// What this text would change if it were the configuration.
     Preview {
-        /// Who asks.
+        /// The asker.
         asker: Asker,
         /// What errors call the file.
         file: PathBuf,
@@ -45,7 +45,7 @@ pub enum Read {
 }
 
 impl Host {
-    /// One of the files may have changed, or somebody says so: what comes of it is in the log and in `status`.
+    /// One of the files may have changed, or somebody says so: the log and `status` tell the result.
     pub fn handle_change(&mut self) {
         if !self.reads.contains(&Read::Changed) {
             self.reads.push_back(Read::Changed);

@@ -20,7 +20,7 @@ const HARD_PACKETS_LEAST: u64 = 1 << 32;
 pub struct Scheme {
     /// The pairs of this host.
     pub pairs: Vec<Pair>,
-    /// Whose the addresses of the other hosts are.
+    /// The nodes of the other hosts' addresses.
     pub nodes: BTreeMap<IpAddr, NodeName>,
     /// What stays in the clear.
     pub exemptions: Exemptions,
@@ -38,7 +38,7 @@ pub struct Scheme {
     pub guard: GuardRules,
     /// UDP port of IKE, for probes too.
     pub port: u16,
-    /// That of IKE, and of probes, where ESP goes in UDP.
+    /// The port of IKE, and of probes, where ESP goes in UDP.
     pub nat_port: u16,
 }
 

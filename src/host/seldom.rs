@@ -31,7 +31,7 @@ impl<K: Ord + Copy> Seldom<K> {
         }
     }
 
-    /// The kinds of which some were left out, and none was said for so long, with their number.
+    /// The kinds with some left out and none said for so long, with the number of those left out.
     pub fn due(&mut self, now: Instant) -> Vec<(K, u64)> {
         self.kinds.retain(|_, (said, left_out)| *left_out > 0 || now < *said + PAUSE);
         let due = |(said, left_out): &(Instant, u64)| *left_out > 0 && now >= *said + PAUSE;

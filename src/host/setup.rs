@@ -30,7 +30,7 @@ pub fn jitter(pairs: usize) -> Duration {
 pub struct IkePorts {
     /// IKE's own.
     pub ike: u16,
-    /// That of IKE and of ESP in UDP, where there is to be any.
+    /// The port of IKE and of ESP in UDP, where there is to be any.
     pub nat: Option<u16>,
 }
 

@@ -41,7 +41,7 @@ impl Moment {
 pub struct Here {
     /// All unicast addresses that it has, up or not.
     pub own: BTreeSet<IpAddr>,
-    /// Those whose interface is up.
+    /// The addresses whose interface is up.
     pub present: BTreeSet<IpAddr>,
 }
 

@@ -75,7 +75,7 @@ impl Ways {
         ask.into_iter().chain(self.told.due).min()
     }
 
-    /// Tells what is left to tell, where it is time to.
+    /// Tells the rest when it is time.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.told.due.is_some_and(|at| at <= now) {
             self.tell(now);
@@ -95,7 +95,7 @@ impl Ways {
 }
 
 impl Host {
-    /// Whether the ways to the peers are to be asked for; [`Host::handle_ways`] is to be told what came of it.
+    /// Whether the ways to the peers are to be asked for; the answer is an input: [`Host::handle_ways`].
     pub fn poll_ways(&mut self, now: Instant) -> bool {
         let Ways { pace, asking, .. } = &mut self.ways;
         let due = !*asking && pace.is_due(now);

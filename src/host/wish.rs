@@ -18,11 +18,11 @@ use crate::types::{Protection, Trial, trial};
 /// What can be wished.
 #[derive(Clone, Copy)]
 pub(super) enum Wish {
-    /// That this host is protected.
+    /// This host is to be protected.
     Enable(Terms),
-    /// That what is on trial stays.
+    /// The trial is to stay.
     Confirm,
-    /// That it goes back to the clear.
+    /// It is to go back to the clear.
     Disable,
 }
 
@@ -65,7 +65,7 @@ impl Host {
         }
     }
 
-    /// Whether a wish is written where nothing of it is new: what came of the last attempt says nothing of this one.
+    /// Whether a wish is written though nothing of it is new: the end of the last attempt says nothing of this one.
     fn is_to_be_written(&self, wish: Wish) -> bool {
         match wish {
             Wish::Disable => true,
@@ -115,8 +115,8 @@ impl Host {
         }
     }
 
-    /// What the agent before this one, or the files before these, left undone. Nothing of it is new, and a full disk is
-    /// no reason to stay blocked.
+    /// Does what the agent before this one, or the files before these, left undone. Nothing of it is new, and a full
+    /// disk is no reason to stay blocked.
     pub(super) fn go_on(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
         let before = self.saved.clone();
         self.note_enable(now, system, Terms::default())?;

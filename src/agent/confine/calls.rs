@@ -190,7 +190,7 @@ pub(super) fn keep() -> Result<(), seccompiler::Error> {
     apply_filter(&program()?)
 }
 
-/// Where what is not in the list ends the agent: the C library has to hear that there is no clone3(2).
+/// A call that is not in the list ends the agent here: the C library has to hear that there is no clone3(2).
 #[cfg(feature = "fault-injection")]
 fn without_clone3() -> Result<BpfProgram, BackendError> {
     let rules = [(libc::SYS_clone3, Vec::new())].into();

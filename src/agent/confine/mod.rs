@@ -2,8 +2,8 @@
 //! outside: root's powers but two, files but their own, system calls but those that they use. Whoever takes such a
 //! process over gets no more than that. It is the process itself that does it, so it holds wherever it was started.
 //!
-//! Where a kernel lacks one of these, the log says so once, and the agent goes on: it protects the host, and what is
-//! given up protects the agent.
+//! Where a kernel lacks one of these, the log says so once, and the agent goes on: it protects the host, and the
+//! limits protect the agent.
 //!
 //! To give the agent something more: a file to read or write is one line in [`files`], a system call one in [`calls`].
 

@@ -101,7 +101,7 @@ impl Core {
         outcome
     }
 
-    /// Takes a change that the kernel has made into what is known of it.
+    /// Notes a change that the kernel has made.
     fn record(&mut self, now: Instant, scope: Scope, op: &Op) {
         tracing::debug!("{op}");
         self.known.record(scope, op);

@@ -34,7 +34,7 @@ impl Core {
         }
     }
 
-    /// The same for a core that is off, of which nobody has heard: it begins without keys.
+    /// The same for a new core that is off: it begins without keys.
     pub fn begin_cut(&mut self, why: &'static str) {
         self.cut = Some(why);
     }

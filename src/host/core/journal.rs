@@ -32,7 +32,7 @@ impl News {
     /// No pair goes to the clear or stops working, or comes back from there, in silence. What it is, and why.
     pub(super) fn of(was: RowState, state: RowState, why: Option<ToldReason>) -> Option<(Self, String)> {
         let trouble = why.clone().filter(|(code, _)| *code != ReasonCode::InProgress);
-        // Of hosts that do not answer there is one line for all (`absent`).
+        // Hosts that do not answer have one line together (`absent`).
         let silent = why.as_ref().is_some_and(|(code, _)| *code == ReasonCode::NoAnswer);
         match (was, state) {
             _ if was == state => None,

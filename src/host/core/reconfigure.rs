@@ -44,8 +44,8 @@ impl Core {
         SchemeChange { replaced: outdated.into_iter().filter(stays).collect(), plan }
     }
 
-    /// What [`Core::reconfigure`] with `scheme` would change in a kernel that holds `actual`. Of the pairs that
-    /// stay, SAs for which `other` is true get successors in any case.
+    /// What [`Core::reconfigure`] with `scheme` would change in a kernel that holds `actual`. SAs of pairs that
+    /// stay get successors where `other` is true.
     pub fn preview(
         &self,
         now: Instant,

@@ -71,7 +71,7 @@ impl Core {
         let heeded = self.pairs.get(pair).is_some_and(heeded);
         let is_news = !heeded || self.fail(now, pair, cause);
         if !hearsay && code == ReasonCode::NoAnswer {
-            // Of hosts that do not answer there is one line for all.
+            // Hosts that do not answer have one line together.
             self.absent.note(now, pair, true);
             return;
         }
@@ -124,7 +124,7 @@ impl Core {
         self.absent.note(now, pair, false);
         let child =
             Child::new(&new, token, report.as_ref(), self.scheme.replay_window, self.scheme.limits_of(pair));
-        // A key lives once: that of an SA which is there already is not used again.
+        // A key lives once: the key of an SA that is there already is not used again.
         let ahead = self.pairs.get(pair).is_some_and(|machine| machine.is_ahead(in_spi));
         let inbound = (!ahead).then(|| (SaId::of(pair, Direction::In, in_spi), new.in_key));
         let outbound = (SaId::of(pair, Direction::Out, new.out_spi), new.out_key);
@@ -194,8 +194,8 @@ impl Core {
                 self.line(pair).debug("both ends use new keys");
             }
             Order::Probe { sa, probe } => {
-                // To where words go, too: what is read in the order in which it came proves something. IKE moves to
-                // the other port with ESP.
+                // The port of reports, too: they and probes are read in the order in which they came, which proves
+                // something. IKE moves to the other port with ESP.
                 let port = if sa.encapsulation.is_some() { self.scheme.nat_port } else { self.scheme.port };
                 let remote = SocketAddr::new(pair.remote, port);
                 self.probes.push_back(ProbeDatagram {

@@ -29,7 +29,7 @@ pub(super) struct Measured {
     child: Spi,
     found: PathMtu,
     at: Instant,
-    /// The last search found nothing, and what is known is from one before.
+    /// The last search found nothing; the size is from one before.
     in_vain: bool,
 }
 
@@ -171,8 +171,8 @@ impl Core {
     }
 }
 
-/// Those that have waited for longest since they were measured, and before them those that never were: with thousands
-/// of pairs there is always one that is to be measured again.
+/// Chooses children that were never measured, and then the ones that were longest ago: with thousands of pairs there is
+/// always one to be measured again.
 fn choose(mut wanted: Vec<(Option<Instant>, Pair, Spi)>, most: usize) -> Vec<(Pair, Spi)> {
     wanted.sort_unstable();
     wanted.into_iter().take(most).map(|(_, pair, child)| (pair, child)).collect()

@@ -34,7 +34,7 @@ impl Core {
         Some(self.absent.take_news(now)?.iter().map(|pair| (*pair, state(pair))).collect())
     }
 
-    /// What has changed since the last call of what is remembered.
+    /// What has changed of the saved state since the last call.
     pub fn poll_persist(&mut self) -> Option<Persist> {
         self.persist.take()
     }
