@@ -284,7 +284,7 @@ impl Engine {
     }
 
     /// Tries to key `pair` without a pause: neither for failures before, nor for the peer, which might begin. A pair
-    /// that is `missed`, as it was sealed, goes before others.
+    /// that is `missed` goes before others.
     pub fn hurry(&mut self, now: Instant, pair: Pair, missed: bool) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         if missed {
