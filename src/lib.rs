@@ -10,6 +10,7 @@
 //! config   READS    the file: its grammar, what is wrong with it, what another one changes. Touches nothing
 //! protect  DECIDES  staged transitions of each pair, what its ends tell each other; plan: (desired, actual) -> ordered
 //!                   changes. Touches nothing
+//! roster   DECIDES  who belongs to a cluster and what all of it is to do: a set of signed entries. Touches nothing
 //! store    KEEPS    what survives, and the operator's files. Touches files
 //! observe  TELLS    status, progress, problems and reasons in words. Touches nothing
 //! control  NOUNS    what the command line and the agent say to each other. Touches nothing
@@ -20,9 +21,10 @@
 //! cli      ASKS     commands; knows the control protocol, and reads `machine` and `xfrm`
 //! ```
 //! Imports go one way: `types` <- `identity` <- `config` <- `store` <- `observe` <- `control`; `types` and `identity`
-//! <- `ike`; `types` and `config` <- `protect`; `types` <- {`machine`, `xfrm`}; {`ike`, `protect`} <- `host` <- `agent`,
-//! which knows all but `cli`; all but the deciders <- `cli`. Of the deciders `observe` knows `reason` alone: it turns why
-//! they fail into words. `tests/layering.rs` enforces it, and what each room may touch.
+//! <- `ike`; `types` and `config` <- `protect`; `types` and `identity` <- `roster`; `types` <- {`machine`, `xfrm`};
+//! {`ike`, `protect`} <- `host` <- `agent`, which knows all but `cli`; all but the deciders <- `cli`. Of the deciders
+//! `observe` knows `reason` alone: it turns why they fail into words. `tests/layering.rs` enforces it, and what each room
+//! may touch.
 //!
 //! # Invariants, and the tests that would catch their loss
 //! 1. **Sealed means sealed.** A sealed pair is protected or dropped after every prefix of every sequence
@@ -69,6 +71,7 @@ pub mod ike;
 pub mod machine;
 pub mod observe;
 pub mod protect;
+pub mod roster;
 pub mod store;
 pub mod types;
 pub mod xfrm;

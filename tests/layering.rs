@@ -130,12 +130,13 @@ const STORED: [&str; 3] = ["PairRecord", "Saved", "SavedError"];
 const TOLD: [&str; 1] = ["reason"];
 
 /// The rooms, from the ground up.
-const ROOMS: [Room; 13] = [
+const ROOMS: [Room; 14] = [
     Room { name: "types", knows: &[], touches: &[] },
     Room { name: "identity", knows: &["types"], touches: &[] },
     Room { name: "ike", knows: &["types", "identity"], touches: &[] },
     Room { name: "config", knows: &["types", "identity"], touches: &[] },
     Room { name: "protect", knows: &["types", "config"], touches: &[] },
+    Room { name: "roster", knows: &["types", "identity"], touches: &[] },
     Room { name: "store", knows: &["types", "identity", "config"], touches: &[Files, System] },
     Room {
         name: "observe",

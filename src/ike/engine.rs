@@ -283,8 +283,8 @@ impl Engine {
         self.hurry(now, pair, false);
     }
 
-    /// Tries to key `pair` without a pause: neither for failures before, nor for the peer, which might begin. A pair
-    /// that is `missed` goes before others.
+    /// What is lacking of `pair` is tried without a pause: neither for failures before, nor for the peer, which
+    /// might begin. One that is `missed`, as it was sealed, goes before others.
     pub fn hurry(&mut self, now: Instant, pair: Pair, missed: bool) {
         let Some(keep) = self.pairs.get_mut(&pair) else { return };
         if missed {

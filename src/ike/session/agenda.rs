@@ -41,7 +41,7 @@ impl Agenda {
         }
     }
 
-    /// The SA that was asked for was made.
+    /// What was asked was made.
     pub(super) fn succeeded(&mut self) {
         self.refusals = 0;
     }

@@ -52,7 +52,7 @@ pub struct Established {
     pub(super) agenda: Agenda,
     /// How often a request is sent.
     tries: u32,
-    /// When the session ends because the peer's proof is no longer taken.
+    /// What the peer has proven itself with is no longer taken: when the session ends.
     notice: Option<Instant>,
     /// When a NAT on this side is to be reminded of the way to the peer.
     keepalive_at: Option<Instant>,

@@ -1,0 +1,184 @@
+//! What commands sign: a statement, with how new it is and what it replaces.
+
+use std::collections::BTreeSet;
+
+use super::octets::{EntryId, Signer};
+use super::roster::Roster;
+use super::saying::{Gone, Matter, Rights, Saying, Statement, VERSION_MAX, Version};
+use crate::types::UnixTime;
+
+/// The most invites that are open at a time.
+pub const INVITES_MAX: usize = 64;
+/// The most names of entries that one entry lists: it has room for them.
+const KEPT_AT_MOST: usize = 60;
+
+/// Why nobody may sign it, or not this node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotEntitled {
+    /// The key is of no member.
+    #[error("this node is no member of the cluster")]
+    NoMember,
+    /// An admin has to sign it.
+    #[error("only an admin may do that; the admins are {}", .0.join(", "))]
+    NoAdmin(Vec<String>),
+    /// No such node is there.
+    #[error("there is no such node")]
+    NoNode,
+    /// Nobody could take it back.
+    #[error("this is the last admin: make another node an admin first (`hostseal admin add NODE`)")]
+    LastAdmin,
+    /// There are as many invites as there can be.
+    #[error("{INVITES_MAX} tokens are open: wait until some have expired")]
+    TooManyInvites,
+    /// Nothing newer can be said.
+    #[error("no newer version is possible")]
+    NoVersion,
+}
+
+impl Roster {
+    /// The statement by which the member with the key `by` says something now.
+    ///
+    /// # Errors
+    /// It may not say that.
+    pub fn draft(&self, by: Signer, says: Saying, now: UnixTime) -> Result<Statement, NotEntitled> {
+        let mut statement =
+            Statement { by, version: Version::default(), after: Vec::new(), basis: None, says };
+        if !matches!(statement.says, Saying::Join(_)) {
+            self.ensure_entitled(by, &statement.says)?;
+        }
+        match &statement.says {
+            Saying::Genesis(_)
+            | Saying::Join(_)
+            | Saying::Admission(_)
+            | Saying::Keys(_)
+            | Saying::Gone(_) => {
+                return Ok(statement);
+            }
+            Saying::Invite(_) => {
+                let open = |invited: &&super::Invited| invited.invite.expires.0 >= now.0;
+                if self.view().invites.iter().filter(open).count() >= INVITES_MAX {
+                    return Err(NotEntitled::TooManyInvites);
+                }
+            }
+            _ => {}
+        }
+        let matter = statement.matter();
+        if !matches!(matter, Matter::Invite | Matter::Node(None)) {
+            statement.after = self.heads(&matter);
+            statement.after.truncate(KEPT_AT_MOST);
+        }
+        let is_admin = by == self.view().recovery || self.is_admin(by);
+        let newest = self.newest_version(&matter);
+        (statement.version, statement.basis) = match (is_admin, &self.view().desired) {
+            (true, _) => (Version(newest.0 + 1, 0), None),
+            (false, None) => (Version(0, 1), None),
+            (false, Some(desired)) => {
+                let entry = self.get(desired.id).map(|entry| entry.statement());
+                let basis = entry.and_then(|entry| entry.basis);
+                let by_admin = (desired.version.0 > 0 && basis.is_none()).then_some(desired.id);
+                (Version(desired.version.0, desired.version.1 + 1), basis.or(by_admin))
+            }
+        };
+        let Version(a, n) = statement.version;
+        if a > VERSION_MAX || n > VERSION_MAX { Err(NotEntitled::NoVersion) } else { Ok(statement) }
+    }
+
+    /// The statements that take out a node, with what of all that it has said still counts.
+    ///
+    /// # Errors
+    /// `by` may not take it out, or it is not there.
+    pub fn removal(
+        &self,
+        by: Signer,
+        of: EntryId,
+        compromised: bool,
+        now: UnixTime,
+    ) -> Result<Vec<Statement>, NotEntitled> {
+        self.view().member(of).ok_or(NotEntitled::NoNode)?;
+        let gone = |kept| Saying::Gone(Gone { of, kept, compromised });
+        self.kept_in_parts(of).into_iter().map(|kept| self.draft(by, gone(kept), now)).collect()
+    }
+
+    /// The statements by which a node becomes an admin, or is none any more.
+    ///
+    /// # Errors
+    /// `by` may not say so, or it is not there.
+    pub fn rights(
+        &self,
+        by: Signer,
+        of: EntryId,
+        admin: bool,
+        now: UnixTime,
+    ) -> Result<Vec<Statement>, NotEntitled> {
+        self.view().member(of).ok_or(NotEntitled::NoNode)?;
+        let kept = if admin { vec![Vec::new()] } else { self.kept_in_parts(of) };
+        kept.into_iter().map(|kept| self.draft(by, Saying::Rights(Rights { of, admin, kept }), now)).collect()
+    }
+
+    /// What a node has said and goes on counting without it, in parts that fit into an entry; at least one.
+    fn kept_in_parts(&self, of: EntryId) -> Vec<Vec<EntryId>> {
+        let kept = self.kept(of);
+        let parts: Vec<Vec<EntryId>> = kept.chunks(KEPT_AT_MOST).map(<[EntryId]>::to_vec).collect();
+        if parts.is_empty() { vec![Vec::new()] } else { parts }
+    }
+
+    /// What a node has said and is in force: not what was replaced since, and no invite that nobody has used.
+    fn kept(&self, of: EntryId) -> Vec<EntryId> {
+        let view = self.view();
+        let unused: BTreeSet<EntryId> = view.invites.iter().map(|invited| invited.id).collect();
+        let basis = view.desired.as_ref().and_then(|desired| self.get(desired.id)?.statement().basis);
+        let in_force = |id: EntryId, statement: &Statement| match &statement.says {
+            Saying::Invite(_) => !unused.contains(&id),
+            Saying::Genesis(_) | Saying::Keys(_) | Saying::Admission(_) | Saying::Gone(_) => true,
+            _ => basis == Some(id) || self.is_newest(id, statement),
+        };
+        let said = self.said_by(of).filter(|entry| in_force(entry.id(), entry.statement()));
+        said.map(|entry| entry.id()).collect()
+    }
+
+    /// Whether nothing newer is said about the same: each first entry of a node is about something else.
+    fn is_newest(&self, id: EntryId, statement: &Statement) -> bool {
+        let matter = statement.matter();
+        matter == Matter::Node(None) || self.heads(&matter).contains(&id)
+    }
+
+    fn newest_version(&self, matter: &Matter) -> Version {
+        let about = self.in_order().map(|entry| (entry.id(), entry.statement()));
+        let counted = about.filter(|(id, entry)| self.counts(*id) && entry.matter() == *matter);
+        counted.map(|(_, entry)| entry.version).max().unwrap_or_default()
+    }
+
+    fn is_admin(&self, by: Signer) -> bool {
+        self.line_of(&by).and_then(|line| self.view().member(line)).is_some_and(|member| member.admin)
+    }
+
+    fn ensure_entitled(&self, by: Signer, says: &Saying) -> Result<(), NotEntitled> {
+        let view = self.view();
+        let is_last = |of: &EntryId| view.admins().all(|admin| admin.line == *of);
+        let takes = match says {
+            Saying::Gone(Gone { of, .. }) | Saying::Rights(Rights { of, admin: false, .. }) => Some(of),
+            _ => None,
+        };
+        let own = self.line_of(&by);
+        if by == view.recovery {
+            return if matches!(says, Saying::Gone(_) | Saying::Rights(_)) {
+                Ok(())
+            } else {
+                Err(self.not_admin())
+            };
+        }
+        let member = own.and_then(|own| view.member(own)).ok_or(NotEntitled::NoMember)?;
+        let is_own = matches!(says, Saying::Gone(gone) if gone.of == member.line);
+        let is_any = matches!(says, Saying::Keys(_) | Saying::Admission(_))
+            || matches!(says, Saying::Desired(desired) if desired.on);
+        if !member.admin && !is_any && !is_own {
+            return Err(self.not_admin());
+        }
+        if takes.is_some_and(is_last) { Err(NotEntitled::LastAdmin) } else { Ok(()) }
+    }
+
+    fn not_admin(&self) -> NotEntitled {
+        let names = self.view().admins().map(|admin| admin.site.name.to_string());
+        NotEntitled::NoAdmin(names.collect())
+    }
+}

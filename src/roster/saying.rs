@@ -1,0 +1,390 @@
+//! What an entry says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::octets::{EntryId, Signer};
+use crate::identity::{NotAKey, PublicKey};
+use crate::types::{Block, NodeName, UnixTime, node_name};
+
+/// Both halves of `(a, n)` are at most this.
+pub(super) const VERSION_MAX: u64 = 1 << 48;
+
+/// How new an entry is, among those of the same matter: compared from left to right. Only admins raise the first half;
+/// others copy it from an entry of an admin, so nobody else can outbid one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Version(pub u64, pub u64);
+
+/// What is signed: who says what, and after what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statement {
+    /// Who says it.
+    pub by: Signer,
+    /// How new it is.
+    pub version: Version,
+    /// The entries that it replaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<EntryId>,
+    /// The admin's entry whose version it takes up, where no admin says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<EntryId>,
+    /// What it says.
+    pub says: Saying,
+}
+
+/// The public halves of a node's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// It signs entries with this one.
+    pub signing: Signer,
+    /// It proves itself with this one in IKE.
+    pub ike: Signer,
+}
+
+/// Where a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// What people call it.
+    pub name: NodeName,
+    /// Its addresses as others send to them.
+    pub addresses: Vec<IpAddr>,
+    /// Which of them stand for others on the node itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inside: BTreeMap<IpAddr, IpAddr>,
+}
+
+impl Site {
+    /// It has addresses, none of them twice or one that no host has alone; what stands for another one is one of them.
+    fn is_sound(&self) -> bool {
+        let listed: BTreeSet<&IpAddr> = self.addresses.iter().collect();
+        let inside: BTreeSet<&IpAddr> = self.inside.values().collect();
+        let unicast =
+            |address: &IpAddr| !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+        !listed.is_empty()
+            && listed.len() == self.addresses.len()
+            && inside.len() == self.inside.len()
+            && self.addresses.iter().all(unicast)
+            && self.inside.iter().all(|(listed_one, own)| {
+                listed.contains(listed_one) && unicast(own) && own.is_ipv4() == listed_one.is_ipv4()
+            })
+    }
+}
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Saying {
+    /// There is a cluster, and this is its first node, an admin.
+    Genesis(Genesis),
+    /// A node that does not speak for itself is there, or another one is elsewhere now. By an admin.
+    Node(Listed),
+    /// This node is there: it has used an invite. By that invite, with both keys of the node.
+    Join(Join),
+    /// A member has checked that the invite of a node that joins was not over.
+    Admission(Admission),
+    /// From now on a node signs and proves itself with these keys. By its signing key before.
+    Keys(Keys),
+    /// A node is an admin, or is none any more. By an admin or the recovery key.
+    Rights(Rights),
+    /// Whoever has the private half of this key may join. By an admin.
+    Invite(Invite),
+    /// The settings of all. By an admin.
+    Settings(ClusterSettings),
+    /// There is a new shared secret: not what it is. By an admin.
+    Secret(SecretEpoch),
+    /// The cluster is to be protected, or not. On: by any node; off: by an admin.
+    Desired(DesiredProtection),
+    /// Addresses that move between nodes. By an admin.
+    Floating(FloatingPlace),
+    /// A node or an invite is out for good. By an admin, the recovery key, or the node itself.
+    Gone(Gone),
+}
+
+/// The start of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Genesis {
+    /// What people call it.
+    pub cluster: String,
+    /// Its first node.
+    pub site: Site,
+    /// That node's keys.
+    pub keys: Keys,
+    /// The key that outranks all: it takes nodes out, and makes admins.
+    pub recovery: Signer,
+}
+
+/// What an admin says of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// The first entry of the node; `None` where this is it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<EntryId>,
+    /// Where it is.
+    pub site: Site,
+    /// It runs other software, and stays out of what members tell each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
+    /// Its public key for IKE, as long as it has not joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ike: Option<IkeKey>,
+}
+
+/// What a node says that joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// Where it is.
+    pub site: Site,
+    /// Its keys.
+    pub keys: Keys,
+}
+
+/// The entry of a node that joins may count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admission {
+    /// That entry.
+    pub of: EntryId,
+}
+
+/// What a node may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rights {
+    /// The first entry of the node.
+    pub of: EntryId,
+    /// Whether it is an admin.
+    pub admin: bool,
+    /// What it has signed as an admin and still counts, where it is none any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<EntryId>,
+}
+
+/// Who may join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invite {
+    /// The public half of the key in the token.
+    pub key: Signer,
+    /// The name that the node gets; `None` for any that is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<NodeName>,
+    /// The node without keys that joins by it; `None` for a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<EntryId>,
+    /// The node will be an admin.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub admin: bool,
+    /// The last second in which a member admits the node.
+    pub expires: Seconds,
+    /// The networks in which its addresses lie; none where any do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<AddressBlock>,
+    /// The addresses that it has; none where it may say them itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A public key for IKE of any kind that we know: in JSON it is the line that `hostseal key show` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IkeKey(pub PublicKey);
+
+impl TryFrom<String> for IkeKey {
+    type Error = NotAKey;
+
+    fn try_from(line: String) -> Result<Self, NotAKey> {
+        line.parse().map(Self)
+    }
+}
+
+impl From<IkeKey> for String {
+    fn from(key: IkeKey) -> Self {
+        key.0.to_string()
+    }
+}
+
+/// A block of addresses: in JSON it is text such as `10.0.0.0/16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AddressBlock(pub Block);
+
+impl TryFrom<String> for AddressBlock {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, &'static str> {
+        let block = text
+            .split_once('/')
+            .and_then(|(address, prefix)| Block::new(address.parse().ok()?, prefix.parse().ok()?));
+        block.map(Self).ok_or("not a block of addresses such as 10.0.0.0/16")
+    }
+}
+
+impl From<AddressBlock> for String {
+    fn from(network: AddressBlock) -> Self {
+        network.0.to_string()
+    }
+}
+
+/// Seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seconds(pub u64);
+
+impl From<UnixTime> for Seconds {
+    fn from(time: UnixTime) -> Self {
+        Self(time.0)
+    }
+}
+
+/// The settings of all nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSettings {
+    /// The sections `[keying]`, `[esp]`, `[protection]` and `[kms]` of a file, as text.
+    pub toml: String,
+}
+
+/// A shared secret, by what all may know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretEpoch {
+    /// The how many-th it is.
+    pub epoch: u64,
+    /// Its fingerprint.
+    pub id: String,
+}
+
+/// Whether the cluster is to be protected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredProtection {
+    /// It is.
+    pub on: bool,
+    /// It goes back by itself, unless this is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<ClusterTrial>,
+    /// The entry of the trial that this one confirms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirms: Option<EntryId>,
+}
+
+/// What becomes of a trial that nobody confirms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterTrial {
+    /// Its length in seconds.
+    pub seconds: u64,
+    /// Whether the cluster was to be protected before.
+    pub before: bool,
+}
+
+/// Addresses that move together between nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FloatingPlace {
+    /// What people call them.
+    pub name: NodeName,
+    /// The addresses; none where there are none any more.
+    pub addresses: Vec<IpAddr>,
+    /// The first entries of the nodes that may have them.
+    pub nodes: Vec<EntryId>,
+}
+
+/// What is out for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gone {
+    /// The first entry of a node, or an invite.
+    pub of: EntryId,
+    /// What it has signed and still counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<EntryId>,
+    /// Its keys may be in other hands: it is told nothing, and its addresses are blocked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compromised: bool,
+}
+
+/// What entries are about: of those that are about the same, the newest counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Matter {
+    /// Which node there is, by its first entry; `None` where an entry of an admin is a first one.
+    Node(Option<EntryId>),
+    /// Who uses this invite.
+    Join(Signer),
+    /// Who admits this node.
+    Admission(EntryId),
+    /// What follows these keys.
+    Keys(Signer),
+    /// What this node may do.
+    Rights(EntryId),
+    /// Who may join.
+    Invite,
+    /// The settings.
+    Settings,
+    /// The secret.
+    Secret,
+    /// Whether the cluster is to be protected.
+    Desired,
+    /// Where these addresses may be.
+    Floating(NodeName),
+    /// What is out.
+    Gone(EntryId),
+}
+
+impl Statement {
+    /// What it is about.
+    pub fn matter(&self) -> Matter {
+        match &self.says {
+            Saying::Genesis(_) => Matter::Node(None),
+            Saying::Node(listed) => Matter::Node(listed.line),
+            Saying::Join(_) => Matter::Join(self.by),
+            Saying::Admission(admission) => Matter::Admission(admission.of),
+            Saying::Keys(_) => Matter::Keys(self.by),
+            Saying::Rights(rights) => Matter::Rights(rights.of),
+            Saying::Invite(_) => Matter::Invite,
+            Saying::Settings(_) => Matter::Settings,
+            Saying::Secret(_) => Matter::Secret,
+            Saying::Desired(_) => Matter::Desired,
+            Saying::Floating(floating) => Matter::Floating(floating.name.clone()),
+            Saying::Gone(gone) => Matter::Gone(gone.of),
+        }
+    }
+
+    /// Who signs it: who says it, and the keys that it makes known. Nobody can so pass the key of another off as its own.
+    pub fn signers(&self) -> Vec<Signer> {
+        match &self.says {
+            Saying::Genesis(Genesis { keys, recovery, .. }) => vec![self.by, keys.ike, *recovery],
+            Saying::Join(Join { keys, .. }) | Saying::Keys(keys) => vec![self.by, keys.signing, keys.ike],
+            Saying::Invite(invite) => vec![self.by, invite.key],
+            _ => vec![self.by],
+        }
+    }
+
+    /// The sites that it names, and the names.
+    pub(super) fn is_sound(&self) -> bool {
+        let named = |name: &NodeName| !name.as_str().is_empty() && node_name::checked(name.as_str()).is_ok();
+        let sited = |site: &Site| named(&site.name) && site.is_sound();
+        let Version(a, n) = self.version;
+        let sound = match &self.says {
+            Saying::Genesis(genesis) => {
+                self.by == genesis.keys.signing
+                    && node_name::checked(&genesis.cluster).is_ok()
+                    && sited(&genesis.site)
+            }
+            Saying::Node(listed) => sited(&listed.site),
+            Saying::Join(join) => sited(&join.site),
+            Saying::Invite(invite) => invite.name.as_ref().is_none_or(named),
+            Saying::Floating(floating) => named(&floating.name),
+            _ => true,
+        };
+        sound && a <= VERSION_MAX && n <= VERSION_MAX
+    }
+}

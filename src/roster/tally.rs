@@ -1,0 +1,276 @@
+//! Whose entries count: who is in, by whom, and which keys are whose.
+//!
+//! Everything follows from the first entry, round by round: a round finds the entries that what the rounds before have
+//! found allows. So the order in which entries came plays no part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::entry::SignedEntry;
+use super::octets::{EntryId, Signer};
+use super::saying::{Invite, Join, Matter, Saying, Site, Statement};
+use super::withdrawn::Withdrawn;
+
+/// The entries of a roster.
+pub(super) type Entries = BTreeMap<EntryId, SignedEntry>;
+
+/// How often a node can change its keys.
+pub const KEYS_MAX: u32 = 64;
+
+/// Whose a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyHolder {
+    /// The key that was printed when the cluster was founded.
+    Recovery,
+    /// This invite's.
+    Invite(EntryId),
+    /// A node's, by its first entry, and after so many others.
+    Node(EntryId, u32),
+}
+
+/// A node, from its first entry on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NodeLine {
+    /// The entries by which it has joined: more than one where an invite was used twice.
+    pub joins: BTreeSet<EntryId>,
+    /// It is an admin by how it came.
+    pub begins_as_admin: bool,
+}
+
+/// What counts.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// The entries that count, each with the round in which that was found.
+    counted: BTreeMap<EntryId, u32>,
+    /// The entries of nodes that join and were admitted by a member.
+    admitted: BTreeSet<EntryId>,
+    holders: BTreeMap<Signer, KeyHolder>,
+    lines: BTreeMap<EntryId, NodeLine>,
+    /// The lines that are admins, each with the round in which that was found.
+    admins: BTreeMap<EntryId, u32>,
+}
+
+/// What nobody has taken back: the rights of who was an admin ever, and those who are gone.
+pub(super) fn without_withdrawals(entries: &Entries) -> Tally {
+    Tally::find(entries, None)
+}
+
+impl Tally {
+    /// What counts where `withdrawn` was taken back; where nothing was, all rights that were ever given are had.
+    pub fn find(entries: &Entries, withdrawn: Option<&Withdrawn>) -> Self {
+        let mut tally = Self::default();
+        for round in 0.. {
+            let judge = |(id, entry): (&EntryId, &SignedEntry)| {
+                let new = !tally.counted.contains_key(id);
+                (new && tally.allows(entries, *id, entry.statement(), withdrawn)).then_some(*id)
+            };
+            let found: Vec<EntryId> = entries.iter().filter_map(judge).collect();
+            if found.is_empty() {
+                return tally;
+            }
+            for id in found {
+                let entry = entries.get(&id).map(SignedEntry::statement);
+                entry.into_iter().for_each(|entry| tally.count(entries, round, id, entry, withdrawn));
+            }
+        }
+        tally
+    }
+
+    /// Whether an entry counts.
+    pub fn counts(&self, id: EntryId) -> bool {
+        self.counted.contains_key(&id)
+    }
+
+    /// The entries that count, those first that others follow from.
+    pub fn in_order(&self) -> Vec<EntryId> {
+        let mut counted: Vec<(u32, EntryId)> = self.counted.iter().map(|(id, round)| (*round, *id)).collect();
+        counted.sort_unstable();
+        counted.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Whose `signer` is.
+    pub fn holder(&self, signer: &Signer) -> Option<KeyHolder> {
+        self.holders.get(signer).copied()
+    }
+
+    /// The node whose key `signer` is.
+    pub fn line_of(&self, signer: &Signer) -> Option<EntryId> {
+        match self.holder(signer)? {
+            KeyHolder::Node(line, _) => Some(line),
+            KeyHolder::Recovery | KeyHolder::Invite(_) => None,
+        }
+    }
+
+    /// The nodes that were ever in, by their first entries.
+    pub fn lines(&self) -> impl Iterator<Item = (EntryId, &NodeLine)> {
+        self.lines.iter().map(|(id, line)| (*id, line))
+    }
+
+    /// The node with this first entry.
+    pub fn line(&self, id: EntryId) -> Option<&NodeLine> {
+        self.lines.get(&id)
+    }
+
+    /// Whether the node is an admin.
+    pub fn is_admin(&self, line: EntryId) -> bool {
+        self.admins.contains_key(&line)
+    }
+
+    /// The admins, the most senior first.
+    pub fn by_seniority(&self) -> Vec<EntryId> {
+        let mut admins: Vec<(u32, EntryId)> =
+            self.admins.iter().map(|(line, round)| (*round, *line)).collect();
+        admins.sort_unstable();
+        admins.into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// Whether who signed the entry may say what it says, as far as is known.
+    pub fn allows(
+        &self,
+        entries: &Entries,
+        id: EntryId,
+        entry: &Statement,
+        withdrawn: Option<&Withdrawn>,
+    ) -> bool {
+        if let Saying::Genesis(_) = entry.says {
+            return true;
+        }
+        if withdrawn.is_some_and(|withdrawn| withdrawn.is_undecided(id, entry)) {
+            return false;
+        }
+        match self.holder(&entry.by) {
+            None => false,
+            Some(KeyHolder::Recovery) => matches!(entry.says, Saying::Rights(_) | Saying::Gone(_)),
+            Some(KeyHolder::Invite(invite)) => {
+                withdrawn.is_none_or(|withdrawn| withdrawn.leaves_join(invite, &entry.by, id))
+                    && self.admitted.contains(&id)
+                    && self.is_invited(entries, invite, entry)
+            }
+            Some(KeyHolder::Node(line, after)) => {
+                withdrawn.is_none_or(|withdrawn| withdrawn.leaves(line, id))
+                    && self.node_may(entries, line, after, id, entry, withdrawn)
+            }
+        }
+    }
+
+    fn node_may(
+        &self,
+        entries: &Entries,
+        line: EntryId,
+        after: u32,
+        id: EntryId,
+        entry: &Statement,
+        withdrawn: Option<&Withdrawn>,
+    ) -> bool {
+        let kept = || withdrawn.is_some_and(|withdrawn| withdrawn.keeps(line, id));
+        let entitled = self.is_admin(line) || kept();
+        match &entry.says {
+            Saying::Keys(_) => after < KEYS_MAX,
+            Saying::Admission(admission) => entries.contains_key(&admission.of),
+            Saying::Gone(gone) if gone.of == line => true,
+            Saying::Desired(desired) if desired.on && !entitled => self.takes_up(entries, entry),
+            Saying::Node(listed) => entitled && listed.line.is_none_or(|line| self.lines.contains_key(&line)),
+            Saying::Genesis(_) | Saying::Join(_) => false,
+            _ => entitled,
+        }
+    }
+
+    /// Whether the version of who is no admin rests on one of an admin.
+    fn takes_up(&self, entries: &Entries, entry: &Statement) -> bool {
+        let Some(basis) = entry.basis else { return entry.version.0 == 0 };
+        let of = entries.get(&basis).map(SignedEntry::statement);
+        self.counts(basis)
+            && of.is_some_and(|of| {
+                of.matter() == Matter::Desired && of.basis.is_none() && of.version.0 == entry.version.0
+            })
+    }
+
+    /// Whether the entry can come to count: a node that joins is not admitted before its entry is there.
+    pub fn can_allow(&self, entries: &Entries, id: EntryId, entry: &Statement) -> bool {
+        match self.holder(&entry.by) {
+            Some(KeyHolder::Invite(invite)) => self.is_invited(entries, invite, entry),
+            _ => self.allows(entries, id, entry, None),
+        }
+    }
+
+    /// Whether an invite is for this node.
+    fn is_invited(&self, entries: &Entries, invite: EntryId, entry: &Statement) -> bool {
+        let Saying::Join(join) = &entry.says else { return false };
+        let Some(Saying::Invite(invite)) = entries.get(&invite).map(|entry| &entry.statement().says) else {
+            return false;
+        };
+        let line = invite.line.is_none_or(|line| self.lines.contains_key(&line));
+        line && invites(invite, &join.site)
+    }
+
+    /// Takes what follows from an entry that counts.
+    fn count(
+        &mut self,
+        entries: &Entries,
+        round: u32,
+        id: EntryId,
+        entry: &Statement,
+        withdrawn: Option<&Withdrawn>,
+    ) {
+        self.counted.insert(id, round);
+        match &entry.says {
+            Saying::Genesis(genesis) => {
+                self.holders.insert(genesis.recovery, KeyHolder::Recovery);
+                self.holders.insert(genesis.keys.signing, KeyHolder::Node(id, 0));
+                self.begin(round, id, true, withdrawn);
+            }
+            Saying::Node(listed) if listed.line.is_none() => self.begin(round, id, false, withdrawn),
+            Saying::Invite(invite) => {
+                self.holders.entry(invite.key).or_insert(KeyHolder::Invite(id));
+            }
+            Saying::Admission(admission) => {
+                self.admitted.insert(admission.of);
+            }
+            Saying::Join(join) => self.join(entries, round, id, (entry.by, join), withdrawn),
+            Saying::Keys(keys) => {
+                if let Some(KeyHolder::Node(line, after)) = self.holder(&entry.by) {
+                    self.holders.entry(keys.signing).or_insert(KeyHolder::Node(line, after + 1));
+                }
+            }
+            // Where nothing is decided, who was an admin ever is one.
+            Saying::Rights(rights) if withdrawn.is_none() && rights.admin => {
+                self.admins.entry(rights.of).or_insert(round);
+            }
+            _ => {}
+        }
+    }
+
+    fn join(
+        &mut self,
+        entries: &Entries,
+        round: u32,
+        id: EntryId,
+        (by, join): (Signer, &Join),
+        withdrawn: Option<&Withdrawn>,
+    ) {
+        let Some(KeyHolder::Invite(invite)) = self.holder(&by) else { return };
+        let Some(Saying::Invite(invite)) = entries.get(&invite).map(|entry| &entry.statement().says) else {
+            return;
+        };
+        let line = invite.line.unwrap_or(id);
+        self.begin(round, line, invite.admin, withdrawn);
+        self.lines.entry(line).or_default().joins.insert(id);
+        self.holders.entry(join.keys.signing).or_insert(KeyHolder::Node(line, 0));
+    }
+
+    fn begin(&mut self, round: u32, line: EntryId, admin: bool, withdrawn: Option<&Withdrawn>) {
+        self.lines.entry(line).or_default().begins_as_admin |= admin;
+        let decided = withdrawn.and_then(|withdrawn| withdrawn.is_admin(line));
+        if decided.unwrap_or(admin) && withdrawn.is_none_or(|withdrawn| !withdrawn.is_gone(line)) {
+            self.admins.entry(line).or_insert(round);
+        }
+    }
+}
+
+/// Whether the invite is for a node there.
+fn invites(invite: &Invite, site: &Site) -> bool {
+    let within =
+        |address| invite.within.is_empty() || invite.within.iter().any(|net| net.0.contains(address));
+    let listed = |address| invite.addresses.is_empty() || invite.addresses.contains(address);
+    invite.name.as_ref().is_none_or(|name| *name == site.name)
+        && site.addresses.iter().all(|address| within(*address) && listed(address))
+}

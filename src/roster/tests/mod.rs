@@ -1,0 +1,8 @@
+//! Rosters under all that can be said to them: by members, by those who are none, in any order.
+
+mod attack;
+mod bounds;
+mod chaos;
+mod life;
+mod people;
+mod withdraw;
