@@ -39,12 +39,13 @@
 //! 5. **Secrets cannot print, clone or linger** (`identity::Secret`, `types::SaKey`, `agent::process`).
 //! 6. **Time and entropy are arguments** in every decider (`tests/layering.rs`).
 //! 7. **Bounded.** Every table, queue, retry and allocation that a packet can cause has a limit and a
-//!    counter (`ike::tests::bounds`, `ike::tests::abuse`, `agent::control`, and the lab under floods).
+//!    counter (`ike::tests::bounds`, `ike::tests::abuse`, `ike::tests::join`, `agent::control`, and the lab under
+//!    floods).
 //! 8. **Counters never go backwards** (`host::accounts`, `host::sim::cluster`, and the lab).
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
 //! 10. **No key of an unproven party reaches the kernel** of a sealed pair (`protect::tests::unproven`; the
 //!     simulated kernel refuses one after any prefix, `host::sim::imposter`; the fuzz target `engine`; and the
-//!     lab, where somebody answers in a member's place).
+//!     lab, where somebody answers in a member's place). None comes out of a control IKE SA (`ike::tests::control`).
 //! 11. **What comes out of an SA is its peer's.** Every SA carries the selector of its two addresses
 //!     (`xfrm::tests::golden`, `host::sim::reconfigure`, and the lab with attackers).
 //! 12. **Status never says better than the kernel is**, and never worse. It is read, not inferred

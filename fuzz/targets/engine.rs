@@ -190,6 +190,7 @@ impl End {
             jitter: Duration::ZERO,
             about: Arc::default(),
             first: |token, _| token.to_vec(),
+            control: None,
         };
         let mut engine = Engine::new(settings, Box::new(Seeded(seed)));
         let (pair, takes_ahead) = (Pair { local, remote }, choice % 2 == 1);

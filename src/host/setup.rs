@@ -109,6 +109,7 @@ impl Setup {
             about: self.about(secrets).to_bytes().into(),
             first: |token, now| Report::first(token).to_octets(now),
             jitter: jitter(self.config.pairs(&self.node).len()),
+            control: None,
         }
     }
 

@@ -155,6 +155,14 @@ impl Proof {
         }
     }
 
+    /// The key, where it was made with a key that was known.
+    pub fn key(&self) -> Option<&PublicKey> {
+        match self {
+            Proof::Key(key) => Some(key),
+            Proof::Secret(_) | Proof::Certified(_) => None,
+        }
+    }
+
     /// When it is over by itself, where it is.
     pub fn until(&self) -> Option<UnixTime> {
         match self {

@@ -101,6 +101,11 @@ impl PublicKey {
         parsed.map(|_| key).map_err(|_| NotAKey::Public)
     }
 
+    /// Its SubjectPublicKeyInfo in DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     /// Its kind.
     pub fn kind(&self) -> KeyKind {
         self.kind

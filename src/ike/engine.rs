@@ -16,13 +16,13 @@ use crate::ike::limits::{
     TRIES_FAREWELL,
 };
 use crate::ike::outbox::{Cx, FailureScope, Outbox};
-use crate::ike::path::Path;
+use crate::ike::path::{Bond, Path};
 use crate::ike::session::established::Established;
 use crate::ike::session::life::Life;
 use crate::ike::session::nat::{Content, Nat, wrap};
 use crate::ike::session::pending::Task;
 use crate::ike::wire::{Message, Payload};
-use crate::ike::{Entropy, Event, Octets, Posture, Settings, Topic, Transmit};
+use crate::ike::{Entropy, Event, Octets, Posture, Purpose, Settings, Topic, Transmit};
 use crate::types::{EncapsulationMode, Method, Pair, Spi, UnixTime};
 use drawn::Drawn;
 use keep::{Keep, Lack};
@@ -39,7 +39,7 @@ use vain::Vain;
 pub struct Engine {
     pub(super) settings: Settings,
     entropy: Drawn,
-    pub(super) pairs: HashMap<Pair, Keep>,
+    pub(super) pairs: HashMap<Bond, Keep>,
     /// The pairs that may be kept some day.
     listed: BTreeSet<Pair>,
     table: Table,
@@ -85,6 +85,7 @@ macro_rules! cx {
 mod adjust;
 mod admission;
 pub(super) mod budget;
+mod control;
 mod drawn;
 mod expiry;
 pub(super) mod keep;
@@ -143,17 +144,21 @@ impl Engine {
     /// Keeps `pair` keyed from now on, or only answers its peer. Saying it again changes nothing.
     pub fn keep(&mut self, now: Instant, pair: Pair, posture: Posture) {
         self.now = Some(now);
+        self.keep_bond(now, pair.into(), posture);
+    }
+
+    fn keep_bond(&mut self, now: Instant, bond: Bond, posture: Posture) {
         let Self { pairs, entropy, .. } = self;
         let new = || Keep::new(posture, Life::begin(entropy));
-        pairs.entry(pair).or_insert_with(new).posture = posture;
-        self.reconsider(now, pair);
+        pairs.entry(bond).or_insert_with(new).posture = posture;
+        self.reconsider(now, bond);
     }
 
     /// Begins anew with `pair`: silently drops all sessions, as another agent that takes over does. The peer
     /// learns of it from the next one.
     pub fn begin_anew(&mut self, now: Instant, pair: Pair) {
         self.now = Some(now);
-        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        let Some(keep) = self.pairs.get_mut(&pair.into()) else { return };
         keep.life = Life::begin(&mut self.entropy);
         std::mem::take(&mut keep.sessions).into_iter().for_each(|key| self.table.remove(key));
         self.reconsider(now, pair);
@@ -180,9 +185,13 @@ impl Engine {
     /// Ends all sessions of `pair`, telling the peer, and ignores its datagrams from now on, except those
     /// that end the sessions.
     pub fn forget(&mut self, now: Instant, pair: Pair) {
+        self.forget_bond(now, pair.into());
+    }
+
+    fn forget_bond(&mut self, now: Instant, bond: Bond) {
         self.now = Some(now);
-        let Some(keep) = self.pairs.remove(&pair) else { return };
-        self.table.move_timer(pair, keep.next_try.map(|(at, _)| at), None);
+        let Some(keep) = self.pairs.remove(&bond) else { return };
+        self.table.move_timer(bond, keep.next_try.map(|(at, _)| at), None);
         for key in keep.sessions {
             self.work_on(now, key, |session, _| match session {
                 Session::Established(mut state) => {
@@ -198,7 +207,7 @@ impl Engine {
     pub fn abandon(&mut self, now: Instant, pair: Pair) {
         self.now = Some(now);
         self.sessions_of(pair).into_iter().for_each(|key| self.drop_session(now, key));
-        if let Some(keep) = self.pairs.remove(&pair) {
+        if let Some(keep) = self.pairs.remove(&pair.into()) {
             self.table.move_timer(pair, keep.next_try.map(|(at, _)| at), None);
         }
     }
@@ -207,7 +216,7 @@ impl Engine {
     /// what it knows of that address is void (INITIAL_CONTACT, RFC 7296 section 2.4). `missed` as in [`Engine::hurry`].
     pub fn arrive(&mut self, now: Instant, pair: Pair, missed: bool) {
         self.keep(now, pair, Posture::Active);
-        if let Some(keep) = self.pairs.get_mut(&pair) {
+        if let Some(keep) = self.pairs.get_mut(&pair.into()) {
             keep.arrived = true;
         }
         self.hurry(now, pair, missed);
@@ -216,7 +225,7 @@ impl Engine {
     /// The kernel's answer to [`Event::ChildAgreed`]: the SAs are installed, or they could not be. As
     /// responder the peer gets its answer only after this.
     pub fn child_installed(&mut self, now: Instant, pair: Pair, in_spi: Spi, ok: bool) {
-        if let Some(keep) = self.pairs.get_mut(&pair).filter(|_| ok) {
+        if let Some(keep) = self.pairs.get_mut(&pair.into()).filter(|_| ok) {
             keep.child_established();
         }
         self.with_child(now, pair, in_spi, |session, cx| session.child_installed(cx, in_spi, ok));
@@ -229,6 +238,8 @@ impl Engine {
         let tell = |session: &mut Established| session.tell(now, topic, octets.clone());
         match topic {
             Topic::Session => self.with_each(now, pair, tell),
+            Topic::Control => self.with_each(now, Bond { pair, purpose: Purpose::Control }, tell),
+            Topic::Join => self.with_each(now, Bond { pair, purpose: Purpose::Join }, tell),
             Topic::Child(in_spi) => self.with_child(now, pair, in_spi, |session, _| tell(session)),
         }
     }
@@ -274,26 +285,33 @@ impl Engine {
     /// what failed meanwhile is tried again without a pause. The peer may have given up what we still hold.
     pub fn path_is_back(&mut self, now: Instant, pair: Pair) {
         self.now = Some(now);
-        for key in self.sessions_of(pair) {
-            self.work_on(now, key, |mut session, _| {
-                session.path_is_back(now);
-                Some(session)
-            });
+        for purpose in [Purpose::Data, Purpose::Control, Purpose::Join] {
+            let bond = Bond { pair, purpose };
+            for key in self.sessions_of(bond) {
+                self.work_on(now, key, |mut session, _| {
+                    session.path_is_back(now);
+                    Some(session)
+                });
+            }
+            self.hurry_bond(now, bond, false);
         }
-        self.hurry(now, pair, false);
     }
 
     /// What is lacking of `pair` is tried without a pause: neither for failures before, nor for the peer, which
     /// might begin. One that is `missed`, as it was sealed, goes before others.
     pub fn hurry(&mut self, now: Instant, pair: Pair, missed: bool) {
-        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        self.hurry_bond(now, pair.into(), missed);
+    }
+
+    fn hurry_bond(&mut self, now: Instant, bond: Bond, missed: bool) {
+        let Some(keep) = self.pairs.get_mut(&bond) else { return };
         if missed {
             keep.standing = Standing::Known;
         }
         let before = keep.next_try.map(|(at, _)| at);
         keep.hurry(now, self.settings.jitter, &mut self.entropy);
         let after = keep.next_try.map(|(at, _)| at);
-        self.table.move_timer(pair, before, after);
+        self.table.move_timer(bond, before, after);
     }
 
     /// Traffic flows both ways on this child: the session that has it stays, the other sessions of the
@@ -333,7 +351,7 @@ impl Engine {
     /// ESP by itself does not get through between the hosts of `pair`. If the settings allow it and the peer takes
     /// it, ESP is tried in UDP, beside the SAs that serve. Says whether it is.
     pub fn encapsulate(&mut self, now: Instant, pair: Pair) -> bool {
-        let Some(keep) = self.pairs.get_mut(&pair) else { return false };
+        let Some(keep) = self.pairs.get_mut(&pair.into()) else { return false };
         keep.esp_blocked = true;
         self.reconsider(now, pair);
         self.settings.encapsulation == EncapsulationMode::Auto
@@ -395,7 +413,7 @@ impl Engine {
         {
             match due {
                 Due::Session(key) => self.work_on(now, key, |session, cx| session.handle_timeout(cx)),
-                Due::Pair(pair) => self.try_now(now, pair),
+                Due::Pair(bond) => self.try_now(now, bond),
             }
         }
         self.use_room(now);
@@ -432,8 +450,8 @@ impl Engine {
         let (at, due) = self.table.first_due()?;
         let reason = match due {
             Due::Session(key) => self.table.get(key).and_then(Session::deadline).map(|(_, reason)| reason),
-            Due::Pair(pair) => {
-                self.pairs.get(&pair).and_then(|keep| keep.next_try).map(|(_, lack)| match lack {
+            Due::Pair(bond) => {
+                self.pairs.get(&bond).and_then(|keep| keep.next_try).map(|(_, lack)| match lack {
                     Lack::Ike => "initiation of an IKE SA",
                     Lack::Child => "initiation of a child",
                     Lack::Proof => "initiation with the current proofs",
@@ -445,41 +463,41 @@ impl Engine {
     }
 
     /// Makes up for what a pair lacks.
-    fn try_now(&mut self, now: Instant, pair: Pair) {
-        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+    fn try_now(&mut self, now: Instant, bond: Bond) {
+        let Some(keep) = self.pairs.get_mut(&bond) else { return };
         let Some((at, lack)) = keep.next_try else { return };
         if lack == Lack::Child {
             keep.next_try = None;
-            self.table.move_timer(pair, Some(at), None);
+            self.table.move_timer(bond, Some(at), None);
             let is_in_use = |key: &SessionKey| self.established(*key).is_some_and(|it| !it.is_closing());
-            if let Some(newest) = self.sessions_of(pair).into_iter().rev().find(is_in_use) {
+            if let Some(newest) = self.sessions_of(bond).into_iter().rev().find(is_in_use) {
                 self.with_established(now, newest, |session, _| session.add_task(Task::NewChild));
             }
             return;
         }
         let later = keep.wait_for_turn(now, &mut self.knocks);
         keep.next_try = Some((later.unwrap_or(at), lack));
-        self.table.move_timer(pair, Some(at), later);
+        self.table.move_timer(bond, Some(at), later);
         if later.is_none() && !std::mem::replace(&mut keep.waits, true) {
-            self.knocks.wait(pair, keep.standing);
+            self.knocks.wait(bond, keep.standing);
         }
     }
 
     /// Begins the attempts that are due, as far as there is room.
     fn use_room(&mut self, now: Instant) {
         for _ in 0..BEGUN_AT_ONCE {
-            let Some(pair) = self.has_room_to_use(now).then(|| self.knocks.next()).flatten() else { return };
-            let Some(keep) = self.pairs.get_mut(&pair) else { continue };
+            let Some(bond) = self.has_room_to_use(now).then(|| self.knocks.next()).flatten() else { return };
+            let Some(keep) = self.pairs.get_mut(&bond) else { continue };
             keep.waits = false;
             // What it lacked may have come about, or be about to.
             if let Some((at, lack)) = keep.next_try
                 && at <= now
                 && lack != Lack::Child
             {
-                self.table.move_timer(pair, Some(at), None);
+                self.table.move_timer(bond, Some(at), None);
                 let sparse = keep.begin() || self.table.unanswered() >= INITIATING_MAX;
-                let attempt = Attempt { sparse, ..keep.attempt(&self.settings) };
-                self.initiate(now, pair, attempt);
+                let attempt = Attempt { sparse, ..keep.attempt(&self.settings, bond.purpose) };
+                self.initiate(now, bond, attempt);
             }
         }
     }
@@ -488,60 +506,65 @@ impl Engine {
         !self.knocks.is_empty() && self.table.taken_room() < self.late.room(now)
     }
 
-    fn initiate(&mut self, now: Instant, pair: Pair, attempt: Attempt) {
-        self.stop_listening(now, pair);
+    fn initiate(&mut self, now: Instant, bond: Bond, attempt: Attempt) {
+        self.stop_listening(now, bond);
+        let Bond { pair, purpose } = bond;
         let socket = |address| SocketAddr::new(address, self.settings.port);
         let nat = Nat::default();
-        let path = Path { pair, local: socket(pair.local), remote: socket(pair.remote), nat };
+        let path = Path { pair, purpose, local: socket(pair.local), remote: socket(pair.remote), nat };
         let mut cx = cx!(self, now);
-        let started = match cx.settings.method {
-            Method::Ike => AwaitInitResponse::start(&mut cx, path, attempt),
-            Method::Derived => AwaitResumeResponse::start(&mut cx, path, attempt),
+        let started = match (cx.settings.method, purpose) {
+            (Method::Derived, Purpose::Data) => AwaitResumeResponse::start(&mut cx, path, attempt),
+            _ => AwaitInitResponse::start(&mut cx, path, attempt),
         };
         match started {
             Ok(first) => {
                 let session = Session::Initiation(Box::new(Initiation::new(first)));
                 let key = self.table.insert(session, None);
-                self.add_session(pair, key);
+                self.add_session(bond, key);
             }
             Err(error) => cx.fail(pair, FailureScope::Ike, error),
         }
-        self.note_failures();
-        self.reconsider(now, pair);
+        self.note_failures(purpose);
+        self.reconsider(now, bond);
     }
 
     /// Plans what a pair lacks.
-    pub(super) fn reconsider(&mut self, now: Instant, pair: Pair) {
+    pub(super) fn reconsider(&mut self, now: Instant, bond: impl Into<Bond>) {
+        let bond = bond.into();
+        self.review_control(now, bond);
         let wall = self.wall(now);
-        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        let Some(keep) = self.pairs.get_mut(&bond) else { return };
         let sessions = || keep.sessions.iter().filter_map(|key| self.table.get(*key));
         let established = || sessions().filter_map(Session::established).filter(|it| !it.is_closing());
-        let lack = if established().any(Established::has_or_makes_child) {
-            let is_current = |it: &Established| it.basis().is_current(&self.settings, pair.remote, wall);
+        let is_on_its_way = |it: &Session| it.is_initiating() || it.introduced().is_some();
+        let lack = if established().any(Established::serves) {
+            let is_current = |it: &Established| it.is_current(&self.settings, wall);
             let fits = |it: &Established| it.is_encapsulated_as_wanted(&self.settings, keep.esp_blocked);
-            let serves = |it: &&Established| it.has_or_makes_child() && is_current(it) && !it.is_aged();
+            let serves = |it: &&Established| it.serves() && is_current(it) && !it.is_aged();
             let mut serving = established().filter(serves).peekable();
             let lack = match serving.peek() {
                 None => Some(Lack::Proof),
                 Some(_) => (!serving.any(fits)).then_some(Lack::Encapsulation),
             };
-            lack.filter(|_| !sessions().any(Session::is_initiating))
+            lack.filter(|_| !sessions().any(is_on_its_way))
         } else if established().next().is_some() {
             Some(Lack::Child)
-        } else if sessions().any(Session::is_initiating) {
+        } else if sessions().any(is_on_its_way) {
             None
         } else {
             Some(Lack::Ike)
         };
+        let lack = lack.filter(|_| self.settings.seeks(bond));
         // A session that the peer has begun gets its time, and no more: its address may be forged.
         let begun = sessions().filter_map(Session::half_open_since).min();
         let busy_until = begun.map(|begun| begun + SECOND_INITIATOR_WAIT);
         let before = keep.next_try.map(|(at, _)| at);
-        let first = self.settings.inside.initiates(pair);
+        let first = bond.purpose == Purpose::Join || self.settings.inside.initiates(bond.pair);
         keep.plan(now, first, lack, busy_until, self.settings.jitter, &mut self.entropy);
         let after = keep.next_try.map(|(at, _)| at);
         if before != after {
-            self.table.move_timer(pair, before, after);
+            self.table.move_timer(bond, before, after);
         }
     }
 }

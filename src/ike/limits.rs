@@ -26,7 +26,7 @@ pub(super) const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait after failures.
 pub(super) const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// How many times longer than after other failures the wait is for a peer to learn the current secret or
-/// key, while an IKE SA that rests on another one serves.
+/// key, while an IKE SA that rests on another one serves, or to know of control IKE SAs at all.
 pub(super) const PROOF_PATIENCE: u32 = 10;
 /// How far below its nominal length a wait after a failure is jittered, in percent.
 pub(super) const BACKOFF_JITTER: u32 = 50;
@@ -104,8 +104,18 @@ pub(super) const COOKIE_LENGTH: std::ops::RangeInclusive<usize> = 1..=64;
 /// How often an end behind a NAT reminds it of the way to the peer (RFC 3948 section 4).
 pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(20);
 
-/// Octets of what a peer may tell at once of a child, or of itself.
-pub(super) const TOLD_MAX: usize = 4096;
+/// Octets of what a peer may tell at once of a child, or of itself, and of its mark. All of it fits into a message, in
+/// fragments where it must: its user makes pages of what is longer.
+pub const TOLD_MAX: usize = 4096;
+
+/// So many joiners are let in at a time.
+pub const JOINERS_MAX: usize = 16;
+/// How long a joiner may be silent.
+pub(super) const JOINER_SILENCE: Duration = Duration::from_secs(60);
+/// And how long it may take in all.
+pub(super) const JOINER_LIFE: Duration = Duration::from_secs(600);
+/// How long a proven peer waits to be admitted: no longer than it asks.
+pub(super) const VERDICT_LIFE: Duration = Duration::from_secs(7);
 
 /// IKE SAs of one session: the one in use, and those that are on their way out.
 pub(super) const IKE_SAS_MAX: usize = 8;

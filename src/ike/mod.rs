@@ -39,6 +39,9 @@
 //! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures, CERTREQ where it takes
 //! certificates (a responder says it with IKE_SA_INIT), CERT where it has one.
 //!
+//! Beside the IKE SAs of a pair's traffic there may be *control* IKE SAs, which have no children, and whose ends prove
+//! themselves by public keys alone: `control` shows how they begin. All that follows is the same.
+//!
 //! # The verbs
 //! Every state machine here has these, and none reads a clock or draws a random number by itself:
 //! `handle_*(now, input)` takes something in; `poll_event()` says what happened, `poll_transmit()` what to
@@ -55,6 +58,8 @@
 //! RFC 9370  ML-KEM-768 after one of these, in IKE_INTERMEDIATE (RFC 9242) and IKE_FOLLOWUP_KE
 //! RFC 7383  fragments
 //! RFC 7427  signatures: Ed25519 (RFC 8420), ECDSA with P-256 and P-384; raw keys that both ends know, or X.509
+//! RFC 6023  IKE SAs without children: control IKE SAs, between hostseal peers alone
+//! RFC 7670  raw public keys in CERT: of whoever lets a joiner in, and nowhere else
 //! RFC 5723  resumption, with tickets that both ends compute: none is handed out or asked for
 //! RFC 3948  IKE and ESP on one UDP port
 //! ```
@@ -70,10 +75,12 @@
 //! handshake  from the first message to a session, which needs a proof that only `auth` can make
 //! engine     all sessions: who begins and when, which of several stays, what others can make it do within bounds
 //! ```
-//! Each knows those above it. Beside them: `reason` is what can go wrong, sorted by blame, `limits` every timeout and
-//! bound, `path` between which addresses a session talks, `outbox` what a state machine is handed besides its input.
+//! Each knows those above it. Beside them: `control` is what users know of control IKE SAs, `reason` is what can go
+//! wrong, sorted by blame, `limits` every timeout and bound, `path` between which addresses a session talks and what
+//! for, `outbox` what a state machine is handed besides its input.
 
 mod auth;
+mod control;
 mod crypto;
 #[cfg(any(test, fuzzing))]
 mod digest;
@@ -93,25 +100,28 @@ mod tests;
 mod wire;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use control::{ControlEvent, ControlSettings, ControlSummary, Purpose};
 #[cfg(any(test, fuzzing))]
 pub use digest::digest;
 pub use engine::Engine;
+pub use engine::table::SessionKey;
 pub use engine::unlisted::UnlistedInitiator;
 #[cfg(feature = "key-export")]
 pub use export::exported_keys;
 #[cfg(any(test, fuzzing))]
 pub use insider::{Draft, stop_tampering, tamper};
-pub use limits::DATAGRAM_MAX;
+pub use limits::{DATAGRAM_MAX, JOINERS_MAX, TOLD_MAX};
 pub use reason::{Failure, FailureCode};
 
 use crate::identity::{Credentials, Identity, Proof, Secret};
 use crate::types::{
     EncapsulationMode, EspProposal, IkeProposal, Inside, Method, NewChild, NewInbound, Pair, Proposals, Spi,
 };
+use path::Bond;
 
 /// Where random bytes come from: the operating system in production, a seed in simulation.
 pub trait Entropy {
@@ -161,10 +171,12 @@ pub struct Settings {
     /// Makes what a peer is told of a child while that is being agreed, of random octets that are the child's alone
     /// and that only its two ends get to know ([`Event::ChildAgreed`]).
     pub first: fn(token: [u8; 16], now: Instant) -> Vec<u8>,
+    /// What control IKE SAs are made with. `None`: there are none, and nothing is said of them.
+    pub control: Option<ControlSettings>,
 }
 
 /// Octets to tell, made when they are told: they may say how long ago something was. Those about a child are at
-/// least four; up to 4096 are taken in.
+/// least four; up to [`TOLD_MAX`] are taken in.
 pub type Octets = Arc<dyn Fn(Instant) -> Vec<u8> + Send + Sync>;
 
 /// What is told of.
@@ -174,9 +186,24 @@ pub enum Topic {
     Session,
     /// The child with that inbound SA here.
     Child(Spi),
+    /// Whatever two members say on their control IKE SAs. It may come twice, while there are two of these.
+    Control,
+    /// Whatever a joiner and a member say.
+    Join,
 }
 
 impl Settings {
+    /// Whether this end, or the host at `remote`, signs, or may, on IKE SAs of that purpose.
+    fn knows_signatures(&self, purpose: Purpose, remote: IpAddr) -> bool {
+        purpose != Purpose::Data || self.credentials.knows_signatures(remote)
+    }
+
+    /// Whether an attempt can succeed.
+    fn seeks(&self, bond: Bond) -> bool {
+        let control = || self.control.as_ref().filter(|it| it.expects(bond));
+        bond.purpose == Purpose::Data || control().is_some()
+    }
+
     /// What is told of this host.
     fn told(&self) -> Octets {
         let about = self.about.clone();
@@ -254,6 +281,15 @@ pub enum Event {
         /// What it told.
         octets: Vec<u8>,
     },
+    /// Something of control IKE SAs.
+    Control {
+        /// Whose.
+        pair: Pair,
+        /// What these are for.
+        purpose: Purpose,
+        /// What.
+        event: ControlEvent,
+    },
     /// A foreign peer is known to have installed a child.
     ForeignReady {
         /// Whose.
@@ -304,6 +340,7 @@ impl fmt::Debug for Event {
             Event::Told { pair, topic, octets } => {
                 write!(f, "Told({pair}, {topic:?}, {} octets)", octets.len())
             }
+            Event::Control { pair, purpose, event } => write!(f, "Control({pair}, {purpose:?}, {event:?})"),
             Event::ForeignReady { pair, in_spi } => write!(f, "ForeignReady({pair}, {in_spi})"),
             Event::ChildDoomed { pair, in_spi } => write!(f, "ChildDoomed({pair}, {in_spi})"),
             Event::ChildClosed { pair, in_spi, void } => {
@@ -354,8 +391,10 @@ pub struct Counters {
     pub answers_refused: u64,
     /// Successors of IKE SAs refused because their session had too many.
     pub ike_sas_refused: u64,
-    /// Children refused because their session had too many.
+    /// Children refused because their session had too many, or has none.
     pub children_refused: u64,
+    /// Joiners refused because there were too many.
+    pub joiners_refused: u64,
     /// Unproven messages about a pair that has a proven peer: nobody was told.
     pub hearsay: u64,
     /// Cookies asked for.
@@ -370,6 +409,8 @@ pub struct Counters {
     pub retransmits: u64,
     /// Sessions whose initiator has not proven itself, or was refused a moment ago, now.
     pub half_open: u64,
+    /// Joiners that have proven themselves, now.
+    pub joiners: u64,
     /// Sessions of all states, now.
     pub sessions: u64,
     /// Their IKE SAs, and attempts of ours, now.

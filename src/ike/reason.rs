@@ -127,6 +127,8 @@ pub enum Incompatible {
     TransportMode,
     /// An IKE SA that was made without Diffie-Hellman is not rekeyed.
     NotRekeyed,
+    /// It knows of no control IKE SAs, or has none.
+    NoControl,
 }
 
 /// Offers with nothing that can be taken.
@@ -221,6 +223,12 @@ pub enum BadProof {
     OtherSigner,
     /// A certificate cannot be judged without the time of day.
     NoTime,
+    /// AUTH was not made with a key that is known of the member at this address.
+    Member,
+    /// It proves itself with the key of no invite that is known.
+    Invite,
+    /// It is proven, and was not admitted.
+    NotAdmitted,
 }
 
 /// How a peer proves itself.
@@ -254,6 +262,10 @@ pub enum Declined {
     NoSuchChild(Spi),
     /// No exchange is under way that it continues.
     NoExchange,
+    /// A control IKE SA has no children.
+    Childless,
+    /// There are as many joiners as are let in at a time.
+    JoinersMost,
 }
 
 /// The notification by which a peer refused (RFC 7296 section 3.10.1).

@@ -100,6 +100,9 @@ fn incompatible(what: &Incompatible) -> String {
         Incompatible::Encapsulation => "the peer does not take ESP in UDP",
         Incompatible::TransportMode => "the peer does not take transport mode",
         Incompatible::NotRekeyed => "an IKE SA without Diffie-Hellman is not rekeyed: another resumes",
+        Incompatible::NoControl => {
+            "the peer has no control IKE SA (it is in no cluster, or of an older version)"
+        }
     };
     format!("nothing in common: {lacks}")
 }
@@ -150,6 +153,11 @@ fn unproven(why: &BadProof) -> String {
         BadProof::Certificate(error) => return error.to_string(),
         BadProof::OtherSigner => "the peer does not have the key of its certificate",
         BadProof::NoTime => "this host does not know the time, and the peer proves itself with a certificate",
+        BadProof::Member => {
+            "the peer has none of the keys that the cluster knows of the node with this address"
+        }
+        BadProof::Invite => "the peer has the key of no invite that this cluster knows",
+        BadProof::NotAdmitted => "the peer has proven who it is, and is not admitted",
     };
     seen.to_owned()
 }
@@ -168,6 +176,8 @@ fn declined(what: Declined) -> String {
         Declined::Crossed => "busy with an exchange that this one crosses".to_owned(),
         Declined::NoSuchChild(spi) => format!("no such child SA: {spi}"),
         Declined::NoExchange => "no exchange is under way that this message continues".to_owned(),
+        Declined::Childless => "control IKE SAs have no child SAs".to_owned(),
+        Declined::JoinersMost => "too many hosts join at the moment".to_owned(),
     }
 }
 

@@ -48,6 +48,8 @@ impl Core {
                 self.handle_report(now, pair, in_spi, &octets);
             }
             Event::Told { pair, topic: Topic::Session, octets } => self.handle_told(now, pair, &octets),
+            // The settings have no control IKE SAs.
+            Event::Told { topic: Topic::Control | Topic::Join, .. } | Event::Control { .. } => {}
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
             }

@@ -2,6 +2,7 @@
 //! own signature (RFC 7427).
 
 pub(super) mod basis;
+mod control;
 pub(super) mod peer;
 pub(super) mod signature;
 
@@ -39,8 +40,8 @@ pub(super) struct Signed<'a> {
     pub(super) intermediate: &'a [u8],
 }
 
-/// The peer has proven who it is, in a way that is accepted from it. Only [`Signed::verify`] and
-/// [`Signed::verify_resumed`] make one, and an established session is made only from one.
+/// The peer has proven who it is, in a way that is accepted from it. Only [`Signed::verify`],
+/// [`Signed::verify_resumed`] and [`Signed::verify_by_key`] make one, and an established session is made only from one.
 #[derive(Debug)]
 pub(super) struct Verified(Proof);
 
@@ -81,20 +82,20 @@ impl Signed<'_> {
         secret: Option<&Secret>,
         peer: &Peer,
     ) -> Result<(Vec<Payload>, Proof), Reason> {
-        let (method, data, proof) = match identity {
+        let (auth, proof) = match identity {
             Identity::Secret => {
                 let secret = secret.ok_or(Failed::Cryptography)?;
-                (auth::SHARED_KEY, self.keyed(secret), Proof::Secret(secret.id()))
+                let auth = Payload::Auth { method: auth::SHARED_KEY, data: self.keyed(secret) };
+                (auth, Proof::Secret(secret.id()))
             }
             Identity::PublicKey(key) | Identity::Certificate(key, _) => {
-                let data = signature::sign(key, &peer.hashes, &self.octets())?;
-                (auth::DIGITAL_SIGNATURE, data, Proof::Key(key.public().clone()))
+                (self.sign(key, peer)?, Proof::Key(key.public().clone()))
             }
         };
         // RFC 7296 section 3.6: the one with the key that signs comes first.
         let chain = identity.chain().into_iter().flat_map(Chain::iter);
         let mut payloads: Vec<_> = chain.map(|der| Payload::Cert(Encoded::x509(der))).collect();
-        payloads.push(Payload::Auth { method, data });
+        payloads.push(auth);
         Ok((payloads, proof))
     }
 

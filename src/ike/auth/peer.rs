@@ -1,7 +1,7 @@
 //! What software the peer is, and what it can.
 
 use super::signature::{self, Hashes};
-use crate::identity::Identity;
+use crate::identity::{Identity, PrivateKey};
 use crate::ike::reason::Reason;
 use crate::ike::wire::{Parts, Payload};
 
@@ -32,10 +32,13 @@ impl Peer {
     pub fn ensure_takes(&self, identity: &Identity) -> Result<(), Reason> {
         match identity {
             Identity::Secret => Ok(()),
-            Identity::PublicKey(key) | Identity::Certificate(key, _) => {
-                signature::ensure_taken(key, &self.hashes)
-            }
+            Identity::PublicKey(key) | Identity::Certificate(key, _) => self.ensure_takes_key(key),
         }
+    }
+
+    /// Whether it can take signatures by `key`.
+    pub fn ensure_takes_key(&self, key: &PrivateKey) -> Result<(), Reason> {
+        signature::ensure_taken(key, &self.hashes)
     }
 }
 

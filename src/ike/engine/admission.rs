@@ -15,8 +15,9 @@ use crate::ike::limits::{
     LISTENING_MAX_PAIR,
 };
 use crate::ike::outbox::{Cx, FailureScope};
-use crate::ike::path::Path;
+use crate::ike::path::{Bond, Origin, Path};
 use crate::ike::reason::{Incompatible, Reason};
+use crate::ike::session::life::Life;
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload};
@@ -32,9 +33,10 @@ impl Engine {
         message: &Message<'_>,
         bytes: &[u8],
     ) {
+        let purpose = self.purpose_of(message);
         let pair = match Pair::new(local.ip(), remote.ip()) {
-            Some(pair) if self.pairs.contains_key(&pair) => pair,
-            Some(pair) if self.listed.contains(&pair) => {
+            Some(pair) if self.lets_in(Bond { pair, purpose }) => pair,
+            Some(pair) if self.listed.contains(&pair) || self.pairs.contains_key(&pair.into()) => {
                 self.out.counters.unexpected += 1;
                 return;
             }
@@ -60,9 +62,9 @@ impl Engine {
             });
             return;
         }
-        let path = Path { pair, local, remote, nat: Nat::default() };
+        let path = Path { pair, purpose, local, remote, nat: Nat::default() };
         if self.may_begin(now, &path, message) {
-            self.make_room(pair);
+            self.make_room(now, path.bond().into());
             self.answer_first(now, path, message, bytes, request);
         }
     }
@@ -70,10 +72,10 @@ impl Engine {
     /// Whether the initiator may be remembered. Above a threshold it must show first that its address is its own
     /// (RFC 7296 section 2.6).
     fn may_begin(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
-        let (of_pair, all) = self.table.budget().unproven(path.pair);
-        let (vain_of_pair, vain) = self.vain.count(now, path.pair);
+        let (of_origin, all) = self.table.budget().unproven(path.bond());
+        let (vain_of_origin, vain) = self.vain.count(now, path.bond().into());
         let parts = Parts(&message.payloads);
-        if all + vain >= COOKIE_THRESHOLD || of_pair + vain_of_pair >= COOKIE_THRESHOLD_PAIR {
+        if all + vain >= COOKIE_THRESHOLD || of_origin + vain_of_origin >= COOKIE_THRESHOLD_PAIR {
             let Ok(nonce) = parts.nonce() else {
                 self.out.counters.unexpected += 1;
                 return false;
@@ -93,23 +95,23 @@ impl Engine {
 
     /// Forgets the oldest unproven session where there are too many: an honest initiator is done within a round trip,
     /// and those who begin and do not go on cannot keep it out.
-    fn make_room(&mut self, pair: Pair) {
+    fn make_room(&mut self, now: Instant, origin: Origin) {
         let budget = self.table.budget();
-        let (of_pair, all) = budget.unproven(pair);
-        let oldest = match (of_pair >= HALF_OPEN_MAX_PAIR, all >= HALF_OPEN_MAX) {
-            (true, _) => budget.least_wanted_of(pair),
+        let (of_origin, all) = budget.unproven(origin);
+        let oldest = match (of_origin >= HALF_OPEN_MAX_PAIR, all >= HALF_OPEN_MAX) {
+            (true, _) => budget.least_wanted_of(origin),
             (false, true) => budget.least_wanted(),
             (false, false) => None,
         };
         if let Some(key) = oldest {
             self.out.counters.half_open_dropped += 1;
-            self.forget_unproven(key);
+            self.forget_unproven(now, key);
         }
     }
 
     /// Attempts that have failed listen on beside the next ones, but not any number of them: the oldest go.
-    pub(super) fn stop_listening(&mut self, now: Instant, pair: Pair) {
-        let mut listening = self.sessions_of(pair);
+    pub(super) fn stop_listening(&mut self, now: Instant, bond: Bond) {
+        let mut listening = self.sessions_of(bond);
         listening.retain(|key| self.table.get(*key).is_some_and(Session::is_listening));
         let surplus = listening.len().saturating_sub(LISTENING_MAX_PAIR);
         for key in listening.into_iter().take(surplus) {
@@ -121,34 +123,36 @@ impl Engine {
     }
 
     /// Forgets a session that is in nobody's hands and has nothing to say.
-    fn forget_unproven(&mut self, key: SessionKey) {
+    fn forget_unproven(&mut self, now: Instant, key: SessionKey) {
         if let Some(session) = self.table.take(key) {
-            self.forget_session(session.path().pair, key);
+            let bond = session.path().bond();
+            self.forget_session(bond, key);
+            self.review_control(now, bond);
         }
     }
 
     /// Forgets a session that is gone.
-    pub(super) fn forget_session(&mut self, pair: Pair, key: SessionKey) {
+    pub(super) fn forget_session(&mut self, bond: Bond, key: SessionKey) {
         self.table.remove(key);
-        if let Some(keep) = self.pairs.get_mut(&pair) {
+        if let Some(keep) = self.pairs.get_mut(&bond) {
             keep.sessions.retain(|other| *other != key);
         }
     }
 
     /// Nothing in an offer could be taken, and whoever made it need not be the peer: the operator hears of it, but not
     /// more often than [`HINT_PAUSE`] allows.
-    fn note_offer(&mut self, now: Instant, pair: Pair, error: &Reason) {
+    fn note_offer(&mut self, now: Instant, bond: Bond, error: &Reason) {
         let Some(keep) = self
             .pairs
-            .get_mut(&pair)
+            .get_mut(&bond)
             .filter(|_| matches!(error, Reason::Incompatible(Incompatible::Algorithms(_))))
         else {
             return;
         };
         if keep.hinted.is_none_or(|at| now >= at + HINT_PAUSE) {
             keep.hinted = Some(now);
-            self.out.failures.push((pair, FailureScope::Hint, error.clone().hearsay()));
-            self.note_failures();
+            self.out.failures.push((bond.pair, FailureScope::Hint, error.clone().hearsay()));
+            self.note_failures(bond.purpose);
         }
     }
 
@@ -161,8 +165,12 @@ impl Engine {
         bytes: &[u8],
         request: RequestKey,
     ) {
-        let Some(keep) = self.pairs.get(&path.pair) else { return };
-        let attempt = Attempt { fallback: false, ..keep.attempt(&self.settings) };
+        let bond = path.bond();
+        let attempt = match self.pairs.get(&bond) {
+            Some(keep) => Attempt { fallback: false, ..keep.attempt(&self.settings, bond.purpose) },
+            // A joiner is remembered once it has proven itself.
+            None => Attempt::towards_joiner(Life::begin(&mut self.entropy)),
+        };
         let mut cx = cx!(self, now);
         let started = match message.header.exchange {
             Exchange::IKE_SESSION_RESUME => resume::answer(&mut cx, path, attempt, message, bytes),
@@ -171,14 +179,14 @@ impl Engine {
         match started {
             Ok(session) => {
                 let key = self.table.insert(session, Some(request));
-                self.add_session(path.pair, key);
-                self.reconsider(now, path.pair);
+                self.add_session(bond, key);
+                self.reconsider(now, bond);
             }
             Err(error) => {
-                self.vain.note(now, path.pair);
+                self.vain.note(now, bond.into());
                 let answer = init_answer(&message.header, 0, &[error.to_notify()]);
                 self.out.transmit(&path, answer);
-                self.note_offer(now, path.pair, &error);
+                self.note_offer(now, bond, &error);
             }
         }
     }

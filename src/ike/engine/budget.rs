@@ -1,11 +1,11 @@
-//! What others make this end hold, counted by pair and in all: whether there is room for more, and who goes first
+//! What others make this end hold, counted by origin (a pair, or all joiners) and in all: whether there is room for more, and who goes first
 //! where there is none. Nothing here takes longer the more there is.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::table::SessionKey;
 use crate::ike::limits::{FRAGMENTS_HELD_MAX, FRAGMENTS_HELD_MAX_PAIR};
-use crate::types::Pair;
+use crate::ike::path::Origin;
 
 /// What one session holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Load {
     pub octets: usize,
 }
 
-/// What the sessions of one pair hold, or those of all. Their keys grow: the first is the oldest.
+/// What the sessions of one origin hold, or those of all. Their keys grow: the first is the oldest.
 #[derive(Debug, Default)]
 struct Account {
     unproven: BTreeSet<SessionKey>,
@@ -49,32 +49,34 @@ impl Account {
     }
 }
 
-/// The books of all pairs. Pairs that hold nothing are not in them.
+/// The books of all. Origins that hold nothing are not in them.
 #[derive(Debug, Default)]
 pub struct Budget {
     all: Account,
-    pairs: HashMap<Pair, Account>,
+    origins: HashMap<Origin, Account>,
 }
 
 impl Budget {
-    /// A session of `pair` that held `before` holds `now`.
-    pub fn change(&mut self, pair: Pair, key: SessionKey, before: Load, now: Load) {
+    /// A session of `origin` that held `before` holds `now`.
+    pub fn change(&mut self, origin: impl Into<Origin>, key: SessionKey, before: Load, now: Load) {
         if before == now {
             return;
         }
-        let of_pair = self.pairs.entry(pair).or_default();
-        for account in [&mut self.all, of_pair] {
+        let origin = origin.into();
+        let of_origin = self.origins.entry(origin).or_default();
+        for account in [&mut self.all, of_origin] {
             account.remove(key, before);
             account.add(key, now);
         }
-        if of_pair.is_empty() {
-            self.pairs.remove(&pair);
+        if of_origin.is_empty() {
+            self.origins.remove(&origin);
         }
     }
 
-    /// Sessions whose initiator has not proven itself: of a pair, and in all.
-    pub fn unproven(&self, pair: Pair) -> (usize, usize) {
-        (self.pairs.get(&pair).map_or(0, |account| account.unproven.len()), self.all.unproven.len())
+    /// Sessions whose initiator has not proven itself: of an origin, and in all.
+    pub fn unproven(&self, origin: impl Into<Origin>) -> (usize, usize) {
+        let of_origin = self.origins.get(&origin.into()).map_or(0, |account| account.unproven.len());
+        (of_origin, self.all.unproven.len())
     }
 
     /// Sessions whose initiator has not proven itself, in all.
@@ -82,9 +84,9 @@ impl Budget {
         self.all.unproven.len()
     }
 
-    /// The session of a pair to go first.
-    pub(super) fn least_wanted_of(&self, pair: Pair) -> Option<SessionKey> {
-        self.pairs.get(&pair)?.least_wanted()
+    /// The session of an origin to go first.
+    pub(super) fn least_wanted_of(&self, origin: impl Into<Origin>) -> Option<SessionKey> {
+        self.origins.get(&origin.into())?.least_wanted()
     }
 
     /// The session of all to go first.
@@ -92,11 +94,11 @@ impl Budget {
         self.all.least_wanted()
     }
 
-    /// So many more octets may be held of messages to a pair that have not come as a whole.
-    pub fn fragment_room(&self, pair: Pair) -> usize {
-        let of_pair = self.pairs.get(&pair).map_or(0, |account| account.octets);
-        let of_pair = FRAGMENTS_HELD_MAX_PAIR.saturating_sub(of_pair);
-        of_pair.min(FRAGMENTS_HELD_MAX.saturating_sub(self.all.octets))
+    /// So many more octets may be held of messages of an origin that have not come as a whole.
+    pub fn fragment_room(&self, origin: impl Into<Origin>) -> usize {
+        let of_origin = self.origins.get(&origin.into()).map_or(0, |account| account.octets);
+        let of_origin = FRAGMENTS_HELD_MAX_PAIR.saturating_sub(of_origin);
+        of_origin.min(FRAGMENTS_HELD_MAX.saturating_sub(self.all.octets))
     }
 
     /// Octets that are held of messages that have not come as a whole.
@@ -108,6 +110,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Pair;
 
     fn pair(at: u8) -> Pair {
         Pair::new([10, 0, 0, 1].into(), [10, 0, 1, at].into()).unwrap()
@@ -131,6 +134,6 @@ mod tests {
             let load = if at == 7 { refused } else { half_open };
             budget.change(pair(at % 2), SessionKey::numbered(at.into()), load, Load::default());
         }
-        assert!(budget.pairs.is_empty() && budget.all.is_empty() && budget.least_wanted().is_none());
+        assert!(budget.origins.is_empty() && budget.all.is_empty() && budget.least_wanted().is_none());
     }
 }

@@ -16,18 +16,18 @@ impl Engine {
             live.and_then(|session| session.basis().theirs.until())
         };
         let mut ends: Vec<_> = Vec::new();
-        for (pair, keep) in &self.pairs {
+        for (bond, keep) in &self.pairs {
             let sessions =
-                keep.sessions.iter().filter_map(|key| Some((*pair, *key, self.established(*key)?)));
-            ends.extend(sessions.filter_map(|(pair, key, it)| Some((pair, key, certified(it)?))));
+                keep.sessions.iter().filter_map(|key| Some((*bond, *key, self.established(*key)?)));
+            ends.extend(sessions.filter_map(|(bond, key, it)| Some((bond, key, certified(it)?))));
         }
         ends.sort();
-        for (pair, key, until) in ends {
+        for (bond, key, until) in ends {
             if until < wall {
                 let expired = Lapsed::Expired(until);
                 self.with_established(now, key, |session, cx| session.end_unproven(cx, expired));
             }
-            self.reconsider(now, pair);
+            self.reconsider(now, bond);
         }
     }
 

@@ -7,8 +7,9 @@ use super::table::SessionKey;
 use crate::ike::handshake::first_request::Attempt;
 use crate::ike::limits::{PROOF_PATIENCE, SECOND_INITIATOR_WAIT, SPARSE_AFTER};
 use crate::ike::outbox::{FailureScope, backoff, up_to};
+use crate::ike::reason::Incompatible;
 use crate::ike::session::life::{Greeting, Life};
-use crate::ike::{Entropy, Failure, FailureCode, Posture, Settings};
+use crate::ike::{Entropy, Failure, FailureCode, Posture, Purpose, Settings};
 
 /// What a pair lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub struct Keep {
     pub unproven: Option<Failure>,
     /// When something authentic of the peer came last.
     pub heard: Option<Instant>,
+    /// A session without children was admitted, and stands.
+    pub stands: bool,
 }
 
 impl Keep {
@@ -88,12 +91,15 @@ impl Keep {
             proof_failures: 0,
             unproven: None,
             heard: None,
+            stands: false,
         }
     }
 
-    /// What an attempt at an IKE SA is to be like now.
-    pub fn attempt(&self, settings: &Settings) -> Attempt {
-        let initial_contact = (settings.initial_contact || self.arrived) && !self.greeted;
+    /// What an attempt at an IKE SA for that purpose is to be like now.
+    pub fn attempt(&self, settings: &Settings, purpose: Purpose) -> Attempt {
+        let knows_none = (settings.initial_contact || self.arrived) && !self.greeted;
+        // RFC 7296 section 2.4: it would be about all IKE SAs of the two hosts.
+        let initial_contact = knows_none && purpose == Purpose::Data;
         let greeting = Greeting { initial_contact, life: self.life };
         Attempt { greeting, fallback: self.fallback, blocked: self.esp_blocked, sparse: false }
     }
@@ -130,6 +136,14 @@ impl Keep {
             FailureScope::Answer | FailureScope::Hint => {}
         }
         self.last_failure = Some((scope, failure));
+    }
+
+    /// How many times longer this host waits after failures: a peer without control IKE SAs will not have any before
+    /// its software or its settings change, and whoever knows of that calls [`Keep::hurry`].
+    fn patience(&self) -> u32 {
+        let reason = self.last_failure.as_ref().map(|(_, failure)| &failure.reason);
+        let unknown = reason.is_some_and(|it| *it == Incompatible::NoControl.into());
+        if unknown { PROOF_PATIENCE } else { 1 }
     }
 
     /// A peer that takes no ESP in UDP is not asked for it for ever: ESP by itself may get through again.
@@ -198,7 +212,7 @@ impl Keep {
             let failures = self.proof_failures.max(self.child_failures);
             let spread = match lack {
                 Lack::Ike if self.ike_failures == 0 => up_to(entropy, jitter),
-                Lack::Ike => backoff(self.ike_failures, entropy),
+                Lack::Ike => backoff(self.ike_failures, entropy) * self.patience(),
                 Lack::Child if self.child_failures == 0 => Duration::ZERO,
                 Lack::Child => backoff(self.child_failures, entropy),
                 Lack::Proof if failures == 0 => up_to(entropy, jitter),

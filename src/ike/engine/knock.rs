@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::ike::limits::{PACE_KNOWN, PACE_UNKNOWN};
-use crate::types::Pair;
+use crate::ike::path::Bond;
 
 /// Who a peer is to this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub enum Standing {
 /// The pairs that wait for room, and the next turns of those whose peers do not answer.
 #[derive(Debug, Default)]
 pub struct Knocks {
-    known: VecDeque<Pair>,
-    unknown: VecDeque<Pair>,
+    known: VecDeque<Bond>,
+    unknown: VecDeque<Bond>,
     next_known: Option<Instant>,
     next_unknown: Option<Instant>,
 }
@@ -38,15 +38,15 @@ impl Knocks {
     }
 
     /// A pair waits until there is room to begin its IKE SA.
-    pub fn wait(&mut self, pair: Pair, standing: Standing) {
+    pub fn wait(&mut self, bond: Bond, standing: Standing) {
         match standing {
-            Standing::Known => self.known.push_back(pair),
-            Standing::Unknown => self.unknown.push_back(pair),
+            Standing::Known => self.known.push_back(bond),
+            Standing::Unknown => self.unknown.push_back(bond),
         }
     }
 
     /// The pair that is next when there is room.
-    pub fn next(&mut self) -> Option<Pair> {
+    pub fn next(&mut self) -> Option<Bond> {
         self.known.pop_front().or_else(|| self.unknown.pop_front())
     }
 

@@ -7,8 +7,9 @@ use super::table::SessionKey;
 use crate::ike::handshake::session::Session;
 use crate::ike::limits::SESSIONS_MAX_PAIR;
 use crate::ike::outbox::{Cx, FailureScope};
+use crate::ike::path::Bond;
 use crate::ike::session::established::Established;
-use crate::ike::{Event, FailureCode};
+use crate::ike::{ControlEvent, Event, FailureCode, Purpose};
 use crate::types::{Pair, Spi};
 
 impl Engine {
@@ -21,46 +22,53 @@ impl Engine {
     ) {
         self.now = Some(now);
         let Some(session) = self.table.take(key) else { return };
-        let (pair, was_established) = (session.path().pair, session.established().is_some());
-        let fragment_room = self.table.budget().fragment_room(pair);
+        let (bond, was_established) = (session.path().bond(), session.established().is_some());
+        let was_introduced = session.introduced().is_some();
+        let fragment_room = self.table.budget().fragment_room(bond);
         let session = input(session, &mut Cx { fragment_room, ..cx!(self, now) });
         if std::mem::take(&mut self.out.heard)
-            && let Some(keep) = self.pairs.get_mut(&pair)
+            && let Some(keep) = self.pairs.get_mut(&bond)
         {
             keep.heard = Some(now);
         }
-        self.note_failures();
+        self.note_failures(bond.purpose);
         match session {
             Some(session) => {
                 let establishes = !was_established && session.established().is_some();
+                let introduces = !was_introduced && session.introduced().is_some();
                 self.table.put_back(key, session);
                 if establishes {
-                    self.note_established(now, pair, key);
+                    self.note_established(now, bond, key);
+                }
+                if introduces {
+                    self.note_introduced(now, bond, key);
                 }
             }
-            None => self.forget_session(pair, key),
+            None => self.forget_session(bond, key),
         }
-        self.reconsider(now, pair);
+        self.reconsider(now, bond);
     }
 
     /// Lets a session put together what it has to send.
     pub(super) fn flush(&mut self, now: Instant, key: SessionKey) {
         let Some(mut session) = self.table.take(key) else { return };
-        let pair = session.path().pair;
+        let bond = session.path().bond();
         session.flush(&mut cx!(self, now));
         self.table.put_back_flushed(key, session);
-        self.note_failures();
-        self.reconsider(now, pair);
+        self.note_failures(bond.purpose);
+        self.reconsider(now, bond);
     }
 
-    pub(super) fn note_failures(&mut self) {
+    /// What has failed of sessions of that purpose.
+    pub(super) fn note_failures(&mut self, purpose: Purpose) {
         for (pair, scope, failure) in std::mem::take(&mut self.out.failures) {
+            let bond = Bond { pair, purpose };
             // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
             let hint = scope == FailureScope::Hint;
-            let missed = !(hint || scope == FailureScope::Ike) || !self.has_live_session(pair);
+            let missed = !(hint || scope == FailureScope::Ike) || !self.has_live_session(bond);
             let refused = scope == FailureScope::Ike && failure.code() == FailureCode::AuthFailed;
-            let rotating = self.settings.can_fall_back();
-            let Some(keep) = self.pairs.get_mut(&pair) else { continue };
+            let rotating = self.settings.can_fall_back() && purpose == Purpose::Data;
+            let Some(keep) = self.pairs.get_mut(&bond) else { continue };
             if !missed {
                 // An attempt beside a session that serves counts by its end; hints do not.
                 self.out.counters.hearsay += u64::from(hint);
@@ -69,23 +77,29 @@ impl Engine {
                 }
             } else if !(refused && rotating && keep.fall_back()) {
                 keep.failed(scope, failure.clone());
-                self.out.events.push_back(Event::Failed { pair, failure, hint });
+                self.out.events.push_back(match purpose {
+                    Purpose::Data => Event::Failed { pair, failure, hint },
+                    Purpose::Control | Purpose::Join => {
+                        Event::Control { pair, purpose, event: ControlEvent::Failed { failure, hint } }
+                    }
+                });
             }
         }
     }
 
     /// A peer has proven itself. One that does so again and again does not fill our tables: a
     /// session without a child goes, or else the oldest.
-    fn note_established(&mut self, now: Instant, pair: Pair, key: SessionKey) {
+    fn note_established(&mut self, now: Instant, bond: Bond, key: SessionKey) {
         let wall = self.wall(now);
         let basis = self.established(key).map(Established::basis);
         let ends_soon = basis.is_some_and(|basis| basis.ends_soon(&self.settings, wall));
-        let Some(keep) = self.pairs.get_mut(&pair) else { return };
+        let Some(keep) = self.pairs.get_mut(&bond) else { return };
         keep.ike_established(ends_soon);
-        self.drop_former(now, pair, key);
-        let mut proven = self.sessions_of(pair);
+        self.drop_former(now, bond, key);
+        self.have_confirmed(now, bond);
+        let mut proven = self.sessions_of(bond);
         proven.retain(|key| self.established(*key).is_some());
-        let serves = |key: &&SessionKey| self.established(**key).is_some_and(Established::has_or_makes_child);
+        let serves = |key: &&SessionKey| self.established(**key).is_some_and(Established::serves);
         let useless = proven.iter().find(|key| !serves(key));
         if proven.len() > SESSIONS_MAX_PAIR
             && let Some(dropped) = useless.or(proven.first()).copied()
@@ -97,9 +111,9 @@ impl Engine {
 
     /// Another session is established: where it shows that the peer has begun anew, earlier ones are void. So is
     /// itself, if it comes late.
-    fn drop_former(&mut self, now: Instant, pair: Pair, new: SessionKey) {
+    fn drop_former(&mut self, now: Instant, bond: Bond, new: SessionKey) {
         let Some(greeted) = self.established(new).map(|session| *session.greeted()) else { return };
-        for key in self.sessions_of(pair) {
+        for key in self.sessions_of(bond) {
             let Some(other) = self.established(key).map(|session| *session.greeted()) else { continue };
             if other.is_former_to(&greeted) {
                 self.drop_session(now, key);
@@ -120,20 +134,20 @@ impl Engine {
         });
     }
 
-    /// Whether a session of `pair`, other than one being worked on, is established and not ending.
-    fn has_live_session(&self, pair: Pair) -> bool {
-        let sessions = self.pairs.get(&pair).into_iter().flat_map(|keep| &keep.sessions);
+    /// Whether a session of `bond`, other than one being worked on, is established and not ending.
+    fn has_live_session(&self, bond: Bond) -> bool {
+        let sessions = self.pairs.get(&bond).into_iter().flat_map(|keep| &keep.sessions);
         sessions.filter_map(|key| self.established(*key)).any(|session| !session.is_closing())
     }
 
-    pub(super) fn add_session(&mut self, pair: Pair, key: SessionKey) {
-        if let Some(keep) = self.pairs.get_mut(&pair) {
+    pub(super) fn add_session(&mut self, bond: Bond, key: SessionKey) {
+        if let Some(keep) = self.pairs.get_mut(&bond) {
             keep.sessions.push(key);
         }
     }
 
-    pub(in crate::ike) fn sessions_of(&self, pair: Pair) -> Vec<SessionKey> {
-        self.pairs.get(&pair).map(|keep| keep.sessions.clone()).unwrap_or_default()
+    pub(in crate::ike) fn sessions_of(&self, bond: impl Into<Bond>) -> Vec<SessionKey> {
+        self.pairs.get(&bond.into()).map(|keep| keep.sessions.clone()).unwrap_or_default()
     }
 
     pub(super) fn established(&self, key: SessionKey) -> Option<&Established> {
@@ -144,7 +158,7 @@ impl Engine {
     pub(super) fn session_of(&self, pair: Pair, in_spi: Spi) -> Option<SessionKey> {
         let has_child =
             |key: &SessionKey| self.established(*key).is_some_and(|it| it.child(in_spi).is_some());
-        self.pairs.get(&pair)?.sessions.iter().copied().find(has_child)
+        self.pairs.get(&pair.into())?.sessions.iter().copied().find(has_child)
     }
 
     pub(in crate::ike) fn with_established(
@@ -173,8 +187,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn with_each(&mut self, now: Instant, pair: Pair, input: impl Fn(&mut Established)) {
-        for key in self.sessions_of(pair) {
+    pub(super) fn with_each(
+        &mut self,
+        now: Instant,
+        bond: impl Into<Bond>,
+        input: impl Fn(&mut Established),
+    ) {
+        for key in self.sessions_of(bond) {
             self.with_established(now, key, |session, _| input(session));
         }
     }

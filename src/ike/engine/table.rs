@@ -8,8 +8,8 @@ use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 
 use super::budget::{Budget, Load};
 use crate::ike::handshake::session::Session;
+use crate::ike::path::Bond;
 use crate::ike::wire::Message;
-use crate::types::Pair;
 
 /// The name of a session within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +17,7 @@ pub struct SessionKey(u64);
 
 #[cfg(test)]
 impl SessionKey {
+    /// One for tests.
     pub fn numbered(number: u64) -> Self {
         Self(number)
     }
@@ -42,7 +43,7 @@ pub enum Due {
     /// Something that a session waits for.
     Session(SessionKey),
     /// An attempt of ours.
-    Pair(Pair),
+    Pair(Bond),
 }
 
 /// A session and where it stands in the indexes.
@@ -53,10 +54,11 @@ struct Indexed {
     /// The first request, where the peer is the initiator.
     request: Option<RequestKey>,
     due: Option<Instant>,
-    pair: Pair,
+    bond: Bond,
     load: Load,
     initiating: bool,
     takes_room: bool,
+    is_joiner: bool,
     to_flush: bool,
 }
 
@@ -70,6 +72,7 @@ pub struct Table {
     budget: Budget,
     initiating: usize,
     taken_room: usize,
+    joiners: usize,
     next_key: u64,
     timers: BTreeSet<(Instant, Due)>,
 }
@@ -100,6 +103,11 @@ impl Table {
         self.initiating - self.taken_room
     }
 
+    /// How many joiners there are that have proven themselves to this end.
+    pub fn joiners(&self) -> usize {
+        self.joiners
+    }
+
     /// Adds a session. `request`: the first request, where the peer is the initiator.
     pub fn insert(&mut self, session: Session, request: Option<RequestKey>) -> SessionKey {
         let key = SessionKey(self.next_key);
@@ -109,10 +117,11 @@ impl Table {
             spis: Vec::new(),
             request,
             due: None,
-            pair: session.path().pair,
+            bond: session.path().bond(),
             load: Load::default(),
             initiating: false,
             takes_room: false,
+            is_joiner: false,
             to_flush: false,
         };
         self.entries.insert(key, entry);
@@ -167,13 +176,16 @@ impl Table {
             refused: matches!(session, Session::Refused(_)),
             octets: session.held_octets(),
         };
-        self.budget.change(entry.pair, key, std::mem::replace(&mut entry.load, load), load);
+        self.budget.change(entry.bond, key, std::mem::replace(&mut entry.load, load), load);
         self.initiating -= usize::from(entry.initiating);
         entry.initiating = session.is_initiating();
         self.initiating += usize::from(entry.initiating);
         self.taken_room -= usize::from(entry.takes_room);
         entry.takes_room = session.takes_room();
         self.taken_room += usize::from(entry.takes_room);
+        self.joiners -= usize::from(entry.is_joiner);
+        entry.is_joiner = session.is_joiner();
+        self.joiners += usize::from(entry.is_joiner);
         if !entry.to_flush {
             entry.to_flush = true;
             self.to_flush.push_back(key);
@@ -213,17 +225,19 @@ impl Table {
         if let Some(at) = entry.due {
             self.timers.remove(&(at, Due::Session(key)));
         }
-        self.budget.change(entry.pair, key, entry.load, Load::default());
+        self.budget.change(entry.bond, key, entry.load, Load::default());
         self.initiating -= usize::from(entry.initiating);
         self.taken_room -= usize::from(entry.takes_room);
+        self.joiners -= usize::from(entry.is_joiner);
     }
 
     /// Moves the timer of a pair.
-    pub(super) fn move_timer(&mut self, pair: Pair, from: Option<Instant>, to: Option<Instant>) {
+    pub(super) fn move_timer(&mut self, bond: impl Into<Bond>, from: Option<Instant>, to: Option<Instant>) {
+        let due = Due::Pair(bond.into());
         if let Some(at) = from {
-            self.timers.remove(&(at, Due::Pair(pair)));
+            self.timers.remove(&(at, due));
         }
-        self.timers.extend(to.map(|at| (at, Due::Pair(pair))));
+        self.timers.extend(to.map(|at| (at, due)));
     }
 
     /// What is due first.

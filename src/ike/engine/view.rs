@@ -42,7 +42,7 @@ impl Engine {
 
     /// When the last new and authentic message of the peer came. Its proof counts, an answer in the clear does not.
     pub fn heard(&self, pair: Pair) -> Option<Instant> {
-        self.pairs.get(&pair)?.heard
+        self.pairs.get(&pair.into())?.heard
     }
 
     /// Who began IKE lately between addresses that are no pair, neither kept nor listed; a few of them.
@@ -52,7 +52,7 @@ impl Engine {
 
     /// How a pair stands; `None` for one that is not kept.
     pub fn summary(&self, pair: Pair) -> Option<PairSummary> {
-        let keep = self.pairs.get(&pair)?;
+        let keep = self.pairs.get(&pair.into())?;
         let sessions: Vec<_> = keep
             .sessions
             .iter()
@@ -75,6 +75,7 @@ impl Engine {
     pub fn counters(&self) -> Counters {
         Counters {
             half_open: self.table.budget().all_unproven() as u64,
+            joiners: self.table.joiners() as u64,
             sessions: self.table.len() as u64,
             ike_sas: self.table.spis() as u64,
             fragment_octets: self.table.budget().octets() as u64,

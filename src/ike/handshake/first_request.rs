@@ -9,7 +9,7 @@ use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
 use crate::ike::reason::{Failure, Reason, Unanswered};
 use crate::ike::session::exchange::Retransmission;
-use crate::ike::session::life::Greeting;
+use crate::ike::session::life::{Greeting, Life};
 use crate::ike::session::nat::Claims;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Header, HeaderFlags, Message, Parts, Payload, write_clear};
@@ -25,6 +25,14 @@ pub struct Attempt {
     pub blocked: bool,
     /// The peer is probably not there.
     pub sparse: bool,
+}
+
+impl Attempt {
+    /// What an answer to a joiner is like, which knows nothing of this end.
+    pub fn towards_joiner(life: Life) -> Self {
+        let greeting = Greeting { initial_contact: false, life };
+        Self { greeting, fallback: false, blocked: false, sparse: false }
+    }
 }
 
 /// The first request of an attempt of ours.

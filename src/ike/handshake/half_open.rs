@@ -7,11 +7,12 @@ use crate::identity::{Proof, Secret};
 use crate::ike::auth;
 use crate::ike::auth::peer::Peer;
 use crate::ike::auth::{Signed, Verified};
+use crate::ike::control::Purpose;
 use crate::ike::crypto::keys::{AuthKeys, Nonces};
 use crate::ike::limits::TRIES_HANDSHAKE;
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
-use crate::ike::reason::{BadProof, Failure, Later, Reason, Unanswered};
+use crate::ike::reason::{BadProof, Failure, Incompatible, Later, Reason, Unanswered};
 use crate::ike::session::exchange::Retransmission;
 use crate::ike::session::fragment::Whole;
 use crate::ike::session::ike_sa::IkeSa;
@@ -188,7 +189,7 @@ impl HalfOpen {
 
     /// What the peer is asked for, where it may prove itself with a certificate.
     pub fn request(&self, cx: &Cx<'_>) -> Option<Payload> {
-        let negotiated = self.resumption.is_none();
+        let negotiated = self.resumption.is_none() && self.path.purpose == Purpose::Data;
         negotiated.then(|| auth::request(&cx.settings.credentials, self.path.pair.remote)).flatten()
     }
 
@@ -197,9 +198,12 @@ impl HalfOpen {
         Reason::from(Unanswered::Later(what, self.path.remote)).failure()
     }
 
-    /// Who this end is: the address that the peer knows it by.
+    /// Who this end is: the address that the peer knows it by or, where it joins, its invite.
     pub fn id(&self, cx: &Cx<'_>) -> Id {
-        Id::of(cx.settings.inside.listed(self.path.pair.local))
+        let joins = self.path.purpose == Purpose::Join && self.sa.is_initiator();
+        let invite =
+            cx.settings.control.as_ref().filter(|_| joins).map(|control| Id::of_key(control.key.public()));
+        invite.unwrap_or_else(|| Id::of(cx.settings.inside.listed(self.path.pair.local)))
     }
 
     /// The payloads by which this end proves itself, and what with (RFC 7296 section 2.15). `secret` is the one
@@ -210,6 +214,11 @@ impl HalfOpen {
         if let Some(resumption) = &self.resumption {
             return Ok((vec![signed.prove_resumed()], Proof::Secret(resumption.secret)));
         }
+        if self.path.purpose != Purpose::Data {
+            let control = cx.settings.control.as_ref().ok_or(Incompatible::NoControl)?;
+            let shows = self.path.purpose == Purpose::Join && !self.sa.is_initiator();
+            return signed.prove_by_key(&control.key, &self.peer, shows);
+        }
         signed.prove(&cx.settings.credentials.identity, secret, &self.peer)
     }
 
@@ -219,6 +228,11 @@ impl HalfOpen {
         let signed = self.signed(!self.sa.is_initiator(), id.ok_or(BadProof::Identity)?);
         if let Some(resumption) = &self.resumption {
             return self.verify_resumed(cx, &signed, resumption, parts);
+        }
+        if self.path.purpose != Purpose::Data {
+            let control = cx.settings.control.as_ref().ok_or(Incompatible::NoControl)?;
+            let joins = self.path.purpose == Purpose::Join && !self.sa.is_initiator();
+            return Ok(signed.verify_by_key(control, self.path.bond(), joins, parts)?);
         }
         Ok(signed.verify(cx.settings, self.path.pair.remote, parts, cx.wall)?)
     }

@@ -4,19 +4,22 @@ use super::first_request::{Attempt, FirstRequest};
 use super::half_open::{Asking, HalfOpen, fragmentation_supported, fragments};
 use super::initiation::{Candidate, FirstMessage, Step};
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
+use super::member::AwaitMemberResponse;
+use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::Event;
 use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
 use crate::ike::auth::peer::Peer;
 use crate::ike::auth::signature::Hashes;
+use crate::ike::control::Purpose;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use crate::ike::limits::IKE_REKEY_FACTOR;
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
-use crate::ike::reason::{Failed, Later, Misbehaved, Reason, Refusal};
+use crate::ike::reason::{Failed, Incompatible, Later, Misbehaved, Reason, Refusal};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
@@ -25,7 +28,7 @@ use crate::ike::session::ike_sa::IkeSa;
 use crate::ike::session::life::Greeted;
 use crate::ike::session::pending::Task;
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::{Id, Ke, Message, Parts, Payload};
+use crate::ike::wire::{Id, Ke, Message, Parts, Payload, private};
 use crate::types::{EspProposal, EspSuite, Method, NewInbound, Proposals};
 
 /// Has sent IKE_SA_INIT.
@@ -90,8 +93,9 @@ impl AwaitInitResponse {
         // RFC 9370 section 2.2.1: an offer with an additional exchange says so.
         payloads.extend(cx.settings.ike_proposals.has_additional().then(intermediate_supported));
         payloads.push(cx.vendor_id.clone());
-        let credentials = &cx.settings.credentials;
-        payloads.extend(credentials.knows_signatures(self.first.path.pair.remote).then(Hashes::ours));
+        let Path { pair, purpose, .. } = self.first.path;
+        payloads.extend(cx.settings.knows_signatures(purpose, pair.remote).then(Hashes::ours));
+        payloads.extend(private::of_purpose(purpose));
         let bytes = self.first.send(cx, payloads);
         self.requests.push(InitRequest { key, bytes });
     }
@@ -144,6 +148,12 @@ impl AwaitInitResponse {
 
     fn conclude(&self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Result<HalfOpen, Reason> {
         let (header, parts) = (&message.header, Parts(&message.payloads));
+        let (peer, purpose) = (Peer::read(&parts), self.first.path.purpose);
+        // RFC 6023 section 3: an IKE SA without a child needs a responder that says so.
+        let childless = !peer.foreign && parts.notify(notify::CHILDLESS_IKEV2_SUPPORTED).is_some();
+        if purpose != Purpose::Data && !childless {
+            return Err(Incompatible::NoControl.into());
+        }
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
         if suite.additional.is_some() && parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_none() {
             return Err(Misbehaved::AdditionalUnknown.into());
@@ -161,8 +171,11 @@ impl AwaitInitResponse {
         let path = self.first.through(cx, &parts, spis)?;
         let fragments = fragments(cx, &path, &parts);
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
-        let peer = Peer::read(&parts);
-        peer.ensure_takes(&cx.settings.credentials.identity)?;
+        match (purpose, &cx.settings.control) {
+            (Purpose::Data, _) => peer.ensure_takes(&cx.settings.credentials.identity)?,
+            (_, Some(control)) => peer.ensure_takes_key(&control.key)?,
+            (_, None) => return Err(Incompatible::NoControl.into()),
+        }
         Ok(HalfOpen {
             path,
             begun,
@@ -204,6 +217,13 @@ impl HalfOpen {
 
     /// Sends IKE_AUTH.
     pub(super) fn authenticate(self, cx: &mut Cx<'_>) -> Step {
+        match self.path.purpose {
+            Purpose::Data => self.authenticate_data(cx),
+            Purpose::Control | Purpose::Join => AwaitMemberResponse::start(cx, self),
+        }
+    }
+
+    fn authenticate_data(self, cx: &mut Cx<'_>) -> Step {
         let pair = self.path.pair;
         let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback)) {
             Ok(proven) => proven,
@@ -240,6 +260,29 @@ impl HalfOpen {
     }
 }
 
+impl HalfOpen {
+    /// Reads the answer to IKE_AUTH.
+    pub(super) fn read_auth(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
+        match (parts.auth(), parts.refusal()) {
+            (None, Some(refusal)) => Err(refusal.into()),
+            _ => self.verify_responder(cx, parts),
+        }
+    }
+
+    /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
+    /// said once: a responder that does not hear it finds out by itself.
+    pub(super) fn withdraw(&mut self, cx: &mut Cx<'_>, error: &Reason) {
+        if matches!(error, Reason::Refused(_)) {
+            return;
+        }
+        let id = self.sa.window.next_request();
+        let payloads = [error.to_notify()];
+        if let Ok(message) = self.sa.encrypt(cx.entropy, Exchange::INFORMATIONAL, false, id, &payloads) {
+            cx.out.transmit_all(&self.path, &message);
+        }
+    }
+}
+
 impl AwaitAuthResponse {
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Step {
         let whole = match self.asking.half_open.receive(
@@ -253,45 +296,22 @@ impl AwaitAuthResponse {
         };
         let outcome = whole.and_then(|whole| {
             let payloads = whole.payloads()?;
-            let proof = self.verify(cx, &Parts(&payloads))?;
+            let proof = self.asking.half_open.read_auth(cx, &Parts(&payloads))?;
             Ok((proof, payloads))
         });
         match outcome {
-            Ok((proof, payloads)) => Step::Proven(self.establish(cx, proof, &Parts(&payloads))),
+            Ok((proof, payloads)) => {
+                Step::Proven(Session::Established(self.establish(cx, proof, &Parts(&payloads))))
+            }
             Err(error) => {
-                self.withdraw(cx, &error);
+                self.asking.half_open.withdraw(cx, &error);
                 self.forget_inbound(cx);
                 Step::Over(error.hearsay())
             }
         }
     }
 
-    fn verify(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Verified, Reason> {
-        match (parts.auth(), parts.refusal()) {
-            (None, Some(refusal)) => Err(refusal.into()),
-            _ => self.asking.half_open.verify_responder(cx, parts),
-        }
-    }
-
-    /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
-    /// said once: a responder that does not hear it finds out by itself.
-    fn withdraw(&mut self, cx: &mut Cx<'_>, error: &Reason) {
-        if matches!(error, Reason::Refused(_)) {
-            return;
-        }
-        let id = self.asking.half_open.sa.window.next_request();
-        if let Ok(message) = self.asking.half_open.sa.encrypt(
-            cx.entropy,
-            Exchange::INFORMATIONAL,
-            false,
-            id,
-            &[error.to_notify()],
-        ) {
-            cx.out.transmit_all(&self.asking.half_open.path, &message);
-        }
-    }
-
-    /// What was made ahead of the answer is not to be there any more.
+    /// An inbound SA made ahead of the answer is to go.
     pub fn withdraw_ahead(&mut self, cx: &mut Cx<'_>) {
         self.forget_inbound(cx);
         self.ahead.iter_mut().for_each(|ahead| ahead.withdrawn = true);

@@ -20,13 +20,13 @@ use super::first_request::FirstRequest;
 use super::half_open::{Asking, HalfOpen};
 use super::initiate::{AwaitAuthResponse, AwaitInitResponse};
 use super::intermediate::AwaitIntermediateResponse;
+use super::member::AwaitMemberResponse;
 use super::resume::AwaitResumeResponse;
 use super::session::Session;
 use crate::ike::Failure;
 use crate::ike::crypto::Hidden;
 use crate::ike::limits::{ANSWERS_MAX, CANDIDATES_MAX, LISTEN_LIFE, TRIES_HANDSHAKE};
 use crate::ike::outbox::{Cx, FailureScope};
-use crate::ike::session::established::Established;
 use crate::ike::wire::{Message, Parts};
 
 /// Our first message, and what its answers are read with.
@@ -43,6 +43,8 @@ pub enum Candidate {
     Intermediate(Box<AwaitIntermediateResponse>),
     /// IKE_AUTH is sent.
     Auth(Box<AwaitAuthResponse>),
+    /// IKE_AUTH of a control IKE SA is sent.
+    Member(Box<AwaitMemberResponse>),
 }
 
 /// What a message or time has made of a candidate.
@@ -50,7 +52,7 @@ pub enum Step {
     /// It is waited for.
     On(Candidate),
     /// It was the peer's.
-    Proven(Box<Established>),
+    Proven(Session),
     /// It leads nowhere.
     Over(Failure),
 }
@@ -100,6 +102,7 @@ impl Candidate {
         match self {
             Candidate::Intermediate(state) => state.asking(),
             Candidate::Auth(state) => state.asking(),
+            Candidate::Member(state) => &state.asking,
         }
     }
 
@@ -107,6 +110,7 @@ impl Candidate {
         match self {
             Candidate::Intermediate(state) => state.asking_mut(),
             Candidate::Auth(state) => state.asking_mut(),
+            Candidate::Member(state) => &mut state.asking,
         }
     }
 
@@ -127,6 +131,7 @@ impl Candidate {
         match self {
             Candidate::Intermediate(state) => state.handle_message(cx, message),
             Candidate::Auth(state) => state.handle_message(cx, message),
+            Candidate::Member(state) => state.handle_message(cx, message),
         }
     }
 
@@ -134,6 +139,7 @@ impl Candidate {
         match self {
             Candidate::Intermediate(state) => state.handle_timeout(cx),
             Candidate::Auth(state) => state.handle_timeout(cx),
+            Candidate::Member(state) => state.handle_timeout(cx),
         }
     }
 
@@ -150,7 +156,7 @@ impl Candidate {
     fn due(&self) -> (Instant, &'static str) {
         let what = match self {
             Candidate::Intermediate(_) => "IKE_INTERMEDIATE again",
-            Candidate::Auth(_) => "IKE_AUTH again",
+            Candidate::Auth(_) | Candidate::Member(_) => "IKE_AUTH again",
         };
         (self.asking().due(), what)
     }
@@ -185,12 +191,7 @@ impl Initiation {
     }
 
     /// An answer to the first message.
-    fn handle_answer(
-        &mut self,
-        cx: &mut Cx<'_>,
-        message: &Message<'_>,
-        datagram: &[u8],
-    ) -> Option<Box<Established>> {
+    fn handle_answer(&mut self, cx: &mut Cx<'_>, message: &Message<'_>, datagram: &[u8]) -> Option<Session> {
         if !self.request().is_answer(cx, message) {
             return None;
         }
@@ -213,7 +214,7 @@ impl Initiation {
     }
 
     /// Follows an answer up.
-    fn consider(&mut self, cx: &mut Cx<'_>, half_open: HalfOpen) -> Option<Box<Established>> {
+    fn consider(&mut self, cx: &mut Cx<'_>, half_open: HalfOpen) -> Option<Session> {
         let theirs = half_open.keys.peer.expose();
         if let Some(at) = self.tried.iter().position(|keys| keys.expose().ct_eq(theirs).into()) {
             // One copy of the peer's answer was changed on the way, in what no key depends on.
@@ -229,7 +230,7 @@ impl Initiation {
     }
 
     /// An encrypted message. Several candidates may have the same indexes: it is for the one whose keys fit.
-    fn handle_encrypted(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Box<Established>> {
+    fn handle_encrypted(&mut self, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Session> {
         let owns = |(_, it): &(usize, Candidate)| it.half_open().sa.owns(&message.header);
         let fits = self.candidates.iter().position(|it| owns(it) && it.1.decrypts(message));
         let Some(at) = fits.or_else(|| self.candidates.iter().position(owns)) else {
@@ -241,7 +242,7 @@ impl Initiation {
         self.take(tried, step)
     }
 
-    fn take(&mut self, tried: usize, step: Step) -> Option<Box<Established>> {
+    fn take(&mut self, tried: usize, step: Step) -> Option<Session> {
         match step {
             Step::On(candidate) => self.candidates.push((tried, candidate)),
             Step::Over(failure) => self.failure = Some(failure),
@@ -263,10 +264,10 @@ impl Initiation {
     }
 
     /// What comes next. `None`: the session is gone.
-    fn conclude(mut self: Box<Self>, cx: &mut Cx<'_>, proven: Option<Box<Established>>) -> Option<Session> {
+    fn conclude(mut self: Box<Self>, cx: &mut Cx<'_>, proven: Option<Session>) -> Option<Session> {
         if let Some(session) = proven {
             self.withdraw_ahead(cx);
-            return Some(Session::Established(session));
+            return Some(session);
         }
         if self.candidates.is_empty() && !self.told && (self.silent || self.failure.is_some()) {
             let failure = self.failure.take().unwrap_or_else(|| self.first.request_mut().failure());

@@ -11,6 +11,7 @@ pub(super) mod half_open;
 pub(super) mod initiate;
 pub(super) mod initiation;
 pub(super) mod intermediate;
+pub(super) mod member;
 pub(super) mod respond;
 pub(super) mod resume;
 pub(super) mod session;

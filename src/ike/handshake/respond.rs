@@ -12,6 +12,7 @@ use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
 use crate::ike::auth::peer::Peer;
 use crate::ike::auth::signature::Hashes;
+use crate::ike::control::Purpose;
 use crate::ike::crypto::agreement::KeyPair;
 use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
 use crate::ike::crypto::suite::{OwnKe, choose_ike};
@@ -90,7 +91,7 @@ impl AwaitAuthRequest {
         message: &Message<'_>,
         datagram: &[u8],
     ) -> Result<Session, Reason> {
-        if !cx.settings.accepts(Method::Ike) {
+        if path.purpose == Purpose::Data && !cx.settings.accepts(Method::Ike) {
             return Err(Incompatible::Method(Method::Ike).into());
         }
         let parts = Parts(&message.payloads);
@@ -123,8 +124,14 @@ impl AwaitAuthRequest {
         payloads.extend(claims.iter().flat_map(Claims::payloads));
         payloads.extend(suite.additional.map(|_| intermediate_supported()));
         payloads.push(cx.vendor_id.clone());
-        payloads.extend(cx.settings.credentials.knows_signatures(path.pair.remote).then(Hashes::ours));
-        payloads.extend(auth::request(&cx.settings.credentials, path.pair.remote));
+        payloads.extend(cx.settings.knows_signatures(path.purpose, path.pair.remote).then(Hashes::ours));
+        payloads.extend(match path.purpose {
+            Purpose::Data => auth::request(&cx.settings.credentials, path.pair.remote),
+            // RFC 6023 section 3.
+            Purpose::Control | Purpose::Join => {
+                Some(Payload::notify(notify::CHILDLESS_IKEV2_SUPPORTED, Vec::new()))
+            }
+        });
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
@@ -205,6 +212,9 @@ impl AwaitAuthRequest {
         (proof, ours): (Vec<Payload>, Proof),
         parts: &Parts<'_>,
     ) -> Session {
+        if self.half_open.path.purpose != Purpose::Data {
+            return self.half_open.answer_member(cx, theirs, (proof, ours), parts);
+        }
         let pair = self.half_open.path.pair;
         let mut payloads = vec![Payload::IdR(self.half_open.id(cx))];
         payloads.extend(proof);

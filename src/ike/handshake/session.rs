@@ -7,13 +7,17 @@
 //!   [AwaitIntermediateRequest ->] AwaitAuthRequest -------------/
 //!              \-----------------------\-> Refused -> gone
 //! ```
+//! Before Established, control IKE SAs of either end are in AwaitVerdict, from which Refused may follow, too.
 
 use std::time::Instant;
 
 use super::half_open::HalfOpen;
 use super::initiation::Initiation;
 use super::intermediate::AwaitIntermediateRequest;
+use super::member::AwaitVerdict;
 use super::respond::{AwaitAuthRequest, Refused};
+use crate::identity::PublicKey;
+use crate::ike::control::Purpose;
 use crate::ike::outbox::Cx;
 use crate::ike::path::Path;
 use crate::ike::session::established::Established;
@@ -30,6 +34,8 @@ pub enum Session {
     AwaitAuthRequest(Box<AwaitAuthRequest>),
     /// IKE_AUTH, or what comes before it, was refused; only the answer is kept, should it not have arrived.
     Refused(Box<Refused>),
+    /// The peer of a control IKE SA is proven, and is to be admitted.
+    AwaitVerdict(Box<AwaitVerdict>),
     /// The peer is proven.
     Established(Box<Established>),
 }
@@ -43,6 +49,11 @@ impl Session {
             Session::AwaitIntermediateRequest(state) => state.handle_message(cx, message),
             Session::AwaitAuthRequest(state) => state.handle_message(cx, message),
             Session::Refused(state) => Some(state.handle_message(cx, message)),
+            // It says it again.
+            Session::AwaitVerdict(state) => {
+                cx.out.counters.unexpected += 1;
+                Some(Session::AwaitVerdict(state))
+            }
             Session::Established(state) => state.handle_message(cx, message).map(Session::Established),
         }
     }
@@ -63,6 +74,7 @@ impl Session {
                 self.half_open().is_some_and(|half_open| cx.now < half_open.expires()).then_some(self)
             }
             Session::Refused(state) => state.handle_timeout(cx),
+            Session::AwaitVerdict(state) => state.handle_timeout(cx),
             Session::Established(state) => state.handle_timeout(cx).map(Session::Established),
         }
     }
@@ -86,7 +98,10 @@ impl Session {
         match self {
             Session::Initiation(state) => state.path_is_back(now),
             Session::Established(state) => state.add_task(Task::Liveness),
-            Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_) | Session::Refused(_) => {}
+            Session::AwaitIntermediateRequest(_)
+            | Session::AwaitAuthRequest(_)
+            | Session::Refused(_)
+            | Session::AwaitVerdict(_) => {}
         }
     }
 
@@ -98,6 +113,7 @@ impl Session {
                 self.half_open().map(|half_open| (half_open.expires(), "half-open session expires"))
             }
             Session::Refused(state) => Some((state.expires(), "refused session expires")),
+            Session::AwaitVerdict(state) => Some((state.until(), "nobody has admitted the peer")),
             Session::Established(state) => state.deadline(),
         }
     }
@@ -107,6 +123,7 @@ impl Session {
         match self {
             Session::Initiation(state) => vec![state.request().ours],
             Session::Refused(state) => vec![state.ours()],
+            Session::AwaitVerdict(state) => vec![state.ours()],
             Session::Established(state) => state.spis().collect(),
             _ => self.half_open().map(|half_open| half_open.sa.ours()).into_iter().collect(),
         }
@@ -119,6 +136,7 @@ impl Session {
             Session::AwaitIntermediateRequest(state) => &state.half_open.path,
             Session::AwaitAuthRequest(state) => &state.half_open.path,
             Session::Refused(state) => state.path(),
+            Session::AwaitVerdict(state) => state.path(),
             Session::Established(state) => state.path(),
         }
     }
@@ -128,7 +146,7 @@ impl Session {
         match self {
             Session::AwaitIntermediateRequest(state) => Some(&state.half_open),
             Session::AwaitAuthRequest(state) => Some(&state.half_open),
-            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => None,
+            _ => None,
         }
     }
 
@@ -136,7 +154,7 @@ impl Session {
         match self {
             Session::AwaitIntermediateRequest(state) => Some(&mut state.half_open),
             Session::AwaitAuthRequest(state) => Some(&mut state.half_open),
-            Session::Initiation(_) | Session::Refused(_) | Session::Established(_) => None,
+            _ => None,
         }
     }
 
@@ -148,9 +166,34 @@ impl Session {
         }
     }
 
+    /// What is known of a peer that is to be admitted.
+    pub fn introduced(&self) -> Option<&AwaitVerdict> {
+        match self {
+            Session::AwaitVerdict(state) => Some(state),
+            _ => None,
+        }
+    }
+
+    /// The key that its peer has proven itself with.
+    pub fn key(&self) -> Option<&PublicKey> {
+        let established = self.established().and_then(|it| it.basis().theirs.key());
+        established.or(self.introduced().and_then(AwaitVerdict::key))
+    }
+
+    /// Whether its peer has proven itself to this end by an invite.
+    pub fn is_joiner(&self) -> bool {
+        let established = self.established().is_some_and(|it| it.is_joiner() && !it.is_closing());
+        let introduced = self.introduced().filter(|state| !state.is_initiator());
+        established || introduced.is_some_and(|state| state.path().purpose == Purpose::Join)
+    }
+
     /// Whether we are on the way to an established session that we initiated.
     pub fn is_initiating(&self) -> bool {
-        matches!(self, Session::Initiation(state) if state.is_hopeful())
+        match self {
+            Session::Initiation(state) => state.is_hopeful(),
+            Session::AwaitVerdict(state) => state.is_initiator(),
+            _ => false,
+        }
     }
 
     /// Whether it is an attempt of ours that has failed, and listens on.
@@ -160,17 +203,21 @@ impl Session {
 
     /// Whether that takes room: the peer answers, or has had little time yet to do so.
     pub fn takes_room(&self) -> bool {
-        matches!(self, Session::Initiation(state) if state.takes_room())
+        match self {
+            Session::Initiation(state) => state.takes_room(),
+            _ => self.is_initiating(),
+        }
     }
 
     /// Since when the peer is on the way to one that it initiated.
     pub fn half_open_since(&self) -> Option<Instant> {
-        self.is_half_open().then(|| self.half_open().map(|half_open| half_open.begun)).flatten()
+        let introduced = self.introduced().filter(|state| !state.is_initiator()).map(AwaitVerdict::begun);
+        self.half_open().map(|half_open| half_open.begun).or(introduced)
     }
 
-    /// Whether its initiator, who is not us, has made us remember it without a proof.
+    /// Whether its initiator, who is not us, has made us remember it without a proof, or without being admitted.
     pub fn is_unproven(&self) -> bool {
-        self.is_half_open() || matches!(self, Session::Refused(_))
+        self.half_open_since().is_some() || matches!(self, Session::Refused(_))
     }
 
     /// Octets of messages that have not come as a whole yet.
@@ -180,10 +227,5 @@ impl Session {
             Session::Established(state) => state.held_octets(),
             _ => self.half_open().map_or(0, |half_open| half_open.sa.held_octets()),
         }
-    }
-
-    /// Whether the peer is on the way to one that it initiated.
-    pub fn is_half_open(&self) -> bool {
-        matches!(self, Session::AwaitIntermediateRequest(_) | Session::AwaitAuthRequest(_))
     }
 }

@@ -18,7 +18,7 @@ impl Established {
         if self.review(cx) == Err(CertificateError::Revoked) {
             return self.end_unproven(cx, Lapsed::Revoked);
         }
-        if cx.settings.about != before.about {
+        if cx.settings.about != before.about && !self.is_childless() {
             self.tell(now, Topic::Session, cx.settings.told());
         }
         // Whatever part of its life is left, that part is left of the new one: jitter stays jitter.

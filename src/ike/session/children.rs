@@ -152,7 +152,8 @@ impl Established {
         agreement: &Agreement<'_>,
         parts: &Parts<'_>,
     ) {
-        let Some(sa) = self.sas.get(ours) else { return };
+        // No key of data comes out of a control IKE SA, whatever has led here.
+        let Some(sa) = self.sas.get(ours).filter(|_| !self.is_childless()) else { return };
         let new_child = agreement.new_child(&sa.keys);
         let child = agreement.child(cx);
         let told = told(parts, child.out_spi()).filter(|_| !agreement.foreign);

@@ -19,6 +19,7 @@ use super::telling::Telling;
 use crate::identity::certificate::CertificateError;
 use crate::ike::auth::Verified;
 use crate::ike::auth::basis::Basis;
+use crate::ike::control::Purpose;
 use crate::ike::limits::{BACKOFF_FIRST, KEEPALIVE_EVERY, TRIES_ESTABLISHED};
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
@@ -60,15 +61,21 @@ pub struct Established {
     pub(super) telling: Telling,
     /// Both ends' lists have nothing in common for successors of its children: another session is to take over.
     spent: bool,
+    /// The peer has said something on it, or has answered its IKE_AUTH: it knows it.
+    confirmed: bool,
+    /// When the peer last told something of itself.
+    pub(super) told_at: Option<Instant>,
 }
 
 impl Established {
     /// A session on `sa`. `_proof`: the peer has proven itself.
     pub fn new(cx: &mut Cx<'_>, _proof: Verified, introduction: Introduction, sa: IkeSa) -> Self {
         cx.out.heard = true;
-        let here = introduction.path.nat.here;
+        let (here, confirmed) = (introduction.path.nat.here, introduction.basis.initiated);
         let mut telling = Telling::default();
-        telling.tell(cx.now, cx.settings.told());
+        if introduction.path.purpose == Purpose::Data {
+            telling.tell(cx.now, cx.settings.told());
+        }
         Self {
             introduction,
             since: cx.now,
@@ -80,6 +87,8 @@ impl Established {
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
             telling,
             spent: false,
+            confirmed,
+            told_at: None,
         }
     }
 
@@ -109,6 +118,11 @@ impl Established {
     /// When its first message was sent or came.
     pub fn begun(&self) -> Instant {
         self.introduction.begun
+    }
+
+    /// Whether the peer is known to know it.
+    pub fn is_confirmed(&self) -> bool {
+        self.confirmed
     }
 
     /// When the peer had proven itself.
@@ -147,11 +161,12 @@ impl Established {
     }
 
     /// Looks anew at what the peer has proven itself with: where that is not taken any more, the session ends in time.
-    pub(super) fn review(&mut self, cx: &Cx<'_>) -> Result<(), CertificateError> {
+    pub fn review(&mut self, cx: &Cx<'_>) -> Result<(), CertificateError> {
         let remote = self.pair().remote;
         let review = self.introduction.basis.review(cx.settings, remote, cx.wall);
-        let notice = cx.now + cx.settings.rekey_after;
-        let taken = self.basis().is_taken(cx.settings, remote);
+        // Nothing is lost with what has no children.
+        let grace = if self.is_childless() { Duration::ZERO } else { cx.settings.rekey_after };
+        let (notice, taken) = (cx.now + grace, self.is_taken(cx.settings));
         self.notice = (!taken).then(|| self.notice.map_or(notice, |at| at.min(notice)));
         review
     }
@@ -192,6 +207,7 @@ impl Established {
     pub fn is_encapsulated_as_wanted(&self, settings: &Settings, blocked: bool) -> bool {
         let encapsulated = self.path().nat.is_found();
         match settings.encapsulation {
+            _ if self.is_childless() => true,
             EncapsulationMode::Auto => encapsulated || !blocked,
             EncapsulationMode::Always => encapsulated,
             EncapsulationMode::Never => !encapsulated,
@@ -242,7 +258,7 @@ impl Established {
             } else if let Some(whole) = sa.collect(cx, header, &encrypted, text)
                 && let Some(asked) = sa.window.answered(header.message_id)
             {
-                cx.out.heard = true;
+                (cx.out.heard, self.confirmed) = (true, true);
                 self.follow(cx);
                 self.handle_answer(cx, ours, asked, whole.and_then(|whole| whole.payloads()));
             }
@@ -251,7 +267,7 @@ impl Established {
                 Arrival::New => {
                     if let Some(whole) = sa.collect(cx, header, &encrypted, text) {
                         let payloads = whole.and_then(|whole| whole.payloads());
-                        cx.out.heard = true;
+                        (cx.out.heard, self.confirmed) = (true, true);
                         self.follow(cx);
                         self.handle_request(cx, ours, header.exchange, payloads);
                     }
@@ -304,6 +320,7 @@ impl Established {
             let parts = Parts(&payloads);
             match exchange {
                 Exchange::CREATE_CHILD_SA if parts.is_ike_rekey() => self.answer_rekey_ike(cx, ours, &parts),
+                Exchange::CREATE_CHILD_SA if self.is_childless() => Err(Declined::Childless.into()),
                 Exchange::CREATE_CHILD_SA => self.answer_child(cx, ours, &parts),
                 Exchange::IKE_FOLLOWUP_KE => self.answer_follow_up(cx, ours, &parts),
                 Exchange::INFORMATIONAL => Ok(self.answer_informational(cx, ours, &parts)),
@@ -311,7 +328,8 @@ impl Established {
             }
         });
         let held = held.unwrap_or_else(|error| {
-            cx.out.counters.children_refused += u64::from(error == Declined::ChildrenMost.into());
+            let most = [Declined::ChildrenMost, Declined::Childless].map(Reason::from);
+            cx.out.counters.children_refused += u64::from(most.contains(&error));
             HeldRequest::new(exchange, cx.now, vec![error.to_notify()])
         });
         self.hold(ours, held);

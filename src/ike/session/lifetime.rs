@@ -38,12 +38,13 @@ impl Established {
             .iter()
             .map(|child| Some((child.telling.waits()?, "what there is to tell of a child")));
         let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
+        let joiner = self.joiner_end().map(|at| (at, "a joiner's time is over"));
         let keepalive = self.keepalive_at().map(|at| (at, "keeping a NAT's memory fresh"));
         of_sas
             .chain(of_children)
             .chain(holds)
             .chain(self.agenda.deadlines().map(Some))
-            .chain([notice, keepalive])
+            .chain([notice, joiner, keepalive])
             .flatten()
             .min()
     }
@@ -57,6 +58,7 @@ impl Established {
         if self.notice().is_some_and(|at| at <= cx.now) {
             self.end_unproven(cx, Lapsed::NotAccepted);
         }
+        self.end_joiner(cx);
         self.children.iter_mut().for_each(|child| child.telling.handle_timeout(cx.now));
         self.keep_alive(cx);
         self.drop_half_made(cx);

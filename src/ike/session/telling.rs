@@ -69,7 +69,8 @@ impl Established {
         let Some(telling) = self.telling_mut(topic) else { return };
         telling.tell(now, octets);
         // News of a child goes out as soon as the window is free, news of this host with the next message.
-        if topic == Topic::Session && telling.is_due(now) && !self.is_foreign() {
+        let of_child = matches!(topic, Topic::Child(_));
+        if !of_child && telling.is_due(now) && !self.is_foreign() {
             self.add_task(Task::Liveness);
         }
     }
@@ -81,14 +82,14 @@ impl Established {
 
     fn telling(&self, topic: Topic) -> Option<&Telling> {
         match topic {
-            Topic::Session => Some(&self.telling),
+            Topic::Session | Topic::Control | Topic::Join => Some(&self.telling),
             Topic::Child(in_spi) => self.child(in_spi).map(|child| &child.telling),
         }
     }
 
     fn telling_mut(&mut self, topic: Topic) -> Option<&mut Telling> {
         match topic {
-            Topic::Session => Some(&mut self.telling),
+            Topic::Session | Topic::Control | Topic::Join => Some(&mut self.telling),
             Topic::Child(in_spi) => self.children.get_mut(in_spi).map(|child| &mut child.telling),
         }
     }
@@ -103,8 +104,8 @@ impl Established {
             let telling = self.telling(topic).filter(|_| !self.is_foreign())?;
             let octets = telling.octets.as_ref()?(now);
             let payload = match topic {
-                Topic::Session => Some(private::of_session(octets)),
                 Topic::Child(in_spi) => private::of_child(in_spi, &octets),
+                Topic::Session | Topic::Control | Topic::Join => Some(private::of_session(octets)),
             };
             Some((payload?, (topic, telling.number)))
         };
@@ -145,8 +146,10 @@ impl Established {
         }
         let pair = self.pair();
         let told = |topic, octets| Event::Told { pair, topic, octets };
-        let of_session = parts.notifies().find_map(private::from_session);
-        cx.out.events.extend(of_session.map(|octets| told(Topic::Session, octets)));
+        if let Some(octets) = parts.notifies().find_map(private::from_session) {
+            self.told_at = Some(cx.now);
+            cx.out.events.push_back(told(self.topic(), octets));
+        }
         let mut heard = Vec::new();
         for (spi, octets) in parts.notifies().filter_map(private::from_child) {
             let of = |child: &&ChildSa| child.out_spi() == spi && !heard.contains(&child.in_spi());

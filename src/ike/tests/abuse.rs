@@ -9,7 +9,7 @@ use super::net::{Dice, Net, by_each_method, pair};
 use crate::ike::reason::Refusal;
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Id, Parts, Payload, Proposal, TrafficSelector, Transform, parse_chain, write_chain};
-use crate::ike::{Draft, FailureCode, Posture, Transmit, stop_tampering, tamper};
+use crate::ike::{Draft, FailureCode, Posture, stop_tampering, tamper};
 use crate::types::{Method, Pair};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -52,7 +52,7 @@ fn flooded(method: Method, receives: bool) -> Net {
         let victim = &mut net.hosts[1].engine;
         victim.handle_datagram(net.now, local, remote, &request.bytes);
         let answer = victim.poll_transmit();
-        if let Some(cookie) = answer.filter(|answer| receives && by != FORGED && has_cookie(answer)) {
+        if let Some(cookie) = answer.filter(|answer| receives && by != FORGED && has_cookie(&answer.bytes)) {
             let with_cookie = with_cookie(&request.bytes, &cookie.bytes);
             victim.handle_datagram(net.now, local, remote, &with_cookie);
             while victim.poll_transmit().is_some() {}
@@ -72,12 +72,12 @@ fn flooded(method: Method, receives: bool) -> Net {
 }
 
 /// Its only payload is N(COOKIE).
-fn has_cookie(answer: &Transmit) -> bool {
-    answer.bytes[16] == 41 && answer.bytes[34..36] == notify::COOKIE.to_be_bytes()
+pub(super) fn has_cookie(answer: &[u8]) -> bool {
+    answer[16] == 41 && answer[34..36] == notify::COOKIE.to_be_bytes()
 }
 
 /// The request with the cookie of `answer` in front (RFC 7296 section 2.6).
-fn with_cookie(request: &[u8], answer: &[u8]) -> Vec<u8> {
+pub(super) fn with_cookie(request: &[u8], answer: &[u8]) -> Vec<u8> {
     let mut cookie = answer[28..].to_vec();
     cookie[0] = request[16];
     let mut bytes = [&request[..28], &cookie, &request[28..]].concat();

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ike::Entropy;
 use crate::ike::auth::peer::{Peer, vendor_id};
 use crate::ike::session::life::{Greeted, Greeting, Life};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Notify, Parts, Payload, private};
+use crate::ike::{Entropy, Purpose};
 use crate::protect::report::{Flags, Report, Rounds};
 use crate::types::Spi;
 
@@ -129,6 +129,28 @@ fn the_bytes_of_a_life() {
     for silent in [heard(&[], later), Greeted::read(&Parts(&[]), later)] {
         assert!(!seven.is_former_to(&silent) && !silent.is_former_to(&eight));
     }
+}
+
+/// What the first message of a control IKE SA says of it, and what its ends say of themselves. Agents before there were
+/// any skip both.
+#[test]
+fn the_bytes_of_a_purpose_and_a_mark() {
+    let said = |purpose| private::of_purpose(purpose);
+    assert_eq!(said(Purpose::Data), None);
+    assert_eq!(said(Purpose::Control), Some(Payload::notify(40_960 + 0x5ea4, vec![1])));
+    assert_eq!(said(Purpose::Join), Some(Payload::notify(40_960 + 0x5ea4, vec![2])));
+    let read = |data: &[u8]| private::purpose(&Parts(&[Payload::notify(40_960 + 0x5ea4, data.to_vec())]));
+    assert_eq!(
+        [read(&[1]), read(&[2, 7])],
+        [Purpose::Control, Purpose::Join],
+        "what follows is of a later version"
+    );
+    assert_eq!([read(&[]), read(&[0]), read(&[3, 1])], [Purpose::Data; 3], "and so is another purpose");
+    let mark = private::of_mark(b"anything");
+    assert_eq!(mark, Payload::notify(40_960 + 0x5ea5, b"anything".to_vec()));
+    assert_eq!(private::mark(&Parts(&[mark])), b"anything");
+    assert_eq!(private::mark(&Parts(&[])), b"");
+    assert_eq!(private::mark(&Parts(&[private::of_mark(&[7; 5000])])), b"", "it is too long");
 }
 
 /// A later version introduces itself with another last octet, and is no stranger for that.

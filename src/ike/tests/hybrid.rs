@@ -12,7 +12,7 @@ use crate::ike::session::fragment::covered;
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::{Exchange, payload};
 use crate::ike::wire::{Header, HeaderFlags};
-use crate::ike::{FailureCode, Posture, Settings};
+use crate::ike::{FailureCode, Posture, Purpose, Settings};
 use crate::types::{AdditionalKe, IkeProposal, Prf, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -376,6 +376,7 @@ fn what_auth_covers_has_adjusted_lengths() {
 fn over_ipv6_the_headers_are_longer() {
     let path = |remote: &str, here| Path {
         pair: pair(0, 1),
+        purpose: Purpose::Data,
         local: "10.0.0.1:500".parse().unwrap(),
         remote: (remote.parse::<IpAddr>().unwrap(), 500).into(),
         nat: Nat { here, there: false },

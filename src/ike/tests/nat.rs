@@ -10,7 +10,7 @@ use crate::ike::session::child::accept;
 use crate::ike::session::nat::Nat;
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Parts, Payload, TrafficSelector};
-use crate::ike::{FailureCode, Posture, Settings, Transmit};
+use crate::ike::{FailureCode, Posture, Purpose, Settings, Transmit};
 use crate::types::{EncapsulationMode, Inside, Method, Pair, Proposals, UdpPorts};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -378,7 +378,8 @@ fn selectors_behind_a_nat_are_given_back_as_they_came() {
         ]
     };
     let answer = |nat, ts| {
-        let path = Path { pair: pair(1, 0), local: socket(1, 4500), remote: socket(0, 4500), nat };
+        let (pair, purpose) = (pair(1, 0), Purpose::Data);
+        let path = Path { pair, purpose, local: socket(1, 4500), remote: socket(0, 4500), nat };
         accept(&path, &Proposals::default(), &Parts(&request(ts)), OwnKe::Never).ok().map(|(_, both)| both)
     };
     let nat = Nat { there: true, here: false };

@@ -5,8 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::identity::Secret;
-use crate::ike::{Engine, Entropy, Event, FailureCode, Octets, Posture, Settings, Topic, Transmit};
+use crate::identity::{PublicKey, Secret};
+use crate::ike::reason::Reason;
+use crate::ike::{
+    ControlEvent, Engine, Entropy, Event, FailureCode, Octets, Posture, Purpose, SessionKey, Settings, Topic,
+    Transmit,
+};
 use crate::observe::explain;
 use crate::types::{
     EncapsulationMode, IkeProposal, Inside, Method, NewChild, NewInbound, Pair, Proposals, Spi,
@@ -95,6 +99,7 @@ pub(super) fn settings(secret: [u8; 32]) -> Settings {
         jitter: Duration::ZERO,
         about: Arc::default(),
         first: |token, _| token.to_vec(),
+        control: None,
     }
 }
 
@@ -131,6 +136,19 @@ pub(super) struct Installed {
     heard: bool,
 }
 
+/// Says whether who has that mark is admitted, or leaves it waiting.
+pub(super) type Judge = Box<dyn Fn(&[u8]) -> Option<bool>>;
+
+/// Who has proven itself on a control IKE SA.
+#[derive(Debug, Clone)]
+pub(super) struct Introduced {
+    pub(super) pair: Pair,
+    pub(super) purpose: Purpose,
+    pub(super) session: SessionKey,
+    pub(super) key: PublicKey,
+    pub(super) mark: Vec<u8>,
+}
+
 /// One host.
 pub(super) struct Host {
     pub(super) engine: Engine,
@@ -145,6 +163,16 @@ pub(super) struct Host {
     pub(super) words: Vec<(Spi, Vec<u8>)>,
     /// What peers told of themselves.
     pub(super) told: Vec<Vec<u8>>,
+    /// What peers told on control IKE SAs.
+    pub(super) said: Vec<Vec<u8>>,
+    /// Who has proven itself on them.
+    pub(super) introduced: Vec<Introduced>,
+    /// Whether who says that mark is admitted; `None`: it is left waiting.
+    pub(super) admits: Judge,
+    /// Why they failed.
+    pub(super) reasons: Vec<Reason>,
+    /// How often none stood any more.
+    pub(super) ended: usize,
     /// Answers "installed" with "seen".
     pub(super) answers: bool,
     /// Refuses this many children.
@@ -232,6 +260,11 @@ impl Net {
             log: Vec::new(),
             words: Vec::new(),
             told: Vec::new(),
+            said: Vec::new(),
+            introduced: Vec::new(),
+            admits: Box::new(|_| Some(true)),
+            reasons: Vec::new(),
+            ended: 0,
             kernel_refuses: 0,
             settles: true,
             answers: true,
@@ -427,6 +460,8 @@ impl Host {
                 self.ahead.remove(&in_spi);
             }
             Event::Told { topic: Topic::Session, octets, .. } => self.told.push(octets),
+            Event::Told { topic: Topic::Control | Topic::Join, octets, .. } => self.said.push(octets),
+            Event::Control { pair, purpose, event } => self.act_on_control(now, pair, purpose, event),
             Event::Told { topic: Topic::Child(in_spi), pair, octets } => {
                 self.hear(now, pair, in_spi, octets);
             }
@@ -435,6 +470,25 @@ impl Host {
                 assert!(!LEAKS.iter().any(|leak| words.contains(leak)), "{words}");
                 self.log.push(words);
                 self.failures.push(failure.code());
+            }
+        }
+    }
+
+    fn act_on_control(&mut self, now: Instant, pair: Pair, purpose: Purpose, event: ControlEvent) {
+        match event {
+            ControlEvent::Introduced { session, key, mark } => {
+                let admits = (self.admits)(&mark);
+                self.introduced.push(Introduced { pair, purpose, session, key, mark });
+                match admits {
+                    Some(true) => self.engine.admit(now, session),
+                    Some(false) => self.engine.refuse(now, session),
+                    None => {}
+                }
+            }
+            ControlEvent::Ended => self.ended += 1,
+            ControlEvent::Failed { failure, .. } => {
+                self.log.push(explain::words(&failure.reason));
+                self.reasons.push(failure.reason);
             }
         }
     }

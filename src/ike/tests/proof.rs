@@ -33,7 +33,7 @@ impl Pem {
         PrivateKey::from_pem(&self.0).unwrap()
     }
 
-    fn public(&self) -> PublicKey {
+    pub(super) fn public(&self) -> PublicKey {
         self.key().public().clone()
     }
 }

@@ -20,12 +20,14 @@ impl Reason {
             // RFC 5723 section 4.3.2.
             Reason::BadTicket(_) => (notify::TICKET_NACK, Vec::new()),
             Reason::BadProof(_) | Reason::Lapsed(_) => (notify::AUTHENTICATION_FAILED, Vec::new()),
-            Reason::Declined(Declined::ChildrenMost) => (notify::NO_ADDITIONAL_SAS, Vec::new()),
+            Reason::Declined(Declined::ChildrenMost | Declined::Childless) => {
+                (notify::NO_ADDITIONAL_SAS, Vec::new())
+            }
             Reason::Declined(Declined::NoSuchChild(spi)) => {
                 return about_child(notify::CHILD_SA_NOT_FOUND, spi.0);
             }
             Reason::Declined(Declined::NoExchange) => (notify::STATE_NOT_FOUND, Vec::new()),
-            Reason::Declined(Declined::Crossed)
+            Reason::Declined(Declined::Crossed | Declined::JoinersMost)
             | Reason::Refused(_)
             | Reason::Unanswered(_)
             | Reason::Failed(_) => (notify::TEMPORARY_FAILURE, Vec::new()),

@@ -85,6 +85,7 @@ pub mod transform {
 pub mod id {
     pub const IPV4_ADDR: u8 = 1;
     pub const IPV6_ADDR: u8 = 5;
+    pub const KEY_ID: u8 = 11;
 }
 
 /// Authentication methods (RFC 7296 section 3.8).
@@ -98,6 +99,8 @@ pub mod auth {
 pub mod encoding {
     /// X.509 Certificate - Signature: one certificate in DER.
     pub const X509: u8 = 4;
+    /// Raw Public Key (RFC 7670 section 3): a SubjectPublicKeyInfo in DER.
+    pub const RAW_PUBLIC_KEY: u8 = 15;
 }
 
 /// Hash algorithms in signatures (RFC 7427 section 7, RFC 8420 section 5).
@@ -137,6 +140,8 @@ pub mod notify {
     /// RFC 5723.
     pub const TICKET_NACK: u16 = 16412;
     pub const TICKET_OPAQUE: u16 = 16413;
+    /// RFC 6023 section 3.
+    pub const CHILDLESS_IKEV2_SUPPORTED: u16 = 16418;
     pub const FRAGMENTATION_SUPPORTED: u16 = 16430;
     /// RFC 7427 section 4.
     pub const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
@@ -148,4 +153,8 @@ pub mod notify {
     pub const HOSTSEAL_SESSION: u16 = 40960 + 0x5ea2;
     /// Our own: see `life`.
     pub const HOSTSEAL_LIFE: u16 = 40960 + 0x5ea3;
+    /// Our own: see `private`.
+    pub const HOSTSEAL_PURPOSE: u16 = 40960 + 0x5ea4;
+    /// Our own: see `private`.
+    pub const HOSTSEAL_MARK: u16 = 40960 + 0x5ea5;
 }

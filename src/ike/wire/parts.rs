@@ -2,6 +2,7 @@
 
 use super::codes::{encoding, notify, protocol};
 use super::{Delete, Id, Ke, Notify, Payload, Proposal, TrafficSelector};
+use crate::identity::PublicKey;
 use crate::ike::reason::{Incompatible, Misbehaved, Refusal};
 
 /// The payloads of one message. Where a kind is to be there once, its first payload counts.
@@ -49,6 +50,15 @@ impl<'a> Parts<'a> {
             Payload::Cert(cert) if cert.encoding == encoding::X509 => Some(cert.data.as_slice()),
             _ => None,
         })
+    }
+
+    /// The first public key without a certificate.
+    pub fn raw_key(&self) -> Option<PublicKey> {
+        let raw = self.0.iter().find_map(|payload| match payload {
+            Payload::Cert(cert) if cert.encoding == encoding::RAW_PUBLIC_KEY => Some(&cert.data),
+            _ => None,
+        });
+        PublicKey::from_der(raw?).ok()
     }
 
     pub fn ts_i(&self) -> Result<&'a [TrafficSelector], Incompatible> {

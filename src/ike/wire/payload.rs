@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::codes::{self, payload as kind};
 use super::reader::Reader;
 use super::{GENERIC, Proposal, TrafficSelector};
+use crate::identity::PublicKey;
 use crate::ike::reason::{BadMessage, Incompatible, Reason};
 
 /// More payloads than this in one message are not a message of ours or of any peer worth talking to.
@@ -255,6 +256,11 @@ impl Id {
         }
     }
 
+    /// The identity of somebody who is known by a public key.
+    pub fn of_key(key: &PublicKey) -> Self {
+        Self { kind: codes::id::KEY_ID, data: key.der().to_vec() }
+    }
+
     /// The payload without its generic header, as AUTH covers it (RFC 7296 section 2.15).
     pub fn body(&self) -> Vec<u8> {
         let mut body = vec![self.kind, 0, 0, 0];
@@ -273,6 +279,11 @@ impl Encoded {
     /// About an X.509 certificate.
     pub fn x509(data: &[u8]) -> Self {
         Self { encoding: codes::encoding::X509, data: data.to_vec() }
+    }
+
+    /// A public key without a certificate.
+    pub fn raw(key: &PublicKey) -> Self {
+        Self { encoding: codes::encoding::RAW_PUBLIC_KEY, data: key.der().to_vec() }
     }
 
     fn parse(reader: &mut Reader<'_>) -> Result<Self, Reason> {

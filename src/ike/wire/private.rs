@@ -12,9 +12,13 @@
 //! ~                       all further octets                      ~
 //! +---------------------------------------------------------------+
 //! ```
+//!
+//! Of control IKE SAs there are two more: in the first message of one, a single octet says what it is for (whatever
+//! follows is of a later version, and is ignored), and in IKE_AUTH each end has its mark.
 
 use super::codes::notify;
-use super::{Notify, Payload};
+use super::{Notify, Parts, Payload};
+use crate::ike::control::Purpose;
 use crate::ike::limits::TOLD_MAX;
 use crate::types::Spi;
 
@@ -41,6 +45,36 @@ pub fn from_child(notification: &Notify) -> Option<(Spi, Vec<u8>)> {
     let (head, rest) = data.split_first_chunk::<4>()?;
     let (spi, rest) = rest.split_first_chunk()?;
     Some((Spi(u32::from_be_bytes(*spi)), [head, rest].concat()))
+}
+
+/// What says what an IKE SA is to be for; nothing does where it is for data.
+pub fn of_purpose(purpose: Purpose) -> Option<Payload> {
+    let number = match purpose {
+        Purpose::Data => return None,
+        Purpose::Control => 1,
+        Purpose::Join => 2,
+    };
+    Some(Payload::notify(notify::HOSTSEAL_PURPOSE, vec![number]))
+}
+
+/// What an IKE SA is to be for by the first message with these `parts`; one of a later version is as unknown here as it
+/// was to earlier ones.
+pub fn purpose(parts: &Parts<'_>) -> Purpose {
+    match parts.notify(notify::HOSTSEAL_PURPOSE).and_then(|it| it.data.first()) {
+        Some(1) => Purpose::Control,
+        Some(2) => Purpose::Join,
+        _ => Purpose::Data,
+    }
+}
+
+/// What says the mark of this end.
+pub fn of_mark(mark: &[u8]) -> Payload {
+    Payload::notify(notify::HOSTSEAL_MARK, mark.to_vec())
+}
+
+/// The mark of a peer whose IKE_AUTH has these `parts`; it is empty where there is none, or it is too long.
+pub fn mark(parts: &Parts<'_>) -> Vec<u8> {
+    parts.notifies().find_map(|it| data(it, notify::HOSTSEAL_MARK)).unwrap_or_default().to_vec()
 }
 
 fn data(notification: &Notify, kind: u16) -> Option<&[u8]> {

@@ -140,6 +140,10 @@ fn all() -> Vec<(Reason, &'static str)> {
             Incompatible::NotRekeyed.into(),
             "nothing in common: an IKE SA without Diffie-Hellman is not rekeyed: another resumes",
         ),
+        (
+            Incompatible::NoControl.into(),
+            "nothing in common: the peer has no control IKE SA (it is in no cluster, or of an older version)",
+        ),
         (BadTicket::NotAccepted.into(), "the peer's ticket is rejected: keying.accept has no \"derived\""),
         (BadTicket::Missing.into(), "the peer's ticket is rejected: there is none"),
         (BadTicket::Version.into(), "the peer's ticket is rejected: it is none of this version"),
@@ -195,6 +199,18 @@ fn all() -> Vec<(Reason, &'static str)> {
             BadProof::NoTime.into(),
             "authentication failed: this host does not know the time, and the peer proves itself with a certificate",
         ),
+        (
+            BadProof::Member.into(),
+            "authentication failed: the peer has none of the keys that the cluster knows of the node with this address",
+        ),
+        (
+            BadProof::Invite.into(),
+            "authentication failed: the peer has the key of no invite that this cluster knows",
+        ),
+        (
+            BadProof::NotAdmitted.into(),
+            "authentication failed: the peer has proven who it is, and is not admitted",
+        ),
         (Lapsed::NotAccepted.into(), "the peer's proof is no longer accepted, and it has shown no other"),
         (
             Lapsed::Expired(UnixTime(0)).into(),
@@ -205,6 +221,8 @@ fn all() -> Vec<(Reason, &'static str)> {
         (Declined::Crossed.into(), "busy with an exchange that this one crosses"),
         (Declined::NoSuchChild(Spi(0xc000_0001)).into(), "no such child SA: 0xc0000001"),
         (Declined::NoExchange.into(), "no exchange is under way that this message continues"),
+        (Declined::Childless.into(), "control IKE SAs have no child SAs"),
+        (Declined::JoinersMost.into(), "too many hosts join at the moment"),
         (Refusal::CriticalPayload.into(), "the peer answered UNSUPPORTED_CRITICAL_PAYLOAD"),
         (Refusal::Syntax.into(), "the peer answered INVALID_SYNTAX"),
         (

@@ -55,6 +55,7 @@ fn engine() -> Engine {
         jitter: Duration::ZERO,
         about: Arc::default(),
         first: |token, _| token.to_vec(),
+        control: None,
     };
     Engine::new(settings, Box::new(SystemEntropy))
 }
