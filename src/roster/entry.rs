@@ -11,11 +11,12 @@ use sha2::{Digest, Sha256};
 
 use super::not_taken::NotTaken;
 use super::octets::{ClusterId, EntryId, LENGTH, Signer};
+use super::page::{self, PAGE_MAX};
 use super::saying::{Saying, Statement};
 use crate::identity::{CryptoFailed, PrivateKey};
 
-/// The most octets of an entry.
-pub const ENTRY_MAX: usize = 4096;
+/// The most octets of an entry: it fits into a page.
+pub const ENTRY_MAX: usize = PAGE_MAX - page::AROUND_AN_ENTRY;
 
 /// What all signatures of entries begin with, so that none can be taken for a signature of something else.
 const LABEL: &[u8; 32] = b"hostseal roster entry, version 1";

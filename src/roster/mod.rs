@@ -19,14 +19,17 @@
 //! nodes, view            what they come to
 //! roster, surplus        the set: what it takes, and within which bounds
 //! draft                  what commands sign
+//! page, carriage         what members tell each other, so that all have the same
 //! ```
 //! What travels authorizes nothing: an entry is as good as its signatures, whoever brought it.
 
+mod carriage;
 mod draft;
 mod entry;
 mod nodes;
 mod not_taken;
 mod octets;
+mod page;
 #[expect(clippy::module_inception, reason = "the noun of this room")]
 mod roster;
 mod saying;
@@ -37,11 +40,13 @@ mod tests;
 mod view;
 mod withdrawn;
 
+pub use carriage::{Carriage, Carried};
 pub use draft::{INVITES_MAX, NotEntitled};
 pub use entry::{ENTRY_MAX, NotSigned, SignedEntry};
 pub use nodes::{HeldOut, HeldOutBecause, Member, Removed};
 pub use not_taken::NotTaken;
 pub use octets::{ClusterId, EntryId, NotOctets, RosterId, Signer};
+pub use page::PAGE_MAX;
 pub use roster::{Merged, Roster};
 pub use saying::{
     AddressBlock, Admission, ClusterSettings, ClusterTrial, DesiredProtection, FloatingPlace, Genesis, Gone,

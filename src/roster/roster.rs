@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 use super::entry::{SignedEntry, UncheckedEntry};
 use super::not_taken::NotTaken;
 use super::octets::{ClusterId, EntryId, RosterId, Signer};
-use super::saying::{Matter, Saying};
+use super::page::Prefix;
+use super::saying::{Matter, Saying, Statement};
 use super::surplus;
 use super::tally::{Entries, KeyHolder, Tally, without_withdrawals};
 use super::view::{self, RosterView};
@@ -143,6 +144,17 @@ impl Roster {
     /// The names of all entries, in their order.
     pub fn ids(&self) -> impl Iterator<Item = EntryId> {
         self.entries.keys().copied()
+    }
+
+    /// The names of the entries that begin so.
+    pub(super) fn ids_of(&self, prefix: Prefix) -> impl Iterator<Item = EntryId> {
+        self.entries.range(prefix.first()..=prefix.last()).map(|(id, _)| *id)
+    }
+
+    /// What an entry says that is not there yet, whether its signatures hold or not.
+    pub(super) fn peek(&self, octets: &[u8]) -> Option<Statement> {
+        let entry = UncheckedEntry::read(self.cluster, octets).ok()?;
+        (!self.entries.contains_key(&entry.id())).then(|| entry.statement().clone())
     }
 
     /// An entry.

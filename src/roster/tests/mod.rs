@@ -2,6 +2,7 @@
 
 mod attack;
 mod bounds;
+mod carriage;
 mod chaos;
 mod life;
 mod people;

@@ -1,0 +1,357 @@
+//! How rosters of members become one: what each tells those that it talks to.
+//!
+//! ```text
+//! a new entry   ──entries, summary──> all                      whoever hears it tells the others
+//! another name  ──summary──>                                   of two that differ, the one with the greater name begins
+//!                          <──ranges──                         sixteen parts, and of those that differ sixteen more
+//!               ──ranges──>
+//!                          <──listing──                        few enough are listed
+//!               ──wanted, entries──>
+//!                          <──entries──
+//! ```
+//! Each page is answered from the roster as it is, so nothing has to be remembered of an exchange, and one that breaks
+//! off is begun again. Who answers nonsense costs a few pages a minute: a peer is asked again after pauses that grow.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::entry::SignedEntry;
+use super::octets::{EntryId, RosterId, Signer};
+use super::page::{NAMES_MAX, Page, Prefix, RANGES_MAX, Range, Sent};
+use super::roster::{Merged, Roster};
+use super::saying::{Matter, Statement};
+
+/// How many pages without entries wait for a peer at most, and how many entries: what does not fit is told in another
+/// exchange.
+const WAITING_MAX: usize = 16;
+const OWED_MAX: usize = 4096;
+/// How many pages a peer may send at once, and how many in a second on average.
+const BURST: u32 = 128;
+const PAGES_A_SECOND: u32 = 32;
+/// Of how few entries the names are listed instead of fingerprints of parts.
+const LISTED: usize = 32;
+/// How long a peer that differs is left in peace: at first, and at most.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(16);
+/// How long who hears of something waits before it tells others: they may have heard of it too.
+const RELAY_AFTER: Duration = Duration::from_millis(50);
+/// How often who is no admin may change the same thing.
+const PACE: Duration = Duration::from_secs(10);
+/// Of how many the last change is remembered.
+const PACED_MAX: usize = 1024;
+
+/// What this member tells its peers, and hears from them.
+#[derive(Debug)]
+pub struct Carriage<P> {
+    peers: BTreeMap<P, Partner>,
+    /// Who is no admin, and has changed this lately.
+    paced: BTreeMap<(Signer, bool), Instant>,
+    /// When peers are told of what others have said.
+    relay_at: Option<Instant>,
+    /// How many pages were ignored.
+    ignored: u64,
+}
+
+/// A peer, as far as it is known what it has.
+#[derive(Debug)]
+struct Partner {
+    /// What it said last that its roster is.
+    has: Option<RosterId>,
+    /// What it was told last that ours is.
+    told: Option<RosterId>,
+    /// What else it is told.
+    waiting: VecDeque<Page>,
+    /// The entries that it gets, those first that others rest on.
+    owed: VecDeque<EntryId>,
+    /// When it is told again, as long as it differs.
+    again_at: Instant,
+    pause: Duration,
+    /// How many pages it may send, and since when they are counted.
+    credit: u32,
+    counted: Instant,
+}
+
+/// What came of a page.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// What came of the entries in it.
+    pub merged: Merged,
+    /// How many entries were put off: who has signed them changes the same thing all the time.
+    pub put_off: usize,
+}
+
+impl<P> Default for Carriage<P> {
+    fn default() -> Self {
+        Self { peers: BTreeMap::new(), paced: BTreeMap::new(), relay_at: None, ignored: 0 }
+    }
+}
+
+impl<P: Copy + Ord> Carriage<P> {
+    /// A proven peer can be talked to, or can be again.
+    pub fn handle_up(&mut self, now: Instant, peer: P, roster: &Roster) {
+        self.peers.insert(peer, Partner::new(now));
+        self.tell(now, peer, roster);
+    }
+
+    /// The peer cannot be talked to any more.
+    pub fn handle_down(&mut self, peer: P) {
+        self.peers.remove(&peer);
+    }
+
+    /// This member has signed something, which is in its roster: all are told.
+    pub fn handle_signed(&mut self, now: Instant, roster: &Roster, signed: &[EntryId]) {
+        self.peers.values_mut().for_each(|partner| partner.owe(signed.iter().copied()));
+        self.tell_all(now, roster);
+    }
+
+    /// A peer has told something. Says what came of it; the roster has it then.
+    pub fn handle_told(&mut self, now: Instant, peer: P, octets: &[u8], roster: &mut Roster) -> Carried {
+        let Some(partner) = self.peers.get_mut(&peer) else { return Carried::default() };
+        let page = if partner.may_send(now) { Page::read(octets) } else { None };
+        let Some(page) = page else {
+            self.ignored += 1;
+            return Carried::default();
+        };
+        match page {
+            Page::Summary(id) => self.compare(now, peer, id, roster),
+            Page::Ranges(ranges) => {
+                partner.waiting.extend(differing(roster, &ranges));
+            }
+            Page::Listing(prefix, ids) => {
+                let theirs: BTreeSet<EntryId> = ids.into_iter().filter(|id| prefix.has(*id)).collect();
+                let ours = roster.in_order().map(SignedEntry::id).filter(|id| prefix.has(*id));
+                partner.owe(ours.filter(|id| !theirs.contains(id)));
+                let lacking: Vec<EntryId> =
+                    theirs.into_iter().filter(|id| roster.get(*id).is_none()).collect();
+                partner.waiting.extend((!lacking.is_empty()).then_some(Page::Wanted(lacking)));
+            }
+            Page::Wanted(ids) => {
+                let wanted: BTreeSet<EntryId> = ids.into_iter().collect();
+                partner.owe(roster.in_order().map(SignedEntry::id).filter(|id| wanted.contains(id)));
+            }
+            Page::Entries(entries) => return self.take(now, peer, &entries, roster),
+        }
+        self.bound(peer);
+        Carried::default()
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant, roster: &Roster) {
+        if self.relay_at.is_some_and(|at| at <= now) {
+            self.relay_at = None;
+            self.tell_all(now, roster);
+        }
+        let due = |(peer, partner): (&P, &Partner)| {
+            (partner.differs(roster) && partner.again_at <= now).then_some(*peer)
+        };
+        let due: Vec<P> = self.peers.iter().filter_map(due).collect();
+        for peer in due {
+            let Some(partner) = self.peers.get_mut(&peer) else { continue };
+            partner.pause = (partner.pause * 2).min(PAUSE_MAX);
+            partner.again_at = now + partner.pause;
+            match partner.has.filter(|has| roster.id() > *has) {
+                Some(_) => partner.waiting.push_back(Page::Ranges(ranges(roster, Prefix::ALL))),
+                None => partner.waiting.push_back(Page::Summary(roster.id())),
+            }
+            self.bound(peer);
+        }
+    }
+
+    /// The next page, and for whom.
+    pub fn poll_tell(&mut self, roster: &Roster) -> Option<(P, Vec<u8>)> {
+        let next = |(peer, partner): (&P, &mut Partner)| Some((*peer, partner.next_page(roster)?.octets()));
+        self.peers.iter_mut().find_map(next)
+    }
+
+    /// When [`Carriage::handle_timeout`] is due.
+    pub fn poll_timeout(&self, roster: &Roster) -> Option<Instant> {
+        let differ = self.peers.values().filter(|partner| partner.differs(roster));
+        differ.map(|partner| partner.again_at).chain(self.relay_at).min()
+    }
+
+    /// What the peer said last that its roster is.
+    pub fn has(&self, peer: P) -> Option<RosterId> {
+        self.peers.get(&peer)?.has
+    }
+
+    /// How many pages were ignored: nothing that we know, or too many.
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// The peer has said what its roster is.
+    fn compare(&mut self, now: Instant, peer: P, id: RosterId, roster: &Roster) {
+        let own = roster.id();
+        let Some(partner) = self.peers.get_mut(&peer) else { return };
+        let is_news = partner.has.replace(id) != Some(id);
+        if id == own {
+            partner.pause = PAUSE;
+        } else if own > id && (is_news || partner.again_at <= now) {
+            // One of the two begins.
+            partner.again_at = now + partner.pause;
+            partner.waiting.push_back(Page::Ranges(ranges(roster, Prefix::ALL)));
+        }
+        self.tell(now, peer, roster);
+    }
+
+    /// Takes entries that a peer has sent.
+    fn take(&mut self, now: Instant, peer: P, entries: &[Vec<u8>], roster: &mut Roster) -> Carried {
+        let before = roster.id();
+        let (due, put_off): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) =
+            entries.iter().partition(|entry| self.is_due(now, entry, roster));
+        let merged = roster.merge(due.into_iter().map(Vec::as_slice));
+        if roster.id() != before {
+            self.relay_at.get_or_insert(now + RELAY_AFTER);
+            // All others are told soon, and may take a while to say that they have it.
+            self.peers.values_mut().for_each(|partner| partner.wait(now, PAUSE));
+        }
+        if let Some(partner) = self.peers.get_mut(&peer).filter(|_| !put_off.is_empty()) {
+            partner.wait(now, PACE);
+        }
+        Carried { merged, put_off: put_off.len() }
+    }
+
+    /// Whether an entry is heard now: who is no admin changes its keys or what is desired once in a while.
+    fn is_due(&mut self, now: Instant, entry: &[u8], roster: &Roster) -> bool {
+        let Some(statement) = roster.peek(entry) else { return true };
+        let Some(key) = paced(&statement, roster) else { return true };
+        self.paced.retain(|_, last| now.saturating_duration_since(*last) < PACE);
+        if self.paced.contains_key(&key) || self.paced.len() >= PACED_MAX {
+            return false;
+        }
+        self.paced.insert(key, now);
+        true
+    }
+
+    fn tell_all(&mut self, now: Instant, roster: &Roster) {
+        let peers: Vec<P> = self.peers.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.tell(now, peer, roster));
+    }
+
+    /// Tells the peer what our roster is, unless it knows.
+    fn tell(&mut self, now: Instant, peer: P, roster: &Roster) {
+        let Some(partner) = self.peers.get_mut(&peer) else { return };
+        let own = roster.id();
+        if partner.told != Some(own) {
+            partner.told = Some(own);
+            partner.again_at = now + partner.pause;
+            partner.waiting.push_back(Page::Summary(own));
+        }
+        self.bound(peer);
+    }
+
+    fn bound(&mut self, peer: P) {
+        if let Some(partner) = self.peers.get_mut(&peer) {
+            partner.waiting.truncate(WAITING_MAX);
+        }
+    }
+}
+
+impl Partner {
+    fn new(now: Instant) -> Self {
+        Self {
+            has: None,
+            told: None,
+            waiting: VecDeque::new(),
+            owed: VecDeque::new(),
+            again_at: now + PAUSE,
+            pause: PAUSE,
+            credit: BURST,
+            counted: now,
+        }
+    }
+
+    /// It gets these entries.
+    fn owe(&mut self, ids: impl Iterator<Item = EntryId>) {
+        let owed: BTreeSet<EntryId> = self.owed.iter().copied().collect();
+        let room = OWED_MAX - owed.len().min(OWED_MAX);
+        self.owed.extend(ids.filter(|id| !owed.contains(id)).take(room));
+    }
+
+    /// Entries come first: after them what a roster is called says more.
+    fn next_page(&mut self, roster: &Roster) -> Option<Page> {
+        let mut sent = Sent::default();
+        while let Some(id) = self.owed.front() {
+            // It may have become too much meanwhile.
+            if roster.get(*id).is_some_and(|entry| !sent.add(entry.octets())) {
+                break;
+            }
+            self.owed.pop_front();
+        }
+        sent.page().or_else(|| self.waiting.pop_front())
+    }
+
+    /// It is left in peace for so long.
+    fn wait(&mut self, now: Instant, pause: Duration) {
+        (self.pause, self.again_at) = (PAUSE, now + pause);
+    }
+
+    fn differs(&self, roster: &Roster) -> bool {
+        self.has != Some(roster.id())
+    }
+
+    /// Whether a page of it is looked at: only so many a second are.
+    fn may_send(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.counted).as_secs();
+        if passed > 0 {
+            let earned = u32::try_from(passed).unwrap_or(u32::MAX).saturating_mul(PAGES_A_SECOND);
+            self.credit = self.credit.saturating_add(earned).min(BURST);
+            self.counted += Duration::from_secs(passed);
+        }
+        let may = self.credit > 0;
+        self.credit = self.credit.saturating_sub(1);
+        may
+    }
+}
+
+/// What may not change all the time, where no admin has signed it.
+fn paced(statement: &Statement, roster: &Roster) -> Option<(Signer, bool)> {
+    let is_keys = match statement.matter() {
+        Matter::Keys(_) => true,
+        Matter::Desired => false,
+        _ => return None,
+    };
+    let line = roster.line_of(&statement.by)?;
+    let is_admin = roster.view().member(line).is_some_and(|member| member.admin);
+    (!is_admin).then_some((statement.by, is_keys))
+}
+
+/// What we have of each part of a prefix.
+fn ranges(roster: &Roster, prefix: Prefix) -> Vec<Range> {
+    prefix.parts().map(|part| range(roster, part)).collect()
+}
+
+fn range(roster: &Roster, prefix: Prefix) -> Range {
+    let (mut hash, mut count) = (Sha256::new(), 0);
+    for id in roster.ids_of(prefix) {
+        hash.update(id.octets());
+        count += 1;
+    }
+    let mut fingerprint = [0; 16];
+    fingerprint.copy_from_slice(&hash.finalize()[..16]);
+    Range { prefix, count, fingerprint }
+}
+
+/// The answer to what a peer has of each part: of those that differ, more.
+fn differing(roster: &Roster, theirs: &[Range]) -> Vec<Page> {
+    let (mut pages, mut finer) = (Vec::new(), Vec::new());
+    // They do not overlap, so that a page costs no more than one look at the whole.
+    let apart = theirs.windows(2).all(|two| two[0].prefix.last() < two[1].prefix.first());
+    for their in theirs.iter().filter(|_| apart) {
+        let own = range(roster, their.prefix);
+        if own == *their {
+            continue;
+        }
+        let few = usize::try_from(own.count.min(their.count)).is_ok_and(|count| count <= LISTED);
+        let parts = ranges(roster, their.prefix);
+        if few && usize::try_from(own.count).is_ok_and(|count| count <= NAMES_MAX) || parts.is_empty() {
+            pages.push(Page::Listing(their.prefix, roster.ids_of(their.prefix).take(NAMES_MAX).collect()));
+        } else {
+            finer.extend(parts);
+        }
+    }
+    pages.extend(finer.chunks(RANGES_MAX).map(|ranges| Page::Ranges(ranges.to_vec())));
+    pages
+}
