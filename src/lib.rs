@@ -21,7 +21,7 @@
 //! cli      ASKS     commands; knows the control protocol, and reads `machine` and `xfrm`
 //! ```
 //! Imports go one way: `types` <- `identity` <- `config` <- `store` <- `observe` <- `control`; `types` and `identity`
-//! <- `ike`; `types` and `config` <- `protect`; `types` and `identity` <- `roster`; `types` <- {`machine`, `xfrm`};
+//! <- `ike`; `types` and `config` <- `protect`; `types` and `identity` <- `roster` <- `store`; `types` <- {`machine`, `xfrm`};
 //! {`ike`, `protect`} <- `host` <- `agent`, which knows all but `cli`; all but the deciders <- `cli`. Of the deciders
 //! `observe` knows `reason` alone: it turns why they fail into words. `tests/layering.rs` enforces it, and what each room
 //! may touch.

@@ -137,7 +137,7 @@ const ROOMS: [Room; 14] = [
     Room { name: "config", knows: &["types", "identity"], touches: &[] },
     Room { name: "protect", knows: &["types", "config"], touches: &[] },
     Room { name: "roster", knows: &["types", "identity"], touches: &[] },
-    Room { name: "store", knows: &["types", "identity", "config"], touches: &[Files, System] },
+    Room { name: "store", knows: &["types", "identity", "config", "roster"], touches: &[Files, System] },
     Room {
         name: "observe",
         knows: &["types", "identity", "ike", "config", "protect", "store"],

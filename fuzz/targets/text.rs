@@ -5,6 +5,7 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
+use hostseal::roster::Token;
 use hostseal::types::units::{parse_duration, parse_size};
 use hostseal::types::{EspProposal, Exemption, IkeProposal};
 use libfuzzer_sys::fuzz_target;
@@ -24,4 +25,7 @@ fuzz_target!(|text: &str| {
     reads_what_it_prints::<EspProposal>(text);
     reads_what_it_prints::<Exemption>(text);
     let _ = (parse_duration(text), parse_size(text));
+    if let Ok(token) = Token::from_line(text) {
+        assert!(Token::from_line(&token.to_line()).is_ok());
+    }
 });

@@ -194,6 +194,16 @@ impl PrivateKey {
         Ok(Self { pair, public })
     }
 
+    /// The Ed25519 key pair of a private key of 32 octets (RFC 8032 section 5.1.5).
+    ///
+    /// # Errors
+    /// The cryptography library refuses it.
+    pub fn from_seed(seed: &[u8; 32]) -> Result<Self, NotAKey> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| NotAKey::Private)?;
+        let der = pair.public_key().as_der().map_err(|_| NotAKey::Private)?;
+        Ok(Self { public: PublicKey::from_der(der.as_ref())?, pair: Private::Ed25519(pair) })
+    }
+
     /// The public half.
     pub fn public(&self) -> &PublicKey {
         &self.public
@@ -278,6 +288,29 @@ mod tests {
                    -----END PRIVATE KEY-----\n";
         let key = PrivateKey::from_pem(pem).unwrap();
         assert_eq!(key.public().to_string(), "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=");
+    }
+
+    /// RFC 8032 section 7.1, tests 1 and 2.
+    #[test]
+    fn a_seed_is_the_key_pair_of_the_rfc() {
+        let cases = [
+            (
+                "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+                "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+            ),
+            (
+                "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+                "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
+            ),
+        ];
+        for (seed, public) in cases {
+            let octets = |hex: &str| {
+                let digits = hex.as_bytes().chunks(2).map(|two| std::str::from_utf8(two).unwrap());
+                digits.map(|two| u8::from_str_radix(two, 16).unwrap()).collect::<Vec<u8>>()
+            };
+            let key = PrivateKey::from_seed(octets(seed).as_slice().try_into().unwrap()).unwrap();
+            assert_eq!(key.public().point(), octets(public));
+        }
     }
 
     #[test]

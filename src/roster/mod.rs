@@ -20,6 +20,7 @@
 //! roster, surplus        the set: what it takes, and within which bounds
 //! draft                  what commands sign
 //! page, carriage         what members tell each other, so that all have the same
+//! token                  what whoever joins is given
 //! ```
 //! What travels authorizes nothing: an entry is as good as its signatures, whoever brought it.
 
@@ -37,6 +38,7 @@ mod surplus;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod token;
 mod view;
 mod withdrawn;
 
@@ -55,4 +57,5 @@ pub use saying::{
 };
 pub use surplus::ROSTER_MAX;
 pub use tally::KEYS_MAX;
+pub use token::{NotAToken, Token};
 pub use view::{Conflict, Invited, Newest, RosterView};

@@ -4,6 +4,7 @@
 //! that it names, what outlives a reboot, and the mark of a host that was enabled. What it writes is there whole or as
 //! before, also after a power cut, and nobody but root can read it. It decides nothing.
 
+mod cluster;
 pub mod config_file;
 pub mod credentials;
 pub mod enabled;
@@ -12,6 +13,7 @@ mod places;
 pub mod private_file;
 mod saved;
 
+pub use cluster::{ClusterFiles, ClusterFilesError, NodeKeys};
 pub use credentials::CredentialsError;
 pub use owner::OwnerError;
 pub use places::{Places, addresses_in};

@@ -1,0 +1,238 @@
+//! What a member keeps of its cluster: the roster, and the two keys that are this node's alone.
+//!
+//! ```text
+//! STATE_DIR/cluster/roster        a line that says what it is, and the entries, each with its length before it (2 octets)
+//! STATE_DIR/cluster/signing.key   it signs entries
+//! STATE_DIR/cluster/ike.key       it proves itself in IKE
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::private_file::{self, PrivateFileError};
+use super::saved::{SavedError, replace};
+use crate::identity::{CryptoFailed, PrivateKey};
+use crate::roster::{Merged, NotTaken, Roster, SignedEntry};
+
+/// What the file of a roster begins with.
+const HEAD: &[u8] = b"hostseal roster 1\n";
+
+/// Where a member keeps what it has of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterFiles(PathBuf);
+
+/// The private keys of a node.
+#[derive(Debug)]
+pub struct NodeKeys {
+    /// It signs entries.
+    pub signing: PrivateKey,
+    /// It proves itself in IKE.
+    pub ike: PrivateKey,
+}
+
+/// Why what a member keeps of its cluster cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterFilesError {
+    /// A key cannot be read.
+    #[error(transparent)]
+    Key(#[from] PrivateFileError),
+    /// A file cannot be written.
+    #[error(transparent)]
+    Save(#[from] SavedError),
+    /// No key can be made.
+    #[error(transparent)]
+    Crypto(#[from] CryptoFailed),
+    /// The roster cannot be read.
+    #[error("{}: cannot be read: {source}", file.display())]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The roster is none.
+    #[error(
+        "{}: this is no roster ({why}): restore it from a backup, or remove this node on another one \
+         (`hostseal remove NODE`), move the file away and let this node join again",
+        file.display()
+    )]
+    Broken {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ClusterFiles {
+    /// Those in this state directory.
+    pub fn of(state_dir: &Path) -> Self {
+        Self(state_dir.join("cluster"))
+    }
+
+    /// The roster; `None` where this host belongs to no cluster.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn load_roster(&self) -> Result<Option<Roster>, ClusterFilesError> {
+        let file = self.roster();
+        let octets = match std::fs::read(&file) {
+            Ok(octets) => octets,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ClusterFilesError::Unreadable { file, source }),
+        };
+        read(&octets).map(Some).map_err(|why| ClusterFilesError::Broken { file, why })
+    }
+
+    /// Keeps the roster: it is there whole or as before, also after a power cut.
+    ///
+    /// # Errors
+    /// It cannot be written; what was there before still is.
+    pub fn save_roster(&self, roster: &Roster) -> Result<(), ClusterFilesError> {
+        Ok(replace(&self.roster(), &written(roster))?)
+    }
+
+    /// The keys of this node.
+    ///
+    /// # Errors
+    /// They are not there, others may read them, or they are none.
+    pub fn load_keys(&self) -> Result<NodeKeys, ClusterFilesError> {
+        let [signing, ike] = self.keys().map(|file| private_file::load_key(&file));
+        Ok(NodeKeys { signing: signing?, ike: ike? })
+    }
+
+    /// Keeps keys for this node that `new` makes, as PEM. Those that are there already stay: they may stand in a roster.
+    ///
+    /// # Errors
+    /// No keys can be made or written, or those that are there cannot be read.
+    pub fn make_keys(
+        &self,
+        new: impl Fn() -> Result<Zeroizing<String>, CryptoFailed>,
+    ) -> Result<NodeKeys, ClusterFilesError> {
+        for file in self.keys() {
+            if !file.exists() {
+                replace(&file, new()?.as_bytes())?;
+            }
+        }
+        self.load_keys()
+    }
+
+    fn roster(&self) -> PathBuf {
+        self.0.join("roster")
+    }
+
+    fn keys(&self) -> [PathBuf; 2] {
+        ["signing.key", "ike.key"].map(|name| self.0.join(name))
+    }
+}
+
+/// The file of a roster: the entry that founds it first.
+fn written(roster: &Roster) -> Vec<u8> {
+    let mut octets = HEAD.to_vec();
+    for entry in roster.in_order().map(SignedEntry::octets) {
+        // An entry is shorter than that.
+        octets.extend(u16::try_from(entry.len()).unwrap_or_default().to_be_bytes());
+        octets.extend(entry);
+    }
+    octets
+}
+
+fn read(octets: &[u8]) -> Result<Roster, String> {
+    let mut rest = octets.strip_prefix(HEAD).ok_or("it begins with something else")?;
+    let mut entries = Vec::new();
+    while !rest.is_empty() {
+        let (length, after) = rest.split_first_chunk().ok_or("it was cut off")?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (entry, after) = after.split_at_checked(length).ok_or("it was cut off")?;
+        entries.push(entry);
+        rest = after;
+    }
+    let (first, others) = entries.split_first().ok_or("it is empty")?;
+    let mut roster = Roster::found(first).map_err(|why| why.to_string())?;
+    let Merged { refused, .. } = roster.merge(others.iter().copied());
+    // What the disk has garbled, others have whole: they send it again.
+    match refused.keys().find(|why| matches!(why, NotTaken::OtherCluster)) {
+        Some(why) => Err(why.to_string()),
+        None => Ok(roster),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::identity::KeyKind;
+    use crate::roster::{ClusterId, Genesis, Keys, Saying, Signer, Site, Statement, Version};
+
+    fn new() -> Result<Zeroizing<String>, CryptoFailed> {
+        PrivateKey::generate(KeyKind::Ed25519)
+    }
+
+    fn founded(keys: &NodeKeys) -> Roster {
+        let recovery = PrivateKey::from_seed(&[3; 32]).unwrap();
+        let [signing, ike, recovery_key] =
+            [&keys.signing, &keys.ike, &recovery].map(|key| Signer::of(key).unwrap());
+        let site = Site {
+            name: "a".parse().unwrap(),
+            addresses: vec![[10, 0, 0, 1].into()],
+            inside: Default::default(),
+        };
+        let says = Saying::Genesis(Genesis {
+            cluster: "prod".to_owned(),
+            site,
+            keys: Keys { signing, ike },
+            recovery: recovery_key,
+        });
+        let version = Version::default();
+        let statement = Statement { by: signing, version, after: Vec::new(), basis: None, says };
+        let keys = [&keys.signing, &keys.ike, &recovery];
+        let entry = SignedEntry::sign(ClusterId::new([0; 32]), statement, &keys).unwrap();
+        Roster::found(entry.octets()).unwrap()
+    }
+
+    #[test]
+    fn keys_are_made_once_and_are_nobody_elses() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::of(directory.path());
+        assert!(matches!(files.load_keys(), Err(ClusterFilesError::Key(_))));
+        let made = files.make_keys(new).unwrap();
+        assert_ne!(made.signing.public(), made.ike.public());
+        let again = files.make_keys(new).unwrap();
+        assert_eq!(again.signing.public(), made.signing.public());
+        for file in files.keys() {
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+            assert!(matches!(files.load_keys(), Err(ClusterFilesError::Key(_))));
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_roster_comes_back_as_it_was_and_a_broken_file_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::of(directory.path());
+        assert!(files.load_roster().unwrap().is_none());
+        let roster = founded(&files.make_keys(new).unwrap());
+        files.save_roster(&roster).unwrap();
+        let loaded = files.load_roster().unwrap().unwrap();
+        assert_eq!((loaded.id(), loaded.view()), (roster.id(), roster.view()));
+        assert_eq!(fs::metadata(files.roster()).unwrap().permissions().mode() & 0o777, 0o600);
+        let whole = fs::read(files.roster()).unwrap();
+        for length in 0..whole.len() {
+            fs::write(files.roster(), &whole[..length]).unwrap();
+            let error = files.load_roster().unwrap_err();
+            assert!(error.to_string().contains("cluster/roster: this is no roster"), "{error}");
+        }
+        for at in HEAD.len()..whole.len() {
+            let mut garbled = whole.clone();
+            garbled[at] ^= 4;
+            fs::write(files.roster(), garbled).unwrap();
+            assert!(files.load_roster().is_err(), "{at}");
+        }
+    }
+}
