@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::nodes::HeldOutBecause;
 use super::octets::{EntryId, Signer};
 use super::roster::Roster;
 use super::saying::{Gone, Matter, Rights, Saying, Statement, VERSION_MAX, Version};
@@ -11,6 +12,9 @@ use crate::types::UnixTime;
 pub const INVITES_MAX: usize = 64;
 /// The most names of entries that one entry lists: it has room for them.
 const KEPT_AT_MOST: usize = 60;
+/// The highest version that anybody honest reaches. What lies above is not kept of who is removed, so nobody uses up the
+/// versions for good.
+const VERSION_AT_MOST: u64 = VERSION_MAX / 2;
 
 /// Why nobody may sign it, or not this node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +35,39 @@ pub enum NotEntitled {
     #[error("{INVITES_MAX} tokens are open: wait until some have expired")]
     TooManyInvites,
     /// Nothing newer can be said.
-    #[error("no newer version is possible")]
+    #[error(
+        "there is no newer version: an admin has used them up, and has to be removed (`hostseal remove`)"
+    )]
     NoVersion,
+    /// No admin has made this token, or it was taken back.
+    #[error("no token of this cluster is like that: ask an admin for a new one (`hostseal token create`)")]
+    TokenUnknown,
+    /// It was good for one node.
+    #[error("the token was used already: ask an admin for a new one (`hostseal token create`)")]
+    TokenUsed,
+    /// It was good for some time.
+    #[error("the token has expired: ask an admin for a new one (`hostseal token create`)")]
+    TokenExpired,
+    /// A node that joins does not take what another one has.
+    #[error("the node cannot join: {0}")]
+    PlaceTaken(HeldOutBecause),
+}
+
+/// What is kept of a node that is taken out, of all that is in force.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    /// All: it goes by itself.
+    Own,
+    /// What names nothing as kept that nobody knows: it could be published afterwards.
+    Known,
+    /// Of that, what makes nodes what they are, and turns protection on: a thief may have said the rest.
+    Nodes,
+}
+
+impl Keeping {
+    fn all(own: bool) -> Self {
+        if own { Self::Own } else { Self::Known }
+    }
 }
 
 impl Roster {
@@ -47,12 +82,9 @@ impl Roster {
             self.ensure_entitled(by, &statement.says)?;
         }
         match &statement.says {
-            Saying::Genesis(_)
-            | Saying::Join(_)
-            | Saying::Admission(_)
-            | Saying::Keys(_)
-            | Saying::Gone(_) => {
-                return Ok(statement);
+            Saying::Genesis(_) | Saying::Join(_) | Saying::Keys(_) | Saying::Gone(_) => return Ok(statement),
+            Saying::Admission(admission) => {
+                return self.ensure_welcome(admission.of, now).map(|()| statement);
             }
             Saying::Invite(_) => {
                 let open = |invited: &&super::Invited| invited.invite.expires.0 >= now.0;
@@ -76,11 +108,15 @@ impl Roster {
                 let entry = self.get(desired.id).map(|entry| entry.statement());
                 let basis = entry.and_then(|entry| entry.basis);
                 let by_admin = (desired.version.0 > 0 && basis.is_none()).then_some(desired.id);
-                (Version(desired.version.0, desired.version.1 + 1), basis.or(by_admin))
+                // On for good counts before all that is tried, whatever the second half says.
+                let n = VERSION_MAX.min(desired.version.1 + 1);
+                (Version(desired.version.0, n), basis.or(by_admin))
             }
         };
-        let Version(a, n) = statement.version;
-        if a > VERSION_MAX || n > VERSION_MAX { Err(NotEntitled::NoVersion) } else { Ok(statement) }
+        if is_admin && statement.version.0 > VERSION_AT_MOST {
+            return Err(NotEntitled::NoVersion);
+        }
+        Ok(statement)
     }
 
     /// The statements that take out a node, with what of all that it has said still counts.
@@ -95,8 +131,11 @@ impl Roster {
         now: UnixTime,
     ) -> Result<Vec<Statement>, NotEntitled> {
         self.view().member(of).ok_or(NotEntitled::NoNode)?;
-        let gone = |kept| Saying::Gone(Gone { of, kept, compromised });
-        self.kept_in_parts(of).into_iter().map(|kept| self.draft(by, gone(kept), now)).collect()
+        let own = self.line_of(&by) == Some(of);
+        let mut says = if own { Vec::new() } else { self.said_again(of) };
+        let kept = self.kept_in_parts(of, if compromised { Keeping::Nodes } else { Keeping::all(own) });
+        says.extend(kept.into_iter().map(|kept| Saying::Gone(Gone { of, kept, compromised })));
+        says.into_iter().map(|says| self.draft(by, says, now)).collect()
     }
 
     /// The statements by which a node becomes an admin, or is none any more.
@@ -111,25 +150,72 @@ impl Roster {
         now: UnixTime,
     ) -> Result<Vec<Statement>, NotEntitled> {
         self.view().member(of).ok_or(NotEntitled::NoNode)?;
-        let kept = if admin { vec![Vec::new()] } else { self.kept_in_parts(of) };
-        kept.into_iter().map(|kept| self.draft(by, Saying::Rights(Rights { of, admin, kept }), now)).collect()
+        if admin {
+            let says = Saying::Rights(Rights { of, admin, kept: Vec::new() });
+            return Ok(vec![self.draft(by, says, now)?]);
+        }
+        let own = self.line_of(&by) == Some(of);
+        let mut says = if own { Vec::new() } else { self.said_again(of) };
+        let kept = self.kept_in_parts(of, Keeping::all(own));
+        says.extend(kept.into_iter().map(|kept| Saying::Rights(Rights { of, admin, kept })));
+        says.into_iter().map(|says| self.draft(by, says, now)).collect()
+    }
+
+    /// What a node has taken back and that is said again, as it is not kept: it names as kept what nobody knows, and an
+    /// accomplice could publish that when the node itself is out.
+    fn said_again(&self, of: EntryId) -> Vec<Saying> {
+        let mut again = Vec::new();
+        for entry in self.said_by(of) {
+            let says: Vec<Saying> = match &entry.statement().says {
+                Saying::Gone(gone) if !self.all_count(&gone.kept) => {
+                    let (of, compromised) = (gone.of, gone.compromised);
+                    let kept = self.kept_in_parts(of, Keeping::Known).into_iter();
+                    kept.map(|kept| Saying::Gone(Gone { of, kept, compromised })).collect()
+                }
+                Saying::Rights(Rights { of, admin: false, kept }) if !self.all_count(kept) => {
+                    let kept = self.kept_in_parts(*of, Keeping::Known).into_iter();
+                    kept.map(|kept| Saying::Rights(Rights { of: *of, admin: false, kept })).collect()
+                }
+                _ => Vec::new(),
+            };
+            again.extend(says);
+        }
+        let mut unique: Vec<Saying> = Vec::new();
+        again.into_iter().for_each(|says| {
+            if !unique.contains(&says) {
+                unique.push(says);
+            }
+        });
+        unique
+    }
+
+    fn all_count(&self, ids: &[EntryId]) -> bool {
+        ids.iter().all(|id| self.counts(*id))
     }
 
     /// What a node has said and goes on counting without it, in parts that fit into an entry; at least one.
-    fn kept_in_parts(&self, of: EntryId) -> Vec<Vec<EntryId>> {
-        let kept = self.kept(of);
+    fn kept_in_parts(&self, of: EntryId, keeping: Keeping) -> Vec<Vec<EntryId>> {
+        let kept = self.kept(of, keeping);
         let parts: Vec<Vec<EntryId>> = kept.chunks(KEPT_AT_MOST).map(<[EntryId]>::to_vec).collect();
         if parts.is_empty() { vec![Vec::new()] } else { parts }
     }
 
     /// What a node has said and is in force: not what was replaced since, and no invite that nobody has used.
-    fn kept(&self, of: EntryId) -> Vec<EntryId> {
+    fn kept(&self, of: EntryId, keeping: Keeping) -> Vec<EntryId> {
         let view = self.view();
         let unused: BTreeSet<EntryId> = view.invites.iter().map(|invited| invited.id).collect();
         let basis = view.desired.as_ref().and_then(|desired| self.get(desired.id)?.statement().basis);
+        let known = |kept: &[EntryId]| keeping == Keeping::Own || self.all_count(kept);
         let in_force = |id: EntryId, statement: &Statement| match &statement.says {
+            _ if statement.version.0 > VERSION_AT_MOST => false,
             Saying::Invite(_) => !unused.contains(&id),
-            Saying::Genesis(_) | Saying::Keys(_) | Saying::Admission(_) | Saying::Gone(_) => true,
+            Saying::Genesis(_) | Saying::Keys(_) | Saying::Admission(_) => true,
+            Saying::Gone(gone) => known(&gone.kept),
+            Saying::Rights(rights) => known(&rights.kept) && self.is_newest(id, statement),
+            Saying::Settings(_) | Saying::Secret(_) | Saying::Floating(_) if keeping == Keeping::Nodes => {
+                false
+            }
+            Saying::Desired(desired) if keeping == Keeping::Nodes && !desired.on => basis == Some(id),
             _ => basis == Some(id) || self.is_newest(id, statement),
         };
         let said = self.said_by(of).filter(|entry| in_force(entry.id(), entry.statement()));

@@ -67,14 +67,21 @@ impl UncheckedEntry {
         &self.statement
     }
 
+    /// Whether all signatures hold.
+    pub fn is_signed(&self) -> bool {
+        let holds = |(signer, signature): &(Signer, &[u8])| signer.has_signed(&self.message, signature);
+        parts(&self.octets).is_some_and(|(signers, _)| signers.iter().all(holds))
+    }
+
     /// Checks all signatures.
     pub fn check(self) -> Result<SignedEntry, NotTaken> {
-        let Self { id, statement, octets, message } = self;
-        let (signers, _) = parts(&octets).ok_or(NotTaken::Malformed)?;
-        if !signers.iter().all(|(signer, signature)| signer.has_signed(&message, signature)) {
-            return Err(NotTaken::NotSigned);
-        }
-        Ok(SignedEntry { id, statement, octets })
+        if self.is_signed() { Ok(self.trust()) } else { Err(NotTaken::NotSigned) }
+    }
+
+    /// The entry, where the signatures were checked already.
+    pub fn trust(self) -> SignedEntry {
+        let Self { id, statement, octets, message: _ } = self;
+        SignedEntry { id, statement, octets }
     }
 }
 

@@ -15,10 +15,11 @@
 //!
 //! ```text
 //! octets, saying, entry  what entries say, how they are signed and stored
-//! tally, withdrawn    which of them count
+//! index                  which of them rest on which
+//! tally, withdrawn       which of them count
 //! nodes, view            what they come to
 //! roster, surplus        the set: what it takes, and within which bounds
-//! draft                  what commands sign
+//! draft, redeem          what commands sign
 //! page, carriage         what members tell each other, so that all have the same
 //! token                  what whoever joins is given
 //! ```
@@ -27,10 +28,12 @@
 mod carriage;
 mod draft;
 mod entry;
+mod index;
 mod nodes;
 mod not_taken;
 mod octets;
 mod page;
+mod redeem;
 #[expect(clippy::module_inception, reason = "the noun of this room")]
 mod roster;
 mod saying;

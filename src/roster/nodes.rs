@@ -120,7 +120,7 @@ impl Nodes {
             let Some(candidate) = book.candidate(tally, id, line) else { continue };
             if withdrawn.is_gone(id) {
                 let compromised = book.compromised.contains(&id);
-                occupied.keys.extend(book.keys_ever(line));
+                occupied.keys.extend(book.keys_ever(id, line));
                 nodes.removed.push(Removed { line: id, site: candidate.member.site, compromised });
             } else {
                 candidates.push(candidate);
@@ -294,10 +294,11 @@ impl<'a> Book<'a> {
     }
 
     /// All keys that a node has had.
-    fn keys_ever(&self, line: &NodeLine) -> BTreeSet<Signer> {
+    fn keys_ever(&self, id: EntryId, line: &NodeLine) -> BTreeSet<Signer> {
         let mut ever = BTreeSet::new();
-        let mut next: Vec<&Keys> =
-            line.joins.iter().filter_map(|id| self.joins.get(id)).map(|(_, join)| &join.keys).collect();
+        let joined = line.joins.iter().filter_map(|id| self.joins.get(id)).map(|(_, join)| &join.keys);
+        let founded = self.genesis.filter(|(genesis, _)| *genesis == id).map(|(_, keys)| keys);
+        let mut next: Vec<&Keys> = joined.chain(founded).collect();
         while let Some(keys) = next.pop() {
             if ever.insert(keys.signing) {
                 ever.insert(keys.ike);

@@ -1,10 +1,11 @@
 //! The roster itself: a set of entries, what it takes, and what it comes to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
 use super::entry::{SignedEntry, UncheckedEntry};
+use super::index::EntryIndex;
 use super::not_taken::NotTaken;
 use super::octets::{ClusterId, EntryId, RosterId, Signer};
 use super::page::Prefix;
@@ -21,6 +22,8 @@ pub struct Roster {
     cluster: ClusterId,
     entries: Entries,
     id: RosterId,
+    /// What counts where nothing is taken back: whose entries are kept.
+    ever: Tally,
     tally: Tally,
     withdrawn: Withdrawn,
     view: RosterView,
@@ -56,74 +59,105 @@ impl Roster {
         let entry = entry.check()?;
         let cluster = entry.id().cluster();
         let entries = Entries::from([(entry.id(), entry)]);
-        let (tally, withdrawn) = judge(&entries);
+        let index = EntryIndex::of(&entries);
+        let ever = without_withdrawals(&index);
+        let withdrawn = Withdrawn::find(&index, &ever);
+        let tally = Tally::find(&index, Some(&withdrawn), |_| true);
         let view = RosterView::find(cluster, &entries, &tally, &withdrawn).ok_or(NotTaken::Malformed)?;
-        Ok(Self { cluster, id: name(&entries), entries, tally, withdrawn, view })
+        Ok(Self { cluster, id: name(&entries), entries, ever, tally, withdrawn, view })
     }
 
     /// Takes what others have sent, in whatever order it is. What rests on an entry that is missing is refused, and can
     /// be taken when that is there.
     pub fn merge<'a>(&mut self, sent: impl IntoIterator<Item = &'a [u8]>) -> Merged {
         let mut merged = Merged::default();
-        let mut waiting = Vec::new();
+        let mut waiting = BTreeMap::new();
         for octets in sent {
             match UncheckedEntry::read(self.cluster, octets) {
                 Ok(entry) if self.entries.contains_key(&entry.id()) => {}
-                Ok(entry) => waiting.push(entry),
+                Ok(entry) if matches!(entry.statement().says, Saying::Genesis(_)) => {
+                    merged.refuse(NotTaken::OtherCluster, 1);
+                }
+                Ok(entry) => drop(waiting.insert(entry.id(), entry)),
                 Err(refusal) => merged.refuse(refusal, 1),
             }
         }
-        let before = self.entries.clone();
-        self.insert_all(waiting, &mut merged);
-        if self.entries.len() > before.len() {
-            self.normalize(&before, &mut merged);
-            self.look();
+        if !waiting.is_empty() {
+            let (fresh, ever) = self.insert_all(waiting, &mut merged);
+            if !fresh.is_empty() {
+                self.normalize(&fresh, ever, &mut merged);
+                self.look();
+            }
         }
         merged
     }
 
-    /// Inserts what those who signed it may ever say. What entitles them may come with it.
-    fn insert_all(&mut self, mut waiting: Vec<UncheckedEntry>, merged: &mut Merged) {
-        loop {
-            let ever = without_withdrawals(&self.entries);
-            let before = self.entries.len();
-            let mut later = Vec::new();
-            for entry in waiting {
-                match self.is_due(&ever, &entry) {
-                    Ok(()) => match entry.check() {
-                        Ok(entry) => drop(self.entries.insert(entry.id(), entry)),
-                        Err(refusal) => merged.refuse(refusal, 1),
-                    },
-                    Err(refusal) => later.push((entry, refusal)),
-                }
+    /// Inserts what those who signed it may ever say. What entitles them may come with it. Signatures of others are not
+    /// looked at.
+    fn insert_all(
+        &mut self,
+        waiting: BTreeMap<EntryId, UncheckedEntry>,
+        merged: &mut Merged,
+    ) -> (BTreeSet<EntryId>, Tally) {
+        let known = self.entries.iter().map(|(id, entry)| (*id, entry.statement()));
+        let new = waiting.iter().map(|(id, entry)| (*id, entry.statement()));
+        let index = EntryIndex::read(known.chain(new));
+        let mut forged = BTreeSet::new();
+        let mut holds = |id: EntryId| {
+            let held = !forged.contains(&id) && waiting.get(&id).is_none_or(UncheckedEntry::is_signed);
+            if !held {
+                forged.insert(id);
             }
-            if self.entries.len() == before {
-                return later.into_iter().for_each(|(_, refusal)| merged.refuse(refusal, 1));
-            }
-            waiting = later.into_iter().map(|(entry, _)| entry).collect();
+            held
+        };
+        let ever = Tally::find(&index, None, &mut holds);
+        let mut fresh = BTreeSet::new();
+        for (id, entry) in &waiting {
+            let due = ever.counts(*id) || ever.can_allow(&index, *id, entry.statement());
+            let refusal = if due && holds(*id) {
+                fresh.insert(*id);
+                continue;
+            } else if due {
+                NotTaken::NotSigned
+            } else if ever.holder(&entry.statement().by).is_none() {
+                NotTaken::UnknownSigner
+            } else {
+                NotTaken::NotEntitled
+            };
+            merged.refuse(refusal, 1);
         }
+        let taken = waiting.into_iter().filter(|(id, _)| fresh.contains(id));
+        self.entries.extend(taken.map(|(id, entry)| (id, entry.trust())));
+        (fresh, ever)
     }
 
     /// Drops what is too much. Where the roster is full, nothing new stays but what takes nodes out.
-    fn normalize(&mut self, before: &Entries, merged: &mut Merged) {
-        let all = self.entries.len() - before.len();
-        surplus::drop_from(&mut self.entries);
-        let taken = self.count_new(before);
-        merged.refuse(NotTaken::TooMany, all - taken);
-        merged.taken = taken;
-        if surplus::is_full(&self.entries) {
-            self.entries.retain(|id, entry| before.contains_key(id) || entry.takes_out());
-            surplus::drop_from(&mut self.entries);
-            if surplus::is_full(&self.entries) {
-                self.entries.clone_from(before);
-            }
-            merged.taken = self.count_new(before);
-            merged.refuse(NotTaken::Full, taken - merged.taken);
+    fn normalize(&mut self, fresh: &BTreeSet<EntryId>, ever: Tally, merged: &mut Merged) {
+        let mut dropped = Entries::new();
+        (self.ever, self.withdrawn) = surplus::drop_from(&mut self.entries, ever, &mut dropped);
+        merged.taken = self.count_of(fresh);
+        merged.refuse(NotTaken::TooMany, fresh.len() - merged.taken);
+        if !surplus::is_full(&self.entries) {
+            return;
         }
+        self.entries.retain(|id, entry| !fresh.contains(id) || entry.takes_out());
+        let ever = without_withdrawals(&EntryIndex::of(&self.entries));
+        (self.ever, self.withdrawn) = surplus::drop_from(&mut self.entries, ever, &mut dropped);
+        if surplus::is_full(&self.entries) {
+            self.entries.append(&mut dropped);
+            self.entries.retain(|id, _| !fresh.contains(id));
+            let index = EntryIndex::of(&self.entries);
+            self.ever = without_withdrawals(&index);
+            self.withdrawn = Withdrawn::find(&index, &self.ever);
+        }
+        let taken = self.count_of(fresh);
+        merged.refuse(NotTaken::Full, merged.taken.saturating_sub(taken));
+        merged.taken = taken;
     }
 
-    fn count_new(&self, before: &Entries) -> usize {
-        self.entries.keys().filter(|id| !before.contains_key(id)).count()
+    /// How many of these are there.
+    fn count_of(&self, ids: &BTreeSet<EntryId>) -> usize {
+        ids.iter().filter(|id| self.entries.contains_key(id)).count()
     }
 
     /// What it is: the same on two hosts that have the same entries.
@@ -164,8 +198,8 @@ impl Roster {
 
     /// All entries, those first that others rest on.
     pub fn in_order(&self) -> impl Iterator<Item = &SignedEntry> {
-        let counted = self.tally.in_order();
-        let others = self.entries.keys().copied().filter(|id| !self.tally.counts(*id));
+        let counted = self.ever.in_order();
+        let others = self.entries.keys().copied().filter(|id| !self.ever.counts(*id));
         let ids: Vec<EntryId> = counted.into_iter().chain(others).collect();
         ids.into_iter().filter_map(|id| self.entries.get(&id))
     }
@@ -178,6 +212,14 @@ impl Roster {
     /// The node whose key, now or once, this is.
     pub fn line_of(&self, signer: &Signer) -> Option<EntryId> {
         self.tally.line_of(signer)
+    }
+
+    /// Whether an admin has made a token with this key that nobody has taken back.
+    pub(super) fn is_a_token(&self, key: &Signer) -> bool {
+        match self.tally.holder(key) {
+            Some(KeyHolder::Invite(invite)) => !self.withdrawn.is_gone(invite),
+            _ => false,
+        }
     }
 
     /// The entries about a matter that none has replaced yet.
@@ -194,28 +236,13 @@ impl Roster {
         self.entries.values().filter(said)
     }
 
-    /// Whether who signed it may say that, as far as that can be known without its signature.
-    fn is_due(&self, ever: &Tally, entry: &UncheckedEntry) -> Result<(), NotTaken> {
-        let statement = entry.statement();
-        if matches!(statement.says, Saying::Genesis(_)) {
-            return Err(NotTaken::OtherCluster);
-        }
-        ever.holder(&statement.by).ok_or(NotTaken::UnknownSigner)?;
-        let allowed = ever.can_allow(&self.entries, entry.id(), statement);
-        if allowed { Ok(()) } else { Err(NotTaken::NotEntitled) }
-    }
-
     fn look(&mut self) {
-        (self.tally, self.withdrawn) = judge(&self.entries);
+        let index = EntryIndex::of(&self.entries);
+        self.tally = Tally::find(&index, Some(&self.withdrawn), |_| true);
         self.id = name(&self.entries);
         let view = RosterView::find(self.cluster, &self.entries, &self.tally, &self.withdrawn);
         view.into_iter().for_each(|view| self.view = view);
     }
-}
-
-fn judge(entries: &Entries) -> (Tally, Withdrawn) {
-    let withdrawn = Withdrawn::find(entries);
-    (Tally::find(entries, Some(&withdrawn)), withdrawn)
 }
 
 fn name(entries: &Entries) -> RosterId {

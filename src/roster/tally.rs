@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::SignedEntry;
+use super::index::EntryIndex;
 use super::octets::{EntryId, Signer};
-use super::saying::{Invite, Join, Matter, Saying, Site, Statement};
+use super::saying::{DesiredProtection, Invite, Join, Saying, Site, Statement};
 use super::withdrawn::Withdrawn;
 
 /// The entries of a roster.
@@ -47,30 +48,38 @@ pub(super) struct Tally {
     lines: BTreeMap<EntryId, NodeLine>,
     /// The lines that are admins, each with the round in which that was found.
     admins: BTreeMap<EntryId, u32>,
+    /// The signing keys of the lines.
+    keys: BTreeMap<EntryId, Vec<Signer>>,
+    /// The entries that the last round may have made count.
+    awake: BTreeSet<EntryId>,
 }
 
 /// What nobody has taken back: the rights of who was an admin ever, and those who are gone.
-pub(super) fn without_withdrawals(entries: &Entries) -> Tally {
-    Tally::find(entries, None)
+pub(super) fn without_withdrawals(index: &EntryIndex) -> Tally {
+    Tally::find(index, None, |_| true)
 }
 
 impl Tally {
-    /// What counts where `withdrawn` was taken back; where nothing was, all rights that were ever given are had.
-    pub fn find(entries: &Entries, withdrawn: Option<&Withdrawn>) -> Self {
-        let mut tally = Self::default();
+    /// What counts where `withdrawn` was taken back; where nothing was, all rights that were ever given are had. An entry
+    /// that may count is asked about with `holds` before it does.
+    pub fn find(
+        index: &EntryIndex,
+        withdrawn: Option<&Withdrawn>,
+        mut holds: impl FnMut(EntryId) -> bool,
+    ) -> Self {
+        let mut tally = Self { awake: index.founding().collect(), ..Self::default() };
         for round in 0.. {
-            let judge = |(id, entry): (&EntryId, &SignedEntry)| {
-                let new = !tally.counted.contains_key(id);
-                (new && tally.allows(entries, *id, entry.statement(), withdrawn)).then_some(*id)
-            };
-            let found: Vec<EntryId> = entries.iter().filter_map(judge).collect();
+            let mut found = Vec::new();
+            for id in std::mem::take(&mut tally.awake) {
+                let Some(entry) = index.get(&id).filter(|_| !tally.counts(id)) else { continue };
+                if tally.allows(index, id, entry, withdrawn) && holds(id) {
+                    found.push((id, entry));
+                }
+            }
             if found.is_empty() {
                 return tally;
             }
-            for id in found {
-                let entry = entries.get(&id).map(SignedEntry::statement);
-                entry.into_iter().for_each(|entry| tally.count(entries, round, id, entry, withdrawn));
-            }
+            found.into_iter().for_each(|(id, entry)| tally.count(index, round, id, entry, withdrawn));
         }
         tally
     }
@@ -115,6 +124,11 @@ impl Tally {
         self.admins.contains_key(&line)
     }
 
+    /// Whether there is an admin.
+    pub fn has_admins(&self) -> bool {
+        !self.admins.is_empty()
+    }
+
     /// The admins, the most senior first.
     pub fn by_seniority(&self) -> Vec<EntryId> {
         let mut admins: Vec<(u32, EntryId)> =
@@ -126,7 +140,19 @@ impl Tally {
     /// Whether who signed the entry may say what it says, as far as is known.
     pub fn allows(
         &self,
-        entries: &Entries,
+        index: &EntryIndex,
+        id: EntryId,
+        entry: &Statement,
+        withdrawn: Option<&Withdrawn>,
+    ) -> bool {
+        let undecided = withdrawn.is_some_and(|withdrawn| withdrawn.is_undecided(id, entry));
+        !undecided && self.may_say(index, id, entry, withdrawn)
+    }
+
+    /// Whether who signed the entry may say what it says, whatever was decided about who is gone by it.
+    pub fn may_say(
+        &self,
+        index: &EntryIndex,
         id: EntryId,
         entry: &Statement,
         withdrawn: Option<&Withdrawn>,
@@ -134,29 +160,25 @@ impl Tally {
         if let Saying::Genesis(_) = entry.says {
             return true;
         }
-        if withdrawn.is_some_and(|withdrawn| withdrawn.is_undecided(id, entry)) {
-            return false;
-        }
         match self.holder(&entry.by) {
             None => false,
             Some(KeyHolder::Recovery) => matches!(entry.says, Saying::Rights(_) | Saying::Gone(_)),
             Some(KeyHolder::Invite(invite)) => {
-                withdrawn.is_none_or(|withdrawn| withdrawn.leaves_join(invite, &entry.by, id))
+                withdrawn.is_none_or(|withdrawn| withdrawn.leaves_join(invite, entry, id))
                     && self.admitted.contains(&id)
-                    && self.is_invited(entries, invite, entry)
+                    && self.is_invited(index, invite, entry)
             }
             Some(KeyHolder::Node(line, after)) => {
-                withdrawn.is_none_or(|withdrawn| withdrawn.leaves(line, id))
-                    && self.node_may(entries, line, after, id, entry, withdrawn)
+                withdrawn.is_none_or(|withdrawn| withdrawn.leaves(line, id, entry))
+                    && self.node_may(index, (line, after), id, entry, withdrawn)
             }
         }
     }
 
     fn node_may(
         &self,
-        entries: &Entries,
-        line: EntryId,
-        after: u32,
+        index: &EntryIndex,
+        (line, after): (EntryId, u32),
         id: EntryId,
         entry: &Statement,
         withdrawn: Option<&Withdrawn>,
@@ -165,103 +187,144 @@ impl Tally {
         let entitled = self.is_admin(line) || kept();
         match &entry.says {
             Saying::Keys(_) => after < KEYS_MAX,
-            Saying::Admission(admission) => entries.contains_key(&admission.of),
+            // The entry of the node may come later, but it is nothing else.
+            Saying::Admission(admission) => {
+                index.get(&admission.of).is_none_or(|of| matches!(of.says, Saying::Join(_)))
+            }
             Saying::Gone(gone) if gone.of == line => true,
-            Saying::Desired(desired) if desired.on && !entitled => self.takes_up(entries, entry),
+            Saying::Desired(desired) if desired.on && !entitled => self.takes_up(index, entry, desired),
             Saying::Node(listed) => entitled && listed.line.is_none_or(|line| self.lines.contains_key(&line)),
             Saying::Genesis(_) | Saying::Join(_) => false,
             _ => entitled,
         }
     }
 
-    /// Whether the version of who is no admin rests on one of an admin.
-    fn takes_up(&self, entries: &Entries, entry: &Statement) -> bool {
+    /// Whether the version of who is no admin rests on one of an admin, and what it says goes back to no less than that
+    /// one does.
+    fn takes_up(&self, index: &EntryIndex, entry: &Statement, desired: &DesiredProtection) -> bool {
         let Some(basis) = entry.basis else { return entry.version.0 == 0 };
-        let of = entries.get(&basis).map(SignedEntry::statement);
-        self.counts(basis)
-            && of.is_some_and(|of| {
-                of.matter() == Matter::Desired && of.basis.is_none() && of.version.0 == entry.version.0
-            })
+        let lapses_to = |desired: &DesiredProtection| desired.trial.map_or(desired.on, |trial| trial.before);
+        index.get(&basis).is_some_and(|of| match &of.says {
+            Saying::Desired(before) => {
+                self.counts(basis)
+                    && of.basis.is_none()
+                    && of.version.0 == entry.version.0
+                    && lapses_to(desired) >= lapses_to(before)
+            }
+            _ => false,
+        })
     }
 
     /// Whether the entry can come to count: a node that joins is not admitted before its entry is there.
-    pub fn can_allow(&self, entries: &Entries, id: EntryId, entry: &Statement) -> bool {
+    pub fn can_allow(&self, index: &EntryIndex, id: EntryId, entry: &Statement) -> bool {
         match self.holder(&entry.by) {
-            Some(KeyHolder::Invite(invite)) => self.is_invited(entries, invite, entry),
-            _ => self.allows(entries, id, entry, None),
+            Some(KeyHolder::Invite(invite)) => self.is_invited(index, invite, entry),
+            _ => self.allows(index, id, entry, None),
         }
     }
 
     /// Whether an invite is for this node.
-    fn is_invited(&self, entries: &Entries, invite: EntryId, entry: &Statement) -> bool {
+    fn is_invited(&self, index: &EntryIndex, invite: EntryId, entry: &Statement) -> bool {
         let Saying::Join(join) = &entry.says else { return false };
-        let Some(Saying::Invite(invite)) = entries.get(&invite).map(|entry| &entry.statement().says) else {
+        let Some(Saying::Invite(invite)) = index.get(&invite).map(|entry| &entry.says) else {
             return false;
         };
         let line = invite.line.is_none_or(|line| self.lines.contains_key(&line));
         line && invites(invite, &join.site)
     }
 
+    /// Whether a member has admitted the node that joins by this entry.
+    pub fn is_admitted(&self, join: EntryId) -> bool {
+        self.admitted.contains(&join)
+    }
+
     /// Takes what follows from an entry that counts.
     fn count(
         &mut self,
-        entries: &Entries,
+        index: &EntryIndex,
         round: u32,
         id: EntryId,
         entry: &Statement,
         withdrawn: Option<&Withdrawn>,
     ) {
         self.counted.insert(id, round);
+        self.awake.extend(index.resting_on(&id));
         match &entry.says {
             Saying::Genesis(genesis) => {
-                self.holders.insert(genesis.recovery, KeyHolder::Recovery);
-                self.holders.insert(genesis.keys.signing, KeyHolder::Node(id, 0));
-                self.begin(round, id, true, withdrawn);
+                self.learn(index, genesis.keys.signing, KeyHolder::Node(id, 0));
+                self.learn(index, genesis.recovery, KeyHolder::Recovery);
+                self.begin(index, round, id, true, withdrawn);
             }
-            Saying::Node(listed) if listed.line.is_none() => self.begin(round, id, false, withdrawn),
-            Saying::Invite(invite) => {
-                self.holders.entry(invite.key).or_insert(KeyHolder::Invite(id));
-            }
+            Saying::Node(listed) if listed.line.is_none() => self.begin(index, round, id, false, withdrawn),
+            Saying::Invite(invite) => self.learn(index, invite.key, KeyHolder::Invite(id)),
             Saying::Admission(admission) => {
                 self.admitted.insert(admission.of);
+                self.awake.insert(admission.of);
             }
-            Saying::Join(join) => self.join(entries, round, id, (entry.by, join), withdrawn),
+            Saying::Join(join) => self.join(index, round, id, (entry.by, join), withdrawn),
             Saying::Keys(keys) => {
                 if let Some(KeyHolder::Node(line, after)) = self.holder(&entry.by) {
-                    self.holders.entry(keys.signing).or_insert(KeyHolder::Node(line, after + 1));
+                    self.learn(index, keys.signing, KeyHolder::Node(line, after + 1));
                 }
             }
             // Where nothing is decided, who was an admin ever is one.
             Saying::Rights(rights) if withdrawn.is_none() && rights.admin => {
-                self.admins.entry(rights.of).or_insert(round);
+                self.make_admin(index, round, rights.of);
             }
             _ => {}
         }
     }
 
+    /// Whoever has made a key known first has it.
+    fn learn(&mut self, index: &EntryIndex, signer: Signer, holder: KeyHolder) {
+        if self.holders.contains_key(&signer) {
+            return;
+        }
+        self.holders.insert(signer, holder);
+        if let KeyHolder::Node(line, _) = holder {
+            self.keys.entry(line).or_default().push(signer);
+        }
+        self.awake.extend(index.signed_by(&signer));
+    }
+
+    fn make_admin(&mut self, index: &EntryIndex, round: u32, line: EntryId) {
+        self.admins.entry(line).or_insert(round);
+        for signer in self.keys.get(&line).into_iter().flatten() {
+            self.awake.extend(index.signed_by(signer));
+        }
+    }
+
     fn join(
         &mut self,
-        entries: &Entries,
+        index: &EntryIndex,
         round: u32,
         id: EntryId,
         (by, join): (Signer, &Join),
         withdrawn: Option<&Withdrawn>,
     ) {
         let Some(KeyHolder::Invite(invite)) = self.holder(&by) else { return };
-        let Some(Saying::Invite(invite)) = entries.get(&invite).map(|entry| &entry.statement().says) else {
+        let Some(Saying::Invite(invite)) = index.get(&invite).map(|entry| &entry.says) else {
             return;
         };
         let line = invite.line.unwrap_or(id);
-        self.begin(round, line, invite.admin, withdrawn);
+        self.begin(index, round, line, invite.admin, withdrawn);
         self.lines.entry(line).or_default().joins.insert(id);
-        self.holders.entry(join.keys.signing).or_insert(KeyHolder::Node(line, 0));
+        self.learn(index, join.keys.signing, KeyHolder::Node(line, 0));
     }
 
-    fn begin(&mut self, round: u32, line: EntryId, admin: bool, withdrawn: Option<&Withdrawn>) {
+    fn begin(
+        &mut self,
+        index: &EntryIndex,
+        round: u32,
+        line: EntryId,
+        admin: bool,
+        withdrawn: Option<&Withdrawn>,
+    ) {
+        self.awake.extend(index.resting_on(&line));
         self.lines.entry(line).or_default().begins_as_admin |= admin;
         let decided = withdrawn.and_then(|withdrawn| withdrawn.is_admin(line));
         if decided.unwrap_or(admin) && withdrawn.is_none_or(|withdrawn| !withdrawn.is_gone(line)) {
-            self.admins.entry(line).or_insert(round);
+            self.make_admin(index, round, line);
         }
     }
 }

@@ -158,7 +158,8 @@ impl<'a> Counted<'a> {
     fn invites(&self, tally: &Tally, withdrawn: &Withdrawn) -> Vec<Invited> {
         let open = |(id, entry): &(EntryId, &Statement)| match &entry.says {
             Saying::Invite(invite) => {
-                let used = !self.about(&Matter::Join(invite.key)).is_empty();
+                let used =
+                    !self.about(&Matter::Join(invite.key)).is_empty() || withdrawn.is_used_twice(&invite.key);
                 let known = tally.holder(&invite.key) == Some(KeyHolder::Invite(*id));
                 let open = known && !used && !withdrawn.is_gone(*id);
                 open.then(|| Invited { id: *id, invite: invite.clone() })
@@ -200,14 +201,19 @@ impl<'a> Counted<'a> {
     }
 }
 
-/// What decides which of two entries about the same counts: how new it is; on before off; then chance, the same
-/// everywhere.
-fn weight(id: EntryId, entry: &Statement) -> (Version, bool, EntryId) {
-    (entry.version, matches!(&entry.says, Saying::Desired(desired) if desired.on), id)
+/// What decides which of two entries about the same counts: what admins have said since; on before what is tried; how new
+/// it is; on before off; then chance, the same everywhere.
+pub(super) fn weight(id: EntryId, entry: &Statement) -> (u64, bool, u64, bool, EntryId) {
+    let Version(a, n) = entry.version;
+    let (on, for_good) = match &entry.says {
+        Saying::Desired(desired) => (desired.on, desired.on && desired.trial.is_none()),
+        _ => (false, false),
+    };
+    (a, for_good, n, on, id)
 }
 
 /// Whether admins write it, one after the other.
-fn is_settled_by_admins(matter: &Matter) -> bool {
+pub(super) fn is_settled_by_admins(matter: &Matter) -> bool {
     match matter {
         Matter::Node(line) => line.is_some(),
         Matter::Settings | Matter::Secret | Matter::Desired | Matter::Floating(_) => true,

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::entry::SignedEntry;
+use super::index::EntryIndex;
 use super::octets::{EntryId, Signer};
 use super::saying::{Rights, Saying, Statement, Version};
-use super::tally::{Entries, KeyHolder, Tally, without_withdrawals};
+use super::tally::{KeyHolder, Tally};
 
 /// What was taken back.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Withdrawn {
     /// The entries about rights, and about who is gone, that were taken, in the order of those who said so.
     taken: Vec<EntryId>,
@@ -26,29 +26,50 @@ pub(super) struct Withdrawn {
     kept: BTreeMap<EntryId, BTreeSet<EntryId>>,
     /// Those of `taken` that hold.
     in_force: BTreeSet<EntryId>,
+    /// All that is kept, whoever has signed it.
+    kept_of_any: BTreeSet<EntryId>,
+    /// What is gone by the word of somebody else.
+    taken_out: BTreeSet<EntryId>,
     /// The invites by which several nodes have joined.
     used_twice: BTreeSet<Signer>,
 }
 
 impl Withdrawn {
-    /// What `entries` take back.
-    pub fn find(entries: &Entries) -> Self {
-        let ever = without_withdrawals(entries);
-        let mut withdrawn = Self { used_twice: used_twice(entries, &ever), ..Self::default() };
-        withdrawn.take(entries, &ever, |holder| holder == KeyHolder::Recovery);
+    /// What the entries take back.
+    pub fn find(index: &EntryIndex, ever: &Tally) -> Self {
+        let takings = TakingsBack::read(index, ever);
+        let mut withdrawn = Self::found(index, ever, &takings, used_twice(index, ever));
+        if !withdrawn.used_twice.is_empty() {
+            // Who is gone has admitted nobody.
+            let twice = std::mem::take(&mut withdrawn.used_twice);
+            let still = used_twice(index, &Tally::find(index, Some(&withdrawn), |_| true));
+            if still == twice {
+                withdrawn.used_twice = twice;
+            } else {
+                withdrawn = Self::found(index, ever, &takings, still);
+            }
+        }
+        withdrawn
+    }
+
+    fn found(index: &EntryIndex, ever: &Tally, takings: &TakingsBack, used_twice: BTreeSet<Signer>) -> Self {
+        let mut withdrawn = Self { used_twice, ..Self::default() };
+        let mut now = None;
+        withdrawn.take(index, ever, takings, &mut now, &takings.by_recovery);
         for admin in ever.by_seniority() {
-            withdrawn.take(
-                entries,
-                &ever,
-                |holder| matches!(holder, KeyHolder::Node(line, _) if line == admin),
-            );
+            let said = takings.by_line.get(&admin).map(Vec::as_slice).unwrap_or_default();
+            // What it takes from itself comes last: it may be the last admin then.
+            let (own, others): (Vec<TakingBack>, Vec<TakingBack>) =
+                said.iter().partition(|(_, entry)| target(entry) == Some(admin));
+            withdrawn.take(index, ever, takings, &mut now, &others);
+            if !own.is_empty() {
+                withdrawn.take_own(index, ever, takings, &mut now, &own);
+            }
         }
         // Who is no admin can only go.
-        withdrawn.take(
-            entries,
-            &ever,
-            |holder| matches!(holder, KeyHolder::Node(line, _) if !ever.is_admin(line)),
-        );
+        let others = takings.by_line.iter().filter(|(line, _)| !ever.is_admin(**line));
+        let others: Vec<TakingBack> = others.flat_map(|(_, said)| said).copied().collect();
+        withdrawn.take(index, ever, takings, &mut now, &others);
         withdrawn
     }
 
@@ -57,15 +78,18 @@ impl Withdrawn {
         withdraws(entry) && !self.in_force.contains(&id)
     }
 
-    /// Whether the entry `id` of this node or invite still counts, as far as it depends on whether that is gone.
-    pub fn leaves(&self, of: EntryId, id: EntryId) -> bool {
-        let kept = |kept: &BTreeSet<EntryId>| kept.contains(&id) || self.always_kept.contains(&id);
-        self.gone.get(&of).is_none_or(kept)
+    /// Whether the entry `id` of this node or invite still counts, as far as it depends on whether that is gone. A node that
+    /// leaves by itself takes nothing from others: whom it admitted stays in, and what it turned on stays on.
+    pub fn leaves(&self, of: EntryId, id: EntryId, entry: &Statement) -> bool {
+        self.gone.get(&of).is_none_or(|kept| {
+            let left = !self.taken_out.contains(&of) && is_of_use_to_others(entry);
+            left || kept.contains(&id) || self.always_kept.contains(&id)
+        })
     }
 
     /// Whether a node that has joined by this invite counts: it alone has, or an admin has said that it is the right one.
-    pub fn leaves_join(&self, invite: EntryId, key: &Signer, id: EntryId) -> bool {
-        self.leaves(invite, id) && (self.is_gone(invite) || !self.used_twice.contains(key))
+    pub fn leaves_join(&self, invite: EntryId, join: &Statement, id: EntryId) -> bool {
+        self.leaves(invite, id, join) && (self.is_gone(invite) || !self.used_twice.contains(&join.by))
     }
 
     /// Whether several nodes have joined by the invite with this key.
@@ -82,9 +106,7 @@ impl Withdrawn {
 
     /// Whether an admin has said that the entry counts, whatever becomes of who has signed it.
     pub fn keeps_any(&self, id: EntryId) -> bool {
-        let in_any =
-            |kept: &BTreeMap<EntryId, BTreeSet<EntryId>>| kept.values().any(|kept| kept.contains(&id));
-        self.always_kept.contains(&id) || in_any(&self.kept) || in_any(&self.gone)
+        self.always_kept.contains(&id) || self.kept_of_any.contains(&id)
     }
 
     /// Whether the node or invite is gone.
@@ -97,39 +119,62 @@ impl Withdrawn {
         self.admins.get(&line).copied()
     }
 
-    /// Takes what those say whom `says` names, where they still may.
-    fn take(&mut self, entries: &Entries, ever: &Tally, says: impl Fn(KeyHolder) -> bool) {
-        let of_these = |entry: &Statement| withdraws(entry) && ever.holder(&entry.by).is_some_and(&says);
-        let said = entries.iter().filter(|(_, entry)| of_these(entry.statement()));
-        let said: Vec<(EntryId, &Statement)> = said.map(|(id, entry)| (*id, entry.statement())).collect();
+    /// Takes what an admin takes from itself, unless nobody were left who could make another one.
+    fn take_own(
+        &mut self,
+        index: &EntryIndex,
+        ever: &Tally,
+        takings: &TakingsBack,
+        now: &mut Option<Tally>,
+        own: &[TakingBack],
+    ) {
+        let before = self.clone();
+        self.take(index, ever, takings, now, own);
+        let after = now.take().unwrap_or_else(|| Tally::find(index, Some(self), |_| true));
+        if after.has_admins() {
+            *now = Some(after);
+        } else {
+            *self = before;
+        }
+    }
+
+    /// Takes what is said, where those who have said it still may. `now` is what counts by what was taken before.
+    fn take(
+        &mut self,
+        index: &EntryIndex,
+        ever: &Tally,
+        takings: &TakingsBack,
+        now: &mut Option<Tally>,
+        said: &[TakingBack],
+    ) {
         if said.is_empty() {
             return;
         }
-        // What is asked about now is not decided yet.
-        self.in_force.extend(said.iter().map(|(id, _)| *id));
-        let now = Tally::find(entries, Some(self));
-        for (id, entry) in said {
-            if now.counts(id) && !takes_the_last_admin(&now, entry) {
-                self.taken.push(id);
-                self.keep_own_rights(entries, &now, entry);
-            }
+        let counts = now.take().unwrap_or_else(|| Tally::find(index, Some(self), |_| true));
+        let may = |(id, entry): &&TakingBack| counts.may_say(index, *id, entry, Some(self));
+        let taken: Vec<TakingBack> = said.iter().filter(may).copied().collect();
+        if taken.is_empty() {
+            *now = Some(counts);
+            return;
         }
-        self.decide(entries, ever);
+        for (id, entry) in taken {
+            self.taken.push(id);
+            self.keep_own_rights(index, takings, &counts, entry);
+        }
+        self.decide(index, ever);
     }
 
     /// Who takes something back from those who gave it its rights keeps them.
-    fn keep_own_rights(&mut self, entries: &Entries, now: &Tally, entry: &Statement) {
-        let signer_of = |id: &EntryId| {
-            let entry = entries.get(id)?;
-            now.holder(&entry.statement().by)
-        };
+    fn keep_own_rights(&mut self, index: &EntryIndex, takings: &TakingsBack, now: &Tally, entry: &Statement) {
+        let signer_of = |id: &EntryId| now.holder(&index.get(id)?.by);
         let (mut kept, mut lines) = (BTreeSet::new(), BTreeSet::new());
         let mut open: Vec<EntryId> = now.line_of(&entry.by).into_iter().collect();
         while let Some(of) = open.pop() {
             if !lines.insert(of) {
                 continue;
             }
-            for id in grants(entries, of).filter(|id| now.counts(*id)) {
+            let grants = takings.grants.get(&of).into_iter().flatten().chain([&of]);
+            for id in grants.copied().filter(|id| now.counts(*id)) {
                 kept.insert(id);
                 match signer_of(&id) {
                     Some(KeyHolder::Node(line, _)) => open.push(line),
@@ -144,14 +189,12 @@ impl Withdrawn {
     }
 
     /// What of all that was taken holds: nothing of those who are gone, or no admins any more, but for what is kept.
-    fn decide(&mut self, entries: &Entries, ever: &Tally) {
+    fn decide(&mut self, index: &EntryIndex, ever: &Tally) {
         let mut void: BTreeSet<EntryId> = BTreeSet::new();
         loop {
             self.in_force = self.taken.iter().copied().filter(|id| !void.contains(id)).collect();
-            self.read(entries);
-            let fails = |id: &&EntryId| {
-                entries.get(*id).is_some_and(|entry| !self.may_stay(ever, **id, entry.statement()))
-            };
+            self.read(index, ever);
+            let fails = |id: &&EntryId| index.get(id).is_some_and(|entry| !self.may_stay(ever, **id, entry));
             let failed: Vec<EntryId> = self.in_force.iter().filter(fails).copied().collect();
             if failed.is_empty() {
                 return;
@@ -170,15 +213,23 @@ impl Withdrawn {
     }
 
     /// What the entries in force say, one with the other.
-    fn read(&mut self, entries: &Entries) {
+    fn read(&mut self, index: &EntryIndex, ever: &Tally) {
         (self.gone, self.admins, self.kept) = Default::default();
+        (self.kept_of_any, self.taken_out) = Default::default();
         let mut newest: BTreeMap<EntryId, (Version, EntryId, bool)> = BTreeMap::new();
         for id in &self.in_force {
-            let Some(entry) = entries.get(id).map(SignedEntry::statement) else { continue };
+            let Some(entry) = index.get(id) else { continue };
             match &entry.says {
-                Saying::Gone(gone) => self.gone.entry(gone.of).or_default().extend(&gone.kept),
+                Saying::Gone(gone) => {
+                    self.gone.entry(gone.of).or_default().extend(&gone.kept);
+                    self.kept_of_any.extend(&gone.kept);
+                    if ever.line_of(&entry.by) != Some(gone.of) {
+                        self.taken_out.insert(gone.of);
+                    }
+                }
                 Saying::Rights(Rights { of, admin, kept }) => {
                     self.kept.entry(*of).or_default().extend(kept);
+                    self.kept_of_any.extend(kept);
                     let this = (entry.version, *id, *admin);
                     newest.entry(*of).and_modify(|newest| *newest = (*newest).max(this)).or_insert(this);
                 }
@@ -189,16 +240,55 @@ impl Withdrawn {
     }
 }
 
+/// What somebody says about rights, or about who is gone.
+type TakingBack<'a> = (EntryId, &'a Statement);
+
+/// All of those, by who says so.
+struct TakingsBack<'a> {
+    by_recovery: Vec<TakingBack<'a>>,
+    by_line: BTreeMap<EntryId, Vec<TakingBack<'a>>>,
+    /// The entries by which nodes are what they are, but for their first ones.
+    grants: BTreeMap<EntryId, Vec<EntryId>>,
+}
+
+impl<'a> TakingsBack<'a> {
+    fn read(index: &EntryIndex<'a>, ever: &Tally) -> Self {
+        let mut takings = Self { by_recovery: Vec::new(), by_line: BTreeMap::new(), grants: BTreeMap::new() };
+        for (id, entry) in index.iter() {
+            let to = match &entry.says {
+                Saying::Rights(rights) => rights.admin.then_some(rights.of),
+                Saying::Admission(admission) => Some(admission.of),
+                _ => None,
+            };
+            to.into_iter().for_each(|line| takings.grants.entry(line).or_default().push(id));
+            match ever.holder(&entry.by).filter(|_| withdraws(entry)) {
+                Some(KeyHolder::Recovery) => takings.by_recovery.push((id, entry)),
+                Some(KeyHolder::Node(line, _)) => takings.by_line.entry(line).or_default().push((id, entry)),
+                Some(KeyHolder::Invite(_)) | None => {}
+            }
+        }
+        takings
+    }
+}
+
 /// The keys of invites by which several nodes have joined.
-fn used_twice(entries: &Entries, ever: &Tally) -> BTreeSet<Signer> {
+fn used_twice(index: &EntryIndex, tally: &Tally) -> BTreeSet<Signer> {
     let (mut used, mut twice) = (BTreeSet::new(), BTreeSet::new());
-    for (id, entry) in entries {
-        let entry = entry.statement();
-        if matches!(entry.says, Saying::Join(_)) && ever.counts(*id) && !used.insert(entry.by) {
+    for (id, entry) in index.iter() {
+        if matches!(entry.says, Saying::Join(_)) && tally.counts(id) && !used.insert(entry.by) {
             twice.insert(entry.by);
         }
     }
     twice
+}
+
+/// Whether it lets somebody in, or turns protection on.
+fn is_of_use_to_others(entry: &Statement) -> bool {
+    match &entry.says {
+        Saying::Admission(_) => true,
+        Saying::Desired(desired) => desired.on,
+        _ => false,
+    }
 }
 
 /// Whether it is about rights, or about who is gone.
@@ -213,27 +303,4 @@ fn target(entry: &Statement) -> Option<EntryId> {
         Saying::Gone(gone) => Some(gone.of),
         _ => None,
     }
-}
-
-/// The entries by which this node is what it is.
-fn grants(entries: &Entries, line: EntryId) -> impl Iterator<Item = EntryId> {
-    entries.iter().filter_map(move |(id, entry)| {
-        let gives = match &entry.statement().says {
-            Saying::Rights(rights) => rights.admin && rights.of == line,
-            Saying::Admission(admission) => admission.of == line,
-            _ => *id == line,
-        };
-        gives.then_some(*id)
-    })
-}
-
-/// Whether the last admin takes its own rights away.
-fn takes_the_last_admin(now: &Tally, entry: &Statement) -> bool {
-    let takes = match &entry.says {
-        Saying::Gone(_) => true,
-        Saying::Rights(rights) => !rights.admin,
-        _ => false,
-    };
-    let own = now.line_of(&entry.by).filter(|own| Some(*own) == target(entry));
-    takes && own.is_some_and(|own| now.is_admin(own)) && now.by_seniority().len() == 1
 }

@@ -122,9 +122,13 @@ fn a_member_cannot_admit_who_was_not_invited() {
     let mut town = Town::of(&["a", "b"]);
     let join = town.joining("made up", "x", 66);
     assert_eq!(refused(&mut town, join), NotTaken::UnknownSigner);
-    let says = Saying::Admission(Admission { of: crate::roster::EntryId::new([7; 32]) });
-    let entry = sign(town.roster.cluster(), statement("b", (0, 0), says), &["b"]);
-    assert_eq!(refused(&mut town, entry), NotTaken::NotEntitled);
+    // What is no node is not admitted. What nobody knows yet may come later, and is nothing until then.
+    let of = town.line("a");
+    let entry =
+        |of| sign(town.roster.cluster(), statement("b", (0, 0), Saying::Admission(Admission { of })), &["b"]);
+    let (other, unknown) = (entry(of), entry(crate::roster::EntryId::new([7; 32])));
+    assert_eq!(refused(&mut town, other), NotTaken::NotEntitled);
+    assert_eq!((town.take(unknown).taken, town.names()), (1, vec!["a", "b"]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What a member can make others keep.
 
 use super::people::{Town, keys, on, set, sign, statement};
-use crate::roster::{ENTRY_MAX, KEYS_MAX, NotTaken, ROSTER_MAX, Saying, Statement};
+use crate::roster::{ENTRY_MAX, KEYS_MAX, NotTaken, ROSTER_MAX, Saying};
 
 #[test]
 fn of_a_member_that_says_the_same_all_the_time_little_is_kept() {
@@ -43,17 +43,11 @@ fn a_member_changes_its_keys_so_often_and_no_more() {
 fn entries_and_rosters_have_an_end_and_there_is_room_to_take_out_who_has_filled_it() {
     let mut town = Town::of(&["a", "b"]);
     town.set_admin("a", "b", true);
-    let toml = "#".repeat(ENTRY_MAX - 400);
-    let mut entries = Vec::new();
-    for a in 0..2 * (ROSTER_MAX / ENTRY_MAX) as u64 {
-        let entry = Statement { ..statement("b", (a + 1, 0), set(&toml)) };
-        entries.push(sign(town.roster.cluster(), entry, &["b"]));
-    }
-    let merged = town.roster.merge(entries.iter().map(Vec::as_slice));
-    assert!(merged.refused[&NotTaken::Full] > 0);
+    let refused = town.fill("b", "flood");
+    assert!(refused[&NotTaken::Full] > 0);
     let octets: usize = town.roster.in_order().map(|entry| entry.octets().len()).sum();
     assert!(octets <= ROSTER_MAX);
-    town.remove("a", "b");
+    town.throw_out("a", "b");
     assert_eq!(town.names(), ["a"]);
     // What it has filled it with is gone with it.
     town.say("a", set("x"));

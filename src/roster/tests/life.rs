@@ -100,10 +100,10 @@ fn a_token_is_good_for_one_node_and_two_are_both_out_until_an_admin_decides() {
     let (first, second) = (town.joining("token", "b", 2), town.joining("token", "c", 3));
     for join in [&first, &second] {
         town.take(join.clone());
-        let of = town.id_of(join);
-        town.say("a", Saying::Admission(Admission { of }));
+        town.admit("a", join);
     }
     assert_eq!(town.names(), ["a"]);
+    assert!(town.roster.view().invites.is_empty(), "it is good for nobody else");
     let why: Vec<&HeldOutBecause> = town.roster.view().held_out.iter().map(|held| &held.why).collect();
     assert_eq!(why, [&HeldOutBecause::TokenUsedTwice; 2]);
     let kept = vec![town.id_of(&second)];
@@ -150,8 +150,7 @@ fn a_node_that_joins_takes_no_name_address_or_key_of_another() {
         let says = Saying::Join(Join { site: site(name, last), keys: keys("x") });
         let join = sign(town.roster.cluster(), statement("token", (0, 0), says), &["token", "x", "x ike"]);
         town.take(join.clone());
-        let of = town.id_of(&join);
-        town.say("a", Saying::Admission(Admission { of }));
+        town.admit("a", &join);
         assert_eq!(town.names(), ["a", "b"]);
         assert_eq!(town.roster.view().held_out[0].why, why);
         assert_eq!(town.member("b").unwrap().keys, Some(keys("b")));
@@ -170,10 +169,8 @@ fn an_older_invite_goes_before_a_newer_one_for_the_same_name() {
         town.take(join);
     }
     let is_join = |entry: &&SignedEntry| matches!(entry.statement().says, Saying::Join(_));
-    let joins: Vec<_> = town.roster.in_order().filter(is_join).map(SignedEntry::id).collect();
-    for of in joins.into_iter().rev() {
-        town.say("a", Saying::Admission(Admission { of }));
-    }
+    let joins: Vec<_> = town.roster.in_order().filter(is_join).map(|join| join.octets().to_vec()).collect();
+    joins.iter().for_each(|join| town.admit("a", join));
     assert_eq!(town.names(), ["a", "b"]);
     assert_eq!(town.member("b").unwrap().keys, Some(keys("b of first")));
 }

@@ -9,8 +9,9 @@ use sha2::{Digest, Sha256};
 
 use crate::identity::PrivateKey;
 use crate::roster::{
-    Admission, ClusterId, ClusterSettings, DesiredProtection, EntryId, Genesis, Invite, Join, Keys, Member,
-    Merged, Roster, Saying, Seconds, SignedEntry, Signer, Site, Statement, Version,
+    Admission, ClusterId, ClusterSettings, DesiredProtection, EntryId, FloatingPlace, Genesis, Invite, Join,
+    Keys, Member, Merged, NotTaken, ROSTER_MAX, Roster, Saying, Seconds, SignedEntry, Signer, Site,
+    Statement, Version,
 };
 use crate::types::UnixTime;
 
@@ -130,6 +131,13 @@ impl Town {
         id
     }
 
+    /// A member admits a node, whatever its own roster says to that.
+    pub fn admit(&mut self, by: &str, join: &[u8]) {
+        let says = Saying::Admission(Admission { of: self.id_of(join) });
+        let entry = sign(self.roster.cluster(), statement(by, (0, 0), says), &[by]);
+        assert_eq!(self.take(entry).taken, 1);
+    }
+
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.roster.view().members.iter().find(|member| member.site.name.as_str() == name)
     }
@@ -153,6 +161,15 @@ impl Town {
         entries
     }
 
+    /// The same of a node whose key is in other hands.
+    pub fn throw_out(&mut self, by: &str, name: &str) {
+        let gone = self.roster.removal(signer(by), self.line(name), true, NOW).unwrap();
+        for gone in gone {
+            let entry = sign(self.roster.cluster(), gone, &[by]);
+            assert_eq!(self.take(entry).taken, 1);
+        }
+    }
+
     pub fn removing(&self, by: &str, name: &str) -> Vec<Vec<u8>> {
         let gone = self.roster.removal(signer(by), self.line(name), false, NOW).unwrap();
         gone.into_iter().map(|gone| sign(self.roster.cluster(), gone, &[by])).collect()
@@ -164,6 +181,27 @@ impl Town {
             let entry = sign(self.roster.cluster(), rights, &[by]);
             assert_eq!(self.take(entry).taken, 1);
         }
+    }
+
+    /// `by` says as much as there is room for, each time about something else; why the rest was refused.
+    pub fn fill(&mut self, by: &str, prefix: &str) -> BTreeMap<NotTaken, usize> {
+        let cluster = self.roster.cluster();
+        let nodes = vec![EntryId::new([0; 32]); 75];
+        let entry = |at: usize, nodes: &[EntryId]| {
+            let name = format!("{prefix}-{at}").parse().unwrap();
+            let place = FloatingPlace { name, addresses: Vec::new(), nodes: nodes.to_vec() };
+            sign(cluster, statement(by, (1, 0), Saying::Floating(place)), &[by])
+        };
+        let long: Vec<Vec<u8>> = (0..ROSTER_MAX / 3600).map(|at| entry(at, &nodes)).collect();
+        long.chunks(100).for_each(|some| drop(self.roster.merge(some.iter().map(Vec::as_slice))));
+        let last = (0..4).rev().flat_map(|size| (0..12).map(move |at| (size, at)));
+        let mut refused = BTreeMap::new();
+        for (size, at) in last {
+            let size = [0, 1, 8, 75][size];
+            let merged = self.take(entry(9000 + 100 * size + at, &nodes[..size]));
+            refused = merged.refused;
+        }
+        refused
     }
 
     pub fn is_on(&self) -> Option<bool> {

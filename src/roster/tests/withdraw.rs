@@ -27,8 +27,7 @@ fn a_removed_node_cannot_come_back_with_its_old_key() {
     town.invite("a", "again", invite("again", "b"));
     let old = town.joining("again", "b", 2);
     town.take(old.clone());
-    let of = town.id_of(&old);
-    town.say("a", Saying::Admission(crate::roster::Admission { of }));
+    town.admit("a", &old);
     assert_eq!(town.names(), ["a"]);
     // With new keys and a new token it can, under its name.
     town.invite("a", "anew", invite("anew", "b"));
