@@ -6,6 +6,9 @@
 //! there, and brings no SA about: an end that is not told that it may takes none ahead of a proof. And whatever has
 //! happened, two honest ends agree on a child afterwards.
 //!
+//! Some ends have control IKE SAs beside those of the pair's traffic, and some have these alone: then no child comes
+//! about, whatever is said.
+//!
 //! With `$STEPS` set, each step of the input is printed.
 
 #![no_main]
@@ -18,14 +21,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
-use hostseal::ike::{Draft, Engine, Entropy, Event, Posture, Settings, Topic, Transmit, stop_tampering, tamper};
+use hostseal::identity::{PrivateKey, Secret};
+use hostseal::ike::{
+    ControlEvent, ControlSettings, Draft, Engine, Entropy, Event, Posture, Purpose, Settings, Topic,
+    Transmit, stop_tampering, tamper,
+};
 use hostseal::types::{EncapsulationMode, IkeProposal, Inside, Method, Pair, Proposals, Spi};
-use hostseal::identity::Secret;
 use libfuzzer_sys::fuzz_target;
 
 /// More sessions of one pair than this means that a bound does not hold: established ones, those whose initiator has not
 /// proven itself, an attempt, and attempts that have failed and listen on.
 const SESSIONS: u64 = 8 + 16 + 1 + 4;
+/// The same of control IKE SAs, whose initiators share the bound of the pair.
+const CONTROL_SESSIONS: u64 = 8 + 1 + 4;
 /// The same of children: of each established session and of one that is being made.
 const CHILDREN: usize = (8 + 1) * 8;
 /// The same of datagrams that one datagram makes an end send: an answer in fragments, and a request.
@@ -93,6 +101,10 @@ enum Wish {
     Encapsulate,
     Forget,
     Keep,
+    TellControl(u8),
+    RekeyControl,
+    CheckControl,
+    EndControl,
 }
 
 /// Numbers that are as good as random and the same every time (splitmix64).
@@ -121,6 +133,10 @@ struct End {
     children: Vec<Child>,
     /// The pair takes clear packets, and an SA ahead of a proof with them.
     takes_ahead: bool,
+    /// It has control IKE SAs.
+    has_control: bool,
+    /// And none for the pair's traffic.
+    only_control: bool,
 }
 
 struct World {
@@ -143,6 +159,19 @@ const LISTS: [&[&str]; 5] = [
     &["aes128gcm16-prfsha256-ecp256"],
     &["aes256gcm16-prfsha384-ecp256-x25519"],
 ];
+
+/// What an end has for control IKE SAs. Both ends have the same key. Some marks are refused.
+fn control(local: IpAddr, remote: IpAddr, choice: u8) -> ControlSettings {
+    let key = Arc::new(PrivateKey::from_pem(KEY).unwrap());
+    let keys = vec![key.public().clone()];
+    let members = [local, remote].into_iter().map(|address| (address, keys.clone())).collect();
+    ControlSettings { key, members, invites: Vec::new(), mark: Arc::from([choice]), welcome: Arc::default() }
+}
+
+/// RFC 8410 section 10.3.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
+    -----END PRIVATE KEY-----\n";
 
 /// One of the lists.
 fn listed(choice: u8) -> Proposals<IkeProposal> {
@@ -170,7 +199,8 @@ impl Edit {
 }
 
 impl End {
-    fn new(local: IpAddr, remote: IpAddr, seed: u64, choice: u8) -> Self {
+    fn new(local: IpAddr, remote: IpAddr, seed: u64, choice: u8, only_control: bool) -> Self {
+        let has_control = only_control || choice % 8 >= 4;
         let method = Method::ALL[usize::from(choice) / LISTS.len() % 2];
         let settings = Settings {
             credentials: Arc::default(),
@@ -190,7 +220,7 @@ impl End {
             jitter: Duration::ZERO,
             about: Arc::default(),
             first: |token, _| token.to_vec(),
-            control: None,
+            control: has_control.then(|| control(local, remote, choice)),
         };
         let mut engine = Engine::new(settings, Box::new(Seeded(seed)));
         let (pair, takes_ahead) = (Pair { local, remote }, choice % 2 == 1);
@@ -198,7 +228,7 @@ impl End {
         if choice % 4 >= 2 {
             engine.pass_for_foreign();
         }
-        Self { engine, pair, children: Vec::new(), takes_ahead }
+        Self { engine, pair, children: Vec::new(), takes_ahead, has_control, only_control }
     }
 
     /// Takes what happened, says yes to every child, and deletes what a child of its own replaces.
@@ -206,6 +236,7 @@ impl End {
         while let Some(event) = self.engine.poll_event() {
             match event {
                 Event::ChildAgreed { child, replaces, .. } => {
+                    assert!(!self.only_control, "a child of a control IKE SA");
                     let (pair, in_spi, out_spi) = (child.pair, child.in_spi, child.out_spi);
                     self.children.push(Child { in_spi, out_spi });
                     self.engine.child_installed(now, pair, in_spi, true);
@@ -213,14 +244,27 @@ impl End {
                         self.engine.delete_child(now, pair, old);
                     }
                 }
-                Event::InboundAhead(_) => assert!(self.takes_ahead, "an SA before any proof"),
+                Event::InboundAhead(_) => {
+                    assert!(self.takes_ahead && !self.only_control, "an SA before any proof");
+                }
+                Event::Control { event: ControlEvent::Introduced { session, mark, .. }, .. } => {
+                    match mark.first() {
+                        Some(mark) if mark % 16 == 5 => self.engine.refuse(now, session),
+                        _ => self.engine.admit(now, session),
+                    }
+                }
                 Event::ChildClosed { in_spi, .. } => self.children.retain(|child| child.in_spi != in_spi),
                 _ => {}
             }
         }
         let sessions = self.engine.counters().sessions;
-        assert!(sessions <= SESSIONS, "{sessions} sessions of one pair");
+        let most = SESSIONS + if self.has_control { CONTROL_SESSIONS } else { 0 };
+        assert!(sessions <= most, "{sessions} sessions of one pair");
         assert!(self.children.len() <= CHILDREN, "{} children of one pair", self.children.len());
+    }
+
+    fn has_standing_control(&self) -> bool {
+        self.engine.control(self.pair, Purpose::Control).is_some_and(|control| control.sessions > 0)
     }
 
     fn ask(&mut self, now: Instant, what: &Wish) {
@@ -230,7 +274,8 @@ impl End {
             (Wish::DeleteChild, Some(child)) => engine.delete_child(now, pair, child),
             (Wish::Settle, Some(child)) => engine.settled(now, pair, child),
             (Wish::Tell(of_child, octet), Some(child)) => {
-                let (topic, octets) = (if *of_child { Topic::Child(child) } else { Topic::Session }, [*octet; 4]);
+                let (topic, octets) =
+                    (if *of_child { Topic::Child(child) } else { Topic::Session }, [*octet; 4]);
                 engine.tell(now, pair, topic, Arc::new(move |_| octets.to_vec()));
             }
             (Wish::Hold(milliseconds), Some(child)) => {
@@ -242,7 +287,15 @@ impl End {
             (Wish::PathIsBack, _) => engine.path_is_back(now, pair),
             (Wish::Encapsulate, _) => drop(engine.encapsulate(now, pair)),
             (Wish::Forget, _) => engine.forget(now, pair),
+            (Wish::Keep, _) if self.only_control => engine.keep_control(now, pair, Posture::Active),
             (Wish::Keep, _) => engine.keep(now, pair, Posture::Active),
+            (Wish::TellControl(octet), _) => {
+                let octets = [*octet; 4];
+                engine.tell(now, pair, Topic::Control, Arc::new(move |_| octets.to_vec()));
+            }
+            (Wish::RekeyControl, _) => engine.rekey_control(now, pair),
+            (Wish::CheckControl, _) => engine.check_control(now, pair),
+            (Wish::EndControl, _) => engine.end_control(now, pair),
             (_, None) => {}
         }
     }
@@ -251,7 +304,8 @@ impl End {
 impl World {
     fn new(choices: [u8; 2]) -> Self {
         let [a, b] = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(10, 99, 0, last)));
-        let ends = [End::new(a, b, 1, choices[0]), End::new(b, a, 2, choices[1])];
+        let only_control = choices.iter().all(|choice| *choice >= 192);
+        let ends = [End::new(a, b, 1, choices[0], only_control), End::new(b, a, 2, choices[1], only_control)];
         let mut world = Self {
             now: Instant::now(),
             ends,
@@ -265,8 +319,13 @@ impl World {
     }
 
     fn keep(&mut self) {
-        for end in &mut self.ends {
-            end.engine.keep(self.now, end.pair, Posture::Active);
+        for End { engine, pair, has_control, only_control, .. } in &mut self.ends {
+            if !*only_control {
+                engine.keep(self.now, *pair, Posture::Active);
+            }
+            if *has_control {
+                engine.keep_control(self.now, *pair, Posture::Active);
+            }
         }
         self.drain();
     }
@@ -344,6 +403,9 @@ impl World {
 
     fn is_mutual(&self) -> bool {
         let [a, b] = &self.ends;
+        if a.only_control {
+            return self.ends.iter().all(End::has_standing_control);
+        }
         let mirrored = |child: &Child| Child { in_spi: child.out_spi, out_spi: child.in_spi };
         a.children.iter().any(|child| b.children.contains(&mirrored(child)))
     }
@@ -448,6 +510,7 @@ fuzz_target!(|input: &[u8]| {
     if established {
         for end in &mut world.ends {
             end.engine.forget(world.now, end.pair);
+            end.engine.end_control(world.now, end.pair);
             end.children.clear();
         }
         world.drain();
