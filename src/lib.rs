@@ -45,7 +45,7 @@
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).
 //! 10. **No key of an unproven party reaches the kernel** of a sealed pair (`protect::tests::unproven`; the
 //!     simulated kernel refuses one after any prefix, `host::sim::imposter`; the fuzz target `engine`; and the
-//!     lab, where somebody answers in a member's place). None comes out of a control IKE SA (`ike::tests::control`).
+//!     lab, where somebody answers in a member's place). None comes out of a control IKE SA (`ike::tests::childless`).
 //! 11. **What comes out of an SA is its peer's.** Every SA carries the selector of its two addresses
 //!     (`xfrm::tests::golden`, `host::sim::reconfigure`, and the lab with attackers).
 //! 12. **Status never says better than the kernel is**, and never worse. It is read, not inferred

@@ -186,9 +186,10 @@ pub enum Topic {
     Session,
     /// The child with that inbound SA here.
     Child(Spi),
-    /// Whatever two members say on their control IKE SAs. It may come twice, while there are two of these.
+    /// Whatever two members say on their control IKE SAs. It may come twice, while there are two of these. What is told
+    /// before the peer is admitted is lost, and octets that are the same as those before them are not told again.
     Control,
-    /// Whatever a joiner and a member say.
+    /// Whatever a joiner and a member say; the same holds.
     Join,
 }
 

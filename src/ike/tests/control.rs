@@ -11,9 +11,7 @@ use super::proof::Pem;
 use crate::identity::{KeyKind, PublicKey};
 use crate::ike::reason::{BadProof, Incompatible, Reason, Refusal};
 use crate::ike::wire::codes::{Exchange, notify};
-use crate::ike::wire::{
-    Message, Parts, Payload, Proposal, TrafficSelector, Transform, parse_chain, write_chain,
-};
+use crate::ike::wire::{Message, Parts, Payload, parse_chain, write_chain};
 use crate::ike::{
     ControlSettings, ControlSummary, Draft, Posture, Purpose, Settings, TOLD_MAX, Topic, stop_tampering,
     tamper,
@@ -53,7 +51,7 @@ impl Members {
     }
 
     /// Two hosts with these settings, and nothing kept.
-    fn net(&self, seed: u64) -> Net {
+    pub(super) fn net(&self, seed: u64) -> Net {
         Net::new(seed, [self.settings(0), self.settings(1)])
     }
 }
@@ -69,7 +67,7 @@ impl Net {
         self.hosts[host].engine.control(pair(host, other), Purpose::Control).unwrap()
     }
 
-    fn stands(&self) -> bool {
+    pub(super) fn stands(&self) -> bool {
         [(0, 1), (1, 0)].into_iter().all(|(host, other)| self.control(host, other).sessions == 1)
     }
 
@@ -78,7 +76,7 @@ impl Net {
     }
 
     /// One control IKE SA at each end, the same, on which both ends are heard.
-    fn assert_control(&mut self) {
+    pub(super) fn assert_control(&mut self) {
         assert!(self.stands(), "{:?} {:?}", self.control(0, 1), self.control(1, 0));
         for (host, other) in [(0, 1), (1, 0)] {
             let text = format!("{:?} of {host}", self.now);
@@ -90,7 +88,7 @@ impl Net {
     }
 
     /// No key of data came out of anything.
-    fn assert_no_child(&self) {
+    pub(super) fn assert_no_child(&self) {
         for host in &self.hosts {
             let keys = |line: &&String| line.starts_with("ChildAgreed") || line.starts_with("InboundAhead");
             assert_eq!(host.log.iter().find(keys), None);
@@ -100,7 +98,7 @@ impl Net {
 }
 
 /// Two members whose control IKE SA stands.
-fn standing(seed: u64) -> (Members, Net) {
+pub(super) fn standing(seed: u64) -> (Members, Net) {
     let members = Members::new(2);
     let mut net = members.net(seed);
     net.keep_control(0, 1);
@@ -628,130 +626,4 @@ fn nothing_is_said_of_them_where_there_are_none() {
         let says = |payloads: &Vec<Payload>| kinds.iter().any(|kind| Parts(payloads).notify(*kind).is_some());
         assert!(!inside.borrow().iter().any(|(.., payloads)| says(payloads)));
     }
-}
-
-// ---------------------------------------------------------------------- members gone bad
-
-/// What a request for a child has.
-fn child_payloads(rekeys: bool) -> Vec<Payload> {
-    let transforms = vec![Transform { key_bits: Some(256), ..Transform::new(1, 20) }, Transform::new(5, 0)];
-    let offer = Proposal { number: 1, protocol: 3, spi: vec![0xc0, 1, 2, 3], transforms };
-    let old = crate::ike::wire::about_child(notify::REKEY_SA, 0xc000_0001);
-    let mut payloads: Vec<_> = rekeys.then_some(old).into_iter().collect();
-    payloads.extend([
-        Payload::Sa(vec![offer]),
-        Payload::Nonce(vec![7; 32]),
-        Payload::TsI(vec![TrafficSelector::host(address(1))]),
-        Payload::TsR(vec![TrafficSelector::host(address(0))]),
-        Payload::notify(notify::USE_TRANSPORT_MODE, Vec::new()),
-    ]);
-    payloads
-}
-
-/// ```text
-/// b  --- CREATE_CHILD_SA: SA, Ni, TSi, TSr -------->  a
-/// b  <-- CREATE_CHILD_SA: N(NO_ADDITIONAL_SAS) -----  a
-/// ```
-#[test]
-fn every_child_is_refused() {
-    for (host, rekeys) in [(0, false), (1, false), (0, true), (1, true)] {
-        let (_, mut net) = standing(360);
-        let refusals = Rc::new(RefCell::new(Vec::new()));
-        let heard = refusals.clone();
-        tamper(move |draft: &mut Draft| {
-            if draft.exchange != Exchange::CREATE_CHILD_SA.0 {
-                return;
-            }
-            if draft.response {
-                let payloads = parse_chain(draft.first, &draft.text).unwrap();
-                heard.borrow_mut().push(Parts(&payloads).refusal());
-                return;
-            }
-            let payloads = child_payloads(rekeys);
-            draft.text.clear();
-            write_chain(&payloads, &mut draft.text);
-            draft.first = payloads[0].kind();
-        });
-        net.call(host, |engine, now| engine.rekey_control(now, pair(host, 1 - host)));
-        net.run(SECOND);
-        stop_tampering();
-        assert_eq!(refusals.borrow().first(), Some(&Some(Refusal::ChildrenMost)));
-        assert!(net.hosts[1 - host].engine.counters().children_refused > 0);
-        net.assert_no_child();
-        net.run(120 * SECOND);
-        net.assert_control();
-    }
-}
-
-/// A member asks for one with IKE_AUTH, or answers with one that nobody has asked for.
-#[test]
-fn no_child_comes_with_the_proof() {
-    for answer in [false, true] {
-        let members = Members::new(2);
-        let mut net = members.net(361);
-        tamper(move |draft: &mut Draft| {
-            if draft.exchange == Exchange::IKE_AUTH.0 && draft.response == answer {
-                let mut payloads = parse_chain(draft.first, &draft.text).unwrap();
-                payloads.extend(child_payloads(false));
-                draft.text.clear();
-                write_chain(&payloads, &mut draft.text);
-            }
-        });
-        net.keep_control(0, 1);
-        net.run(SECOND);
-        stop_tampering();
-        net.assert_control();
-    }
-}
-
-/// Whatever a member says behind the authentication, no key of data comes of it, and the pair\'s own child stays.
-#[test]
-fn a_member_gone_bad_gets_no_key_and_ends_no_child() {
-    for seed in seeds(30) {
-        let members = Members::new(2);
-        let mut net = members.net(3600 + seed);
-        net.keep(0, 1);
-        net.run(SECOND);
-        let (child, agreed) = (net.child_of(0), agreed(&net));
-        net.keep_control(0, 1);
-        net.run(SECOND);
-        let mut dice = Dice(seed);
-        let spis = [net.child_of(0).0, net.child_of(1).0];
-        tamper(move |draft: &mut Draft| {
-            let said = [
-                child_payloads(dice.percent(50)),
-                vec![Payload::Delete(crate::ike::wire::Delete::Esp(spis.to_vec()))],
-                vec![Payload::notify(notify::INITIAL_CONTACT, Vec::new())],
-                vec![crate::ike::wire::about_child(notify::HOSTSEAL_CHILD, spis[0])],
-            ];
-            if dice.percent(70) {
-                let payloads = &said[usize::try_from(dice.below(4)).unwrap()];
-                let mut all = parse_chain(draft.first, &draft.text).unwrap();
-                if dice.percent(50) {
-                    all.clear();
-                }
-                all.extend(payloads.iter().cloned());
-                draft.text.clear();
-                write_chain(&all, &mut draft.text);
-                draft.first = all[0].kind();
-            }
-        });
-        for round in 0..20 {
-            net.call(1, |engine, now| engine.rekey_control(now, pair(1, 0)));
-            net.tell_control(1, 0, &format!("round {round}"));
-            net.call(0, |engine, now| engine.check_control(now, pair(0, 1)));
-            net.run(SECOND);
-        }
-        stop_tampering();
-        assert_eq!(self::agreed(&net), agreed, "no child is agreed");
-        assert_eq!(net.child_of(0), child);
-        net.assert_one_pair(0, 1);
-        net.run(240 * SECOND);
-        assert!(net.stands());
-    }
-}
-
-/// How many children were agreed.
-fn agreed(net: &Net) -> usize {
-    net.hosts.iter().flat_map(|host| &host.log).filter(|line| line.starts_with("ChildAgreed")).count()
 }

@@ -7,6 +7,7 @@ mod algorithms;
 mod bounds;
 mod certified;
 mod chaos;
+mod childless;
 mod collide;
 mod compat;
 mod control;
