@@ -98,6 +98,9 @@ pub enum ControlEvent {
         /// The peer's mark.
         mark: Vec<u8>,
     },
+    /// The peer has what it was told last by [`Engine::tell`](super::Engine::tell), or will have: something else can take
+    /// its place now, and is told too.
+    Heard,
     /// None stands any more that was admitted: the peer is silent, has begun anew, or has ended it.
     Ended,
     /// The last attempt failed, or probably will. The engine goes on trying.

@@ -353,7 +353,7 @@ impl Established {
                 if let Ok(payloads) = &payloads {
                     self.hear(cx, &Parts(payloads));
                 }
-                self.note_known(says);
+                self.note_known(cx, says);
                 confirms.into_iter().for_each(|in_spi| self.confirm(cx, in_spi));
             }
         }
@@ -398,12 +398,15 @@ impl Established {
                 held.payloads.push(Payload::notify(notify::TEMPORARY_FAILURE, Vec::new()));
             }
         }
+        // On a control IKE SA requests alone tell, whose answers say that the peer has it.
         let of_children = held.children.iter().map(|in_spi| Topic::Child(*in_spi));
-        let (payloads, says) =
-            self.say(cx.now, of_children.chain(self.untold(cx.now).filter(|_| held.tells)));
+        let (payloads, says) = self.say(
+            cx.now,
+            of_children.chain(self.untold(cx.now).filter(|_| held.tells && !self.is_childless())),
+        );
         held.payloads.extend(payloads);
         // The peer has it for certain, or asks again.
-        self.note_known(says);
+        self.note_known(cx, says);
         let Some(sa) = self.sas.get_mut(ours) else { return };
         match sa.encrypt(cx.entropy, held.exchange, true, message_id, &held.payloads) {
             Ok(answer) => {

@@ -16,7 +16,7 @@ use super::pending::{Asked, Task};
 use crate::ike::outbox::Cx;
 use crate::ike::wire::codes::Exchange;
 use crate::ike::wire::{Parts, Payload, private};
-use crate::ike::{Event, Octets, Topic};
+use crate::ike::{ControlEvent, Event, Octets, Topic};
 use crate::types::Spi;
 
 /// What there is to tell, and whether the peer has it.
@@ -118,10 +118,14 @@ impl Established {
     }
 
     /// The peer has that, by its numbers.
-    pub(super) fn note_known(&mut self, said: Vec<(Topic, u64)>) {
+    pub(super) fn note_known(&mut self, cx: &mut Cx<'_>, said: Vec<(Topic, u64)>) {
         for (topic, number) in said {
-            if let Some(telling) = self.telling_mut(topic) {
-                telling.known = telling.known.max(number);
+            let Some(telling) = self.telling_mut(topic) else { continue };
+            let is_last = telling.known < number && number == telling.number;
+            telling.known = telling.known.max(number);
+            if is_last && self.is_childless() {
+                let (pair, purpose) = (self.pair(), self.purpose());
+                cx.out.events.push_back(Event::Control { pair, purpose, event: ControlEvent::Heard });
             }
         }
     }

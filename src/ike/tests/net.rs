@@ -173,6 +173,8 @@ pub(super) struct Host {
     pub(super) reasons: Vec<Reason>,
     /// How often none stood any more.
     pub(super) ended: usize,
+    /// How often a peer had what it was told.
+    pub(super) heard: usize,
     /// Answers "installed" with "seen".
     pub(super) answers: bool,
     /// Refuses this many children.
@@ -265,6 +267,7 @@ impl Net {
             admits: Box::new(|_| Some(true)),
             reasons: Vec::new(),
             ended: 0,
+            heard: 0,
             kernel_refuses: 0,
             settles: true,
             answers: true,
@@ -485,6 +488,7 @@ impl Host {
                     None => {}
                 }
             }
+            ControlEvent::Heard => self.heard += 1,
             ControlEvent::Ended => self.ended += 1,
             ControlEvent::Failed { failure, .. } => {
                 self.log.push(explain::words(&failure.reason));
