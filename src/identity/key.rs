@@ -101,6 +101,14 @@ impl PublicKey {
         parsed.map(|_| key).map_err(|_| NotAKey::Public)
     }
 
+    /// An Ed25519 key (RFC 8032 section 5.1.5).
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn from_ed25519(key: &[u8; 32]) -> Result<Self, NotAKey> {
+        Self::from_der(&[KeyKind::Ed25519.head(), key].concat())
+    }
+
     /// Its SubjectPublicKeyInfo in DER.
     pub fn der(&self) -> &[u8] {
         &self.der

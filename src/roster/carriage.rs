@@ -52,6 +52,8 @@ pub struct Carriage<P> {
     relay_at: Option<Instant>,
     /// How many pages were ignored.
     ignored: u64,
+    /// How many pages were told.
+    number: u32,
 }
 
 /// A peer, as far as it is known what it has.
@@ -61,6 +63,8 @@ struct Partner {
     has: Option<RosterId>,
     /// What it was told last that ours is.
     told: Option<RosterId>,
+    /// It has the last page.
+    listens: bool,
     /// What else it is told.
     waiting: VecDeque<Page>,
     /// The entries that it gets, those first that others rest on.
@@ -84,7 +88,7 @@ pub struct Carried {
 
 impl<P> Default for Carriage<P> {
     fn default() -> Self {
-        Self { peers: BTreeMap::new(), paced: BTreeMap::new(), relay_at: None, ignored: 0 }
+        Self { peers: BTreeMap::new(), paced: BTreeMap::new(), relay_at: None, ignored: 0, number: 0 }
     }
 }
 
@@ -159,10 +163,17 @@ impl<P: Copy + Ord> Carriage<P> {
         }
     }
 
-    /// The next page, and for whom.
+    /// The peer has the last page: another one can be told.
+    pub fn handle_heard(&mut self, peer: P) {
+        self.peers.get_mut(&peer).into_iter().for_each(|partner| partner.listens = true);
+    }
+
+    /// The next page, and for whom. Nothing is told to that peer then until [`Carriage::handle_heard`].
     pub fn poll_tell(&mut self, roster: &Roster) -> Option<(P, Vec<u8>)> {
-        let next = |(peer, partner): (&P, &mut Partner)| Some((*peer, partner.next_page(roster)?.octets()));
-        self.peers.iter_mut().find_map(next)
+        let next = |(peer, partner): (&P, &mut Partner)| Some((*peer, partner.next_page(roster)?));
+        let (peer, page) = self.peers.iter_mut().find_map(next)?;
+        self.number = self.number.wrapping_add(1);
+        Some((peer, page.octets(self.number)))
     }
 
     /// When [`Carriage::handle_timeout`] is due.
@@ -254,6 +265,7 @@ impl Partner {
         Self {
             has: None,
             told: None,
+            listens: true,
             waiting: VecDeque::new(),
             owed: VecDeque::new(),
             again_at: now + PAUSE,
@@ -272,6 +284,9 @@ impl Partner {
 
     /// Entries come first: after them what a roster is called says more.
     fn next_page(&mut self, roster: &Roster) -> Option<Page> {
+        if !self.listens {
+            return None;
+        }
         let mut sent = Sent::default();
         while let Some(id) = self.owed.front() {
             // It may have become too much meanwhile.
@@ -280,7 +295,9 @@ impl Partner {
             }
             self.owed.pop_front();
         }
-        sent.page().or_else(|| self.waiting.pop_front())
+        let page = sent.page().or_else(|| self.waiting.pop_front());
+        self.listens = page.is_none();
+        page
     }
 
     /// It is left in peace for so long.

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::identity::{KeyKind, PrivateKey};
+use crate::identity::{KeyKind, NotAKey, PrivateKey, PublicKey};
 
 /// How many octets each of them has.
 pub(super) const LENGTH: usize = 32;
@@ -116,6 +116,14 @@ impl Signer {
         let public = key.public();
         let octets = (public.kind() == KeyKind::Ed25519).then(|| public.point().try_into().ok())?;
         octets.map(Self)
+    }
+
+    /// As others read it.
+    ///
+    /// # Errors
+    /// It is no key.
+    pub fn public_key(&self) -> Result<PublicKey, NotAKey> {
+        PublicKey::from_ed25519(&self.0)
     }
 
     /// Whether `signature` of `message` is this one's.

@@ -1,9 +1,9 @@
 //! What two members tell each other of their rosters, in pages.
 //!
 //! ```text
-//! +-------------+--------+
-//! ! version (1) !  kind  !  and then
-//! +-------------+--------+
+//! +-------------+--------+------------+
+//! ! version (1) !  kind  ! number (4) !  and then
+//! +-------------+--------+------------+
 //! 1 summary  the name of the roster (32)
 //! 2 ranges   each: how long its prefix is, in steps of four bits (1), the prefix (4), how many entries (4), their
 //!            fingerprint (16)
@@ -11,7 +11,7 @@
 //! 4 wanted   the names of entries, each (32)
 //! 5 entries  each: how long it is (2), and the entry
 //! ```
-//! Whatever has another version is ignored: its sender is newer, and says what this one understands too.
+//! The number makes each page of an end another one than that before it. Whatever has another version is ignored: its sender is newer, and says what this one understands too.
 
 use super::octets::{EntryId, LENGTH, RosterId};
 
@@ -22,7 +22,7 @@ pub(super) const AROUND_AN_ENTRY: usize = HEAD + 2;
 /// The version of the pages.
 const VERSION: u8 = 1;
 /// What each page begins with.
-const HEAD: usize = 2;
+const HEAD: usize = 6;
 /// The octets of a fingerprint.
 const FINGERPRINT: usize = 16;
 /// The octets of a range.
@@ -114,8 +114,9 @@ impl Prefix {
 
 impl Page {
     /// As it is told. What does not fit into a page is left out.
-    pub fn octets(&self) -> Vec<u8> {
+    pub fn octets(&self, number: u32) -> Vec<u8> {
         let mut octets = vec![VERSION, self.kind()];
+        octets.extend(number.to_be_bytes());
         match self {
             Page::Summary(id) => octets.extend(id.octets()),
             Page::Ranges(ranges) => ranges.iter().take(RANGES_MAX).for_each(|range| {
@@ -143,7 +144,7 @@ impl Page {
 
     /// Reads what [`Page::octets`] wrote; `None` where it is nothing that we know.
     pub fn read(octets: &[u8]) -> Option<Self> {
-        let ([version, kind], rest) = octets.split_first_chunk::<2>()?;
+        let ([version, kind, ..], rest) = octets.split_first_chunk::<HEAD>()?;
         if *version != VERSION || octets.len() > PAGE_MAX {
             return None;
         }
@@ -252,9 +253,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_comes_is_read_as_it_was_written_or_not_at_all(octets in prop::collection::vec(any::<u8>(), 0..600), kind in 0..7u8) {
-            let octets = [&[VERSION, kind], octets.as_slice()].concat();
+            let octets = [&[VERSION, kind, 0, 0, 0, 9], octets.as_slice()].concat();
             if let Some(page) = Page::read(&octets) {
-                prop_assert_eq!(page.octets(), octets);
+                prop_assert_eq!(page.octets(9), octets);
             }
         }
 
@@ -271,7 +272,7 @@ mod tests {
                 while all.front().is_some_and(|entry| sent.add(entry)) {
                     all.pop_front();
                 }
-                let octets = sent.page().map(|page| page.octets()).unwrap_or_default();
+                let octets = sent.page().map(|page| page.octets(1)).unwrap_or_default();
                 prop_assert!(octets.len() <= PAGE_MAX);
                 let Some(Page::Entries(entries)) = Page::read(&octets) else { panic!("no entries") };
                 told.extend(entries);
