@@ -146,7 +146,7 @@ const ROOMS: [Room; 14] = [
     Room { name: "control", knows: &["types", "observe"], touches: &[] },
     Room {
         name: "host",
-        knows: &["types", "identity", "config", "store", "observe", "control", "ike", "protect"],
+        knows: &["types", "identity", "config", "store", "observe", "control", "ike", "protect", "roster"],
         touches: &[Log],
     },
     Room { name: "machine", knows: &["types"], touches: &[Files, System] },

@@ -36,6 +36,7 @@ pub mod kernel;
 pub mod ledger;
 mod life;
 mod look;
+pub mod membership;
 pub mod pace;
 pub mod pairs;
 pub mod ports;

@@ -1,0 +1,248 @@
+//! A member of a cluster: what it knows of the others, and how its roster comes to be theirs.
+//!
+//! It keeps a control IKE SA with other members, whether traffic is protected or not, and tells them on it what is new.
+//! Who is a member follows from the roster, and nothing else: a node that is gone is not talked to any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::identity::{PrivateKey, PublicKey};
+use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, SessionKey, TOLD_MAX, Topic};
+use crate::roster::{Carriage, Carried, ClusterId, EntryId, Member, PAGE_MAX, Roster, SignedEntry};
+use crate::types::Pair;
+
+// Each page is told at once.
+const _: () = assert!(PAGE_MAX <= TOLD_MAX);
+
+/// With so many members each talks to each.
+const MESH_MAX: usize = 64;
+/// The version of the mark.
+const VERSION: u8 = 1;
+/// The octets of a mark.
+const LENGTH: usize = 1 + 32 + 16 + 16;
+
+/// What this end says of itself where a control IKE SA begins, inside the encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Which cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Which machine it is: a copied image has the keys of another one.
+    pub machine: [u8; 16],
+    /// Which start of that machine it is.
+    pub boot: [u8; 16],
+}
+
+/// A member of a cluster.
+pub struct Membership {
+    roster: Roster,
+    /// The first entry of this node.
+    own: EntryId,
+    mark: Mark,
+    carriage: Carriage<EntryId>,
+    /// With whom a control IKE SA is kept.
+    kept: BTreeMap<Pair, EntryId>,
+    /// The machines that speak for members, as they have said so.
+    machines: BTreeMap<EntryId, [u8; 16]>,
+    /// The members for which two machines have spoken.
+    duplicates: BTreeSet<EntryId>,
+    unsaved: bool,
+}
+
+impl Mark {
+    /// As it is said.
+    pub fn octets(&self) -> Vec<u8> {
+        let octets = [&[VERSION], self.cluster.octets().as_slice(), &self.machine, &self.boot];
+        octets.concat()
+    }
+
+    /// Reads what another member has said; what follows is of a later version.
+    pub fn read(octets: &[u8]) -> Option<Self> {
+        let octets: &[u8; LENGTH] = octets.first_chunk()?;
+        let ([version], rest) = octets.split_first_chunk::<1>()?;
+        let (cluster, rest) = rest.split_first_chunk::<32>()?;
+        let (machine, boot) = rest.split_first_chunk::<16>()?;
+        let mark = Self { cluster: ClusterId::new(*cluster), machine: *machine, boot: boot.try_into().ok()? };
+        (*version == VERSION).then_some(mark)
+    }
+}
+
+impl Membership {
+    /// The member whose first entry is `own`, with this roster.
+    pub fn new(roster: Roster, own: EntryId, (machine, boot): ([u8; 16], [u8; 16])) -> Self {
+        let mark = Mark { cluster: roster.cluster(), machine, boot };
+        Self {
+            roster,
+            own,
+            mark,
+            carriage: Carriage::default(),
+            kept: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            duplicates: BTreeSet::new(),
+            unsaved: false,
+        }
+    }
+
+    /// What it knows.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Whether the roster has changed since this was asked last, and is to be written.
+    pub fn poll_save(&mut self) -> bool {
+        std::mem::take(&mut self.unsaved)
+    }
+
+    /// The members for which two machines have spoken: one of them has a copy of the other's keys.
+    pub fn duplicates(&self) -> impl Iterator<Item = EntryId> {
+        self.duplicates.iter().copied()
+    }
+
+    /// What control IKE SAs are made with. The others prove themselves with what the roster says of them.
+    pub fn control_settings(&self, key: Arc<PrivateKey>) -> ControlSettings {
+        let mut members: BTreeMap<IpAddr, Vec<PublicKey>> = BTreeMap::new();
+        for member in self.others() {
+            let key = member.keys.as_ref().and_then(|keys| keys.ike.public_key().ok());
+            for address in &member.site.addresses {
+                members.entry(*address).or_default().extend(key.clone());
+            }
+        }
+        let (mark, welcome) = (self.mark.octets().into(), Arc::default());
+        ControlSettings { key, members, invites: Vec::new(), mark, welcome }
+    }
+
+    /// Keeps a control IKE SA with each member that this one talks to, and with nobody else. Call it when the roster
+    /// has changed, once the engine has the settings of now.
+    pub fn keep(&mut self, now: Instant, engine: &mut Engine) {
+        let wanted = self.neighbours();
+        for (pair, line) in std::mem::take(&mut self.kept) {
+            if wanted.get(&pair) != Some(&line) {
+                engine.end_control(now, pair);
+                self.part(line);
+            }
+        }
+        for pair in wanted.keys() {
+            engine.keep_control(now, *pair, Posture::Active);
+        }
+        self.kept = wanted;
+        self.tell(now, engine);
+    }
+
+    /// Something happened to the control IKE SAs of `pair`.
+    pub fn handle_control(&mut self, now: Instant, engine: &mut Engine, pair: Pair, event: ControlEvent) {
+        let Some(line) = self.kept.get(&pair).copied() else { return };
+        match event {
+            ControlEvent::Introduced { session, mark, .. } => {
+                self.meet(now, engine, (pair, line), session, &mark);
+            }
+            ControlEvent::Heard => self.carriage.handle_heard(line),
+            ControlEvent::Ended => self.part(line),
+            ControlEvent::Failed { .. } => {}
+        }
+        self.tell(now, engine);
+    }
+
+    /// The peer of `pair` has told something on a control IKE SA. Says what came of it.
+    pub fn handle_told(&mut self, now: Instant, engine: &mut Engine, pair: Pair, octets: &[u8]) -> Carried {
+        let Some(line) = self.kept.get(&pair) else { return Carried::default() };
+        let carried = self.carriage.handle_told(now, *line, octets, &mut self.roster);
+        self.unsaved |= carried.merged.taken > 0;
+        self.tell(now, engine);
+        carried
+    }
+
+    /// This node has signed something: it counts here, and the others are told.
+    pub fn handle_signed(&mut self, now: Instant, engine: &mut Engine, entries: &[SignedEntry]) {
+        let merged = self.roster.merge(entries.iter().map(SignedEntry::octets));
+        self.unsaved |= merged.taken > 0;
+        let signed: Vec<EntryId> = entries.iter().map(SignedEntry::id).collect();
+        self.carriage.handle_signed(now, &self.roster, &signed);
+        self.tell(now, engine);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant, engine: &mut Engine) {
+        self.carriage.handle_timeout(now, &self.roster);
+        self.tell(now, engine);
+    }
+
+    /// When [`Membership::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.carriage.poll_timeout(&self.roster)
+    }
+
+    /// A proven peer says which machine it is. While one speaks for a member, no other takes its place.
+    fn meet(
+        &mut self,
+        now: Instant,
+        engine: &mut Engine,
+        (pair, line): (Pair, EntryId),
+        session: SessionKey,
+        mark: &[u8],
+    ) {
+        let mark = Mark::read(mark).filter(|mark| mark.cluster == self.mark.cluster);
+        let Some(mark) = mark else { return engine.refuse(now, session) };
+        if self.machines.get(&line).is_some_and(|machine| *machine != mark.machine) {
+            self.duplicates.insert(line);
+            // If the first one is gone, it does not answer, and the next attempt of this one succeeds.
+            engine.check_control(now, pair);
+            return engine.refuse(now, session);
+        }
+        self.machines.insert(line, mark.machine);
+        engine.admit(now, session);
+        // What it had heard it may have lost with its last start.
+        self.carriage.handle_up(now, line, &self.roster);
+    }
+
+    /// The member cannot be talked to any more.
+    fn part(&mut self, line: EntryId) {
+        self.carriage.handle_down(line);
+        self.machines.remove(&line);
+    }
+
+    /// Tells the others what there is to tell.
+    fn tell(&mut self, now: Instant, engine: &mut Engine) {
+        while let Some((line, page)) = self.carriage.poll_tell(&self.roster) {
+            let pair = self.kept.iter().find(|(_, of)| **of == line);
+            if let Some((pair, _)) = pair {
+                engine.tell(now, *pair, Topic::Control, Arc::new(move |_| page.clone()));
+            }
+        }
+    }
+
+    /// The other members that speak for themselves.
+    fn others(&self) -> impl Iterator<Item = &Member> {
+        let members = self.roster.view().members.iter();
+        members.filter(|member| member.keys.is_some() && member.line != self.own)
+    }
+
+    /// Those that this member talks to: all, or those on a ring that are one, two, four… steps away, so that what is new
+    /// takes few steps. Each end sees the same.
+    fn neighbours(&self) -> BTreeMap<Pair, EntryId> {
+        let Some(own) = self.roster.view().member(self.own) else { return BTreeMap::new() };
+        let mut ring: Vec<EntryId> = self.others().map(|member| member.line).chain([self.own]).collect();
+        ring.sort_unstable();
+        let step = |line: EntryId| ring.binary_search(&line).unwrap_or_default();
+        let is_near = |line: EntryId| {
+            let steps = step(line).abs_diff(step(self.own));
+            ring.len() <= MESH_MAX || [steps, ring.len() - steps].into_iter().any(usize::is_power_of_two)
+        };
+        let near = self.others().filter(|member| is_near(member.line));
+        near.filter_map(|member| Some((pair(own, member)?, member.line))).collect()
+    }
+}
+
+/// The addresses by which two members talk: each end chooses the same.
+fn pair(own: &Member, other: &Member) -> Option<Pair> {
+    let first = |member: &Member, is_v4: bool| {
+        let of_family = member.site.addresses.iter().filter(|address| address.is_ipv4() == is_v4);
+        of_family.min().copied()
+    };
+    [true, false]
+        .into_iter()
+        .find_map(|is_v4| Some(Pair { local: first(own, is_v4)?, remote: first(other, is_v4)? }))
+}
+
+#[cfg(test)]
+mod tests;
