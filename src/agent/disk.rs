@@ -20,7 +20,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// What is remembered goes to `state`; the configuration that is kept lies in `config`.
+    /// The state goes to `state`; the configuration that is kept lies in `config`.
     ///
     /// # Errors
     /// The system has no thread for it.

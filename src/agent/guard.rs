@@ -1,6 +1,6 @@
-//! `hostseal guard`: blocks what was sealed before any network is up, with no agent.
+//! `hostseal guard`: blocks sealed pairs before any network is up, with no agent.
 //!
-//! A kernel starts with empty tables: what was sealed would be in the clear until an agent runs. The guard
+//! A kernel starts with empty tables: sealed pairs would be in the clear until an agent runs. The guard
 //! takes the agent's first step, decided by the same machines ([`first_step`]), and needs
 //! neither keys nor sockets nor an address of this host for it. The agent then finds its first step done,
 //! so that nothing changes in between.

@@ -32,7 +32,7 @@ pub(super) fn harden() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps what is in memory from being swapped out. With a limit, memory that is asked for beyond it would be refused.
+/// Keeps memory from being swapped out. With a limit, memory that is asked for beyond it would be refused.
 fn stay_in_memory() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
     // What is mapped already is locked as it comes to be used: the program is larger than what is ever run of it.

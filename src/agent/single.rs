@@ -35,8 +35,8 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Lets go of everybody who connects to the name: whoever asks for its owner has the answer by then, and others
-    /// must not fill the queue.
+    /// Lets go of everybody who connects to the name: an asker has its owner by then, and others must not fill the
+    /// queue.
     ///
     /// # Errors
     /// The runtime cannot wait for them.
@@ -148,7 +148,7 @@ fn take(name: &str) -> anyhow::Result<Option<UnixListener>> {
                 "another agent runs in this network namespace, in another process namespace (a container?), and two \
                  would undo each other's work: end it first"
             ),
-            // It was let go of, or whoever has it does not listen yet.
+            // It was let go of, or its owner does not listen yet.
             (Owner::Nobody, None) => std::thread::sleep(INTERVAL),
             (owner, None) => {
                 tracing::warn!("{}", stranger(&owner));

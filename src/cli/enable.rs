@@ -64,7 +64,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Co
             done => break done?,
         }
     }
-    // What is on trial is for good once it is confirmed.
+    // A trial becomes permanent once it is confirmed.
     if args.trial.is_none() && saved.trial.is_none() {
         context::mark_enabled(invocation, &node.name);
     }

@@ -34,8 +34,8 @@ pub(super) fn wrap(text: &str, most: Option<usize>) -> Vec<String> {
     lines
 }
 
-/// What is left of a text without its numbers and the `names` that it is about: two texts that say the same of others
-/// have it in common.
+/// A text without its numbers and the `names` that it is about: the same for two texts that say the same of different
+/// hosts.
 pub(super) fn gist(text: &str, names: &[String]) -> String {
     let mut gist = String::new();
     for word in text.split(' ') {

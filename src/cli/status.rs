@@ -98,7 +98,7 @@ impl AgentNews {
 
 /// Follows the status on a terminal, until somebody ends it.
 fn watch(look: impl Fn() -> Result<Status, CommandError>, args: &StatusArgs) -> Result<Exit, CommandError> {
-    // What is wrong from the start is said where it stays.
+    // Errors at the start are said on the main screen, where they stay.
     let mut status = look()?;
     let screen = Screen::enter()?;
     loop {

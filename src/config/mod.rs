@@ -50,7 +50,7 @@ pub struct Node {
     pub name: NodeName,
     /// Its addresses as others send to them, at least one; no other node has any of them.
     pub addresses: Vec<IpAddr>,
-    /// Which of them stand for others on the host itself, as a NAT is before it.
+    /// Which of them a NAT before the host turns into other addresses of the host.
     pub inside: Inside,
     /// The key that it proves itself with; no other node has it.
     pub public_key: Option<PublicKey>,
@@ -262,9 +262,9 @@ impl Config {
         }
     }
 
-    /// A hash of what all hosts of a cluster must agree on, as 16 hexadecimal digits. What is local to a
-    /// host is left out (its name, its directories, where its secret lies), and so are layout, comments,
-    /// defaults spelled out and the order of lists.
+    /// A hash of what all hosts of a cluster must agree on, as 16 hexadecimal digits. Left out are settings
+    /// local to a host (its name, its directories, where its secret lies), layout, comments, defaults spelled out and
+    /// the order of lists.
     pub fn config_id(&self) -> String {
         let hash = Sha256::digest(self.canonical());
         hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

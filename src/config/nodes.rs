@@ -120,7 +120,7 @@ fn node(mut section: Section<'_>, rules: NodeRules<'_>, taken: &mut Taken, probl
     }
 }
 
-/// Which of `addresses` stand for others on the host itself.
+/// Which of `addresses` a NAT turns into other addresses of the host.
 fn inside(
     addresses: &[IpAddr],
     translated: Vec<(Placed<IpAddr>, Placed<IpAddr>)>,

@@ -180,7 +180,7 @@ impl Accounts {
         self.unread
     }
 
-    /// What each pair has sent and received since the last time that this was asked, where it has. Probes of ours do
+    /// What each pair that was active has sent and received since this was asked last. Probes of ours do
     /// not count as sent; those of the peer are signs of life.
     pub fn moved(&mut self, present: &BTreeMap<SaId, SaReading>) -> BTreeMap<Pair, Moved> {
         let mut moved: BTreeMap<Pair, Moved> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What is answered to whoever asks, and to those who follow.
+//! Answers to requests, and to those who follow.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl Host {
         self.answer(now, asker, reply);
     }
 
-    /// Answers. What is told is remembered first: whoever hears that a pair is protected may cut the power.
+    /// Answers, once the state is on the disk: whoever hears that a pair is protected may cut the power.
     pub(super) fn answer(&mut self, now: Instant, asker: Asker, reply: Reply) {
         self.note_persist(now);
         self.ledger.tell(now, asker, reply);

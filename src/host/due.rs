@@ -17,7 +17,7 @@ const GATHER_FIGURES: Duration = Duration::from_secs(1);
 const FIGURES_RATE: u64 = 4096;
 /// The same for seals, while nobody asks.
 const SEALS_RATE: u64 = 1 << 20;
-/// But what was sealed is written after that time at the latest.
+/// But seals are written after that time at the latest.
 const CALM_MOST: Duration = Duration::from_secs(2);
 
 /// A write, by its number: they end in turn.

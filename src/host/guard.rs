@@ -35,7 +35,7 @@ pub fn first_step(scheme: &Scheme, sealed: &BTreeSet<Pair>, actual: KernelState,
     pairs.outstanding(Holdings::of(actual, &pairs.own()))
 }
 
-/// What blocks all of `addresses` but for exemptions, whichever of them this host has. What is there already stays.
+/// Blocks all of `addresses` but for exemptions, whichever of them this host has. Policies that are there stay.
 pub fn block_all(addresses: &BTreeSet<IpAddr>, exempt: &Exemptions, actual: &KernelState) -> Plan {
     let of_one = |remote: &IpAddr| {
         let remote = *remote;

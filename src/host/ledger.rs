@@ -142,7 +142,7 @@ impl Ledger {
         self.keep_at = self.keep_at.or(again);
     }
 
-    /// Answers, once what is known now is on the disk.
+    /// Answers, once the state of now is on the disk.
     pub(super) fn tell(&mut self, now: Instant, to: Asker, reply: Reply) {
         let patient = matches!(reply, Reply::Progress(_));
         match self.due.before_telling(now, patient) {
@@ -200,7 +200,7 @@ mod tests {
         assert!(told(&mut ledger).is_empty());
         assert_eq!(ledger.begin(now), Some(Begun::State));
         assert_eq!(ledger.begin(now), None, "one at a time");
-        // What comes while that is being written is not in it.
+        // A change during a write is not in it.
         ledger.note(now, Persist::Seals);
         ledger.tell(now, OTHER, Reply::Done);
         assert!(told(&mut ledger).is_empty());
@@ -233,7 +233,7 @@ mod tests {
         ledger.note_state(now, &Err(full()), false);
         assert_eq!((told(&mut ledger), ledger.unsaved.problems().len()), (vec![1], 1));
         assert_eq!(ledger.deadline(), Some(now + SECOND));
-        // What was refused since it could not be written is no more to be written than before.
+        // A wish that was refused, as it could not be written, is not written later.
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         let write = ledger.hurry(now);
         assert_eq!(ledger.begin(now), Some(Begun::State));

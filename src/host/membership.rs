@@ -25,7 +25,7 @@ const LENGTH: usize = 1 + 32 + 16 + 16;
 
 /// What this end says of itself where a control IKE SA begins, inside the encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct MemberMark {
     /// Which cluster it belongs to.
     pub cluster: ClusterId,
     /// Which machine it is: a copied image has the keys of another one.
@@ -39,7 +39,7 @@ pub struct Membership {
     roster: Roster,
     /// The first entry of this node.
     own: EntryId,
-    mark: Mark,
+    mark: MemberMark,
     carriage: Carriage<EntryId>,
     /// With whom a control IKE SA is kept.
     kept: BTreeMap<Pair, EntryId>,
@@ -50,7 +50,7 @@ pub struct Membership {
     unsaved: bool,
 }
 
-impl Mark {
+impl MemberMark {
     /// As it is said.
     pub fn octets(&self) -> Vec<u8> {
         let octets = [&[VERSION], self.cluster.octets().as_slice(), &self.machine, &self.boot];
@@ -71,7 +71,7 @@ impl Mark {
 impl Membership {
     /// The member whose first entry is `own`, with this roster.
     pub fn new(roster: Roster, own: EntryId, (machine, boot): ([u8; 16], [u8; 16])) -> Self {
-        let mark = Mark { cluster: roster.cluster(), machine, boot };
+        let mark = MemberMark { cluster: roster.cluster(), machine, boot };
         Self {
             roster,
             own,
@@ -181,7 +181,7 @@ impl Membership {
         session: SessionKey,
         mark: &[u8],
     ) {
-        let mark = Mark::read(mark).filter(|mark| mark.cluster == self.mark.cluster);
+        let mark = MemberMark::read(mark).filter(|mark| mark.cluster == self.mark.cluster);
         let Some(mark) = mark else { return engine.refuse(now, session) };
         if self.machines.get(&line).is_some_and(|machine| *machine != mark.machine) {
             self.duplicates.insert(line);

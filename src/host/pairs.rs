@@ -166,8 +166,8 @@ impl<M: Borrow<PairMachine>> Pairs<M> {
         }
     }
 
-    /// What [`Pairs::desired`] of a peer makes of all pairs with it together. As long as that stays the same, what
-    /// changes of a pair concerns nothing but the pair.
+    /// What [`Pairs::desired`] of a peer makes of all pairs with it together. As long as that stays the same, changes
+    /// of a pair concern that pair alone.
     pub fn shared(&self, remote: IpAddr) -> Shared {
         Shared {
             off: self.machines_with(remote).all(PairMachine::is_off),

@@ -129,7 +129,7 @@ impl Host {
         Ok(if changes.is_empty() { taken.into_iter().map(already).collect() } else { changes })
     }
 
-    /// What these files would change. SAs that are agreed anew have no SPI yet: those that they replace stand for them.
+    /// What these files would change. SAs that are agreed anew have no SPI yet: the ones that they replace are shown.
     fn preview(&self, now: Instant, system: &mut dyn System, files: &Files) -> anyhow::Result<Preview> {
         let Files { setup, secrets } = files;
         let of_secrets = match (&self.secrets, secrets) {

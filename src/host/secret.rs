@@ -1,5 +1,5 @@
-//! The secret may come late, be withdrawn, and come again: each is an input. Where it cannot be read yet, the kernel goes
-//! on with what there is. Where it is withdrawn, no key of it stays.
+//! The secret may come late, be withdrawn, and come again: each is an input. While it cannot be read yet, the kernel goes
+//! on with its SAs. When it is withdrawn, no key of it stays.
 
 use std::time::Instant;
 
@@ -18,9 +18,8 @@ const WITHDRAWN: &str = "the secret of this host was withdrawn: its keys are gon
                          It is protected again as soon as the secret is given back";
 
 impl Host {
-    /// The source gives these secrets; or it withdraws what it gave, or will not give any (`None`). Then all SAs and all
-    /// keys go at once, also those that an agent before this one left, and what was sealed stays blocked until secrets
-    /// are given.
+    /// The source gives these secrets; or it withdraws those it gave, or will not give any (`None`). Then all SAs and all
+    /// keys go at once, also those of the agent before, and sealed pairs stay blocked until secrets are given.
     pub fn handle_secret(&mut self, moment: Moment, system: &mut dyn System, given: Option<Secrets>) {
         let now = self.note_moment(moment);
         let outcome = match given {

@@ -1,5 +1,5 @@
-//! What anybody can cause is said seldom: once a minute for each kind, whoever it is about, with the number of those
-//! that were left out.
+//! Lines that anybody can cause are logged seldom: once a minute for each kind, with the number of those that were left
+//! out.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ impl<K> Default for Seldom<K> {
 }
 
 impl<K: Ord + Copy> Seldom<K> {
-    /// One more of `kind`: how many were left out before it, where it is to be said.
+    /// One more of `kind`. If it is to be said: how many were left out before it.
     pub fn note(&mut self, now: Instant, kind: K) -> Option<u64> {
         match self.kinds.get_mut(&kind) {
             Some((said, left_out)) if now < *said + PAUSE => {

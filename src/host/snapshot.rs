@@ -32,7 +32,7 @@ impl Host {
 }
 
 impl Core {
-    /// Adds what is known while pairs are kept; `wall` is the time of day at `now`.
+    /// Adds what only a core at work knows; `wall` is the time of day at `now`.
     fn add_to<'a>(
         &'a self,
         snapshot: Snapshot<'a>,

@@ -22,7 +22,7 @@ pub(super) struct Ways {
     pace: Pace,
     /// It is being asked.
     asking: bool,
-    /// What is wrong with what was answered last.
+    /// What is wrong with the last answer.
     unlisted: Vec<Problem>,
     told: Told,
 }
@@ -37,7 +37,7 @@ struct Told {
 }
 
 impl Told {
-    /// What the log is to say where these are the problems, unless it has said something recently.
+    /// The line for the log about these problems, unless it has said something recently.
     fn note(&mut self, now: Instant, unlisted: &[Problem]) -> Option<String> {
         self.due = None;
         self.problems.retain(|problem| unlisted.contains(problem));
@@ -70,7 +70,7 @@ impl Ways {
 
     /// When something is to be asked or told.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        // What is asked already comes first.
+        // The question under way comes first.
         let ask = self.pace.deadline().filter(|_| !self.asking);
         ask.into_iter().chain(self.told.due).min()
     }
@@ -88,7 +88,7 @@ impl Ways {
         }
     }
 
-    /// What is wrong with what was answered last.
+    /// What is wrong with the last answer.
     pub(super) fn problems(&self) -> &[Problem] {
         &self.unlisted
     }

@@ -24,7 +24,7 @@ const KEY: &str = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
 /// if it had been decrypted; and all of it as what could be inside of a message.
 ///
 /// # Panics
-/// When what was read reads otherwise once it is written again, or more is kept than may be.
+/// If what was read and written again reads otherwise, or more is kept than may be.
 pub fn digest(bytes: &[u8]) {
     Content::of(bytes, true);
     let mut reassembly = Reassembly::default();
@@ -63,7 +63,7 @@ fn read(whole: &Whole) {
     look_at(&payloads);
     let mut again = Vec::new();
     write_chain(&payloads, &mut again);
-    // What is skipped is not written again, nor are attributes that nobody knows.
+    // Skipped payloads are not written again, nor are unknown attributes.
     let skipped = |payload: &Payload| match payload {
         Payload::Sa(proposals) => {
             proposals.iter().flat_map(|proposal| &proposal.transforms).any(|it| it.unknown_attribute)

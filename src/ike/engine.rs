@@ -297,8 +297,8 @@ impl Engine {
         }
     }
 
-    /// What is lacking of `pair` is tried without a pause: neither for failures before, nor for the peer, which
-    /// might begin. One that is `missed`, as it was sealed, goes before others.
+    /// Tries to key `pair` without a pause: neither for failures before, nor for the peer, which might begin. A pair
+    /// that is `missed` goes before others.
     pub fn hurry(&mut self, now: Instant, pair: Pair, missed: bool) {
         self.hurry_bond(now, pair.into(), missed);
     }

@@ -1,5 +1,5 @@
-//! For tests and fuzzing: a peer that has the keys and does not keep to the protocol. What an engine of this
-//! thread is about to encrypt is changed first, so that everything behind the authentication can be shown
+//! For tests and fuzzing: a peer that has the keys and does not keep to the protocol. Messages of the engines
+//! of this thread are changed before they are encrypted, so that everything behind the authentication can be shown
 //! what no honest peer says.
 
 use std::cell::RefCell;

@@ -58,7 +58,7 @@ pub(super) const GROWTH_SPARSE: u32 = 10;
 /// Peers that did not answer last time share this pace, whatever their number: one of them is tried each time. Where
 /// there are fewer than fit into [`BACKOFF_MAX`], none of them waits for it.
 pub(super) const PACE_UNKNOWN: Duration = Duration::from_millis(50);
-/// The pace of those that were sealed, or have proven themselves to this agent.
+/// The pace of those that are missed.
 pub(super) const PACE_KNOWN: Duration = Duration::from_millis(20);
 
 /// How long an answer to our first message has time to lead to a proof before that message is sent again: it may have

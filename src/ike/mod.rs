@@ -138,7 +138,7 @@ pub struct Settings {
     /// The secret before it, while a secret is being rotated: accepted, and signs for a peer that does not
     /// know the new one yet.
     pub previous: Option<Arc<Secret>>,
-    /// The name of the cluster, which what is derived from its secret is bound to.
+    /// The name of the cluster, to which keys derived from its secret are bound.
     pub cluster: String,
     /// Which addresses of this host the peers call otherwise: it is known to them by those.
     pub inside: Inside,

@@ -320,7 +320,7 @@ pub enum Later {
 /// What failed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failed {
-    /// The cryptography library, or what it is to work with is not there.
+    /// The cryptography library, or its input is not there.
     Cryptography,
     /// The kernel did not take the SAs of a child.
     Installation,

@@ -31,7 +31,7 @@ pub fn named_node() -> Option<String> {
 
 /// Whether the sysctl in `file` is on: there, and not 0.
 pub fn is_set(file: &Path) -> bool {
-    // One call reads it: whoever reads to the end asks for the size before, and once more after it.
+    // One call reads it: reading to the end would ask for the size before, and read once more after it.
     let mut text = [0; 16];
     let read = File::open(file).and_then(|mut file| file.read(&mut text));
     read.is_ok_and(|length| !matches!(text[..length].trim_ascii(), b"0"))

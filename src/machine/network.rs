@@ -20,8 +20,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 use super::at_once::AtOnce;
 use crate::types::{Link, LinkAddress, LinkCounters, Source, Sources, Traffic};
 
-/// How often a list is asked for that changed while it was made. What came last is taken as it is then: that something
-/// changed is heard of, too.
+/// How often a list that changed while it was made is asked for again. The last one is taken as it is: news of the
+/// change comes, too.
 const TRIES: u32 = 3;
 
 /// What answers, and how it is asked.

@@ -1,7 +1,7 @@
 //! TELLS how things stand: status rows, progress, problems, errors and differences in words.
 //!
-//! What is told is here, not how it looks: the agent fills it in, and `cli` renders it. Nothing here reads a clock, a
-//! file or a kernel: what is told of them comes in as values.
+//! The content is here, not the looks: the agent fills it in, and `cli` renders it. Nothing here reads a clock, a file
+//! or a kernel: they come in as values.
 
 mod about;
 pub mod causes;

@@ -93,8 +93,8 @@ pub fn overruled(strangers: &Strangers, pairs: &[(NodeName, Pair)]) -> Overruled
     found.into_iter().map(|(pair, (_, verdict))| (pair, verdict)).collect()
 }
 
-/// SAs from a peer that no policy here knows. What comes out of them is dropped once the pair is sealed:
-/// it has not come through an SA of ours.
+/// SAs from a peer that no policy here knows. Packets out of them are dropped once the pair is sealed: they have not
+/// come through an SA of ours.
 fn loose_sas(strangers: &Strangers, peers: &Peers<'_>, known: &BTreeSet<u32>) -> Option<Problem> {
     let from_peer = |sa: &&StrangerSa| peers.node(sa.id.destination, sa.source).is_some();
     let loose: Vec<_> =

@@ -409,8 +409,8 @@ impl Child {
         self.talk.news(clock, flags)
     }
 
-    /// A probe of the peer came, and `waited` to be read. The peer has installed the child, then. One that comes again
-    /// is answered: what the first was answered with is lost, or is a report that is late.
+    /// A probe of the peer came, and `waited` to be read: the peer has installed the child. One that comes again is
+    /// answered: the answer to the first is lost, or is a report that is late.
     pub(super) fn meet_probe(&mut self, now: Instant, probe: &Probe, waited: Duration) {
         self.peer.installed = true;
         self.answers |= self.proof.has_come() && probe.passage != Passage::Both;

@@ -1,4 +1,4 @@
-//! What is blocked between this host and a peer with which all pairs are sealed, beside those pairs.
+//! Blocks traffic beside the pairs between this host and a peer with which all pairs are sealed.
 //!
 //! The kernel asks outbound policies about forwarded packets too, before a NAT rule gives them this host's address,
 //! and inbound policies about multicast (docs/kernel.md, fact 23). So the guard names addresses of this host one by one:
@@ -16,7 +16,7 @@ pub const GUARDS_MOST: usize = 100_000;
 /// What an operator wants of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GuardRules {
-    /// What goes between the peer and an address of this host that has no pair with it is blocked.
+    /// Traffic between the peer and an address of this host that has no pair with it is blocked.
     pub beside: bool,
     /// What this host forwards for others, to the peer and from it, is blocked.
     pub forwarded: bool,

@@ -195,7 +195,7 @@ impl Sizing {
         self.refused = self.refused.min(size);
         self.let_out = self.let_out.min(self.refused.saturating_sub(1));
         self.waiting.take_if(|(waiting, ..)| *waiting >= size);
-        // A router has told the kernel meanwhile: what was lost before was no secret.
+        // A router has told the kernel meanwhile: the loss has a known reason.
         self.lost.take_if(|lost| *lost >= size);
         self.waiting.take_if(|_| self.question.take().is_some());
     }

@@ -125,7 +125,7 @@ pub struct Rounds {
     /// one has.
     pub passed: u16,
     /// When the first probe of all came to the sender's host, by the clock of whoever holds this; `None` where that
-    /// is not known. What passed from then until the report was sent is no part of anything's way.
+    /// is not known. The time from then until the report was sent is spent on no path.
     pub came: Option<Instant>,
 }
 

@@ -82,7 +82,7 @@ impl Silence {
         self.owes.get_or_insert(now);
     }
 
-    /// The pair is not such that its peer could be heard: nothing is expected of it.
+    /// The peer cannot be heard through this pair now: nothing is expected of it.
     pub fn rest(&mut self, now: Instant) {
         (self.sent, self.owes, self.asked) = (None, None, None);
         (self.quiet, self.listened) = (now, now);

@@ -160,7 +160,7 @@ mod tests {
     }
 
     impl Ends {
-        /// The request told whoever answers, and the answer the other, who has installed the child last.
+        /// The request told the responder, and the answer the initiator, which has installed the child last.
         fn new() -> Self {
             let (asked, other) = (Talk::new([1; 16], true), Talk::new([2; 16], false));
             let mut ends = Self { now: Instant::now(), asked, other };

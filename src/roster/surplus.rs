@@ -55,9 +55,12 @@ fn octets<'a>(entries: impl IntoIterator<Item = &'a SignedEntry>) -> usize {
 /// What is said about the same, by the node or invite that says so: `None` where any are.
 type Repeated = (Option<EntryId>, Matter);
 
+/// How many entries like each other are kept, and what there are.
+type Alike<'a> = (usize, Vec<(EntryId, &'a Statement)>);
+
 /// All but the last words about each thing, and what was kept.
 fn repeated(index: &EntryIndex, ever: &Tally, withdrawn: &Withdrawn) -> BTreeSet<EntryId> {
-    let mut said: BTreeMap<Repeated, (usize, Vec<(EntryId, &Statement)>)> = BTreeMap::new();
+    let mut said: BTreeMap<Repeated, Alike<'_>> = BTreeMap::new();
     for (id, entry) in index.iter().filter(|(id, _)| !withdrawn.keeps_any(*id)) {
         if let Some((about, at_most)) = bound(index, ever, entry) {
             said.entry(about).or_insert((at_most, Vec::new())).1.push((id, entry));

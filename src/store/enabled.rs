@@ -1,7 +1,7 @@
 //! A mark beside the configuration: this host was enabled for good.
 //!
-//! What was sealed is remembered in the state directory. Where that is lost (another disk, a careless clean-up), the
-//! mark tells a host that was enabled from one that never was: the first stays closed, the second is not touched.
+//! The state directory remembers which pairs were sealed. If it is lost (another disk, a careless clean-up), the mark
+//! tells a host that was enabled from one that never was: the first stays sealed, the second is not touched.
 
 use std::fs;
 use std::io;
@@ -61,8 +61,8 @@ pub fn is_marked(config: &Path) -> bool {
     path(config).exists()
 }
 
-/// What counts as remembered where the state is lost of a host that was enabled: that it is protected, and that each of
-/// its pairs was sealed. `None` where the state is there, or nothing was enabled, or nobody knows which node it is.
+/// The state that counts where the state of a host that was enabled is lost: it is protected, and each of its pairs was
+/// sealed. `None` where the state is there, or nothing was enabled, or nobody knows which node it is.
 pub fn in_place_of_lost_state(file: &Path, config: &Config) -> Option<Saved> {
     if config.state_path().exists() {
         return None;

@@ -37,7 +37,7 @@ pub enum OwnerError {
     },
 }
 
-/// Checks that nobody but root and the user of this process can change `path`. What is not there is nobody's.
+/// Checks that nobody but root and the user of this process can change `path`. A missing file belongs to nobody.
 ///
 /// # Errors
 /// Somebody else can.

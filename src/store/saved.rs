@@ -26,7 +26,7 @@ pub struct Saved {
     pub protection: Protection,
     /// It is off, but this host is still on its way there: peers may not know of it yet.
     pub leaving: bool,
-    /// What the operator has not confirmed yet goes back by itself.
+    /// The trial that ends by itself unless the operator confirms it.
     pub trial: Option<Trial>,
     /// Which node this host was found to be: at boot its addresses may not be there yet.
     pub node: Option<NodeName>,

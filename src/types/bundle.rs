@@ -1,4 +1,4 @@
-//! The SAs of one pair and one direction that stand for each other: packets are switched to all of them at once.
+//! The SAs of one pair and one direction that serve together: packets are switched to all of them at once.
 
 use std::fmt;
 

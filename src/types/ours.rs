@@ -47,7 +47,7 @@ impl fmt::Display for Reqid {
 const INDEX_FIRST: u32 = 0x6800_0000;
 /// The last index of a policy of ours.
 const INDEX_LAST: u32 = 0x6fff_ffff;
-/// A mask, and what it leaves of an index of ours and of no other.
+/// A mask, and what it leaves of our indexes and of no others.
 pub const INDEX_MARK: (u32, u32) = (!(INDEX_LAST - INDEX_FIRST), INDEX_FIRST);
 /// How many indexes of ours there are in each direction.
 pub const INDEX_SLOTS: u32 = (INDEX_LAST - INDEX_FIRST + 1) >> 3;

@@ -114,8 +114,7 @@ impl Group {
 }
 
 impl Default for Proposals<IkeProposal> {
-    /// All that is known, in the order of what it is worth: first what a quantum computer cannot break, last
-    /// CBC.
+    /// All that is known, the best first: key exchanges that a quantum computer cannot break come first, CBC last.
     fn default() -> Self {
         let prfs = vec![Prf::HmacSha384, Prf::HmacSha512, Prf::HmacSha256];
         let groups = Group::ALL.to_vec();
@@ -219,7 +218,7 @@ enum EspKeyword {
     Esn(bool),
 }
 
-/// The keywords with their names. What has two names is shown by the first.
+/// The keywords with their names. One with two names is shown by the first.
 type Keywords<W> = [(&'static str, W)];
 
 const IKE_KEYWORDS: &Keywords<IkeKeyword> = &[

@@ -60,7 +60,7 @@ pub fn sweep(kernel: &mut Tables) -> Result<Swept, SweepError> {
     Err(SweepError::Contended)
 }
 
-/// How many of `ops` were done. What is gone already is no failure; the first failure is reported when all
+/// How many of `ops` were done. An object that is gone already is no failure; the first failure is reported when all
 /// have been tried.
 fn delete(kernel: &mut Tables, ops: &[Op]) -> Result<usize, OpError> {
     let mut done = 0;

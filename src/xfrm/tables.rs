@@ -309,7 +309,7 @@ pub(super) fn is_target(op: &Op, found: &PolicyReading) -> bool {
     ours::is_our_policy(found) && found.id == id && found.index == index
 }
 
-/// A larval SA has no cipher: it stands for one that the kernel wishes for.
+/// A larval SA has no cipher: the kernel waits for the real one.
 fn has_cipher(sa: &SaReading) -> bool {
     sa.key_bits != 0
 }

@@ -175,7 +175,7 @@ const OF_OLD: &[libc::c_long] = &[];
 
 /// Address families of sockets.
 const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
-/// What is asked of descriptors that has no call: not to block, whether it is a terminal.
+/// Requests to descriptors that are ioctl(2)s: not to block, whether it is a terminal.
 const REQUESTS: [libc::Ioctl; 2] = [libc::FIONBIO, libc::TCGETS];
 /// What a process asks of itself.
 const OPTIONS: [libc::c_int; 3] = [libc::PR_GET_NAME, libc::PR_SET_NAME, libc::PR_SET_PDEATHSIG];

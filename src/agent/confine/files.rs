@@ -96,7 +96,7 @@ mod tests {
         fs::write(path("target/secret"), "x").unwrap();
         fs::write(path("other/file"), "x").unwrap();
         symlink(path("target/secret"), path("etc/secret")).unwrap();
-        // What is given up is a thread's.
+        // A thread gives up for itself alone.
         let confined = std::thread::scope(|scope| {
             scope
                 .spawn(|| {

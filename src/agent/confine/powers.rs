@@ -20,7 +20,7 @@ pub(super) fn keep(kept: &[Capability]) -> Result<(), CapsError> {
     for one in caps::read(None, CapSet::Bounding)?.difference(&kept) {
         caps::drop(None, CapSet::Bounding, *one)?;
     }
-    // What a service manager has left out already is not asked for again: its filter may refuse the call.
+    // Powers that a service manager has left out are not given up again: its filter may refuse the call.
     for set in [CapSet::Ambient, CapSet::Inheritable] {
         if !caps::read(None, set)?.is_empty() {
             caps::clear(None, set)?;

@@ -18,7 +18,7 @@ impl Core {
         self.known = Holdings::of(actual, &self.pairs.own());
         self.dirty.extend(self.known.scopes());
         self.dirty.insert(Scope::Common);
-        // What peers' parts lack that are empty now is not a matter of single pairs.
+        // Peers whose parts are empty now lack more than single pairs.
         self.shared.clear();
     }
 
@@ -83,7 +83,7 @@ impl Core {
             }
             match result {
                 Ok(()) => self.record(now, scope, op),
-                // What was to go is gone.
+                // It is gone already.
                 Err(OpError::Missing { .. }) if matches!(op, Op::DeleteSa(_) | Op::DeletePolicy { .. }) => {
                     self.record(now, scope, op);
                 }

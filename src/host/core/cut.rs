@@ -28,7 +28,7 @@ impl Core {
         self.hold_back(now);
         self.persist(Persist::Seals);
         self.settle(now, kernel);
-        // What is there that nobody knew of goes too.
+        // SAs that nobody knew of go too.
         if !kernel.read_sas().is_ok_and(|sas| sas.is_empty()) {
             self.look_again(now, kernel);
         }

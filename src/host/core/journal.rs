@@ -81,7 +81,7 @@ impl fmt::Display for News {
 }
 
 impl Core {
-    /// Tells what has become of pairs. What they were only on the way there is no news.
+    /// Tells how pairs stand now. States that they only passed through are no news.
     pub(super) fn tell_news(&mut self) {
         for (pair, (was, in_udp)) in std::mem::take(&mut self.stood) {
             let Some(machine) = self.pairs.get(pair) else { continue };
@@ -93,7 +93,7 @@ impl Core {
     }
 }
 
-/// What was told since it was last taken stock of, by node and kind, and how often that would have been told again.
+/// The news told since the last sum, by node and kind, and how often it would have been told again.
 #[derive(Debug, Default)]
 pub(super) struct Journal(BTreeMap<(String, News), u64>);
 

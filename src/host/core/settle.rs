@@ -165,7 +165,7 @@ impl Core {
         let engine = &mut self.engine;
         let missed = || self.pairs.get(pair).is_some_and(PairMachine::is_sealed);
         match order {
-            // What is kept by then is said once more when the secret is back.
+            // The pairs kept by then get it again when the secret is back.
             Order::Ike(IkeOrder::Active | IkeOrder::Passive | IkeOrder::Arrive) if self.cut.is_some() => {}
             Order::Ike(IkeOrder::Active) => engine.keep(now, pair, ike::Posture::Active),
             Order::Ike(IkeOrder::Passive) => engine.keep(now, pair, ike::Posture::Passive),

@@ -109,7 +109,7 @@ impl Core {
     fn note_measured(&mut self, now: Instant, pair: Pair, measured: Measured) {
         let known = &mut self.acquaintance(pair, now).measured;
         let before = known.map(|before| before.found);
-        // Where nothing was found out this time, what was known before stays.
+        // If nothing was found this time, the size from before stays.
         let found = before.filter(|_| measured.found == PathMtu::Nothing).unwrap_or(measured.found);
         *known = Some(Measured { found, ..measured });
         match (before, found) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
-use super::{Mark, Membership};
+use super::{MemberMark, Membership};
 use crate::identity::PrivateKey;
 use crate::ike::{self, Engine, Entropy, Event, Topic};
 use crate::roster::{
@@ -403,14 +403,14 @@ fn with_many_members_each_talks_to_few_and_each_way_has_two_ends() {
 
 #[test]
 fn a_mark_is_read_as_it_was_said_also_by_later_versions() {
-    let mark = Mark { cluster: ClusterId::new([1; 32]), machine: [2; 16], boot: [3; 16] };
+    let mark = MemberMark { cluster: ClusterId::new([1; 32]), machine: [2; 16], boot: [3; 16] };
     let mut octets = mark.octets();
-    assert_eq!(Mark::read(&octets), Some(mark));
+    assert_eq!(MemberMark::read(&octets), Some(mark));
     for length in 0..octets.len() {
-        assert_eq!(Mark::read(&octets[..length]), None);
+        assert_eq!(MemberMark::read(&octets[..length]), None);
     }
     octets.push(9);
-    assert_eq!(Mark::read(&octets), Some(mark));
+    assert_eq!(MemberMark::read(&octets), Some(mark));
     octets[0] = 2;
-    assert_eq!(Mark::read(&octets), None);
+    assert_eq!(MemberMark::read(&octets), None);
 }

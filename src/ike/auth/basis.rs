@@ -35,7 +35,7 @@ impl Basis {
         chosen && is_ours(&self.ours, settings) && theirs && self.is_taken(settings, remote)
     }
 
-    /// Whether what the peer has proven itself with is over before its keys would be renewed, at the time of day `wall`.
+    /// Whether the peer's proof ends before its keys would be renewed, at the time of day `wall`.
     pub fn ends_soon(&self, settings: &Settings, wall: Option<UnixTime>) -> bool {
         let next = wall.map(|wall| wall.after(settings.rekey_after));
         self.theirs.until().zip(next).is_some_and(|(until, next)| until < next)

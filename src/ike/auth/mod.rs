@@ -137,7 +137,7 @@ impl Signed<'_> {
         let (method, data) = parts.auth().ok_or(BadProof::Missing)?;
         let used = match method {
             auth::SHARED_KEY => Some(AuthMethod::Secret),
-            // Whoever has sent a certificate means it, where we take any from it.
+            // A signature is by the certificate that came with it, where we take any from this peer.
             auth::DIGITAL_SIGNATURE => match settings.credentials.authorities_for(remote) {
                 Some(_) if parts.certificates().next().is_some() => Some(AuthMethod::Certificate),
                 _ => Some(AuthMethod::PublicKey),
@@ -209,7 +209,7 @@ impl Signed<'_> {
         }
     }
 
-    /// What is cheap comes first: anybody can send a chain that takes long to check.
+    /// Cheap checks come first: anybody can send a chain that takes long to check.
     fn verify_certified(
         &self,
         authorities: Option<&Authorities>,

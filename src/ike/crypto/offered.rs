@@ -25,7 +25,7 @@ fn proposal(offer: &Proposal) -> OfferedProposal {
 }
 
 impl Transform {
-    /// What is not there at all is not said: of each type one is NONE, number 0, but of sequence numbers it is a choice.
+    /// NONE, number 0, is not told of; for sequence numbers 0 is a choice.
     fn is_said(&self) -> bool {
         self.id != 0 || self.kind == transform::ESN
     }

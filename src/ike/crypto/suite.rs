@@ -308,7 +308,7 @@ pub struct EspChoice {
     pub key_exchange: Option<KeyExchange>,
     /// The number of the proposal.
     number: u8,
-    /// What is chosen where something optional is not.
+    /// The transforms that decline something optional.
     declined: Vec<Transform>,
 }
 

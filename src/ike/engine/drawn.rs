@@ -22,7 +22,7 @@ impl Drawn {
         Self { source, bytes: Zeroizing::new([0; AT_ONCE]), left: 0 }
     }
 
-    /// The step is over: what was not used is forgotten.
+    /// The step is over: unused octets are forgotten.
     pub(super) fn end(&mut self) {
         self.bytes[..self.left].zeroize();
         self.left = 0;

@@ -178,7 +178,7 @@ impl Keep {
         turn
     }
 
-    /// An attempt is begun: what was planned is done. Says whether the peer is probably not there, as many are not.
+    /// The planned attempt is begun. Says whether the peer is probably not there, as many are not.
     pub fn begin(&mut self) -> bool {
         self.next_try = None;
         self.turn.take() == Some(Crowd::Many) || self.ike_failures >= SPARSE_AFTER

@@ -10,7 +10,7 @@ use crate::ike::path::Bond;
 /// Who a peer is to this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Its pair was sealed, or it has proven itself to this agent: it is missed.
+    /// It is missed: the agent says so, or it has proven itself to this engine.
     Known,
     /// It may never have been there.
     Unknown,

@@ -20,7 +20,7 @@ impl Lateness {
         self.noted = Some(now);
     }
 
-    /// How late this host is: what was noted is forgotten in four times as long as it was.
+    /// How late this host is: a note fades within four times its length.
     pub fn at(&self, now: Instant) -> Duration {
         let passed = self.noted.map_or(Duration::ZERO, |noted| now.saturating_duration_since(noted));
         self.longest.saturating_sub(passed / 4)

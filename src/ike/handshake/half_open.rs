@@ -237,7 +237,7 @@ impl HalfOpen {
         Ok(signed.verify(cx.settings, self.path.pair.remote, parts, cx.wall)?)
     }
 
-    /// Checks AUTH of a peer that says to know what the ticket stands for: it must be about the two ends that
+    /// Checks AUTH of a peer that claims to know the ticket's secret: it must be about the two ends that
     /// the ticket names, and the secret must be a proof that is accepted from this peer.
     fn verify_resumed(
         &self,

@@ -131,8 +131,8 @@ impl AwaitInitResponse {
     }
 
     /// RFC 7296 section 1.2: INVALID_KE_PAYLOAD names the group to bring. It is obeyed once, if the group is
-    /// one that we offer: what was offered stays the same and AUTH covers it, so that the peer would find out
-    /// if it was not its own word. Says whether the group is one that we have brought or bring now.
+    /// one that we offer: the offer stays the same and AUTH covers it, so that the peer would find out
+    /// if somebody else had said so. Says whether the group is one that we have brought or bring now.
     fn change_group(&mut self, cx: &mut Cx<'_>, parts: &Parts<'_>) -> bool {
         let group = parts.wanted_group().and_then(|id| cx.settings.ike_proposals.group(id));
         let Some(group) = group else { return false };
@@ -231,8 +231,8 @@ impl HalfOpen {
         };
         let offer = Offer::new(cx);
         // A peer that is not hostseal requires ESP as soon as it has answered, so the inbound SA must be there
-        // before: whoever cannot have what we like best refuses, and is offered the rest afterwards. Nobody has proven
-        // anything yet, so that is only where clear packets are accepted anyway.
+        // before. Our best suite alone is offered: a peer that does not take it refuses, and is offered the rest
+        // afterwards. Nobody has proven anything yet, so that is only where clear packets are accepted anyway.
         let suite =
             cx.settings.esp_proposals.best().filter(|_| self.peer.foreign && cx.ahead.contains(&pair));
         let ahead = suite.map(|suite| Ahead { suite, withdrawn: false });
@@ -317,7 +317,7 @@ impl AwaitAuthResponse {
         self.ahead.iter_mut().for_each(|ahead| ahead.withdrawn = true);
     }
 
-    /// What was made ahead of the answer is not to be used.
+    /// An inbound SA made ahead of the answer is not to be used.
     fn forget_inbound(&self, cx: &mut Cx<'_>) {
         if self.ahead.is_some_and(|ahead| !ahead.withdrawn) {
             let (pair, in_spi) = (self.asking.half_open.path.pair, self.offer.in_spi);

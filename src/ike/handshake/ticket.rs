@@ -30,7 +30,7 @@ use crate::types::{IkeCipher, Pair, Prf};
 const VERSION: u8 = 1;
 /// The number of [`SUITE`] in a ticket.
 const SUITE_ID: u8 = 1;
-/// What every IKE SA is made with that is resumed.
+/// Every resumed IKE SA is made with this.
 pub const SUITE: Suite = Suite {
     cipher: IkeCipher::AesGcm16(256),
     integrity: None,

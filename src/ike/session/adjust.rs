@@ -27,7 +27,7 @@ impl Established {
         self.sas.iter_mut().for_each(|sa| sa.rekey_at = sa.rekey_at.map(stretched));
         self.children.iter_mut().for_each(|child| child.move_rekey(stretched));
         let ike = Some(&cx.settings.ike_proposals).filter(|now| **now != before.ike_proposals);
-        // What has no Diffie-Hellman is not made with any of them.
+        // An IKE SA without Diffie-Hellman is made with none of them.
         let ike = ike.filter(|_| self.basis().method == Method::Ike);
         if let Some(best) = ike.and_then(|proposals| proposals.best()) {
             for sa in self.sas.iter_mut().filter(|sa| sa.keys.suite != best) {

@@ -41,7 +41,7 @@ impl Agenda {
         }
     }
 
-    /// What was asked was made.
+    /// The SA that was asked for was made.
     pub(super) fn succeeded(&mut self) {
         self.refusals = 0;
     }

@@ -111,8 +111,8 @@ fn mode_and_selectors(
     }
     let one = |selectors: &[TrafficSelector], address| {
         let covered = selectors.iter().any(|ts| ts.contains(address)).then(|| TrafficSelector::host(address));
-        // RFC 7296 section 2.23.1: behind a NAT a host is called otherwise, by one address. What it is called
-        // here stands for that in our policies, and not in what is said.
+        // RFC 7296 section 2.23.1: a host behind a NAT names itself by another single address. Messages have that one,
+        // our policies have the one that we know.
         let called = || selectors.iter().find(|ts| ts.is_host()).copied().filter(|_| path.nat.is_found());
         covered.or_else(called).ok_or(Incompatible::Selectors)
     };

@@ -216,7 +216,7 @@ impl Established {
         }
     }
 
-    /// A child that crosses what we ask for is replaced before our answer comes: its successor stands for it.
+    /// A child that crosses our request is replaced before our answer comes: its successor takes its place.
     pub(super) fn pass_on_crossing(&mut self, replaced: Option<Spi>, successor: Spi) {
         for theirs in self.asked_children().filter_map(|(_, meanwhile)| meanwhile.crossing.as_mut()) {
             if replaced == Some(theirs.made) {

@@ -53,7 +53,7 @@ pub struct Established {
     pub(super) agenda: Agenda,
     /// How often a request is sent.
     tries: u32,
-    /// What the peer has proven itself with is no longer taken: when the session ends.
+    /// When the session ends because the peer's proof is no longer taken.
     notice: Option<Instant>,
     /// When a NAT on this side is to be reminded of the way to the peer.
     keepalive_at: Option<Instant>,

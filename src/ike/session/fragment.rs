@@ -87,7 +87,7 @@ impl Reassembly {
         self.parts.iter().flatten().map(|part| part.len()).sum()
     }
 
-    /// RFC 7383 section 2.6: what is kept is of one message, cut in one way. A sender that cuts it smaller
+    /// RFC 7383 section 2.6: the kept fragments are of one message, cut in one way. A sender that cuts it smaller
     /// begins anew.
     fn makes_room(&mut self, message_id: u32, fragment: Fragment) -> bool {
         let total = usize::from(fragment.total);

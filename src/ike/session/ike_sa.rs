@@ -45,7 +45,7 @@ pub struct IkeSa {
     incoming: [Reassembly; 2],
     /// What everything else is derived from.
     pub keys: IkeKeys,
-    /// Message identifiers, what is asked and what is to be answered.
+    /// Message identifiers, our request and the one to be answered.
     pub window: Window<Asked, HeldRequest>,
     /// How it stands.
     pub(super) stage: Stage,

@@ -179,7 +179,7 @@ impl Established {
                 }
             }
             Some(Asked::DeleteChild(in_spi)) => self.add_task(Task::DeleteChild(in_spi)),
-            // What was told is told again until it is answered.
+            // News is told again until it is answered.
             Some(Asked::Inform { confirms, .. }) if !confirms.is_empty() => self.add_task(Task::Liveness),
             Some(Asked::Inform { .. } | Asked::RekeyIke(_) | Asked::DeleteIke) | None => {}
         }

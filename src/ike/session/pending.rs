@@ -28,7 +28,7 @@ pub enum Asked {
     DeleteIke,
     /// INFORMATIONAL that tells something, or nothing.
     Inform {
-        /// What the peer knows once it answers, by the number of what there was to tell of each.
+        /// The numbers of the news that the peer knows once it answers.
         says: Vec<(Topic, u64)>,
         /// The children that the peer is known to have installed once it answers.
         confirms: Vec<Spi>,

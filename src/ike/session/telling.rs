@@ -1,11 +1,11 @@
 //! What the ends tell each other of a child, or of themselves: octets of whoever uses the engine. Foreign peers are told
 //! nothing, and what they tell is not taken in.
 //!
-//! The latest octets are what there is to tell. They go out in a request of ours, again and again until the peer has
+//! The latest octets are the news. They go out in a request of ours, again and again until the peer has
 //! answered one, or in an answer, which the peer has for certain or asks for again.
 //! ```text
 //!   --- octets of a child, of another, of this host --->
-//!   <-- octets of these children, of that host ---------   at once, unless what there is to tell of a child waits
+//!   <-- octets of these children, of that host ---------   at once, unless news of a child waits
 //! ```
 
 use std::time::Instant;
@@ -19,7 +19,7 @@ use crate::ike::wire::{Parts, Payload, private};
 use crate::ike::{ControlEvent, Event, Octets, Topic};
 use crate::types::Spi;
 
-/// What there is to tell, and whether the peer has it.
+/// News for the peer, and whether the peer has it.
 #[derive(Default)]
 pub struct Telling {
     octets: Option<Octets>,

@@ -33,7 +33,7 @@ pub fn of_pair(pair: Pair, reason: &PairReason) -> Option<String> {
     Some(words)
 }
 
-/// What is said of a stranger's policy where ours has to be.
+/// A stranger's policy is where ours has to be.
 pub fn in_the_way(stranger: &PolicyReading) -> String {
     format!(
         "{} of other IPsec software (index {}) is in the way: remove it there",

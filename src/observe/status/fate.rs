@@ -43,8 +43,8 @@ fn inbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
     })
 }
 
-/// What a stranger's policy in front of ours makes of all packets, where there is one. What its SAs do with them nobody
-/// here can tell, and they may encrypt nothing: the worst counts.
+/// What a stranger's policy in front of ours makes of all packets, where there is one. Its SAs may encrypt nothing, and
+/// nobody here can tell: the worst counts.
 fn fate(overruled: &Overruled, direction: PolicyDirection, pair: Pair) -> Option<Fate> {
     match overruled.get(&(direction, pair))? {
         Verdict::Allow | Verdict::Transform { .. } => Some(Fate::Clear),

@@ -25,7 +25,7 @@ pub(super) fn of(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Vec<String> {
     }
 }
 
-/// What is to be said while a secret is being rotated.
+/// The note while a secret is being rotated.
 fn rotation(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Option<String> {
     let stale =
         peers.iter().filter(|row| row.secret_id.is_some() && row.secret_id.as_deref() != evidence.secret_id);
@@ -61,7 +61,7 @@ fn unread(count: u64) -> Option<String> {
     (count > 0).then(words)
 }
 
-/// What an agent that is gone means while protection is on.
+/// The note about an agent that is gone while protection is on.
 fn gone(remedy: &str, peers: &[PeerRow]) -> String {
     let active = peers.iter().flat_map(|row| &row.sas).filter(|sa| sa.state == SaState::Active);
     let until = match active.filter_map(|sa| sa.expires_in_s).min() {

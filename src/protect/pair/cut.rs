@@ -1,5 +1,5 @@
-//! This host is not to agree keys any more, and those that it has are void: its secret was withdrawn. What is sealed
-//! stays closed, and so does a pair that has begun to send ESP: it never goes back to clear packets by itself.
+//! This host is not to agree keys any more, and its keys are void: its secret was withdrawn. Sealed pairs stay sealed,
+//! and a pair that has begun to send ESP never goes back to clear packets by itself.
 
 use std::time::Instant;
 

@@ -10,7 +10,7 @@ use crate::types::{OpError, Sa, SaId, Spi};
 /// The unproven inbound SAs of a pair.
 #[derive(Debug, Default)]
 pub(super) struct Unproven {
-    /// One that is there before the peer has agreed to its child, and whether the kernel has it.
+    /// The inbound SA made before the peer has agreed to its child, and whether the kernel has it.
     ahead: Option<(Sa, bool)>,
     /// The ones that were found in the kernel.
     found: BTreeSet<SaId>,
@@ -71,7 +71,7 @@ impl Unproven {
         self.withdrawn.clear();
     }
 
-    /// What is there ahead of its child counts from now on as found in the kernel.
+    /// The inbound SA ahead of its child counts from now on as found in the kernel.
     pub(super) fn leave_behind(&mut self) -> Option<(SaId, AdoptedSa)> {
         let (sa, _) = self.ahead.take()?;
         self.found.insert(sa.id());
