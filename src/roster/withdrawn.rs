@@ -83,7 +83,7 @@ impl Withdrawn {
     pub fn leaves(&self, of: EntryId, id: EntryId, entry: &Statement) -> bool {
         self.gone.get(&of).is_none_or(|kept| {
             let left = !self.taken_out.contains(&of) && is_of_use_to_others(entry);
-            left || kept.contains(&id) || self.always_kept.contains(&id)
+            target(entry) == Some(of) || left || kept.contains(&id) || self.always_kept.contains(&id)
         })
     }
 

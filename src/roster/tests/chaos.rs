@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::oracle::look_at;
 use super::people::{NOW, Town, invite, keys, off, on, set, sign, signer, statement};
 use crate::roster::{Admission, Invite, Roster, Saying, SignedEntry, Statement};
 
@@ -19,6 +20,8 @@ enum Act {
     Invite(usize),
     Join(usize, u8),
     Rotate(usize),
+    Steal(usize, u8),
+    Admit(usize, usize),
     Forge(usize, u8),
     Replay(usize),
     Meet(usize, usize, u64),
@@ -37,7 +40,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => host().prop_map(Act::Invite),
         1 => (host(), 0..3u8).prop_map(|(at, token)| Act::Join(at, token)),
         1 => host().prop_map(Act::Rotate),
-        1 => (host(), 0..6u8).prop_map(|(at, what)| Act::Forge(at, what)),
+        1 => (host(), any::<u8>()).prop_map(|(at, what)| Act::Steal(at, what)),
+        1 => (host(), host()).prop_map(|(at, by)| Act::Admit(at, by)),
+        2 => (host(), 0..9u8).prop_map(|(at, what)| Act::Forge(at, what)),
         1 => host().prop_map(Act::Replay),
         3 => (host(), host(), any::<u64>()).prop_map(|(one, other, lost)| Act::Meet(one, other, lost)),
         1 => host().prop_map(Act::Restore),
@@ -86,7 +91,23 @@ impl World {
         let by = self.name(at);
         if let Ok(statement) = self.hosts[at].roster.draft(signer(&by), says, NOW) {
             let entry = sign(self.hosts[at].roster.cluster(), statement, &[&by]);
-            self.take(at, entry);
+            self.take_signed(at, entry);
+        }
+    }
+
+    /// What a command has signed: all hosts that have the same take it, and see the same then.
+    fn take_signed(&mut self, at: usize, entry: Vec<u8>) {
+        let before = self.hosts[at].roster.id();
+        let alike: Vec<usize> = (0..self.hosts.len())
+            .filter(|other| *other != at && self.hosts[*other].roster.id() == before)
+            .take(1)
+            .collect();
+        let known = self.said.contains(&entry);
+        self.said.push(entry.clone());
+        for host in alike.into_iter().chain([at]) {
+            let merged = self.hosts[host].take(entry.clone());
+            assert!(known || merged.refused.is_empty(), "a command signs what is refused: {merged:?}");
+            assert!(!known && merged.taken == 1 || known);
         }
     }
 
@@ -133,6 +154,8 @@ impl World {
                 let cluster = self.hosts[at].roster.cluster();
                 self.take(at, sign(cluster, entry, &[&by, &next, &format!("{next} ike")]));
             }
+            Act::Steal(at, what) => self.steal(at, what),
+            Act::Admit(at, by) => self.admit_all(at, by),
             Act::Forge(at, what) => self.forge(at, what),
             Act::Replay(at) => {
                 let all = self.said.clone();
@@ -150,7 +173,7 @@ impl World {
         let by = self.name(at);
         for statement in drafts(&self.hosts[at].roster, signer(&by)) {
             let entry = sign(self.hosts[at].roster.cluster(), statement, &[&by]);
-            self.take(at, entry);
+            self.take_signed(at, entry);
         }
     }
 
@@ -166,7 +189,20 @@ impl World {
             2 => Saying::Gone(crate::roster::Gone { of, kept: Vec::new(), compromised: true }),
             3 => Saying::Rights(crate::roster::Rights { of, admin: false, kept: Vec::new() }),
             4 => on(),
-            _ => Saying::Admission(Admission { of }),
+            5 => Saying::Admission(Admission { of }),
+            6 => Saying::Rights(crate::roster::Rights {
+                of,
+                admin: true,
+                kept: roster.ids().take(9).collect(),
+            }),
+            7 => {
+                let gone = roster.line_of(&signer(&by)).unwrap_or(of);
+                Saying::Gone(crate::roster::Gone { of: gone, kept: Vec::new(), compromised: false })
+            }
+            _ => {
+                let trial = Some(crate::roster::ClusterTrial { seconds: 1, before: false });
+                Saying::Desired(crate::roster::DesiredProtection { on: true, trial, confirms: None })
+            }
         };
         let entry = Statement {
             after: roster.ids().take(3).collect(),
@@ -175,6 +211,45 @@ impl World {
         };
         let entry = sign(roster.cluster(), entry, &[&by]);
         self.take(at, entry);
+    }
+
+    /// Somebody has found the token of a node, or a key that the node has had.
+    fn steal(&mut self, at: usize, what: u8) {
+        let cluster = self.hosts[at].roster.cluster();
+        let (victim, thief) = (NAMES[usize::from(what) % NAMES.len()], format!("thief {what}"));
+        let signers = [thief.as_str(), &format!("{thief} ike")];
+        let entry = if what % 2 == 0 {
+            statement(victim, (0, 0), Saying::Keys(keys(&thief)))
+        } else {
+            let join = crate::roster::Join { site: super::people::site(victim, what), keys: keys(&thief) };
+            statement(&format!("token of {victim}"), (u64::from(what), 0), Saying::Join(join))
+        };
+        let by = if what % 2 == 0 { victim.to_owned() } else { format!("token of {victim}") };
+        self.take(at, sign(cluster, entry, &[&by, signers[0], signers[1]]));
+    }
+
+    /// A member lets all in that have a token, used or not.
+    fn admit_all(&mut self, at: usize, by: usize) {
+        let by = self.name(by);
+        let roster = &self.hosts[at].roster;
+        let joins = roster.in_order().filter(|entry| matches!(entry.statement().says, Saying::Join(_)));
+        let says = joins.map(|join| Saying::Admission(Admission { of: join.id() }));
+        let entries: Vec<Vec<u8>> =
+            says.map(|says| sign(roster.cluster(), statement(&by, (0, 0), says), &[&by])).collect();
+        entries.into_iter().for_each(|entry| self.take(at, entry));
+    }
+
+    /// Hosts have the same name for what they have exactly where they have the same, and see the same then. Nothing
+    /// counts that nobody entitled has said.
+    fn check(&self) {
+        for (at, host) in self.hosts.iter().enumerate() {
+            look_at(&host.roster);
+            for other in &self.hosts[at + 1..] {
+                let same = host.roster.ids().eq(other.roster.ids());
+                assert_eq!(same, host.roster.id() == other.roster.id());
+                assert!(!same || host.roster.view() == other.roster.view());
+            }
+        }
     }
 
     /// Two hosts tell each other what they have; some of it gets lost.
@@ -220,8 +295,12 @@ proptest! {
         order in any::<prop::sample::Index>(),
     ) {
         let mut world = World::new();
-        acts.iter().for_each(|act| world.act(act));
+        for act in &acts {
+            world.act(act);
+            world.check();
+        }
         prop_assert!(world.converge() < 6);
+        world.check();
         let first = &world.hosts[0].roster;
         for host in &world.hosts {
             prop_assert_eq!(host.roster.id(), first.id());

@@ -6,5 +6,6 @@ mod carriage;
 mod chaos;
 mod harm;
 mod life;
+mod oracle;
 mod people;
 mod withdraw;
