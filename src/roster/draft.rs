@@ -113,10 +113,21 @@ impl Roster {
                 (Version(desired.version.0, n), basis.or(by_admin))
             }
         };
+        self.lapse_to_the_basis(&mut statement);
         if is_admin && statement.version.0 > VERSION_AT_MOST {
             return Err(NotEntitled::NoVersion);
         }
         Ok(statement)
+    }
+
+    /// Who is no admin tries nothing that opens what was closed before.
+    fn lapse_to_the_basis(&self, statement: &mut Statement) {
+        let basis = statement.basis.and_then(|basis| self.get(basis)).map(|basis| &basis.statement().says);
+        if let (Some(Saying::Desired(basis)), Saying::Desired(desired)) = (basis, &mut statement.says)
+            && let Some(trial) = &mut desired.trial
+        {
+            trial.before |= basis.lapses_to();
+        }
     }
 
     /// The statements that take out a node, with what of all that it has said still counts.

@@ -276,6 +276,13 @@ pub struct DesiredProtection {
     pub confirms: Option<EntryId>,
 }
 
+impl DesiredProtection {
+    /// Whether the cluster is protected when nobody says anything more.
+    pub fn lapses_to(&self) -> bool {
+        self.trial.map_or(self.on, |trial| trial.before)
+    }
+}
+
 /// What becomes of a trial that nobody confirms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

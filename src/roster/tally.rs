@@ -192,7 +192,11 @@ impl Tally {
                 index.get(&admission.of).is_none_or(|of| matches!(of.says, Saying::Join(_)))
             }
             Saying::Gone(gone) if gone.of == line => true,
-            Saying::Desired(desired) if desired.on && !entitled => self.takes_up(index, entry, desired),
+            // Whoever names a basis rests on it: others take it up from there.
+            Saying::Desired(desired) if desired.on && (!entitled || entry.basis.is_some()) => {
+                self.takes_up(index, entry, desired)
+            }
+            Saying::Desired(_) => entitled && entry.basis.is_none(),
             Saying::Node(listed) => entitled && listed.line.is_none_or(|line| self.lines.contains_key(&line)),
             Saying::Genesis(_) | Saying::Join(_) => false,
             _ => entitled,
@@ -203,13 +207,12 @@ impl Tally {
     /// one does.
     fn takes_up(&self, index: &EntryIndex, entry: &Statement, desired: &DesiredProtection) -> bool {
         let Some(basis) = entry.basis else { return entry.version.0 == 0 };
-        let lapses_to = |desired: &DesiredProtection| desired.trial.map_or(desired.on, |trial| trial.before);
         index.get(&basis).is_some_and(|of| match &of.says {
             Saying::Desired(before) => {
                 self.counts(basis)
                     && of.basis.is_none()
                     && of.version.0 == entry.version.0
-                    && lapses_to(desired) >= lapses_to(before)
+                    && desired.lapses_to() >= before.lapses_to()
             }
             _ => false,
         })

@@ -22,7 +22,7 @@ pub(super) struct Withdrawn {
     gone: BTreeMap<EntryId, BTreeSet<EntryId>>,
     /// Whether these nodes are admins, whatever they were when they came.
     admins: BTreeMap<EntryId, bool>,
-    /// What is kept of those who are no admins any more.
+    /// What is kept of those who are no admins any more, or gone.
     kept: BTreeMap<EntryId, BTreeSet<EntryId>>,
     /// Those of `taken` that hold.
     in_force: BTreeSet<EntryId>,
@@ -99,9 +99,7 @@ impl Withdrawn {
 
     /// Whether the entry `id` counts though this node is no admin any more, or gone.
     pub fn keeps(&self, line: EntryId, id: EntryId) -> bool {
-        let of_rights = self.kept.get(&line).is_some_and(|kept| kept.contains(&id));
-        let of_gone = self.gone.get(&line).is_some_and(|kept| kept.contains(&id));
-        of_rights || of_gone || self.always_kept.contains(&id)
+        self.kept.get(&line).is_some_and(|kept| kept.contains(&id)) || self.always_kept.contains(&id)
     }
 
     /// Whether an admin has said that the entry counts, whatever becomes of who has signed it.
@@ -217,14 +215,18 @@ impl Withdrawn {
         (self.gone, self.admins, self.kept) = Default::default();
         (self.kept_of_any, self.taken_out) = Default::default();
         let mut newest: BTreeMap<EntryId, (Version, EntryId, bool)> = BTreeMap::new();
+        let mut by_itself: Vec<(EntryId, &[EntryId])> = Vec::new();
         for id in &self.in_force {
             let Some(entry) = index.get(id) else { continue };
             match &entry.says {
                 Saying::Gone(gone) => {
                     self.gone.entry(gone.of).or_default().extend(&gone.kept);
                     self.kept_of_any.extend(&gone.kept);
-                    if ever.line_of(&entry.by) != Some(gone.of) {
+                    if ever.line_of(&entry.by) == Some(gone.of) {
+                        by_itself.push((gone.of, &gone.kept));
+                    } else {
                         self.taken_out.insert(gone.of);
+                        self.kept.entry(gone.of).or_default().extend(&gone.kept);
                     }
                 }
                 Saying::Rights(Rights { of, admin, kept }) => {
@@ -237,6 +239,13 @@ impl Withdrawn {
             }
         }
         self.admins = newest.into_iter().map(|(line, (_, _, admin))| (line, admin)).collect();
+        // Who goes keeps what it had the right to say, and gives itself no other.
+        for (line, kept) in by_itself {
+            let began = ever.line(line).is_some_and(|line| line.begins_as_admin);
+            if self.is_admin(line).unwrap_or(began) {
+                self.kept.entry(line).or_default().extend(kept);
+            }
+        }
     }
 }
 

@@ -107,7 +107,7 @@ impl World {
         for host in alike.into_iter().chain([at]) {
             let merged = self.hosts[host].take(entry.clone());
             assert!(known || merged.refused.is_empty(), "a command signs what is refused: {merged:?}");
-            assert!(!known && merged.taken == 1 || known);
+            assert!(known || merged.taken == 1);
         }
     }
 
@@ -218,13 +218,14 @@ impl World {
         let cluster = self.hosts[at].roster.cluster();
         let (victim, thief) = (NAMES[usize::from(what) % NAMES.len()], format!("thief {what}"));
         let signers = [thief.as_str(), &format!("{thief} ike")];
-        let entry = if what % 2 == 0 {
+        let retired = what.is_multiple_of(2);
+        let entry = if retired {
             statement(victim, (0, 0), Saying::Keys(keys(&thief)))
         } else {
             let join = crate::roster::Join { site: super::people::site(victim, what), keys: keys(&thief) };
             statement(&format!("token of {victim}"), (u64::from(what), 0), Saying::Join(join))
         };
-        let by = if what % 2 == 0 { victim.to_owned() } else { format!("token of {victim}") };
+        let by = if retired { victim.to_owned() } else { format!("token of {victim}") };
         self.take(at, sign(cluster, entry, &[&by, signers[0], signers[1]]));
     }
 

@@ -108,6 +108,23 @@ fn a_member_that_leaves_takes_nobody_with_it_and_turns_nothing_off() {
     assert_eq!((town.names(), town.is_on()), (vec!["a", "c"], Some(true)));
 }
 
+#[test]
+fn who_was_an_admin_gets_no_rights_back_by_leaving() {
+    let mut town = Town::of(&["a", "b"]);
+    town.set_admin("a", "b", true);
+    town.set_admin("a", "b", false);
+    let (of, a) = (town.line("b"), town.line("a"));
+    let forged = [set("forged"), Saying::Gone(Gone { of: a, kept: Vec::new(), compromised: true })];
+    let mut kept = Vec::new();
+    for what in forged {
+        let entry = sign(town.roster.cluster(), statement("b", (9, 0), what), &["b"]);
+        town.take(entry.clone());
+        kept.push(town.id_of(&entry));
+    }
+    says(&mut town, "b", (0, 0), Saying::Gone(Gone { of, kept, compromised: false }));
+    assert_eq!((town.names(), town.settings()), (vec!["a"], None));
+}
+
 /// A trial that nobody confirms goes back to what was before: a member says falsely that this was off.
 #[test]
 fn a_member_opens_nothing_by_a_trial_that_is_to_lapse() {
@@ -291,4 +308,19 @@ fn what_admins_have_replaced_makes_room() {
     assert!(town.roster.ids().count() <= before + 3 * 8);
     assert_eq!((town.settings(), town.is_on()), (Some("39"), Some(false)));
     town.copy().meet(&mut town);
+}
+
+/// Members take up what the newest entry rests on.
+#[test]
+fn an_admin_that_names_a_wrong_basis_keeps_nobody_from_turning_protection_on() {
+    let mut town = Town::of(&["a", "b"]);
+    for what in [on(), off(), trial_on(false)] {
+        let entry = Statement { basis: Some(town.line("a")), ..statement("a", (3, 0), what) };
+        town.take(sign(town.roster.cluster(), entry, &["a"]));
+    }
+    town.say("b", on());
+    town.say("a", trial_on(true));
+    town.say("b", trial_on(false));
+    assert!(town.roster.view().desired.as_ref().unwrap().says.lapses_to());
+    assert_eq!(town.is_on(), Some(true));
 }
