@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::nodes::HeldOutBecause;
 use super::octets::{EntryId, Signer};
 use super::roster::Roster;
-use super::saying::{Gone, Matter, Rights, Saying, Statement, VERSION_MAX, Version};
+use super::saying::{Gone, Listed, Matter, Rights, Saying, Statement, VERSION_MAX, Version};
 use crate::types::UnixTime;
 
 /// The most invites that are open at a time.
@@ -85,6 +85,9 @@ impl Roster {
             Saying::Genesis(_) | Saying::Join(_) | Saying::Keys(_) | Saying::Gone(_) => return Ok(statement),
             Saying::Admission(admission) => {
                 return self.ensure_welcome(admission.of, now).map(|()| statement);
+            }
+            Saying::Node(Listed { line: Some(line), .. }) if !self.has_node(*line) => {
+                return Err(NotEntitled::NoNode);
             }
             Saying::Invite(_) => {
                 let open = |invited: &&super::Invited| invited.invite.expires.0 >= now.0;
@@ -243,6 +246,11 @@ impl Roster {
         let about = self.in_order().map(|entry| (entry.id(), entry.statement()));
         let counted = about.filter(|(id, entry)| self.counts(*id) && entry.matter() == *matter);
         counted.map(|(_, entry)| entry.version).max().unwrap_or_default()
+    }
+
+    fn has_node(&self, line: EntryId) -> bool {
+        let view = self.view();
+        view.member(line).is_some() || view.held_out.iter().any(|out| out.line == line)
     }
 
     fn is_admin(&self, by: Signer) -> bool {

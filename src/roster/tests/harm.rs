@@ -324,3 +324,12 @@ fn an_admin_that_names_a_wrong_basis_keeps_nobody_from_turning_protection_on() {
     assert!(town.roster.view().desired.as_ref().unwrap().says.lapses_to());
     assert_eq!(town.is_on(), Some(true));
 }
+
+#[test]
+fn commands_move_no_node_that_is_not_there() {
+    let town = Town::of(&["a", "b"]);
+    let listed = |line| Saying::Node(Listed { line, site: site("b", 9), foreign: false, ike: None });
+    let draft = |line| town.roster.draft(signer("a"), listed(Some(line)), NOW);
+    assert_eq!(draft(EntryId::new([1; 32])), Err(NotEntitled::NoNode));
+    assert!(draft(town.line("b")).is_ok());
+}
