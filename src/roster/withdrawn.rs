@@ -82,7 +82,8 @@ impl Withdrawn {
     /// leaves by itself takes nothing from others: whom it admitted stays in, and what it turned on stays on.
     pub fn leaves(&self, of: EntryId, id: EntryId, entry: &Statement) -> bool {
         self.gone.get(&of).is_none_or(|kept| {
-            let left = !self.taken_out.contains(&of) && is_of_use_to_others(entry);
+            let others = is_of_use_to_others(entry) || self.keeps(of, id);
+            let left = !self.taken_out.contains(&of) && others;
             target(entry) == Some(of) || left || kept.contains(&id) || self.always_kept.contains(&id)
         })
     }
@@ -207,7 +208,7 @@ impl Withdrawn {
         let is_own = matches!(&entry.says, Saying::Gone(gone) if gone.of == line);
         let began = ever.line(line).is_some_and(|line| line.begins_as_admin);
         let is_admin = self.is_admin(line).unwrap_or(began);
-        is_own || self.keeps(line, id) || (is_admin && !self.is_gone(line))
+        is_own || (self.keeps(line, id) && self.leaves(line, id, entry)) || (is_admin && !self.is_gone(line))
     }
 
     /// What the entries in force say, one with the other.
