@@ -127,6 +127,19 @@ impl Withdrawn {
         now: &mut Option<Tally>,
         own: &[TakingBack],
     ) {
+        for one in own {
+            self.take_one_own(index, ever, takings, now, std::slice::from_ref(one));
+        }
+    }
+
+    fn take_one_own(
+        &mut self,
+        index: &EntryIndex,
+        ever: &Tally,
+        takings: &TakingsBack,
+        now: &mut Option<Tally>,
+        own: &[TakingBack],
+    ) {
         let before = self.clone();
         self.take(index, ever, takings, now, own);
         let after = now.take().unwrap_or_else(|| Tally::find(index, Some(self), |_| true));
@@ -205,7 +218,7 @@ impl Withdrawn {
     /// Whether who has said it may still have said it.
     fn may_stay(&self, ever: &Tally, id: EntryId, entry: &Statement) -> bool {
         let Some(KeyHolder::Node(line, _)) = ever.holder(&entry.by) else { return true };
-        let is_own = matches!(&entry.says, Saying::Gone(gone) if gone.of == line);
+        let is_own = is_own(entry, line);
         let began = ever.line(line).is_some_and(|line| line.begins_as_admin);
         let is_admin = self.is_admin(line).unwrap_or(began);
         is_own || (self.keeps(line, id) && self.leaves(line, id, entry)) || (is_admin && !self.is_gone(line))
@@ -290,6 +303,15 @@ fn used_twice(index: &EntryIndex, tally: &Tally) -> BTreeSet<Signer> {
         }
     }
     twice
+}
+
+/// Whether this node takes back its own rights, or goes.
+pub(super) fn is_own(entry: &Statement, line: EntryId) -> bool {
+    match &entry.says {
+        Saying::Gone(gone) => gone.of == line,
+        Saying::Rights(rights) => rights.of == line && !rights.admin,
+        _ => false,
+    }
 }
 
 /// Whether it lets somebody in, or turns protection on.

@@ -1,6 +1,7 @@
 //! Many hosts, any commands, any order, any loss: one roster.
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::oracle::look_at;
 use super::people::{NOW, Town, invite, keys, off, on, set, sign, signer, statement};
@@ -287,8 +288,19 @@ fn line(roster: &Roster, name: &str) -> Option<crate::roster::EntryId> {
     roster.view().members.iter().find(named).map(|member| member.line)
 }
 
+/// The same cases in each run, unless `PROPTEST_RNG_SEED` says which. `PROPTEST_CASES` says how many.
+fn seeded() -> ProptestConfig {
+    let wanted = ProptestConfig::default();
+    let rng_seed = match wanted.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(2),
+        seed => seed,
+    };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { wanted.cases } else { 64 };
+    ProptestConfig { rng_seed, cases, failure_persistence: None, ..wanted }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(seeded())]
 
     #[test]
     fn any_commands_in_any_order_lead_all_to_one_roster(

@@ -147,3 +147,18 @@ fn the_recovery_key_outranks_all_and_does_nothing_else() {
     let settings = sign(there.roster.cluster(), statement("recovery", (9, 0), set("x")), &["recovery"]);
     assert_eq!(there.take(settings).refused[&NotTaken::NotEntitled], 1);
 }
+
+/// It would lose what it said with its rights, and all whom it has made admins with it.
+#[test]
+fn an_admin_that_takes_its_own_rights_away_and_keeps_nothing_has_said_nothing() {
+    let mut town = Town::of(&["a", "b", "c"]);
+    town.set_admin("a", "b", true);
+    let rights = Rights { of: town.line("a"), admin: false, kept: Vec::new() };
+    town.take(sign(town.roster.cluster(), statement("a", (1, 1 << 40), Saying::Rights(rights)), &["a"]));
+    assert_eq!(town.admins(), ["a", "b"]);
+    town.set_admin("a", "c", true);
+    assert_eq!(town.admins(), ["a", "b", "c"]);
+    // The command keeps what is to stay.
+    town.set_admin("a", "a", false);
+    assert_eq!(town.admins(), ["b", "c"]);
+}
