@@ -28,6 +28,9 @@ pub enum NotEntitled {
     /// No such node is there.
     #[error("there is no such node")]
     NoNode,
+    /// A node does not change its own rights.
+    #[error("a node does not change its own rights: run this on another admin node ({})", .0.join(", "))]
+    OwnRights(Vec<String>),
     /// Nobody could take it back.
     #[error("this is the last admin: make another node an admin first (`hostseal admin add NODE`)")]
     LastAdmin,
@@ -278,6 +281,10 @@ impl Roster {
             || matches!(says, Saying::Desired(desired) if desired.on);
         if !member.admin && !is_any && !is_own {
             return Err(self.not_admin());
+        }
+        if matches!(says, Saying::Rights(rights) if rights.of == member.line) {
+            let others = view.admins().filter(|admin| admin.line != member.line);
+            return Err(NotEntitled::OwnRights(others.map(|admin| admin.site.name.to_string()).collect()));
         }
         if takes.is_some_and(is_last) { Err(NotEntitled::LastAdmin) } else { Ok(()) }
     }

@@ -9,7 +9,7 @@ use super::entry::SignedEntry;
 use super::index::EntryIndex;
 use super::octets::{EntryId, Signer};
 use super::saying::{DesiredProtection, Invite, Join, Saying, Site, Statement};
-use super::withdrawn::{Withdrawn, is_own};
+use super::withdrawn::Withdrawn;
 
 /// The entries of a roster.
 pub(super) type Entries = BTreeMap<EntryId, SignedEntry>;
@@ -191,7 +191,8 @@ impl Tally {
             Saying::Admission(admission) => {
                 index.get(&admission.of).is_none_or(|of| matches!(of.says, Saying::Join(_)))
             }
-            Saying::Gone(_) | Saying::Rights(_) if is_own(entry, line) => true,
+            Saying::Gone(gone) if gone.of == line => true,
+            Saying::Rights(rights) if rights.of == line => false,
             // Whoever names a basis rests on it: others take it up from there.
             Saying::Desired(desired) if desired.on && (!entitled || entry.basis.is_some()) => {
                 self.takes_up(index, entry, desired)

@@ -79,13 +79,15 @@ impl Withdrawn {
     }
 
     /// Whether the entry `id` of this node or invite still counts, as far as it depends on whether that is gone. A node that
-    /// leaves by itself takes nothing from others: whom it admitted stays in, and what it turned on stays on.
+    /// leaves by itself takes nothing from others: whom it admitted stays in, and what it turned on stays on. Which keys
+    /// were its keys stays known: by them it has said all else.
     pub fn leaves(&self, of: EntryId, id: EntryId, entry: &Statement) -> bool {
-        self.gone.get(&of).is_none_or(|kept| {
-            let others = is_of_use_to_others(entry) || self.keeps(of, id);
-            let left = !self.taken_out.contains(&of) && others;
-            target(entry) == Some(of) || left || kept.contains(&id) || self.always_kept.contains(&id)
-        })
+        matches!(entry.says, Saying::Keys(_))
+            || self.gone.get(&of).is_none_or(|kept| {
+                let others = is_of_use_to_others(entry) || self.keeps(of, id);
+                let left = !self.taken_out.contains(&of) && others;
+                target(entry) == Some(of) || left || kept.contains(&id) || self.always_kept.contains(&id)
+            })
     }
 
     /// Whether a node that has joined by this invite counts: it alone has, or an admin has said that it is the right one.
@@ -127,7 +129,8 @@ impl Withdrawn {
         now: &mut Option<Tally>,
         own: &[TakingBack],
     ) {
-        for one in own {
+        // What a node says about its own rights is nothing: whoever has its key later could say it again, and keep more.
+        for one in own.iter().filter(|(_, entry)| matches!(entry.says, Saying::Gone(_))) {
             self.take_one_own(index, ever, takings, now, std::slice::from_ref(one));
         }
     }
@@ -218,7 +221,7 @@ impl Withdrawn {
     /// Whether who has said it may still have said it.
     fn may_stay(&self, ever: &Tally, id: EntryId, entry: &Statement) -> bool {
         let Some(KeyHolder::Node(line, _)) = ever.holder(&entry.by) else { return true };
-        let is_own = is_own(entry, line);
+        let is_own = matches!(&entry.says, Saying::Gone(gone) if gone.of == line);
         let began = ever.line(line).is_some_and(|line| line.begins_as_admin);
         let is_admin = self.is_admin(line).unwrap_or(began);
         is_own || (self.keeps(line, id) && self.leaves(line, id, entry)) || (is_admin && !self.is_gone(line))
@@ -303,15 +306,6 @@ fn used_twice(index: &EntryIndex, tally: &Tally) -> BTreeSet<Signer> {
         }
     }
     twice
-}
-
-/// Whether this node takes back its own rights, or goes.
-pub(super) fn is_own(entry: &Statement, line: EntryId) -> bool {
-    match &entry.says {
-        Saying::Gone(gone) => gone.of == line,
-        Saying::Rights(rights) => rights.of == line && !rights.admin,
-        _ => false,
-    }
 }
 
 /// Whether it lets somebody in, or turns protection on.

@@ -46,7 +46,9 @@ impl<'a> Oracle<'a> {
 
     fn is_grounded(&self, id: EntryId, entry: &Statement) -> bool {
         let line = self.line_with(&entry.by);
-        let is_admin = || line.is_some_and(|line| self.was_made_admin(line));
+        // An admin may have said since that it counts.
+        let is_admin =
+            || line.is_some_and(|line| self.was_made_admin(line) || self.is_kept_by_another(line, id));
         match &entry.says {
             Saying::Genesis(_) => EntryId::from(self.roster.cluster()) == id,
             Saying::Join(join) => {
@@ -64,7 +66,7 @@ impl<'a> Oracle<'a> {
             }
             Saying::Admission(_) | Saying::Keys(_) => line.is_some(),
             Saying::Gone(gone) => line == Some(gone.of) || is_admin() || self.is_recovery(&entry.by),
-            Saying::Rights(_) => is_admin() || self.is_recovery(&entry.by),
+            Saying::Rights(rights) => line != Some(rights.of) && is_admin() || self.is_recovery(&entry.by),
             Saying::Desired(desired) if desired.on && line.is_some() && !is_admin() => {
                 let basis = entry.basis.and_then(|basis| self.counted.get(&basis));
                 basis.map_or(entry.version.0 == 0, |basis| basis.version.0 == entry.version.0)
@@ -125,6 +127,17 @@ impl<'a> Oracle<'a> {
         })
     }
 
+    fn is_kept_by_another(&self, line: EntryId, id: EntryId) -> bool {
+        self.known().any(|(_, entry)| {
+            let (of, kept) = match &entry.says {
+                Saying::Gone(gone) => (gone.of, &gone.kept),
+                Saying::Rights(rights) => (rights.of, &rights.kept),
+                _ => return false,
+            };
+            of == line && kept.contains(&id) && self.line_with(&entry.by) != Some(line)
+        })
+    }
+
     /// Whether it gives rights, and who has them takes something back: that one keeps what it has them by.
     fn is_a_grant(&self, entry: &Statement) -> bool {
         let takes = self
@@ -154,7 +167,7 @@ impl<'a> Oracle<'a> {
             _ => false,
         };
         let own = matches!(&entry.says, Saying::Gone(gone) if gone.of == line);
-        let founds = matches!(entry.says, Saying::Genesis(_));
+        let founds = matches!(entry.says, Saying::Genesis(_) | Saying::Keys(_));
         let stays =
             own || founds || (by_itself && of_use) || self.is_kept(line, id) || self.is_a_grant(entry);
         assert!(gone.count() > 0 && stays, "what a removed node said counts: {entry:?}");

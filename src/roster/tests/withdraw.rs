@@ -1,6 +1,6 @@
 //! Nodes that are taken out, and rights that are taken away.
 
-use super::people::{NOW, Town, invite, off, on, set, sign, signer, site, statement};
+use super::people::{NOW, Town, invite, keys, off, on, set, sign, signer, site, statement};
 use crate::roster::{Gone, Join, Keys, NotEntitled, NotTaken, Rights, Saying};
 
 #[test]
@@ -148,17 +148,38 @@ fn the_recovery_key_outranks_all_and_does_nothing_else() {
     assert_eq!(there.take(settings).refused[&NotTaken::NotEntitled], 1);
 }
 
-/// It would lose what it said with its rights, and all whom it has made admins with it.
+/// Whoever had its key later could say so again, and keep what it likes.
 #[test]
-fn an_admin_that_takes_its_own_rights_away_and_keeps_nothing_has_said_nothing() {
+fn what_a_node_says_about_its_own_rights_is_nothing() {
     let mut town = Town::of(&["a", "b", "c"]);
     town.set_admin("a", "b", true);
-    let rights = Rights { of: town.line("a"), admin: false, kept: Vec::new() };
-    town.take(sign(town.roster.cluster(), statement("a", (1, 1 << 40), Saying::Rights(rights)), &["a"]));
+    let own = |of, admin, kept| Saying::Rights(Rights { of, admin, kept });
+    let a = town.line("a");
+    let refused = town.roster.draft(signer("a"), own(a, false, Vec::new()), NOW);
+    assert_eq!(refused, Err(NotEntitled::OwnRights(vec!["b".to_owned()])));
+    town.take(sign(town.roster.cluster(), statement("a", (1, 1 << 40), own(a, false, Vec::new())), &["a"]));
     assert_eq!(town.admins(), ["a", "b"]);
     town.set_admin("a", "c", true);
     assert_eq!(town.admins(), ["a", "b", "c"]);
-    // The command keeps what is to stay.
-    town.set_admin("a", "a", false);
-    assert_eq!(town.admins(), ["b", "c"]);
+    // Nor does one that has lost them give itself what it says then.
+    town.set_admin("a", "b", false);
+    let settings = sign(town.roster.cluster(), statement("b", (9, 0), set("forged")), &["b"]);
+    town.take(settings.clone());
+    let b = town.line("b");
+    for admin in [false, true] {
+        let kept = town.roster.ids().collect::<Vec<_>>().into_iter().rev().take(40).collect();
+        town.take(sign(town.roster.cluster(), statement("b", (9, 9), own(b, admin, kept)), &["b"]));
+        assert_eq!((town.admins(), town.settings()), (vec!["a", "c"], None));
+    }
+}
+
+#[test]
+fn a_node_that_has_changed_its_keys_leaves_too() {
+    let mut town = Town::of(&["a", "b"]);
+    let line = town.line("b");
+    let next = statement("b", (0, 0), Saying::Keys(keys("b2")));
+    town.take(sign(town.roster.cluster(), next, &["b", "b2", "b2 ike"]));
+    let leave = town.say("b2", Saying::Gone(Gone { of: line, kept: Vec::new(), compromised: false }));
+    assert!(town.roster.counts(leave));
+    assert_eq!(town.names(), ["a"]);
 }
