@@ -210,30 +210,35 @@ impl<P: Copy + Ord> Carriage<P> {
     /// Takes entries that a peer has sent.
     fn take(&mut self, now: Instant, peer: P, entries: &[Vec<u8>], roster: &mut Roster) -> Carried {
         let before = roster.id();
-        let (due, put_off): (Vec<&Vec<u8>>, Vec<&Vec<u8>>) =
-            entries.iter().partition(|entry| self.is_due(now, entry, roster));
-        let merged = roster.merge(due.into_iter().map(Vec::as_slice));
+        self.paced.retain(|_, last| now.saturating_duration_since(*last) < PACE);
+        let (mut due, mut put_off, mut changes) = (Vec::new(), 0, BTreeMap::new());
+        for entry in entries {
+            let change = roster.peek(entry).and_then(|(id, says)| Some((paced(&says, roster)?, id)));
+            if change.is_some_and(|(what, _)| !self.is_due(what) || changes.contains_key(&what)) {
+                put_off += 1;
+            } else {
+                changes.extend(change);
+                due.push(entry.as_slice());
+            }
+        }
+        let merged = roster.merge(due);
+        // Only what was signed counts: else whoever forges an entry could put off the true one.
+        let taken = changes.into_iter().filter(|(_, id)| roster.get(*id).is_some());
+        self.paced.extend(taken.map(|(what, _)| (what, now)));
         if roster.id() != before {
             self.relay_at.get_or_insert(now + RELAY_AFTER);
             // All others are told soon, and may take a while to say that they have it.
             self.peers.values_mut().for_each(|partner| partner.wait(now, PAUSE));
         }
-        if let Some(partner) = self.peers.get_mut(&peer).filter(|_| !put_off.is_empty()) {
+        if let Some(partner) = self.peers.get_mut(&peer).filter(|_| put_off > 0) {
             partner.wait(now, PACE);
         }
-        Carried { merged, put_off: put_off.len() }
+        Carried { merged, put_off }
     }
 
     /// Whether an entry is heard now: who is no admin changes its keys or what is desired once in a while.
-    fn is_due(&mut self, now: Instant, entry: &[u8], roster: &Roster) -> bool {
-        let Some(statement) = roster.peek(entry) else { return true };
-        let Some(key) = paced(&statement, roster) else { return true };
-        self.paced.retain(|_, last| now.saturating_duration_since(*last) < PACE);
-        if self.paced.contains_key(&key) || self.paced.len() >= PACED_MAX {
-            return false;
-        }
-        self.paced.insert(key, now);
-        true
+    fn is_due(&self, what: (Signer, bool)) -> bool {
+        !self.paced.contains_key(&what) && self.paced.len() < PACED_MAX
     }
 
     fn tell_all(&mut self, now: Instant, roster: &Roster) {

@@ -186,9 +186,9 @@ impl Roster {
     }
 
     /// What an entry says that is not there yet, whether its signatures hold or not.
-    pub(super) fn peek(&self, octets: &[u8]) -> Option<Statement> {
+    pub(super) fn peek(&self, octets: &[u8]) -> Option<(EntryId, Statement)> {
         let entry = UncheckedEntry::read(self.cluster, octets).ok()?;
-        (!self.entries.contains_key(&entry.id())).then(|| entry.statement().clone())
+        (!self.entries.contains_key(&entry.id())).then(|| (entry.id(), entry.statement().clone()))
     }
 
     /// An entry.

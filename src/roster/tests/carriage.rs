@@ -305,3 +305,23 @@ fn who_is_no_admin_does_not_change_the_same_thing_all_the_time() {
     assert_eq!(come(&entries[1], now), (1, 0));
     assert_eq!(come(&entries[2], now), (0, 1));
 }
+
+/// What nobody has signed keeps no true word back.
+#[test]
+fn a_forged_entry_puts_off_nothing_that_a_member_has_signed() {
+    let mut town = Town::of(&["a", "b"]);
+    let (mut carriage, now) = (Carriage::default(), Instant::now());
+    carriage.handle_up(now, 7, &town.roster);
+    let entry = sign(town.roster.cluster(), statement("b", (0, 1), on()), &["b"]);
+    let mut forged = sign(town.roster.cluster(), statement("b", (0, 2), on()), &["b"]);
+    forged[2 + 32] ^= 1;
+    let mut come = |entry: &[u8]| {
+        let mut octets = vec![1, 5, 0, 0, 0, 1];
+        octets.extend(u16::try_from(entry.len()).unwrap().to_be_bytes());
+        octets.extend(entry);
+        let carried = carriage.handle_told(now, 7, &octets, &mut town.roster);
+        (carried.merged.taken, carried.put_off)
+    };
+    assert_eq!(come(&forged), (0, 0));
+    assert_eq!(come(&entry), (1, 0));
+}
