@@ -282,11 +282,14 @@ impl Roster {
         if !member.admin && !is_any && !is_own {
             return Err(self.not_admin());
         }
+        if takes.is_some_and(is_last) {
+            return Err(NotEntitled::LastAdmin);
+        }
         if matches!(says, Saying::Rights(rights) if rights.of == member.line) {
             let others = view.admins().filter(|admin| admin.line != member.line);
             return Err(NotEntitled::OwnRights(others.map(|admin| admin.site.name.to_string()).collect()));
         }
-        if takes.is_some_and(is_last) { Err(NotEntitled::LastAdmin) } else { Ok(()) }
+        Ok(())
     }
 
     fn not_admin(&self) -> NotEntitled {

@@ -62,8 +62,10 @@ impl Withdrawn {
             let (own, others): (Vec<TakingBack>, Vec<TakingBack>) =
                 said.iter().partition(|(_, entry)| target(entry) == Some(admin));
             withdrawn.take(index, ever, takings, &mut now, &others);
-            if !own.is_empty() {
-                withdrawn.take_own(index, ever, takings, &mut now, &own);
+            // What a node says about its own rights is nothing: whoever has its key later could say it again, and keep
+            // more.
+            for one in own.iter().filter(|(_, entry)| matches!(entry.says, Saying::Gone(_))) {
+                withdrawn.take_own(index, ever, takings, &mut now, *one);
             }
         }
         // Who is no admin can only go.
@@ -120,31 +122,17 @@ impl Withdrawn {
         self.admins.get(&line).copied()
     }
 
-    /// Takes what an admin takes from itself, unless nobody were left who could make another one.
+    /// An admin goes by itself, unless nobody were left who could make another one.
     fn take_own(
         &mut self,
         index: &EntryIndex,
         ever: &Tally,
         takings: &TakingsBack,
         now: &mut Option<Tally>,
-        own: &[TakingBack],
-    ) {
-        // What a node says about its own rights is nothing: whoever has its key later could say it again, and keep more.
-        for one in own.iter().filter(|(_, entry)| matches!(entry.says, Saying::Gone(_))) {
-            self.take_one_own(index, ever, takings, now, std::slice::from_ref(one));
-        }
-    }
-
-    fn take_one_own(
-        &mut self,
-        index: &EntryIndex,
-        ever: &Tally,
-        takings: &TakingsBack,
-        now: &mut Option<Tally>,
-        own: &[TakingBack],
+        own: TakingBack,
     ) {
         let before = self.clone();
-        self.take(index, ever, takings, now, own);
+        self.take(index, ever, takings, now, &[own]);
         let after = now.take().unwrap_or_else(|| Tally::find(index, Some(self), |_| true));
         if after.has_admins() {
             *now = Some(after);

@@ -152,6 +152,8 @@ fn the_recovery_key_outranks_all_and_does_nothing_else() {
 #[test]
 fn what_a_node_says_about_its_own_rights_is_nothing() {
     let mut town = Town::of(&["a", "b", "c"]);
+    let last = town.roster.rights(signer("a"), town.line("a"), false, NOW);
+    assert_eq!(last, Err(NotEntitled::LastAdmin), "and not a list of nobody");
     town.set_admin("a", "b", true);
     let own = |of, admin, kept| Saying::Rights(Rights { of, admin, kept });
     let a = town.line("a");
