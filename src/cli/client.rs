@@ -60,6 +60,7 @@ impl fmt::Display for RequestInWords {
             Request::Follow { .. } => "\"follow\"",
             Request::PlanWith { .. } | Request::Preview { .. } => "\"plan\" with another file",
             Request::Reload => "\"reload\"",
+            Request::Cluster(_) => "an order about the cluster",
         })
     }
 }

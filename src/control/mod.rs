@@ -10,11 +10,14 @@
 //! < {"v":1,"reply":{"error":{"code":"failed","message":"…"}}}
 //! ```
 
+mod cluster;
+
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use self::cluster::{AddOrder, ClusterReply, ClusterRequest, JoinLine, TokenOrder};
 use crate::observe::Progress;
 use crate::observe::status::Status;
 use crate::types::Op;
@@ -69,6 +72,8 @@ pub enum Request {
     },
     /// Take the files as they are now. Answered by [`Reply::Reloaded`], or an error of the configuration.
     Reload,
+    /// Something about the cluster that this host is a member of. Answered by [`Reply::Cluster`].
+    Cluster(ClusterRequest),
 }
 
 /// On which terms a host is protected; by default in stages, and for good.
@@ -104,6 +109,8 @@ pub enum Reply {
     Preview(Preview),
     /// What has changed, in words; empty for nothing.
     Reloaded(Vec<String>),
+    /// What was asked about the cluster.
+    Cluster(ClusterReply),
     /// Refused.
     Error {
         /// Why, for programs.
@@ -133,6 +140,8 @@ pub enum ErrorCode {
     NotPermitted,
     /// The configuration or the secret is wrong.
     Configuration,
+    /// This host belongs to no cluster, or may not order that there.
+    Cluster,
     /// Anything else went wrong.
     Failed,
 }

@@ -13,6 +13,10 @@ use crate::observe::status::{self, Agent, Evidence, Status};
 use crate::observe::{Progress, causes, unpaired};
 use crate::types::{Pair, Protection};
 
+/// What is told where a host that belongs to no cluster is asked about it.
+const NO_MEMBER: &str = "this host belongs to no cluster: `hostseal init NAME` makes one, and `hostseal join TOKEN` \
+                         joins one";
+
 /// An order, or a question, that comes to nothing.
 pub(super) fn refusal(code: ErrorCode, error: &anyhow::Error) -> Reply {
     Reply::Error { code, message: causes::words(error.as_ref()) }
@@ -46,6 +50,10 @@ impl Host {
             Request::Ping => Ok(Reply::Done),
             Request::Status => self.status(system).map(|status| Reply::Status(Box::new(status))),
             Request::Plan => self.plan(system).map(Reply::Plan),
+            Request::Cluster(_) => {
+                let reply = Reply::Error { code: ErrorCode::Cluster, message: NO_MEMBER.to_owned() };
+                return self.answer(now, asker, reply);
+            }
         };
         let reply = answer.unwrap_or_else(|error| refusal(ErrorCode::Failed, &error));
         self.answer(now, asker, reply);

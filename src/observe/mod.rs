@@ -5,6 +5,7 @@
 
 mod about;
 pub mod causes;
+pub mod cluster;
 mod differs;
 pub mod explain;
 pub mod forwarding;

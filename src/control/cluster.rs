@@ -1,0 +1,108 @@
+//! What the command line asks of a member about its cluster, and what that answers.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::observe::cluster::ClusterStatus;
+use crate::types::{NodeName, UnixTime};
+
+/// What the command line asks of a member about its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterRequest {
+    /// How does the cluster stand? The member asks the others first. Answered by [`ClusterReply::Status`].
+    Status,
+    /// The cluster is to be protected. Answered by [`ClusterReply::Done`] once that is signed and written.
+    Enable {
+        /// It goes back by itself after so many seconds, unless that is confirmed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        try_s: Option<u64>,
+    },
+    /// What is on trial is to stay. Likewise.
+    Confirm,
+    /// The cluster is to be in the clear. Likewise.
+    Disable,
+    /// Somebody is to be invited. Answered by [`ClusterReply::Token`].
+    CreateToken(TokenOrder),
+    /// A node that runs other software is to be listed. Answered by [`ClusterReply::Done`].
+    Add(AddOrder),
+    /// A node is to be out for good. Likewise.
+    Remove {
+        /// Its name.
+        node: NodeName,
+        /// Its keys may be in other hands: it is told nothing, and its addresses are blocked.
+        compromised: bool,
+    },
+    /// This node is to be out for good. Likewise.
+    Leave,
+    /// A node is to be an admin, or none any more. Likewise.
+    Admin {
+        /// Its name.
+        node: NodeName,
+        /// Whether it is to be one.
+        admin: bool,
+    },
+    /// What are the settings of the cluster? Answered by [`ClusterReply::Settings`].
+    Settings,
+    /// These are to be the settings of the cluster, as TOML. Answered by [`ClusterReply::Done`].
+    SetSettings(String),
+}
+
+/// Whom a token invites.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TokenOrder {
+    /// The name that the node gets; `None` where it says it itself. That of a node without keys is taken over by it.
+    pub node: Option<NodeName>,
+    /// It will be an admin.
+    pub admin: bool,
+    /// For how many seconds the token is good.
+    pub ttl_s: u64,
+    /// The networks in which its addresses lie, such as `10.0.0.0/16`; none where any do.
+    pub within: Vec<String>,
+}
+
+/// A node that runs other software.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddOrder {
+    /// Its name.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its public key, as `hostseal key show` prints one; `None` where it proves itself with the secret.
+    pub public_key: Option<String>,
+}
+
+/// What a member answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterReply {
+    /// It is signed, and on its way to the others.
+    Done {
+        /// What follows from it, one sentence each: who was not reached, for example.
+        notes: Vec<String>,
+    },
+    /// Whoever has this may join.
+    Token {
+        /// What `hostseal join` takes.
+        token: JoinLine,
+        /// The last second in which it is good.
+        expires: UnixTime,
+    },
+    /// How the cluster stands.
+    Status(Box<ClusterStatus>),
+    /// The settings, as TOML.
+    Settings(String),
+}
+
+/// A token as a line of text. Whoever has it can join, so it does not print.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JoinLine(pub String);
+
+impl fmt::Debug for JoinLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinLine(..)")
+    }
+}
