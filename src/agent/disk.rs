@@ -6,9 +6,10 @@ use std::sync::mpsc::RecvError;
 use std::time::Instant;
 
 use super::writer::Writer;
+use crate::config::Config;
 use crate::host::ledger::{Save, Written};
 use crate::host::ports::Store;
-use crate::store::config_file;
+use crate::store::{ClusterFiles, config_file};
 
 /// Where an agent writes what survives.
 pub(super) struct Disk {
@@ -17,15 +18,18 @@ pub(super) struct Disk {
     /// Where the configuration is, and what is remembered.
     config: PathBuf,
     state: PathBuf,
+    /// Where what belongs to the cluster is.
+    cluster: ClusterFiles,
 }
 
 impl Disk {
-    /// The state goes to `state`; the configuration that is kept lies in `config`.
+    /// The configuration, which says where the rest goes, lies in `file`.
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub(super) fn open(config: &Path, state: PathBuf) -> io::Result<Self> {
-        Ok(Self { writer: Writer::start()?, config: config.to_owned(), state })
+    pub(super) fn open(file: &Path, config: &Config) -> io::Result<Self> {
+        let (state, cluster) = (config.state_path(), ClusterFiles::of(&config.state_dir));
+        Ok(Self { writer: Writer::start()?, config: file.to_owned(), state, cluster })
     }
 
     /// What came of the oldest that was begun, once it is over.
@@ -44,9 +48,10 @@ impl Disk {
 
 impl Store for Disk {
     fn begin(&mut self, _: Instant, save: Save) {
-        let (path, state) = (self.config.clone(), self.state.clone());
+        let (path, state, cluster) = (self.config.clone(), self.state.clone(), self.cluster.clone());
         self.writer.begin(move || {
             let written = match &save {
+                Save::Roster(entries) => Written::Roster(cluster.save_entries(entries)),
                 Save::Config(config) => Written::Config(config_file::keep(config, &path)),
                 Save::State { saved, room } => {
                     let room = room.as_ref().map_or(Ok(()), |room| room.try_room(&state));

@@ -168,7 +168,7 @@ impl Service {
         let now = Instant::now();
         let (path, config) = (std::path::absolute(path)?, &start.setup.config);
         let system = Linux::open(config.run_dir.clone())?;
-        let disk = Disk::open(&path, config.state_path());
+        let disk = Disk::open(&path, config);
         Ok(Self {
             path,
             secrets: FileSource { reach: Some(reach) },
@@ -210,7 +210,7 @@ impl Service {
     fn carry_away(&mut self, now: Instant) {
         while let Some(read) = self.host.poll_read() {
             let Self { host, system, secrets, path, .. } = self;
-            let setup = start::followed(&read, path, host.setup());
+            let setup = start::followed(&read, path, host);
             host.handle_files(moment(Instant::now()), system, secrets, read, setup);
             self.aim();
         }

@@ -10,9 +10,9 @@ use super::confine::{Reach, Role};
 use crate::config::{Config, STATE_DIR};
 use crate::host::ports::SecretSource;
 use crate::host::setup::{Secrets, Setup};
-use crate::host::{Found, Read, Start};
-use crate::machine::{named_node, own_addresses};
-use crate::store::{Saved, config_file, credentials, enabled, owner};
+use crate::host::{ClusterStart, Found, Host, Read, Start};
+use crate::machine::{self, named_node, own_addresses};
+use crate::store::{ClusterFiles, Saved, config_file, credentials, enabled, member_config, owner};
 
 /// Reads the configuration in `path` and what it names.
 ///
@@ -33,8 +33,20 @@ pub(super) fn find(path: &Path) -> anyhow::Result<Start> {
         None => Saved::load(&config.state_path())?,
     };
     let last_good = config_file::last_good(path, &config.state_dir);
+    let cluster = member(&config)?;
     let (own, named) = (own_addresses().map_err(Into::into), named_node());
-    Start::of(Found { config, broken, last_good, saved, own, named }, &mut FileSource { reach: None })
+    let found = Found { config, broken, last_good, saved, own, named };
+    Ok(Start { cluster, ..Start::of(found, &mut FileSource { reach: None })? })
+}
+
+/// What this host has of its cluster, where it is a member of one. One that cannot read it goes on with the last good
+/// configuration, which says why.
+fn member(config: &Config) -> anyhow::Result<Option<ClusterStart>> {
+    let files = ClusterFiles::of(&config.state_dir);
+    let state = files.load().inspect_err(|error| tracing::error!("{error}")).ok().flatten();
+    let Some(state) = state else { return Ok(None) };
+    let ids = machine::ids(state.roster.cluster().octets())?;
+    Ok(Some(ClusterStart { state, machine: ids.machine, boot: ids.boot }))
 }
 
 /// The configuration, or its last good copy that nobody else could write, and what is wrong with it now.
@@ -66,17 +78,26 @@ pub(super) fn role(setup: &Setup, path: &Path) -> Role {
     Role::Agent { write, read: setup.files(path) }
 }
 
-/// Reads what an agent goes on with whose configuration is in `path`, now that it goes by `setup`.
+/// Reads what the agent of `host` goes on with, whose configuration is in `path`.
 ///
 /// # Errors
 /// Something is wrong with it, or it takes a new agent.
-pub(super) fn followed(read: &Read, path: &Path, setup: &Setup) -> anyhow::Result<Setup> {
-    let config = match read {
-        Read::Preview { file, text, .. } => Config::parse(text, &file.display().to_string())?,
+pub(super) fn followed(read: &Read, path: &Path, host: &Host) -> anyhow::Result<Setup> {
+    let (file, text) = match read {
+        Read::Preview { file, text, .. } => (file.as_path(), Some(text.clone())),
         Read::Changed | Read::Reload(_) => {
             owner::check(path)?;
-            config_file::load(path)?
+            (path, None)
         }
+    };
+    let (setup, name) = (host.setup(), file.display().to_string());
+    let config = match (host.roster(), text) {
+        (Some((roster, own)), text) => {
+            let local = text.map_or_else(|| config_file::read_local(path), Ok)?;
+            member_config(roster, own, &local, &name)?
+        }
+        (None, Some(text)) => Config::parse(&text, &name)?,
+        (None, None) => config_file::load(path)?,
     };
     let own = own_addresses().context("this host's addresses cannot be listed")?;
     setup.followed_by(config, &own, named_node().as_deref())

@@ -67,7 +67,9 @@ pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Comm
         Err(error) if args.json => {
             let mistakes = match &error {
                 ConfigError::Invalid { problems, .. } => problems.iter().map(Mistake::from).collect(),
-                ConfigError::Unreadable { .. } => vec![Mistake::anywhere(&error.to_string())],
+                ConfigError::Unreadable { .. } | ConfigError::Cluster(_) => {
+                    vec![Mistake::anywhere(&error.to_string())]
+                }
             };
             let exit = CommandError::from(error).exit;
             print_json(&CheckJson::invalid(file, mistakes))?;

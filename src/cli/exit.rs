@@ -90,6 +90,7 @@ impl From<ConfigError> for CommandError {
         let exit = match &error {
             ConfigError::Unreadable { source, .. } => by_kind(source, Exit::Usage),
             ConfigError::Invalid { .. } => Exit::Usage,
+            ConfigError::Cluster(_) => Exit::Failed,
         };
         Self::new(exit, error)
     }

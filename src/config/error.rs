@@ -17,6 +17,9 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
+    /// What a member keeps of its cluster cannot be read.
+    #[error(transparent)]
+    Cluster(Box<dyn std::error::Error + Send + Sync>),
     /// The file was read and does not say what it must.
     #[error("{}", listed(file, problems))]
     Invalid {

@@ -25,6 +25,7 @@ mod floating;
 mod nodes;
 pub(crate) mod proofs;
 mod read;
+mod shared;
 mod values;
 pub mod whoami;
 
@@ -35,6 +36,7 @@ pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, named_path};
+pub use shared::SharedConfig;
 pub use whoami::WhoamiError;
 
 /// The default of `keying.nat_port` (RFC 3948).

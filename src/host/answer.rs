@@ -13,10 +13,6 @@ use crate::observe::status::{self, Agent, Evidence, Status};
 use crate::observe::{Progress, causes, unpaired};
 use crate::types::{Pair, Protection};
 
-/// What is told where a host that belongs to no cluster is asked about it.
-const NO_MEMBER: &str = "this host belongs to no cluster: `hostseal init NAME` makes one, and `hostseal join TOKEN` \
-                         joins one";
-
 /// An order, or a question, that comes to nothing.
 pub(super) fn refusal(code: ErrorCode, error: &anyhow::Error) -> Reply {
     Reply::Error { code, message: causes::words(error.as_ref()) }
@@ -33,10 +29,10 @@ impl Host {
     ) {
         let now = self.note_moment(moment);
         let answer = match request {
-            Request::Enable => return self.order(now, system, Wish::Enable(Terms::default()), asker),
-            Request::EnableWith(terms) => return self.order(now, system, Wish::Enable(terms), asker),
-            Request::Confirm => return self.order(now, system, Wish::Confirm, asker),
-            Request::Disable => return self.order(now, system, Wish::Disable, asker),
+            Request::Enable => return self.order(now, system, Wish::Enable(Terms::default()), Some(asker)),
+            Request::EnableWith(terms) => return self.order(now, system, Wish::Enable(terms), Some(asker)),
+            Request::Confirm => return self.order(now, system, Wish::Confirm, Some(asker)),
+            Request::Disable => return self.order(now, system, Wish::Disable, Some(asker)),
             Request::Follow { after, hold_ms } => {
                 return self.followers.hold(now, after, Duration::from_millis(hold_ms), asker);
             }
@@ -50,10 +46,7 @@ impl Host {
             Request::Ping => Ok(Reply::Done),
             Request::Status => self.status(system).map(|status| Reply::Status(Box::new(status))),
             Request::Plan => self.plan(system).map(Reply::Plan),
-            Request::Cluster(_) => {
-                let reply = Reply::Error { code: ErrorCode::Cluster, message: NO_MEMBER.to_owned() };
-                return self.answer(now, asker, reply);
-            }
+            Request::Cluster(request) => return self.handle_cluster_request(now, asker, request),
         };
         let reply = answer.unwrap_or_else(|error| refusal(ErrorCode::Failed, &error));
         self.answer(now, asker, reply);
@@ -83,7 +76,7 @@ impl Host {
         }
     }
 
-    fn status(&mut self, system: &mut dyn System) -> anyhow::Result<Status> {
+    pub(super) fn status(&mut self, system: &mut dyn System) -> anyhow::Result<Status> {
         let (now, wall) = (self.moment.now, self.moment.wall);
         // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
         let mut kernel = system.read()?;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, anyhow};
 
+use super::cluster::ClusterStart;
 use super::ports::SecretSource;
 use super::setup::{Secrets, Setup};
 use crate::config::Config;
@@ -23,6 +24,8 @@ pub struct Start {
     pub trouble: Option<String>,
     /// Why there are no secrets, where that is known.
     pub withheld: Option<String>,
+    /// Where this host is a member of a cluster.
+    pub cluster: Option<ClusterStart>,
 }
 
 /// What is found of a host whose agent starts.
@@ -75,10 +78,17 @@ impl Start {
         let broken = broken.filter(|_| unread.is_none());
         if saved.protection == Protection::Off {
             [unread, broken].into_iter().flatten().try_for_each(Err)?;
-            return Ok(Self { setup, secrets, saved, trouble: None, withheld: None });
+            return Ok(Self { setup, secrets, saved, trouble: None, withheld: None, cluster: None });
         }
         let words = |error: anyhow::Error| causes::words(error.as_ref());
-        Ok(Self { setup, secrets, saved, trouble: broken.map(words), withheld: unread.map(words) })
+        Ok(Self {
+            setup,
+            secrets,
+            saved,
+            trouble: broken.map(words),
+            withheld: unread.map(words),
+            cluster: None,
+        })
     }
 }
 

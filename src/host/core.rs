@@ -8,6 +8,7 @@ mod apply;
 mod cut;
 mod journal;
 mod line;
+mod members;
 mod memory;
 mod moves;
 mod reconfigure;
@@ -34,6 +35,7 @@ use super::absent::Absent;
 use super::accounts::Accounts;
 use super::holdings::{Holdings, Scope};
 use super::kernel::{Kernel, Unreadable, Vault};
+use super::membership::Membership;
 use super::pairs::{Pairs, Shared};
 use super::probe;
 use super::scheme::Scheme;
@@ -99,6 +101,8 @@ pub struct Datagram {
 pub struct Core {
     scheme: Scheme,
     engine: Engine,
+    /// Where this host is a member of a cluster.
+    membership: Option<Membership>,
     pairs: Pairs,
     /// What the keys of pairs rest on, as far as it is known; also those that an agent before this one left.
     proven: BTreeMap<Pair, Proven>,
@@ -185,6 +189,7 @@ impl Core {
         Self {
             scheme,
             engine,
+            membership: None,
             pairs,
             proven: BTreeMap::new(),
             leaving: BTreeSet::new(),
@@ -523,6 +528,7 @@ impl Core {
         if self.engine.poll_timeout().is_some_and(|(at, _)| at <= now) {
             self.engine.handle_timeout(now);
         }
+        self.go_on_with_members(now);
         self.go_on_searching(now);
         self.go_on_remembering(now);
         while let Some(pair) = self.timers.pop_due(now) {

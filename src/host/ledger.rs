@@ -29,6 +29,8 @@ pub enum Save {
     },
     /// The configuration in force, for an agent that finds a broken one.
     Config(Box<Config>),
+    /// The entries of the cluster's roster, that which founds it first.
+    Roster(Vec<Vec<u8>>),
 }
 
 /// What was written, or could not be.
@@ -37,6 +39,8 @@ pub enum Written {
     State(Result<usize, SavedError>),
     /// The configuration in force.
     Config(Result<(), SavedError>),
+    /// The roster.
+    Roster(Result<(), SavedError>),
 }
 
 /// What is due to be written.
@@ -140,6 +144,11 @@ impl Ledger {
         self.keeping = false;
         let again = self.unsaved.note_config(now, outcome);
         self.keep_at = self.keep_at.or(again);
+    }
+
+    /// The roster was written, or could not be. Returns when to try again.
+    pub(super) fn note_roster(&mut self, now: Instant, outcome: &Result<(), SavedError>) -> Option<Instant> {
+        self.unsaved.note_roster(now, outcome)
     }
 
     /// Answers, once the state of now is on the disk.

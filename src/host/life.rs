@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::bail;
 
 use super::accounts::Accounts;
-use super::core::{Core, Persist};
+use super::cluster::ClusterPart;
+use super::core::{Core, Persist, TICK};
 use super::pace::Pace;
 use super::system::{Moment, System};
 use super::ways::Ways;
@@ -18,7 +19,7 @@ use crate::types::Protection;
 impl Host {
     /// A host that does nothing yet. `boot` names this start of its system.
     pub fn new(moment: Moment, boot: String, start: Start, chance: Chance) -> Self {
-        let Start { setup, secrets, saved, trouble, withheld } = start;
+        let Start { setup, secrets, saved, trouble, withheld, cluster } = start;
         let now = moment.now;
         let withheld = match secrets {
             Some(_) => None,
@@ -38,6 +39,7 @@ impl Host {
             started: now,
             protection: Protection::Off,
             core: None,
+            cluster: cluster.map(ClusterPart::new),
             followers: Default::default(),
             knocks: Default::default(),
             strangers: Default::default(),
@@ -71,6 +73,9 @@ impl Host {
         if self.saved.end_trial(&boot) {
             tracing::warn!("the trial was not confirmed in time: this host is in the clear");
             self.ledger.note(now, Persist::Seals);
+        }
+        if self.cluster.is_some() && self.secrets.is_some() {
+            self.make_ready(now, system)?;
         }
         match self.saved.protection {
             Protection::On | Protection::Enabling if self.secrets.is_none() => {
@@ -126,6 +131,10 @@ impl Host {
     ) -> anyhow::Result<()> {
         system.bind(self.setup.addresses().collect(), self.setup.ports())?;
         self.core = Some(self.make_core(now, settings));
+        self.take_part(now);
+        if self.cluster.is_some() {
+            self.tick_at = Some(now + TICK);
+        }
         // Before the pairs begin: those whose addresses are elsewhere must not.
         self.list_addresses(now, system);
         Ok(())
@@ -163,7 +172,8 @@ impl Host {
         }
         // What an agent before this one began, or what could not be begun, is off as far as anybody was told.
         let ordered = self.protection == Protection::Disabling;
-        let unordered = self.protection == Protection::Off && self.core.is_some();
+        let goes = self.cluster.is_none() || self.saved.leaving;
+        let unordered = self.protection == Protection::Off && self.core.is_some() && goes;
         if ordered || unordered {
             // The last figures of the last SAs are on their way: the totals need them.
             self.handle_kernel_events(now, system);
@@ -181,11 +191,15 @@ impl Host {
                 }
             }
             self.set_protection(Protection::Off);
-            self.left = true;
+            // A member is there for its cluster.
+            self.left = self.cluster.is_none();
         }
     }
 
     fn let_go(&mut self, system: &mut dyn System) {
+        if self.cluster.is_some() {
+            return;
+        }
         self.core = None;
         system.close();
         self.tick_at = None;

@@ -3,14 +3,16 @@
 //! It keeps a control IKE SA with other members, whether traffic is protected or not, and tells them on it what is new.
 //! Who is a member follows from the roster, and nothing else: a node that is gone is not talked to any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, SessionKey, TOLD_MAX, Topic};
-use crate::roster::{Carriage, Carried, ClusterId, EntryId, Member, PAGE_MAX, Roster, SignedEntry};
+use crate::roster::{
+    Carriage, Carried, ClusterId, EntryId, Member, Merged, PAGE_MAX, Roster, RosterId, SignedEntry,
+};
 use crate::types::Pair;
 
 // Each page is told at once.
@@ -18,6 +20,8 @@ const _: () = assert!(PAGE_MAX <= TOLD_MAX);
 
 /// With so many members each talks to each.
 const MESH_MAX: usize = 64;
+/// So much that members have said aside waits to be looked at.
+const ASIDES_MAX: usize = 128;
 /// The version of the mark.
 const VERSION: u8 = 1;
 /// The octets of a mark.
@@ -39,6 +43,8 @@ pub struct Membership {
     roster: Roster,
     /// The first entry of this node.
     own: EntryId,
+    /// What this node proves itself with.
+    key: Arc<PrivateKey>,
     mark: MemberMark,
     carriage: Carriage<EntryId>,
     /// With whom a control IKE SA is kept.
@@ -47,7 +53,10 @@ pub struct Membership {
     machines: BTreeMap<EntryId, [u8; 16]>,
     /// The members for which two machines have spoken.
     duplicates: BTreeSet<EntryId>,
+    /// What members have said aside, and nobody has looked at.
+    asides: VecDeque<(EntryId, Vec<u8>)>,
     unsaved: bool,
+    changed: bool,
 }
 
 impl MemberMark {
@@ -69,19 +78,32 @@ impl MemberMark {
 }
 
 impl Membership {
-    /// The member whose first entry is `own`, with this roster.
-    pub fn new(roster: Roster, own: EntryId, (machine, boot): ([u8; 16], [u8; 16])) -> Self {
+    /// The member whose first entry is `own`, with this roster, which proves itself with `key`.
+    pub fn new(
+        roster: Roster,
+        own: EntryId,
+        key: Arc<PrivateKey>,
+        (machine, boot): ([u8; 16], [u8; 16]),
+    ) -> Self {
         let mark = MemberMark { cluster: roster.cluster(), machine, boot };
         Self {
             roster,
             own,
+            key,
             mark,
             carriage: Carriage::default(),
             kept: BTreeMap::new(),
             machines: BTreeMap::new(),
             duplicates: BTreeSet::new(),
+            asides: VecDeque::new(),
             unsaved: false,
+            changed: false,
         }
+    }
+
+    /// The first entry of this node.
+    pub fn own(&self) -> EntryId {
+        self.own
     }
 
     /// What it knows.
@@ -94,13 +116,33 @@ impl Membership {
         std::mem::take(&mut self.unsaved)
     }
 
+    /// Whether the roster has changed since this was asked last.
+    pub fn poll_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The next thing that a member has said aside.
+    pub fn poll_aside(&mut self) -> Option<(EntryId, Vec<u8>)> {
+        self.asides.pop_front()
+    }
+
+    /// The members that can be talked to now.
+    pub fn reached(&self) -> impl Iterator<Item = EntryId> {
+        self.carriage.peers()
+    }
+
+    /// What a member that can be talked to said last that its roster is.
+    pub fn has(&self, line: EntryId) -> Option<RosterId> {
+        self.carriage.has(line)
+    }
+
     /// The members for which two machines have spoken: one of them has a copy of the other's keys.
     pub fn duplicates(&self) -> impl Iterator<Item = EntryId> {
         self.duplicates.iter().copied()
     }
 
     /// What control IKE SAs are made with. The others prove themselves with what the roster says of them.
-    pub fn control_settings(&self, key: Arc<PrivateKey>) -> ControlSettings {
+    pub fn control_settings(&self) -> ControlSettings {
         let mut members: BTreeMap<IpAddr, Vec<PublicKey>> = BTreeMap::new();
         for member in self.others() {
             let key = member.keys.as_ref().and_then(|keys| keys.ike.public_key().ok());
@@ -109,12 +151,20 @@ impl Membership {
             }
         }
         let (mark, welcome) = (self.mark.octets().into(), Arc::default());
-        ControlSettings { key, members, invites: Vec::new(), mark, welcome }
+        ControlSettings { key: self.key.clone(), members, invites: Vec::new(), mark, welcome }
     }
 
-    /// Keeps a control IKE SA with each member that this one talks to, and with nobody else. Call it when the roster
-    /// has changed, once the engine has the settings of now.
-    pub fn keep(&mut self, now: Instant, engine: &mut Engine) {
+    /// An engine begins that knows nothing of this member yet.
+    pub fn begin(&mut self, now: Instant, engine: &mut Engine) {
+        for line in std::mem::take(&mut self.kept).into_values() {
+            self.part(line);
+        }
+        engine.reconfigure_control(now, self.control_settings());
+        self.keep(now, engine);
+    }
+
+    /// Keeps a control IKE SA with each member that this one talks to, and with nobody else.
+    fn keep(&mut self, now: Instant, engine: &mut Engine) {
         let wanted = self.neighbours();
         for (pair, line) in std::mem::take(&mut self.kept) {
             if wanted.get(&pair) != Some(&line) {
@@ -146,19 +196,38 @@ impl Membership {
     /// The peer of `pair` has told something on a control IKE SA. Says what came of it.
     pub fn handle_told(&mut self, now: Instant, engine: &mut Engine, pair: Pair, octets: &[u8]) -> Carried {
         let Some(line) = self.kept.get(&pair) else { return Carried::default() };
-        let carried = self.carriage.handle_told(now, *line, octets, &mut self.roster);
-        self.unsaved |= carried.merged.taken > 0;
+        let mut carried = self.carriage.handle_told(now, *line, octets, &mut self.roster);
+        if let Some(said) = carried.aside.take() {
+            self.asides.push_back((*line, said));
+            self.asides.truncate(ASIDES_MAX);
+        }
+        self.handle_merged(now, engine, &carried.merged);
         self.tell(now, engine);
         carried
+    }
+
+    /// Tells a member something that is not about rosters.
+    pub fn say_aside(&mut self, now: Instant, engine: &mut Engine, line: EntryId, said: Vec<u8>) {
+        self.carriage.say_aside(line, said);
+        self.tell(now, engine);
     }
 
     /// This node has signed something: it counts here, and the others are told.
     pub fn handle_signed(&mut self, now: Instant, engine: &mut Engine, entries: &[SignedEntry]) {
         let merged = self.roster.merge(entries.iter().map(SignedEntry::octets));
-        self.unsaved |= merged.taken > 0;
         let signed: Vec<EntryId> = entries.iter().map(SignedEntry::id).collect();
         self.carriage.handle_signed(now, &self.roster, &signed);
+        self.handle_merged(now, engine, &merged);
         self.tell(now, engine);
+    }
+
+    /// The roster has new entries: who is talked to follows from them.
+    fn handle_merged(&mut self, now: Instant, engine: &mut Engine, merged: &Merged) {
+        if merged.taken > 0 {
+            (self.unsaved, self.changed) = (true, true);
+            engine.reconfigure_control(now, self.control_settings());
+            self.keep(now, engine);
+        }
     }
 
     /// Time has passed.

@@ -14,6 +14,7 @@
 //! look     the kernel's tables, addresses and holes, looked at again
 //! ways     from which addresses packets to the peers leave, asked for and told
 //! answer   requests
+//! cluster  what a member of a cluster does beside that
 //! secret   a secret that comes late, is withdrawn and comes again
 //! ledger   writes, and the answers that wait for them
 //! ports    the sockets, the disk and the source of secrets that it stands on
@@ -27,6 +28,7 @@ pub mod accounts;
 mod alerts;
 mod answer;
 mod begin;
+mod cluster;
 pub mod core;
 mod due;
 mod followers;
@@ -61,6 +63,8 @@ use std::time::{Duration, Instant};
 
 use self::alerts::Alerts;
 pub use self::begin::{Found, Start};
+use self::cluster::ClusterPart;
+pub use self::cluster::ClusterStart;
 use self::core::{Core, Datagram, ProbeDatagram, Unsent};
 use self::followers::Followers;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
@@ -133,6 +137,8 @@ pub struct Host {
     protection: Protection,
     /// At work, with its sockets bound, unless the host is off or waits for its secret.
     core: Option<Core>,
+    /// Where it is a member of a cluster.
+    cluster: Option<ClusterPart>,
     followers: Followers,
     knocks: UnlistedLog,
     /// What other IPsec software has in front of ours or beside it.
@@ -188,6 +194,7 @@ impl Host {
     pub fn handle_written(&mut self, now: Instant, system: &mut dyn System, written: Written) {
         match written {
             Written::Config(outcome) => self.ledger.note_config(now, &outcome),
+            Written::Roster(outcome) => self.handle_roster_written(now, outcome),
             Written::State(outcome) => {
                 let ordered = self.wish.take_if(|ordered| self.ledger.is_under_way(ordered.write));
                 let stays = ordered.as_ref().is_some_and(Ordered::begins);
@@ -288,12 +295,13 @@ impl Host {
 
     /// The next thing to write, after the write that is under way; its end is an input: [`Host::handle_written`].
     pub fn poll_save(&mut self, now: Instant) -> Option<Save> {
-        Some(match self.ledger.begin(now)? {
-            Begun::State => {
+        Some(match self.ledger.begin(now) {
+            Some(Begun::State) => {
                 self.take_records(now);
                 Save::State { saved: self.saved.clone(), room: self.room() }
             }
-            Begun::Config => Save::Config(Box::new(self.setup.config.clone())),
+            Some(Begun::Config) => Save::Config(Box::new(self.setup.config.clone())),
+            None => Save::Roster(self.poll_roster(now)?),
         })
     }
 
@@ -307,7 +315,7 @@ impl Host {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, ledger, ways) =
             (self.followers.deadline(), self.ledger.deadline(), self.ways.deadline());
-        let own = [core, followers, ledger, ways, self.tick_at];
+        let own = [core, followers, ledger, ways, self.tick_at, self.cluster_deadline()];
         let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
         own.into_iter().chain(looks).flatten().min()
     }
@@ -324,7 +332,7 @@ impl Host {
 
     /// Whether something is to be written before the agent ends, which [`Host::hurry`] was told.
     pub fn is_writing(&self, now: Instant) -> bool {
-        self.ledger.is_busy(now)
+        self.ledger.is_busy(now) || self.is_writing_roster()
     }
 
     /// What the files in force say.

@@ -55,6 +55,7 @@ pub trait SecretSource {
 impl Host {
     /// Sends everything that waits, all probes before the messages that ask whether they came through.
     pub fn send(&mut self, now: Instant, system: &mut dyn System) {
+        self.go_on_with_cluster(now, system);
         loop {
             while let Some(probe) = self.poll_probe() {
                 let fate = system.probe(&probe);

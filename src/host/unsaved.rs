@@ -15,6 +15,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct Unsaved {
     state: LastWrite,
     config: LastWrite,
+    roster: LastWrite,
 }
 
 /// Something that could not be written, so many times in a row.
@@ -43,6 +44,15 @@ impl Unsaved {
         self.config.note(now, outcome)
     }
 
+    /// The roster of the cluster was written, or could not be. Returns when to try again.
+    pub fn note_roster<T, E: fmt::Display>(
+        &mut self,
+        now: Instant,
+        outcome: &Result<T, E>,
+    ) -> Option<Instant> {
+        self.roster.note(now, outcome)
+    }
+
     /// Whether what must survive a reboot is still to be written.
     pub fn lacks_state(&self) -> bool {
         self.state.error.is_some()
@@ -62,8 +72,14 @@ impl Unsaved {
                  host does not know what to protect. Make room; the agent tries again by itself"
             )
         });
+        let roster = self.roster.error.as_ref().map(|error| {
+            format!(
+                "what is new in the cluster cannot be written: {error}. This host would have to hear it again after its \
+                 next start. Make room; the agent tries again by itself"
+            )
+        });
         let problem = |words| Problem::critical(ProblemCode::StateNotSaved, None, words);
-        state.into_iter().chain(config).map(problem).collect()
+        state.into_iter().chain(config).chain(roster).map(problem).collect()
     }
 }
 

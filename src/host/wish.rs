@@ -11,7 +11,9 @@ use super::ledger::Asker;
 use super::system::System;
 use super::{HOLES_AFTER, Host};
 use crate::control::{ErrorCode, Reply, Terms};
+use crate::observe::causes;
 use crate::protect::silence::LISTEN_EVERY;
+use crate::roster::EntryId;
 use crate::store::{PairRecord, Saved, SavedError};
 use crate::types::{Protection, Trial, trial};
 
@@ -32,7 +34,8 @@ pub(super) struct Ordered {
     /// What was remembered before.
     before: Saved,
     pub(super) write: Write,
-    asker: Asker,
+    /// `None` for a wish of the cluster.
+    asker: Option<Asker>,
 }
 
 impl Ordered {
@@ -44,7 +47,28 @@ impl Ordered {
 
 impl Host {
     /// Takes a wish: an agent that dies on the way is followed by one that goes on.
-    pub(super) fn order(&mut self, now: Instant, system: &mut dyn System, wish: Wish, asker: Asker) {
+    pub(super) fn order(&mut self, now: Instant, system: &mut dyn System, wish: Wish, asker: Option<Asker>) {
+        self.order_as(now, system, (wish, asker), self.saved.followed);
+    }
+
+    /// Takes a wish of the cluster, which the entry `follows` says.
+    pub(super) fn order_for_cluster(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        wish: Wish,
+        follows: EntryId,
+    ) {
+        self.order_as(now, system, (wish, None), Some(follows));
+    }
+
+    fn order_as(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        (wish, asker): (Wish, Option<Asker>),
+        follows: Option<EntryId>,
+    ) {
         let before = self.saved.clone();
         let noted = match wish {
             Wish::Enable(terms) => self.note_enable(now, system, terms),
@@ -55,8 +79,10 @@ impl Host {
             }
         };
         if let Err(error) = noted {
-            self.answer_wish(now, asker, Err(error));
-        } else if self.saved == before && !self.is_to_be_written(wish) {
+            return self.answer_wish(now, asker, Err(error));
+        }
+        self.saved.followed = follows;
+        if self.saved == before && !self.is_to_be_written(wish) {
             let done = self.carry_out(now, system, wish, Ok(()));
             self.answer_wish(now, asker, done);
         } else {
@@ -91,7 +117,13 @@ impl Host {
         self.answer_wish(now, asker, done);
     }
 
-    fn answer_wish(&mut self, now: Instant, asker: Asker, done: anyhow::Result<()>) {
+    fn answer_wish(&mut self, now: Instant, asker: Option<Asker>, done: anyhow::Result<()>) {
+        let Some(asker) = asker else {
+            if let Err(error) = done {
+                tracing::error!("what the cluster is to do fails here: {}", causes::words(error.as_ref()));
+            }
+            return;
+        };
         let reply = done.map_or_else(|error| refusal(ErrorCode::Failed, &error), |()| Reply::Done);
         self.answer(now, asker, reply);
     }
@@ -124,7 +156,7 @@ impl Host {
             self.ledger.note(now, Persist::Seals);
         }
         // A core that is off takes all that it finds for left behind.
-        self.protect(now, system, false).inspect_err(|_| self.core = None)
+        self.protect(now, system, false).inspect_err(|_| self.drop_core())
     }
 
     /// Gets ready to protect this host, and notes that it is to be.

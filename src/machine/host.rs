@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use sha2::{Digest as _, Sha256};
 
 use crate::types::Boot;
 
@@ -16,6 +17,34 @@ use crate::types::Boot;
 pub fn boot() -> io::Result<Boot> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
     Ok(Boot { id, uptime: uptime() })
+}
+
+/// What tells this machine, and this start of it, from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineIds {
+    /// The machine.
+    pub machine: [u8; 16],
+    /// This start of it.
+    pub boot: [u8; 16],
+}
+
+/// What tells this machine from others within `context`. It says nothing elsewhere, and does not show the machine's own
+/// id, which is confidential (machine-id(5)). A machine without one is another one after each start.
+///
+/// # Errors
+/// `/proc` does not tell the name of this start.
+pub fn ids(context: &[u8]) -> io::Result<MachineIds> {
+    let boot = boot()?.id;
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let machine = Some(machine.trim().to_owned()).filter(|id| !id.is_empty()).unwrap_or_else(|| boot.clone());
+    Ok(MachineIds { machine: digest(&machine, context), boot: digest(&boot, context) })
+}
+
+fn digest(id: &str, context: &[u8]) -> [u8; 16] {
+    let mut digest = [0; 16];
+    let hash = Sha256::new().chain_update(context).chain_update(id).finalize();
+    digest.copy_from_slice(&hash[..16]);
+    digest
 }
 
 /// The time since the system was started, its sleep included.

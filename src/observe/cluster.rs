@@ -57,9 +57,9 @@ pub struct ClusterSummary {
     /// Those that answer, the one that was asked among them.
     pub answering: usize,
     /// Rows of all that answer: each pair has two.
-    pub rows: usize,
+    pub rows: u64,
     /// Those that are protected, at both ends where both answer.
-    pub protected: usize,
+    pub protected: u64,
 }
 
 /// Two entries that replace the same one.
@@ -98,9 +98,9 @@ pub struct MemberRow {
     #[serde(rename = "override")]
     pub local: Option<Protection>,
     /// How many pairs it has.
-    pub rows: Option<usize>,
+    pub rows: Option<u64>,
     /// How many of them are protected, as it says.
-    pub protected: Option<usize>,
+    pub protected: Option<u64>,
     /// The hash of its roster.
     pub roster_id: Option<String>,
     /// The fingerprint of its secret, where it uses one.

@@ -10,6 +10,7 @@ mod differs;
 pub mod explain;
 pub mod forwarding;
 pub mod holes;
+mod member_report;
 mod progress;
 pub mod snapshot;
 pub mod sources;
@@ -18,5 +19,6 @@ pub mod strangers;
 pub mod unpaired;
 
 pub use about::About;
+pub use member_report::{MemberReport, MemberWord};
 pub use progress::{Progress, RowProgress};
 pub use snapshot::Snapshot;

@@ -27,6 +27,8 @@ use super::saying::{Matter, Statement};
 /// exchange.
 const WAITING_MAX: usize = 16;
 const OWED_MAX: usize = 4096;
+/// How much waits for a peer at most that is said aside: what is newer takes the place of the oldest.
+const ASIDES_MAX: usize = 8;
 /// How many pages a peer may send at once, and how many in a second on average.
 const BURST: u32 = 128;
 const PAGES_A_SECOND: u32 = 32;
@@ -69,6 +71,8 @@ struct Partner {
     waiting: VecDeque<Page>,
     /// The entries that it gets, those first that others rest on.
     owed: VecDeque<EntryId>,
+    /// What it is told aside.
+    asides: VecDeque<Vec<u8>>,
     /// When it is told again, as long as it differs.
     again_at: Instant,
     pause: Duration,
@@ -84,6 +88,8 @@ pub struct Carried {
     pub merged: Merged,
     /// How many entries were put off: who has signed them changes the same thing all the time.
     pub put_off: usize,
+    /// What the peer said aside.
+    pub aside: Option<Vec<u8>>,
 }
 
 impl<P> Default for Carriage<P> {
@@ -108,6 +114,16 @@ impl<P: Copy + Ord> Carriage<P> {
     pub fn handle_signed(&mut self, now: Instant, roster: &Roster, signed: &[EntryId]) {
         self.peers.values_mut().for_each(|partner| partner.owe(signed.iter().copied()));
         self.tell_all(now, roster);
+    }
+
+    /// Tells a peer something that is not about rosters, up to [`ASIDE_MAX`](super::ASIDE_MAX) octets. It may get lost where
+    /// the peer cannot be talked to.
+    pub fn say_aside(&mut self, peer: P, said: Vec<u8>) {
+        if let Some(partner) = self.peers.get_mut(&peer) {
+            partner.asides.push_back(said);
+            let many = partner.asides.len().saturating_sub(ASIDES_MAX);
+            partner.asides.drain(..many);
+        }
     }
 
     /// A peer has told something. Says what came of it; the roster has it then.
@@ -136,6 +152,7 @@ impl<P: Copy + Ord> Carriage<P> {
                 partner.owe(roster.in_order().map(SignedEntry::id).filter(|id| wanted.contains(id)));
             }
             Page::Entries(entries) => return self.take(now, peer, &entries, roster),
+            Page::Aside(said) => return Carried { aside: Some(said), ..Carried::default() },
         }
         self.bound(peer);
         Carried::default()
@@ -180,6 +197,11 @@ impl<P: Copy + Ord> Carriage<P> {
     pub fn poll_timeout(&self, roster: &Roster) -> Option<Instant> {
         let differ = self.peers.values().filter(|partner| partner.differs(roster));
         differ.map(|partner| partner.again_at).chain(self.relay_at).min()
+    }
+
+    /// The peers that can be talked to.
+    pub fn peers(&self) -> impl Iterator<Item = P> {
+        self.peers.keys().copied()
     }
 
     /// What the peer said last that its roster is.
@@ -233,7 +255,7 @@ impl<P: Copy + Ord> Carriage<P> {
         if let Some(partner) = self.peers.get_mut(&peer).filter(|_| put_off > 0) {
             partner.wait(now, PACE);
         }
-        Carried { merged, put_off }
+        Carried { merged, put_off, aside: None }
     }
 
     /// Whether an entry is heard now: who is no admin changes its keys or what is desired once in a while.
@@ -273,6 +295,7 @@ impl Partner {
             listens: true,
             waiting: VecDeque::new(),
             owed: VecDeque::new(),
+            asides: VecDeque::new(),
             again_at: now + PAUSE,
             pause: PAUSE,
             credit: BURST,
@@ -300,7 +323,8 @@ impl Partner {
             }
             self.owed.pop_front();
         }
-        let page = sent.page().or_else(|| self.waiting.pop_front());
+        let aside = || self.asides.pop_front().map(Page::Aside);
+        let page = sent.page().or_else(aside).or_else(|| self.waiting.pop_front());
         self.listens = page.is_none();
         page
     }

@@ -51,7 +51,7 @@ pub use entry::{ENTRY_MAX, NotSigned, SignedEntry};
 pub use nodes::{HeldOut, HeldOutBecause, Member, Removed};
 pub use not_taken::NotTaken;
 pub use octets::{ClusterId, EntryId, NotOctets, RosterId, Signer};
-pub use page::PAGE_MAX;
+pub use page::{ASIDE_MAX, PAGE_MAX};
 pub use roster::{Merged, Roster};
 pub use saying::{
     AddressBlock, Admission, ClusterSettings, ClusterTrial, DesiredProtection, FloatingPlace, Genesis, Gone,

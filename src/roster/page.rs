@@ -10,6 +10,7 @@
 //! 3 listing  how long its prefix is (1), the prefix (4), the names of all entries there, each (32)
 //! 4 wanted   the names of entries, each (32)
 //! 5 entries  each: how long it is (2), and the entry
+//! 6 aside    octets of whoever uses the carriage
 //! ```
 //! The number makes each page of an end another one than that before it. Whatever has another version is ignored: its sender is newer, and says what this one understands too.
 
@@ -23,6 +24,8 @@ pub(super) const AROUND_AN_ENTRY: usize = HEAD + 2;
 const VERSION: u8 = 1;
 /// What each page begins with.
 const HEAD: usize = 6;
+/// The most octets of what is said aside.
+pub const ASIDE_MAX: usize = PAGE_MAX - HEAD;
 /// The octets of a fingerprint.
 const FINGERPRINT: usize = 16;
 /// The octets of a range.
@@ -64,6 +67,8 @@ pub(super) enum Page {
     Wanted(Vec<EntryId>),
     /// You lack these.
     Entries(Vec<Vec<u8>>),
+    /// Nothing about rosters.
+    Aside(Vec<u8>),
 }
 
 impl Prefix {
@@ -138,6 +143,7 @@ impl Page {
                     }
                 }
             }
+            Page::Aside(said) => octets.extend(said.iter().take(ASIDE_MAX)),
         }
         octets
     }
@@ -157,6 +163,7 @@ impl Page {
             }
             4 => all(rest, LENGTH, name).map(Page::Wanted),
             5 => entries(rest).map(Page::Entries),
+            6 => Some(Page::Aside(rest.to_vec())),
             _ => None,
         }
     }
@@ -168,6 +175,7 @@ impl Page {
             Page::Listing(..) => 3,
             Page::Wanted(_) => 4,
             Page::Entries(_) => 5,
+            Page::Aside(_) => 6,
         }
     }
 }

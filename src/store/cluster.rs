@@ -13,8 +13,10 @@ use zeroize::Zeroizing;
 
 use super::private_file::{self, PrivateFileError};
 use super::saved::{SavedError, replace};
+use crate::config::{Config, ConfigError, Floating, Node, SharedConfig};
 use crate::identity::{CryptoFailed, PrivateKey};
-use crate::roster::{Merged, NotTaken, Roster, SignedEntry};
+use crate::roster::{EntryId, Member, Merged, NotTaken, Roster, RosterView, SignedEntry, Signer, Site};
+use crate::types::Inside;
 
 /// What the file of a roster begins with.
 const HEAD: &[u8] = b"hostseal roster 1\n";
@@ -30,6 +32,17 @@ pub struct NodeKeys {
     pub signing: PrivateKey,
     /// It proves itself in IKE.
     pub ike: PrivateKey,
+}
+
+/// What a member has of its cluster.
+#[derive(Debug)]
+pub struct ClusterState {
+    /// The roster.
+    pub roster: Roster,
+    /// The first entry of this node.
+    pub own: EntryId,
+    /// Its keys.
+    pub keys: NodeKeys,
 }
 
 /// Why what a member keeps of its cluster cannot be had.
@@ -67,6 +80,72 @@ pub enum ClusterFilesError {
     },
 }
 
+impl ClusterState {
+    /// The configuration of this node, whose own file says `local` and is called `name`.
+    ///
+    /// # Errors
+    /// See [`member_config`].
+    pub fn config(&self, local: &str, name: &str) -> Result<Config, ConfigError> {
+        member_config(&self.roster, self.own, local, name)
+    }
+}
+
+/// The configuration of the node with the first entry `own`. Its own file says `local`, and is called `name`. One that is
+/// no member, or not any more, has nobody to talk to.
+///
+/// # Errors
+/// Its file says what the roster says, or one of both does not say what it must.
+pub fn member_config(roster: &Roster, own: EntryId, local: &str, name: &str) -> Result<Config, ConfigError> {
+    let (shared, site) = (shared(roster.view(), own), own_site(roster.view(), own));
+    let site = site.ok_or_else(|| ConfigError::Cluster("the roster does not name this node".into()))?;
+    shared.of_node(local, name, &site.name, &ClusterFiles::of(Path::new("")).ike_key())
+}
+
+/// What all members have in common, as the node with the first entry `own` sees it.
+pub fn shared(view: &RosterView, own: EntryId) -> SharedConfig {
+    let settings = view.settings.as_ref().map(|settings| settings.says.toml.clone());
+    let (nodes, floating) = match view.member(own) {
+        Some(_) => (view.members.iter().map(node).collect(), floating(view)),
+        None => (own_site(view, own).map(|site| site_alone(site)).into_iter().collect(), Vec::new()),
+    };
+    SharedConfig { cluster: view.cluster.clone(), settings: settings.unwrap_or_default(), nodes, floating }
+}
+
+/// Where a node is, or was.
+fn own_site(view: &RosterView, own: EntryId) -> Option<&Site> {
+    let member = view.member(own).map(|member| &member.site);
+    let held_out = || view.held_out.iter().find(|out| out.line == own).map(|out| &out.site);
+    let removed = || view.removed.iter().find(|removed| removed.line == own).map(|removed| &removed.site);
+    member.or_else(held_out).or_else(removed)
+}
+
+fn node(member: &Member) -> Node {
+    let own = member.keys.as_ref().and_then(|keys| keys.ike.public_key().ok());
+    let public_key = own.or_else(|| member.listed_key.as_ref().map(|key| key.0.clone()));
+    Node { public_key, ..site_alone(&member.site) }
+}
+
+fn site_alone(site: &Site) -> Node {
+    Node {
+        name: site.name.clone(),
+        addresses: site.addresses.clone(),
+        inside: Inside::new(site.inside.clone()),
+        public_key: None,
+        auth: None,
+    }
+}
+
+fn floating(view: &RosterView) -> Vec<Floating> {
+    let name = |line: &EntryId| view.member(*line).map(|member| member.site.name.clone());
+    let says = view.floating.iter().map(|floating| &floating.says);
+    says.map(|says| Floating {
+        name: says.name.clone(),
+        addresses: says.addresses.clone(),
+        nodes: says.nodes.iter().filter_map(name).collect(),
+    })
+    .collect()
+}
+
 impl ClusterFiles {
     /// Those in this state directory.
     pub fn of(state_dir: &Path) -> Self {
@@ -87,12 +166,36 @@ impl ClusterFiles {
         read(&octets).map(Some).map_err(|why| ClusterFilesError::Broken { file, why })
     }
 
+    /// All that this host has of its cluster; `None` where it belongs to none.
+    ///
+    /// # Errors
+    /// Something of it cannot be read, or the roster does not know this node's key.
+    pub fn load(&self) -> Result<Option<ClusterState>, ClusterFilesError> {
+        let Some(roster) = self.load_roster()? else { return Ok(None) };
+        let keys = self.load_keys()?;
+        let own = Signer::of(&keys.signing).and_then(|signer| roster.line_of(&signer));
+        let own = own.ok_or_else(|| ClusterFilesError::Broken {
+            file: self.roster(),
+            why: "it does not know the key of this node".to_owned(),
+        })?;
+        Ok(Some(ClusterState { roster, own, keys }))
+    }
+
     /// Keeps the roster: it is there whole or as before, also after a power cut.
     ///
     /// # Errors
     /// It cannot be written; what was there before still is.
     pub fn save_roster(&self, roster: &Roster) -> Result<(), ClusterFilesError> {
-        Ok(replace(&self.roster(), &written(roster))?)
+        let entries: Vec<&[u8]> = roster.in_order().map(SignedEntry::octets).collect();
+        Ok(self.save_entries(&entries)?)
+    }
+
+    /// The same with the entries of a roster, that which founds it first.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn save_entries<E: AsRef<[u8]>>(&self, entries: &[E]) -> Result<(), SavedError> {
+        replace(&self.roster(), &written(entries))
     }
 
     /// The keys of this node.
@@ -124,15 +227,19 @@ impl ClusterFiles {
         self.0.join("roster")
     }
 
+    /// The key by which this node proves itself in IKE.
+    pub fn ike_key(&self) -> PathBuf {
+        self.0.join("ike.key")
+    }
+
     fn keys(&self) -> [PathBuf; 2] {
-        ["signing.key", "ike.key"].map(|name| self.0.join(name))
+        [self.0.join("signing.key"), self.ike_key()]
     }
 }
 
-/// The file of a roster: the entry that founds it first.
-fn written(roster: &Roster) -> Vec<u8> {
+fn written<E: AsRef<[u8]>>(entries: &[E]) -> Vec<u8> {
     let mut octets = HEAD.to_vec();
-    for entry in roster.in_order().map(SignedEntry::octets) {
+    for entry in entries.iter().map(AsRef::as_ref) {
         // An entry is shorter than that.
         octets.extend(u16::try_from(entry.len()).unwrap_or_default().to_be_bytes());
         octets.extend(entry);

@@ -1,12 +1,13 @@
-//! The configuration that an agent went to work with last, kept in its state directory: an agent that finds
-//! a broken file goes on with it. It holds no secret.
+//! The configuration of this host: its file or, where it is a member of a cluster, what its file and the roster come to.
+//! What an agent went to work with last is kept in its state directory: an agent that finds a broken file goes on with
+//! it. It holds no secret.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::SavedError;
 use super::places::state_dir;
 use super::saved::replace;
+use super::{ClusterFiles, SavedError};
 use crate::config::{Config, ConfigError};
 
 /// The first line, with the path of the file behind it: the copy of another file is of no use.
@@ -21,12 +22,36 @@ fn head(file: &Path) -> String {
     format!("{HEAD}{}", file.display())
 }
 
-/// Reads and checks a file.
+/// Reads and checks a file. A member of a cluster needs none.
 ///
 /// # Errors
-/// The file cannot be read, or something in it is wrong: then all that is wrong, with its place.
+/// The file or the roster cannot be read, or something in them is wrong: then all that is wrong, with its place.
 pub fn load(file: &Path) -> Result<Config, ConfigError> {
-    Config::parse(&read(file)?, &file.display().to_string())
+    let text = read(file);
+    let state_dir = state_dir(text.as_deref().unwrap_or_default());
+    let member = ClusterFiles::of(&state_dir).load().map_err(|error| ConfigError::Cluster(error.into()))?;
+    let name = file.display().to_string();
+    match (member, text) {
+        (Some(member), text) => member.config(&local(text)?, &name),
+        (None, text) => Config::parse(&text?, &name),
+    }
+}
+
+/// What the file of a member says of its host; nothing where there is none.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_local(file: &Path) -> Result<String, ConfigError> {
+    local(read(file))
+}
+
+fn local(text: Result<String, ConfigError>) -> Result<String, ConfigError> {
+    match text {
+        Err(ConfigError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Ok(String::new())
+        }
+        text => text,
+    }
 }
 
 /// Reads a file, whatever it says.

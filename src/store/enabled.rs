@@ -71,7 +71,7 @@ pub fn in_place_of_lost_state(file: &Path, config: &Config) -> Option<Saved> {
     let node = config.node_named(mark.node.as_str())?;
     let sealed = PairRecord { sealed: true, ..PairRecord::default() };
     let pairs = config.pairs(node).into_iter().map(|(_, pair)| (pair, sealed.clone())).collect();
-    Some(Saved { protection: Protection::On, leaving: false, trial: None, node: Some(mark.node), pairs })
+    Some(Saved { protection: Protection::On, node: Some(mark.node), pairs, ..Saved::default() })
 }
 
 #[cfg(test)]

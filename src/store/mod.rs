@@ -13,7 +13,7 @@ mod places;
 pub mod private_file;
 mod saved;
 
-pub use cluster::{ClusterFiles, ClusterFilesError, NodeKeys};
+pub use cluster::{ClusterFiles, ClusterFilesError, ClusterState, NodeKeys, member_config, shared};
 pub use credentials::CredentialsError;
 pub use owner::OwnerError;
 pub use places::{Places, addresses_in};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Proven;
+use crate::roster::EntryId;
 use crate::types::{Boot, Direction, NodeName, Pair, Protection, SaReading, Spi, Traffic, Trial, UnixTime};
 
 /// The version of the file.
@@ -30,6 +31,8 @@ pub struct Saved {
     pub trial: Option<Trial>,
     /// Which node this host was found to be: at boot its addresses may not be there yet.
     pub node: Option<NodeName>,
+    /// The entry of the cluster's roster that this host has carried out last: what its operator wants since counts more.
+    pub followed: Option<EntryId>,
     /// What is known of each pair.
     pub pairs: BTreeMap<Pair, PairRecord>,
 }
@@ -122,6 +125,8 @@ struct SavedFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trial: Option<Trial>,
     node: Option<NodeName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    followed: Option<EntryId>,
     pairs: Vec<SavedPair>,
 }
 
@@ -220,8 +225,8 @@ impl Saved {
             let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
             pairs.insert(pair, record);
         }
-        let SavedFile { protection, leaving, trial, node, .. } = layout;
-        Ok(Self { protection, leaving, trial, node, pairs })
+        let SavedFile { protection, leaving, trial, node, followed, .. } = layout;
+        Ok(Self { protection, leaving, trial, node, followed, pairs })
     }
 
     /// The contents of the file.
@@ -241,6 +246,7 @@ impl Saved {
             leaving: self.leaving,
             trial: self.trial.clone(),
             node: self.node.clone(),
+            followed: self.followed,
             pairs,
         };
         // Plain data with string keys: writing it to memory has nothing to fail at.

@@ -21,6 +21,8 @@ impl Core {
             engine.set_clock(now, wall);
         }
         self.engine = engine;
+        // What gives the secret back may come from another member.
+        self.with_membership(|members, engine| members.begin(now, engine));
         self.vault = Vault::default();
         self.probes.clear();
         self.proven.clear();

@@ -10,6 +10,7 @@ use super::{Core, Persist};
 use crate::control::{Change, PlanLine};
 use crate::host::holdings::{Holdings, Scope};
 use crate::host::kernel::Kernel;
+use crate::host::membership::Membership;
 use crate::host::pairs::Pairs;
 use crate::host::scheme::Scheme;
 use crate::ike::{self, Topic};
@@ -89,7 +90,8 @@ impl Core {
         settings: ike::Settings,
     ) {
         let about = About::from_bytes(&settings.about);
-        self.engine.reconfigure(now, settings);
+        let control = self.membership.as_ref().map(Membership::control_settings);
+        self.engine.reconfigure(now, ike::Settings { control, ..settings });
         self.limit_adopted(now);
         self.pairs.go_by(scheme.exemptions.clone(), scheme.guard);
         self.scheme = scheme;

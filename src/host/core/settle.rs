@@ -48,8 +48,14 @@ impl Core {
                 self.handle_report(now, pair, in_spi, &octets);
             }
             Event::Told { pair, topic: Topic::Session, octets } => self.handle_told(now, pair, &octets),
-            // The settings have no control IKE SAs.
-            Event::Told { topic: Topic::Control | Topic::Join, .. } | Event::Control { .. } => {}
+            Event::Told { pair, topic: Topic::Control, octets } => {
+                self.with_membership(|members, engine| drop(members.handle_told(now, engine, pair, &octets)));
+            }
+            Event::Control { pair, purpose: ike::Purpose::Control, event } => {
+                self.with_membership(|members, engine| members.handle_control(now, engine, pair, event));
+            }
+            // Nobody is invited.
+            Event::Told { topic: Topic::Join, .. } | Event::Control { .. } => {}
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
             }

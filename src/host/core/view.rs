@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::{Core, Persist, ProbeDatagram};
+use crate::host::membership::Membership;
 use crate::ike::{self, Engine};
 use crate::protect::PairMachine;
 use crate::store::PairRecord;
@@ -58,7 +59,8 @@ impl Core {
     /// When [`Core::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let engine = self.engine.poll_timeout().map(|(at, _)| at);
-        let own = [self.trial, self.search_due(), self.absent.deadline()];
+        let members = self.membership.as_ref().and_then(Membership::poll_timeout);
+        let own = [self.trial, self.search_due(), self.absent.deadline(), members];
         [engine, self.timers.next(), self.memories.next()].into_iter().chain(own).flatten().min()
     }
 

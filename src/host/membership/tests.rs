@@ -114,8 +114,6 @@ struct Node {
     at: usize,
     engine: Engine,
     member: Membership,
-    /// What the engine was last told to be.
-    knows: crate::roster::RosterId,
 }
 
 /// Members, and what is under way between them.
@@ -130,8 +128,7 @@ struct Land {
     cut: Vec<usize>,
 }
 
-fn settings(at: usize, member: &Membership) -> ike::Settings {
-    let [_, key] = keys(at);
+fn settings(member: &Membership) -> ike::Settings {
     ike::Settings {
         credentials: Arc::default(),
         secret: None,
@@ -150,7 +147,7 @@ fn settings(at: usize, member: &Membership) -> ike::Settings {
         jitter: Duration::ZERO,
         about: Arc::default(),
         first: |token, _| token.to_vec(),
-        control: Some(member.control_settings(Arc::new(key))),
+        control: Some(member.control_settings()),
     }
 }
 
@@ -175,12 +172,12 @@ impl Land {
         let entries: Vec<&[u8]> = roster.in_order().map(SignedEntry::octets).collect();
         let mut own = Roster::found(entries[0]).unwrap();
         own.merge(entries);
-        let member = Membership::new(own, line, (machine, [0; 16]));
+        let [_, key] = keys(at);
+        let member = Membership::new(own, line, Arc::new(key), (machine, [0; 16]));
         let dice = Dice(StdRng::seed_from_u64(self.rng.random()));
-        let engine = Engine::new(settings(at, &member), Box::new(dice));
-        let knows = member.roster().id();
-        let mut node = Node { at, engine, member, knows };
-        node.member.keep(self.now, &mut node.engine);
+        let engine = Engine::new(settings(&member), Box::new(dice));
+        let mut node = Node { at, engine, member };
+        node.member.begin(self.now, &mut node.engine);
         self.nodes.push(node);
     }
 
@@ -269,11 +266,6 @@ impl Node {
                 }
                 other => panic!("nothing of data: {other:?}"),
             }
-        }
-        if self.member.roster().id() != self.knows {
-            self.knows = self.member.roster().id();
-            self.engine.reconfigure(now, settings(self.at, &self.member));
-            self.member.keep(now, &mut self.engine);
         }
     }
 }
@@ -372,7 +364,7 @@ fn a_node_of_another_cluster_is_refused_although_its_keys_are_known() {
     let (roster, lines) = cluster(2);
     let mut land = Land::new(9, &roster, &lines);
     land.nodes[1].member.mark.cluster = ClusterId::new([9; 32]);
-    let settings = settings(1, &land.nodes[1].member);
+    let settings = settings(&land.nodes[1].member);
     land.nodes[1].engine.reconfigure(land.now, settings);
     land.run(60 * SECOND);
     assert_eq!((land.sessions(0), land.sessions(1)), (0, 0));
@@ -387,7 +379,8 @@ fn with_many_members_each_talks_to_few_and_each_way_has_two_ends() {
             let entries: Vec<&[u8]> = roster.in_order().map(SignedEntry::octets).collect();
             let mut own = Roster::found(entries[0]).unwrap();
             own.merge(entries);
-            Membership::new(own, *line, ([0; 16], [0; 16]))
+            let [_, key] = keys(0);
+            Membership::new(own, *line, Arc::new(key), ([0; 16], [0; 16]))
         })
         .collect();
     let ways: Vec<BTreeMap<_, _>> = members.iter().map(Membership::neighbours).collect();

@@ -21,6 +21,8 @@ pub(super) struct Disk {
     /// How large the state is, and how often it was written.
     pub(super) octets: usize,
     pub(super) writes: u64,
+    /// The roster of the cluster, where there is one.
+    pub(super) roster: Vec<Vec<u8>>,
     /// What is being written, and when that ends.
     under_way: VecDeque<(Instant, Save)>,
 }
@@ -55,6 +57,10 @@ impl Disk {
         };
         match save {
             Save::Config(_) => Written::Config(Ok(())),
+            Save::Roster(entries) => {
+                self.roster = entries;
+                Written::Roster(Ok(()))
+            }
             Save::State { saved, room } => {
                 let outcome = room.map_or(Ok(()), |room| fits(&room, 2)).and_then(|()| fits(&saved, 1));
                 self.failed = outcome.is_err();

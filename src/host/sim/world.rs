@@ -252,7 +252,7 @@ impl World {
         let secrets = self.source(at).read(&setup).expect("it says what it has");
         let host = &mut self.hosts[at];
         let saved = host.disk.saved.clone();
-        let start = Start { setup, secrets, saved, trouble: None, withheld: None };
+        let start = Start { setup, secrets, saved, trouble: None, withheld: None, cluster: None };
         host.agent = Some(Agent::new(moment, host.boot(moment.uptime).id, start, Box::new(chance)));
         self.on(at, |agent, _, kernel| agent.start(moment, kernel).expect("a kernel can be read"));
     }

@@ -16,7 +16,7 @@ use crate::ike::session::life::Life;
 use crate::ike::session::pending::Task;
 use crate::ike::wire::codes::Exchange;
 use crate::ike::wire::{Message, Parts, private};
-use crate::ike::{ControlEvent, ControlSummary, Event, Posture, Purpose};
+use crate::ike::{ControlEvent, ControlSettings, ControlSummary, Event, Posture, Purpose};
 use crate::types::Pair;
 
 fn control(pair: Pair) -> Bond {
@@ -35,6 +35,18 @@ impl Engine {
     pub fn keep_control(&mut self, now: Instant, pair: Pair, posture: Posture) {
         self.now = Some(now);
         self.keep_bond(now, control(pair), posture);
+    }
+
+    /// Makes control IKE SAs with these settings from now on. Those that stand go on, and pairs do not notice.
+    pub fn reconfigure_control(&mut self, now: Instant, settings: ControlSettings) {
+        self.now = Some(now);
+        self.settings.control = Some(settings);
+        let bonds: Vec<Bond> =
+            self.pairs.keys().filter(|bond| bond.purpose != Purpose::Data).copied().collect();
+        for bond in bonds {
+            self.pairs.get_mut(&bond).into_iter().for_each(Keep::start_over);
+            self.reconsider(now, bond);
+        }
     }
 
     /// Ends the control IKE SAs of `pair`, telling the peer, and takes none any more.

@@ -27,6 +27,7 @@ fn example() -> Saved {
         leaving: false,
         trial: None,
         node: Some(node),
+        followed: Some(EntryId::new([7; 32])),
         pairs: [(pair, record)].into(),
     }
 }

@@ -1,0 +1,265 @@
+//! The configuration of a member of a cluster: its file says what concerns this host alone, and the cluster says the
+//! rest. What comes of both is text of the same grammar, so nothing else has to know the difference.
+
+use std::path::Path;
+
+use toml::de::DeTable;
+use toml::{Table, Value};
+
+use super::values::Problems;
+use super::{Config, ConfigError, Floating, Node, STATE_DIR, named_path};
+use crate::identity::AuthMethod;
+use crate::types::NodeName;
+
+/// What the file of a member may say.
+const LOCAL: [&str; 3] = ["run_dir", "state_dir", "secret"];
+/// What the cluster says of it.
+const SETTINGS: [&str; 3] = ["keying", "esp", "protection"];
+
+/// What all hosts of a cluster have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SharedConfig {
+    /// What people call the cluster.
+    pub cluster: String,
+    /// `[keying]`, `[esp]` and `[protection]` as TOML.
+    pub settings: String,
+    /// The hosts.
+    pub nodes: Vec<Node>,
+    /// Addresses that move between them.
+    pub floating: Vec<Floating>,
+}
+
+impl SharedConfig {
+    /// The configuration of the host that is `node` there. `local` is its own file, which errors call `name`; its key
+    /// for IKE lies in `key`, below its state directory.
+    ///
+    /// # Errors
+    /// Its file says what the cluster says, or one of both does not say what it must.
+    pub fn of_node(
+        &self,
+        local: &str,
+        name: &str,
+        node: &NodeName,
+        key: &Path,
+    ) -> Result<Config, ConfigError> {
+        let mut table = self.local(local, name)?;
+        let state_dir = named_path(local, &["state_dir"]).unwrap_or_else(|| STATE_DIR.into());
+        let auth = [
+            ("method", AuthMethod::PublicKey.as_str().into()),
+            ("accept", self.accepts().into()),
+            ("private_key", text(state_dir.join(key).display())),
+        ];
+        table.insert("cluster".to_owned(), text(&self.cluster));
+        table.insert("node".to_owned(), text(node));
+        table.insert("auth".to_owned(), table_of(auth));
+        table.extend(self.settings(name)?);
+        table.insert("nodes".to_owned(), self.nodes.iter().map(node_value).collect::<Vec<_>>().into());
+        table.insert("floating".to_owned(), self.floating.iter().map(floating).collect::<Vec<_>>().into());
+        let text = toml::to_string(&table).unwrap_or_default();
+        Config::parse(&text, &format!("{name} and the roster of {}", self.cluster))
+    }
+
+    /// Checks that `settings` could be those of this cluster.
+    ///
+    /// # Errors
+    /// All that is wrong with them, with its place.
+    pub fn check_settings(&self, settings: &str) -> Result<(), ConfigError> {
+        let name = "the settings";
+        refuse_others(settings, name, &SETTINGS, "is no setting of a cluster")?;
+        let shared = Self { settings: settings.to_owned(), ..self.clone() };
+        let Some(first) = self.nodes.first() else { return Ok(()) };
+        shared.of_node("", name, &first.name, Path::new("key")).map(drop)
+    }
+
+    fn local(&self, local: &str, name: &str) -> Result<Table, ConfigError> {
+        let message = format!(
+            "this host is a member of the cluster {:?}, which says that: remove it here (`hostseal settings` shows what \
+             the cluster says, `hostseal settings set` changes it)",
+            self.cluster
+        );
+        refuse_others(local, name, &LOCAL, &message)?;
+        parsed(local, name)
+    }
+
+    /// The settings. What is different for clusters where they do not say so: a node does not open pairs of others.
+    fn settings(&self, name: &str) -> Result<Table, ConfigError> {
+        let mut settings = parsed(&self.settings, name)?;
+        settings.retain(|key, _| SETTINGS.contains(&key));
+        let protection = settings.entry("protection").or_insert_with(|| Table::new().into());
+        if let Value::Table(protection) = protection {
+            protection.entry("allow_peer_disable").or_insert(false.into());
+        }
+        Ok(settings)
+    }
+
+    /// Those without a key prove themselves with the secret.
+    fn accepts(&self) -> Vec<Value> {
+        let by_secret = self.nodes.iter().any(|node| node.public_key.is_none());
+        let methods = [Some(AuthMethod::PublicKey), by_secret.then_some(AuthMethod::Secret)];
+        methods.into_iter().flatten().map(|method| method.as_str().into()).collect()
+    }
+}
+
+/// Reports each key at the top of `text` that is not among the `known` ones.
+fn refuse_others(text: &str, name: &str, known: &[&str], message: &str) -> Result<(), ConfigError> {
+    let problems = Problems::new(text);
+    match DeTable::parse(text) {
+        Ok(table) => {
+            for (key, _) in table.get_ref().iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref()))
+            {
+                problems.add(key.span(), key.get_ref(), message.to_owned());
+            }
+        }
+        Err(error) => {
+            problems.add(error.span().unwrap_or(0..0), "", error.message().replace('\n', "; "));
+        }
+    }
+    match problems.into_vec() {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(ConfigError::Invalid { file: name.to_owned(), problems }),
+    }
+}
+
+fn parsed(text: &str, name: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let problems = Problems::new(text);
+        problems.add(error.span().unwrap_or(0..0), "", error.message().replace('\n', "; "));
+        ConfigError::Invalid { file: name.to_owned(), problems: problems.into_vec() }
+    })
+}
+
+fn text(value: impl ToString) -> Value {
+    Value::String(value.to_string())
+}
+
+fn table_of<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    Value::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn texts<T: ToString>(values: impl IntoIterator<Item = T>) -> Value {
+    values.into_iter().map(text).collect::<Vec<_>>().into()
+}
+
+fn node_value(node: &Node) -> Value {
+    let mut entries = Table::new();
+    entries.insert("name".to_owned(), text(&node.name));
+    entries.insert("addresses".to_owned(), texts(&node.addresses));
+    if !node.inside.is_empty() {
+        let inside = node.inside.iter().map(|(listed, own)| (listed.to_string(), text(own)));
+        entries.insert("inside".to_owned(), Value::Table(inside.collect()));
+    }
+    match &node.public_key {
+        Some(key) => entries.insert("public_key".to_owned(), text(key)),
+        None => entries.insert("auth".to_owned(), text(AuthMethod::Secret)),
+    };
+    entries.into()
+}
+
+fn floating(floating: &Floating) -> Value {
+    table_of([
+        ("name", text(&floating.name)),
+        ("addresses", texts(&floating.addresses)),
+        ("nodes", texts(&floating.nodes)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::identity::{KeyKind, PrivateKey};
+    use crate::types::Inside;
+
+    fn shared(settings: &str) -> SharedConfig {
+        let node = |at: u8| Node {
+            name: format!("n{at}").parse().unwrap(),
+            addresses: vec![[10, 0, 0, at].into()],
+            inside: Inside::default(),
+            public_key: Some(PrivateKey::from_seed(&[at; 32]).unwrap().public().clone()),
+            auth: None,
+        };
+        SharedConfig {
+            cluster: "prod".to_owned(),
+            settings: settings.to_owned(),
+            nodes: [1, 2].map(node).into(),
+            floating: Vec::new(),
+        }
+    }
+
+    fn of_node(local: &str, shared: &SharedConfig) -> Result<Config, String> {
+        let config = shared.of_node(local, "file", &"n1".parse().unwrap(), Path::new("cluster/ike.key"));
+        config.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_the_host_says_and_what_the_cluster_says_come_together() {
+        let settings = "[keying]\nrekey_after = \"2h\"\n[protection]\nmode = \"prefer\"\n";
+        let config = of_node("run_dir = \"/r\"\nstate_dir = \"/s \\\"q\\\"\"\n", &shared(settings)).unwrap();
+        assert_eq!((&*config.cluster, config.node.as_ref().unwrap().as_str()), ("prod", "n1"));
+        assert_eq!(config.auth.private_key, Path::new("/s \"q\"/cluster/ike.key"));
+        assert_eq!(
+            (config.auth.method, &config.auth.accept),
+            (AuthMethod::PublicKey, &vec![AuthMethod::PublicKey])
+        );
+        assert_eq!(
+            (config.keying.rekey_after.as_secs(), config.protection.mode),
+            (7200, super::super::Mode::Prefer)
+        );
+        assert!(!config.protection.allow_peer_disable, "a node does not open pairs of others");
+        assert_eq!(config.nodes, shared("").nodes);
+        let open = of_node("", &shared("[protection]\nallow_peer_disable = true\n")).unwrap();
+        assert!(open.protection.allow_peer_disable && open.state_dir == Path::new(STATE_DIR));
+    }
+
+    #[test]
+    fn a_node_without_a_key_proves_itself_with_the_secret() {
+        let mut shared = shared("");
+        shared.nodes[1].public_key = None;
+        shared.nodes[1].inside = Inside::new([([10, 0, 0, 2].into(), [192, 168, 0, 2].into())].into());
+        let config = of_node("[secret]\nfile = \"/x\"\n", &shared).unwrap();
+        assert_eq!(config.auth.accept, [AuthMethod::PublicKey, AuthMethod::Secret]);
+        assert_eq!(
+            (config.nodes[1].auth, &config.nodes[1].inside),
+            (Some(AuthMethod::Secret), &shared.nodes[1].inside)
+        );
+        assert_eq!(config.secret.file, Path::new("/x"));
+    }
+
+    #[test]
+    fn a_file_that_says_what_the_cluster_says_is_refused_with_its_lines() {
+        let error = of_node("run_dir = \"/r\"\n[[nodes]]\nname = \"x\"\n[keying]\nport = 1\n", &shared(""))
+            .unwrap_err();
+        assert!(error.contains("file:2:3: nodes: ") && error.contains("file:4:2: keying: "), "{error}");
+        assert!(error.contains("member of the cluster \"prod\"") && !error.contains("run_dir:"), "{error}");
+        assert!(of_node("run_dir = [", &shared("")).unwrap_err().contains("file:1:"));
+        assert!(of_node("run_dir = 7", &shared("")).unwrap_err().contains("run_dir"));
+    }
+
+    #[test]
+    fn settings_that_no_host_could_go_by_are_refused() {
+        let check = |settings: &str| shared("").check_settings(settings).map_err(|error| error.to_string());
+        assert!(check("[esp]\nkey_bits = 128\n").is_ok() && check("").is_ok());
+        assert!(check("cluster = \"x\"\n").unwrap_err().contains("no setting of a cluster"));
+        assert!(check("[esp]\nkey_bits = 127\n").unwrap_err().contains("127"));
+        assert!(check("[keying]\nmethod = \"derived\"\n").unwrap_err().contains("secret"));
+        assert!(check("[esp\n").unwrap_err().contains("the settings:1:"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_directories_are_called_they_come_back(name in "[^\\x00-\\x1f\\x7f]{1,40}") {
+            let local = toml::to_string(&Table::from_iter([("state_dir".to_owned(), text(format!("/{name}")))])).unwrap();
+            let config = of_node(&local, &shared("")).unwrap();
+            prop_assert_eq!(config.state_dir.to_str(), Some(&*format!("/{name}")));
+        }
+    }
+
+    #[test]
+    fn keys_of_other_kinds_are_written_as_they_are_read() {
+        let mut shared = shared("");
+        let pem = PrivateKey::generate(KeyKind::EcdsaP256).unwrap();
+        shared.nodes[1].public_key = Some(PrivateKey::from_pem(&pem).unwrap().public().clone());
+        assert_eq!(of_node("", &shared).unwrap().nodes, shared.nodes);
+    }
+}

@@ -1,0 +1,195 @@
+//! A host that is a member of a cluster: it does what the cluster is to do, signs what its operator orders, and asks and
+//! says how members stand.
+//!
+//! ```text
+//! orders    what an operator orders becomes entries, which are written first and told then
+//! follow    what the cluster is to do becomes this host's wish, once
+//! standing  how members stand, asked and told
+//! ```
+//! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
+//! stand whether traffic is protected or not.
+
+mod follow;
+mod orders;
+mod standing;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::follow::Follower;
+use self::orders::SignedOrder;
+use self::standing::Standings;
+use super::Host;
+use super::core::Core;
+use super::ledger::Asker;
+use super::membership::Membership;
+use super::system::System;
+use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply};
+use crate::identity::PrivateKey;
+use crate::observe::MemberWord;
+use crate::roster::{EntryId, Roster, SignedEntry};
+use crate::store::{ClusterState, NodeKeys, SavedError};
+
+/// What a member starts with.
+pub struct ClusterStart {
+    /// What it has of its cluster.
+    pub state: ClusterState,
+    /// Which machine it is.
+    pub machine: [u8; 16],
+    /// Which start of that machine it is.
+    pub boot: [u8; 16],
+}
+
+/// What a host does for its cluster.
+pub(super) struct ClusterPart {
+    signing: PrivateKey,
+    /// The membership, while there is no core.
+    resting: Option<Membership>,
+    /// Orders that wait for the one before them.
+    orders: VecDeque<(Asker, ClusterRequest)>,
+    /// An order that is signed, and is being written or is to be.
+    signed: Option<SignedOrder>,
+    is_writing: bool,
+    /// The last write failed: when the next one begins.
+    again_at: Option<Instant>,
+    follower: Follower,
+    standings: Standings,
+}
+
+impl ClusterPart {
+    pub(super) fn new(start: ClusterStart) -> Self {
+        let ClusterStart { state: ClusterState { roster, own, keys }, machine, boot } = start;
+        let NodeKeys { signing, ike } = keys;
+        Self {
+            signing,
+            resting: Some(Membership::new(roster, own, Arc::new(ike), (machine, boot))),
+            orders: VecDeque::new(),
+            signed: None,
+            is_writing: false,
+            again_at: None,
+            follower: Follower::default(),
+            standings: Standings::default(),
+        }
+    }
+}
+
+impl Host {
+    /// What this host knows of its cluster, where it is a member of one, and its own first entry.
+    pub fn roster(&self) -> Option<(&Roster, EntryId)> {
+        let members = self.membership()?;
+        Some((members.roster(), members.own()))
+    }
+
+    pub(super) fn membership(&self) -> Option<&Membership> {
+        let resting = self.cluster.as_ref()?.resting.as_ref();
+        resting.or_else(|| self.core.as_ref()?.membership())
+    }
+
+    /// The core takes part in the cluster.
+    pub(super) fn take_part(&mut self, now: Instant) {
+        let (Some(core), Some(cluster)) = (&mut self.core, &mut self.cluster) else { return };
+        if let Some(membership) = cluster.resting.take() {
+            core.take_part(now, membership);
+        }
+    }
+
+    /// The core is no more; what it knows of the cluster stays.
+    pub(super) fn drop_core(&mut self) {
+        let membership = self.core.take().and_then(Core::into_membership);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.resting = membership.or(cluster.resting.take());
+        }
+    }
+
+    /// Does what the cluster makes this host do. To be called before anything is sent.
+    pub(super) fn go_on_with_cluster(&mut self, now: Instant, system: &mut dyn System) {
+        if self.cluster.is_none() {
+            return;
+        }
+        if self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_changed) {
+            self.handle_change();
+        }
+        self.hear_members(now, system);
+        self.answer_standings(now, system);
+        self.follow_cluster(now, system);
+        self.begin_order(now);
+    }
+
+    /// When [`Host::go_on_with_cluster`] has something to do though nothing happens.
+    pub(super) fn cluster_deadline(&self) -> Option<Instant> {
+        let cluster = self.cluster.as_ref()?;
+        let own = [cluster.again_at, cluster.follower.deadline(), cluster.standings.deadline()];
+        own.into_iter().flatten().min()
+    }
+
+    /// The roster that is to be written now.
+    pub(super) fn poll_roster(&mut self, now: Instant) -> Option<Vec<Vec<u8>>> {
+        let cluster = self.cluster.as_ref()?;
+        if cluster.is_writing || cluster.again_at.is_some_and(|at| at > now) {
+            return None;
+        }
+        let unsaved = self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_save);
+        let cluster = self.cluster.as_mut()?;
+        if !unsaved && cluster.signed.is_none() && cluster.again_at.is_none() {
+            return None;
+        }
+        (cluster.is_writing, cluster.again_at) = (true, None);
+        let signed = self.cluster.as_ref()?.signed.as_ref();
+        let new = signed.map(SignedOrder::entries).unwrap_or_default();
+        let (roster, _) = self.roster()?;
+        Some(roster.in_order().chain(new).map(|entry| entry.octets().to_vec()).collect())
+    }
+
+    /// Whether the roster is being written, or is to be.
+    pub(super) fn is_writing_roster(&self) -> bool {
+        let busy = |cluster: &ClusterPart| cluster.is_writing || cluster.signed.is_some();
+        self.cluster.as_ref().is_some_and(busy)
+    }
+
+    /// The roster was written, or could not be.
+    pub(super) fn handle_roster_written(&mut self, now: Instant, outcome: Result<(), SavedError>) {
+        let Some(cluster) = &mut self.cluster else { return };
+        cluster.is_writing = false;
+        let again = self.ledger.note_roster(now, &outcome);
+        match (cluster.signed.take(), outcome) {
+            (Some(order), Ok(())) => {
+                let SignedOrder { entries, asker, reply } = order;
+                self.core.iter_mut().for_each(|core| core.handle_signed(now, &entries));
+                self.answer(now, asker, Reply::Cluster(reply));
+            }
+            (Some(order), Err(error)) => {
+                let message = format!("nothing was ordered, as it cannot be written: {error}");
+                self.answer(now, order.asker, Reply::Error { code: ErrorCode::Failed, message });
+            }
+            (None, _) => cluster.again_at = again,
+        }
+    }
+
+    /// What members have said aside.
+    fn hear_members(&mut self, now: Instant, system: &mut dyn System) {
+        let next = |host: &mut Self| host.core.as_mut()?.membership_mut()?.poll_aside();
+        while let Some((line, said)) = next(self) {
+            match MemberWord::from_bytes(&said) {
+                Some(MemberWord::Ask(number)) => self.tell_standing(now, system, line, number),
+                Some(MemberWord::Report(number, report)) => {
+                    let cluster = self.cluster.as_mut();
+                    cluster.into_iter().for_each(|cluster| cluster.standings.note(number, line, &report));
+                }
+                // A later version says more.
+                None => {}
+            }
+        }
+    }
+}
+
+impl SignedOrder {
+    fn entries(&self) -> &[SignedEntry] {
+        &self.entries
+    }
+}
+
+/// An answer that says no more than that it was done.
+fn done() -> ClusterReply {
+    ClusterReply::Done { notes: Vec::new() }
+}

@@ -1,0 +1,79 @@
+//! What the cluster is to do becomes this host's wish, once for each entry that says so: what its operator wants here since
+//! then counts more, until the cluster is to do something else.
+
+use std::time::{Duration, Instant};
+
+use crate::control::Terms;
+use crate::host::Host;
+use crate::host::system::System;
+use crate::host::wish::Wish;
+use crate::roster::{DesiredProtection, EntryId};
+use crate::types::Protection;
+
+/// How long after a failure it is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What was tried to follow the cluster.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    /// What was begun last, and when it is begun again unless it comes to its end.
+    begun: Option<(EntryId, Instant)>,
+}
+
+impl Follower {
+    /// When it is to be tried again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.begun.map(|(_, at)| at)
+    }
+}
+
+impl Host {
+    /// Wishes what the cluster is to do, unless that was done.
+    pub(super) fn follow_cluster(&mut self, now: Instant, system: &mut dyn System) {
+        if self.wish.is_some() || self.core.is_none() {
+            return;
+        }
+        let Some((entry, wish)) = self.due_wish() else {
+            self.cluster.iter_mut().for_each(|cluster| cluster.follower.begun = None);
+            return;
+        };
+        let Some(cluster) = &mut self.cluster else { return };
+        let waits = |(begun, at): (EntryId, Instant)| begun == entry && at > now;
+        if cluster.follower.begun.is_some_and(waits) {
+            return;
+        }
+        cluster.follower.begun = Some((entry, now + PAUSE));
+        match &wish {
+            Wish::Enable(_) => tracing::info!("the cluster is to be protected: enabling"),
+            Wish::Confirm => tracing::info!("the cluster's trial is confirmed"),
+            Wish::Disable => tracing::info!("the cluster is to be in the clear: disabling"),
+        }
+        self.order_for_cluster(now, system, wish, entry);
+    }
+
+    /// What the cluster is to do and this host has not done, and the entry that says so.
+    fn due_wish(&self) -> Option<(EntryId, Wish)> {
+        let (roster, own) = self.roster()?;
+        let view = roster.view();
+        if view.member(own).is_none() {
+            // Nobody talks to it any more.
+            let is_on = self.saved.protection != Protection::Off;
+            return is_on.then_some((own, Wish::Disable));
+        }
+        let desired = view.desired.as_ref().filter(|desired| self.saved.followed != Some(desired.id))?;
+        Some((desired.id, self.wish_of(&desired.says)))
+    }
+
+    fn wish_of(&self, desired: &DesiredProtection) -> Wish {
+        let on_trial = self.saved.protection == Protection::On && self.saved.trial.is_some();
+        match (desired.on, desired.trial) {
+            (false, _) => Wish::Disable,
+            (true, None) if on_trial => Wish::Confirm,
+            // A trial of what is on already ends as it began.
+            (true, Some(trial)) if !trial.before && self.saved.protection == Protection::Off => {
+                Wish::Enable(Terms { strict: false, try_s: Some(trial.seconds) })
+            }
+            (true, _) => Wish::Enable(Terms::default()),
+        }
+    }
+}

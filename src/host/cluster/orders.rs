@@ -1,0 +1,270 @@
+//! What the operator orders becomes entries that this node signs. They are written first, and told then: a node that
+//! dies in between has said nothing, or remembers what it has said.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use zeroize::Zeroizing;
+
+use super::{Host, done};
+use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, JoinLine, Reply, TokenOrder};
+use crate::host::answer::refusal;
+use crate::host::ledger::Asker;
+use crate::identity::PrivateKey;
+use crate::roster::{
+    AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed, Roster,
+    RosterView, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
+};
+use crate::store::shared;
+use crate::types::{NodeName, UnixTime, trial};
+
+/// What is told where a host that belongs to no cluster is asked about it.
+const NO_MEMBER: &str = "this host belongs to no cluster: `hostseal init NAME` makes one, and `hostseal join TOKEN` \
+                         joins one";
+/// The most orders that wait for the one before them.
+const ORDERS_MAX: usize = 16;
+/// The longest that a token is good.
+const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The most addresses of members that a token names.
+const SEEDS_MAX: usize = 8;
+
+/// An order that is signed.
+pub(super) struct SignedOrder {
+    pub(super) entries: Vec<SignedEntry>,
+    pub(super) asker: Asker,
+    /// What is answered once it is written.
+    pub(super) reply: ClusterReply,
+}
+
+/// What an order signs, and what is answered then.
+struct Drafted {
+    statements: Vec<Statement>,
+    /// The key of an invite, which signs with this node's.
+    token: Option<PrivateKey>,
+    reply: ClusterReply,
+}
+
+impl Drafted {
+    fn new(statements: Vec<Statement>) -> Self {
+        Self { statements, token: None, reply: done() }
+    }
+}
+
+impl Host {
+    /// Takes an order about the cluster, or a question.
+    pub(in crate::host) fn handle_cluster_request(
+        &mut self,
+        now: Instant,
+        asker: Asker,
+        request: ClusterRequest,
+    ) {
+        let Some(cluster) = &mut self.cluster else {
+            let message = NO_MEMBER.to_owned();
+            return self.answer(now, asker, Reply::Error { code: ErrorCode::Cluster, message });
+        };
+        match request {
+            ClusterRequest::Status => self.ask_members(now, asker),
+            ClusterRequest::Settings => {
+                let view = self.roster().map(|(roster, _)| roster.view());
+                let settings = view.and_then(|view| view.settings.as_ref());
+                let toml = settings.map(|settings| settings.says.toml.clone()).unwrap_or_default();
+                self.answer(now, asker, Reply::Cluster(ClusterReply::Settings(toml)));
+            }
+            _ if cluster.orders.len() >= ORDERS_MAX => {
+                let message = "many orders wait already: try again".to_owned();
+                self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
+            }
+            order => cluster.orders.push_back((asker, order)),
+        }
+    }
+
+    /// Signs the next order.
+    pub(super) fn begin_order(&mut self, now: Instant) {
+        loop {
+            let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.signed.is_none()) else {
+                return;
+            };
+            let Some((asker, order)) = cluster.orders.pop_front() else { return };
+            match self.sign(order) {
+                Ok((entries, reply)) => {
+                    let signed = SignedOrder { entries, asker, reply };
+                    if let Some(cluster) = &mut self.cluster {
+                        cluster.signed = Some(signed);
+                    }
+                    return;
+                }
+                Err(error) => self.answer(now, asker, refusal(ErrorCode::Cluster, &error)),
+            }
+        }
+    }
+
+    fn sign(&mut self, order: ClusterRequest) -> anyhow::Result<(Vec<SignedEntry>, ClusterReply)> {
+        let wall = self.moment.wall;
+        let drafted = match order {
+            ClusterRequest::CreateToken(order) => {
+                let mut seed = Zeroizing::new([0; 32]);
+                (self.chance)().fill(seed.as_mut());
+                self.draft_token(&order, wall, &seed)?
+            }
+            order => self.draft(order, wall)?,
+        };
+        let (roster, _) = self.roster().context(NO_MEMBER)?;
+        let signing = &self.cluster.as_ref().context(NO_MEMBER)?.signing;
+        let keys: Vec<&PrivateKey> = [signing].into_iter().chain(&drafted.token).collect();
+        let sign = |statement| SignedEntry::sign(roster.cluster(), statement, &keys);
+        let entries = drafted.statements.into_iter().map(sign).collect::<Result<_, _>>()?;
+        Ok((entries, drafted.reply))
+    }
+
+    fn draft(&self, order: ClusterRequest, wall: UnixTime) -> anyhow::Result<Drafted> {
+        let (roster, own) = self.roster().context(NO_MEMBER)?;
+        let view = roster.view();
+        let by = self.signer()?;
+        let one = |says| Ok(Drafted::new(vec![roster.draft(by, says, wall)?]));
+        match order {
+            ClusterRequest::Enable { try_s } => one(enabled(view, try_s)?),
+            ClusterRequest::Confirm => {
+                let desired = view.desired.as_ref().filter(|desired| desired.says.trial.is_some());
+                let trial = desired.context("no trial of the cluster waits to be confirmed")?.id;
+                one(Saying::Desired(DesiredProtection { on: true, trial: None, confirms: Some(trial) }))
+            }
+            ClusterRequest::Disable => {
+                one(Saying::Desired(DesiredProtection { on: false, trial: None, confirms: None }))
+            }
+            ClusterRequest::Add(order) => one(listed(roster, own, order)?),
+            ClusterRequest::Remove { node, compromised } => {
+                let of = named(view, &node)?;
+                Ok(Drafted::new(roster.removal(by, of, compromised, wall)?))
+            }
+            ClusterRequest::Leave => Ok(Drafted::new(roster.removal(by, own, false, wall)?)),
+            ClusterRequest::Admin { node, admin } => {
+                let of = named(view, &node)?;
+                Ok(Drafted::new(roster.rights(by, of, admin, wall)?))
+            }
+            ClusterRequest::SetSettings(toml) => {
+                shared(view, own).check_settings(&toml)?;
+                one(Saying::Settings(ClusterSettings { toml }))
+            }
+            ClusterRequest::Status | ClusterRequest::Settings | ClusterRequest::CreateToken(_) => {
+                Err(anyhow!("this is no order"))
+            }
+        }
+    }
+
+    fn signer(&self) -> anyhow::Result<Signer> {
+        let signing = &self.cluster.as_ref().context(NO_MEMBER)?.signing;
+        Signer::of(signing).context("the signing key of this node is of another kind")
+    }
+
+    fn draft_token(&self, order: &TokenOrder, wall: UnixTime, seed: &[u8; 32]) -> anyhow::Result<Drafted> {
+        let (roster, own) = self.roster().context(NO_MEMBER)?;
+        let view = roster.view();
+        let ttl = Duration::from_secs(order.ttl_s);
+        ensure!(
+            !ttl.is_zero() && ttl <= TTL_MAX,
+            "a token is good for 30 days at most, and a second at least"
+        );
+        let within = order.within.iter().map(|text| {
+            AddressBlock::try_from(text.clone()).map_err(|wrong| anyhow!("--within {text}: {wrong}"))
+        });
+        let expires = wall.after(ttl);
+        let key = PrivateKey::from_seed(seed)?;
+        let invite = Invite {
+            key: Signer::of(&key).context("the key of a token is of another kind")?,
+            name: order.node.clone(),
+            line: order.node.as_ref().map_or(Ok(None), |name| taken_over(view, name))?,
+            admin: order.admin,
+            expires: Seconds::from(expires),
+            within: within.collect::<anyhow::Result<_>>()?,
+            addresses: Vec::new(),
+        };
+        let statement = roster.draft(self.signer()?, Saying::Invite(invite), wall)?;
+        let cluster = (view.cluster.clone(), roster.cluster());
+        let seeds = seeds(view, own, self.setup.config.keying.port);
+        let token = Token::new(cluster, seeds, (order.node.clone(), order.admin), expires, *seed);
+        let token_line = JoinLine(token.to_line().to_string());
+        Ok(Drafted {
+            statements: vec![statement],
+            token: Some(key),
+            reply: ClusterReply::Token { token: token_line, expires },
+        })
+    }
+}
+
+fn enabled(view: &RosterView, try_s: Option<u64>) -> anyhow::Result<Saying> {
+    let longest = trial::LONGEST.as_secs();
+    ensure!(try_s.is_none_or(|seconds| seconds <= longest), "a trial lasts a day at most");
+    let desired = view.desired.as_ref().map(|desired| &desired.says);
+    let on_trial = desired.is_some_and(|desired| desired.trial.is_some());
+    ensure!(
+        !on_trial || try_s.is_some(),
+        "a trial of the cluster runs: `hostseal confirm --cluster` keeps it"
+    );
+    let before = desired.is_some_and(DesiredProtection::lapses_to);
+    ensure!(!before || try_s.is_none(), "the cluster is to be protected already: leave out --try");
+    let trial = try_s.map(|seconds| ClusterTrial { seconds, before });
+    Ok(Saying::Desired(DesiredProtection { on: true, trial, confirms: None }))
+}
+
+/// A node that runs other software.
+fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Saying> {
+    let AddOrder { node, addresses, public_key } = order;
+    let view = roster.view();
+    if let Some(member) = view.members.iter().find(|member| member.site.name == node) {
+        bail!("there is a node {} already", member.site.name);
+    }
+    ensure!(!addresses.is_empty(), "a node has at least one address");
+    let ike = public_key.map(IkeKey::try_from).transpose().context("--public-key")?;
+    let site = Site { name: node, addresses, inside: Default::default() };
+    let mut with = shared(view, own);
+    with.nodes.push(crate::config::Node {
+        name: site.name.clone(),
+        addresses: site.addresses.clone(),
+        inside: Default::default(),
+        public_key: ike.as_ref().map(|key| key.0.clone()),
+        auth: None,
+    });
+    let settings = with.settings.clone();
+    with.check_settings(&settings)?;
+    Ok(Saying::Node(Listed { line: None, site, foreign: true, ike }))
+}
+
+/// The first entry of the node with that name.
+fn named(view: &RosterView, name: &NodeName) -> anyhow::Result<EntryId> {
+    let member = view.members.iter().find(|member| member.site.name == *name);
+    if let Some(member) = member {
+        return Ok(member.line);
+    }
+    if view.removed.iter().any(|removed| removed.site.name == *name) {
+        bail!("{name} was removed already");
+    }
+    let held_out = view.held_out.iter().find(|out| out.site.name == *name);
+    held_out.map(|out| out.line).with_context(|| {
+        let names: Vec<&str> = view.members.iter().map(|member| member.site.name.as_str()).collect();
+        format!("there is no node {name}; the nodes are {}", names.join(", "))
+    })
+}
+
+/// The node without keys that joins by a token for that name; `None` where the name is free.
+fn taken_over(view: &RosterView, name: &NodeName) -> anyhow::Result<Option<EntryId>> {
+    match view.members.iter().find(|member| member.site.name == *name) {
+        Some(member) if member.keys.is_some() => {
+            bail!(
+                "there is a node {name} already: remove it first (`hostseal remove {name}`), or choose another name"
+            )
+        }
+        Some(member) => Ok(Some(member.line)),
+        None => Ok(None),
+    }
+}
+
+/// Where members listen: this one first.
+fn seeds(view: &RosterView, own: EntryId, port: u16) -> Vec<SocketAddr> {
+    let (ours, others): (Vec<_>, Vec<_>) =
+        view.members.iter().filter(|member| member.keys.is_some()).partition(|member| member.line == own);
+    let first = |addresses: &[IpAddr]| addresses.first().copied();
+    let ours = ours.iter().flat_map(|member| member.site.addresses.clone());
+    let others = others.iter().filter_map(|member| first(&member.site.addresses));
+    ours.chain(others).take(SEEDS_MAX).map(|address| SocketAddr::new(address, port)).collect()
+}

@@ -1,0 +1,54 @@
+//! The cluster that this host is a member of: its control IKE SAs come from the engine of the pairs.
+
+use std::time::Instant;
+
+use super::Core;
+use crate::host::membership::Membership;
+use crate::ike::Engine;
+use crate::roster::{EntryId, SignedEntry};
+
+impl Core {
+    /// Talks to the other members from now on, whether pairs are protected or not.
+    pub fn take_part(&mut self, now: Instant, mut membership: Membership) {
+        membership.begin(now, &mut self.engine);
+        self.membership = Some(membership);
+    }
+
+    /// What it knows of its cluster.
+    pub fn membership(&self) -> Option<&Membership> {
+        self.membership.as_ref()
+    }
+
+    /// The same, to be asked what is new.
+    pub fn membership_mut(&mut self) -> Option<&mut Membership> {
+        self.membership.as_mut()
+    }
+
+    /// The same, for a core that follows.
+    pub fn into_membership(self) -> Option<Membership> {
+        self.membership
+    }
+
+    /// This node has signed something, and that is written.
+    pub fn handle_signed(&mut self, now: Instant, entries: &[SignedEntry]) {
+        self.with_membership(|members, engine| members.handle_signed(now, engine, entries));
+    }
+
+    /// Tells a member something that is not about rosters.
+    pub fn say_aside(&mut self, now: Instant, line: EntryId, said: Vec<u8>) {
+        self.with_membership(|members, engine| members.say_aside(now, engine, line, said));
+    }
+
+    pub(super) fn go_on_with_members(&mut self, now: Instant) {
+        let is_due = |members: &Membership| members.poll_timeout().is_some_and(|at| at <= now);
+        if self.membership.as_ref().is_some_and(is_due) {
+            self.with_membership(|members, engine| members.handle_timeout(now, engine));
+        }
+    }
+
+    pub(super) fn with_membership(&mut self, input: impl FnOnce(&mut Membership, &mut Engine)) {
+        if let Some(members) = &mut self.membership {
+            input(members, &mut self.engine);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What members say to each other of themselves when one of them is asked how the cluster stands.
+
+use serde::{Deserialize, Serialize};
+
+use super::status::Status;
+use crate::types::{NodeName, Protection, RowState, Severity, UnixTime};
+
+/// So many hosts are named that a pair is not protected with.
+const NAMED_MAX: usize = 24;
+/// The longest text in a report.
+const TEXT_MAX: usize = 64;
+
+/// What one member says to another, beside what their rosters hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberWord {
+    /// How do you stand? The answer has the same number.
+    Ask(u64),
+    /// So do I stand.
+    Report(u64, MemberReport),
+}
+
+/// How a member stands, as it says itself. It may have gone bad: nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Its version.
+    pub version: String,
+    /// Its time of day.
+    pub time: UnixTime,
+    /// What it is and was told to be.
+    pub protection: Protection,
+    /// It does not do what the cluster is to do, as its operator wants something else.
+    #[serde(default)]
+    pub overridden: bool,
+    /// How many pairs it has.
+    pub rows: u64,
+    /// How many of them are protected.
+    pub protected: u64,
+    /// The hosts with which a pair is not protected, or some of them.
+    #[serde(default)]
+    pub unprotected: Vec<NodeName>,
+    /// The fingerprint of its secret.
+    #[serde(default)]
+    pub secret_id: Option<String>,
+    /// How many critical problems it has.
+    #[serde(default)]
+    pub problems: usize,
+    /// Its files are not in force.
+    #[serde(default)]
+    pub is_stuck: bool,
+}
+
+impl MemberWord {
+    /// As it is said.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Plain data: writing it to memory has nothing to fail at.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What a member has said; `None` where it is not that, or would not look well on a terminal.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let word: Self = serde_json::from_slice(bytes).ok()?;
+        match &word {
+            MemberWord::Ask(_) => Some(word),
+            MemberWord::Report(_, report) => report.is_plain().then_some(word),
+        }
+    }
+}
+
+impl MemberReport {
+    /// What a member with this status says.
+    pub fn of(status: &Status, overridden: bool) -> Self {
+        let down = status.peers.iter().filter(|row| row.state != RowState::Protected);
+        let mut unprotected: Vec<NodeName> = down.map(|row| row.node.clone()).collect();
+        unprotected.dedup();
+        unprotected.truncate(NAMED_MAX);
+        let critical = status.problems.iter().filter(|problem| problem.severity == Severity::Critical);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            time: status.time,
+            protection: status.protection,
+            overridden,
+            rows: status.summary.peers,
+            protected: status.summary.protected,
+            unprotected,
+            secret_id: status.secret_id.clone(),
+            problems: critical.count(),
+            is_stuck: status.config_error.is_some(),
+        }
+    }
+
+    /// Whether all of it can be shown.
+    fn is_plain(&self) -> bool {
+        let shown = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+        let names = self.unprotected.iter().map(NodeName::as_str);
+        let texts = names.chain([self.version.as_str()]).chain(self.secret_id.as_deref());
+        self.unprotected.len() <= NAMED_MAX
+            && self.protected <= self.rows
+            && texts.into_iter().all(|text| text.len() <= TEXT_MAX && text.bytes().all(shown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> MemberReport {
+        MemberReport {
+            version: "0.2.0".to_owned(),
+            time: UnixTime(1_800_000_000),
+            protection: Protection::On,
+            overridden: false,
+            rows: 9,
+            protected: 8,
+            unprotected: vec!["b".parse().unwrap()],
+            secret_id: None,
+            problems: 1,
+            is_stuck: false,
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_heard_and_nothing_that_a_terminal_would_obey() {
+        for word in [MemberWord::Ask(u64::MAX), MemberWord::Report(7, report())] {
+            assert_eq!(MemberWord::from_bytes(&word.to_bytes()), Some(word));
+        }
+        let wrong = [
+            MemberReport { version: "\u{1b}[2J".to_owned(), ..report() },
+            MemberReport { secret_id: Some("x".repeat(TEXT_MAX + 1)), ..report() },
+            MemberReport { protected: 10, ..report() },
+            MemberReport { unprotected: vec!["b".parse().unwrap(); NAMED_MAX + 1], ..report() },
+        ];
+        for report in wrong {
+            assert_eq!(MemberWord::from_bytes(&MemberWord::Report(1, report).to_bytes()), None);
+        }
+        assert_eq!(MemberWord::from_bytes(b"{\"ask\":-1}"), None);
+        assert_eq!(MemberWord::from_bytes(b""), None);
+    }
+
+    /// One page of the carriage holds it, whatever the names.
+    #[test]
+    fn the_longest_report_fits_into_a_page() {
+        let name: NodeName = "n".repeat(64).parse().unwrap();
+        let text = "x".repeat(TEXT_MAX);
+        let report = MemberReport {
+            version: text.clone(),
+            secret_id: Some(text),
+            unprotected: vec![name; NAMED_MAX],
+            rows: u64::MAX,
+            ..report()
+        };
+        let octets = MemberWord::Report(u64::MAX, report).to_bytes();
+        assert!(octets.len() < crate::roster::ASIDE_MAX, "{}", octets.len());
+    }
+}
