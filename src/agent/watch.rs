@@ -69,6 +69,8 @@ impl Watch {
                     let known = self.directories.entry(watched);
                     known.or_insert(Directory { path, names: BTreeSet::new() }).names.extend(names);
                 }
+                // The host of a member needs no file.
+                Err(Errno::ENOENT) => tracing::debug!("{} is not there", path.display()),
                 Err(error) => tracing::warn!("changes in {} go unnoticed: {error}", path.display()),
             }
         }

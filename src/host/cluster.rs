@@ -26,7 +26,7 @@ use super::ledger::Asker;
 use super::membership::Membership;
 use super::system::System;
 use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply};
-use crate::identity::PrivateKey;
+use crate::identity::{PrivateKey, PublicKey};
 use crate::observe::MemberWord;
 use crate::roster::{EntryId, Roster, SignedEntry};
 use crate::store::{ClusterState, NodeKeys, SavedError};
@@ -75,10 +75,11 @@ impl ClusterPart {
 }
 
 impl Host {
-    /// What this host knows of its cluster, where it is a member of one, and its own first entry.
-    pub fn roster(&self) -> Option<(&Roster, EntryId)> {
+    /// What this host knows of its cluster, where it is a member of one; its own first entry, and the key that it proves
+    /// itself with.
+    pub fn roster(&self) -> Option<(&Roster, (EntryId, &PublicKey))> {
         let members = self.membership()?;
-        Some((members.roster(), members.own()))
+        Some((members.roster(), (members.own(), members.key())))
     }
 
     pub(super) fn membership(&self) -> Option<&Membership> {

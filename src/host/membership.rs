@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, SessionKey, TOLD_MAX, Topic};
@@ -20,6 +20,8 @@ const _: () = assert!(PAGE_MAX <= TOLD_MAX);
 
 /// With so many members each talks to each.
 const MESH_MAX: usize = 64;
+/// How long a member that is out, or that this one leaves, has to hear of it.
+const PARTING: Duration = Duration::from_secs(5);
 /// So much that members have said aside waits to be looked at.
 const ASIDES_MAX: usize = 128;
 /// The version of the mark.
@@ -49,6 +51,10 @@ pub struct Membership {
     carriage: Carriage<EntryId>,
     /// With whom a control IKE SA is kept.
     kept: BTreeMap<Pair, EntryId>,
+    /// The members as they were when the roster was looked at last, this one among them.
+    known: BTreeMap<EntryId, Member>,
+    /// Those that are talked to until they know that this is over, or until then: they are out, or this node is.
+    parting: BTreeMap<EntryId, Instant>,
     /// The machines that speak for members, as they have said so.
     machines: BTreeMap<EntryId, [u8; 16]>,
     /// The members for which two machines have spoken.
@@ -93,6 +99,8 @@ impl Membership {
             mark,
             carriage: Carriage::default(),
             kept: BTreeMap::new(),
+            known: BTreeMap::new(),
+            parting: BTreeMap::new(),
             machines: BTreeMap::new(),
             duplicates: BTreeSet::new(),
             asides: VecDeque::new(),
@@ -104,6 +112,11 @@ impl Membership {
     /// The first entry of this node.
     pub fn own(&self) -> EntryId {
         self.own
+    }
+
+    /// What this node proves itself with.
+    pub fn key(&self) -> &PublicKey {
+        self.key.public()
     }
 
     /// What it knows.
@@ -144,7 +157,8 @@ impl Membership {
     /// What control IKE SAs are made with. The others prove themselves with what the roster says of them.
     pub fn control_settings(&self) -> ControlSettings {
         let mut members: BTreeMap<IpAddr, Vec<PublicKey>> = BTreeMap::new();
-        for member in self.others() {
+        let parting = self.parting.keys().filter_map(|line| self.known.get(line));
+        for member in self.others().chain(parting) {
             let key = member.keys.as_ref().and_then(|keys| keys.ike.public_key().ok());
             for address in &member.site.addresses {
                 members.entry(*address).or_default().extend(key.clone());
@@ -159,13 +173,48 @@ impl Membership {
         for line in std::mem::take(&mut self.kept).into_values() {
             self.part(line);
         }
+        self.look(now, engine);
+    }
+
+    /// Looks at who is a member now.
+    fn look(&mut self, now: Instant, engine: &mut Engine) {
+        self.note_parting(now);
         engine.reconfigure_control(now, self.control_settings());
         self.keep(now, engine);
     }
 
+    /// Who is out and decent is told so, and who leaves tells it.
+    fn note_parting(&mut self, now: Instant) {
+        let view = self.roster.view();
+        let is_in = view.member(self.own).is_some();
+        let decent = |line: &EntryId| view.removed.iter().any(|it| it.line == *line && !it.compromised);
+        let is_over = |line: &EntryId| if is_in { decent(line) } else { view.member(*line).is_some() };
+        let over = self.kept.values().filter(|line| is_over(line) && !self.parting.contains_key(line));
+        let over: Vec<EntryId> = over.copied().collect();
+        self.parting.extend(over.into_iter().map(|line| (line, now + PARTING)));
+        for member in &view.members {
+            self.known.insert(member.line, member.clone());
+        }
+        let (own, parting) = (self.own, &self.parting);
+        let stays = |line: &EntryId| *line == own || parting.contains_key(line);
+        self.known.retain(|line, _| view.member(*line).is_some() || stays(line));
+    }
+
+    /// Those who know that it is over are talked to no more.
+    fn part_from(&mut self, now: Instant, engine: &mut Engine) {
+        let (carriage, id) = (&self.carriage, self.roster.id());
+        let before = self.parting.len();
+        self.parting.retain(|line, at| *at > now && carriage.has(*line) != Some(id));
+        if self.parting.len() < before {
+            self.look(now, engine);
+        }
+    }
+
     /// Keeps a control IKE SA with each member that this one talks to, and with nobody else.
     fn keep(&mut self, now: Instant, engine: &mut Engine) {
-        let wanted = self.neighbours();
+        let mut wanted = self.neighbours();
+        let parting = self.kept.iter().filter(|(_, line)| self.parting.contains_key(line));
+        wanted.extend(parting.map(|(pair, line)| (*pair, *line)));
         for (pair, line) in std::mem::take(&mut self.kept) {
             if wanted.get(&pair) != Some(&line) {
                 engine.end_control(now, pair);
@@ -187,7 +236,12 @@ impl Membership {
                 self.meet(now, engine, (pair, line), session, &mark);
             }
             ControlEvent::Heard => self.carriage.handle_heard(line),
-            ControlEvent::Ended => self.part(line),
+            ControlEvent::Ended => {
+                self.part(line);
+                if self.parting.remove(&line).is_some() {
+                    self.look(now, engine);
+                }
+            }
             ControlEvent::Failed { .. } => {}
         }
         self.tell(now, engine);
@@ -202,6 +256,7 @@ impl Membership {
             self.asides.truncate(ASIDES_MAX);
         }
         self.handle_merged(now, engine, &carried.merged);
+        self.part_from(now, engine);
         self.tell(now, engine);
         carried
     }
@@ -225,20 +280,20 @@ impl Membership {
     fn handle_merged(&mut self, now: Instant, engine: &mut Engine, merged: &Merged) {
         if merged.taken > 0 {
             (self.unsaved, self.changed) = (true, true);
-            engine.reconfigure_control(now, self.control_settings());
-            self.keep(now, engine);
+            self.look(now, engine);
         }
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant, engine: &mut Engine) {
         self.carriage.handle_timeout(now, &self.roster);
+        self.part_from(now, engine);
         self.tell(now, engine);
     }
 
     /// When [`Membership::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.carriage.poll_timeout(&self.roster)
+        self.carriage.poll_timeout(&self.roster).into_iter().chain(self.parting.values().copied()).min()
     }
 
     /// A proven peer says which machine it is. While one speaks for a member, no other takes its place.
@@ -314,4 +369,4 @@ fn pair(own: &Member, other: &Member) -> Option<Pair> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

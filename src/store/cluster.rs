@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::private_file::{self, PrivateFileError};
 use super::saved::{SavedError, replace};
 use crate::config::{Config, ConfigError, Floating, Node, SharedConfig};
-use crate::identity::{CryptoFailed, PrivateKey};
+use crate::identity::{CryptoFailed, PrivateKey, PublicKey};
 use crate::roster::{EntryId, Member, Merged, NotTaken, Roster, RosterView, SignedEntry, Signer, Site};
 use crate::types::Inside;
 
@@ -86,18 +86,25 @@ impl ClusterState {
     /// # Errors
     /// See [`member_config`].
     pub fn config(&self, local: &str, name: &str) -> Result<Config, ConfigError> {
-        member_config(&self.roster, self.own, local, name)
+        member_config(&self.roster, (self.own, self.keys.ike.public()), local, name)
     }
 }
 
-/// The configuration of the node with the first entry `own`. Its own file says `local`, and is called `name`. One that is
-/// no member, or not any more, has nobody to talk to.
+/// The configuration of the node with the first entry `own`, which proves itself with `key`. Its own file says `local`, and
+/// is called `name`. One that is no member, or not any more, has nobody to talk to.
 ///
 /// # Errors
 /// Its file says what the roster says, or one of both does not say what it must.
-pub fn member_config(roster: &Roster, own: EntryId, local: &str, name: &str) -> Result<Config, ConfigError> {
-    let (shared, site) = (shared(roster.view(), own), own_site(roster.view(), own));
+pub fn member_config(
+    roster: &Roster,
+    (own, key): (EntryId, &PublicKey),
+    local: &str,
+    name: &str,
+) -> Result<Config, ConfigError> {
+    let (mut shared, site) = (shared(roster.view(), own), own_site(roster.view(), own));
     let site = site.ok_or_else(|| ConfigError::Cluster("the roster does not name this node".into()))?;
+    let this = shared.nodes.iter_mut().filter(|node| node.name == site.name);
+    this.for_each(|node| node.public_key = Some(key.clone()));
     shared.of_node(local, name, &site.name, &ClusterFiles::of(Path::new("")).ike_key())
 }
 

@@ -53,7 +53,7 @@ impl Host {
 
     /// What the cluster is to do and this host has not done, and the entry that says so.
     fn due_wish(&self) -> Option<(EntryId, Wish)> {
-        let (roster, own) = self.roster()?;
+        let (roster, (own, _)) = self.roster()?;
         let view = roster.view();
         if view.member(own).is_none() {
             // Nobody talks to it any more.

@@ -118,7 +118,7 @@ impl Host {
     }
 
     fn draft(&self, order: ClusterRequest, wall: UnixTime) -> anyhow::Result<Drafted> {
-        let (roster, own) = self.roster().context(NO_MEMBER)?;
+        let (roster, (own, _)) = self.roster().context(NO_MEMBER)?;
         let view = roster.view();
         let by = self.signer()?;
         let one = |says| Ok(Drafted::new(vec![roster.draft(by, says, wall)?]));
@@ -158,7 +158,7 @@ impl Host {
     }
 
     fn draft_token(&self, order: &TokenOrder, wall: UnixTime, seed: &[u8; 32]) -> anyhow::Result<Drafted> {
-        let (roster, own) = self.roster().context(NO_MEMBER)?;
+        let (roster, (own, _)) = self.roster().context(NO_MEMBER)?;
         let view = roster.view();
         let ttl = Duration::from_secs(order.ttl_s);
         ensure!(

@@ -31,11 +31,15 @@ impl Entropy for Dice {
 
 /// The keys of member `at`: the one that signs, and the one for IKE.
 fn keys(at: usize) -> [PrivateKey; 2] {
+    seeds(at).map(|seed| PrivateKey::from_seed(&seed).unwrap())
+}
+
+pub(in crate::host) fn seeds(at: usize) -> [[u8; 32]; 2] {
     let at = u8::try_from(at).unwrap();
-    [[1, at], [2, at]].map(|[kind, at]| {
+    [1, 2].map(|kind| {
         let mut seed = [kind; 32];
         seed[0] = at;
-        PrivateKey::from_seed(&seed).unwrap()
+        seed
     })
 }
 
@@ -64,7 +68,7 @@ fn said(roster: &Roster, at: usize, says: Saying) -> SignedEntry {
 }
 
 /// The roster of a cluster of so many, and their first entries.
-fn cluster(count: usize) -> (Roster, Vec<EntryId>) {
+pub(in crate::host) fn cluster(count: usize) -> (Roster, Vec<EntryId>) {
     let [signing, ike] = keys(0);
     let recovery = PrivateKey::from_seed(&[99; 32]).unwrap();
     let by = Signer::of(&signing).unwrap();

@@ -106,6 +106,9 @@ impl World {
 
     /// What they say of this host.
     pub(super) fn setup(&self, at: usize) -> Setup {
+        if let Some(setup) = self.member_setup(at) {
+            return setup;
+        }
         let config = self.config(at);
         let node = config.node_named(name(at).as_str()).expect("it is listed").clone();
         Setup { config, node }
@@ -113,6 +116,9 @@ impl World {
 
     /// What it proves itself with.
     pub(super) fn secrets(&self, at: usize) -> Secrets {
+        if let Some(secrets) = self.member_secrets(at) {
+            return secrets;
+        }
         let File { secret, previous, .. } = &self.hosts[at].file;
         Secrets::new(Some(Secret::new(*secret)), previous.map(Secret::new), Credentials::default())
     }

@@ -16,6 +16,7 @@ mod kernel;
 mod lasting;
 mod lives;
 mod log;
+mod members;
 mod nat;
 mod net;
 mod pace;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
+use tempfile::TempDir;
 
 use super::disk::Disk;
 use super::files::{File, Place};
@@ -108,6 +109,8 @@ pub(super) struct World {
     pub(super) imposter: Option<Imposter>,
     /// An address that moves between hosts.
     pub(super) vip: Option<Vip>,
+    /// Where hosts have the keys of members, if they are any.
+    pub(super) keys: Option<TempDir>,
     timers: Timers<usize>,
     /// When kernels remove a policy by themselves.
     expiries: Timers<usize>,
@@ -165,6 +168,7 @@ impl World {
             net: Net::new(weather),
             imposter: None,
             vip: None,
+            keys: None,
             timers: Timers::default(),
             expiries: Timers::default(),
             tally: BTreeMap::new(),
@@ -250,9 +254,11 @@ impl World {
         let chance = move || Box::new(Seeded(StdRng::seed_from_u64(rng.random()))) as _;
         let (setup, moment) = (self.setup(at), self.moment());
         let secrets = self.source(at).read(&setup).expect("it says what it has");
+        let member = self.member_start(at);
         let host = &mut self.hosts[at];
         let saved = host.disk.saved.clone();
-        let start = Start { setup, secrets, saved, trouble: None, withheld: None, cluster: None };
+        let cluster = member;
+        let start = Start { setup, secrets, saved, trouble: None, withheld: None, cluster };
         host.agent = Some(Agent::new(moment, host.boot(moment.uptime).id, start, Box::new(chance)));
         self.on(at, |agent, _, kernel| agent.start(moment, kernel).expect("a kernel can be read"));
     }

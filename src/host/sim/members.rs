@@ -1,0 +1,368 @@
+//! Clusters that have a roster: whole hosts with their control IKE SAs, what their operators order on any of them, and what
+//! becomes of it on the others.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::cluster::{MILLISECOND, SECOND};
+use super::net::Weather;
+use super::world::World;
+use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply, Request, TokenOrder};
+use crate::host::ClusterStart;
+use crate::host::membership::tests::{cluster, seeds};
+use crate::host::setup::{Secrets, Setup};
+use crate::observe::cluster::{ClusterStatus, DesiredState, MemberRow, MemberTrouble};
+use crate::roster::{EntryId, Roster};
+use crate::store::{ClusterFiles, ClusterState, NodeKeys, credentials, member_config};
+use crate::types::{Protection, RowState};
+
+/// An Ed25519 key by its seed (RFC 8410 section 7).
+fn pem(seed: [u8; 32]) -> String {
+    let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    der.extend(seed);
+    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der))
+}
+
+impl World {
+    /// Hosts that are members of one cluster. The first one is its admin, and agents run.
+    fn of_members(hosts: usize, seed: u64, weather: Weather) -> Self {
+        let mut world = Self::new(hosts, seed, weather);
+        let (roster, _) = cluster(hosts);
+        let entries: Vec<Vec<u8>> = roster.in_order().map(|entry| entry.octets().to_vec()).collect();
+        let keys = tempfile::tempdir().unwrap();
+        for at in 0..hosts {
+            let directory = keys.path().join(format!("{at}/cluster"));
+            fs::create_dir_all(&directory).unwrap();
+            for (file, seed) in ["signing.key", "ike.key"].into_iter().zip(seeds(at)) {
+                let file = directory.join(file);
+                fs::write(&file, pem(seed)).unwrap();
+                fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            }
+            world.hosts[at].disk.roster.clone_from(&entries);
+        }
+        world.keys = Some(keys);
+        (0..hosts).for_each(|at| world.start(at));
+        world
+    }
+
+    fn state_dir(&self, at: usize) -> Option<PathBuf> {
+        Some(self.keys.as_ref()?.path().join(at.to_string()))
+    }
+
+    fn node_keys(&self, at: usize) -> Option<NodeKeys> {
+        Some(ClusterFiles::of(&self.state_dir(at)?).load_keys().expect("they are there"))
+    }
+
+    /// What a member has on its disk.
+    fn kept(&self, at: usize) -> Option<ClusterState> {
+        let keys = self.node_keys(at)?;
+        let entries = &self.hosts[at].disk.roster;
+        let mut roster = Roster::found(&entries[0]).expect("it founds a cluster");
+        roster.merge(entries[1..].iter().map(Vec::as_slice));
+        let signer = crate::roster::Signer::of(&keys.signing).expect("it is of that kind");
+        let own = roster.line_of(&signer).expect("it has joined");
+        Some(ClusterState { roster, own, keys })
+    }
+
+    pub(super) fn member_start(&self, at: usize) -> Option<ClusterStart> {
+        let ids = [at as u8; 16];
+        Some(ClusterStart { state: self.kept(at)?, machine: ids, boot: ids })
+    }
+
+    pub(super) fn member_setup(&self, at: usize) -> Option<Setup> {
+        let local = format!("state_dir = {:?}\n", self.state_dir(at)?.display().to_string());
+        let running = self.hosts[at].agent.as_ref().and_then(|agent| agent.roster());
+        let config = match running {
+            Some((roster, own)) => member_config(roster, own, &local, "file"),
+            None => self.kept(at)?.config(&local, "file"),
+        };
+        let config = config.expect("it is a configuration");
+        let node = config.node_named(config.node.as_ref()?.as_str())?.clone();
+        Some(Setup { config, node })
+    }
+
+    pub(super) fn member_secrets(&self, at: usize) -> Option<Secrets> {
+        let Setup { config, node } = self.member_setup(at)?;
+        let credentials = credentials::load(&config, &node).expect("its key is there");
+        Some(Secrets::new(None, None, credentials))
+    }
+
+    /// Orders something about the cluster on a host, and waits for the answer.
+    fn order(&mut self, at: usize, request: ClusterRequest) -> Result<ClusterReply, String> {
+        let asker = self.ask(at, Request::Cluster(request));
+        let told = move |world: &World| world.hosts[at].replies.iter().any(|(to, ..)| *to == asker);
+        assert!(self.run_until(10 * SECOND, told));
+        let reply = self.hosts[at].replies.iter().find(|(to, ..)| *to == asker).map(|(_, reply, _)| reply);
+        match reply {
+            Some(Reply::Cluster(reply)) => Ok(reply.clone()),
+            Some(Reply::Error { code: ErrorCode::Cluster, message }) => Err(message.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn cluster_status(&mut self, at: usize) -> ClusterStatus {
+        match self.order(at, ClusterRequest::Status) {
+            Ok(ClusterReply::Status(status)) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn line(&self, at: usize) -> EntryId {
+        self.kept(at).expect("it is a member").own
+    }
+
+    fn is_one_roster(&self) -> bool {
+        let id = |at: usize| self.hosts[at].agent.as_ref().and_then(|agent| Some(agent.roster()?.0.id()));
+        (0..self.hosts.len()).all(|at| id(at) == id(0))
+    }
+
+    fn all_are(&self, protection: Protection) -> bool {
+        self.hosts.iter().filter_map(|host| host.agent.as_ref()).all(|agent| agent.protection == protection)
+    }
+
+    /// All members talk to all others.
+    fn all_talk(&self) -> bool {
+        let others = self.hosts.len() - 1;
+        let reached = |host: &super::world::Host| {
+            host.core().and_then(|core| Some(core.membership()?.reached().count()))
+        };
+        self.hosts.iter().all(|host| host.agent.is_none() || reached(host) == Some(others))
+    }
+}
+
+/// Members that talk to each other.
+fn talking(hosts: usize, seed: u64) -> World {
+    let mut world = World::of_members(hosts, seed, Weather::FAIR);
+    assert!(world.run_until(10 * SECOND, World::all_talk));
+    world
+}
+
+/// The same, protected by one order.
+fn protected(hosts: usize, seed: u64) -> World {
+    let mut world = talking(hosts, seed);
+    world.order(seed as usize % hosts, ClusterRequest::Enable { try_s: None }).unwrap();
+    assert!(world.run_until(20 * SECOND, World::all_protected));
+    world.run(3 * SECOND, None);
+    world
+}
+
+fn row(status: &ClusterStatus, at: usize) -> &MemberRow {
+    status.nodes.iter().find(|row| row.name.as_str() == format!("n{at}")).unwrap()
+}
+
+#[test]
+fn one_order_on_any_node_protects_all_and_one_of_an_admin_opens_all_without_a_loss() {
+    for seed in 0..4 {
+        let mut world = talking(5, seed);
+        let ways = world.ways();
+        let any = seed as usize % 5;
+        assert_eq!(world.cluster_status(any).desired, DesiredState::Unset);
+        world.order(any, ClusterRequest::Enable { try_s: None }).unwrap();
+        world.run(5 * SECOND, Some((20 * MILLISECOND, &ways)));
+        assert!(world.run_until(20 * SECOND, World::all_protected) && world.is_one_roster());
+        world.run(3 * SECOND, Some((20 * MILLISECOND, &ways)));
+        let (lost, clear) = (world.total().lost, world.total().clear);
+        assert_eq!(lost, 0, "{seed}");
+        world.run(3 * SECOND, Some((20 * MILLISECOND, &ways)));
+        assert_eq!(world.total().clear, clear);
+        let status = world.cluster_status(any);
+        assert_eq!(
+            (status.desired, status.consistent, status.is_healthy()),
+            (DesiredState::On, true, true),
+            "{status:?}"
+        );
+        assert_eq!((status.summary.nodes, status.summary.answering), (5, 5));
+        assert_eq!((status.summary.rows, status.summary.protected), (20, 20));
+        let refused = world.order(1 + seed as usize % 4, ClusterRequest::Disable).unwrap_err();
+        assert!(refused.contains("the admins are n0"), "{refused}");
+        world.order(0, ClusterRequest::Disable).unwrap();
+        world.run(5 * SECOND, Some((20 * MILLISECOND, &ways)));
+        assert!(world.run_until(20 * SECOND, |world| world.all_are(Protection::Off)));
+        world.run(SECOND, Some((20 * MILLISECOND, &ways)));
+        assert_eq!((world.total().lost, world.total().leaked), (0, 0), "{seed}");
+        assert!(world.hosts.iter().all(|host| host.kernel.state.sas.is_empty()));
+        // And again.
+        world.order(2, ClusterRequest::Enable { try_s: None }).unwrap();
+        world.run(5 * SECOND, Some((20 * MILLISECOND, &ways)));
+        assert!(world.run_until(20 * SECOND, World::all_protected));
+        assert_eq!(world.total().lost, 0, "{seed}");
+    }
+}
+
+#[test]
+fn who_was_away_catches_up_by_itself_and_is_closed_until_then() {
+    for seed in 0..4 {
+        let mut world = talking(4, seed);
+        world.kill(3);
+        world.order(1, ClusterRequest::Enable { try_s: None }).unwrap();
+        world.run(5 * SECOND, None);
+        assert_eq!(row(&world.cluster_status(1), 3).reason_code, Some(MemberTrouble::NoAnswer));
+        world.start(3);
+        assert!(world.run_until(60 * SECOND, World::all_protected), "{seed}");
+        world.run(3 * SECOND, None);
+        // It is off while all others are told to open.
+        world.kill(2);
+        world.order(0, ClusterRequest::Disable).unwrap();
+        world.run(20 * SECOND, None);
+        world.reboot(2);
+        world.guard(2);
+        world.start(2);
+        world.run_until(SECOND / 10, |_| false);
+        let clear = world.total().clear;
+        world.send_data(2, 0);
+        world.run(10 * MILLISECOND, None);
+        assert_eq!(world.total().clear, clear, "it does not know yet");
+        assert!(world.run_until(120 * SECOND, |world| world.all_are(Protection::Off)), "{seed}");
+        assert!(world.hosts.iter().all(|host| host.disk.saved.protection == Protection::Off));
+    }
+}
+
+#[test]
+fn a_trial_of_the_cluster_goes_back_everywhere_also_where_its_node_is_dead_and_stays_where_it_is_confirmed() {
+    for seed in 0..4 {
+        let mut world = talking(4, seed);
+        world.order(1, ClusterRequest::Enable { try_s: Some(10) }).unwrap();
+        assert!(world.run_until(8 * SECOND, World::all_protected));
+        assert!(world.cluster_status(2).try_ends_in_s.is_some_and(|left| left <= 10));
+        let confirms = seed % 2 == 1;
+        if confirms {
+            world.order(3, ClusterRequest::Confirm).unwrap();
+        } else {
+            world.kill(1);
+        }
+        world.run(40 * SECOND, None);
+        let wanted = if confirms { Protection::On } else { Protection::Off };
+        assert!(world.all_are(wanted), "{seed}");
+        let status = world.cluster_status(2);
+        let desired = if confirms { DesiredState::On } else { DesiredState::Off };
+        assert_eq!((status.desired, status.try_ends_in_s), (desired, None));
+        assert!(row(&status, 3).reason_code.is_none(), "{status:?}");
+        let again = world.order(2, ClusterRequest::Confirm);
+        assert!(again.is_err() || !confirms);
+    }
+}
+
+#[test]
+fn what_an_operator_wants_on_one_host_counts_there_and_is_shown_until_the_cluster_is_to_do_something_else() {
+    let mut world = protected(3, 1);
+    world.ask(2, Request::Disable);
+    world.run(5 * SECOND, None);
+    let status = world.cluster_status(0);
+    let overridden = row(&status, 2);
+    assert_eq!(
+        (overridden.local, overridden.reason_code),
+        (Some(Protection::Off), Some(MemberTrouble::Overridden))
+    );
+    assert!(!status.is_healthy());
+    world.stop(2);
+    world.start(2);
+    world.run(20 * SECOND, None);
+    assert!(!world.hosts[2].is_at_work(), "it lasts");
+    world.order(0, ClusterRequest::Enable { try_s: None }).unwrap();
+    assert!(world.run_until(60 * SECOND, World::all_protected));
+    assert!(world.run_until(10 * SECOND, |world| world.is_one_roster()));
+    assert!(world.cluster_status(2).is_healthy());
+}
+
+#[test]
+fn a_removed_node_goes_to_the_clear_without_a_loss_and_the_others_do_not_notice() {
+    for seed in 0..4 {
+        let mut world = protected(4, seed);
+        let ways = world.ways();
+        let node = "n3".parse().unwrap();
+        world.order(0, ClusterRequest::Remove { node, compromised: false }).unwrap();
+        world.run(2 * SECOND, Some((20 * MILLISECOND, &ways)));
+        let left = |world: &World, at: usize| {
+            let pair = world.pair(at, 3);
+            world.hosts[at].kernel.state.sas.values().filter(|sa| sa.is_between(pair)).count()
+        };
+        assert!(world.run_until(10 * SECOND, |world| (0..3).all(|at| left(world, at) == 0)), "{seed}");
+        assert!(world.run_until(20 * SECOND, |world| !world.hosts[3].is_at_work()));
+        world.run(SECOND, Some((20 * MILLISECOND, &ways)));
+        assert_eq!((world.total().lost, world.total().leaked), (0, 0), "{seed}");
+        let among = [(0, 1), (1, 2), (2, 0)];
+        assert!(among.iter().all(|(from, to)| world.state(*from, *to) == RowState::Protected));
+        let status = world.cluster_status(1);
+        assert!(status.is_healthy() && status.nodes.len() == 3, "{status:?}");
+        assert_eq!(world.cluster_status(3).node, None);
+        // It cannot come back.
+        world.stop(3);
+        world.start(3);
+        world.run(60 * SECOND, None);
+        assert!((0..3).all(|at| left(&world, at) == 0));
+    }
+}
+
+#[test]
+fn settings_are_the_same_everywhere_and_wrong_ones_change_nothing() {
+    let mut world = protected(3, 0);
+    let settings = "[keying]\nrekey_after = \"2h\"\n";
+    let refused = world.order(0, ClusterRequest::SetSettings("[keying]\nrekey_after = \"2\"\n".to_owned()));
+    assert!(refused.unwrap_err().contains("rekey_after"));
+    assert!(world.order(1, ClusterRequest::SetSettings(settings.to_owned())).unwrap_err().contains("admin"));
+    world.order(0, ClusterRequest::SetSettings(settings.to_owned())).unwrap();
+    let hours = |world: &World| {
+        let of = |host: &super::world::Host| host.agent.as_ref().unwrap().setup().config.keying.rekey_after;
+        world.hosts.iter().all(|host| of(host) == Duration::from_secs(7200))
+    };
+    assert!(world.run_until(5 * SECOND, hours));
+    assert_eq!(world.order(2, ClusterRequest::Settings), Ok(ClusterReply::Settings(settings.to_owned())));
+    assert!(world.all_protected() && world.cluster_status(2).is_healthy());
+}
+
+#[test]
+fn an_order_is_on_the_disk_before_anybody_hears_of_it() {
+    let mut world = talking(3, 0);
+    world.hosts[1].disk.delay = 2 * SECOND;
+    let asker = world.ask(1, Request::Cluster(ClusterRequest::Enable { try_s: None }));
+    world.run(SECOND, None);
+    assert!(world.all_are(Protection::Off) && world.hosts[1].replies.iter().all(|(to, ..)| *to != asker));
+    world.kill(1);
+    world.start(1);
+    world.run(30 * SECOND, None);
+    assert!(
+        world.all_are(Protection::Off) && world.is_one_roster(),
+        "it was not written, so it was not said"
+    );
+}
+
+#[test]
+fn tokens_are_made_by_admins_for_names_that_are_free() {
+    let mut world = talking(3, 0);
+    let order = |node: Option<&str>| TokenOrder {
+        node: node.map(|name| name.parse().unwrap()),
+        admin: false,
+        ttl_s: 3600,
+        within: Vec::new(),
+    };
+    let Ok(ClusterReply::Token { token, .. }) =
+        world.order(0, ClusterRequest::CreateToken(order(Some("new"))))
+    else {
+        panic!("no token")
+    };
+    let token = crate::roster::Token::from_line(&token.0).unwrap();
+    assert_eq!((token.cluster.as_str(), token.name.unwrap().as_str()), ("prod", "new"));
+    assert_eq!(token.seeds[0].ip(), world.hosts[0].address);
+    let refused =
+        |world: &mut World, at, node| world.order(at, ClusterRequest::CreateToken(order(node))).unwrap_err();
+    assert!(refused(&mut world, 0, Some("n1")).contains("there is a node n1 already"));
+    assert!(refused(&mut world, 1, None).contains("only an admin"));
+    let within = TokenOrder { within: vec!["10.0.0.0/33".to_owned()], ..order(None) };
+    assert!(world.order(0, ClusterRequest::CreateToken(within)).unwrap_err().contains("10.0.0.0/33"));
+}
+
+#[test]
+fn a_node_that_is_no_member_any_more_says_so() {
+    let mut world = talking(3, 2);
+    let own = world.line(2);
+    world.order(2, ClusterRequest::Leave).unwrap();
+    assert!(world.run_until(5 * SECOND, World::is_one_roster));
+    assert!(world.hosts[0].agent.as_ref().unwrap().roster().unwrap().0.view().member(own).is_none());
+    let status = world.cluster_status(2);
+    assert!(!status.is_healthy() && status.problems[0].message.contains("was removed"), "{status:?}");
+    assert!(world.order(2, ClusterRequest::Enable { try_s: None }).unwrap_err().contains("no member"));
+}

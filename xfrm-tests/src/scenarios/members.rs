@@ -1,0 +1,217 @@
+//! Clusters with a roster: one command on one node, nodes that join and go, and what becomes of the packets.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{Traffic, await_sealed, ensure_nothing_of_ours, ensure_only_esp};
+use crate::lab::agent::{Outcome, hostseal, hostseal_all, kill_agent, status_until};
+use crate::lab::{Host, Lab, until};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("members::one_command_on_any_node_protects_five_hosts", 5, one_command_on_any_node),
+    Test::new("members::a_node_that_joins_is_protected_by_itself", 4, a_node_joins),
+    Test::new("members::admins_open_the_cluster_and_nobody_else", 3, admins_open_the_cluster),
+    Test::new("members::a_trial_goes_back_with_its_node_dead", 3, a_trial_goes_back),
+    Test::new("members::a_removed_node_is_gone_and_stays_out", 4, a_removed_node),
+    Test::new("members::who_was_rebooted_meanwhile_catches_up", 3, who_was_rebooted),
+    Test::new("members::a_token_is_good_once", 4, a_token_is_good_once),
+    Test::new("members::settings_come_to_all", 3, settings_come_to_all),
+];
+
+/// How long anything of this takes at most, on a busy machine.
+const LONG: Duration = Duration::from_secs(40);
+
+/// Founds a cluster on the first host, and has the others join.
+fn found(hosts: &[Host]) -> Result<()> {
+    let [first, others @ ..] = hosts else { return Ok(()) };
+    let founded = hostseal(first, &format!("init lab {}", addresses(first)))?.expect_code(0)?;
+    ensure!(founded.stdout.contains("hostseal-recovery"), "{}", founded.stdout);
+    others.iter().try_for_each(|host| join(first, host).map(drop))
+}
+
+fn addresses(host: &Host) -> String {
+    format!("--node {} --address {} --address {}", host.name(), host.v4(), host.v6())
+}
+
+/// A new token, as the command prints it.
+fn token(admin: &Host, arguments: &str) -> Result<String> {
+    let made = hostseal(admin, &format!("token create {arguments}"))?.expect_code(0)?;
+    let line = made.stdout.lines().next().context("nothing was printed")?;
+    Ok(line.strip_prefix("hostseal join ").with_context(|| line.to_owned())?.to_owned())
+}
+
+fn join(admin: &Host, host: &Host) -> Result<Outcome> {
+    let token = token(admin, host.name())?;
+    hostseal(host, &format!("join {token} {}", addresses(host)))?.expect_code(0)
+}
+
+fn cluster_status(host: &Host) -> Result<Value> {
+    let outcome = hostseal(host, "status --cluster --json")?;
+    ensure!(matches!(outcome.code, 0 | 3), "{outcome:?}");
+    outcome.json()
+}
+
+/// Waits until all nodes of the cluster, as `host` sees it, answer and stand so.
+fn await_cluster(host: &Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    until(&format!("{} sees that {what}", host.name()), LONG, || {
+        let status = cluster_status(host)?;
+        ensure!(wanted(&status), "{status:#}");
+        Ok::<_, anyhow::Error>(status)
+    })
+}
+
+fn is_protected(status: &Value, nodes: usize) -> bool {
+    let summary = &status["summary"];
+    let rows = 2 * nodes * (nodes - 1);
+    status["consistent"] == true && summary["answering"] == nodes && summary["protected"] == rows
+}
+
+fn one_command_on_any_node(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, _, d, _] = lab.all();
+    let traffic = Traffic::start(&a, &b, 1000)?;
+    let started = Instant::now();
+    hostseal(&d, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    println!("20 pairs of 5 hosts after {:?}", started.elapsed());
+    let status = await_cluster(&b, "all is protected", |status| is_protected(status, 5))?;
+    ensure!(status["desired"] == "on", "{status:#}");
+    lab.hosts().iter().try_for_each(await_sealed)?;
+    let (captures, sealed) = (lab.capture_all()?, std::time::SystemTime::now());
+    std::thread::sleep(Duration::from_secs(1));
+    ensure_only_esp(captures, sealed)?;
+    traffic.ensure_complete()?;
+    hostseal(&b, "status --cluster")?.expect_code(0)?;
+    // It lasts.
+    kill_agent(&a)?;
+    hostseal(&a, "enable --timeout 50s")?.expect_code(0)?;
+    await_cluster(&a, "all is protected", |status| is_protected(status, 5)).map(drop)
+}
+
+fn a_node_joins(lab: &mut Lab) -> Result<()> {
+    let (hosts, new) = (&lab.hosts()[..3], &lab.hosts()[3]);
+    found(hosts)?;
+    hostseal(&hosts[1], "enable --cluster --timeout 50s")?.expect_code(0)?;
+    let traffic = Traffic::start(&hosts[0], &hosts[1], 500)?;
+    let started = Instant::now();
+    // Another member than the one that made the token may let it in.
+    join(&hosts[0], new)?;
+    status_until(new, "every pair is protected", LONG, |status| status.all_protected())?;
+    println!("protected with 3 others after {:?}", started.elapsed());
+    await_cluster(&hosts[2], "all is protected", |status| is_protected(status, 4))?;
+    traffic.ensure_complete()
+}
+
+fn admins_open_the_cluster(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c] = lab.all();
+    hostseal(&c, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    let refused = hostseal(&b, "disable --cluster")?.expect_code(1)?;
+    ensure!(refused.stderr.contains("the admins are") && refused.stderr.contains(a.name()), "{refused:?}");
+    let traffic = Traffic::start(&a, &b, 500)?;
+    hostseal(&a, "admin add b")?.expect_code(0)?;
+    until("b is an admin and opens all", LONG, || hostseal(&b, "disable --cluster --timeout 50s")?.expect_code(0))?;
+    for host in lab.hosts() {
+        status_until(host, "protection is off", LONG, |status| status.at("/protection") == "off")?;
+        until("nothing is left", LONG, || ensure_nothing_of_ours(host))?;
+    }
+    traffic.ensure_complete()
+}
+
+fn a_trial_goes_back(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c] = lab.all();
+    hostseal(&b, "enable --cluster --try 10s --timeout 50s")?.expect_code(0)?;
+    kill_agent(&b)?;
+    for host in [&a, &c] {
+        status_until(host, "protection is off", LONG, |status| status.at("/protection") == "off")?;
+    }
+    // It confirms what was not.
+    ensure!(hostseal(&a, "confirm --cluster")?.code != 0);
+    Ok(())
+}
+
+fn a_removed_node(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c, d] = lab.all();
+    hostseal(&c, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    let to_gone = Traffic::start(&c, &d, 500)?;
+    hostseal(&a, &format!("remove {}", d.name()))?.expect_code(0)?;
+    let started = Instant::now();
+    for host in [&a, &b, &c] {
+        until("no SA is left with it", LONG, || {
+            let states = host.run("ip xfrm state")?;
+            let gone = [d.v4().to_string(), d.v6().to_string()];
+            ensure!(!gone.iter().any(|address| states.contains(&format!("src {address} "))), "{states}");
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    println!("no SA is left with it after {:?}", started.elapsed());
+    status_until(&d, "protection is off", LONG, |status| status.at("/protection") == "off")?;
+    to_gone.ensure_complete()?;
+    traffic.ensure_complete()?;
+    await_cluster(&b, "three are protected", |status| is_protected(status, 3))?;
+    let own = hostseal(&d, "status --cluster")?.expect_code(3)?;
+    ensure!(own.stdout.contains("was removed"), "{}", own.stdout);
+    // Its keys are worth nothing any more; with a new token it is a new node.
+    kill_agent(&d)?;
+    hostseal(&d, "enable --no-wait")?;
+    await_cluster(&b, "three are protected", |status| is_protected(status, 3)).map(drop)
+}
+
+fn who_was_rebooted(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c] = lab.all();
+    hostseal(&a, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    lab.hosts().iter().try_for_each(await_sealed)?;
+    kill_agent(&c)?;
+    hostseal(&a, "disable --cluster --timeout 50s")?;
+    let c = lab.reboot(&c)?;
+    hostseal(&c, "guard")?.expect_code(0)?;
+    c.network_up()?;
+    ensure!(c.ping(&b, crate::lab::Family::V4, 1)? == 0, "it is closed until it hears that all are open");
+    hostseal(&c, "enable --no-wait")?;
+    status_until(&c, "protection is off", LONG, |status| status.at("/protection") == "off").map(drop)
+}
+
+fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
+    let [a, b, c, d] = lab.all();
+    found(&[a.clone(), b.clone()])?;
+    let once = token(&a, "")?;
+    hostseal(&c, &format!("join {once} {}", addresses(&c)))?.expect_code(0)?;
+    let refused = hostseal(&d, &format!("join {once} {}", addresses(&d)))?.expect_code(1)?;
+    ensure!(refused.stderr.contains("used"), "{refused:?}");
+    let short = token(&a, "--ttl 1s")?;
+    std::thread::sleep(Duration::from_secs(2));
+    let refused = hostseal(&d, &format!("join {short} {}", addresses(&d)))?.expect_code(1)?;
+    ensure!(refused.stderr.contains("expired"), "{refused:?}");
+    let other = token(&a, "other")?;
+    let refused = hostseal(&d, &format!("join {other} {}", addresses(&d)))?;
+    ensure!(refused.code != 0 && refused.stderr.contains("other"), "{refused:?}");
+    let altered = format!("{}x", token(&a, "")?);
+    hostseal(&d, &format!("join {altered} {}", addresses(&d)))?.expect_code(2)?;
+    join(&b, &d).err().context("b is no admin")?;
+    join(&a, &d).map(drop)
+}
+
+fn settings_come_to_all(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, _] = lab.all();
+    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    hostseal(&a, "settings set esp.key_bits=128")?.expect_code(0)?;
+    for host in lab.hosts() {
+        until("all SAs have 128 bits", LONG, || {
+            let states = host.run("ip xfrm state")?;
+            let keys = states.lines().filter(|line| line.contains("rfc4106"));
+            let lengths: Vec<usize> = keys.filter_map(|line| Some(line.split_whitespace().nth(2)?.len())).collect();
+            ensure!(!lengths.is_empty() && lengths.iter().all(|length| *length == 2 + 2 * 20), "{states}");
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    let shown = hostseal_all(lab.hosts(), "settings")?;
+    ensure!(shown.iter().all(|outcome| outcome.stdout.contains("key_bits = 128")), "{shown:?}");
+    hostseal(&a, "settings set esp.key_bits=127")?.expect_code(2).or_else(|_| hostseal(&a, "settings set esp.key_bits=127")?.expect_code(1)).map(drop)
+}
