@@ -101,6 +101,13 @@ pub struct MemberRow {
     pub rows: Option<u64>,
     /// How many of them are protected, as it says.
     pub protected: Option<u64>,
+    /// How many of them are not protected and may be soon, without anybody doing anything: neither has something failed
+    /// that somebody must mend, nor do they wait for a host that is not there. `None` where that is not known.
+    #[serde(default)]
+    pub under_way: Option<u64>,
+    /// How many of them wait for a host that is not there: never sealed, and no answer. `None` where that is not known.
+    #[serde(default)]
+    pub waiting: Option<u64>,
     /// The hash of its roster.
     pub roster_id: Option<String>,
     /// The fingerprint of its secret, where it uses one.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::status::Status;
+use super::progress::is_failure;
+use super::status::{PeerRow, Status};
 use crate::types::{NodeName, Protection, RowState, Severity, UnixTime};
 
 /// So many hosts are named that a pair is not protected with.
@@ -36,6 +37,12 @@ pub struct MemberReport {
     pub rows: u64,
     /// How many of them are protected.
     pub protected: u64,
+    /// How many may be protected soon without anybody doing anything; `None` from an earlier version.
+    #[serde(default)]
+    pub under_way: Option<u64>,
+    /// How many wait for a host that is not there; likewise.
+    #[serde(default)]
+    pub waiting: Option<u64>,
     /// The hosts with which a pair is not protected, or some of them.
     #[serde(default)]
     pub unprotected: Vec<NodeName>,
@@ -70,7 +77,9 @@ impl MemberWord {
 impl MemberReport {
     /// What a member with this status says.
     pub fn of(status: &Status, overridden: bool) -> Self {
-        let down = status.peers.iter().filter(|row| row.state != RowState::Protected);
+        let is_down = |row: &&PeerRow| row.state != RowState::Protected;
+        let count = |is: &dyn Fn(&PeerRow) -> bool| status.peers.iter().filter(|row| is(row)).count() as u64;
+        let down = status.peers.iter().filter(is_down);
         let mut unprotected: Vec<NodeName> = down.map(|row| row.node.clone()).collect();
         unprotected.dedup();
         unprotected.truncate(NAMED_MAX);
@@ -82,6 +91,10 @@ impl MemberReport {
             overridden,
             rows: status.summary.peers,
             protected: status.summary.protected,
+            under_way: Some(count(&|row| {
+                is_down(&row) && !row.waiting && !row.reason_code.is_some_and(is_failure)
+            })),
+            waiting: Some(count(&|row| row.waiting)),
             unprotected,
             secret_id: status.secret_id.clone(),
             problems: critical.count(),
@@ -91,11 +104,12 @@ impl MemberReport {
 
     /// Whether all of it can be shown.
     fn is_plain(&self) -> bool {
+        let open = self.under_way.unwrap_or(0).checked_add(self.waiting.unwrap_or(0));
         let shown = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
         let names = self.unprotected.iter().map(NodeName::as_str);
         let texts = names.chain([self.version.as_str()]).chain(self.secret_id.as_deref());
         self.unprotected.len() <= NAMED_MAX
-            && self.protected <= self.rows
+            && self.rows.checked_sub(self.protected).is_some_and(|down| open.is_some_and(|open| open <= down))
             && texts.into_iter().all(|text| text.len() <= TEXT_MAX && text.bytes().all(shown))
     }
 }
@@ -112,6 +126,8 @@ mod tests {
             overridden: false,
             rows: 9,
             protected: 8,
+            under_way: Some(1),
+            waiting: Some(0),
             unprotected: vec!["b".parse().unwrap()],
             secret_id: None,
             problems: 1,
@@ -128,6 +144,8 @@ mod tests {
             MemberReport { version: "\u{1b}[2J".to_owned(), ..report() },
             MemberReport { secret_id: Some("x".repeat(TEXT_MAX + 1)), ..report() },
             MemberReport { protected: 10, ..report() },
+            MemberReport { waiting: Some(1), ..report() },
+            MemberReport { under_way: Some(u64::MAX), ..report() },
             MemberReport { unprotected: vec!["b".parse().unwrap(); NAMED_MAX + 1], ..report() },
         ];
         for report in wrong {

@@ -77,18 +77,20 @@ impl RowProgress {
     /// Whether nothing more is going to happen until somebody does something: here, at the other host or in
     /// between.
     pub fn is_final(&self) -> bool {
-        let failed = matches!(
-            self.reason_code,
-            Some(
-                ReasonCode::AuthFailed
-                    | ReasonCode::NoProposal
-                    | ReasonCode::PeerRefused
-                    | ReasonCode::EspBlocked
-                    | ReasonCode::KernelError
-                    | ReasonCode::NoAddress
-                    | ReasonCode::PeerDisabled
-            )
-        );
-        self.state == RowState::Protected || failed || self.waiting
+        self.state == RowState::Protected || self.reason_code.is_some_and(is_failure) || self.waiting
     }
+}
+
+/// Whether it takes somebody to mend that.
+pub(super) fn is_failure(code: ReasonCode) -> bool {
+    matches!(
+        code,
+        ReasonCode::AuthFailed
+            | ReasonCode::NoProposal
+            | ReasonCode::PeerRefused
+            | ReasonCode::EspBlocked
+            | ReasonCode::KernelError
+            | ReasonCode::NoAddress
+            | ReasonCode::PeerDisabled
+    )
 }
