@@ -1,5 +1,7 @@
 //! The grammar of the command line.
 
+mod cluster;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +9,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use self::cluster::{
+    AddArgs, AdminCommand, CreateTokenArgs, RemoveArgs, SetSettingsArgs, SettingsArgs, SettingsCommand,
+    TokenCommand,
+};
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
 use crate::types::units;
@@ -17,7 +23,7 @@ Exit status:
   1  failed
   2  wrong usage or configuration
   3  degraded: protection is on, but a pair is not protected, something critical is wrong,
-     or the agent is dead
+     or the agent is dead; with --cluster: a node is not as it should be
   4  no agent runs
   5  not permitted: run as root
   6  enabled, and waiting for hosts that are not there yet (enable alone)";
@@ -89,22 +95,26 @@ pub enum Command {
         hostseal enable || [ $? = 6 ]      in a script that enables one host after the other\n  \
         hostseal enable --try 60s          reverts after 60 s unless you run `hostseal confirm`\n  \
         hostseal enable --strict           sends nothing in the clear: blocks until keys are agreed\n  \
-        hostseal enable --no-wait --json   for scripts; `hostseal status` shows the progress")]
+        hostseal enable --no-wait --json   for scripts; `hostseal status` shows the progress\n  \
+        hostseal enable --cluster          all nodes, from any of them: asks all first, and changes nothing if \
+        one is not ready")]
     Enable(EnableArgs),
     /// Keep the protection that `enable --try` would revert.
     ///
     /// It says so if there is nothing to confirm. It fails if protection is off, for example because the time
     /// is over.
     #[command(after_help = "Example:\n  \
-        hostseal enable --try 60s && ssh b true && hostseal confirm")]
-    Confirm,
+        hostseal enable --try 60s && ssh b true && hostseal confirm\n  \
+        hostseal confirm --cluster         what `enable --cluster --try` would revert, from any node")]
+    Confirm(ConfirmArgs),
     /// Take this host back to the clear, without losing a packet.
     ///
     /// --force removes everything of hostseal's from the kernel at once. It needs no agent, no secret and no
     /// valid configuration. Packets under way can be lost.
     #[command(after_help = "Examples:\n  \
         hostseal disable\n  \
-        hostseal disable --force           when nothing else works")]
+        hostseal disable --force           when nothing else works\n  \
+        hostseal disable --cluster         all nodes, from an admin node")]
     Disable(DisableArgs),
     /// Show the state of each pair, with the kernel's counters.
     #[command(after_help = "Examples:\n  \
@@ -112,6 +122,7 @@ pub enum Command {
         hostseal status b c                only pairs with these nodes\n  \
         hostseal status --watch            refreshed every second\n  \
         hostseal status --wait 2m          returns when every pair is protected, or after two minutes\n  \
+        hostseal status --cluster          a row for each node, as it says itself\n  \
         hostseal status --json | jq '.peers[] | {node, state, tx, rx}'")]
     Status(StatusArgs),
     /// Show what the agent would change in the kernel now, without changing anything.
@@ -126,6 +137,34 @@ pub enum Command {
     /// changes nothing. Pairs that stay keep their keys, and no packet is lost.
     #[command(after_help = "Example:\n  hostseal config check && hostseal reload")]
     Reload,
+    /// Invite a node.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// List a node that runs other software, such as strongSwan or Libreswan. It needs an admin node.
+    #[command(after_help = "Examples:\n  \
+        hostseal add db --address 10.0.0.9\n  \
+        hostseal add db --address 10.0.0.9,fd00::9 --public-key MCowBQYDK2VwAyEA…")]
+    Add(AddArgs),
+    /// Remove a node from the cluster for good. It needs an admin node.
+    ///
+    /// The others drop it at once. A node that is up goes to the clear without losing a packet. With
+    /// --compromised it is told nothing, and the others block its addresses.
+    #[command(after_help = "Examples:\n  \
+        hostseal remove c\n  \
+        hostseal remove c --compromised    its disk may be in other hands")]
+    Remove(RemoveArgs),
+    /// Take this node out of its cluster for good.
+    #[command(after_help = "Example:\n  hostseal leave")]
+    Leave(JsonArgs),
+    /// Make a node an admin, or take that back. It needs an admin node.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Show the settings of the cluster, or change them for all nodes.
+    #[command(after_help = "Examples:\n  \
+        hostseal settings\n  \
+        hostseal settings set esp.key_bits=128\n  \
+        hostseal settings > s.toml && vi s.toml && hostseal settings set s.toml")]
+    Settings(SettingsArgs),
     /// Print the names of the nodes, for completion scripts.
     #[command(hide = true)]
     Nodes,
@@ -256,8 +295,25 @@ pub struct EnableArgs {
     /// How long to follow pairs that are under way.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::parse_duration)]
     pub timeout: Duration,
+    /// Protect all nodes of the cluster. If one does not answer or is not ready, nothing is changed.
+    #[arg(long, conflicts_with = "strict")]
+    pub cluster: bool,
+    /// Go on without nodes that do not answer or are not ready: they are listed, and follow when they come.
+    #[arg(long, requires = "cluster")]
+    pub partial: bool,
     /// Print the status at the end as JSON.
     #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal confirm …`
+#[derive(Debug, Args)]
+pub struct ConfirmArgs {
+    /// Keep what `enable --cluster --try` would revert, on all nodes.
+    #[arg(long)]
+    pub cluster: bool,
+    /// Print JSON.
+    #[arg(long, requires = "cluster")]
     pub json: bool,
 }
 
@@ -265,8 +321,11 @@ pub struct EnableArgs {
 #[derive(Debug, Args)]
 pub struct DisableArgs {
     /// Remove everything of hostseal's from the kernel at once, without the agent.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cluster")]
     pub force: bool,
+    /// Take all nodes of the cluster back to the clear. It needs an admin node.
+    #[arg(long)]
+    pub cluster: bool,
     /// How long to wait until everything is in the clear.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::parse_duration)]
     pub timeout: Duration,
@@ -281,6 +340,9 @@ pub struct StatusArgs {
     /// Only pairs with these nodes.
     #[arg(value_name = "NODE")]
     pub nodes: Vec<String>,
+    /// Show all nodes of the cluster, as each says of itself.
+    #[arg(long)]
+    pub cluster: bool,
     /// Print JSON; with --watch one object a line.
     #[arg(long)]
     pub json: bool,

@@ -12,8 +12,11 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::exit::{CommandError, Exit};
 use crate::control;
-use crate::control::{ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request};
+use crate::control::{
+    ClusterReply, ClusterRequest, ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request,
+};
 use crate::observe::Progress;
+use crate::observe::cluster::ClusterStatus;
 use crate::observe::status::Status;
 
 /// How long the agent may take for an answer.
@@ -40,6 +43,10 @@ pub(super) enum AskError {
     Answer(#[from] ControlError),
     #[error("the agent gave another answer than the one to {0}: update and restart it")]
     Mismatch(RequestInWords),
+    #[error(
+        "the agent is older than this command and does not know it: restart the agent (`systemctl restart hostseal`)"
+    )]
+    Older,
     #[error("{message}")]
     Refused { code: ErrorCode, message: String },
 }
@@ -79,6 +86,11 @@ impl From<AskError> for CommandError {
             error => Self::new(exit, error),
         }
     }
+}
+
+/// What another reply than the one to `request` means.
+pub(super) fn mismatch(request: ClusterRequest) -> AskError {
+    AskError::Mismatch(RequestInWords(Request::Cluster(request)))
 }
 
 impl Client {
@@ -159,6 +171,33 @@ impl Client {
         match self.ask(&request)? {
             Reply::Done => Ok(()),
             _ => Err(AskError::Mismatch(RequestInWords(request))),
+        }
+    }
+
+    /// Asks or orders something about the cluster.
+    pub(super) fn cluster(&self, request: ClusterRequest) -> Result<ClusterReply, AskError> {
+        let request = Request::Cluster(request);
+        match self.ask(&request) {
+            Ok(Reply::Cluster(reply)) => Ok(reply),
+            Ok(_) => Err(AskError::Mismatch(RequestInWords(request))),
+            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How the cluster stands.
+    pub(super) fn cluster_status(&self) -> Result<ClusterStatus, AskError> {
+        match self.cluster(ClusterRequest::Status)? {
+            ClusterReply::Status(status) => Ok(*status),
+            _ => Err(mismatch(ClusterRequest::Status)),
+        }
+    }
+
+    /// Has the cluster do something; returns what follows from it, in words.
+    pub(super) fn cluster_order(&self, request: ClusterRequest) -> Result<Vec<String>, AskError> {
+        match self.cluster(request.clone())? {
+            ClusterReply::Done { notes } => Ok(notes),
+            _ => Err(mismatch(request)),
         }
     }
 

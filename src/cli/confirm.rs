@@ -1,12 +1,15 @@
 //! `hostseal confirm`: keeps what `enable --try` would take back.
 
-use super::args::Invocation;
-use super::context;
+use super::args::{ConfirmArgs, Invocation};
 use super::exit::{CommandError, Exit};
 use super::term::print;
+use super::{cluster, context};
 use crate::control::Request;
 
-pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
+pub(super) fn run(invocation: &Invocation, args: &ConfirmArgs) -> Result<Exit, CommandError> {
+    if args.cluster {
+        return cluster::confirm(invocation, args);
+    }
     // A trial goes on by the configuration in force, whatever has become of the file.
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::{Config, ConfigError, Node};
 use crate::machine::{named_node, own_addresses};
-use crate::store::{Saved, config_file, enabled};
+use crate::store::{ClusterFiles, Saved, config_file, enabled};
 use crate::types::NodeName;
 
 use super::args::Invocation;
@@ -63,6 +63,11 @@ pub(super) fn unpaired_in_words(names: &[NodeName]) -> String {
 
 fn addresses() -> Result<Vec<IpAddr>, CommandError> {
     own_addresses().map_err(|error| CommandError::io("listing this host's addresses", &error))
+}
+
+/// Whether this host belongs to a cluster that keeps a roster.
+pub(super) fn is_member(config: &Config) -> bool {
+    matches!(ClusterFiles::of(&config.state_dir).load_roster(), Ok(Some(_)))
 }
 
 /// What the last agent left.

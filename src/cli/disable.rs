@@ -7,14 +7,14 @@ use super::args::{DisableArgs, Invocation};
 use super::client::{AskError, Client};
 use super::exit::{CommandError, Exit};
 use super::follow::follow;
+use super::present::result;
 use super::progress::View;
 use super::status::NoAnswer;
-use super::term::{Style, print, print_json, tell};
-use super::{context, render, status};
+use super::term::{print, print_json, tell};
+use super::{cluster, context, status};
 use crate::config::Config;
 use crate::control::Request;
 use crate::observe::Progress;
-use crate::observe::status::Status;
 use crate::store::enabled;
 use crate::types::{Protection, RowState};
 
@@ -23,8 +23,17 @@ const FORCE: &str = "; or run `hostseal disable --force`, which needs no agent: 
                      packets under way can be lost";
 
 pub(super) fn run(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, CommandError> {
+    if args.cluster {
+        return cluster::disable(invocation, args);
+    }
     let (config, _) = context::config_at_work(invocation)?;
     let client = context::client(&config);
+    if context::is_member(&config) && !invocation.quiet {
+        tell(
+            "this is about this host alone: where the cluster is protected, the other nodes block what they share \
+             with it. `hostseal disable --cluster` takes all nodes back to the clear",
+        );
+    }
     go_clear(invocation, args, &config, &client)
 }
 
@@ -56,7 +65,7 @@ fn go_clear(
         }
         followed => followed.map_err(name_force)?,
     };
-    show(&status, args)?;
+    result(&status, args.json)?;
     match status.protection == Protection::Off {
         true => Ok(Exit::Done),
         false => Err(CommandError::new(
@@ -74,14 +83,6 @@ fn name_force(error: AskError) -> CommandError {
         failure.message += FORCE;
     }
     failure
-}
-
-fn show(status: &Status, args: &DisableArgs) -> Result<(), CommandError> {
-    match args.json {
-        true => print_json(status)?,
-        false => print(&render::status(status, render::Extent::of_stdout(), Style::of_stdout()))?,
-    };
-    Ok(())
 }
 
 /// Nothing is to be done where nothing of ours is there; else somebody must do it in stages, and that is

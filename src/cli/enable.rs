@@ -7,9 +7,10 @@ use super::args::{EnableArgs, Invocation};
 use super::client::AskError;
 use super::exit::{CommandError, Exit};
 use super::follow::follow;
+use super::present::{Shown as _, result};
 use super::progress::View;
-use super::term::{Style, print, print_json, tell};
-use super::{context, kernel_age, others, preflight, render, ssh, start, status};
+use super::term::{print, print_json, tell};
+use super::{cluster, context, kernel_age, others, preflight, render, ssh, start, status};
 use crate::config::{Config, Mode, Node};
 use crate::control::Terms;
 use crate::observe::status::{Status, Summary};
@@ -18,6 +19,9 @@ use crate::store::credentials;
 use crate::types::{Pair, Protection, RowState};
 
 pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, CommandError> {
+    if args.cluster {
+        return cluster::enable(invocation, args);
+    }
     let deadline = Instant::now() + args.timeout;
     let config = context::config(invocation)?;
     if args.strict && config.protection.mode == Mode::Prefer {
@@ -75,12 +79,9 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Co
     let (view, mut course) = (View::new(invocation.quiet), Course::new(config.protection.mode));
     let status = follow(&client, view, RowState::Protected, deadline, |progress| course.is_over(progress))
         .map_err(gone)?;
-    match args.json {
-        true => print_json(&status)?,
-        false => print(&render::status(&status, render::Extent::of_stdout(), Style::of_stdout()))?,
-    };
+    result(&status, args.json)?;
     if !status.only_waits() {
-        return Ok(status::exit_of(&status));
+        return Ok(status.exit());
     }
     if !args.json {
         print(&format!("enabled; waiting for {}\n", render::names(&status.waiting_for)))?;

@@ -13,13 +13,16 @@ use super::args::Invocation;
 use super::exit::{CommandError, Exit};
 use super::term::print;
 
-/// Behind bash's script: it knows words of the grammar alone, and `status` takes names of nodes.
+/// Behind bash's script: it knows words of the grammar alone, and `status`, `remove` and `admin` take names of nodes.
 const BASH_NODES: &str = r#"
 _hostseal_nodes() {
     _hostseal "$@"
-    local word named=
+    local word before= named=
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        [ "$word" = status ] && named=1
+        case "$before $word" in
+            *" status" | *" remove" | "admin add") named=1 ;;
+        esac
+        before=$word
     done
     if [ -n "$named" ] && [[ ${COMP_WORDS[COMP_CWORD]} != -* ]]; then
         COMPREPLY=($(compgen -W "$(hostseal nodes 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
@@ -29,12 +32,15 @@ complete -F _hostseal_nodes -o nosort -o bashdefault -o default hostseal
 "#;
 
 /// The same behind fish's script.
-const FISH_NODES: &str =
-    "\ncomplete -c hostseal -n '__fish_seen_subcommand_from status' -f -a '(hostseal nodes 2>/dev/null)'\n";
+const FISH_NODES: &str = "
+complete -c hostseal -n '__fish_seen_subcommand_from status remove' -f -a '(hostseal nodes 2>/dev/null)'
+complete -c hostseal -n '__fish_seen_subcommand_from admin; and __fish_seen_subcommand_from add' -f -a \
+'(hostseal nodes 2>/dev/null)'
+";
 
-/// How zsh's script completes the names of nodes as clap writes it, and how it should.
-const ZSH_NODES: [&str; 2] =
-    ["Only pairs with these nodes:_default", "Only pairs with these nodes:_hostseal_nodes"];
+/// What the help says of words that are names of nodes: by that zsh's script is told how to complete them.
+const ZSH_NODES: [&str; 3] =
+    ["Only pairs with these nodes", "The node that goes", "The node whose rights change"];
 /// The function that completes them. It stands behind the first line, which says what the script is for.
 const ZSH_FUNCTION: &str =
     "\n_hostseal_nodes() {\n    compadd -- ${(f)\"$(hostseal nodes 2>/dev/null)\"}\n}\n";
@@ -47,8 +53,10 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, CommandError> {
         Shell::Bash => script += BASH_NODES,
         Shell::Fish => script += FISH_NODES,
         Shell::Zsh => {
-            let [before, after] = ZSH_NODES;
-            script = script.replace(before, after).replacen('\n', ZSH_FUNCTION, 1);
+            for help in ZSH_NODES {
+                script = script.replace(&format!("{help}:_default"), &format!("{help}:_hostseal_nodes"));
+            }
+            script = script.replacen('\n', ZSH_FUNCTION, 1);
         }
         _ => {}
     }

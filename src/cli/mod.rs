@@ -6,6 +6,8 @@
 mod args;
 mod check;
 mod client;
+mod cluster;
+mod columns;
 mod confirm;
 mod context;
 mod details;
@@ -24,12 +26,14 @@ mod nodes;
 mod others;
 mod plan;
 mod preflight;
+mod present;
 mod progress;
 mod reload;
 mod remembered;
 mod render;
 mod screen;
 mod secret;
+mod sheet;
 mod ssh;
 mod start;
 mod status;
@@ -55,11 +59,17 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Config(args::ConfigCommand::New(args)) => new::run(invocation, args),
         Command::Config(args::ConfigCommand::Check(args)) => check::run(invocation, args),
         Command::Enable(args) => enable::run(invocation, args),
-        Command::Confirm => confirm::run(invocation),
+        Command::Confirm(args) => confirm::run(invocation, args),
         Command::Disable(args) => disable::run(invocation, args),
         Command::Status(args) => status::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),
         Command::Reload => reload::run(invocation),
+        Command::Token(command) => cluster::token(invocation, command),
+        Command::Add(args) => cluster::add(invocation, args),
+        Command::Remove(args) => cluster::remove(invocation, args),
+        Command::Leave(args) => cluster::leave(invocation, args),
+        Command::Admin(command) => cluster::admin(invocation, command),
+        Command::Settings(args) => cluster::settings(invocation, args),
         Command::Nodes => nodes::run(invocation),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),

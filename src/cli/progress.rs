@@ -20,6 +20,43 @@ const LINES_ALIKE: usize = 3;
 /// So many hosts of those that stand alike are named.
 const NAMED: usize = 3;
 
+/// What standard error is good for.
+pub(super) enum Medium {
+    /// Nothing (`--quiet`).
+    Nothing,
+    /// Lines that are redrawn in place.
+    Drawing,
+    /// A line for each change.
+    Lines,
+}
+
+impl Medium {
+    /// What suits standard error.
+    pub(super) fn of_stderr(quiet: bool) -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        match (quiet, io::stderr().is_terminal() && !dumb) {
+            (true, _) => Self::Nothing,
+            (false, true) => Self::Drawing,
+            (false, false) => Self::Lines,
+        }
+    }
+}
+
+/// The columns and lines of the terminal that standard error is.
+pub(super) fn size() -> (usize, usize) {
+    term::size_of(io::stderr()).unwrap_or(USUAL)
+}
+
+/// Puts a `drawing` in the place of the `lines` that stand there.
+pub(super) fn redraw(lines: &mut Vec<String>, drawing: Vec<String>) {
+    if drawing != *lines {
+        let draw = |line: &String| format!("\x1b[?7l{line}\x1b[?7h\n");
+        let text: String = drawing.iter().map(draw).collect();
+        write(&format!("{}{text}", erase(lines.len())));
+        *lines = drawing;
+    }
+}
+
 /// What has been shown so far.
 pub(super) enum View {
     /// Nothing is shown (`--quiet`).
@@ -41,11 +78,10 @@ pub(super) enum View {
 impl View {
     /// What suits standard error.
     pub(super) fn new(quiet: bool) -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        match (quiet, io::stderr().is_terminal() && !dumb) {
-            (true, _) => Self::Silent,
-            (false, true) => Self::Drawn { rows: BTreeMap::new(), lines: Vec::new() },
-            (false, false) => Self::Lines { said: BTreeMap::new() },
+        match Medium::of_stderr(quiet) {
+            Medium::Nothing => Self::Silent,
+            Medium::Drawing => Self::Drawn { rows: BTreeMap::new(), lines: Vec::new() },
+            Medium::Lines => Self::Lines { said: BTreeMap::new() },
         }
     }
 
@@ -55,14 +91,7 @@ impl View {
             Self::Silent => {}
             Self::Drawn { rows, lines } => {
                 rows.extend(progress.rows.into_iter().map(|row| (row.pair(), row)));
-                let size = term::size_of(io::stderr()).unwrap_or(USUAL);
-                let drawing = drawing(&progress.summary, rows, settled, size);
-                if drawing != *lines {
-                    let draw = |line: &String| format!("\x1b[?7l{line}\x1b[?7h\n");
-                    let text: String = drawing.iter().map(draw).collect();
-                    write(&format!("{}{text}", erase(lines.len())));
-                    *lines = drawing;
-                }
+                redraw(lines, drawing(&progress.summary, rows, settled, size()));
             }
             Self::Lines { said } => {
                 let is_news = |row: &&RowProgress| said.get(&row.pair()) != Some(&words(row));
@@ -76,8 +105,7 @@ impl View {
     /// Takes the drawing away, to make room for the result.
     pub(super) fn clear(&mut self) {
         if let Self::Drawn { lines, .. } = self {
-            write(&erase(lines.len()));
-            lines.clear();
+            redraw(lines, Vec::new());
         }
     }
 }

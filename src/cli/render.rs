@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use super::exit::Exit;
 use super::layout::{gist, wrap};
+use super::present::Shown;
+use super::sheet::Sheet;
 use super::table::{rank, table};
 use super::term::{self, Style};
 use crate::control::{Change, Preview};
@@ -12,8 +15,8 @@ use crate::observe::status::{AgentInfo, PeerRow, Status, Summary};
 use crate::types::units::{counted, human_duration, listed};
 use crate::types::{NodeName, Problem, Protection, RowState, Severity};
 
-/// Above this many rows, only those that are not protected are shown.
-const MANY: usize = 50;
+/// Above this many rows, only those that are not as they should be are shown.
+pub(super) const MANY: usize = 50;
 
 /// How much of a status is shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,62 +36,23 @@ impl Extent {
     }
 }
 
-/// A status as text.
-pub(super) fn status(status: &Status, extent: Extent, style: Style) -> String {
-    let mut lines = head(status, extent.width, style);
-    let shown = shown(status, extent);
-    if !shown.is_empty() {
-        let (names, rows) = table(&shown, status, extent, style);
-        lines.extend([String::new(), names]);
-        lines.extend(rows.into_iter().flatten());
+impl Shown for Status {
+    fn exit(&self) -> Exit {
+        if self.is_healthy() { Exit::Done } else { Exit::Degraded }
     }
-    lines.push(String::new());
-    let hidden = match status.peers.len() - shown.len() {
-        0 => String::new(),
-        hidden => format!(" ({hidden} of them not shown: --all shows them)"),
-    };
-    lines.extend(wrap(&format!("{}{hidden}", sum(&status.summary, style)), extent.width));
-    lines.join("\n") + "\n"
-}
 
-/// A status on a screen of so many lines: the head stays, and the last line says how much has no room.
-pub(super) fn screen(status: &Status, extent: Extent, height: usize, style: Style) -> Vec<String> {
-    let mut lines = head(status, extent.width, style);
-    // A small one is for the rows above all.
-    let small = height < 16;
-    let most = (height / if small { 4 } else { 2 }).max(1);
-    if lines.len() > most {
-        lines.truncate((most - 1).max(1));
-        lines.extend((most > 1).then(|| "… (`hostseal status` shows it all)".to_owned()));
+    fn sheet(&self, extent: Extent, style: Style) -> Sheet {
+        let shown = shown(self, extent);
+        let (names, rows) = table(&shown, self, extent, style);
+        Sheet {
+            head: head(self, extent.width, style),
+            names,
+            rows,
+            quiet: self.peers.len() - shown.len(),
+            sum: sum(&self.summary, style),
+            whole: "hostseal status",
+        }
     }
-    let shown = shown(status, extent);
-    let (names, rows) = table(&shown, status, extent, style);
-    let quiet = status.peers.len() - shown.len();
-    let foot = |unseen: usize| {
-        let mut parts = Vec::new();
-        parts.extend((unseen > 0).then(|| style.bold(&format!("{unseen} out of view"))));
-        parts.push(sum(&status.summary, style));
-        parts.extend((quiet > 0).then(|| format!("{quiet} not shown (--all)")));
-        let mut foot = wrap(&parts.join(" · "), extent.width);
-        foot.truncate(if small { 2 } else { usize::MAX });
-        foot
-    };
-    let gap = !small;
-    if !shown.is_empty() {
-        lines.extend(gap.then(String::new));
-        lines.push(names);
-    }
-    let mut room = height.saturating_sub(lines.len() + usize::from(gap) + foot(shown.len()).len());
-    let mut drawn = 0;
-    for row in rows {
-        let Some(left) = room.checked_sub(row.len()) else { break };
-        (room, drawn) = (left, drawn + 1);
-        lines.extend(row);
-    }
-    lines.extend(gap.then(String::new));
-    lines.extend(foot(shown.len() - drawn));
-    lines.truncate(height.max(1));
-    lines
 }
 
 /// The rows that are shown: of many, those that somebody may have to look at.
@@ -140,7 +104,7 @@ fn head(status: &Status, width: Option<usize>, style: Style) -> Vec<String> {
 }
 
 /// A line for each problem; those that differ in their hosts and figures alone have one.
-fn problems(problems: &[Problem], style: Style) -> Vec<String> {
+pub(super) fn problems(problems: &[Problem], style: Style) -> Vec<String> {
     let mut alike: Vec<(String, Vec<&Problem>)> = Vec::new();
     for problem in problems {
         let names: Vec<String> = problem.node.iter().map(NodeName::to_string).collect();

@@ -1,19 +1,15 @@
 //! `hostseal status`: from the agent, or from the kernel where none runs.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::args::{Invocation, StatusArgs};
 use super::client::{AskError, Client};
-use super::context;
 use super::exit::{CommandError, Exit};
-use super::others;
+use super::present::present;
 use super::remembered::Remembered;
-use super::render::{self, Extent};
-use super::screen::Screen;
-use super::term::{self, Audience, Style, print, print_json};
+use super::{cluster, context, others};
 use crate::config::{Config, Node};
 use crate::machine::{self, Network, present_addresses};
 use crate::observe::status::{self, Agent, Evidence, Status, Summary};
@@ -22,15 +18,16 @@ use crate::store::credentials;
 use crate::types::{KernelState, Problem, Protection, UnixTime};
 use crate::xfrm::{self, Tables};
 
-/// How often `--watch` looks.
-const REFRESH: Duration = Duration::from_secs(1);
 /// How often `--wait` looks at most.
-const AGAIN: Duration = Duration::from_millis(250);
+pub(super) const AGAIN: Duration = Duration::from_millis(250);
 /// How long the agent may take to answer: then the kernel is asked.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
-    run_as_root(invocation, args).map_err(ask_for_root)
+    match args.cluster {
+        true => cluster::status(invocation, args),
+        false => of_host(invocation, args).map_err(ask_for_root),
+    }
 }
 
 /// Adds what to do where something was not permitted.
@@ -47,7 +44,7 @@ fn ask_for_root(failure: CommandError) -> CommandError {
     }
 }
 
-fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
+fn of_host(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
     let (config, broken) = context::config_at_work(invocation)?;
     check_names(&config, &args.nodes)?;
     let look = || -> Result<Status, CommandError> {
@@ -57,23 +54,8 @@ fn run_as_root(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, Comma
         status.config_error = status.config_error.or_else(|| broken.as_ref().map(ToString::to_string));
         Ok(status)
     };
-    if args.watch && !args.json && std::io::stdout().is_terminal() {
-        return watch(look, args);
-    }
-    let deadline = args.wait.map(|wait| Instant::now() + wait);
     let mut news = AgentNews { client: context::client(&config), revision: 0 };
-    loop {
-        let status = look()?;
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if let Some(left) = left.filter(|left| !left.is_zero() && exit_of(&status) != Exit::Done) {
-            news.wait(left, status.agent.answering);
-            continue;
-        }
-        if show(&status, args)? == Audience::Gone || !args.watch {
-            return Ok(exit_of(&status));
-        }
-        std::thread::sleep(REFRESH);
-    }
+    present(args, look, |left, status: &Status| news.wait(left, status.agent.answering))
 }
 
 /// Waits until the agent tells that something has changed: to ask for a whole status of thousands of pairs costs much.
@@ -88,48 +70,11 @@ impl AgentNews {
     /// asked: it would keep us waiting for longer than that.
     fn wait(&mut self, left: Duration, answering: bool) {
         let started = Instant::now();
-        if answering && let Ok(progress) = self.client.follow(self.revision, left.min(REFRESH)) {
+        if answering && let Ok(progress) = self.client.follow(self.revision, left) {
             self.revision = progress.revision;
         }
         // So that nobody asks without a pause where no agent runs, or where it has news all the time.
         std::thread::sleep(left.min(AGAIN).saturating_sub(started.elapsed()));
-    }
-}
-
-/// Follows the status on a terminal, until somebody ends it.
-fn watch(look: impl Fn() -> Result<Status, CommandError>, args: &StatusArgs) -> Result<Exit, CommandError> {
-    // Errors at the start are said on the main screen, where they stay.
-    let mut status = look()?;
-    let screen = Screen::enter()?;
-    loop {
-        let (columns, height) = term::size().unwrap_or((80, 24));
-        let extent = Extent { width: Some(columns), ..extent(args) };
-        let lines = render::screen(&status, extent, height, Style::of_stdout());
-        if screen.draw(&lines)? == Audience::Gone || !screen.wait(REFRESH) {
-            return Ok(exit_of(&status));
-        }
-        status = look()?;
-    }
-}
-
-/// How much is shown.
-fn extent(args: &StatusArgs) -> Extent {
-    Extent { all: args.all, details: !args.nodes.is_empty(), ..Extent::of_stdout() }
-}
-
-/// The exit status that a status means.
-pub(super) fn exit_of(status: &Status) -> Exit {
-    if status.is_healthy() { Exit::Done } else { Exit::Degraded }
-}
-
-fn show(status: &Status, args: &StatusArgs) -> Result<Audience, CommandError> {
-    match (args.json, args.watch) {
-        (true, false) => print_json(status),
-        (true, true) => print(&(serde_json::to_string(status).unwrap_or_default() + "\n")),
-        (false, watch) => {
-            let after = if watch { "\n" } else { "" };
-            print(&format!("{}{after}", render::status(status, extent(args), Style::of_stdout())))
-        }
     }
 }
 

@@ -9,9 +9,10 @@ use super::args::Invocation;
 use super::client::{AskError, Client};
 use super::exit::{CommandError, Exit};
 use super::follow::follow;
+use super::present::Shown as _;
 use super::progress::View;
 use super::render::{self, Extent};
-use super::status::{exit_of, only};
+use super::status::only;
 use super::term::Style;
 use crate::config::{Config, ConfigError, Mode};
 use crate::control::{Change, ErrorCode, PlanLine, Preview, Reply, Request, decode_request, encode_reply};
@@ -127,6 +128,22 @@ fn the_grammar_knows_the_contract() {
         "enable --strict",
         "enable --try 60s --strict",
         "confirm",
+        "confirm --cluster --json",
+        "enable --cluster --try 60s --partial --timeout 2m --json",
+        "enable --cluster --no-wait",
+        "disable --cluster --json",
+        "status --cluster --json --watch",
+        "status b --cluster --wait 2m --all",
+        "token create",
+        "token create c --admin --ttl 10m --within 10.0.0.0/16 --within fd00::/64 --json",
+        "add db --address 10.0.0.9 --address fd00::9 --json",
+        "remove c --compromised --json",
+        "leave --json",
+        "admin add b --json",
+        "admin remove b",
+        "settings --json",
+        "settings set s.toml",
+        "settings set esp.key_bits=128 protection.mode=prefer --json",
         "disable --force",
         "disable --timeout 5m --json",
         "status b c --json --watch --all",
@@ -156,7 +173,7 @@ fn the_grammar_knows_the_contract() {
 #[test]
 fn the_table() {
     let rows = vec![row("b", 2, RowState::Protected), row("c-long", 103, RowState::Clear)];
-    let text = render::status(&status(Protection::On, rows), Extent::default(), Style::PLAIN);
+    let text = status(Protection::On, rows).text(Extent::default(), Style::PLAIN);
     let expected = "\
 protection on (require) · cluster demo · node a · agent up 12s (pid 41)
 config id 5f3a · secret id 91c2
@@ -196,7 +213,7 @@ fn the_table_with_details() {
         expires_in_s: Some(86_388),
     }];
     let told = status(Protection::On, vec![row]);
-    let text = render::status(&told, Extent { details: true, ..Extent::default() }, Style::PLAIN);
+    let text = told.text(Extent { details: true, ..Extent::default() }, Style::PLAIN);
     let expected = "\
 NODE  LOCAL      REMOTE     STATE      SINCE  CIPHER       TX        RX
 b     10.99.0.1  10.99.0.2  protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
@@ -207,7 +224,7 @@ b     10.99.0.1  10.99.0.2  protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
       out 0xc1d2e3f4 active, 1.46 KiB in 3 packets, 12s old, new keys in 59m 48s, ends in 23h 59m
 ";
     assert!(text.contains(expected), "\n{text}");
-    let plain = render::status(&told, Extent::default(), Style::PLAIN);
+    let plain = told.text(Extent::default(), Style::PLAIN);
     assert!(!plain.contains("IKEv2") && !plain.contains("0xc1d2e3f4"), "{plain}");
 }
 
@@ -215,10 +232,10 @@ b     10.99.0.1  10.99.0.2  protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
 fn a_trial_is_told_of_once() {
     let mut told = status(Protection::On, vec![row("b", 2, RowState::Protected)]);
     told.peers[0].try_ends_in_s = Some(62);
-    let text = render::status(&told, Extent::default(), Style::PLAIN);
+    let text = told.text(Extent::default(), Style::PLAIN);
     assert!(text.contains("b is on trial for 1m 2s more"), "{text}");
     told.try_ends_in_s = Some(62);
-    let text = render::status(&told, Extent::default(), Style::PLAIN);
+    let text = told.text(Extent::default(), Style::PLAIN);
     assert!(text.contains("on trial for 1m 2s more, then back to the clear: `hostseal confirm`"), "{text}");
     assert_eq!(text.matches("on trial").count(), 1, "{text}");
 }
@@ -230,7 +247,7 @@ fn what_the_host_has_to_say() {
     told.secret_id = None;
     told.kernel.insert("XfrmInNoStates".to_owned(), 4);
     told.notes.push("something".to_owned());
-    let text = render::status(&told, Extent::default(), Style::PLAIN);
+    let text = told.text(Extent::default(), Style::PLAIN);
     for part in [
         "protection off · cluster demo · node a · no agent runs\n",
         "secret id none\n",
@@ -243,7 +260,7 @@ fn what_the_host_has_to_say() {
     told.agent = AgentInfo { running: true, drift: Some(2), ..AgentInfo::default() };
     told.peers.clear();
     told.summary = Summary::default();
-    let text = render::status(&told, Extent::default(), Style::PLAIN);
+    let text = told.text(Extent::default(), Style::PLAIN);
     assert!(text.contains("another program changed 2 objects"), "{text}");
     assert!(text.ends_with("\nno pairs\n"), "{text}");
 }
@@ -257,7 +274,7 @@ fn of_many_rows_only_those_with_a_problem_are_shown() {
     };
     let text = |count, all| {
         let extent = Extent { all, ..Extent::default() };
-        render::status(&status(Protection::On, rows(count)), extent, Style::PLAIN)
+        status(Protection::On, rows(count)).text(extent, Style::PLAIN)
     };
     assert!(text(50, false).contains("10.99.0.17 "));
     let short = text(51, false);
@@ -272,13 +289,13 @@ fn of_many_rows_only_those_with_a_problem_are_shown() {
 #[test]
 fn colours_do_not_move_the_columns() {
     let rows = || vec![row("b", 2, RowState::Protected), row("c", 3, RowState::Clear)];
-    let coloured = render::status(&status(Protection::On, rows()), Extent::default(), Style::COLOURED);
+    let coloured = status(Protection::On, rows()).text(Extent::default(), Style::COLOURED);
     assert!(coloured.contains("\x1b[32mprotected") && coloured.contains("\x1b[1;31mclear"), "{coloured}");
     let mut plain = coloured;
     for code in ["\x1b[32m", "\x1b[33m", "\x1b[1;31m", "\x1b[31m", "\x1b[1m", "\x1b[0m"] {
         plain = plain.replace(code, "");
     }
-    assert_eq!(plain, render::status(&status(Protection::On, rows()), Extent::default(), Style::PLAIN));
+    assert_eq!(plain, status(Protection::On, rows()).text(Extent::default(), Style::PLAIN));
 }
 
 #[test]
@@ -330,7 +347,7 @@ fn a_table_fits_its_terminal_and_breaks_no_address() {
     for (count, columns) in [(3, 80), (80, 80), (1000, 80), (1000, 200), (80, 48), (80, 41)] {
         let extent = Extent { all: true, width: Some(columns), ..Extent::default() };
         let told = crowd(count);
-        let text = render::status(&told, extent, Style::PLAIN);
+        let text = told.text(extent, Style::PLAIN);
         for line in text.lines() {
             assert!(line.chars().count() <= columns, "{columns}: {line:?}\n{text}");
         }
@@ -343,7 +360,7 @@ fn a_table_fits_its_terminal_and_breaks_no_address() {
 
 #[test]
 fn what_is_the_same_of_several_is_said_once_and_the_worst_comes_first() {
-    let text = render::status(&crowd(80), Extent { all: true, ..Extent::default() }, Style::PLAIN);
+    let text = crowd(80).text(Extent { all: true, ..Extent::default() }, Style::PLAIN);
     assert_eq!(text.matches("no answer from").count(), 1, "{text}");
     assert!(text.contains("20 rows alike: no answer from 2001:db8:"), "{text}");
     assert_eq!(text.matches("cannot renew keys").count(), 1, "{text}");
@@ -355,7 +372,7 @@ fn what_is_the_same_of_several_is_said_once_and_the_worst_comes_first() {
     assert!(order.is_sorted(), "{order:?}\n{text}");
     let mut same = crowd(8);
     same.peers.iter_mut().for_each(|row| row.reason = Some("the same".to_owned()));
-    let text = render::status(&same, Extent::default(), Style::PLAIN);
+    let text = same.text(Extent::default(), Style::PLAIN);
     assert_eq!(text.matches("both: the same").count(), 4, "{text}");
 }
 
@@ -375,7 +392,7 @@ fn a_screen_keeps_its_head_and_says_what_it_has_no_room_for() {
         let mut told = crowd(count);
         let blocked = told.peers.iter_mut().filter(|row| row.state == RowState::Blocked);
         blocked.for_each(|row| row.reason = Some(format!("no answer from {}", row.remote)));
-        let lines = render::screen(&told, extent, height, Style::PLAIN);
+        let lines = told.sheet(extent, Style::PLAIN).screen((extent.width, height), Style::PLAIN);
         let text = lines.join("\n");
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(lines.len() <= height, "{columns}x{height}\n{text}");
@@ -389,7 +406,7 @@ fn a_screen_keeps_its_head_and_says_what_it_has_no_room_for() {
             );
         }
     }
-    let few = render::screen(&crowd(3), Extent::default(), 24, Style::PLAIN).join("\n");
+    let few = crowd(3).sheet(Extent::default(), Style::PLAIN).screen((None, 24), Style::PLAIN).join("\n");
     assert!(!few.contains("out of view") && few.contains("1 of 3 pairs protected"), "{few}");
 }
 
@@ -397,7 +414,7 @@ fn a_screen_keeps_its_head_and_says_what_it_has_no_room_for() {
 fn exit_status_of_a_status() {
     use RowState::{Blocked, Clear, Negotiating, Off, Protected};
     let exit = |protection, states: &[RowState]| {
-        exit_of(&status(protection, states.iter().map(|state| row("b", 2, *state)).collect()))
+        status(protection, states.iter().map(|state| row("b", 2, *state)).collect()).exit()
     };
     assert_eq!(exit(Protection::On, &[Protected, Protected]), Exit::Done);
     assert_eq!(exit(Protection::On, &[]), Exit::Done);
@@ -407,14 +424,14 @@ fn exit_status_of_a_status() {
     }
     let mut dead = status(Protection::On, vec![row("b", 2, Protected)]);
     dead.agent = AgentInfo::default();
-    assert_eq!(exit_of(&dead), Exit::Degraded);
+    assert_eq!(dead.exit(), Exit::Degraded);
 }
 
 #[test]
 fn a_filter_sums_up_what_it_leaves() {
     let all = status(Protection::On, vec![row("b", 2, RowState::Protected), row("c", 3, RowState::Clear)]);
     let left = only(all.clone(), &["b".to_owned()]);
-    assert_eq!((left.peers.len(), left.summary.peers, exit_of(&left)), (1, 1, Exit::Done));
+    assert_eq!((left.peers.len(), left.summary.peers, left.exit()), (1, 1, Exit::Done));
     assert_eq!(only(all.clone(), &[]), all);
 }
 

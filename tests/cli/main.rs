@@ -1,6 +1,7 @@
 //! The command line as its users see it: the real binary, its output and its exit status. Nothing here
 //! changes the machine that it runs on; an agent is played by a thread on a socket.
 
+mod cluster;
 mod files;
 mod orders;
 mod place;
@@ -72,10 +73,21 @@ fn what_is_generated() {
     };
     assert_eq!(completed("hostseal status ''", 2), "a b\n");
     assert_eq!(completed("hostseal status b", 2), "b\n");
+    for line in
+        ["hostseal remove", "hostseal remove --compromised", "hostseal admin add", "hostseal admin remove"]
+    {
+        let at = line.split(' ').count();
+        assert_eq!(completed(&format!("{line} ''"), at), "a b\n", "{line}");
+    }
+    assert_eq!(
+        completed("hostseal add ''", 2).trim().split(' ').find(|word| ["a", "b"].contains(word)),
+        None
+    );
+    assert!(completed("hostseal admin ''", 2).contains("remove"));
     assert!(completed("hostseal sta", 1).contains("status"));
     assert!(completed("hostseal status --wa", 2).contains("--watch"));
-    assert!(place.run("completions zsh").out.contains("Only pairs with these nodes:_hostseal_nodes"));
-    assert!(place.run("completions fish").out.contains("(hostseal nodes 2>/dev/null)"));
+    assert_eq!(place.run("completions zsh").out.matches(":_hostseal_nodes'").count(), 4);
+    assert_eq!(place.run("completions fish").out.matches("(hostseal nodes 2>/dev/null)").count(), 2);
     assert!(place.run("man").out.contains(".TH hostseal 1"));
     let pages = place.path("pages");
     assert_eq!(place.run(&format!("man {}", pages.display())).exit, 0);

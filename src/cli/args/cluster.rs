@@ -1,0 +1,146 @@
+//! The grammar of the commands about a cluster.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::identity::PublicKey;
+use crate::types::{NodeName, units};
+
+/// `hostseal token …`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a command that joins one node. It needs an admin node.
+    ///
+    /// Standard output is the command alone. Whoever has the token can join the cluster in place of your node: give
+    /// it to that node alone. It is good for one use.
+    #[command(after_help = "Examples:\n  \
+        hostseal token create\n  \
+        hostseal token create c --ttl 10m\n  \
+        hostseal token create --within 10.0.0.0/16")]
+    Create(CreateTokenArgs),
+}
+
+/// `hostseal token create …`
+#[derive(Debug, Args)]
+pub struct CreateTokenArgs {
+    /// The name that the node gets; without it, the node says its own.
+    #[arg(value_name = "NODE", value_parser = name)]
+    pub node: Option<NodeName>,
+    /// The node will be an admin.
+    #[arg(long)]
+    pub admin: bool,
+    /// How long the token is good: 30 days at most.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = units::parse_duration)]
+    pub ttl: Duration,
+    /// A network in which the addresses of the node have to lie, such as 10.0.0.0/16. May be given several times.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub within: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal add …`
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Its name.
+    #[arg(value_name = "NODE", value_parser = name)]
+    pub node: NodeName,
+    /// An address of it. May be given several times.
+    #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',')]
+    pub addresses: Vec<IpAddr>,
+    /// Its public key (SubjectPublicKeyInfo in base64); without it, it proves itself with the cluster's secret.
+    #[arg(long, value_name = "KEY", value_parser = public_key)]
+    pub public_key: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal remove …`
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The node that goes.
+    #[arg(value_name = "NODE", value_parser = name)]
+    pub node: NodeName,
+    /// Its keys may be in other hands: tell it nothing, and block its addresses.
+    #[arg(long)]
+    pub compromised: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal admin …`
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Make a node an admin.
+    #[command(after_help = "Example:\n  hostseal admin add b")]
+    Add(AdminArgs),
+    /// Take a node's rights of an admin back; it stays a node. The last admin stays one.
+    #[command(after_help = "Example:\n  hostseal admin remove b")]
+    Remove(AdminArgs),
+}
+
+/// `hostseal admin add …` and `hostseal admin remove …`
+#[derive(Debug, Args)]
+pub struct AdminArgs {
+    /// The node whose rights change.
+    #[arg(value_name = "NODE", value_parser = name)]
+    pub node: NodeName,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal settings …`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct SettingsArgs {
+    /// What to do; without it they are printed.
+    #[command(subcommand)]
+    pub command: Option<SettingsCommand>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal settings …`
+#[derive(Debug, Subcommand)]
+pub enum SettingsCommand {
+    /// Change the settings of all nodes. It needs an admin node.
+    ///
+    /// A file replaces all of them. KEY=VALUE changes one and leaves the others; KEY= takes it away, so that its
+    /// default counts.
+    #[command(after_help = "Examples:\n  \
+        hostseal settings set settings.toml\n  \
+        hostseal settings set keying.rekey_after=30m esp.key_bits=128\n  \
+        hostseal settings set 'protection.exempt=[\"tcp/22\"]'\n  \
+        hostseal settings set protection.exempt=")]
+    Set(SetSettingsArgs),
+}
+
+/// `hostseal settings set …`
+#[derive(Debug, Args)]
+pub struct SetSettingsArgs {
+    /// A file with the sections [keying], [esp] and [protection], or settings one by one.
+    #[arg(required = true, value_name = "FILE|KEY=VALUE")]
+    pub what: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn name(text: &str) -> Result<NodeName, String> {
+    if text.is_empty() { Err("a name has at least one letter".to_owned()) } else { text.parse() }
+}
+
+/// A public key, as it was written.
+fn public_key(text: &str) -> Result<String, String> {
+    match text.parse::<PublicKey>() {
+        Ok(key) => Ok(key.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}

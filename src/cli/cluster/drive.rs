@@ -1,0 +1,147 @@
+//! `hostseal enable --cluster`, `disable --cluster` and `confirm --cluster`: give the order, and follow it.
+
+use std::time::{Duration, Instant};
+
+use super::course::{Course, only_waits};
+use super::member::{Member, say};
+use super::ready::{NotReady, takes_part};
+use super::sheet::Seen;
+use super::view::View;
+use crate::cli::args::{ConfirmArgs, DisableArgs, EnableArgs, Invocation};
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::present::{Shown as _, result};
+use crate::cli::render::names;
+use crate::cli::start;
+use crate::cli::status::AGAIN;
+use crate::cli::term::{print, print_json, tell};
+use crate::control::ClusterRequest;
+use crate::observe::cluster::{ClusterStatus, DesiredState};
+use crate::types::units::counted;
+
+/// How long nodes may take to answer and to hear of what is new, before they count as not ready.
+const SETTLE: Duration = Duration::from_secs(5);
+
+pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, CommandError> {
+    let deadline = Instant::now() + args.timeout;
+    let member = Member::of(invocation)?;
+    start_agent(invocation, &member, deadline)?;
+    let (status, not_ready) = ask_all(&member, args.partial, deadline)?;
+    if !not_ready.is_empty() {
+        let nodes = counted(status.nodes.iter().filter(|node| takes_part(node)).count(), "node");
+        let lines = not_ready.lines().join("\n");
+        if !args.partial {
+            if args.json {
+                print_json(&status)?;
+            }
+            return Err(CommandError::new(
+                Exit::Degraded,
+                format!(
+                    "nothing has been changed: {} of {nodes} cannot be enabled now:\n{lines}\n\
+                     Mend that (`hostseal status --cluster`), or go on without them: \
+                     `hostseal enable --cluster --partial`. They follow when they come",
+                    not_ready.count()
+                ),
+            ));
+        }
+        tell(&format!("these follow when they come, and pairs with them wait for that:\n{lines}"));
+    }
+    let try_s = args.trial.map(|length| length.as_secs());
+    let course = Course::new(DesiredState::On, &status);
+    member.order(ClusterRequest::Enable { try_s })?.iter().for_each(|note| tell(note));
+    if args.no_wait {
+        match args.json {
+            true => print_json(&member.status()?)?,
+            false => print("ordered; `hostseal status --cluster --watch` shows the progress\n")?,
+        };
+        return Ok(Exit::Done);
+    }
+    let status = follow(&member, &course, invocation.quiet, deadline)?;
+    let waits = only_waits(&status);
+    let seen = Seen::now(status);
+    result(&seen, args.json)?;
+    Ok(if waits { Exit::Waiting } else { seen.exit() })
+}
+
+pub(in crate::cli) fn disable(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, CommandError> {
+    let deadline = Instant::now() + args.timeout;
+    let member = Member::of(invocation)?;
+    member.order(ClusterRequest::Disable)?.iter().for_each(|note| tell(note));
+    let course = Course::new(DesiredState::Off, &member.status()?);
+    let status = follow(&member, &course, invocation.quiet, deadline)?;
+    let behind: Vec<String> = course.behind(&status).map(|node| node.name.to_string()).collect();
+    let seen = Seen::now(status);
+    result(&seen, args.json)?;
+    if behind.is_empty() {
+        return Ok(seen.exit());
+    }
+    Err(CommandError::new(
+        Exit::Degraded,
+        format!(
+            "not in the clear yet: {}. They follow when they hear of it; `hostseal status --cluster --watch` shows \
+             the progress",
+            names(&behind)
+        ),
+    ))
+}
+
+pub(in crate::cli) fn confirm(invocation: &Invocation, args: &ConfirmArgs) -> Result<Exit, CommandError> {
+    let notes = Member::of(invocation)?.order(ClusterRequest::Confirm)?;
+    say(args.json, "confirmed: the cluster stays protected", &notes)
+}
+
+/// Starts the agent of a member where none runs.
+fn start_agent(invocation: &Invocation, member: &Member, deadline: Instant) -> Result<(), CommandError> {
+    if !member.is_one() || member.client.is_there()? {
+        return Ok(());
+    }
+    start::at_boot(invocation)?;
+    let started = start::start(invocation, &member.config)?;
+    if !invocation.quiet {
+        tell(&format!("agent {}", started.how));
+    }
+    start::wait(started, &member.client, deadline)
+}
+
+/// Asks all nodes. Who has just joined or come back may need a moment before it is ready.
+fn ask_all(
+    member: &Member,
+    partial: bool,
+    deadline: Instant,
+) -> Result<(ClusterStatus, NotReady), CommandError> {
+    let settled = deadline.min(Instant::now() + SETTLE);
+    loop {
+        let asked = Instant::now();
+        let status = member.status()?;
+        let not_ready = NotReady::of(&status);
+        if not_ready.is_empty() || partial || !not_ready.may_pass() || Instant::now() >= settled {
+            return Ok((status, not_ready));
+        }
+        pause(asked, settled);
+    }
+}
+
+/// Looks until the way is over, or the deadline.
+fn follow(
+    member: &Member,
+    course: &Course,
+    quiet: bool,
+    deadline: Instant,
+) -> Result<ClusterStatus, CommandError> {
+    let mut view = View::new(quiet);
+    loop {
+        let asked = Instant::now();
+        let status = member.status().inspect_err(|_| view.clear())?;
+        if course.is_over(&status) || Instant::now() >= deadline {
+            view.clear();
+            return Ok(status);
+        }
+        view.update(&status, course);
+        pause(asked, deadline);
+    }
+}
+
+/// Waits before the next look: for each, the agent asks all the others.
+fn pause(asked: Instant, end: Instant) {
+    let rest = AGAIN.saturating_sub(asked.elapsed());
+    std::thread::sleep(rest.min(end.saturating_duration_since(Instant::now())));
+}

@@ -1,0 +1,48 @@
+//! `hostseal add`, `remove`, `leave` and `admin`: who belongs to the cluster, and who may decide that.
+
+use super::member::{Member, say};
+use crate::cli::args::{AddArgs, AdminCommand, Invocation, JsonArgs, RemoveArgs};
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::render::names;
+use crate::control::{AddOrder, ClusterRequest};
+
+pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exit, CommandError> {
+    let proof = if args.public_key.is_some() { "its public key" } else { "the cluster's secret" };
+    let done = format!("added {} ({}), which proves itself with {proof}", args.node, names(&args.addresses));
+    let order = AddOrder {
+        node: args.node.clone(),
+        addresses: args.addresses.clone(),
+        public_key: args.public_key.clone(),
+    };
+    let notes = Member::of(invocation)?.order(ClusterRequest::Add(order))?;
+    say(args.json, &done, &notes)
+}
+
+pub(in crate::cli) fn remove(invocation: &Invocation, args: &RemoveArgs) -> Result<Exit, CommandError> {
+    let RemoveArgs { node, compromised, json } = args;
+    let done = match compromised {
+        false => format!("removed {node}: the other nodes drop it as they hear of it"),
+        true => format!("removed {node}: the other nodes drop it and block its addresses as they hear of it"),
+    };
+    let request = ClusterRequest::Remove { node: node.clone(), compromised: *compromised };
+    let notes = Member::of(invocation)?.order(request)?;
+    say(*json, &done, &notes)
+}
+
+pub(in crate::cli) fn leave(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, CommandError> {
+    let notes = Member::of(invocation)?.order(ClusterRequest::Leave)?;
+    say(args.json, "this node has left its cluster", &notes)
+}
+
+pub(in crate::cli) fn admin(invocation: &Invocation, command: &AdminCommand) -> Result<Exit, CommandError> {
+    let (args, admin) = match command {
+        AdminCommand::Add(args) => (args, true),
+        AdminCommand::Remove(args) => (args, false),
+    };
+    let done = match admin {
+        true => format!("{} is an admin", args.node),
+        false => format!("{} is no admin any more", args.node),
+    };
+    let notes = Member::of(invocation)?.order(ClusterRequest::Admin { node: args.node.clone(), admin })?;
+    say(args.json, &done, &notes)
+}

@@ -1,0 +1,20 @@
+//! The commands about a cluster. A member carries them out: the agent of this host.
+
+mod course;
+mod drive;
+mod member;
+mod members;
+mod ready;
+mod settings;
+mod sheet;
+mod status;
+#[cfg(test)]
+mod tests;
+mod token;
+mod view;
+
+pub(super) use drive::{confirm, disable, enable};
+pub(super) use members::{add, admin, leave, remove};
+pub(super) use settings::settings;
+pub(super) use status::status;
+pub(super) use token::token;

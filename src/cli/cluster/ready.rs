@@ -1,0 +1,100 @@
+//! Which nodes keep a cluster from being enabled: those that do not answer, have another roster or an old version.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::observe::cluster::{ClusterStatus, MemberRow, MemberTrouble};
+use crate::types::NodeName;
+use crate::types::units::listed;
+
+/// So many nodes that are not ready for the same reason are named.
+const NAMED: usize = 8;
+
+/// The nodes that are not ready, by what keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct NotReady(BTreeMap<Why, Vec<NodeName>>);
+
+/// What keeps a node from being enabled with the others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    NoAnswer,
+    NotJoined,
+    OtherRoster,
+    OldVersion { there: String, here: String },
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer => f.write_str("no answer"),
+            Self::NotJoined => f.write_str("not joined yet"),
+            Self::OtherRoster => f.write_str("another roster than here"),
+            Self::OldVersion { there, here } => {
+                write!(f, "hostseal {there}, which is older than {here} here: update it")
+            }
+        }
+    }
+}
+
+impl NotReady {
+    /// Those of `status`.
+    pub(super) fn of(status: &ClusterStatus) -> Self {
+        let here = status.nodes.iter().find(|node| status.node.as_ref() == Some(&node.name));
+        let mut nodes: BTreeMap<Why, Vec<NodeName>> = BTreeMap::new();
+        for node in status.nodes.iter().filter(|node| takes_part(node)) {
+            if let Some(why) = why(node, here, &status.roster_id) {
+                nodes.entry(why).or_default().push(node.name.clone());
+            }
+        }
+        Self(nodes)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether waiting may help: an old version stays one, and who has not joined waits for its operator.
+    pub(super) fn may_pass(&self) -> bool {
+        self.0.keys().all(|why| matches!(why, Why::NoAnswer | Why::OtherRoster))
+    }
+
+    /// How many they are.
+    pub(super) fn count(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+
+    /// A line for each reason.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.0.iter().map(|(why, nodes)| format!("  {}: {why}", listed(nodes, NAMED))).collect()
+    }
+}
+
+/// Whether a node is one to ask. Software of others is told nothing, and who is held out is no member.
+pub(super) fn takes_part(node: &MemberRow) -> bool {
+    !node.foreign && node.reason_code != Some(MemberTrouble::HeldOut)
+}
+
+fn why(node: &MemberRow, here: Option<&MemberRow>, roster: &str) -> Option<Why> {
+    if node.reason_code == Some(MemberTrouble::NotJoined) {
+        return Some(Why::NotJoined);
+    }
+    if !node.answers {
+        return Some(Why::NoAnswer);
+    }
+    let there = node.version.as_deref();
+    let here = here.and_then(|here| here.version.as_deref());
+    if let Some((there, here)) = there.zip(here).filter(|(there, here)| is_older(there, here)) {
+        return Some(Why::OldVersion { there: there.to_owned(), here: here.to_owned() });
+    }
+    let is_other = node.roster_id.as_deref().is_some_and(|other| other != roster);
+    is_other.then_some(Why::OtherRoster)
+}
+
+/// Whether a version may not know what another one does. Those that differ in the third number alone do.
+fn is_older(version: &str, than: &str) -> bool {
+    let generation = |version: &str| -> Option<(u64, u64)> {
+        let mut numbers = version.split(['.', '-', '+']).map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    };
+    generation(version).zip(generation(than)).is_some_and(|(version, than)| version < than)
+}

@@ -1,0 +1,250 @@
+//! `hostseal settings` and `hostseal settings set`: `[keying]`, `[esp]` and `[protection]` for all nodes.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::member::{Member, say};
+use crate::cli::args::{Invocation, SetSettingsArgs, SettingsArgs, SettingsCommand};
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::term::{print, print_json};
+use crate::control::{ClusterReply, ClusterRequest};
+use crate::store::config_file;
+
+pub(in crate::cli) fn settings(invocation: &Invocation, args: &SettingsArgs) -> Result<Exit, CommandError> {
+    let member = Member::of(invocation)?;
+    if let Some(SettingsCommand::Set(args)) = &args.command {
+        return set(&member, args);
+    }
+    let text = present(&member)?;
+    match args.json {
+        true => print_json(&parsed(&text)?)?,
+        false if text.is_empty() => print("# every setting has its default\n")?,
+        false => print(&text)?,
+    };
+    Ok(Exit::Done)
+}
+
+fn set(member: &Member, args: &SetSettingsArgs) -> Result<Exit, CommandError> {
+    let wrong = |message| CommandError::new(Exit::Usage, message);
+    let text = match wanted(&args.what).map_err(wrong)? {
+        Wanted::File(file) => {
+            let text = config_file::read(file)?;
+            text.parse::<Table>().map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+            text
+        }
+        Wanted::Changes(changes) => {
+            let before = parsed(&present(member)?)?;
+            let after = merged(before.clone(), &changes).map_err(wrong)?;
+            if before == after {
+                return say(args.json, "nothing changes: the settings are that already", &[]);
+            }
+            after.to_string()
+        }
+    };
+    let notes = member.order(ClusterRequest::SetSettings(text))?;
+    say(args.json, "the cluster has new settings: each node takes them as it hears of them", &notes)
+}
+
+/// The settings of the cluster, as TOML.
+fn present(member: &Member) -> Result<String, CommandError> {
+    member.ask(ClusterRequest::Settings, |reply| match reply {
+        ClusterReply::Settings(text) => Some(text),
+        _ => None,
+    })
+}
+
+fn parsed(text: &str) -> Result<Table, CommandError> {
+    text.parse()
+        .map_err(|error| CommandError::new(Exit::Failed, format!("the settings of the cluster: {error}")))
+}
+
+/// What the command line wants.
+#[derive(Debug, PartialEq)]
+enum Wanted<'a> {
+    /// What this file says, and nothing else.
+    File(&'a Path),
+    /// Some other values.
+    Changes(Vec<Change>),
+}
+
+/// A setting that gets another value, or its default where that is `None`.
+#[derive(Debug, Clone, PartialEq)]
+struct Change {
+    section: String,
+    key: String,
+    value: Option<Value>,
+}
+
+/// What the words of the command line want: one file, or values.
+fn wanted(words: &[String]) -> Result<Wanted<'_>, String> {
+    let assignments: Vec<Option<(&str, &str)>> = words.iter().map(|word| assignment(word)).collect();
+    match (words, assignments.iter().all(Option::is_some)) {
+        ([file], false) => Ok(Wanted::File(Path::new(file))),
+        (_, true) => assignments
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| change(key, value))
+            .collect::<Result<_, _>>()
+            .map(Wanted::Changes),
+        (_, false) => Err("give one file, or settings such as esp.key_bits=128, but not both".to_owned()),
+    }
+}
+
+/// The two sides of `KEY=VALUE`; a path is none, as it has other characters on the left.
+fn assignment(word: &str) -> Option<(&str, &str)> {
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    word.split_once('=').filter(|(key, _)| key.chars().all(is_key))
+}
+
+fn change(key: &str, value: &str) -> Result<Change, String> {
+    let (section, name) = key
+        .split_once('.')
+        .filter(|(section, name)| !section.is_empty() && !name.is_empty() && !name.contains('.'))
+        .ok_or_else(|| format!("\"{key}\" is not a setting: a section and a key, such as protection.mode"))?;
+    let value = match value.trim() {
+        "" => None,
+        text => Some(typed(text)),
+    };
+    Ok(Change { section: section.to_owned(), key: name.to_owned(), value })
+}
+
+/// A value as TOML has it; what is none is text, so that nobody has to quote quotes.
+fn typed(text: &str) -> Value {
+    let table: Option<Table> = format!("value = {text}").parse().ok();
+    let one = table.filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+    one.unwrap_or_else(|| Value::String(text.to_owned()))
+}
+
+/// The settings with these changes.
+fn merged(mut settings: Table, changes: &[Change]) -> Result<Table, String> {
+    for Change { section, key, value } in changes {
+        let table = settings.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        let table = table.as_table_mut().ok_or_else(|| format!("{section} is not a section"))?;
+        match value {
+            Some(value) => table.insert(key.clone(), value.clone()),
+            None => table.remove(key),
+        };
+        if table.is_empty() {
+            settings.remove(section);
+        }
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn change_of(word: &str) -> Change {
+        let (key, value) = assignment(word).unwrap();
+        change(key, value).unwrap()
+    }
+
+    fn merge(text: &str, words: &[&str]) -> String {
+        let changes: Vec<Change> = words.iter().map(|word| change_of(word)).collect();
+        merged(text.parse().unwrap(), &changes).unwrap().to_string()
+    }
+
+    #[test]
+    fn values_are_toml_or_text() {
+        for (word, toml) in [
+            ("esp.key_bits=128", "[esp]\nkey_bits = 128\n"),
+            ("keying.rekey_after=30m", "[keying]\nrekey_after = \"30m\"\n"),
+            ("keying.rekey_after=\"30m\"", "[keying]\nrekey_after = \"30m\"\n"),
+            ("protection.mode=prefer", "[protection]\nmode = \"prefer\"\n"),
+            ("protection.allow_peer_disable=true", "[protection]\nallow_peer_disable = true\n"),
+            ("protection.exempt=[\"tcp/22\"]", "[protection]\nexempt = [\"tcp/22\"]\n"),
+            ("protection.networks=10.0.0.0/16", "[protection]\nnetworks = \"10.0.0.0/16\"\n"),
+            ("a.b=1\nc = 2", "[a]\nb = \"1\\nc = 2\"\n"),
+        ] {
+            let merged: Table = merge("", &[word]).parse().unwrap();
+            assert_eq!(merged, toml.parse::<Table>().unwrap(), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_setting_without_a_value_has_its_default() {
+        let before = "[esp]\nkey_bits = 128\n[protection]\nmode = \"prefer\"\nexempt = [\"tcp/22\"]\n";
+        assert_eq!(
+            merge(before, &["esp.key_bits=", "protection.mode="]),
+            "[protection]\nexempt = [\"tcp/22\"]\n"
+        );
+        assert_eq!(merge(before, &["keying.port="]), before.parse::<Table>().unwrap().to_string());
+    }
+
+    #[test]
+    fn a_file_or_settings_and_nothing_in_between() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for file in ["s.toml", "/etc/x=y.toml", "./a.b=c", "=", "esp"] {
+            let words = words(&[file]);
+            let expected = if file == "=" { None } else { Some(Wanted::File(Path::new(file))) };
+            assert_eq!(wanted(&words).ok(), expected, "{file}");
+        }
+        for wrong in [
+            &["s.toml", "esp.key_bits=128"][..],
+            &["a", "b"],
+            &["mode=prefer"],
+            &["a.b.c=1"],
+            &[".b=1"],
+            &["a.=1"],
+        ] {
+            assert!(wanted(&words(wrong)).is_err(), "{wrong:?}");
+        }
+        assert_eq!(
+            merged("esp = 1".parse().unwrap(), &[change_of("esp.key_bits=1")]).unwrap_err(),
+            "esp is not a section"
+        );
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(Value::Integer),
+            any::<bool>().prop_map(Value::Boolean),
+            "\\PC{0,12}".prop_map(Value::String),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+                prop::collection::btree_map("[a-z_]{1,6}", inner, 0..3)
+                    .prop_map(|map| Value::Table(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn settings_of() -> impl Strategy<Value = Table> {
+        let section = prop::collection::btree_map("[a-e]", value(), 1..5)
+            .prop_map(|map| Value::Table(map.into_iter().collect()));
+        prop::collection::btree_map("[a-e]", section, 0..4).prop_map(|map| map.into_iter().collect())
+    }
+
+    proptest! {
+        /// Whatever is on the command line: what comes out is TOML, the setting has the value, and nothing else differs.
+        #[test]
+        fn a_change_changes_that_setting_alone(
+            before in settings_of(),
+            section in "[a-e]",
+            key in "[a-e]",
+            text in "\\PC{0,20}",
+        ) {
+            let word = format!("{section}.{key}={text}");
+            let change = change_of(&word);
+            let value = change.value.clone();
+            let after: Table = merged(before.clone(), &[change]).unwrap().to_string().parse().unwrap();
+            let get = |table: &Table| table.get(&section).and_then(|table| table.get(&key)).cloned();
+            prop_assert_eq!(get(&after), value);
+            let rest = |mut table: Table| {
+                if let Some(Value::Table(inner)) = table.get_mut(&section) {
+                    inner.remove(&key);
+                    if inner.is_empty() {
+                        table.remove(&section);
+                    }
+                }
+                table
+            };
+            prop_assert_eq!(rest(after), rest(before));
+        }
+    }
+}
