@@ -1,6 +1,7 @@
 //! `hostseal config check`: what is wrong with the file and where, or what it means.
 
 use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -202,6 +203,10 @@ fn words(
     line("", "all between addresses that the file does not list, IPv6 link-local ones too".to_owned());
     line("peers", peers_may(config.protection.allow_peer_disable).to_owned());
     line("forwarded", what_is_forwarded(config.protection.forwarded).to_owned());
+    if !config.protection.blocked.is_empty() {
+        let blocked: Vec<String> = config.protection.blocked.iter().map(IpAddr::to_string).collect();
+        line("blocked", blocked.join(", "));
+    }
     text
 }
 

@@ -159,6 +159,8 @@ pub struct ProtectionRules {
     pub allow_peer_disable: bool,
     /// What becomes of packets that this host forwards for others, to a sealed peer or from it.
     pub forwarded: Forwarded,
+    /// Addresses of no node, to which nothing is sent and from which nothing is taken while this host is protected.
+    pub blocked: Vec<IpAddr>,
 }
 
 /// `[secret]`: where the secret lies.
@@ -257,6 +259,13 @@ impl Config {
         pairs
     }
 
+    /// Between the addresses of `node` and the blocked ones.
+    pub fn blocked_pairs(&self, node: &Node) -> Vec<Pair> {
+        let own: Vec<IpAddr> = node.own_addresses().collect();
+        let blocked = self.protection.blocked.iter();
+        blocked.flat_map(|remote| own.iter().filter_map(|local| Pair::new(*local, *remote))).collect()
+    }
+
     fn in_networks(&self, address: IpAddr) -> bool {
         match &self.protection.networks {
             None => true,
@@ -296,10 +305,16 @@ impl Config {
             (EncapsulationMode::Auto, NAT_PORT) => String::new(),
             (mode, port) => format!("encapsulation {mode} {port}\n"),
         };
-        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded } = &self.protection;
+        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded, blocked } =
+            &self.protection;
         let forwarded = match forwarded {
             Forwarded::Leave => String::new(),
             Forwarded::Block => "forwarded block\n".to_owned(),
+        };
+        let blocked: BTreeSet<&IpAddr> = blocked.iter().collect();
+        let blocked = match blocked.is_empty() {
+            true => String::new(),
+            false => format!("blocked {blocked:?}\n"),
         };
         let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
         let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
@@ -313,7 +328,7 @@ impl Config {
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}{accept}\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}{blocked}",
             self.cluster
         )
     }

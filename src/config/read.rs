@@ -13,7 +13,8 @@ use super::exempt;
 use super::nodes::{self, NodeRules};
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
-    AuthRules, Config, Esp, Forwarded, Keying, Mode, NAT_PORT, ProtectionRules, SOCKET_NAME, SecretFiles,
+    AuthRules, Config, Esp, Forwarded, Keying, Mode, NAT_PORT, Node, ProtectionRules, SOCKET_NAME,
+    SecretFiles,
 };
 use crate::identity::AuthMethod;
 use crate::types::{Block, EncapsulationMode, Exemption, Method, NodeName, Proposals, node_name, units};
@@ -73,10 +74,12 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let auth = auth(root.section("auth"), problems);
     let keying = keying(root.section("keying"), &auth, problems);
     let esp = esp(root.section("esp"), problems);
-    let (protection, exempt) = protection(root.section("protection"));
+    let (protection, exempt, blocked) = protection(root.section("protection"));
     let (nodes, floating) =
         nodes::read(&mut root, NodeRules { auth: &auth, keying: &keying, esp: &esp }, problems);
-    let protection = ProtectionRules { exempt: exempt::apart(exempt, &nodes, problems), ..protection };
+    let exempt = exempt::apart(exempt, &nodes, problems);
+    let protection =
+        ProtectionRules { exempt, blocked: blocked_of_no_node(blocked, &nodes, problems), ..protection };
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)
     {
@@ -241,7 +244,7 @@ fn proposals<P: FromStr<Err = String>>(section: &mut Section<'_>) -> Option<Prop
 }
 
 /// Whether the nodes that exemptions name are listed is checked later.
-fn protection(mut section: Section<'_>) -> (ProtectionRules, Vec<Placed<Exemption>>) {
+fn protection(mut section: Section<'_>) -> (ProtectionRules, Vec<Placed<Exemption>>, Vec<Placed<IpAddr>>) {
     let mode = section.value("mode", Mode::Require, |value| match text(value)? {
         "require" => Ok(Mode::Require),
         "prefer" => Ok(Mode::Prefer),
@@ -254,11 +257,31 @@ fn protection(mut section: Section<'_>) -> (ProtectionRules, Vec<Placed<Exemptio
     let allow_peer_disable = section.value("allow_peer_disable", true, boolean);
     let forwarded = section
         .value("forwarded", Forwarded::Leave, |value| one_of(&Forwarded::ALL, Forwarded::as_str, value));
+    let blocked = section.list("blocked", |value| address(text(value)?)).unwrap_or_default();
     section.finish();
 
     let networks = networks.map(|list| list.into_iter().map(|placed| placed.value).collect());
-    let rules = ProtectionRules { mode, exempt: Vec::new(), networks, allow_peer_disable, forwarded };
-    (rules, exempt.unwrap_or_default())
+    let rules = ProtectionRules {
+        mode,
+        exempt: Vec::new(),
+        networks,
+        allow_peer_disable,
+        forwarded,
+        blocked: Vec::new(),
+    };
+    (rules, exempt.unwrap_or_default(), blocked)
+}
+
+/// A node is protected, or taken out.
+fn blocked_of_no_node(list: Vec<Placed<IpAddr>>, nodes: &[Node], problems: &Problems<'_>) -> Vec<IpAddr> {
+    for placed in &list {
+        if let Some(node) = nodes.iter().find(|node| node.addresses.contains(&placed.value)) {
+            let message =
+                format!("{} is an address of the node {}: take it out first", placed.value, node.name);
+            problems.add(placed.span.clone(), &placed.key, message);
+        }
+    }
+    list.into_iter().map(|placed| placed.value).collect()
 }
 
 fn keying_method(value: &DeValue<'_>) -> Result<Method, String> {

@@ -1,6 +1,7 @@
 //! The configuration of a member of a cluster: its file says what concerns this host alone, and the cluster says the
 //! rest. What comes of both is text of the same grammar, so nothing else has to know the difference.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -27,6 +28,8 @@ pub struct SharedConfig {
     pub nodes: Vec<Node>,
     /// Addresses that move between them.
     pub floating: Vec<Floating>,
+    /// Those of hosts that were taken out, as somebody else may have their keys.
+    pub blocked: Vec<IpAddr>,
 }
 
 impl SharedConfig {
@@ -88,6 +91,11 @@ impl SharedConfig {
         let protection = settings.entry("protection").or_insert_with(|| Table::new().into());
         if let Value::Table(protection) = protection {
             protection.entry("allow_peer_disable").or_insert(false.into());
+            if let Value::Array(blocked) =
+                protection.entry("blocked").or_insert_with(|| Vec::<Value>::new().into())
+            {
+                blocked.extend(self.blocked.iter().map(text));
+            }
         }
         Ok(settings)
     }
@@ -184,6 +192,7 @@ mod tests {
             settings: settings.to_owned(),
             nodes: [1, 2].map(node).into(),
             floating: Vec::new(),
+            blocked: vec![[10, 0, 0, 9].into()],
         }
     }
 
@@ -205,6 +214,10 @@ mod tests {
         assert_eq!(
             (config.keying.rekey_after.as_secs(), config.protection.mode),
             (7200, super::super::Mode::Prefer)
+        );
+        assert_eq!(
+            config.blocked_pairs(&config.nodes[0]),
+            [crate::types::Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 9].into()).unwrap()]
         );
         assert!(!config.protection.allow_peer_disable, "a node does not open pairs of others");
         assert_eq!(config.nodes, shared("").nodes);

@@ -174,6 +174,8 @@ const MISTAKES: &[(&str, usize, usize, &str, &str)] = &[
     ("[protection]\nnetworks = [\"10.0.0.1/8\"]\n", 3, 13, "protection.networks[0]", "\"10.0.0.0/8\" is meant"),
     ("[protection]\nallow_peer_disable = \"no\"\n", 3, 22, "protection.allow_peer_disable", "must be true or false"),
     ("[protection]\nforwarded = \"drop\"\n", 3, 13, "protection.forwarded", "must be \"leave\" or \"block\""),
+    ("[protection]\nblocked = [\"10.99.0.1\"]\n", 3, 12, "protection.blocked[0]", "an address of the node a"),
+    ("[protection]\nblocked = [\"x\"]\n", 3, 12, "protection.blocked[0]", "is not an IPv4 or IPv6 address"),
     ("[[nodes]]\nname = \"a\"\naddresses = [\"10.99.0.9\"]\n", 7, 8, "nodes[1].name", "another node \"a\", in line 3"),
     ("[[nodes]]\nname = \"x y\"\naddresses = [\"10.99.0.9\"]\n", 3, 8, "nodes[0].name", "is not a name"),
     ("[[nodes]]\nname = \"c\"\n", 2, 1, "nodes[0].addresses", "is missing"),
@@ -424,6 +426,7 @@ fn the_id_follows_what_the_hosts_must_agree_on() {
         "[protection]\nnetworks = [\"10.0.0.0/8\"]\n",
         "[protection]\nallow_peer_disable = false\n",
         "[protection]\nforwarded = \"block\"\n",
+        "[protection]\nblocked = [\"10.99.0.99\"]\n",
         "[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.3\"]\n",
     ] {
         assert_ne!(parse(different).unwrap().config_id(), id, "{different}");

@@ -272,6 +272,7 @@ impl Core {
         self.wanted = true;
         for pair in self.scheme.pairs.clone() {
             if !self.leaving.contains(&pair) {
+                let strict = strict || self.scheme.blocked.contains(&pair);
                 self.with_pair(pair, |machine| machine.enable(now, strict, trial));
             }
         }

@@ -183,29 +183,37 @@ impl Membership {
         self.keep(now, engine);
     }
 
-    /// Who is out and decent is told so, and who leaves tells it.
+    /// Who has come to be out and is decent is told so, and who leaves tells it.
     fn note_parting(&mut self, now: Instant) {
         let view = self.roster.view();
-        let is_in = view.member(self.own).is_some();
+        let leaves = view.member(self.own).is_none() && self.known.contains_key(&self.own);
         let decent = |line: &EntryId| view.removed.iter().any(|it| it.line == *line && !it.compromised);
-        let is_over = |line: &EntryId| if is_in { decent(line) } else { view.member(*line).is_some() };
-        let over = self.kept.values().filter(|line| is_over(line) && !self.parting.contains_key(line));
-        let over: Vec<EntryId> = over.copied().collect();
-        self.parting.extend(over.into_iter().map(|line| (line, now + PARTING)));
-        for member in &view.members {
-            self.known.insert(member.line, member.clone());
+        let goes = |line: &EntryId| self.known.contains_key(line) && decent(line);
+        let over: Vec<EntryId> = self.kept.values().filter(|line| leaves || goes(line)).copied().collect();
+        for line in over {
+            self.parting.entry(line).or_insert(now + PARTING);
         }
-        let (own, parting) = (self.own, &self.parting);
-        let stays = |line: &EntryId| *line == own || parting.contains_key(line);
-        self.known.retain(|line, _| view.member(*line).is_some() || stays(line));
+        self.known.extend(view.members.iter().map(|member| (member.line, member.clone())));
+        let parting = &self.parting;
+        self.known.retain(|line, _| view.member(*line).is_some() || parting.contains_key(line));
     }
 
     /// Those who know that it is over are talked to no more.
     fn part_from(&mut self, now: Instant, engine: &mut Engine) {
         let (carriage, id) = (&self.carriage, self.roster.id());
-        let before = self.parting.len();
-        self.parting.retain(|line, at| *at > now && carriage.has(*line) != Some(id));
-        if self.parting.len() < before {
+        let knows = |(line, at): (&EntryId, &Instant)| *at <= now || carriage.has(*line) == Some(id);
+        let over: Vec<EntryId> = self.parting.iter().filter(|it| knows(*it)).map(|(line, _)| *line).collect();
+        self.forget(now, engine, &over);
+    }
+
+    /// It is over with these, who were still talked to.
+    fn forget(&mut self, now: Instant, engine: &mut Engine, lines: &[EntryId]) {
+        let mut parted = false;
+        for line in lines {
+            parted |= self.parting.remove(line).is_some();
+            self.known.retain(|known, _| known != line || self.roster.view().member(*line).is_some());
+        }
+        if parted {
             self.look(now, engine);
         }
     }
@@ -238,8 +246,8 @@ impl Membership {
             ControlEvent::Heard => self.carriage.handle_heard(line),
             ControlEvent::Ended => {
                 self.part(line);
-                if self.parting.remove(&line).is_some() {
-                    self.look(now, engine);
+                if self.parting.contains_key(&line) {
+                    self.forget(now, engine, &[line]);
                 }
             }
             ControlEvent::Failed { .. } => {}

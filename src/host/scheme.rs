@@ -18,8 +18,10 @@ const HARD_PACKETS_LEAST: u64 = 1 << 32;
 
 /// What the core has to know of the configuration.
 pub struct Scheme {
-    /// The pairs of this host.
+    /// The pairs of this host, the blocked ones included.
     pub pairs: Vec<Pair>,
+    /// Those that get no keys, and are blocked while this host is protected.
+    pub blocked: BTreeSet<Pair>,
     /// The nodes of the other hosts' addresses.
     pub nodes: BTreeMap<IpAddr, NodeName>,
     /// What stays in the clear.
@@ -55,9 +57,10 @@ impl Scheme {
             hard_bytes: hard(keying.rekey_bytes, HARD_BYTES_LEAST),
             hard_packets: hard(keying.rekey_packets, HARD_PACKETS_LEAST),
         };
-        let named = config.pairs(node);
+        let (named, blocked) = (config.pairs(node), config.blocked_pairs(node));
         Self {
-            pairs: named.iter().map(|(_, pair)| *pair).collect(),
+            pairs: named.iter().map(|(_, pair)| *pair).chain(blocked.iter().copied()).collect(),
+            blocked: blocked.into_iter().collect(),
             nodes: named.into_iter().map(|(name, pair)| (pair.remote, name)).collect(),
             exemptions: Exemptions::of(config, Some(node)),
             replay_window: config.esp.replay_window,

@@ -6,7 +6,9 @@
 //! STATE_DIR/cluster/ike.key       it proves itself in IKE
 //! ```
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -113,9 +115,22 @@ pub fn shared(view: &RosterView, own: EntryId) -> SharedConfig {
     let settings = view.settings.as_ref().map(|settings| settings.says.toml.clone());
     let (nodes, floating) = match view.member(own) {
         Some(_) => (view.members.iter().map(node).collect(), floating(view)),
-        None => (own_site(view, own).map(|site| site_alone(site)).into_iter().collect(), Vec::new()),
+        None => (own_site(view, own).map(site_alone).into_iter().collect(), Vec::new()),
     };
-    SharedConfig { cluster: view.cluster.clone(), settings: settings.unwrap_or_default(), nodes, floating }
+    let settings = settings.unwrap_or_default();
+    SharedConfig { cluster: view.cluster.clone(), settings, nodes, floating, blocked: blocked(view) }
+}
+
+/// The addresses of nodes whose keys may be in other hands, where no other node has them.
+fn blocked(view: &RosterView) -> Vec<IpAddr> {
+    let compromised = view.removed.iter().filter(|removed| removed.compromised);
+    let addresses: BTreeSet<IpAddr> =
+        compromised.flat_map(|removed| removed.site.addresses.iter().copied()).collect();
+    let taken = |address: &IpAddr| {
+        view.members.iter().any(|member| member.site.addresses.contains(address))
+            || view.floating.iter().any(|floating| floating.says.addresses.contains(address))
+    };
+    addresses.into_iter().filter(|address| !taken(address)).collect()
 }
 
 /// Where a node is, or was.

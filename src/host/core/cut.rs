@@ -1,4 +1,4 @@
-//! This host's secret is withdrawn, and comes back.
+//! Pairs that get no keys: all while this host's secret is withdrawn, and those with blocked addresses.
 
 use std::iter;
 use std::time::Instant;
@@ -6,6 +6,10 @@ use std::time::Instant;
 use super::{Cause, Core, Persist};
 use crate::host::kernel::{Kernel, Vault};
 use crate::ike::Engine;
+use crate::types::Pair;
+
+/// Why a blocked pair has no keys.
+const BLOCKED: &str = "this address is blocked: somebody else may have the keys of its host";
 
 impl Core {
     /// All keys go at once, here and in the kernel. Each peer is told in one message that its sessions are over, and
@@ -41,19 +45,30 @@ impl Core {
         self.cut = Some(why);
     }
 
-    /// While the secret is withdrawn, no pair has keys, also one that has just come.
+    /// Blocked pairs have no keys, and while the secret is withdrawn no pair has, also one that has just come.
     pub(super) fn hold_back(&mut self, now: Instant) {
-        let Some(why) = self.cut else { return };
-        let cause = Cause::Withheld(why);
-        let code = cause.code();
-        self.causes = self.pairs().keys().map(|pair| (*pair, cause.clone())).collect();
-        self.each_pair(|machine| machine.cut(now, code));
+        let held: Vec<(Pair, Cause)> = self
+            .pairs()
+            .keys()
+            .filter_map(|pair| Some((*pair, Cause::Withheld(self.withheld(*pair)?))))
+            .collect();
+        for (pair, cause) in held {
+            let code = cause.code();
+            self.causes.insert(pair, cause);
+            self.with_pair(pair, |machine| machine.cut(now, code));
+        }
+    }
+
+    /// Why a pair gets no keys, if it gets none.
+    pub(super) fn withheld(&self, pair: Pair) -> Option<&'static str> {
+        self.cut.or_else(|| self.scheme.blocked.contains(&pair).then_some(BLOCKED))
     }
 
     /// The secret is back, and the engine has it: keys are agreed anew.
     pub fn resume(&mut self, now: Instant, kernel: &mut dyn Kernel) {
         if self.cut.take().is_some() {
             self.each_pair(|machine| machine.resume(now));
+            self.hold_back(now);
             self.settle(now, kernel);
         }
     }

@@ -94,7 +94,13 @@ impl Core {
         self.engine.reconfigure(now, ike::Settings { control, ..settings });
         self.limit_adopted(now);
         self.pairs.go_by(scheme.exemptions.clone(), scheme.guard);
+        let mut freed: Vec<Pair> = self.scheme.blocked.difference(&scheme.blocked).copied().collect();
         self.scheme = scheme;
+        freed.retain(|pair| self.withheld(*pair).is_none());
+        for pair in freed {
+            self.causes.remove(&pair);
+            self.with_pair(pair, |machine| machine.resume(now));
+        }
         let wanted: BTreeSet<Pair> = self.scheme.pairs.iter().copied().collect();
         self.engine.list(wanted.clone());
         for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
@@ -125,8 +131,17 @@ impl Core {
     fn renew(&mut self, now: Instant, pair: Pair) {
         let (window, limits) = (self.scheme.replay_window, self.scheme.limits_of(pair));
         let rules = self.scheme.rules(pair);
+        // Somebody else may have the keys of the peer: it is told nothing.
+        let blocked = self.scheme.blocked.contains(&pair);
+        if blocked {
+            self.engine.abandon(now, pair);
+        }
+        let seals = blocked && self.wanted;
         let outdated = self.with_pair(pair, |machine| {
             machine.go_by(rules);
+            if seals {
+                machine.enable(now, true, None);
+            }
             machine.outdated(window, limits)
         });
         for in_spi in outdated.unwrap_or_default() {
@@ -140,9 +155,9 @@ impl Core {
         let mut machine = self.scheme.machine(pair, false, now);
         machine.handle_move(now, self.scheme.away(pair, &self.present), None);
         self.pairs.insert(machine);
-        let trial = self.trial;
+        let (trial, blocked) = (self.trial, self.scheme.blocked.contains(&pair));
         if self.wanted {
-            self.with_pair(pair, |machine| machine.enable(now, false, trial));
+            self.with_pair(pair, |machine| machine.enable(now, blocked, trial));
         }
         self.persist(Persist::Seals);
     }
@@ -158,8 +173,12 @@ impl Core {
             if !self.scheme.pairs.contains(pair) {
                 self.forget(*pair);
             } else if self.wanted {
-                self.with_pair(*pair, |machine| machine.enable(now, false, trial));
+                let blocked = self.scheme.blocked.contains(pair);
+                self.with_pair(*pair, |machine| machine.enable(now, blocked, trial));
             }
+        }
+        if !off.is_empty() {
+            self.hold_back(now);
         }
         !off.is_empty()
     }

@@ -168,11 +168,12 @@ impl Core {
     }
 
     fn carry_out(&mut self, now: Instant, pair: Pair, order: Order) {
+        let withheld = self.withheld(pair).is_some();
         let engine = &mut self.engine;
         let missed = || self.pairs.get(pair).is_some_and(PairMachine::is_sealed);
         match order {
             // The pairs kept by then get it again when the secret is back.
-            Order::Ike(IkeOrder::Active | IkeOrder::Passive | IkeOrder::Arrive) if self.cut.is_some() => {}
+            Order::Ike(IkeOrder::Active | IkeOrder::Passive | IkeOrder::Arrive) if withheld => {}
             Order::Ike(IkeOrder::Active) => engine.keep(now, pair, ike::Posture::Active),
             Order::Ike(IkeOrder::Passive) => engine.keep(now, pair, ike::Posture::Passive),
             Order::Ike(IkeOrder::Forget) => engine.forget(now, pair),

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::cluster::{MILLISECOND, SECOND};
+use super::kernel::Leaves;
 use super::net::Weather;
 use super::world::World;
 use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply, Request, TokenOrder};
@@ -294,6 +295,39 @@ fn a_removed_node_goes_to_the_clear_without_a_loss_and_the_others_do_not_notice(
         world.start(3);
         world.run(60 * SECOND, None);
         assert!((0..3).all(|at| left(&world, at) == 0));
+    }
+}
+
+#[test]
+fn a_compromised_node_is_told_nothing_and_blocked_until_all_is_open() {
+    for seed in 0..4 {
+        let mut world = protected(4, seed);
+        let node = "n3".parse().unwrap();
+        world.order(0, ClusterRequest::Remove { node, compromised: true }).unwrap();
+        world.run(2 * SECOND, None);
+        for at in 0..3 {
+            let (kernel, pair) = (&world.hosts[at].kernel, world.pair(at, 3));
+            assert!(!kernel.state.sas.values().any(|sa| sa.is_between(pair)), "{seed}");
+            assert_eq!(kernel.leaves(pair), Leaves::Dropped);
+            assert!(!kernel.accepts_clear(pair));
+        }
+        let knows = world.hosts[3].agent.as_ref().unwrap().roster().unwrap().0.view().removed.len();
+        assert_eq!(knows, 0, "it is told nothing");
+        // What it has, it can try: nobody answers, also after a start of everything.
+        world.reboot(1);
+        world.guard(1);
+        assert_eq!(world.hosts[1].kernel.leaves(world.pair(1, 3)), Leaves::Dropped);
+        world.start(1);
+        world.stop(3);
+        world.start(3);
+        world.run(100 * SECOND, None);
+        let status = world.cluster_status(1);
+        assert!(status.is_healthy() && status.nodes.len() == 3, "{status:?}");
+        assert_eq!(world.hosts[2].kernel.leaves(world.pair(2, 3)), Leaves::Dropped);
+        world.order(0, ClusterRequest::Disable).unwrap();
+        let is_off = |host: &super::world::Host| host.agent.as_ref().unwrap().protection == Protection::Off;
+        assert!(world.run_until(60 * SECOND, |world| world.hosts[..3].iter().all(is_off)));
+        assert!((0..3).all(|at| world.hosts[at].kernel.leaves(world.pair(at, 3)) == Leaves::Clear));
     }
 }
 
