@@ -10,7 +10,7 @@ use super::keeper::Keeper;
 use super::service;
 use super::single::Single;
 use crate::observe::causes;
-use crate::store::{Places, Saved, SavedError, enabled};
+use crate::store::{ClusterFiles, Places, Saved, SavedError, enabled};
 use crate::xfrm;
 
 /// How often, and how far apart, it is looked whether anything of ours comes back: an agent that was not found puts
@@ -32,7 +32,7 @@ pub fn force_clear(path: &Path) -> anyhow::Result<String> {
     // No other agent starts meanwhile. If that cannot be prevented, the result is seen below.
     let claim = service::make_directory(&places.run_dir).and_then(|()| single.claim()).ok();
     // The agent saves when it ends, and what comes after that counts.
-    let remembered = remember_off(&places.state_path());
+    let remembered = remember_off(&places);
     let unmarked = enabled::unmark(path);
     let mut keeper = Keeper::new(&places.run_dir);
     keeper.release();
@@ -76,8 +76,12 @@ fn look_again(kernel: &mut xfrm::Tables) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn remember_off(state: &Path) -> Result<(), SavedError> {
-    let mut saved = Saved::load(state).unwrap_or_default();
+fn remember_off(places: &Places) -> Result<(), SavedError> {
+    let mut saved = Saved::load(&places.state_path()).unwrap_or_default();
     saved.turn_off();
-    saved.save(state).map(drop)
+    // Whatever the cluster is to do now, this host's operator wants otherwise.
+    let roster = ClusterFiles::of(&places.state_dir).load_roster().ok().flatten();
+    let desired = roster.as_ref().and_then(|roster| roster.view().desired.as_ref());
+    saved.followed = desired.map(|desired| desired.id).or(saved.followed);
+    saved.save(&places.state_path()).map(drop)
 }

@@ -1,5 +1,6 @@
 //! How a command ends.
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -85,12 +86,19 @@ fn by_kind(source: &io::Error, otherwise: Exit) -> Exit {
     }
 }
 
+/// The same for what the system said somewhere behind `error`.
+fn by_cause(error: &(dyn Error + 'static), otherwise: Exit) -> Exit {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    let said = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
+    said.map_or(otherwise, |said| by_kind(said, otherwise))
+}
+
 impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         let exit = match &error {
             ConfigError::Unreadable { source, .. } => by_kind(source, Exit::Usage),
             ConfigError::Invalid { .. } => Exit::Usage,
-            ConfigError::Cluster(_) => Exit::Failed,
+            ConfigError::Cluster(source) => by_cause(source.as_ref(), Exit::Failed),
         };
         Self::new(exit, error)
     }

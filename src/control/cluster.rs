@@ -48,6 +48,8 @@ pub enum ClusterRequest {
     Settings,
     /// These are to be the settings of the cluster, as TOML. Answered by [`ClusterReply::Done`].
     SetSettings(String),
+    /// The same, also where the member has heard no other one since its start.
+    Alone(Box<ClusterRequest>),
 }
 
 /// Whom a token invites.

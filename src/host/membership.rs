@@ -61,6 +61,8 @@ pub struct Membership {
     duplicates: BTreeSet<EntryId>,
     /// What members have said aside, and nobody has looked at.
     asides: VecDeque<(EntryId, Vec<u8>)>,
+    /// Some other member has said what its roster is.
+    heard: bool,
     unsaved: bool,
     changed: bool,
 }
@@ -104,6 +106,7 @@ impl Membership {
             machines: BTreeMap::new(),
             duplicates: BTreeSet::new(),
             asides: VecDeque::new(),
+            heard: false,
             unsaved: false,
             changed: false,
         }
@@ -137,6 +140,12 @@ impl Membership {
     /// The next thing that a member has said aside.
     pub fn poll_aside(&mut self) -> Option<(EntryId, Vec<u8>)> {
         self.asides.pop_front()
+    }
+
+    /// Whether some other member has said what its roster is, or there is none: before that, what is known here may be
+    /// old, as it is after a backup was restored.
+    pub fn is_up_to_date(&self) -> bool {
+        self.heard || self.others().next().is_none()
     }
 
     /// The members that can be talked to now.
@@ -259,6 +268,7 @@ impl Membership {
     pub fn handle_told(&mut self, now: Instant, engine: &mut Engine, pair: Pair, octets: &[u8]) -> Carried {
         let Some(line) = self.kept.get(&pair) else { return Carried::default() };
         let mut carried = self.carriage.handle_told(now, *line, octets, &mut self.roster);
+        self.heard |= self.carriage.has(*line).is_some();
         if let Some(said) = carried.aside.take() {
             self.asides.push_back((*line, said));
             self.asides.truncate(ASIDES_MAX);

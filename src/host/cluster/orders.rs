@@ -11,6 +11,7 @@ use super::{Host, done};
 use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, JoinLine, Reply, TokenOrder};
 use crate::host::answer::refusal;
 use crate::host::ledger::Asker;
+use crate::host::membership::Membership;
 use crate::identity::PrivateKey;
 use crate::roster::{
     AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed, Roster,
@@ -22,6 +23,9 @@ use crate::types::{NodeName, UnixTime, trial};
 /// What is told where a host that belongs to no cluster is asked about it.
 const NO_MEMBER: &str = "this host belongs to no cluster: `hostseal init NAME` makes one, and `hostseal join TOKEN` \
                          joins one";
+/// What is told where what this node knows may be old.
+const NOT_HEARD: &str = "this node has heard no other member since its start, so what it knows of the cluster may be old: \
+                         wait until one answers (`hostseal status --cluster`), or say --alone";
 /// The most orders that wait for the one before them.
 const ORDERS_MAX: usize = 16;
 /// The longest that a token is good.
@@ -101,6 +105,11 @@ impl Host {
 
     fn sign(&mut self, order: ClusterRequest) -> anyhow::Result<(Vec<SignedEntry>, ClusterReply)> {
         let wall = self.moment.wall;
+        let (order, alone) = match order {
+            ClusterRequest::Alone(order) => (*order, true),
+            order => (order, false),
+        };
+        ensure!(alone || self.membership().is_some_and(Membership::is_up_to_date), NOT_HEARD);
         let drafted = match order {
             ClusterRequest::CreateToken(order) => {
                 let mut seed = Zeroizing::new([0; 32]);
@@ -146,9 +155,10 @@ impl Host {
                 shared(view, own).check_settings(&toml)?;
                 one(Saying::Settings(ClusterSettings { toml }))
             }
-            ClusterRequest::Status | ClusterRequest::Settings | ClusterRequest::CreateToken(_) => {
-                Err(anyhow!("this is no order"))
-            }
+            ClusterRequest::Status
+            | ClusterRequest::Settings
+            | ClusterRequest::CreateToken(_)
+            | ClusterRequest::Alone(_) => Err(anyhow!("this is no order")),
         }
     }
 

@@ -364,6 +364,23 @@ fn an_order_is_on_the_disk_before_anybody_hears_of_it() {
     );
 }
 
+/// It may have been restored from a backup, and what it would sign could be old.
+#[test]
+fn a_node_that_has_heard_no_other_since_its_start_signs_nothing_unless_it_is_told_to() {
+    let mut world = talking(3, 1);
+    (0..3).for_each(|at| world.kill(at));
+    world.start(0);
+    world.run(5 * SECOND, None);
+    let refused = world.order(0, ClusterRequest::Enable { try_s: None }).unwrap_err();
+    assert!(refused.contains("has heard no other member") && refused.contains("--alone"), "{refused}");
+    world.order(0, ClusterRequest::Alone(Box::new(ClusterRequest::Disable))).unwrap();
+    world.start(1);
+    assert!(world.run_until(60 * SECOND, |world| {
+        world.hosts[1].agent.as_ref().unwrap().roster().unwrap().0.view().desired.is_some()
+    }));
+    world.order(0, ClusterRequest::Enable { try_s: None }).unwrap();
+}
+
 #[test]
 fn tokens_are_made_by_admins_for_names_that_are_free() {
     let mut world = talking(3, 0);
