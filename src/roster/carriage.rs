@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::entry::SignedEntry;
 use super::octets::{EntryId, RosterId, Signer};
+use super::pace::PageCredit;
 use super::page::{NAMES_MAX, Page, Prefix, RANGES_MAX, Range, Sent};
 use super::roster::{Merged, Roster};
 use super::saying::{Matter, Statement};
@@ -29,9 +30,6 @@ const WAITING_MAX: usize = 16;
 const OWED_MAX: usize = 4096;
 /// How much waits for a peer at most that is said aside: what is newer takes the place of the oldest.
 const ASIDES_MAX: usize = 8;
-/// How many pages a peer may send at once, and how many in a second on average.
-const BURST: u32 = 128;
-const PAGES_A_SECOND: u32 = 32;
 /// Of how few entries the names are listed instead of fingerprints of parts.
 const LISTED: usize = 32;
 /// How long a peer that differs is left in peace: at first, and at most.
@@ -76,9 +74,8 @@ struct Partner {
     /// When it is told again, as long as it differs.
     again_at: Instant,
     pause: Duration,
-    /// How many pages it may send, and since when they are counted.
-    credit: u32,
-    counted: Instant,
+    /// How many pages it may send.
+    credit: PageCredit,
 }
 
 /// What came of a page.
@@ -129,7 +126,7 @@ impl<P: Copy + Ord> Carriage<P> {
     /// A peer has told something. Says what came of it; the roster has it then.
     pub fn handle_told(&mut self, now: Instant, peer: P, octets: &[u8], roster: &mut Roster) -> Carried {
         let Some(partner) = self.peers.get_mut(&peer) else { return Carried::default() };
-        let page = if partner.may_send(now) { Page::read(octets) } else { None };
+        let page = if partner.credit.spend(now) { Page::read(octets) } else { None };
         let Some(page) = page else {
             self.ignored += 1;
             return Carried::default();
@@ -298,8 +295,7 @@ impl Partner {
             asides: VecDeque::new(),
             again_at: now + PAUSE,
             pause: PAUSE,
-            credit: BURST,
-            counted: now,
+            credit: PageCredit::new(now),
         }
     }
 
@@ -336,19 +332,6 @@ impl Partner {
 
     fn differs(&self, roster: &Roster) -> bool {
         self.has != Some(roster.id())
-    }
-
-    /// Whether a page of it is looked at: only so many a second are.
-    fn may_send(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_duration_since(self.counted).as_secs();
-        if passed > 0 {
-            let earned = u32::try_from(passed).unwrap_or(u32::MAX).saturating_mul(PAGES_A_SECOND);
-            self.credit = self.credit.saturating_add(earned).min(BURST);
-            self.counted += Duration::from_secs(passed);
-        }
-        let may = self.credit > 0;
-        self.credit = self.credit.saturating_sub(1);
-        may
     }
 }
 

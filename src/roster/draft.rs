@@ -42,9 +42,12 @@ pub enum NotEntitled {
         "there is no newer version: an admin has used them up, and has to be removed (`hostseal remove`)"
     )]
     NoVersion,
-    /// No admin has made this token, or it was taken back.
+    /// No admin has made this token.
     #[error("no token of this cluster is like that: ask an admin for a new one (`hostseal token create`)")]
     TokenUnknown,
+    /// An admin has taken it back.
+    #[error("an admin has taken the token back: ask for a new one (`hostseal token create`)")]
+    TokenTakenBack,
     /// It was good for one node.
     #[error("the token was used already: ask an admin for a new one (`hostseal token create`)")]
     TokenUsed,
@@ -258,6 +261,12 @@ impl Roster {
 
     fn is_admin(&self, by: Signer) -> bool {
         self.line_of(&by).and_then(|line| self.view().member(line)).is_some_and(|member| member.admin)
+    }
+
+    /// That the node with the key `by` may admit others.
+    pub(super) fn ensure_admits(&self, by: Signer) -> Result<(), NotEntitled> {
+        let own = self.line_of(&by);
+        own.and_then(|own| self.view().member(own)).map(drop).ok_or(NotEntitled::NoMember)
     }
 
     fn ensure_entitled(&self, by: Signer, says: &Saying) -> Result<(), NotEntitled> {

@@ -144,6 +144,12 @@ pub enum NotSigned {
     Crypto(#[from] CryptoFailed),
 }
 
+/// The name that an entry has, if its signatures hold, whatever it says; `None` where it is written in another way.
+pub(super) fn name_of(cluster: ClusterId, octets: &[u8]) -> Option<EntryId> {
+    let (_, json) = parts(octets)?;
+    Some(id(&message(cluster, json)))
+}
+
 /// A signer with its signature.
 type Signature<'a> = (Signer, &'a [u8]);
 

@@ -21,18 +21,26 @@
 //! roster, surplus        the set: what it takes, and within which bounds
 //! draft, redeem          what commands sign
 //! page, carriage         what members tell each other, so that all have the same
-//! token                  what whoever joins is given
+//! pace                   how much of it one of them may say
+//! token, line            what whoever joins is given
+//! join_page              what whoever joins and a member tell each other
+//! found, recovery        the start of a cluster, and the key that outranks all
 //! ```
 //! What travels authorizes nothing: an entry is as good as its signatures, whoever brought it.
 
 mod carriage;
 mod draft;
 mod entry;
+mod found;
 mod index;
+mod join_page;
+mod line;
 mod nodes;
 mod not_taken;
 mod octets;
+mod pace;
 mod page;
+mod recovery;
 mod redeem;
 #[expect(clippy::module_inception, reason = "the noun of this room")]
 mod roster;
@@ -48,10 +56,17 @@ mod withdrawn;
 pub use carriage::{Carriage, Carried};
 pub use draft::{INVITES_MAX, NotEntitled};
 pub use entry::{ENTRY_MAX, NotSigned, SignedEntry};
+pub use found::NotFounded;
+pub use join_page::{
+    HeardRoster, JOIN_VERSION, JoinPage, JoinRefusal, NotAJoinPage, NotARoster, RefusalCode,
+};
 pub use nodes::{HeldOut, HeldOutBecause, Member, Removed};
 pub use not_taken::NotTaken;
 pub use octets::{ClusterId, EntryId, NotOctets, RosterId, Signer};
+pub use pace::PageCredit;
 pub use page::{ASIDE_MAX, PAGE_MAX};
+pub use recovery::{NotARecoveryKey, RecoveryKey};
+pub use redeem::{NotRedeemed, Redeemed};
 pub use roster::{Merged, Roster};
 pub use saying::{
     AddressBlock, Admission, ClusterSettings, ClusterTrial, DesiredProtection, FloatingPlace, Genesis, Gone,

@@ -23,7 +23,7 @@ pub(super) const AROUND_AN_ENTRY: usize = HEAD + 2;
 /// The version of the pages.
 const VERSION: u8 = 1;
 /// What each page begins with.
-const HEAD: usize = 6;
+pub(super) const HEAD: usize = 6;
 /// The most octets of what is said aside.
 pub const ASIDE_MAX: usize = PAGE_MAX - HEAD;
 /// The octets of a fingerprint.
@@ -134,15 +134,7 @@ impl Page {
                 ids.iter().take(NAMES_MAX).for_each(|id| octets.extend(id.octets()));
             }
             Page::Wanted(ids) => ids.iter().take(NAMES_MAX).for_each(|id| octets.extend(id.octets())),
-            Page::Entries(entries) => {
-                for entry in entries {
-                    let Ok(length) = u16::try_from(entry.len()) else { continue };
-                    if octets.len() + 2 + entry.len() <= PAGE_MAX {
-                        octets.extend(length.to_be_bytes());
-                        octets.extend(entry);
-                    }
-                }
-            }
+            Page::Entries(entries) => write_entries(&mut octets, entries),
             Page::Aside(said) => octets.extend(said.iter().take(ASIDE_MAX)),
         }
         octets
@@ -203,6 +195,11 @@ impl Sent {
     pub fn page(self) -> Option<Page> {
         (!self.entries.is_empty()).then_some(Page::Entries(self.entries))
     }
+
+    /// The entries.
+    pub fn entries(self) -> Vec<Vec<u8>> {
+        self.entries
+    }
 }
 
 /// What stands in `octets` one after the other, each as long.
@@ -226,7 +223,19 @@ fn range(octets: &[u8]) -> Option<Range> {
     })
 }
 
-fn entries(mut octets: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// Writes entries, each with its length before it. What does not fit into a page is left out.
+pub(super) fn write_entries(octets: &mut Vec<u8>, entries: &[Vec<u8>]) {
+    for entry in entries {
+        let Ok(length) = u16::try_from(entry.len()) else { continue };
+        if octets.len() + 2 + entry.len() <= PAGE_MAX {
+            octets.extend(length.to_be_bytes());
+            octets.extend(entry);
+        }
+    }
+}
+
+/// Reads what [`write_entries`] wrote.
+pub(super) fn entries(mut octets: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut entries = Vec::new();
     while !octets.is_empty() {
         let (length, rest) = octets.split_first_chunk()?;

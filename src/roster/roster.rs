@@ -1,9 +1,11 @@
 //! The roster itself: a set of entries, what it takes, and what it comes to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use sha2::{Digest, Sha256};
 
+use super::draft::NotEntitled;
 use super::entry::{SignedEntry, UncheckedEntry};
 use super::index::EntryIndex;
 use super::not_taken::NotTaken;
@@ -196,6 +198,18 @@ impl Roster {
         self.entries.get(&id)
     }
 
+    /// The entries after this one: the one that founds the cluster, then the others in the order of their names.
+    pub(super) fn after(&self, after: Option<EntryId>) -> impl Iterator<Item = &SignedEntry> {
+        let first = EntryId::from(self.cluster);
+        let begin = match after {
+            Some(after) if after != first => Bound::Excluded(after),
+            _ => Bound::Unbounded,
+        };
+        let founding = after.is_none().then(|| self.entries.get(&first)).flatten();
+        let others = self.entries.range((begin, Bound::Unbounded)).filter(move |(id, _)| **id != first);
+        founding.into_iter().chain(others.map(|(_, entry)| entry))
+    }
+
     /// All entries, those first that others rest on.
     pub fn in_order(&self) -> impl Iterator<Item = &SignedEntry> {
         let counted = self.ever.in_order();
@@ -214,11 +228,12 @@ impl Roster {
         self.tally.line_of(signer)
     }
 
-    /// Whether an admin has made a token with this key that nobody has taken back.
-    pub(super) fn is_a_token(&self, key: &Signer) -> bool {
+    /// Why no token with this key is open.
+    pub(super) fn why_not_open(&self, key: &Signer) -> NotEntitled {
         match self.tally.holder(key) {
-            Some(KeyHolder::Invite(invite)) => !self.withdrawn.is_gone(invite),
-            _ => false,
+            Some(KeyHolder::Invite(invite)) if self.withdrawn.is_gone(invite) => NotEntitled::TokenTakenBack,
+            Some(KeyHolder::Invite(_)) => NotEntitled::TokenUsed,
+            _ => NotEntitled::TokenUnknown,
         }
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::entry::SignedEntry;
 use super::index::EntryIndex;
 use super::octets::{EntryId, Signer};
+use super::redeem::not_invited;
 use super::saying::{DesiredProtection, Invite, Join, Saying, Site, Statement};
 use super::withdrawn::Withdrawn;
 
@@ -335,9 +336,5 @@ impl Tally {
 
 /// Whether the invite is for a node there.
 fn invites(invite: &Invite, site: &Site) -> bool {
-    let within =
-        |address| invite.within.is_empty() || invite.within.iter().any(|net| net.0.contains(address));
-    let listed = |address| invite.addresses.is_empty() || invite.addresses.contains(address);
-    invite.name.as_ref().is_none_or(|name| *name == site.name)
-        && site.addresses.iter().all(|address| within(*address) && listed(address))
+    invite.name.as_ref().is_none_or(|name| *name == site.name) && not_invited(invite, site).is_none()
 }

@@ -9,12 +9,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::line::{self, NotALine};
 use super::octets::{ClusterId, Signer};
 use super::saying::Seconds;
 use crate::identity::{NotAKey, PrivateKey};
@@ -22,12 +20,6 @@ use crate::types::{NodeName, UnixTime};
 
 /// What all tokens of this version begin with.
 const HEAD: &str = "hostseal1_";
-/// What tokens of any version begin with.
-const ANY_HEAD: &str = "hostseal";
-/// The octets that show that a token is whole.
-const CHECK: usize = 4;
-/// The most characters of a token: more is something else.
-const LENGTH_MAX: usize = 4096;
 
 /// What whoever joins is given.
 pub struct Token {
@@ -115,14 +107,7 @@ impl Token {
         };
         // Plain data with string keys: writing it to memory has nothing to fail at.
         let json = serde_json::to_vec(&json).unwrap_or_default();
-        // Its full size at once: growing would leave copies behind.
-        let mut octets = Zeroizing::new(Vec::with_capacity(self.seed.len() + json.len() + CHECK));
-        octets.extend(*self.seed);
-        octets.extend(json);
-        let check = check(&octets);
-        octets.extend(check);
-        let base64 = Zeroizing::new(URL_SAFE_NO_PAD.encode(octets.as_slice()));
-        Zeroizing::new([HEAD, base64.as_str()].concat())
+        line::write(HEAD, &self.seed, &json)
     }
 
     /// Reads a line; white space around it and within, as terminals break lines, does not matter.
@@ -130,25 +115,20 @@ impl Token {
     /// # Errors
     /// It is no token, or not whole.
     pub fn from_line(line: &str) -> Result<Self, NotAToken> {
-        if line.len() > LENGTH_MAX {
-            return Err(NotAToken::SomethingElse);
-        }
-        let line: Zeroizing<String> = Zeroizing::new(line.split_ascii_whitespace().collect());
-        let Some(base64) = line.strip_prefix(HEAD) else {
-            let is_later = line.strip_prefix(ANY_HEAD).is_some_and(|rest| {
-                rest.split_once('_').is_some_and(|(version, _)| version.parse::<u32>().is_ok())
-            });
-            return Err(if is_later { NotAToken::Later } else { NotAToken::SomethingElse });
-        };
-        let octets = Zeroizing::new(URL_SAFE_NO_PAD.decode(base64).map_err(|_| NotAToken::Damaged)?);
-        let (whole, end) = octets.split_last_chunk::<CHECK>().ok_or(NotAToken::Damaged)?;
-        if check(whole) != *end {
-            return Err(NotAToken::Damaged);
-        }
-        let (seed, json) = whole.split_first_chunk().ok_or(NotAToken::Damaged)?;
-        let json: TokenJson = serde_json::from_slice(json).map_err(|_| NotAToken::Later)?;
+        let (seed, json) = line::read(HEAD, line)?;
+        let json: TokenJson = serde_json::from_slice(&json).map_err(|_| NotAToken::Later)?;
         let TokenJson { cluster, id, seeds, name, admin, expires: Seconds(expires) } = json;
-        Ok(Self { cluster, id, seeds, name, admin, expires: UnixTime(expires), seed: Zeroizing::new(*seed) })
+        Ok(Self { cluster, id, seeds, name, admin, expires: UnixTime(expires), seed })
+    }
+}
+
+impl From<NotALine> for NotAToken {
+    fn from(why: NotALine) -> Self {
+        match why {
+            NotALine::SomethingElse => NotAToken::SomethingElse,
+            NotALine::Later => NotAToken::Later,
+            NotALine::Damaged => NotAToken::Damaged,
+        }
     }
 }
 
@@ -156,11 +136,6 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Token(for {})", self.cluster)
     }
-}
-
-fn check(octets: &[u8]) -> [u8; CHECK] {
-    let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(octets).into();
-    [a, b, c, d]
 }
 
 #[cfg(test)]

@@ -7,5 +7,5 @@ mod chaos;
 mod harm;
 mod life;
 mod oracle;
-mod people;
+pub(super) mod people;
 mod withdraw;
