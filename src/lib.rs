@@ -39,7 +39,7 @@
 //! 5. **Secrets cannot print, clone or linger** (`identity::Secret`, `types::SaKey`, `agent::process`).
 //! 6. **Time and entropy are arguments** in every decider (`tests/layering.rs`).
 //! 7. **Bounded.** Every table, queue, retry and allocation that a packet can cause has a limit and a
-//!    counter (`ike::tests::bounds`, `ike::tests::abuse`, `ike::tests::join`, `agent::control`, and the lab under
+//!    counter (`ike::tests::bounds`, `ike::tests::abuse`, `ike::tests::join`, `host::joiner::tests`, `agent::control`, and the lab under
 //!    floods).
 //! 8. **Counters never go backwards** (`host::accounts`, `host::sim::cluster`, and the lab).
 //! 9. **Nothing that arrives can panic the agent** (property tests of every parser, and `fuzz/`).

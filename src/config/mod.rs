@@ -40,7 +40,7 @@ pub use shared::SharedConfig;
 pub use whoami::WhoamiError;
 
 /// The default of `keying.nat_port` (RFC 3948).
-const NAT_PORT: u16 = 4500;
+pub const NAT_PORT: u16 = 4500;
 
 /// Where the file is unless the operator says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/hostseal/hostseal.toml";

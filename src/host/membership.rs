@@ -3,15 +3,19 @@
 //! It keeps a control IKE SA with other members, whether traffic is protected or not, and tells them on it what is new.
 //! Who is a member follows from the roster, and nothing else: a node that is gone is not talked to any more.
 
+mod welcome;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::welcome::Welcome;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, SessionKey, TOLD_MAX, Topic};
 use crate::roster::{
-    Carriage, Carried, ClusterId, EntryId, Member, Merged, PAGE_MAX, Roster, RosterId, SignedEntry,
+    Carriage, Carried, ClusterId, EntryId, JOIN_VERSION, Member, Merged, PAGE_MAX, Roster, RosterId,
+    SignedEntry,
 };
 use crate::types::Pair;
 
@@ -65,6 +69,7 @@ pub struct Membership {
     heard: bool,
     unsaved: bool,
     changed: bool,
+    welcome: Welcome,
 }
 
 impl MemberMark {
@@ -109,6 +114,7 @@ impl Membership {
             heard: false,
             unsaved: false,
             changed: false,
+            welcome: Welcome::default(),
         }
     }
 
@@ -173,8 +179,8 @@ impl Membership {
                 members.entry(*address).or_default().extend(key.clone());
             }
         }
-        let (mark, welcome) = (self.mark.octets().into(), Arc::default());
-        ControlSettings { key: self.key.clone(), members, invites: Vec::new(), mark, welcome }
+        let (mark, welcome) = (self.mark.octets().into(), Arc::from([JOIN_VERSION]));
+        ControlSettings { key: self.key.clone(), members, invites: self.tokens(), mark, welcome }
     }
 
     /// An engine begins that knows nothing of this member yet.
@@ -182,6 +188,7 @@ impl Membership {
         for line in std::mem::take(&mut self.kept).into_values() {
             self.part(line);
         }
+        self.welcome.begin();
         self.look(now, engine);
     }
 
@@ -245,7 +252,7 @@ impl Membership {
         self.tell(now, engine);
     }
 
-    /// Something happened to the control IKE SAs of `pair`.
+    /// Something happened to the control IKE SAs of `pair` ([`Purpose::Control`](crate::ike::Purpose)).
     pub fn handle_control(&mut self, now: Instant, engine: &mut Engine, pair: Pair, event: ControlEvent) {
         let Some(line) = self.kept.get(&pair).copied() else { return };
         match event {
@@ -292,6 +299,7 @@ impl Membership {
         self.carriage.handle_signed(now, &self.roster, &signed);
         self.handle_merged(now, engine, &merged);
         self.tell(now, engine);
+        self.note_written(now, engine, &signed);
     }
 
     /// The roster has new entries: who is talked to follows from them.

@@ -20,6 +20,9 @@
 //! ports    the sockets, the disk and the source of secrets that it stands on
 //! core     the key exchange, the pairs and the kernel, joined
 //! snapshot all that is known at one moment, for `status`
+//! joiner   how a host becomes a member of a cluster
+//! whereabouts
+//!          what it is called then, and where it is
 //! guard    what blocks sealed pairs before there is an agent
 //! ```
 
@@ -34,6 +37,7 @@ mod due;
 mod followers;
 pub mod guard;
 pub mod holdings;
+pub mod joiner;
 pub mod kernel;
 pub mod ledger;
 mod life;
@@ -56,6 +60,7 @@ mod timers;
 mod unlisted;
 mod unsaved;
 mod ways;
+pub mod whereabouts;
 mod wish;
 
 use std::collections::VecDeque;

@@ -19,9 +19,9 @@ use crate::types::{EncapsulationMode, Inside, Method, Proposals, UnixTime};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const NOW: UnixTime = UnixTime(1_800_000_000);
+pub(in crate::host) const NOW: UnixTime = UnixTime(1_800_000_000);
 
-struct Dice(StdRng);
+pub(in crate::host) struct Dice(pub StdRng);
 
 impl Entropy for Dice {
     fn fill(&mut self, bytes: &mut [u8]) {
@@ -30,7 +30,7 @@ impl Entropy for Dice {
 }
 
 /// The keys of member `at`: the one that signs, and the one for IKE.
-fn keys(at: usize) -> [PrivateKey; 2] {
+pub(in crate::host) fn keys(at: usize) -> [PrivateKey; 2] {
     seeds(at).map(|seed| PrivateKey::from_seed(&seed).unwrap())
 }
 
@@ -43,25 +43,25 @@ pub(in crate::host) fn seeds(at: usize) -> [[u8; 32]; 2] {
     })
 }
 
-fn address(at: usize) -> IpAddr {
+pub(in crate::host) fn address(at: usize) -> IpAddr {
     IpAddr::from([10, 0, 0, u8::try_from(at + 1).unwrap()])
 }
 
-fn site(at: usize) -> Site {
+pub(in crate::host) fn site(at: usize) -> Site {
     Site { name: format!("n{at}").parse().unwrap(), addresses: vec![address(at)], inside: BTreeMap::new() }
 }
 
-fn signers(at: usize) -> Keys {
+pub(in crate::host) fn signers(at: usize) -> Keys {
     let [signing, ike] = keys(at);
     Keys { signing: Signer::of(&signing).unwrap(), ike: Signer::of(&ike).unwrap() }
 }
 
-fn sign(cluster: ClusterId, statement: Statement, by: &[&PrivateKey]) -> SignedEntry {
+pub(in crate::host) fn sign(cluster: ClusterId, statement: Statement, by: &[&PrivateKey]) -> SignedEntry {
     SignedEntry::sign(cluster, statement, by).unwrap()
 }
 
 /// What member `at` says, as a command would sign it.
-fn said(roster: &Roster, at: usize, says: Saying) -> SignedEntry {
+pub(in crate::host) fn said(roster: &Roster, at: usize, says: Saying) -> SignedEntry {
     let [signing, _] = keys(at);
     let statement = roster.draft(Signer::of(&signing).unwrap(), says, NOW).unwrap();
     sign(roster.cluster(), statement, &[&signing])
@@ -90,7 +90,9 @@ pub(in crate::host) fn cluster(count: usize) -> (Roster, Vec<EntryId>) {
 
 /// Member 0 invites `at`, which joins.
 fn join(roster: &mut Roster, at: usize) -> EntryId {
-    let token = PrivateKey::from_seed(&[u8::try_from(100 + at).unwrap(); 32]).unwrap();
+    let mut seed = [100; 32];
+    seed[0] = u8::try_from(at).unwrap();
+    let token = PrivateKey::from_seed(&seed).unwrap();
     let key = Signer::of(&token).unwrap();
     let invite = Invite {
         key,
@@ -132,7 +134,7 @@ struct Land {
     cut: Vec<usize>,
 }
 
-fn settings(member: &Membership) -> ike::Settings {
+pub(in crate::host) fn settings(member: &Membership) -> ike::Settings {
     ike::Settings {
         credentials: Arc::default(),
         secret: None,
