@@ -154,7 +154,7 @@ const ROOMS: [Room; 14] = [
     Room {
         name: "agent",
         knows: &[
-            "types", "identity", "config", "store", "observe", "control", "ike", "protect", "host",
+            "types", "identity", "config", "roster", "store", "observe", "control", "ike", "protect", "host",
             "machine", "xfrm",
         ],
         touches: ALL,

@@ -5,6 +5,7 @@
 mod accept;
 mod ages;
 mod alarm;
+mod become_member;
 mod confine;
 mod control;
 mod descriptors;
@@ -26,10 +27,12 @@ mod sockets;
 mod start;
 mod system;
 mod watch;
+mod whereabouts;
 mod writer;
 
 use std::path::Path;
 
+pub use become_member::{FoundOrder, Founded, JoinArgs, NewMember, init, join};
 pub use force::force_clear;
 pub use guard::guard;
 pub use keeper::hold;

@@ -58,6 +58,14 @@ pub fn named_node() -> Option<String> {
     std::env::var("HOSTSEAL_NODE").ok().filter(|name| !name.is_empty())
 }
 
+/// What the system is called (hostname(7)).
+///
+/// # Errors
+/// `/proc` does not tell.
+pub fn host_name() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned())
+}
+
 /// Whether the sysctl in `file` is on: there, and not 0.
 pub fn is_set(file: &Path) -> bool {
     // One call reads it: reading to the end would ask for the size before, and read once more after it.

@@ -15,6 +15,6 @@ mod tests;
 pub use addresses::{own_addresses, present_addresses};
 pub use forwarding::forwarding;
 pub use holes::holes;
-pub use host::{MachineIds, boot, ids, is_set, named_node, uptime};
+pub use host::{MachineIds, boot, host_name, ids, is_set, named_node, uptime};
 pub use network::{Network, Route};
 pub use news::NetworkListener;

@@ -1,0 +1,271 @@
+//! How this host comes to be in a cluster: it founds one (`hostseal init`), or joins one (`hostseal join`). Both leave its
+//! keys and the roster in its state directory, where the agent finds them, and nothing else.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use toml::Table;
+use zeroize::Zeroizing;
+
+use super::alarm::Alarm;
+use super::process::{self, SystemEntropy};
+use super::service::make_directory;
+use super::single::Single;
+use super::sockets::UdpSockets;
+use super::system::moment;
+use super::whereabouts::{Said, Whereabouts};
+use crate::config::NAT_PORT;
+use crate::host::joiner::{JoinError, JoinOrder, JoinStep, Joined, Joiner};
+use crate::host::setup::IkePorts;
+use crate::identity::{KeyKind, PrivateKey};
+use crate::ike::Entropy as _;
+use crate::roster::{RecoveryKey, Roster, Token};
+use crate::store::{ClusterFiles, NodeKeys, Places, owner};
+use crate::types::NodeName;
+
+/// What `hostseal init` is asked for.
+#[derive(Debug, Clone)]
+pub struct FoundOrder {
+    /// What the cluster is to be called.
+    pub cluster: String,
+    /// What its first node, this host, is to be called; `None`: as the environment (`HOSTSEAL_NODE`) or the system says.
+    pub node: Option<NodeName>,
+    /// By which addresses the others will reach this host; none: those that its default routes send from.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What `hostseal init` has made.
+pub struct Founded {
+    /// What the cluster is called.
+    pub cluster: String,
+    /// What this host is called in it.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The recovery key: to be shown once, and to be kept offline. It is nowhere else.
+    pub recovery: Zeroizing<String>,
+}
+
+/// What `hostseal join` is asked for.
+pub struct JoinArgs {
+    /// The token, as `hostseal token create` has printed it.
+    pub token: Zeroizing<String>,
+    /// What this host is to be called; `None`: as the token, the environment (`HOSTSEAL_NODE`) or the system says.
+    pub node: Option<NodeName>,
+    /// By which addresses the others will reach this host; none: those that it has towards the members of the token.
+    pub addresses: Vec<IpAddr>,
+    /// How long it tries to find a member that talks to it.
+    pub timeout: Duration,
+}
+
+/// A host that has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewMember {
+    /// What the cluster is called.
+    pub cluster: String,
+    /// What this host is called in it.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// It is an admin.
+    pub admin: bool,
+    /// How many nodes the cluster has, this one among them.
+    pub nodes: usize,
+    /// The cluster is to be protected, and so is this host once its agent runs.
+    pub desired_on: bool,
+}
+
+/// Founds a cluster whose first node, an admin, is this host; for `hostseal init`. `path` is the configuration file,
+/// which need not be there: it says where the state directory is. Call it as root, with no agent running. Afterwards
+/// the keys (0600) and the roster are in `STATE_DIR/cluster`; the recovery key is in what it returns and nowhere else.
+///
+/// # Errors
+/// This host is in a cluster already, its file lists `[[nodes]]`, it is not clear what it is called or where it is, or
+/// a file cannot be written. Nothing is changed then, but that keys may be there for the next time.
+pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<Founded> {
+    process::harden()?;
+    let files = files_of_newcomer(path)?;
+    let FoundOrder { cluster, node, addresses } = order;
+    let site = Whereabouts::find()?.site(Said { node, addresses })?;
+    let keys = files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519))?;
+    let mut seed = Zeroizing::new([0; 32]);
+    SystemEntropy.fill(seed.as_mut_slice());
+    let recovery = RecoveryKey::new(*seed);
+    let roster =
+        Roster::of_new_cluster(&cluster, site.clone(), [&keys.signing, &keys.ike], &recovery.key()?)?;
+    files.save_roster(&roster)?;
+    Ok(Founded { cluster, node: site.name, addresses: site.addresses, recovery: recovery.to_line() })
+}
+
+/// Joins the cluster of a token; for `hostseal join`. `path` as for [`init`]. Call it as root, with no agent running: it
+/// talks IKE itself, on UDP 500 and 4500. It tells `progress` how far it is, in words by
+/// [`Display`](std::fmt::Display). Afterwards the keys (0600) and the roster are in `STATE_DIR/cluster`, and the agent
+/// can start. Where it fails or is ended, the keys stay, and the next try goes on with them: with the same token, name
+/// and addresses it succeeds also where a member had admitted this host already.
+///
+/// # Errors
+/// This host is in a cluster already, its file lists `[[nodes]]`, an agent or another IKE daemon runs, it is not clear
+/// what it is called or where it is, or it is not let in ([`JoinError`]): each in words
+/// that say what to do.
+pub fn join(path: &Path, args: JoinArgs, progress: &mut dyn FnMut(JoinStep)) -> anyhow::Result<NewMember> {
+    process::harden()?;
+    let token = Token::from_line(&args.token)?;
+    let files = files_of_newcomer(path)?;
+    let run_dir = Places::of(path).run_dir;
+    let single = Single::new(&run_dir);
+    if single.runs()? {
+        bail!("the agent runs on this host: stop it (`systemctl stop hostseal`, or SIGTERM), and join then");
+    }
+    make_directory(&run_dir)?;
+    let _claim = single.claim()?;
+    if let Some((token_is_for, node)) = token.name.as_ref().zip(args.node.as_ref())
+        && token_is_for != node
+    {
+        bail!("the token is for the node {token_is_for}, not for {node}: leave out `--node`");
+    }
+    let keys = files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519))?;
+    let joiner = joiner(token, args, &keys)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let Joined { roster, own } = runtime.block_on(run(joiner, &run_dir, progress))?;
+    files.save_roster(&roster)?;
+    let view = roster.view();
+    let member = view.member(own).context("the roster does not know this host")?;
+    Ok(NewMember {
+        cluster: view.cluster.clone(),
+        node: member.site.name.clone(),
+        addresses: member.site.addresses.clone(),
+        admin: member.admin,
+        nodes: view.members.len(),
+        desired_on: view.desired.as_ref().is_some_and(|desired| desired.says.on),
+    })
+}
+
+/// Where a host keeps what it has of its cluster, that is in none yet.
+fn files_of_newcomer(path: &Path) -> anyhow::Result<ClusterFiles> {
+    owner::check(path)?;
+    let places = Places::of(path);
+    owner::check(&places.state_dir)?;
+    let files = ClusterFiles::of(&places.state_dir);
+    if let Some(roster) = files.load_roster()? {
+        let cluster = &roster.view().cluster;
+        bail!(
+            "this host is in the cluster {cluster} already: leave it first (`hostseal leave`), or move {} away where that \
+             cluster is no more",
+            places.state_dir.join("cluster").display()
+        );
+    }
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    };
+    if lists_nodes(&text) {
+        bail!(
+            "{} lists [[nodes]], and a roster would too: keep to the file, or move it away first",
+            path.display()
+        );
+    }
+    Ok(files)
+}
+
+/// Whether a configuration says which nodes there are. A broken one may.
+fn lists_nodes(text: &str) -> bool {
+    match text.parse::<Table>() {
+        Ok(table) => table.contains_key("nodes"),
+        Err(_) => text.lines().any(|line| line.trim_start().starts_with("[[nodes]]")),
+    }
+}
+
+fn joiner(token: Token, args: JoinArgs, keys: &NodeKeys) -> anyhow::Result<Joiner> {
+    let remotes: Vec<IpAddr> = token.seeds.iter().map(SocketAddr::ip).collect();
+    let said = Said { node: args.node.or(token.name.clone()), addresses: args.addresses };
+    let mut here = Whereabouts::find()?;
+    let sources = here.sources(&remotes);
+    if sources.is_empty() {
+        return Err(JoinError::no_way(&token).into());
+    }
+    let site = here.site_at(said, &sources)?;
+    let now = moment(Instant::now());
+    let order = JoinOrder { token, site, sources, patience: args.timeout };
+    let own = [&keys.signing, &keys.ike];
+    Ok(Joiner::new(now.now, now.wall, order, own, Box::new(SystemEntropy))?)
+}
+
+/// Gives the joiner time and sockets, until it has come to an end.
+async fn run(
+    mut joiner: Joiner,
+    run_dir: &Path,
+    progress: &mut dyn FnMut(JoinStep),
+) -> anyhow::Result<Joined> {
+    let mut sockets = UdpSockets::new(run_dir);
+    let ports = IkePorts { ike: joiner.port(), nat: Some(NAT_PORT) };
+    sockets.bind(joiner.sources(), ports).context("hostseal talks IKE itself to join")?;
+    let mut alarm = Alarm::new()?;
+    joiner.handle_timeout(Instant::now());
+    loop {
+        while let Some(step) = joiner.poll_step() {
+            progress(step);
+        }
+        let transmits: Vec<_> = std::iter::from_fn(|| joiner.poll_transmit()).collect();
+        for unsent in sockets.send(&transmits) {
+            tracing::debug!("{} to {}: {}", unsent.local, unsent.remote, unsent.why);
+        }
+        if let Some(outcome) = joiner.poll_outcome() {
+            return Ok(outcome?);
+        }
+        alarm.set(Instant::now(), joiner.poll_timeout())?;
+        tokio::select! {
+            (now, datagrams) = sockets.receive() => {
+                for datagram in datagrams {
+                    joiner.handle_datagram(now, datagram.local, datagram.remote, &datagram.bytes);
+                }
+            }
+            () = alarm.ring() => joiner.handle_timeout(Instant::now()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_lists_nodes_is_told_from_one_that_does_not() {
+        for yes in ["[[nodes]]\nname = \"a\"\n", "nodes = []\n", "broken = [[[\n[[nodes]]\n"] {
+            assert!(lists_nodes(yes), "{yes}");
+        }
+        for no in ["", "state_dir = \"/x\"\n# [[nodes]]\n", "[metrics]\n", "broken = [[[\n"] {
+            assert!(!lists_nodes(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn who_is_in_a_cluster_or_has_a_list_of_nodes_is_no_newcomer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hostseal.toml");
+        let state_dir = directory.path().join("state");
+        let local = format!("state_dir = \"{}\"\n", state_dir.display());
+        fs::write(&path, &local).unwrap();
+        let files = files_of_newcomer(&path).unwrap();
+        let keys = files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519)).unwrap();
+        let site = crate::roster::Site {
+            name: "a".parse().unwrap(),
+            addresses: vec![[10, 0, 0, 1].into()],
+            inside: Default::default(),
+        };
+        let recovery = RecoveryKey::new([7; 32]).key().unwrap();
+        let roster = Roster::of_new_cluster("prod", site, [&keys.signing, &keys.ike], &recovery).unwrap();
+        assert!(files_of_newcomer(&path).is_ok(), "keys alone are of no cluster");
+        files.save_roster(&roster).unwrap();
+        let words = files_of_newcomer(&path).unwrap_err().to_string();
+        assert!(words.starts_with("this host is in the cluster prod already: leave it first"), "{words}");
+        fs::remove_dir_all(&state_dir).unwrap();
+        fs::write(&path, local + "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n").unwrap();
+        let words = files_of_newcomer(&path).unwrap_err().to_string();
+        assert!(words.contains("hostseal.toml lists [[nodes]]"), "{words}");
+    }
+}
