@@ -5,7 +5,7 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use hostseal::roster::Token;
+use hostseal::roster::{RecoveryKey, Token};
 use hostseal::types::units::{parse_duration, parse_size};
 use hostseal::types::{EspProposal, Exemption, IkeProposal};
 use libfuzzer_sys::fuzz_target;
@@ -27,5 +27,8 @@ fuzz_target!(|text: &str| {
     let _ = (parse_duration(text), parse_size(text));
     if let Ok(token) = Token::from_line(text) {
         assert!(Token::from_line(&token.to_line()).is_ok());
+    }
+    if let Ok(key) = RecoveryKey::from_line(text) {
+        assert!(RecoveryKey::from_line(&key.to_line()).is_ok());
     }
 });
