@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::cluster::{
-    AddArgs, AdminCommand, CreateTokenArgs, RemoveArgs, SetSettingsArgs, SettingsArgs, SettingsCommand,
-    TokenCommand,
+    AddArgs, AdminCommand, CreateTokenArgs, OrderArgs, RemoveArgs, SetSettingsArgs, SettingsArgs,
+    SettingsCommand, TokenCommand,
 };
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
@@ -155,7 +155,7 @@ pub enum Command {
     Remove(RemoveArgs),
     /// Take this node out of its cluster for good.
     #[command(after_help = "Example:\n  hostseal leave")]
-    Leave(JsonArgs),
+    Leave(OrderArgs),
     /// Make a node an admin, or take that back. It needs an admin node.
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -298,6 +298,9 @@ pub struct EnableArgs {
     /// Protect all nodes of the cluster. If one does not answer or is not ready, nothing is changed.
     #[arg(long, conflicts_with = "strict")]
     pub cluster: bool,
+    /// With --cluster: also if this node has heard no other node since its start.
+    #[arg(long, requires = "cluster")]
+    pub alone: bool,
     /// Go on without nodes that do not answer or are not ready: they are listed, and follow when they come.
     #[arg(long, requires = "cluster")]
     pub partial: bool,
@@ -312,6 +315,9 @@ pub struct ConfirmArgs {
     /// Keep what `enable --cluster --try` would revert, on all nodes.
     #[arg(long)]
     pub cluster: bool,
+    /// With --cluster: also if this node has heard no other node since its start.
+    #[arg(long, requires = "cluster")]
+    pub alone: bool,
     /// Print JSON.
     #[arg(long, requires = "cluster")]
     pub json: bool,
@@ -326,6 +332,9 @@ pub struct DisableArgs {
     /// Take all nodes of the cluster back to the clear. It needs an admin node.
     #[arg(long)]
     pub cluster: bool,
+    /// With --cluster: also if this node has heard no other node since its start.
+    #[arg(long, requires = "cluster")]
+    pub alone: bool,
     /// How long to wait until everything is in the clear.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::parse_duration)]
     pub timeout: Duration,

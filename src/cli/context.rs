@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::config::{Config, ConfigError, Node};
 use crate::machine::{named_node, own_addresses};
-use crate::store::{ClusterFiles, Saved, config_file, enabled};
+use crate::store::{ClusterFiles, Places, Saved, config_file, enabled};
 use crate::types::NodeName;
 
 use super::args::Invocation;
@@ -68,6 +68,12 @@ fn addresses() -> Result<Vec<IpAddr>, CommandError> {
 /// Whether this host belongs to a cluster that keeps a roster.
 pub(super) fn is_member(config: &Config) -> bool {
     matches!(ClusterFiles::of(&config.state_dir).load_roster(), Ok(Some(_)))
+}
+
+/// Whether this host belongs to no such cluster, whatever its file says.
+pub(super) fn has_no_roster(invocation: &Invocation) -> bool {
+    let state_dir = Places::of(&invocation.config).state_dir;
+    matches!(ClusterFiles::of(&state_dir).load_roster(), Ok(None))
 }
 
 /// What the last agent left.

@@ -35,7 +35,7 @@ mod tests;
 pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
-pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, named_path};
+pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
 pub use shared::SharedConfig;
 pub use whoami::WhoamiError;
 

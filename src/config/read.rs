@@ -331,7 +331,10 @@ fn size(value: &DeValue<'_>) -> Result<u64, String> {
 }
 
 /// An address that a host can have for itself alone and that means the same on every host.
-pub(super) fn address(text: &str) -> Result<IpAddr, String> {
+///
+/// # Errors
+/// It is none, in words.
+pub fn address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text
         .parse()
         .map_err(|_| format!("{text:?} is not an IPv4 or IPv6 address (names are not looked up)"))?;
@@ -350,7 +353,10 @@ pub(super) fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 /// A network such as `10.99.0.0/16`.
-fn network(text: &str) -> Result<Block, String> {
+///
+/// # Errors
+/// It is none, in words.
+pub fn network(text: &str) -> Result<Block, String> {
     let wrong = || format!("{text:?} is not a network such as \"10.99.0.0/16\" or \"fd99::/64\"");
     let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
     let address: IpAddr = address.parse().map_err(|_| wrong())?;

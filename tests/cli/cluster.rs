@@ -160,7 +160,7 @@ fn orders() -> Vec<(&'static str, ClusterRequest, &'static str)> {
 fn orders_say_what_was_done_and_what_follows() {
     for (line, request, said) in orders() {
         let place = Place::new();
-        let agent = place.agent(vec![done(&["d was not reached"]), done(&["d was not reached"])]);
+        let agent = place.agent(vec![done(&["d was not reached"]); 3]);
         let told = place.run(line);
         assert_eq!(
             (told.exit, told.out.as_str()),
@@ -171,7 +171,9 @@ fn orders_say_what_was_done_and_what_follows() {
             place.run(&format!("{line} --json")).json(),
             serde_json::json!({"notes": ["d was not reached"]})
         );
-        assert_eq!(asked(&agent.join().unwrap()), [request.clone(), request]);
+        assert_eq!(place.run(&format!("{line} --alone")).exit, 0);
+        let alone = ClusterRequest::Alone(Box::new(request.clone()));
+        assert_eq!(asked(&agent.join().unwrap()), [request.clone(), request, alone]);
     }
 }
 
@@ -201,6 +203,19 @@ fn orders_that_are_not_carried_out_say_why() {
         }
         agent.join().unwrap();
     }
+}
+
+#[test]
+fn a_host_without_a_cluster_hears_how_to_get_one() {
+    let place = member();
+    fs::remove_dir_all(place.path("state")).unwrap();
+    for line in ["status --cluster", "enable --cluster", "token create", "leave", "settings"] {
+        place.run(line).failed_with(1, &["this host belongs to no cluster", "hostseal init NAME"]);
+    }
+    // A roster that is broken is something else.
+    let place = member();
+    fs::write(place.path("state/cluster/roster"), "something").unwrap();
+    place.run("leave").failed_with(1, &["state/cluster/roster: this is no roster"]);
 }
 
 #[test]
@@ -374,9 +389,10 @@ fn a_cluster_is_enabled_and_followed() {
 
     let place = Place::new();
     let agent = place.agent(vec![status(&two(DesiredState::Off)), done(&[])]);
-    let ordered = place.run("enable --cluster --no-wait");
+    let ordered = place.run("enable --cluster --no-wait --alone");
     assert!(ordered.exit == 0 && ordered.out.starts_with("ordered"), "{ordered:?}");
-    assert_eq!(asked(&agent.join().unwrap()), [Status, Enable { try_s: None }]);
+    let alone = ClusterRequest::Alone(Box::new(Enable { try_s: None }));
+    assert_eq!(asked(&agent.join().unwrap()), [Status, alone]);
 }
 
 #[test]
@@ -466,7 +482,13 @@ fn wrong_usage_of_the_commands_about_a_cluster() {
         "token create --ttl soon",
         "add db",
         "add db --address here",
+        "add db --address 127.0.0.1",
         "add db --address 10.0.0.1 --public-key abc",
+        "token create --within 10.0.0.1",
+        "token create --within 10.0.0.1/8",
+        "enable --alone",
+        "disable --alone",
+        "confirm --alone",
         "remove",
         "remove a b",
         "leave now",

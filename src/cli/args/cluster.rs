@@ -5,8 +5,20 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::config::{address, network};
 use crate::identity::PublicKey;
 use crate::types::{NodeName, units};
+
+/// What all orders about a cluster take.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct OrderArgs {
+    /// Also if this node has heard no other node since its start, so that what it knows of the cluster may be old.
+    #[arg(long)]
+    pub alone: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// `hostseal token …`
 #[derive(Debug, Subcommand)]
@@ -35,11 +47,11 @@ pub struct CreateTokenArgs {
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = units::parse_duration)]
     pub ttl: Duration,
     /// A network in which the addresses of the node have to lie, such as 10.0.0.0/16. May be given several times.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = block)]
     pub within: Vec<String>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
 }
 
 /// `hostseal add …`
@@ -49,14 +61,14 @@ pub struct AddArgs {
     #[arg(value_name = "NODE", value_parser = name)]
     pub node: NodeName,
     /// An address of it. May be given several times.
-    #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',')]
+    #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
     pub addresses: Vec<IpAddr>,
     /// Its public key (SubjectPublicKeyInfo in base64); without it, it proves itself with the cluster's secret.
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     pub public_key: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
 }
 
 /// `hostseal remove …`
@@ -68,9 +80,9 @@ pub struct RemoveArgs {
     /// Its keys may be in other hands: tell it nothing, and block its addresses.
     #[arg(long)]
     pub compromised: bool,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
 }
 
 /// `hostseal admin …`
@@ -90,9 +102,9 @@ pub struct AdminArgs {
     /// The node whose rights change.
     #[arg(value_name = "NODE", value_parser = name)]
     pub node: NodeName,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
 }
 
 /// `hostseal settings …`
@@ -128,13 +140,18 @@ pub struct SetSettingsArgs {
     /// A file with the sections [keying], [esp] and [protection], or settings one by one.
     #[arg(required = true, value_name = "FILE|KEY=VALUE")]
     pub what: Vec<String>,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
 }
 
 fn name(text: &str) -> Result<NodeName, String> {
     if text.is_empty() { Err("a name has at least one letter".to_owned()) } else { text.parse() }
+}
+
+/// A network, as it was written.
+fn block(text: &str) -> Result<String, String> {
+    network(text).map(|_| text.to_owned())
 }
 
 /// A public key, as it was written.

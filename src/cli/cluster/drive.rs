@@ -11,7 +11,6 @@ use crate::cli::args::{ConfirmArgs, DisableArgs, EnableArgs, Invocation};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::present::{Shown as _, result};
 use crate::cli::render::names;
-use crate::cli::start;
 use crate::cli::status::AGAIN;
 use crate::cli::term::{print, print_json, tell};
 use crate::control::ClusterRequest;
@@ -24,7 +23,9 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
     let member = Member::of(invocation)?;
-    start_agent(invocation, &member, deadline)?;
+    if member.is_one() {
+        member.start_agent(invocation, deadline)?;
+    }
     let (status, not_ready) = ask_all(&member, args.partial, deadline)?;
     if !not_ready.is_empty() {
         let nodes = counted(status.nodes.iter().filter(|node| takes_part(node)).count(), "node");
@@ -47,7 +48,7 @@ pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Resu
     }
     let try_s = args.trial.map(|length| length.as_secs());
     let course = Course::new(DesiredState::On, &status);
-    member.order(ClusterRequest::Enable { try_s })?.iter().for_each(|note| tell(note));
+    member.order(ClusterRequest::Enable { try_s }, args.alone)?.iter().for_each(|note| tell(note));
     if args.no_wait {
         match args.json {
             true => print_json(&member.status()?)?,
@@ -65,7 +66,7 @@ pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Resu
 pub(in crate::cli) fn disable(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
     let member = Member::of(invocation)?;
-    member.order(ClusterRequest::Disable)?.iter().for_each(|note| tell(note));
+    member.order(ClusterRequest::Disable, args.alone)?.iter().for_each(|note| tell(note));
     let course = Course::new(DesiredState::Off, &member.status()?);
     let status = follow(&member, &course, invocation.quiet, deadline)?;
     let behind: Vec<String> = course.behind(&status).map(|node| node.name.to_string()).collect();
@@ -85,21 +86,8 @@ pub(in crate::cli) fn disable(invocation: &Invocation, args: &DisableArgs) -> Re
 }
 
 pub(in crate::cli) fn confirm(invocation: &Invocation, args: &ConfirmArgs) -> Result<Exit, CommandError> {
-    let notes = Member::of(invocation)?.order(ClusterRequest::Confirm)?;
+    let notes = Member::of(invocation)?.order(ClusterRequest::Confirm, args.alone)?;
     say(args.json, "confirmed: the cluster stays protected", &notes)
-}
-
-/// Starts the agent of a member where none runs.
-fn start_agent(invocation: &Invocation, member: &Member, deadline: Instant) -> Result<(), CommandError> {
-    if !member.is_one() || member.client.is_there()? {
-        return Ok(());
-    }
-    start::at_boot(invocation)?;
-    let started = start::start(invocation, &member.config)?;
-    if !invocation.quiet {
-        tell(&format!("agent {}", started.how));
-    }
-    start::wait(started, &member.client, deadline)
 }
 
 /// Asks all nodes. Who has just joined or come back may need a moment before it is ready.

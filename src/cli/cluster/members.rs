@@ -1,7 +1,7 @@
 //! `hostseal add`, `remove`, `leave` and `admin`: who belongs to the cluster, and who may decide that.
 
 use super::member::{Member, say};
-use crate::cli::args::{AddArgs, AdminCommand, Invocation, JsonArgs, RemoveArgs};
+use crate::cli::args::{AddArgs, AdminCommand, Invocation, OrderArgs, RemoveArgs};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::render::names;
 use crate::control::{AddOrder, ClusterRequest};
@@ -14,23 +14,23 @@ pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exi
         addresses: args.addresses.clone(),
         public_key: args.public_key.clone(),
     };
-    let notes = Member::of(invocation)?.order(ClusterRequest::Add(order))?;
-    say(args.json, &done, &notes)
+    let notes = Member::of(invocation)?.order(ClusterRequest::Add(order), args.order.alone)?;
+    say(args.order.json, &done, &notes)
 }
 
 pub(in crate::cli) fn remove(invocation: &Invocation, args: &RemoveArgs) -> Result<Exit, CommandError> {
-    let RemoveArgs { node, compromised, json } = args;
+    let RemoveArgs { node, compromised, order } = args;
     let done = match compromised {
         false => format!("removed {node}: the other nodes drop it as they hear of it"),
         true => format!("removed {node}: the other nodes drop it and block its addresses as they hear of it"),
     };
     let request = ClusterRequest::Remove { node: node.clone(), compromised: *compromised };
-    let notes = Member::of(invocation)?.order(request)?;
-    say(*json, &done, &notes)
+    let notes = Member::of(invocation)?.order(request, order.alone)?;
+    say(order.json, &done, &notes)
 }
 
-pub(in crate::cli) fn leave(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, CommandError> {
-    let notes = Member::of(invocation)?.order(ClusterRequest::Leave)?;
+pub(in crate::cli) fn leave(invocation: &Invocation, args: &OrderArgs) -> Result<Exit, CommandError> {
+    let notes = Member::of(invocation)?.order(ClusterRequest::Leave, args.alone)?;
     say(args.json, "this node has left its cluster", &notes)
 }
 
@@ -43,6 +43,7 @@ pub(in crate::cli) fn admin(invocation: &Invocation, command: &AdminCommand) -> 
         true => format!("{} is an admin", args.node),
         false => format!("{} is no admin any more", args.node),
     };
-    let notes = Member::of(invocation)?.order(ClusterRequest::Admin { node: args.node.clone(), admin })?;
-    say(args.json, &done, &notes)
+    let request = ClusterRequest::Admin { node: args.node.clone(), admin };
+    let notes = Member::of(invocation)?.order(request, args.order.alone)?;
+    say(args.order.json, &done, &notes)
 }

@@ -37,13 +37,13 @@ fn set(member: &Member, args: &SetSettingsArgs) -> Result<Exit, CommandError> {
             let before = parsed(&present(member)?)?;
             let after = merged(before.clone(), &changes).map_err(wrong)?;
             if before == after {
-                return say(args.json, "nothing changes: the settings are that already", &[]);
+                return say(args.order.json, "nothing changes: the settings are that already", &[]);
             }
             after.to_string()
         }
     };
-    let notes = member.order(ClusterRequest::SetSettings(text))?;
-    say(args.json, "the cluster has new settings: each node takes them as it hears of them", &notes)
+    let notes = member.order(ClusterRequest::SetSettings(text), args.order.alone)?;
+    say(args.order.json, "the cluster has new settings: each node takes them as it hears of them", &notes)
 }
 
 /// The settings of the cluster, as TOML.

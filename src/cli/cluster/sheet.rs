@@ -219,6 +219,7 @@ pub(super) fn counts(status: &ClusterStatus, style: Style) -> String {
     let summary = &status.summary;
     let nodes = counted(summary.nodes, "node");
     let answering = match summary.answering {
+        1 if summary.nodes == 1 => nodes,
         answering if answering == summary.nodes => format!("{nodes}, all answer"),
         answering => format!("{nodes}, {answering} answer"),
     };

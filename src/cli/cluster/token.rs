@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::member::Member;
+use super::member::{Member, on_terms};
 use crate::cli::args::{CreateTokenArgs, Invocation, TokenCommand};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, print_json, tell};
@@ -29,13 +29,15 @@ pub(in crate::cli) fn token(invocation: &Invocation, command: &TokenCommand) -> 
         ttl_s: args.ttl.as_secs(),
         within: args.within.clone(),
     };
-    let (token, expires) =
-        Member::of(invocation)?.ask(ClusterRequest::CreateToken(order), |reply| match reply {
+    let (token, expires) = Member::of(invocation)?.ask(
+        on_terms(ClusterRequest::CreateToken(order), args.order.alone),
+        |reply| match reply {
             ClusterReply::Token { token, expires } => Some((token, expires)),
             _ => None,
-        })?;
+        },
+    )?;
     let command = Zeroizing::new(format!("hostseal join {}", token.0));
-    if args.json {
+    if args.order.json {
         print_json(&TokenJson { token: &token, command: &command, expires })?;
         return Ok(Exit::Done);
     }
@@ -66,6 +68,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cli::args::OrderArgs;
 
     #[test]
     fn what_a_token_is_good_for() {
@@ -74,7 +77,7 @@ mod tests {
             admin: false,
             ttl: Duration::from_secs(600),
             within: Vec::new(),
-            json: false,
+            order: OrderArgs { alone: false, json: false },
         };
         let words = |args: &CreateTokenArgs| good_for(args, UnixTime(1_767_226_200), UnixTime(1_767_225_600));
         assert_eq!(
