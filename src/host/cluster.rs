@@ -43,7 +43,7 @@ pub struct ClusterStart {
 
 /// What a host does for its cluster.
 pub(super) struct ClusterPart {
-    signing: PrivateKey,
+    signing: Arc<PrivateKey>,
     /// The membership, while there is no core.
     resting: Option<Membership>,
     /// Orders that wait for the one before them.
@@ -61,9 +61,12 @@ impl ClusterPart {
     pub(super) fn new(start: ClusterStart) -> Self {
         let ClusterStart { state: ClusterState { roster, own, keys }, machine, boot } = start;
         let NodeKeys { signing, ike } = keys;
+        let signing = Arc::new(signing);
+        let mut membership = Membership::new(roster, own, Arc::new(ike), (machine, boot));
+        membership.open_door(signing.clone());
         Self {
             signing,
-            resting: Some(Membership::new(roster, own, Arc::new(ike), (machine, boot))),
+            resting: Some(membership),
             orders: VecDeque::new(),
             signed: None,
             is_writing: false,
@@ -155,13 +158,18 @@ impl Host {
         let again = self.ledger.note_roster(now, &outcome);
         match (cluster.signed.take(), outcome) {
             (Some(order), Ok(())) => {
-                let SignedOrder { entries, asker, reply } = order;
+                let SignedOrder { entries, answer } = order;
                 self.core.iter_mut().for_each(|core| core.handle_signed(now, &entries));
-                self.answer(now, asker, Reply::Cluster(reply));
+                if let Some((asker, reply)) = answer {
+                    self.answer(now, asker, Reply::Cluster(reply));
+                }
             }
             (Some(order), Err(error)) => {
-                let message = format!("nothing was ordered, as it cannot be written: {error}");
-                self.answer(now, order.asker, Reply::Error { code: ErrorCode::Failed, message });
+                self.core.iter_mut().for_each(|core| core.handle_not_written(now, &order.entries));
+                if let Some((asker, _)) = order.answer {
+                    let message = format!("nothing was ordered, as it cannot be written: {error}");
+                    self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
+                }
             }
             (None, _) => cluster.again_at = again,
         }

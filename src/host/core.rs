@@ -244,6 +244,7 @@ impl Core {
     pub fn set_clock(&mut self, now: Instant, wall: UnixTime) {
         self.clock = Some((now, wall));
         self.engine.set_clock(now, wall);
+        self.with_membership(|members, engine| members.set_clock(now, wall, engine));
     }
 
     /// The time of day at `now`, where that was ever told.

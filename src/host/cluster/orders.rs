@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::{Host, done};
 use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, JoinLine, Reply, TokenOrder};
 use crate::host::answer::refusal;
+use crate::host::core::Core;
 use crate::host::ledger::Asker;
 use crate::host::membership::Membership;
 use crate::identity::PrivateKey;
@@ -36,9 +37,8 @@ const SEEDS_MAX: usize = 8;
 /// An order that is signed.
 pub(super) struct SignedOrder {
     pub(super) entries: Vec<SignedEntry>,
-    pub(super) asker: Asker,
-    /// What is answered once it is written.
-    pub(super) reply: ClusterReply,
+    /// What is answered once it is written, and to whom; `None` where nobody has ordered it here.
+    pub(super) answer: Option<(Asker, ClusterReply)>,
 }
 
 /// What an order signs, and what is answered then.
@@ -83,16 +83,20 @@ impl Host {
         }
     }
 
-    /// Signs the next order.
+    /// Takes what was signed for somebody who joins, or signs the next order.
     pub(super) fn begin_order(&mut self, now: Instant) {
         loop {
             let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.signed.is_none()) else {
                 return;
             };
+            if let Some(entries) = self.core.as_mut().and_then(Core::poll_signed) {
+                cluster.signed = Some(SignedOrder { entries, answer: None });
+                return;
+            }
             let Some((asker, order)) = cluster.orders.pop_front() else { return };
             match self.sign(order) {
                 Ok((entries, reply)) => {
-                    let signed = SignedOrder { entries, asker, reply };
+                    let signed = SignedOrder { entries, answer: Some((asker, reply)) };
                     if let Some(cluster) = &mut self.cluster {
                         cluster.signed = Some(signed);
                     }
@@ -120,7 +124,7 @@ impl Host {
         };
         let (roster, _) = self.roster().context(NO_MEMBER)?;
         let signing = &self.cluster.as_ref().context(NO_MEMBER)?.signing;
-        let keys: Vec<&PrivateKey> = [signing].into_iter().chain(&drafted.token).collect();
+        let keys: Vec<&PrivateKey> = [signing.as_ref()].into_iter().chain(&drafted.token).collect();
         let sign = |statement| SignedEntry::sign(roster.cluster(), statement, &keys);
         let entries = drafted.statements.into_iter().map(sign).collect::<Result<_, _>>()?;
         Ok((entries, drafted.reply))

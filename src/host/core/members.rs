@@ -10,6 +10,9 @@ use crate::roster::{EntryId, SignedEntry};
 impl Core {
     /// Talks to the other members from now on, whether pairs are protected or not.
     pub fn take_part(&mut self, now: Instant, mut membership: Membership) {
+        if let Some((then, wall)) = self.clock {
+            membership.set_clock(then, wall, &mut self.engine);
+        }
         membership.begin(now, &mut self.engine);
         self.membership = Some(membership);
     }
@@ -27,6 +30,16 @@ impl Core {
     /// The same, for a core that follows.
     pub fn into_membership(self) -> Option<Membership> {
         self.membership
+    }
+
+    /// What this node has signed for somebody who joins, and is to be written.
+    pub fn poll_signed(&mut self) -> Option<Vec<SignedEntry>> {
+        self.membership.as_mut()?.poll_signed()
+    }
+
+    /// That could not be written.
+    pub fn handle_not_written(&mut self, now: Instant, entries: &[SignedEntry]) {
+        self.with_membership(|members, engine| members.handle_not_written(now, engine, entries));
     }
 
     /// This node has signed something, and that is written.

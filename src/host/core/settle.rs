@@ -54,8 +54,12 @@ impl Core {
             Event::Control { pair, purpose: ike::Purpose::Control, event } => {
                 self.with_membership(|members, engine| members.handle_control(now, engine, pair, event));
             }
-            // Nobody is invited.
-            Event::Told { topic: Topic::Join, .. } | Event::Control { .. } => {}
+            Event::Told { pair, topic: Topic::Join, octets } => {
+                self.with_membership(|members, engine| members.handle_join_told(now, engine, pair, &octets));
+            }
+            Event::Control { pair, event, .. } => {
+                self.with_membership(|members, engine| members.handle_join(now, engine, pair, event));
+            }
             Event::ForeignReady { pair, in_spi } => {
                 self.with_pair(pair, |machine| machine.handle_foreign_ready(now, in_spi));
             }
