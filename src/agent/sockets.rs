@@ -213,6 +213,11 @@ impl UdpSockets {
         }
     }
 
+    /// Closes what probes leave through, which has policies of ours.
+    pub fn rest(&mut self) {
+        self.probers.clear();
+    }
+
     /// Closes all for good: nothing is to be received any more.
     pub fn close(mut self) {
         self.keeper.release();

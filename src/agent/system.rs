@@ -99,6 +99,10 @@ impl ports::Sockets for Linux {
         self.sockets.iter_mut().for_each(|sockets| sockets.retain(|address| wanted.contains(&address)));
     }
 
+    fn rest(&mut self) {
+        self.sockets.iter_mut().for_each(UdpSockets::rest);
+    }
+
     fn close(&mut self) {
         self.sockets.take().into_iter().for_each(UdpSockets::close);
     }

@@ -198,7 +198,7 @@ impl Host {
 
     fn let_go(&mut self, system: &mut dyn System) {
         if self.cluster.is_some() {
-            return;
+            return system.rest();
         }
         self.core = None;
         system.close();

@@ -65,7 +65,7 @@ pub struct Membership {
     duplicates: BTreeSet<EntryId>,
     /// What members have said aside, and nobody has looked at.
     asides: VecDeque<(EntryId, Vec<u8>)>,
-    /// Some other member has said what its roster is.
+    /// Some other member has said what its roster is, or there was none when this one began.
     heard: bool,
     unsaved: bool,
     changed: bool,
@@ -99,6 +99,8 @@ impl Membership {
         (machine, boot): ([u8; 16], [u8; 16]),
     ) -> Self {
         let mark = MemberMark { cluster: roster.cluster(), machine, boot };
+        let is_other = |member: &Member| member.keys.is_some() && member.line != own;
+        let heard = !roster.view().members.iter().any(is_other);
         Self {
             roster,
             own,
@@ -111,7 +113,7 @@ impl Membership {
             machines: BTreeMap::new(),
             duplicates: BTreeSet::new(),
             asides: VecDeque::new(),
-            heard: false,
+            heard,
             unsaved: false,
             changed: false,
             welcome: Welcome::default(),
@@ -148,10 +150,10 @@ impl Membership {
         self.asides.pop_front()
     }
 
-    /// Whether some other member has said what its roster is, or there is none: before that, what is known here may be
-    /// old, as it is after a backup was restored.
+    /// Whether some other member has said what its roster is, or there was none when this one began: before that, what is
+    /// known here may be old, as it is after a backup was restored.
     pub fn is_up_to_date(&self) -> bool {
-        self.heard || self.others().next().is_none()
+        self.heard
     }
 
     /// The members that can be talked to now.

@@ -26,6 +26,9 @@ pub trait Sockets {
     /// Closes those of addresses that are not `wanted`.
     fn retain(&mut self, wanted: &BTreeSet<IpAddr>);
 
+    /// No probe leaves for a while: what they leave through is closed.
+    fn rest(&mut self);
+
     /// Closes all of them for good.
     fn close(&mut self);
 

@@ -136,10 +136,12 @@ impl Host {
         let by = self.signer()?;
         let one = |says| Ok(Drafted::new(vec![roster.draft(by, says, wall)?]));
         match order {
-            ClusterRequest::Enable { try_s } => one(enabled(view, try_s)?),
+            ClusterRequest::Enable { try_s } => one(enabled(view, self.cluster_trial().is_some(), try_s)?),
             ClusterRequest::Confirm => {
-                let desired = view.desired.as_ref().filter(|desired| desired.says.trial.is_some());
-                let trial = desired.context("no trial of the cluster waits to be confirmed")?.id;
+                let trial = self.cluster_trial().context(
+                    "no trial of the cluster waits to be confirmed: there was none, it is over, or somebody has \
+                     confirmed it",
+                )?;
                 one(Saying::Desired(DesiredProtection { on: true, trial: None, confirms: Some(trial) }))
             }
             ClusterRequest::Disable => {
@@ -164,6 +166,13 @@ impl Host {
             | ClusterRequest::CreateToken(_)
             | ClusterRequest::Alone(_) => Err(anyhow!("this is no order")),
         }
+    }
+
+    /// The entry of the trial that runs here, or is to begin.
+    pub(super) fn cluster_trial(&self) -> Option<EntryId> {
+        let desired = self.roster()?.0.view().desired.as_ref()?;
+        let over = self.saved.followed == Some(desired.id) && self.saved.trial.is_none();
+        (desired.says.trial.is_some() && !over).then_some(desired.id)
     }
 
     fn signer(&self) -> anyhow::Result<Signer> {
@@ -206,11 +215,10 @@ impl Host {
     }
 }
 
-fn enabled(view: &RosterView, try_s: Option<u64>) -> anyhow::Result<Saying> {
+fn enabled(view: &RosterView, on_trial: bool, try_s: Option<u64>) -> anyhow::Result<Saying> {
     let longest = trial::LONGEST.as_secs();
     ensure!(try_s.is_none_or(|seconds| seconds <= longest), "a trial lasts a day at most");
     let desired = view.desired.as_ref().map(|desired| &desired.says);
-    let on_trial = desired.is_some_and(|desired| desired.trial.is_some());
     ensure!(
         !on_trial || try_s.is_some(),
         "a trial of the cluster runs: `hostseal confirm --cluster` keeps it"

@@ -133,8 +133,7 @@ impl Host {
     fn desired_now(&self) -> DesiredState {
         let Some((roster, _)) = self.roster() else { return DesiredState::Unset };
         let Some(desired) = &roster.view().desired else { return DesiredState::Unset };
-        let followed = self.saved.followed == Some(desired.id);
-        let lapsed = desired.says.trial.is_some() && followed && self.saved.trial.is_none();
+        let lapsed = desired.says.trial.is_some() && self.cluster_trial().is_none();
         let on = if lapsed { desired.says.lapses_to() } else { desired.says.on };
         if on { DesiredState::On } else { DesiredState::Off }
     }

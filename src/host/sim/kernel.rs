@@ -268,6 +268,8 @@ impl Sockets for SimKernel {
 
     fn retain(&mut self, _: &BTreeSet<IpAddr>) {}
 
+    fn rest(&mut self) {}
+
     fn close(&mut self) {}
 
     fn send(&mut self, transmits: Vec<Transmit>) -> Vec<Unsent> {
