@@ -14,7 +14,7 @@ use self::welcome::Welcome;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::{ControlEvent, ControlSettings, Engine, Posture, SessionKey, TOLD_MAX, Topic};
 use crate::roster::{
-    Carriage, Carried, ClusterId, EntryId, JOIN_VERSION, Member, Merged, PAGE_MAX, Roster, RosterId,
+    Carriage, Carried, ClusterId, EntryId, JOIN_VERSION, Member, Merged, PAGE_MAX, Ring, Roster, RosterId,
     SignedEntry,
 };
 use crate::types::Pair;
@@ -22,8 +22,6 @@ use crate::types::Pair;
 // Each page is told at once.
 const _: () = assert!(PAGE_MAX <= TOLD_MAX);
 
-/// With so many members each talks to each.
-const MESH_MAX: usize = 64;
 /// How long a member that is out, or that this one leaves, has to hear of it.
 const PARTING: Duration = Duration::from_secs(5);
 /// So much that members have said aside waits to be looked at.
@@ -369,18 +367,13 @@ impl Membership {
         members.filter(|member| member.keys.is_some() && member.line != self.own)
     }
 
-    /// Those that this member talks to: all, or those on a ring that are one, two, four… steps away, so that what is new
-    /// takes few steps. Each end sees the same.
+    /// Those that this member talks to, each by the addresses of both.
     fn neighbours(&self) -> BTreeMap<Pair, EntryId> {
-        let Some(own) = self.roster.view().member(self.own) else { return BTreeMap::new() };
-        let mut ring: Vec<EntryId> = self.others().map(|member| member.line).chain([self.own]).collect();
-        ring.sort_unstable();
-        let step = |line: EntryId| ring.binary_search(&line).unwrap_or_default();
-        let is_near = |line: EntryId| {
-            let steps = step(line).abs_diff(step(self.own));
-            ring.len() <= MESH_MAX || [steps, ring.len() - steps].into_iter().any(usize::is_power_of_two)
-        };
-        let near = self.others().filter(|member| is_near(member.line));
+        let view = self.roster.view();
+        let Some(own) = view.member(self.own) else { return BTreeMap::new() };
+        let ring = Ring::of(view);
+        let near: BTreeSet<EntryId> = ring.neighbours(self.own).into_iter().collect();
+        let near = view.members.iter().filter(|member| near.contains(&member.line));
         near.filter_map(|member| Some((pair(own, member)?, member.line))).collect()
     }
 }

@@ -21,6 +21,7 @@
 //! roster, surplus        the set: what it takes, and within which bounds
 //! draft, redeem          what commands sign
 //! page, carriage         what members tell each other, so that all have the same
+//! ring                   which of them talk to each other
 //! pace                   how much of it one of them may say
 //! token, line            what whoever joins is given
 //! join_page              what whoever joins and a member tell each other
@@ -42,6 +43,7 @@ mod pace;
 mod page;
 mod recovery;
 mod redeem;
+mod ring;
 #[expect(clippy::module_inception, reason = "the noun of this room")]
 mod roster;
 mod saying;
@@ -67,6 +69,7 @@ pub use pace::PageCredit;
 pub use page::{ASIDE_MAX, PAGE_MAX};
 pub use recovery::{NotARecoveryKey, RecoveryKey};
 pub use redeem::{NotRedeemed, Redeemed};
+pub use ring::Ring;
 pub use roster::{Merged, Roster};
 pub use saying::{
     AddressBlock, Admission, ClusterSettings, ClusterTrial, DesiredProtection, FloatingPlace, Genesis, Gone,
