@@ -15,9 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
-use super::entry::SignedEntry;
+use super::entry::UncheckedEntry;
 use super::octets::{EntryId, RosterId, Signer};
 use super::pace::PageCredit;
 use super::page::{NAMES_MAX, Page, Prefix, RANGES_MAX, Range, Sent};
@@ -125,6 +123,18 @@ impl<P: Copy + Ord> Carriage<P> {
 
     /// A peer has told something. Says what came of it; the roster has it then.
     pub fn handle_told(&mut self, now: Instant, peer: P, octets: &[u8], roster: &mut Roster) -> Carried {
+        self.handle_told_by(now, peer, octets, roster, Roster::take)
+    }
+
+    /// The same, where `take` puts the entries into the roster.
+    pub(super) fn handle_told_by(
+        &mut self,
+        now: Instant,
+        peer: P,
+        octets: &[u8],
+        roster: &mut Roster,
+        take: impl FnOnce(&mut Roster, Vec<UncheckedEntry>) -> Merged,
+    ) -> Carried {
         let Some(partner) = self.peers.get_mut(&peer) else { return Carried::default() };
         let page = if partner.credit.spend(now) { Page::read(octets) } else { None };
         let Some(page) = page else {
@@ -138,17 +148,17 @@ impl<P: Copy + Ord> Carriage<P> {
             }
             Page::Listing(prefix, ids) => {
                 let theirs: BTreeSet<EntryId> = ids.into_iter().filter(|id| prefix.has(*id)).collect();
-                let ours = roster.in_order().map(SignedEntry::id).filter(|id| prefix.has(*id));
-                partner.owe(ours.filter(|id| !theirs.contains(id)));
+                let ours = roster.ids_of(prefix).filter(|id| !theirs.contains(id));
+                partner.owe(roster.order(ours).into_iter());
                 let lacking: Vec<EntryId> =
                     theirs.into_iter().filter(|id| roster.get(*id).is_none()).collect();
                 partner.waiting.extend((!lacking.is_empty()).then_some(Page::Wanted(lacking)));
             }
             Page::Wanted(ids) => {
                 let wanted: BTreeSet<EntryId> = ids.into_iter().collect();
-                partner.owe(roster.in_order().map(SignedEntry::id).filter(|id| wanted.contains(id)));
+                partner.owe(roster.order(wanted).into_iter());
             }
-            Page::Entries(entries) => return self.take(now, peer, &entries, roster),
+            Page::Entries(entries) => return self.take(now, peer, &entries, roster, take),
             Page::Aside(said) => return Carried { aside: Some(said), ..Carried::default() },
         }
         self.bound(peer);
@@ -227,20 +237,37 @@ impl<P: Copy + Ord> Carriage<P> {
     }
 
     /// Takes entries that a peer has sent.
-    fn take(&mut self, now: Instant, peer: P, entries: &[Vec<u8>], roster: &mut Roster) -> Carried {
+    fn take(
+        &mut self,
+        now: Instant,
+        peer: P,
+        entries: &[Vec<u8>],
+        roster: &mut Roster,
+        take: impl FnOnce(&mut Roster, Vec<UncheckedEntry>) -> Merged,
+    ) -> Carried {
         let before = roster.id();
         self.paced.retain(|_, last| now.saturating_duration_since(*last) < PACE);
-        let (mut due, mut put_off, mut changes) = (Vec::new(), 0, BTreeMap::new());
+        let (mut due, mut changes) = (Vec::new(), BTreeMap::new());
+        let (mut refused, mut put_off) = (Vec::new(), 0);
         for entry in entries {
-            let change = roster.peek(entry).and_then(|(id, says)| Some((paced(&says, roster)?, id)));
-            if change.is_some_and(|(what, _)| !self.is_due(what) || changes.contains_key(&what)) {
+            let entry = match roster.read(entry) {
+                Ok(Some(entry)) => entry,
+                Ok(None) => continue,
+                Err(refusal) => {
+                    refused.push(refusal);
+                    continue;
+                }
+            };
+            let what = paced(entry.statement(), roster);
+            if what.is_some_and(|what| !self.is_due(what) || changes.contains_key(&what)) {
                 put_off += 1;
             } else {
-                changes.extend(change);
-                due.push(entry.as_slice());
+                changes.extend(what.map(|what| (what, entry.id())));
+                due.push(entry);
             }
         }
-        let merged = roster.merge(due);
+        let mut merged = take(roster, due);
+        refused.into_iter().for_each(|refusal| merged.refuse(refusal, 1));
         // Only what was signed counts: else whoever forges an entry could put off the true one.
         let taken = changes.into_iter().filter(|(_, id)| roster.get(*id).is_some());
         self.paced.extend(taken.map(|(what, _)| (what, now)));
@@ -349,18 +376,7 @@ fn paced(statement: &Statement, roster: &Roster) -> Option<(Signer, bool)> {
 
 /// What we have of each part of a prefix.
 fn ranges(roster: &Roster, prefix: Prefix) -> Vec<Range> {
-    prefix.parts().map(|part| range(roster, part)).collect()
-}
-
-fn range(roster: &Roster, prefix: Prefix) -> Range {
-    let (mut hash, mut count) = (Sha256::new(), 0);
-    for id in roster.ids_of(prefix) {
-        hash.update(id.octets());
-        count += 1;
-    }
-    let mut fingerprint = [0; 16];
-    fingerprint.copy_from_slice(&hash.finalize()[..16]);
-    Range { prefix, count, fingerprint }
+    prefix.parts().map(|part| roster.range(part)).collect()
 }
 
 /// The answer to what a peer has of each part: of those that differ, more.
@@ -369,7 +385,7 @@ fn differing(roster: &Roster, theirs: &[Range]) -> Vec<Page> {
     // They do not overlap, so that a page costs no more than one look at the whole.
     let apart = theirs.windows(2).all(|two| two[0].prefix.last() < two[1].prefix.first());
     for their in theirs.iter().filter(|_| apart) {
-        let own = range(roster, their.prefix);
+        let own = roster.range(their.prefix);
         if own == *their {
             continue;
         }

@@ -7,6 +7,8 @@
 //! ```
 //! What is signed is [`LABEL`], the cluster and the statement, octet by octet as it is stored: it is never written anew.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use super::not_taken::NotTaken;
@@ -25,20 +27,42 @@ const VERSION: u8 = 1;
 /// The octets of an Ed25519 signature (RFC 8032 section 5.1.6).
 const SIGNATURE: usize = 64;
 
+/// What an entry says, whoever has signed it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    id: EntryId,
+    statement: Statement,
+}
+
 /// An entry whose signatures are those of whom it names. Whether they may say that is another matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedEntry {
-    id: EntryId,
-    statement: Statement,
-    octets: Vec<u8>,
+    said: Arc<Said>,
+    octets: Arc<[u8]>,
 }
 
 /// An entry that was read, and whose signatures were not looked at yet.
+#[derive(Debug)]
 pub(super) struct UncheckedEntry {
-    id: EntryId,
-    statement: Statement,
-    octets: Vec<u8>,
+    said: Arc<Said>,
+    octets: Arc<[u8]>,
     message: Vec<u8>,
+}
+
+impl Said {
+    fn new(message: &[u8], statement: Statement) -> Arc<Self> {
+        Arc::new(Self { id: id(message), statement })
+    }
+
+    /// The name of the entry.
+    pub fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// What it says.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
 }
 
 impl UncheckedEntry {
@@ -54,17 +78,22 @@ impl UncheckedEntry {
             return Err(NotTaken::Malformed);
         }
         let message = message(cluster_of(cluster, &statement), json);
-        Ok(Self { id: id(&message), statement, octets: octets.to_vec(), message })
+        Ok(Self { said: Said::new(&message, statement), octets: octets.into(), message })
     }
 
     /// Its name, if its signatures hold.
     pub fn id(&self) -> EntryId {
-        self.id
+        self.said.id
     }
 
     /// What it says, if its signatures hold.
     pub fn statement(&self) -> &Statement {
-        &self.statement
+        &self.said.statement
+    }
+
+    /// Both.
+    pub fn said(&self) -> &Arc<Said> {
+        &self.said
     }
 
     /// Whether all signatures hold.
@@ -80,8 +109,8 @@ impl UncheckedEntry {
 
     /// The entry, where the signatures were checked already.
     pub fn trust(self) -> SignedEntry {
-        let Self { id, statement, octets, message: _ } = self;
-        SignedEntry { id, statement, octets }
+        let Self { said, octets, message: _ } = self;
+        SignedEntry { said, octets }
     }
 }
 
@@ -106,22 +135,27 @@ impl SignedEntry {
         if octets.len() > ENTRY_MAX {
             return Err(NotSigned::TooLong);
         }
-        Ok(Self { id: id(&message), statement, octets })
+        Ok(Self { said: Said::new(&message, statement), octets: octets.into() })
     }
 
     /// Its name.
     pub fn id(&self) -> EntryId {
-        self.id
+        self.said.id
     }
 
     /// What it says.
     pub fn statement(&self) -> &Statement {
-        &self.statement
+        &self.said.statement
+    }
+
+    /// Both.
+    pub(super) fn said(&self) -> &Arc<Said> {
+        &self.said
     }
 
     /// Whether it takes out a node or an invite.
     pub(super) fn takes_out(&self) -> bool {
-        matches!(self.statement.says, Saying::Gone(_))
+        matches!(self.statement().says, Saying::Gone(_))
     }
 
     /// As it is stored and carried.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use super::entry::SignedEntry;
+use super::index::{EntryIndex, Place, repeated};
 use super::octets::{EntryId, Signer};
-use super::saying::{IkeKey, Join, Keys, Saying, Site, Version};
-use super::tally::{Entries, KeyHolder, NodeLine, Tally};
+use super::saying::{IkeKey, Join, Keys, Listed, Saying, Site, Statement, Version};
+use super::tally::{KeyHolder, NodeLine, Tally};
 use super::withdrawn::Withdrawn;
 use crate::types::NodeName;
 
@@ -97,36 +97,33 @@ struct Contender {
     held_out: Option<HeldOutBecause>,
 }
 
-/// What is taken already.
-#[derive(Default)]
+/// What more than one node wants, and whether it is taken. What one alone wants is not here: that is nearly all.
 struct Occupied {
-    names: BTreeSet<NodeName>,
-    addresses: BTreeSet<IpAddr>,
-    keys: BTreeSet<Signer>,
+    names: BTreeMap<NodeName, bool>,
+    addresses: BTreeMap<IpAddr, bool>,
+    keys: BTreeMap<Signer, bool>,
 }
 
 impl Nodes {
-    /// The nodes that `entries` name. `floating` are the addresses of no node.
-    pub fn find(
-        entries: &Entries,
-        tally: &Tally,
-        withdrawn: &Withdrawn,
-        floating: &BTreeSet<IpAddr>,
-    ) -> Self {
-        let book = Book::read(entries, tally);
-        let mut nodes = Self { held_out: used_twice(entries, tally, withdrawn), ..Self::default() };
-        let (mut candidates, mut occupied) = (Vec::new(), Occupied::default());
-        for (id, line) in tally.lines() {
-            let Some(candidate) = book.candidate(tally, id, line) else { continue };
+    /// The nodes that the entries of `tally` name. `floating` are the addresses of no node.
+    pub fn find(tally: &Tally, withdrawn: &Withdrawn, floating: &BTreeSet<IpAddr>) -> Self {
+        let book = Book::read(tally);
+        let mut nodes = Self { held_out: used_twice(tally, withdrawn), ..Self::default() };
+        let (mut candidates, mut spent) = (Vec::new(), Vec::new());
+        for (at, line) in tally.lines() {
+            let Some(candidate) = book.candidate(at, line) else { continue };
+            let id = candidate.member.line;
             if withdrawn.is_gone(id) {
                 let compromised = book.compromised.contains(&id);
-                occupied.keys.extend(book.keys_ever(id, line));
+                spent.extend(book.keys_ever(at, line));
                 nodes.removed.push(Removed { line: id, site: candidate.member.site, compromised });
             } else {
                 candidates.push(candidate);
             }
         }
         candidates.sort_by_key(|candidate| candidate.rank);
+        let mut occupied = Occupied::among(&candidates);
+        occupied.keys.extend(spent.into_iter().map(|key| (key, true)));
         for Contender { rank, member, held_out } in candidates {
             let (joined, _, _) = rank;
             let why =
@@ -147,54 +144,72 @@ impl Nodes {
 }
 
 impl Occupied {
+    fn among(candidates: &[Contender]) -> Self {
+        let members = || candidates.iter().map(|candidate| &candidate.member);
+        let names = repeated(members().map(|member| &member.site.name)).into_iter().cloned();
+        let addresses = repeated(members().flat_map(|member| &member.site.addresses)).into_iter().copied();
+        let keys = repeated(members().flat_map(keys_of)).into_iter();
+        Self {
+            names: names.map(|name| (name, false)).collect(),
+            addresses: addresses.map(|address| (address, false)).collect(),
+            keys: keys.map(|key| (key, false)).collect(),
+        }
+    }
+
     fn refuses(&self, member: &Member, floating: Option<&BTreeSet<IpAddr>>) -> Option<HeldOutBecause> {
         let taken = |address: &&IpAddr| {
-            self.addresses.contains(address) || floating.is_some_and(|floating| floating.contains(address))
+            self.addresses.get(address) == Some(&true)
+                || floating.is_some_and(|floating| floating.contains(address))
         };
-        let mut keys = member.keys.iter().flat_map(|keys| [keys.signing, keys.ike]);
-        if self.names.contains(&member.site.name) {
+        if self.names.get(&member.site.name) == Some(&true) {
             Some(HeldOutBecause::NameTaken)
         } else if let Some(address) = member.site.addresses.iter().find(taken) {
             Some(HeldOutBecause::AddressTaken(*address))
         } else {
-            keys.any(|key| self.keys.contains(&key)).then_some(HeldOutBecause::KeyTaken)
+            let is_taken = |key: Signer| self.keys.get(&key) == Some(&true);
+            keys_of(member).any(is_taken).then_some(HeldOutBecause::KeyTaken)
         }
     }
 
     fn take(&mut self, member: &Member) {
-        self.names.insert(member.site.name.clone());
-        self.addresses.extend(&member.site.addresses);
-        self.keys.extend(member.keys.iter().flat_map(|keys| [keys.signing, keys.ike]));
+        let taken = |taken: &mut bool| *taken = true;
+        self.names.get_mut(&member.site.name).map(taken);
+        for address in &member.site.addresses {
+            self.addresses.get_mut(address).map(taken);
+        }
+        for key in keys_of(member) {
+            self.keys.get_mut(&key).map(taken);
+        }
     }
 }
 
+fn keys_of(member: &Member) -> impl Iterator<Item = Signer> + use<> {
+    let keys = member.keys.as_ref().map(|keys| [keys.signing, keys.ike]);
+    keys.into_iter().flatten()
+}
+
 /// Those who have joined by one invite, until an admin says which of them is the right one.
-fn used_twice(entries: &Entries, tally: &Tally, withdrawn: &Withdrawn) -> Vec<HeldOut> {
-    let out = |(id, entry): (&EntryId, &SignedEntry)| {
-        let Saying::Join(join) = &entry.statement().says else { return None };
-        let by = &entry.statement().by;
-        let is_settled = match tally.holder(by) {
+fn used_twice(tally: &Tally, withdrawn: &Withdrawn) -> Vec<HeldOut> {
+    let out = |(id, entry): (EntryId, &Statement)| {
+        let Saying::Join(join) = &entry.says else { return None };
+        if !withdrawn.is_used_twice(&entry.by) {
+            return None;
+        }
+        let is_settled = match tally.holder(&entry.by) {
             Some(KeyHolder::Invite(invite)) => withdrawn.is_gone(invite),
             _ => true,
         };
-        (withdrawn.is_used_twice(by) && !is_settled).then(|| HeldOut {
-            line: *id,
-            site: join.site.clone(),
-            why: HeldOutBecause::TokenUsedTwice,
-        })
+        let (site, why) = (join.site.clone(), HeldOutBecause::TokenUsedTwice);
+        (!is_settled).then_some(HeldOut { line: id, site, why })
     };
-    entries.iter().filter_map(out).collect()
+    tally.index().iter().filter_map(out).collect()
 }
 
 /// What counts, by what it is about.
 struct Book<'a> {
-    /// Where each node is, by the newest entry.
-    sites: BTreeMap<EntryId, (Version, EntryId, Listing<'a>)>,
-    /// The first node, and its first keys.
-    genesis: Option<(EntryId, &'a Keys)>,
-    joins: BTreeMap<EntryId, (Signer, &'a Join)>,
-    /// How old the invites are.
-    invites: BTreeMap<EntryId, Version>,
+    tally: &'a Tally,
+    /// Where nodes are now that were elsewhere, by the newest entry.
+    moved: BTreeMap<EntryId, (Version, EntryId, Listing<'a>)>,
     /// What follows the keys that this one signs for: more than one where it was stolen.
     successors: BTreeMap<Signer, Vec<&'a Keys>>,
     compromised: BTreeSet<EntryId>,
@@ -208,41 +223,22 @@ struct Listing<'a> {
 }
 
 impl<'a> Book<'a> {
-    fn read(entries: &'a Entries, tally: &Tally) -> Self {
-        let mut book = Self {
-            sites: BTreeMap::new(),
-            genesis: None,
-            joins: BTreeMap::new(),
-            invites: BTreeMap::new(),
-            successors: BTreeMap::new(),
-            compromised: BTreeSet::new(),
-        };
-        for (id, entry) in entries.iter().filter(|(id, _)| tally.counts(**id)) {
-            let entry = entry.statement();
+    fn read(tally: &'a Tally) -> Self {
+        let (moved, successors, compromised) = Default::default();
+        let mut book = Self { tally, moved, successors, compromised };
+        for (at, entry) in tally.counted() {
             match &entry.says {
-                Saying::Genesis(genesis) => {
-                    let listing = Listing { site: &genesis.site, foreign: false, ike: None };
-                    book.site(*id, (Version::default(), *id, listing));
-                    book.genesis = Some((*id, &genesis.keys));
-                }
                 Saying::Node(listed) => {
-                    let listing =
-                        Listing { site: &listed.site, foreign: listed.foreign, ike: listed.ike.as_ref() };
-                    book.site(listed.line.unwrap_or(*id), (entry.version, *id, listing));
-                }
-                Saying::Join(join) => {
-                    book.joins.insert(*id, (entry.by, join));
-                    // Where an admin has listed it already, that counts.
-                    if tally.line(*id).is_some() {
-                        let listing = Listing { site: &join.site, foreign: false, ike: None };
-                        book.site(*id, (Version::default(), *id, listing));
+                    let this = (entry.version, book.index().id(at), Listing::of(listed));
+                    let newer = |newest: &(Version, EntryId, _)| (newest.0, newest.1) < (this.0, this.1);
+                    if let Some(line) = listed.line
+                        && book.moved.get(&line).is_none_or(newer)
+                    {
+                        book.moved.insert(line, this);
                     }
                 }
                 Saying::Keys(keys) => {
                     book.successors.entry(entry.by).or_default().push(keys);
-                }
-                Saying::Invite(_) => {
-                    book.invites.insert(*id, entry.version);
                 }
                 Saying::Gone(gone) if gone.compromised => {
                     book.compromised.insert(gone.of);
@@ -253,36 +249,46 @@ impl<'a> Book<'a> {
         book
     }
 
-    fn site(&mut self, line: EntryId, this: (Version, EntryId, Listing<'a>)) {
-        let newer = |(version, id, _): &(Version, EntryId, _)| (*version, *id) < (this.0, this.1);
-        let known = self.sites.get(&line);
-        if known.is_none_or(newer) {
-            self.sites.insert(line, this);
-        }
+    fn index(&self) -> &'a EntryIndex {
+        self.tally.index()
     }
 
-    fn candidate(&self, tally: &Tally, id: EntryId, line: &NodeLine) -> Option<Contender> {
-        let (version, _, listing) = self.sites.get(&id)?;
+    /// Where a node is by its first entry, and its keys where that is the first of all.
+    fn first(&self, at: Place) -> Option<(Version, Listing<'a>, Option<&'a Keys>)> {
+        let entry = self.index().statement(at);
+        let own = |site| Listing { site, foreign: false, ike: None };
+        Some(match &entry.says {
+            Saying::Genesis(genesis) => (Version::default(), own(&genesis.site), Some(&genesis.keys)),
+            Saying::Join(join) => (Version::default(), own(&join.site), None),
+            Saying::Node(listed) => (entry.version, Listing::of(listed), None),
+            _ => return None,
+        })
+    }
+
+    fn candidate(&self, at: Place, line: &NodeLine) -> Option<Contender> {
+        let id = self.index().id(at);
+        let (version, listing, founding) = self.first(at)?;
+        let moved = self.moved.get(&id).filter(|newest| (newest.0, newest.1) > (version, id));
+        let (version, listing) = moved.map_or((version, listing), |(version, _, to)| (*version, *to));
         let mut member = Member {
             line: id,
             site: listing.site.clone(),
-            keys: None,
+            keys: founding.cloned(),
             listed_key: listing.ike.cloned(),
             foreign: listing.foreign,
-            admin: tally.is_admin(id),
+            admin: self.tally.is_admin_at(at),
         };
-        let mut rank = (false, *version, id);
+        let mut rank = (false, version, id);
         let mut held_out = None;
-        if let Some((_, by, join)) = self.first_join(tally, line) {
-            if line.joins.contains(&id) {
-                rank = (true, self.age(tally, by), id);
+        if let Some((join, age)) = self.first_join(line) {
+            if line.joins.contains(&at) {
+                rank = (true, age, id);
             }
             member.keys = Some(join.keys.clone());
-        } else if let Some((_, keys)) = self.genesis.filter(|(genesis, _)| *genesis == id) {
-            member.keys = Some(keys.clone());
         }
         if let Some(keys) = &mut member.keys {
-            if tally.line_of(&keys.signing) != Some(id) {
+            let has_it = |key| matches!(self.tally.holder_of(key), Some(KeyHolder::Node(of, _)) if of == at);
+            if !self.index().key(&keys.signing).is_some_and(has_it) {
                 held_out = Some(HeldOutBecause::KeyTaken);
             } else if let Some(newest) = self.newest(keys) {
                 *keys = newest;
@@ -294,11 +300,11 @@ impl<'a> Book<'a> {
     }
 
     /// All keys that a node has had.
-    fn keys_ever(&self, id: EntryId, line: &NodeLine) -> BTreeSet<Signer> {
+    fn keys_ever(&self, at: Place, line: &NodeLine) -> BTreeSet<Signer> {
         let mut ever = BTreeSet::new();
-        let joined = line.joins.iter().filter_map(|id| self.joins.get(id)).map(|(_, join)| &join.keys);
-        let founded = self.genesis.filter(|(genesis, _)| *genesis == id).map(|(_, keys)| keys);
-        let mut next: Vec<&Keys> = joined.chain(founded).collect();
+        let joined = line.joins.iter().filter_map(|at| self.join(*at)).map(|join| &join.keys);
+        let founding = self.first(at).and_then(|(_, _, keys)| keys);
+        let mut next: Vec<&Keys> = joined.chain(founding).collect();
         while let Some(keys) = next.pop() {
             if ever.insert(keys.signing) {
                 ever.insert(keys.ike);
@@ -308,15 +314,25 @@ impl<'a> Book<'a> {
         ever
     }
 
-    /// How the node has joined: where it could by several invites, the oldest of them.
-    fn first_join(&self, tally: &Tally, line: &NodeLine) -> Option<(EntryId, &Signer, &'a Join)> {
-        let joins = line.joins.iter().filter_map(|id| self.joins.get(id).map(|(by, join)| (*id, by, *join)));
-        joins.min_by_key(|(id, by, _)| (self.age(tally, by), *id))
+    fn join(&self, at: Place) -> Option<&'a Join> {
+        match &self.index().statement(at).says {
+            Saying::Join(join) => Some(join),
+            _ => None,
+        }
     }
 
-    fn age(&self, tally: &Tally, invite: &Signer) -> Version {
-        match tally.holder(invite) {
-            Some(KeyHolder::Invite(id)) => self.invites.get(&id).copied().unwrap_or_default(),
+    /// How the node has joined, and how old the invite is: where it could by several, by the oldest of them.
+    fn first_join(&self, line: &NodeLine) -> Option<(&'a Join, Version)> {
+        let first = line.joins.iter().min_by_key(|at| (self.age(**at), **at))?;
+        Some((self.join(*first)?, self.age(*first)))
+    }
+
+    /// How old the invite is by which a node has joined.
+    fn age(&self, join: Place) -> Version {
+        match self.tally.holder_of(self.index().signer(join)) {
+            Some(KeyHolder::Invite(invite)) if self.tally.counts_at(invite) => {
+                self.index().statement(invite).version
+            }
             _ => Version::default(),
         }
     }
@@ -332,5 +348,11 @@ impl<'a> Book<'a> {
             }
         }
         None
+    }
+}
+
+impl<'a> Listing<'a> {
+    fn of(listed: &'a Listed) -> Self {
+        Self { site: &listed.site, foreign: listed.foreign, ike: listed.ike.as_ref() }
     }
 }

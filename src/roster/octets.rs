@@ -1,5 +1,6 @@
 //! Names of 32 octets: of entries, of clusters, of those who sign.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -21,7 +22,7 @@ pub struct NotOctets;
 macro_rules! octets {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name([u8; LENGTH]);
 
         impl $name {
@@ -33,6 +34,20 @@ macro_rules! octets {
             /// Its octets.
             pub fn octets(&self) -> &[u8; LENGTH] {
                 &self.0
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                // That of the octets; it is nearly always decided by the first of them.
+                let first = |name: &Self| name.0.first_chunk().map(|first| u64::from_be_bytes(*first));
+                first(self).cmp(&first(other)).then_with(|| self.0.cmp(&other.0))
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
             }
         }
 

@@ -14,6 +14,8 @@
 //! ```
 //! The number makes each page of an end another one than that before it. Whatever has another version is ignored: its sender is newer, and says what this one understands too.
 
+use sha2::{Digest, Sha256};
+
 use super::octets::{EntryId, LENGTH, RosterId};
 
 /// The most octets of a page: one message of IKE carries it.
@@ -114,6 +116,20 @@ impl Prefix {
     fn octets(self) -> [u8; 5] {
         let [a, b, c, d] = self.bits.to_be_bytes();
         [self.steps, a, b, c, d]
+    }
+}
+
+impl Range {
+    /// That of a prefix of which there are `ids`, in their order.
+    pub fn of(prefix: Prefix, ids: impl Iterator<Item = EntryId>) -> Self {
+        let (mut hash, mut count) = (Sha256::new(), 0);
+        for id in ids {
+            hash.update(id.octets());
+            count += 1;
+        }
+        let mut fingerprint = [0; FINGERPRINT];
+        fingerprint.copy_from_slice(&hash.finalize()[..FINGERPRINT]);
+        Self { prefix, count, fingerprint }
     }
 }
 

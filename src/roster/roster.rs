@@ -2,37 +2,40 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use super::draft::NotEntitled;
 use super::entry::{SignedEntry, UncheckedEntry};
-use super::index::EntryIndex;
+use super::index::{Entries, EntryIndex};
 use super::not_taken::NotTaken;
 use super::octets::{ClusterId, EntryId, RosterId, Signer};
-use super::page::Prefix;
-use super::saying::{Matter, Saying, Statement};
+use super::page::{Prefix, Range};
+use super::saying::{Matter, Saying};
 use super::surplus;
-use super::tally::{Entries, KeyHolder, Tally, without_withdrawals};
+use super::tally::{KeyHolder, Tally, without_withdrawals};
 use super::view::{self, RosterView};
 use super::withdrawn::Withdrawn;
 
 /// All that members have signed, and what it comes to. Two hosts with the same entries see the same, in whatever order
 /// those came.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Roster {
     cluster: ClusterId,
-    entries: Entries,
+    entries: Arc<Entries>,
     id: RosterId,
+    /// What there is of each sixteenth of all names: every peer that has something else is told that.
+    sixteenths: Arc<[Range]>,
     /// What counts where nothing is taken back: whose entries are kept.
-    ever: Tally,
-    tally: Tally,
-    withdrawn: Withdrawn,
-    view: RosterView,
+    ever: Arc<Tally>,
+    tally: Arc<Tally>,
+    withdrawn: Arc<Withdrawn>,
+    view: Arc<RosterView>,
 }
 
 /// What came of entries that others have sent.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Merged {
     /// How many were new and were taken.
     pub taken: usize,
@@ -41,7 +44,8 @@ pub struct Merged {
 }
 
 impl Merged {
-    fn refuse(&mut self, why: NotTaken, how_many: usize) {
+    /// So many more were refused.
+    pub(super) fn refuse(&mut self, why: NotTaken, how_many: usize) {
         if how_many > 0 {
             *self.refused.entry(why).or_default() += how_many;
         }
@@ -61,61 +65,79 @@ impl Roster {
         let entry = entry.check()?;
         let cluster = entry.id().cluster();
         let entries = Entries::from([(entry.id(), entry)]);
-        let index = EntryIndex::of(&entries);
-        let ever = without_withdrawals(&index);
-        let withdrawn = Withdrawn::find(&index, &ever);
-        let tally = Tally::find(&index, Some(&withdrawn), |_| true);
-        let view = RosterView::find(cluster, &entries, &tally, &withdrawn).ok_or(NotTaken::Malformed)?;
-        Ok(Self { cluster, id: name(&entries), entries, ever, tally, withdrawn, view })
+        let ever = without_withdrawals(&Arc::new(EntryIndex::of(&entries)));
+        let (withdrawn, tally) = Withdrawn::find(&ever);
+        let view = RosterView::find(cluster, &tally, &withdrawn).ok_or(NotTaken::Malformed)?;
+        let (id, sixteenths) = (name(&entries), sixteenths(&entries));
+        let (entries, ever) = (Arc::new(entries), Arc::new(ever));
+        let (tally, withdrawn, view) = (Arc::new(tally), Arc::new(withdrawn), Arc::new(view));
+        Ok(Self { cluster, entries, id, sixteenths, ever, tally, withdrawn, view })
     }
 
     /// Takes what others have sent, in whatever order it is. What rests on an entry that is missing is refused, and can
     /// be taken when that is there.
     pub fn merge<'a>(&mut self, sent: impl IntoIterator<Item = &'a [u8]>) -> Merged {
-        let mut merged = Merged::default();
-        let mut waiting = BTreeMap::new();
+        let (mut refused, mut waiting) = (Merged::default(), Vec::new());
         for octets in sent {
-            match UncheckedEntry::read(self.cluster, octets) {
-                Ok(entry) if self.entries.contains_key(&entry.id()) => {}
-                Ok(entry) if matches!(entry.statement().says, Saying::Genesis(_)) => {
-                    merged.refuse(NotTaken::OtherCluster, 1);
-                }
-                Ok(entry) => drop(waiting.insert(entry.id(), entry)),
-                Err(refusal) => merged.refuse(refusal, 1),
+            match self.read(octets) {
+                Ok(entry) => waiting.extend(entry),
+                Err(refusal) => refused.refuse(refusal, 1),
             }
         }
-        if !waiting.is_empty() {
-            let (fresh, ever) = self.insert_all(waiting, &mut merged);
-            if !fresh.is_empty() {
-                self.normalize(&fresh, ever, &mut merged);
-                self.look();
-            }
+        let mut merged = self.take(waiting);
+        refused.refused.into_iter().for_each(|(why, how_many)| merged.refuse(why, how_many));
+        merged
+    }
+
+    /// Reads an entry; `None` where it is there already.
+    pub(super) fn read(&self, octets: &[u8]) -> Result<Option<UncheckedEntry>, NotTaken> {
+        let entry = UncheckedEntry::read(self.cluster, octets)?;
+        if self.entries.contains_key(&entry.id()) {
+            return Ok(None);
+        }
+        if matches!(entry.statement().says, Saying::Genesis(_)) {
+            return Err(NotTaken::OtherCluster);
+        }
+        Ok(Some(entry))
+    }
+
+    /// Takes entries that were read.
+    pub(super) fn take(&mut self, sent: Vec<UncheckedEntry>) -> Merged {
+        let mut merged = Merged::default();
+        let sent = sent.into_iter().filter(|entry| !self.entries.contains_key(&entry.id()));
+        let waiting: BTreeMap<EntryId, UncheckedEntry> = sent.map(|entry| (entry.id(), entry)).collect();
+        if waiting.is_empty() {
+            return merged;
+        }
+        let (fresh, ever) = self.insert_all(waiting, &mut merged);
+        if !fresh.is_empty() {
+            self.normalize(&fresh, ever, &mut merged);
+            (self.id, self.sixteenths) = (name(&self.entries), sixteenths(&self.entries));
+            let view = RosterView::find(self.cluster, &self.tally, &self.withdrawn);
+            view.into_iter().for_each(|view| self.view = Arc::new(view));
         }
         merged
     }
 
     /// Inserts what those who signed it may ever say. What entitles them may come with it. Signatures of others are not
-    /// looked at.
+    /// looked at, and none twice. Says what was inserted, and what counts then where nothing is taken back.
     fn insert_all(
         &mut self,
         waiting: BTreeMap<EntryId, UncheckedEntry>,
         merged: &mut Merged,
     ) -> (BTreeSet<EntryId>, Tally) {
-        let known = self.entries.iter().map(|(id, entry)| (*id, entry.statement()));
-        let new = waiting.iter().map(|(id, entry)| (*id, entry.statement()));
-        let index = EntryIndex::read(known.chain(new));
-        let mut forged = BTreeSet::new();
+        let known = self.entries.values().map(SignedEntry::said);
+        let all = known.chain(waiting.values().map(UncheckedEntry::said)).cloned();
+        let index = Arc::new(EntryIndex::read(all.collect()));
+        let mut checked = BTreeMap::new();
         let mut holds = |id: EntryId| {
-            let held = !forged.contains(&id) && waiting.get(&id).is_none_or(UncheckedEntry::is_signed);
-            if !held {
-                forged.insert(id);
-            }
-            held
+            let Some(entry) = waiting.get(&id) else { return true };
+            *checked.entry(id).or_insert_with(|| entry.is_signed())
         };
-        let ever = Tally::find(&index, None, &mut holds);
-        let mut fresh = BTreeSet::new();
+        let ever = Tally::find(&index, None, |at| holds(index.id(at)));
+        let (mut fresh, mut refused) = (BTreeSet::new(), 0);
         for (id, entry) in &waiting {
-            let due = ever.counts(*id) || ever.can_allow(&index, *id, entry.statement());
+            let due = index.place(id).is_some_and(|at| ever.counts_at(at) || ever.can_allow(at));
             let refusal = if due && holds(*id) {
                 fresh.insert(*id);
                 continue;
@@ -126,35 +148,50 @@ impl Roster {
             } else {
                 NotTaken::NotEntitled
             };
+            refused += 1;
             merged.refuse(refusal, 1);
         }
         let taken = waiting.into_iter().filter(|(id, _)| fresh.contains(id));
-        self.entries.extend(taken.map(|(id, entry)| (id, entry.trust())));
+        Arc::make_mut(&mut self.entries).extend(taken.map(|(id, entry)| (id, entry.trust())));
+        let as_if_never_sent = || without_withdrawals(&Arc::new(EntryIndex::of(&self.entries)));
+        let ever = if refused == 0 || fresh.is_empty() { ever } else { as_if_never_sent() };
         (fresh, ever)
     }
 
     /// Drops what is too much. Where the roster is full, nothing new stays but what takes nodes out.
     fn normalize(&mut self, fresh: &BTreeSet<EntryId>, ever: Tally, merged: &mut Merged) {
         let mut dropped = Entries::new();
-        (self.ever, self.withdrawn) = surplus::drop_from(&mut self.entries, ever, &mut dropped);
+        self.settle(ever, &mut dropped);
         merged.taken = self.count_of(fresh);
         merged.refuse(NotTaken::TooMany, fresh.len() - merged.taken);
         if !surplus::is_full(&self.entries) {
             return;
         }
-        self.entries.retain(|id, entry| !fresh.contains(id) || entry.takes_out());
-        let ever = without_withdrawals(&EntryIndex::of(&self.entries));
-        (self.ever, self.withdrawn) = surplus::drop_from(&mut self.entries, ever, &mut dropped);
+        Arc::make_mut(&mut self.entries).retain(|id, entry| !fresh.contains(id) || entry.takes_out());
+        let ever = without_withdrawals(&Arc::new(EntryIndex::of(&self.entries)));
+        self.settle(ever, &mut dropped);
         if surplus::is_full(&self.entries) {
-            self.entries.append(&mut dropped);
-            self.entries.retain(|id, _| !fresh.contains(id));
-            let index = EntryIndex::of(&self.entries);
-            self.ever = without_withdrawals(&index);
-            self.withdrawn = Withdrawn::find(&index, &self.ever);
+            let entries = Arc::make_mut(&mut self.entries);
+            entries.append(&mut dropped);
+            entries.retain(|id, _| !fresh.contains(id));
+            let ever = without_withdrawals(&Arc::new(EntryIndex::of(entries)));
+            let (withdrawn, tally) = Withdrawn::find(&ever);
+            self.settled(ever, withdrawn, tally);
         }
         let taken = self.count_of(fresh);
         merged.refuse(NotTaken::Full, merged.taken.saturating_sub(taken));
         merged.taken = taken;
+    }
+
+    /// Drops what is too much, and finds what counts of the others.
+    fn settle(&mut self, ever: Tally, dropped: &mut Entries) {
+        let entries = Arc::make_mut(&mut self.entries);
+        let (ever, withdrawn, tally) = surplus::drop_from(entries, ever, dropped);
+        self.settled(ever, withdrawn, tally);
+    }
+
+    fn settled(&mut self, ever: Tally, withdrawn: Withdrawn, tally: Tally) {
+        (self.ever, self.withdrawn, self.tally) = (Arc::new(ever), Arc::new(withdrawn), Arc::new(tally));
     }
 
     /// How many of these are there.
@@ -184,13 +221,13 @@ impl Roster {
 
     /// The names of the entries that begin so.
     pub(super) fn ids_of(&self, prefix: Prefix) -> impl Iterator<Item = EntryId> {
-        self.entries.range(prefix.first()..=prefix.last()).map(|(id, _)| *id)
+        ids_of(&self.entries, prefix)
     }
 
-    /// What an entry says that is not there yet, whether its signatures hold or not.
-    pub(super) fn peek(&self, octets: &[u8]) -> Option<(EntryId, Statement)> {
-        let entry = UncheckedEntry::read(self.cluster, octets).ok()?;
-        (!self.entries.contains_key(&entry.id())).then(|| (entry.id(), entry.statement().clone()))
+    /// What there is of a prefix.
+    pub(super) fn range(&self, prefix: Prefix) -> Range {
+        let known = self.sixteenths.iter().find(|range| range.prefix == prefix);
+        known.copied().unwrap_or_else(|| Range::of(prefix, ids_of(&self.entries, prefix)))
     }
 
     /// An entry.
@@ -212,10 +249,12 @@ impl Roster {
 
     /// All entries, those first that others rest on.
     pub fn in_order(&self) -> impl Iterator<Item = &SignedEntry> {
-        let counted = self.ever.in_order();
-        let others = self.entries.keys().copied().filter(|id| !self.ever.counts(*id));
-        let ids: Vec<EntryId> = counted.into_iter().chain(others).collect();
-        ids.into_iter().filter_map(|id| self.entries.get(&id))
+        self.order(self.ids()).into_iter().filter_map(|id| self.entries.get(&id))
+    }
+
+    /// Those of `ids` that are there, those first that others rest on.
+    pub(super) fn order(&self, ids: impl IntoIterator<Item = EntryId>) -> Vec<EntryId> {
+        self.ever.order(ids)
     }
 
     /// Whether an entry counts: who signed it may say that, and was not withdrawn.
@@ -239,7 +278,7 @@ impl Roster {
 
     /// The entries about a matter that none has replaced yet.
     pub(super) fn heads(&self, matter: &Matter) -> Vec<EntryId> {
-        view::heads(&self.entries, &self.tally, matter)
+        view::heads(&self.tally, matter)
     }
 
     /// The entries that count and were signed by a key of this node or invite.
@@ -250,20 +289,21 @@ impl Roster {
         };
         self.entries.values().filter(said)
     }
-
-    fn look(&mut self) {
-        let index = EntryIndex::of(&self.entries);
-        self.tally = Tally::find(&index, Some(&self.withdrawn), |_| true);
-        self.id = name(&self.entries);
-        let view = RosterView::find(self.cluster, &self.entries, &self.tally, &self.withdrawn);
-        view.into_iter().for_each(|view| self.view = view);
-    }
 }
 
 fn name(entries: &Entries) -> RosterId {
     let mut hash = Sha256::new();
     entries.keys().for_each(|id| hash.update(id.octets()));
     RosterId::new(hash.finalize().into())
+}
+
+/// What there is of each part of all names.
+fn sixteenths(entries: &Entries) -> Arc<[Range]> {
+    Prefix::ALL.parts().map(|part| Range::of(part, ids_of(entries, part))).collect()
+}
+
+fn ids_of(entries: &Entries, prefix: Prefix) -> impl Iterator<Item = EntryId> {
+    entries.range(prefix.first()..=prefix.last()).map(|(id, _)| *id)
 }
 
 fn is_of(holder: KeyHolder, of: EntryId) -> bool {

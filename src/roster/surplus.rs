@@ -1,12 +1,20 @@
 //! What of a roster is too much. Which entries stay depends on the entries alone, so all hosts drop the same.
+//!
+//! One thing depends on what came first: where a roster is full to the octet bound, what is there stays and what is new
+//! does not. Hosts that an admin has filled with different things so differ until that admin is removed; then they agree.
+//! A rule by which they always agree has to order all entries whatever came first, so something new can push out what is
+//! there: an admin gone bad makes entries until one of them goes before those of all others, and takes nodes out by
+//! that. A share for each admin would stop it, but a cluster of thousands has been written by one admin alone. So what
+//! is there is safe, and `hostseal remove` ends the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::entry::SignedEntry;
-use super::index::EntryIndex;
+use super::index::{Entries, EntryIndex, Place};
 use super::octets::{EntryId, Signer};
-use super::saying::{Matter, Saying, Statement};
-use super::tally::{Entries, KeyHolder, Tally, without_withdrawals};
+use super::saying::{Matter, Saying};
+use super::tally::{KeyHolder, Tally, without_withdrawals};
 use super::view::{is_settled_by_admins, weight};
 use super::withdrawn::Withdrawn;
 
@@ -22,22 +30,25 @@ const ADMIN_SAID_AT_MOST: usize = 8;
 const ADMITTED_AT_MOST: usize = 3;
 
 /// Drops what is too much, and what rests on it, into `dropped`. Says what counts of the others where nothing is taken
-/// back, and what is; `ever` is that of all.
-pub(super) fn drop_from(entries: &mut Entries, mut ever: Tally, dropped: &mut Entries) -> (Tally, Withdrawn) {
+/// back, what is, and what counts then; `ever` is that of all entries.
+pub(super) fn drop_from(
+    entries: &mut Entries,
+    mut ever: Tally,
+    dropped: &mut Entries,
+) -> (Tally, Withdrawn, Tally) {
     loop {
-        let index = EntryIndex::of(entries);
-        let withdrawn = Withdrawn::find(&index, &ever);
-        let mut surplus = repeated(&index, &ever, &withdrawn);
-        surplus.extend(branching(&index, &ever));
-        surplus.extend(crowding(entries, &index, &withdrawn));
-        let rests =
-            |(id, entry): &(EntryId, &Statement)| ever.counts(*id) || ever.can_allow(&index, *id, entry);
-        surplus.extend(index.iter().filter(|entry| !rests(entry)).map(|(id, _)| id));
+        let (withdrawn, tally) = Withdrawn::find(&ever);
+        let index = ever.index();
+        let mut surplus = repeated(&ever, &withdrawn);
+        surplus.extend(branching(&ever));
+        surplus.extend(crowding(entries, &tally));
+        let unfounded = index.places().filter(|at| !ever.counts_at(*at) && !ever.can_allow(*at));
+        surplus.extend(unfounded.map(|at| index.id(at)));
         if surplus.is_empty() {
-            return (ever, withdrawn);
+            return (ever, withdrawn, tally);
         }
         dropped.extend(surplus.iter().filter_map(|id| entries.remove_entry(id)));
-        ever = without_withdrawals(&EntryIndex::of(entries));
+        ever = without_withdrawals(&Arc::new(EntryIndex::of(entries)));
     }
 }
 
@@ -53,41 +64,43 @@ fn octets<'a>(entries: impl IntoIterator<Item = &'a SignedEntry>) -> usize {
 }
 
 /// What is said about the same, by the node or invite that says so: `None` where any are.
-type Repeated = (Option<EntryId>, Matter);
+type Repeated = (Option<Place>, Matter);
 
 /// How many entries like each other are kept, and what there are.
-type Alike<'a> = (usize, Vec<(EntryId, &'a Statement)>);
+type Alike = (usize, Vec<Place>);
 
 /// All but the last words about each thing, and what was kept.
-fn repeated(index: &EntryIndex, ever: &Tally, withdrawn: &Withdrawn) -> BTreeSet<EntryId> {
-    let mut said: BTreeMap<Repeated, Alike<'_>> = BTreeMap::new();
-    for (id, entry) in index.iter().filter(|(id, _)| !withdrawn.keeps_any(*id)) {
-        if let Some((about, at_most)) = bound(index, ever, entry) {
-            said.entry(about).or_insert((at_most, Vec::new())).1.push((id, entry));
+fn repeated(ever: &Tally, withdrawn: &Withdrawn) -> BTreeSet<EntryId> {
+    let index = ever.index();
+    let mut said: BTreeMap<Repeated, Alike> = BTreeMap::new();
+    for at in index.places().filter(|at| !withdrawn.keeps_any(index.id(*at))) {
+        if let Some((about, at_most)) = bound(ever, at) {
+            said.entry(about).or_insert((at_most, Vec::new())).1.push(at);
         }
     }
     let too_much = said.into_values().flat_map(|(at_most, mut said)| {
         // Whoever holds a used token cannot push out who has used it.
-        said.sort_by_key(|(id, entry)| (ever.is_admitted(*id), weight(*id, entry)));
-        said.into_iter().rev().skip(at_most).map(|(id, _)| id)
+        said.sort_by_key(|at| (ever.is_admitted(*at), weight(index.id(*at), index.statement(*at))));
+        said.into_iter().rev().skip(at_most).map(|at| index.id(at))
     });
     too_much.collect()
 }
 
 /// How many like this entry are kept, and what is like it; `None` where there is no bound.
-fn bound(index: &EntryIndex, ever: &Tally, entry: &Statement) -> Option<(Repeated, usize)> {
-    let matter = entry.matter();
-    let (of, is_admin) = match ever.holder(&entry.by)? {
+fn bound(ever: &Tally, at: Place) -> Option<(Repeated, usize)> {
+    let (index, entry) = (ever.index(), ever.index().statement(at));
+    let (of, is_admin) = match ever.holder_of(index.signer(at))? {
         KeyHolder::Recovery => return None,
         KeyHolder::Invite(invite) => (invite, false),
-        KeyHolder::Node(line, _) => (line, ever.is_admin(line)),
+        KeyHolder::Node(line, _) => (line, ever.is_admin_at(line)),
     };
+    let matter = entry.matter();
     match (&matter, is_admin) {
         (Matter::Keys(_), _) => Some(((Some(of), matter), SAID_AT_MOST)),
         (_, true) => is_settled_by_admins(&matter).then_some(((Some(of), matter), ADMIN_SAID_AT_MOST)),
         // What nobody can name yet is one thing: it is enough if the others come later.
         (Matter::Admission(join), false) if index.get(join).is_none() => {
-            Some(((Some(of), Matter::Admission(of)), SAID_AT_MOST))
+            Some(((Some(of), Matter::Admission(index.id(of))), SAID_AT_MOST))
         }
         (Matter::Admission(_), false) => Some(((None, matter), ADMITTED_AT_MOST)),
         (_, false) => Some(((Some(of), matter), SAID_AT_MOST)),
@@ -95,11 +108,14 @@ fn bound(index: &EntryIndex, ever: &Tally, entry: &Statement) -> Option<(Repeate
 }
 
 /// Below keys that were replaced twice, each is replaced once: that somebody else has had them is plain by then.
-fn branching(index: &EntryIndex, ever: &Tally) -> BTreeSet<EntryId> {
+fn branching(ever: &Tally) -> BTreeSet<EntryId> {
+    let index = ever.index();
     let mut next: BTreeMap<u32, Vec<(EntryId, Signer, Signer)>> = BTreeMap::new();
-    for (id, entry) in index.iter() {
-        if let (Saying::Keys(keys), Some(KeyHolder::Node(_, after))) = (&entry.says, ever.holder(&entry.by)) {
-            next.entry(after).or_default().push((id, entry.by, keys.signing));
+    for at in index.places() {
+        let entry = index.statement(at);
+        let Saying::Keys(keys) = &entry.says else { continue };
+        if let Some(KeyHolder::Node(_, after)) = ever.holder_of(index.signer(at)) {
+            next.entry(after).or_default().push((index.id(at), entry.by, keys.signing));
         }
     }
     let (mut surplus, mut forked) = (BTreeSet::new(), BTreeSet::new());
@@ -120,12 +136,11 @@ fn branching(index: &EntryIndex, ever: &Tally) -> BTreeSet<EntryId> {
 
 /// Where the roster is full: as much as is needed of what does not count. Else it stays, as whoever took it back may lose
 /// that right.
-fn crowding(entries: &Entries, index: &EntryIndex, withdrawn: &Withdrawn) -> BTreeSet<EntryId> {
-    if !is_full(entries) {
-        return BTreeSet::new();
-    }
-    let counted = Tally::find(index, Some(withdrawn), |_| true);
+fn crowding(entries: &Entries, counted: &Tally) -> BTreeSet<EntryId> {
     let mut dropped = BTreeSet::new();
+    if !is_full(entries) {
+        return dropped;
+    }
     let mut total = octets(entries.values());
     for (id, entry) in entries.iter().rev().filter(|(id, _)| !counted.counts(**id)) {
         if total <= ROSTER_MAX - RESERVE {

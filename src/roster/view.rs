@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::entry::SignedEntry;
+use super::index::Place;
 use super::nodes::{HeldOut, Member, Nodes, Removed};
 use super::octets::{ClusterId, EntryId, Signer};
 use super::saying::{
     ClusterSettings, DesiredProtection, FloatingPlace, Invite, Matter, Saying, SecretEpoch, Statement,
     Version,
 };
-use super::tally::{Entries, KeyHolder, Tally};
+use super::tally::{KeyHolder, Tally};
 use super::withdrawn::Withdrawn;
 
 /// The newest entry about something.
@@ -75,24 +75,19 @@ pub struct RosterView {
 
 impl RosterView {
     /// What `entries` come to; `None` where none of them founds the cluster.
-    pub(super) fn find(
-        cluster: ClusterId,
-        entries: &Entries,
-        tally: &Tally,
-        withdrawn: &Withdrawn,
-    ) -> Option<Self> {
-        let Saying::Genesis(genesis) = &entries.get(&cluster.into())?.statement().says else { return None };
-        let counted = Counted::of(entries, tally);
+    pub(super) fn find(cluster: ClusterId, tally: &Tally, withdrawn: &Withdrawn) -> Option<Self> {
+        let Saying::Genesis(genesis) = &tally.index().get(&cluster.into())?.says else { return None };
+        let counted = Counted::of(tally);
         let floating = counted.floating();
         let taken: BTreeSet<IpAddr> = floating.iter().flat_map(|one| one.says.addresses.clone()).collect();
-        let Nodes { members, held_out, removed } = Nodes::find(entries, tally, withdrawn, &taken);
+        let Nodes { members, held_out, removed } = Nodes::find(tally, withdrawn, &taken);
         Some(Self {
             cluster: genesis.cluster.clone(),
             recovery: genesis.recovery,
             members,
             held_out,
             removed,
-            invites: counted.invites(tally, withdrawn),
+            invites: invites(tally, withdrawn),
             settings: counted.newest(&Matter::Settings, |says| match says {
                 Saying::Settings(settings) => Some(settings.clone()),
                 _ => None,
@@ -121,15 +116,15 @@ impl RosterView {
     }
 }
 
-/// The entries that count, by what they are about.
+/// The entries that count of those that admins write one after the other, by what they are about.
 struct Counted<'a>(BTreeMap<Matter, Vec<(EntryId, &'a Statement)>>);
 
 impl<'a> Counted<'a> {
-    fn of(entries: &'a Entries, tally: &Tally) -> Self {
+    fn of(tally: &'a Tally) -> Self {
         let mut about: BTreeMap<Matter, Vec<_>> = BTreeMap::new();
-        for (id, entry) in entries.iter().filter(|(id, _)| tally.counts(**id)) {
-            let entry = entry.statement();
-            about.entry(entry.matter()).or_default().push((*id, entry));
+        let matters = tally.counted().map(|(at, entry)| (entry.matter(), at, entry));
+        for (matter, at, entry) in matters.filter(|(matter, _, _)| is_settled_by_admins(matter)) {
+            about.entry(matter).or_default().push((tally.index().id(at), entry));
         }
         Self(about)
     }
@@ -155,24 +150,10 @@ impl<'a> Counted<'a> {
         newest.filter(|floating| !floating.says.addresses.is_empty()).collect()
     }
 
-    fn invites(&self, tally: &Tally, withdrawn: &Withdrawn) -> Vec<Invited> {
-        let open = |(id, entry): &(EntryId, &Statement)| match &entry.says {
-            Saying::Invite(invite) => {
-                let used =
-                    !self.about(&Matter::Join(invite.key)).is_empty() || withdrawn.is_used_twice(&invite.key);
-                let known = tally.holder(&invite.key) == Some(KeyHolder::Invite(*id));
-                let open = known && !used && !withdrawn.is_gone(*id);
-                open.then(|| Invited { id: *id, invite: invite.clone() })
-            }
-            _ => None,
-        };
-        self.about(&Matter::Invite).iter().filter_map(open).collect()
-    }
-
     /// Those that were said at once: they replace the same entry, or are both the first about something.
     fn conflicts(&self) -> Vec<Conflict> {
         let mut conflicts = Vec::new();
-        for (matter, entries) in self.0.iter().filter(|(matter, _)| is_settled_by_admins(matter)) {
+        for (matter, entries) in &self.0 {
             let newest = entries.iter().map(|(_, entry)| entry.version.0).max().unwrap_or_default();
             let mut rivals: BTreeMap<Option<EntryId>, Vec<(EntryId, &Statement)>> = BTreeMap::new();
             for (id, entry) in entries {
@@ -201,6 +182,21 @@ impl<'a> Counted<'a> {
     }
 }
 
+/// The invites that nobody has used.
+fn invites(tally: &Tally, withdrawn: &Withdrawn) -> Vec<Invited> {
+    let index = tally.index();
+    let open = |(at, entry): (Place, &Statement)| {
+        let Saying::Invite(invite) = &entry.says else { return None };
+        let (id, key) = (index.id(at), index.key(&invite.key)?);
+        let is_use =
+            |at: &&Place| tally.counts_at(**at) && matches!(index.statement(**at).says, Saying::Join(_));
+        let used = index.signed_by(key).iter().find(is_use).is_some() || withdrawn.is_used_twice(&invite.key);
+        let known = tally.holder_of(key) == Some(KeyHolder::Invite(at));
+        (known && !used && !withdrawn.is_gone(id)).then(|| Invited { id, invite: invite.clone() })
+    };
+    tally.counted().filter_map(open).collect()
+}
+
 /// What decides which of two entries about the same counts: what admins have said since; on before what is tried; how new
 /// it is; on before off; then chance, the same everywhere.
 pub(super) fn weight(id: EntryId, entry: &Statement) -> (u64, bool, u64, bool, EntryId) {
@@ -227,10 +223,9 @@ pub(super) fn is_settled_by_admins(matter: &Matter) -> bool {
 }
 
 /// The entries about a matter that were not replaced yet: what a new one replaces.
-pub(super) fn heads(entries: &Entries, tally: &Tally, matter: &Matter) -> Vec<EntryId> {
-    let about =
-        |(id, entry): &(&EntryId, &SignedEntry)| tally.counts(**id) && entry.statement().matter() == *matter;
-    let about: Vec<_> = entries.iter().filter(about).collect();
-    let replaced: BTreeSet<&EntryId> = about.iter().flat_map(|(_, entry)| &entry.statement().after).collect();
-    about.iter().filter(|(id, _)| !replaced.contains(id)).map(|(id, _)| **id).collect()
+pub(super) fn heads(tally: &Tally, matter: &Matter) -> Vec<EntryId> {
+    let about: Vec<_> = tally.counted().filter(|(_, entry)| entry.matter() == *matter).collect();
+    let replaced: BTreeSet<&EntryId> = about.iter().flat_map(|(_, entry)| &entry.after).collect();
+    let ids = about.iter().map(|(at, _)| tally.index().id(*at));
+    ids.filter(|id| !replaced.contains(id)).collect()
 }

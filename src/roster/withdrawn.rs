@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::index::EntryIndex;
+use super::index::repeated;
 use super::octets::{EntryId, Signer};
 use super::saying::{Rights, Saying, Statement, Version};
 use super::tally::{KeyHolder, Tally};
@@ -35,44 +35,45 @@ pub(super) struct Withdrawn {
 }
 
 impl Withdrawn {
-    /// What the entries take back.
-    pub fn find(index: &EntryIndex, ever: &Tally) -> Self {
-        let takings = TakingsBack::read(index, ever);
-        let mut withdrawn = Self::found(index, ever, &takings, used_twice(index, ever));
+    /// What the entries take back, and what counts then; `ever` is what counts where nothing is taken back.
+    pub fn find(ever: &Tally) -> (Self, Tally) {
+        let takings = TakingsBack::read(ever);
+        let (mut withdrawn, mut now) = Self::found(ever, &takings, used_twice(ever));
         if !withdrawn.used_twice.is_empty() {
             // Who is gone has admitted nobody.
             let twice = std::mem::take(&mut withdrawn.used_twice);
-            let still = used_twice(index, &Tally::find(index, Some(&withdrawn), |_| true));
+            let still = used_twice(&Tally::find(ever.index(), Some(&withdrawn), |_| true));
             if still == twice {
                 withdrawn.used_twice = twice;
             } else {
-                withdrawn = Self::found(index, ever, &takings, still);
+                (withdrawn, now) = Self::found(ever, &takings, still);
             }
         }
-        withdrawn
+        (withdrawn, now)
     }
 
-    fn found(index: &EntryIndex, ever: &Tally, takings: &TakingsBack, used_twice: BTreeSet<Signer>) -> Self {
+    fn found(ever: &Tally, takings: &TakingsBack, used_twice: BTreeSet<Signer>) -> (Self, Tally) {
         let mut withdrawn = Self { used_twice, ..Self::default() };
         let mut now = None;
-        withdrawn.take(index, ever, takings, &mut now, &takings.by_recovery);
+        withdrawn.take(ever, takings, &mut now, &takings.by_recovery);
         for admin in ever.by_seniority() {
             let said = takings.by_line.get(&admin).map(Vec::as_slice).unwrap_or_default();
             // What it takes from itself comes last: it may be the last admin then.
             let (own, others): (Vec<TakingBack>, Vec<TakingBack>) =
                 said.iter().partition(|(_, entry)| target(entry) == Some(admin));
-            withdrawn.take(index, ever, takings, &mut now, &others);
+            withdrawn.take(ever, takings, &mut now, &others);
             // What a node says about its own rights is nothing: whoever has its key later could say it again, and keep
             // more.
             for one in own.iter().filter(|(_, entry)| matches!(entry.says, Saying::Gone(_))) {
-                withdrawn.take_own(index, ever, takings, &mut now, *one);
+                withdrawn.take_own(ever, takings, &mut now, *one);
             }
         }
         // Who is no admin can only go.
         let others = takings.by_line.iter().filter(|(line, _)| !ever.is_admin(**line));
         let others: Vec<TakingBack> = others.flat_map(|(_, said)| said).copied().collect();
-        withdrawn.take(index, ever, takings, &mut now, &others);
-        withdrawn
+        withdrawn.take(ever, takings, &mut now, &others);
+        let now = now.unwrap_or_else(|| Tally::find(ever.index(), Some(&withdrawn), |_| true));
+        (withdrawn, now)
     }
 
     /// Whether it is about rights, or about who is gone, and does not hold.
@@ -123,17 +124,10 @@ impl Withdrawn {
     }
 
     /// An admin goes by itself, unless nobody were left who could make another one.
-    fn take_own(
-        &mut self,
-        index: &EntryIndex,
-        ever: &Tally,
-        takings: &TakingsBack,
-        now: &mut Option<Tally>,
-        own: TakingBack,
-    ) {
+    fn take_own(&mut self, ever: &Tally, takings: &TakingsBack, now: &mut Option<Tally>, own: TakingBack) {
         let before = self.clone();
-        self.take(index, ever, takings, now, &[own]);
-        let after = now.take().unwrap_or_else(|| Tally::find(index, Some(self), |_| true));
+        self.take(ever, takings, now, &[own]);
+        let after = now.take().unwrap_or_else(|| Tally::find(ever.index(), Some(self), |_| true));
         if after.has_admins() {
             *now = Some(after);
         } else {
@@ -142,19 +136,13 @@ impl Withdrawn {
     }
 
     /// Takes what is said, where those who have said it still may. `now` is what counts by what was taken before.
-    fn take(
-        &mut self,
-        index: &EntryIndex,
-        ever: &Tally,
-        takings: &TakingsBack,
-        now: &mut Option<Tally>,
-        said: &[TakingBack],
-    ) {
+    fn take(&mut self, ever: &Tally, takings: &TakingsBack, now: &mut Option<Tally>, said: &[TakingBack]) {
         if said.is_empty() {
             return;
         }
-        let counts = now.take().unwrap_or_else(|| Tally::find(index, Some(self), |_| true));
-        let may = |(id, entry): &&TakingBack| counts.may_say(index, *id, entry, Some(self));
+        let counts = now.take().unwrap_or_else(|| Tally::find(ever.index(), Some(self), |_| true));
+        let may =
+            |(id, _): &&TakingBack| ever.index().place(id).is_some_and(|at| counts.may_say(at, Some(self)));
         let taken: Vec<TakingBack> = said.iter().filter(may).copied().collect();
         if taken.is_empty() {
             *now = Some(counts);
@@ -162,14 +150,14 @@ impl Withdrawn {
         }
         for (id, entry) in taken {
             self.taken.push(id);
-            self.keep_own_rights(index, takings, &counts, entry);
+            self.keep_own_rights(takings, &counts, entry);
         }
-        self.decide(index, ever);
+        self.decide(ever);
     }
 
     /// Who takes something back from those who gave it its rights keeps them.
-    fn keep_own_rights(&mut self, index: &EntryIndex, takings: &TakingsBack, now: &Tally, entry: &Statement) {
-        let signer_of = |id: &EntryId| now.holder(&index.get(id)?.by);
+    fn keep_own_rights(&mut self, takings: &TakingsBack, now: &Tally, entry: &Statement) {
+        let signer_of = |id: &EntryId| now.holder(&now.index().get(id)?.by);
         let (mut kept, mut lines) = (BTreeSet::new(), BTreeSet::new());
         let mut open: Vec<EntryId> = now.line_of(&entry.by).into_iter().collect();
         while let Some(of) = open.pop() {
@@ -192,12 +180,13 @@ impl Withdrawn {
     }
 
     /// What of all that was taken holds: nothing of those who are gone, or no admins any more, but for what is kept.
-    fn decide(&mut self, index: &EntryIndex, ever: &Tally) {
+    fn decide(&mut self, ever: &Tally) {
         let mut void: BTreeSet<EntryId> = BTreeSet::new();
         loop {
             self.in_force = self.taken.iter().copied().filter(|id| !void.contains(id)).collect();
-            self.read(index, ever);
-            let fails = |id: &&EntryId| index.get(id).is_some_and(|entry| !self.may_stay(ever, **id, entry));
+            self.read(ever);
+            let fails =
+                |id: &&EntryId| ever.index().get(id).is_some_and(|entry| !self.may_stay(ever, **id, entry));
             let failed: Vec<EntryId> = self.in_force.iter().filter(fails).copied().collect();
             if failed.is_empty() {
                 return;
@@ -216,13 +205,13 @@ impl Withdrawn {
     }
 
     /// What the entries in force say, one with the other.
-    fn read(&mut self, index: &EntryIndex, ever: &Tally) {
+    fn read(&mut self, ever: &Tally) {
         (self.gone, self.admins, self.kept) = Default::default();
         (self.kept_of_any, self.taken_out) = Default::default();
         let mut newest: BTreeMap<EntryId, (Version, EntryId, bool)> = BTreeMap::new();
         let mut by_itself: Vec<(EntryId, &[EntryId])> = Vec::new();
         for id in &self.in_force {
-            let Some(entry) = index.get(id) else { continue };
+            let Some(entry) = ever.index().get(id) else { continue };
             match &entry.says {
                 Saying::Gone(gone) => {
                     self.gone.entry(gone.of).or_default().extend(&gone.kept);
@@ -266,16 +255,19 @@ struct TakingsBack<'a> {
 }
 
 impl<'a> TakingsBack<'a> {
-    fn read(index: &EntryIndex<'a>, ever: &Tally) -> Self {
+    fn read(ever: &'a Tally) -> Self {
         let mut takings = Self { by_recovery: Vec::new(), by_line: BTreeMap::new(), grants: BTreeMap::new() };
-        for (id, entry) in index.iter() {
+        for (id, entry) in ever.index().iter() {
             let to = match &entry.says {
                 Saying::Rights(rights) => rights.admin.then_some(rights.of),
                 Saying::Admission(admission) => Some(admission.of),
                 _ => None,
             };
             to.into_iter().for_each(|line| takings.grants.entry(line).or_default().push(id));
-            match ever.holder(&entry.by).filter(|_| withdraws(entry)) {
+            if !withdraws(entry) {
+                continue;
+            }
+            match ever.holder(&entry.by) {
                 Some(KeyHolder::Recovery) => takings.by_recovery.push((id, entry)),
                 Some(KeyHolder::Node(line, _)) => takings.by_line.entry(line).or_default().push((id, entry)),
                 Some(KeyHolder::Invite(_)) | None => {}
@@ -286,14 +278,9 @@ impl<'a> TakingsBack<'a> {
 }
 
 /// The keys of invites by which several nodes have joined.
-fn used_twice(index: &EntryIndex, tally: &Tally) -> BTreeSet<Signer> {
-    let (mut used, mut twice) = (BTreeSet::new(), BTreeSet::new());
-    for (id, entry) in index.iter() {
-        if matches!(entry.says, Saying::Join(_)) && tally.counts(id) && !used.insert(entry.by) {
-            twice.insert(entry.by);
-        }
-    }
-    twice
+fn used_twice(tally: &Tally) -> BTreeSet<Signer> {
+    let joins = tally.counted().filter(|(_, entry)| matches!(entry.says, Saying::Join(_)));
+    repeated(joins.map(|(_, entry)| entry.by))
 }
 
 /// Whether it lets somebody in, or turns protection on.

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::bench::{counters, dead, grid, idle, mesh, program};
+use crate::bench::{counters, dead, grid, idle, mesh, program, roster};
 use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
@@ -58,6 +58,12 @@ pub const ALL: &[Entry] = &[
         about: "what an agent costs whose file lists 1,000 and 5,000 hosts that are not there",
         mortal: false,
         body: dead::show,
+    },
+    Entry {
+        name: "roster",
+        about: "what one new entry costs in a roster of 100 and of 1,000 nodes, to take it and to tell of it",
+        mortal: false,
+        body: roster::show,
     },
 ];
 

@@ -14,6 +14,7 @@ pub mod mesh;
 pub mod pairs;
 pub mod program;
 pub mod race;
+pub mod roster;
 mod vici;
 
 use anyhow::{Context as _, Result};
