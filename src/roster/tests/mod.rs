@@ -4,6 +4,7 @@ mod attack;
 mod bounds;
 mod carriage;
 mod chaos;
+mod fleet;
 mod harm;
 mod life;
 mod oracle;
