@@ -61,6 +61,8 @@ struct Partner {
     has: Option<RosterId>,
     /// What it was told last that ours is.
     told: Option<RosterId>,
+    /// It is to be told what ours is: then, not now.
+    summary_due: bool,
     /// It has the last page.
     listens: bool,
     /// What else it is told.
@@ -181,7 +183,7 @@ impl<P: Copy + Ord> Carriage<P> {
             partner.again_at = now + partner.pause;
             match partner.has.filter(|has| roster.id() > *has) {
                 Some(_) => partner.waiting.push_back(Page::Ranges(ranges(roster, Prefix::ALL))),
-                None => partner.waiting.push_back(Page::Summary(roster.id())),
+                None => partner.summary_due = true,
             }
             self.bound(peer);
         }
@@ -295,11 +297,8 @@ impl<P: Copy + Ord> Carriage<P> {
     /// Tells the peer what our roster is, unless it knows.
     fn tell(&mut self, now: Instant, peer: P, roster: &Roster) {
         let Some(partner) = self.peers.get_mut(&peer) else { return };
-        let own = roster.id();
-        if partner.told != Some(own) {
-            partner.told = Some(own);
+        if partner.told != Some(roster.id()) && !std::mem::replace(&mut partner.summary_due, true) {
             partner.again_at = now + partner.pause;
-            partner.waiting.push_back(Page::Summary(own));
         }
         self.bound(peer);
     }
@@ -316,6 +315,7 @@ impl Partner {
         Self {
             has: None,
             told: None,
+            summary_due: false,
             listens: true,
             waiting: VecDeque::new(),
             owed: VecDeque::new(),
@@ -348,6 +348,11 @@ impl Partner {
         }
         let aside = || self.asides.pop_front().map(Page::Aside);
         let page = sent.page().or_else(aside).or_else(|| self.waiting.pop_front());
+        let page = page.or_else(|| {
+            let summary = std::mem::take(&mut self.summary_due).then(|| roster.id());
+            self.told = summary.or(self.told);
+            summary.map(Page::Summary)
+        });
         self.listens = page.is_none();
         page
     }

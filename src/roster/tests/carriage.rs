@@ -325,3 +325,25 @@ fn a_forged_entry_puts_off_nothing_that_a_member_has_signed() {
     assert_eq!(come(&forged), (0, 0));
     assert_eq!(come(&entry), (1, 0));
 }
+
+/// A peer that takes long to answer is told what there is now, not what there was in between.
+#[test]
+fn a_peer_hears_last_what_the_roster_is_now() {
+    let mut town = Town::of(&["a", "b"]);
+    let (mut carriage, now) = (Carriage::default(), Instant::now());
+    carriage.handle_up(now, 7, &town.roster);
+    assert!(carriage.poll_tell(&town.roster).is_some());
+    for at in 0..40 {
+        let id = town.say("a", set(&format!("{at}")));
+        carriage.handle_signed(now, &town.roster, &[id]);
+    }
+    let (mut last, mut summaries) = (Vec::new(), 0);
+    carriage.handle_heard(7);
+    while let Some((peer, page)) = carriage.poll_tell(&town.roster) {
+        carriage.handle_heard(peer);
+        summaries += usize::from(page[1] == 1);
+        last = page;
+    }
+    assert_eq!((last[1], &last[6..]), (1, town.roster.id().octets().as_slice()));
+    assert_eq!(summaries, 1);
+}
