@@ -22,8 +22,8 @@ use crate::host::setup::IkePorts;
 use crate::identity::{KeyKind, PrivateKey};
 use crate::ike::Entropy as _;
 use crate::roster::{RecoveryKey, Roster, Token};
-use crate::store::{ClusterFiles, NodeKeys, Places, owner};
-use crate::types::NodeName;
+use crate::store::{ClusterFiles, NodeKeys, Places, Saved, owner};
+use crate::types::{NodeName, Protection};
 
 /// What `hostseal init` is asked for.
 #[derive(Debug, Clone)]
@@ -86,9 +86,14 @@ pub struct NewMember {
 /// a file cannot be written. Nothing is changed then, but that keys may be there for the next time.
 pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<Founded> {
     process::harden()?;
-    let files = files_of_newcomer(path)?;
+    let newcomer = Newcomer::find(path)?;
+    newcomer.end_agent(&Single::new(&newcomer.places.run_dir))?;
+    let files = &newcomer.files;
     let FoundOrder { cluster, node, addresses } = order;
     let site = Whereabouts::find()?.site(Said { node, addresses })?;
+    if newcomer.returns {
+        files.set_aside()?;
+    }
     let keys = files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519))?;
     let mut seed = Zeroizing::new([0; 32]);
     SystemEntropy.fill(seed.as_mut_slice());
@@ -112,23 +117,25 @@ pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<Founded> {
 pub fn join(path: &Path, args: JoinArgs, progress: &mut dyn FnMut(JoinStep)) -> anyhow::Result<NewMember> {
     process::harden()?;
     let token = Token::from_line(&args.token)?;
-    let files = files_of_newcomer(path)?;
-    let run_dir = Places::of(path).run_dir;
-    let single = Single::new(&run_dir);
-    if single.runs()? {
-        bail!("the agent runs on this host: stop it (`systemctl stop hostseal`, or SIGTERM), and join then");
-    }
-    make_directory(&run_dir)?;
+    let newcomer = Newcomer::find(path)?;
+    let run_dir = &newcomer.places.run_dir;
+    let single = Single::new(run_dir);
+    newcomer.end_agent(&single)?;
+    make_directory(run_dir)?;
     let _claim = single.claim()?;
     if let Some((token_is_for, node)) = token.name.as_ref().zip(args.node.as_ref())
         && token_is_for != node
     {
         bail!("the token is for the node {token_is_for}, not for {node}: leave out `--node`");
     }
+    let files = &newcomer.files;
+    if newcomer.returns {
+        files.set_aside()?;
+    }
     let keys = files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519))?;
     let joiner = joiner(token, args, &keys)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let Joined { roster, own } = runtime.block_on(run(joiner, &run_dir, progress))?;
+    let Joined { roster, own } = runtime.block_on(run(joiner, run_dir, progress))?;
     files.save_roster(&roster)?;
     let view = roster.view();
     let member = view.member(own).context("the roster does not know this host")?;
@@ -142,32 +149,56 @@ pub fn join(path: &Path, args: JoinArgs, progress: &mut dyn FnMut(JoinStep)) -> 
     })
 }
 
-/// Where a host keeps what it has of its cluster, that is in none yet.
-fn files_of_newcomer(path: &Path) -> anyhow::Result<ClusterFiles> {
-    owner::check(path)?;
-    let places = Places::of(path);
-    owner::check(&places.state_dir)?;
-    let files = ClusterFiles::of(&places.state_dir);
-    if let Some(roster) = files.load_roster()? {
-        let cluster = &roster.view().cluster;
-        bail!(
-            "this host is in the cluster {cluster} already: leave it first (`hostseal leave`), or move {} away where that \
-             cluster is no more",
-            places.state_dir.join("cluster").display()
-        );
+/// A host that is in no cluster.
+struct Newcomer {
+    places: Places,
+    /// Where it keeps what it has of its cluster.
+    files: ClusterFiles,
+    /// It was in one, and is out.
+    returns: bool,
+}
+
+impl Newcomer {
+    fn find(path: &Path) -> anyhow::Result<Self> {
+        owner::check(path)?;
+        let places = Places::of(path);
+        owner::check(&places.state_dir)?;
+        let files = ClusterFiles::of(&places.state_dir);
+        let returns = match files.load_roster()? {
+            None => false,
+            Some(_) if files.load()?.is_some_and(|state| state.is_over()) => true,
+            Some(roster) => bail!(
+                "this host is in the cluster {} already: leave it first (`hostseal leave`), or move {} away where that \
+                 cluster is no more",
+                roster.view().cluster,
+                places.state_dir.join("cluster").display()
+            ),
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+        };
+        if lists_nodes(&text) {
+            bail!(
+                "{} lists [[nodes]], and a roster would too: keep to the file, or move it away first",
+                path.display()
+            );
+        }
+        Ok(Self { places, files, returns })
     }
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    };
-    if lists_nodes(&text) {
-        bail!(
-            "{} lists [[nodes]], and a roster would too: keep to the file, or move it away first",
-            path.display()
-        );
+
+    /// The agent of a host that is out has nothing to do any more.
+    fn end_agent(&self, single: &Single) -> anyhow::Result<()> {
+        if !single.runs()? {
+            return Ok(());
+        }
+        let saved = Saved::load(&self.places.state_path())?;
+        if self.returns && saved.protection == Protection::Off && !saved.leaving {
+            return single.end();
+        }
+        bail!("the agent runs on this host: stop it (`systemctl stop hostseal`, or SIGTERM) and try again");
     }
-    Ok(files)
 }
 
 /// Whether a configuration says which nodes there are. A broken one may.
@@ -250,7 +281,7 @@ mod tests {
         let state_dir = directory.path().join("state");
         let local = format!("state_dir = \"{}\"\n", state_dir.display());
         fs::write(&path, &local).unwrap();
-        let files = files_of_newcomer(&path).unwrap();
+        let files = Newcomer::find(&path).unwrap().files;
         let keys = files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519)).unwrap();
         let site = crate::roster::Site {
             name: "a".parse().unwrap(),
@@ -259,13 +290,13 @@ mod tests {
         };
         let recovery = RecoveryKey::new([7; 32]).key().unwrap();
         let roster = Roster::of_new_cluster("prod", site, [&keys.signing, &keys.ike], &recovery).unwrap();
-        assert!(files_of_newcomer(&path).is_ok(), "keys alone are of no cluster");
+        assert!(Newcomer::find(&path).is_ok_and(|it| !it.returns), "keys alone are of no cluster");
         files.save_roster(&roster).unwrap();
-        let words = files_of_newcomer(&path).unwrap_err().to_string();
+        let words = Newcomer::find(&path).err().unwrap().to_string();
         assert!(words.starts_with("this host is in the cluster prod already: leave it first"), "{words}");
         fs::remove_dir_all(&state_dir).unwrap();
         fs::write(&path, local + "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n").unwrap();
-        let words = files_of_newcomer(&path).unwrap_err().to_string();
+        let words = Newcomer::find(&path).err().unwrap().to_string();
         assert!(words.contains("hostseal.toml lists [[nodes]]"), "{words}");
     }
 }

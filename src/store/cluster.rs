@@ -83,6 +83,11 @@ pub enum ClusterFilesError {
 }
 
 impl ClusterState {
+    /// Whether this node was taken out of its cluster, or has left it.
+    pub fn is_over(&self) -> bool {
+        self.roster.view().removed.iter().any(|removed| removed.line == self.own)
+    }
+
     /// The configuration of this node, whose own file says `local` and is called `name`.
     ///
     /// # Errors
@@ -229,6 +234,24 @@ impl ClusterFiles {
         Ok(NodeKeys { signing: signing?, ike: ike? })
     }
 
+    /// Moves all of it aside, for a host that is to join anew: a node that is out has other keys when it comes back. The
+    /// roster is kept for people, in `cluster.former`, and the keys are not.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn set_aside(&self) -> Result<(), SavedError> {
+        let io = |what| move |source| SavedError::Io { file: self.0.clone(), what, source };
+        let former = Self(self.0.with_extension("former"));
+        match std::fs::remove_dir_all(&former.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io("cannot be replaced")(error));
+            }
+            _ => {}
+        }
+        std::fs::rename(&self.0, &former.0).map_err(io("cannot be moved aside"))?;
+        former.keys().iter().try_for_each(std::fs::remove_file).map_err(io("has keys that cannot be removed"))
+    }
+
     /// Keeps keys for this node that `new` makes, as PEM. Those that are there already stay: they may stand in a roster.
     ///
     /// # Errors
@@ -338,6 +361,22 @@ mod tests {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
             assert!(matches!(files.load_keys(), Err(ClusterFilesError::Key(_))));
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_node_had_that_is_out_is_moved_aside_without_its_keys() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::of(directory.path());
+        for _ in 0..2 {
+            let keys = files.make_keys(new).unwrap();
+            files.save_roster(&founded(&keys)).unwrap();
+            assert!(!files.load().unwrap().unwrap().is_over());
+            files.set_aside().unwrap();
+            assert!(files.load().unwrap().is_none() && files.load_keys().is_err());
+            let left: Vec<_> = fs::read_dir(directory.path().join("cluster.former")).unwrap().collect();
+            assert_eq!(left.len(), 1, "the roster alone");
+            assert_ne!(files.make_keys(new).unwrap().signing.public(), keys.signing.public());
         }
     }
 
