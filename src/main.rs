@@ -3,8 +3,8 @@
 
 use std::process::ExitCode;
 
-use hostseal::agent::{self, Stay};
-use hostseal::cli::{self, AgentArgs, Command, CommandError, Exit, Invocation};
+use hostseal::agent::{self, FoundOrder, Founded, NewMember, Stay};
+use hostseal::cli::{self, AgentArgs, Command, CommandError, Exit, InitArgs, Invocation, JoinArgs};
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
@@ -14,6 +14,8 @@ fn main() -> ExitCode {
     let outcome = match &invocation.command {
         Command::Agent(args) => run_agent(&invocation, args),
         Command::Hold => agent::hold().map(|()| Exit::Done).map_err(CommandError::from),
+        Command::Init(args) => init(&invocation, args),
+        Command::Join(args) => join(&invocation, args),
         Command::Guard => said(agent::guard(&invocation.config)),
         Command::Disable(args) if args.force => said(agent::force_clear(&invocation.config)),
         _ => cli::run(&invocation),
@@ -30,6 +32,26 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, CommandE
     let stay = if args.detached { Stay::UntilDisabled } else { Stay::Forever };
     agent::run(&invocation.config, stay)?;
     Ok(Exit::Done)
+}
+
+fn init(invocation: &Invocation, args: &InitArgs) -> Result<Exit, CommandError> {
+    cli::refuse_agent(invocation)?;
+    let InitArgs { cluster, node, addresses, .. } = args;
+    let order = FoundOrder { cluster: cluster.to_string(), node: node.clone(), addresses: addresses.clone() };
+    let Founded { cluster, node, addresses, recovery } = agent::init(&invocation.config, order)?;
+    cli::founded(invocation, args, &cli::Founded { cluster, node, addresses, recovery })
+}
+
+fn join(invocation: &Invocation, args: &JoinArgs) -> Result<Exit, CommandError> {
+    let order = agent::JoinArgs {
+        token: cli::join_token(args)?,
+        node: args.node.clone(),
+        addresses: args.addresses.clone(),
+        timeout: args.timeout,
+    };
+    let joined = agent::join(&invocation.config, order, &mut |step| cli::step(invocation, &step))?;
+    let NewMember { cluster, node, addresses, admin, nodes, desired_on } = joined;
+    cli::joined(invocation, args, &cli::Joined { cluster, node, addresses, admin, nodes, desired_on })
 }
 
 /// Shows what was done.

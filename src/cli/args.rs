@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::cluster::{
-    AddArgs, AdminCommand, CreateTokenArgs, OrderArgs, RemoveArgs, SetSettingsArgs, SettingsArgs,
-    SettingsCommand, TokenCommand,
+    AddArgs, AdminCommand, CreateTokenArgs, InitArgs, JoinArgs, OrderArgs, RemoveArgs, SetSettingsArgs,
+    SettingsArgs, SettingsCommand, TokenCommand,
 };
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
@@ -137,9 +137,26 @@ pub enum Command {
     /// changes nothing. Pairs that stay keep their keys, and no packet is lost.
     #[command(after_help = "Example:\n  hostseal config check && hostseal reload")]
     Reload,
+    /// Make a cluster, with this host as its first node and first admin.
+    ///
+    /// No file has to exist. This node gets keys that no other host has, and the agent starts. It prints the
+    /// recovery key of the cluster, once: keep it away from the nodes.
+    #[command(after_help = "Examples:\n  \
+        hostseal init prod\n  \
+        hostseal init prod --node a --address 10.0.0.1 --address fd00::1")]
+    Init(InitArgs),
     /// Invite a node.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Join a cluster with a token that `hostseal token create` has printed.
+    ///
+    /// This node makes its keys, gets the roster of the cluster, and is protected with everybody if the cluster is.
+    /// No file has to exist.
+    #[command(after_help = "Examples:\n  \
+        hostseal join hostseal1_…\n  \
+        hostseal join - < token            keeps the token out of the process list and the shell's history\n  \
+        hostseal join - --node c --address 10.0.0.3")]
+    Join(JoinArgs),
     /// List a node that runs other software, such as strongSwan or Libreswan. It needs an admin node.
     #[command(after_help = "Examples:\n  \
         hostseal add db --address 10.0.0.9\n  \

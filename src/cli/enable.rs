@@ -112,19 +112,19 @@ fn no_wait(args: &EnableArgs, status: Status) -> Result<Exit, CommandError> {
 }
 
 /// What the agent has told of the way so far.
-struct Course {
+pub(super) struct Course {
     mode: Mode,
     rows: BTreeMap<Pair, RowProgress>,
 }
 
 impl Course {
-    fn new(mode: Mode) -> Self {
+    pub(super) fn new(mode: Mode) -> Self {
         Self { mode, rows: BTreeMap::new() }
     }
 
     /// Whether nothing more can happen without somebody else: each pair is protected, has failed, or waits for
     /// its other host. In mode `prefer` a pair that has come to be in the clear is where it can be.
-    fn is_over(&mut self, progress: &Progress) -> bool {
+    pub(super) fn is_over(&mut self, progress: &Progress) -> bool {
         self.rows.extend(progress.rows.iter().map(|row| (row.pair(), row.clone())));
         let Summary { peers, protected, clear, .. } = progress.summary;
         let prefers = self.mode == Mode::Prefer;
@@ -136,7 +136,7 @@ impl Course {
 }
 
 /// The agent has taken the order and is gone: the host is somewhere in between.
-fn gone(error: AskError) -> CommandError {
+pub(super) fn gone(error: AskError) -> CommandError {
     match error {
         AskError::NoAgent(_) => CommandError::new(
             Exit::Degraded,

@@ -1,7 +1,7 @@
 //! The command line: asks the agent, or reads the kernel where none runs, and shows the answer.
 //!
-//! It decides nothing about protection and changes nothing in the kernel. `agent`, `guard` and
-//! `disable --force` need the layer that does; `main` hands them over.
+//! It decides nothing about protection and changes nothing in the kernel. `agent`, `guard`, `disable --force`, `init` and
+//! `join` need the layer that does; `main` hands them over.
 
 mod args;
 mod check;
@@ -42,7 +42,8 @@ mod term;
 #[cfg(test)]
 mod tests;
 
-pub use args::{AgentArgs, Command, DisableArgs, Invocation, parse};
+pub use args::{AgentArgs, Command, DisableArgs, InitArgs, Invocation, JoinArgs, parse};
+pub use cluster::{Founded, Joined, founded, join_token, joined, refuse_agent, step};
 pub use exit::{CommandError, Exit, finish};
 pub use log::start_log;
 pub use start::detach;
@@ -73,8 +74,8 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Nodes => nodes::run(invocation),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
-        Command::Agent(_) | Command::Guard | Command::Hold => {
-            Err(CommandError::new(Exit::Failed, "this writes to the kernel, and is not run from here"))
+        Command::Agent(_) | Command::Guard | Command::Hold | Command::Init(_) | Command::Join(_) => {
+            Err(CommandError::new(Exit::Failed, "this takes the agent, and is not run from here"))
         }
     }
 }

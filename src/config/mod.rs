@@ -389,4 +389,4 @@ impl AuthRules {
 }
 
 /// The name of the control socket in `run_dir`.
-const SOCKET_NAME: &str = "hostseal.sock";
+pub const SOCKET_NAME: &str = "hostseal.sock";

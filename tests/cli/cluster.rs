@@ -1,6 +1,8 @@
 //! What the agent is asked and ordered about the cluster.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 
 use hostseal::control::{
     AddOrder, ClusterReply, ClusterRequest, ErrorCode, JoinLine, Reply, Request, TokenOrder,
@@ -13,7 +15,7 @@ use hostseal::roster::{
 use hostseal::store::ClusterFiles;
 use hostseal::types::{NodeName, Protection, UnixTime};
 
-use super::place::Place;
+use super::place::{Done, Place};
 
 fn name(name: &str) -> NodeName {
     name.parse().unwrap()
@@ -473,9 +475,58 @@ fn a_cluster_is_disabled_and_followed() {
 }
 
 #[test]
+fn a_token_that_is_none_is_not_repeated() {
+    let place = member();
+    fs::remove_dir_all(place.path("state")).unwrap();
+    for (line, given) in
+        [("join hostseal1_ABC", ""), ("join -", "hostseal1_ABC\n"), ("join -", "hostseal join hostseal1_ABC")]
+    {
+        let mut child = place
+            .command(line)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(given.as_bytes()).unwrap();
+        let done = Done::of(child.wait_with_output().unwrap());
+        done.failed_with(1, &["this token was cut off or altered"]);
+        assert!(!done.err.contains("ABC"), "{done:?}");
+    }
+    place.run("join -").failed_with(1, &["not a token"]);
+    assert!(!place.path("state").exists(), "nothing was made");
+}
+
+#[test]
+fn nothing_is_founded_beside_an_agent_or_a_list_of_nodes() {
+    let place = Place::new();
+    let agent = place.agent(vec![Reply::Done]);
+    place
+        .run("init prod --node a --address 198.51.100.1")
+        .failed_with(1, &["the agent runs on this host: stop it"]);
+    assert_eq!(agent.join().unwrap(), [Request::Ping]);
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("the rest of nothing_is_founded_beside_an_agent_or_a_list_of_nodes needs root");
+        return;
+    }
+    place.run("init prod --node a --address 198.51.100.1").failed_with(1, &["hostseal.toml lists [[nodes]]"]);
+    assert!(!place.path("state/cluster").exists(), "nothing was made");
+    let place = member();
+    let again = place.run("init prod --node a --address 198.51.100.1");
+    again.failed_with(1, &["this host is in the cluster prod already", "hostseal leave"]);
+}
+
+#[test]
 fn wrong_usage_of_the_commands_about_a_cluster() {
     let place = Place::new();
     for line in [
+        "init",
+        "init a/b",
+        "init prod --address here",
+        "init prod --node ''",
+        "join",
+        "join token --address 127.0.0.1",
+        "join token --timeout 0s",
         "token",
         "token create ''",
         "token create a/b",
@@ -504,9 +555,18 @@ fn wrong_usage_of_the_commands_about_a_cluster() {
     ] {
         assert_eq!(place.run(line).exit, 2, "{line}");
     }
-    for line in
-        ["token create", "add", "remove", "leave", "admin add", "admin remove", "settings", "settings set"]
-    {
+    for line in [
+        "init",
+        "join",
+        "token create",
+        "add",
+        "remove",
+        "leave",
+        "admin add",
+        "admin remove",
+        "settings",
+        "settings set",
+    ] {
         let done = place.run(&format!("{line} --help"));
         assert!(done.out.contains("Example"), "{line} shows no example: {}", done.out);
     }

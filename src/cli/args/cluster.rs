@@ -6,8 +6,26 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::config::{address, network};
+use crate::control::JoinLine;
 use crate::identity::PublicKey;
 use crate::types::{NodeName, units};
+
+/// `hostseal init …`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// What to call the cluster.
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub cluster: NodeName,
+    /// The name of this node; by default its host name.
+    #[arg(long, value_name = "NODE", value_parser = name)]
+    pub node: Option<NodeName>,
+    /// An address of this node; by default the ones that it reaches others from. May be given several times.
+    #[arg(long = "address", value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
+    pub addresses: Vec<IpAddr>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// What all orders about a cluster take.
 #[derive(Debug, Clone, Copy, Args)]
@@ -30,7 +48,8 @@ pub enum TokenCommand {
     #[command(after_help = "Examples:\n  \
         hostseal token create\n  \
         hostseal token create c --ttl 10m\n  \
-        hostseal token create --within 10.0.0.0/16")]
+        hostseal token create --within 10.0.0.0/16\n  \
+        hostseal token create c | ssh root@c hostseal join -    shows the token to nobody")]
     Create(CreateTokenArgs),
 }
 
@@ -52,6 +71,26 @@ pub struct CreateTokenArgs {
     /// How it is ordered.
     #[command(flatten)]
     pub order: OrderArgs,
+}
+
+/// `hostseal join …`
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The token; with - it is read from standard input, so that it does not stand in the process list.
+    #[arg(value_name = "TOKEN", value_parser = token)]
+    pub token: JoinLine,
+    /// The name of this node; by default the one in the token, or its host name.
+    #[arg(long, value_name = "NODE", value_parser = name)]
+    pub node: Option<NodeName>,
+    /// An address of this node; by default the ones that it reaches the cluster from. May be given several times.
+    #[arg(long = "address", value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
+    pub addresses: Vec<IpAddr>,
+    /// How long to try to join, and to follow pairs that are under way.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hostseal add …`
@@ -147,6 +186,12 @@ pub struct SetSettingsArgs {
 
 fn name(text: &str) -> Result<NodeName, String> {
     if text.is_empty() { Err("a name has at least one letter".to_owned()) } else { text.parse() }
+}
+
+/// What stands there may be a token: it is not looked at here, as whoever reads it says what is wrong without
+/// repeating it.
+fn token(text: &str) -> Result<JoinLine, String> {
+    Ok(JoinLine(text.to_owned()))
 }
 
 /// A network, as it was written.

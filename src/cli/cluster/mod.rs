@@ -1,5 +1,6 @@
 //! The commands about a cluster. A member carries them out: the agent of this host.
 
+mod begin;
 mod course;
 mod drive;
 mod member;
@@ -13,6 +14,7 @@ mod tests;
 mod token;
 mod view;
 
+pub use begin::{Founded, Joined, founded, joined, refuse_agent, step, token as join_token};
 pub(super) use drive::{confirm, disable, enable};
 pub(super) use members::{add, admin, leave, remove};
 pub(super) use settings::settings;

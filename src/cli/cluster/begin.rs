@@ -1,0 +1,273 @@
+//! The ends of `hostseal init` and `hostseal join`: the agent starts, and the operator hears what there is now.
+
+use std::fmt;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use super::member::Member;
+use crate::cli::args::{InitArgs, Invocation, JoinArgs};
+use crate::cli::client::Client;
+use crate::cli::enable::{Course, gone};
+use crate::cli::exit::{CommandError, Exit};
+use crate::cli::follow::follow;
+use crate::cli::present::Shown as _;
+use crate::cli::progress::View;
+use crate::cli::render::{Extent, names};
+use crate::cli::term::{Style, print, print_json, tell};
+use crate::config::SOCKET_NAME;
+use crate::observe::status::Status;
+use crate::store::Places;
+use crate::types::units::counted;
+use crate::types::{NodeName, RowState};
+
+/// What stands before a token where somebody gives the whole command.
+const COMMAND: &str = "hostseal join ";
+/// The most octets that are read of a token.
+const TOKEN_MAX: usize = 8192;
+/// How long a new agent may take to answer.
+const START: Duration = Duration::from_secs(30);
+
+/// A cluster that was founded here.
+#[derive(Serialize)]
+pub struct Founded {
+    /// What it is called.
+    pub cluster: String,
+    /// What this host is called in it.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The recovery key, which is nowhere else.
+    #[serde(rename = "recovery_key", serialize_with = "shown")]
+    pub recovery: Zeroizing<String>,
+}
+
+/// A cluster that this host has joined.
+#[derive(Serialize)]
+pub struct Joined {
+    /// What it is called.
+    pub cluster: String,
+    /// What this host is called in it.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// It is an admin.
+    pub admin: bool,
+    /// How many nodes there are, this one among them.
+    pub nodes: usize,
+    /// The cluster is to be protected.
+    pub desired_on: bool,
+}
+
+/// A cluster that was joined, for programs.
+#[derive(Serialize)]
+struct JoinedJson<'j> {
+    #[serde(flatten)]
+    joined: &'j Joined,
+    /// How this host stands now; `None` where the cluster is not to be protected.
+    status: Option<&'j Status>,
+}
+
+/// Refuses to go on where an agent runs that would not notice what is made beside it.
+///
+/// # Errors
+/// One runs, or may.
+pub fn refuse_agent(invocation: &Invocation) -> Result<(), CommandError> {
+    match Client::new(Places::of(&invocation.config).run_dir.join(SOCKET_NAME)).is_there()? {
+        false => Ok(()),
+        true => Err(CommandError::new(
+            Exit::Failed,
+            "the agent runs on this host: stop it (`systemctl stop hostseal`, or SIGTERM), and try again",
+        )),
+    }
+}
+
+/// The token that the command line gives, or standard input.
+///
+/// # Errors
+/// It cannot be read.
+pub fn token(args: &JoinArgs) -> Result<Zeroizing<String>, CommandError> {
+    let mut given = Zeroizing::new(String::with_capacity(TOKEN_MAX));
+    match args.token.0.as_str() {
+        "-" => {
+            let read = std::io::stdin().lock().take(TOKEN_MAX as u64).read_to_string(&mut given);
+            read.map_err(|error| CommandError::io("reading the token from standard input", &error))?;
+        }
+        token => given.push_str(token),
+    }
+    Ok(Zeroizing::new(bare(&given).to_owned()))
+}
+
+/// Whoever asks for JSON gets it there.
+fn shown<S: Serializer>(key: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(key)
+}
+
+/// A token without the command that may stand before it, as `hostseal token create` prints it.
+fn bare(given: &str) -> &str {
+    let given = given.trim();
+    given.strip_prefix(COMMAND).unwrap_or(given).trim()
+}
+
+/// Shows how far a command is.
+pub fn step(invocation: &Invocation, step: &dyn fmt::Display) {
+    if !invocation.quiet {
+        tell(&step.to_string());
+    }
+}
+
+/// Ends `hostseal init`: shows what was founded, and starts the agent.
+///
+/// # Errors
+/// The agent does not start, or nobody can be told.
+pub fn founded(invocation: &Invocation, args: &InitArgs, founded: &Founded) -> Result<Exit, CommandError> {
+    // First: whatever comes of the agent, the recovery key is shown.
+    match args.json {
+        true => print_json(founded)?,
+        false => print(&found_words(founded))?,
+    };
+    start_agent(invocation, "the cluster is founded")?;
+    Ok(Exit::Done)
+}
+
+/// Ends `hostseal join`: starts the agent and, if the cluster is to be protected, follows it until this host is.
+///
+/// # Errors
+/// The agent does not start or ends, or nobody can be told.
+pub fn joined(invocation: &Invocation, args: &JoinArgs, joined: &Joined) -> Result<Exit, CommandError> {
+    let deadline = Instant::now() + args.timeout;
+    if !args.json {
+        print(&join_words(joined))?;
+    }
+    let member = start_agent(invocation, "this host has joined")?;
+    if !joined.desired_on {
+        if args.json {
+            print_json(&JoinedJson { joined, status: None })?;
+        }
+        return Ok(Exit::Done);
+    }
+    let (view, mut course) = (View::new(invocation.quiet), Course::new(member.config.protection.mode));
+    let status =
+        follow(&member.client, view, RowState::Protected, deadline, |progress| course.is_over(progress))
+            .map_err(gone)?;
+    match args.json {
+        true => print_json(&JoinedJson { joined, status: Some(&status) })?,
+        false => print(&status.text(Extent::of_stdout(), Style::of_stdout()))?,
+    };
+    Ok(if status.only_waits() { Exit::Waiting } else { status.exit() })
+}
+
+/// Starts the agent of this new member. If that fails, what is `done` stays done.
+fn start_agent(invocation: &Invocation, done: &str) -> Result<Member, CommandError> {
+    let started = Member::of(invocation)
+        .and_then(|member| member.start_agent(invocation, Instant::now() + START).map(|()| member));
+    started.map_err(|error| {
+        let message = format!(
+            "{done}, and the agent does not run: {}. Once that is mended, start it (`systemctl start hostseal`, or \
+             `hostseal agent`)",
+            error.message
+        );
+        CommandError::new(error.exit, message)
+    })
+}
+
+fn found_words(founded: &Founded) -> Zeroizing<String> {
+    let Founded { cluster, node, addresses, recovery } = founded;
+    Zeroizing::new(format!(
+        "cluster {cluster} is founded; this host is its node {node} ({}), an admin\n\n\
+         recovery key  {}\n\n\
+         It is shown this once, and is on no host. Write it down and keep it away from all nodes: it outranks all \
+         admins, so it\nis what helps where they are lost or stolen, and whoever has it decides about the cluster.\n\n\
+         Next:\n  \
+         hostseal token create       prints the command that joins one more node\n  \
+         hostseal enable --cluster   protects all of them\n",
+        names(addresses),
+        recovery.as_str()
+    ))
+}
+
+fn join_words(joined: &Joined) -> String {
+    let Joined { cluster, node, addresses, admin, nodes, desired_on } = joined;
+    let admin = if *admin { ", an admin" } else { "" };
+    let next = match desired_on {
+        true => "",
+        false => "; it is not enabled (`hostseal enable --cluster`)",
+    };
+    format!(
+        "joined cluster {cluster} as node {node} ({}){admin}; it has {} now{next}\n",
+        names(addresses),
+        counted(*nodes, "node")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_may_come_with_its_command() {
+        for given in [
+            "hostseal1_abc",
+            " hostseal1_abc\n",
+            "hostseal join hostseal1_abc\n",
+            "hostseal join  hostseal1_abc",
+        ] {
+            assert_eq!(bare(given), "hostseal1_abc", "{given:?}");
+        }
+        assert_eq!(bare("hostseal1_a\nbc"), "hostseal1_a\nbc", "whoever reads it takes white space out");
+    }
+
+    #[test]
+    fn what_was_founded() {
+        let founded = Founded {
+            cluster: "prod".to_owned(),
+            node: "a".parse().unwrap(),
+            addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            recovery: Zeroizing::new("hostseal-recovery1_xyz".to_owned()),
+        };
+        let words = found_words(&founded);
+        assert!(
+            words.starts_with(
+                "cluster prod is founded; this host is its node a (10.0.0.1, fd00::1), an admin\n"
+            )
+        );
+        assert_eq!(words.matches("hostseal-recovery1_xyz").count(), 1);
+        assert!(words.contains("hostseal token create"), "{}", *words);
+        assert!(words.lines().all(|line| line.len() <= 120), "{}", *words);
+        let json = serde_json::to_value(&founded).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "cluster": "prod", "node": "a", "addresses": ["10.0.0.1", "fd00::1"],
+                "recovery_key": "hostseal-recovery1_xyz"
+            })
+        );
+    }
+
+    #[test]
+    fn what_was_joined() {
+        let mut joined = Joined {
+            cluster: "prod".to_owned(),
+            node: "c".parse().unwrap(),
+            addresses: vec!["10.0.0.3".parse().unwrap()],
+            admin: false,
+            nodes: 3,
+            desired_on: true,
+        };
+        assert_eq!(join_words(&joined), "joined cluster prod as node c (10.0.0.3); it has 3 nodes now\n");
+        (joined.admin, joined.desired_on) = (true, false);
+        assert_eq!(
+            join_words(&joined),
+            "joined cluster prod as node c (10.0.0.3), an admin; it has 3 nodes now; it is not enabled (`hostseal enable \
+             --cluster`)\n"
+        );
+        let json = serde_json::to_value(JoinedJson { joined: &joined, status: None }).unwrap();
+        assert_eq!(
+            (&json["node"], &json["desired_on"], &json["status"]),
+            (&"c".into(), &false.into(), &().into())
+        );
+    }
+}
