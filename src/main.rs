@@ -35,7 +35,6 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, CommandE
 }
 
 fn init(invocation: &Invocation, args: &InitArgs) -> Result<Exit, CommandError> {
-    cli::refuse_agent(invocation)?;
     let InitArgs { cluster, node, addresses, .. } = args;
     let order = FoundOrder { cluster: cluster.to_string(), node: node.clone(), addresses: addresses.clone() };
     let Founded { cluster, node, addresses, recovery } = agent::init(&invocation.config, order)?;

@@ -389,4 +389,4 @@ impl AuthRules {
 }
 
 /// The name of the control socket in `run_dir`.
-pub const SOCKET_NAME: &str = "hostseal.sock";
+const SOCKET_NAME: &str = "hostseal.sock";

@@ -10,7 +10,6 @@ use zeroize::Zeroizing;
 
 use super::member::Member;
 use crate::cli::args::{InitArgs, Invocation, JoinArgs};
-use crate::cli::client::Client;
 use crate::cli::enable::{Course, gone};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::follow::follow;
@@ -18,9 +17,7 @@ use crate::cli::present::Shown as _;
 use crate::cli::progress::View;
 use crate::cli::render::{Extent, names};
 use crate::cli::term::{Style, print, print_json, tell};
-use crate::config::SOCKET_NAME;
 use crate::observe::status::Status;
-use crate::store::Places;
 use crate::types::units::counted;
 use crate::types::{NodeName, RowState};
 
@@ -69,20 +66,6 @@ struct JoinedJson<'j> {
     joined: &'j Joined,
     /// How this host stands now; `None` where the cluster is not to be protected.
     status: Option<&'j Status>,
-}
-
-/// Refuses to go on where an agent runs that would not notice what is made beside it.
-///
-/// # Errors
-/// One runs, or may.
-pub fn refuse_agent(invocation: &Invocation) -> Result<(), CommandError> {
-    match Client::new(Places::of(&invocation.config).run_dir.join(SOCKET_NAME)).is_there()? {
-        false => Ok(()),
-        true => Err(CommandError::new(
-            Exit::Failed,
-            "the agent runs on this host: stop it (`systemctl stop hostseal`, or SIGTERM), and try again",
-        )),
-    }
 }
 
 /// The token that the command line gives, or standard input.

@@ -30,7 +30,7 @@ fn set(member: &Member, args: &SetSettingsArgs) -> Result<Exit, CommandError> {
     let text = match wanted(&args.what).map_err(wrong)? {
         Wanted::File(file) => {
             let text = config_file::read(file)?;
-            text.parse::<Table>().map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+            text.parse::<Table>().map_err(|error| wrong(no_toml(file, &text, &error)))?;
             text
         }
         Wanted::Changes(changes) => {
@@ -44,6 +44,13 @@ fn set(member: &Member, args: &SetSettingsArgs) -> Result<Exit, CommandError> {
     };
     let notes = member.order(ClusterRequest::SetSettings(text), args.order.alone)?;
     say(args.order.json, "the cluster has new settings: each node takes them as it hears of them", &notes)
+}
+
+/// What is wrong with a file, and where. What it says is not repeated: it may be another file than was meant.
+fn no_toml(file: &Path, text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+    format!("{}:{line}: {}", file.display(), error.message().replace('\n', "; "))
 }
 
 /// The settings of the cluster, as TOML.
