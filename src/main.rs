@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use hostseal::agent::{self, FoundOrder, Founded, NewMember, Stay};
 use hostseal::cli::{self, AgentArgs, Command, CommandError, Exit, InitArgs, Invocation, JoinArgs};
+use hostseal::roster::NotAToken;
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
@@ -48,7 +49,12 @@ fn join(invocation: &Invocation, args: &JoinArgs) -> Result<Exit, CommandError> 
         addresses: args.addresses.clone(),
         timeout: args.timeout,
     };
-    let joined = agent::join(&invocation.config, order, &mut |step| cli::step(invocation, &step))?;
+    let joined = agent::join(&invocation.config, order, &mut |step| cli::step(invocation, &step)).map_err(
+        |error| match error.is::<NotAToken>() {
+            true => CommandError::new(Exit::Usage, error),
+            false => error.into(),
+        },
+    )?;
     let NewMember { cluster, node, addresses, admin, nodes, desired_on } = joined;
     cli::joined(invocation, args, &cli::Joined { cluster, node, addresses, admin, nodes, desired_on })
 }

@@ -492,10 +492,10 @@ fn a_token_that_is_none_is_not_repeated() {
             .unwrap();
         child.stdin.take().unwrap().write_all(given.as_bytes()).unwrap();
         let done = Done::of(child.wait_with_output().unwrap());
-        done.failed_with(1, &["this token was cut off or altered"]);
+        done.failed_with(2, &["this token was cut off or altered"]);
         assert!(!done.err.contains("ABC"), "{done:?}");
     }
-    place.run("join -").failed_with(1, &["not a token"]);
+    place.run("join -").failed_with(2, &["not a token"]);
     assert!(!place.path("state").exists(), "nothing was made");
 }
 
