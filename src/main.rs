@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use hostseal::agent::{self, FoundOrder, Founded, NewMember, Stay};
+use hostseal::agent::{self, FoundOrder, NewCluster, NewMember, Stay};
 use hostseal::cli::{self, AgentArgs, Command, CommandError, Exit, InitArgs, Invocation, JoinArgs};
 use hostseal::roster::NotAToken;
 
@@ -38,12 +38,12 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, CommandE
 fn init(invocation: &Invocation, args: &InitArgs) -> Result<Exit, CommandError> {
     let InitArgs { cluster, node, addresses, .. } = args;
     let order = FoundOrder { cluster: cluster.to_string(), node: node.clone(), addresses: addresses.clone() };
-    let Founded { cluster, node, addresses, recovery } = agent::init(&invocation.config, order)?;
+    let NewCluster { cluster, node, addresses, recovery } = agent::init(&invocation.config, order)?;
     cli::founded(invocation, args, &cli::Founded { cluster, node, addresses, recovery })
 }
 
 fn join(invocation: &Invocation, args: &JoinArgs) -> Result<Exit, CommandError> {
-    let order = agent::JoinArgs {
+    let order = agent::JoinWish {
         token: cli::join_token(args)?,
         node: args.node.clone(),
         addresses: args.addresses.clone(),

@@ -15,9 +15,9 @@ use super::service::make_directory;
 use super::single::Single;
 use super::sockets::UdpSockets;
 use super::system::moment;
-use super::whereabouts::{Said, Whereabouts};
+use super::whereabouts::{SaidOfHost, Whereabouts};
 use crate::config::NAT_PORT;
-use crate::host::joiner::{JoinError, JoinOrder, JoinStep, Joined, Joiner};
+use crate::host::joiner::{JoinError, JoinOrder, JoinStep, JoinedRoster, Joiner};
 use crate::host::setup::IkePorts;
 use crate::identity::{KeyKind, PrivateKey};
 use crate::ike::Entropy as _;
@@ -37,7 +37,7 @@ pub struct FoundOrder {
 }
 
 /// What `hostseal init` has made.
-pub struct Founded {
+pub struct NewCluster {
     /// What the cluster is called.
     pub cluster: String,
     /// What this host is called in it.
@@ -49,7 +49,7 @@ pub struct Founded {
 }
 
 /// What `hostseal join` is asked for.
-pub struct JoinArgs {
+pub struct JoinWish {
     /// The token, as `hostseal token create` has printed it.
     pub token: Zeroizing<String>,
     /// What this host is to be called; `None`: as the token, the environment (`HOSTSEAL_NODE`) or the system says.
@@ -84,13 +84,13 @@ pub struct NewMember {
 /// # Errors
 /// This host is in a cluster already, its file lists `[[nodes]]`, it is not clear what it is called or where it is, or
 /// a file cannot be written. Nothing is changed then, but that keys may be there for the next time.
-pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<Founded> {
+pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<NewCluster> {
     process::harden()?;
     let newcomer = Newcomer::find(path)?;
     newcomer.end_agent(&Single::new(&newcomer.places.run_dir))?;
     let files = &newcomer.files;
     let FoundOrder { cluster, node, addresses } = order;
-    let site = Whereabouts::find()?.site(Said { node, addresses })?;
+    let site = Whereabouts::find()?.site(SaidOfHost { node, addresses })?;
     if newcomer.returns {
         files.set_aside()?;
     }
@@ -101,7 +101,7 @@ pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<Founded> {
     let roster =
         Roster::of_new_cluster(&cluster, site.clone(), [&keys.signing, &keys.ike], &recovery.key()?)?;
     files.save_roster(&roster)?;
-    Ok(Founded { cluster, node: site.name, addresses: site.addresses, recovery: recovery.to_line() })
+    Ok(NewCluster { cluster, node: site.name, addresses: site.addresses, recovery: recovery.to_line() })
 }
 
 /// Joins the cluster of a token; for `hostseal join`. `path` as for [`init`]. Call it as root, with no agent running: it
@@ -114,7 +114,7 @@ pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<Founded> {
 /// This host is in a cluster already, its file lists `[[nodes]]`, an agent or another IKE daemon runs, it is not clear
 /// what it is called or where it is, or it is not let in ([`JoinError`]): each in words
 /// that say what to do.
-pub fn join(path: &Path, args: JoinArgs, progress: &mut dyn FnMut(JoinStep)) -> anyhow::Result<NewMember> {
+pub fn join(path: &Path, args: JoinWish, progress: &mut dyn FnMut(JoinStep)) -> anyhow::Result<NewMember> {
     process::harden()?;
     let token = Token::from_line(&args.token)?;
     let newcomer = Newcomer::find(path)?;
@@ -135,7 +135,7 @@ pub fn join(path: &Path, args: JoinArgs, progress: &mut dyn FnMut(JoinStep)) -> 
     let keys = files.make_keys(|| PrivateKey::generate(KeyKind::Ed25519))?;
     let joiner = joiner(token, args, &keys)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let Joined { roster, own } = runtime.block_on(run(joiner, run_dir, progress))?;
+    let JoinedRoster { roster, own } = runtime.block_on(run(joiner, run_dir, progress))?;
     files.save_roster(&roster)?;
     let view = roster.view();
     let member = view.member(own).context("the roster does not know this host")?;
@@ -209,9 +209,9 @@ fn lists_nodes(text: &str) -> bool {
     }
 }
 
-fn joiner(token: Token, args: JoinArgs, keys: &NodeKeys) -> anyhow::Result<Joiner> {
+fn joiner(token: Token, args: JoinWish, keys: &NodeKeys) -> anyhow::Result<Joiner> {
     let remotes: Vec<IpAddr> = token.seeds.iter().map(SocketAddr::ip).collect();
-    let said = Said { node: args.node.or(token.name.clone()), addresses: args.addresses };
+    let said = SaidOfHost { node: args.node.or(token.name.clone()), addresses: args.addresses };
     let mut here = Whereabouts::find()?;
     let sources = here.sources(&remotes);
     if sources.is_empty() {
@@ -229,7 +229,7 @@ async fn run(
     mut joiner: Joiner,
     run_dir: &Path,
     progress: &mut dyn FnMut(JoinStep),
-) -> anyhow::Result<Joined> {
+) -> anyhow::Result<JoinedRoster> {
     let mut sockets = UdpSockets::new(run_dir);
     let ports = IkePorts { ike: joiner.port(), nat: Some(NAT_PORT) };
     sockets.bind(joiner.sources(), ports).context("hostseal talks IKE itself to join")?;

@@ -18,7 +18,7 @@ const FAR: [IpAddr; 2] = [
 ];
 
 /// What its operator says of a host.
-pub(super) struct Said {
+pub(super) struct SaidOfHost {
     pub(super) node: Option<NodeName>,
     pub(super) addresses: Vec<IpAddr>,
 }
@@ -46,7 +46,7 @@ impl Whereabouts {
     ///
     /// # Errors
     /// It is not clear.
-    pub(super) fn site(&mut self, said: Said) -> anyhow::Result<Site> {
+    pub(super) fn site(&mut self, said: SaidOfHost) -> anyhow::Result<Site> {
         let mut candidates = BTreeSet::new();
         for far in FAR {
             match self.network.route(far, None).and_then(|route| route.source) {
@@ -61,7 +61,11 @@ impl Whereabouts {
     ///
     /// # Errors
     /// It is not clear.
-    pub(super) fn site_at(&self, said: Said, sources: &BTreeMap<IpAddr, IpAddr>) -> anyhow::Result<Site> {
+    pub(super) fn site_at(
+        &self,
+        said: SaidOfHost,
+        sources: &BTreeMap<IpAddr, IpAddr>,
+    ) -> anyhow::Result<Site> {
         let candidates = sources.values().flat_map(|source| self.lasting(*source)).collect();
         self.at(said, &candidates)
     }
@@ -72,7 +76,7 @@ impl Whereabouts {
         sources.into_iter().map(|(remote, source)| (remote, source.address)).collect()
     }
 
-    fn at(&self, said: Said, candidates: &BTreeSet<IpAddr>) -> anyhow::Result<Site> {
+    fn at(&self, said: SaidOfHost, candidates: &BTreeSet<IpAddr>) -> anyhow::Result<Site> {
         let addresses = whereabouts::addresses(&said.addresses, &self.own, candidates)?;
         let named = match named_node() {
             Some(name) => Some(name.parse().map_err(|why| anyhow::anyhow!("HOSTSEAL_NODE: {why}"))?),

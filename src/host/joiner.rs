@@ -63,7 +63,7 @@ pub struct JoinOrder {
 
 /// A host that has joined.
 #[derive(Debug)]
-pub struct Joined {
+pub struct JoinedRoster {
     /// What it has heard, in which it is a member: to be kept.
     pub roster: Roster,
     /// Its own first entry there.
@@ -118,7 +118,7 @@ pub struct Joiner {
     expired: Option<Duration>,
     steps: VecDeque<JoinStep>,
     over: bool,
-    outcome: Option<Result<Joined, JoinError>>,
+    outcome: Option<Result<JoinedRoster, JoinError>>,
 }
 
 /// What is said with the one that answered first.
@@ -224,7 +224,7 @@ impl Joiner {
 
     /// What has come of it. There is nothing more to do then than to send what [`Joiner::poll_transmit`] still has: it
     /// says goodbye.
-    pub fn poll_outcome(&mut self) -> Option<Result<Joined, JoinError>> {
+    pub fn poll_outcome(&mut self) -> Option<Result<JoinedRoster, JoinError>> {
         self.outcome.take()
     }
 
@@ -374,7 +374,7 @@ impl Joiner {
             return self.rule_out(now, at, SeedTrouble::OldRoster);
         }
         if let Some(own) = self.standing(&roster) {
-            return self.end(now, own.map(|own| Joined { roster: *roster, own }));
+            return self.end(now, own.map(|own| JoinedRoster { roster: *roster, own }));
         }
         self.known = Known::Roster(key, roster);
         self.steps.push_back(JoinStep::Joins(self.seeds[at].at));
@@ -410,7 +410,7 @@ impl Joiner {
         };
         roster.merge([self.join.octets()].into_iter().chain(entries.iter().map(Vec::as_slice)));
         if let Some(own) = self.standing(&roster) {
-            return self.end(now, own.map(|own| Joined { roster: *roster, own }));
+            return self.end(now, own.map(|own| JoinedRoster { roster: *roster, own }));
         }
         // What this rests on may have come since it was heard.
         self.rounds += 1;
@@ -428,6 +428,10 @@ impl Joiner {
         {
             let (name, free) = (site.name.clone(), free_name(roster, &site.name));
             return self.end(now, Err(JoinErrorKind::NameTaken { name, free }));
+        }
+        if refusal.code == RefusalCode::NotReady {
+            self.seeds[at].trouble = Some(SeedTrouble::Refused(refusal));
+            return self.leave(now, at, ContactState::Idle(now + SEED_AGAIN));
         }
         let is_of_member = matches!(self.known, Known::Roster(..));
         let is_its_own = matches!(
@@ -517,7 +521,7 @@ impl Joiner {
         self.engine.end_join(now, self.seeds[at].pair);
     }
 
-    fn end(&mut self, now: Instant, outcome: Result<Joined, JoinErrorKind>) {
+    fn end(&mut self, now: Instant, outcome: Result<JoinedRoster, JoinErrorKind>) {
         self.over = true;
         self.talk = None;
         for seed in &self.seeds {

@@ -98,6 +98,8 @@ pub enum RefusalCode {
     TooMuch,
     /// The member speaks another version.
     Version,
+    /// The member does not know yet whether what it knows is old: later it may let the node in.
+    NotReady,
     /// Something that only a later version knows.
     Other,
 }
@@ -112,7 +114,7 @@ pub enum NotAJoinPage {
 }
 
 /// The codes, by their numbers on the wire.
-const CODES: [(u8, RefusalCode); 14] = [
+const CODES: [(u8, RefusalCode); 15] = [
     (1, RefusalCode::TokenUnknown),
     (2, RefusalCode::TokenUsed),
     (3, RefusalCode::TokenExpired),
@@ -127,6 +129,7 @@ const CODES: [(u8, RefusalCode); 14] = [
     (12, RefusalCode::NoMember),
     (13, RefusalCode::TooMuch),
     (14, RefusalCode::Version),
+    (15, RefusalCode::NotReady),
 ];
 
 impl JoinPage {

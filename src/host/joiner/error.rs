@@ -182,6 +182,11 @@ fn refused(by: SocketAddr, JoinRefusal { code, words }: &JoinRefusal) -> String 
         RefusalCode::Version => {
             format!("{by} refuses: {words}. Install the version of hostseal that it has")
         }
+        RefusalCode::NotReady => {
+            format!(
+                "{by} refuses: {words}. Try again once it has heard another member (`hostseal status --cluster`)"
+            )
+        }
         RefusalCode::Full
         | RefusalCode::Entry
         | RefusalCode::NoMember

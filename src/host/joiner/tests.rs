@@ -5,7 +5,7 @@ mod world;
 
 use std::net::SocketAddr;
 
-use self::world::{MILLISECOND, SECOND, World, any, token};
+use self::world::{MILLISECOND, SECOND, World, any, copy, token};
 use super::{JoinErrorKind, JoinStep, SeedTrouble};
 use crate::host::membership::tests::{NOW, address, cluster, keys, sign, site};
 use crate::roster::{
@@ -400,6 +400,40 @@ fn of_two_that_want_the_same_at_once_one_is_let_in() {
     assert_eq!(world.names(), ["n0", "n2", "n4"]);
 }
 
+/// It goes on although those whom it has let in do not talk to it yet.
+#[test]
+fn the_first_node_lets_in_one_after_the_other() {
+    let (roster, lines) = cluster(1);
+    let mut world = World::new(28, &roster, &lines);
+    for at in 3..6 {
+        world.invite_and_join(at, &[0]);
+        world.finish(5 * SECOND);
+        assert!(world.outcome().is_ok(), "{at}: {}", world.refusal().1);
+    }
+    assert_eq!(world.names(), ["n0", "n3", "n4", "n5"]);
+}
+
+/// After a start it may know what an older backup knew.
+#[test]
+fn a_member_that_has_heard_nobody_lets_nobody_in() {
+    let (roster, lines) = cluster(2);
+    let mut world = World::new(27, &roster, &lines);
+    world.cut.insert((0, 1));
+    world.invite_and_join(3, &[0]);
+    world.run(30 * SECOND);
+    assert!(world.guests[0].outcome.is_none());
+    assert_eq!(world.hosts[0].signed(), 0);
+    world.cut.clear();
+    world.finish(30 * SECOND);
+    assert!(world.outcome().is_ok(), "{}", world.refusal().1);
+    world.cut.insert((0, 1));
+    world.restart(0);
+    world.invite_and_join(4, &[0]);
+    world.finish(100 * SECOND);
+    assert_eq!(code(&world), RefusalCode::NotReady);
+    assert!(world.refusal().1.contains("has heard no other one since its start"), "{}", world.refusal().1);
+}
+
 #[test]
 fn who_cannot_be_written_down_is_not_let_in_until_he_can() {
     let (roster, lines) = cluster(1);
@@ -443,13 +477,19 @@ fn an_entry_that_was_refused_leaves_no_trace() {
 #[test]
 fn it_joins_two_hundred_nodes_over_a_bad_network() {
     let (roster, lines) = cluster(200);
+    // A member that talks to the first one: not all talk to each other.
+    let mut ring = lines.clone();
+    ring.sort_unstable();
+    let first = ring.iter().position(|line| *line == lines[0]).unwrap();
+    let near = lines.iter().position(|line| *line == ring[(first + 1) % 200]).unwrap();
     for loss in [0, 10] {
-        let mut world = World::new(19, &roster, &lines[..2]);
-        world.run(SECOND);
+        let mut world = World::new(19, &roster, &lines[..1]);
+        world.add(near, copy(&roster), lines[near], near);
+        world.run(5 * SECOND);
         (world.loss, world.twice) = (loss, 10);
         world.invite(&any(9), 9);
         world.run(SECOND);
-        let token = token(&roster, &any(9), 9, &[0, 1]);
+        let token = token(&roster, &any(9), 9, &[0, near]);
         world.join_as(220, token, site(220), 220);
         let begun = world.now;
         world.finish(600 * SECOND);

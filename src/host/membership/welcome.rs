@@ -32,6 +32,9 @@ use crate::types::{Pair, UnixTime};
 const GRACE: u64 = 24 * 60 * 60;
 /// How many with such a token are heard at a time: the others have as many places at least.
 const STALE_MAX: usize = 8;
+/// What is told where what this member knows may be old.
+const NOT_HEARD: &str =
+    "this member has heard no other one since its start, so what it knows of the cluster may be old";
 /// How often it is looked which tokens are heard, where nothing but the time has changed.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -241,6 +244,10 @@ impl Membership {
             _ => guest.waits = Waits::No,
         }
         let token = guest.token;
+        if !self.is_up_to_date() {
+            let refusal = JoinRefusal { code: RefusalCode::NotReady, words: NOT_HEARD.to_owned() };
+            return self.refuse(now, engine, pair, refusal);
+        }
         match self.admit(&entry, token, now) {
             Ok(id) if self.welcome.pending == Some(id) => self.welcome.wait_for(pair, id),
             Ok(id) => self.tell_admitted(now, engine, pair, id),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::super::{JoinError, JoinErrorKind, JoinOrder, JoinStep, Joined, Joiner};
+use super::super::{JoinError, JoinErrorKind, JoinOrder, JoinStep, JoinedRoster, Joiner};
 use crate::host::membership::Membership;
 use crate::host::membership::tests::{Dice, NOW, address, keys, said, settings, sign, site};
 use crate::identity::PrivateKey;
@@ -75,7 +75,7 @@ pub struct Host {
 pub struct Guest {
     pub at: usize,
     pub joiner: Joiner,
-    pub outcome: Option<Result<Joined, JoinError>>,
+    pub outcome: Option<Result<JoinedRoster, JoinError>>,
     pub steps: Vec<JoinStep>,
     /// How many datagrams have come to it.
     pub came: usize,
@@ -358,12 +358,12 @@ impl World {
     /// Who has joined becomes a member.
     pub fn become_member(&mut self, guest: usize) {
         let Guest { at, outcome, .. } = self.guests.remove(guest);
-        let Joined { roster, own } = outcome.unwrap().unwrap();
+        let JoinedRoster { roster, own } = outcome.unwrap().unwrap();
         self.add(at, roster, own, at);
     }
 
     /// What came of who joined last.
-    pub fn outcome(&self) -> &Result<Joined, JoinError> {
+    pub fn outcome(&self) -> &Result<JoinedRoster, JoinError> {
         self.guests.last().unwrap().outcome.as_ref().unwrap()
     }
 
