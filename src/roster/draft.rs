@@ -1,6 +1,6 @@
 //! What commands sign: a statement, with how new it is and what it replaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::nodes::HeldOutBecause;
 use super::octets::{EntryId, Signer};
@@ -155,7 +155,7 @@ impl Roster {
         let mut says = if own { Vec::new() } else { self.said_again(of) };
         let kept = self.kept_in_parts(of, if compromised { Keeping::Nodes } else { Keeping::all(own) });
         says.extend(kept.into_iter().map(|kept| Saying::Gone(Gone { of, kept, compromised })));
-        says.into_iter().map(|says| self.draft(by, says, now)).collect()
+        self.draft_together(by, says, now)
     }
 
     /// The statements by which a node becomes an admin, or is none any more.
@@ -178,7 +178,27 @@ impl Roster {
         let mut says = if own { Vec::new() } else { self.said_again(of) };
         let kept = self.kept_in_parts(of, Keeping::all(own));
         says.extend(kept.into_iter().map(|kept| Saying::Rights(Rights { of, admin, kept })));
-        says.into_iter().map(|says| self.draft(by, says, now)).collect()
+        self.draft_together(by, says, now)
+    }
+
+    /// Of several that take back the same, each says how many they are. Who is no admin takes nothing back from others,
+    /// so it need not.
+    fn draft_together(
+        &self,
+        by: Signer,
+        says: Vec<Saying>,
+        now: UnixTime,
+    ) -> Result<Vec<Statement>, NotEntitled> {
+        let drafts = says.into_iter().map(|says| self.draft(by, says, now));
+        let mut drafts = drafts.collect::<Result<Vec<Statement>, NotEntitled>>()?;
+        let mut parts: BTreeMap<Matter, u64> = BTreeMap::new();
+        if by == self.view().recovery || self.is_admin(by) {
+            drafts.iter().for_each(|draft| *parts.entry(draft.matter()).or_default() += 1);
+        }
+        for draft in &mut drafts {
+            draft.version.1 = parts.get(&draft.matter()).copied().filter(|parts| *parts > 1).unwrap_or(0);
+        }
+        Ok(drafts)
     }
 
     /// What a node has taken back and that is said again, as it is not kept: it names as kept what nobody knows, and an

@@ -305,7 +305,8 @@ pub struct FloatingPlace {
     pub nodes: Vec<EntryId>,
 }
 
-/// What is out for good.
+/// What is out for good. Where an admin needs several entries for what is kept, here or with [`Rights`], the second half of
+/// the version says how many: they count when all are there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gone {

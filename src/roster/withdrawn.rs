@@ -3,13 +3,19 @@
 //! Those who take back may take back from each other. Who is more senior goes first: the recovery key, then the admins
 //! by how many steps lie between them and the first entry, then by their names. Who has lost its rights by then takes
 //! nothing back any more.
+//!
+//! What is kept of a node may not fit into one entry. Those that name it together count when all are there: with some of
+//! them, nobody would be in whom the others keep.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::repeated;
 use super::octets::{EntryId, Signer};
-use super::saying::{Rights, Saying, Statement, Version};
+use super::saying::{Matter, Rights, Saying, Statement, Version};
 use super::tally::{KeyHolder, Tally};
+
+/// Of how many entries one removal can be.
+const PARTS_MAX: u64 = 1024;
 
 /// What was taken back.
 #[derive(Debug, Clone, Default)]
@@ -257,6 +263,14 @@ struct TakingsBack<'a> {
 impl<'a> TakingsBack<'a> {
     fn read(ever: &'a Tally) -> Self {
         let mut takings = Self { by_recovery: Vec::new(), by_line: BTreeMap::new(), grants: BTreeMap::new() };
+        let mut parts: BTreeMap<(Signer, Matter, Version), u64> = BTreeMap::new();
+        for (_, entry) in ever.index().iter().filter(|(_, entry)| is_part(entry)) {
+            *parts.entry((entry.by, entry.matter(), entry.version)).or_default() += 1;
+        }
+        let is_whole = |entry: &Statement| {
+            let there = || parts.get(&(entry.by, entry.matter(), entry.version));
+            !is_part(entry) || there().is_some_and(|there| *there >= entry.version.1)
+        };
         for (id, entry) in ever.index().iter() {
             let to = match &entry.says {
                 Saying::Rights(rights) => rights.admin.then_some(rights.of),
@@ -264,7 +278,7 @@ impl<'a> TakingsBack<'a> {
                 _ => None,
             };
             to.into_iter().for_each(|line| takings.grants.entry(line).or_default().push(id));
-            if !withdraws(entry) {
+            if !withdraws(entry) || !is_whole(entry) {
                 continue;
             }
             match ever.holder(&entry.by) {
@@ -295,6 +309,11 @@ fn is_of_use_to_others(entry: &Statement) -> bool {
 /// Whether it is about rights, or about who is gone.
 fn withdraws(entry: &Statement) -> bool {
     matches!(entry.says, Saying::Rights(_) | Saying::Gone(_))
+}
+
+/// Whether it counts together with others about the same alone: the second half of its version says how many they are.
+fn is_part(entry: &Statement) -> bool {
+    withdraws(entry) && (2..=PARTS_MAX).contains(&entry.version.1)
 }
 
 /// Whose rights, or what is gone.

@@ -185,3 +185,34 @@ fn a_node_that_has_changed_its_keys_leaves_too() {
     assert!(town.roster.counts(leave));
     assert_eq!(town.names(), ["a"]);
 }
+
+/// A node that has let in more nodes than one entry can name is taken out by several entries. They count together: with
+/// some of them, nobody would be in whom the others name.
+#[test]
+fn what_takes_out_an_admin_in_several_entries_counts_when_all_are_there() {
+    let mut town = Town::of(&["a", "b"]);
+    town.set_admin("a", "b", true);
+    for at in 0..40 {
+        town.join("b", &format!("n{at}"), 100 + at, false);
+    }
+    let all = town.names().len();
+    for how in 0..3 {
+        let (mut town, by) = (town.copy(), if how == 1 { "b" } else { "a" });
+        let line = town.line("b");
+        let drafts = match how {
+            2 => town.roster.rights(signer(by), line, false, NOW),
+            _ => town.roster.removal(signer(by), line, false, NOW),
+        };
+        let drafts = drafts.unwrap();
+        assert!(drafts.len() > 1);
+        let entries: Vec<Vec<u8>> =
+            drafts.into_iter().map(|draft| sign(town.roster.cluster(), draft, &[by])).collect();
+        for entry in entries.iter().skip(1) {
+            assert_eq!(town.take(entry.clone()).taken, 1);
+            assert_eq!((town.names().len(), town.admins().len()), (all, 2));
+        }
+        assert_eq!(town.take(entries[0].clone()).taken, 1);
+        assert_eq!(town.names().len(), if how == 2 { all } else { all - 1 });
+        assert_eq!(town.admins(), ["a"]);
+    }
+}
