@@ -120,10 +120,10 @@ impl Roster {
     /// That the node that joins by the entry `of`, which is in the roster, may be admitted now.
     pub(super) fn ensure_welcome(&self, of: EntryId, now: UnixTime) -> Result<(), NotEntitled> {
         let entry = self.get(of).ok_or(NotEntitled::NoNode)?.statement();
+        let Saying::Join(join) = &entry.says else { return Err(NotEntitled::NoNode) };
         if self.counts(of) {
             return Ok(());
         }
-        let Saying::Join(join) = &entry.says else { return Err(NotEntitled::NoNode) };
         let invite = self.open_invite(&entry.by, now)?;
         self.ensure_room(invite, join)
     }

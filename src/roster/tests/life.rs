@@ -228,3 +228,14 @@ fn there_is_a_bound_on_open_tokens_and_expired_ones_are_not_open() {
     assert_eq!(draft(NOW), Err(NotEntitled::TooManyInvites));
     assert!(draft(UnixTime(NOW.0 + 3601)).is_ok());
 }
+
+/// What is no entry of a node that joins is not admitted, whether it counts or not.
+#[test]
+fn nobody_drafts_an_admission_of_something_else() {
+    let mut town = Town::of(&["a", "b"]);
+    let settings = town.say("a", set("x"));
+    for of in [town.line("a"), settings] {
+        let draft = town.roster.draft(signer("b"), Saying::Admission(Admission { of }), NOW);
+        assert_eq!(draft, Err(NotEntitled::NoNode));
+    }
+}
