@@ -50,6 +50,14 @@ pub enum ClusterRequest {
     SetSettings(String),
     /// The same, also where the member has heard no other one since its start.
     Alone(Box<ClusterRequest>),
+    /// [`ClusterRequest::Remove`] or [`ClusterRequest::Admin`], signed with the cluster's recovery key instead of this
+    /// node's.
+    Recovered {
+        /// That key, as `hostseal init` has printed it.
+        key: SecretLine,
+        /// What it signs.
+        order: Box<ClusterRequest>,
+    },
 }
 
 /// Whom a token invites.
@@ -88,7 +96,7 @@ pub enum ClusterReply {
     /// Whoever has this may join.
     Token {
         /// What `hostseal join` takes.
-        token: JoinLine,
+        token: SecretLine,
         /// The last second in which it is good.
         expires: UnixTime,
     },
@@ -98,13 +106,13 @@ pub enum ClusterReply {
     Settings(String),
 }
 
-/// A token as a line of text. Whoever has it can join, so it does not print.
+/// A token or the recovery key as a line of text. It does not print: whoever has it can join, or decide who is in.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct JoinLine(pub String);
+pub struct SecretLine(pub String);
 
-impl fmt::Debug for JoinLine {
+impl fmt::Debug for SecretLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JoinLine(..)")
+        f.write_str("SecretLine(..)")
     }
 }

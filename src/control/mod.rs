@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::cluster::{AddOrder, ClusterReply, ClusterRequest, JoinLine, TokenOrder};
+pub use self::cluster::{AddOrder, ClusterReply, ClusterRequest, SecretLine, TokenOrder};
 use crate::observe::Progress;
 use crate::observe::status::Status;
 use crate::types::Op;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use hostseal::control::{
-    AddOrder, ClusterReply, ClusterRequest, ErrorCode, JoinLine, Reply, Request, TokenOrder,
+    AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, TokenOrder,
 };
 use hostseal::identity::{KeyKind, PrivateKey};
 use hostseal::observe::cluster::{ClusterStatus, ClusterSummary, DesiredState, MemberRow, MemberTrouble};
@@ -238,7 +238,7 @@ fn a_token_is_all_that_is_on_standard_output() {
     let place = Place::new();
     let token = || {
         Reply::Cluster(ClusterReply::Token {
-            token: JoinLine("hostseal1_abc".to_owned()),
+            token: SecretLine("hostseal1_abc".to_owned()),
             expires: UnixTime(4_000_000_000),
         })
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::config::{address, network};
-use crate::control::JoinLine;
+use crate::control::SecretLine;
 use crate::identity::PublicKey;
 use crate::types::{NodeName, units};
 
@@ -78,7 +78,7 @@ pub struct CreateTokenArgs {
 pub struct JoinArgs {
     /// The token; with - it is read from standard input, so that it does not stand in the process list.
     #[arg(value_name = "TOKEN", value_parser = token)]
-    pub token: JoinLine,
+    pub token: SecretLine,
     /// The name of this node; by default the one in the token, or its host name.
     #[arg(long, value_name = "NODE", value_parser = name)]
     pub node: Option<NodeName>,
@@ -119,6 +119,9 @@ pub struct RemoveArgs {
     /// Its keys may be in other hands: tell it nothing, and block its addresses.
     #[arg(long)]
     pub compromised: bool,
+    /// Sign with the recovery key, which is read from standard input: works on any node, without an admin.
+    #[arg(long)]
+    pub recovery_key: bool,
     /// How it is ordered.
     #[command(flatten)]
     pub order: OrderArgs,
@@ -128,7 +131,7 @@ pub struct RemoveArgs {
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
     /// Make a node an admin.
-    #[command(after_help = "Example:\n  hostseal admin add b")]
+    #[command(after_help = "Examples:\n  hostseal admin add b\n  hostseal admin add b --recovery-key < key")]
     Add(AdminArgs),
     /// Take a node's rights of an admin back; it stays a node. The last admin stays one.
     #[command(after_help = "Example:\n  hostseal admin remove b")]
@@ -141,6 +144,9 @@ pub struct AdminArgs {
     /// The node whose rights change.
     #[arg(value_name = "NODE", value_parser = name)]
     pub node: NodeName,
+    /// Sign with the recovery key, which is read from standard input: works on any node, without an admin.
+    #[arg(long)]
+    pub recovery_key: bool,
     /// How it is ordered.
     #[command(flatten)]
     pub order: OrderArgs,
@@ -190,8 +196,8 @@ fn name(text: &str) -> Result<NodeName, String> {
 
 /// What stands there may be a token: it is not looked at here, as whoever reads it says what is wrong without
 /// repeating it.
-fn token(text: &str) -> Result<JoinLine, String> {
-    Ok(JoinLine(text.to_owned()))
+fn token(text: &str) -> Result<SecretLine, String> {
+    Ok(SecretLine(text.to_owned()))
 }
 
 /// A network, as it was written.

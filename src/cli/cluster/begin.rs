@@ -73,15 +73,20 @@ struct JoinedJson<'j> {
 /// # Errors
 /// It cannot be read.
 pub fn token(args: &JoinArgs) -> Result<Zeroizing<String>, CommandError> {
-    let mut given = Zeroizing::new(String::with_capacity(TOKEN_MAX));
-    match args.token.0.as_str() {
-        "-" => {
-            let read = std::io::stdin().lock().take(TOKEN_MAX as u64).read_to_string(&mut given);
-            read.map_err(|error| CommandError::io("reading the token from standard input", &error))?;
-        }
-        token => given.push_str(token),
-    }
+    let given = match args.token.0.as_str() {
+        "-" => read_secret_line("the token")?,
+        token => Zeroizing::new(token.to_owned()),
+    };
     Ok(Zeroizing::new(bare(&given).to_owned()))
+}
+
+/// A secret from standard input, so that it does not stand in the process list.
+pub(super) fn read_secret_line(what: &str) -> Result<Zeroizing<String>, CommandError> {
+    // Its full size at once: growing would leave copies behind.
+    let mut given = Zeroizing::new(String::with_capacity(TOKEN_MAX));
+    let read = std::io::stdin().lock().take(TOKEN_MAX as u64).read_to_string(&mut given);
+    read.map_err(|error| CommandError::io(&format!("reading {what} from standard input"), &error))?;
+    Ok(given)
 }
 
 /// Whoever asks for JSON gets it there.

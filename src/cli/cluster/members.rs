@@ -1,10 +1,11 @@
 //! `hostseal add`, `remove`, `leave` and `admin`: who belongs to the cluster, and who may decide that.
 
+use super::begin::read_secret_line;
 use super::member::{Member, say};
 use crate::cli::args::{AddArgs, AdminCommand, Invocation, OrderArgs, RemoveArgs};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::render::names;
-use crate::control::{AddOrder, ClusterRequest};
+use crate::control::{AddOrder, ClusterRequest, SecretLine};
 
 pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exit, CommandError> {
     let proof = if args.public_key.is_some() { "its public key" } else { "the cluster's secret" };
@@ -19,12 +20,13 @@ pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exi
 }
 
 pub(in crate::cli) fn remove(invocation: &Invocation, args: &RemoveArgs) -> Result<Exit, CommandError> {
-    let RemoveArgs { node, compromised, order } = args;
+    let RemoveArgs { node, compromised, recovery_key, order } = args;
     let done = match compromised {
         false => format!("removed {node}: the other nodes drop it as they hear of it"),
         true => format!("removed {node}: the other nodes drop it and block its addresses as they hear of it"),
     };
     let request = ClusterRequest::Remove { node: node.clone(), compromised: *compromised };
+    let request = signed(request, *recovery_key)?;
     let notes = Member::of(invocation)?.order(request, order.alone)?;
     say(order.json, &done, &notes)
 }
@@ -43,7 +45,16 @@ pub(in crate::cli) fn admin(invocation: &Invocation, command: &AdminCommand) -> 
         true => format!("{} is an admin", args.node),
         false => format!("{} is no admin any more", args.node),
     };
-    let request = ClusterRequest::Admin { node: args.node.clone(), admin };
+    let request = signed(ClusterRequest::Admin { node: args.node.clone(), admin }, args.recovery_key)?;
     let notes = Member::of(invocation)?.order(request, args.order.alone)?;
     say(args.order.json, &done, &notes)
+}
+
+/// The request, signed with the recovery key where that is to be.
+fn signed(order: ClusterRequest, by_recovery_key: bool) -> Result<ClusterRequest, CommandError> {
+    if !by_recovery_key {
+        return Ok(order);
+    }
+    let key = read_secret_line("the recovery key")?;
+    Ok(ClusterRequest::Recovered { key: SecretLine(key.trim().to_owned()), order: Box::new(order) })
 }

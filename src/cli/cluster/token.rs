@@ -9,14 +9,14 @@ use super::member::{Member, on_terms};
 use crate::cli::args::{CreateTokenArgs, Invocation, TokenCommand};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, print_json, tell};
-use crate::control::{ClusterReply, ClusterRequest, JoinLine, TokenOrder};
+use crate::control::{ClusterReply, ClusterRequest, SecretLine, TokenOrder};
 use crate::types::UnixTime;
 use crate::types::units::human_duration;
 
 /// A token, for programs.
 #[derive(Serialize)]
 struct TokenJson<'t> {
-    token: &'t JoinLine,
+    token: &'t SecretLine,
     command: &'t str,
     expires: UnixTime,
 }

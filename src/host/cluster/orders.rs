@@ -8,15 +8,15 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use zeroize::Zeroizing;
 
 use super::{Host, done};
-use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, JoinLine, Reply, TokenOrder};
+use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, SecretLine, TokenOrder};
 use crate::host::answer::refusal;
 use crate::host::core::Core;
 use crate::host::ledger::Asker;
 use crate::host::membership::Membership;
 use crate::identity::PrivateKey;
 use crate::roster::{
-    AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed, Roster,
-    RosterView, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
+    AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed,
+    RecoveryKey, Roster, RosterView, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
 };
 use crate::store::shared;
 use crate::types::{NodeName, UnixTime, trial};
@@ -115,12 +115,16 @@ impl Host {
         };
         ensure!(alone || self.membership().is_some_and(Membership::is_up_to_date), NOT_HEARD);
         let drafted = match order {
+            ClusterRequest::Recovered { key, order } => {
+                let key = RecoveryKey::from_line(&key.0)?.key()?;
+                return self.sign_recovered(*order, &key, wall);
+            }
             ClusterRequest::CreateToken(order) => {
                 let mut seed = Zeroizing::new([0; 32]);
                 (self.chance)().fill(seed.as_mut());
                 self.draft_token(&order, wall, &seed)?
             }
-            order => self.draft(order, wall)?,
+            order => self.draft(order, self.signer()?, wall)?,
         };
         let (roster, _) = self.roster().context(NO_MEMBER)?;
         let signing = &self.cluster.as_ref().context(NO_MEMBER)?.signing;
@@ -130,10 +134,24 @@ impl Host {
         Ok((entries, drafted.reply))
     }
 
-    fn draft(&self, order: ClusterRequest, wall: UnixTime) -> anyhow::Result<Drafted> {
+    /// What the recovery key signs. It is on no host, and this one forgets it at once.
+    fn sign_recovered(
+        &self,
+        order: ClusterRequest,
+        key: &PrivateKey,
+        wall: UnixTime,
+    ) -> anyhow::Result<(Vec<SignedEntry>, ClusterReply)> {
+        let (roster, _) = self.roster().context(NO_MEMBER)?;
+        let by = Signer::of(key).context("the recovery key is of another kind")?;
+        ensure!(by == roster.view().recovery, "this is not the recovery key of this cluster");
+        let Drafted { statements, reply, .. } = self.draft(order, by, wall)?;
+        let sign = |statement| SignedEntry::sign(roster.cluster(), statement, &[key]);
+        Ok((statements.into_iter().map(sign).collect::<Result<_, _>>()?, reply))
+    }
+
+    fn draft(&self, order: ClusterRequest, by: Signer, wall: UnixTime) -> anyhow::Result<Drafted> {
         let (roster, (own, _)) = self.roster().context(NO_MEMBER)?;
         let view = roster.view();
-        let by = self.signer()?;
         let one = |says| Ok(Drafted::new(vec![roster.draft(by, says, wall)?]));
         match order {
             ClusterRequest::Enable { try_s } => one(enabled(view, self.cluster_trial().is_some(), try_s)?),
@@ -164,7 +182,8 @@ impl Host {
             ClusterRequest::Status
             | ClusterRequest::Settings
             | ClusterRequest::CreateToken(_)
-            | ClusterRequest::Alone(_) => Err(anyhow!("this is no order")),
+            | ClusterRequest::Alone(_)
+            | ClusterRequest::Recovered { .. } => Err(anyhow!("this is no order")),
         }
     }
 
@@ -206,7 +225,7 @@ impl Host {
         let cluster = (view.cluster.clone(), roster.cluster());
         let seeds = seeds(view, own, self.setup.config.keying.port);
         let token = Token::new(cluster, seeds, (order.node.clone(), order.admin), expires, *seed);
-        let token_line = JoinLine(token.to_line().to_string());
+        let token_line = SecretLine(token.to_line().to_string());
         Ok(Drafted {
             statements: vec![statement],
             token: Some(key),

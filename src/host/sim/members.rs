@@ -12,12 +12,12 @@ use super::cluster::{MILLISECOND, SECOND};
 use super::kernel::Leaves;
 use super::net::Weather;
 use super::world::World;
-use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply, Request, TokenOrder};
+use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply, Request, SecretLine, TokenOrder};
 use crate::host::ClusterStart;
 use crate::host::membership::tests::{cluster, seeds};
 use crate::host::setup::{Secrets, Setup};
 use crate::observe::cluster::{ClusterStatus, DesiredState, MemberRow, MemberTrouble};
-use crate::roster::{EntryId, Roster};
+use crate::roster::{EntryId, RecoveryKey, Roster};
 use crate::store::{ClusterFiles, ClusterState, NodeKeys, credentials, member_config};
 use crate::types::{Protection, RowState};
 
@@ -125,13 +125,14 @@ impl World {
         self.hosts.iter().filter_map(|host| host.agent.as_ref()).all(|agent| agent.protection == protection)
     }
 
-    /// All members talk to all others.
+    /// All members talk to all others, and have heard what these know.
     fn all_talk(&self) -> bool {
         let others = self.hosts.len() - 1;
-        let reached = |host: &super::world::Host| {
-            host.core().and_then(|core| Some(core.membership()?.reached().count()))
+        let talks = |host: &super::world::Host| {
+            let members = host.core().and_then(|core| core.membership());
+            members.is_some_and(|it| it.reached().count() == others && it.is_up_to_date())
         };
-        self.hosts.iter().all(|host| host.agent.is_none() || reached(host) == Some(others))
+        self.hosts.iter().all(|host| host.agent.is_none() || talks(host))
     }
 }
 
@@ -408,6 +409,27 @@ fn tokens_are_made_by_admins_for_names_that_are_free() {
     assert!(refused(&mut world, 1, None).contains("only an admin"));
     let within = TokenOrder { within: vec!["10.0.0.0/33".to_owned()], ..order(None) };
     assert!(world.order(0, ClusterRequest::CreateToken(within)).unwrap_err().contains("10.0.0.0/33"));
+}
+
+/// All admins are lost.
+#[test]
+fn the_recovery_key_makes_admins_and_takes_nodes_out_from_any_node() {
+    let mut world = talking(3, 0);
+    world.kill(0);
+    let [n0, n2] = ["n0", "n2"].map(|name| name.parse().unwrap());
+    let key = |seed| SecretLine(RecoveryKey::new([seed; 32]).to_line().to_string());
+    let by = |seed, order| ClusterRequest::Recovered { key: key(seed), order: Box::new(order) };
+    let admin = ClusterRequest::Admin { node: n2, admin: true };
+    assert!(
+        world.order(1, by(98, admin.clone())).unwrap_err().contains("not the recovery key of this cluster")
+    );
+    assert!(world.order(1, by(99, ClusterRequest::Disable)).unwrap_err().contains("only an admin"));
+    world.order(1, by(99, admin)).unwrap();
+    world.order(1, by(99, ClusterRequest::Remove { node: n0, compromised: true })).unwrap();
+    let gone =
+        |world: &World| world.hosts[2].agent.as_ref().unwrap().roster().unwrap().0.view().members.len() == 2;
+    assert!(world.run_until(10 * SECOND, gone));
+    world.order(2, ClusterRequest::Disable).unwrap();
 }
 
 #[test]
