@@ -25,6 +25,7 @@ pub mod interop;
 mod keys;
 mod lives;
 mod logs;
+mod members;
 mod memory;
 mod mtu;
 mod names;
@@ -68,6 +69,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         process::ALL,
         trial::ALL,
         lives::ALL,
+        members::ALL,
         disable::ALL,
         exempt::ALL,
         rekey::ALL,
