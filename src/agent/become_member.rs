@@ -87,7 +87,10 @@ pub struct NewMember {
 pub fn init(path: &Path, order: FoundOrder) -> anyhow::Result<NewCluster> {
     process::harden()?;
     let newcomer = Newcomer::find(path)?;
-    newcomer.end_agent(&Single::new(&newcomer.places.run_dir))?;
+    let single = Single::new(&newcomer.places.run_dir);
+    newcomer.end_agent(&single)?;
+    make_directory(&newcomer.places.run_dir)?;
+    let _claim = single.claim()?;
     let files = &newcomer.files;
     let FoundOrder { cluster, node, addresses } = order;
     let site = Whereabouts::find()?.site(SaidOfHost { node, addresses })?;

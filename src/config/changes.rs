@@ -114,7 +114,8 @@ impl Changes {
     }
 
     fn protection(&mut self, before: &ProtectionRules, after: &ProtectionRules) {
-        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded, blocked } = before;
+        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded, blocked, withheld } =
+            before;
         self.note("protection.mode", mode, after.mode);
         self.entries("protection.exempt", exempt, &after.exempt);
         let list = |networks: &Option<Vec<_>>| networks.iter().flatten().copied().collect::<Vec<_>>();
@@ -122,6 +123,7 @@ impl Changes {
         self.note("protection.allow_peer_disable", allow_peer_disable, after.allow_peer_disable);
         self.note("protection.forwarded", forwarded, after.forwarded);
         self.entries("protection.blocked", blocked, &after.blocked);
+        self.entries("protection.withheld", withheld, &after.withheld);
     }
 
     /// Entries of a list that come and go, whatever their order.

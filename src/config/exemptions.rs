@@ -9,7 +9,11 @@ use crate::types::{Exemption, NodeName, PolicyDirection};
 
 /// What stays in the clear between one host and each peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Exemptions(Vec<Entry>);
+pub struct Exemptions {
+    entries: Vec<Entry>,
+    /// The addresses with which nothing stays in the clear.
+    blocked: BTreeSet<IpAddr>,
+}
 
 /// One exemption, and which ends of a pair its server can be at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +33,15 @@ impl Exemptions {
             here: node.is_none_or(|node| exemption.is_served_by(&node.name)),
             there: exemption.served_by.as_ref().map(|names| addresses_of(config, names)),
         };
-        Self(config.protection.exempt.iter().map(entry).collect())
+        let blocked = config.protection.blocked.iter().copied().collect();
+        Self { entries: config.protection.exempt.iter().map(entry).collect(), blocked }
     }
 
     /// What `list` says where everybody serves everything.
     #[cfg(test)]
     pub(crate) fn of_all(list: impl IntoIterator<Item = Exemption>) -> Self {
         let entry = |exemption| Entry { exemption, here: true, there: None };
-        Self(list.into_iter().map(entry).collect())
+        Self { entries: list.into_iter().map(entry).collect(), blocked: BTreeSet::new() }
     }
 
     /// What passes between this host and a peer in the clear, with this host as server and as client. An exemption for
@@ -48,7 +53,8 @@ impl Exemptions {
             clear_flows.retain(|flow| !exemption.incoming || flow.direction == PolicyDirection::In);
             clear_flows
         };
-        self.0.iter().flat_map(of_one).collect()
+        let entries = self.entries.iter().filter(|_| !self.blocked.contains(&remote));
+        entries.flat_map(of_one).collect()
     }
 }
 

@@ -161,6 +161,9 @@ pub struct ProtectionRules {
     pub forwarded: Forwarded,
     /// Addresses of no node, to which nothing is sent and from which nothing is taken while this host is protected.
     pub blocked: Vec<IpAddr>,
+    /// Addresses of hosts that get no keys until somebody has decided: what was sealed with them stays blocked. Rosters say
+    /// it, and people have no use for it.
+    pub withheld: Vec<IpAddr>,
 }
 
 /// `[secret]`: where the secret lies.
@@ -259,11 +262,19 @@ impl Config {
         pairs
     }
 
-    /// Between the addresses of `node` and the blocked ones.
+    /// Between the addresses that `node` has or that may float to it, and the blocked ones.
     pub fn blocked_pairs(&self, node: &Node) -> Vec<Pair> {
-        let own: Vec<IpAddr> = node.own_addresses().collect();
-        let blocked = self.protection.blocked.iter();
-        blocked.flat_map(|remote| own.iter().filter_map(|local| Pair::new(*local, *remote))).collect()
+        self.pairs_with(node, &self.protection.blocked)
+    }
+
+    /// The same, with those that are withheld.
+    pub fn withheld_pairs(&self, node: &Node) -> Vec<Pair> {
+        self.pairs_with(node, &self.protection.withheld)
+    }
+
+    fn pairs_with(&self, node: &Node, remotes: &[IpAddr]) -> Vec<Pair> {
+        let own: Vec<IpAddr> = node.own_addresses().chain(self.floating_at(node)).collect();
+        remotes.iter().flat_map(|remote| own.iter().filter_map(|local| Pair::new(*local, *remote))).collect()
     }
 
     fn in_networks(&self, address: IpAddr) -> bool {
@@ -305,17 +316,17 @@ impl Config {
             (EncapsulationMode::Auto, NAT_PORT) => String::new(),
             (mode, port) => format!("encapsulation {mode} {port}\n"),
         };
-        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded, blocked } =
+        let ProtectionRules { mode, exempt, networks, allow_peer_disable, forwarded, blocked, withheld } =
             &self.protection;
         let forwarded = match forwarded {
             Forwarded::Leave => String::new(),
             Forwarded::Block => "forwarded block\n".to_owned(),
         };
-        let blocked: BTreeSet<&IpAddr> = blocked.iter().collect();
-        let blocked = match blocked.is_empty() {
-            true => String::new(),
-            false => format!("blocked {blocked:?}\n"),
+        let others = |name: &str, addresses: &[IpAddr]| {
+            let addresses: BTreeSet<&IpAddr> = addresses.iter().collect();
+            if addresses.is_empty() { String::new() } else { format!("{name} {addresses:?}\n") }
         };
+        let [blocked, withheld] = [others("blocked", blocked), others("withheld", withheld)];
         let exempt: BTreeSet<String> = exempt.iter().map(Exemption::to_string).collect();
         let networks: Option<BTreeSet<&Block>> = networks.as_ref().map(|list| list.iter().collect());
         let nodes: BTreeSet<String> = self.nodes.iter().map(Node::canonical).collect();
@@ -328,7 +339,7 @@ impl Config {
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}{accept}\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}{blocked}",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}{blocked}{withheld}",
             self.cluster
         )
     }

@@ -17,7 +17,9 @@ use super::{
     SecretFiles,
 };
 use crate::identity::AuthMethod;
-use crate::types::{Block, EncapsulationMode, Exemption, Method, NodeName, Proposals, node_name, units};
+use crate::types::{
+    Block, EncapsulationMode, Exemption, Method, NodeName, Proposals, host_address, node_name, units,
+};
 
 /// The longest path that a Unix socket can have, without its closing zero (unix(7)).
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -257,7 +259,8 @@ fn protection(mut section: Section<'_>) -> (ProtectionRules, Vec<Placed<Exemptio
     let allow_peer_disable = section.value("allow_peer_disable", true, boolean);
     let forwarded = section
         .value("forwarded", Forwarded::Leave, |value| one_of(&Forwarded::ALL, Forwarded::as_str, value));
-    let blocked = section.list("blocked", |value| address(text(value)?)).unwrap_or_default();
+    let mut addresses = |key| section.list(key, |value| address(text(value)?)).unwrap_or_default();
+    let [blocked, withheld] = [addresses("blocked"), addresses("withheld")];
     section.finish();
 
     let networks = networks.map(|list| list.into_iter().map(|placed| placed.value).collect());
@@ -268,6 +271,7 @@ fn protection(mut section: Section<'_>) -> (ProtectionRules, Vec<Placed<Exemptio
         allow_peer_disable,
         forwarded,
         blocked: Vec::new(),
+        withheld: withheld.into_iter().map(|placed| placed.value).collect(),
     };
     (rules, exempt.unwrap_or_default(), blocked)
 }
@@ -338,17 +342,7 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text
         .parse()
         .map_err(|_| format!("{text:?} is not an IPv4 or IPv6 address (names are not looked up)"))?;
-    let wrong = match address {
-        _ if address.is_unspecified() => Some("means no address at all"),
-        _ if address.is_loopback() => Some("is a loopback address"),
-        _ if address.is_multicast() => Some("is a multicast address"),
-        IpAddr::V4(v4) if v4.is_broadcast() => Some("is the broadcast address"),
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("is an IPv4 address: write it as one"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
-            Some("is link-local: it means another host on each link")
-        }
-        _ => None,
-    };
+    let wrong = host_address::wrong(address);
     wrong.map_or(Ok(address), |wrong| Err(format!("{address} {wrong}")))
 }
 

@@ -30,6 +30,8 @@ pub struct SharedConfig {
     pub floating: Vec<Floating>,
     /// Those of hosts that were taken out, as somebody else may have their keys.
     pub blocked: Vec<IpAddr>,
+    /// Those of hosts that are none until somebody decides.
+    pub withheld: Vec<IpAddr>,
 }
 
 impl SharedConfig {
@@ -49,7 +51,6 @@ impl SharedConfig {
         let state_dir = named_path(local, &["state_dir"]).unwrap_or_else(|| STATE_DIR.into());
         let auth = [
             ("method", AuthMethod::PublicKey.as_str().into()),
-            ("accept", self.accepts().into()),
             ("private_key", text(state_dir.join(key).display())),
         ];
         table.insert("cluster".to_owned(), text(&self.cluster));
@@ -69,9 +70,19 @@ impl SharedConfig {
     pub fn check_settings(&self, settings: &str) -> Result<(), ConfigError> {
         let name = "the settings";
         refuse_others(settings, name, &SETTINGS, "is no setting of a cluster")?;
-        let shared = Self { settings: settings.to_owned(), ..self.clone() };
         let Some(first) = self.nodes.first() else { return Ok(()) };
-        shared.of_node("", name, &first.name, Path::new("key")).map(drop)
+        let of = |settings: &str| {
+            let shared = Self { settings: settings.to_owned(), ..self.clone() };
+            shared.of_node("", name, &first.name, Path::new("key"))
+        };
+        refuse_unknown_servers(settings, name, self)?;
+        let (before, after) = (of(&self.settings)?, of(settings)?);
+        match before.needs_restart(&after) {
+            Some(_) => Err(ConfigError::Cluster(
+                "keying.port and keying.nat_port of a cluster cannot be changed: members would not find each other".into(),
+            )),
+            None => Ok(()),
+        }
     }
 
     fn local(&self, local: &str, name: &str) -> Result<Table, ConfigError> {
@@ -91,20 +102,34 @@ impl SharedConfig {
         let protection = settings.entry("protection").or_insert_with(|| Table::new().into());
         if let Value::Table(protection) = protection {
             protection.entry("allow_peer_disable").or_insert(false.into());
-            if let Value::Array(blocked) =
-                protection.entry("blocked").or_insert_with(|| Vec::<Value>::new().into())
-            {
+            let blocked = protection.entry("blocked").or_insert_with(|| Vec::<Value>::new().into());
+            if let Value::Array(blocked) = blocked {
                 blocked.extend(self.blocked.iter().map(text));
+                // Whoever was let in since is no stranger.
+                blocked.retain(|value| !self.has_node_at(value));
+            }
+            if let Some(Value::Array(exempt)) = protection.get_mut("exempt") {
+                exempt.retain_mut(|entry| self.is_served(entry));
+            }
+            if !self.withheld.is_empty() {
+                protection.insert("withheld".to_owned(), texts(&self.withheld));
             }
         }
         Ok(settings)
     }
 
-    /// Those without a key prove themselves with the secret.
-    fn accepts(&self) -> Vec<Value> {
-        let by_secret = self.nodes.iter().any(|node| node.public_key.is_none());
-        let methods = [Some(AuthMethod::PublicKey), by_secret.then_some(AuthMethod::Secret)];
-        methods.into_iter().flatten().map(|method| method.as_str().into()).collect()
+    fn has_node_at(&self, address: &Value) -> bool {
+        let address = address.as_str().and_then(|text| text.parse::<IpAddr>().ok());
+        address.is_some_and(|address| self.nodes.iter().any(|node| node.addresses.contains(&address)))
+    }
+
+    /// Whether an exemption is served by anybody, without those that are gone.
+    fn is_served(&self, exemption: &mut Value) -> bool {
+        let servers = exemption.get_mut("served_by").and_then(Value::as_array_mut);
+        servers.is_none_or(|servers| {
+            servers.retain(|name| self.nodes.iter().any(|node| name.as_str() == Some(node.name.as_str())));
+            !servers.is_empty()
+        })
     }
 }
 
@@ -125,6 +150,20 @@ fn refuse_others(text: &str, name: &str, known: &[&str], message: &str) -> Resul
     match problems.into_vec() {
         problems if problems.is_empty() => Ok(()),
         problems => Err(ConfigError::Invalid { file: name.to_owned(), problems }),
+    }
+}
+
+/// Reports servers of exemptions that are no nodes: later they may be gone, but now it is a mistake.
+fn refuse_unknown_servers(settings: &str, name: &str, shared: &SharedConfig) -> Result<(), ConfigError> {
+    let table = parsed(settings, name)?;
+    let exempt = table.get("protection").and_then(|protection| protection.get("exempt")?.as_array());
+    let servers = exempt.into_iter().flatten().filter_map(|entry| entry.get("served_by")?.as_array());
+    let mut names = servers.flatten().filter_map(Value::as_str);
+    match names.find(|name| !shared.nodes.iter().any(|node| node.name.as_str() == *name)) {
+        Some(unknown) => {
+            Err(ConfigError::Cluster(format!("protection.exempt: there is no node \"{unknown}\"").into()))
+        }
+        None => Ok(()),
     }
 }
 
@@ -156,10 +195,7 @@ fn node_value(node: &Node) -> Value {
         let inside = node.inside.iter().map(|(listed, own)| (listed.to_string(), text(own)));
         entries.insert("inside".to_owned(), Value::Table(inside.collect()));
     }
-    match &node.public_key {
-        Some(key) => entries.insert("public_key".to_owned(), text(key)),
-        None => entries.insert("auth".to_owned(), text(AuthMethod::Secret)),
-    };
+    entries.extend(node.public_key.as_ref().map(|key| ("public_key".to_owned(), text(key))));
     entries.into()
 }
 
@@ -193,6 +229,7 @@ mod tests {
             nodes: [1, 2].map(node).into(),
             floating: Vec::new(),
             blocked: vec![[10, 0, 0, 9].into()],
+            withheld: Vec::new(),
         }
     }
 
@@ -226,17 +263,16 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_a_key_proves_itself_with_the_secret() {
-        let mut shared = shared("");
-        shared.nodes[1].public_key = None;
-        shared.nodes[1].inside = Inside::new([([10, 0, 0, 2].into(), [192, 168, 0, 2].into())].into());
+    fn what_only_names_nodes_that_are_gone_is_left_out() {
+        let settings = "[protection]\nblocked = [\"10.0.0.2\", \"10.0.0.8\"]\n\
+            exempt = [\"tcp/22\", { port = \"tcp/80\", served_by = [\"n2\", \"x\"] }, { port = \"tcp/81\", served_by = [\"x\"] }]\n";
+        let mut shared = shared(settings);
+        shared.withheld = vec![[10, 0, 0, 7].into()];
         let config = of_node("[secret]\nfile = \"/x\"\n", &shared).unwrap();
-        assert_eq!(config.auth.accept, [AuthMethod::PublicKey, AuthMethod::Secret]);
-        assert_eq!(
-            (config.nodes[1].auth, &config.nodes[1].inside),
-            (Some(AuthMethod::Secret), &shared.nodes[1].inside)
-        );
-        assert_eq!(config.secret.file, Path::new("/x"));
+        assert_eq!(config.protection.exempt.len(), 2);
+        assert_eq!(config.protection.blocked, [[10, 0, 0, 8].into(), IpAddr::from([10, 0, 0, 9])]);
+        assert_eq!(config.protection.withheld, shared.withheld);
+        assert!(shared.check_settings(settings).unwrap_err().to_string().contains("there is no node \"x\""));
     }
 
     #[test]
@@ -256,6 +292,7 @@ mod tests {
         assert!(check("cluster = \"x\"\n").unwrap_err().contains("no setting of a cluster"));
         assert!(check("[esp]\nkey_bits = 127\n").unwrap_err().contains("127"));
         assert!(check("[keying]\nmethod = \"derived\"\n").unwrap_err().contains("secret"));
+        assert!(check("[keying]\nport = 501\n").unwrap_err().contains("cannot be changed"));
         assert!(check("[esp\n").unwrap_err().contains("the settings:1:"));
     }
 

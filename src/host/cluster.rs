@@ -123,14 +123,18 @@ impl Host {
     /// When [`Host::go_on_with_cluster`] has something to do though nothing happens.
     pub(super) fn cluster_deadline(&self) -> Option<Instant> {
         let cluster = self.cluster.as_ref()?;
-        let own = [cluster.again_at, cluster.follower.deadline(), cluster.standings.deadline()];
-        own.into_iter().flatten().min()
+        // What is being written, or has no core, is tried again afterwards.
+        let follows = self.wish.is_none() && self.core.is_some();
+        let again = cluster.follower.deadline().filter(|_| follows);
+        let write = cluster.again_at.filter(|_| !cluster.is_writing);
+        [write, again, cluster.standings.deadline()].into_iter().flatten().min()
     }
 
     /// The roster that is to be written now.
     pub(super) fn poll_roster(&mut self, now: Instant) -> Option<Vec<Vec<u8>>> {
         let cluster = self.cluster.as_ref()?;
-        if cluster.is_writing || cluster.again_at.is_some_and(|at| at > now) {
+        let waits = cluster.signed.is_none() && cluster.again_at.is_some_and(|at| at > now);
+        if cluster.is_writing || waits {
             return None;
         }
         let unsaved = self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_save);
@@ -155,7 +159,7 @@ impl Host {
     pub(super) fn handle_roster_written(&mut self, now: Instant, outcome: Result<(), SavedError>) {
         let Some(cluster) = &mut self.cluster else { return };
         cluster.is_writing = false;
-        let again = self.ledger.note_roster(now, &outcome);
+        cluster.again_at = self.ledger.note_roster(now, &outcome);
         match (cluster.signed.take(), outcome) {
             (Some(order), Ok(())) => {
                 let SignedOrder { entries, answer } = order;
@@ -171,7 +175,7 @@ impl Host {
                     self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
                 }
             }
-            (None, _) => cluster.again_at = again,
+            (None, _) => {}
         }
     }
 

@@ -242,6 +242,10 @@ impl Host {
                 system.bind_missing();
             }
         }
+        if ticks && self.cluster.is_some() && self.trouble.is_some() {
+            // Nobody changes a file here, so it is tried again.
+            self.handle_change();
+        }
         if self.lists.is_due(now) {
             self.note_addresses(now, system);
             self.hole_looks.want();

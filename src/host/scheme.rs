@@ -22,6 +22,8 @@ pub struct Scheme {
     pub pairs: Vec<Pair>,
     /// Those that get no keys, and are blocked while this host is protected.
     pub blocked: BTreeSet<Pair>,
+    /// Those that get no keys for now, and are blocked where they were sealed.
+    pub withheld: BTreeSet<Pair>,
     /// The nodes of the other hosts' addresses.
     pub nodes: BTreeMap<IpAddr, NodeName>,
     /// What stays in the clear.
@@ -58,9 +60,12 @@ impl Scheme {
             hard_packets: hard(keying.rekey_packets, HARD_PACKETS_LEAST),
         };
         let (named, blocked) = (config.pairs(node), config.blocked_pairs(node));
+        let withheld: BTreeSet<Pair> = config.withheld_pairs(node).into_iter().collect();
+        let keyless: BTreeSet<Pair> = blocked.iter().chain(&withheld).copied().collect();
         Self {
-            pairs: named.iter().map(|(_, pair)| *pair).chain(blocked.iter().copied()).collect(),
+            pairs: named.iter().map(|(_, pair)| *pair).chain(keyless).collect(),
             blocked: blocked.into_iter().collect(),
+            withheld,
             nodes: named.into_iter().map(|(name, pair)| (pair.remote, name)).collect(),
             exemptions: Exemptions::of(config, Some(node)),
             replay_window: config.esp.replay_window,

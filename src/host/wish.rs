@@ -120,6 +120,8 @@ impl Host {
     fn answer_wish(&mut self, now: Instant, asker: Option<Asker>, done: anyhow::Result<()>) {
         let Some(asker) = asker else {
             if let Err(error) = done {
+                // It is tried again.
+                self.saved.followed = None;
                 tracing::error!("what the cluster is to do fails here: {}", causes::words(error.as_ref()));
             }
             return;

@@ -150,7 +150,9 @@ impl Roster {
         compromised: bool,
         now: UnixTime,
     ) -> Result<Vec<Statement>, NotEntitled> {
-        self.view().member(of).ok_or(NotEntitled::NoNode)?;
+        if !self.has_node(of) {
+            return Err(NotEntitled::NoNode);
+        }
         let own = self.line_of(&by) == Some(of);
         let mut says = if own { Vec::new() } else { self.said_again(of) };
         let kept = self.kept_in_parts(of, if compromised { Keeping::Nodes } else { Keeping::all(own) });

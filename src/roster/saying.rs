@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::octets::{EntryId, Signer};
 use crate::identity::{NotAKey, PublicKey};
-use crate::types::{Block, NodeName, UnixTime, node_name};
+use crate::types::{Block, NodeName, UnixTime, host_address, node_name, trial};
 
 /// Both halves of `(a, n)` are at most this.
 pub(super) const VERSION_MAX: u64 = 1 << 48;
@@ -63,14 +63,16 @@ impl Site {
     fn is_sound(&self) -> bool {
         let listed: BTreeSet<&IpAddr> = self.addresses.iter().collect();
         let inside: BTreeSet<&IpAddr> = self.inside.values().collect();
-        let unicast =
-            |address: &IpAddr| !address.is_unspecified() && !address.is_multicast() && !address.is_loopback();
+        let unicast = |address: &IpAddr| host_address::wrong(*address).is_none();
         !listed.is_empty()
             && listed.len() == self.addresses.len()
             && inside.len() == self.inside.len()
             && self.addresses.iter().all(unicast)
             && self.inside.iter().all(|(listed_one, own)| {
-                listed.contains(listed_one) && unicast(own) && own.is_ipv4() == listed_one.is_ipv4()
+                listed.contains(listed_one)
+                    && !listed.contains(own)
+                    && unicast(own)
+                    && own.is_ipv4() == listed_one.is_ipv4()
             })
     }
 }
@@ -388,11 +390,21 @@ impl Statement {
                     && sited(&genesis.site)
             }
             Saying::Node(listed) => sited(&listed.site),
-            Saying::Join(join) => sited(&join.site),
+            // Which addresses a NAT turns into others is for an admin to say.
+            Saying::Join(join) => sited(&join.site) && join.site.inside.is_empty(),
             Saying::Invite(invite) => invite.name.as_ref().is_none_or(named),
             Saying::Floating(floating) => named(&floating.name),
+            Saying::Settings(settings) => is_plain(&settings.toml),
+            Saying::Desired(DesiredProtection { trial: Some(trial), .. }) => {
+                trial.seconds <= trial::LONGEST.as_secs()
+            }
             _ => true,
         };
         sound && a <= VERSION_MAX && n <= VERSION_MAX
     }
+}
+
+/// Whether a terminal shows it as it is.
+fn is_plain(text: &str) -> bool {
+    text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'))
 }

@@ -18,7 +18,7 @@ use super::saved::{SavedError, replace};
 use crate::config::{Config, ConfigError, Floating, Node, SharedConfig};
 use crate::identity::{CryptoFailed, PrivateKey, PublicKey};
 use crate::roster::{EntryId, Member, Merged, NotTaken, Roster, RosterView, SignedEntry, Signer, Site};
-use crate::types::Inside;
+use crate::types::{Inside, NodeName};
 
 /// What the file of a roster begins with.
 const HEAD: &[u8] = b"hostseal roster 1\n";
@@ -118,12 +118,26 @@ pub fn member_config(
 /// What all members have in common, as the node with the first entry `own` sees it.
 pub fn shared(view: &RosterView, own: EntryId) -> SharedConfig {
     let settings = view.settings.as_ref().map(|settings| settings.says.toml.clone());
-    let (nodes, floating) = match view.member(own) {
-        Some(_) => (view.members.iter().map(node).collect(), floating(view)),
-        None => (own_site(view, own).map(site_alone).into_iter().collect(), Vec::new()),
+    let is_member = view.member(own).is_some();
+    let alone = || own_site(view, own).map(site_alone).into_iter().collect();
+    // Who has no key for IKE has nothing to prove itself with.
+    let nodes: Vec<Node> = if is_member {
+        view.members.iter().map(node).filter(|node| node.public_key.is_some()).collect()
+    } else {
+        alone()
     };
-    let settings = settings.unwrap_or_default();
-    SharedConfig { cluster: view.cluster.clone(), settings, nodes, floating, blocked: blocked(view) }
+    let taken = |address: &IpAddr| nodes.iter().any(|node| node.addresses.contains(address));
+    let out = view.removed.iter().any(|removed| removed.line == own);
+    // What was sealed with a node that is held out stays closed until an admin decides; on that node, all does.
+    let withheld: BTreeSet<IpAddr> = match is_member {
+        true => view.held_out.iter().flat_map(|out| out.site.addresses.iter().copied()).collect(),
+        false if out => BTreeSet::new(),
+        false => view.members.iter().flat_map(|member| member.site.addresses.iter().copied()).collect(),
+    };
+    let withheld = withheld.into_iter().filter(|address| !taken(address)).collect();
+    let floating = if is_member { floating(view) } else { Vec::new() };
+    let (cluster, settings) = (view.cluster.clone(), settings.unwrap_or_default());
+    SharedConfig { cluster, settings, nodes, floating, blocked: blocked(view), withheld }
 }
 
 /// The addresses of nodes whose keys may be in other hands, where no other node has them.
@@ -164,12 +178,15 @@ fn site_alone(site: &Site) -> Node {
 
 fn floating(view: &RosterView) -> Vec<Floating> {
     let name = |line: &EntryId| view.member(*line).map(|member| member.site.name.clone());
-    let says = view.floating.iter().map(|floating| &floating.says);
+    let named = |name: &NodeName| view.members.iter().any(|member| member.site.name == *name);
+    let says = view.floating.iter().map(|floating| &floating.says).filter(|says| !named(&says.name));
     says.map(|says| Floating {
         name: says.name.clone(),
         addresses: says.addresses.clone(),
         nodes: says.nodes.iter().filter_map(name).collect(),
     })
+    // One that is left alone has it as its own.
+    .filter(|floating| floating.nodes.len() > 1)
     .collect()
 }
 

@@ -14,6 +14,7 @@ pub mod exempt;
 mod family;
 mod forwarding;
 mod hole;
+pub mod host_address;
 mod inside;
 mod kernel;
 mod link;

@@ -42,7 +42,7 @@ enum Ask {
         /// The older one; otherwise the newest tag, or else the commit before this one.
         revision: Option<String>,
     },
-    /// Show hostseal at work: three hosts, one command.
+    /// Show hostseal at work: five hosts, one command.
     Demo,
     /// Run a benchmark with everything optimised; without a name, list them.
     Bench {

@@ -55,8 +55,8 @@ impl Host {
     fn due_wish(&self) -> Option<(EntryId, Wish)> {
         let (roster, (own, _)) = self.roster()?;
         let view = roster.view();
-        if view.member(own).is_none() {
-            // Nobody talks to it any more.
+        if view.removed.iter().any(|removed| removed.line == own) {
+            // Nobody talks to it any more. One that is held out stays as it is until an admin decides.
             let is_on = self.saved.protection != Protection::Off;
             return is_on.then_some((own, Wish::Disable));
         }

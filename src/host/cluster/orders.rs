@@ -108,6 +108,11 @@ impl Host {
     }
 
     fn sign(&mut self, order: ClusterRequest) -> anyhow::Result<(Vec<SignedEntry>, ClusterReply)> {
+        ensure!(
+            self.core.is_some(),
+            "this host cannot talk to its cluster: {}",
+            self.trouble().unwrap_or("see its log")
+        );
         let wall = self.moment.wall;
         let (order, alone) = match order {
             ClusterRequest::Alone(order) => (*order, true),
@@ -256,7 +261,10 @@ fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Sayi
         bail!("there is a node {} already", member.site.name);
     }
     ensure!(!addresses.is_empty(), "a node has at least one address");
-    let ike = public_key.map(IkeKey::try_from).transpose().context("--public-key")?;
+    let public_key = public_key.context(
+        "a node of other software needs a public key here (--public-key): a cluster has no secret that all share",
+    )?;
+    let ike = Some(IkeKey::try_from(public_key).context("--public-key")?);
     let site = Site { name: node, addresses, inside: Default::default() };
     let mut with = shared(view, own);
     with.nodes.push(crate::config::Node {

@@ -190,8 +190,8 @@ impl Host {
         let summary = ClusterSummary {
             nodes: rows.len(),
             answering,
-            rows: rows.iter().filter_map(|row| row.rows).sum(),
-            protected: rows.iter().filter_map(|row| row.protected).sum(),
+            rows: rows.iter().filter_map(|row| row.rows).fold(0, u64::saturating_add),
+            protected: rows.iter().filter_map(|row| row.protected).fold(0, u64::saturating_add),
         };
         let own_member = view.member(members.own());
         Ok(ClusterStatus {

@@ -8,6 +8,9 @@ use crate::host::kernel::{Kernel, Vault};
 use crate::ike::Engine;
 use crate::types::Pair;
 
+/// Why a pair with a host that is held out has none.
+const UNDECIDED: &str =
+    "an admin has to decide whether its host is a member: see `hostseal status --cluster`";
 /// Why a blocked pair has no keys.
 const BLOCKED: &str = "this address is blocked: somebody else may have the keys of its host";
 
@@ -61,7 +64,8 @@ impl Core {
 
     /// Why a pair gets no keys, if it gets none.
     pub(super) fn withheld(&self, pair: Pair) -> Option<&'static str> {
-        self.cut.or_else(|| self.scheme.blocked.contains(&pair).then_some(BLOCKED))
+        let blocked = || self.scheme.blocked.contains(&pair).then_some(BLOCKED);
+        self.cut.or_else(blocked).or_else(|| self.scheme.withheld.contains(&pair).then_some(UNDECIDED))
     }
 
     /// The secret is back, and the engine has it: keys are agreed anew.

@@ -94,7 +94,9 @@ impl Core {
         self.engine.reconfigure(now, ike::Settings { control, ..settings });
         self.limit_adopted(now);
         self.pairs.go_by(scheme.exemptions.clone(), scheme.guard);
-        let mut freed: Vec<Pair> = self.scheme.blocked.difference(&scheme.blocked).copied().collect();
+        let keyless =
+            |scheme: &Scheme| scheme.blocked.union(&scheme.withheld).copied().collect::<BTreeSet<Pair>>();
+        let mut freed: Vec<Pair> = keyless(&self.scheme).difference(&keyless(&scheme)).copied().collect();
         self.scheme = scheme;
         freed.retain(|pair| self.withheld(*pair).is_none());
         for pair in freed {
@@ -133,7 +135,7 @@ impl Core {
         let rules = self.scheme.rules(pair);
         // Somebody else may have the keys of the peer: it is told nothing.
         let blocked = self.scheme.blocked.contains(&pair);
-        if blocked {
+        if blocked || self.scheme.withheld.contains(&pair) {
             self.engine.abandon(now, pair);
         }
         let seals = blocked && self.wanted;

@@ -1,4 +1,4 @@
-//! The demo: three hosts, one command, and the proof on the wire.
+//! The demo: five hosts, one command, and the proof on the wire.
 //!
 //! It uses the product as an operator does, by its command line, and believes only what independent eyes
 //! see: captures on the cables, a stream with sequence numbers, the kernel's own tables. Everything that it
@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use self::page::Page;
-use crate::lab::agent::{CONFIG, SECRET, Status, hostseal, hostseal_all, status};
+use crate::lab::agent::{Status, hostseal, status};
 use crate::lab::session::Show;
 use crate::lab::stream::Shape;
 use crate::lab::{Count, Direction, Family, Host, Kind, Lab, Packet, Report, Stream, until};
@@ -25,13 +25,13 @@ use crate::shows::Entry;
 /// How the lab finds it.
 pub(crate) const ENTRY: Entry = Entry {
     name: "demo",
-    about: "three hosts, one command, and the proof on the wire",
+    about: "five hosts, one command, and the proof on the wire",
     mortal: false,
     body: run,
 };
 
 /// How many hosts it takes.
-pub(crate) const HOSTS: usize = 3;
+pub(crate) const HOSTS: usize = 5;
 /// What is asked for over HTTP. It is what nobody but the two hosts should read.
 const PAGE: &str = "/salaries";
 /// What is answered.
@@ -53,6 +53,10 @@ struct Cast {
     b: Host,
     /// Receives the stream.
     c: Host,
+    /// Is there.
+    d: Host,
+    /// Comes later, and goes.
+    e: Host,
 }
 
 fn run(show: &Show) -> Result<i32> {
@@ -61,22 +65,24 @@ fn run(show: &Show) -> Result<i32> {
 
 /// Shows everything on the [`HOSTS`] hosts of `lab`; returns the exit status.
 pub(crate) fn perform(lab: &Lab, colour: bool) -> Result<i32> {
-    let [a, b, c] = lab.all();
-    let cast = Cast { a, b, c };
+    let [a, b, c, d, e] = lab.all();
+    let cast = Cast { a, b, c, d, e };
     let mut page = Page::new(colour);
     introduce(&page, &cast)?;
     serve(&cast.b)?;
 
     let clear = in_the_clear(&mut page, lab, &cast)?;
-    let enabled = enable(&mut page, lab, &cast)?;
+    found(&mut page, &cast)?;
+    let enabled = enable(&mut page, &cast)?;
     the_same_request(&mut page, lab, &cast, &clear.request)?;
     counters(&mut page, &cast)?;
     bandwidth(&mut page, &cast, clear.bits_per_second)?;
+    let changed = come_and_go(&mut page, &cast)?;
     let disabled = disable(&mut page, lab, &cast)?;
 
     Ok(page.end(&format!(
-        "one command sealed all traffic, one more opened it; 0 of {} packets lost.",
-        enabled.sent + disabled.sent
+        "one command sealed all traffic, one more opened it, and a host came and went; 0 of {} packets lost.",
+        enabled.sent + changed.sent + disabled.sent
     )))
 }
 
@@ -89,11 +95,13 @@ fn introduce(page: &Page, cast: &Cast) -> Result<()> {
     page.title(
         "hostseal: everything that hosts say to each other, encrypted in the kernel",
         &[
-            "Three hosts on one wire, with a listener on every cable.",
+            "Five hosts on one wire, with a listener on every cable.",
             &format!("Linux {} ({place}).", kernel.trim()),
             "",
             "     a 10.99.0.1  ───┬───  b 10.99.0.2",
-            "                     └───  c 10.99.0.3",
+            "                     ├───  c 10.99.0.3",
+            "                     ├───  d 10.99.0.4",
+            "                     └───  e 10.99.0.5",
         ],
     );
     Ok(())
@@ -153,31 +161,94 @@ fn request_in(report: &Report) -> Option<Packet> {
     report.packets.iter().find(asks).cloned()
 }
 
-fn enable(page: &mut Page, lab: &Lab, cast: &Cast) -> Result<Count> {
-    page.step("One file, one secret, one command");
-    let nodes: Vec<String> =
-        lab.hosts().iter().map(|host| format!("{}={},{}", host.name(), host.v4(), host.v6())).collect();
-    page.command("a", &format!("hostseal config new {}", nodes.join(" \\\n          ")));
-    hostseal(&cast.a, &format!("config new {}", nodes.join(" ")))?.expect_code(0)?;
-    page.note("hostseal.toml and secret, the same two files on b and c");
-    for host in [&cast.b, &cast.c] {
-        host.write(CONFIG, &cast.a.read(CONFIG)?, 0o644)?;
-        host.write(SECRET, &cast.a.read(SECRET)?, 0o600)?;
-    }
-    page.command("a, b, c", "hostseal enable");
+fn found(page: &mut Page, cast: &Cast) -> Result<()> {
+    page.step("A cluster");
+    page.command("a", "hostseal init prod");
     println!();
+    hostseal(&cast.a, &format!("init prod {}", place(&cast.a)))?.expect_code(0)?;
+    for host in [&cast.b, &cast.c, &cast.d] {
+        join(page, cast, host)?;
+    }
+    let status = cluster(&cast.d)?;
+    let nodes = status["summary"]["answering"].as_u64();
+    let seen = || format!("{status:#}");
+    page.check(
+        "four hosts know each other, with keys of their own",
+        (nodes == Some(4)).then_some(()).ok_or_else(seen),
+    );
+    Ok(())
+}
 
+/// What a host is called and where it is: in the lab all have the machine's own name.
+fn place(host: &Host) -> String {
+    format!("--node {} --address {},{}", host.name(), host.v4(), host.v6())
+}
+
+/// A host joins by a token that a makes.
+fn join(page: &Page, cast: &Cast, host: &Host) -> Result<()> {
+    page.command("a", "hostseal token create");
+    println!();
+    let made = hostseal(&cast.a, "token create")?.expect_code(0)?;
+    let line = made.stdout.trim().strip_prefix("hostseal ").context("no token was printed")?;
+    page.command(host.name(), "hostseal join hostseal1_…");
+    println!();
+    hostseal(host, &format!("{line} {}", place(host)))?.expect_code(0).map(drop)
+}
+
+/// How the cluster stands, as a host sees it.
+fn cluster(host: &Host) -> Result<Value> {
+    hostseal(host, "status --cluster --json")?.json()
+}
+
+fn enable(page: &mut Page, cast: &Cast) -> Result<Count> {
+    page.step("One command, on any of them");
+    page.command("d", "hostseal enable --cluster");
+    println!();
     let stream = start_stream(cast)?;
     let started = Instant::now();
-    let outcomes = hostseal_all(lab.hosts(), "enable")?;
+    let outcome = hostseal(&cast.d, "enable --cluster")?;
     let took = started.elapsed();
     let count = stop_stream(stream)?;
-    let failed = outcomes.iter().find(|outcome| outcome.code != 0);
-    let failure = failed.map(|outcome| format!("{}\n{}{}", outcome.what, outcome.stdout, outcome.stderr));
+    let failure = (outcome.code != 0).then(|| format!("{}{}", outcome.stdout, outcome.stderr));
     let claim =
         format!("every pair of addresses is protected, {:.1} s after the command", took.as_secs_f64());
     page.check(&claim, failure.map_or(Ok(()), Err));
     let claim = format!("{} packets were on their way meanwhile, {} lost", count.sent, count.lost);
+    page.check(&claim, nothing_lost(&count));
+    page.command("a", "hostseal status --cluster");
+    page.output(&hostseal(&cast.a, "status --cluster")?.stdout);
+    Ok(count)
+}
+
+/// A host joins and is protected by itself; then it is removed.
+fn come_and_go(page: &mut Page, cast: &Cast) -> Result<Count> {
+    page.step("A host comes, and goes");
+    let stream = start_stream(cast)?;
+    let started = Instant::now();
+    join(page, cast, &cast.e)?;
+    let protected = hostseal(&cast.e, "status --wait 20s")?;
+    let failure = (protected.code != 0).then_some(protected.stdout);
+    let claim =
+        format!("e is protected with all others, {:.1} s after it began", started.elapsed().as_secs_f64());
+    page.check(&claim, failure.map_or(Ok(()), Err));
+    page.command("a", "hostseal remove e");
+    println!();
+    hostseal(&cast.a, "remove e")?.expect_code(0)?;
+    let address = cast.e.v4().to_string();
+    let gone = until("no SA with e is left", Duration::from_secs(20), || {
+        let states = cast.b.run("ip xfrm state")?;
+        ensure!(!states.contains(&format!("src {address} ")), "{states}");
+        Ok::<_, anyhow::Error>(())
+    });
+    page.check("no other host has keys with e any more", gone);
+    let clear = until("e is in the clear", Duration::from_secs(20), || {
+        let status = status(&cast.e)?;
+        ensure!(status.at("/protection") == "off", "{:#}", status.0);
+        Ok::<_, anyhow::Error>(())
+    });
+    page.check("e has gone to the clear by itself", clear);
+    let count = stop_stream(stream)?;
+    let claim = format!("{} packets of others were on their way meanwhile, {} lost", count.sent, count.lost);
     page.check(&claim, nothing_lost(&count));
     Ok(count)
 }
@@ -231,7 +302,7 @@ fn the_same_request(page: &mut Page, lab: &Lab, cast: &Cast, before: &Packet) ->
     }
     let total: usize = reports.iter().map(|report| report.count(Kind::Esp)).sum();
     page.check(
-        &format!("{total} ESP packets on the three cables, IPv4 and IPv6, and none in the clear"),
+        &format!("{total} ESP packets on three cables, IPv4 and IPv6, and none in the clear"),
         only_esp(&reports),
     );
     Ok(())
@@ -290,7 +361,7 @@ fn bandwidth(page: &mut Page, cast: &Cast, before: f64) -> Result<()> {
     page.figures(&[("in the clear", rate(before)), ("as ESP", rate(after))]);
     println!();
     if std::env::var("LAB_PLACE").as_deref() == Ok("uml") {
-        page.note("Here one processor plays all three hosts. In the clear it only moves memory;");
+        page.note("Here one processor plays all five hosts. In the clear it only moves memory;");
         page.note("as ESP it encrypts in portable C, without the AES instructions of real machines.");
         println!();
     }
@@ -334,17 +405,16 @@ fn rate(bits_per_second: f64) -> String {
 
 fn disable(page: &mut Page, lab: &Lab, cast: &Cast) -> Result<Count> {
     page.step("And back");
-    page.command("a, b, c", "hostseal disable");
+    page.command("a", "hostseal disable --cluster");
     let stream = start_stream(cast)?;
-    let outcomes = hostseal_all(lab.hosts(), "disable")?;
+    let outcome = hostseal(&cast.a, "disable --cluster")?;
     let count = stop_stream(stream)?;
     let (answer, report) = ask(page, lab, cast)?;
     let request = request_in(&report);
     if let Some(request) = &request {
         show_request(page, request, 2);
     }
-    let failed = outcomes.iter().find(|outcome| outcome.code != 0);
-    let failure = failed.map(|outcome| format!("{}\n{}{}", outcome.what, outcome.stdout, outcome.stderr));
+    let failure = (outcome.code != 0).then(|| format!("{}{}", outcome.stdout, outcome.stderr));
     page.check("disabled on every host", failure.map_or(Ok(()), Err));
     let readable = request.is_some() && answer == ANSWER;
     page.check("the request is in the clear again", readable.then_some(()).ok_or_else(|| report.to_string()));
