@@ -23,9 +23,9 @@ pub enum Save {
     /// What is remembered. Where a host that is off is to be protected, there must be `room` for this too.
     State {
         /// What is written.
-        saved: Saved,
+        saved: Box<Saved>,
         /// What there must be room for.
-        room: Option<Saved>,
+        room: Option<Box<Saved>>,
     },
     /// The configuration in force, for an agent that finds a broken one.
     Config(Box<Config>),

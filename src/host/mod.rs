@@ -307,7 +307,7 @@ impl Host {
         Some(match self.ledger.begin(now) {
             Some(Begun::State) => {
                 self.take_records(now);
-                Save::State { saved: self.saved.clone(), room: self.room() }
+                Save::State { saved: Box::new(self.saved.clone()), room: self.room().map(Box::new) }
             }
             Some(Begun::Config) => Save::Config(Box::new(self.setup.config.clone())),
             None => Save::Roster(self.poll_roster(now)?),

@@ -85,7 +85,7 @@ pub(super) fn read_secret_line(what: &str) -> Result<Zeroizing<String>, CommandE
     // Its full size at once: growing would leave copies behind.
     let mut given = Zeroizing::new(String::with_capacity(TOKEN_MAX));
     let read = std::io::stdin().lock().take(TOKEN_MAX as u64).read_to_string(&mut given);
-    read.map_err(|error| CommandError::io(&format!("reading {what} from standard input"), &error))?;
+    read.map_err(|error| CommandError::io(format!("reading {what} from standard input"), &error))?;
     Ok(given)
 }
 

@@ -232,10 +232,6 @@ impl Membership {
 
     /// The entry of a node that joins: admits it, or says why not.
     fn take(&mut self, now: Instant, engine: &mut Engine, pair: Pair, entry: Vec<u8>) {
-        // What this member knows may be old, and the token used: whoever joins says it once more.
-        if !self.is_up_to_date() {
-            return;
-        }
         let is_busy = self.welcome.pending.is_some();
         let Some(guest) = self.welcome.guests.get_mut(&pair) else { return };
         match &guest.waits {

@@ -65,7 +65,7 @@ impl Disk {
                 let outcome = room.map_or(Ok(()), |room| fits(&room, 2)).and_then(|()| fits(&saved, 1));
                 self.failed = outcome.is_err();
                 if outcome.is_ok() {
-                    self.saved = saved;
+                    self.saved = *saved;
                     self.writes += 1;
                 }
                 Written::State(outcome.map(|()| self.octets))

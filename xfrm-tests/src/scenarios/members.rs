@@ -201,7 +201,7 @@ fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
     let refused = hostseal(&d, &format!("join {other} {}", addresses(&d)))?;
     ensure!(refused.code != 0 && refused.stderr.contains("other"), "{refused:?}");
     let altered = format!("{}x", token(&a, "")?);
-    hostseal(&d, &format!("join {altered} {}", addresses(&d)))?.expect_code(1)?;
+    hostseal(&d, &format!("join {altered} {}", addresses(&d)))?.expect_code(2)?;
     join(&b, &d).err().context("b is no admin")?;
     join(&a, &d).map(drop)
 }
