@@ -15,7 +15,7 @@ pub(super) type Entries = BTreeMap<EntryId, SignedEntry>;
 
 /// Where an entry stands in an index, by the order of their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(usize);
+pub(super) struct EntryPlace(usize);
 
 /// Where a key stands in an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,10 +41,10 @@ pub(super) struct EntryIndex {
     /// The keys that entries make known.
     known: ByPlace<Option<KeyPlace>>,
     /// The entries that entries are about: what is admitted, and whose version is taken up.
-    of: ByPlace<Option<Place>>,
-    signed: ByKey<Vec<Place>>,
-    on: ByPlace<Vec<Place>>,
-    founding: Vec<Place>,
+    of: ByPlace<Option<EntryPlace>>,
+    signed: ByKey<Vec<EntryPlace>>,
+    on: ByPlace<Vec<EntryPlace>>,
+    founding: Vec<EntryPlace>,
 }
 
 impl EntryIndex {
@@ -88,7 +88,7 @@ impl EntryIndex {
             match how {
                 Named::Signs => {
                     self.by.0[at] = here;
-                    self.signed.at(here).push(Place(at));
+                    self.signed.at(here).push(EntryPlace(at));
                 }
                 Named::Known => self.known.0[at] = Some(here),
                 Named::Recovers => {}
@@ -128,8 +128,8 @@ impl EntryIndex {
     }
 
     /// Where an entry stands; `None` where it is not there.
-    pub fn place(&self, id: &EntryId) -> Option<Place> {
-        self.ids.binary_search(id).ok().map(Place)
+    pub fn place(&self, id: &EntryId) -> Option<EntryPlace> {
+        self.ids.binary_search(id).ok().map(EntryPlace)
     }
 
     /// Where a key stands; `None` where nobody names it.
@@ -138,12 +138,12 @@ impl EntryIndex {
     }
 
     /// The name of an entry.
-    pub fn id(&self, at: Place) -> EntryId {
+    pub fn id(&self, at: EntryPlace) -> EntryId {
         self.ids[at.0]
     }
 
     /// What an entry says.
-    pub fn statement(&self, at: Place) -> &Statement {
+    pub fn statement(&self, at: EntryPlace) -> &Statement {
         self.entries[at.0].statement()
     }
 
@@ -158,37 +158,37 @@ impl EntryIndex {
     }
 
     /// Where all entries stand.
-    pub fn places(&self) -> impl Iterator<Item = Place> + use<> {
-        (0..self.entries.len()).map(Place)
+    pub fn places(&self) -> impl Iterator<Item = EntryPlace> + use<> {
+        (0..self.entries.len()).map(EntryPlace)
     }
 
     /// Those that rest on nothing.
-    pub fn founding(&self) -> &[Place] {
+    pub fn founding(&self) -> &[EntryPlace] {
         &self.founding
     }
 
     /// Who has signed an entry.
-    pub fn signer(&self, at: Place) -> KeyPlace {
+    pub fn signer(&self, at: EntryPlace) -> KeyPlace {
         *self.by.get(at)
     }
 
     /// The key that an entry makes known: who signs others. Of the first entry it is that of the first node.
-    pub fn known(&self, at: Place) -> Option<KeyPlace> {
+    pub fn known(&self, at: EntryPlace) -> Option<KeyPlace> {
         *self.known.get(at)
     }
 
     /// The entry that an entry is about, where it is there: the one that it admits, or whose version it takes up.
-    pub fn about(&self, at: Place) -> Option<Place> {
+    pub fn about(&self, at: EntryPlace) -> Option<EntryPlace> {
         *self.of.get(at)
     }
 
     /// Those that this key has signed.
-    pub fn signed_by(&self, key: KeyPlace) -> &[Place] {
+    pub fn signed_by(&self, key: KeyPlace) -> &[EntryPlace] {
         self.signed.get(key)
     }
 
     /// Those that rest on this entry, or on the node with this first entry.
-    pub fn resting_on(&self, at: Place) -> &[Place] {
+    pub fn resting_on(&self, at: EntryPlace) -> &[EntryPlace] {
         self.on.get(at)
     }
 
@@ -205,12 +205,12 @@ impl EntryIndex {
 
 impl<T> ByPlace<T> {
     /// What stands here. The place is of the index that this was made for.
-    pub fn get(&self, at: Place) -> &T {
+    pub fn get(&self, at: EntryPlace) -> &T {
         &self.0[at.0]
     }
 
     /// The same, to be changed.
-    pub fn at(&mut self, at: Place) -> &mut T {
+    pub fn at(&mut self, at: EntryPlace) -> &mut T {
         &mut self.0[at.0]
     }
 }

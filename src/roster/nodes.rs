@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use super::index::{EntryIndex, Place, repeated};
+use super::index::{EntryIndex, EntryPlace, repeated};
 use super::octets::{EntryId, Signer};
 use super::saying::{IkeKey, Join, Keys, Listed, Saying, Site, Statement, Version};
 use super::tally::{KeyHolder, NodeLine, Tally};
@@ -254,7 +254,7 @@ impl<'a> Book<'a> {
     }
 
     /// Where a node is by its first entry, and its keys where that is the first of all.
-    fn first(&self, at: Place) -> Option<(Version, Listing<'a>, Option<&'a Keys>)> {
+    fn first(&self, at: EntryPlace) -> Option<(Version, Listing<'a>, Option<&'a Keys>)> {
         let entry = self.index().statement(at);
         let own = |site| Listing { site, foreign: false, ike: None };
         Some(match &entry.says {
@@ -265,7 +265,7 @@ impl<'a> Book<'a> {
         })
     }
 
-    fn candidate(&self, at: Place, line: &NodeLine) -> Option<Contender> {
+    fn candidate(&self, at: EntryPlace, line: &NodeLine) -> Option<Contender> {
         let id = self.index().id(at);
         let (version, listing, founding) = self.first(at)?;
         let moved = self.moved.get(&id).filter(|newest| (newest.0, newest.1) > (version, id));
@@ -300,7 +300,7 @@ impl<'a> Book<'a> {
     }
 
     /// All keys that a node has had.
-    fn keys_ever(&self, at: Place, line: &NodeLine) -> BTreeSet<Signer> {
+    fn keys_ever(&self, at: EntryPlace, line: &NodeLine) -> BTreeSet<Signer> {
         let mut ever = BTreeSet::new();
         let joined = line.joins.iter().filter_map(|at| self.join(*at)).map(|join| &join.keys);
         let founding = self.first(at).and_then(|(_, _, keys)| keys);
@@ -314,7 +314,7 @@ impl<'a> Book<'a> {
         ever
     }
 
-    fn join(&self, at: Place) -> Option<&'a Join> {
+    fn join(&self, at: EntryPlace) -> Option<&'a Join> {
         match &self.index().statement(at).says {
             Saying::Join(join) => Some(join),
             _ => None,
@@ -328,7 +328,7 @@ impl<'a> Book<'a> {
     }
 
     /// How old the invite is by which a node has joined.
-    fn age(&self, join: Place) -> Version {
+    fn age(&self, join: EntryPlace) -> Version {
         match self.tally.holder_of(self.index().signer(join)) {
             Some(KeyHolder::Invite(invite)) if self.tally.counts_at(invite) => {
                 self.index().statement(invite).version

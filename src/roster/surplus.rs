@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::entry::SignedEntry;
-use super::index::{Entries, EntryIndex, Place};
+use super::index::{Entries, EntryIndex, EntryPlace};
 use super::octets::{EntryId, Signer};
 use super::saying::{Matter, Saying};
 use super::tally::{KeyHolder, Tally, without_withdrawals};
@@ -64,10 +64,10 @@ fn octets<'a>(entries: impl IntoIterator<Item = &'a SignedEntry>) -> usize {
 }
 
 /// What is said about the same, by the node or invite that says so: `None` where any are.
-type Repeated = (Option<Place>, Matter);
+type Repeated = (Option<EntryPlace>, Matter);
 
 /// How many entries like each other are kept, and what there are.
-type Alike = (usize, Vec<Place>);
+type Alike = (usize, Vec<EntryPlace>);
 
 /// All but the last words about each thing, and what was kept.
 fn repeated(ever: &Tally, withdrawn: &Withdrawn) -> BTreeSet<EntryId> {
@@ -87,7 +87,7 @@ fn repeated(ever: &Tally, withdrawn: &Withdrawn) -> BTreeSet<EntryId> {
 }
 
 /// How many like this entry are kept, and what is like it; `None` where there is no bound.
-fn bound(ever: &Tally, at: Place) -> Option<(Repeated, usize)> {
+fn bound(ever: &Tally, at: EntryPlace) -> Option<(Repeated, usize)> {
     let (index, entry) = (ever.index(), ever.index().statement(at));
     let (of, is_admin) = match ever.holder_of(index.signer(at))? {
         KeyHolder::Recovery => return None,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::index::{ByKey, ByPlace, EntryIndex, KeyPlace, Place};
+use super::index::{ByKey, ByPlace, EntryIndex, EntryPlace, KeyPlace};
 use super::octets::{EntryId, Signer};
 use super::redeem::not_invited;
 use super::saying::{DesiredProtection, Invite, Saying, Site, Statement};
@@ -30,7 +30,7 @@ pub(super) enum KeyHolder<Of = EntryId> {
 #[derive(Debug, Default)]
 pub(super) struct NodeLine {
     /// The entries by which it has joined: more than one where an invite was used twice.
-    pub joins: Vec<Place>,
+    pub joins: Vec<EntryPlace>,
     /// It is an admin by how it came.
     pub begins_as_admin: bool,
     /// Its signing keys.
@@ -45,12 +45,12 @@ pub(super) struct Tally {
     counted: ByPlace<Option<u32>>,
     /// The entries of nodes that join and were admitted by a member.
     admitted: ByPlace<bool>,
-    holders: ByKey<Option<KeyHolder<Place>>>,
-    lines: BTreeMap<Place, NodeLine>,
+    holders: ByKey<Option<KeyHolder<EntryPlace>>>,
+    lines: BTreeMap<EntryPlace, NodeLine>,
     /// The lines that are admins, each with the round in which that was found.
-    admins: BTreeMap<Place, u32>,
+    admins: BTreeMap<EntryPlace, u32>,
     /// The entries that the last round may have made count.
-    awake: Vec<Place>,
+    awake: Vec<EntryPlace>,
 }
 
 /// What nobody has taken back: the rights of who was an admin ever, and those who are gone.
@@ -64,7 +64,7 @@ impl Tally {
     pub fn find(
         index: &Arc<EntryIndex>,
         withdrawn: Option<&Withdrawn>,
-        mut holds: impl FnMut(Place) -> bool,
+        mut holds: impl FnMut(EntryPlace) -> bool,
     ) -> Self {
         let mut tally = Self {
             index: Arc::clone(index),
@@ -99,12 +99,12 @@ impl Tally {
     }
 
     /// Whether the entry there counts.
-    pub fn counts_at(&self, at: Place) -> bool {
+    pub fn counts_at(&self, at: EntryPlace) -> bool {
         self.counted.get(at).is_some()
     }
 
     /// The entries that count.
-    pub fn counted(&self) -> impl Iterator<Item = (Place, &Statement)> {
+    pub fn counted(&self) -> impl Iterator<Item = (EntryPlace, &Statement)> {
         let counted = self.index.places().filter(|at| self.counts_at(*at));
         counted.map(|at| (at, self.index.statement(at)))
     }
@@ -130,7 +130,7 @@ impl Tally {
     }
 
     /// Whose the key there is.
-    pub fn holder_of(&self, key: KeyPlace) -> Option<KeyHolder<Place>> {
+    pub fn holder_of(&self, key: KeyPlace) -> Option<KeyHolder<EntryPlace>> {
         *self.holders.get(key)
     }
 
@@ -143,7 +143,7 @@ impl Tally {
     }
 
     /// The nodes that were ever in, by their first entries.
-    pub fn lines(&self) -> impl Iterator<Item = (Place, &NodeLine)> {
+    pub fn lines(&self) -> impl Iterator<Item = (EntryPlace, &NodeLine)> {
         self.lines.iter().map(|(at, line)| (*at, line))
     }
 
@@ -158,7 +158,7 @@ impl Tally {
     }
 
     /// Whether the node whose first entry is there is an admin.
-    pub fn is_admin_at(&self, line: Place) -> bool {
+    pub fn is_admin_at(&self, line: EntryPlace) -> bool {
         self.admins.contains_key(&line)
     }
 
@@ -169,20 +169,21 @@ impl Tally {
 
     /// The admins, the most senior first.
     pub fn by_seniority(&self) -> Vec<EntryId> {
-        let mut admins: Vec<(u32, Place)> = self.admins.iter().map(|(line, round)| (*round, *line)).collect();
+        let mut admins: Vec<(u32, EntryPlace)> =
+            self.admins.iter().map(|(line, round)| (*round, *line)).collect();
         admins.sort_unstable();
         admins.into_iter().map(|(_, line)| self.index.id(line)).collect()
     }
 
     /// Whether who signed the entry may say what it says, as far as is known.
-    pub fn allows(&self, at: Place, withdrawn: Option<&Withdrawn>) -> bool {
+    pub fn allows(&self, at: EntryPlace, withdrawn: Option<&Withdrawn>) -> bool {
         let undecided =
             |withdrawn: &Withdrawn| withdrawn.is_undecided(self.index.id(at), self.index.statement(at));
         !withdrawn.is_some_and(undecided) && self.may_say(at, withdrawn)
     }
 
     /// Whether who signed the entry may say what it says, whatever was decided about who is gone by it.
-    pub fn may_say(&self, at: Place, withdrawn: Option<&Withdrawn>) -> bool {
+    pub fn may_say(&self, at: EntryPlace, withdrawn: Option<&Withdrawn>) -> bool {
         let (id, entry) = (self.index.id(at), self.index.statement(at));
         if let Saying::Genesis(_) = entry.says {
             return true;
@@ -203,7 +204,12 @@ impl Tally {
         }
     }
 
-    fn node_may(&self, (line, after): (Place, u32), at: Place, withdrawn: Option<&Withdrawn>) -> bool {
+    fn node_may(
+        &self,
+        (line, after): (EntryPlace, u32),
+        at: EntryPlace,
+        withdrawn: Option<&Withdrawn>,
+    ) -> bool {
         let (id, entry) = (self.index.id(at), self.index.statement(at));
         let own = self.index.id(line);
         let kept = || withdrawn.is_some_and(|withdrawn| withdrawn.keeps(own, id));
@@ -230,7 +236,7 @@ impl Tally {
 
     /// Whether the version of who is no admin rests on one of an admin, and what it says goes back to no less than that
     /// one does.
-    fn takes_up(&self, at: Place, desired: &DesiredProtection) -> bool {
+    fn takes_up(&self, at: EntryPlace, desired: &DesiredProtection) -> bool {
         let entry = self.index.statement(at);
         if entry.basis.is_none() {
             return entry.version.0 == 0;
@@ -248,7 +254,7 @@ impl Tally {
     }
 
     /// Whether the entry can come to count: a node that joins is not admitted before its entry is there.
-    pub fn can_allow(&self, at: Place) -> bool {
+    pub fn can_allow(&self, at: EntryPlace) -> bool {
         match self.holder_of(self.index.signer(at)) {
             Some(KeyHolder::Invite(invite)) => self.is_invited(invite, self.index.statement(at)),
             _ => self.allows(at, None),
@@ -256,7 +262,7 @@ impl Tally {
     }
 
     /// Whether an invite is for this node.
-    fn is_invited(&self, invite: Place, entry: &Statement) -> bool {
+    fn is_invited(&self, invite: EntryPlace, entry: &Statement) -> bool {
         let (Saying::Join(join), Saying::Invite(invite)) = (&entry.says, &self.index.statement(invite).says)
         else {
             return false;
@@ -266,12 +272,12 @@ impl Tally {
     }
 
     /// Whether a member has admitted the node that joins by the entry there.
-    pub fn is_admitted(&self, join: Place) -> bool {
+    pub fn is_admitted(&self, join: EntryPlace) -> bool {
         *self.admitted.get(join)
     }
 
     /// Takes what follows from an entry that counts.
-    fn count(&mut self, index: &EntryIndex, round: u32, at: Place, withdrawn: Option<&Withdrawn>) {
+    fn count(&mut self, index: &EntryIndex, round: u32, at: EntryPlace, withdrawn: Option<&Withdrawn>) {
         *self.counted.at(at) = Some(round);
         self.awake.extend(index.resting_on(at));
         let entry = index.statement(at);
@@ -308,7 +314,7 @@ impl Tally {
     }
 
     /// Whoever has made a key known first has it.
-    fn learn(&mut self, index: &EntryIndex, key: Option<KeyPlace>, holder: KeyHolder<Place>) {
+    fn learn(&mut self, index: &EntryIndex, key: Option<KeyPlace>, holder: KeyHolder<EntryPlace>) {
         let Some(key) = key else { return };
         let known = self.holders.at(key);
         if known.is_some() {
@@ -321,13 +327,13 @@ impl Tally {
         self.awake.extend(index.signed_by(key));
     }
 
-    fn make_admin(&mut self, index: &EntryIndex, round: u32, line: Place) {
+    fn make_admin(&mut self, index: &EntryIndex, round: u32, line: EntryPlace) {
         self.admins.entry(line).or_insert(round);
         let keys = self.lines.get(&line).map(|line| line.keys.as_slice()).unwrap_or_default();
         keys.iter().for_each(|key| self.awake.extend(index.signed_by(*key)));
     }
 
-    fn join(&mut self, index: &EntryIndex, (round, at): (u32, Place), withdrawn: Option<&Withdrawn>) {
+    fn join(&mut self, index: &EntryIndex, (round, at): (u32, EntryPlace), withdrawn: Option<&Withdrawn>) {
         let Some(KeyHolder::Invite(invite)) = self.holder_of(index.signer(at)) else { return };
         let Saying::Invite(invite) = &index.statement(invite).says else { return };
         let line = invite.line.map_or(Some(at), |line| index.place(&line));
@@ -340,7 +346,7 @@ impl Tally {
     fn begin(
         &mut self,
         index: &EntryIndex,
-        (round, at): (u32, Place),
+        (round, at): (u32, EntryPlace),
         admin: bool,
         withdrawn: Option<&Withdrawn>,
     ) {

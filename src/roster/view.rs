@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::index::Place;
+use super::index::EntryPlace;
 use super::nodes::{HeldOut, Member, Nodes, Removed};
 use super::octets::{ClusterId, EntryId, Signer};
 use super::saying::{
@@ -185,11 +185,11 @@ impl<'a> Counted<'a> {
 /// The invites that nobody has used.
 fn invites(tally: &Tally, withdrawn: &Withdrawn) -> Vec<Invited> {
     let index = tally.index();
-    let open = |(at, entry): (Place, &Statement)| {
+    let open = |(at, entry): (EntryPlace, &Statement)| {
         let Saying::Invite(invite) = &entry.says else { return None };
         let (id, key) = (index.id(at), index.key(&invite.key)?);
         let is_use =
-            |at: &&Place| tally.counts_at(**at) && matches!(index.statement(**at).says, Saying::Join(_));
+            |at: &&EntryPlace| tally.counts_at(**at) && matches!(index.statement(**at).says, Saying::Join(_));
         let used = index.signed_by(key).iter().find(is_use).is_some() || withdrawn.is_used_twice(&invite.key);
         let known = tally.holder_of(key) == Some(KeyHolder::Invite(at));
         (known && !used && !withdrawn.is_gone(id)).then(|| Invited { id, invite: invite.clone() })

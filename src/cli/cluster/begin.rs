@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use super::member::Member;
+use super::member::OwnMember;
 use crate::cli::args::{InitArgs, Invocation, JoinArgs};
 use crate::cli::enable::{Course, gone};
 use crate::cli::exit::{CommandError, Exit};
@@ -149,8 +149,8 @@ pub fn joined(invocation: &Invocation, args: &JoinArgs, joined: &Joined) -> Resu
 }
 
 /// Starts the agent of this new member. If that fails, what is `done` stays done.
-fn start_agent(invocation: &Invocation, done: &str) -> Result<Member, CommandError> {
-    let started = Member::of(invocation)
+fn start_agent(invocation: &Invocation, done: &str) -> Result<OwnMember, CommandError> {
+    let started = OwnMember::of(invocation)
         .and_then(|member| member.start_agent(invocation, Instant::now() + START).map(|()| member));
     started.map_err(|error| {
         let message = format!(

@@ -7,13 +7,13 @@ use crate::observe::cluster::{ClusterStatus, DesiredState, MemberRow, MemberTrou
 use crate::types::{NodeName, Problem, Protection};
 
 /// What was ordered, and whom that is waited for.
-pub(super) struct Course {
+pub(super) struct ClusterCourse {
     goal: DesiredState,
     /// The nodes that answered when the order was given; the others follow when they come.
     awaited: BTreeSet<NodeName>,
 }
 
-impl Course {
+impl ClusterCourse {
     /// The way to `goal` from how things stood when it was ordered.
     pub(super) fn new(goal: DesiredState, status: &ClusterStatus) -> Self {
         let answers = |node: &&MemberRow| node.answers && takes_part(node);

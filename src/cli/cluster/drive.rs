@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::course::{Course, only_waits};
-use super::member::{Member, say};
+use super::course::{ClusterCourse, only_waits};
+use super::member::{OwnMember, say};
 use super::ready::{NotReady, takes_part};
 use super::sheet::Seen;
-use super::view::View;
+use super::view::ClusterView;
 use crate::cli::args::{ConfirmArgs, DisableArgs, EnableArgs, Invocation};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::present::{Shown as _, result};
@@ -22,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
-    let member = Member::of(invocation)?;
+    let member = OwnMember::of(invocation)?;
     if member.is_one() {
         member.start_agent(invocation, deadline)?;
     }
@@ -47,7 +47,7 @@ pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Resu
         tell(&format!("these follow when they come, and pairs with them wait for that:\n{lines}"));
     }
     let try_s = args.trial.map(|length| length.as_secs());
-    let course = Course::new(DesiredState::On, &status);
+    let course = ClusterCourse::new(DesiredState::On, &status);
     member.order(ClusterRequest::Enable { try_s }, args.alone)?.iter().for_each(|note| tell(note));
     if args.no_wait {
         match args.json {
@@ -65,9 +65,9 @@ pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Resu
 
 pub(in crate::cli) fn disable(invocation: &Invocation, args: &DisableArgs) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
-    let member = Member::of(invocation)?;
+    let member = OwnMember::of(invocation)?;
     member.order(ClusterRequest::Disable, args.alone)?.iter().for_each(|note| tell(note));
-    let course = Course::new(DesiredState::Off, &member.status()?);
+    let course = ClusterCourse::new(DesiredState::Off, &member.status()?);
     let status = follow(&member, &course, invocation.quiet, deadline)?;
     let behind: Vec<String> = course.behind(&status).map(|node| node.name.to_string()).collect();
     let seen = Seen::now(status);
@@ -86,13 +86,13 @@ pub(in crate::cli) fn disable(invocation: &Invocation, args: &DisableArgs) -> Re
 }
 
 pub(in crate::cli) fn confirm(invocation: &Invocation, args: &ConfirmArgs) -> Result<Exit, CommandError> {
-    let notes = Member::of(invocation)?.order(ClusterRequest::Confirm, args.alone)?;
+    let notes = OwnMember::of(invocation)?.order(ClusterRequest::Confirm, args.alone)?;
     say(args.json, "confirmed: the cluster stays protected", &notes)
 }
 
 /// Asks all nodes. Who has just joined or come back may need a moment before it is ready.
 fn ask_all(
-    member: &Member,
+    member: &OwnMember,
     partial: bool,
     deadline: Instant,
 ) -> Result<(ClusterStatus, NotReady), CommandError> {
@@ -110,12 +110,12 @@ fn ask_all(
 
 /// Looks until the way is over, or the deadline.
 fn follow(
-    member: &Member,
-    course: &Course,
+    member: &OwnMember,
+    course: &ClusterCourse,
     quiet: bool,
     deadline: Instant,
 ) -> Result<ClusterStatus, CommandError> {
-    let mut view = View::new(quiet);
+    let mut view = ClusterView::new(quiet);
     loop {
         let asked = Instant::now();
         let status = member.status().inspect_err(|_| view.clear())?;

@@ -18,7 +18,7 @@ const NO_MEMBER: &str = "this host belongs to no cluster: `hostseal init NAME` m
                          joins one";
 
 /// This host's agent.
-pub(super) struct Member {
+pub(super) struct OwnMember {
     pub(super) config: Config,
     pub(super) client: Client,
 }
@@ -29,7 +29,7 @@ struct Done<'n> {
     notes: &'n [String],
 }
 
-impl Member {
+impl OwnMember {
     pub(super) fn of(invocation: &Invocation) -> Result<Self, CommandError> {
         match context::config_at_work(invocation) {
             Ok((config, _)) => Ok(Self { client: context::client(&config), config }),

@@ -1,7 +1,7 @@
 //! `hostseal add`, `remove`, `leave` and `admin`: who belongs to the cluster, and who may decide that.
 
 use super::begin::read_secret_line;
-use super::member::{Member, say};
+use super::member::{OwnMember, say};
 use crate::cli::args::{AddArgs, AdminCommand, Invocation, OrderArgs, RemoveArgs};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::render::names;
@@ -15,7 +15,7 @@ pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exi
         addresses: args.addresses.clone(),
         public_key: args.public_key.clone(),
     };
-    let notes = Member::of(invocation)?.order(ClusterRequest::Add(order), args.order.alone)?;
+    let notes = OwnMember::of(invocation)?.order(ClusterRequest::Add(order), args.order.alone)?;
     say(args.order.json, &done, &notes)
 }
 
@@ -27,12 +27,12 @@ pub(in crate::cli) fn remove(invocation: &Invocation, args: &RemoveArgs) -> Resu
     };
     let request = ClusterRequest::Remove { node: node.clone(), compromised: *compromised };
     let request = signed(request, *recovery_key)?;
-    let notes = Member::of(invocation)?.order(request, order.alone)?;
+    let notes = OwnMember::of(invocation)?.order(request, order.alone)?;
     say(order.json, &done, &notes)
 }
 
 pub(in crate::cli) fn leave(invocation: &Invocation, args: &OrderArgs) -> Result<Exit, CommandError> {
-    let notes = Member::of(invocation)?.order(ClusterRequest::Leave, args.alone)?;
+    let notes = OwnMember::of(invocation)?.order(ClusterRequest::Leave, args.alone)?;
     say(args.json, "this node has left its cluster", &notes)
 }
 
@@ -46,7 +46,7 @@ pub(in crate::cli) fn admin(invocation: &Invocation, command: &AdminCommand) -> 
         false => format!("{} is no admin any more", args.node),
     };
     let request = signed(ClusterRequest::Admin { node: args.node.clone(), admin }, args.recovery_key)?;
-    let notes = Member::of(invocation)?.order(request, args.order.alone)?;
+    let notes = OwnMember::of(invocation)?.order(request, args.order.alone)?;
     say(args.order.json, &done, &notes)
 }
 

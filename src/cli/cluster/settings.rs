@@ -4,7 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::member::{Member, say};
+use super::member::{OwnMember, say};
 use crate::cli::args::{Invocation, SetSettingsArgs, SettingsArgs, SettingsCommand};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, print_json};
@@ -12,7 +12,7 @@ use crate::control::{ClusterReply, ClusterRequest};
 use crate::store::config_file;
 
 pub(in crate::cli) fn settings(invocation: &Invocation, args: &SettingsArgs) -> Result<Exit, CommandError> {
-    let member = Member::of(invocation)?;
+    let member = OwnMember::of(invocation)?;
     if let Some(SettingsCommand::Set(args)) = &args.command {
         return set(&member, args);
     }
@@ -25,7 +25,7 @@ pub(in crate::cli) fn settings(invocation: &Invocation, args: &SettingsArgs) -> 
     Ok(Exit::Done)
 }
 
-fn set(member: &Member, args: &SetSettingsArgs) -> Result<Exit, CommandError> {
+fn set(member: &OwnMember, args: &SetSettingsArgs) -> Result<Exit, CommandError> {
     let wrong = |message| CommandError::new(Exit::Usage, message);
     let text = match wanted(&args.what).map_err(wrong)? {
         Wanted::File(file) => {
@@ -54,7 +54,7 @@ fn no_toml(file: &Path, text: &str, error: &toml::de::Error) -> String {
 }
 
 /// The settings of the cluster, as TOML.
-fn present(member: &Member) -> Result<String, CommandError> {
+fn present(member: &OwnMember) -> Result<String, CommandError> {
     member.ask(ClusterRequest::Settings, |reply| match reply {
         ClusterReply::Settings(text) => Some(text),
         _ => None,
@@ -72,12 +72,12 @@ enum Wanted<'a> {
     /// What this file says, and nothing else.
     File(&'a Path),
     /// Some other values.
-    Changes(Vec<Change>),
+    Changes(Vec<SettingChange>),
 }
 
 /// A setting that gets another value, or its default where that is `None`.
 #[derive(Debug, Clone, PartialEq)]
-struct Change {
+struct SettingChange {
     section: String,
     key: String,
     value: Option<Value>,
@@ -104,7 +104,7 @@ fn assignment(word: &str) -> Option<(&str, &str)> {
     word.split_once('=').filter(|(key, _)| key.chars().all(is_key))
 }
 
-fn change(key: &str, value: &str) -> Result<Change, String> {
+fn change(key: &str, value: &str) -> Result<SettingChange, String> {
     let (section, name) = key
         .split_once('.')
         .filter(|(section, name)| !section.is_empty() && !name.is_empty() && !name.contains('.'))
@@ -113,7 +113,7 @@ fn change(key: &str, value: &str) -> Result<Change, String> {
         "" => None,
         text => Some(typed(text)),
     };
-    Ok(Change { section: section.to_owned(), key: name.to_owned(), value })
+    Ok(SettingChange { section: section.to_owned(), key: name.to_owned(), value })
 }
 
 /// A value as TOML has it; what is none is text, so that nobody has to quote quotes.
@@ -124,8 +124,8 @@ fn typed(text: &str) -> Value {
 }
 
 /// The settings with these changes.
-fn merged(mut settings: Table, changes: &[Change]) -> Result<Table, String> {
-    for Change { section, key, value } in changes {
+fn merged(mut settings: Table, changes: &[SettingChange]) -> Result<Table, String> {
+    for SettingChange { section, key, value } in changes {
         let table = settings.entry(section).or_insert_with(|| Value::Table(Table::new()));
         let table = table.as_table_mut().ok_or_else(|| format!("{section} is not a section"))?;
         match value {
@@ -145,13 +145,13 @@ mod tests {
 
     use super::*;
 
-    fn change_of(word: &str) -> Change {
+    fn change_of(word: &str) -> SettingChange {
         let (key, value) = assignment(word).unwrap();
         change(key, value).unwrap()
     }
 
     fn merge(text: &str, words: &[&str]) -> String {
-        let changes: Vec<Change> = words.iter().map(|word| change_of(word)).collect();
+        let changes: Vec<SettingChange> = words.iter().map(|word| change_of(word)).collect();
         merged(text.parse().unwrap(), &changes).unwrap().to_string()
     }
 

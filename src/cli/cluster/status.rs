@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::member::Member;
+use super::member::OwnMember;
 use super::sheet::Seen;
 use crate::cli::args::{Invocation, StatusArgs};
 use crate::cli::exit::{CommandError, Exit};
@@ -11,7 +11,7 @@ use crate::cli::status::AGAIN;
 use crate::observe::cluster::ClusterStatus;
 
 pub(in crate::cli) fn status(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
-    let member = Member::of(invocation)?;
+    let member = OwnMember::of(invocation)?;
     let look = || only(member.status()?, &args.nodes).map(Seen::now);
     present(args, look, |left: Duration, _: &Seen| std::thread::sleep(left.min(AGAIN)))
 }

@@ -1,4 +1,4 @@
-use super::course::{Course, only_waits};
+use super::course::{ClusterCourse, only_waits};
 use super::ready::NotReady;
 use super::sheet::Seen;
 use super::status::only;
@@ -331,7 +331,7 @@ fn many_nodes_that_are_not_ready_have_a_line_for_each_reason() {
 /// Whether `enable --cluster` goes on to wait where this has become of a node that answered.
 fn goes_on(change: impl Fn(&mut MemberRow)) -> bool {
     let mut status = five();
-    let course = Course::new(DesiredState::On, &status);
+    let course = ClusterCourse::new(DesiredState::On, &status);
     change(&mut status.nodes[1]);
     !course.is_over(&status)
 }
@@ -360,7 +360,7 @@ fn nobody_waits_for_a_node_that_was_not_there_from_the_start() {
         (node.protected, node.under_way, node.waiting) = (Some(3), Some(0), Some(1));
         node.reason_code = Some(MemberTrouble::NotProtected);
     }
-    let course = Course::new(DesiredState::On, &status);
+    let course = ClusterCourse::new(DesiredState::On, &status);
     assert!(course.is_over(&status));
     assert!(only_waits(&status));
     assert_eq!(course.behind(&status).map(|node| node.name.as_str()).collect::<Vec<_>>(), ["e"]);
@@ -379,7 +379,7 @@ fn nobody_waits_for_a_node_that_was_not_there_from_the_start() {
 fn the_way_to_the_clear_ends_when_all_are_there() {
     let mut status = five();
     status.desired = DesiredState::Off;
-    let course = Course::new(DesiredState::Off, &status);
+    let course = ClusterCourse::new(DesiredState::Off, &status);
     assert!(!course.is_over(&status));
     assert_eq!(course.behind(&status).count(), 5);
     for node in &mut status.nodes {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::member::{Member, on_terms};
+use super::member::{OwnMember, on_terms};
 use crate::cli::args::{CreateTokenArgs, Invocation, TokenCommand};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, print_json, tell};
@@ -15,7 +15,7 @@ use crate::types::units::human_duration;
 
 /// A token, for programs.
 #[derive(Serialize)]
-struct TokenJson<'t> {
+struct CreatedToken<'t> {
     token: &'t SecretLine,
     command: &'t str,
     expires: UnixTime,
@@ -29,7 +29,7 @@ pub(in crate::cli) fn token(invocation: &Invocation, command: &TokenCommand) -> 
         ttl_s: args.ttl.as_secs(),
         within: args.within.clone(),
     };
-    let (token, expires) = Member::of(invocation)?.ask(
+    let (token, expires) = OwnMember::of(invocation)?.ask(
         on_terms(ClusterRequest::CreateToken(order), args.order.alone),
         |reply| match reply {
             ClusterReply::Token { token, expires } => Some((token, expires)),
@@ -38,7 +38,7 @@ pub(in crate::cli) fn token(invocation: &Invocation, command: &TokenCommand) -> 
     )?;
     let command = Zeroizing::new(format!("hostseal join {}", token.0));
     if args.order.json {
-        print_json(&TokenJson { token: &token, command: &command, expires })?;
+        print_json(&CreatedToken { token: &token, command: &command, expires })?;
         return Ok(Exit::Done);
     }
     print(&Zeroizing::new(format!("{}\n", *command)))?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::course::Course;
+use super::course::ClusterCourse;
 use super::sheet;
 use crate::cli::layout::wrap;
 use crate::cli::progress::{Medium, redraw, size};
@@ -16,7 +16,7 @@ use crate::types::units::{counted, listed};
 const NAMED: usize = 5;
 
 /// What has been shown so far.
-pub(super) struct View {
+pub(super) struct ClusterView {
     medium: Medium,
     /// The lines that stand there, to be replaced.
     lines: Vec<String>,
@@ -24,14 +24,14 @@ pub(super) struct View {
     said: BTreeMap<NodeName, String>,
 }
 
-impl View {
+impl ClusterView {
     /// What suits standard error.
     pub(super) fn new(quiet: bool) -> Self {
         Self { medium: Medium::of_stderr(quiet), lines: Vec::new(), said: BTreeMap::new() }
     }
 
     /// Shows what has changed.
-    pub(super) fn update(&mut self, status: &ClusterStatus, course: &Course) {
+    pub(super) fn update(&mut self, status: &ClusterStatus, course: &ClusterCourse) {
         match self.medium {
             Medium::Nothing => {}
             Medium::Drawing => redraw(&mut self.lines, drawing(status, course, size())),
@@ -58,7 +58,7 @@ impl View {
 
 /// A line that sums up, and lines about the nodes that are not there yet, in a terminal of so many columns and lines.
 /// Lines that scrolled out of it could not be replaced.
-fn drawing(status: &ClusterStatus, course: &Course, (columns, height): (usize, usize)) -> Vec<String> {
+fn drawing(status: &ClusterStatus, course: &ClusterCourse, (columns, height): (usize, usize)) -> Vec<String> {
     let mut drawn = wrap(&sheet::counts(status, Style::PLAIN), Some(columns));
     // The cursor stands on the line below.
     let most = height.saturating_sub(2).max(1);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn nodes_that_come_to_stand_alike_are_named_together_and_once() {
-        let mut view = View { medium: Medium::Lines, lines: Vec::new(), said: BTreeMap::new() };
+        let mut view = ClusterView { medium: Medium::Lines, lines: Vec::new(), said: BTreeMap::new() };
         let mut status = five();
         assert_eq!(view.news(&status), ["5 nodes (a, b, c, d, e): on, all pairs protected"]);
         assert!(view.news(&status).is_empty());
@@ -129,7 +129,7 @@ mod tests {
     fn a_drawing_fits_its_terminal() {
         for (columns, height) in [(80, 24), (200, 50), (40, 10), (80, 3)] {
             let mut status = crowd(200);
-            let course = Course::new(DesiredState::On, &status);
+            let course = ClusterCourse::new(DesiredState::On, &status);
             for (at, node) in status.nodes.iter_mut().enumerate() {
                 node.protection =
                     [Protection::Off, Protection::Enabling, Protection::On].get(at % 4).copied();

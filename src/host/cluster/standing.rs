@@ -25,7 +25,7 @@ const QUESTIONS_MAX: usize = 16;
 /// Questions of this host's operator, and what this host said last.
 #[derive(Default)]
 pub(super) struct Standings {
-    questions: Vec<Question>,
+    questions: Vec<StandingQuestion>,
     asked: u64,
     /// What was said last of this host, and when.
     own: Option<(Instant, MemberReport)>,
@@ -34,7 +34,7 @@ pub(super) struct Standings {
 }
 
 /// Somebody wants to know how all stand.
-struct Question {
+struct StandingQuestion {
     asker: Asker,
     number: u64,
     deadline: Instant,
@@ -70,7 +70,7 @@ impl Host {
         let many = standings.questions.len() >= QUESTIONS_MAX;
         let deadline = if many { now } else { now + PATIENCE };
         let (waits_for, reports) = (reached.clone(), BTreeMap::new());
-        standings.questions.push(Question { asker, number, deadline, waits_for, reports });
+        standings.questions.push(StandingQuestion { asker, number, deadline, waits_for, reports });
         let said = MemberWord::Ask(number).to_bytes();
         for line in reached.into_iter().filter(|_| !many) {
             self.core.iter_mut().for_each(|core| core.say_aside(now, line, said.clone()));
@@ -109,8 +109,9 @@ impl Host {
     /// Answers those whose question all have answered, or have had the time to.
     pub(super) fn answer_standings(&mut self, now: Instant, system: &mut dyn System) {
         let Some(cluster) = &mut self.cluster else { return };
-        let is_due = |question: &mut Question| question.waits_for.is_empty() || question.deadline <= now;
-        let due: Vec<Question> = cluster.standings.questions.extract_if(.., is_due).collect();
+        let is_due =
+            |question: &mut StandingQuestion| question.waits_for.is_empty() || question.deadline <= now;
+        let due: Vec<StandingQuestion> = cluster.standings.questions.extract_if(.., is_due).collect();
         for question in due {
             let reply = match self.cluster_status(system, &question.reports) {
                 Ok(status) => Reply::Cluster(ClusterReply::Status(Box::new(status))),
@@ -167,7 +168,7 @@ impl Host {
                 } else {
                     members.has(member.line).map(|id| id.to_string())
                 };
-                let seen = Seen {
+                let seen = MemberSeen {
                     member,
                     report: all.get(&member.line),
                     roster_id: id.filter(|_| all.contains_key(&member.line)),
@@ -212,7 +213,7 @@ impl Host {
 }
 
 /// What is known of a member.
-struct Seen<'a> {
+struct MemberSeen<'a> {
     member: &'a Member,
     report: Option<&'a MemberReport>,
     roster_id: Option<String>,
@@ -221,7 +222,7 @@ struct Seen<'a> {
     desired: DesiredState,
 }
 
-impl Seen<'_> {
+impl MemberSeen<'_> {
     fn row(self, own_id: &str, duplicate: bool, disagrees: Option<String>) -> MemberRow {
         let trouble = self.trouble(own_id, duplicate, disagrees);
         let Self { member, report, roster_id, heard, now, .. } = self;
@@ -269,7 +270,7 @@ impl Seen<'_> {
         }
         if duplicate {
             let words = "two machines use its keys: one of them has a copy. Remove the node and let each machine join \
-                         by a token of its own name";
+                         with a token for its name";
             return Some((MemberTrouble::DuplicateNode, words.to_owned()));
         }
         let Some(report) = self.report else {
