@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use zeroize::Zeroizing;
 
-use super::{Host, done};
+use super::{ClusterPart, Host, done};
 use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, SecretLine, TokenOrder};
 use crate::host::answer::refusal;
 use crate::host::core::Core;
@@ -86,9 +86,9 @@ impl Host {
     /// Takes what was signed for somebody who joins, or signs the next order.
     pub(super) fn begin_order(&mut self, now: Instant) {
         loop {
-            let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.signed.is_none()) else {
-                return;
-            };
+            // A write that has begun does not have it.
+            let is_free = |cluster: &&mut ClusterPart| cluster.signed.is_none() && !cluster.is_writing;
+            let Some(cluster) = self.cluster.as_mut().filter(is_free) else { return };
             if let Some(entries) = self.core.as_mut().and_then(Core::poll_signed) {
                 cluster.signed = Some(SignedOrder { entries, answer: None });
                 return;

@@ -369,6 +369,20 @@ fn an_order_is_on_the_disk_before_anybody_hears_of_it() {
     );
 }
 
+/// The roster is being written, as another member has said something: that write does not have the order.
+#[test]
+fn an_order_waits_for_the_write_that_has_it() {
+    let mut world = talking(3, 0);
+    world.hosts[1].disk.delay = 2 * SECOND;
+    let settings = "[keying]\nrekey_after = \"2h\"\n".to_owned();
+    world.order(0, ClusterRequest::SetSettings(settings)).unwrap();
+    assert!(world.run_until(SECOND, World::is_one_roster));
+    let asker = world.ask(1, Request::Cluster(ClusterRequest::Enable { try_s: None }));
+    let told = move |world: &World| world.hosts[1].replies.iter().any(|(to, ..)| *to == asker);
+    assert!(world.run_until(60 * SECOND, told));
+    assert!(world.kept(1).unwrap().roster.view().desired.is_some(), "it was told before it was written");
+}
+
 /// It may have been restored from a backup, and what it would sign could be old.
 #[test]
 fn a_node_that_has_heard_no_other_since_its_start_signs_nothing_unless_it_is_told_to() {
