@@ -24,6 +24,9 @@ const _: () = assert!(PAGE_MAX <= TOLD_MAX);
 
 /// How long a member that is out, or that this one leaves, has to hear of it.
 const PARTING: Duration = Duration::from_secs(5);
+/// How long it is said that two machines speak for a member, after one of them was refused: a copy that is there goes on
+/// trying, with pauses of some minutes at most.
+const DUPLICATE_SHOWN: Duration = Duration::from_secs(15 * 60);
 /// So much that members have said aside waits to be looked at.
 const ASIDES_MAX: usize = 128;
 /// The version of the mark.
@@ -59,8 +62,8 @@ pub struct Membership {
     parting: BTreeMap<EntryId, Instant>,
     /// The machines that speak for members, as they have said so.
     machines: BTreeMap<EntryId, [u8; 16]>,
-    /// The members for which two machines have spoken.
-    duplicates: BTreeSet<EntryId>,
+    /// The members for which two machines have spoken, and when one of these was refused last.
+    duplicates: BTreeMap<EntryId, Instant>,
     /// What members have said aside, and nobody has looked at.
     asides: VecDeque<(EntryId, Vec<u8>)>,
     /// Some other member has said what its roster is, or there was none when this one began.
@@ -109,7 +112,7 @@ impl Membership {
             known: BTreeMap::new(),
             parting: BTreeMap::new(),
             machines: BTreeMap::new(),
-            duplicates: BTreeSet::new(),
+            duplicates: BTreeMap::new(),
             asides: VecDeque::new(),
             heard,
             unsaved: false,
@@ -165,8 +168,9 @@ impl Membership {
     }
 
     /// The members for which two machines have spoken: one of them has a copy of the other's keys.
-    pub fn duplicates(&self) -> impl Iterator<Item = EntryId> {
-        self.duplicates.iter().copied()
+    pub fn duplicates(&self, now: Instant) -> impl Iterator<Item = EntryId> {
+        let lately = move |at: &Instant| now.saturating_duration_since(*at) < DUPLICATE_SHOWN;
+        self.duplicates.iter().filter(move |(_, at)| lately(at)).map(|(line, _)| *line)
     }
 
     /// What control IKE SAs are made with. The others prove themselves with what the roster says of them.
@@ -334,7 +338,7 @@ impl Membership {
         let mark = MemberMark::read(mark).filter(|mark| mark.cluster == self.mark.cluster);
         let Some(mark) = mark else { return engine.refuse(now, session) };
         if self.machines.get(&line).is_some_and(|machine| *machine != mark.machine) {
-            self.duplicates.insert(line);
+            self.duplicates.insert(line, now);
             // If the first one is gone, it does not answer, and the next attempt of this one succeeds.
             engine.check_control(now, pair);
             return engine.refuse(now, session);

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::bench::{counters, dead, grid, idle, mesh, program, roster};
+use crate::bench::{cluster, counters, dead, grid, idle, mesh, program, roster};
 use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
@@ -58,6 +58,12 @@ pub const ALL: &[Entry] = &[
         about: "what an agent costs whose file lists 1,000 and 5,000 hosts that are not there",
         mortal: false,
         body: dead::show,
+    },
+    Entry {
+        name: "cluster",
+        about: "a roster against a file on each of 16 hosts: the time until all is protected, and an idle agent",
+        mortal: false,
+        body: cluster::show,
     },
     Entry {
         name: "roster",

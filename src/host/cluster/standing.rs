@@ -155,7 +155,7 @@ impl Host {
         let heard = cluster.map(|cluster| cluster.standings.heard.clone()).unwrap_or_default();
         let roster = members.roster();
         let view = roster.view();
-        let own_id = roster.id().to_string();
+        let own_id = hex(roster.id().octets());
         let mut all = reports.clone();
         all.insert(members.own(), own);
         let rows: Vec<MemberRow> = view
@@ -166,7 +166,7 @@ impl Host {
                 let id = if is_own {
                     Some(own_id.clone())
                 } else {
-                    members.has(member.line).map(|id| id.to_string())
+                    members.has(member.line).map(|id| hex(id.octets()))
                 };
                 let seen = MemberSeen {
                     member,
@@ -177,7 +177,11 @@ impl Host {
                     desired,
                 };
                 let disagrees = all.get(&member.line).and_then(|_| disagreement(member, &all, view));
-                seen.row(&own_id, members.duplicates().any(|line| line == member.line), disagrees)
+                seen.row(
+                    &own_id,
+                    members.duplicates(self.moment.now).any(|line| line == member.line),
+                    disagrees,
+                )
             })
             .chain(
                 view.held_out
@@ -198,7 +202,7 @@ impl Host {
         Ok(ClusterStatus {
             schema: SCHEMA,
             cluster: view.cluster.clone(),
-            cluster_id: roster.cluster().to_string(),
+            cluster_id: hex(roster.cluster().octets()),
             roster_id: own_id,
             node: own_member.map(|member| member.site.name.clone()),
             desired,
@@ -210,6 +214,11 @@ impl Host {
             nodes: rows,
         })
     }
+}
+
+/// In hexadecimal digits.
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// What is known of a member.

@@ -357,12 +357,14 @@ fn a_copy_of_a_machine_takes_nobodys_place_and_both_are_named() {
     assert_eq!(land.sessions(0), 1);
     // The same address and keys. It hears what comes for the other, as on a network that floods.
     land.add(1, &roster, lines[1], [77; 16]);
-    let named = |land: &Land| land.nodes[0].member.duplicates().eq([lines[1]]);
+    let named = |land: &Land| land.nodes[0].member.duplicates(land.now).eq([lines[1]]);
     assert!(land.run_until(120 * SECOND, named));
     assert_eq!((land.sessions(0), land.sessions(2)), (1, 0));
     // The first one is gone: the other may take over.
     land.nodes.remove(1);
     assert!(land.run_until(600 * SECOND, |land| land.sessions(1) == 1));
+    land.run(20 * 60 * SECOND);
+    assert!(!named(&land), "there is one machine by now");
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn compare(peers: usize) -> Result<()> {
 }
 
 /// What a process costs.
-struct Footprint {
+pub(super) struct Footprint {
     /// Resident memory in kB.
     resident: u64,
     /// The same with shared pages shared out among their users, in kB, where the kernel tells.
@@ -81,7 +81,7 @@ impl fmt::Display for Footprint {
 }
 
 /// Watches a process that has nothing to do.
-fn watch(process: Pid) -> Result<Footprint> {
+pub(super) fn watch(process: Pid) -> Result<Footprint> {
     sleep(REST);
     let (before, ticks) = (sleeps(process)?, ticks(process)?);
     let started = Instant::now();

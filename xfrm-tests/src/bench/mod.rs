@@ -5,6 +5,7 @@
 //! and the spread is printed with it.
 
 mod bare;
+pub mod cluster;
 mod control;
 pub mod counters;
 pub mod dead;

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use self::page::Page;
 use crate::lab::agent::{Status, hostseal, status};
+use crate::lab::members::{self, place};
 use crate::lab::session::Show;
 use crate::lab::stream::Shape;
 use crate::lab::{Count, Direction, Family, Host, Kind, Lab, Packet, Report, Stream, until};
@@ -178,20 +179,13 @@ fn found(page: &mut Page, cast: &Cast) -> Result<()> {
     Ok(())
 }
 
-/// What a host is called and where it is: in the lab all have the machine's own name.
-fn place(host: &Host) -> String {
-    format!("--node {} --address {},{}", host.name(), host.v4(), host.v6())
-}
-
 /// A host joins by a token that a makes.
 fn join(page: &Page, cast: &Cast, host: &Host) -> Result<()> {
     page.command("a", "hostseal token create");
     println!();
-    let made = hostseal(&cast.a, "token create")?.expect_code(0)?;
-    let line = made.stdout.trim().strip_prefix("hostseal ").context("no token was printed")?;
     page.command(host.name(), "hostseal join hostseal1_…");
     println!();
-    hostseal(host, &format!("{line} {}", place(host)))?.expect_code(0).map(drop)
+    members::join(&cast.a, host).map(drop)
 }
 
 /// How the cluster stands, as a host sees it.

@@ -11,6 +11,7 @@ pub mod host;
 pub mod inside;
 pub mod libreswan;
 pub mod manual;
+pub mod members;
 mod mirror;
 pub mod net;
 pub mod packet;

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::{Traffic, await_sealed, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, ensure_silence};
-use crate::lab::agent::{Outcome, hostseal, hostseal_all, kill_agent, status_until};
+use crate::lab::agent::{hostseal, hostseal_all, kill_agent, status_until};
+use crate::lab::members::{found, join, place, token};
 use crate::lab::{Host, Lab, until};
 use crate::tests::Test;
 
@@ -23,30 +24,6 @@ pub(super) const ALL: &[Test] = &[
 
 /// How long anything of this takes at most, on a busy machine.
 const LONG: Duration = Duration::from_secs(40);
-
-/// Founds a cluster on the first host, and has the others join.
-fn found(hosts: &[Host]) -> Result<()> {
-    let [first, others @ ..] = hosts else { return Ok(()) };
-    let founded = hostseal(first, &format!("init lab {}", addresses(first)))?.expect_code(0)?;
-    ensure!(founded.stdout.contains("hostseal-recovery"), "{}", founded.stdout);
-    others.iter().try_for_each(|host| join(first, host).map(drop))
-}
-
-fn addresses(host: &Host) -> String {
-    format!("--node {} --address {} --address {}", host.name(), host.v4(), host.v6())
-}
-
-/// A new token, as the command prints it.
-fn token(admin: &Host, arguments: &str) -> Result<String> {
-    let made = hostseal(admin, &format!("token create {arguments}"))?.expect_code(0)?;
-    let line = made.stdout.lines().next().context("nothing was printed")?;
-    Ok(line.strip_prefix("hostseal join ").with_context(|| line.to_owned())?.to_owned())
-}
-
-fn join(admin: &Host, host: &Host) -> Result<Outcome> {
-    let token = token(admin, host.name())?;
-    hostseal(host, &format!("join {token} {}", addresses(host)))?.expect_code(0)
-}
 
 fn cluster_status(host: &Host) -> Result<Value> {
     let outcome = hostseal(host, "status --cluster --json")?;
@@ -189,19 +166,19 @@ fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
     let [a, b, c, d] = lab.all();
     found(&[a.clone(), b.clone()])?;
     let once = token(&a, "")?;
-    hostseal(&c, &format!("join {once} {}", addresses(&c)))?.expect_code(0)?;
-    let refused = hostseal(&d, &format!("join {once} {}", addresses(&d)))?.expect_code(1)?;
+    hostseal(&c, &format!("join {once} {}", place(&c)))?.expect_code(0)?;
+    let refused = hostseal(&d, &format!("join {once} {}", place(&d)))?.expect_code(1)?;
     ensure!(refused.stderr.contains("used"), "{refused:?}");
     let short = token(&a, "--ttl 1s")?;
     // Until then it could be good: clocks are told by the second.
     std::thread::sleep(Duration::from_secs(4));
-    let refused = hostseal(&d, &format!("join {short} {}", addresses(&d)))?.expect_code(1)?;
+    let refused = hostseal(&d, &format!("join {short} {}", place(&d)))?.expect_code(1)?;
     ensure!(refused.stderr.contains("expired"), "{refused:?}");
     let other = token(&a, "other")?;
-    let refused = hostseal(&d, &format!("join {other} {}", addresses(&d)))?;
+    let refused = hostseal(&d, &format!("join {other} {}", place(&d)))?;
     ensure!(refused.code != 0 && refused.stderr.contains("other"), "{refused:?}");
     let altered = format!("{}x", token(&a, "")?);
-    hostseal(&d, &format!("join {altered} {}", addresses(&d)))?.expect_code(2)?;
+    hostseal(&d, &format!("join {altered} {}", place(&d)))?.expect_code(2)?;
     join(&b, &d).err().context("b is no admin")?;
     join(&a, &d).map(drop)
 }

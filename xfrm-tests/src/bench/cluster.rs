@@ -1,0 +1,93 @@
+//! A cluster that knows its nodes beside one with the same file on every host: how long it takes to protect all pairs, by
+//! one order to one host and by an order to each, and what an idle agent costs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use hostseal::control::{ClusterRequest, Reply, Request};
+
+use super::control::Control;
+use super::idle::watch;
+use super::race::{Side, Table, race};
+use super::{goal, numbers};
+use crate::lab::agent::{start_agent, status};
+use crate::lab::host::Process;
+use crate::lab::session::Show;
+use crate::lab::{Cluster, Host, Lab, members, until};
+
+/// How often each side takes its turn.
+const ROUNDS: usize = 5;
+/// The time in which agents must listen.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// `cargo lab bench cluster [HOSTS…]`
+///
+/// # Errors
+/// When the pairs do not come up.
+pub fn show(show: &Show) -> Result<i32> {
+    numbers(&show.arguments, &[16])?.into_iter().try_for_each(compare)?;
+    Ok(0)
+}
+
+fn compare(count: usize) -> Result<()> {
+    let lab = || Lab::new(count);
+    let laps = race(
+        ROUNDS,
+        &mut [
+            Side::new("a file on each host, an order to each", || by_files(lab()?.hosts()).map(|it| it.0)),
+            Side::new("a roster, one order to one host", || by_roster(lab()?.hosts())),
+        ],
+    )?;
+    let pairs = count * (count - 1);
+    println!(
+        "{count} hosts, {pairs} pairs by IPv4 and IPv6, {ROUNDS} times in turns, until all are protected; median (shortest to longest):"
+    );
+    print!("{}", Table(&laps));
+    goal("a roster takes at most 1.3 times as long", laps[0].ratio_to(&laps[1]) >= 1.0 / 1.3);
+    println!("an idle agent among {count}, over a minute:");
+    let files = lab()?;
+    let (_, _agents) = by_files(files.hosts())?;
+    println!("  {:<32} {}", "with a file", watch(status(&files.hosts()[0])?.agent()?)?);
+    drop(_agents);
+    drop(files);
+    let rosters = lab()?;
+    by_roster(rosters.hosts())?;
+    println!("  {:<32} {}", "with a roster", watch(status(&rosters.hosts()[0])?.agent()?)?);
+    Ok(())
+}
+
+/// An order to each agent, which run already.
+fn by_files(hosts: &[Host]) -> Result<(Duration, Vec<Process>)> {
+    Cluster::of(hosts).install_all(hosts)?;
+    let agents = hosts.iter().map(start_agent).collect::<Result<Vec<_>>>()?;
+    let time = until_protected(hosts, |controls| {
+        controls.iter_mut().try_for_each(|control| control.ask(Request::Enable))?;
+        for control in controls {
+            ensure!(control.answer()? == Reply::Done, "an order is answered otherwise");
+        }
+        Ok(())
+    })?;
+    Ok((time, agents))
+}
+
+/// One order to the last one.
+fn by_roster(hosts: &[Host]) -> Result<Duration> {
+    members::found(hosts)?;
+    until_protected(hosts, |controls| {
+        let Some(control) = controls.last_mut() else { return Ok(()) };
+        control.ask(Request::Cluster(ClusterRequest::Enable { try_s: None }))?;
+        ensure!(matches!(control.answer()?, Reply::Cluster(_)), "an order is answered otherwise");
+        Ok(())
+    })
+}
+
+/// From the order to when the last agent says that all its pairs are protected.
+fn until_protected(hosts: &[Host], order: impl Fn(&mut [Control]) -> Result<()>) -> Result<Duration> {
+    let connect = |host| until("the agent listens", LIMIT, || Control::connect(host));
+    let mut controls = hosts.iter().map(connect).collect::<Result<Vec<_>>>()?;
+    let started = Instant::now();
+    order(&mut controls)?;
+    controls.iter_mut().try_for_each(|control| control.follow(0))?;
+    controls.iter_mut().try_for_each(Control::await_protected)?;
+    Ok(started.elapsed())
+}
