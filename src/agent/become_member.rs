@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use toml::Table;
 use zeroize::Zeroizing;
 
 use super::alarm::Alarm;
@@ -16,7 +15,7 @@ use super::single::Single;
 use super::sockets::UdpSockets;
 use super::system::moment;
 use super::whereabouts::{SaidOfHost, Whereabouts};
-use crate::config::NAT_PORT;
+use crate::config::{NAT_PORT, lists_nodes};
 use crate::host::joiner::{JoinError, JoinOrder, JoinStep, JoinedRoster, Joiner};
 use crate::host::setup::IkePorts;
 use crate::identity::{KeyKind, PrivateKey};
@@ -204,14 +203,6 @@ impl Newcomer {
     }
 }
 
-/// Whether a configuration says which nodes there are. A broken one may.
-fn lists_nodes(text: &str) -> bool {
-    match text.parse::<Table>() {
-        Ok(table) => table.contains_key("nodes"),
-        Err(_) => text.lines().any(|line| line.trim_start().starts_with("[[nodes]]")),
-    }
-}
-
 fn joiner(token: Token, args: JoinWish, keys: &NodeKeys) -> anyhow::Result<Joiner> {
     let remotes: Vec<IpAddr> = token.seeds.iter().map(SocketAddr::ip).collect();
     let said = SaidOfHost { node: args.node.or(token.name.clone()), addresses: args.addresses };
@@ -266,16 +257,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-
-    #[test]
-    fn a_file_that_lists_nodes_is_told_from_one_that_does_not() {
-        for yes in ["[[nodes]]\nname = \"a\"\n", "nodes = []\n", "broken = [[[\n[[nodes]]\n"] {
-            assert!(lists_nodes(yes), "{yes}");
-        }
-        for no in ["", "state_dir = \"/x\"\n# [[nodes]]\n", "[metrics]\n", "broken = [[[\n"] {
-            assert!(!lists_nodes(no), "{no}");
-        }
-    }
 
     #[test]
     fn who_is_in_a_cluster_or_has_a_list_of_nodes_is_no_newcomer() {

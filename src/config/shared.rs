@@ -133,6 +133,14 @@ impl SharedConfig {
     }
 }
 
+/// Whether a configuration says which nodes there are. A broken one may.
+pub fn lists_nodes(text: &str) -> bool {
+    match text.parse::<Table>() {
+        Ok(table) => table.contains_key("nodes"),
+        Err(_) => text.lines().any(|line| line.trim_start().starts_with("[[nodes]]")),
+    }
+}
+
 /// Reports each key at the top of `text` that is not among the `known` ones.
 fn refuse_others(text: &str, name: &str, known: &[&str], message: &str) -> Result<(), ConfigError> {
     let problems = Problems::new(text);
@@ -283,6 +291,16 @@ mod tests {
         assert!(error.contains("member of the cluster \"prod\"") && !error.contains("run_dir:"), "{error}");
         assert!(of_node("run_dir = [", &shared("")).unwrap_err().contains("file:1:"));
         assert!(of_node("run_dir = 7", &shared("")).unwrap_err().contains("run_dir"));
+    }
+
+    #[test]
+    fn a_file_that_lists_nodes_is_told_from_one_that_does_not() {
+        for yes in ["[[nodes]]\nname = \"a\"\n", "nodes = []\n", "broken = [[[\n[[nodes]]\n"] {
+            assert!(lists_nodes(yes), "{yes}");
+        }
+        for no in ["", "state_dir = \"/x\"\n# [[nodes]]\n", "[metrics]\n", "broken = [[[\n"] {
+            assert!(!lists_nodes(no), "{no}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub enum ClusterFilesError {
     #[error(transparent)]
     Crypto(#[from] CryptoFailed),
     /// The roster cannot be read.
-    #[error("{}: cannot be read: {source}", file.display())]
+    #[error("{}: cannot be read: {source}{}", file.display(), hint(source))]
     Unreadable {
         /// Which file.
         file: PathBuf,
@@ -80,6 +80,17 @@ pub enum ClusterFilesError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl ClusterFilesError {
+    /// Whether this user may not look.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    if source.kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" }
 }
 
 impl ClusterState {
