@@ -17,6 +17,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("members::admins_open_the_cluster_and_nobody_else", 3, admins_open_the_cluster),
     Test::new("members::a_trial_goes_back_with_its_node_dead", 3, a_trial_goes_back),
     Test::new("members::a_removed_node_is_gone_and_stays_out", 4, a_removed_node),
+    Test::new("members::a_compromised_node_is_told_nothing_and_blocked", 3, a_compromised_node),
     Test::new("members::who_was_rebooted_meanwhile_catches_up", 3, who_was_rebooted),
     Test::new("members::a_token_is_good_once", 4, a_token_is_good_once),
     Test::new("members::settings_come_to_all", 3, settings_come_to_all),
@@ -144,6 +145,34 @@ fn a_removed_node(lab: &mut Lab) -> Result<()> {
     await_cluster(&b, "three are protected", |status| is_protected(status, 3))?;
     join(&a, &d)?;
     await_cluster(&b, "four are protected", |status| is_protected(status, 4)).map(drop)
+}
+
+fn a_compromised_node(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c] = lab.all();
+    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    hostseal(&a, &format!("remove {} --compromised", c.name()))?.expect_code(0)?;
+    for host in [&a, &b] {
+        until("no SA is left with it", LONG, || {
+            let states = host.run("ip xfrm state")?;
+            ensure!(!states.contains(&format!("src {} ", c.v4())), "{states}");
+            Ok::<_, anyhow::Error>(())
+        })?;
+        ensure_silence(host, &c)?;
+        ensure_silence(&c, host)?;
+    }
+    traffic.ensure_complete()?;
+    let told = cluster_status(&c)?;
+    ensure!(told["summary"]["nodes"] == 3 && told["summary"]["answering"] == 1, "{told:#}");
+    // It stays so when agents start anew, and ends with protection.
+    kill_agent(&a)?;
+    hostseal(&a, "enable --timeout 50s")?.expect_code(0)?;
+    ensure_silence(&a, &c)?;
+    await_cluster(&b, "two are protected", |status| is_protected(status, 2))?;
+    hostseal(&a, "disable --cluster --timeout 50s")?.expect_code(0)?;
+    hostseal(&c, "disable")?.expect_code(0)?;
+    until("all is clear", LONG, || ensure_pings(&a, &c, 2))
 }
 
 fn who_was_rebooted(lab: &mut Lab) -> Result<()> {
