@@ -275,6 +275,42 @@ fn what_an_operator_wants_on_one_host_counts_there_and_is_shown_until_the_cluste
 }
 
 #[test]
+fn what_was_ordered_on_two_sides_of_a_partition_comes_to_one_roster_and_the_lost_order_is_shown() {
+    for seed in 0..4 {
+        let mut world = protected(5, seed);
+        let sides: Vec<(usize, usize)> = (0..3).flat_map(|one| [(one, 3), (one, 4)]).collect();
+        sides.iter().for_each(|(one, other)| world.cut(*one, *other));
+        world.order(0, ClusterRequest::SetSettings("[esp]\nreplay_window = 128\n".to_owned())).unwrap();
+        world.order(0, ClusterRequest::Disable).unwrap();
+        world.order(4, ClusterRequest::Enable { try_s: None }).unwrap();
+        world.run(60 * SECOND, None);
+        assert!((0..3).all(|at| !world.hosts[at].is_at_work()) && world.hosts[4].is_at_work());
+        assert!(!world.is_one_roster());
+        // Nothing between the sides was opened by one of them alone.
+        let clear = world.total().clear;
+        world.send_data(4, 0);
+        world.run(10 * MILLISECOND, None);
+        assert_eq!(world.total().clear, clear);
+        sides.iter().for_each(|(one, other)| world.mend(*one, *other));
+        assert!(world.run_until(120 * SECOND, World::is_one_roster), "{seed}");
+        assert!(
+            world.run_until(120 * SECOND, |world| world.all_are(Protection::Off)),
+            "an admin's order counts"
+        );
+        let status = world.cluster_status(4);
+        assert_eq!(
+            (status.desired, status.consistent, status.conflicts.len()),
+            (DesiredState::Off, false, 1)
+        );
+        let conflict = &status.conflicts[0];
+        assert_eq!((conflict.winner.as_str(), conflict.loser.as_str()), ("n0", "n4"), "{conflict:?}");
+        world.order(0, ClusterRequest::Enable { try_s: None }).unwrap();
+        assert!(world.run_until(60 * SECOND, World::all_protected));
+        assert!(world.cluster_status(4).conflicts.is_empty());
+    }
+}
+
+#[test]
 fn a_removed_node_goes_to_the_clear_without_a_loss_and_the_others_do_not_notice() {
     for seed in 0..4 {
         let mut world = protected(4, seed);
