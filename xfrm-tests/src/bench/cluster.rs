@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
-use hostseal::control::{ClusterRequest, Reply, Request};
+use anyhow::{Context as _, Result, bail, ensure};
+use hostseal::control::{ClusterReply, ClusterRequest, Reply, Request};
 
 use super::control::Control;
 use super::idle::watch;
@@ -73,6 +73,16 @@ fn by_files(hosts: &[Host]) -> Result<(Duration, Vec<Process>)> {
 /// One order to the last one.
 fn by_roster(hosts: &[Host]) -> Result<Duration> {
     members::found(hosts)?;
+    let last = hosts.last().context("no hosts")?;
+    until("all nodes answer", LIMIT, || {
+        let mut control = Control::connect(last)?;
+        control.ask(Request::Cluster(ClusterRequest::Status))?;
+        let Reply::Cluster(ClusterReply::Status(status)) = control.answer()? else {
+            bail!("that is no status")
+        };
+        ensure!(status.summary.answering == hosts.len(), "{:?}", status.summary);
+        Ok(())
+    })?;
     until_protected(hosts, |controls| {
         let Some(control) = controls.last_mut() else { return Ok(()) };
         control.ask(Request::Cluster(ClusterRequest::Enable { try_s: None }))?;
