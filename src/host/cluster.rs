@@ -5,12 +5,14 @@
 //! orders    what an operator orders becomes entries, which are written first and told then
 //! follow    what the cluster is to do becomes this host's wish, once
 //! standing  how members stand, asked and told
+//! rows      what comes of it, with what is wrong
 //! ```
 //! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
 //! stand whether traffic is protected or not.
 
 mod follow;
 mod orders;
+mod rows;
 mod standing;
 
 use std::collections::VecDeque;

@@ -1,0 +1,227 @@
+//! What the members say of themselves becomes rows, with what is wrong and the command that mends it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::host::membership::Membership;
+use crate::observe::MemberReport;
+use crate::observe::cluster::{ClockSkew, ConflictRow, DesiredState, MemberRow, MemberTrouble};
+use crate::observe::status::Status;
+use crate::roster::{Conflict, EntryId, Matter, Member, Roster, RosterView};
+use crate::types::{NodeName, Problem, ProblemCode, Protection, UnixTime};
+
+/// What this host knows of its cluster at one moment.
+pub(super) struct ClusterSeen<'a> {
+    pub(super) members: &'a Membership,
+    /// When each member was heard.
+    pub(super) heard: &'a BTreeMap<EntryId, UnixTime>,
+    /// The name of this host's roster.
+    pub(super) own_id: &'a str,
+    /// What those that answer say of themselves, this host among them.
+    pub(super) reports: &'a BTreeMap<EntryId, MemberReport>,
+    /// The moment, by the clock that nobody sets and by the time of day.
+    pub(super) now: (Instant, UnixTime),
+    pub(super) desired: DesiredState,
+}
+
+impl ClusterSeen<'_> {
+    /// A row for each member, by their names, and for each node that is held out.
+    pub(super) fn rows(&self) -> Vec<MemberRow> {
+        let view = self.members.roster().view();
+        let held_out = view
+            .held_out
+            .iter()
+            .map(|out| held_out(&out.site.name, &out.site.addresses, &out.why.to_string()));
+        view.members.iter().map(|member| self.row(member)).chain(held_out).collect()
+    }
+
+    fn row(&self, member: &Member) -> MemberRow {
+        let Self { members, heard, own_id, reports, now: (now, wall), desired } = *self;
+        let (line, view) = (member.line, members.roster().view());
+        let report = reports.get(&line);
+        let (roster_id, heard) = if line == members.own() {
+            (Some(own_id.to_owned()), Some(wall))
+        } else {
+            (members.has(line).map(|id| hex(id.octets())), heard.get(&line).copied())
+        };
+        let roster_id = roster_id.filter(|_| report.is_some());
+        let duplicate = members.duplicates(now).any(|duplicate| duplicate == line);
+        let seen = MemberSeen { member, report, roster_id, heard, now: wall, desired };
+        seen.row(own_id, duplicate, disagreement(member, reports, view))
+    }
+}
+
+/// In hexadecimal digits.
+pub(super) fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+/// What is known of a member.
+struct MemberSeen<'a> {
+    member: &'a Member,
+    report: Option<&'a MemberReport>,
+    roster_id: Option<String>,
+    heard: Option<UnixTime>,
+    now: UnixTime,
+    desired: DesiredState,
+}
+
+impl MemberSeen<'_> {
+    fn row(self, own_id: &str, duplicate: bool, disagrees: Option<String>) -> MemberRow {
+        let trouble = self.trouble(own_id, duplicate, disagrees);
+        let Self { member, report, roster_id, heard, now, .. } = self;
+        let skew = |report: &MemberReport| ClockSkew {
+            ms: (i64::try_from(report.time.0).unwrap_or(i64::MAX))
+                .saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX))
+                .saturating_mul(1000),
+        };
+        let (reason_code, reason) = trouble.unzip();
+        MemberRow {
+            name: member.site.name.clone(),
+            addresses: member.site.addresses.clone(),
+            admin: member.admin,
+            foreign: member.foreign,
+            answers: report.is_some(),
+            last_heard: heard,
+            version: report.map(|report| report.version.clone()),
+            protection: report.map(|report| report.protection),
+            local: report.filter(|report| report.overridden).map(|report| report.protection),
+            rows: report.map(|report| report.rows),
+            protected: report.map(|report| report.protected),
+            under_way: report.and_then(|report| report.under_way),
+            waiting: report.and_then(|report| report.waiting),
+            roster_id,
+            secret_id: report.and_then(|report| report.secret_id.clone()),
+            clock_skew_s: report.map(skew),
+            reason_code,
+            reason,
+        }
+    }
+
+    fn trouble(
+        &self,
+        own_id: &str,
+        duplicate: bool,
+        disagrees: Option<String>,
+    ) -> Option<(MemberTrouble, String)> {
+        let name = &self.member.site.name;
+        if self.member.foreign {
+            return None;
+        }
+        if self.member.keys.is_none() {
+            let words = format!("it has not joined: `hostseal token create {name}` makes a token for it");
+            return Some((MemberTrouble::NotJoined, words));
+        }
+        if duplicate {
+            let words = "two machines use its keys: one of them has a copy. Remove the node and let each machine join \
+                         with a token for its name";
+            return Some((MemberTrouble::DuplicateNode, words.to_owned()));
+        }
+        let Some(report) = self.report else {
+            let words = "it does not answer: is its agent running, and does UDP 500 get through?";
+            return Some((MemberTrouble::NoAnswer, words.to_owned()));
+        };
+        if self.roster_id.as_deref() != Some(own_id) {
+            return Some((
+                MemberTrouble::RosterDiffers,
+                "it has another roster; they are being merged".to_owned(),
+            ));
+        }
+        if report.overridden {
+            let command = if self.desired == DesiredState::On { "enable" } else { "disable" };
+            let words = format!("its operator wants otherwise: `hostseal {command}` there ends that");
+            return Some((MemberTrouble::Overridden, words));
+        }
+        if self.desired == DesiredState::On && report.protected < report.rows {
+            let names: Vec<&str> = report.unprotected.iter().take(4).map(NodeName::as_str).collect();
+            let words = format!("not protected with {}: run `hostseal status` there", names.join(", "));
+            return Some((MemberTrouble::NotProtected, words));
+        }
+        if let Some(words) = disagrees {
+            return Some((MemberTrouble::PairDisagrees, words));
+        }
+        if report.problems > 0 || report.is_stuck {
+            return Some((
+                MemberTrouble::Problems,
+                "it has problems: run `hostseal status` there".to_owned(),
+            ));
+        }
+        None
+    }
+}
+
+/// A pair that this member calls protected and the other end does not.
+fn disagreement(member: &Member, all: &BTreeMap<EntryId, MemberReport>, view: &RosterView) -> Option<String> {
+    let own = all.get(&member.line)?;
+    let calls = |report: &MemberReport, name: &NodeName| report.unprotected.contains(name);
+    let others = all.iter().filter(|(line, _)| **line != member.line);
+    let mut against =
+        others.filter(|(_, report)| calls(report, &member.site.name)).filter_map(|(line, _)| {
+            let other = &view.member(*line)?.site.name;
+            (own.protection == Protection::On && !calls(own, other)).then_some(other)
+        });
+    against.next().map(|other| {
+        format!("{other} says that the pair with it is not protected: run `hostseal status` on {other}")
+    })
+}
+
+fn held_out(name: &NodeName, addresses: &[IpAddr], why: &str) -> MemberRow {
+    MemberRow {
+        name: name.clone(),
+        addresses: addresses.to_vec(),
+        admin: false,
+        foreign: false,
+        answers: false,
+        last_heard: None,
+        version: None,
+        protection: None,
+        local: None,
+        rows: None,
+        protected: None,
+        under_way: None,
+        waiting: None,
+        roster_id: None,
+        secret_id: None,
+        clock_skew_s: None,
+        reason_code: Some(MemberTrouble::HeldOut),
+        reason: Some(format!(
+            "it is no member until an admin decides: {why}. `hostseal remove {name}` takes it out"
+        )),
+    }
+}
+
+pub(super) fn conflict(roster: &Roster, conflict: &Conflict) -> ConflictRow {
+    let signer = |id: EntryId| {
+        let by = roster.get(id).and_then(|entry| roster.line_of(&entry.statement().by));
+        let member = by.and_then(|line| roster.view().member(line));
+        member.map_or_else(|| "a node that is gone".to_owned(), |member| member.site.name.to_string())
+    };
+    let (about, mends) = match &conflict.about {
+        Matter::Desired => {
+            ("whether the cluster is protected", "hostseal enable --cluster or disable --cluster")
+        }
+        Matter::Settings => ("the settings", "hostseal settings set"),
+        Matter::Secret => ("the secret", "hostseal rotate"),
+        _ => ("a node", "hostseal add or remove"),
+    };
+    let (winner, loser) = (signer(conflict.winner), signer(conflict.loser));
+    let message = format!(
+        "{winner} and {loser} have changed {about} at once; what {winner} said counts. An admin settles it: {mends}"
+    );
+    ConflictRow { about: about.to_owned(), winner, loser, message }
+}
+
+/// What is wrong with the cluster as this host sees it, beside what the rows say.
+pub(super) fn problems(status: &Status, is_member: bool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if !is_member {
+        let words = "this node was removed from the cluster, or is held out: what is shown may be old. \
+                     `hostseal status --cluster` on another node shows why; with a new token it can join again";
+        problems.push(Problem::critical(ProblemCode::Other, None, words));
+    }
+    if let Some(trouble) = &status.config_error {
+        problems.push(Problem::critical(ProblemCode::Other, status.node.clone(), trouble.clone()));
+    }
+    problems
+}
