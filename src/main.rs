@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use hostseal::agent::{self, FoundOrder, NewCluster, NewMember, Stay};
+use hostseal::agent::{self, FoundOrder, Stay};
 use hostseal::cli::{self, AgentArgs, Command, CommandError, Exit, InitArgs, Invocation, JoinArgs};
 use hostseal::roster::NotAToken;
 
@@ -38,8 +38,8 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, CommandE
 fn init(invocation: &Invocation, args: &InitArgs) -> Result<Exit, CommandError> {
     let InitArgs { cluster, node, addresses, .. } = args;
     let order = FoundOrder { cluster: cluster.to_string(), node: node.clone(), addresses: addresses.clone() };
-    let NewCluster { cluster, node, addresses, recovery } = agent::init(&invocation.config, order)?;
-    cli::founded(invocation, args, &cli::Founded { cluster, node, addresses, recovery })
+    let founded = agent::init(&invocation.config, order)?;
+    cli::founded(invocation, args, &founded)
 }
 
 fn join(invocation: &Invocation, args: &JoinArgs) -> Result<Exit, CommandError> {
@@ -55,8 +55,7 @@ fn join(invocation: &Invocation, args: &JoinArgs) -> Result<Exit, CommandError> 
             false => error.into(),
         },
     )?;
-    let NewMember { cluster, node, addresses, admin, nodes, desired_on } = joined;
-    cli::joined(invocation, args, &cli::Joined { cluster, node, addresses, admin, nodes, desired_on })
+    cli::joined(invocation, args, &joined)
 }
 
 /// Shows what was done.

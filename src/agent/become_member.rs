@@ -16,6 +16,7 @@ use super::sockets::UdpSockets;
 use super::system::moment;
 use super::whereabouts::{SaidOfHost, Whereabouts};
 use crate::config::{NAT_PORT, lists_nodes};
+use crate::control::{NewCluster, NewMember};
 use crate::host::joiner::{JoinError, JoinOrder, JoinStep, JoinedRoster, Joiner};
 use crate::host::setup::IkePorts;
 use crate::identity::{KeyKind, PrivateKey};
@@ -35,18 +36,6 @@ pub struct FoundOrder {
     pub addresses: Vec<IpAddr>,
 }
 
-/// What `hostseal init` has made.
-pub struct NewCluster {
-    /// What the cluster is called.
-    pub cluster: String,
-    /// What this host is called in it.
-    pub node: NodeName,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// The recovery key: to be shown once, and to be kept offline. It is nowhere else.
-    pub recovery: Zeroizing<String>,
-}
-
 /// What `hostseal join` is asked for.
 pub struct JoinWish {
     /// The token, as `hostseal token create` has printed it.
@@ -57,23 +46,6 @@ pub struct JoinWish {
     pub addresses: Vec<IpAddr>,
     /// How long it tries to find a member that talks to it.
     pub timeout: Duration,
-}
-
-/// A host that has joined.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewMember {
-    /// What the cluster is called.
-    pub cluster: String,
-    /// What this host is called in it.
-    pub node: NodeName,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// It is an admin.
-    pub admin: bool,
-    /// How many nodes the cluster has, this one among them.
-    pub nodes: usize,
-    /// The cluster is to be protected, and so is this host once its agent runs.
-    pub desired_on: bool,
 }
 
 /// Founds a cluster whose first node, an admin, is this host; for `hostseal init`. `path` is the configuration file,

@@ -32,7 +32,7 @@ mod writer;
 
 use std::path::Path;
 
-pub use become_member::{FoundOrder, JoinWish, NewCluster, NewMember, init, join};
+pub use become_member::{FoundOrder, JoinWish, init, join};
 pub use force::force_clear;
 pub use guard::guard;
 pub use keeper::hold;

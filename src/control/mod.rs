@@ -11,6 +11,7 @@
 //! ```
 
 mod cluster;
+mod newcomer;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{AddOrder, ClusterReply, ClusterRequest, SecretLine, TokenOrder};
+pub use self::newcomer::{NewCluster, NewMember};
 use crate::observe::Progress;
 use crate::observe::status::Status;
 use crate::types::Op;

@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::member::OwnMember;
@@ -17,9 +16,10 @@ use crate::cli::present::Shown as _;
 use crate::cli::progress::View;
 use crate::cli::render::{Extent, names};
 use crate::cli::term::{Style, print, print_json, tell};
+use crate::control::{NewCluster, NewMember};
 use crate::observe::status::Status;
+use crate::types::RowState;
 use crate::types::units::counted;
-use crate::types::{NodeName, RowState};
 
 /// What stands before a token where somebody gives the whole command.
 const COMMAND: &str = "hostseal join ";
@@ -28,42 +28,11 @@ const TOKEN_MAX: usize = 8192;
 /// How long a new agent may take to answer.
 const START: Duration = Duration::from_secs(30);
 
-/// A cluster that was founded here.
-#[derive(Serialize)]
-pub struct Founded {
-    /// What it is called.
-    pub cluster: String,
-    /// What this host is called in it.
-    pub node: NodeName,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// The recovery key, which is nowhere else.
-    #[serde(rename = "recovery_key", serialize_with = "shown")]
-    pub recovery: Zeroizing<String>,
-}
-
-/// A cluster that this host has joined.
-#[derive(Serialize)]
-pub struct Joined {
-    /// What it is called.
-    pub cluster: String,
-    /// What this host is called in it.
-    pub node: NodeName,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// It is an admin.
-    pub admin: bool,
-    /// How many nodes there are, this one among them.
-    pub nodes: usize,
-    /// The cluster is to be protected.
-    pub desired_on: bool,
-}
-
 /// A cluster that was joined, for programs.
 #[derive(Serialize)]
 struct JoinedJson<'j> {
     #[serde(flatten)]
-    joined: &'j Joined,
+    joined: &'j NewMember,
     /// How this host stands now; `None` where the cluster is not to be protected.
     status: Option<&'j Status>,
 }
@@ -89,11 +58,6 @@ pub(super) fn read_secret_line(what: &str) -> Result<Zeroizing<String>, CommandE
     Ok(given)
 }
 
-/// Whoever asks for JSON gets it there.
-fn shown<S: Serializer>(key: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(key)
-}
-
 /// A token without the command that may stand before it, as `hostseal token create` prints it.
 fn bare(given: &str) -> &str {
     let given = given.trim();
@@ -111,7 +75,7 @@ pub fn step(invocation: &Invocation, step: &dyn fmt::Display) {
 ///
 /// # Errors
 /// The agent does not start, or nobody can be told.
-pub fn founded(invocation: &Invocation, args: &InitArgs, founded: &Founded) -> Result<Exit, CommandError> {
+pub fn founded(invocation: &Invocation, args: &InitArgs, founded: &NewCluster) -> Result<Exit, CommandError> {
     // First: whatever comes of the agent, the recovery key is shown.
     match args.json {
         true => print_json(founded)?,
@@ -125,7 +89,7 @@ pub fn founded(invocation: &Invocation, args: &InitArgs, founded: &Founded) -> R
 ///
 /// # Errors
 /// The agent does not start or ends, or nobody can be told.
-pub fn joined(invocation: &Invocation, args: &JoinArgs, joined: &Joined) -> Result<Exit, CommandError> {
+pub fn joined(invocation: &Invocation, args: &JoinArgs, joined: &NewMember) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
     if !args.json {
         print(&join_words(joined))?;
@@ -162,8 +126,8 @@ fn start_agent(invocation: &Invocation, done: &str) -> Result<OwnMember, Command
     })
 }
 
-fn found_words(founded: &Founded) -> Zeroizing<String> {
-    let Founded { cluster, node, addresses, recovery } = founded;
+fn found_words(founded: &NewCluster) -> Zeroizing<String> {
+    let NewCluster { cluster, node, addresses, recovery } = founded;
     Zeroizing::new(format!(
         "cluster {cluster} is founded; this host is its node {node} ({}), an admin\n\n\
          recovery key  {}\n\n\
@@ -177,8 +141,8 @@ fn found_words(founded: &Founded) -> Zeroizing<String> {
     ))
 }
 
-fn join_words(joined: &Joined) -> String {
-    let Joined { cluster, node, addresses, admin, nodes, desired_on } = joined;
+fn join_words(joined: &NewMember) -> String {
+    let NewMember { cluster, node, addresses, admin, nodes, desired_on } = joined;
     let admin = if *admin { ", an admin" } else { "" };
     let next = match desired_on {
         true => "",
@@ -210,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_was_founded() {
-        let founded = Founded {
+        let founded = NewCluster {
             cluster: "prod".to_owned(),
             node: "a".parse().unwrap(),
             addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
@@ -237,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_was_joined() {
-        let mut joined = Joined {
+        let mut joined = NewMember {
             cluster: "prod".to_owned(),
             node: "c".parse().unwrap(),
             addresses: vec!["10.0.0.3".parse().unwrap()],

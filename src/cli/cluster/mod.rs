@@ -14,7 +14,7 @@ mod tests;
 mod token;
 mod view;
 
-pub use begin::{Founded, Joined, founded, joined, step, token as join_token};
+pub use begin::{founded, joined, step, token as join_token};
 pub(super) use drive::{confirm, disable, enable};
 pub(super) use members::{add, admin, leave, remove};
 pub(super) use settings::settings;

@@ -1,0 +1,44 @@
+//! What comes of `hostseal init` and `hostseal join`, which do without an agent.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::types::NodeName;
+
+/// A cluster that was founded on this host.
+#[derive(Serialize)]
+pub struct NewCluster {
+    /// What the cluster is called.
+    pub cluster: String,
+    /// What this host is called in it.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The recovery key: to be shown once, and to be kept offline. It is nowhere else.
+    #[serde(rename = "recovery_key", serialize_with = "shown")]
+    pub recovery: Zeroizing<String>,
+}
+
+/// A host that has joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewMember {
+    /// What the cluster is called.
+    pub cluster: String,
+    /// What this host is called in it.
+    pub node: NodeName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// It is an admin.
+    pub admin: bool,
+    /// How many nodes the cluster has, this one among them.
+    pub nodes: usize,
+    /// The cluster is to be protected, and so is this host once its agent runs.
+    pub desired_on: bool,
+}
+
+/// Whoever asks for JSON gets it there.
+fn shown<S: Serializer>(key: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(key)
+}
