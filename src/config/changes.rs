@@ -142,6 +142,8 @@ impl Changes {
                     self.note(&format!("node {}", node.name), addresses(old), addresses(node));
                     let [before, after] = [old, node].map(|node| node.public_key.as_ref());
                     self.note_optional(&format!("node {}: public_key", node.name), before, after);
+                    let [before, after] = [old, node].map(|node| node.previous_public_key.as_ref());
+                    self.note_optional(&format!("node {}: previous_public_key", node.name), before, after);
                     self.note_optional(&format!("node {}: auth", node.name), old.auth, node.auth);
                 }
             }

@@ -56,6 +56,8 @@ pub struct Node {
     pub inside: Inside,
     /// The key that it proves itself with; no other node has it.
     pub public_key: Option<PublicKey>,
+    /// A key that is accepted from it as well, while it changes over from the one to the other.
+    pub previous_public_key: Option<PublicKey>,
     /// How it proves itself, where that is not as `[auth]` says.
     pub auth: Option<AuthMethod>,
 }
@@ -363,7 +365,8 @@ pub fn state_path(state_dir: &Path) -> PathBuf {
 impl Node {
     /// What of it all hosts must agree on, for [`Config::config_id`].
     fn canonical(&self) -> String {
-        let Self { name, addresses, inside, public_key, auth } = self;
+        // Hosts that differ in what they accept meanwhile have the same file a moment later.
+        let Self { name, addresses, inside, public_key, previous_public_key: _, auth } = self;
         let addresses: BTreeSet<&IpAddr> = addresses.iter().collect();
         let key = public_key.as_ref().map(|key| format!(" key {key}")).unwrap_or_default();
         let auth = auth.map(|method| format!(" auth {method}")).unwrap_or_default();

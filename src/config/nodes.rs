@@ -50,6 +50,19 @@ impl Taken {
             problems.add(address.span.clone(), &address.key, message);
         }
     }
+
+    /// Notes a key, which nothing before may have.
+    fn key(&mut self, key: &Placed<PublicKey>, problems: &Problems<'_>) {
+        if let Some(first) = self.keys.insert(key.value.to_string(), key.span.clone()) {
+            let message = format!("is already the key of a node, in line {}", problems.line(&first));
+            problems.add(key.span.clone(), &key.key, message);
+        }
+    }
+}
+
+/// A line that `hostseal key show` prints.
+fn key_line(value: &DeValue<'_>) -> Result<PublicKey, String> {
+    text(value)?.parse::<PublicKey>().map_err(|error| error.to_string())
 }
 
 /// The hosts of the file and its floating addresses, in its order.
@@ -98,17 +111,18 @@ fn node(mut section: Section<'_>, rules: NodeRules<'_>, taken: &mut Taken, probl
     if method == AuthMethod::PublicKey {
         section.require("public_key", "is missing: `hostseal key show` on that host prints it");
     }
-    let public_key = section
-        .optional("public_key", |value| text(value)?.parse::<PublicKey>().map_err(|error| error.to_string()));
+    let [public_key, previous_public_key] =
+        ["public_key", "previous_public_key"].map(|name| section.optional(name, key_line));
+    if let (None, Some(previous)) = (&public_key, &previous_public_key) {
+        let message = "is beside `public_key`, which is the key that this node changes over to";
+        problems.add(previous.span.clone(), &previous.key, message.to_owned());
+    }
     section.finish();
 
     taken.name(&name, problems);
     list.iter().for_each(|placed| taken.address(placed, problems));
-    if let Some(placed) = &public_key
-        && let Some(first) = taken.keys.insert(placed.value.to_string(), placed.span.clone())
-    {
-        let message = format!("is already the key of a node, in line {}", problems.line(&first));
-        problems.add(placed.span.clone(), &placed.key, message);
+    for placed in [&public_key, &previous_public_key].into_iter().flatten() {
+        taken.key(placed, problems);
     }
     let addresses: Vec<IpAddr> = list.into_iter().map(|placed| placed.value).collect();
     Node {
@@ -116,6 +130,7 @@ fn node(mut section: Section<'_>, rules: NodeRules<'_>, taken: &mut Taken, probl
         inside: inside(&addresses, translated, rules.esp, taken, problems),
         addresses,
         public_key: public_key.map(|placed| placed.value),
+        previous_public_key: previous_public_key.map(|placed| placed.value),
         auth,
     }
 }

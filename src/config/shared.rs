@@ -203,7 +203,9 @@ fn node_value(node: &Node) -> Value {
         let inside = node.inside.iter().map(|(listed, own)| (listed.to_string(), text(own)));
         entries.insert("inside".to_owned(), Value::Table(inside.collect()));
     }
-    entries.extend(node.public_key.as_ref().map(|key| ("public_key".to_owned(), text(key))));
+    let keys = [("public_key", &node.public_key), ("previous_public_key", &node.previous_public_key)];
+    let keys = keys.into_iter().filter_map(|(name, key)| Some((name.to_owned(), text(key.as_ref()?))));
+    entries.extend(keys);
     entries.into()
 }
 
@@ -229,6 +231,7 @@ mod tests {
             addresses: vec![[10, 0, 0, at].into()],
             inside: Inside::default(),
             public_key: Some(PrivateKey::from_seed(&[at; 32]).unwrap().public().clone()),
+            previous_public_key: None,
             auth: None,
         };
         SharedConfig {

@@ -90,8 +90,8 @@ pub struct Expected {
     pub node: NodeName,
     /// The accepted methods: any of them will do.
     pub methods: Vec<AuthMethod>,
-    /// Its public key, where one is known.
-    pub public_key: Option<PublicKey>,
+    /// Its public keys, where some are known: that which it is to use, and one before that, while it changes over.
+    pub public_keys: Vec<PublicKey>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
@@ -193,7 +193,7 @@ impl Default for Credentials {
         let anybody = Expected {
             node: NodeName::default(),
             methods: vec![AuthMethod::Secret],
-            public_key: None,
+            public_keys: Vec::new(),
             addresses: Vec::new(),
         };
         Self {

@@ -121,7 +121,7 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
         let expected = Arc::new(Expected {
             node: node.name.clone(),
             methods: config.accepted_from(node),
-            public_key: node.public_key.clone(),
+            public_keys: node.public_key.iter().chain(&node.previous_public_key).cloned().collect(),
             addresses: node.addresses.clone(),
         });
         peers.extend(node.addresses.iter().map(|address| (*address, expected.clone())));
@@ -180,7 +180,8 @@ fn load_authorities(config: &Config) -> Result<Authorities, CredentialsError> {
 /// The private key of this host, which must be the one that the others know.
 fn load_own_key(config: &Config, own: &Node) -> Result<PrivateKey, CredentialsError> {
     let key = load_key(config)?;
-    match own.public_key.as_ref().filter(|listed| *listed != key.public()) {
+    let is_listed = || own.previous_public_key.as_ref() == Some(key.public());
+    match own.public_key.as_ref().filter(|listed| *listed != key.public() && !is_listed()) {
         None => Ok(key),
         Some(listed) => Err(CredentialsError::OtherKey {
             file: config.auth.private_key.clone(),

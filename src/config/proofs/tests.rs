@@ -21,6 +21,11 @@ pub(crate) fn key(of: usize) -> String {
     format!("public_key = \"{}\"\n", KEYS[of])
 }
 
+/// The key of another host as the one from before.
+fn previous(of: usize) -> String {
+    format!("previous_public_key = \"{}\"\n", KEYS[of])
+}
+
 pub(crate) fn parse(head: &str, a: &str, b: &str) -> Config {
     Config::parse(&text(head, a, b), "f.toml").unwrap()
 }
@@ -79,6 +84,16 @@ fn a_node_may_have_a_way_of_its_own() {
     assert!(config.uses(AuthMethod::Secret));
 }
 
+/// Hosts that accept different keys for a moment still have the same file.
+#[test]
+fn a_node_that_changes_over_has_two_keys() {
+    let one = parse("", &key(0), "");
+    let both = parse("", &(key(0) + &previous(1)), "");
+    assert_eq!(both.nodes[0].previous_public_key.as_ref().unwrap().to_string(), KEYS[1]);
+    assert_eq!(both.config_id(), one.config_id());
+    assert_eq!(one.changes(&both), [format!("node a: previous_public_key: {}, was none", KEYS[1])]);
+}
+
 #[test]
 fn mistakes_have_their_places() {
     let alone = "[auth]\nmethod = \"public_key\"\n";
@@ -107,6 +122,13 @@ fn mistakes_have_their_places() {
         ("", "auth = \"public_key\"\n", "", "2:1: nodes[0].public_key: is missing: `hostseal key show`"),
         (alone, &key(0), "", "8:1: nodes[1].public_key: is missing: `hostseal key show`"),
         (alone, &key(0), &key(0), "11:14: nodes[1].public_key: is already the key of a node, in line 7"),
+        (
+            alone,
+            &key(0),
+            &(key(1) + &previous(0)),
+            "12:23: nodes[1].previous_public_key: is already the key of a node, in line 7",
+        ),
+        ("", &previous(0), "", "5:23: nodes[0].previous_public_key: is beside `public_key`"),
     ] {
         let found = problems(head, a, b);
         assert!(found[0].starts_with(expected), "{expected}: {found:#?}");

@@ -95,6 +95,7 @@ impl World {
             addresses: vec![address(*node)],
             inside: if *node == at { self.inside(at) } else { Inside::default() },
             public_key: None,
+            previous_public_key: None,
             auth: None,
         };
         // A host that its file does not list is the other end of no pair.

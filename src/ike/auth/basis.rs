@@ -104,7 +104,7 @@ fn is_theirs(proof: &Proof, settings: &Settings, expected: &Expected) -> bool {
         Proof::Secret(id) => {
             accepts(AuthMethod::Secret) && settings.secrets().any(|secret| secret.id() == *id)
         }
-        Proof::Key(key) => accepts(AuthMethod::PublicKey) && expected.public_key.as_ref() == Some(key),
+        Proof::Key(key) => accepts(AuthMethod::PublicKey) && expected.public_keys.contains(key),
         Proof::Certified(certified) => {
             let authorities = settings.credentials.authorities.as_ref();
             accepts(AuthMethod::Certificate) && authorities.is_some_and(|it| it.id() == certified.trust)

@@ -202,11 +202,12 @@ impl Signed<'_> {
 
     fn verify_key(&self, expected: &Expected, data: &[u8]) -> Result<Proof, BadProof> {
         let node = || expected.node.clone();
-        let key = expected.public_key.as_ref().ok_or_else(|| BadProof::Unlisted(node()))?;
-        match signature::verify(key, data, &self.octets()) {
-            true => Ok(Proof::Key(key.clone())),
-            false => Err(BadProof::Key(node())),
+        if expected.public_keys.is_empty() {
+            return Err(BadProof::Unlisted(node()));
         }
+        let octets = self.octets();
+        let signed = expected.public_keys.iter().find(|key| signature::verify(key, data, &octets));
+        signed.cloned().map(Proof::Key).ok_or_else(|| BadProof::Key(node()))
     }
 
     /// Cheap checks come first: anybody can send a chain that takes long to check.

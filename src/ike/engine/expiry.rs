@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Engine;
-use crate::identity::{AuthMethod, Proof, Proven};
+use crate::identity::{AuthMethod, PrivateKey, Proof, Proven, PublicKey};
 use crate::ike::reason::Lapsed;
 use crate::ike::session::established::Established;
 use crate::types::{Pair, Spi, UnixTime};
@@ -42,6 +42,18 @@ impl Engine {
         Some(Proven { proof: theirs.fingerprint(), until: theirs.until(), notice })
     }
 
+    /// Whether this host proves itself with `key` where it does so with a key, and no session rests on another one.
+    pub fn proves_itself_with(&self, key: &PublicKey) -> bool {
+        let control = self.settings.control.as_ref().map(|control| control.key.public());
+        let own = self.settings.credentials.identity.key().map(PrivateKey::public);
+        let rests = |session: &Established| {
+            session.is_closing() || session.basis().ours.key().is_none_or(|ours| ours == key)
+        };
+        let mut sessions = self.pairs.values().flat_map(|keep| &keep.sessions);
+        [control, own].into_iter().flatten().all(|ours| ours == key)
+            && sessions.all(|session| self.established(*session).is_none_or(rests))
+    }
+
     /// When SAs of `pair` that another agent left are to end, since their proofs are over then or not accepted any
     /// more. `None` where nothing is wrong with them.
     pub fn end_of(&self, now: Instant, pair: Pair, proven: &mut Proven) -> Option<Instant> {
@@ -64,8 +76,8 @@ impl Engine {
                     secrets.any(|proof| proof.fingerprint() == fingerprint)
                 }
                 AuthMethod::PublicKey => {
-                    let key = expected.public_key.clone().map(Proof::Key);
-                    key.is_some_and(|proof| proof.fingerprint() == fingerprint)
+                    let mut keys = expected.public_keys.iter().cloned().map(Proof::Key);
+                    keys.any(|proof| proof.fingerprint() == fingerprint)
                 }
                 AuthMethod::Certificate => {
                     let trust = credentials.authorities.as_ref().map(|it| format!("certificate {}", it.id()));

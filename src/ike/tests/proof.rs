@@ -44,7 +44,12 @@ pub(super) fn knowing(identity: Identity, keys: &[Option<PublicKey>], accept: &[
     let expected = |at: usize, key: &Option<PublicKey>| {
         let node = serde_json::from_str(&format!("\"n{at}\"")).unwrap();
         let addresses = vec![address(at)];
-        Arc::new(Expected { node, methods: accept.to_vec(), public_key: key.clone(), addresses })
+        Arc::new(Expected {
+            node,
+            methods: accept.to_vec(),
+            public_keys: key.clone().into_iter().collect(),
+            addresses,
+        })
     };
     let peers: HashMap<_, _> =
         keys.iter().enumerate().map(|(at, key)| (address(at), expected(at, key))).collect();
@@ -114,6 +119,39 @@ fn nothing_is_said_about_signatures_where_there_are_none() {
         let message = Message::parse(&init.bytes).unwrap();
         assert!(Parts(&message.payloads).notify(notify::SIGNATURE_HASH_ALGORITHMS).is_none());
     }
+}
+
+/// A host changes over from one key to another, while the other one accepts both.
+#[test]
+fn a_host_replaces_its_key_and_nothing_fails() {
+    let [old, new, b] = [(); 3].map(|()| Pem::new(KeyKind::Ed25519));
+    let host = |own: &Pem, of_a: &[&Pem]| {
+        let keys = [Some(of_a[0].public()), Some(b.public())];
+        let mut settings = knowing(Identity::PublicKey(own.key()), &keys, &[AuthMethod::PublicKey]);
+        let credentials = Arc::get_mut(&mut settings.credentials).unwrap();
+        let expected = Arc::get_mut(credentials.peers.get_mut(&address(0)).unwrap()).unwrap();
+        expected.public_keys = of_a.iter().map(|pem| pem.public()).collect();
+        settings
+    };
+    let mut net = Net::new(82, [host(&old, &[&old]), host(&b, &[&old])]);
+    net.keep(0, 1);
+    net.run(SECOND);
+    let proves = |net: &Net, pem: &Pem| net.hosts[0].engine.proves_itself_with(&pem.public());
+    assert!(proves(&net, &old) && !proves(&net, &new));
+    net.call(1, |engine, now| engine.reconfigure(now, host(&b, &[&new, &old])));
+    net.run(SECOND);
+    assert!(proves(&net, &old));
+    net.call(0, |engine, now| engine.reconfigure(now, host(&new, &[&new, &old])));
+    assert!(!proves(&net, &new), "a session still rests on the old one");
+    net.run(10 * SECOND);
+    assert!(proves(&net, &new));
+    net.call(1, |engine, now| engine.reconfigure(now, host(&b, &[&new])));
+    net.run(10 * SECOND);
+    assert!(proves(&net, &new) && net.hosts.iter().all(|host| host.failures.is_empty()));
+    net.assert_one_pair(0, 1);
+    // Whoever has the old one alone is not believed any more.
+    let mut net = Net::new(83, [host(&old, &[&old]), host(&b, &[&new])]);
+    assert_refused(&mut net, 1, "the peer's key is not the one configured for node n0");
 }
 
 #[test]

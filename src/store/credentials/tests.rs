@@ -33,7 +33,7 @@ fn with_keys_alone_no_secret_is_needed() {
     assert!(secret.is_none() && previous.is_none());
     let expected = credentials.expected("fd99::2".parse().unwrap()).next().unwrap();
     assert_eq!(expected.node.as_str(), "b");
-    assert_eq!(expected.public_key.as_ref().unwrap().to_string(), KEYS[1]);
+    assert_eq!(expected.public_keys[0].to_string(), KEYS[1]);
     assert!(
         credentials.expected("10.99.0.3".parse().unwrap()).next().is_none(),
         "nothing is expected of strangers"
@@ -57,6 +57,16 @@ fn a_key_that_others_may_read_or_do_not_know_is_refused() {
     fs::remove_file(&file).unwrap();
     let error = load(&config, &config.nodes[0]).unwrap_err().to_string();
     assert!(error.contains("cannot be read") && error.contains("hostseal key generate"), "{error}");
+}
+
+#[test]
+fn a_host_that_changes_over_has_either_of_its_keys() {
+    let (_directory, mut config) = host(0o600, true);
+    let own = config.nodes[0].public_key.clone();
+    config.nodes[0].public_key = KEYS[0].parse().ok();
+    assert!(load(&config, &config.nodes[0]).unwrap_err().to_string().contains("is not the key of node a"));
+    config.nodes[0].previous_public_key = own;
+    assert!(load(&config, &config.nodes[0]).is_ok());
 }
 
 /// A host a with the files of a certificate for `names`.
