@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use super::writer::Writer;
 use crate::config::Config;
-use crate::host::ledger::{Save, Written};
+use crate::host::ledger::{KeyStep, KeysWritten, Save, Written};
 use crate::host::ports::Store;
+use crate::identity::{KeyKind, PrivateKey};
 use crate::store::{ClusterFiles, config_file};
 
 /// Where an agent writes what survives.
@@ -52,6 +53,13 @@ impl Store for Disk {
         self.writer.begin(move || {
             let written = match &save {
                 Save::Roster(entries) => Written::Roster(cluster.save_entries(entries)),
+                Save::Keys(KeyStep::Make) => {
+                    let made = cluster.make_next_keys(|| PrivateKey::generate(KeyKind::Ed25519));
+                    Written::Keys(KeysWritten::Made(made))
+                }
+                Save::Keys(KeyStep::ChangeOver) => {
+                    Written::Keys(KeysWritten::ChangedOver(cluster.change_over()))
+                }
                 Save::Config(config) => Written::Config(config_file::keep(config, &path)),
                 Save::State { saved, room } => {
                     let room = room.as_ref().map_or(Ok(()), |room| room.try_room(&state));

@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::cluster::{
-    AddArgs, AdminCommand, CreateTokenArgs, InitArgs, JoinArgs, OrderArgs, RemoveArgs, SetSettingsArgs,
-    SettingsArgs, SettingsCommand, TokenCommand,
+    AddArgs, AdminCommand, CreateTokenArgs, InitArgs, JoinArgs, OrderArgs, RemoveArgs, RotateArgs,
+    SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
@@ -173,6 +173,14 @@ pub enum Command {
     /// Take this node out of its cluster for good.
     #[command(after_help = "Example:\n  hostseal leave")]
     Leave(OrderArgs),
+    /// Give all nodes new keys. It needs an admin node.
+    ///
+    /// Each node makes new keys. They come into use when all nodes know them; until then the keys of before are good. No
+    /// packet is lost. A node that is away is waited for, as it could not know anybody any more otherwise.
+    #[command(after_help = "Examples:\n  \
+        hostseal rotate\n  \
+        hostseal rotate --status    how far the nodes are")]
+    Rotate(RotateArgs),
     /// Make a node an admin, or take that back. It needs an admin node.
     #[command(subcommand)]
     Admin(AdminCommand),

@@ -69,6 +69,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Add(args) => cluster::add(invocation, args),
         Command::Remove(args) => cluster::remove(invocation, args),
         Command::Leave(args) => cluster::leave(invocation, args),
+        Command::Rotate(args) => cluster::rotate(invocation, args),
         Command::Admin(command) => cluster::admin(invocation, command),
         Command::Settings(args) => cluster::settings(invocation, args),
         Command::Nodes => nodes::run(invocation),

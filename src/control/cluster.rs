@@ -24,6 +24,8 @@ pub enum ClusterRequest {
     Confirm,
     /// The cluster is to be in the clear. Likewise.
     Disable,
+    /// All nodes are to have new keys. Likewise.
+    Rotate,
     /// Somebody is to be invited. Answered by [`ClusterReply::Token`].
     CreateToken(TokenOrder),
     /// A node that runs other software is to be listed. Answered by [`ClusterReply::Done`].

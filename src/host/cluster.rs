@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! orders    what an operator orders becomes entries, which are written first and told then
+//! rotation  new keys for this node, where an admin wants that
 //! follow    what the cluster is to do becomes this host's wish, once
 //! standing  how members stand, asked and told
 //! rows      what comes of it, with what is wrong
@@ -12,6 +13,7 @@
 
 mod follow;
 mod orders;
+mod rotation;
 mod rows;
 mod standing;
 
@@ -21,6 +23,7 @@ use std::time::Instant;
 
 use self::follow::Follower;
 use self::orders::SignedOrder;
+use self::rotation::KeyChange;
 use self::standing::Standings;
 use super::Host;
 use super::core::Core;
@@ -57,11 +60,12 @@ pub(super) struct ClusterPart {
     again_at: Option<Instant>,
     follower: Follower,
     standings: Standings,
+    keys: KeyChange,
 }
 
 impl ClusterPart {
     pub(super) fn new(start: ClusterStart) -> Self {
-        let ClusterStart { state: ClusterState { roster, own, keys }, machine, boot } = start;
+        let ClusterStart { state: ClusterState { roster, own, keys, next }, machine, boot } = start;
         let NodeKeys { signing, ike } = keys;
         let signing = Arc::new(signing);
         let mut membership = Membership::new(roster, own, Arc::new(ike), (machine, boot));
@@ -75,6 +79,7 @@ impl ClusterPart {
             again_at: None,
             follower: Follower::default(),
             standings: Standings::default(),
+            keys: KeyChange::new(next),
         }
     }
 }
@@ -129,7 +134,7 @@ impl Host {
         let follows = self.wish.is_none() && self.core.is_some();
         let again = cluster.follower.deadline().filter(|_| follows);
         let write = cluster.again_at.filter(|_| !cluster.is_writing);
-        [write, again, cluster.standings.deadline()].into_iter().flatten().min()
+        [write, again, cluster.standings.deadline(), cluster.keys.deadline()].into_iter().flatten().min()
     }
 
     /// The roster that is to be written now.

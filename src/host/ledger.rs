@@ -12,7 +12,7 @@ use super::due::{Write, WriteTimes};
 use super::unsaved::Unsaved;
 use crate::config::Config;
 use crate::control::Reply;
-use crate::store::{Saved, SavedError};
+use crate::store::{ClusterFilesError, NodeKeys, Saved, SavedError};
 
 /// Somebody who asked something and waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +31,25 @@ pub enum Save {
     Config(Box<Config>),
     /// The entries of the cluster's roster, that which founds it first.
     Roster(Vec<Vec<u8>>),
+    /// What becomes of the keys of this node.
+    Keys(KeyStep),
+}
+
+/// What becomes of the keys of a node that are to be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyStep {
+    /// Those that are to follow them are made; those that are there already stay.
+    Make,
+    /// Those take their place.
+    ChangeOver,
+}
+
+/// What became of the keys of a node.
+pub enum KeysWritten {
+    /// Those that are to follow them were made, or could not be.
+    Made(Result<NodeKeys, ClusterFilesError>),
+    /// Those have taken their place, or could not.
+    ChangedOver(Result<(), SavedError>),
 }
 
 /// What was written, or could not be.
@@ -41,6 +60,8 @@ pub enum Written {
     Config(Result<(), SavedError>),
     /// The roster.
     Roster(Result<(), SavedError>),
+    /// The keys of this node.
+    Keys(KeysWritten),
 }
 
 /// What is due to be written.

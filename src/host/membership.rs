@@ -157,6 +157,18 @@ impl Membership {
         self.heard
     }
 
+    /// Whether all that this member is to talk to know what it knows.
+    pub fn is_known_to_all(&self) -> bool {
+        let neighbours = Ring::of(self.roster.view()).neighbours(self.own);
+        neighbours.into_iter().all(|line| self.has(line) == Some(self.roster.id()))
+    }
+
+    /// From now on this node signs with the first key, and proves itself with the second.
+    pub fn change_keys(&mut self, signing: Arc<PrivateKey>, ike: Arc<PrivateKey>) {
+        self.key = ike;
+        self.open_door(signing);
+    }
+
     /// The members that can be talked to now.
     pub fn reached(&self) -> impl Iterator<Item = EntryId> {
         self.carriage.peers()
@@ -178,9 +190,11 @@ impl Membership {
         let mut members: BTreeMap<IpAddr, Vec<PublicKey>> = BTreeMap::new();
         let parting = self.parting.keys().filter_map(|line| self.known.get(line));
         for member in self.others().chain(parting) {
-            let key = member.keys.as_ref().and_then(|keys| keys.ike.public_key().ok());
+            let newest = member.keys.as_ref().map(|keys| keys.ike);
+            let keys = newest.into_iter().chain(member.previous_ike).filter_map(|key| key.public_key().ok());
+            let keys: Vec<PublicKey> = keys.collect();
             for address in &member.site.addresses {
-                members.entry(*address).or_default().extend(key.clone());
+                members.entry(*address).or_default().extend(keys.iter().cloned());
             }
         }
         let (mark, welcome) = (self.mark.octets().into(), Arc::from([JOIN_VERSION]));

@@ -200,6 +200,7 @@ impl Host {
         match written {
             Written::Config(outcome) => self.ledger.note_config(now, &outcome),
             Written::Roster(outcome) => self.handle_roster_written(now, outcome),
+            Written::Keys(written) => self.handle_keys_written(now, written),
             Written::State(outcome) => {
                 let ordered = self.wish.take_if(|ordered| self.ledger.is_under_way(ordered.write));
                 let stays = ordered.as_ref().is_some_and(Ordered::begins);
@@ -310,7 +311,10 @@ impl Host {
                 Save::State { saved: Box::new(self.saved.clone()), room: self.room().map(Box::new) }
             }
             Some(Begun::Config) => Save::Config(Box::new(self.setup.config.clone())),
-            None => Save::Roster(self.poll_roster(now)?),
+            None => match self.poll_roster(now) {
+                Some(entries) => Save::Roster(entries),
+                None => Save::Keys(self.poll_keys(now)?),
+            },
         })
     }
 

@@ -112,12 +112,27 @@ pub struct MemberRow {
     pub roster_id: Option<String>,
     /// The fingerprint of its secret, where it uses one.
     pub secret_id: Option<String>,
+    /// How far it is with new keys; `None` where it has none that it could replace.
+    #[serde(default)]
+    pub keys: Option<KeyProgress>,
     /// How far its clock is ahead of that of the member that was asked.
     pub clock_skew_s: Option<ClockSkew>,
     /// What is not as it should be, for programs.
     pub reason_code: Option<MemberTrouble>,
     /// The same in words.
     pub reason: Option<String>,
+}
+
+/// How far a node is with the new keys that `hostseal rotate` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyProgress {
+    /// It has not made them, as far as is known.
+    Due,
+    /// It has, and all accept its keys from before as well.
+    Offered,
+    /// It has them, and no others count.
+    Current,
 }
 
 /// How far a clock is ahead of another one, to the millisecond; in JSON it is seconds.
@@ -175,5 +190,16 @@ impl ClusterStatus {
         self.consistent
             && self.nodes.iter().all(|node| node.reason_code.is_none())
             && !self.problems.iter().any(critical)
+    }
+
+    /// The names of the nodes that are so far with new keys.
+    pub fn with_keys(&self, progress: KeyProgress) -> Vec<&NodeName> {
+        let so_far = self.nodes.iter().filter(|node| node.keys == Some(progress));
+        so_far.map(|node| &node.name).collect()
+    }
+
+    /// Whether the newest keys of all nodes are in use, and no others.
+    pub fn has_current_keys(&self) -> bool {
+        self.nodes.iter().filter_map(|node| node.keys).all(|keys| keys == KeyProgress::Current)
     }
 }

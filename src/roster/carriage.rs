@@ -370,7 +370,7 @@ impl Partner {
 /// What may not change all the time, where no admin has signed it.
 fn paced(statement: &Statement, roster: &Roster) -> Option<(Signer, bool)> {
     let is_keys = match statement.matter() {
-        Matter::Keys(_) => true,
+        Matter::Keys(_) | Matter::Retired(_) => true,
         Matter::Desired => false,
         _ => return None,
     };

@@ -37,6 +37,27 @@ pub enum NotEntitled {
     /// There are as many invites as there can be.
     #[error("{INVITES_MAX} tokens are open: wait until some have expired")]
     TooManyInvites,
+    /// They know the nodes by their keys, and nobody tells them new ones.
+    #[error(
+        "{} would not know the new keys: a node of other software, or one that has not joined, knows the nodes by the \
+         keys that they have. Let it join, or take it out first (`hostseal remove`)",
+        .0.join(", ")
+    )]
+    FixedKeys(Vec<String>),
+    /// The keys before are still being replaced.
+    #[error(
+        "the last new keys are not in use everywhere yet: it waits for {} (`hostseal rotate --status`). Bring them up, or \
+         remove who is not coming back (`hostseal remove`)",
+        .0.join(", ")
+    )]
+    KeysBusy(Vec<String>),
+    /// They have had as many keys as a node can have.
+    #[error(
+        "{} had new keys as often as a node can: remove it and let it join again (`hostseal remove`, `hostseal token \
+         create`)",
+        .0.join(", ")
+    )]
+    KeysSpent(Vec<String>),
     /// Nothing newer can be said.
     #[error(
         "there is no newer version: an admin has used them up, and has to be removed (`hostseal remove`)"
@@ -88,10 +109,17 @@ impl Roster {
             self.ensure_entitled(by, &statement.says)?;
         }
         match &statement.says {
-            Saying::Genesis(_) | Saying::Join(_) | Saying::Keys(_) | Saying::Gone(_) => return Ok(statement),
+            Saying::Keys(_) => {
+                statement.basis = self.view().rotation.as_ref().map(|rotation| rotation.id);
+                return Ok(statement);
+            }
+            Saying::Genesis(_) | Saying::Join(_) | Saying::Retired(_) | Saying::Gone(_) => {
+                return Ok(statement);
+            }
             Saying::Admission(admission) => {
                 return self.ensure_welcome(admission.of, now).map(|()| statement);
             }
+            Saying::Rotation(_) => self.ensure_rotates()?,
             Saying::Node(Listed { line: Some(line), .. }) if !self.has_node(*line) => {
                 return Err(NotEntitled::NoNode);
             }
@@ -123,6 +151,10 @@ impl Roster {
             }
         };
         self.lapse_to_the_basis(&mut statement);
+        if matches!(statement.says, Saying::Invite(_)) {
+            // Whoever joins by it has new keys already.
+            statement.basis = self.view().rotation.as_ref().map(|rotation| rotation.id);
+        }
         if is_admin && statement.version.0 > VERSION_AT_MOST {
             return Err(NotEntitled::NoVersion);
         }
@@ -251,10 +283,12 @@ impl Roster {
         let in_force = |id: EntryId, statement: &Statement| match &statement.says {
             _ if statement.version.0 > VERSION_AT_MOST => false,
             Saying::Invite(_) => !unused.contains(&id),
-            Saying::Genesis(_) | Saying::Keys(_) | Saying::Admission(_) => true,
+            Saying::Genesis(_) | Saying::Keys(_) | Saying::Retired(_) | Saying::Admission(_) => true,
             Saying::Gone(gone) => known(&gone.kept),
             Saying::Rights(rights) => known(&rights.kept) && self.is_newest(id, statement),
-            Saying::Settings(_) | Saying::Secret(_) | Saying::Floating(_) if keeping == Keeping::Nodes => {
+            Saying::Settings(_) | Saying::Secret(_) | Saying::Rotation(_) | Saying::Floating(_)
+                if keeping == Keeping::Nodes =>
+            {
                 false
             }
             Saying::Desired(desired) if keeping == Keeping::Nodes && !desired.on => basis == Some(id),
@@ -308,7 +342,7 @@ impl Roster {
         }
         let member = own.and_then(|own| view.member(own)).ok_or(NotEntitled::NoMember)?;
         let is_own = matches!(says, Saying::Gone(gone) if gone.of == member.line);
-        let is_any = matches!(says, Saying::Keys(_) | Saying::Admission(_))
+        let is_any = matches!(says, Saying::Keys(_) | Saying::Retired(_) | Saying::Admission(_))
             || matches!(says, Saying::Desired(desired) if desired.on);
         if !member.admin && !is_any && !is_own {
             return Err(self.not_admin());

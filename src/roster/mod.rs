@@ -46,6 +46,7 @@ mod redeem;
 mod ring;
 #[expect(clippy::module_inception, reason = "the noun of this room")]
 mod roster;
+mod rotation;
 mod saying;
 mod surplus;
 mod tally;
@@ -71,10 +72,11 @@ pub use recovery::{NotARecoveryKey, RecoveryKey};
 pub use redeem::{NotRedeemed, Redeemed};
 pub use ring::Ring;
 pub use roster::{Merged, Roster};
+pub use rotation::KeyStage;
 pub use saying::{
     AddressBlock, Admission, ClusterSettings, ClusterTrial, DesiredProtection, FloatingPlace, Genesis, Gone,
-    IkeKey, Invite, Join, Keys, Listed, Matter, Rights, Saying, Seconds, SecretEpoch, Site, Statement,
-    Version,
+    IkeKey, Invite, Join, Keys, Listed, Matter, Retired, Rights, Rotation, Saying, Seconds, SecretEpoch,
+    Site, Statement, Version,
 };
 pub use surplus::ROSTER_MAX;
 pub use tally::KEYS_MAX;

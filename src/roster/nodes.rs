@@ -20,6 +20,10 @@ pub struct Member {
     pub site: Site,
     /// Its keys; `None` where it has not joined, or runs other software.
     pub keys: Option<Keys>,
+    /// The key for IKE before that, which is accepted until the node says that it has changed over.
+    pub previous_ike: Option<Signer>,
+    /// The admin's entry that has asked for new keys last when these were made, where they were made by one.
+    pub rotation: Option<EntryId>,
     /// What an admin has said of its key for IKE, where it has no keys.
     pub listed_key: Option<IkeKey>,
     /// It runs other software.
@@ -185,7 +189,7 @@ impl Occupied {
 
 fn keys_of(member: &Member) -> impl Iterator<Item = Signer> + use<> {
     let keys = member.keys.as_ref().map(|keys| [keys.signing, keys.ike]);
-    keys.into_iter().flatten()
+    keys.into_iter().flatten().chain(member.previous_ike)
 }
 
 /// Those who have joined by one invite, until an admin says which of them is the right one.
@@ -211,8 +215,18 @@ struct Book<'a> {
     /// Where nodes are now that were elsewhere, by the newest entry.
     moved: BTreeMap<EntryId, (Version, EntryId, Listing<'a>)>,
     /// What follows the keys that this one signs for: more than one where it was stolen.
-    successors: BTreeMap<Signer, Vec<&'a Keys>>,
+    successors: BTreeMap<Signer, Vec<Successor<'a>>>,
+    /// The signing keys of those who prove themselves with the keys beside them alone.
+    changed_over: BTreeSet<Signer>,
     compromised: BTreeSet<EntryId>,
+}
+
+/// Keys that follow others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Successor<'a> {
+    keys: &'a Keys,
+    /// The admin's entry that has asked for them.
+    rotation: Option<EntryId>,
 }
 
 #[derive(Clone, Copy)]
@@ -224,8 +238,8 @@ struct Listing<'a> {
 
 impl<'a> Book<'a> {
     fn read(tally: &'a Tally) -> Self {
-        let (moved, successors, compromised) = Default::default();
-        let mut book = Self { tally, moved, successors, compromised };
+        let (moved, successors, changed_over, compromised) = Default::default();
+        let mut book = Self { tally, moved, successors, changed_over, compromised };
         for (at, entry) in tally.counted() {
             match &entry.says {
                 Saying::Node(listed) => {
@@ -238,7 +252,11 @@ impl<'a> Book<'a> {
                     }
                 }
                 Saying::Keys(keys) => {
-                    book.successors.entry(entry.by).or_default().push(keys);
+                    let successor = Successor { keys, rotation: entry.basis };
+                    book.successors.entry(entry.by).or_default().push(successor);
+                }
+                Saying::Retired(_) => {
+                    book.changed_over.insert(entry.by);
                 }
                 Saying::Gone(gone) if gone.compromised => {
                     book.compromised.insert(gone.of);
@@ -274,29 +292,41 @@ impl<'a> Book<'a> {
             line: id,
             site: listing.site.clone(),
             keys: founding.cloned(),
+            previous_ike: None,
+            rotation: None,
             listed_key: listing.ike.cloned(),
             foreign: listing.foreign,
             admin: self.tally.is_admin_at(at),
         };
         let mut rank = (false, version, id);
-        let mut held_out = None;
-        if let Some((join, age)) = self.first_join(line) {
+        let mut first = founding.map(|keys| Successor { keys, rotation: None });
+        if let Some((join, invite)) = self.first_join(line) {
             if line.joins.contains(&at) {
-                rank = (true, age, id);
+                rank = (true, invite.map(|invite| invite.version).unwrap_or_default(), id);
             }
-            member.keys = Some(join.keys.clone());
+            first = Some(Successor { keys: &join.keys, rotation: invite.and_then(|invite| invite.basis) });
         }
-        if let Some(keys) = &mut member.keys {
-            let has_it = |key| matches!(self.tally.holder_of(key), Some(KeyHolder::Node(of, _)) if of == at);
-            if !self.index().key(&keys.signing).is_some_and(has_it) {
-                held_out = Some(HeldOutBecause::KeyTaken);
-            } else if let Some(newest) = self.newest(keys) {
-                *keys = newest;
-            } else {
-                held_out = Some(HeldOutBecause::KeysForked);
-            }
-        }
+        let held_out = first.and_then(|first| self.give_keys(&mut member, at, first).err());
         Some(Contender { rank, member, held_out })
+    }
+
+    /// Gives a node the keys that came of its `first` ones.
+    fn give_keys(
+        &self,
+        member: &mut Member,
+        at: EntryPlace,
+        first: Successor<'a>,
+    ) -> Result<(), HeldOutBecause> {
+        member.keys = Some(first.keys.clone());
+        let has_it = |key| matches!(self.tally.holder_of(key), Some(KeyHolder::Node(of, _)) if of == at);
+        if !self.index().key(&first.keys.signing).is_some_and(has_it) {
+            return Err(HeldOutBecause::KeyTaken);
+        }
+        let (newest, before) = self.newest(first).ok_or(HeldOutBecause::KeysForked)?;
+        (member.keys, member.rotation) = (Some(newest.keys.clone()), newest.rotation);
+        member.previous_ike =
+            before.map(|before| before.ike).filter(|_| !self.changed_over.contains(&newest.keys.signing));
+        Ok(())
     }
 
     /// All keys that a node has had.
@@ -308,7 +338,8 @@ impl<'a> Book<'a> {
         while let Some(keys) = next.pop() {
             if ever.insert(keys.signing) {
                 ever.insert(keys.ike);
-                next.extend(self.successors.get(&keys.signing).into_iter().flatten());
+                let successors = self.successors.get(&keys.signing).into_iter().flatten();
+                next.extend(successors.map(|successor| successor.keys));
             }
         }
         ever
@@ -321,29 +352,32 @@ impl<'a> Book<'a> {
         }
     }
 
-    /// How the node has joined, and how old the invite is: where it could by several, by the oldest of them.
-    fn first_join(&self, line: &NodeLine) -> Option<(&'a Join, Version)> {
-        let first = line.joins.iter().min_by_key(|at| (self.age(**at), **at))?;
-        Some((self.join(*first)?, self.age(*first)))
+    /// How the node has joined, and the invite: where it could by several, by the oldest of them.
+    fn first_join(&self, line: &NodeLine) -> Option<(&'a Join, Option<&'a Statement>)> {
+        let age = |join: EntryPlace| self.invite(join).map(|invite| invite.version).unwrap_or_default();
+        let first = line.joins.iter().min_by_key(|at| (age(**at), **at))?;
+        Some((self.join(*first)?, self.invite(*first)))
     }
 
-    /// How old the invite is by which a node has joined.
-    fn age(&self, join: EntryPlace) -> Version {
+    /// The invite by which a node has joined, where it counts.
+    fn invite(&self, join: EntryPlace) -> Option<&'a Statement> {
         match self.tally.holder_of(self.index().signer(join)) {
             Some(KeyHolder::Invite(invite)) if self.tally.counts_at(invite) => {
-                self.index().statement(invite).version
+                Some(self.index().statement(invite))
             }
-            _ => Version::default(),
+            _ => None,
         }
     }
 
-    /// The keys that these were replaced by; `None` where two follow one.
-    fn newest(&self, first: &Keys) -> Option<Keys> {
-        let (mut keys, mut seen) = (first, BTreeSet::new());
-        while seen.insert(keys.signing) {
-            match self.successors.get(&keys.signing).map(Vec::as_slice) {
-                None | Some([]) => return Some(keys.clone()),
-                Some([next, others @ ..]) if others.iter().all(|other| other == next) => keys = next,
+    /// What `first` was replaced by at last, and the keys before that; `None` where two follow one.
+    fn newest(&self, first: Successor<'a>) -> Option<(Successor<'a>, Option<&'a Keys>)> {
+        let (mut newest, mut before, mut seen) = (first, None, BTreeSet::new());
+        while seen.insert(newest.keys.signing) {
+            match self.successors.get(&newest.keys.signing).map(Vec::as_slice) {
+                None | Some([]) => return Some((newest, before)),
+                Some([next, others @ ..]) if others.iter().all(|other| other.keys == next.keys) => {
+                    (newest, before) = (*next, Some(newest.keys));
+                }
                 Some(_) => return None,
             }
         }

@@ -262,6 +262,11 @@ impl Roster {
         self.tally.counts(id)
     }
 
+    /// What counts.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
     /// The node whose key, now or once, this is.
     pub fn line_of(&self, signer: &Signer) -> Option<EntryId> {
         self.tally.line_of(signer)

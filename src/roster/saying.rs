@@ -28,7 +28,8 @@ pub struct Statement {
     /// The entries that it replaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<EntryId>,
-    /// The admin's entry whose version it takes up, where no admin says it.
+    /// The admin's entry that it follows: whose version it takes up, where no admin says it; or which has asked for new
+    /// keys last when it was signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<EntryId>,
     /// What it says.
@@ -91,6 +92,10 @@ pub enum Saying {
     Admission(Admission),
     /// From now on a node signs and proves itself with these keys. By its signing key before.
     Keys(Keys),
+    /// All nodes are to have new keys. By an admin.
+    Rotation(Rotation),
+    /// Whoever signs this proves itself with its newest key alone: none from before counts. By its newest signing key.
+    Retired(Retired),
     /// A node is an admin, or is none any more. By an admin or the recovery key.
     Rights(Rights),
     /// Whoever has the private half of this key may join. By an admin.
@@ -155,6 +160,16 @@ pub struct Admission {
     /// That entry.
     pub of: EntryId,
 }
+
+/// All nodes are to have new keys: those that follow this entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {}
+
+/// The keys of a node that came before the one which signs this prove nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retired {}
 
 /// What a node may do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,6 +348,10 @@ pub enum Matter {
     Admission(EntryId),
     /// What follows these keys.
     Keys(Signer),
+    /// Whether all nodes are to have new keys.
+    Rotation,
+    /// What came before these keys.
+    Retired(Signer),
     /// What this node may do.
     Rights(EntryId),
     /// Who may join.
@@ -358,6 +377,8 @@ impl Statement {
             Saying::Join(_) => Matter::Join(self.by),
             Saying::Admission(admission) => Matter::Admission(admission.of),
             Saying::Keys(_) => Matter::Keys(self.by),
+            Saying::Rotation(_) => Matter::Rotation,
+            Saying::Retired(_) => Matter::Retired(self.by),
             Saying::Rights(rights) => Matter::Rights(rights.of),
             Saying::Invite(_) => Matter::Invite,
             Saying::Settings(_) => Matter::Settings,

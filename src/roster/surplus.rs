@@ -96,7 +96,7 @@ fn bound(ever: &Tally, at: EntryPlace) -> Option<(Repeated, usize)> {
     };
     let matter = entry.matter();
     match (&matter, is_admin) {
-        (Matter::Keys(_), _) => Some(((Some(of), matter), SAID_AT_MOST)),
+        (Matter::Keys(_) | Matter::Retired(_), _) => Some(((Some(of), matter), SAID_AT_MOST)),
         (_, true) => is_settled_by_admins(&matter).then_some(((Some(of), matter), ADMIN_SAID_AT_MOST)),
         // What nobody can name yet is one thing: it is enough if the others come later.
         (Matter::Admission(join), false) if index.get(join).is_none() => {

@@ -216,6 +216,7 @@ impl Tally {
         let entitled = self.is_admin_at(line) || kept();
         match &entry.says {
             Saying::Keys(_) => after < KEYS_MAX,
+            Saying::Retired(_) => after > 0,
             // The entry of the node may come later, but it is nothing else.
             Saying::Admission(_) => {
                 let of = self.index.about(at).map(|of| &self.index.statement(of).says);

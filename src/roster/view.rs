@@ -7,8 +7,8 @@ use super::index::EntryPlace;
 use super::nodes::{HeldOut, Member, Nodes, Removed};
 use super::octets::{ClusterId, EntryId, Signer};
 use super::saying::{
-    ClusterSettings, DesiredProtection, FloatingPlace, Invite, Matter, Saying, SecretEpoch, Statement,
-    Version,
+    ClusterSettings, DesiredProtection, FloatingPlace, Invite, Matter, Rotation, Saying, SecretEpoch,
+    Statement, Version,
 };
 use super::tally::{KeyHolder, Tally};
 use super::withdrawn::Withdrawn;
@@ -65,6 +65,8 @@ pub struct RosterView {
     pub settings: Option<Newest<ClusterSettings>>,
     /// The newest shared secret; `None` where there is none.
     pub secret: Option<Newest<SecretEpoch>>,
+    /// Since when all nodes are to have new keys; `None` where no admin has asked for that.
+    pub rotation: Option<Newest<Rotation>>,
     /// Whether the cluster is to be protected; `None` where nobody has said so yet.
     pub desired: Option<Newest<DesiredProtection>>,
     /// The addresses that move between nodes.
@@ -94,6 +96,10 @@ impl RosterView {
             }),
             secret: counted.newest(&Matter::Secret, |says| match says {
                 Saying::Secret(secret) => Some(secret.clone()),
+                _ => None,
+            }),
+            rotation: counted.newest(&Matter::Rotation, |says| match says {
+                Saying::Rotation(rotation) => Some(*rotation),
                 _ => None,
             }),
             desired: counted.newest(&Matter::Desired, |says| match says {
@@ -212,10 +218,11 @@ pub(super) fn weight(id: EntryId, entry: &Statement) -> (u64, bool, u64, bool, E
 pub(super) fn is_settled_by_admins(matter: &Matter) -> bool {
     match matter {
         Matter::Node(line) => line.is_some(),
-        Matter::Settings | Matter::Secret | Matter::Desired | Matter::Floating(_) => true,
+        Matter::Settings | Matter::Secret | Matter::Rotation | Matter::Desired | Matter::Floating(_) => true,
         Matter::Join(_)
         | Matter::Admission(_)
         | Matter::Keys(_)
+        | Matter::Retired(_)
         | Matter::Rights(_)
         | Matter::Invite
         | Matter::Gone(_) => false,

@@ -4,6 +4,8 @@
 //! STATE_DIR/cluster/roster        a line that says what it is, and the entries, each with its length before it (2 octets)
 //! STATE_DIR/cluster/signing.key   it signs entries
 //! STATE_DIR/cluster/ike.key       it proves itself in IKE
+//! STATE_DIR/cluster/ike.next      those that follow, until all that this node talks to know them
+//! STATE_DIR/cluster/signing.next
 //! ```
 
 use std::collections::BTreeSet;
@@ -14,7 +16,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::private_file::{self, PrivateFileError};
-use super::saved::{SavedError, replace};
+use super::saved::{SavedError, rename, replace};
 use crate::config::{Config, ConfigError, Floating, Node, SharedConfig};
 use crate::identity::{CryptoFailed, PrivateKey, PublicKey};
 use crate::roster::{EntryId, Member, Merged, NotTaken, Roster, RosterView, SignedEntry, Signer, Site};
@@ -45,6 +47,8 @@ pub struct ClusterState {
     pub own: EntryId,
     /// Its keys.
     pub keys: NodeKeys,
+    /// Those that are to follow them.
+    pub next: Option<NodeKeys>,
 }
 
 /// Why what a member keeps of its cluster cannot be had.
@@ -122,7 +126,8 @@ pub fn member_config(
     let (mut shared, site) = (shared(roster.view(), own), own_site(roster.view(), own));
     let site = site.ok_or_else(|| ConfigError::Cluster("the roster does not name this node".into()))?;
     let this = shared.nodes.iter_mut().filter(|node| node.name == site.name);
-    this.for_each(|node| node.public_key = Some(key.clone()));
+    let is_listed = |node: &&mut Node| node.previous_public_key.as_ref() == Some(key);
+    this.filter(|node| !is_listed(node)).for_each(|node| node.public_key = Some(key.clone()));
     shared.of_node(local, name, &site.name, &ClusterFiles::of(Path::new("")).ike_key())
 }
 
@@ -174,7 +179,8 @@ fn own_site(view: &RosterView, own: EntryId) -> Option<&Site> {
 fn node(member: &Member) -> Node {
     let own = member.keys.as_ref().and_then(|keys| keys.ike.public_key().ok());
     let public_key = own.or_else(|| member.listed_key.as_ref().map(|key| key.0.clone()));
-    Node { public_key, ..site_alone(&member.site) }
+    let previous_public_key = member.previous_ike.and_then(|key| key.public_key().ok());
+    Node { public_key, previous_public_key, ..site_alone(&member.site) }
 }
 
 fn site_alone(site: &Site) -> Node {
@@ -183,6 +189,7 @@ fn site_alone(site: &Site) -> Node {
         addresses: site.addresses.clone(),
         inside: Inside::new(site.inside.clone()),
         public_key: None,
+        previous_public_key: None,
         auth: None,
     }
 }
@@ -227,13 +234,13 @@ impl ClusterFiles {
     /// Something of it cannot be read, or the roster does not know this node's key.
     pub fn load(&self) -> Result<Option<ClusterState>, ClusterFilesError> {
         let Some(roster) = self.load_roster()? else { return Ok(None) };
-        let keys = self.load_keys()?;
+        let (keys, next) = self.load_all_keys()?;
         let own = Signer::of(&keys.signing).and_then(|signer| roster.line_of(&signer));
         let own = own.ok_or_else(|| ClusterFilesError::Broken {
             file: self.roster(),
             why: "it does not know the key of this node".to_owned(),
         })?;
-        Ok(Some(ClusterState { roster, own, keys }))
+        Ok(Some(ClusterState { roster, own, keys, next }))
     }
 
     /// Keeps the roster: it is there whole or as before, also after a power cut.
@@ -258,8 +265,18 @@ impl ClusterFiles {
     /// # Errors
     /// They are not there, others may read them, or they are none.
     pub fn load_keys(&self) -> Result<NodeKeys, ClusterFilesError> {
-        let [signing, ike] = self.keys().map(|file| private_file::load_key(&file));
-        Ok(NodeKeys { signing: signing?, ike: ike? })
+        load_both(&self.keys())
+    }
+
+    /// The same with those that are to follow, if there are any.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn load_all_keys(&self) -> Result<(NodeKeys, Option<NodeKeys>), ClusterFilesError> {
+        self.finish_change_over()?;
+        let has_next = self.next_keys().iter().all(|file| file.exists());
+        let next = has_next.then(|| load_both(&self.next_keys())).transpose()?;
+        Ok((self.load_keys()?, next))
     }
 
     /// Moves all of it aside, for a host that is to join anew: a node that is out has other keys when it comes back. The
@@ -277,7 +294,9 @@ impl ClusterFiles {
             _ => {}
         }
         std::fs::rename(&self.0, &former.0).map_err(io("cannot be moved aside"))?;
-        former.keys().iter().try_for_each(std::fs::remove_file).map_err(io("has keys that cannot be removed"))
+        let keys = former.keys().into_iter().chain(former.next_keys());
+        let mut keys = keys.filter(|file| file.exists());
+        keys.try_for_each(std::fs::remove_file).map_err(io("has keys that cannot be removed"))
     }
 
     /// Keeps keys for this node that `new` makes, as PEM. Those that are there already stay: they may stand in a roster.
@@ -288,12 +307,38 @@ impl ClusterFiles {
         &self,
         new: impl Fn() -> Result<Zeroizing<String>, CryptoFailed>,
     ) -> Result<NodeKeys, ClusterFilesError> {
-        for file in self.keys() {
-            if !file.exists() {
-                replace(&file, new()?.as_bytes())?;
-            }
-        }
+        make(&self.keys(), new)?;
         self.load_keys()
+    }
+
+    /// The same with those that are to follow.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn make_next_keys(
+        &self,
+        new: impl Fn() -> Result<Zeroizing<String>, CryptoFailed>,
+    ) -> Result<NodeKeys, ClusterFilesError> {
+        // A change-over that was cut short leaves the signing key alone.
+        let [signing, ike] = self.next_keys();
+        make(&[ike, signing], new)?;
+        load_both(&self.next_keys())
+    }
+
+    /// From now on the keys that are to follow are those of this node, and the ones before are gone.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn change_over(&self) -> Result<(), SavedError> {
+        let [signing, ike] = self.next_keys();
+        move_key(&ike, &self.ike_key())?;
+        move_key(&signing, &self.signing_key())
+    }
+
+    /// A node that died between the two has its newest signing key beside the one before.
+    fn finish_change_over(&self) -> Result<(), SavedError> {
+        let [signing, ike] = self.next_keys();
+        if ike.exists() { Ok(()) } else { move_key(&signing, &self.signing_key()) }
     }
 
     fn roster(&self) -> PathBuf {
@@ -305,8 +350,42 @@ impl ClusterFiles {
         self.0.join("ike.key")
     }
 
+    fn signing_key(&self) -> PathBuf {
+        self.0.join("signing.key")
+    }
+
+    /// The signing key, and that for IKE.
     fn keys(&self) -> [PathBuf; 2] {
-        [self.0.join("signing.key"), self.ike_key()]
+        [self.signing_key(), self.ike_key()]
+    }
+
+    /// Those that are to follow.
+    fn next_keys(&self) -> [PathBuf; 2] {
+        self.keys().map(|file| file.with_extension("next"))
+    }
+}
+
+fn load_both(files: &[PathBuf; 2]) -> Result<NodeKeys, ClusterFilesError> {
+    let [signing, ike] = files.each_ref().map(|file| private_file::load_key(file));
+    Ok(NodeKeys { signing: signing?, ike: ike? })
+}
+
+/// Makes the keys that are not there yet, one after the other.
+fn make(
+    files: &[PathBuf],
+    new: impl Fn() -> Result<Zeroizing<String>, CryptoFailed>,
+) -> Result<(), ClusterFilesError> {
+    for file in files.iter().filter(|file| !file.exists()) {
+        replace(file, new()?.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Puts a key in the place of another one, unless that was done.
+fn move_key(from: &Path, to: &Path) -> Result<(), SavedError> {
+    match rename(from, to) {
+        Err(SavedError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        moved => moved,
     }
 }
 
@@ -405,6 +484,36 @@ mod tests {
             let left: Vec<_> = fs::read_dir(directory.path().join("cluster.former")).unwrap().collect();
             assert_eq!(left.len(), 1, "the roster alone");
             assert_ne!(files.make_keys(new).unwrap().signing.public(), keys.signing.public());
+        }
+    }
+
+    /// Wherever a node dies on its way from one pair of keys to the next, it has one that others know.
+    #[test]
+    fn keys_are_replaced_in_steps_that_may_be_cut_short() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::of(directory.path());
+        files.make_keys(new).unwrap();
+        let key = |keys: &NodeKeys| [keys.signing.public().clone(), keys.ike.public().clone()];
+        for cut in 0..4 {
+            let (before, next) = files.load_all_keys().unwrap();
+            assert!(next.is_none());
+            let made = files.make_next_keys(new).unwrap();
+            if cut == 1 {
+                // It died before the second one was there: the first one stays.
+                fs::remove_file(files.next_keys()[0].clone()).unwrap();
+                assert!(files.load_all_keys().unwrap().1.is_none());
+            }
+            let made = if cut == 1 { files.make_next_keys(new).unwrap() } else { made };
+            let (still, next) = files.load_all_keys().unwrap();
+            assert_eq!((key(&still), key(&next.unwrap())), (key(&before), key(&made)));
+            match cut {
+                2 => fs::rename(&files.next_keys()[1], files.ike_key()).unwrap(),
+                3 => (0..2).for_each(|_| files.change_over().unwrap()),
+                _ => files.change_over().unwrap(),
+            }
+            let (now, next) = files.load_all_keys().unwrap();
+            assert!(next.is_none() && !files.next_keys().iter().any(|file| file.exists()));
+            assert_eq!(key(&now), key(&made), "{cut}");
         }
     }
 

@@ -271,7 +271,14 @@ pub(super) fn replace(path: &Path, contents: &[u8]) -> Result<(), SavedError> {
         written => written,
     };
     written.map_err(io("cannot be written"))?;
-    fs::rename(&next, path).map_err(io("cannot be replaced"))?;
+    rename(&next, path)
+}
+
+/// Puts the file `from` in the place of `to`, which lies in the same directory, in one step.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), SavedError> {
+    let io = |what| move |source| SavedError::Io { file: to.to_owned(), what, source };
+    let directory = to.parent().unwrap_or(Path::new("/"));
+    fs::rename(from, to).map_err(io("cannot be replaced"))?;
     // The new name lasts only once its directory is written.
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("cannot be made to last"))
 }

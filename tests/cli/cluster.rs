@@ -48,6 +48,7 @@ fn two(desired: DesiredState) -> ClusterStatus {
         waiting: Some(0),
         roster_id: Some("aa31".to_owned()),
         secret_id: None,
+        keys: None,
         clock_skew_s: None,
         reason_code: None,
         reason: None,

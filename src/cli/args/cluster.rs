@@ -127,6 +127,26 @@ pub struct RemoveArgs {
     pub order: OrderArgs,
 }
 
+/// `hostseal rotate …`
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// Show how far the nodes are with the new keys, and order nothing.
+    #[arg(long)]
+    pub status: bool,
+    /// Begin although some nodes do not answer: the keys of before stay good until they have come.
+    #[arg(long, conflicts_with = "status")]
+    pub partial: bool,
+    /// Do not wait until the new keys are in use.
+    #[arg(long, conflicts_with = "status")]
+    pub no_wait: bool,
+    /// How long to wait until the new keys are in use.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::parse_duration)]
+    pub timeout: Duration,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
 /// `hostseal admin …`
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {

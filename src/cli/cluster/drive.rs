@@ -91,7 +91,7 @@ pub(in crate::cli) fn confirm(invocation: &Invocation, args: &ConfirmArgs) -> Re
 }
 
 /// Asks all nodes. Who has just joined or come back may need a moment before it is ready.
-fn ask_all(
+pub(super) fn ask_all(
     member: &OwnMember,
     partial: bool,
     deadline: Instant,
@@ -129,7 +129,7 @@ fn follow(
 }
 
 /// Waits before the next look: for each, the agent asks all the others.
-fn pause(asked: Instant, end: Instant) {
+pub(super) fn pause(asked: Instant, end: Instant) {
     let rest = AGAIN.saturating_sub(asked.elapsed());
     std::thread::sleep(rest.min(end.saturating_duration_since(Instant::now())));
 }

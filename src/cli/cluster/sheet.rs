@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 
+use super::rotate;
 use crate::cli::columns::{Columns, Layout};
 use crate::cli::exit::Exit;
 use crate::cli::layout::{gist, wrap};
@@ -198,6 +199,9 @@ fn head(status: &ClusterStatus, style: Style) -> Vec<String> {
         lines.push(format!(
             "on trial for {left} more, then back to what was before: `hostseal confirm --cluster` keeps it"
         ));
+    }
+    if !status.has_current_keys() {
+        lines.push(format!("new keys: {}", rotate::line(status)));
     }
     let seen = status
         .node

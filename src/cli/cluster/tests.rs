@@ -7,7 +7,8 @@ use crate::cli::present::Shown as _;
 use crate::cli::render::Extent;
 use crate::cli::term::Style;
 use crate::observe::cluster::{
-    ClockSkew, ClusterStatus, ClusterSummary, ConflictRow, DesiredState, MemberRow, MemberTrouble,
+    ClockSkew, ClusterStatus, ClusterSummary, ConflictRow, DesiredState, KeyProgress, MemberRow,
+    MemberTrouble,
 };
 use crate::types::{Problem, ProblemCode, Protection, UnixTime};
 
@@ -30,6 +31,7 @@ fn node(name: &str, last: u8, peers: u64) -> MemberRow {
         waiting: Some(0),
         roster_id: Some("aa31f0e1d2c3b4a5".to_owned()),
         secret_id: None,
+        keys: Some(KeyProgress::Current),
         clock_skew_s: None,
         reason_code: None,
         reason: None,

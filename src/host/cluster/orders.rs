@@ -16,7 +16,7 @@ use crate::host::membership::Membership;
 use crate::identity::PrivateKey;
 use crate::roster::{
     AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed,
-    RecoveryKey, Roster, RosterView, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
+    RecoveryKey, Roster, RosterView, Rotation, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
 };
 use crate::store::shared;
 use crate::types::{NodeName, UnixTime, trial};
@@ -83,25 +83,34 @@ impl Host {
         }
     }
 
-    /// Takes what was signed for somebody who joins, or signs the next order.
+    /// Takes what this node says without being asked, or signs the next order.
     pub(super) fn begin_order(&mut self, now: Instant) {
+        // A write that has begun does not have it.
+        let is_free = |cluster: &ClusterPart| cluster.signed.is_none() && !cluster.is_writing;
+        if !self.cluster.as_ref().is_some_and(is_free) {
+            return;
+        }
+        let signed = match self.say_unasked(now) {
+            Some(entries) => Some(SignedOrder { entries, answer: None }),
+            None => self.sign_next(now),
+        };
+        if let Some(cluster) = &mut self.cluster {
+            cluster.signed = signed;
+        }
+    }
+
+    /// What this node says of somebody who joins, or of its keys.
+    fn say_unasked(&mut self, now: Instant) -> Option<Vec<SignedEntry>> {
+        let joins = self.core.as_mut().and_then(Core::poll_signed);
+        joins.or_else(|| self.say_of_keys(now))
+    }
+
+    /// The next order that can be signed. Who has ordered others is told why not.
+    fn sign_next(&mut self, now: Instant) -> Option<SignedOrder> {
         loop {
-            // A write that has begun does not have it.
-            let is_free = |cluster: &&mut ClusterPart| cluster.signed.is_none() && !cluster.is_writing;
-            let Some(cluster) = self.cluster.as_mut().filter(is_free) else { return };
-            if let Some(entries) = self.core.as_mut().and_then(Core::poll_signed) {
-                cluster.signed = Some(SignedOrder { entries, answer: None });
-                return;
-            }
-            let Some((asker, order)) = cluster.orders.pop_front() else { return };
+            let (asker, order) = self.cluster.as_mut()?.orders.pop_front()?;
             match self.sign(order) {
-                Ok((entries, reply)) => {
-                    let signed = SignedOrder { entries, answer: Some((asker, reply)) };
-                    if let Some(cluster) = &mut self.cluster {
-                        cluster.signed = Some(signed);
-                    }
-                    return;
-                }
+                Ok((entries, reply)) => return Some(SignedOrder { entries, answer: Some((asker, reply)) }),
                 Err(error) => self.answer(now, asker, refusal(ErrorCode::Cluster, &error)),
             }
         }
@@ -170,6 +179,7 @@ impl Host {
             ClusterRequest::Disable => {
                 one(Saying::Desired(DesiredProtection { on: false, trial: None, confirms: None }))
             }
+            ClusterRequest::Rotate => one(Saying::Rotation(Rotation {})),
             ClusterRequest::Add(order) => one(listed(roster, own, order)?),
             ClusterRequest::Remove { node, compromised } => {
                 let of = named(view, &node)?;
@@ -199,7 +209,7 @@ impl Host {
         (desired.says.trial.is_some() && !over).then_some(desired.id)
     }
 
-    fn signer(&self) -> anyhow::Result<Signer> {
+    pub(super) fn signer(&self) -> anyhow::Result<Signer> {
         let signing = &self.cluster.as_ref().context(NO_MEMBER)?.signing;
         Signer::of(signing).context("the signing key of this node is of another kind")
     }
@@ -272,6 +282,7 @@ fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Sayi
         addresses: site.addresses.clone(),
         inside: Default::default(),
         public_key: ike.as_ref().map(|key| key.0.clone()),
+        previous_public_key: None,
         auth: None,
     });
     let settings = with.settings.clone();

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use crate::host::membership::Membership;
 use crate::observe::MemberReport;
-use crate::observe::cluster::{ClockSkew, ConflictRow, DesiredState, MemberRow, MemberTrouble};
+use crate::observe::cluster::{ClockSkew, ConflictRow, DesiredState, KeyProgress, MemberRow, MemberTrouble};
 use crate::observe::status::Status;
-use crate::roster::{Conflict, EntryId, Matter, Member, Roster, RosterView};
+use crate::roster::{Conflict, EntryId, KeyStage, Matter, Member, Roster, RosterView};
 use crate::types::{NodeName, Problem, ProblemCode, Protection, UnixTime};
 
 /// What this host knows of its cluster at one moment.
@@ -47,7 +47,8 @@ impl ClusterSeen<'_> {
         };
         let roster_id = roster_id.filter(|_| report.is_some());
         let duplicate = members.duplicates(now).any(|duplicate| duplicate == line);
-        let seen = MemberSeen { member, report, roster_id, heard, now: wall, desired };
+        let keys = members.roster().key_stage(member);
+        let seen = MemberSeen { member, report, roster_id, heard, keys, now: wall, desired };
         seen.row(own_id, duplicate, disagreement(member, reports, view))
     }
 }
@@ -63,6 +64,7 @@ struct MemberSeen<'a> {
     report: Option<&'a MemberReport>,
     roster_id: Option<String>,
     heard: Option<UnixTime>,
+    keys: Option<KeyStage>,
     now: UnixTime,
     desired: DesiredState,
 }
@@ -70,13 +72,18 @@ struct MemberSeen<'a> {
 impl MemberSeen<'_> {
     fn row(self, own_id: &str, duplicate: bool, disagrees: Option<String>) -> MemberRow {
         let trouble = self.trouble(own_id, duplicate, disagrees);
-        let Self { member, report, roster_id, heard, now, .. } = self;
+        let Self { member, report, roster_id, heard, keys, now, .. } = self;
         let skew = |report: &MemberReport| ClockSkew {
             ms: (i64::try_from(report.time.0).unwrap_or(i64::MAX))
                 .saturating_sub(i64::try_from(now.0).unwrap_or(i64::MAX))
                 .saturating_mul(1000),
         };
         let (reason_code, reason) = trouble.unzip();
+        let keys = keys.map(|stage| match stage {
+            KeyStage::Due => KeyProgress::Due,
+            KeyStage::Offered => KeyProgress::Offered,
+            KeyStage::Current => KeyProgress::Current,
+        });
         MemberRow {
             name: member.site.name.clone(),
             addresses: member.site.addresses.clone(),
@@ -93,6 +100,7 @@ impl MemberSeen<'_> {
             waiting: report.and_then(|report| report.waiting),
             roster_id,
             secret_id: report.and_then(|report| report.secret_id.clone()),
+            keys,
             clock_skew_s: report.map(skew),
             reason_code,
             reason,
@@ -183,6 +191,7 @@ fn held_out(name: &NodeName, addresses: &[IpAddr], why: &str) -> MemberRow {
         waiting: None,
         roster_id: None,
         secret_id: None,
+        keys: None,
         clock_skew_s: None,
         reason_code: Some(MemberTrouble::HeldOut),
         reason: Some(format!(

@@ -1,9 +1,11 @@
 //! The cluster that this host is a member of: its control IKE SAs come from the engine of the pairs.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Core;
 use crate::host::membership::Membership;
+use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::Engine;
 use crate::roster::{EntryId, SignedEntry};
 
@@ -45,6 +47,19 @@ impl Core {
     /// This node has signed something, and that is written.
     pub fn handle_signed(&mut self, now: Instant, entries: &[SignedEntry]) {
         self.with_membership(|members, engine| members.handle_signed(now, engine, entries));
+    }
+
+    /// From now on this node signs with the first key, and proves itself to members with the second.
+    pub fn change_keys(&mut self, now: Instant, signing: Arc<PrivateKey>, ike: Arc<PrivateKey>) {
+        self.with_membership(|members, engine| {
+            members.change_keys(signing, ike);
+            engine.reconfigure_control(now, members.control_settings());
+        });
+    }
+
+    /// Whether this host proves itself with `key` where it does so with a key, and nothing rests on another one.
+    pub fn proves_itself_with(&self, key: &PublicKey) -> bool {
+        self.engine.proves_itself_with(key)
     }
 
     /// Tells a member something that is not about rosters.

@@ -1,12 +1,14 @@
 //! A disk with a state directory on it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::host::ledger::{Save, Written};
+use super::members::pem;
+use crate::host::ledger::{KeyStep, KeysWritten, Save, Written};
 use crate::host::ports::Store;
-use crate::store::{Saved, SavedError};
+use crate::store::{ClusterFiles, Saved, SavedError};
 
 /// What is on the disk, and on its way there.
 #[derive(Default)]
@@ -23,6 +25,9 @@ pub(super) struct Disk {
     pub(super) writes: u64,
     /// The roster of the cluster, where there is one.
     pub(super) roster: Vec<Vec<u8>>,
+    /// Where the keys of a member are, which host it is, and how many it has made.
+    pub(super) keys: Option<(ClusterFiles, u8)>,
+    made: u8,
     /// What is being written, and when that ends.
     under_way: VecDeque<(Instant, Save)>,
 }
@@ -61,6 +66,7 @@ impl Disk {
                 self.roster = entries;
                 Written::Roster(Ok(()))
             }
+            Save::Keys(step) => Written::Keys(self.write_keys(step)),
             Save::State { saved, room } => {
                 let outcome = room.map_or(Ok(()), |room| fits(&room, 2)).and_then(|()| fits(&saved, 1));
                 self.failed = outcome.is_err();
@@ -69,6 +75,26 @@ impl Disk {
                     self.writes += 1;
                 }
                 Written::State(outcome.map(|()| self.octets))
+            }
+        }
+    }
+
+    /// The keys are in files, as they are where agents run.
+    fn write_keys(&mut self, step: KeyStep) -> KeysWritten {
+        let (files, host) = self.keys.as_ref().expect("a host that has keys has files");
+        match step {
+            KeyStep::ChangeOver => KeysWritten::ChangedOver(files.change_over()),
+            KeyStep::Make => {
+                let made = Cell::new(self.made);
+                let new = || {
+                    made.update(|made| made + 1);
+                    let mut seed = [0xa5; 32];
+                    (seed[0], seed[1]) = (*host, made.get());
+                    Ok(pem(seed).into())
+                };
+                let keys = files.make_next_keys(new);
+                self.made = made.get();
+                KeysWritten::Made(keys)
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::store::{ClusterFiles, ClusterState, NodeKeys, credentials, member_con
 use crate::types::{Protection, RowState};
 
 /// An Ed25519 key by its seed (RFC 8410 section 7).
-fn pem(seed: [u8; 32]) -> String {
+pub(super) fn pem(seed: [u8; 32]) -> String {
     let mut der = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
     der.extend(seed);
     format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der))
@@ -30,7 +30,7 @@ fn pem(seed: [u8; 32]) -> String {
 
 impl World {
     /// Hosts that are members of one cluster. The first one is its admin, and agents run.
-    fn of_members(hosts: usize, seed: u64, weather: Weather) -> Self {
+    pub(super) fn of_members(hosts: usize, seed: u64, weather: Weather) -> Self {
         let mut world = Self::new(hosts, seed, weather);
         let (roster, _) = cluster(hosts);
         let entries: Vec<Vec<u8>> = roster.in_order().map(|entry| entry.octets().to_vec()).collect();
@@ -44,6 +44,8 @@ impl World {
                 fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             }
             world.hosts[at].disk.roster.clone_from(&entries);
+            let files = ClusterFiles::of(&keys.path().join(at.to_string()));
+            world.hosts[at].disk.keys = Some((files, at as u8));
         }
         world.keys = Some(keys);
         (0..hosts).for_each(|at| world.start(at));
@@ -54,19 +56,21 @@ impl World {
         Some(self.keys.as_ref()?.path().join(at.to_string()))
     }
 
-    fn node_keys(&self, at: usize) -> Option<NodeKeys> {
-        Some(ClusterFiles::of(&self.state_dir(at)?).load_keys().expect("they are there"))
+    /// The keys of a member, and those that are to follow.
+    fn node_keys(&self, at: usize) -> Option<(NodeKeys, Option<NodeKeys>)> {
+        let (files, _) = self.hosts[at].disk.keys.as_ref()?;
+        Some(files.load_all_keys().expect("they are there"))
     }
 
     /// What a member has on its disk.
     fn kept(&self, at: usize) -> Option<ClusterState> {
-        let keys = self.node_keys(at)?;
+        let (keys, next) = self.node_keys(at)?;
         let entries = &self.hosts[at].disk.roster;
         let mut roster = Roster::found(&entries[0]).expect("it founds a cluster");
         roster.merge(entries[1..].iter().map(Vec::as_slice));
         let signer = crate::roster::Signer::of(&keys.signing).expect("it is of that kind");
         let own = roster.line_of(&signer).expect("it has joined");
-        Some(ClusterState { roster, own, keys })
+        Some(ClusterState { roster, own, keys, next })
     }
 
     pub(super) fn member_start(&self, at: usize) -> Option<ClusterStart> {
@@ -93,7 +97,7 @@ impl World {
     }
 
     /// Orders something about the cluster on a host, and waits for the answer.
-    fn order(&mut self, at: usize, request: ClusterRequest) -> Result<ClusterReply, String> {
+    pub(super) fn order(&mut self, at: usize, request: ClusterRequest) -> Result<ClusterReply, String> {
         let asker = self.ask(at, Request::Cluster(request));
         let told = move |world: &World| world.hosts[at].replies.iter().any(|(to, ..)| *to == asker);
         assert!(self.run_until(10 * SECOND, told));
@@ -105,7 +109,7 @@ impl World {
         }
     }
 
-    fn cluster_status(&mut self, at: usize) -> ClusterStatus {
+    pub(super) fn cluster_status(&mut self, at: usize) -> ClusterStatus {
         match self.order(at, ClusterRequest::Status) {
             Ok(ClusterReply::Status(status)) => *status,
             other => panic!("{other:?}"),
@@ -116,12 +120,12 @@ impl World {
         self.kept(at).expect("it is a member").own
     }
 
-    fn is_one_roster(&self) -> bool {
+    pub(super) fn is_one_roster(&self) -> bool {
         let id = |at: usize| self.hosts[at].agent.as_ref().and_then(|agent| Some(agent.roster()?.0.id()));
         (0..self.hosts.len()).all(|at| id(at) == id(0))
     }
 
-    fn all_are(&self, protection: Protection) -> bool {
+    pub(super) fn all_are(&self, protection: Protection) -> bool {
         self.hosts.iter().filter_map(|host| host.agent.as_ref()).all(|agent| agent.protection == protection)
     }
 
@@ -137,14 +141,14 @@ impl World {
 }
 
 /// Members that talk to each other.
-fn talking(hosts: usize, seed: u64) -> World {
+pub(super) fn talking(hosts: usize, seed: u64) -> World {
     let mut world = World::of_members(hosts, seed, Weather::FAIR);
     assert!(world.run_until(10 * SECOND, World::all_talk));
     world
 }
 
 /// The same, protected by one order.
-fn protected(hosts: usize, seed: u64) -> World {
+pub(super) fn protected(hosts: usize, seed: u64) -> World {
     let mut world = talking(hosts, seed);
     world.order(seed as usize % hosts, ClusterRequest::Enable { try_s: None }).unwrap();
     assert!(world.run_until(20 * SECOND, World::all_protected));
@@ -152,7 +156,7 @@ fn protected(hosts: usize, seed: u64) -> World {
     world
 }
 
-fn row(status: &ClusterStatus, at: usize) -> &MemberRow {
+pub(super) fn row(status: &ClusterStatus, at: usize) -> &MemberRow {
     status.nodes.iter().find(|row| row.name.as_str() == format!("n{at}")).unwrap()
 }
 

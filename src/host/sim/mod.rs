@@ -23,6 +23,7 @@ mod pace;
 mod proofs;
 mod reconfigure;
 mod remembered;
+mod rotation;
 mod secret;
 mod silence;
 mod soak;

@@ -5,7 +5,7 @@ use proptest::test_runner::RngSeed;
 
 use super::oracle::look_at;
 use super::people::{NOW, Town, invite, keys, off, on, set, sign, signer, statement};
-use crate::roster::{Admission, Invite, Roster, Saying, SignedEntry, Statement};
+use crate::roster::{Admission, Invite, Retired, Roster, Saying, SignedEntry, Statement};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -154,6 +154,11 @@ impl World {
                 let entry = statement(&by, (0, 0), Saying::Keys(keys(&next)));
                 let cluster = self.hosts[at].roster.cluster();
                 self.take(at, sign(cluster, entry, &[&by, &next, &format!("{next} ike")]));
+                // Some say so of keys that nothing has followed.
+                let done = if self.rotated[at] % 3 == 0 { &by } else { &next };
+                let done = statement(done, (0, 0), Saying::Retired(Retired {}));
+                let by = if self.rotated[at] % 3 == 0 { by } else { next };
+                self.take(at, sign(cluster, done, &[&by]));
             }
             Act::Steal(at, what) => self.steal(at, what),
             Act::Admit(at, by) => self.admit_all(at, by),

@@ -9,4 +9,5 @@ mod harm;
 mod life;
 mod oracle;
 pub(super) mod people;
+mod rotation;
 mod withdraw;

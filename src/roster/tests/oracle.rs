@@ -65,6 +65,10 @@ impl<'a> Oracle<'a> {
                 admitted && invited
             }
             Saying::Admission(_) | Saying::Keys(_) => line.is_some(),
+            Saying::Retired(_) => {
+                let follows = |(_, other): (EntryId, &Statement)| matches!(&other.says, Saying::Keys(keys) if keys.signing == entry.by);
+                line.is_some() && self.known().any(follows)
+            }
             Saying::Gone(gone) => line == Some(gone.of) || is_admin() || self.is_recovery(&entry.by),
             Saying::Rights(rights) => line != Some(rights.of) && is_admin() || self.is_recovery(&entry.by),
             Saying::Desired(desired) if desired.on && line.is_some() && !is_admin() => {
@@ -179,7 +183,11 @@ impl<'a> Oracle<'a> {
         let out = view.held_out.iter().any(|out| out.line == line)
             || view.removed.iter().any(|removed| removed.line == line);
         let for_admins = match &entry.says {
-            Saying::Genesis(_) | Saying::Join(_) | Saying::Admission(_) | Saying::Keys(_) => false,
+            Saying::Genesis(_)
+            | Saying::Join(_)
+            | Saying::Admission(_)
+            | Saying::Keys(_)
+            | Saying::Retired(_) => false,
             Saying::Desired(desired) => !desired.on,
             Saying::Gone(gone) => gone.of != line,
             _ => true,

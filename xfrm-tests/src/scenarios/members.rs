@@ -21,6 +21,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("members::who_was_rebooted_meanwhile_catches_up", 3, who_was_rebooted),
     Test::new("members::a_token_is_good_once", 4, a_token_is_good_once),
     Test::new("members::settings_come_to_all", 3, settings_come_to_all),
+    Test::new("members::all_get_new_keys_while_agents_die", 4, all_get_new_keys).within(300),
 ];
 
 /// How long anything of this takes at most, on a busy machine.
@@ -189,6 +190,44 @@ fn who_was_rebooted(lab: &mut Lab) -> Result<()> {
     ensure_silence(&c, &b)?;
     hostseal(&c, "enable --no-wait")?;
     status_until(&c, "protection is off", LONG, |status| status.at("/protection") == "off").map(drop)
+}
+
+/// One agent is killed each second, and started again, while all nodes get new keys.
+fn all_get_new_keys(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c, d] = lab.all();
+    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    lab.hosts().iter().try_for_each(await_sealed)?;
+    let keys = || -> Result<Vec<String>> {
+        let files = |host: &Host| host.run("cd /var/lib/hostseal/cluster; sha256sum ike.key signing.key");
+        lab.hosts().iter().map(files).collect()
+    };
+    let before = keys()?;
+    let traffic = [Traffic::start(&a, &b, 300)?, Traffic::start(&c, &d, 100)?];
+    let captures = vec![lab.capture(&a)?, lab.capture(&b)?];
+    let begun = std::time::SystemTime::now();
+    let refused = hostseal(&b, "rotate")?.expect_code(1)?;
+    ensure!(refused.stderr.contains("the admins are a"), "{refused:?}");
+    ensure!(matches!(hostseal(&a, "rotate --no-wait")?.code, 0 | 6));
+    for victim in [&b, &d, &a, &c, &a, &d] {
+        kill_agent(victim)?;
+        hostseal(victim, "enable --no-wait")?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    for host in lab.hosts() {
+        until("all keys are new", LONG, || hostseal(host, "rotate --status")?.expect_code(0))?;
+    }
+    await_cluster(&d, "all is protected", |status| is_protected(status, 4))?;
+    let after = keys()?;
+    ensure!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
+    // Once more, with all there; who starts anew has the newest.
+    hostseal(&a, "rotate")?.expect_code(0)?;
+    ensure!(keys()?.iter().zip(&after).all(|(now, before)| now != before));
+    kill_agent(&c)?;
+    hostseal(&c, "enable --timeout 50s")?.expect_code(0)?;
+    await_cluster(&b, "all is protected", |status| is_protected(status, 4))?;
+    ensure_only_esp(captures, begun)?;
+    traffic.into_iter().try_for_each(Traffic::ensure_complete)
 }
 
 fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
