@@ -19,7 +19,7 @@ mod standing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::follow::Follower;
 use self::orders::SignedOrder;
@@ -29,12 +29,16 @@ use super::Host;
 use super::core::Core;
 use super::ledger::Asker;
 use super::membership::Membership;
+use super::pace::Pace;
 use super::system::System;
 use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply};
 use crate::identity::{PrivateKey, PublicKey};
 use crate::observe::MemberWord;
 use crate::roster::{EntryId, Roster, SignedEntry};
 use crate::store::{ClusterState, NodeKeys, SavedError};
+
+/// How long this host goes by a roster before it looks whether that has changed again.
+const GATHERED: Duration = Duration::from_millis(200);
 
 /// What a member starts with.
 pub struct ClusterStart {
@@ -61,10 +65,12 @@ pub(super) struct ClusterPart {
     follower: Follower,
     standings: Standings,
     keys: KeyChange,
+    /// The roster has changed, and this host does not go by that yet.
+    changes: Pace,
 }
 
 impl ClusterPart {
-    pub(super) fn new(start: ClusterStart) -> Self {
+    pub(super) fn new(now: Instant, start: ClusterStart) -> Self {
         let ClusterStart { state: ClusterState { roster, own, keys, next }, machine, boot } = start;
         let NodeKeys { signing, ike } = keys;
         let signing = Arc::new(signing);
@@ -80,7 +86,22 @@ impl ClusterPart {
             follower: Follower::default(),
             standings: Standings::default(),
             keys: KeyChange::new(next),
+            changes: Pace::new(now, GATHERED, 0),
         }
+    }
+
+    /// Whether this host is to go by what the roster says now. It does so at once, and then by all that comes within a
+    /// moment: whoever signs a lot costs others no more.
+    fn gather(&mut self, now: Instant, changed: bool) -> bool {
+        if changed {
+            self.changes.want();
+        }
+        let due = self.changes.is_due(now);
+        if due {
+            self.changes.begin(now);
+            self.changes.end(now);
+        }
+        due
     }
 }
 
@@ -118,7 +139,8 @@ impl Host {
         if self.cluster.is_none() {
             return;
         }
-        if self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_changed) {
+        let changed = self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_changed);
+        if self.cluster.as_mut().is_some_and(|cluster| cluster.gather(now, changed)) {
             self.handle_change();
         }
         self.hear_members(now, system);
@@ -134,7 +156,10 @@ impl Host {
         let follows = self.wish.is_none() && self.core.is_some();
         let again = cluster.follower.deadline().filter(|_| follows);
         let write = cluster.again_at.filter(|_| !cluster.is_writing);
-        [write, again, cluster.standings.deadline(), cluster.keys.deadline()].into_iter().flatten().min()
+        [write, again, cluster.standings.deadline(), cluster.keys.deadline(), cluster.changes.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The roster that is to be written now.

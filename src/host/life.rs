@@ -39,7 +39,7 @@ impl Host {
             started: now,
             protection: Protection::Off,
             core: None,
-            cluster: cluster.map(ClusterPart::new),
+            cluster: cluster.map(|start| ClusterPart::new(now, start)),
             followers: Default::default(),
             knocks: Default::default(),
             strangers: Default::default(),
