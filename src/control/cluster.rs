@@ -34,6 +34,9 @@ pub enum ClusterRequest {
     Remove {
         /// Its name.
         node: NodeName,
+        /// An address of it, where several have that name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
         /// Its keys may be in other hands: it is told nothing, and its addresses are blocked.
         compromised: bool,
     },

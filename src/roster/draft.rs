@@ -185,11 +185,28 @@ impl Roster {
         if !self.has_node(of) {
             return Err(NotEntitled::NoNode);
         }
+        if let Some(says) = self.settles_token(of) {
+            return self.draft_together(by, vec![says], now);
+        }
         let own = self.line_of(&by) == Some(of);
         let mut says = if own { Vec::new() } else { self.said_again(of) };
         let kept = self.kept_in_parts(of, if compromised { Keeping::Nodes } else { Keeping::all(own) });
         says.extend(kept.into_iter().map(|kept| Saying::Gone(Gone { of, kept, compromised })));
         self.draft_together(by, says, now)
+    }
+
+    /// Of those who have used one token, this one is wrong: what takes back the token and keeps the others. `None` where it
+    /// is none of those.
+    fn settles_token(&self, of: EntryId) -> Option<Saying> {
+        let out = self.view().held_out.iter().find(|out| out.line == of)?;
+        let join = self.get(of).filter(|_| out.why == HeldOutBecause::TokenUsedTwice)?.statement();
+        let by_token = |entry: &&super::SignedEntry| {
+            entry.statement().by == join.by && matches!(entry.statement().says, Saying::Join(_))
+        };
+        let others = self.in_order().filter(by_token).map(super::SignedEntry::id);
+        let kept = others.filter(|other| *other != of).take(KEPT_AT_MOST).collect();
+        let of = self.invite_of(&join.by)?;
+        Some(Saying::Gone(Gone { of, kept, compromised: false }))
     }
 
     /// The statements by which a node becomes an admin, or is none any more.

@@ -272,6 +272,14 @@ impl Roster {
         self.tally.line_of(signer)
     }
 
+    /// The invite whose key this is.
+    pub(super) fn invite_of(&self, key: &Signer) -> Option<EntryId> {
+        match self.tally.holder(key) {
+            Some(KeyHolder::Invite(invite)) => Some(invite),
+            _ => None,
+        }
+    }
+
     /// Why no token with this key is open.
     pub(super) fn why_not_open(&self, key: &Signer) -> NotEntitled {
         match self.tally.holder(key) {

@@ -308,6 +308,16 @@ pub struct ClusterTrial {
     pub seconds: u64,
     /// Whether the cluster was to be protected before.
     pub before: bool,
+    /// When it is over for a node that hears of it late, by the clock of who has begun it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Seconds>,
+}
+
+impl ClusterTrial {
+    /// How many seconds are left of it at `wall`: no more than its length, whatever the clocks say.
+    pub fn left(&self, wall: UnixTime) -> u64 {
+        self.until.map_or(self.seconds, |until| self.seconds.min(until.0.saturating_sub(wall.0)))
+    }
 }
 
 /// Addresses that move together between nodes.

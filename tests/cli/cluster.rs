@@ -132,7 +132,7 @@ fn orders() -> Vec<(&'static str, ClusterRequest, &'static str)> {
             public_key: public_key.map(str::to_owned),
         })
     };
-    let remove = |compromised| ClusterRequest::Remove { node: name("c"), compromised };
+    let remove = |compromised| ClusterRequest::Remove { node: name("c"), address: None, compromised };
     let admin = |admin| ClusterRequest::Admin { node: name("b"), admin };
     vec![
         (

@@ -116,6 +116,9 @@ pub struct RemoveArgs {
     /// The node that goes.
     #[arg(value_name = "NODE", value_parser = name)]
     pub node: NodeName,
+    /// An address of it: if a token was used twice, two nodes can have one name.
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    pub address: Option<IpAddr>,
     /// Its keys may be in other hands: tell it nothing, and block its addresses.
     #[arg(long)]
     pub compromised: bool,

@@ -26,7 +26,7 @@ pub(in crate::cli) fn enable(invocation: &Invocation, args: &EnableArgs) -> Resu
     if member.is_one() {
         member.start_agent(invocation, deadline)?;
     }
-    let (status, not_ready) = ask_all(&member, args.partial, deadline)?;
+    let (status, not_ready) = ask_all(&member, args.partial, args.trial.is_some(), deadline)?;
     if !not_ready.is_empty() {
         let nodes = counted(status.nodes.iter().filter(|node| takes_part(node)).count(), "node");
         let lines = not_ready.lines().join("\n");
@@ -94,13 +94,14 @@ pub(in crate::cli) fn confirm(invocation: &Invocation, args: &ConfirmArgs) -> Re
 pub(super) fn ask_all(
     member: &OwnMember,
     partial: bool,
+    for_trial: bool,
     deadline: Instant,
 ) -> Result<(ClusterStatus, NotReady), CommandError> {
     let settled = deadline.min(Instant::now() + SETTLE);
     loop {
         let asked = Instant::now();
         let status = member.status()?;
-        let not_ready = NotReady::of(&status);
+        let not_ready = NotReady::of(&status, for_trial);
         if not_ready.is_empty() || partial || !not_ready.may_pass() || Instant::now() >= settled {
             return Ok((status, not_ready));
         }

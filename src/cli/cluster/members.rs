@@ -20,12 +20,12 @@ pub(in crate::cli) fn add(invocation: &Invocation, args: &AddArgs) -> Result<Exi
 }
 
 pub(in crate::cli) fn remove(invocation: &Invocation, args: &RemoveArgs) -> Result<Exit, CommandError> {
-    let RemoveArgs { node, compromised, recovery_key, order } = args;
+    let RemoveArgs { node, address, compromised, recovery_key, order } = args;
     let done = match compromised {
         false => format!("removed {node}: the other nodes drop it as they hear of it"),
         true => format!("removed {node}: the other nodes drop it and block its addresses as they hear of it"),
     };
-    let request = ClusterRequest::Remove { node: node.clone(), compromised: *compromised };
+    let request = ClusterRequest::Remove { node: node.clone(), address: *address, compromised: *compromised };
     let request = signed(request, *recovery_key)?;
     let notes = OwnMember::of(invocation)?.order(request, order.alone)?;
     say(order.json, &done, &notes)

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use crate::observe::cluster::{ClusterStatus, MemberRow, MemberTrouble};
 use crate::types::NodeName;
 use crate::types::units::listed;
 
+/// So far the clocks of nodes that try something may be apart.
+const SKEW_MAX: Duration = Duration::from_secs(10);
 /// So many nodes that are not ready for the same reason are named.
 const NAMED: usize = 8;
 
@@ -21,6 +24,7 @@ enum Why {
     NotJoined,
     OtherRoster,
     OldVersion { there: String, here: String },
+    OtherClock,
 }
 
 impl fmt::Display for Why {
@@ -32,17 +36,19 @@ impl fmt::Display for Why {
             Self::OldVersion { there, here } => {
                 write!(f, "hostseal {there}, which is older than {here} here: update it")
             }
+            Self::OtherClock => f.write_str("its clock differs by more than 10 s: a trial ends by the clock"),
         }
     }
 }
 
 impl NotReady {
-    /// Those of `status`.
-    pub(super) fn of(status: &ClusterStatus) -> Self {
+    /// Those of `status`. For a trial, clocks have to agree: a node that hears of it late takes what is left.
+    pub(super) fn of(status: &ClusterStatus, for_trial: bool) -> Self {
         let here = status.nodes.iter().find(|node| status.node.as_ref() == Some(&node.name));
         let mut nodes: BTreeMap<Why, Vec<NodeName>> = BTreeMap::new();
         for node in status.nodes.iter().filter(|node| takes_part(node)) {
-            if let Some(why) = why(node, here, &status.roster_id) {
+            let clock = (for_trial && is_off(node)).then_some(Why::OtherClock);
+            if let Some(why) = why(node, here, &status.roster_id).or(clock) {
                 nodes.entry(why).or_default().push(node.name.clone());
             }
         }
@@ -67,6 +73,11 @@ impl NotReady {
     pub(super) fn lines(&self) -> Vec<String> {
         self.0.iter().map(|(why, nodes)| format!("  {}: {why}", listed(nodes, NAMED))).collect()
     }
+}
+
+/// Whether the clock of a node is another one.
+fn is_off(node: &MemberRow) -> bool {
+    node.clock_skew_s.is_some_and(|skew| skew.ms.unsigned_abs() > SKEW_MAX.as_millis() as u64)
 }
 
 /// Whether a node is one to ask. Software of others is told nothing, and who is held out is no member.

@@ -25,7 +25,7 @@ pub(in crate::cli) fn rotate(invocation: &Invocation, args: &RotateArgs) -> Resu
         return show(&member.status()?, args.order.json);
     }
     let deadline = Instant::now() + args.timeout;
-    let (_, not_ready) = ask_all(&member, args.partial, deadline)?;
+    let (_, not_ready) = ask_all(&member, args.partial, false, deadline)?;
     if !not_ready.is_empty() {
         let lines = not_ready.lines().join("\n");
         if !args.partial {

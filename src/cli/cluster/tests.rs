@@ -286,25 +286,25 @@ fn json_is_what_the_member_said() {
 
 #[test]
 fn nodes_that_keep_a_cluster_from_being_enabled() {
-    assert!(NotReady::of(&five()).is_empty());
+    assert!(NotReady::of(&five(), false).is_empty());
     let mut status = troubled();
     status.nodes[4].reason_code = Some(MemberTrouble::NotJoined);
     status.nodes[2].roster_id = Some("bb".to_owned());
-    let not_ready = NotReady::of(&status);
+    let not_ready = NotReady::of(&status, false);
     assert_eq!(not_ready.lines(), ["  d: no answer", "  e: not joined yet", "  c: another roster than here"]);
     assert_eq!((not_ready.count(), not_ready.may_pass()), (3, false), "e waits for its operator");
     status.nodes[4].reason_code = None;
     status.nodes[2].version = Some("0.1.9".to_owned());
-    let not_ready = NotReady::of(&status);
+    let not_ready = NotReady::of(&status, false);
     let old = "  c: hostseal 0.1.9, which is older than 0.2.0 here: update it";
     assert_eq!(not_ready.lines(), ["  d, e: no answer", old]);
     status.nodes[2].version = Some("0.2.0".to_owned());
-    assert!(NotReady::of(&status).may_pass());
+    assert!(NotReady::of(&status, false).may_pass());
     // Whose token was used twice is no member, and keeps nobody from anything.
     for at in 2..5 {
         status.nodes[at].reason_code = Some(MemberTrouble::HeldOut);
     }
-    assert!(NotReady::of(&status).is_empty(), "neither is software of others");
+    assert!(NotReady::of(&status, false).is_empty(), "neither is software of others");
 }
 
 #[test]
@@ -319,13 +319,22 @@ fn versions_of_one_generation_know_the_same() {
     ] {
         let mut status = five();
         status.nodes[1].version = Some(there.to_owned());
-        assert_eq!(!NotReady::of(&status).is_empty(), is_old, "{there}");
+        assert_eq!(!NotReady::of(&status, false).is_empty(), is_old, "{there}");
     }
 }
 
 #[test]
+fn a_trial_asks_for_clocks_that_agree() {
+    let mut status = five();
+    status.nodes[2].clock_skew_s = Some(ClockSkew { ms: -11_000 });
+    assert!(NotReady::of(&status, false).is_empty());
+    let lines = NotReady::of(&status, true).lines();
+    assert_eq!(lines, ["  c: its clock differs by more than 10 s: a trial ends by the clock"]);
+}
+
+#[test]
 fn many_nodes_that_are_not_ready_have_a_line_for_each_reason() {
-    let lines = NotReady::of(&crowd(200)).lines();
+    let lines = NotReady::of(&crowd(200), false).lines();
     assert_eq!(lines.len(), 1);
     assert!(lines[0].ends_with("and 26 more: no answer"), "{}", lines[0]);
 }

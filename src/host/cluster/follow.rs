@@ -61,19 +61,21 @@ impl Host {
             return is_on.then_some((own, Wish::Disable));
         }
         let desired = view.desired.as_ref().filter(|desired| self.saved.followed != Some(desired.id))?;
-        Some((desired.id, self.wish_of(&desired.says)))
+        Some((desired.id, self.wish_of(&desired.says)?))
     }
 
-    fn wish_of(&self, desired: &DesiredProtection) -> Wish {
+    /// What comes of it here; nothing where it is a trial that was over when this host heard of it.
+    fn wish_of(&self, desired: &DesiredProtection) -> Option<Wish> {
         let on_trial = self.saved.protection == Protection::On && self.saved.trial.is_some();
-        match (desired.on, desired.trial) {
+        Some(match (desired.on, desired.trial) {
             (false, _) => Wish::Disable,
             (true, None) if on_trial => Wish::Confirm,
             // A trial of what is on already ends as it began.
             (true, Some(trial)) if !trial.before && self.saved.protection == Protection::Off => {
-                Wish::Enable(Terms { strict: false, try_s: Some(trial.seconds) })
+                let left = Some(trial.left(self.moment.wall)).filter(|left| *left > 0)?;
+                Wish::Enable(Terms { strict: false, try_s: Some(left) })
             }
             (true, _) => Wish::Enable(Terms::default()),
-        }
+        })
     }
 }

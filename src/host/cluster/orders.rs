@@ -19,7 +19,7 @@ use crate::roster::{
     RecoveryKey, Roster, RosterView, Rotation, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
 };
 use crate::store::shared;
-use crate::types::{NodeName, UnixTime, trial};
+use crate::types::{NodeName, Protection, UnixTime, trial};
 
 /// What is told where a host that belongs to no cluster is asked about it.
 const NO_MEMBER: &str = "this host belongs to no cluster: `hostseal init NAME` makes one, and `hostseal join TOKEN` \
@@ -168,7 +168,9 @@ impl Host {
         let view = roster.view();
         let one = |says| Ok(Drafted::new(vec![roster.draft(by, says, wall)?]));
         match order {
-            ClusterRequest::Enable { try_s } => one(enabled(view, self.cluster_trial().is_some(), try_s)?),
+            ClusterRequest::Enable { try_s } => {
+                one(enabled(view, self.cluster_trial().is_some(), try_s, wall)?)
+            }
             ClusterRequest::Confirm => {
                 let trial = self.cluster_trial().context(
                     "no trial of the cluster waits to be confirmed: there was none, it is over, or somebody has \
@@ -181,8 +183,8 @@ impl Host {
             }
             ClusterRequest::Rotate => one(Saying::Rotation(Rotation {})),
             ClusterRequest::Add(order) => one(listed(roster, own, order)?),
-            ClusterRequest::Remove { node, compromised } => {
-                let of = named(view, &node)?;
+            ClusterRequest::Remove { node, address, compromised } => {
+                let of = named_at(view, &node, address)?;
                 Ok(Drafted::new(roster.removal(by, of, compromised, wall)?))
             }
             ClusterRequest::Leave => Ok(Drafted::new(roster.removal(by, own, false, wall)?)),
@@ -205,8 +207,11 @@ impl Host {
     /// The entry of the trial that runs here, or is to begin.
     pub(super) fn cluster_trial(&self) -> Option<EntryId> {
         let desired = self.roster()?.0.view().desired.as_ref()?;
-        let over = self.saved.followed == Some(desired.id) && self.saved.trial.is_none();
-        (desired.says.trial.is_some() && !over).then_some(desired.id)
+        let trial = desired.says.trial.as_ref()?;
+        // A host that was protected before tries nothing itself: there the time alone says when it is over.
+        let stays = trial.until.is_some() && self.saved.protection == Protection::On;
+        let went_back = self.saved.followed == Some(desired.id) && self.saved.trial.is_none() && !stays;
+        (!went_back && trial.left(self.moment.wall) > 0).then_some(desired.id)
     }
 
     pub(super) fn signer(&self) -> anyhow::Result<Signer> {
@@ -249,7 +254,7 @@ impl Host {
     }
 }
 
-fn enabled(view: &RosterView, on_trial: bool, try_s: Option<u64>) -> anyhow::Result<Saying> {
+fn enabled(view: &RosterView, on_trial: bool, try_s: Option<u64>, wall: UnixTime) -> anyhow::Result<Saying> {
     let longest = trial::LONGEST.as_secs();
     ensure!(try_s.is_none_or(|seconds| seconds <= longest), "a trial lasts a day at most");
     let desired = view.desired.as_ref().map(|desired| &desired.says);
@@ -259,7 +264,8 @@ fn enabled(view: &RosterView, on_trial: bool, try_s: Option<u64>) -> anyhow::Res
     );
     let before = desired.is_some_and(DesiredProtection::lapses_to);
     ensure!(!before || try_s.is_none(), "the cluster is to be protected already: leave out --try");
-    let trial = try_s.map(|seconds| ClusterTrial { seconds, before });
+    let until = |seconds| Some(Seconds::from(wall.after(Duration::from_secs(seconds))));
+    let trial = try_s.map(|seconds| ClusterTrial { seconds, before, until: until(seconds) });
     Ok(Saying::Desired(DesiredProtection { on: true, trial, confirms: None }))
 }
 
@@ -288,6 +294,27 @@ fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Sayi
     let settings = with.settings.clone();
     with.check_settings(&settings)?;
     Ok(Saying::Node(Listed { line: None, site, foreign: true, ike }))
+}
+
+/// The first entry of the node with that name which has that address: several with one name may be held out.
+fn named_at(view: &RosterView, name: &NodeName, address: Option<IpAddr>) -> anyhow::Result<EntryId> {
+    let members = view.members.iter().map(|member| (member.line, &member.site));
+    let sites = members.chain(view.held_out.iter().map(|out| (out.line, &out.site)));
+    let alike: Vec<(EntryId, &Site)> = sites.filter(|(_, site)| site.name == *name).collect();
+    let has_it = |(_, site): &&(EntryId, &Site)| address.is_none_or(|it| site.addresses.contains(&it));
+    match (alike.iter().filter(has_it).collect::<Vec<_>>().as_slice(), address) {
+        ([(line, _)], _) => Ok(*line),
+        ([], None) => named(view, name),
+        ([], Some(address)) => bail!("there is no node {name} with the address {address}"),
+        (several, _) => {
+            let addresses: Vec<String> = several
+                .iter()
+                .filter_map(|(_, site)| site.addresses.first())
+                .map(ToString::to_string)
+                .collect();
+            bail!("{name} stands for several: say which one with --address ({})", addresses.join(", "))
+        }
+    }
 }
 
 /// The first entry of the node with that name.

@@ -256,6 +256,39 @@ fn a_trial_of_the_cluster_goes_back_everywhere_also_where_its_node_is_dead_and_s
     }
 }
 
+/// Who was away takes what is left of a trial, and nothing of one that is over.
+#[test]
+fn a_trial_is_over_everywhere_at_the_same_time() {
+    for (seed, away) in [(0, 5), (1, 30)] {
+        let mut world = talking(4, seed);
+        world.kill(3);
+        world.order(1, ClusterRequest::Enable { try_s: Some(20) }).unwrap();
+        world.run(away * SECOND, None);
+        world.start(3);
+        let tries = world.run_until(10 * SECOND, |world| world.hosts[3].is_at_work());
+        assert_eq!(tries, away < 20, "{seed}");
+        world.run((25 - away.min(15)) * SECOND, None);
+        assert!(world.all_are(Protection::Off), "{seed}");
+        let status = world.cluster_status(3);
+        assert_eq!((status.desired, status.is_healthy()), (DesiredState::Off, true), "{status:?}");
+    }
+}
+
+/// A node that its operator has protected before tries nothing, and wants nothing else meanwhile.
+#[test]
+fn a_trial_where_one_is_protected_already_ends_as_it_began() {
+    let mut world = talking(3, 1);
+    world.enable(2);
+    world.run(3 * SECOND, None);
+    world.order(0, ClusterRequest::Enable { try_s: Some(20) }).unwrap();
+    assert!(world.run_until(15 * SECOND, World::all_protected));
+    let status = world.cluster_status(0);
+    assert_eq!((row(&status, 2).local, status.desired), (None, DesiredState::On), "{status:?}");
+    world.order(2, ClusterRequest::Confirm).unwrap();
+    world.run(30 * SECOND, None);
+    assert!(world.all_protected());
+}
+
 #[test]
 fn what_an_operator_wants_on_one_host_counts_there_and_is_shown_until_the_cluster_is_to_do_something_else() {
     let mut world = protected(3, 1);
@@ -320,7 +353,7 @@ fn a_removed_node_goes_to_the_clear_without_a_loss_and_the_others_do_not_notice(
         let mut world = protected(4, seed);
         let ways = world.ways();
         let node = "n3".parse().unwrap();
-        world.order(0, ClusterRequest::Remove { node, compromised: false }).unwrap();
+        world.order(0, ClusterRequest::Remove { node, address: None, compromised: false }).unwrap();
         world.run(2 * SECOND, Some((20 * MILLISECOND, &ways)));
         let left = |world: &World, at: usize| {
             let pair = world.pair(at, 3);
@@ -348,7 +381,7 @@ fn a_compromised_node_is_told_nothing_and_blocked_until_all_is_open() {
     for seed in 0..4 {
         let mut world = protected(4, seed);
         let node = "n3".parse().unwrap();
-        world.order(0, ClusterRequest::Remove { node, compromised: true }).unwrap();
+        world.order(0, ClusterRequest::Remove { node, address: None, compromised: true }).unwrap();
         world.run(2 * SECOND, None);
         for at in 0..3 {
             let (kernel, pair) = (&world.hosts[at].kernel, world.pair(at, 3));
@@ -479,7 +512,7 @@ fn the_recovery_key_makes_admins_and_takes_nodes_out_from_any_node() {
     );
     assert!(world.order(1, by(99, ClusterRequest::Disable)).unwrap_err().contains("only an admin"));
     world.order(1, by(99, admin)).unwrap();
-    world.order(1, by(99, ClusterRequest::Remove { node: n0, compromised: true })).unwrap();
+    world.order(1, by(99, ClusterRequest::Remove { node: n0, address: None, compromised: true })).unwrap();
     let gone =
         |world: &World| world.hosts[2].agent.as_ref().unwrap().roster().unwrap().0.view().members.len() == 2;
     assert!(world.run_until(10 * SECOND, gone));

@@ -118,7 +118,7 @@ fn without_a_node_that_is_removed_meanwhile_it_comes_to_its_end() {
     world.run(20 * SECOND, None);
     assert!(world.stages(1).contains(&Some(KeyStage::Offered)));
     let node = "n3".parse().unwrap();
-    world.order(0, ClusterRequest::Remove { node, compromised: false }).unwrap();
+    world.order(0, ClusterRequest::Remove { node, address: None, compromised: false }).unwrap();
     let current = |world: &World| world.stages(2).iter().all(|stage| *stage == Some(KeyStage::Current));
     assert!(world.run_until(30 * SECOND, current), "{:?}", world.stages(2));
 }

@@ -206,7 +206,7 @@ impl World {
                 Saying::Gone(crate::roster::Gone { of: gone, kept: Vec::new(), compromised: false })
             }
             _ => {
-                let trial = Some(crate::roster::ClusterTrial { seconds: 1, before: false });
+                let trial = Some(crate::roster::ClusterTrial { seconds: 1, before: false, until: None });
                 Saying::Desired(crate::roster::DesiredProtection { on: true, trial, confirms: None })
             }
         };

@@ -19,7 +19,7 @@ fn join_as(town: &Town, token: &str, name: &str, version: (u64, u64)) -> Vec<u8>
 }
 
 fn trial_on(before: bool) -> Saying {
-    let trial = Some(ClusterTrial { seconds: 1, before });
+    let trial = Some(ClusterTrial { seconds: 1, before, until: None });
     Saying::Desired(DesiredProtection { on: true, trial, confirms: None })
 }
 

@@ -106,10 +106,18 @@ fn a_token_is_good_for_one_node_and_two_are_both_out_until_an_admin_decides() {
     assert!(town.roster.view().invites.is_empty(), "it is good for nobody else");
     let why: Vec<&HeldOutBecause> = town.roster.view().held_out.iter().map(|held| &held.why).collect();
     assert_eq!(why, [&HeldOutBecause::TokenUsedTwice; 2]);
+    let mut by_hand = town.copy();
     let kept = vec![town.id_of(&second)];
-    town.say("a", Saying::Gone(Gone { of: invite_id, kept, compromised: false }));
-    assert_eq!(town.names(), ["a", "c"]);
-    assert_eq!(town.roster.view().held_out, []);
+    by_hand.say("a", Saying::Gone(Gone { of: invite_id, kept, compromised: false }));
+    // The command says the same.
+    for wrong in town.roster.removal(signer("a"), town.id_of(&first), false, NOW).unwrap() {
+        let entry = sign(town.roster.cluster(), wrong, &["a"]);
+        assert_eq!(town.take(entry).taken, 1);
+    }
+    for town in [town, by_hand] {
+        assert_eq!(town.names(), ["a", "c"]);
+        assert_eq!(town.roster.view().held_out, []);
+    }
 }
 
 #[test]
