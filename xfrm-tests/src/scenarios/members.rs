@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use super::{Traffic, await_sealed, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, ensure_silence};
+use super::{
+    FAMILIES, Traffic, await_sealed, ensure_nothing_of_ours, ensure_only_esp, ensure_pings, ensure_silence,
+};
 use crate::lab::agent::{hostseal, hostseal_all, kill_agent, status_until};
 use crate::lab::members::{found, join, place, token};
-use crate::lab::{Host, Lab, until};
+use crate::lab::{Family, Host, Lab, Toward, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -20,6 +22,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("members::a_compromised_node_is_told_nothing_and_blocked", 3, a_compromised_node),
     Test::new("members::who_was_rebooted_meanwhile_catches_up", 3, who_was_rebooted),
     Test::new("members::a_token_is_good_once", 4, a_token_is_good_once),
+    Test::new("members::two_sides_of_a_broken_link_come_to_one_roster", 5, two_sides).within(240),
     Test::new("members::settings_come_to_all", 3, settings_come_to_all),
     Test::new("members::all_get_new_keys_while_agents_die", 4, all_get_new_keys).within(300),
 ];
@@ -228,6 +231,54 @@ fn all_get_new_keys(lab: &mut Lab) -> Result<()> {
     await_cluster(&b, "all is protected", |status| is_protected(status, 4))?;
     ensure_only_esp(captures, begun)?;
     traffic.into_iter().try_for_each(Traffic::ensure_complete)
+}
+
+/// The wire is cut between three hosts and two, and both sides are told different things.
+fn two_sides(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c, d, e] = lab.all();
+    hostseal(&c, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    lab.hosts().iter().try_for_each(await_sealed)?;
+    let traffic = [Traffic::start(&a, &b, 200)?, Traffic::start(&d, &e, 200)?];
+    let captures = vec![lab.capture(&d)?, lab.capture(&e)?];
+    let begun = std::time::SystemTime::now();
+    for (here, there) in [&d, &e].into_iter().flat_map(|here| [&a, &b, &c].map(|there| (here, there))) {
+        for family in FAMILIES {
+            let protocol = if family == Family::V4 { "ip" } else { "ipv6" };
+            let of = |end: &str| format!("protocol {protocol} flower {end}_ip {}", there.address(family));
+            lab.wire().drop_matching(here, Toward::Wire, &of("dst"))?;
+            lab.wire().drop_matching(here, Toward::Host, &of("src"))?;
+        }
+    }
+    hostseal(&a, "settings set esp.replay_window=128")?.expect_code(0)?;
+    // It says who does not follow.
+    let opened = hostseal(&a, "disable --cluster --timeout 20s")?.expect_code(3)?;
+    ensure!(opened.stderr.contains("not in the clear yet: d, e"), "{opened:?}");
+    hostseal(&e, "enable --cluster --partial --timeout 20s")?;
+    for host in [&a, &b, &c] {
+        status_until(host, "protection is off", LONG, |status| status.at("/protection") == "off")?;
+    }
+    let differs = cluster_status(&e)?;
+    ensure!(differs["desired"] == "on" && differs["summary"]["answering"] == 2, "{differs:#}");
+    // What was sealed stays closed, and the two go on as before.
+    ensure_silence(&d, &a)?;
+    ensure_pings(&d, &e, 3)?;
+    ensure_only_esp(captures, begun)?;
+    [&d, &e].into_iter().try_for_each(|host| lab.wire().pass_all(host))?;
+    // What the admin has ordered counts, and what was lost is shown until an admin settles it.
+    for host in lab.hosts() {
+        status_until(host, "protection is off", 2 * LONG, |status| status.at("/protection") == "off")?;
+    }
+    let healed = await_cluster(&e, "all answer", |status| status["summary"]["answering"] == 5)?;
+    let conflict = &healed["conflicts"][0];
+    ensure!(
+        healed["desired"] == "off" && conflict["winner"] == "a" && conflict["loser"] == "e",
+        "{healed:#}"
+    );
+    ensure!(hostseal(&e, "settings")?.stdout.contains("replay_window = 128"));
+    traffic.into_iter().try_for_each(Traffic::ensure_complete)?;
+    hostseal(&a, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    await_cluster(&d, "all is protected", |status| is_protected(status, 5)).map(drop)
 }
 
 fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
