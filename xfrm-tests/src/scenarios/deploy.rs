@@ -165,7 +165,13 @@ fn ansible_makes_a_cluster(lab: &mut Lab) -> Result<()> {
     let nodes = [(&a, ""), (&b, "hostseal_state=absent"), (&c, "")];
     control.play(&nodes, &[])?.ensure_ended(0, &[(&a, "changed=0"), (&b, "changed=1"), (&c, "failed=0")])?;
     await_cluster(&c, "both are protected", |status| is_protected(status, 2))?;
-    control.play(&nodes, &[])?.ensure_ended(0, &[(&a, "changed=0"), (&b, "changed=0"), (&c, "changed=0")])
+    control.play(&nodes, &[])?.ensure_ended(0, &[(&a, "changed=0"), (&b, "changed=0"), (&c, "changed=0")])?;
+
+    // Whoever does not know the cluster's admins makes no second one.
+    let refused = control.play(&nodes, &["-e", r#"{"hostseal_admins": ["nobody"]}"#])?;
+    refused.ensure_ended(2, &[(&a, "changed=0"), (&c, "changed=0")])?;
+    ensure!(refused.said.contains("this host is in a cluster, and none of hostseal_admins (nobody) is"));
+    Ok(())
 }
 
 /// The user-data of the checkout, whose last line is to be a token.
