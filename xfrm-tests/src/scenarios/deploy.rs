@@ -92,9 +92,8 @@ impl Control {
         );
         for (node, more) in nodes {
             let (name, v4, v6) = (node.name(), node.v4(), node.v6());
-            inventory += &format!(
-                "{name} ansible_host={v4} hostseal_addresses='[\"{v4}\", \"{v6}\"]' {more}\n"
-            );
+            inventory +=
+                &format!("{name} ansible_host={v4} hostseal_addresses='[\"{v4}\", \"{v6}\"]' {more}\n");
         }
         self.0.write(&format!("{CHECKOUT}/inventory"), &inventory, 0o644)?;
         let printed = self.0.within(|| fs::File::create("/run/printed"))??;
@@ -123,7 +122,8 @@ impl Played {
         for (host, words) in hosts {
             let start = format!("{} ", host.name());
             let recap = self.said.rsplit("PLAY RECAP").next().unwrap_or_default();
-            let line = recap.lines().find(|line| line.starts_with(&start)).with_context(|| recap.to_owned())?;
+            let line =
+                recap.lines().find(|line| line.starts_with(&start)).with_context(|| recap.to_owned())?;
             ensure!(line.contains(words), "not {words}: {line}");
         }
         Ok(())
@@ -182,7 +182,7 @@ const MODULES: &str = "datasource_list: [NoCloud]\nnetwork: {config: disabled}\n
 
 fn cloud_init_joins(lab: &mut Lab) -> Result<()> {
     let [a, b] = lab.all();
-    found(&[a.clone()])?;
+    found(std::slice::from_ref(&a))?;
     hostseal(&a, "enable --cluster --timeout 50s")?;
     // As docs/deployment.md does.
     let data = format!("{USER_DATA}      {}\n", token(&a, "b --ttl 15m")?);
