@@ -5,8 +5,8 @@ use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
-use rand::TryRng as _;
-use rand::rngs::SysRng;
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::descriptors;
 use crate::ike;
@@ -47,11 +47,20 @@ pub struct SystemEntropy;
 
 impl ike::Entropy for SystemEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {
-        // getrandom(2) cannot fail once the system's pool is ready, and waits until it is. Should it fail all the
-        // same, keys must not be made from what happens to be in memory.
-        if let Err(error) = SysRng.try_fill_bytes(bytes) {
-            eprintln!("hostseal: the system gives no randomness: {error}");
-            std::process::abort();
+        let mut filled = 0;
+        while filled < bytes.len() {
+            // The call itself: in a static program, crates that look for the C library's function find none, and open
+            // /dev/urandom, which an agent that has given up its files (agent/confine) cannot.
+            match getrandom(&mut bytes[filled..], GetRandomFlags::empty()) {
+                Ok(count) => filled += count,
+                Err(Errno::INTR) => {}
+                // It cannot fail once the system's pool is ready, and waits until it is. Should it fail all the same,
+                // keys must not be made from what happens to be in memory.
+                Err(error) => {
+                    eprintln!("hostseal: the system gives no randomness: {error}");
+                    std::process::abort();
+                }
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ const UML_PACKAGE: &str = "user-mode-linux";
 /// What the hosts of the lab need beyond the essential packages.
 const PACKAGES: &str = "iproute2,iputils-ping,tcpdump,iperf3,strongswan-swanctl,charon-systemd,\
     libstrongswan-standard-plugins,strongswan-pki,libstrongswan-extra-plugins,libcharon-extra-plugins,nftables,procps,kmod,\
-    netcat-openbsd,curl,tshark,tmux,ethtool,socat,util-linux";
+    netcat-openbsd,curl,tshark,tmux,ethtool,socat,util-linux,ansible-core,openssh-server,cloud-init";
 /// Raised when the way of building changes and the packages do not.
 const RECIPE: u32 = 1;
 
@@ -104,7 +104,7 @@ fn build(cache: &Path, path: &Path) -> Result<()> {
     }
     let root = work.join("root");
     fs::create_dir_all(&work)?;
-    say(&format!("building the lab's root in {} (once; a minute or two, 450 MB)", cache.display()));
+    say(&format!("building the lab's root in {} (once; a minute or two, 800 MB)", cache.display()));
     say(&format!("1/2 Debian {SUITE} with iproute2, tcpdump, strongSwan, …; {UML_PACKAGE}; other peers"));
     let package = gather(&mirror, &work)?;
     say("2/2 putting it together");

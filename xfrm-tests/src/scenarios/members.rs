@@ -37,7 +37,7 @@ fn cluster_status(host: &Host) -> Result<Value> {
 }
 
 /// Waits until all nodes of the cluster, as `host` sees it, answer and stand so.
-fn await_cluster(host: &Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(super) fn await_cluster(host: &Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
     until(&format!("{} sees that {what}", host.name()), LONG, || {
         let status = cluster_status(host)?;
         ensure!(wanted(&status), "{status:#}");
@@ -45,7 +45,7 @@ fn await_cluster(host: &Host, what: &str, wanted: impl Fn(&Value) -> bool) -> Re
     })
 }
 
-fn is_protected(status: &Value, nodes: usize) -> bool {
+pub(super) fn is_protected(status: &Value, nodes: usize) -> bool {
     let summary = &status["summary"];
     let rows = 2 * nodes * (nodes - 1);
     status["consistent"] == true && summary["answering"] == nodes && summary["protected"] == rows

@@ -8,6 +8,7 @@ mod causes;
 mod certificates;
 pub mod compat;
 mod crash;
+mod deploy;
 mod derived;
 mod disable;
 mod enable;
@@ -70,6 +71,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         trial::ALL,
         lives::ALL,
         members::ALL,
+        deploy::ALL,
         disable::ALL,
         exempt::ALL,
         rekey::ALL,
