@@ -124,7 +124,8 @@ impl Touch {
 }
 
 /// What a room that touches no files may know of `store`: its values.
-const STORED: [&str; 6] = ["ClusterState", "NodeKeys", "PairRecord", "Saved", "SavedError", "shared"];
+const STORED: [&str; 7] =
+    ["ClusterFilesError", "ClusterState", "NodeKeys", "PairRecord", "Saved", "SavedError", "shared"];
 
 /// What the room that tells may know of those that decide: why they fail, as values.
 const TOLD: [&str; 1] = ["reason"];
