@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::{AuthRules, Config, Esp, Floating, Keying, Node, ProtectionRules, SecretFiles};
+use crate::identity::AuthMethod;
 use crate::types::units::{human_bytes, human_duration};
 
 impl Config {
@@ -145,6 +146,9 @@ impl Changes {
                     let [before, after] = [old, node].map(|node| node.previous_public_key.as_ref());
                     self.note_optional(&format!("node {}: previous_public_key", node.name), before, after);
                     self.note_optional(&format!("node {}: auth", node.name), old.auth, node.auth);
+                    let [before, after] =
+                        [old, node].map(|node| node.expects_secret.then_some(AuthMethod::Secret));
+                    self.note_optional(&format!("node {}: expects", node.name), before, after);
                 }
             }
         }

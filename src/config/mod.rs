@@ -60,6 +60,8 @@ pub struct Node {
     pub previous_public_key: Option<PublicKey>,
     /// How it proves itself, where that is not as `[auth]` says.
     pub auth: Option<AuthMethod>,
+    /// The others prove themselves to it with the secret, whatever `[auth]` says.
+    pub expects_secret: bool,
 }
 
 /// What happens to a pair that has no keys.
@@ -366,12 +368,13 @@ impl Node {
     /// What of it all hosts must agree on, for [`Config::config_id`].
     fn canonical(&self) -> String {
         // Hosts that differ in what they accept meanwhile have the same file a moment later.
-        let Self { name, addresses, inside, public_key, previous_public_key: _, auth } = self;
+        let Self { name, addresses, inside, public_key, previous_public_key: _, auth, expects_secret } = self;
         let addresses: BTreeSet<&IpAddr> = addresses.iter().collect();
         let key = public_key.as_ref().map(|key| format!(" key {key}")).unwrap_or_default();
         let auth = auth.map(|method| format!(" auth {method}")).unwrap_or_default();
+        let expects = if *expects_secret { " expects secret" } else { "" };
         let inside: String = inside.iter().map(|(listed, own)| format!(" {listed} for {own}")).collect();
-        format!("{name} {addresses:?}{key}{auth}{inside}")
+        format!("{name} {addresses:?}{key}{auth}{expects}{inside}")
     }
 
     /// Its addresses as its interfaces have them.

@@ -107,6 +107,7 @@ fn node(mut section: Section<'_>, rules: NodeRules<'_>, taken: &mut Taken, probl
         problems.add(other.span.clone(), &other.key, message.to_owned());
     }
     let auth = auth.map(|placed| placed.value);
+    let expects_secret = section.value("expects", false, expects_secret);
     let method = auth.unwrap_or(rules.auth.method);
     if method == AuthMethod::PublicKey {
         section.require("public_key", "is missing: `hostseal key show` on that host prints it");
@@ -132,6 +133,18 @@ fn node(mut section: Section<'_>, rules: NodeRules<'_>, taken: &mut Taken, probl
         public_key: public_key.map(|placed| placed.value),
         previous_public_key: previous_public_key.map(|placed| placed.value),
         auth,
+        expects_secret,
+    }
+}
+
+/// Each host has one way to prove itself, and may know the secret beside it.
+fn expects_secret(value: &DeValue<'_>) -> Result<bool, String> {
+    match text(value)? {
+        known if known == AuthMethod::Secret.as_str() => Ok(true),
+        other => Err(format!(
+            "must be \"{}\" or left out, not \"{other}\": what else a host proves itself with, auth.method says",
+            AuthMethod::Secret
+        )),
     }
 }
 

@@ -18,7 +18,8 @@ impl Config {
 
     /// Whether any host proves itself so, or may.
     pub fn uses(&self, method: AuthMethod) -> bool {
-        self.nodes.iter().any(|node| self.accepted_from(node).contains(&method))
+        let expects = |node: &Node| node.expects_secret && method == AuthMethod::Secret;
+        self.nodes.iter().any(|node| expects(node) || self.accepted_from(node).contains(&method))
     }
 
     /// The files that are read for proofs.

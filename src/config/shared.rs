@@ -24,7 +24,8 @@ pub struct SharedConfig {
     pub cluster: String,
     /// `[keying]`, `[esp]` and `[protection]` as TOML.
     pub settings: String,
-    /// The hosts.
+    /// The hosts. Those that have not joined may prove themselves with the secret, and expect it: a member keeps it for
+    /// them as long as its own file names it.
     pub nodes: Vec<Node>,
     /// Addresses that move between them.
     pub floating: Vec<Floating>,
@@ -48,6 +49,9 @@ impl SharedConfig {
         key: &Path,
     ) -> Result<Config, ConfigError> {
         let mut table = self.local(local, name)?;
+        if !table.contains_key("secret") && self.nodes.iter().any(|node| node.expects_secret) {
+            return self.without_secret().of_node(local, name, node, key);
+        }
         let state_dir = named_path(local, &["state_dir"]).unwrap_or_else(|| STATE_DIR.into());
         let auth = [
             ("method", AuthMethod::PublicKey.as_str().into()),
@@ -70,7 +74,7 @@ impl SharedConfig {
     pub fn check_settings(&self, settings: &str) -> Result<(), ConfigError> {
         let name = "the settings";
         refuse_others(settings, name, &SETTINGS, "is no setting of a cluster")?;
-        let Some(first) = self.nodes.first() else { return Ok(()) };
+        let Some(first) = self.nodes.iter().find(|node| !node.expects_secret) else { return Ok(()) };
         let of = |settings: &str| {
             let shared = Self { settings: settings.to_owned(), ..self.clone() };
             shared.of_node("", name, &first.name, Path::new("key"))
@@ -83,6 +87,22 @@ impl SharedConfig {
             )),
             None => Ok(()),
         }
+    }
+
+    /// As a member sees it that has no secret: it has no keys with those that expect it, and what was sealed stays closed.
+    fn without_secret(&self) -> Self {
+        let (others, nodes): (Vec<Node>, Vec<Node>) =
+            self.nodes.iter().cloned().partition(|node| node.expects_secret);
+        let mut floating = self.floating.clone();
+        for it in &mut floating {
+            it.nodes.retain(|name| nodes.iter().any(|node| node.name == *name));
+        }
+        let (floating, lost): (Vec<Floating>, Vec<Floating>) =
+            floating.into_iter().partition(|it| it.nodes.len() > 1);
+        let closed = others.into_iter().flat_map(|node| node.addresses);
+        let closed = closed.chain(lost.into_iter().flat_map(|it| it.addresses));
+        let withheld = self.withheld.iter().copied().chain(closed).collect();
+        Self { nodes, floating, withheld, ..self.clone() }
     }
 
     fn local(&self, local: &str, name: &str) -> Result<Table, ConfigError> {
@@ -206,6 +226,8 @@ fn node_value(node: &Node) -> Value {
     let keys = [("public_key", &node.public_key), ("previous_public_key", &node.previous_public_key)];
     let keys = keys.into_iter().filter_map(|(name, key)| Some((name.to_owned(), text(key.as_ref()?))));
     entries.extend(keys);
+    entries.extend(node.auth.map(|method| ("auth".to_owned(), text(method))));
+    entries.extend(node.expects_secret.then(|| ("expects".to_owned(), text(AuthMethod::Secret))));
     entries.into()
 }
 
@@ -233,6 +255,7 @@ mod tests {
             public_key: Some(PrivateKey::from_seed(&[at; 32]).unwrap().public().clone()),
             previous_public_key: None,
             auth: None,
+            expects_secret: false,
         };
         SharedConfig {
             cluster: "prod".to_owned(),
@@ -271,6 +294,25 @@ mod tests {
         assert_eq!(config.nodes, shared("").nodes);
         let open = of_node("", &shared("[protection]\nallow_peer_disable = true\n")).unwrap();
         assert!(open.protection.allow_peer_disable && open.state_dir == Path::new(STATE_DIR));
+    }
+
+    #[test]
+    fn a_host_that_has_not_joined_is_proven_by_the_secret_as_long_as_the_member_has_it() {
+        let mut shared = shared("");
+        shared.nodes[1] = Node {
+            public_key: None,
+            auth: Some(AuthMethod::Secret),
+            expects_secret: true,
+            ..shared.nodes[1].clone()
+        };
+        let with = of_node("[secret]\nfile = \"/k\"\n", &shared).unwrap();
+        assert_eq!((with.nodes.clone(), with.secret.file.as_path()), (shared.nodes.clone(), Path::new("/k")));
+        assert!(with.uses(AuthMethod::Secret) && with.protection.withheld.is_empty());
+        let without = of_node("", &shared).unwrap();
+        assert_eq!(without.nodes, &shared.nodes[..1]);
+        assert!(!without.uses(AuthMethod::Secret));
+        assert_eq!(without.protection.withheld, shared.nodes[1].addresses, "what was sealed stays so");
+        assert!(shared.check_settings("[esp]\nkey_bits = 128\n").is_ok());
     }
 
     #[test]

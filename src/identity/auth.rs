@@ -1,6 +1,6 @@
 //! How hosts prove to each other who they are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -177,6 +177,8 @@ impl Proof {
 pub struct Credentials {
     /// What this host proves itself with.
     pub identity: Identity,
+    /// The addresses of hosts that expect the secret of this one, whatever it proves itself with elsewhere.
+    pub by_secret: HashSet<IpAddr>,
     /// The authorities whose certificates are taken, where any are.
     pub authorities: Option<Authorities>,
     /// What is expected of each address.
@@ -198,6 +200,7 @@ impl Default for Credentials {
         };
         Self {
             identity: Identity::Secret,
+            by_secret: HashSet::new(),
             authorities: None,
             peers: HashMap::new(),
             floating: HashMap::new(),
@@ -212,6 +215,14 @@ impl Credentials {
         let floating = self.floating.get(&address);
         let fixed = self.peers.get(&address).or(self.others.as_ref()).filter(|_| floating.is_none());
         fixed.into_iter().chain(floating.into_iter().flatten()).map(Arc::as_ref)
+    }
+
+    /// What this host proves itself with to the host at `address`. `theirs` is what that host has proven itself with, where
+    /// it did so first: several hosts may have an address that floats, and each expects what it gives.
+    pub fn identity_for(&self, address: IpAddr, theirs: Option<&Proof>) -> &Identity {
+        let by_key = self.floating.contains_key(&address) && theirs.is_some_and(|proof| proof.key().is_some());
+        let by_secret = self.by_secret.contains(&address) && !by_key;
+        if by_secret { &Identity::Secret } else { &self.identity }
     }
 
     /// What `next` changes of this host's own credentials, one line a change; the configuration has the others'.
@@ -237,7 +248,7 @@ impl Credentials {
     /// Whether anything is signed by us, or by the host at `address`.
     pub fn knows_signatures(&self, address: IpAddr) -> bool {
         let signs = |method: &AuthMethod| *method != AuthMethod::Secret;
-        !matches!(self.identity, Identity::Secret)
+        !matches!(self.identity_for(address, None), Identity::Secret)
             || self.expected(address).any(|expected| expected.methods.iter().any(signs))
     }
 }

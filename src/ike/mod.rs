@@ -232,8 +232,8 @@ impl Settings {
     }
 
     /// Whether there is another secret to try where a peer does not take the current one.
-    fn can_fall_back(&self) -> bool {
-        self.previous.is_some() && matches!(self.credentials.identity, Identity::Secret)
+    fn can_fall_back(&self, remote: IpAddr) -> bool {
+        self.previous.is_some() && matches!(self.credentials.identity_for(remote, None), Identity::Secret)
     }
 }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::private_file::{self, PrivateFileError};
 use super::saved::{SavedError, rename, replace};
 use crate::config::{Config, ConfigError, Floating, Node, SharedConfig};
-use crate::identity::{CryptoFailed, PrivateKey, PublicKey};
+use crate::identity::{AuthMethod, CryptoFailed, PrivateKey, PublicKey};
 use crate::roster::{EntryId, Member, Merged, NotTaken, Roster, RosterView, SignedEntry, Signer, Site};
 use crate::types::{Inside, NodeName};
 
@@ -136,12 +136,7 @@ pub fn shared(view: &RosterView, own: EntryId) -> SharedConfig {
     let settings = view.settings.as_ref().map(|settings| settings.says.toml.clone());
     let is_member = view.member(own).is_some();
     let alone = || own_site(view, own).map(site_alone).into_iter().collect();
-    // Who has no key for IKE has nothing to prove itself with.
-    let nodes: Vec<Node> = if is_member {
-        view.members.iter().map(node).filter(|node| node.public_key.is_some()).collect()
-    } else {
-        alone()
-    };
+    let nodes: Vec<Node> = if is_member { view.members.iter().map(node).collect() } else { alone() };
     let taken = |address: &IpAddr| nodes.iter().any(|node| node.addresses.contains(address));
     let out = view.removed.iter().any(|removed| removed.line == own);
     // What was sealed with a node that is held out stays closed until an admin decides; on that node, all does.
@@ -180,7 +175,10 @@ fn node(member: &Member) -> Node {
     let own = member.keys.as_ref().and_then(|keys| keys.ike.public_key().ok());
     let public_key = own.or_else(|| member.listed_key.as_ref().map(|key| key.0.clone()));
     let previous_public_key = member.previous_ike.and_then(|key| key.public_key().ok());
-    Node { public_key, previous_public_key, ..site_alone(&member.site) }
+    // Who has no key has the secret that the hosts had before there was a roster.
+    let by_secret = public_key.is_none();
+    let auth = by_secret.then_some(AuthMethod::Secret);
+    Node { public_key, previous_public_key, auth, expects_secret: by_secret, ..site_alone(&member.site) }
 }
 
 fn site_alone(site: &Site) -> Node {
@@ -191,6 +189,7 @@ fn site_alone(site: &Site) -> Node {
         public_key: None,
         previous_public_key: None,
         auth: None,
+        expects_secret: false,
     }
 }
 

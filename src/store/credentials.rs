@@ -117,6 +117,9 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
     };
     let authorities = config.uses(AuthMethod::Certificate).then(|| load_authorities(config)).transpose()?;
     let (mut peers, mut floating) = (HashMap::new(), HashMap::<_, Vec<_>>::new());
+    let expecting = config.nodes.iter().filter(|node| node.expects_secret);
+    let by_secret =
+        expecting.flat_map(|node| node.addresses.iter().copied().chain(config.floating_at(node))).collect();
     for node in &config.nodes {
         let expected = Arc::new(Expected {
             node: node.name.clone(),
@@ -129,7 +132,7 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
             floating.entry(address).or_default().push(expected.clone());
         }
     }
-    Ok(Credentials { identity, authorities, peers, floating, others: None })
+    Ok(Credentials { identity, by_secret, authorities, peers, floating, others: None })
 }
 
 /// The private key of this host with its certificate, which must be about that key and this host.

@@ -290,6 +290,7 @@ fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Sayi
         public_key: ike.as_ref().map(|key| key.0.clone()),
         previous_public_key: None,
         auth: None,
+        expects_secret: false,
     });
     let settings = with.settings.clone();
     with.check_settings(&settings)?;

@@ -97,6 +97,7 @@ impl World {
             public_key: None,
             previous_public_key: None,
             auth: None,
+            expects_secret: false,
         };
         // A host that its file does not list is the other end of no pair.
         let others = file.nodes.iter().filter(|node| **node != at);

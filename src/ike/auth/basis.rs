@@ -32,7 +32,7 @@ impl Basis {
             Proof::Certified(_) => !self.ends_soon(settings, wall),
         };
         let chosen = self.method == settings.method || !self.initiated;
-        chosen && is_ours(&self.ours, settings) && theirs && self.is_taken(settings, remote)
+        chosen && is_ours(&self.ours, settings.credentials.identity_for(remote, Some(&self.theirs)), settings) && theirs && self.is_taken(settings, remote)
     }
 
     /// Whether the peer's proof ends before its keys would be renewed, at the time of day `wall`.
@@ -89,8 +89,8 @@ fn is_current_secret(id: SecretId, settings: &Settings) -> bool {
     settings.secret.as_ref().is_some_and(|secret| secret.id() == id)
 }
 
-fn is_ours(proof: &Proof, settings: &Settings) -> bool {
-    match (&settings.credentials.identity, proof) {
+fn is_ours(proof: &Proof, identity: &Identity, settings: &Settings) -> bool {
+    match (identity, proof) {
         (Identity::Secret, Proof::Secret(id)) => is_current_secret(*id, settings),
         (Identity::PublicKey(key) | Identity::Certificate(key, _), Proof::Key(ours)) => ours == key.public(),
         _ => false,

@@ -67,7 +67,7 @@ impl Engine {
             let hint = scope == FailureScope::Hint;
             let missed = !(hint || scope == FailureScope::Ike) || !self.has_live_session(bond);
             let refused = scope == FailureScope::Ike && failure.code() == FailureCode::AuthFailed;
-            let rotating = self.settings.can_fall_back() && purpose == Purpose::Data;
+            let rotating = self.settings.can_fall_back(bond.pair.remote) && purpose == Purpose::Data;
             let Some(keep) = self.pairs.get_mut(&bond) else { continue };
             if !missed {
                 // An attempt beside a session that serves counts by its end; hints do not.

@@ -207,8 +207,13 @@ impl HalfOpen {
     }
 
     /// The payloads by which this end proves itself, and what with (RFC 7296 section 2.15). `secret` is the one
-    /// to use where that is a secret.
-    pub fn prove(&self, cx: &Cx<'_>, secret: Option<&Secret>) -> Result<(Vec<Payload>, Proof), Reason> {
+    /// to use where that is a secret; `theirs` is what the peer has proven itself with, where it began.
+    pub fn prove(
+        &self,
+        cx: &Cx<'_>,
+        secret: Option<&Secret>,
+        theirs: Option<&Proof>,
+    ) -> Result<(Vec<Payload>, Proof), Reason> {
         let id = self.id(cx);
         let signed = self.signed(self.sa.is_initiator(), &id);
         if let Some(resumption) = &self.resumption {
@@ -219,7 +224,8 @@ impl HalfOpen {
             let shows = self.path.purpose == Purpose::Join && !self.sa.is_initiator();
             return signed.prove_by_key(&control.key, &self.peer, shows);
         }
-        signed.prove(&cx.settings.credentials.identity, secret, &self.peer)
+        let identity = cx.settings.credentials.identity_for(self.path.pair.remote, theirs);
+        signed.prove(identity, secret, &self.peer)
     }
 
     /// Checks AUTH of the peer, whose identity must be the address that we talk to.

@@ -172,7 +172,9 @@ impl AwaitInitResponse {
         let fragments = fragments(cx, &path, &parts);
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         match (purpose, &cx.settings.control) {
-            (Purpose::Data, _) => peer.ensure_takes(&cx.settings.credentials.identity)?,
+            (Purpose::Data, _) => {
+                peer.ensure_takes(cx.settings.credentials.identity_for(path.pair.remote, None))?;
+            }
             (_, Some(control)) => peer.ensure_takes_key(&control.key)?,
             (_, None) => return Err(Incompatible::NoControl.into()),
         }
@@ -225,7 +227,7 @@ impl HalfOpen {
 
     fn authenticate_data(self, cx: &mut Cx<'_>) -> Step {
         let pair = self.path.pair;
-        let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback)) {
+        let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback), None) {
             Ok(proven) => proven,
             Err(error) => return Step::Over(error.failure()),
         };

@@ -92,7 +92,7 @@ impl HalfOpen {
 impl AwaitMemberResponse {
     /// Sends IKE_AUTH.
     pub(super) fn start(cx: &mut Cx<'_>, half_open: HalfOpen) -> Step {
-        let (proof, ours) = match half_open.prove(cx, None) {
+        let (proof, ours) = match half_open.prove(cx, None, None) {
             Ok(proven) => proven,
             Err(error) => return Step::Over(error.failure()),
         };

@@ -180,7 +180,8 @@ impl AwaitAuthRequest {
             let payloads = whole.payloads()?;
             let theirs = self.verify(cx, &Parts(&payloads))?;
             // A peer that knows another secret besides has shown with this one what it takes for certain.
-            let ours = self.half_open.prove(cx, cx.settings.answering(theirs.proof()))?;
+            let proof = theirs.proof();
+            let ours = self.half_open.prove(cx, cx.settings.answering(proof), Some(proof))?;
             Ok((theirs, ours, payloads))
         });
         match outcome {
