@@ -36,9 +36,16 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, CommandE
 }
 
 fn init(invocation: &Invocation, args: &InitArgs) -> Result<Exit, CommandError> {
-    let InitArgs { cluster, node, addresses, .. } = args;
-    let order = FoundOrder { cluster: cluster.to_string(), node: node.clone(), addresses: addresses.clone() };
-    let founded = agent::init(&invocation.config, order)?;
+    let InitArgs { cluster, node, addresses, from_file, .. } = args;
+    let order = FoundOrder {
+        cluster: cluster.to_string(),
+        node: node.clone(),
+        addresses: addresses.clone(),
+        from_file: *from_file,
+    };
+    let agent = cli::RunningAgent::of(invocation);
+    let founded =
+        agent::init(&invocation.config, order).map_err(|error| agent.go_on(invocation, error.into()))?;
     cli::founded(invocation, args, &founded)
 }
 
@@ -49,10 +56,11 @@ fn join(invocation: &Invocation, args: &JoinArgs) -> Result<Exit, CommandError> 
         addresses: args.addresses.clone(),
         timeout: args.timeout,
     };
+    let agent = cli::RunningAgent::of(invocation);
     let joined = agent::join(&invocation.config, order, &mut |step| cli::step(invocation, &step)).map_err(
         |error| match error.is::<NotAToken>() {
             true => CommandError::new(Exit::Usage, error),
-            false => error.into(),
+            false => agent.go_on(invocation, error.into()),
         },
     )?;
     cli::joined(invocation, args, &joined)

@@ -266,6 +266,7 @@ fn to_a_joiner(input: &mut Unstructured<'_>, is_member: bool) {
         token: Token::new(("prod".to_owned(), id), seeds, (None, false), UnixTime(of.expires.0), SEED),
         site: site("x", 9),
         sources: [(MEMBER, GUEST)].into(),
+        peers: Default::default(),
         patience: Duration::from_secs(60),
     };
     let (signing, ike) = (key("c"), key("c ike"));

@@ -43,7 +43,7 @@ mod term;
 mod tests;
 
 pub use args::{AgentArgs, Command, DisableArgs, InitArgs, Invocation, JoinArgs, parse};
-pub use cluster::{founded, join_token, joined, step};
+pub use cluster::{RunningAgent, founded, join_token, joined, step};
 pub use exit::{CommandError, Exit, finish};
 pub use log::start_log;
 pub use start::detach;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Config, Node};
+use super::{Config, Node, named_path};
 use crate::identity::AuthMethod;
 
 impl Config {
@@ -20,6 +20,11 @@ impl Config {
     pub fn uses(&self, method: AuthMethod) -> bool {
         let expects = |node: &Node| node.expects_secret && method == AuthMethod::Secret;
         self.nodes.iter().any(|node| expects(node) || self.accepted_from(node).contains(&method))
+    }
+
+    /// Where a secret lies that is named and nobody proves himself with.
+    pub fn idle_secret(&self) -> Option<PathBuf> {
+        named_path(&self.text, &["secret", "file"]).filter(|_| !self.uses(AuthMethod::Secret))
     }
 
     /// The files that are read for proofs.

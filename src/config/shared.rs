@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::values::Problems;
-use super::{Config, ConfigError, Floating, Node, STATE_DIR, named_path};
+use super::{Config, ConfigError, Floating, Node, STATE_DIR, SecretFiles, named_path};
 use crate::identity::AuthMethod;
 use crate::types::NodeName;
 
@@ -151,6 +151,32 @@ impl SharedConfig {
             !servers.is_empty()
         })
     }
+}
+
+/// What stays in the file of a host that becomes a member: what concerns it alone. `secret` says where the secret lies,
+/// where the hosts that have not joined yet are proven by it.
+pub fn local_part(file: &str, secret: Option<&SecretFiles>) -> String {
+    let mut table = only(file, &LOCAL);
+    table.remove("secret");
+    if let Some(SecretFiles { file, previous_file }) = secret {
+        let previous = previous_file.iter().map(|file| ("previous_file", file));
+        let files = [("file", file)].into_iter().chain(previous);
+        let files: Table = files.map(|(key, file)| (key.to_owned(), text(file.display()))).collect();
+        table.insert("secret".to_owned(), files.into());
+    }
+    table.to_string()
+}
+
+/// What of a file is said by the cluster, once its host is a member.
+pub fn settings_part(file: &str) -> String {
+    only(file, &SETTINGS).to_string()
+}
+
+/// The sections of a valid file that are among the `known` ones.
+fn only(file: &str, known: &[&str]) -> Table {
+    let mut table: Table = file.parse().unwrap_or_default();
+    table.retain(|key, _| known.contains(&key));
+    table
 }
 
 /// Whether a configuration says which nodes there are. A broken one may.
@@ -336,6 +362,21 @@ mod tests {
         assert!(error.contains("member of the cluster \"prod\"") && !error.contains("run_dir:"), "{error}");
         assert!(of_node("run_dir = [", &shared("")).unwrap_err().contains("file:1:"));
         assert!(of_node("run_dir = 7", &shared("")).unwrap_err().contains("run_dir"));
+    }
+
+    #[test]
+    fn a_file_is_what_stays_and_what_the_cluster_says() {
+        let file = "cluster = \"x\"\nrun_dir = \"/r\"\n[secret]\nprevious_file = \"/p\"\n[esp]\nkey_bits = 128\n\
+            [[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n";
+        assert_eq!(settings_part(file), "[esp]\nkey_bits = 128\n");
+        assert_eq!(local_part(file, None), "run_dir = \"/r\"\n");
+        let secret = Config::parse(file, "file").unwrap().secret;
+        let with = local_part(file, Some(&secret));
+        assert!(
+            with.contains("file = \"/etc/hostseal/secret\"") && with.contains("previous_file = \"/p\""),
+            "{with}"
+        );
+        assert!(of_node(&with, &shared(&settings_part(file))).is_ok());
     }
 
     #[test]

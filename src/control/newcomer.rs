@@ -1,6 +1,7 @@
 //! What comes of `hostseal init` and `hostseal join`, which do without an agent.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -19,6 +20,12 @@ pub struct NewCluster {
     /// The recovery key: to be shown once, and to be kept offline. It is nowhere else.
     #[serde(rename = "recovery_key", serialize_with = "shown")]
     pub recovery: Zeroizing<String>,
+    /// The nodes of its file, where it ran by one, that are to join now.
+    pub to_join: Vec<NodeName>,
+    /// Where that file is kept.
+    pub former_file: Option<PathBuf>,
+    /// The cluster is to be protected, as this host is.
+    pub desired_on: bool,
 }
 
 /// A host that has joined.
@@ -36,6 +43,10 @@ pub struct NewMember {
     pub nodes: usize,
     /// The cluster is to be protected, and so is this host once its agent runs.
     pub desired_on: bool,
+    /// The nodes that are still to join.
+    pub to_join: Vec<NodeName>,
+    /// Where the file is kept that this host ran by.
+    pub former_file: Option<PathBuf>,
 }
 
 /// Whoever asks for JSON gets it there.

@@ -57,6 +57,8 @@ pub struct JoinOrder {
     pub site: Site,
     /// From which of its addresses it reaches a seed. Seeds that are not in it are not tried.
     pub sources: BTreeMap<IpAddr, IpAddr>,
+    /// The addresses of its peers where it runs by a file: the cluster has to know all of them, or it would drop them.
+    pub peers: BTreeSet<IpAddr>,
     /// How long it tries to find a member that talks to it.
     pub patience: Duration,
 }
@@ -103,6 +105,7 @@ pub struct Joiner {
     keys: Keys,
     /// What this node has signed.
     join: SignedEntry,
+    peers: BTreeSet<IpAddr>,
     seeds: Vec<Contact>,
     talk: Option<Conversation>,
     known: Known,
@@ -150,7 +153,7 @@ impl Joiner {
         [signing, ike]: [&PrivateKey; 2],
         entropy: Box<dyn Entropy + Send>,
     ) -> Result<Self, JoinError> {
-        let JoinOrder { token, site, sources, patience } = order;
+        let JoinOrder { token, site, sources, peers, patience } = order;
         let expired = (token.expires < wall).then(|| wall.since(token.expires));
         let failed = |kind| JoinError::new(&token.cluster, kind, expired);
         let unusable = |words: &dyn ToString| failed(JoinErrorKind::Here(words.to_string()));
@@ -173,6 +176,7 @@ impl Joiner {
             invite,
             keys,
             join,
+            peers,
             seeds,
             talk: None,
             known: Known::Nothing,
@@ -376,9 +380,22 @@ impl Joiner {
         if let Some(own) = self.standing(&roster) {
             return self.end(now, own.map(|own| JoinedRoster { roster: *roster, own }));
         }
+        let unknown = self.unknown_peers(&roster);
+        if !unknown.is_empty() {
+            return self.end(now, Err(JoinErrorKind::PeersUnknown(unknown)));
+        }
         self.known = Known::Roster(key, roster);
         self.steps.push_back(JoinStep::Joins(self.seeds[at].at));
         self.say(now);
+    }
+
+    /// Peers of this host that are none in the roster.
+    fn unknown_peers(&self, roster: &Roster) -> BTreeSet<IpAddr> {
+        let view = roster.view();
+        let of_nodes = view.members.iter().flat_map(|member| &member.site.addresses);
+        let floating = view.floating.iter().flat_map(|floating| &floating.says.addresses);
+        let known: BTreeSet<IpAddr> = of_nodes.chain(floating).copied().collect();
+        self.peers.difference(&known).copied().collect()
     }
 
     /// What the roster says of this node: its first entry, or why it is none; `None` where it does not know it.

@@ -21,6 +21,8 @@
 //! core     the key exchange, the pairs and the kernel, joined
 //! snapshot all that is known at one moment, for `status`
 //! joiner   how a host becomes a member of a cluster
+//! file_host
+//!          what of its file the cluster says then, and what stays its own
 //! whereabouts
 //!          what it is called then, and where it is
 //! guard    what blocks sealed pairs before there is an agent
@@ -34,6 +36,7 @@ mod begin;
 mod cluster;
 pub mod core;
 mod due;
+pub mod file_host;
 mod followers;
 pub mod guard;
 pub mod holdings;

@@ -220,7 +220,8 @@ impl Credentials {
     /// What this host proves itself with to the host at `address`. `theirs` is what that host has proven itself with, where
     /// it did so first: several hosts may have an address that floats, and each expects what it gives.
     pub fn identity_for(&self, address: IpAddr, theirs: Option<&Proof>) -> &Identity {
-        let by_key = self.floating.contains_key(&address) && theirs.is_some_and(|proof| proof.key().is_some());
+        let by_key =
+            self.floating.contains_key(&address) && theirs.is_some_and(|proof| proof.key().is_some());
         let by_secret = self.by_secret.contains(&address) && !by_key;
         if by_secret { &Identity::Secret } else { &self.identity }
     }

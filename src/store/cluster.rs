@@ -340,6 +340,14 @@ impl ClusterFiles {
         if ike.exists() { Ok(()) } else { move_key(&signing, &self.signing_key()) }
     }
 
+    /// Takes the key in `from` as that by which this node proves itself in IKE: hosts that run by a file know it by that.
+    ///
+    /// # Errors
+    /// It is none, or cannot be written.
+    pub fn take_key(&self, from: &Path) -> Result<(), ClusterFilesError> {
+        Ok(replace(&self.ike_key(), private_file::load_key_text(from)?.as_bytes())?)
+    }
+
     fn roster(&self) -> PathBuf {
         self.0.join("roster")
     }

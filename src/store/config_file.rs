@@ -67,6 +67,41 @@ pub fn read(file: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(file).map_err(unreadable)
 }
 
+/// Where [`set_aside`] keeps what a file says.
+pub fn former(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".former");
+    PathBuf::from(name)
+}
+
+/// Keeps what `file` says beside it, for a host that goes over to another mode. An older copy is replaced.
+///
+/// # Errors
+/// The system refused; `file` is as before in any case.
+pub fn set_aside(file: &Path) -> Result<(), SavedError> {
+    let copy = former(file);
+    let io = |what| move |source| SavedError::Io { file: copy.clone(), what, source };
+    let text = fs::read(file).map_err(io("cannot be made"))?;
+    write_as(&former(file), &text, file)
+}
+
+/// Replaces what `file` says. Whoever could read it still can.
+///
+/// # Errors
+/// The system refused; it is as before then.
+pub fn write(file: &Path, text: &str) -> Result<(), SavedError> {
+    write_as(file, text.as_bytes(), file)
+}
+
+/// Writes `file` with the permissions of `like`, where that is there.
+fn write_as(file: &Path, octets: &[u8], like: &Path) -> Result<(), SavedError> {
+    let permissions = fs::metadata(like).map(|metadata| metadata.permissions()).ok();
+    replace(file, octets)?;
+    let io =
+        |source| SavedError::Io { file: file.to_owned(), what: "cannot be opened to its readers", source };
+    permissions.map_or(Ok(()), |permissions| fs::set_permissions(file, permissions)).map_err(io)
+}
+
 /// Reads `file`, or the last good copy of it, and then says what is wrong with it now.
 ///
 /// # Errors
@@ -125,5 +160,23 @@ mod tests {
         let other = directory.path().join("other.toml");
         fs::write(&other, &top).unwrap();
         assert!(load_or_last_good(&other).is_err());
+    }
+
+    #[test]
+    fn what_a_file_says_is_kept_beside_it_when_it_is_replaced() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("hostseal.toml");
+        assert!(set_aside(&file).is_err());
+        fs::write(&file, "before").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        for _ in 0..2 {
+            set_aside(&file).unwrap();
+        }
+        write(&file, "after").unwrap();
+        for (path, text) in [(former(&file), "before"), (file, "after")] {
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        }
     }
 }

@@ -103,6 +103,15 @@ pub fn load_key(path: &Path) -> Result<PrivateKey, PrivateFileError> {
     load(path, Holds::Key, PrivateKey::from_pem)
 }
 
+/// The text of the private key in `path`, to be kept elsewhere too.
+///
+/// # Errors
+/// As [`load_key`].
+pub fn load_key_text(path: &Path) -> Result<Zeroizing<String>, PrivateFileError> {
+    let whole = |text: &str| PrivateKey::from_pem(text).map(|_| Zeroizing::new(text.to_owned()));
+    load(path, Holds::Key, whole)
+}
+
 fn load<T, E: ToString>(
     path: &Path,
     holds: Holds,

@@ -22,6 +22,10 @@ pub struct InitArgs {
     /// An address of this node; by default the ones that it reaches others from. May be given several times.
     #[arg(long = "address", value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
     pub addresses: Vec<IpAddr>,
+    /// Take the nodes and the settings of the file that this host runs by. Protection stays on all the time: the other
+    /// nodes are proven as before, until each of them has joined.
+    #[arg(long, conflicts_with_all = ["node", "addresses"])]
+    pub from_file: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::member::OwnMember;
 use crate::cli::args::{InitArgs, Invocation, JoinArgs};
+use crate::cli::client::Client;
 use crate::cli::enable::{Course, gone};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::follow::follow;
@@ -16,10 +18,13 @@ use crate::cli::present::Shown as _;
 use crate::cli::progress::View;
 use crate::cli::render::{Extent, names};
 use crate::cli::term::{Style, print, print_json, tell};
+use crate::cli::{context, start};
+use crate::config::Config;
 use crate::control::{NewCluster, NewMember};
 use crate::observe::status::Status;
+use crate::store::config_file;
 use crate::types::RowState;
-use crate::types::units::counted;
+use crate::types::units::{counted, listed};
 
 /// What stands before a token where somebody gives the whole command.
 const COMMAND: &str = "hostseal join ";
@@ -27,6 +32,8 @@ const COMMAND: &str = "hostseal join ";
 const TOKEN_MAX: usize = 8192;
 /// How long a new agent may take to answer.
 const START: Duration = Duration::from_secs(30);
+/// So many nodes are named.
+const NAMED: usize = 12;
 
 /// A cluster that was joined, for programs.
 #[derive(Serialize)]
@@ -112,6 +119,37 @@ pub fn joined(invocation: &Invocation, args: &JoinArgs, joined: &NewMember) -> R
     Ok(if status.only_waits() { Exit::Waiting } else { status.exit() })
 }
 
+/// The agent of a host that is to become a member, which may have to end for that.
+pub struct RunningAgent(Option<(Client, Config)>);
+
+impl RunningAgent {
+    /// The one that runs now, if one does.
+    pub fn of(invocation: &Invocation) -> Self {
+        let config = config_file::load(&invocation.config).ok();
+        let of_config = config.map(|config| (context::client(&config), config));
+        Self(of_config.filter(|(client, _)| client.is_there().is_ok_and(|there| there)))
+    }
+
+    /// Has it go on, where it has ended and nothing came of it because of `error`: the kernel has had what it needs
+    /// meanwhile.
+    pub fn go_on(self, invocation: &Invocation, error: CommandError) -> CommandError {
+        let Some((client, config)) = self.0.filter(|(client, _)| client.is_there().is_ok_and(|there| !there))
+        else {
+            return error;
+        };
+        let started = start::start(invocation, &config)
+            .and_then(|started| start::wait(started, &client, Instant::now() + START));
+        match started {
+            Ok(()) => error,
+            Err(other) => {
+                let message =
+                    format!("{}; and the agent does not run again: {}", error.message, other.message);
+                CommandError::new(error.exit, message)
+            }
+        }
+    }
+}
+
 /// Starts the agent of this new member. If that fails, what is `done` stays done.
 fn start_agent(invocation: &Invocation, done: &str) -> Result<OwnMember, CommandError> {
     let started = OwnMember::of(invocation)
@@ -127,32 +165,58 @@ fn start_agent(invocation: &Invocation, done: &str) -> Result<OwnMember, Command
 }
 
 fn found_words(founded: &NewCluster) -> Zeroizing<String> {
-    let NewCluster { cluster, node, addresses, recovery } = founded;
+    let NewCluster { cluster, node, addresses, recovery, to_join, former_file, desired_on } = founded;
+    let former = former_file.as_deref().map(former_words).unwrap_or_default();
+    let mut next = match to_join.as_slice() {
+        [] => "  hostseal token create       prints the command that joins one more node\n".to_owned(),
+        waiting => format!(
+            "  hostseal token create NODE  prints the command that joins one of the nodes of the file: {}.\n{:30}Until \
+             then it runs by its file, and is protected as before\n",
+            listed(waiting, NAMED),
+            ""
+        ),
+    };
+    if !desired_on {
+        next.push_str("  hostseal enable --cluster   protects all of them\n");
+    }
     Zeroizing::new(format!(
-        "cluster {cluster} is founded; this host is its node {node} ({}), an admin\n\n\
+        "cluster {cluster} is founded; this host is its node {node} ({}), an admin\n{former}\n\
          recovery key  {}\n\n\
          It is shown this once, and is on no host. Write it down and keep it away from all nodes: it outranks all \
          admins, so it\nis what helps where they are lost or stolen, and whoever has it decides about the cluster.\n\n\
-         Next:\n  \
-         hostseal token create       prints the command that joins one more node\n  \
-         hostseal enable --cluster   protects all of them\n",
+         Next:\n{next}",
         names(addresses),
         recovery.as_str()
     ))
 }
 
 fn join_words(joined: &NewMember) -> String {
-    let NewMember { cluster, node, addresses, admin, nodes, desired_on } = joined;
+    let NewMember { cluster, node, addresses, admin, nodes, desired_on, to_join, former_file } = joined;
     let admin = if *admin { ", an admin" } else { "" };
     let next = match desired_on {
         true => "",
         false => "; it is not enabled (`hostseal enable --cluster`)",
     };
+    let rest = match (former_file, to_join.as_slice()) {
+        (None, _) => String::new(),
+        (Some(file), []) => format!("{}all nodes of the file have joined\n", former_words(file)),
+        (Some(file), waiting) => {
+            format!(
+                "{}these nodes of the file are still to join: {}\n",
+                former_words(file),
+                listed(waiting, NAMED)
+            )
+        }
+    };
     format!(
-        "joined cluster {cluster} as node {node} ({}){admin}; it has {} now{next}\n",
+        "joined cluster {cluster} as node {node} ({}){admin}; it has {} now{next}\n{rest}",
         names(addresses),
         counted(*nodes, "node")
     )
+}
+
+fn former_words(file: &Path) -> String {
+    format!("the file that this host ran by is kept in {}\n", file.display())
 }
 
 #[cfg(test)]
@@ -179,6 +243,9 @@ mod tests {
             node: "a".parse().unwrap(),
             addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             recovery: Zeroizing::new("hostseal-recovery1_xyz".to_owned()),
+            to_join: Vec::new(),
+            former_file: None,
+            desired_on: false,
         };
         let words = found_words(&founded);
         assert!(
@@ -194,9 +261,24 @@ mod tests {
             json,
             serde_json::json!({
                 "cluster": "prod", "node": "a", "addresses": ["10.0.0.1", "fd00::1"],
-                "recovery_key": "hostseal-recovery1_xyz"
+                "recovery_key": "hostseal-recovery1_xyz", "to_join": [], "former_file": null, "desired_on": false
             })
         );
+    }
+
+    #[test]
+    fn what_was_founded_of_a_file() {
+        let words = found_words(&NewCluster {
+            cluster: "prod".to_owned(),
+            node: "a".parse().unwrap(),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            recovery: Zeroizing::new("hostseal-recovery1_xyz".to_owned()),
+            to_join: vec!["b".parse().unwrap(), "c".parse().unwrap()],
+            former_file: Some("/etc/hostseal/hostseal.toml.former".into()),
+            desired_on: true,
+        });
+        assert!(words.contains("an admin\nthe file that this host ran by is kept in /etc"), "{}", *words);
+        assert!(words.contains("the nodes of the file: b, c.\n") && !words.contains("enable"), "{}", *words);
     }
 
     #[test]
@@ -208,6 +290,8 @@ mod tests {
             admin: false,
             nodes: 3,
             desired_on: true,
+            to_join: vec!["d".parse().unwrap()],
+            former_file: None,
         };
         assert_eq!(join_words(&joined), "joined cluster prod as node c (10.0.0.3); it has 3 nodes now\n");
         (joined.admin, joined.desired_on) = (true, false);
@@ -216,6 +300,12 @@ mod tests {
             "joined cluster prod as node c (10.0.0.3), an admin; it has 3 nodes now; it is not enabled (`hostseal enable \
              --cluster`)\n"
         );
+        joined.former_file = Some("/f".into());
+        assert!(
+            join_words(&joined).ends_with("is kept in /f\nthese nodes of the file are still to join: d\n")
+        );
+        joined.to_join.clear();
+        assert!(join_words(&joined).ends_with("all nodes of the file have joined\n"));
         let json = serde_json::to_value(JoinedJson { joined: &joined, status: None }).unwrap();
         assert_eq!(
             (&json["node"], &json["desired_on"], &json["status"]),

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::config::Config;
 use crate::host::membership::Membership;
 use crate::observe::MemberReport;
 use crate::observe::cluster::{ClockSkew, ConflictRow, DesiredState, KeyProgress, MemberRow, MemberTrouble};
 use crate::observe::status::Status;
 use crate::roster::{Conflict, EntryId, KeyStage, Matter, Member, Roster, RosterView};
+use crate::types::units::listed;
 use crate::types::{NodeName, Problem, ProblemCode, Protection, UnixTime};
 
 /// What this host knows of its cluster at one moment.
@@ -222,9 +224,11 @@ pub(super) fn conflict(roster: &Roster, conflict: &Conflict) -> ConflictRow {
 }
 
 /// What is wrong with the cluster as this host sees it, beside what the rows say.
-pub(super) fn problems(status: &Status, is_member: bool) -> Vec<Problem> {
+pub(super) fn problems(status: &Status, view: &RosterView, own: EntryId, config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if !is_member {
+    if view.member(own).is_some() {
+        problems.extend(secret(view, config));
+    } else {
         let words = "this node was removed from the cluster, or is held out: what is shown may be old. \
                      `hostseal status --cluster` on another node shows why; with a new token it can join again";
         problems.push(Problem::critical(ProblemCode::Other, None, words));
@@ -233,4 +237,28 @@ pub(super) fn problems(status: &Status, is_member: bool) -> Vec<Problem> {
         problems.push(Problem::critical(ProblemCode::Other, status.node.clone(), trouble.clone()));
     }
     problems
+}
+
+/// Whether this host has the secret as long as others are proven by it, and no longer.
+fn secret(view: &RosterView, config: &Config) -> Option<Problem> {
+    let waiting = view.members.iter().filter(|member| member.keys.is_none() && member.listed_key.is_none());
+    let unknown: Vec<&NodeName> = waiting
+        .map(|member| &member.site.name)
+        .filter(|name| config.node_named(name.as_str()).is_none())
+        .collect();
+    if !unknown.is_empty() {
+        let words = format!(
+            "this host has no secret (`[secret]` in its file), by which {} are proven until they join: it has no keys with \
+             them",
+            listed(unknown, 4)
+        );
+        return Some(Problem::warning(ProblemCode::Other, None, words));
+    }
+    let file = config.idle_secret()?;
+    let words = format!(
+        "the secret is not needed any more, as all nodes have keys: remove `[secret]` from the file of this host, and {}. \
+         Do so on each node",
+        file.display()
+    );
+    Some(Problem::info(ProblemCode::Other, None, words))
 }

@@ -188,7 +188,7 @@ impl Host {
             consistent: same && conflicts.is_empty(),
             summary,
             conflicts,
-            problems: problems(&status, own_member.is_some()),
+            problems: problems(&status, view, members.own(), &self.setup.config),
             nodes: rows,
         })
     }

@@ -1,7 +1,8 @@
 //! Why a host does not join, in words that say what to do.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::STATE_DIR;
@@ -41,6 +42,8 @@ pub enum JoinErrorKind {
         /// One that is free.
         free: Option<NodeName>,
     },
+    /// The file that this host runs by lists these, and the cluster does not know them.
+    PeersUnknown(BTreeSet<IpAddr>),
     /// It has joined, and is no member until an admin decides.
     HeldOut(HeldOutBecause),
     /// It had joined, and was removed.
@@ -115,6 +118,12 @@ impl fmt::Display for JoinError {
                 write!(f, "another node of {cluster} is called {name}: join with a name that is free")?;
                 free.as_ref().map_or(Ok(()), |free| write!(f, ", for example `--node {free}`"))?;
             }
+            JoinErrorKind::PeersUnknown(addresses) => write!(
+                f,
+                "the file of this host lists {}, and {cluster} does not know them: this host would drop them. Take them out \
+                 of the file first, or make the cluster from it (`hostseal init --from-file`)",
+                listed(addresses, NAMED)
+            )?,
             JoinErrorKind::HeldOut(HeldOutBecause::TokenUsedTwice) => write!(
                 f,
                 "the token was used twice: this node and another one wait until an admin of {cluster} decides. If this is \

@@ -32,7 +32,10 @@ impl Basis {
             Proof::Certified(_) => !self.ends_soon(settings, wall),
         };
         let chosen = self.method == settings.method || !self.initiated;
-        chosen && is_ours(&self.ours, settings.credentials.identity_for(remote, Some(&self.theirs)), settings) && theirs && self.is_taken(settings, remote)
+        chosen
+            && is_ours(&self.ours, settings.credentials.identity_for(remote, Some(&self.theirs)), settings)
+            && theirs
+            && self.is_taken(settings, remote)
     }
 
     /// Whether the peer's proof ends before its keys would be renewed, at the time of day `wall`.

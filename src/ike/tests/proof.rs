@@ -53,8 +53,7 @@ pub(super) fn knowing(identity: Identity, keys: &[Option<PublicKey>], accept: &[
     };
     let peers: HashMap<_, _> =
         keys.iter().enumerate().map(|(at, key)| (address(at), expected(at, key))).collect();
-    let credentials =
-        Arc::new(Credentials { identity, peers, others: None, ..Credentials::default() });
+    let credentials = Arc::new(Credentials { identity, peers, others: None, ..Credentials::default() });
     let settings = settings(SECRET);
     let secret = settings.secret.filter(|_| accept.contains(&AuthMethod::Secret));
     Settings { credentials, secret, ..settings }

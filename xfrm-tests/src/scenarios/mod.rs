@@ -28,6 +28,7 @@ mod lives;
 mod logs;
 mod members;
 mod memory;
+mod migrate;
 mod mtu;
 mod names;
 mod nat;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         lives::ALL,
         members::ALL,
         deploy::ALL,
+        migrate::ALL,
         disable::ALL,
         exempt::ALL,
         rekey::ALL,

@@ -192,7 +192,7 @@ impl World {
     pub fn join_as(&mut self, at: usize, token: Token, site: Site, key: usize) {
         let [signing, ike] = keys(key);
         let sources = token.seeds.iter().map(|seed| (seed.ip(), address(at))).collect();
-        let order = JoinOrder { token, site, sources, patience: 60 * SECOND };
+        let order = JoinOrder { token, site, sources, peers: Default::default(), patience: 60 * SECOND };
         let (now, wall, dice) = (self.now, self.wall(0), self.dice());
         let joiner = Joiner::new(now, wall, order, [&signing, &ike], dice).unwrap();
         self.guests.push(Guest { at, joiner, outcome: None, steps: Vec::new(), came: 0 });

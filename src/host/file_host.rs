@@ -1,0 +1,230 @@
+//! A host that runs by a file and is to be a member of a cluster: what of its file the roster says from then on, and what
+//! stays its own. Nothing of what is protected changes by that, so whatever a roster cannot say is refused before.
+//!
+//! Hosts prove themselves to each other as before, until both have joined. Where that is by public keys, a host keeps its
+//! key: those that still run by the file know it by that. Where it is by the secret, the roster has no key of a host that
+//! has not joined, and members keep the secret for it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, ConfigError, Node, local_part, settings_part};
+use crate::identity::{AuthMethod, KeyKind, PrivateKey};
+use crate::roster::{
+    ClusterSettings, DesiredProtection, EntryId, FloatingPlace, IkeKey, Listed, Roster, RosterView, Saying,
+    SignedEntry, Signer, Site,
+};
+use crate::store::{Saved, member_config};
+use crate::types::units::listed;
+use crate::types::{Method, NodeName, Protection, UnixTime};
+
+/// So many nodes are named in an error.
+const NAMED: usize = 8;
+
+/// Why a host that runs by a file cannot go over to a roster as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotMove {
+    /// Keys come from the secret.
+    #[error(
+        "the hosts derive their keys from the secret (keying.method), and a cluster with a roster has no such secret: \
+         change over to keying.method = \"ike\" first, on all hosts (configuration.md, \"Changing the method of keying\")"
+    )]
+    Derived,
+    /// Hosts prove themselves with certificates.
+    #[error(
+        "the hosts prove themselves with certificates (auth), which a roster does not know: change over to auth.method = \
+         \"public_key\" first, on all hosts (authentication.md)"
+    )]
+    Certificates,
+    /// Another way to prove oneself is being introduced.
+    #[error(
+        "auth.accept has several methods, as hosts are changing over from one to the other: complete that first, on all \
+         hosts (authentication.md)"
+    )]
+    ChangingOver,
+    /// Some have keys, and some do not.
+    #[error(
+        "the hosts prove themselves in different ways: {} with the secret, the others with keys. All of them must do the \
+         same first (auth.method, and auth in [[nodes]])",
+        listed(.0, NAMED)
+    )]
+    Mixed(Vec<NodeName>),
+    /// Some have keys of a kind that a roster does not know.
+    #[error(
+        "the keys of {} are ECDSA keys, and the nodes of a roster have Ed25519 keys: replace them first \
+         (`hostseal key generate`; authentication.md, \"Replacing a key\")",
+        listed(.0, NAMED)
+    )]
+    OtherKind(Vec<NodeName>),
+    /// A trial runs.
+    #[error("protection is on trial: `hostseal confirm` keeps it, or wait until it is over")]
+    Trial,
+    /// It goes back to the clear.
+    #[error("this host is on its way to the clear: wait until `hostseal status` says that protection is off")]
+    Leaving,
+}
+
+/// A host that runs by a file.
+pub struct FileHost {
+    config: Config,
+    node: Node,
+    protected: bool,
+}
+
+impl FileHost {
+    /// The host that runs by `config`, where it is `node`, and remembers `saved`.
+    ///
+    /// # Errors
+    /// It cannot go over to a roster as it is.
+    pub fn new(config: Config, node: Node, saved: &Saved) -> Result<Self, CannotMove> {
+        if saved.trial.is_some() {
+            return Err(CannotMove::Trial);
+        } else if saved.leaving {
+            return Err(CannotMove::Leaving);
+        } else if config.keying.accept.contains(&Method::Derived) {
+            return Err(CannotMove::Derived);
+        } else if config.uses(AuthMethod::Certificate) {
+            return Err(CannotMove::Certificates);
+        } else if config.auth.accept.len() > 1 {
+            return Err(CannotMove::ChangingOver);
+        }
+        let names = |nodes: Vec<&Node>| nodes.into_iter().map(|node| node.name.clone()).collect();
+        let by_secret = |node: &&Node| config.method_of(node) == AuthMethod::Secret;
+        let (secret, keyed): (Vec<&Node>, Vec<&Node>) = config.nodes.iter().partition(by_secret);
+        if !secret.is_empty() && !keyed.is_empty() {
+            return Err(CannotMove::Mixed(names(secret)));
+        }
+        let is_other =
+            |node: &&Node| node.public_key.as_ref().is_some_and(|key| key.kind() != KeyKind::Ed25519);
+        let others: Vec<&Node> = keyed.into_iter().filter(is_other).collect();
+        if !others.is_empty() {
+            return Err(CannotMove::OtherKind(names(others)));
+        }
+        Ok(Self { config, node, protected: saved.protection == Protection::On })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &NodeName {
+        &self.node.name
+    }
+
+    /// Where it is.
+    pub fn site(&self) -> Site {
+        site(&self.node)
+    }
+
+    /// Where its key lies, which it keeps; `None` where it proves itself with the secret.
+    pub fn key_file(&self) -> Option<&Path> {
+        (!self.is_by_secret()).then_some(&*self.config.auth.private_key)
+    }
+
+    /// The addresses of its peers, which the roster has to know: else it would drop them.
+    pub fn peers(&self) -> BTreeSet<IpAddr> {
+        let nodes = self.config.nodes.iter().flat_map(|node| node.addresses.iter().copied());
+        nodes.chain(self.config.floating_addresses()).collect()
+    }
+
+    /// What its file says as a member of `cluster`; the one before is kept in `former`.
+    pub fn local(&self, cluster: &str, former: &Path) -> String {
+        let secret = self.is_by_secret().then_some(&self.config.secret);
+        format!(
+            "# This host is a member of the cluster {cluster}: this file says what concerns it alone, and the cluster says \
+             the rest\n# (`hostseal settings`). The file before is {}.\n{}",
+            former.display(),
+            local_part(self.config.text(), secret)
+        )
+    }
+
+    /// The roster of a new cluster with all nodes of the file, of which this one is the first member and has the keys
+    /// `[signing, ike]`. It is to be protected if this host is.
+    ///
+    /// # Errors
+    /// The roster cannot say what the file does.
+    pub fn found(
+        &self,
+        cluster: &str,
+        [signing, ike]: [&PrivateKey; 2],
+        recovery: &PrivateKey,
+        now: UnixTime,
+    ) -> anyhow::Result<Roster> {
+        let roster = Roster::of_new_cluster(cluster, self.site(), [signing, ike], recovery)?;
+        let mut founding = Founding {
+            by: Signer::of(signing).context("the key of this node is of another kind")?,
+            signing,
+            roster,
+            now,
+        };
+        let mut lines = vec![(self.node.name.clone(), EntryId::from(founding.roster.cluster()))];
+        for node in self.config.nodes.iter().filter(|node| node.name != self.node.name) {
+            let ike = node.public_key.clone().filter(|_| !self.is_by_secret()).map(IkeKey);
+            let says = Saying::Node(Listed { line: None, site: site(node), foreign: false, ike });
+            lines.push((node.name.clone(), founding.say(says)?));
+        }
+        let toml = settings_part(self.config.text());
+        if !toml.is_empty() {
+            founding.say(Saying::Settings(ClusterSettings { toml }))?;
+        }
+        for floating in &self.config.floating {
+            let nodes =
+                lines.iter().filter(|(name, _)| floating.may_be_at(name)).map(|(_, line)| *line).collect();
+            let (name, addresses) = (floating.name.clone(), floating.addresses.clone());
+            founding.say(Saying::Floating(FloatingPlace { name, addresses, nodes }))?;
+        }
+        if self.protected {
+            founding.say(Saying::Desired(DesiredProtection { on: true, trial: None, confirms: None }))?;
+        }
+        self.check(&founding.roster, ike)?;
+        Ok(founding.roster)
+    }
+
+    /// That this host could go on by what it would have then.
+    fn check(&self, roster: &Roster, ike: &PrivateKey) -> Result<(), ConfigError> {
+        let local = local_part(self.config.text(), self.is_by_secret().then_some(&self.config.secret));
+        member_config(roster, (roster.cluster().into(), ike.public()), &local, "the file").map(drop)
+    }
+
+    fn is_by_secret(&self) -> bool {
+        self.config.method_of(&self.node) == AuthMethod::Secret
+    }
+}
+
+/// The nodes that are to join and have not yet.
+pub fn to_join(view: &RosterView) -> Vec<NodeName> {
+    let waiting = view.members.iter().filter(|member| member.keys.is_none() && !member.foreign);
+    waiting.map(|member| member.site.name.clone()).collect()
+}
+
+/// A roster that its first admin fills.
+struct Founding<'k> {
+    roster: Roster,
+    signing: &'k PrivateKey,
+    by: Signer,
+    now: UnixTime,
+}
+
+impl Founding<'_> {
+    fn say(&mut self, says: Saying) -> anyhow::Result<EntryId> {
+        let what = match &says {
+            Saying::Node(listed) => format!("node {}", listed.site.name),
+            Saying::Floating(floating) => format!("floating {}", floating.name),
+            _ => "the settings".to_owned(),
+        };
+        let statement = self.roster.draft(self.by, says, self.now)?;
+        let entry = SignedEntry::sign(self.roster.cluster(), statement, &[self.signing])
+            .with_context(|| format!("{what} of the file cannot stand in a roster"))?;
+        let merged = self.roster.merge([entry.octets()]);
+        match merged.refused.keys().next() {
+            Some(why) => {
+                Err(anyhow::anyhow!("{why}").context(format!("{what} of the file cannot stand in a roster")))
+            }
+            None => Ok(entry.id()),
+        }
+    }
+}
+
+fn site(node: &Node) -> Site {
+    Site { name: node.name.clone(), addresses: node.addresses.clone(), inside: node.inside.iter().collect() }
+}
