@@ -1,10 +1,13 @@
 //! The `hostseal` command: dispatch only. What joins the layers (`agent`, `guard`, `disable --force`) is called
 //! here, because the command line itself may not know the agent.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use hostseal::agent::{self, FoundOrder, Stay};
-use hostseal::cli::{self, AgentArgs, Command, CommandError, Exit, InitArgs, Invocation, JoinArgs};
+use hostseal::cli::{
+    self, AgentArgs, Command, CommandError, Exit, InitArgs, Invocation, JoinArgs, LeaveArgs,
+};
 use hostseal::roster::NotAToken;
 
 fn main() -> ExitCode {
@@ -17,6 +20,9 @@ fn main() -> ExitCode {
         Command::Hold => agent::hold().map(|()| Exit::Done).map_err(CommandError::from),
         Command::Init(args) => init(&invocation, args),
         Command::Join(args) => join(&invocation, args),
+        Command::Leave(LeaveArgs { to_file: Some(file), order }) => {
+            leave_to_file(&invocation, file, order.json)
+        }
         Command::Guard => said(agent::guard(&invocation.config)),
         Command::Disable(args) if args.force => said(agent::force_clear(&invocation.config)),
         _ => cli::run(&invocation),
@@ -64,6 +70,13 @@ fn join(invocation: &Invocation, args: &JoinArgs) -> Result<Exit, CommandError> 
         },
     )?;
     cli::joined(invocation, args, &joined)
+}
+
+fn leave_to_file(invocation: &Invocation, file: &Path, json: bool) -> Result<Exit, CommandError> {
+    let agent = cli::RunningAgent::of(invocation);
+    let left = agent::run_by_file(&invocation.config, file)
+        .map_err(|error| agent.go_on(invocation, error.into()))?;
+    cli::left(invocation, &left, json)
 }
 
 /// Shows what was done.

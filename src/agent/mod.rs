@@ -21,6 +21,7 @@ mod name;
 mod notify;
 mod process;
 mod routes;
+mod run_by_file;
 mod service;
 mod single;
 mod sockets;
@@ -37,6 +38,7 @@ pub use force::force_clear;
 pub use guard::guard;
 pub use keeper::hold;
 pub use process::{SystemEntropy, keep_secrets};
+pub use run_by_file::run_by_file;
 pub use service::Stay;
 
 /// Runs the agent in the foreground until SIGTERM or SIGINT, which leave protection in place.

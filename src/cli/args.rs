@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::cluster::{
-    AddArgs, AdminCommand, CreateTokenArgs, InitArgs, JoinArgs, OrderArgs, RemoveArgs, RotateArgs,
+    AddArgs, AdminCommand, CreateTokenArgs, InitArgs, JoinArgs, LeaveArgs, OrderArgs, RemoveArgs, RotateArgs,
     SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 use crate::config::DEFAULT_PATH;
@@ -172,7 +172,7 @@ pub enum Command {
     Remove(RemoveArgs),
     /// Take this node out of its cluster for good.
     #[command(after_help = "Example:\n  hostseal leave")]
-    Leave(OrderArgs),
+    Leave(LeaveArgs),
     /// Give all nodes new keys. It needs an admin node.
     ///
     /// Each node makes new keys. They come into use when all nodes know them; until then the keys of before are good. No

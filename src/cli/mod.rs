@@ -42,8 +42,8 @@ mod term;
 #[cfg(test)]
 mod tests;
 
-pub use args::{AgentArgs, Command, DisableArgs, InitArgs, Invocation, JoinArgs, parse};
-pub use cluster::{RunningAgent, founded, join_token, joined, step};
+pub use args::{AgentArgs, Command, DisableArgs, InitArgs, Invocation, JoinArgs, LeaveArgs, parse};
+pub use cluster::{RunningAgent, founded, join_token, joined, left, step};
 pub use exit::{CommandError, Exit, finish};
 pub use log::start_log;
 pub use start::detach;

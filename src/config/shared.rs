@@ -172,6 +172,23 @@ pub fn settings_part(file: &str) -> String {
     only(file, &SETTINGS).to_string()
 }
 
+/// The configuration of a member as a file by which hosts run that are in no cluster: the same for all of them. Each proves
+/// itself with the key that it has, which lies where keys of hosts do.
+pub fn as_file(member: &Config) -> String {
+    let mut table =
+        only(member.text(), &["cluster", "secret", "keying", "esp", "protection", "nodes", "floating"]);
+    if !member.uses(AuthMethod::Secret) {
+        table.remove("secret");
+    }
+    if let Some(Value::Table(protection)) = table.get_mut("protection") {
+        protection.remove("withheld");
+        protection.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+    }
+    table.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
+    table.insert("auth".to_owned(), table_of([("method", text(AuthMethod::PublicKey))]));
+    table.to_string()
+}
+
 /// The sections of a valid file that are among the `known` ones.
 fn only(file: &str, known: &[&str]) -> Table {
     let mut table: Table = file.parse().unwrap_or_default();
@@ -377,6 +394,35 @@ mod tests {
             "{with}"
         );
         assert!(of_node(&with, &shared(&settings_part(file))).is_ok());
+    }
+
+    #[test]
+    fn what_a_member_goes_by_is_a_file_for_all() {
+        let mut shared = shared("[esp]\nkey_bits = 128\n");
+        shared.nodes.push(Node {
+            name: "n3".parse().unwrap(),
+            addresses: vec![[10, 0, 0, 3].into()],
+            public_key: None,
+            auth: Some(AuthMethod::Secret),
+            expects_secret: true,
+            ..shared.nodes[0].clone()
+        });
+        shared.withheld = vec![[10, 0, 0, 8].into()];
+        let of = |node: &str, shared: &SharedConfig| {
+            let local = "run_dir = \"/r\"\n[secret]\nfile = \"/k\"\n";
+            shared.of_node(local, "file", &node.parse().unwrap(), Path::new("cluster/ike.key")).unwrap()
+        };
+        let text = as_file(&of("n1", &shared));
+        assert_eq!(text, as_file(&of("n2", &shared)), "on all hosts");
+        let (member, file) = (of("n1", &shared), Config::parse(&text, "file").unwrap());
+        assert_eq!((&file.nodes, &file.esp, &file.keying), (&member.nodes, &member.esp, &member.keying));
+        assert_eq!(file.protection.blocked, member.protection.blocked);
+        assert!(!file.protection.allow_peer_disable && file.protection.withheld.is_empty());
+        assert_eq!((file.node.as_ref(), &*file.run_dir), (None, Path::new("/run/hostseal")));
+        assert_eq!(file.auth.private_key, Path::new(super::super::PRIVATE_KEY));
+        shared.nodes.pop();
+        let text = as_file(&of("n1", &shared));
+        assert!(!text.contains("secret") && !text.contains("floating"), "{text}");
     }
 
     #[test]

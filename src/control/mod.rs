@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{AddOrder, ClusterReply, ClusterRequest, SecretLine, TokenOrder};
-pub use self::newcomer::{NewCluster, NewMember};
+pub use self::newcomer::{FormerMember, NewCluster, NewMember};
 use crate::observe::Progress;
 use crate::observe::status::Status;
 use crate::types::Op;

@@ -1,4 +1,4 @@
-//! What comes of `hostseal init` and `hostseal join`, which do without an agent.
+//! What comes of `hostseal init`, `hostseal join` and `hostseal leave --to-file`, which do without an agent.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -47,6 +47,21 @@ pub struct NewMember {
     pub to_join: Vec<NodeName>,
     /// Where the file is kept that this host ran by.
     pub former_file: Option<PathBuf>,
+}
+
+/// A host that was a member, and runs by a file again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FormerMember {
+    /// What its cluster is called.
+    pub cluster: String,
+    /// What this host is called in it, and in the file.
+    pub node: NodeName,
+    /// Where its key lies now.
+    pub key_file: PathBuf,
+    /// Where its file as a member is kept, where it had one.
+    pub former_file: Option<PathBuf>,
+    /// It is protected, and goes on so.
+    pub protected: bool,
 }
 
 /// Whoever asks for JSON gets it there.

@@ -228,3 +228,104 @@ impl Founding<'_> {
 fn site(node: &Node) -> Site {
     Site { name: node.name.clone(), addresses: node.addresses.clone(), inside: node.inside.iter().collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::PublicKey;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+    const NODES: &str = "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n[[nodes]]\nname = \"b\"\n\
+        addresses = [\"10.0.0.2\", \"fd00::2\"]\ninside = { \"10.0.0.2\" = \"192.168.0.2\" }\n";
+
+    fn key(seed: u8) -> PrivateKey {
+        PrivateKey::from_seed(&[seed; 32]).unwrap()
+    }
+
+    fn host_with(text: &str, saved: &Saved) -> Result<FileHost, CannotMove> {
+        let config = Config::parse(&format!("cluster = \"x\"\n{text}"), "file").unwrap();
+        let node = config.node_named("a").unwrap().clone();
+        FileHost::new(config, node, saved)
+    }
+
+    fn protected() -> Saved {
+        Saved { protection: Protection::On, ..Saved::default() }
+    }
+
+    fn keyed(of_b: &PublicKey) -> String {
+        let of_a = key(2).public().clone();
+        format!(
+            "[auth]\nmethod = \"public_key\"\nprivate_key = \"/k\"\n[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n\
+             public_key = \"{of_a}\"\n[[nodes]]\nname = \"b\"\naddresses = [\"10.0.0.2\"]\npublic_key = \"{of_b}\"\n"
+        )
+    }
+
+    #[test]
+    fn a_file_becomes_a_roster_that_means_the_same() {
+        let rest = "[keying]\nrekey_after = \"2h\"\n[protection]\nexempt = [{ port = \"tcp/22\", served_by = [\"b\"] }]\n\
+            [[floating]]\nname = \"vip\"\naddresses = [\"10.0.0.100\"]\nnodes = [\"a\", \"b\"]\n";
+        let host = host_with(&format!("run_dir = \"/r\"\n{NODES}{rest}"), &protected()).unwrap();
+        let roster = host.found("prod", [&key(1), &key(2)], &key(3), NOW).unwrap();
+        let view = roster.view();
+        assert_eq!(
+            (view.members.len(), view.floating.len(), to_join(view)),
+            (2, 1, vec!["b".parse().unwrap()])
+        );
+        assert!(
+            view.desired.as_ref().unwrap().says.on && view.held_out.is_empty() && view.conflicts.is_empty()
+        );
+        let local = host.local("prod", Path::new("/etc/x.former"));
+        let own = (roster.cluster().into(), key(2).public().clone());
+        let member = member_config(&roster, (own.0, &own.1), &local, "file").unwrap();
+        assert_eq!(
+            (member.run_dir.as_path(), member.floating.clone()),
+            (Path::new("/r"), host.config.floating.clone())
+        );
+        assert_eq!(
+            (&member.keying, &member.protection.exempt),
+            (&host.config.keying, &host.config.protection.exempt)
+        );
+        let b = member.node_named("b").unwrap();
+        assert_eq!(
+            (&b.addresses, &b.inside),
+            (&host.config.nodes[1].addresses, &host.config.nodes[1].inside)
+        );
+        assert!(b.expects_secret && member.accepted_from(b) == [AuthMethod::Secret]);
+        assert_eq!(host.peers().len(), 4);
+        assert_eq!(host.key_file(), None);
+    }
+
+    #[test]
+    fn hosts_with_keys_keep_them_and_have_no_secret() {
+        let host = host_with(&keyed(key(7).public()), &Saved::default()).unwrap();
+        assert_eq!(host.key_file(), Some(Path::new("/k")));
+        let roster = host.found("prod", [&key(1), &key(2)], &key(3), NOW).unwrap();
+        assert!(roster.view().desired.is_none(), "nothing is protected");
+        let local = host.local("prod", Path::new("/f"));
+        let own = (roster.cluster().into(), key(2).public().clone());
+        let member = member_config(&roster, (own.0, &own.1), &local, "file").unwrap();
+        assert_eq!(member.node_named("b").unwrap().public_key.as_ref(), Some(key(7).public()));
+        assert!(!member.uses(AuthMethod::Secret) && member.idle_secret().is_none());
+    }
+
+    #[test]
+    fn what_a_roster_cannot_say_is_refused_before_anything_changes() {
+        let refused = |text: &str| host_with(text, &protected()).err().unwrap();
+        let b = |line: &str| format!("{NODES}{line}\n");
+        assert_eq!(refused(&format!("keying.method = \"derived\"\n{NODES}")), CannotMove::Derived);
+        assert_eq!(refused(&format!("keying.accept = [\"ike\", \"derived\"]\n{NODES}")), CannotMove::Derived);
+        assert_eq!(refused(&format!("auth.method = \"certificate\"\n{NODES}")), CannotMove::Certificates);
+        assert_eq!(refused(&b("auth = \"certificate\"")), CannotMove::Certificates);
+        assert_eq!(
+            refused(&format!("auth.accept = [\"secret\", \"public_key\"]\n{NODES}")),
+            CannotMove::ChangingOver
+        );
+        let mixed = b(&format!("auth = \"public_key\"\npublic_key = \"{}\"", key(7).public()));
+        assert_eq!(refused(&mixed), CannotMove::Mixed(vec!["a".parse().unwrap()]));
+        let pem = PrivateKey::generate(KeyKind::EcdsaP256).unwrap();
+        let ecdsa = PrivateKey::from_pem(&pem).unwrap();
+        assert_eq!(refused(&keyed(ecdsa.public())), CannotMove::OtherKind(vec!["b".parse().unwrap()]));
+        let leaving = Saved { leaving: true, ..Saved::default() };
+        assert_eq!(host_with(NODES, &leaving).err(), Some(CannotMove::Leaving));
+    }
+}

@@ -162,7 +162,10 @@ impl Host {
             (None, Some(_)) => changes.push("the secret or the keys could not be read before".to_owned()),
             (_, None) => {}
         }
-        if !changes.is_empty() {
+        if changes.is_empty() {
+            // What means the same may be said otherwise.
+            self.setup = setup;
+        } else {
             if self.core.is_some() {
                 system.bind(setup.addresses().collect(), setup.ports())?;
             }

@@ -348,6 +348,14 @@ impl ClusterFiles {
         Ok(replace(&self.ike_key(), private_file::load_key_text(from)?.as_bytes())?)
     }
 
+    /// Puts the key by which this node proves itself in IKE to where a host has it that runs by a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or not be written there.
+    pub fn give_key(&self, to: &Path) -> Result<(), ClusterFilesError> {
+        Ok(replace(to, private_file::load_key_text(&self.ike_key())?.as_bytes())?)
+    }
+
     fn roster(&self) -> PathBuf {
         self.0.join("roster")
     }

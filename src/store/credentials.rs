@@ -123,7 +123,7 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
     for node in &config.nodes {
         let expected = Arc::new(Expected {
             node: node.name.clone(),
-            methods: config.accepted_from(node),
+            methods: if own.expects_secret { vec![AuthMethod::Secret] } else { config.accepted_from(node) },
             public_keys: node.public_key.iter().chain(&node.previous_public_key).cloned().collect(),
             addresses: node.addresses.clone(),
         });

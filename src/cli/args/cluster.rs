@@ -1,9 +1,10 @@
 //! The grammar of the commands about a cluster.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 
 use crate::config::{address, network};
 use crate::control::SecretLine;
@@ -154,6 +155,18 @@ pub struct RotateArgs {
     pub order: OrderArgs,
 }
 
+/// `hostseal leave …`
+#[derive(Debug, Args)]
+pub struct LeaveArgs {
+    /// Go on by this file, which `hostseal settings --export` has printed, without being a member: protection stays on, and
+    /// the others are told nothing. For hosts of which all go back to files.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "alone")]
+    pub to_file: Option<PathBuf>,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
 /// `hostseal admin …`
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
@@ -186,6 +199,9 @@ pub struct SettingsArgs {
     /// What to do; without it they are printed.
     #[command(subcommand)]
     pub command: Option<SettingsCommand>,
+    /// Print the whole configuration as a file for hosts without a cluster: nodes, keys and settings, the same for all.
+    #[arg(long, conflicts_with = "json")]
+    pub export: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -1,4 +1,4 @@
-//! The ends of `hostseal init` and `hostseal join`: the agent starts, and the operator hears what there is now.
+//! The ends of `hostseal init`, `hostseal join` and `hostseal leave --to-file`: the agent starts, and the operator hears what there is now.
 
 use std::fmt;
 use std::io::Read as _;
@@ -20,7 +20,7 @@ use crate::cli::render::{Extent, names};
 use crate::cli::term::{Style, print, print_json, tell};
 use crate::cli::{context, start};
 use crate::config::Config;
-use crate::control::{NewCluster, NewMember};
+use crate::control::{FormerMember, NewCluster, NewMember};
 use crate::observe::status::Status;
 use crate::store::config_file;
 use crate::types::RowState;
@@ -150,6 +150,21 @@ impl RunningAgent {
     }
 }
 
+/// Ends `hostseal leave --to-file`: starts the agent, which goes on by the file.
+///
+/// # Errors
+/// The agent does not start, or nobody can be told.
+pub fn left(invocation: &Invocation, left: &FormerMember, json: bool) -> Result<Exit, CommandError> {
+    match json {
+        true => print_json(left)?,
+        false => print(&left_words(left))?,
+    };
+    if left.protected {
+        start_agent(invocation, "this host runs by its file now")?;
+    }
+    Ok(Exit::Done)
+}
+
 /// Starts the agent of this new member. If that fails, what is `done` stays done.
 fn start_agent(invocation: &Invocation, done: &str) -> Result<OwnMember, CommandError> {
     let started = OwnMember::of(invocation)
@@ -212,6 +227,19 @@ fn join_words(joined: &NewMember) -> String {
         "joined cluster {cluster} as node {node} ({}){admin}; it has {} now{next}\n{rest}",
         names(addresses),
         counted(*nodes, "node")
+    )
+}
+
+fn left_words(left: &FormerMember) -> String {
+    let FormerMember { cluster, node, key_file, former_file, .. } = left;
+    let former = former_file.as_ref();
+    let former =
+        former.map(|file| format!("the file that it had as a member is kept in {}\n", file.display()));
+    format!(
+        "this host runs by its file, where it is node {node}; its key is {} now\n{}the other nodes of {cluster} go on with \
+         it as before, until they run by the file too\n",
+        key_file.display(),
+        former.unwrap_or_default()
     )
 }
 

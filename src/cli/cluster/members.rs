@@ -2,7 +2,7 @@
 
 use super::begin::read_secret_line;
 use super::member::{OwnMember, say};
-use crate::cli::args::{AddArgs, AdminCommand, Invocation, OrderArgs, RemoveArgs};
+use crate::cli::args::{AddArgs, AdminCommand, Invocation, LeaveArgs, RemoveArgs};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::render::names;
 use crate::control::{AddOrder, ClusterRequest, SecretLine};
@@ -31,9 +31,9 @@ pub(in crate::cli) fn remove(invocation: &Invocation, args: &RemoveArgs) -> Resu
     say(order.json, &done, &notes)
 }
 
-pub(in crate::cli) fn leave(invocation: &Invocation, args: &OrderArgs) -> Result<Exit, CommandError> {
-    let notes = OwnMember::of(invocation)?.order(ClusterRequest::Leave, args.alone)?;
-    say(args.json, "this node has left its cluster", &notes)
+pub(in crate::cli) fn leave(invocation: &Invocation, args: &LeaveArgs) -> Result<Exit, CommandError> {
+    let notes = OwnMember::of(invocation)?.order(ClusterRequest::Leave, args.order.alone)?;
+    say(args.order.json, "this node has left its cluster", &notes)
 }
 
 pub(in crate::cli) fn admin(invocation: &Invocation, command: &AdminCommand) -> Result<Exit, CommandError> {

@@ -15,7 +15,7 @@ mod tests;
 mod token;
 mod view;
 
-pub use begin::{RunningAgent, founded, joined, step, token as join_token};
+pub use begin::{RunningAgent, founded, joined, left, step, token as join_token};
 pub(super) use drive::{confirm, disable, enable};
 pub(super) use members::{add, admin, leave, remove};
 pub(super) use rotate::rotate;

@@ -8,6 +8,7 @@ use super::member::{OwnMember, say};
 use crate::cli::args::{Invocation, SetSettingsArgs, SettingsArgs, SettingsCommand};
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, print_json};
+use crate::config::{Config, as_file};
 use crate::control::{ClusterReply, ClusterRequest};
 use crate::store::config_file;
 
@@ -16,12 +17,32 @@ pub(in crate::cli) fn settings(invocation: &Invocation, args: &SettingsArgs) -> 
     if let Some(SettingsCommand::Set(args)) = &args.command {
         return set(&member, args);
     }
+    if args.export {
+        return export(&member);
+    }
     let text = present(&member)?;
     match args.json {
         true => print_json(&parsed(&text)?)?,
         false if text.is_empty() => print("# every setting has its default\n")?,
         false => print(&text)?,
     };
+    Ok(Exit::Done)
+}
+
+/// Prints the file by which the hosts of the cluster could go on without it.
+fn export(member: &OwnMember) -> Result<Exit, CommandError> {
+    if !member.is_one() {
+        return Err(CommandError::new(
+            Exit::Failed,
+            "this host belongs to no cluster, so its file is all there is",
+        ));
+    }
+    let Config { cluster, .. } = &member.config;
+    print(&format!(
+        "# The cluster {cluster} as a file, the same for all of its hosts. Each goes on by it after `hostseal leave --to-file \
+         FILE`.\n{}",
+        as_file(&member.config)
+    ))?;
     Ok(Exit::Done)
 }
 

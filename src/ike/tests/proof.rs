@@ -108,6 +108,29 @@ fn keys_of_each_kind_prove_both_ends() {
     }
 }
 
+/// Each proves itself as the other one expects it: with a key, and with the secret to whom has no key. Whoever begins.
+#[test]
+fn who_has_no_key_is_proven_by_the_secret_and_expects_it() {
+    for begins in [0, 1] {
+        let pem = Pem::new(KeyKind::Ed25519);
+        let keys = [Some(pem.public()), None];
+        let keyed = knowing(Identity::PublicKey(pem.key()), &keys, &[AuthMethod::Secret]);
+        let credentials = Credentials {
+            identity: Identity::PublicKey(pem.key()),
+            by_secret: [address(1)].into(),
+            peers: keyed.credentials.peers.clone(),
+            others: None,
+            ..Credentials::default()
+        };
+        let keyed = Settings { credentials: Arc::new(credentials), ..keyed };
+        let mut net = Net::new(75, [keyed, knowing(Identity::Secret, &keys, &[AuthMethod::Secret])]);
+        net.keep(begins, 1 - begins);
+        net.run(SECOND);
+        net.assert_one_pair(begins, 1 - begins);
+        assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+    }
+}
+
 /// What was said before there were keys is said still, octet for octet.
 #[test]
 fn nothing_is_said_about_signatures_where_there_are_none() {

@@ -3,8 +3,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::config::proofs::tests::{KEYS, key, parse};
-use crate::identity::KeyKind;
 use crate::identity::certificate::tests::{Ca, NOW};
+use crate::identity::{KeyKind, Proof};
 
 /// A host a with a new key in `mode`, which the file lists or not.
 fn host(mode: u32, listed: bool) -> (tempfile::TempDir, Config) {
@@ -154,4 +154,31 @@ fn who_has_an_address_that_floats_speaks_for_it() {
     assert_eq!(expected("10.99.0.2"), ["b"]);
     assert!(expected("10.99.0.8").is_empty());
     assert!(credentials.knows_signatures("10.99.0.9".parse().unwrap()));
+}
+
+#[test]
+fn who_expects_the_secret_gets_it_and_takes_nothing_else() {
+    let rest = "[[nodes]]\nname = \"c\"\naddresses = [\"10.99.0.3\"]\nauth = \"secret\"\nexpects = \"secret\"\n\
+                [[floating]]\nname = \"db\"\naddresses = [\"10.99.0.9\"]\nnodes = [\"b\", \"c\"]\n";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    let pem = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+    fs::write(&file, pem.as_bytes()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let line = format!("public_key = \"{}\"\n", PrivateKey::from_pem(&pem).unwrap().public());
+    let head = format!("[auth]\nmethod = \"public_key\"\nprivate_key = {file:?}\n");
+    let config = parse(&head, &line, &format!("{}{rest}", key(1)));
+    assert!(config.uses(AuthMethod::Secret));
+    let credentials = load(&config, &config.nodes[0]).unwrap();
+    let by_secret = |address: &str, theirs: Option<&Proof>| {
+        matches!(credentials.identity_for(address.parse().unwrap(), theirs), Identity::Secret)
+    };
+    assert!(by_secret("10.99.0.3", None) && !by_secret("10.99.0.2", None));
+    assert!(!credentials.knows_signatures("10.99.0.3".parse().unwrap()));
+    // Who has the address that floats is answered as he asks.
+    let of_b = Proof::Key(config.nodes[1].public_key.clone().unwrap());
+    assert!(by_secret("10.99.0.9", None) && !by_secret("10.99.0.9", Some(&of_b)));
+    let of_c = load(&config, &config.nodes[2]).unwrap();
+    let expected = of_c.expected("10.99.0.1".parse().unwrap()).next().unwrap();
+    assert_eq!((&of_c.identity.key().is_none(), &*expected.methods), (&true, &[AuthMethod::Secret][..]));
 }

@@ -1,0 +1,144 @@
+//! How a member of a cluster comes to run by a file again (`hostseal leave --to-file`): the file lists all nodes with the
+//! keys that they have, so this host goes on as it is, and the others need not know.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::process;
+use super::service::make_directory;
+use super::single::Single;
+use crate::config::{Config, local_part};
+use crate::control::FormerMember;
+use crate::identity::AuthMethod;
+use crate::machine::{named_node, own_addresses};
+use crate::store::{ClusterFiles, ClusterState, Places, Saved, config_file, owner, private_file};
+use crate::types::units::listed;
+use crate::types::{NodeName, Protection};
+
+/// So many addresses are named in an error.
+const NAMED: usize = 8;
+
+/// Has this member run by what `file` says, which `hostseal settings --export` has printed, from its next start on; its
+/// agent ends. `path` is where its configuration lies. Its key for IKE goes to where the file says. The roster is kept for
+/// people, and the key by which it spoke for its cluster is gone. Call it as root.
+///
+/// # Errors
+/// It is no member, or the file is not one that it could go on by: then nothing is changed.
+pub fn run_by_file(path: &Path, file: &Path) -> anyhow::Result<FormerMember> {
+    process::harden()?;
+    owner::check(path)?;
+    let places = Places::of(path);
+    owner::check(&places.state_dir)?;
+    let files = ClusterFiles::of(&places.state_dir);
+    let member = files.load()?.context("this host belongs to no cluster")?;
+    ensure!(!member.is_over(), "this host was removed from its cluster: there is nothing to go on with");
+    let next = Next::read(path, file, &member)?;
+    let saved = Saved::load(&places.state_path())?;
+    let single = Single::new(&places.run_dir);
+    if single.runs()? {
+        single.end()?;
+    }
+    make_directory(&places.run_dir)?;
+    let _claim = single.claim()?;
+    let key_file = next.config.auth.private_key.clone();
+    files.give_key(&key_file)?;
+    let former_file = if path.exists() {
+        config_file::set_aside(path)?;
+        Some(config_file::former(path))
+    } else {
+        None
+    };
+    config_file::write(path, next.config.text())?;
+    files.set_aside()?;
+    Ok(FormerMember {
+        cluster: next.config.cluster.clone(),
+        node: next.node,
+        key_file,
+        former_file,
+        protected: saved.protection == Protection::On,
+    })
+}
+
+/// What a member is to go on by.
+struct Next {
+    config: Config,
+    node: NodeName,
+}
+
+impl Next {
+    fn read(path: &Path, file: &Path, member: &ClusterState) -> anyhow::Result<Self> {
+        let text = config_file::read(file)?;
+        let name = file.display().to_string();
+        let local = config_file::read_local(path)?;
+        let before = member.config(&local, &path.display().to_string())?;
+        // What concerns this host alone stays as it is, and the file is the same for all.
+        let config = Config::parse(&format!("{}{text}", beside(&local, &text)), &name)?;
+        let own = own_addresses().context("this host's addresses cannot be listed")?;
+        let node = config.whoami(&own, named_node().as_deref(), before.node.as_ref())?.clone();
+        ensure!(
+            before.node.as_ref() == Some(&node.name),
+            "this host is {} in {name}, and {} in its cluster",
+            node.name,
+            before.node.as_ref().map(ToString::to_string).unwrap_or_default()
+        );
+        let is_proven = config.method_of(&node) == AuthMethod::PublicKey
+            && node.public_key.as_ref() == Some(member.keys.ike.public());
+        ensure!(
+            is_proven,
+            "{name} does not say of this host that it proves itself with the key that it has in its cluster: take what \
+             `hostseal settings --export` prints"
+        );
+        if let Some(words) = before.needs_restart(&config) {
+            bail!("{name}: {words}");
+        }
+        let addresses = |config: &Config| -> BTreeSet<IpAddr> {
+            let nodes = config.nodes.iter().flat_map(|node| node.addresses.iter().copied());
+            nodes.chain(config.floating_addresses()).collect()
+        };
+        let missing: BTreeSet<IpAddr> = addresses(&before).difference(&addresses(&config)).copied().collect();
+        ensure!(
+            missing.is_empty(),
+            "{name} does not list {}, and this host would drop them: take what `hostseal settings --export` prints now",
+            listed(missing, NAMED)
+        );
+        let key = &config.auth.private_key;
+        let there = key.exists().then(|| private_file::load_key(key)).transpose()?;
+        ensure!(
+            there.is_none_or(|there| there.public() == member.keys.ike.public()),
+            "{} is another key than the one that this host has in its cluster: move it away first",
+            key.display()
+        );
+        Ok(Self { node: node.name, config })
+    }
+}
+
+/// What of the file of a member is written before a file that does not say it.
+fn beside(local: &str, file: &str) -> String {
+    let (local, file): (toml::Table, toml::Table) =
+        (local_part(local, None).parse().unwrap_or_default(), file.parse().unwrap_or_default());
+    local.into_iter().filter(|(key, _)| !file.contains_key(key)).collect::<toml::Table>().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_a_host_alone_is_said_once() {
+        let local = "run_dir = \"/r\"\nstate_dir = \"/s\"\n[secret]\nfile = \"/k\"\n";
+        assert_eq!(beside(local, "cluster = \"x\"\nrun_dir = \"/other\"\n"), "state_dir = \"/s\"\n");
+        assert_eq!(beside("", ""), "");
+    }
+
+    #[test]
+    fn who_is_no_member_is_told_so() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("hostseal.toml");
+        std::fs::write(&path, format!("state_dir = \"{}\"\n", directory.path().display())).unwrap();
+        let words = run_by_file(&path, Path::new("/none")).unwrap_err().to_string();
+        assert_eq!(words, "this host belongs to no cluster");
+    }
+}
