@@ -9,9 +9,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+#[cfg(test)]
+pub use self::cluster::OrderArgs;
 pub use self::cluster::{
-    AddArgs, AdminCommand, CreateTokenArgs, InitArgs, JoinArgs, LeaveArgs, OrderArgs, RemoveArgs, RotateArgs,
-    SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
+    AddArgs, AdminCommand, CreateTokenArgs, FloatingArgs, FloatingCommand, InitArgs, JoinArgs, LeaveArgs,
+    RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
@@ -143,7 +145,8 @@ pub enum Command {
     /// recovery key of the cluster, once: keep it away from the nodes.
     #[command(after_help = "Examples:\n  \
         hostseal init prod\n  \
-        hostseal init prod --node a --address 10.0.0.1 --address fd00::1")]
+        hostseal init prod --node a --address 10.0.0.1 --address fd00::1\n  \
+        hostseal init prod --from-file     this host runs by a file, and stays protected")]
     Init(InitArgs),
     /// Invite a node.
     #[command(subcommand)]
@@ -151,7 +154,7 @@ pub enum Command {
     /// Join a cluster with a token that `hostseal token create` has printed.
     ///
     /// This node makes its keys, gets the roster of the cluster, and is protected with everybody if the cluster is.
-    /// No file has to exist.
+    /// No file has to exist. A host that runs by a file stays protected, if the cluster was made from it.
     #[command(after_help = "Examples:\n  \
         hostseal join hostseal1_…\n  \
         hostseal join - < token            keeps the token out of the process list and the shell's history\n  \
@@ -171,7 +174,9 @@ pub enum Command {
         hostseal remove c --compromised    its disk may be in other hands")]
     Remove(RemoveArgs),
     /// Take this node out of its cluster for good.
-    #[command(after_help = "Example:\n  hostseal leave")]
+    #[command(after_help = "Examples:\n  \
+        hostseal leave\n  \
+        hostseal leave --to-file hostseal.toml    goes on by a file, and stays protected")]
     Leave(LeaveArgs),
     /// Give all nodes new keys. It needs an admin node.
     ///
@@ -184,10 +189,17 @@ pub enum Command {
     /// Make a node an admin, or take that back. It needs an admin node.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Show the addresses that move between nodes, or change that.
+    #[command(after_help = "Examples:\n  \
+        hostseal floating\n  \
+        hostseal floating set vip --address 10.0.0.100 --node a --node b\n  \
+        hostseal floating remove vip")]
+    Floating(FloatingArgs),
     /// Show the settings of the cluster, or change them for all nodes.
     #[command(after_help = "Examples:\n  \
         hostseal settings\n  \
         hostseal settings set esp.key_bits=128\n  \
+        hostseal settings --export         the cluster as a file, for hosts without one\n  \
         hostseal settings > s.toml && vi s.toml && hostseal settings set s.toml")]
     Settings(SettingsArgs),
     /// Print the names of the nodes, for completion scripts.

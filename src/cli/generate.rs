@@ -20,7 +20,7 @@ _hostseal_nodes() {
     local word before= named=
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$before $word" in
-            *" status" | *" remove" | "admin add") named=1 ;;
+            *" status" | *" remove" | "admin add" | *" --node") named=1 ;;
         esac
         before=$word
     done
@@ -36,11 +36,17 @@ const FISH_NODES: &str = "
 complete -c hostseal -n '__fish_seen_subcommand_from status remove' -f -a '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from admin; and __fish_seen_subcommand_from add' -f -a \
 '(hostseal nodes 2>/dev/null)'
+complete -c hostseal -n '__fish_seen_subcommand_from floating; and __fish_seen_subcommand_from set' -l node -x -a \
+'(hostseal nodes 2>/dev/null)'
 ";
 
 /// What the help says of words that are names of nodes: by that zsh's script is told how to complete them.
-const ZSH_NODES: [&str; 3] =
-    ["Only pairs with these nodes", "The node that goes", "The node whose rights change"];
+const ZSH_NODES: [&str; 4] = [
+    "Only pairs with these nodes",
+    "The node that goes",
+    "The node whose rights change",
+    "A node that may have it",
+];
 /// The function that completes them. It stands behind the first line, which says what the script is for.
 const ZSH_FUNCTION: &str =
     "\n_hostseal_nodes() {\n    compadd -- ${(f)\"$(hostseal nodes 2>/dev/null)\"}\n}\n";

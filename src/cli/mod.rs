@@ -71,6 +71,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Leave(args) => cluster::leave(invocation, args),
         Command::Rotate(args) => cluster::rotate(invocation, args),
         Command::Admin(command) => cluster::admin(invocation, command),
+        Command::Floating(args) => cluster::floating(invocation, args),
         Command::Settings(args) => cluster::settings(invocation, args),
         Command::Nodes => nodes::run(invocation),
         Command::Completions { shell } => generate::completions(*shell),

@@ -53,6 +53,12 @@ pub enum ClusterRequest {
     Settings,
     /// These are to be the settings of the cluster, as TOML. Answered by [`ClusterReply::Done`].
     SetSettings(String),
+    /// Which addresses move between nodes? Answered by [`ClusterReply::Floating`].
+    Floating,
+    /// These addresses are to move between these nodes. Answered by [`ClusterReply::Done`].
+    SetFloating(FloatingOrder),
+    /// The floating addresses of this name are to be no more. Likewise.
+    RemoveFloating(NodeName),
     /// The same, also where the member has heard no other one since its start.
     Alone(Box<ClusterRequest>),
     /// [`ClusterRequest::Remove`] or [`ClusterRequest::Admin`], signed with the cluster's recovery key instead of this
@@ -89,6 +95,37 @@ pub struct AddOrder {
     pub public_key: Option<String>,
 }
 
+/// Addresses that are to move between nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloatingOrder {
+    /// What people call them.
+    pub name: NodeName,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The nodes that may have them.
+    pub nodes: Vec<NodeName>,
+}
+
+/// Addresses that move between nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloatingRow {
+    /// What people call them.
+    pub name: NodeName,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The nodes that may have them.
+    pub nodes: Vec<NodeName>,
+}
+
+impl FloatingRow {
+    /// The addresses and the nodes, for people.
+    pub fn in_words(&self) -> String {
+        let addresses: Vec<String> = self.addresses.iter().map(IpAddr::to_string).collect();
+        let nodes: Vec<&str> = self.nodes.iter().map(NodeName::as_str).collect();
+        format!("{} at {}", addresses.join(", "), nodes.join(", "))
+    }
+}
+
 /// What a member answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,6 +146,8 @@ pub enum ClusterReply {
     Status(Box<ClusterStatus>),
     /// The settings, as TOML.
     Settings(String),
+    /// Addresses that move between nodes, by their names.
+    Floating(Vec<FloatingRow>),
 }
 
 /// A token or the recovery key as a line of text. It does not print: whoever has it can join, or decide who is in.

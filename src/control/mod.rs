@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use self::cluster::{AddOrder, ClusterReply, ClusterRequest, SecretLine, TokenOrder};
+pub use self::cluster::{
+    AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, SecretLine, TokenOrder,
+};
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
 use crate::observe::Progress;
 use crate::observe::status::Status;

@@ -5,6 +5,7 @@
 //! orders    what an operator orders becomes entries, which are written first and told then
 //! rotation  new keys for this node, where an admin wants that
 //! follow    what the cluster is to do becomes this host's wish, once
+//! moving    which addresses move between nodes
 //! standing  how members stand, asked and told
 //! rows      what comes of it, with what is wrong
 //! ```
@@ -12,6 +13,7 @@
 //! stand whether traffic is protected or not.
 
 mod follow;
+mod moving;
 mod orders;
 mod rotation;
 mod rows;

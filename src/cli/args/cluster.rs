@@ -192,6 +192,61 @@ pub struct AdminArgs {
     pub order: OrderArgs,
 }
 
+/// `hostseal floating …`
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct FloatingArgs {
+    /// What to do; without it they are listed.
+    #[command(subcommand)]
+    pub command: Option<FloatingCommand>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hostseal floating …`
+#[derive(Debug, Subcommand)]
+pub enum FloatingCommand {
+    /// Let addresses move between nodes, as keepalived or a database moves them. It needs an admin node.
+    ///
+    /// Whichever of the nodes has an address speaks for it, with its own key. What was said of the same name before is
+    /// replaced.
+    #[command(after_help = "Examples:\n  \
+        hostseal floating set vip --address 10.0.0.100 --node a --node b\n  \
+        hostseal floating set db --address 10.0.0.101,fd00::101 --node a,b,c")]
+    Set(SetFloatingArgs),
+    /// Take addresses out again: their pairs go to the clear. It needs an admin node.
+    Remove(RemoveFloatingArgs),
+}
+
+/// `hostseal floating set …`
+#[derive(Debug, Args)]
+pub struct SetFloatingArgs {
+    /// What to call them: the name of no node.
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub name: NodeName,
+    /// An address that moves. May be given several times.
+    #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
+    pub addresses: Vec<IpAddr>,
+    /// A node that may have it: at least two.
+    #[arg(long = "node", required = true, value_name = "NODE", value_delimiter = ',', value_parser = name)]
+    pub nodes: Vec<NodeName>,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
+/// `hostseal floating remove …`
+#[derive(Debug, Args)]
+pub struct RemoveFloatingArgs {
+    /// What they are called.
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub name: NodeName,
+    /// How it is ordered.
+    #[command(flatten)]
+    pub order: OrderArgs,
+}
+
 /// `hostseal settings …`
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

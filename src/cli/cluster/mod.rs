@@ -3,6 +3,7 @@
 mod begin;
 mod course;
 mod drive;
+mod floating;
 mod member;
 mod members;
 mod ready;
@@ -17,6 +18,7 @@ mod view;
 
 pub use begin::{RunningAgent, founded, joined, left, step, token as join_token};
 pub(super) use drive::{confirm, disable, enable};
+pub(super) use floating::floating;
 pub(super) use members::{add, admin, leave, remove};
 pub(super) use rotate::rotate;
 pub(super) use settings::settings;

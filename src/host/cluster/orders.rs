@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use zeroize::Zeroizing;
 
-use super::{ClusterPart, Host, done};
+use super::{ClusterPart, Host, done, moving};
 use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, SecretLine, TokenOrder};
 use crate::host::answer::refusal;
 use crate::host::core::Core;
@@ -74,6 +74,10 @@ impl Host {
                 let settings = view.and_then(|view| view.settings.as_ref());
                 let toml = settings.map(|settings| settings.says.toml.clone()).unwrap_or_default();
                 self.answer(now, asker, Reply::Cluster(ClusterReply::Settings(toml)));
+            }
+            ClusterRequest::Floating => {
+                let rows = self.roster().map(|(roster, _)| moving::rows(roster.view()));
+                self.answer(now, asker, Reply::Cluster(ClusterReply::Floating(rows.unwrap_or_default())));
             }
             _ if cluster.orders.len() >= ORDERS_MAX => {
                 let message = "many orders wait already: try again".to_owned();
@@ -196,8 +200,11 @@ impl Host {
                 shared(view, own).check_settings(&toml)?;
                 one(Saying::Settings(ClusterSettings { toml }))
             }
+            ClusterRequest::SetFloating(order) => one(moving::set(view, order)?),
+            ClusterRequest::RemoveFloating(name) => one(moving::remove(view, name)?),
             ClusterRequest::Status
             | ClusterRequest::Settings
+            | ClusterRequest::Floating
             | ClusterRequest::CreateToken(_)
             | ClusterRequest::Alone(_)
             | ClusterRequest::Recovered { .. } => Err(anyhow!("this is no order")),

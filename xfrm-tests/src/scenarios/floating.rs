@@ -11,12 +11,14 @@ use nix::sys::signal::Signal;
 use super::keys::{base64, key};
 use super::{await_one_pair_as_seen, await_protected, enable_all, ensure_nothing_of_ours};
 use crate::lab::agent::{CONFIG, hostseal, hostseal_all, status, status_until};
+use crate::lab::members::found;
 use crate::lab::{Capture, Cluster, Host, Kind, Lab, Packet, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("floating::an_address_moves_under_traffic", 3, moves_under_traffic),
     Test::new("floating::whoever_has_the_address_proves_itself", 3, by_public_keys),
+    Test::new("floating::an_address_moves_between_members", 3, between_members),
     Test::new("floating::an_agent_that_was_dead_when_the_address_left", 3, dead_agent),
 ];
 
@@ -133,6 +135,44 @@ fn sealed_with_address_at_a(lab: &Lab, cluster: &Cluster) -> Result<[Host; 3]> {
     }
     await_keys_at(&a, &b, &c)?;
     Ok([a, b, c])
+}
+
+/// The nodes of a cluster hear from an admin which address floats, and follow it as hosts with files do.
+fn between_members(lab: &mut Lab) -> Result<()> {
+    found(lab.hosts())?;
+    let [a, b, c] = lab.all();
+    give(&a, &[&b, &c])?;
+    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    let addresses = ADDRESSES.join(",");
+    let refused =
+        hostseal(&b, &format!("floating set db --address {addresses} --node a,c"))?.expect_code(1)?;
+    ensure!(refused.stderr.contains("the admins are a"), "{refused:?}");
+    hostseal(&a, &format!("floating set db --address {addresses} --node a --node c"))?.expect_code(0)?;
+    until("b has heard of it", LIMIT, || {
+        let listed = hostseal(&b, "floating")?.expect_code(0)?.stdout;
+        ensure!(listed == format!("db  {} at a, c\n", ADDRESSES.join(", ")), "{listed}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    for host in [&a, &b, &c] {
+        await_protected(host)?;
+        super::await_sealed(host)?;
+    }
+    await_keys_at(&a, &b, &c)?;
+    let (captures, since) = (lab.capture_all()?, SystemTime::now());
+    let leaves = SystemTime::now();
+    take(&a)?;
+    give(&c, &[&a, &b])?;
+    println!("the address answers after {:?}", await_answers(&b)?);
+    await_left(&a)?;
+    let parting = Parting { host: a.clone(), time: leaves..=SystemTime::now() };
+    await_keys_at(&c, &b, &a)?;
+    ensure_esp_alone(captures, since, &[parting])?;
+    hostseal(&a, "floating remove db")?.expect_code(0)?;
+    until("nobody has a pair with it", LIMIT, || {
+        let policies = b.run(&format!("ip xfrm policy list dst {} dir out", ADDRESSES[0]))?;
+        ensure!(policies.is_empty(), "{policies}");
+        Ok::<_, anyhow::Error>(())
+    })
 }
 
 /// The address goes from a to c and back while b and the two themselves talk to it.
