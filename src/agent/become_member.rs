@@ -355,7 +355,11 @@ mod tests {
         let words = Newcomer::find(&path).err().unwrap().to_string();
         assert!(words.starts_with("this host is in the cluster prod already: leave it first"), "{words}");
         fs::remove_dir_all(&state_dir).unwrap();
-        fs::write(&path, local + "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n").unwrap();
+        fs::write(
+            &path,
+            format!("cluster = \"x\"\n{local}[[nodes]]\nname = \"a\"\naddresses = [\"203.0.113.77\"]\n"),
+        )
+        .unwrap();
         let words = Newcomer::find(&path).err().unwrap().to_string();
         assert!(words.starts_with("this host is not in the file"), "{words}");
     }

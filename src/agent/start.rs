@@ -94,7 +94,7 @@ pub(super) fn followed(read: &Read, path: &Path, host: &Host) -> anyhow::Result<
     let config = match (host.roster(), text) {
         (Some((roster, own)), text) => {
             let local = text.map_or_else(|| config_file::read_local(path), Ok)?;
-            member_config(roster, own, &local, &name)?
+            member_config(roster, own, host.tried_settings(), (&local, &name))?
         }
         (None, Some(text)) => Config::parse(&text, &name)?,
         (None, None) => config_file::load(path)?,

@@ -201,13 +201,13 @@ pub(super) fn plan(plan: &Preview) -> String {
     }
     let mut counts = [0u64; 3];
     for line in &plan.kernel {
-        let (sign, count) = match line.change {
-            Change::Add => ('+', 0),
-            Change::Update => ('~', 1),
-            Change::Delete => ('-', 2),
+        let count = match line.change {
+            Change::Add => 0,
+            Change::Update => 1,
+            Change::Delete => 2,
         };
         counts[count] += 1;
-        let _ = writeln!(text, "{sign} {}", line.object);
+        let _ = writeln!(text, "{}", line.in_words());
     }
     let [add, update, delete] = counts;
     let _ = writeln!(text, "\n{add} to add, {update} to update, {delete} to delete");

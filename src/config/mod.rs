@@ -36,7 +36,7 @@ pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
-pub use shared::{SharedConfig, as_file, lists_nodes, local_part, settings_part};
+pub use shared::{SharedConfig, as_file, lists_nodes, local_part, own_part, settings_part};
 pub use whoami::WhoamiError;
 
 /// The default of `keying.nat_port` (RFC 3948).

@@ -167,6 +167,11 @@ pub fn local_part(file: &str, secret: Option<&SecretFiles>) -> String {
     table.to_string()
 }
 
+/// What the file of a member says, by the configuration that it has led to.
+pub fn own_part(member: &Config) -> String {
+    only(member.text(), &LOCAL).to_string()
+}
+
 /// What of a file is said by the cluster, once its host is a member.
 pub fn settings_part(file: &str) -> String {
     only(file, &SETTINGS).to_string()

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::observe::MemberPlan;
 use crate::observe::cluster::ClusterStatus;
 use crate::types::{NodeName, UnixTime};
 
@@ -53,6 +54,15 @@ pub enum ClusterRequest {
     Settings,
     /// These are to be the settings of the cluster, as TOML. Answered by [`ClusterReply::Done`].
     SetSettings(String),
+    /// The same for so many seconds, unless [`ClusterRequest::Confirm`] comes. Likewise.
+    TrySettings {
+        /// The settings, as TOML.
+        toml: String,
+        /// For how many seconds.
+        try_s: u64,
+    },
+    /// What would these settings change on each node? Answered by [`ClusterReply::Plans`].
+    Preview(String),
     /// Which addresses move between nodes? Answered by [`ClusterReply::Floating`].
     Floating,
     /// These addresses are to move between these nodes. Answered by [`ClusterReply::Done`].
@@ -126,6 +136,15 @@ impl FloatingRow {
     }
 }
 
+/// What would change on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// Its name.
+    pub node: NodeName,
+    /// What it says itself; `None` where it has not answered.
+    pub plan: Option<MemberPlan>,
+}
+
 /// What a member answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -146,6 +165,8 @@ pub enum ClusterReply {
     Status(Box<ClusterStatus>),
     /// The settings, as TOML.
     Settings(String),
+    /// What would change on each node, by their names.
+    Plans(Vec<NodePlan>),
     /// Addresses that move between nodes, by their names.
     Floating(Vec<FloatingRow>),
 }

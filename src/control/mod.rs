@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::cluster::{
-    AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, SecretLine, TokenOrder,
+    AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, TokenOrder,
 };
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
 use crate::observe::Progress;
@@ -169,6 +169,18 @@ pub struct PlanLine {
     pub change: Change,
     /// To what, in words.
     pub object: String,
+}
+
+impl PlanLine {
+    /// As a line of a diff.
+    pub fn in_words(&self) -> String {
+        let sign = match self.change {
+            Change::Add => '+',
+            Change::Update => '~',
+            Change::Delete => '-',
+        };
+        format!("{sign} {}", self.object)
+    }
 }
 
 impl From<&Op> for PlanLine {

@@ -7,6 +7,8 @@
 //! follow    what the cluster is to do becomes this host's wish, once
 //! moving    which addresses move between nodes
 //! standing  how members stand, asked and told
+//! tried     settings that are on trial
+//! previews  what other settings would change, on each member
 //! rows      what comes of it, with what is wrong
 //! ```
 //! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
@@ -15,9 +17,11 @@
 mod follow;
 mod moving;
 mod orders;
+mod previews;
 mod rotation;
 mod rows;
 mod standing;
+mod tried;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,8 +29,10 @@ use std::time::{Duration, Instant};
 
 use self::follow::Follower;
 use self::orders::SignedOrder;
+use self::previews::Previews;
 use self::rotation::KeyChange;
 use self::standing::Standings;
+use self::tried::TriedSettings;
 use super::Host;
 use super::core::Core;
 use super::ledger::Asker;
@@ -69,6 +75,8 @@ pub(super) struct ClusterPart {
     keys: KeyChange,
     /// The roster has changed, and this host does not go by that yet.
     changes: Pace,
+    tried: TriedSettings,
+    previews: Previews,
 }
 
 impl ClusterPart {
@@ -76,6 +84,7 @@ impl ClusterPart {
         let ClusterStart { state: ClusterState { roster, own, keys, next }, machine, boot } = start;
         let NodeKeys { signing, ike } = keys;
         let signing = Arc::new(signing);
+        let tried = TriedSettings::of(roster.view());
         let mut membership = Membership::new(roster, own, Arc::new(ike), (machine, boot));
         membership.open_door(signing.clone());
         Self {
@@ -89,6 +98,8 @@ impl ClusterPart {
             standings: Standings::default(),
             keys: KeyChange::new(next),
             changes: Pace::new(now, GATHERED, 0),
+            tried,
+            previews: Previews::default(),
         }
     }
 
@@ -145,8 +156,12 @@ impl Host {
         if self.cluster.as_mut().is_some_and(|cluster| cluster.gather(now, changed)) {
             self.handle_change();
         }
+        if self.look_at_settings(now) {
+            self.handle_change();
+        }
         self.hear_members(now, system);
         self.answer_standings(now, system);
+        self.answer_previews(now, system);
         self.follow_cluster(now, system);
         self.begin_order(now);
     }
@@ -158,10 +173,9 @@ impl Host {
         let follows = self.wish.is_none() && self.core.is_some();
         let again = cluster.follower.deadline().filter(|_| follows);
         let write = cluster.again_at.filter(|_| !cluster.is_writing);
-        [write, again, cluster.standings.deadline(), cluster.keys.deadline(), cluster.changes.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let asked = [cluster.standings.deadline(), cluster.previews.deadline(), cluster.tried.deadline()];
+        let own = [write, again, cluster.keys.deadline(), cluster.changes.deadline()];
+        asked.into_iter().chain(own).flatten().min()
     }
 
     /// The roster that is to be written now.
@@ -222,6 +236,13 @@ impl Host {
                 Some(MemberWord::Report(number, report)) => {
                     let cluster = self.cluster.as_mut();
                     cluster.into_iter().for_each(|cluster| cluster.standings.note(number, line, &report));
+                }
+                Some(MemberWord::Preview(number, settings)) => {
+                    self.tell_preview(now, system, line, (number, &settings));
+                }
+                Some(MemberWord::Plan(number, plan)) => {
+                    let cluster = self.cluster.as_mut();
+                    cluster.into_iter().for_each(|cluster| cluster.previews.note(number, line, plan.clone()));
                 }
                 // A later version says more.
                 None => {}

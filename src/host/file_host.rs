@@ -165,7 +165,7 @@ impl FileHost {
         }
         let toml = settings_part(self.config.text());
         if !toml.is_empty() {
-            founding.say(Saying::Settings(ClusterSettings { toml }))?;
+            founding.say(Saying::Settings(ClusterSettings::lasting(toml)))?;
         }
         for floating in &self.config.floating {
             let nodes =
@@ -183,7 +183,7 @@ impl FileHost {
     /// That this host could go on by what it would have then.
     fn check(&self, roster: &Roster, ike: &PrivateKey) -> Result<(), ConfigError> {
         let local = local_part(self.config.text(), self.is_by_secret().then_some(&self.config.secret));
-        member_config(roster, (roster.cluster().into(), ike.public()), &local, "the file").map(drop)
+        member_config(roster, (roster.cluster().into(), ike.public()), None, (&local, "the file")).map(drop)
     }
 
     fn is_by_secret(&self) -> bool {
@@ -276,7 +276,7 @@ mod tests {
         );
         let local = host.local("prod", Path::new("/etc/x.former"));
         let own = (roster.cluster().into(), key(2).public().clone());
-        let member = member_config(&roster, (own.0, &own.1), &local, "file").unwrap();
+        let member = member_config(&roster, (own.0, &own.1), None, (&local, "file")).unwrap();
         assert_eq!(
             (member.run_dir.as_path(), member.floating.clone()),
             (Path::new("/r"), host.config.floating.clone())
@@ -303,7 +303,7 @@ mod tests {
         assert!(roster.view().desired.is_none(), "nothing is protected");
         let local = host.local("prod", Path::new("/f"));
         let own = (roster.cluster().into(), key(2).public().clone());
-        let member = member_config(&roster, (own.0, &own.1), &local, "file").unwrap();
+        let member = member_config(&roster, (own.0, &own.1), None, (&local, "file")).unwrap();
         assert_eq!(member.node_named("b").unwrap().public_key.as_ref(), Some(key(7).public()));
         assert!(!member.uses(AuthMethod::Secret) && member.idle_secret().is_none());
     }

@@ -9,6 +9,7 @@ use super::ledger::Asker;
 use super::ports::SecretSource;
 use super::setup::{Secrets, Setup};
 use super::system::{Moment, System};
+use crate::config::Config;
 use crate::control::{ErrorCode, Preview, Reply};
 use crate::observe::causes;
 use crate::types::units::human_duration;
@@ -147,6 +148,17 @@ impl Host {
         let preview =
             core.preview(now, actual, &setup.scheme(), |sa| anew || after.replace(before, sa.suite()));
         Ok(Preview { file: changes, kernel: preview.lines() })
+    }
+
+    /// What this configuration would change, where what hosts prove themselves with stays as it is.
+    pub(super) fn preview_of(
+        &self,
+        now: Instant,
+        system: &mut dyn System,
+        config: Config,
+    ) -> anyhow::Result<Preview> {
+        let setup = self.setup.followed_by(config, &[], None)?;
+        self.preview(now, system, &Files { setup, secrets: None })
     }
 
     fn take_files(

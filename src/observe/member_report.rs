@@ -8,6 +8,10 @@ use crate::types::{NodeName, Protection, RowState, Severity, UnixTime};
 
 /// So many hosts are named that a pair is not protected with.
 const NAMED_MAX: usize = 24;
+/// The octets of the lines of a plan: with what is around them, they are told at once.
+const PLAN_MAX: usize = 3000;
+/// The octets around a line, and for what JSON writes longer in it.
+const LINE_MORE: usize = 8;
 /// The longest text in a report.
 const TEXT_MAX: usize = 64;
 
@@ -19,6 +23,52 @@ pub enum MemberWord {
     Ask(u64),
     /// So do I stand.
     Report(u64, MemberReport),
+    /// What would these settings of the cluster change for you? The answer has the same number.
+    Preview(u64, String),
+    /// So much would change.
+    Plan(u64, MemberPlan),
+}
+
+/// What other settings would change for a member, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemberPlan {
+    /// Why it could not go by them, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The differences from what it goes by, in the words of the file.
+    pub settings: Vec<String>,
+    /// What it would change in the kernel at once.
+    pub kernel: Vec<String>,
+    /// How many more lines there are.
+    pub more: u64,
+}
+
+impl MemberPlan {
+    /// These, as many as can be told.
+    pub fn of(settings: Vec<String>, kernel: Vec<String>) -> Self {
+        let (mut plan, mut room) = (Self::default(), PLAN_MAX);
+        let mut fits = |line: &String| {
+            room = room.saturating_sub(line.len() + LINE_MORE);
+            room > 0
+        };
+        let all = settings.len() + kernel.len();
+        plan.settings = settings.into_iter().filter(&mut fits).collect();
+        plan.kernel = kernel.into_iter().filter(fits).collect();
+        plan.more = (all - plan.settings.len() - plan.kernel.len()) as u64;
+        plan
+    }
+
+    /// It could not go by them.
+    pub fn refused(words: &str) -> Self {
+        let words: String = words.chars().filter(|c| !c.is_control()).take(PLAN_MAX / 4).collect();
+        Self { refused: Some(words), ..Self::default() }
+    }
+
+    /// Whether all of it can be shown.
+    fn is_plain(&self) -> bool {
+        let lines = self.settings.iter().chain(&self.kernel).chain(&self.refused);
+        lines.into_iter().all(|line| !line.chars().any(char::is_control))
+    }
 }
 
 /// How a member stands, as it says itself. It may have gone bad: nothing is decided by it.
@@ -68,7 +118,8 @@ impl MemberWord {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let word: Self = serde_json::from_slice(bytes).ok()?;
         match &word {
-            MemberWord::Ask(_) => Some(word),
+            MemberWord::Ask(_) | MemberWord::Preview(..) => Some(word),
+            MemberWord::Plan(_, plan) => plan.is_plain().then_some(word),
             MemberWord::Report(_, report) => report.is_plain().then_some(word),
         }
     }
@@ -133,6 +184,19 @@ mod tests {
             problems: 1,
             is_stuck: false,
         }
+    }
+
+    #[test]
+    fn a_plan_says_as_much_as_can_be_told_at_once() {
+        let lines = |count: usize| (0..count).map(|at| format!("~ line \"{at}\"")).collect::<Vec<_>>();
+        let plan = MemberPlan::of(lines(3), lines(1000));
+        assert_eq!((plan.settings.len(), plan.kernel.len() + plan.more as usize), (3, 1000));
+        let word = MemberWord::Plan(1, plan);
+        assert!(word.to_bytes().len() < 4000, "{}", word.to_bytes().len());
+        assert_eq!(MemberWord::from_bytes(&word.to_bytes()), Some(word));
+        let obeyed = MemberPlan { settings: vec!["\u{1b}[2J".to_owned()], ..MemberPlan::default() };
+        assert_eq!(MemberWord::from_bytes(&MemberWord::Plan(1, obeyed).to_bytes()), None);
+        assert!(MemberPlan::refused(&"é".repeat(9000)).refused.unwrap().len() < 2000);
     }
 
     #[test]

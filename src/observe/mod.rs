@@ -19,6 +19,6 @@ pub mod strangers;
 pub mod unpaired;
 
 pub use about::About;
-pub use member_report::{MemberReport, MemberWord};
+pub use member_report::{MemberPlan, MemberReport, MemberWord};
 pub use progress::{Progress, RowProgress};
 pub use snapshot::Snapshot;

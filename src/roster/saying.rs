@@ -267,6 +267,33 @@ impl From<UnixTime> for Seconds {
 pub struct ClusterSettings {
     /// The sections `[keying]`, `[esp]`, `[protection]` and `[kms]` of a file, as text.
     pub toml: String,
+    /// They go back by themselves, unless the same is said without this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<SettingsTrial>,
+}
+
+impl ClusterSettings {
+    /// These, for good.
+    pub fn lasting(toml: impl Into<String>) -> Self {
+        Self { toml: toml.into(), trial: None }
+    }
+
+    /// The settings when nobody says anything more.
+    pub fn lapse_to(&self) -> &str {
+        self.trial.as_ref().map_or(&self.toml, |trial| &trial.before)
+    }
+}
+
+/// What becomes of settings that nobody confirms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsTrial {
+    /// For how many seconds a node tries them at most.
+    pub seconds: u64,
+    /// The last second in which one does that hears of them late.
+    pub until: Seconds,
+    /// The settings before.
+    pub before: String,
 }
 
 /// A shared secret, by what all may know of it.
@@ -425,7 +452,12 @@ impl Statement {
             Saying::Join(join) => sited(&join.site) && join.site.inside.is_empty(),
             Saying::Invite(invite) => invite.name.as_ref().is_none_or(named),
             Saying::Floating(floating) => named(&floating.name),
-            Saying::Settings(settings) => is_plain(&settings.toml),
+            Saying::Settings(ClusterSettings { toml, trial }) => {
+                let short = |trial: &SettingsTrial| {
+                    trial.seconds <= trial::LONGEST.as_secs() && is_plain(&trial.before)
+                };
+                is_plain(toml) && trial.as_ref().is_none_or(short)
+            }
             Saying::Desired(DesiredProtection { trial: Some(trial), .. }) => {
                 trial.seconds <= trial::LONGEST.as_secs()
             }

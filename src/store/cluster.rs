@@ -108,22 +108,37 @@ impl ClusterState {
     /// # Errors
     /// See [`member_config`].
     pub fn config(&self, local: &str, name: &str) -> Result<Config, ConfigError> {
-        member_config(&self.roster, (self.own, self.keys.ike.public()), local, name)
+        member_config(&self.roster, (self.own, self.keys.ike.public()), None, (local, name))
     }
 }
 
 /// The configuration of the node with the first entry `own`, which proves itself with `key`. Its own file says `local`, and
-/// is called `name`. One that is no member, or not any more, has nobody to talk to.
+/// is called `name`. It tries the settings `tried`. One that is no member, or not any more, has nobody to talk to.
 ///
 /// # Errors
 /// Its file says what the roster says, or one of both does not say what it must.
 pub fn member_config(
     roster: &Roster,
     (own, key): (EntryId, &PublicKey),
-    local: &str,
-    name: &str,
+    tried: Option<EntryId>,
+    (local, name): (&str, &str),
 ) -> Result<Config, ConfigError> {
-    let (mut shared, site) = (shared(roster.view(), own), own_site(roster.view(), own));
+    config_with(roster, (own, key), settings_in_force(roster.view(), tried), (local, name))
+}
+
+/// The same, where these were the settings of the cluster.
+///
+/// # Errors
+/// Likewise.
+pub fn config_with(
+    roster: &Roster,
+    (own, key): (EntryId, &PublicKey),
+    settings: &str,
+    (local, name): (&str, &str),
+) -> Result<Config, ConfigError> {
+    let settings = settings.to_owned();
+    let mut shared = SharedConfig { settings, ..shared(roster.view(), own, None) };
+    let site = own_site(roster.view(), own);
     let site = site.ok_or_else(|| ConfigError::Cluster("the roster does not name this node".into()))?;
     let this = shared.nodes.iter_mut().filter(|node| node.name == site.name);
     let is_listed = |node: &&mut Node| node.previous_public_key.as_ref() == Some(key);
@@ -131,9 +146,18 @@ pub fn member_config(
     shared.of_node(local, name, &site.name, &ClusterFiles::of(Path::new("")).ike_key())
 }
 
-/// What all members have in common, as the node with the first entry `own` sees it.
-pub fn shared(view: &RosterView, own: EntryId) -> SharedConfig {
-    let settings = view.settings.as_ref().map(|settings| settings.says.toml.clone());
+/// The settings of the cluster for a node that tries those of the entry `tried`.
+pub fn settings_in_force(view: &RosterView, tried: Option<EntryId>) -> &str {
+    match &view.settings {
+        Some(newest) if tried == Some(newest.id) => &newest.says.toml,
+        Some(newest) => newest.says.lapse_to(),
+        None => "",
+    }
+}
+
+/// What all members have in common, as the node with the first entry `own` sees it, which tries the settings `tried`.
+pub fn shared(view: &RosterView, own: EntryId, tried: Option<EntryId>) -> SharedConfig {
+    let settings = settings_in_force(view, tried).to_owned();
     let is_member = view.member(own).is_some();
     let alone = || own_site(view, own).map(site_alone).into_iter().collect();
     let nodes: Vec<Node> = if is_member { view.members.iter().map(node).collect() } else { alone() };
@@ -147,7 +171,7 @@ pub fn shared(view: &RosterView, own: EntryId) -> SharedConfig {
     };
     let withheld = withheld.into_iter().filter(|address| !taken(address)).collect();
     let floating = if is_member { floating(view) } else { Vec::new() };
-    let (cluster, settings) = (view.cluster.clone(), settings.unwrap_or_default());
+    let cluster = view.cluster.clone();
     SharedConfig { cluster, settings, nodes, floating, blocked: blocked(view), withheld }
 }
 

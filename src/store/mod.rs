@@ -13,7 +13,10 @@ mod places;
 pub mod private_file;
 mod saved;
 
-pub use cluster::{ClusterFiles, ClusterFilesError, ClusterState, NodeKeys, member_config, shared};
+pub use cluster::{
+    ClusterFiles, ClusterFilesError, ClusterState, NodeKeys, config_with, member_config, settings_in_force,
+    shared,
+};
 pub use credentials::CredentialsError;
 pub use owner::OwnerError;
 pub use places::{Places, addresses_in};

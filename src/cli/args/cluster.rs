@@ -273,7 +273,9 @@ pub enum SettingsCommand {
         hostseal settings set settings.toml\n  \
         hostseal settings set keying.rekey_after=30m esp.key_bits=128\n  \
         hostseal settings set 'protection.exempt=[\"tcp/22\"]'\n  \
-        hostseal settings set protection.exempt=")]
+        hostseal settings set protection.exempt=\n  \
+        hostseal settings set s.toml --dry-run     shows what would change on each node\n  \
+        hostseal settings set s.toml --try 60s     goes back unless `hostseal confirm --cluster` comes")]
     Set(SetSettingsArgs),
 }
 
@@ -283,6 +285,13 @@ pub struct SetSettingsArgs {
     /// A file with the sections [keying], [esp] and [protection], or settings one by one.
     #[arg(required = true, value_name = "FILE|KEY=VALUE")]
     pub what: Vec<String>,
+    /// Change nothing: show what would change on each node. The exit status is 3 if one does not say.
+    #[arg(long, conflicts_with_all = ["try_for", "alone"])]
+    pub dry_run: bool,
+    /// Go back on all nodes after this time, unless `hostseal confirm --cluster` comes before; also if this node is dead by
+    /// then. A day at most.
+    #[arg(long = "try", value_name = "DURATION", value_parser = super::trial)]
+    pub try_for: Option<Duration>,
     /// How it is ordered.
     #[command(flatten)]
     pub order: OrderArgs,

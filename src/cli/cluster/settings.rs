@@ -9,8 +9,10 @@ use crate::cli::args::{Invocation, SetSettingsArgs, SettingsArgs, SettingsComman
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, print_json};
 use crate::config::{Config, as_file};
-use crate::control::{ClusterReply, ClusterRequest};
+use crate::control::{ClusterReply, ClusterRequest, NodePlan};
+use crate::observe::MemberPlan;
 use crate::store::config_file;
+use crate::types::units::{counted, human_duration};
 
 pub(in crate::cli) fn settings(invocation: &Invocation, args: &SettingsArgs) -> Result<Exit, CommandError> {
     let member = OwnMember::of(invocation)?;
@@ -63,8 +65,59 @@ fn set(member: &OwnMember, args: &SetSettingsArgs) -> Result<Exit, CommandError>
             after.to_string()
         }
     };
-    let notes = member.order(ClusterRequest::SetSettings(text), args.order.alone)?;
-    say(args.order.json, "the cluster has new settings: each node takes them as it hears of them", &notes)
+    if args.dry_run {
+        return preview(member, text, args.order.json);
+    }
+    let (order, done) = match args.try_for {
+        None => (
+            ClusterRequest::SetSettings(text),
+            "the cluster has new settings: each node takes them as it hears of them".to_owned(),
+        ),
+        Some(time) => (
+            ClusterRequest::TrySettings { toml: text, try_s: time.as_secs() },
+            format!(
+                "the cluster has new settings on trial: each node goes back in {}, unless `hostseal confirm --cluster` \
+                 comes before",
+                human_duration(time)
+            ),
+        ),
+    };
+    say(args.order.json, &done, &member.order(order, args.order.alone)?)
+}
+
+/// Shows what these settings would change on each node.
+fn preview(member: &OwnMember, text: String, json: bool) -> Result<Exit, CommandError> {
+    let plans = member.ask(ClusterRequest::Preview(text), |reply| match reply {
+        ClusterReply::Plans(plans) => Some(plans),
+        _ => None,
+    })?;
+    match json {
+        true => print_json(&plans)?,
+        false => print(&plans.iter().map(plan_lines).collect::<String>())?,
+    };
+    let fits = |plan: &NodePlan| plan.plan.as_ref().is_some_and(|plan| plan.refused.is_none());
+    Ok(if plans.iter().all(fits) { Exit::Done } else { Exit::Degraded })
+}
+
+fn plan_lines(NodePlan { node, plan }: &NodePlan) -> String {
+    let Some(MemberPlan { refused, settings, kernel, more }) = plan else {
+        return format!("{node}: it does not answer; it takes new settings when it comes\n");
+    };
+    if let Some(words) = refused {
+        return format!("{node}: it cannot go by them: {words}\n");
+    }
+    if settings.is_empty() && kernel.is_empty() {
+        return format!("{node}: nothing would change\n");
+    }
+    let mut text = format!("{node}:\n");
+    settings.iter().chain(kernel).for_each(|line| text.push_str(&format!("  {line}\n")));
+    if *more > 0 {
+        text.push_str(&format!(
+            "  … and {}: `hostseal plan` there shows all once it has them\n",
+            counted(*more as usize, "line")
+        ));
+    }
+    text
 }
 
 /// What is wrong with a file, and where. What it says is not repeated: it may be another file than was meant.
@@ -174,6 +227,22 @@ mod tests {
     fn merge(text: &str, words: &[&str]) -> String {
         let changes: Vec<SettingChange> = words.iter().map(|word| change_of(word)).collect();
         merged(text.parse().unwrap(), &changes).unwrap().to_string()
+    }
+
+    #[test]
+    fn what_would_change_on_each_node() {
+        let lines = |plan: Option<MemberPlan>| plan_lines(&NodePlan { node: "b".parse().unwrap(), plan });
+        assert!(lines(None).starts_with("b: it does not answer"));
+        assert_eq!(lines(Some(MemberPlan::default())), "b: nothing would change\n");
+        assert_eq!(lines(Some(MemberPlan::refused("no\nsecret"))), "b: it cannot go by them: nosecret\n");
+        let one = |text: &str| vec![text.to_owned()];
+        let plan =
+            MemberPlan { more: 2, ..MemberPlan::of(one("esp.replay_window: 64, was 4096"), one("~ SA")) };
+        let shown = lines(Some(plan));
+        assert!(
+            shown.starts_with("b:\n  esp.replay_window: 64, was 4096\n  ~ SA\n  … and 2 lines: "),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -16,9 +16,10 @@ use crate::host::membership::Membership;
 use crate::identity::PrivateKey;
 use crate::roster::{
     AddressBlock, ClusterSettings, ClusterTrial, DesiredProtection, EntryId, IkeKey, Invite, Listed,
-    RecoveryKey, Roster, RosterView, Rotation, Saying, Seconds, SignedEntry, Signer, Site, Statement, Token,
+    RecoveryKey, Roster, RosterView, Rotation, Saying, Seconds, SettingsTrial, SignedEntry, Signer, Site,
+    Statement, Token,
 };
-use crate::store::shared;
+use crate::store::{settings_in_force, shared};
 use crate::types::{NodeName, Protection, UnixTime, trial};
 
 /// What is told where a host that belongs to no cluster is asked about it.
@@ -69,10 +70,12 @@ impl Host {
         };
         match request {
             ClusterRequest::Status => self.ask_members(now, asker),
+            ClusterRequest::Preview(settings) => self.ask_previews(now, asker, settings),
             ClusterRequest::Settings => {
-                let view = self.roster().map(|(roster, _)| roster.view());
-                let settings = view.and_then(|view| view.settings.as_ref());
-                let toml = settings.map(|settings| settings.says.toml.clone()).unwrap_or_default();
+                let of_view = |(roster, _): (&Roster, _)| {
+                    settings_in_force(roster.view(), self.tried_settings()).to_owned()
+                };
+                let toml = self.roster().map(of_view).unwrap_or_default();
                 self.answer(now, asker, Reply::Cluster(ClusterReply::Settings(toml)));
             }
             ClusterRequest::Floating => {
@@ -176,11 +179,20 @@ impl Host {
                 one(enabled(view, self.cluster_trial().is_some(), try_s, wall)?)
             }
             ClusterRequest::Confirm => {
-                let trial = self.cluster_trial().context(
+                let desired = self.cluster_trial().map(|trial| {
+                    Saying::Desired(DesiredProtection { on: true, trial: None, confirms: Some(trial) })
+                });
+                let settings = self.tried_settings().map(|tried| {
+                    Saying::Settings(ClusterSettings::lasting(settings_in_force(view, Some(tried))))
+                });
+                ensure!(
+                    desired.is_some() || settings.is_some(),
                     "no trial of the cluster waits to be confirmed: there was none, it is over, or somebody has \
-                     confirmed it",
-                )?;
-                one(Saying::Desired(DesiredProtection { on: true, trial: None, confirms: Some(trial) }))
+                     confirmed it"
+                );
+                let says = desired.into_iter().chain(settings);
+                let statements = says.map(|says| roster.draft(by, says, wall)).collect::<Result<_, _>>()?;
+                Ok(Drafted::new(statements))
             }
             ClusterRequest::Disable => {
                 one(Saying::Desired(DesiredProtection { on: false, trial: None, confirms: None }))
@@ -197,14 +209,26 @@ impl Host {
                 Ok(Drafted::new(roster.rights(by, of, admin, wall)?))
             }
             ClusterRequest::SetSettings(toml) => {
-                shared(view, own).check_settings(&toml)?;
-                one(Saying::Settings(ClusterSettings { toml }))
+                shared(view, own, self.tried_settings()).check_settings(&toml)?;
+                one(Saying::Settings(ClusterSettings::lasting(toml)))
+            }
+            ClusterRequest::TrySettings { toml, try_s } => {
+                ensure!(
+                    (1..=trial::LONGEST.as_secs()).contains(&try_s),
+                    "a trial lasts a second at least, and a day at most"
+                );
+                shared(view, own, self.tried_settings()).check_settings(&toml)?;
+                let before = settings_in_force(view, None).to_owned();
+                let until = Seconds::from(wall.after(Duration::from_secs(try_s)));
+                let trial = Some(SettingsTrial { seconds: try_s, until, before });
+                one(Saying::Settings(ClusterSettings { toml, trial }))
             }
             ClusterRequest::SetFloating(order) => one(moving::set(view, order)?),
             ClusterRequest::RemoveFloating(name) => one(moving::remove(view, name)?),
             ClusterRequest::Status
             | ClusterRequest::Settings
             | ClusterRequest::Floating
+            | ClusterRequest::Preview(_)
             | ClusterRequest::CreateToken(_)
             | ClusterRequest::Alone(_)
             | ClusterRequest::Recovered { .. } => Err(anyhow!("this is no order")),
@@ -289,7 +313,7 @@ fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Sayi
     )?;
     let ike = Some(IkeKey::try_from(public_key).context("--public-key")?);
     let site = Site { name: node, addresses, inside: Default::default() };
-    let mut with = shared(view, own);
+    let mut with = shared(view, own, None);
     with.nodes.push(crate::config::Node {
         name: site.name.clone(),
         addresses: site.addresses.clone(),

@@ -310,7 +310,7 @@ fn what_was_missed_comes_when_the_way_is_there_again_whatever_gets_lost() {
         land.loss = 20;
         land.run(10 * SECOND);
         land.cut = vec![2];
-        land.say(0, Saying::Settings(ClusterSettings { toml: "#".repeat(3000) }));
+        land.say(0, Saying::Settings(ClusterSettings::lasting("#".repeat(3000))));
         for _ in 0..5 {
             land.say(1, on());
             land.run(11 * SECOND);

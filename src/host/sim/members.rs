@@ -80,9 +80,9 @@ impl World {
 
     pub(super) fn member_setup(&self, at: usize) -> Option<Setup> {
         let local = format!("state_dir = {:?}\n", self.state_dir(at)?.display().to_string());
-        let running = self.hosts[at].agent.as_ref().and_then(|agent| agent.roster());
-        let config = match running {
-            Some((roster, own)) => member_config(roster, own, &local, "file"),
+        let agent = self.hosts[at].agent.as_ref();
+        let config = match agent.and_then(|agent| Some((agent.roster()?, agent.tried_settings()))) {
+            Some(((roster, own), tried)) => member_config(roster, own, tried, (&local, "file")),
             None => self.kept(at)?.config(&local, "file"),
         };
         let config = config.expect("it is a configuration");

@@ -25,6 +25,7 @@ mod reconfigure;
 mod remembered;
 mod rotation;
 mod secret;
+mod settings;
 mod silence;
 mod soak;
 mod talk;

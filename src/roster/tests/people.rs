@@ -256,5 +256,5 @@ pub fn off() -> Saying {
 }
 
 pub fn set(toml: &str) -> Saying {
-    Saying::Settings(ClusterSettings { toml: toml.to_owned() })
+    Saying::Settings(ClusterSettings::lasting(toml))
 }

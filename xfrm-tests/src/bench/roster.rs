@@ -47,7 +47,7 @@ pub fn measure(nodes: usize) -> Result<()> {
         city.taking("taken: on, by a member", |city, at| city.drafted(&format!("n{}", at + 1), on()))?,
         city.taking("taken: on, by an admin", |city, _| city.drafted("n0", on()))?,
         city.taking("taken: settings", |city, at| {
-            city.drafted("n0", Saying::Settings(ClusterSettings { toml: format!("# {at}\n") }))
+            city.drafted("n0", Saying::Settings(ClusterSettings::lasting(format!("# {at}\n"))))
         })?,
         city.taking("taken: an invite", |city, at| city.invited(nodes + at).map(|entry| vec![entry]))?,
         city.taking("taken: a node that joins, and its admission", |city, at| city.joined(nodes + at))?,
@@ -58,7 +58,7 @@ pub fn measure(nodes: usize) -> Result<()> {
             city.drafted("n0", Saying::Gone(gone))
         })?,
         city.timed("drafted: settings", |city| {
-            let says = Saying::Settings(ClusterSettings { toml: "# again\n".to_owned() });
+            let says = Saying::Settings(ClusterSettings::lasting("# again\n"));
             Ok(city.roster.draft(signer("n0")?, says, NOW)?)
         })?,
         city.timed("drafted: the removal of a node", |city| {

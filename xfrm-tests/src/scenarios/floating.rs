@@ -141,8 +141,6 @@ fn sealed_with_address_at_a(lab: &Lab, cluster: &Cluster) -> Result<[Host; 3]> {
 fn between_members(lab: &mut Lab) -> Result<()> {
     found(lab.hosts())?;
     let [a, b, c] = lab.all();
-    give(&a, &[&b, &c])?;
-    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
     let addresses = ADDRESSES.join(",");
     let refused =
         hostseal(&b, &format!("floating set db --address {addresses} --node a,c"))?.expect_code(1)?;
@@ -153,6 +151,8 @@ fn between_members(lab: &mut Lab) -> Result<()> {
         ensure!(listed == format!("db  {} at a, c\n", ADDRESSES.join(", ")), "{listed}");
         Ok::<_, anyhow::Error>(())
     })?;
+    give(&a, &[&b, &c])?;
+    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
     for host in [&a, &b, &c] {
         await_protected(host)?;
         super::await_sealed(host)?;

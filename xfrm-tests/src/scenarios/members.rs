@@ -25,6 +25,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("members::two_sides_of_a_broken_link_come_to_one_roster", 5, two_sides).within(240),
     Test::new("members::settings_come_to_all", 3, settings_come_to_all),
     Test::new("members::all_get_new_keys_while_agents_die", 4, all_get_new_keys).within(300),
+    Test::new("members::settings_are_shown_before_and_go_back_unless_confirmed", 3, settings_on_trial),
 ];
 
 /// How long anything of this takes at most, on a busy machine.
@@ -302,24 +303,62 @@ fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
     join(&a, &d).map(drop)
 }
 
+/// Waits until all keys of a host have so many bits.
+fn await_key_bits(host: &Host, bits: usize) -> Result<()> {
+    until(&format!("all SAs of {} have {bits} bits", host.name()), LONG, || {
+        let states = host.run("ip xfrm state")?;
+        let keys = states.lines().filter(|line| line.contains("rfc4106"));
+        let lengths: Vec<usize> =
+            keys.filter_map(|line| Some(line.split_whitespace().nth(2)?.len())).collect();
+        // Hexadecimal, with a salt of four octets.
+        let right = |length: &usize| *length == 2 + bits / 4 + 8;
+        ensure!(!lengths.is_empty() && lengths.iter().all(right), "{states}");
+        Ok::<_, anyhow::Error>(())
+    })
+}
+
 fn settings_come_to_all(lab: &mut Lab) -> Result<()> {
     found(lab.hosts())?;
     let [a, b, _] = lab.all();
     hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
     hostseal(&a, "settings set esp.key_bits=128")?.expect_code(0)?;
-    for host in lab.hosts() {
-        until("all SAs have 128 bits", LONG, || {
-            let states = host.run("ip xfrm state")?;
-            let keys = states.lines().filter(|line| line.contains("rfc4106"));
-            let lengths: Vec<usize> =
-                keys.filter_map(|line| Some(line.split_whitespace().nth(2)?.len())).collect();
-            ensure!(!lengths.is_empty() && lengths.iter().all(|length| *length == 2 + 2 * 20), "{states}");
-            Ok::<_, anyhow::Error>(())
-        })?;
-    }
+    lab.hosts().iter().try_for_each(|host| await_key_bits(host, 128))?;
     let shown = hostseal_all(lab.hosts(), "settings")?;
     ensure!(shown.iter().all(|outcome| outcome.stdout.contains("key_bits = 128")), "{shown:?}");
     let refused = hostseal(&a, "settings set esp.key_bits=127")?;
     ensure!(refused.code != 0 && refused.stderr.contains("127"), "{refused:?}");
     Ok(())
+}
+
+fn settings_on_trial(lab: &mut Lab) -> Result<()> {
+    const SETTING: &str = "esp.key_bits=128";
+    found(lab.hosts())?;
+    let [a, b, c] = lab.all();
+    hostseal(&b, "enable --cluster --timeout 50s")?.expect_code(0)?;
+    let traffic = Traffic::start(&a, &b, 500)?;
+    let shown = hostseal(&b, &format!("settings set {SETTING} --dry-run"))?.expect_code(0)?.stdout;
+    for host in lab.hosts() {
+        ensure!(shown.contains(&format!("{}:\n  esp.proposals: ", host.name())), "{shown}");
+    }
+    ensure!(hostseal(&c, "settings")?.expect_code(0)?.stdout.starts_with("# every"), "nothing has changed");
+    hostseal(&a, &format!("settings set {SETTING} --try 12s"))?.expect_code(0)?;
+    [&b, &c].into_iter().try_for_each(|host| await_key_bits(host, 128))?;
+    kill_agent(&a)?;
+    for host in [&b, &c] {
+        until("the settings are those before", LONG, || {
+            let shown = hostseal(host, "settings")?.expect_code(0)?.stdout;
+            ensure!(shown.starts_with("# every"), "{shown}");
+            Ok::<_, anyhow::Error>(())
+        })?;
+    }
+    hostseal(&a, "enable --timeout 50s")?.expect_code(0)?;
+    lab.hosts().iter().try_for_each(|host| await_key_bits(host, 256))?;
+    await_cluster(&b, "all is protected", |status| is_protected(status, 3))?;
+    ensure!(hostseal(&a, "confirm --cluster")?.code != 0, "it is over");
+    hostseal(&a, &format!("settings set {SETTING} --try 10s"))?.expect_code(0)?;
+    [&b, &c].into_iter().try_for_each(|host| await_key_bits(host, 128))?;
+    hostseal(&a, "confirm --cluster")?.expect_code(0)?;
+    std::thread::sleep(Duration::from_secs(12));
+    lab.hosts().iter().try_for_each(|host| await_key_bits(host, 128))?;
+    traffic.ensure_complete()
 }

@@ -1,0 +1,132 @@
+//! What other settings would change: each member says it of itself, from its kernel, before anything is signed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::{ClusterPart, Host};
+use crate::config::own_part;
+use crate::control::{ClusterReply, NodePlan, PlanLine, Preview, Reply};
+use crate::host::ledger::Asker;
+use crate::host::system::System;
+use crate::observe::{MemberPlan, MemberWord, causes};
+use crate::roster::{ASIDE_MAX, EntryId};
+use crate::store::{config_with, shared};
+
+/// How long the others have to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often this host looks at its kernel to tell others what would change.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The most questions at a time.
+const QUESTIONS_MAX: usize = 4;
+
+/// Questions of this host's operator.
+#[derive(Default)]
+pub(super) struct Previews {
+    questions: Vec<PreviewQuestion>,
+    asked: u64,
+    /// When a member was told last.
+    told_at: Option<Instant>,
+}
+
+/// Somebody wants to know what these settings would change.
+struct PreviewQuestion {
+    asker: Asker,
+    number: u64,
+    settings: String,
+    deadline: Instant,
+    waits_for: BTreeSet<EntryId>,
+    plans: BTreeMap<EntryId, MemberPlan>,
+}
+
+impl Previews {
+    /// A member says what would change there.
+    pub(super) fn note(&mut self, number: u64, line: EntryId, plan: MemberPlan) {
+        let asked = self.questions.iter_mut().find(|question| question.number == number);
+        if let Some(question) = asked.filter(|question| question.waits_for.contains(&line)) {
+            question.waits_for.remove(&line);
+            question.plans.insert(line, plan);
+        }
+    }
+
+    /// When an answer is due, whoever is still silent.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.questions.iter().map(|question| question.deadline).min()
+    }
+}
+
+impl Host {
+    /// Asks all members that can be talked to.
+    pub(super) fn ask_previews(&mut self, now: Instant, asker: Asker, settings: String) {
+        let reached: BTreeSet<EntryId> =
+            self.membership().map(|members| members.reached().collect()).unwrap_or_default();
+        let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
+        previews.asked += 1;
+        let said = MemberWord::Preview(previews.asked, settings.clone()).to_bytes();
+        // What is too long to be asked about, this host alone says.
+        let waits_for = match previews.questions.len() < QUESTIONS_MAX && said.len() <= ASIDE_MAX {
+            true => reached,
+            false => BTreeSet::new(),
+        };
+        let (number, deadline, plans) = (previews.asked, now + PATIENCE, BTreeMap::new());
+        for line in &waits_for {
+            self.core.iter_mut().for_each(|core| core.say_aside(now, *line, said.clone()));
+        }
+        previews.questions.push(PreviewQuestion { asker, number, settings, deadline, waits_for, plans });
+    }
+
+    /// A member asks what these settings would change here.
+    pub(super) fn tell_preview(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        line: EntryId,
+        (number, settings): (u64, &str),
+    ) {
+        let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
+        if previews.told_at.is_some_and(|at| now < at + PAUSE) {
+            return;
+        }
+        previews.told_at = Some(now);
+        let said = MemberWord::Plan(number, self.plan_of(now, system, settings)).to_bytes();
+        self.core.iter_mut().for_each(|core| core.say_aside(now, line, said.clone()));
+    }
+
+    /// Answers those whose question all have answered, or have had the time to.
+    pub(super) fn answer_previews(&mut self, now: Instant, system: &mut dyn System) {
+        let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
+        let is_due =
+            |question: &mut PreviewQuestion| question.waits_for.is_empty() || question.deadline <= now;
+        let due: Vec<PreviewQuestion> = previews.questions.extract_if(.., is_due).collect();
+        for PreviewQuestion { asker, settings, mut plans, .. } in due {
+            let own = self.plan_of(now, system, &settings);
+            let Some((roster, (line, _))) = self.roster() else { continue };
+            plans.insert(line, own);
+            let members = roster.view().members.iter().filter(|member| member.keys.is_some());
+            let all = members.map(|member| NodePlan {
+                node: member.site.name.clone(),
+                plan: plans.get(&member.line).cloned(),
+            });
+            let reply = Reply::Cluster(ClusterReply::Plans(all.collect()));
+            self.answer(now, asker, reply);
+        }
+    }
+
+    /// What these settings would change on this host.
+    fn plan_of(&self, now: Instant, system: &mut dyn System, settings: &str) -> MemberPlan {
+        match self.try_plan(now, system, settings) {
+            Ok(plan) => plan,
+            Err(error) => MemberPlan::refused(&causes::words(error.as_ref())),
+        }
+    }
+
+    fn try_plan(&self, now: Instant, system: &mut dyn System, settings: &str) -> anyhow::Result<MemberPlan> {
+        let (roster, (own, key)) = self.roster().context("this host is no member")?;
+        shared(roster.view(), own, self.tried_settings()).check_settings(settings)?;
+        let local = own_part(&self.setup.config);
+        let config = config_with(roster, (own, key), settings, (&local, "the settings"))?;
+        let Preview { file, kernel } = self.preview_of(now, system, config)?;
+        Ok(MemberPlan::of(file, kernel.iter().map(PlanLine::in_words).collect()))
+    }
+}

@@ -1,0 +1,97 @@
+//! Settings of a cluster: shown before they are changed, and on trial.
+
+use super::cluster::{MILLISECOND, SECOND};
+use super::members::protected;
+use super::world::World;
+use crate::control::{ClusterReply, ClusterRequest};
+
+const SETTINGS: &str = "[esp]\nreplay_window = 128\n";
+
+impl World {
+    fn all_have(&self, replay_window: u32) -> bool {
+        let mut agents = self.hosts.iter().filter_map(|host| host.agent.as_ref());
+        agents.all(|agent| agent.setup().config.esp.replay_window == replay_window)
+    }
+
+    fn toml(&mut self, at: usize) -> String {
+        match self.order(at, ClusterRequest::Settings) {
+            Ok(ClusterReply::Settings(toml)) => toml,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn settings_on_trial_go_back_everywhere_also_where_their_node_is_dead_and_stay_where_they_are_confirmed() {
+    for seed in 0..4 {
+        let (mut world, confirms) = (protected(4, seed), seed % 2 == 1);
+        let ways = world.ways();
+        world.order(0, ClusterRequest::TrySettings { toml: SETTINGS.to_owned(), try_s: 40 }).unwrap();
+        world.run(4 * SECOND, Some((50 * MILLISECOND, &ways)));
+        assert!(world.all_have(128), "{seed}");
+        assert_eq!(world.toml(2), SETTINGS);
+        if confirms {
+            assert!(world.order(1, ClusterRequest::Confirm).unwrap_err().contains("the admins are n0"));
+            world.order(0, ClusterRequest::Confirm).unwrap();
+        } else {
+            world.kill(0);
+        }
+        world.run(40 * SECOND, Some((50 * MILLISECOND, &ways)));
+        assert!(world.all_have(if confirms { 128 } else { 4096 }), "{seed}");
+        if !confirms {
+            world.start(0);
+        }
+        assert!(world.run_until(60 * SECOND, World::all_protected));
+        world.run(3 * SECOND, Some((50 * MILLISECOND, &ways)));
+        assert!(world.all_have(if confirms { 128 } else { 4096 }), "{seed}");
+        assert_eq!(world.toml(3), if confirms { SETTINGS } else { "" });
+        assert_eq!((world.total().lost, world.total().leaked), (0, 0), "{seed}");
+        assert!(world.order(0, ClusterRequest::Confirm).unwrap_err().contains("no trial"));
+    }
+}
+
+#[test]
+fn who_starts_anew_tries_nothing_and_has_what_is_confirmed() {
+    let mut world = protected(3, 1);
+    world.order(0, ClusterRequest::TrySettings { toml: SETTINGS.to_owned(), try_s: 30 }).unwrap();
+    world.run(3 * SECOND, None);
+    world.stop(2);
+    world.start(2);
+    world.run(2 * SECOND, None);
+    let window = |world: &World, at: usize| {
+        world.hosts[at].agent.as_ref().map(|agent| agent.setup().config.esp.replay_window)
+    };
+    assert_eq!((window(&world, 1), window(&world, 2)), (Some(128), Some(4096)));
+    world.order(0, ClusterRequest::Confirm).unwrap();
+    assert!(world.run_until(20 * SECOND, |world| world.all_have(128)));
+    // What replaces a trial leads back to what was before it.
+    world.order(0, ClusterRequest::SetSettings(String::new())).unwrap();
+    assert!(world.run_until(20 * SECOND, |world| world.all_have(4096)));
+}
+
+#[test]
+fn each_node_says_what_would_change_there_and_nothing_does() {
+    let mut world = protected(4, 2);
+    world.kill(3);
+    world.run(SECOND, None);
+    let ask = |world: &mut World, settings: &str| match world
+        .order(1, ClusterRequest::Preview(settings.to_owned()))
+    {
+        Ok(ClusterReply::Plans(plans)) => plans,
+        other => panic!("{other:?}"),
+    };
+    let plans = ask(&mut world, SETTINGS);
+    assert_eq!(plans.len(), 4);
+    for plan in &plans[..3] {
+        let said = plan.plan.as_ref().unwrap();
+        assert_eq!(said.settings, ["esp.replay_window: 128, was 4096"], "{plan:?}");
+        assert!(said.kernel.iter().any(|line| line.contains("a successor takes over")), "{plan:?}");
+        assert_eq!(said.refused, None);
+    }
+    assert_eq!(plans[3].plan, None, "it is not there");
+    world.run(SECOND, None);
+    let plans = ask(&mut world, "[esp]\nkey_bits = 127\n");
+    assert!(plans[..3].iter().all(|plan| plan.plan.as_ref().unwrap().refused.is_some()), "{plans:?}");
+    world.run(5 * SECOND, None);
+    assert!(world.all_have(4096));
+}
