@@ -124,8 +124,18 @@ impl Touch {
 }
 
 /// What a room that touches no files may know of `store`: its values.
-const STORED: [&str; 7] =
-    ["ClusterFilesError", "ClusterState", "NodeKeys", "PairRecord", "Saved", "SavedError", "shared"];
+const STORED: [&str; 10] = [
+    "ClusterFilesError",
+    "ClusterState",
+    "NodeKeys",
+    "PairRecord",
+    "Saved",
+    "SavedError",
+    "config_with",
+    "member_config",
+    "settings_in_force",
+    "shared",
+];
 
 /// What the room that tells may know of those that decide: why they fail, as values.
 const TOLD: [&str; 1] = ["reason"];

@@ -13,7 +13,8 @@ use super::args::Invocation;
 use super::exit::{CommandError, Exit};
 use super::term::print;
 
-/// Behind bash's script: it knows words of the grammar alone, and `status`, `remove` and `admin` take names of nodes.
+/// Behind bash's script: it knows words of the grammar alone, and `status`, `remove`, `admin` and `floating` take names of
+/// nodes.
 const BASH_NODES: &str = r#"
 _hostseal_nodes() {
     _hostseal "$@"
@@ -45,7 +46,7 @@ const ZSH_NODES: [&str; 4] = [
     "Only pairs with these nodes",
     "The node that goes",
     "The node whose rights change",
-    "A node that may have it",
+    "A node that may have it. At least two]:NODE",
 ];
 /// The function that completes them. It stands behind the first line, which says what the script is for.
 const ZSH_FUNCTION: &str =

@@ -86,8 +86,8 @@ fn what_is_generated() {
     assert!(completed("hostseal admin ''", 2).contains("remove"));
     assert!(completed("hostseal sta", 1).contains("status"));
     assert!(completed("hostseal status --wa", 2).contains("--watch"));
-    assert_eq!(place.run("completions zsh").out.matches(":_hostseal_nodes'").count(), 4);
-    assert_eq!(place.run("completions fish").out.matches("(hostseal nodes 2>/dev/null)").count(), 2);
+    assert_eq!(place.run("completions zsh").out.matches(":_hostseal_nodes'").count(), 5);
+    assert_eq!(place.run("completions fish").out.matches("(hostseal nodes 2>/dev/null)").count(), 3);
     assert!(place.run("man").out.contains(".TH hostseal 1"));
     let pages = place.path("pages");
     assert_eq!(place.run(&format!("man {}", pages.display())).exit, 0);

@@ -228,7 +228,7 @@ pub struct SetFloatingArgs {
     /// An address that moves. May be given several times.
     #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
     pub addresses: Vec<IpAddr>,
-    /// A node that may have it: at least two.
+    /// A node that may have it. At least two.
     #[arg(long = "node", required = true, value_name = "NODE", value_delimiter = ',', value_parser = name)]
     pub nodes: Vec<NodeName>,
     /// How it is ordered.
