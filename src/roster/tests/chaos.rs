@@ -155,9 +155,8 @@ impl World {
                 let cluster = self.hosts[at].roster.cluster();
                 self.take(at, sign(cluster, entry, &[&by, &next, &format!("{next} ike")]));
                 // Some say so of keys that nothing has followed.
-                let done = if self.rotated[at] % 3 == 0 { &by } else { &next };
-                let done = statement(done, (0, 0), Saying::Retired(Retired {}));
-                let by = if self.rotated[at] % 3 == 0 { by } else { next };
+                let by = if self.rotated[at].is_multiple_of(3) { by } else { next };
+                let done = statement(&by, (0, 0), Saying::Retired(Retired {}));
                 self.take(at, sign(cluster, done, &[&by]));
             }
             Act::Steal(at, what) => self.steal(at, what),
