@@ -7,6 +7,7 @@
 //! follow    what the cluster is to do becomes this host's wish, once
 //! standing  how members stand, asked and told
 //! rows      what comes of it, with what is wrong
+//! store     the store that members share, where there is one
 //! ```
 //! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
 //! stand whether traffic is protected or not.
@@ -16,6 +17,7 @@ mod orders;
 mod rotation;
 mod rows;
 mod standing;
+mod store;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use super::core::Core;
 use super::ledger::Asker;
 use super::membership::Membership;
 use super::pace::Pace;
+use super::shared_store::SharedStore;
 use super::system::System;
 use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply};
 use crate::identity::{PrivateKey, PublicKey};
@@ -67,6 +70,7 @@ pub(super) struct ClusterPart {
     keys: KeyChange,
     /// The roster has changed, and this host does not go by that yet.
     changes: Pace,
+    store: SharedStore,
 }
 
 impl ClusterPart {
@@ -87,6 +91,7 @@ impl ClusterPart {
             standings: Standings::default(),
             keys: KeyChange::new(next),
             changes: Pace::new(now, GATHERED, 0),
+            store: SharedStore::default(),
         }
     }
 
@@ -139,6 +144,7 @@ impl Host {
         if self.cluster.is_none() {
             return;
         }
+        self.go_on_with_store(now);
         let changed = self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_changed);
         if self.cluster.as_mut().is_some_and(|cluster| cluster.gather(now, changed)) {
             self.handle_change();
@@ -156,10 +162,9 @@ impl Host {
         let follows = self.wish.is_none() && self.core.is_some();
         let again = cluster.follower.deadline().filter(|_| follows);
         let write = cluster.again_at.filter(|_| !cluster.is_writing);
-        [write, again, cluster.standings.deadline(), cluster.keys.deadline(), cluster.changes.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let store = cluster.store.deadline().filter(|_| self.core.is_some());
+        let parts = [cluster.standings.deadline(), cluster.keys.deadline(), cluster.changes.deadline()];
+        [write, again, store].into_iter().chain(parts).flatten().min()
     }
 
     /// The roster that is to be written now.
@@ -196,6 +201,7 @@ impl Host {
             (Some(order), Ok(())) => {
                 let SignedOrder { entries, answer } = order;
                 self.core.iter_mut().for_each(|core| core.handle_signed(now, &entries));
+                cluster.store.handle_signed(now);
                 if let Some((asker, reply)) = answer {
                     self.answer(now, asker, Reply::Cluster(reply));
                 }

@@ -109,9 +109,19 @@ impl fmt::Debug for StoredEntry {
 pub struct EntryName(String);
 
 impl EntryName {
-    /// What it is written as.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// The name that is these octets.
+    pub fn of(octets: &[u8; DIGITS / 2]) -> Self {
+        Self(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+    }
+
+    /// The octets that it is.
+    pub fn octets(&self) -> [u8; DIGITS / 2] {
+        let digit = |at: usize| match self.0.as_bytes().get(at) {
+            Some(digit @ b'0'..=b'9') => digit - b'0',
+            Some(digit) => digit.wrapping_sub(b'a') + 10,
+            None => 0,
+        };
+        std::array::from_fn(|at| digit(2 * at) << 4 | digit(2 * at + 1))
     }
 }
 
@@ -214,6 +224,9 @@ mod tests {
 
     #[test]
     fn names_are_digits() {
+        let octets = std::array::from_fn(|at| (37 * at) as u8);
+        assert_eq!(EntryName::of(&octets).octets(), octets);
+        assert_eq!(EntryName::try_from(EntryName::of(&octets).to_string()), Ok(EntryName::of(&octets)));
         for wrong in ["", "0", &"0F".repeat(32), &"0f".repeat(33), &"/.".repeat(32)] {
             assert!(EntryName::try_from(wrong.to_owned()).is_err(), "{wrong}");
         }

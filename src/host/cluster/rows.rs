@@ -232,5 +232,8 @@ pub(super) fn problems(status: &Status, is_member: bool) -> Vec<Problem> {
     if let Some(trouble) = &status.config_error {
         problems.push(Problem::critical(ProblemCode::Other, status.node.clone(), trouble.clone()));
     }
+    let of_store = [ProblemCode::StoreAway, ProblemCode::StoreRefuses, ProblemCode::StoreStrange];
+    let of_store = status.problems.iter().filter(|problem| of_store.contains(&problem.code));
+    problems.extend(of_store.cloned());
     problems
 }
