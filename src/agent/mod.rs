@@ -25,6 +25,7 @@ mod service;
 mod single;
 mod sockets;
 mod start;
+mod store_helper;
 mod system;
 mod watch;
 mod whereabouts;
