@@ -26,6 +26,7 @@ mod service;
 mod single;
 mod sockets;
 mod start;
+mod store_helper;
 mod system;
 mod watch;
 mod whereabouts;

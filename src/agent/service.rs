@@ -25,11 +25,13 @@ use super::process::SystemEntropy;
 use super::single::Single;
 use super::sockets::UdpSockets;
 use super::start::{self, FileSource};
+use super::store_helper::StoreHelper;
 use super::system::{Linux, moment};
 use super::watch::Watch;
 use crate::control::Reply;
 use crate::host::core::Datagram;
 use crate::host::ledger::Asker;
+use crate::host::shared_store::StoreEvent;
 use crate::host::{Host, Start};
 use crate::machine::{self, NetworkListener};
 use crate::store::owner;
@@ -79,7 +81,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             return Ok(());
         }
         alarm.set(now, service.deadline())?;
-        let Service { host, system, watch, disk, .. } = &mut service;
+        let Service { host, system, watch, disk, helper, .. } = &mut service;
         tokio::select! {
             (now, datagrams) = receive(&mut system.sockets) => host.handle_datagrams(now, system, &datagrams),
             guard = system.monitor.readable_mut() => {
@@ -91,6 +93,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             Some(call) = control.receive(), if host.takes_requests() => service.handle_call(call),
             changed = changed(watch) => if changed { host.handle_change() },
             Some(()) = hangup.recv() => host.handle_change(),
+            heard = helper.heard(), if host.hears_store() => service.handle_store(heard),
             written = disk.outcome() => host.handle_written(Instant::now(), system, written),
             () = alarm.ring() => service.handle_timeout(),
             _ = terminate.recv() => break,
@@ -157,6 +160,7 @@ struct Service {
     system: Linux,
     watch: Option<AsyncFd<Watch>>,
     disk: Disk,
+    helper: StoreHelper,
     notifier: Notifier,
     /// The askers that wait for an answer, and the next number.
     askers: BTreeMap<Asker, oneshot::Sender<Reply>>,
@@ -176,6 +180,7 @@ impl Service {
             system,
             watch: open_watch(),
             disk: disk.context("there is no thread to write the state directory")?,
+            helper: StoreHelper::new(),
             notifier: Notifier::new(now),
             askers: BTreeMap::new(),
             next: Asker(0),
@@ -189,6 +194,11 @@ impl Service {
         self.next.0 += 1;
         self.askers.insert(self.next, call.reply);
         self.host.handle_request(moment(Instant::now()), &mut self.system, self.next, call.request);
+    }
+
+    fn handle_store(&mut self, heard: Vec<StoreEvent>) {
+        let now = Instant::now();
+        heard.into_iter().for_each(|event| self.host.handle_store(now, event));
     }
 
     fn handle_timeout(&mut self) {
@@ -222,6 +232,11 @@ impl Service {
             self.system.routes.ask(self.host.setup());
         }
         self.host.write(now, &mut self.disk);
+        while self.helper.has_room()
+            && let Some(entry) = self.host.poll_store(now)
+        {
+            self.helper.put(entry);
+        }
         while let Some((asker, reply)) = self.host.poll_reply() {
             if let Some(to) = self.askers.remove(&asker) {
                 // The asker may have gone away: nobody is left to tell then.
@@ -243,8 +258,11 @@ impl Service {
         }
     }
 
-    /// Hears of changes of the files that the configuration names now.
+    /// Hears of changes of the files that the configuration names now, and talks to the store that it names.
     fn aim(&mut self) {
+        if self.helper.aim(&self.host, &self.secrets) {
+            self.host.begin_store();
+        }
         if let Some(watch) = &mut self.watch {
             watch.get_mut().aim(&self.host.setup().files(&self.path));
         }

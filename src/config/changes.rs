@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::{AuthRules, Config, Esp, Floating, Keying, Node, ProtectionRules, SecretFiles};
+use super::{AuthRules, Config, Esp, Floating, Keying, Node, ProtectionRules, SecretFiles, StoreRules};
 use crate::identity::AuthMethod;
 use crate::types::units::{human_bytes, human_duration};
 
@@ -29,6 +29,7 @@ impl Config {
         changes.protection(&self.protection, &next.protection);
         changes.nodes(&self.nodes, &next.nodes);
         changes.floating(&self.floating, &next.floating);
+        changes.store(self.store.as_ref(), next.store.as_ref());
         changes.0
     }
 
@@ -125,6 +126,15 @@ impl Changes {
         self.note("protection.forwarded", forwarded, after.forwarded);
         self.entries("protection.blocked", blocked, &after.blocked);
         self.entries("protection.withheld", withheld, &after.withheld);
+    }
+
+    fn store(&mut self, before: Option<&StoreRules>, after: Option<&StoreRules>) {
+        let words = |rules: &StoreRules| {
+            let StoreRules { endpoints, ca, certificate, key, prefix, socket } = rules;
+            let files = [ca, certificate, key, socket].map(|file| file.display().to_string());
+            format!("etcd at {}, below {prefix} ({})", endpoints.join(", "), files.join(", "))
+        };
+        self.note_optional("cluster.store", before.map(words), after.map(words));
     }
 
     /// Entries of a list that come and go, whatever their order.

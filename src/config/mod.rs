@@ -26,6 +26,7 @@ mod nodes;
 pub(crate) mod proofs;
 mod read;
 mod shared;
+mod store;
 mod values;
 pub mod whoami;
 
@@ -37,6 +38,7 @@ pub use exemptions::Exemptions;
 pub use floating::Floating;
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
 pub use shared::{SharedConfig, as_file, lists_nodes, local_part, own_part, settings_part};
+pub use store::StoreRules;
 pub use whoami::WhoamiError;
 
 /// The default of `keying.nat_port` (RFC 3948).
@@ -221,6 +223,8 @@ pub struct Config {
     pub nodes: Vec<Node>,
     /// Addresses that move between them, in the file's order.
     pub floating: Vec<Floating>,
+    /// The store that keeps the roster too, where this host is a member of a cluster and has one.
+    pub store: Option<StoreRules>,
     /// The text that this was read from.
     text: String,
 }

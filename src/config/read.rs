@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::ConfigProblem;
 use super::exempt;
 use super::nodes::{self, NodeRules};
+use super::store;
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
     AuthRules, Config, Esp, Forwarded, Keying, Mode, NAT_PORT, Node, ProtectionRules, SOCKET_NAME,
@@ -82,6 +83,10 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let exempt = exempt::apart(exempt, &nodes, problems);
     let protection =
         ProtectionRules { exempt, blocked: blocked_of_no_node(blocked, &nodes, problems), ..protection };
+    let store = store::read(root.section("store"), problems);
+    if store.is_some() && !auth.private_key.ends_with("cluster/ike.key") {
+        root.refuse("store", "is for hosts that have joined a cluster: [cluster] in their file says it");
+    }
     if let Some(node) = &node
         && !nodes.iter().any(|listed| listed.name == node.value)
     {
@@ -91,7 +96,21 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     root.finish();
     let node = node.map(|node| node.value);
     let text = String::new();
-    Config { cluster, node, run_dir, state_dir, secret, auth, keying, esp, protection, nodes, floating, text }
+    Config {
+        cluster,
+        node,
+        run_dir,
+        state_dir,
+        secret,
+        auth,
+        keying,
+        esp,
+        protection,
+        nodes,
+        floating,
+        store,
+        text,
+    }
 }
 
 fn run_dir(root: &mut Section<'_>, problems: &Problems<'_>) -> PathBuf {
@@ -312,7 +331,7 @@ pub(super) fn node_name(value: &DeValue<'_>) -> Result<NodeName, String> {
     text(value)?.parse()
 }
 
-fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
+pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     match PathBuf::from(text(value)?) {
         path if path.is_absolute() => Ok(path),
         path => Err(format!("{:?} is not an absolute path", path.display().to_string())),

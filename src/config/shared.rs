@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::values::Problems;
-use super::{Config, ConfigError, Floating, Node, STATE_DIR, SecretFiles, named_path};
+use super::{Config, ConfigError, Floating, Node, STATE_DIR, SecretFiles, named_path, store};
 use crate::identity::AuthMethod;
 use crate::types::NodeName;
 
@@ -57,6 +57,8 @@ impl SharedConfig {
             ("method", AuthMethod::PublicKey.as_str().into()),
             ("private_key", text(state_dir.join(key).display())),
         ];
+        let store = table.remove("cluster");
+        table.extend(store.map(|store| ("store".to_owned(), store)));
         table.insert("cluster".to_owned(), text(&self.cluster));
         table.insert("node".to_owned(), text(node));
         table.insert("auth".to_owned(), table_of(auth));
@@ -111,8 +113,15 @@ impl SharedConfig {
              the cluster says, `hostseal settings set` changes it)",
             self.cluster
         );
-        refuse_others(local, name, &LOCAL, &message)?;
-        parsed(local, name)
+        let table = parsed(local, name)?;
+        // Its name is the cluster's to say, and its store is this host's.
+        let of_store = table.get("cluster").filter(|value| value.is_table()).map(|_| "cluster");
+        let known: Vec<&str> = LOCAL.into_iter().chain(of_store).collect();
+        refuse_others(local, name, &known, &message)?;
+        match store::check(local) {
+            problems if of_store.is_none() || problems.is_empty() => Ok(table),
+            problems => Err(ConfigError::Invalid { file: name.to_owned(), problems }),
+        }
     }
 
     /// The settings. What is different for clusters where they do not say so: a node does not open pairs of others.
@@ -169,7 +178,11 @@ pub fn local_part(file: &str, secret: Option<&SecretFiles>) -> String {
 
 /// What the file of a member says, by the configuration that it has led to.
 pub fn own_part(member: &Config) -> String {
-    only(member.text(), &LOCAL).to_string()
+    let mut table = only(member.text(), &LOCAL);
+    // There the cluster has its name, and the store has the section.
+    let mut store = only(member.text(), &["store"]);
+    table.extend(store.remove("store").map(|store| ("cluster".to_owned(), store)));
+    table.to_string()
 }
 
 /// What of a file is said by the cluster, once its host is a member.
@@ -315,6 +328,9 @@ mod tests {
         }
     }
 
+    const TWO_NODES: &str = "cluster = \"demo\"\n[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n\
+        [[nodes]]\nname = \"b\"\naddresses = [\"10.0.0.2\"]\n";
+
     fn of_node(local: &str, shared: &SharedConfig) -> Result<Config, String> {
         let config = shared.of_node(local, "file", &"n1".parse().unwrap(), Path::new("cluster/ike.key"));
         config.map_err(|error| error.to_string())
@@ -361,6 +377,41 @@ mod tests {
         assert!(!without.uses(AuthMethod::Secret));
         assert_eq!(without.protection.withheld, shared.nodes[1].addresses, "what was sealed stays so");
         assert!(shared.check_settings("[esp]\nkey_bits = 128\n").is_ok());
+    }
+
+    #[test]
+    fn a_host_says_itself_where_the_roster_is_kept_too() {
+        let local = "[cluster]\nstore = \"etcd\"\nendpoints = [\"https://10.0.0.7:2379\", \"https://[fd00::7]:2379\"]\n\
+            key = \"/k\"\n";
+        let store = of_node(local, &shared("")).unwrap().store.unwrap();
+        assert_eq!(store.endpoints, ["https://10.0.0.7:2379", "https://[fd00::7]:2379"]);
+        assert_eq!((&*store.prefix, store.key.to_str()), ("/hostseal/", Some("/k")));
+        // What is kept of it says the same.
+        let again = Config::parse(of_node(local, &shared("")).unwrap().text(), "last").unwrap();
+        assert_eq!(again.store, Some(store.clone()));
+        let own = own_part(&of_node(local, &shared("")).unwrap());
+        assert_eq!(of_node(&own, &shared("")).unwrap().store, Some(store));
+        assert_eq!(of_node("", &shared("")).unwrap().store, None);
+
+        let wrong = "\n[cluster]\nstore = \"zookeeper\"\nendpoints = [\"http://a:1\"]\nprefix = \"x\"\nuser = \"x\"\n";
+        let error = of_node(wrong, &shared("")).unwrap_err();
+        for (place, what) in [
+            ("3:9", "cluster.store"),
+            ("4:14", "cluster.endpoints[0]"),
+            ("5:10", "cluster.prefix"),
+            ("6:1", "cluster.user"),
+        ] {
+            assert!(error.contains(&format!("file:{place}: {what}: ")), "{what}: {error}");
+        }
+        let error = of_node("[cluster]\nstore = \"etcd\"\n", &shared("")).unwrap_err();
+        assert!(error.contains("cluster.endpoints: is missing"), "{error}");
+        assert!(of_node("cluster = \"prod\"\n", &shared("")).unwrap_err().contains("member of the cluster"));
+        // Neither the settings of a cluster nor the file of a host without one say it.
+        assert!(
+            shared("").check_settings(local).unwrap_err().to_string().contains("no setting of a cluster")
+        );
+        let by_file = format!("{}\n[store]\nstore = \"etcd\"\nendpoints = [\"https://a:1\"]\n", TWO_NODES);
+        assert!(Config::parse(&by_file, "file").unwrap_err().to_string().contains("have joined a cluster"));
     }
 
     #[test]

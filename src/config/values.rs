@@ -72,10 +72,22 @@ impl<'p> Section<'p> {
         self.table?.get(key)
     }
 
+    /// Whether the file does not have this table.
+    pub(super) fn is_absent(&self) -> bool {
+        self.table.is_none()
+    }
+
     /// Reports `key` where it is not there.
     pub(super) fn require(&self, key: &'static str, message: &str) {
         if !self.table.is_some_and(|table| table.contains_key(key)) {
             self.problems.add(self.span.clone(), &self.key(key), message.to_owned());
+        }
+    }
+
+    /// Reports `key`, which is there.
+    pub(super) fn refuse(&self, key: &'static str, message: &str) {
+        if let Some(value) = self.table.and_then(|table| table.get(key)) {
+            self.problems.add(value.span(), &self.key(key), message.to_owned());
         }
     }
 

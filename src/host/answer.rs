@@ -100,6 +100,7 @@ impl Host {
             found.extend(unpaired::problem(config, node, &present));
             found.extend(self.holes_now(system));
         }
+        found.extend(self.store_problems());
         let secret_id = self.secrets.as_ref().and_then(Secrets::id);
         let evidence = Evidence {
             now: wall,

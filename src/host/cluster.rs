@@ -10,6 +10,7 @@
 //! tried     settings that are on trial
 //! previews  what other settings would change, on each member
 //! rows      what comes of it, with what is wrong
+//! store     the store that members share, where there is one
 //! ```
 //! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
 //! stand whether traffic is protected or not.
@@ -21,6 +22,7 @@ mod previews;
 mod rotation;
 mod rows;
 mod standing;
+mod store;
 mod tried;
 
 use std::collections::VecDeque;
@@ -38,6 +40,7 @@ use super::core::Core;
 use super::ledger::Asker;
 use super::membership::Membership;
 use super::pace::Pace;
+use super::shared_store::SharedStore;
 use super::system::System;
 use crate::control::{ClusterReply, ClusterRequest, ErrorCode, Reply};
 use crate::identity::{PrivateKey, PublicKey};
@@ -77,6 +80,7 @@ pub(super) struct ClusterPart {
     changes: Pace,
     tried: TriedSettings,
     previews: Previews,
+    store: SharedStore,
 }
 
 impl ClusterPart {
@@ -100,6 +104,7 @@ impl ClusterPart {
             changes: Pace::new(now, GATHERED, 0),
             tried,
             previews: Previews::default(),
+            store: SharedStore::default(),
         }
     }
 
@@ -152,6 +157,7 @@ impl Host {
         if self.cluster.is_none() {
             return;
         }
+        self.go_on_with_store(now);
         let changed = self.core.as_mut().and_then(Core::membership_mut).is_some_and(Membership::poll_changed);
         if self.cluster.as_mut().is_some_and(|cluster| cluster.gather(now, changed)) {
             self.handle_change();
@@ -174,7 +180,8 @@ impl Host {
         let again = cluster.follower.deadline().filter(|_| follows);
         let write = cluster.again_at.filter(|_| !cluster.is_writing);
         let asked = [cluster.standings.deadline(), cluster.previews.deadline(), cluster.tried.deadline()];
-        let own = [write, again, cluster.keys.deadline(), cluster.changes.deadline()];
+        let store = cluster.store.deadline().filter(|_| self.core.is_some());
+        let own = [write, again, store, cluster.keys.deadline(), cluster.changes.deadline()];
         asked.into_iter().chain(own).flatten().min()
     }
 
@@ -212,6 +219,7 @@ impl Host {
             (Some(order), Ok(())) => {
                 let SignedOrder { entries, answer } = order;
                 self.core.iter_mut().for_each(|core| core.handle_signed(now, &entries));
+                cluster.store.handle_signed(now);
                 if let Some((asker, reply)) = answer {
                     self.answer(now, asker, Reply::Cluster(reply));
                 }

@@ -304,6 +304,19 @@ impl Membership {
         carried
     }
 
+    /// Entries have come from a store that members share. Says what came of them.
+    pub fn handle_stored(&mut self, now: Instant, engine: &mut Engine, entries: &[Vec<u8>]) -> Carried {
+        let carried = self.carriage.handle_entries(now, entries, &mut self.roster);
+        self.handle_merged(now, engine, &carried.merged);
+        self.tell(now, engine);
+        carried
+    }
+
+    /// A store that members share has said everything that it knows, which is as good as if a member had.
+    pub fn handle_store_listed(&mut self) {
+        self.heard = true;
+    }
+
     /// Tells a member something that is not about rosters.
     pub fn say_aside(&mut self, now: Instant, engine: &mut Engine, line: EntryId, said: Vec<u8>) {
         self.carriage.say_aside(line, said);

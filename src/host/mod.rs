@@ -55,6 +55,7 @@ pub mod scheme;
 mod secret;
 mod seldom;
 pub mod setup;
+pub mod shared_store;
 #[cfg(test)]
 mod sim;
 mod snapshot;

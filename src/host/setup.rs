@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 
 use super::scheme::Scheme;
-use crate::config::{Config, Node};
+use crate::config::{Config, Node, StoreRules};
 use crate::identity::{Credentials, Secret};
 use crate::ike;
 use crate::observe::About;
@@ -120,7 +120,8 @@ impl Setup {
 
     /// The files that this was read from, if the configuration is in `path`.
     pub fn files(&self, path: &Path) -> Vec<PathBuf> {
-        [path.to_owned()].into_iter().chain(self.config.files_for_proofs()).collect()
+        let of_store = self.config.store.iter().flat_map(StoreRules::files).cloned();
+        [path.to_owned()].into_iter().chain(self.config.files_for_proofs()).chain(of_store).collect()
     }
 }
 

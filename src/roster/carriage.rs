@@ -160,11 +160,16 @@ impl<P: Copy + Ord> Carriage<P> {
                 let wanted: BTreeSet<EntryId> = ids.into_iter().collect();
                 partner.owe(roster.order(wanted).into_iter());
             }
-            Page::Entries(entries) => return self.take(now, peer, &entries, roster, take),
+            Page::Entries(entries) => return self.take(now, Some(peer), &entries, roster, take),
             Page::Aside(said) => return Carried { aside: Some(said), ..Carried::default() },
         }
         self.bound(peer);
         Carried::default()
+    }
+
+    /// Entries have come from no peer. Says what came of them; the roster has them then, and the peers are told soon.
+    pub fn handle_entries(&mut self, now: Instant, entries: &[Vec<u8>], roster: &mut Roster) -> Carried {
+        self.take(now, None, entries, roster, Roster::take)
     }
 
     /// Time has passed.
@@ -238,11 +243,11 @@ impl<P: Copy + Ord> Carriage<P> {
         self.tell(now, peer, roster);
     }
 
-    /// Takes entries that a peer has sent.
+    /// Takes entries, which a peer has sent or which come from elsewhere.
     fn take(
         &mut self,
         now: Instant,
-        peer: P,
+        peer: Option<P>,
         entries: &[Vec<u8>],
         roster: &mut Roster,
         take: impl FnOnce(&mut Roster, Vec<UncheckedEntry>) -> Merged,
@@ -278,7 +283,7 @@ impl<P: Copy + Ord> Carriage<P> {
             // All others are told soon, and may take a while to say that they have it.
             self.peers.values_mut().for_each(|partner| partner.wait(now, PAUSE));
         }
-        if let Some(partner) = self.peers.get_mut(&peer).filter(|_| put_off > 0) {
+        if let Some(partner) = peer.filter(|_| put_off > 0).and_then(|peer| self.peers.get_mut(&peer)) {
             partner.wait(now, PACE);
         }
         Carried { merged, put_off, aside: None }

@@ -253,7 +253,7 @@ impl Roster {
     }
 
     /// Those of `ids` that are there, those first that others rest on.
-    pub(super) fn order(&self, ids: impl IntoIterator<Item = EntryId>) -> Vec<EntryId> {
+    pub fn order(&self, ids: impl IntoIterator<Item = EntryId>) -> Vec<EntryId> {
         self.ever.order(ids)
     }
 

@@ -52,6 +52,12 @@ pub enum ProblemCode {
     UnboundSa,
     /// A host asks for keys that is no peer of this one.
     UnlistedPeer,
+    /// The store that keeps the roster too does not answer.
+    StoreAway,
+    /// It takes nothing from this host.
+    StoreRefuses,
+    /// It holds things that do not belong to the cluster.
+    StoreStrange,
     /// A kind that only a later version knows.
     #[serde(other)]
     Other,

@@ -107,7 +107,7 @@ fn trial(test: &'static Test, source: Source) -> Trial {
 /// Makes the place ready and starts the tests, in as many labs side by side as is useful.
 fn start(wanted: &[&'static Test], method: Option<&str>, print: bool) -> Result<Source> {
     let place = Place::find()?;
-    let programs = programs(wanted.iter().any(|test| test.mortal))?;
+    let programs = programs(wanted.iter().any(|test| test.mortal), EVERYTHING)?;
     let board = Arc::new(Board::default());
     let count = shards()?.min(wanted.len());
     for shard in 0..count {
@@ -187,7 +187,7 @@ fn run_session(
 ///
 /// # Errors
 /// When they do not build.
-fn programs(mortal: bool) -> Result<Programs> {
+fn programs(mortal: bool, what: &[&[&str]]) -> Result<Programs> {
     let release = !cfg!(debug_assertions);
     let built = profile_directory()?.join("hostseal");
     let mortal = mortal.then(|| -> Result<PathBuf> {
@@ -205,11 +205,16 @@ fn programs(mortal: bool) -> Result<Programs> {
     });
     let mortal = mortal.transpose()?;
     if let Some(path) = env::var_os("HOSTSEAL_BIN") {
-        return Ok(Programs { hostseal: Some(path.into()), mortal, previous: None });
+        let hostseal = PathBuf::from(path);
+        let etcd = Some(hostseal.with_file_name("hostseal-etcd")).filter(|helper| helper.is_file());
+        return Ok(Programs { hostseal: Some(hostseal), etcd, mortal, previous: None });
     }
-    build(release, EVERYTHING)?;
-    ensure!(built.is_file(), "cargo built no {}", built.display());
-    Ok(Programs { hostseal: Some(built), mortal, previous: None })
+    what.iter().try_for_each(|what| build(release, what))?;
+    let etcd = built.with_file_name("hostseal-etcd");
+    for program in [&built, &etcd] {
+        ensure!(program.is_file(), "cargo built no {}", program.display());
+    }
+    Ok(Programs { hostseal: Some(built), etcd: Some(etcd), mortal, previous: None })
 }
 
 /// Runs this program, optimised, with these arguments. Returns its exit status.
@@ -218,7 +223,7 @@ fn programs(mortal: bool) -> Result<Programs> {
 /// When it does not build.
 pub fn in_release(arguments: &[String]) -> Result<i32> {
     say("building everything with optimisation, which takes some minutes the first time");
-    build(true, EVERYTHING)?;
+    BESIDE_US.iter().try_for_each(|what| build(true, what))?;
     let own = env::current_exe()?;
     let name = own.file_name().context("a program without a name")?;
     let program = profile_directory()?.with_file_name("release").join(name);
@@ -243,8 +248,14 @@ pub fn soak_in_virtual_time(time: &str, settings: [(&str, u64); 3]) -> Result<i3
     Ok(status.code().unwrap_or(1))
 }
 
-/// What cargo is asked for.
-const EVERYTHING: &[&str] = &["--workspace", "--bins"];
+/// What cargo is asked for by tests.
+const EVERYTHING: &[&[&str]] = &[&["--workspace", "--bins"]];
+/// What it is asked for by the lab's command line, which is built alone: how crates are built follows from all that is
+/// asked for at once, and the program that runs must not be replaced by another one.
+const BESIDE_US: &[&[&str]] = &[
+    &["--package", "hostseal", "--package", "xfrm-tests", "--bins"],
+    &["--package", "hostseal-etcd", "--bins"],
+];
 
 /// Builds programs of the workspace into the target directory that this one lies in.
 fn build(release: bool, what: &[&str]) -> Result<()> {
@@ -279,7 +290,7 @@ fn profile_directory() -> Result<PathBuf> {
 /// When there can be no lab here, or it breaks down.
 pub fn show(job: &Job, input: Input) -> Result<i32> {
     let mortal = matches!(job, Job::Show(show) if shows::find(&show.name).is_some_and(|entry| entry.mortal));
-    show_with(job, programs(mortal)?, input)
+    show_with(job, programs(mortal, BESIDE_US)?, input)
 }
 
 /// Runs a mixed cluster of this hostseal and the one of an older revision. Returns the exit status.
@@ -292,7 +303,7 @@ pub fn show_compatibility(revision: Option<&str>, colour: bool) -> Result<i32> {
     let arguments = vec![revision.title()?];
     let job = Job::Show(Show { name: "compat".to_owned(), arguments, colour });
     // After the older one: both are built under the same name.
-    show_with(&job, Programs { previous, ..programs(false)? }, Input::Empty)
+    show_with(&job, Programs { previous, ..programs(false, BESIDE_US)? }, Input::Empty)
 }
 
 fn show_with(job: &Job, programs: Programs, input: Input) -> Result<i32> {

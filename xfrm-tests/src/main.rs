@@ -67,6 +67,11 @@ enum Ask {
         /// Only the lines that have all of these words in them, such as `Libreswan` or `initiates`.
         words: Vec<String>,
     },
+    /// Let leaders of three etcds die while members of a cluster order something that goes by etcd alone.
+    Etcd {
+        /// How many members, and how many leaders die; 20 and 20 by default.
+        numbers: Vec<String>,
+    },
     /// Let a cluster run with short lifetimes and many restarts, and print what it holds each minute.
     Soak {
         /// How long, such as 30m; with --virtual in whole hours, such as 24h.
@@ -117,6 +122,7 @@ fn run(ask: Ask) -> Result<i32> {
             let peers = peers.unwrap_or(hosts.saturating_sub(1));
             harness::soak_in_virtual_time(&time, [("HOSTS", hosts), ("PEERS", peers), ("SEED", seed)])
         }
+        Ask::Etcd { numbers } => show("etcd", numbers),
         Ask::Soak { time, .. } => show("soak", vec![time]),
         Ask::Bench { name: Some(name), arguments } if asks_for_help(&arguments) => {
             let about = shows::find(&name).map(|entry| entry.about);

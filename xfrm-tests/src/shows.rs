@@ -7,7 +7,7 @@ use crate::bench::{cluster, counters, dead, grid, idle, mesh, program, roster};
 use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
-use crate::scenarios::compat;
+use crate::scenarios::{compat, etcd};
 
 /// A function that runs inside the lab and writes to the terminal.
 pub struct Entry {
@@ -92,6 +92,12 @@ pub const CAMPAIGNS: &[Entry] = &[
         about: "strongSwan and Libreswan as peers: every role, proof, proposal and event, as a table",
         mortal: false,
         body: interop::show,
+    },
+    Entry {
+        name: "etcd",
+        about: "a cluster that keeps its roster in three etcds too, whose leaders die under orders",
+        mortal: false,
+        body: etcd::show,
     },
     Entry {
         name: "soak",

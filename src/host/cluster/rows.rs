@@ -236,6 +236,9 @@ pub(super) fn problems(status: &Status, view: &RosterView, own: EntryId, config:
     if let Some(trouble) = &status.config_error {
         problems.push(Problem::critical(ProblemCode::Other, status.node.clone(), trouble.clone()));
     }
+    let of_store = [ProblemCode::StoreAway, ProblemCode::StoreRefuses, ProblemCode::StoreStrange];
+    let of_store = status.problems.iter().filter(|problem| of_store.contains(&problem.code));
+    problems.extend(of_store.cloned());
     problems
 }
 

@@ -7,7 +7,7 @@ use super::Core;
 use crate::host::membership::Membership;
 use crate::identity::{PrivateKey, PublicKey};
 use crate::ike::Engine;
-use crate::roster::{EntryId, SignedEntry};
+use crate::roster::{Carried, EntryId, SignedEntry};
 
 impl Core {
     /// Talks to the other members from now on, whether pairs are protected or not.
@@ -60,6 +60,13 @@ impl Core {
     /// Whether this host proves itself with `key` where it does so with a key, and nothing rests on another one.
     pub fn proves_itself_with(&self, key: &PublicKey) -> bool {
         self.engine.proves_itself_with(key)
+    }
+
+    /// Entries have come from a store that members share. Says what came of them.
+    pub fn handle_stored(&mut self, now: Instant, entries: &[Vec<u8>]) -> Carried {
+        let mut carried = Carried::default();
+        self.with_membership(|members, engine| carried = members.handle_stored(now, engine, entries));
+        carried
     }
 
     /// Tells a member something that is not about rosters.

@@ -1,8 +1,8 @@
 # Runs on the machine, in new mount and pid namespaces: puts together what the lab sees and enters it.
-# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS MORTAL TERMINAL (yes or no). RUN is the
-# directory of this run; HOSTSEAL, PREVIOUS and MORTAL can be empty.
+# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS MORTAL ETCD TERMINAL (yes or no). RUN is the
+# directory of this run; HOSTSEAL, PREVIOUS, MORTAL and ETCD can be empty.
 set -eu
-place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 mortal=$7 terminal=$8
+place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 mortal=$7 etcd=$8 terminal=$9
 
 if [ "$place" = here ]; then
     mount --bind "$root" "$root"
@@ -27,6 +27,7 @@ bring() {
 bring "$hostseal" hostseal
 bring "$previous" hostseal-previous
 bring "$mortal" hostseal-mortal
+bring "$etcd" hostseal-etcd
 
 if [ "$place" = here ]; then
     mount -t sysfs sysfs "$root/sys"

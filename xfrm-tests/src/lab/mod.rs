@@ -7,6 +7,7 @@ pub mod agent;
 pub mod annex;
 pub mod capture;
 pub mod connection;
+pub mod etcd;
 pub mod host;
 pub mod inside;
 pub mod libreswan;

@@ -92,6 +92,8 @@ pub struct Session {
 pub struct Programs {
     /// hostseal: the program under test.
     pub hostseal: Option<PathBuf>,
+    /// Its helper for etcd.
+    pub etcd: Option<PathBuf>,
     /// The same of an older revision.
     pub previous: Option<PathBuf>,
     /// The same with the feature `fault-injection`, for jobs that let agents die.
@@ -133,6 +135,7 @@ impl Session {
             .arg(programs.hostseal.as_deref().unwrap_or(Path::new("")))
             .arg(programs.previous.as_deref().unwrap_or(Path::new("")))
             .arg(programs.mortal.as_deref().unwrap_or(Path::new("")))
+            .arg(programs.etcd.as_deref().unwrap_or(Path::new("")))
             .arg(if input == Input::Terminal { "yes" } else { "no" });
         if input == Input::Empty {
             command.stdin(Stdio::null());

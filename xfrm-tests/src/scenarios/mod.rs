@@ -13,6 +13,7 @@ mod derived;
 mod disable;
 mod enable;
 mod encapsulation;
+pub mod etcd;
 mod exempt;
 mod fate;
 mod faults;
@@ -73,6 +74,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         lives::ALL,
         members::ALL,
         deploy::ALL,
+        etcd::ALL,
         migrate::ALL,
         disable::ALL,
         exempt::ALL,
