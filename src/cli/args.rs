@@ -28,10 +28,16 @@ Exit status:
      or the agent is dead; with --cluster: a node is not as it should be
   4  no agent runs
   5  not permitted: run as root
-  6  enabled, and waiting for hosts that are not there yet (enable alone)";
+  6  only enable and join: enabled, and waiting for hosts that are not there yet;
+     only rotate: the new keys are not in use everywhere yet";
 
 const FIRST_STEPS: &str = "\
 First steps:
+  hostseal init prod                           on the first host: makes a cluster
+  hostseal token create                        there: prints the command that joins one more host
+  hostseal enable --cluster                    on any of them: protects all
+
+First steps with a file on every host instead:
   hostseal config new a=10.0.0.1 b=10.0.0.2    writes a configuration and a secret
   hostseal config check                        on each host, once both files are copied there
   hostseal enable                              on each host
@@ -153,8 +159,9 @@ pub enum Command {
     Token(TokenCommand),
     /// Join a cluster with a token that `hostseal token create` has printed.
     ///
-    /// This node makes its keys, gets the roster of the cluster, and is protected with everybody if the cluster is.
-    /// No file has to exist. A host that runs by a file stays protected, if the cluster was made from it.
+    /// This node makes its keys and gets the roster of the cluster. If the cluster is protected, so is this node, and
+    /// `join` waits for that. No file has to exist. A host that runs by a file stays protected, if the cluster was made
+    /// from that file.
     #[command(after_help = "Examples:\n  \
         hostseal join hostseal1_…\n  \
         hostseal join - < token            keeps the token out of the process list and the shell's history\n  \
@@ -162,7 +169,7 @@ pub enum Command {
     Join(JoinArgs),
     /// List a node that runs other software, such as strongSwan or Libreswan. It needs an admin node.
     #[command(after_help = "Examples:\n  \
-        hostseal add db --address 10.0.0.9\n  \
+        hostseal add db --address 10.0.0.9 --public-key MCowBQYDK2VwAyEA…\n  \
         hostseal add db --address 10.0.0.9,fd00::9 --public-key MCowBQYDK2VwAyEA…")]
     Add(AddArgs),
     /// Remove a node from the cluster for good. It needs an admin node.
@@ -180,8 +187,9 @@ pub enum Command {
     Leave(LeaveArgs),
     /// Give all nodes new keys. It needs an admin node.
     ///
-    /// Each node makes new keys. They come into use when all nodes know them; until then the keys of before are good. No
-    /// packet is lost. A node that is away is waited for, as it could not know anybody any more otherwise.
+    /// Each node makes new keys. They come into use when all nodes know them; until then the old keys are good. No
+    /// packet is lost. If a node is away, the others wait for it: otherwise it could not recognize them any more.
+    /// The exit status is 6 as long as the new keys are not in use everywhere.
     #[command(after_help = "Examples:\n  \
         hostseal rotate\n  \
         hostseal rotate --status    how far the nodes are")]
@@ -199,7 +207,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         hostseal settings\n  \
         hostseal settings set esp.key_bits=128\n  \
-        hostseal settings --export         the cluster as a file, for hosts without one\n  \
+        hostseal settings --export         the cluster as a file, to go back to files\n  \
         hostseal settings > s.toml && vi s.toml && hostseal settings set s.toml")]
     Settings(SettingsArgs),
     /// Print the names of the nodes, for completion scripts.
@@ -349,7 +357,8 @@ pub struct EnableArgs {
 /// `hostseal confirm …`
 #[derive(Debug, Args)]
 pub struct ConfirmArgs {
-    /// Keep what `enable --cluster --try` would revert, on all nodes.
+    /// Keep what `enable --cluster --try` or `settings set --try` would revert, on all nodes. For settings, it needs an
+    /// admin node.
     #[arg(long)]
     pub cluster: bool,
     /// With --cluster: also if this node has heard no other node since its start.

@@ -23,8 +23,8 @@ pub struct InitArgs {
     /// An address of this node; by default the ones that it reaches others from. May be given several times.
     #[arg(long = "address", value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
     pub addresses: Vec<IpAddr>,
-    /// Take the nodes and the settings of the file that this host runs by. Protection stays on all the time: the other
-    /// nodes are proven as before, until each of them has joined.
+    /// Take the nodes and the settings of the file that this host runs by. Protection stays on all the time: until a
+    /// node has joined, it proves itself as before.
     #[arg(long, conflicts_with_all = ["node", "addresses"])]
     pub from_file: bool,
     /// Print JSON.
@@ -107,7 +107,7 @@ pub struct AddArgs {
     /// An address of it. May be given several times.
     #[arg(long = "address", required = true, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
     pub addresses: Vec<IpAddr>,
-    /// Its public key (SubjectPublicKeyInfo in base64); without it, it proves itself with the cluster's secret.
+    /// Its public key (SubjectPublicKeyInfo in base64). It is needed: a cluster has no secret that all share.
     #[arg(long, value_name = "KEY", value_parser = public_key)]
     pub public_key: Option<String>,
     /// How it is ordered.
@@ -138,10 +138,10 @@ pub struct RemoveArgs {
 /// `hostseal rotate …`
 #[derive(Debug, Args)]
 pub struct RotateArgs {
-    /// Show how far the nodes are with the new keys, and order nothing.
+    /// Show how far the nodes are with the new keys, and change nothing.
     #[arg(long)]
     pub status: bool,
-    /// Begin although some nodes do not answer: the keys of before stay good until they have come.
+    /// Begin although some nodes do not answer: the old keys stay good until they have come.
     #[arg(long, conflicts_with = "status")]
     pub partial: bool,
     /// Do not wait until the new keys are in use.
@@ -158,8 +158,8 @@ pub struct RotateArgs {
 /// `hostseal leave …`
 #[derive(Debug, Args)]
 pub struct LeaveArgs {
-    /// Go on by this file, which `hostseal settings --export` has printed, without being a member: protection stays on, and
-    /// the others are told nothing. For hosts of which all go back to files.
+    /// Go back to this file, which `hostseal settings --export` has printed: protection stays on, and the others are
+    /// told nothing. Use it when all hosts go back to files.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "alone")]
     pub to_file: Option<PathBuf>,
     /// How it is ordered.
@@ -173,7 +173,7 @@ pub enum AdminCommand {
     /// Make a node an admin.
     #[command(after_help = "Examples:\n  hostseal admin add b\n  hostseal admin add b --recovery-key < key")]
     Add(AdminArgs),
-    /// Take a node's rights of an admin back; it stays a node. The last admin stays one.
+    /// Make a node an ordinary node again. The last admin stays one.
     #[command(after_help = "Example:\n  hostseal admin remove b")]
     Remove(AdminArgs),
 }
@@ -196,7 +196,7 @@ pub struct AdminArgs {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct FloatingArgs {
-    /// What to do; without it they are listed.
+    /// What to do; by default they are listed.
     #[command(subcommand)]
     pub command: Option<FloatingCommand>,
     /// Print JSON.
@@ -209,8 +209,8 @@ pub struct FloatingArgs {
 pub enum FloatingCommand {
     /// Let addresses move between nodes, as keepalived or a database moves them. It needs an admin node.
     ///
-    /// Whichever of the nodes has an address speaks for it, with its own key. What was said of the same name before is
-    /// replaced.
+    /// The node that has an address speaks for it, with its own key. If the name exists already, its addresses and
+    /// nodes are replaced.
     #[command(after_help = "Examples:\n  \
         hostseal floating set vip --address 10.0.0.100 --node a --node b\n  \
         hostseal floating set db --address 10.0.0.101,fd00::101 --node a,b,c")]
@@ -222,7 +222,7 @@ pub enum FloatingCommand {
 /// `hostseal floating set …`
 #[derive(Debug, Args)]
 pub struct SetFloatingArgs {
-    /// What to call them: the name of no node.
+    /// What to call them. No node may have this name.
     #[arg(value_name = "NAME", value_parser = name)]
     pub name: NodeName,
     /// An address that moves. May be given several times.
@@ -254,7 +254,8 @@ pub struct SettingsArgs {
     /// What to do; without it they are printed.
     #[command(subcommand)]
     pub command: Option<SettingsCommand>,
-    /// Print the whole configuration as a file for hosts without a cluster: nodes, keys and settings, the same for all.
+    /// Print the whole configuration as a file, to go back to files: nodes, public keys and settings, the same for all
+    /// hosts.
     #[arg(long, conflicts_with = "json")]
     pub export: bool,
     /// Print JSON.
@@ -267,8 +268,7 @@ pub struct SettingsArgs {
 pub enum SettingsCommand {
     /// Change the settings of all nodes. It needs an admin node.
     ///
-    /// A file replaces all of them. KEY=VALUE changes one and leaves the others; KEY= takes it away, so that its
-    /// default counts.
+    /// A file replaces all of them. KEY=VALUE changes one and leaves the others; KEY= brings its default back.
     #[command(after_help = "Examples:\n  \
         hostseal settings set settings.toml\n  \
         hostseal settings set keying.rekey_after=30m esp.key_bits=128\n  \
@@ -285,11 +285,12 @@ pub struct SetSettingsArgs {
     /// A file with the sections [keying], [esp] and [protection], or settings one by one.
     #[arg(required = true, value_name = "FILE|KEY=VALUE")]
     pub what: Vec<String>,
-    /// Change nothing: show what would change on each node. The exit status is 3 if one does not say.
+    /// Change nothing: show what would change on each node. The exit status is 3 if a node does not answer or cannot
+    /// use these settings.
     #[arg(long, conflicts_with_all = ["try_for", "alone"])]
     pub dry_run: bool,
-    /// Go back on all nodes after this time, unless `hostseal confirm --cluster` comes before; also if this node is dead by
-    /// then. A day at most.
+    /// Go back on all nodes after this time, unless somebody runs `hostseal confirm --cluster` on an admin node before;
+    /// also if this node is dead by then. A day at most.
     #[arg(long = "try", value_name = "DURATION", value_parser = super::trial)]
     pub try_for: Option<Duration>,
     /// How it is ordered.
