@@ -215,6 +215,9 @@ impl Host {
         let Some(cluster) = &mut self.cluster else { return };
         cluster.is_writing = false;
         cluster.again_at = self.ledger.note_roster(now, &outcome);
+        if outcome.is_ok() {
+            self.core.iter_mut().for_each(|core| core.handle_stored_roster(now));
+        }
         match (cluster.signed.take(), outcome) {
             (Some(order), Ok(())) => {
                 let SignedOrder { entries, answer } = order;

@@ -52,6 +52,8 @@ pub struct Carriage<P> {
     ignored: u64,
     /// How many pages were told.
     number: u32,
+    /// What this member knows is on its disk.
+    stored: bool,
 }
 
 /// A peer, as far as it is known what it has.
@@ -91,7 +93,8 @@ pub struct Carried {
 
 impl<P> Default for Carriage<P> {
     fn default() -> Self {
-        Self { peers: BTreeMap::new(), paced: BTreeMap::new(), relay_at: None, ignored: 0, number: 0 }
+        let (peers, paced) = Default::default();
+        Self { peers, paced, relay_at: None, ignored: 0, number: 0, stored: true }
     }
 }
 
@@ -201,7 +204,8 @@ impl<P: Copy + Ord> Carriage<P> {
 
     /// The next page, and for whom. Nothing is told to that peer then until [`Carriage::handle_heard`].
     pub fn poll_tell(&mut self, roster: &Roster) -> Option<(P, Vec<u8>)> {
-        let next = |(peer, partner): (&P, &mut Partner)| Some((*peer, partner.next_page(roster)?));
+        let stored = self.stored;
+        let next = |(peer, partner): (&P, &mut Partner)| Some((*peer, partner.next_page(roster, stored)?));
         let (peer, page) = self.peers.iter_mut().find_map(next)?;
         self.number = self.number.wrapping_add(1);
         Some((peer, page.octets(self.number)))
@@ -211,6 +215,12 @@ impl<P: Copy + Ord> Carriage<P> {
     pub fn poll_timeout(&self, roster: &Roster) -> Option<Instant> {
         let differ = self.peers.values().filter(|partner| partner.differs(roster));
         differ.map(|partner| partner.again_at).chain(self.relay_at).min()
+    }
+
+    /// Whether all that this member knows is on its disk. Until it is, it does not say what its roster is: others rest on that,
+    /// and it could forget it.
+    pub fn note_stored(&mut self, stored: bool) {
+        self.stored = stored;
     }
 
     /// The peers that can be talked to.
@@ -339,7 +349,7 @@ impl Partner {
     }
 
     /// Entries come first: after them what a roster is called says more.
-    fn next_page(&mut self, roster: &Roster) -> Option<Page> {
+    fn next_page(&mut self, roster: &Roster, stored: bool) -> Option<Page> {
         if !self.listens {
             return None;
         }
@@ -354,7 +364,7 @@ impl Partner {
         let aside = || self.asides.pop_front().map(Page::Aside);
         let page = sent.page().or_else(aside).or_else(|| self.waiting.pop_front());
         let page = page.or_else(|| {
-            let summary = std::mem::take(&mut self.summary_due).then(|| roster.id());
+            let summary = (stored && std::mem::take(&mut self.summary_due)).then(|| roster.id());
             self.told = summary.or(self.told);
             summary.map(Page::Summary)
         });

@@ -34,6 +34,11 @@ impl Core {
         self.membership
     }
 
+    /// What is known of the cluster was written.
+    pub fn handle_stored_roster(&mut self, now: Instant) {
+        self.with_membership(|members, engine| members.handle_stored_roster(now, engine));
+    }
+
     /// What this node has signed for somebody who joins, and is to be written.
     pub fn poll_signed(&mut self) -> Option<Vec<SignedEntry>> {
         self.membership.as_mut()?.poll_signed()

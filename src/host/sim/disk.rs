@@ -23,6 +23,8 @@ pub(super) struct Disk {
     /// How large the state is, and how often it was written.
     pub(super) octets: usize,
     pub(super) writes: u64,
+    /// Rosters cannot be written.
+    pub(super) keeps_no_roster: bool,
     /// The roster of the cluster, where there is one.
     pub(super) roster: Vec<Vec<u8>>,
     /// Where the keys of a member are, which host it is, and how many it has made.
@@ -62,6 +64,10 @@ impl Disk {
         };
         match save {
             Save::Config(_) => Written::Config(Ok(())),
+            Save::Roster(_) if self.keeps_no_roster => Written::Roster(Err(SavedError::Broken {
+                file: PathBuf::new(),
+                reason: "no space left".to_owned(),
+            })),
             Save::Roster(entries) => {
                 self.roster = entries;
                 Written::Roster(Ok(()))

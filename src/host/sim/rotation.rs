@@ -134,7 +134,24 @@ fn a_cluster_in_the_clear_gets_new_keys_too() {
     assert!(world.run_until(30 * SECOND, World::rests_on_new_keys));
 }
 
-/// What was on a disk that fails is tried again, and nothing is said before it is there.
+/// A node that cannot write down what it hears would have forgotten the new keys after its next start.
+#[test]
+fn a_node_whose_disk_is_full_is_waited_for() {
+    for seed in 0..4 {
+        let mut world = protected(4, seed);
+        world.hosts[2].disk.keeps_no_roster = true;
+        world.order(0, ClusterRequest::Rotate).unwrap();
+        world.run(60 * SECOND, None);
+        let offered = Some(KeyStage::Offered);
+        assert!(world.stages(1).contains(&offered), "{seed}: {:?}", world.stages(1));
+        world.kill(2);
+        world.hosts[2].disk.keeps_no_roster = false;
+        world.start(2);
+        assert!(world.run_until(120 * SECOND, World::have_new_keys), "{seed}: {:?}", world.stages(1));
+        assert!(world.run_until(60 * SECOND, World::rests_on_new_keys));
+    }
+}
+
 #[test]
 fn an_old_key_is_worth_nothing_once_its_node_has_changed_over() {
     let mut world = protected(3, 3);
@@ -144,6 +161,9 @@ fn an_old_key_is_worth_nothing_once_its_node_has_changed_over() {
     let members = world.hosts[1].core().and_then(|core| core.membership()).unwrap();
     let taken: Vec<PublicKey> = members.control_settings().members.into_values().flatten().collect();
     assert!(!taken.is_empty() && taken.iter().all(|key| !before.contains(key)));
-    let config = &world.hosts[1].agent.as_ref().unwrap().setup().config;
-    assert!(config.nodes.iter().all(|node| node.previous_public_key.is_none()));
+    let knows_none = |world: &World| {
+        let config = &world.hosts[1].agent.as_ref().unwrap().setup().config;
+        config.nodes.iter().all(|node| node.previous_public_key.is_none())
+    };
+    assert!(world.run_until(SECOND, knows_none));
 }

@@ -399,6 +399,9 @@ impl Host {
 
     fn drain(&mut self, now: Instant, wall: UnixTime, writing: Duration) {
         self.member.set_clock(now, wall, &mut self.engine);
+        if self.member.poll_save() {
+            self.member.handle_stored_roster(now, &mut self.engine);
+        }
         while let Some(event) = self.engine.poll_event() {
             let Self { engine, member, .. } = self;
             match event {
