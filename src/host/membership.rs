@@ -141,6 +141,12 @@ impl Membership {
         std::mem::take(&mut self.unsaved)
     }
 
+    /// What was to be written when that was asked last is on the disk.
+    pub fn handle_stored_roster(&mut self, now: Instant, engine: &mut Engine) {
+        self.carriage.note_stored(!self.unsaved);
+        self.tell(now, engine);
+    }
+
     /// Whether the roster has changed since this was asked last.
     pub fn poll_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
@@ -157,10 +163,13 @@ impl Membership {
         self.heard
     }
 
-    /// Whether all that this member is to talk to know what it knows.
+    /// Whether all that this member is to talk to know what it knows, and have it on their disks.
     pub fn is_known_to_all(&self) -> bool {
-        let neighbours = Ring::of(self.roster.view()).neighbours(self.own);
-        neighbours.into_iter().all(|line| self.has(line) == Some(self.roster.id()))
+        let view = self.roster.view();
+        let neighbours = Ring::of(view).neighbours(self.own);
+        // Nobody talks to who is held out, and who comes back must know somebody.
+        view.held_out.is_empty()
+            && neighbours.into_iter().all(|line| self.has(line) == Some(self.roster.id()))
     }
 
     /// From now on this node signs with the first key, and proves itself with the second.
@@ -337,6 +346,7 @@ impl Membership {
     fn handle_merged(&mut self, now: Instant, engine: &mut Engine, merged: &Merged) {
         if merged.taken > 0 {
             (self.unsaved, self.changed) = (true, true);
+            self.carriage.note_stored(false);
             self.look(now, engine);
         }
     }

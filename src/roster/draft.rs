@@ -37,6 +37,13 @@ pub enum NotEntitled {
     /// There are as many invites as there can be.
     #[error("{INVITES_MAX} tokens are open: wait until some have expired")]
     TooManyInvites,
+    /// Nobody tells them anything until an admin decides, so they would know nobody's new keys.
+    #[error(
+        "{} would not know the new keys, as nobody talks to a node that is held out (`hostseal status --cluster` says why): \
+         settle that first (`hostseal remove`)",
+        .0.join(", ")
+    )]
+    NodesHeldOut(Vec<String>),
     /// They know the nodes by their keys, and nobody tells them new ones.
     #[error(
         "{} would not know the new keys: a node of other software, or one that has not joined, knows the nodes by the \

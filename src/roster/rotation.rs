@@ -56,6 +56,10 @@ impl Roster {
             let members = self.view().members.iter().filter(|member| is_it(member));
             members.map(|member| member.site.name.to_string()).collect()
         };
+        let out: Vec<String> = self.view().held_out.iter().map(|out| out.site.name.to_string()).collect();
+        if !out.is_empty() {
+            return Err(NotEntitled::NodesHeldOut(out));
+        }
         let fixed = named(&|member| member.keys.is_none());
         if !fixed.is_empty() {
             return Err(NotEntitled::FixedKeys(fixed));
