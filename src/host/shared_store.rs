@@ -75,6 +75,7 @@ pub(super) struct SharedStore {
     waiting_octets: usize,
     /// What the roster has not taken, as it may when it has others.
     left: Vec<StoredEntry>,
+    left_octets: usize,
     /// When something is looked at.
     look_at: Option<Instant>,
     /// What came of those that were looked at since what is left was looked at last: some were taken, some were put
@@ -97,8 +98,8 @@ pub(super) struct SharedStore {
 }
 
 impl SharedStore {
-    /// Something was heard of the store. Returns whether it has told everything now.
-    pub(super) fn handle(&mut self, now: Instant, event: StoreEvent, roster: &Roster, own: EntryId) -> bool {
+    /// Something was heard of the store.
+    pub(super) fn handle(&mut self, now: Instant, event: StoreEvent, roster: &Roster, own: EntryId) {
         match event {
             StoreEvent::News(StoreNews::Listing) => self.begin_listing(),
             StoreEvent::News(StoreNews::Has(entry)) => self.handle_has(now, entry, roster),
@@ -109,7 +110,6 @@ impl SharedStore {
                 (self.standing, self.listed, self.strange) = (StoreStanding::Answers, true, strange);
                 self.look_at = Some(now);
                 self.compare_after(now, wait_of(own));
-                return true;
             }
             StoreEvent::News(StoreNews::Gone { name }) => {
                 self.has.remove(&id(&name));
@@ -129,7 +129,13 @@ impl SharedStore {
             }
             StoreEvent::Lost(why) => self.lose(now, why),
         }
-        false
+    }
+
+    /// Whether it has told everything, and that is no less than `roster` has: as good as if a member had said so. One that
+    /// is empty or behind says nothing of what is new.
+    pub(super) fn is_ahead_of(&self, roster: &Roster) -> bool {
+        let looked_at = self.waiting.is_empty() && self.left.is_empty();
+        self.listed && looked_at && roster.ids().all(|id| self.has.contains(&id))
     }
 
     /// It tells everything from here on.
@@ -143,8 +149,10 @@ impl SharedStore {
         if self.under_way.remove(&id) {
             (self.refusal, self.under_way_since) = (None, (!self.under_way.is_empty()).then_some(now));
         }
-        let room =
-            self.has.len() < LISTED_MAX && self.waiting_octets + entry.value.len() <= LISTED_OCTETS_MAX;
+        let held = self.waiting_octets + self.left_octets + entry.value.len();
+        let room = self.has.len() < LISTED_MAX
+            && self.waiting.len() + self.left.len() < LISTED_MAX
+            && held <= LISTED_OCTETS_MAX;
         if !room {
             self.strange = self.strange.saturating_add(1);
             return;
@@ -183,6 +191,7 @@ impl SharedStore {
         }
         if self.waiting.is_empty() {
             self.waiting.extend(self.left.drain(..));
+            self.left_octets = 0;
             self.pass = LookedAt::default();
             self.waiting_octets = self.waiting.iter().map(|entry| entry.value.len()).sum();
         }
@@ -200,7 +209,11 @@ impl SharedStore {
         carried: &Carried,
         roster: &Roster,
     ) {
-        self.left.extend(part.into_iter().filter(|entry| roster.get(id(&entry.name)).is_none()));
+        let left = part.into_iter().filter(|entry| roster.get(id(&entry.name)).is_none());
+        for entry in left {
+            self.left_octets += entry.value.len();
+            self.left.push(entry);
+        }
         self.pass.taken |= carried.merged.taken > 0;
         self.pass.put_off |= carried.put_off > 0;
         // What was said too often was true once.
@@ -219,6 +232,7 @@ impl SharedStore {
             () => {
                 self.alien += self.pass.alien;
                 self.left.clear();
+                self.left_octets = 0;
             }
         }
     }

@@ -24,10 +24,8 @@ impl Host {
     /// Something was heard of the store.
     pub fn handle_store(&mut self, now: Instant, event: StoreEvent) {
         let (Some(core), Some(cluster)) = (&mut self.core, &mut self.cluster) else { return };
-        let Some(members) = core.membership_mut() else { return };
-        if cluster.store.handle(now, event, members.roster(), members.own()) {
-            members.handle_store_listed();
-        }
+        let Some(members) = core.membership() else { return };
+        cluster.store.handle(now, event, members.roster(), members.own());
     }
 
     /// The next entry that the store is to have.
@@ -47,9 +45,11 @@ impl Host {
                 cluster.store.handle_looked(now, part, &carried, members.roster());
             }
         }
-        if let Some(members) = core.membership() {
-            cluster.store.compare(now, members.roster(), members.own());
+        let Some(members) = core.membership_mut() else { return };
+        if !members.is_up_to_date() && cluster.store.is_ahead_of(members.roster()) {
+            members.handle_store_listed();
         }
+        cluster.store.compare(now, members.roster(), members.own());
     }
 
     /// What is wrong with the store, where there is to be one.

@@ -248,6 +248,17 @@ fn a_flood_takes_no_more_room_than_a_roster_may() {
     assert!(shared.has.len() <= LISTED_MAX && shared.waiting_octets <= LISTED_OCTETS_MAX);
     assert_eq!(shared.strange as usize + shared.has.len(), 2 * LISTED_MAX);
     assert_eq!(shared.waiting.len(), shared.has.len());
+    // Nor does one name with rubbish, again and again, that is looked at and left each time.
+    for number in 0..2 * LISTED_MAX {
+        let entry = StoredEntry { name: EntryName::of(&octets), value: vec![7; 600] };
+        shared.handle(now, StoreEvent::News(StoreNews::Has(entry)), &roster, lines[0]);
+        if number % 1_000 == 0 {
+            let part = shared.poll_look(now);
+            shared.handle_looked(now, part, &Carried::default(), &roster);
+        }
+    }
+    assert!(shared.waiting.len() + shared.left.len() <= LISTED_MAX);
+    assert!(shared.waiting_octets + shared.left_octets <= LISTED_OCTETS_MAX);
 }
 
 #[test]
