@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::alarm::Alarm;
@@ -26,6 +27,9 @@ use crate::machine::{named_node, own_addresses};
 use crate::roster::{RecoveryKey, Roster, Site, Token};
 use crate::store::{ClusterFiles, NodeKeys, Places, Saved, config_file, credentials, owner};
 use crate::types::{NodeName, Protection};
+
+/// What is told where somebody ends it.
+const ENDED: &str = "ended before this host was let in";
 
 /// What `hostseal init` is asked for.
 #[derive(Debug, Clone)]
@@ -304,6 +308,10 @@ async fn run(
     let ports = IkePorts { ike: joiner.port(), nat: Some(NAT_PORT) };
     sockets.bind(joiner.sources(), ports).context("hostseal talks IKE itself to join")?;
     let mut alarm = Alarm::new()?;
+    // Whoever ends it has the agent of before go on.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     joiner.handle_timeout(Instant::now());
     loop {
         while let Some(step) = joiner.poll_step() {
@@ -324,6 +332,9 @@ async fn run(
                 }
             }
             () = alarm.ring() => joiner.handle_timeout(Instant::now()),
+            _ = hangup.recv() => bail!(ENDED),
+            _ = interrupt.recv() => bail!(ENDED),
+            _ = terminate.recv() => bail!(ENDED),
         }
     }
 }

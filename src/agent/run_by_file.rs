@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use super::process;
 use super::service::make_directory;
 use super::single::Single;
-use crate::config::{Config, local_part};
+use crate::config::{Config, Node, local_part};
 use crate::control::FormerMember;
 use crate::identity::AuthMethod;
 use crate::machine::{named_node, own_addresses};
@@ -104,6 +104,11 @@ impl Next {
             "{name} does not list {}, and this host would drop them: take what `hostseal settings --export` prints now",
             listed(missing, NAMED)
         );
+        ensure!(
+            said_of(&before) == said_of(&config),
+            "{name} says something else of the nodes, of their keys or of who is blocked than the cluster does by now: take \
+             what `hostseal settings --export` prints now"
+        );
         let key = &config.auth.private_key;
         let there = key.exists().then(|| private_file::load_key(key)).transpose()?;
         ensure!(
@@ -113,6 +118,15 @@ impl Next {
         );
         Ok(Self { node: node.name, config })
     }
+}
+
+/// Who is a node, by which addresses and keys, and who is blocked: an older file could trust who was removed since.
+fn said_of(config: &Config) -> (BTreeSet<String>, BTreeSet<IpAddr>) {
+    let node = |node: &Node| {
+        let addresses: BTreeSet<&IpAddr> = node.addresses.iter().collect();
+        format!("{} {addresses:?} {:?}", node.name, node.public_key)
+    };
+    (config.nodes.iter().map(node).collect(), config.protection.blocked.iter().copied().collect())
 }
 
 /// What of the file of a member is written before a file that does not say it.

@@ -17,7 +17,7 @@ use crate::cli::follow::follow;
 use crate::cli::present::Shown as _;
 use crate::cli::progress::View;
 use crate::cli::render::{Extent, names};
-use crate::cli::term::{Style, print, print_json, tell};
+use crate::cli::term::{Audience, Style, print, print_json, tell};
 use crate::cli::{context, start};
 use crate::config::Config;
 use crate::control::{FormerMember, NewCluster, NewMember};
@@ -83,13 +83,13 @@ pub fn step(invocation: &Invocation, step: &dyn fmt::Display) {
 /// # Errors
 /// The agent does not start, or nobody can be told.
 pub fn founded(invocation: &Invocation, args: &InitArgs, founded: &NewCluster) -> Result<Exit, CommandError> {
-    // First: whatever comes of the agent, the recovery key is shown.
-    match args.json {
-        true => print_json(founded)?,
-        false => print(&found_words(founded))?,
+    // First: whatever comes of the agent, the recovery key is shown. And the agent starts, whether anybody reads that.
+    let shown = match args.json {
+        true => print_json(founded),
+        false => print(&found_words(founded)),
     };
     start_agent(invocation, "the cluster is founded")?;
-    Ok(Exit::Done)
+    shown.map(|_| Exit::Done)
 }
 
 /// Ends `hostseal join`: starts the agent and, if the cluster is to be protected, follows it until this host is.
@@ -98,10 +98,9 @@ pub fn founded(invocation: &Invocation, args: &InitArgs, founded: &NewCluster) -
 /// The agent does not start or ends, or nobody can be told.
 pub fn joined(invocation: &Invocation, args: &JoinArgs, joined: &NewMember) -> Result<Exit, CommandError> {
     let deadline = Instant::now() + args.timeout;
-    if !args.json {
-        print(&join_words(joined))?;
-    }
+    let shown = if args.json { Ok(Audience::There) } else { print(&join_words(joined)) };
     let member = start_agent(invocation, "this host has joined")?;
+    shown?;
     if !joined.desired_on {
         if args.json {
             print_json(&JoinedJson { joined, status: None })?;
@@ -155,14 +154,14 @@ impl RunningAgent {
 /// # Errors
 /// The agent does not start, or nobody can be told.
 pub fn left(invocation: &Invocation, left: &FormerMember, json: bool) -> Result<Exit, CommandError> {
-    match json {
-        true => print_json(left)?,
-        false => print(&left_words(left))?,
+    let shown = match json {
+        true => print_json(left),
+        false => print(&left_words(left)),
     };
     if left.protected {
         start_agent(invocation, "this host runs by its file now")?;
     }
-    Ok(Exit::Done)
+    shown.map(|_| Exit::Done)
 }
 
 /// Starts the agent of this new member. If that fails, what is `done` stays done.
