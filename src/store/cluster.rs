@@ -296,9 +296,13 @@ impl ClusterFiles {
     /// # Errors
     /// Likewise.
     pub fn load_all_keys(&self) -> Result<(NodeKeys, Option<NodeKeys>), ClusterFilesError> {
-        self.finish_change_over()?;
-        let has_next = self.next_keys().iter().all(|file| file.exists());
-        let next = has_next.then(|| load_both(&self.next_keys())).transpose()?;
+        let [next_signing, next_ike] = self.next_keys();
+        // In this order: the one is made after the other, and put in its place after it.
+        let next = match (next_signing.exists(), next_ike.exists()) {
+            (true, true) => Some(load_both(&self.next_keys())?),
+            (true, false) => return Ok((load_both(&[next_signing, self.ike_key()])?, None)),
+            (false, _) => None,
+        };
         Ok((self.load_keys()?, next))
     }
 
@@ -342,8 +346,11 @@ impl ClusterFiles {
         &self,
         new: impl Fn() -> Result<Zeroizing<String>, CryptoFailed>,
     ) -> Result<NodeKeys, ClusterFilesError> {
-        // A change-over that was cut short leaves the signing key alone.
         let [signing, ike] = self.next_keys();
+        // A change-over that was cut short leaves the signing key alone, which is in use since.
+        if !ike.exists() {
+            move_key(&signing, &self.signing_key())?;
+        }
         make(&[ike, signing], new)?;
         load_both(&self.next_keys())
     }
@@ -356,12 +363,6 @@ impl ClusterFiles {
         let [signing, ike] = self.next_keys();
         move_key(&ike, &self.ike_key())?;
         move_key(&signing, &self.signing_key())
-    }
-
-    /// A node that died between the two has its newest signing key beside the one before.
-    fn finish_change_over(&self) -> Result<(), SavedError> {
-        let [signing, ike] = self.next_keys();
-        if ike.exists() { Ok(()) } else { move_key(&signing, &self.signing_key()) }
     }
 
     /// Takes the key in `from` as that by which this node proves itself in IKE: hosts that run by a file know it by that.
@@ -551,7 +552,7 @@ mod tests {
                 _ => files.change_over().unwrap(),
             }
             let (now, next) = files.load_all_keys().unwrap();
-            assert!(next.is_none() && !files.next_keys().iter().any(|file| file.exists()));
+            assert!(next.is_none() && !files.next_keys()[1].exists());
             assert_eq!(key(&now), key(&made), "{cut}");
         }
     }
