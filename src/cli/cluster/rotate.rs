@@ -94,7 +94,7 @@ pub(super) fn line(status: &ClusterStatus) -> String {
     let (due, offered, current) = (of(KeyProgress::Due), of(KeyProgress::Offered), of(KeyProgress::Current));
     let all = counted(due.len() + offered.len() + current.len(), "node");
     if due.is_empty() && offered.is_empty() {
-        return format!("the keys of {all} are in use, and none from before are good any more");
+        return format!("{all} prove themselves with new keys alone");
     }
     let waits = match (due.as_slice(), offered.as_slice()) {
         ([], offered) => format!("{} change over", listed(offered, NAMED)),

@@ -33,6 +33,7 @@ impl Host {
         if self.wish.is_some() || self.core.is_none() {
             return;
         }
+        self.pass_over_lapsed(now);
         let Some((entry, wish)) = self.due_wish() else {
             self.cluster.iter_mut().for_each(|cluster| cluster.follower.begun = None);
             return;
@@ -49,6 +50,18 @@ impl Host {
             Wish::Disable => tracing::info!("the cluster is to be in the clear: disabling"),
         }
         self.order_for_cluster(now, system, wish, entry);
+    }
+
+    /// A trial that was over when this host heard of it is not tried later, whatever becomes of the clock.
+    fn pass_over_lapsed(&mut self, now: Instant) {
+        let Some((roster, _)) = self.roster() else { return };
+        let Some(desired) = &roster.view().desired else { return };
+        let trial = desired.says.trial.filter(|trial| !trial.before);
+        let lapsed = trial.is_some_and(|trial| trial.left(self.moment.wall) == 0);
+        if lapsed && self.saved.followed != Some(desired.id) {
+            self.saved.followed = Some(desired.id);
+            self.ledger.hurry(now);
+        }
     }
 
     /// What the cluster is to do and this host has not done, and the entry that says so.

@@ -190,9 +190,18 @@ impl Host {
                     "no trial of the cluster waits to be confirmed: there was none, it is over, or somebody has \
                      confirmed it"
                 );
-                let says = desired.into_iter().chain(settings);
-                let statements = says.map(|says| roster.draft(by, says, wall)).collect::<Result<_, _>>()?;
-                Ok(Drafted::new(statements))
+                let mut confirmed = Drafted::new(Vec::new());
+                confirmed.statements.extend(desired.map(|says| roster.draft(by, says, wall)).transpose()?);
+                match settings.map(|says| roster.draft(by, says, wall)).transpose() {
+                    Ok(settings) => confirmed.statements.extend(settings),
+                    Err(error) if confirmed.statements.is_empty() => return Err(error.into()),
+                    // Any node keeps what is protected; the settings go back unless an admin keeps them.
+                    Err(error) => {
+                        let notes = vec![format!("the settings on trial are not confirmed: {error}")];
+                        confirmed.reply = ClusterReply::Done { notes };
+                    }
+                }
+                Ok(confirmed)
             }
             ClusterRequest::Disable => {
                 one(Saying::Desired(DesiredProtection { on: false, trial: None, confirms: None }))

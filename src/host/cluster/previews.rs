@@ -26,8 +26,8 @@ const QUESTIONS_MAX: usize = 4;
 pub(super) struct Previews {
     questions: Vec<PreviewQuestion>,
     asked: u64,
-    /// When a member was told last.
-    told_at: Option<Instant>,
+    /// When each member was told last, of those that were lately.
+    told_at: BTreeMap<EntryId, Instant>,
 }
 
 /// Somebody wants to know what these settings would change.
@@ -85,10 +85,10 @@ impl Host {
         (number, settings): (u64, &str),
     ) {
         let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
-        if previews.told_at.is_some_and(|at| now < at + PAUSE) {
+        previews.told_at.retain(|_, at| now < *at + PAUSE);
+        if previews.told_at.insert(line, now).is_some() {
             return;
         }
-        previews.told_at = Some(now);
         let said = MemberWord::Plan(number, self.plan_of(now, system, settings)).to_bytes();
         self.core.iter_mut().for_each(|core| core.say_aside(now, line, said.clone()));
     }

@@ -150,7 +150,12 @@ fn nothing_is_lost_while_leaders_die() {
             }
         }
         // Each sees what the others have put, or puts it: then all of it is there.
-        agents.iter_mut().for_each(|agent| agent.await_stored(0..(round + 1) * EACH));
+        // All at once: what one of them has put and is lost, that one puts again.
+        std::thread::scope(|scope| {
+            for agent in &mut agents {
+                scope.spawn(|| agent.await_stored(0..(round + 1) * EACH));
+            }
+        });
         etcds.run(leader);
     }
     let last = Helper::start();
