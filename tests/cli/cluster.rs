@@ -155,7 +155,7 @@ fn orders() -> Vec<(&'static str, ClusterRequest, &'static str)> {
         ("leave", ClusterRequest::Leave, "this node has left its cluster\n"),
         ("admin add b", admin(true), "b is an admin\n"),
         ("admin remove b", admin(false), "b is no admin any more\n"),
-        ("confirm --cluster", ClusterRequest::Confirm, "confirmed: the cluster stays protected\n"),
+        ("confirm --cluster", ClusterRequest::Confirm, "confirmed: what was on trial stays\n"),
     ]
 }
 

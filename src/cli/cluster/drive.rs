@@ -87,7 +87,7 @@ pub(in crate::cli) fn disable(invocation: &Invocation, args: &DisableArgs) -> Re
 
 pub(in crate::cli) fn confirm(invocation: &Invocation, args: &ConfirmArgs) -> Result<Exit, CommandError> {
     let notes = OwnMember::of(invocation)?.order(ClusterRequest::Confirm, args.alone)?;
-    say(args.json, "confirmed: the cluster stays protected", &notes)
+    say(args.json, "confirmed: what was on trial stays", &notes)
 }
 
 /// Asks all nodes. Who has just joined or come back may need a moment before it is ready.
