@@ -163,8 +163,14 @@ pub enum ClusterReply {
     },
     /// How the cluster stands.
     Status(Box<ClusterStatus>),
-    /// The settings, as TOML.
-    Settings(String),
+    /// The settings.
+    Settings {
+        /// As TOML.
+        toml: String,
+        /// They go back by themselves, unless [`ClusterRequest::Confirm`] comes.
+        #[serde(default)]
+        on_trial: bool,
+    },
     /// What would change on each node, by their names.
     Plans(Vec<NodePlan>),
     /// Addresses that move between nodes, by their names.

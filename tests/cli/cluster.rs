@@ -278,7 +278,8 @@ fn a_token_is_all_that_is_on_standard_output() {
 #[test]
 fn settings_are_shown_and_changed_one_by_one() {
     let place = Place::new();
-    let settings = |text: &str| Reply::Cluster(ClusterReply::Settings(text.to_owned()));
+    let settings =
+        |text: &str| Reply::Cluster(ClusterReply::Settings { toml: text.to_owned(), on_trial: false });
     let text = "[esp]\nkey_bits = 256\n\n[protection]\nmode = \"require\"\n";
     let agent = place.agent(vec![
         settings(text),
@@ -311,6 +312,21 @@ fn settings_are_shown_and_changed_one_by_one() {
     let wanted = "[esp]\nkey_bits = 128\n\n[keying]\nrekey_after = \"30m\"\n";
     assert_eq!(asked[4], ClusterRequest::SetSettings(wanted.to_owned()));
     assert!(asked[5..7].iter().all(|request| *request == ClusterRequest::Settings), "{asked:?}");
+}
+
+/// One setting more would make all those on trial last.
+#[test]
+fn what_is_on_trial_does_not_come_to_last_by_the_way() {
+    let place = Place::new();
+    let told = || {
+        let toml = "[esp]\nkey_bits = 128\n".to_owned();
+        Reply::Cluster(ClusterReply::Settings { toml, on_trial: true })
+    };
+    let agent = place.agent(vec![told(), told()]);
+    place.run("settings set keying.rekey_after=30m").failed_with(1, &["settings are on trial", "confirm"]);
+    let shown = place.run("settings");
+    assert!(shown.exit == 0 && shown.err.contains("on trial") && shown.out.contains("key_bits"), "{shown:?}");
+    assert_eq!(asked(&agent.join().unwrap()), [ClusterRequest::Settings, ClusterRequest::Settings]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::member::{OwnMember, say};
 use crate::cli::args::{Invocation, SetSettingsArgs, SettingsArgs, SettingsCommand};
 use crate::cli::exit::{CommandError, Exit};
-use crate::cli::term::{print, print_json};
+use crate::cli::term::{print, print_json, tell};
 use crate::config::{Config, as_file};
 use crate::control::{ClusterReply, ClusterRequest, NodePlan};
 use crate::observe::MemberPlan;
@@ -22,7 +22,10 @@ pub(in crate::cli) fn settings(invocation: &Invocation, args: &SettingsArgs) -> 
     if args.export {
         return export(&member);
     }
-    let text = present(&member)?;
+    let (text, on_trial) = present(&member)?;
+    if on_trial {
+        tell("these are on trial: `hostseal confirm --cluster` keeps them");
+    }
     match args.json {
         true => print_json(&parsed(&text)?)?,
         false if text.is_empty() => print("# every setting has its default\n")?,
@@ -57,7 +60,15 @@ fn set(member: &OwnMember, args: &SetSettingsArgs) -> Result<Exit, CommandError>
             text
         }
         Wanted::Changes(changes) => {
-            let before = parsed(&present(member)?)?;
+            let (before, on_trial) = present(member)?;
+            if on_trial && args.try_for.is_none() && !args.dry_run {
+                return Err(CommandError::new(
+                    Exit::Failed,
+                    "settings are on trial, and one more would make all of them last: confirm them first (`hostseal confirm \
+                     --cluster`), wait until they have gone back, or give all settings in a file",
+                ));
+            }
+            let before = parsed(&before)?;
             let after = merged(before.clone(), &changes).map_err(wrong)?;
             if before == after {
                 return say(args.order.json, "nothing changes: the settings are that already", &[]);
@@ -127,10 +138,10 @@ fn no_toml(file: &Path, text: &str, error: &toml::de::Error) -> String {
     format!("{}:{line}: {}", file.display(), error.message().replace('\n', "; "))
 }
 
-/// The settings of the cluster, as TOML.
-fn present(member: &OwnMember) -> Result<String, CommandError> {
+/// The settings of the cluster, as TOML, and whether they are on trial.
+fn present(member: &OwnMember) -> Result<(String, bool), CommandError> {
     member.ask(ClusterRequest::Settings, |reply| match reply {
-        ClusterReply::Settings(text) => Some(text),
+        ClusterReply::Settings { toml, on_trial } => Some((toml, on_trial)),
         _ => None,
     })
 }

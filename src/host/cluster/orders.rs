@@ -76,7 +76,8 @@ impl Host {
                     settings_in_force(roster.view(), self.tried_settings()).to_owned()
                 };
                 let toml = self.roster().map(of_view).unwrap_or_default();
-                self.answer(now, asker, Reply::Cluster(ClusterReply::Settings(toml)));
+                let on_trial = self.tried_settings().is_some();
+                self.answer(now, asker, Reply::Cluster(ClusterReply::Settings { toml, on_trial }));
             }
             ClusterRequest::Floating => {
                 let rows = self.roster().map(|(roster, _)| moving::rows(roster.view()));

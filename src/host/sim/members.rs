@@ -422,7 +422,8 @@ fn settings_are_the_same_everywhere_and_wrong_ones_change_nothing() {
         world.hosts.iter().all(|host| of(host) == Duration::from_secs(7200))
     };
     assert!(world.run_until(5 * SECOND, hours));
-    assert_eq!(world.order(2, ClusterRequest::Settings), Ok(ClusterReply::Settings(settings.to_owned())));
+    let told = ClusterReply::Settings { toml: settings.to_owned(), on_trial: false };
+    assert_eq!(world.order(2, ClusterRequest::Settings), Ok(told));
     assert!(world.all_protected() && world.cluster_status(2).is_healthy());
 }
 

@@ -15,7 +15,7 @@ impl World {
 
     fn toml(&mut self, at: usize) -> String {
         match self.order(at, ClusterRequest::Settings) {
-            Ok(ClusterReply::Settings(toml)) => toml,
+            Ok(ClusterReply::Settings { toml, .. }) => toml,
             other => panic!("{other:?}"),
         }
     }
