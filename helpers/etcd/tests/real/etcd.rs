@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -36,24 +37,38 @@ impl Drop for Etcds {
     }
 }
 
-/// Whether there is an etcd here; without one there is nothing to test, which CI does not take.
-pub fn is_here() -> bool {
-    let here = Command::new(program("etcd")).arg("--version").stdout(Stdio::null()).status().is_ok();
-    assert!(
-        here || env::var_os("CI").is_none(),
-        "there is no etcd here: apt-get install etcd-server etcd-client"
-    );
-    if !here {
-        eprintln!(
-            "there is no etcd here, so this test does nothing: apt-get install etcd-server etcd-client"
-        );
-    }
-    here
+/// `etcd` or `etcdctl`: of `$HOSTSEAL_ETCD_BIN`, of the system, or of Debian's packages.
+fn program(name: &str) -> PathBuf {
+    static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(directory);
+    DIRECTORY.join(name)
 }
 
-/// `etcd` or `etcdctl`, of `$HOSTSEAL_ETCD_BIN` or the system.
-fn program(name: &str) -> PathBuf {
-    env::var_os("HOSTSEAL_ETCD_BIN").map_or_else(|| name.into(), |directory| Path::new(&directory).join(name))
+/// Where they are; nowhere where the system finds them by itself.
+fn directory() -> PathBuf {
+    if let Some(directory) = env::var_os("HOSTSEAL_ETCD_BIN") {
+        return directory.into();
+    }
+    if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_ok() {
+        return PathBuf::new();
+    }
+    let cache =
+        PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/root".into())).join(".cache/hostseal-etcd");
+    let programs = cache.join("usr/bin");
+    if !["etcd", "etcdctl"].iter().all(|name| programs.join(name).exists()) {
+        unpack(&cache);
+    }
+    programs
+}
+
+/// Fetches Debian's packages and unpacks them: an installation would start a service.
+fn unpack(cache: &Path) {
+    let fetch = "mkdir -p \"$0\" && cd \"$0\" && apt-get -q download etcd-server etcd-client \
+        && for package in etcd-*.deb; do dpkg-deb -x \"$package\" . || exit; done";
+    let fetched = Command::new("sh").arg("-c").arg(fetch).arg(cache).output();
+    assert!(
+        fetched.as_ref().is_ok_and(|output| output.status.success()),
+        "there is no etcd here, and Debian's cannot be fetched (apt-get install etcd-server etcd-client): {fetched:?}"
+    );
 }
 
 impl Etcds {

@@ -19,9 +19,6 @@ fn chance() -> usize {
 
 #[test]
 fn what_one_puts_all_have_once_and_in_its_first_form() {
-    if !crate::etcd::is_here() {
-        return;
-    }
     let etcds = Etcds::start();
     let helpers = [Helper::start(), Helper::start()];
     let [mut one, mut other] = helpers.each_ref().map(|helper| Agent::new(helper, &etcds));
@@ -70,9 +67,6 @@ fn what_one_puts_all_have_once_and_in_its_first_form() {
 
 #[test]
 fn whoever_does_not_prove_itself_is_named() {
-    if !crate::etcd::is_here() {
-        return;
-    }
     let etcds = Etcds::start();
     let helper = Helper::start();
     let endpoints = etcds.endpoints();
@@ -101,9 +95,6 @@ fn whoever_does_not_prove_itself_is_named() {
 /// A role of etcd may be bound to the name in a certificate: the helper can do with rights to its prefix alone.
 #[test]
 fn rights_to_the_prefix_are_enough_and_what_is_refused_is_told() {
-    if !crate::etcd::is_here() {
-        return;
-    }
     let etcds = Etcds::start();
     for words in [
         "user add root:x",
@@ -133,9 +124,6 @@ fn rights_to_the_prefix_are_enough_and_what_is_refused_is_told() {
 
 #[test]
 fn nothing_is_lost_while_leaders_die() {
-    if !crate::etcd::is_here() {
-        return;
-    }
     let mut etcds = Etcds::start();
     let helpers = [Helper::start(), Helper::start(), Helper::start()];
     let mut agents = helpers.each_ref().map(|helper| Agent::new(helper, &etcds));
@@ -166,9 +154,6 @@ fn nothing_is_lost_while_leaders_die() {
 
 #[test]
 fn a_store_that_is_away_slow_compacted_or_restored_comes_to_the_same() {
-    if !crate::etcd::is_here() {
-        return;
-    }
     let mut etcds = Etcds::start();
     let helper = Helper::start();
     let mut agent = Agent::new(&helper, &etcds);
