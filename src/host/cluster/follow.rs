@@ -7,7 +7,7 @@ use crate::control::Terms;
 use crate::host::Host;
 use crate::host::system::System;
 use crate::host::wish::Wish;
-use crate::roster::{DesiredProtection, EntryId};
+use crate::roster::{ClusterTrial, DesiredProtection, EntryId};
 use crate::types::Protection;
 
 /// How long after a failure it is tried again.
@@ -56,9 +56,7 @@ impl Host {
     fn pass_over_lapsed(&mut self, now: Instant) {
         let Some((roster, _)) = self.roster() else { return };
         let Some(desired) = &roster.view().desired else { return };
-        let trial = desired.says.trial.filter(|trial| !trial.before);
-        let lapsed = trial.is_some_and(|trial| trial.left(self.moment.wall) == 0);
-        if lapsed && self.saved.followed != Some(desired.id) {
+        if self.wish_of(&desired.says).is_none() && self.saved.followed != Some(desired.id) {
             self.saved.followed = Some(desired.id);
             self.ledger.hurry(now);
         }
@@ -79,14 +77,19 @@ impl Host {
 
     /// What comes of it here; nothing where it is a trial that was over when this host heard of it.
     fn wish_of(&self, desired: &DesiredProtection) -> Option<Wish> {
+        let lapsed = |trial: ClusterTrial| !trial.before && trial.left(self.moment.wall) == 0;
+        if desired.on && desired.trial.is_some_and(lapsed) {
+            // What is protected since the cluster was to be is in the clear with it; what its operator wants stays.
+            let follows = self.saved.protection == Protection::On && self.saved.followed.is_some();
+            return follows.then_some(Wish::Disable);
+        }
         let on_trial = self.saved.protection == Protection::On && self.saved.trial.is_some();
         Some(match (desired.on, desired.trial) {
             (false, _) => Wish::Disable,
             (true, None) if on_trial => Wish::Confirm,
             // A trial of what is on already ends as it began.
             (true, Some(trial)) if !trial.before && self.saved.protection == Protection::Off => {
-                let left = Some(trial.left(self.moment.wall)).filter(|left| *left > 0)?;
-                Wish::Enable(Terms { strict: false, try_s: Some(left) })
+                Wish::Enable(Terms { strict: false, try_s: Some(trial.left(self.moment.wall)) })
             }
             (true, _) => Wish::Enable(Terms::default()),
         })

@@ -274,6 +274,20 @@ fn a_trial_is_over_everywhere_at_the_same_time() {
     }
 }
 
+/// Who was away while all opened, and while a trial came and went, opens with them.
+#[test]
+fn who_missed_an_order_and_a_trial_after_it_follows_the_order() {
+    let mut world = protected(4, 1);
+    world.kill(3);
+    world.order(0, ClusterRequest::Disable).unwrap();
+    assert!(world.run_until(30 * SECOND, |world| (0..3).all(|at| !world.hosts[at].is_at_work())));
+    world.order(0, ClusterRequest::Enable { try_s: Some(5) }).unwrap();
+    world.run(30 * SECOND, None);
+    world.start(3);
+    assert!(world.run_until(120 * SECOND, |world| world.all_are(Protection::Off)));
+    assert!(world.cluster_status(0).is_healthy());
+}
+
 /// A node that its operator has protected before tries nothing, and wants nothing else meanwhile.
 #[test]
 fn a_trial_where_one_is_protected_already_ends_as_it_began() {
