@@ -384,7 +384,7 @@ impl Engine {
         };
         let header = &message.header;
         if header.exchange.is_first() && !header.flags.response {
-            self.handle_first_request(now, local, remote, &message, bytes);
+            self.handle_first_request(now, (local, remote), waited, &message, bytes);
             return;
         }
         let ours = if header.flags.from_initiator { header.responder_spi } else { header.initiator_spi };

@@ -84,6 +84,10 @@ pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);
 pub(super) const COOKIE_THRESHOLD: usize = 64;
 /// The same for one pair alone: its addresses may be forged.
 pub(super) const COOKIE_THRESHOLD_PAIR: usize = 4;
+/// Where cookies are asked for, a first request without one that has waited for so long is not answered: its sender has
+/// sent it again by then. A flood so fills this host's socket with what is quickly read, and the messages of those who
+/// go on do not wait behind answers to everybody else.
+pub(super) const FIRST_REQUEST_PATIENCE: Duration = Duration::from_millis(500);
 /// How often at most the operator hears of offers that nobody has proven, of one pair.
 pub(super) const HINT_PAUSE: Duration = Duration::from_secs(10);
 /// More sessions than this whose initiator has not proven itself there never are: the oldest goes.

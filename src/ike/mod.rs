@@ -400,6 +400,8 @@ pub struct Counters {
     pub hearsay: u64,
     /// Cookies asked for.
     pub cookies: u64,
+    /// First requests not answered with a cookie because they had waited for too long.
+    pub first_requests_late: u64,
     /// Sessions dropped because a pair had too many.
     pub sessions_dropped: u64,
     /// Datagrams not sent because too many were waiting.

@@ -16,6 +16,8 @@ pub struct Bounds {
     pub half_open: u64,
     /// Cookies asked for: initiators had to show that they receive at their address.
     pub cookies: u64,
+    /// First requests that were not answered with a cookie, as they had waited for too long.
+    pub first_requests_late: u64,
     /// Sessions dropped whose initiator had not proven itself.
     pub half_open_dropped: u64,
     /// Sessions with a proven peer dropped because it made too many.

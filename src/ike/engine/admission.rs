@@ -2,7 +2,7 @@
 //! session has to go for it.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Engine;
 use super::table::{RequestKey, SessionKey};
@@ -11,8 +11,8 @@ use crate::ike::handshake::respond::{AwaitAuthRequest, init_answer};
 use crate::ike::handshake::resume;
 use crate::ike::handshake::session::Session;
 use crate::ike::limits::{
-    COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR, HINT_PAUSE,
-    LISTENING_MAX_PAIR,
+    COOKIE_THRESHOLD, COOKIE_THRESHOLD_PAIR, FIRST_REQUEST_PATIENCE, HALF_OPEN_MAX, HALF_OPEN_MAX_PAIR,
+    HINT_PAUSE, LISTENING_MAX_PAIR,
 };
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::{Bond, Origin, Path};
@@ -24,12 +24,12 @@ use crate::ike::wire::{Message, Parts, Payload};
 use crate::types::Pair;
 
 impl Engine {
-    /// The first request of an initiator.
+    /// The first request of an initiator, which had `waited` to be read.
     pub(super) fn handle_first_request(
         &mut self,
         now: Instant,
-        local: SocketAddr,
-        remote: SocketAddr,
+        (local, remote): (SocketAddr, SocketAddr),
+        waited: Duration,
         message: &Message<'_>,
         bytes: &[u8],
     ) {
@@ -63,7 +63,7 @@ impl Engine {
             return;
         }
         let path = Path { pair, purpose, local, remote, nat: Nat::default() };
-        if self.may_begin(now, &path, message) {
+        if self.may_begin(now, &path, waited, message) {
             self.make_room(now, path.bond().into());
             self.answer_first(now, path, message, bytes, request);
         }
@@ -71,7 +71,7 @@ impl Engine {
 
     /// Whether the initiator may be remembered. Above a threshold it must show first that its address is its own
     /// (RFC 7296 section 2.6).
-    fn may_begin(&mut self, now: Instant, path: &Path, message: &Message<'_>) -> bool {
+    fn may_begin(&mut self, now: Instant, path: &Path, waited: Duration, message: &Message<'_>) -> bool {
         let (of_origin, all) = self.table.budget().unproven(path.bond());
         let (vain_of_origin, vain) = self.vain.count(now, path.bond().into());
         let parts = Parts(&message.payloads);
@@ -83,6 +83,10 @@ impl Engine {
             let (address, spi) = (path.remote.ip(), message.header.initiator_spi);
             let presented = parts.notify(notify::COOKIE).map(|cookie| cookie.data.as_slice());
             if !presented.is_some_and(|cookie| self.cookies.accepts(now, cookie, address, spi, nonce)) {
+                if waited >= FIRST_REQUEST_PATIENCE {
+                    self.out.counters.first_requests_late += 1;
+                    return false;
+                }
                 let cookie = self.cookies.bake(now, &mut self.entropy, address, spi, nonce);
                 let answer = init_answer(&message.header, 0, &[Payload::notify(notify::COOKIE, cookie)]);
                 self.out.counters.cookies += 1;

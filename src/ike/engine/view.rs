@@ -92,6 +92,7 @@ impl From<Counters> for Bounds {
             fragment_octets: counters.fragment_octets,
             half_open: counters.half_open,
             cookies: counters.cookies,
+            first_requests_late: counters.first_requests_late,
             half_open_dropped: counters.half_open_dropped,
             sessions_dropped: counters.sessions_dropped,
             answers_refused: counters.answers_refused,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::abuse::{has_cookie, with_cookie};
 use super::net::{Dice, Net, SECRET, by, by_each_method, pair, settings};
 use crate::ike::{Engine, Posture, Settings, Transmit};
 use crate::types::Method;
@@ -103,6 +104,39 @@ fn who_brings_no_valid_public_value_must_show_its_address() {
     request.bytes[7] ^= 1;
     net.inject(&request);
     assert_eq!(net.hosts[0].engine.counters().cookies, before, "it is forgotten");
+}
+
+/// In a flood a host does not answer what its sender has sent again by now; who returns a cookie is let in, however long
+/// that has waited.
+#[test]
+fn old_first_requests_are_not_worth_a_cookie() {
+    let mut net = Net::two(94);
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Passive);
+    let mut initiator = Engine::new(settings(SECRET), Box::new(Dice(95)));
+    initiator.keep(net.now, pair(1, 0), Posture::Active);
+    initiator.handle_timeout(net.now + 2 * SECOND);
+    let mut request = initiator.poll_transmit().unwrap().bytes;
+    let (victim, now) = (&mut net.hosts[0].engine, net.now);
+    let (local, remote) = (pair(0, 1).local, pair(0, 1).remote);
+    let mut ask = |request: &[u8], waited: Duration| {
+        victim.note_waited(waited);
+        victim.handle_datagram(now, (local, 500).into(), (remote, 500).into(), request);
+        (victim.poll_transmit().map(|it| it.bytes), victim.counters())
+    };
+    let mut answers = Vec::new();
+    for count in 0..HANDSHAKES {
+        request[..8].copy_from_slice(&(count + 1).to_be_bytes());
+        answers.extend(ask(&request, Duration::ZERO).0);
+    }
+    let cookie = answers.last().unwrap();
+    assert!(has_cookie(cookie));
+    let (answer, counters) = ask(&with_cookie(&request, cookie), 5 * SECOND);
+    assert!(answer.is_some_and(|answer| !has_cookie(&answer)) && counters.first_requests_late == 0);
+    request[7] ^= 0x80;
+    let (answer, after) = ask(&request, SECOND / 2);
+    assert!(answer.is_none() && after.first_requests_late == 1 && after.cookies == counters.cookies);
+    let (answer, _) = ask(&request, SECOND / 4);
+    assert!(answer.is_some_and(|answer| has_cookie(&answer)));
 }
 
 /// Hundreds in a second, from the peer's own address, refused or left half open, while the peer begins.
