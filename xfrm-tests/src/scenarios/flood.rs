@@ -1,14 +1,16 @@
 //! Somebody floods a host with first requests of IKE from many addresses that are not its own, and a peer begins
 //! in the middle of it.
 
+use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::lab::agent::{hostseal, status_until};
+use crate::lab::agent::{hostseal, status, status_until};
 use crate::lab::{Cluster, Host, Lab, until};
 use crate::tests::Test;
 
@@ -20,8 +22,11 @@ const REQUEST: &[u8] = include_bytes!("../../../fuzz/seeds/ike/init");
 const REQUESTS: u32 = 50_000;
 /// How many of them are sent at a time.
 const BURST: u32 = 100;
-/// How long the sender waits between two bursts.
-const PAUSE: Duration = Duration::from_millis(5);
+/// The next ones follow when the victim's socket holds no more octets than that. So it always has more to do than it can,
+/// however slow the machine is, and what is lost is what it chooses to drop.
+const QUEUE: u64 = 256 * 1024;
+/// How often that is looked at.
+const PAUSE: Duration = Duration::from_millis(1);
 /// The members whose addresses are forged, besides the peer.
 const FORGED: u8 = 20;
 
@@ -37,6 +42,7 @@ fn flood(from: &Host, peer: &Host, victim: &Host, sent: &AtomicU32, over: &Atomi
     for address in &addresses {
         from.run(&format!("ip address add {address}/32 dev lo"))?;
     }
+    let table = PathBuf::from(format!("/proc/{}/net/udp", status(victim)?.agent()?));
     from.within(|| -> Result<()> {
         let sockets = addresses.iter().map(|address| UdpSocket::bind((*address, 500)));
         let sockets = sockets.collect::<Result<Vec<_>, _>>().context("a forged address")?;
@@ -49,12 +55,21 @@ fn flood(from: &Host, peer: &Host, victim: &Host, sent: &AtomicU32, over: &Atomi
             // A full queue on the way is a lost packet, as anywhere.
             let _ = socket.send_to(&request, (victim.v4(), 500));
             sent.fetch_add(1, Ordering::Relaxed);
-            if count % BURST == 0 {
+            while count % BURST == 0 && queued(&table)? > QUEUE && !over.load(Ordering::Relaxed) {
                 sleep(PAUSE);
             }
         }
         Ok(())
     })?
+}
+
+/// Octets that wait in the victim's IKE socket; `table` is its `/proc/net/udp`.
+fn queued(table: &Path) -> Result<u64> {
+    let sockets = fs::read_to_string(table).context("the victim's sockets")?;
+    let ike = sockets.lines().map(str::split_whitespace).map(Vec::from_iter);
+    let ike = ike.filter(|columns| columns.get(1).is_some_and(|local| local.ends_with(":01F4")));
+    let waiting = ike.filter_map(|columns| columns.get(4)?.split_once(':')).map(|(_, receive)| receive);
+    Ok(waiting.map(|octets| u64::from_str_radix(octets, 16)).sum::<Result<u64, _>>()?)
 }
 
 fn a_peer_gets_through(lab: &mut Lab) -> Result<()> {
@@ -80,7 +95,7 @@ fn a_peer_gets_through(lab: &mut Lab) -> Result<()> {
 
 /// Enables `peer` once the flood is there; returns how long it took to be protected, and how large the flood was then.
 fn connect(peer: &Host, victim: &Host, sent: &AtomicU32) -> Result<(Duration, u32)> {
-    until("the flood is there", Duration::from_secs(60), || {
+    until("the flood is there", Duration::from_secs(90), || {
         ensure!(sent.load(Ordering::Relaxed) > REQUESTS);
         Ok::<_, anyhow::Error>(())
     })?;
