@@ -72,9 +72,9 @@ impl UncheckedEntry {
             return Err(NotTaken::TooLong);
         }
         let (signers, json) = parts(octets).ok_or(NotTaken::Malformed)?;
-        let statement: Statement = serde_json::from_slice(json).map_err(|_| NotTaken::Malformed)?;
-        let named = statement.signers();
-        if !statement.is_sound() || !named.iter().eq(signers.iter().map(|(signer, _)| signer)) {
+        let statement = Statement::read(json).ok_or(NotTaken::Malformed)?;
+        let signers: Vec<Signer> = signers.into_iter().map(|(signer, _)| signer).collect();
+        if !statement.is_sound() || !statement.is_signed_by(&signers) {
             return Err(NotTaken::Malformed);
         }
         let message = message(cluster_of(cluster, &statement), json);

@@ -75,8 +75,8 @@ pub use roster::{Merged, Roster};
 pub use rotation::KeyStage;
 pub use saying::{
     AddressBlock, Admission, ClusterSettings, ClusterTrial, DesiredProtection, FloatingPlace, Genesis, Gone,
-    IkeKey, Invite, Join, Keys, Listed, Matter, Retired, Rights, Rotation, Saying, Seconds, SecretEpoch,
-    SettingsTrial, Site, Statement, Version,
+    IkeKey, Invite, Join, Keys, LaterKind, Listed, Matter, Retired, Rights, Rotation, Saying, Seconds,
+    SecretEpoch, SettingsTrial, Site, Statement, Version,
 };
 pub use surplus::ROSTER_MAX;
 pub use tally::KEYS_MAX;

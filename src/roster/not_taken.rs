@@ -7,7 +7,7 @@ use std::fmt;
 pub enum NotTaken {
     /// It is longer than an entry may be.
     TooLong,
-    /// It cannot be read: it is broken, or of a later version.
+    /// It cannot be read.
     Malformed,
     /// It founds another cluster.
     OtherCluster,
@@ -27,7 +27,7 @@ impl fmt::Display for NotTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             NotTaken::TooLong => "it is too long",
-            NotTaken::Malformed => "it is broken, or of a later version",
+            NotTaken::Malformed => "it is broken",
             NotTaken::OtherCluster => "it founds another cluster",
             NotTaken::UnknownSigner => "nobody of this cluster has signed it",
             NotTaken::NotSigned => "its signature does not hold: it was altered, or is of another cluster",

@@ -1,8 +1,10 @@
 //! What an entry says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::octets::{EntryId, Signer};
@@ -110,6 +112,39 @@ pub enum Saying {
     Floating(FloatingPlace),
     /// A node or an invite is out for good. By an admin, the recovery key, or the node itself.
     Gone(Gone),
+    /// Something that a later version knows. By any node: it is kept and passed on as it is, and binds nobody here.
+    #[serde(skip)]
+    Later(LaterKind),
+}
+
+impl Saying {
+    /// What only a later version knows; `None` for what this one does.
+    pub(super) fn later(&self) -> Option<&LaterKind> {
+        match self {
+            Saying::Later(kind) => Some(kind),
+            _ => None,
+        }
+    }
+}
+
+/// What a later version calls a kind of entry: letters and underscores.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LaterKind(String);
+
+impl LaterKind {
+    /// The longest one.
+    const LENGTH_MAX: usize = 32;
+
+    fn of(kind: String) -> Option<Self> {
+        let plain = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        (plain && kind.len() <= Self::LENGTH_MAX && !KINDS.contains(&kind.as_str())).then_some(Self(kind))
+    }
+}
+
+impl fmt::Display for LaterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
 }
 
 /// The start of a cluster.
@@ -403,9 +438,63 @@ pub enum Matter {
     Floating(NodeName),
     /// What is out.
     Gone(EntryId),
+    /// What a later version knows.
+    Later,
+}
+
+/// The kinds of entries that this version knows. One that says something else than that is broken, and not of a later
+/// version: that gives what it has to say another name.
+const KINDS: [&str; 14] = [
+    "genesis",
+    "node",
+    "join",
+    "admission",
+    "keys",
+    "rotation",
+    "retired",
+    "rights",
+    "invite",
+    "settings",
+    "secret",
+    "desired",
+    "floating",
+    "gone",
+];
+
+/// A statement whose kind is not known: what all of them have.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnyStatement {
+    by: Signer,
+    version: Version,
+    #[serde(default)]
+    after: Vec<EntryId>,
+    #[serde(default)]
+    basis: Option<EntryId>,
+    says: BTreeMap<String, IgnoredAny>,
 }
 
 impl Statement {
+    /// What was signed, in JSON; `None` where it is none.
+    pub(super) fn read(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok().or_else(|| Self::read_later(json))
+    }
+
+    fn read_later(json: &[u8]) -> Option<Self> {
+        let AnyStatement { by, version, after, basis, mut says } = serde_json::from_slice(json).ok()?;
+        let (kind, IgnoredAny) = says.pop_first()?;
+        let says = Saying::Later(LaterKind::of(kind).filter(|_| says.is_empty())?);
+        Some(Self { by, version, after, basis, says })
+    }
+
+    /// Whether these have signed it: those of [`Statement::signers`]. Whom else a later version names is not known.
+    pub(super) fn is_signed_by(&self, signers: &[Signer]) -> bool {
+        match &self.says {
+            Saying::Later(_) => signers.first() == Some(&self.by),
+            _ => self.signers() == signers,
+        }
+    }
+
     /// What it is about.
     pub fn matter(&self) -> Matter {
         match &self.says {
@@ -423,6 +512,7 @@ impl Statement {
             Saying::Desired(_) => Matter::Desired,
             Saying::Floating(floating) => Matter::Floating(floating.name.clone()),
             Saying::Gone(gone) => Matter::Gone(gone.of),
+            Saying::Later(_) => Matter::Later,
         }
     }
 

@@ -24,6 +24,8 @@ pub const ROSTER_MAX: usize = 4 << 20;
 const RESERVE: usize = 256 << 10;
 /// How many entries about one thing are kept of who is no admin: enough to show that it contradicts itself.
 const SAID_AT_MOST: usize = 2;
+/// How many entries of a later version are kept of who is no admin: what they are about is not known.
+const LATER_AT_MOST: usize = 8;
 /// How many entries about one thing are kept of an admin, where the newest counts.
 const ADMIN_SAID_AT_MOST: usize = 8;
 /// How many members that are no admins are kept as those who have admitted a node: one would do.
@@ -103,6 +105,7 @@ fn bound(ever: &Tally, at: EntryPlace) -> Option<(Repeated, usize)> {
             Some(((Some(of), Matter::Admission(index.id(of))), SAID_AT_MOST))
         }
         (Matter::Admission(_), false) => Some(((None, matter), ADMITTED_AT_MOST)),
+        (Matter::Later, false) => Some(((Some(of), matter), LATER_AT_MOST)),
         (_, false) => Some(((Some(of), matter), SAID_AT_MOST)),
     }
 }

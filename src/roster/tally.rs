@@ -190,7 +190,9 @@ impl Tally {
         }
         match self.holder_of(self.index.signer(at)) {
             None => false,
-            Some(KeyHolder::Recovery) => matches!(entry.says, Saying::Rights(_) | Saying::Gone(_)),
+            Some(KeyHolder::Recovery) => {
+                matches!(entry.says, Saying::Rights(_) | Saying::Gone(_) | Saying::Later(_))
+            }
             Some(KeyHolder::Invite(invite)) => {
                 *self.admitted.get(at)
                     && self.is_invited(invite, entry)
@@ -215,6 +217,7 @@ impl Tally {
         let kept = || withdrawn.is_some_and(|withdrawn| withdrawn.keeps(own, id));
         let entitled = self.is_admin_at(line) || kept();
         match &entry.says {
+            Saying::Later(_) => true,
             Saying::Keys(_) => after < KEYS_MAX,
             Saying::Retired(_) => after > 0,
             // The entry of the node may come later, but it is nothing else.

@@ -7,8 +7,8 @@ use super::index::EntryPlace;
 use super::nodes::{HeldOut, Member, Nodes, Removed};
 use super::octets::{ClusterId, EntryId, Signer};
 use super::saying::{
-    ClusterSettings, DesiredProtection, FloatingPlace, Invite, Matter, Rotation, Saying, SecretEpoch,
-    Statement, Version,
+    ClusterSettings, DesiredProtection, FloatingPlace, Invite, LaterKind, Matter, Rotation, Saying,
+    SecretEpoch, Statement, Version,
 };
 use super::tally::{KeyHolder, Tally};
 use super::withdrawn::Withdrawn;
@@ -73,6 +73,8 @@ pub struct RosterView {
     pub floating: Vec<Newest<FloatingPlace>>,
     /// What has to be settled.
     pub conflicts: Vec<Conflict>,
+    /// What only a later version knows.
+    pub later: BTreeSet<LaterKind>,
 }
 
 impl RosterView {
@@ -108,6 +110,7 @@ impl RosterView {
             }),
             floating,
             conflicts: counted.conflicts(),
+            later: tally.counted().filter_map(|(_, entry)| entry.says.later()).cloned().collect(),
         })
     }
 
@@ -225,7 +228,8 @@ pub(super) fn is_settled_by_admins(matter: &Matter) -> bool {
         | Matter::Retired(_)
         | Matter::Rights(_)
         | Matter::Invite
-        | Matter::Gone(_) => false,
+        | Matter::Gone(_)
+        | Matter::Later => false,
     }
 }
 

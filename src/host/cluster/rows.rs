@@ -233,6 +233,7 @@ pub(super) fn problems(status: &Status, view: &RosterView, own: EntryId, config:
                      `hostseal status --cluster` on another node shows why; with a new token it can join again";
         problems.push(Problem::critical(ProblemCode::Other, None, words));
     }
+    problems.extend(later(view));
     if let Some(trouble) = &status.config_error {
         problems.push(Problem::critical(ProblemCode::Other, status.node.clone(), trouble.clone()));
     }
@@ -240,6 +241,18 @@ pub(super) fn problems(status: &Status, view: &RosterView, own: EntryId, config:
     let of_store = status.problems.iter().filter(|problem| of_store.contains(&problem.code));
     problems.extend(of_store.cloned());
     problems
+}
+
+/// What only a later version knows: somebody uses what it brings.
+fn later(view: &RosterView) -> Option<Problem> {
+    let words = || {
+        format!(
+            "another node runs a later version and has said something that this one does not know ({}): it is kept and \
+             passed on, and this host does not go by it. Update hostseal on this host",
+            listed(&view.later, 4)
+        )
+    };
+    (!view.later.is_empty()).then(|| Problem::warning(ProblemCode::Other, None, words()))
 }
 
 /// Whether this host has the secret as long as others are proven by it, and no longer.

@@ -6,6 +6,7 @@ mod carriage;
 mod chaos;
 mod fleet;
 mod harm;
+mod later;
 mod life;
 mod oracle;
 pub(super) mod people;

@@ -1,0 +1,108 @@
+//! What a version after this one says: it is kept and passed on, and binds nobody here.
+
+use serde_json::{Value, json};
+
+use super::people::{Town, key, on, signer};
+use crate::roster::{ClusterId, NotTaken, Signer};
+
+/// What all signatures of entries begin with.
+const LABEL: &[u8; 32] = b"hostseal roster entry, version 1";
+
+/// An entry that says `says`, signed by these, the first of whom says it.
+fn entry(cluster: ClusterId, version: (u64, u64), says: &Value, by: &[&str]) -> Vec<u8> {
+    let statement = json!({ "by": signer(by[0]), "version": [version.0, version.1], "says": says });
+    let json = serde_json::to_vec(&statement).unwrap();
+    let message = [LABEL, cluster.octets().as_slice(), &json].concat();
+    let mut octets = vec![1, by.len() as u8];
+    for name in by {
+        octets.extend(Signer::of(&key(name)).unwrap().octets());
+        octets.extend(key(name).sign(&message).unwrap());
+    }
+    octets.extend(json);
+    octets
+}
+
+fn witness(at: u64) -> Value {
+    json!({ "witness": { "of": at, "beside": ["x"] } })
+}
+
+#[test]
+fn what_a_later_version_says_is_kept_and_passed_on_and_binds_nobody() {
+    let mut town = Town::of(&["a", "b"]);
+    let mut other = town.copy();
+    let cluster = town.roster.cluster();
+    let entries = [
+        entry(cluster, (1, 0), &witness(1), &["a"]),
+        entry(cluster, (0, 1), &witness(2), &["b"]),
+        // It names a key that signs too.
+        entry(cluster, (1, 1), &json!({ "relay": { "key": "what it says" } }), &["a", "a relay"]),
+    ];
+    for entry in &entries {
+        assert_eq!(town.take(entry.clone()).taken, 1);
+    }
+    entries.iter().rev().for_each(|entry| drop(other.take(entry.clone())));
+    assert_eq!(town.roster.id(), other.roster.id());
+    assert_eq!(town.names(), ["a", "b"]);
+    let later: Vec<String> = town.roster.view().later.iter().map(ToString::to_string).collect();
+    assert_eq!(later, ["relay", "witness"]);
+    assert!(town.roster.view().conflicts.is_empty());
+    for entry in &entries {
+        assert!(town.roster.in_order().any(|kept| kept.octets() == entry.as_slice()), "octet by octet");
+    }
+    // What this version says goes on beside it.
+    town.say("b", on());
+    other.meet(&mut town);
+}
+
+#[test]
+fn who_may_say_nothing_may_not_say_what_nobody_knows() {
+    let mut town = Town::of(&["a", "b"]);
+    let cluster = town.roster.cluster();
+    let mut altered = entry(cluster, (1, 0), &witness(1), &["a"]);
+    *altered.last_mut().unwrap() = b' ';
+    let refused =
+        |town: &mut Town, entry: Vec<u8>| town.take(entry).refused.into_keys().next().expect("it is refused");
+    assert_eq!(
+        refused(&mut town, entry(cluster, (1, 0), &witness(1), &["stranger"])),
+        NotTaken::UnknownSigner
+    );
+    assert_eq!(refused(&mut town, altered), NotTaken::Malformed);
+    let mut forged = entry(cluster, (1, 0), &witness(1), &["a", "a relay"]);
+    forged[2 + 96 + 40] ^= 1;
+    assert_eq!(refused(&mut town, forged), NotTaken::NotSigned);
+    // What this version knows is not something else because it holds more.
+    for says in [
+        json!({ "desired": { "on": true, "more": 1 } }),
+        json!({ "witness": 1, "relay": 2 }),
+        json!({ "Witness": 1 }),
+        json!({ "": 1 }),
+        json!({ "w".repeat(33): 1 }),
+        json!({ "\u{1b}[2J": 1 }),
+        json!("witness"),
+        json!({}),
+    ] {
+        assert_eq!(refused(&mut town, entry(cluster, (1, 0), &says, &["a"])), NotTaken::Malformed, "{says}");
+    }
+}
+
+#[test]
+fn a_member_fills_no_roster_with_what_nobody_knows() {
+    let mut town = Town::of(&["a", "b"]);
+    let cluster = town.roster.cluster();
+    let before = town.roster.ids().count();
+    for at in 0..50 {
+        town.take(entry(cluster, (0, at), &witness(at), &["b"]));
+    }
+    assert_eq!(town.roster.ids().count(), before + 8);
+}
+
+#[test]
+fn who_is_taken_out_has_said_nothing_that_a_later_version_would_count() {
+    let mut town = Town::of(&["a", "b"]);
+    let cluster = town.roster.cluster();
+    let said = entry(cluster, (0, 1), &witness(1), &["b"]);
+    town.take(said.clone());
+    town.throw_out("a", "b");
+    assert!(town.roster.view().later.is_empty());
+    assert!(!town.roster.counts(town.id_of(&said)));
+}
