@@ -36,6 +36,7 @@ use crate::host::{Host, Start};
 use crate::machine::{self, NetworkListener};
 use crate::store::owner;
 use crate::types::NetworkNews;
+use crate::types::generation::VERSION;
 
 /// When the agent ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     service.aim();
     service.host.start(moment(Instant::now()), &mut service.system)?;
     service.notifier.ready();
-    tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "listening on {}", socket.display());
+    tracing::info!(%node, version = VERSION, "listening on {}", socket.display());
     let mut alarm = Alarm::new()?;
     loop {
         let now = Instant::now();

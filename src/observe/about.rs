@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::identity::Secret;
 use crate::types::Exemption;
+use crate::types::generation::VERSION;
 
 /// The most octets of one.
 const LENGTH_MAX: usize = 4096;
@@ -42,7 +43,7 @@ impl About {
     pub fn of(config: &Config, secret: Option<&Secret>, previous: Option<&Secret>) -> Self {
         let id = |secret: &Secret| secret.id().to_string();
         Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: VERSION.to_owned(),
             config_id: config.config_id(),
             secret_id: secret.map(id),
             previous_id: previous.map(id),

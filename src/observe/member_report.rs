@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::is_failure;
 use super::status::{PeerRow, Status};
+use crate::types::generation::VERSION;
 use crate::types::{NodeName, Protection, RowState, Severity, UnixTime};
 
 /// So many hosts are named that a pair is not protected with.
@@ -136,7 +137,7 @@ impl MemberReport {
         unprotected.truncate(NAMED_MAX);
         let critical = status.problems.iter().filter(|problem| problem.severity == Severity::Critical);
         Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: VERSION.to_owned(),
             time: status.time,
             protection: status.protection,
             overridden,

@@ -13,6 +13,7 @@ mod encapsulation;
 pub mod exempt;
 mod family;
 mod forwarding;
+pub mod generation;
 mod hole;
 pub mod host_address;
 mod inside;

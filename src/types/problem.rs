@@ -44,6 +44,8 @@ pub enum ProblemCode {
     SecretDiffers,
     /// A peer has another configuration.
     ConfigDiffers,
+    /// A member of the cluster runs another generation of hostseal.
+    VersionDiffers,
     /// This host forwards packets of others to a peer in the clear.
     ForwardedClear,
     /// What goes between an address of this host and sealed hosts is dropped, as the two are no pair.

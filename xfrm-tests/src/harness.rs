@@ -14,6 +14,7 @@ use crate::lab::place::Place;
 use crate::lab::revision::Revision;
 use crate::lab::root::say;
 use crate::lab::session::{Input, Job, Line, Programs, Record, Session, Show};
+use crate::scenarios::compat;
 use crate::shows;
 use crate::tests::{self, Test};
 
@@ -293,15 +294,17 @@ pub fn show(job: &Job, input: Input) -> Result<i32> {
     show_with(job, programs(mortal, BESIDE_US)?, input)
 }
 
-/// Runs a mixed cluster of this hostseal and the one of an older revision. Returns the exit status.
+/// Runs a mixed cluster, with a roster or with files, of this hostseal and the one of an older revision. Returns the exit
+/// status.
 ///
 /// # Errors
 /// When there is no such revision, it does not build, or there can be no lab here.
-pub fn show_compatibility(revision: Option<&str>, colour: bool) -> Result<i32> {
+pub fn show_compatibility(revision: Option<&str>, roster: bool, colour: bool) -> Result<i32> {
     let revision = Revision::find(revision)?;
     let previous = Some(revision.build(&target_directory()?)?);
     let arguments = vec![revision.title()?];
-    let job = Job::Show(Show { name: "compat".to_owned(), arguments, colour });
+    let entry = if roster { compat::CLUSTER } else { compat::ENTRY };
+    let job = Job::Show(Show { name: entry.name.to_owned(), arguments, colour });
     // After the older one: both are built under the same name.
     show_with(&job, Programs { previous, ..programs(false, BESIDE_US)? }, Input::Empty)
 }

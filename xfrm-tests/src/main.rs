@@ -41,6 +41,10 @@ enum Ask {
     Compat {
         /// The older one; otherwise the newest tag, or else the commit before this one.
         revision: Option<String>,
+        /// With a roster instead of a file on each host: join, settings, remove, rotate. The older one has to be of an
+        /// older generation, and to know rosters.
+        #[arg(long)]
+        cluster: bool,
     },
     /// Show hostseal at work: five hosts, one command.
     Demo,
@@ -113,7 +117,9 @@ fn run(ask: Ask) -> Result<i32> {
             let input = if command.is_empty() { Input::Terminal } else { Input::Empty };
             harness::show(&Job::Shell { hosts, command }, input)
         }
-        Ask::Compat { revision } => harness::show_compatibility(revision.as_deref(), is_colourful()),
+        Ask::Compat { revision, cluster } => {
+            harness::show_compatibility(revision.as_deref(), cluster, is_colourful())
+        }
         Ask::Demo => show("demo", Vec::new()),
         Ask::Transitions { words } => show("transitions", words),
         Ask::Interop { words } => show("interop", words),

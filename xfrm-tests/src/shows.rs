@@ -109,5 +109,9 @@ pub const CAMPAIGNS: &[Entry] = &[
 
 /// The demo, the mixed cluster, the benchmark or the campaign of this name.
 pub fn find(name: &str) -> Option<&'static Entry> {
-    [&demo::ENTRY, &compat::ENTRY].into_iter().chain(ALL).chain(CAMPAIGNS).find(|entry| entry.name == name)
+    [&demo::ENTRY, &compat::ENTRY, &compat::CLUSTER]
+        .into_iter()
+        .chain(ALL)
+        .chain(CAMPAIGNS)
+        .find(|entry| entry.name == name)
 }

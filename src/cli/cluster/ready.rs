@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::observe::cluster::{ClusterStatus, MemberRow, MemberTrouble};
 use crate::types::NodeName;
+use crate::types::generation::is_older;
 use crate::types::units::listed;
 
 /// So far the clocks of nodes that try something may be apart.
@@ -99,13 +100,4 @@ fn why(node: &MemberRow, here: Option<&MemberRow>, roster: &str) -> Option<Why> 
     }
     let is_other = node.roster_id.as_deref().is_some_and(|other| other != roster);
     is_other.then_some(Why::OtherRoster)
-}
-
-/// Whether a version may not know what another one does. Those that differ in the third number alone do.
-fn is_older(version: &str, than: &str) -> bool {
-    let generation = |version: &str| -> Option<(u64, u64)> {
-        let mut numbers = version.split(['.', '-', '+']).map(str::parse);
-        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-    };
-    generation(version).zip(generation(than)).is_some_and(|(version, than)| version < than)
 }

@@ -308,22 +308,6 @@ fn nodes_that_keep_a_cluster_from_being_enabled() {
 }
 
 #[test]
-fn versions_of_one_generation_know_the_same() {
-    for (there, is_old) in [
-        ("0.2.0", false),
-        ("0.2.9", false),
-        ("0.3.0", false),
-        ("0.1.7", true),
-        ("0.1.7-rc.1", true),
-        ("x", false),
-    ] {
-        let mut status = five();
-        status.nodes[1].version = Some(there.to_owned());
-        assert_eq!(!NotReady::of(&status, false).is_empty(), is_old, "{there}");
-    }
-}
-
-#[test]
 fn a_trial_asks_for_clocks_that_agree() {
     let mut status = five();
     status.nodes[2].clock_skew_s = Some(ClockSkew { ms: -11_000 });

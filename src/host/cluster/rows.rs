@@ -10,6 +10,7 @@ use crate::observe::MemberReport;
 use crate::observe::cluster::{ClockSkew, ConflictRow, DesiredState, KeyProgress, MemberRow, MemberTrouble};
 use crate::observe::status::Status;
 use crate::roster::{Conflict, EntryId, KeyStage, Matter, Member, Roster, RosterView};
+use crate::types::generation::{VERSION, is_older};
 use crate::types::units::listed;
 use crate::types::{NodeName, Problem, ProblemCode, Protection, UnixTime};
 
@@ -224,7 +225,12 @@ pub(super) fn conflict(roster: &Roster, conflict: &Conflict) -> ConflictRow {
 }
 
 /// What is wrong with the cluster as this host sees it, beside what the rows say.
-pub(super) fn problems(status: &Status, view: &RosterView, own: EntryId, config: &Config) -> Vec<Problem> {
+pub(super) fn problems(
+    status: &Status,
+    (view, rows): (&RosterView, &[MemberRow]),
+    own: EntryId,
+    config: &Config,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     if view.member(own).is_some() {
         problems.extend(secret(view, config));
@@ -234,6 +240,7 @@ pub(super) fn problems(status: &Status, view: &RosterView, own: EntryId, config:
         problems.push(Problem::critical(ProblemCode::Other, None, words));
     }
     problems.extend(later(view));
+    problems.extend(versions(rows));
     if let Some(trouble) = &status.config_error {
         problems.push(Problem::critical(ProblemCode::Other, status.node.clone(), trouble.clone()));
     }
@@ -241,6 +248,27 @@ pub(super) fn problems(status: &Status, view: &RosterView, own: EntryId, config:
     let of_store = status.problems.iter().filter(|problem| of_store.contains(&problem.code));
     problems.extend(of_store.cloned());
     problems
+}
+
+/// Nodes that do not know what this one does, and those that know more.
+fn versions(rows: &[MemberRow]) -> Vec<Problem> {
+    let those = |is: &dyn Fn(&str) -> bool| {
+        let version = |row: &MemberRow| row.version.clone().filter(|version| is(version));
+        let named = rows.iter().filter_map(|row| Some(format!("{} ({})", row.name, version(row)?)));
+        let named: Vec<String> = named.collect();
+        (!named.is_empty()).then(|| listed(named, 4))
+    };
+    let older = those(&|version| is_older(version, VERSION)).map(|named| {
+        format!(
+            "older than hostseal {VERSION} here: {named}. Update them; until then `enable --cluster` and `rotate` need \
+             `--partial`"
+        )
+    });
+    let newer = those(&|version| is_older(VERSION, version)).map(|named| {
+        format!("hostseal {VERSION} on this host is older than on others: {named}. Update this host")
+    });
+    let problem = |words| Problem::warning(ProblemCode::VersionDiffers, None, words);
+    older.into_iter().chain(newer).map(problem).collect()
 }
 
 /// What only a later version knows: somebody uses what it brings.

@@ -188,7 +188,7 @@ impl Host {
             consistent: same && conflicts.is_empty(),
             summary,
             conflicts,
-            problems: problems(&status, view, members.own(), &self.setup.config),
+            problems: problems(&status, (view, &rows), members.own(), &self.setup.config),
             nodes: rows,
         })
     }

@@ -10,6 +10,7 @@ use crate::observe::Snapshot;
 use crate::observe::snapshot::PairSnapshot;
 use crate::observe::strangers::{self, Ground};
 use crate::store::Saved;
+use crate::types::generation::VERSION;
 use crate::types::{Boot, KernelState, NodeName, Pair, Problem, Protection, UnixTime};
 
 /// What is known of a host.
@@ -154,7 +155,7 @@ impl<'a> Agent<'a> {
                 running: true,
                 answering: true,
                 pid: Some(pid),
-                version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+                version: Some(VERSION.to_owned()),
                 uptime_s: Some(snapshot.uptime.as_secs()),
                 drift: Some(snapshot.drift),
                 bounds: snapshot.bounds,

@@ -1,5 +1,7 @@
 //! Agents of this revision and of an older one in one cluster: what `cargo lab compat` runs.
 
+mod members;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +20,14 @@ pub const ENTRY: Entry = Entry {
     body: show,
 };
 
+/// The same where the cluster has a roster.
+pub const CLUSTER: Entry = Entry {
+    name: "compat-cluster",
+    about: "nodes of this revision and of an older one in one cluster with a roster",
+    mortal: false,
+    body: members::show,
+};
+
 /// Packets a second of each stream.
 const RATE: u32 = 250;
 
@@ -26,14 +36,10 @@ const RATE: u32 = 250;
 fn show(show: &Show) -> Result<i32> {
     let lab = Lab::new(3)?;
     let [a, b, c] = lab.all();
-    for host in [&a, &c] {
-        host.run(&format!("mount --bind {PREVIOUS} {HOSTSEAL}"))?;
-    }
-    let older = show.arguments.first().map(String::as_str).unwrap_or_default();
-    println!("a, c: {older}\nb:    this revision\n");
-    println!("{:<44} {:>8} {:>6} {:>6} {:>6}", "transition", "sent", "lost", "twice", "clear");
+    [&a, &c].into_iter().try_for_each(|host| run_older(host))?;
+    println!("a, c: {}\nb:    this revision\n", older(show));
     let cluster = Cluster::of(lab.hosts()).with("keying", "rekey_after = \"4s\"");
-    let mut mixed = Mixed { lab: &lab, ways: vec![(&a, &b), (&b, &a), (&b, &c), (&c, &b)], failed: false };
+    let mut mixed = Mixed::new(&lab, vec![(&a, &b), (&b, &a), (&b, &c), (&c, &b)]);
 
     mixed.step("enable on all three", false, || seal_all(&cluster, lab.hosts()))?;
     mixed.step("traffic and rekeys for 12 s", true, || {
@@ -54,13 +60,7 @@ fn show(show: &Show) -> Result<i32> {
         })?;
     }
     mixed.step("c goes on with this revision", true, || {
-        c.run(&format!("kill -TERM {}", status(&c)?.agent()?))?;
-        until("the agent is gone", Duration::from_secs(5), || match status(&c)?.agent() {
-            Err(_) => Ok(()),
-            Ok(pid) => Err(anyhow::anyhow!("process {pid} is there")),
-        })?;
-        c.run(&format!("umount {HOSTSEAL}"))?;
-        agents.push(start_agent(&c)?);
+        agents.push(update(&c)?);
         await_settled(&lab)?;
         let shown = status(&c)?.at("/problems").to_string();
         ensure!(!shown.contains("unbound_sa"), "SAs of the older one are left: {shown}");
@@ -74,15 +74,28 @@ fn show(show: &Show) -> Result<i32> {
         hostseal_all(lab.hosts(), "disable")?.into_iter().try_for_each(|it| it.expect_code(0).map(drop))?;
         lab.hosts().iter().try_for_each(ensure_nothing_of_ours)
     })?;
-    println!(
-        "\n{}",
-        if mixed.failed {
-            "packets were lost, or clear where they must not be"
-        } else {
-            "they work together"
-        }
-    );
-    Ok(i32::from(mixed.failed))
+    Ok(mixed.verdict())
+}
+
+/// The older revision, as git shows it.
+fn older(show: &Show) -> &str {
+    show.arguments.first().map(String::as_str).unwrap_or_default()
+}
+
+/// Has `host` run the older revision.
+fn run_older(host: &Host) -> Result<()> {
+    host.run(&format!("mount --bind {PREVIOUS} {HOSTSEAL}")).map(drop)
+}
+
+/// Stops the agent of the older revision on `host`, and starts this one.
+fn update(host: &Host) -> Result<Process> {
+    host.run(&format!("kill -TERM {}", status(host)?.agent()?))?;
+    until("the agent is gone", Duration::from_secs(20), || match status(host)?.agent() {
+        Err(_) => Ok(()),
+        Ok(pid) => Err(anyhow::anyhow!("process {pid} is there")),
+    })?;
+    host.run(&format!("umount {HOSTSEAL}"))?;
+    start_agent(host)
 }
 
 /// Waits until every pair is protected and down to one SA in each direction.
@@ -107,7 +120,23 @@ struct Mixed<'a> {
     failed: bool,
 }
 
-impl Mixed<'_> {
+impl<'a> Mixed<'a> {
+    /// Nothing was done yet: prints the head of the table.
+    fn new(lab: &'a Lab, ways: Vec<(&'a Host, &'a Host)>) -> Self {
+        println!("{:<44} {:>8} {:>6} {:>6} {:>6}", "transition", "sent", "lost", "twice", "clear");
+        Self { lab, ways, failed: false }
+    }
+
+    /// Prints what came of all of it; returns the exit status.
+    fn verdict(&self) -> i32 {
+        let words = match self.failed {
+            true => "packets were lost, or clear where they must not be",
+            false => "they work together",
+        };
+        println!("\n{words}");
+        i32::from(self.failed)
+    }
+
     /// Does something under traffic and prints what became of that. `sealed`: nothing may be clear.
     fn step(&mut self, name: &str, sealed: bool, action: impl FnOnce() -> Result<()>) -> Result<()> {
         let capture = self.lab.capture(self.ways[0].1)?;
