@@ -19,6 +19,7 @@ mod follow;
 mod moving;
 mod orders;
 mod previews;
+mod questions;
 mod rotation;
 mod rows;
 mod standing;
@@ -166,6 +167,7 @@ impl Host {
             self.handle_change();
         }
         self.hear_members(now, system);
+        self.go_on_asking(now);
         self.answer_standings(now, system);
         self.answer_previews(now, system);
         self.follow_cluster(now, system);
@@ -179,7 +181,11 @@ impl Host {
         let follows = self.wish.is_none() && self.core.is_some();
         let again = cluster.follower.deadline().filter(|_| follows);
         let write = cluster.again_at.filter(|_| !cluster.is_writing);
-        let asked = [cluster.standings.deadline(), cluster.previews.deadline(), cluster.tried.deadline()];
+        let asked = [
+            cluster.standings.questions.deadline(),
+            cluster.previews.questions.deadline(),
+            cluster.tried.deadline(),
+        ];
         let store = cluster.store.deadline().filter(|_| self.core.is_some());
         let own = [write, again, store, cluster.keys.deadline(), cluster.changes.deadline()];
         asked.into_iter().chain(own).flatten().min()
@@ -246,14 +252,18 @@ impl Host {
                 Some(MemberWord::Ask(number)) => self.tell_standing(now, system, line, number),
                 Some(MemberWord::Report(number, report)) => {
                     let cluster = self.cluster.as_mut();
-                    cluster.into_iter().for_each(|cluster| cluster.standings.note(number, line, &report));
+                    cluster
+                        .into_iter()
+                        .for_each(|cluster| cluster.standings.questions.note(number, line, report.clone()));
                 }
                 Some(MemberWord::Preview(number, settings)) => {
                     self.tell_preview(now, system, line, (number, &settings));
                 }
                 Some(MemberWord::Plan(number, plan)) => {
                     let cluster = self.cluster.as_mut();
-                    cluster.into_iter().for_each(|cluster| cluster.previews.note(number, line, plan.clone()));
+                    cluster
+                        .into_iter()
+                        .for_each(|cluster| cluster.previews.questions.note(number, line, plan.clone()));
                 }
                 // A later version says more.
                 None => {}

@@ -24,6 +24,9 @@ const _: () = assert!(PAGE_MAX <= TOLD_MAX);
 
 /// How long a member that is out, or that this one leaves, has to hear of it.
 const PARTING: Duration = Duration::from_secs(5);
+/// How long all members are talked to after somebody here has asked for that, where there are too many for each to talk to
+/// each all the time.
+const CALL: Duration = Duration::from_secs(60);
 /// How long it is said that two machines speak for a member, after one of them was refused: a copy that is there goes on
 /// trying, with pauses of some minutes at most.
 const DUPLICATE_SHOWN: Duration = Duration::from_secs(15 * 60);
@@ -54,8 +57,12 @@ pub struct Membership {
     key: Arc<PrivateKey>,
     mark: MemberMark,
     carriage: Carriage<EntryId>,
-    /// With whom a control IKE SA is kept.
+    /// With whom there may be a control IKE SA: all others, and those that are parting.
     kept: BTreeMap<Pair, EntryId>,
+    /// Of these, those with whom this member keeps one. The others keep theirs with this one when they like.
+    near: BTreeSet<Pair>,
+    /// Until when all are near.
+    called: Option<Instant>,
     /// The members as they were when the roster was looked at last, this one among them.
     known: BTreeMap<EntryId, Member>,
     /// Those that are talked to until they know that this is over, or until then: they are out, or this node is.
@@ -109,6 +116,8 @@ impl Membership {
             mark,
             carriage: Carriage::default(),
             kept: BTreeMap::new(),
+            near: BTreeSet::new(),
+            called: None,
             known: BTreeMap::new(),
             parting: BTreeMap::new(),
             machines: BTreeMap::new(),
@@ -215,6 +224,7 @@ impl Membership {
         for line in std::mem::take(&mut self.kept).into_values() {
             self.part(line);
         }
+        self.near.clear();
         self.welcome.begin();
         self.look(now, engine);
     }
@@ -261,21 +271,38 @@ impl Membership {
         }
     }
 
-    /// Keeps a control IKE SA with each member that this one talks to, and with nobody else.
+    /// Talks to all members from now on, for a while. Says which of them were far before, and may be reached soon.
+    pub fn call(&mut self, now: Instant, engine: &mut Engine) -> BTreeSet<EntryId> {
+        let far = |(pair, line): (&Pair, &EntryId)| (!self.near.contains(pair)).then_some(*line);
+        let was_far: BTreeSet<EntryId> = self.kept.iter().filter_map(far).collect();
+        if !was_far.is_empty() || self.called.is_some() {
+            self.called = Some(now + CALL);
+        }
+        if !was_far.is_empty() {
+            self.keep(now, engine);
+        }
+        was_far
+    }
+
+    /// Keeps a control IKE SA with each member that this one talks to, and answers the others. Nobody else gets one.
     fn keep(&mut self, now: Instant, engine: &mut Engine) {
-        let mut wanted = self.neighbours();
+        let (mut wanted, mut near) = self.wanted();
         let parting = self.kept.iter().filter(|(_, line)| self.parting.contains_key(line));
-        wanted.extend(parting.map(|(pair, line)| (*pair, *line)));
+        let parting: Vec<(Pair, EntryId)> = parting.map(|(pair, line)| (*pair, *line)).collect();
+        near.extend(parting.iter().map(|(pair, _)| *pair));
+        wanted.extend(parting);
         for (pair, line) in std::mem::take(&mut self.kept) {
-            if wanted.get(&pair) != Some(&line) {
+            let comes_to_be_far = self.near.contains(&pair) && !near.contains(&pair);
+            if comes_to_be_far || wanted.get(&pair) != Some(&line) {
                 engine.end_control(now, pair);
                 self.part(line);
             }
         }
         for pair in wanted.keys() {
-            engine.keep_control(now, *pair, Posture::Active);
+            let posture = if near.contains(pair) { Posture::Active } else { Posture::Passive };
+            engine.keep_control(now, *pair, posture);
         }
-        self.kept = wanted;
+        (self.kept, self.near) = (wanted, near);
         self.tell(now, engine);
     }
 
@@ -354,13 +381,18 @@ impl Membership {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant, engine: &mut Engine) {
         self.carriage.handle_timeout(now, &self.roster);
+        if self.called.is_some_and(|until| until <= now) {
+            self.called = None;
+            self.keep(now, engine);
+        }
         self.part_from(now, engine);
         self.tell(now, engine);
     }
 
     /// When [`Membership::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.carriage.poll_timeout(&self.roster).into_iter().chain(self.parting.values().copied()).min()
+        let carriage = self.carriage.poll_timeout(&self.roster);
+        carriage.into_iter().chain(self.called).chain(self.parting.values().copied()).min()
     }
 
     /// A proven peer says which machine it is. While one speaks for a member, no other takes its place.
@@ -408,14 +440,16 @@ impl Membership {
         members.filter(|member| member.keys.is_some() && member.line != self.own)
     }
 
-    /// Those that this member talks to, each by the addresses of both.
-    fn neighbours(&self) -> BTreeMap<Pair, EntryId> {
+    /// All others, each by the addresses of both; and those of them that this member talks to.
+    fn wanted(&self) -> (BTreeMap<Pair, EntryId>, BTreeSet<Pair>) {
         let view = self.roster.view();
-        let Some(own) = view.member(self.own) else { return BTreeMap::new() };
-        let ring = Ring::of(view);
-        let near: BTreeSet<EntryId> = ring.neighbours(self.own).into_iter().collect();
-        let near = view.members.iter().filter(|member| near.contains(&member.line));
-        near.filter_map(|member| Some((pair(own, member)?, member.line))).collect()
+        let Some(own) = view.member(self.own) else { return Default::default() };
+        let neighbours: BTreeSet<EntryId> = Ring::of(view).neighbours(self.own).into_iter().collect();
+        let all = self.others().filter_map(|member| Some((pair(own, member)?, member.line)));
+        let all: BTreeMap<Pair, EntryId> = all.collect();
+        let is_near = |line: &EntryId| self.called.is_some() || neighbours.contains(line);
+        let near = all.iter().filter(|(_, line)| is_near(line)).map(|(pair, _)| *pair).collect();
+        (all, near)
     }
 }
 

@@ -1,10 +1,11 @@
 //! What other settings would change: each member says it of itself, from its kernel, before anything is signed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::questions::{AskedMembers, OpenQuestion, Questions};
 use super::{ClusterPart, Host};
 use crate::config::own_part;
 use crate::control::{ClusterReply, NodePlan, PlanLine, Preview, Reply};
@@ -24,56 +25,24 @@ const QUESTIONS_MAX: usize = 4;
 /// Questions of this host's operator.
 #[derive(Default)]
 pub(super) struct Previews {
-    questions: Vec<PreviewQuestion>,
-    asked: u64,
+    pub(super) questions: Questions<String, MemberPlan>,
     /// When each member was told last, of those that were lately.
     told_at: BTreeMap<EntryId, Instant>,
 }
 
-/// Somebody wants to know what these settings would change.
-struct PreviewQuestion {
-    asker: Asker,
-    number: u64,
-    settings: String,
-    deadline: Instant,
-    waits_for: BTreeSet<EntryId>,
-    plans: BTreeMap<EntryId, MemberPlan>,
-}
-
-impl Previews {
-    /// A member says what would change there.
-    pub(super) fn note(&mut self, number: u64, line: EntryId, plan: MemberPlan) {
-        let asked = self.questions.iter_mut().find(|question| question.number == number);
-        if let Some(question) = asked.filter(|question| question.waits_for.contains(&line)) {
-            question.waits_for.remove(&line);
-            question.plans.insert(line, plan);
-        }
-    }
-
-    /// When an answer is due, whoever is still silent.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.questions.iter().map(|question| question.deadline).min()
-    }
-}
-
 impl Host {
-    /// Asks all members that can be talked to.
+    /// Asks all members.
     pub(super) fn ask_previews(&mut self, now: Instant, asker: Asker, settings: String) {
-        let reached: BTreeSet<EntryId> =
-            self.membership().map(|members| members.reached().collect()).unwrap_or_default();
         let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
-        previews.asked += 1;
-        let said = MemberWord::Preview(previews.asked, settings.clone()).to_bytes();
+        let said = MemberWord::Preview(previews.questions.next(), settings.clone()).to_bytes();
         // What is too long to be asked about, this host alone says.
-        let waits_for = match previews.questions.len() < QUESTIONS_MAX && said.len() <= ASIDE_MAX {
-            true => reached,
-            false => BTreeSet::new(),
+        let all = match previews.questions.len() < QUESTIONS_MAX && said.len() <= ASIDE_MAX {
+            true => self.call_members(now),
+            false => AskedMembers::default(),
         };
-        let (number, deadline, plans) = (previews.asked, now + PATIENCE, BTreeMap::new());
-        for line in &waits_for {
-            self.core.iter_mut().for_each(|core| core.say_aside(now, *line, said.clone()));
-        }
-        previews.questions.push(PreviewQuestion { asker, number, settings, deadline, waits_for, plans });
+        let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
+        previews.questions.ask(now, (asker, settings), said, PATIENCE, all);
+        self.go_on_asking(now);
     }
 
     /// A member asks what these settings would change here.
@@ -96,10 +65,9 @@ impl Host {
     /// Answers those whose question all have answered, or have had the time to.
     pub(super) fn answer_previews(&mut self, now: Instant, system: &mut dyn System) {
         let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
-        let is_due =
-            |question: &mut PreviewQuestion| question.waits_for.is_empty() || question.deadline <= now;
-        let due: Vec<PreviewQuestion> = previews.questions.extract_if(.., is_due).collect();
-        for PreviewQuestion { asker, settings, mut plans, .. } in due {
+        for OpenQuestion { asker, about: settings, answers: mut plans, .. } in
+            previews.questions.take_due(now)
+        {
             let own = self.plan_of(now, system, &settings);
             let Some((roster, (line, _))) = self.roster() else { continue };
             plans.insert(line, own);

@@ -1,9 +1,10 @@
 //! How the members stand: each says it of itself, from its kernel, when it is asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Host;
+use super::questions::{AskedMembers, Questions};
 use super::rows::{ClusterSeen, conflict, hex, problems};
 use crate::control::{ClusterReply, ErrorCode, Reply};
 use crate::host::answer::refusal;
@@ -25,56 +26,23 @@ const QUESTIONS_MAX: usize = 16;
 /// Questions of this host's operator, and what this host said last.
 #[derive(Default)]
 pub(super) struct Standings {
-    questions: Vec<StandingQuestion>,
-    asked: u64,
+    pub(super) questions: Questions<(), MemberReport>,
     /// What was said last of this host, and when.
     own: Option<(Instant, MemberReport)>,
     /// What each member said last, and when this host heard it.
     heard: BTreeMap<EntryId, UnixTime>,
 }
 
-/// Somebody wants to know how all stand.
-struct StandingQuestion {
-    asker: Asker,
-    number: u64,
-    deadline: Instant,
-    waits_for: BTreeSet<EntryId>,
-    reports: BTreeMap<EntryId, MemberReport>,
-}
-
-impl Standings {
-    /// A member says how it stands.
-    pub(super) fn note(&mut self, number: u64, line: EntryId, report: &MemberReport) {
-        for question in self.questions.iter_mut().filter(|question| question.number == number) {
-            if question.waits_for.remove(&line) {
-                question.reports.insert(line, report.clone());
-            }
-        }
-    }
-
-    /// When an answer is due, whoever is still silent.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.questions.iter().map(|question| question.deadline).min()
-    }
-}
-
 impl Host {
-    /// Asks all members that can be talked to.
+    /// Asks all members.
     pub(super) fn ask_members(&mut self, now: Instant, asker: Asker) {
-        let reached: BTreeSet<EntryId> =
-            self.membership().map(|members| members.reached().collect()).unwrap_or_default();
+        let many = self.cluster.as_ref().is_some_and(|it| it.standings.questions.len() >= QUESTIONS_MAX);
+        let all = if many { AskedMembers::default() } else { self.call_members(now) };
         let Some(cluster) = &mut self.cluster else { return };
-        let standings = &mut cluster.standings;
-        standings.asked += 1;
-        let number = standings.asked;
-        let many = standings.questions.len() >= QUESTIONS_MAX;
-        let deadline = if many { now } else { now + PATIENCE };
-        let (waits_for, reports) = (reached.clone(), BTreeMap::new());
-        standings.questions.push(StandingQuestion { asker, number, deadline, waits_for, reports });
-        let said = MemberWord::Ask(number).to_bytes();
-        for line in reached.into_iter().filter(|_| !many) {
-            self.core.iter_mut().for_each(|core| core.say_aside(now, line, said.clone()));
-        }
+        let questions = &mut cluster.standings.questions;
+        let said = MemberWord::Ask(questions.next()).to_bytes();
+        questions.ask(now, (asker, ()), said, PATIENCE, all);
+        self.go_on_asking(now);
     }
 
     /// A member asks how this host stands.
@@ -109,11 +77,8 @@ impl Host {
     /// Answers those whose question all have answered, or have had the time to.
     pub(super) fn answer_standings(&mut self, now: Instant, system: &mut dyn System) {
         let Some(cluster) = &mut self.cluster else { return };
-        let is_due =
-            |question: &mut StandingQuestion| question.waits_for.is_empty() || question.deadline <= now;
-        let due: Vec<StandingQuestion> = cluster.standings.questions.extract_if(.., is_due).collect();
-        for question in due {
-            let reply = match self.cluster_status(system, &question.reports) {
+        for question in cluster.standings.questions.take_due(now) {
+            let reply = match self.cluster_status(system, &question.answers) {
                 Ok(status) => Reply::Cluster(ClusterReply::Status(Box::new(status))),
                 Err(error) => refusal(ErrorCode::Failed, &error),
             };

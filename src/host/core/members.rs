@@ -1,5 +1,6 @@
 //! The cluster that this host is a member of: its control IKE SAs come from the engine of the pairs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,6 +78,13 @@ impl Core {
     /// Tells a member something that is not about rosters.
     pub fn say_aside(&mut self, now: Instant, line: EntryId, said: Vec<u8>) {
         self.with_membership(|members, engine| members.say_aside(now, engine, line, said));
+    }
+
+    /// Talks to all members, for a while. Says which of them may be reached soon.
+    pub fn call_members(&mut self, now: Instant) -> BTreeSet<EntryId> {
+        let mut far = BTreeSet::new();
+        self.with_membership(|members, engine| far = members.call(now, engine));
+        far
     }
 
     pub(super) fn go_on_with_members(&mut self, now: Instant) {

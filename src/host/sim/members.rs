@@ -125,6 +125,12 @@ impl World {
         (0..self.hosts.len()).all(|at| id(at) == id(0))
     }
 
+    /// The same without one of them.
+    fn is_one_roster_but(&self, out: usize) -> bool {
+        let id = |at: usize| self.hosts[at].agent.as_ref().and_then(|agent| Some(agent.roster()?.0.id()));
+        (0..self.hosts.len()).filter(|at| *at != out).all(|at| id(at) == id(usize::from(out == 0)))
+    }
+
     pub(super) fn all_are(&self, protection: Protection) -> bool {
         self.hosts.iter().filter_map(|host| host.agent.as_ref()).all(|agent| agent.protection == protection)
     }
@@ -544,4 +550,31 @@ fn a_node_that_is_no_member_any_more_says_so() {
     let status = world.cluster_status(2);
     assert!(!status.is_healthy() && status.problems[0].message.contains("was removed"), "{status:?}");
     assert!(world.order(2, ClusterRequest::Enable { try_s: None }).unwrap_err().contains("no member"));
+}
+
+/// More than talk to each other all the time: whoever asks calls the others, and lets go of them.
+#[test]
+fn with_many_nodes_any_of_them_says_how_all_stand() {
+    const NODES: usize = 70;
+    let talks_to = |world: &World, at: usize| {
+        let members = world.hosts[at].core().and_then(|core| core.membership());
+        members.map_or(0, |members| members.reached().count())
+    };
+    let mut world = World::of_members(NODES, 31, Weather::FAIR);
+    let few = |world: &World| (0..NODES).all(|at| (6..=16).contains(&talks_to(world, at)));
+    assert!(world.run_until(20 * SECOND, few));
+    world.run(5 * SECOND, None);
+    for (at, away) in [(3, None), (66, Some(40))] {
+        away.into_iter().for_each(|away| world.kill(away));
+        let begun = world.now;
+        let status = world.cluster_status(at);
+        let there = NODES - away.iter().count();
+        assert_eq!((status.summary.nodes, status.summary.answering), (NODES, there), "{:?}", status.summary);
+        assert!(status.consistent && world.now - begun < 4 * SECOND, "{:?}", world.now - begun);
+        let silent = status.nodes.iter().filter(|row| !row.answers).count();
+        assert_eq!(silent, away.iter().count());
+    }
+    // Nobody is called any more after a while.
+    assert!(world.run_until(90 * SECOND, |world| [3, 66, 20].iter().all(|at| talks_to(world, *at) <= 16)));
+    assert!(world.is_one_roster_but(40));
 }

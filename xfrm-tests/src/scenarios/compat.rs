@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{Traffic, await_protected, ensure_nothing_of_ours, seal_all, spis_sent};
 use crate::lab::agent::{hostseal, hostseal_all, kill_agent, start_agent, status};
 use crate::lab::session::Show;
-use crate::lab::{Cluster, FAMILIES, HOSTSEAL, Host, Lab, PREVIOUS, Process, until};
+use crate::lab::{Cluster, FAMILIES, HOSTSEAL, Host, Kind, Lab, PREVIOUS, Packet, Process, until};
 use crate::shows::Entry;
 
 /// How it is found.
@@ -36,7 +36,7 @@ const RATE: u32 = 250;
 fn show(show: &Show) -> Result<i32> {
     let lab = Lab::new(3)?;
     let [a, b, c] = lab.all();
-    [&a, &c].into_iter().try_for_each(|host| run_older(host))?;
+    [&a, &c].into_iter().try_for_each(run_older)?;
     println!("a, c: {}\nb:    this revision\n", older(show));
     let cluster = Cluster::of(lab.hosts()).with("keying", "rekey_after = \"4s\"");
     let mut mixed = Mixed::new(&lab, vec![(&a, &b), (&b, &a), (&b, &c), (&c, &b)]);
@@ -143,11 +143,17 @@ impl<'a> Mixed<'a> {
         let traffic = Traffic::of(&self.ways, &FAMILIES, RATE)?;
         action().with_context(|| name.to_owned())?;
         let counts = traffic.stop()?;
-        let clear = capture.stop()?.count(crate::lab::Kind::Clear);
+        // A host whose agent does not listen, or no more, says so to whoever knocks.
+        let quotes_ike = |packet: &Packet| packet.quoted.as_ref().is_some_and(|it| it.kind == Kind::Ike);
+        let seen = capture.stop()?.filter(|packet| !quotes_ike(packet));
+        let clear = seen.count(Kind::Clear);
         let sum = |figure: fn(&crate::lab::Count) -> u64| counts.iter().map(figure).sum::<u64>();
         let (sent, lost, twice) = (sum(|it| it.sent), sum(|it| it.lost), sum(|it| it.duplicated));
         let shown = if sealed { clear.to_string() } else { "meant".to_owned() };
         println!("{name:<44} {sent:>8} {lost:>6} {twice:>6} {shown:>6}");
+        if sealed && let Err(clear) = seen.ensure_nothing_clear() {
+            println!("{clear}");
+        }
         self.failed |= lost + twice > 0 || (sealed && clear > 0);
         Ok(())
     }

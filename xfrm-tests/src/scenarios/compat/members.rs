@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(60);
 pub(super) fn show(show: &Show) -> Result<i32> {
     let lab = Lab::new(5)?;
     let [a, b, c, d, e] = lab.all();
-    [&b, &c].into_iter().try_for_each(|host| run_older(host))?;
+    [&b, &c].into_iter().try_for_each(run_older)?;
     println!("a, d, e: this revision\nb, c:    {}\n", older(show));
     let ways = vec![(&a, &b), (&b, &a), (&b, &c), (&c, &b), (&c, &d), (&d, &c)];
     let mut mixed = Mixed::new(&lab, ways);
@@ -74,7 +74,7 @@ pub(super) fn show(show: &Show) -> Result<i32> {
     })?;
     mixed.step("disable and enable, ordered by the older one", false, || {
         hostseal(&b, "disable --cluster --timeout 50s")?.expect_code(0)?;
-        lab.hosts().iter().try_for_each(|host| await_nothing_of_ours(host))?;
+        lab.hosts().iter().try_for_each(await_nothing_of_ours)?;
         hostseal(&c, "enable --cluster --timeout 50s")?.expect_code(0)?;
         await_cluster(&a, "all is protected", |seen| is_protected(seen, 5))?;
         lab.hosts().iter().try_for_each(await_sealed)
