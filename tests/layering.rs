@@ -124,9 +124,10 @@ impl Touch {
 }
 
 /// What a room that touches no files may know of `store`: its values.
-const STORED: [&str; 10] = [
+const STORED: [&str; 11] = [
     "ClusterFilesError",
     "ClusterState",
+    "HostRecord",
     "NodeKeys",
     "PairRecord",
     "Saved",

@@ -148,7 +148,7 @@ impl System for Linux {
             xfrm::Notification::Changed { port } | xfrm::Notification::Flushed { port } => {
                 KernelEvent::Changed { by_us: port == own }
             }
-            xfrm::Notification::Overrun => KernelEvent::Changed { by_us: false },
+            xfrm::Notification::Overrun => KernelEvent::Overrun,
         })
     }
 

@@ -60,6 +60,7 @@ impl fmt::Display for RequestInWords {
         f.write_str(match &self.0 {
             Request::Ping => "\"are you there\"",
             Request::Status => "\"status\"",
+            Request::Metrics { .. } => "\"metrics\"",
             Request::Enable | Request::EnableWith(_) => "\"enable\"",
             Request::Confirm => "\"confirm\"",
             Request::Disable => "\"disable\"",

@@ -18,11 +18,10 @@ use crate::config::{Config, ConfigError, Mode};
 use crate::control::{Change, ErrorCode, PlanLine, Preview, Reply, Request, decode_request, encode_reply};
 use crate::identity::AuthMethod;
 use crate::observe::Progress;
-use crate::observe::status::{
-    AgentInfo, Encapsulation, IkeRow, PeerRow, SaErrors, SaRow, SaState, Status, Summary,
-};
+use crate::observe::status::{AgentInfo, Encapsulation, IkeRow, PeerRow, SaRow, SaState, Status, Summary};
 use crate::types::{
-    Direction, Family, Method, Problem, ProblemCode, Protection, ReasonCode, RowState, Spi, Traffic, UnixTime,
+    Direction, Family, Method, Problem, ProblemCode, Protection, ReasonCode, RowState, SaErrors, Spi,
+    Traffic, UnixTime,
 };
 
 fn node_name(name: &str) -> crate::types::NodeName {

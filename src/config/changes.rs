@@ -29,6 +29,8 @@ impl Config {
         changes.protection(&self.protection, &next.protection);
         changes.nodes(&self.nodes, &next.nodes);
         changes.floating(&self.floating, &next.floating);
+        changes.note("metrics.listen", &self.metrics.listen, &next.metrics.listen);
+        changes.note("metrics.pairs", self.metrics.pairs, next.metrics.pairs);
         changes.store(self.store.as_ref(), next.store.as_ref());
         changes.0
     }

@@ -22,6 +22,7 @@ pub mod error;
 mod exempt;
 mod exemptions;
 mod floating;
+mod metrics;
 mod nodes;
 pub(crate) mod proofs;
 mod read;
@@ -36,6 +37,7 @@ mod tests;
 pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
+pub use metrics::{MetricsRules, PairSeries, ScrapeAddress};
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
 pub use shared::{SharedConfig, as_file, lists_nodes, local_part, own_part, settings_part};
 pub use store::StoreRules;
@@ -223,6 +225,8 @@ pub struct Config {
     pub nodes: Vec<Node>,
     /// Addresses that move between them, in the file's order.
     pub floating: Vec<Floating>,
+    /// What the exporter shows, and where.
+    pub metrics: MetricsRules,
     /// The store that keeps the roster too, where this host is a member of a cluster and has one.
     pub store: Option<StoreRules>,
     /// The text that this was read from.
@@ -357,6 +361,11 @@ impl Config {
         self.run_dir.join(SOCKET_NAME)
     }
 
+    /// The socket where others than root may look.
+    pub fn status_socket_path(&self) -> PathBuf {
+        self.run_dir.join(STATUS_SOCKET_NAME)
+    }
+
     /// What outlives a reboot.
     pub fn state_path(&self) -> PathBuf {
         state_path(&self.state_dir)
@@ -411,3 +420,5 @@ impl AuthRules {
 
 /// The name of the control socket in `run_dir`.
 const SOCKET_NAME: &str = "hostseal.sock";
+/// The name of the socket beside it where others than root may look: no longer than that one.
+const STATUS_SOCKET_NAME: &str = "status.sock";

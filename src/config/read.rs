@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigProblem;
 use super::exempt;
+use super::metrics;
 use super::nodes::{self, NodeRules};
 use super::store;
 use super::values::{Placed, Problems, Section, boolean, integer, text};
@@ -83,6 +84,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let exempt = exempt::apart(exempt, &nodes, problems);
     let protection =
         ProtectionRules { exempt, blocked: blocked_of_no_node(blocked, &nodes, problems), ..protection };
+    let metrics = metrics::read(root.section("metrics"));
     let store = store::read(root.section("store"), problems);
     if store.is_some() && !auth.private_key.ends_with("cluster/ike.key") {
         root.refuse("store", "is for hosts that have joined a cluster: [cluster] in their file says it");
@@ -108,6 +110,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         protection,
         nodes,
         floating,
+        metrics,
         store,
         text,
     }

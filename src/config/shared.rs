@@ -13,7 +13,7 @@ use crate::identity::AuthMethod;
 use crate::types::NodeName;
 
 /// What the file of a member may say.
-const LOCAL: [&str; 3] = ["run_dir", "state_dir", "secret"];
+const LOCAL: [&str; 4] = ["run_dir", "state_dir", "secret", "metrics"];
 /// What the cluster says of it.
 const SETTINGS: [&str; 3] = ["keying", "esp", "protection"];
 

@@ -31,6 +31,11 @@ impl<'t> Problems<'t> {
         ConfigProblem::new(self.text, span.clone(), "", String::new()).line
     }
 
+    /// Whether nothing is wrong so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.borrow().is_empty()
+    }
+
     /// All problems in the text's order.
     pub(super) fn into_vec(self) -> Vec<ConfigProblem> {
         let mut found = self.found.into_inner();

@@ -22,8 +22,8 @@ pub use self::cluster::{
     AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, TokenOrder,
 };
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
-use crate::observe::Progress;
 use crate::observe::status::Status;
+use crate::observe::{Figures, Progress};
 use crate::types::Op;
 
 /// The version of the protocol.
@@ -74,6 +74,12 @@ pub enum Request {
         /// The same.
         text: String,
     },
+    /// How do things stand, in numbers? Answered by [`Reply::Figures`].
+    Metrics {
+        /// Whether those of each pair are wanted; `None` where the configuration is to say it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pairs: Option<bool>,
+    },
     /// Take the files as they are now. Answered by [`Reply::Reloaded`], or an error of the configuration.
     Reload,
     /// Something about the cluster that this host is a member of. Answered by [`Reply::Cluster`].
@@ -105,6 +111,8 @@ pub enum Reply {
     Done,
     /// How things stand.
     Status(Box<Status>),
+    /// How things stand, in numbers.
+    Figures(Box<Figures>),
     /// What would change, in order; empty for nothing.
     Plan(Vec<PlanLine>),
     /// What has changed.

@@ -5,12 +5,15 @@
 //!
 //! Figures are written down now and then, and so is which SAs were counting. Where one of those ends while nobody
 //! listens, its last figures are lost, and its pair's totals begin anew: they never fall behind what was told.
+//!
+//! The totals of the host have what pairs had that are no more. Where figures are lost, they go on where they were, if
+//! what was told of them last was written down; else they begin anew too.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::store::PairRecord;
-use crate::types::{Direction, Pair, SaId, SaReading, Traffic, UnixTime};
+use crate::store::{HostRecord, PairRecord};
+use crate::types::{Direction, Pair, SaErrors, SaId, SaReading, Traffic, UnixTime, Volume};
 
 /// An SA that is still counting.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +28,8 @@ pub struct LiveSa {
     pub probes: Traffic,
     /// What was read last.
     last: Traffic,
+    /// What it had refused then.
+    refused: SaErrors,
     /// What it had counted at the last [`Accounts::moved`]: outbound without probes.
     checked: u64,
 }
@@ -40,20 +45,26 @@ pub struct Moved {
     pub last_used: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Past {
-    tx: Traffic,
-    rx: Traffic,
-    since: Option<UnixTime>,
-}
-
-impl Past {
-    fn of(&mut self, direction: Direction) -> &mut Traffic {
-        match direction {
-            Direction::In => &mut self.rx,
-            Direction::Out => &mut self.tx,
+impl LiveSa {
+    /// What it has counted, of which `last` and `refused` were read.
+    fn volume(&self, last: Traffic, errors: SaErrors) -> Volume {
+        let traffic = last.minus(self.probes);
+        match self.direction {
+            Direction::In => Volume { rx: traffic, errors, ..Volume::default() },
+            Direction::Out => Volume { tx: traffic, errors, ..Volume::default() },
         }
     }
+
+    /// The same, as far as it was read.
+    fn noted(&self) -> Volume {
+        self.volume(self.last, self.refused)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Past {
+    volume: Volume,
+    since: Option<UnixTime>,
 }
 
 /// All SAs and totals.
@@ -66,14 +77,23 @@ pub struct Accounts {
     remembered: BTreeMap<SaId, (Pair, Traffic)>,
     /// SAs that vanished without a last reading: what they counted since the one before is lost.
     unread: u64,
+    /// What is counted for the host beside its pairs.
+    host: HostRecord,
 }
 
 impl Accounts {
+    /// What was remembered of a host. Its pairs come next, those with a record in `pairs` that come no more are counted for
+    /// the host.
+    pub fn resume(host: HostRecord, gone: impl IntoIterator<Item = PairRecord>) -> Self {
+        let gone = gone.into_iter().map(|record| past(&record).volume).fold(host.gone, Volume::plus);
+        Self { host: HostRecord { gone, ..host }, ..Self::default() }
+    }
+
     /// What a pair had before this agent; counting begins `now` where it had nothing. A pair that has been
     /// counted already goes on where it was.
     pub fn restore(&mut self, pair: Pair, record: &PairRecord, now: UnixTime) {
         let since = record.totals_since.or(Some(now));
-        self.past.entry(pair).or_insert(Past { tx: record.tx, rx: record.rx, since });
+        self.past.entry(pair).or_insert(Past { since, ..past(record) });
         let probes = [(Direction::In, &record.probes_rx), (Direction::Out, &record.probes_tx)];
         for (direction, probes) in probes {
             let by_id = probes.iter().map(|(spi, probes)| (SaId::of(pair, direction, *spi), (pair, *probes)));
@@ -90,16 +110,46 @@ impl Accounts {
             born,
             probes,
             last: Traffic::default(),
+            refused: SaErrors::default(),
             checked: 0,
         });
     }
 
     /// The SAs that are left of an agent before this one [count again](Accounts::begin). The others took their last
-    /// figures with them: the totals of their pairs begin anew `now`.
-    pub fn forget_remembered(&mut self, now: Option<UnixTime>) {
-        for (pair, _) in std::mem::take(&mut self.remembered).into_values() {
-            self.past.insert(pair, Past { since: now, ..Past::default() });
+    /// figures with them: the totals of their pairs begin anew `now`. `sas` are those that there are.
+    pub fn forget_remembered(&mut self, now: Option<UnixTime>, sas: &BTreeMap<SaId, SaReading>) {
+        let lost = std::mem::take(&mut self.remembered);
+        for (pair, _) in lost.values() {
+            self.past.insert(*pair, Past { since: now, ..Past::default() });
         }
+        let closed = std::mem::take(&mut self.host.closed);
+        if !lost.is_empty() {
+            let left = self.volume(sas);
+            // With SAs that are left, nobody knows which part of what was told is theirs.
+            let goes_on = closed && self.live.is_empty();
+            match goes_on {
+                true => self.host.gone = self.host.gone.plus(self.host.told.minus(left)),
+                false => self.host.before = self.host.before.plus(left),
+            }
+        }
+    }
+
+    /// All that went through the SAs of this host, of which there are `sas`.
+    pub fn volume(&self, sas: &BTreeMap<SaId, SaReading>) -> Volume {
+        let live = self.live.iter().map(|(id, live)| match sas.get(id) {
+            Some(reading) => live.volume(reading.into(), reading.into()),
+            None => live.noted(),
+        });
+        let past = self.past.values().map(|past| past.volume);
+        past.chain(live).fold(self.host.gone, Volume::plus).minus(self.host.before)
+    }
+
+    /// What is to be remembered of the host beside the records of those pairs that are `kept`.
+    pub fn host_record(&self, kept: impl Fn(Pair) -> bool) -> HostRecord {
+        let past = self.past.iter().filter(|(pair, _)| !kept(**pair)).map(|(_, past)| past.volume);
+        let live = self.live.values().filter(|live| !kept(live.pair)).map(LiveSa::noted);
+        let gone = past.chain(live).fold(self.host.gone, Volume::plus);
+        HostRecord { told: self.volume(&BTreeMap::new()), gone, ..self.host }
     }
 
     /// When an SA was made.
@@ -117,7 +167,7 @@ impl Accounts {
     /// What an SA has counted up to now.
     pub fn note(&mut self, reading: &SaReading) {
         if let Some(live) = self.live.get_mut(&reading.id) {
-            live.last = reading.into();
+            (live.last, live.refused) = (reading.into(), reading.into());
         }
     }
 
@@ -138,8 +188,8 @@ impl Accounts {
 
     fn add_to_past(&mut self, id: SaId) {
         if let Some(live) = self.live.remove(&id) {
-            let total = self.past.entry(live.pair).or_default().of(live.direction);
-            *total = total.plus(live.last.minus(live.probes));
+            let past = self.past.entry(live.pair).or_default();
+            past.volume = past.volume.plus(live.noted());
         }
     }
 
@@ -147,8 +197,9 @@ impl Accounts {
     /// figures are probes. An SA that is not there counts as it was read last.
     pub fn records(&self, is_there: impl Fn(&SaId) -> bool) -> BTreeMap<Pair, PairRecord> {
         let record = |past: &Past| PairRecord {
-            tx: past.tx,
-            rx: past.rx,
+            tx: past.volume.tx,
+            rx: past.volume.rx,
+            errors: past.volume.errors,
             totals_since: past.since,
             ..PairRecord::default()
         };
@@ -156,14 +207,17 @@ impl Accounts {
             self.past.iter().map(|(pair, past)| (*pair, record(past))).collect();
         for (id, live) in &self.live {
             let record = records.entry(live.pair).or_default();
-            let (past, probes) = match live.direction {
-                Direction::In => (&mut record.rx, &mut record.probes_rx),
-                Direction::Out => (&mut record.tx, &mut record.probes_tx),
-            };
             if is_there(id) {
+                let probes = match live.direction {
+                    Direction::In => &mut record.probes_rx,
+                    Direction::Out => &mut record.probes_tx,
+                };
                 probes.insert(id.spi, live.probes);
             } else {
-                *past = past.plus(live.last.minus(live.probes));
+                let Volume { tx, rx, errors } = live.noted();
+                record.tx = record.tx.plus(tx);
+                record.rx = record.rx.plus(rx);
+                record.errors = record.errors.plus(errors);
             }
         }
         records
@@ -204,6 +258,12 @@ impl Accounts {
         }
         moved
     }
+}
+
+/// What went through the SAs of a pair that are gone.
+fn past(record: &PairRecord) -> Past {
+    let volume = Volume { tx: record.tx, rx: record.rx, errors: record.errors };
+    Past { volume, since: record.totals_since }
 }
 
 #[cfg(test)]
@@ -295,13 +355,83 @@ mod tests {
             after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
             let live: &[&SaReading] = if left { &[&out] } else { &[] };
             live.iter().for_each(|sa| begin(&mut after, sa));
-            after.forget_remembered(Some(UnixTime(9)));
+            after.forget_remembered(Some(UnixTime(9)), &readings(live));
             let since = after.records(|_| true)[&pair()].totals_since.unwrap();
             assert_eq!((total(&after, Direction::Out, live), since.0), expected);
             // Without an agent it is told in the same way.
             let record = &before.records(|_| true)[&pair()];
             assert_eq!(record.is_whole(live, pair()), left);
             assert_eq!(record.total(Direction::Out, live, pair()).packets, expected.0);
+        }
+    }
+
+    fn readings(live: &[&SaReading]) -> BTreeMap<SaId, SaReading> {
+        live.iter().map(|sa| (sa.id, **sa)).collect()
+    }
+
+    fn sent(accounts: &Accounts, live: &[&SaReading]) -> u64 {
+        accounts.volume(&readings(live)).tx.packets
+    }
+
+    /// The totals of the host go on: over the end of an SA, an agent that ends and another that comes, a pair that leaves
+    /// the configuration and comes back, and a reboot.
+    #[test]
+    fn the_totals_of_the_host_go_on() {
+        let mut accounts = Accounts::resume(HostRecord::default(), []);
+        accounts.restore(pair(), &PairRecord::default(), UnixTime(5));
+        let (first, second) = (reading(Direction::Out, 1, 10), reading(Direction::Out, 2, 3));
+        begin(&mut accounts, &first);
+        accounts.probe(first.id, 100);
+        begin(&mut accounts, &second);
+        assert_eq!(sent(&accounts, &[&first, &second]), 12);
+        accounts.end(&first);
+        accounts.note(&second);
+        assert_eq!(sent(&accounts, &[&second]), 12);
+        // The pair has left the configuration, and the state is written.
+        let host = accounts.host_record(|_| false);
+        assert_eq!((host.told.tx.packets, host.gone.tx.packets), (12, 12));
+        let mut after = Accounts::resume(host, []);
+        after.restore(pair(), &PairRecord::default(), UnixTime(6));
+        assert_eq!(sent(&after, &[]), 12);
+        // An agent that no longer knows a pair of the file.
+        let (records, host) = (accounts.records(|_| false), accounts.host_record(|_| true));
+        let after = Accounts::resume(host, records.values().cloned());
+        assert_eq!(sent(&after, &[]), 12);
+    }
+
+    /// SAs ended while no agent listened.
+    #[test]
+    fn the_totals_of_the_host_never_dip_where_figures_are_lost() {
+        let mut before = Accounts::resume(HostRecord::default(), []);
+        before.restore(pair(), &PairRecord::default(), UnixTime(5));
+        let (ended, out, inbound) =
+            (reading(Direction::Out, 3, 5), reading(Direction::Out, 1, 10), reading(Direction::In, 2, 7));
+        begin(&mut before, &ended);
+        before.end(&ended);
+        begin(&mut before, &out);
+        begin(&mut before, &inbound);
+        let whole = readings(&[&out, &inbound]);
+        before.note(&out);
+        before.note(&inbound);
+        assert_eq!(before.volume(&whole).tx.packets, 15);
+        let (record, host) = (before.records(|_| true)[&pair()].clone(), before.host_record(|_| true));
+        // Nothing is lost; all is lost at a reboot, after all that was told had been written, or not; a part is lost.
+        for (closed, live, expected) in [
+            (false, vec![&out, &inbound], 15),
+            (true, vec![], 15),
+            (false, vec![], 0),
+            (true, vec![&inbound], 0),
+        ] {
+            let mut after = Accounts::resume(HostRecord { closed, ..host }, []);
+            after.restore(pair(), &record, UnixTime(9));
+            live.iter().for_each(|sa| begin(&mut after, sa));
+            after.forget_remembered(Some(UnixTime(9)), &readings(&live));
+            assert_eq!(sent(&after, &live), expected, "closed {closed}, {} left", live.len());
+            let next = reading(Direction::Out, 9, 2);
+            begin(&mut after, &next);
+            let live: Vec<&SaReading> = live.into_iter().chain([&next]).collect();
+            assert_eq!(sent(&after, &live), expected + 2, "and go on from there");
+            assert!(!after.host_record(|_| true).closed);
         }
     }
 

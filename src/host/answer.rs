@@ -10,8 +10,8 @@ use super::system::{Moment, System};
 use super::wish::Wish;
 use crate::control::{ErrorCode, PlanLine, Reply, Request, Terms};
 use crate::observe::status::{self, Agent, Evidence, Status};
-use crate::observe::{Progress, causes, unpaired};
-use crate::types::{Pair, Protection};
+use crate::observe::{Figures, Progress, causes, unpaired};
+use crate::types::{Pair, Protection, Volume};
 
 /// An order, or a question, that comes to nothing.
 pub(super) fn refusal(code: ErrorCode, error: &anyhow::Error) -> Reply {
@@ -44,7 +44,10 @@ impl Host {
             }
             Request::Reload => return self.reads.push_back(Read::Reload(asker)),
             Request::Ping => Ok(Reply::Done),
-            Request::Status => self.status(system).map(|status| Reply::Status(Box::new(status))),
+            Request::Status => self.look(system, |_, status, _| Reply::Status(Box::new(status))),
+            Request::Metrics { pairs } => self.look(system, |evidence, status, volume| {
+                Reply::Figures(Box::new(Figures::of(evidence, &status, volume, pairs)))
+            }),
             Request::Plan => self.plan(system).map(Reply::Plan),
             Request::Cluster(request) => return self.handle_cluster_request(now, asker, request),
         };
@@ -76,7 +79,17 @@ impl Host {
         }
     }
 
+    /// How the host stands.
     pub(super) fn status(&mut self, system: &mut dyn System) -> anyhow::Result<Status> {
+        self.look(system, |_, status, _| status)
+    }
+
+    /// Looks how the host stands: what that rests on, its status, and all that went through its SAs, where that is known.
+    fn look<T>(
+        &mut self,
+        system: &mut dyn System,
+        tell: impl FnOnce(&Evidence<'_>, Status, Option<Volume>) -> T,
+    ) -> anyhow::Result<T> {
         let (now, wall) = (self.moment.now, self.moment.wall);
         // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
         let mut kernel = system.read()?;
@@ -113,7 +126,13 @@ impl Host {
             saved: &saved,
             agent: Agent::Answers { pid: facts.pid, snapshot: &self.snapshot(now) },
         };
-        Ok(status::status(evidence, found))
+        let volume = match &self.core {
+            Some(core) => Some(core.volume(&kernel.sas)),
+            // What SAs count that nobody has taken over is not known.
+            None => kernel.sas.is_empty().then_some(self.saved.volume.told),
+        };
+        let status = status::status(evidence, found);
+        Ok(tell(&evidence, status, volume))
     }
 
     fn plan(&self, system: &mut dyn System) -> anyhow::Result<Vec<PlanLine>> {

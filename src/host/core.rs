@@ -5,6 +5,7 @@
 //! to what the pairs want, carry out what they order, until nothing moves any more.
 
 mod apply;
+mod counts;
 mod cut;
 mod journal;
 mod line;
@@ -24,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::counts::CoreCounts;
 use self::journal::Journal;
 pub use self::reconfigure::SchemeChange;
 use self::silence::Acquaintance;
@@ -47,7 +49,7 @@ use crate::observe::About;
 use crate::protect::{PairMachine, report};
 use crate::store::PairRecord;
 use crate::types::stranger::Strangers;
-use crate::types::{Pair, RowState, Sa, SaId, SaReading, Spi, UnixTime};
+use crate::types::{Pair, Repairs, RowState, Sa, SaId, SaReading, Spi, UnixTime};
 
 /// How often sessions are looked through, and counters read where nothing depends on them.
 pub const TICK: Duration = Duration::from_secs(30);
@@ -146,7 +148,7 @@ pub struct Core {
     /// The log has said that the limits of SAs are reached too soon.
     outrun: bool,
     /// Changes that strangers made us repair.
-    drift: u64,
+    repairs: Repairs,
     journal: Journal,
     /// How pairs stood, and whether their ESP was in UDP, before the input that is being handled.
     stood: BTreeMap<Pair, (RowState, Option<bool>)>,
@@ -216,7 +218,7 @@ impl Core {
             persist: None,
             look_again: false,
             outrun: false,
-            drift: 0,
+            repairs: Repairs::default(),
             journal: Journal::default(),
             stood: BTreeMap::new(),
             acquaintances: BTreeMap::new(),
@@ -315,7 +317,7 @@ impl Core {
             }
             // What they counted before says nothing of now.
             self.accounts.moved(&actual.sas);
-            self.accounts.forget_remembered(self.wall(now));
+            self.accounts.forget_remembered(self.wall(now), &actual.sas);
             self.limit_adopted(now);
         }
         self.learn(actual);
@@ -459,13 +461,13 @@ impl Core {
         match kernel.read() {
             Ok(actual) => {
                 self.look_again = false;
-                self.drift += self.known.sas().filter(|id| !actual.sas.contains_key(id)).count() as u64;
+                self.repairs.sas += self.known.sas().filter(|id| !actual.sas.contains_key(id)).count() as u64;
                 self.accounts.lose_missing(&actual.sas);
                 self.persist(Persist::Figures);
                 actual.sas.values().for_each(|reading| self.accounts.note(reading));
                 self.each_pair(|machine| machine.handle_reading(now, |id| actual.sas.contains_key(&id)));
                 self.learn(actual);
-                self.drift += self.pairs.outstanding(self.known.clone()).ops.len() as u64;
+                self.note_repairs();
             }
             Err(error) => tracing::error!("{error}"),
         }

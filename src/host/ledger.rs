@@ -193,8 +193,10 @@ impl Ledger {
         let over = self.held.extract_if(.., |held| due.is_over(held.write)).map(|held| (held.to, held.reply));
         self.told.extend(over);
         let (to, mut reply) = self.told.pop_front()?;
-        if let Reply::Status(status) = &mut reply {
-            status.problems.extend(self.unsaved.problems());
+        match &mut reply {
+            Reply::Status(status) => status.problems.extend(self.unsaved.problems()),
+            Reply::Figures(figures) => figures.add_problems(&self.unsaved.problems()),
+            _ => {}
         }
         Some((to, reply))
     }

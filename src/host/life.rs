@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::accounts::Accounts;
 use super::cluster::ClusterPart;
-use super::core::{Core, Persist, TICK};
+use super::core::{Core, CoreCounts, Persist, TICK};
 use super::pace::Pace;
 use super::system::{Moment, System};
 use super::ways::Ways;
@@ -54,6 +54,9 @@ impl Host {
             ways: Ways::new(now),
             left: false,
             narrows: false,
+            ends: false,
+            counted: CoreCounts::default(),
+            netlink_overruns: 0,
         }
     }
 
@@ -142,13 +145,15 @@ impl Host {
 
     fn make_core(&mut self, now: Instant, settings: ike::Settings) -> Core {
         let (scheme, wall) = (self.setup.scheme(), self.moment.wall_at(now));
-        let mut accounts = Accounts::default();
+        let gone = self.saved.pairs.iter().filter(|(pair, _)| !scheme.pairs.contains(pair));
+        let mut accounts = Accounts::resume(self.saved.volume, gone.map(|(_, record)| record.clone()));
         for pair in &scheme.pairs {
             accounts.restore(*pair, self.saved.pairs.get(pair).unwrap_or(&Default::default()), wall);
         }
         let mut engine = ike::Engine::new(settings, (self.chance)());
         engine.set_clock(now, wall);
         let mut core = Core::new(scheme, engine, accounts, &self.saved.sealed(), now);
+        core.count_on(self.counted);
         core.set_clock(now, wall);
         core.recall(&self.saved.pairs);
         core
@@ -200,7 +205,7 @@ impl Host {
         if self.cluster.is_some() {
             return system.rest();
         }
-        self.core = None;
+        self.counted = self.core.take().map_or(self.counted, |core| core.counts());
         system.close();
         self.tick_at = None;
         [&mut self.looks, &mut self.lists, &mut self.hole_looks].into_iter().for_each(Pace::rest);
@@ -214,6 +219,7 @@ impl Host {
     /// The agent ends, and protection stays: the state is written now.
     pub fn hurry(&mut self, now: Instant) {
         self.note_persist(now);
+        self.ends = true;
         self.ledger.hurry_all(now);
     }
 
@@ -238,6 +244,8 @@ impl Host {
     pub(super) fn take_records(&mut self, now: Instant) {
         if let Some(core) = &self.core {
             self.saved.pairs = core.records(now, self.moment.wall_at(now));
+            self.saved.volume = core.host_record();
         }
+        self.saved.volume.closed = self.ends;
     }
 }

@@ -11,6 +11,7 @@ impl Host {
     pub fn handle_kernel_events(&mut self, now: Instant, system: &mut dyn System) -> Vec<SaId> {
         let (mut ended, mut look) = (Vec::new(), false);
         while let Some(event) = system.poll_event() {
+            self.netlink_overruns += u64::from(matches!(event, KernelEvent::Overrun));
             let Some(core) = &mut self.core else { continue };
             match event {
                 KernelEvent::SaEnded { reading, by_us } => {
@@ -21,6 +22,7 @@ impl Host {
                 KernelEvent::SaDying(reading) => core.handle_sa_dying(now, system, &reading),
                 KernelEvent::SaMapped { id, remote } => core.handle_mapping(now, system, id, remote),
                 KernelEvent::SaWanted(pair) => core.refuse_sa(now, pair),
+                KernelEvent::Overrun => look = true,
                 KernelEvent::Changed { by_us } => look |= !by_us,
             }
         }

@@ -74,7 +74,7 @@ use self::alerts::Alerts;
 pub use self::begin::{Found, Start};
 use self::cluster::ClusterPart;
 pub use self::cluster::ClusterStart;
-use self::core::{Core, Datagram, ProbeDatagram, Unsent};
+use self::core::{Core, CoreCounts, Datagram, ProbeDatagram, Unsent};
 use self::followers::Followers;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
 use self::pace::Pace;
@@ -170,6 +170,12 @@ pub struct Host {
     left: bool,
     /// Some sockets may not be needed any more.
     narrows: bool,
+    /// The agent ends: nobody is told anything any more.
+    ends: bool,
+    /// What the cores before this one have counted.
+    counted: CoreCounts,
+    /// How often the kernel had more to tell than fitted.
+    netlink_overruns: u64,
 }
 
 /// Inputs.

@@ -24,6 +24,7 @@ impl Host {
             trouble: self.trouble(),
             about: self.secrets.as_ref().map(|secrets| self.setup.about(secrets)),
             guards_most: GUARDS_MOST,
+            tally: self.core.as_ref().map_or(self.counted, Core::counts).tally(self.netlink_overruns),
             ..Snapshot::default()
         };
         let wall = self.moment.wall_at(now);
@@ -86,7 +87,7 @@ impl Core {
             peer: self.about(pair),
             heard: self.silence(pair).map(|silence| Heard {
                 esp: silence.last_heard_esp().map(time),
-                any: silence.last_heard().map(time),
+                ike: silence.last_heard_ike().map(time),
                 silent: silence.is_silent(now),
             }),
             notice: summary.and_then(|summary| {

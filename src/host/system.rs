@@ -66,6 +66,8 @@ pub enum KernelEvent {
     },
     /// A packet has met a policy of ours, and there is no SA for it to leave through.
     SaWanted(Pair),
+    /// More happened than the kernel could tell.
+    Overrun,
     /// Something else changed: this agent did it, or another.
     Changed {
         /// Whether this agent did it.

@@ -119,7 +119,8 @@ pub use reason::{Failure, FailureCode};
 
 use crate::identity::{Credentials, Identity, Proof, Secret};
 use crate::types::{
-    EncapsulationMode, EspProposal, IkeProposal, Inside, Method, NewChild, NewInbound, Pair, Proposals, Spi,
+    Durations, EncapsulationMode, EspProposal, IkeFailures, IkeProposal, Inside, Method, NewChild,
+    NewInbound, Outcomes, Pair, Proposals, Rekeys, Spi,
 };
 use path::Bond;
 
@@ -373,7 +374,7 @@ pub struct PairSummary {
     pub last_failure: Option<Failure>,
 }
 
-/// What was refused or dropped, and how full the tables are.
+/// What was done, refused or dropped, and how full the tables are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Datagrams that are not IKE messages.
@@ -408,6 +409,14 @@ pub struct Counters {
     pub transmits_dropped: u64,
     /// Fragments that fit no message, or make one too large.
     pub fragments_refused: u64,
+    /// Replacements of keys.
+    pub rekeys: Rekeys,
+    /// Handshakes, begun by either end.
+    pub handshakes: Outcomes,
+    /// How long those took that were done.
+    pub handshake_durations: Durations,
+    /// Why keys could not be agreed.
+    pub failures: IkeFailures,
     /// Requests and answers sent again.
     pub retransmits: u64,
     /// Sessions whose initiator has not proven itself, or was refused a moment ago, now.

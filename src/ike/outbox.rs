@@ -9,9 +9,9 @@ use super::limits::{
     TRANSMITS_MAX,
 };
 use super::path::Path;
-use super::reason::Reason;
+use super::reason::{Reason, Unanswered};
 use super::wire::Payload;
-use super::{Counters, Entropy, Event, Failure, Settings, Transmit};
+use super::{Counters, Entropy, Event, Failure, FailureCode, Settings, Transmit};
 use crate::ike::session::exchange::{Datagrams, Retransmission, Retry};
 use crate::types::{Pair, Spi, UnixTime};
 
@@ -56,6 +56,23 @@ impl Outbox {
             return;
         }
         self.transmits.push_back(Transmit { local: path.local, remote: path.remote, bytes });
+    }
+}
+
+impl Counters {
+    /// Something failed that was tried, by this end or by the peer.
+    pub(super) fn note_failure(&mut self, scope: FailureScope, failure: &Failure) {
+        // These end what a handshake has made.
+        let later = matches!(failure.reason, Reason::Unanswered(Unanswered::AnyMore(_)) | Reason::Lapsed(_));
+        let of_handshake = matches!(scope, FailureScope::Ike | FailureScope::Answer) && !later;
+        self.handshakes.failed += u64::from(of_handshake);
+        *match failure.code() {
+            FailureCode::NoAnswer => &mut self.failures.no_answer,
+            FailureCode::AuthFailed => &mut self.failures.auth_failed,
+            FailureCode::NoProposal => &mut self.failures.no_proposal,
+            FailureCode::PeerRefused => &mut self.failures.peer_refused,
+            FailureCode::Internal => &mut self.failures.internal,
+        } += 1;
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::About;
 use crate::identity::{AuthMethod, SecretId};
 use crate::types::{
-    Bounds, IkeProposal, KeyExchange, Method, Pair, Protection, ReasonCode, RowState, SaId, UnixTime,
+    Bounds, IkeProposal, KeyExchange, Method, Pair, Protection, ReasonCode, RowState, SaId, Tally, UnixTime,
 };
 
 /// Why a pair is not protected: a code of the contract, and words.
@@ -27,6 +27,8 @@ pub struct Snapshot<'a> {
     pub trouble: Option<&'a str>,
     /// What it tells the peers of this host; `None` while it has no secrets.
     pub about: Option<About>,
+    /// What it has counted since it started.
+    pub tally: Tally,
     /// How many kernel objects it found changed or removed by somebody else, and put right.
     pub drift: u64,
     /// How many SAs somebody else removed before their last figures were read.
@@ -108,8 +110,8 @@ pub struct KeySnapshot {
 pub struct Heard {
     /// When a packet came through an SA last.
     pub esp: Option<UnixTime>,
-    /// When that or a message inside IKE came last.
-    pub any: Option<UnixTime>,
+    /// When a message inside IKE came last.
+    pub ike: Option<UnixTime>,
     /// Whether it owes an answer for so long that it counts as silent.
     pub silent: bool,
 }

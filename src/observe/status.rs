@@ -20,8 +20,8 @@ pub use self::row::live_sas;
 use crate::config::Mode;
 use crate::identity::AuthMethod;
 use crate::types::{
-    Bounds, Direction, Family, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, Spi,
-    Traffic, UnixTime,
+    Bounds, Direction, Family, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, SaErrors,
+    Spi, Traffic, UnixTime,
 };
 
 /// The version of the JSON.
@@ -37,17 +37,6 @@ pub enum Encapsulation {
     None,
     /// UDP.
     Udp,
-}
-
-/// Inbound packets that were refused, over the live SAs of a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct SaErrors {
-    /// Replays.
-    pub replay: u64,
-    /// Older than the replay window.
-    pub replay_window: u64,
-    /// Failed the integrity check.
-    pub integrity: u64,
 }
 
 /// What an SA is there for.
@@ -157,7 +146,7 @@ pub struct PeerRow {
     pub rx: Traffic,
     /// When counting began; `None` where nothing was counted yet.
     pub totals_since: Option<UnixTime>,
-    /// What was refused.
+    /// What was refused since `totals_since`, over all SAs.
     pub errors: SaErrors,
     /// The fingerprint of the secret that its keys rest on; `None` where that is not known.
     #[serde(default)]

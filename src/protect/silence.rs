@@ -116,9 +116,9 @@ impl Silence {
         self.sent.is_some()
     }
 
-    /// When anything was heard last.
-    pub fn last_heard(&self) -> Option<Instant> {
-        self.esp.max(self.ike)
+    /// When an authentic message of IKE came last.
+    pub fn last_heard_ike(&self) -> Option<Instant> {
+        self.ike
     }
 
     /// When an inbound SA took a packet last.
@@ -209,7 +209,7 @@ mod tests {
         silence.note_ike(now - seconds(1));
         assert!(silence.ask(now + seconds(10), FIRST));
         assert!(silence.is_silent(now + seconds(30)));
-        assert_eq!(silence.last_heard(), Some(now - seconds(1)));
+        assert_eq!(silence.last_heard_ike(), Some(now - seconds(1)));
         assert_eq!(silence.last_heard_esp(), None);
     }
 

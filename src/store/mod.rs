@@ -21,4 +21,4 @@ pub use credentials::CredentialsError;
 pub use owner::OwnerError;
 pub use places::{Places, addresses_in};
 pub use private_file::PrivateFileError;
-pub use saved::{PairRecord, Saved, SavedError};
+pub use saved::{HostRecord, PairRecord, Saved, SavedError};

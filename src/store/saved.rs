@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Proven;
 use crate::roster::EntryId;
-use crate::types::{Boot, Direction, NodeName, Pair, Protection, SaReading, Spi, Traffic, Trial, UnixTime};
+use crate::types::{
+    Boot, Direction, NodeName, Pair, Protection, SaErrors, SaReading, Spi, Traffic, Trial, UnixTime, Volume,
+};
 
 /// The version of the file.
 const SCHEMA: u32 = 1;
@@ -35,6 +37,22 @@ pub struct Saved {
     pub followed: Option<EntryId>,
     /// What is known of each pair.
     pub pairs: BTreeMap<Pair, PairRecord>,
+    /// What went through the SAs of this host.
+    pub volume: HostRecord,
+}
+
+/// What is remembered of all that went through the SAs of a host, beside what is remembered of its pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// All of it, as it was told last.
+    pub told: Volume,
+    /// Of it, what no record of a pair has.
+    pub gone: Volume,
+    /// What the records of pairs have and was not counted: figures were lost, and counting began anew.
+    pub before: Volume,
+    /// The agent that wrote this has told nothing since.
+    #[serde(default)]
+    pub closed: bool,
 }
 
 /// What is remembered of a pair.
@@ -48,6 +66,9 @@ pub struct PairRecord {
     pub tx: Traffic,
     /// Received through SAs that are no more.
     pub rx: Traffic,
+    /// Refused by SAs that are no more.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub errors: SaErrors,
     /// When counting began.
     pub totals_since: Option<UnixTime>,
     /// The outbound SAs that were counting, and what our own probes added to their counters: that is not the host's
@@ -72,6 +93,12 @@ impl PairRecord {
             && self.probes_rx.keys().all(|spi| is_live(Direction::In, spi))
     }
 
+    /// What was refused since `totals_since`, in the same way as [`PairRecord::total`].
+    pub fn refused(&self, live: &[&SaReading], pair: Pair) -> SaErrors {
+        let past = if self.is_whole(live, pair) { self.errors } else { SaErrors::default() };
+        live.iter().fold(past, |sum, sa| sum.plus(SaErrors::from(*sa)))
+    }
+
     /// What was sent or received since `totals_since`: through SAs that are no more, and through `live`,
     /// our SAs of `pair`, without our own probes. Where figures are lost, only through `live`: a total that begins
     /// anew never falls behind what it was.
@@ -86,6 +113,10 @@ impl PairRecord {
             sum.plus(Traffic::from(*sa).minus(own))
         })
     }
+}
+
+fn is_none<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Why there is no [`Saved`], or why it could not be written.
@@ -127,6 +158,8 @@ struct SavedFile {
     node: Option<NodeName>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     followed: Option<EntryId>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    volume: HostRecord,
     pairs: Vec<SavedPair>,
 }
 
@@ -225,8 +258,8 @@ impl Saved {
             let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
             pairs.insert(pair, record);
         }
-        let SavedFile { protection, leaving, trial, node, followed, .. } = layout;
-        Ok(Self { protection, leaving, trial, node, followed, pairs })
+        let SavedFile { protection, leaving, trial, node, followed, volume, .. } = layout;
+        Ok(Self { protection, leaving, trial, node, followed, pairs, volume })
     }
 
     /// The contents of the file.
@@ -247,6 +280,7 @@ impl Saved {
             trial: self.trial.clone(),
             node: self.node.clone(),
             followed: self.followed,
+            volume: self.volume,
             pairs,
         };
         // Plain data with string keys: writing it to memory has nothing to fail at.

@@ -30,6 +30,7 @@ mod proposal;
 mod sa;
 mod state;
 pub mod stranger;
+mod tally;
 mod traffic;
 pub mod trial;
 pub mod units;
@@ -57,6 +58,7 @@ pub use proposal::{
 };
 pub use sa::{Direction, EspSuite, Limits, NewChild, NewInbound, Sa, SaId, SaKey, SaReading, Spi};
 pub use state::{Protection, ReasonCode, RowState};
-pub use traffic::Traffic;
+pub use tally::{DroppedDatagrams, Durations, IkeFailures, Outcomes, Rekeys, Repairs, Tally};
+pub use traffic::{SaErrors, Traffic, Volume};
 pub use trial::Trial;
 pub use units::UnixTime;

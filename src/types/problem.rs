@@ -65,6 +65,36 @@ pub enum ProblemCode {
     Other,
 }
 
+impl Severity {
+    /// All of them.
+    pub const ALL: [Severity; 3] = [Severity::Critical, Severity::Warning, Severity::Info];
+}
+
+impl ProblemCode {
+    /// All that this version knows.
+    pub const ALL: [ProblemCode; 19] = [
+        ProblemCode::Hole,
+        ProblemCode::OtherIpsec,
+        ProblemCode::UnlistedSource,
+        ProblemCode::StateNotSaved,
+        ProblemCode::KernelRefuses,
+        ProblemCode::PortTaken,
+        ProblemCode::KeysNotRenewed,
+        ProblemCode::Mtu,
+        ProblemCode::PathForgets,
+        ProblemCode::AgentHung,
+        ProblemCode::SecretDiffers,
+        ProblemCode::ConfigDiffers,
+        ProblemCode::ForwardedClear,
+        ProblemCode::UnpairedAddress,
+        ProblemCode::UnboundSa,
+        ProblemCode::UnlistedPeer,
+        ProblemCode::StoreAway,
+        ProblemCode::StoreRefuses,
+        ProblemCode::StoreStrange,
+    ];
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {

@@ -76,6 +76,12 @@ impl fmt::Display for Protection {
     }
 }
 
+impl RowState {
+    /// All of them.
+    pub const ALL: [RowState; 5] =
+        [RowState::Off, RowState::Negotiating, RowState::Protected, RowState::Clear, RowState::Blocked];
+}
+
 impl fmt::Display for RowState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -148,7 +148,7 @@ impl Core {
 
     /// Changes by strangers that had to be repaired.
     pub fn drift(&self) -> u64 {
-        self.drift
+        self.repairs.sas + self.repairs.policies
     }
 
     /// How full the tables are that must not grow: keys on their way, SAs that count, sessions, and those of

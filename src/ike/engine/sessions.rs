@@ -66,6 +66,9 @@ impl Engine {
             // A session that was superseded, and whose peer no longer knows it, is missed by nobody.
             let hint = scope == FailureScope::Hint;
             let missed = !(hint || scope == FailureScope::Ike) || !self.has_live_session(bond);
+            if !hint {
+                self.out.counters.note_failure(scope, &failure);
+            }
             let refused = scope == FailureScope::Ike && failure.code() == FailureCode::AuthFailed;
             let rotating = self.settings.can_fall_back(bond.pair.remote) && purpose == Purpose::Data;
             let Some(keep) = self.pairs.get_mut(&bond) else { continue };
@@ -93,6 +96,9 @@ impl Engine {
         let wall = self.wall(now);
         let basis = self.established(key).map(Established::basis);
         let ends_soon = basis.is_some_and(|basis| basis.ends_soon(&self.settings, wall));
+        let took = self.established(key).map(|session| session.since() - session.begun());
+        self.out.counters.handshakes.done += 1;
+        took.into_iter().for_each(|took| self.out.counters.handshake_durations.note(took));
         let Some(keep) = self.pairs.get_mut(&bond) else { return };
         keep.ike_established(ends_soon);
         self.drop_former(now, bond, key);

@@ -71,6 +71,11 @@ impl Engine {
         })
     }
 
+    /// Goes on counting from there.
+    pub fn count_on(&mut self, counters: Counters) {
+        self.out.counters = counters;
+    }
+
     /// What was refused or dropped, and how full the tables are.
     pub fn counters(&self) -> Counters {
         Counters {

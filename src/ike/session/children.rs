@@ -90,6 +90,10 @@ impl Established {
         let Some(child) = self.children.get_mut(in_spi).filter(|child| child.is_announced()) else {
             return;
         };
+        if child.predecessor().is_some() {
+            let rekeys = &mut cx.out.counters.rekeys.child;
+            *if ok { &mut rekeys.done } else { &mut rekeys.failed } += 1;
+        }
         match (ok, as_responder) {
             (true, _) => {
                 child.install();

@@ -378,6 +378,7 @@ impl Established {
                 }
                 cx.fail(pair, FailureScope::Child, error.clone());
                 if rekeys.is_some() {
+                    cx.out.counters.rekeys.child.failed += 1;
                     self.put_off(cx, task);
                 }
             }

@@ -86,12 +86,18 @@ impl Established {
     fn lose_sa(&mut self, cx: &mut Cx<'_>, ours: u64) {
         let path = *self.path();
         let Some(sa) = self.sas.get_mut(ours) else { return };
-        let asked = sa.window.abandon();
+        let mut asked = sa.window.abandon();
+        let rekeys_child =
+            asked.as_mut().and_then(Asked::child_mut).is_some_and(|(rekeys, _)| rekeys.is_some());
+        let rekeys_ike = asked.as_ref().is_some_and(Asked::rekeys_ike);
         self.sas.remove(ours);
         self.ask_again(asked);
         if ours != self.sas.current() || self.is_closing() || self.move_on() {
             return;
         }
+        let rekeys = &mut cx.out.counters.rekeys;
+        rekeys.child.failed += u64::from(rekeys_child);
+        rekeys.ike.failed += u64::from(rekeys_ike);
         cx.fail(path.pair, FailureScope::Ike, Unanswered::AnyMore(path.remote));
         self.sas.clear();
     }

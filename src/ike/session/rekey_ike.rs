@@ -14,7 +14,7 @@ use crate::ike::crypto::keys::{Nonces, Spis, derive};
 use crate::ike::crypto::suite::{Groups, choose_ike, concluded_ike, ike_offer};
 use crate::ike::limits::IKE_REKEY_FACTOR;
 use crate::ike::outbox::Cx;
-use crate::ike::reason::{Declined, Incompatible, Misbehaved, Reason};
+use crate::ike::reason::{Declined, Incompatible, Misbehaved, Reason, Refusal};
 use crate::ike::wire::codes::Exchange;
 use crate::ike::wire::{Ke, Parts, Payload};
 use crate::types::{AdditionalKe, Group, Method};
@@ -188,7 +188,8 @@ impl Established {
             }
             Some(additional) => self.follow_up_ike(first, half, additional, asked.crossing.clone()),
         });
-        if done.is_err() {
+        if let Err(error) = done {
+            note_failed(cx, &error, wanted);
             self.not_made(cx, old, asked.crossing, wanted);
         }
     }
@@ -218,7 +219,10 @@ impl Established {
     ) {
         match made {
             Ok(sa) => self.made_by_us(cx, first.on, sa, &first.nonces, crossing),
-            Err(_) => self.not_made(cx, first.on, crossing, None),
+            Err(error) => {
+                note_failed(cx, &error, None);
+                self.not_made(cx, first.on, crossing, None);
+            }
         }
     }
 
@@ -231,7 +235,7 @@ impl Established {
     /// loses, and whoever asked for the loser deletes it; the winner deletes the old one.
     fn made_by_us(
         &mut self,
-        cx: &Cx<'_>,
+        cx: &mut Cx<'_>,
         old: u64,
         mut mine: IkeSa,
         nonces: &Nonces,
@@ -247,6 +251,7 @@ impl Established {
             }
             crossed => {
                 self.sas.add(mine);
+                cx.out.counters.rekeys.ike.done += 1;
                 self.sas.go_on_with(new);
                 self.sas.mark(old, Stage::Doomed);
                 if let Some(theirs) = crossed {
@@ -276,14 +281,15 @@ impl Established {
     }
 
     /// Goes on with the peer's successor, now or when it is made.
-    fn go_over(&mut self, cx: &Cx<'_>, old: u64, new: u64) {
+    fn go_over(&mut self, cx: &mut Cx<'_>, old: u64, new: u64) {
         if self.sas.get(new).is_some() {
             self.replace(cx, old, new);
         }
     }
 
     /// Goes on with `new`; the peer deletes `old`.
-    fn replace(&mut self, cx: &Cx<'_>, old: u64, new: u64) {
+    fn replace(&mut self, cx: &mut Cx<'_>, old: u64, new: u64) {
+        cx.out.counters.rekeys.ike.done += 1;
         self.sas.go_on_with(new);
         self.sas.mark(old, Stage::Replaced(cx.now + Self::LINGER));
     }
@@ -293,6 +299,13 @@ impl Established {
         let asks = |asked: &Asked| asked.makes_child() || matches!(asked, Asked::DeleteChild(_));
         sa.window.asking().is_some_and(asks) || sa.window.held().is_some_and(|held| held.child.is_some())
     }
+}
+
+/// Nothing came of a request: another attempt does better where that was only not the time, or not the group.
+fn note_failed(cx: &mut Cx<'_>, error: &Reason, wanted: Option<Group>) {
+    let for_now =
+        matches!(error, Reason::Declined(_) | Reason::Refused(Refusal::Temporary | Refusal::NoExchange));
+    cx.out.counters.rekeys.ike.failed += u64::from(!for_now && wanted.is_none());
 }
 
 /// What the peer's answer makes of our request.

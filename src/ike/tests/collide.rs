@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::net::{Net, SECRET, Weather, by, pair, seeds};
 use crate::ike::Settings;
-use crate::types::{Method, Proposals};
+use crate::types::{Method, Outcomes, Proposals, Rekeys};
 
 const SECOND: Duration = Duration::from_secs(1);
+const ONCE: Outcomes = Outcomes { done: 1, failed: 0 };
 
 /// How the keys of children are made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,11 @@ fn either_end_rekeys_a_child(way: Way) {
         net.assert_one_pair(0, 1);
         assert_ne!(net.child_of(rekeying), old);
         assert!(net.hosts[rekeying].children.values().all(|it| it.child.initiator));
+        for counters in net.hosts.iter().map(|host| host.engine.counters()) {
+            let rekeys = Rekeys { child: ONCE, ..Rekeys::default() };
+            assert_eq!((counters.rekeys, counters.handshakes), (rekeys, ONCE));
+            assert_eq!(counters.handshake_durations.count(), 1);
+        }
     }
 }
 
@@ -139,6 +145,7 @@ fn either_end_rekeys_the_ike_sa() {
         net.call(rekeying, |engine, now| engine.rekey_ike(now, pair(rekeying, 1 - rekeying)));
         net.run(Duration::from_millis(100));
         net.assert_one_pair(0, 1);
+        assert!(net.hosts.iter().all(|host| host.engine.counters().rekeys.ike == ONCE));
         assert_eq!(net.child_of(0), child, "the child stays as it is");
         // The child can be rekeyed on the new IKE SA, by either end.
         let old = net.child_of(1);

@@ -53,6 +53,9 @@ fn another_secret_fails_on_both_sides_and_makes_nothing(method: Method) {
     net.run(10 * SECOND);
     for host in &net.hosts {
         assert!(host.failures.contains(&FailureCode::AuthFailed));
+        let counters = host.engine.counters();
+        assert!(counters.failures.auth_failed > 0 && counters.handshakes.failed > 0, "{counters:?}");
+        assert_eq!(counters.handshakes.done, 0);
         assert!(host.children.is_empty());
     }
     assert!(!net.hosts[0].engine.summary(pair(0, 1)).unwrap().established);
@@ -72,6 +75,8 @@ fn nobody_there_is_no_answer_after_some_tries(method: Method) {
     assert_eq!(net.hosts[1].engine.counters().unknown_pair, 6, "at first it asks often");
     net.run(Duration::from_millis(7_700));
     assert_eq!(net.hosts[0].failures, [FailureCode::NoAnswer]);
+    let counters = net.hosts[0].engine.counters();
+    assert_eq!((counters.failures.no_answer, counters.handshakes.failed), (1, 1));
     assert_eq!(net.hosts[1].engine.counters().unknown_pair, 10);
     net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
     net.run(4 * SECOND);

@@ -1,7 +1,7 @@
 //! One row of a status.
 
 use super::evidence::{Evidence, seconds_until};
-use super::{CIPHER, Encapsulation, IkeRow, PeerInfo, PeerRow, SaErrors, SaRow, SaState, fate, standing};
+use super::{CIPHER, Encapsulation, IkeRow, PeerInfo, PeerRow, SaRow, SaState, fate, standing};
 use crate::observe::snapshot::PairSnapshot;
 use crate::observe::strangers::Overruled;
 use crate::store::PairRecord;
@@ -24,7 +24,7 @@ impl Evidence<'_> {
         let used = self.outbound_in_use(pair);
         let key_bits = used.map(|sa| sa.key_bits);
         let last_heard_esp = heard.and_then(|heard| heard.esp).or(last_used(&sas, pair));
-        let last_heard = heard.and_then(|heard| heard.any).max(last_heard_esp);
+        let last_heard = heard.and_then(|heard| heard.ike).max(last_heard_esp);
         let (state, reason) = standing::of(self, pair, self.seen(pair, overruled), last_heard);
         let (reason_code, reason) = reason.unzip();
         PeerRow {
@@ -56,7 +56,7 @@ impl Evidence<'_> {
             tx: record.total(Direction::Out, &sas, pair),
             rx: record.total(Direction::In, &sas, pair),
             totals_since: record.totals_since.filter(|_| record.is_whole(&sas, pair)),
-            errors: errors(&sas),
+            errors: record.refused(&sas, pair),
             secret_id: keys.and_then(|keys| keys.secret).map(|id| id.to_string()),
             last_heard,
             last_heard_esp,
@@ -136,13 +136,4 @@ pub fn live_sas(kernel: &KernelState, pair: Pair) -> impl Iterator<Item = &SaRea
 fn last_used(sas: &[&SaReading], pair: Pair) -> Option<UnixTime> {
     let inbound = sas.iter().filter(|sa| sa.direction(pair) == Direction::In);
     inbound.filter_map(|sa| sa.last_used).max().map(UnixTime)
-}
-
-/// What the inbound ones among `sas` refused.
-fn errors(sas: &[&SaReading]) -> SaErrors {
-    sas.iter().fold(SaErrors::default(), |sum, sa| SaErrors {
-        replay: sum.replay + u64::from(sa.replay),
-        replay_window: sum.replay_window + u64::from(sa.replay_window),
-        integrity: sum.integrity + u64::from(sa.integrity),
-    })
 }

@@ -490,7 +490,7 @@ fn an_agent_without_pairs_leaves_the_word_to_the_kernel_and_says_why() {
 fn what_the_agent_knows_is_in_its_row() {
     let incoming = SaId::of(pair(), Direction::In, Spi(0xc200_0001));
     let outgoing = SaId::of(pair(), Direction::Out, Spi(0xc100_0001));
-    let heard = Heard { esp: None, any: Some(UnixTime(NOW.0 - 45)), silent: true };
+    let heard = Heard { esp: None, ike: Some(UnixTime(NOW.0 - 45)), silent: true };
     let known = PairSnapshot {
         state: RowState::Protected,
         rekeys: vec![(incoming, Duration::from_secs(3588)), (outgoing, Duration::from_secs(3588))],
@@ -510,7 +510,7 @@ fn what_the_agent_knows_is_in_its_row() {
     let row = &status.peers[0];
     let rekeys: Vec<_> = row.sas.iter().map(|sa| sa.rekey_in_s).collect();
     assert_eq!(rekeys, [Some(3588), None, Some(3588), None], "the others are on their way out");
-    assert_eq!((row.last_heard, row.last_heard_esp), (heard.any, None));
+    assert_eq!((row.last_heard, row.last_heard_esp), (heard.ike, None));
     assert_eq!((row.state, row.reason_code), (RowState::Protected, Some(ReasonCode::Silent)));
     assert!(row.reason.as_ref().is_some_and(|words| words.contains("nothing was heard for 45s")), "{row:?}");
     assert_eq!((status.try_ends_in_s, row.try_ends_in_s), (Some(60), Some(60)));
@@ -573,7 +573,7 @@ proptest! {
         let hung = Agent::Hangs { pid: None, patience: Duration::from_secs(1), boot: None };
         prop_assert_eq!(status_of(&kernel, &on, hung).peers[0].state, seen);
         let mut snapshot = knowing(state, code);
-        let heard = Heard { esp: None, any: None, silent };
+        let heard = Heard { esp: None, ike: None, silent };
         snapshot.pairs.values_mut().for_each(|known| known.heard = Some(heard));
         let status = told(&kernel, &on, &snapshot);
         let row = &status.peers[0];

@@ -11,6 +11,7 @@ fn example() -> Saved {
         since: Some(UnixTime(1_767_225_600)),
         tx: Traffic { bytes: u64::MAX, packets: 2 },
         rx: Traffic { bytes: 3, packets: 4 },
+        errors: SaErrors { replay: 7, replay_window: 8, integrity: 9 },
         totals_since: Some(UnixTime(0)),
         probes_tx: [(Spi(0xc000_0001), Traffic { bytes: 5, packets: 6 })].into(),
         probes_rx: BTreeMap::new(),
@@ -29,6 +30,11 @@ fn example() -> Saved {
         node: Some(node),
         followed: Some(EntryId::new([7; 32])),
         pairs: [(pair, record)].into(),
+        volume: HostRecord {
+            told: Volume { tx: Traffic { bytes: 10, packets: 11 }, ..Volume::default() },
+            closed: true,
+            ..HostRecord::default()
+        },
     }
 }
 

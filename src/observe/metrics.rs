@@ -1,0 +1,314 @@
+//! Prometheus' text format, written from [`Figures`] (docs/monitoring.md lists the series).
+//!
+//! It is written by hand: the `prometheus` crate keeps a registry of series that live on, where here all of them come
+//! from one value and most belong to pairs that come and go; filling one for each scrape costs more than the text. The
+//! format is a few lines, and `promtool check metrics` reads what an exporter says in the lab.
+
+mod kernel;
+mod page;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use self::page::{Kind, Page};
+use super::Figures;
+use super::figures::PairFigures;
+use super::status::{Encapsulation, Summary};
+use crate::types::{
+    Durations, Outcomes, ProblemCode, RowState, SaErrors, Severity, Tally, Traffic, UnixTime, Volume,
+};
+
+/// What is still true while the agent does not answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LastKnown {
+    /// How many pairs were in which state.
+    pub summary: Summary,
+    /// When the keys of a pair end first: nobody replaces them.
+    pub earliest_expiry: Option<UnixTime>,
+}
+
+impl From<&Figures> for LastKnown {
+    fn from(figures: &Figures) -> Self {
+        Self { summary: figures.summary, earliest_expiry: figures.earliest_expiry }
+    }
+}
+
+/// The series of a host whose agent answers.
+pub fn text(figures: &Figures) -> String {
+    let mut page = Page::default();
+    agent_up(&mut page, true);
+    host(&mut page, figures);
+    volume(&mut page, figures.volume);
+    work(&mut page, &figures.tally);
+    for (name, count) in &figures.kernel {
+        let (name, cause) = kernel::series(name);
+        page.one(Kind::Counter, &name, cause, count);
+    }
+    pairs(&mut page, figures.pairs.as_deref());
+    page.into_text()
+}
+
+/// The series of a host whose agent does not answer.
+pub fn away(last: Option<&LastKnown>) -> String {
+    let mut page = Page::default();
+    agent_up(&mut page, false);
+    if let Some(LastKnown { summary, earliest_expiry }) = last {
+        states(&mut page, summary);
+        expiry(&mut page, *earliest_expiry);
+    }
+    page.into_text()
+}
+
+fn agent_up(page: &mut Page, up: bool) {
+    page.one(Kind::Gauge, "agent_up", "Whether the agent answers.", u8::from(up));
+}
+
+fn states(page: &mut Page, summary: &Summary) {
+    let count = |state| match state {
+        RowState::Off => summary.off,
+        RowState::Negotiating => summary.negotiating,
+        RowState::Protected => summary.protected,
+        RowState::Clear => summary.clear,
+        RowState::Blocked => summary.blocked,
+    };
+    page.family(Kind::Gauge, "pairs", "Pairs of addresses by their state.");
+    for state in RowState::ALL {
+        page.sample(&[("state", &state.to_string())], count(state));
+    }
+    let help = "Protected pairs whose other host shows no sign of life.";
+    page.one(Kind::Gauge, "silent_pairs", help, summary.silent);
+}
+
+fn expiry(page: &mut Page, at: Option<UnixTime>) {
+    let help = "When the keys of a pair end first, and its traffic with them, if nobody replaces them.";
+    page.time("earliest_expiry_timestamp_seconds", help, at);
+}
+
+/// How things stand.
+fn host(page: &mut Page, figures: &Figures) {
+    let (cluster, node) = (figures.cluster.as_str(), figures.node.as_ref().map_or("", |node| node.as_str()));
+    let secret_id = figures.secret_id.as_deref().unwrap_or_default();
+    let (mode, state) = (figures.mode.to_string(), figures.protection.to_string());
+    page.info("build_info", "The version of the agent.", &[("version", &figures.version)]);
+    page.info(
+        "node_info",
+        "Which node of which cluster this host is.",
+        &[("cluster", cluster), ("node", node)],
+    );
+    page.info(
+        "config_info",
+        "The configuration and the secret of this host, as hashes that are the same on all hosts.",
+        &[("cluster", cluster), ("node", node), ("config_id", &figures.config_id), ("secret_id", secret_id)],
+    );
+    page.info(
+        "protection_info",
+        "What the operator wants of this host, and how far that has come.",
+        &[("mode", &mode), ("state", &state)],
+    );
+    page.one(Kind::Gauge, "healthy", "Whether hostseal status ends with 0.", u8::from(figures.healthy));
+    page.time("agent_start_timestamp_seconds", "When the agent started.", Some(figures.started));
+    let help = "Whether the files as they are now are not in force.";
+    page.one(Kind::Gauge, "config_error", help, u8::from(figures.config_error));
+    states(page, &figures.summary);
+    problems(page, figures);
+    expiry(page, figures.earliest_expiry);
+    let help = "When the keys of a pair are to be replaced first. In the past if that does not succeed.";
+    page.time("earliest_rekey_due_timestamp_seconds", help, figures.earliest_rekey_due);
+    page.one(Kind::Gauge, "sas", "Security associations of hostseal in the kernel.", figures.sas);
+    let policies = &figures.policies;
+    let policies = [("out", policies.out), ("in", policies.inbound), ("fwd", policies.forward)];
+    page.each(Kind::Gauge, "policies", "Policies of hostseal in the kernel.", "direction", policies);
+}
+
+fn problems(page: &mut Page, figures: &Figures) {
+    let kinds = ProblemCode::ALL.iter().flat_map(|code| Severity::ALL.map(|severity| (*code, severity)));
+    let mut counts: BTreeMap<(ProblemCode, Severity), u64> = kinds.map(|kind| (kind, 0)).collect();
+    counts.extend(figures.problems.iter().map(|it| ((it.code, it.severity), it.count)));
+    page.family(Kind::Gauge, "problems", "What is wrong with this host beside the states of its pairs.");
+    for ((code, severity), count) in counts {
+        page.sample(&[("code", &word(&code)), ("severity", &word(&severity))], count);
+    }
+}
+
+fn volume(page: &mut Page, volume: Option<Volume>) {
+    let Some(Volume { tx, rx, errors }) = volume else { return };
+    let bytes = |way| format!("Bytes {way} through all SAs, without IP header and ESP overhead.");
+    let packets = |way| format!("Packets {way} through all SAs.");
+    page.one(Kind::Counter, "transmit_bytes_total", &bytes("sent"), tx.bytes);
+    page.one(Kind::Counter, "transmit_packets_total", &packets("sent"), tx.packets);
+    page.one(Kind::Counter, "receive_bytes_total", &bytes("received"), rx.bytes);
+    page.one(Kind::Counter, "receive_packets_total", &packets("received"), rx.packets);
+    let help =
+        "Packets that SAs refused: replayed, older than the replay window, or with a failed integrity check.";
+    page.each(Kind::Counter, "errors_total", help, "kind", kinds(errors));
+}
+
+fn kinds(SaErrors { replay, replay_window, integrity }: SaErrors) -> [(&'static str, u64); 3] {
+    [("replay", replay), ("replay_window", replay_window), ("integrity", integrity)]
+}
+
+/// What the agent has done.
+fn work(page: &mut Page, tally: &Tally) {
+    let results = |Outcomes { done, failed }| [("ok", done), ("failed", failed)];
+    page.family(
+        Kind::Counter,
+        "rekeys_total",
+        "Replacements of the keys of pairs (child) and of IKE SAs (ike).",
+    );
+    for (kind, outcomes) in [("child", tally.rekeys.child), ("ike", tally.rekeys.ike)] {
+        for (result, count) in results(outcomes) {
+            page.sample(&[("kind", kind), ("result", result)], count);
+        }
+    }
+    let help = "Handshakes with other hosts, begun by either end.";
+    page.each(Kind::Counter, "handshakes_total", help, "result", results(tally.handshakes));
+    handshake_durations(page, &tally.handshake_durations);
+    let failures = &tally.ike_failures;
+    let failures = [
+        ("no_answer", failures.no_answer),
+        ("auth_failed", failures.auth_failed),
+        ("no_proposal", failures.no_proposal),
+        ("peer_refused", failures.peer_refused),
+        ("internal", failures.internal),
+    ];
+    page.each(Kind::Counter, "ike_failures_total", "Attempts to agree keys that failed.", "code", failures);
+    let help = "First messages of IKE between addresses that are no pair.";
+    page.one(Kind::Counter, "unknown_initiators_total", help, tally.unknown_initiators);
+    let help = "Sessions of IKE whose initiator has not proven itself.";
+    page.one(Kind::Gauge, "ike_half_open_sessions", help, tally.half_open);
+    let help = "Initiators that had to show that they receive at their address.";
+    page.one(Kind::Counter, "cookies_total", help, tally.cookies);
+    let dropped = &tally.dropped;
+    let reasons = [
+        ("malformed", dropped.malformed),
+        ("unknown_spi", dropped.unknown_spi),
+        ("not_authentic", dropped.not_authentic),
+        ("unexpected", dropped.unexpected),
+        ("fragments", dropped.fragments),
+        ("half_open", dropped.half_open),
+        ("sessions", dropped.sessions),
+        ("answers", dropped.answers),
+        ("ike_sas", dropped.ike_sas),
+        ("children", dropped.children),
+        ("joiners", dropped.joiners),
+        ("transmits", dropped.transmits),
+    ];
+    let help = "What IKE dropped: what it could not use, and what was beyond a bound.";
+    page.each(Kind::Counter, "dropped_datagrams_total", help, "reason", reasons);
+    let repairs = [("sa", tally.repairs.sas), ("policy", tally.repairs.policies)];
+    let help = "Objects in the kernel that somebody else changed or removed, and the agent restored.";
+    page.each(Kind::Counter, "drift_repairs_total", help, "object", repairs);
+    let help = "How often the kernel had more events than the agent could take; it reads the tables then.";
+    page.one(Kind::Counter, "netlink_overruns_total", help, tally.netlink_overruns);
+}
+
+fn handshake_durations(page: &mut Page, durations: &Durations) {
+    let name = "handshake_duration_seconds";
+    page.family(Kind::Histogram, name, "How long handshakes took, from the first message to the proof.");
+    for (millis, count) in durations.up_to() {
+        page.part("_bucket", &[("le", &format!("{}", millis as f64 / 1000.0))], count);
+    }
+    page.part("_bucket", &[("le", "+Inf")], durations.count());
+    page.part("_sum", &[], durations.total().as_secs_f64());
+    page.part("_count", &[], durations.count());
+}
+
+/// The series of each pair, and whether there are any.
+fn pairs(page: &mut Page, pairs: Option<&[PairFigures]>) {
+    let enabled = u8::from(pairs.is_some());
+    page.one(Kind::Gauge, "pair_series_enabled", "Whether each pair has series.", enabled);
+    let pairs = pairs.unwrap_or_default();
+    let ends = |pair: &PairFigures| {
+        let (local, remote) = (pair.local.to_string(), pair.remote.to_string());
+        page::labels(&[("peer", pair.node.as_str()), ("local", &local), ("remote", &remote)])
+    };
+    let named: Vec<(String, &PairFigures)> = pairs.iter().map(|pair| (ends(pair), pair)).collect();
+    let named = PairPages { page, pairs: &named };
+    named.write();
+}
+
+struct PairPages<'a> {
+    page: &'a mut Page,
+    pairs: &'a [(String, &'a PairFigures)],
+}
+
+impl PairPages<'_> {
+    fn write(mut self) {
+        let family = |pair: &PairFigures| vec![(vec![("family", word(&pair.family()))], 1)];
+        self.family(Kind::Gauge, "info", "The pair.", family);
+        self.family(Kind::Gauge, "state", "1 for the state of the pair.", |pair| {
+            let state =
+                |state: RowState| (vec![("state", state.to_string())], u64::from(state == pair.state));
+            RowState::ALL.map(state).into()
+        });
+        self.family(Kind::Gauge, "reason_info", "Why the pair is neither protected nor off.", |pair| {
+            pair.reason.iter().map(|code| (vec![("code", word(code))], 1)).collect()
+        });
+        self.family(Kind::Gauge, "encapsulation_info", "What ESP is wrapped in.", |pair| {
+            let kind = match pair.encapsulation {
+                Encapsulation::None => "none",
+                Encapsulation::Udp => "udp",
+            };
+            vec![(vec![("kind", kind.to_owned())], 1)]
+        });
+        self.time("state_since", "Since when the pair is in its state.", |pair| pair.since);
+        for (way, word, of) in [
+            ("transmit", "sent", (|pair| pair.tx) as fn(&PairFigures) -> Traffic),
+            ("receive", "received", |pair| pair.rx),
+        ] {
+            let help =
+                format!("Bytes {word} through the SAs of the pair, without IP header and ESP overhead.");
+            self.counter(&format!("{way}_bytes_total"), &help, |pair| of(pair).bytes);
+            let help = format!("Packets {word} through the SAs of the pair.");
+            self.counter(&format!("{way}_packets_total"), &help, |pair| of(pair).packets);
+        }
+        self.family(Kind::Counter, "errors_total", "Packets that the SAs of the pair refused.", |pair| {
+            kinds(pair.errors).map(|(kind, count)| (vec![("kind", kind.to_owned())], count)).into()
+        });
+        let help = "When the other host last gave a sign of life: by a packet (esp), or inside IKE (ike).";
+        self.family(Kind::Gauge, "last_heard_timestamp_seconds", help, |pair| {
+            let heard = [("esp", pair.heard_esp), ("ike", pair.heard_ike)];
+            let heard = heard.into_iter().filter_map(|(via, at)| Some((via, at?.0)));
+            heard.map(|(via, at)| (vec![("via", via.to_owned())], at)).collect()
+        });
+        self.time("rekey_due", "When the keys of the pair are to be replaced.", |pair| pair.rekey_due);
+        self.time("expiry", "When the keys of the pair end, if nobody replaces them.", |pair| pair.expiry);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Fn(&PairFigures) -> u64) {
+        self.family(Kind::Counter, name, help, |pair| vec![(Vec::new(), value(pair))]);
+    }
+
+    fn time(&mut self, name: &str, help: &str, at: impl Fn(&PairFigures) -> Option<UnixTime>) {
+        let name = format!("{name}_timestamp_seconds");
+        self.family(Kind::Gauge, &name, help, |pair| at(pair).iter().map(|at| (Vec::new(), at.0)).collect());
+    }
+
+    /// A family with the samples of each pair; without any, it is left out.
+    fn family(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        help: &str,
+        samples: impl Fn(&PairFigures) -> Vec<(Vec<(&'static str, String)>, u64)>,
+    ) {
+        let mut begun = false;
+        for (ends, pair) in self.pairs {
+            for (more, value) in samples(pair) {
+                if !std::mem::replace(&mut begun, true) {
+                    self.page.family(kind, &format!("pair_{name}"), help);
+                }
+                self.page.of_pair(ends, &more, value);
+            }
+        }
+    }
+}
+
+/// The word for a value of a closed set, as JSON has it.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
