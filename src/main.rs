@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use hostseal::agent::{self, FoundOrder, Stay};
 use hostseal::cli::{
-    self, AgentArgs, Command, CommandError, Exit, InitArgs, Invocation, JoinArgs, LeaveArgs,
+    self, AgentArgs, Command, CommandError, Exit, ExporterArgs, InitArgs, Invocation, JoinArgs, LeaveArgs,
 };
 use hostseal::roster::NotAToken;
 
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     }
     let outcome = match &invocation.command {
         Command::Agent(args) => run_agent(&invocation, args),
+        Command::Exporter(args) => exporter(&invocation, args),
         Command::Hold => agent::hold().map(|()| Exit::Done).map_err(CommandError::from),
         Command::Init(args) => init(&invocation, args),
         Command::Join(args) => join(&invocation, args),
@@ -39,6 +40,13 @@ fn run_agent(invocation: &Invocation, args: &AgentArgs) -> Result<Exit, CommandE
     let stay = if args.detached { Stay::UntilDisabled } else { Stay::Forever };
     agent::run(&invocation.config, stay)?;
     Ok(Exit::Done)
+}
+
+fn exporter(invocation: &Invocation, args: &ExporterArgs) -> Result<Exit, CommandError> {
+    cli::start_log(invocation.verbose, invocation.quiet, None);
+    let exporter = cli::Exporter::open(invocation, args)?;
+    agent::become_onlooker(exporter.writes())?;
+    exporter.run()
 }
 
 fn init(invocation: &Invocation, args: &InitArgs) -> Result<Exit, CommandError> {

@@ -1,9 +1,10 @@
-//! The control socket: root asks, one JSON line each way (see `control`).
+//! The sockets where others ask, one JSON line each way (see `control`): root asks and orders at one of them, and whoever
+//! may look looks at the other.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,167 +12,228 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::accept::Acceptor;
 use super::alarm::Alarm;
-use crate::control::{ErrorCode, REQUEST_LIMIT, Reply, Request, decode_request, encode_reply};
+use crate::control::{
+    ErrorCode, REQUEST_LIMIT, Reply, Request, SeatId, SeatLimits, Seats, decode_request, encode_reply,
+};
 
-/// Connections served at a time. One more, and the one that has been silent for longest goes.
-pub(super) const CONNECTIONS: usize = 32;
 /// How long the other end may take for a request, or to take its answer: as long as the command line waits.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Octets of answers that onlookers have not taken yet.
+const UNTAKEN_MOST: usize = 64 * 1024 * 1024;
+/// The longest question of an onlooker, with its line end.
+const QUESTION_LIMIT: usize = 4096;
+
+/// Who may come in by a socket, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Root, for questions and orders.
+    Root,
+    /// Root and the users of a group, for questions.
+    Onlookers(Option<u32>),
+}
+
+impl Door {
+    /// Connections served at a time. One more, and the one that has been silent for longest goes.
+    pub(super) const fn connections(self) -> usize {
+        match self {
+            Door::Root => 32,
+            Door::Onlookers(_) => 16,
+        }
+    }
+
+    fn limits(self, patience: Duration) -> SeatLimits {
+        let octets = match self {
+            Door::Root => usize::MAX,
+            Door::Onlookers(_) => UNTAKEN_MOST,
+        };
+        SeatLimits { seats: self.connections(), patience, octets }
+    }
+
+    /// The longest request, with its line end.
+    fn request_limit(self) -> usize {
+        match self {
+            Door::Root => REQUEST_LIMIT,
+            Door::Onlookers(_) => QUESTION_LIMIT,
+        }
+    }
+}
 
 /// A request, and where its reply goes.
-pub struct Call {
+pub(super) struct Call {
     /// What is asked.
-    pub request: Request,
-    /// Where the reply goes.
-    pub reply: oneshot::Sender<Reply>,
+    pub(super) request: Request,
+    /// Where the reply goes, as a line.
+    pub(super) reply: oneshot::Sender<Rc<str>>,
 }
 
-/// The listening socket; its file goes with it.
-pub struct Control {
+/// A socket that was made; its file goes with it.
+pub(super) struct Bound {
     path: PathBuf,
-    calls: mpsc::Receiver<Call>,
-    listener: JoinHandle<()>,
+    door: Door,
+    listener: UnixListener,
 }
 
-impl Drop for Control {
+impl Drop for Bound {
     fn drop(&mut self) {
-        self.listener.abort();
         // A file that stays behind is replaced by the next agent.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-impl Control {
-    /// Listens at `path`. The caller makes sure that no other agent does.
+impl Bound {
+    /// Makes the socket at `path`. The caller makes sure that no other agent has it. To give it to a group takes root's
+    /// powers.
     ///
     /// # Errors
     /// The system refuses.
-    pub fn listen(path: &Path) -> io::Result<Self> {
-        Self::listen_with(path, PATIENCE)
-    }
-
-    fn listen_with(path: &Path, patience: Duration) -> io::Result<Self> {
+    pub(super) fn new(path: &Path, door: Door) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        let (sender, calls) = mpsc::channel(CONNECTIONS);
-        let accepting = accept(Acceptor::new(listener)?, Alarm::new()?, patience, sender);
-        let listener = tokio::task::spawn_local(accepting);
-        Ok(Self { path: path.to_owned(), calls, listener })
+        let bound = Self { path: path.to_owned(), door, listener: UnixListener::bind(path)? };
+        let mode = match door {
+            Door::Onlookers(Some(group)) => {
+                chown(path, None, Some(group))?;
+                0o660
+            }
+            Door::Onlookers(None) | Door::Root => 0o600,
+        };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        Ok(bound)
     }
 
+    /// Listens there.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub(super) fn listen(self) -> io::Result<Control> {
+        self.listen_with(PATIENCE)
+    }
+
+    fn listen_with(self, patience: Duration) -> io::Result<Control> {
+        let (sender, calls) = mpsc::channel(self.door.connections());
+        let acceptor = Acceptor::new(self.listener.try_clone()?)?;
+        let seats = RefCell::new(Seats::new(self.door.limits(patience)));
+        let entrance = Rc::new(Entrance { door: self.door, calls: sender, seats });
+        let listener = tokio::task::spawn_local(accept(acceptor, Alarm::new()?, entrance));
+        Ok(Control { calls, listener, _bound: self })
+    }
+}
+
+/// A socket that is listened at.
+pub(super) struct Control {
+    calls: mpsc::Receiver<Call>,
+    listener: JoinHandle<()>,
+    _bound: Bound,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Control {
     /// The next request.
-    pub async fn receive(&mut self) -> Option<Call> {
+    pub(super) async fn receive(&mut self) -> Option<Call> {
         self.calls.recv().await
     }
 }
 
-/// A connection that is being served.
-struct Served {
-    task: JoinHandle<()>,
-    quiet: Quiet,
+/// All connections of a socket, and where their requests go.
+struct Entrance {
+    door: Door,
+    calls: mpsc::Sender<Call>,
+    seats: RefCell<Seats<AbortHandle>>,
 }
 
-/// Since when a connection waits for its other end; `None` while the agent is to answer.
-#[derive(Clone)]
-struct Quiet(Rc<Cell<Option<Instant>>>);
+impl Entrance {
+    /// Lets those go that have been silent for too long. When to look again.
+    fn tidy(&self, now: Instant) -> Option<Instant> {
+        let mut seats = self.seats.borrow_mut();
+        end(seats.overdue(now));
+        seats.deadline()
+    }
 
-impl Quiet {
-    fn since(&self, since: Option<Instant>) {
-        self.0.set(since);
+    fn let_in(self: &Rc<Self>, stream: UnixStream) {
+        let seat = self.seats.borrow_mut().reserve();
+        let entrance = self.clone();
+        let task = tokio::task::spawn_local(async move {
+            if let Err(error) = entrance.serve(stream, seat).await {
+                tracing::debug!("a control connection: {error}");
+            }
+            entrance.seats.borrow_mut().leave(seat);
+        });
+        end(self.seats.borrow_mut().sit(Instant::now(), seat, task.abort_handle()));
+    }
+
+    async fn serve(&self, stream: UnixStream, seat: SeatId) -> io::Result<()> {
+        // Onlookers have shown to the file system who they are.
+        let permitted = self.door != Door::Root || stream.peer_cred()?.uid() == 0;
+        let limit = self.door.request_limit();
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = BufReader::new(reader);
+        loop {
+            let mut line = Vec::new();
+            // One byte more than allowed shows that a line is too long.
+            (&mut reader).take(limit as u64 + 1).read_until(b'\n', &mut line).await?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            self.seats.borrow_mut().work(seat);
+            let too_long = line.len() > limit;
+            let reply = match decode_request(&line) {
+                _ if !permitted => refuse(ErrorCode::NotPermitted, "only root may ask the agent".to_owned()),
+                _ if too_long => {
+                    refuse(ErrorCode::BadRequest, format!("a request may have {limit} bytes here"))
+                }
+                Ok(request) => self.ask(request).await,
+                Err(error) => refuse(ErrorCode::BadRequest, error.to_string()),
+            };
+            end(self.seats.borrow_mut().hold(Instant::now(), seat, reply.len()));
+            writer.write_all(reply.as_bytes()).await?;
+            if too_long || !permitted {
+                return Ok(());
+            }
+            self.seats.borrow_mut().wait(Instant::now(), seat);
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Rc<str> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || refuse(ErrorCode::Failed, "the agent is stopping".to_owned());
+        match self.calls.send(Call { request, reply }).await {
+            Ok(()) => answer.await.unwrap_or_else(|_| gone()),
+            Err(_) => gone(),
+        }
     }
 }
 
-async fn accept(mut acceptor: Acceptor, mut alarm: Alarm, patience: Duration, calls: mpsc::Sender<Call>) {
-    let mut served: Vec<Served> = Vec::new();
+fn end(tasks: impl IntoIterator<Item = AbortHandle>) {
+    tasks.into_iter().for_each(|task| task.abort());
+}
+
+async fn accept(mut acceptor: Acceptor, mut alarm: Alarm, entrance: Rc<Entrance>) {
     loop {
         let now = Instant::now();
-        let end = |one: &Served| one.quiet.0.get().map(|since| since + patience);
-        served.iter().filter(|one| end(one).is_some_and(|end| end <= now)).for_each(|one| one.task.abort());
-        if alarm.set(now, served.iter().filter_map(end).filter(|end| *end > now).min()).is_err() {
+        if alarm.set(now, entrance.tidy(now)).is_err() {
             tracing::debug!("connections may stay longer than they should");
         }
         tokio::select! {
-            stream = acceptor.next() => {
-                make_room(&mut served);
-                let quiet = Quiet(Rc::new(Cell::new(Some(Instant::now()))));
-                let serving = serve(stream, calls.clone(), quiet.clone());
-                served.push(Served { task: tokio::task::spawn_local(note_end(serving)), quiet });
-            }
+            stream = acceptor.next() => entrance.let_in(stream),
             () = alarm.ring() => {}
         }
     }
 }
 
-/// Has the one go that is of the least use where all places are taken: the one that has been silent for longest, else
-/// the oldest.
-fn make_room(served: &mut Vec<Served>) {
-    served.retain(|one| !one.task.is_finished());
-    if served.len() < CONNECTIONS {
-        return;
-    }
-    let silent = |index: &usize| served[*index].quiet.0.get();
-    let longest = (0..served.len()).filter(|index| silent(index).is_some()).min_by_key(silent);
-    served.remove(longest.unwrap_or(0)).task.abort();
-}
-
-async fn note_end(serving: impl Future<Output = io::Result<()>>) {
-    if let Err(error) = serving.await {
-        tracing::debug!("a control connection: {error}");
-    }
-}
-
-async fn serve(stream: UnixStream, calls: mpsc::Sender<Call>, quiet: Quiet) -> io::Result<()> {
-    let permitted = stream.peer_cred()?.uid() == 0;
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    loop {
-        let mut line = Vec::new();
-        // One byte more than allowed shows that a line is too long.
-        (&mut reader).take(REQUEST_LIMIT as u64 + 1).read_until(b'\n', &mut line).await?;
-        if line.is_empty() {
-            return Ok(());
-        }
-        quiet.since(None);
-        let reply = match decode_request(&line) {
-            _ if !permitted => refuse(ErrorCode::NotPermitted, "only root may ask the agent".to_owned()),
-            Ok(request) => ask(&calls, request).await,
-            Err(error) => refuse(ErrorCode::BadRequest, error.to_string()),
-        };
-        quiet.since(Some(Instant::now()));
-        let over = !permitted || line.len() > REQUEST_LIMIT;
-        answer(&mut writer, reply).await?;
-        if over {
-            return Ok(());
-        }
-        quiet.since(Some(Instant::now()));
-    }
-}
-
-async fn answer(writer: &mut OwnedWriteHalf, reply: Reply) -> io::Result<()> {
-    writer.write_all(encode_reply(reply).as_bytes()).await
-}
-
-async fn ask(calls: &mpsc::Sender<Call>, request: Request) -> Reply {
-    let (reply, answer) = oneshot::channel();
-    let gone = || refuse(ErrorCode::Failed, "the agent is stopping".to_owned());
-    match calls.send(Call { request, reply }).await {
-        Ok(()) => answer.await.unwrap_or_else(|_| gone()),
-        Err(_) => gone(),
-    }
-}
-
-fn refuse(code: ErrorCode, message: String) -> Reply {
-    Reply::Error { code, message }
+fn refuse(code: ErrorCode, message: String) -> Rc<str> {
+    encode_reply(Reply::Error { code, message }).into()
 }
 
 #[cfg(test)]
@@ -186,15 +248,24 @@ mod tests {
 
     /// An agent that answers everything, and somebody who asks it.
     fn with_agent(patience: Duration, asks: impl FnOnce(PathBuf) + Send + 'static) {
+        with_answer(Door::Root, patience, encode_reply(Reply::Done).into(), asks);
+    }
+
+    fn with_answer(
+        door: Door,
+        patience: Duration,
+        answer: Rc<str>,
+        asks: impl FnOnce(PathBuf) + Send + 'static,
+    ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let mut control = Control::listen_with(&path, patience).unwrap();
+            let mut control = Bound::new(&path, door).unwrap().listen_with(patience).unwrap();
             let mut asks = spawn_blocking(move || asks(path));
             loop {
                 tokio::select! {
-                    Some(call) = control.receive() => call.reply.send(Reply::Done).unwrap_or_default(),
+                    Some(call) = control.receive() => drop(call.reply.send(answer.clone())),
                     asked = &mut asks => break asked.unwrap(),
                 }
             }
@@ -221,11 +292,14 @@ mod tests {
     #[test]
     fn those_who_say_nothing_make_room() {
         with_agent(PATIENCE, |path| {
-            let silent: Vec<_> = (0..4 * CONNECTIONS).map(|_| connect(&path)).collect();
+            let silent: Vec<_> = (0..4 * Door::Root.connections()).map(|_| connect(&path)).collect();
             ensure_answered(&connect(&path));
             // The newest had places; one went to the stream above.
-            assert_eq!(silent.iter().filter(|stream| !is_closed(stream)).count(), CONNECTIONS - 1);
-            assert!(is_closed(&silent[0]) && !is_closed(&silent[4 * CONNECTIONS - 1]));
+            assert_eq!(
+                silent.iter().filter(|stream| !is_closed(stream)).count(),
+                Door::Root.connections() - 1
+            );
+            assert!(is_closed(&silent[0]) && !is_closed(&silent[4 * Door::Root.connections() - 1]));
         });
     }
 
@@ -246,9 +320,47 @@ mod tests {
     #[test]
     fn those_who_ask_stay() {
         with_agent(PATIENCE, |path| {
-            for _ in 0..3 * CONNECTIONS {
+            for _ in 0..3 * Door::Root.connections() {
                 ensure_answered(&connect(&path));
             }
+        });
+    }
+
+    const ONLOOKERS: Door = Door::Onlookers(None);
+
+    /// Those who do not take their answers give way to those who do.
+    #[test]
+    fn answers_that_nobody_takes_take_no_more_than_they_may() {
+        // Larger than what a socket takes in, and three of them are too much.
+        let answer = "x".repeat(UNTAKEN_MOST / 2 - 1000) + "}\n";
+        with_answer(ONLOOKERS, PATIENCE, answer.into(), |path| {
+            let ask = |mut stream: &net::UnixStream| {
+                stream.write_all(encode_request(&Request::Ping).as_bytes()).unwrap();
+                // The answer has begun.
+                stream.read_exact(&mut [0]).unwrap();
+            };
+            let slow = [connect(&path), connect(&path)];
+            slow.iter().for_each(ask);
+            let third = connect(&path);
+            ask(&third);
+            let whole = |stream: &net::UnixStream| io::copy(&mut { stream }, &mut io::sink()).unwrap_or(0);
+            assert!(whole(&slow[0]) < 32_000_000, "it was too slow");
+            for mut stream in [&slow[1], &third] {
+                let mut line = Vec::new();
+                io::BufReader::new(&mut stream).read_until(b'\n', &mut line).unwrap();
+                assert!(line.ends_with(b"}\n"));
+            }
+        });
+    }
+
+    #[test]
+    fn long_questions_of_onlookers_are_refused() {
+        with_answer(ONLOOKERS, PATIENCE, encode_reply(Reply::Done).into(), |path| {
+            let mut stream = connect(&path);
+            stream.write_all(&[b' '; QUESTION_LIMIT + 1]).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.contains("4096 bytes"), "{answer}");
         });
     }
 }

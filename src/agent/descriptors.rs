@@ -5,13 +5,13 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
-use super::control::CONNECTIONS;
+use super::control::Door;
 
 /// For IKE, for ESP in UDP, and for probes.
 const OF_AN_ADDRESS: rlim_t = 3;
 /// For everything else, most of it open for a moment: files that are read and written, questions to the kernel,
 /// everybody who may ask over the control socket.
-const OTHERS: rlim_t = 32 + CONNECTIONS as rlim_t;
+const OTHERS: rlim_t = 32 + (Door::Root.connections() + Door::Onlookers(None).connections()) as rlim_t;
 
 /// Takes as many as the system lets this process have.
 ///

@@ -2,10 +2,11 @@
 //! decides nothing.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder};
 use std::future::pending;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -15,9 +16,10 @@ use tokio::sync::oneshot;
 
 use super::alarm::Alarm;
 use super::confine::{Reach, confine};
-use super::control::{Call, Control};
+use super::control::{Bound, Call, Door};
 use super::descriptors;
 use super::disk::Disk;
+use super::group;
 use super::hearing::hear;
 use super::keeper::Keeper;
 use super::notify::Notifier;
@@ -28,15 +30,19 @@ use super::start::{self, FileSource};
 use super::store_helper::StoreHelper;
 use super::system::{Linux, moment};
 use super::watch::Watch;
-use crate::control::Reply;
+use crate::control::{Request, encode_reply};
 use crate::host::core::Datagram;
 use crate::host::ledger::Asker;
 use crate::host::shared_store::StoreEvent;
+use crate::host::system::{Moment, System};
 use crate::host::{Host, Start};
 use crate::machine::{self, NetworkListener};
 use crate::store::owner;
 use crate::types::NetworkNews;
 use crate::types::generation::VERSION;
+
+/// The permissions by which others than its owner can pass a directory.
+const PASSABLE: u32 = 0o011;
 
 /// When the agent ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +63,18 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     let mut claim = Single::new(&run_dir).claim()?;
     let mut keeper = Keeper::new(&run_dir);
     keeper.stand_by();
+    // To give the socket to a group takes a power that is given up next.
+    let onlookers = Door::Onlookers(group::of_onlookers());
+    let onlookers = Bound::new(&start.setup.config.status_socket_path(), onlookers);
+    let onlookers = onlookers.context("the socket for onlookers cannot be opened")?;
     let reach = confine(start::role(&start.setup, path));
     claim.answer()?;
     let mut service = Service::new(path, start, reach)?;
     let setup = service.host.setup();
     let (node, socket) = (setup.node.name.clone(), setup.config.socket_path());
-    let mut control = Control::listen(&socket).context("the control socket cannot be opened")?;
+    let control = Bound::new(&socket, Door::Root).and_then(Bound::listen);
+    let mut control = control.context("the control socket cannot be opened")?;
+    let mut onlookers = onlookers.listen().context("the socket for onlookers cannot be listened at")?;
     let changes = NetworkListener::open().and_then(hear);
     let mut changes = changes.context("cannot subscribe to changes of this host's addresses")?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -91,7 +103,10 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             }
             news = network_news(&mut changes) => host.handle_news(Instant::now(), system, news),
             ways = system.routes.answer() => host.handle_ways(Instant::now(), ways),
-            Some(call) = control.receive(), if host.takes_requests() => service.handle_call(call),
+            Some(call) = control.receive(), if host.takes_requests() => service.handle_call(call, Host::handle_request),
+            Some(call) = onlookers.receive() => service.handle_call(call, |host, moment, _, asker, request| {
+                host.handle_question(moment, asker, request);
+            }),
             changed = changed(watch) => if changed { host.handle_change() },
             Some(()) = hangup.recv() => host.handle_change(),
             heard = helper.heard(), if host.hears_store() => service.handle_store(heard),
@@ -147,9 +162,17 @@ async fn receive(sockets: &mut Option<UdpSockets>) -> (Instant, Vec<Datagram>) {
     }
 }
 
+/// Makes a directory that others can pass, to a socket that they may use.
 pub(super) fn make_directory(path: &Path) -> anyhow::Result<()> {
-    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
-    made.with_context(|| format!("{} cannot be made", path.display()))
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(path);
+    made.with_context(|| format!("{} cannot be made", path.display()))?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & PASSABLE != PASSABLE {
+        let passable = fs::Permissions::from_mode(mode | PASSABLE);
+        fs::set_permissions(path, passable)
+            .with_context(|| format!("{} cannot be made passable", path.display()))?;
+    }
+    Ok(())
 }
 
 /// What the loop holds.
@@ -164,7 +187,7 @@ struct Service {
     helper: StoreHelper,
     notifier: Notifier,
     /// The askers that wait for an answer, and the next number.
-    askers: BTreeMap<Asker, oneshot::Sender<Reply>>,
+    askers: BTreeMap<Asker, oneshot::Sender<Rc<str>>>,
     next: Asker,
 }
 
@@ -188,13 +211,18 @@ impl Service {
         })
     }
 
-    fn handle_call(&mut self, call: Call) {
+    /// Gives a request to the host, which takes it by `handle`.
+    fn handle_call(
+        &mut self,
+        call: Call,
+        handle: impl FnOnce(&mut Host, Moment, &mut dyn System, Asker, Request),
+    ) {
         let gone: Vec<Asker> =
             self.askers.extract_if(.., |_, to| to.is_closed()).map(|(gone, _)| gone).collect();
         gone.into_iter().for_each(|gone| self.host.handle_gone(gone));
         self.next.0 += 1;
         self.askers.insert(self.next, call.reply);
-        self.host.handle_request(moment(Instant::now()), &mut self.system, self.next, call.request);
+        handle(&mut self.host, moment(Instant::now()), &mut self.system, self.next, call.request);
     }
 
     fn handle_store(&mut self, heard: Vec<StoreEvent>) {
@@ -238,10 +266,11 @@ impl Service {
         {
             self.helper.put(entry);
         }
-        while let Some((asker, reply)) = self.host.poll_reply() {
-            if let Some(to) = self.askers.remove(&asker) {
+        while let Some((askers, reply)) = self.host.poll_reply() {
+            let line: Rc<str> = encode_reply(reply).into();
+            for to in askers.iter().filter_map(|asker| self.askers.remove(asker)).collect::<Vec<_>>() {
                 // The asker may have gone away: nobody is left to tell then.
-                let _ = to.send(reply);
+                let _ = to.send(line.clone());
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 
 mod cluster;
+mod metrics;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ pub use self::cluster::{
     AddArgs, AdminCommand, CreateTokenArgs, FloatingArgs, FloatingCommand, InitArgs, JoinArgs, LeaveArgs,
     RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
+pub use self::metrics::{ExporterArgs, MetricsArgs};
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
 use crate::types::units;
@@ -133,6 +135,20 @@ pub enum Command {
         hostseal status --cluster          a row for each node, as it says itself\n  \
         hostseal status --json | jq '.peers[] | {node, state, tx, rx}'")]
     Status(StatusArgs),
+    /// Print what a monitoring system wants to know, once, in Prometheus' text format.
+    ///
+    /// Without an agent it prints hostseal_agent_up 0, and ends with 0 all the same.
+    #[command(after_help = "Examples:\n  \
+        hostseal metrics\n  \
+        hostseal metrics --out /var/lib/prometheus/node-exporter/hostseal.prom")]
+    Metrics(MetricsArgs),
+    /// Serve it over HTTP, as GET /metrics.
+    ///
+    /// It needs no rights but those of the group hostseal, and no file.
+    #[command(after_help = "Examples:\n  \
+        systemctl enable --now hostseal-exporter.socket\n  \
+        hostseal exporter --listen unix:/run/hostseal-exporter.sock")]
+    Exporter(ExporterArgs),
     /// Show what the agent would change in the kernel now, without changing anything.
     #[command(after_help = "Examples:\n  \
         hostseal plan\n  \

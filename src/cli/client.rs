@@ -1,6 +1,5 @@
 //! Asks the agent over its control socket.
 
-use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -15,12 +14,15 @@ use crate::control;
 use crate::control::{
     ClusterReply, ClusterRequest, ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request,
 };
-use crate::observe::Progress;
 use crate::observe::cluster::ClusterStatus;
 use crate::observe::status::Status;
+use crate::observe::{Figures, Progress};
 
 /// How long the agent may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same where a monitoring system waits.
+const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where the agent is. Each question goes over a new connection.
 #[derive(Debug)]
@@ -42,35 +44,13 @@ pub(super) enum AskError {
     #[error("the agent's answer: {0}")]
     Answer(#[from] ControlError),
     #[error("the agent gave another answer than the one to {0}: update and restart it")]
-    Mismatch(RequestInWords),
+    Mismatch(&'static str),
     #[error(
         "the agent is older than this command and does not know it: restart the agent (`systemctl restart hostseal`)"
     )]
     Older,
     #[error("{message}")]
     Refused { code: ErrorCode, message: String },
-}
-
-/// What was asked, in words.
-#[derive(Debug, Clone)]
-pub(super) struct RequestInWords(Request);
-
-impl fmt::Display for RequestInWords {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
-            Request::Ping => "\"are you there\"",
-            Request::Status => "\"status\"",
-            Request::Metrics { .. } => "\"metrics\"",
-            Request::Enable | Request::EnableWith(_) => "\"enable\"",
-            Request::Confirm => "\"confirm\"",
-            Request::Disable => "\"disable\"",
-            Request::Plan => "\"plan\"",
-            Request::Follow { .. } => "\"follow\"",
-            Request::PlanWith { .. } | Request::Preview { .. } => "\"plan\" with another file",
-            Request::Reload => "\"reload\"",
-            Request::Cluster(_) => "an order about the cluster",
-        })
-    }
 }
 
 impl From<AskError> for CommandError {
@@ -91,7 +71,7 @@ impl From<AskError> for CommandError {
 
 /// What another reply than the one to `request` means.
 pub(super) fn mismatch(request: ClusterRequest) -> AskError {
-    AskError::Mismatch(RequestInWords(Request::Cluster(request)))
+    AskError::Mismatch(Request::Cluster(request).in_words())
 }
 
 impl Client {
@@ -117,7 +97,18 @@ impl Client {
     pub(super) fn status_within(&self, patience: Duration) -> Result<Status, AskError> {
         match self.ask_within(&Request::Status, patience)? {
             Reply::Status(status) => Ok(*status),
-            _ => Err(AskError::Mismatch(RequestInWords(Request::Status))),
+            _ => Err(AskError::Mismatch(Request::Status.in_words())),
+        }
+    }
+
+    /// How things stand, in numbers: of each pair if that is wanted, or as the configuration of the agent says.
+    pub(super) fn figures(&self, pairs: Option<bool>) -> Result<Figures, AskError> {
+        let request = Request::Metrics { pairs };
+        match self.ask_within(&request, FIGURES_PATIENCE) {
+            Ok(Reply::Figures(figures)) => Ok(*figures),
+            Ok(_) => Err(AskError::Mismatch(request.in_words())),
+            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
+            Err(error) => Err(error),
         }
     }
 
@@ -136,7 +127,7 @@ impl Client {
                 let kernel = self.plan_by(Request::PlanWith { file, text })?;
                 Ok(Preview { kernel, ..Preview::default() })
             }
-            Ok(_) => Err(AskError::Mismatch(RequestInWords(request))),
+            Ok(_) => Err(AskError::Mismatch(request.in_words())),
             Err(error) => Err(error),
         }
     }
@@ -144,7 +135,7 @@ impl Client {
     fn plan_by(&self, request: Request) -> Result<Vec<PlanLine>, AskError> {
         match self.ask(&request)? {
             Reply::Plan(lines) => Ok(lines),
-            _ => Err(AskError::Mismatch(RequestInWords(request))),
+            _ => Err(AskError::Mismatch(request.in_words())),
         }
     }
 
@@ -152,7 +143,7 @@ impl Client {
     pub(super) fn reload(&self) -> Result<Vec<String>, AskError> {
         match self.ask(&Request::Reload)? {
             Reply::Reloaded(changes) => Ok(changes),
-            _ => Err(AskError::Mismatch(RequestInWords(Request::Reload))),
+            _ => Err(AskError::Mismatch(Request::Reload.in_words())),
         }
     }
 
@@ -163,7 +154,7 @@ impl Client {
         let request = Request::Follow { after, hold_ms };
         match self.ask(&request)? {
             Reply::Progress(progress) => Ok(progress),
-            _ => Err(AskError::Mismatch(RequestInWords(request))),
+            _ => Err(AskError::Mismatch(request.in_words())),
         }
     }
 
@@ -171,7 +162,7 @@ impl Client {
     pub(super) fn order(&self, request: Request) -> Result<(), AskError> {
         match self.ask(&request)? {
             Reply::Done => Ok(()),
-            _ => Err(AskError::Mismatch(RequestInWords(request))),
+            _ => Err(AskError::Mismatch(request.in_words())),
         }
     }
 
@@ -180,7 +171,7 @@ impl Client {
         let request = Request::Cluster(request);
         match self.ask(&request) {
             Ok(Reply::Cluster(reply)) => Ok(reply),
-            Ok(_) => Err(AskError::Mismatch(RequestInWords(request))),
+            Ok(_) => Err(AskError::Mismatch(request.in_words())),
             Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
             Err(error) => Err(error),
         }

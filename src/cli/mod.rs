@@ -1,6 +1,6 @@
 //! The command line: asks the agent, or reads the kernel where none runs, and shows the answer.
 //!
-//! It decides nothing about protection and changes nothing in the kernel. `agent`, `guard`, `disable --force`, `init` and
+//! It decides nothing about protection and changes nothing in the kernel. `agent`, `exporter`, `guard`, `disable --force`, `init` and
 //! `join` need the layer that does; `main` hands them over.
 
 mod args;
@@ -14,6 +14,7 @@ mod details;
 mod disable;
 mod enable;
 mod exit;
+mod exporter;
 mod follow;
 mod generate;
 mod kernel_age;
@@ -21,6 +22,7 @@ mod key;
 mod layout;
 mod listeners;
 mod log;
+mod metrics;
 mod new;
 mod nodes;
 mod others;
@@ -42,9 +44,12 @@ mod term;
 #[cfg(test)]
 mod tests;
 
-pub use args::{AgentArgs, Command, DisableArgs, InitArgs, Invocation, JoinArgs, LeaveArgs, parse};
+pub use args::{
+    AgentArgs, Command, DisableArgs, ExporterArgs, InitArgs, Invocation, JoinArgs, LeaveArgs, parse,
+};
 pub use cluster::{RunningAgent, founded, join_token, joined, left, step};
 pub use exit::{CommandError, Exit, finish};
+pub use exporter::Exporter;
 pub use log::start_log;
 pub use start::detach;
 pub use term::print;
@@ -63,6 +68,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Confirm(args) => confirm::run(invocation, args),
         Command::Disable(args) => disable::run(invocation, args),
         Command::Status(args) => status::run(invocation, args),
+        Command::Metrics(args) => metrics::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),
         Command::Reload => reload::run(invocation),
         Command::Token(command) => cluster::token(invocation, command),
@@ -76,7 +82,12 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Nodes => nodes::run(invocation),
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
-        Command::Agent(_) | Command::Guard | Command::Hold | Command::Init(_) | Command::Join(_) => {
+        Command::Agent(_)
+        | Command::Exporter(_)
+        | Command::Guard
+        | Command::Hold
+        | Command::Init(_)
+        | Command::Join(_) => {
             Err(CommandError::new(Exit::Failed, "this takes the agent, and is not run from here"))
         }
     }

@@ -363,13 +363,18 @@ impl Config {
 
     /// The socket where others than root may look.
     pub fn status_socket_path(&self) -> PathBuf {
-        self.run_dir.join(STATUS_SOCKET_NAME)
+        status_socket_path(&self.run_dir)
     }
 
     /// What outlives a reboot.
     pub fn state_path(&self) -> PathBuf {
         state_path(&self.state_dir)
     }
+}
+
+/// The socket where others than root may look, in `run_dir`.
+pub fn status_socket_path(run_dir: &Path) -> PathBuf {
+    run_dir.join(STATUS_SOCKET_NAME)
 }
 
 /// What outlives a reboot, in `state_dir`.

@@ -12,6 +12,7 @@
 
 mod cluster;
 mod newcomer;
+mod seats;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use self::cluster::{
     AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, TokenOrder,
 };
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
+pub use self::seats::{SeatId, SeatLimits, Seats};
 use crate::observe::status::Status;
 use crate::observe::{Figures, Progress};
 use crate::types::Op;
@@ -84,6 +86,37 @@ pub enum Request {
     Reload,
     /// Something about the cluster that this host is a member of. Answered by [`Reply::Cluster`].
     Cluster(ClusterRequest),
+}
+
+impl Request {
+    /// Whether it changes nothing and tells nothing that is secret: whoever may look may ask it.
+    pub fn only_looks(&self) -> bool {
+        matches!(
+            self,
+            Request::Ping
+                | Request::Status
+                | Request::Follow { .. }
+                | Request::Metrics { .. }
+                | Request::Cluster(ClusterRequest::Status)
+        )
+    }
+
+    /// What it is called.
+    pub fn in_words(&self) -> &'static str {
+        match self {
+            Request::Ping => "\"are you there\"",
+            Request::Status => "\"status\"",
+            Request::Enable | Request::EnableWith(_) => "\"enable\"",
+            Request::Confirm => "\"confirm\"",
+            Request::Disable => "\"disable\"",
+            Request::Plan => "\"plan\"",
+            Request::Follow { .. } => "\"follow\"",
+            Request::PlanWith { .. } | Request::Preview { .. } => "\"plan\" with another file",
+            Request::Metrics { .. } => "\"metrics\"",
+            Request::Reload => "\"reload\"",
+            Request::Cluster(_) => "an order about the cluster",
+        }
+    }
 }
 
 /// On which terms a host is protected; by default in stages, and for good.

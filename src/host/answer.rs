@@ -57,8 +57,13 @@ impl Host {
 
     /// Answers, once the state is on the disk: whoever hears that a pair is protected may cut the power.
     pub(super) fn answer(&mut self, now: Instant, asker: Asker, reply: Reply) {
+        self.answer_all(now, vec![asker], reply);
+    }
+
+    /// The same for all who wait for one answer.
+    pub(super) fn answer_all(&mut self, now: Instant, askers: Vec<Asker>, reply: Reply) {
         self.note_persist(now);
-        self.ledger.tell(now, asker, reply);
+        self.ledger.tell(now, askers, reply);
     }
 
     /// Answers those who follow what was changed.
@@ -85,7 +90,7 @@ impl Host {
     }
 
     /// Looks how the host stands: what that rests on, its status, and all that went through its SAs, where that is known.
-    fn look<T>(
+    pub(super) fn look<T>(
         &mut self,
         system: &mut dyn System,
         tell: impl FnOnce(&Evidence<'_>, Status, Option<Volume>) -> T,

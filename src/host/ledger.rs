@@ -74,7 +74,7 @@ pub(super) enum Begun {
 /// An answer that waits for a write.
 struct Held {
     write: Write,
-    to: Asker,
+    to: Vec<Asker>,
     reply: Reply,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Ledger {
     keep_at: Option<Instant>,
     keeping: bool,
     held: Vec<Held>,
-    told: VecDeque<(Asker, Reply)>,
+    told: VecDeque<(Vec<Asker>, Reply)>,
 }
 
 impl Ledger {
@@ -173,7 +173,7 @@ impl Ledger {
     }
 
     /// Answers, once the state of now is on the disk.
-    pub(super) fn tell(&mut self, now: Instant, to: Asker, reply: Reply) {
+    pub(super) fn tell(&mut self, now: Instant, to: Vec<Asker>, reply: Reply) {
         let patient = matches!(reply, Reply::Progress(_));
         match self.due.before_telling(now, patient) {
             Some(write) => self.held.push(Held { write, to, reply }),
@@ -183,12 +183,15 @@ impl Ledger {
 
     /// Nobody waits for this answer any more.
     pub(super) fn forget(&mut self, gone: Asker) {
-        self.held.retain(|held| held.to != gone);
+        self.held.retain_mut(|held| {
+            held.to.retain(|to| *to != gone);
+            !held.to.is_empty()
+        });
     }
 
-    /// The next answer. Where something could not be written, `status` says so, also where that turned out after it was
+    /// The next answer, and to whom. Where something could not be written, `status` says so, also where that turned out after it was
     /// asked.
-    pub(super) fn poll_reply(&mut self) -> Option<(Asker, Reply)> {
+    pub(super) fn poll_reply(&mut self) -> Option<(Vec<Asker>, Reply)> {
         let due = &self.due;
         let over = self.held.extract_if(.., |held| due.is_over(held.write)).map(|held| (held.to, held.reply));
         self.told.extend(over);
@@ -219,22 +222,22 @@ mod tests {
 
     /// Those who were answered.
     fn told(ledger: &mut Ledger) -> Vec<u64> {
-        std::iter::from_fn(|| ledger.poll_reply()).map(|(to, _)| to.0).collect()
+        std::iter::from_fn(|| ledger.poll_reply()).flat_map(|(to, _)| to).map(|to| to.0).collect()
     }
 
     #[test]
     fn what_is_told_is_written_first() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
-        ledger.tell(now, ONE, Reply::Done);
+        ledger.tell(now, vec![ONE], Reply::Done);
         assert_eq!(told(&mut ledger), [1], "nothing is to be written");
         ledger.note(now, Persist::Seals);
-        ledger.tell(now, ONE, Reply::Done);
+        ledger.tell(now, vec![ONE], Reply::Done);
         assert!(told(&mut ledger).is_empty());
         assert_eq!(ledger.begin(now), Some(Begun::State));
         assert_eq!(ledger.begin(now), None, "one at a time");
         // A change during a write is not in it.
         ledger.note(now, Persist::Seals);
-        ledger.tell(now, OTHER, Reply::Done);
+        ledger.tell(now, vec![OTHER], Reply::Done);
         assert!(told(&mut ledger).is_empty());
         ledger.note_state(now, &Ok(100), false);
         assert_eq!(told(&mut ledger), [1]);
@@ -248,8 +251,8 @@ mod tests {
     fn whoever_has_gone_is_forgotten() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         ledger.note(now, Persist::Seals);
-        ledger.tell(now, ONE, Reply::Done);
-        ledger.tell(now, OTHER, Reply::Done);
+        ledger.tell(now, vec![ONE], Reply::Done);
+        ledger.tell(now, vec![OTHER], Reply::Done);
         ledger.forget(ONE);
         assert_eq!(ledger.begin(now), Some(Begun::State));
         ledger.note_state(now, &Ok(100), false);
@@ -260,7 +263,7 @@ mod tests {
     fn a_full_disk_keeps_nobody_waiting_and_is_tried_again() {
         let (mut ledger, now) = (Ledger::default(), Instant::now());
         ledger.note(now, Persist::Seals);
-        ledger.tell(now, ONE, Reply::Done);
+        ledger.tell(now, vec![ONE], Reply::Done);
         assert_eq!(ledger.begin(now), Some(Begun::State));
         ledger.note_state(now, &Err(full()), false);
         assert_eq!((told(&mut ledger), ledger.unsaved.problems().len()), (vec![1], 1));
@@ -281,7 +284,7 @@ mod tests {
         assert_eq!(ledger.begin(now), Some(Begun::Config));
         ledger.keep(now);
         assert_eq!(ledger.begin(now), None, "one at a time");
-        ledger.tell(now, ONE, Reply::Done);
+        ledger.tell(now, vec![ONE], Reply::Done);
         assert_eq!(told(&mut ledger), [1], "nobody waits for it");
         ledger.note_config(now, &Err(full()));
         assert_eq!(ledger.begin(now), Some(Begun::Config), "it is another one by now");

@@ -8,6 +8,7 @@ use anyhow::bail;
 use super::accounts::Accounts;
 use super::cluster::ClusterPart;
 use super::core::{Core, CoreCounts, Persist, TICK};
+use super::onlookers::Onlookers;
 use super::pace::Pace;
 use super::system::{Moment, System};
 use super::ways::Ways;
@@ -41,6 +42,7 @@ impl Host {
             core: None,
             cluster: cluster.map(|start| ClusterPart::new(now, start)),
             followers: Default::default(),
+            onlookers: Onlookers::new(now),
             knocks: Default::default(),
             strangers: Default::default(),
             holes: Default::default(),
@@ -56,7 +58,7 @@ impl Host {
             narrows: false,
             ends: false,
             counted: CoreCounts::default(),
-            netlink_overruns: 0,
+            overruns: 0,
         }
     }
 

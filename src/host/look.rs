@@ -11,7 +11,7 @@ impl Host {
     pub fn handle_kernel_events(&mut self, now: Instant, system: &mut dyn System) -> Vec<SaId> {
         let (mut ended, mut look) = (Vec::new(), false);
         while let Some(event) = system.poll_event() {
-            self.netlink_overruns += u64::from(matches!(event, KernelEvent::Overrun));
+            self.overruns += u64::from(matches!(event, KernelEvent::Overrun));
             let Some(core) = &mut self.core else { continue };
             match event {
                 KernelEvent::SaEnded { reading, by_us } => {

@@ -1,6 +1,6 @@
 //! DECIDES: the whole life of one host. It has no clock, chance, socket or file: simulations run this very code.
 //!
-//! [`Host`] takes what happens as inputs ([`Host::handle_request`], [`Host::handle_files`], [`Host::handle_datagrams`],
+//! [`Host`] takes what happens as inputs ([`Host::handle_request`], [`Host::handle_question`], [`Host::handle_files`], [`Host::handle_datagrams`],
 //! [`Host::handle_kernel_events`], [`Host::handle_news`], [`Host::handle_written`], [`Host::handle_timeout`]), each with
 //! the time. Its outputs ([`Host::poll_transmit`], [`Host::poll_probe`], [`Host::poll_read`], [`Host::poll_save`],
 //! [`Host::poll_reply`]) are drained after each input and [`Host::handle_done`]. Its [`System`] answers at once. The
@@ -14,6 +14,8 @@
 //! look     the kernel's tables, addresses and holes, looked at again
 //! ways     from which addresses packets to the peers leave, asked for and told
 //! answer   requests
+//! onlookers
+//!          questions of those who may order nothing
 //! cluster  what a member of a cluster does beside that
 //! secret   a secret that comes late, is withdrawn and comes again
 //! ledger   writes, and the answers that wait for them
@@ -46,6 +48,7 @@ pub mod ledger;
 mod life;
 mod look;
 pub mod membership;
+mod onlookers;
 pub mod pace;
 pub mod pairs;
 pub mod ports;
@@ -77,6 +80,7 @@ pub use self::cluster::ClusterStart;
 use self::core::{Core, CoreCounts, Datagram, ProbeDatagram, Unsent};
 use self::followers::Followers;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
+use self::onlookers::Onlookers;
 use self::pace::Pace;
 pub use self::reload::Read;
 use self::setup::{Secrets, Setup};
@@ -149,6 +153,7 @@ pub struct Host {
     /// Where it is a member of a cluster.
     cluster: Option<ClusterPart>,
     followers: Followers,
+    onlookers: Onlookers,
     knocks: UnlistedLog,
     /// What other IPsec software has in front of ours or beside it.
     strangers: Alerts,
@@ -175,7 +180,7 @@ pub struct Host {
     /// What the cores before this one have counted.
     counted: CoreCounts,
     /// How often the kernel had more to tell than fitted.
-    netlink_overruns: u64,
+    overruns: u64,
 }
 
 /// Inputs.
@@ -225,6 +230,7 @@ impl Host {
     /// Whoever asked does not wait any more.
     pub fn handle_gone(&mut self, asker: Asker) {
         self.ledger.forget(asker);
+        self.onlookers.forget(asker);
     }
 
     /// Time has passed.
@@ -265,6 +271,7 @@ impl Host {
             self.look_for_holes(now, system);
         }
         self.ways.handle_timeout(now);
+        self.answer_onlookers(now, system);
         if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
             self.end_trial(now);
         }
@@ -273,6 +280,7 @@ impl Host {
     /// What the last input led to is done by now. Takes what came of it; nothing is to be drained before.
     pub fn handle_done(&mut self, now: Instant, system: &mut dyn System) {
         [&mut self.looks, &mut self.lists, &mut self.hole_looks].into_iter().for_each(|pace| pace.end(now));
+        self.onlookers.end(now);
         if let Some(core) = &mut self.core {
             if core.wants_look() {
                 self.looks.want();
@@ -329,7 +337,7 @@ impl Host {
     }
 
     /// The next answer, and to whom. What it rests on is on the disk, or cannot be written, which `status` says then.
-    pub fn poll_reply(&mut self) -> Option<(Asker, Reply)> {
+    pub fn poll_reply(&mut self) -> Option<(Vec<Asker>, Reply)> {
         self.ledger.poll_reply()
     }
 
@@ -338,7 +346,8 @@ impl Host {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, ledger, ways) =
             (self.followers.deadline(), self.ledger.deadline(), self.ways.deadline());
-        let own = [core, followers, ledger, ways, self.tick_at, self.cluster_deadline()];
+        let own =
+            [core, followers, ledger, ways, self.onlookers.deadline(), self.tick_at, self.cluster_deadline()];
         let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
         own.into_iter().chain(looks).flatten().min()
     }

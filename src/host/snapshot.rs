@@ -24,7 +24,7 @@ impl Host {
             trouble: self.trouble(),
             about: self.secrets.as_ref().map(|secrets| self.setup.about(secrets)),
             guards_most: GUARDS_MOST,
-            tally: self.core.as_ref().map_or(self.counted, Core::counts).tally(self.netlink_overruns),
+            tally: self.core.as_ref().map_or(self.counted, Core::counts).tally(self.overruns),
             ..Snapshot::default()
         };
         let wall = self.moment.wall_at(now);

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::status::{Agent, Encapsulation, Evidence, PeerRow, SaState, Status, Summary};
 use crate::config::Mode;
 use crate::types::{
-    Direction, Family, NodeName, PolicyDirection, Problem, ProblemCode, Protection, ReasonCode, RowState,
-    SaErrors, Severity, Tally, Traffic, UnixTime, Volume, ours,
+    AgentTally, Direction, Family, NodeName, PolicyDirection, Problem, ProblemCode, Protection, ReasonCode,
+    RowState, SaErrors, Severity, Traffic, UnixTime, Volume, ours,
 };
 
 /// How many problems there are of a kind.
@@ -112,7 +112,7 @@ pub struct Figures {
     /// And how many policies.
     pub policies: PolicyCounts,
     /// What the agent has counted.
-    pub tally: Tally,
+    pub tally: AgentTally,
     /// The kernel's XFRM error counters, those that are zero too.
     pub kernel: BTreeMap<String, u64>,
     /// The numbers of each pair, where those are wanted.

@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use self::page::{Kind, Page};
+use self::page::{Kind, MetricsPage};
 use super::Figures;
 use super::figures::PairFigures;
 use super::status::{Encapsulation, Summary};
 use crate::types::{
-    Durations, Outcomes, ProblemCode, RowState, SaErrors, Severity, Tally, Traffic, UnixTime, Volume,
+    AgentTally, Durations, Outcomes, ProblemCode, RowState, SaErrors, Severity, Traffic, UnixTime, Volume,
 };
 
 /// What is still true while the agent does not answer.
@@ -36,7 +36,7 @@ impl From<&Figures> for LastKnown {
 
 /// The series of a host whose agent answers.
 pub fn text(figures: &Figures) -> String {
-    let mut page = Page::default();
+    let mut page = MetricsPage::default();
     agent_up(&mut page, true);
     host(&mut page, figures);
     volume(&mut page, figures.volume);
@@ -51,7 +51,7 @@ pub fn text(figures: &Figures) -> String {
 
 /// The series of a host whose agent does not answer.
 pub fn away(last: Option<&LastKnown>) -> String {
-    let mut page = Page::default();
+    let mut page = MetricsPage::default();
     agent_up(&mut page, false);
     if let Some(LastKnown { summary, earliest_expiry }) = last {
         states(&mut page, summary);
@@ -60,11 +60,11 @@ pub fn away(last: Option<&LastKnown>) -> String {
     page.into_text()
 }
 
-fn agent_up(page: &mut Page, up: bool) {
+fn agent_up(page: &mut MetricsPage, up: bool) {
     page.one(Kind::Gauge, "agent_up", "Whether the agent answers.", u8::from(up));
 }
 
-fn states(page: &mut Page, summary: &Summary) {
+fn states(page: &mut MetricsPage, summary: &Summary) {
     let count = |state| match state {
         RowState::Off => summary.off,
         RowState::Negotiating => summary.negotiating,
@@ -80,13 +80,13 @@ fn states(page: &mut Page, summary: &Summary) {
     page.one(Kind::Gauge, "silent_pairs", help, summary.silent);
 }
 
-fn expiry(page: &mut Page, at: Option<UnixTime>) {
+fn expiry(page: &mut MetricsPage, at: Option<UnixTime>) {
     let help = "When the keys of a pair end first, and its traffic with them, if nobody replaces them.";
     page.time("earliest_expiry_timestamp_seconds", help, at);
 }
 
 /// How things stand.
-fn host(page: &mut Page, figures: &Figures) {
+fn host(page: &mut MetricsPage, figures: &Figures) {
     let (cluster, node) = (figures.cluster.as_str(), figures.node.as_ref().map_or("", |node| node.as_str()));
     let secret_id = figures.secret_id.as_deref().unwrap_or_default();
     let (mode, state) = (figures.mode.to_string(), figures.protection.to_string());
@@ -121,7 +121,7 @@ fn host(page: &mut Page, figures: &Figures) {
     page.each(Kind::Gauge, "policies", "Policies of hostseal in the kernel.", "direction", policies);
 }
 
-fn problems(page: &mut Page, figures: &Figures) {
+fn problems(page: &mut MetricsPage, figures: &Figures) {
     let kinds = ProblemCode::ALL.iter().flat_map(|code| Severity::ALL.map(|severity| (*code, severity)));
     let mut counts: BTreeMap<(ProblemCode, Severity), u64> = kinds.map(|kind| (kind, 0)).collect();
     counts.extend(figures.problems.iter().map(|it| ((it.code, it.severity), it.count)));
@@ -131,7 +131,7 @@ fn problems(page: &mut Page, figures: &Figures) {
     }
 }
 
-fn volume(page: &mut Page, volume: Option<Volume>) {
+fn volume(page: &mut MetricsPage, volume: Option<Volume>) {
     let Some(Volume { tx, rx, errors }) = volume else { return };
     let bytes = |way| format!("Bytes {way} through all SAs, without IP header and ESP overhead.");
     let packets = |way| format!("Packets {way} through all SAs.");
@@ -149,7 +149,7 @@ fn kinds(SaErrors { replay, replay_window, integrity }: SaErrors) -> [(&'static 
 }
 
 /// What the agent has done.
-fn work(page: &mut Page, tally: &Tally) {
+fn work(page: &mut MetricsPage, tally: &AgentTally) {
     let results = |Outcomes { done, failed }| [("ok", done), ("failed", failed)];
     page.family(
         Kind::Counter,
@@ -200,10 +200,10 @@ fn work(page: &mut Page, tally: &Tally) {
     let help = "Objects in the kernel that somebody else changed or removed, and the agent restored.";
     page.each(Kind::Counter, "drift_repairs_total", help, "object", repairs);
     let help = "How often the kernel had more events than the agent could take; it reads the tables then.";
-    page.one(Kind::Counter, "netlink_overruns_total", help, tally.netlink_overruns);
+    page.one(Kind::Counter, "netlink_overruns_total", help, tally.overruns);
 }
 
-fn handshake_durations(page: &mut Page, durations: &Durations) {
+fn handshake_durations(page: &mut MetricsPage, durations: &Durations) {
     let name = "handshake_duration_seconds";
     page.family(Kind::Histogram, name, "How long handshakes took, from the first message to the proof.");
     for (millis, count) in durations.up_to() {
@@ -215,7 +215,7 @@ fn handshake_durations(page: &mut Page, durations: &Durations) {
 }
 
 /// The series of each pair, and whether there are any.
-fn pairs(page: &mut Page, pairs: Option<&[PairFigures]>) {
+fn pairs(page: &mut MetricsPage, pairs: Option<&[PairFigures]>) {
     let enabled = u8::from(pairs.is_some());
     page.one(Kind::Gauge, "pair_series_enabled", "Whether each pair has series.", enabled);
     let pairs = pairs.unwrap_or_default();
@@ -229,7 +229,7 @@ fn pairs(page: &mut Page, pairs: Option<&[PairFigures]>) {
 }
 
 struct PairPages<'a> {
-    page: &'a mut Page,
+    page: &'a mut MetricsPage,
     pairs: &'a [(String, &'a PairFigures)],
 }
 

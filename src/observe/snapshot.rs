@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::About;
 use crate::identity::{AuthMethod, SecretId};
 use crate::types::{
-    Bounds, IkeProposal, KeyExchange, Method, Pair, Protection, ReasonCode, RowState, SaId, Tally, UnixTime,
+    AgentTally, Bounds, IkeProposal, KeyExchange, Method, Pair, Protection, ReasonCode, RowState, SaId,
+    UnixTime,
 };
 
 /// Why a pair is not protected: a code of the contract, and words.
@@ -28,7 +29,7 @@ pub struct Snapshot<'a> {
     /// What it tells the peers of this host; `None` while it has no secrets.
     pub about: Option<About>,
     /// What it has counted since it started.
-    pub tally: Tally,
+    pub tally: AgentTally,
     /// How many kernel objects it found changed or removed by somebody else, and put right.
     pub drift: u64,
     /// How many SAs somebody else removed before their last figures were read.

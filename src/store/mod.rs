@@ -11,6 +11,7 @@ pub mod enabled;
 pub mod owner;
 mod places;
 pub mod private_file;
+pub mod publish;
 mod saved;
 
 pub use cluster::{

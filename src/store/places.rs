@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::config_file;
-use crate::config::{RUN_DIR, STATE_DIR, named_path, state_path};
+use crate::config::{RUN_DIR, STATE_DIR, named_path, state_path, status_socket_path};
 
 /// The directories of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,11 @@ impl Places {
         }
         let text = fs::read_to_string(file).unwrap_or_default();
         Self { run_dir: named(&text, "run_dir", RUN_DIR), state_dir: state_dir(&text) }
+    }
+
+    /// The socket where others than root may look.
+    pub fn status_socket_path(&self) -> PathBuf {
+        status_socket_path(&self.run_dir)
     }
 
     /// What outlives a reboot (see [`Saved`](super::Saved)).

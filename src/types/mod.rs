@@ -58,7 +58,7 @@ pub use proposal::{
 };
 pub use sa::{Direction, EspSuite, Limits, NewChild, NewInbound, Sa, SaId, SaKey, SaReading, Spi};
 pub use state::{Protection, ReasonCode, RowState};
-pub use tally::{DroppedDatagrams, Durations, IkeFailures, Outcomes, Rekeys, Repairs, Tally};
+pub use tally::{AgentTally, DroppedDatagrams, Durations, IkeFailures, Outcomes, Rekeys, Repairs};
 pub use traffic::{SaErrors, Traffic, Volume};
 pub use trial::Trial;
 pub use units::UnixTime;

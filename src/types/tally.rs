@@ -121,7 +121,7 @@ impl Durations {
 /// All of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Tally {
+pub struct AgentTally {
     /// Replacements of keys.
     pub rekeys: Rekeys,
     /// Handshakes, begun by either end.
@@ -141,7 +141,7 @@ pub struct Tally {
     /// What was repaired.
     pub repairs: Repairs,
     /// How often the kernel had more to tell than fitted.
-    pub netlink_overruns: u64,
+    pub overruns: u64,
 }
 
 #[cfg(test)]

@@ -26,13 +26,16 @@ pub(super) enum Role {
     },
     /// What keeps sockets: it opens nothing.
     Keeper,
+    /// What only looks, and the directory in which it remembers what it saw.
+    Onlooker(Option<PathBuf>),
 }
 
 /// Gives up everything else. It is for this thread and for those that it starts from now on: call it before the first.
 pub(super) fn confine(role: Role) -> Reach {
     let (powers, reach) = match role {
         Role::Agent { write, read } => (powers::AGENT, Reach::new(write, &read)),
-        Role::Keeper => (powers::KEEPER, Reach::new(Vec::new(), &[])),
+        Role::Keeper => (powers::NONE, Reach::new(Vec::new(), &[])),
+        Role::Onlooker(write) => (powers::NONE, Reach::new(write.into_iter().collect(), &[])),
     };
     if let Err(error) = powers::keep(powers) {
         tracing::warn!("could not give up root's capabilities: {error}");

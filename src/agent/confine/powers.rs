@@ -6,8 +6,8 @@ use nix::sys::prctl;
 
 /// To write IPsec's tables, and to bind the port of IKE. Root without more reads what is root's.
 pub(super) const AGENT: &[Capability] = &[Capability::CAP_NET_ADMIN, Capability::CAP_NET_BIND_SERVICE];
-/// To hold what one was given takes none.
-pub(super) const KEEPER: &[Capability] = &[];
+/// To hold what one was given takes none, and neither does looking.
+pub(super) const NONE: &[Capability] = &[];
 
 /// Gives up all but `kept`, and what a program that is started could bring back.
 ///
@@ -16,8 +16,9 @@ pub(super) const KEEPER: &[Capability] = &[];
 pub(super) fn keep(kept: &[Capability]) -> Result<(), CapsError> {
     prctl::set_no_new_privs().map_err(|error| CapsError::from(error.to_string()))?;
     let kept: CapsHashSet = kept.iter().copied().collect();
-    // The bounding set first: it takes a power to change that.
-    for one in caps::read(None, CapSet::Bounding)?.difference(&kept) {
+    // The bounding set first: it takes a power to change that. Whoever lacks it gets nothing back from there any more.
+    let may_change = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)?;
+    for one in caps::read(None, CapSet::Bounding)?.difference(&kept).filter(|_| may_change) {
         caps::drop(None, CapSet::Bounding, *one)?;
     }
     // Powers that a service manager has left out are not given up again: its filter may refuse the call.

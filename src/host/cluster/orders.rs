@@ -69,7 +69,10 @@ impl Host {
             return self.answer(now, asker, Reply::Error { code: ErrorCode::Cluster, message });
         };
         match request {
-            ClusterRequest::Status => self.ask_members(now, asker),
+            ClusterRequest::Status => {
+                let all = self.call_members(now);
+                self.ask_members(now, vec![asker], all);
+            }
             ClusterRequest::Preview(settings) => self.ask_previews(now, asker, settings),
             ClusterRequest::Settings => {
                 let of_view = |(roster, _): (&Roster, _)| {
@@ -88,6 +91,18 @@ impl Host {
                 self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
             }
             order => cluster.orders.push_back((asker, order)),
+        }
+    }
+
+    /// Asks how the cluster stands, for all of these.
+    pub(in crate::host) fn ask_cluster(&mut self, now: Instant, askers: Vec<Asker>) {
+        match self.cluster {
+            // They may look all the time: nobody is called for that.
+            Some(_) => self.ask_members(now, askers, self.near_members()),
+            None => {
+                let message = NO_MEMBER.to_owned();
+                self.answer_all(now, askers, Reply::Error { code: ErrorCode::Cluster, message });
+            }
         }
     }
 

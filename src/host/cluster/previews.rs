@@ -41,7 +41,7 @@ impl Host {
             false => AskedMembers::default(),
         };
         let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
-        previews.questions.ask(now, (asker, settings), said, PATIENCE, all);
+        previews.questions.ask(now, (vec![asker], settings), said, PATIENCE, all);
         self.go_on_asking(now);
     }
 
@@ -65,7 +65,7 @@ impl Host {
     /// Answers those whose question all have answered, or have had the time to.
     pub(super) fn answer_previews(&mut self, now: Instant, system: &mut dyn System) {
         let Some(ClusterPart { previews, .. }) = &mut self.cluster else { return };
-        for OpenQuestion { asker, about: settings, answers: mut plans, .. } in
+        for OpenQuestion { askers, about: settings, answers: mut plans, .. } in
             previews.questions.take_due(now)
         {
             let own = self.plan_of(now, system, &settings);
@@ -77,7 +77,7 @@ impl Host {
                 plan: plans.get(&member.line).cloned(),
             });
             let reply = Reply::Cluster(ClusterReply::Plans(all.collect()));
-            self.answer(now, asker, reply);
+            self.answer_all(now, askers, reply);
         }
     }
 

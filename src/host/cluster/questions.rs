@@ -21,7 +21,7 @@ pub(super) struct Questions<A, R> {
 /// Somebody wants to know something of all.
 pub(super) struct OpenQuestion<A, R> {
     /// Where the answer goes.
-    pub(super) asker: Asker,
+    pub(super) askers: Vec<Asker>,
     /// What it is about.
     pub(super) about: A,
     /// What was answered.
@@ -65,7 +65,7 @@ impl<A, R> Questions<A, R> {
     pub(super) fn ask(
         &mut self,
         now: Instant,
-        (asker, about): (Asker, A),
+        (askers, about): (Vec<Asker>, A),
         said: Vec<u8>,
         patience: Duration,
         all: AskedMembers,
@@ -76,7 +76,7 @@ impl<A, R> Questions<A, R> {
             u32::try_from(far.len()).map_or(REACHING_MOST, |count| REACHING_MOST.min(REACHING * count));
         let waits_for: BTreeSet<EntryId> = reached.union(&far).copied().collect();
         self.open.push(OpenQuestion {
-            asker,
+            askers,
             about,
             answers: BTreeMap::new(),
             number: self.asked,
@@ -126,6 +126,11 @@ impl Host {
     pub(super) fn call_members(&mut self, now: Instant) -> AskedMembers {
         let far = self.core.as_mut().map(|core| core.call_members(now)).unwrap_or_default();
         AskedMembers { reached: self.reached(), far }
+    }
+
+    /// Those members that can be talked to anyway.
+    pub(super) fn near_members(&self) -> AskedMembers {
+        AskedMembers { reached: self.reached(), far: BTreeSet::new() }
     }
 
     fn reached(&self) -> BTreeSet<EntryId> {

@@ -34,14 +34,13 @@ pub(super) struct Standings {
 }
 
 impl Host {
-    /// Asks all members.
-    pub(super) fn ask_members(&mut self, now: Instant, asker: Asker) {
-        let many = self.cluster.as_ref().is_some_and(|it| it.standings.questions.len() >= QUESTIONS_MAX);
-        let all = if many { AskedMembers::default() } else { self.call_members(now) };
+    /// Asks these members how they stand.
+    pub(super) fn ask_members(&mut self, now: Instant, askers: Vec<Asker>, all: AskedMembers) {
         let Some(cluster) = &mut self.cluster else { return };
         let questions = &mut cluster.standings.questions;
+        let all = if questions.len() >= QUESTIONS_MAX { AskedMembers::default() } else { all };
         let said = MemberWord::Ask(questions.next()).to_bytes();
-        questions.ask(now, (asker, ()), said, PATIENCE, all);
+        questions.ask(now, (askers, ()), said, PATIENCE, all);
         self.go_on_asking(now);
     }
 
@@ -82,7 +81,7 @@ impl Host {
                 Ok(status) => Reply::Cluster(ClusterReply::Status(Box::new(status))),
                 Err(error) => refusal(ErrorCode::Failed, &error),
             };
-            self.answer(now, question.asker, reply);
+            self.answer_all(now, question.askers, reply);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Core;
 use crate::ike::Counters;
 use crate::store::HostRecord;
-use crate::types::{DroppedDatagrams, Op, Repairs, SaId, SaReading, Tally, Volume};
+use crate::types::{AgentTally, DroppedDatagrams, Op, Repairs, SaId, SaReading, Volume};
 
 /// What was counted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,9 +16,9 @@ pub struct CoreCounts {
 
 impl CoreCounts {
     /// The same for whoever is told; the kernel had more to tell than fitted so often.
-    pub fn tally(&self, netlink_overruns: u64) -> Tally {
+    pub fn tally(&self, overruns: u64) -> AgentTally {
         let Self { engine, repairs } = *self;
-        Tally {
+        AgentTally {
             rekeys: engine.rekeys,
             handshakes: engine.handshakes,
             handshake_durations: engine.handshake_durations,
@@ -41,7 +41,7 @@ impl CoreCounts {
                 transmits: engine.transmits_dropped,
             },
             repairs,
-            netlink_overruns,
+            overruns,
         }
     }
 }

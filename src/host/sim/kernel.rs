@@ -51,6 +51,8 @@ pub(super) struct SimKernel {
     pub(super) fuse: Option<usize>,
     /// Its states can be listed, its policies not.
     pub(super) unreadable: bool,
+    /// How often it was read as a whole.
+    pub(super) looks: usize,
 }
 
 /// What an agent unwinds with that dies in the middle of its work.
@@ -217,6 +219,7 @@ impl Kernel for SimKernel {
     }
 
     fn read(&mut self) -> Result<KernelState, Unreadable> {
+        self.looks += 1;
         if self.unreadable {
             return Err(Unreadable("no buffer space".to_owned()));
         }

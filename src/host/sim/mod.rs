@@ -19,6 +19,7 @@ mod log;
 mod members;
 mod nat;
 mod net;
+mod onlookers;
 mod pace;
 mod proofs;
 mod reconfigure;

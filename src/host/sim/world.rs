@@ -408,7 +408,9 @@ impl World {
             again = true;
         }
         replies.extend(
-            std::iter::from_fn(|| agent.poll_reply()).map(|(to, reply)| (to, reply, disk.saved.clone())),
+            std::iter::from_fn(|| agent.poll_reply())
+                .flat_map(|(to, reply)| to.into_iter().map(move |to| (to, reply.clone())))
+                .map(|(to, reply)| (to, reply, disk.saved.clone())),
         );
         again
     }

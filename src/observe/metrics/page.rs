@@ -17,13 +17,13 @@ pub enum Kind {
 
 /// The page so far.
 #[derive(Debug, Default)]
-pub struct Page {
+pub struct MetricsPage {
     text: String,
     /// The name of the family that is being written.
     name: String,
 }
 
-impl Page {
+impl MetricsPage {
     /// Begins a family.
     pub fn family(&mut self, kind: Kind, name: &str, help: &str) {
         let kind = match kind {

@@ -6,7 +6,7 @@ use crate::observe::figures::{PolicyCounts, ProblemCount};
 use crate::types::{Problem, Protection, ReasonCode};
 
 fn figures() -> Figures {
-    let mut tally = Tally { cookies: 3, ..Tally::default() };
+    let mut tally = AgentTally { cookies: 3, ..AgentTally::default() };
     tally.rekeys.child.done = 4;
     tally.handshakes.done = 2;
     tally.handshake_durations.note(Duration::from_millis(20));

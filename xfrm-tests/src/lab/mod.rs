@@ -8,6 +8,7 @@ pub mod annex;
 pub mod capture;
 pub mod connection;
 pub mod etcd;
+pub mod exporter;
 pub mod host;
 pub mod inside;
 pub mod libreswan;

@@ -26,7 +26,7 @@ const UML_PACKAGE: &str = "user-mode-linux";
 /// What the hosts of the lab need beyond the essential packages.
 const PACKAGES: &str = "iproute2,iputils-ping,tcpdump,iperf3,strongswan-swanctl,charon-systemd,\
     libstrongswan-standard-plugins,strongswan-pki,libstrongswan-extra-plugins,libcharon-extra-plugins,nftables,procps,kmod,\
-    netcat-openbsd,curl,tshark,tmux,ethtool,socat,util-linux,ansible-core,openssh-server,cloud-init,etcd-server,etcd-client";
+    netcat-openbsd,curl,tshark,tmux,ethtool,socat,util-linux,ansible-core,openssh-server,cloud-init,etcd-server,etcd-client,prometheus";
 /// Raised when the way of building changes and the packages do not.
 const RECIPE: u32 = 1;
 

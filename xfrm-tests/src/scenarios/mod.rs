@@ -15,6 +15,7 @@ mod enable;
 mod encapsulation;
 pub mod etcd;
 mod exempt;
+mod exporter;
 mod fate;
 mod faults;
 mod firewall;
@@ -75,6 +76,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         members::ALL,
         deploy::ALL,
         etcd::ALL,
+        exporter::ALL,
         migrate::ALL,
         disable::ALL,
         exempt::ALL,

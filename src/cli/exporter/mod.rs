@@ -1,0 +1,70 @@
+//! `hostseal exporter`: shows a monitoring system what the agent says. It has no powers and needs no file: only the agent's
+//! socket for onlookers. Whoever asks it can keep neither it nor the agent from their work.
+//!
+//! ```text
+//! listen    where it listens
+//! serve     connections, within bounds
+//! routes    what is asked, and what is answered
+//! source    what the agent says, asked once for all who want to know at the moment
+//! memory    what is still true without an agent
+//! ```
+
+mod listen;
+mod memory;
+mod routes;
+mod serve;
+mod source;
+
+use std::path::PathBuf;
+
+use self::listen::ScrapeSocket;
+use self::memory::Memory;
+use self::source::Source;
+use super::args::{ExporterArgs, Invocation};
+use super::client::Client;
+use super::exit::{CommandError, Exit};
+use super::metrics::{onlookers_socket, readable};
+use crate::config::MetricsRules;
+
+/// An exporter that is bound, and has asked nobody yet: the moment to give up what it was started with.
+pub struct Exporter {
+    sockets: Vec<ScrapeSocket>,
+    socket: PathBuf,
+    state: Option<PathBuf>,
+}
+
+impl Exporter {
+    /// Binds what the command line or the configuration says, unless the service manager has handed sockets over.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or the system refuses.
+    pub fn open(invocation: &Invocation, args: &ExporterArgs) -> Result<Self, CommandError> {
+        let config = &invocation.config;
+        let text = readable(config)
+            .map_err(|error| CommandError::io(format!("reading {}", config.display()), &error))?;
+        let rules = MetricsRules::of_file(&text.unwrap_or_default(), &config.display().to_string())?;
+        let address = args.listen.clone().unwrap_or(rules.listen);
+        let sockets = listen::sockets(args.listen.as_ref(), &address)
+            .map_err(|error| CommandError::io(format!("listening at {address}"), &error))?;
+        Ok(Self {
+            sockets,
+            socket: onlookers_socket(invocation, args.socket.as_deref()),
+            state: args.state.clone(),
+        })
+    }
+
+    /// The directory that it writes in.
+    pub fn writes(&self) -> Option<PathBuf> {
+        self.state.clone()
+    }
+
+    /// Serves until it is killed.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn run(self) -> Result<Exit, CommandError> {
+        let source = Source::new(Client::new(self.socket), Memory::open(self.state.as_deref()));
+        serve::run(self.sockets, source).map_err(|error| CommandError::io("serving", &error))?;
+        Ok(Exit::Done)
+    }
+}

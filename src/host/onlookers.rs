@@ -1,0 +1,147 @@
+//! Those who may look at a host and order nothing. There may be many of them, and they may ask all the time: one look at
+//! the kernel serves all who wait, and looks take a small part of the agent's time.
+
+use std::time::{Duration, Instant};
+
+use super::Host;
+use super::answer::refusal;
+use super::ledger::Asker;
+use super::pace::Pace;
+use super::system::{Moment, System};
+use crate::control::{ErrorCode, Reply, Request};
+use crate::observe::Figures;
+
+/// How often at most the kernel is looked at for them.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The part of the time that may go into it: one of so many.
+const SHARE: u32 = 4;
+/// How often at most the other members of a cluster are asked for them.
+const ASK_PAUSE: Duration = Duration::from_secs(2);
+/// So many questions wait at a time.
+const WAITING_MOST: usize = 64;
+
+/// Those who wait.
+pub(super) struct Onlookers {
+    waiting: Vec<(Asker, Request)>,
+    looks: Pace,
+    asks: Pace,
+}
+
+impl Onlookers {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            waiting: Vec::new(),
+            looks: Pace::new(now, PAUSE, SHARE),
+            asks: Pace::new(now, ASK_PAUSE, SHARE),
+        }
+    }
+
+    /// Nobody waits for this answer any more.
+    pub(super) fn forget(&mut self, gone: Asker) {
+        self.waiting.retain(|(asker, _)| *asker != gone);
+    }
+
+    /// When those who wait get their answers.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [&self.looks, &self.asks].into_iter().filter_map(Pace::deadline).min()
+    }
+
+    /// Whatever was begun has ended.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.looks.end(now);
+        self.asks.end(now);
+    }
+
+    /// Takes the questions of a kind, each with all who ask it.
+    fn take(&mut self, is_of_kind: impl Fn(&Request) -> bool) -> Vec<(Request, Vec<Asker>)> {
+        let mut taken: Vec<(Request, Vec<Asker>)> = Vec::new();
+        for (asker, request) in self.waiting.extract_if(.., |(_, request)| is_of_kind(request)) {
+            match taken.iter_mut().find(|(known, _)| *known == request) {
+                Some((_, askers)) => askers.push(asker),
+                None => taken.push((request, vec![asker])),
+            }
+        }
+        taken
+    }
+}
+
+fn concerns_cluster(request: &Request) -> bool {
+    matches!(request, Request::Cluster(_))
+}
+
+impl Host {
+    /// Somebody who may look has a question.
+    pub fn handle_question(&mut self, moment: Moment, asker: Asker, request: Request) {
+        let now = self.note_moment(moment);
+        let refused = if !request.only_looks() {
+            let message = format!(
+                "{} is for root alone, and this socket answers questions: use the other one, as root",
+                request.in_words()
+            );
+            Some(Reply::Error { code: ErrorCode::NotPermitted, message })
+        } else if self.onlookers.waiting.len() >= WAITING_MOST {
+            let message = "many questions wait already: try again".to_owned();
+            Some(Reply::Error { code: ErrorCode::Failed, message })
+        } else {
+            None
+        };
+        if let Some(reply) = refused {
+            return self.answer(now, asker, reply);
+        }
+        let onlookers = &mut self.onlookers;
+        if concerns_cluster(&request) { &mut onlookers.asks } else { &mut onlookers.looks }.want();
+        onlookers.waiting.push((asker, request));
+    }
+
+    /// Answers those whose turn it is.
+    pub(super) fn answer_onlookers(&mut self, now: Instant, system: &mut dyn System) {
+        if self.onlookers.asks.is_due(now) {
+            self.onlookers.asks.begin(now);
+            for (_, askers) in self.onlookers.take(concerns_cluster) {
+                self.ask_cluster(now, askers);
+            }
+        }
+        if self.onlookers.looks.is_due(now) {
+            self.onlookers.looks.begin(now);
+            let looks = |request: &Request| matches!(request, Request::Status | Request::Metrics { .. });
+            let (views, others) =
+                (self.onlookers.take(looks), self.onlookers.take(|it| !concerns_cluster(it)));
+            for (request, askers) in others {
+                for asker in askers {
+                    self.handle_request(self.moment, system, asker, request.clone());
+                }
+            }
+            if !views.is_empty() {
+                self.show(now, system, views);
+            }
+        }
+    }
+
+    /// Tells all of them how the host stands, by one look.
+    fn show(&mut self, now: Instant, system: &mut dyn System, views: Vec<(Request, Vec<Asker>)>) {
+        let (requests, askers): (Vec<Request>, Vec<Vec<Asker>>) = views.into_iter().unzip();
+        let replies = self.look(system, |evidence, status, volume| {
+            let reply = |request: &Request| match request {
+                Request::Metrics { pairs } => {
+                    Reply::Figures(Box::new(Figures::of(evidence, &status, volume, *pairs)))
+                }
+                _ => Reply::Status(Box::new(status.clone())),
+            };
+            requests.iter().map(reply).collect::<Vec<_>>()
+        });
+        match replies {
+            Ok(replies) => {
+                for (askers, reply) in askers.into_iter().zip(replies) {
+                    self.answer_all(now, askers, reply);
+                }
+            }
+            Err(error) => {
+                self.answer_all(
+                    now,
+                    askers.into_iter().flatten().collect(),
+                    refusal(ErrorCode::Failed, &error),
+                );
+            }
+        }
+    }
+}

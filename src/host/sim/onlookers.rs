@@ -1,0 +1,133 @@
+//! Those who may look, and what they are told.
+
+use std::time::Duration;
+
+use super::cluster::{MILLISECOND, SECOND, seeds};
+use super::net::Weather;
+use super::world::World;
+use crate::control::{ClusterRequest, ErrorCode, Reply, Request};
+use crate::host::ledger::Asker;
+use crate::observe::Figures;
+use crate::types::{Protection, Volume};
+
+const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
+const METRICS: Request = Request::Metrics { pairs: None };
+
+fn protected(seed: u64, rekey_after: Duration) -> World {
+    let mut world = World::new(2, seed, Weather::FAIR);
+    world.rekey_after(rekey_after);
+    (0..2).for_each(|host| world.enable(host));
+    world.run(3 * SECOND, None);
+    assert!(world.all_protected());
+    world
+}
+
+fn question(world: &mut World, asker: u64, request: &Request) {
+    let moment = world.moment();
+    world.on(0, |agent, _, _| agent.handle_question(moment, Asker(asker), request.clone()));
+}
+
+/// What those were told who were answered since the last call.
+fn told(world: &mut World) -> Vec<(u64, Reply)> {
+    world.hosts[0].replies.drain(..).map(|(asker, reply, _)| (asker.0, reply)).collect()
+}
+
+#[test]
+fn one_look_serves_all_who_ask_within_a_while() {
+    let mut world = protected(1, 60 * SECOND);
+    told(&mut world);
+    let ask_all = |world: &mut World| {
+        for asker in 0..30 {
+            question(world, asker, if asker % 2 == 0 { &Request::Status } else { &METRICS });
+        }
+    };
+    ask_all(&mut world);
+    world.run(10 * MILLISECOND, None);
+    assert_eq!(told(&mut world).len(), 30, "the first are answered at once");
+    let looks = world.hosts[0].kernel.looks;
+    for _ in 0..10 {
+        ask_all(&mut world);
+        world.run(100 * MILLISECOND, None);
+    }
+    let looks = world.hosts[0].kernel.looks - looks;
+    assert!((3..=5).contains(&looks), "{looks} looks in a second");
+    world.run(SECOND, None);
+    for (asker, reply) in told(&mut world) {
+        match reply {
+            Reply::Status(_) => assert_eq!(asker % 2, 0),
+            Reply::Figures(figures) => assert!(asker % 2 == 1 && figures.healthy),
+            // More than may wait.
+            Reply::Error { code, .. } => assert_eq!(code, ErrorCode::Failed),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn orders_are_refused_by_name() {
+    let mut world = protected(2, 60 * SECOND);
+    told(&mut world);
+    let preview = Request::Preview { file: "f".into(), text: String::new() };
+    let cluster = Request::Cluster(ClusterRequest::Leave);
+    for (request, name) in [
+        (Request::Disable, "\"disable\""),
+        (Request::Enable, "\"enable\""),
+        (Request::Confirm, "\"confirm\""),
+        (Request::Reload, "\"reload\""),
+        (Request::Plan, "\"plan\""),
+        (preview, "\"plan\" with another file"),
+        (cluster, "an order about the cluster"),
+    ] {
+        question(&mut world, 7, &request);
+        let [(7, Reply::Error { code: ErrorCode::NotPermitted, message })] = &told(&mut world)[..] else {
+            panic!("{request:?}");
+        };
+        assert!(message.starts_with(name), "{message}");
+    }
+    for request in [Request::Ping, Request::Follow { after: 0, hold_ms: 0 }] {
+        question(&mut world, 8, &request);
+        world.run(SECOND, None);
+        let [(8, reply)] = &told(&mut world)[..] else { panic!("{request:?}") };
+        assert!(!matches!(reply, Reply::Error { .. }), "{reply:?}");
+    }
+    world.run(SECOND, None);
+    assert!(world.all_protected());
+}
+
+fn figures(world: &mut World) -> Option<Figures> {
+    told(world);
+    question(world, 9, &METRICS);
+    world.run(SECOND, Some((10 * MILLISECOND, &WAYS)));
+    told(world).into_iter().find_map(|(_, reply)| match reply {
+        Reply::Figures(figures) => Some(*figures),
+        _ => None,
+    })
+}
+
+/// Over rekeys, deaths and reboots, a total grows or begins anew at 0.
+#[test]
+fn no_total_of_a_host_goes_back() {
+    seeds(10, |seed| {
+        let mut world = protected(seed, 5 * SECOND);
+        let (mut before, mut anew) = (Volume::default(), 0);
+        for step in 0..60 {
+            match step % 20 {
+                5 => world.kill(0),
+                7 => world.start(0),
+                // It writes what it has told.
+                15 => world.stop(0),
+                16 => world.start(0),
+                _ => {}
+            }
+            let Some(figures) = figures(&mut world) else { continue };
+            let volume = figures.volume.unwrap();
+            if volume.tx.packets < before.tx.packets {
+                anew += 1;
+                assert!(volume.tx.packets < 500, "{step}: {volume:?} after {before:?}");
+            }
+            assert_eq!(figures.protection, Protection::On);
+            before = volume;
+        }
+        assert!(before.tx.packets > 1000 && anew <= 3, "{before:?}, anew {anew} times");
+    });
+}
