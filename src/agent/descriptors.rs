@@ -61,11 +61,11 @@ mod tests {
     fn too_few_are_named_with_what_to_do() {
         let words = enough(32, 2).unwrap_err().to_string();
         assert!(
-            words.starts_with("descriptor limit 32 is too small for 2 addresses, which need 70"),
+            words.starts_with("descriptor limit 32 is too small for 2 addresses, which need 86"),
             "{words}"
         );
         assert!(words.contains("LimitNOFILE"), "{words}");
-        assert!(enough(70, 2).is_ok() && enough(1024, 300).is_ok() && enough(1024, 330).is_err());
+        assert!(enough(86, 2).is_ok() && enough(1024, 300).is_ok() && enough(1024, 330).is_err());
         assert!(enough(rlim_t::MAX, 10_000).is_ok());
     }
 
