@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::bench::{cluster, counters, dead, grid, idle, mesh, program, roster};
+use crate::bench::{cluster, counters, dead, grid, idle, mesh, metrics, program, roster};
 use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
@@ -52,6 +52,12 @@ pub const ALL: &[Entry] = &[
         about: "the time in which two hosts with 1,024 and 5,041 pairs protect all of them, and renew all keys after a kill",
         mortal: false,
         body: grid::show,
+    },
+    Entry {
+        name: "metrics",
+        about: "what a scrape of 1,024 and 10,000 pairs costs, against a bare dump of the kernel's SAs",
+        mortal: false,
+        body: metrics::show,
     },
     Entry {
         name: "dead",

@@ -37,18 +37,11 @@ pub fn show(show: &Show) -> Result<i32> {
 
 /// Brings up `pairs` pairs, has one agent die, and prints the times. Returns how long a pair took.
 fn measure(pairs: usize) -> Result<Duration> {
-    let side = pairs.isqrt();
-    ensure!(side * side == pairs && (1..=MOST).contains(&side), "{pairs} is not the square of 1 to {MOST}");
     let lab = Lab::new(2)?;
     let hosts = lab.hosts();
-    let members = hosts.iter().map(|host| Ok((host, crowd(host, side)?))).collect::<Result<Vec<_>>>()?;
-    let cluster = Cluster::new(members);
-    hosts.iter().try_for_each(|host| cluster.install(host, SECRETS[0]))?;
-    println!("{pairs} pairs, {side} addresses a host:");
-    let protected = timed(hosts, "all protected", pairs, || {
-        await_code_0(hosts, "enable --no-wait")?;
-        until("all are protected", LIMIT, || await_code_0(hosts, "status --wait 50s"))
-    })?;
+    give_pairs(hosts, pairs)?;
+    println!("{pairs} pairs, {} addresses a host:", pairs.isqrt());
+    let protected = timed(hosts, "all protected", pairs, || protect(hosts))?;
     let [first, _] = lab.all();
     kill_agent(&first)?;
     timed(hosts, "new keys after one agent was killed", pairs, || {
@@ -67,6 +60,21 @@ fn measure(pairs: usize) -> Result<Duration> {
         })
     })?;
     Ok(protected / u32::try_from(pairs)?)
+}
+
+/// Gives two hosts so many addresses that they have `pairs` pairs, and the file for it.
+pub(super) fn give_pairs(hosts: &[Host], pairs: usize) -> Result<()> {
+    let side = pairs.isqrt();
+    ensure!(side * side == pairs && (1..=MOST).contains(&side), "{pairs} is not the square of 1 to {MOST}");
+    let members = hosts.iter().map(|host| Ok((host, crowd(host, side)?))).collect::<Result<Vec<_>>>()?;
+    let cluster = Cluster::new(members).with("metrics", "pairs = true");
+    hosts.iter().try_for_each(|host| cluster.install(host, SECRETS[0]))
+}
+
+/// Enables both, and waits until all pairs are protected.
+pub(super) fn protect(hosts: &[Host]) -> Result<()> {
+    await_code_0(hosts, "enable --no-wait")?;
+    until("all are protected", LIMIT, || await_code_0(hosts, "status --wait 50s"))
 }
 
 fn await_code_0(hosts: &[Host], arguments: &str) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod dead;
 pub mod grid;
 pub mod idle;
 pub mod mesh;
+pub mod metrics;
 pub mod pairs;
 pub mod program;
 pub mod race;

@@ -19,6 +19,7 @@ pub mod net;
 pub mod packet;
 pub mod peer;
 pub mod place;
+pub mod prometheus;
 pub mod revision;
 pub mod root;
 pub mod session;

@@ -31,6 +31,7 @@ mod logs;
 mod members;
 mod memory;
 mod migrate;
+mod monitoring;
 mod mtu;
 mod names;
 mod nat;
@@ -88,6 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         crash::ALL,
         paths::ALL,
         memory::ALL,
+        monitoring::ALL,
         mtu::ALL,
         names::ALL,
         reboot::ALL,
