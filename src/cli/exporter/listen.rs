@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Socket};
@@ -45,10 +45,9 @@ fn bind(address: &ScrapeAddress) -> io::Result<ScrapeSocket> {
             Ok(ScrapeSocket::Tcp(listener))
         }
         ScrapeAddress::Unix(path) => {
-            // One that an exporter before this one left.
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            // One that an exporter before this one left, and nothing else.
+            if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+                fs::remove_file(path)?;
             }
             let listener = UnixListener::bind(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;

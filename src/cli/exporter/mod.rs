@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use self::listen::ScrapeSocket;
 use self::memory::Memory;
-use self::source::Source;
+use self::source::AgentSource;
 use super::args::{ExporterArgs, Invocation};
 use super::client::Client;
 use super::exit::{CommandError, Exit};
@@ -63,7 +63,7 @@ impl Exporter {
     /// # Errors
     /// The system refuses.
     pub fn run(self) -> Result<Exit, CommandError> {
-        let source = Source::new(Client::new(self.socket), Memory::open(self.state.as_deref()));
+        let source = AgentSource::new(Client::new(self.socket), Memory::open(self.state.as_deref()));
         serve::run(self.sockets, source).map_err(|error| CommandError::io("serving", &error))?;
         Ok(Exit::Done)
     }

@@ -5,7 +5,7 @@ use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-use super::source::Source;
+use super::source::AgentSource;
 
 /// The text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,7 +34,7 @@ impl PageRoute {
 }
 
 /// Answers a request.
-pub(super) async fn answer(source: &Source, method: &Method, path: &str) -> Response<Full<Bytes>> {
+pub(super) async fn answer(source: &AgentSource, method: &Method, path: &str) -> Response<Full<Bytes>> {
     match PageRoute::of(method, path) {
         PageRoute::Metrics => {
             let (status, body) = source.metrics().await;

@@ -19,7 +19,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::listen::ScrapeSocket;
 use super::routes;
-use super::source::Source;
+use super::source::AgentSource;
 use crate::control::{SeatId, SeatLimits, Seats};
 
 /// Connections, how long each may take or be idle, and octets of answers that were not taken.
@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// All connections.
 struct Hall {
-    source: Source,
+    source: AgentSource,
     seats: RefCell<Seats<AbortHandle>>,
 }
 
@@ -44,7 +44,7 @@ struct Hall {
 ///
 /// # Errors
 /// The system refuses.
-pub(super) fn run(sockets: Vec<ScrapeSocket>, source: Source) -> io::Result<()> {
+pub(super) fn run(sockets: Vec<ScrapeSocket>, source: AgentSource) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let hall = Rc::new(Hall { source, seats: RefCell::new(Seats::new(LIMITS)) });

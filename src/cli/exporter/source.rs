@@ -19,7 +19,7 @@ use crate::observe::metrics::{self, LastKnown};
 const FRESH: Duration = Duration::from_millis(250);
 
 /// The agent, as seen from here.
-pub(super) struct Source {
+pub(super) struct AgentSource {
     client: Arc<Client>,
     memory: RefCell<Memory>,
     /// Pairs have had series: they keep them until the exporter ends.
@@ -28,7 +28,7 @@ pub(super) struct Source {
     said: Mutex<Option<(Instant, (StatusCode, Bytes))>>,
 }
 
-impl Source {
+impl AgentSource {
     pub(super) fn new(client: Client, memory: Memory) -> Self {
         Self {
             client: Arc::new(client),

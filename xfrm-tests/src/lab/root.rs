@@ -104,7 +104,7 @@ fn build(cache: &Path, path: &Path) -> Result<()> {
     }
     let root = work.join("root");
     fs::create_dir_all(&work)?;
-    say(&format!("building the lab's root in {} (once; a minute or two, 800 MB)", cache.display()));
+    say(&format!("building the lab's root in {} (once; some minutes, 1.1 GB)", cache.display()));
     say(&format!("1/2 Debian {SUITE} with iproute2, tcpdump, strongSwan, …; {UML_PACKAGE}; other peers"));
     let package = gather(&mirror, &work)?;
     say("2/2 putting it together");
