@@ -35,6 +35,8 @@ fn wrong_usage_is_2_and_help_is_0() {
         "disable",
         "status",
         "plan",
+        "metrics",
+        "exporter",
     ] {
         let done = place.run(&format!("{line} --help"));
         assert!(done.out.contains("Example"), "{line} shows no example: {}", done.out);

@@ -1,4 +1,4 @@
-//! What is only asked: `status` and `plan`.
+//! What is only asked: `status`, `plan` and `metrics`.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -22,6 +22,20 @@ fn without_an_agent() {
     let json = status.json();
     assert_eq!((status.exit, &json["protection"]), (0, &"off".into()), "{status:?}");
     assert_eq!((&json["agent"]["running"], &json["peers"][0]["state"]), (&false.into(), &"off".into()));
+}
+
+#[test]
+fn metrics_without_an_agent_say_so() {
+    let place = Place::new();
+    let done = place.run("metrics");
+    assert_eq!((done.exit, done.out.lines().last()), (0, Some("hostseal_agent_up 0")), "{done:?}");
+    let file = place.path("hostseal.prom");
+    assert_eq!(place.run(&format!("metrics --out {}", file.display())).exit, 0);
+    assert_eq!(fs::read_to_string(file).unwrap(), done.out);
+    let nowhere = place.path("none/hostseal.prom");
+    place.run(&format!("metrics --out {}", nowhere.display())).failed_with(1, &["none/hostseal.prom"]);
+    place.append("[metrics]\nlisten = \"here\"\n");
+    place.run("exporter").failed_with(2, &["metrics.listen", "127.0.0.1:10931"]);
 }
 
 #[test]
