@@ -2,6 +2,7 @@
 
 mod cluster;
 mod metrics;
+mod top;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub use self::cluster::{
     RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 pub use self::metrics::{ExporterArgs, MetricsArgs};
+pub use self::top::TopArgs;
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
 use crate::types::units;
@@ -149,6 +151,15 @@ pub enum Command {
         systemctl enable --now hostseal-exporter.socket\n  \
         hostseal exporter --listen unix:/run/hostseal-exporter.sock")]
     Exporter(ExporterArgs),
+    /// Show how much flows over each pair, on a screen that is refreshed.
+    ///
+    /// Keys: q quits, / filters by name or address, s sorts by the next column, r reverses, the arrows choose a row. Rows
+    /// that need somebody come first: blocked, clear, negotiating, silent. The exit status is that of `hostseal status`.
+    #[command(after_help = "Examples:\n  \
+        hostseal top\n  \
+        hostseal top b c                   only pairs with these nodes\n  \
+        hostseal top --once                prints what flowed in one second")]
+    Top(TopArgs),
     /// Show what the agent would change in the kernel now, without changing anything.
     #[command(after_help = "Examples:\n  \
         hostseal plan\n  \

@@ -13,7 +13,7 @@ use super::args::Invocation;
 use super::exit::{CommandError, Exit};
 use super::term::print;
 
-/// Behind bash's script: it knows words of the grammar alone, and `status`, `remove`, `admin` and `floating` take names of
+/// Behind bash's script: it knows words of the grammar alone, and `status`, `top`, `remove`, `admin` and `floating` take names of
 /// nodes.
 const BASH_NODES: &str = r#"
 _hostseal_nodes() {
@@ -21,7 +21,7 @@ _hostseal_nodes() {
     local word before= named=
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$before $word" in
-            *" status" | *" remove" | "admin add" | *" --node") named=1 ;;
+            *" status" | *" top" | *" remove" | "admin add" | *" --node") named=1 ;;
         esac
         before=$word
     done
@@ -34,7 +34,7 @@ complete -F _hostseal_nodes -o nosort -o bashdefault -o default hostseal
 
 /// The same behind fish's script.
 const FISH_NODES: &str = "
-complete -c hostseal -n '__fish_seen_subcommand_from status remove' -f -a '(hostseal nodes 2>/dev/null)'
+complete -c hostseal -n '__fish_seen_subcommand_from status top remove' -f -a '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from admin; and __fish_seen_subcommand_from add' -f -a \
 '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from floating; and __fish_seen_subcommand_from set' -l node -x -a \

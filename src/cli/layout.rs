@@ -34,6 +34,19 @@ pub(super) fn wrap(text: &str, most: Option<usize>) -> Vec<String> {
     lines
 }
 
+/// `text` in at most so many columns. What has no room is left out of its middle: names and addresses differ at their
+/// ends, too.
+pub(super) fn middle(text: &str, most: usize) -> String {
+    let count = text.chars().count();
+    if count <= most {
+        return text.to_owned();
+    }
+    let Some(kept) = most.checked_sub(1) else { return String::new() };
+    let end = kept / 2;
+    let begin = text.chars().take(kept - end);
+    begin.chain(['…']).chain(text.chars().skip(count - end)).collect()
+}
+
 /// A text without its numbers and the `names` that it is about: the same for two texts that say the same of different
 /// hosts.
 pub(super) fn gist(text: &str, names: &[String]) -> String {
@@ -65,6 +78,14 @@ mod tests {
         assert_eq!(wrap("one two three", None), ["one two three"]);
         assert_eq!(wrap("\x1b[31mone\x1b[0m two", Some(7)), ["\x1b[31mone\x1b[0m two"]);
         assert_eq!(wrap("", Some(7)), [""]);
+    }
+
+    #[test]
+    fn the_middle_has_room_last() {
+        assert_eq!(middle("node-1.example", 14), "node-1.example");
+        assert_eq!(middle("node-1.example", 7), "nod…ple");
+        assert_eq!(middle("ööööö", 4), "öö…ö");
+        assert_eq!((middle("ab", 1).as_str(), middle("ab", 0).as_str()), ("…", ""));
     }
 
     #[test]

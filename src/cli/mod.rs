@@ -19,8 +19,10 @@ mod follow;
 mod generate;
 mod kernel_age;
 mod key;
+mod keyboard;
 mod layout;
 mod listeners;
+mod live;
 mod log;
 mod metrics;
 mod new;
@@ -43,6 +45,7 @@ mod table;
 mod term;
 #[cfg(test)]
 mod tests;
+mod top;
 
 pub use args::{
     AgentArgs, Command, DisableArgs, ExporterArgs, InitArgs, Invocation, JoinArgs, LeaveArgs, parse,
@@ -69,6 +72,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Disable(args) => disable::run(invocation, args),
         Command::Status(args) => status::run(invocation, args),
         Command::Metrics(args) => metrics::run(invocation, args),
+        Command::Top(args) => top::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),
         Command::Reload => reload::run(invocation),
         Command::Token(command) => cluster::token(invocation, command),

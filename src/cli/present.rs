@@ -7,18 +7,21 @@ use serde::Serialize;
 
 use super::args::StatusArgs;
 use super::exit::{CommandError, Exit};
+use super::keyboard::Key;
+use super::live::{self, Live, REFRESH};
 use super::render::Extent;
-use super::screen::Screen;
 use super::sheet::Sheet;
-use super::term::{self, Audience, Style, print, print_json};
-
-/// How often `--watch` looks.
-const REFRESH: Duration = Duration::from_secs(1);
+use super::term::{Audience, Style, print, print_json};
 
 /// What is shown.
 pub(super) trait Shown: Serialize {
     /// The exit status that it means.
     fn exit(&self) -> Exit;
+    /// Whether an agent told it.
+    fn is_answered(&self) -> bool {
+        true
+    }
+
     /// What it looks like.
     fn sheet(&self, extent: Extent, style: Style) -> Sheet;
 
@@ -29,21 +32,24 @@ pub(super) trait Shown: Serialize {
 }
 
 /// Shows what `look` finds as `args` say. While it waits for all to be as it should be, `pause` waits for news, but no
-/// longer than it is told.
-pub(super) fn present<S: Shown>(
+/// longer than it is told; it hears whether an agent has answered.
+pub(super) fn present<S: Shown + Send + 'static>(
     args: &StatusArgs,
-    look: impl Fn() -> Result<S, CommandError>,
-    mut pause: impl FnMut(Duration, &S),
+    look: impl Fn() -> Result<S, CommandError> + Send + 'static,
+    mut pause: impl FnMut(Duration, bool) + Send + 'static,
 ) -> Result<Exit, CommandError> {
     if args.watch && !args.json && std::io::stdout().is_terminal() {
-        return watch(look, args);
+        // Errors at the start are said on the main screen, where they stay.
+        let mut watched = Watched { status: look()?, args };
+        live::run(&mut watched, look, pause)?;
+        return Ok(watched.status.exit());
     }
     let deadline = args.wait.map(|wait| Instant::now() + wait);
     loop {
         let status = look()?;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if let Some(left) = left.filter(|left| !left.is_zero() && status.exit() != Exit::Done) {
-            pause(left.min(REFRESH), &status);
+            pause(left.min(REFRESH), status.is_answered());
             continue;
         }
         if show(&status, args)? == Audience::Gone || !args.watch {
@@ -53,23 +59,26 @@ pub(super) fn present<S: Shown>(
     }
 }
 
-/// Follows the status on a terminal, until somebody ends it.
-fn watch<S: Shown>(
-    look: impl Fn() -> Result<S, CommandError>,
-    args: &StatusArgs,
-) -> Result<Exit, CommandError> {
-    // Errors at the start are said on the main screen, where they stay.
-    let mut status = look()?;
-    let screen = Screen::enter()?;
-    loop {
-        let (columns, height) = term::size().unwrap_or((80, 24));
-        let extent = Extent { width: Some(columns), ..extent(args) };
-        let style = Style::of_stdout();
-        let lines = status.sheet(extent, style).screen((extent.width, height), style);
-        if screen.draw(&lines)? == Audience::Gone || !screen.wait(REFRESH) {
-            return Ok(status.exit());
-        }
-        status = look()?;
+/// A status on a screen.
+struct Watched<'a, S> {
+    status: S,
+    args: &'a StatusArgs,
+}
+
+impl<S: Shown + Send + 'static> Live for Watched<'_, S> {
+    type Found = S;
+
+    fn note(&mut self, found: S, _: Instant) {
+        self.status = found;
+    }
+
+    fn press(&mut self, key: Key) -> bool {
+        key != Key::Character('q')
+    }
+
+    fn lines(&mut self, (columns, height): (usize, usize), style: Style) -> Vec<String> {
+        let extent = Extent { width: Some(columns), ..extent(self.args) };
+        self.status.sheet(extent, style).screen((extent.width, height), style)
     }
 }
 

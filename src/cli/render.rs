@@ -9,7 +9,7 @@ use super::layout::{gist, wrap};
 use super::present::Shown;
 use super::sheet::Sheet;
 use super::table::{rank, table};
-use super::term::{self, Style};
+use super::term::{self, Style, harmless};
 use crate::control::{Change, Preview};
 use crate::observe::status::{AgentInfo, PeerRow, Status, Summary};
 use crate::types::units::{counted, human_duration, listed};
@@ -41,6 +41,10 @@ impl Shown for Status {
         if self.is_healthy() { Exit::Done } else { Exit::Degraded }
     }
 
+    fn is_answered(&self) -> bool {
+        self.agent.answering
+    }
+
     fn sheet(&self, extent: Extent, style: Style) -> Sheet {
         let shown = shown(self, extent);
         let (names, rows) = table(&shown, self, extent, style);
@@ -63,14 +67,8 @@ fn shown(status: &Status, extent: Extent) -> Vec<&PeerRow> {
 
 /// The lines about the host.
 fn head(status: &Status, width: Option<usize>, style: Style) -> Vec<String> {
-    let node = status.node.as_ref().map_or("(not known yet)", |node| node.as_str());
-    let protection = style.bold(&format!("protection {}", status.protection));
-    let mode = match status.protection {
-        Protection::Off => String::new(),
-        _ => format!(" ({})", status.mode),
-    };
-    let (cluster, agent) = (&status.cluster, agent(&status.agent));
-    let mut lines = vec![format!("{protection}{mode} · cluster {cluster} · node {node} · {agent}")];
+    let (protection, rest) = headline(status);
+    let mut lines = vec![format!("{}{rest}", style.bold(&protection))];
     if let Some(seconds) = status.try_ends_in_s {
         let left = human_duration(Duration::from_secs(seconds));
         lines.push(format!("on trial for {left} more, then back to the clear: `hostseal confirm` keeps it"));
@@ -90,10 +88,10 @@ fn head(status: &Status, width: Option<usize>, style: Style) -> Vec<String> {
     }
     if let Some(error) = &status.config_error {
         lines.push(style.state(RowState::Clear, "the files are not in force:"));
-        lines.extend(error.lines().map(|line| format!("  {line}")));
+        lines.extend(error.lines().map(|line| format!("  {}", harmless(line))));
     }
     lines.extend(problems(&status.problems, style));
-    lines.extend(status.notes.iter().map(|note| format!("note: {note}")));
+    lines.extend(status.notes.iter().map(|note| format!("note: {}", harmless(note))));
     if !status.waiting_for.is_empty() {
         lines.push(format!(
             "waiting for {}: not enabled there yet, or out of reach",
@@ -101,6 +99,18 @@ fn head(status: &Status, width: Option<usize>, style: Style) -> Vec<String> {
         ));
     }
     lines.iter().flat_map(|line| wrap(line, width)).collect()
+}
+
+/// The first line: what protection is, and the rest of it.
+pub(super) fn headline(status: &Status) -> (String, String) {
+    let node = status.node.as_ref().map_or("(not known yet)", |node| node.as_str());
+    let mode = match status.protection {
+        Protection::Off => String::new(),
+        _ => format!(" ({})", status.mode),
+    };
+    let (cluster, agent) = (&status.cluster, agent(&status.agent));
+    let rest = format!("{mode} · cluster {cluster} · node {node} · {agent}");
+    (format!("protection {}", status.protection), rest)
 }
 
 /// A line for each problem; those that differ in their hosts and figures alone have one.
@@ -133,7 +143,7 @@ pub(super) fn problems(problems: &[Problem], style: Style) -> Vec<String> {
                 format!("{count} times ({all}), such as {node}: ")
             }
         };
-        format!("{} {about}{}", style.state(state, word), first.message)
+        format!("{} {about}{}", style.state(state, word), harmless(&first.message))
     };
     alike.into_iter().map(line).collect()
 }
@@ -151,21 +161,27 @@ fn agent(agent: &AgentInfo) -> String {
 
 /// How many rows are how, in words.
 pub(super) fn sum(summary: &Summary, style: Style) -> String {
+    let paint = |(shade, words): (Option<RowState>, String)| {
+        shade.map_or_else(|| words.clone(), |state| style.state(state, &words))
+    };
+    parts(summary).into_iter().map(paint).collect::<Vec<_>>().join(", ")
+}
+
+/// The parts of that, each in the colour of a state.
+pub(super) fn parts(summary: &Summary) -> Vec<(Option<RowState>, String)> {
+    let all = counted(summary.peers as usize, "pair");
     if summary.peers == 0 {
-        return "no pairs".to_owned();
+        return vec![(None, "no pairs".to_owned())];
     }
     if summary.off == summary.peers {
-        return format!("{} in the clear, on purpose", counted(summary.peers as usize, "pair"));
+        return vec![(None, format!("{all} in the clear, on purpose"))];
     }
-    let all = counted(summary.peers as usize, "pair");
     let mut parts = vec![match summary.protected {
-        protected if protected == summary.peers => {
-            style.state(RowState::Protected, &format!("{all} protected"))
-        }
-        protected => format!("{protected} of {all} protected"),
+        protected if protected == summary.peers => (Some(RowState::Protected), format!("{all} protected")),
+        protected => (None, format!("{protected} of {all} protected")),
     }];
     if summary.silent > 0 {
-        parts.push(style.state(RowState::Negotiating, &format!("{} of them silent", summary.silent)));
+        parts.push((Some(RowState::Negotiating), format!("{} of them silent", summary.silent)));
     }
     for (count, state) in [
         (summary.negotiating, RowState::Negotiating),
@@ -174,10 +190,10 @@ pub(super) fn sum(summary: &Summary, style: Style) -> String {
         (summary.off, RowState::Off),
     ] {
         if count > 0 {
-            parts.push(style.state(state, &format!("{count} {state}")));
+            parts.push((Some(state), format!("{count} {state}")));
         }
     }
-    parts.join(", ")
+    parts
 }
 
 /// Names; many are counted.

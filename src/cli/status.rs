@@ -26,17 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
     match args.cluster {
         true => cluster::status(invocation, args),
-        false => of_host(invocation, args).map_err(ask_for_root),
+        false => of_host(invocation, args).map_err(|failure| ask_for_root("hostseal status", failure)),
     }
 }
 
-/// Adds what to do where something was not permitted.
-fn ask_for_root(failure: CommandError) -> CommandError {
+/// Adds what to do where `command` was not permitted.
+pub(super) fn ask_for_root(command: &str, failure: CommandError) -> CommandError {
     match failure.exit {
         Exit::NotPermitted => CommandError::new(
             Exit::NotPermitted,
             format!(
-                "only root may ask the agent and read the kernel's IPsec tables: `sudo hostseal status` ({})",
+                "only root may ask the agent and read the kernel's IPsec tables: `sudo {command}` ({})",
                 failure.message
             ),
         ),
@@ -45,21 +45,31 @@ fn ask_for_root(failure: CommandError) -> CommandError {
 }
 
 fn of_host(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
+    let (look, mut news) = following(invocation, &args.nodes)?;
+    present(args, look, move |left, answered| news.wait(left, answered))
+}
+
+/// How to look at this host's pairs with the nodes in `names`, or at all of them, and how to wait for news of them.
+pub(super) fn following(
+    invocation: &Invocation,
+    names: &[String],
+) -> Result<(impl Fn() -> Result<Status, CommandError> + use<>, AgentNews), CommandError> {
     let (config, broken) = context::config_at_work(invocation)?;
-    check_names(&config, &args.nodes)?;
-    let look = || -> Result<Status, CommandError> {
-        let status = read(&invocation.config, &config)?;
-        refuse_own_name(&status, &args.nodes)?;
-        let mut status = only(status, &args.nodes);
+    check_names(&config, names)?;
+    let news = AgentNews { client: context::client(&config), revision: 0 };
+    let (file, names) = (invocation.config.clone(), names.to_vec());
+    let look = move || {
+        let status = read(&file, &config)?;
+        refuse_own_name(&status, &names)?;
+        let mut status = only(status, &names);
         status.config_error = status.config_error.or_else(|| broken.as_ref().map(ToString::to_string));
         Ok(status)
     };
-    let mut news = AgentNews { client: context::client(&config), revision: 0 };
-    present(args, look, |left, status: &Status| news.wait(left, status.agent.answering))
+    Ok((look, news))
 }
 
 /// Waits until the agent tells that something has changed: to ask for a whole status of thousands of pairs costs much.
-struct AgentNews {
+pub(super) struct AgentNews {
     client: Client,
     /// The last revision that it told of.
     revision: u64,
@@ -68,7 +78,7 @@ struct AgentNews {
 impl AgentNews {
     /// Waits for news, but no longer than `left` or until it is time to look again. An agent that does not answer is not
     /// asked: it would keep us waiting for longer than that.
-    fn wait(&mut self, left: Duration, answering: bool) {
+    pub(super) fn wait(&mut self, left: Duration, answering: bool) {
         let started = Instant::now();
         if answering && let Ok(progress) = self.client.follow(self.revision, left) {
             self.revision = progress.revision;

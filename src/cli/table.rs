@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::columns::{Columns, Layout};
 use super::layout::gist;
-use super::term::Style;
+use super::term::{Style, harmless};
 use super::{details, render::Extent};
 use crate::observe::status::{Encapsulation, PeerRow, Status};
 use crate::types::RowState;
@@ -60,7 +60,9 @@ pub(super) fn table(
             }
             let reason = row.reason.as_ref().filter(|_| at == 0);
             let all = || alike.iter().map(|(row, _)| row.reason.as_deref());
-            lines.extend(reason.iter().flat_map(|reason| layout.below(&of_all(reason, all(), "rows"))));
+            lines.extend(
+                reason.iter().flat_map(|reason| layout.below(&harmless(&of_all(reason, all(), "rows")))),
+            );
             drawn.push(lines);
         }
     }

@@ -3,6 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
+use ratatui::buffer::Buffer;
+use ratatui::style::{Color, Modifier, Style as Look};
+use ratatui::text::Span;
 use serde::Serialize;
 
 use super::exit::CommandError;
@@ -23,12 +26,17 @@ pub enum Audience {
 /// # Errors
 /// The system refused, for another reason than that nobody reads any more.
 pub fn print(text: &str) -> Result<Audience, CommandError> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write_out(text) {
         Ok(()) => Ok(Audience::There),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Audience::Gone),
         Err(error) => Err(CommandError::io("writing to standard output", &error)),
     }
+}
+
+/// The same for one who knows what a failure means.
+pub(super) fn write_out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// Writes a result as JSON, on several lines.
@@ -83,22 +91,98 @@ impl Style {
 
     /// `text` in the colour of `state`.
     pub(super) fn state(self, state: RowState, text: &str) -> String {
-        let colour = match state {
-            RowState::Protected => "32",   // green
-            RowState::Negotiating => "33", // yellow
-            RowState::Clear => "1;31",     // bold red
-            RowState::Blocked => "31",     // red
-            RowState::Off => return text.to_owned(),
-        };
-        self.paint(colour, text)
+        self.paint(shade(state), text)
     }
 
     /// `text` in bold.
     pub(super) fn bold(self, text: &str) -> String {
-        self.paint("1", text)
+        self.paint(bold(), text)
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    /// `text` as `look` says it. Without colours, only what is reversed is different: that is no colour, and shows where
+    /// one is.
+    pub(super) fn paint(self, look: Look, text: &str) -> String {
+        let look = if self.colours { look } else { only_reversed(look) };
+        match codes(look) {
+            codes if codes.is_empty() => text.to_owned(),
+            codes => format!("\x1b[{codes}m{text}\x1b[0m"),
+        }
     }
+}
+
+/// What a state looks like.
+pub(super) fn shade(state: RowState) -> Look {
+    match state {
+        RowState::Protected => Look::new().fg(Color::Green),
+        RowState::Negotiating => Look::new().fg(Color::Yellow),
+        RowState::Clear => Look::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+        RowState::Blocked => Look::new().fg(Color::Red),
+        RowState::Off => Look::new(),
+    }
+}
+
+/// What matters most.
+pub(super) fn bold() -> Look {
+    Look::new().add_modifier(Modifier::BOLD)
+}
+
+fn only_reversed(look: Look) -> Look {
+    match look.add_modifier.contains(Modifier::REVERSED) {
+        true => Look::new().add_modifier(Modifier::REVERSED),
+        false => Look::new(),
+    }
+}
+
+/// The parameters of "select graphic rendition" for this (ECMA-48 8.3.117).
+fn codes(look: Look) -> String {
+    let mut codes = Vec::new();
+    for (modifier, code) in [(Modifier::BOLD, "1"), (Modifier::REVERSED, "7")] {
+        codes.extend(look.add_modifier.contains(modifier).then_some(code));
+    }
+    codes.extend(match look.fg {
+        Some(Color::Red) => Some("31"),
+        Some(Color::Green) => Some("32"),
+        Some(Color::Yellow) => Some("33"),
+        _ => None,
+    });
+    codes.join(";")
+}
+
+/// `text` without what would steer a terminal or turn the direction of what follows: it may come from elsewhere.
+pub(super) fn harmless(text: &str) -> String {
+    let steers = |c: &char| {
+        c.is_control()
+            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().filter(|c| !steers(c)).collect()
+}
+
+/// The lines of a frame.
+pub(super) fn lines(frame: &Buffer, style: Style) -> Vec<String> {
+    (frame.area.top()..frame.area.bottom()).map(|line| self::line(frame, line, style)).collect()
+}
+
+/// One of them: what looks the same is painted at once, and blanks at its end are left out.
+fn line(frame: &Buffer, line: u16, style: Style) -> String {
+    let mut runs: Vec<(Look, String)> = Vec::new();
+    let mut column = frame.area.left();
+    while let Some(cell) = frame.cell((column, line)) {
+        let symbol = harmless(cell.symbol());
+        let look = Look { fg: Some(cell.fg), add_modifier: cell.modifier, ..Look::new() };
+        match runs.last_mut() {
+            Some((last, text)) if *last == look => text.push_str(&symbol),
+            _ => runs.push((look, symbol.clone())),
+        }
+        // Behind a wide character is a cell that it covers.
+        column += u16::try_from(Span::raw(symbol).width()).unwrap_or(1).max(1);
+    }
+    if let Some((look, text)) = runs.last_mut()
+        && !look.add_modifier.contains(Modifier::REVERSED)
+    {
+        text.truncate(text.trim_end().len());
+    }
+    runs.into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(look, text)| style.paint(look, &text))
+        .collect()
 }

@@ -24,11 +24,11 @@ use crate::types::{
     Traffic, UnixTime,
 };
 
-fn node_name(name: &str) -> crate::types::NodeName {
+pub(super) fn node_name(name: &str) -> crate::types::NodeName {
     serde_json::from_value(name.into()).unwrap()
 }
 
-fn row(node: &str, host: u8, state: RowState) -> PeerRow {
+pub(super) fn row(node: &str, host: u8, state: RowState) -> PeerRow {
     let protected = state == RowState::Protected;
     let traffic = if protected { Traffic { bytes: 1500, packets: 3 } } else { Traffic::default() };
     PeerRow {
@@ -64,7 +64,7 @@ fn row(node: &str, host: u8, state: RowState) -> PeerRow {
     }
 }
 
-fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
+pub(super) fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
     Status {
         schema: 1,
         time: UnixTime(1_000_303),
@@ -133,6 +133,8 @@ fn the_grammar_knows_the_contract() {
         "disable --cluster --json",
         "status --cluster --json --watch",
         "status b --cluster --wait 2m --all",
+        "top",
+        "top b c --once",
         "init prod",
         "init prod --node a --address 10.0.0.1 --address fd00::1 --json",
         "join hostseal1_abc",
@@ -229,6 +231,19 @@ b     10.99.0.1  10.99.0.2  protected  5m 3s  aes-gcm-256  1.46 KiB  1.46 KiB
     assert!(text.contains(expected), "\n{text}");
     let plain = told.text(Extent::default(), Style::PLAIN);
     assert!(!plain.contains("IKEv2") && !plain.contains("0xc1d2e3f4"), "{plain}");
+}
+
+#[test]
+fn what_others_say_cannot_steer_the_terminal() {
+    const EVIL: &str = "a\x1b[2J\u{9b}31m\x07\u{202e}b";
+    let mut told = status(Protection::On, vec![row("b", 2, RowState::Clear)]);
+    told.peers[0].reason = Some(EVIL.to_owned());
+    told.notes.push(EVIL.to_owned());
+    told.config_error = Some(EVIL.to_owned());
+    told.problems.push(Problem::critical(ProblemCode::Hole, None, EVIL.to_owned()));
+    let text = told.text(Extent::default(), Style::PLAIN);
+    assert_eq!(text.matches("a[2J31mb").count(), 4, "{text}");
+    assert!(!text.contains(|c: char| c != '\n' && c.is_control()), "{text:?}");
 }
 
 #[test]

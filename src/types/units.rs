@@ -157,6 +157,24 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// A number with three significant digits, and the SI prefix of its unit: `812` and nothing, `1.46` and `k`.
+pub fn si(value: f64) -> (String, &'static str) {
+    const PREFIXES: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+    let (mut value, mut prefix) = (value, 0);
+    // 999.5 would be printed as 1000.
+    while value >= 999.5 && prefix + 1 < PREFIXES.len() {
+        value /= 1000.0;
+        prefix += 1;
+    }
+    let decimals = match value {
+        _ if prefix == 0 => 0,
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    (format!("{value:.decimals$}"), PREFIXES[prefix])
+}
+
 /// `1 pair`, `2 pairs`.
 pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
@@ -223,6 +241,23 @@ mod tests {
             (u64::MAX, "16.0 EiB"),
         ] {
             assert_eq!(human_bytes(bytes), text);
+        }
+    }
+
+    #[test]
+    fn rates_have_prefixes() {
+        for (value, number, prefix) in [
+            (0.0, "0", ""),
+            (0.6, "1", ""),
+            (999.4, "999", ""),
+            (999.5, "1.00", "k"),
+            (12_345.0, "12.3", "k"),
+            (999_499.0, "999", "k"),
+            (999_500.0, "1.00", "M"),
+            (2.5e10, "25.0", "G"),
+            (1e22, "10000", "E"),
+        ] {
+            assert_eq!(si(value), (number.to_owned(), prefix), "{value}");
         }
     }
 

@@ -135,6 +135,24 @@ fn watching_ends_when_nobody_reads() {
 }
 
 #[test]
+fn top_needs_a_terminal_or_prints_once() {
+    let place = Place::new();
+    let protected = place.status(Protection::On, RowState::Protected);
+    let clear = place.status(Protection::On, RowState::Clear);
+    let agent = place.agent(vec![protected.clone(), protected, clear.clone(), clear]);
+    place.run("top").failed_with(2, &["standard output is no terminal: `hostseal top --once`"]);
+    place.run("top zoe --once").failed_with(2, &["no node \"zoe\"; the file lists a, b"]);
+    let frame = place.run("top --once");
+    assert_eq!((frame.exit, frame.err.as_str()), (0, ""), "{frame:?}");
+    for part in ["2 pairs protected", "tx 0 bit/s  rx 0 bit/s", "TX BIT/S", "198.51.100.2", "2001:db8::2"] {
+        assert!(frame.out.contains(part), "{part} is not in {}", frame.out);
+    }
+    assert!(!frame.out.contains('\x1b'), "no colours in a pipe: {}", frame.out);
+    assert_eq!(place.run("top b --once").exit, 3, "the exit status is that of `status`");
+    assert_eq!(agent.join().unwrap(), vec![Request::Status; 4]);
+}
+
+#[test]
 fn a_node_is_named_by_its_pairs_and_this_host_has_none_with_itself() {
     let place = Place::new();
     let agent = place.agent(vec![place.status(Protection::On, RowState::Protected)]);

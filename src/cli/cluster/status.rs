@@ -12,8 +12,9 @@ use crate::observe::cluster::ClusterStatus;
 
 pub(in crate::cli) fn status(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
     let member = OwnMember::of(invocation)?;
-    let look = || only(member.status()?, &args.nodes).map(Seen::now);
-    present(args, look, |left: Duration, _: &Seen| std::thread::sleep(left.min(AGAIN)))
+    let names = args.nodes.clone();
+    let look = move || only(member.status()?, &names).map(Seen::now);
+    present(args, look, |left: Duration, _| std::thread::sleep(left.min(AGAIN)))
 }
 
 /// `status` with the rows and problems of the nodes in `names` alone, unless there are none. What it says of all nodes
