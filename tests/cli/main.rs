@@ -5,6 +5,7 @@ mod cluster;
 mod files;
 mod orders;
 mod place;
+mod screen;
 mod status;
 
 use std::fs;

@@ -79,6 +79,7 @@ pub(crate) fn perform(lab: &Lab, colour: bool) -> Result<i32> {
     counters(&mut page, &cast)?;
     bandwidth(&mut page, &cast, clear.bits_per_second)?;
     let changed = come_and_go(&mut page, &cast)?;
+    watched(&mut page, &cast)?;
     let disabled = disable(&mut page, lab, &cast)?;
 
     Ok(page.end(&format!(
@@ -365,6 +366,20 @@ fn bandwidth(page: &mut Page, cast: &Cast, before: f64) -> Result<()> {
         "all of it through the SA: the kernel counted it",
         (counted >= transferred).then_some(()).ok_or_else(seen),
     );
+    Ok(())
+}
+
+/// What flows now, as `top` sees it.
+fn watched(page: &mut Page, cast: &Cast) -> Result<()> {
+    page.step("What flows");
+    let stream = start_stream(cast)?;
+    page.command("a", "hostseal top --once");
+    let seen = hostseal(&cast.a, "top --once")?;
+    stop_stream(stream)?;
+    page.output(&seen.stdout);
+    let flows = |line: &&str| line.starts_with("c ") && line.contains("protected") && line.contains('k');
+    let is_seen = seen.code == 0 && seen.stdout.lines().any(|line| flows(&line));
+    page.check("the pair with c carries the stream", is_seen.then_some(()).ok_or(seen.stdout));
     Ok(())
 }
 

@@ -48,6 +48,7 @@ mod sight;
 mod strangers;
 mod strict;
 pub mod strongswan;
+mod top;
 mod trial;
 mod wireshark;
 
@@ -98,6 +99,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         floating::ALL,
         flood::ALL,
         sight::ALL,
+        top::ALL,
         causes::ALL,
         imposter::ALL,
         scale::ALL,
