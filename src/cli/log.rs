@@ -1,7 +1,7 @@
 //! The agent's log: the journal, with fields, where systemd reads standard error; else standard error itself, which is
 //! kept within bounds where it is a file of ours.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -47,20 +47,37 @@ pub fn start_log(verbose: u8, quiet: bool, file: Option<&Path>) {
         None => {
             let writer = StandardError { file: file.map(Path::to_owned) };
             let fields = format::debug_fn(write_field);
-            let lines =
-                tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).fmt_fields(fields);
+            // Standard error that takes nothing, as on a full disk, is no place to complain about that.
+            let lines = tracing_subscriber::fmt::layer()
+                .with_writer(writer)
+                .with_ansi(false)
+                .fmt_fields(fields)
+                .log_internal_errors(false);
             log.with(lines).try_init()
         }
     };
 }
 
-/// Writes a field of a line of text. It leaves out the fields that only programs need: the words of a line about a pair
+/// Writes a field of a line of text. What others say cannot pass for a line of ours. It leaves out the fields that only programs need: the words of a line about a pair
 /// say the same.
 fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
-        "message" => write!(writer, "{value:?}"),
+        "message" => write!(Inset(writer), "{value:?}"),
         "local" | "remote" | "state" | "reason" => Ok(()),
-        name => write!(writer, " {name}={value:?}"),
+        name => write!(Inset(writer), " {name}={value:?}"),
+    }
+}
+
+/// Text of one event: lines after the first are set in, and other control characters are written out.
+struct Inset<'i, 'w>(&'i mut format::Writer<'w>);
+
+impl fmt::Write for Inset<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| match character {
+            '\n' => self.0.write_str("\n    "),
+            control if control.is_control() => write!(self.0, "{}", control.escape_default()),
+            character => self.0.write_char(character),
+        })
     }
 }
 
@@ -117,6 +134,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn what_others_say_is_no_line_of_ours() {
+        let mut text = String::new();
+        write!(Inset(&mut format::Writer::new(&mut text)), "b: {}", "x\n2026 INFO y\x1b[2J\r").unwrap();
+        assert_eq!(text, "b: x\n    2026 INFO y\\u{1b}[2J\\r");
+    }
 
     #[test]
     fn one_old_log_is_kept_and_both_are_for_root_alone() {
