@@ -24,6 +24,7 @@ use super::ages::Ages;
 use super::descriptors;
 use super::hearing::hear;
 use super::keeper::Keeper;
+use crate::host::Seldom;
 use crate::host::core::{Datagram, ProbeDatagram, Unsent};
 use crate::host::setup::IkePorts;
 use crate::ike::{DATAGRAM_MAX, Transmit};
@@ -69,6 +70,8 @@ pub struct UdpSockets {
     /// Where datagrams are received into, [`AT_ONCE`] times [`ROOM`]. The kernel gives the memory as it is written to.
     room: Vec<u8>,
     ages: Ages,
+    /// What fails, for the log: who has proven nothing can cause it.
+    failures: Seldom<&'static str>,
 }
 
 /// What an error of sending means where it is this host that refuses; `None` for what passes by itself, such as a
@@ -117,6 +120,7 @@ impl UdpSockets {
             keeps,
             room: vec![0; AT_ONCE * ROOM],
             ages: Ages::default(),
+            failures: Seldom::default(),
         }
     }
 
@@ -262,7 +266,9 @@ impl UdpSockets {
                     Ok(datagrams) => came.extend(datagrams),
                     // Also what ICMP reported of an earlier datagram of ours; nothing authenticates it.
                     Err(error) => {
-                        tracing::debug!("{local}: {error}");
+                        if let Some(others) = self.failures.note(Instant::now(), "receiving") {
+                            tracing::debug!("{local}: {error} ({others} more like it since the last)");
+                        }
                         context.waker().wake_by_ref();
                     }
                 }
@@ -289,7 +295,10 @@ impl UdpSockets {
         let mut left = transmits;
         while let Some(first) = left.first() {
             let sent = send_at_once(own.socket.get_ref(), left).unwrap_or_else(|error| {
-                tracing::debug!("{local} to {}: {error}", first.remote);
+                if let Some(others) = self.failures.note(Instant::now(), "sending") {
+                    let remote = first.remote;
+                    tracing::debug!("{local} to {remote}: {error} ({others} more like it since the last)");
+                }
                 unsent.extend(refusal(&error).map(|why| Unsent { local, remote: first.remote, why }));
                 1
             });

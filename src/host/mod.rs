@@ -83,6 +83,7 @@ use self::ledger::{Asker, Begun, Ledger, Save, Written};
 use self::onlookers::Onlookers;
 use self::pace::Pace;
 pub use self::reload::Read;
+pub use self::seldom::Seldom;
 use self::setup::{Secrets, Setup};
 use self::system::{Here, Moment, System};
 use self::unlisted::UnlistedLog;

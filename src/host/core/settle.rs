@@ -118,7 +118,7 @@ impl Core {
             tracing::warn!("{others} more failures of kind {kind} by peers that have proven nothing");
         }
         for ((pair, kind), others) in self.failures.due(now) {
-            tracing::warn!("{pair}: {others} more failures of kind {kind}");
+            self.line(pair).warn(&format!("{others} more failures of kind {kind}"));
         }
     }
 

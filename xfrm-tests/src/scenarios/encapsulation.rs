@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, ensure};
 use hostseal::xfrm::receive_descriptors;
 use nix::sys::signal::{Signal, kill};
 
-use super::{Traffic, await_one_pair, await_protected, ensure_pings, seal_all};
+use super::{Traffic, await_logged, await_one_pair, await_protected, ensure_pings, seal_all};
 use crate::lab::agent::{SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until};
 use crate::lab::stream::Shape;
 use crate::lab::{
@@ -98,6 +98,7 @@ fn protocol_50_stops(lab: &mut Lab) -> Result<()> {
         await_carried(host, "udp", Duration::from_secs(50))?;
     }
     println!("moved after {:?}", started.elapsed()?);
+    await_logged(&a, "that the pair has moved", |line| line.contains("moved to ESP in UDP"))?;
     let moved = SystemTime::now();
     until("what is sent arrives", Duration::from_secs(5), || {
         let arrived = lost.each_ref().map(Stream::arrived);
