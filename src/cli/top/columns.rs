@@ -62,8 +62,8 @@ const PLACES: [Column; 10] = [
     Column::Reason,
 ];
 
-/// The columns that have room in `width`, and their widths.
-pub(super) fn columns(model: &Model, width: u16) -> Vec<(Column, u16)> {
+/// The columns that have room in `width`, and their widths; `lasting` where there is a minute to show.
+pub(super) fn columns(model: &Model, width: u16, lasting: bool) -> Vec<(Column, u16)> {
     let mut chosen = ALWAYS.to_vec();
     let mut left = width.saturating_sub(NAME + ALWAYS.iter().map(|(_, width)| width + 1).sum::<u16>());
     let mut take = |column: (Column, u16), left: &mut u16| {
@@ -98,8 +98,8 @@ pub(super) fn columns(model: &Model, width: u16) -> Vec<(Column, u16)> {
     let has_reason = rows.iter().any(|row| row.reason.is_some());
     let most = if has_reason && left > REASON + MINUTE_BESIDE { MINUTE_BESIDE } else { MINUTE.1 };
     let minute = left.saturating_sub(1).min(most);
-    let has_minute = all && minute >= MINUTE.0 && take((Column::Minute, minute), &mut left);
-    if has_reason && has_minute && left > REASON {
+    let has_minute = lasting && all && minute >= MINUTE.0 && take((Column::Minute, minute), &mut left);
+    if has_reason && all && (has_minute || !lasting) && left > REASON {
         let width = left - 1;
         take((Column::Reason, width), &mut left);
     }

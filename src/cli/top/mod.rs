@@ -23,7 +23,7 @@ use super::term::{self, Style, lines, print};
 use crate::observe::status::Status;
 
 /// As wide as a frame is that no terminal limits.
-const WIDTH: usize = 132;
+const WIDTH: usize = 200;
 
 pub(super) fn run(invocation: &Invocation, args: &TopArgs) -> Result<Exit, CommandError> {
     follow(invocation, args).map_err(|failure| ask_for_root("hostseal top", failure))

@@ -386,9 +386,14 @@ fn what_others_say_cannot_steer_the_terminal() {
 
 #[test]
 fn what_is_printed_needs_no_terminal() {
-    let all = lines(&view::printed(&mut crowd(100), 132, None), Style::PLAIN);
+    let all = lines(&view::printed(&mut crowd(100), 200, None), Style::PLAIN);
     assert_eq!(all.len(), 3 + 1 + 1 + 100, "all rows: {all:#?}");
-    assert!(!all.join("").contains('\x1b'));
+    let text = all.join("\n");
+    assert!(
+        !text.contains('\x1b') && text.contains("REASON") && text.contains("no answer on UDP 500"),
+        "{text}"
+    );
+    assert!(!text.contains("MINUTE"), "it has looked for a second: {text}");
     let some = lines(&view::printed(&mut crowd(100), 80, Some(23)), Style::PLAIN);
     assert_eq!((some.len(), some[22].as_str()), (23, "83 rows out of view"));
     let tiny = lines(&view::printed(&mut model(&[]), 1, Some(1)), Style::PLAIN);

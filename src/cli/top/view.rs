@@ -27,7 +27,7 @@ pub(super) fn screen(model: &mut Model, width: u16, height: u16) -> Buffer {
     let area = Rect::new(0, 0, width, height);
     let mut frame = Buffer::empty(area);
     let small = height < SMALL;
-    let head = head(model, width, small);
+    let head = head(model, width, small, true);
     let details_height = match height {
         ..SMALL => 0,
         SMALL..24 => 4,
@@ -47,7 +47,7 @@ pub(super) fn screen(model: &mut Model, width: u16, height: u16) -> Buffer {
 
 /// A frame that is printed: all rows, or as many as fit in `height` lines, and how many do not.
 pub(super) fn printed(model: &mut Model, width: u16, height: Option<u16>) -> Buffer {
-    let head = head(model, width, false);
+    let head = head(model, width, false, false);
     // A gap, and the names of the columns.
     let around = head.len() + 2;
     let all = (around + model.rows().len().max(1)).min(HIGHEST);
@@ -77,8 +77,8 @@ fn paragraph(lines: Vec<Line<'_>>, area: Rect, frame: &mut Buffer) {
     Paragraph::new(Text::from(lines)).render(area, frame);
 }
 
-/// The lines about the host.
-fn head(model: &Model, width: u16, small: bool) -> Vec<Line<'static>> {
+/// The lines about the host; `lasting` where there is a minute to show.
+fn head(model: &Model, width: u16, small: bool, lasting: bool) -> Vec<Line<'static>> {
     let status = model.status();
     let mut lines = Vec::new();
     if !small {
@@ -92,7 +92,7 @@ fn head(model: &Model, width: u16, small: bool) -> Vec<Line<'static>> {
         let words = format!("{}: see `hostseal status`", counted(problems, "problem"));
         lines.push(Line::styled(words, shade(RowState::Clear)));
     }
-    lines.push(flow(model, width));
+    lines.push(flow(model, width, lasting));
     lines
 }
 
@@ -112,7 +112,7 @@ fn sum(model: &Model, width: u16) -> Line<'static> {
 }
 
 /// What flows over all pairs, and how it was in the last minute.
-fn flow(model: &Model, width: u16) -> Line<'static> {
+fn flow(model: &Model, width: u16, lasting: bool) -> Line<'static> {
     let words = match model.rates().sum() {
         None => "rates are known after a second ".to_owned(),
         Some(sum) => {
@@ -125,7 +125,7 @@ fn flow(model: &Model, width: u16) -> Line<'static> {
         }
     };
     let left = usize::from(width).saturating_sub(words.chars().count()).min(60);
-    let minute = spark(&model.rates().minute(left));
+    let minute = if lasting { spark(&model.rates().minute(left)) } else { String::new() };
     Line::from(vec![Span::raw(words), Span::styled(minute, shade(RowState::Protected))])
 }
 
@@ -134,7 +134,7 @@ fn table(model: &Model, rows: &[PeerRow], area: Rect, at: Option<usize>, frame: 
         let words = if model.status().peers.is_empty() { "no pairs" } else { "no pair has that in its name" };
         return Line::raw(words).render(area, frame);
     }
-    let columns = columns(model, area.width);
+    let columns = columns(model, area.width, at.is_some());
     let cells = |column: &(Column, u16), row: &PeerRow| -> Cell<'static> {
         let (column, width) = *column;
         let text = column.text(model, row, width.into());
