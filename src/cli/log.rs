@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn what_others_say_is_no_line_of_ours() {
         let mut text = String::new();
-        write!(Inset(&mut format::Writer::new(&mut text)), "b: {}", "x\n2026 INFO y\x1b[2J\r").unwrap();
+        let words = "x\n2026 INFO y\x1b[2J\r";
+        write!(Inset(&mut format::Writer::new(&mut text)), "b: {words}").unwrap();
         assert_eq!(text, "b: x\n    2026 INFO y\\u{1b}[2J\\r");
     }
 
