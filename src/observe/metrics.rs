@@ -186,6 +186,7 @@ fn work(page: &mut MetricsPage, tally: &AgentTally) {
         ("not_authentic", dropped.not_authentic),
         ("unexpected", dropped.unexpected),
         ("fragments", dropped.fragments),
+        ("first_requests", dropped.first_requests),
         ("half_open", dropped.half_open),
         ("sessions", dropped.sessions),
         ("answers", dropped.answers),

@@ -72,7 +72,7 @@ impl Severity {
 
 impl ProblemCode {
     /// All that this version knows.
-    pub const ALL: [ProblemCode; 19] = [
+    pub const ALL: [ProblemCode; 20] = [
         ProblemCode::Hole,
         ProblemCode::OtherIpsec,
         ProblemCode::UnlistedSource,
@@ -85,6 +85,7 @@ impl ProblemCode {
         ProblemCode::AgentHung,
         ProblemCode::SecretDiffers,
         ProblemCode::ConfigDiffers,
+        ProblemCode::VersionDiffers,
         ProblemCode::ForwardedClear,
         ProblemCode::UnpairedAddress,
         ProblemCode::UnboundSa,
@@ -94,6 +95,9 @@ impl ProblemCode {
         ProblemCode::StoreStrange,
     ];
 }
+
+// None is forgotten there.
+const _: () = assert!(ProblemCode::Other as usize == ProblemCode::ALL.len());
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

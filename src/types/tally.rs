@@ -39,6 +39,7 @@ pub struct IkeFailures {
 
 /// What IKE dropped or refused to take in. Each bound has its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DroppedDatagrams {
     /// Datagrams that are no IKE messages.
     pub malformed: u64,
@@ -50,6 +51,8 @@ pub struct DroppedDatagrams {
     pub unexpected: u64,
     /// Fragments that fit no message, or made one too large.
     pub fragments: u64,
+    /// First requests that had waited for too long in a flood.
+    pub first_requests: u64,
     /// Sessions whose initiator had not proven itself, given up because there were too many.
     pub half_open: u64,
     /// Sessions with a proven peer, given up because it had too many.

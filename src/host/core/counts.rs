@@ -32,6 +32,7 @@ impl CoreCounts {
                 not_authentic: engine.not_authentic,
                 unexpected: engine.unexpected,
                 fragments: engine.fragments_refused,
+                first_requests: engine.first_requests_late,
                 half_open: engine.half_open_dropped,
                 sessions: engine.sessions_dropped,
                 answers: engine.answers_refused,

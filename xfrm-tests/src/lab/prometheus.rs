@@ -30,11 +30,11 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes the exporters of `hosts` each second, and evaluates `rules` as often.
+    /// Starts one that scrapes the exporters of `hosts` each `seconds`, and evaluates `rules` as often.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start(host: &Host, hosts: &[Host], rules: &str) -> Result<Self> {
+    pub fn start(host: &Host, hosts: &[Host], rules: &str, seconds: u32) -> Result<Self> {
         let targets: Vec<String> = hosts.iter().map(|host| format!("\"{}:{PORT}\"", host.v4())).collect();
         host.write(
             &format!("{FILES}/hostseal/lab.yaml"),
@@ -46,8 +46,11 @@ impl Prometheus {
         let configuration = CONFIGURATION
             .replace("/usr/share/hostseal/monitoring/", &format!("{FILES}/"))
             .replace("/etc/prometheus/", &format!("{FILES}/"));
-        let global = "global: { scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }\n";
-        host.write(&format!("{FILES}/prometheus.yml"), &(global.to_owned() + &configuration), 0o644)?;
+        let every = format!(
+            "scrape_interval: {seconds}s, scrape_timeout: {seconds}s, evaluation_interval: {seconds}s"
+        );
+        let global = format!("global: {{ {every} }}\n");
+        host.write(&format!("{FILES}/prometheus.yml"), &(global + &configuration), 0o644)?;
         host.run(&format!("promtool check config {FILES}/prometheus.yml"))?;
         let log = host.within(|| std::fs::File::create("/run/prometheus.log"))??;
         let mut command = Command::new("prometheus");

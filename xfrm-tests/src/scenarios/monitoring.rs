@@ -37,7 +37,7 @@ fn sees_what_is_sent(lab: &mut Lab) -> Result<()> {
     let _exporters =
         hosts.iter().map(|host| exporter::start(host, true, EVERYWHERE)).collect::<Result<Vec<_>>>()?;
     let (a, b) = (&hosts[0], &hosts[1]);
-    let prometheus = Prometheus::start(&hosts[2], &hosts, ALERTS)?;
+    let prometheus = Prometheus::start(&hosts[2], &hosts, ALERTS, 1)?;
     let stream = Stream::start(a, b, Shape { rate: 500, ..Shape::default() })?;
     // The first scrapes of the window have traffic already.
     until("traffic is seen", LIMIT, || {
@@ -112,7 +112,8 @@ fn alerts_fire(lab: &mut Lab) -> Result<()> {
     hosts.iter().try_for_each(|host| {
         status_until(host, "all is protected", LIMIT, |status| status.all_protected()).map(drop)
     })?;
-    let prometheus = Prometheus::start(a, &hosts, &impatient)?;
+    // The exporter gives an agent two seconds.
+    let prometheus = Prometheus::start(a, &hosts, &impatient, 4)?;
     let fires = |alert: &str, whom: &str| {
         until(&format!("{alert} fires for {whom}"), LIMIT, || {
             let firing = prometheus.firing()?;
