@@ -27,6 +27,8 @@ const PARTING: Duration = Duration::from_secs(5);
 /// How long all members are talked to after somebody here has asked for that, where there are too many for each to talk to
 /// each all the time.
 const CALL: Duration = Duration::from_secs(60);
+/// How long it takes at most to reach those who can be.
+const CALLING: Duration = Duration::from_secs(7);
 /// How long it is said that two machines speak for a member, after one of them was refused: a copy that is there goes on
 /// trying, with pauses of some minutes at most.
 const DUPLICATE_SHOWN: Duration = Duration::from_secs(15 * 60);
@@ -61,8 +63,12 @@ pub struct Membership {
     kept: BTreeMap<Pair, EntryId>,
     /// Of these, those with whom this member keeps one. The others keep theirs with this one when they like.
     near: BTreeSet<Pair>,
-    /// Until when all are near.
-    called: Option<Instant>,
+    /// Until when all are near, and since when some of them are.
+    called: Option<(Instant, Instant)>,
+    /// When those who call this member, or have called it, are asked whether they are there.
+    check_at: Option<Instant>,
+    /// What control IKE SAs are made with, as the engine knows it.
+    configured: Option<ControlSettings>,
     /// The members as they were when the roster was looked at last, this one among them.
     known: BTreeMap<EntryId, Member>,
     /// Those that are talked to until they know that this is over, or until then: they are out, or this node is.
@@ -118,6 +124,8 @@ impl Membership {
             kept: BTreeMap::new(),
             near: BTreeSet::new(),
             called: None,
+            check_at: None,
+            configured: None,
             known: BTreeMap::new(),
             parting: BTreeMap::new(),
             machines: BTreeMap::new(),
@@ -225,14 +233,19 @@ impl Membership {
             self.part(line);
         }
         self.near.clear();
+        (self.called, self.configured) = (None, None);
         self.welcome.begin();
         self.look(now, engine);
     }
 
-    /// Looks at who is a member now.
-    fn look(&mut self, now: Instant, engine: &mut Engine) {
+    /// Looks at who is a member now, and by which keys.
+    pub fn look(&mut self, now: Instant, engine: &mut Engine) {
         self.note_parting(now);
-        engine.reconfigure_control(now, self.control_settings());
+        let settings = self.control_settings();
+        if self.configured.as_ref() != Some(&settings) {
+            self.configured = Some(settings.clone());
+            engine.reconfigure_control(now, settings);
+        }
         self.keep(now, engine);
     }
 
@@ -242,7 +255,11 @@ impl Membership {
         let leaves = view.member(self.own).is_none() && self.known.contains_key(&self.own);
         let decent = |line: &EntryId| view.removed.iter().any(|it| it.line == *line && !it.compromised);
         let goes = |line: &EntryId| self.known.contains_key(line) && decent(line);
-        let over: Vec<EntryId> = self.kept.values().filter(|line| leaves || goes(line)).copied().collect();
+        // Nobody else is called for that.
+        let reached: BTreeSet<EntryId> = self.reached().collect();
+        let talks = |(pair, line): &(&Pair, &EntryId)| self.near.contains(pair) || reached.contains(line);
+        let over = self.kept.iter().filter(talks).map(|(_, line)| *line);
+        let over: Vec<EntryId> = over.filter(|line| leaves || goes(line)).collect();
         for line in over {
             self.parting.entry(line).or_insert(now + PARTING);
         }
@@ -271,39 +288,57 @@ impl Membership {
         }
     }
 
-    /// Talks to all members from now on, for a while. Says which of them were far before, and may be reached soon.
+    /// Talks to all members from now on, for a while. Says which of them may be reached soon.
     pub fn call(&mut self, now: Instant, engine: &mut Engine) -> BTreeSet<EntryId> {
-        let far = |(pair, line): (&Pair, &EntryId)| (!self.near.contains(pair)).then_some(*line);
-        let was_far: BTreeSet<EntryId> = self.kept.iter().filter_map(far).collect();
-        if !was_far.is_empty() || self.called.is_some() {
-            self.called = Some(now + CALL);
+        let is_far = |pair: &Pair| !self.near.contains(pair);
+        let begins = self.kept.keys().any(is_far);
+        let since = self.called.map_or(now, |(_, since)| since);
+        if begins || self.called.is_some() {
+            self.called = Some((now + CALL, if begins { now } else { since }));
         }
-        if !was_far.is_empty() {
+        if begins {
             self.keep(now, engine);
         }
-        was_far
+        let fresh = self.called.is_some_and(|(_, since)| now < since + CALLING);
+        let reached: BTreeSet<EntryId> = self.reached().collect();
+        let soon = self.kept.values().filter(|line| fresh && !reached.contains(line));
+        soon.copied().collect()
     }
 
     /// Keeps a control IKE SA with each member that this one talks to, and answers the others. Nobody else gets one.
     fn keep(&mut self, now: Instant, engine: &mut Engine) {
         let (mut wanted, mut near) = self.wanted();
-        let parting = self.kept.iter().filter(|(_, line)| self.parting.contains_key(line));
-        let parting: Vec<(Pair, EntryId)> = parting.map(|(pair, line)| (*pair, *line)).collect();
-        near.extend(parting.iter().map(|(pair, _)| *pair));
-        wanted.extend(parting);
-        for (pair, line) in std::mem::take(&mut self.kept) {
-            let comes_to_be_far = self.near.contains(&pair) && !near.contains(&pair);
-            if comes_to_be_far || wanted.get(&pair) != Some(&line) {
-                engine.end_control(now, pair);
-                self.part(line);
+        for (pair, line) in self.kept.iter().filter(|(_, line)| self.parting.contains_key(line)) {
+            wanted.insert(*pair, *line);
+            near.extend(self.near.get(pair));
+        }
+        let before = std::mem::take(&mut self.kept);
+        let is_same = |pair: &Pair, line: &EntryId| wanted.get(pair) == Some(line);
+        for (pair, line) in &before {
+            let comes_to_be_far = self.near.contains(pair) && !near.contains(pair);
+            if comes_to_be_far || !is_same(pair, line) {
+                engine.end_control(now, *pair);
+                self.part(*line);
             }
         }
-        for pair in wanted.keys() {
-            let posture = if near.contains(pair) { Posture::Active } else { Posture::Passive };
-            engine.keep_control(now, *pair, posture);
+        for (pair, line) in &wanted {
+            let (was_near, is_near) = (self.near.contains(pair), near.contains(pair));
+            if was_near != is_near || before.get(pair) != Some(line) {
+                let posture = if is_near { Posture::Active } else { Posture::Passive };
+                engine.keep_control(now, *pair, posture);
+            }
         }
         (self.kept, self.near) = (wanted, near);
         self.tell(now, engine);
+    }
+
+    /// Asks those who have called whether they are there: nobody else would notice that they are not.
+    fn check_callers(&mut self, now: Instant, engine: &mut Engine) {
+        let reached: BTreeSet<EntryId> = self.reached().collect();
+        let calls = |(pair, line): &(&Pair, &EntryId)| !self.near.contains(pair) && reached.contains(line);
+        let callers: Vec<Pair> = self.kept.iter().filter(calls).map(|(pair, _)| *pair).collect();
+        self.check_at = (!callers.is_empty()).then_some(now + CALL);
+        callers.into_iter().for_each(|pair| engine.check_control(now, pair));
     }
 
     /// Something happened to the control IKE SAs of `pair` ([`Purpose::Control`](crate::ike::Purpose)).
@@ -316,9 +351,8 @@ impl Membership {
             ControlEvent::Heard => self.carriage.handle_heard(line),
             ControlEvent::Ended => {
                 self.part(line);
-                if self.parting.contains_key(&line) {
-                    self.forget(now, engine, &[line]);
-                }
+                // Soon, and with all others who are gone by then.
+                self.parting.entry(line).and_modify(|until| *until = now);
             }
             ControlEvent::Failed { .. } => {}
         }
@@ -381,9 +415,12 @@ impl Membership {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant, engine: &mut Engine) {
         self.carriage.handle_timeout(now, &self.roster);
-        if self.called.is_some_and(|until| until <= now) {
+        if self.called.is_some_and(|(until, _)| until <= now) {
             self.called = None;
             self.keep(now, engine);
+        }
+        if self.check_at.is_some_and(|at| at <= now) {
+            self.check_callers(now, engine);
         }
         self.part_from(now, engine);
         self.tell(now, engine);
@@ -392,7 +429,9 @@ impl Membership {
     /// When [`Membership::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let carriage = self.carriage.poll_timeout(&self.roster);
-        carriage.into_iter().chain(self.called).chain(self.parting.values().copied()).min()
+        let called = self.called.map(|(until, _)| until);
+        let own = [carriage, called, self.check_at].into_iter().flatten();
+        own.chain(self.parting.values().copied()).min()
     }
 
     /// A proven peer says which machine it is. While one speaks for a member, no other takes its place.
@@ -413,6 +452,9 @@ impl Membership {
             return engine.refuse(now, session);
         }
         self.machines.insert(line, mark.machine);
+        if !self.near.contains(&pair) {
+            self.check_at.get_or_insert(now + CALL);
+        }
         engine.admit(now, session);
         // What it had heard it may have lost with its last start.
         self.carriage.handle_up(now, line, &self.roster);

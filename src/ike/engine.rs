@@ -27,7 +27,7 @@ use crate::types::{EncapsulationMode, Method, Pair, Spi, UnixTime};
 use drawn::Drawn;
 use keep::{Keep, Lack};
 use knock::{Knocks, Standing};
-use late::Lateness;
+use late::{LateAnswers, Lateness};
 use table::{Due, SessionKey, Table};
 use unlisted::UnlistedInitiators;
 use vain::Vain;
@@ -47,6 +47,7 @@ pub struct Engine {
     ahead: HashSet<Pair>,
     knocks: Knocks,
     late: Lateness,
+    late_answers: LateAnswers,
     /// How long the next datagram had waited.
     waited: Duration,
     cookies: CookieJar,
@@ -108,6 +109,7 @@ impl Engine {
             table: Table::default(),
             knocks: Knocks::default(),
             late: Lateness::default(),
+            late_answers: LateAnswers::default(),
             waited: Duration::ZERO,
             ahead: HashSet::new(),
             cookies: CookieJar::default(),

@@ -84,10 +84,14 @@ pub(super) const FOLLOW_UP_LIFE: Duration = Duration::from_secs(20);
 pub(super) const COOKIE_THRESHOLD: usize = 64;
 /// The same for one pair alone: its addresses may be forged.
 pub(super) const COOKIE_THRESHOLD_PAIR: usize = 4;
-/// Where cookies are asked for, a first request without one that has waited for so long is not answered: its sender has
-/// sent it again by then. A flood so fills this host's socket with what is quickly read, and the messages of those who
-/// go on do not wait behind answers to everybody else.
+/// Where cookies are asked for, few of the first requests without one are answered that have waited for so long. A flood
+/// so fills this host's socket with what is quickly read, and the messages of those who go on do not wait behind answers
+/// to everybody else.
 pub(super) const FIRST_REQUEST_PATIENCE: Duration = Duration::from_millis(500);
+/// So many of them are answered in a [`LATE_WINDOW`]: this host may be late for another reason.
+pub(super) const LATE_ANSWERS_MOST: u32 = 32;
+/// The time in which these are counted.
+pub(super) const LATE_WINDOW: Duration = Duration::from_millis(100);
 /// How often at most the operator hears of offers that nobody has proven, of one pair.
 pub(super) const HINT_PAUSE: Duration = Duration::from_secs(10);
 /// More sessions than this whose initiator has not proven itself there never are: the oldest goes.

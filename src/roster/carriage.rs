@@ -45,7 +45,7 @@ const PACED_MAX: usize = 1024;
 pub struct Carriage<P> {
     peers: BTreeMap<P, Partner>,
     /// Who is no admin, and has changed this lately.
-    paced: BTreeMap<(Signer, bool), Instant>,
+    paced: BTreeMap<(Signer, PacedMatter), Instant>,
     /// When peers are told of what others have said.
     relay_at: Option<Instant>,
     /// How many pages were ignored.
@@ -54,6 +54,15 @@ pub struct Carriage<P> {
     number: u32,
     /// What this member knows is on its disk.
     stored: bool,
+}
+
+/// What is paced by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum PacedMatter {
+    Keys,
+    Desired,
+    /// What a later version knows.
+    Later,
 }
 
 /// A peer, as far as it is known what it has.
@@ -101,7 +110,10 @@ impl<P> Default for Carriage<P> {
 impl<P: Copy + Ord> Carriage<P> {
     /// A proven peer can be talked to, or can be again.
     pub fn handle_up(&mut self, now: Instant, peer: P, roster: &Roster) {
-        self.peers.insert(peer, Partner::new(now));
+        let before = self.peers.insert(peer, Partner::new(now));
+        if let (Some(before), Some(partner)) = (before, self.peers.get_mut(&peer)) {
+            partner.asides = before.asides;
+        }
         self.tell(now, peer, roster);
     }
 
@@ -300,7 +312,7 @@ impl<P: Copy + Ord> Carriage<P> {
     }
 
     /// Whether an entry is heard now: who is no admin changes its keys or what is desired once in a while.
-    fn is_due(&self, what: (Signer, bool)) -> bool {
+    fn is_due(&self, what: (Signer, PacedMatter)) -> bool {
         !self.paced.contains_key(&what) && self.paced.len() < PACED_MAX
     }
 
@@ -383,15 +395,16 @@ impl Partner {
 }
 
 /// What may not change all the time, where no admin has signed it.
-fn paced(statement: &Statement, roster: &Roster) -> Option<(Signer, bool)> {
-    let is_keys = match statement.matter() {
-        Matter::Keys(_) | Matter::Retired(_) => true,
-        Matter::Desired => false,
+fn paced(statement: &Statement, roster: &Roster) -> Option<(Signer, PacedMatter)> {
+    let matter = match statement.matter() {
+        Matter::Keys(_) | Matter::Retired(_) => PacedMatter::Keys,
+        Matter::Desired => PacedMatter::Desired,
+        Matter::Later => PacedMatter::Later,
         _ => return None,
     };
     let line = roster.line_of(&statement.by)?;
     let is_admin = roster.view().member(line).is_some_and(|member| member.admin);
-    (!is_admin).then_some((statement.by, is_keys))
+    (!is_admin).then_some((statement.by, matter))
 }
 
 /// What we have of each part of a prefix.

@@ -73,8 +73,8 @@ impl UncheckedEntry {
         }
         let (signers, json) = parts(octets).ok_or(NotTaken::Malformed)?;
         let statement = Statement::read(json).ok_or(NotTaken::Malformed)?;
-        let signers: Vec<Signer> = signers.into_iter().map(|(signer, _)| signer).collect();
-        if !statement.is_sound() || !statement.is_signed_by(&signers) {
+        let named = statement.signers();
+        if !statement.is_sound() || !named.iter().eq(signers.iter().map(|(signer, _)| signer)) {
             return Err(NotTaken::Malformed);
         }
         let message = message(cluster_of(cluster, &statement), json);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::octets::{EntryId, Signer};
 use crate::identity::{NotAKey, PublicKey};
@@ -471,7 +471,33 @@ struct AnyStatement {
     after: Vec<EntryId>,
     #[serde(default)]
     basis: Option<EntryId>,
-    says: BTreeMap<String, IgnoredAny>,
+    says: OneKind,
+}
+
+/// What is said, by its kind alone: one, and nothing beside it.
+struct OneKind(String);
+
+impl<'de> Deserialize<'de> for OneKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct One;
+        impl<'de> Visitor<'de> for One {
+            type Value = OneKind;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one kind of entry with what it says")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OneKind, A::Error> {
+                let first = map.next_entry::<String, IgnoredAny>()?;
+                let second = map.next_entry::<IgnoredAny, IgnoredAny>()?;
+                match (first, second) {
+                    (Some((kind, _)), None) => Ok(OneKind(kind)),
+                    _ => Err(A::Error::custom("an entry says one thing")),
+                }
+            }
+        }
+        deserializer.deserialize_map(One)
+    }
 }
 
 impl Statement {
@@ -481,18 +507,10 @@ impl Statement {
     }
 
     fn read_later(json: &[u8]) -> Option<Self> {
-        let AnyStatement { by, version, after, basis, mut says } = serde_json::from_slice(json).ok()?;
-        let (kind, IgnoredAny) = says.pop_first()?;
-        let says = Saying::Later(LaterKind::of(kind).filter(|_| says.is_empty())?);
+        let AnyStatement { by, version, after, basis, says: OneKind(kind) } =
+            serde_json::from_slice(json).ok()?;
+        let says = Saying::Later(LaterKind::of(kind)?);
         Some(Self { by, version, after, basis, says })
-    }
-
-    /// Whether these have signed it: those of [`Statement::signers`]. Whom else a later version names is not known.
-    pub(super) fn is_signed_by(&self, signers: &[Signer]) -> bool {
-        match &self.says {
-            Saying::Later(_) => signers.first() == Some(&self.by),
-            _ => self.signers() == signers,
-        }
     }
 
     /// What it is about.

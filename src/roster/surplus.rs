@@ -43,6 +43,7 @@ pub(super) fn drop_from(
         let index = ever.index();
         let mut surplus = repeated(&ever, &withdrawn);
         surplus.extend(branching(&ever));
+        surplus.extend(withdrawn_later(&ever, &tally));
         surplus.extend(crowding(entries, &tally));
         let unfounded = index.places().filter(|at| !ever.counts_at(*at) && !ever.can_allow(*at));
         surplus.extend(unfounded.map(|at| index.id(at)));
@@ -135,6 +136,14 @@ fn branching(ever: &Tally) -> BTreeSet<EntryId> {
         forked.extend(below);
     }
     surplus
+}
+
+/// What a later version would know of those who are out. Versions that know more or less may not take all of it, so that
+/// their rosters differ; taking out who has signed it ends that.
+fn withdrawn_later(ever: &Tally, counted: &Tally) -> BTreeSet<EntryId> {
+    let index = ever.index();
+    let is_out = |at: &EntryPlace| index.statement(*at).says.later().is_some() && !counted.counts_at(*at);
+    index.places().filter(is_out).map(|at| index.id(at)).collect()
 }
 
 /// Where the roster is full: as much as is needed of what does not count. Else it stays, as whoever took it back may lose

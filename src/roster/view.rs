@@ -73,8 +73,8 @@ pub struct RosterView {
     pub floating: Vec<Newest<FloatingPlace>>,
     /// What has to be settled.
     pub conflicts: Vec<Conflict>,
-    /// What only a later version knows.
-    pub later: BTreeSet<LaterKind>,
+    /// What only a later version knows, and who has said it.
+    pub later: BTreeSet<(LaterKind, Signer)>,
 }
 
 impl RosterView {
@@ -110,7 +110,7 @@ impl RosterView {
             }),
             floating,
             conflicts: counted.conflicts(),
-            later: tally.counted().filter_map(|(_, entry)| entry.says.later()).cloned().collect(),
+            later: tally.counted().filter_map(|(_, it)| Some((it.says.later()?.clone(), it.by))).collect(),
         })
     }
 

@@ -31,8 +31,8 @@ pub(super) struct OpenQuestion<A, R> {
     said: Vec<u8>,
     deadline: Instant,
     waits_for: BTreeSet<EntryId>,
-    /// Those among them that were not reached yet.
-    unasked: BTreeSet<EntryId>,
+    /// Those among them that were asked, and can be talked to since.
+    asked: BTreeSet<EntryId>,
 }
 
 /// Those who are asked.
@@ -82,17 +82,21 @@ impl<A, R> Questions<A, R> {
             number: self.asked,
             said,
             deadline: now + patience + reaching,
-            unasked: waits_for.clone(),
             waits_for,
+            asked: BTreeSet::new(),
         });
     }
 
     /// What is to be said to those of `reached` who were not asked yet.
     fn unasked(&mut self, reached: &BTreeSet<EntryId>) -> Vec<(EntryId, Vec<u8>)> {
         let mut said = Vec::new();
-        for question in &mut self.open {
-            for line in question.unasked.extract_if(.., |line| reached.contains(line)) {
-                said.push((line, question.said.clone()));
+        for OpenQuestion { waits_for, asked, said: words, .. } in &mut self.open {
+            // Whoever was lost meanwhile may not have heard it.
+            asked.retain(|line| reached.contains(line));
+            for line in waits_for.intersection(reached) {
+                if asked.insert(*line) {
+                    said.push((*line, words.clone()));
+                }
             }
         }
         said

@@ -227,10 +227,11 @@ pub(super) fn conflict(roster: &Roster, conflict: &Conflict) -> ConflictRow {
 /// What is wrong with the cluster as this host sees it, beside what the rows say.
 pub(super) fn problems(
     status: &Status,
-    (view, rows): (&RosterView, &[MemberRow]),
+    (roster, rows): (&Roster, &[MemberRow]),
     own: EntryId,
     config: &Config,
 ) -> Vec<Problem> {
+    let view = roster.view();
     let mut problems = Vec::new();
     if view.member(own).is_some() {
         problems.extend(secret(view, config));
@@ -239,7 +240,7 @@ pub(super) fn problems(
                      `hostseal status --cluster` on another node shows why; with a new token it can join again";
         problems.push(Problem::critical(ProblemCode::Other, None, words));
     }
-    problems.extend(later(view));
+    problems.extend(later(roster));
     problems.extend(versions(rows));
     if let Some(trouble) = &status.config_error {
         problems.push(Problem::critical(ProblemCode::Other, status.node.clone(), trouble.clone()));
@@ -272,15 +273,22 @@ fn versions(rows: &[MemberRow]) -> Vec<Problem> {
 }
 
 /// What only a later version knows: somebody uses what it brings.
-fn later(view: &RosterView) -> Option<Problem> {
+fn later(roster: &Roster) -> Option<Problem> {
+    let view = roster.view();
+    let by = |signer| roster.line_of(signer).and_then(|line| view.member(line));
+    let named = view.later.iter().map(|(kind, signer)| match by(signer) {
+        Some(member) => format!("{kind} by {}", member.site.name),
+        None => kind.to_string(),
+    });
+    let named: Vec<String> = named.collect();
     let words = || {
         format!(
-            "another node runs a later version and has said something that this one does not know ({}): it is kept and \
-             passed on, and this host does not go by it. Update hostseal on this host",
-            listed(&view.later, 4)
+            "the roster holds what this version does not know ({}): it is kept and passed on, and this host does not go \
+             by it. If those nodes run a later version of hostseal, update this host",
+            listed(&named, 4)
         )
     };
-    (!view.later.is_empty()).then(|| Problem::warning(ProblemCode::Other, None, words()))
+    (!named.is_empty()).then(|| Problem::warning(ProblemCode::Other, None, words()))
 }
 
 /// Whether this host has the secret as long as others are proven by it, and no longer.

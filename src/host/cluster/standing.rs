@@ -152,7 +152,7 @@ impl Host {
             consistent: same && conflicts.is_empty(),
             summary,
             conflicts,
-            problems: problems(&status, (view, &rows), members.own(), &self.setup.config),
+            problems: problems(&status, (roster, &rows), members.own(), &self.setup.config),
             nodes: rows,
         })
     }

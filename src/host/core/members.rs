@@ -59,7 +59,7 @@ impl Core {
     pub fn change_keys(&mut self, now: Instant, signing: Arc<PrivateKey>, ike: Arc<PrivateKey>) {
         self.with_membership(|members, engine| {
             members.change_keys(signing, ike);
-            engine.reconfigure_control(now, members.control_settings());
+            members.look(now, engine);
         });
     }
 

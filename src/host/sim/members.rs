@@ -574,6 +574,22 @@ fn with_many_nodes_any_of_them_says_how_all_stand() {
         let silent = status.nodes.iter().filter(|row| !row.answers).count();
         assert_eq!(silent, away.iter().count());
     }
+    // Who asks while others are being called waits for these, too.
+    let first = world.ask(50, Request::Cluster(ClusterRequest::Status));
+    world.run(200 * MILLISECOND, None);
+    assert_eq!(world.cluster_status(50).summary.answering, NODES - 1);
+    assert!(world.hosts[50].replies.iter().any(|(to, ..)| *to == first));
+    // One that is removed is told by those who talk to it, and nobody calls it for that.
+    let status = world.cluster_status(0);
+    let name = status.nodes.iter().find(|row| row.addresses == [super::world::address(20)]);
+    let remove = ClusterRequest::Remove {
+        node: name.expect("it is listed").name.clone(),
+        compromised: false,
+        address: None,
+    };
+    assert!(world.order(0, remove).is_ok());
+    let begun = world.now;
+    assert!(world.run_until(5 * SECOND, |world| talks_to(world, 20) == 0), "{:?}", world.now - begun);
     // Nobody is called any more after a while.
     assert!(world.run_until(90 * SECOND, |world| [3, 66, 20].iter().all(|at| talks_to(world, *at) <= 16)));
     assert!(world.is_one_roster_but(40));

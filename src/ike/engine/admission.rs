@@ -83,7 +83,7 @@ impl Engine {
             let (address, spi) = (path.remote.ip(), message.header.initiator_spi);
             let presented = parts.notify(notify::COOKIE).map(|cookie| cookie.data.as_slice());
             if !presented.is_some_and(|cookie| self.cookies.accepts(now, cookie, address, spi, nonce)) {
-                if waited >= FIRST_REQUEST_PATIENCE {
+                if waited >= FIRST_REQUEST_PATIENCE && !self.late_answers.spend(now) {
                     self.out.counters.first_requests_late += 1;
                     return false;
                 }

@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ike::limits::{INITIATING_LEAST, INITIATING_MAX, LATE_MOST, ON_TIME};
+use crate::ike::limits::{
+    INITIATING_LEAST, INITIATING_MAX, LATE_ANSWERS_MOST, LATE_MOST, LATE_WINDOW, ON_TIME,
+};
 
 /// How long datagrams wait to be read.
 #[derive(Debug, Default)]
@@ -31,6 +33,25 @@ impl Lateness {
         let late = self.at(now).max(ON_TIME);
         let room = INITIATING_MAX as u128 * ON_TIME.as_micros() / late.as_micros();
         usize::try_from(room).unwrap_or(INITIATING_MAX).max(INITIATING_LEAST)
+    }
+}
+
+/// How many first requests that had waited for long are answered.
+#[derive(Debug, Default)]
+pub struct LateAnswers {
+    /// Since when they are counted.
+    since: Option<Instant>,
+    given: u32,
+}
+
+impl LateAnswers {
+    /// Whether one more is answered now.
+    pub(super) fn spend(&mut self, now: Instant) -> bool {
+        if self.since.is_none_or(|since| now >= since + LATE_WINDOW) {
+            (self.since, self.given) = (Some(now), 0);
+        }
+        self.given = self.given.saturating_add(1);
+        self.given <= LATE_ANSWERS_MOST
     }
 }
 

@@ -132,9 +132,16 @@ fn old_first_requests_are_not_worth_a_cookie() {
     assert!(has_cookie(cookie));
     let (answer, counters) = ask(&with_cookie(&request, cookie), 5 * SECOND);
     assert!(answer.is_some_and(|answer| !has_cookie(&answer)) && counters.first_requests_late == 0);
+    // A few are: this host may be late for another reason.
+    let (mut answered, mut late) = (0, counters);
+    for count in 0..100 {
+        request[..8].copy_from_slice(&(HANDSHAKES + count + 2).to_be_bytes());
+        let (answer, after) = ask(&request, SECOND / 2);
+        answered += u64::from(answer.is_some());
+        late = after;
+    }
+    assert_eq!((answered, late.first_requests_late, late.cookies - counters.cookies), (32, 68, 32));
     request[7] ^= 0x80;
-    let (answer, after) = ask(&request, SECOND / 2);
-    assert!(answer.is_none() && after.first_requests_late == 1 && after.cookies == counters.cookies);
     let (answer, _) = ask(&request, SECOND / 4);
     assert!(answer.is_some_and(|answer| has_cookie(&answer)));
 }
