@@ -51,7 +51,7 @@ pub(super) fn run<L: Live>(
     let (sender, happenings) = sync_channel(16);
     let gestures = sender.clone();
     let mut screen = Screen::enter(move |gesture| gestures.send(Happening::Made(gesture)).is_ok())?;
-    thread::spawn(move || look_again(look, pause, &sender));
+    thread::spawn(move || look_again(look, pause, &Looker(sender)));
     loop {
         let lines = live.lines(term::size().unwrap_or(USUAL), Style::of_stdout());
         if screen.draw(lines)? == Audience::Gone {
@@ -68,17 +68,27 @@ pub(super) fn run<L: Live>(
     }
 }
 
+/// Who looks. However that ends, so does what is shown: nobody takes an old picture for a new one.
+struct Looker<F>(SyncSender<Happening<F>>);
+
+impl<F> Drop for Looker<F> {
+    fn drop(&mut self) {
+        // Where nobody is there any more, nobody needs to hear it.
+        let _ = self.0.send(Happening::Made(Gesture::End));
+    }
+}
+
 /// Looks until nobody is there any more, or something is wrong.
 fn look_again<F: Shown>(
     look: impl Fn() -> Result<F, CommandError>,
     mut pause: impl FnMut(Duration, bool),
-    sender: &SyncSender<Happening<F>>,
+    looker: &Looker<F>,
 ) {
     thread::sleep(REFRESH);
     loop {
         let (found, at, took) = timed(&look);
         let answered = found.as_ref().ok().map(Shown::is_answered);
-        if sender.send(Happening::Found(found, at)).is_err() {
+        if looker.0.send(Happening::Found(found, at)).is_err() {
             return;
         }
         let Some(answered) = answered else { return };
@@ -106,6 +116,15 @@ fn rest(took: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::status::Status;
+
+    #[test]
+    fn a_looker_that_dies_ends_the_picture() {
+        let (sender, happenings) = sync_channel::<Happening<Status>>(16);
+        let look = || -> Result<Status, CommandError> { panic!("as if something were wrong") };
+        thread::spawn(move || look_again(look, |_, _| {}, &Looker(sender))).join().unwrap_err();
+        assert!(matches!(happenings.recv(), Ok(Happening::Made(Gesture::End))));
+    }
 
     #[test]
     fn long_looks_are_rare() {
