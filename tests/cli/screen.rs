@@ -166,6 +166,28 @@ fn a_terminal_that_vanishes_ends_it() {
 }
 
 #[test]
+fn it_stops_and_goes_on_as_others_do() {
+    let place = place();
+    let mut terminal = Terminal::new(&place, "top");
+    terminal.await_text("2 pairs protected");
+    terminal.press("\x1a");
+    terminal.await_that("the screen before", |written| written.ends_with(LEAVE));
+    let stat = format!("/proc/{}/stat", terminal.process());
+    let deadline = Instant::now() + PATIENCE;
+    while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+        assert!(Instant::now() < deadline, "it does not stop");
+        thread::sleep(MOMENT);
+    }
+    assert!(!terminal.is_raw());
+    kill(terminal.process(), Signal::SIGCONT).unwrap();
+    let again = |written: &str| written.rsplit(LEAVE).next().unwrap().contains("2 pairs protected");
+    terminal.await_that("the picture again", again);
+    assert!(terminal.is_raw());
+    terminal.press("q");
+    assert_eq!(terminal.await_end(), Some(0));
+}
+
+#[test]
 fn keys_change_what_is_seen() {
     let place = place();
     let mut terminal = Terminal::new(&place, "top");

@@ -11,6 +11,8 @@ use tracing::{Level, Metadata, Subscriber, span};
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::{World, address};
+use crate::host::alerts::Alerts;
+use crate::types::{Problem, ProblemCode, Severity};
 
 /// A line, and its fields.
 #[derive(Debug, Clone, Default)]
@@ -100,6 +102,36 @@ fn one_each(lines: &[Line], words: &str, state: &str, reason: Option<&str>) {
         assert!(field("node").is_some_and(|node| !node.is_empty()));
         assert_eq!((field("state"), field("reason")), (Some(state), reason), "{line:?}");
     }
+}
+
+#[test]
+fn problems_have_fields_when_they_come_and_go() {
+    let log = Log::listen();
+    let node = "b".parse().ok();
+    let warning = |message: &str| Problem {
+        severity: Severity::Warning,
+        ..Problem::critical(ProblemCode::ForwardedClear, None, message)
+    };
+    let hole = Problem::critical(ProblemCode::Hole, node, "eth1 has disable_xfrm");
+    let mut alerts = Alerts::default();
+    alerts.note([hole.clone(), warning("routed traffic")]);
+    alerts.note([hole]);
+    alerts.note([]);
+    let lines = log.take();
+    let seen: Vec<_> = lines.iter().map(|line| (line.message.as_str(), line.warns)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("eth1 has disable_xfrm", true),
+            ("routed traffic", true),
+            ("no longer so: routed traffic", false),
+            ("no longer so: eth1 has disable_xfrm", false),
+        ]
+    );
+    let field = |line: usize, name| lines[line].fields.get(name).map(String::as_str);
+    assert_eq!((field(0, "reason"), field(0, "node")), (Some("hole"), Some("b")));
+    assert_eq!((field(1, "reason"), field(1, "node")), (Some("forwarded_clear"), None));
+    assert_eq!(field(3, "reason"), Some("hole"));
 }
 
 #[test]
