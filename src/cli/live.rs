@@ -1,6 +1,6 @@
 //! Follows something on a screen: looks again and again, shows what it finds, takes keys, until somebody ends it.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,10 +35,14 @@ pub(super) trait Live {
 }
 
 /// What happens while something is shown.
-enum Happening<F> {
+enum Happening {
     Made(Gesture),
-    Found(Result<F, CommandError>, Instant),
+    /// There is something that a look has found.
+    Found,
 }
+
+/// What a look has found, and when.
+type Finding<F> = (Result<F, CommandError>, Instant);
 
 /// Follows what `look` finds, until somebody ends it. After a long look, `pause` waits for news, no longer than it is
 /// told; it hears whether an agent has answered.
@@ -47,11 +51,13 @@ pub(super) fn run<L: Live>(
     look: impl Fn() -> Result<L::Found, CommandError> + Send + 'static,
     pause: impl FnMut(Duration, bool) + Send + 'static,
 ) -> Result<(), CommandError> {
-    // Short: who looks waits for who draws.
-    let (sender, happenings) = sync_channel(16);
+    // Whoever tells of signals never waits: the terminal may be stuck.
+    let (sender, happenings) = channel();
+    // Whoever looks waits for who draws.
+    let (put, findings) = sync_channel(1);
     let gestures = sender.clone();
     let mut screen = Screen::enter(move |gesture| gestures.send(Happening::Made(gesture)).is_ok())?;
-    thread::spawn(move || look_again(look, pause, &Looker(sender)));
+    thread::spawn(move || look_again(look, pause, &put, &Looker(sender)));
     loop {
         let lines = live.lines(term::size().unwrap_or(USUAL), Style::of_stdout());
         if screen.draw(lines)? == Audience::Gone {
@@ -59,7 +65,10 @@ pub(super) fn run<L: Live>(
         }
         let Ok(happening) = happenings.recv() else { return Ok(()) };
         match happening {
-            Happening::Found(found, at) => live.note(found?, at),
+            Happening::Found => {
+                let Ok((found, at)) = findings.recv() else { return Ok(()) };
+                live.note(found?, at);
+            }
             Happening::Made(Gesture::Press(key)) if live.press(key) => {}
             Happening::Made(Gesture::Redraw) => screen.forget(),
             Happening::Made(Gesture::Suspend) => drop(screen.suspend()?),
@@ -69,9 +78,9 @@ pub(super) fn run<L: Live>(
 }
 
 /// Who looks. However that ends, so does what is shown: nobody takes an old picture for a new one.
-struct Looker<F>(SyncSender<Happening<F>>);
+struct Looker(Sender<Happening>);
 
-impl<F> Drop for Looker<F> {
+impl Drop for Looker {
     fn drop(&mut self) {
         // Where nobody is there any more, nobody needs to hear it.
         let _ = self.0.send(Happening::Made(Gesture::End));
@@ -82,13 +91,14 @@ impl<F> Drop for Looker<F> {
 fn look_again<F: Shown>(
     look: impl Fn() -> Result<F, CommandError>,
     mut pause: impl FnMut(Duration, bool),
-    looker: &Looker<F>,
+    put: &SyncSender<Finding<F>>,
+    looker: &Looker,
 ) {
     thread::sleep(REFRESH);
     loop {
         let (found, at, took) = timed(&look);
         let answered = found.as_ref().ok().map(Shown::is_answered);
-        if looker.0.send(Happening::Found(found, at)).is_err() {
+        if put.send((found, at)).is_err() || looker.0.send(Happening::Found).is_err() {
             return;
         }
         let Some(answered) = answered else { return };
@@ -120,9 +130,9 @@ mod tests {
 
     #[test]
     fn a_looker_that_dies_ends_the_picture() {
-        let (sender, happenings) = sync_channel::<Happening<Status>>(16);
+        let ((sender, happenings), (put, _findings)) = (channel(), sync_channel::<Finding<Status>>(1));
         let look = || -> Result<Status, CommandError> { panic!("as if something were wrong") };
-        thread::spawn(move || look_again(look, |_, _| {}, &Looker(sender))).join().unwrap_err();
+        thread::spawn(move || look_again(look, |_, _| {}, &put, &Looker(sender))).join().unwrap_err();
         assert!(matches!(happenings.recv(), Ok(Happening::Made(Gesture::End))));
     }
 

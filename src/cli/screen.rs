@@ -60,9 +60,9 @@ impl Screen {
         tell: impl Fn(Gesture) -> bool + Clone + Send + 'static,
     ) -> Result<Self, CommandError> {
         let signals = blocked().map_err(|errno| CommandError::io("blocking signals", &errno.into()))?;
-        let heard = tell.clone();
-        thread::spawn(move || wait_for_signals(&signals, heard));
         let terminal = Arc::new(Terminal { keyboard: keyboard(), taken: AtomicBool::new(false) });
+        let (heard, to_leave) = (tell.clone(), Arc::clone(&terminal));
+        thread::spawn(move || wait_for_signals(&signals, heard, &to_leave));
         if let Some(keys) = terminal.keyboard.as_ref().and_then(|(file, _)| file.try_clone().ok()) {
             thread::spawn(move || read_keys(&keys, tell));
         }
@@ -128,10 +128,14 @@ impl Terminal {
     /// Leaves it as it was before. Where nobody reads any more there is nothing to restore.
     fn leave(&self) {
         if self.taken.swap(false, Ordering::SeqCst) {
+            self.give_keys_back();
             let _ = write(LEAVE);
-            if let Some((file, before)) = &self.keyboard {
-                let _ = tcsetattr(file, OptionalActions::Now, before);
-            }
+        }
+    }
+
+    fn give_keys_back(&self) {
+        if let Some((file, before)) = &self.keyboard {
+            let _ = tcsetattr(file, OptionalActions::Now, before);
         }
     }
 }
@@ -158,7 +162,7 @@ fn blocked() -> nix::Result<SigSet> {
     Ok(signals)
 }
 
-fn wait_for_signals(signals: &SigSet, tell: impl Fn(Gesture) -> bool) {
+fn wait_for_signals(signals: &SigSet, tell: impl Fn(Gesture) -> bool, terminal: &Terminal) {
     while let Ok(signal) = signals.wait() {
         let gesture = match signal {
             Signal::SIGWINCH => Gesture::Redraw,
@@ -169,6 +173,7 @@ fn wait_for_signals(signals: &SigSet, tell: impl Fn(Gesture) -> bool) {
         if gesture == Gesture::End {
             thread::sleep(FAREWELL);
             // Whoever is still here waits for a terminal that takes nothing.
+            terminal.give_keys_back();
             std::process::exit(1);
         }
         if !is_heard {

@@ -71,11 +71,21 @@ impl Terminal {
         Self { master: Some(master), slave, child, written, reader: Some(reader), unplugged }
     }
 
-    /// Closes the other end.
-    fn unplug(&mut self) {
+    /// Reads no more of what is written.
+    fn stall(&mut self) {
         self.unplugged.store(true, Ordering::SeqCst);
         self.reader.take().unwrap().join().unwrap();
+    }
+
+    /// Closes the other end.
+    fn unplug(&mut self) {
+        self.stall();
         self.master = None;
+    }
+
+    fn resize(&self, lines: u16, columns: u16) {
+        let size = Winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(self.master.as_ref().unwrap(), size).unwrap();
     }
 
     fn written(&self) -> String {
@@ -166,6 +176,29 @@ fn a_terminal_that_vanishes_ends_it() {
 }
 
 #[test]
+fn a_terminal_that_takes_nothing_does_not_keep_it() {
+    let place = place();
+    let mut terminal = Terminal::new(&place, "top");
+    terminal.await_text("2 pairs protected");
+    terminal.stall();
+    // It draws until the terminal is full: then its first thread stays in write(2).
+    let call = format!("/proc/{}/syscall", terminal.process());
+    let write = format!("{} ", nix::libc::SYS_write);
+    let deadline = Instant::now() + PATIENCE;
+    let (mut lines, mut stuck) = (900, 0);
+    while stuck < 50 {
+        assert!(Instant::now() < deadline, "it writes on");
+        stuck = if std::fs::read_to_string(&call).unwrap().starts_with(&write) { stuck + 1 } else { 0 };
+        lines = if lines == 900 { 1000 } else { 900 };
+        terminal.resize(lines, 80);
+        thread::sleep(MOMENT);
+    }
+    kill(terminal.process(), Signal::SIGTERM).unwrap();
+    assert_eq!(terminal.await_end(), Some(1));
+    assert!(!terminal.is_raw());
+}
+
+#[test]
 fn it_stops_and_goes_on_as_others_do() {
     let place = place();
     let mut terminal = Terminal::new(&place, "top");
@@ -199,8 +232,7 @@ fn keys_change_what_is_seen() {
     terminal.press("\r");
     terminal.await_text("filter: db8\x1b");
     // A window of another size is drawn anew.
-    let size = Winsize { ws_row: 10, ws_col: 40, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(terminal.master.as_ref().unwrap(), size).unwrap();
+    terminal.resize(10, 40);
     terminal.await_text("\x1b[10;1H\x1b[2K");
     terminal.press("q");
     assert_eq!(terminal.await_end(), Some(0));

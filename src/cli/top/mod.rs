@@ -73,6 +73,8 @@ impl Live for Model {
     }
 }
 
+/// No terminal is larger; one that says so is not given the memory.
 fn clamped(count: usize) -> u16 {
-    u16::try_from(count).unwrap_or(u16::MAX)
+    const LARGEST: u16 = 1000;
+    u16::try_from(count).unwrap_or(LARGEST).min(LARGEST)
 }

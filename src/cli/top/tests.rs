@@ -4,6 +4,7 @@ use super::model::{Model, Onward};
 use super::rates::{Rate, Rates};
 use super::view;
 use crate::cli::keyboard::Key;
+use crate::cli::live::Live;
 use crate::cli::term::{Style, lines};
 use crate::cli::tests::{node_name, row, status};
 use crate::observe::status::{Encapsulation, PeerRow, SaRow, SaState, Status, Summary};
@@ -346,6 +347,12 @@ fn every_size_is_drawn() {
             );
         }
     }
+}
+
+#[test]
+fn a_terminal_that_claims_to_be_huge_costs_little() {
+    assert_eq!(Live::lines(&mut model(&MIXED), (65_535, 65_535), Style::PLAIN).len(), 1000);
+    assert_eq!(Live::lines(&mut model(&MIXED), (0, 0), Style::PLAIN).len(), 0);
 }
 
 #[test]

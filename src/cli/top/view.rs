@@ -20,7 +20,7 @@ use crate::types::{RowState, Severity};
 /// Below this many lines, rows are worth more than words about them.
 const SMALL: u16 = 16;
 /// As much as a frame may have of lines.
-const HIGHEST: usize = 20_000;
+const HIGHEST: usize = 11_000;
 
 /// A frame of `width` columns and `height` lines for a screen: as many rows as have room, and what one may do.
 pub(super) fn screen(model: &mut Model, width: u16, height: u16) -> Buffer {
