@@ -90,7 +90,10 @@ fn orders_are_refused_by_name() {
         let [(8, reply)] = &told(&mut world)[..] else { panic!("{request:?}") };
         assert!(!matches!(reply, Reply::Error { .. }), "{reply:?}");
     }
+    question(&mut world, 9, &Request::Cluster(ClusterRequest::Status));
     world.run(SECOND, None);
+    let [(9, Reply::Error { code, .. })] = &told(&mut world)[..] else { panic!("it is no member") };
+    assert_eq!(*code, ErrorCode::Cluster);
     assert!(world.all_protected());
 }
 
