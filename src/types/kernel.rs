@@ -1,6 +1,7 @@
 //! What a kernel holds, and what a change makes of it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::ours::is_our_policy;
 use super::stranger::Strangers;
@@ -16,6 +17,43 @@ pub struct KernelState {
     pub policies: BTreeMap<PolicyId, PolicyReading>,
     /// What other software has there.
     pub strangers: Strangers,
+}
+
+/// SAs by the two addresses that they are between: with many peers, none is looked for among those of the others.
+#[derive(Debug, Default)]
+pub struct SasByEnds<'a>(BTreeMap<(IpAddr, IpAddr), Vec<&'a SaReading>>);
+
+impl<'a> SasByEnds<'a> {
+    /// Those of `sas`.
+    pub fn new(sas: impl IntoIterator<Item = &'a SaReading>) -> Self {
+        let mut by_ends: BTreeMap<_, Vec<&SaReading>> = BTreeMap::new();
+        for sa in sas {
+            by_ends.entry((sa.source, sa.id.destination)).or_default().push(sa);
+        }
+        Self(by_ends)
+    }
+
+    /// Those between the addresses of `pair`, outbound first.
+    pub fn of(&self, pair: Pair) -> impl Iterator<Item = &'a SaReading> {
+        self.outbound(pair).chain(self.inbound(pair)).copied()
+    }
+
+    /// Whether one takes packets from the other end of `pair`.
+    pub fn takes(&self, pair: Pair) -> bool {
+        self.inbound(pair).next().is_some()
+    }
+
+    fn outbound(&self, pair: Pair) -> std::slice::Iter<'_, &'a SaReading> {
+        self.between(pair.local, pair.remote)
+    }
+
+    fn inbound(&self, pair: Pair) -> std::slice::Iter<'_, &'a SaReading> {
+        self.between(pair.remote, pair.local)
+    }
+
+    fn between(&self, source: IpAddr, destination: IpAddr) -> std::slice::Iter<'_, &'a SaReading> {
+        self.0.get(&(source, destination)).map(Vec::as_slice).unwrap_or_default().iter()
+    }
 }
 
 impl KernelState {
@@ -64,5 +102,33 @@ fn reading(policy: &Policy, index: u32) -> PolicyReading {
         priority: policy.priority,
         action: Some(policy.action),
         until: policy.until,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Direction, EspSuite, Limits, Reqid, Sa};
+
+    #[test]
+    fn the_sas_of_a_pair_are_found_among_those_of_others() {
+        let pair = |host: u8| Pair::new([10, 0, 0, 1].into(), [10, 0, 0, host].into()).unwrap();
+        let sa = |host, direction, spi| {
+            SaReading::fresh(&Sa {
+                pair: pair(host),
+                direction,
+                spi: Spi(spi),
+                reqid: Reqid::COMMON,
+                suite: EspSuite { key_bits: 256, esn: true },
+                encapsulation: None,
+                replay_window: 64,
+                limits: Limits::default(),
+            })
+        };
+        let all = [sa(2, Direction::In, 1), sa(3, Direction::In, 2), sa(2, Direction::Out, 3)];
+        let by_ends = SasByEnds::new(&all);
+        let of = |host| by_ends.of(pair(host)).map(|sa| sa.id.spi.0).collect::<Vec<_>>();
+        assert_eq!((of(2), of(3), of(4)), (vec![3, 1], vec![2], vec![]));
+        assert!(by_ends.takes(pair(3)) && !by_ends.takes(pair(4)));
     }
 }

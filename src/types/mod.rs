@@ -44,7 +44,7 @@ pub use family::Family;
 pub use forwarding::Forwarding;
 pub use hole::{Hole, HoleKind};
 pub use inside::Inside;
-pub use kernel::KernelState;
+pub use kernel::{KernelState, SasByEnds};
 pub use link::{Link, LinkAddress, LinkCounters, NetworkNews, Source, Sources};
 pub use method::Method;
 pub use node_name::NodeName;

@@ -11,7 +11,7 @@ use crate::observe::snapshot::PairSnapshot;
 use crate::observe::strangers::{self, Ground};
 use crate::store::Saved;
 use crate::types::generation::VERSION;
-use crate::types::{Boot, KernelState, NodeName, Pair, Problem, Protection, UnixTime};
+use crate::types::{Boot, KernelState, NodeName, Pair, Problem, Protection, SasByEnds, UnixTime};
 
 /// What is known of a host.
 #[derive(Debug, Clone, Copy)]
@@ -69,13 +69,14 @@ pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) 
     let Evidence { now, config, node, kernel, saved, agent, .. } = evidence;
     let pairs = evidence.pairs();
     let overruled = strangers::overruled(&kernel.strangers, &pairs);
-    let mut problems: Vec<Problem> = unbound::problems(evidence).chain(found).collect();
+    let sas = SasByEnds::new(kernel.sas.values());
+    let mut problems: Vec<Problem> = unbound::problems(evidence, &sas).chain(found).collect();
     if saved.protection != Protection::Off {
         let exempt = Exemptions::of(config, Some(node));
         problems.extend(strangers::problems(&kernel.strangers, Ground { pairs: &pairs, exempt: &exempt }));
     }
     let peers: Vec<PeerRow> =
-        pairs.into_iter().map(|(peer, pair)| evidence.row(peer, pair, &overruled)).collect();
+        pairs.into_iter().map(|(peer, pair)| evidence.row(peer, pair, &sas, &overruled)).collect();
     problems.extend(problems::of(&evidence, &peers));
     problems.sort();
     let summary = Summary::of_rows(&peers);

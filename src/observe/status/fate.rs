@@ -2,7 +2,7 @@
 
 use crate::observe::strangers::Overruled;
 use crate::types::stranger::Verdict;
-use crate::types::{Action, Block, Direction, KernelState, Pair, PolicyDirection, PolicyId, RowState, ours};
+use crate::types::{Action, Block, KernelState, Pair, PolicyDirection, PolicyId, RowState, SasByEnds, ours};
 
 /// What becomes of packets in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +15,14 @@ enum Fate {
     Dropped,
 }
 
-/// How a pair stands by what `kernel` holds; `overruled` says where other software decides.
-pub(super) fn state(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> RowState {
-    match (outbound(kernel, overruled, pair), inbound(kernel, overruled, pair)) {
+/// How a pair stands by what `kernel` holds, whose SAs are `sas`; `overruled` says where other software decides.
+pub(super) fn state(
+    kernel: &KernelState,
+    sas: &SasByEnds<'_>,
+    overruled: &Overruled,
+    pair: Pair,
+) -> RowState {
+    match (outbound(kernel, overruled, pair), inbound(kernel, sas, overruled, pair)) {
         (Fate::Esp, Fate::Esp) => RowState::Protected,
         (Fate::Clear, _) | (_, Fate::Clear) => RowState::Clear,
         (Fate::Dropped, _) | (_, Fate::Dropped) => RowState::Blocked,
@@ -33,11 +38,10 @@ fn outbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
     })
 }
 
-fn inbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
+fn inbound(kernel: &KernelState, sas: &SasByEnds<'_>, overruled: &Overruled, pair: Pair) -> Fate {
     let direction = PolicyDirection::In;
-    let has_sa = || super::live_sas(kernel, pair).any(|sa| sa.direction(pair) == Direction::In);
     fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
-        Some(Action::Require) if has_sa() => Fate::Esp,
+        Some(Action::Require) if sas.takes(pair) => Fate::Esp,
         Some(Action::Require | Action::Block | Action::Seal { .. }) => Fate::Dropped,
         Some(Action::Allow | Action::Accept) | None => Fate::Clear,
     })

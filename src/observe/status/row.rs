@@ -7,25 +7,32 @@ use crate::observe::strangers::Overruled;
 use crate::store::PairRecord;
 use crate::types::{
     Action, Direction, Family, KernelState, NodeName, Pair, PolicyDirection, PolicyId, Proposals, Protection,
-    RowState, SaId, SaReading, Spi, UnixTime, ours,
+    RowState, SaId, SaReading, SasByEnds, Spi, UnixTime, ours,
 };
 
 /// The version of IKE that is spoken.
 const IKE_VERSION: u8 = 2;
 
 impl Evidence<'_> {
-    /// The row of `pair`, whose other host is `node`.
-    pub(super) fn row(&self, node: NodeName, pair: Pair, overruled: &Overruled) -> PeerRow {
+    /// The row of `pair`, whose other host is `node`; `sas` are those of the kernel.
+    pub(super) fn row(
+        &self,
+        node: NodeName,
+        pair: Pair,
+        sas: &SasByEnds<'_>,
+        overruled: &Overruled,
+    ) -> PeerRow {
         let (default, known) = (PairRecord::default(), self.known(pair));
         let record = self.saved.pairs.get(&pair).unwrap_or(&default);
         let keys = known.map(|known| &known.keys);
         let heard = known.and_then(|known| known.heard);
-        let sas: Vec<&SaReading> = live_sas(self.kernel, pair).collect();
+        let seen = self.seen(pair, sas, overruled);
+        let sas: Vec<&SaReading> = sas.of(pair).collect();
         let used = self.outbound_in_use(pair);
         let key_bits = used.map(|sa| sa.key_bits);
         let last_heard_esp = heard.and_then(|heard| heard.esp).or(last_used(&sas, pair));
         let last_heard = heard.and_then(|heard| heard.ike).max(last_heard_esp);
-        let (state, reason) = standing::of(self, pair, self.seen(pair, overruled), last_heard);
+        let (state, reason) = standing::of(self, pair, seen, last_heard);
         let (reason_code, reason) = reason.unzip();
         PeerRow {
             node,
@@ -72,10 +79,10 @@ impl Evidence<'_> {
     }
 
     /// How a pair stands by what the kernel holds, on a host that is to be protected.
-    fn seen(&self, pair: Pair, overruled: &Overruled) -> RowState {
+    fn seen(&self, pair: Pair, sas: &SasByEnds<'_>, overruled: &Overruled) -> RowState {
         match self.saved.protection {
             Protection::Off => RowState::Off,
-            _ => fate::state(self.kernel, overruled, pair),
+            _ => fate::state(self.kernel, sas, overruled, pair),
         }
     }
 

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::evidence::Evidence;
-use super::live_sas;
-use crate::types::{NodeName, Problem, ProblemCode};
+use crate::types::{NodeName, Problem, ProblemCode, SasByEnds};
 
 /// One problem for each peer that has such SAs. New keys replace them: it stays only where none are agreed.
-pub(super) fn problems(evidence: Evidence<'_>) -> impl Iterator<Item = Problem> {
+pub(super) fn problems(evidence: Evidence<'_>, sas: &SasByEnds<'_>) -> impl Iterator<Item = Problem> {
     let mut unbound: BTreeMap<NodeName, usize> = BTreeMap::new();
     for (node, pair) in evidence.config.pairs(evidence.node) {
-        let count = live_sas(evidence.kernel, pair).filter(|sa| !sa.bound).count();
+        let count = sas.of(pair).filter(|sa| !sa.bound).count();
         if count > 0 {
             *unbound.entry(node).or_default() += count;
         }
