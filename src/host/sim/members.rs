@@ -578,7 +578,7 @@ fn with_many_nodes_any_of_them_says_how_all_stand() {
     let first = world.ask(50, Request::Cluster(ClusterRequest::Status));
     world.run(200 * MILLISECOND, None);
     assert_eq!(world.cluster_status(50).summary.answering, NODES - 1);
-    assert!(world.hosts[50].replies.iter().any(|(to, ..)| *to == first));
+    assert!(world.run_until(3 * SECOND, |world| world.hosts[50].replies.iter().any(|(to, ..)| *to == first)));
     // One that is removed is told by those who talk to it, and nobody calls it for that.
     let status = world.cluster_status(0);
     let name = status.nodes.iter().find(|row| row.addresses == [super::world::address(20)]);
