@@ -1,6 +1,7 @@
 //! The grammar of the command line.
 
 mod cluster;
+mod doctor;
 mod metrics;
 mod top;
 
@@ -17,6 +18,7 @@ pub use self::cluster::{
     AddArgs, AdminCommand, CreateTokenArgs, FloatingArgs, FloatingCommand, InitArgs, JoinArgs, LeaveArgs,
     RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
+pub use self::doctor::DoctorArgs;
 pub use self::metrics::{ExporterArgs, MetricsArgs};
 pub use self::top::TopArgs;
 use crate::config::DEFAULT_PATH;
@@ -31,7 +33,7 @@ Exit status:
   3  degraded: protection is on, but a pair is not protected, something critical is wrong,
      or the agent is dead; with --cluster: a node is not as it should be
   4  no agent runs
-  5  not permitted: run as root
+  5  not permitted: run as root; of doctor: nothing could be checked
   6  only enable and join: enabled, and waiting for hosts that are not there yet;
      only rotate: the new keys are not in use everywhere yet";
 
@@ -160,6 +162,17 @@ pub enum Command {
         hostseal top b c                   only pairs with these nodes\n  \
         hostseal top --once                prints what flowed in one second")]
     Top(TopArgs),
+    /// Look for what is wrong with this host and the paths to its peers, and say what to do. Changes nothing.
+    ///
+    /// It checks this host (file, kernel, ports, addresses, clock, disk, other IPsec, and whatever lets packets past the
+    /// policies), and each peer (IKE, ESP and ESP in UDP in each direction, round trip, path MTU, configuration, secret,
+    /// version, clock). It works without an agent, with one that hangs, and with a broken file. It takes 20 seconds at
+    /// most. The exit status is 3 if a check fails, and 5 if nothing could be checked.
+    #[command(after_help = "Examples:\n  \
+        hostseal doctor\n  \
+        hostseal doctor b                  this host, and only the paths to b\n  \
+        hostseal doctor --json | jq '.checks[] | select(.result != \"ok\")'")]
+    Doctor(DoctorArgs),
     /// Show what the agent would change in the kernel now, without changing anything.
     #[command(after_help = "Examples:\n  \
         hostseal plan\n  \

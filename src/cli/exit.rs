@@ -24,7 +24,7 @@ pub enum Exit {
     Degraded = 3,
     /// No agent runs, and the command needs one.
     NoAgent = 4,
-    /// Not permitted.
+    /// Not permitted; of `doctor`: nothing could be checked.
     NotPermitted = 5,
     /// Of `enable`: this host is enabled, and every row that is not protected waits for a host which is not there
     /// yet.

@@ -13,7 +13,7 @@ use super::args::Invocation;
 use super::exit::{CommandError, Exit};
 use super::term::print;
 
-/// Behind bash's script: it knows words of the grammar alone, and `status`, `top`, `remove`, `admin` and `floating` take names of
+/// Behind bash's script: it knows words of the grammar alone, and `status`, `top`, `doctor`, `remove`, `admin` and `floating` take names of
 /// nodes.
 const BASH_NODES: &str = r#"
 _hostseal_nodes() {
@@ -21,7 +21,7 @@ _hostseal_nodes() {
     local word before= named=
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$before $word" in
-            *" status" | *" top" | *" remove" | "admin add" | *" --node") named=1 ;;
+            *" status" | *" top" | *" doctor" | *" remove" | "admin add" | *" --node") named=1 ;;
         esac
         before=$word
     done
@@ -34,7 +34,7 @@ complete -F _hostseal_nodes -o nosort -o bashdefault -o default hostseal
 
 /// The same behind fish's script.
 const FISH_NODES: &str = "
-complete -c hostseal -n '__fish_seen_subcommand_from status top remove' -f -a '(hostseal nodes 2>/dev/null)'
+complete -c hostseal -n '__fish_seen_subcommand_from status top doctor remove' -f -a '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from admin; and __fish_seen_subcommand_from add' -f -a \
 '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from floating; and __fish_seen_subcommand_from set' -l node -x -a \
@@ -42,8 +42,9 @@ complete -c hostseal -n '__fish_seen_subcommand_from floating; and __fish_seen_s
 ";
 
 /// What the help says of words that are names of nodes: by that zsh's script is told how to complete them.
-const ZSH_NODES: [&str; 4] = [
+const ZSH_NODES: [&str; 5] = [
     "Only pairs with these nodes",
+    "Only the paths to this node",
     "The node that goes",
     "The node whose rights change",
     "A node that may have it. At least two]:NODE",

@@ -8,8 +8,13 @@ const OLDEST: (u32, u32) = (5, 10);
 
 /// What to tell whoever runs an older one.
 pub(super) fn warning() -> Option<String> {
+    judge(&release()?)
+}
+
+/// What this kernel is called.
+pub(super) fn release() -> Option<String> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
-    judge(release.trim())
+    Some(release.trim().to_owned())
 }
 
 fn judge(release: &str) -> Option<String> {

@@ -12,6 +12,7 @@ mod confirm;
 mod context;
 mod details;
 mod disable;
+mod doctor;
 mod enable;
 mod exit;
 mod exporter;
@@ -73,6 +74,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Status(args) => status::run(invocation, args),
         Command::Metrics(args) => metrics::run(invocation, args),
         Command::Top(args) => top::run(invocation, args),
+        Command::Doctor(args) => doctor::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),
         Command::Reload => reload::run(invocation),
         Command::Token(command) => cluster::token(invocation, command),

@@ -7,6 +7,7 @@ use super::context;
 use super::exit::{CommandError, Exit};
 use super::listeners::{Holder, Listener, udp_listeners};
 use crate::config::{Config, Node};
+use crate::observe::doctor::PortState;
 use crate::types::EncapsulationMode;
 use crate::types::Family;
 use crate::types::ours::KEEPER_NAME;
@@ -41,19 +42,37 @@ fn is_here(node: &Node) -> Result<(), CommandError> {
 
 /// Whether the ports that an agent needs are free. Not to be asked where one of ours runs: it has it.
 pub(super) fn check_port(config: &Config, node: &Node) -> Result<(), CommandError> {
+    let taken = ports(config, node, None)?.into_iter().find_map(|port| port.taken);
+    taken.map_or(Ok(()), |words| Err(CommandError::new(Exit::Failed, words)))
+}
+
+/// The ports that an agent needs, and who else has them; `agent` is one of ours that runs.
+///
+/// # Errors
+/// Sockets cannot be listed.
+pub(super) fn ports(
+    config: &Config,
+    node: &Node,
+    agent: Option<u32>,
+) -> Result<Vec<PortState>, CommandError> {
     let listeners = udp_listeners().map_err(|error| CommandError::io("listing UDP sockets", &error))?;
     let own: Vec<IpAddr> = node.own_addresses().chain(config.floating_at(node)).collect();
     let in_udp = config.esp.encapsulation != EncapsulationMode::Never;
     let nat = (config.keying.nat_port, "set keying.nat_port, or esp.encapsulation to \"never\"");
     let ports = [(config.keying.port, "set keying.port")].into_iter().chain(in_udp.then_some(nat));
-    for (port, otherwise) in ports {
+    let state = |(port, otherwise)| {
         let held = listeners.iter().filter(|listener| listener.is_in_the_way(port, &own));
-        let mut holders = held.map(Listener::holder).filter(|holder| !is_kept(holder.as_ref()));
-        if let Some(holder) = holders.next() {
-            return Err(CommandError::new(Exit::Failed, port_is_held(port, holder, otherwise)));
+        let is_ours = |holder: Option<&Holder>| {
+            is_kept(holder) || holder.is_some_and(|holder| Some(holder.pid) == agent)
+        };
+        let other = held.map(Listener::holder).find(|holder| !is_ours(holder.as_ref()));
+        PortState {
+            port,
+            is_vital: port == config.keying.port,
+            taken: other.map(|holder| port_is_held(port, holder, otherwise)),
         }
-    }
-    Ok(())
+    };
+    Ok(ports.map(state).collect())
 }
 
 /// Whether it keeps what an agent left for the next one: our own process, or systemd.
@@ -107,15 +126,16 @@ fn effective_capabilities(status: &str) -> u64 {
 fn kernel_can(addresses: &[IpAddr]) -> Result<(), CommandError> {
     let mut kernel = Tables::open()
         .map_err(|error| CommandError::io("opening the kernel's IPsec tables (module xfrm_user)", &error))?;
-    for (family, used) in [
-        (Family::V4, addresses.iter().any(IpAddr::is_ipv4)),
-        (Family::V6, addresses.iter().any(IpAddr::is_ipv6)),
-    ] {
-        if used {
-            kernel.probe_esp(family)?;
-        }
+    for family in families(addresses) {
+        kernel.probe_esp(family)?;
     }
     Ok(())
+}
+
+/// The families that some of `addresses` are of.
+pub(super) fn families(addresses: &[IpAddr]) -> Vec<Family> {
+    let is_used = |family: &Family| addresses.iter().any(|address| Family::of(*address) == *family);
+    [Family::V4, Family::V6].into_iter().filter(is_used).collect()
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ pub(super) fn read_kernel() -> Result<KernelState, CommandError> {
     Ok(kernel.read()?)
 }
 
-fn check_names(config: &Config, names: &[String]) -> Result<(), CommandError> {
+pub(super) fn check_names(config: &Config, names: &[String]) -> Result<(), CommandError> {
     let floating = config.floating.iter().map(|floating| floating.name.as_str());
     let known: Vec<&str> = config.nodes.iter().map(|node| node.name.as_str()).chain(floating).collect();
     let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) else { return Ok(()) };

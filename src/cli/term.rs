@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::exit::CommandError;
 use super::layout::wrap;
+use crate::observe::doctor::CheckResult;
 use crate::types::RowState;
 
 /// Whether whoever reads standard output is still there.
@@ -92,6 +93,17 @@ impl Style {
     /// `text` in the colour of `state`.
     pub(super) fn state(self, state: RowState, text: &str) -> String {
         self.paint(shade(state), text)
+    }
+
+    /// `text` in the colour of what came of a check.
+    pub(super) fn check(self, result: CheckResult, text: &str) -> String {
+        let look = match result {
+            CheckResult::Ok => Look::new().fg(Color::Green),
+            CheckResult::Warn => Look::new().fg(Color::Yellow),
+            CheckResult::Fail => Look::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+            CheckResult::Unknown => Look::new(),
+        };
+        self.paint(look, text)
     }
 
     /// `text` in bold.

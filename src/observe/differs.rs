@@ -17,15 +17,15 @@ pub fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem>
         let code = ProblemCode::ConfigDiffers;
         let cut = Some(cut(own, theirs)).filter(|cut| !cut.is_empty() && row.state == RowState::Protected);
         problems.insert(match cut {
-            Some(cut) => Problem::critical(code, node.clone(), format!("{}. {COPY}", cut.join("; "))),
+            Some(cut) => Problem::critical(code, node.clone(), cut.join("; ")).mended_by(COPY),
             None => {
                 let words = format!(
-                    "has another configuration: config id {} there, {} here{}. {COPY}",
+                    "has another configuration: config id {} there, {} here{}",
                     theirs.config_id,
                     own.config_id,
                     versions(own, theirs)
                 );
-                Problem::warning(code, node.clone(), words)
+                Problem::warning(code, node.clone(), words).mended_by(COPY)
             }
         });
     }
@@ -38,11 +38,12 @@ pub fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem>
             Some(false) => {
                 let words = format!(
                     "shares no secret with this host any more ({ids}): new keys cannot be agreed, and traffic \
-                     stops when the present ones end. Copy the same secret to both hosts"
+                     stops when the present ones end"
                 );
-                Problem::critical(code, node, words)
+                Problem::critical(code, node, words).mended_by("Copy the same secret to both hosts")
             }
-            _ => Problem::warning(code, node, format!("has another secret: {ids}. Complete the rotation")),
+            _ => Problem::warning(code, node, format!("has another secret: {ids}"))
+                .mended_by("Complete the rotation"),
         });
     }
     problems

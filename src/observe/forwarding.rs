@@ -32,11 +32,12 @@ pub fn problem(config: &Config, node: &Node, system: &Forwarding) -> Option<Prob
 fn words(settings: &[&str], interfaces: &BTreeSet<String>) -> Problem {
     let message = format!(
         "this host forwards packets ({}) and has other interfaces ({}): what it routes between them and sealed hosts \
-         stays in the clear, and what it masquerades is ESP. protection.forwarded = \"block\" drops both",
+         stays in the clear, and what it masquerades is ESP",
         settings.join(", "),
         listed(interfaces, NAMED)
     );
     Problem::warning(ProblemCode::ForwardedClear, None, message)
+        .mended_by("protection.forwarded = \"block\" drops both")
 }
 
 #[cfg(test)]

@@ -26,11 +26,11 @@ fn problem(hole: &Hole) -> Problem {
         _ if *is_used => format!("interface {interface} is a hole: {meaning}"),
         _ => format!("interface {interface} is a hole, though no pair uses it now: {meaning}"),
     };
-    let words = format!("{what}. Close it: `sysctl -w {key}=0`");
-    match is_used {
-        true => Problem::critical(ProblemCode::Hole, None, words),
-        false => Problem::info(ProblemCode::Hole, None, words),
-    }
+    let problem = match is_used {
+        true => Problem::critical(ProblemCode::Hole, None, what),
+        false => Problem::info(ProblemCode::Hole, None, what),
+    };
+    problem.mended_by(format!("Close it: `sysctl -w {key}=0`"))
 }
 
 #[cfg(test)]

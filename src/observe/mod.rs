@@ -7,6 +7,7 @@ mod about;
 pub mod causes;
 pub mod cluster;
 mod differs;
+pub mod doctor;
 pub mod explain;
 pub mod figures;
 pub mod forwarding;

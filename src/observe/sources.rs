@@ -53,11 +53,13 @@ fn problem(
     };
     let message = format!(
         "programs that choose no source send to {} from {address} ({device}), which has no pair with them: these \
-         packets are {fate}. {remedy}, or have routing choose an address with a pair (`ip route change … src ADDRESS`)",
+         packets are {fate}",
         listed(named, NAMED),
     );
+    let fix =
+        format!("{remedy}, or have routing choose an address with a pair (`ip route change … src ADDRESS`)");
     let only = nodes.keys().next().filter(|_| nodes.len() == 1).map(|name| (*name).clone());
-    Problem::critical(ProblemCode::UnlistedSource, only, message)
+    Problem::critical(ProblemCode::UnlistedSource, only, message).mended_by(fix)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use self::evidence::{Agent, Evidence, status};
+pub use self::notes::without_agent;
 pub use self::row::live_sas;
 use crate::config::Mode;
 use crate::identity::AuthMethod;

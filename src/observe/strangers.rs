@@ -163,12 +163,11 @@ impl StrangerPolicy {
             (Verdict::Transform { .. }, _) => "uses the SAs of that software",
         };
         let words = format!(
-            "{self} comes before hostseal's: what it matches of the traffic with {} {does}. {}",
+            "{self} comes before hostseal's: what it matches of the traffic with {} {does}",
             listed(nodes, NODES_NAMED),
-            self.remedy()
         );
         let node = nodes.first().filter(|_| nodes.len() == 1).map(|node| (*node).clone());
-        Problem::critical(ProblemCode::OtherIpsec, node, words)
+        Problem::critical(ProblemCode::OtherIpsec, node, words).mended_by(self.remedy())
     }
 
     fn remedy(&self) -> String {

@@ -27,12 +27,14 @@ pub fn problem(config: &Config, node: &Node, present: &BTreeSet<IpAddr>) -> Opti
         _ => ("addresses", "have", "them", "they move"),
     };
     let message = format!(
-        "{noun} of this host that {verb} no pair: {}. Packets between {it} and sealed hosts are dropped. If other hosts \
-         use {it}, add {it} to the addresses of {}, or to [[floating]] if {is} between hosts",
+        "{noun} of this host that {verb} no pair: {}. Packets between {it} and sealed hosts are dropped",
         listed(&unpaired, NAMED),
+    );
+    let fix = format!(
+        "If other hosts use {it}, add {it} to the addresses of {}, or to [[floating]] if {is} between hosts",
         node.name
     );
-    Some(Problem::info(ProblemCode::UnpairedAddress, None, message))
+    Some(Problem::info(ProblemCode::UnpairedAddress, None, message).mended_by(fix))
 }
 
 #[cfg(test)]

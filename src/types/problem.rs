@@ -110,26 +110,64 @@ pub struct Problem {
     pub node: Option<NodeName>,
     /// What is wrong, with which object, and what to do.
     pub message: String,
+    /// The part of that which says what to do, where it is a part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
 }
 
 impl Problem {
+    fn new(severity: Severity, code: ProblemCode, node: Option<NodeName>, message: String) -> Self {
+        Self { severity, code, node, message, fix: None }
+    }
+
+    /// The same, which says behind what is wrong what to do about it.
+    #[must_use]
+    pub fn mended_by(self, fix: impl Into<String>) -> Self {
+        let fix = fix.into();
+        Self { message: format!("{}. {fix}", self.message), fix: Some(fix), ..self }
+    }
+
+    /// What is wrong, without what to do where [`Problem::fix`] says that.
+    pub fn what(&self) -> &str {
+        let what = self.fix.as_deref().and_then(|fix| self.message.strip_suffix(fix));
+        what.and_then(|what| what.strip_suffix(". ")).unwrap_or(&self.message)
+    }
+
     /// One that needs somebody now.
     pub fn critical(code: ProblemCode, node: Option<NodeName>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Critical, code, node, message: message.into() }
+        Self::new(Severity::Critical, code, node, message.into())
     }
 
     /// One that can wait.
     pub fn warning(code: ProblemCode, node: Option<NodeName>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, code, node, message: message.into() }
+        Self::new(Severity::Warning, code, node, message.into())
     }
 
     /// One that is worth knowing.
     pub fn info(code: ProblemCode, node: Option<NodeName>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Info, code, node, message: message.into() }
+        Self::new(Severity::Info, code, node, message.into())
     }
 
     /// Whether it makes a host degraded.
     pub fn is_critical(&self) -> bool {
         self.severity == Severity::Critical
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_is_said_behind_what_is_wrong_and_can_be_told_from_it() {
+        let bare = Problem::info(ProblemCode::Hole, None, "a hole");
+        assert_eq!((bare.what(), &bare.fix), ("a hole", &None));
+        let mended = bare.mended_by("Close it");
+        assert_eq!(mended.message, "a hole. Close it");
+        assert_eq!((mended.what(), mended.fix.as_deref()), ("a hole", Some("Close it")));
+        let told: Problem = serde_json::from_str(&serde_json::to_string(&mended).unwrap()).unwrap();
+        assert_eq!(told, mended);
+        let before = r#"{"severity":"info","code":"hole","node":null,"message":"a hole. Close it"}"#;
+        assert_eq!(serde_json::from_str::<Problem>(before).unwrap().what(), "a hole. Close it");
     }
 }

@@ -5,7 +5,7 @@ use netlink_packet_xfrm::{
     Address, Id, LifetimeConfig, ReplayEsn, Selector as WireSelector, UserPolicyId, UserPolicyInfo, UserSaId,
     UserSaInfo, UserTemplate, XFRM_INF, XFRM_MODE_TRANSPORT, XFRM_MSG_DELPOLICY, XFRM_MSG_DELSA,
     XFRM_MSG_GETPOLICY, XFRM_MSG_GETSA, XFRM_MSG_NEWPOLICY, XFRM_MSG_NEWSA, XFRM_MSG_UPDPOLICY,
-    XFRM_POLICY_ALLOW, XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT,
+    XFRM_MSG_UPDSA, XFRM_POLICY_ALLOW, XFRM_POLICY_BLOCK, XFRM_POLICY_FWD, XFRM_POLICY_IN, XFRM_POLICY_OUT,
     XFRM_USER_TEMPLATE_LEN, XFRMA_ALG_AEAD, XFRMA_ENCAP, XFRMA_MTIMER_THRESH, XFRMA_REPLAY_ESN_VAL,
     XFRMA_TMPL,
 };
@@ -53,6 +53,15 @@ const NARROW_WINDOW: u32 = 32;
 
 /// An SA to add. Refuses what the kernel must not even be asked for.
 pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features) -> Result<(), String> {
+    whole_sa(batch, XFRM_MSG_NEWSA, sa, key, features)
+}
+
+/// An SA to replace one that is not there: the kernel makes it, finds nothing to replace, and drops it again.
+pub(super) fn try_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features) -> Result<(), String> {
+    whole_sa(batch, XFRM_MSG_UPDSA, sa, key, features)
+}
+
+fn whole_sa(batch: &mut Batch, kind: u16, sa: &Sa, key: &SaKey, features: Features) -> Result<(), String> {
     let key = key.expose();
     if key.len() != usize::from(sa.suite.key_bits) / 8 + SALT || ![128, 256].contains(&sa.suite.key_bits) {
         return Err(format!("a key of {} bytes does not fit the cipher", key.len()));
@@ -111,7 +120,7 @@ pub(super) fn add_sa(batch: &mut Batch, sa: &Sa, key: &SaKey, features: Features
     if features.sa_dir {
         attributes.push((XFRMA_SA_DIR, &direction));
     }
-    batch.push(XFRM_MSG_NEWSA, 0, &info, &attributes);
+    batch.push(kind, 0, &info, &attributes);
     Ok(())
 }
 

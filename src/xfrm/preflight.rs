@@ -67,23 +67,23 @@ pub enum PreflightError {
 }
 
 impl Tables {
-    /// Tries whether the kernel can do ESP as hostseal wants it, by adding one SA between addresses that no
-    /// host has and deleting it again. As a side effect the kernel loads its modules.
+    /// Tries whether the kernel can do ESP as hostseal wants it, by replacing an SA that is not there: the kernel makes
+    /// the new one, loads its modules for that, and finds nothing to replace. No SA comes of it.
     pub fn probe_esp(&mut self, family: Family) -> Result<(), PreflightError> {
         let sa = trial(family).map_err(|error| PreflightError::Other { reason: error.to_string() })?;
         let (sa, key) = sa;
         let features = self.features();
         let connection = self.connection();
-        encode::add_sa(&mut connection.batch, &sa, &key, features)
+        encode::try_sa(&mut connection.batch, &sa, &key, features)
             .map_err(|reason| PreflightError::Other { reason })?;
-        encode::delete_sa(&mut connection.batch, sa.id());
         let verdicts = connection
             .transact(|_, _| {})
             .map_err(|error| PreflightError::Other { reason: error.to_string() })?;
-        // If the addition was refused, so is the deletion.
         let Some(verdict) = verdicts.into_iter().flatten().next() else { return Ok(()) };
         let reason = verdict.reason();
         Err(match verdict.errno {
+            // Nothing to replace: it has come as far as that.
+            libc::ESRCH => return Ok(()),
             libc::EPERM => PreflightError::NotPermitted,
             libc::EPROTONOSUPPORT => PreflightError::NoEsp {
                 module: match family {
@@ -98,8 +98,7 @@ impl Tables {
     }
 }
 
-/// An inbound SA that nothing will ever use. It is ours by its reqid and short-lived, should the process
-/// die before it deletes it.
+/// An inbound SA that nobody has, and that would be short-lived if somebody had one with its SPI.
 fn trial(family: Family) -> io::Result<(Sa, SaKey)> {
     let mut random = vec![0; 40];
     SysRng.try_fill_bytes(&mut random).map_err(io::Error::other)?;

@@ -20,7 +20,7 @@ pub(super) fn of(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Vec<String> {
         Agent::Hangs { .. } => Vec::new(),
         Agent::Gone { remedy, .. } => {
             let wanted = evidence.saved.protection != Protection::Off;
-            wanted.then(|| gone(remedy, peers)).into_iter().collect()
+            wanted.then(|| format!("{}: {remedy}", without_agent(peers))).into_iter().collect()
         }
     }
 }
@@ -61,8 +61,8 @@ fn unread(count: u64) -> Option<String> {
     (count > 0).then(words)
 }
 
-/// The note about an agent that is gone while protection is on.
-fn gone(remedy: &str, peers: &[PeerRow]) -> String {
+/// What it means that no agent runs while protection is on.
+pub fn without_agent(peers: &[PeerRow]) -> String {
     let active = peers.iter().flat_map(|row| &row.sas).filter(|sa| sa.state == SaState::Active);
     let until = match active.filter_map(|sa| sa.expires_in_s).min() {
         Some(seconds) => {
@@ -70,5 +70,5 @@ fn gone(remedy: &str, peers: &[PeerRow]) -> String {
         }
         None => String::new(),
     };
-    format!("no agent runs to make new keys{until}: {remedy}")
+    format!("no agent runs to make new keys{until}")
 }

@@ -31,12 +31,14 @@ pub(super) fn of(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Vec<Problem> {
 
 fn hung(pid: Option<u32>, patience: Duration) -> Problem {
     let words = format!(
-        "{} runs and does not answer within {}: this is what the kernel holds. It is busy or hangs. Look again; if \
-         it stays so, see its log, end it, and run `hostseal enable`: protection stays in place meanwhile",
+        "{} runs and does not answer within {}: this is what the kernel holds. It is busy or hangs",
         standing::agent(pid),
         human_duration(patience)
     );
-    Problem::critical(ProblemCode::AgentHung, None, words)
+    Problem::critical(ProblemCode::AgentHung, None, words).mended_by(
+        "Look again; if it stays so, see its log, end it, and run `hostseal enable`: protection stays in place \
+         meanwhile",
+    )
 }
 
 /// Peers that do not fit together with this host, as they say of themselves. Each once, however many addresses it has.
@@ -52,12 +54,11 @@ fn unguarded(snapshot: &Snapshot<'_>) -> Option<Problem> {
     let beyond = Some(&snapshot.unguarded).filter(|beyond| !beyond.is_empty())?;
     let words = format!(
         "the guard does not block these addresses of this host, which have no pair: {}. It would need more than \
-         {} policies. Packets between them and sealed hosts pass in the clear. Remove addresses, or list \
-         fewer hosts",
+         {} policies. Packets between them and sealed hosts pass in the clear",
         listed(beyond, 3),
         snapshot.guards_most
     );
-    Some(Problem::critical(ProblemCode::Hole, None, words))
+    Some(Problem::critical(ProblemCode::Hole, None, words).mended_by("Remove addresses, or list fewer hosts"))
 }
 
 /// Hosts that ask for keys and are no peers of this one.
@@ -66,17 +67,21 @@ fn unlisted(snapshot: &Snapshot<'_>, config: &Config) -> Vec<Problem> {
         let UnlistedRequests { local, remote, requests } = knock;
         let listed = config.nodes.iter().find(|node| node.addresses.contains(remote));
         let node = listed.map(|node| node.name.clone());
-        let words = match &node {
-            Some(_) => format!(
-                "asks for keys between {remote} and {local} (requests: {requests}), which are no pair here: compare \
-                 `protection.networks` and the addresses in the files of both hosts"
+        let (words, fix) = match &node {
+            Some(_) => (
+                format!(
+                    "asks for keys between {remote} and {local} (requests: {requests}), which are no pair here"
+                ),
+                "Compare `protection.networks` and the addresses in the files of both hosts",
             ),
-            None => format!(
-                "{remote} asks this host ({local}) for keys (requests: {requests}), and the file does not list it: add \
-                 it to `[[nodes]]` here, or remove this host from its file"
+            None => (
+                format!(
+                    "{remote} asks this host ({local}) for keys (requests: {requests}), and the file does not list it"
+                ),
+                "Add it to `[[nodes]]` here, or remove this host from its file",
             ),
         };
-        Problem::info(ProblemCode::UnlistedPeer, node, words)
+        Problem::info(ProblemCode::UnlistedPeer, node, words).mended_by(fix)
     };
     snapshot.unlisted.iter().map(problem).collect()
 }
@@ -110,9 +115,11 @@ fn narrow(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
     let (remote, mtu) = (row.remote, wire_size(row, passes));
     let words = format!(
         "packets of more than {passes} octets to {remote} are lost on the way, and nothing there says so: large \
-         transfers hang. Lower the MTU of this host's route to {remote} to {mtu} (`ip route replace … mtu {mtu}`)"
+         transfers hang"
     );
-    Some(Problem::critical(ProblemCode::Mtu, Some(row.node.clone()), words))
+    let fix =
+        format!("Lower the MTU of this host's route to {remote} to {mtu} (`ip route replace … mtu {mtu}`)");
+    Some(Problem::critical(ProblemCode::Mtu, Some(row.node.clone()), words).mended_by(fix))
 }
 
 /// Octets of a packet as ESP that has `octets` before (kernel.md, Overhead; RFC 4303 section 2, RFC 4106 section 3).
@@ -134,8 +141,8 @@ fn forgetful(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
     let words = format!(
         "a firewall on the path to {node} ({remote}) forgets {what} when no traffic flows: it dropped what this \
          host sent to {node} until {node} sent something. This host now sends a packet every {pause} without \
-         traffic to prevent that. Allow {what} in both directions in the firewalls in between, or raise their \
-         timeout"
+         traffic to prevent that"
     );
-    Some(Problem::warning(ProblemCode::PathForgets, Some(node.clone()), words))
+    let fix = format!("Allow {what} in both directions in the firewalls in between, or raise their timeout");
+    Some(Problem::warning(ProblemCode::PathForgets, Some(node.clone()), words).mended_by(fix))
 }

@@ -11,6 +11,7 @@ mod crash;
 mod deploy;
 mod derived;
 mod disable;
+mod doctor;
 mod enable;
 mod encapsulation;
 pub mod etcd;
@@ -81,6 +82,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         exporter::ALL,
         migrate::ALL,
         disable::ALL,
+        doctor::ALL,
         exempt::ALL,
         rekey::ALL,
         reload::ALL,

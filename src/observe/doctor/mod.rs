@@ -1,0 +1,21 @@
+//! What `hostseal doctor` finds: checks of this host and of each peer, made of what was read, and what to do.
+//!
+//! ```text
+//! check    one check: what it is called, what came of it, what to do
+//! host     checks of this host
+//! peer     checks of each peer
+//! finding  what an agent has found out of a pair by asking
+//! ```
+//! A check that says what a problem of `status` says is made of that problem.
+
+mod check;
+mod finding;
+mod host;
+mod peer;
+#[cfg(test)]
+mod tests;
+
+pub use check::{Check, CheckId, CheckResult, Diagnosis};
+pub use finding::{BothWays, PairFinding, PathWays};
+pub use host::{CredentialsState, DiskRoom, HostEvidence, PortState, of_host};
+pub use peer::{PeerEvidence, of_peers};

@@ -1,0 +1,212 @@
+//! `doctor` names what is wrong, says what to do, and changes nothing.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
+
+use super::{seal_all, sealed_pair};
+use crate::lab::agent::{CONFIG, hostseal, kill_agent, status, status_until};
+use crate::lab::{Cluster, Host, Lab, until};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("doctor::a_healthy_cluster_is_ok", 3, healthy),
+    Test::new("doctor::what_is_wrong_with_this_host_is_named", 2, this_host).within(240),
+    Test::new("doctor::an_agent_that_hangs_or_is_dead_is_named", 2, agents),
+    Test::new("doctor::a_host_without_a_file_or_with_a_broken_one_is_looked_at", 2, files),
+];
+
+/// What `doctor` says of a host.
+struct Doctor {
+    checks: Vec<Value>,
+    text: String,
+}
+
+impl Doctor {
+    /// Runs it, which ends with `code`.
+    fn of(host: &Host, arguments: &str, code: i32) -> Result<Self> {
+        let started = Instant::now();
+        let outcome = hostseal(host, &format!("doctor --json {arguments}"))?;
+        println!("{}: doctor {arguments} took {:?}", host.name(), started.elapsed());
+        let text = outcome.stdout.clone();
+        let outcome = outcome.expect_code(code)?;
+        let checks = outcome.json()?["checks"].as_array().cloned().context("no checks")?;
+        Ok(Self { checks, text })
+    }
+
+    /// The checks of that kind, of this host or of a peer.
+    fn named<'d>(&'d self, id: &'d str, node: Option<&'d str>) -> impl Iterator<Item = &'d Value> {
+        self.checks.iter().filter(move |check| check["id"] == id && check["node"].as_str() == node)
+    }
+
+    /// Checks that one of that kind came out so, and says that.
+    fn expect(&self, (id, node): (&str, Option<&str>), result: &str, words: &str) -> Result<()> {
+        let says = |check: &Value| {
+            check["result"] == result && check["detail"].as_str().is_some_and(|detail| detail.contains(words))
+        };
+        ensure!(self.named(id, node).any(says), "no {result} {id} of {node:?} says {words:?}: {}", self.text);
+        Ok(())
+    }
+
+    /// Checks that nothing is wrong or unknown but checks of these kinds.
+    fn expect_ok_but(&self, but: &[&str]) -> Result<()> {
+        let wrong = self.checks.iter().filter(|it| it["result"] != "ok");
+        let mut wrong = wrong.filter(|it| !but.iter().any(|id| it["id"] == *id));
+        ensure!(wrong.next().is_none(), "{}", self.text);
+        Ok(())
+    }
+}
+
+/// `doctor` of a host ends with 3, and one check fails and says that.
+fn fails(host: &Host, id: &str, words: &str) -> Result<()> {
+    let doctor = Doctor::of(host, "", 3)?;
+    doctor.expect((id, None), "FAIL", words)?;
+    doctor.expect_ok_but(&[id, "udp_nat"])
+}
+
+fn healthy(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts();
+    seal_all(&Cluster::of(hosts), hosts)?;
+    let a = &hosts[0];
+    let tables = || a.run("ip xfrm state count; ip xfrm policy; ss -Huln");
+    let before = tables()?;
+    let doctor = Doctor::of(a, "", 0)?;
+    println!("{}", hostseal(a, "doctor")?.expect_code(0)?.stdout);
+    doctor.expect_ok_but(&["udp_nat"])?;
+    ensure!(tables()? == before, "nothing has changed");
+    for id in ["config", "agent", "kernel_esp", "ports", "hole", "addresses", "disk"] {
+        ensure!(doctor.named(id, None).next().is_some(), "{id} is missing: {}", doctor.text);
+    }
+    for node in ["b", "c"] {
+        for id in ["pair", "udp_ike", "esp", "config_differs", "version"] {
+            ensure!(
+                doctor.named(id, Some(node)).next().is_some(),
+                "{id} of {node} is missing: {}",
+                doctor.text
+            );
+        }
+    }
+    let one = Doctor::of(a, "b", 0)?;
+    ensure!(one.named("pair", Some("b")).next().is_some() && one.named("pair", Some("c")).next().is_none());
+    hostseal(a, "doctor nobody")?.expect_code(2)?;
+    Ok(())
+}
+
+/// Each in turn on a healthy host, which is healthy again afterwards.
+fn this_host(lab: &mut Lab) -> Result<()> {
+    let (a, b) = sealed_pair(lab)?;
+    let other = b.v4();
+    for (id, words, wrong, right) in [
+        (
+            "hole",
+            "interface eth0 is a hole: IPv4 packets leave in the clear",
+            "sysctl -qw net.ipv4.conf.eth0.disable_xfrm=1".to_owned(),
+            "sysctl -qw net.ipv4.conf.eth0.disable_xfrm=0".to_owned(),
+        ),
+        (
+            "other_ipsec",
+            "comes before hostseal's",
+            format!("ip xfrm policy add src 0.0.0.0/0 dst {other} proto 6 dport 5999 dir out priority 1"),
+            format!("ip xfrm policy delete src 0.0.0.0/0 dst {other} proto 6 dport 5999 dir out"),
+        ),
+        (
+            "disk",
+            "are free for",
+            "mount -t tmpfs -o size=64k,mode=0700 none /var/lib/hostseal \
+             && dd if=/dev/zero of=/var/lib/hostseal/fill bs=4096 2>/dev/null; true"
+                .to_owned(),
+            "umount /var/lib/hostseal".to_owned(),
+        ),
+    ] {
+        a.run(&wrong)?;
+        fails(&a, id, words)?;
+        a.run(&right)?;
+    }
+    // The route that b is reached by names a source that no pair has; and beside it an address of nobody's.
+    a.run("ip address add 10.99.7.7/32 dev eth0 && ip route replace 10.99.0.0/16 dev eth0 src 10.99.7.7")?;
+    let doctor = Doctor::of(&a, "", 3)?;
+    doctor.expect(("unlisted_source", Some("b")), "FAIL", "from 10.99.7.7 (eth0)")?;
+    doctor.expect(("unpaired_address", None), "ok", "10.99.7.7")?;
+    a.run("ip route replace 10.99.0.0/16 dev eth0 src 10.99.0.1 && ip address del 10.99.7.7/32 dev eth0")?;
+    // Containers behind a bridge, and this host routes for them.
+    a.run(
+        "ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up",
+    )?;
+    a.run("sysctl -qw net.ipv4.ip_forward=1")?;
+    let doctor = Doctor::of(&a, "", 0)?;
+    doctor.expect(("forwarded_clear", None), "warn", "docker0")?;
+    a.run("sysctl -qw net.ipv4.ip_forward=0 && ip link del docker0")?;
+    until("all is well again", Duration::from_secs(30), || {
+        Doctor::of(&a, "", 0)?.expect_ok_but(&["udp_nat"])
+    })?;
+
+    a.run("ip address del 10.99.0.1/16 dev eth0")?;
+    status_until(&a, "the address is missed", Duration::from_secs(20), |status| {
+        status.peer(IpAddr::from(other)).is_ok_and(|row| row.at("/reason_code") == "no_address")
+    })?;
+    let doctor = Doctor::of(&a, "", 3)?;
+    doctor.expect(("addresses", None), "FAIL", "this host does not have 10.99.0.1 now")?;
+    doctor.expect(("pair", Some("b")), "FAIL", "does not have 10.99.0.1 now")?;
+    Ok(())
+}
+
+fn agents(lab: &mut Lab) -> Result<()> {
+    let (a, _) = sealed_pair(lab)?;
+    let agent = status(&a)?.agent()?;
+    kill(agent, Signal::SIGSTOP)?;
+    let started = Instant::now();
+    let doctor = Doctor::of(&a, "", 3)?;
+    ensure!(started.elapsed() < Duration::from_secs(30), "it does not wait for the agent");
+    doctor.expect(("agent", None), "FAIL", "does not answer within 1s")?;
+    doctor.expect(("ports", None), "ok", "UDP 500")?;
+    doctor.expect(("pair", Some("b")), "ok", "is protected")?;
+    doctor.expect(("esp", Some("b")), "ok", "")?;
+    kill(agent, Signal::SIGCONT)?;
+    kill_agent(&a)?;
+    let doctor = Doctor::of(&a, "", 3)?;
+    doctor.expect(("agent", None), "FAIL", "no agent runs to make new keys; the kernel goes on")?;
+    doctor.expect(("pair", Some("b")), "ok", "is protected")?;
+    // Somebody takes the port that the next agent needs.
+    let taken = a.within(|| UdpSocket::bind("0.0.0.0:500"))??;
+    let doctor = Doctor::of(&a, "", 3)?;
+    doctor.expect(("ports", None), "FAIL", "UDP 500 is held by")?;
+    doctor.expect(("ports", None), "ok", "UDP 4500")?;
+    drop(taken);
+    // And the kernel cannot load the module that IPv6 needs: nothing of ours uses it any more.
+    hostseal(&a, "disable --force")?.expect_code(0)?;
+    hostseal(&lab.hosts()[1], "disable")?.expect_code(0)?;
+    let helper = a.read("/proc/sys/kernel/modprobe")?;
+    a.run("modprobe -r esp6 && echo /bin/false > /proc/sys/kernel/modprobe")?;
+    let doctor = Doctor::of(&a, "", 3);
+    a.run(&format!("echo {} > /proc/sys/kernel/modprobe && modprobe esp6", helper.trim()))?;
+    let doctor = doctor?;
+    doctor.expect(("kernel_esp", None), "FAIL", "IPv6: the kernel has no ESP: module esp6 is missing")?;
+    doctor.expect(("kernel_esp", None), "ok", "IPv4")?;
+    Doctor::of(&a, "", 0)?.expect(("agent", None), "ok", "none runs, and protection is off")
+}
+
+fn files(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let doctor = Doctor::of(&a, "", 3)?;
+    doctor.expect(("config", None), "FAIL", "hostseal.toml: cannot be read")?;
+    doctor.expect(("kernel_esp", None), "ok", "IPv4")?;
+    let cluster = Cluster::of(lab.hosts());
+    seal_all(&cluster, lab.hosts())?;
+    a.write(CONFIG, &format!("nonsense = 1\n{}", cluster.text()), 0o644)?;
+    let doctor = Doctor::of(&a, "", 3)?;
+    doctor.expect(("config", None), "FAIL", "hostseal.toml:1:1")?;
+    doctor.expect(("config", None), "FAIL", "stays in force")?;
+    doctor.expect(("pair", Some("b")), "ok", "is protected")?;
+    // Whoever may not look is told so.
+    let outcome = b.output("setpriv --reuid 65534 --clear-groups hostseal doctor --json")?;
+    let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
+    ensure!(
+        outcome.status.code() == Some(5) && text.contains("\"permission\""),
+        "{:?} {text}",
+        outcome.status
+    );
+    Ok(())
+}
