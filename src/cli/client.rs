@@ -12,11 +12,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::exit::{CommandError, Exit};
 use crate::control;
 use crate::control::{
-    ClusterReply, ClusterRequest, ControlError, ErrorCode, PlanLine, Preview, REPLY_LIMIT, Reply, Request,
+    ClusterReply, ClusterRequest, ControlError, DoctorReply, DoctorRequest, ErrorCode, PlanLine, Preview,
+    REPLY_LIMIT, Reply, Request,
 };
 use crate::observe::cluster::ClusterStatus;
+use crate::observe::doctor::PairFinding;
 use crate::observe::status::Status;
 use crate::observe::{Figures, Progress};
+use crate::types::NodeName;
 
 /// How long the agent may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -155,6 +158,21 @@ impl Client {
         match self.ask(&request)? {
             Reply::Progress(progress) => Ok(progress),
             _ => Err(AskError::Mismatch(request.in_words())),
+        }
+    }
+
+    /// What of the paths to the peers is open; an agent that takes longer than `patience` is not waited for.
+    pub(super) fn examine(
+        &self,
+        node: Option<NodeName>,
+        patience: Duration,
+    ) -> Result<Vec<PairFinding>, AskError> {
+        let request = Request::Doctor(DoctorRequest { node });
+        match self.ask_within(&request, patience) {
+            Ok(Reply::Doctor(DoctorReply { findings })) => Ok(findings),
+            Ok(_) => Err(AskError::Mismatch(request.in_words())),
+            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
+            Err(error) => Err(error),
         }
     }
 

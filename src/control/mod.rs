@@ -11,6 +11,7 @@
 //! ```
 
 mod cluster;
+mod doctor;
 mod newcomer;
 mod seats;
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::cluster::{
     AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, TokenOrder,
 };
+pub use self::doctor::{DoctorReply, DoctorRequest};
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
 pub use self::seats::{SeatId, SeatLimits, Seats};
 use crate::observe::status::Status;
@@ -86,6 +88,8 @@ pub enum Request {
     Reload,
     /// Something about the cluster that this host is a member of. Answered by [`Reply::Cluster`].
     Cluster(ClusterRequest),
+    /// What of the paths to the peers is open? Answered by [`Reply::Doctor`], when that is found out.
+    Doctor(DoctorRequest),
 }
 
 impl Request {
@@ -115,6 +119,7 @@ impl Request {
             Request::Metrics { .. } => "\"metrics\"",
             Request::Reload => "\"reload\"",
             Request::Cluster(_) => "an order about the cluster",
+            Request::Doctor(_) => "\"doctor\"",
         }
     }
 }
@@ -156,6 +161,8 @@ pub enum Reply {
     Reloaded(Vec<String>),
     /// What was asked about the cluster.
     Cluster(ClusterReply),
+    /// What was found out of the paths.
+    Doctor(DoctorReply),
     /// Refused.
     Error {
         /// Why, for programs.

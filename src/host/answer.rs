@@ -50,6 +50,7 @@ impl Host {
             }),
             Request::Plan => self.plan(system).map(Reply::Plan),
             Request::Cluster(request) => return self.handle_cluster_request(now, asker, request),
+            Request::Doctor(request) => return self.examine(now, asker, request),
         };
         let reply = answer.unwrap_or_else(|error| refusal(ErrorCode::Failed, &error));
         self.answer(now, asker, reply);

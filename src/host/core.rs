@@ -7,6 +7,7 @@
 mod apply;
 mod counts;
 mod cut;
+mod exam;
 mod journal;
 mod line;
 mod members;
@@ -26,6 +27,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::counts::CoreCounts;
+pub use self::exam::EXAMS_MOST;
+use self::exam::Exams;
 use self::journal::Journal;
 pub use self::reconfigure::SchemeChange;
 use self::silence::Acquaintance;
@@ -154,6 +157,8 @@ pub struct Core {
     stood: BTreeMap<Pair, (RowState, Option<bool>)>,
     acquaintances: BTreeMap<Pair, Acquaintance>,
     searches: BTreeMap<Pair, Search>,
+    /// What `doctor` asks peers, here and there.
+    exams: Exams,
     /// What a peer told of itself last.
     told: Option<Arc<About>>,
     /// Why this host cannot send to a peer, of the attempt at keys that goes on.
@@ -223,6 +228,7 @@ impl Core {
             stood: BTreeMap::new(),
             acquaintances: BTreeMap::new(),
             searches: BTreeMap::new(),
+            exams: Exams::default(),
             told: None,
             unsent: BTreeMap::new(),
             causes: BTreeMap::new(),
@@ -338,12 +344,16 @@ impl Core {
     pub fn handle_datagrams(&mut self, now: Instant, kernel: &mut dyn Kernel, datagrams: &[Datagram]) {
         for Datagram { local, remote, arrived, bytes } in datagrams {
             self.waited = now.saturating_duration_since(*arrived);
+            let ends = (local.ip(), remote.ip());
+            if let Some(token) = probe::decode_try(bytes) {
+                self.handle_try(now, ends, &token);
+                continue;
+            }
             match (probe::decode(bytes), probe::decode_size(bytes)) {
                 (Some(probe), _) => self.handle_probe(now, local.ip(), remote.ip(), &probe),
-                (None, Some(probe)) => {
-                    self.handle_size_probe(now, (local.ip(), remote.ip()), probe, bytes.len());
-                }
+                (None, Some(probe)) => self.handle_size_probe(now, ends, probe, bytes.len()),
                 (None, None) => {
+                    self.note_knock(now, ends);
                     self.engine.note_waited(self.waited);
                     self.engine.handle_datagram(now, *local, *remote, bytes);
                 }
@@ -535,6 +545,7 @@ impl Core {
         self.go_on_with_members(now);
         self.go_on_searching(now);
         self.go_on_remembering(now);
+        self.go_on_examining(now);
         while let Some(pair) = self.timers.pop_due(now) {
             self.with_pair(pair, |machine| machine.handle_timeout(now));
         }

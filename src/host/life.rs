@@ -30,6 +30,7 @@ impl Host {
             boot,
             moment,
             chance,
+            examination: None,
             setup,
             secrets,
             trouble,

@@ -16,6 +16,7 @@
 //! answer   requests
 //! onlookers
 //!          questions of those who may order nothing
+//! doctor   what of the paths is open, asked of the peers
 //! cluster  what a member of a cluster does beside that
 //! secret   a secret that comes late, is withdrawn and comes again
 //! ledger   writes, and the answers that wait for them
@@ -37,6 +38,7 @@ mod answer;
 mod begin;
 mod cluster;
 pub mod core;
+mod doctor;
 mod due;
 pub mod file_host;
 mod followers;
@@ -78,6 +80,7 @@ pub use self::begin::{Found, Start};
 use self::cluster::ClusterPart;
 pub use self::cluster::ClusterStart;
 use self::core::{Core, CoreCounts, Datagram, ProbeDatagram, Unsent};
+use self::doctor::Examination;
 use self::followers::Followers;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
 use self::onlookers::Onlookers;
@@ -155,6 +158,8 @@ pub struct Host {
     cluster: Option<ClusterPart>,
     followers: Followers,
     onlookers: Onlookers,
+    /// What `doctor` asks, while it is found out.
+    examination: Option<Examination>,
     knocks: UnlistedLog,
     /// What other IPsec software has in front of ours or beside it.
     strangers: Alerts,
@@ -296,6 +301,7 @@ impl Host {
         self.note_persist(now);
         self.close_sockets(system);
         self.finish_leaving(now, system);
+        self.answer_examination(now);
         self.tell_followers(now);
     }
 

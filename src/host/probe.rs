@@ -1,5 +1,6 @@
 //! The probe: a datagram to the peer's IKE port that proves an SA, because it finds its way through it.
 
+use crate::observe::exam::ExamToken;
 use crate::protect::report::{Passage, Probe};
 
 /// No IKE message starts with a zero initiator SPI (RFC 7296 section 3.1), so a probe is told from one by
@@ -14,6 +15,9 @@ const BOTH: u8 = b'3';
 
 /// Bytes of a probe, without the UDP header.
 pub const LENGTH: usize = 32;
+
+/// What follows in one that tries a port, and goes through no SA.
+const TRIES_PORT: u8 = b'D';
 
 /// What follows in one that asks whether a packet of its size gets through.
 const ASKS_SIZE: u8 = b'S';
@@ -64,6 +68,21 @@ pub fn decode_size(bytes: &[u8]) -> Option<SizeProbe> {
     Some(SizeProbe { token: *token, size: u16::from_be_bytes(*rest.first_chunk()?), answers })
 }
 
+/// The datagram that tries a port with `token`. To the kernel its first four octets are the mark of IKE (RFC 3948
+/// section 2.2), where it takes ESP out of what comes to that port.
+pub fn encode_try(token: &ExamToken) -> Vec<u8> {
+    let mut bytes = PREFIX.to_vec();
+    bytes.push(TRIES_PORT);
+    bytes.extend(token);
+    bytes
+}
+
+/// The token in a datagram that tries a port, if it is one.
+pub fn decode_try(bytes: &[u8]) -> Option<ExamToken> {
+    let (kind, token) = bytes.strip_prefix(&PREFIX)?.split_first()?;
+    (*kind == TRIES_PORT).then(|| token.try_into().ok())?
+}
+
 /// The datagram that carries `probe`.
 pub fn encode(probe: Probe) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
@@ -110,8 +129,11 @@ mod tests {
             assert_eq!((decode_size(&bytes), decode(&bytes)), (Some(probe), None));
             assert_eq!(decode_size(&bytes[..33]), None);
         }
+        let tries = encode_try(&[7; 16]);
+        assert_eq!((decode_try(&tries), decode(&tries), decode_size(&tries)), (Some([7; 16]), None, None));
+        assert_eq!(decode_try(&tries[..31]), None);
         let bytes = encode(Probe { token: [7; 16], passage: Passage::Unsaid });
-        assert_eq!(decode_size(&bytes), None);
+        assert_eq!((decode_size(&bytes), decode_try(&bytes)), (None, None));
         assert_eq!(decode(&[]), None);
         for (at, other) in [(0, 1), (15, b'4')] {
             let mut strange = bytes;

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use super::exam::ExamWord;
 use crate::config::Config;
 use crate::identity::Secret;
 use crate::types::Exemption;
@@ -36,6 +37,12 @@ pub struct About {
     /// Its file does not list whom it tells this any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removes: bool,
+    /// It answers the questions of `doctor`.
+    #[serde(default)]
+    pub exams: bool,
+    /// Such a question, or an answer to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exam: Option<ExamWord>,
 }
 
 impl About {
@@ -50,6 +57,8 @@ impl About {
             exempt: Some(config.protection.exempt.iter().map(told).collect()),
             sizes: true,
             removes: false,
+            exams: true,
+            exam: None,
         }
     }
 
@@ -134,6 +143,8 @@ mod tests {
             exempt: Some(exempt.iter().map(|entry| (*entry).to_owned()).collect()),
             sizes: true,
             removes: false,
+            exams: true,
+            exam: None,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod causes;
 pub mod cluster;
 mod differs;
 pub mod doctor;
+pub mod exam;
 pub mod explain;
 pub mod figures;
 pub mod forwarding;

@@ -91,6 +91,11 @@ impl Sizing {
         self.found
     }
 
+    /// The largest size that was answered.
+    pub fn passed(&self) -> u16 {
+        self.passed
+    }
+
     /// The size of a packet that is to be sent now.
     pub fn poll(&mut self, clock: &mut Clock) -> Option<u16> {
         if self.found.is_some() {

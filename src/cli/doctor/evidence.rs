@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 
@@ -20,11 +20,13 @@ use crate::store::{CredentialsError, Saved, config_file, credentials};
 use crate::types::{Family, NodeName, Problem, UnixTime};
 use crate::xfrm::Tables;
 
+/// What is left of the time when the agent is waited for no longer.
+const KEPT_BACK: Duration = Duration::from_secs(3);
 /// The counters of the connections that the kernel tracks.
 const CONNTRACK: &str = "/proc/sys/net/netfilter";
 
 /// What was read.
-pub(super) struct Seen {
+pub(super) struct Gathered {
     file: String,
     config: Option<Config>,
     file_error: Option<ConfigError>,
@@ -40,7 +42,7 @@ pub(super) struct Seen {
     now: UnixTime,
 }
 
-impl Seen {
+impl Gathered {
     /// Reads all of it, until `deadline`.
     ///
     /// # Errors
@@ -48,7 +50,7 @@ impl Seen {
     pub(super) fn gather(
         invocation: &Invocation,
         only: Option<&str>,
-        _deadline: Instant,
+        deadline: Instant,
     ) -> Result<Self, CommandError> {
         let (config, file_error) = match config_file::load_or_last_good(&invocation.config) {
             Ok((config, error)) => (Some(config), error),
@@ -70,18 +72,26 @@ impl Seen {
             now: UnixTime::from(SystemTime::now()),
         };
         match &config {
-            Some(config) => seen.read(&invocation.config, config, only)?,
+            Some(config) => seen.read(&invocation.config, config, (only, deadline))?,
             None => seen.esp = seen.try_kernel(&[Family::V4, Family::V6]),
         }
         seen.config = config;
         Ok(seen)
     }
 
-    fn read(&mut self, file: &Path, config: &Config, only: Option<&str>) -> Result<(), CommandError> {
+    fn read(
+        &mut self,
+        file: &Path,
+        config: &Config,
+        (only, deadline): (Option<&str>, Instant),
+    ) -> Result<(), CommandError> {
         if let Some(only) = only {
             status::check_names(config, &[only.to_owned()])?;
         }
         self.status = self.allowed(status::read(file, config));
+        if self.status.as_ref().is_some_and(|status| status.agent.answering && status.agent.running) {
+            self.ask_peers(file, config, (only, deadline));
+        }
         let remembered = Saved::load(&config.state_path()).ok().and_then(|saved| saved.node);
         let node = context::whoami(config, remembered.as_ref());
         self.node = Some(match &node {
@@ -101,6 +111,15 @@ impl Seen {
         self.ports = may_look.then(|| preflight::ports(config, node, agent).ok()).flatten();
         self.problems = self.system(config, node);
         Ok(())
+    }
+
+    /// Has the agent ask the peers. What it finds out `status` says too, where it is a problem.
+    fn ask_peers(&mut self, file: &Path, config: &Config, (only, deadline): (Option<&str>, Instant)) {
+        let node = only.and_then(|only| config.node_named(only)).map(|node| node.name.clone());
+        let patience = deadline.saturating_duration_since(Instant::now()).saturating_sub(KEPT_BACK);
+        // An agent that cannot, or does not in time, leaves that unknown.
+        self.findings = context::client(config).examine(node, patience).unwrap_or_default();
+        self.status = self.allowed(status::read(file, config)).or(self.status.take());
     }
 
     /// What is wrong with the system, as `status` says it: it does not look where protection is off.

@@ -11,7 +11,7 @@ mod show;
 
 use std::time::{Duration, Instant};
 
-use self::evidence::Seen;
+use self::evidence::Gathered;
 use super::args::{DoctorArgs, Invocation};
 use super::exit::{CommandError, Exit};
 use super::term::{Style, print, print_json, size};
@@ -21,7 +21,7 @@ use crate::observe::doctor::{CheckResult, Diagnosis, PeerEvidence, of_host, of_p
 const LONGEST: Duration = Duration::from_secs(20);
 
 pub(super) fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<Exit, CommandError> {
-    let seen = Seen::gather(invocation, args.node.as_deref(), Instant::now() + LONGEST)?;
+    let seen = Gathered::gather(invocation, args.node.as_deref(), Instant::now() + LONGEST)?;
     let mut checks = of_host(&seen.evidence());
     if let (Some(config), Some(status)) = (seen.config(), seen.status()) {
         let only = args.node.as_deref();

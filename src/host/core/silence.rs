@@ -58,7 +58,10 @@ impl Core {
 
     /// The peer told this of itself. What cannot be read says nothing.
     pub(super) fn handle_told(&mut self, now: Instant, pair: Pair, bytes: &[u8]) {
-        let Some(about) = About::from_bytes(bytes).filter(|_| self.pairs.get(pair).is_some()) else { return };
+        let Some(mut about) = About::from_bytes(bytes).filter(|_| self.pairs.get(pair).is_some()) else {
+            return;
+        };
+        let exam = about.exam.take();
         if about.removes {
             self.with_pair(pair, |machine| machine.handle_removed(now));
         }
@@ -67,6 +70,9 @@ impl Core {
         let about = same.unwrap_or_else(|| Arc::new(about));
         self.told = Some(about.clone());
         self.acquaintance(pair, now).about = Some(about);
+        if let Some(word) = exam {
+            self.handle_exam_word(now, pair, word);
+        }
     }
 
     /// What the counters of all SAs say, and what the key exchange has heard.

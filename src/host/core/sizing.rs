@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::silence::listens;
 use super::{Core, ProbeDatagram};
 use crate::host::probe::{self, ECHO, SizeProbe};
+use crate::protect::PairMachine;
 use crate::protect::clock::Clock;
 use crate::protect::path_mtu::{PathMtu, Sizing};
 use crate::types::{Pair, Sa, Spi};
@@ -28,6 +29,8 @@ pub(super) struct Search {
 pub(super) struct Measured {
     child: Spi,
     found: PathMtu,
+    /// The largest size that was answered.
+    passed: u16,
     at: Instant,
     /// The last search found nothing; the size is from one before.
     in_vain: bool,
@@ -71,6 +74,32 @@ impl Core {
         }
     }
 
+    /// Begins a search on a pair that nobody searches on. `false` where none can be.
+    pub(super) fn measure_now(&mut self, now: Instant, pair: Pair) -> bool {
+        let known = self.acquaintances.get(&pair).and_then(|known| known.about.as_ref());
+        let answers = known.is_some_and(|about| about.sizes);
+        let machine = self.pairs.get(pair).filter(|machine| answers && listens(machine));
+        let Some(child) = machine.and_then(PairMachine::settled_child) else { return false };
+        if !self.searches.contains_key(&pair) && self.searches.len() < AT_ONCE {
+            self.searches.insert(pair, Search { child, sizing: Sizing::default(), wake: None });
+            self.go_on(now, pair);
+        }
+        true
+    }
+
+    /// Octets of the largest packet that a search which ended at `since` or later saw get through, and whether that is
+    /// all that this host lets out.
+    pub(super) fn measured_since(&self, since: Instant, pair: Pair) -> Option<(u16, bool)> {
+        let measured = self.acquaintances.get(&pair)?.measured?;
+        let fresh = measured.at >= since && !measured.in_vain;
+        fresh.then_some((measured.passed, measured.found == PathMtu::Fine))
+    }
+
+    /// Whether a search goes on.
+    pub(super) fn is_measuring(&self, pair: Pair) -> bool {
+        self.searches.contains_key(&pair)
+    }
+
     /// When a search is due to go on.
     pub(super) fn search_due(&self) -> Option<Instant> {
         self.searches.values().filter_map(|search| search.wake).min()
@@ -89,7 +118,7 @@ impl Core {
         let machine = self.pairs.get(pair).filter(|machine| machine.settled_child() == Some(search.child));
         let Some((sa, token)) = machine.and_then(|machine| machine.way_to_peer()) else {
             self.searches.remove(&pair);
-            return;
+            return self.go_on_asking(now, pair);
         };
         let mut clock = Clock::new(now);
         let size = search.sizing.poll(&mut clock);
@@ -99,10 +128,11 @@ impl Core {
             let octets = usize::from(size).saturating_sub(headers(pair.remote));
             self.queue_size(sa, pair, probe, octets);
         } else if let Some(found) = search.sizing.found() {
-            let measured =
-                Measured { child: search.child, found, at: now, in_vain: found == PathMtu::Nothing };
+            let (child, passed) = (search.child, search.sizing.passed());
+            let measured = Measured { child, found, passed, at: now, in_vain: found == PathMtu::Nothing };
             self.searches.remove(&pair);
             self.note_measured(now, pair, measured);
+            self.go_on_asking(now, pair);
         }
     }
 
@@ -160,6 +190,9 @@ impl Core {
             return;
         };
         self.accounts.probe(id, probe::counted(octets));
+        if probe.size == ECHO {
+            self.note_echo(now, pair, probe.answers);
+        }
         if !probe.answers {
             self.queue_size(sa, pair, SizeProbe { token, answers: true, ..probe }, 0);
         } else if probe.size == ECHO {

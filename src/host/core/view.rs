@@ -15,7 +15,10 @@ use crate::types::{Pair, RowState, SaId, SaReading, UnixTime};
 impl Core {
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<ike::Transmit> {
-        self.farewells.pop_front().or_else(|| self.engine.poll_transmit())
+        self.farewells
+            .pop_front()
+            .or_else(|| self.exams.poll_transmit())
+            .or_else(|| self.engine.poll_transmit())
     }
 
     /// The next probe to send.
@@ -60,7 +63,7 @@ impl Core {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let engine = self.engine.poll_timeout().map(|(at, _)| at);
         let members = self.membership.as_ref().and_then(Membership::poll_timeout);
-        let own = [self.trial, self.search_due(), self.absent.deadline(), members];
+        let own = [self.trial, self.search_due(), self.absent.deadline(), members, self.exams.deadline()];
         [engine, self.timers.next(), self.memories.next()].into_iter().chain(own).flatten().min()
     }
 

@@ -7,6 +7,7 @@ mod busy;
 mod cluster;
 mod detour;
 mod disk;
+mod doctor;
 mod faults;
 mod files;
 mod firewall;

@@ -123,6 +123,8 @@ pub(super) struct Net {
     pub(super) weather: Weather,
     /// Ways (from, to) on which protocol 50 is dropped.
     pub(super) esp_blocked: BTreeSet<(IpAddr, IpAddr)>,
+    /// Ways on which UDP to that port is dropped.
+    pub(super) udp_blocked: BTreeSet<(IpAddr, IpAddr, u16)>,
     /// Ways on which nothing passes.
     pub(super) cut: BTreeSet<(IpAddr, IpAddr)>,
     /// A firewall.
@@ -142,6 +144,7 @@ impl Net {
         Self {
             weather,
             esp_blocked: BTreeSet::new(),
+            udp_blocked: BTreeSet::new(),
             cut: BTreeSet::new(),
             firewall: None,
             swallows: None,
@@ -156,6 +159,11 @@ impl Net {
         let ends = packet.ends();
         self.ike_sent += u64::from(matches!(packet, Packet::Ike { .. }));
         let blocked = matches!(packet, Packet::Esp { in_udp: false, .. }) && self.esp_blocked.contains(&ends);
+        if let Packet::Ike { from, to, .. } = &packet
+            && self.udp_blocked.contains(&(from.ip(), to.ip(), to.port()))
+        {
+            return;
+        }
         if let Packet::Esp { inner: Inner::Probe { bytes, .. }, .. } = &packet
             && self.swallows.is_some_and(|limit| bytes.len() + 28 > limit)
         {

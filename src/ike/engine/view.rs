@@ -8,6 +8,11 @@ use crate::ike::{Counters, PairSummary, UnlistedInitiator};
 use crate::types::{Bounds, IkeProposal, KeyExchange, Method, Pair, Spi};
 
 impl Engine {
+    /// What this host tells of itself.
+    pub fn about(&self) -> &[u8] {
+        &self.settings.about
+    }
+
     /// When a child is due to be replaced; `None` once that is on its way.
     pub fn rekey_at(&self, pair: Pair, in_spi: Spi) -> Option<Instant> {
         self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at()

@@ -41,9 +41,9 @@ pub struct PairFinding {
     /// How many microseconds an answer inside IKE took; `None` where there was none.
     #[serde(default)]
     pub round_trip_us: Option<u64>,
-    /// The other host knew the question, and has said what came to it.
+    /// The other host can be asked, and was: it has told before that it answers such questions.
     #[serde(default)]
-    pub understood: bool,
+    pub asked: bool,
     /// By how many seconds its clock is ahead of this host's.
     #[serde(default)]
     pub ahead_s: Option<i64>,
@@ -53,6 +53,9 @@ pub struct PairFinding {
     /// Octets of the largest packet that gets through the SA, and whether it is the largest that this host lets out.
     #[serde(default)]
     pub size: Option<(u16, bool)>,
+    /// Something that it has proven came inside IKE meanwhile.
+    #[serde(default)]
+    pub hears: bool,
     /// Datagrams come in its name, though nothing of them is proven.
     #[serde(default)]
     pub knocks: bool,

@@ -178,11 +178,16 @@ impl PairSeen<'_> {
         }
         let answered = self.finding.is_some_and(|finding| finding.round_trip_us.is_some());
         let is_in_udp = row.encapsulation == Encapsulation::Udp;
-        let knocks = self.finding.is_some_and(|finding| finding.knocks);
+        let knocks = self.finding.is_some_and(|finding| finding.knocks || (finding.asked && finding.hears));
         match row.reason_code {
             _ if answered && !is_in_udp => Check::ok(id, format!("it answers on UDP {port}")),
-            _ if answered => Check::unknown(id, "IKE has moved to the port of ESP in UDP"),
-            Some(ReasonCode::NoAnswer | ReasonCode::Silent) if knocks => {
+            _ if answered => Check::ok(id, "it answers: IKE has moved to the port of ESP in UDP"),
+            None if self.finding.is_some_and(|finding| finding.asked) => {
+                let words =
+                    format!("no answer from {} on UDP {port}, to what was asked inside IKE", row.remote);
+                Check::fail(id, words).mended_by(LISTEN)
+            }
+            None | Some(ReasonCode::NoAnswer | ReasonCode::Silent) if knocks => {
                 let words = format!(
                     "it sends to this host on UDP {port}, and does not answer: what this host sends does not come there"
                 );
@@ -296,8 +301,8 @@ impl PairSeen<'_> {
             checks.extend(self.size(finding));
         }
         checks.extend(finding.ahead_s.map(clock));
-        if finding.round_trip_us.is_some() && !finding.understood {
-            let words = "it does not know the question: it runs an older version";
+        if !finding.asked && row.peer.is_some() {
+            let words = "it cannot be asked what comes to it: it runs an older version";
             checks.push(Check::unknown(CheckId::Clock, words).mended_by("Update it"));
         }
         checks

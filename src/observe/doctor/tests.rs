@@ -85,10 +85,11 @@ fn finding() -> PairFinding {
         local: [10, 0, 0, 1].into(),
         remote: [10, 0, 0, 2].into(),
         round_trip_us: Some(1300),
-        understood: true,
+        asked: true,
         ahead_s: Some(1),
         ways: PathWays { ike: open, nat: open, esp: open },
         size: Some((1466, true)),
+        hears: true,
         knocks: true,
     }
 }
@@ -154,8 +155,9 @@ fn a_host_that_nobody_answers_on_is_unknown_unless_it_knocks() {
     let away = || PeerRow { waiting: true, ..row(RowState::Clear, Some(ReasonCode::NoAnswer)) };
     let silent = PairFinding {
         round_trip_us: None,
-        understood: false,
+        asked: false,
         ways: PathWays::default(),
+        hears: false,
         knocks: false,
         ..finding()
     };

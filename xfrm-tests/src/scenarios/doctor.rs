@@ -1,21 +1,30 @@
 //! `doctor` names what is wrong, says what to do, and changes nothing.
 
 use std::net::{IpAddr, UdpSocket};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
+use super::certificates::{Ca, certified};
 use super::{seal_all, sealed_pair};
-use crate::lab::agent::{CONFIG, hostseal, kill_agent, status, status_until};
-use crate::lab::{Cluster, Host, Lab, until};
+use crate::lab::agent::{
+    CONFIG, SECRET, SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until,
+};
+use crate::lab::{Cluster, HOSTSEAL, Host, Lab, Toward, Wire, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("doctor::a_healthy_cluster_is_ok", 3, healthy),
     Test::new("doctor::what_is_wrong_with_this_host_is_named", 2, this_host).within(240),
     Test::new("doctor::an_agent_that_hangs_or_is_dead_is_named", 2, agents),
+    Test::new("doctor::what_is_closed_on_the_path_is_named", 2, paths).within(300),
+    Test::new("doctor::a_path_that_loses_large_packets_is_measured", 2, narrow),
+    Test::new("doctor::hosts_that_never_heard_each_other_are_told_apart", 3, never_heard),
+    Test::new("doctor::differences_between_both_ends_are_named", 2, differences).within(240),
+    Test::new("doctor::a_clock_that_is_ten_years_off_is_named", 2, clock_off),
     Test::new("doctor::a_host_without_a_file_or_with_a_broken_one_is_looked_at", 2, files),
 ];
 
@@ -61,10 +70,10 @@ impl Doctor {
 }
 
 /// `doctor` of a host ends with 3, and one check fails and says that.
-fn fails(host: &Host, id: &str, words: &str) -> Result<()> {
+fn fails(host: &Host, (id, node): (&str, Option<&str>), words: &str) -> Result<()> {
     let doctor = Doctor::of(host, "", 3)?;
-    doctor.expect((id, None), "FAIL", words)?;
-    doctor.expect_ok_but(&[id, "udp_nat"])
+    doctor.expect((id, node), "FAIL", words)?;
+    doctor.expect_ok_but(&[id])
 }
 
 fn healthy(lab: &mut Lab) -> Result<()> {
@@ -75,13 +84,15 @@ fn healthy(lab: &mut Lab) -> Result<()> {
     let before = tables()?;
     let doctor = Doctor::of(a, "", 0)?;
     println!("{}", hostseal(a, "doctor")?.expect_code(0)?.stdout);
-    doctor.expect_ok_but(&["udp_nat"])?;
+    doctor.expect_ok_but(&[])?;
     ensure!(tables()? == before, "nothing has changed");
     for id in ["config", "agent", "kernel_esp", "ports", "hole", "addresses", "disk"] {
         ensure!(doctor.named(id, None).next().is_some(), "{id} is missing: {}", doctor.text);
     }
     for node in ["b", "c"] {
-        for id in ["pair", "udp_ike", "esp", "config_differs", "version"] {
+        for id in
+            ["pair", "udp_ike", "esp", "udp_nat", "round_trip", "mtu", "config_differs", "version", "clock"]
+        {
             ensure!(
                 doctor.named(id, Some(node)).next().is_some(),
                 "{id} of {node} is missing: {}",
@@ -99,21 +110,21 @@ fn healthy(lab: &mut Lab) -> Result<()> {
 fn this_host(lab: &mut Lab) -> Result<()> {
     let (a, b) = sealed_pair(lab)?;
     let other = b.v4();
-    for (id, words, wrong, right) in [
+    for (check, words, wrong, right) in [
         (
-            "hole",
+            ("hole", None),
             "interface eth0 is a hole: IPv4 packets leave in the clear",
             "sysctl -qw net.ipv4.conf.eth0.disable_xfrm=1".to_owned(),
             "sysctl -qw net.ipv4.conf.eth0.disable_xfrm=0".to_owned(),
         ),
         (
-            "other_ipsec",
+            ("other_ipsec", Some("b")),
             "comes before hostseal's",
             format!("ip xfrm policy add src 0.0.0.0/0 dst {other} proto 6 dport 5999 dir out priority 1"),
             format!("ip xfrm policy delete src 0.0.0.0/0 dst {other} proto 6 dport 5999 dir out"),
         ),
         (
-            "disk",
+            ("disk", None),
             "are free for",
             "mount -t tmpfs -o size=64k,mode=0700 none /var/lib/hostseal \
              && dd if=/dev/zero of=/var/lib/hostseal/fill bs=4096 2>/dev/null; true"
@@ -122,7 +133,7 @@ fn this_host(lab: &mut Lab) -> Result<()> {
         ),
     ] {
         a.run(&wrong)?;
-        fails(&a, id, words)?;
+        fails(&a, check, words)?;
         a.run(&right)?;
     }
     // The route that b is reached by names a source that no pair has; and beside it an address of nobody's.
@@ -139,9 +150,7 @@ fn this_host(lab: &mut Lab) -> Result<()> {
     let doctor = Doctor::of(&a, "", 0)?;
     doctor.expect(("forwarded_clear", None), "warn", "docker0")?;
     a.run("sysctl -qw net.ipv4.ip_forward=0 && ip link del docker0")?;
-    until("all is well again", Duration::from_secs(30), || {
-        Doctor::of(&a, "", 0)?.expect_ok_but(&["udp_nat"])
-    })?;
+    until("all is well again", Duration::from_secs(30), || Doctor::of(&a, "", 0)?.expect_ok_but(&[]))?;
 
     a.run("ip address del 10.99.0.1/16 dev eth0")?;
     status_until(&a, "the address is missed", Duration::from_secs(20), |status| {
@@ -209,4 +218,167 @@ fn files(lab: &mut Lab) -> Result<()> {
         outcome.status
     );
     Ok(())
+}
+
+/// Each way in turn, on a pair that is protected and stays so.
+fn paths(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts();
+    let (a, b) = (hosts[0].clone(), hosts[1].clone());
+    seal_all(&Cluster::of_v4(hosts), hosts)?;
+    let peer = |id: &'static str| (id, Some("b"));
+    for (toward, way) in
+        [(Toward::Wire, "from the other host to this one"), (Toward::Host, "from this host to the other")]
+    {
+        lab.wire().drop_matching(&b, toward, "protocol ip flower ip_proto udp dst_port 4500")?;
+        let doctor = Doctor::of(&a, "", 0)?;
+        doctor.expect(peer("udp_nat"), "warn", &format!("UDP 4500 does not get through {way}"))?;
+        doctor.expect_ok_but(&["udp_nat"])?;
+        lab.wire().pass_all(&b)?;
+        lab.wire().drop_matching(&b, toward, "protocol ip flower ip_proto 0x32")?;
+        let doctor = Doctor::of(&a, "", 3)?;
+        doctor.expect(peer("esp"), "FAIL", &format!("ESP (IP protocol 50) does not get through {way}"))?;
+        doctor.expect(peer("udp_ike"), "ok", "gets through in both directions")?;
+        lab.wire().pass_all(&b)?;
+    }
+    status_until(&a, "all is well again", Duration::from_secs(60), Status::all_protected)?;
+    lab.wire().drop_matching(&b, Toward::Wire, "protocol ip flower ip_proto udp dst_port 500")?;
+    let doctor = Doctor::of(&a, "", 3)?;
+    doctor.expect(peer("udp_ike"), "FAIL", "no answer from 10.99.0.2 on UDP 500")?;
+    doctor.expect(peer("pair"), "ok", "is protected")?;
+    lab.wire().pass_all(&b)?;
+    // One that is off is one that does not answer.
+    kill_agent(&b)?;
+    let doctor = Doctor::of(&a, "b", 3)?;
+    doctor.expect(peer("udp_ike"), "FAIL", "no answer from 10.99.0.2 on UDP 500")?;
+    ensure!(doctor.text.contains("start `hostseal doctor --listen` there"), "{}", doctor.text);
+    Ok(())
+}
+
+/// A bridge in between drops what is larger than 1,300 octets and says nothing.
+fn narrow(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts();
+    let (a, b) = (&hosts[0], &hosts[1]);
+    seal_all(&Cluster::of_v4(hosts), hosts)?;
+    Doctor::of(a, "", 0)?.expect(("mtu", Some("b")), "ok", "get through the SA")?;
+    lab.wire().host().run(&format!("ip link set {} mtu 1300", Wire::port(b)))?;
+    let started = Instant::now();
+    let doctor = Doctor::of(a, "", 3)?;
+    println!("{:?}", started.elapsed());
+    doctor.expect(("mtu", Some("b")), "FAIL", "are lost on the way, and nothing there says so")?;
+    let fix = doctor.named("mtu", Some("b")).next().map(|check| check["fix"].to_string()).unwrap_or_default();
+    ensure!(fix.contains("ip route replace"), "{fix}");
+    doctor.expect_ok_but(&["mtu"])
+}
+
+/// What b sends on UDP 500 comes nowhere. c is not there.
+fn never_heard(lab: &mut Lab) -> Result<()> {
+    let [a, b, c] = lab.all();
+    Cluster::of_v4(lab.hosts()).install_all(lab.hosts())?;
+    lab.wire().drop_matching(&b, Toward::Wire, "protocol ip flower ip_proto udp dst_port 500")?;
+    lab.wire().plug(&c, false)?;
+    for host in [&a, &b] {
+        hostseal(host, "enable --no-wait")?.expect_code(0)?;
+    }
+    let waits = |host: &Host, other: &Host| {
+        status_until(host, "it waits", Duration::from_secs(40), |status| {
+            status.peer(other.v4().into()).is_ok_and(|row| row.at("/waiting") == true)
+        })
+    };
+    for (host, other) in [(&a, &b), (&a, &c), (&b, &a)] {
+        waits(host, other)?;
+    }
+    // b hears a, and a does not hear b.
+    let knocks = "it sends to this host on UDP 500, and does not answer";
+    until("a is named as one that does not hear b", Duration::from_secs(60), || {
+        Doctor::of(&b, "a", 3)?.expect(("udp_ike", Some("a")), "FAIL", knocks)
+    })?;
+    let doctor = Doctor::of(&a, "", 0)?;
+    for node in ["b", "c"] {
+        doctor.expect(("udp_ike", Some(node)), "unknown", "and nothing comes from it")?;
+        doctor.expect(("pair", Some(node)), "unknown", "no answer")?;
+    }
+    ensure!(doctor.text.contains("start `hostseal doctor --listen` there"), "{}", doctor.text);
+    Ok(())
+}
+
+fn differences(lab: &mut Lab) -> Result<()> {
+    const SOON: Duration = Duration::from_secs(30);
+    let hosts = lab.hosts();
+    let (a, b) = (hosts[0].clone(), hosts[1].clone());
+    let cluster = Cluster::of_v4(hosts);
+    seal_all(&cluster, hosts)?;
+    let peer = |id: &'static str| (id, Some("b"));
+    let reload = |cluster: &Cluster| -> Result<()> {
+        b.write(CONFIG, &cluster.text(), 0o644)?;
+        hostseal(&b, "reload")?.expect_code(0).map(drop)
+    };
+    reload(&cluster.clone().with("keying", "rekey_after = \"50m\""))?;
+    until("another file is named", SOON, || {
+        Doctor::of(&a, "", 0)?.expect(peer("config_differs"), "warn", "has another configuration")
+    })?;
+    reload(&cluster)?;
+    until("it is the same again", SOON, || Doctor::of(&a, "", 0)?.expect_ok_but(&[]))?;
+    b.write(SECRET, &format!("{}\n", SECRETS[1]), 0o600)?;
+    reload(&cluster)?;
+    until("another secret is named", SOON, || {
+        Doctor::of(&a, "", 3)?.expect(
+            peer("secret_differs"),
+            "FAIL",
+            "shares no secret with this host any more",
+        )
+    })?;
+    b.write(SECRET, &format!("{}\n", SECRETS[0]), 0o600)?;
+    reload(&cluster)?;
+    until("it is the same again", SOON, || Doctor::of(&a, "", 0)?.expect_ok_but(&[]))?;
+
+    // An older program, by what it says of itself.
+    let own = env!("CARGO_PKG_VERSION");
+    let older = "0.0.9";
+    ensure!(own.len() == older.len());
+    kill_agent(&b)?;
+    b.run(&format!(
+        "LC_ALL=C sed 's/{}/{older}/g' {HOSTSEAL} > /run/older && chmod 755 /run/older",
+        own.replace('.', "\\.")
+    ))?;
+    let _agent =
+        b.spawn(Command::new("/run/older").arg("agent").stdout(Stdio::null()).stderr(Stdio::null()))?;
+    until("the older version is named", Duration::from_secs(60), || {
+        let doctor = Doctor::of(&a, "", 0)?;
+        doctor.expect(peer("version"), "warn", "it runs hostseal 0.0.9, this host")
+    })?;
+
+    // Keys cannot be agreed from the start.
+    for host in [&a, &b] {
+        hostseal(host, "disable --force")?.expect_code(0)?;
+    }
+    b.write(SECRET, &format!("{}\n", SECRETS[1]), 0o600)?;
+    for outcome in hostseal_all(lab.hosts(), "enable --no-wait")? {
+        outcome.expect_code(0)?;
+    }
+    let words = "have most likely different ones";
+    until("the secret is named", SOON, || {
+        Doctor::of(&a, "", 3)?.expect(peer("secret_differs"), "FAIL", words)
+    })
+}
+
+/// The lab has one clock: all hosts are off, and their certificates are over or have not begun.
+fn clock_off(lab: &mut Lab) -> Result<()> {
+    let [a, b] = lab.all();
+    let (ca, cluster) = (Ca::new(1)?, certified(lab));
+    for host in [&a, &b] {
+        ca.install(&cluster, host, "ed25519", &[host.v4().to_string()])?;
+    }
+    Doctor::of(&a, "", 0)?.expect(("certificate", None), "ok", "good until")?;
+    let off = |years: i32| -> Result<Doctor> {
+        let now = a.run("date +%s")?;
+        let began = Instant::now();
+        let then: i64 = now.trim().parse()?;
+        a.run(&format!("date -s @{}", then + i64::from(years) * 365 * 86_400))?;
+        let doctor = Doctor::of(&a, "", 3);
+        a.run(&format!("date -s @{}", then + i64::try_from(began.elapsed().as_secs())?))?;
+        doctor
+    };
+    off(10)?.expect(("certificate", None), "FAIL", "expired on")?;
+    off(-10)?.expect(("certificate", None), "FAIL", "is not valid before")?;
+    Doctor::of(&a, "", 0)?.expect(("certificate", None), "ok", "good until").map(drop)
 }

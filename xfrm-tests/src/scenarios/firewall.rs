@@ -45,6 +45,8 @@ fn forgets_esp(lab: &mut Lab) -> Result<()> {
         "{named}"
     );
     hostseal(&b, "status")?.expect_code(0)?;
+    let doctor = hostseal(&b, "doctor")?.expect_code(0)?.stdout;
+    ensure!(doctor.contains("warn     path_forgets"), "{doctor}");
     await_logged(&b, "it", |line| line.contains("a firewall on the path forgets ESP"))?;
     // By then it has found out by itself how long a pause may be.
     sleep(2 * PAUSE);
