@@ -8,6 +8,10 @@ pub struct DoctorArgs {
     /// Only the paths to this node.
     #[arg(value_name = "NODE")]
     pub node: Option<String>,
+    /// Answer `hostseal doctor` of other hosts, where no agent runs on this host: it tells them what of the path is open.
+    /// It ends after 15 minutes.
+    #[arg(long, conflicts_with_all = ["node", "json"])]
+    pub listen: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 
+use super::knock;
 use crate::cli::args::Invocation;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::{context, kernel_age, others, preflight, status};
@@ -15,9 +16,9 @@ use crate::identity::AuthMethod;
 use crate::identity::certificate::{CertificateError, Subject};
 use crate::identity::{Credentials, Identity};
 use crate::observe::doctor::{CredentialsState, DiskRoom, HostEvidence, PairFinding, PortState};
-use crate::observe::status::Status;
+use crate::observe::status::{PeerRow, Status};
 use crate::store::{CredentialsError, Saved, config_file, credentials};
-use crate::types::{Family, NodeName, Problem, UnixTime};
+use crate::types::{Family, NodeName, Pair, Problem, ReasonCode, RowState, UnixTime};
 use crate::xfrm::Tables;
 
 /// What is left of the time when the agent is waited for no longer.
@@ -92,6 +93,7 @@ impl Gathered {
         if self.status.as_ref().is_some_and(|status| status.agent.answering && status.agent.running) {
             self.ask_peers(file, config, (only, deadline));
         }
+        self.knock(config, only);
         let remembered = Saved::load(&config.state_path()).ok().and_then(|saved| saved.node);
         let node = context::whoami(config, remembered.as_ref());
         self.node = Some(match &node {
@@ -120,6 +122,32 @@ impl Gathered {
         // An agent that cannot, or does not in time, leaves that unknown.
         self.findings = context::client(config).examine(node, patience).unwrap_or_default();
         self.status = self.allowed(status::read(file, config)).or(self.status.take());
+    }
+
+    /// Asks those that have not answered the agent, and are not protected: somebody may listen there.
+    fn knock(&mut self, config: &Config, only: Option<&str>) {
+        let Some(status) = &self.status else { return };
+        let answered = |pair: Pair| {
+            self.findings.iter().any(|it| (it.local, it.remote) == (pair.local, pair.remote) && it.asked)
+        };
+        let rows = status.peers.iter().filter(|row| {
+            let wanted = only.is_none_or(|only| only == row.node.as_str());
+            let is_mute = row.waiting
+                || matches!(row.state, RowState::Off)
+                || row.reason_code == Some(ReasonCode::NoAgent);
+            wanted && is_mute && !answered(row.pair())
+        });
+        let pairs: Vec<Pair> = rows.map(PeerRow::pair).collect();
+        for found in knock::knock(&pairs, (config.keying.port, config.keying.nat_port)) {
+            let is_same = |it: &PairFinding| (it.local, it.remote) == (found.local, found.remote);
+            match self.findings.iter_mut().find(|it| is_same(it)) {
+                Some(known) if found.listens || found.refused => {
+                    *known = PairFinding { knocks: known.knocks, ..found };
+                }
+                Some(_) => {}
+                None => self.findings.push(found),
+            }
+        }
     }
 
     /// What is wrong with the system, as `status` says it: it does not look where protection is off.

@@ -2,11 +2,17 @@
 //!
 //! ```text
 //! evidence  what is read of this host: nothing that fails ends the command
+//! knock     hosts are asked that no agent can talk to
+//! listen    and answer
+//! raw       the socket of protocol 50 for both
 //! show      what comes of it, as lines
 //! ```
 //! What it means is decided in `observe::doctor`.
 
 mod evidence;
+mod knock;
+mod listen;
+mod raw;
 mod show;
 
 use std::time::{Duration, Instant};
@@ -21,6 +27,9 @@ use crate::observe::doctor::{CheckResult, Diagnosis, PeerEvidence, of_host, of_p
 const LONGEST: Duration = Duration::from_secs(20);
 
 pub(super) fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<Exit, CommandError> {
+    if args.listen {
+        return listen::run(invocation);
+    }
     let seen = Gathered::gather(invocation, args.node.as_deref(), Instant::now() + LONGEST)?;
     let mut checks = of_host(&seen.evidence());
     if let (Some(config), Some(status)) = (seen.config(), seen.status()) {

@@ -225,8 +225,6 @@ impl Core {
         let since = proven.max(failing).map(|at| at + KNOCK_AFTER);
         let knocked = self.exams.knocks.get(&pair).copied();
         PairFinding {
-            local: pair.local,
-            remote: pair.remote,
             asked: asked.can,
             round_trip_us: asked.round_trip.map(|it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX)),
             ahead_s: asked.ahead_s,
@@ -234,6 +232,7 @@ impl Core {
             size: self.measured_since(asked.began, pair),
             hears: self.engine.heard(pair).is_some_and(|at| at >= asked.began),
             knocks: knocked.is_some_and(|at| at <= now && since.is_none_or(|since| at > since)),
+            ..PairFinding::of(pair)
         }
     }
 

@@ -1,8 +1,10 @@
-//! What an agent has found out of a pair by asking: a plain value. `doctor` makes checks of it.
+//! What was found out of a pair by asking: a plain value. `doctor` makes checks of it.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::types::Pair;
 
 /// Whether something came through, each way; `None` where that was not found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,12 +55,37 @@ pub struct PairFinding {
     /// Octets of the largest packet that gets through the SA, and whether it is the largest that this host lets out.
     #[serde(default)]
     pub size: Option<(u16, bool)>,
+    /// No agent was asked: somebody listens there, and has said what came.
+    #[serde(default)]
+    pub listens: bool,
+    /// The other host says that nobody has the port of IKE.
+    #[serde(default)]
+    pub refused: bool,
     /// Something that it has proven came inside IKE meanwhile.
     #[serde(default)]
     pub hears: bool,
     /// Datagrams come in its name, though nothing of them is proven.
     #[serde(default)]
     pub knocks: bool,
+}
+
+impl PairFinding {
+    /// Nothing was found out of `pair`.
+    pub fn of(pair: Pair) -> Self {
+        Self {
+            local: pair.local,
+            remote: pair.remote,
+            round_trip_us: None,
+            asked: false,
+            ahead_s: None,
+            ways: PathWays::default(),
+            size: None,
+            listens: false,
+            refused: false,
+            hears: false,
+            knocks: false,
+        }
+    }
 }
 
 /// What was sent, and whether it came.

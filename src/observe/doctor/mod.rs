@@ -4,13 +4,15 @@
 //! check    one check: what it is called, what came of it, what to do
 //! host     checks of this host
 //! peer     checks of each peer
-//! finding  what an agent has found out of a pair by asking
+//! finding  what was found out of a pair by asking
+//! knock    what is asked and answered where no agents can talk
 //! ```
 //! A check that says what a problem of `status` says is made of that problem.
 
 mod check;
 mod finding;
 mod host;
+pub mod knock;
 mod peer;
 #[cfg(test)]
 mod tests;

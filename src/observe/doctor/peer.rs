@@ -14,6 +14,9 @@ use crate::types::{EncapsulationMode, NodeName, Problem, ReasonCode, RowState};
 /// What to do about a host that nobody answers on.
 const LISTEN: &str = "Is it up and enabled, and does its file list this host? If no agent runs there, start \
                       `hostseal doctor --listen` there and run this again: it tells whether the path is open";
+/// What to do about one on which somebody listens.
+const ENABLE: &str =
+    "`hostseal doctor --listen` runs there, and no agent: end it, and run `hostseal enable` there";
 /// An answer that takes longer than this is late.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -157,7 +160,12 @@ impl PairSeen<'_> {
             RowState::Protected => Check::ok(CheckId::Pair, format!("{who} is protected")),
             RowState::Off => Check::ok(CheckId::Pair, format!("{who} is in the clear, as protection is off")),
             state if row.waiting => {
-                Check::unknown(CheckId::Pair, format!("{who} is {state}: {reason}")).mended_by(LISTEN)
+                let listens = self.finding.is_some_and(|finding| finding.listens);
+                Check::unknown(CheckId::Pair, format!("{who} is {state}: {reason}")).mended_by(if listens {
+                    ENABLE
+                } else {
+                    LISTEN
+                })
             }
             RowState::Negotiating => Check::warn(CheckId::Pair, format!("{who} is on its way: {reason}"))
                 .mended_by("Run this again in some seconds"),
@@ -179,6 +187,10 @@ impl PairSeen<'_> {
         let answered = self.finding.is_some_and(|finding| finding.round_trip_us.is_some());
         let is_in_udp = row.encapsulation == Encapsulation::Udp;
         let knocks = self.finding.is_some_and(|finding| finding.knocks || (finding.asked && finding.hears));
+        if self.finding.is_some_and(|finding| finding.refused) {
+            let words = format!("{} is up, and nobody has UDP {port} there: no agent runs", row.remote);
+            return Check::unknown(id, words).mended_by(LISTEN);
+        }
         match row.reason_code {
             _ if answered && !is_in_udp => Check::ok(id, format!("it answers on UDP {port}")),
             _ if answered => Check::ok(id, "it answers: IKE has moved to the port of ESP in UDP"),

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::observe::status::{AgentInfo, Encapsulation, PeerInfo, PeerRow, SaErrors, Status, Summary};
 use crate::types::{
-    Family, Method, Problem, ProblemCode, Protection, ReasonCode, RowState, Traffic, UnixTime,
+    Family, Method, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, Traffic, UnixTime,
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -81,9 +81,8 @@ fn status(config: &Config, row: PeerRow) -> Status {
 
 fn finding() -> PairFinding {
     let open = BothWays { out: Some(true), inward: Some(true) };
+    let pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap();
     PairFinding {
-        local: [10, 0, 0, 1].into(),
-        remote: [10, 0, 0, 2].into(),
         round_trip_us: Some(1300),
         asked: true,
         ahead_s: Some(1),
@@ -91,6 +90,7 @@ fn finding() -> PairFinding {
         size: Some((1466, true)),
         hears: true,
         knocks: true,
+        ..PairFinding::of(pair)
     }
 }
 
@@ -171,6 +171,25 @@ fn a_host_that_nobody_answers_on_is_unknown_unless_it_knocks() {
     assert!(
         checks.iter().any(|it| it.fix.as_ref().is_some_and(|fix| fix.contains("hostseal doctor --listen")))
     );
+}
+
+#[test]
+fn where_somebody_listens_the_path_is_known_and_where_nobody_does_that() {
+    let away = || PeerRow { waiting: true, ..row(RowState::Clear, Some(ReasonCode::NoAnswer)) };
+    let listens = PairFinding {
+        asked: false,
+        round_trip_us: None,
+        ahead_s: None,
+        size: None,
+        listens: true,
+        ..finding()
+    };
+    for id in [CheckId::UdpIke, CheckId::Esp, CheckId::UdpNat] {
+        assert_eq!(one(away(), Some(listens.clone()), id), CheckResult::Ok, "{id}");
+    }
+    assert_eq!(one(away(), Some(listens.clone()), CheckId::Pair), CheckResult::Unknown);
+    let refused = PairFinding { listens: false, refused: true, ways: PathWays::default(), ..listens };
+    assert_eq!(one(away(), Some(refused), CheckId::UdpIke), CheckResult::Unknown);
 }
 
 #[test]

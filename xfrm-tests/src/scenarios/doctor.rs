@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use hostseal::observe::doctor::knock;
 use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use super::{seal_all, sealed_pair};
 use crate::lab::agent::{
     CONFIG, SECRET, SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until,
 };
-use crate::lab::{Cluster, HOSTSEAL, Host, Lab, Toward, Wire, until};
+use crate::lab::{Cluster, HOSTSEAL, Host, Lab, Process, Toward, Wire, until};
 use crate::tests::Test;
 
 pub(super) const ALL: &[Test] = &[
@@ -23,6 +24,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("doctor::what_is_closed_on_the_path_is_named", 2, paths).within(300),
     Test::new("doctor::a_path_that_loses_large_packets_is_measured", 2, narrow),
     Test::new("doctor::hosts_that_never_heard_each_other_are_told_apart", 3, never_heard),
+    Test::new("doctor::a_host_without_an_agent_listens", 3, listens),
     Test::new("doctor::differences_between_both_ends_are_named", 2, differences).within(240),
     Test::new("doctor::a_clock_that_is_ten_years_off_is_named", 2, clock_off),
     Test::new("doctor::a_host_without_a_file_or_with_a_broken_one_is_looked_at", 2, files),
@@ -80,7 +82,9 @@ fn healthy(lab: &mut Lab) -> Result<()> {
     let hosts = lab.hosts();
     seal_all(&Cluster::of(hosts), hosts)?;
     let a = &hosts[0];
-    let tables = || a.run("ip xfrm state count; ip xfrm policy; ss -Huln");
+    let tables = || {
+        a.run("ip xfrm state list | grep -c spi; ip xfrm policy list nosock | grep -c index; ip xfrm policy list nosock | sort")
+    };
     let before = tables()?;
     let doctor = Doctor::of(a, "", 0)?;
     println!("{}", hostseal(a, "doctor")?.expect_code(0)?.stdout);
@@ -381,4 +385,59 @@ fn clock_off(lab: &mut Lab) -> Result<()> {
     off(10)?.expect(("certificate", None), "FAIL", "expired on")?;
     off(-10)?.expect(("certificate", None), "FAIL", "is not valid before")?;
     Doctor::of(&a, "", 0)?.expect(("certificate", None), "ok", "good until").map(drop)
+}
+
+/// b has no agent, and somebody listens there; nobody listens on c.
+fn listens(lab: &mut Lab) -> Result<()> {
+    let [a, b, c] = lab.all();
+    Cluster::of(lab.hosts()).install_all(lab.hosts())?;
+    let peer = |id: &'static str| (id, Some("b"));
+    let listener = || -> Result<Process> {
+        let output = b.within(|| std::fs::File::create("/run/listen.log"))??;
+        let process = b.spawn(
+            Command::new(HOSTSEAL).args(["doctor", "--listen"]).stdout(output).stderr(Stdio::null()),
+        )?;
+        until("it listens", Duration::from_secs(10), || {
+            ensure!(b.read("/run/listen.log")?.contains("listening on UDP 500 and 4500"));
+            Ok::<_, anyhow::Error>(())
+        })?;
+        Ok(process)
+    };
+    let _listener = listener()?;
+    // Before anything is enabled, and while this host waits for the others.
+    for enabled in [false, true] {
+        if enabled {
+            hostseal(&a, "enable --timeout 20s")?.expect_code(6)?;
+        }
+        let doctor = Doctor::of(&a, "", 0)?;
+        for id in ["udp_ike", "udp_nat", "esp"] {
+            doctor.expect(peer(id), "ok", "10.99.0.2: ")?;
+            doctor.expect(peer(id), "ok", "fd99::2: ")?;
+        }
+        doctor.expect(("udp_ike", Some("c")), "unknown", "10.99.0.3 is up, and nobody has UDP 500 there")?;
+    }
+    for (matching, id, result, what) in [
+        ("protocol ip flower ip_proto 0x32", "esp", "FAIL", "ESP (IP protocol 50)"),
+        ("protocol ip flower ip_proto udp dst_port 500", "udp_ike", "FAIL", "UDP 500"),
+        ("protocol ip flower ip_proto udp dst_port 4500", "udp_nat", "warn", "UDP 4500"),
+    ] {
+        lab.wire().drop_matching(&b, Toward::Host, matching)?;
+        let doctor = Doctor::of(&a, "b", if result == "FAIL" { 3 } else { 0 })?;
+        doctor.expect(peer(id), result, &format!("{what} does not get through "))?;
+        doctor.expect(peer(id), result, "from this host to the other")?;
+        lab.wire().pass_all(&b)?;
+    }
+    lab.wire().drop_matching(&b, Toward::Wire, "protocol ip flower ip_proto 0x32")?;
+    let doctor = Doctor::of(&a, "b", 3)?;
+    doctor.expect(peer("esp"), "FAIL", "does not get through from the other host to this one")?;
+    lab.wire().pass_all(&b)?;
+    // Whoever the file does not list gets no answer, and an agent is in the way of a listener.
+    ensure!(hostseal(&a, "doctor --listen")?.code == 1);
+    c.run("ip address add 10.99.0.77/16 dev eth0")?;
+    let stranger = c.within(|| UdpSocket::bind("10.99.0.77:0"))??;
+    stranger.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let question = knock::question(&[7; 16]);
+    c.within(|| stranger.send_to(&question, (b.v4(), 500)))??;
+    ensure!(stranger.recv(&mut [0; 128]).is_err(), "a stranger is answered");
+    Ok(())
 }
