@@ -353,7 +353,9 @@ impl Core {
                 (Some(probe), _) => self.handle_probe(now, local.ip(), remote.ip(), &probe),
                 (None, Some(probe)) => self.handle_size_probe(now, ends, probe, bytes.len()),
                 (None, None) => {
-                    self.note_knock(now, ends);
+                    if local.port() == self.scheme.port {
+                        self.note_knock(now, ends, bytes);
+                    }
                     self.engine.note_waited(self.waited);
                     self.engine.handle_datagram(now, *local, *remote, bytes);
                 }

@@ -85,14 +85,20 @@ fn is_refused(error: Option<io::Error>) -> bool {
 }
 
 fn finding(pair: Pair, came: Option<Came>, back: Came, refused: bool) -> PairFinding {
-    let way = |of: fn(Came) -> bool| match came {
-        Some(came) => BothWays { out: Some(of(came)), inward: Some(of(back)) },
+    // Each port answers what has come to it. ESP comes back by whatever port was asked.
+    let port = |of: fn(Came) -> bool| match came {
+        Some(came) => BothWays { out: Some(of(came)), inward: of(came).then_some(of(back)) },
         None => BothWays::default(),
     };
+    let esp = came.map(|came| BothWays { out: Some(came.esp), inward: Some(back.esp) });
     PairFinding {
         listens: came.is_some(),
         refused: refused && came.is_none(),
-        ways: PathWays { ike: way(|came| came.ike), nat: way(|came| came.nat), esp: way(|came| came.esp) },
+        ways: PathWays {
+            ike: port(|came| came.ike),
+            nat: port(|came| came.nat),
+            esp: esp.unwrap_or_default(),
+        },
         ..PairFinding::of(pair)
     }
 }

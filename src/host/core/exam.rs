@@ -354,9 +354,11 @@ impl Core {
         }
     }
 
-    /// A datagram came that may be of the key exchange, and is not proven yet.
-    pub(super) fn note_knock(&mut self, now: Instant, (local, remote): (IpAddr, IpAddr)) {
-        let pair = Pair::new(local, remote).filter(|pair| self.pairs.get(*pair).is_some());
+    /// A datagram came that may be of the key exchange, which begins with an SPI (RFC 7296 section 3.1), and is not
+    /// proven yet.
+    pub(super) fn note_knock(&mut self, now: Instant, (local, remote): (IpAddr, IpAddr), bytes: &[u8]) {
+        let is_ike = bytes.first_chunk::<8>().is_some_and(|spi| *spi != [0; 8]);
+        let pair = Pair::new(local, remote).filter(|pair| is_ike && self.pairs.get(*pair).is_some());
         self.exams.knocks.extend(pair.map(|pair| (pair, now)));
     }
 
