@@ -171,6 +171,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         hostseal doctor\n  \
         hostseal doctor b                  this host, and only the paths to b\n  \
+        hostseal doctor --cluster          this node, and what the checks of all others find\n  \
         hostseal doctor --listen           on a host without an agent, for doctor on another one\n  \
         hostseal doctor --json | jq '.checks[] | select(.result != \"ok\")'")]
     Doctor(DoctorArgs),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::doctor::NodeChecks;
 use crate::observe::MemberPlan;
 use crate::observe::cluster::ClusterStatus;
 use crate::types::{NodeName, UnixTime};
@@ -63,6 +64,8 @@ pub enum ClusterRequest {
     },
     /// What would these settings change on each node? Answered by [`ClusterReply::Plans`].
     Preview(String),
+    /// What do the checks of each node find? Answered by [`ClusterReply::Checks`].
+    Checks,
     /// Which addresses move between nodes? Answered by [`ClusterReply::Floating`].
     Floating,
     /// These addresses are to move between these nodes. Answered by [`ClusterReply::Done`].
@@ -173,6 +176,8 @@ pub enum ClusterReply {
     },
     /// What would change on each node, by their names.
     Plans(Vec<NodePlan>),
+    /// What the checks of the other nodes find, of those that have answered.
+    Checks(Vec<NodeChecks>),
     /// Addresses that move between nodes, by their names.
     Floating(Vec<FloatingRow>),
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::doctor::PairFinding;
+use crate::observe::doctor::{MemberChecks, PairFinding};
 use crate::types::NodeName;
 
 /// What of the paths to the peers is open? It is asked of them inside IKE, and tried. That takes some seconds, and up to
@@ -19,4 +19,13 @@ pub struct DoctorRequest {
 pub struct DoctorReply {
     /// One for each pair that was asked about.
     pub findings: Vec<PairFinding>,
+}
+
+/// What the checks of a node of the cluster find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeChecks {
+    /// Its name.
+    pub node: NodeName,
+    /// What it says itself.
+    pub checks: MemberChecks,
 }

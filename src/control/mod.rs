@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use self::cluster::{
     AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, TokenOrder,
 };
-pub use self::doctor::{DoctorReply, DoctorRequest};
+pub use self::doctor::{DoctorReply, DoctorRequest, NodeChecks};
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
 pub use self::seats::{SeatId, SeatLimits, Seats};
 use crate::observe::status::Status;

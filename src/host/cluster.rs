@@ -10,11 +10,13 @@
 //! tried     settings that are on trial
 //! previews  what other settings would change, on each member
 //! rows      what comes of it, with what is wrong
+//! checks    what the checks of each member find, asked and told
 //! store     the store that members share, where there is one
 //! ```
 //! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
 //! stand whether traffic is protected or not.
 
+mod checks;
 mod follow;
 mod moving;
 mod orders;
@@ -30,6 +32,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::checks::CheckQuestions;
 use self::follow::Follower;
 use self::orders::SignedOrder;
 use self::previews::Previews;
@@ -81,6 +84,7 @@ pub(super) struct ClusterPart {
     changes: Pace,
     tried: TriedSettings,
     previews: Previews,
+    checks: CheckQuestions,
     store: SharedStore,
 }
 
@@ -105,6 +109,7 @@ impl ClusterPart {
             changes: Pace::new(now, GATHERED, 0),
             tried,
             previews: Previews::default(),
+            checks: CheckQuestions::default(),
             store: SharedStore::default(),
         }
     }
@@ -170,6 +175,7 @@ impl Host {
         self.go_on_asking(now);
         self.answer_standings(now, system);
         self.answer_previews(now, system);
+        self.answer_checks(now);
         self.follow_cluster(now, system);
         self.begin_order(now);
     }
@@ -184,6 +190,7 @@ impl Host {
         let asked = [
             cluster.standings.questions.deadline(),
             cluster.previews.questions.deadline(),
+            cluster.checks.questions.deadline(),
             cluster.tried.deadline(),
         ];
         let store = cluster.store.deadline().filter(|_| self.core.is_some());
@@ -264,6 +271,13 @@ impl Host {
                     cluster
                         .into_iter()
                         .for_each(|cluster| cluster.previews.questions.note(number, line, plan.clone()));
+                }
+                Some(MemberWord::AskChecks(number)) => self.tell_checks(now, system, line, number),
+                Some(MemberWord::Checks(number, said)) => {
+                    let cluster = self.cluster.as_mut();
+                    cluster
+                        .into_iter()
+                        .for_each(|cluster| cluster.checks.questions.note(number, line, said.clone()));
                 }
                 // A later version says more.
                 None => {}

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::doctor::MemberChecks;
 use super::progress::is_failure;
 use super::status::{PeerRow, Status};
 use crate::types::generation::VERSION;
@@ -28,6 +29,10 @@ pub enum MemberWord {
     Preview(u64, String),
     /// So much would change.
     Plan(u64, MemberPlan),
+    /// What do your checks find? The answer has the same number.
+    AskChecks(u64),
+    /// They find this.
+    Checks(u64, MemberChecks),
 }
 
 /// What other settings would change for a member, as it says itself.
@@ -119,7 +124,8 @@ impl MemberWord {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let word: Self = serde_json::from_slice(bytes).ok()?;
         match &word {
-            MemberWord::Ask(_) | MemberWord::Preview(..) => Some(word),
+            MemberWord::Ask(_) | MemberWord::AskChecks(_) | MemberWord::Preview(..) => Some(word),
+            MemberWord::Checks(_, checks) => checks.is_plain().then_some(word),
             MemberWord::Plan(_, plan) => plan.is_plain().then_some(word),
             MemberWord::Report(_, report) => report.is_plain().then_some(word),
         }

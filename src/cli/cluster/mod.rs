@@ -2,6 +2,7 @@
 
 mod begin;
 mod course;
+mod doctor;
 mod drive;
 mod floating;
 mod member;
@@ -17,6 +18,7 @@ mod token;
 mod view;
 
 pub use begin::{RunningAgent, founded, joined, left, step, token as join_token};
+pub(super) use doctor::doctor;
 pub(super) use drive::{confirm, disable, enable};
 pub(super) use floating::floating;
 pub(super) use members::{add, admin, leave, remove};

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use self::evidence::Gathered;
 use super::args::{DoctorArgs, Invocation};
+use super::cluster;
 use super::exit::{CommandError, Exit};
 use super::term::{Style, print, print_json, size};
 use crate::observe::doctor::{CheckResult, Diagnosis, PeerEvidence, of_host, of_peers};
@@ -35,6 +36,9 @@ pub(super) fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<Exit, Co
     if let (Some(config), Some(status)) = (seen.config(), seen.status()) {
         let only = args.node.as_deref();
         checks.extend(of_peers(PeerEvidence { config, status, findings: seen.findings(), only }));
+    }
+    if args.cluster {
+        checks.extend(cluster::doctor(invocation, args.node.as_deref())?);
     }
     let diagnosis = Diagnosis::new(checks);
     if args.json {

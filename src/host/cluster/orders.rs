@@ -74,6 +74,7 @@ impl Host {
                 self.ask_members(now, vec![asker], all);
             }
             ClusterRequest::Preview(settings) => self.ask_previews(now, asker, settings),
+            ClusterRequest::Checks => self.ask_checks(now, asker),
             ClusterRequest::Settings => {
                 let of_view = |(roster, _): (&Roster, _)| {
                     settings_in_force(roster.view(), self.tried_settings()).to_owned()
@@ -254,6 +255,7 @@ impl Host {
             | ClusterRequest::Settings
             | ClusterRequest::Floating
             | ClusterRequest::Preview(_)
+            | ClusterRequest::Checks
             | ClusterRequest::CreateToken(_)
             | ClusterRequest::Alone(_)
             | ClusterRequest::Recovered { .. } => Err(anyhow!("this is no order")),

@@ -147,6 +147,7 @@ impl Host {
         let Some(cluster) = &mut self.cluster else { return };
         let mut said = cluster.standings.questions.unasked(&reached);
         said.extend(cluster.previews.questions.unasked(&reached));
+        said.extend(cluster.checks.questions.unasked(&reached));
         for (line, said) in said {
             self.core.iter_mut().for_each(|core| core.say_aside(now, line, said.clone()));
         }

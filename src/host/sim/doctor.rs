@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::cluster::{SECOND, protected, seeds};
+use super::members;
 use super::net::Weather;
 use super::world::{NAT_PORT, PORT, World, address};
-use crate::control::{DoctorReply, DoctorRequest, Reply, Request};
+use crate::control::{ClusterReply, ClusterRequest, DoctorReply, DoctorRequest, Reply, Request};
 use crate::observe::doctor::{BothWays, PairFinding};
 use crate::types::RowState;
 
@@ -135,4 +136,14 @@ fn questions_do_not_get_in_each_others_way() {
         assert!(findings[0].ways.ike.are_open() && findings[0].ways.esp.are_open(), "{findings:?}");
     }
     assert!(matches!(reply(0, other), Reply::Error { .. }), "one at a time");
+}
+
+#[test]
+fn each_member_says_what_its_checks_find() {
+    let mut world = members::protected(3, 1);
+    world.kill(2);
+    let Ok(ClusterReply::Checks(said)) = world.order(0, ClusterRequest::Checks) else { panic!("an answer") };
+    let [one] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(one.node.as_str(), "n1");
+    assert!(one.checks.ok > 3 && one.checks.more == 0, "{one:?}");
 }

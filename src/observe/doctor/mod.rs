@@ -4,6 +4,7 @@
 //! check    one check: what it is called, what came of it, what to do
 //! host     checks of this host
 //! peer     checks of each peer
+//! member   checks of each node of a cluster
 //! finding  what was found out of a pair by asking
 //! knock    what is asked and answered where no agents can talk
 //! ```
@@ -13,6 +14,7 @@ mod check;
 mod finding;
 mod host;
 pub mod knock;
+mod member;
 mod peer;
 #[cfg(test)]
 mod tests;
@@ -20,4 +22,5 @@ mod tests;
 pub use check::{Check, CheckId, CheckResult, Diagnosis};
 pub use finding::{BothWays, PairFinding, PathWays};
 pub use host::{CredentialsState, DiskRoom, HostEvidence, PortState, of_host};
+pub use member::{MemberChecks, of_member};
 pub use peer::{PeerEvidence, of_peers};

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::Config;
+use crate::observe::cluster::{ClockSkew, MemberRow, MemberTrouble};
 use crate::observe::status::{AgentInfo, Encapsulation, PeerInfo, PeerRow, SaErrors, Status, Summary};
 use crate::types::{
     Family, Method, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, Traffic, UnixTime,
@@ -356,4 +357,74 @@ fn the_page_lists_each_kind_of_check() {
     let listed: BTreeSet<&str> = rows.collect();
     let known: BTreeSet<&str> = CheckId::ALL.iter().map(|id| id.as_str()).collect();
     assert_eq!(listed, known);
+}
+
+fn member(reason_code: Option<MemberTrouble>) -> MemberRow {
+    MemberRow {
+        name: "b".parse().unwrap(),
+        addresses: Vec::new(),
+        admin: false,
+        foreign: false,
+        answers: true,
+        last_heard: None,
+        version: Some("0.1.0".to_owned()),
+        protection: None,
+        local: None,
+        rows: None,
+        protected: None,
+        under_way: None,
+        waiting: None,
+        roster_id: None,
+        secret_id: None,
+        keys: None,
+        clock_skew_s: Some(ClockSkew { ms: 400 }),
+        reason_code,
+        reason: reason_code.map(|_| "the reason".to_owned()),
+    }
+}
+
+/// What a node says has room in a page, whatever is wrong there, and the worst comes first.
+#[test]
+fn a_node_says_what_is_wrong_and_how_much_has_no_room() {
+    let config = config("");
+    let mut seen = status(&config, row(RowState::Blocked, Some(ReasonCode::EspBlocked)));
+    let of = |number: usize| {
+        Problem::warning(ProblemCode::Hole, None, format!("hole {number} {}", "x".repeat(300)))
+    };
+    seen.problems = (0..40).map(of).collect();
+    let said = MemberChecks::of(&config, config.node_named("a").unwrap(), &seen);
+    assert!(said.ok > 0 && said.more > 0 && said.checks.len() < 20);
+    assert_eq!(said.checks[0].result, CheckResult::Fail);
+    let word = crate::observe::MemberWord::Checks(u64::MAX, said.clone());
+    assert!(word.to_bytes().len() < 4000, "{}", word.to_bytes().len());
+    assert_eq!(crate::observe::MemberWord::from_bytes(&word.to_bytes()), Some(word));
+    let painted = Check::fail(CheckId::Hole, "\u{1b}[2J");
+    let obeyed =
+        crate::observe::MemberWord::Checks(1, MemberChecks { checks: vec![painted], ..said.clone() });
+    assert_eq!(crate::observe::MemberWord::from_bytes(&obeyed.to_bytes()), None);
+    let checks = of_member(&member(None), Some(&said), "0.1.0");
+    assert!(checks.iter().all(|check| check.node.as_ref().is_some_and(|node| node.as_str() == "b")));
+    assert!(checks.iter().any(|check| check.detail.starts_with("with b: ")), "{checks:#?}");
+    assert_eq!(results(&checks, CheckId::Answers), [CheckResult::Ok]);
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_unknown() {
+    let said = MemberChecks::default();
+    for (trouble, said, result) in [
+        (None, Some(&said), CheckResult::Ok),
+        (None, None, CheckResult::Unknown),
+        (Some(MemberTrouble::NoAnswer), None, CheckResult::Unknown),
+        (Some(MemberTrouble::NotJoined), None, CheckResult::Unknown),
+        (Some(MemberTrouble::RosterDiffers), Some(&said), CheckResult::Fail),
+        (Some(MemberTrouble::NotProtected), Some(&said), CheckResult::Fail),
+    ] {
+        let checks = of_member(&member(trouble), said, "0.1.0");
+        assert_eq!(results(&checks, CheckId::Answers), [result], "{trouble:?}");
+        assert_eq!(results(&checks, CheckId::Clock), [CheckResult::Ok]);
+    }
+    let older = of_member(&member(None), Some(&said), "0.2.0");
+    assert_eq!(results(&older, CheckId::Version), [CheckResult::Warn]);
+    let late = MemberRow { clock_skew_s: Some(ClockSkew { ms: -61_000 }), ..member(None) };
+    assert_eq!(results(&of_member(&late, Some(&said), "0.1.0"), CheckId::Clock), [CheckResult::Warn]);
 }

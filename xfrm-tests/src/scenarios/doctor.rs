@@ -14,6 +14,7 @@ use super::{seal_all, sealed_pair};
 use crate::lab::agent::{
     CONFIG, SECRET, SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until,
 };
+use crate::lab::members;
 use crate::lab::{Cluster, HOSTSEAL, Host, Lab, Process, Toward, Wire, until};
 use crate::tests::Test;
 
@@ -25,6 +26,7 @@ pub(super) const ALL: &[Test] = &[
     Test::new("doctor::a_path_that_loses_large_packets_is_measured", 2, narrow),
     Test::new("doctor::hosts_that_never_heard_each_other_are_told_apart", 3, never_heard),
     Test::new("doctor::a_host_without_an_agent_listens", 3, listens),
+    Test::new("doctor::each_node_of_a_cluster_says_what_is_wrong_there", 3, cluster),
     Test::new("doctor::differences_between_both_ends_are_named", 2, differences).within(240),
     Test::new("doctor::a_clock_that_is_ten_years_off_is_named", 2, clock_off),
     Test::new("doctor::a_host_without_a_file_or_with_a_broken_one_is_looked_at", 2, files),
@@ -441,4 +443,28 @@ fn listens(lab: &mut Lab) -> Result<()> {
     c.within(|| stranger.send_to(&question, (b.v4(), 500)))??;
     ensure!(stranger.recv(&mut [0; 128]).is_err(), "a stranger is answered");
     Ok(())
+}
+
+/// On b an interface is a hole, and c does not answer.
+fn cluster(lab: &mut Lab) -> Result<()> {
+    let hosts = lab.hosts();
+    members::found(hosts)?;
+    hostseal(&hosts[1], "enable --cluster")?.expect_code(0)?;
+    let [a, b, c] = lab.all();
+    let doctor = Doctor::of(&a, "--cluster", 0)?;
+    println!("{}", hostseal(&a, "doctor --cluster")?.expect_code(0)?.stdout);
+    doctor.expect_ok_but(&[])?;
+    for node in ["b", "c"] {
+        doctor.expect(("answers", Some(node)), "ok", "it answers; ")?;
+    }
+    b.run("sysctl -qw net.ipv4.conf.eth0.disable_xfrm=1")?;
+    kill_agent(&c)?;
+    until("both are named", Duration::from_secs(60), || {
+        let doctor = Doctor::of(&a, "--cluster", 3)?;
+        doctor.expect(("hole", Some("b")), "FAIL", "interface eth0 is a hole")?;
+        doctor.expect(("answers", Some("c")), "unknown", "it does not answer")
+    })?;
+    let one = Doctor::of(&a, "--cluster b", 3)?;
+    ensure!(one.named("answers", Some("c")).next().is_none(), "{}", one.text);
+    hostseal(&a, "doctor --listen --cluster")?.expect_code(2).map(drop)
 }
