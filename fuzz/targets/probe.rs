@@ -1,16 +1,32 @@
-//! A datagram on the IKE socket as a probe, and what a peer tells as a report: what is one is written again as it came.
+//! A datagram on the IKE socket as a probe, what a peer tells as a report or of itself, and what comes to `doctor
+//! --listen`: what is one is written again as it came.
 
 #![no_main]
 
 use std::time::Instant;
 
-use hostseal::host::probe::{decode, encode};
+use hostseal::host::probe::{decode, decode_try, encode, encode_try};
+use hostseal::observe::About;
+use hostseal::observe::doctor::knock;
 use hostseal::protect::report::Report;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|datagram: &[u8]| {
     if let Some(probe) = decode(datagram) {
         assert_eq!(encode(probe), datagram);
+    }
+    if let Some(token) = decode_try(datagram) {
+        assert_eq!(encode_try(&token), datagram);
+    }
+    if let Some(nonce) = knock::asked(datagram) {
+        assert_eq!(knock::asked(&knock::question(&nonce)), Some(nonce));
+    }
+    for has_header in [false, true] {
+        let _ = knock::esp_nonce(datagram, has_header);
+    }
+    let _ = knock::answered(datagram, &[0; 16]);
+    if let Some(about) = About::from_bytes(datagram) {
+        assert_eq!(About::from_bytes(&about.to_bytes()).map(|about| about.exam), Some(about.exam));
     }
     let now = Instant::now();
     if let Some(report) = Report::from_octets(datagram, now) {

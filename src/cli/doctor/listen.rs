@@ -1,6 +1,6 @@
 //! `hostseal doctor --listen`: answers `doctor` of other hosts, where no agent runs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::thread;
@@ -22,6 +22,8 @@ const LONGEST: Duration = Duration::from_secs(15 * 60);
 const LOOK: Duration = Duration::from_millis(10);
 /// So many questions are remembered.
 const REMEMBERED: usize = 256;
+/// So many hosts that ask are named.
+const NAMED_MOST: usize = 64;
 /// So many are answered in one look: anybody can send some.
 const ANSWERED_MOST: usize = 16;
 
@@ -40,6 +42,8 @@ struct Doorkeeper {
     /// The addresses that the file lists; none where there is no file: then everybody is answered.
     listed: Vec<IpAddr>,
     heard: VecDeque<HeardKnock>,
+    /// Those that were named, each once.
+    named: BTreeSet<IpAddr>,
 }
 
 pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
@@ -62,8 +66,13 @@ pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
 
 impl Doorkeeper {
     fn open(config: Option<&Config>, (ike, nat): (u16, u16)) -> Result<Self, CommandError> {
-        let mut listener =
-            Self { udp: Vec::new(), esp: Vec::new(), listed: Vec::new(), heard: VecDeque::new() };
+        let mut listener = Self {
+            udp: Vec::new(),
+            esp: Vec::new(),
+            listed: Vec::new(),
+            heard: VecDeque::new(),
+            named: BTreeSet::new(),
+        };
         if let Some(config) = config {
             listener.listed = config.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
         }
@@ -91,7 +100,8 @@ impl Doorkeeper {
 
     /// Takes what has come, and answers it.
     fn look(&mut self) {
-        while let Some((from, nonce)) = self.esp.iter().find_map(EspSocket::receive) {
+        for _ in 0..ANSWERED_MOST {
+            let Some((from, nonce)) = self.esp.iter().find_map(EspSocket::receive) else { break };
             self.note(from, nonce, Came { esp: true, ..Came::default() });
         }
         for at in 0..self.udp.len() {
@@ -121,7 +131,9 @@ impl Doorkeeper {
         if self.heard.len() >= REMEMBERED {
             self.heard.pop_front();
         }
-        tell(&format!("{from} asks"));
+        if self.named.len() < NAMED_MOST && self.named.insert(from) {
+            tell(&format!("{from} asks"));
+        }
         self.heard.push_back(HeardKnock { from, nonce, came: way });
         Some(way)
     }

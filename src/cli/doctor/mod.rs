@@ -22,23 +22,27 @@ use super::args::{DoctorArgs, Invocation};
 use super::cluster;
 use super::exit::{CommandError, Exit};
 use super::term::{Style, print, print_json, size};
-use crate::observe::doctor::{CheckResult, Diagnosis, PeerEvidence, of_host, of_peers};
+use crate::observe::doctor::{Check, CheckId, CheckResult, Diagnosis, PeerEvidence, of_host, of_peers};
+use crate::observe::status::Status;
 
 /// All of it takes no longer.
 const LONGEST: Duration = Duration::from_secs(20);
+/// What of that is for asking the other nodes of the cluster.
+const OF_CLUSTER: Duration = Duration::from_secs(5);
 
 pub(super) fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<Exit, CommandError> {
     if args.listen {
         return listen::run(invocation);
     }
-    let seen = Gathered::gather(invocation, args.node.as_deref(), Instant::now() + LONGEST)?;
+    let longest = if args.cluster { LONGEST.saturating_sub(OF_CLUSTER) } else { LONGEST };
+    let seen = Gathered::gather(invocation, args.node.as_deref(), Instant::now() + longest)?;
     let mut checks = of_host(&seen.evidence());
     if let (Some(config), Some(status)) = (seen.config(), seen.status()) {
         let only = args.node.as_deref();
         checks.extend(of_peers(PeerEvidence { config, status, findings: seen.findings(), only }));
     }
     if args.cluster {
-        checks.extend(cluster::doctor(invocation, args.node.as_deref())?);
+        checks.extend(of_cluster(invocation, args, seen.status()));
     }
     let diagnosis = Diagnosis::new(checks);
     if args.json {
@@ -48,6 +52,18 @@ pub(super) fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<Exit, Co
         print(&show::text(&diagnosis, width, Style::of_stdout()))?;
     }
     Ok(exit(&diagnosis))
+}
+
+/// What the other nodes say; why they cannot be asked is a finding, too.
+fn of_cluster(invocation: &Invocation, args: &DoctorArgs, status: Option<&Status>) -> Vec<Check> {
+    if status.is_some_and(|status| status.agent.running && !status.agent.answering) {
+        return vec![Check::unknown(
+            CheckId::Answers,
+            "the agent of this host does not answer, and cannot ask the others",
+        )];
+    }
+    cluster::doctor(invocation, args.node.as_deref())
+        .unwrap_or_else(|error| vec![Check::unknown(CheckId::Answers, error.message)])
 }
 
 fn exit(diagnosis: &Diagnosis) -> Exit {

@@ -138,6 +138,20 @@ fn questions_do_not_get_in_each_others_way() {
     assert!(matches!(reply(0, other), Reply::Error { .. }), "one at a time");
 }
 
+/// Each time both ends send a few datagrams.
+#[test]
+fn a_peer_that_asks_again_and_again_gets_datagrams_once_a_second() {
+    let mut world = protected(2, 1, Weather::FAIR);
+    world.run(10 * SECOND, None);
+    let (began, sent) = (world.now, world.net.ike_sent);
+    for _ in 0..6 {
+        assert!(world.examined().ways.nat.are_open());
+    }
+    let took = world.now - began;
+    assert!(took >= 5 * SECOND, "{took:?}");
+    assert!(world.net.ike_sent - sent < 6 * 40, "{}", world.net.ike_sent - sent);
+}
+
 #[test]
 fn each_member_says_what_its_checks_find() {
     let mut world = members::protected(3, 1);

@@ -201,7 +201,8 @@ impl PairSeen<'_> {
             }
             None | Some(ReasonCode::NoAnswer | ReasonCode::Silent) if knocks => {
                 let words = format!(
-                    "it sends to this host on UDP {port}, and does not answer: what this host sends does not come there"
+                    "datagrams in its name come on UDP {port}, and it does not answer: what this host sends does not come \
+                     there"
                 );
                 Check::fail(id, words).mended_by(open(&format!("UDP {port}"), "from this host to the other"))
             }

@@ -295,7 +295,7 @@ fn never_heard(lab: &mut Lab) -> Result<()> {
         waits(host, other)?;
     }
     // b hears a, and a does not hear b.
-    let knocks = "it sends to this host on UDP 500, and does not answer";
+    let knocks = "datagrams in its name come on UDP 500, and it does not answer";
     until("a is named as one that does not hear b", Duration::from_secs(60), || {
         Doctor::of(&b, "a", 3)?.expect(("udp_ike", Some("a")), "FAIL", knocks)
     })?;
@@ -465,6 +465,8 @@ fn cluster(lab: &mut Lab) -> Result<()> {
         doctor.expect(("answers", Some("c")), "unknown", "it does not answer")
     })?;
     let one = Doctor::of(&a, "--cluster b", 3)?;
+    let dead = Doctor::of(&c, "--cluster", 3)?;
+    dead.expect(("answers", None), "unknown", "no agent runs")?;
     ensure!(one.named("answers", Some("c")).next().is_none(), "{}", one.text);
     hostseal(&a, "doctor --listen --cluster")?.expect_code(2).map(drop)
 }
