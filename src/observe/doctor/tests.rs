@@ -3,9 +3,9 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::config::Config;
 use crate::observe::cluster::{ClockSkew, MemberRow, MemberTrouble};
-use crate::observe::status::{AgentInfo, Encapsulation, PeerInfo, PeerRow, SaErrors, Status, Summary};
+use crate::observe::status::{AgentInfo, Encapsulation, PeerInfo, PeerRow, Status, Summary};
 use crate::types::{
-    Family, Method, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, Traffic, UnixTime,
+    Family, Method, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, SaErrors, Traffic, UnixTime,
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
