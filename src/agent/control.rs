@@ -38,7 +38,7 @@ pub(super) enum Door {
 }
 
 impl Door {
-    /// Connections served at a time. One more, and the one that has been silent for longest goes.
+    /// Connections served at a time. One more, and the one that has been silent for longest goes, if there is one.
     pub(super) const fn connections(self) -> usize {
         match self {
             Door::Root => 32,

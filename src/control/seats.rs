@@ -1,5 +1,6 @@
 //! Who is being served at a socket, within bounds: of connections, of the time that each may be silent, and of answers that
-//! nobody takes. Where there is no room, whoever has been silent for longest goes. It has no clock and no socket.
+//! nobody takes. Where there is no room, whoever has been silent for longest goes. Where all are to be answered, one more
+//! is turned away: those who have waited are served first. It has no clock and no socket.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -48,14 +49,13 @@ impl<T> Seats<T> {
         self.next
     }
 
-    /// A connection begins. Returns the one that goes for it: where all are to be answered, the oldest.
+    /// A connection begins. Returns the one that goes for it, or itself where all others are to be answered.
     pub fn sit(&mut self, now: Instant, id: SeatId, guest: T) -> Option<T> {
-        let full = self.seats.len() >= self.limits.seats;
+        self.seats.insert(id, Seat { guest, quiet: Some(now), holds: 0 });
+        let full = self.seats.len() > self.limits.seats;
         let longest = |(id, seat): &(&SeatId, &Seat<T>)| (seat.quiet.is_none(), seat.quiet, **id);
         let out = full.then(|| self.seats.iter().min_by_key(longest).map(|(id, _)| *id)).flatten();
-        let out = out.and_then(|id| self.leave(id));
-        self.seats.insert(id, Seat { guest, quiet: Some(now), holds: 0 });
-        out
+        out.and_then(|id| self.leave(id))
     }
 
     /// It waits for its other end from now on.
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(seats.sit(now + SECOND, next, 3), Some(1), "the first is to be answered");
         [ids[2], next].into_iter().for_each(|id| seats.work(id));
         let next = seats.reserve();
-        assert_eq!(seats.sit(now + SECOND, next, 4), Some(0), "all are: the oldest");
+        assert_eq!(seats.sit(now + SECOND, next, 4), Some(4), "all are: there is no room");
     }
 
     #[test]

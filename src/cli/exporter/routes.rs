@@ -1,5 +1,7 @@
 //! What is asked, and what is answered.
 
+use std::rc::Rc;
+
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
@@ -34,7 +36,7 @@ impl PageRoute {
 }
 
 /// Answers a request.
-pub(super) async fn answer(source: &AgentSource, method: &Method, path: &str) -> Response<Full<Bytes>> {
+pub(super) async fn answer(source: &Rc<AgentSource>, method: &Method, path: &str) -> Response<Full<Bytes>> {
     match PageRoute::of(method, path) {
         PageRoute::Metrics => {
             let (status, body) = source.metrics().await;

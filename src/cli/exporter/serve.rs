@@ -36,7 +36,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// All connections.
 struct Hall {
-    source: AgentSource,
+    source: Rc<AgentSource>,
     seats: RefCell<Seats<AbortHandle>>,
 }
 
@@ -44,7 +44,7 @@ struct Hall {
 ///
 /// # Errors
 /// The system refuses.
-pub(super) fn run(sockets: Vec<ScrapeSocket>, source: AgentSource) -> io::Result<()> {
+pub(super) fn run(sockets: Vec<ScrapeSocket>, source: Rc<AgentSource>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let hall = Rc::new(Hall { source, seats: RefCell::new(Seats::new(LIMITS)) });

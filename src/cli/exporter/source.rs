@@ -1,13 +1,14 @@
 //! What the agent says. However many ask the exporter, it asks once for all of them.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
+use tokio::sync::watch;
+use tokio::task::{spawn_blocking, spawn_local};
 
 use super::memory::Memory;
 use crate::cli::client::{AskError, Client};
@@ -18,48 +19,71 @@ use crate::observe::metrics::{self, LastKnown};
 /// For how long an answer serves others who ask.
 const FRESH: Duration = Duration::from_millis(250);
 
+/// A status, and what there is to read.
+pub(super) type ScrapeAnswer = (StatusCode, Bytes);
+
 /// The agent, as seen from here.
 pub(super) struct AgentSource {
     client: Arc<Client>,
     memory: RefCell<Memory>,
     /// Pairs have had series: they keep them until the exporter ends.
     with_pairs: Cell<bool>,
-    /// What was said last, and when.
-    said: Mutex<Option<(Instant, (StatusCode, Bytes))>>,
+    said: watch::Sender<LastSaid>,
+}
+
+/// How far the exporter is in asking.
+#[derive(Debug)]
+enum LastSaid {
+    /// Nobody has asked yet.
+    Nothing,
+    /// The agent is being asked.
+    Asking,
+    /// What came of it, and when.
+    At(Instant, ScrapeAnswer),
+}
+
+impl LastSaid {
+    fn is_old(&self) -> bool {
+        match self {
+            LastSaid::Nothing => true,
+            LastSaid::Asking => false,
+            LastSaid::At(at, _) => at.elapsed() >= FRESH,
+        }
+    }
 }
 
 impl AgentSource {
-    pub(super) fn new(client: Client, memory: Memory) -> Self {
-        Self {
+    pub(super) fn new(client: Client, memory: Memory) -> Rc<Self> {
+        Rc::new(Self {
             client: Arc::new(client),
             memory: RefCell::new(memory),
             with_pairs: Cell::new(false),
-            said: Mutex::new(None),
+            said: watch::Sender::new(LastSaid::Nothing),
+        })
+    }
+
+    /// All series, or why there are none. Those who come while the agent is being asked are served by the same answer.
+    pub(super) async fn metrics(self: &Rc<Self>) -> ScrapeAnswer {
+        let mut said = self.said.subscribe();
+        if self.said.borrow().is_old() {
+            self.said.send_replace(LastSaid::Asking);
+            // It belongs to none of them: whoever goes meanwhile takes the answer from nobody.
+            spawn_local(self.clone().ask());
+        }
+        match said.wait_for(|said| matches!(said, LastSaid::At(..))).await.as_deref() {
+            Ok(LastSaid::At(_, answered)) => answered.clone(),
+            _ => came_to_nothing(),
         }
     }
 
-    /// All series, or why there are none.
-    pub(super) async fn metrics(&self) -> (StatusCode, Bytes) {
-        // Those who come meanwhile wait here, and are served by the same answer.
-        let mut said = self.said.lock().await;
-        if let Some((at, page)) = said.as_ref()
-            && at.elapsed() < FRESH
-        {
-            return page.clone();
-        }
+    async fn ask(self: Rc<Self>) {
         let (client, pairs) = (self.client.clone(), self.with_pairs.get().then_some(true));
         let asked = spawn_blocking(move || ask(&client, pairs)).await;
-        let page = match asked {
-            Ok(answer) => self.page(answer),
-            Err(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"the question came to nothing\n"))
-            }
-        };
-        *said = Some((Instant::now(), page.clone()));
-        page
+        let answered = asked.map_or_else(|_| came_to_nothing(), |answer| self.page(answer));
+        self.said.send_replace(LastSaid::At(Instant::now(), answered));
     }
 
-    fn page(&self, answer: Result<Option<Figures>, AskError>) -> (StatusCode, Bytes) {
+    fn page(&self, answer: Result<Option<Figures>, AskError>) -> ScrapeAnswer {
         match answer {
             Ok(Some(figures)) => {
                 self.with_pairs.set(figures.pairs.is_some());
@@ -77,5 +101,42 @@ impl AgentSource {
             }
             Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n").into()),
         }
+    }
+}
+
+fn came_to_nothing() -> ScrapeAnswer {
+    (StatusCode::INTERNAL_SERVER_ERROR, Bytes::from_static(b"the question came to nothing\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixListener;
+
+    use tokio::task::LocalSet;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A client that has gone, or was let go of, is no reason to ask again, nor for others to wait in vain.
+    #[test]
+    fn the_answer_outlives_those_who_asked_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let agent = UnixListener::bind(&path).unwrap();
+        let source = AgentSource::new(Client::new(path), Memory::open(None));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            for _ in 0..3 {
+                timeout(Duration::from_millis(20), source.metrics()).await.unwrap_err();
+            }
+            let (mut asked, _) = agent.accept().unwrap();
+            agent.set_nonblocking(true).unwrap();
+            agent.accept().unwrap_err();
+            asked.write_all(b"{}\n").unwrap();
+            let (status, words) = source.metrics().await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{words:?}");
+            agent.accept().unwrap_err();
+        });
     }
 }

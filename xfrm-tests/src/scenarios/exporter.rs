@@ -1,9 +1,11 @@
 //! The exporter, run by a user who may look: what it says, what that user cannot do, and whom he can keep from what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -108,6 +110,32 @@ fn orders_nothing(host: &Host) -> Result<()> {
     Ok(())
 }
 
+/// Does `work` while others ask the exporter all the time, each of whom goes soon.
+fn in_a_flood<T>(host: &Host, work: impl FnOnce() -> T) -> Result<T> {
+    const AT_A_TIME: usize = 64;
+    const PAUSE: Duration = Duration::from_millis(2);
+    let over = AtomicBool::new(false);
+    let flood = || {
+        let mut crowd = VecDeque::new();
+        while !over.load(Ordering::Relaxed) {
+            if let Ok(mut client) = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT)) {
+                // Whoever has been turned away already is no failure.
+                let _ = client.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+                crowd.push_back(client);
+            }
+            crowd.drain(..crowd.len().saturating_sub(AT_A_TIME));
+            thread::sleep(PAUSE);
+        }
+    };
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| host.within(flood));
+        let done = work();
+        over.store(true, Ordering::Relaxed);
+        flood.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(done)
+    })
+}
+
 fn slow_and_many(lab: &mut Lab) -> Result<()> {
     let (a, b) = sealed(lab, "5s")?;
     let running = exporter::start(&a, true, LOOPBACK)?;
@@ -145,6 +173,13 @@ fn slow_and_many(lab: &mut Lab) -> Result<()> {
     })??;
     let page = until("it serves others all the same", LIMIT, || scrape(&a))?;
     ensure!(page.value("hostseal_agent_up") == Some(1.0), "{}", page.text);
+    in_a_flood(&a, || {
+        until("one of many is answered, by an agent that is there", LIMIT, || {
+            let page = scrape(&a)?;
+            ensure!(page.value("hostseal_agent_up") == Some(1.0), "{}", page.text);
+            Ok::<_, anyhow::Error>(())
+        })
+    })??;
     let head = a.within(|| -> Result<String> {
         let mut client = connect()?;
         client.set_read_timeout(Some(LIMIT))?;
