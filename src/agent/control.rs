@@ -18,7 +18,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::accept::Acceptor;
 use super::alarm::Alarm;
 use crate::control::{
-    ErrorCode, REQUEST_LIMIT, Reply, Request, SeatId, SeatLimits, Seats, decode_request, encode_reply,
+    ErrorCode, REQUEST_LIMIT, Reply, Request, SeatId, SeatLimits, SeatOwner, Seats, decode_request,
+    encode_reply,
 };
 
 /// How long the other end may take for a request, or to take its answer: as long as the command line waits.
@@ -38,7 +39,7 @@ pub(super) enum Door {
 }
 
 impl Door {
-    /// Connections served at a time. One more, and the one that has been silent for longest goes, if there is one.
+    /// Connections served at a time. One more, and whoever has most of them loses one.
     pub(super) const fn connections(self) -> usize {
         match self {
             Door::Root => 32,
@@ -162,20 +163,21 @@ impl Entrance {
     }
 
     fn let_in(self: &Rc<Self>, stream: UnixStream) {
+        let Ok(user) = stream.peer_cred().map(|peer| peer.uid()) else { return };
         let seat = self.seats.borrow_mut().reserve();
         let entrance = self.clone();
         let task = tokio::task::spawn_local(async move {
-            if let Err(error) = entrance.serve(stream, seat).await {
+            if let Err(error) = entrance.serve(stream, user, seat).await {
                 tracing::debug!("a control connection: {error}");
             }
             entrance.seats.borrow_mut().leave(seat);
         });
-        end(self.seats.borrow_mut().sit(Instant::now(), seat, task.abort_handle()));
+        end(self.seats.borrow_mut().sit(Instant::now(), seat, SeatOwner::User(user), task.abort_handle()));
     }
 
-    async fn serve(&self, stream: UnixStream, seat: SeatId) -> io::Result<()> {
+    async fn serve(&self, stream: UnixStream, user: u32, seat: SeatId) -> io::Result<()> {
         // Onlookers have shown to the file system who they are.
-        let permitted = self.door != Door::Root || stream.peer_cred()?.uid() == 0;
+        let permitted = self.door != Door::Root || user == 0;
         let limit = self.door.request_limit();
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);

@@ -4,7 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same where a monitoring system waits.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
+/// How soon it asks again there, where the agent had no room.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Where the agent is. Each question goes over a new connection.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) enum AskError {
     NoAgent(PathBuf),
     #[error("{}: permission denied; run as root", .0.display())]
     NotPermitted(PathBuf),
+    #[error("the agent ({}) has no room for this question, as others ask too much, or it ends: try again", .0.display())]
+    HungUp(PathBuf),
     #[error("the agent ({}) did not answer in time. It is busy or hangs: try again, and see its log", socket.display())]
     TimedOut { socket: PathBuf, pid: Option<i32> },
     #[error("asking the agent ({}): {source}", socket.display())]
@@ -107,7 +112,7 @@ impl Client {
     /// How things stand, in numbers: of each pair if that is wanted, or as the configuration of the agent says.
     pub(super) fn figures(&self, pairs: Option<bool>) -> Result<Figures, AskError> {
         let request = Request::Metrics { pairs };
-        match self.ask_within(&request, FIGURES_PATIENCE) {
+        match self.ask_until(&request, Instant::now() + FIGURES_PATIENCE) {
             Ok(Reply::Figures(figures)) => Ok(*figures),
             Ok(_) => Err(AskError::Mismatch(request.in_words())),
             Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
@@ -215,7 +220,26 @@ impl Client {
         self.ask_within(request, PATIENCE)
     }
 
+    /// Asks again where the agent hangs up: others may have taken all room, and one that has ended is not there then.
+    fn ask_until(&self, request: &Request, deadline: Instant) -> Result<Reply, AskError> {
+        loop {
+            // No time at all would be no limit.
+            let left = deadline.saturating_duration_since(Instant::now()).max(AGAIN);
+            match self.ask_once(request, left) {
+                Err(AskError::HungUp(_)) if Instant::now() + AGAIN < deadline => thread::sleep(AGAIN),
+                outcome => return outcome,
+            }
+        }
+    }
+
     fn ask_within(&self, request: &Request, patience: Duration) -> Result<Reply, AskError> {
+        self.ask_once(request, patience).map_err(|error| match error {
+            AskError::HungUp(socket) => AskError::NoAgent(socket),
+            error => error,
+        })
+    }
+
+    fn ask_once(&self, request: &Request, patience: Duration) -> Result<Reply, AskError> {
         let mut pid = None;
         let line = self.exchange(request, patience, &mut pid).map_err(|source| self.explain(source, pid))?;
         match control::decode_reply(&line)? {
@@ -247,9 +271,8 @@ impl Client {
         let socket = self.socket.clone();
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoAgent(socket),
-            // It ended between the question and the answer.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                AskError::NoAgent(socket)
+                AskError::HungUp(socket)
             }
             io::ErrorKind::PermissionDenied => AskError::NotPermitted(socket),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::TimedOut { socket, pid },

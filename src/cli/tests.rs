@@ -502,6 +502,21 @@ fn the_client_tells_apart_what_can_go_wrong() {
     assert_eq!(asked.join().unwrap(), [Ping, Request::Status, Enable, Plan, Plan, Plan]);
 }
 
+/// Others may have taken all places at the socket: that is no sign that the agent is away.
+#[test]
+fn figures_are_asked_for_again_where_the_agent_hangs_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let client = Client::new(socket.clone());
+    let asked = agent(&socket, vec![String::new(), String::new(), encode_reply(Reply::Done)]);
+    assert!(matches!(client.figures(None), Err(AskError::Mismatch(_))));
+    asked.join().unwrap();
+    assert!(matches!(client.figures(None), Err(AskError::NoAgent(_))), "it has ended");
+    std::fs::remove_file(&socket).unwrap();
+    let _asked = agent(&socket, vec![String::new(); 100]);
+    assert!(matches!(client.figures(None), Err(AskError::HungUp(_))), "it is there");
+}
+
 #[test]
 fn following_ends_when_done_or_when_time_is_over() {
     let directory = tempfile::tempdir().unwrap();

@@ -25,7 +25,7 @@ pub use self::cluster::{
 };
 pub use self::doctor::{DoctorReply, DoctorRequest, NodeChecks};
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
-pub use self::seats::{SeatId, SeatLimits, Seats};
+pub use self::seats::{SeatId, SeatLimits, SeatOwner, Seats};
 use crate::observe::status::Status;
 use crate::observe::{Figures, Progress};
 use crate::types::Op;

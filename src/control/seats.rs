@@ -1,8 +1,11 @@
 //! Who is being served at a socket, within bounds: of connections, of the time that each may be silent, and of answers that
-//! nobody takes. Where there is no room, whoever has been silent for longest goes. Where all are to be answered, one more
-//! is turned away: those who have waited are served first. It has no clock and no socket.
+//! nobody takes. Where there is no room, whoever has most connections gives one up: the one that has been silent for
+//! longest, or, where all of them are to be answered, the newest, since those who have waited are served first. It has no
+//! clock and no socket.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// The bounds of a socket.
@@ -20,9 +23,19 @@ pub struct SeatLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeatId(u64);
 
+/// Whose a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SeatOwner {
+    /// A user of this host.
+    User(u32),
+    /// Whoever has that address.
+    Address(IpAddr),
+}
+
 #[derive(Debug)]
 struct Seat<T> {
     guest: T,
+    owner: SeatOwner,
     /// Since when it waits for its other end; `None` while it is to be answered.
     quiet: Option<Instant>,
     /// Octets of the answer that its other end has not taken yet.
@@ -49,12 +62,18 @@ impl<T> Seats<T> {
         self.next
     }
 
-    /// A connection begins. Returns the one that goes for it, or itself where all others are to be answered.
-    pub fn sit(&mut self, now: Instant, id: SeatId, guest: T) -> Option<T> {
-        self.seats.insert(id, Seat { guest, quiet: Some(now), holds: 0 });
-        let full = self.seats.len() > self.limits.seats;
-        let longest = |(id, seat): &(&SeatId, &Seat<T>)| (seat.quiet.is_none(), seat.quiet, **id);
-        let out = full.then(|| self.seats.iter().min_by_key(longest).map(|(id, _)| *id)).flatten();
+    /// A connection begins. Returns the one that goes for it, which may be itself.
+    pub fn sit(&mut self, now: Instant, id: SeatId, owner: SeatOwner, guest: T) -> Option<T> {
+        self.seats.insert(id, Seat { guest, owner, quiet: Some(now), holds: 0 });
+        if self.seats.len() <= self.limits.seats {
+            return None;
+        }
+        let mut counts = BTreeMap::<SeatOwner, usize>::new();
+        self.seats.values().for_each(|seat| *counts.entry(seat.owner).or_default() += 1);
+        let first = |(id, seat): &(&SeatId, &Seat<T>)| {
+            (Reverse(counts[&seat.owner]), seat.quiet.is_none(), seat.quiet, Reverse(**id))
+        };
+        let out = self.seats.iter().min_by_key(first).map(|(id, _)| *id);
         out.and_then(|id| self.leave(id))
     }
 
@@ -109,12 +128,15 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     const LIMITS: SeatLimits = SeatLimits { seats: 3, patience: SECOND, octets: 100 };
 
-    /// Three guests, a millisecond after each other.
+    const ONE: SeatOwner = SeatOwner::User(1);
+    const OTHER: SeatOwner = SeatOwner::User(2);
+
+    /// Three guests of one user, a millisecond after each other.
     fn full(now: Instant) -> (Seats<u8>, Vec<SeatId>) {
         let mut seats = Seats::new(LIMITS);
         let sit = |guest: u8| {
             let id = seats.reserve();
-            assert_eq!(seats.sit(now + Duration::from_millis(guest.into()), id, guest), None);
+            assert_eq!(seats.sit(now + Duration::from_millis(guest.into()), id, ONE, guest), None);
             id
         };
         let ids = [0, 1, 2].map(sit).into();
@@ -127,10 +149,27 @@ mod tests {
         let (mut seats, ids) = full(now);
         seats.work(ids[0]);
         let next = seats.reserve();
-        assert_eq!(seats.sit(now + SECOND, next, 3), Some(1), "the first is to be answered");
+        assert_eq!(seats.sit(now + SECOND, next, ONE, 3), Some(1), "the first is to be answered");
         [ids[2], next].into_iter().for_each(|id| seats.work(id));
         let next = seats.reserve();
-        assert_eq!(seats.sit(now + SECOND, next, 4), Some(4), "all are: there is no room");
+        assert_eq!(seats.sit(now + SECOND, next, ONE, 4), Some(4), "all are: there is no room");
+    }
+
+    #[test]
+    fn whoever_takes_most_seats_gives_one_up() {
+        let now = Instant::now();
+        let (mut seats, ids) = full(now);
+        ids.iter().for_each(|id| seats.work(*id));
+        let other = seats.reserve();
+        assert_eq!(
+            seats.sit(now, other, OTHER, 3),
+            Some(2),
+            "all are to be answered: the newest of the crowd"
+        );
+        for guest in 4..9 {
+            let next = seats.reserve();
+            assert_eq!(seats.sit(now + SECOND, next, ONE, guest), Some(guest), "the other one stays");
+        }
     }
 
     #[test]

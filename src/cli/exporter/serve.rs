@@ -20,7 +20,7 @@ use tokio::time::{sleep, sleep_until};
 use super::listen::ScrapeSocket;
 use super::routes;
 use super::source::AgentSource;
-use crate::control::{SeatId, SeatLimits, Seats};
+use crate::control::{SeatId, SeatLimits, SeatOwner, Seats};
 
 /// Connections, how long each may take or be idle, and octets of answers that were not taken.
 const LIMITS: SeatLimits =
@@ -52,11 +52,18 @@ pub(super) fn run(sockets: Vec<ScrapeSocket>, source: Rc<AgentSource>) -> io::Re
             match socket {
                 ScrapeSocket::Tcp(listener) => {
                     let listener = TcpListener::from_std(listener)?;
-                    spawn_local(hall.clone().accept(async move || Ok(listener.accept().await?.0)));
+                    spawn_local(hall.clone().accept(async move || {
+                        let (stream, from) = listener.accept().await?;
+                        Ok((stream, SeatOwner::Address(from.ip())))
+                    }));
                 }
                 ScrapeSocket::Unix(listener) => {
                     let listener = UnixListener::from_std(listener)?;
-                    spawn_local(hall.clone().accept(async move || Ok(listener.accept().await?.0)));
+                    spawn_local(hall.clone().accept(async move || {
+                        let (stream, _) = listener.accept().await?;
+                        let user = stream.peer_cred()?.uid();
+                        Ok((stream, SeatOwner::User(user)))
+                    }));
                 }
             }
         }
@@ -81,11 +88,11 @@ impl Hall {
 
     async fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         self: Rc<Self>,
-        next: impl AsyncFn() -> io::Result<S>,
+        next: impl AsyncFn() -> io::Result<(S, SeatOwner)>,
     ) {
         loop {
             match next().await {
-                Ok(stream) => self.let_in(stream),
+                Ok((stream, owner)) => self.let_in(stream, owner),
                 // There is no descriptor: somebody will be gone soon.
                 Err(error) => {
                     tracing::debug!("a connection cannot be taken: {error}");
@@ -95,7 +102,7 @@ impl Hall {
         }
     }
 
-    fn let_in<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Self>, stream: S) {
+    fn let_in<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Self>, stream: S, owner: SeatOwner) {
         let seat = self.seats.borrow_mut().reserve();
         let hall = self.clone();
         let task = spawn_local(async move {
@@ -108,7 +115,7 @@ impl Hall {
             }
             hall.seats.borrow_mut().leave(seat);
         });
-        end(self.seats.borrow_mut().sit(Instant::now(), seat, task.abort_handle()));
+        end(self.seats.borrow_mut().sit(Instant::now(), seat, owner, task.abort_handle()));
     }
 
     async fn answer(
