@@ -190,7 +190,10 @@ impl Entrance {
             }
             self.seats.borrow_mut().work(seat);
             let too_long = line.len() > limit;
-            let reply = match decode_request(&line) {
+            let decoded = decode_request(&line);
+            // An onlooker who asks nothing has to come again: nonsense takes the agent's time, too.
+            let is_last = too_long || !permitted || (decoded.is_err() && self.door != Door::Root);
+            let reply = match decoded {
                 _ if !permitted => refuse(ErrorCode::NotPermitted, "only root may ask the agent".to_owned()),
                 _ if too_long => {
                     refuse(ErrorCode::BadRequest, format!("a request may have {limit} bytes here"))
@@ -200,7 +203,7 @@ impl Entrance {
             };
             end(self.seats.borrow_mut().hold(Instant::now(), seat, reply.len()));
             writer.write_all(reply.as_bytes()).await?;
-            if too_long || !permitted {
+            if is_last {
                 return Ok(());
             }
             self.seats.borrow_mut().wait(Instant::now(), seat);
@@ -352,6 +355,17 @@ mod tests {
                 io::BufReader::new(&mut stream).read_until(b'\n', &mut line).unwrap();
                 assert!(line.ends_with(b"}\n"));
             }
+        });
+    }
+
+    #[test]
+    fn an_onlooker_who_asks_nothing_is_let_go_of() {
+        with_answer(ONLOOKERS, PATIENCE, encode_reply(Reply::Done).into(), |path| {
+            let mut stream = connect(&path);
+            stream.write_all(b"what?\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.contains("bad_request"), "{answer}");
         });
     }
 

@@ -69,10 +69,14 @@ impl Followers {
 
     /// Holds a question of one who knows what was at revision `after`, for `time` at most.
     pub fn hold(&mut self, now: Instant, after: u64, time: Duration, asker: Asker) {
-        if self.held.len() >= HELD_MOST {
-            self.held[0].until = now;
-        }
         self.held.push(HeldQuestion { after, asker, asked: now, until: now + time.min(HOLD_MOST) });
+        let beyond = self.held.len().saturating_sub(HELD_MOST);
+        self.held[..beyond].iter_mut().for_each(|held| held.until = now);
+    }
+
+    /// Nobody waits for this answer any more.
+    pub fn forget(&mut self, gone: Asker) {
+        self.held.retain(|held| held.asker != gone);
     }
 
     /// When [`Followers::take_due`] has something next.
@@ -161,7 +165,9 @@ mod tests {
     fn a_crowd_does_not_grow_without_bound() {
         let (mut followers, now) = (Followers::default(), Instant::now());
         let known = followers.revision();
-        (0..=HELD_MOST).for_each(|_| ask(&mut followers, now, known, HOLD_MOST));
-        assert_eq!(count_due(&mut followers, now), 1);
+        (0..HELD_MOST + 5).for_each(|_| ask(&mut followers, now, known, HOLD_MOST));
+        assert_eq!(count_due(&mut followers, now), 5);
+        followers.forget(Asker(1));
+        assert_eq!(followers.deadline(), None, "they have gone");
     }
 }

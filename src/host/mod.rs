@@ -237,6 +237,7 @@ impl Host {
     pub fn handle_gone(&mut self, asker: Asker) {
         self.ledger.forget(asker);
         self.onlookers.forget(asker);
+        self.followers.forget(asker);
     }
 
     /// Time has passed.

@@ -66,27 +66,25 @@ impl Onlookers {
 }
 
 fn concerns_cluster(request: &Request) -> bool {
-    matches!(request, Request::Cluster(_))
+    request.only_looks() && matches!(request, Request::Cluster(_))
+}
+
+/// An order is refused in its turn: one that is refused at once could be given again at once.
+fn refuse_order(request: &Request) -> Reply {
+    let message = format!(
+        "{} is for root alone, and this socket answers questions: use the other one, as root",
+        request.in_words()
+    );
+    Reply::Error { code: ErrorCode::NotPermitted, message }
 }
 
 impl Host {
     /// Somebody who may look has a question.
     pub fn handle_question(&mut self, moment: Moment, asker: Asker, request: Request) {
         let now = self.note_moment(moment);
-        let refused = if !request.only_looks() {
-            let message = format!(
-                "{} is for root alone, and this socket answers questions: use the other one, as root",
-                request.in_words()
-            );
-            Some(Reply::Error { code: ErrorCode::NotPermitted, message })
-        } else if self.onlookers.waiting.len() >= WAITING_MOST {
+        if self.onlookers.waiting.len() >= WAITING_MOST {
             let message = "many questions wait already: try again".to_owned();
-            Some(Reply::Error { code: ErrorCode::Failed, message })
-        } else {
-            None
-        };
-        if let Some(reply) = refused {
-            return self.answer(now, asker, reply);
+            return self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
         }
         let onlookers = &mut self.onlookers;
         if concerns_cluster(&request) { &mut onlookers.asks } else { &mut onlookers.looks }.want();
@@ -107,6 +105,10 @@ impl Host {
             let (views, others) =
                 (self.onlookers.take(looks), self.onlookers.take(|it| !concerns_cluster(it)));
             for (request, askers) in others {
+                if !request.only_looks() {
+                    self.answer_all(now, askers, refuse_order(&request));
+                    continue;
+                }
                 for asker in askers {
                     self.handle_request(self.moment, system, asker, request.clone());
                 }

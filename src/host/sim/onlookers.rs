@@ -79,6 +79,7 @@ fn orders_are_refused_by_name() {
         (cluster, "an order about the cluster"),
     ] {
         question(&mut world, 7, &request);
+        world.run(SECOND, None);
         let [(7, Reply::Error { code: ErrorCode::NotPermitted, message })] = &told(&mut world)[..] else {
             panic!("{request:?}");
         };
@@ -94,6 +95,15 @@ fn orders_are_refused_by_name() {
     world.run(SECOND, None);
     let [(9, Reply::Error { code, .. })] = &told(&mut world)[..] else { panic!("it is no member") };
     assert_eq!(*code, ErrorCode::Cluster);
+    // Orders take no more of the agent's time than questions.
+    question(&mut world, 7, &Request::Disable);
+    world.run(MILLISECOND, None);
+    told(&mut world);
+    question(&mut world, 7, &Request::Disable);
+    world.run(100 * MILLISECOND, None);
+    assert!(told(&mut world).is_empty(), "the second waits for its turn");
+    world.run(SECOND, None);
+    assert_eq!(told(&mut world).len(), 1);
     assert!(world.all_protected());
 }
 
