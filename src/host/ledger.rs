@@ -175,6 +175,19 @@ impl Ledger {
     /// Answers, once the state of now is on the disk.
     pub(super) fn tell(&mut self, now: Instant, to: Vec<Asker>, reply: Reply) {
         let patient = matches!(reply, Reply::Progress(_));
+        self.tell_after(now, to, reply, patient);
+    }
+
+    /// Answers those who only look: they do not have anything written sooner. Figures rest on nothing on the disk, and
+    /// wait for none that is slow.
+    pub(super) fn tell_onlookers(&mut self, now: Instant, to: Vec<Asker>, reply: Reply) {
+        match reply {
+            Reply::Figures(_) => self.told.push_back((to, reply)),
+            reply => self.tell_after(now, to, reply, true),
+        }
+    }
+
+    fn tell_after(&mut self, now: Instant, to: Vec<Asker>, reply: Reply, patient: bool) {
         match self.due.before_telling(now, patient) {
             Some(write) => self.held.push(Held { write, to, reply }),
             None => self.told.push_back((to, reply)),
@@ -245,6 +258,21 @@ mod tests {
         ledger.note_state(now, &Ok(100), false);
         assert_eq!(told(&mut ledger), [2]);
         assert!(!ledger.is_busy(now));
+    }
+
+    #[test]
+    fn those_who_only_look_do_not_hurry_the_disk() {
+        let (mut ledger, now) = (Ledger::default(), Instant::now());
+        ledger.note(now, Persist::Seals);
+        assert_eq!(ledger.begin(now + SECOND), Some(Begun::State));
+        ledger.note_state(now, &Ok(1 << 20), false);
+        let now = now + SECOND;
+        ledger.note(now, Persist::Seals);
+        let calm = ledger.deadline();
+        ledger.tell_onlookers(now, vec![ONE], Reply::Done);
+        assert!(ledger.deadline() == calm && calm > Some(now) && told(&mut ledger).is_empty());
+        ledger.tell(now, vec![OTHER], Reply::Done);
+        assert_eq!(ledger.deadline(), Some(now));
     }
 
     #[test]

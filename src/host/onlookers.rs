@@ -133,8 +133,9 @@ impl Host {
         });
         match replies {
             Ok(replies) => {
+                self.note_persist(now);
                 for (askers, reply) in askers.into_iter().zip(replies) {
-                    self.answer_all(now, askers, reply);
+                    self.ledger.tell_onlookers(now, askers, reply);
                 }
             }
             Err(error) => {
