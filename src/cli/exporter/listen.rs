@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, Socket};
 
+use crate::cli::exit::CommandError;
 use crate::config::ScrapeAddress;
 use crate::xfrm;
 
@@ -18,14 +19,21 @@ pub(super) enum ScrapeSocket {
     Unix(UnixListener),
 }
 
-/// The sockets that the service manager has handed over, unless somebody has `given` another place; else one at `address`.
+/// One at the place that somebody has `given`; else the sockets that the service manager has handed over; else one where
+/// the configuration says, which is read in no other case.
 pub(super) fn sockets(
-    given: Option<&ScrapeAddress>,
-    address: &ScrapeAddress,
-) -> io::Result<Vec<ScrapeSocket>> {
+    given: Option<ScrapeAddress>,
+    configured: impl FnOnce() -> Result<ScrapeAddress, CommandError>,
+) -> Result<Vec<ScrapeSocket>, CommandError> {
     let inherited = if given.is_none() { xfrm::inherited_descriptors() } else { Vec::new() };
-    let sockets: Vec<ScrapeSocket> = inherited.into_iter().map(of_manager).collect::<io::Result<_>>()?;
-    if sockets.is_empty() { Ok(vec![bind(address)?]) } else { Ok(sockets) }
+    if !inherited.is_empty() {
+        let sockets = inherited.into_iter().map(of_manager).collect::<io::Result<_>>();
+        return sockets
+            .map_err(|error| CommandError::io("taking the sockets of the service manager", &error));
+    }
+    let address = given.map_or_else(configured, Ok)?;
+    let socket = bind(&address);
+    Ok(vec![socket.map_err(|error| CommandError::io(format!("listening at {address}"), &error))?])
 }
 
 fn of_manager(descriptor: OwnedFd) -> io::Result<ScrapeSocket> {
@@ -54,5 +62,20 @@ fn bind(address: &ScrapeAddress) -> io::Result<ScrapeSocket> {
             listener.set_nonblocking(true)?;
             Ok(ScrapeSocket::Unix(listener))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    #[test]
+    fn a_broken_configuration_stops_only_whoever_needs_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let broken = || Err(CommandError::new(Exit::Usage, "line 1"));
+        let given = ScrapeAddress::Unix(directory.path().join("socket"));
+        assert_eq!(sockets(Some(given), broken).unwrap().len(), 1);
+        assert_eq!(sockets(None, broken).err().unwrap().exit, Exit::Usage);
     }
 }

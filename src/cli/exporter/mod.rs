@@ -34,18 +34,20 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Binds what the command line or the configuration says, unless the service manager has handed sockets over.
+    /// Binds what the command line says, or takes what the service manager has handed over, or else binds what the
+    /// configuration says.
     ///
     /// # Errors
     /// The configuration is wrong, or the system refuses.
     pub fn open(invocation: &Invocation, args: &ExporterArgs) -> Result<Self, CommandError> {
-        let config = &invocation.config;
-        let text = readable(config)
-            .map_err(|error| CommandError::io(format!("reading {}", config.display()), &error))?;
-        let rules = MetricsRules::of_file(&text.unwrap_or_default(), &config.display().to_string())?;
-        let address = args.listen.clone().unwrap_or(rules.listen);
-        let sockets = listen::sockets(args.listen.as_ref(), &address)
-            .map_err(|error| CommandError::io(format!("listening at {address}"), &error))?;
+        let configured = || {
+            let config = &invocation.config;
+            let text = readable(config)
+                .map_err(|error| CommandError::io(format!("reading {}", config.display()), &error))?;
+            let rules = MetricsRules::of_file(&text.unwrap_or_default(), &config.display().to_string())?;
+            Ok(rules.listen)
+        };
+        let sockets = listen::sockets(args.listen.clone(), configured)?;
         Ok(Self {
             sockets,
             socket: onlookers_socket(invocation, args.socket.as_deref()),
