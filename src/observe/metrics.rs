@@ -15,13 +15,23 @@ use self::page::{Kind, MetricsPage};
 use super::Figures;
 use super::figures::PairFigures;
 use super::status::{Encapsulation, Summary};
+use crate::config::Mode;
 use crate::types::{
-    AgentTally, Durations, Outcomes, ProblemCode, RowState, SaErrors, Severity, Traffic, UnixTime, Volume,
+    AgentTally, Durations, NodeName, Outcomes, ProblemCode, Protection, RowState, SaErrors, Severity,
+    Traffic, UnixTime, Volume,
 };
 
 /// What is still true while the agent does not answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastKnown {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Which node this host is.
+    pub node: Option<NodeName>,
+    /// What happens to a pair that has no keys.
+    pub mode: Mode,
+    /// What the operator wants, and how far that has come.
+    pub protection: Protection,
     /// How many pairs were in which state.
     pub summary: Summary,
     /// When the keys of a pair end first: nobody replaces them.
@@ -30,7 +40,14 @@ pub struct LastKnown {
 
 impl From<&Figures> for LastKnown {
     fn from(figures: &Figures) -> Self {
-        Self { summary: figures.summary, earliest_expiry: figures.earliest_expiry }
+        Self {
+            cluster: figures.cluster.clone(),
+            node: figures.node.clone(),
+            mode: figures.mode,
+            protection: figures.protection,
+            summary: figures.summary,
+            earliest_expiry: figures.earliest_expiry,
+        }
     }
 }
 
@@ -53,7 +70,9 @@ pub fn text(figures: &Figures) -> String {
 pub fn away(last: Option<&LastKnown>) -> String {
     let mut page = MetricsPage::default();
     agent_up(&mut page, false);
-    if let Some(LastKnown { summary, earliest_expiry }) = last {
+    if let Some(LastKnown { cluster, node, mode, protection, summary, earliest_expiry }) = last {
+        node_info(&mut page, cluster, node.as_ref());
+        protection_info(&mut page, *mode, *protection);
         states(&mut page, summary);
         expiry(&mut page, *earliest_expiry);
     }
@@ -62,6 +81,17 @@ pub fn away(last: Option<&LastKnown>) -> String {
 
 fn agent_up(page: &mut MetricsPage, up: bool) {
     page.one(Kind::Gauge, "agent_up", "Whether the agent answers.", u8::from(up));
+}
+
+fn node_info(page: &mut MetricsPage, cluster: &str, node: Option<&NodeName>) {
+    let labels = [("cluster", cluster), ("node", node.map_or("", NodeName::as_str))];
+    page.info("node_info", "Which node of which cluster this host is.", &labels);
+}
+
+fn protection_info(page: &mut MetricsPage, mode: Mode, protection: Protection) {
+    let help = "What the operator wants of this host, and how far that has come.";
+    let (mode, state) = (mode.to_string(), protection.to_string());
+    page.info("protection_info", help, &[("mode", &mode), ("state", &state)]);
 }
 
 fn states(page: &mut MetricsPage, summary: &Summary) {
@@ -89,23 +119,14 @@ fn expiry(page: &mut MetricsPage, at: Option<UnixTime>) {
 fn host(page: &mut MetricsPage, figures: &Figures) {
     let (cluster, node) = (figures.cluster.as_str(), figures.node.as_ref().map_or("", |node| node.as_str()));
     let secret_id = figures.secret_id.as_deref().unwrap_or_default();
-    let (mode, state) = (figures.mode.to_string(), figures.protection.to_string());
     page.info("build_info", "The version of the agent.", &[("version", &figures.version)]);
-    page.info(
-        "node_info",
-        "Which node of which cluster this host is.",
-        &[("cluster", cluster), ("node", node)],
-    );
+    node_info(page, cluster, figures.node.as_ref());
     page.info(
         "config_info",
         "The configuration and the secret of this host, as hashes that are the same on all hosts.",
         &[("cluster", cluster), ("node", node), ("config_id", &figures.config_id), ("secret_id", secret_id)],
     );
-    page.info(
-        "protection_info",
-        "What the operator wants of this host, and how far that has come.",
-        &[("mode", &mode), ("state", &state)],
-    );
+    protection_info(page, figures.mode, figures.protection);
     page.one(Kind::Gauge, "healthy", "Whether hostseal status ends with 0.", u8::from(figures.healthy));
     page.time("agent_start_timestamp_seconds", "When the agent started.", Some(figures.started));
     let help = "Whether the files as they are now are not in force.";

@@ -1,4 +1,5 @@
-//! What is still true without an agent, kept over the end of the exporter: when keys end, and how many pairs there are.
+//! What is still true without an agent, kept over the end of the exporter: what is wanted of this host, when
+//! keys end, and how many pairs there are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,14 +49,23 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::UnixTime;
+    use crate::config::Mode;
+    use crate::observe::status::Summary;
+    use crate::types::{Protection, UnixTime};
 
     #[test]
     fn it_outlives_the_exporter_and_a_broken_file_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let open = || Memory::open(Some(directory.path()));
         assert!(open().last().is_none() && Memory::open(None).last().is_none());
-        let known = LastKnown { earliest_expiry: Some(UnixTime(1_767_312_000)), ..LastKnown::default() };
+        let known = LastKnown {
+            cluster: "c".to_owned(),
+            node: None,
+            mode: Mode::Require,
+            protection: Protection::On,
+            summary: Summary::default(),
+            earliest_expiry: Some(UnixTime(1_767_312_000)),
+        };
         open().note(known.clone());
         assert_eq!(open().last(), Some(&known));
         fs::write(directory.path().join(NAME), "{").unwrap();
