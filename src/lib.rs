@@ -29,7 +29,8 @@
 //! # Invariants, and the tests that would catch their loss
 //! 1. **Sealed means sealed.** A sealed pair is protected or dropped after every prefix of every sequence
 //!    of changes (`protect::tests::plan`, `host::sim::cluster`, and
-//!    `host::sim::secret` where the secret is withdrawn).
+//!    `host::sim::secret` where the secret is withdrawn). There is one exception: the random numbers that `prove` sends
+//!    past all policies to see them refused (`host::prover`).
 //! 2. **IN before OUT.** An outbound SA is used only when a probe has come through it and the other end
 //!    said so; an inbound SA outlives its last packet (`host::sim::cluster`: nothing is ever lost).
 //! 3. **A key lives once.** One pair, one direction, one lifetime (`protect::tests::plan`; the simulated

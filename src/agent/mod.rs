@@ -22,6 +22,7 @@ mod name;
 mod notify;
 mod onlooker;
 mod process;
+mod proof_sockets;
 mod routes;
 mod run_by_file;
 mod service;

@@ -418,10 +418,10 @@ fn bind_prober(local: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_udp(local: SocketAddr) -> io::Result<Socket> {
+/// A UDP socket at `local`, which may be there before its address is.
+pub(super) fn bind_udp(local: SocketAddr) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking();
     let socket = Socket::new(Domain::for_address(local), kind, Some(Protocol::UDP))?;
-    // At boot the agent may be there before the address.
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
         socket.set_freebind_v6(true)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -13,10 +13,13 @@ use tokio::io::unix::AsyncFd;
 #[cfg(feature = "key-export")]
 use super::export;
 use super::hearing::hear;
+use super::proof_sockets::ProofSockets;
 use super::routes::Routes;
 use super::sockets::{UdpSockets, has_no_room};
 use crate::host::core::{ProbeDatagram, Unsent};
 use crate::host::kernel::{Kernel, Unreadable};
+use crate::host::prover::word::ProofPorts;
+use crate::host::prover::{NonceArrival, NonceSet};
 use crate::host::setup::{IkePorts, Setup};
 use crate::host::system::{Facts, Here, KernelEvent, Moment, System};
 use crate::host::{ProbeFate, ports};
@@ -42,6 +45,8 @@ pub(super) struct Linux {
     pub(super) routes: Routes,
     network: Network,
     run_dir: PathBuf,
+    /// Those of the proof that is being made.
+    proof: Option<ProofSockets>,
 }
 
 impl Linux {
@@ -56,7 +61,7 @@ impl Linux {
             .context("cannot subscribe to the kernel's IPsec events")?;
         let network = Network::open().context("the kernel does not tell of its network")?;
         let routes = Routes::open();
-        Ok(Self { kernel, monitor: hear(monitor)?, sockets: None, routes, network, run_dir })
+        Ok(Self { kernel, monitor: hear(monitor)?, sockets: None, routes, network, run_dir, proof: None })
     }
 }
 
@@ -73,6 +78,10 @@ impl Kernel for Linux {
 
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
         self.kernel.read_sas().map_err(|error| Unreadable(error.to_string()))
+    }
+
+    fn read_sa(&mut self, id: SaId) -> Result<Option<SaReading>, Unreadable> {
+        self.kernel.read_sa(id).map_err(|error| Unreadable(error.to_string()))
     }
 
     fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {
@@ -129,6 +138,33 @@ impl ports::Sockets for Linux {
                 if has_no_room(&error) { ProbeFate::NoRoom } else { ProbeFate::Lost }
             }
         }
+    }
+}
+
+impl ports::ProofPort for Linux {
+    fn open_proof(&mut self, pair: Pair) -> io::Result<ProofPorts> {
+        let opened = ProofSockets::open(pair)?;
+        let ports = opened.ports()?;
+        self.proof = Some(opened);
+        Ok(ports)
+    }
+
+    fn close_proof(&mut self) {
+        self.proof = None;
+    }
+
+    fn send_proof(&mut self, to: SocketAddr, nonces: &NonceSet) -> (NonceSet, Option<String>) {
+        let sent = self.proof.as_ref().map(|proof| proof.send(to, nonces));
+        sent.unwrap_or_else(|| (NonceSet::default(), Some("its socket is closed".to_owned())))
+    }
+
+    fn proof_came(&mut self, pair: Pair) -> Vec<NonceArrival> {
+        self.proof.as_ref().map(|proof| proof.came(pair)).unwrap_or_default()
+    }
+
+    fn refused_clear(&mut self) -> io::Result<u64> {
+        let counted = xfrm::statistics()?.get("XfrmInTmplMismatch").copied();
+        counted.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 }
 

@@ -13,6 +13,7 @@
 mod cluster;
 mod doctor;
 mod newcomer;
+mod prove;
 mod seats;
 
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ pub use self::cluster::{
 };
 pub use self::doctor::{DoctorReply, DoctorRequest, NodeChecks};
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
+pub use self::prove::{ProveOrder, ProvenPair};
 pub use self::seats::{SeatId, SeatLimits, SeatOwner, Seats};
 use crate::observe::status::Status;
 use crate::observe::{Figures, Progress};
@@ -90,6 +92,8 @@ pub enum Request {
     Cluster(ClusterRequest),
     /// What of the paths to the peers is open? Answered by [`Reply::Doctor`], when that is found out.
     Doctor(DoctorRequest),
+    /// Prove that a pair is sealed. Answered by [`Reply::Proof`], within half a minute.
+    Prove(ProveOrder),
 }
 
 impl Request {
@@ -118,6 +122,7 @@ impl Request {
             Request::PlanWith { .. } | Request::Preview { .. } => "\"plan\" with another file",
             Request::Metrics { .. } => "\"metrics\"",
             Request::Reload => "\"reload\"",
+            Request::Prove(_) => "\"prove\"",
             Request::Cluster(_) => "an order about the cluster",
             Request::Doctor(_) => "\"doctor\"",
         }
@@ -163,6 +168,8 @@ pub enum Reply {
     Cluster(ClusterReply),
     /// What was found out of the paths.
     Doctor(DoctorReply),
+    /// What was found of a pair.
+    Proof(Box<ProvenPair>),
     /// Refused.
     Error {
         /// Why, for programs.

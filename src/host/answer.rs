@@ -49,6 +49,7 @@ impl Host {
                 Reply::Figures(Box::new(Figures::of(evidence, &status, volume, pairs)))
             }),
             Request::Plan => self.plan(system).map(Reply::Plan),
+            Request::Prove(order) => return self.handle_prove(now, asker, order),
             Request::Cluster(request) => return self.handle_cluster_request(now, asker, request),
             Request::Doctor(request) => return self.examine(now, asker, request),
         };

@@ -8,6 +8,7 @@ mod apply;
 mod counts;
 mod cut;
 mod exam;
+mod inquiry;
 mod journal;
 mod line;
 mod members;
@@ -144,6 +145,8 @@ pub struct Core {
     /// Pairs that want to know whether a packet has met their inbound policies.
     asking: BTreeSet<Pair>,
     probes: VecDeque<ProbeDatagram>,
+    /// What peers have asked or answered, and on which pair.
+    inquiries: VecDeque<(Pair, Vec<u8>)>,
     /// How long the datagram that is being handled had waited to be read.
     waited: Duration,
     persist: Option<Persist>,
@@ -219,6 +222,7 @@ impl Core {
             shared: BTreeMap::new(),
             asking: BTreeSet::new(),
             probes: VecDeque::new(),
+            inquiries: VecDeque::new(),
             waited: Duration::ZERO,
             persist: None,
             look_again: false,

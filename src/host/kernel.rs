@@ -26,6 +26,12 @@ pub trait Kernel {
     /// When the table cannot be read.
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable>;
 
+    /// Reads one SA of ours; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn read_sa(&mut self, id: SaId) -> Result<Option<SaReading>, Unreadable>;
+
     /// Whether no packet has met each of `policies` since it was written; `false` where that cannot be told.
     fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool>;
 }

@@ -194,6 +194,11 @@ impl Ledger {
         }
     }
 
+    /// Answers what rests on nothing that is written.
+    pub(super) fn tell_at_once(&mut self, to: Asker, reply: Reply) {
+        self.told.push_back((vec![to], reply));
+    }
+
     /// Nobody waits for this answer any more.
     pub(super) fn forget(&mut self, gone: Asker) {
         self.held.retain_mut(|held| {

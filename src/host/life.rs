@@ -10,6 +10,7 @@ use super::cluster::ClusterPart;
 use super::core::{Core, CoreCounts, Persist, TICK};
 use super::onlookers::Onlookers;
 use super::pace::Pace;
+use super::prover::Prover;
 use super::system::{Moment, System};
 use super::ways::Ways;
 use super::{Chance, HOLES, HOLES_SHARE, Host, LOOK_PAUSE, LOOK_SHARE, Start, secret};
@@ -55,6 +56,7 @@ impl Host {
             hole_looks: Pace::new(now, HOLES, HOLES_SHARE),
             tick_at: None,
             ways: Ways::new(now),
+            prover: Prover::default(),
             left: false,
             narrows: false,
             ends: false,

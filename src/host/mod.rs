@@ -21,6 +21,8 @@
 //! secret   a secret that comes late, is withdrawn and comes again
 //! ledger   writes, and the answers that wait for them
 //! ports    the sockets, the disk and the source of secrets that it stands on
+//! prover   proofs that a pair is sealed
+//! proving  what they are made with on this host, and who is told
 //! core     the key exchange, the pairs and the kernel, joined
 //! snapshot all that is known at one moment, for `status`
 //! joiner   how a host becomes a member of a cluster
@@ -55,6 +57,8 @@ pub mod pace;
 pub mod pairs;
 pub mod ports;
 pub mod probe;
+pub mod prover;
+mod proving;
 mod reload;
 pub mod scheme;
 mod secret;
@@ -85,6 +89,7 @@ use self::followers::Followers;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
 use self::onlookers::Onlookers;
 use self::pace::Pace;
+use self::prover::Prover;
 pub use self::reload::Read;
 pub use self::seldom::Seldom;
 use self::setup::{Secrets, Setup};
@@ -177,6 +182,7 @@ pub struct Host {
     tick_at: Option<Instant>,
     /// From which addresses packets to the peers leave.
     ways: Ways,
+    prover: Prover,
     /// It is in the clear, and that was not told yet.
     left: bool,
     /// Some sockets may not be needed any more.
@@ -235,6 +241,7 @@ impl Host {
 
     /// Whoever asked does not wait any more.
     pub fn handle_gone(&mut self, asker: Asker) {
+        self.prover.forget(asker);
         self.ledger.forget(asker);
         self.onlookers.forget(asker);
         self.followers.forget(asker);
@@ -279,6 +286,7 @@ impl Host {
         }
         self.ways.handle_timeout(now);
         self.answer_onlookers(now, system);
+        self.handle_prover_timeout(now, system);
         if self.core.as_mut().is_some_and(Core::poll_trial_ended) {
             self.end_trial(now);
         }
@@ -354,10 +362,10 @@ impl Host {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, ledger, ways) =
             (self.followers.deadline(), self.ledger.deadline(), self.ways.deadline());
-        let own =
-            [core, followers, ledger, ways, self.onlookers.deadline(), self.tick_at, self.cluster_deadline()];
+        let asked = [self.onlookers.deadline(), self.prover.poll_timeout()];
+        let own = [core, followers, ledger, ways, self.tick_at, self.cluster_deadline()];
         let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
-        own.into_iter().chain(looks).flatten().min()
+        own.into_iter().chain(asked).chain(looks).flatten().min()
     }
 
     /// Whether an order can be taken: one after the other, as each is carried out when it has been written.

@@ -2,15 +2,19 @@
 //! them may be another process one day, so nothing but values passes them, and what takes time comes back as an input.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::core::{ProbeDatagram, Unsent};
 use super::ledger::Save;
+use super::prover::word::ProofPorts;
+use super::prover::{NonceArrival, NonceSet};
 use super::setup::{IkePorts, Secrets, Setup};
 use super::{Host, ProbeFate};
 use crate::host::system::System;
 use crate::ike::Transmit;
+use crate::types::Pair;
 
 /// The UDP sockets of a host. What comes in is an input: [`Host::handle_datagrams`].
 pub trait Sockets {
@@ -39,6 +43,31 @@ pub trait Sockets {
     fn probe(&mut self, probe: &ProbeDatagram) -> ProbeFate;
 }
 
+/// The sockets of a proof of a pair (`host::prover`), one at a time, and what the kernel counts of it.
+pub trait ProofPort {
+    /// Opens them at this host's end of `pair`; says their UDP ports.
+    ///
+    /// # Errors
+    /// The system has none.
+    fn open_proof(&mut self, pair: Pair) -> io::Result<ProofPorts>;
+
+    /// Closes them.
+    fn close_proof(&mut self);
+
+    /// Sends the clear ones past all policies, and then the others as any program does. Returns what has left, and why the
+    /// rest has not.
+    fn send_proof(&mut self, to: SocketAddr, nonces: &NonceSet) -> (NonceSet, Option<String>);
+
+    /// What has come from the peer's address of `pair` since the last call, a bounded part of what waits.
+    fn proof_came(&mut self, pair: Pair) -> Vec<NonceArrival>;
+
+    /// How many packets the kernel has refused because they were not encrypted (XfrmInTmplMismatch).
+    ///
+    /// # Errors
+    /// It does not count them.
+    fn refused_clear(&mut self) -> io::Result<u64>;
+}
+
 /// Where a host writes what survives.
 pub trait Store {
     /// Begins to write `save` after the write that is under way. The end is an input: [`Host::handle_written`].
@@ -59,6 +88,7 @@ impl Host {
     /// Sends everything that waits, all probes before the messages that ask whether they came through.
     pub fn send(&mut self, now: Instant, system: &mut dyn System) {
         self.go_on_with_cluster(now, system);
+        self.go_on_proving(now, system);
         loop {
             while let Some(probe) = self.poll_probe() {
                 let fate = system.probe(&probe);

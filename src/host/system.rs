@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::kernel::Kernel;
-use super::ports::Sockets;
+use super::ports::{ProofPort, Sockets};
 use super::setup::Setup;
 use crate::types::{Pair, Problem, SaId, SaReading, UnixTime};
 
@@ -87,7 +87,7 @@ pub struct Facts {
 }
 
 /// What a host needs of its system.
-pub trait System: Kernel + Sockets {
+pub trait System: Kernel + Sockets + ProofPort {
     /// What happened in the kernel's tables, oldest first.
     fn poll_event(&mut self) -> Option<KernelEvent>;
 

@@ -239,7 +239,7 @@ impl Engine {
     pub fn tell(&mut self, now: Instant, pair: Pair, topic: Topic, octets: Octets) {
         let tell = |session: &mut Established| session.tell(now, topic, octets.clone());
         match topic {
-            Topic::Session => self.with_each(now, pair, tell),
+            Topic::Session | Topic::Question | Topic::Answer => self.with_each(now, pair, tell),
             Topic::Control => self.with_each(now, Bond { pair, purpose: Purpose::Control }, tell),
             Topic::Join => self.with_each(now, Bond { pair, purpose: Purpose::Join }, tell),
             Topic::Child(in_spi) => self.with_child(now, pair, in_spi, |session, _| tell(session)),

@@ -187,6 +187,11 @@ pub enum Topic {
     Session,
     /// The child with that inbound SA here.
     Child(Spi),
+    /// What a host asks of the other. Only who is known to take it is to be told: earlier versions pass over it. A session
+    /// that is new tells nothing of it, and it may come once for each session that there is.
+    Question,
+    /// The answer; the same holds.
+    Answer,
     /// Whatever two members say on their control IKE SAs. It may come twice, while there are two of these. What is told
     /// before the peer is admitted is lost, and octets that are the same as those before them are not told again.
     Control,

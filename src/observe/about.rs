@@ -34,6 +34,9 @@ pub struct About {
     /// It answers packets that ask whether they got through.
     #[serde(default)]
     pub sizes: bool,
+    /// It knows how to prove that a pair is sealed.
+    #[serde(default)]
+    pub proves: bool,
     /// Its file does not list whom it tells this any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removes: bool,
@@ -56,6 +59,7 @@ impl About {
             previous_id: previous.map(id),
             exempt: Some(config.protection.exempt.iter().map(told).collect()),
             sizes: true,
+            proves: true,
             removes: false,
             exams: true,
             exam: None,
@@ -142,6 +146,7 @@ mod tests {
             previous_id: None,
             exempt: Some(exempt.iter().map(|entry| (*entry).to_owned()).collect()),
             sizes: true,
+            proves: true,
             removes: false,
             exams: true,
             exam: None,

@@ -15,6 +15,7 @@ pub mod forwarding;
 pub mod holes;
 mod member_report;
 pub mod metrics;
+pub mod pair_proof;
 mod progress;
 pub mod snapshot;
 pub mod sources;

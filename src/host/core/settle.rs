@@ -48,6 +48,9 @@ impl Core {
                 self.handle_report(now, pair, in_spi, &octets);
             }
             Event::Told { pair, topic: Topic::Session, octets } => self.handle_told(now, pair, &octets),
+            Event::Told { pair, topic: Topic::Question | Topic::Answer, octets } => {
+                self.note_inquiry(pair, octets)
+            }
             Event::Told { pair, topic: Topic::Control, octets } => {
                 self.with_membership(|members, engine| drop(members.handle_told(now, engine, pair, &octets)));
             }

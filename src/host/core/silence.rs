@@ -57,7 +57,7 @@ impl Core {
     }
 
     /// The peer told this of itself. What cannot be read says nothing.
-    pub(super) fn handle_told(&mut self, now: Instant, pair: Pair, bytes: &[u8]) {
+    pub(in crate::host) fn handle_told(&mut self, now: Instant, pair: Pair, bytes: &[u8]) {
         let Some(mut about) = About::from_bytes(bytes).filter(|_| self.pairs.get(pair).is_some()) else {
             return;
         };

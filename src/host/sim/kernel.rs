@@ -7,6 +7,7 @@ use std::panic::resume_unwind;
 use std::time::Instant;
 
 use super::net::{Inner, Packet};
+use super::proving::SimProof;
 use super::world::LETS_OUT;
 use crate::host::ProbeFate;
 use crate::host::core::{ProbeDatagram, Unsent};
@@ -49,6 +50,8 @@ pub(super) struct SimKernel {
     pub(super) next_expiry: Option<Instant>,
     /// After how many more operations the agent that asks for them dies.
     pub(super) fuse: Option<usize>,
+    /// The proof that is being made.
+    pub(super) proof: SimProof,
     /// Its states can be listed, its policies not.
     pub(super) unreadable: bool,
     /// How often it was read as a whole.
@@ -228,6 +231,13 @@ impl Kernel for SimKernel {
 
     fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
         Ok(self.state.sas.clone())
+    }
+
+    fn read_sa(&mut self, id: SaId) -> Result<Option<SaReading>, Unreadable> {
+        self.proof.told += 1;
+        let more = self.proof.told * self.proof.inflates;
+        let more = |sa: &SaReading| SaReading { packets: sa.packets + more, ..*sa };
+        Ok(self.state.sas.get(&id).map(more))
     }
 
     fn unused(&mut self, policies: &[PolicyReading]) -> Vec<bool> {

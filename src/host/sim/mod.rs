@@ -23,6 +23,7 @@ mod net;
 mod onlookers;
 mod pace;
 mod proofs;
+mod proving;
 mod reconfigure;
 mod remembered;
 mod rotation;

@@ -13,9 +13,27 @@ use crate::types::SaId;
 /// What is on the wire.
 #[derive(Debug, Clone)]
 pub(super) enum Packet {
-    Ike { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
-    Esp { id: SaId, from: SocketAddr, in_udp: bool, inner: Inner },
-    Clear { from: IpAddr, to: IpAddr },
+    Ike {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Esp {
+        id: SaId,
+        from: SocketAddr,
+        in_udp: bool,
+        inner: Inner,
+    },
+    Clear {
+        from: IpAddr,
+        to: IpAddr,
+    },
+    /// A datagram in the clear that is not traffic.
+    Plain {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
 }
 
 /// What ESP hides.
@@ -28,7 +46,7 @@ pub(super) enum Inner {
 impl Packet {
     fn ends(&self) -> (IpAddr, IpAddr) {
         match self {
-            Packet::Ike { from, to, .. } => (from.ip(), to.ip()),
+            Packet::Ike { from, to, .. } | Packet::Plain { from, to, .. } => (from.ip(), to.ip()),
             Packet::Esp { id, from, .. } => (from.ip(), id.destination),
             Packet::Clear { from, to } => (*from, *to),
         }
@@ -45,6 +63,9 @@ impl Packet {
         match self {
             Packet::Ike { from: local, to: remote, bytes } => {
                 Packet::Ike { from: from(local), to: to(remote), bytes }
+            }
+            Packet::Plain { from: local, to: remote, bytes } => {
+                Packet::Plain { from: from(local), to: to(remote), bytes }
             }
             Packet::Clear { from, to } => Packet::Clear { from: source(from), to: destination(to) },
             Packet::Esp { id, from: local, in_udp, inner } => {
@@ -104,7 +125,7 @@ impl Firewall {
         match packet {
             Packet::Esp { in_udp, .. } => *in_udp == self.of_udp,
             Packet::Ike { from, .. } => self.of_udp && from.port() == NAT_PORT,
-            Packet::Clear { .. } => false,
+            Packet::Clear { .. } | Packet::Plain { .. } => false,
         }
     }
 
@@ -131,6 +152,8 @@ pub(super) struct Net {
     pub(super) firewall: Option<Firewall>,
     /// Packets larger than this are lost before ESP adds to them, and nobody says so.
     pub(super) swallows: Option<usize>,
+    /// Clear datagrams that are not traffic are lost.
+    pub(super) swallows_plain: bool,
     /// What NATs make of hosts' own addresses.
     pub(super) translated: BTreeMap<IpAddr, IpAddr>,
     under_way: BTreeMap<(Instant, u64), Packet>,
@@ -148,6 +171,7 @@ impl Net {
             cut: BTreeSet::new(),
             firewall: None,
             swallows: None,
+            swallows_plain: false,
             translated: BTreeMap::new(),
             under_way: BTreeMap::new(),
             sent: 0,
@@ -167,6 +191,9 @@ impl Net {
         if let Packet::Esp { inner: Inner::Probe { bytes, .. }, .. } = &packet
             && self.swallows.is_some_and(|limit| bytes.len() + 28 > limit)
         {
+            return;
+        }
+        if self.swallows_plain && matches!(packet, Packet::Plain { .. }) {
             return;
         }
         let data = matches!(packet, Packet::Clear { .. } | Packet::Esp { inner: Inner::Data, .. });

@@ -454,6 +454,16 @@ impl World {
                     bytes,
                 });
             }
+            Packet::Plain { from, to: local, bytes } => {
+                let at = self.host_at(from.ip()).expect("packets come from hosts");
+                let pair = self.pair(to, at);
+                let kernel = &mut self.hosts[to].kernel;
+                if kernel.accepts_clear(pair) {
+                    kernel.proof.receive(from, local, &bytes);
+                } else {
+                    kernel.proof.refuse();
+                }
+            }
             Packet::Clear { from, .. } => {
                 let from = self.host_at(from).expect("packets come from hosts");
                 let pair = self.pair(to, from);
@@ -474,7 +484,10 @@ impl World {
                 // Where words go: there they are read in the order in which they came.
                 let words = if in_udp { NAT_PORT } else { PORT };
                 assert!(local.port() == words || probe::decode(&bytes).is_none());
-                if self.hosts[to].kernel.receive(id, in_udp, bytes.len() as u64 + 8) {
+                let kernel = &mut self.hosts[to].kernel;
+                if kernel.receive(id, in_udp, bytes.len() as u64 + 8)
+                    && !kernel.proof.receive(from, local, &bytes)
+                {
                     inboxes.entry(to).or_default().push(Datagram {
                         local,
                         remote: from,

@@ -59,6 +59,10 @@ pub struct Established {
     keepalive_at: Option<Instant>,
     /// What the peer is told of this host.
     pub(super) telling: Telling,
+    /// What the peer is asked beside that.
+    pub(super) question: Telling,
+    /// What it is answered.
+    pub(super) answer: Telling,
     /// Both ends' lists have nothing in common for successors of its children: another session is to take over.
     spent: bool,
     /// The peer has said something on it, or has answered its IKE_AUTH: it knows it.
@@ -86,6 +90,8 @@ impl Established {
             notice: None,
             keepalive_at: here.then(|| cx.now + KEEPALIVE_EVERY),
             telling,
+            question: Telling::default(),
+            answer: Telling::default(),
             spent: false,
             confirmed,
             told_at: None,

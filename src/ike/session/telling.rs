@@ -83,6 +83,8 @@ impl Established {
     fn telling(&self, topic: Topic) -> Option<&Telling> {
         match topic {
             Topic::Session | Topic::Control | Topic::Join => Some(&self.telling),
+            Topic::Question => Some(&self.question),
+            Topic::Answer => Some(&self.answer),
             Topic::Child(in_spi) => self.child(in_spi).map(|child| &child.telling),
         }
     }
@@ -90,6 +92,8 @@ impl Established {
     fn telling_mut(&mut self, topic: Topic) -> Option<&mut Telling> {
         match topic {
             Topic::Session | Topic::Control | Topic::Join => Some(&mut self.telling),
+            Topic::Question => Some(&mut self.question),
+            Topic::Answer => Some(&mut self.answer),
             Topic::Child(in_spi) => self.children.get_mut(in_spi).map(|child| &mut child.telling),
         }
     }
@@ -106,15 +110,22 @@ impl Established {
             let payload = match topic {
                 Topic::Child(in_spi) => private::of_child(in_spi, &octets),
                 Topic::Session | Topic::Control | Topic::Join => Some(private::of_session(octets)),
+                Topic::Question => Some(private::of_question(octets)),
+                Topic::Answer => Some(private::of_answer(octets)),
             };
             Some((payload?, (topic, telling.number)))
         };
         topics.into_iter().filter_map(said).unzip()
     }
 
-    /// What is to be told of this host, where the peer does not know it.
-    pub(super) fn untold(&self, now: Instant) -> Option<Topic> {
-        self.telling.is_due(now).then_some(Topic::Session)
+    /// What is to be told of this host, or is asked and answered, where the peer does not know it.
+    pub(super) fn untold(&self, now: Instant) -> impl Iterator<Item = Topic> + use<> {
+        let news = [
+            (&self.telling, Topic::Session),
+            (&self.question, Topic::Question),
+            (&self.answer, Topic::Answer),
+        ];
+        news.map(|(telling, topic)| telling.is_due(now).then_some(topic)).into_iter().flatten()
     }
 
     /// The peer has that, by its numbers.
@@ -123,6 +134,8 @@ impl Established {
             let Some(telling) = self.telling_mut(topic) else { continue };
             let is_last = telling.known < number && number == telling.number;
             telling.known = telling.known.max(number);
+            // A question that was heard is not kept, and neither is an answer.
+            telling.octets.take_if(|_| is_last && matches!(topic, Topic::Question | Topic::Answer));
             if is_last && self.is_childless() {
                 let (pair, purpose) = (self.pair(), self.purpose());
                 cx.out.events.push_back(Event::Control { pair, purpose, event: ControlEvent::Heard });
@@ -154,6 +167,12 @@ impl Established {
             self.told_at = Some(cx.now);
             cx.out.events.push_back(told(self.topic(), octets));
         }
+        let asked = [
+            (Topic::Question, parts.notifies().find_map(private::from_question)),
+            (Topic::Answer, parts.notifies().find_map(private::from_answer)),
+        ];
+        let asked = asked.into_iter().filter(|_| !self.is_childless());
+        cx.out.events.extend(asked.filter_map(|(topic, octets)| Some(told(topic, octets?))));
         let mut heard = Vec::new();
         for (spi, octets) in parts.notifies().filter_map(private::from_child) {
             let of = |child: &&ChildSa| child.out_spi() == spi && !heard.contains(&child.in_spi());

@@ -463,11 +463,11 @@ impl Host {
                 self.ahead.remove(&in_spi);
             }
             Event::Told { topic: Topic::Session, octets, .. } => self.told.push(octets),
-            Event::Told { topic: Topic::Control | Topic::Join, octets, .. } => self.said.push(octets),
             Event::Control { pair, purpose, event } => self.act_on_control(now, pair, purpose, event),
             Event::Told { topic: Topic::Child(in_spi), pair, octets } => {
                 self.hear(now, pair, in_spi, octets);
             }
+            Event::Told { octets, .. } => self.said.push(octets),
             Event::Failed { failure, .. } => {
                 let words = explain::words(&failure.reason);
                 assert!(!LEAKS.iter().any(|leak| words.contains(leak)), "{words}");

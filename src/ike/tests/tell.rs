@@ -18,6 +18,7 @@ by_each_method!(
     the_latest_takes_the_place_of_what_has_not_gone,
     what_waits_is_neither_asked_nor_answered,
     octets_are_as_of_their_message,
+    a_question_goes_at_once_and_is_not_kept,
     nobody_else_is_told,
 );
 
@@ -129,6 +130,34 @@ fn octets_are_as_of_their_message(method: Method) {
     assert_eq!(child, b);
     let waited: u64 = said.split(['m', '.']).next().unwrap().parse().unwrap();
     assert!((750..760).contains(&waited), "{said}");
+}
+
+/// ```text
+/// a  --- question ---------->  b   b: "answer"
+/// a  <-- answer -------------  b
+/// ```
+fn a_question_goes_at_once_and_is_not_kept(method: Method) {
+    let (mut net, _, _) = settled(method);
+    let say = |net: &mut Net, host: usize, topic: Topic, text: &str| {
+        net.call(host, |engine, now| engine.tell(now, pair(host, 1 - host), topic, octets(text)));
+    };
+    say(&mut net, 0, Topic::Question, "question");
+    net.run(SECOND);
+    assert_eq!((net.hosts[1].said.last().map(Vec::as_slice), messages(&net)), (Some(&b"question"[..]), 2));
+    say(&mut net, 1, Topic::Answer, "answer");
+    net.run(SECOND);
+    assert_eq!((net.hosts[0].said.last().map(Vec::as_slice), messages(&net)), (Some(&b"answer"[..]), 4));
+    // What was heard is not kept: the same is a question once more.
+    say(&mut net, 0, Topic::Question, "question");
+    net.run(SECOND);
+    assert_eq!((net.hosts[1].said.len(), messages(&net)), (2, 6));
+    // Whoever is asked may ask at the same time.
+    say(&mut net, 0, Topic::Question, "one");
+    say(&mut net, 0, Topic::Answer, "other");
+    net.run(SECOND);
+    assert_eq!(net.hosts[1].said[2..], [b"one".to_vec(), b"other".to_vec()]);
+    net.run(3600 * SECOND);
+    assert_eq!(net.hosts.iter().map(|host| host.said.len()).sum::<usize>(), 5, "rekeys tell nothing of it");
 }
 
 /// Neither who is not hostseal nor who has not proven who it is; and what these tell is not taken in.

@@ -157,4 +157,8 @@ pub mod notify {
     pub const HOSTSEAL_PURPOSE: u16 = 40960 + 0x5ea4;
     /// Our own: see `private`.
     pub const HOSTSEAL_MARK: u16 = 40960 + 0x5ea5;
+    /// Our own: see `private`.
+    pub const HOSTSEAL_QUESTION: u16 = 40960 + 0x5ea6;
+    /// Our own: see `private`.
+    pub const HOSTSEAL_ANSWER: u16 = 40960 + 0x5ea7;
 }

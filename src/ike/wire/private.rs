@@ -1,5 +1,5 @@
-//! The notifications that carry octets for the engine's user, about a child or about the session, to peers with our
-//! Vendor ID alone. What the octets say is not known here.
+//! The notifications that carry octets for the engine's user, about a child, about the session, or what is asked and answered
+//! beside that, to peers with our Vendor ID alone. What the octets say is not known here.
 //!
 //! Those about a child have its SPI behind the first four octets, and any length:
 //! ```text
@@ -27,6 +27,16 @@ pub fn of_session(octets: Vec<u8>) -> Payload {
     Payload::notify(notify::HOSTSEAL_SESSION, octets)
 }
 
+/// The notification that asks `octets`.
+pub fn of_question(octets: Vec<u8>) -> Payload {
+    Payload::notify(notify::HOSTSEAL_QUESTION, octets)
+}
+
+/// The notification that answers `octets`.
+pub fn of_answer(octets: Vec<u8>) -> Payload {
+    Payload::notify(notify::HOSTSEAL_ANSWER, octets)
+}
+
 /// The notification that tells `octets` of the child whose inbound SA here is `spi`; less than four say nothing.
 pub fn of_child(spi: Spi, octets: &[u8]) -> Option<Payload> {
     let (head, rest) = octets.split_first_chunk::<4>()?;
@@ -37,6 +47,16 @@ pub fn of_child(spi: Spi, octets: &[u8]) -> Option<Payload> {
 /// What a notification tells of the session, if it does.
 pub fn from_session(notification: &Notify) -> Option<Vec<u8>> {
     data(notification, notify::HOSTSEAL_SESSION).map(<[u8]>::to_vec)
+}
+
+/// What a notification asks, if it does.
+pub fn from_question(notification: &Notify) -> Option<Vec<u8>> {
+    data(notification, notify::HOSTSEAL_QUESTION).map(<[u8]>::to_vec)
+}
+
+/// What a notification answers, if it does.
+pub fn from_answer(notification: &Notify) -> Option<Vec<u8>> {
+    data(notification, notify::HOSTSEAL_ANSWER).map(<[u8]>::to_vec)
 }
 
 /// The child that a notification tells of, by the sender's inbound SA, and what it tells, if it does.

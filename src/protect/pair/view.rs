@@ -133,6 +133,11 @@ impl PairMachine {
         named.flat_map(|(name, ids): (Spi, Vec<SaId>)| ids.into_iter().map(move |id| (name, id)))
     }
 
+    /// All of its SAs that this host knows of, those of an agent before this one too.
+    pub fn sas(&self) -> impl Iterator<Item = SaId> {
+        self.sas_of_children().map(|(_, id)| id).chain(self.inherited.ids())
+    }
+
     /// Inbound SAs whose soft limits the kernel does not watch, as it reports their first packet instead.
     pub fn unwatched(&self) -> impl Iterator<Item = SaId> {
         self.children

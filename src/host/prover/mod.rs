@@ -1,0 +1,284 @@
+//! DECIDES: how two hosts prove to each other that their pair is sealed (`hostseal prove`).
+//!
+//! The end that was told to, the asker, asks the other inside IKE for a UDP port ([`word`]). Then each sends the other
+//! random numbers ([`Nonce`](crate::types::Nonce)) in datagrams of both kinds, the asker first: past all policies, and as
+//! any program does. Each says what came to it and what its kernel has counted. The asker puts that together
+//! ([`ProofFigures`]); `observe::pair_proof` says what it shows.
+//!
+//! ```text
+//! asking     the end that was told to prove a pair
+//! answering  the other one
+//! stand      what both have on their host: a port, nonces, what has come
+//! word       what they say to each other
+//! ```
+//! **One proof at a time on a host.** The kernel's count of refused packets is of the whole host: with two proofs at once
+//! each would take what the other has caused for its own. A host that is busy says so, and the asker tries again. Who has
+//! asked rests afterwards for as long as that took, so that a member gone bad leaves room for others.
+//!
+//! Nothing that is said or sent here changes what is protected, and none of it is kept. It is bounded: one place, at most
+//! [`NONCES_MOST`](crate::types::NONCES_MOST) packets of a kind in at most [`ROUNDS_MOST`] rounds, and an end that does
+//! not answer.
+
+mod answering;
+mod asking;
+mod stand;
+#[cfg(test)]
+mod tests;
+pub mod word;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use self::answering::ProofAnswering;
+use self::asking::ProofAsking;
+use self::word::{Gauges, ProofPorts, ProofWord, Says};
+use super::ledger::Asker;
+use crate::ike::Entropy;
+use crate::observe::pair_proof::{Doubt, ProofFigures};
+use crate::types::{Nonce, NonceKind, Pair};
+
+/// How long an answer inside IKE may take.
+pub const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
+/// How long all of it may take, also where the peer is busy.
+pub const PROOF_PATIENCE: Duration = Duration::from_secs(25);
+/// After how long the answerer gives up an asker that says nothing.
+const IDLE_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked what has come, until all is there.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long it is looked at most.
+const LOOK_MOST: Duration = Duration::from_millis(500);
+/// How long it is waited for more after that: for what should not come.
+const SETTLE: Duration = Duration::from_millis(40);
+/// How often the packets are sent at most, where some are missing.
+pub const ROUNDS_MOST: u32 = 3;
+/// How many may wait for their turn.
+const QUEUE_MOST: usize = 16;
+/// For so long after a proof that was asked for here no other is answered: whoever has watched the wire takes stock.
+const QUIET: Duration = Duration::from_millis(250);
+/// Of so many proofs it is remembered what was sent past all policies.
+const REMEMBERED: usize = 128;
+/// The shortest rest of who has asked.
+const REST_LEAST: Duration = Duration::from_millis(500);
+
+/// Datagrams of both kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NonceSet {
+    /// Past all policies.
+    pub clear: Vec<Nonce>,
+    /// As any program's.
+    pub sealed: Vec<Nonce>,
+}
+
+/// A nonce that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NonceArrival {
+    /// From which UDP port.
+    pub port: u16,
+    /// How it says that it was sent.
+    pub kind: NonceKind,
+    /// Which one.
+    pub nonce: Nonce,
+}
+
+/// What is there of a proof on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sight {
+    /// What has come from the peer's address since the last look.
+    pub came: Vec<NonceArrival>,
+    /// What the kernel has counted by now.
+    pub gauges: Gauges,
+}
+
+/// The sockets and counters of this host for one proof at a time.
+pub trait ProvingGround {
+    /// Opens them; says their ports.
+    ///
+    /// # Errors
+    /// In words.
+    fn open(&mut self, pair: Pair) -> Result<ProofPorts, String>;
+
+    /// Closes them.
+    fn close(&mut self);
+
+    /// Sends all of `nonces`. Returns what has left, and why the rest has not.
+    fn send(&mut self, to: SocketAddr, nonces: &NonceSet) -> (NonceSet, Option<String>);
+
+    /// Looks what is there.
+    ///
+    /// # Errors
+    /// In words: the kernel does not count.
+    fn look(&mut self, pair: Pair) -> Result<Sight, String>;
+}
+
+/// What came of a proof that was asked for here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofOutcome {
+    /// Who asked.
+    pub asker: Asker,
+    /// For which pair.
+    pub pair: Pair,
+    /// What was measured, where it came to that.
+    pub figures: Option<ProofFigures>,
+    /// Why it was not gone through with.
+    pub doubt: Option<Doubt>,
+    /// The ports that both ends have sent to.
+    pub ports: Option<[u16; 2]>,
+    /// What both ends have sent past all policies, in other proofs of this pair that were made lately, too: it is seen on
+    /// the wire.
+    pub clear: Vec<Nonce>,
+}
+
+/// The proofs of a host.
+#[derive(Default)]
+pub struct Prover {
+    /// Those that wait for their turn.
+    waiting: VecDeque<(Asker, Pair)>,
+    asking: Option<ProofAsking>,
+    answering: Option<ProofAnswering>,
+    /// Pairs whose peers have asked, and until when they rest.
+    resting: BTreeMap<Pair, Instant>,
+    /// What was sent past all policies lately.
+    clear: VecDeque<(Pair, Vec<Nonce>)>,
+    /// Until then nobody is answered.
+    quiet: Option<Instant>,
+    words: VecDeque<(Pair, ProofWord)>,
+    outcomes: VecDeque<ProofOutcome>,
+}
+
+/// Inputs.
+impl Prover {
+    /// A pair is to be proven. `false`: too many wait already.
+    pub fn prove(&mut self, asker: Asker, pair: Pair) -> bool {
+        let has_room = self.waiting.len() < QUEUE_MOST;
+        if has_room {
+            self.waiting.push_back((asker, pair));
+        }
+        has_room
+    }
+
+    /// Whoever asked does not wait any more.
+    pub fn forget(&mut self, gone: Asker) {
+        self.waiting.retain(|(asker, _)| *asker != gone);
+    }
+
+    /// The peer of `pair` has said something. What cannot be read says nothing.
+    pub fn handle_word(
+        &mut self,
+        now: Instant,
+        ground: &mut dyn ProvingGround,
+        entropy: &mut dyn Entropy,
+        pair: Pair,
+        octets: &[u8],
+    ) {
+        let Some(word) = ProofWord::from_octets(octets) else { return };
+        if !word.says.answers() {
+            self.handle_question(now, ground, entropy, pair, word);
+        } else if let Some(asking) = self.asking.as_mut().filter(|asking| asking.is_answered_by(pair, &word))
+        {
+            asking.handle_answer(now, ground, entropy, word.says);
+        }
+        self.go_on(now, ground, entropy);
+    }
+
+    fn handle_question(
+        &mut self,
+        now: Instant,
+        ground: &mut dyn ProvingGround,
+        entropy: &mut dyn Entropy,
+        pair: Pair,
+        word: ProofWord,
+    ) {
+        let known = self.answering.as_mut().filter(|answering| answering.is_of(pair, word.proof));
+        let ProofWord { proof, step, says, .. } = word;
+        match (known, says) {
+            (Some(answering), says) => answering.handle_question(now, ground, step, says),
+            (None, Says::Begin { ports }) => {
+                let rests = self.resting.get(&pair).is_some_and(|until| *until > now);
+                let busy =
+                    self.answering.is_some() || self.asking.as_ref().is_some_and(ProofAsking::is_at_work);
+                let quiet = self.quiet.is_some_and(|until| until > now);
+                if rests || busy || quiet {
+                    self.words.push_back((pair, ProofWord::new(proof, step, Says::Busy {})));
+                    return;
+                }
+                self.answering =
+                    Some(ProofAnswering::begin(now, ground, entropy, pair, (proof, step, ports)));
+            }
+            // It was given up here, or is over: who asks learns so by the silence.
+            (None, _) => {}
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        ground: &mut dyn ProvingGround,
+        entropy: &mut dyn Entropy,
+    ) {
+        let free = self.answering.is_none();
+        self.asking.iter_mut().for_each(|asking| asking.handle_timeout(now, ground, entropy, free));
+        self.answering.iter_mut().for_each(|answering| answering.handle_timeout(now, ground));
+        self.go_on(now, ground, entropy);
+    }
+
+    /// Takes what there is to say, ends what is over and begins what waits.
+    pub fn go_on(&mut self, now: Instant, ground: &mut dyn ProvingGround, entropy: &mut dyn Entropy) {
+        if let Some(answering) = &mut self.answering {
+            self.words.extend(answering.poll_word());
+            if let Some(began) = answering.over_since() {
+                let (pair, clear) = (answering.pair(), answering.take_clear());
+                self.clear.push_back((pair, clear));
+                ground.close();
+                self.answering = None;
+                self.resting.retain(|_, until| *until > now);
+                self.resting.insert(pair, now + REST_LEAST.max(now.saturating_duration_since(began)));
+            }
+        }
+        if self.asking.is_none()
+            && self.answering.is_none()
+            && let Some((asker, pair)) = self.waiting.pop_front()
+        {
+            self.asking = Some(ProofAsking::begin(now, ground, entropy, asker, pair));
+        }
+        if let Some(asking) = &mut self.asking {
+            self.words.extend(asking.poll_word());
+            if let Some(mut outcome) = asking.poll_outcome() {
+                self.clear.push_back((outcome.pair, outcome.clear));
+                let of_pair = self.clear.iter().filter(|(pair, _)| *pair == outcome.pair);
+                outcome.clear = of_pair.flat_map(|(_, clear)| clear).copied().collect();
+                self.quiet = Some(now + QUIET);
+                self.outcomes.push_back(outcome);
+            }
+            if asking.is_over() {
+                self.asking = None;
+            }
+        }
+        self.clear.drain(..self.clear.len().saturating_sub(REMEMBERED));
+    }
+}
+
+/// Outputs.
+impl Prover {
+    /// The next word to tell, and on which pair.
+    pub fn poll_word(&mut self) -> Option<(Pair, ProofWord)> {
+        self.words.pop_front()
+    }
+
+    /// What came of the next proof that was asked for here.
+    pub fn poll_outcome(&mut self) -> Option<ProofOutcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// When [`Prover::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let asking = self.asking.as_ref().map(ProofAsking::deadline);
+        asking.into_iter().chain(self.answering.as_ref().map(ProofAnswering::deadline)).min()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.asking.is_none() && self.answering.is_none() && self.waiting.is_empty()
+    }
+}

@@ -1,0 +1,239 @@
+//! One end of a proof, and a peer that says what it should not.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::word::{Gauges, ProofPorts, ProofWord, RoundReport, SaGauge, Says};
+use super::{
+    IDLE_PATIENCE, NonceArrival, NonceSet, PROOF_PATIENCE, ProofOutcome, Prover, ProvingGround, ROUNDS_MOST,
+    Sight,
+};
+use crate::host::ledger::Asker;
+use crate::ike::Entropy;
+use crate::types::{Direction, Nonce, NonceKind, Pair, Spi};
+
+/// A host to which everything comes that it is told to have come, and which refuses as much as it should.
+#[derive(Default)]
+struct Bench {
+    came: Vec<NonceArrival>,
+    gauges: Gauges,
+    sent: NonceSet,
+    is_open: bool,
+}
+
+impl ProvingGround for Bench {
+    fn open(&mut self, _: Pair) -> Result<ProofPorts, String> {
+        assert!(!std::mem::replace(&mut self.is_open, true), "one at a time");
+        Ok(PORTS)
+    }
+
+    fn close(&mut self) {
+        self.is_open = false;
+    }
+
+    fn send(&mut self, _: SocketAddr, nonces: &NonceSet) -> (NonceSet, Option<String>) {
+        self.sent = nonces.clone();
+        let out = self.gauges.sas.iter_mut().find(|sa| sa.direction == Direction::Out);
+        out.into_iter().for_each(|sa| sa.packets += nonces.sealed.len() as u64);
+        (nonces.clone(), None)
+    }
+
+    fn look(&mut self, _: Pair) -> Result<Sight, String> {
+        Ok(Sight { came: std::mem::take(&mut self.came), gauges: self.gauges.clone() })
+    }
+}
+
+const PORTS: ProofPorts = ProofPorts { ordinary: 40_000, past: 40_001 };
+const THEIRS: ProofPorts = ProofPorts { ordinary: 1, past: 2 };
+
+/// Counts up.
+struct Counting(u64);
+
+impl Entropy for Counting {
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for byte in bytes {
+            self.0 += 1;
+            *byte = (self.0 % 251) as u8;
+        }
+    }
+}
+
+fn gauges(refused: u64, inbound: u64, outbound: u64) -> Gauges {
+    let sa = |spi, direction, packets| SaGauge { spi: Spi(spi), direction, packets };
+    Gauges { refused, sas: vec![sa(1, Direction::In, inbound), sa(2, Direction::Out, outbound)] }
+}
+
+fn nonces(first: u64, count: u64) -> Vec<Nonce> {
+    (first..first + count).map(|number| Nonce(number.to_be_bytes())).collect()
+}
+
+/// A host that proves its pair with a peer, of which the test says the words.
+struct Scene {
+    now: Instant,
+    bench: Bench,
+    prover: Prover,
+    pair: Pair,
+}
+
+impl Scene {
+    fn begin() -> Self {
+        let pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap();
+        let bench = Bench { gauges: gauges(0, 0, 0), ..Bench::default() };
+        let mut scene = Self { now: Instant::now(), bench, prover: Prover::default(), pair };
+        assert!(scene.prover.prove(Asker(1), pair));
+        scene.prover.go_on(scene.now, &mut scene.bench, &mut Counting(0));
+        scene
+    }
+
+    /// What the host says now: the number of the proof, the step, and the words.
+    fn said(&mut self) -> Option<(u64, u32, Says)> {
+        self.prover.poll_word().map(|(_, word)| (word.proof, word.step, word.says))
+    }
+
+    /// The peer answers the last word with this.
+    fn answer(&mut self, (proof, step): (u64, u32), says: Says) {
+        let octets = ProofWord::new(proof, step, says).to_octets();
+        self.prover.handle_word(self.now, &mut self.bench, &mut Counting(9), self.pair, &octets);
+    }
+
+    /// Time passes until the host says something more, or is done.
+    fn wait(&mut self) -> Option<(u64, u32, Says)> {
+        loop {
+            if let Some(said) = self.said() {
+                return Some(said);
+            }
+            self.now = self.prover.poll_timeout()?;
+            self.prover.handle_timeout(self.now, &mut self.bench, &mut Counting(99));
+        }
+    }
+
+    /// Goes through a proof with an honest peer whose reports `change` changes, in each round and in the end (round 0).
+    fn outcome(change: impl Fn(u32, &mut RoundReport)) -> ProofOutcome {
+        let mut scene = Self::begin();
+        let (proof, mut step, mut rounds) = match scene.said() {
+            Some((proof, step, Says::Begin { ports: PORTS })) => (proof, step, 0),
+            other => panic!("{other:?}"),
+        };
+        let before = gauges(100, 50, 60);
+        scene.answer((proof, step), Says::Ready { ports: THEIRS, gauges: before });
+        let (clear, sealed) = (nonces(1 << 40, 16), nonces(1 << 41, 20));
+        while let Some((_, next, says)) = scene.wait() {
+            step = next;
+            let sent = scene.bench.sent.clone();
+            rounds += u32::from(matches!(says, Says::Sent { .. }));
+            let all = sent.sealed.len() as u64 * u64::from(rounds);
+            let mut report = RoundReport {
+                clear: clear.clone(),
+                sealed: sealed.clone(),
+                unsent: None,
+                seen: sent.sealed.clone(),
+                gauges: gauges(100 + sent.clear.len() as u64, 50 + all, 60 + 20 * u64::from(rounds)),
+            };
+            if matches!(says, Says::Over { .. }) {
+                change(0, &mut report);
+                let RoundReport { seen, gauges, .. } = report;
+                scene.answer((proof, step), Says::Closed { seen, gauges });
+                break;
+            }
+            change(rounds, &mut report);
+            let sealed = sealed.iter().map(|nonce| (THEIRS.ordinary, NonceKind::Sealed, *nonce));
+            // A local user of the other host sends, too, and says what it likes.
+            let strange =
+                [(7, NonceKind::Clear, Nonce([3; 8])), (THEIRS.past, NonceKind::Sealed, Nonce([4; 8]))];
+            let arrival = |(port, kind, nonce)| NonceArrival { port, kind, nonce };
+            scene.bench.came = strange.into_iter().chain(sealed).map(arrival).collect();
+            let own = scene.bench.gauges.of(Spi(2), Direction::Out).unwrap();
+            scene.bench.gauges = gauges(16, 20 * u64::from(rounds), own);
+            scene.answer((proof, step), Says::Report(report));
+        }
+        assert!(!scene.bench.is_open && scene.prover.is_idle());
+        scene.prover.poll_outcome().unwrap()
+    }
+}
+
+#[test]
+fn an_honest_peer_has_one_round() {
+    let outcome = Scene::outcome(|_, _| {});
+    let figures = outcome.figures.unwrap();
+    assert_eq!((outcome.doubt, figures.contradiction, figures.rounds), (None, None, 1));
+    assert_eq!((figures.incoming.clear.sent, figures.incoming.sealed.delivered), (16, 20));
+    assert_eq!(figures.out.sealed.inbound, figures.out.sealed.sent);
+    assert_eq!(outcome.ports, Some([40_000, 1]));
+}
+
+#[test]
+fn what_is_missing_is_sent_again() {
+    let outcome = Scene::outcome(|round, report| {
+        if round < 3 {
+            report.seen.truncate(3);
+        }
+    });
+    let figures = outcome.figures.unwrap();
+    assert_eq!(figures.rounds, ROUNDS_MOST);
+    assert_eq!(figures.out.sealed.packets, 3 * figures.out.sealed.sent);
+}
+
+#[test]
+fn what_cannot_be_is_named() {
+    type Lie = fn(u32, &mut RoundReport);
+    let lies: [(Lie, &str); 5] = [
+        (|_, report| report.seen.push(Nonce([255; 8])), "nobody sent"),
+        (|round, report| report.gauges.refused -= u64::from(round == 0), "fell"),
+        (|round, report| report.gauges.sas[0].packets -= u64::from(round == 0), "fell"),
+        (|_, report| report.sealed.truncate(15), "fewer"),
+        (|_, report| report.gauges.sas[0].packets += 100, "of which"),
+    ];
+    for (lie, words) in lies {
+        let figures = Scene::outcome(lie).figures.unwrap();
+        assert!(figures.contradiction.as_ref().is_some_and(|it| it.contains(words)), "{words}: {figures:?}");
+    }
+    let forgets = Scene::outcome(|round, report| report.seen.truncate(if round == 0 { 3 } else { 99 }));
+    assert_eq!(forgets.figures.unwrap().contradiction.unwrap(), "packets that had come to it have not");
+}
+
+/// Words of others, of other proofs and of other steps change nothing.
+#[test]
+fn only_the_answer_that_is_waited_for_counts() {
+    let mut scene = Scene::begin();
+    let (proof, step, _) = scene.said().unwrap();
+    let ready = || Says::Ready { ports: THEIRS, gauges: Gauges::default() };
+    scene.answer((proof + 1, step), ready());
+    scene.answer((proof, step + 1), ready());
+    scene.answer((proof, step), Says::Report(RoundReport::default()));
+    scene.pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 3].into()).unwrap();
+    scene.answer((proof, step), ready());
+    assert_eq!(scene.said(), None);
+    assert!(scene.bench.is_open);
+}
+
+/// An asker that never has enough gets as much as any other, and then nothing until its time is over.
+#[test]
+fn an_asker_that_goes_on_and_on_has_its_rounds_and_no_more() {
+    let mut scene = Scene::begin();
+    scene.prover = Prover::default();
+    scene.bench.is_open = false;
+    let began = scene.now;
+    scene.answer((7, 1), Says::Begin { ports: THEIRS });
+    assert!(matches!(scene.said(), Some((7, 1, Says::Ready { ports: PORTS, .. }))));
+    let mut reports = 0;
+    for step in 2..100 {
+        scene.answer((7, step), Says::Sent { sealed: 64 });
+        while scene.bench.is_open && scene.now < began + PROOF_PATIENCE {
+            let Some(due) = scene.prover.poll_timeout().filter(|due| *due < began + IDLE_PATIENCE) else {
+                break;
+            };
+            scene.now = due;
+            scene.prover.handle_timeout(scene.now, &mut scene.bench, &mut Counting(5));
+        }
+        reports += usize::from(matches!(scene.said(), Some((7, _, Says::Report(_)))));
+    }
+    assert_eq!(reports, ROUNDS_MOST as usize);
+    while let Some(due) = scene.prover.poll_timeout() {
+        scene.now = due;
+        scene.prover.handle_timeout(scene.now, &mut scene.bench, &mut Counting(5));
+    }
+    assert!(!scene.bench.is_open && scene.now <= began + PROOF_PATIENCE);
+    // It rests then.
+    scene.answer((8, 1), Says::Begin { ports: THEIRS });
+    assert!(matches!(scene.said(), Some((8, 1, Says::Busy {}))));
+}

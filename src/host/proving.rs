@@ -1,0 +1,186 @@
+//! Proofs of pairs (`prover`) on this host: whom they are made with, by which sockets and counters, and who is told.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::Host;
+use super::core::Core;
+use super::ledger::Asker;
+use super::prover::word::{Gauges, ProofPorts, SaGauge};
+use super::prover::{NonceSet, ProofOutcome, Prover, ProvingGround, Sight};
+use super::system::System;
+use crate::config::Config;
+use crate::control::{ErrorCode, ProveOrder, ProvenPair, Reply};
+use crate::ike::Entropy;
+use crate::observe::pair_proof::{Doubt, PairProof, ProofCode};
+use crate::types::exempt::Protocol;
+use crate::types::{NodeName, Nonce, Pair, RowState, SaId};
+
+/// The sockets and counters of this host.
+struct HereGround<'a> {
+    system: &'a mut dyn System,
+    core: Option<&'a Core>,
+}
+
+impl ProvingGround for HereGround<'_> {
+    fn open(&mut self, pair: Pair) -> Result<ProofPorts, String> {
+        self.system.open_proof(pair).map_err(|error| format!("no socket for it: {error}"))
+    }
+
+    fn close(&mut self) {
+        self.system.close_proof();
+    }
+
+    fn send(&mut self, to: SocketAddr, nonces: &NonceSet) -> (NonceSet, Option<String>) {
+        self.system.send_proof(to, nonces)
+    }
+
+    fn look(&mut self, pair: Pair) -> Result<Sight, String> {
+        let came = self.system.proof_came(pair);
+        let refused = self.system.refused_clear().map_err(|error| {
+            format!("the kernel does not count what it refuses (CONFIG_XFRM_STATISTICS): {error}")
+        })?;
+        let ids: Vec<SaId> = self.core.iter().flat_map(|core| core.sas_of(pair)).collect();
+        let mut sas = Vec::new();
+        for id in ids {
+            if let Some(reading) = self.system.read_sa(id).map_err(|error| error.to_string())? {
+                let direction = reading.direction(pair);
+                sas.push(SaGauge { spi: id.spi, direction, packets: reading.packets });
+            }
+        }
+        Ok(Sight { came, gauges: Gauges { refused, sas } })
+    }
+}
+
+impl Host {
+    /// Proves a pair, or says why that cannot be.
+    pub(super) fn handle_prove(&mut self, now: Instant, asker: Asker, order: ProveOrder) {
+        let pair = Pair::new(order.local, order.remote);
+        let Some((pair, node)) = pair.and_then(|pair| Some((pair, self.node_of(pair)?))) else {
+            let message = format!("{} and {} are no pair of this host", order.local, order.remote);
+            return self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
+        };
+        if let Some(doubt) = self.core.as_ref().map_or_else(|| Some(off()), |core| core.unprovable(pair)) {
+            let proof = PairProof::without_figures(node, pair, Some(doubt));
+            return self.tell_proof(asker, proof, Vec::new());
+        }
+        if !self.prover.prove(asker, pair) {
+            let message = "too many proofs wait for their turn on this host: try again later".to_owned();
+            self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
+        }
+    }
+
+    /// Takes what the peers have said of proofs, and does what follows. To be called before anything is sent.
+    pub(super) fn go_on_proving(&mut self, now: Instant, system: &mut dyn System) {
+        while let Some((pair, octets)) = self.core.as_mut().and_then(Core::poll_inquiry) {
+            self.with_prover(system, |prover, ground, entropy| {
+                prover.handle_word(now, ground, entropy, pair, &octets);
+            });
+        }
+        if !self.prover.is_idle() {
+            self.with_prover(system, |prover, ground, entropy| prover.go_on(now, ground, entropy));
+        }
+        while let Some((pair, word)) = self.prover.poll_word() {
+            self.core
+                .iter_mut()
+                .for_each(|core| core.tell_inquiry(now, pair, word.says.answers(), word.to_octets()));
+        }
+        while let Some(outcome) = self.prover.poll_outcome() {
+            self.tell_outcome(outcome);
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_prover_timeout(&mut self, now: Instant, system: &mut dyn System) {
+        if self.prover.poll_timeout().is_some_and(|at| at <= now) {
+            self.with_prover(system, |prover, ground, entropy| prover.handle_timeout(now, ground, entropy));
+        }
+    }
+
+    fn with_prover(
+        &mut self,
+        system: &mut dyn System,
+        input: impl FnOnce(&mut Prover, &mut dyn ProvingGround, &mut dyn Entropy),
+    ) {
+        let mut entropy = (self.chance)();
+        let mut ground = HereGround { system, core: self.core.as_ref() };
+        input(&mut self.prover, &mut ground, &mut *entropy);
+    }
+
+    fn tell_outcome(&mut self, outcome: ProofOutcome) {
+        let ProofOutcome { asker, pair, figures, doubt, clear, ports } = outcome;
+        // The file may not list it any more.
+        let node = self.node_of(pair).unwrap_or_default();
+        let mut proof = match figures {
+            Some(mut figures) => {
+                figures.exemption = ports.and_then(|ports| exemption(&self.setup.config, ports));
+                PairProof::of(node, pair, &figures)
+            }
+            None => PairProof::without_figures(node, pair, None),
+        };
+        doubt.into_iter().for_each(|doubt| proof.doubt(doubt));
+        self.tell_proof(asker, proof, clear);
+    }
+
+    fn tell_proof(&mut self, asker: Asker, proof: PairProof, clear: Vec<Nonce>) {
+        // Whoever asked watches the wire until then.
+        self.ledger.tell_at_once(asker, Reply::Proof(Box::new(ProvenPair { proof, clear })));
+    }
+
+    fn node_of(&self, pair: Pair) -> Option<NodeName> {
+        let pairs = self.setup.config.pairs(&self.setup.node);
+        pairs.into_iter().find(|(_, listed)| *listed == pair).map(|(name, _)| name)
+    }
+}
+
+impl Core {
+    /// Why a pair cannot be proven, or does not have to be.
+    fn unprovable(&self, pair: Pair) -> Option<Doubt> {
+        let state = self.pairs().get(&pair).map_or(RowState::Off, |machine| machine.row_state());
+        let summary = self.engine().summary(pair);
+        let words = |text: &str| format!("nothing was tried: {text} (`hostseal status` says why)");
+        match state {
+            RowState::Off | RowState::Clear | RowState::Negotiating => {
+                return Some(Doubt::failed(ProofCode::NotSealed, words("the pair is in the clear")));
+            }
+            RowState::Blocked => {
+                let text = words("nothing passes between both, as there are no keys");
+                return Some(Doubt::inconclusive(ProofCode::Blocked, text));
+            }
+            RowState::Protected => {}
+        }
+        if summary.as_ref().is_some_and(|summary| summary.foreign) {
+            let words = "the peer is not hostseal, and does not know how to prove a pair";
+            return Some(Doubt::unsupported(ProofCode::Foreign, words));
+        }
+        match self.about(pair) {
+            Some(about) if about.proves => None,
+            Some(about) => {
+                let words = format!(
+                    "the peer runs hostseal {}, which does not know how to prove a pair: update it",
+                    about.version
+                );
+                Some(Doubt::unsupported(ProofCode::Older, words))
+            }
+            None => {
+                let words = "the peer has not said inside IKE what it is: it may not answer just now, or is not hostseal";
+                Some(Doubt::inconclusive(ProofCode::NoAnswer, words))
+            }
+        }
+    }
+}
+
+fn off() -> Doubt {
+    Doubt::failed(ProofCode::NotSealed, "nothing was tried: protection is off on this host")
+}
+
+/// The exemption that packets between high ports and one of these fall under.
+fn exemption(config: &Config, ports: [u16; 2]) -> Option<String> {
+    let covers = |port: &u16| {
+        config.protection.exempt.iter().find(|entry| {
+            let within = entry.ports.as_ref().is_none_or(|range| range.contains(port));
+            entry.protocol == Protocol::Udp && within
+        })
+    };
+    ports.iter().find_map(covers).map(ToString::to_string)
+}
