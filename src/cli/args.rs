@@ -3,6 +3,7 @@
 mod cluster;
 mod doctor;
 mod metrics;
+mod prove;
 mod top;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ pub use self::cluster::{
 };
 pub use self::doctor::DoctorArgs;
 pub use self::metrics::{ExporterArgs, MetricsArgs};
+pub use self::prove::ProveArgs;
 pub use self::top::TopArgs;
 use crate::config::DEFAULT_PATH;
 use crate::types::trial::LONGEST;
@@ -31,7 +33,8 @@ Exit status:
   1  failed
   2  wrong usage or configuration
   3  degraded: protection is on, but a pair is not protected, something critical is wrong,
-     or the agent is dead; with --cluster: a node is not as it should be
+     or the agent is dead; with --cluster: a node is not as it should be; of prove: a pair
+     is not proven
   4  no agent runs
   5  not permitted: run as root; of doctor: nothing could be checked
   6  only enable and join: enabled, and waiting for hosts that are not there yet;
@@ -175,6 +178,19 @@ pub enum Command {
         hostseal doctor --listen           on a host without an agent, for doctor on another one\n  \
         hostseal doctor --json | jq '.checks[] | select(.result != \"ok\")'")]
     Doctor(DoctorArgs),
+    /// Prove that each pair encrypts what it sends and refuses what is clear.
+    ///
+    /// Both hosts of a pair send each other a few packets past all policies, which the other kernel must refuse, and as
+    /// many as programs do, which must arrive through ESP. This host's interfaces are watched meanwhile. Protection and
+    /// traffic are not touched. The report is signed with the key of this node, if it has one. The exit status is 0 if
+    /// all pairs are proven, else 3.
+    #[command(after_help = "Examples:\n  \
+        hostseal prove\n  \
+        hostseal prove b                             only pairs with this node\n  \
+        hostseal prove --out proof.json              keeps the report\n  \
+        hostseal prove --verify proof.json           whether it is what its node has signed\n  \
+        hostseal prove --verify proof.json --key MCowBQYDK2VwAyEA…")]
+    Prove(ProveArgs),
     /// Show what the agent would change in the kernel now, without changing anything.
     #[command(after_help = "Examples:\n  \
         hostseal plan\n  \

@@ -14,7 +14,7 @@ use super::exit::{CommandError, Exit};
 use crate::control;
 use crate::control::{
     ClusterReply, ClusterRequest, ControlError, DoctorReply, DoctorRequest, ErrorCode, PlanLine, Preview,
-    REPLY_LIMIT, Reply, Request,
+    ProveOrder, ProvenPair, REPLY_LIMIT, Reply, Request,
 };
 use crate::observe::cluster::ClusterStatus;
 use crate::observe::doctor::PairFinding;
@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
 /// How soon it asks again there, where the agent had no room.
 const AGAIN: Duration = Duration::from_millis(50);
+
+/// How long it may take to prove a pair: others may be proven before it.
+const PROOF_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where the agent is. Each question goes over a new connection.
 #[derive(Debug)]
@@ -213,6 +216,17 @@ impl Client {
         match self.cluster(request.clone())? {
             ClusterReply::Done { notes } => Ok(notes),
             _ => Err(mismatch(request)),
+        }
+    }
+
+    /// Has the agent prove a pair.
+    pub(super) fn prove(&self, order: ProveOrder) -> Result<ProvenPair, AskError> {
+        let request = Request::Prove(order);
+        match self.ask_within(&request, PROOF_PATIENCE) {
+            Ok(Reply::Proof(proven)) => Ok(*proven),
+            Ok(_) => Err(AskError::Mismatch(request.in_words())),
+            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
+            Err(error) => Err(error),
         }
     }
 

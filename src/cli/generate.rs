@@ -13,18 +13,21 @@ use super::args::Invocation;
 use super::exit::{CommandError, Exit};
 use super::term::print;
 
-/// Behind bash's script: it knows words of the grammar alone, and `status`, `top`, `doctor`, `remove`, `admin` and `floating` take names of
-/// nodes.
+/// Behind bash's script: it knows words of the grammar alone, and `status`, `top`, `doctor`, `prove`, `remove`, `admin` and
+/// `floating` take names of nodes.
 const BASH_NODES: &str = r#"
 _hostseal_nodes() {
     _hostseal "$@"
     local word before= named=
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$before $word" in
-            *" status" | *" top" | *" doctor" | *" remove" | "admin add" | *" --node") named=1 ;;
+            *" status" | *" top" | *" doctor" | *" prove" | *" remove" | "admin add" | *" --node") named=1 ;;
         esac
         before=$word
     done
+    case "$before" in
+        --out | --verify | --key) named= ;;
+    esac
     if [ -n "$named" ] && [[ ${COMP_WORDS[COMP_CWORD]} != -* ]]; then
         COMPREPLY=($(compgen -W "$(hostseal nodes 2>/dev/null)" -- "${COMP_WORDS[COMP_CWORD]}"))
     fi
@@ -34,7 +37,7 @@ complete -F _hostseal_nodes -o nosort -o bashdefault -o default hostseal
 
 /// The same behind fish's script.
 const FISH_NODES: &str = "
-complete -c hostseal -n '__fish_seen_subcommand_from status top doctor remove' -f -a '(hostseal nodes 2>/dev/null)'
+complete -c hostseal -n '__fish_seen_subcommand_from status top doctor prove remove' -f -a '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from admin; and __fish_seen_subcommand_from add' -f -a \
 '(hostseal nodes 2>/dev/null)'
 complete -c hostseal -n '__fish_seen_subcommand_from floating; and __fish_seen_subcommand_from set' -l node -x -a \

@@ -33,6 +33,7 @@ mod plan;
 mod preflight;
 mod present;
 mod progress;
+mod prove;
 mod reload;
 mod remembered;
 mod render;
@@ -76,6 +77,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         Command::Top(args) => top::run(invocation, args),
         Command::Doctor(args) => doctor::run(invocation, args),
         Command::Plan(args) => plan::run(invocation, args),
+        Command::Prove(args) => prove::run(invocation, args),
         Command::Reload => reload::run(invocation),
         Command::Token(command) => cluster::token(invocation, command),
         Command::Add(args) => cluster::add(invocation, args),

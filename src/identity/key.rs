@@ -123,6 +123,13 @@ impl PublicKey {
     pub fn point(&self) -> &[u8] {
         self.der.get(self.kind.head().len()..).unwrap_or_default()
     }
+
+    /// Whether `signature` of `message` is one that [`PrivateKey::sign`] makes with the private half.
+    pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        signature::UnparsedPublicKey::new(self.kind.algorithm(), self.point())
+            .verify(message, signature)
+            .is_ok()
+    }
 }
 
 impl FromStr for PublicKey {
@@ -284,6 +291,10 @@ mod tests {
             let line = key.public().to_string();
             assert_eq!(&line.parse::<PublicKey>().unwrap(), key.public());
             assert_ne!(pair(kind).public(), key.public(), "each one is new");
+            let signature = key.sign(b"this").unwrap();
+            assert!(key.public().has_signed(b"this", &signature));
+            assert!(!key.public().has_signed(b"that", &signature));
+            assert!(!pair(kind).public().has_signed(b"this", &signature));
             assert!(!format!("{key:?}").contains(pem.lines().nth(1).unwrap()));
         }
     }

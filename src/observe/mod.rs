@@ -17,6 +17,7 @@ mod member_report;
 pub mod metrics;
 pub mod pair_proof;
 mod progress;
+pub mod proof_report;
 pub mod snapshot;
 pub mod sources;
 pub mod status;

@@ -40,6 +40,7 @@ mod paths;
 mod prefer;
 mod process;
 mod proofs;
+mod prove;
 mod reboot;
 mod refusal;
 mod rekey;
@@ -100,6 +101,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         refusal::ALL,
         floating::ALL,
         flood::ALL,
+        prove::ALL,
         sight::ALL,
         top::ALL,
         causes::ALL,
