@@ -1,14 +1,16 @@
-//! A datagram on the IKE socket as a probe, what a peer tells as a report or of itself, and what comes to `doctor
-//! --listen`: what is one is written again as it came.
+//! A datagram on the IKE socket as a probe, or on that of a proof; what a peer tells as a report, of itself, or of a proof;
+//! and what comes to `doctor --listen`: what is one is written again as it came.
 
 #![no_main]
 
 use std::time::Instant;
 
 use hostseal::host::probe::{decode, decode_try, encode, encode_try};
+use hostseal::host::prover::word::ProofWord;
 use hostseal::observe::About;
 use hostseal::observe::doctor::knock;
 use hostseal::protect::report::Report;
+use hostseal::types::Nonce;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|datagram: &[u8]| {
@@ -27,6 +29,12 @@ fuzz_target!(|datagram: &[u8]| {
     let _ = knock::answered(datagram, &[0; 16]);
     if let Some(about) = About::from_bytes(datagram) {
         assert_eq!(About::from_bytes(&about.to_bytes()).map(|about| about.exam), Some(about.exam));
+    }
+    if let Some((kind, nonce)) = Nonce::from_datagram(datagram) {
+        assert_eq!(nonce.datagram(kind), datagram);
+    }
+    if let Some(word) = ProofWord::from_octets(datagram) {
+        assert_eq!(ProofWord::from_octets(&word.to_octets()), Some(word));
     }
     let now = Instant::now();
     if let Some(report) = Report::from_octets(datagram, now) {
