@@ -93,7 +93,7 @@ fn what_is_generated() {
     assert!(completed("hostseal admin ''", 2).contains("remove"));
     assert!(completed("hostseal sta", 1).contains("status"));
     assert!(completed("hostseal status --wa", 2).contains("--watch"));
-    assert_eq!(place.run("completions zsh").out.matches(":_hostseal_nodes'").count(), 7);
+    assert_eq!(place.run("completions zsh").out.matches(":_hostseal_nodes'").count(), 8);
     assert_eq!(place.run("completions fish").out.matches("(hostseal nodes 2>/dev/null)").count(), 3);
     assert!(place.run("man").out.contains(".TH hostseal 1"));
     let pages = place.path("pages");
