@@ -28,6 +28,8 @@ pub struct LiveSa {
     pub probes: Traffic,
     /// What was read last.
     last: Traffic,
+    /// The probes among that.
+    last_probes: Traffic,
     /// What it had refused then.
     refused: SaErrors,
     /// What it had counted at the last [`Accounts::moved`]: outbound without probes.
@@ -46,24 +48,30 @@ pub struct Moved {
 }
 
 impl LiveSa {
-    /// What it has counted, of which `last` and `refused` were read.
-    fn volume(&self, last: Traffic, errors: SaErrors) -> Volume {
-        let traffic = last.minus(self.probes);
+    /// What it has counted: that and `errors` were read by now.
+    fn volume(&self, counted: Traffic, errors: SaErrors) -> Volume {
+        self.without(self.probes, counted, errors)
+    }
+
+    fn without(&self, probes: Traffic, counted: Traffic, errors: SaErrors) -> Volume {
+        let traffic = counted.minus(probes);
         match self.direction {
             Direction::In => Volume { rx: traffic, errors, ..Volume::default() },
             Direction::Out => Volume { tx: traffic, errors, ..Volume::default() },
         }
     }
 
-    /// The same, as far as it was read.
+    /// The same, as far as it was read. A probe since then is not among that.
     fn noted(&self) -> Volume {
-        self.volume(self.last, self.refused)
+        self.without(self.last_probes, self.last, self.refused)
     }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Past {
     volume: Volume,
+    /// What of all that is not counted: SAs had it already when figures of others were lost.
+    before: Volume,
     since: Option<UnixTime>,
 }
 
@@ -110,6 +118,7 @@ impl Accounts {
             born,
             probes,
             last: Traffic::default(),
+            last_probes: Traffic::default(),
             refused: SaErrors::default(),
             checked: 0,
         });
@@ -120,7 +129,8 @@ impl Accounts {
     pub fn forget_remembered(&mut self, now: Option<UnixTime>, sas: &BTreeMap<SaId, SaReading>) {
         let lost = std::mem::take(&mut self.remembered);
         for (pair, _) in lost.values() {
-            self.past.insert(*pair, Past { since: now, ..Past::default() });
+            let before = self.live_volume(*pair, sas);
+            self.past.insert(*pair, Past { since: now, before, ..Past::default() });
         }
         let closed = std::mem::take(&mut self.host.closed);
         if !lost.is_empty() {
@@ -142,6 +152,13 @@ impl Accounts {
         });
         let past = self.past.values().map(|past| past.volume);
         past.chain(live).fold(self.host.gone, Volume::plus).minus(self.host.before)
+    }
+
+    /// What went through the SAs of a pair that are there.
+    fn live_volume(&self, pair: Pair, sas: &BTreeMap<SaId, SaReading>) -> Volume {
+        let live = self.live.iter().filter(|(_, live)| live.pair == pair);
+        let counted = live.filter_map(|(id, live)| sas.get(id).map(|it| live.volume(it.into(), it.into())));
+        counted.fold(Volume::default(), Volume::plus)
     }
 
     /// What is to be remembered of the host beside the records of those pairs that are `kept`.
@@ -168,6 +185,7 @@ impl Accounts {
     pub fn note(&mut self, reading: &SaReading) {
         if let Some(live) = self.live.get_mut(&reading.id) {
             (live.last, live.refused) = (reading.into(), reading.into());
+            live.last_probes = live.probes;
         }
     }
 
@@ -201,6 +219,7 @@ impl Accounts {
             rx: past.volume.rx,
             errors: past.volume.errors,
             totals_since: past.since,
+            before: past.before,
             ..PairRecord::default()
         };
         let mut records: BTreeMap<Pair, PairRecord> =
@@ -263,7 +282,7 @@ impl Accounts {
 /// What went through the SAs of a pair that are gone.
 fn past(record: &PairRecord) -> Past {
     let volume = Volume { tx: record.tx, rx: record.rx, errors: record.errors };
-    Past { volume, since: record.totals_since }
+    Past { volume, before: record.before, since: record.totals_since }
 }
 
 #[cfg(test)]
@@ -350,7 +369,7 @@ mod tests {
         begin(&mut before, &ended);
         before.end(&ended);
         begin(&mut before, &out);
-        for (left, expected) in [(true, (15, 5)), (false, (0, 9))] {
+        for (left, expected, without_agent) in [(true, (15, 5), 15), (false, (0, 9), 0)] {
             let mut after = Accounts::default();
             after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
             let live: &[&SaReading] = if left { &[&out] } else { &[] };
@@ -361,8 +380,48 @@ mod tests {
             // Without an agent it is told in the same way.
             let record = &before.records(|_| true)[&pair()];
             assert_eq!(record.is_whole(live, pair()), left);
-            assert_eq!(record.total(Direction::Out, live, pair()).packets, expected.0);
+            assert_eq!(record.total(Direction::Out, live, pair()).packets, without_agent);
         }
+    }
+
+    /// One SA went without its last figures, and another one is there: what that one had is not counted again, also by the
+    /// next agent.
+    #[test]
+    fn counting_begins_anew_at_nothing() {
+        let mut before = Accounts::default();
+        before.restore(pair(), &PairRecord::default(), UnixTime(5));
+        let (gone, out) = (reading(Direction::Out, 1, 10), reading(Direction::Out, 2, 90));
+        [&gone, &out].into_iter().for_each(|sa| begin(&mut before, sa));
+        assert_eq!(total(&before, Direction::Out, &[&gone, &out]), 100);
+        let mut after = Accounts::default();
+        after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
+        begin(&mut after, &out);
+        after.forget_remembered(Some(UnixTime(9)), &readings(&[&out]));
+        assert_eq!(total(&after, Direction::Out, &[&out]), 0);
+        let more = reading(Direction::Out, 2, 95);
+        assert_eq!(total(&after, Direction::Out, &[&more]), 5);
+        let mut next = Accounts::default();
+        next.restore(pair(), &after.records(|_| true)[&pair()], UnixTime(12));
+        begin(&mut next, &more);
+        next.forget_remembered(Some(UnixTime(12)), &readings(&[&more]));
+        assert_eq!(total(&next, Direction::Out, &[&more]), 5);
+        next.end(&more);
+        assert_eq!(total(&next, Direction::Out, &[]), 5);
+    }
+
+    /// A probe that left after the last reading is not among what that has counted.
+    #[test]
+    fn a_probe_takes_nothing_from_what_was_read_before_it() {
+        let mut accounts = Accounts::resume(HostRecord::default(), []);
+        accounts.restore(pair(), &PairRecord::default(), UnixTime(5));
+        let out = reading(Direction::Out, 1, 10);
+        begin(&mut accounts, &out);
+        accounts.note(&out);
+        accounts.probe(out.id, 100);
+        assert_eq!(total(&accounts, Direction::Out, &[]), 10);
+        assert_eq!(accounts.host_record(|_| true).told.tx.packets, 10);
+        accounts.note(&reading(Direction::Out, 1, 11));
+        assert_eq!(total(&accounts, Direction::Out, &[]), 10);
     }
 
     fn readings(live: &[&SaReading]) -> BTreeMap<SaId, SaReading> {

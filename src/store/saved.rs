@@ -69,6 +69,10 @@ pub struct PairRecord {
     /// Refused by SAs that are no more.
     #[serde(default, skip_serializing_if = "is_none")]
     pub errors: SaErrors,
+    /// What of all that, and of what SAs count that are there, is not counted: they had it already when the figures of
+    /// others were lost, and counting began anew.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub before: Volume,
     /// When counting began.
     pub totals_since: Option<UnixTime>,
     /// The outbound SAs that were counting, and what our own probes added to their counters: that is not the host's
@@ -95,23 +99,28 @@ impl PairRecord {
 
     /// What was refused since `totals_since`, in the same way as [`PairRecord::total`].
     pub fn refused(&self, live: &[&SaReading], pair: Pair) -> SaErrors {
-        let past = if self.is_whole(live, pair) { self.errors } else { SaErrors::default() };
-        live.iter().fold(past, |sum, sa| sum.plus(SaErrors::from(*sa)))
+        let (past, before) = match self.is_whole(live, pair) {
+            true => (self.errors, self.before.errors),
+            false => Default::default(),
+        };
+        live.iter().fold(past, |sum, sa| sum.plus(SaErrors::from(*sa))).minus(before)
     }
 
     /// What was sent or received since `totals_since`: through SAs that are no more, and through `live`,
     /// our SAs of `pair`, without our own probes. Where figures are lost, only through `live`: a total that begins
     /// anew never falls behind what it was.
     pub fn total(&self, direction: Direction, live: &[&SaReading], pair: Pair) -> Traffic {
-        let (past, probes) = match direction {
-            Direction::Out => (self.tx, &self.probes_tx),
-            Direction::In => (self.rx, &self.probes_rx),
+        let (past, before, probes) = match direction {
+            Direction::Out => (self.tx, self.before.tx, &self.probes_tx),
+            Direction::In => (self.rx, self.before.rx, &self.probes_rx),
         };
-        let past = if self.is_whole(live, pair) { past } else { Traffic::default() };
-        live.iter().filter(|sa| sa.direction(pair) == direction).fold(past, |sum, sa| {
+        let (past, before) = if self.is_whole(live, pair) { (past, before) } else { Default::default() };
+        let of_direction = live.iter().filter(|sa| sa.direction(pair) == direction);
+        let sum = of_direction.fold(past, |sum, sa| {
             let own = probes.get(&sa.id.spi).copied().unwrap_or_default();
             sum.plus(Traffic::from(*sa).minus(own))
-        })
+        });
+        sum.minus(before)
     }
 }
 

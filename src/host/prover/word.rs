@@ -188,7 +188,7 @@ impl Gauges {
         let of = |sa: &&SaGauge| sa.direction == direction;
         let risen =
             |sa: &SaGauge| sa.packets.saturating_sub(before.of(sa.spi, direction).unwrap_or_default());
-        self.sas.iter().filter(of).map(risen).sum()
+        self.sas.iter().filter(of).map(risen).fold(0, u64::saturating_add)
     }
 
     /// What an SA has counted.

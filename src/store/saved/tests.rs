@@ -12,6 +12,7 @@ fn example() -> Saved {
         tx: Traffic { bytes: u64::MAX, packets: 2 },
         rx: Traffic { bytes: 3, packets: 4 },
         errors: SaErrors { replay: 7, replay_window: 8, integrity: 9 },
+        before: Volume { tx: Traffic { bytes: 1, packets: 1 }, ..Volume::default() },
         totals_since: Some(UnixTime(0)),
         probes_tx: [(Spi(0xc000_0001), Traffic { bytes: 5, packets: 6 })].into(),
         probes_rx: BTreeMap::new(),
