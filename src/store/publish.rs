@@ -11,8 +11,11 @@ const MODE: u32 = 0o644;
 /// Replaces the contents of `file` in one step. It need not outlive a power cut.
 ///
 /// # Errors
-/// The system refuses; the old contents are still there.
+/// The system refuses, or it is a device, a directory or the like; what was there is still there.
 pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
+    if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is no ordinary file"));
+    }
     // The name says that it is no file for whoever collects these.
     let mut aside = file.as_os_str().to_owned();
     aside.push(format!(".{}.new", std::process::id()));
@@ -47,5 +50,7 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, MODE);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         replace(&directory.path().join("none/x"), b"").unwrap_err();
+        replace(Path::new("/dev/null"), b"").unwrap_err();
+        replace(directory.path(), b"").unwrap_err();
     }
 }

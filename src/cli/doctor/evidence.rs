@@ -15,7 +15,7 @@ use crate::config::{Config, ConfigError, Node};
 use crate::identity::AuthMethod;
 use crate::identity::certificate::{CertificateError, Subject};
 use crate::identity::{Credentials, Identity};
-use crate::observe::doctor::{CredentialsState, DiskRoom, HostEvidence, PairFinding, PortState};
+use crate::observe::doctor::{CheckId, CredentialsState, DiskRoom, HostEvidence, PairFinding, PortState};
 use crate::observe::status::{PeerRow, Status};
 use crate::store::{CredentialsError, Saved, config_file, credentials};
 use crate::types::{Family, NodeName, Pair, Problem, ReasonCode, RowState, UnixTime};
@@ -35,6 +35,7 @@ pub(super) struct Gathered {
     credentials: Option<CredentialsState>,
     status: Option<Status>,
     forbidden: Option<String>,
+    unread: Vec<(CheckId, String)>,
     esp: Vec<(Family, Result<(), String>)>,
     missing: Option<Vec<std::net::IpAddr>>,
     ports: Option<Vec<PortState>>,
@@ -65,6 +66,7 @@ impl Gathered {
             credentials: None,
             status: None,
             forbidden: None,
+            unread: Vec::new(),
             esp: Vec::new(),
             missing: None,
             ports: None,
@@ -89,7 +91,7 @@ impl Gathered {
         if let Some(only) = only {
             status::check_names(config, &[only.to_owned()])?;
         }
-        self.status = self.allowed(status::read(file, config));
+        self.status = self.told(CheckId::Agent, status::read(file, config));
         if self.status.as_ref().is_some_and(|status| status.agent.answering && status.agent.running) {
             self.ask_peers(file, config, (only, deadline));
         }
@@ -119,9 +121,16 @@ impl Gathered {
     fn ask_peers(&mut self, file: &Path, config: &Config, (only, deadline): (Option<&str>, Instant)) {
         let node = only.and_then(|only| config.node_named(only)).map(|node| node.name.clone());
         let patience = deadline.saturating_duration_since(Instant::now()).saturating_sub(KEPT_BACK);
-        // An agent that cannot, or does not in time, leaves that unknown.
-        self.findings = context::client(config).examine(node, patience).unwrap_or_default();
-        self.status = self.allowed(status::read(file, config)).or(self.status.take());
+        let found = context::client(config).examine(node, patience).map_err(CommandError::from);
+        let not_tried = |error: CommandError| CommandError {
+            message: format!(
+                "the paths were not tried now, so what is said of them may be old: {}",
+                error.message
+            ),
+            ..error
+        };
+        self.findings = self.told(CheckId::UdpIke, found.map_err(not_tried)).unwrap_or_default();
+        self.status = self.told(CheckId::Agent, status::read(file, config)).or(self.status.take());
     }
 
     /// Asks those that have not answered the agent, and are not protected: somebody may listen there.
@@ -152,8 +161,8 @@ impl Gathered {
 
     /// What is wrong with the system, as `status` says it: it does not look where protection is off.
     fn system(&mut self, config: &Config, node: &Node) -> Option<BTreeSet<Problem>> {
-        let strangers = self.allowed(others::problems(config, node))?;
-        let holes = self.allowed(others::holes(config, node))?;
+        let strangers = self.told(CheckId::OtherIpsec, others::problems(config, node))?;
+        let holes = self.told(CheckId::Hole, others::holes(config, node))?;
         let told = self.status.iter().flat_map(|status| status.problems.iter().cloned());
         Some(strangers.into_iter().chain(holes).chain(status::beside(config, node)).chain(told).collect())
     }
@@ -180,12 +189,11 @@ impl Gathered {
         tried
     }
 
-    /// What was read, unless that is not permitted.
-    fn allowed<T>(&mut self, read: Result<T, CommandError>) -> Option<T> {
-        read.inspect_err(|error| {
-            if error.exit == Exit::NotPermitted {
-                self.forbid(error.message.clone());
-            }
+    /// What was read. Why it could not be is a finding of the check that it is for.
+    fn told<T>(&mut self, id: CheckId, read: Result<T, CommandError>) -> Option<T> {
+        read.map_err(|error| match error.exit {
+            Exit::NotPermitted => self.forbid(error.message),
+            _ => self.unread.push((id, error.message)),
         })
         .ok()
     }
@@ -209,6 +217,7 @@ impl Gathered {
             }),
             credentials: self.credentials.clone(),
             forbidden: self.forbidden.clone(),
+            unread: self.unread.clone(),
             release: kernel_age::release(),
             outdated: kernel_age::warning(),
             esp: self.esp.clone(),

@@ -10,7 +10,7 @@ use super::raw::EspSocket;
 use crate::cli::args::Invocation;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, tell};
-use crate::config::{Config, NAT_PORT};
+use crate::config::{Config, ConfigError, NAT_PORT};
 use crate::observe::doctor::knock::{self, Came, KnockNonce};
 use crate::store::config_file;
 
@@ -47,7 +47,12 @@ struct Doorkeeper {
 }
 
 pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
-    let config = config_file::load_or_last_good(&invocation.config).ok().map(|(config, _)| config);
+    let config = match config_file::load_or_last_good(&invocation.config) {
+        Ok((config, _)) => Some(config),
+        // Without a file nobody is listed: everybody is answered then.
+        Err(ConfigError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(CommandError::new(Exit::Usage, error.to_string())),
+    };
     let ports = config.as_ref().map_or((IKE_PORT, NAT_PORT), |it| (it.keying.port, it.keying.nat_port));
     let mut listener = Doorkeeper::open(config.as_ref(), ports)?;
     print(&format!(

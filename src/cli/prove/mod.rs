@@ -6,7 +6,6 @@ mod verify;
 mod watch;
 mod wire;
 
-use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -17,7 +16,6 @@ use super::args::{Invocation, ProveArgs};
 use super::client::Client;
 use super::context;
 use super::exit::{CommandError, Exit};
-use super::new::write_new;
 use super::status::check_names;
 use super::term::{Style, print, print_json, size, tell};
 use crate::config::{Config, Node};
@@ -25,7 +23,7 @@ use crate::control::ProveOrder;
 use crate::identity::{AuthMethod, PrivateKey};
 use crate::observe::pair_proof::{PairProof, ProofResult};
 use crate::observe::proof_report::{PROOF_SCHEMA, ProofReport};
-use crate::store::{ClusterFiles, credentials};
+use crate::store::{ClusterFiles, credentials, publish};
 use crate::types::{NodeName, Pair, Protection, UnixTime};
 
 pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, CommandError> {
@@ -113,19 +111,12 @@ fn own_key(config: &Config, node: &Node) -> Result<Option<PrivateKey>, CommandEr
     }
 }
 
-/// Writes the report aside, and then puts it in its place: whoever reads finds the whole.
+/// Writes the report as a whole: whoever reads finds all of it.
 fn write(file: &Path, report: &ProofReport) -> Result<(), CommandError> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let aside = file.with_file_name(name);
     // Plain data with string keys: writing it to memory has nothing to fail at.
     let json = serde_json::to_string_pretty(report).unwrap_or_default() + "\n";
-    // Nothing that is there already is followed or overwritten: anybody may write to the directory.
-    write_new(&aside, &json, 0o644)?;
-    fs::rename(&aside, file).map_err(|error| {
-        let _ = fs::remove_file(&aside);
-        CommandError::io(format!("writing {}", file.display()), &error)
-    })
+    publish::replace(file, json.as_bytes())
+        .map_err(|error| CommandError::io(format!("writing {}", file.display()), &error))
 }
 
 /// Prints the report; says how the command ends.

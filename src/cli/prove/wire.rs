@@ -135,7 +135,10 @@ impl<'g> WireTally<'g> {
         if let Some(kind) = self.of_udp(parts, ports) {
             return kind;
         }
-        match self.ground.exempt.iter().find(|entry| covers(entry, protocol, ports)) {
+        // What is accepted in the clear alone is not sent so.
+        let leaves = parts.source == self.pair.local;
+        let allowed = |entry: &&Exemption| !(entry.incoming && leaves) && covers(entry, protocol, ports);
+        match self.ground.exempt.iter().find(allowed) {
             Some(entry) => PacketKind::LeftOut(format!("exempt {entry}")),
             None => PacketKind::Clear(parts.words(ports)),
         }

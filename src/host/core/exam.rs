@@ -33,6 +33,8 @@ const SIZE_PATIENCE: Duration = Duration::from_secs(14);
 const ANSWERED_EVERY: Duration = Duration::from_secs(1);
 /// What comes of an unproven sender counts only if it comes so long after something proven.
 const KNOCK_AFTER: Duration = Duration::from_secs(2);
+/// And only for so long: a peer that is there tries again sooner.
+const KNOCKED_LATELY: Duration = Duration::from_secs(60);
 
 /// What goes on, and what is to be sent.
 #[derive(Default)]
@@ -231,7 +233,9 @@ impl Core {
             ways: asked.ways(),
             size: self.measured_since(asked.began, pair),
             hears: self.engine.heard(pair).is_some_and(|at| at >= asked.began),
-            knocks: knocked.is_some_and(|at| at <= now && since.is_none_or(|since| at > since)),
+            knocks: knocked.is_some_and(|at| {
+                at <= now && now < at + KNOCKED_LATELY && since.is_none_or(|since| at > since)
+            }),
             ..PairFinding::of(pair)
         }
     }

@@ -40,6 +40,8 @@ pub struct HostEvidence<'a> {
     pub credentials: Option<CredentialsState>,
     /// What the command may not look at.
     pub forbidden: Option<String>,
+    /// What could not be read, for which check, and why.
+    pub unread: Vec<(CheckId, String)>,
     /// The version of the kernel.
     pub release: Option<String>,
     /// Why that kernel is none to be used.
@@ -103,6 +105,7 @@ pub fn of_host(evidence: &HostEvidence<'_>) -> Vec<Check> {
     checks.extend(node(evidence));
     checks.extend(evidence.credentials.iter().flat_map(|state| credentials(state, evidence.now)));
     checks.extend(permission(evidence));
+    checks.extend(evidence.unread.iter().map(|(id, why)| unread(*id, why)));
     checks.extend(evidence.status.map(|status| agent(status, evidence.problems)));
     checks.extend(kernel(evidence));
     checks.extend(evidence.esp.iter().map(kernel_esp));
@@ -113,6 +116,14 @@ pub fn of_host(evidence: &HostEvidence<'_>) -> Vec<Check> {
     checks.extend(evidence.connections.map(connections));
     checks.extend(system(evidence));
     checks
+}
+
+/// What cannot be read is not well: without a status nobody knows whether this host is protected.
+fn unread(id: CheckId, why: &str) -> Check {
+    match id {
+        CheckId::Agent => Check::fail(id, format!("how this host stands cannot be read: {why}")),
+        _ => Check::unknown(id, why),
+    }
 }
 
 fn config(evidence: &HostEvidence<'_>) -> Check {

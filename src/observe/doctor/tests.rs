@@ -328,6 +328,15 @@ fn a_dead_agent_fails_where_protection_is_wanted_alone() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_well() {
+    let unread = vec![(CheckId::Agent, "EIO".to_owned()), (CheckId::Hole, "EIO".to_owned())];
+    let unread = of_host(&HostEvidence { unread, ..HostEvidence::default() });
+    let result = |id: CheckId| unread.iter().find(|check| check.id == id).map(|check| check.result);
+    assert_eq!(result(CheckId::Agent), Some(CheckResult::Fail));
+    assert_eq!(result(CheckId::Hole), Some(CheckResult::Unknown));
+}
+
+#[test]
 fn who_may_not_look_is_blind() {
     let forbidden = HostEvidence { forbidden: Some("no".to_owned()), ..HostEvidence::default() };
     assert!(Diagnosis::new(of_host(&forbidden)).is_blind());
