@@ -67,8 +67,6 @@ pub struct Membership {
     called: Option<(Instant, Instant)>,
     /// When those who call this member, or have called it, are asked whether they are there.
     check_at: Option<Instant>,
-    /// What control IKE SAs are made with, as the engine knows it.
-    configured: Option<ControlSettings>,
     /// The members as they were when the roster was looked at last, this one among them.
     known: BTreeMap<EntryId, Member>,
     /// Those that are talked to until they know that this is over, or until then: they are out, or this node is.
@@ -125,7 +123,6 @@ impl Membership {
             near: BTreeSet::new(),
             called: None,
             check_at: None,
-            configured: None,
             known: BTreeMap::new(),
             parting: BTreeMap::new(),
             machines: BTreeMap::new(),
@@ -233,7 +230,7 @@ impl Membership {
             self.part(line);
         }
         self.near.clear();
-        (self.called, self.configured) = (None, None);
+        self.called = None;
         self.welcome.begin();
         self.look(now, engine);
     }
@@ -241,11 +238,8 @@ impl Membership {
     /// Looks at who is a member now, and by which keys.
     pub fn look(&mut self, now: Instant, engine: &mut Engine) {
         self.note_parting(now);
-        let settings = self.control_settings();
-        if self.configured.as_ref() != Some(&settings) {
-            self.configured = Some(settings.clone());
-            engine.reconfigure_control(now, settings);
-        }
+        // What has failed before is tried soon again: who was away may be back, as something new was heard.
+        engine.reconfigure_control(now, self.control_settings());
         self.keep(now, engine);
     }
 

@@ -46,7 +46,6 @@ pub enum Purpose {
 }
 
 /// What control IKE SAs are made with.
-#[derive(Clone)]
 pub struct ControlSettings {
     /// What this host proves itself with: its own key or, where it joins, the key of its invite.
     pub key: Arc<PrivateKey>,
@@ -58,16 +57,6 @@ pub struct ControlSettings {
     pub mark: Arc<[u8]>,
     /// What joiners are told in IKE_AUTH, and what this host tells where it joins; as long.
     pub welcome: Arc<[u8]>,
-}
-
-impl PartialEq for ControlSettings {
-    /// Whether they are the same, as far as others see: of a key that is its public half.
-    fn eq(&self, other: &Self) -> bool {
-        let Self { key, members, invites, mark, welcome } = self;
-        key.public() == other.key.public()
-            && (members, invites, mark, welcome)
-                == (&other.members, &other.invites, &other.mark, &other.welcome)
-    }
 }
 
 impl ControlSettings {
