@@ -338,22 +338,6 @@ fn differences(lab: &mut Lab) -> Result<()> {
     reload(&cluster)?;
     until("it is the same again", SOON, || Doctor::of(&a, "", 0)?.expect_ok_but(&[]))?;
 
-    // An older program, by what it says of itself.
-    let own = env!("CARGO_PKG_VERSION");
-    let older = "0.0.9";
-    ensure!(own.len() == older.len());
-    kill_agent(&b)?;
-    b.run(&format!(
-        "LC_ALL=C sed 's/{}/{older}/g' {HOSTSEAL} > /run/older && chmod 755 /run/older",
-        own.replace('.', "\\.")
-    ))?;
-    let _agent =
-        b.spawn(Command::new("/run/older").arg("agent").stdout(Stdio::null()).stderr(Stdio::null()))?;
-    until("the older version is named", Duration::from_secs(60), || {
-        let doctor = Doctor::of(&a, "", 0)?;
-        doctor.expect(peer("version"), "warn", "it runs hostseal 0.0.9, this host")
-    })?;
-
     // Keys cannot be agreed from the start.
     for host in [&a, &b] {
         hostseal(host, "disable --force")?.expect_code(0)?;
