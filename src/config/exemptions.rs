@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Config, Node};
 use crate::types::exempt::ClearFlow;
-use crate::types::{Exemption, NodeName, PolicyDirection};
+use crate::types::{Exemption, NodeName, PolicyDirection, Selector};
 
 /// What stays in the clear between one host and each peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,14 +47,29 @@ impl Exemptions {
     /// What passes between this host and a peer in the clear, with this host as server and as client. An exemption for
     /// incoming packets has no outbound half.
     pub fn clear_flows(&self, remote: IpAddr) -> Vec<ClearFlow> {
-        let of_one = |Entry { exemption, here, there }: &Entry| {
-            let there = there.as_ref().is_none_or(|addresses| addresses.contains(&remote));
-            let mut clear_flows = exemption.both_ways(remote, *here, there);
-            clear_flows.retain(|flow| !exemption.incoming || flow.direction == PolicyDirection::In);
-            clear_flows
-        };
-        let entries = self.entries.iter().filter(|_| !self.blocked.contains(&remote));
-        entries.flat_map(of_one).collect()
+        self.with(remote).flat_map(|entry| entry.clear_flows(remote)).collect()
+    }
+
+    /// The exemption by which `packet` passes in the clear between this host and a peer; `None` where none lets it.
+    pub fn which(&self, remote: IpAddr, direction: PolicyDirection, packet: &Selector) -> Option<&Exemption> {
+        let passes = |flow: ClearFlow| flow.direction == direction && flow.covers(packet);
+        let mut entries = self.with(remote);
+        entries.find(|entry| entry.clear_flows(remote).into_iter().any(passes)).map(|entry| &entry.exemption)
+    }
+
+    /// Those with a peer.
+    fn with(&self, remote: IpAddr) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |_| !self.blocked.contains(&remote))
+    }
+}
+
+impl Entry {
+    fn clear_flows(&self, remote: IpAddr) -> Vec<ClearFlow> {
+        let Self { exemption, here, there } = self;
+        let there = there.as_ref().is_none_or(|addresses| addresses.contains(&remote));
+        let mut clear_flows = exemption.both_ways(remote, *here, there);
+        clear_flows.retain(|flow| !exemption.incoming || flow.direction == PolicyDirection::In);
+        clear_flows
     }
 }
 
@@ -70,7 +85,7 @@ fn addresses_of(config: &Config, names: &BTreeSet<NodeName>) -> BTreeSet<IpAddr>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Block, Ports, Selector};
+    use crate::types::{Block, Ports};
 
     const TCP: u8 = 6;
 

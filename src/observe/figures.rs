@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status::{Agent, Encapsulation, Evidence, PeerRow, SaState, Status, Summary};
 use crate::config::Mode;
+use crate::types::generation::VERSION;
 use crate::types::{
     AgentTally, Direction, Family, NodeName, PolicyDirection, Problem, ProblemCode, Protection, ReasonCode,
     RowState, SaErrors, Severity, Traffic, UnixTime, Volume, ours,
@@ -130,7 +131,7 @@ impl Figures {
         let pairs: Vec<PairFigures> = status.peers.iter().map(|row| pair(evidence, row)).collect();
         let wanted = asked.unwrap_or_else(|| evidence.config.metrics.pairs.of(pairs.len()));
         let mut figures = Self {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: VERSION.to_owned(),
             cluster: status.cluster.clone(),
             node: status.node.clone(),
             config_id: status.config_id.clone(),

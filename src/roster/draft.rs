@@ -306,7 +306,7 @@ impl Roster {
         let known = |kept: &[EntryId]| keeping == Keeping::Own || self.all_count(kept);
         let in_force = |id: EntryId, statement: &Statement| match &statement.says {
             _ if statement.version.0 > VERSION_AT_MOST => false,
-            // What this version does not know it vouches for no more than for who said it.
+            // Who goes by itself keeps its word; for others, nobody vouches for what this version does not know.
             Saying::Later(_) => keeping == Keeping::Own,
             Saying::Invite(_) => !unused.contains(&id),
             Saying::Genesis(_) | Saying::Keys(_) | Saying::Retired(_) | Saying::Admission(_) => true,

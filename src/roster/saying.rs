@@ -579,3 +579,16 @@ impl Statement {
 fn is_plain(text: &str) -> bool {
     text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kind that is missing there would be taken as one of a later version where it is broken.
+    #[test]
+    fn all_kinds_are_known() {
+        let error = serde_json::from_str::<Saying>("{\"x\":1}").unwrap_err().to_string();
+        let named = KINDS.map(|kind| format!("`{kind}`")).join(", ");
+        assert!(error.contains(&format!("expected one of {named} at")), "{error}");
+    }
+}

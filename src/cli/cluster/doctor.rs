@@ -6,6 +6,7 @@ use crate::cli::exit::CommandError;
 use crate::control::{ClusterReply, ClusterRequest};
 use crate::observe::cluster::MemberRow;
 use crate::observe::doctor::{Check, of_member};
+use crate::types::generation::VERSION;
 
 /// The checks of all other nodes, or of the one called `only`. Nodes that run other software are asked nothing.
 pub(in crate::cli) fn doctor(
@@ -19,7 +20,7 @@ pub(in crate::cli) fn doctor(
         _ => None,
     })?;
     let own = status.nodes.iter().find(|row| status.node.as_ref() == Some(&row.name));
-    let version = own.and_then(|row| row.version.as_deref()).unwrap_or(env!("CARGO_PKG_VERSION"));
+    let version = own.and_then(|row| row.version.as_deref()).unwrap_or(VERSION);
     let is_other = |row: &&MemberRow| {
         status.node.as_ref() != Some(&row.name)
             && !row.foreign

@@ -24,6 +24,7 @@ use crate::identity::{AuthMethod, PrivateKey};
 use crate::observe::pair_proof::{PairProof, ProofResult};
 use crate::observe::proof_report::{PROOF_SCHEMA, ProofReport};
 use crate::store::{ClusterFiles, credentials, publish};
+use crate::types::generation::VERSION;
 use crate::types::{NodeName, Pair, Protection, UnixTime};
 
 pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, CommandError> {
@@ -58,8 +59,8 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
         time: UnixTime::default(),
         cluster: config.cluster.clone(),
         node: node.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pairs: prove_all(&config, &client, &pairs, invocation.quiet)?,
+        version: VERSION.to_owned(),
+        pairs: prove_all((&config, node), &client, &pairs, invocation.quiet)?,
         signature: None,
     };
     report.time = UnixTime::from(SystemTime::now());
@@ -74,12 +75,12 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
 
 /// Proves one pair after the other: the kernel counts what it refuses for all of them together.
 fn prove_all(
-    config: &Config,
+    (config, node): (&Config, &Node),
     client: &Client,
     pairs: &[Pair],
     quiet: bool,
 ) -> Result<Vec<PairProof>, CommandError> {
-    let ground = ClearOnPurpose::of(config);
+    let ground = ClearOnPurpose::of(config, node);
     let mut proofs = Vec::new();
     for (at, pair) in pairs.iter().enumerate() {
         if !quiet && pairs.len() > sheet::MANY && at % sheet::MANY == 0 && at > 0 {

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::watch::Passed;
-use crate::config::Config;
+use crate::config::{Config, Exemptions, Node};
 use crate::observe::pair_proof::WireCount;
-use crate::types::exempt::Protocol;
-use crate::types::{Exemption, Nonce, NonceKind, Pair};
+use crate::types::{Block, Exemption, Nonce, NonceKind, Pair, PolicyDirection, Ports, Selector};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -16,20 +15,18 @@ const ESP: u8 = 50;
 const ICMPV6: u8 = 58;
 /// Neighbour solicitation and advertisement.
 const NEIGHBOURS: [u8; 2] = [135, 136];
-/// The far port of what is exempted.
-const FAR_PORT: u16 = 0x8000;
 /// So many clear packets are described.
 const EXAMPLES: usize = 5;
 
 /// What of a configuration says what may be clear.
 pub(super) struct ClearOnPurpose {
     ike_port: u16,
-    exempt: Vec<Exemption>,
+    exempt: Exemptions,
 }
 
 impl ClearOnPurpose {
-    pub(super) fn of(config: &Config) -> Self {
-        Self { ike_port: config.keying.port, exempt: config.protection.exempt.clone() }
+    pub(super) fn of(config: &Config, node: &Node) -> Self {
+        Self { ike_port: config.keying.port, exempt: Exemptions::of(config, Some(node)) }
     }
 }
 
@@ -135,13 +132,20 @@ impl<'g> WireTally<'g> {
         if let Some(kind) = self.of_udp(parts, ports) {
             return kind;
         }
-        // What is accepted in the clear alone is not sent so.
-        let leaves = parts.source == self.pair.local;
-        let allowed = |entry: &&Exemption| !(entry.incoming && leaves) && covers(entry, protocol, ports);
-        match self.ground.exempt.iter().find(allowed) {
+        match self.exemption(parts, ports) {
             Some(entry) => PacketKind::LeftOut(format!("exempt {entry}")),
             None => PacketKind::Clear(parts.words(ports)),
         }
+    }
+
+    /// By which exemption it passes, as the policies are made.
+    fn exemption(&self, parts: &IpParts<'_>, ports: Option<[u16; 2]>) -> Option<&Exemption> {
+        let leaves = parts.source == self.pair.local;
+        let direction = if leaves { PolicyDirection::Out } else { PolicyDirection::In };
+        let [source_ports, destination_ports] = ports.map_or([Ports::ANY; 2], |ports| ports.map(Ports::one));
+        let ends = Selector::between(Block::host(parts.source), Block::host(parts.destination));
+        let packet = Selector { protocol: parts.protocol, source_ports, destination_ports, ..ends };
+        self.ground.exempt.which(self.pair.remote, direction, &packet)
     }
 
     /// What UDP that is hostseal's own carries.
@@ -229,21 +233,6 @@ impl<'p> IpParts<'p> {
     }
 }
 
-/// Whether a packet falls under an exemption: by the server's port on one side, and a high one on the other.
-fn covers(entry: &Exemption, protocol: u8, ports: Option<[u16; 2]>) -> bool {
-    let same = match entry.protocol {
-        Protocol::Tcp => protocol == TCP,
-        Protocol::Udp => protocol == UDP,
-        Protocol::Icmp => protocol == ICMP || protocol == ICMPV6,
-    };
-    let within = |range: &std::ops::RangeInclusive<u16>| {
-        ports.is_some_and(|[one, other]| {
-            (range.contains(&one) && other >= FAR_PORT) || (range.contains(&other) && one >= FAR_PORT)
-        })
-    };
-    same && entry.ports.as_ref().is_none_or(within)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,8 +271,8 @@ mod tests {
     }
 
     fn ground() -> ClearOnPurpose {
-        let exempt = ["tcp/22", "icmp"].map(|entry| entry.parse().unwrap()).to_vec();
-        ClearOnPurpose { ike_port: 500, exempt }
+        let exempt = ["tcp/22", "icmp", "in:tcp/23"].map(|entry| entry.parse().unwrap());
+        ClearOnPurpose { ike_port: 500, exempt: Exemptions::of_all(exempt) }
     }
 
     #[test]
@@ -313,7 +302,14 @@ mod tests {
             assert_eq!(kind(TCP, &udp([22, 40_000], &[])), left_out("exempt tcp/22"));
             assert!(matches!(kind(TCP, &udp([22, 443], &[])), Some(PacketKind::Clear(_))));
             assert_eq!(kind(ICMPV6, &[135, 0, 0, 0]), left_out("IPv6 neighbour discovery"));
-            assert_eq!(kind(ICMPV6, &[128, 0, 0, 0]), left_out("exempt icmp"));
+            assert_eq!(kind(if v4 { ICMP } else { ICMPV6 }, &[128, 0, 0, 0]), left_out("exempt icmp"));
+            // What is accepted in the clear alone is not sent so.
+            let both = [true, false].map(|outgoing| {
+                let bytes = packet(v4, outgoing, TCP, &udp([40_000, 23], &[]));
+                tally.kind(&Passed { outgoing, bytes: &bytes })
+            });
+            assert!(matches!(both[0], Some(PacketKind::Clear(_))));
+            assert_eq!(both[1], left_out("exempt in:tcp/23"));
             assert_eq!(
                 kind(89, &[]),
                 Some(PacketKind::Clear(format!(

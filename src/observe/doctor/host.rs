@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::check::{Check, CheckId};
 use crate::config::{Config, Node};
 use crate::observe::status::{self, Status};
+use crate::types::generation::VERSION;
 use crate::types::units::{human_bytes, human_duration, listed};
 use crate::types::{Family, Problem, Protection, UnixTime};
 
@@ -190,7 +191,7 @@ fn agent(status: &Status, problems: Option<&BTreeSet<Problem>>) -> Check {
     let pid = info.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     match (info.running, status.protection) {
         (true, protection) => {
-            let own = env!("CARGO_PKG_VERSION");
+            let own = VERSION;
             let version = info.version.as_deref().unwrap_or(own);
             let words = format!("hostseal {version}{pid} answers; protection is {protection}");
             match version == own {
