@@ -1,17 +1,15 @@
 //! What `doctor --cluster` says of each node of a cluster: what the node says itself when it is asked inside IKE.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::check::{Check, CheckId, CheckResult};
-use super::host::{HostEvidence, SKEW_WARN, of_host};
-use super::peer::{PeerEvidence, of_peers};
+use super::host::{HostEvidence, of_host};
+use super::peer::{self, PeerEvidence, of_peers};
 use crate::config::{Config, Node};
 use crate::observe::cluster::{MemberRow, MemberTrouble};
 use crate::observe::status::Status;
-use crate::types::units::human_duration;
 use crate::types::{NodeName, Problem};
 
 /// The octets of the checks in one answer: with what is around them, they are told at once.
@@ -53,13 +51,14 @@ impl MemberChecks {
         let mut wrong: Vec<Check> = checks
             .into_iter()
             .filter(|check| matches!(check.result, CheckResult::Fail | CheckResult::Warn))
+            .map(Check::into_plain)
             .collect();
         wrong.sort_by_key(|check| check.result != CheckResult::Fail);
         let all = wrong.len();
         let mut room = CHECKS_MAX;
         wrong.retain(|check| {
             let octets = serde_json::to_vec(check).map_or(usize::MAX, |octets| octets.len());
-            let fits = octets <= room && check.is_plain();
+            let fits = octets <= room;
             room -= if fits { octets } else { 0 };
             fits
         });
@@ -73,6 +72,16 @@ impl MemberChecks {
 }
 
 impl Check {
+    /// Its words as others may show them: in one line, and not too long.
+    fn into_plain(self) -> Self {
+        let plain = |text: String| {
+            let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            text.truncate(text.floor_char_boundary(TEXT_MAX));
+            text
+        };
+        Self { detail: plain(self.detail), fix: self.fix.map(plain), ..self }
+    }
+
     fn is_plain(&self) -> bool {
         let mut texts = [Some(&self.detail), self.fix.as_ref()].into_iter().flatten();
         texts.all(|text| text.len() <= TEXT_MAX && !text.chars().any(char::is_control))
@@ -83,25 +92,8 @@ impl Check {
 /// is that of the member that asks.
 pub fn of_member(row: &MemberRow, said: Option<&MemberChecks>, version: &str) -> Vec<Check> {
     let mut checks = vec![answers(row, said)];
-    checks.extend(row.version.as_deref().map(|theirs| {
-        match theirs == version {
-            true => Check::ok(CheckId::Version, format!("it runs hostseal {theirs}")),
-            false => Check::warn(CheckId::Version, format!("it runs hostseal {theirs}, this node {version}"))
-                .mended_by("Update the older one, and restart its agent: protection stays in place"),
-        }
-    }));
-    checks.extend(row.clock_skew_s.map(|skew| {
-        let apart = Duration::from_millis(skew.ms.unsigned_abs());
-        match apart <= SKEW_WARN {
-            true => Check::ok(CheckId::Clock, "its clock and this node's agree to within a minute"),
-            false => {
-                let place = if skew.ms > 0 { "ahead of" } else { "behind" };
-                let words = format!("its clock is {} {place} this node's", human_duration(apart));
-                Check::warn(CheckId::Clock, words)
-                    .mended_by("Set the one that is wrong, and have both kept right (NTP)")
-            }
-        }
-    }));
+    checks.extend(row.version.as_deref().map(|theirs| peer::version(Some(version), theirs)));
+    checks.extend(row.clock_skew_s.map(|skew| peer::clock(skew.ms)));
     checks.extend(said.into_iter().flat_map(|said| said.checks.iter().map(from_there)));
     checks.into_iter().map(|check| check.about(&row.name)).collect()
 }

@@ -76,7 +76,7 @@ fn of_host(evidence: PeerEvidence<'_>, row: &PeerRow) -> Vec<Check> {
             .map(|id| (CheckId::SecretDiffers, format!("the same secret: secret id {id}")));
         let same = [Some(same), secret].into_iter().flatten().filter(|(id, _)| lacks(*id));
         checks.extend(same.map(|(id, words)| Check::ok(id, words)));
-        checks.push(version(evidence.status, &told.version));
+        checks.push(version(evidence.status.agent.version.as_deref(), &told.version));
     } else if row.state == RowState::Protected && evidence.status.agent.answering {
         let words = "it tells nothing of itself: it runs other software or an older version, or the agent here has just \
                      started";
@@ -101,8 +101,9 @@ fn is_of_peer(problem: &Problem) -> bool {
     )
 }
 
-fn version(status: &Status, theirs: &str) -> Check {
-    match status.agent.version.as_deref() {
+/// Whether the other host runs the version of this one, where that is known.
+pub(super) fn version(own: Option<&str>, theirs: &str) -> Check {
+    match own {
         Some(own) if own != theirs => {
             Check::warn(CheckId::Version, format!("it runs hostseal {theirs}, this host {own}"))
                 .mended_by("Update the older one, and restart its agent: protection stays in place")
@@ -313,7 +314,7 @@ impl PairSeen<'_> {
         if row.state == RowState::Protected && !row.is_silent() {
             checks.extend(self.size(finding));
         }
-        checks.extend(finding.ahead_s.map(clock));
+        checks.extend(finding.ahead_s.map(|ahead_s| clock(ahead_s.saturating_mul(1000))));
         if !finding.asked && row.peer.is_some() {
             let words = "it cannot be asked what comes to it: it runs an older version";
             checks.push(Check::unknown(CheckId::Clock, words).mended_by("Update it"));
@@ -350,15 +351,16 @@ fn open(what: &str, way: &str) -> String {
     format!("Open {what} {way} in the firewalls of both hosts and in between")
 }
 
-fn clock(ahead_s: i64) -> Check {
-    let apart = Duration::from_secs(ahead_s.unsigned_abs());
+/// How far the clock of the other host is ahead of this one's, in milliseconds.
+pub(super) fn clock(ahead_ms: i64) -> Check {
+    let apart = Duration::from_millis(ahead_ms.unsigned_abs());
     if apart <= SKEW_WARN {
         return Check::ok(
             CheckId::Clock,
             format!("its clock and this host's are {} apart", human_duration(apart)),
         );
     }
-    let place = if ahead_s > 0 { "ahead of" } else { "behind" };
+    let place = if ahead_ms > 0 { "ahead of" } else { "behind" };
     Check::warn(CheckId::Clock, format!("its clock is {} {place} this host's", human_duration(apart)))
         .mended_by(
             "Set the one that is wrong, and have both kept right (NTP): certificates and logs depend on it",

@@ -417,6 +417,18 @@ fn a_node_says_what_is_wrong_and_how_much_has_no_room() {
     assert_eq!(results(&checks, CheckId::Answers), [CheckResult::Ok]);
 }
 
+/// What a mistake in a file looks like has several lines, and may be long.
+#[test]
+fn a_node_says_what_has_several_lines_too() {
+    let config = config("");
+    let mut seen = status(&config, row(RowState::Protected, None));
+    seen.config_error = Some(format!("hostseal.toml:3:1: {}\n  3 | wrong\n    ^", "é".repeat(900)));
+    let said = MemberChecks::of(&config, config.node_named("a").unwrap(), &seen);
+    assert!(said.checks.iter().any(|check| (check.id, check.result) == (CheckId::Config, CheckResult::Fail)));
+    let word = crate::observe::MemberWord::Checks(1, said);
+    assert_eq!(crate::observe::MemberWord::from_bytes(&word.to_bytes()), Some(word));
+}
+
 #[test]
 fn a_node_that_does_not_answer_is_unknown() {
     let said = MemberChecks::default();
