@@ -1,6 +1,6 @@
 //! `doctor` names what is wrong, says what to do, and changes nothing.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,7 @@ use serde_json::Value;
 
 use super::certificates::{Ca, certified};
 use super::{seal_all, sealed_pair};
-use crate::lab::agent::{
-    CONFIG, SECRET, SECRETS, Status, hostseal, hostseal_all, kill_agent, status, status_until,
-};
+use crate::lab::agent::{CONFIG, SECRET, SECRETS, hostseal, hostseal_all, kill_agent, status, status_until};
 use crate::lab::members;
 use crate::lab::{Cluster, HOSTSEAL, Host, Lab, Process, Toward, Wire, until};
 use crate::tests::Test;
