@@ -1,5 +1,6 @@
 //! `cargo test` for tests that run inside the lab: each is a trial of its own out here.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -21,14 +22,45 @@ use crate::tests::{self, Test};
 /// What came of a test: nothing, or why it failed and what it printed.
 type Verdict = Result<(), String>;
 
-/// The verdicts so far; trials wait here for theirs.
+/// What is still to be run, and the verdicts so far; trials wait here for theirs.
 #[derive(Default)]
 struct Board {
+    waiting: Mutex<Vec<String>>,
     verdicts: Mutex<HashMap<String, Verdict>>,
     news: Condvar,
+    lengths: Mutex<Vec<(f64, String)>>,
 }
 
 impl Board {
+    /// A board for these tests. Those that may take long come first, so that none of them is the last to end.
+    fn of(wanted: &[&'static Test]) -> Self {
+        let mut wanted = wanted.to_vec();
+        wanted.sort_by_key(|test| Reverse(test.limit));
+        let waiting = wanted.iter().map(|test| test.name.to_owned()).collect();
+        Self { waiting: Mutex::new(waiting), ..Self::default() }
+    }
+
+    /// What one of `shards` runs next, long ones and short ones: much at first, since each run begins with a boot, and
+    /// less and less, so that all are done at the same time.
+    fn take(&self, shards: usize) -> Vec<String> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut at = 0..;
+        waiting.extract_if(.., |_| at.next().is_some_and(|at: usize| at.is_multiple_of(2 * shards))).collect()
+    }
+
+    fn note_length(&self, name: &str, seconds: f64) {
+        self.lengths.lock().unwrap_or_else(PoisonError::into_inner).push((seconds, name.to_owned()));
+    }
+
+    /// A line on those tests that took longest.
+    fn slowest(&self) -> String {
+        let mut lengths = self.lengths.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        lengths.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        let all: f64 = lengths.iter().map(|(seconds, _)| seconds).sum();
+        let lines = lengths.iter().take(SLOWEST).map(|(seconds, name)| format!("{seconds:4.0} s  {name}"));
+        format!("{all:.0} s in all; the slowest:\n{}", lines.collect::<Vec<_>>().join("\n"))
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Verdict>> {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,6 +80,9 @@ impl Board {
         }
     }
 }
+
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 20;
 
 /// Where a trial takes its outcome from.
 #[derive(Clone)]
@@ -83,7 +118,14 @@ pub fn main() -> ExitCode {
         Source::Unavailable(reason)
     });
     let trials = all().map(|test| trial(test, source.clone())).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Source::Board(board) = source
+        && wanted.len() > SLOWEST
+        && !arguments.list
+    {
+        println!("{}", board.slowest());
+    }
+    conclusion.exit_code()
 }
 
 /// Whether what cannot run counts as failed.
@@ -109,14 +151,19 @@ fn trial(test: &'static Test, source: Source) -> Trial {
 fn start(wanted: &[&'static Test], method: Option<&str>, print: bool) -> Result<Source> {
     let place = Place::find()?;
     let programs = programs(wanted.iter().any(|test| test.mortal), EVERYTHING)?;
-    let board = Arc::new(Board::default());
-    let count = shards()?.min(wanted.len());
-    for shard in 0..count {
+    let board = Arc::new(Board::of(wanted));
+    let shards = shards()?.min(wanted.len());
+    for _ in 0..shards {
         let method = method.map(str::to_owned);
-        let names = wanted.iter().skip(shard).step_by(count).map(|test| test.name.to_owned()).collect();
         let (place, programs, board) = (place.clone(), programs.clone(), Arc::clone(&board));
         // Not joined: every trial waits for its verdict, and the sessions end with us.
-        thread::spawn(move || run_shard(&place, &programs, names, method.as_deref(), &board, print));
+        thread::spawn(move || {
+            while let names = board.take(shards)
+                && !names.is_empty()
+            {
+                run_share(&place, &programs, names, method.as_deref(), &board, print);
+            }
+        });
     }
     Ok(Source::Board(board))
 }
@@ -133,7 +180,7 @@ fn shards() -> Result<usize> {
 
 /// Runs tests until each has a verdict. A run that breaks off fails the test that was running, and
 /// another one goes on behind it.
-fn run_shard(
+fn run_share(
     place: &Place,
     programs: &Programs,
     mut names: Vec<String>,
@@ -170,7 +217,8 @@ fn run_session(
                 }
                 output.push(text);
             }
-            Line::Record(Record::Test { name, failure, .. }) => {
+            Line::Record(Record::Test { name, failure, seconds }) => {
+                board.note_length(&name, seconds);
                 let said = std::mem::take(&mut output).join("\n");
                 names.retain(|other| *other != name);
                 board.post(&name, failure.map_or(Ok(()), |failure| Err(format!("{failure}\n{said}"))));
