@@ -153,7 +153,7 @@ fn start(wanted: &[&'static Test], method: Option<&str>, print: bool) -> Result<
     let programs = programs(wanted.iter().any(|test| test.mortal), EVERYTHING)?;
     let board = Arc::new(Board::of(wanted));
     let shards = shards()?.min(wanted.len());
-    for _ in 0..shards {
+    for shard in 0..shards {
         let method = method.map(str::to_owned);
         let (place, programs, board) = (place.clone(), programs.clone(), Arc::clone(&board));
         // Not joined: every trial waits for its verdict, and the sessions end with us.
@@ -161,7 +161,7 @@ fn start(wanted: &[&'static Test], method: Option<&str>, print: bool) -> Result<
             while let names = board.take(shards)
                 && !names.is_empty()
             {
-                run_share(&place, &programs, names, method.as_deref(), &board, print);
+                run_share(&place, &programs, names, method.as_deref(), &board, (shard, print));
             }
         });
     }
@@ -186,11 +186,11 @@ fn run_share(
     mut names: Vec<String>,
     method: Option<&str>,
     board: &Board,
-    print: bool,
+    (shard, print): (usize, bool),
 ) {
     while !names.is_empty() {
         let job = Job::Tests { names: names.clone(), method: method.map(str::to_owned) };
-        let ended = run_session(place, programs, &job, &mut names, board, print);
+        let ended = run_session(place, programs, &job, &mut names, board, (shard, print));
         if !names.is_empty() {
             let rest = ended.unwrap_or_else(|error| format!("{error:?}"));
             board.post(&names.remove(0), Err(format!("the lab ended during this test\n{rest}")));
@@ -205,9 +205,9 @@ fn run_session(
     job: &Job,
     names: &mut Vec<String>,
     board: &Board,
-    print: bool,
+    (shard, print): (usize, bool),
 ) -> Result<String> {
-    let mut session = Session::start(place, job, programs, Input::Empty)?;
+    let mut session = Session::start(place, job, programs, Input::Empty, shard)?;
     let mut output = Vec::new();
     while let Some(line) = session.next_line()? {
         match line {
@@ -359,5 +359,6 @@ pub fn show_compatibility(revision: Option<&str>, roster: bool, colour: bool) ->
 
 fn show_with(job: &Job, programs: Programs, input: Input) -> Result<i32> {
     let place = Place::find()?;
-    Session::start(&place, job, &programs, input)?.relay()
+    let any = usize::try_from(std::process::id())?;
+    Session::start(&place, job, &programs, input, any)?.relay()
 }

@@ -1,8 +1,8 @@
 # Runs on the machine, in new mount and pid namespaces: puts together what the lab sees and enters it.
-# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS MORTAL ETCD TERMINAL (yes or no). RUN is the
-# directory of this run; HOSTSEAL, PREVIOUS, MORTAL and ETCD can be empty.
+# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS MORTAL ETCD TERMINAL (yes or no) TURN (a number). RUN
+# is the directory of this run; HOSTSEAL, PREVIOUS, MORTAL and ETCD can be empty.
 set -eu
-place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 mortal=$7 etcd=$8 terminal=$9
+place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 mortal=$7 etcd=$8 terminal=$9 turn=${10}
 
 if [ "$place" = here ]; then
     mount --bind "$root" "$root"
@@ -47,14 +47,14 @@ mkdir -m 1777 "$root/mnt/memory"
 mount -t tmpfs -o size=3g,mode=1777 lab "$root/mnt/memory"
 exec 3>&1 > "$run/console" 2>&1
 # Its one processor is threads and processes here, of which one runs at a time and hands over to the next: on
-# one processor of the machine, whichever, that is several times as fast as across two.
-processor=$(awk -v chance="$(od -A n -N 2 -t u2 /dev/urandom)" '/^Cpus_allowed_list/ {
+# one processor of the machine, whichever, that is several times as fast as across two. Runs side by side take turns.
+processor=$(awk -v turn="$turn" '/^Cpus_allowed_list/ {
     ranges = split($2, range, ",")
     for (i = 1; i <= ranges; i++) {
         ends = split(range[i], end, "-")
         for (cpu = end[1]; cpu <= end[ends]; cpu++) allowed[count++] = cpu
     }
-    print allowed[chance % count]
+    print allowed[turn % count]
 }' /proc/self/status)
 taskset -c "$processor" chroot "$root" env -i HOME=/root TMPDIR=/mnt/memory linux.uml \
     mem=2G rootfstype=hostfs rootflags=/ ro init=/mnt/init \

@@ -110,11 +110,11 @@ pub enum Input {
 }
 
 impl Session {
-    /// Starts `job` in `place` with the program `self_path` inside (normally the running one).
+    /// Starts `job` in `place`. Those whose `turn` differs by one run on different processors.
     ///
     /// # Errors
     /// When it cannot be started at all; everything later shows in the lines.
-    pub fn start(place: &Place, job: &Job, programs: &Programs, input: Input) -> Result<Self> {
+    pub fn start(place: &Place, job: &Job, programs: &Programs, input: Input, turn: usize) -> Result<Self> {
         let run = tempfile::Builder::new().prefix("hostseal-lab-").tempdir()?;
         fs::write(run.path().join("job.json"), serde_json::to_vec(job)?)?;
         fs::write(run.path().join("init"), include_str!("init.sh"))?;
@@ -136,7 +136,8 @@ impl Session {
             .arg(programs.previous.as_deref().unwrap_or(Path::new("")))
             .arg(programs.mortal.as_deref().unwrap_or(Path::new("")))
             .arg(programs.etcd.as_deref().unwrap_or(Path::new("")))
-            .arg(if input == Input::Terminal { "yes" } else { "no" });
+            .arg(if input == Input::Terminal { "yes" } else { "no" })
+            .arg(turn.to_string());
         if input == Input::Empty {
             command.stdin(Stdio::null());
         }
