@@ -44,7 +44,8 @@ fi
 # often small, or missing. Without HOME the kernel panics. Descriptors 0 and 3 are the console of the
 # job, 1 the kernel's own.
 mkdir -m 1777 "$root/mnt/memory"
-mount -t tmpfs -o size=3g,mode=1777 lab "$root/mnt/memory"
+memory=${HOSTSEAL_LAB_MEMORY:-2}
+mount -t tmpfs -o size=$((memory + 1))g,mode=1777 lab "$root/mnt/memory"
 exec 3>&1 > "$run/console" 2>&1
 # Its one processor is threads and processes here, of which one runs at a time and hands over to the next: on
 # one processor of the machine, whichever, that is several times as fast as across two. Runs side by side take turns.
@@ -57,5 +58,5 @@ processor=$(awk -v turn="$turn" '/^Cpus_allowed_list/ {
     print allowed[turn % count]
 }' /proc/self/status)
 taskset -c "$processor" chroot "$root" env -i HOME=/root TMPDIR=/mnt/memory linux.uml \
-    mem=2G rootfstype=hostfs rootflags=/ ro init=/mnt/init \
+    mem=${memory}G rootfstype=hostfs rootflags=/ ro init=/mnt/init \
     con=null con0=null,fd:1 con1=fd:0,fd:3 seccomp=on quiet LAB_TERM="${TERM:-dumb}" LAB_TERMINAL="$terminal"
