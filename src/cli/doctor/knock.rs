@@ -39,8 +39,9 @@ fn ask(pair: Pair, (ike, nat): (u16, u16)) -> io::Result<PairFinding> {
     let esp = EspSocket::bind(pair.local)?;
     let (mut came, mut back, mut refused) = (None::<Came>, Came::default(), false);
     for _ in 0..TIMES {
-        for socket in &sockets {
-            refused |= is_refused(socket.send(&knock::question(&nonce)).err());
+        for (at, socket) in sockets.iter().enumerate() {
+            let sent = socket.send(&knock::question(&nonce));
+            refused |= at == 0 && is_refused(sent.err());
         }
         // A firewall of this host may refuse it: then it does not come.
         let _ = esp.send(pair.remote, &nonce);

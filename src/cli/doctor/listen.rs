@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use crate::cli::args::Invocation;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::term::{print, tell};
 use crate::config::{Config, ConfigError, NAT_PORT};
+use crate::machine::own_addresses;
 use crate::observe::doctor::knock::{self, Came, KnockNonce};
 use crate::store::config_file;
 
@@ -20,6 +21,8 @@ const IKE_PORT: u16 = 500;
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// How often it is looked whether something has come.
 const LOOK: Duration = Duration::from_millis(10);
+/// It listens on so many addresses of this host.
+const DOORS_MOST: usize = 128;
 /// So many questions are remembered.
 const REMEMBERED: usize = 256;
 /// So many hosts that ask are named.
@@ -34,11 +37,16 @@ struct HeardKnock {
     came: Came,
 }
 
+/// What listens on an address of this host: answers leave from where the question has come to.
+struct Door {
+    ike: UdpSocket,
+    nat: UdpSocket,
+    esp: EspSocket,
+}
+
 /// What listens, and whom it answers.
 struct Doorkeeper {
-    /// With whether it is the port of IKE.
-    udp: Vec<(UdpSocket, bool)>,
-    esp: Vec<EspSocket>,
+    doors: Vec<Door>,
     /// The addresses that the file lists; none where there is no file: then everybody is answered.
     listed: Vec<IpAddr>,
     heard: VecDeque<HeardKnock>,
@@ -70,55 +78,46 @@ pub(super) fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
 }
 
 impl Doorkeeper {
-    fn open(config: Option<&Config>, (ike, nat): (u16, u16)) -> Result<Self, CommandError> {
-        let mut listener = Self {
-            udp: Vec::new(),
-            esp: Vec::new(),
-            listed: Vec::new(),
-            heard: VecDeque::new(),
-            named: BTreeSet::new(),
-        };
-        if let Some(config) = config {
-            listener.listed = config.nodes.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-        }
-        let families = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-        for any in families {
-            match listener.open_family(any, [ike, nat]) {
-                // A kernel without IPv6.
-                Err((_, error)) if any.is_ipv6() && lacks_family(&error) => {}
-                Err((what, error)) => return Err(refused(&what, &error)),
-                Ok(()) => {}
+    fn open(config: Option<&Config>, ports: (u16, u16)) -> Result<Self, CommandError> {
+        let own =
+            own_addresses().map_err(|error| CommandError::io("listing this host's addresses", &error))?;
+        let mut doors = Vec::new();
+        for address in own.into_iter().take(DOORS_MOST) {
+            match Door::open(address, ports) {
+                // An address that the kernel still tries out, as IPv6 ones are at first.
+                Err((_, error)) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+                opened => doors.push(opened.map_err(|(what, error)| refused(&what, &error))?),
             }
         }
-        Ok(listener)
-    }
-
-    fn open_family(&mut self, any: IpAddr, ports: [u16; 2]) -> Result<(), (String, io::Error)> {
-        for port in ports {
-            let socket = bind(SocketAddr::new(any, port)).map_err(|error| (format!("UDP {port}"), error))?;
-            self.udp.push((socket, port == ports[0]));
+        if doors.is_empty() {
+            let words = "this host has no address that others could reach: give it one, and try again";
+            return Err(CommandError::new(Exit::Failed, words));
         }
-        let esp = EspSocket::bind(any).map_err(|error| ("IP protocol 50".to_owned(), error))?;
-        self.esp.push(esp);
-        Ok(())
+        let listed = config.iter().flat_map(|config| &config.nodes);
+        let listed = listed.flat_map(|node| node.addresses.iter().copied()).collect();
+        Ok(Self { doors, listed, heard: VecDeque::new(), named: BTreeSet::new() })
     }
 
     /// Takes what has come, and answers it.
     fn look(&mut self) {
-        for _ in 0..ANSWERED_MOST {
-            let Some((from, nonce)) = self.esp.iter().find_map(EspSocket::receive) else { break };
-            self.note(from, nonce, Came { esp: true, ..Came::default() });
-        }
-        for at in 0..self.udp.len() {
+        for at in 0..self.doors.len() {
             for _ in 0..ANSWERED_MOST {
-                let mut room = [0; 128];
-                let Some((socket, is_ike)) = self.udp.get(at) else { return };
-                let Ok((length, from)) = socket.recv_from(&mut room) else { break };
-                let Some(nonce) = room.get(..length).and_then(knock::asked) else { continue };
-                let is_ike = *is_ike;
-                let way = Came { ike: is_ike, nat: !is_ike, esp: false };
-                if let Some(came) = self.note(from.ip(), nonce, way) {
-                    self.answer(at, from, &nonce, came);
+                let Some((from, nonce)) = self.doors.get(at).and_then(|door| door.esp.receive()) else {
+                    break;
+                };
+                self.note(from, nonce, Came { esp: true, ..Came::default() });
+            }
+            for is_ike in [true, false] {
+                for _ in 0..ANSWERED_MOST {
+                    let mut room = [0; 128];
+                    let Some(door) = self.doors.get(at) else { return };
+                    let Ok((length, from)) = door.udp(is_ike).recv_from(&mut room) else { break };
+                    let Some(nonce) = room.get(..length).and_then(knock::asked) else { continue };
+                    let way = Came { ike: is_ike, nat: !is_ike, esp: false };
+                    let came = self.note(from.ip(), nonce, way);
+                    if let (Some(came), Some(door)) = (came, self.doors.get(at)) {
+                        door.answer(is_ike, from, &nonce, came);
+                    }
                 }
             }
         }
@@ -142,14 +141,25 @@ impl Doorkeeper {
         self.heard.push_back(HeardKnock { from, nonce, came: way });
         Some(way)
     }
+}
+
+impl Door {
+    fn open(address: IpAddr, (ike, nat): (u16, u16)) -> Result<Self, (String, io::Error)> {
+        let udp = |port| {
+            bind(SocketAddr::new(address, port)).map_err(|error| (format!("{address}: UDP {port}"), error))
+        };
+        let esp = || EspSocket::bind(address).map_err(|error| (format!("{address}: IP protocol 50"), error));
+        Ok(Self { ike: udp(ike)?, nat: udp(nat)?, esp: esp()? })
+    }
+
+    fn udp(&self, is_ike: bool) -> &UdpSocket {
+        if is_ike { &self.ike } else { &self.nat }
+    }
 
     /// One datagram back, and one packet that stands in for ESP. What does not leave does not come.
-    fn answer(&self, at: usize, to: SocketAddr, nonce: &KnockNonce, came: Came) {
-        if let Some((socket, _)) = self.udp.get(at) {
-            let _ = socket.send_to(&knock::answer(nonce, came), to);
-        }
-        let esp = self.esp.get(usize::from(to.is_ipv6()));
-        esp.into_iter().for_each(|esp| drop(esp.send(to.ip(), nonce)));
+    fn answer(&self, is_ike: bool, to: SocketAddr, nonce: &KnockNonce, came: Came) {
+        let _ = self.udp(is_ike).send_to(&knock::answer(nonce, came), to);
+        let _ = self.esp.send(to.ip(), nonce);
     }
 }
 
@@ -162,10 +172,6 @@ fn bind(local: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&local.into())?;
     Ok(socket.into())
-}
-
-fn lacks_family(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT)
 }
 
 fn refused(what: &str, error: &io::Error) -> CommandError {

@@ -15,6 +15,8 @@ mod listen;
 mod raw;
 mod show;
 
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use self::evidence::Gathered;
@@ -27,22 +29,26 @@ use crate::observe::status::Status;
 
 /// All of it takes no longer.
 const LONGEST: Duration = Duration::from_secs(20);
-/// What of that is for asking the other nodes of the cluster.
-const OF_CLUSTER: Duration = Duration::from_secs(5);
 
 pub(super) fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<Exit, CommandError> {
     if args.listen {
         return listen::run(invocation);
     }
-    let longest = if args.cluster { LONGEST.saturating_sub(OF_CLUSTER) } else { LONGEST };
-    let seen = Gathered::gather(invocation, args.node.as_deref(), Instant::now() + longest)?;
+    let only = args.node.as_deref();
+    let (seen, others) = thread::scope(|scope| {
+        // The others are asked meanwhile: each of both may take most of the time that there is.
+        let others = args.cluster.then(|| scope.spawn(|| cluster::doctor(invocation, only)));
+        let seen = Gathered::gather(invocation, only, Instant::now() + LONGEST);
+        (seen, others.map(ScopedJoinHandle::join))
+    });
+    let seen = seen?;
     let mut checks = of_host(&seen.evidence());
     if let (Some(config), Some(status)) = (seen.config(), seen.status()) {
-        let only = args.node.as_deref();
         checks.extend(of_peers(PeerEvidence { config, status, findings: seen.findings(), only }));
     }
-    if args.cluster {
-        checks.extend(of_cluster(invocation, args, seen.status()));
+    if let Some(others) = others {
+        let said = others.unwrap_or_else(|panic| resume_unwind(panic));
+        checks.extend(of_cluster(said, seen.status()));
     }
     let diagnosis = Diagnosis::new(checks);
     if args.json {
@@ -54,16 +60,13 @@ pub(super) fn run(invocation: &Invocation, args: &DoctorArgs) -> Result<Exit, Co
     Ok(exit(&diagnosis))
 }
 
-/// What the other nodes say; why they cannot be asked is a finding, too.
-fn of_cluster(invocation: &Invocation, args: &DoctorArgs, status: Option<&Status>) -> Vec<Check> {
-    if status.is_some_and(|status| status.agent.running && !status.agent.answering) {
-        return vec![Check::unknown(
-            CheckId::Answers,
-            "the agent of this host does not answer, and cannot ask the others",
-        )];
-    }
-    cluster::doctor(invocation, args.node.as_deref())
-        .unwrap_or_else(|error| vec![Check::unknown(CheckId::Answers, error.message)])
+/// What the other nodes have said; why they cannot be asked is a finding, too.
+fn of_cluster(said: Result<Vec<Check>, CommandError>, status: Option<&Status>) -> Vec<Check> {
+    let hangs = status.is_some_and(|status| status.agent.running && !status.agent.answering);
+    said.unwrap_or_else(|error| {
+        let words = "the agent of this host does not answer, and cannot ask the others";
+        vec![Check::unknown(CheckId::Answers, if hangs { words.to_owned() } else { error.message })]
+    })
 }
 
 fn exit(diagnosis: &Diagnosis) -> Exit {

@@ -21,7 +21,7 @@ pub(super) struct EspSocket {
 }
 
 impl EspSocket {
-    /// One of this host's address `local`, or of all addresses of a family where that is unspecified. It never waits.
+    /// One of this host's address `local`. It never waits.
     pub(super) fn bind(local: IpAddr) -> io::Result<Self> {
         let local = SocketAddr::new(local, 0);
         let socket = Socket::new(Domain::for_address(local), Type::RAW, Some(Protocol::from(ESP)))?;

@@ -10,6 +10,7 @@ use super::peer::{self, PeerEvidence, of_peers};
 use crate::config::{Config, Node};
 use crate::observe::cluster::{MemberRow, MemberTrouble};
 use crate::observe::status::Status;
+use crate::types::generation::{VERSION, is_older};
 use crate::types::{NodeName, Problem};
 
 /// The octets of the checks in one answer: with what is around them, they are told at once.
@@ -114,18 +115,19 @@ fn answers(row: &MemberRow, said: Option<&MemberChecks>) -> Check {
     match (row.reason_code, said) {
         (Some(MemberTrouble::NoAnswer | MemberTrouble::NotJoined), _) => Check::unknown(id, reason),
         (Some(MemberTrouble::Problems) | None, Some(said)) => {
-            let more = match said.more {
-                0 => String::new(),
-                more => {
-                    format!(", and {more} more that are not have no room here: run `hostseal doctor` there")
-                }
-            };
-            Check::ok(id, format!("it answers; {} of its checks are ok{more}", said.ok))
+            let words = format!("it answers; {} of its checks are ok", said.ok);
+            match said.more {
+                0 => Check::ok(id, words),
+                more => Check::warn(id, format!("{words}, and {more} more that are not have no room here"))
+                    .mended_by("Run `hostseal doctor` there"),
+            }
         }
         (Some(_), _) => Check::fail(id, reason),
-        (None, None) => {
+        (None, None) if row.version.as_deref().is_some_and(|theirs| is_older(theirs, VERSION)) => {
             Check::unknown(id, "it answers, and does not know the question: it runs an older version")
                 .mended_by("Update it, or run `hostseal doctor` there")
         }
+        (None, None) => Check::unknown(id, "it answers, and did not say in time what its checks find")
+            .mended_by("Try again, or run `hostseal doctor` there"),
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::observe::cluster::{ClockSkew, MemberRow, MemberTrouble};
 use crate::observe::status::{AgentInfo, Encapsulation, PeerInfo, PeerRow, Status, Summary};
+use crate::types::generation::VERSION;
 use crate::types::{
     Family, Method, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, SaErrors, Traffic, UnixTime,
 };
@@ -414,7 +415,7 @@ fn a_node_says_what_is_wrong_and_how_much_has_no_room() {
     let checks = of_member(&member(None), Some(&said), "0.1.0");
     assert!(checks.iter().all(|check| check.node.as_ref().is_some_and(|node| node.as_str() == "b")));
     assert!(checks.iter().any(|check| check.detail.starts_with("with b: ")), "{checks:#?}");
-    assert_eq!(results(&checks, CheckId::Answers), [CheckResult::Ok]);
+    assert_eq!(results(&checks, CheckId::Answers), [CheckResult::Warn], "there is more that is not ok");
 }
 
 /// What a mistake in a file looks like has several lines, and may be long.
@@ -443,6 +444,11 @@ fn a_node_that_does_not_answer_is_unknown() {
         let checks = of_member(&member(trouble), said, "0.1.0");
         assert_eq!(results(&checks, CheckId::Answers), [result], "{trouble:?}");
         assert_eq!(results(&checks, CheckId::Clock), [CheckResult::Ok]);
+    }
+    for (version, words) in [("0.1.0", "does not know the question"), (VERSION, "did not say in time")] {
+        let row = MemberRow { version: Some(version.to_owned()), ..member(None) };
+        let checks = of_member(&row, None, VERSION);
+        assert!(checks[0].detail.contains(words), "{version}: {}", checks[0].detail);
     }
     let older = of_member(&member(None), Some(&said), "0.2.0");
     assert_eq!(results(&older, CheckId::Version), [CheckResult::Warn]);
