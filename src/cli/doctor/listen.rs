@@ -38,7 +38,7 @@ struct HeardKnock {
 }
 
 /// What listens on an address of this host: answers leave from where the question has come to.
-struct Door {
+struct KnockDoor {
     ike: UdpSocket,
     nat: UdpSocket,
     esp: EspSocket,
@@ -46,7 +46,7 @@ struct Door {
 
 /// What listens, and whom it answers.
 struct Doorkeeper {
-    doors: Vec<Door>,
+    doors: Vec<KnockDoor>,
     /// The addresses that the file lists; none where there is no file: then everybody is answered.
     listed: Vec<IpAddr>,
     heard: VecDeque<HeardKnock>,
@@ -83,7 +83,7 @@ impl Doorkeeper {
             own_addresses().map_err(|error| CommandError::io("listing this host's addresses", &error))?;
         let mut doors = Vec::new();
         for address in own.into_iter().take(DOORS_MOST) {
-            match Door::open(address, ports) {
+            match KnockDoor::open(address, ports) {
                 // An address that the kernel still tries out, as IPv6 ones are at first.
                 Err((_, error)) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
                 opened => doors.push(opened.map_err(|(what, error)| refused(&what, &error))?),
@@ -143,7 +143,7 @@ impl Doorkeeper {
     }
 }
 
-impl Door {
+impl KnockDoor {
     fn open(address: IpAddr, (ike, nat): (u16, u16)) -> Result<Self, (String, io::Error)> {
         let udp = |port| {
             bind(SocketAddr::new(address, port)).map_err(|error| (format!("{address}: UDP {port}"), error))
