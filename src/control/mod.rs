@@ -296,7 +296,7 @@ pub fn encode_reply(reply: Reply) -> String {
 /// # Errors
 /// It is too long, of another version, or no request.
 pub fn decode_request(line: &[u8]) -> Result<Request, ControlError> {
-    decode(line, REQUEST_LIMIT).map(|RequestLine { request, .. }| request)
+    decode(line, REQUEST_LIMIT, |RequestLine { v, request }| (v, request))
 }
 
 /// Reads a reply; a line end at its end is allowed.
@@ -304,7 +304,7 @@ pub fn decode_request(line: &[u8]) -> Result<Request, ControlError> {
 /// # Errors
 /// It is too long, of another version, or no reply.
 pub fn decode_reply(line: &[u8]) -> Result<Reply, ControlError> {
-    decode(line, REPLY_LIMIT).map(|ReplyLine { reply, .. }| reply)
+    decode(line, REPLY_LIMIT, |ReplyLine { v, reply }| (v, reply))
 }
 
 fn line(message: &impl Serialize) -> String {
@@ -314,7 +314,11 @@ fn line(message: &impl Serialize) -> String {
     line
 }
 
-fn decode<T: DeserializeOwned>(line: &[u8], limit: usize) -> Result<T, ControlError> {
+fn decode<T: DeserializeOwned, M>(
+    line: &[u8],
+    limit: usize,
+    parts: impl FnOnce(T) -> (u32, M),
+) -> Result<M, ControlError> {
     #[derive(Deserialize)]
     struct AnyVersion {
         v: u32,
@@ -322,11 +326,14 @@ fn decode<T: DeserializeOwned>(line: &[u8], limit: usize) -> Result<T, ControlEr
     if line.len() > limit {
         return Err(ControlError::TooLong(limit));
     }
-    // The version first: of another version, nothing else can be expected to fit.
-    let malformed = |error: serde_json::Error| ControlError::Malformed(error.to_string());
-    match serde_json::from_slice(line).map_err(malformed)? {
-        AnyVersion { v: VERSION } => serde_json::from_slice(line).map_err(malformed),
-        AnyVersion { v } => Err(ControlError::Version(v)),
+    match serde_json::from_slice(line).map(parts) {
+        Ok((VERSION, message)) => Ok(message),
+        Ok((v, _)) => Err(ControlError::Version(v)),
+        // Of another version, nothing else can be expected to fit.
+        Err(error) => Err(match serde_json::from_slice(line) {
+            Ok(AnyVersion { v }) if v != VERSION => ControlError::Version(v),
+            _ => ControlError::Malformed(error.to_string()),
+        }),
     }
 }
 
