@@ -11,13 +11,13 @@ const COPY: &str = "Copy the same file to both hosts, then run `hostseal reload`
 
 /// What is wrong between this host, which is `own`, and the peer of `row`, which is `theirs`.
 pub fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem> {
-    let node = Some(row.node.clone());
+    let node = || Some(row.node.clone());
     let mut problems = BTreeSet::new();
     if own.config_id != theirs.config_id {
         let code = ProblemCode::ConfigDiffers;
         let cut = Some(cut(own, theirs)).filter(|cut| !cut.is_empty() && row.state == RowState::Protected);
         problems.insert(match cut {
-            Some(cut) => Problem::critical(code, node.clone(), cut.join("; ")).mended_by(COPY),
+            Some(cut) => Problem::critical(code, node(), cut.join("; ")).mended_by(COPY),
             None => {
                 let words = format!(
                     "has another configuration: config id {} there, {} here{}",
@@ -25,7 +25,7 @@ pub fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem>
                     own.config_id,
                     versions(own, theirs)
                 );
-                Problem::warning(code, node.clone(), words).mended_by(COPY)
+                Problem::warning(code, node(), words).mended_by(COPY)
             }
         });
     }
@@ -40,9 +40,9 @@ pub fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem>
                     "shares no secret with this host any more ({ids}): new keys cannot be agreed, and traffic \
                      stops when the present ones end"
                 );
-                Problem::critical(code, node, words).mended_by("Copy the same secret to both hosts")
+                Problem::critical(code, node(), words).mended_by("Copy the same secret to both hosts")
             }
-            _ => Problem::warning(code, node, format!("has another secret: {ids}"))
+            _ => Problem::warning(code, node(), format!("has another secret: {ids}"))
                 .mended_by("Complete the rotation"),
         });
     }

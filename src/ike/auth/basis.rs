@@ -79,12 +79,15 @@ impl Basis {
     }
 
     /// The secret that it rests on; the one that is not `current`, should there be two.
-    pub fn secret(&self, current: Option<SecretId>) -> Option<SecretId> {
-        let secrets = [&self.ours, &self.theirs].into_iter().filter_map(|proof| match proof {
+    pub fn secret(&self, current: impl FnOnce() -> Option<SecretId>) -> Option<SecretId> {
+        let mut secrets = [&self.ours, &self.theirs].into_iter().filter_map(|proof| match proof {
             Proof::Secret(id) => Some(*id),
             Proof::Key(_) | Proof::Certified(_) => None,
         });
-        secrets.max_by_key(|id| Some(*id) != current)
+        match (secrets.next()?, secrets.next()) {
+            (one, Some(other)) if other != one => Some(if Some(other) == current() { one } else { other }),
+            (one, _) => Some(one),
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl Engine {
 
     /// What the keys of a child rest on, to be remembered beyond this agent.
     pub fn proven(&self, now: Instant, pair: Pair, in_spi: Spi) -> Option<Proven> {
-        let session = self.established(self.session_of(pair, in_spi)?)?;
+        let session = self.established_of(pair, in_spi)?;
         let theirs = &session.basis().theirs;
         let notice = session
             .notice()

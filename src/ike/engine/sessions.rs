@@ -162,9 +162,18 @@ impl Engine {
 
     /// The session of `pair` that has the child.
     pub(super) fn session_of(&self, pair: Pair, in_spi: Spi) -> Option<SessionKey> {
-        let has_child =
-            |key: &SessionKey| self.established(*key).is_some_and(|it| it.child(in_spi).is_some());
-        self.pairs.get(&pair.into())?.sessions.iter().copied().find(has_child)
+        self.found(pair, in_spi).map(|(key, _)| key)
+    }
+
+    /// The same, to look at.
+    pub(super) fn established_of(&self, pair: Pair, in_spi: Spi) -> Option<&Established> {
+        self.found(pair, in_spi).map(|(_, session)| session)
+    }
+
+    fn found(&self, pair: Pair, in_spi: Spi) -> Option<(SessionKey, &Established)> {
+        let sessions = self.pairs.get(&pair.into())?.sessions.iter();
+        let mut established = sessions.filter_map(|key| Some((*key, self.established(*key)?)));
+        established.find(|(_, session)| session.child(in_spi).is_some())
     }
 
     pub(in crate::ike) fn with_established(

@@ -15,34 +15,34 @@ impl Engine {
 
     /// When a child is due to be replaced; `None` once that is on its way.
     pub fn rekey_at(&self, pair: Pair, in_spi: Spi) -> Option<Instant> {
-        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.rekey_at()
+        self.established_of(pair, in_spi)?.child(in_spi)?.rekey_at()
     }
 
     /// The secret that a child rests on, because an end has proven itself with it.
     pub fn secret_of(&self, pair: Pair, in_spi: Spi) -> Option<SecretId> {
-        let current = self.settings.secret.as_ref().map(|secret| secret.id());
-        self.established(self.session_of(pair, in_spi)?)?.basis().secret(current)
+        let current = || self.settings.secret.as_ref().map(|secret| secret.id());
+        self.established_of(pair, in_spi)?.basis().secret(current)
     }
 
     /// How the keys of a child were made.
     pub fn method_of(&self, pair: Pair, in_spi: Spi) -> Option<Method> {
-        Some(self.established(self.session_of(pair, in_spi)?)?.basis().method)
+        Some(self.established_of(pair, in_spi)?.basis().method)
     }
 
     /// How the peer of a child has proven who it is.
     pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
-        Some(self.established(self.session_of(pair, in_spi)?)?.basis().theirs.method())
+        Some(self.established_of(pair, in_spi)?.basis().theirs.method())
     }
 
     /// What the IKE SA of a child is made with, and since when both ends have proven themselves.
     pub fn ike_of(&self, pair: Pair, in_spi: Spi) -> Option<(IkeProposal, Instant)> {
-        let session = self.established(self.session_of(pair, in_spi)?)?;
+        let session = self.established_of(pair, in_spi)?;
         Some((session.in_use()?.keys.suite.proposal(), session.since()))
     }
 
     /// The key exchange that made the keys of a child; `None` if they come from its IKE SA alone.
     pub fn key_exchange_of(&self, pair: Pair, in_spi: Spi) -> Option<KeyExchange> {
-        self.established(self.session_of(pair, in_spi)?)?.child(in_spi)?.key_exchange()
+        self.established_of(pair, in_spi)?.child(in_spi)?.key_exchange()
     }
 
     /// When the last new and authentic message of the peer came. Its proof counts, an answer in the clear does not.
