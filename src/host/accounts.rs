@@ -26,10 +26,9 @@ pub struct LiveSa {
     born: Instant,
     /// Probes among what it counts.
     pub probes: Traffic,
-    /// What was read last.
-    last: Traffic,
-    /// The probes among that.
-    last_probes: Traffic,
+    /// What was read last, without the probes that were known of then. It never goes back: of a probe that came in, this
+    /// host may hear later than the kernel has counted it.
+    told: Traffic,
     /// What it had refused then.
     refused: SaErrors,
     /// What it had counted at the last [`Accounts::moved`]: outbound without probes.
@@ -48,13 +47,17 @@ pub struct Moved {
 }
 
 impl LiveSa {
-    /// What it has counted: that and `errors` were read by now.
-    fn volume(&self, counted: Traffic, errors: SaErrors) -> Volume {
-        self.without(self.probes, counted, errors)
+    /// What went through it, if it has `counted` that.
+    fn traffic(&self, counted: Traffic) -> Traffic {
+        counted.minus(self.probes).at_least(self.told)
     }
 
-    fn without(&self, probes: Traffic, counted: Traffic, errors: SaErrors) -> Volume {
-        let traffic = counted.minus(probes);
+    /// What it has counted: that and `errors` were read by now.
+    fn volume(&self, counted: Traffic, errors: SaErrors) -> Volume {
+        self.of_direction(self.traffic(counted), errors)
+    }
+
+    fn of_direction(&self, traffic: Traffic, errors: SaErrors) -> Volume {
         match self.direction {
             Direction::In => Volume { rx: traffic, errors, ..Volume::default() },
             Direction::Out => Volume { tx: traffic, errors, ..Volume::default() },
@@ -63,7 +66,7 @@ impl LiveSa {
 
     /// The same, as far as it was read. A probe since then is not among that.
     fn noted(&self) -> Volume {
-        self.without(self.last_probes, self.last, self.refused)
+        self.of_direction(self.told, self.refused)
     }
 }
 
@@ -117,8 +120,7 @@ impl Accounts {
             direction,
             born,
             probes,
-            last: Traffic::default(),
-            last_probes: Traffic::default(),
+            told: Traffic::default(),
             refused: SaErrors::default(),
             checked: 0,
         });
@@ -184,8 +186,7 @@ impl Accounts {
     /// What an SA has counted up to now.
     pub fn note(&mut self, reading: &SaReading) {
         if let Some(live) = self.live.get_mut(&reading.id) {
-            (live.last, live.refused) = (reading.into(), reading.into());
-            live.last_probes = live.probes;
+            (live.told, live.refused) = (live.traffic(reading.into()), reading.into());
         }
     }
 
@@ -212,8 +213,22 @@ impl Accounts {
     }
 
     /// The record of each pair: its totals over the SAs that are gone, the SAs that count, and how much of their
-    /// figures are probes. An SA that is not there counts as it was read last.
-    pub fn records(&self, is_there: impl Fn(&SaId) -> bool) -> BTreeMap<Pair, PairRecord> {
+    /// figures are probes.
+    pub fn records(&self) -> BTreeMap<Pair, PairRecord> {
+        self.records_with(|_, live| Some(live.probes))
+    }
+
+    /// The same for whom the kernel has shown these SAs. One that is not there counts as it was read last, and of the
+    /// others what was not told counts as probes.
+    pub fn records_beside(&self, sas: &BTreeMap<SaId, SaReading>) -> BTreeMap<Pair, PairRecord> {
+        self.records_with(|id, live| {
+            let counted: Traffic = sas.get(id)?.into();
+            Some(counted.minus(live.traffic(counted)))
+        })
+    }
+
+    /// `probes` are those among the figures of an SA, where it is there.
+    fn records_with(&self, probes: impl Fn(&SaId, &LiveSa) -> Option<Traffic>) -> BTreeMap<Pair, PairRecord> {
         let record = |past: &Past| PairRecord {
             tx: past.volume.tx,
             rx: past.volume.rx,
@@ -226,12 +241,12 @@ impl Accounts {
             self.past.iter().map(|(pair, past)| (*pair, record(past))).collect();
         for (id, live) in &self.live {
             let record = records.entry(live.pair).or_default();
-            if is_there(id) {
-                let probes = match live.direction {
+            if let Some(probes) = probes(id, live) {
+                let of_record = match live.direction {
                     Direction::In => &mut record.probes_rx,
                     Direction::Out => &mut record.probes_tx,
                 };
-                probes.insert(id.spi, live.probes);
+                of_record.insert(id.spi, probes);
             } else {
                 let Volume { tx, rx, errors } = live.noted();
                 record.tx = record.tx.plus(tx);
@@ -314,8 +329,7 @@ mod tests {
     }
 
     fn total(accounts: &Accounts, direction: Direction, live: &[&SaReading]) -> u64 {
-        let is_there = |id: &SaId| live.iter().any(|sa| sa.id == *id);
-        accounts.records(is_there)[&pair()].total(direction, live, pair()).packets
+        accounts.records_beside(&readings(live))[&pair()].total(direction, live, pair()).packets
     }
 
     #[test]
@@ -329,7 +343,7 @@ mod tests {
         accounts.end(&out);
         accounts.end(&out);
         assert_eq!(total(&accounts, Direction::Out, &[]), 9);
-        assert_eq!(accounts.records(|_| true)[&pair()].totals_since, Some(UnixTime(5)));
+        assert_eq!(accounts.records()[&pair()].totals_since, Some(UnixTime(5)));
         assert_eq!(accounts.unread(), 0);
     }
 
@@ -355,7 +369,7 @@ mod tests {
         begin(&mut before, &ended);
         before.end(&ended);
         let mut after = Accounts::default();
-        after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
+        after.restore(pair(), &before.records()[&pair()], UnixTime(9));
         begin(&mut after, &out);
         assert_eq!(total(&after, Direction::Out, &[&out]), 14);
     }
@@ -371,14 +385,14 @@ mod tests {
         begin(&mut before, &out);
         for (left, expected, without_agent) in [(true, (15, 5), 15), (false, (0, 9), 0)] {
             let mut after = Accounts::default();
-            after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
+            after.restore(pair(), &before.records()[&pair()], UnixTime(9));
             let live: &[&SaReading] = if left { &[&out] } else { &[] };
             live.iter().for_each(|sa| begin(&mut after, sa));
             after.forget_remembered(Some(UnixTime(9)), &readings(live));
-            let since = after.records(|_| true)[&pair()].totals_since.unwrap();
+            let since = after.records()[&pair()].totals_since.unwrap();
             assert_eq!((total(&after, Direction::Out, live), since.0), expected);
             // Without an agent it is told in the same way.
-            let record = &before.records(|_| true)[&pair()];
+            let record = &before.records()[&pair()];
             assert_eq!(record.is_whole(live, pair()), left);
             assert_eq!(record.total(Direction::Out, live, pair()).packets, without_agent);
         }
@@ -394,14 +408,14 @@ mod tests {
         [&gone, &out].into_iter().for_each(|sa| begin(&mut before, sa));
         assert_eq!(total(&before, Direction::Out, &[&gone, &out]), 100);
         let mut after = Accounts::default();
-        after.restore(pair(), &before.records(|_| true)[&pair()], UnixTime(9));
+        after.restore(pair(), &before.records()[&pair()], UnixTime(9));
         begin(&mut after, &out);
         after.forget_remembered(Some(UnixTime(9)), &readings(&[&out]));
         assert_eq!(total(&after, Direction::Out, &[&out]), 0);
         let more = reading(Direction::Out, 2, 95);
         assert_eq!(total(&after, Direction::Out, &[&more]), 5);
         let mut next = Accounts::default();
-        next.restore(pair(), &after.records(|_| true)[&pair()], UnixTime(12));
+        next.restore(pair(), &after.records()[&pair()], UnixTime(12));
         begin(&mut next, &more);
         next.forget_remembered(Some(UnixTime(12)), &readings(&[&more]));
         assert_eq!(total(&next, Direction::Out, &[&more]), 5);
@@ -422,6 +436,27 @@ mod tests {
         assert_eq!(accounts.host_record(|_| true).told.tx.packets, 10);
         accounts.note(&reading(Direction::Out, 1, 11));
         assert_eq!(total(&accounts, Direction::Out, &[]), 10);
+    }
+
+    /// The kernel has counted a probe that came in, and this host has not heard of it yet.
+    #[test]
+    fn a_probe_that_is_heard_of_later_takes_back_nothing_that_was_told() {
+        let mut accounts = Accounts::resume(HostRecord::default(), []);
+        accounts.restore(pair(), &PairRecord::default(), UnixTime(5));
+        let mut told = Vec::new();
+        let counted = |packets| reading(Direction::In, 2, packets);
+        begin(&mut accounts, &counted(0));
+        // Three packets and a probe; the probe is known of; two more packets.
+        for (packets, probes) in [(3, 0), (4, 0), (4, 1), (6, 0)] {
+            (0..probes).for_each(|_| accounts.probe(counted(0).id, 100));
+            accounts.note(&counted(packets));
+            let live = counted(packets);
+            told.push(total(&accounts, Direction::In, &[&live]));
+            assert_eq!(accounts.volume(&readings(&[&live])).rx.packets, *told.last().unwrap());
+        }
+        assert_eq!(told, [3, 4, 4, 5]);
+        accounts.end(&counted(6));
+        assert_eq!(total(&accounts, Direction::In, &[]), 5);
     }
 
     fn readings(live: &[&SaReading]) -> BTreeMap<SaId, SaReading> {
@@ -453,7 +488,7 @@ mod tests {
         after.restore(pair(), &PairRecord::default(), UnixTime(6));
         assert_eq!(sent(&after, &[]), 12);
         // An agent that no longer knows a pair of the file.
-        let (records, host) = (accounts.records(|_| false), accounts.host_record(|_| true));
+        let (records, host) = (accounts.records_beside(&readings(&[])), accounts.host_record(|_| true));
         let after = Accounts::resume(host, records.values().cloned());
         assert_eq!(sent(&after, &[]), 12);
     }
@@ -473,7 +508,7 @@ mod tests {
         before.note(&out);
         before.note(&inbound);
         assert_eq!(before.volume(&whole).tx.packets, 15);
-        let (record, host) = (before.records(|_| true)[&pair()].clone(), before.host_record(|_| true));
+        let (record, host) = (before.records()[&pair()].clone(), before.host_record(|_| true));
         // Nothing is lost; all is lost at a reboot, after all that was told had been written, or not; a part is lost.
         for (closed, live, expected) in [
             (false, vec![&out, &inbound], 15),

@@ -103,13 +103,15 @@ impl Host {
         for ended in self.handle_kernel_events(now, system) {
             kernel.sas.remove(&ended);
         }
-        let mut saved = self.saved.clone();
+        let mut records = None;
         if let Some(core) = &mut self.core {
             core.set_clock(now, wall);
             core.listen(now, &kernel.sas);
             core.date(now, wall, &mut kernel.sas);
-            saved.pairs = core.records_beside(&kernel.sas, now, wall);
+            records = Some(core.records_beside(&kernel.sas, now, wall));
         }
+        let saved = records.map(|records| self.saved.with_pairs(records));
+        let saved = saved.as_ref().unwrap_or(&self.saved);
         let present = system.here()?.present;
         let facts = system.facts(&self.setup)?;
         let mut found = Vec::new();
@@ -130,7 +132,7 @@ impl Host {
             present: &present,
             kernel: &kernel,
             statistics: &facts.statistics,
-            saved: &saved,
+            saved,
             agent: Agent::Answers { pid: facts.pid, snapshot: &self.snapshot(now) },
         };
         let volume = match &self.core {

@@ -22,6 +22,11 @@ impl Traffic {
         }
     }
 
+    /// Each of them, the larger one out of two.
+    pub fn at_least(self, other: Traffic) -> Traffic {
+        Traffic { bytes: self.bytes.max(other.bytes), packets: self.packets.max(other.packets) }
+    }
+
     /// The difference, never below zero.
     pub fn minus(self, other: Traffic) -> Traffic {
         Traffic {

@@ -99,20 +99,28 @@ impl Core {
 
     /// What is to be remembered of each pair; `wall` is the time of day at `now`.
     pub fn records(&self, now: Instant, wall: UnixTime) -> BTreeMap<Pair, PairRecord> {
-        self.complete(self.accounts.records(|_| true), now, wall)
+        let mut records = self.dated(self.accounts.records(), now, wall);
+        for (pair, machine) in self.pairs.machines() {
+            let settled = machine.settled_child();
+            let proven = settled.and_then(|in_spi| self.engine.proven(now, *pair, in_spi));
+            let proven = proven.or_else(|| self.proven.get(pair).cloned());
+            records.entry(*pair).or_default().proven = proven;
+        }
+        records
     }
 
-    /// The same for whom the kernel has shown these SAs: what it does not hold any more counts nothing.
+    /// The same, without what keys rest on, for whom the kernel has shown these SAs: what it does not hold any more counts
+    /// nothing.
     pub fn records_beside(
         &self,
         sas: &BTreeMap<SaId, SaReading>,
         now: Instant,
         wall: UnixTime,
     ) -> BTreeMap<Pair, PairRecord> {
-        self.complete(self.accounts.records(|id| sas.contains_key(id)), now, wall)
+        self.dated(self.accounts.records_beside(sas), now, wall)
     }
 
-    fn complete(
+    fn dated(
         &self,
         mut records: BTreeMap<Pair, PairRecord>,
         now: Instant,
@@ -124,9 +132,6 @@ impl Core {
             record.sealed = machine.is_saved_as_sealed();
             let age = now.saturating_duration_since(machine.since());
             record.since = Some(wall.before(age));
-            let settled = machine.settled_child();
-            let proven = settled.and_then(|in_spi| self.engine.proven(now, *pair, in_spi));
-            record.proven = proven.or_else(|| self.proven.get(pair).cloned());
         }
         records
     }
