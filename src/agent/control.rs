@@ -72,7 +72,8 @@ pub(super) struct Call {
     pub(super) reply: oneshot::Sender<Rc<str>>,
 }
 
-/// A socket that was made; its file goes with it.
+/// A socket that was made. Root's goes with it. That of onlookers stays, unless it is [taken away](Bound::take_away):
+/// whoever finds it and nobody behind it knows that the kernel goes on without an agent.
 pub(super) struct Bound {
     path: PathBuf,
     door: Door,
@@ -81,8 +82,9 @@ pub(super) struct Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // A file that stays behind is replaced by the next agent.
-        let _ = fs::remove_file(&self.path);
+        if self.door == Door::Root {
+            self.take_away();
+        }
     }
 }
 
@@ -109,6 +111,12 @@ impl Bound {
         Ok(bound)
     }
 
+    /// Takes its file away.
+    fn take_away(&self) {
+        // One that stays behind is replaced by the next agent.
+        let _ = fs::remove_file(&self.path);
+    }
+
     /// Listens there.
     ///
     /// # Errors
@@ -123,7 +131,7 @@ impl Bound {
         let seats = RefCell::new(Seats::new(self.door.limits(patience)));
         let entrance = Rc::new(Entrance { door: self.door, calls: sender, seats });
         let listener = tokio::task::spawn_local(accept(acceptor, Alarm::new()?, entrance));
-        Ok(Control { calls, listener, _bound: self })
+        Ok(Control { calls, listener, bound: self })
     }
 }
 
@@ -131,7 +139,7 @@ impl Bound {
 pub(super) struct Control {
     calls: mpsc::Receiver<Call>,
     listener: JoinHandle<()>,
-    _bound: Bound,
+    bound: Bound,
 }
 
 impl Drop for Control {
@@ -141,6 +149,11 @@ impl Drop for Control {
 }
 
 impl Control {
+    /// Nobody is to find the socket any more.
+    pub(super) fn take_away(&self) {
+        self.bound.take_away();
+    }
+
     /// The next request.
     pub(super) async fn receive(&mut self) -> Option<Call> {
         self.calls.recv().await
@@ -356,6 +369,18 @@ mod tests {
                 assert!(line.ends_with(b"}\n"));
             }
         });
+    }
+
+    #[test]
+    fn the_socket_of_onlookers_stays_until_it_is_taken_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(Bound::new(&path, Door::Root).unwrap());
+        assert!(!path.exists());
+        drop(Bound::new(&path, ONLOOKERS).unwrap());
+        assert!(path.exists());
+        Bound::new(&path, ONLOOKERS).unwrap().take_away();
+        assert!(!path.exists());
     }
 
     #[test]

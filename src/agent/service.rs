@@ -91,6 +91,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
         if service.host.poll_left() && stay == Stay::UntilDisabled {
             service.finish_writing();
             keeper.end_holder();
+            onlookers.take_away();
             return Ok(());
         }
         alarm.set(now, service.deadline())?;
@@ -121,6 +122,9 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
     service.finish_writing();
     if service.system.sockets.is_none() {
         keeper.end_holder();
+    }
+    if !service.host.goes_on() {
+        onlookers.take_away();
     }
     Ok(())
 }
@@ -266,12 +270,17 @@ impl Service {
         {
             self.helper.put(entry);
         }
+        let (begun, mut told) = (Instant::now(), false);
         while let Some((askers, reply)) = self.host.poll_reply() {
+            told = true;
             let line: Rc<str> = encode_reply(reply).into();
             for to in askers.iter().filter_map(|asker| self.askers.remove(asker)).collect::<Vec<_>>() {
                 // The asker may have gone away: nobody is left to tell then.
                 let _ = to.send(line.clone());
             }
+        }
+        if told {
+            self.host.handle_told(Instant::now(), begun.elapsed());
         }
     }
 

@@ -1,5 +1,6 @@
 //! Asks the agent over its control socket.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -24,6 +25,9 @@ use crate::types::NodeName;
 
 /// How long the agent may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long it may take to say how things stand. One that takes longer counts as hung.
+pub(super) const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The same where a monitoring system waits.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
@@ -112,11 +116,14 @@ impl Client {
         }
     }
 
-    /// How things stand, in numbers: of each pair if that is wanted, or as the configuration of the agent says.
+    /// How things stand, in numbers: of each pair if that is wanted, or as the configuration of the agent says. A host
+    /// whose agent takes so long that `status` does not wait for it is not healthy.
     pub(super) fn figures(&self, pairs: Option<bool>) -> Result<Figures, AskError> {
         let request = Request::Metrics { pairs };
         match self.ask_until(&request, Instant::now() + FIGURES_PATIENCE) {
-            Ok(Reply::Figures(figures)) => Ok(*figures),
+            Ok((Reply::Figures(figures), took)) => {
+                Ok(Figures { healthy: figures.healthy && took < STATUS_PATIENCE, ..*figures })
+            }
             Ok(_) => Err(AskError::Mismatch(request.in_words())),
             Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
             Err(error) => Err(error),
@@ -234,14 +241,22 @@ impl Client {
         self.ask_within(request, PATIENCE)
     }
 
+    /// Whether an agent has left its socket, or has it still: one that goes back to the clear and ends takes it away.
+    pub(super) fn is_socket_there(&self) -> bool {
+        let found = fs::symlink_metadata(&self.socket);
+        !found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Asks again where the agent hangs up: others may have taken all room, and one that has ended is not there then.
-    fn ask_until(&self, request: &Request, deadline: Instant) -> Result<Reply, AskError> {
+    /// Says how long the answer took.
+    fn ask_until(&self, request: &Request, deadline: Instant) -> Result<(Reply, Duration), AskError> {
         loop {
+            let asked = Instant::now();
             // No time at all would be no limit.
-            let left = deadline.saturating_duration_since(Instant::now()).max(AGAIN);
+            let left = deadline.saturating_duration_since(asked).max(AGAIN);
             match self.ask_once(request, left) {
                 Err(AskError::HungUp(_)) if Instant::now() + AGAIN < deadline => thread::sleep(AGAIN),
-                outcome => return outcome,
+                outcome => return outcome.map(|reply| (reply, asked.elapsed())),
             }
         }
     }

@@ -13,8 +13,8 @@ use crate::store::{Places, publish};
 pub(super) fn run(invocation: &Invocation, args: &MetricsArgs) -> Result<Exit, CommandError> {
     let client = Client::new(onlookers_socket(invocation, args.socket.as_deref()));
     let text = match ask(&client, None)? {
-        Some(figures) => metrics::text(&figures),
-        None => metrics::away(None),
+        AgentWord::Figures(figures) => metrics::text(&figures),
+        AgentWord::Nothing | AgentWord::Ended => metrics::away(None),
     };
     match &args.out {
         Some(file) => publish::replace(file, text.as_bytes())
@@ -29,11 +29,22 @@ pub(super) fn onlookers_socket(invocation: &Invocation, given: Option<&Path>) ->
     given.map_or_else(|| Places::of(&invocation.config).status_socket_path(), Path::to_owned)
 }
 
-/// What the agent says, of its pairs as [`Client::figures`] takes it; `None` where it does not answer.
-pub(super) fn ask(client: &Client, pairs: Option<bool>) -> Result<Option<Figures>, AskError> {
+/// What the agent says.
+pub(super) enum AgentWord {
+    /// How things stand.
+    Figures(Box<Figures>),
+    /// Nothing. If it has ended, the kernel goes on with what it has.
+    Nothing,
+    /// Nothing, as it has gone back to the clear and ended, or has not been there since the system was started.
+    Ended,
+}
+
+/// What the agent says, of its pairs as [`Client::figures`] takes it.
+pub(super) fn ask(client: &Client, pairs: Option<bool>) -> Result<AgentWord, AskError> {
     match client.figures(pairs) {
-        Ok(figures) => Ok(Some(figures)),
-        Err(AskError::NoAgent(_) | AskError::TimedOut { .. }) => Ok(None),
+        Ok(figures) => Ok(AgentWord::Figures(Box::new(figures))),
+        Err(AskError::NoAgent(_)) if !client.is_socket_there() => Ok(AgentWord::Ended),
+        Err(AskError::NoAgent(_) | AskError::TimedOut { .. }) => Ok(AgentWord::Nothing),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::args::{Invocation, StatusArgs};
-use super::client::{AskError, Client};
+use super::client::{AskError, Client, STATUS_PATIENCE};
 use super::exit::{CommandError, Exit};
 use super::present::present;
 use super::remembered::Remembered;
@@ -20,8 +20,6 @@ use crate::xfrm::{self, Tables};
 
 /// How often `--wait` looks at most.
 pub(super) const AGAIN: Duration = Duration::from_millis(250);
-/// How long the agent may take to answer: then the kernel is asked.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(invocation: &Invocation, args: &StatusArgs) -> Result<Exit, CommandError> {
     match args.cluster {
@@ -90,7 +88,7 @@ impl AgentNews {
 
 /// How things stand now.
 pub(super) fn read(file: &Path, config: &Config) -> Result<Status, CommandError> {
-    match context::client(config).status_within(PATIENCE) {
+    match context::client(config).status_within(STATUS_PATIENCE) {
         Ok(mut status) => {
             if status.config_id != config.config_id() && status.config_error.is_none() {
                 status.notes.push(format!(
@@ -158,7 +156,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config, no_answer: NoAnswer) -> 
             NoAnswer::Gone => Agent::Gone { remedy, boot: boot.as_ref() },
             NoAnswer::Hangs(pid) => {
                 let pid = pid.and_then(|pid| u32::try_from(pid).ok());
-                Agent::Hangs { pid, patience: PATIENCE, boot: boot.as_ref() }
+                Agent::Hangs { pid, patience: STATUS_PATIENCE, boot: boot.as_ref() }
             }
         },
     };

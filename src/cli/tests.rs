@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory, Parser};
 
 use super::args::Invocation;
-use super::client::{AskError, Client};
+use super::client::{AskError, Client, STATUS_PATIENCE};
 use super::exit::{CommandError, Exit};
 use super::follow::follow;
 use super::present::Shown as _;
@@ -17,8 +17,9 @@ use super::term::Style;
 use crate::config::{Config, ConfigError, Mode};
 use crate::control::{Change, ErrorCode, PlanLine, Preview, Reply, Request, decode_request, encode_reply};
 use crate::identity::AuthMethod;
-use crate::observe::Progress;
+use crate::observe::metrics::tests::figures;
 use crate::observe::status::{AgentInfo, Encapsulation, IkeRow, PeerRow, SaRow, SaState, Status, Summary};
+use crate::observe::{Figures, Progress};
 use crate::types::{
     Direction, Family, Method, Problem, ProblemCode, Protection, ReasonCode, RowState, SaErrors, Spi,
     Traffic, UnixTime,
@@ -500,6 +501,23 @@ fn the_client_tells_apart_what_can_go_wrong() {
     assert!(matches!(client.plan(), Err(AskError::NoAgent(_))), "it ended without an answer");
     use Request::{Enable, Ping, Plan};
     assert_eq!(asked.join().unwrap(), [Ping, Request::Status, Enable, Plan, Plan, Plan]);
+}
+
+/// `status` would not have waited for it.
+#[test]
+fn a_host_whose_agent_takes_too_long_is_not_healthy() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("s");
+    let client = Client::new(socket.clone());
+    let listener = UnixListener::bind(&socket).unwrap();
+    let slow = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::thread::sleep(STATUS_PATIENCE);
+        let figures = Figures { healthy: true, ..figures() };
+        stream.write_all(encode_reply(Reply::Figures(Box::new(figures))).as_bytes()).unwrap();
+    });
+    assert!(!client.figures(None).unwrap().healthy);
+    slow.join().unwrap();
 }
 
 /// Others may have taken all places at the socket: that is no sign that the agent is away.

@@ -40,6 +40,7 @@ impl Host {
             reads: Default::default(),
             saved,
             started: now,
+            started_at: moment.wall,
             protection: Protection::Off,
             core: None,
             cluster: cluster.map(|start| ClusterPart::new(now, start)),

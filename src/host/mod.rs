@@ -102,7 +102,7 @@ use crate::control::Reply;
 use crate::ike;
 use crate::observe::strangers::{self, Ground};
 use crate::store::Saved;
-use crate::types::{Boot, Protection, SaReading};
+use crate::types::{Boot, Protection, SaReading, UnixTime};
 
 /// How often at most the kernel's tables are read again because somebody else changed them.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
@@ -155,6 +155,8 @@ pub struct Host {
     saved: Saved,
     /// When its agent started.
     started: Instant,
+    /// The same by the time of day. It stays, until somebody sets the clock.
+    started_at: UnixTime,
     /// What the operator wants, as far as it is carried out: never [`Protection::Enabling`].
     protection: Protection,
     /// At work, with its sockets bound, unless the host is off or waits for its secret.
@@ -314,7 +316,17 @@ impl Host {
         self.tell_followers(now);
     }
 
+    /// Answers were taken and put into words, which took so long.
+    pub fn handle_told(&mut self, now: Instant, took: Duration) {
+        self.onlookers.note_told(now, took);
+    }
+
     fn note_moment(&mut self, moment: Moment) -> Instant {
+        let started_at = moment.wall.before(moment.now.saturating_duration_since(self.started));
+        // Both are whole seconds, so that is one more or less from time to time.
+        if started_at.0.abs_diff(self.started_at.0) > 1 {
+            self.started_at = started_at;
+        }
         self.moment = moment;
         moment.now
     }
@@ -366,6 +378,11 @@ impl Host {
         let own = [core, followers, ledger, ways, self.tick_at, self.cluster_deadline()];
         let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
         own.into_iter().chain(asked).chain(looks).flatten().min()
+    }
+
+    /// Whether the kernel goes on with what this host has written when its agent ends.
+    pub fn goes_on(&self) -> bool {
+        self.protection != Protection::Off
     }
 
     /// Whether an order can be taken: one after the other, as each is carried out when it has been written.

@@ -52,6 +52,11 @@ impl Onlookers {
         self.asks.end(now);
     }
 
+    /// Answers were put into words, which may have been theirs.
+    pub(super) fn note_told(&mut self, now: Instant, took: Duration) {
+        self.looks.add(now, took);
+    }
+
     /// Takes the questions of a kind, each with all who ask it.
     fn take(&mut self, is_of_kind: impl Fn(&Request) -> bool) -> Vec<(Request, Vec<Asker>)> {
         let mut taken: Vec<(Request, Vec<Asker>)> = Vec::new();

@@ -14,12 +14,14 @@ pub struct Pace {
     earliest: Instant,
     /// When it was begun, where it has not ended.
     began: Option<Instant>,
+    /// How long it took the last time.
+    took: Duration,
 }
 
 impl Pace {
     /// It can be done at once, and is not wanted yet.
     pub fn new(now: Instant, pause: Duration, share: u32) -> Self {
-        Self { pause, share, wanted: false, earliest: now, began: None }
+        Self { pause, share, wanted: false, earliest: now, began: None, took: Duration::ZERO }
     }
 
     /// Something has changed.
@@ -62,9 +64,15 @@ impl Pace {
     /// Whatever was begun has ended.
     pub fn end(&mut self, now: Instant) {
         if let Some(began) = self.began.take() {
-            let took = now.saturating_duration_since(began);
-            self.earliest = now + self.pause.max(took * self.share);
+            self.took = Duration::ZERO;
+            self.add(now, now.saturating_duration_since(began));
         }
+    }
+
+    /// What came of it has taken so much time, too, up to now.
+    pub fn add(&mut self, now: Instant, took: Duration) {
+        self.took += took;
+        self.earliest = now + self.pause.max(self.took * self.share);
     }
 }
 
@@ -90,6 +98,16 @@ mod tests {
         }
         pace.rest();
         assert_eq!(pace.deadline(), None);
+    }
+
+    #[test]
+    fn what_came_of_it_is_part_of_the_work() {
+        let (now, millis) = (Instant::now(), Duration::from_millis);
+        let mut pace = Pace::new(now, millis(100), 20);
+        pace.begin(now);
+        pace.end(now + millis(10));
+        pace.add(now + millis(15), millis(5));
+        assert!(!pace.is_free(now + millis(314)) && pace.is_free(now + millis(315)));
     }
 
     #[test]

@@ -20,6 +20,7 @@ impl Host {
     pub(super) fn snapshot_of(&self, now: Instant, wanted: impl Fn(Pair) -> bool) -> Snapshot<'_> {
         let snapshot = Snapshot {
             uptime: now.saturating_duration_since(self.started),
+            started_at: self.started_at,
             protection: self.protection,
             trouble: self.trouble(),
             about: self.secrets.as_ref().map(|secrets| self.setup.about(secrets)),

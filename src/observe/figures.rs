@@ -124,8 +124,8 @@ impl Figures {
     /// The numbers of a host of which `evidence` has made `status`. Of each pair if that is `asked` for, or else as the
     /// configuration says.
     pub fn of(evidence: &Evidence<'_>, status: &Status, volume: Option<Volume>, asked: Option<bool>) -> Self {
-        let (tally, uptime) = match evidence.agent {
-            Agent::Answers { snapshot, .. } => (snapshot.tally, snapshot.uptime),
+        let (tally, started) = match evidence.agent {
+            Agent::Answers { snapshot, .. } => (snapshot.tally, snapshot.started_at),
             Agent::Hangs { .. } | Agent::Gone { .. } => Default::default(),
         };
         let pairs: Vec<PairFigures> = status.peers.iter().map(|row| pair(evidence, row)).collect();
@@ -139,7 +139,7 @@ impl Figures {
             mode: status.mode,
             protection: status.protection,
             healthy: status.is_healthy(),
-            started: evidence.now.before(uptime),
+            started,
             config_error: status.config_error.is_some(),
             summary: status.summary,
             problems: Vec::new(),

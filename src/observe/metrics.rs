@@ -6,19 +6,19 @@
 
 mod kernel;
 mod page;
+mod pairs;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use self::page::{Kind, MetricsPage};
+use self::page::{Kind, MetricsPage, Word};
 use super::Figures;
-use super::figures::PairFigures;
-use super::status::{Encapsulation, Summary};
+use super::status::Summary;
 use crate::config::Mode;
 use crate::types::{
     AgentTally, Durations, NodeName, Outcomes, ProblemCode, Protection, RowState, SaErrors, Severity,
-    Traffic, UnixTime, Volume,
+    UnixTime, Volume,
 };
 
 /// What is still true while the agent does not answer.
@@ -32,10 +32,29 @@ pub struct LastKnown {
     pub mode: Mode,
     /// What the operator wants, and how far that has come.
     pub protection: Protection,
+    /// What the kernel has, unless it holds nothing any more.
+    pub keys: Option<LastKeys>,
+}
+
+/// What is still true of a kernel that goes on by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastKeys {
     /// How many pairs were in which state.
     pub summary: Summary,
     /// When the keys of a pair end first: nobody replaces them.
     pub earliest_expiry: Option<UnixTime>,
+}
+
+impl LastKnown {
+    /// The system has been started anew since: the kernel has forgotten all keys.
+    pub fn rebooted(self) -> Self {
+        Self { keys: None, ..self }
+    }
+
+    /// The agent has gone back to the clear since, and ended.
+    pub fn disabled(self) -> Self {
+        Self { protection: Protection::Off, keys: None, ..self }
+    }
 }
 
 impl From<&Figures> for LastKnown {
@@ -45,8 +64,7 @@ impl From<&Figures> for LastKnown {
             node: figures.node.clone(),
             mode: figures.mode,
             protection: figures.protection,
-            summary: figures.summary,
-            earliest_expiry: figures.earliest_expiry,
+            keys: Some(LastKeys { summary: figures.summary, earliest_expiry: figures.earliest_expiry }),
         }
     }
 }
@@ -62,7 +80,7 @@ pub fn text(figures: &Figures) -> String {
         let (name, cause) = kernel::series(name);
         page.one(Kind::Counter, &name, cause, count);
     }
-    pairs(&mut page, figures.pairs.as_deref());
+    pairs::write(&mut page, figures.pairs.as_deref());
     page.into_text()
 }
 
@@ -70,11 +88,13 @@ pub fn text(figures: &Figures) -> String {
 pub fn away(last: Option<&LastKnown>) -> String {
     let mut page = MetricsPage::default();
     agent_up(&mut page, false);
-    if let Some(LastKnown { cluster, node, mode, protection, summary, earliest_expiry }) = last {
+    if let Some(LastKnown { cluster, node, mode, protection, keys }) = last {
         node_info(&mut page, cluster, node.as_ref());
         protection_info(&mut page, *mode, *protection);
-        states(&mut page, summary);
-        expiry(&mut page, *earliest_expiry);
+        if let Some(LastKeys { summary, earliest_expiry }) = keys {
+            states(&mut page, summary);
+            expiry(&mut page, *earliest_expiry);
+        }
     }
     page.into_text()
 }
@@ -84,14 +104,17 @@ fn agent_up(page: &mut MetricsPage, up: bool) {
 }
 
 fn node_info(page: &mut MetricsPage, cluster: &str, node: Option<&NodeName>) {
-    let labels = [("cluster", cluster), ("node", node.map_or("", NodeName::as_str))];
-    page.info("node_info", "Which node of which cluster this host is.", &labels);
+    let node = node.map_or("", NodeName::as_str);
+    page.info(
+        "node_info",
+        "Which node of which cluster this host is.",
+        &[("cluster", &cluster), ("node", &node)],
+    );
 }
 
 fn protection_info(page: &mut MetricsPage, mode: Mode, protection: Protection) {
     let help = "What the operator wants of this host, and how far that has come.";
-    let (mode, state) = (mode.to_string(), protection.to_string());
-    page.info("protection_info", help, &[("mode", &mode), ("state", &state)]);
+    page.info("protection_info", help, &[("mode", &mode), ("state", &protection)]);
 }
 
 fn states(page: &mut MetricsPage, summary: &Summary) {
@@ -104,7 +127,7 @@ fn states(page: &mut MetricsPage, summary: &Summary) {
     };
     page.family(Kind::Gauge, "pairs", "Pairs of addresses by their state.");
     for state in RowState::ALL {
-        page.sample(&[("state", &state.to_string())], count(state));
+        page.sample(&[("state", &state)], count(state));
     }
     let help = "Protected pairs whose other host shows no sign of life.";
     page.one(Kind::Gauge, "silent_pairs", help, summary.silent);
@@ -124,7 +147,12 @@ fn host(page: &mut MetricsPage, figures: &Figures) {
     page.info(
         "config_info",
         "The configuration and the secret of this host, as hashes that are the same on all hosts.",
-        &[("cluster", cluster), ("node", node), ("config_id", &figures.config_id), ("secret_id", secret_id)],
+        &[
+            ("cluster", &cluster),
+            ("node", &node),
+            ("config_id", &figures.config_id),
+            ("secret_id", &secret_id),
+        ],
     );
     protection_info(page, figures.mode, figures.protection);
     page.one(Kind::Gauge, "healthy", "Whether hostseal status ends with 0.", u8::from(figures.healthy));
@@ -148,7 +176,7 @@ fn problems(page: &mut MetricsPage, figures: &Figures) {
     counts.extend(figures.problems.iter().map(|it| ((it.code, it.severity), it.count)));
     page.family(Kind::Gauge, "problems", "What is wrong with this host beside the states of its pairs.");
     for ((code, severity), count) in counts {
-        page.sample(&[("code", &word(&code)), ("severity", &word(&severity))], count);
+        page.sample(&[("code", &Word(code)), ("severity", &Word(severity))], count);
     }
 }
 
@@ -179,7 +207,7 @@ fn work(page: &mut MetricsPage, tally: &AgentTally) {
     );
     for (kind, outcomes) in [("child", tally.rekeys.child), ("ike", tally.rekeys.ike)] {
         for (result, count) in results(outcomes) {
-            page.sample(&[("kind", kind), ("result", result)], count);
+            page.sample(&[("kind", &kind), ("result", &result)], count);
         }
     }
     let help = "Handshakes with other hosts, begun by either end.";
@@ -229,108 +257,12 @@ fn handshake_durations(page: &mut MetricsPage, durations: &Durations) {
     let name = "handshake_duration_seconds";
     page.family(Kind::Histogram, name, "How long handshakes took, from the first message to the proof.");
     for (millis, count) in durations.up_to() {
-        page.part("_bucket", &[("le", &format!("{}", millis as f64 / 1000.0))], count);
+        page.part("_bucket", &[("le", &(millis as f64 / 1000.0))], count);
     }
-    page.part("_bucket", &[("le", "+Inf")], durations.count());
+    page.part("_bucket", &[("le", &"+Inf")], durations.count());
     page.part("_sum", &[], durations.total().as_secs_f64());
     page.part("_count", &[], durations.count());
 }
 
-/// The series of each pair, and whether there are any.
-fn pairs(page: &mut MetricsPage, pairs: Option<&[PairFigures]>) {
-    let enabled = u8::from(pairs.is_some());
-    page.one(Kind::Gauge, "pair_series_enabled", "Whether each pair has series.", enabled);
-    let pairs = pairs.unwrap_or_default();
-    let ends = |pair: &PairFigures| {
-        let (local, remote) = (pair.local.to_string(), pair.remote.to_string());
-        page::labels(&[("peer", pair.node.as_str()), ("local", &local), ("remote", &remote)])
-    };
-    let named: Vec<(String, &PairFigures)> = pairs.iter().map(|pair| (ends(pair), pair)).collect();
-    let named = PairPages { page, pairs: &named };
-    named.write();
-}
-
-struct PairPages<'a> {
-    page: &'a mut MetricsPage,
-    pairs: &'a [(String, &'a PairFigures)],
-}
-
-impl PairPages<'_> {
-    fn write(mut self) {
-        let family = |pair: &PairFigures| vec![(vec![("family", word(&pair.family()))], 1)];
-        self.family(Kind::Gauge, "info", "The pair.", family);
-        self.family(Kind::Gauge, "state", "1 for the state of the pair.", |pair| {
-            let state =
-                |state: RowState| (vec![("state", state.to_string())], u64::from(state == pair.state));
-            RowState::ALL.map(state).into()
-        });
-        self.family(Kind::Gauge, "reason_info", "Why the pair is neither protected nor off.", |pair| {
-            pair.reason.iter().map(|code| (vec![("code", word(code))], 1)).collect()
-        });
-        self.family(Kind::Gauge, "encapsulation_info", "What ESP is wrapped in.", |pair| {
-            let kind = match pair.encapsulation {
-                Encapsulation::None => "none",
-                Encapsulation::Udp => "udp",
-            };
-            vec![(vec![("kind", kind.to_owned())], 1)]
-        });
-        self.time("state_since", "Since when the pair is in its state.", |pair| pair.since);
-        for (way, word, of) in [
-            ("transmit", "sent", (|pair| pair.tx) as fn(&PairFigures) -> Traffic),
-            ("receive", "received", |pair| pair.rx),
-        ] {
-            let help =
-                format!("Bytes {word} through the SAs of the pair, without IP header and ESP overhead.");
-            self.counter(&format!("{way}_bytes_total"), &help, |pair| of(pair).bytes);
-            let help = format!("Packets {word} through the SAs of the pair.");
-            self.counter(&format!("{way}_packets_total"), &help, |pair| of(pair).packets);
-        }
-        self.family(Kind::Counter, "errors_total", "Packets that the SAs of the pair refused.", |pair| {
-            kinds(pair.errors).map(|(kind, count)| (vec![("kind", kind.to_owned())], count)).into()
-        });
-        let help = "When the other host last gave a sign of life: by a packet (esp), or inside IKE (ike).";
-        self.family(Kind::Gauge, "last_heard_timestamp_seconds", help, |pair| {
-            let heard = [("esp", pair.heard_esp), ("ike", pair.heard_ike)];
-            let heard = heard.into_iter().filter_map(|(via, at)| Some((via, at?.0)));
-            heard.map(|(via, at)| (vec![("via", via.to_owned())], at)).collect()
-        });
-        self.time("rekey_due", "When the keys of the pair are to be replaced.", |pair| pair.rekey_due);
-        self.time("expiry", "When the keys of the pair end, if nobody replaces them.", |pair| pair.expiry);
-    }
-
-    fn counter(&mut self, name: &str, help: &str, value: impl Fn(&PairFigures) -> u64) {
-        self.family(Kind::Counter, name, help, |pair| vec![(Vec::new(), value(pair))]);
-    }
-
-    fn time(&mut self, name: &str, help: &str, at: impl Fn(&PairFigures) -> Option<UnixTime>) {
-        let name = format!("{name}_timestamp_seconds");
-        self.family(Kind::Gauge, &name, help, |pair| at(pair).iter().map(|at| (Vec::new(), at.0)).collect());
-    }
-
-    /// A family with the samples of each pair; without any, it is left out.
-    fn family(
-        &mut self,
-        kind: Kind,
-        name: &str,
-        help: &str,
-        samples: impl Fn(&PairFigures) -> Vec<(Vec<(&'static str, String)>, u64)>,
-    ) {
-        let mut begun = false;
-        for (ends, pair) in self.pairs {
-            for (more, value) in samples(pair) {
-                if !std::mem::replace(&mut begun, true) {
-                    self.page.family(kind, &format!("pair_{name}"), help);
-                }
-                self.page.of_pair(ends, &more, value);
-            }
-        }
-    }
-}
-
-/// The word for a value of a closed set, as JSON has it.
-fn word(value: &impl Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|word| Some(word.as_str()?.to_owned())).unwrap_or_default()
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -20,6 +20,8 @@ pub type RowReason = (ReasonCode, String);
 pub struct Snapshot<'a> {
     /// How long it has run.
     pub uptime: Duration,
+    /// Since when.
+    pub started_at: UnixTime,
     /// What the operator wants: it is never `enabling`, as that depends on the rows.
     pub protection: Protection,
     /// How long the trial of this host goes on that nobody has confirmed; `None` where it is not on trial.

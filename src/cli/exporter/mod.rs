@@ -25,12 +25,15 @@ use super::client::Client;
 use super::exit::{CommandError, Exit};
 use super::metrics::{onlookers_socket, readable};
 use crate::config::MetricsRules;
+use crate::machine;
 
 /// An exporter that is bound, and has asked nobody yet: the moment to give up what it was started with.
 pub struct Exporter {
     sockets: Vec<ScrapeSocket>,
     socket: PathBuf,
     state: Option<PathBuf>,
+    /// This start of the system.
+    boot: String,
 }
 
 impl Exporter {
@@ -48,10 +51,13 @@ impl Exporter {
             Ok(rules.listen)
         };
         let sockets = listen::sockets(args.listen.clone(), configured)?;
+        let boot = machine::boot()
+            .map_err(|error| CommandError::io("asking for this start of the system", &error))?;
         Ok(Self {
             sockets,
             socket: onlookers_socket(invocation, args.socket.as_deref()),
             state: args.state.clone(),
+            boot: boot.id,
         })
     }
 
@@ -65,7 +71,8 @@ impl Exporter {
     /// # Errors
     /// The system refuses.
     pub fn run(self) -> Result<Exit, CommandError> {
-        let source = AgentSource::new(Client::new(self.socket), Memory::open(self.state.as_deref()));
+        let source =
+            AgentSource::new(Client::new(self.socket), Memory::open(self.state.as_deref(), self.boot));
         serve::run(self.sockets, source).map_err(|error| CommandError::io("serving", &error))?;
         Ok(Exit::Done)
     }

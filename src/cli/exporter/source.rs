@@ -12,8 +12,7 @@ use tokio::task::{spawn_blocking, spawn_local};
 
 use super::memory::Memory;
 use crate::cli::client::{AskError, Client};
-use crate::cli::metrics::ask;
-use crate::observe::Figures;
+use crate::cli::metrics::{AgentWord, ask};
 use crate::observe::metrics::{self, LastKnown};
 
 /// For how long an answer serves others who ask.
@@ -83,14 +82,20 @@ impl AgentSource {
         self.said.send_replace(LastSaid::At(Instant::now(), answered));
     }
 
-    fn page(&self, answer: Result<Option<Figures>, AskError>) -> ScrapeAnswer {
+    fn page(&self, answer: Result<AgentWord, AskError>) -> ScrapeAnswer {
         match answer {
-            Ok(Some(figures)) => {
+            Ok(AgentWord::Figures(figures)) => {
                 self.with_pairs.set(figures.pairs.is_some());
-                self.memory.borrow_mut().note(LastKnown::from(&figures));
+                self.memory.borrow_mut().note(LastKnown::from(&*figures));
                 (StatusCode::OK, metrics::text(&figures).into())
             }
-            Ok(None) => (StatusCode::OK, metrics::away(self.memory.borrow().last()).into()),
+            Ok(word) => {
+                let mut memory = self.memory.borrow_mut();
+                if matches!(word, AgentWord::Ended) {
+                    memory.end();
+                }
+                (StatusCode::OK, metrics::away(memory.last()).into())
+            }
             // The agent may be fine: it is not for the exporter to say that it is not.
             Err(AskError::NotPermitted(socket)) => {
                 let words = format!(
@@ -117,6 +122,34 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::config::Mode;
+    use crate::observe::metrics::LastKeys;
+    use crate::observe::status::Summary;
+    use crate::types::{Protection, UnixTime};
+
+    /// The kernel goes on with its keys only where an agent has left its socket.
+    #[test]
+    fn keys_of_an_agent_that_is_gone_are_shown_as_long_as_it_has_left_some() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let mut memory = Memory::open(None, String::new());
+        memory.note(LastKnown {
+            cluster: "c".to_owned(),
+            node: None,
+            mode: Mode::Require,
+            protection: Protection::On,
+            keys: Some(LastKeys { summary: Summary::default(), earliest_expiry: Some(UnixTime(7)) }),
+        });
+        let source = AgentSource::new(Client::new(path.clone()), memory);
+        let shows_keys = || {
+            let (_, page) = source.page(ask(&source.client, None));
+            String::from_utf8_lossy(&page).contains("\nhostseal_earliest_expiry_timestamp_seconds 7\n")
+        };
+        assert!(shows_keys());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!shows_keys());
+    }
 
     /// A client that has gone, or was let go of, is no reason to ask again, nor for others to wait in vain.
     #[test]
@@ -124,7 +157,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let agent = UnixListener::bind(&path).unwrap();
-        let source = AgentSource::new(Client::new(path), Memory::open(None));
+        let source = AgentSource::new(Client::new(path), Memory::open(None, String::new()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             for _ in 0..3 {

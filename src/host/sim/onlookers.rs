@@ -1,5 +1,6 @@
 //! Those who may look, and what they are told.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::cluster::{MILLISECOND, SECOND, seeds};
@@ -143,4 +144,34 @@ fn no_total_of_a_host_goes_back() {
         }
         assert!(before.tx.packets > 1000 && anew <= 3, "{before:?}, anew {anew} times");
     });
+}
+
+/// The time of day and the agent's uptime are both told in whole seconds.
+#[test]
+fn the_start_of_an_agent_is_one_moment() {
+    let mut world = World::new(2, 5, Weather::FAIR);
+    world.run(700 * MILLISECOND, None);
+    world.start(0);
+    let mut starts = BTreeSet::new();
+    for _ in 0..10 {
+        world.run(300 * MILLISECOND, None);
+        starts.extend(figures(&mut world).map(|figures| figures.started));
+    }
+    assert_eq!(starts.len(), 1, "{starts:?}");
+}
+
+/// What answers cost after the kernel was read counts too.
+#[test]
+fn answers_that_take_long_to_write_make_onlookers_wait() {
+    let mut world = protected(1, 60 * SECOND);
+    told(&mut world);
+    question(&mut world, 1, &METRICS);
+    world.run(10 * MILLISECOND, None);
+    assert_eq!(told(&mut world).len(), 1);
+    world.on(0, |agent, now, _| agent.handle_told(now, SECOND));
+    question(&mut world, 2, &METRICS);
+    world.run(3 * SECOND, None);
+    assert!(told(&mut world).is_empty());
+    world.run(2 * SECOND, None);
+    assert_eq!(told(&mut world).len(), 1);
 }

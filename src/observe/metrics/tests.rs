@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Mode;
-use crate::observe::figures::{PolicyCounts, ProblemCount};
-use crate::types::{Problem, Protection, ReasonCode};
+use crate::observe::figures::{PairFigures, PolicyCounts, ProblemCount};
+use crate::observe::status::Encapsulation;
+use crate::types::{Problem, Protection, ReasonCode, Traffic};
 
-fn figures() -> Figures {
+/// Of a host where much is wrong.
+pub(crate) fn figures() -> Figures {
     let mut tally = AgentTally { cookies: 3, ..AgentTally::default() };
     tally.rekeys.child.done = 4;
     tally.handshakes.done = 2;
@@ -69,6 +71,10 @@ fn what_an_agent_says() {
 #[test]
 fn without_its_agent_a_host_has_what_is_still_true() {
     assert_eq!(samples(&away(Some(&LastKnown::from(&figures())))), include_str!("tests/away.txt"));
+    let rebooted = samples(&away(Some(&LastKnown::from(&figures()).rebooted())));
+    assert!(rebooted.contains("{mode=\"require\",state=\"on\"}") && !rebooted.contains("hostseal_pairs"));
+    let disabled = samples(&away(Some(&LastKnown::from(&figures()).disabled())));
+    assert!(disabled.contains("{mode=\"require\",state=\"off\"}") && !disabled.contains("expiry"));
     assert_eq!(samples(&away(None)), "# TYPE hostseal_agent_up gauge\nhostseal_agent_up 0\n");
 }
 
