@@ -45,9 +45,13 @@ impl Host {
             Request::Reload => return self.reads.push_back(Read::Reload(asker)),
             Request::Ping => Ok(Reply::Done),
             Request::Status => self.look(system, |_, status, _| Reply::Status(Box::new(status))),
-            Request::Metrics { pairs } => self.look(system, |evidence, status, volume| {
-                Reply::Figures(Box::new(Figures::of(evidence, &status, volume, pairs)))
-            }),
+            Request::Metrics { pairs } => {
+                let cluster_part = self.cluster_figures();
+                self.look(system, |evidence, status, volume| {
+                    let figures = Figures::of(evidence, &status, volume, pairs);
+                    Reply::Figures(Box::new(Figures { cluster_part, ..figures }))
+                })
+            }
             Request::Plan => self.plan(system).map(Reply::Plan),
             Request::Prove(order) => return self.handle_prove(now, asker, order),
             Request::Cluster(request) => return self.handle_cluster_request(now, asker, request),

@@ -10,6 +10,7 @@
 //! tried     settings that are on trial
 //! previews  what other settings would change, on each member
 //! rows      what comes of it, with what is wrong
+//! figures   what this host knows by itself, in numbers
 //! checks    what the checks of each member find, asked and told
 //! store     the store that members share, where there is one
 //! ```
@@ -17,6 +18,7 @@
 //! stand whether traffic is protected or not.
 
 mod checks;
+mod figures;
 mod follow;
 mod moving;
 mod orders;

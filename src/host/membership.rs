@@ -197,6 +197,14 @@ impl Membership {
         self.carriage.peers()
     }
 
+    /// How many of those that this member keeps a control IKE SA with cannot be talked to now.
+    pub fn unreached(&self) -> usize {
+        let reached: BTreeSet<EntryId> = self.reached().collect();
+        let lines: BTreeSet<&EntryId> = self.near.iter().filter_map(|pair| self.kept.get(pair)).collect();
+        let missing = |line: &&EntryId| !reached.contains(*line) && !self.parting.contains_key(*line);
+        lines.into_iter().filter(missing).count()
+    }
+
     /// What a member that can be talked to said last that its roster is.
     pub fn has(&self, line: EntryId) -> Option<RosterId> {
         self.carriage.has(line)

@@ -127,10 +127,12 @@ impl Host {
     /// Tells all of them how the host stands, by one look.
     fn show(&mut self, now: Instant, system: &mut dyn System, views: Vec<(Request, Vec<Asker>)>) {
         let (requests, askers): (Vec<Request>, Vec<Vec<Asker>>) = views.into_iter().unzip();
+        let cluster_part = self.cluster_figures();
         let replies = self.look(system, |evidence, status, volume| {
             let reply = |request: &Request| match request {
                 Request::Metrics { pairs } => {
-                    Reply::Figures(Box::new(Figures::of(evidence, &status, volume, *pairs)))
+                    let figures = Figures::of(evidence, &status, volume, *pairs);
+                    Reply::Figures(Box::new(Figures { cluster_part: cluster_part.clone(), ..figures }))
                 }
                 _ => Reply::Status(Box::new(status.clone())),
             };

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster_figures::ClusterFigures;
 use super::status::{Agent, Encapsulation, Evidence, PeerRow, SaState, Status, Summary};
 use crate::config::Mode;
 use crate::types::generation::VERSION;
@@ -118,6 +119,9 @@ pub struct Figures {
     pub kernel: BTreeMap<String, u64>,
     /// The numbers of each pair, where those are wanted.
     pub pairs: Option<Vec<PairFigures>>,
+    /// Those of the cluster, where this host is a member of one that has a roster.
+    #[serde(default)]
+    pub cluster_part: Option<ClusterFigures>,
 }
 
 impl Figures {
@@ -151,6 +155,7 @@ impl Figures {
             tally,
             kernel: evidence.statistics.clone(),
             pairs: wanted.then_some(pairs),
+            cluster_part: None,
         };
         figures.add_problems(&status.problems);
         figures

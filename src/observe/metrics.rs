@@ -4,6 +4,7 @@
 //! from one value and most belong to pairs that come and go; filling one for each scrape costs more than the text. The
 //! format is a few lines, and `promtool check metrics` reads what an exporter says in the lab.
 
+mod cluster;
 mod kernel;
 mod page;
 mod pairs;
@@ -80,6 +81,7 @@ pub fn text(figures: &Figures) -> String {
         let (name, cause) = kernel::series(name);
         page.one(Kind::Counter, &name, cause, count);
     }
+    cluster::write(&mut page, figures);
     pairs::write(&mut page, figures.pairs.as_deref());
     page.into_text()
 }

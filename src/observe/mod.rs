@@ -6,6 +6,7 @@
 mod about;
 pub mod causes;
 pub mod cluster;
+pub mod cluster_figures;
 mod differs;
 pub mod doctor;
 pub mod exam;

@@ -86,7 +86,7 @@ impl Host {
     }
 
     /// Whether this host's operator wants something else here than what the cluster is to do.
-    fn overrides(&self) -> bool {
+    pub(super) fn overrides(&self) -> bool {
         let Some((roster, _)) = self.roster() else { return false };
         let desired = roster.view().desired.as_ref();
         let followed = desired.is_none_or(|desired| self.saved.followed == Some(desired.id));
@@ -95,7 +95,7 @@ impl Host {
     }
 
     /// What the cluster is to do, as far as this host knows: a trial that is over is no more.
-    fn desired_now(&self) -> DesiredState {
+    pub(super) fn desired_now(&self) -> DesiredState {
         let Some((roster, _)) = self.roster() else { return DesiredState::Unset };
         let Some(desired) = &roster.view().desired else { return DesiredState::Unset };
         let lapsed = desired.says.trial.is_some() && self.cluster_trial().is_none();

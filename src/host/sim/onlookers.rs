@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::cluster::{MILLISECOND, SECOND, seeds};
+use super::members;
 use super::net::Weather;
 use super::world::World;
 use crate::control::{ClusterRequest, ErrorCode, Reply, Request};
 use crate::host::ledger::Asker;
 use crate::observe::Figures;
+use crate::observe::cluster::DesiredState;
 use crate::types::{Protection, Volume};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
@@ -174,4 +176,25 @@ fn answers_that_take_long_to_write_make_onlookers_wait() {
     assert!(told(&mut world).is_empty());
     world.run(2 * SECOND, None);
     assert_eq!(told(&mut world).len(), 1);
+}
+
+/// Nobody is asked for it.
+#[test]
+fn a_member_tells_what_it_knows_of_its_cluster() {
+    assert!(figures(&mut protected(1, 60 * SECOND)).unwrap().cluster_part.is_none());
+    let mut world = members::protected(3, 1);
+    let part = |world: &mut World| figures(world).unwrap().cluster_part.unwrap();
+    let all = part(&mut world);
+    assert_eq!((all.nodes.joined, all.unheard, all.differing, all.conflicts), (3, 0, 0, 0), "{all:?}");
+    assert_eq!((all.desired, all.overridden, all.pending), (DesiredState::On, false, 0));
+    assert_eq!(all.roster_id, world.cluster_status(1).roster_id);
+    world.ask(0, Request::Disable);
+    world.run(5 * SECOND, None);
+    assert!(part(&mut world).overridden);
+    world.kill(2);
+    let is_missed = |world: &mut World| {
+        world.run(10 * SECOND, None);
+        part(world).unheard == 1
+    };
+    assert!((0..60).any(|_| is_missed(&mut world)));
 }

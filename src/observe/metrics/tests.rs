@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Mode;
+use crate::observe::cluster::DesiredState;
+use crate::observe::cluster_figures::{ClusterFigures, KeyCounts, NodeCounts};
 use crate::observe::figures::{PairFigures, PolicyCounts, ProblemCount};
 use crate::observe::status::Encapsulation;
 use crate::types::{Problem, Protection, ReasonCode, Traffic};
@@ -37,6 +39,20 @@ pub(crate) fn figures() -> Figures {
         policies: PolicyCounts { out: 3, inbound: 4, forward: 1 },
         tally,
         kernel: [("XfrmInNoStates".to_owned(), 2), ("XfrmInError".to_owned(), 0)].into(),
+        cluster_part: Some(ClusterFigures {
+            cluster_id: "6f0c".to_owned(),
+            roster_id: "aa31".to_owned(),
+            entries: 7,
+            desired: DesiredState::On,
+            overridden: true,
+            nodes: NodeCounts { joined: 4, not_joined: 3, foreign: 2, held_out: 1 },
+            unheard: 2,
+            differing: 1,
+            duplicates: 1,
+            conflicts: 1,
+            keys: KeyCounts { due: 1, offered: 2, current: 4 },
+            pending: 3,
+        }),
         pairs: Some(vec![PairFigures {
             node: "b".parse().unwrap(),
             local: "10.99.0.1".parse().unwrap(),
