@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SecretId;
 use super::certificate::{Authorities, Chain, Subject, TrustId};
-use super::{PrivateKey, PublicKey};
+use super::{PpkRule, PrivateKey, PublicKey};
 use crate::types::{NodeName, UnixTime};
 
 /// How a host proves who it is.
@@ -130,6 +130,9 @@ pub struct Certified {
 pub struct Proven {
     /// What the peer has proven itself with: its [`fingerprint`](Proof::fingerprint).
     pub proof: String,
+    /// The PPK in its keys, where there is one, in words.
+    #[serde(default)]
+    pub ppk: Option<String>,
     /// When that is over by itself.
     pub until: Option<UnixTime>,
     /// When the keys end since it is not accepted any more.
@@ -185,6 +188,8 @@ pub struct Credentials {
     pub peers: HashMap<IpAddr, Arc<Expected>>,
     /// What is expected of addresses that float: who has one at the moment speaks for it, proven as any of these.
     pub floating: HashMap<IpAddr, Vec<Arc<Expected>>>,
+    /// The PPKs to use with the host at each address; none where it is not in here.
+    pub ppks: HashMap<IpAddr, PpkRule>,
     /// What is expected of addresses that `peers` does not list; nothing is accepted where this is `None`.
     pub others: Option<Arc<Expected>>,
 }
@@ -204,6 +209,7 @@ impl Default for Credentials {
             authorities: None,
             peers: HashMap::new(),
             floating: HashMap::new(),
+            ppks: HashMap::new(),
             others: Some(Arc::new(anybody)),
         }
     }

@@ -39,6 +39,16 @@
 //! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures, CERTREQ where it takes
 //! certificates (a responder says it with IKE_SA_INIT), CERT where it has one.
 //!
+//! Ends that have PPKs say so in IKE_SA_INIT, and IKE_AUTH names the one that is in the keys; where it is optional, the
+//! request has a second proof without it:
+//! ```text
+//!   HDR, SAi1, KEi, Ni, …, N(USE_PPK)       -->
+//!                                           <--      HDR, SAr1, KEr, Nr, …, N(USE_PPK)
+//!   HDR, SK{IDi, …, AUTH, …,
+//!     N(PPK_IDENTITY), [N(NO_PPK_AUTH)]}    -->
+//!                                           <--      HDR, SK{IDr, …, AUTH, …, [N(PPK_IDENTITY)]}
+//! ```
+//!
 //! Beside the IKE SAs of a pair's traffic there may be *control* IKE SAs, which have no children, and whose ends prove
 //! themselves by public keys alone: `control` shows how they begin. All that follows is the same.
 //!
@@ -61,10 +71,12 @@
 //! RFC 6023  IKE SAs without children: control IKE SAs, between hostseal peers alone
 //! RFC 7670  raw public keys in CERT: of whoever lets a joiner in, and nowhere else
 //! RFC 5723  resumption, with tickets that both ends compute: none is handed out or asked for
+//! RFC 8784  post-quantum preshared keys, required or optional, on the IKE SAs of a pair's traffic: negotiated keys alone
+//!           have them, resumed ones and control IKE SAs do not
 //! RFC 3948  IKE and ESP on one UDP port
 //! ```
 //! Not in it: tunnel mode, AH, IPComp, ports or protocols in traffic selectors, several pairs of selectors in a child;
-//! EAP, configuration payloads, MOBIKE, REDIRECT; RSA, MODP groups, certificates by URL; IKEv1.
+//! EAP, PPKs in IKE_INTERMEDIATE (RFC 9867), configuration payloads, MOBIKE, REDIRECT; RSA, MODP groups, certificates by URL; IKEv1.
 //!
 //! # The folders
 //! ```text
@@ -117,7 +129,7 @@ pub use insider::{Draft, stop_tampering, tamper};
 pub use limits::{DATAGRAM_MAX, JOINERS_MAX, TOLD_MAX};
 pub use reason::{Failure, FailureCode};
 
-use crate::identity::{Credentials, Identity, Proof, Secret};
+use crate::identity::{Credentials, Identity, PpkRule, Proof, Secret};
 use crate::types::{
     Durations, EncapsulationMode, EspProposal, IkeFailures, IkeProposal, Inside, Method, NewChild,
     NewInbound, Outcomes, Pair, Proposals, Rekeys, Spi,
@@ -237,9 +249,16 @@ impl Settings {
         self.previous.as_deref().filter(|_| fallback).or(self.secret.as_deref())
     }
 
-    /// Whether there is another secret to try where a peer does not take the current one.
+    /// Whether there is another secret or PPK to try where a peer does not take the current one.
     fn can_fall_back(&self, remote: IpAddr) -> bool {
-        self.previous.is_some() && matches!(self.credentials.identity_for(remote, None), Identity::Secret)
+        let by_secret = matches!(self.credentials.identity_for(remote, None), Identity::Secret);
+        let other_ppk = self.credentials.ppks.get(&remote).is_some_and(|rule| rule.keys.len() > 1);
+        other_ppk || self.previous.is_some() && by_secret
+    }
+
+    /// The PPKs for IKE SAs of `bond`, where there are any. Control IKE SAs carry no traffic, and have none.
+    fn ppks(&self, bond: Bond) -> Option<&PpkRule> {
+        self.credentials.ppks.get(&bond.pair.remote).filter(|_| bond.purpose == Purpose::Data)
     }
 }
 

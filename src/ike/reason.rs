@@ -22,6 +22,8 @@ pub enum Reason {
     BadTicket(BadTicket),
     /// The peer did not prove that it is who it must be.
     BadProof(BadProof),
+    /// The ends do not agree on a PPK (RFC 8784).
+    BadPpk(BadPpk),
     /// It has proven that, and its proof is worth nothing any more.
     Lapsed(Lapsed),
     /// Correct, and not now: a limit of this end, or what the peer asks about is not there.
@@ -231,6 +233,19 @@ pub enum BadProof {
     NotAdmitted,
 }
 
+/// Why the ends do not agree on a PPK. Whoever shows one knows nothing else of it than what it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadPpk {
+    /// One is required, and the peer goes on without.
+    Missing,
+    /// The peer calls one so that is not known here.
+    Unknown(String),
+    /// AUTH was not made with the PPK that is called so here, or otherwise not as it must.
+    Wrong(String, BadProof),
+    /// The peer does not take AUTH that was made with the PPK that is called so here.
+    Refused(String),
+}
+
 /// How a peer proves itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProofWay {
@@ -356,6 +371,7 @@ impl Reason {
         match self {
             Reason::Unanswered(_) => FailureCode::NoAnswer,
             Reason::BadProof(_)
+            | Reason::BadPpk(_)
             | Reason::Lapsed(_)
             | Reason::Refused(Refusal::Authentication | Refusal::Ticket) => FailureCode::AuthFailed,
             Reason::Incompatible(Incompatible::CriticalPayload(_)) => FailureCode::PeerRefused,
@@ -401,7 +417,18 @@ macro_rules! reasons {
     )*};
 }
 
-reasons!(BadMessage, Misbehaved, Incompatible, BadTicket, BadProof, Lapsed, Declined, Unanswered, Failed);
+reasons!(
+    BadMessage,
+    Misbehaved,
+    Incompatible,
+    BadTicket,
+    BadProof,
+    BadPpk,
+    Lapsed,
+    Declined,
+    Unanswered,
+    Failed
+);
 
 impl From<Refusal> for Reason {
     fn from(refusal: Refusal) -> Self {

@@ -13,8 +13,8 @@ use crate::identity::certificate::CertificateError;
 pub use pair::{in_the_way, of_pair, unsent};
 
 use crate::ike::reason::{
-    BadMessage, BadProof, BadTicket, Declined, Disjoint, Failed, FailureCode, Incompatible, Lapsed, Later,
-    Misbehaved, OurProposals, ProofWay, Reason, Refusal, Unanswered,
+    BadMessage, BadPpk, BadProof, BadTicket, Declined, Disjoint, Failed, FailureCode, Incompatible, Lapsed,
+    Later, Misbehaved, OurProposals, ProofWay, Reason, Refusal, Unanswered,
 };
 use crate::types::Method;
 
@@ -26,6 +26,7 @@ pub fn words(reason: &Reason) -> String {
         Reason::Incompatible(what) => incompatible(what),
         Reason::BadTicket(why) => format!("the peer's ticket is rejected: {}", bad_ticket(*why)),
         Reason::BadProof(why) => format!("authentication failed: {}", unproven(why)),
+        Reason::BadPpk(why) => format!("authentication failed: {}", bad_ppk(why)),
         Reason::Lapsed(why) => lapsed(*why),
         Reason::Declined(what) => declined(*what),
         Reason::Refused(refusal) => refused(*refusal),
@@ -160,6 +161,28 @@ fn unproven(why: &BadProof) -> String {
         BadProof::NotAdmitted => "the peer has proven who it is, and is not admitted",
     };
     seen.to_owned()
+}
+
+fn bad_ppk(why: &BadPpk) -> String {
+    match why {
+        BadPpk::Missing => {
+            "the peer uses no PPK, and one is required here: give it the PPK too (`[ppk]`), or let hosts go \
+                            without for now (`ppk.required = false`)"
+                .to_owned()
+        }
+        BadPpk::Unknown(id) => format!(
+            "the peer uses PPK \"{id}\", which is not known here: compare `[ppk]` in the files of both hosts"
+        ),
+        BadPpk::Wrong(id, unproven) => format!(
+            "the peer has another key for PPK \"{id}\" (`hostseal config check` shows its fingerprint on both hosts), or {}",
+            self::unproven(unproven)
+        ),
+        BadPpk::Refused(id) => format!(
+            "the peer rejected our authentication, which was with PPK \"{id}\". Run `hostseal status` there for the \
+             reason: it does not know that PPK or has another key for it, or it expects another secret or key, or \
+             does not list this address (AUTHENTICATION_FAILED)"
+        ),
+    }
 }
 
 fn lapsed(why: Lapsed) -> String {

@@ -132,7 +132,8 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
             floating.entry(address).or_default().push(expected.clone());
         }
     }
-    Ok(Credentials { identity, by_secret, authorities, peers, floating, others: None })
+    let ppks = HashMap::new();
+    Ok(Credentials { identity, by_secret, authorities, peers, floating, ppks, others: None })
 }
 
 /// The private key of this host with its certificate, which must be about that key and this host.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::identity::certificate::CertificateError;
-use crate::identity::{AuthMethod, Expected, Identity, Proof, SecretId};
+use crate::identity::{AuthMethod, Expected, Identity, PpkRule, PpkTag, PpkUse, Proof, SecretId};
 use crate::ike::Settings;
 use crate::types::{Method, UnixTime};
 
@@ -18,6 +18,10 @@ pub struct Basis {
     pub method: Method,
     /// This end began it, and chose the method.
     pub initiated: bool,
+    /// The PPK in its keys, where there is one.
+    pub ppk: Option<PpkTag>,
+    /// The PPK that this end would have had in them.
+    pub wished_ppk: Option<PpkTag>,
 }
 
 impl Basis {
@@ -33,9 +37,30 @@ impl Basis {
         };
         let chosen = self.method == settings.method || !self.initiated;
         chosen
+            && self.has_wanted_ppk(settings, remote)
             && is_ours(&self.ours, settings.credentials.identity_for(remote, Some(&self.theirs)), settings)
             && theirs
             && self.is_taken(settings, remote)
+    }
+
+    /// What PPK is in its keys.
+    pub fn ppk_use(&self) -> PpkUse {
+        self.ppk.clone().map_or(PpkUse::None, PpkUse::Used)
+    }
+
+    /// Whether its keys have the PPK that is wanted today. Where none is required, a peer that went on without that one
+    /// is not asked for it again and again: whichever end gets it later asks.
+    fn has_wanted_ppk(&self, settings: &Settings, remote: IpAddr) -> bool {
+        let rule = settings.credentials.ppks.get(&remote);
+        let wanted = rule.and_then(PpkRule::wanted);
+        let required = rule.is_some_and(|rule| rule.required);
+        self.ppk == wanted || (self.ppk.is_none() && !required && self.wished_ppk == wanted)
+    }
+
+    /// Whether the PPK in its keys, or that there is none, would be taken today.
+    fn ppk_is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
+        let Some(rule) = settings.credentials.ppks.get(&remote) else { return true };
+        self.ppk.as_ref().map_or(!rule.required, |tag| rule.has(tag))
     }
 
     /// Whether the peer's proof ends before its keys would be renewed, at the time of day `wall`.
@@ -75,7 +100,8 @@ impl Basis {
     /// Whether the method and the proof of the host at `remote` would be taken today.
     pub fn is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
         let mut expected = settings.credentials.expected(remote);
-        settings.accepts(self.method) && expected.any(|it| is_theirs(&self.theirs, settings, it))
+        let proven = settings.accepts(self.method) && self.ppk_is_taken(settings, remote);
+        proven && expected.any(|it| is_theirs(&self.theirs, settings, it))
     }
 
     /// The secret that it rests on; the one that is not `current`, should there be two.

@@ -3,6 +3,7 @@
 use super::Hidden;
 use super::cipher::Cipher;
 use super::suite::Suite;
+use crate::identity::Ppk;
 use crate::ike::reason::Reason;
 use crate::types::{Integrity, Prf, SaKey};
 
@@ -102,7 +103,30 @@ pub fn derive(
     Ok((keys, AuthKeys { mine: Hidden::new(mine.to_vec()), peer: Hidden::new(peer.to_vec()) }))
 }
 
+/// RFC 8784 section 3: prf+(PPK, SK).
+fn mixed(prf: Prf, ppk: &Ppk, key: &Hidden) -> Hidden {
+    prf.plus(ppk.expose(), &[key.expose()], key.expose().len())
+}
+
+impl AuthKeys {
+    /// The same with a PPK mixed in.
+    pub fn with_ppk(&self, prf: Prf, ppk: &Ppk) -> Self {
+        Self { mine: mixed(prf, ppk, &self.mine), peer: mixed(prf, ppk, &self.peer) }
+    }
+}
+
 impl IkeKeys {
+    /// Mixes a PPK into SK_d. Gives back what that was before.
+    pub fn mix(&mut self, ppk: &Ppk) -> Hidden {
+        let derive = mixed(self.suite.prf, ppk, &self.derive);
+        std::mem::replace(&mut self.derive, derive)
+    }
+
+    /// Goes back to an SK_d that has no PPK in it.
+    pub fn unmix(&mut self, derive: Hidden) {
+        self.derive = derive;
+    }
+
     /// The seed of a successor.
     pub fn rekey_seed<'a>(&'a self, shared: &'a Hidden, additional: Option<&'a Hidden>) -> Seed<'a> {
         Seed::Rekey(self.suite.prf, &self.derive, shared, additional)

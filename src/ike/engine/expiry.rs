@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Engine;
-use crate::identity::{AuthMethod, PrivateKey, Proof, Proven, PublicKey};
+use crate::identity::{AuthMethod, PpkTag, PrivateKey, Proof, Proven, PublicKey};
 use crate::ike::reason::Lapsed;
 use crate::ike::session::established::Established;
 use crate::types::{Pair, Spi, UnixTime};
@@ -39,7 +39,8 @@ impl Engine {
             .notice()
             .zip(self.wall(now))
             .map(|(at, wall)| wall.after(at.saturating_duration_since(now)));
-        Some(Proven { proof: theirs.fingerprint(), until: theirs.until(), notice })
+        let ppk = session.basis().ppk.as_ref().map(PpkTag::to_string);
+        Some(Proven { proof: theirs.fingerprint(), ppk, until: theirs.until(), notice })
     }
 
     /// Whether this host proves itself with `key` where it does so with a key, and no session rests on another one.
@@ -60,10 +61,17 @@ impl Engine {
         let wall = self.wall(now);
         let rekeyed = now + self.settings.rekey_after;
         let at = |time: UnixTime| Some(now + time.since(wall?));
-        let accepted = self.accepts_still(pair, &proven.proof);
+        let accepted = self.accepts_still(pair, &proven.proof) && self.takes_ppk_still(pair, proven);
         let notice = (!accepted).then(|| proven.notice.and_then(at).map_or(rekeyed, |end| end.min(rekeyed)));
         proven.notice = notice.zip(wall).map(|(end, wall)| wall.after(end.saturating_duration_since(now)));
         [notice, proven.until.and_then(at)].into_iter().flatten().min()
+    }
+
+    /// Whether keys with that PPK, or without any, would be taken today.
+    fn takes_ppk_still(&self, pair: Pair, proven: &Proven) -> bool {
+        let Some(rule) = self.settings.ppks(pair.into()) else { return true };
+        let known = |words: &String| rule.keys.iter().any(|ppk| ppk.tag().to_string() == *words);
+        proven.ppk.as_ref().map_or(!rule.required, known)
     }
 
     /// Whether a proof with that fingerprint would be taken today from the peer of `pair`.

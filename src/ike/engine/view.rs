@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Engine;
-use crate::identity::{AuthMethod, SecretId};
+use crate::identity::{AuthMethod, PpkUse, SecretId};
 use crate::ike::{Counters, PairSummary, UnlistedInitiator};
 use crate::types::{Bounds, IkeProposal, KeyExchange, Method, Pair, Spi};
 
@@ -32,6 +32,11 @@ impl Engine {
     /// How the peer of a child has proven who it is.
     pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
         Some(self.established_of(pair, in_spi)?.basis().theirs.method())
+    }
+
+    /// What PPK is in the keys of a child.
+    pub fn ppk_of(&self, pair: Pair, in_spi: Spi) -> Option<PpkUse> {
+        Some(self.established(self.session_of(pair, in_spi)?)?.basis().ppk_use())
     }
 
     /// What the IKE SA of a child is made with, and since when both ends have proven themselves.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::ppk::Mixing;
 use super::ticket::Resumption;
 use crate::identity::{Proof, Secret};
 use crate::ike::auth;
@@ -41,6 +42,8 @@ pub struct HalfOpen {
     pub sa: IkeSa,
     /// What proofs are made with.
     pub keys: AuthKeys,
+    /// What it has to do with PPKs.
+    pub(super) mixing: Mixing,
     /// The nonces of the first exchange.
     pub nonces: Nonces,
     /// What AUTH covers of IKE_INTERMEDIATE; empty where there is none.
@@ -60,6 +63,7 @@ pub struct HalfOpen {
 /// Another first message that may be the responder's, and what it says.
 pub struct Variant {
     response: Vec<u8>,
+    ppk_agreed: bool,
     peer: Peer,
     path: Path,
 }
@@ -148,8 +152,8 @@ impl HalfOpen {
 
     /// Another answer leads to the same keys: one of the two is not what the responder said.
     pub(super) fn may_be(&mut self, other: HalfOpen) {
-        let HalfOpen { response, peer, path, .. } = other;
-        self.variants.push(Variant { response, peer, path });
+        let HalfOpen { response, peer, path, mixing, .. } = other;
+        self.variants.push(Variant { response, ppk_agreed: mixing.agreed, peer, path });
     }
 
     /// Checks AUTH of a responder, which covers what it has truly said.
@@ -158,7 +162,11 @@ impl HalfOpen {
         if first.is_ok() {
             return first;
         }
-        for Variant { response, peer, path } in std::mem::take(&mut self.variants) {
+        for Variant { response, ppk_agreed, peer, path } in std::mem::take(&mut self.variants) {
+            // What was said of PPKs has been gone by: RFC 8784 has AUTH find out where that was changed on the way.
+            if ppk_agreed != self.mixing.agreed {
+                continue;
+            }
             (self.response, self.peer, self.path) = (response, peer, path);
             if let Ok(verified) = self.verify(cx, parts) {
                 return Ok(verified);

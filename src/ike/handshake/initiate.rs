@@ -5,6 +5,7 @@ use super::half_open::{Asking, HalfOpen, fragmentation_supported, fragments};
 use super::initiation::{Candidate, FirstMessage, Step};
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::member::AwaitMemberResponse;
+use super::ppk::{Mixing, use_ppk};
 use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::Event;
@@ -19,7 +20,7 @@ use crate::ike::crypto::suite::{Groups, OwnKe, concluded_ike, ike_offer};
 use crate::ike::limits::IKE_REKEY_FACTOR;
 use crate::ike::outbox::{Cx, FailureScope};
 use crate::ike::path::Path;
-use crate::ike::reason::{Failed, Incompatible, Later, Misbehaved, Reason, Refusal};
+use crate::ike::reason::{BadPpk, Failed, Incompatible, Later, Misbehaved, Reason, Refusal};
 use crate::ike::session::child;
 use crate::ike::session::child::{Agreement, Offer};
 use crate::ike::session::established::{Established, Introduction};
@@ -37,6 +38,8 @@ pub struct AwaitInitResponse {
     /// The request that is sent and, before it, the one whose group was refused: whoever refused it need not
     /// be the peer, and the peer may yet take it.
     requests: Vec<InitRequest>,
+    /// It says that this end has PPKs.
+    has_ppks: bool,
 }
 
 /// An IKE_SA_INIT request.
@@ -75,7 +78,8 @@ impl AwaitInitResponse {
         let group = cx.settings.ike_proposals.first_group().ok_or(Failed::Cryptography)?;
         let key = KeyPair::generate(group, cx.entropy)?;
         let first = FirstRequest::new(cx, Method::Ike.exchange(), path, attempt);
-        let mut state = Self { first, requests: Vec::new() };
+        let has_ppks = cx.settings.ppks(path.bond()).is_some();
+        let mut state = Self { first, requests: Vec::new(), has_ppks };
         state.send(cx, key);
         Ok(FirstMessage::Init(state))
     }
@@ -96,6 +100,8 @@ impl AwaitInitResponse {
         let Path { pair, purpose, .. } = self.first.path;
         payloads.extend(cx.settings.knows_signatures(purpose, pair.remote).then(Hashes::ours));
         payloads.extend(private::of_purpose(purpose));
+        // RFC 8784 section 3.
+        payloads.extend(self.has_ppks.then(use_ppk));
         let bytes = self.first.send(cx, payloads);
         self.requests.push(InitRequest { key, bytes });
     }
@@ -154,6 +160,11 @@ impl AwaitInitResponse {
         if purpose != Purpose::Data && !childless {
             return Err(Incompatible::NoControl.into());
         }
+        let ppk_agreed = self.has_ppks && peer.has_ppks;
+        // RFC 8784 section 3: with who has no PPK nothing goes on where one is required.
+        if !ppk_agreed && cx.settings.ppks(self.first.path.bond()).is_some_and(|rule| rule.required) {
+            return Err(BadPpk::Missing.into());
+        }
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
         if suite.additional.is_some() && parts.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_none() {
             return Err(Misbehaved::AdditionalUnknown.into());
@@ -189,6 +200,7 @@ impl AwaitInitResponse {
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
             keys,
+            mixing: Mixing::agreed(ppk_agreed),
             nonces,
             intermediate: Vec::new(),
             auth_id: 1,
@@ -225,9 +237,13 @@ impl HalfOpen {
         }
     }
 
-    fn authenticate_data(self, cx: &mut Cx<'_>) -> Step {
+    fn authenticate_data(mut self, cx: &mut Cx<'_>) -> Step {
         let pair = self.path.pair;
-        let (proof, ours) = match self.prove(cx, cx.settings.signing(self.fallback), None) {
+        let proven = self.offer_ppk(cx).and_then(|ppk| {
+            let proven = self.prove(cx, cx.settings.signing(self.fallback), None);
+            proven.map(|(proof, ours)| (ppk, proof, ours))
+        });
+        let (ppk, proof, ours) = match proven {
             Ok(proven) => proven,
             Err(error) => return Step::Over(error.failure()),
         };
@@ -245,6 +261,7 @@ impl HalfOpen {
         payloads.extend(proof);
         payloads.extend(offer.request(&proposals(cx, ahead), pair, Vec::new()));
         payloads.extend(offer.first(cx).filter(|_| !self.peer.foreign));
+        payloads.extend(ppk);
         let id = self.auth_id;
         let asking = match self.ask(cx, Exchange::IKE_AUTH, id, &payloads) {
             Ok(asking) => asking,
@@ -274,7 +291,7 @@ impl HalfOpen {
     /// Tells a responder that took our proof that we do not take its own (RFC 7296 section 2.21.2). It is
     /// said once: a responder that does not hear it finds out by itself.
     pub(super) fn withdraw(&mut self, cx: &mut Cx<'_>, error: &Reason) {
-        if matches!(error, Reason::Refused(_)) {
+        if matches!(error, Reason::Refused(_) | Reason::BadPpk(BadPpk::Refused(_))) {
             return;
         }
         let id = self.sa.window.next_request();
@@ -298,7 +315,11 @@ impl AwaitAuthResponse {
         };
         let outcome = whole.and_then(|whole| {
             let payloads = whole.payloads()?;
-            let proof = self.asking.half_open.read_auth(cx, &Parts(&payloads))?;
+            let parts = Parts(&payloads);
+            let half_open = &mut self.asking.half_open;
+            half_open.read_ppk_answer(&parts)?;
+            let proof = half_open.read_auth(cx, &parts).map_err(|error| half_open.blame_ppk(error))?;
+            half_open.ensure_ppk(cx)?;
             Ok((proof, payloads))
         });
         match outcome {
@@ -327,8 +348,17 @@ impl AwaitAuthResponse {
         }
     }
 
-    fn establish(self: Box<Self>, cx: &mut Cx<'_>, proof: Verified, parts: &Parts<'_>) -> Box<Established> {
+    fn establish(
+        mut self: Box<Self>,
+        cx: &mut Cx<'_>,
+        proof: Verified,
+        parts: &Parts<'_>,
+    ) -> Box<Established> {
         let pair = self.asking.half_open.path.pair;
+        // The key of an inbound SA ahead of the answer has the PPK in it, and the peer goes on without.
+        if self.asking.half_open.mixing.was_left_out() {
+            self.withdraw_ahead(cx);
+        }
         // RFC 7296 section 1.2: the child can fail where the IKE SA does not.
         let conclusion = match parts.refusal() {
             Some(refusal) => Err(refusal.into()),
@@ -349,6 +379,8 @@ impl AwaitAuthResponse {
                 theirs: proof.proof().clone(),
                 method: self.asking.half_open.method(),
                 initiated: true,
+                ppk: self.asking.half_open.mixing.used().cloned(),
+                wished_ppk: self.asking.half_open.wished_ppk(cx),
             },
         };
         let mut session = Established::new(cx, proof, introduction, self.asking.half_open.sa);

@@ -181,6 +181,8 @@ impl AwaitVerdict {
             theirs: theirs.proof().clone(),
             method: Method::Ike,
             initiated: half_open.sa.is_initiator(),
+            ppk: None,
+            wished_ppk: None,
         };
         let HalfOpen { path, begun, sa, .. } = half_open;
         let introduction = Introduction { path, begun, foreign: false, greeted, basis };

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::first_request::Attempt;
 use super::half_open::{HalfOpen, fragmentation_supported, fragments};
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
+use super::ppk::{Mixing, use_ppk};
 use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::auth;
@@ -115,6 +116,9 @@ impl AwaitAuthRequest {
             path.nat = claims.compare(&parts, asked, &path)?;
         }
         let fragments = fragments(cx, &path, &parts);
+        let peer = Peer::read(&parts);
+        // RFC 8784 section 3: whether one is required shows with IKE_AUTH, where it is known who asks.
+        let ppk_agreed = peer.has_ppks && cx.settings.ppks(path.bond()).is_some();
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
             Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
@@ -132,13 +136,14 @@ impl AwaitAuthRequest {
                 Some(Payload::notify(notify::CHILDLESS_IKEV2_SUPPORTED, Vec::new()))
             }
         });
+        payloads.extend(ppk_agreed.then(use_ppk));
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
         let half_open = HalfOpen {
             path,
             begun: cx.now,
-            peer: Peer::read(&parts),
+            peer,
             met: cx.now,
             greeting: attempt.greeting,
             fallback: attempt.fallback,
@@ -146,6 +151,7 @@ impl AwaitAuthRequest {
             // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, false, ike, Window::new(0, 1), fragments, rekey_at),
             keys,
+            mixing: Mixing::agreed(ppk_agreed),
             nonces,
             intermediate: Vec::new(),
             auth_id: 1,
@@ -177,8 +183,11 @@ impl AwaitAuthRequest {
             Some(whole) => whole,
         };
         let outcome = whole.and_then(|whole| {
-            let payloads = whole.payloads()?;
-            let theirs = self.verify(cx, &Parts(&payloads))?;
+            let mut payloads = whole.payloads()?;
+            self.half_open.take_ppk(cx, &mut payloads)?;
+            let theirs =
+                self.verify(cx, &Parts(&payloads)).map_err(|error| self.half_open.blame_ppk(error))?;
+            self.half_open.ensure_ppk(cx)?;
             // A peer that knows another secret besides has shown with this one what it takes for certain.
             let proof = theirs.proof();
             let ours = self.half_open.prove(cx, cx.settings.answering(proof), Some(proof))?;
@@ -220,6 +229,7 @@ impl AwaitAuthRequest {
         let mut payloads = vec![Payload::IdR(self.half_open.id(cx))];
         payloads.extend(proof);
         payloads.extend(self.half_open.greeting.payloads());
+        payloads.extend(self.half_open.ppk_used());
         let introduction = Introduction {
             path: self.half_open.path,
             begun: self.half_open.begun,
@@ -230,6 +240,8 @@ impl AwaitAuthRequest {
                 theirs: theirs.proof().clone(),
                 method: self.half_open.method(),
                 initiated: false,
+                ppk: self.half_open.mixing.used().cloned(),
+                wished_ppk: self.half_open.wished_ppk(cx),
             },
         };
         let ours = self.half_open.sa.ours();

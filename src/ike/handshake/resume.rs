@@ -7,6 +7,7 @@
 use super::first_request::{Attempt, FirstRequest};
 use super::half_open::{HalfOpen, fragmentation_supported, fragments};
 use super::initiation::FirstMessage;
+use super::ppk::Mixing;
 use super::respond::{AwaitAuthRequest, init_answer};
 use super::session::Session;
 use super::ticket::{Resumption, SUITE, Ticket};
@@ -79,6 +80,7 @@ impl Resumed<'_> {
             resumption: Some(resumption),
             sa: IkeSa::new(spis, initiator, ike, window, fragments, rekey_at),
             keys,
+            mixing: Mixing::default(),
             nonces,
             intermediate: Vec::new(),
             auth_id: 1,

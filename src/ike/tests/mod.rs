@@ -21,6 +21,7 @@ mod join;
 mod nat;
 mod net;
 mod own_exchange;
+mod ppk;
 mod proof;
 mod resume;
 mod suite;

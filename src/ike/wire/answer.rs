@@ -19,7 +19,9 @@ impl Reason {
             Reason::Incompatible(_) => (notify::NO_PROPOSAL_CHOSEN, Vec::new()),
             // RFC 5723 section 4.3.2.
             Reason::BadTicket(_) => (notify::TICKET_NACK, Vec::new()),
-            Reason::BadProof(_) | Reason::Lapsed(_) => (notify::AUTHENTICATION_FAILED, Vec::new()),
+            Reason::BadProof(_) | Reason::BadPpk(_) | Reason::Lapsed(_) => {
+                (notify::AUTHENTICATION_FAILED, Vec::new())
+            }
             Reason::Declined(Declined::ChildrenMost | Declined::Childless) => {
                 (notify::NO_ADDITIONAL_SAS, Vec::new())
             }

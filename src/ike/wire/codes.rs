@@ -95,6 +95,14 @@ pub mod auth {
     pub const DIGITAL_SIGNATURE: u8 = 14;
 }
 
+/// Types of PPK_ID (RFC 8784 section 5.1).
+pub mod ppk {
+    /// Octets that mean something to whoever chose them: taken as a name.
+    pub const OPAQUE: u8 = 1;
+    /// A name that both ends know.
+    pub const FIXED: u8 = 2;
+}
+
 /// Certificate encodings (RFC 7296 section 3.6).
 pub mod encoding {
     /// X.509 Certificate - Signature: one certificate in DER.
@@ -145,6 +153,10 @@ pub mod notify {
     pub const FRAGMENTATION_SUPPORTED: u16 = 16430;
     /// RFC 7427 section 4.
     pub const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
+    /// RFC 8784 section 3.
+    pub const USE_PPK: u16 = 16435;
+    pub const PPK_IDENTITY: u16 = 16436;
+    pub const NO_PPK_AUTH: u16 = 16437;
     pub const INTERMEDIATE_EXCHANGE_SUPPORTED: u16 = 16438;
     pub const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
     /// Our own, in the private range of status types: see `private`.

@@ -17,6 +17,7 @@ fn example() -> Saved {
         probes_tx: [(Spi(0xc000_0001), Traffic { bytes: 5, packets: 6 })].into(),
         probes_rx: BTreeMap::new(),
         proven: Some(Proven {
+            ppk: None,
             proof: "secret 0011223344556677".to_owned(),
             until: None,
             notice: Some(UnixTime(1_767_225_600)),

@@ -1,0 +1,527 @@
+//! Post-quantum preshared keys (RFC 8784): both roles, required and optional, and whoever wants them away.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::net::{Dice, Net, SECRET, Weather, address, classical, pair, seeds, settings};
+use crate::identity::{AuthMethod, Credentials, Identity, KeyKind, Ppk, PpkRule, PpkUse, Secret};
+use crate::ike::control::Purpose;
+use crate::ike::crypto::Hidden;
+use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
+use crate::ike::crypto::suite::Suite;
+use crate::ike::path::Bond;
+use crate::ike::tests::proof::{Pem, knowing};
+use crate::ike::wire::codes::{Exchange, notify};
+use crate::ike::wire::{Message, Parts, Payload, parse_chain, write_chain, write_clear};
+use crate::ike::{Draft, Posture, Settings, Transmit, stop_tampering, tamper};
+use crate::types::{IkeCipher, Prf, Proposals};
+
+const SECOND: Duration = Duration::from_secs(1);
+const IKE_AUTH: u8 = 35;
+const EXCHANGE: usize = 18;
+
+/// A PPK that is called so, of a key of these octets.
+fn ppk((id, octet): (&str, u8)) -> Arc<Ppk> {
+    Arc::new(Ppk::new(id.to_owned(), Secret::new([octet; 32])))
+}
+
+/// What one host says of PPKs: those that it has, and whether one is required. `None`: nothing.
+type Said<'a> = Option<(&'a [(&'a str, u8)], bool)>;
+
+/// `settings` with these PPKs for everybody.
+fn with(settings: Settings, said: Said<'_>) -> Settings {
+    let rule =
+        said.map(|(keys, required)| PpkRule { keys: keys.iter().copied().map(ppk).collect(), required });
+    let ppks: HashMap<_, _> = (0..3).filter_map(|host| Some((address(host), rule.clone()?))).collect();
+    let credentials = Arc::into_inner(settings.credentials).unwrap();
+    Settings { credentials: Arc::new(Credentials { ppks, ..credentials }), ..settings }
+}
+
+fn host(said: Said<'_>) -> Settings {
+    with(settings(SECRET), said)
+}
+
+fn two(seed: u64, said: [Said<'_>; 2]) -> Net {
+    Net::new(seed, said.map(host))
+}
+
+/// What the PPK of the only child of `at` is called; `None`: it has none.
+fn used(net: &Net, at: usize) -> Option<String> {
+    let spi = net.child_of(at);
+    match net.hosts[at].engine.ppk_of(pair(at, 1 - at), spi).unwrap() {
+        PpkUse::Used(tag) => Some(tag.id().to_owned()),
+        PpkUse::None => None,
+    }
+}
+
+fn is_said(net: &Net, at: usize, words: &str) -> bool {
+    net.hosts[at].log.iter().any(|line| line.contains(words))
+}
+
+const ONE: &[(&str, u8)] = &[("one", 21)];
+const TWO: &[(&str, u8)] = &[("two", 22)];
+/// Called as [`ONE`], and another key.
+const WRONG: &[(&str, u8)] = &[("one", 23)];
+
+/// Computed with Python's hmac by the formulas of RFC 7296 sections 2.13, 2.14 and 2.17 and RFC 8784 section 3:
+/// SK_d = prf+(PPK, SK_d'), and SK_pi and SK_pr likewise.
+#[test]
+fn keys_are_mixed_as_an_independent_computation_has_it() {
+    let vectors = [
+        (
+            Prf::HmacSha256,
+            "93627ad84aacecb6592d9ea2dbebc097361306b3a81eb927b5b95063d3e4f1a2",
+            "f74f504dc8db59727177c3e6762e0b37e7e0c3d68fbf5ffe2512ad43d2691028",
+            "3926f613f37371492649a0bc9224bdf4f63f1e82d183ec2dc988b202f1499a2158bf66aefef50382fdc2b29533336aceec743296\
+             427049c68a87e4b9192c352e1a419024a0d20dd8",
+        ),
+        (
+            Prf::HmacSha512,
+            "b5deff11f44644d2e413c927b8fb34de9102712eee4b414ed117264f776009dca6aed7707d29c932a8f86274c561312706b0453d\
+             af75053dfa19ac2ca232f47b",
+            "a69d4f6c9ba9e35da387847876a4177f7cae03a1d138c30c1d8980519b41410007d9c3c5faf85453251d50d393ebae726983ac33\
+             9bd9f93638d66d2c2c20b54f",
+            "f0919a92878dc80793cbcf8a5b775a9f659eb1ec2f54e91cb541819f2156e3c6828d61f100b77d5c1363454f5e562b775b4a3841\
+             d02bb7d32dad1bf773dea5e5210b409ee649f75f",
+        ),
+    ];
+    let nonces = Nonces { initiator: vec![1; 32], responder: vec![2; 32] };
+    let spis = Spis { initiator: 0x1111_1111_1111_1111, responder: 0x2222_2222_2222_2222 };
+    let key: Vec<u8> = (0..32).collect();
+    let ppk = Ppk::new("one".to_owned(), Secret::new(key.try_into().unwrap()));
+    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+    for (prf, sk_pi, sk_pr, of_child) in vectors {
+        let suite =
+            Suite { cipher: IkeCipher::AesGcm16(256), integrity: None, prf, group: None, additional: None };
+        let shared = Hidden::new(vec![3; 32]);
+        let (mut ike, proofs) = derive(suite, &Seed::Fresh(&shared), &nonces, spis, true).unwrap();
+        let child = |ike: &crate::ike::crypto::keys::IkeKeys| {
+            let (inbound, outbound) = ike.child(None, None, &nonces, 256, true);
+            hex(&[outbound.expose(), inbound.expose()].concat())
+        };
+        let before = child(&ike);
+        let mixed = proofs.with_ppk(prf, &ppk);
+        assert_eq!([hex(mixed.mine.expose()), hex(mixed.peer.expose())], [sk_pi, sk_pr]);
+        let without = ike.mix(&ppk);
+        assert_eq!(child(&ike), of_child);
+        ike.unmix(without);
+        assert_eq!(child(&ike), before);
+    }
+}
+
+/// ```text
+/// a  --- IKE_SA_INIT, N(USE_PPK) --------------------------------->  b
+/// a  <-- IKE_SA_INIT, N(USE_PPK) ---------------------------------   b
+/// a  --- IKE_AUTH, N(PPK_IDENTITY, one), [N(NO_PPK_AUTH)] -------->  b
+/// a  <-- IKE_AUTH, N(PPK_IDENTITY) -------------------------------   b
+/// ```
+#[test]
+fn what_two_hosts_say_decides_what_becomes_of_them() {
+    let all: [Said<'_>; 7] = [
+        None,
+        Some((ONE, false)),
+        Some((ONE, true)),
+        Some((TWO, false)),
+        Some((TWO, true)),
+        Some((WRONG, false)),
+        Some((WRONG, true)),
+    ];
+    for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b))) {
+        let required = [a, b].into_iter().flatten().any(|(_, required)| required);
+        let expected = match (a, b) {
+            (Some((a, _)), Some((b, _))) if a == b => Ok(Some(a[0].0)),
+            // RFC 8784 section 3: a PPK whose name is known is used, and then its key must be right.
+            (Some((a, _)), Some((b, _))) if a[0].0 == b[0].0 => {
+                Err("the peer has another key for PPK \"one\"")
+            }
+            (Some(_), Some(_)) if required => Err("which is not known here"),
+            _ if required => Err("the peer uses no PPK, and one is required here"),
+            _ => Ok(None),
+        };
+        let mut net = two(60, [a, b]);
+        net.keep(0, 1);
+        net.run(20 * SECOND);
+        match expected {
+            Ok(ppk) => {
+                net.assert_one_pair(0, 1);
+                assert_eq!([used(&net, 0), used(&net, 1)], [ppk.map(str::to_owned), ppk.map(str::to_owned)]);
+                assert!(net.hosts.iter().all(|host| host.failures.is_empty()), "{a:?} {b:?}");
+            }
+            Err(words) => {
+                assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{a:?} {b:?}");
+                assert!((0..2).any(|at| is_said(&net, at, words)), "{a:?} {b:?}: {words:?} is not said");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_said_of_ppks_where_there_are_none() {
+    let mut net = two(61, [None, Some((ONE, false))]);
+    net.keep(0, 1);
+    net.run(SECOND);
+    for init in &net.sent[..2] {
+        let parts = Message::parse(&init.bytes).unwrap().payloads;
+        let says = Parts(&parts).notify(notify::USE_PPK).is_some();
+        assert!(!says, "only in answer to a host that says so");
+    }
+}
+
+/// It is in the keys whatever proves who the hosts are, however the IKE SA came to its keys, and of either PRF.
+#[test]
+fn it_stands_beside_any_proof_and_any_exchange() {
+    let pems = [(); 2].map(|()| Pem::new(KeyKind::Ed25519));
+    let keys = pems.each_ref().map(|pem| Some(pem.public()));
+    let keyed = |at: usize| knowing(Identity::PublicKey(pems[at].key()), &keys, &[AuthMethod::PublicKey]);
+    for required in [false, true] {
+        for hybrid in [false, true] {
+            let ike_proposals = || if hybrid { Proposals::default() } else { classical() };
+            let host =
+                |at| with(Settings { ike_proposals: ike_proposals(), ..keyed(at) }, Some((ONE, required)));
+            let mut net = Net::new(62, [0, 1].map(host));
+            net.keep(0, 1);
+            net.run(SECOND);
+            net.assert_one_pair(0, 1);
+            assert_eq!(used(&net, 0).as_deref(), Some("one"));
+            // RFC 8784 section 3: rekeys inherit it.
+            net.run(Duration::from_secs(4 * 3600));
+            net.assert_one_pair(0, 1);
+            assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"]);
+            assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+        }
+        let other = with(keyed(1), Some((WRONG, required)));
+        let mut net = Net::new(63, [with(keyed(0), Some((ONE, required))), other]);
+        net.keep(0, 1);
+        net.run(10 * SECOND);
+        assert!(net.hosts.iter().all(|host| host.children.is_empty()), "the right keys, and the wrong PPK");
+        assert!(
+            is_said(&net, 1, "another key for PPK \"one\"")
+                || is_said(&net, 0, "another key for PPK \"one\"")
+        );
+    }
+}
+
+#[test]
+fn it_gets_through_bad_weather() {
+    for seed in seeds(40) {
+        let required = seed % 2 == 0;
+        let mut net = two(seed, [Some((ONE, required)); 2]);
+        net.weather = Weather { loss: 20, duplication: 20, delay: 300 };
+        net.keep(0, 1);
+        net.run(120 * SECOND);
+        net.weather = Weather::default();
+        net.run(60 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!(used(&net, 0).as_deref(), Some("one"));
+    }
+}
+
+/// A key is replaced host by host: each has both meanwhile.
+#[test]
+fn a_ppk_is_rotated_without_a_failure() {
+    const BOTH: &[(&str, u8)] = &[("two", 22), ("one", 21)];
+    for first in [0, 1] {
+        let mut net = two(64, [Some((ONE, true)); 2]);
+        net.keep(0, 1);
+        net.run(SECOND);
+        net.call(first, |engine, now| engine.reconfigure(now, host(Some((BOTH, true)))));
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!(used(&net, 0).as_deref(), Some("one"), "the other one does not know it yet");
+        net.call(1 - first, |engine, now| engine.reconfigure(now, host(Some((BOTH, true)))));
+        assert!(
+            net.run_until(60 * SECOND, |net| net.is_one_pair(0, 1) && used(net, 0).as_deref() == Some("two"))
+        );
+        for at in [0, 1] {
+            net.call(at, |engine, now| engine.reconfigure(now, host(Some((TWO, true)))));
+        }
+        net.run(10 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["two", "two"]);
+        assert!(net.hosts.iter().all(|host| host.failures.is_empty()), "{first}");
+    }
+}
+
+/// Hosts get a PPK one after the other, optional first: nothing fails, and what has none yet is replaced.
+#[test]
+fn hosts_move_to_a_ppk_one_by_one() {
+    for first in [0, 1] {
+        let mut net = two(65, [None; 2]);
+        net.keep(0, 1);
+        net.run(SECOND);
+        for at in [first, 1 - first] {
+            assert_eq!(used(&net, 0), None);
+            net.call(at, |engine, now| engine.reconfigure(now, host(Some((ONE, false)))));
+            net.run(10 * SECOND);
+            net.assert_one_pair(0, 1);
+        }
+        assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"]);
+        for at in [first, 1 - first] {
+            net.call(at, |engine, now| engine.reconfigure(now, host(Some((ONE, true)))));
+            net.run(10 * SECOND);
+        }
+        net.assert_one_pair(0, 1);
+        let handshakes = net.hosts[0].engine.counters().handshakes;
+        assert!(handshakes.done <= 4 && handshakes.failed == 0, "{handshakes:?}");
+    }
+}
+
+/// A peer that goes on without is asked again when something has changed, and not again and again.
+#[test]
+fn a_peer_that_has_none_is_left_in_peace() {
+    let mut net = two(66, [Some((ONE, false)), None]);
+    net.keep(0, 1);
+    net.run(Duration::from_secs(7200));
+    net.assert_one_pair(0, 1);
+    assert_eq!(net.hosts[0].engine.counters().handshakes.done, 1);
+}
+
+/// What was made without serves for as long as a child lives once one is required, and no longer.
+#[test]
+fn what_has_no_ppk_ends_when_one_is_required() {
+    let mut net = two(67, [Some((ONE, false)), None]);
+    net.keep(0, 1);
+    net.run(SECOND);
+    net.call(0, |engine, now| engine.reconfigure(now, host(Some((ONE, true)))));
+    net.run(60 * SECOND);
+    assert!(!net.hosts[0].children.is_empty(), "it serves for a while");
+    assert!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().unproven.is_some(), "and it is told why");
+    net.run(Duration::from_secs(2 * 3600));
+    assert!(net.hosts[0].children.is_empty());
+}
+
+/// The PPK of another agent's SAs is remembered, as what it rests on is.
+#[test]
+fn adopted_sas_end_where_their_ppk_is_not_taken() {
+    for (said, taken) in
+        [(Some((ONE, true)), true), (Some((TWO, true)), false), (Some((TWO, false)), false), (None, true)]
+    {
+        let mut net = two(68, [Some((ONE, true)); 2]);
+        net.keep(0, 1);
+        net.run(SECOND);
+        let spi = net.child_of(0);
+        let mut proven = net.hosts[0].engine.proven(net.now, pair(0, 1), spi).unwrap();
+        net.call(0, |engine, now| engine.reconfigure(now, host(said)));
+        let end = net.hosts[0].engine.end_of(net.now, pair(0, 1), &mut proven);
+        assert_eq!(end.is_none(), taken, "{said:?}");
+        proven.ppk = None;
+        let end = net.hosts[0].engine.end_of(net.now, pair(0, 1), &mut proven);
+        assert_eq!(
+            end.is_some(),
+            said.is_some_and(|(_, required)| required),
+            "{said:?} and none in the keys"
+        );
+    }
+}
+
+#[test]
+fn control_ike_sas_have_none() {
+    let settings = host(Some((ONE, true)));
+    let bond = |purpose| Bond { pair: pair(0, 1), purpose };
+    let has = [Purpose::Data, Purpose::Control, Purpose::Join].map(|it| settings.ppks(bond(it)).is_some());
+    assert_eq!(has, [true, false, false]);
+}
+
+/// `transmit` without the word that its sender has PPKs.
+fn stripped(transmit: &Transmit) -> Transmit {
+    let message = Message::parse(&transmit.bytes).unwrap();
+    let is_use = |payload: &Payload| matches!(payload, Payload::Notify(it) if it.kind == notify::USE_PPK);
+    let payloads: Vec<Payload> = message.payloads.into_iter().filter(|it| !is_use(it)).collect();
+    Transmit { bytes: write_clear(message.header, &payloads), ..transmit.clone() }
+}
+
+fn is_init(transmit: &Transmit) -> bool {
+    transmit.bytes[EXCHANGE] == Exchange::IKE_SA_INIT.0
+}
+
+/// Somebody on the path takes the word away, in one direction or in both: nothing is made without a PPK of two hosts that
+/// both have one, required or not.
+#[test]
+fn who_strips_the_word_gets_no_keys_without() {
+    for required in [false, true] {
+        for which in [[true, false], [false, true], [true, true]] {
+            let mut net = two(69, [Some((ONE, required)); 2]);
+            net.middlebox = Box::new(move |transmit| {
+                let strips = is_init(&transmit) && which[usize::from(transmit.local != Net::socket(0))];
+                if strips { stripped(&transmit) } else { transmit }
+            });
+            net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+            net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+            net.run(60 * SECOND);
+            assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{required} {which:?}");
+            net.middlebox = Box::new(|transmit| transmit);
+            assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)), "{required} {which:?}");
+            assert_eq!(used(&net, 0).as_deref(), Some("one"));
+        }
+    }
+}
+
+/// The same by copies that come sooner or later than the true messages, of which one would do: what was gone by is what
+/// AUTH is about.
+#[test]
+fn a_copy_without_the_word_makes_nobody_go_without() {
+    for required in [false, true] {
+        for (request, answer) in [(true, false), (false, true), (true, true)] {
+            for sooner in [false, true] {
+                let mut net = two(70, [Some((ONE, required)); 2]);
+                net.cut = Box::new(|_| true);
+                net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+                net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+                net.run(Duration::ZERO);
+                let sent = net.sent.last().unwrap().clone();
+                let with_copy = |transmit: &Transmit, copied: bool| {
+                    let both = [stripped(transmit), transmit.clone()];
+                    let from = usize::from(!copied);
+                    let mut all = both[from..].to_vec();
+                    if !sooner {
+                        all.reverse();
+                    }
+                    all
+                };
+                for transmit in with_copy(&sent, request) {
+                    net.inject(&transmit);
+                }
+                let answered = net.sent.iter().rfind(|it| it.remote == Net::socket(0)).unwrap().clone();
+                net.cut = Box::new(|_| false);
+                for transmit in with_copy(&answered, answer) {
+                    net.inject(&transmit);
+                }
+                net.run(Duration::from_millis(100));
+                for at in 0..2 {
+                    let went_without = net.hosts[at]
+                        .children
+                        .keys()
+                        .any(|spi| net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi) == Some(PpkUse::None));
+                    assert!(!went_without, "host {at}: {required} {request} {answer} {sooner}");
+                }
+                assert!(net.run_until(120 * SECOND, |net| net.is_one_pair(0, 1)));
+                assert_eq!(used(&net, 0).as_deref(), Some("one"));
+            }
+        }
+    }
+}
+
+/// Changes the payloads of IKE_AUTH before they are encrypted.
+fn tamper_with_auth(answer: bool, mut change: impl FnMut(&mut Vec<Payload>) + 'static) {
+    tamper(move |draft: &mut Draft| {
+        if draft.exchange == Exchange::IKE_AUTH.0 && draft.response == answer {
+            let mut payloads = parse_chain(draft.first, &draft.text).unwrap();
+            change(&mut payloads);
+            draft.text.clear();
+            write_chain(&payloads, &mut draft.text);
+            draft.first = payloads.first().map_or(0, Payload::kind);
+        }
+    });
+}
+
+/// Whoever has the keys of IKE, and the secret, but says less than it must.
+#[test]
+fn a_proof_without_its_name_is_refused() {
+    for required in [false, true] {
+        for (answer, kind) in
+            [(false, notify::PPK_IDENTITY), (true, notify::PPK_IDENTITY), (false, notify::NO_PPK_AUTH)]
+        {
+            let mut net = two(71, [Some((ONE, required)); 2]);
+            tamper_with_auth(answer, move |payloads| {
+                payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == kind));
+            });
+            net.keep(0, 1);
+            net.run(10 * SECOND);
+            stop_tampering();
+            let made = net.hosts.iter().any(|host| !host.children.is_empty());
+            // Without NO_PPK_AUTH there is still AUTH, where the PPK is known.
+            assert_eq!(made, kind == notify::NO_PPK_AUTH, "{required} {answer} {kind}");
+            let said =
+                (0..2).any(|at| is_said(&net, at, "uses no PPK") || is_said(&net, at, "another secret"));
+            assert!(made || said, "{required} {answer}");
+        }
+    }
+}
+
+/// A stranger's first child has its inbound SA before the answer, with the PPK in its key: if the answer goes without,
+/// another child is made.
+#[test]
+fn an_inbound_sa_ahead_of_an_answer_without_is_made_anew() {
+    let mut net = two(72, [Some((ONE, false)), Some((TWO, false))]);
+    net.hosts[1].engine.pass_for_foreign();
+    net.hosts[0].engine.allow_ahead(pair(0, 1), true);
+    net.cut = Box::new(|transmit| transmit.bytes[EXCHANGE] == IKE_AUTH && transmit.bytes[19] & 0x20 != 0);
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+    net.run(SECOND);
+    let keys: Vec<Vec<u8>> = net.hosts[0].ahead.values().map(|it| it.key.expose().to_vec()).collect();
+    assert_eq!(keys.len(), 1);
+    net.cut = Box::new(|_| false);
+    assert!(net.run_until(30 * SECOND, |net| net.is_one_pair(0, 1)));
+    net.assert_one_pair(0, 1);
+    assert!(net.hosts[0].ahead.is_empty());
+    let child = net.hosts[0].children.values().next().unwrap();
+    assert!(!keys.contains(&child.child.in_key.expose().to_vec()), "a key lives once");
+    assert_eq!(used(&net, 0), None);
+    // One that knows the PPK keeps it.
+    let mut net = two(73, [Some((ONE, false)); 2]);
+    net.hosts[1].engine.pass_for_foreign();
+    net.hosts[0].engine.allow_ahead(pair(0, 1), true);
+    net.keep(0, 1);
+    assert!(net.run_until(30 * SECOND, |net| net.is_one_pair(0, 1)));
+    assert_eq!(used(&net, 0).as_deref(), Some("one"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is said of PPKs in IKE_AUTH by whoever has no PPK, none required is none less, and nobody panics.
+    #[test]
+    fn any_word_of_ppks_is_taken_without_panic(
+        name in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),
+        auth in prop::option::of(prop::collection::vec(any::<u8>(), 0..80)),
+        answer: bool,
+        required: bool,
+    ) {
+        let mut net = two(74, [Some((ONE, required)); 2]);
+        tamper_with_auth(answer, move |payloads| {
+            payloads.retain(|it| {
+                !matches!(it, Payload::Notify(it) if [notify::PPK_IDENTITY, notify::NO_PPK_AUTH].contains(&it.kind))
+            });
+            payloads.extend(name.clone().map(|data| Payload::notify(notify::PPK_IDENTITY, data)));
+            payloads.extend(auth.clone().map(|data| Payload::notify(notify::NO_PPK_AUTH, data)));
+        });
+        net.keep(0, 1);
+        net.run(5 * SECOND);
+        stop_tampering();
+        for at in 0..2 {
+            for spi in net.hosts[at].children.keys() {
+                let PpkUse::Used(tag) = net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi).unwrap() else {
+                    panic!("keys without a PPK");
+                };
+                prop_assert_eq!(tag.id(), "one");
+            }
+        }
+    }
+
+    /// Any two hosts with any PPKs: both ends think the same of their keys, and no end that requires one goes without.
+    #[test]
+    fn both_ends_know_the_same_of_their_keys(
+        seed: u64,
+        rules in prop::array::uniform2(prop::option::of((prop::sample::subsequence(vec![0u8, 1, 2, 3], 1..=2), any::<bool>()))),
+    ) {
+        const NAMES: [(&str, u8); 4] = [("one", 21), ("two", 22), ("one", 23), ("three", 24)];
+        type Keys = Vec<(&'static str, u8)>;
+        let named = |keys: &Vec<u8>| keys.iter().map(|at| NAMES[usize::from(*at)]).collect::<Keys>();
+        let keys: Vec<_> = rules.iter().map(|it| it.as_ref().map(|(keys, required)| (named(keys), *required))).collect();
+        let said = [0, 1].map(|at: usize| keys[at].as_ref().map(|(keys, required)| (keys.as_slice(), *required)));
+        let mut net = two(Dice(seed).roll(), said);
+        net.keep(0, 1);
+        net.run(60 * SECOND);
+        if net.is_one_pair(0, 1) {
+            net.assert_one_pair(0, 1);
+            let [a, b] = [0, 1].map(|at| net.hosts[at].engine.ppk_of(pair(at, 1 - at), net.child_of(at)).unwrap());
+            prop_assert_eq!(&a, &b);
+            let required = said.iter().flatten().any(|(_, required)| *required);
+            prop_assert!(!required || a != PpkUse::None);
+        }
+    }
+}
