@@ -12,7 +12,7 @@ use super::status;
 use super::term::{print, print_json};
 use super::{context, others};
 use crate::config::{Config, ConfigError, ConfigProblem, Forwarded, Mode, Node, REKEY_PACE};
-use crate::identity::AuthMethod;
+use crate::identity::{AuthMethod, Credentials, PpkTag};
 use crate::store::{CredentialsError, config_file, credentials};
 use crate::types;
 use crate::types::exempt::Protocol;
@@ -31,6 +31,7 @@ struct CheckJson {
     node: Option<NodeName>,
     config_id: Option<String>,
     secret_id: Option<String>,
+    ppks: Vec<PpkLine>,
     proposals: Option<Proposed>,
     pairs: Vec<PairLine>,
     problems: Vec<types::Problem>,
@@ -45,6 +46,13 @@ struct Mistake {
     column: Option<usize>,
     key: Option<String>,
     message: String,
+}
+
+/// A PPK that this host has.
+#[derive(Serialize)]
+struct PpkLine {
+    id: String,
+    key_id: String,
 }
 
 /// What may be agreed on, best first.
@@ -88,6 +96,8 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, CommandError> 
     let node_found = node.as_ref().ok().copied();
     // Where it is not known who this host is, its own key cannot be asked for.
     let credentials = node_found.map(|node| own_proof(config, node).map_err(CommandError::from)).transpose();
+    let ppks =
+        credentials.as_ref().ok().and_then(Option::as_ref).map(Credentials::ppk_tags).unwrap_or_default();
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
     let secret = secrets.as_ref().ok().and_then(|(secret, _)| secret.as_ref());
     let secret_found = secret.map(|secret| secret.id().to_string());
@@ -108,6 +118,7 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, CommandError> 
             node: node_found.map(|node| node.name.clone()),
             config_id: Some(config.config_id()),
             secret_id: secret_found,
+            ppks: ppks.iter().map(PpkLine::from).collect(),
             proposals: Some(Proposed {
                 ike: config.keying.proposals.iter().map(ToString::to_string).collect(),
                 esp: config.esp.proposals.iter().map(ToString::to_string).collect(),
@@ -118,7 +129,7 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, CommandError> 
         };
         print_json(&report)?;
     } else {
-        let mut text = words(file, config, node_found, &pairs, secret_found.as_deref());
+        let mut text = words(file, config, node_found, &pairs, secret_found.as_deref(), &ppks);
         for problem in &beside {
             let label = if problem.is_critical() { "PROBLEM" } else { "note" };
             text += &format!("{label:<15}{}\n", problem.message);
@@ -135,9 +146,10 @@ fn check(file: &str, config: &Config, json: bool) -> Result<Exit, CommandError> 
 }
 
 /// Whether this host can prove itself.
-fn own_proof(config: &Config, node: &Node) -> Result<(), CredentialsError> {
+fn own_proof(config: &Config, node: &Node) -> Result<Credentials, CredentialsError> {
     let credentials = credentials::load(config, node)?;
-    credentials::check_certificate(config, node, &credentials, UnixTime::from(SystemTime::now()))
+    credentials::check_certificate(config, node, &credentials, UnixTime::from(SystemTime::now()))?;
+    Ok(credentials)
 }
 
 /// What the file means, in words.
@@ -147,6 +159,7 @@ fn words(
     node: Option<&Node>,
     pairs: &[(NodeName, Pair)],
     secret_id: Option<&str>,
+    ppks: &[PpkTag],
 ) -> String {
     /// More pairs than these are counted, not listed.
     const LISTED: usize = 20;
@@ -188,6 +201,10 @@ fn words(
     if config.nodes.iter().any(|node| config.accepted_from(node) != [AuthMethod::Secret]) {
         line("proof", proofs(config));
     }
+    for (at, words) in config.ppk.in_words().into_iter().enumerate() {
+        line(if at == 0 { "PPK" } else { "" }, words);
+    }
+    ppks.iter().for_each(|tag| line("", format!("this host has {tag}")));
     line("", format!("new ones after {}", rekey_limits(config)));
     outrun(config).into_iter().for_each(|words| line("warning", words));
     line("", format!("the kernel stops using them after {}", human_duration(keying.expire_after)));
@@ -359,6 +376,7 @@ impl CheckJson {
             node: None,
             config_id: None,
             secret_id: None,
+            ppks: Vec::new(),
             proposals: None,
             pairs: Vec::new(),
             problems: Vec::new(),
@@ -381,6 +399,12 @@ impl From<&ConfigProblem> for Mistake {
             key: Some(problem.key.clone()),
             message: problem.message.clone(),
         }
+    }
+}
+
+impl From<&PpkTag> for PpkLine {
+    fn from(tag: &PpkTag) -> Self {
+        Self { id: tag.id().to_owned(), key_id: tag.key().to_string() }
     }
 }
 

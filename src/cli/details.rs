@@ -12,6 +12,7 @@ pub(super) fn lines(row: &PeerRow) -> Vec<String> {
     let known_as = row.listed.map(|listed| format!("the others call {} {listed}", row.local));
     let ike = row.ike.as_ref().map(|ike| self::ike(ike, row.keying));
     let proof = row.authentication.map(|method| format!("{} {}", row.node, proven(method)));
+    let ppk = row.ppk_id.as_ref().map(|id| format!("PPK {id} in the keys"));
     let own = row.esp_group.as_ref().map(|group| format!(", keys from an exchange of their own ({group})"));
     let esp = row.esp.as_ref().map(|esp| {
         let wrapped = match row.encapsulation {
@@ -21,7 +22,7 @@ pub(super) fn lines(row: &PeerRow) -> Vec<String> {
         format!("ESP {esp}{wrapped}{}", own.unwrap_or_default())
     });
     let told = row.peer.as_ref().map(|peer| self::told(&row.node, peer));
-    [known_as, ike, proof, told, esp].into_iter().flatten().chain(row.sas.iter().map(sa)).collect()
+    [known_as, ike, ppk, proof, told, esp].into_iter().flatten().chain(row.sas.iter().map(sa)).collect()
 }
 
 fn ike(ike: &IkeRow, keying: Method) -> String {

@@ -48,6 +48,8 @@ pub(super) fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         ike: None,
         esp: None,
         esp_group: None,
+        ppk: None,
+        ppk_id: None,
         cipher: None,
         key_bits: protected.then_some(256),
         encapsulation: Encapsulation::None,

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use super::{AuthRules, Config, Esp, Floating, Keying, Node, ProtectionRules, SecretFiles, StoreRules};
+use super::{
+    AuthRules, Config, Esp, Floating, Keying, Node, PpkRules, ProtectionRules, SecretFiles, StoreRules,
+};
 use crate::identity::AuthMethod;
 use crate::types::units::{human_bytes, human_duration};
 
@@ -21,6 +23,7 @@ impl Config {
             shown(&next.secret.previous_file),
         );
         changes.auth(&self.auth, &next.auth);
+        changes.ppk(&self.ppk, &next.ppk);
         changes.keying(&self.keying, &next.keying);
         let Esp { proposals, replay_window, encapsulation } = &self.esp;
         changes.note("esp.proposals", proposals, &next.esp.proposals);
@@ -90,6 +93,13 @@ impl Changes {
         self.note("auth.ca", ca.display(), after.ca.display());
         let shown = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         self.note_optional("auth.crl", shown(crl), shown(&after.crl));
+    }
+
+    fn ppk(&mut self, before: &PpkRules, after: &PpkRules) {
+        for ((key, before), (_, after)) in before.said().into_iter().zip(after.said()) {
+            self.note(&key, before, after);
+        }
+        self.entries("ppk.nodes", &before.exceptions(), &after.exceptions());
     }
 
     fn keying(&mut self, before: &Keying, after: &Keying) {

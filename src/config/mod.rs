@@ -24,6 +24,7 @@ mod exemptions;
 mod floating;
 mod metrics;
 mod nodes;
+mod ppk;
 pub(crate) mod proofs;
 mod read;
 mod shared;
@@ -38,6 +39,7 @@ pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
 pub use metrics::{MetricsRules, PairSeries, ScrapeAddress};
+pub use ppk::{PpkFile, PpkRules};
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
 pub use shared::{SharedConfig, as_file, lists_nodes, local_part, own_part, settings_part};
 pub use store::StoreRules;
@@ -215,6 +217,8 @@ pub struct Config {
     pub secret: SecretFiles,
     /// How hosts prove who they are.
     pub auth: AuthRules,
+    /// Which PPKs they share besides.
+    pub ppk: PpkRules,
     /// How keys are made, and how long they live.
     pub keying: Keying,
     /// What ESP looks like.
@@ -347,11 +351,11 @@ impl Config {
             true => String::new(),
             false => format!("floating {floating:?}\n"),
         };
-        let auth = self.auth.canonical();
+        let (auth, ppk) = (self.auth.canonical(), self.ppk.canonical());
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}{accept}\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}{blocked}{withheld}",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}{blocked}{withheld}{ppk}",
             self.cluster
         )
     }

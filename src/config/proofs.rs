@@ -41,6 +41,7 @@ impl Config {
             files.extend([self.auth.certificate.clone(), self.auth.ca.clone()]);
             files.extend(self.auth.crl.clone());
         }
+        files.extend(self.ppk.files().cloned());
         files
     }
 }

@@ -12,6 +12,7 @@ use super::error::ConfigProblem;
 use super::exempt;
 use super::metrics;
 use super::nodes::{self, NodeRules};
+use super::ppk;
 use super::store;
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{
@@ -81,6 +82,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let (protection, exempt, blocked) = protection(root.section("protection"));
     let (nodes, floating) =
         nodes::read(&mut root, NodeRules { auth: &auth, keying: &keying, esp: &esp }, problems);
+    let ppk = ppk::read(&mut root, &keying, &secret, &nodes, problems);
     let exempt = exempt::apart(exempt, &nodes, problems);
     let protection =
         ProtectionRules { exempt, blocked: blocked_of_no_node(blocked, &nodes, problems), ..protection };
@@ -105,6 +107,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         state_dir,
         secret,
         auth,
+        ppk,
         keying,
         esp,
         protection,

@@ -13,7 +13,7 @@ use crate::identity::AuthMethod;
 use crate::types::NodeName;
 
 /// What the file of a member may say.
-const LOCAL: [&str; 4] = ["run_dir", "state_dir", "secret", "metrics"];
+const LOCAL: [&str; 5] = ["run_dir", "state_dir", "secret", "ppk", "metrics"];
 /// What the cluster says of it.
 const SETTINGS: [&str; 3] = ["keying", "esp", "protection"];
 
@@ -57,6 +57,7 @@ impl SharedConfig {
             ("method", AuthMethod::PublicKey.as_str().into()),
             ("private_key", text(state_dir.join(key).display())),
         ];
+        self.retain_ppks(&mut table);
         let store = table.remove("cluster");
         table.extend(store.map(|store| ("store".to_owned(), store)));
         table.insert("cluster".to_owned(), text(&self.cluster));
@@ -152,6 +153,15 @@ impl SharedConfig {
         address.is_some_and(|address| self.nodes.iter().any(|node| node.addresses.contains(&address)))
     }
 
+    /// What the file says of PPKs for nodes that are gone, or are not there yet, is of no use.
+    fn retain_ppks(&self, table: &mut Table) {
+        let nodes = table.get_mut("ppk").and_then(|ppk| ppk.get_mut("nodes")).and_then(Value::as_array_mut);
+        let is_node = |name: &str| self.nodes.iter().any(|node| node.name.as_str() == name);
+        if let Some(nodes) = nodes {
+            nodes.retain(|it| it.get("name").and_then(Value::as_str).is_none_or(is_node));
+        }
+    }
+
     /// Whether an exemption is served by anybody, without those that are gone.
     fn is_served(&self, exemption: &mut Value) -> bool {
         let servers = exemption.get_mut("served_by").and_then(Value::as_array_mut);
@@ -193,8 +203,10 @@ pub fn settings_part(file: &str) -> String {
 /// The configuration of a member as a file by which hosts run that are in no cluster: the same for all of them. Each proves
 /// itself with the key that it has, which lies where keys of hosts do.
 pub fn as_file(member: &Config) -> String {
-    let mut table =
-        only(member.text(), &["cluster", "secret", "keying", "esp", "protection", "nodes", "floating"]);
+    let mut table = only(
+        member.text(),
+        &["cluster", "secret", "ppk", "keying", "esp", "protection", "nodes", "floating"],
+    );
     if !member.uses(AuthMethod::Secret) {
         table.remove("secret");
     }
@@ -377,6 +389,21 @@ mod tests {
         assert!(!without.uses(AuthMethod::Secret));
         assert_eq!(without.protection.withheld, shared.nodes[1].addresses, "what was sealed stays so");
         assert!(shared.check_settings("[esp]\nkey_bits = 128\n").is_ok());
+    }
+
+    #[test]
+    fn a_host_says_itself_which_ppks_it_has() {
+        let local = "[ppk]\nid = \"one\"\nfile = \"/k\"\n[[ppk.nodes]]\nname = \"n2\"\nrequired = false\n\
+            [[ppk.nodes]]\nname = \"gone\"\nid = \"of-gone\"\nfile = \"/g\"\n";
+        let config = of_node(local, &shared("")).unwrap();
+        let (keys, required) = config.ppks_between(&config.nodes[0], &config.nodes[1]).unwrap();
+        assert_eq!((keys[0].id.as_str(), keys.len(), required), ("one", 1, false));
+        let files: Vec<String> =
+            config.files_for_proofs().iter().map(|file| file.display().to_string()).collect();
+        assert!(files.contains(&"/k".to_owned()) && !files.contains(&"/g".to_owned()), "{files:?}");
+        assert!(own_part(&config).contains("[ppk]") && as_file(&config).contains("[ppk]"));
+        let refused = shared("").check_settings("[ppk]\nrequired = false\n").unwrap_err().to_string();
+        assert!(refused.contains("is no setting of a cluster"), "{refused}");
     }
 
     #[test]

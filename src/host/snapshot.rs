@@ -107,6 +107,7 @@ impl Core {
         KeySnapshot {
             secret: engine.secret_of(pair, in_spi),
             authentication: engine.proof_of(pair, in_spi),
+            ppk: engine.ppk_of(pair, in_spi),
             method: engine.method_of(pair, in_spi),
             ike: ike.map(|(proposal, since)| (proposal, now.saturating_duration_since(since))),
             exchange: engine.key_exchange_of(pair, in_spi),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SecretId;
 use super::certificate::{Authorities, Chain, Subject, TrustId};
-use super::{PpkRule, PrivateKey, PublicKey};
+use super::{PpkRule, PpkTag, PrivateKey, PublicKey};
 use crate::types::{NodeName, UnixTime};
 
 /// How a host proves who it is.
@@ -243,7 +243,24 @@ impl Credentials {
         let trust = [self, next].map(|it| it.authorities.as_ref().map(Authorities::id));
         let trust =
             (trust[0] != trust[1]).then(|| "the CAs or their revocation lists have changed".to_owned());
-        [key, chain, trust].into_iter().flatten().collect()
+        let ppks = self.ppk_changes(next);
+        [key, chain, trust].into_iter().flatten().chain(ppks).collect()
+    }
+
+    /// Which PPKs there are, each once.
+    pub fn ppk_tags(&self) -> Vec<PpkTag> {
+        let mut tags: Vec<PpkTag> =
+            self.ppks.values().flat_map(|rule| &rule.keys).map(|ppk| ppk.tag()).collect();
+        tags.sort_by_key(PpkTag::to_string);
+        tags.dedup();
+        tags
+    }
+
+    fn ppk_changes(&self, next: &Credentials) -> Vec<String> {
+        let (before, after) = (self.ppk_tags(), next.ppk_tags());
+        let come = after.iter().filter(|tag| !before.contains(tag)).map(|tag| format!("with PPK {tag}"));
+        let gone = before.iter().filter(|tag| !after.contains(tag)).map(|tag| format!("without PPK {tag}"));
+        come.chain(gone).collect()
     }
 
     /// The CAs that the host at `address` may have its certificate from, where it may prove itself so.

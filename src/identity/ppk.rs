@@ -61,6 +61,11 @@ impl Ppk {
 }
 
 impl PpkTag {
+    /// The fingerprint of its key.
+    pub fn key(&self) -> SecretId {
+        self.key
+    }
+
     /// What both hosts call it.
     pub fn id(&self) -> &str {
         &self.id
@@ -70,6 +75,16 @@ impl PpkTag {
 impl fmt::Display for PpkTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (key {})", self.id, self.key)
+    }
+}
+
+impl PpkUse {
+    /// What both hosts call the PPK.
+    pub fn id(&self) -> Option<&str> {
+        match self {
+            PpkUse::Used(tag) => Some(tag.id()),
+            PpkUse::None => None,
+        }
     }
 }
 

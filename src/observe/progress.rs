@@ -86,6 +86,9 @@ pub(super) fn is_failure(code: ReasonCode) -> bool {
     matches!(
         code,
         ReasonCode::AuthFailed
+            | ReasonCode::PpkMissing
+            | ReasonCode::PpkUnknown
+            | ReasonCode::PpkWrong
             | ReasonCode::NoProposal
             | ReasonCode::PeerRefused
             | ReasonCode::EspBlocked

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::About;
-use crate::identity::{AuthMethod, SecretId};
+use crate::identity::{AuthMethod, PpkUse, SecretId};
 use crate::types::{
     AgentTally, Bounds, IkeProposal, KeyExchange, Method, Pair, Protection, ReasonCode, RowState, SaId,
     UnixTime,
@@ -100,6 +100,8 @@ pub struct KeySnapshot {
     pub secret: Option<SecretId>,
     /// How the other host has proven itself.
     pub authentication: Option<AuthMethod>,
+    /// What PPK is in them.
+    pub ppk: Option<PpkUse>,
     /// How they were made.
     pub method: Option<Method>,
     /// What their IKE SA was made with, and how long ago.

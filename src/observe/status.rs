@@ -40,6 +40,16 @@ pub enum Encapsulation {
     Udp,
 }
 
+/// Whether keys have a PPK in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PpkInKeys {
+    /// They have.
+    Used,
+    /// They have not.
+    None,
+}
+
 /// What an SA is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -125,6 +135,12 @@ pub struct PeerRow {
     /// How the peer has proven who it is; `None` where no agent has agreed keys with it yet.
     #[serde(default)]
     pub authentication: Option<AuthMethod>,
+    /// Whether its keys have a PPK in them; `None` where no agent has agreed keys with it yet.
+    #[serde(default)]
+    pub ppk: Option<PpkInKeys>,
+    /// What the hosts call it, where they have one.
+    #[serde(default)]
+    pub ppk_id: Option<String>,
     /// Its IKE SA; `None` where no agent has agreed keys with it yet.
     #[serde(default)]
     pub ike: Option<IkeRow>,

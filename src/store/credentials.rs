@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{PrivateFileError, private_file};
-use crate::config::{Config, Node, PRIVATE_KEY, named_path};
+use crate::config::{Config, Node, PRIVATE_KEY, PpkFile, named_path};
 use crate::identity::certificate::{Authorities, CertificateError, Chain, Subject};
-use crate::identity::{AuthMethod, Credentials, Expected, Identity, PrivateKey, PublicKey, Secret};
+use crate::identity::{
+    AuthMethod, Credentials, Expected, Identity, Ppk, PpkRule, PrivateKey, PublicKey, Secret,
+};
 use crate::types::UnixTime;
 
 /// Why a host cannot prove itself.
@@ -132,8 +135,33 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
             floating.entry(address).or_default().push(expected.clone());
         }
     }
-    let ppks = HashMap::new();
+    let ppks = load_ppks(config, own)?;
     Ok(Credentials { identity, by_secret, authorities, peers, floating, ppks, others: None })
+}
+
+/// The PPKs of `own` with the host at each address. Who has an address that floats may have any of those of its nodes.
+fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, PrivateFileError> {
+    let mut loaded = HashMap::<&str, Arc<Ppk>>::new();
+    let mut rules = HashMap::<IpAddr, PpkRule>::new();
+    for node in config.nodes.iter().filter(|node| node.name != own.name) {
+        let (files, required) = config.ppks_between(own, node).unwrap_or_default();
+        for PpkFile { id, file } in files {
+            if !loaded.contains_key(id.as_str()) {
+                loaded.insert(id, Arc::new(Ppk::new(id.clone(), private_file::load_ppk(file)?)));
+            }
+        }
+        let keys: Vec<Arc<Ppk>> =
+            files.iter().filter_map(|key| loaded.get(key.id.as_str()).cloned()).collect();
+        for address in node.addresses.iter().copied().chain(config.floating_at(node)) {
+            let rule = rules.entry(address).or_insert(PpkRule { keys: Vec::new(), required: true });
+            rule.required &= required;
+            let known = |it: &Arc<Ppk>| rule.keys.iter().any(|known| Arc::ptr_eq(known, it));
+            let new: Vec<_> = keys.iter().filter(|it| !known(it)).cloned().collect();
+            rule.keys.extend(new);
+        }
+    }
+    rules.retain(|_, rule| !rule.keys.is_empty());
+    Ok(rules)
 }
 
 /// The private key of this host with its certificate, which must be about that key and this host.

@@ -17,6 +17,8 @@ pub enum Holds {
     Secret,
     /// The private key of a host.
     Key,
+    /// A PPK.
+    Ppk,
 }
 
 impl Holds {
@@ -24,7 +26,7 @@ impl Holds {
     /// programs write text around it.
     fn limit(self) -> u64 {
         match self {
-            Holds::Secret => 256,
+            Holds::Secret | Holds::Ppk => 256,
             Holds::Key => 4096,
         }
     }
@@ -36,6 +38,9 @@ impl Holds {
                 "; copy it from another host, or make the first one: `hostseal secret generate`, mode 0600"
             }
             Holds::Key => "; `hostseal key generate` makes one",
+            Holds::Ppk => {
+                "; copy the PPK from another host, or make the first one: `hostseal secret generate`, mode 0600"
+            }
         }
     }
 }
@@ -93,6 +98,14 @@ pub enum PrivateFileError {
 /// The file is not there, others may read it, or it holds no secret.
 pub fn load_secret(path: &Path) -> Result<Secret, PrivateFileError> {
     load(path, Holds::Secret, Secret::from_line)
+}
+
+/// Reads the key of a PPK in `path`, which looks as a secret does.
+///
+/// # Errors
+/// The file is not there, others may read it, or it holds none.
+pub fn load_ppk(path: &Path) -> Result<Secret, PrivateFileError> {
+    load(path, Holds::Ppk, Secret::from_line)
 }
 
 /// Reads the private key in `path`.

@@ -44,6 +44,8 @@ pub enum ProblemCode {
     SecretDiffers,
     /// A peer has another configuration.
     ConfigDiffers,
+    /// Keys have no PPK, as none is required.
+    PpkOptional,
     /// A member of the cluster runs another generation of hostseal.
     VersionDiffers,
     /// This host forwards packets of others to a peer in the clear.
@@ -72,7 +74,7 @@ impl Severity {
 
 impl ProblemCode {
     /// All that this version knows.
-    pub const ALL: [ProblemCode; 20] = [
+    pub const ALL: [ProblemCode; 21] = [
         ProblemCode::Hole,
         ProblemCode::OtherIpsec,
         ProblemCode::UnlistedSource,
@@ -85,6 +87,7 @@ impl ProblemCode {
         ProblemCode::AgentHung,
         ProblemCode::SecretDiffers,
         ProblemCode::ConfigDiffers,
+        ProblemCode::PpkOptional,
         ProblemCode::VersionDiffers,
         ProblemCode::ForwardedClear,
         ProblemCode::UnpairedAddress,

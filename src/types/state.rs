@@ -45,6 +45,12 @@ pub enum ReasonCode {
     NoAnswer,
     /// It answers, but one end does not take the proof of the other.
     AuthFailed,
+    /// A PPK is required, and the other host uses none.
+    PpkMissing,
+    /// The other host uses a PPK that is not known here.
+    PpkUnknown,
+    /// It has another key for a PPK, or the proof is wrong otherwise.
+    PpkWrong,
     /// It answers, but no algorithms are common to both.
     NoProposal,
     /// It refused for another reason.

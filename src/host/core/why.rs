@@ -1,7 +1,8 @@
 //! Why pairs are not protected: what the pairs know, and what the key exchange and the sockets say of keys.
 
 use super::{Core, Unsent};
-use crate::ike::{self, FailureCode};
+use crate::ike::FailureCode;
+use crate::ike::reason::{BadPpk, Reason};
 use crate::observe::explain;
 use crate::protect::PairMachine;
 use crate::protect::reason::PairReason;
@@ -14,7 +15,7 @@ pub type ToldReason = (ReasonCode, String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
     /// The key exchange says so.
-    Exchange(ike::reason::Reason),
+    Exchange(Reason),
     /// This host did not let it out.
     Unsent(Unsent),
     /// This host has no secret, for this reason.
@@ -24,7 +25,7 @@ pub(super) enum Cause {
 impl Cause {
     pub(super) fn code(&self) -> ReasonCode {
         match self {
-            Cause::Exchange(reason) => reason_code(reason.code()),
+            Cause::Exchange(reason) => reason_code(reason),
             Cause::Unsent(_) => ReasonCode::KernelError,
             Cause::Withheld(_) => ReasonCode::Internal,
         }
@@ -56,8 +57,14 @@ impl Core {
     }
 }
 
-fn reason_code(code: FailureCode) -> ReasonCode {
-    match code {
+fn reason_code(reason: &Reason) -> ReasonCode {
+    match reason {
+        Reason::BadPpk(BadPpk::Missing) => return ReasonCode::PpkMissing,
+        Reason::BadPpk(BadPpk::Unknown(_)) => return ReasonCode::PpkUnknown,
+        Reason::BadPpk(BadPpk::Wrong(..)) => return ReasonCode::PpkWrong,
+        _ => {}
+    }
+    match reason.code() {
         FailureCode::NoAnswer => ReasonCode::NoAnswer,
         FailureCode::AuthFailed => ReasonCode::AuthFailed,
         FailureCode::NoProposal => ReasonCode::NoProposal,

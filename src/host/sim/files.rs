@@ -1,13 +1,14 @@
 //! What the files of simulated hosts say, and what follows from them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::{NAT_PORT, PORT, World, address};
 use crate::config::{Config, Esp, Keying, Node};
 use crate::host::ports::SecretSource;
 use crate::host::setup::{Secrets, Setup};
-use crate::identity::{Credentials, Secret};
+use crate::identity::{Credentials, Ppk, PpkRule, Secret};
 use crate::ike;
 use crate::types::{EncapsulationMode, EspProposal, Inside, Method, NodeName, Proposals};
 
@@ -52,6 +53,26 @@ pub(super) struct File {
     pub(super) replay_window: u32,
     pub(super) rekey_after: Duration,
     pub(super) encapsulation: EncapsulationMode,
+    /// The PPK of all hosts and the one before it, each with the octet that its key is made of.
+    pub(super) ppks: Vec<(&'static str, u8)>,
+    pub(super) ppk_required: bool,
+}
+
+impl File {
+    /// What it says of PPKs.
+    fn ppk_section(&self) -> String {
+        let keys = self.ppks.iter().zip(["", "previous_"]);
+        let keys = keys.map(|((id, _), before)| format!("{before}id = \"{id}\"\n{before}file = \"/{id}\"\n"));
+        let keys: String = keys.collect();
+        if keys.is_empty() { keys } else { format!("[ppk]\nrequired = {}\n{keys}", self.ppk_required) }
+    }
+
+    /// What follows from that, with each other host.
+    fn ppk_rule(&self) -> Option<PpkRule> {
+        let ppk = |(id, octet): &(&str, u8)| Arc::new(Ppk::new((*id).to_owned(), Secret::new([*octet; 32])));
+        let keys: Vec<Arc<Ppk>> = self.ppks.iter().map(ppk).collect();
+        (!keys.is_empty()).then_some(PpkRule { keys, required: self.ppk_required })
+    }
 }
 
 impl World {
@@ -74,7 +95,8 @@ impl World {
     /// What the files of a host say.
     fn config(&self, at: usize) -> Config {
         let file = &self.hosts[at].file;
-        let mut config = Config::parse(SIMULATED, "simulated").expect("this is a configuration");
+        let text = format!("{SIMULATED}{}", file.ppk_section());
+        let mut config = Config::parse(&text, "simulated").expect("this is a configuration");
         let keying = Keying {
             method: file.method,
             accept: file.accept.clone(),
@@ -121,8 +143,10 @@ impl World {
         if let Some(secrets) = self.member_secrets(at) {
             return secrets;
         }
-        let File { secret, previous, .. } = &self.hosts[at].file;
-        Secrets::new(Some(Secret::new(*secret)), previous.map(Secret::new), Credentials::default())
+        let file = &self.hosts[at].file;
+        let ppks = (0..self.hosts.len()).filter_map(|host| Some((address(host), file.ppk_rule()?))).collect();
+        let credentials = Credentials { ppks, ..Credentials::default() };
+        Secrets::new(Some(Secret::new(file.secret)), file.previous.map(Secret::new), credentials)
     }
 
     /// What gives it that.

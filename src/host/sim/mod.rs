@@ -22,6 +22,7 @@ mod nat;
 mod net;
 mod onlookers;
 mod pace;
+mod ppk;
 mod proofs;
 mod proving;
 mod reconfigure;

@@ -151,6 +151,8 @@ impl World {
                 replay_window: 4096,
                 rekey_after: Duration::from_secs(3600),
                 encapsulation: EncapsulationMode::Auto,
+                ppks: Vec::new(),
+                ppk_required: true,
             },
             disk: Disk::default(),
             starts: 0,

@@ -101,6 +101,8 @@ check_ids! {
     ConfigDiffers = "config_differs",
     /// The secret is the same on both ends.
     SecretDiffers = "secret_differs",
+    /// The keys have a PPK where there are PPKs.
+    Ppk = "ppk",
     /// Both ends run the same version.
     Version = "version",
     /// Both ends have the same time.
@@ -130,6 +132,7 @@ impl From<ProblemCode> for CheckId {
             ProblemCode::AgentHung => Self::Agent,
             ProblemCode::SecretDiffers => Self::SecretDiffers,
             ProblemCode::ConfigDiffers => Self::ConfigDiffers,
+            ProblemCode::PpkOptional => Self::Ppk,
             ProblemCode::VersionDiffers => Self::Version,
             ProblemCode::ForwardedClear => Self::ForwardedClear,
             ProblemCode::UnpairedAddress => Self::UnpairedAddress,

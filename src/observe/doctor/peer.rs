@@ -98,6 +98,7 @@ fn is_of_peer(problem: &Problem) -> bool {
             | CheckId::UnboundSa
             | CheckId::ConfigDiffers
             | CheckId::SecretDiffers
+            | CheckId::Ppk
     )
 }
 
@@ -216,6 +217,9 @@ impl PairSeen<'_> {
             }
             Some(
                 ReasonCode::AuthFailed
+                | ReasonCode::PpkMissing
+                | ReasonCode::PpkUnknown
+                | ReasonCode::PpkWrong
                 | ReasonCode::NoProposal
                 | ReasonCode::PeerRefused
                 | ReasonCode::EspBlocked

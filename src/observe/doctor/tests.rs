@@ -35,6 +35,8 @@ fn row(state: RowState, code: Option<ReasonCode>) -> PeerRow {
         ike: None,
         esp: None,
         esp_group: None,
+        ppk: None,
+        ppk_id: None,
         cipher: None,
         key_bits: None,
         encapsulation: Encapsulation::None,

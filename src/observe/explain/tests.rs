@@ -211,6 +211,27 @@ fn all() -> Vec<(Reason, &'static str)> {
             BadProof::NotAdmitted.into(),
             "authentication failed: the peer has proven who it is, and is not admitted",
         ),
+        (
+            BadPpk::Missing.into(),
+            "authentication failed: the peer uses no PPK, and one is required here: give it the PPK too (`[ppk]`), or let \
+             hosts go without for now (`ppk.required = false`)",
+        ),
+        (
+            BadPpk::Unknown("two".to_owned()).into(),
+            "authentication failed: the peer uses PPK \"two\", which is not known here: compare `[ppk]` in the files of both \
+             hosts",
+        ),
+        (
+            BadPpk::Wrong("one".to_owned(), BadProof::Secret).into(),
+            "authentication failed: the peer has another key for PPK \"one\" (`hostseal config check` shows its fingerprint on \
+             both hosts), or the peer has another secret (compare `hostseal secret id` on both hosts)",
+        ),
+        (
+            BadPpk::Refused("one".to_owned()).into(),
+            "authentication failed: the peer rejected our authentication, which was with PPK \"one\". Run `hostseal status` \
+             there for the reason: it does not know that PPK or has another key for it, or it expects another secret or \
+             key, or does not list this address (AUTHENTICATION_FAILED)",
+        ),
         (Lapsed::NotAccepted.into(), "the peer's proof is no longer accepted, and it has shown no other"),
         (
             Lapsed::Expired(UnixTime(0)).into(),

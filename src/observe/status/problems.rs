@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::evidence::Evidence;
-use super::{Agent, Encapsulation, PeerRow, SaState, standing};
+use super::{Agent, Encapsulation, PeerRow, PpkInKeys, SaState, standing};
 use crate::config::Config;
 use crate::observe::differs;
 use crate::observe::snapshot::{Snapshot, UnlistedRequests};
@@ -19,7 +19,7 @@ pub(super) fn of(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Vec<Problem> {
             problems.extend(unlisted(snapshot, evidence.config));
             problems.extend(differing(evidence, snapshot, peers));
             for row in peers {
-                let of_row = [unrenewed, narrow, refused, forgetful];
+                let of_row = [unrenewed, narrow, refused, forgetful, without_ppk];
                 problems.extend(of_row.into_iter().filter_map(|problem| problem(evidence, row)));
             }
             problems
@@ -128,6 +128,21 @@ fn wire_size(row: &PeerRow, octets: u16) -> u16 {
     let header: u16 = if row.remote.is_ipv4() { 20 } else { 40 };
     let padded = (octets.saturating_sub(header) + 2).next_multiple_of(4);
     header + HEADER_IV_ICV + padded + if row.encapsulation == Encapsulation::Udp { 8 } else { 0 }
+}
+
+/// The keys of a protected pair have no PPK, though both hosts could have one.
+fn without_ppk(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
+    let other = evidence.config.node_named(row.node.as_str())?;
+    let (keys, required) = evidence.config.ppks_between(evidence.node, other)?;
+    let bare = row.state == RowState::Protected && row.ppk == Some(PpkInKeys::None);
+    let id = keys.first().filter(|_| bare).map(|key| &key.id)?;
+    let (node, remote) = (&row.node, row.remote);
+    let (why, fix) = match required {
+        false => ("none is required", "Give it the PPK too, then say `ppk.required = true` on all hosts"),
+        true => ("one is required, so they end soon", "Give it the PPK too"),
+    };
+    let words = format!("the keys with {node} ({remote}) have no PPK, as it does not use \"{id}\": {why}");
+    Some(Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix))
 }
 
 /// A path that forgets a pair which is idle, and is reminded by this host.

@@ -1,7 +1,8 @@
 //! One row of a status.
 
 use super::evidence::{Evidence, seconds_until};
-use super::{CIPHER, Encapsulation, IkeRow, PeerInfo, PeerRow, SaRow, SaState, fate, standing};
+use super::{CIPHER, Encapsulation, IkeRow, PeerInfo, PeerRow, PpkInKeys, SaRow, SaState, fate, standing};
+use crate::identity::PpkUse;
 use crate::observe::snapshot::PairSnapshot;
 use crate::observe::strangers::Overruled;
 use crate::store::PairRecord;
@@ -25,6 +26,7 @@ impl Evidence<'_> {
         let (default, known) = (PairRecord::default(), self.known(pair));
         let record = self.saved.pairs.get(&pair).unwrap_or(&default);
         let keys = known.map(|known| &known.keys);
+        let ppk = keys.and_then(|keys| keys.ppk.as_ref());
         let heard = known.and_then(|known| known.heard);
         let seen = self.seen(pair, sas, overruled);
         let sas: Vec<&SaReading> = sas.of(pair).collect();
@@ -46,6 +48,11 @@ impl Evidence<'_> {
             reason,
             keying: keys.and_then(|keys| keys.method).unwrap_or(self.config.keying.method),
             authentication: keys.and_then(|keys| keys.authentication),
+            ppk: ppk.map(|ppk| match ppk {
+                PpkUse::Used(_) => PpkInKeys::Used,
+                PpkUse::None => PpkInKeys::None,
+            }),
+            ppk_id: ppk.and_then(PpkUse::id).map(str::to_owned),
             ike: keys.and_then(|keys| keys.ike.as_ref()).map(|(proposal, age)| IkeRow {
                 version: IKE_VERSION,
                 proposal: proposal.to_string(),

@@ -157,7 +157,7 @@ fn the_json_is_the_contracts() {
           "age_s": 12, "rekey_in_s": null, "expires_in_s": 86388 });
     expected["peers"][0]["sas"].as_array_mut().unwrap().push(inbound);
     expected["config_error"] = serde_json::Value::Null;
-    for absent in ["authentication", "last_heard", "last_heard_esp", "peer"] {
+    for absent in ["authentication", "ppk", "ppk_id", "last_heard", "last_heard_esp", "peer"] {
         expected["peers"][0][absent] = serde_json::Value::Null;
     }
     expected["peers"][0]["listed"] = serde_json::Value::Null;

@@ -182,3 +182,40 @@ fn who_expects_the_secret_gets_it_and_takes_nothing_else() {
     let expected = of_c.expected("10.99.0.1".parse().unwrap()).next().unwrap();
     assert_eq!((&of_c.identity.key().is_none(), &*expected.methods), (&true, &[AuthMethod::Secret][..]));
 }
+
+/// PPKs have the rules of secrets, and nobody is told what they are.
+#[test]
+fn a_ppk_is_read_as_a_secret_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).display().to_string();
+    let head = format!(
+        "[ppk]\nid = \"one\"\nfile = {:?}\nprevious_id = \"zero\"\nprevious_file = {:?}\n",
+        file("one"),
+        file("zero")
+    );
+    let config = parse(&head, "", "");
+    let load = || load(&config, &config.nodes[0]);
+    let give = |name: &str, text: &str, mode| {
+        fs::write(file(name), text).unwrap();
+        fs::set_permissions(file(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    give("one", &Secret::new([1; 32]).to_line(), 0o600);
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("zero: cannot be read") && error.contains("copy the PPK"), "{error}");
+    give("zero", &Secret::new([2; 32]).to_line(), 0o640);
+    assert!(load().unwrap_err().to_string().contains("mode 0640"));
+    give("zero", "hunter2", 0o600);
+    let error = format!("{0} {0:?}", load().unwrap_err());
+    assert!(error.contains("32 bytes in base64") && !error.contains("hunter2"), "{error}");
+    give("zero", &Secret::new([2; 32]).to_line(), 0o600);
+    let credentials = load().unwrap();
+    let rule = &credentials.ppks[&"fd99::2".parse().unwrap()];
+    assert!(rule.required && rule.keys.iter().map(|ppk| ppk.id()).eq(["one", "zero"]));
+    assert!(!credentials.ppks.contains_key(&"10.99.0.1".parse().unwrap()), "none with itself");
+    let shown = format!("{credentials:?}");
+    assert!(!shown.contains("1, 1, 1") && !shown.contains("AQEB"), "{shown}");
+    let without = super::load(&parse("", "", ""), &config.nodes[0]).unwrap();
+    let changes = without.changes(&credentials);
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    assert!(changes[0].starts_with("with PPK one (key "), "{changes:?}");
+}

@@ -24,6 +24,19 @@ pub struct Connection {
     pub encap: bool,
     /// It is brought up as soon as it is loaded.
     pub starts: bool,
+    /// The post-quantum preshared key (RFC 8784) that both ends have.
+    pub ppk: Option<PpkOfBoth>,
+}
+
+/// A post-quantum preshared key (RFC 8784) of a connection.
+#[derive(Debug, Clone)]
+pub struct PpkOfBoth {
+    /// What both ends call it.
+    pub id: String,
+    /// The key in base64.
+    pub key: String,
+    /// Nothing goes on without it.
+    pub required: bool,
 }
 
 /// How the ends of a connection prove themselves.
@@ -70,6 +83,7 @@ impl Connection {
             esp_proposals: "aes256gcm16-esn".to_owned(),
             encap: false,
             starts: false,
+            ppk: None,
         }
     }
 
@@ -83,6 +97,12 @@ impl Connection {
     #[must_use]
     pub fn proof(self, proof: Proof) -> Self {
         Self { proof, ..self }
+    }
+
+    /// Has both ends have a PPK, or none.
+    #[must_use]
+    pub fn ppk(self, ppk: Option<PpkOfBoth>) -> Self {
+        Self { ppk, ..self }
     }
 
     /// Has the IKE SA made with something else.

@@ -145,18 +145,26 @@ fn text(connection: &Connection) -> Result<String> {
     let esp = algorithms(cipher)?.replace("-dh", ";dh");
     let pfs = if esp.contains(";dh") { "yes" } else { "no" };
     let encapsulation = if connection.encap { "yes" } else { "auto" };
+    let ppk = connection.ppk.as_ref().map(|ppk| {
+        let need = if ppk.required { "insist" } else { "yes" };
+        format!("    ppk={need}\n    ppk-ids={}\n", ppk.id)
+    });
+    let ppk = ppk.unwrap_or_default();
     let auto = if connection.starts { "start" } else { "add" };
     Ok(format!(
         "conn {name}\n    left={local}\n    leftid={known_as}\n    right={remote}\n    rightid={remote}\n    \
          authby=secret\n    keyexchange=ikev2\n    type=transport\n    ike={ike}\n    esp={esp}\n    esn={esn}\n    pfs={pfs}\n    \
-         encapsulation={encapsulation}\n    auto={auto}\n"
+         encapsulation={encapsulation}\n    auto={auto}\n{ppk}"
     ))
 }
 
 /// Its line of ipsec.secrets.
-fn secret(Connection { known_as, remote, proof, .. }: &Connection) -> Result<String> {
+fn secret(Connection { known_as, remote, proof, ppk, .. }: &Connection) -> Result<String> {
+    let ppk = ppk.as_ref().map(|ppk| format!("{known_as} {remote} : PPKS \"{}\" 0s{}\n", ppk.id, ppk.key));
     match proof {
-        Proof::Secret(secret) => Ok(format!("{known_as} {remote} : PSK 0s{secret}\n")),
+        Proof::Secret(secret) => {
+            Ok(format!("{known_as} {remote} : PSK 0s{secret}\n{}", ppk.unwrap_or_default()))
+        }
         Proof::Keys { .. } | Proof::Certificate { .. } => {
             bail!("the lab gives Libreswan nothing but secrets")
         }

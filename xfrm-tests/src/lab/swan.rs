@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::annex::STRONGSWAN;
-use super::connection::{Connection, Proof};
+use super::connection::{Connection, PpkOfBoth, Proof};
 use super::host::{Host, Process};
 use super::manual;
 use super::peer::{Listed, Order, Peer};
@@ -62,19 +62,29 @@ fn text(connection: &Connection) -> String {
         ),
         Proof::Keys { .. } | Proof::Certificate { .. } => String::new(),
     };
+    let (ppk, of_ppk) = connection.ppk.as_ref().map(|ppk| self::ppk(name, ppk)).unwrap_or_default();
     let encap = if connection.encap { "yes" } else { "no" };
     let start_action = if connection.starts { "start" } else { "none" };
     format!(
         "connections {{\n  {name} {{\n\
          \x20   version = 2\n    local_addrs = {local}\n    remote_addrs = {remote}\n\
          \x20   proposals = {proposals}\n    encap = {encap}\n\
-         \x20   rekey_time = 0\n    mobike = no\n    keyingtries = 0\n\
+         \x20   rekey_time = 0\n    mobike = no\n    keyingtries = 0\n{ppk}\
          \x20   local {{\n      {ours}\n      id = {known_as}\n    }}\n\
          \x20   remote {{\n      {theirs}\n      id = {remote}\n    }}\n\
          \x20   children {{\n      {name} {{\n\
          \x20       mode = transport\n        esp_proposals = {esp_proposals}\n\
          \x20       rekey_time = 0\n        start_action = {start_action}\n\
-         \x20     }}\n    }}\n  }}\n}}\n{secrets}"
+         \x20     }}\n    }}\n  }}\n}}\n{secrets}{of_ppk}"
+    )
+}
+
+/// What a connection says of its PPK, and the secret that goes with it.
+fn ppk(name: &str, PpkOfBoth { id, key, required }: &PpkOfBoth) -> (String, String) {
+    let required = if *required { "yes" } else { "no" };
+    (
+        format!("    ppk_id = {id}\n    ppk_required = {required}\n"),
+        format!("secrets {{\n  ppk-{name} {{\n    id = {id}\n    secret = 0s{key}\n  }}\n}}\n"),
     )
 }
 

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::lab::agent::{CONFIG, SECRETS, hostseal};
 use crate::lab::packet;
 use crate::lab::{
-    Cluster, Connection, Direction, Family, Host, Implementation, Lab, Order, Packet, Peer, Proof, Report,
-    until,
+    Cluster, Connection, Direction, Family, Host, Implementation, Lab, Order, Packet, Peer, PpkOfBoth, Proof,
+    Report, until,
 };
 use crate::scenarios::certificates::{CRL, Ca};
 use crate::scenarios::keys::{KEY, base64, key};
@@ -55,6 +55,25 @@ pub enum Way {
     Nat,
     /// A chain of certificates that fits no packet, over a wire of 1,280 bytes.
     Narrow,
+    /// A PPK (RFC 8784), without which neither end goes on.
+    Ppk,
+    /// A PPK without which both would go on.
+    PpkOptional,
+}
+
+/// Where hostseal has its PPK.
+pub const PPK: &str = "/etc/hostseal/ppk";
+/// What both ends call it.
+const PPK_ID: &str = "lab-1";
+
+/// Gives hostseal on `host` a PPK, and has its file say so.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn with_ppk(cluster: Cluster, host: &Host, ppk: &PpkOfBoth) -> Result<Cluster> {
+    let PpkOfBoth { id, key, required } = ppk;
+    host.write(PPK, &format!("{key}\n"), 0o600)?;
+    Ok(cluster.with("ppk", &format!("id = \"{id}\"\nfile = \"{PPK}\"\nrequired = {required}")))
 }
 
 /// hostseal and a stock peer.
@@ -98,6 +117,8 @@ impl Course {
             Way::InUdp => "in UDP",
             Way::Nat => "behind a NAT",
             Way::Narrow => "long chain, MTU 1280",
+            Way::Ppk => "PPK",
+            Way::PpkOptional => "PPK, optional",
         };
         format!("{peer} | {auth} | {} | {way}", self.proposals)
     }
@@ -130,6 +151,16 @@ impl Course {
         if self.way == Way::Ipv6 { Family::V6 } else { Family::V4 }
     }
 
+    /// The PPK that both ends have, where they have one.
+    fn ppk(self) -> Option<PpkOfBoth> {
+        let required = match self.way {
+            Way::Ppk => true,
+            Way::PpkOptional => false,
+            _ => return None,
+        };
+        Some(PpkOfBoth { id: PPK_ID.to_owned(), key: SECRETS[1].to_owned(), required })
+    }
+
     /// Gives both ends their configuration, on the first two hosts, and starts the peer.
     ///
     /// # Errors
@@ -157,7 +188,12 @@ impl Course {
             .proof(proof)
             .proposals(self.proposals)
             .esp_proposals(esp)
+            .ppk(self.ppk())
             .encap(insists && self.role == Role::Responder);
+        let cluster = match self.ppk() {
+            Some(ppk) => with_ppk(cluster, ours, &ppk)?,
+            None => cluster,
+        };
         ours.write(CONFIG, &cluster.text(), 0o644)?;
         let peer = self.implementation.start(foreigner)?;
         peer.load(std::slice::from_ref(&connection))?;

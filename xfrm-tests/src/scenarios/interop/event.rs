@@ -169,6 +169,11 @@ impl Ends {
     /// One pair of SAs is left, of one IKE SA; packets flow both ways as ESP alone; and both ends count them alike.
     fn ensure_sound(&self, lab: &Lab) -> Result<()> {
         status_until(&self.ours, "protected", LIMIT, |status| status.all_protected())?;
+        let ppk = matches!(self.course.way, Way::Ppk | Way::PpkOptional);
+        let wanted = if ppk { "used" } else { "none" };
+        status_until(&self.ours, "the PPK is in the keys, or none", LIMIT, |status| {
+            status.at("/peers/0/ppk") == wanted
+        })?;
         let family = self.course.family();
         self.sites.await_one_pair(LIMIT)?;
         until("one IKE SA with one child is left", LIMIT, || {

@@ -5,6 +5,7 @@ pub mod course;
 pub mod event;
 mod manual;
 mod own_exchange;
+mod ppk;
 
 use anyhow::Result;
 
@@ -30,11 +31,25 @@ pub(super) const ALL: &[Test] = &[
     Test::new("interop::libreswan_has_keys_of_the_data_exchanged", 2, |lab| {
         own_exchange::insists(lab, Implementation::Libreswan, "ecp256")
     }),
+    Test::new("interop::strongswan_initiates_with_a_ppk", 2, |lab| {
+        let plain = Course::plain(Implementation::Strongswan(Release::Stable), Role::Responder, X25519);
+        go(lab, Course { way: Way::Ppk, ..plain }, IKE)
+    }),
+    Test::new("interop::libreswan_answers_with_a_ppk", 2, |lab| {
+        let plain = Course::plain(Implementation::Libreswan, Role::Initiator, X25519);
+        go(lab, Course { way: Way::PpkOptional, ..plain }, CHILD)
+    }),
+    Test::new("interop::strongswan_has_another_ppk", 2, |lab| {
+        ppk::differs(lab, Course::plain(Implementation::Strongswan(Release::Stable), Role::Initiator, X25519))
+    }),
     Test::new("interop::a_long_chain_comes_in_fragments", 2, a_long_chain_comes_in_fragments),
     Test::new("interop::strongswan_by_the_manual", 2, manual::strongswan),
     Test::new("interop::strongswan_with_keys_by_the_manual", 2, manual::strongswan_with_keys),
     Test::new("interop::libreswan_by_the_manual", 2, manual::libreswan),
 ];
+
+/// What all of them know.
+const X25519: &str = "aes256gcm16-prfsha384-x25519";
 
 /// strongSwan 6.1 with ML-KEM.
 fn strongswan(role: Role) -> Course {

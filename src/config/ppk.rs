@@ -1,0 +1,261 @@
+//! `[ppk]`: post-quantum preshared keys (RFC 8784), which hosts share beside what they prove themselves with.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+use super::read::{node_name, path};
+use super::values::{Placed, Problems, Section, boolean, text};
+use super::{Config, Keying, Node, SecretFiles};
+use crate::types::{Method, NodeName, node_name as names};
+
+/// The key of a PPK that is being replaced.
+const PREVIOUS: &str = "previous_id";
+
+/// A PPK as the file names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PpkFile {
+    /// What all hosts call it.
+    pub id: String,
+    /// Where it lies.
+    pub file: PathBuf,
+}
+
+/// `[ppk]`: which PPKs there are, and who needs one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PpkRules {
+    /// The one of all hosts, and the one before it while it is being rotated; none where there is none.
+    keys: Vec<PpkFile>,
+    /// Hosts make no keys with each other without one.
+    required: bool,
+    /// What is otherwise for some nodes.
+    nodes: Vec<NodePpk>,
+}
+
+/// `[[ppk.nodes]]`: what is otherwise for the pairs of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct NodePpk {
+    node: NodeName,
+    /// Its own; none where it has that of all hosts.
+    keys: Vec<PpkFile>,
+    required: Option<bool>,
+}
+
+impl fmt::Display for PpkFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.id, self.file.display())
+    }
+}
+
+impl fmt::Display for NodePpk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.node)?;
+        self.keys.iter().try_for_each(|key| write!(f, ", {key}"))?;
+        match self.required {
+            None => Ok(()),
+            Some(true) => f.write_str(", required"),
+            Some(false) => f.write_str(", optional"),
+        }
+    }
+}
+
+impl Default for PpkRules {
+    fn default() -> Self {
+        Self { keys: Vec::new(), required: true, nodes: Vec::new() }
+    }
+}
+
+impl PpkRules {
+    /// All PPKs that are named.
+    fn all(&self) -> impl Iterator<Item = &PpkFile> {
+        self.keys.iter().chain(self.nodes.iter().flat_map(|node| &node.keys))
+    }
+
+    /// The files that are named.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.all().map(|key| &key.file)
+    }
+
+    /// What all hosts must agree on. What is accepted during a rotation is not part of that, nor where keys lie.
+    pub(super) fn canonical(&self) -> String {
+        let current = |keys: &[PpkFile]| keys.first().map(|key| key.id.clone());
+        let nodes = self.nodes.iter().map(|it| (it.node.to_string(), current(&it.keys), it.required));
+        let nodes: BTreeSet<_> = nodes.collect();
+        match self.keys.is_empty() && nodes.is_empty() {
+            true => String::new(),
+            false => format!("ppk {:?} {} {nodes:?}\n", current(&self.keys), self.required),
+        }
+    }
+
+    /// Each thing that it says, by its key in the file, for whoever compares two of them.
+    pub(super) fn said(&self) -> Vec<(String, String)> {
+        let of = |name: &str, key: Option<&PpkFile>| {
+            (format!("ppk.{name}"), key.map_or_else(|| "none".to_owned(), PpkFile::to_string))
+        };
+        vec![
+            of("id", self.keys.first()),
+            of("previous_id", self.keys.get(1)),
+            ("ppk.required".to_owned(), self.required.to_string()),
+        ]
+    }
+
+    /// What it says, in words; nothing where there are no PPKs.
+    pub fn in_words(&self) -> Vec<String> {
+        let need = |required: bool| match required {
+            true => "required: without it no keys are made",
+            false => "optional: hosts that do not have it go without",
+        };
+        let of_all = self.keys.first().map(|key| format!("{}, {}", key.id, need(self.required)));
+        let before = self.keys.get(1).map(|key| format!("{} is accepted too", key.id));
+        let of_node = |it: &NodePpk| {
+            let id = it.keys.first().or(self.keys.first()).map_or("", |key| &key.id);
+            format!("with {}: {id}, {}", it.node, need(it.required.unwrap_or(self.required)))
+        };
+        of_all.into_iter().chain(before).chain(self.nodes.iter().map(of_node)).collect()
+    }
+
+    /// What is otherwise for some nodes, a line each.
+    pub(super) fn exceptions(&self) -> Vec<String> {
+        self.nodes.iter().map(NodePpk::to_string).collect()
+    }
+}
+
+impl Config {
+    /// The PPKs of the pairs between two nodes, the one to begin with first, and whether one is required. `None`: these
+    /// pairs have none. Both ends see the same: of two nodes with PPKs of their own, the one whose name comes first.
+    pub fn ppks_between(&self, a: &Node, b: &Node) -> Option<(&[PpkFile], bool)> {
+        let PpkRules { keys, required, nodes } = &self.ppk;
+        let mut own: Vec<&NodePpk> =
+            nodes.iter().filter(|it| [&a.name, &b.name].contains(&&it.node)).collect();
+        own.sort_by_key(|it| &it.node);
+        let keys = own.iter().map(|it| &it.keys).find(|keys| !keys.is_empty()).unwrap_or(keys);
+        let said: Vec<bool> = own.iter().filter_map(|it| it.required).collect();
+        let required = if said.is_empty() { *required } else { !said.contains(&false) };
+        (!keys.is_empty()).then_some((keys, required))
+    }
+
+    /// Whether any host has a PPK.
+    pub fn has_ppks(&self) -> bool {
+        self.ppk.all().next().is_some()
+    }
+}
+
+/// What both hosts call a PPK.
+fn id(value: &DeValue<'_>) -> Result<String, String> {
+    names::checked(text(value)?)
+}
+
+/// What is read, with the places of what may be wrong with it.
+#[derive(Default)]
+struct PpkPlaces {
+    ids: Vec<Placed<String>>,
+    files: Vec<Placed<PathBuf>>,
+}
+
+/// A PPK and the one before it, in a section that need have none.
+fn keys(section: &mut Section<'_>, seen: &mut PpkPlaces, problems: &Problems<'_>) -> Vec<PpkFile> {
+    let mut keys = Vec::new();
+    for (of_id, of_file) in [("id", "file"), (PREVIOUS, "previous_file")] {
+        let (name, file) = (section.optional(of_id, id), section.optional(of_file, path));
+        match (name, file) {
+            (Some(name), Some(file)) => {
+                if of_id != "id" && keys.is_empty() {
+                    let message = "is beside `id`, which is the PPK that comes after it".to_owned();
+                    problems.add(name.span.clone(), &name.key, message);
+                }
+                keys.push(PpkFile { id: name.value.clone(), file: file.value.clone() });
+                seen.ids.push(name);
+                seen.files.push(file);
+            }
+            (Some(alone), None) => {
+                problems.add(alone.span, &alone.key, format!("needs `{of_file}`, where that PPK lies"));
+            }
+            (None, Some(alone)) => {
+                let message = format!("needs `{of_id}`, what all hosts call that PPK");
+                problems.add(alone.span, &alone.key, message);
+            }
+            (None, None) => {}
+        }
+    }
+    keys
+}
+
+/// What the file says of PPKs, and of all else that does not go with them.
+pub(super) fn read(
+    root: &mut Section<'_>,
+    keying: &Keying,
+    secret: &SecretFiles,
+    nodes: &[Node],
+    problems: &Problems<'_>,
+) -> PpkRules {
+    let mut section = root.section("ppk");
+    let mut seen = PpkPlaces::default();
+    let own = keys(&mut section, &mut seen, problems);
+    let required = section.value("required", true, boolean);
+    let mut exceptions: Vec<NodePpk> = Vec::new();
+    for mut section in section.sections("nodes") {
+        let name = section.required("name", node_name);
+        let keys = keys(&mut section, &mut seen, problems);
+        let required = section.optional("required", boolean).map(|placed| placed.value);
+        section.finish();
+        let wrong = if !nodes.iter().any(|node| node.name == name.value) {
+            Some(format!("there is no node \"{}\" in this file", name.value))
+        } else if exceptions.iter().any(|it| it.node == name.value) {
+            Some(format!("\"{}\" is listed twice", name.value))
+        } else if keys.is_empty() && own.is_empty() {
+            Some(format!(
+                "there is no PPK for \"{}\": give it `id` and `file`, or give them to [ppk]",
+                name.value
+            ))
+        } else {
+            None
+        };
+        wrong.into_iter().for_each(|message| problems.add(name.span.clone(), &name.key, message));
+        exceptions.push(NodePpk { node: name.value, keys, required });
+    }
+    if own.is_empty() && exceptions.is_empty() && !section.is_absent() {
+        section.require("id", "is missing: it is what all hosts call the PPK");
+    }
+    section.finish();
+    check(&seen, keying, secret, problems);
+    PpkRules { keys: own, required, nodes: exceptions }
+}
+
+fn check(seen: &PpkPlaces, keying: &Keying, secret: &SecretFiles, problems: &Problems<'_>) {
+    let PpkPlaces { ids, files } = seen;
+    for (at, Placed { value, key, span }) in ids.iter().enumerate() {
+        if let Some(first) = ids[..at].iter().find(|other| other.value == *value) {
+            let line = problems.line(&first.span);
+            let message = format!("another PPK is called \"{value}\" already, in line {line}");
+            problems.add(span.clone(), key, message);
+        }
+    }
+    let of_secret =
+        |file: &PathBuf| [Some(&secret.file), secret.previous_file.as_ref()].contains(&Some(file));
+    for Placed { value, key, span } in files.iter().filter(|file| of_secret(&file.value)) {
+        let message = format!(
+            "{} is the secret of the hosts: a PPK is another one (`hostseal secret generate`)",
+            value.display()
+        );
+        problems.add(span.clone(), key, message);
+    }
+    if secret.previous_file.is_some()
+        && let Some(Placed { key, span, .. }) = ids.iter().find(|it| it.key.ends_with(PREVIOUS))
+    {
+        let message = "and secret.previous_file: replace the one first, then the other".to_owned();
+        problems.add(span.clone(), key, message);
+    }
+    // RFC 8784 mixes a PPK into keys that are negotiated.
+    let derived = keying.method == Method::Derived || keying.accept.contains(&Method::Derived);
+    if let Some(Placed { key, span, .. }) = ids.first().filter(|_| derived) {
+        let message = "keys that are derived from the secret have no PPK: keying.method and keying.accept must not have \
+                       \"derived\""
+            .to_owned();
+        problems.add(span.clone(), key, message);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+use crate::config::proofs::tests::{parse, text};
+use crate::config::{Config, ConfigError, ConfigProblem};
+
+fn problems(head: &str) -> Vec<String> {
+    match Config::parse(&text(head, "", ""), "f.toml") {
+        Err(ConfigError::Invalid { problems, .. }) => problems.iter().map(ConfigProblem::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What the pairs of a and b have: the ids of their PPKs, and whether one is required.
+fn between(config: &Config) -> Option<(Vec<&str>, bool)> {
+    let nodes = &config.nodes;
+    let there = config.ppks_between(&nodes[0], &nodes[1]);
+    assert_eq!(there, config.ppks_between(&nodes[1], &nodes[0]), "both ends see the same");
+    there.map(|(keys, required)| (keys.iter().map(|key| key.id.as_str()).collect(), required))
+}
+
+const ONE: &str = "[ppk]\nid = \"one\"\nfile = \"/k/one\"\n";
+
+#[test]
+fn hosts_have_a_ppk_where_the_file_says_so() {
+    assert_eq!(between(&parse("", "", "")), None);
+    assert_eq!(between(&parse(ONE, "", "")), Some((vec!["one"], true)));
+    let optional = format!("{ONE}required = false\nprevious_id = \"zero\"\nprevious_file = \"/k/zero\"\n");
+    let config = parse(&optional, "", "");
+    assert_eq!(between(&config), Some((vec!["one", "zero"], false)));
+    let files: Vec<_> = config.files_for_proofs().iter().map(|file| file.display().to_string()).collect();
+    assert_eq!(files, ["/etc/hostseal/secret", "/k/one", "/k/zero"]);
+}
+
+#[test]
+fn a_node_may_have_its_own() {
+    let own = "[[ppk.nodes]]\nname = \"b\"\nid = \"of-b\"\nfile = \"/k/b\"\n";
+    assert_eq!(between(&parse(own, "", "")), Some((vec!["of-b"], true)));
+    assert_eq!(between(&parse(&format!("{ONE}{own}"), "", "")), Some((vec!["of-b"], true)));
+    assert_eq!(
+        between(&parse(&format!("{ONE}{own}required = false\n"), "", "")),
+        Some((vec!["of-b"], false))
+    );
+    let both = format!("{own}[[ppk.nodes]]\nname = \"a\"\nid = \"of-a\"\nfile = \"/k/a\"\n");
+    assert_eq!(between(&parse(&both, "", "")), Some((vec!["of-a"], true)), "the first name");
+    let lenient = format!("{ONE}[[ppk.nodes]]\nname = \"a\"\nrequired = false\n");
+    assert_eq!(between(&parse(&lenient, "", "")), Some((vec!["one"], false)));
+    let mixed = format!("{lenient}[[ppk.nodes]]\nname = \"b\"\nrequired = true\n");
+    assert_eq!(between(&parse(&mixed, "", "")), Some((vec!["one"], false)), "who cannot is not made to");
+    let strict = format!("{ONE}required = false\n[[ppk.nodes]]\nname = \"b\"\nrequired = true\n");
+    assert_eq!(between(&parse(&strict, "", "")), Some((vec!["one"], true)));
+}
+
+#[test]
+fn what_is_wrong_is_told_by_its_name() {
+    for (head, key, words) in [
+        ("[ppk]\n".to_owned(), "ppk.id", "is missing"),
+        ("[ppk]\nid = \"one\"\n".to_owned(), "ppk.id", "needs `file`"),
+        ("[ppk]\nfile = \"/k\"\n".to_owned(), "ppk.file", "needs `id`"),
+        ("[ppk]\nid = \"a b\"\nfile = \"/k\"\n".to_owned(), "ppk.id", "is not a name"),
+        ("[ppk]\nid = \"\"\nfile = \"/k\"\n".to_owned(), "ppk.id", "is empty"),
+        (format!("{ONE}previous_id = \"zero\"\n"), "ppk.previous_id", "needs `previous_file`"),
+        (
+            format!("{ONE}previous_id = \"one\"\nprevious_file = \"/k\"\n"),
+            "ppk.previous_id",
+            "another PPK is called",
+        ),
+        (
+            "[ppk]\nprevious_id = \"zero\"\nprevious_file = \"/k\"\n".to_owned(),
+            "ppk.previous_id",
+            "is beside `id`",
+        ),
+        (format!("{ONE}keep = 1\n"), "ppk.keep", "unknown key"),
+        (format!("{ONE}[[ppk.nodes]]\nname = \"c\"\n"), "ppk.nodes[0].name", "there is no node \"c\""),
+        ("[[ppk.nodes]]\nname = \"a\"\n".to_owned(), "ppk.nodes[0].name", "there is no PPK for \"a\""),
+        (
+            format!("{ONE}[[ppk.nodes]]\nname = \"a\"\n[[ppk.nodes]]\nname = \"a\"\n"),
+            "ppk.nodes[1].name",
+            "listed twice",
+        ),
+        (format!("{ONE}[keying]\nmethod = \"derived\"\n"), "ppk.id", "derived from the secret have no PPK"),
+        (
+            format!("{ONE}[keying]\naccept = [\"ike\", \"derived\"]\n"),
+            "ppk.id",
+            "derived from the secret have no PPK",
+        ),
+        (
+            "[secret]\nfile = \"/k\"\n[ppk]\nid = \"one\"\nfile = \"/k\"\n".to_owned(),
+            "ppk.file",
+            "is the secret of the hosts",
+        ),
+        (
+            format!(
+                "[secret]\nprevious_file = \"/s\"\n{ONE}previous_id = \"zero\"\nprevious_file = \"/k/zero\"\n"
+            ),
+            "ppk.previous_id",
+            "replace the one first",
+        ),
+    ] {
+        let found = problems(&head);
+        assert!(found.iter().any(|it| it.contains(key) && it.contains(words)), "{head}: {found:?}");
+    }
+}
+
+#[test]
+fn the_config_id_says_what_hosts_must_agree_on() {
+    let id = |head: &str| parse(head, "", "").config_id();
+    assert_ne!(id(ONE), id(""));
+    assert_ne!(id(ONE), id(&format!("{ONE}required = false\n")));
+    assert_ne!(id(ONE), id(&format!("{ONE}[[ppk.nodes]]\nname = \"a\"\nrequired = false\n")));
+    assert_eq!(id(ONE), id(&ONE.replace("/k/one", "/elsewhere")), "where it lies is a host's own matter");
+    let both = format!("{ONE}previous_id = \"zero\"\nprevious_file = \"/k/zero\"\n");
+    assert_eq!(id(ONE), id(&both), "hosts have the same file a moment later");
+}
+
+#[test]
+fn changes_are_told() {
+    let changes = |from: &str, to: &str| parse(from, "", "").changes(&parse(to, "", ""));
+    assert_eq!(changes("", ONE), ["ppk.id: one in /k/one, was none"]);
+    let other = "[ppk]\nid = \"two\"\nfile = \"/k/two\"\nprevious_id = \"one\"\nprevious_file = \"/k/one\"\n\
+                 required = false\n[[ppk.nodes]]\nname = \"b\"\nrequired = true\n";
+    assert_eq!(
+        changes(ONE, other),
+        [
+            "ppk.id: two in /k/two, was one in /k/one",
+            "ppk.previous_id: one in /k/one, was none",
+            "ppk.required: false, was true",
+            "ppk.nodes: with b, required",
+        ]
+    );
+}
