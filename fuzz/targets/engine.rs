@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Arbitrary, Unstructured};
-use hostseal::identity::{PrivateKey, Secret};
+use hostseal::identity::{Credentials, Ppk, PpkRule, PrivateKey, Secret};
 use hostseal::ike::{
     ControlEvent, ControlSettings, Draft, Engine, Entropy, Event, Posture, Purpose, Settings, Topic,
     Transmit, stop_tampering, tamper,
@@ -168,6 +168,13 @@ fn control(local: IpAddr, remote: IpAddr, choice: u8) -> ControlSettings {
     ControlSettings { key, members, invites: Vec::new(), mark: Arc::from([choice]), welcome: Arc::default() }
 }
 
+/// Some ends have a PPK, without which they go on with who has none.
+fn credentials(remote: IpAddr, choice: u8) -> Credentials {
+    let ppk = || Arc::new(Ppk::new("fuzzed".to_owned(), Secret::new([9; 32])));
+    let rule = (choice % 3 == 0).then(|| PpkRule { keys: vec![ppk()], required: false });
+    Credentials { ppks: rule.map(|rule| (remote, rule)).into_iter().collect(), ..Credentials::default() }
+}
+
 /// RFC 8410 section 10.3.
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
     MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n\
@@ -203,7 +210,7 @@ impl End {
         let has_control = only_control || choice % 8 >= 4;
         let method = Method::ALL[usize::from(choice) / LISTS.len() % 2];
         let settings = Settings {
-            credentials: Arc::default(),
+            credentials: Arc::new(credentials(remote, choice)),
             secret: Some(Arc::new(Secret::new([7; 32]))),
             previous: None,
             cluster: "fuzzed".to_owned(),

@@ -124,7 +124,8 @@ impl PpkRules {
 
 impl Config {
     /// The PPKs of the pairs between two nodes, the one to begin with first, and whether one is required. `None`: these
-    /// pairs have none. Both ends see the same: of two nodes with PPKs of their own, the one whose name comes first.
+    /// pairs have none. Both ends see the same: if both nodes are
+    /// listed with one, the name that comes first counts.
     pub fn ppks_between(&self, a: &Node, b: &Node) -> Option<(&[PpkFile], bool)> {
         let PpkRules { keys, required, nodes } = &self.ppk;
         let mut own: Vec<&NodePpk> =

@@ -17,7 +17,7 @@ const TESTING: Implementation = Implementation::Strongswan(Release::Testing);
 const LIBRESWAN: Implementation = Implementation::Libreswan;
 const ROLES: [Role; 2] = [Role::Initiator, Role::Responder];
 const AUTHS: [Auth; 4] = [Auth::Secret, Auth::Ed25519, Auth::Ecdsa, Auth::Certificates];
-const WAYS: [Way; 5] = [Way::NoEsn, Way::Ipv6, Way::InUdp, Way::Ppk, Way::PpkOptional];
+const WAYS: [Way; 6] = [Way::NoEsn, Way::Ipv6, Way::InUdp, Way::Ppk, Way::PpkOptional, Way::PpkUnknown];
 /// What every peer has.
 const PROPOSALS: [&str; 3] =
     ["aes256gcm16-prfsha384-x25519", "aes128gcm16-prfsha256-ecp256", "aes256-sha256-ecp384"];

@@ -24,17 +24,17 @@ pub struct Connection {
     pub encap: bool,
     /// It is brought up as soon as it is loaded.
     pub starts: bool,
-    /// The post-quantum preshared key (RFC 8784) that both ends have.
-    pub ppk: Option<PpkOfBoth>,
+    /// The post-quantum preshared key (RFC 8784) that an end is to use.
+    pub ppk: Option<PpkOfEnd>,
 }
 
-/// A post-quantum preshared key (RFC 8784) of a connection.
+/// What an end says of a post-quantum preshared key (RFC 8784).
 #[derive(Debug, Clone)]
-pub struct PpkOfBoth {
-    /// What both ends call it.
+pub struct PpkOfEnd {
+    /// What it calls it.
     pub id: String,
-    /// The key in base64.
-    pub key: String,
+    /// The key in base64, where it has it.
+    pub key: Option<String>,
     /// Nothing goes on without it.
     pub required: bool,
 }
@@ -99,9 +99,9 @@ impl Connection {
         Self { proof, ..self }
     }
 
-    /// Has both ends have a PPK, or none.
+    /// Has the end use a PPK, or none.
     #[must_use]
-    pub fn ppk(self, ppk: Option<PpkOfBoth>) -> Self {
+    pub fn ppk(self, ppk: Option<PpkOfEnd>) -> Self {
         Self { ppk, ..self }
     }
 

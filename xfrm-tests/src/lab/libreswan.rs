@@ -160,7 +160,8 @@ fn text(connection: &Connection) -> Result<String> {
 
 /// Its line of ipsec.secrets.
 fn secret(Connection { known_as, remote, proof, ppk, .. }: &Connection) -> Result<String> {
-    let ppk = ppk.as_ref().map(|ppk| format!("{known_as} {remote} : PPKS \"{}\" 0s{}\n", ppk.id, ppk.key));
+    let key = ppk.as_ref().and_then(|ppk| Some((&ppk.id, ppk.key.as_ref()?)));
+    let ppk = key.map(|(id, key)| format!("{known_as} {remote} : PPKS \"{id}\" 0s{key}\n"));
     match proof {
         Proof::Secret(secret) => {
             Ok(format!("{known_as} {remote} : PSK 0s{secret}\n{}", ppk.unwrap_or_default()))

@@ -33,7 +33,7 @@ use anyhow::Result;
 
 pub use agent::{Cluster, Outcome};
 pub use capture::{Capture, Report};
-pub use connection::{Connection, PpkOfBoth, Proof};
+pub use connection::{Connection, PpkOfEnd, Proof};
 pub use host::{End, FAMILIES, Family, Host, Process};
 pub use net::{Toward, Wire};
 pub use packet::{Direction, Kind, Packet};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::annex::STRONGSWAN;
-use super::connection::{Connection, PpkOfBoth, Proof};
+use super::connection::{Connection, PpkOfEnd, Proof};
 use super::host::{Host, Process};
 use super::manual;
 use super::peer::{Listed, Order, Peer};
@@ -80,11 +80,15 @@ fn text(connection: &Connection) -> String {
 }
 
 /// What a connection says of its PPK, and the secret that goes with it.
-fn ppk(name: &str, PpkOfBoth { id, key, required }: &PpkOfBoth) -> (String, String) {
+fn ppk(name: &str, PpkOfEnd { id, key, required }: &PpkOfEnd) -> (String, String) {
     let required = if *required { "yes" } else { "no" };
     (
         format!("    ppk_id = {id}\n    ppk_required = {required}\n"),
-        format!("secrets {{\n  ppk-{name} {{\n    id = {id}\n    secret = 0s{key}\n  }}\n}}\n"),
+        key.iter()
+            .map(|key| {
+                format!("secrets {{\n  ppk-{name} {{\n    id = {id}\n    secret = 0s{key}\n  }}\n}}\n")
+            })
+            .collect(),
     )
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::lab::agent::{CONFIG, SECRETS, hostseal};
 use crate::lab::packet;
 use crate::lab::{
-    Cluster, Connection, Direction, Family, Host, Implementation, Lab, Order, Packet, Peer, PpkOfBoth, Proof,
+    Cluster, Connection, Direction, Family, Host, Implementation, Lab, Order, Packet, Peer, PpkOfEnd, Proof,
     Report, until,
 };
 use crate::scenarios::certificates::{CRL, Ca};
@@ -59,20 +59,24 @@ pub enum Way {
     Ppk,
     /// A PPK without which both would go on.
     PpkOptional,
+    /// A PPK that the other end does not know, so that both go on without.
+    PpkUnknown,
 }
 
 /// Where hostseal has its PPK.
 pub const PPK: &str = "/etc/hostseal/ppk";
 /// What both ends call it.
 const PPK_ID: &str = "lab-1";
+/// What the other end calls one that we do not know.
+const OTHER_PPK_ID: &str = "lab-2";
 
 /// Gives hostseal on `host` a PPK, and has its file say so.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn with_ppk(cluster: Cluster, host: &Host, ppk: &PpkOfBoth) -> Result<Cluster> {
-    let PpkOfBoth { id, key, required } = ppk;
-    host.write(PPK, &format!("{key}\n"), 0o600)?;
+pub fn with_ppk(cluster: Cluster, host: &Host, ppk: &PpkOfEnd) -> Result<Cluster> {
+    let PpkOfEnd { id, key, required } = ppk;
+    host.write(PPK, key.as_deref().unwrap_or_default(), 0o600)?;
     Ok(cluster.with("ppk", &format!("id = \"{id}\"\nfile = \"{PPK}\"\nrequired = {required}")))
 }
 
@@ -119,6 +123,7 @@ impl Course {
             Way::Narrow => "long chain, MTU 1280",
             Way::Ppk => "PPK",
             Way::PpkOptional => "PPK, optional",
+            Way::PpkUnknown => "PPK, unknown",
         };
         format!("{peer} | {auth} | {} | {way}", self.proposals)
     }
@@ -151,14 +156,21 @@ impl Course {
         if self.way == Way::Ipv6 { Family::V6 } else { Family::V4 }
     }
 
-    /// The PPK that both ends have, where they have one.
-    fn ppk(self) -> Option<PpkOfBoth> {
-        let required = match self.way {
-            Way::Ppk => true,
-            Way::PpkOptional => false,
-            _ => return None,
+    /// The PPKs that we and the peer have, where they have some.
+    fn ppks(self) -> Option<[PpkOfEnd; 2]> {
+        let ppk = |id: &str, key: Option<&str>| PpkOfEnd {
+            id: id.to_owned(),
+            key: key.map(str::to_owned),
+            required: self.way == Way::Ppk,
         };
-        Some(PpkOfBoth { id: PPK_ID.to_owned(), key: SECRETS[1].to_owned(), required })
+        let own = ppk(PPK_ID, Some(SECRETS[1]));
+        match (self.way, self.role) {
+            (Way::Ppk | Way::PpkOptional, _) => Some([own.clone(), own]),
+            // strongSwan goes by no other name than its own where it answers: there it lacks the key.
+            (Way::PpkUnknown, Role::Initiator) => Some([own, ppk(PPK_ID, None)]),
+            (Way::PpkUnknown, Role::Responder) => Some([own, ppk(OTHER_PPK_ID, Some(SECRETS[1]))]),
+            _ => None,
+        }
     }
 
     /// Gives both ends their configuration, on the first two hosts, and starts the peer.
@@ -188,10 +200,10 @@ impl Course {
             .proof(proof)
             .proposals(self.proposals)
             .esp_proposals(esp)
-            .ppk(self.ppk())
+            .ppk(self.ppks().map(|[_, theirs]| theirs))
             .encap(insists && self.role == Role::Responder);
-        let cluster = match self.ppk() {
-            Some(ppk) => with_ppk(cluster, ours, &ppk)?,
+        let cluster = match self.ppks() {
+            Some([own, _]) => with_ppk(cluster, ours, &own)?,
             None => cluster,
         };
         ours.write(CONFIG, &cluster.text(), 0o644)?;
