@@ -155,10 +155,12 @@ impl SharedConfig {
 
     /// What the file says of PPKs for nodes that are gone, or are not there yet, is of no use.
     fn retain_ppks(&self, table: &mut Table) {
-        let nodes = table.get_mut("ppk").and_then(|ppk| ppk.get_mut("nodes")).and_then(Value::as_array_mut);
         let is_node = |name: &str| self.nodes.iter().any(|node| node.name.as_str() == name);
-        if let Some(nodes) = nodes {
-            nodes.retain(|it| it.get("name").and_then(Value::as_str).is_none_or(is_node));
+        let Some(Value::Table(ppk)) = table.get_mut("ppk") else { return };
+        let Some(Value::Array(nodes)) = ppk.get_mut("nodes") else { return };
+        nodes.retain(|it| it.get("name").and_then(Value::as_str).is_none_or(is_node));
+        if nodes.is_empty() && !ppk.contains_key("id") {
+            table.remove("ppk");
         }
     }
 
@@ -402,6 +404,9 @@ mod tests {
             config.files_for_proofs().iter().map(|file| file.display().to_string()).collect();
         assert!(files.contains(&"/k".to_owned()) && !files.contains(&"/g".to_owned()), "{files:?}");
         assert!(own_part(&config).contains("[ppk]") && as_file(&config).contains("[ppk]"));
+        let of_gone =
+            of_node("[[ppk.nodes]]\nname = \"gone\"\nid = \"g\"\nfile = \"/g\"\n", &shared("")).unwrap();
+        assert!(!of_gone.has_ppks(), "who is taken out leaves a file that is good");
         let refused = shared("").check_settings("[ppk]\nrequired = false\n").unwrap_err().to_string();
         assert!(refused.contains("is no setting of a cluster"), "{refused}");
     }

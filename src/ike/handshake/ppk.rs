@@ -50,9 +50,10 @@ pub(super) fn use_ppk() -> Payload {
     Payload::notify(notify::USE_PPK, Vec::new())
 }
 
-/// What the peer calls a PPK, for people: it may be anything.
+/// What the peer calls a PPK, for people. It has proven nothing, so it gets no words in.
 fn shown(id: &[u8]) -> String {
-    id.iter().take(SHOWN_OCTETS).copied().collect::<Vec<_>>().escape_ascii().to_string()
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b".-_".contains(&octet);
+    id.iter().take(SHOWN_OCTETS).map(|octet| if plain(*octet) { char::from(*octet) } else { '?' }).collect()
 }
 
 /// Whether a wrong PPK can be the cause: then nothing that is made with SK_p is as it must be.

@@ -417,6 +417,22 @@ fn tamper_with_auth(answer: bool, mut change: impl FnMut(&mut Vec<Payload>) + 's
     });
 }
 
+/// What a peer calls its PPK is shown to people, who are not to read what it likes.
+#[test]
+fn a_peer_gets_no_words_in() {
+    let mut net = two(75, [Some((TWO, true)), Some((ONE, true))]);
+    tamper_with_auth(false, |payloads| {
+        let name = [&[2][..], b"x\" is fine. Run `evil` \x1b[31m", &[0xff; 100]].concat();
+        payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == notify::PPK_IDENTITY));
+        payloads.push(Payload::notify(notify::PPK_IDENTITY, name));
+    });
+    net.keep(0, 1);
+    net.run(5 * SECOND);
+    stop_tampering();
+    assert!((0..2).any(|at| is_said(&net, at, "the peer uses PPK \"x??is?fine.?Run??evil????31m???")));
+    assert!((0..2).all(|at| net.hosts[at].log.iter().all(|line| line.is_ascii() && line.len() < 400)));
+}
+
 /// Whoever has the keys of IKE, and the secret, but says less than it must.
 #[test]
 fn a_proof_without_its_name_is_refused() {

@@ -40,6 +40,7 @@ fn courses() -> Vec<Course> {
             // Libreswan 5.2 takes no selectors that a NAT has made wrong (RFC 7296 section 2.23.1).
             if implementation != LIBRESWAN {
                 courses.push(Course { way: Way::Nat, ..plain(first) });
+                courses.push(Course { way: Way::PpkUnknown, auth: Auth::Ed25519, ..plain(first) });
                 courses.push(Course { way: Way::Narrow, auth: Auth::Certificates, ..plain(first) });
             }
         }
@@ -104,5 +105,9 @@ fn go(course: Course, cells: &mut usize) -> Result<()> {
 /// peer and role is enough.
 fn happens(course: Course, event: Event) -> bool {
     let first = (course.auth, course.proposals, course.way) == (Auth::Secret, PROPOSALS[0], Way::Plain);
-    event != Event::PeerDies || first
+    // Once we begin, strongSwan takes no PPK that is called otherwise than its own, required or not.
+    let unknown = (course.way, course.role) == (Way::PpkUnknown, Role::Responder);
+    let refuses = unknown && course.implementation != LIBRESWAN;
+    let anew = matches!(event, Event::PeerDeletesIke | Event::WeDelete);
+    (event != Event::PeerDies || first) && !(refuses && anew)
 }

@@ -33,7 +33,7 @@ pub(super) const ALL: &[Test] = &[
     }),
     Test::new("interop::strongswan_initiates_with_a_ppk", 2, |lab| {
         let plain = Course::plain(Implementation::Strongswan(Release::Stable), Role::Responder, X25519);
-        go(lab, Course { way: Way::Ppk, ..plain }, IKE)
+        go(lab, Course { way: Way::Ppk, auth: Auth::Ed25519, ..plain }, IKE)
     }),
     Test::new("interop::libreswan_answers_with_a_ppk", 2, |lab| {
         let plain = Course::plain(Implementation::Libreswan, Role::Initiator, X25519);
