@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use hostseal::agent::{self, FoundOrder, Stay};
 use hostseal::cli::{
-    self, AgentArgs, Command, CommandError, Exit, ExporterArgs, InitArgs, Invocation, JoinArgs, LeaveArgs,
+    self, AgentArgs, Command, CommandError, Exit, ExporterArgs, InitArgs, Invocation, JoinArgs,
+    KmsRunnerArgs, LeaveArgs,
 };
 use hostseal::roster::NotAToken;
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => run_agent(&invocation, args),
         Command::Exporter(args) => exporter(&invocation, args),
         Command::Hold => agent::hold().map(|()| Exit::Done).map_err(CommandError::from),
+        Command::KmsRunner(args) => run_helper(args),
         Command::Init(args) => init(&invocation, args),
         Command::Join(args) => join(&invocation, args),
         Command::Leave(LeaveArgs { to_file: Some(file), order }) => {
@@ -47,6 +49,19 @@ fn exporter(invocation: &Invocation, args: &ExporterArgs) -> Result<Exit, Comman
     let exporter = cli::Exporter::open(invocation, args)?;
     agent::become_onlooker(exporter.writes())?;
     exporter.run()
+}
+
+fn run_helper(args: &KmsRunnerArgs) -> Result<Exit, CommandError> {
+    match (&args.listen, &args.user) {
+        (Some(path), Some(user)) => {
+            let Err(error) = agent::run_helpers_at(path, user);
+            Err(error.into())
+        }
+        (_, user) => {
+            agent::run_helper(user.as_deref())?;
+            Ok(Exit::Done)
+        }
+    }
 }
 
 fn init(invocation: &Invocation, args: &InitArgs) -> Result<Exit, CommandError> {

@@ -192,6 +192,12 @@ impl Newcomer {
         let own = own_addresses().context("this host's addresses cannot be listed")?;
         let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?.clone();
         // What is wrong with its secret or its key is said while it still runs.
+        if config.kms.is_some() {
+            bail!(
+                "the secret is wrapped with a key of a KMS ([kms]), and a cluster with a roster has no place for that yet: \
+                 stay with the file"
+            );
+        }
         credentials::load_secrets(&config)?;
         credentials::load(&config, &node)?;
         let host = FileHost::new(config, node, &saved);

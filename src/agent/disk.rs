@@ -30,7 +30,7 @@ impl Disk {
     /// The system has no thread for it.
     pub(super) fn open(file: &Path, config: &Config) -> io::Result<Self> {
         let (state, cluster) = (config.state_path(), ClusterFiles::of(&config.state_dir));
-        Ok(Self { writer: Writer::start()?, config: file.to_owned(), state, cluster })
+        Ok(Self { writer: Writer::start("hostseal-writer")?, config: file.to_owned(), state, cluster })
     }
 
     /// What came of the oldest that was begun, once it is over.

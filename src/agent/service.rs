@@ -29,6 +29,7 @@ use super::sockets::UdpSockets;
 use super::start::{self, FileSource};
 use super::store_helper::StoreHelper;
 use super::system::{Linux, moment};
+use super::unwrapper::Unwrapper;
 use super::watch::Watch;
 use crate::control::{Request, encode_reply};
 use crate::host::core::Datagram;
@@ -95,7 +96,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             return Ok(());
         }
         alarm.set(now, service.deadline())?;
-        let Service { host, system, watch, disk, helper, .. } = &mut service;
+        let Service { host, system, watch, disk, helper, unwrapper, .. } = &mut service;
         tokio::select! {
             (now, datagrams) = receive(&mut system.sockets) => host.handle_datagrams(now, system, &datagrams),
             guard = system.monitor.readable_mut() => {
@@ -111,6 +112,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             changed = changed(watch) => if changed { host.handle_change() },
             Some(()) = hangup.recv() => host.handle_change(),
             heard = helper.heard(), if host.hears_store() => service.handle_store(heard),
+            unwrapped = unwrapper.outcome() => host.handle_unwrapped(moment(Instant::now()), system, unwrapped),
             written = disk.outcome() => host.handle_written(Instant::now(), system, written),
             () = alarm.ring() => service.handle_timeout(),
             _ = terminate.recv() => break,
@@ -189,6 +191,7 @@ struct Service {
     watch: Option<AsyncFd<Watch>>,
     disk: Disk,
     helper: StoreHelper,
+    unwrapper: Unwrapper,
     notifier: Notifier,
     /// The askers that wait for an answer, and the next number.
     askers: BTreeMap<Asker, oneshot::Sender<Rc<str>>>,
@@ -209,6 +212,7 @@ impl Service {
             watch: open_watch(),
             disk: disk.context("there is no thread to write the state directory")?,
             helper: StoreHelper::new(),
+            unwrapper: Unwrapper::default(),
             notifier: Notifier::new(now),
             askers: BTreeMap::new(),
             next: Asker(0),
@@ -263,6 +267,9 @@ impl Service {
         super::export::ike_sas();
         if self.host.poll_ways(now) {
             self.system.routes.ask(self.host.setup());
+        }
+        while let Some(ask) = self.host.poll_unwrap() {
+            self.unwrapper.begin(ask, self.host.setup());
         }
         self.host.write(now, &mut self.disk);
         while self.helper.has_room()

@@ -12,7 +12,7 @@ use crate::host::ports::SecretSource;
 use crate::host::setup::{Secrets, Setup};
 use crate::host::{ClusterStart, Found, Host, Read, Start};
 use crate::machine::{self, named_node, own_addresses};
-use crate::store::{ClusterFiles, Saved, config_file, credentials, enabled, member_config, owner};
+use crate::store::{ClusterFiles, Saved, config_file, credentials, enabled, kms, member_config, owner};
 
 /// Reads the configuration in `path` and what it names.
 ///
@@ -121,6 +121,10 @@ impl SecretSource for FileSource {
                 file.display(),
                 reach.words()
             );
+        }
+        // What a key of somebody else wraps is not to be had at once. What is wrong with its file is said now.
+        if kms::digest(config)?.is_some() {
+            return Ok(None);
         }
         let (current, previous) = credentials::load_secrets(config)?;
         Ok(Some(Secrets::new(current, previous, credentials::load(config, node)?)))

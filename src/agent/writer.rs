@@ -1,4 +1,4 @@
-//! A thread that writes files beside the loop, so that a slow disk keeps nobody waiting.
+//! A thread that does beside the loop what takes its time, so that a slow disk keeps nobody waiting.
 
 use std::io;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ impl<T: Send + 'static> Writer<T> {
     ///
     /// # Errors
     /// The system has no thread for it.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(name: &str) -> io::Result<Self> {
         let (jobs, todo) = channel::<Job<T>>();
         let (done, outcomes) = channel();
         let woken = Arc::new(Notify::new());
         let wakes = Arc::clone(&woken);
-        let thread = thread::Builder::new().name("hostseal-writer".to_owned()).stack_size(STACK);
+        let thread = thread::Builder::new().name(name.to_owned()).stack_size(STACK);
         thread.spawn(move || {
             for job in todo {
                 slow_down();
@@ -86,7 +86,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_begun_keeps_nobody_waiting_and_ends_in_turn() {
-        let writer = Writer::start().unwrap();
+        let writer = Writer::start("test").unwrap();
         let (go, gate) = channel::<()>();
         writer.begin(move || {
             gate.recv().unwrap();

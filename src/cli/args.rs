@@ -2,6 +2,7 @@
 
 mod cluster;
 mod doctor;
+mod kms;
 mod metrics;
 mod prove;
 mod top;
@@ -20,6 +21,7 @@ pub use self::cluster::{
     RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 pub use self::doctor::DoctorArgs;
+pub use self::kms::{KmsCommand, KmsRunnerArgs, WrapArgs};
 pub use self::metrics::{ExporterArgs, MetricsArgs};
 pub use self::prove::ProveArgs;
 pub use self::top::TopArgs;
@@ -97,6 +99,12 @@ pub enum Command {
     /// script, as soon as state_dir is mounted.
     #[command(after_help = "Example:\n  hostseal guard")]
     Guard,
+    /// Show or check the key of a KMS that wraps the secret.
+    #[command(subcommand)]
+    Kms(KmsCommand),
+    /// Run helpers that speak to a KMS: systemd starts it (hostseal-kms.socket). Elsewhere, run it as root with --listen.
+    #[command(hide = true)]
+    KmsRunner(KmsRunnerArgs),
     /// Hold what the agent hands over on standard input, until it wants it back: the agent starts it.
     #[command(hide = true)]
     Hold,
@@ -297,6 +305,14 @@ pub enum SecretCommand {
         /// The file; without it the one that the configuration names.
         file: Option<PathBuf>,
     },
+    /// Wrap the secret with a key of a KMS, so that it lies in the clear nowhere.
+    ///
+    /// It takes the right to encrypt with the key, which hosts do not need. Copy the file to all hosts, and say in their
+    /// configuration what this prints.
+    #[command(after_help = "Examples:\n  \
+        hostseal secret wrap --provider exec --program /usr/local/libexec/our-kms --kms-key cluster-key\n  \
+        hostseal secret wrap --from /root/secret.new --out /root/secret.wrapped")]
+    Wrap(WrapArgs),
 }
 
 /// `hostseal key …`

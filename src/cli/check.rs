@@ -92,20 +92,19 @@ pub(super) fn run(invocation: &Invocation, args: &JsonArgs) -> Result<Exit, Comm
 fn check(file: &str, config: &Config, json: bool) -> Result<Exit, CommandError> {
     let remembered = context::saved(config).ok().and_then(|saved| saved.node);
     let node = context::whoami(config, remembered.as_ref());
-    let secrets = credentials::load_secrets(config).map_err(CommandError::from);
+    let secret = credentials::secret_id(config).map_err(CommandError::from);
     let node_found = node.as_ref().ok().copied();
     // Where it is not known who this host is, its own key cannot be asked for.
     let credentials = node_found.map(|node| own_proof(config, node).map_err(CommandError::from)).transpose();
     let ppks =
         credentials.as_ref().ok().and_then(Option::as_ref).map(Credentials::ppk_tags).unwrap_or_default();
     let pairs = node_found.map(|node| config.pairs(node)).unwrap_or_default();
-    let secret = secrets.as_ref().ok().and_then(|(secret, _)| secret.as_ref());
-    let secret_found = secret.map(|secret| secret.id().to_string());
+    let secret_found = secret.as_ref().ok().and_then(|id| id.map(|id| id.to_string()));
     let mut beside = node_found.map(|node| status::beside(config, node)).unwrap_or_default();
     // The kernel's tables are for root alone.
     beside.extend(node_found.and_then(|node| others::problems(config, node).ok()).into_iter().flatten());
     let failures: Vec<CommandError> =
-        [node.err(), secrets.err(), credentials.err()].into_iter().flatten().collect();
+        [node.err(), secret.err(), credentials.err()].into_iter().flatten().collect();
 
     if json {
         let report = CheckJson {

@@ -10,7 +10,7 @@ use super::follow::follow;
 use super::present::{Shown as _, result};
 use super::progress::View;
 use super::term::{print, print_json, tell};
-use super::{cluster, context, kernel_age, others, preflight, render, ssh, start, status};
+use super::{cluster, context, kernel_age, kms, others, preflight, render, ssh, start, status};
 use crate::config::{Config, Mode, Node};
 use crate::control::Terms;
 use crate::observe::status::{Status, Summary};
@@ -34,7 +34,7 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Co
     let saved = context::saved(&config)?;
     let node = context::whoami(&config, saved.node.as_ref())?;
     warn_of_unpaired(&config, node)?;
-    credentials::load_secrets(&config)?;
+    credentials::secret_id(&config)?;
     credentials::load(&config, node)?;
     preflight::check(&config, node)?;
     kernel_age::warning().iter().for_each(|words| tell(words));
@@ -43,6 +43,9 @@ pub(super) fn run(invocation: &Invocation, args: &EnableArgs) -> Result<Exit, Co
     }
     others::holes(&config, node)?.iter().for_each(|hole| tell(&hole.message));
     status::beside(&config, node).iter().for_each(|problem| tell(&problem.message));
+    if let Some(words) = kms::bound(&config).filter(|_| !invocation.quiet) {
+        tell(&words);
+    }
     start::at_boot(invocation)?;
 
     // What is on trial, or on already, takes nobody by surprise.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::config::{ConfigError, WhoamiError};
 use crate::observe::causes;
-use crate::store::{CredentialsError, OwnerError, PrivateFileError, SavedError};
+use crate::store::{CredentialsError, OwnerError, PrivateFileError, SavedError, WrappedFileError};
 use crate::xfrm::{PreflightError, ReadError};
 
 /// Exit status. Part of the contract: scripts depend on it.
@@ -120,10 +120,21 @@ impl From<PrivateFileError> for CommandError {
     }
 }
 
+impl From<WrappedFileError> for CommandError {
+    fn from(error: WrappedFileError) -> Self {
+        let exit = match &error {
+            WrappedFileError::Unreadable { source, .. } => by_kind(source, Exit::Usage),
+            WrappedFileError::Owner(_) | WrappedFileError::Contents { .. } => Exit::Usage,
+        };
+        Self::new(exit, error)
+    }
+}
+
 impl From<CredentialsError> for CommandError {
     fn from(error: CredentialsError) -> Self {
         match error {
             CredentialsError::File(error) => error.into(),
+            CredentialsError::Wrapped(error) => error.into(),
             error => Self::new(Exit::Usage, error),
         }
     }

@@ -21,6 +21,7 @@ mod generate;
 mod kernel_age;
 mod key;
 mod keyboard;
+mod kms;
 mod layout;
 mod listeners;
 mod live;
@@ -50,7 +51,8 @@ mod tests;
 mod top;
 
 pub use args::{
-    AgentArgs, Command, DisableArgs, ExporterArgs, InitArgs, Invocation, JoinArgs, LeaveArgs, parse,
+    AgentArgs, Command, DisableArgs, ExporterArgs, InitArgs, Invocation, JoinArgs, KmsRunnerArgs, LeaveArgs,
+    parse,
 };
 pub use cluster::{RunningAgent, founded, join_token, joined, left, step};
 pub use exit::{CommandError, Exit, finish};
@@ -66,6 +68,7 @@ pub use term::print;
 pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
     match &invocation.command {
         Command::Secret(args) => secret::run(invocation, args),
+        Command::Kms(command) => kms::run(invocation, command),
         Command::Key(args) => key::run(invocation, args),
         Command::Config(args::ConfigCommand::New(args)) => new::run(invocation, args),
         Command::Config(args::ConfigCommand::Check(args)) => check::run(invocation, args),
@@ -94,6 +97,7 @@ pub fn run(invocation: &Invocation) -> Result<Exit, CommandError> {
         | Command::Exporter(_)
         | Command::Guard
         | Command::Hold
+        | Command::KmsRunner(_)
         | Command::Init(_)
         | Command::Join(_) => {
             Err(CommandError::new(Exit::Failed, "this takes the agent, and is not run from here"))

@@ -5,11 +5,12 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use super::args::{Invocation, SecretCommand};
-use super::context;
 use super::exit::{CommandError, Exit};
 use super::term::print;
-use crate::identity::Secret;
-use crate::store::{credentials, private_file};
+use super::{context, kms};
+use crate::config::Config;
+use crate::identity::{Secret, SecretId};
+use crate::store::{credentials, kms as stored, private_file};
 
 pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Exit, CommandError> {
     match command {
@@ -18,14 +19,23 @@ pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Ex
             print(&line)?;
         }
         SecretCommand::Id { file } => {
-            let secret = match file {
-                Some(file) => private_file::load_secret(file)?,
-                None => credentials::load_secret(&context::config(invocation)?)?,
+            let id = match file {
+                Some(file) => private_file::load_secret(file)?.id(),
+                None => configured_id(&context::config(invocation)?)?,
             };
-            print(&format!("{}\n", secret.id()))?;
+            print(&format!("{id}\n"))?;
         }
+        SecretCommand::Wrap(args) => return kms::wrap(invocation, args),
     }
     Ok(Exit::Done)
+}
+
+/// The fingerprint of the secret that `config` names, whether anybody uses it or not.
+fn configured_id(config: &Config) -> Result<SecretId, CommandError> {
+    match stored::digest(config)? {
+        Some(digest) => Ok(digest.id()),
+        None => Ok(credentials::load_secret(config)?.id()),
+    }
 }
 
 /// A new secret from the system's randomness.

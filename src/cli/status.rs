@@ -132,8 +132,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config, no_answer: NoAnswer) -> 
         notes.push(format!("the kernel's XFRM counters cannot be read: {error}"));
         BTreeMap::new()
     });
-    let secret_id =
-        credentials::load_secrets(config).map(|(secret, _)| secret.map(|secret| secret.id().to_string()));
+    let secret_id = credentials::secret_id(config).map(|secret| secret.map(|id| id.to_string()));
     notes.extend(secret_id.as_ref().err().map(ToString::to_string));
     let present =
         present_addresses().map_err(|error| CommandError::io("listing this host's addresses", &error))?;

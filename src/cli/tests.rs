@@ -79,6 +79,7 @@ pub(super) fn status(protection: Protection, peers: Vec<PeerRow>) -> Status {
         config_id: "5f3a".to_owned(),
         secret_id: Some("91c2".to_owned()),
         config_error: None,
+        kms: None,
         agent: AgentInfo {
             running: true,
             answering: true,

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::{
-    AuthRules, Config, Esp, Floating, Keying, Node, PpkRules, ProtectionRules, SecretFiles, StoreRules,
+    AuthRules, Config, Esp, Floating, Keying, KmsRules, Node, PpkRules, ProtectionRules, SecretFiles,
+    StoreRules,
 };
 use crate::identity::AuthMethod;
 use crate::types::units::{human_bytes, human_duration};
@@ -14,13 +15,19 @@ impl Config {
     /// What `next` changes, one line a change, in the words of the file; empty where both mean the same.
     pub fn changes(&self, next: &Config) -> Vec<String> {
         let mut changes = Changes(Vec::new());
-        let SecretFiles { file, previous_file } = &self.secret;
+        let SecretFiles { file, previous_file, wrapped_file } = &self.secret;
         changes.note("secret.file", file.display(), next.secret.file.display());
         let shown = |file: &Option<PathBuf>| file.as_ref().map(|file| file.display().to_string());
         changes.note_optional(
             "secret.previous_file",
             shown(previous_file),
             shown(&next.secret.previous_file),
+        );
+        changes.note_optional("secret.wrapped_file", shown(wrapped_file), shown(&next.secret.wrapped_file));
+        changes.note_optional(
+            "kms",
+            self.kms.as_ref().map(KmsRules::in_words),
+            next.kms.as_ref().map(KmsRules::in_words),
         );
         changes.auth(&self.auth, &next.auth);
         changes.ppk(&self.ppk, &next.ppk);

@@ -22,6 +22,7 @@ pub mod error;
 mod exempt;
 mod exemptions;
 mod floating;
+mod kms;
 mod metrics;
 mod nodes;
 mod ppk;
@@ -38,6 +39,7 @@ mod tests;
 pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
+pub use kms::KmsRules;
 pub use metrics::{MetricsRules, PairSeries, ScrapeAddress};
 pub use ppk::{PpkFile, PpkRules};
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
@@ -183,6 +185,8 @@ pub struct SecretFiles {
     pub file: PathBuf,
     /// The one before it, accepted while the secret is being rotated.
     pub previous_file: Option<PathBuf>,
+    /// The secret of the cluster as a key of `[kms]` has wrapped it, in place of the others.
+    pub wrapped_file: Option<PathBuf>,
 }
 
 /// `[auth]`: how hosts prove who they are.
@@ -233,6 +237,8 @@ pub struct Config {
     pub metrics: MetricsRules,
     /// The store that keeps the roster too, where this host is a member of a cluster and has one.
     pub store: Option<StoreRules>,
+    /// The key that wraps the secret, where one does.
+    pub kms: Option<KmsRules>,
     /// The text that this was read from.
     text: String,
 }
@@ -352,10 +358,11 @@ impl Config {
             false => format!("floating {floating:?}\n"),
         };
         let (auth, ppk) = (self.auth.canonical(), self.ppk.canonical());
+        let kms = self.kms.as_ref().map(KmsRules::canonical).unwrap_or_default();
         format!(
             "hostseal 1\ncluster {:?}\nkeying {method} {port} {rekey_after:?} {rekey_bytes:?} \
              {rekey_packets:?} {expire_after:?}\nesp {esp} {replay_window}\n{ike}{accept}\
-             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}{blocked}{withheld}{ppk}",
+             protection {mode} {exempt:?} {networks:?} {allow_peer_disable}\nnodes {nodes:?}\n{floating}{auth}{in_udp}{forwarded}{blocked}{withheld}{ppk}{kms}",
             self.cluster
         )
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Config, Node, named_path};
+use super::{Config, Node, SecretFiles, named_path};
 use crate::identity::AuthMethod;
 
 impl Config {
@@ -31,8 +31,11 @@ impl Config {
     pub fn files_for_proofs(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
         if self.uses(AuthMethod::Secret) {
-            files.push(self.secret.file.clone());
-            files.extend(self.secret.previous_file.clone());
+            let SecretFiles { file, previous_file, wrapped_file } = &self.secret;
+            match wrapped_file {
+                Some(wrapped) => files.push(wrapped.clone()),
+                None => files.extend([file.clone()].into_iter().chain(previous_file.clone())),
+            }
         }
         if AuthMethod::ALL.into_iter().any(|method| method != AuthMethod::Secret && self.uses(method)) {
             files.push(self.auth.private_key.clone());

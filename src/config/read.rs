@@ -10,15 +10,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigProblem;
 use super::exempt;
+use super::kms;
 use super::metrics;
 use super::nodes::{self, NodeRules};
 use super::ppk;
 use super::store;
 use super::values::{Placed, Problems, Section, boolean, integer, text};
-use super::{
-    AuthRules, Config, Esp, Forwarded, Keying, Mode, NAT_PORT, Node, ProtectionRules, SOCKET_NAME,
-    SecretFiles,
-};
+use super::{AuthRules, Config, Esp, Forwarded, Keying, Mode, NAT_PORT, Node, ProtectionRules, SOCKET_NAME};
 use crate::identity::AuthMethod;
 use crate::types::{
     Block, EncapsulationMode, Exemption, Method, NodeName, Proposals, host_address, node_name, units,
@@ -75,7 +73,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let node = root.optional("node", node_name);
     let run_dir = run_dir(&mut root, problems);
     let state_dir = root.value("state_dir", PathBuf::from(STATE_DIR), path);
-    let secret = secret(root.section("secret"));
+    let (secret, wrapped) = kms::secret_files(root.section("secret"), problems);
     let auth = auth(root.section("auth"), problems);
     let keying = keying(root.section("keying"), &auth, problems);
     let esp = esp(root.section("esp"), problems);
@@ -88,6 +86,15 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         ProtectionRules { exempt, blocked: blocked_of_no_node(blocked, &nodes, problems), ..protection };
     let metrics = metrics::read(root.section("metrics"));
     let store = store::read(root.section("store"), problems);
+    let kms = kms::read(root.section("kms"), problems);
+    let beside = kms::KmsSurroundings {
+        wrapped: wrapped.as_ref(),
+        kms: kms.as_ref(),
+        accept: &auth.accept,
+        keying: &keying,
+        nodes: &nodes,
+    };
+    kms::check(&beside, &root, problems);
     if store.is_some() && !auth.private_key.ends_with("cluster/ike.key") {
         root.refuse("store", "is for hosts that have joined a cluster: [cluster] in their file says it");
     }
@@ -115,6 +122,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         floating,
         metrics,
         store,
+        kms,
         text,
     }
 }
@@ -128,13 +136,6 @@ fn run_dir(root: &mut Section<'_>, problems: &Problems<'_>) -> PathBuf {
         problems.add(run_dir.span, &run_dir.key, message);
     }
     run_dir.value
-}
-
-fn secret(mut section: Section<'_>) -> SecretFiles {
-    let file = section.value("file", PathBuf::from("/etc/hostseal/secret"), path);
-    let previous_file = section.optional("previous_file", path).map(|placed| placed.value);
-    section.finish();
-    SecretFiles { file, previous_file }
 }
 
 fn auth(mut section: Section<'_>, problems: &Problems<'_>) -> AuthRules {
@@ -344,7 +345,7 @@ pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
     }
 }
 
-fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
+pub(super) fn duration(value: &DeValue<'_>) -> Result<Duration, String> {
     match text(value) {
         Ok(text) => units::parse_duration(text),
         Err(message) => Err(format!("{message}, such as \"1h\"")),

@@ -179,7 +179,7 @@ impl SharedConfig {
 pub fn local_part(file: &str, secret: Option<&SecretFiles>) -> String {
     let mut table = only(file, &LOCAL);
     table.remove("secret");
-    if let Some(SecretFiles { file, previous_file }) = secret {
+    if let Some(SecretFiles { file, previous_file, .. }) = secret {
         let previous = previous_file.iter().map(|file| ("previous_file", file));
         let files = [("file", file)].into_iter().chain(previous);
         let files: Table = files.map(|(key, file)| (key.to_owned(), text(file.display()))).collect();

@@ -29,8 +29,8 @@ impl Host {
     ) {
         let now = self.note_moment(moment);
         let answer = match request {
-            Request::Enable => return self.order(now, system, Wish::Enable(Terms::default()), Some(asker)),
-            Request::EnableWith(terms) => return self.order(now, system, Wish::Enable(terms), Some(asker)),
+            Request::Enable => return self.order_protection(now, system, Terms::default(), asker),
+            Request::EnableWith(terms) => return self.order_protection(now, system, terms, asker),
             Request::Confirm => return self.order(now, system, Wish::Confirm, Some(asker)),
             Request::Disable => return self.order(now, system, Wish::Disable, Some(asker)),
             Request::Follow { after, hold_ms } => {

@@ -5,6 +5,7 @@
 //! to what the pairs want, carry out what they order, until nothing moves any more.
 
 mod apply;
+mod bound;
 mod counts;
 mod cut;
 mod exam;
@@ -36,7 +37,7 @@ use self::silence::Acquaintance;
 use self::sizing::Search;
 pub use self::unsent::Unsent;
 use self::why::Cause;
-pub use self::why::ToldReason;
+pub use self::why::{ToldReason, Withholding};
 use super::absent::Absent;
 use super::accounts::Accounts;
 use super::holdings::{Holdings, Scope};
@@ -133,7 +134,9 @@ pub struct Core {
     /// Pairs that stand otherwise than when that was last told.
     changed: BTreeSet<Pair>,
     /// Why there are no keys and none can be agreed, while this host's secret is withdrawn.
-    cut: Option<&'static str>,
+    cut: Option<Withholding>,
+    /// When SAs end that are made now, beside their own limits.
+    bound: Option<Instant>,
     /// Messages to peers from before that which have not left yet.
     farewells: VecDeque<Transmit>,
     /// Parts of the kernel that may have to change.
@@ -216,6 +219,7 @@ impl Core {
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
             cut: None,
+            bound: None,
             farewells: VecDeque::new(),
             dirty: BTreeSet::new(),
             moved: BTreeSet::new(),

@@ -7,11 +7,12 @@ use anyhow::bail;
 
 use super::accounts::Accounts;
 use super::cluster::ClusterPart;
-use super::core::{Core, CoreCounts, Persist, TICK};
+use super::core::{Core, CoreCounts, Persist, TICK, Withholding};
 use super::onlookers::Onlookers;
 use super::pace::Pace;
 use super::prover::Prover;
 use super::system::{Moment, System};
+use super::unwrap::Leased;
 use super::ways::Ways;
 use super::{Chance, HOLES, HOLES_SHARE, Host, LOOK_PAUSE, LOOK_SHARE, Start, secret};
 use crate::ike;
@@ -25,12 +26,14 @@ impl Host {
         let now = moment.now;
         let withheld = match secrets {
             Some(_) => None,
-            None => Some(withheld.unwrap_or_else(|| secret::AWAITED.to_owned())),
+            None => Some(Withholding::internal(withheld.unwrap_or_else(|| secret::AWAITED.to_owned()))),
         };
+        let leased = setup.config.kms.as_ref().map(|rules| Leased::new(rules, moment));
         Self {
             boot,
             moment,
             chance,
+            leased,
             examination: None,
             setup,
             secrets,
@@ -75,8 +78,8 @@ impl Host {
         if let Some(words) = &self.trouble {
             tracing::error!("using the last good configuration: {words}");
         }
-        if let Some(words) = &self.withheld {
-            tracing::error!("waiting for the secret: {words}");
+        if let Some(why) = &self.withheld {
+            tracing::error!("waiting for the secret: {}", why.words);
         }
         let boot = self.boot_at(now);
         if self.saved.end_trial(&boot) {
@@ -162,6 +165,7 @@ impl Host {
         core.count_on(self.counted);
         core.set_clock(now, wall);
         core.recall(&self.saved.pairs);
+        core.bound_sas(self.lease_end());
         core
     }
 

@@ -19,6 +19,8 @@
 //! doctor   what of the paths is open, asked of the peers
 //! cluster  what a member of a cluster does beside that
 //! secret   a secret that comes late, is withdrawn and comes again
+//! unwrap   a secret that a key of somebody else wraps
+//! lease    for how long a host goes on with it
 //! ledger   writes, and the answers that wait for them
 //! ports    the sockets, the disk and the source of secrets that it stands on
 //! prover   proofs that a pair is sealed
@@ -48,6 +50,7 @@ pub mod guard;
 pub mod holdings;
 pub mod joiner;
 pub mod kernel;
+pub mod lease;
 pub mod ledger;
 mod life;
 mod look;
@@ -72,6 +75,7 @@ pub mod system;
 mod timers;
 mod unlisted;
 mod unsaved;
+pub mod unwrap;
 mod ways;
 pub mod whereabouts;
 mod wish;
@@ -83,7 +87,7 @@ use self::alerts::Alerts;
 pub use self::begin::{Found, Start};
 use self::cluster::ClusterPart;
 pub use self::cluster::ClusterStart;
-use self::core::{Core, CoreCounts, Datagram, ProbeDatagram, Unsent};
+use self::core::{Core, CoreCounts, Datagram, ProbeDatagram, Unsent, Withholding};
 use self::doctor::Examination;
 use self::followers::Followers;
 use self::ledger::{Asker, Begun, Ledger, Save, Written};
@@ -95,6 +99,7 @@ pub use self::seldom::Seldom;
 use self::setup::{Secrets, Setup};
 use self::system::{Here, Moment, System};
 use self::unlisted::UnlistedLog;
+use self::unwrap::Leased;
 use self::ways::Ways;
 use self::wish::Ordered;
 use crate::config::Exemptions;
@@ -147,7 +152,9 @@ pub struct Host {
     /// Why the files as they are now are not in force; for missing secrets see `withheld`.
     trouble: Option<String>,
     /// Why there are no secrets.
-    withheld: Option<String>,
+    withheld: Option<Withholding>,
+    /// The lease of the secret, where a key of somebody else wraps it.
+    leased: Option<Leased>,
     /// What was taken without being asked to, and when, as long as nobody was told.
     taken: Vec<(Instant, String)>,
     /// What is to be read, and for whom.
@@ -246,12 +253,14 @@ impl Host {
         self.prover.forget(asker);
         self.ledger.forget(asker);
         self.onlookers.forget(asker);
+        self.forget_early_order(asker);
         self.followers.forget(asker);
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, moment: Moment, system: &mut dyn System) {
         let now = self.note_moment(moment);
+        self.handle_lease_timeout(system);
         let ticks = self.tick_at.is_some_and(|at| at <= now);
         let looks = self.looks.is_due(now);
         if looks {
@@ -313,6 +322,7 @@ impl Host {
         self.close_sockets(system);
         self.finish_leaving(now, system);
         self.answer_examination(now);
+        self.take_early_order(now, system);
         self.tell_followers(now);
     }
 
@@ -374,7 +384,7 @@ impl Host {
         let core = self.core.as_ref().and_then(Core::poll_timeout);
         let (followers, ledger, ways) =
             (self.followers.deadline(), self.ledger.deadline(), self.ways.deadline());
-        let asked = [self.onlookers.deadline(), self.prover.poll_timeout()];
+        let asked = [self.onlookers.deadline(), self.prover.poll_timeout(), self.lease_deadline()];
         let own = [core, followers, ledger, ways, self.tick_at, self.cluster_deadline()];
         let looks = [&self.looks, &self.lists, &self.hole_looks].map(Pace::deadline);
         own.into_iter().chain(asked).chain(looks).flatten().min()

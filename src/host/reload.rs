@@ -191,6 +191,7 @@ impl Host {
             }
             self.ledger.keep(now);
         }
+        self.follow_kms();
         if self.secrets.is_some() {
             self.go_on_with_secrets(now, system)?;
         }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::Host;
-use super::core::Persist;
+use super::core::{Persist, Withholding};
 use super::setup::Secrets;
 use super::system::{Moment, System};
 use crate::ike;
@@ -13,23 +13,25 @@ use crate::types::Protection;
 
 /// What is told of a host whose secret was not given yet.
 pub(super) const AWAITED: &str = "this host waits for its secret";
-/// What is told of a host whose secret was withdrawn.
-const WITHDRAWN: &str = "the secret of this host was withdrawn: its keys are gone, and what was protected is blocked. \
-                         It is protected again as soon as the secret is given back";
 
 impl Host {
-    /// The source gives these secrets; or it withdraws those it gave, or will not give any (`None`). Then all SAs and all
-    /// keys go at once, also those of the agent before, and sealed pairs stay blocked until secrets are given.
-    pub fn handle_secret(&mut self, moment: Moment, system: &mut dyn System, given: Option<Secrets>) {
+    /// The source gives these secrets; or it withdraws those it gave, or will not give any, and says why. Then all SAs and
+    /// all keys go at once, also those of the agent before, and sealed pairs stay blocked until secrets are given.
+    pub fn handle_secret(
+        &mut self,
+        moment: Moment,
+        system: &mut dyn System,
+        given: Result<Secrets, Withholding>,
+    ) {
         let now = self.note_moment(moment);
         let outcome = match given {
-            Some(secrets) => self.take_secrets(now, system, secrets),
-            None => self.withdraw(now, system),
+            Ok(secrets) => self.take_secrets(now, system, secrets),
+            Err(why) => self.withdraw(now, system, why),
         };
         if let Err(error) = outcome {
             let words = causes::words(error.as_ref());
             tracing::error!("{words}");
-            self.withheld = Some(words);
+            self.withheld = Some(Withholding::internal(words));
         }
     }
 
@@ -62,23 +64,25 @@ impl Host {
         Ok(())
     }
 
-    fn withdraw(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+    fn withdraw(&mut self, now: Instant, system: &mut dyn System, why: Withholding) -> anyhow::Result<()> {
         self.secrets = None;
         if self.core.is_none() && self.protection == Protection::Off {
             return Ok(());
         }
-        if self.withheld.replace(WITHDRAWN.to_owned()).is_none_or(|before| before != WITHDRAWN) {
-            tracing::error!("{WITHDRAWN}");
+        if self.withheld.replace(why.clone()).is_none_or(|before| before != why) {
+            tracing::error!("{}: its keys are gone, and what was protected is blocked", why.words);
         }
         let without = Secrets::default();
         let settings = self.setup.settings(&without, true);
         match &mut self.core {
             // Nothing is left of what the engine knows of the peers.
-            Some(core) => core.cut(now, system, ike::Engine::new(settings, (self.chance)()), WITHDRAWN),
+            Some(core) => core.cut(now, system, ike::Engine::new(settings, (self.chance)()), why),
             // The kernel goes on with what an agent before this one has left, until this one keeps the pairs.
             None => {
                 self.work_with(now, system, settings)?;
-                self.core.iter_mut().for_each(|core| core.begin_cut(WITHDRAWN));
+                if let Some(core) = &mut self.core {
+                    core.begin_cut(why);
+                }
                 self.go_on(now, system)?;
             }
         }
@@ -90,6 +94,6 @@ impl Host {
 
     /// Why the files or the secret are not in force.
     pub(super) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref().or(self.withheld.as_deref())
+        self.trouble.as_deref().or(self.withheld.as_ref().map(|why| &*why.words))
     }
 }

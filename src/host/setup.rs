@@ -135,6 +135,11 @@ impl Secrets {
         }
     }
 
+    /// These, where the secret came from a KMS.
+    pub fn unwrapped(secret: Arc<Secret>, credentials: Credentials) -> Self {
+        Self { current: Some(secret), previous: None, credentials: Arc::new(credentials) }
+    }
+
     /// The fingerprint of the secret of the cluster, where one is used.
     pub fn id(&self) -> Option<String> {
         self.current.as_ref().map(|secret| secret.id().to_string())

@@ -13,4 +13,4 @@ mod secret;
 pub use auth::{AuthMethod, Certified, Credentials, Expected, Identity, Proof, Proven};
 pub use key::{CryptoFailed, KeyKind, NotAKey, PrivateKey, PublicKey};
 pub use ppk::{Ppk, PpkRule, PpkTag, PpkUse};
-pub use secret::{NotASecret, Secret, SecretId};
+pub use secret::{NotASecret, Secret, SecretDigest, SecretId};

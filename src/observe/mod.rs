@@ -14,6 +14,7 @@ pub mod explain;
 pub mod figures;
 pub mod forwarding;
 pub mod holes;
+pub mod kms;
 mod member_report;
 pub mod metrics;
 pub mod pair_proof;
@@ -27,6 +28,7 @@ pub mod unpaired;
 
 pub use about::About;
 pub use figures::Figures;
+pub use kms::KeyReport;
 pub use member_report::{MemberPlan, MemberReport, MemberWord};
 pub use progress::{Progress, RowProgress};
 pub use snapshot::Snapshot;

@@ -95,5 +95,8 @@ pub(super) fn is_failure(code: ReasonCode) -> bool {
             | ReasonCode::KernelError
             | ReasonCode::NoAddress
             | ReasonCode::PeerDisabled
+            | ReasonCode::KeyRevoked
+            | ReasonCode::KeyOffline
+            | ReasonCode::KeyPendingDeletion
     )
 }

@@ -20,6 +20,7 @@ pub use self::notes::without_agent;
 pub use self::row::live_sas;
 use crate::config::Mode;
 use crate::identity::AuthMethod;
+use crate::observe::KeyReport;
 use crate::types::{
     Bounds, Direction, Family, Method, NodeName, Pair, Problem, Protection, ReasonCode, RowState, SaErrors,
     Spi, Traffic, UnixTime,
@@ -302,6 +303,9 @@ pub struct Status {
     /// Why the files as they are now are not in force; `None` where they are.
     #[serde(default)]
     pub config_error: Option<String>,
+    /// The key that wraps the secret; `None` where none does, or no agent knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kms: Option<KeyReport>,
     /// The agent of this host.
     pub agent: AgentInfo,
     /// How many rows are in which state.

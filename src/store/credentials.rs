@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{PrivateFileError, private_file};
+use super::{PrivateFileError, WrappedFileError, kms, private_file};
 use crate::config::{Config, Node, PRIVATE_KEY, PpkFile, named_path};
 use crate::identity::certificate::{Authorities, CertificateError, Chain, Subject};
 use crate::identity::{
-    AuthMethod, Credentials, Expected, Identity, Ppk, PpkRule, PrivateKey, PublicKey, Secret,
+    AuthMethod, Credentials, Expected, Identity, Ppk, PpkRule, PrivateKey, PublicKey, Secret, SecretId,
 };
 use crate::types::UnixTime;
 
@@ -21,6 +21,9 @@ pub enum CredentialsError {
     /// The secret or the key cannot be had.
     #[error(transparent)]
     File(#[from] PrivateFileError),
+    /// The wrapped secret cannot be had.
+    #[error(transparent)]
+    Wrapped(#[from] WrappedFileError),
     /// A file with certificates or revocation lists cannot be read.
     #[error("{}: cannot be read: {source}; auth.certificate, auth.ca and auth.crl say where they lie", file.display())]
     Unreadable {
@@ -88,12 +91,24 @@ pub fn load_previous_secret(config: &Config) -> Result<Option<Secret>, PrivateFi
     config.secret.previous_file.as_deref().map(private_file::load_secret).transpose()
 }
 
-/// Reads both secrets, where any host proves itself with one.
+/// The fingerprint of the secret that this host proves itself with, where any host does so: of a wrapped one as its file
+/// says it, of others once they were read.
+///
+/// # Errors
+/// A file is not there, others may read it, or it does not hold what it should.
+pub fn secret_id(config: &Config) -> Result<Option<SecretId>, CredentialsError> {
+    match kms::digest(config)? {
+        Some(digest) => Ok(Some(digest.id())),
+        None => Ok(load_secrets(config)?.0.map(|secret| secret.id())),
+    }
+}
+
+/// Reads both secrets that lie in the clear, where any host proves itself with one.
 ///
 /// # Errors
 /// As [`load_secret`].
 pub fn load_secrets(config: &Config) -> Result<(Option<Secret>, Option<Secret>), PrivateFileError> {
-    match config.uses(AuthMethod::Secret) {
+    match config.uses(AuthMethod::Secret) && config.kms.is_none() {
         true => Ok((Some(load_secret(config)?), load_previous_secret(config)?)),
         false => Ok((None, None)),
     }

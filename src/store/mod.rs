@@ -8,11 +8,13 @@ mod cluster;
 pub mod config_file;
 pub mod credentials;
 pub mod enabled;
+pub mod kms;
 pub mod owner;
 mod places;
 pub mod private_file;
 pub mod publish;
 mod saved;
+mod wrapped;
 
 pub use cluster::{
     ClusterFiles, ClusterFilesError, ClusterState, NodeKeys, config_with, member_config, settings_in_force,
@@ -23,3 +25,4 @@ pub use owner::OwnerError;
 pub use places::{Places, addresses_in};
 pub use private_file::PrivateFileError;
 pub use saved::{HostRecord, PairRecord, Saved, SavedError};
+pub use wrapped::{WrappedFileError, WrappedSecret};

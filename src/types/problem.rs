@@ -62,6 +62,10 @@ pub enum ProblemCode {
     StoreRefuses,
     /// It holds things that do not belong to the cluster.
     StoreStrange,
+    /// The key that wraps this host's secret is not to be used any more.
+    KeyRevoked,
+    /// It cannot be used.
+    KeyOffline,
     /// A kind that only a later version knows.
     #[serde(other)]
     Other,
@@ -74,7 +78,7 @@ impl Severity {
 
 impl ProblemCode {
     /// All that this version knows.
-    pub const ALL: [ProblemCode; 21] = [
+    pub const ALL: [ProblemCode; 23] = [
         ProblemCode::Hole,
         ProblemCode::OtherIpsec,
         ProblemCode::UnlistedSource,
@@ -96,6 +100,8 @@ impl ProblemCode {
         ProblemCode::StoreAway,
         ProblemCode::StoreRefuses,
         ProblemCode::StoreStrange,
+        ProblemCode::KeyRevoked,
+        ProblemCode::KeyOffline,
     ];
 }
 

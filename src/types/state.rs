@@ -69,6 +69,12 @@ pub enum ReasonCode {
     NoAgent,
     /// The pair is protected, and the other host shows no sign of life.
     Silent,
+    /// The key that wraps this host's secret is not to be used any more.
+    KeyRevoked,
+    /// It could not be used for too long.
+    KeyOffline,
+    /// It is going to be deleted.
+    KeyPendingDeletion,
 }
 
 impl fmt::Display for Protection {

@@ -46,3 +46,11 @@ pub(super) fn confine(role: Role) -> Reach {
     }
     reach
 }
+
+/// Gives up all powers, and what a program that is started could bring back; nothing else.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn no_powers() -> anyhow::Result<()> {
+    Ok(powers::keep(powers::NONE)?)
+}

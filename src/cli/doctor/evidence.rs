@@ -246,8 +246,7 @@ impl Gathered {
 
 /// How this host proves itself. An error is what may not be read.
 fn proof(config: &Config, node: &Node, now: UnixTime) -> Result<CredentialsState, String> {
-    let secrets = credentials::load_secrets(config).map_err(CredentialsError::from);
-    let loaded = secrets.and_then(|(secret, _)| {
+    let loaded = credentials::secret_id(config).and_then(|secret| {
         let credentials = credentials::load(config, node)?;
         Ok((secret, credentials))
     });
@@ -257,7 +256,7 @@ fn proof(config: &Config, node: &Node, now: UnixTime) -> Result<CredentialsState
         Err(error) => return Ok(CredentialsState::Missing(error.message)),
     };
     let words = match (config.method_of(node), secret) {
-        (AuthMethod::Secret, Some(secret)) => format!("the secret, secret id {}", secret.id()),
+        (AuthMethod::Secret, Some(id)) => format!("the secret, secret id {id}"),
         (method, _) => method.words().to_owned(),
     };
     Ok(match credentials::check_certificate(config, node, &credentials, now) {

@@ -50,6 +50,7 @@ impl Core {
             }
             parts.push((part, desired, plan));
         }
+        ops.iter_mut().for_each(|op| self.bound_op(now, op));
         let mut results =
             if ops.is_empty() { Vec::new() } else { kernel.apply(&ops, &self.vault) }.into_iter();
         for (part, desired, plan) in parts {

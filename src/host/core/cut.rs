@@ -3,7 +3,7 @@
 use std::iter;
 use std::time::Instant;
 
-use super::{Cause, Core, Persist};
+use super::{Cause, Core, Persist, Withholding};
 use crate::host::kernel::{Kernel, Vault};
 use crate::ike::Engine;
 use crate::types::Pair;
@@ -18,7 +18,7 @@ impl Core {
     /// All keys go at once, here and in the kernel. Each peer is told in one message that its sessions are over, and
     /// nobody is answered any more: `engine`, which takes the place of the one that had the secret, has none. `why` is
     /// told of each pair until [`Core::resume`].
-    pub fn cut(&mut self, now: Instant, kernel: &mut dyn Kernel, mut engine: Engine, why: &'static str) {
+    pub fn cut(&mut self, now: Instant, kernel: &mut dyn Kernel, mut engine: Engine, why: Withholding) {
         for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
             self.engine.forget(now, pair);
         }
@@ -44,7 +44,7 @@ impl Core {
     }
 
     /// The same for a new core that is off: it begins without keys.
-    pub fn begin_cut(&mut self, why: &'static str) {
+    pub fn begin_cut(&mut self, why: Withholding) {
         self.cut = Some(why);
     }
 
@@ -63,9 +63,11 @@ impl Core {
     }
 
     /// Why a pair gets no keys, if it gets none.
-    pub(super) fn withheld(&self, pair: Pair) -> Option<&'static str> {
+    pub(super) fn withheld(&self, pair: Pair) -> Option<Withholding> {
         let blocked = || self.scheme.blocked.contains(&pair).then_some(BLOCKED);
-        self.cut.or_else(blocked).or_else(|| self.scheme.withheld.contains(&pair).then_some(UNDECIDED))
+        let undecided = || self.scheme.withheld.contains(&pair).then_some(UNDECIDED);
+        let of_pair = || blocked().or_else(undecided).map(Withholding::internal);
+        self.cut.clone().or_else(of_pair)
     }
 
     /// The secret is back, and the engine has it: keys are agreed anew.

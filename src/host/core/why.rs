@@ -1,5 +1,7 @@
 //! Why pairs are not protected: what the pairs know, and what the key exchange and the sockets say of keys.
 
+use std::sync::Arc;
+
 use super::{Core, Unsent};
 use crate::ike::FailureCode;
 use crate::ike::reason::{BadPpk, Reason};
@@ -11,6 +13,22 @@ use crate::types::{Pair, ReasonCode};
 /// A code of the contract with programs, and words.
 pub type ToldReason = (ReasonCode, String);
 
+/// Why this host has no secret, or gets no keys with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withholding {
+    /// For programs.
+    pub code: ReasonCode,
+    /// For people.
+    pub words: Arc<str>,
+}
+
+impl Withholding {
+    /// One for which programs have no word.
+    pub fn internal(words: impl Into<Arc<str>>) -> Self {
+        Self { code: ReasonCode::Internal, words: words.into() }
+    }
+}
+
 /// Why the last attempt at keys failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -19,7 +37,7 @@ pub(super) enum Cause {
     /// This host did not let it out.
     Unsent(Unsent),
     /// This host has no secret, for this reason.
-    Withheld(&'static str),
+    Withheld(Withholding),
 }
 
 impl Cause {
@@ -27,14 +45,14 @@ impl Cause {
         match self {
             Cause::Exchange(reason) => reason_code(reason),
             Cause::Unsent(_) => ReasonCode::KernelError,
-            Cause::Withheld(_) => ReasonCode::Internal,
+            Cause::Withheld(why) => why.code,
         }
     }
 
     pub(super) fn words(&self) -> String {
         match self {
             Cause::Exchange(reason) => explain::words(reason),
-            Cause::Withheld(words) => (*words).to_owned(),
+            Cause::Withheld(why) => why.words.to_string(),
             Cause::Unsent(Unsent { local, remote, why }) => explain::unsent(local.ip(), *remote, why),
         }
     }

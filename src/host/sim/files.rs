@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hostseal_kms_protocol::Refusal;
+
+use super::lease::rules;
 use super::world::{NAT_PORT, PORT, World, address};
 use crate::config::{Config, Esp, Keying, Node};
 use crate::host::ports::SecretSource;
@@ -46,6 +49,8 @@ pub(super) struct File {
     pub(super) nodes: Vec<usize>,
     pub(super) secret: [u8; 32],
     pub(super) place: Place,
+    /// What the KMS answers that can unwrap the secret, where one can.
+    pub(super) kms: Option<Result<(), Refusal>>,
     pub(super) previous: Option<[u8; 32]>,
     pub(super) method: Method,
     pub(super) accept: Vec<Method>,
@@ -111,6 +116,7 @@ impl World {
         let (proposals, encapsulation) = (file.esp_proposals.clone(), file.encapsulation);
         config.keying = keying;
         config.esp = Esp { proposals, replay_window: file.replay_window, encapsulation };
+        config.kms = file.kms.as_ref().map(|_| rules());
         config.protection.exempt.clear();
         let node = |node: &usize| Node {
             name: name(*node),
@@ -151,7 +157,7 @@ impl World {
 
     /// What gives it that.
     pub(super) fn source(&self, at: usize) -> Source {
-        let gives = matches!(self.hosts[at].file.place, Place::File);
+        let gives = matches!(self.hosts[at].file.place, Place::File) && self.hosts[at].file.kms.is_none();
         Source(gives.then(|| self.secrets(at)))
     }
 

@@ -15,6 +15,7 @@ mod floating;
 mod imposter;
 mod kernel;
 mod lasting;
+mod lease;
 mod lives;
 mod log;
 mod members;

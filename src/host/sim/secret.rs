@@ -8,6 +8,7 @@ use super::kernel::Leaves;
 use super::net::Weather;
 use super::world::World;
 use crate::control::{Reply, Request};
+use crate::host::core::Withholding;
 use crate::observe::status::Status;
 use crate::types::{Protection, ReasonCode, RowState};
 
@@ -16,7 +17,8 @@ const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 impl World {
     /// The source of a host gives its secret, or withdraws it.
     fn give(&mut self, at: usize, given: bool) {
-        let (secrets, moment) = (given.then(|| self.secrets(at)), self.moment());
+        let why = Withholding { code: ReasonCode::KeyRevoked, words: "the secret was withdrawn".into() };
+        let (secrets, moment) = (given.then(|| self.secrets(at)).ok_or(why), self.moment());
         self.on(at, |agent, _, kernel| agent.handle_secret(moment, kernel, secrets));
     }
 
@@ -64,7 +66,7 @@ fn a_secret_that_is_withdrawn_leaves_no_sa_and_nothing_clear_and_all_comes_back_
         // At once, before any time has passed.
         world.assert_closed(at);
         let row = world.status(at).peers.remove(0);
-        assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::Internal)));
+        assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::KeyRevoked)));
         assert!(row.reason.is_some_and(|words| words.contains("was withdrawn")));
         // The other was told, and cannot agree anything.
         world.run(SECOND, Some((10 * MILLISECOND, &WAYS)));

@@ -144,6 +144,7 @@ impl World {
                 nodes: (0..hosts).collect(),
                 secret: [7; 32],
                 place: Place::File,
+                kms: None,
                 previous: None,
                 method,
                 accept: vec![method],
@@ -378,7 +379,7 @@ impl World {
 
     /// Carries out what an agent has to give. Says whether it has to be asked again.
     fn carry_away(&mut self, at: usize) -> bool {
-        let (moment, mut again) = (self.moment(), false);
+        let (moment, mut again) = (self.moment(), self.unwrap(at));
         while let Some(read) = self.hosts[at].agent.as_mut().and_then(Agent::poll_read) {
             let (setup, mut source) = (self.setup(at), self.source(at));
             let Host { agent: Some(agent), kernel, .. } = &mut self.hosts[at] else { return false };

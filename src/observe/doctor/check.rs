@@ -77,6 +77,8 @@ check_ids! {
     Conntrack = "conntrack",
     /// The store that keeps the roster too.
     Store = "store",
+    /// The key that wraps the secret can be used.
+    KmsKey = "kms_key",
     /// How a pair stands.
     Pair = "pair",
     /// IKE over UDP gets through.
@@ -138,6 +140,7 @@ impl From<ProblemCode> for CheckId {
             ProblemCode::UnpairedAddress => Self::UnpairedAddress,
             ProblemCode::UnboundSa => Self::UnboundSa,
             ProblemCode::UnlistedPeer => Self::UnlistedPeer,
+            ProblemCode::KeyRevoked | ProblemCode::KeyOffline => Self::KmsKey,
             ProblemCode::StoreAway | ProblemCode::StoreRefuses | ProblemCode::StoreStrange => Self::Store,
             ProblemCode::Other => Self::Other,
         }

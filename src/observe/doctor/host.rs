@@ -310,7 +310,7 @@ fn system(evidence: &HostEvidence<'_>) -> Vec<Check> {
     }
     let vital_is_taken = evidence.ports.iter().flatten().any(|port| port.taken.is_some());
     let ports = known(CheckId::Ports).filter(|_| !vital_is_taken);
-    let rest = known(CheckId::Store).chain(known(CheckId::Other)).chain(ports);
+    let rest = known(CheckId::Store).chain(known(CheckId::KmsKey)).chain(known(CheckId::Other)).chain(ports);
     // Without an agent it is known only where something is wrong.
     let unasked = known(CheckId::StateNotSaved).filter(|_| !answers);
     checks.extend(rest.chain(unasked));

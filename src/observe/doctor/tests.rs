@@ -67,6 +67,7 @@ fn status(config: &Config, row: PeerRow) -> Status {
         config_id: config.config_id(),
         secret_id: Some("91c2".to_owned()),
         config_error: None,
+        kms: None,
         agent: AgentInfo {
             running: true,
             answering: true,

@@ -77,6 +77,7 @@ pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) 
     }
     let peers: Vec<PeerRow> =
         pairs.into_iter().map(|(peer, pair)| evidence.row(peer, pair, &sas, &overruled)).collect();
+    problems.extend(agent.snapshot().and_then(|snapshot| snapshot.kms.as_ref()?.problem()));
     problems.extend(problems::of(&evidence, &peers));
     problems.sort();
     let summary = Summary::of_rows(&peers);
@@ -91,6 +92,7 @@ pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) 
         mode: config.protection.mode,
         config_id: config.config_id(),
         secret_id: evidence.secret_id.map(str::to_owned),
+        kms: agent.snapshot().and_then(|snapshot| snapshot.kms.clone()),
         config_error: agent.snapshot().and_then(|snapshot| snapshot.trouble).map(str::to_owned),
         agent: agent.info(),
         summary,

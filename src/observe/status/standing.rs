@@ -32,7 +32,7 @@ pub(super) fn of(
             // The kernel goes on by itself until the secret can be read.
             None => {
                 let words = snapshot.trouble.unwrap_or("the agent does not keep this pair");
-                (kernel, unless_fine(ReasonCode::Internal, words.to_owned()))
+                (kernel, unless_fine(snapshot.withheld.unwrap_or(ReasonCode::Internal), words.to_owned()))
             }
         },
         Agent::Hangs { pid, .. } => {

@@ -27,6 +27,7 @@ mod holes;
 mod imposter;
 pub mod interop;
 mod keys;
+mod kms;
 mod lives;
 mod logs;
 mod members;
@@ -110,6 +111,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         encapsulation::ALL,
         nat::ALL,
         keys::ALL,
+        kms::ALL,
         logs::ALL,
         certificates::ALL,
         derived::ALL,

@@ -1,0 +1,51 @@
+//! The grammar of what has to do with a KMS.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `hostseal kms …`
+#[derive(Debug, Subcommand)]
+pub enum KmsCommand {
+    /// Show the key that wraps the secret, when it was used last, and how long this host goes on without it.
+    #[command(after_help = "Examples:\n  hostseal kms status\n  hostseal kms status --json | jq .state")]
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Unwrap the secret here and now, and check that this host may do no more than that.
+    #[command(after_help = "Example:\n  hostseal kms check")]
+    Check,
+}
+
+/// `hostseal secret wrap …`
+#[derive(Debug, Args)]
+pub struct WrapArgs {
+    /// The key, as its KMS calls it; without it the one that the configuration names.
+    #[arg(long, value_name = "KEY")]
+    pub kms_key: Option<String>,
+    /// Who keeps it, such as vault or exec; without it the one that the configuration names.
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// The program that speaks to the KMS, for the provider exec.
+    #[arg(long, value_name = "PATH")]
+    pub program: Option<PathBuf>,
+    /// Where the secret lies in the clear; without it the one that the configuration names.
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Where to write it; without it the place that the configuration names, or /etc/hostseal/secret.wrapped.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// `hostseal kms-runner …`
+#[derive(Debug, Args)]
+pub struct KmsRunnerArgs {
+    /// The socket to bind; without it, standard input is a connection.
+    #[arg(long, value_name = "PATH", requires = "user")]
+    pub listen: Option<PathBuf>,
+    /// The user as whom helpers run, who should have nothing else.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+}

@@ -1,0 +1,317 @@
+//! `[kms]`: the key that wraps the secret, who keeps it, and for how long a host goes on without asking for it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use super::read::{duration, path};
+use super::values::{Placed, Problems, Section, text};
+use super::{Keying, Node, SecretFiles};
+use crate::identity::AuthMethod;
+use crate::types::units::human_duration;
+
+/// The provider whose program the operator names.
+const EXEC: &str = "exec";
+/// Where the programs of the others lie.
+const PROGRAMS: &str = "/usr/libexec/hostseal";
+/// The default of `socket`, where systemd listens for whoever wants a program run.
+const SOCKET: &str = "/run/hostseal-kms.sock";
+/// The longest name of a provider, and of a key.
+const PROVIDER_MAX: usize = 32;
+const KEY_MAX: usize = 2048;
+/// The default of `check_every`.
+const CHECK_EVERY: Duration = Duration::from_secs(5 * 60);
+/// The default of `max_offline`.
+const MAX_OFFLINE: Duration = Duration::from_secs(4 * 60 * 60);
+/// The default of `restore_window`.
+const RESTORE_WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a host goes on whose key is not to be used any more; `check_every` where that is less.
+const GRACE: Duration = Duration::from_secs(60);
+/// How many times in a lease the key is asked for, at least: one that cannot be had is noticed, and asked for again.
+const CHECKS_LEAST: u32 = 4;
+/// How many times in a lease keys are replaced, at least: each rests on a part of it that is left.
+const REKEYS_LEAST: u32 = 2;
+
+/// The key that wraps the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KmsRules {
+    /// Who keeps it.
+    pub provider: String,
+    /// The program that speaks to him.
+    pub program: PathBuf,
+    /// What he calls it.
+    pub key: String,
+    /// How often it is used to unwrap the secret.
+    pub check_every: Duration,
+    /// How long a host goes on after it was last used: the lease.
+    pub max_offline: Duration,
+    /// How long a host that was cut asks for it.
+    pub restore_window: Duration,
+    /// Where the program is run, apart from the agent.
+    pub socket: PathBuf,
+}
+
+impl KmsRules {
+    /// How long a host goes on whose key is not to be used any more.
+    pub fn grace(&self) -> Duration {
+        GRACE.min(self.check_every)
+    }
+
+    /// After what time nothing is encrypted any more once the key is revoked, where its KMS answers at once.
+    pub fn bound(&self) -> Duration {
+        self.check_every + self.grace()
+    }
+
+    /// What of it all hosts must agree on: a host that goes on for longer keeps what others have lost.
+    pub(super) fn canonical(&self) -> String {
+        let Self { provider, key, check_every, max_offline, .. } = self;
+        format!("kms {provider} {key:?} {check_every:?} {max_offline:?}\n")
+    }
+
+    /// All of it, for people.
+    pub(super) fn in_words(&self) -> String {
+        let Self { provider, program, key, check_every, max_offline, restore_window, socket } = self;
+        let [check, offline, restore] =
+            [check_every, max_offline, restore_window].map(|it| human_duration(*it));
+        format!(
+            "{key} at {provider} ({}, {}), asked for every {check}, without it for {offline} at most, asked for again for {restore}",
+            program.display(),
+            socket.display()
+        )
+    }
+}
+
+impl KmsRules {
+    /// A key that nothing but this is said of, and `before` the rest, where there is one.
+    ///
+    /// # Errors
+    /// It cannot be one, in words.
+    pub fn of(
+        provider: &str,
+        program: Option<PathBuf>,
+        key: &str,
+        before: Option<&KmsRules>,
+    ) -> Result<Self, String> {
+        let text = |key: &str| toml::Value::String(key.to_owned()).to_string();
+        let program = program.filter(|_| provider == EXEC);
+        let program = program.map(|file| format!("program = {}\n", text(&file.display().to_string())));
+        let socket = before.map(|kms| format!("socket = {}\n", text(&kms.socket.display().to_string())));
+        let file = format!(
+            "[kms]\nprovider = {}\nkey = {}\n{}{}",
+            text(provider),
+            text(key),
+            program.unwrap_or_default(),
+            socket.unwrap_or_default()
+        );
+        let problems = Problems::new(&file);
+        let rules = DeTable::parse(&file).ok().and_then(|table| {
+            let mut root = Section::root(&table, &problems);
+            read(root.section("kms"), &problems)
+        });
+        let words = problems.into_vec().first().map(ToString::to_string);
+        words.map_or_else(|| rules.ok_or_else(|| "there is no key".to_owned()), Err)
+    }
+}
+
+/// What the section says; `None` where it says nothing.
+pub(super) fn read(mut section: Section<'_>, problems: &Problems<'_>) -> Option<KmsRules> {
+    if section.is_absent() {
+        return None;
+    }
+    let provider = section.required("provider", provider).value;
+    let program = section.optional("program", path);
+    if provider == EXEC && program.is_none() {
+        section.require("program", "is missing: the provider \"exec\" runs a program that you name");
+    } else if provider != EXEC {
+        section.refuse("program", "is for the provider \"exec\" alone");
+    }
+    let program =
+        program.map_or_else(|| PathBuf::from(format!("{PROGRAMS}/kms-{provider}")), |placed| placed.value);
+    let key = section.required("key", key).value;
+    let check = section.optional("check_every", duration);
+    let offline = section.optional("max_offline", duration);
+    let restore_window = section.value("restore_window", RESTORE_WINDOW, duration);
+    let socket = section.value("socket", PathBuf::from(SOCKET), path);
+    section.finish();
+
+    let [check_every, max_offline] = [(&check, CHECK_EVERY), (&offline, MAX_OFFLINE)]
+        .map(|(placed, default)| placed.as_ref().map_or(default, |placed| placed.value));
+    if check_every.saturating_mul(CHECKS_LEAST) > max_offline
+        && let Some(wrong) = check.or(offline)
+    {
+        let [check, offline] = [check_every, max_offline].map(human_duration);
+        let message = format!(
+            "max_offline ({offline}) must be {CHECKS_LEAST} times check_every ({check}) at least: a KMS that is away for a \
+             moment must cut nobody"
+        );
+        problems.add(wrong.span, &wrong.key, message);
+    }
+    Some(KmsRules { provider, program, key, check_every, max_offline, restore_window, socket })
+}
+
+/// What `[secret]` says beside it, and what else has to fit.
+pub(super) struct KmsSurroundings<'c> {
+    pub(super) wrapped: Option<&'c Placed<PathBuf>>,
+    pub(super) kms: Option<&'c KmsRules>,
+    pub(super) accept: &'c [AuthMethod],
+    pub(super) keying: &'c Keying,
+    pub(super) nodes: &'c [Node],
+}
+
+/// Checks that the rest of the file leaves no way around the key.
+pub(super) fn check(beside: &KmsSurroundings<'_>, root: &Section<'_>, problems: &Problems<'_>) {
+    let KmsSurroundings { wrapped, kms, accept, keying, nodes } = beside;
+    let (wrapped, kms) = match (wrapped, kms) {
+        (None, None) => return,
+        (Some(wrapped), None) => {
+            return problems.add(
+                wrapped.span.clone(),
+                &wrapped.key,
+                "needs [kms]: who can unwrap it".to_owned(),
+            );
+        }
+        (None, Some(_)) => {
+            return root
+                .refuse("kms", "is there, and secret.wrapped_file is not: `hostseal secret wrap` makes one");
+        }
+        (Some(wrapped), Some(kms)) => (wrapped, kms),
+    };
+    let of_node = |node: &Node| node.auth.is_none_or(|method| method == AuthMethod::Secret);
+    if *accept != [AuthMethod::Secret] || !nodes.iter().all(of_node) {
+        let message = "is of use where all hosts prove themselves with the secret alone: whoever has another proof needs \
+                       no key of yours. Set auth.method to \"secret\", and leave auth out of [[nodes]]";
+        problems.add(wrapped.span.clone(), &wrapped.key, message.to_owned());
+    }
+    if keying.rekey_after.saturating_mul(REKEYS_LEAST) > kms.max_offline {
+        let [rekey, offline] = [keying.rekey_after, kms.max_offline].map(human_duration);
+        let message = format!(
+            "kms.max_offline ({offline}) must be {REKEYS_LEAST} times keying.rekey_after ({rekey}) at least, as no keys \
+             outlive the lease: set a shorter keying.rekey_after"
+        );
+        root.refuse("kms", &message);
+    }
+}
+
+/// The files of `[secret]`, and where the wrapped one is named.
+pub(super) fn secret_files(
+    mut section: Section<'_>,
+    problems: &Problems<'_>,
+) -> (SecretFiles, Option<Placed<PathBuf>>) {
+    let file = section.optional("file", path);
+    let previous = section.optional("previous_file", path);
+    let wrapped = section.optional("wrapped_file", path);
+    section.finish();
+    if wrapped.is_some() {
+        for plain in file.iter().chain(&previous) {
+            let message = "lies in the clear beside secret.wrapped_file, so revoking the key would revoke nothing: \
+                           delete the file, and this line";
+            problems.add(plain.span.clone(), &plain.key, message.to_owned());
+        }
+    }
+    let files = SecretFiles {
+        file: file.map_or_else(|| PathBuf::from("/etc/hostseal/secret"), |placed| placed.value),
+        previous_file: previous.map(|placed| placed.value),
+        wrapped_file: wrapped.as_ref().map(|placed| placed.value.clone()),
+    };
+    (files, wrapped)
+}
+
+fn provider(value: &DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    let is_good =
+        name.len() <= PROVIDER_MAX && name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit());
+    is_good.then(|| name.to_owned()).ok_or_else(|| {
+        format!("must be a name such as \"exec\" or \"vault\", in small letters, not \"{name}\"")
+    })
+}
+
+fn key(value: &DeValue<'_>) -> Result<String, String> {
+    let key = text(value)?;
+    let is_good = key.len() <= KEY_MAX && key.chars().all(|c| c.is_ascii_graphic());
+    is_good
+        .then(|| key.to_owned())
+        .ok_or_else(|| format!("must have {KEY_MAX} plain characters at most, as the KMS calls the key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::{Config, ConfigError};
+
+    const NODES: &str = "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n\
+                         [[nodes]]\nname = \"b\"\naddresses = [\"10.0.0.2\"]\n";
+    const SECRET: &str = "[secret]\nwrapped_file = \"/etc/hostseal/secret.wrapped\"\n";
+
+    fn config(rest: &str) -> Result<Config, ConfigError> {
+        Config::parse(&format!("cluster = \"demo\"\n{rest}\n{NODES}"), "f")
+    }
+
+    fn error(rest: &str) -> String {
+        config(rest).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn little_has_to_be_said() {
+        let config = config(&format!("{SECRET}[kms]\nprovider = \"aws\"\nkey = \"arn:aws:kms:x\"")).unwrap();
+        let kms = config.kms.clone().unwrap();
+        assert_eq!((&*kms.provider, &*kms.key), ("aws", "arn:aws:kms:x"));
+        assert_eq!(kms.program, Path::new("/usr/libexec/hostseal/kms-aws"));
+        assert_eq!(kms.socket, Path::new("/run/hostseal-kms.sock"));
+        assert_eq!([kms.check_every, kms.max_offline].map(|it| it.as_secs()), [300, 4 * 3600]);
+        assert_eq!(config.secret.wrapped_file.as_deref(), Some(Path::new("/etc/hostseal/secret.wrapped")));
+        assert_eq!(config.files_for_proofs(), [Path::new("/etc/hostseal/secret.wrapped")]);
+    }
+
+    #[test]
+    fn hosts_without_it_are_as_they_were() {
+        let [without, with] =
+            ["", &format!("{SECRET}[kms]\nprovider = \"aws\"\nkey = \"k\"")].map(|it| config(it).unwrap());
+        assert_eq!((&without.kms, &without.secret.wrapped_file), (&None, &None));
+        assert_ne!(without.config_id(), with.config_id(), "who has it and who does not are told apart");
+        let changes = without.changes(&with);
+        assert_eq!(changes[0], "secret.wrapped_file: /etc/hostseal/secret.wrapped, was none");
+        assert!(changes.iter().any(|line| line.starts_with("kms: ")), "{changes:?}");
+    }
+
+    #[test]
+    fn there_is_no_way_around_the_key() {
+        let kms = "[kms]\nprovider = \"exec\"\nprogram = \"/p\"\nkey = \"k\"\n";
+        for (file, place) in [("file", "3:8"), ("previous_file", "3:17")] {
+            let plain = SECRET.replace('\n', &format!("\n{file} = \"/k\"\n"));
+            let plain =
+                plain.split_inclusive('\n').take(2).collect::<String>() + "wrapped_file = \"/w\"\n" + kms;
+            assert!(
+                error(&plain).contains(&format!("f:{place}: secret.{file}: lies in the clear")),
+                "{}",
+                error(&plain)
+            );
+        }
+        assert!(error(SECRET).contains("secret.wrapped_file: needs [kms]"));
+        assert!(error(kms).contains("kms: is there, and secret.wrapped_file is not"));
+        let by_key = format!("[auth]\nmethod = \"public_key\"\n{SECRET}{kms}");
+        assert!(error(&by_key).contains("with the secret alone"));
+    }
+
+    #[test]
+    fn no_keys_outlive_the_lease_and_a_moment_cuts_nobody() {
+        let kms = format!("{SECRET}[kms]\nprovider = \"exec\"\nprogram = \"/p\"\nkey = \"k\"\n");
+        assert!(error(&format!("{kms}max_offline = \"1h\"\n")).contains("2 times keying.rekey_after (1h)"));
+        assert!(config(&format!("{kms}max_offline = \"1h\"\n[keying]\nrekey_after = \"30m\"\n")).is_ok());
+        assert!(error(&format!("{kms}check_every = \"2h\"\n")).contains("4 times check_every (2h)"));
+    }
+
+    #[test]
+    fn programs_are_named_by_whoever_brings_them() {
+        let of = |rest: &str| format!("{SECRET}[kms]\nkey = \"k\"\n{rest}");
+        assert!(error(&of("provider = \"exec\"")).contains("kms.program: is missing"));
+        assert!(
+            error(&of("provider = \"aws\"\nprogram = \"/p\"")).contains("for the provider \"exec\" alone")
+        );
+        for wrong in ["../x", "AWS", "a/b"] {
+            assert!(error(&of(&format!("provider = \"{wrong}\""))).contains("kms.provider: must be a name"));
+        }
+        assert!(error(&of("provider = \"aws\"\nkey2 = \"\"")).contains("unknown key"));
+    }
+}

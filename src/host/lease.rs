@@ -1,0 +1,275 @@
+//! For how long a host goes on with a secret that somebody else's key wraps: a lease, which each use of the key renews.
+//!
+//! ```text
+//!             unwrapped: renewed            unwrapped: given back
+//!            +----------------+          +------------------------+
+//!            v                |          v                        |
+//!  start -> held -------------+----> held, and ends ----------> cut -> nobody asks any more
+//!                refused: in a minute       its end        the restore window is over
+//!                clocks part: in a minute
+//!                no answer: at its end
+//! ```
+//! A lease has one deadline. An answer that is none leaves it; what says that the key is not to be used any more brings it
+//! near; only a use of the key moves it away. Whether the secret is known yet or not makes no difference: what an agent
+//! before this one has left in the kernel rests on the key too.
+//!
+//! Time is that since the start of the system, sleep included, as a host must not outlive its lease by sleeping; only
+//! whether the clocks part is seen by the time of day. It has no clock, entropy or secret: time and chance are arguments,
+//! and what it decides are values.
+
+use std::time::Duration;
+
+use hostseal_kms_protocol::Refusal;
+
+use super::system::Moment;
+use crate::config::KmsRules;
+use crate::types::UnixTime;
+
+/// How far the time of day may move against the time since the start: more is a clock that was set, or a machine that goes
+/// on from a copy of itself.
+const PARTED: Duration = Duration::from_secs(60);
+/// How often a key is asked for that is not given, at first and later; `check_every` where that is less.
+const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN_LATER: Duration = Duration::from_secs(5 * 60);
+/// When that is.
+const LATER: Duration = Duration::from_secs(60 * 60);
+/// How long an answer may take. One that is later counts as none.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Chance makes a pause up to a quarter shorter, and never longer.
+const JITTER: u32 = 4 * 256;
+
+/// How the key stood when it was asked for last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyState {
+    /// It was not asked for yet.
+    Unasked,
+    /// It was used.
+    Valid,
+    /// It was not: for this reason.
+    Refused(Refusal),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// The secret may be used, until the new end. `short`: the end of SAs that were made under the lease is near, or not
+    /// known.
+    Renewed {
+        /// Whether what was made under it needs a successor.
+        short: bool,
+    },
+    /// The secret and all that rests on it goes, now.
+    Ended,
+}
+
+/// An ask, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AskId(u64);
+
+/// The lease of a host.
+#[derive(Debug)]
+pub struct Lease {
+    check_every: Duration,
+    /// How long it goes on that is to end.
+    grace: Duration,
+    length: Duration,
+    restore_window: Duration,
+    /// When it ends, since the start of the system; `None` where it has ended.
+    ends: Option<Duration>,
+    /// When it has ended.
+    ended: Option<Duration>,
+    state: KeyState,
+    /// Since when the key is not given.
+    failing: Option<Duration>,
+    /// When it was used last.
+    used: Option<UnixTime>,
+    /// When to ask next; `None` while an answer is awaited, and where nobody asks any more.
+    next: Option<Duration>,
+    /// The ask that has no answer yet, when it began, and whether its answer counts.
+    asked: Option<(AskId, Duration, bool)>,
+    asks: u64,
+    /// The two clocks, at first or when they parted last.
+    clocks: (Duration, UnixTime),
+}
+
+impl Lease {
+    /// One that begins now, without an answer yet: the key is asked for at once.
+    pub fn new(rules: &KmsRules, moment: Moment) -> Self {
+        let up = moment.uptime;
+        Self {
+            check_every: rules.check_every,
+            grace: rules.grace(),
+            length: rules.max_offline,
+            restore_window: rules.restore_window,
+            ends: Some(up + rules.max_offline),
+            ended: None,
+            state: KeyState::Unasked,
+            failing: None,
+            used: None,
+            next: Some(up),
+            asked: None,
+            asks: 0,
+            clocks: (up, moment.wall),
+        }
+    }
+
+    /// The same after other rules, under which a secret may be in force: it ends no later than it would have.
+    pub fn followed_by(&self, rules: &KmsRules, moment: Moment) -> Self {
+        let next = Self::new(rules, moment);
+        let ends = self.ends.zip(next.ends).map(|(before, after)| before.min(after));
+        Self { ends, ended: self.ended, asks: self.asks, ..next }
+    }
+
+    /// The ask that is to be made now. The answer is an input: [`Lease::handle_answer`].
+    pub fn poll_ask(&mut self, moment: Moment) -> Option<AskId> {
+        if self.asked.is_some() || self.next.is_none_or(|next| next > moment.uptime) {
+            return None;
+        }
+        self.next = None;
+        self.asks += 1;
+        let id = AskId(self.asks);
+        self.asked = Some((id, moment.uptime, true));
+        Some(id)
+    }
+
+    /// Asks as soon as may be: something has changed.
+    pub fn hurry(&mut self, moment: Moment) {
+        match &mut self.asked {
+            Some((.., counts)) => *counts = false,
+            None => self.next = Some(moment.uptime),
+        }
+    }
+
+    /// The key was asked for, and this came of it. `chance` spreads what follows.
+    pub fn handle_answer(
+        &mut self,
+        moment: Moment,
+        id: AskId,
+        answer: Result<(), Refusal>,
+        chance: u8,
+    ) -> Option<LeaseChange> {
+        // One that is too late was counted as none.
+        let late = self.handle_timeout(moment, chance);
+        let Some((_, asked, counts)) = self.asked.take_if(|(asked, ..)| *asked == id) else { return late };
+        match answer {
+            Ok(()) if counts => Some(self.renew(moment, asked, chance)),
+            Ok(()) => {
+                self.next = Some(moment.uptime);
+                late
+            }
+            Err(refusal) => {
+                self.refuse(moment, refusal, chance);
+                late
+            }
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, moment: Moment, chance: u8) -> Option<LeaseChange> {
+        self.handle_clocks(moment);
+        if self.asked.is_some_and(|(_, asked, _)| asked + ANSWER <= moment.uptime) {
+            self.asked = None;
+            self.refuse(moment, Refusal::Unavailable, chance);
+        }
+        if self.is_given_up(moment) {
+            self.next = None;
+        }
+        self.ends.take_if(|ends| *ends <= moment.uptime).map(|_| {
+            self.ended = Some(moment.uptime);
+            LeaseChange::Ended
+        })
+    }
+
+    fn renew(&mut self, moment: Moment, asked: Duration, chance: u8) -> LeaseChange {
+        // Of what was given there is no telling when: it was after it was asked for.
+        let ends = asked + self.length;
+        // Keys are replaced within half of a lease, with an eighth to spare; the ask before this one was no longer ago than a
+        // quarter of it.
+        let enough = self.length / 8 * 5;
+        let short = self.used.is_none() || self.ends.is_none_or(|ends| ends < moment.uptime + enough);
+        (self.state, self.failing, self.ended) = (KeyState::Valid, None, None);
+        (self.used, self.ends) = (Some(moment.wall), Some(ends));
+        self.next = Some(moment.uptime + shortened(self.check_every, chance));
+        LeaseChange::Renewed { short }
+    }
+
+    fn refuse(&mut self, moment: Moment, refusal: Refusal, chance: u8) {
+        let failing = *self.failing.get_or_insert(moment.uptime);
+        let is_final = !matches!(refusal, Refusal::Unavailable | Refusal::Broken);
+        if is_final {
+            self.end_within_grace(moment);
+        }
+        // What is away says nothing against what a KMS has said.
+        if is_final || !self.is_denied() {
+            self.state = KeyState::Refused(refusal);
+        }
+        let pause = if moment.uptime < failing + LATER { AGAIN } else { AGAIN_LATER };
+        let pause = shortened(pause.min(self.check_every), chance);
+        self.next = (!self.is_given_up(moment)).then_some(moment.uptime + pause);
+    }
+
+    /// Whether nobody asks any more.
+    fn is_given_up(&self, moment: Moment) -> bool {
+        self.ended.is_some_and(|ended| ended + self.restore_window <= moment.uptime)
+    }
+
+    fn end_within_grace(&mut self, moment: Moment) {
+        self.ends = self.ends.map(|ends| ends.min(moment.uptime + self.grace));
+    }
+
+    /// Sees whether the clocks part. What was asked before that proves nothing of now.
+    fn handle_clocks(&mut self, moment: Moment) {
+        let (up, wall) = self.clocks;
+        let expected = wall.after(moment.uptime.saturating_sub(up));
+        let parted = expected.since(moment.wall).max(moment.wall.since(expected));
+        if parted >= PARTED {
+            self.clocks = (moment.uptime, moment.wall);
+            self.hurry(moment);
+            self.end_within_grace(moment);
+        }
+    }
+
+    /// Whether a KMS has said that the key is not to be used.
+    fn is_denied(&self) -> bool {
+        let said = |refusal: &Refusal| !matches!(refusal, Refusal::Unavailable | Refusal::Broken);
+        matches!(&self.state, KeyState::Refused(refusal) if said(refusal))
+    }
+
+    /// How long it goes on; `None` where it has ended.
+    pub fn left(&self, moment: Moment) -> Option<Duration> {
+        self.ends.map(|ends| ends.saturating_sub(moment.uptime))
+    }
+
+    /// Whether less of it is left than it should be: a part of it is gone without an answer, or its end was brought near.
+    pub fn is_short(&self, moment: Moment) -> bool {
+        self.left(moment).is_none_or(|left| left < self.length / 4 * 3)
+    }
+
+    /// How the key stands.
+    pub fn state(&self) -> &KeyState {
+        &self.state
+    }
+
+    /// When it was used last.
+    pub fn used(&self) -> Option<UnixTime> {
+        self.used
+    }
+
+    /// Whether the first answer is still to come.
+    pub fn is_unasked(&self) -> bool {
+        self.state == KeyState::Unasked
+    }
+
+    /// When [`Lease::handle_timeout`] or [`Lease::poll_ask`] is due, since the start of the system.
+    pub fn deadline(&self) -> Option<Duration> {
+        let answer = self.asked.map(|(_, asked, _)| asked + ANSWER);
+        [self.ends, self.next, answer].into_iter().flatten().min()
+    }
+}
+
+fn shortened(pause: Duration, chance: u8) -> Duration {
+    pause - pause * u32::from(chance) / JITTER
+}
+
+#[cfg(test)]
+mod tests;

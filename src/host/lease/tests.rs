@@ -1,0 +1,376 @@
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const CHECK: u64 = 300;
+const LENGTH: u64 = 4 * 3600;
+const WINDOW: u64 = 24 * 3600;
+
+fn rules() -> KmsRules {
+    KmsRules {
+        provider: "exec".to_owned(),
+        program: "/p".into(),
+        key: "k".to_owned(),
+        check_every: Duration::from_secs(CHECK),
+        max_offline: Duration::from_secs(LENGTH),
+        restore_window: Duration::from_secs(WINDOW),
+        socket: "/s".into(),
+    }
+}
+
+/// So many seconds after a start that is the same for all clocks.
+fn at(seconds: u64) -> Moment {
+    let start = Instant::now();
+    Moment { now: start, wall: UnixTime(1_000_000 + seconds), uptime: Duration::from_secs(1000 + seconds) }
+}
+
+/// A lease that was asked for once, with this answer.
+fn answered(answer: Result<(), Refusal>) -> Lease {
+    let mut lease = Lease::new(&rules(), at(0));
+    let id = lease.poll_ask(at(0)).unwrap();
+    lease.handle_answer(at(1), id, answer, 0);
+    lease
+}
+
+fn ask(lease: &mut Lease, seconds: u64, answer: Result<(), Refusal>) -> Option<LeaseChange> {
+    let id = lease.poll_ask(at(seconds)).expect("it is due");
+    lease.handle_answer(at(seconds), id, answer, 0)
+}
+
+fn left(lease: &Lease, seconds: u64) -> Option<u64> {
+    lease.left(at(seconds)).map(|left| left.as_secs())
+}
+
+#[test]
+fn each_use_renews_it_from_when_it_was_asked_for() {
+    let mut lease = Lease::new(&rules(), at(0));
+    assert!(lease.is_unasked());
+    let id = lease.poll_ask(at(0)).unwrap();
+    assert_eq!(lease.poll_ask(at(1)), None, "one at a time");
+    assert_eq!(lease.handle_answer(at(5), id, Ok(()), 0), Some(LeaseChange::Renewed { short: true }));
+    assert_eq!((left(&lease, 5), lease.state()), (Some(LENGTH - 5), &KeyState::Valid));
+    assert_eq!(lease.poll_ask(at(304)), None);
+    assert_eq!(ask(&mut lease, 305, Ok(())), Some(LeaseChange::Renewed { short: false }));
+    assert_eq!(left(&lease, 305), Some(LENGTH));
+}
+
+/// Keys that are agreed in the course of it are renewed as ever.
+#[test]
+fn one_that_is_asked_for_as_seldom_as_may_be_is_never_short() {
+    let rules = KmsRules { check_every: Duration::from_secs(LENGTH / 4), ..rules() };
+    let mut lease = Lease::new(&rules, at(0));
+    let mut now = 0;
+    for ask in 0..20 {
+        let id = lease.poll_ask(at(now)).expect("it is due");
+        let short = lease.handle_answer(at(now + 10), id, Ok(()), 0);
+        assert_eq!(short, Some(LeaseChange::Renewed { short: ask == 0 }), "{ask}");
+        now += 10 + LENGTH / 4;
+    }
+}
+
+#[test]
+fn chance_makes_a_pause_a_quarter_shorter_at_most_and_never_longer() {
+    let pause = Duration::from_secs(CHECK);
+    for chance in 0..=255 {
+        let pause = shortened(pause, chance);
+        assert!(
+            pause <= Duration::from_secs(CHECK) && pause >= Duration::from_secs(CHECK * 3 / 4),
+            "{pause:?}"
+        );
+    }
+}
+
+#[test]
+fn a_kms_that_is_away_takes_the_lease_at_its_end_and_no_sooner() {
+    for refusal in [Refusal::Unavailable, Refusal::Broken] {
+        let mut lease = answered(Ok(()));
+        let mut now = 301;
+        while now < LENGTH {
+            assert_eq!(ask(&mut lease, now, Err(refusal.clone())), None);
+            assert_eq!(lease.is_short(at(now)), now > LENGTH / 4, "{now}");
+            now += if now < 301 + 3600 { 60 } else { 300 };
+        }
+        assert_eq!(lease.handle_timeout(at(LENGTH - 1), 0), None);
+        assert_eq!(lease.handle_timeout(at(LENGTH), 0), Some(LeaseChange::Ended));
+        assert_eq!(lease.handle_timeout(at(LENGTH), 0), None, "once");
+    }
+}
+
+#[test]
+fn a_kms_that_says_no_takes_it_in_a_minute_unless_it_says_yes_meanwhile() {
+    for refusal in [Refusal::Denied, Refusal::Disabled, Refusal::PendingDeletion(None), Refusal::NotFound] {
+        let mut lease = answered(Ok(()));
+        assert_eq!(ask(&mut lease, 301, Err(refusal.clone())), None);
+        assert_eq!(left(&lease, 301), Some(60));
+        // Whatever else is said: what is away does not contradict.
+        lease.hurry(at(310));
+        assert_eq!(ask(&mut lease, 310, Err(Refusal::Unavailable)), None);
+        assert_eq!((left(&lease, 310), lease.state()), (Some(51), &KeyState::Refused(refusal.clone())));
+        assert_eq!(lease.handle_timeout(at(361), 0), Some(LeaseChange::Ended));
+        assert_eq!(lease.left(at(361)), None);
+
+        let mut lease = answered(Ok(()));
+        ask(&mut lease, 301, Err(refusal));
+        lease.hurry(at(360));
+        assert_eq!(ask(&mut lease, 360, Ok(())), Some(LeaseChange::Renewed { short: true }));
+        assert_eq!(lease.handle_timeout(at(361), 0), None);
+    }
+}
+
+#[test]
+fn it_is_given_back_by_a_yes_and_nothing_else_and_asked_for_until_the_window_is_over() {
+    let mut lease = answered(Err(Refusal::Disabled));
+    assert_eq!(lease.handle_timeout(at(61), 0), Some(LeaseChange::Ended));
+    let (mut now, mut asks) = (61, 0);
+    while let Some(due) = lease.deadline() {
+        now = due.as_secs() - 1000;
+        if lease.poll_ask(at(now)).is_some_and(|id| {
+            let refusal = if asks % 2 == 0 { Refusal::Unavailable } else { Refusal::NotFound };
+            lease.handle_answer(at(now), id, Err(refusal), 0).is_some()
+        }) {
+            panic!("there is nothing to end");
+        }
+        lease.handle_timeout(at(now), 0);
+        asks += 1;
+    }
+    assert!((WINDOW..WINDOW + 400).contains(&now), "{now}");
+    assert!((60..60 + WINDOW / 300 + 2).contains(&asks), "{asks}");
+    // Somebody has changed something.
+    lease.hurry(at(now + 1));
+    assert_eq!(ask(&mut lease, now + 1, Ok(())), Some(LeaseChange::Renewed { short: true }));
+    assert_eq!(left(&lease, now + 1), Some(LENGTH));
+}
+
+#[test]
+fn an_answer_that_never_comes_is_none_and_one_that_is_late_counts_for_nothing() {
+    let mut lease = answered(Ok(()));
+    let first = lease.poll_ask(at(301)).unwrap();
+    assert_eq!(lease.handle_timeout(at(320), 0), None);
+    assert_eq!(lease.state(), &KeyState::Valid);
+    assert_eq!(lease.handle_timeout(at(321), 0), None);
+    assert_eq!(lease.state(), &KeyState::Refused(Refusal::Unavailable));
+    let second = lease.poll_ask(at(381)).unwrap();
+    assert_eq!(lease.handle_answer(at(382), first, Ok(()), 0), None);
+    assert_eq!(left(&lease, 382), Some(LENGTH - 382));
+    assert!(lease.handle_answer(at(383), second, Ok(()), 0).is_some());
+}
+
+/// A clock that was set, or a machine that goes on from a copy of itself.
+#[test]
+fn clocks_that_part_have_it_asked_for_at_once_and_what_was_asked_before_proves_nothing() {
+    for ahead in [61, 3600] {
+        let stepped = |seconds: u64| Moment { wall: UnixTime(at(seconds).wall.0 + ahead), ..at(seconds) };
+        let mut lease = answered(Ok(()));
+        let before = lease.poll_ask(at(301)).unwrap();
+        assert_eq!(lease.handle_timeout(stepped(302), 0), None);
+        assert_eq!(lease.left(stepped(302)), Some(Duration::from_secs(60)));
+        assert_eq!(lease.handle_answer(stepped(303), before, Ok(()), 0), None);
+        let after = lease.poll_ask(stepped(303)).expect("at once");
+        let mut other = answered(Ok(()));
+        other.handle_timeout(stepped(302), 0);
+        assert!(lease.handle_answer(stepped(304), after, Ok(()), 0).is_some());
+        assert_eq!(lease.handle_timeout(stepped(400), 0), None);
+        assert_eq!(other.handle_timeout(stepped(362), 0), Some(LeaseChange::Ended), "no answer in a minute");
+    }
+    let drifts = |seconds: u64| Moment { wall: UnixTime(at(seconds).wall.0 - 59), ..at(seconds) };
+    let mut lease = answered(Ok(()));
+    lease.handle_timeout(drifts(2), 0);
+    assert_eq!(lease.left(drifts(2)), Some(Duration::from_secs(LENGTH - 2)));
+}
+
+#[test]
+fn other_rules_give_nothing_that_was_not_there() {
+    let mut lease = answered(Err(Refusal::Denied));
+    assert_eq!(left(&lease.followed_by(&rules(), at(2)), 2), Some(59));
+    lease.handle_timeout(at(61), 0);
+    let mut next = lease.followed_by(&rules(), at(70));
+    assert_eq!(left(&next, 70), None);
+    assert_eq!(ask(&mut next, 70, Ok(())), Some(LeaseChange::Renewed { short: true }));
+}
+
+/// What a KMS says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kms {
+    Gives,
+    Denies,
+    Away,
+    Hangs,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Kms(Kms),
+    Pass(u64),
+    Die,
+    Start,
+    Reboot,
+    /// The time of day is set.
+    Set(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kms = prop_oneof![3 => Just(Kms::Gives), 3 => Just(Kms::Denies), 2 => Just(Kms::Away), 1 => Just(Kms::Hangs)];
+    prop_oneof![
+        4 => kms.prop_map(Step::Kms),
+        6 => prop_oneof![1..120_u64, 100..2_000_u64, 1_000..30_000_u64].prop_map(Step::Pass),
+        1 => Just(Step::Die),
+        2 => Just(Step::Start),
+        1 => Just(Step::Reboot),
+        1 => prop_oneof![-50..50_i64, -20_000..20_000_i64].prop_map(Step::Set),
+    ]
+}
+
+/// A host, as far as its lease is concerned: an agent that may be dead, and a kernel that goes on with the SAs that it was
+/// given, to the end that they were given, by the time of day.
+struct Life {
+    now: u64,
+    booted: u64,
+    set: i64,
+    kms: Kms,
+    /// Since when the KMS says that, and since when an agent hears it.
+    since: u64,
+    lease: Option<Lease>,
+    /// The answer that is under way.
+    answer: Option<(u64, AskId, Result<(), Refusal>)>,
+    holds: bool,
+    /// When the kernel ends the last SA, by the time of day.
+    sas: Option<i64>,
+    /// When an ask began that was answered by a yes.
+    used: Option<u64>,
+    /// How far the time of day was set back since the last SA.
+    back: u64,
+    chance: u8,
+    delay: u64,
+}
+
+impl Life {
+    fn wall(&self) -> i64 {
+        1_000_000 + self.now as i64 + self.set
+    }
+
+    fn moment(&self) -> Moment {
+        let uptime = Duration::from_secs(self.now - self.booted);
+        Moment { now: Instant::now(), wall: UnixTime(self.wall() as u64), uptime }
+    }
+
+    fn take(&mut self, change: Option<LeaseChange>) {
+        match change {
+            Some(LeaseChange::Renewed { .. }) => self.holds = true,
+            Some(LeaseChange::Ended) => (self.holds, self.sas) = (false, None),
+            None => {}
+        }
+        let moment = self.moment();
+        if let Some(left) = self.lease.as_ref().and_then(|lease| lease.left(moment)).filter(|_| self.holds) {
+            // SAs are made all the time, each with the end of the lease.
+            (self.sas, self.back) = (Some(self.wall() + left.as_secs() as i64), 0);
+        }
+    }
+
+    /// Lets the agent do what is due.
+    fn turn(&mut self) {
+        self.chance = self.chance.wrapping_mul(5).wrapping_add(77);
+        let (moment, chance) = (self.moment(), self.chance);
+        let Some(lease) = &mut self.lease else { return };
+        let change = lease.handle_timeout(moment, chance);
+        let asked = lease.poll_ask(moment);
+        self.take(change);
+        if let Some((_, id, answer)) = self.answer.take_if(|(at, ..)| *at <= self.now) {
+            let began = self.now - self.delay;
+            self.used = if answer.is_ok() { Some(began) } else { self.used };
+            let change =
+                self.lease.as_mut().and_then(|lease| lease.handle_answer(moment, id, answer, chance));
+            self.take(change);
+        }
+        if let Some(id) = asked {
+            self.answer = match self.kms {
+                Kms::Gives => Some((self.now + self.delay, id, Ok(()))),
+                Kms::Denies => Some((self.now + self.delay, id, Err(Refusal::Denied))),
+                Kms::Away => Some((self.now + self.delay, id, Err(Refusal::Unavailable))),
+                Kms::Hangs => None,
+            };
+        }
+    }
+
+    fn pass(&mut self, seconds: u64) -> Result<(), TestCaseError> {
+        let end = self.now + seconds;
+        loop {
+            self.turn();
+            self.check()?;
+            let due = self.lease.as_ref().and_then(Lease::deadline).map(|due| self.booted + due.as_secs());
+            let answer = self.answer.as_ref().map(|(at, ..)| *at);
+            let next = [due, answer].into_iter().flatten().min().unwrap_or(end).max(self.now + 1);
+            if next > end {
+                self.now = end;
+                self.turn();
+                return self.check();
+            }
+            self.now = next;
+        }
+    }
+
+    fn encrypts(&self) -> bool {
+        (self.lease.is_some() && self.holds) || self.sas.is_some_and(|end| end > self.wall())
+    }
+
+    fn check(&self) -> Result<(), TestCaseError> {
+        let heard = self.now - self.since;
+        if self.encrypts() {
+            let used = self.used.expect("a key was used");
+            prop_assert!(self.now <= used + LENGTH + self.back + 1, "used {used}, now {}", self.now);
+            let denied = self.kms == Kms::Denies && self.lease.is_some();
+            prop_assert!(!denied || heard <= CHECK + 60 + 20 + self.delay, "denied for {heard} s");
+        }
+        let ended = self.lease.as_ref().and_then(|lease| lease.ended);
+        let open = ended.is_none_or(|ended| self.moment().uptime < ended + Duration::from_secs(WINDOW));
+        if self.kms == Kms::Gives && self.lease.is_some() && open && heard > 300 + 20 + 2 * self.delay {
+            prop_assert!(self.holds, "given for {heard} s, and not taken");
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) {
+        let moment = self.moment();
+        (self.lease, self.holds, self.answer) = (Some(Lease::new(&rules(), moment)), false, None);
+        self.since = self.now;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    /// Whatever happens to host, KMS and clocks: nothing is encrypted under a lease that is over for longer than the
+    /// bound, and nothing stays cut whose key is given.
+    #[test]
+    fn a_thousand_histories(
+        steps in prop::collection::vec(step(), 1..40),
+        chance in any::<u8>(),
+        delay in 0..10_u64,
+    ) {
+        let (kms, lease, answer) = (Kms::Gives, None, None);
+        let mut life = Life {
+            now: 100, booted: 0, set: 0, kms, since: 100, lease, answer, holds: false, sas: None, used: None, back: 0,
+            chance, delay,
+        };
+        life.start();
+        for step in steps {
+            match step {
+                Step::Kms(kms) if kms == life.kms => {}
+                Step::Kms(kms) => (life.kms, life.since) = (kms, life.now),
+                Step::Pass(seconds) => life.pass(seconds)?,
+                Step::Die => (life.lease, life.holds, life.answer) = (None, false, None),
+                Step::Start if life.lease.is_some() => {}
+                Step::Start => life.start(),
+                Step::Reboot => {
+                    (life.sas, life.booted) = (None, life.now);
+                    life.start();
+                }
+                Step::Set(by) => {
+                    life.set += by;
+                    life.back += by.min(0).unsigned_abs();
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! How the key stands that wraps the secret of a host, for people and programs.
+
+use std::time::Duration;
+
+use hostseal_kms_protocol::Refusal;
+use serde::{Deserialize, Serialize};
+
+use crate::types::units::human_duration;
+use crate::types::{Problem, ProblemCode, ReasonCode, UnixTime};
+
+/// What its KMS said when it was asked last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyStanding {
+    /// It was not asked yet.
+    Unasked,
+    /// The key was used.
+    Valid,
+    /// This host may not use it.
+    Denied,
+    /// It is disabled.
+    Disabled,
+    /// It is going to be deleted.
+    PendingDeletion,
+    /// There is none.
+    NotFound,
+    /// It does not open the blob, or what it opens is another secret.
+    Broken,
+    /// Nobody answered.
+    Unavailable,
+    /// A standing that only a later version knows.
+    #[serde(other)]
+    Other,
+}
+
+impl KeyStanding {
+    /// What a refusal says of the key.
+    pub fn of(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Denied => Self::Denied,
+            Refusal::Disabled => Self::Disabled,
+            Refusal::PendingDeletion(_) => Self::PendingDeletion,
+            Refusal::NotFound => Self::NotFound,
+            Refusal::Broken => Self::Broken,
+            Refusal::Unavailable => Self::Unavailable,
+        }
+    }
+
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unasked => "not asked yet",
+            Self::Valid => "valid",
+            Self::Denied => "denied",
+            Self::Disabled => "disabled",
+            Self::PendingDeletion => "pending deletion",
+            Self::NotFound => "not found",
+            Self::Broken => "broken",
+            Self::Unavailable => "unavailable",
+            Self::Other => "unknown to this version",
+        }
+    }
+}
+
+/// The key, and for how long this host goes on without it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyReport {
+    /// Who keeps it.
+    pub provider: String,
+    /// What he calls it.
+    pub key: String,
+    /// What he said when he was asked last.
+    pub state: KeyStanding,
+    /// When he deletes it, in his words.
+    pub deletion_date: Option<String>,
+    /// What was said to that.
+    pub why: Option<String>,
+    /// What he calls the last request.
+    pub request_id: Option<String>,
+    /// When the key was used last, since the agent started.
+    pub last_use: Option<UnixTime>,
+    /// Whether the secret and all keys that rest on it are gone.
+    pub cut: bool,
+    /// Seconds until they are, unless the key is used before; `None` where they are.
+    pub lease_left_s: Option<u64>,
+    /// Whether less of that is left than there should be.
+    pub short: bool,
+    /// After how many seconds nothing is encrypted any more once the key is revoked, where its KMS answers at once.
+    pub bound_s: u64,
+    /// How long this host goes on where it cannot be.
+    pub max_offline_s: u64,
+}
+
+impl KeyReport {
+    /// What is wrong, where something is.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        let Self { key, state, .. } = self;
+        let answer = self.in_words();
+        let left = human_duration(Duration::from_secs(self.lease_left_s.unwrap_or_default()));
+        let given_back = "This host is protected again by itself as soon as the key can be used";
+        match (self.cut, state) {
+            (_, KeyStanding::Valid | KeyStanding::Unasked) if !self.cut => None,
+            (
+                true,
+                KeyStanding::Unavailable | KeyStanding::Broken | KeyStanding::Unasked | KeyStanding::Valid,
+            ) => {
+                let words =
+                    format!("the key {key} could not be used for too long ({answer}): this host is cut off");
+                Some(Problem::critical(ProblemCode::KeyOffline, None, words).mended_by(given_back))
+            }
+            (true, _) => {
+                let words = format!("the key {key} cannot be used ({answer}): this host is cut off");
+                Some(Problem::critical(ProblemCode::KeyRevoked, None, words).mended_by(given_back))
+            }
+            (false, KeyStanding::Unavailable | KeyStanding::Broken) if !self.short => None,
+            (false, KeyStanding::Unavailable | KeyStanding::Broken) => {
+                let words =
+                    format!("the key {key} cannot be used now ({answer}): this host is cut off in {left}");
+                let fix = "See `hostseal kms check`, and whether its KMS can be reached from here";
+                Some(Problem::warning(ProblemCode::KeyOffline, None, words).mended_by(fix))
+            }
+            (false, _) => {
+                let words = format!(
+                    "the key {key} is not to be used any more ({answer}): this host is cut off in {left}"
+                );
+                Some(Problem::critical(ProblemCode::KeyRevoked, None, words).mended_by(given_back))
+            }
+        }
+    }
+
+    /// What was answered last.
+    pub fn in_words(&self) -> String {
+        let dated = self.deletion_date.as_ref().map(|date| format!(" on {date}")).unwrap_or_default();
+        let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let request = self.request_id.as_ref().map(|id| format!(", request {id}")).unwrap_or_default();
+        format!("{}{dated}{why}{request}", self.state.word())
+    }
+}
+
+/// Why a KMS gives nothing.
+pub fn refusal(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Denied => "the KMS does not let this host use the key".to_owned(),
+        Refusal::Disabled => "the key is disabled".to_owned(),
+        Refusal::PendingDeletion(None) => "the key is going to be deleted".to_owned(),
+        Refusal::PendingDeletion(Some(date)) => format!("the key is going to be deleted on {date}"),
+        Refusal::NotFound => "there is no such key".to_owned(),
+        Refusal::Broken => "the key does not open what was wrapped, or that is another secret".to_owned(),
+        Refusal::Unavailable => "the KMS cannot be asked".to_owned(),
+    }
+}
+
+/// For programs, why pairs are cut off whose key was refused so.
+pub fn reason_code(refusal: Option<&Refusal>) -> ReasonCode {
+    match refusal {
+        Some(Refusal::PendingDeletion(_)) => ReasonCode::KeyPendingDeletion,
+        Some(Refusal::Denied | Refusal::Disabled | Refusal::NotFound) => ReasonCode::KeyRevoked,
+        Some(Refusal::Broken | Refusal::Unavailable) | None => ReasonCode::KeyOffline,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(state: KeyStanding, cut: bool, short: bool) -> KeyReport {
+        KeyReport {
+            provider: "exec".to_owned(),
+            key: "k".to_owned(),
+            state,
+            deletion_date: (state == KeyStanding::PendingDeletion).then(|| "2026-01-02".to_owned()),
+            why: Some("said".to_owned()),
+            request_id: Some("r".to_owned()),
+            last_use: None,
+            cut,
+            lease_left_s: (!cut).then_some(3600),
+            short,
+            bound_s: 360,
+            max_offline_s: 4 * 3600,
+        }
+    }
+
+    #[test]
+    fn what_needs_somebody_is_a_problem() {
+        let critical =
+            |state, cut, short| report(state, cut, short).problem().map(|it| (it.is_critical(), it.message));
+        for fine in [KeyStanding::Valid, KeyStanding::Unasked] {
+            assert_eq!(critical(fine, false, false), None);
+        }
+        assert_eq!(critical(KeyStanding::Unavailable, false, false), None, "for a moment");
+        let (is_critical, words) = critical(KeyStanding::Unavailable, false, true).unwrap();
+        assert!(!is_critical && words.contains("cut off in 1h") && words.contains("kms check"), "{words}");
+        for state in
+            [KeyStanding::Denied, KeyStanding::PendingDeletion, KeyStanding::Unavailable, KeyStanding::Valid]
+        {
+            let (is_critical, words) = critical(state, true, true).unwrap();
+            assert!(is_critical && words.contains("by itself"), "{words}");
+        }
+        let (_, words) = critical(KeyStanding::PendingDeletion, false, false).unwrap();
+        assert!(words.contains("pending deletion on 2026-01-02: said, request r"), "{words}");
+    }
+}

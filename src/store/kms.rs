@@ -1,0 +1,286 @@
+//! Asks the KMS that keeps the customer's key: through a program that is run for one ask, apart from this process
+//! (docs/byok.md). Who runs it listens at a socket that root has bound.
+//!
+//! Nothing here can do more than give an answer: it has a bound, and whoever is silent or makes no sense is away.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hostseal_kms_protocol::{ANSWER_MAX, Answer, Ask, CONTEXT_CLUSTER, Context, Given, Order, Refusal};
+use zeroize::Zeroizing;
+
+use super::{WrappedFileError, WrappedSecret, owner};
+use crate::config::{Config, KmsRules};
+use crate::identity::{Secret, SecretDigest};
+
+/// How long whoever runs the program may be silent: he ends it before that.
+const SILENCE: Duration = Duration::from_secs(12);
+
+/// What a KMS that is asked answers, in words too.
+pub type KmsAnswer<T> = Result<T, KmsRefusal>;
+
+/// Why nothing came of an ask.
+#[derive(Debug)]
+pub struct KmsRefusal {
+    /// What it means for the key.
+    pub refusal: Refusal,
+    /// What is said to that.
+    pub why: Option<String>,
+    /// What the KMS calls the request.
+    pub request_id: Option<String>,
+}
+
+/// What a KMS has given, with what it calls the request.
+pub struct KmsGift<T> {
+    /// It.
+    pub given: T,
+    /// What the KMS calls the request.
+    pub request_id: Option<String>,
+}
+
+/// What is bound to the blobs of a cluster.
+fn context(cluster: &str) -> Context {
+    Context::from([(CONTEXT_CLUSTER.to_owned(), cluster.to_owned())])
+}
+
+/// Unwraps the secret that `config` names.
+///
+/// # Errors
+/// Its KMS does not give it, or gives another one.
+pub fn unwrap(config: &Config, kms: &KmsRules) -> KmsAnswer<KmsGift<Arc<Secret>>> {
+    let wrapped = load(config, kms).map_err(|error| broken(error.to_string(), None))?;
+    unwrap_blob(&config.cluster, kms, &wrapped)
+}
+
+/// Unwraps a secret.
+///
+/// # Errors
+/// As [`unwrap`].
+pub fn unwrap_blob(
+    cluster: &str,
+    kms: &KmsRules,
+    wrapped: &WrappedSecret,
+) -> KmsAnswer<KmsGift<Arc<Secret>>> {
+    let context = context(cluster);
+    let KmsGift { given, request_id } =
+        ask(kms, &Ask::Decrypt { key: &kms.key, context: &context, blob: &wrapped.blob })?;
+    let Given::Plaintext(octets) = given else { return Err(senseless(request_id)) };
+    let secret = Secret::shared(&octets).ok().filter(|secret| secret.digest() == wrapped.digest);
+    match secret {
+        Some(given) => Ok(KmsGift { given, request_id }),
+        None => {
+            let words = format!("what was unwrapped is not the secret with the id {}", wrapped.digest.id());
+            Err(broken(words, request_id))
+        }
+    }
+}
+
+/// Wraps a secret.
+///
+/// # Errors
+/// The KMS does not.
+pub fn wrap(cluster: &str, kms: &KmsRules, secret: &Secret) -> KmsAnswer<WrappedSecret> {
+    let context = context(cluster);
+    let plaintext = secret.to_line();
+    let asked = Ask::Encrypt { key: &kms.key, context: &context, plaintext: &plaintext };
+    match ask(kms, &asked)? {
+        KmsGift { given: Given::Blob(blob), .. } => {
+            Ok(WrappedSecret { key: kms.key.clone(), digest: secret.digest(), blob })
+        }
+        KmsGift { request_id, .. } => Err(senseless(request_id)),
+    }
+}
+
+/// How the key stands: nothing, where it can be used.
+///
+/// # Errors
+/// It cannot, or this host may not know.
+pub fn describe(kms: &KmsRules) -> KmsAnswer<KmsGift<()>> {
+    match ask(kms, &Ask::Describe { key: &kms.key })? {
+        KmsGift { given: Given::Enabled, request_id } => Ok(KmsGift { given: (), request_id }),
+        KmsGift { request_id, .. } => Err(senseless(request_id)),
+    }
+}
+
+/// The wrapped secret that `config` names.
+///
+/// # Errors
+/// The file does not give it.
+pub fn load(config: &Config, kms: &KmsRules) -> Result<WrappedSecret, WrappedFileError> {
+    // Who has [kms] names it.
+    WrappedSecret::load(config.secret.wrapped_file.as_deref().unwrap_or(&config.secret.file), &kms.key)
+}
+
+/// The fingerprint of the wrapped secret that `config` names; `None` where it names none.
+///
+/// # Errors
+/// The file does not give it.
+pub fn digest(config: &Config) -> Result<Option<SecretDigest>, WrappedFileError> {
+    config.kms.as_ref().map(|kms| Ok(load(config, kms)?.digest)).transpose()
+}
+
+fn ask(kms: &KmsRules, asked: &Ask<'_>) -> KmsAnswer<KmsGift<Given>> {
+    let answer = exchange(kms, asked).map_err(|why| away(why, None))?;
+    let Answer { outcome, why, request_id } = answer;
+    match outcome {
+        Ok(given) => Ok(KmsGift { given, request_id }),
+        Err(refusal) => Err(KmsRefusal { refusal, why, request_id }),
+    }
+}
+
+fn exchange(kms: &KmsRules, asked: &Ask<'_>) -> Result<Answer, String> {
+    let socket = kms.socket.display();
+    // Whoever listens there sees the secret, so nobody but root may have bound it.
+    let places = [Some(kms.socket.as_path()), kms.socket.parent()];
+    places.into_iter().flatten().try_for_each(owner::check).map_err(|error| error.to_string())?;
+    let mut stream = UnixStream::connect(&kms.socket).map_err(|error| {
+        format!(
+            "nobody runs {} at {socket}: {error} (run `systemctl enable --now hostseal-kms.socket`)",
+            kms.program.display()
+        )
+    })?;
+    let mut line = Zeroizing::new(vec![0; ANSWER_MAX + 1]);
+    let length = talk(&mut stream, kms, asked, &mut line).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("{} does not answer", kms.program.display())
+        }
+        _ => format!("{} has ended: {error}", kms.program.display()),
+    })?;
+    let line = &line[..length];
+    match line {
+        [] => Err(format!("{} has ended without an answer", kms.program.display())),
+        _ => Answer::from_line(line).map_err(|error| format!("{}: {error}", kms.program.display())),
+    }
+}
+
+/// Says which program is to be asked what, and reads its answer up to the end of the line, or as much as is taken of it.
+fn talk(stream: &mut UnixStream, kms: &KmsRules, asked: &Ask<'_>, line: &mut [u8]) -> io::Result<usize> {
+    stream.set_read_timeout(Some(SILENCE))?;
+    stream.set_write_timeout(Some(SILENCE))?;
+    let order = Order { program: kms.program.clone() };
+    // One that ends at once may have answered all the same.
+    let sent = stream.write_all(&order.to_line()).and_then(|()| stream.write_all(&asked.to_line()));
+    let _ = sent.and_then(|()| stream.shutdown(Shutdown::Write));
+    let mut length = 0;
+    while length < line.len() {
+        match stream.read(&mut line[length..]) {
+            Ok(0) => break,
+            Ok(more) => {
+                let ended = line[length..length + more].contains(&b'\n');
+                length += more;
+                if ended {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) if length > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+fn away(why: String, request_id: Option<String>) -> KmsRefusal {
+    KmsRefusal { refusal: Refusal::Unavailable, why: Some(why), request_id }
+}
+
+fn senseless(request_id: Option<String>) -> KmsRefusal {
+    away("the answer is one to another question".to_owned(), request_id)
+}
+
+fn broken(why: String, request_id: Option<String>) -> KmsRefusal {
+    KmsRefusal { refusal: Refusal::Broken, why: Some(why), request_id }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead as _;
+    use std::io::BufReader;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+    use std::thread;
+
+    use super::*;
+
+    /// Asks who answers with `answer`, whatever he is asked. Says what he was told, too.
+    fn asked(directory: &Path, answer: Vec<u8>) -> (KmsAnswer<KmsGift<Arc<Secret>>>, Vec<String>) {
+        let socket = directory.join("kms.sock");
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let helper = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap).collect();
+            // Who asks takes no more than he must.
+            let _ = stream.write_all(&answer);
+            lines
+        });
+        let kms = KmsRules {
+            provider: "exec".to_owned(),
+            program: "/p".into(),
+            key: "k".to_owned(),
+            check_every: Duration::from_secs(300),
+            max_offline: Duration::from_secs(3600),
+            restore_window: Duration::from_secs(3600),
+            socket,
+        };
+        let digest = Secret::new([7; 32]).digest();
+        let wrapped = WrappedSecret { key: "k".to_owned(), digest, blob: "AAAA".to_owned() };
+        let outcome = unwrap_blob("demo", &kms, &wrapped);
+        (outcome, helper.join().unwrap())
+    }
+
+    fn plaintext(octet: u8) -> Vec<u8> {
+        let line = Secret::new([octet; 32]).to_line();
+        format!("{{\"answer\":\"plaintext\",\"plaintext\":\"{}\",\"request_id\":\"r\"}}\n", *line)
+            .into_bytes()
+    }
+
+    #[test]
+    fn a_secret_is_unwrapped_by_whoever_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let (outcome, told) = asked(directory.path(), plaintext(7));
+        let gift = outcome.unwrap();
+        assert_eq!((gift.given.expose(), gift.request_id.as_deref()), (&[7; 32], Some("r")));
+        let ask = "{\"version\":1,\"op\":\"decrypt\",\"key\":\"k\",\"context\":{\"hostseal-cluster\":\"demo\"},\"blob\":\"AAAA\"}";
+        assert_eq!(told, ["{\"program\":\"/p\"}", ask]);
+    }
+
+    /// Whoever answers in the place of the KMS chooses nobody's secret.
+    #[test]
+    fn another_secret_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let refusal = asked(directory.path(), plaintext(8)).0.err().unwrap();
+        assert_eq!((refusal.refusal, refusal.request_id.as_deref()), (Refusal::Broken, Some("r")));
+    }
+
+    #[test]
+    fn what_a_helper_does_wrong_is_bounded_and_means_that_it_is_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let flood = vec![b'x'; 8 << 20];
+        for (answer, words) in [
+            (Vec::new(), "has ended without an answer"),
+            (b"{}\n".to_vec(), "is no answer"),
+            (b"{\"answer\":\"enabled\"}\n".to_vec(), "to another question"),
+            (flood, "longer than an answer may be"),
+            (vec![0xff, b'\n'], "is no answer"),
+        ] {
+            let refusal = asked(directory.path(), answer).0.err().unwrap();
+            assert_eq!(refusal.refusal, Refusal::Unavailable, "{words}");
+            assert!(refusal.why.as_ref().is_some_and(|why| why.contains(words)), "{:?}", refusal.why);
+        }
+    }
+
+    #[test]
+    fn what_the_kms_says_comes_through() {
+        let directory = tempfile::tempdir().unwrap();
+        let line = b"{\"answer\":\"denied\",\"why\":\"AccessDeniedException\",\"request_id\":\"r\"}".to_vec();
+        let refusal = asked(directory.path(), line).0.err().unwrap();
+        assert_eq!(
+            (refusal.refusal, refusal.why.as_deref()),
+            (Refusal::Denied, Some("AccessDeniedException"))
+        );
+    }
+}

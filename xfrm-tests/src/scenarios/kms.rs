@@ -1,0 +1,240 @@
+//! A key of somebody else wraps the secret: revoked, it cuts; given back, it restores; and whatever a helper does is
+//! bounded.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, ensure};
+use nix::unistd::Pid;
+
+use super::{await_protected, await_sealed};
+use crate::lab::agent::{
+    CONFIG, SECRET, SECRETS, hostseal, hostseal_all, kill_agent, start_agent, status, status_until,
+};
+use crate::lab::host::Process;
+use crate::lab::{Capture, Cluster, Family, HOSTSEAL, Host, Lab, until};
+use crate::tests::Test;
+
+pub(super) const ALL: &[Test] = &[
+    Test::new("kms::a_revoked_key_cuts_and_one_that_is_back_restores", 2, revoked_and_back),
+    Test::new("kms::the_kernel_ends_what_a_dead_agent_cannot", 2, dead_agent),
+    Test::new("kms::a_helper_that_is_none_takes_nothing_before_its_time", 2, helper_that_is_none),
+];
+
+/// For whatever depends on several asks, on a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(90);
+/// The wrapped secret.
+const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
+/// The helper, and what tells it what to do.
+const HELPER: &str = "/etc/hostseal/our-kms";
+const ORDER: &str = "/etc/hostseal/our-kms.order";
+/// What the first of [`SECRETS`] is.
+const PLAIN: &[u8] = b"lab secret number one, 32 bytes.";
+
+/// Wraps by moving each letter by thirteen, and does otherwise as a file says.
+const PROGRAM: &str = r#"#!/bin/sh
+read -r ask
+[ "$(id -u)" != 0 ] || exit 1
+turned() { printf %s "$ask" | sed "s/.*\"$1\":\"\([^\"]*\)\".*/\1/" | tr A-Za-z N-ZA-Mn-za-m; }
+case $(cat /etc/hostseal/our-kms.order) in
+    hangs) sleep 600 ;;
+    dies) kill -9 $$ ;;
+    floods) yes nonsense ;;
+    garbage) echo '{"answer":"yes"}' ;;
+    denies) echo '{"answer":"denied","why":"said no","request_id":"r-1"}' ;;
+    deletes) echo '{"answer":"pending_deletion","date":"2027-01-02"}' ;;
+    *)
+        case $ask in
+            *'"op":"decrypt"'*) echo "{\"answer\":\"plaintext\",\"plaintext\":\"$(turned blob)\",\"request_id\":\"r-2\"}" ;;
+            *'"op":"encrypt"'*)
+                if [ "$(cat /etc/hostseal/our-kms.order)" = wraps ]; then
+                    echo "{\"answer\":\"blob\",\"blob\":\"$(turned plaintext)\"}"
+                else
+                    echo '{"answer":"denied"}'
+                fi ;;
+            *) echo '{"answer":"enabled"}' ;;
+        esac ;;
+esac
+"#;
+
+/// Runs helpers on a host.
+fn runner(host: &Host) -> Result<Process> {
+    let mut command = Command::new(HOSTSEAL);
+    command.args(["kms-runner", "--listen", "/run/hostseal-kms.sock", "--user", "nobody"]);
+    let process = host.spawn(&mut command)?;
+    until("the runner listens", LIMIT, || host.run("test -S /run/hostseal-kms.sock"))?;
+    Ok(process)
+}
+
+fn order(host: &Host, what: &str) -> Result<()> {
+    host.write(ORDER, &format!("{what}\n"), 0o644)
+}
+
+/// Two hosts whose secret is wrapped, sealed. Nothing but the blob lies on their disks.
+fn wrapped_pair(lab: &Lab) -> Result<(Host, Host, [Process; 2])> {
+    let [a, b] = lab.all();
+    let cluster = Cluster::of_v4(lab.hosts());
+    for host in [&a, &b] {
+        host.write(HELPER, PROGRAM, 0o755)?;
+        order(host, "wraps")?;
+    }
+    let runners = [runner(&a)?, runner(&b)?];
+    cluster.install(&a, SECRETS[0])?;
+    let said = hostseal(&a, &format!("secret wrap --provider exec --program {HELPER} --kms-key ours"))?;
+    let lines = said.expect_code(0)?.stdout;
+    let times = "check_every = \"3s\"\nmax_offline = \"30s\"\n";
+    let keying = "\n[keying]\nrekey_after = \"15s\"\n";
+    let file = cluster
+        .text()
+        .replace(&format!("[secret]\nfile = \"{SECRET}\"\n"), &format!("{lines}{times}{keying}"));
+    ensure!(file.contains("wrapped_file"), "{file}");
+    let blob = a.read(WRAPPED)?;
+    a.run(&format!("rm {SECRET}"))?;
+    for host in [&a, &b] {
+        host.write(CONFIG, &file, 0o644)?;
+        host.write(WRAPPED, &blob, 0o644)?;
+        order(host, "gives")?;
+    }
+    for outcome in hostseal_all(lab.hosts(), "enable --timeout 30s")? {
+        ensure!(matches!(outcome.code, 0 | 6), "{outcome:?}");
+    }
+    for host in [&a, &b] {
+        await_protected(host)?;
+        await_sealed(host)?;
+        let plain = host.run(&format!(
+            "grep -rlE '{}|{}' /etc/hostseal /var/lib/hostseal || true",
+            SECRETS[0], "lab secret number"
+        ))?;
+        ensure!(plain.is_empty(), "on the disk: {plain}");
+    }
+    Ok((a, b, runners))
+}
+
+/// Whether the memory of a process holds the secret, as octets or as text.
+fn remembers(process: Pid) -> Result<bool> {
+    let memory = File::open(format!("/proc/{process}/mem"))?;
+    for line in BufReader::new(File::open(format!("/proc/{process}/maps"))?).lines() {
+        let line = line?;
+        let (range, rest) = line.split_once(' ').unwrap_or_default();
+        let Some((from, to)) = range.split_once('-').filter(|_| rest.starts_with("rw")) else { continue };
+        let (from, to) = (u64::from_str_radix(from, 16)?, u64::from_str_radix(to, 16)?);
+        let mut bytes = vec![0; (to - from) as usize];
+        // What the kernel keeps for itself cannot be read.
+        let read = memory.read_at(&mut bytes, from).unwrap_or(0);
+        let holds = |part: &[u8]| bytes[..read].windows(part.len()).any(|window| window == part);
+        if holds(PLAIN) || holds(SECRETS[0].as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Has a host talk to another all the time.
+fn talk(from: &Host, to: &Host) -> Result<Process> {
+    let mut ping = Command::new("ping");
+    ping.args(["-n", "-q", "-i", "0.05", &to.v4().to_string()]).stdout(Stdio::null());
+    from.spawn(&mut ping)
+}
+
+fn blocked(host: &Host, other: &Host, code: &str) -> Result<()> {
+    status_until(host, &format!("the pair is blocked: {code}"), LIMIT, |status| {
+        status
+            .peer(other.v4().into())
+            .is_ok_and(|row| row.at("/state") == "blocked" && row.at("/reason_code") == code)
+    })
+    .map(drop)
+}
+
+fn ensure_nothing_clear(captures: Vec<Capture>, since: SystemTime) -> Result<()> {
+    captures.into_iter().try_for_each(|capture| capture.stop()?.since(since).ensure_nothing_clear())
+}
+
+/// The key is denied to one of two hosts, and given back; then it is about to be deleted, and the host starts anew.
+fn revoked_and_back(lab: &mut Lab) -> Result<()> {
+    let (a, b, _runners) = wrapped_pair(lab)?;
+    hostseal(&a, "kms check")?.expect_code(0)?;
+    hostseal(&a, "kms status")?.expect_code(0)?;
+    let agent = status(&a)?.agent()?;
+    ensure!(remembers(agent)?, "an agent knows its secret");
+    let (sealed, captures) = (SystemTime::now(), lab.capture_all()?);
+    let _talk = talk(&a, &b)?;
+
+    order(&a, "denies")?;
+    blocked(&a, &b, "key_revoked")?;
+    ensure!(a.run("ip xfrm state")?.is_empty(), "SAs are left");
+    ensure!(!remembers(agent)?, "the secret is still in the agent's memory");
+    ensure!(!a.succeeds(&format!("ping -n -q -W 1 -c 2 {}", b.v4()))?, "something gets through");
+    hostseal(&a, "kms check")?.expect_code(3)?;
+    let status = hostseal(&a, "kms status --json")?.expect_code(3)?.json()?;
+    ensure!(
+        status["cut"] == true && status["state"] == "denied" && status["request_id"] == "r-1",
+        "{status:#}"
+    );
+    order(&a, "gives")?;
+    status_until(&a, "it is protected again by itself", LIMIT, |status| status.all_protected())?;
+    ensure_nothing_clear(captures, sealed)?;
+
+    order(&a, "deletes")?;
+    blocked(&a, &b, "key_pending_deletion")?;
+    let a = lab.reboot(&a)?;
+    hostseal(&a, "guard")?.expect_code(0)?;
+    let (guarded, captures) = (SystemTime::now(), lab.capture_all()?);
+    a.network_up()?;
+    let _runner = runner(&a)?;
+    let _agent = start_agent(&a)?;
+    blocked(&a, &b, "key_pending_deletion")?;
+    ensure!(!a.succeeds(&format!("ping -n -q -W 1 -c 2 {}", b.v4()))?, "something gets through");
+    order(&a, "gives")?;
+    status_until(&a, "it is protected again by itself", LIMIT, |status| status.all_protected())?;
+    ensure_nothing_clear(captures, guarded)
+}
+
+/// No agent is left to cut anything.
+fn dead_agent(lab: &mut Lab) -> Result<()> {
+    let (a, b, _runners) = wrapped_pair(lab)?;
+    let (sealed, captures) = (SystemTime::now(), lab.capture_all()?);
+    let _talk = talk(&a, &b)?;
+    kill_agent(&a)?;
+    until("the kernel has ended all SAs", LIMIT, || {
+        let states = a.run("ip xfrm state")?;
+        ensure!(states.is_empty(), "{states}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    ensure!(a.ping(&b, Family::V4, 2)? == 0, "something gets through");
+    ensure_nothing_clear(captures, sealed)
+}
+
+/// It hangs, floods, dies, and says what makes no sense: the agent goes on, and says so.
+fn helper_that_is_none(lab: &mut Lab) -> Result<()> {
+    let (a, b, _runners) = wrapped_pair(lab)?;
+    let agent = status(&a)?.agent()?;
+    for what in ["garbage", "dies", "floods", "hangs"] {
+        order(&a, what)?;
+        let seen = status_until(&a, &format!("{what}: no answer"), LIMIT, |status| {
+            status.at("/kms/state") == "unavailable"
+        })?;
+        ensure!(seen.at("/kms/cut") == false && seen.agent()? == agent, "{what}: {:#}", seen.at("/kms"));
+        order(&a, "gives")?;
+        status_until(&a, &format!("{what}: the key is used again"), LIMIT, |status| {
+            status.at("/kms/state") == "valid" && status.all_protected()
+        })?;
+    }
+    until("no helper is left", LIMIT, || {
+        let left = a.run("pgrep -u nobody -f our-kms || true")?;
+        ensure!(left.is_empty(), "{left}");
+        Ok::<_, anyhow::Error>(())
+    })?;
+    // Somebody else could have changed the program.
+    a.run(&format!("chmod 777 {HELPER}"))?;
+    let refused = hostseal(&a, "kms check")?.expect_code(3)?;
+    ensure!(refused.stdout.contains("others than root may write"), "{refused:?}");
+    a.run(&format!("chmod 755 {HELPER}"))?;
+    // Away for longer than the lease.
+    order(&a, "garbage")?;
+    blocked(&a, &b, "key_offline")?;
+    order(&a, "gives")?;
+    status_until(&a, "it is protected again by itself", LIMIT, |status| status.all_protected()).map(drop)
+}
