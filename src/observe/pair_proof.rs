@@ -60,6 +60,10 @@ pub enum ProofCode {
     Busy,
     /// An end could not begin.
     CannotBegin,
+    /// The agent of the host that was to prove it did not say what came of it.
+    NotMade,
+    /// Keys were replaced meanwhile, and what the old SAs have counted is not known.
+    Rekeyed,
     /// What passed the interfaces of this host could not be watched whole.
     NotWatched,
     /// The peer is not hostseal.
@@ -139,9 +143,10 @@ pub struct WireCount {
     pub esp_out: u64,
     /// And that came.
     pub esp_in: u64,
-    /// Clear packets that are none of the following, which left.
-    pub clear_out: u64,
-    /// And that came; `None` where this kernel shows packets after it has decrypted them.
+    /// Clear packets that are none of the following, which left; `None` where none was seen of those that could be looked
+    /// at, and some could not.
+    pub clear_out: Option<u64>,
+    /// And that came; `None` also where this kernel shows packets after it has decrypted them.
     pub clear_in: Option<u64>,
     /// The first of them, in words.
     pub examples: Vec<String>,
@@ -251,7 +256,7 @@ impl PairProof {
 
     /// This passed the interfaces of this host meanwhile.
     pub fn add_wire(&mut self, wire: WireCount) {
-        let clear = wire.clear_out + wire.clear_in.unwrap_or_default();
+        let clear = wire.clear_out.unwrap_or(0).saturating_add(wire.clear_in.unwrap_or(0));
         if clear > 0 {
             let words = format!(
                 "{clear} clear packets between both addresses passed the interfaces of this host, such as {}",
@@ -260,8 +265,8 @@ impl PairProof {
             self.doubt(Doubt::failed(ProofCode::ClearOnWire, words));
         } else if wire.missed > 0 {
             let words = format!(
-                "{} packets passed the interfaces of this host faster than they could be looked at: try again when there \
-                 is less traffic",
+                "{} packets that are not ESP passed the interfaces of this host faster than they could be looked at, so \
+                 that none of them was clear nobody knows: try again when there is less of them",
                 wire.missed
             );
             self.doubt(Doubt::inconclusive(ProofCode::NotWatched, words));
@@ -413,16 +418,23 @@ mod tests {
 
     #[test]
     fn what_is_seen_on_the_wire_counts() {
-        let wire = WireCount { esp_out: 30, esp_in: 30, clear_in: Some(0), ..WireCount::default() };
+        let none = (Some(0), Some(0));
+        let wire = WireCount {
+            esp_out: 30,
+            esp_in: 30,
+            clear_out: none.0,
+            clear_in: none.1,
+            ..WireCount::default()
+        };
         let with = |wire: WireCount| {
             let mut proof = of(|_| {});
             proof.add_wire(wire);
             found(&proof)
         };
         assert_eq!(with(wire.clone()), (ProofResult::Proven, None));
-        let clear = WireCount { clear_out: 1, ..wire.clone() };
+        let clear = WireCount { clear_out: Some(1), ..wire.clone() };
         assert_eq!(with(clear), (ProofResult::Failed, Some(ProofCode::ClearOnWire)));
-        let missed = WireCount { missed: 1, ..wire };
+        let missed = WireCount { clear_out: None, clear_in: None, missed: 1, ..wire };
         assert_eq!(with(missed), (ProofResult::Inconclusive, Some(ProofCode::NotWatched)));
     }
 }

@@ -1,9 +1,9 @@
 //! Files for others to read, whole at any time.
 
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// All may read it.
 const MODE: u32 = 0o644;
@@ -13,26 +13,47 @@ const MODE: u32 = 0o644;
 /// # Errors
 /// The system refuses, or it is a device, a directory or the like; what was there is still there.
 pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
+    let aside = aside(file)?;
+    let write = || {
+        let mut open = create(&aside)?;
+        open.write_all(contents)?;
+        fs::rename(&aside, file)
+    };
+    write().inspect_err(|_| drop(fs::remove_file(&aside)))
+}
+
+/// Whether [`replace`] could do that, as far as it can be seen. It changes nothing.
+///
+/// # Errors
+/// What would stand against it.
+pub fn can_replace(file: &Path) -> io::Result<()> {
+    let aside = aside(file)?;
+    create(&aside)?;
+    fs::remove_file(&aside)
+}
+
+/// Where the new contents are written first.
+fn aside(file: &Path) -> io::Result<PathBuf> {
     if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there and is no ordinary file"));
     }
     // The name says that it is no file for whoever collects these.
     let mut aside = file.as_os_str().to_owned();
     aside.push(format!(".{}.new", std::process::id()));
-    let write = || {
-        let mut open = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&aside)?;
-        open.set_permissions(Permissions::from_mode(MODE))?;
-        open.write_all(contents)?;
-        fs::rename(&aside, file)
-    };
-    let written = match write() {
+    Ok(aside.into())
+}
+
+fn create(aside: &Path) -> io::Result<File> {
+    let create = || OpenOptions::new().write(true).create_new(true).mode(MODE).open(aside);
+    let open = match create() {
         // One that a crash left.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(&aside).and_then(|()| write())
+            fs::remove_file(aside).and_then(|()| create())
         }
-        written => written,
-    };
-    written.inspect_err(|_| drop(fs::remove_file(&aside)))
+        created => created,
+    }?;
+    open.set_permissions(Permissions::from_mode(MODE))?;
+    Ok(open)
 }
 
 #[cfg(test)]
@@ -49,8 +70,12 @@ mod tests {
         }
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, MODE);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-        replace(&directory.path().join("none/x"), b"").unwrap_err();
-        replace(Path::new("/dev/null"), b"").unwrap_err();
-        replace(directory.path(), b"").unwrap_err();
+        can_replace(&file).unwrap();
+        can_replace(&directory.path().join("new")).unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "it changes nothing");
+        for wrong in [&directory.path().join("none/x"), Path::new("/dev/null"), directory.path()] {
+            replace(wrong, b"").unwrap_err();
+            can_replace(wrong).unwrap_err();
+        }
     }
 }

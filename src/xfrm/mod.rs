@@ -36,5 +36,5 @@ pub use preflight::{Features, PreflightError};
 pub use socket_policy::{bypass, decapsulate, never_fragment, route_through};
 pub use statistics::statistics;
 pub use sweep::{SweepError, Swept, count_ours, sweep};
-pub use sys::{DESCRIPTORS_MAX, inherited_descriptors, receive_descriptors};
+pub use sys::{DESCRIPTORS_MAX, inherited_descriptors, packet_statistics, receive_descriptors};
 pub use tables::{ReadError, Tables};

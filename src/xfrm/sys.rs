@@ -2,7 +2,8 @@
 //! and descriptors that come from outside.
 #![expect(
     unsafe_code,
-    reason = "neither std, socket2 nor nix set an option from bytes, or own descriptors that they are given"
+    reason = "neither std, socket2 nor nix set an option from bytes, get one of packet sockets, or own descriptors that \
+              they are given"
 )]
 
 use std::io::{self, IoSliceMut};
@@ -24,6 +25,29 @@ pub(super) fn set_option(
     // read, and the kernel copies them before the call returns.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How many packets have passed the filter of a packet socket since this was asked last, and how many of them had no room
+/// in it (packet(7), PACKET_STATISTICS).
+///
+/// # Errors
+/// What the system says.
+pub fn packet_statistics(socket: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    let mut counted = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut length = size_of_val(&counted) as libc::socklen_t;
+    let value = (&raw mut counted).cast();
+    // SAFETY: `socket` is open for as long as it is borrowed; `value` points to `length` octets that are this function's,
+    // in which any octets are a value, and the kernel writes no more than that.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            value,
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok((counted.tp_packets, counted.tp_drops)) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The most descriptors that one message carries (`SCM_MAX_FD`).

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use nix::libc::sock_filter;
 use socket2::SockFilter;
 
 use crate::types::Pair;
@@ -34,12 +35,10 @@ const RETURN: u16 = 0x06;
 /// A place in a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FilterPlace {
-    /// Both addresses are those of the pair.
-    Between,
+    /// It goes from this host to the other.
+    Leaves,
     /// The other order of addresses is to be tried.
     Reverse,
-    /// It may be ESP in UDP.
-    InUdp,
     Show,
     Hide,
 }
@@ -57,57 +56,76 @@ enum FilterStep {
     Here(FilterPlace),
 }
 
-/// Shows what passes between both addresses of `pair`, but not ESP, by itself or in UDP to or from `nat_port`.
-pub(super) fn but_esp(pair: Pair, nat_port: u16) -> Vec<SockFilter> {
-    program(pair, Some(nat_port))
+/// What of the packets of a pair is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// What is not ESP, both ways.
+    ButEsp,
+    /// ESP that this host sends.
+    EspOut,
+    /// ESP that comes to it.
+    EspIn,
 }
 
-/// Shows all that passes between both.
-pub(super) fn everything(pair: Pair) -> Vec<SockFilter> {
-    program(pair, None)
+impl Shown {
+    /// Where ESP goes and where all else does, for what leaves this host or what comes to it.
+    fn places(self, leaves: bool) -> (FilterPlace, FilterPlace) {
+        match (self, leaves) {
+            (Self::ButEsp, _) => (FilterPlace::Hide, FilterPlace::Show),
+            (Self::EspOut, true) | (Self::EspIn, false) => (FilterPlace::Show, FilterPlace::Hide),
+            _ => (FilterPlace::Hide, FilterPlace::Hide),
+        }
+    }
 }
 
-fn program(pair: Pair, hides_in: Option<u16>) -> Vec<SockFilter> {
-    use FilterStep::{Do, Go, GoIf, GoUnless, Here};
+/// Shows that of what passes between both addresses of `pair`. It is ESP by itself, or in UDP by the port of this host
+/// that is `nat_port`: to another host's, any program here may send.
+pub(super) fn of(pair: Pair, nat_port: u16, shown: Shown) -> Vec<SockFilter> {
+    program(pair, nat_port, shown).iter().map(|it| SockFilter::new(it.code, it.jt, it.jf, it.k)).collect()
+}
+
+/// Shows nothing any more.
+pub(super) fn nothing() -> [SockFilter; 1] {
+    [SockFilter::new(RETURN, 0, 0, 0)]
+}
+
+fn program(pair: Pair, nat_port: u16, shown: Shown) -> Vec<sock_filter> {
+    use FilterStep::{Do, Go, GoUnless, Here};
     let v4 = pair.remote.is_ipv4();
-    let (link, protocol) = if v4 { (IPV4, 9) } else { (IPV6, 6) };
+    let link = if v4 { IPV4 } else { IPV6 };
     let [local, remote] = [pair.local, pair.remote].map(words);
     let (source, destination) = if v4 { (12, 16) } else { (8, 24) };
+    let between = |from: &[u32], to: &[u32], otherwise| -> Vec<FilterStep> {
+        let words = [(source, from), (destination, to)].into_iter();
+        let words = words.flat_map(|(at, words)| (at..).step_by(4).zip(words.to_vec()));
+        words.flat_map(|(at, word)| [Do(LOAD_WORD, at), GoUnless(IF_EQUAL, word, otherwise)]).collect()
+    };
     let mut steps = vec![Do(LOAD_HALF, LINK_PROTOCOL), GoUnless(IF_EQUAL, link, FilterPlace::Hide)];
-    if hides_in.is_some() {
-        steps.extend([Do(LOAD_BYTE, protocol), GoIf(IF_EQUAL, ESP, FilterPlace::Hide)]);
-    }
-    for (from, to, otherwise) in
-        [(&local, &remote, FilterPlace::Reverse), (&remote, &local, FilterPlace::Hide)]
-    {
-        for (at, words) in [(source, from), (destination, to)] {
-            for (offset, word) in (at..).step_by(4).zip(words) {
-                steps.extend([Do(LOAD_WORD, offset), GoUnless(IF_EQUAL, *word, otherwise)]);
-            }
-        }
-        steps.push(Go(FilterPlace::Between));
-        if otherwise == FilterPlace::Reverse {
-            steps.push(Here(FilterPlace::Reverse));
-        }
-    }
-    steps.push(Here(FilterPlace::Between));
-    if let Some(port) = hides_in {
-        steps.extend([Do(LOAD_BYTE, protocol), GoUnless(IF_EQUAL, UDP, FilterPlace::Show)]);
-        if v4 {
-            // What is not the first part of a packet has no ports.
-            steps.extend([Do(LOAD_HALF, 6), GoIf(IF_SET, 0x1fff, FilterPlace::Show), Do(HEADER_LENGTH, 0)]);
-        } else {
-            steps.push(Do(BEHIND_IS, 40));
-        }
-        for at in [0, 2] {
-            steps.extend([Do(LOAD_HALF_BEHIND, at), GoIf(IF_EQUAL, port.into(), FilterPlace::InUdp)]);
-        }
-        steps.extend([Go(FilterPlace::Show), Here(FilterPlace::InUdp)]);
-        // RFC 3948 section 2.2: four zeros stand before IKE. What is shorter is a reminder for a NAT.
-        steps.extend([Do(LOAD_WORD_BEHIND, 8), GoUnless(IF_EQUAL, 0, FilterPlace::Hide)]);
-    }
+    steps.extend(between(&local, &remote, FilterPlace::Reverse));
+    steps.extend([Go(FilterPlace::Leaves), Here(FilterPlace::Reverse)]);
+    steps.extend(between(&remote, &local, FilterPlace::Hide));
+    steps.extend(sorting(v4, (2, nat_port), shown.places(false)));
+    steps.push(Here(FilterPlace::Leaves));
+    steps.extend(sorting(v4, (0, nat_port), shown.places(true)));
     steps.extend([Here(FilterPlace::Show), Do(RETURN, SNAP as u32), Here(FilterPlace::Hide), Do(RETURN, 0)]);
     assemble(&steps)
+}
+
+/// Sends ESP, by itself or in UDP with that port at that place, to the first place, and all else to the second.
+fn sorting(v4: bool, (at, port): (u32, u16), (esp, clear): (FilterPlace, FilterPlace)) -> Vec<FilterStep> {
+    use FilterStep::{Do, Go, GoIf, GoUnless};
+    let protocol = if v4 { 9 } else { 6 };
+    let mut steps = vec![Do(LOAD_BYTE, protocol), GoIf(IF_EQUAL, ESP, esp), GoUnless(IF_EQUAL, UDP, clear)];
+    if v4 {
+        // What is not the first part of a packet has no ports.
+        steps.extend([Do(LOAD_HALF, 6), GoIf(IF_SET, 0x1fff, clear), Do(HEADER_LENGTH, 0)]);
+    } else {
+        steps.push(Do(BEHIND_IS, 40));
+    }
+    steps.extend([Do(LOAD_HALF_BEHIND, at), GoUnless(IF_EQUAL, port.into(), clear)]);
+    // RFC 3948 section 2.2: four zeros stand before IKE. What is shorter is a reminder for a NAT, which is not shown.
+    steps.extend([Do(LOAD_WORD_BEHIND, 8), GoIf(IF_EQUAL, 0, clear), Go(esp)]);
+    steps
 }
 
 /// The parts of an address as the filter compares them.
@@ -118,7 +136,7 @@ fn words(address: IpAddr) -> Vec<u32> {
     }
 }
 
-fn assemble(steps: &[FilterStep]) -> Vec<SockFilter> {
+fn assemble(steps: &[FilterStep]) -> Vec<sock_filter> {
     let length = |step: &FilterStep| match step {
         FilterStep::Do(..) | FilterStep::Go(_) => 1,
         FilterStep::GoIf(..) | FilterStep::GoUnless(..) => 2,
@@ -137,18 +155,112 @@ fn assemble(steps: &[FilterStep]) -> Vec<SockFilter> {
     let mut program = Vec::new();
     for step in steps {
         let here = program.len() as u32;
-        let jump = |place, from: u32| SockFilter::new(JUMP, 0, 0, position(place) - from - 1);
+        let one = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+        let jump = |place, from: u32| one(JUMP, 0, 0, position(place) - from - 1);
         match step {
-            FilterStep::Do(code, k) => program.push(SockFilter::new(*code, 0, 0, *k)),
+            FilterStep::Do(code, k) => program.push(one(*code, 0, 0, *k)),
             FilterStep::Go(place) => program.push(jump(*place, here)),
             FilterStep::GoIf(code, k, place) => {
-                program.extend([SockFilter::new(*code, 0, 1, *k), jump(*place, here + 1)]);
+                program.extend([one(*code, 0, 1, *k), jump(*place, here + 1)]);
             }
             FilterStep::GoUnless(code, k, place) => {
-                program.extend([SockFilter::new(*code, 1, 0, *k), jump(*place, here + 1)]);
+                program.extend([one(*code, 1, 0, *k), jump(*place, here + 1)]);
             }
             FilterStep::Here(_) => {}
         }
     }
     program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a program over a packet as the kernel does: how much of it is shown.
+    fn run(program: &[sock_filter], link: u32, packet: &[u8]) -> Option<u32> {
+        let load = |at: u32, length: usize| {
+            let at = usize::try_from(at).ok()?;
+            let octets = packet.get(at..at + length)?;
+            Some(octets.iter().fold(0, |value, octet| value << 8 | u32::from(*octet)))
+        };
+        let (mut at, mut value, mut behind) = (0, 0, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = *program.get(at)?;
+            let mut jump = |holds: bool| at += usize::from(if holds { jt } else { jf });
+            match code {
+                LOAD_HALF if k == LINK_PROTOCOL => value = link,
+                LOAD_BYTE => value = load(k, 1)?,
+                LOAD_HALF => value = load(k, 2)?,
+                LOAD_WORD => value = load(k, 4)?,
+                LOAD_HALF_BEHIND => value = load(behind + k, 2)?,
+                LOAD_WORD_BEHIND => value = load(behind + k, 4)?,
+                HEADER_LENGTH => behind = 4 * (load(k, 1)? & 0xf),
+                BEHIND_IS => behind = k,
+                IF_EQUAL => jump(value == k),
+                IF_SET => jump(value & k != 0),
+                JUMP => at += k as usize,
+                RETURN => return Some(k),
+                other => panic!("{other:#x} is not among what programs of this page do"),
+            }
+            at += 1;
+        }
+    }
+
+    /// Which of the programs show a packet of the pair that goes that way: all but ESP, ESP out, ESP in.
+    fn shown(v4: bool, leaves: bool, protocol: u8, payload: &[u8]) -> [bool; 3] {
+        let [local, remote] = if v4 { ["10.0.0.1", "10.0.0.2"] } else { ["fd00::1", "fd00::2"] };
+        let pair = Pair::new(local.parse().unwrap(), remote.parse().unwrap()).unwrap();
+        let octets = |address: IpAddr| match address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let [from, to] = if leaves { [pair.local, pair.remote] } else { [pair.remote, pair.local] };
+        let head: &[u8] = if v4 {
+            &[0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0]
+        } else {
+            &[0x60, 0, 0, 0, 0, 0, protocol, 64]
+        };
+        let packet = [head, &octets(from), &octets(to), payload].concat();
+        let link = if v4 { IPV4 } else { IPV6 };
+        [Shown::ButEsp, Shown::EspOut, Shown::EspIn].map(|what| {
+            let program = program(pair, 4500, what);
+            assert_eq!(run(&program, if v4 { IPV6 } else { IPV4 }, &packet).unwrap_or(0), 0);
+            run(&program, link, &packet).is_some_and(|length| length > 0)
+        })
+    }
+
+    fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
+        [&from.to_be_bytes()[..], &to.to_be_bytes(), &[0; 4], data].concat()
+    }
+
+    #[test]
+    fn each_program_shows_its_own_and_the_far_port_hides_nothing() {
+        for v4 in [true, false] {
+            for leaves in [true, false] {
+                let esp = [false, leaves, !leaves];
+                let clear = [true, false, false];
+                // The port of this host first.
+                let between = |own, far, data: &[u8]| {
+                    let payload = if leaves { udp(own, far, data) } else { udp(far, own, data) };
+                    shown(v4, leaves, 17, &payload)
+                };
+                assert_eq!(shown(v4, leaves, 50, &[1; 40]), esp);
+                assert_eq!(shown(v4, leaves, 6, &[1; 40]), clear);
+                assert_eq!(between(4500, 4500, &[1; 40]), esp);
+                assert_eq!(between(4500, 31_000, &[1; 40]), esp, "a NAT has another one");
+                assert_eq!(between(4500, 4500, &[0; 40]), clear, "IKE");
+                assert_eq!(between(4500, 4500, &[0xff]), [false; 3], "a reminder for a NAT");
+                assert_eq!(between(31_000, 4500, &[1; 40]), clear, "any program here may send there");
+                assert_eq!(between(500, 500, &[1; 40]), clear);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_between_others_is_not_shown() {
+        let pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 3].into()).unwrap();
+        let packet =
+            [&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2][..], &[1; 20]].concat();
+        assert_eq!(run(&program(pair, 4500, Shown::ButEsp), IPV4, &packet), Some(0));
+    }
 }

@@ -1,27 +1,27 @@
 //! `hostseal prove`: has the agent prove each pair, watches the wire meanwhile, and reports.
 
+mod course;
 mod filter;
 mod sheet;
 mod verify;
 mod watch;
 mod wire;
 
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use self::sheet::ProofSheet;
-use self::watch::WireWatch;
+use self::sheet::{ProofSheet, Whose};
 use self::wire::ClearOnPurpose;
 use super::args::{Invocation, ProveArgs};
-use super::client::Client;
 use super::context;
 use super::exit::{CommandError, Exit};
 use super::status::check_names;
 use super::term::{Style, print, print_json, size, tell};
 use crate::config::{Config, Node};
-use crate::control::ProveOrder;
 use crate::identity::{AuthMethod, PrivateKey};
-use crate::observe::pair_proof::{PairProof, ProofResult};
+use crate::observe::pair_proof::ProofResult;
 use crate::observe::proof_report::{PROOF_SCHEMA, ProofReport};
 use crate::store::{ClusterFiles, credentials, publish};
 use crate::types::generation::VERSION;
@@ -45,58 +45,60 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
     let wanted = |name: &NodeName| args.nodes.is_empty() || args.nodes.iter().any(|it| it == name.as_str());
     let possible =
         |pair: &Pair| status.peers.iter().any(|row| (row.local, row.remote) == (pair.local, pair.remote));
-    let pairs: Vec<Pair> = (config.pairs(node).into_iter())
-        .filter(|(name, pair)| wanted(name) && possible(pair))
-        .map(|(_, pair)| pair)
-        .collect();
+    let pairs: Vec<(NodeName, Pair)> =
+        config.pairs(node).into_iter().filter(|(name, pair)| wanted(name) && possible(pair)).collect();
     if pairs.is_empty() {
         let message =
             "this host has no pair with that node, so there is nothing to prove: see `hostseal status`";
         return Err(CommandError::new(Exit::Usage, message));
     }
-    let mut report = ProofReport {
+    let signer = Signer::of(&config, node, args.out.as_deref())?;
+    let (ground, count) = (Arc::new(ClearOnPurpose::of(&config, node)), pairs.len());
+    let pairs = course::prove_all(
+        pairs,
+        |done| {
+            if !invocation.quiet && done > 0 && done % sheet::MANY == 0 {
+                tell(&format!("{done} of {count} pairs are done"));
+            }
+        },
+        |pair| course::prove_here(&client, &ground, pair, config.keying.nat_port),
+    );
+    let report = ProofReport {
         schema: PROOF_SCHEMA,
-        time: UnixTime::default(),
+        time: UnixTime::from(SystemTime::now()),
         cluster: config.cluster.clone(),
         node: node.name.clone(),
         version: VERSION.to_owned(),
-        pairs: prove_all((&config, node), &client, &pairs, invocation.quiet)?,
+        pairs,
         signature: None,
     };
-    report.time = UnixTime::from(SystemTime::now());
-    if let Some(key) = own_key(&config, node)? {
-        report.sign(&key).map_err(|error| CommandError::new(Exit::Failed, error))?;
-    }
-    if let Some(file) = &args.out {
-        write(file, &report)?;
-    }
-    show(&report, args.json)
+    signer.publish(report, args.json)
 }
 
-/// Proves one pair after the other: the kernel counts what it refuses for all of them together.
-fn prove_all(
-    (config, node): (&Config, &Node),
-    client: &Client,
-    pairs: &[Pair],
-    quiet: bool,
-) -> Result<Vec<PairProof>, CommandError> {
-    let ground = ClearOnPurpose::of(config, node);
-    let mut proofs = Vec::new();
-    for (at, pair) in pairs.iter().enumerate() {
-        if !quiet && pairs.len() > sheet::MANY && at % sheet::MANY == 0 && at > 0 {
-            tell(&format!("{at} of {} pairs are done", pairs.len()));
+/// What becomes of a report: who signs it, and where it goes. Looked for before there is one, so that no work is lost.
+struct Signer<'a> {
+    key: Option<PrivateKey>,
+    out: Option<&'a Path>,
+}
+
+impl<'a> Signer<'a> {
+    fn of(config: &Config, node: &Node, out: Option<&'a Path>) -> Result<Self, CommandError> {
+        if let Some(file) = out {
+            publish::can_replace(file).map_err(|error| unwritable(file, &error))?;
         }
-        let watch = WireWatch::open(*pair, config.keying.nat_port);
-        let watch = watch.map_err(|error| CommandError::io("watching this host's interfaces", &error))?;
-        let proven = client.prove(ProveOrder { local: pair.local, remote: pair.remote })?;
-        let mut proof = proven.proof;
-        if proof.out.is_some() {
-            let inbound = proof.incoming.map_or(0, |way| way.sealed.inbound);
-            proof.add_wire(watch.finish(&ground, &proven.clear, inbound));
-        }
-        proofs.push(proof);
+        Ok(Self { key: own_key(config, node)?, out })
     }
-    Ok(proofs)
+
+    /// Signs, writes and prints it; says how the command ends.
+    fn publish(self, mut report: ProofReport, json: bool) -> Result<Exit, CommandError> {
+        if let Some(key) = &self.key {
+            report.sign(key).map_err(|error| CommandError::new(Exit::Failed, error))?;
+        }
+        // What cannot be written can still be read.
+        let written = self.out.map(|file| write(file, &report)).transpose();
+        let exit = show(&report, json, Whose::Own)?;
+        written.map(|_| exit)
+    }
 }
 
 /// The key that this host's reports are signed with: in a cluster the one that it signs entries with, else the one that
@@ -116,15 +118,21 @@ fn own_key(config: &Config, node: &Node) -> Result<Option<PrivateKey>, CommandEr
 fn write(file: &Path, report: &ProofReport) -> Result<(), CommandError> {
     // Plain data with string keys: writing it to memory has nothing to fail at.
     let json = serde_json::to_string_pretty(report).unwrap_or_default() + "\n";
-    publish::replace(file, json.as_bytes())
-        .map_err(|error| CommandError::io(format!("writing {}", file.display()), &error))
+    publish::replace(file, json.as_bytes()).map_err(|error| unwritable(file, &error))
+}
+
+fn unwritable(file: &Path, error: &io::Error) -> CommandError {
+    CommandError::io(format!("writing {}", file.display()), error)
 }
 
 /// Prints the report; says how the command ends.
-fn show(report: &ProofReport, json: bool) -> Result<Exit, CommandError> {
+fn show(report: &ProofReport, json: bool, whose: Whose) -> Result<Exit, CommandError> {
     match json {
         true => print_json(report)?,
-        false => print(&ProofSheet::of(report).text(size().map(|(columns, _)| columns), Style::of_stdout()))?,
+        false => {
+            let width = size().map(|(columns, _)| columns);
+            print(&ProofSheet::of(report, whose).text(width, Style::of_stdout()))?
+        }
     };
     Ok(if report.worst() == Some(ProofResult::Proven) { Exit::Done } else { Exit::Degraded })
 }

@@ -17,17 +17,29 @@ const COLUMNS: Columns<6> = Columns {
     narrower: &[&[0, 2, 3, 4, 5], &[0, 3, 4, 5], &[0, 2, 3], &[0, 3]],
 };
 
+/// Whose report it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// This node has made it now.
+    Own,
+    /// It comes from a file, and its signature holds.
+    Verified,
+}
+
 /// A report, to be shown.
-pub(super) struct ProofSheet<'r>(&'r ProofReport);
+pub(super) struct ProofSheet<'r> {
+    report: &'r ProofReport,
+    whose: Whose,
+}
 
 impl<'r> ProofSheet<'r> {
-    pub(super) fn of(report: &'r ProofReport) -> Self {
-        Self(report)
+    pub(super) fn of(report: &'r ProofReport, whose: Whose) -> Self {
+        Self { report, whose }
     }
 
     /// All of it, in lines of `width` columns.
     pub(super) fn text(&self, width: Option<usize>, style: Style) -> String {
-        let all = &self.0.pairs;
+        let all = &self.report.pairs;
         let quiet = |pair: &&PairProof| all.len() > MANY && pair.result == ProofResult::Proven;
         let mut shown: Vec<&PairProof> = all.iter().filter(|pair| !quiet(pair)).collect();
         shown.sort_by_key(|pair| std::cmp::Reverse(pair.result));
@@ -47,7 +59,7 @@ impl<'r> ProofSheet<'r> {
     }
 
     fn sum(&self, quiet: usize) -> String {
-        let count = |result| self.0.pairs.iter().filter(|pair| pair.result == result).count();
+        let count = |result| self.report.pairs.iter().filter(|pair| pair.result == result).count();
         let names = [
             (ProofResult::Proven, "proven"),
             (ProofResult::Failed, "FAILED"),
@@ -60,9 +72,10 @@ impl<'r> ProofSheet<'r> {
             .filter(|(count, _)| *count > 0)
             .map(|(count, name)| format!("{count} {name}"))
             .collect();
-        let signed = match &self.0.signature {
-            Some(_) => "signed by the key of this node",
-            None => "not signed, as this node has no key",
+        let signed = match (self.whose, &self.report.signature) {
+            (Whose::Verified, _) => format!("signed by the key of {}", self.report.node),
+            (Whose::Own, Some(_)) => "signed by the key of this node".to_owned(),
+            (Whose::Own, None) => "not signed, as this node has no key".to_owned(),
         };
         let hidden = if quiet > 0 { format!(" ({quiet} of them not shown)") } else { String::new() };
         format!("{}{hidden}; the report is {signed}", parts.join(", "))

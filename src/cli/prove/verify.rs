@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
+use super::sheet::Whose;
 use super::show;
 use crate::cli::args::{Invocation, ProveArgs};
 use crate::cli::context;
@@ -39,11 +40,12 @@ pub(super) fn run(invocation: &Invocation, file: &Path, args: &ProveArgs) -> Res
     let report = ProofReport::verified(&text, |_| key).map_err(refused)?;
     if !invocation.quiet {
         tell(&format!(
-            "the report was signed by {} ({whence}) and not changed since; its clock said {}",
+            "{} has signed this report (verified with {whence}), and it was not changed since. Its clock said {}. That \
+             it told the truth no signature shows",
             report.node, report.time
         ));
     }
-    show(&report, args.json)
+    show(&report, args.json, Whose::Verified)
 }
 
 /// A key on the command line: its line, or a file with that.

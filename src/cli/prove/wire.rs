@@ -1,7 +1,9 @@
 //! What packets between the two addresses of a pair are: ESP, what is clear on purpose, and what should not be there.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::watch::Passed;
 use crate::config::{Config, Exemptions, Node};
@@ -17,6 +19,10 @@ const ICMPV6: u8 = 58;
 const NEIGHBOURS: [u8; 2] = [135, 136];
 /// So many clear packets are described.
 const EXAMPLES: usize = 5;
+/// So many different numbers are told apart: both ends send fewer, also in all proofs of late.
+const NONCES: usize = 1 << 15;
+/// What clear packets of the proof are called.
+const OF_PROOF: &str = "clear packets of the proof";
 
 /// What of a configuration says what may be clear.
 pub(super) struct ClearOnPurpose {
@@ -31,17 +37,40 @@ impl ClearOnPurpose {
 }
 
 /// What is counted.
-pub(super) struct WireTally<'g> {
-    ground: &'g ClearOnPurpose,
+pub(super) struct WireTally {
+    ground: Arc<ClearOnPurpose>,
     pair: Pair,
     nat_port: u16,
-    /// What both ends have sent in the clear on purpose.
-    own: BTreeSet<Nonce>,
-    count: WireCount,
-    clear_in: u64,
-    /// Some of the clear packets that left, and some of those that came, in words.
-    left: Vec<String>,
-    came: Vec<String>,
+    /// By the name of what they are.
+    left_out: BTreeMap<String, u64>,
+    /// Those that left, and those that came.
+    left: ClearTally,
+    came: ClearTally,
+    /// Later parts of packets and the like: ESP that the kernel does not know as such.
+    esp: [u64; 2],
+}
+
+/// Clear packets one way.
+#[derive(Default)]
+struct ClearTally {
+    count: u64,
+    /// Some of them, in words.
+    examples: Vec<String>,
+    /// Those that say to be clear packets of a proof: how many, and one in words.
+    nonces: BTreeMap<Nonce, (u64, String)>,
+}
+
+/// What the kernel has counted meanwhile.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct WireSight {
+    /// Packets of ESP that left.
+    pub(super) esp_out: u64,
+    /// And that came.
+    pub(super) esp_in: u64,
+    /// Packets that could not be looked at.
+    pub(super) missed: u64,
+    /// Packets that came through inbound SAs.
+    pub(super) inbound: u64,
 }
 
 /// A packet.
@@ -50,6 +79,8 @@ enum PacketKind {
     Esp,
     /// Clear on purpose: what it is called.
     LeftOut(String),
+    /// It says to be a clear packet of a proof, with this number. What both ends have sent is known in the end.
+    Nonce(Nonce, String),
     /// Clear: what it is.
     Clear(String),
 }
@@ -65,45 +96,82 @@ struct IpParts<'p> {
     payload: &'p [u8],
 }
 
-impl<'g> WireTally<'g> {
-    pub(super) fn new(ground: &'g ClearOnPurpose, pair: Pair, nat_port: u16, own: &[Nonce]) -> Self {
-        let own = own.iter().copied().collect();
-        let (left, came) = (Vec::new(), Vec::new());
-        Self { ground, pair, nat_port, own, count: WireCount::default(), clear_in: 0, left, came }
-    }
-
-    /// A packet of any kind: ESP is counted.
-    pub(super) fn note_any(&mut self, passed: &Passed<'_>) {
-        if self.kind(passed) == Some(PacketKind::Esp) {
-            let count = if passed.outgoing { &mut self.count.esp_out } else { &mut self.count.esp_in };
-            *count += 1;
+impl ClearTally {
+    fn note(&mut self, count: u64, words: String) {
+        self.count += count;
+        if self.examples.len() < EXAMPLES && !self.examples.contains(&words) {
+            self.examples.push(words);
         }
     }
 
-    /// A packet that is no ESP.
-    pub(super) fn note_clear(&mut self, passed: &Passed<'_>) {
-        match self.kind(passed) {
-            Some(PacketKind::LeftOut(name)) => *self.count.left_out.entry(name).or_default() += 1,
-            Some(PacketKind::Clear(words)) => {
-                *(if passed.outgoing { &mut self.count.clear_out } else { &mut self.clear_in }) += 1;
-                let examples = if passed.outgoing { &mut self.left } else { &mut self.came };
-                if examples.len() < EXAMPLES && !examples.contains(&words) {
-                    examples.push(words);
-                }
+    fn note_nonce(&mut self, nonce: Nonce, words: String) {
+        let has_room = self.nonces.len() < NONCES;
+        match self.nonces.entry(nonce) {
+            Entry::Occupied(mut entry) => entry.get_mut().0 += 1,
+            Entry::Vacant(entry) if has_room => drop(entry.insert((1, words))),
+            Entry::Vacant(_) => self.note(1, words),
+        }
+    }
+
+    /// How many of them both ends have sent on purpose; all others are clear packets like any.
+    fn settle(&mut self, own: &BTreeSet<Nonce>) -> u64 {
+        let mut sent = 0;
+        for (nonce, (count, words)) in std::mem::take(&mut self.nonces) {
+            match own.contains(&nonce) {
+                true => sent += count,
+                false => self.note(count, words),
             }
-            Some(PacketKind::Esp) | None => {}
+        }
+        sent
+    }
+
+    /// How many there were. That there was none takes that all was looked at.
+    fn known(&self, missed: u64) -> Option<u64> {
+        (missed == 0 || self.count > 0).then_some(self.count)
+    }
+}
+
+impl WireTally {
+    pub(super) fn new(ground: Arc<ClearOnPurpose>, pair: Pair, nat_port: u16) -> Self {
+        let (left, came) = Default::default();
+        Self { ground, pair, nat_port, left_out: BTreeMap::new(), left, came, esp: [0; 2] }
+    }
+
+    /// A packet that the kernel does not know as ESP.
+    pub(super) fn note(&mut self, passed: &Passed<'_>) {
+        let kind = self.kind(passed);
+        let way = if passed.outgoing { &mut self.left } else { &mut self.came };
+        match kind {
+            Some(PacketKind::LeftOut(name)) => *self.left_out.entry(name).or_default() += 1,
+            Some(PacketKind::Nonce(nonce, words)) => way.note_nonce(nonce, words),
+            Some(PacketKind::Clear(words)) => way.note(1, words),
+            Some(PacketKind::Esp) => self.esp[usize::from(passed.outgoing)] += 1,
+            None => {}
         }
     }
 
-    /// All of it. So many packets came through inbound SAs: where none of them was seen as ESP, this kernel shows packets
-    /// after it has decrypted them, and then those that came prove nothing.
-    pub(super) fn count(mut self, missed: u64, inbound: u64) -> WireCount {
-        self.count.missed = missed;
-        let shown_decrypted = self.count.esp_in == 0 && inbound > 0;
-        self.count.clear_in = (!shown_decrypted).then_some(self.clear_in);
-        self.count.examples = self.left;
-        self.count.examples.extend(self.came.into_iter().filter(|_| !shown_decrypted));
-        self.count
+    /// All of it, where `own` is what both ends have sent in the clear on purpose. Of what came as ESP no less is seen than
+    /// came through the SAs: where it is less, this kernel shows packets after it has decrypted them, and then those that
+    /// came prove nothing.
+    pub(super) fn count(mut self, own: &[Nonce], sight: WireSight) -> WireCount {
+        let WireSight { esp_out, esp_in, missed, inbound } = sight;
+        let own = own.iter().copied().collect();
+        let sent = self.left.settle(&own) + self.came.settle(&own);
+        if sent > 0 {
+            self.left_out.insert(OF_PROOF.to_owned(), sent);
+        }
+        let (esp_out, esp_in) = (esp_out + self.esp[1], esp_in + self.esp[0]);
+        let shown_as_came = esp_in >= inbound;
+        let came = shown_as_came.then_some(self.came).unwrap_or_default();
+        WireCount {
+            esp_out,
+            esp_in,
+            clear_out: self.left.known(missed),
+            clear_in: came.known(missed).filter(|_| shown_as_came),
+            examples: self.left.examples.into_iter().chain(came.examples).collect(),
+            left_out: self.left_out,
+            missed,
+        }
     }
 
     /// What a packet is; `None` for one that is not of the pair.
@@ -161,14 +229,12 @@ impl<'g> WireTally<'g> {
             return Some(if is_ike { PacketKind::LeftOut("IKE".to_owned()) } else { PacketKind::Esp });
         }
         match Nonce::from_datagram(data) {
-            Some((NonceKind::Clear, nonce)) if self.own.contains(&nonce) => {
-                Some(PacketKind::LeftOut("clear packets of the proof".to_owned()))
-            }
+            Some((NonceKind::Clear, nonce)) => Some(PacketKind::Nonce(nonce, parts.words(ports))),
             Some((NonceKind::Sealed, _)) => {
                 let words = "a packet of the proof that should have been encrypted";
                 Some(PacketKind::Clear(format!("{words} ({})", parts.words(ports))))
             }
-            _ => None,
+            None => None,
         }
     }
 }
@@ -277,10 +343,10 @@ mod tests {
 
     #[test]
     fn each_packet_is_what_it_is() {
-        let ground = ground();
+        let ground = Arc::new(ground());
         let left_out = |name: &str| Some(PacketKind::LeftOut(name.to_owned()));
         for v4 in [true, false] {
-            let tally = WireTally::new(&ground, pair(v4), 4500, &[OWN]);
+            let tally = WireTally::new(ground.clone(), pair(v4), 4500);
             let kind = |protocol, payload: &[u8]| {
                 let bytes = packet(v4, true, protocol, payload);
                 tally.kind(&Passed { outgoing: true, bytes: &bytes })
@@ -291,10 +357,8 @@ mod tests {
             assert_eq!(kind(UDP, &udp([4500, 4500], &[0xff])), left_out("IKE"), "a reminder for a NAT");
             assert_eq!(kind(UDP, &udp([4500, 4500], &[1; 28])), Some(PacketKind::Esp));
             let proof = |kind, nonce: Nonce| udp([40_000, 40_001], &nonce.datagram(kind));
-            assert_eq!(kind(UDP, &proof(NonceKind::Clear, OWN)), left_out("clear packets of the proof"));
-            for other in [proof(NonceKind::Clear, Nonce([8; 8])), proof(NonceKind::Sealed, OWN)] {
-                assert!(matches!(kind(UDP, &other), Some(PacketKind::Clear(_))));
-            }
+            assert!(matches!(kind(UDP, &proof(NonceKind::Clear, OWN)), Some(PacketKind::Nonce(OWN, _))));
+            assert!(matches!(kind(UDP, &proof(NonceKind::Sealed, OWN)), Some(PacketKind::Clear(_))));
             // Another host's port 500 is not that of this host's agent.
             for clear in [udp([40_000, 500], &[0; 28]), udp([40_000, 4500], &[0; 28])] {
                 assert!(matches!(kind(UDP, &clear), Some(PacketKind::Clear(_))));
@@ -324,26 +388,57 @@ mod tests {
                 assert_eq!(tally.kind(&Passed { outgoing: true, bytes: &bytes[..length] }), None);
             }
             assert_eq!(
-                WireTally::new(&ground, pair(!v4), 4500, &[]).kind(&Passed { outgoing: true, bytes: &bytes }),
+                WireTally::new(ground.clone(), pair(!v4), 4500)
+                    .kind(&Passed { outgoing: true, bytes: &bytes }),
                 None
             );
         }
     }
 
+    /// A watch that saw these clear packets leave and come, beside what the kernel counted.
+    fn seen(left: &[Vec<u8>], came: &[Vec<u8>], sight: WireSight) -> WireCount {
+        let mut tally = WireTally::new(Arc::new(ground()), pair(true), 4500);
+        for (outgoing, packets) in [(true, left), (false, came)] {
+            packets.iter().for_each(|bytes| tally.note(&Passed { outgoing, bytes }));
+        }
+        tally.count(&[OWN], sight)
+    }
+
     #[test]
     fn what_came_counts_only_where_it_is_shown_as_it_was() {
-        let ground = ground();
         let [left, came] = [true, false].map(|outgoing| packet(true, outgoing, TCP, &udp([1, 2], &[])));
-        for (esp, clear_in, examples) in [(true, Some(2), 2), (false, None, 1)] {
-            let mut tally = WireTally::new(&ground, pair(true), 4500, &[]);
-            if esp {
-                tally.note_any(&Passed { outgoing: false, bytes: &packet(true, false, ESP, &[]) });
-            }
-            tally.note_clear(&Passed { outgoing: false, bytes: &came });
-            tally.note_clear(&Passed { outgoing: false, bytes: &came });
-            tally.note_clear(&Passed { outgoing: true, bytes: &left });
-            let count = tally.count(0, 20);
-            assert_eq!((count.clear_out, count.clear_in, count.examples.len()), (1, clear_in, examples));
+        // Whatever else there was, as much ESP came as the SAs took, or less was shown so.
+        for (esp_in, clear_in, examples) in [(90, Some(2), 2), (70, Some(2), 2), (69, None, 1), (0, None, 1)]
+        {
+            let sight = WireSight { esp_in, inbound: 70, ..WireSight::default() };
+            let count = seen(&[left.clone()], &[came.clone(), came.clone()], sight);
+            assert_eq!(
+                (count.clear_out, count.clear_in, count.examples.len()),
+                (Some(1), clear_in, examples)
+            );
         }
+    }
+
+    /// Who could not look at all of it cannot say that there was nothing.
+    #[test]
+    fn what_was_missed_may_have_been_anything() {
+        let missed = WireSight { missed: 1, ..WireSight::default() };
+        let count = seen(&[], &[], missed);
+        assert_eq!((count.clear_out, count.clear_in, count.missed), (None, None, 1));
+        let left = packet(true, true, TCP, &udp([1, 2], &[]));
+        let count = seen(&[left], &[], missed);
+        assert_eq!((count.clear_out, count.clear_in), (Some(1), None), "so many at least");
+    }
+
+    #[test]
+    fn clear_packets_of_the_proof_are_known_by_their_numbers() {
+        let of =
+            |nonce: Nonce| packet(true, true, UDP, &udp([40_000, 40_001], &nonce.datagram(NonceKind::Clear)));
+        let count = seen(&[of(OWN), of(OWN)], &[], WireSight::default());
+        assert_eq!((count.clear_out, count.left_out.get(OF_PROOF)), (Some(0), Some(&2)));
+        // Nobody else has a use for numbers.
+        let many: Vec<Vec<u8>> = (0..NONCES as u64 + 9).map(|it| of(Nonce(it.to_be_bytes()))).collect();
+        let count = seen(&many, &[], WireSight::default());
+        assert_eq!((count.clear_out, count.left_out.get(OF_PROOF)), (Some(NONCES as u64 + 9), None));
     }
 }
