@@ -201,8 +201,17 @@ impl Client {
 
     /// Asks or orders something about the cluster.
     pub(super) fn cluster(&self, request: ClusterRequest) -> Result<ClusterReply, AskError> {
+        self.cluster_within(request, PATIENCE)
+    }
+
+    /// The same, where the answer may take longer.
+    pub(super) fn cluster_within(
+        &self,
+        request: ClusterRequest,
+        patience: Duration,
+    ) -> Result<ClusterReply, AskError> {
         let request = Request::Cluster(request);
-        match self.ask(&request) {
+        match self.ask_within(&request, patience) {
             Ok(Reply::Cluster(reply)) => Ok(reply),
             Ok(_) => Err(AskError::Mismatch(request.in_words())),
             Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::doctor::NodeChecks;
+use super::member_proof::{MemberProofReply, MemberProofRequest};
 use crate::observe::MemberPlan;
 use crate::observe::cluster::ClusterStatus;
 use crate::types::{NodeName, UnixTime};
@@ -66,6 +67,8 @@ pub enum ClusterRequest {
     Preview(String),
     /// What do the checks of each node find? Answered by [`ClusterReply::Checks`].
     Checks,
+    /// The other nodes are to prove pairs of theirs. Answered by [`ClusterReply::Proofs`].
+    Proofs(MemberProofRequest),
     /// Which addresses move between nodes? Answered by [`ClusterReply::Floating`].
     Floating,
     /// These addresses are to move between these nodes. Answered by [`ClusterReply::Done`].
@@ -178,6 +181,8 @@ pub enum ClusterReply {
     Plans(Vec<NodePlan>),
     /// What the checks of the other nodes find, of those that have answered.
     Checks(Vec<NodeChecks>),
+    /// What came of proofs by other nodes.
+    Proofs(MemberProofReply),
     /// Addresses that move between nodes, by their names.
     Floating(Vec<FloatingRow>),
 }

@@ -12,6 +12,7 @@
 
 mod cluster;
 mod doctor;
+mod member_proof;
 mod newcomer;
 mod prove;
 mod seats;
@@ -25,6 +26,7 @@ pub use self::cluster::{
     AddOrder, ClusterReply, ClusterRequest, FloatingOrder, FloatingRow, NodePlan, SecretLine, TokenOrder,
 };
 pub use self::doctor::{DoctorReply, DoctorRequest, NodeChecks};
+pub use self::member_proof::{MemberProofReply, MemberProofRequest};
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
 pub use self::prove::{ProveOrder, ProvenPair};
 pub use self::seats::{SeatId, SeatLimits, SeatOwner, Seats};

@@ -12,6 +12,7 @@
 //! rows      what comes of it, with what is wrong
 //! figures   what this host knows by itself, in numbers
 //! checks    what the checks of each member find, asked and told
+//! proofs    proofs of the members' pairs, asked and made
 //! store     the store that members share, where there is one
 //! ```
 //! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
@@ -23,6 +24,7 @@ mod follow;
 mod moving;
 mod orders;
 mod previews;
+mod proofs;
 mod questions;
 mod rotation;
 mod rows;
@@ -38,6 +40,7 @@ use self::checks::CheckQuestions;
 use self::follow::Follower;
 use self::orders::SignedOrder;
 use self::previews::Previews;
+use self::proofs::ProofQuestions;
 use self::rotation::KeyChange;
 use self::standing::Standings;
 use self::tried::TriedSettings;
@@ -87,6 +90,7 @@ pub(super) struct ClusterPart {
     tried: TriedSettings,
     previews: Previews,
     checks: CheckQuestions,
+    proofs: ProofQuestions,
     store: SharedStore,
 }
 
@@ -112,6 +116,7 @@ impl ClusterPart {
             tried,
             previews: Previews::default(),
             checks: CheckQuestions::default(),
+            proofs: ProofQuestions::default(),
             store: SharedStore::default(),
         }
     }
@@ -178,6 +183,7 @@ impl Host {
         self.answer_standings(now, system);
         self.answer_previews(now, system);
         self.answer_checks(now);
+        self.answer_proofs(now);
         self.follow_cluster(now, system);
         self.begin_order(now);
     }
@@ -193,6 +199,7 @@ impl Host {
             cluster.standings.questions.deadline(),
             cluster.previews.questions.deadline(),
             cluster.checks.questions.deadline(),
+            cluster.proofs.deadline(),
             cluster.tried.deadline(),
         ];
         let store = cluster.store.deadline().filter(|_| self.core.is_some());
@@ -281,6 +288,7 @@ impl Host {
                         .into_iter()
                         .for_each(|cluster| cluster.checks.questions.note(number, line, said.clone()));
                 }
+                Some(MemberWord::Prove(number, said)) => self.hear_proving(now, line, number, said),
                 // A later version says more.
                 None => {}
             }

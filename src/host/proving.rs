@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use super::Host;
 use super::core::Core;
+use super::kernel::Unreadable;
 use super::ledger::Asker;
-use super::prover::word::{Gauges, ProofPorts, SaGauge};
-use super::prover::{NonceSet, ProofOutcome, Prover, ProvingGround, Sight};
+use super::prover::word::{Gauges, ProofPorts, SAS_MOST, SaGauge};
+use super::prover::{NonceSet, ProofAsker, ProofOutcome, Prover, ProvingGround, Sight};
 use super::system::System;
 use crate::config::Config;
 use crate::control::{ErrorCode, ProveOrder, ProvenPair, Reply};
 use crate::ike::Entropy;
 use crate::observe::pair_proof::{Doubt, PairProof, ProofCode};
 use crate::types::exempt::Protocol;
-use crate::types::{NodeName, Nonce, Pair, RowState, SaId};
+use crate::types::{NodeName, Nonce, Pair, RowState, SaId, Spi};
 
 /// The sockets and counters of this host.
 struct HereGround<'a> {
@@ -23,6 +24,10 @@ struct HereGround<'a> {
 }
 
 impl ProvingGround for HereGround<'_> {
+    fn node(&self, pair: Pair) -> NodeName {
+        self.core.and_then(|core| core.node_at(pair.remote)).unwrap_or_default()
+    }
+
     fn open(&mut self, pair: Pair) -> Result<ProofPorts, String> {
         self.system.open_proof(pair).map_err(|error| format!("no socket for it: {error}"))
     }
@@ -40,33 +45,66 @@ impl ProvingGround for HereGround<'_> {
         let refused = self.system.refused_clear().map_err(|error| {
             format!("the kernel does not count what it refuses (CONFIG_XFRM_STATISTICS): {error}")
         })?;
-        let ids: Vec<SaId> = self.core.iter().flat_map(|core| core.sas_of(pair)).collect();
         let mut sas = Vec::new();
-        for id in ids {
-            if let Some(reading) = self.system.read_sa(id).map_err(|error| error.to_string())? {
-                let direction = reading.direction(pair);
-                sas.push(SaGauge { spi: id.spi, direction, packets: reading.packets });
-            }
+        for (spi, ids) in self.core.map(|core| core.sas_of(pair)).unwrap_or_default() {
+            sas.extend(self.gauge(pair, spi, &ids).map_err(|error| error.to_string())?);
         }
+        sas.truncate(SAS_MOST);
         Ok(Sight { came, gauges: Gauges { refused, sas } })
     }
 }
 
+impl HereGround<'_> {
+    /// What the SAs of one name have counted each way: there is one for each processor, where that is so configured. `None`
+    /// where one of them is gone, as then all are about to be.
+    fn gauge(&mut self, pair: Pair, spi: Spi, ids: &[SaId]) -> Result<Vec<SaGauge>, Unreadable> {
+        let mut sums: Vec<SaGauge> = Vec::new();
+        for id in ids {
+            let Some(reading) = self.system.read_sa(*id)? else { return Ok(Vec::new()) };
+            let direction = reading.direction(pair);
+            match sums.iter_mut().find(|sum| sum.direction == direction) {
+                Some(sum) => sum.packets += reading.packets,
+                None => sums.push(SaGauge { spi, direction, packets: reading.packets }),
+            }
+        }
+        Ok(sums)
+    }
+}
+
+/// Why no proof was begun.
+pub(super) enum NotBegun {
+    /// What it would show is known.
+    Known(Box<PairProof>),
+    /// Too many wait for their turn.
+    Busy,
+}
+
 impl Host {
-    /// Proves a pair, or says why that cannot be.
-    pub(super) fn handle_prove(&mut self, now: Instant, asker: Asker, order: ProveOrder) {
-        let pair = Pair::new(order.local, order.remote);
-        let Some((pair, node)) = pair.and_then(|pair| Some((pair, self.node_of(pair)?))) else {
-            let message = format!("{} and {} are no pair of this host", order.local, order.remote);
-            return self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
+    /// Begins a proof for somebody.
+    pub(super) fn begin_proof(&mut self, asker: ProofAsker, order: ProveOrder) -> Result<(), NotBegun> {
+        let ProveOrder { local, remote } = order;
+        let known = |proof| NotBegun::Known(Box::new(proof));
+        let pair = Pair { local, remote };
+        let Some(node) = self.node_of(pair) else {
+            let words = format!("{local} and {remote} are no pair of the host that was asked");
+            let doubt = Doubt::inconclusive(ProofCode::NotMade, words);
+            return Err(known(PairProof::without_figures(NodeName::default(), pair, Some(doubt))));
         };
         if let Some(doubt) = self.core.as_ref().map_or_else(|| Some(off()), |core| core.unprovable(pair)) {
-            let proof = PairProof::without_figures(node, pair, Some(doubt));
-            return self.tell_proof(asker, proof, Vec::new());
+            return Err(known(PairProof::without_figures(node, pair, Some(doubt))));
         }
-        if !self.prover.prove(asker, pair) {
-            let message = "too many proofs wait for their turn on this host: try again later".to_owned();
-            self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
+        self.prover.prove(asker, pair).then_some(()).ok_or(NotBegun::Busy)
+    }
+
+    /// Proves a pair, or says why that cannot be.
+    pub(super) fn handle_prove(&mut self, now: Instant, asker: Asker, order: ProveOrder) {
+        match self.begin_proof(ProofAsker::Here(asker), order) {
+            Ok(()) => {}
+            Err(NotBegun::Known(proof)) => self.tell_proof(asker, *proof, Vec::new()),
+            Err(NotBegun::Busy) => {
+                let message = "too many proofs wait for their turn on this host: try again later".to_owned();
+                self.answer(now, asker, Reply::Error { code: ErrorCode::Failed, message });
+            }
         }
     }
 
@@ -86,7 +124,7 @@ impl Host {
                 .for_each(|core| core.tell_inquiry(now, pair, word.says.answers(), word.to_octets()));
         }
         while let Some(outcome) = self.prover.poll_outcome() {
-            self.tell_outcome(outcome);
+            self.tell_outcome(now, outcome);
         }
     }
 
@@ -107,7 +145,7 @@ impl Host {
         input(&mut self.prover, &mut ground, &mut *entropy);
     }
 
-    fn tell_outcome(&mut self, outcome: ProofOutcome) {
+    fn tell_outcome(&mut self, now: Instant, outcome: ProofOutcome) {
         let ProofOutcome { asker, pair, figures, doubt, clear, ports } = outcome;
         // The file may not list it any more.
         let node = self.node_of(pair).unwrap_or_default();
@@ -119,7 +157,10 @@ impl Host {
             None => PairProof::without_figures(node, pair, None),
         };
         doubt.into_iter().for_each(|doubt| proof.doubt(doubt));
-        self.tell_proof(asker, proof, clear);
+        match asker {
+            ProofAsker::Here(asker) => self.tell_proof(asker, proof, clear),
+            ProofAsker::Member { line, number } => self.tell_member_proof(now, (line, number), proof),
+        }
     }
 
     fn tell_proof(&mut self, asker: Asker, proof: PairProof, clear: Vec<Nonce>) {

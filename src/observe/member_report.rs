@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::doctor::MemberChecks;
+use super::member_proof::MemberProving;
 use super::progress::is_failure;
 use super::status::{PeerRow, Status};
 use crate::types::generation::VERSION;
@@ -33,6 +34,8 @@ pub enum MemberWord {
     AskChecks(u64),
     /// They find this.
     Checks(u64, MemberChecks),
+    /// Something about proofs of pairs. The answer has the same number.
+    Prove(u64, MemberProving),
 }
 
 /// What other settings would change for a member, as it says itself.
@@ -126,6 +129,7 @@ impl MemberWord {
         match &word {
             MemberWord::Ask(_) | MemberWord::AskChecks(_) | MemberWord::Preview(..) => Some(word),
             MemberWord::Checks(_, checks) => checks.is_plain().then_some(word),
+            MemberWord::Prove(_, said) => said.is_plain().then_some(word),
             MemberWord::Plan(_, plan) => plan.is_plain().then_some(word),
             MemberWord::Report(_, report) => report.is_plain().then_some(word),
         }

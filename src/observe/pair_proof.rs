@@ -111,6 +111,9 @@ pub struct WayProof {
 /// wire is added to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairProof {
+    /// The host that has proven it, from which all else is seen; `None` for the one whose report it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<NodeName>,
     /// The name of the other host.
     pub node: NodeName,
     /// The address of this host.
@@ -191,6 +194,8 @@ pub struct ProofFigures {
     pub out: WayProof,
     /// From the peer to this host.
     pub incoming: WayProof,
+    /// SAs were gone before it was seen what they had counted in the end: those from this host to the peer, and the others.
+    pub rekeyed: [bool; 2],
     /// How often the packets were sent.
     pub rounds: u32,
     /// Why this host could not send as any program does.
@@ -214,13 +219,12 @@ impl PairProof {
             Doubt::failed(ProofCode::Contradiction, words)
         }));
         let ways = [
-            (&figures.out, "this host", peer.as_str(), &figures.unsent),
-            (&figures.incoming, &peer, "this host", &figures.peer_unsent),
+            (&figures.out, "this host", peer.as_str(), &figures.unsent, figures.rekeyed[0]),
+            (&figures.incoming, &peer, "this host", &figures.peer_unsent, figures.rekeyed[1]),
         ];
-        doubts.extend(
-            ways.into_iter()
-                .filter_map(|(way, from, to, unsent)| way.doubt(from, to, unsent.as_deref(), exemption)),
-        );
+        doubts.extend(ways.into_iter().filter_map(|(way, from, to, unsent, rekeyed)| {
+            way.doubt((from, to), (unsent.as_deref(), rekeyed), exemption)
+        }));
         proof.rounds = figures.rounds;
         (proof.out, proof.incoming) = (Some(figures.out), Some(figures.incoming));
         doubts.into_iter().for_each(|doubt| proof.doubt(doubt));
@@ -230,6 +234,7 @@ impl PairProof {
     /// Of a pair with `node` of which nothing was measured.
     pub fn without_figures(node: NodeName, pair: Pair, doubt: Option<Doubt>) -> Self {
         let mut proof = Self {
+            by: None,
             node,
             local: pair.local,
             remote: pair.remote,
@@ -244,6 +249,20 @@ impl PairProof {
         };
         doubt.into_iter().for_each(|doubt| proof.doubt(doubt));
         proof
+    }
+
+    /// Whether what is said to be proven is so by the figures, and what is not has a reason: another host may have made it.
+    pub fn adds_up(&self) -> bool {
+        let fine = |way: &WayProof| way.doubt(("", ""), (None, false), None).is_none();
+        let ways = [&self.out, &self.incoming];
+        match self.result {
+            ProofResult::Proven => {
+                self.reason_code.is_none()
+                    && self.reason.is_none()
+                    && ways.iter().all(|it| it.as_ref().is_some_and(fine))
+            }
+            _ => self.reason_code.is_some(),
+        }
     }
 
     /// There is a reason for doubt. The worst one counts, and the first of those that are as bad.
@@ -277,7 +296,12 @@ impl PairProof {
 
 impl WayProof {
     /// What of it is not as it should be.
-    fn doubt(&self, from: &str, to: &str, unsent: Option<&str>, exemption: Option<&str>) -> Option<Doubt> {
+    fn doubt(
+        &self,
+        (from, to): (&str, &str),
+        (unsent, rekeyed): (Option<&str>, bool),
+        exemption: Option<&str>,
+    ) -> Option<Doubt> {
         let Self { clear, sealed } = self;
         let cause = exemption.map_or_else(String::new, |entry| {
             format!(" The exemption {entry} (protection.exempt) covers the ports that were tried")
@@ -301,6 +325,14 @@ impl WayProof {
             let words = format!("{from} could not send to {to}: {why}");
             return Some(Doubt::inconclusive(ProofCode::NotSent, words));
         }
+        let uncounted = sealed.delivered == sealed.sent && sealed.inbound < sealed.sent;
+        if rekeyed && (sealed.outbound < sealed.packets || uncounted) {
+            let words = format!(
+                "the keys from {from} to {to} were replaced meanwhile, and what the old SAs have counted in the end is not \
+                 known: try again"
+            );
+            return Some(Doubt::inconclusive(ProofCode::Rekeyed, words));
+        }
         if sealed.outbound < sealed.packets {
             let words = format!(
                 "{from} sent {} packets as its programs do, and its SA counted {}: they left without encryption.{cause}",
@@ -308,7 +340,7 @@ impl WayProof {
             );
             return Some(Doubt::failed(ProofCode::NotEncrypted, words));
         }
-        if sealed.delivered == sealed.sent && sealed.inbound < sealed.sent {
+        if uncounted {
             let words = format!(
                 "{to} got {} packets of {from}, and its SA counted {}: they came in without encryption.{cause}",
                 sealed.sent, sealed.inbound
@@ -396,6 +428,22 @@ mod tests {
             assert_eq!(found(&incoming), (result, Some(code)));
             println!("{}", incoming.reason.unwrap());
         }
+    }
+
+    /// What an SA has counted goes with it: where one was replaced, too little counted shows nothing.
+    #[test]
+    fn a_rekey_in_between_is_no_failure() {
+        let cases: [fn(&mut WayProof); 2] = [|way| way.sealed.outbound = 29, |way| way.sealed.inbound = 29];
+        for change in cases {
+            let out = of(|figures| (change(&mut figures.out), figures.rekeyed = [true, false]).0);
+            let incoming = of(|figures| (change(&mut figures.incoming), figures.rekeyed = [false, true]).0);
+            for proof in [out, incoming] {
+                assert_eq!(found(&proof), (ProofResult::Inconclusive, Some(ProofCode::Rekeyed)));
+            }
+            let other = of(|figures| (change(&mut figures.out), figures.rekeyed = [false, true]).0);
+            assert_eq!(found(&other), (ProofResult::Failed, Some(ProofCode::NotEncrypted)));
+        }
+        assert_eq!(found(&of(|figures| figures.rekeyed = [true; 2])), (ProofResult::Proven, None));
     }
 
     #[test]

@@ -39,8 +39,20 @@ pub struct ProofReport {
     pub version: String,
     /// The pairs.
     pub pairs: Vec<PairProof>,
+    /// Other nodes of the cluster that could not be asked to prove theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unasked: Vec<UnaskedNode>,
     /// By the key of the node; `None` where it has none.
     pub signature: Option<ReportSignature>,
+}
+
+/// A node that could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnaskedNode {
+    /// Its name.
+    pub node: NodeName,
+    /// Why.
+    pub reason: String,
 }
 
 /// Who says it.
@@ -127,9 +139,10 @@ impl ProofReport {
         }
     }
 
-    /// The worst that is shown of a pair; `None` where there is none.
-    pub fn worst(&self) -> Option<ProofResult> {
-        self.pairs.iter().map(|pair| pair.result).max()
+    /// Whether there are pairs, and all of them are proven, of all nodes that were to be asked.
+    pub fn is_proven(&self) -> bool {
+        let all = self.pairs.iter().all(|pair| pair.result == ProofResult::Proven);
+        all && !self.pairs.is_empty() && self.unasked.is_empty()
     }
 }
 
@@ -171,6 +184,7 @@ mod tests {
             node: "a".parse().unwrap(),
             version: "0.1.0".to_owned(),
             pairs: vec![PairProof::without_figures("b".parse().unwrap(), pair, None)],
+            unasked: Vec::new(),
             signature: None,
         }
     }
@@ -216,6 +230,16 @@ mod tests {
         assert_eq!(ProofReport::verified(&text, |_| public()), Err(NotAReport::Forged));
         let unsigned = serde_json::to_string(&report()).unwrap();
         assert_eq!(ProofReport::verified(&unsigned, |_| public()), Err(NotAReport::Unsigned));
+    }
+
+    #[test]
+    fn a_node_that_was_not_asked_leaves_it_open() {
+        let proven = report();
+        assert!(proven.is_proven());
+        let unasked =
+            vec![UnaskedNode { node: "c".parse().unwrap(), reason: "it does not answer".to_owned() }];
+        assert!(!ProofReport { unasked, ..proven.clone() }.is_proven());
+        assert!(!ProofReport { pairs: Vec::new(), ..proven }.is_proven());
     }
 
     #[test]

@@ -10,6 +10,9 @@ pub struct ProveArgs {
     /// Only pairs with these nodes.
     #[arg(value_name = "NODE", conflicts_with = "verify")]
     pub nodes: Vec<String>,
+    /// Have each other node of the cluster prove its pairs, too. With a NODE: only pairs with it.
+    #[arg(long, conflicts_with = "verify")]
+    pub cluster: bool,
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,

@@ -1,7 +1,9 @@
 //! `hostseal prove`: has the agent prove each pair, watches the wire meanwhile, and reports.
 
+mod cluster;
 mod course;
 mod filter;
+mod schedule;
 mod sheet;
 mod verify;
 mod watch;
@@ -12,16 +14,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use self::schedule::{Abilities, ProofPlan};
 use self::sheet::{ProofSheet, Whose};
 use self::wire::ClearOnPurpose;
 use super::args::{Invocation, ProveArgs};
+use super::client::Client;
+use super::cluster::provers;
 use super::context;
 use super::exit::{CommandError, Exit};
 use super::status::check_names;
 use super::term::{Style, print, print_json, size, tell};
 use crate::config::{Config, Node};
 use crate::identity::{AuthMethod, PrivateKey};
-use crate::observe::pair_proof::ProofResult;
+use crate::observe::pair_proof::PairProof;
 use crate::observe::proof_report::{PROOF_SCHEMA, ProofReport};
 use crate::store::{ClusterFiles, credentials, publish};
 use crate::types::generation::VERSION;
@@ -35,7 +40,8 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
     check_names(&config, &args.nodes)?;
     let client = context::client(&config);
     let status = client.status()?;
-    if status.protection == Protection::Off {
+    // Other nodes may be protected all the same.
+    if status.protection == Protection::Off && !args.cluster {
         return Err(CommandError::new(
             Exit::Degraded,
             "protection is off on this host, so there is nothing to prove: `hostseal enable` protects it",
@@ -47,22 +53,23 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
         |pair: &Pair| status.peers.iter().any(|row| (row.local, row.remote) == (pair.local, pair.remote));
     let pairs: Vec<(NodeName, Pair)> =
         config.pairs(node).into_iter().filter(|(name, pair)| wanted(name) && possible(pair)).collect();
-    if pairs.is_empty() {
+    if pairs.is_empty() && !args.cluster {
         let message =
             "this host has no pair with that node, so there is nothing to prove: see `hostseal status`";
         return Err(CommandError::new(Exit::Usage, message));
     }
     let signer = Signer::of(&config, node, args.out.as_deref())?;
-    let (ground, count) = (Arc::new(ClearOnPurpose::of(&config, node)), pairs.len());
-    let pairs = course::prove_all(
-        pairs,
-        |done| {
-            if !invocation.quiet && done > 0 && done % sheet::MANY == 0 {
-                tell(&format!("{done} of {count} pairs are done"));
-            }
-        },
-        |pair| course::prove_here(&client, &ground, pair, config.keying.nat_port),
-    );
+    let who = (&config, node);
+    let (pairs, unasked) = match args.cluster {
+        true => {
+            let (cluster, can) = provers(invocation)?;
+            let abilities = Abilities::of(&node.name, &cluster, &can);
+            let mut plan = ProofPlan::of(who, pairs, abilities, wanted);
+            let unasked = std::mem::take(&mut plan.unasked);
+            (cluster::prove_all(who, &client, plan, invocation.quiet), unasked)
+        }
+        false => (of_this_node(who, &client, pairs, invocation.quiet), Vec::new()),
+    };
     let report = ProofReport {
         schema: PROOF_SCHEMA,
         time: UnixTime::from(SystemTime::now()),
@@ -70,9 +77,25 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
         node: node.name.clone(),
         version: VERSION.to_owned(),
         pairs,
+        unasked,
         signature: None,
     };
     signer.publish(report, args.json)
+}
+
+fn of_this_node(
+    (config, node): (&Config, &Node),
+    client: &Client,
+    pairs: Vec<(NodeName, Pair)>,
+    quiet: bool,
+) -> Vec<PairProof> {
+    let (ground, count) = (Arc::new(ClearOnPurpose::of(config, node)), pairs.len());
+    let done = |done: usize| {
+        if !quiet && done < count && done.is_multiple_of(sheet::MANY) {
+            tell(&format!("{done} of {count} pairs are done"));
+        }
+    };
+    course::prove_all(pairs, done, |pair| course::prove_here(client, &ground, pair, config.keying.nat_port))
 }
 
 /// What becomes of a report: who signs it, and where it goes. Looked for before there is one, so that no work is lost.
@@ -134,5 +157,5 @@ fn show(report: &ProofReport, json: bool, whose: Whose) -> Result<Exit, CommandE
             print(&ProofSheet::of(report, whose).text(width, Style::of_stdout()))?
         }
     };
-    Ok(if report.worst() == Some(ProofResult::Proven) { Exit::Done } else { Exit::Degraded })
+    Ok(if report.is_proven() { Exit::Done } else { Exit::Degraded })
 }

@@ -4,7 +4,7 @@ use crate::cli::columns::Columns;
 use crate::cli::layout::wrap;
 use crate::cli::term::Style;
 use crate::observe::pair_proof::{PairProof, ProofResult, WayProof};
-use crate::observe::proof_report::ProofReport;
+use crate::observe::proof_report::{ProofReport, UnaskedNode};
 use crate::types::RowState;
 
 /// From so many pairs on, those that are proven are counted and not shown.
@@ -53,6 +53,9 @@ impl<'r> ProofSheet<'r> {
             lines.push(layout.line(cells, |cell| style.state(shade(pair.result), cell)));
             lines.extend(pair.reason.iter().flat_map(|reason| layout.below(reason)));
         }
+        for UnaskedNode { node, reason } in &self.report.unasked {
+            lines.extend(wrap(&format!("{node} was not asked: {reason}"), width));
+        }
         lines.push(String::new());
         lines.extend(wrap(&self.sum(all.len() - shown.len()), width));
         lines.join("\n") + "\n"
@@ -84,7 +87,7 @@ impl<'r> ProofSheet<'r> {
 
 fn cells(pair: &PairProof) -> [String; 6] {
     [
-        pair.node.to_string(),
+        pair.by.as_ref().map_or_else(|| pair.node.to_string(), |by| format!("{by}, {}", pair.node)),
         pair.local.to_string(),
         pair.remote.to_string(),
         name(pair.result).to_owned(),

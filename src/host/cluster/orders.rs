@@ -75,6 +75,7 @@ impl Host {
             }
             ClusterRequest::Preview(settings) => self.ask_previews(now, asker, settings),
             ClusterRequest::Checks => self.ask_checks(now, asker),
+            ClusterRequest::Proofs(request) => self.ask_proofs(now, asker, request),
             ClusterRequest::Settings => {
                 let of_view = |(roster, _): (&Roster, _)| {
                     settings_in_force(roster.view(), self.tried_settings()).to_owned()
@@ -256,6 +257,7 @@ impl Host {
             | ClusterRequest::Floating
             | ClusterRequest::Preview(_)
             | ClusterRequest::Checks
+            | ClusterRequest::Proofs(_)
             | ClusterRequest::CreateToken(_)
             | ClusterRequest::Alone(_)
             | ClusterRequest::Recovered { .. } => Err(anyhow!("this is no order")),

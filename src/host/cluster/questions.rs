@@ -44,6 +44,20 @@ pub(super) struct AskedMembers {
     far: BTreeSet<EntryId>,
 }
 
+impl AskedMembers {
+    /// That one, if it is among them.
+    pub(super) fn only(mut self, line: EntryId) -> Self {
+        self.reached.retain(|it| *it == line);
+        self.far.retain(|it| *it == line);
+        self
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.reached.is_empty() && self.far.is_empty()
+    }
+}
+
 impl<A, R> Default for Questions<A, R> {
     fn default() -> Self {
         Self { open: Vec::new(), asked: 0 }
@@ -148,6 +162,7 @@ impl Host {
         let mut said = cluster.standings.questions.unasked(&reached);
         said.extend(cluster.previews.questions.unasked(&reached));
         said.extend(cluster.checks.questions.unasked(&reached));
+        said.extend(cluster.proofs.unasked(&reached));
         for (line, said) in said {
             self.core.iter_mut().for_each(|core| core.say_aside(now, line, said.clone()));
         }

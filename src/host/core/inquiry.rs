@@ -1,13 +1,13 @@
 //! What hosts ask of each other beside what they tell: of the pairs, and not of their protection.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::Core;
-use crate::host::prover::word::SAS_MOST;
 use crate::ike::Topic;
-use crate::protect::PairMachine;
-use crate::types::{Pair, SaId};
+use crate::types::{NodeName, Pair, SaId, Spi};
 
 /// So many words of peers may wait to be taken: they are taken after each input, so more of them is an attack.
 const WAITING_MOST: usize = 64;
@@ -30,8 +30,23 @@ impl Core {
         self.engine.tell(now, pair, topic, Arc::new(move |_| octets.clone()));
     }
 
-    /// The SAs of a pair.
-    pub fn sas_of(&self, pair: Pair) -> impl Iterator<Item = SaId> {
-        self.pairs.get(pair).into_iter().flat_map(PairMachine::sas).take(SAS_MOST)
+    /// The SAs of a pair, those of one child together under its name.
+    pub fn sas_of(&self, pair: Pair) -> BTreeMap<Spi, Vec<SaId>> {
+        let mut all: BTreeMap<Spi, Vec<SaId>> = BTreeMap::new();
+        let Some(machine) = self.pairs.get(pair) else { return all };
+        for (name, id) in machine.sas_of_children() {
+            all.entry(name).or_default().push(id);
+        }
+        let named: BTreeSet<SaId> = all.values().flatten().copied().collect();
+        // Those of an agent before this one have no name.
+        for id in machine.sas().filter(|id| !named.contains(id)) {
+            all.entry(id.spi).or_default().push(id);
+        }
+        all
+    }
+
+    /// Which node has an address.
+    pub fn node_at(&self, address: IpAddr) -> Option<NodeName> {
+        self.scheme.nodes.get(&address).cloned()
     }
 }

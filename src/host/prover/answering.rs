@@ -20,7 +20,7 @@ pub(super) struct ProofAnswering {
     /// It is to be told, or told again.
     untold: bool,
     looking: Option<Looking>,
-    /// What both ends have sent past all policies, once the asker has said that it is over.
+    /// What the asker has sent past all policies, once it has said that it is over.
     clear: Vec<Nonce>,
     /// How often the asker had it look, and send.
     rounds: u32,
@@ -76,9 +76,16 @@ impl ProofAnswering {
         self.pair
     }
 
-    /// What both ends have sent past all policies, as far as this one knows.
+    /// What both ends have sent past all policies, as far as this one knows: of an asker that has not said that it is over,
+    /// nothing.
     pub(super) fn take_clear(&mut self) -> Vec<Nonce> {
-        std::mem::take(&mut self.clear)
+        let own = self.stand.iter().flat_map(|stand| &stand.sent().clear);
+        own.copied().chain(std::mem::take(&mut self.clear)).collect()
+    }
+
+    /// So many packets have left this host past all policies.
+    pub(super) fn clear_sent(&self) -> u32 {
+        self.stand.as_ref().map_or(0, Stand::clear_sent)
     }
 
     /// Whether it is this one.
@@ -114,10 +121,10 @@ impl ProofAnswering {
                 self.look(now, ground);
             }
             (Says::Over { clear }, Some(stand)) => {
-                self.clear = [&stand.sent().clear[..], &clear].concat();
+                self.clear = clear;
                 stand.look(ground);
                 self.step = step;
-                let (seen, gauges) = (stand.seen().into_iter().collect(), stand.gauges().clone());
+                let (seen, gauges) = (stand.seen().into_iter().collect(), stand.counted().last().clone());
                 (self.said, self.untold) = (Says::Closed { seen, gauges }, true);
                 self.over = true;
             }
@@ -141,14 +148,12 @@ impl ProofAnswering {
         if (all && looking.settled) || looking.until <= now {
             self.looking = None;
             stand.send(ground);
-            // Once more: what it has sent was counted.
-            stand.look(ground);
             let report = RoundReport {
                 clear: stand.sent().clear.clone(),
                 sealed: stand.sent().sealed.clone(),
                 unsent: stand.unsent().map(plain),
                 seen: stand.seen().into_iter().collect(),
-                gauges: stand.gauges().clone(),
+                gauges: stand.counted().last().clone(),
             };
             (self.said, self.untold) = (Says::Report(report), true);
             return;
@@ -174,5 +179,5 @@ impl ProofAnswering {
 }
 
 fn ready(stand: &Stand) -> Says {
-    Says::Ready { ports: stand.ports(), gauges: stand.before().clone() }
+    Says::Ready { ports: stand.ports(), gauges: stand.counted().before().clone() }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::counted::Counted;
 use super::stand::Stand;
 use super::word::{Gauges, ProofPorts, ProofWord, RoundReport, Says};
 use super::{
-    ANSWER_PATIENCE, LOOK_EVERY, LOOK_MOST, PROOF_PATIENCE, ProofOutcome, ProvingGround, ROUNDS_MOST, SETTLE,
+    ANSWER_PATIENCE, LOOK_EVERY, LOOK_MOST, ProofAsker, ProofOutcome, ProvingGround, ROUNDS_MOST, SETTLE,
 };
-use crate::host::ledger::Asker;
 use crate::ike::Entropy;
 use crate::observe::pair_proof::{ClearCount, Doubt, ProofCode, ProofFigures, SealedCount, WayProof};
 use crate::types::{Direction, NONCES_LEAST, Nonce, Pair};
@@ -22,7 +22,7 @@ const UNDER_WAY: u64 = 8;
 
 /// A proof that was asked for here.
 pub(super) struct ProofAsking {
-    asker: Asker,
+    asker: ProofAsker,
     pair: Pair,
     proof: u64,
     step: u32,
@@ -41,14 +41,12 @@ pub(super) struct ProofAsking {
 /// What the peer has said of itself.
 struct PeerEnd {
     ports: ProofPorts,
-    /// What its kernel had counted before.
-    before: Gauges,
-    /// What it had counted in the end.
-    gauges: Gauges,
-    /// What it has sent, and seen.
-    report: RoundReport,
-    /// Of so many rounds it has said what came of them.
-    reports: u32,
+    /// What its kernel has counted.
+    counted: Counted,
+    /// What it has sent, and seen, in the last round that it has told of.
+    report: Option<RoundReport>,
+    /// So many packets that it has sent as any program does, at least.
+    sealed_sent: u64,
     /// How often packets were sent.
     rounds: u32,
     /// What it said that cannot be.
@@ -73,7 +71,7 @@ impl ProofAsking {
         now: Instant,
         ground: &mut dyn ProvingGround,
         entropy: &mut dyn Entropy,
-        asker: Asker,
+        asker: ProofAsker,
         pair: Pair,
     ) -> Self {
         let mut number = [0; 8];
@@ -83,7 +81,7 @@ impl ProofAsking {
             pair,
             proof: u64::from_be_bytes(number),
             step: 0,
-            end: now + PROOF_PATIENCE,
+            end: now + asker.patience(),
             stand: None,
             peer: None,
             phase: AskingPhase::Over,
@@ -120,6 +118,11 @@ impl ProofAsking {
     pub(super) fn is_answered_by(&self, pair: Pair, word: &ProofWord) -> bool {
         let awaits = matches!(self.phase, AskingPhase::Awaits { .. });
         awaits && (self.pair, self.proof, self.step) == (pair, word.proof, word.step)
+    }
+
+    /// For whom it is made.
+    pub(super) fn asker(&self) -> ProofAsker {
+        self.asker
     }
 
     /// Whether it has sockets open and may be sent to.
@@ -238,8 +241,8 @@ impl ProofAsking {
         }
         let ends = stand.as_ref().zip(self.peer.as_ref());
         // Before the first report nothing is known of what came to the peer.
-        let measured = ends.filter(|(_, peer)| peer.reports > 0);
-        let clear = ends.map(|(stand, peer)| [&stand.sent().clear[..], &peer.report.clear].concat());
+        let measured = ends.filter(|(_, peer)| peer.report.is_some());
+        let clear = ends.map(|(stand, peer)| [&stand.sent().clear[..], peer.clear()].concat());
         self.outcome = Some(ProofOutcome {
             asker: self.asker,
             pair: self.pair,
@@ -261,10 +264,6 @@ impl ProofAsking {
         self.outcome.take()
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        matches!(self.phase, AskingPhase::Over)
-    }
-
     pub(super) fn deadline(&self) -> Instant {
         match self.phase {
             AskingPhase::Busy { again } => again,
@@ -279,10 +278,9 @@ impl PeerEnd {
     fn new(ports: ProofPorts, before: Gauges) -> Self {
         Self {
             ports,
-            gauges: before.clone(),
-            before,
-            report: RoundReport::default(),
-            reports: 0,
+            counted: Counted::since(before),
+            report: None,
+            sealed_sent: 0,
             rounds: 0,
             contradiction: None,
         }
@@ -295,31 +293,46 @@ impl PeerEnd {
         }
         self.note_seen(&report.seen);
         self.note_gauges(report.gauges.clone());
-        self.report = report;
-        self.reports += 1;
+        // It tells what has left in any round. In one in which nothing failed that was all of it, else what is new at least.
+        let sent = report.sealed.len() as u64;
+        let before = self.report.as_ref().map_or(0, |before| before.sealed.len() as u64);
+        self.sealed_sent += if report.unsent.is_none() { sent } else { sent.saturating_sub(before) };
+        self.report = Some(report);
     }
 
     fn handle_closed(&mut self, seen: Vec<Nonce>, gauges: Gauges) {
         self.note_seen(&seen);
         self.note_gauges(gauges);
-        self.report.seen = seen;
+        self.report.iter_mut().for_each(|report| report.seen.clone_from(&seen));
     }
 
     /// What was seen stays seen.
     fn note_seen(&mut self, seen: &[Nonce]) {
-        if self.report.seen.iter().any(|nonce| !seen.contains(nonce)) {
+        if self.seen().iter().any(|nonce| !seen.contains(nonce)) {
             self.contradict("packets that had come to it have not");
         }
     }
 
     /// Counters never fall.
     fn note_gauges(&mut self, gauges: Gauges) {
-        let before = &self.gauges;
-        let fell = gauges.sas.iter().any(|sa| before.of(sa.spi, sa.direction) > Some(sa.packets));
-        if fell || gauges.refused < before.refused {
+        if self.counted.note(gauges) {
             self.contradict("a counter fell");
         }
-        self.gauges = gauges;
+    }
+
+    /// What has come to it.
+    fn seen(&self) -> &[Nonce] {
+        self.report.as_ref().map_or(&[], |report| &report.seen)
+    }
+
+    /// What it has sent past all policies.
+    fn clear(&self) -> &[Nonce] {
+        self.report.as_ref().map_or(&[], |report| &report.clear)
+    }
+
+    /// What it has sent as any program does.
+    fn sealed(&self) -> &[Nonce] {
+        self.report.as_ref().map_or(&[], |report| &report.sealed)
     }
 
     fn contradict(&mut self, what: &str) {
@@ -329,24 +342,22 @@ impl PeerEnd {
     /// Whether all that the peer has sent has come, or was refused where it should be.
     fn has_all_come_to(&self, stand: &Stand) -> bool {
         let seen = stand.seen();
-        let refused = stand.gauges().refused.saturating_sub(stand.before().refused);
-        self.report.sealed.iter().all(|nonce| seen.contains(nonce))
-            && refused >= self.report.clear.len() as u64
+        self.sealed().iter().all(|nonce| seen.contains(nonce))
+            && stand.counted().refused() >= self.clear().len() as u64
     }
 
     /// Whether all that this host has sent came to the peer, or was refused there where it should be.
     fn has_all_of(&self, stand: &Stand) -> bool {
-        let refused = self.gauges.refused.saturating_sub(self.before.refused);
-        stand.sent().sealed.iter().all(|nonce| self.report.seen.contains(nonce))
-            && refused >= stand.sent().clear.len() as u64
+        stand.sent().sealed.iter().all(|nonce| self.seen().contains(nonce))
+            && self.counted.refused() >= stand.sent().clear.len() as u64
     }
 
     /// Whether no further round makes it better.
     fn is_spoilt(&self, stand: &Stand) -> bool {
         let seen = stand.seen();
         self.contradiction.is_some()
-            || self.report.clear.iter().any(|nonce| seen.contains(nonce))
-            || stand.sent().clear.iter().any(|nonce| self.report.seen.contains(nonce))
+            || self.clear().iter().any(|nonce| seen.contains(nonce))
+            || stand.sent().clear.iter().any(|nonce| self.seen().contains(nonce))
     }
 
     /// What both ends have measured.
@@ -355,33 +366,30 @@ impl PeerEnd {
             nonces.iter().filter(|nonce| seen.contains(nonce)).count() as u64
         };
         let here = stand.seen();
-        let there: BTreeSet<Nonce> = self.report.seen.iter().copied().collect();
-        let (own, theirs) = ((stand.gauges(), stand.before()), (&self.gauges, &self.before));
-        let refused = |(after, before): (&Gauges, &Gauges)| after.refused.saturating_sub(before.refused);
-        let rise = |(after, before): (&Gauges, &Gauges), direction| after.rise(before, direction);
-        let way = |clear: &[Nonce], sealed: &[Nonce], packets, seen, from, to| WayProof {
+        let there: BTreeSet<Nonce> = self.seen().iter().copied().collect();
+        let way = |clear: &[Nonce], sealed: &[Nonce], packets, seen, from: &Counted, to: &Counted| WayProof {
             clear: ClearCount {
                 sent: clear.len() as u64,
                 delivered: count(clear, seen),
-                refused: refused(to),
+                refused: to.refused(),
             },
             sealed: SealedCount {
                 sent: sealed.len() as u64,
                 packets,
                 delivered: count(sealed, seen),
-                outbound: rise(from, Direction::Out),
-                inbound: rise(to, Direction::In),
+                outbound: from.rise(Direction::Out),
+                inbound: to.rise(Direction::In),
             },
         };
-        let sent = stand.sent();
+        let whole =
+            |from: &Counted, to: &Counted| from.is_whole(Direction::Out) && to.is_whole(Direction::In);
+        let (sent, own, theirs) = (stand.sent(), stand.counted(), &self.counted);
         let out = way(&sent.clear, &sent.sealed, stand.sealed_sent(), &there, own, theirs);
-        // It sends all of it in each round.
-        let theirs_sent = self.report.sealed.len() as u64 * u64::from(self.reports);
-        let incoming = way(&self.report.clear, &self.report.sealed, theirs_sent, &here, theirs, own);
+        let incoming = way(self.clear(), self.sealed(), self.sealed_sent, &here, theirs, own);
         let invented = there.iter().any(|nonce| !sent.clear.contains(nonce) && !sent.sealed.contains(nonce));
         // Where nothing but the proof went through the SA, nothing else came out of it. With other traffic that cannot be
         // told: a kernel may count a large packet once that leaves in many parts.
-        let alone = out.sealed.outbound == stand.sealed_sent();
+        let alone = whole(own, theirs) && out.sealed.outbound == stand.sealed_sent();
         let inflated = alone && out.sealed.inbound > out.sealed.outbound + UNDER_WAY;
         let found = match (invented, inflated) {
             (true, _) => Some("packets came to it that nobody sent".to_owned()),
@@ -394,9 +402,10 @@ impl PeerEnd {
         ProofFigures {
             out,
             incoming,
+            rekeyed: [!whole(own, theirs), !whole(theirs, own)],
             rounds: self.rounds,
             unsent: stand.unsent().map(str::to_owned),
-            peer_unsent: self.report.unsent.clone(),
+            peer_unsent: self.report.as_ref().and_then(|report| report.unsent.clone()),
             contradiction: self.contradiction.clone().or(found),
             exemption: None,
         }

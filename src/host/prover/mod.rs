@@ -9,11 +9,15 @@
 //! asking     the end that was told to prove a pair
 //! answering  the other one
 //! stand      what both have on their host: a port, nonces, what has come
+//! counted    what a kernel has counted meanwhile
 //! word       what they say to each other
+//! turns      whose turn it is
 //! ```
 //! **One proof at a time on a host.** The kernel's count of refused packets is of the whole host: with two proofs at once
-//! each would take what the other has caused for its own. A host that is busy says so, and the asker tries again. Who has
-//! asked rests afterwards for as long as that took, so that a member gone bad leaves room for others.
+//! each would take what the other has caused for its own. A host that is busy says so, and the asker tries again.
+//!
+//! A proof is made for a command on this host, or because a member of the cluster asks for it (`prove --cluster`). Those
+//! for members wait until no command does, one for each member at a time, and after each of them comes a rest.
 //!
 //! Nothing that is said or sent here changes what is protected, and none of it is kept. It is bounded: one place, at most
 //! [`NONCES_MOST`](crate::types::NONCES_MOST) packets of a kind in at most [`ROUNDS_MOST`] rounds, and an end that does
@@ -21,27 +25,33 @@
 
 mod answering;
 mod asking;
+mod counted;
 mod stand;
 #[cfg(test)]
 mod tests;
+mod turns;
 pub mod word;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::answering::ProofAnswering;
 use self::asking::ProofAsking;
+use self::turns::{REST_LEAST, Turns};
 use self::word::{Gauges, ProofPorts, ProofWord, Says};
 use super::ledger::Asker;
 use crate::ike::Entropy;
 use crate::observe::pair_proof::{Doubt, ProofFigures};
-use crate::types::{Nonce, NonceKind, Pair};
+use crate::roster::EntryId;
+use crate::types::{NodeName, Nonce, NonceKind, Pair};
 
 /// How long an answer inside IKE may take.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
 /// How long all of it may take, also where the peer is busy.
 pub const PROOF_PATIENCE: Duration = Duration::from_secs(25);
+/// The same for a member: many may wait for it.
+pub const MEMBER_PATIENCE: Duration = Duration::from_secs(12);
 /// After how long the answerer gives up an asker that says nothing.
 const IDLE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked what has come, until all is there.
@@ -52,14 +62,13 @@ const LOOK_MOST: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_millis(40);
 /// How often the packets are sent at most, where some are missing.
 pub const ROUNDS_MOST: u32 = 3;
-/// How many may wait for their turn.
+/// How many may wait for their turn, for commands on this host and for members.
 const QUEUE_MOST: usize = 16;
+const MEMBERS_MOST: usize = 4;
 /// For so long after a proof that was asked for here no other is answered: whoever has watched the wire takes stock.
 const QUIET: Duration = Duration::from_millis(250);
 /// Of so many proofs it is remembered what was sent past all policies.
 const REMEMBERED: usize = 128;
-/// The shortest rest of who has asked.
-const REST_LEAST: Duration = Duration::from_millis(500);
 
 /// Datagrams of both kinds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -90,8 +99,41 @@ pub struct Sight {
     pub gauges: Gauges,
 }
 
+/// For whom a proof is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProofAsker {
+    /// Somebody on this host.
+    Here(Asker),
+    /// A member of its cluster.
+    Member {
+        /// Its first entry.
+        line: EntryId,
+        /// That of its question.
+        number: u64,
+    },
+}
+
+impl ProofAsker {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Here(_) => PROOF_PATIENCE,
+            Self::Member { .. } => MEMBER_PATIENCE,
+        }
+    }
+
+    fn line(self) -> Option<EntryId> {
+        match self {
+            Self::Here(_) => None,
+            Self::Member { line, .. } => Some(line),
+        }
+    }
+}
+
 /// The sockets and counters of this host for one proof at a time.
 pub trait ProvingGround {
+    /// Which node the peer of a pair is.
+    fn node(&self, pair: Pair) -> NodeName;
+
     /// Opens them; says their ports.
     ///
     /// # Errors
@@ -115,7 +157,7 @@ pub trait ProvingGround {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProofOutcome {
     /// Who asked.
-    pub asker: Asker,
+    pub asker: ProofAsker,
     /// For which pair.
     pub pair: Pair,
     /// What was measured, where it came to that.
@@ -133,24 +175,35 @@ pub struct ProofOutcome {
 #[derive(Default)]
 pub struct Prover {
     /// Those that wait for their turn.
-    waiting: VecDeque<(Asker, Pair)>,
+    waiting: VecDeque<(ProofAsker, Pair)>,
+    /// When the next one for a member may begin.
+    members_at: Option<Instant>,
+    /// When the one that is being made began.
+    began: Option<Instant>,
     asking: Option<ProofAsking>,
     answering: Option<ProofAnswering>,
-    /// Pairs whose peers have asked, and until when they rest.
-    resting: BTreeMap<Pair, Instant>,
+    turns: Turns,
     /// What was sent past all policies lately.
     clear: VecDeque<(Pair, Vec<Nonce>)>,
-    /// Until then nobody is answered.
-    quiet: Option<Instant>,
     words: VecDeque<(Pair, ProofWord)>,
     outcomes: VecDeque<ProofOutcome>,
 }
 
 /// Inputs.
 impl Prover {
-    /// A pair is to be proven. `false`: too many wait already.
-    pub fn prove(&mut self, asker: Asker, pair: Pair) -> bool {
-        let has_room = self.waiting.len() < QUEUE_MOST;
+    /// A pair is to be proven. `false`: too many wait already, or that member has another one made.
+    pub fn prove(&mut self, asker: ProofAsker, pair: Pair) -> bool {
+        let alike = self.waiting.iter().filter(|(other, _)| other.line().is_some() == asker.line().is_some());
+        let has_room = match asker.line() {
+            None => alike.count() < QUEUE_MOST,
+            line => {
+                let mut all = self.waiting.iter().map(|(asker, _)| *asker);
+                let current = self.asking.as_ref().map(ProofAsking::asker);
+                alike.count() < MEMBERS_MOST
+                    && !all.any(|it| it.line() == line)
+                    && current.is_none_or(|it| it.line() != line)
+            }
+        };
         if has_room {
             self.waiting.push_back((asker, pair));
         }
@@ -159,7 +212,7 @@ impl Prover {
 
     /// Whoever asked does not wait any more.
     pub fn forget(&mut self, gone: Asker) {
-        self.waiting.retain(|(asker, _)| *asker != gone);
+        self.waiting.retain(|(asker, _)| *asker != ProofAsker::Here(gone));
     }
 
     /// The peer of `pair` has said something. What cannot be read says nothing.
@@ -194,11 +247,9 @@ impl Prover {
         match (known, says) {
             (Some(answering), says) => answering.handle_question(now, ground, step, says),
             (None, Says::Begin { ports }) => {
-                let rests = self.resting.get(&pair).is_some_and(|until| *until > now);
                 let busy =
                     self.answering.is_some() || self.asking.as_ref().is_some_and(ProofAsking::is_at_work);
-                let quiet = self.quiet.is_some_and(|until| until > now);
-                if rests || busy || quiet {
+                if !self.turns.ask(now, &ground.node(pair), !busy) {
                     self.words.push_back((pair, ProofWord::new(proof, step, Says::Busy {})));
                     return;
                 }
@@ -229,33 +280,45 @@ impl Prover {
             self.words.extend(answering.poll_word());
             if let Some(began) = answering.over_since() {
                 let (pair, clear) = (answering.pair(), answering.take_clear());
+                self.turns.end(now, &ground.node(pair), began, answering.clear_sent());
                 self.clear.push_back((pair, clear));
                 ground.close();
                 self.answering = None;
-                self.resting.retain(|_, until| *until > now);
-                self.resting.insert(pair, now + REST_LEAST.max(now.saturating_duration_since(began)));
             }
         }
-        if self.asking.is_none()
-            && self.answering.is_none()
-            && let Some((asker, pair)) = self.waiting.pop_front()
-        {
+        loop {
+            self.take_outcome(now);
+            let free = self.asking.is_none() && self.answering.is_none();
+            let Some((asker, pair)) = free.then(|| self.take_next(now)).flatten() else { break };
+            self.began = Some(now);
             self.asking = Some(ProofAsking::begin(now, ground, entropy, asker, pair));
         }
-        if let Some(asking) = &mut self.asking {
-            self.words.extend(asking.poll_word());
-            if let Some(mut outcome) = asking.poll_outcome() {
-                self.clear.push_back((outcome.pair, outcome.clear));
-                let of_pair = self.clear.iter().filter(|(pair, _)| *pair == outcome.pair);
-                outcome.clear = of_pair.flat_map(|(_, clear)| clear).copied().collect();
-                self.quiet = Some(now + QUIET);
-                self.outcomes.push_back(outcome);
-            }
-            if asking.is_over() {
-                self.asking = None;
-            }
-        }
         self.clear.drain(..self.clear.len().saturating_sub(REMEMBERED));
+    }
+
+    /// Takes what the one that is being made has to say, and what came of it.
+    fn take_outcome(&mut self, now: Instant) {
+        let Some(asking) = &mut self.asking else { return };
+        self.words.extend(asking.poll_word());
+        let Some(mut outcome) = asking.poll_outcome() else { return };
+        self.asking = None;
+        self.clear.push_back((outcome.pair, outcome.clear));
+        let of_pair = self.clear.iter().filter(|(pair, _)| *pair == outcome.pair);
+        outcome.clear = of_pair.flat_map(|(_, clear)| clear).copied().collect();
+        self.turns.hush(now + QUIET);
+        if outcome.asker.line().is_some() {
+            let took = self.began.map_or(REST_LEAST, |began| now.saturating_duration_since(began));
+            self.members_at = Some(now + REST_LEAST.max(took));
+        }
+        self.outcomes.push_back(outcome);
+    }
+
+    /// The next one that waits and may begin: those for commands on this host come first.
+    fn take_next(&mut self, now: Instant) -> Option<(ProofAsker, Pair)> {
+        let members = self.members_at.is_none_or(|at| at <= now);
+        let here = self.waiting.iter().position(|(asker, _)| asker.line().is_none());
+        let next = here.or_else(|| (members && !self.waiting.is_empty()).then_some(0))?;
+        self.waiting.remove(next)
     }
 }
 
@@ -274,7 +337,8 @@ impl Prover {
     /// When [`Prover::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let asking = self.asking.as_ref().map(ProofAsking::deadline);
-        asking.into_iter().chain(self.answering.as_ref().map(ProofAnswering::deadline)).min()
+        let under_way = asking.into_iter().chain(self.answering.as_ref().map(ProofAnswering::deadline)).min();
+        under_way.or_else(|| self.members_at.filter(|_| !self.waiting.is_empty()))
     }
 
     /// Whether there is nothing to do.

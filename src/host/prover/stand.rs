@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::word::{Gauges, ProofPorts};
+use super::counted::Counted;
+use super::word::ProofPorts;
 use super::{NonceArrival, NonceSet, ProvingGround};
 use crate::ike::Entropy;
 use crate::types::{NONCES_LEAST, NONCES_MOST, Nonce, NonceKind, Pair};
@@ -19,14 +20,13 @@ pub(super) struct Stand {
     sent: NonceSet,
     /// Why some have not.
     unsent: Option<String>,
-    /// Datagrams that have left as any program's.
+    /// Datagrams that have left as any program's, and past all policies.
     sealed_sent: u64,
+    clear_sent: u32,
     /// What has come, and what it said that it was.
     came: BTreeMap<Nonce, NonceKind>,
-    /// What the kernel had counted before.
-    before: Gauges,
-    /// What it has counted by now.
-    gauges: Gauges,
+    /// What the kernel has counted.
+    counted: Counted,
 }
 
 impl Stand {
@@ -50,9 +50,9 @@ impl Stand {
             sent: NonceSet::default(),
             unsent: None,
             sealed_sent: 0,
+            clear_sent: 0,
             came: BTreeMap::new(),
-            gauges: before.clone(),
-            before,
+            counted: Counted::since(before),
         })
     }
 
@@ -60,7 +60,7 @@ impl Stand {
     pub(super) fn renew(&mut self, ground: &mut dyn ProvingGround) {
         self.look(ground);
         self.came.clear();
-        self.before = self.gauges.clone();
+        self.counted = Counted::since(self.counted.last().clone());
     }
 
     /// This host's ports.
@@ -79,12 +79,15 @@ impl Stand {
         let to = SocketAddr::new(self.pair.remote, theirs.ordinary);
         let (sent, unsent) = ground.send(to, &self.nonces);
         self.sealed_sent += sent.sealed.len() as u64;
+        self.clear_sent += sent.clear.len() as u32;
         // What left once is sent.
         for (all, more) in [(&mut self.sent.clear, sent.clear), (&mut self.sent.sealed, sent.sealed)] {
             let new: Vec<Nonce> = more.into_iter().filter(|nonce| !all.contains(nonce)).collect();
             all.extend(new);
         }
         self.unsent = unsent;
+        // An SA may be gone at the next look, and what it has counted with it.
+        self.look(ground);
     }
 
     /// Looks what has come, and what the kernel has counted.
@@ -101,7 +104,7 @@ impl Stand {
                 self.came.insert(nonce, kind);
             }
         }
-        self.gauges = sight.gauges;
+        self.counted.note(sight.gauges);
     }
 
     /// What has left.
@@ -119,6 +122,11 @@ impl Stand {
         self.sealed_sent
     }
 
+    /// And past all policies.
+    pub(super) fn clear_sent(&self) -> u32 {
+        self.clear_sent
+    }
+
     /// So many different ones have come that say that they were to be encrypted.
     pub(super) fn sealed_came(&self) -> usize {
         self.came.values().filter(|kind| **kind == NonceKind::Sealed).count()
@@ -129,14 +137,9 @@ impl Stand {
         self.came.keys().copied().collect()
     }
 
-    /// What the kernel had counted before.
-    pub(super) fn before(&self) -> &Gauges {
-        &self.before
-    }
-
-    /// What it had counted at the last look.
-    pub(super) fn gauges(&self) -> &Gauges {
-        &self.gauges
+    /// What the kernel has counted.
+    pub(super) fn counted(&self) -> &Counted {
+        &self.counted
     }
 }
 

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use super::word::{Gauges, ProofPorts, ProofWord, RoundReport, SaGauge, Says};
 use super::{
-    IDLE_PATIENCE, NonceArrival, NonceSet, PROOF_PATIENCE, ProofOutcome, Prover, ProvingGround, ROUNDS_MOST,
-    Sight,
+    ANSWER_PATIENCE, IDLE_PATIENCE, NonceArrival, NonceSet, PROOF_PATIENCE, ProofAsker, ProofOutcome, Prover,
+    ProvingGround, ROUNDS_MOST, Sight,
 };
 use crate::host::ledger::Asker;
 use crate::ike::Entropy;
-use crate::types::{Direction, Nonce, NonceKind, Pair, Spi};
+use crate::roster::EntryId;
+use crate::types::{Direction, NodeName, Nonce, NonceKind, Pair, Spi};
 
 /// A host to which everything comes that it is told to have come, and which refuses as much as it should.
 #[derive(Default)]
@@ -22,6 +23,10 @@ struct Bench {
 }
 
 impl ProvingGround for Bench {
+    fn node(&self, pair: Pair) -> NodeName {
+        pair.remote.to_string().parse().unwrap_or_default()
+    }
+
     fn open(&mut self, _: Pair) -> Result<ProofPorts, String> {
         assert!(!std::mem::replace(&mut self.is_open, true), "one at a time");
         Ok(PORTS)
@@ -80,7 +85,7 @@ impl Scene {
         let pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap();
         let bench = Bench { gauges: gauges(0, 0, 0), ..Bench::default() };
         let mut scene = Self { now: Instant::now(), bench, prover: Prover::default(), pair };
-        assert!(scene.prover.prove(Asker(1), pair));
+        assert!(scene.prover.prove(ProofAsker::Here(Asker(1)), pair));
         scene.prover.go_on(scene.now, &mut scene.bench, &mut Counting(0));
         scene
     }
@@ -236,4 +241,87 @@ fn an_asker_that_goes_on_and_on_has_its_rounds_and_no_more() {
     // It rests then.
     scene.answer((8, 1), Says::Begin { ports: THEIRS });
     assert!(matches!(scene.said(), Some((8, 1, Says::Busy {}))));
+}
+
+/// The peer could not send some of it at first: it is not held against its SA that this did not count them.
+#[test]
+fn what_a_peer_could_not_send_was_not_sent() {
+    let outcome = Scene::outcome(|round, report| {
+        report.gauges.sas[1].packets -= 4;
+        if round == 1 {
+            report.unsent = Some("no buffer space".to_owned());
+            report.sealed.truncate(16);
+            report.seen.truncate(3);
+        }
+    });
+    let figures = outcome.figures.unwrap();
+    assert_eq!((figures.rounds, figures.contradiction), (2, None));
+    assert_eq!((figures.incoming.sealed.packets, figures.incoming.sealed.outbound), (36, 36));
+}
+
+/// Its old SAs end during the proof, after they have counted some of it: that is no lie, and what is missing is known to.
+#[test]
+fn sas_that_end_meanwhile_are_known_to() {
+    let outcome = Scene::outcome(|round, report| {
+        if round != 1 {
+            report
+                .gauges
+                .sas
+                .iter_mut()
+                .for_each(|sa| *sa = SaGauge { spi: Spi(sa.spi.0 + 8), packets: 3, ..*sa });
+        }
+        report.seen.truncate(if round == 1 { 3 } else { usize::MAX });
+    });
+    let figures = outcome.figures.unwrap();
+    assert_eq!((figures.contradiction, figures.rekeyed), (None, [true; 2]));
+    assert_eq!(figures.out.sealed.inbound, figures.out.sealed.sent + 3);
+}
+
+/// Whoever watches the wire here for the next proof has seen what this host sent for one that its asker did not end.
+#[test]
+fn what_was_sent_for_an_asker_that_went_away_is_remembered() {
+    let mut scene = Scene::begin();
+    scene.prover = Prover::default();
+    scene.bench.is_open = false;
+    scene.answer((7, 1), Says::Begin { ports: THEIRS });
+    scene.answer((7, 2), Says::Sent { sealed: 0 });
+    while scene.bench.is_open {
+        scene.now = scene.prover.poll_timeout().unwrap();
+        scene.prover.handle_timeout(scene.now, &mut scene.bench, &mut Counting(5));
+    }
+    let sent = scene.bench.sent.clear.clone();
+    assert!(!sent.is_empty());
+    while scene.prover.poll_word().is_some() {}
+    assert!(scene.prover.prove(ProofAsker::Here(Asker(1)), scene.pair));
+    scene.prover.go_on(scene.now, &mut scene.bench, &mut Counting(0));
+    while scene.wait().is_some() {}
+    let outcome = scene.prover.poll_outcome().unwrap();
+    assert!(sent.iter().all(|nonce| outcome.clear.contains(nonce)));
+}
+
+/// Members may have pairs proven: one at a time for each, after those of commands, with a rest in between.
+#[test]
+fn what_members_ask_for_is_paced_and_comes_last() {
+    let line = |number: u8| ProofAsker::Member { line: EntryId::new([number; 32]), number: 1 };
+    let mut scene = Scene::begin();
+    let pair = scene.pair;
+    assert!(scene.prover.prove(line(1), pair));
+    assert!(!scene.prover.prove(line(1), pair), "it has one that waits");
+    assert!((2..5).all(|number| scene.prover.prove(line(number), pair)));
+    assert!(!scene.prover.prove(line(5), pair), "many wait");
+    assert!(scene.prover.prove(ProofAsker::Here(Asker(2)), pair), "commands have room all the same");
+    let mut ended = Vec::new();
+    let mut more = true;
+    while more {
+        more = scene.wait().is_some();
+        ended.extend(scene.prover.poll_outcome().map(|outcome| (outcome.asker, scene.now)));
+    }
+    assert!(scene.prover.is_idle());
+    let askers: Vec<ProofAsker> = ended.iter().map(|(asker, _)| *asker).collect();
+    let here = |number| ProofAsker::Here(Asker(number));
+    assert_eq!(askers, [here(1), here(2), line(1), line(2), line(3), line(4)]);
+    // Nobody has answered, which takes as long as it may; so does the rest, until the next one begins.
+    for begun in ended[2..5].windows(2) {
+        assert_eq!(begun[1].1 - begun[0].1, 2 * ANSWER_PATIENCE);
+    }
 }

@@ -11,8 +11,9 @@
 //!   over { its clear ones }            -->
 //!                                      <--          closed { what it saw, gauges }
 //! ```
-//! How many clear packets there were the asker does not say, and which ones either: who guesses a counter, or names
-//! packets that it has not seen, is found out.
+//! How many clear packets there were the asker does not say before it has heard what came to the other end, and which ones
+//! either. So who names packets that it has not seen is found out. A counter of refused packets that is too high is not:
+//! others may have caused it.
 
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -182,15 +183,6 @@ impl Gauges {
         self.sas.len() <= SAS_MOST
     }
 
-    /// How many more packets went that way than `before`. An SA that is new began at 0; what one counted that is gone is
-    /// not known.
-    pub fn rise(&self, before: &Self, direction: Direction) -> u64 {
-        let of = |sa: &&SaGauge| sa.direction == direction;
-        let risen =
-            |sa: &SaGauge| sa.packets.saturating_sub(before.of(sa.spi, direction).unwrap_or_default());
-        self.sas.iter().filter(of).map(risen).fold(0, u64::saturating_add)
-    }
-
     /// What an SA has counted.
     pub fn of(&self, spi: Spi, direction: Direction) -> Option<u64> {
         self.sas.iter().find(|sa| sa.spi == spi && sa.direction == direction).map(|sa| sa.packets)
@@ -273,17 +265,6 @@ mod tests {
         );
         assert_eq!(ProofWord::from_octets(br#"{"v":1,"proof":7,"step":2,"says":{"sing":{}}}"#), None);
         assert_eq!(ProofWord::from_octets(br#"{"v":2,"proof":7,"step":2,"says":{"over":{}}}"#), None);
-    }
-
-    #[test]
-    fn a_rise_is_over_all_sas_of_its_way() {
-        let sa = |spi: u32, direction, packets| SaGauge { spi: Spi(spi), direction, packets };
-        let before = Gauges { refused: 0, sas: vec![sa(1, Direction::In, 5), sa(1, Direction::Out, 9)] };
-        let after = Gauges {
-            refused: 0,
-            sas: vec![sa(1, Direction::In, 7), sa(2, Direction::In, 3), sa(1, Direction::Out, 9)],
-        };
-        assert_eq!((after.rise(&before, Direction::In), after.rise(&before, Direction::Out)), (5, 0));
     }
 
     proptest! {

@@ -42,6 +42,7 @@ mod prefer;
 mod process;
 mod proofs;
 mod prove;
+mod prove_cluster;
 mod reboot;
 mod refusal;
 mod rekey;
@@ -103,6 +104,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         floating::ALL,
         flood::ALL,
         prove::ALL,
+        prove_cluster::ALL,
         sight::ALL,
         top::ALL,
         causes::ALL,

@@ -1,0 +1,161 @@
+//! `hostseal prove --cluster`: has the pairs of all nodes proven, those of this node here, and each other one by one of its
+//! ends, which is asked inside IKE.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::course::{NotMade, prove_here};
+use super::schedule::{ProofPlan, ProofTask, next_round};
+use super::wire::ClearOnPurpose;
+use crate::cli::client::Client;
+use crate::cli::progress::{self, Medium};
+use crate::config::{Config, Node};
+use crate::control::{ClusterReply, ClusterRequest, MemberProofReply, MemberProofRequest, ProveOrder};
+use crate::observe::MemberProving;
+use crate::observe::pair_proof::{Doubt, PairProof, ProofCode, ProofResult};
+use crate::types::NodeName;
+
+/// So many proofs are made at a time, of hosts that have none in common.
+const AT_ONCE: usize = 16;
+/// How long this host's agent may take to say what another node has said.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a node may be busy with the proofs of others.
+const BUSY_PATIENCE: Duration = Duration::from_secs(30);
+/// After how long it is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// All of it takes no longer, but for what was begun.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+/// How the pairs of other nodes are proven.
+struct ClusterCourse<'c> {
+    client: &'c Client,
+    own: &'c NodeName,
+    ground: Arc<ClearOnPurpose>,
+    nat_port: u16,
+    /// Nodes that have said nothing in time: they are asked no more.
+    lost: BTreeMap<NodeName, String>,
+    end: Instant,
+}
+
+/// Why a pair of another node was not proven.
+enum Unproven {
+    Here(NotMade),
+    /// The node does not answer.
+    Lost,
+    /// It has its hands full.
+    Busy,
+    /// It answers something else.
+    Strange,
+}
+
+/// Does all that is planned, and says what came of each pair.
+pub(super) fn prove_all(
+    (config, own): (&Config, &Node),
+    client: &Client,
+    plan: ProofPlan,
+    quiet: bool,
+) -> Vec<PairProof> {
+    let mut course = ClusterCourse {
+        client,
+        own: &own.name,
+        ground: Arc::new(ClearOnPurpose::of(config, own)),
+        nat_port: config.keying.nat_port,
+        lost: BTreeMap::new(),
+        end: Instant::now() + LONGEST,
+    };
+    let (count, mut proofs, mut waiting) = (plan.tasks.len(), plan.open, VecDeque::from(plan.tasks));
+    let (medium, mut lines) = (Medium::of_stderr(quiet), Vec::new());
+    while !waiting.is_empty() {
+        if matches!(medium, Medium::Drawing) {
+            let failed = proofs.iter().filter(|proof| proof.result == ProofResult::Failed).count();
+            let failed = if failed > 0 { format!(", {failed} FAILED") } else { String::new() };
+            let done = format!("{} of {count} pairs are done{failed}", count - waiting.len());
+            progress::redraw(&mut lines, vec![done]);
+        }
+        let round = next_round(&mut waiting, AT_ONCE);
+        proofs.extend(course.prove(&round));
+    }
+    progress::redraw(&mut lines, Vec::new());
+    proofs.sort_by(|one, other| {
+        let key = |proof: &PairProof| (proof.by.clone(), proof.node.clone(), proof.local, proof.remote);
+        key(one).cmp(&key(other))
+    });
+    proofs
+}
+
+impl ClusterCourse<'_> {
+    /// Has those proven at the same time.
+    fn prove(&mut self, round: &[ProofTask]) -> Vec<PairProof> {
+        let this = &*self;
+        let made: Vec<Result<PairProof, Unproven>> = thread::scope(|scope| {
+            let threads: Vec<_> = round.iter().map(|task| scope.spawn(|| this.prove_one(task))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Unproven::Strange))).collect()
+        });
+        round.iter().zip(made).map(|(task, made)| made.unwrap_or_else(|why| self.note(task, why))).collect()
+    }
+
+    fn prove_one(&self, task: &ProofTask) -> Result<PairProof, Unproven> {
+        if Instant::now() >= self.end {
+            let why = format!("all pairs together take longer than {} minutes", LONGEST.as_secs() / 60);
+            return Err(Unproven::Here(NotMade { why, ends: false }));
+        }
+        if task.by == *self.own {
+            let made = prove_here(self.client, &self.ground, task.pair, self.nat_port);
+            return made
+                .map(|proof| PairProof { by: Some(task.by.clone()), ..proof })
+                .map_err(Unproven::Here);
+        }
+        if self.lost.contains_key(&task.by) {
+            return Err(Unproven::Lost);
+        }
+        self.ask(task)
+    }
+
+    /// Asks the end that is to prove it.
+    fn ask(&self, task: &ProofTask) -> Result<PairProof, Unproven> {
+        let ProofTask { by, node, pair } = task;
+        let order = ProveOrder { local: pair.local, remote: pair.remote };
+        let request = ClusterRequest::Proofs(MemberProofRequest::Prove { by: by.clone(), pair: order });
+        let until = Instant::now() + BUSY_PATIENCE;
+        loop {
+            let reply = self.client.cluster_within(request.clone(), ANSWER_PATIENCE);
+            match reply.map_err(|error| Unproven::Here(error.into()))? {
+                ClusterReply::Proofs(MemberProofReply::Said(Some(MemberProving::Busy))) => {
+                    if Instant::now() + AGAIN >= until {
+                        return Err(Unproven::Busy);
+                    }
+                    thread::sleep(AGAIN);
+                }
+                ClusterReply::Proofs(MemberProofReply::Said(Some(said))) => {
+                    return said.proof_of(by, node, *pair).ok_or(Unproven::Strange);
+                }
+                ClusterReply::Proofs(MemberProofReply::Said(None)) => return Err(Unproven::Lost),
+                _ => return Err(Unproven::Strange),
+            }
+        }
+    }
+
+    /// What is said of a pair that was not proven.
+    fn note(&mut self, task: &ProofTask, why: Unproven) -> PairProof {
+        let ProofTask { by, node, pair } = task;
+        let doubt = |code, words| task.without_proof(Doubt::inconclusive(code, words));
+        match why {
+            Unproven::Here(not_made) => {
+                PairProof { by: Some(by.clone()), ..not_made.proof(node.clone(), *pair) }
+            }
+            Unproven::Busy => {
+                doubt(ProofCode::Busy, format!("{by} is busy with the proofs of others: try again later"))
+            }
+            Unproven::Strange => {
+                doubt(ProofCode::NotMade, format!("{by} has answered something else than what it was asked"))
+            }
+            Unproven::Lost => {
+                let words = format!("{by}, which was asked to prove it, did not say in time what came of it");
+                let words = self.lost.entry(by.clone()).or_insert(words).clone();
+                doubt(ProofCode::NoAnswer, words)
+            }
+        }
+    }
+}
