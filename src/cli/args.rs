@@ -190,13 +190,14 @@ pub enum Command {
     ///
     /// Both hosts of a pair send each other a few packets past all policies, which the other kernel must refuse, and as
     /// many as programs do, which must arrive through ESP. This host's interfaces are watched meanwhile. Protection and
-    /// traffic are not touched. The report is signed with the key of this node, if it has one. The exit status is 0 if
-    /// all pairs are proven, else 3.
+    /// traffic are not touched. With --cluster, each other node is asked to prove its pairs, too. The report is signed
+    /// with the key of this node, if it has one. The exit status is 0 if all pairs are proven, else 3.
     #[command(after_help = "Examples:\n  \
         hostseal prove\n  \
         hostseal prove b                             only pairs with this node\n  \
+        hostseal prove --cluster                     all pairs of all nodes\n  \
         hostseal prove --out proof.json              keeps the report\n  \
-        hostseal prove --verify proof.json           whether it is what its node has signed\n  \
+        hostseal prove --verify proof.json           whether its node has signed it so\n  \
         hostseal prove --verify proof.json --key MCowBQYDK2VwAyEA…")]
     Prove(ProveArgs),
     /// Show what the agent would change in the kernel now, without changing anything.

@@ -19,7 +19,8 @@ pub struct ProveArgs {
     /// Write the report to this file too, as JSON.
     #[arg(long, value_name = "FILE", conflicts_with = "verify")]
     pub out: Option<PathBuf>,
-    /// Check that a report is what its node has signed, and show it. Nothing is sent.
+    /// Check that a report is as its node has signed it, and show it. That what it says is true no signature shows. Nothing
+    /// is sent.
     #[arg(long, value_name = "FILE")]
     pub verify: Option<PathBuf>,
     /// With --verify: the public key of the node (a line of `hostseal key show`), or a file with it. By default it is the

@@ -25,6 +25,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// After how long it is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// What a proof may take without being held against both ends, and how much more than that all those of a node may take.
+const USUAL: Duration = Duration::from_secs(5);
+const NODE_PATIENCE: Duration = Duration::from_secs(120);
 /// All of it takes no longer, but for what was begun.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
@@ -34,18 +37,22 @@ struct ClusterCourse<'c> {
     own: &'c NodeName,
     ground: Arc<ClearOnPurpose>,
     nat_port: u16,
-    /// Nodes that have said nothing in time: they are asked no more.
+    /// Nodes that do not answer, or keep others waiting: nothing is tried with them any more.
     lost: BTreeMap<NodeName, String>,
+    /// How much longer than usual the proofs with each node took.
+    spent: BTreeMap<NodeName, Duration>,
     end: Instant,
 }
 
 /// Why a pair of another node was not proven.
 enum Unproven {
     Here(NotMade),
-    /// The node does not answer.
-    Lost,
+    /// The node that was to prove it does not answer.
+    Silent,
     /// It has its hands full.
     Busy,
+    /// Why nothing is tried with one of both nodes any more.
+    Lost(String),
     /// It answers something else.
     Strange,
 }
@@ -63,6 +70,7 @@ pub(super) fn prove_all(
         ground: Arc::new(ClearOnPurpose::of(config, own)),
         nat_port: config.keying.nat_port,
         lost: BTreeMap::new(),
+        spent: BTreeMap::new(),
         end: Instant::now() + LONGEST,
     };
     let (count, mut proofs, mut waiting) = (plan.tasks.len(), plan.open, VecDeque::from(plan.tasks));
@@ -89,11 +97,33 @@ impl ClusterCourse<'_> {
     /// Has those proven at the same time.
     fn prove(&mut self, round: &[ProofTask]) -> Vec<PairProof> {
         let this = &*self;
-        let made: Vec<Result<PairProof, Unproven>> = thread::scope(|scope| {
-            let threads: Vec<_> = round.iter().map(|task| scope.spawn(|| this.prove_one(task))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(Unproven::Strange))).collect()
+        let timed = |task| {
+            let began = Instant::now();
+            (this.prove_one(task), began.elapsed())
+        };
+        let made: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = round.iter().map(|task| scope.spawn(move || timed(task))).collect();
+            let failed = || (Err(Unproven::Strange), Duration::ZERO);
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| failed())).collect()
         });
-        round.iter().zip(made).map(|(task, made)| made.unwrap_or_else(|why| self.note(task, why))).collect()
+        let mut proofs = Vec::new();
+        for (task, (made, took)) in round.iter().zip(made) {
+            self.charge(task, took);
+            proofs.push(made.unwrap_or_else(|why| self.note(task, why)));
+        }
+        proofs
+    }
+
+    /// A proof took so long. A node gone bad could keep all others waiting.
+    fn charge(&mut self, task: &ProofTask, took: Duration) {
+        for node in [&task.by, &task.node].into_iter().filter(|node| *node != self.own) {
+            let spent = self.spent.entry(node.clone()).or_default();
+            *spent += took.saturating_sub(USUAL);
+            if *spent > NODE_PATIENCE {
+                let why = || format!("nothing more was tried with {node}: proofs with it take too long");
+                self.lost.entry(node.clone()).or_insert_with(why);
+            }
+        }
     }
 
     fn prove_one(&self, task: &ProofTask) -> Result<PairProof, Unproven> {
@@ -101,14 +131,14 @@ impl ClusterCourse<'_> {
             let why = format!("all pairs together take longer than {} minutes", LONGEST.as_secs() / 60);
             return Err(Unproven::Here(NotMade { why, ends: false }));
         }
+        if let Some(why) = [&task.by, &task.node].into_iter().find_map(|node| self.lost.get(node)) {
+            return Err(Unproven::Lost(why.clone()));
+        }
         if task.by == *self.own {
             let made = prove_here(self.client, &self.ground, task.pair, self.nat_port);
             return made
                 .map(|proof| PairProof { by: Some(task.by.clone()), ..proof })
                 .map_err(Unproven::Here);
-        }
-        if self.lost.contains_key(&task.by) {
-            return Err(Unproven::Lost);
         }
         self.ask(task)
     }
@@ -131,7 +161,7 @@ impl ClusterCourse<'_> {
                 ClusterReply::Proofs(MemberProofReply::Said(Some(said))) => {
                     return said.proof_of(by, node, *pair).ok_or(Unproven::Strange);
                 }
-                ClusterReply::Proofs(MemberProofReply::Said(None)) => return Err(Unproven::Lost),
+                ClusterReply::Proofs(MemberProofReply::Said(None)) => return Err(Unproven::Silent),
                 _ => return Err(Unproven::Strange),
             }
         }
@@ -146,16 +176,20 @@ impl ClusterCourse<'_> {
                 PairProof { by: Some(by.clone()), ..not_made.proof(node.clone(), *pair) }
             }
             Unproven::Busy => {
-                doubt(ProofCode::Busy, format!("{by} is busy with the proofs of others: try again later"))
+                let words = format!("{by} is busy with the proofs of others: try again later");
+                self.lost.insert(by.clone(), words.clone());
+                doubt(ProofCode::Busy, words)
             }
             Unproven::Strange => {
                 doubt(ProofCode::NotMade, format!("{by} has answered something else than what it was asked"))
             }
-            Unproven::Lost => {
-                let words = format!("{by}, which was asked to prove it, did not say in time what came of it");
-                let words = self.lost.entry(by.clone()).or_insert(words).clone();
+            Unproven::Silent => {
+                let words =
+                    format!("{by}, which was asked to prove pairs, did not say in time what came of it");
+                self.lost.insert(by.clone(), words.clone());
                 doubt(ProofCode::NoAnswer, words)
             }
+            Unproven::Lost(why) => doubt(ProofCode::NoAnswer, why),
         }
     }
 }

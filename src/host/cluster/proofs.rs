@@ -63,7 +63,13 @@ impl Host {
     }
 
     /// A member asks something about proofs, or answers.
-    pub(super) fn hear_proving(&mut self, now: Instant, line: EntryId, number: u64, said: MemberProving) {
+    pub(in crate::host) fn hear_proving(
+        &mut self,
+        now: Instant,
+        line: EntryId,
+        number: u64,
+        said: MemberProving,
+    ) {
         let answer = match said {
             MemberProving::CanYou => MemberProving::Can,
             MemberProving::Prove { local, remote } => {

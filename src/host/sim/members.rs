@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    fn line(&self, at: usize) -> EntryId {
+    pub(super) fn line(&self, at: usize) -> EntryId {
         self.kept(at).expect("it is a member").own
     }
 

@@ -26,6 +26,7 @@ mod pace;
 mod ppk;
 mod proofs;
 mod proving;
+mod proving_members;
 mod reconfigure;
 mod remembered;
 mod rotation;

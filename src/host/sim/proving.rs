@@ -23,7 +23,7 @@ const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 /// What a simulated host has for the proof that is being made.
 #[derive(Default)]
 pub(super) struct SimProof {
-    open: Option<(Pair, SocketAddr)>,
+    pub(super) open: Option<(Pair, SocketAddr)>,
     came: Vec<NonceArrival>,
     /// Clear packets that were refused.
     refused: u64,
