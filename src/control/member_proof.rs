@@ -12,7 +12,7 @@ use crate::types::NodeName;
 pub enum MemberProofRequest {
     /// Which of them can prove pairs?
     WhoCan,
-    /// One of them is to prove a pair of its own.
+    /// One of them is to prove one of its pairs.
     Prove {
         /// Its name.
         by: NodeName,

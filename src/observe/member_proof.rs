@@ -6,7 +6,7 @@
 //! asker  --- prove this pair of yours --> one end of a pair, which proves it with the other end
 //! asker  <-- what it found, or busy  ---
 //! ```
-//! Whoever is asked may have gone bad. What it says concerns pairs of its own alone: it is asked about no others, and
+//! Whoever is asked may have gone bad. What it says concerns its pairs alone: it is asked about no others, and
 //! [`MemberProving::proof_of`] takes nothing about others.
 
 use std::net::IpAddr;
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(MemberWord::from_bytes(&octets), None);
     }
 
-    /// A member gone bad can lie about pairs of its own, and not about others'.
+    /// A member gone bad can lie about its pairs, and not about others'.
     #[test]
     fn a_member_speaks_for_pairs_of_its_own_alone() {
         let (a, b) = (name("a"), name("b"));

@@ -32,7 +32,7 @@ const NODE_PATIENCE: Duration = Duration::from_secs(120);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 
 /// How the pairs of other nodes are proven.
-struct ClusterCourse<'c> {
+struct ProofCourse<'c> {
     client: &'c Client,
     own: &'c NodeName,
     ground: Arc<ClearOnPurpose>,
@@ -45,7 +45,7 @@ struct ClusterCourse<'c> {
 }
 
 /// Why a pair of another node was not proven.
-enum Unproven {
+enum NoProof {
     Here(NotMade),
     /// The node that was to prove it does not answer.
     Silent,
@@ -64,7 +64,7 @@ pub(super) fn prove_all(
     plan: ProofPlan,
     quiet: bool,
 ) -> Vec<PairProof> {
-    let mut course = ClusterCourse {
+    let mut course = ProofCourse {
         client,
         own: &own.name,
         ground: Arc::new(ClearOnPurpose::of(config, own)),
@@ -93,7 +93,7 @@ pub(super) fn prove_all(
     proofs
 }
 
-impl ClusterCourse<'_> {
+impl ProofCourse<'_> {
     /// Has those proven at the same time.
     fn prove(&mut self, round: &[ProofTask]) -> Vec<PairProof> {
         let this = &*self;
@@ -103,7 +103,7 @@ impl ClusterCourse<'_> {
         };
         let made: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = round.iter().map(|task| scope.spawn(move || timed(task))).collect();
-            let failed = || (Err(Unproven::Strange), Duration::ZERO);
+            let failed = || (Err(NoProof::Strange), Duration::ZERO);
             threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| failed())).collect()
         });
         let mut proofs = Vec::new();
@@ -126,70 +126,68 @@ impl ClusterCourse<'_> {
         }
     }
 
-    fn prove_one(&self, task: &ProofTask) -> Result<PairProof, Unproven> {
+    fn prove_one(&self, task: &ProofTask) -> Result<PairProof, NoProof> {
         if Instant::now() >= self.end {
             let why = format!("all pairs together take longer than {} minutes", LONGEST.as_secs() / 60);
-            return Err(Unproven::Here(NotMade { why, ends: false }));
+            return Err(NoProof::Here(NotMade { why, ends: false }));
         }
         if let Some(why) = [&task.by, &task.node].into_iter().find_map(|node| self.lost.get(node)) {
-            return Err(Unproven::Lost(why.clone()));
+            return Err(NoProof::Lost(why.clone()));
         }
         if task.by == *self.own {
             let made = prove_here(self.client, &self.ground, task.pair, self.nat_port);
-            return made
-                .map(|proof| PairProof { by: Some(task.by.clone()), ..proof })
-                .map_err(Unproven::Here);
+            return made.map(|proof| PairProof { by: Some(task.by.clone()), ..proof }).map_err(NoProof::Here);
         }
         self.ask(task)
     }
 
     /// Asks the end that is to prove it.
-    fn ask(&self, task: &ProofTask) -> Result<PairProof, Unproven> {
+    fn ask(&self, task: &ProofTask) -> Result<PairProof, NoProof> {
         let ProofTask { by, node, pair } = task;
         let order = ProveOrder { local: pair.local, remote: pair.remote };
         let request = ClusterRequest::Proofs(MemberProofRequest::Prove { by: by.clone(), pair: order });
         let until = Instant::now() + BUSY_PATIENCE;
         loop {
             let reply = self.client.cluster_within(request.clone(), ANSWER_PATIENCE);
-            match reply.map_err(|error| Unproven::Here(error.into()))? {
+            match reply.map_err(|error| NoProof::Here(error.into()))? {
                 ClusterReply::Proofs(MemberProofReply::Said(Some(MemberProving::Busy))) => {
                     if Instant::now() + AGAIN >= until {
-                        return Err(Unproven::Busy);
+                        return Err(NoProof::Busy);
                     }
                     thread::sleep(AGAIN);
                 }
                 ClusterReply::Proofs(MemberProofReply::Said(Some(said))) => {
-                    return said.proof_of(by, node, *pair).ok_or(Unproven::Strange);
+                    return said.proof_of(by, node, *pair).ok_or(NoProof::Strange);
                 }
-                ClusterReply::Proofs(MemberProofReply::Said(None)) => return Err(Unproven::Silent),
-                _ => return Err(Unproven::Strange),
+                ClusterReply::Proofs(MemberProofReply::Said(None)) => return Err(NoProof::Silent),
+                _ => return Err(NoProof::Strange),
             }
         }
     }
 
     /// What is said of a pair that was not proven.
-    fn note(&mut self, task: &ProofTask, why: Unproven) -> PairProof {
+    fn note(&mut self, task: &ProofTask, why: NoProof) -> PairProof {
         let ProofTask { by, node, pair } = task;
         let doubt = |code, words| task.without_proof(Doubt::inconclusive(code, words));
         match why {
-            Unproven::Here(not_made) => {
+            NoProof::Here(not_made) => {
                 PairProof { by: Some(by.clone()), ..not_made.proof(node.clone(), *pair) }
             }
-            Unproven::Busy => {
+            NoProof::Busy => {
                 let words = format!("{by} is busy with the proofs of others: try again later");
                 self.lost.insert(by.clone(), words.clone());
                 doubt(ProofCode::Busy, words)
             }
-            Unproven::Strange => {
+            NoProof::Strange => {
                 doubt(ProofCode::NotMade, format!("{by} has answered something else than what it was asked"))
             }
-            Unproven::Silent => {
+            NoProof::Silent => {
                 let words =
                     format!("{by}, which was asked to prove pairs, did not say in time what came of it");
                 self.lost.insert(by.clone(), words.clone());
                 doubt(ProofCode::NoAnswer, words)
             }
-            Unproven::Lost(why) => doubt(ProofCode::NoAnswer, why),
+            NoProof::Lost(why) => doubt(ProofCode::NoAnswer, why),
         }
     }
 }

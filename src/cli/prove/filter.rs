@@ -58,7 +58,7 @@ enum FilterStep {
 
 /// What of the packets of a pair is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
+pub(super) enum ShownPackets {
     /// What is not ESP, both ways.
     ButEsp,
     /// ESP that this host sends.
@@ -67,7 +67,7 @@ pub(super) enum Shown {
     EspIn,
 }
 
-impl Shown {
+impl ShownPackets {
     /// Where ESP goes and where all else does, for what leaves this host or what comes to it.
     fn places(self, leaves: bool) -> (FilterPlace, FilterPlace) {
         match (self, leaves) {
@@ -80,7 +80,7 @@ impl Shown {
 
 /// Shows that of what passes between both addresses of `pair`. It is ESP by itself, or in UDP by the port of this host
 /// that is `nat_port`: to another host's, any program here may send.
-pub(super) fn of(pair: Pair, nat_port: u16, shown: Shown) -> Vec<SockFilter> {
+pub(super) fn of(pair: Pair, nat_port: u16, shown: ShownPackets) -> Vec<SockFilter> {
     program(pair, nat_port, shown).iter().map(|it| SockFilter::new(it.code, it.jt, it.jf, it.k)).collect()
 }
 
@@ -89,7 +89,7 @@ pub(super) fn nothing() -> [SockFilter; 1] {
     [SockFilter::new(RETURN, 0, 0, 0)]
 }
 
-fn program(pair: Pair, nat_port: u16, shown: Shown) -> Vec<sock_filter> {
+fn program(pair: Pair, nat_port: u16, shown: ShownPackets) -> Vec<sock_filter> {
     use FilterStep::{Do, Go, GoUnless, Here};
     let v4 = pair.remote.is_ipv4();
     let link = if v4 { IPV4 } else { IPV6 };
@@ -222,7 +222,7 @@ mod tests {
         };
         let packet = [head, &octets(from), &octets(to), payload].concat();
         let link = if v4 { IPV4 } else { IPV6 };
-        [Shown::ButEsp, Shown::EspOut, Shown::EspIn].map(|what| {
+        [ShownPackets::ButEsp, ShownPackets::EspOut, ShownPackets::EspIn].map(|what| {
             let program = program(pair, 4500, what);
             assert_eq!(run(&program, if v4 { IPV6 } else { IPV4 }, &packet).unwrap_or(0), 0);
             run(&program, link, &packet).is_some_and(|length| length > 0)
@@ -261,6 +261,6 @@ mod tests {
         let pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 3].into()).unwrap();
         let packet =
             [&[0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2][..], &[1; 20]].concat();
-        assert_eq!(run(&program(pair, 4500, Shown::ButEsp), IPV4, &packet), Some(0));
+        assert_eq!(run(&program(pair, 4500, ShownPackets::ButEsp), IPV4, &packet), Some(0));
     }
 }

@@ -15,7 +15,7 @@ use nix::libc;
 use nix::sys::socket::{LinkAddr, MsgFlags, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::filter::{self, SNAP, Shown};
+use super::filter::{self, SNAP, ShownPackets};
 use super::wire::{ClearOnPurpose, WireSight, WireTally};
 use crate::observe::pair_proof::WireCount;
 use crate::types::{Nonce, Pair};
@@ -57,8 +57,8 @@ impl WireWatch {
     /// The system refuses: this takes root.
     pub(super) fn open(ground: &Arc<ClearOnPurpose>, pair: Pair, nat_port: u16) -> io::Result<Self> {
         let open = |shown, room| open(pair, nat_port, shown, room);
-        let [esp_out, esp_in] = [open(Shown::EspOut, NO_ROOM)?, open(Shown::EspIn, NO_ROOM)?];
-        let clear = open(Shown::ButEsp, ROOM)?;
+        let [esp_out, esp_in] = [open(ShownPackets::EspOut, NO_ROOM)?, open(ShownPackets::EspIn, NO_ROOM)?];
+        let clear = open(ShownPackets::ButEsp, ROOM)?;
         let (source, mut tally) = (clear.try_clone()?, WireTally::new(ground.clone(), pair, nat_port));
         let (stop, stopped) = mpsc::channel();
         let taker = thread::spawn(move || {
@@ -90,7 +90,7 @@ impl WireWatch {
     }
 }
 
-fn open(pair: Pair, nat_port: u16, shown: Shown, room: usize) -> io::Result<Socket> {
+fn open(pair: Pair, nat_port: u16, shown: ShownPackets, room: usize) -> io::Result<Socket> {
     // With this protocol a socket hears from all interfaces at once, also what leaves.
     let all = Protocol::from(i32::from((libc::ETH_P_ALL as u16).to_be()));
     let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), Some(all))?;

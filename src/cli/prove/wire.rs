@@ -162,7 +162,7 @@ impl WireTally {
         }
         let (esp_out, esp_in) = (esp_out + self.esp[1], esp_in + self.esp[0]);
         let shown_as_came = esp_in >= inbound;
-        let came = shown_as_came.then_some(self.came).unwrap_or_default();
+        let came = if shown_as_came { self.came } else { ClearTally::default() };
         WireCount {
             esp_out,
             esp_in,
@@ -411,7 +411,7 @@ mod tests {
         for (esp_in, clear_in, examples) in [(90, Some(2), 2), (70, Some(2), 2), (69, None, 1), (0, None, 1)]
         {
             let sight = WireSight { esp_in, inbound: 70, ..WireSight::default() };
-            let count = seen(&[left.clone()], &[came.clone(), came.clone()], sight);
+            let count = seen(std::slice::from_ref(&left), &[came.clone(), came.clone()], sight);
             assert_eq!(
                 (count.clear_out, count.clear_in, count.examples.len()),
                 (Some(1), clear_in, examples)

@@ -1,7 +1,7 @@
 //! Proofs of other members' pairs (`prove --cluster`): this host's operator has them made, one end of each is asked; and
 //! this host makes those that others ask for.
 //!
-//! Any member may ask, an admin or not. Nothing is changed by a proof, and any member can have one made of its own pairs
+//! Any member may ask, an admin or not. Nothing is changed by a proof, and any member can have one made with itself
 //! anyway. What others can cause is paced (`prover`): one for each member at a time, after those of commands here, and a
 //! rest after each.
 

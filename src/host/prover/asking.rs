@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::counted::Counted;
+use super::counted::ProofCount;
 use super::stand::Stand;
 use super::word::{Gauges, ProofPorts, ProofWord, RoundReport, Says};
 use super::{
@@ -42,7 +42,7 @@ pub(super) struct ProofAsking {
 struct PeerEnd {
     ports: ProofPorts,
     /// What its kernel has counted.
-    counted: Counted,
+    counted: ProofCount,
     /// What it has sent, and seen, in the last round that it has told of.
     report: Option<RoundReport>,
     /// So many packets that it has sent as any program does, at least.
@@ -278,7 +278,7 @@ impl PeerEnd {
     fn new(ports: ProofPorts, before: Gauges) -> Self {
         Self {
             ports,
-            counted: Counted::since(before),
+            counted: ProofCount::since(before),
             report: None,
             sealed_sent: 0,
             rounds: 0,
@@ -367,22 +367,23 @@ impl PeerEnd {
         };
         let here = stand.seen();
         let there: BTreeSet<Nonce> = self.seen().iter().copied().collect();
-        let way = |clear: &[Nonce], sealed: &[Nonce], packets, seen, from: &Counted, to: &Counted| WayProof {
-            clear: ClearCount {
-                sent: clear.len() as u64,
-                delivered: count(clear, seen),
-                refused: to.refused(),
-            },
-            sealed: SealedCount {
-                sent: sealed.len() as u64,
-                packets,
-                delivered: count(sealed, seen),
-                outbound: from.rise(Direction::Out),
-                inbound: to.rise(Direction::In),
-            },
-        };
+        let way =
+            |clear: &[Nonce], sealed: &[Nonce], packets, seen, from: &ProofCount, to: &ProofCount| WayProof {
+                clear: ClearCount {
+                    sent: clear.len() as u64,
+                    delivered: count(clear, seen),
+                    refused: to.refused(),
+                },
+                sealed: SealedCount {
+                    sent: sealed.len() as u64,
+                    packets,
+                    delivered: count(sealed, seen),
+                    outbound: from.rise(Direction::Out),
+                    inbound: to.rise(Direction::In),
+                },
+            };
         let whole =
-            |from: &Counted, to: &Counted| from.is_whole(Direction::Out) && to.is_whole(Direction::In);
+            |from: &ProofCount, to: &ProofCount| from.is_whole(Direction::Out) && to.is_whole(Direction::In);
         let (sent, own, theirs) = (stand.sent(), stand.counted(), &self.counted);
         let out = way(&sent.clear, &sent.sealed, stand.sealed_sent(), &there, own, theirs);
         let incoming = way(self.clear(), self.sealed(), self.sealed_sent, &here, theirs, own);

@@ -6,14 +6,14 @@ use super::word::{Gauges, SaGauge};
 use crate::types::{Direction, Spi};
 
 /// What was counted before, and by now.
-pub(super) struct Counted {
+pub(super) struct ProofCount {
     before: Gauges,
     last: Gauges,
     /// What each SA had counted when it was seen last, also those that are gone.
     seen: BTreeMap<(Spi, Direction), u64>,
 }
 
-impl Counted {
+impl ProofCount {
     /// So much was counted before.
     pub(super) fn since(before: Gauges) -> Self {
         let mut counted = Self { last: before.clone(), before, seen: BTreeMap::new() };
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_rise_is_over_all_sas_of_its_way_also_those_that_go() {
-        let mut counted = Counted::since(gauges(3, &[(1, 5)]));
+        let mut counted = ProofCount::since(gauges(3, &[(1, 5)]));
         assert!(!counted.note(gauges(4, &[(1, 9), (2, 3)])));
         assert_eq!((counted.refused(), counted.rise(Direction::In), counted.rise(Direction::Out)), (1, 7, 0));
         assert!(counted.is_whole(Direction::In));
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn no_counter_falls() {
         for (refused, inbound) in [(2, 9), (4, 8)] {
-            let mut counted = Counted::since(gauges(3, &[(1, 9)]));
+            let mut counted = ProofCount::since(gauges(3, &[(1, 9)]));
             assert!(!counted.note(gauges(3, &[])));
             assert!(counted.note(gauges(refused, &[(1, inbound)])), "nor after it was away");
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use super::counted::Counted;
+use super::counted::ProofCount;
 use super::word::ProofPorts;
 use super::{NonceArrival, NonceSet, ProvingGround};
 use crate::ike::Entropy;
@@ -26,7 +26,7 @@ pub(super) struct Stand {
     /// What has come, and what it said that it was.
     came: BTreeMap<Nonce, NonceKind>,
     /// What the kernel has counted.
-    counted: Counted,
+    counted: ProofCount,
 }
 
 impl Stand {
@@ -52,7 +52,7 @@ impl Stand {
             sealed_sent: 0,
             clear_sent: 0,
             came: BTreeMap::new(),
-            counted: Counted::since(before),
+            counted: ProofCount::since(before),
         })
     }
 
@@ -60,7 +60,7 @@ impl Stand {
     pub(super) fn renew(&mut self, ground: &mut dyn ProvingGround) {
         self.look(ground);
         self.came.clear();
-        self.counted = Counted::since(self.counted.last().clone());
+        self.counted = ProofCount::since(self.counted.last().clone());
     }
 
     /// This host's ports.
@@ -138,7 +138,7 @@ impl Stand {
     }
 
     /// What the kernel has counted.
-    pub(super) fn counted(&self) -> &Counted {
+    pub(super) fn counted(&self) -> &ProofCount {
         &self.counted
     }
 }

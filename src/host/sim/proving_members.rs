@@ -1,4 +1,4 @@
-//! `hostseal prove --cluster` between simulated members: who is asked proves pairs of its own, and paced.
+//! `hostseal prove --cluster` between simulated members: who is asked proves its pairs, and paced.
 
 use std::time::Duration;
 
