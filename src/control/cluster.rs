@@ -9,6 +9,7 @@ use super::doctor::NodeChecks;
 use super::member_proof::{MemberProofReply, MemberProofRequest};
 use crate::observe::MemberPlan;
 use crate::observe::cluster::ClusterStatus;
+use crate::observe::member_pairs::ClusterPairs;
 use crate::types::{NodeName, UnixTime};
 
 /// What the command line asks of a member about its cluster.
@@ -69,6 +70,8 @@ pub enum ClusterRequest {
     Checks,
     /// The other nodes are to prove pairs of theirs. Answered by [`ClusterReply::Proofs`].
     Proofs(MemberProofRequest),
+    /// How do the pairs of all nodes stand? Answered by [`ClusterReply::Pairs`], which may be some seconds old.
+    Pairs,
     /// Which addresses move between nodes? Answered by [`ClusterReply::Floating`].
     Floating,
     /// These addresses are to move between these nodes. Answered by [`ClusterReply::Done`].
@@ -183,6 +186,8 @@ pub enum ClusterReply {
     Checks(Vec<NodeChecks>),
     /// What came of proofs by other nodes.
     Proofs(MemberProofReply),
+    /// How the pairs of all nodes stand.
+    Pairs(Box<ClusterPairs>),
     /// Addresses that move between nodes, by their names.
     Floating(Vec<FloatingRow>),
 }

@@ -107,7 +107,7 @@ impl Request {
                 | Request::Status
                 | Request::Follow { .. }
                 | Request::Metrics { .. }
-                | Request::Cluster(ClusterRequest::Status)
+                | Request::Cluster(ClusterRequest::Status | ClusterRequest::Pairs)
         )
     }
 

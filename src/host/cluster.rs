@@ -13,6 +13,7 @@
 //! figures   what this host knows by itself, in numbers
 //! checks    what the checks of each member find, asked and told
 //! proofs    proofs of the members' pairs, asked and made
+//! pairs     how the pairs of all members stand, asked and told
 //! store     the store that members share, where there is one
 //! ```
 //! The roster is with the core's [`Membership`], which talks to the others. There is a core all the time: control IKE SAs
@@ -23,6 +24,7 @@ mod figures;
 mod follow;
 mod moving;
 mod orders;
+mod pairs;
 mod previews;
 mod proofs;
 mod questions;
@@ -39,6 +41,7 @@ use std::time::{Duration, Instant};
 use self::checks::CheckQuestions;
 use self::follow::Follower;
 use self::orders::SignedOrder;
+use self::pairs::PairQuestions;
 use self::previews::Previews;
 use self::proofs::ProofQuestions;
 use self::rotation::KeyChange;
@@ -91,6 +94,7 @@ pub(super) struct ClusterPart {
     previews: Previews,
     checks: CheckQuestions,
     proofs: ProofQuestions,
+    pairs: PairQuestions,
     store: SharedStore,
 }
 
@@ -117,6 +121,7 @@ impl ClusterPart {
             previews: Previews::default(),
             checks: CheckQuestions::default(),
             proofs: ProofQuestions::default(),
+            pairs: PairQuestions::default(),
             store: SharedStore::default(),
         }
     }
@@ -184,6 +189,7 @@ impl Host {
         self.answer_previews(now, system);
         self.answer_checks(now);
         self.answer_proofs(now);
+        self.answer_pairs(now, system);
         self.follow_cluster(now, system);
         self.begin_order(now);
     }
@@ -200,6 +206,7 @@ impl Host {
             cluster.previews.questions.deadline(),
             cluster.checks.questions.deadline(),
             cluster.proofs.deadline(),
+            cluster.pairs.questions.deadline(),
             cluster.tried.deadline(),
         ];
         let store = cluster.store.deadline().filter(|_| self.core.is_some());
@@ -289,6 +296,8 @@ impl Host {
                         .for_each(|cluster| cluster.checks.questions.note(number, line, said.clone()));
                 }
                 Some(MemberWord::Prove(number, said)) => self.hear_proving(now, line, number, said),
+                Some(MemberWord::AskPairs(number)) => self.tell_pairs(now, system, line, number),
+                Some(MemberWord::Pairs(number, part)) => self.hear_pairs(line, number, &part),
                 // A later version says more.
                 None => {}
             }

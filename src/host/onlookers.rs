@@ -100,8 +100,10 @@ impl Host {
     pub(super) fn answer_onlookers(&mut self, now: Instant, system: &mut dyn System) {
         if self.onlookers.asks.is_due(now) {
             self.onlookers.asks.begin(now);
-            for (_, askers) in self.onlookers.take(concerns_cluster) {
-                self.ask_cluster(now, askers);
+            for (request, askers) in self.onlookers.take(concerns_cluster) {
+                if let Request::Cluster(request) = request {
+                    self.ask_cluster(now, &request, askers);
+                }
             }
         }
         if self.onlookers.looks.is_due(now) {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::doctor::MemberChecks;
+use super::member_pairs::MemberPairs;
 use super::member_proof::MemberProving;
 use super::progress::is_failure;
 use super::status::{PeerRow, Status};
@@ -36,6 +37,10 @@ pub enum MemberWord {
     Checks(u64, MemberChecks),
     /// Something about proofs of pairs. The answer has the same number.
     Prove(u64, MemberProving),
+    /// How do your pairs stand? The answers have the same number.
+    AskPairs(u64),
+    /// So do they stand, or some of them.
+    Pairs(u64, MemberPairs),
 }
 
 /// What other settings would change for a member, as it says itself.
@@ -127,7 +132,11 @@ impl MemberWord {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let word: Self = serde_json::from_slice(bytes).ok()?;
         match &word {
-            MemberWord::Ask(_) | MemberWord::AskChecks(_) | MemberWord::Preview(..) => Some(word),
+            MemberWord::Ask(_)
+            | MemberWord::AskChecks(_)
+            | MemberWord::AskPairs(_)
+            | MemberWord::Preview(..) => Some(word),
+            MemberWord::Pairs(_, pairs) => pairs.is_plain().then_some(word),
             MemberWord::Checks(_, checks) => checks.is_plain().then_some(word),
             MemberWord::Prove(_, said) => said.is_plain().then_some(word),
             MemberWord::Plan(_, plan) => plan.is_plain().then_some(word),

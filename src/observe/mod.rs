@@ -15,6 +15,7 @@ pub mod figures;
 pub mod forwarding;
 pub mod holes;
 pub mod kms;
+pub mod member_pairs;
 mod member_proof;
 mod member_report;
 pub mod metrics;

@@ -76,6 +76,7 @@ impl Host {
             ClusterRequest::Preview(settings) => self.ask_previews(now, asker, settings),
             ClusterRequest::Checks => self.ask_checks(now, asker),
             ClusterRequest::Proofs(request) => self.ask_proofs(now, asker, request),
+            ClusterRequest::Pairs => self.ask_pairs(now, vec![asker]),
             ClusterRequest::Settings => {
                 let of_view = |(roster, _): (&Roster, _)| {
                     settings_in_force(roster.view(), self.tried_settings()).to_owned()
@@ -96,9 +97,15 @@ impl Host {
         }
     }
 
-    /// Asks how the cluster stands, for all of these.
-    pub(in crate::host) fn ask_cluster(&mut self, now: Instant, askers: Vec<Asker>) {
+    /// Asks how the cluster stands, for all of these onlookers.
+    pub(in crate::host) fn ask_cluster(
+        &mut self,
+        now: Instant,
+        request: &ClusterRequest,
+        askers: Vec<Asker>,
+    ) {
         match self.cluster {
+            Some(_) if *request == ClusterRequest::Pairs => self.ask_pairs(now, askers),
             // They may look all the time: nobody is called for that.
             Some(_) => self.ask_members(now, askers, self.near_members()),
             None => {
@@ -258,6 +265,7 @@ impl Host {
             | ClusterRequest::Preview(_)
             | ClusterRequest::Checks
             | ClusterRequest::Proofs(_)
+            | ClusterRequest::Pairs
             | ClusterRequest::CreateToken(_)
             | ClusterRequest::Alone(_)
             | ClusterRequest::Recovered { .. } => Err(anyhow!("this is no order")),

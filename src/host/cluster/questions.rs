@@ -118,12 +118,30 @@ impl<A, R> Questions<A, R> {
 
     /// A member has answered.
     pub(super) fn note(&mut self, number: u64, line: EntryId, answer: R) {
+        self.note_part(number, line, true, |answers| drop(answers.insert(line, answer)));
+    }
+
+    /// A member has answered, or that is the last part of its answer; `take` puts it to the answers.
+    pub(super) fn note_part(
+        &mut self,
+        number: u64,
+        line: EntryId,
+        is_last: bool,
+        take: impl FnOnce(&mut BTreeMap<EntryId, R>),
+    ) {
         let asked = self.open.iter_mut().find(|question| question.number == number);
-        if let Some(question) = asked
-            && question.waits_for.remove(&line)
-        {
-            question.answers.insert(line, answer);
+        if let Some(question) = asked.filter(|question| question.waits_for.contains(&line)) {
+            take(&mut question.answers);
+            if is_last {
+                question.waits_for.remove(&line);
+            }
         }
+    }
+
+    /// Others want to know the same. Says whether it is being asked.
+    pub(super) fn wait_too(&mut self, askers: &mut Vec<Asker>) -> bool {
+        let last = self.open.last_mut();
+        last.map(|question| question.askers.append(askers)).is_some()
     }
 
     /// Those that all have answered, or have had the time to.
@@ -163,6 +181,7 @@ impl Host {
         said.extend(cluster.previews.questions.unasked(&reached));
         said.extend(cluster.checks.questions.unasked(&reached));
         said.extend(cluster.proofs.unasked(&reached));
+        said.extend(cluster.pairs.questions.unasked(&reached));
         for (line, said) in said {
             self.core.iter_mut().for_each(|core| core.say_aside(now, line, said.clone()));
         }

@@ -23,6 +23,7 @@ mod nat;
 mod net;
 mod onlookers;
 mod pace;
+mod pairs;
 mod ppk;
 mod proofs;
 mod proving;
