@@ -157,7 +157,10 @@ pub enum Command {
         hostseal metrics\n  \
         hostseal metrics --out /var/lib/prometheus/node-exporter/hostseal.prom")]
     Metrics(MetricsArgs),
-    /// Serve it over HTTP, as GET /metrics.
+    /// Serve it over HTTP, as GET /metrics, and a page for people at /.
+    ///
+    /// The page shows all pairs of a cluster, and those of this host. From elsewhere, reach it with
+    /// `ssh -L 10931:127.0.0.1:10931 HOST`.
     ///
     /// It needs no rights but those of the group hostseal, and no file.
     #[command(after_help = "Examples:\n  \

@@ -19,6 +19,7 @@ use crate::control::{
 };
 use crate::observe::cluster::ClusterStatus;
 use crate::observe::doctor::PairFinding;
+use crate::observe::member_pairs::ClusterPairs;
 use crate::observe::status::Status;
 use crate::observe::{Figures, Progress};
 use crate::types::NodeName;
@@ -113,6 +114,26 @@ impl Client {
         match self.ask_within(&Request::Status, patience)? {
             Reply::Status(status) => Ok(*status),
             _ => Err(AskError::Mismatch(Request::Status.in_words())),
+        }
+    }
+
+    /// The same for one of many who look: an agent that has no room is asked again, until `patience` is over.
+    pub(super) fn status_in_turn(&self, patience: Duration) -> Result<Status, AskError> {
+        match self.ask_until(&Request::Status, Instant::now() + patience)? {
+            (Reply::Status(status), _) => Ok(*status),
+            _ => Err(AskError::Mismatch(Request::Status.in_words())),
+        }
+    }
+
+    /// Likewise how the pairs of all nodes stand; `None` where this host belongs to no cluster, or its agent does not know
+    /// the question.
+    pub(super) fn pairs_in_turn(&self, patience: Duration) -> Result<Option<ClusterPairs>, AskError> {
+        let request = Request::Cluster(ClusterRequest::Pairs);
+        match self.ask_until(&request, Instant::now() + patience) {
+            Ok((Reply::Cluster(ClusterReply::Pairs(pairs)), _)) => Ok(Some(*pairs)),
+            Ok(_) => Err(AskError::Mismatch(request.in_words())),
+            Err(AskError::Refused { code: ErrorCode::Cluster | ErrorCode::BadRequest, .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

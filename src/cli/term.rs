@@ -162,11 +162,12 @@ fn codes(look: Look) -> String {
 
 /// `text` without what would steer a terminal or turn the direction of what follows: it may come from elsewhere.
 pub(super) fn harmless(text: &str) -> String {
-    let steers = |c: &char| {
-        c.is_control()
-            || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().filter(|c| !steers(c)).collect()
+    text.chars().filter(|c| !is_steering(*c)).collect()
+}
+
+/// Whether a character steers how others are shown.
+pub(super) fn is_steering(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The lines of a frame.

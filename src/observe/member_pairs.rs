@@ -115,14 +115,7 @@ impl PairWord {
 
     /// How bad it is.
     pub fn standing(&self) -> PairStanding {
-        match self.state {
-            RowState::Protected if self.reason == Some(ReasonCode::Silent) => PairStanding::Silent,
-            RowState::Protected => PairStanding::Protected,
-            RowState::Off => PairStanding::Off,
-            RowState::Negotiating => PairStanding::Negotiating,
-            RowState::Clear => PairStanding::Clear,
-            RowState::Blocked => PairStanding::Blocked,
-        }
+        PairStanding::of(self.state, self.reason)
     }
 
     /// Of two pairs of the same hosts one: it stands as the worse one does.
@@ -153,6 +146,20 @@ pub enum PairStanding {
     Clear,
     /// Everything is dropped.
     Blocked,
+}
+
+impl PairStanding {
+    /// That of a pair in this state for this reason.
+    pub fn of(state: RowState, reason: Option<ReasonCode>) -> Self {
+        match state {
+            RowState::Protected if reason == Some(ReasonCode::Silent) => PairStanding::Silent,
+            RowState::Protected => PairStanding::Protected,
+            RowState::Off => PairStanding::Off,
+            RowState::Negotiating => PairStanding::Negotiating,
+            RowState::Clear => PairStanding::Clear,
+            RowState::Blocked => PairStanding::Blocked,
+        }
+    }
 }
 
 impl MemberPairs {

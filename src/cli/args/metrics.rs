@@ -16,6 +16,9 @@ pub struct ExporterArgs {
     /// The agent's socket for onlookers. By default, status.sock in run_dir.
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Another name by which browsers may ask for the page at /, beside the host's own and addresses; may be repeated.
+    #[arg(long = "name", value_name = "NAME")]
+    pub names: Vec<String>,
     /// The directory that remembers when keys end, for a time without an agent.
     #[arg(long, value_name = "DIRECTORY", env = "STATE_DIRECTORY", hide_env = true)]
     pub state: Option<PathBuf>,

@@ -1,16 +1,22 @@
-//! `hostseal exporter`: shows a monitoring system what the agent says. It has no powers and needs no file: only the agent's
-//! socket for onlookers. Whoever asks it can keep neither it nor the agent from their work.
+//! `hostseal exporter`: shows monitoring systems and people what the agent says. It has no powers and needs no file: only
+//! the agent's socket for onlookers. Whoever asks it can keep neither it nor the agent from their work.
 //!
 //! ```text
-//! listen    where it listens
-//! serve     connections, within bounds
-//! routes    what is asked, and what is answered
-//! source    what the agent says, asked once for all who want to know at the moment
-//! memory    what is still true without an agent
+//! listen      where it listens
+//! serve       connections, within bounds
+//! routes      what is asked, and what is answered
+//! source      what the agent says to monitoring systems
+//! page        what it says to people, as a document
+//! names       by which names browsers may ask for that
+//! asked_once  what is asked once for all who want to know at the moment
+//! memory      what is still true without an agent
 //! ```
 
+mod asked_once;
 mod listen;
 mod memory;
+mod names;
+mod page;
 mod routes;
 mod serve;
 mod source;
@@ -19,6 +25,9 @@ use std::path::PathBuf;
 
 use self::listen::ScrapeSocket;
 use self::memory::Memory;
+use self::names::HostNames;
+use self::page::PageSource;
+use self::routes::Desk;
 use self::source::AgentSource;
 use super::args::{ExporterArgs, Invocation};
 use super::client::Client;
@@ -34,6 +43,7 @@ pub struct Exporter {
     state: Option<PathBuf>,
     /// This start of the system.
     boot: String,
+    names: HostNames,
 }
 
 impl Exporter {
@@ -58,6 +68,7 @@ impl Exporter {
             socket: onlookers_socket(invocation, args.socket.as_deref()),
             state: args.state.clone(),
             boot: boot.id,
+            names: HostNames::new(machine::host_name().ok().as_deref(), &args.names),
         })
     }
 
@@ -71,9 +82,15 @@ impl Exporter {
     /// # Errors
     /// The system refuses.
     pub fn run(self) -> Result<Exit, CommandError> {
-        let source =
-            AgentSource::new(Client::new(self.socket), Memory::open(self.state.as_deref(), self.boot));
-        serve::run(self.sockets, source).map_err(|error| CommandError::io("serving", &error))?;
+        let desk = Desk {
+            metrics: AgentSource::new(
+                Client::new(self.socket.clone()),
+                Memory::open(self.state.as_deref(), self.boot),
+            ),
+            page: PageSource::new(Client::new(self.socket)),
+            names: self.names,
+        };
+        serve::run(self.sockets, desk).map_err(|error| CommandError::io("serving", &error))?;
         Ok(Exit::Done)
     }
 }

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 
+use super::names::HostNames;
+use super::page::{self, PageSource};
 use super::source::AgentSource;
 
 /// The text format.
@@ -16,6 +18,8 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 /// What there is to be asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum PageRoute {
+    /// The page for people.
+    Page,
     /// All series.
     Metrics,
     /// Whether the exporter itself runs.
@@ -27,7 +31,8 @@ enum PageRoute {
 impl PageRoute {
     fn of(method: &Method, path: &str) -> Self {
         match path {
-            "/metrics" | "/healthz" if method != Method::GET => PageRoute::NotAllowed,
+            "/" | "/metrics" | "/healthz" if method != Method::GET => PageRoute::NotAllowed,
+            "/" => PageRoute::Page,
             "/metrics" => PageRoute::Metrics,
             "/healthz" => PageRoute::Health,
             _ => PageRoute::NotFound,
@@ -35,16 +40,47 @@ impl PageRoute {
     }
 }
 
+/// What answers are made of.
+pub(super) struct Desk {
+    pub(super) metrics: Rc<AgentSource>,
+    pub(super) page: Rc<PageSource>,
+    pub(super) names: HostNames,
+}
+
+/// The way that a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doorway {
+    /// Browsers come here, too, sent by whatever site they show.
+    Network,
+    /// No browser comes here but through a proxy, which knows its own names.
+    Unix,
+}
+
 /// Answers a request.
-pub(super) async fn answer(source: &Rc<AgentSource>, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    match PageRoute::of(method, path) {
+pub(super) async fn answer<B>(desk: &Desk, door: Doorway, request: &Request<B>) -> Response<Full<Bytes>> {
+    match PageRoute::of(request.method(), request.uri().path()) {
+        // Monitoring systems ask by any name, and what they get is no page.
+        PageRoute::Page
+            if door == Doorway::Network && !desk.names.are_asked(request.uri(), request.headers()) =>
+        {
+            let words = "this page is shown by the host's own name and by its addresses alone: ask for \
+                         http://127.0.0.1:10931/ or another address, or give the exporter this name with --name\n";
+            response(StatusCode::MISDIRECTED_REQUEST, PLAIN, words.into())
+        }
+        PageRoute::Page => {
+            let (status, html) = desk.page.page().await;
+            let mut response = Response::new(Full::new(html));
+            *response.status_mut() = status;
+            *response.headers_mut() = page::headers();
+            response
+        }
         PageRoute::Metrics => {
-            let (status, body) = source.metrics().await;
+            let (status, body) = desk.metrics.metrics().await;
             response(status, if status == StatusCode::OK { METRICS } else { PLAIN }, body)
         }
         PageRoute::Health => response(StatusCode::OK, PLAIN, "ok\n".into()),
         PageRoute::NotFound => {
-            response(StatusCode::NOT_FOUND, PLAIN, "there is /metrics, and /healthz\n".into())
+            response(StatusCode::NOT_FOUND, PLAIN, "there is /, /metrics and /healthz\n".into())
         }
         PageRoute::NotAllowed => {
             let mut response = response(StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET\n".into());
@@ -67,6 +103,8 @@ mod tests {
 
     #[test]
     fn what_there_is_to_ask_for() {
+        assert_eq!(PageRoute::of(&Method::GET, "/"), PageRoute::Page);
+        assert_eq!(PageRoute::of(&Method::POST, "/"), PageRoute::NotAllowed);
         assert_eq!(PageRoute::of(&Method::GET, "/metrics"), PageRoute::Metrics);
         assert_eq!(PageRoute::of(&Method::GET, "/healthz"), PageRoute::Health);
         assert_eq!(PageRoute::of(&Method::POST, "/metrics"), PageRoute::NotAllowed);

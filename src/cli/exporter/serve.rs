@@ -18,8 +18,7 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 use tokio::time::{sleep, sleep_until};
 
 use super::listen::ScrapeSocket;
-use super::routes;
-use super::source::AgentSource;
+use super::routes::{self, Desk, Doorway};
 use crate::control::{SeatId, SeatLimits, SeatOwner, Seats};
 
 /// Connections, how long each may take or be idle, and octets of answers that were not taken.
@@ -36,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// All connections.
 struct Hall {
-    source: Rc<AgentSource>,
+    desk: Desk,
     seats: RefCell<Seats<AbortHandle>>,
 }
 
@@ -44,10 +43,10 @@ struct Hall {
 ///
 /// # Errors
 /// The system refuses.
-pub(super) fn run(sockets: Vec<ScrapeSocket>, source: Rc<AgentSource>) -> io::Result<()> {
+pub(super) fn run(sockets: Vec<ScrapeSocket>, desk: Desk) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let hall = Rc::new(Hall { source, seats: RefCell::new(Seats::new(LIMITS)) });
+        let hall = Rc::new(Hall { desk, seats: RefCell::new(Seats::new(LIMITS)) });
         for socket in sockets {
             match socket {
                 ScrapeSocket::Tcp(listener) => {
@@ -105,8 +104,12 @@ impl Hall {
     fn let_in<S: AsyncRead + AsyncWrite + Unpin + 'static>(self: &Rc<Self>, stream: S, owner: SeatOwner) {
         let seat = self.seats.borrow_mut().reserve();
         let hall = self.clone();
+        let door = match owner {
+            SeatOwner::Address(_) => Doorway::Network,
+            SeatOwner::User(_) => Doorway::Unix,
+        };
         let task = spawn_local(async move {
-            let service = service_fn(|request| hall.answer(seat, request));
+            let service = service_fn(|request| hall.answer(seat, door, request));
             let mut builder = http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
             builder.max_buf_size(HEAD_LIMIT).max_headers(HEADERS_MOST);
@@ -121,10 +124,11 @@ impl Hall {
     async fn answer(
         &self,
         seat: SeatId,
+        door: Doorway,
         request: Request<Incoming>,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
         self.seats.borrow_mut().work(seat);
-        let response = routes::answer(&self.source, request.method(), request.uri().path()).await;
+        let response = routes::answer(&self.desk, door, &request).await;
         let octets = response.body().size_hint().exact().and_then(|octets| octets.try_into().ok());
         end(self.seats.borrow_mut().hold(Instant::now(), seat, octets.unwrap_or(usize::MAX)));
         Ok(response)

@@ -3,13 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::body::Bytes;
-use tokio::sync::watch;
-use tokio::task::{spawn_blocking, spawn_local};
+use tokio::task::spawn_blocking;
 
+use super::asked_once::AskedOnce;
 use super::memory::Memory;
 use crate::cli::client::{AskError, Client};
 use crate::cli::metrics::{AgentWord, ask};
@@ -27,28 +27,7 @@ pub(super) struct AgentSource {
     memory: RefCell<Memory>,
     /// Pairs have had series: they keep them until the exporter ends.
     with_pairs: Cell<bool>,
-    said: watch::Sender<LastSaid>,
-}
-
-/// How far the exporter is in asking.
-#[derive(Debug)]
-enum LastSaid {
-    /// Nobody has asked yet.
-    Nothing,
-    /// The agent is being asked.
-    Asking,
-    /// What came of it, and when.
-    At(Instant, ScrapeAnswer),
-}
-
-impl LastSaid {
-    fn is_old(&self) -> bool {
-        match self {
-            LastSaid::Nothing => true,
-            LastSaid::Asking => false,
-            LastSaid::At(at, _) => at.elapsed() >= FRESH,
-        }
-    }
+    said: Rc<AskedOnce<ScrapeAnswer>>,
 }
 
 impl AgentSource {
@@ -57,32 +36,22 @@ impl AgentSource {
             client: Arc::new(client),
             memory: RefCell::new(memory),
             with_pairs: Cell::new(false),
-            said: watch::Sender::new(LastSaid::Nothing),
+            said: AskedOnce::new(FRESH),
         })
     }
 
-    /// All series, or why there are none. Those who come while the agent is being asked are served by the same answer.
+    /// All series, or why there are none.
     pub(super) async fn metrics(self: &Rc<Self>) -> ScrapeAnswer {
-        let mut said = self.said.subscribe();
-        if self.said.borrow().is_old() {
-            self.said.send_replace(LastSaid::Asking);
-            // It belongs to none of them: whoever goes meanwhile takes the answer from nobody.
-            spawn_local(self.clone().ask());
-        }
-        match said.wait_for(|said| matches!(said, LastSaid::At(..))).await.as_deref() {
-            Ok(LastSaid::At(_, answered)) => answered.clone(),
-            _ => came_to_nothing(),
-        }
+        self.said.get(self.clone().ask()).await.unwrap_or_else(came_to_nothing)
     }
 
-    async fn ask(self: Rc<Self>) {
+    async fn ask(self: Rc<Self>) -> ScrapeAnswer {
         let (client, pairs) = (self.client.clone(), self.with_pairs.get().then_some(true));
         let asked = spawn_blocking(move || ask(&client, pairs)).await;
-        let answered = asked.map_or_else(|_| came_to_nothing(), |answer| self.page(answer));
-        self.said.send_replace(LastSaid::At(Instant::now(), answered));
+        asked.map_or_else(|_| came_to_nothing(), |answer| self.series(answer))
     }
 
-    fn page(&self, answer: Result<AgentWord, AskError>) -> ScrapeAnswer {
+    fn series(&self, answer: Result<AgentWord, AskError>) -> ScrapeAnswer {
         match answer {
             Ok(AgentWord::Figures(figures)) => {
                 self.with_pairs.set(figures.pairs.is_some());
@@ -97,15 +66,19 @@ impl AgentSource {
                 (StatusCode::OK, metrics::away(memory.last()).into())
             }
             // The agent may be fine: it is not for the exporter to say that it is not.
-            Err(AskError::NotPermitted(socket)) => {
-                let words = format!(
-                    "{}: permission denied: run the exporter in the group hostseal, which the agent finds when it starts\n",
-                    socket.display()
-                );
-                (StatusCode::SERVICE_UNAVAILABLE, words.into())
-            }
-            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n").into()),
+            Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", in_words(&error)).into()),
         }
+    }
+}
+
+/// Why the agent says nothing, to whoever asks the exporter.
+pub(super) fn in_words(error: &AskError) -> String {
+    match error {
+        AskError::NotPermitted(socket) => format!(
+            "{}: permission denied: run the exporter in the group hostseal, which the agent finds when it starts",
+            socket.display()
+        ),
+        error => error.to_string(),
     }
 }
 
@@ -143,7 +116,7 @@ mod tests {
         });
         let source = AgentSource::new(Client::new(path.clone()), memory);
         let shows_keys = || {
-            let (_, page) = source.page(ask(&source.client, None));
+            let (_, page) = source.series(ask(&source.client, None));
             String::from_utf8_lossy(&page).contains("\nhostseal_earliest_expiry_timestamp_seconds 7\n")
         };
         assert!(shows_keys());

@@ -1,4 +1,4 @@
-//! How the pairs of all members stand: each says it of its own. Many may look at that all the time, so the members are
+//! How the pairs of all members stand: each tells of those that it has. Many may look at that all the time, so the members are
 //! asked once in a while for all of them, and nobody is called for it.
 
 use std::collections::BTreeMap;

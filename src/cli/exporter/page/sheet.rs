@@ -1,0 +1,199 @@
+//! The document. All that others say comes in as text and is escaped here by `maud`; what steers how text is shown, such as
+//! marks that turn its direction round, is taken out of the whole of it at the end.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::board::board;
+use super::matrix::{MatrixTally, PairMatrix};
+use super::words::{STANDINGS, age, left_out, mark, name, none, tally, time_words, via};
+use super::{PageView, SCRIPT, STYLE};
+use crate::cli::render::headline;
+use crate::cli::term::is_steering;
+use crate::observe::member_pairs::PairStanding;
+use crate::observe::status::{Encapsulation, PeerRow, Status, Summary};
+use crate::types::units::{human_bytes, human_duration};
+use crate::types::{Severity, UnixTime};
+
+/// So many rows of this host are shown at most.
+pub(super) const ROWS_MAX: usize = 500;
+/// So many seconds after it was found out something is old.
+const OLD: u64 = 10;
+
+/// The page at a moment.
+pub(super) fn document(view: &PageView, now: UnixTime) -> String {
+    let sheet = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title(view)) }
+                style { (PreEscaped(STYLE)) }
+                noscript { meta http-equiv="refresh" content="10"; }
+            }
+            body {
+                p #lost role="status" hidden { "The exporter does not answer: everything below is old." }
+                (main(view, now))
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    };
+    sheet.into_string().chars().filter(|c| *c == '\n' || !is_steering(*c)).collect()
+}
+
+fn main(view: &PageView, now: UnixTime) -> Markup {
+    let matrix = view.pairs.as_ref().map(|pairs| (pairs, PairMatrix::new(pairs)));
+    html! {
+        main {
+            header {
+                h1 { (heading(view)) }
+                @if let Some(status) = &view.status {
+                    @let (protection, rest) = headline(status);
+                    p { b { (protection) } (rest) }
+                }
+            }
+            @for trouble in &view.trouble {
+                p.trouble role="alert" { b { "Not known now: " } (trouble) }
+            }
+            @if let Some((pairs, matrix)) = &matrix { (board(pairs, matrix, now)) }
+            @if let Some(status) = &view.status { (host(status, matrix.is_none(), now)) }
+            footer {
+                "Times are UTC. The letter in a cell says the same as its colour. "
+                noscript { "This page asks again every ten seconds." }
+            }
+        }
+    }
+}
+
+fn heading(view: &PageView) -> String {
+    match (&view.pairs, &view.status) {
+        (Some(pairs), _) => format!("Cluster {}", pairs.cluster),
+        (None, Some(status)) => {
+            status.node.as_ref().map_or("This host".to_owned(), |node| format!("Host {node}"))
+        }
+        (None, None) => "hostseal".to_owned(),
+    }
+}
+
+/// It is read in a row of tabs: the worst comes first.
+fn title(view: &PageView) -> String {
+    let tally = match (&view.pairs, &view.status) {
+        (Some(pairs), _) if !pairs.nodes.is_empty() => PairMatrix::new(pairs).tally(),
+        (_, Some(status)) => tally_of(status),
+        (_, None) => return "not known - hostseal".to_owned(),
+    };
+    let worse = |standing: &PairStanding| !matches!(standing, PairStanding::Protected | PairStanding::Off);
+    let bad = STANDINGS.into_iter().filter(worse).filter_map(|standing| {
+        tally.get(&Some(standing)).map(|count| format!("{count} {}", name(Some(standing))))
+    });
+    let bad: Vec<String> = bad.chain(view.trouble.first().map(|_| "not known".to_owned())).collect();
+    let bad = if bad.is_empty() { String::new() } else { format!("{} - ", bad.join(", ")) };
+    format!("{bad}{} - hostseal", heading(view))
+}
+
+/// The rows of this host, as they come; `alone` where it belongs to no cluster, or there is nothing to be said of that.
+fn host(status: &Status, alone: bool, now: UnixTime) -> Markup {
+    let node = status.node.as_ref().map_or("this host", |node| node.as_str());
+    html! {
+        section aria-labelledby="own" {
+            h2 #own { "As seen from " (node) }
+            (age(status.time, now, OLD))
+            @if alone { (tally(&tally_of(status), false)) }
+            (problems(status))
+            @if status.peers.is_empty() {
+                p { "There are no pairs." }
+            } @else {
+                div.wide role="region" aria-labelledby="own" tabindex="0" {
+                    table.list {
+                        caption { "The pairs of " (node) ", and what has flowed since they were first counted" }
+                        thead {
+                            tr {
+                                @for column in ["State", "Node", "Addresses", "For", "Via", "Sent", "Received", "Heard", "Why"] {
+                                    th scope="col" { (column) }
+                                }
+                            }
+                        }
+                        tbody { @for row in status.peers.iter().take(ROWS_MAX) { (own_row(row, status.time)) } }
+                    }
+                }
+                (left_out(usize::try_from(status.summary.peers).unwrap_or(usize::MAX), ROWS_MAX, "hostseal status --all"))
+            }
+        }
+    }
+}
+
+fn own_row(row: &PeerRow, now: UnixTime) -> Markup {
+    html! {
+        tr {
+            td.state { (mark(Some(standing(row)))) }
+            th scope="row" { (row.node) }
+            td.address { (row.local) " → " wbr; (row.remote) }
+            td.number {
+                @match row.since {
+                    Some(since) => time datetime=(since) title=(time_words(since)) { (human_duration(now.since(since))) },
+                    None => (none()),
+                }
+            }
+            td { @if row.key_bits.is_some() { (via(row.encapsulation == Encapsulation::Udp)) } @else { (none()) } }
+            td.number { (human_bytes(row.tx.bytes)) }
+            td.number { (human_bytes(row.rx.bytes)) }
+            td.number {
+                @match row.last_heard {
+                    Some(heard) => time datetime=(heard) title=(time_words(heard)) { (human_duration(now.since(heard))) " ago" },
+                    None => (none()),
+                }
+            }
+            td.why { @if let Some(reason) = &row.reason { (reason) } }
+        }
+    }
+}
+
+fn problems(status: &Status) -> Markup {
+    let error = status.config_error.as_ref();
+    html! {
+        @if !status.problems.is_empty() || error.is_some() {
+            ul.problems aria-label="Problems" {
+                @if let Some(error) = error {
+                    li.critical { b { "the files are not in force: " } (error) }
+                }
+                @for problem in &status.problems {
+                    @let severity = severity(problem.severity);
+                    li class=(severity) {
+                        b { (severity) ": " }
+                        @if let Some(node) = &problem.node { (node) ": " }
+                        (problem.message)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Silent rows are counted as protected, too.
+fn tally_of(status: &Status) -> MatrixTally {
+    let Summary { protected, negotiating, clear, blocked, off, silent, .. } = status.summary;
+    let counts = [
+        (PairStanding::Protected, protected.saturating_sub(silent)),
+        (PairStanding::Silent, silent),
+        (PairStanding::Off, off),
+        (PairStanding::Negotiating, negotiating),
+        (PairStanding::Clear, clear),
+        (PairStanding::Blocked, blocked),
+    ];
+    let some = counts.into_iter().filter(|(_, count)| *count > 0);
+    some.map(|(standing, count)| (Some(standing), usize::try_from(count).unwrap_or(usize::MAX))).collect()
+}
+
+/// How the pair of a row stands.
+pub(super) fn standing(row: &PeerRow) -> PairStanding {
+    PairStanding::of(row.state, row.reason_code)
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    }
+}
