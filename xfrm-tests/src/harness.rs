@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::lab::inside;
+use crate::lab::picture::Served;
 use crate::lab::place::Place;
 use crate::lab::revision::Revision;
 use crate::lab::root::say;
@@ -223,7 +224,7 @@ fn run_session(
                 names.retain(|other| *other != name);
                 board.post(&name, failure.map_or(Ok(()), |failure| Err(format!("{failure}\n{said}"))));
             }
-            Line::Record(Record::End { .. }) => {}
+            Line::Record(Record::Served(_) | Record::End { .. }) => {}
         }
     }
     output.push(session.finish()?);
@@ -360,5 +361,10 @@ pub fn show_compatibility(revision: Option<&str>, roster: bool, colour: bool) ->
 fn show_with(job: &Job, programs: Programs, input: Input) -> Result<i32> {
     let place = Place::find()?;
     let any = usize::try_from(std::process::id())?;
-    Session::start(&place, job, &programs, input, any)?.relay()
+    let directory = target_directory()?.join("pictures");
+    let keep = |served: &Served| {
+        served.keep(&directory)?.iter().for_each(|file| println!("     {}", file.display()));
+        Ok(())
+    };
+    Session::start(&place, job, &programs, input, any)?.relay(keep)
 }

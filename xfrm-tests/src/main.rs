@@ -48,6 +48,9 @@ enum Ask {
     },
     /// Show hostseal at work: five hosts, one command.
     Demo,
+    /// Make pictures of the exporter's page with this machine's Chromium: 16 nodes, a pair blocked, a pair clear, a node not
+    /// reached; in light, in dark, and with JavaScript off.
+    Page,
     /// Run a benchmark with everything optimised; without a name, list them.
     Bench {
         /// Which one.
@@ -121,6 +124,7 @@ fn run(ask: Ask) -> Result<i32> {
             harness::show_compatibility(revision.as_deref(), cluster, is_colourful())
         }
         Ask::Demo => show("demo", Vec::new()),
+        Ask::Page => show("page", Vec::new()),
         Ask::Transitions { words } => show("transitions", words),
         Ask::Interop { words } => show("interop", words),
         Ask::Faults { words } => show("faults", words),

@@ -1,4 +1,4 @@
-//! What the lab shows to a person rather than to a test harness: the demo, the mixed cluster, the benchmarks and
+//! What the lab shows to a person rather than to a test harness: the demo, the pictures, the mixed cluster, the benchmarks and
 //! the campaigns.
 
 use anyhow::Result;
@@ -7,7 +7,7 @@ use crate::bench::{cluster, counters, dead, grid, idle, mesh, metrics, program, 
 use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
-use crate::scenarios::{compat, etcd};
+use crate::scenarios::{compat, etcd, page};
 
 /// A function that runs inside the lab and writes to the terminal.
 pub struct Entry {
@@ -113,9 +113,9 @@ pub const CAMPAIGNS: &[Entry] = &[
     },
 ];
 
-/// The demo, the mixed cluster, the benchmark or the campaign of this name.
+/// The demo, the pictures of the page, the mixed cluster, the benchmark or the campaign of this name.
 pub fn find(name: &str) -> Option<&'static Entry> {
-    [&demo::ENTRY, &compat::ENTRY, &compat::CLUSTER]
+    [&demo::ENTRY, &page::PICTURES, &compat::ENTRY, &compat::CLUSTER]
         .into_iter()
         .chain(ALL)
         .chain(CAMPAIGNS)

@@ -17,7 +17,10 @@ use serde_json::Value;
 
 use self::page::Page;
 use crate::lab::agent::{Status, hostseal, status};
+use crate::lab::exporter;
+use crate::lab::inside::show_page;
 use crate::lab::members::{self, place};
+use crate::lab::picture::PageLook;
 use crate::lab::session::Show;
 use crate::lab::stream::Shape;
 use crate::lab::{Count, Direction, Family, Host, Kind, Lab, Packet, Report, Stream, until};
@@ -167,6 +170,7 @@ fn found(page: &mut Page, cast: &Cast) -> Result<()> {
     page.step("A cluster");
     page.command("a", "hostseal init prod");
     println!();
+    exporter::make_group(&cast.a)?;
     hostseal(&cast.a, &format!("init prod {}", place(&cast.a)))?.expect_code(0)?;
     for host in [&cast.b, &cast.c, &cast.d] {
         join(page, cast, host)?;
@@ -380,6 +384,27 @@ fn watched(page: &mut Page, cast: &Cast) -> Result<()> {
     let flows = |line: &&str| line.starts_with("c ") && line.contains("protected") && line.contains('k');
     let is_seen = seen.code == 0 && seen.stdout.lines().any(|line| flows(&line));
     page.check("the pair with c carries the stream", is_seen.then_some(()).ok_or(seen.stdout));
+    in_a_browser(page, cast)
+}
+
+/// All pairs of the cluster, as a browser shows them.
+fn in_a_browser(page: &mut Page, cast: &Cast) -> Result<()> {
+    println!();
+    page.command("a", "hostseal exporter");
+    println!();
+    let _exporter = exporter::start(&cast.a, true, &format!("127.0.0.1:{}", exporter::PORT))?;
+    let all = until("both ends of all pairs are shown as protected", Duration::from_secs(30), || {
+        let served = exporter::served(&cast.a, "demo", &[PageLook::Light])?;
+        // Four hosts: six pairs, in both halves of the square.
+        ensure!(served.http.matches("<td class=\"p\"").count() == 12, "{}", served.http);
+        Ok::<_, anyhow::Error>(served)
+    });
+    page.note(&format!(
+        "http://127.0.0.1:{}/ in a browser (pictures need chromium on this machine):",
+        exporter::PORT
+    ));
+    all.iter().for_each(show_page);
+    page.check("its page shows all pairs, as both ends of each say", all.map(drop));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::HOSTSEAL;
 use super::host::{Host, Process};
+use super::picture::{PageLook, Served};
 use super::wait::until;
 
 /// Where it listens.
@@ -74,6 +75,15 @@ pub fn request(host: &Host, arguments: &str) -> Result<Scrape> {
     let said = host.run(&format!("curl -s -m 30 -w '\\n%{{http_code}}' {arguments}"))?;
     let (text, code) = said.rsplit_once('\n').context("curl says no status")?;
     Ok(Scrape { code: code.parse()?, text: text.to_owned() })
+}
+
+/// The whole answer to whoever asks for the page, of which pictures are wanted.
+///
+/// # Errors
+/// When there is none.
+pub fn served(host: &Host, name: &str, looks: &[PageLook]) -> Result<Served> {
+    let http = request(host, &format!("-i http://127.0.0.1:{PORT}/"))?.expect(200)?.text;
+    Ok(Served { name: name.to_owned(), http, looks: looks.to_vec() })
 }
 
 /// All series.

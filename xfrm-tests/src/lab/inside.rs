@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Lab;
 use super::agent;
+use super::picture::Served;
 use super::session::{Job, MARK, Record, Show};
 use crate::{shows, tests};
 
@@ -57,6 +58,11 @@ fn report(record: &Record) {
     println!("{MARK}{line}");
     // If the outer side is gone nobody misses it.
     let _ = io::stdout().flush();
+}
+
+/// Has the outer side keep what a host served, and say where.
+pub fn show_page(served: &Served) {
+    report(&Record::Served(served.clone()));
 }
 
 /// Runs one test and reports it. A test that hangs ends the whole run: the outer side starts another one

@@ -18,6 +18,7 @@ mod mirror;
 pub mod net;
 pub mod packet;
 pub mod peer;
+pub mod picture;
 pub mod place;
 pub mod prometheus;
 pub mod revision;

@@ -10,6 +10,7 @@ use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use super::picture::Served;
 use super::place::Place;
 
 /// What is done inside.
@@ -59,6 +60,8 @@ pub enum Record {
         /// How long it took.
         seconds: f64,
     },
+    /// A host has served this, which is kept outside.
+    Served(Served),
     /// The job is over.
     End {
         /// The exit status for the caller.
@@ -169,11 +172,12 @@ impl Session {
         }))
     }
 
-    /// Copies what the job prints to our standard output as it comes, and returns the exit status.
+    /// Copies what the job prints to our standard output as it comes, has `keep` keep what was served, and returns the exit
+    /// status.
     ///
     /// # Errors
-    /// When the job ends without one.
-    pub fn relay(mut self) -> Result<i32> {
+    /// When the job ends without one, or something cannot be kept.
+    pub fn relay(mut self, keep: impl Fn(&Served) -> Result<()>) -> Result<i32> {
         let mut out = io::stdout();
         loop {
             let chunk = self.output.fill_buf()?;
@@ -185,8 +189,10 @@ impl Session {
             if over {
                 bail!("the lab ended before its job was done\n{}", self.finish()?);
             }
-            if marked && let Some(Line::Record(Record::End { code })) = self.next_line()? {
-                return Ok(code);
+            match marked.then(|| self.next_line()).transpose()?.flatten() {
+                Some(Line::Record(Record::End { code })) => return Ok(code),
+                Some(Line::Record(Record::Served(served))) => keep(&served)?,
+                _ => {}
             }
         }
     }

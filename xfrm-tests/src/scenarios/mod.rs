@@ -37,6 +37,7 @@ mod monitoring;
 mod mtu;
 mod names;
 mod nat;
+pub mod page;
 mod paths;
 mod prefer;
 mod process;
@@ -80,6 +81,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         trial::ALL,
         lives::ALL,
         members::ALL,
+        page::ALL,
         deploy::ALL,
         etcd::ALL,
         exporter::ALL,
