@@ -76,7 +76,7 @@ fn order(host: &Host, what: &str) -> Result<()> {
 /// Two hosts whose secret is wrapped, sealed. Nothing but the blob lies on their disks.
 fn wrapped_pair(lab: &Lab) -> Result<(Host, Host, [Process; 2])> {
     let [a, b] = lab.all();
-    let cluster = Cluster::of_v4(lab.hosts());
+    let cluster = Cluster::of_v4(lab.hosts()).with("keying", "rekey_after = \"15s\"");
     for host in [&a, &b] {
         host.write(HELPER, PROGRAM, 0o755)?;
         order(host, "wraps")?;
@@ -86,10 +86,8 @@ fn wrapped_pair(lab: &Lab) -> Result<(Host, Host, [Process; 2])> {
     let said = hostseal(&a, &format!("secret wrap --provider exec --program {HELPER} --kms-key ours"))?;
     let lines = said.expect_code(0)?.stdout;
     let times = "check_every = \"3s\"\nmax_offline = \"30s\"\n";
-    let keying = "\n[keying]\nrekey_after = \"15s\"\n";
-    let file = cluster
-        .text()
-        .replace(&format!("[secret]\nfile = \"{SECRET}\"\n"), &format!("{lines}{times}{keying}"));
+    let file =
+        cluster.text().replace(&format!("[secret]\nfile = \"{SECRET}\"\n"), &format!("{lines}{times}"));
     ensure!(file.contains("wrapped_file"), "{file}");
     let blob = a.read(WRAPPED)?;
     a.run(&format!("rm {SECRET}"))?;
