@@ -43,7 +43,7 @@ pub struct ClusterFigures {
     pub overridden: bool,
     /// Its nodes.
     pub nodes: NodeCounts,
-    /// The members that this host talks to, and does not hear now.
+    /// The members that this host talks to, and that did not answer when it told or asked them something last.
     pub unheard: u64,
     /// Those that it hears, and that have another roster.
     pub differing: u64,

@@ -192,7 +192,9 @@ fn a_member_tells_what_it_knows_of_its_cluster() {
     world.run(5 * SECOND, None);
     assert!(part(&mut world).overridden);
     world.kill(2);
+    // It is noticed once it is asked something.
     let is_missed = |world: &mut World| {
+        world.cluster_status(0);
         world.run(10 * SECOND, None);
         part(world).unheard == 1
     };

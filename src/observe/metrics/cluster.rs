@@ -49,7 +49,7 @@ fn nodes(page: &mut MetricsPage, part: &ClusterFigures) {
         "standing",
         standings,
     );
-    let help = "Members that this host talks to and does not hear now.";
+    let help = "Members that this host talks to and that did not answer the last time.";
     page.one(Kind::Gauge, "cluster_unheard_nodes", help, part.unheard);
     let help = "Members that this host hears and that have another roster.";
     page.one(Kind::Gauge, "cluster_differing_nodes", help, part.differing);
