@@ -136,12 +136,12 @@ impl PairWord {
 pub enum PairStanding {
     /// ESP in both directions, and the other end is there.
     Protected,
-    /// In the clear, on purpose.
-    Off,
     /// Protected, and the other end shows no sign of life.
     Silent,
     /// Being agreed.
     Negotiating,
+    /// In the clear, on purpose. An end that is off sends plaintext, whatever the other end waits for.
+    Off,
     /// Plaintext flows, though it should not.
     Clear,
     /// Everything is dropped.

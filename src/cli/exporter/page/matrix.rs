@@ -127,6 +127,9 @@ mod tests {
             (RowState::Clear, RowState::Negotiating, Is::Clear),
             (RowState::Clear, RowState::Blocked, Is::Blocked),
             (RowState::Off, RowState::Blocked, Is::Blocked),
+            // One end sends plaintext: it is not to be called negotiating.
+            (RowState::Off, RowState::Negotiating, Is::Off),
+            (RowState::Off, RowState::Clear, Is::Clear),
         ] {
             // c was not reached, and b does not know it.
             let expected = vec![Some(both), Some(Is::Protected), None];
@@ -152,6 +155,14 @@ mod tests {
         assert_eq!(matrix.silent().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["c"]);
         let whole: Vec<bool> = matrix.pairs().map(|pair| pair.is_whole()).collect();
         assert_eq!(whole, [true, false, false]);
+    }
+
+    #[test]
+    fn an_end_that_is_off_counts_before_one_that_hears_nothing() {
+        let silent = PairWord { reason: Some(ReasonCode::Silent), ..word("b", RowState::Protected) };
+        let pairs = cluster(&[("a", Some(vec![silent])), ("b", Some(vec![word("a", RowState::Off)]))]);
+        let said: Vec<_> = PairMatrix::new(&pairs).pairs().map(|pair| pair.standing()).collect();
+        assert_eq!(said, [Some(PairStanding::Off)]);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use crate::types::{ReasonCode, UnixTime};
 pub(super) const STANDINGS: [PairStanding; 6] = [
     PairStanding::Blocked,
     PairStanding::Clear,
+    PairStanding::Off,
     PairStanding::Negotiating,
     PairStanding::Silent,
-    PairStanding::Off,
     PairStanding::Protected,
 ];
 
