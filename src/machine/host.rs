@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::gethostname;
 use sha2::{Digest as _, Sha256};
 
 use crate::types::Boot;
@@ -58,12 +59,12 @@ pub fn named_node() -> Option<String> {
     std::env::var("HOSTSEAL_NODE").ok().filter(|name| !name.is_empty())
 }
 
-/// What the system is called (hostname(7)).
+/// What the system is called (hostname(7)). It is asked itself: `/proc` does not tell those who see processes alone.
 ///
 /// # Errors
-/// `/proc` does not tell.
+/// It has a name that is no text.
 pub fn host_name() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned())
+    gethostname()?.into_string().map_err(|_| io::Error::other("the name of the system is no text"))
 }
 
 /// Whether the sysctl in `file` is on: there, and not 0.
@@ -83,5 +84,11 @@ mod tests {
         let (one, two) = (boot().unwrap(), boot().unwrap());
         assert!(one.id == two.id && one.uptime <= two.uptime && !one.id.is_empty());
         assert!(!one.uptime.is_zero());
+    }
+
+    #[test]
+    fn the_system_is_called_what_its_kernel_says() {
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(host_name().unwrap(), kernel.trim());
     }
 }

@@ -63,12 +63,15 @@ impl Exporter {
         let sockets = listen::sockets(args.listen.clone(), configured)?;
         let boot = machine::boot()
             .map_err(|error| CommandError::io("asking for this start of the system", &error))?;
+        let name = machine::host_name().inspect_err(|error| {
+            tracing::warn!("the page is not shown by the name of this host, which is not known: {error}");
+        });
         Ok(Self {
             sockets,
             socket: onlookers_socket(invocation, args.socket.as_deref()),
             state: args.state.clone(),
             boot: boot.id,
-            names: HostNames::new(machine::host_name().ok().as_deref(), &args.names),
+            names: HostNames::new(name.ok().as_deref(), &args.names),
         })
     }
 
