@@ -5,7 +5,9 @@ use std::cmp::Reverse;
 use maud::{Markup, html};
 
 use super::matrix::{PairCell, PairMatrix};
-use super::words::{age, age_words, class, code_words, hatched, left_out, letter, mark, name, tally, via};
+use super::words::{
+    age, age_words, class, code_words, hatched, is_wrong, left_out, letter, mark, name, tally, via,
+};
 use crate::observe::cluster::DesiredState;
 use crate::observe::member_pairs::{ClusterPairs, NODES_MAX, NodePairs, NodeVoice, PairStanding, PairWord};
 use crate::types::UnixTime;
@@ -16,7 +18,7 @@ const WORST_MAX: usize = 200;
 /// With more nodes than that, the cells are small.
 const MANY: usize = 32;
 /// So many seconds after the nodes were asked their words are old. They are asked every ten seconds at most.
-const OLD: u64 = 20;
+pub(super) const OLD: u64 = 20;
 
 /// How all pairs stand.
 pub(super) fn board(pairs: &ClusterPairs, matrix: &PairMatrix<'_>, now: UnixTime) -> Markup {
@@ -112,11 +114,9 @@ fn unreached(matrix: &PairMatrix<'_>) -> Markup {
 
 /// The pairs that are not as they should be, with what both ends say.
 fn worst(pairs: &ClusterPairs, matrix: &PairMatrix<'_>) -> Markup {
-    let is_meant = |pair: &PairCell<'_>| {
-        let off = pairs.desired != DesiredState::On && pair.standing() == Some(PairStanding::Off);
-        off || matches!(pair.standing(), Some(PairStanding::Protected) | None)
-    };
-    let mut bad: Vec<PairCell<'_>> = matrix.pairs().filter(|pair| !is_meant(pair)).collect();
+    let is_on = pairs.desired == DesiredState::On;
+    let is_bad = |pair: &PairCell<'_>| pair.standing().is_some_and(|standing| is_wrong(standing, is_on));
+    let mut bad: Vec<PairCell<'_>> = matrix.pairs().filter(is_bad).collect();
     bad.sort_by_key(|pair| Reverse(pair.standing()));
     html! {
         @if bad.is_empty() {

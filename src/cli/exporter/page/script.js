@@ -2,9 +2,26 @@
 // Asks for the page again and puts what is new into this one, counts how old it is, and shows what a cell says.
 (() => {
   const every = 5000;
+  const everyWhileHidden = 60000;
   const patience = 8000;
-  let since = performance.now();
+
+  // One clock can be set, the other may stand still while the machine sleeps.
+  const moment = () => [Date.now(), performance.now()];
+  const passed = (since) => Math.max(...moment().map((time, clock) => time - since[clock]));
+
+  // What was served, without what is counted here.
+  const bare = (part) => {
+    const copy = part.cloneNode(true);
+    copy.querySelectorAll(".age").forEach((age) => age.remove());
+    return copy.outerHTML;
+  };
+
+  let asked = moment();
+  let since = asked;
+  let title = document.title;
+  let served = [...document.querySelector("main").children].map(bare);
   let busy = false;
+  let lost = false;
 
   // As the server says it: the two largest units.
   const words = (seconds) => {
@@ -15,36 +32,65 @@
   };
 
   const count = () => {
-    const passed = Math.floor((performance.now() - since) / 1000);
     for (const age of document.querySelectorAll("[data-age]")) {
-      const seconds = Number(age.dataset.age) + passed;
+      const seconds = Number(age.dataset.age) + Math.floor(passed(since) / 1000);
       age.querySelector("b").textContent = words(seconds);
       age.classList.toggle("stale", seconds > Number(age.dataset.limit));
     }
+    // The title is all that is seen of a page in another tab.
+    const mark = lost ? "no answer" : document.querySelector(".stale") ? "stale" : "";
+    const called = title.startsWith(mark) ? title : `${mark} - ${title}`;
+    if (document.title !== called) document.title = called;
+  };
+
+  // Only what says something else is replaced, so that what is being read or pointed at stays.
+  const show = (next, main) => {
+    const [parts, old] = [[...main.children], [...document.querySelector("main").children]];
+    const said = parts.map(bare);
+    if (parts.length !== old.length) {
+      document.querySelector("main").replaceWith(main);
+    } else {
+      parts.forEach((part, at) => said[at] === served[at] ? renewAge(old[at], part) : replace(old[at], part));
+    }
+    const [trouble, told] = [next, document].map((where) => where.getElementById("trouble"));
+    if (trouble.innerHTML !== told.innerHTML) told.replaceChildren(...trouble.childNodes);
+    served = said;
+    title = next.title;
+  };
+
+  const renewAge = (old, next) => {
+    const age = next.querySelector(".age");
+    if (age) old.querySelector(".age")?.replaceWith(age);
+  };
+
+  const replace = (old, next) => {
+    const tables = (where) => [...where.querySelectorAll(".wide")];
+    const places = tables(old).map((table) => [table.scrollLeft, table.scrollTop]);
+    const focused = tables(old).indexOf(document.activeElement);
+    old.replaceWith(next);
+    tables(next).forEach((table, at) => table.scrollTo(...(places[at] ?? [0, 0])));
+    tables(next)[focused]?.focus({ preventScroll: true });
   };
 
   const renew = async () => {
-    if (busy || document.hidden) return;
+    if (busy || (document.hidden && passed(asked) < everyWhileHidden)) return;
     busy = true;
-    let main = null;
+    lost = true;
+    asked = moment();
     try {
-      const answer = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(patience) });
+      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(patience) });
       const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-      main = next.querySelector("main");
-      if (main) {
-        const tables = (where) => where.querySelectorAll(".wide");
-        const places = [...tables(document)].map((table) => [table.scrollLeft, table.scrollTop]);
-        const focused = [...tables(document)].indexOf(document.activeElement);
-        document.querySelector("main").replaceWith(main);
-        document.title = next.title;
-        tables(main).forEach((table, at) => table.scrollTo(...(places[at] ?? [0, 0])));
-        tables(main)[focused]?.focus({ preventScroll: true });
-        since = performance.now();
+      // A proxy may answer with a page that says something else.
+      const main = next.querySelector("main[data-hostseal]");
+      if (main && [200, 503].includes(answer.status)) {
+        show(next, main);
+        since = asked;
+        lost = false;
       }
     } catch {
       // It says so below.
     }
-    document.getElementById("lost").hidden = main !== null;
+    document.getElementById("lost").hidden = !lost;
     busy = false;
     count();
   };

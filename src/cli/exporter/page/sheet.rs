@@ -3,16 +3,17 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::board::board;
+use super::board::{self, board};
 use super::matrix::{MatrixTally, PairMatrix};
-use super::words::{STANDINGS, age, left_out, mark, name, none, tally, time_words, via};
+use super::words::{STANDINGS, age, is_old, is_wrong, left_out, mark, name, none, tally, time_words, via};
 use super::{PageView, SCRIPT, STYLE};
 use crate::cli::render::headline;
 use crate::cli::term::is_steering;
-use crate::observe::member_pairs::PairStanding;
+use crate::observe::cluster::DesiredState;
+use crate::observe::member_pairs::{NodeVoice, PairStanding};
 use crate::observe::status::{Encapsulation, PeerRow, Status, Summary};
-use crate::types::units::{human_bytes, human_duration};
-use crate::types::{Severity, UnixTime};
+use crate::types::units::{counted, human_bytes, human_duration};
+use crate::types::{Protection, Severity, UnixTime};
 
 /// So many rows of this host are shown at most.
 pub(super) const ROWS_MAX: usize = 500;
@@ -28,12 +29,15 @@ pub(super) fn document(view: &PageView, now: UnixTime) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (title(view)) }
+                title { (title(view, now)) }
                 style { (PreEscaped(STYLE)) }
                 noscript { meta http-equiv="refresh" content="10"; }
             }
             body {
                 p #lost role="status" hidden { "The exporter does not answer: everything below is old." }
+                div #trouble role="alert" {
+                    @for trouble in &view.trouble { p.trouble { b { "Not known now: " } (trouble) } }
+                }
                 (main(view, now))
                 script { (PreEscaped(SCRIPT)) }
             }
@@ -45,16 +49,13 @@ pub(super) fn document(view: &PageView, now: UnixTime) -> String {
 fn main(view: &PageView, now: UnixTime) -> Markup {
     let matrix = view.pairs.as_ref().map(|pairs| (pairs, PairMatrix::new(pairs)));
     html! {
-        main {
+        main data-hostseal {
             header {
                 h1 { (heading(view)) }
                 @if let Some(status) = &view.status {
                     @let (protection, rest) = headline(status);
                     p { b { (protection) } (rest) }
                 }
-            }
-            @for trouble in &view.trouble {
-                p.trouble role="alert" { b { "Not known now: " } (trouble) }
             }
             @if let Some((pairs, matrix)) = &matrix { (board(pairs, matrix, now)) }
             @if let Some(status) = &view.status { (host(status, matrix.is_none(), now)) }
@@ -76,18 +77,29 @@ fn heading(view: &PageView) -> String {
     }
 }
 
-/// It is read in a row of tabs: the worst comes first.
-fn title(view: &PageView) -> String {
-    let tally = match (&view.pairs, &view.status) {
-        (Some(pairs), _) if !pairs.nodes.is_empty() => PairMatrix::new(pairs).tally(),
-        (_, Some(status)) => tally_of(status),
+/// It is read in a row of tabs: the worst comes first. What is not known, or not any more, is worse than what is.
+fn title(view: &PageView, now: UnixTime) -> String {
+    let trouble = view.trouble.first().map(|_| "not known now".to_owned());
+    let (tally, is_on, is_stale, unreached) = match (&view.pairs, &view.status) {
+        (Some(pairs), _) if !pairs.nodes.is_empty() => {
+            let matrix = PairMatrix::new(pairs);
+            let unreached = matrix.silent().filter(|node| node.voice == NodeVoice::Member).count();
+            let is_stale = is_old(pairs.time, now, board::OLD);
+            (matrix.tally(), pairs.desired == DesiredState::On, is_stale, unreached)
+        }
+        (_, Some(status)) => {
+            let is_on = status.protection != Protection::Off;
+            (tally_of(status), is_on, is_old(status.time, now, OLD), 0)
+        }
         (_, None) => return "not known - hostseal".to_owned(),
     };
-    let worse = |standing: &PairStanding| !matches!(standing, PairStanding::Protected | PairStanding::Off);
-    let bad = STANDINGS.into_iter().filter(worse).filter_map(|standing| {
-        tally.get(&Some(standing)).map(|count| format!("{count} {}", name(Some(standing))))
-    });
-    let bad: Vec<String> = bad.chain(view.trouble.first().map(|_| "not known".to_owned())).collect();
+    let is_wrong = |standing: &PairStanding| is_wrong(*standing, is_on);
+    let all = STANDINGS.into_iter().filter(is_wrong).map(Some).chain([None]);
+    let bad =
+        all.filter_map(|standing| tally.get(&standing).map(|count| format!("{count} {}", name(standing))));
+    let unreached = (unreached > 0).then(|| format!("{} not reached", counted(unreached, "node")));
+    let stale = is_stale.then(|| "stale".to_owned());
+    let bad: Vec<String> = stale.into_iter().chain(trouble).chain(bad).chain(unreached).collect();
     let bad = if bad.is_empty() { String::new() } else { format!("{} - ", bad.join(", ")) };
     format!("{bad}{} - hostseal", heading(view))
 }

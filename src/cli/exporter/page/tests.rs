@@ -109,7 +109,10 @@ fn a_cluster_is_a_square_of_letters_with_names_at_both_sides() {
         "<b>n02</b>: clear",
     ];
     assert!(rows.map(place).is_sorted(), "the worst is first: {worst}");
-    assert!(html.contains("<title>1 blocked, 1 clear - Cluster demo - hostseal</title>"), "{html}");
+    assert!(
+        html.contains("<title>1 blocked, 1 clear, 1 node not reached - Cluster demo - hostseal</title>"),
+        "{html}"
+    );
     // Its host's rows are there, too.
     assert!(html.contains("As seen from a</h2>") && html.contains("10.99.0.1 → <wbr>10.99.0.3"));
 }
@@ -141,6 +144,45 @@ fn every_table_says_how_old_it_is_and_old_ones_that_they_are() {
     assert_eq!([0, 10, 11, 20, 21, 3600].map(stale), [0, 0, 1, 1, 2, 2]);
 }
 
+/// Whoever looks at other tabs sees the title alone.
+#[test]
+fn the_title_says_what_is_not_known_and_who_is_off_against_the_clusters_will() {
+    let title = |pairs: ClusterPairs, now: UnixTime| {
+        let html = document(&view(Some(pairs)), now);
+        html.split("<title>").nth(1).unwrap().split(" - hostseal<").next().unwrap().to_owned()
+    };
+    assert_eq!(title(mesh(3), THEN), "Cluster demo");
+    assert_eq!(title(mesh(3), UnixTime(THEN.0 + 21)), "stale - Cluster demo");
+    let mut unreached = mesh(3);
+    unreached.nodes[1..].iter_mut().for_each(|node| node.said = None);
+    assert_eq!(title(unreached, THEN), "1 not known, 2 nodes not reached - Cluster demo");
+    let mut off = mesh(2);
+    off.nodes[0].said = Some(vec![word("n01", RowState::Off)]);
+    assert_eq!(title(off.clone(), THEN), "1 off - Cluster demo");
+    off.desired = DesiredState::Off;
+    assert_eq!(title(off, THEN), "Cluster demo");
+}
+
+/// The clock was set back: that is no proof that what was heard is fresh.
+#[test]
+fn what_was_found_out_later_than_now_is_stale() {
+    let html = document(&view(Some(mesh(2))), UnixTime(THEN.0 - 3600));
+    assert_eq!((count(&html, "class=\"age stale\""), count(&html, "data-age=")), (2, 0));
+    assert!(html.contains("nobody knows how old it is") && html.contains("<title>stale - Cluster demo"));
+}
+
+/// What is replaced again and again must not be read out again and again.
+#[test]
+fn trouble_is_told_outside_of_what_is_replaced() {
+    let html = document(&PageView { trouble: vec!["no agent runs".to_owned()], ..view(None) }, THEN);
+    let (before, main) = html.split_once("<main data-hostseal>").unwrap();
+    assert!(
+        before.contains("role=\"alert\"")
+            && before.contains("no agent runs")
+            && !main.contains("role=\"alert\"")
+    );
+}
+
 #[test]
 fn while_nothing_is_known_the_page_says_why() {
     let trouble = vec!["no agent runs (<socket> does not answer)".to_owned()];
@@ -148,7 +190,7 @@ fn while_nothing_is_known_the_page_says_why() {
     assert!(html.contains("Not known now: </b>no agent runs (&lt;socket&gt; does not answer)"), "{html}");
     let html = document(&PageView { trouble, ..view(None) }, UnixTime(THEN.0 + 60));
     assert!(html.contains("Not known now") && html.contains("age stale") && html.contains(">n4</th>"));
-    assert!(html.contains("<title>1 blocked, 1 clear, not known"), "{html}");
+    assert!(html.contains("<title>stale, not known now, 1 blocked, 1 clear - "), "{html}");
 }
 
 /// However much there is to show, the page stays small enough to be asked for every five seconds.

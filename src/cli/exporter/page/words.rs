@@ -21,11 +21,34 @@ pub(super) const STANDINGS: [PairStanding; 6] = [
 
 /// When something was found out, and how old that makes it. The script goes on counting.
 pub(super) fn age(of: UnixTime, now: UnixTime, limit: u64) -> Markup {
-    let seconds = now.since(of).as_secs();
+    let seconds = seconds(of, now);
     html! {
-        p.age.stale[seconds > limit] data-age=(seconds) data-limit=(limit) {
-            strong { "Stale: " } "as of " time datetime=(of) { (time_words(of)) } ", " b { (age_words(seconds)) } " old"
+        p.age.stale[is_old(of, now, limit)] data-age=[seconds] data-limit=(limit) {
+            strong { "Stale: " } "as of " time datetime=(of) { (time_words(of)) } ", "
+            @match seconds {
+                Some(seconds) => { b { (age_words(seconds)) } " old" },
+                None => "which is to come: the clock was set, and nobody knows how old it is",
+            }
         }
+    }
+}
+
+/// Whether that is old by now, or may be.
+pub(super) fn is_old(of: UnixTime, now: UnixTime, limit: u64) -> bool {
+    seconds(of, now).is_none_or(|seconds| seconds > limit)
+}
+
+/// How old it is; `None` where the clock was set back since.
+fn seconds(of: UnixTime, now: UnixTime) -> Option<u64> {
+    (of <= now).then(|| now.since(of).as_secs())
+}
+
+/// Whether a pair that is to be protected, or is not, should stand otherwise.
+pub(super) fn is_wrong(standing: PairStanding, is_to_be_protected: bool) -> bool {
+    match standing {
+        PairStanding::Protected => false,
+        PairStanding::Off => is_to_be_protected,
+        _ => true,
     }
 }
 
