@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::cluster::DesiredState;
@@ -21,8 +22,9 @@ const NAME_MAX: usize = 64;
 pub struct PairWord {
     /// The other end.
     pub node: NodeName,
-    /// How it stands; where two hosts have several pairs, the worst of them.
-    pub state: RowState,
+    /// How it stands, if this version knows that state; where two hosts have several pairs, the worst of them.
+    #[serde(default, deserialize_with = "known")]
+    pub state: Option<RowState>,
     /// Why, where there is something to say, and this version knows that reason.
     #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
     pub reason: Option<ReasonCode>,
@@ -51,6 +53,9 @@ pub struct MemberPairs {
     /// Another part follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// How many pairs all parts have; `None` from an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<usize>,
 }
 
 /// How all pairs of a cluster stand, each as its ends say.
@@ -77,8 +82,11 @@ pub struct NodePairs {
     pub addresses: Vec<IpAddr>,
     /// Whether it can say anything.
     pub voice: NodeVoice,
-    /// What it says; `None` where it was not reached.
+    /// What it says; `None` where it says nothing.
     pub said: Option<Vec<PairWord>>,
+    /// It has not said all: parts of it were lost, or came too late.
+    #[serde(default)]
+    pub is_partial: bool,
 }
 
 /// Whether a node can say anything.
@@ -87,14 +95,16 @@ pub struct NodePairs {
 pub enum NodeVoice {
     /// It is asked.
     Member,
+    /// It is reached, and does not answer this question.
+    Mute,
     /// It has not joined yet.
     NotJoined,
     /// It runs other software.
     Foreign,
 }
 
-/// A reason that only a later version knows is none.
-fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ReasonCode>, D::Error> {
+/// A word that only a later version knows is none.
+fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let code = Option::<serde_json::Value>::deserialize(deserializer)?;
     Ok(code.and_then(|code| serde_json::from_value(code).ok()))
 }
@@ -103,7 +113,7 @@ impl PairWord {
     fn of(row: &PeerRow, now: UnixTime) -> Self {
         Self {
             node: row.node.clone(),
-            state: row.state,
+            state: Some(row.state),
             reason: row.reason_code,
             for_s: row.since.map(|since| now.since(since).as_secs()),
             udp: row.encapsulation == Encapsulation::Udp,
@@ -113,9 +123,9 @@ impl PairWord {
         }
     }
 
-    /// How bad it is.
-    pub fn standing(&self) -> PairStanding {
-        PairStanding::of(self.state, self.reason)
+    /// How bad it is; `None` where that is not known.
+    pub fn standing(&self) -> Option<PairStanding> {
+        self.state.map(|state| PairStanding::of(state, self.reason))
     }
 
     /// Of two pairs of the same hosts one: it stands as the worse one does.
@@ -166,17 +176,19 @@ impl MemberPairs {
     /// What a member with this status says, in as many parts as that takes.
     pub fn of(status: &Status) -> Vec<Self> {
         let (mut parts, mut part, mut room) = (Vec::new(), Vec::new(), WORD_MAX);
-        for pair in pairs_of(status) {
+        let pairs = pairs_of(status);
+        let all = Some(pairs.len());
+        for pair in pairs {
             // Plain data: writing it to memory has nothing to fail at.
             let octets = serde_json::to_vec(&pair).map_or(WORD_MAX, |octets| octets.len() + 1);
             if octets > room {
-                parts.push(Self { pairs: std::mem::take(&mut part), more: true });
+                parts.push(Self { pairs: std::mem::take(&mut part), more: true, all });
                 room = WORD_MAX;
             }
             room = room.saturating_sub(octets);
             part.push(pair);
         }
-        parts.push(Self { pairs: part, more: false });
+        parts.push(Self { pairs: part, more: false, all });
         parts
     }
 
@@ -184,6 +196,12 @@ impl MemberPairs {
     pub fn join(&mut self, next: Self) {
         self.pairs.extend(next.pairs);
         self.pairs.truncate(NODES_MAX);
+        (self.more, self.all) = (next.more, next.all);
+    }
+
+    /// Whether no part of it is missing.
+    pub fn is_whole(&self) -> bool {
+        !self.more && self.all.is_none_or(|all| self.pairs.len() >= all)
     }
 
     /// Whether all of it can be shown: names are checked nowhere else.
@@ -240,7 +258,16 @@ mod tests {
 
     fn word(node: &str, state: RowState) -> PairWord {
         let node = node.parse().unwrap();
-        PairWord { node, state, reason: None, for_s: Some(7), udp: false, tx: 1, rx: 2, heard_s: Some(3) }
+        PairWord {
+            node,
+            state: Some(state),
+            reason: None,
+            for_s: Some(7),
+            udp: false,
+            tx: 1,
+            rx: 2,
+            heard_s: Some(3),
+        }
     }
 
     #[test]
@@ -253,7 +280,7 @@ mod tests {
             ..word("b", RowState::Blocked)
         };
         let all = word("b", RowState::Protected).with(silent.clone()).with(blocked).with(silent);
-        assert_eq!((all.standing(), all.reason), (PairStanding::Blocked, Some(ReasonCode::AuthFailed)));
+        assert_eq!((all.standing(), all.reason), (Some(PairStanding::Blocked), Some(ReasonCode::AuthFailed)));
         assert_eq!((all.tx, all.rx, all.udp, all.heard_s), (4, 8, true, Some(3)));
     }
 
@@ -270,11 +297,36 @@ mod tests {
             assert_eq!(MemberWord::from_bytes(&octets), Some(MemberWord::Pairs(u64::MAX, part.clone())));
             assert_eq!(part.more, at + 1 < parts.len());
             joined.join(part.clone());
+            assert_eq!(joined.is_whole(), !part.more);
         }
         assert_eq!(joined.pairs, pairs_of(&status));
         assert_eq!(joined.pairs.len(), NODES_MAX);
         joined.join(parts[0].clone());
         assert_eq!(joined.pairs.len(), NODES_MAX, "nobody fills the memory with his words");
+    }
+
+    #[test]
+    fn an_answer_is_not_whole_without_one_of_its_parts() {
+        let parts = MemberPairs::of(&wordy(NODES_MAX));
+        for lost in 0..parts.len() {
+            let mut joined = MemberPairs::default();
+            let came = parts.iter().enumerate().filter(|(at, _)| *at != lost);
+            came.for_each(|(_, part)| joined.join(part.clone()));
+            assert!(!joined.is_whole(), "without {lost}");
+        }
+        let early: MemberPairs = serde_json::from_str(r#"{"pairs":[]}"#).unwrap();
+        assert!(early.is_whole(), "an earlier version does not count");
+    }
+
+    #[test]
+    fn a_later_state_is_not_known_and_takes_no_other_pair_with_it() {
+        let said =
+            r#"{"pairs":[1,{"pairs":[{"node":"b","state":"pondering"},{"node":"c","state":"blocked"}]}]}"#;
+        let Some(MemberWord::Pairs(1, heard)) = MemberWord::from_bytes(said.as_bytes()) else {
+            panic!("it is heard")
+        };
+        let standings: Vec<_> = heard.pairs.iter().map(PairWord::standing).collect();
+        assert_eq!(standings, [None, Some(PairStanding::Blocked)]);
     }
 
     #[test]
@@ -288,7 +340,7 @@ mod tests {
         else {
             panic!("it is heard")
         };
-        assert_eq!((heard.pairs[0].reason, heard.pairs[0].state), (None, RowState::Blocked));
+        assert_eq!((heard.pairs[0].reason, heard.pairs[0].state), (None, Some(RowState::Blocked)));
         assert_eq!(MemberWord::from_bytes(said("\\u001b[2J", "silent").as_bytes()), None);
         assert_eq!(MemberWord::from_bytes(said(&"n".repeat(65), "silent").as_bytes()), None);
     }

@@ -1,7 +1,7 @@
 //! How the pairs of all members stand: each tells of those that it has. Many may look at that all the time, so the members are
 //! asked once in a while for all of them, and nobody is called for it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::questions::{AskedMembers, OpenQuestion, Questions};
@@ -84,8 +84,9 @@ impl Host {
     /// Answers those whose question all have answered, or have had the time to.
     pub(super) fn answer_pairs(&mut self, now: Instant, system: &mut dyn System) {
         let Some(ClusterPart { pairs, .. }) = &mut self.cluster else { return };
-        for OpenQuestion { askers, about: asked, answers, .. } in pairs.questions.take_due(now) {
-            let reply = match self.cluster_pairs(system, asked, answers) {
+        for mut question in pairs.questions.take_due(now) {
+            let askers = std::mem::take(&mut question.askers);
+            let reply = match self.cluster_pairs(system, question) {
                 Ok(pairs) => {
                     self.cluster.iter_mut().for_each(|cluster| cluster.pairs.last = Some(pairs.clone()));
                     Reply::Cluster(ClusterReply::Pairs(Box::new(pairs)))
@@ -99,23 +100,30 @@ impl Host {
     fn cluster_pairs(
         &mut self,
         system: &mut dyn System,
-        time: UnixTime,
-        mut answers: BTreeMap<EntryId, MemberPairs>,
+        question: OpenQuestion<UnixTime, MemberPairs>,
     ) -> anyhow::Result<ClusterPairs> {
+        // Whoever is not reached any more would not have heard the question.
+        let mute: BTreeSet<EntryId> = question.mute().intersection(&self.reached()).copied().collect();
+        let OpenQuestion { about: time, mut answers, .. } = question;
         let own = pairs_of(&self.status(system)?);
         let members = self.membership().ok_or_else(|| anyhow::anyhow!("this host is no member"))?;
-        answers.insert(members.own(), MemberPairs { pairs: own, more: false });
+        answers.insert(members.own(), MemberPairs { pairs: own, ..MemberPairs::default() });
         let view = members.roster().view();
         let listed = if view.members.len() > NODES_MAX { &[] } else { &view.members[..] };
-        let nodes = listed.iter().map(|member| NodePairs {
-            node: member.site.name.clone(),
-            addresses: member.site.addresses.clone(),
-            voice: match (member.foreign, &member.keys) {
-                (true, _) => NodeVoice::Foreign,
-                (false, None) => NodeVoice::NotJoined,
-                (false, Some(_)) => NodeVoice::Member,
-            },
-            said: answers.remove(&member.line).map(|said| said.pairs),
+        let nodes = listed.iter().map(|member| {
+            let said = answers.remove(&member.line);
+            NodePairs {
+                node: member.site.name.clone(),
+                addresses: member.site.addresses.clone(),
+                voice: match (member.foreign, &member.keys) {
+                    (true, _) => NodeVoice::Foreign,
+                    (false, None) => NodeVoice::NotJoined,
+                    (false, Some(_)) if mute.contains(&member.line) => NodeVoice::Mute,
+                    (false, Some(_)) => NodeVoice::Member,
+                },
+                is_partial: said.as_ref().is_some_and(|said| !said.is_whole()),
+                said: said.map(|said| said.pairs),
+            }
         });
         Ok(ClusterPairs {
             time,

@@ -58,6 +58,14 @@ impl AskedMembers {
     }
 }
 
+impl<A, R> OpenQuestion<A, R> {
+    /// Those who were asked, and have said nothing.
+    pub(super) fn mute(&self) -> BTreeSet<EntryId> {
+        let silent = self.waits_for.intersection(&self.asked);
+        silent.filter(|line| !self.answers.contains_key(line)).copied().collect()
+    }
+}
+
 impl<A, R> Default for Questions<A, R> {
     fn default() -> Self {
         Self { open: Vec::new(), asked: 0 }
@@ -169,7 +177,7 @@ impl Host {
         AskedMembers { reached: self.reached(), far: BTreeSet::new() }
     }
 
-    fn reached(&self) -> BTreeSet<EntryId> {
+    pub(super) fn reached(&self) -> BTreeSet<EntryId> {
         self.membership().map(|members| members.reached().collect()).unwrap_or_default()
     }
 

@@ -35,8 +35,11 @@ pub(super) fn board(pairs: &ClusterPairs, matrix: &PairMatrix<'_>, now: UnixTime
                 p { "All pairs are shown of up to " (NODES_MAX) " nodes. `hostseal status --cluster` shows how the nodes stand." }
             } @else {
                 (age(pairs.time, now, OLD))
-                (tally(&matrix.tally(), true))
-                p { "Each cell is the pair of two nodes, and stands as the worse of what its two ends say." }
+                (tally(&matrix.tally(), Some(matrix.half_protected())))
+                p {
+                    "Each cell is the pair of two nodes, and stands as the worse of what its two ends say. "
+                    "What the other end says of a pair with a floating address is not in the square: `hostseal status` there shows it."
+                }
                 div.board {
                     (grid(matrix))
                     div.beside {
@@ -51,7 +54,7 @@ pub(super) fn board(pairs: &ClusterPairs, matrix: &PairMatrix<'_>, now: UnixTime
 }
 
 fn grid(matrix: &PairMatrix<'_>) -> Markup {
-    let heading = |node: &NodePairs| node.said.is_none().then_some("h");
+    let heading = |node: &NodePairs| (node.said.is_none() || node.is_partial).then_some("h");
     let look = |pair: &PairCell<'_>| {
         format!("{}{}", class(pair.standing()), if pair.is_whole() { "" } else { " h" })
     };
@@ -77,6 +80,7 @@ fn grid(matrix: &PairMatrix<'_>) -> Markup {
                                     Some(pair) => {
                                         td class=(look(&pair)) title=(in_short(&pair)) {
                                             (letter(pair.standing()))
+                                            @if !pair.is_whole() && pair.standing().is_some() { "?" }
                                         }
                                     }
                                     None => td.x {},
@@ -94,10 +98,14 @@ fn addresses(node: &NodePairs) -> String {
     format!("{}: {}", node.node, listed(&node.addresses, 4))
 }
 
-/// The nodes that say nothing, and why.
+/// The nodes that say nothing, or not all, and why.
 fn unreached(matrix: &PairMatrix<'_>) -> Markup {
     let groups = [
         (NodeVoice::Member, "Not reached (is the agent running there, and does UDP 500 get through?)"),
+        (
+            NodeVoice::Mute,
+            "Reached lately, but without an answer (an older version, a busy host, or one that has just gone)",
+        ),
         (NodeVoice::NotJoined, "Not joined yet"),
         (NodeVoice::Foreign, "Other software, which says nothing of itself"),
     ];
@@ -108,6 +116,11 @@ fn unreached(matrix: &PairMatrix<'_>) -> Markup {
                 p.unreached { (hatched()) " " (words) ": "
                     b { (listed(nodes.iter().map(|node| &node.node), NODES_MAX)) } }
             }
+        }
+        @let partial: Vec<&NodePairs> = matrix.partial().collect();
+        @if !partial.is_empty() {
+            p.unreached { (hatched()) " Heard in part, as the rest of the answer was lost or late: "
+                b { (listed(partial.iter().map(|node| &node.node), NODES_MAX)) } }
         }
     }
 }
@@ -120,7 +133,7 @@ fn worst(pairs: &ClusterPairs, matrix: &PairMatrix<'_>) -> Markup {
     bad.sort_by_key(|pair| Reverse(pair.standing()));
     html! {
         @if bad.is_empty() {
-            p { "No pair is known to be other than it should be." }
+            p { "No pair in the square is known to be other than it should be." }
         } @else {
             div.wide role="region" aria-label="Pairs that are not protected" tabindex="0" {
                 table.list {
@@ -152,8 +165,8 @@ fn worst(pairs: &ClusterPairs, matrix: &PairMatrix<'_>) -> Markup {
 /// A pair in a line.
 fn in_short(pair: &PairCell<'_>) -> String {
     let [one, other] = pair.ends;
-    let all_is_well =
-        pair.is_whole() && pair.words.iter().flatten().all(|word| word.standing() == PairStanding::Protected);
+    let all_is_well = pair.is_whole()
+        && pair.words.iter().flatten().all(|word| word.standing() == Some(PairStanding::Protected));
     match pair.words {
         [Some(word), Some(back)] if all_is_well => {
             let time = word.for_s.min(back.for_s).map(|time| format!(" for {}", age_words(time)));
@@ -181,5 +194,5 @@ fn said(word: Option<&PairWord>) -> String {
         .then(|| format!(", sent {}, received {}", human_bytes(word.tx), human_bytes(word.rx)));
     let heard = word.heard_s.map(|heard| format!(", heard the other {} ago", age_words(heard)));
     let parts = [time, reason, traffic, heard].into_iter().flatten();
-    format!("{}{}", name(Some(word.standing())), parts.collect::<String>())
+    format!("{}{}", name(word.standing()), parts.collect::<String>())
 }

@@ -49,7 +49,19 @@ impl<'a> PairMatrix<'a> {
         names.into_iter().map(|name| middle(name, SHORT)).collect()
     }
 
-    /// Those that were not reached.
+    /// Those that have said a part only.
+    pub(super) fn partial(&self) -> impl Iterator<Item = &'a NodePairs> {
+        self.nodes().filter(|node| node.is_partial)
+    }
+
+    /// How many pairs are called protected by one end, while the other says nothing.
+    pub(super) fn half_protected(&self) -> usize {
+        let is_half =
+            |pair: &PairCell<'_>| !pair.is_whole() && pair.standing() == Some(PairStanding::Protected);
+        self.pairs().filter(is_half).count()
+    }
+
+    /// Those that say nothing.
     pub(super) fn silent(&self) -> impl Iterator<Item = &'a NodePairs> {
         self.nodes().filter(|node| node.said.is_none())
     }
@@ -91,12 +103,16 @@ fn without_domain<'n>(names: &[&'n str]) -> Option<Vec<&'n str>> {
 impl PairCell<'_> {
     /// The worse of what both say; `None` where neither says anything.
     pub(super) fn standing(&self) -> Option<PairStanding> {
-        self.words.iter().flatten().map(|word| word.standing()).max()
+        self.standings().into_iter().flatten().max()
     }
 
-    /// Both ends have said something.
+    /// Both ends have said how it stands.
     pub(super) fn is_whole(&self) -> bool {
-        self.words.iter().all(Option::is_some)
+        self.standings().iter().all(Option::is_some)
+    }
+
+    fn standings(&self) -> [Option<PairStanding>; 2] {
+        self.words.map(|word| word.and_then(PairWord::standing))
     }
 }
 
@@ -155,6 +171,9 @@ mod tests {
         assert_eq!(matrix.silent().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["c"]);
         let whole: Vec<bool> = matrix.pairs().map(|pair| pair.is_whole()).collect();
         assert_eq!(whole, [true, false, false]);
+        assert_eq!(matrix.half_protected(), 0);
+        let half = cluster(&[("a", Some(vec![word("b", RowState::Protected)])), ("b", None)]);
+        assert_eq!(PairMatrix::new(&half).half_protected(), 1);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{PageView, SCRIPT, STYLE};
 use crate::cli::render::headline;
 use crate::cli::term::is_steering;
 use crate::observe::cluster::DesiredState;
-use crate::observe::member_pairs::{NodeVoice, PairStanding};
+use crate::observe::member_pairs::{NodePairs, NodeVoice, PairStanding};
 use crate::observe::status::{Encapsulation, PeerRow, Status, Summary};
 use crate::types::units::{counted, human_bytes, human_duration};
 use crate::types::{Protection, Severity, UnixTime};
@@ -80,12 +80,13 @@ fn heading(view: &PageView) -> String {
 /// It is read in a row of tabs: the worst comes first. What is not known, or not any more, is worse than what is.
 fn title(view: &PageView, now: UnixTime) -> String {
     let trouble = view.trouble.first().map(|_| "not known now".to_owned());
-    let (tally, is_on, is_stale, unreached) = match (&view.pairs, &view.status) {
+    let (tally, is_on, is_stale, mute) = match (&view.pairs, &view.status) {
         (Some(pairs), _) if !pairs.nodes.is_empty() => {
             let matrix = PairMatrix::new(pairs);
-            let unreached = matrix.silent().filter(|node| node.voice == NodeVoice::Member).count();
+            let is_mute = |node: &&NodePairs| matches!(node.voice, NodeVoice::Member | NodeVoice::Mute);
+            let mute = matrix.silent().filter(is_mute).chain(matrix.partial()).count();
             let is_stale = is_old(pairs.time, now, board::OLD);
-            (matrix.tally(), pairs.desired == DesiredState::On, is_stale, unreached)
+            (matrix.tally(), pairs.desired == DesiredState::On, is_stale, mute)
         }
         (_, Some(status)) => {
             let is_on = status.protection != Protection::Off;
@@ -97,9 +98,9 @@ fn title(view: &PageView, now: UnixTime) -> String {
     let all = STANDINGS.into_iter().filter(is_wrong).map(Some).chain([None]);
     let bad =
         all.filter_map(|standing| tally.get(&standing).map(|count| format!("{count} {}", name(standing))));
-    let unreached = (unreached > 0).then(|| format!("{} not reached", counted(unreached, "node")));
+    let mute = (mute > 0).then(|| format!("{} not heard", counted(mute, "node")));
     let stale = is_stale.then(|| "stale".to_owned());
-    let bad: Vec<String> = stale.into_iter().chain(trouble).chain(bad).chain(unreached).collect();
+    let bad: Vec<String> = stale.into_iter().chain(trouble).chain(bad).chain(mute).collect();
     let bad = if bad.is_empty() { String::new() } else { format!("{} - ", bad.join(", ")) };
     format!("{bad}{} - hostseal", heading(view))
 }
@@ -111,7 +112,7 @@ fn host(status: &Status, alone: bool, now: UnixTime) -> Markup {
         section aria-labelledby="own" {
             h2 #own { "As seen from " (node) }
             (age(status.time, now, OLD))
-            @if alone { (tally(&tally_of(status), false)) }
+            @if alone { (tally(&tally_of(status), None)) }
             (problems(status))
             @if status.peers.is_empty() {
                 p { "There are no pairs." }

@@ -15,7 +15,7 @@ const THEN: UnixTime = UnixTime(1_000_303);
 pub(super) fn word(node: &str, state: RowState) -> PairWord {
     PairWord {
         node: node_name(node),
-        state,
+        state: Some(state),
         reason: (state == RowState::Blocked).then_some(ReasonCode::AuthFailed),
         for_s: Some(90),
         udp: false,
@@ -32,6 +32,7 @@ pub(super) fn cluster(nodes: &[(&str, Option<Vec<PairWord>>)]) -> ClusterPairs {
         addresses: vec![IpAddr::from([10, 99, 0, 1])],
         voice: NodeVoice::Member,
         said: said.clone(),
+        is_partial: false,
     });
     let nodes: Vec<NodePairs> = nodes.collect();
     ClusterPairs {
@@ -90,7 +91,7 @@ fn a_cluster_is_a_square_of_letters_with_names_at_both_sides() {
     let grid = html.split("<table class=\"grid\">").nth(1).unwrap().split("</table>").next().unwrap();
     assert_eq!((count(grid, "scope=\"col\""), count(grid, "scope=\"row\"")), (4, 4));
     assert_eq!(count(grid, "<td class=\"x\"></td>"), 4);
-    for (cell, times) in [(">B</td>", 2), (">C</td>", 2), (">P</td>", 8)] {
+    for (cell, times) in [(">B</td>", 2), (">C</td>", 2), (">P</td>", 2), (">P?</td>", 6)] {
         assert_eq!(count(grid, cell), times, "{cell}: {grid}");
     }
     // What n03 says of its pairs is not known: its three pairs on both sides, and its two headings, are hatched.
@@ -110,7 +111,7 @@ fn a_cluster_is_a_square_of_letters_with_names_at_both_sides() {
     ];
     assert!(rows.map(place).is_sorted(), "the worst is first: {worst}");
     assert!(
-        html.contains("<title>1 blocked, 1 clear, 1 node not reached - Cluster demo - hostseal</title>"),
+        html.contains("<title>1 blocked, 1 clear, 1 node not heard - Cluster demo - hostseal</title>"),
         "{html}"
     );
     // Its host's rows are there, too.
@@ -155,12 +156,28 @@ fn the_title_says_what_is_not_known_and_who_is_off_against_the_clusters_will() {
     assert_eq!(title(mesh(3), UnixTime(THEN.0 + 21)), "stale - Cluster demo");
     let mut unreached = mesh(3);
     unreached.nodes[1..].iter_mut().for_each(|node| node.said = None);
-    assert_eq!(title(unreached, THEN), "1 not known, 2 nodes not reached - Cluster demo");
+    assert_eq!(title(unreached, THEN), "1 not known, 2 nodes not heard - Cluster demo");
     let mut off = mesh(2);
     off.nodes[0].said = Some(vec![word("n01", RowState::Off)]);
     assert_eq!(title(off.clone(), THEN), "1 off - Cluster demo");
     off.desired = DesiredState::Off;
     assert_eq!(title(off, THEN), "Cluster demo");
+}
+
+/// A node that answers nothing is one thing, and one whose answer has lost a part is another.
+#[test]
+fn who_is_not_heard_is_named_with_the_reason() {
+    let mut pairs = mesh(4);
+    (pairs.nodes[1].said, pairs.nodes[1].voice) = (None, NodeVoice::Mute);
+    pairs.nodes[2].said.iter_mut().for_each(|said| said.truncate(1));
+    pairs.nodes[2].is_partial = true;
+    let html = document(&view(Some(pairs)), THEN);
+    let after = |words: &str| html.split(words).nth(1).unwrap_or_else(|| panic!("{words} is missing"));
+    assert!(after("(an older version, a busy host, or one that has just gone): ").starts_with("<b>n01</b>"));
+    assert!(after("Heard in part, as the rest of the answer was lost or late: ").starts_with("<b>n02</b>"));
+    assert!(!html.contains("Not reached"));
+    assert!(html.contains("<b>5</b> protected, <b>3</b> of them by one end's word alone"), "{html}");
+    assert!(html.contains("<title>1 not known, 2 nodes not heard - "), "{html}");
 }
 
 /// The clock was set back: that is no proof that what was heard is fresh.
@@ -203,7 +220,7 @@ fn the_page_is_bounded() {
     for node in &mut pairs.nodes {
         node.node = long(&node.node);
         for word in node.said.iter_mut().flatten() {
-            (word.node, word.state) = (long(&word.node), RowState::Blocked);
+            (word.node, word.state) = (long(&word.node), Some(RowState::Blocked));
         }
     }
     let html = document(&view(Some(pairs)), THEN);
@@ -268,7 +285,7 @@ fn said(text: &str) -> String {
     for node in &mut pairs.nodes {
         node.node = name(node.node.as_str());
         for word in node.said.iter_mut().flatten() {
-            (word.node, word.state) = (name(word.node.as_str()), RowState::Blocked);
+            (word.node, word.state) = (name(word.node.as_str()), Some(RowState::Blocked));
         }
     }
     let mut status = status();

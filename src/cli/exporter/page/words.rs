@@ -62,9 +62,9 @@ pub(super) fn time_words(time: UnixTime) -> String {
 }
 
 /// How many pairs stand how, which is the legend too.
-/// `of_both` where both ends are to be heard, and one may be missing.
-pub(super) fn tally(tally: &MatrixTally, of_both: bool) -> Markup {
-    let all = STANDINGS.into_iter().map(Some).chain(of_both.then_some(None));
+/// Where both ends are to be heard, `half` of the protected ones are so by the word of one end.
+pub(super) fn tally(tally: &MatrixTally, half: Option<usize>) -> Markup {
+    let all = STANDINGS.into_iter().map(Some).chain(half.map(|_| None));
     html! {
         ul.tally aria-label="How many pairs stand how" {
             @for standing in all {
@@ -73,9 +73,12 @@ pub(super) fn tally(tally: &MatrixTally, of_both: bool) -> Markup {
                 li.none[count == 0] {
                     span class=(class(standing)) aria-hidden="true" { (letter(standing)) }
                     " " b { (count) } " " (name(standing))
+                    @if let (Some(PairStanding::Protected), Some(half @ 1..)) = (standing, half) {
+                        ", " b { (half) } " of them by one end's word alone"
+                    }
                 }
             }
-            @if of_both { li.note { (hatched()) " hatched: an end was not reached" } }
+            @if half.is_some() { li.note { (hatched()) " hatched, or with \"?\": the word of an end is missing" } }
         }
     }
 }
@@ -89,7 +92,7 @@ pub(super) fn left_out(all: usize, most: usize, command: &str) -> Markup {
     }
 }
 
-/// The mark of what was not reached.
+/// The mark of what was not said.
 pub(super) fn hatched() -> Markup {
     html! { span.h aria-hidden="true" { "\u{2009}" } }
 }
