@@ -115,6 +115,27 @@ pub(super) fn headline(status: &Status) -> (String, String) {
 
 /// A line for each problem; those that differ in their hosts and figures alone have one.
 pub(super) fn problems(problems: &[Problem], style: Style) -> Vec<String> {
+    let line = |alike: AlikeProblems<'_>| {
+        let (state, word) = match alike.first.severity {
+            Severity::Critical => (RowState::Blocked, "problem:"),
+            Severity::Warning => (RowState::Clear, "warning:"),
+            Severity::Info => (RowState::Off, "note:"),
+        };
+        format!("{} {}{}", style.state(state, word), alike.about, harmless(&alike.first.message))
+    };
+    alike(problems).into_iter().map(line).collect()
+}
+
+/// Problems that differ in their hosts and figures alone.
+pub(super) struct AlikeProblems<'a> {
+    /// One of them.
+    pub(super) first: &'a Problem,
+    /// How many there are and which hosts they are about, where they are about hosts.
+    pub(super) about: String,
+}
+
+/// Puts those together that differ in their hosts and figures alone.
+pub(super) fn alike(problems: &[Problem]) -> Vec<AlikeProblems<'_>> {
     let mut alike: Vec<(String, Vec<&Problem>)> = Vec::new();
     for problem in problems {
         let names: Vec<String> = problem.node.iter().map(NodeName::to_string).collect();
@@ -127,13 +148,12 @@ pub(super) fn problems(problems: &[Problem], style: Style) -> Vec<String> {
             None => alike.push((key, vec![problem])),
         }
     }
-    let line = |(_, group): (String, Vec<&Problem>)| {
-        let first = group[0];
-        let (state, word) = match first.severity {
-            Severity::Critical => (RowState::Blocked, "problem:"),
-            Severity::Warning => (RowState::Clear, "warning:"),
-            Severity::Info => (RowState::Off, "note:"),
-        };
+    alike.into_iter().map(|(_, group)| AlikeProblems::of(&group)).collect()
+}
+
+impl<'a> AlikeProblems<'a> {
+    /// These, of which there is one at least.
+    fn of(group: &[&'a Problem]) -> Self {
         let nodes: BTreeSet<&NodeName> = group.iter().filter_map(|problem| problem.node.as_ref()).collect();
         let about = match (nodes.first(), group.len()) {
             (None, _) => String::new(),
@@ -143,9 +163,8 @@ pub(super) fn problems(problems: &[Problem], style: Style) -> Vec<String> {
                 format!("{count} times ({all}), such as {node}: ")
             }
         };
-        format!("{} {about}{}", style.state(state, word), harmless(&first.message))
-    };
-    alike.into_iter().map(line).collect()
+        Self { first: group[0], about }
+    }
 }
 
 fn agent(agent: &AgentInfo) -> String {

@@ -7,7 +7,7 @@ use super::board::{self, board};
 use super::matrix::{MatrixTally, PairMatrix};
 use super::words::{STANDINGS, age, is_old, is_wrong, left_out, mark, name, none, tally, time_words, via};
 use super::{PageView, SCRIPT, STYLE};
-use crate::cli::render::headline;
+use crate::cli::render::{alike, headline};
 use crate::cli::term::is_steering;
 use crate::observe::cluster::DesiredState;
 use crate::observe::member_pairs::{NodePairs, NodeVoice, PairStanding};
@@ -17,6 +17,8 @@ use crate::types::{Protection, Severity, UnixTime};
 
 /// So many rows of this host are shown at most.
 pub(super) const ROWS_MAX: usize = 500;
+/// And so many problems, those that are alike as one.
+const PROBLEMS_MAX: usize = 50;
 /// So many seconds after it was found out something is old.
 const OLD: u64 = 10;
 
@@ -164,21 +166,20 @@ fn own_row(row: &PeerRow, now: UnixTime) -> Markup {
 
 fn problems(status: &Status) -> Markup {
     let error = status.config_error.as_ref();
+    let mut problems = alike(&status.problems);
+    problems.sort_by_key(|alike| alike.first.severity);
     html! {
         @if !status.problems.is_empty() || error.is_some() {
             ul.problems aria-label="Problems" {
                 @if let Some(error) = error {
                     li.critical { b { "the files are not in force: " } (error) }
                 }
-                @for problem in &status.problems {
-                    @let severity = severity(problem.severity);
-                    li class=(severity) {
-                        b { (severity) ": " }
-                        @if let Some(node) = &problem.node { (node) ": " }
-                        (problem.message)
-                    }
+                @for alike in problems.iter().take(PROBLEMS_MAX) {
+                    @let severity = severity(alike.first.severity);
+                    li class=(severity) { b { (severity) ": " } (alike.about) (alike.first.message) }
                 }
             }
+            (left_out(problems.len(), PROBLEMS_MAX, "hostseal status"))
         }
     }
 }

@@ -230,6 +230,22 @@ fn the_page_is_bounded() {
     let many = PageView { status: Some(status_with(Protection::On, rows)), ..PageView::default() };
     let html = document(&many, THEN);
     assert!(html.len() < 1024 * 1024 && html.contains("and 1500 more"), "{}", html.len());
+    // A problem with each of many hosts, and many problems that are not alike.
+    let mut status = status();
+    let node = |at: usize| Some(node_name(&format!("n{at}")));
+    let same = (0..2000).map(|at| Problem::warning(ProblemCode::Other, node(at), format!("{at} of n{at}")));
+    let words = (0..2000).map(|at| {
+        let letters: String = at.to_string().bytes().map(|digit| char::from(digit + 48)).collect();
+        Problem::critical(ProblemCode::Other, None, letters)
+    });
+    status.problems = same.collect();
+    let html = document(&PageView { status: Some(status.clone()), ..PageView::default() }, THEN);
+    assert_eq!(count(&html, "<li class=\"warning\">"), 1);
+    assert!(html.contains("2000 times (n0, n1"), "{html}");
+    status.problems.extend(words);
+    let html = document(&PageView { status: Some(status), ..PageView::default() }, THEN);
+    assert_eq!((count(&html, "<li class=\"critical\">"), count(&html, "<li class=\"warning\">")), (50, 0));
+    assert!(html.contains("and 1951 more, which are no worse"));
     // More nodes than all pairs are shown of.
     let large = ClusterPairs { total: 65, nodes: Vec::new(), ..mesh(0) };
     let html = document(&view(Some(large)), THEN);
