@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::names::HostNames;
@@ -67,6 +67,10 @@ pub(super) async fn answer<B>(desk: &Desk, door: Doorway, request: &Request<B>) 
                          http://127.0.0.1:10931/ or another address, or give the exporter this name with --name\n";
             response(StatusCode::MISDIRECTED_REQUEST, PLAIN, words.into())
         }
+        PageRoute::Page if !is_looked_at(request.headers()) => {
+            let words = "this page is no part of other sites\n";
+            response(StatusCode::FORBIDDEN, PLAIN, words.into())
+        }
         PageRoute::Page => {
             let (status, html) = desk.page.page().await;
             let mut response = Response::new(Full::new(html));
@@ -90,6 +94,14 @@ pub(super) async fn answer<B>(desk: &Desk, door: Doorway, request: &Request<B>) 
     }
 }
 
+/// Whether somebody looks at the page, as far as a browser says why it asks. What another site has it load, as a picture
+/// for example, costs the agent as much, and nobody sees it.
+fn is_looked_at(headers: &HeaderMap) -> bool {
+    let says = |name: &str, word: &str| headers.get(name).is_some_and(|value| value == word);
+    let is_elsewhere = says("sec-fetch-site", "cross-site") || says("sec-fetch-site", "same-site");
+    !is_elsewhere || (says("sec-fetch-mode", "navigate") && says("sec-fetch-dest", "document"))
+}
+
 fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
@@ -100,6 +112,22 @@ fn response(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Ful
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_sites_can_send_somebody_to_the_page_and_load_it_for_nothing_else() {
+        let is_looked_at = |site: &str, mode: &str, dest: &str| {
+            let said = [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
+            let said = said.map(|(name, word)| (name.parse().unwrap(), word.parse().unwrap()));
+            super::is_looked_at(&said.into_iter().collect())
+        };
+        assert!(is_looked_at("none", "navigate", "document"), "typed");
+        assert!(is_looked_at("cross-site", "navigate", "document"), "a link");
+        assert!(is_looked_at("same-origin", "cors", "empty"), "the page renews itself");
+        for site in ["cross-site", "same-site"] {
+            assert!(!is_looked_at(site, "no-cors", "image") && !is_looked_at(site, "navigate", "iframe"));
+        }
+        assert!(super::is_looked_at(&HeaderMap::new()), "no browser, or an old one");
+    }
 
     #[test]
     fn what_there_is_to_ask_for() {
