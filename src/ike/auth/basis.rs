@@ -20,7 +20,7 @@ pub struct Basis {
     pub initiated: bool,
     /// The PPK in its keys, where there is one.
     pub ppk: Option<PpkTag>,
-    /// The PPK that this end would have had in them.
+    /// The PPK that this end would have had in them, by what it said then.
     pub wished_ppk: Option<PpkTag>,
 }
 

@@ -153,7 +153,7 @@ impl HalfOpen {
     /// Another answer leads to the same keys: one of the two is not what the responder said.
     pub(super) fn may_be(&mut self, other: HalfOpen) {
         let HalfOpen { response, peer, path, mixing, .. } = other;
-        self.variants.push(Variant { response, ppk_agreed: mixing.agreed, peer, path });
+        self.variants.push(Variant { response, ppk_agreed: mixing.is_agreed(), peer, path });
     }
 
     /// Checks AUTH of a responder, which covers what it has truly said.
@@ -164,7 +164,7 @@ impl HalfOpen {
         }
         for Variant { response, ppk_agreed, peer, path } in std::mem::take(&mut self.variants) {
             // What was said of PPKs has been gone by: RFC 8784 has AUTH find out where that was changed on the way.
-            if ppk_agreed != self.mixing.agreed {
+            if ppk_agreed != self.mixing.is_agreed() {
                 continue;
             }
             (self.response, self.peer, self.path) = (response, peer, path);

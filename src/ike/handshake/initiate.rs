@@ -160,9 +160,10 @@ impl AwaitInitResponse {
         if purpose != Purpose::Data && !childless {
             return Err(Incompatible::NoControl.into());
         }
-        let ppk_agreed = self.has_ppks && peer.has_ppks;
+        let rule = cx.settings.ppks(self.first.path.bond());
+        let mixing = Mixing::new(rule.filter(|_| self.has_ppks), peer.has_ppks);
         // RFC 8784 section 3: with who has no PPK nothing goes on where one is required.
-        if !ppk_agreed && cx.settings.ppks(self.first.path.bond()).is_some_and(|rule| rule.required) {
+        if !mixing.is_agreed() && rule.is_some_and(|rule| rule.required) {
             return Err(BadPpk::Missing.into());
         }
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
@@ -200,7 +201,7 @@ impl AwaitInitResponse {
             // IKE_SA_INIT was our request 0, IKE_AUTH is our request 1 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, true, ike, Window::new(2, 0), fragments, rekey_at),
             keys,
-            mixing: Mixing::agreed(ppk_agreed),
+            mixing,
             nonces,
             intermediate: Vec::new(),
             auth_id: 1,
@@ -380,7 +381,7 @@ impl AwaitAuthResponse {
                 method: self.asking.half_open.method(),
                 initiated: true,
                 ppk: self.asking.half_open.mixing.used().cloned(),
-                wished_ppk: self.asking.half_open.wished_ppk(cx),
+                wished_ppk: self.asking.half_open.mixing.wished().cloned(),
             },
         };
         let mut session = Established::new(cx, proof, introduction, self.asking.half_open.sa);

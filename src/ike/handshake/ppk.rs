@@ -19,7 +19,10 @@ const SHOWN_OCTETS: usize = 64;
 #[derive(Default)]
 pub struct Mixing {
     /// Both ends have said that they have some.
-    pub(super) agreed: bool,
+    agreed: bool,
+    /// The one that this end would have had in the keys, by what it has said itself in this handshake: settings may change
+    /// under way, and what came too late is to be said in another one.
+    wished: Option<PpkTag>,
     /// The one in the keys.
     used: Option<PpkTag>,
     /// What is without it: SK_d', and SK_pi' with SK_pr'.
@@ -29,9 +32,20 @@ pub struct Mixing {
 }
 
 impl Mixing {
-    /// One where both ends have said that they have PPKs, if that is so.
-    pub fn agreed(agreed: bool) -> Self {
-        Self { agreed, ..Self::default() }
+    /// One at the end of IKE_SA_INIT. `rule`: what this end said it has, `theirs`: that the peer has some.
+    pub fn new(rule: Option<&PpkRule>, theirs: bool) -> Self {
+        let wished = rule.and_then(PpkRule::wanted);
+        Self { agreed: rule.is_some() && theirs, wished, ..Self::default() }
+    }
+
+    /// Both ends have said that they have PPKs.
+    pub(super) fn is_agreed(&self) -> bool {
+        self.agreed
+    }
+
+    /// The PPK that this end would have had in the keys.
+    pub(super) fn wished(&self) -> Option<&PpkTag> {
+        self.wished.as_ref()
     }
 
     /// The PPK in the keys.
@@ -72,11 +86,6 @@ impl HalfOpen {
         (self.mixing.used, self.mixing.without) = (Some(ppk.tag()), Some(without));
     }
 
-    /// Which PPK this end would have in the keys.
-    pub(super) fn wished_ppk(&self, cx: &Cx<'_>) -> Option<PpkTag> {
-        self.ppks(cx).and_then(PpkRule::wanted)
-    }
-
     /// What our request says of PPKs. From then on the keys have the one that it names.
     pub(super) fn offer_ppk(&mut self, cx: &Cx<'_>) -> Result<Vec<Payload>, Reason> {
         if !self.mixing.agreed {
@@ -86,6 +95,7 @@ impl HalfOpen {
         // The settings may have changed since the first message.
         let rule = self.ppks(cx).ok_or(BadPpk::Missing)?;
         let chosen = rule.choice(self.fallback).ok_or(BadPpk::Missing)?;
+        self.mixing.wished = rule.wanted();
         let name = [&[ppk::FIXED], chosen.id().as_bytes()].concat();
         let mut payloads = vec![Payload::notify(notify::PPK_IDENTITY, name)];
         if !rule.required {
@@ -124,6 +134,7 @@ impl HalfOpen {
             return Ok(());
         }
         let rule = self.ppks(cx).ok_or(BadPpk::Missing)?;
+        self.mixing.wished = rule.wanted();
         let parts = Parts(payloads);
         // RFC 8784 section 3: whoever has heard that both have PPKs names one.
         let name = parts.notify(notify::PPK_IDENTITY).ok_or(BadPpk::Missing)?;

@@ -118,7 +118,7 @@ impl AwaitAuthRequest {
         let fragments = fragments(cx, &path, &parts);
         let peer = Peer::read(&parts);
         // RFC 8784 section 3: whether one is required shows with IKE_AUTH, where it is known who asks.
-        let ppk_agreed = peer.has_ppks && cx.settings.ppks(path.bond()).is_some();
+        let mixing = Mixing::new(cx.settings.ppks(path.bond()), peer.has_ppks);
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
             Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
@@ -136,7 +136,7 @@ impl AwaitAuthRequest {
                 Some(Payload::notify(notify::CHILDLESS_IKEV2_SUPPORTED, Vec::new()))
             }
         });
-        payloads.extend(ppk_agreed.then(use_ppk));
+        payloads.extend(mixing.is_agreed().then(use_ppk));
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
@@ -151,7 +151,7 @@ impl AwaitAuthRequest {
             // IKE_SA_INIT was the peer's request 0 (RFC 7296 section 2.2).
             sa: IkeSa::new(spis, false, ike, Window::new(0, 1), fragments, rekey_at),
             keys,
-            mixing: Mixing::agreed(ppk_agreed),
+            mixing,
             nonces,
             intermediate: Vec::new(),
             auth_id: 1,
@@ -241,7 +241,7 @@ impl AwaitAuthRequest {
                 method: self.half_open.method(),
                 initiated: false,
                 ppk: self.half_open.mixing.used().cloned(),
-                wished_ppk: self.half_open.wished_ppk(cx),
+                wished_ppk: self.half_open.mixing.wished().cloned(),
             },
         };
         let ours = self.half_open.sa.ours();

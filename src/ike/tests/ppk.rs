@@ -245,6 +245,43 @@ fn a_ppk_is_rotated_without_a_failure() {
     }
 }
 
+/// Two hosts of which the first begins. What `is_held` tells is lost until one such datagram was sent and `change` is done.
+fn changed_while_held(
+    seed: u64,
+    said: [Said<'_>; 2],
+    is_held: fn(&Transmit) -> bool,
+    change: impl FnOnce(&mut Net),
+) -> Net {
+    let mut net = two(seed, said);
+    net.cut = Box::new(is_held);
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+    net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+    assert!(net.run_until(10 * SECOND, |net| net.sent.iter().any(is_held)));
+    change(&mut net);
+    net.cut = Box::new(|_| false);
+    net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Active);
+    net
+}
+
+fn is_auth(transmit: &Transmit) -> bool {
+    transmit.bytes[EXCHANGE] == IKE_AUTH
+}
+
+/// What was said before a host had its PPK goes on without, and is replaced.
+#[test]
+fn a_ppk_that_comes_during_a_handshake_is_used_soon() {
+    for late in [&[0][..], &[1], &[0, 1]] {
+        let said = [0, 1].map(|at| (!late.contains(&at)).then_some((ONE, false)));
+        let mut net = changed_while_held(77, said, is_auth, |net| {
+            for at in late {
+                net.call(*at, |engine, now| engine.reconfigure(now, host(Some((ONE, false)))));
+            }
+        });
+        let has_ppk = |net: &Net| net.is_one_pair(0, 1) && used(net, 0).as_deref() == Some("one");
+        assert!(net.run_until(60 * SECOND, has_ppk), "{late:?}");
+    }
+}
+
 /// Hosts get a PPK one after the other, optional first: nothing fails, and what has none yet is replaced.
 #[test]
 fn hosts_move_to_a_ppk_one_by_one() {
