@@ -48,13 +48,13 @@ impl Basis {
         self.ppk.clone().map_or(PpkUse::None, PpkUse::Used)
     }
 
-    /// Whether its keys have the PPK that is wanted today. Where none is required, a peer that went on without that one
-    /// is not asked for it again and again: whichever end gets it later asks.
+    /// Whether its keys have the PPK that is wanted today, or this end has wished for it in vain and is content: a peer
+    /// that went on without is not asked for it again and again, and with which one to begin is the choice of the end that
+    /// began. Whichever end wants another one later asks.
     fn has_wanted_ppk(&self, settings: &Settings, remote: IpAddr) -> bool {
-        let rule = settings.credentials.ppks.get(&remote);
-        let wanted = rule.and_then(PpkRule::wanted);
-        let required = rule.is_some_and(|rule| rule.required);
-        self.ppk == wanted || (self.ppk.is_none() && !required && self.wished_ppk == wanted)
+        let wanted = settings.credentials.ppks.get(&remote).and_then(PpkRule::wanted);
+        let is_content = self.ppk.is_none() || !self.initiated;
+        self.ppk == wanted || (is_content && self.wished_ppk == wanted)
     }
 
     /// Whether the PPK in its keys, or that there is none, would be taken today.

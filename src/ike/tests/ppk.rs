@@ -245,6 +245,24 @@ fn a_ppk_is_rotated_without_a_failure() {
     }
 }
 
+/// A rotation that is rolled back host by host has the ends begin with different PPKs meanwhile: each is content with what
+/// the other one began with.
+#[test]
+fn ends_that_begin_with_different_ppks_come_to_rest() {
+    for first in [0, 1] {
+        let mut net = two(76, [Some((&[TWO[0], ONE[0]], true)); 2]);
+        net.keep(0, 1);
+        net.run(SECOND);
+        net.call(first, |engine, now| engine.reconfigure(now, host(Some((&[ONE[0], TWO[0]], true)))));
+        net.run(60 * SECOND);
+        let done = |net: &Net| [0, 1].map(|at: usize| net.hosts[at].engine.counters().handshakes.done);
+        let before = done(&net);
+        net.run(600 * SECOND);
+        assert_eq!(done(&net), before, "{first}");
+        net.assert_one_pair(0, 1);
+    }
+}
+
 /// Two hosts of which the first begins. What `is_held` tells is lost until one such datagram was sent and `change` is done.
 fn changed_while_held(
     seed: u64,
