@@ -238,6 +238,10 @@ pub enum BadProof {
 pub enum BadPpk {
     /// One is required, and the peer goes on without.
     Missing,
+    /// None is required, both ends have said that they have some, and the peer names none.
+    NotNamed,
+    /// The settings of this end have changed under way.
+    Changed,
     /// The peer calls one so that is not known here.
     Unknown(String),
     /// AUTH was not made with the PPK that is called so here, or otherwise not as it must.

@@ -170,6 +170,14 @@ fn bad_ppk(why: &BadPpk) -> String {
                             without for now (`ppk.required = false`)"
                 .to_owned()
         }
+        BadPpk::NotNamed => {
+            "the peer names no PPK, though both hosts said that they have one: if this lasts, somebody \
+                             on the path may change the first messages"
+                .to_owned()
+        }
+        BadPpk::Changed => {
+            "the PPKs of this host changed while keys were agreed, so it tries again".to_owned()
+        }
         BadPpk::Unknown(id) => format!(
             "the peer uses PPK \"{id}\", which is not known here: compare `[ppk]` in the files of both hosts"
         ),

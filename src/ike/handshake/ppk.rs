@@ -93,8 +93,8 @@ impl HalfOpen {
             return Ok(Vec::new());
         }
         // The settings may have changed since the first message.
-        let rule = self.ppks(cx).ok_or(BadPpk::Missing)?;
-        let chosen = rule.choice(self.fallback).ok_or(BadPpk::Missing)?;
+        let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
+        let chosen = rule.choice(self.fallback).ok_or(BadPpk::Changed)?;
         self.mixing.wished = rule.wanted();
         let name = [&[ppk::FIXED], chosen.id().as_bytes()].concat();
         let mut payloads = vec![Payload::notify(notify::PPK_IDENTITY, name)];
@@ -133,11 +133,12 @@ impl HalfOpen {
         if !self.mixing.agreed {
             return Ok(());
         }
-        let rule = self.ppks(cx).ok_or(BadPpk::Missing)?;
+        let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
         self.mixing.wished = rule.wanted();
         let parts = Parts(payloads);
         // RFC 8784 section 3: whoever has heard that both have PPKs names one.
-        let name = parts.notify(notify::PPK_IDENTITY).ok_or(BadPpk::Missing)?;
+        let unnamed = if rule.required { BadPpk::Missing } else { BadPpk::NotNamed };
+        let name = parts.notify(notify::PPK_IDENTITY).ok_or(unnamed)?;
         let named = match name.data.split_first() {
             Some((&(ppk::OPAQUE | ppk::FIXED), id)) => rule.named(id),
             _ => None,
@@ -163,12 +164,14 @@ impl HalfOpen {
         self.mixing.used.as_ref().map(|_| Payload::notify(notify::PPK_IDENTITY, Vec::new()))
     }
 
-    /// The last word: no IKE SA goes on without a PPK where one is required, however it came about.
+    /// The last word, however it came about: no IKE SA goes on without a PPK where one is required, or with one that was
+    /// taken back under way.
     pub(super) fn ensure_ppk(&self, cx: &Cx<'_>) -> Result<(), Reason> {
-        let required = self.ppks(cx).is_some_and(|rule| rule.required);
-        match required && self.mixing.used.is_none() {
-            true => Err(BadPpk::Missing.into()),
-            false => Ok(()),
+        let Some(rule) = self.ppks(cx) else { return Ok(()) };
+        match &self.mixing.used {
+            None if rule.required => Err(BadPpk::Missing.into()),
+            Some(tag) if !rule.has(tag) => Err(BadPpk::Changed.into()),
+            _ => Ok(()),
         }
     }
 

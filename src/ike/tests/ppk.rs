@@ -285,6 +285,10 @@ fn is_auth(transmit: &Transmit) -> bool {
     transmit.bytes[EXCHANGE] == IKE_AUTH
 }
 
+fn is_auth_answer(transmit: &Transmit) -> bool {
+    is_auth(transmit) && transmit.local == Net::socket(1)
+}
+
 /// What was said before a host had its PPK goes on without, and is replaced.
 #[test]
 fn a_ppk_that_comes_during_a_handshake_is_used_soon() {
@@ -297,6 +301,21 @@ fn a_ppk_that_comes_during_a_handshake_is_used_soon() {
         });
         let has_ppk = |net: &Net| net.is_one_pair(0, 1) && used(net, 0).as_deref() == Some("one");
         assert!(net.run_until(60 * SECOND, has_ppk), "{late:?}");
+    }
+}
+
+#[test]
+fn a_ppk_that_is_withdrawn_during_a_handshake_makes_no_keys() {
+    for required in [false, true] {
+        let mut net = changed_while_held(78, [Some((ONE, required)); 2], is_auth_answer, |net| {
+            net.call(0, |engine, now| engine.reconfigure(now, host(Some((TWO, required)))));
+        });
+        net.run(60 * SECOND);
+        let kept = |at: usize, spi: &_| match net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi) {
+            Some(PpkUse::Used(tag)) => tag.id() == "one",
+            Some(PpkUse::None) | None => false,
+        };
+        assert!((0..2).all(|at| !net.hosts[at].children.keys().any(|spi| kept(at, spi))), "{required}");
     }
 }
 
@@ -505,9 +524,12 @@ fn a_proof_without_its_name_is_refused() {
             let made = net.hosts.iter().any(|host| !host.children.is_empty());
             // Without NO_PPK_AUTH there is still AUTH, where the PPK is known.
             assert_eq!(made, kind == notify::NO_PPK_AUTH, "{required} {answer} {kind}");
-            let said =
-                (0..2).any(|at| is_said(&net, at, "uses no PPK") || is_said(&net, at, "another secret"));
-            assert!(made || said, "{required} {answer}");
+            let words = match (required, answer) {
+                (true, _) => "uses no PPK",
+                (false, false) => "names no PPK",
+                (false, true) => "another secret",
+            };
+            assert!(made || (0..2).any(|at| is_said(&net, at, words)), "{required} {answer}");
         }
     }
 }

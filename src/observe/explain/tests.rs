@@ -217,6 +217,15 @@ fn all() -> Vec<(Reason, &'static str)> {
              hosts go without for now (`ppk.required = false`)",
         ),
         (
+            BadPpk::NotNamed.into(),
+            "authentication failed: the peer names no PPK, though both hosts said that they have one: if this lasts, somebody \
+             on the path may change the first messages",
+        ),
+        (
+            BadPpk::Changed.into(),
+            "authentication failed: the PPKs of this host changed while keys were agreed, so it tries again",
+        ),
+        (
             BadPpk::Unknown("two".to_owned()).into(),
             "authentication failed: the peer uses PPK \"two\", which is not known here: compare `[ppk]` in the files of both \
              hosts",
