@@ -50,6 +50,14 @@ pub enum CredentialsError {
         /// Where the key lies.
         key: PathBuf,
     },
+    /// A PPK that is known otherwise adds nothing.
+    #[error("{}: is the same key as {other}: make one that is used for nothing else, `hostseal secret generate`", file.display())]
+    SamePpk {
+        /// Where the PPK lies.
+        file: PathBuf,
+        /// What else the key is.
+        other: String,
+    },
     /// The others know the host by another key.
     #[error(
         "{}: is not the key of node {node}: the file lists public_key = \"{listed}\", and this is the key of \
@@ -155,14 +163,22 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
 }
 
 /// The PPKs of `own` with the host at each address. Who has an address that floats may have any of those of its nodes.
-fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, PrivateFileError> {
+fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, CredentialsError> {
     let mut loaded = HashMap::<&str, Arc<Ppk>>::new();
+    let mut used: HashMap<SecretId, String> = match config.has_ppks() {
+        true => known_secrets(config).map(|id| (id, "the secret of the hosts".to_owned())).collect(),
+        false => HashMap::new(),
+    };
     let mut rules = HashMap::<IpAddr, PpkRule>::new();
     for node in config.nodes.iter().filter(|node| node.name != own.name) {
         let (files, required) = config.ppks_between(own, node).unwrap_or_default();
         for PpkFile { id, file } in files {
             if !loaded.contains_key(id.as_str()) {
-                loaded.insert(id, Arc::new(Ppk::new(id.clone(), private_file::load_ppk(file)?)));
+                let key = private_file::load_ppk(file)?;
+                if let Some(other) = used.insert(key.id(), format!("PPK {id}")) {
+                    return Err(CredentialsError::SamePpk { file: file.clone(), other });
+                }
+                loaded.insert(id, Arc::new(Ppk::new(id.clone(), key)));
             }
         }
         let keys: Vec<Arc<Ppk>> =
@@ -177,6 +193,13 @@ fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, Pr
     }
     rules.retain(|_, rule| !rule.keys.is_empty());
     Ok(rules)
+}
+
+/// Which secrets there are. Whoever needs one that cannot be had says so.
+fn known_secrets(config: &Config) -> impl Iterator<Item = SecretId> {
+    let (current, previous) = load_secrets(config).unwrap_or_default();
+    let wrapped = kms::digest(config).ok().flatten().map(|digest| digest.id());
+    [current, previous].into_iter().flatten().map(|secret| secret.id()).chain(wrapped)
 }
 
 /// The private key of this host with its certificate, which must be about that key and this host.

@@ -189,7 +189,8 @@ fn a_ppk_is_read_as_a_secret_is() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name).display().to_string();
     let head = format!(
-        "[ppk]\nid = \"one\"\nfile = {:?}\nprevious_id = \"zero\"\nprevious_file = {:?}\n",
+        "[secret]\nfile = {:?}\n[ppk]\nid = \"one\"\nfile = {:?}\nprevious_id = \"zero\"\nprevious_file = {:?}\n",
+        file("secret"),
         file("one"),
         file("zero")
     );
@@ -209,6 +210,12 @@ fn a_ppk_is_read_as_a_secret_is() {
     assert!(error.contains("32 bytes in base64") && !error.contains("hunter2"), "{error}");
     give("zero", &Secret::new([2; 32]).to_line(), 0o600);
     let credentials = load().unwrap();
+    give("secret", &Secret::new([3; 32]).to_line(), 0o600);
+    for (octet, other) in [(1, "PPK one"), (3, "the secret of the hosts")] {
+        give("zero", &Secret::new([octet; 32]).to_line(), 0o600);
+        let error = load().unwrap_err().to_string();
+        assert!(error.contains(&format!("zero: is the same key as {other}")), "{error}");
+    }
     let rule = &credentials.ppks[&"fd99::2".parse().unwrap()];
     assert!(rule.required && rule.keys.iter().map(|ppk| ppk.id()).eq(["one", "zero"]));
     assert!(!credentials.ppks.contains_key(&"10.99.0.1".parse().unwrap()), "none with itself");
