@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::read::{node_name, path};
 use super::values::{Placed, Problems, Section, boolean, text};
-use super::{Config, Keying, Node, SecretFiles};
+use super::{Config, Floating, Keying, Node, SecretFiles};
 use crate::types::{Method, NodeName, node_name as names};
 
 /// The key of a PPK that is being replaced.
@@ -153,6 +153,7 @@ fn id(value: &DeValue<'_>) -> Result<String, String> {
 struct PpkPlaces {
     ids: Vec<Placed<String>>,
     files: Vec<Placed<PathBuf>>,
+    nodes: Vec<Placed<NodeName>>,
 }
 
 /// A PPK and the one before it, in a section that need have none.
@@ -188,7 +189,7 @@ pub(super) fn read(
     root: &mut Section<'_>,
     keying: &Keying,
     secret: &SecretFiles,
-    nodes: &[Node],
+    (nodes, floating): (&[Node], &[Floating]),
     problems: &Problems<'_>,
 ) -> PpkRules {
     let mut section = root.section("ppk");
@@ -214,18 +215,20 @@ pub(super) fn read(
             None
         };
         wrong.into_iter().for_each(|message| problems.add(name.span.clone(), &name.key, message));
-        exceptions.push(NodePpk { node: name.value, keys, required });
+        exceptions.push(NodePpk { node: name.value.clone(), keys, required });
+        seen.nodes.push(name);
     }
     if own.is_empty() && exceptions.is_empty() && !section.is_absent() {
         section.require("id", "is missing: it is what all hosts call the PPK");
     }
     section.finish();
     check(&seen, keying, secret, problems);
+    check_floating(&seen, &exceptions, floating, problems);
     PpkRules { keys: own, required, nodes: exceptions }
 }
 
 fn check(seen: &PpkPlaces, keying: &Keying, secret: &SecretFiles, problems: &Problems<'_>) {
-    let PpkPlaces { ids, files } = seen;
+    let PpkPlaces { ids, files, .. } = seen;
     for (at, Placed { value, key, span }) in ids.iter().enumerate() {
         if let Some(first) = ids[..at].iter().find(|other| other.value == *value) {
             let line = problems.line(&first.span);
@@ -255,6 +258,28 @@ fn check(seen: &PpkPlaces, keying: &Keying, secret: &SecretFiles, problems: &Pro
                        \"derived\""
             .to_owned();
         problems.add(span.clone(), key, message);
+    }
+}
+
+/// Who speaks from an address that floats is known by its proof, after the PPK: so its nodes have the same.
+fn check_floating(seen: &PpkPlaces, exceptions: &[NodePpk], floating: &[Floating], problems: &Problems<'_>) {
+    let said = |node: &NodeName| {
+        let own = exceptions.iter().find(|it| it.node == *node);
+        own.map_or((&[][..], None), |own| (own.keys.as_slice(), own.required))
+    };
+    for Placed { value, key, span } in &seen.nodes {
+        let mut shared = floating.iter().filter(|floating| floating.may_be_at(value));
+        let other = shared.find_map(|floating| {
+            floating.nodes.iter().find(|other| said(other) != said(value)).map(|other| (floating, other))
+        });
+        if let Some((floating, other)) = other {
+            let message = format!(
+                "\"{value}\" and \"{other}\" have the floating addresses \"{}\", so their PPKs must not differ: give \
+                 neither `id` and `file`, and both the same `required`",
+                floating.name
+            );
+            problems.add(span.clone(), key, message);
+        }
     }
 }
 

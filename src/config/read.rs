@@ -80,7 +80,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let (protection, exempt, blocked) = protection(root.section("protection"));
     let (nodes, floating) =
         nodes::read(&mut root, NodeRules { auth: &auth, keying: &keying, esp: &esp }, problems);
-    let ppk = ppk::read(&mut root, &keying, &secret, &nodes, problems);
+    let ppk = ppk::read(&mut root, &keying, &secret, (&nodes, &floating), problems);
     let exempt = exempt::apart(exempt, &nodes, problems);
     let protection =
         ProtectionRules { exempt, blocked: blocked_of_no_node(blocked, &nodes, problems), ..protection };

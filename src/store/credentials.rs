@@ -162,7 +162,7 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
     Ok(Credentials { identity, by_secret, authorities, peers, floating, ppks, others: None })
 }
 
-/// The PPKs of `own` with the host at each address. Who has an address that floats may have any of those of its nodes.
+/// The PPKs of `own` with the host at each address. The nodes of an address that floats have the same.
 fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, CredentialsError> {
     let mut loaded = HashMap::<&str, Arc<Ppk>>::new();
     let mut used: HashMap<SecretId, String> = match config.has_ppks() {
@@ -171,7 +171,7 @@ fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, Cr
     };
     let mut rules = HashMap::<IpAddr, PpkRule>::new();
     for node in config.nodes.iter().filter(|node| node.name != own.name) {
-        let (files, required) = config.ppks_between(own, node).unwrap_or_default();
+        let Some((files, required)) = config.ppks_between(own, node) else { continue };
         for PpkFile { id, file } in files {
             if !loaded.contains_key(id.as_str()) {
                 let key = private_file::load_ppk(file)?;
@@ -181,17 +181,11 @@ fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, Cr
                 loaded.insert(id, Arc::new(Ppk::new(id.clone(), key)));
             }
         }
-        let keys: Vec<Arc<Ppk>> =
-            files.iter().filter_map(|key| loaded.get(key.id.as_str()).cloned()).collect();
-        for address in node.addresses.iter().copied().chain(config.floating_at(node)) {
-            let rule = rules.entry(address).or_insert(PpkRule { keys: Vec::new(), required: true });
-            rule.required &= required;
-            let known = |it: &Arc<Ppk>| rule.keys.iter().any(|known| Arc::ptr_eq(known, it));
-            let new: Vec<_> = keys.iter().filter(|it| !known(it)).cloned().collect();
-            rule.keys.extend(new);
-        }
+        let keys = files.iter().filter_map(|key| loaded.get(key.id.as_str()).cloned()).collect();
+        let rule = PpkRule { keys, required };
+        let addresses = node.addresses.iter().copied().chain(config.floating_at(node));
+        rules.extend(addresses.map(|address| (address, rule.clone())));
     }
-    rules.retain(|_, rule| !rule.keys.is_empty());
     Ok(rules)
 }
 

@@ -48,6 +48,24 @@ fn a_node_may_have_its_own() {
     assert_eq!(between(&parse(&strict, "", "")), Some((vec!["one"], true)));
 }
 
+/// Whoever has the key of one of the nodes of a floating address speaks from there.
+#[test]
+fn nodes_of_a_floating_address_have_the_same_ppks() {
+    const VIP: &str = "[[floating]]\nname = \"vip\"\naddresses = [\"10.99.0.9\"]\nnodes = [\"a\", \"b\"]\n";
+    let of = |node: &str, what: &str| format!("[[ppk.nodes]]\nname = \"{node}\"\n{what}");
+    let (own, lenient) = ("id = \"own\"\nfile = \"/k/own\"\n", "required = false\n");
+    for head in [of("a", own), of("b", lenient), of("a", lenient) + &of("b", "required = true\n")] {
+        let problems = problems(&format!("{ONE}{head}{VIP}"));
+        let words = "have the floating addresses \"vip\", so their PPKs must not differ";
+        assert!(
+            problems.iter().any(|it| it.contains("ppk.nodes[0].name") && it.contains(words)),
+            "{problems:?}"
+        );
+    }
+    let same = of("a", lenient) + &of("b", lenient);
+    assert_eq!(between(&parse(&format!("{ONE}{same}{VIP}"), "", "")), Some((vec!["one"], false)));
+}
+
 #[test]
 fn what_is_wrong_is_told_by_its_name() {
     for (head, key, words) in [
