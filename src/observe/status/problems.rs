@@ -137,11 +137,12 @@ fn without_ppk(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
     let bare = row.state == RowState::Protected && row.ppk == Some(PpkInKeys::None);
     let id = keys.first().filter(|_| bare).map(|key| &key.id)?;
     let (node, remote) = (&row.node, row.remote);
+    let both = format!("See that both hosts have \"{id}\" (`[ppk]`)");
     let (why, fix) = match required {
-        false => ("none is required", "Give it the PPK too, then say `ppk.required = true` on all hosts"),
-        true => ("one is required, so they end soon", "Give it the PPK too"),
+        false => ("none is required", format!("{both}, then say `ppk.required = true` on all hosts")),
+        true => ("one is required, so they end soon", both),
     };
-    let words = format!("the keys with {node} ({remote}) have no PPK, as it does not use \"{id}\": {why}");
+    let words = format!("the keys with {node} ({remote}) have no PPK: {why}");
     Some(Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix))
 }
 
