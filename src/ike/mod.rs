@@ -390,7 +390,7 @@ pub struct PairSummary {
     pub sessions: usize,
     /// How many children there are.
     pub children: usize,
-    /// When its keys end because all that the peer has proven itself with is no longer accepted.
+    /// When its keys end because what they rest on, a proof or a PPK, is no longer accepted.
     pub notice: Option<Instant>,
     /// Why the last attempt at new proofs of both ends failed, while the old IKE SA serves.
     pub unproven: Option<Failure>,

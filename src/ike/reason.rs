@@ -264,6 +264,8 @@ pub enum ProofWay {
 pub enum Lapsed {
     /// The settings changed, and the peer has shown no other proof in time.
     NotAccepted,
+    /// The settings changed, and no keys with a PPK that is taken now came in time.
+    Ppk,
     /// Its certificate, or one above it, is over since then.
     Expired(UnixTime),
     /// Its certificate, or one above it, was taken back.

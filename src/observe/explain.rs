@@ -196,6 +196,10 @@ fn bad_ppk(why: &BadPpk) -> String {
 fn lapsed(why: Lapsed) -> String {
     match why {
         Lapsed::NotAccepted => "the peer's proof is no longer accepted, and it has shown no other".to_owned(),
+        Lapsed::Ppk => {
+            "the keys have no PPK that is accepted still, and no others came: compare `[ppk]` in the files of both hosts"
+                .to_owned()
+        }
         Lapsed::Expired(at) => CertificateError::Expired(at).to_string(),
         Lapsed::Revoked => CertificateError::Revoked.to_string(),
     }

@@ -88,8 +88,8 @@ pub struct PairSnapshot<'a> {
     pub peer: Option<&'a About>,
     /// What was heard of it; `None` where nothing has been listened for.
     pub heard: Option<Heard>,
-    /// In what time its keys end because the other host has not proven itself as the files have it now, and why not,
-    /// where an attempt has failed.
+    /// In what time its keys end because the proof or the PPK that they rest on is no longer accepted, and why no
+    /// others came, where an attempt has failed.
     pub notice: Option<(Duration, Option<String>)>,
     /// Octets of the largest packet that gets through, where larger ones are lost though this host lets them out.
     pub narrow: Option<u16>,

@@ -58,7 +58,7 @@ impl Basis {
     }
 
     /// Whether the PPK in its keys, or that there is none, would be taken today.
-    fn ppk_is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
+    pub fn ppk_is_taken(&self, settings: &Settings, remote: IpAddr) -> bool {
         let Some(rule) = settings.credentials.ppks.get(&remote) else { return true };
         self.ppk.as_ref().map_or(!rule.required, |tag| rule.has(tag))
     }

@@ -7,6 +7,7 @@ use crate::identity::Proof;
 use crate::ike::control::Purpose;
 use crate::ike::limits::{JOINER_LIFE, JOINER_SILENCE, TRIES_FAREWELL};
 use crate::ike::outbox::Cx;
+use crate::ike::reason::Lapsed;
 use crate::ike::{Settings, Topic};
 use crate::types::UnixTime;
 
@@ -55,6 +56,12 @@ impl Established {
             Purpose::Join => true,
             Purpose::Control | Purpose::Data => control.takes_member(remote, key),
         }
+    }
+
+    /// Why it ends, where it is not taken.
+    pub(super) fn lapsed(&self, settings: &Settings) -> Lapsed {
+        let has_taken_ppk = self.is_childless() || self.basis().ppk_is_taken(settings, self.pair().remote);
+        if has_taken_ppk { Lapsed::NotAccepted } else { Lapsed::Ppk }
     }
 
     /// What its user calls what is told on it.

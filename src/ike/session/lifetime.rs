@@ -37,7 +37,8 @@ impl Established {
             .children
             .iter()
             .map(|child| Some((child.telling.waits()?, "what there is to tell of a child")));
-        let notice = self.notice().map(|at| (at, "end of what rests on a proof that is no longer taken"));
+        let notice =
+            self.notice().map(|at| (at, "end of what rests on a proof or a PPK that is no longer taken"));
         let joiner = self.joiner_end().map(|at| (at, "a joiner's time is over"));
         let keepalive = self.keepalive_at().map(|at| (at, "keeping a NAT's memory fresh"));
         of_sas
@@ -56,7 +57,8 @@ impl Established {
             self.age(cx, ours);
         }
         if self.notice().is_some_and(|at| at <= cx.now) {
-            self.end_unproven(cx, Lapsed::NotAccepted);
+            let lapsed = self.lapsed(cx.settings);
+            self.end_unproven(cx, lapsed);
         }
         self.end_joiner(cx);
         self.children.iter_mut().for_each(|child| child.telling.handle_timeout(cx.now));

@@ -365,6 +365,7 @@ fn what_has_no_ppk_ends_when_one_is_required() {
     assert!(net.hosts[0].engine.summary(pair(0, 1)).unwrap().unproven.is_some(), "and it is told why");
     net.run(Duration::from_secs(2 * 3600));
     assert!(net.hosts[0].children.is_empty());
+    assert!(is_said(&net, 0, "the keys have no PPK that is accepted still"));
 }
 
 /// The PPK of another agent's SAs is remembered, as what it rests on is.

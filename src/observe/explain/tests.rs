@@ -243,6 +243,10 @@ fn all() -> Vec<(Reason, &'static str)> {
         ),
         (Lapsed::NotAccepted.into(), "the peer's proof is no longer accepted, and it has shown no other"),
         (
+            Lapsed::Ppk.into(),
+            "the keys have no PPK that is accepted still, and no others came: compare `[ppk]` in the files of both hosts",
+        ),
+        (
             Lapsed::Expired(UnixTime(0)).into(),
             "its certificate, or one above it, expired on 1970-01-01T00:00:00Z",
         ),

@@ -41,7 +41,7 @@ fn unproven(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Vec<String> {
         let (left, why) = evidence.known(row.pair())?.notice.as_ref()?;
         let why = why.as_ref().map(|words| format!(": {words}")).unwrap_or_default();
         Some(format!(
-            "{} ({}) has not proven itself as the files have it now; its keys end in {}{why}",
+            "the keys with {} ({}) rest on a proof or a PPK that the files no longer accept; they end in {}{why}",
             row.node,
             row.remote,
             human_duration(Duration::from_secs(left.as_secs()))
