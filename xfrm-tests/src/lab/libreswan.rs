@@ -161,7 +161,7 @@ fn text(connection: &Connection) -> Result<String> {
 /// Its line of ipsec.secrets.
 fn secret(Connection { known_as, remote, proof, ppk, .. }: &Connection) -> Result<String> {
     let key = ppk.as_ref().and_then(|ppk| Some((&ppk.id, ppk.key.as_ref()?)));
-    let ppk = key.map(|(id, key)| format!("{known_as} {remote} : PPKS \"{id}\" 0s{key}\n"));
+    let ppk = key.map(|(id, key)| ppk_secret((known_as, remote), id, key));
     match proof {
         Proof::Secret(secret) => {
             Ok(format!("{known_as} {remote} : PSK 0s{secret}\n{}", ppk.unwrap_or_default()))
@@ -170,6 +170,11 @@ fn secret(Connection { known_as, remote, proof, ppk, .. }: &Connection) -> Resul
             bail!("the lab gives Libreswan nothing but secrets")
         }
     }
+}
+
+/// The line of a PPK.
+fn ppk_secret((local, remote): (&str, &str), id: &str, key: &str) -> String {
+    format!("{local} {remote} : PPKS \"{id}\" 0s{key}\n")
 }
 
 /// A proposal in Libreswan's notation.
@@ -226,6 +231,13 @@ fn parse_states(text: &str) -> Vec<Listed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::manual;
+
+    #[test]
+    fn a_ppk_is_said_as_the_manual_has_it() {
+        let shown = manual::block(manual::IPSEC_SECRETS_PPK).expect("it is there");
+        assert_eq!(shown, ppk_secret(("10.99.0.2", "10.99.0.1"), "demo-1", "BASE64OFTHEPPK"));
+    }
 
     #[test]
     fn states_are_read() {

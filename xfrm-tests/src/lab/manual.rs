@@ -21,6 +21,13 @@ pub const IPSEC_CONF: &str = "conf ipsec.conf";
 /// The secret of it.
 pub const IPSEC_SECRETS: &str = "conf ipsec.secrets";
 
+/// What strongSwan says of a PPK.
+#[cfg(test)]
+pub const SWANCTL_PPK: &str = "conf swanctl-ppk";
+/// What Libreswan says of one beside the secret.
+#[cfg(test)]
+pub const IPSEC_SECRETS_PPK: &str = "conf ipsec.secrets-ppk";
+
 /// A block as it stands there.
 ///
 /// # Errors
@@ -40,7 +47,18 @@ mod tests {
     fn every_block_of_the_manual_is_known() {
         let fences =
             MANUAL.lines().filter_map(|line| line.strip_prefix("```")).filter(|name| !name.is_empty());
-        let known = [NODES, SWANCTL, PKI, KEYS, CERTIFICATES, NEIGHBOURS, IPSEC_CONF, IPSEC_SECRETS];
+        let known = [
+            NODES,
+            SWANCTL,
+            SWANCTL_PPK,
+            IPSEC_SECRETS_PPK,
+            PKI,
+            KEYS,
+            CERTIFICATES,
+            NEIGHBOURS,
+            IPSEC_CONF,
+            IPSEC_SECRETS,
+        ];
         assert_eq!(fences.collect::<Vec<_>>(), known);
     }
 }

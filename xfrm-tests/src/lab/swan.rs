@@ -299,6 +299,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_ppk_is_said_as_the_manual_has_it() {
+        let key = Some("BASE64OFTHEPPK".to_owned());
+        let (connection, secrets) = ppk("a", &PpkOfEnd { id: "demo-1".to_owned(), key, required: true });
+        let shown = format!("connections {{\n  a {{\n{connection}  }}\n}}\n{secrets}");
+        assert_eq!(manual::block(manual::SWANCTL_PPK).expect("it is there"), shown);
+    }
+
+    #[test]
     fn a_listing_is_read() {
         let text = "b-v4: #1, ESTABLISHED, IKEv2, aa_i* bb_r\n  local  '10.99.0.1' @ 10.99.0.1[500]\n\
                     \x20 b-v4: #1, reqid 1, INSTALLED, TRANSPORT, ESP:AES_GCM_16-256/ESN\n\
