@@ -236,7 +236,8 @@ fn by_public_keys(lab: &mut Lab) -> Result<()> {
     status_until(&b, "c does not speak for the address any more", LIMIT, |status| {
         let row = ADDRESSES[0].parse().ok().and_then(|address| status.peer(address).ok());
         let told = status.0.to_string();
-        row.is_some_and(|row| row.at("/state") != "protected") || told.contains("has not proven itself")
+        row.is_some_and(|row| row.at("/state") != "protected")
+            || told.contains("that the files no longer accept")
     })
     .map(drop)
 }

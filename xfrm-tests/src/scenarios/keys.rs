@@ -133,7 +133,7 @@ fn a_key_is_replaced_and_withdrawn(lab: &mut Lab) -> Result<()> {
     let wrong = "is not the one configured for node b";
     status_until(&a, "the notes say how long it has", LIMIT, |status| {
         let notes = status.at("/notes").to_string();
-        status.all_protected() && notes.contains("has not proven itself") && notes.contains(wrong)
+        status.all_protected() && notes.contains("that the files no longer accept") && notes.contains(wrong)
     })?;
     for (host, other) in [(&a, &b), (&b, &a)] {
         status_until(host, "the pair is blocked", LIMIT, |status| {
