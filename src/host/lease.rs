@@ -31,7 +31,11 @@ const PARTED: Duration = Duration::from_secs(60);
 /// How often a key is asked for that is not given, at first and later; `check_every` where that is less.
 const AGAIN: Duration = Duration::from_secs(60);
 const AGAIN_LATER: Duration = Duration::from_secs(5 * 60);
-/// When that is.
+/// How often a KMS that is away is asked where that cannot wait: the end is near, or this agent has just begun and has no
+/// secret yet, as while a system starts.
+const SOON: Duration = Duration::from_secs(7);
+const JUST_BEGUN: Duration = Duration::from_secs(5 * 60);
+/// When [`AGAIN_LATER`] begins.
 const LATER: Duration = Duration::from_secs(60 * 60);
 /// How long an answer may take. One that is later counts as none.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -203,9 +207,19 @@ impl Lease {
         if is_final || !self.is_denied() {
             self.state = KeyState::Refused(refusal);
         }
-        let pause = if moment.uptime < failing + LATER { AGAIN } else { AGAIN_LATER };
+        let pause = match moment.uptime {
+            now if !is_final && self.cannot_wait(now, failing) => SOON,
+            now if now < failing + LATER => AGAIN,
+            _ => AGAIN_LATER,
+        };
         let pause = shortened(pause.min(self.check_every), chance);
         self.next = (!self.is_given_up(moment)).then_some(moment.uptime + pause);
+    }
+
+    /// Whether an answer is needed soon by a host whose key is not given since `failing`.
+    fn cannot_wait(&self, now: Duration, failing: Duration) -> bool {
+        let has_begun = self.used.is_none() && now < failing + JUST_BEGUN;
+        self.ends.is_some_and(|ends| has_begun || ends <= now + self.grace)
     }
 
     /// Whether nobody asks any more.

@@ -16,6 +16,7 @@ use crate::config::KmsRules;
 use crate::control::Terms;
 use crate::observe::KeyReport;
 use crate::observe::kms::{self, KeyStanding};
+use crate::types::Protection;
 
 /// What came of unwrapping the secret.
 pub struct Unwrapped {
@@ -139,24 +140,36 @@ impl Host {
         change: Option<LeaseChange>,
         given: Option<Secrets>,
     ) {
+        // Its end may be nearer than it was, and the clock of SAs stands still while the host sleeps.
+        self.bound_sas();
         match (change, given) {
             (Some(LeaseChange::Renewed { short }), Some(secrets)) => {
                 let is_new = self.secrets.as_ref().is_none_or(|before| !before.changes(&secrets).is_empty());
-                self.bound_sas();
-                if is_new {
+                // What could not be done with it is tried again.
+                if is_new || self.withheld.is_some() {
                     self.handle_secret(self.moment, system, Ok(secrets));
                 }
                 if let Some(core) = self.core.as_mut().filter(|_| short) {
                     core.renew_all(now, system);
                 }
             }
-            (Some(LeaseChange::Ended), _) => {
-                if let Some(why) = self.leased.as_ref().map(Leased::withholding) {
-                    self.handle_secret(self.moment, system, Err(why));
-                }
-            }
+            (Some(LeaseChange::Ended), _) => self.cut_with_lease(system),
+            (None, _) if self.is_cut_undone() => self.cut_with_lease(system),
             (Some(LeaseChange::Renewed { .. }) | None, _) => {}
         }
+    }
+
+    fn cut_with_lease(&mut self, system: &mut dyn System) {
+        if let Some(why) = self.leased.as_ref().map(Leased::withholding) {
+            self.handle_secret(self.moment, system, Err(why));
+        }
+    }
+
+    /// Whether the lease has ended, and what an agent before this one has left could not be cut then: whatever is cut has a
+    /// core.
+    fn is_cut_undone(&self) -> bool {
+        let has_ended = self.leased.as_ref().is_some_and(|leased| leased.lease.left(self.moment).is_none());
+        has_ended && self.core.is_none() && self.protection == Protection::On
     }
 
     /// When SAs end that are made now, beside their own limits: with the lease.

@@ -174,9 +174,11 @@ impl Host {
     }
 
     fn protect(&mut self, now: Instant, system: &mut dyn System, strict: bool) -> anyhow::Result<()> {
-        let left = self.saved.trial.as_ref().and_then(|trial| trial.left(&self.boot_at(now)));
+        // One that has ended while this host had no secret yet ends now.
+        let left = |trial: &Trial| trial.left(&self.boot_at(now)).unwrap_or_default();
+        let trial_ends = self.saved.trial.as_ref().map(|trial| now + left(trial));
         if let Some(core) = &mut self.core {
-            core.enable(now, system, strict, left.map(|left| now + left))?;
+            core.enable(now, system, strict, trial_ends)?;
         }
         // `enable` and `status` look themselves; the log can wait until the pairs are protected.
         self.hole_looks.want_at(now + HOLES_AFTER);

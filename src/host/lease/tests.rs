@@ -157,6 +157,24 @@ fn an_answer_that_never_comes_is_none_and_one_that_is_late_counts_for_nothing() 
     assert!(lease.handle_answer(at(383), second, Ok(()), 0).is_some());
 }
 
+/// A single time-out is no reason to be cut, nor to wait at each start of the system.
+#[test]
+fn where_an_answer_cannot_wait_a_kms_that_is_away_is_asked_soon_again() {
+    let mut begun = answered(Err(Refusal::Unavailable));
+    assert_eq!(begun.poll_ask(at(7)), None);
+    assert!(ask(&mut begun, 8, Err(Refusal::Unavailable)).is_none());
+    assert!(ask(&mut begun, 301, Err(Refusal::Unavailable)).is_none(), "for five minutes");
+    assert_eq!(begun.poll_ask(at(360)), None, "and no longer");
+    let mut denied = answered(Err(Refusal::Denied));
+    assert_eq!(denied.poll_ask(at(59)), None, "that was an answer");
+
+    let mut lease = answered(Ok(()));
+    ask(&mut lease, 301, Err(Refusal::Denied));
+    lease.hurry(at(353));
+    assert!(ask(&mut lease, 353, Err(Refusal::Unavailable)).is_none());
+    assert!(matches!(ask(&mut lease, 360, Ok(())), Some(LeaseChange::Renewed { .. })));
+}
+
 /// A clock that was set, or a machine that goes on from a copy of itself.
 #[test]
 fn clocks_that_part_have_it_asked_for_at_once_and_what_was_asked_before_proves_nothing() {

@@ -157,6 +157,50 @@ fn no_sa_outlives_the_lease_and_none_ends_before_its_successor() {
     assert!(world.hosts[0].kernel.state.sas.is_empty());
 }
 
+/// Somebody may have the ports, or the kernel no room, just then.
+#[test]
+fn a_cut_and_a_restore_that_could_not_be_made_are_made_later() {
+    let mut world = leased(5);
+    world.kill(0);
+    world.kms(0, Err(Refusal::Denied));
+    world.start(0);
+    world.hosts[0].kernel.unreadable = true;
+    world.run(2 * CHECK, None);
+    assert!(!world.hosts[0].kernel.state.sas.is_empty(), "it could not be cut");
+    world.hosts[0].kernel.unreadable = false;
+    world.run(2 * CHECK, Some((100 * MILLISECOND, &WAYS)));
+    assert!(world.hosts[0].kernel.state.sas.is_empty());
+    assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+
+    world.kill(0);
+    world.kms(0, Ok(()));
+    world.start(0);
+    world.hosts[0].kernel.unreadable = true;
+    world.run(SECOND, None);
+    world.hosts[0].kernel.unreadable = false;
+    assert!(world.run_until(3 * CHECK, World::all_protected), "by itself");
+    assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+}
+
+#[test]
+fn a_trial_that_ends_before_the_key_can_be_used_is_over() {
+    let mut world = World::new(2, 6, Weather::FAIR);
+    for at in 0..2 {
+        world.kms(at, Ok(()));
+        world.enable_with(at, false, Some(world.now + CHECK));
+    }
+    assert!(world.run_until(30 * SECOND, World::all_protected));
+    for at in 0..2 {
+        world.kill(at);
+        world.kms(at, Err(Refusal::Unavailable));
+        world.start(at);
+    }
+    world.run(2 * CHECK, None);
+    (0..2).for_each(|at| world.kms(at, Ok(())));
+    let are_off = |world: &World| world.hosts.iter().all(|host| host.kernel.state.policies.is_empty());
+    assert!(world.run_until(2 * CHECK, are_off));
+}
+
 /// A live host moves from a file to a key.
 #[test]
 fn a_secret_in_a_file_is_wrapped_without_a_lost_packet() {
