@@ -26,8 +26,7 @@ pub struct LiveSa {
     born: Instant,
     /// Probes among what it counts.
     pub probes: Traffic,
-    /// What was read last, without the probes that were known of then. It never goes back: of a probe that came in, this
-    /// host may hear later than the kernel has counted it.
+    /// What was read last, without the probes that were known of then.
     told: Traffic,
     /// What it had refused then.
     refused: SaErrors,
@@ -49,7 +48,7 @@ pub struct Moved {
 impl LiveSa {
     /// What went through it, if it has `counted` that.
     fn traffic(&self, counted: Traffic) -> Traffic {
-        counted.minus(self.probes).at_least(self.told)
+        counted.minus(self.probes)
     }
 
     /// What it has counted: that and `errors` were read by now.
@@ -218,13 +217,9 @@ impl Accounts {
         self.records_with(|_, live| Some(live.probes))
     }
 
-    /// The same for whom the kernel has shown these SAs. One that is not there counts as it was read last, and of the
-    /// others what was not told counts as probes.
+    /// The same for whom the kernel has shown these SAs. One that is not there counts as it was read last.
     pub fn records_beside(&self, sas: &BTreeMap<SaId, SaReading>) -> BTreeMap<Pair, PairRecord> {
-        self.records_with(|id, live| {
-            let counted: Traffic = sas.get(id)?.into();
-            Some(counted.minus(live.traffic(counted)))
-        })
+        self.records_with(|id, live| sas.contains_key(id).then_some(live.probes))
     }
 
     /// `probes` are those among the figures of an SA, where it is there.
@@ -436,27 +431,6 @@ mod tests {
         assert_eq!(accounts.host_record(|_| true).told.tx.packets, 10);
         accounts.note(&reading(Direction::Out, 1, 11));
         assert_eq!(total(&accounts, Direction::Out, &[]), 10);
-    }
-
-    /// The kernel has counted a probe that came in, and this host has not heard of it yet.
-    #[test]
-    fn a_probe_that_is_heard_of_later_takes_back_nothing_that_was_told() {
-        let mut accounts = Accounts::resume(HostRecord::default(), []);
-        accounts.restore(pair(), &PairRecord::default(), UnixTime(5));
-        let mut told = Vec::new();
-        let counted = |packets| reading(Direction::In, 2, packets);
-        begin(&mut accounts, &counted(0));
-        // Three packets and a probe; the probe is known of; two more packets.
-        for (packets, probes) in [(3, 0), (4, 0), (4, 1), (6, 0)] {
-            (0..probes).for_each(|_| accounts.probe(counted(0).id, 100));
-            accounts.note(&counted(packets));
-            let live = counted(packets);
-            told.push(total(&accounts, Direction::In, &[&live]));
-            assert_eq!(accounts.volume(&readings(&[&live])).rx.packets, *told.last().unwrap());
-        }
-        assert_eq!(told, [3, 4, 4, 5]);
-        accounts.end(&counted(6));
-        assert_eq!(total(&accounts, Direction::In, &[]), 5);
     }
 
     fn readings(live: &[&SaReading]) -> BTreeMap<SaId, SaReading> {

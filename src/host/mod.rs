@@ -73,6 +73,7 @@ mod sim;
 mod snapshot;
 pub mod system;
 mod timers;
+mod told;
 mod unlisted;
 mod unsaved;
 pub mod unwrap;

@@ -8,6 +8,7 @@ use super::answer::refusal;
 use super::ledger::Asker;
 use super::pace::Pace;
 use super::system::{Moment, System};
+use super::told::ToldTraffic;
 use crate::control::{ErrorCode, Reply, Request};
 use crate::observe::Figures;
 
@@ -25,6 +26,7 @@ pub(super) struct Onlookers {
     waiting: Vec<(Asker, Request)>,
     looks: Pace,
     asks: Pace,
+    told: ToldTraffic,
 }
 
 impl Onlookers {
@@ -33,6 +35,7 @@ impl Onlookers {
             waiting: Vec::new(),
             looks: Pace::new(now, PAUSE, SHARE),
             asks: Pace::new(now, ASK_PAUSE, SHARE),
+            told: ToldTraffic::default(),
         }
     }
 
@@ -143,7 +146,10 @@ impl Host {
         match replies {
             Ok(replies) => {
                 self.note_persist(now);
-                for (askers, reply) in askers.into_iter().zip(replies) {
+                for (askers, mut reply) in askers.into_iter().zip(replies) {
+                    if let Reply::Figures(figures) = &mut reply {
+                        self.onlookers.told.hold(figures);
+                    }
                     self.ledger.tell_onlookers(now, askers, reply);
                 }
             }

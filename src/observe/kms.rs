@@ -65,17 +65,17 @@ impl KeyStanding {
 /// The key, and for how long this host goes on without it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyReport {
-    /// Who keeps it.
+    /// Which kind of KMS has it.
     pub provider: String,
-    /// What he calls it.
+    /// What the KMS calls it.
     pub key: String,
-    /// What he said when he was asked last.
+    /// What the KMS said when it was asked last.
     pub state: KeyStanding,
-    /// When he deletes it, in his words.
+    /// When the KMS deletes it, in its words.
     pub deletion_date: Option<String>,
     /// What was said to that.
     pub why: Option<String>,
-    /// What he calls the last request.
+    /// What the KMS calls the last request.
     pub request_id: Option<String>,
     /// When the key was used last, since the agent started.
     pub last_use: Option<UnixTime>,
