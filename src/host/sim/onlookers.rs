@@ -66,6 +66,28 @@ fn one_look_serves_all_who_ask_within_a_while() {
     }
 }
 
+/// A probe that came in was taken for a packet, until its host heard of it.
+#[test]
+fn a_counter_stands_still_rather_than_go_back() {
+    let mut world = protected(3, 60 * SECOND);
+    world.run(SECOND, Some((10 * MILLISECOND, &WAYS)));
+    let mut received = |ahead: u64| {
+        let sas = &mut world.hosts[0].kernel.state.sas;
+        let before = sas.clone();
+        sas.values_mut().for_each(|sa| sa.packets += ahead);
+        told(&mut world);
+        question(&mut world, 1, &METRICS);
+        world.run(SECOND, None);
+        let [(1, Reply::Figures(figures))] = &told(&mut world)[..] else { panic!("no figures") };
+        let received = figures.volume.unwrap().rx.packets;
+        assert_eq!(figures.pairs.as_ref().unwrap()[0].rx.packets, received);
+        world.hosts[0].kernel.state.sas = before;
+        received
+    };
+    let [exact, ahead, held] = [0, 1, 0].map(&mut received);
+    assert_eq!((ahead, held), (exact + 1, ahead));
+}
+
 #[test]
 fn orders_are_refused_by_name() {
     let mut world = protected(2, 60 * SECOND);
