@@ -193,7 +193,7 @@ pub enum Command {
     ///
     /// Both hosts of a pair send each other a few packets past all policies, which the other kernel must refuse, and as
     /// many as programs do, which must arrive through ESP. This host's interfaces are watched meanwhile. Protection and
-    /// traffic are not touched. With --cluster, each other node is asked to prove its pairs, too. The report is signed
+    /// traffic are not touched. With --cluster, other nodes prove the pairs that this node does not have. The report is signed
     /// with the key of this node, if it has one. The exit status is 0 if all pairs are proven, else 3.
     #[command(after_help = "Examples:\n  \
         hostseal prove\n  \
@@ -309,7 +309,7 @@ pub enum SecretCommand {
         /// The file; without it the one that the configuration names.
         file: Option<PathBuf>,
     },
-    /// Wrap the secret with a key of a KMS, so that it lies in the clear nowhere.
+    /// Wrap the secret with a key in a KMS. The plain file stays: delete it when all hosts use the wrapped one.
     ///
     /// It takes the right to encrypt with the key, which hosts do not need. Copy the file to all hosts, and say in their
     /// configuration what this prints.

@@ -60,8 +60,8 @@ pub(super) fn bound(config: &Config) -> Option<String> {
     let rules = config.kms.as_ref()?;
     let (key, [revoked, max_offline]) = (&rules.key, [rules.bound(), rules.max_offline].map(human_duration));
     Some(format!(
-        "the key {key} wraps the secret: once it is revoked, this host is cut off within {revoked}, or within \
-         {max_offline} if it does not reach the KMS. An agent that is dead for {max_offline} is an outage"
+        "the key {key} wraps the secret: once it is revoked, this host is cut off within about {revoked}, or \
+         within {max_offline} if it does not reach the KMS. If its agent is down for {max_offline}, its traffic stops"
     ))
 }
 
@@ -85,13 +85,13 @@ fn sheet(report: &KeyReport) -> String {
         (
             "bound",
             format!(
-                "{} after the key is revoked, where the KMS can be reached, and {} where it cannot; beside what the KMS \
-                 takes itself",
+                "{} after the key is revoked, where the KMS can be reached, and {} where it cannot; plus what the KMS takes \
+                 itself, up to 20 s for an answer",
                 time(report.bound_s),
                 time(report.max_offline_s)
             ),
         ),
-        ("agent", format!("an agent that is dead for {} is an outage", time(report.max_offline_s))),
+        ("agent", format!("if it is down for {}, the traffic stops", time(report.max_offline_s))),
     ]
     .map(|(name, words)| format!("{name:<10}{words}\n"))
     .concat()
@@ -123,6 +123,13 @@ fn check(config: &Config) -> Result<Exit, CommandError> {
         Ok(described) => {
             line(true, format!("describe: the key is enabled{}", request(described.request_id)))?
         }
+        Err(KmsRefusal { refusal: Refusal::Denied, request_id, .. }) => line(
+            false,
+            format!(
+                "describe: the KMS does not let this host describe the key: allow that{}",
+                request(request_id)
+            ),
+        )?,
         Err(refusal) => line(false, format!("describe: {}", in_words(&refusal)))?,
     };
     if let Some(secret) = secret {
@@ -171,7 +178,9 @@ fn put(config: &Config, args: &WrapArgs, rules: &KmsRules, secret: &Secret) -> R
         out.display()
     ));
     print(&lines(out, rules))?;
-    tell("where it said [secret] file. Then delete the secret that lies in the clear, on each host.");
+    tell(
+        "This replaces [secret] there. Run `hostseal kms check` on each host, and only then delete the plain secret.",
+    );
     Ok(Exit::Done)
 }
 

@@ -164,7 +164,7 @@ fn keys(section: &mut Section<'_>, seen: &mut PpkPlaces, problems: &Problems<'_>
         match (name, file) {
             (Some(name), Some(file)) => {
                 if of_id != "id" && keys.is_empty() {
-                    let message = "is beside `id`, which is the PPK that comes after it".to_owned();
+                    let message = "needs `id` and `file`: they name the new PPK".to_owned();
                     problems.add(name.span.clone(), &name.key, message);
                 }
                 keys.push(PpkFile { id: name.value.clone(), file: file.value.clone() });
@@ -248,7 +248,7 @@ fn check(seen: &PpkPlaces, keying: &Keying, secret: &SecretFiles, problems: &Pro
     if secret.previous_file.is_some()
         && let Some(Placed { key, span, .. }) = ids.iter().find(|it| it.key.ends_with(PREVIOUS))
     {
-        let message = "and secret.previous_file: replace the one first, then the other".to_owned();
+        let message = "cannot stand beside secret.previous_file: finish replacing the secret first, then replace the PPK".to_owned();
         problems.add(span.clone(), key, message);
     }
     // RFC 8784 mixes a PPK into keys that are negotiated.

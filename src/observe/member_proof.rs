@@ -69,7 +69,8 @@ impl MemberProving {
         }
         (proof.by, proof.node) = (Some(by.clone()), node.clone());
         if !proof.adds_up() {
-            let words = format!("the figures that {by} tells do not show what it says that they show");
+            let words =
+                format!("the figures from {by} do not support its result: run `hostseal prove` there");
             proof.doubt(Doubt::failed(ProofCode::Contradiction, words));
         }
         Some(proof)

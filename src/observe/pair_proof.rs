@@ -284,8 +284,8 @@ impl PairProof {
             self.doubt(Doubt::failed(ProofCode::ClearOnWire, words));
         } else if wire.missed > 0 {
             let words = format!(
-                "{} packets that are not ESP passed the interfaces of this host faster than they could be looked at, so \
-                 that none of them was clear nobody knows: try again when there is less of them",
+                "{} packets that are not ESP passed this host's interfaces too fast to be checked, so some of them may \
+                 have been clear: try again under less traffic",
                 wire.missed
             );
             self.doubt(Doubt::inconclusive(ProofCode::NotWatched, words));

@@ -188,7 +188,7 @@ fn away(why: String, request_id: Option<String>) -> KmsRefusal {
 }
 
 fn senseless(request_id: Option<String>) -> KmsRefusal {
-    away("the answer is one to another question".to_owned(), request_id)
+    away("the helper answered another question: see the protocol in byok.md".to_owned(), request_id)
 }
 
 fn broken(why: String, request_id: Option<String>) -> KmsRefusal {
@@ -263,7 +263,7 @@ mod tests {
         for (answer, words) in [
             (Vec::new(), "has ended without an answer"),
             (b"{}\n".to_vec(), "is no answer"),
-            (b"{\"answer\":\"enabled\"}\n".to_vec(), "to another question"),
+            (b"{\"answer\":\"enabled\"}\n".to_vec(), "answered another question"),
             (flood, "longer than an answer may be"),
             (vec![0xff, b'\n'], "is no answer"),
         ] {

@@ -14,7 +14,7 @@ pub enum KmsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Unwrap the secret here and now, and check that this host may do no more than that.
+    /// Unwrap the secret now, and check that this host may describe the key and may not encrypt with it.
     #[command(after_help = "Example:\n  hostseal kms check")]
     Check,
 }
@@ -25,7 +25,7 @@ pub struct WrapArgs {
     /// The key, as its KMS calls it; without it the one that the configuration names.
     #[arg(long, value_name = "KEY")]
     pub kms_key: Option<String>,
-    /// Who keeps it, such as vault or exec; without it the one that the configuration names.
+    /// The provider: exec, or NAME for the program /usr/libexec/hostseal/kms-NAME; without it, the one in the configuration.
     #[arg(long, value_name = "NAME")]
     pub provider: Option<String>,
     /// The program that speaks to the KMS, for the provider exec.

@@ -10,7 +10,7 @@ pub struct ProveArgs {
     /// Only pairs with these nodes.
     #[arg(value_name = "NODE", conflicts_with = "verify")]
     pub nodes: Vec<String>,
-    /// Have each other node of the cluster prove its pairs, too. With a NODE: only pairs with it.
+    /// Prove the pairs that this node does not have, too: other nodes of the cluster do. With a NODE: only pairs with it.
     #[arg(long, conflicts_with = "verify")]
     pub cluster: bool,
     /// Print the report as JSON.
@@ -19,8 +19,8 @@ pub struct ProveArgs {
     /// Write the report to this file too, as JSON.
     #[arg(long, value_name = "FILE", conflicts_with = "verify")]
     pub out: Option<PathBuf>,
-    /// Check that a report is as its node has signed it, and show it. That what it says is true no signature shows. Nothing
-    /// is sent.
+    /// Check the signature of a report, and show the report. A signature does not show that the report is true. Nothing is
+    /// sent.
     #[arg(long, value_name = "FILE")]
     pub verify: Option<PathBuf>,
     /// With --verify: the public key of the node (a line of `hostseal key show`), or a file with it. By default it is the

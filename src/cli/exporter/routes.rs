@@ -68,7 +68,7 @@ pub(super) async fn answer<B>(desk: &Desk, door: Doorway, request: &Request<B>) 
             response(StatusCode::MISDIRECTED_REQUEST, PLAIN, words.into())
         }
         PageRoute::Page if !is_looked_at(request.headers()) => {
-            let words = "this page is no part of other sites\n";
+            let words = "open this page directly: other sites may only link to it\n";
             response(StatusCode::FORBIDDEN, PLAIN, words.into())
         }
         PageRoute::Page => {

@@ -54,8 +54,12 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
     let pairs: Vec<(NodeName, Pair)> =
         config.pairs(node).into_iter().filter(|(name, pair)| wanted(name) && possible(pair)).collect();
     if pairs.is_empty() && !args.cluster {
-        let message =
-            "this host has no pair with that node, so there is nothing to prove: see `hostseal status`";
+        let message = match args.nodes.is_empty() {
+            true => "this host has no pairs, so there is nothing to prove: see `hostseal status`",
+            false => {
+                "this host has no pair with that node, so there is nothing to prove: see `hostseal status`"
+            }
+        };
         return Err(CommandError::new(Exit::Usage, message));
     }
     let signer = Signer::of(&config, node, args.out.as_deref())?;

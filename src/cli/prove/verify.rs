@@ -40,8 +40,8 @@ pub(super) fn run(invocation: &Invocation, file: &Path, args: &ProveArgs) -> Res
     let report = ProofReport::verified(&text, |_| key).map_err(refused)?;
     if !invocation.quiet {
         tell(&format!(
-            "{} has signed this report (verified with {whence}), and it was not changed since. Its clock said {}. That \
-             it told the truth no signature shows",
+            "{} has signed this report (verified with {whence}), and it was not changed since. Its clock said {}. The \
+             signature does not show that the node told the truth",
             report.node, report.time
         ));
     }

@@ -109,7 +109,7 @@ fn what_is_wrong_is_told_by_its_name() {
                 "[secret]\nprevious_file = \"/s\"\n{ONE}previous_id = \"zero\"\nprevious_file = \"/k/zero\"\n"
             ),
             "ppk.previous_id",
-            "replace the one first",
+            "finish replacing the secret first",
         ),
     ] {
         let found = problems(&head);

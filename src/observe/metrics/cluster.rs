@@ -21,7 +21,7 @@ pub fn write(page: &mut MetricsPage, figures: &Figures) {
     nodes(page, part);
     let help = "Orders that were given at the same time, and that an admin has to settle.";
     page.one(Kind::Gauge, "cluster_conflicts", help, part.conflicts);
-    let help = "Orders of the operator of this host that are not carried out yet.";
+    let help = "Entries and orders of this host that are not written yet.";
     page.one(Kind::Gauge, "cluster_pending_orders", help, part.pending);
 }
 

@@ -133,7 +133,7 @@ fn worst(pairs: &ClusterPairs, matrix: &PairMatrix<'_>) -> Markup {
     bad.sort_by_key(|pair| Reverse(pair.standing()));
     html! {
         @if bad.is_empty() {
-            p { "No pair in the square is known to be other than it should be." }
+            p { "All pairs whose state is known are as they should be." }
         } @else {
             div.wide role="region" aria-label="Pairs that are not protected" tabindex="0" {
                 table.list {

@@ -32,10 +32,12 @@
   };
 
   const count = () => {
+    // A page that is not seen is asked for less often, and not stale for that.
+    const pause = document.hidden ? everyWhileHidden / 1000 : 0;
     for (const age of document.querySelectorAll("[data-age]")) {
       const seconds = Number(age.dataset.age) + Math.floor(passed(since) / 1000);
       age.querySelector("b").textContent = words(seconds);
-      age.classList.toggle("stale", seconds > Number(age.dataset.limit));
+      age.classList.toggle("stale", seconds > Number(age.dataset.limit) + pause);
     }
     // The title is all that is seen of a page in another tab.
     const mark = lost ? "no answer" : document.querySelector(".stale") ? "stale" : "";
@@ -75,7 +77,7 @@
   const renew = async () => {
     if (busy || (document.hidden && passed(asked) < everyWhileHidden)) return;
     busy = true;
-    lost = true;
+    let answered = false;
     asked = moment();
     try {
       const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(patience) });
@@ -85,12 +87,13 @@
       if (main && [200, 503].includes(answer.status)) {
         show(next, main);
         since = asked;
-        lost = false;
+        answered = true;
       }
     } catch {
       // It says so below.
     }
-    document.getElementById("lost").hidden = !lost;
+    lost = !answered;
+    document.getElementById("lost").hidden = answered;
     busy = false;
     count();
   };

@@ -27,7 +27,7 @@ pub(super) fn age(of: UnixTime, now: UnixTime, limit: u64) -> Markup {
             strong { "Stale: " } "as of " time datetime=(of) { (time_words(of)) } ", "
             @match seconds {
                 Some(seconds) => { b { (age_words(seconds)) } " old" },
-                None => "which is to come: the clock was set, and nobody knows how old it is",
+                None => "in the future: the clock was set back, so the age is not known",
             }
         }
     }
