@@ -83,7 +83,7 @@ fn what_is_wrong_is_told_by_its_name() {
         (
             "[ppk]\nprevious_id = \"zero\"\nprevious_file = \"/k\"\n".to_owned(),
             "ppk.previous_id",
-            "is beside `id`",
+            "needs `id` and `file`",
         ),
         (format!("{ONE}keep = 1\n"), "ppk.keep", "unknown key"),
         (format!("{ONE}[[ppk.nodes]]\nname = \"c\"\n"), "ppk.nodes[0].name", "there is no node \"c\""),

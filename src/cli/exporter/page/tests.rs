@@ -185,7 +185,7 @@ fn who_is_not_heard_is_named_with_the_reason() {
 fn what_was_found_out_later_than_now_is_stale() {
     let html = document(&view(Some(mesh(2))), UnixTime(THEN.0 - 3600));
     assert_eq!((count(&html, "class=\"age stale\""), count(&html, "data-age=")), (2, 0));
-    assert!(html.contains("nobody knows how old it is") && html.contains("<title>stale - Cluster demo"));
+    assert!(html.contains("the age is not known") && html.contains("<title>stale - Cluster demo"));
 }
 
 /// What is replaced again and again must not be read out again and again.
