@@ -21,7 +21,7 @@ use crate::control::{NewCluster, NewMember};
 use crate::host::file_host::{FileHost, to_join};
 use crate::host::joiner::{JoinError, JoinOrder, JoinStep, JoinedRoster, Joiner};
 use crate::host::setup::IkePorts;
-use crate::identity::{KeyKind, PrivateKey};
+use crate::identity::{AuthMethod, KeyKind, PrivateKey};
 use crate::ike::Entropy as _;
 use crate::machine::{named_node, own_addresses};
 use crate::roster::{RecoveryKey, Roster, Site, Token};
@@ -192,10 +192,10 @@ impl Newcomer {
         let own = own_addresses().context("this host's addresses cannot be listed")?;
         let node = config.whoami(&own, named_node().as_deref(), saved.node.as_ref())?.clone();
         // What is wrong with its secret or its key is said while it still runs.
-        if config.kms.is_some() {
+        if config.kms.is_some() && config.uses(AuthMethod::Secret) {
             bail!(
-                "the secret is wrapped with a key of a KMS ([kms]), and a cluster with a roster has no place for that yet: \
-                 stay with the file"
+                "nodes of a cluster with a roster prove themselves with keys, and this host does with the secret that [kms] \
+                 unwraps: first go on with auth.method = \"public_key\" and `ppk.wrapped = true` on all hosts"
             );
         }
         credentials::load_secrets(&config)?;
@@ -314,7 +314,7 @@ async fn run(
     let ports = IkePorts { ike: joiner.port(), nat: Some(NAT_PORT) };
     sockets.bind(joiner.sources(), ports).context("hostseal talks IKE itself to join")?;
     let mut alarm = Alarm::new()?;
-    // Whoever ends it has the agent of before go on.
+    // If it is ended, the earlier agent goes on.
     let mut hangup = signal(SignalKind::hangup())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

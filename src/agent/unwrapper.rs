@@ -8,6 +8,7 @@ use super::writer::Writer;
 use crate::host::lease::AskId;
 use crate::host::setup::{Secrets, Setup};
 use crate::host::unwrap::Unwrapped;
+use crate::identity::AuthMethod;
 use crate::store::kms::{self, KmsRefusal};
 use crate::store::{CredentialsError, credentials};
 
@@ -30,7 +31,6 @@ impl Unwrapper {
         let Some(worker) = &self.worker else { return };
         let (config, node) = (setup.config.clone(), setup.node.clone());
         worker.begin(move || {
-            let credentials = || credentials::load(&config, &node);
             let asked = config.kms.as_ref().map(|kms| kms::unwrap(&config, kms));
             let gift = match asked {
                 Some(Ok(gift)) => gift,
@@ -46,8 +46,11 @@ impl Unwrapper {
                     };
                 }
             };
-            let (secrets, why) = match credentials() {
-                Ok(credentials) => (Ok(Secrets::unwrapped(gift.given, credentials)), None),
+            let (secrets, why) = match credentials::load_with(&config, &node, Some(&gift.given)) {
+                Ok(credentials) => {
+                    let secret = config.uses(AuthMethod::Secret).then_some(gift.given);
+                    (Ok(Secrets::unwrapped(secret, credentials)), None)
+                }
                 Err(error) => (Err(Refusal::Unavailable), Some(CredentialsError::to_string(&error))),
             };
             Unwrapped { ask, secrets, why, request_id: gift.request_id }

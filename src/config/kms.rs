@@ -7,7 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::read::{duration, path};
 use super::values::{Placed, Problems, Section, text};
-use super::{Keying, Node, SecretFiles};
+use super::{Keying, Node, PpkRules, SecretFiles};
 use crate::identity::AuthMethod;
 use crate::types::units::human_duration;
 
@@ -154,15 +154,29 @@ pub(super) fn read(mut section: Section<'_>, problems: &Problems<'_>) -> Option<
 pub(super) struct KmsSurroundings<'c> {
     pub(super) wrapped: Option<&'c Placed<PathBuf>>,
     pub(super) kms: Option<&'c KmsRules>,
+    pub(super) ppk: &'c PpkRules,
     pub(super) accept: &'c [AuthMethod],
     pub(super) keying: &'c Keying,
     pub(super) nodes: &'c [Node],
 }
 
+impl KmsSurroundings<'_> {
+    /// All ways in which any host proves itself.
+    fn methods(&self) -> impl Iterator<Item = AuthMethod> {
+        let of_nodes = self.nodes.iter().filter_map(|node| node.auth);
+        let expected = self.nodes.iter().filter(|node| node.expects_secret).map(|_| AuthMethod::Secret);
+        self.accept.iter().copied().chain(of_nodes).chain(expected)
+    }
+}
+
 /// Checks that the rest of the file leaves no way around the key.
 pub(super) fn check(beside: &KmsSurroundings<'_>, root: &Section<'_>, problems: &Problems<'_>) {
-    let KmsSurroundings { wrapped, kms, accept, keying, nodes } = beside;
+    let KmsSurroundings { wrapped, kms, ppk, keying, .. } = beside;
     let (wrapped, kms) = match (wrapped, kms) {
+        (None, None) if ppk.is_wrapped() => {
+            return root
+                .refuse("ppk", "has `wrapped`, which needs [kms] and secret.wrapped_file: who unwraps what");
+        }
         (None, None) => return,
         (Some(wrapped), None) => {
             return problems.add(
@@ -177,10 +191,25 @@ pub(super) fn check(beside: &KmsSurroundings<'_>, root: &Section<'_>, problems: 
         }
         (Some(wrapped), Some(kms)) => (wrapped, kms),
     };
-    let of_node = |node: &Node| node.auth.is_none_or(|method| method == AuthMethod::Secret);
-    if *accept != [AuthMethod::Secret] || !nodes.iter().all(of_node) {
-        let message = "is of use where all hosts prove themselves with the secret alone: whoever has another proof needs \
-                       no key of yours. Set auth.method to \"secret\", and leave auth out of [[nodes]]";
+    let [with_secret, without] =
+        [true, false].map(|by_secret| beside.methods().any(|it| (it == AuthMethod::Secret) == by_secret));
+    // Whoever has another proof must need the key, too: as a PPK.
+    let wrong = match (with_secret, without, ppk.is_wrapped()) {
+        (true, false, false) | (false, true, true) => None,
+        (true, _, true) => Some(
+            "cannot be a PPK of hosts that prove themselves with the secret: it is in their keys anyway. Leave `wrapped` \
+             out of [ppk]",
+        ),
+        (true, true, false) => Some(
+            "is of use only if no host can do without it: set auth.method and auth.accept to \"secret\" alone, and leave \
+             auth out of [[nodes]]",
+        ),
+        (false, _, _) => Some(
+            "is of use only if no host can do without it: hosts that prove themselves with keys or certificates need it as \
+             a PPK. Say `id` and `wrapped = true` in [ppk]",
+        ),
+    };
+    if let Some(message) = wrong {
         problems.add(wrapped.span.clone(), &wrapped.key, message.to_owned());
     }
     if keying.rekey_after.saturating_mul(REKEYS_LEAST) > kms.max_offline {
@@ -238,7 +267,8 @@ fn key(value: &DeValue<'_>) -> Result<String, String> {
 mod tests {
     use std::path::Path;
 
-    use crate::config::{Config, ConfigError};
+    use crate::config::proofs::tests::{key as listed, parse};
+    use crate::config::{Config, ConfigError, PpkSource};
 
     const NODES: &str = "[[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n\
                          [[nodes]]\nname = \"b\"\naddresses = [\"10.0.0.2\"]\n";
@@ -291,7 +321,32 @@ mod tests {
         assert!(error(SECRET).contains("secret.wrapped_file: needs [kms]"));
         assert!(error(kms).contains("kms: is there, and secret.wrapped_file is not"));
         let by_key = format!("[auth]\nmethod = \"public_key\"\n{SECRET}{kms}");
-        assert!(error(&by_key).contains("with the secret alone"));
+        assert!(error(&by_key).contains("need it as a PPK"));
+        let both =
+            format!("[auth]\nmethod = \"secret\"\naccept = [\"secret\", \"public_key\"]\n{SECRET}{kms}");
+        assert!(error(&both).contains("set auth.method and auth.accept to \"secret\" alone"));
+        let ppk = "[ppk]\nid = \"k\"\nwrapped = true\n";
+        assert!(error(&format!("{both}{ppk}")).contains("Leave `wrapped` out of [ppk]"));
+        assert!(error(ppk).contains("ppk: has `wrapped`, which needs [kms]"));
+        let plain = format!("{by_key}{ppk}previous_id = \"j\"\nprevious_file = \"/j\"\n");
+        assert!(error(&plain).contains("ppk.previous_file: lies in the clear beside ppk.wrapped"));
+    }
+
+    #[test]
+    fn hosts_with_keys_need_it_as_a_ppk() {
+        let head = format!(
+            "[auth]\nmethod = \"public_key\"\n{SECRET}[kms]\nprovider = \"aws\"\nkey = \"k\"\n\
+             [ppk]\nid = \"one\"\nwrapped = true\n"
+        );
+        let config = parse(&head, &listed(0), &listed(1));
+        let [a, b] = &config.nodes[..] else { panic!() };
+        let (keys, required) = config.ppks_between(a, b).unwrap();
+        assert_eq!((&*keys[0].id, &keys[0].source, required), ("one", &PpkSource::Wrapped, true));
+        assert!(config.files_for_proofs().contains(&"/etc/hostseal/secret.wrapped".into()));
+        assert_eq!(
+            config.ppk.in_words(),
+            ["one from the wrapped secret, required: without it no keys are made"]
+        );
     }
 
     #[test]

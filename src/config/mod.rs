@@ -41,7 +41,7 @@ pub use exemptions::Exemptions;
 pub use floating::Floating;
 pub use kms::KmsRules;
 pub use metrics::{MetricsRules, PairSeries, ScrapeAddress};
-pub use ppk::{PpkFile, PpkRules};
+pub use ppk::{NamedPpk, PpkRules, PpkSource};
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};
 pub use shared::{SharedConfig, as_file, lists_nodes, local_part, own_part, settings_part};
 pub use store::StoreRules;

@@ -16,18 +16,27 @@ const PREVIOUS: &str = "previous_id";
 
 /// A PPK as the file names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PpkFile {
+pub struct NamedPpk {
     /// What all hosts call it.
     pub id: String,
-    /// Where it lies.
-    pub file: PathBuf,
+    /// Where its key comes from.
+    pub source: PpkSource,
+}
+
+/// Where the key of a PPK comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PpkSource {
+    /// This file.
+    File(PathBuf),
+    /// The secret that the key of `[kms]` wraps.
+    Wrapped,
 }
 
 /// `[ppk]`: which PPKs there are, and who needs one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PpkRules {
     /// The one of all hosts, and the one before it while it is being rotated; none where there is none.
-    keys: Vec<PpkFile>,
+    keys: Vec<NamedPpk>,
     /// Hosts make no keys with each other without one.
     required: bool,
     /// What is otherwise for some nodes.
@@ -39,13 +48,26 @@ pub struct PpkRules {
 struct NodePpk {
     node: NodeName,
     /// Its own; none where it has that of all hosts.
-    keys: Vec<PpkFile>,
+    keys: Vec<NamedPpk>,
     required: Option<bool>,
 }
 
-impl fmt::Display for PpkFile {
+impl fmt::Display for NamedPpk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.id, self.file.display())
+        match &self.source {
+            PpkSource::File(file) => write!(f, "{} in {}", self.id, file.display()),
+            PpkSource::Wrapped => write!(f, "{} from the wrapped secret", self.id),
+        }
+    }
+}
+
+impl NamedPpk {
+    /// The file that its key lies in, if it lies in one.
+    fn file(&self) -> Option<&PathBuf> {
+        match &self.source {
+            PpkSource::File(file) => Some(file),
+            PpkSource::Wrapped => None,
+        }
     }
 }
 
@@ -69,18 +91,23 @@ impl Default for PpkRules {
 
 impl PpkRules {
     /// All PPKs that are named.
-    fn all(&self) -> impl Iterator<Item = &PpkFile> {
+    fn all(&self) -> impl Iterator<Item = &NamedPpk> {
         self.keys.iter().chain(self.nodes.iter().flat_map(|node| &node.keys))
+    }
+
+    /// Whether the PPK of all hosts comes from the wrapped secret.
+    pub(super) fn is_wrapped(&self) -> bool {
+        self.keys.iter().any(|key| key.source == PpkSource::Wrapped)
     }
 
     /// The files that are named.
     pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.all().map(|key| &key.file)
+        self.all().filter_map(NamedPpk::file)
     }
 
     /// What all hosts must agree on. What is accepted during a rotation is not part of that, nor where keys lie.
     pub(super) fn canonical(&self) -> String {
-        let current = |keys: &[PpkFile]| keys.first().map(|key| key.id.clone());
+        let current = |keys: &[NamedPpk]| keys.first().map(|key| key.id.clone());
         let nodes = self.nodes.iter().map(|it| (it.node.to_string(), current(&it.keys), it.required));
         let nodes: BTreeSet<_> = nodes.collect();
         match self.keys.is_empty() && nodes.is_empty() {
@@ -91,8 +118,8 @@ impl PpkRules {
 
     /// Each thing that it says, by its key in the file, for whoever compares two of them.
     pub(super) fn said(&self) -> Vec<(String, String)> {
-        let of = |name: &str, key: Option<&PpkFile>| {
-            (format!("ppk.{name}"), key.map_or_else(|| "none".to_owned(), PpkFile::to_string))
+        let of = |name: &str, key: Option<&NamedPpk>| {
+            (format!("ppk.{name}"), key.map_or_else(|| "none".to_owned(), NamedPpk::to_string))
         };
         vec![
             of("id", self.keys.first()),
@@ -107,7 +134,11 @@ impl PpkRules {
             true => "required: without it no keys are made",
             false => "optional: hosts that do not have it go without",
         };
-        let of_all = self.keys.first().map(|key| format!("{}, {}", key.id, need(self.required)));
+        let from = |key: &NamedPpk| match &key.source {
+            PpkSource::File(_) => "",
+            PpkSource::Wrapped => " from the wrapped secret",
+        };
+        let of_all = self.keys.first().map(|key| format!("{}{}, {}", key.id, from(key), need(self.required)));
         let before = self.keys.get(1).map(|key| format!("{} is accepted too", key.id));
         let of_node = |it: &NodePpk| {
             let id = it.keys.first().or(self.keys.first()).map_or("", |key| &key.id);
@@ -126,7 +157,7 @@ impl Config {
     /// The PPKs of the pairs between two nodes, the one to begin with first, and whether one is required. `None`: these
     /// pairs have none. Both ends see the same: if both nodes are
     /// listed with one, the name that comes first counts.
-    pub fn ppks_between(&self, a: &Node, b: &Node) -> Option<(&[PpkFile], bool)> {
+    pub fn ppks_between(&self, a: &Node, b: &Node) -> Option<(&[NamedPpk], bool)> {
         let PpkRules { keys, required, nodes } = &self.ppk;
         let mut own: Vec<&NodePpk> =
             nodes.iter().filter(|it| [&a.name, &b.name].contains(&&it.node)).collect();
@@ -156,20 +187,39 @@ struct PpkPlaces {
     nodes: Vec<Placed<NodeName>>,
 }
 
-/// A PPK and the one before it, in a section that need have none.
-fn keys(section: &mut Section<'_>, seen: &mut PpkPlaces, problems: &Problems<'_>) -> Vec<PpkFile> {
+/// The keys of a section that name a PPK: what it is called, and where it lies.
+const NAMES: [(&str, &str); 2] = [("id", "file"), (PREVIOUS, "previous_file")];
+
+/// A PPK and the one before it, in a section that need have none. `wrapped`: the first one comes from the wrapped secret.
+fn keys(
+    section: &mut Section<'_>,
+    wrapped: bool,
+    seen: &mut PpkPlaces,
+    problems: &Problems<'_>,
+) -> Vec<NamedPpk> {
     let mut keys = Vec::new();
-    for (of_id, of_file) in [("id", "file"), (PREVIOUS, "previous_file")] {
+    for (of_id, of_file) in NAMES {
+        let is_first = of_id != PREVIOUS;
         let (name, file) = (section.optional(of_id, id), section.optional(of_file, path));
+        if let Some(file) = file.as_ref().filter(|_| wrapped) {
+            let message = "lies in the clear beside ppk.wrapped, so revoking the key would revoke nothing: delete the file, \
+                           and this line";
+            problems.add(file.span.clone(), &file.key, message.to_owned());
+        }
         match (name, file) {
             (Some(name), Some(file)) => {
-                if of_id != "id" && keys.is_empty() {
+                if !is_first && keys.is_empty() {
                     let message = "needs `id` and `file`: they name the new PPK".to_owned();
                     problems.add(name.span.clone(), &name.key, message);
                 }
-                keys.push(PpkFile { id: name.value.clone(), file: file.value.clone() });
+                let source = PpkSource::File(file.value.clone());
+                keys.push(NamedPpk { id: name.value.clone(), source });
                 seen.ids.push(name);
                 seen.files.push(file);
+            }
+            (Some(name), None) if wrapped && is_first => {
+                keys.push(NamedPpk { id: name.value.clone(), source: PpkSource::Wrapped });
+                seen.ids.push(name);
             }
             (Some(alone), None) => {
                 problems.add(alone.span, &alone.key, format!("needs `{of_file}`, where that PPK lies"));
@@ -194,12 +244,13 @@ pub(super) fn read(
 ) -> PpkRules {
     let mut section = root.section("ppk");
     let mut seen = PpkPlaces::default();
-    let own = keys(&mut section, &mut seen, problems);
+    let wrapped = section.value("wrapped", false, boolean);
+    let own = keys(&mut section, wrapped, &mut seen, problems);
     let required = section.value("required", true, boolean);
     let mut exceptions: Vec<NodePpk> = Vec::new();
     for mut section in section.sections("nodes") {
         let name = section.required("name", node_name);
-        let keys = keys(&mut section, &mut seen, problems);
+        let keys = keys(&mut section, false, &mut seen, problems);
         let required = section.optional("required", boolean).map(|placed| placed.value);
         section.finish();
         let wrong = if !nodes.iter().any(|node| node.name == name.value) {

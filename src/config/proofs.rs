@@ -29,13 +29,10 @@ impl Config {
 
     /// The files that are read for proofs.
     pub fn files_for_proofs(&self) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        if self.uses(AuthMethod::Secret) {
-            let SecretFiles { file, previous_file, wrapped_file } = &self.secret;
-            match wrapped_file {
-                Some(wrapped) => files.push(wrapped.clone()),
-                None => files.extend([file.clone()].into_iter().chain(previous_file.clone())),
-            }
+        let SecretFiles { file, previous_file, wrapped_file } = &self.secret;
+        let mut files: Vec<PathBuf> = wrapped_file.iter().cloned().collect();
+        if files.is_empty() && self.uses(AuthMethod::Secret) {
+            files.extend([file.clone()].into_iter().chain(previous_file.clone()));
         }
         if AuthMethod::ALL.into_iter().any(|method| method != AuthMethod::Secret && self.uses(method)) {
             files.push(self.auth.private_key.clone());

@@ -90,6 +90,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
     let beside = kms::KmsSurroundings {
         wrapped: wrapped.as_ref(),
         kms: kms.as_ref(),
+        ppk: &ppk,
         accept: &auth.accept,
         keying: &keying,
         nodes: &nodes,

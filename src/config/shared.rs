@@ -13,7 +13,7 @@ use crate::identity::AuthMethod;
 use crate::types::NodeName;
 
 /// What the file of a member may say.
-const LOCAL: [&str; 5] = ["run_dir", "state_dir", "secret", "ppk", "metrics"];
+const LOCAL: [&str; 6] = ["run_dir", "state_dir", "secret", "ppk", "kms", "metrics"];
 /// What the cluster says of it.
 const SETTINGS: [&str; 3] = ["keying", "esp", "protection"];
 
@@ -175,10 +175,12 @@ impl SharedConfig {
 }
 
 /// What stays in the file of a host that becomes a member: what concerns it alone. `secret` says where the secret lies,
-/// where the hosts that have not joined yet are proven by it.
+/// where the hosts that have not joined yet are proven by it. A wrapped one stays where it is.
 pub fn local_part(file: &str, secret: Option<&SecretFiles>) -> String {
     let mut table = only(file, &LOCAL);
-    table.remove("secret");
+    if !table.contains_key("kms") {
+        table.remove("secret");
+    }
     if let Some(SecretFiles { file, previous_file, .. }) = secret {
         let previous = previous_file.iter().map(|file| ("previous_file", file));
         let files = [("file", file)].into_iter().chain(previous);
@@ -207,9 +209,9 @@ pub fn settings_part(file: &str) -> String {
 pub fn as_file(member: &Config) -> String {
     let mut table = only(
         member.text(),
-        &["cluster", "secret", "ppk", "keying", "esp", "protection", "nodes", "floating"],
+        &["cluster", "secret", "kms", "ppk", "keying", "esp", "protection", "nodes", "floating"],
     );
-    if !member.uses(AuthMethod::Secret) {
+    if !member.uses(AuthMethod::Secret) && member.kms.is_none() {
         table.remove("secret");
     }
     if let Some(Value::Table(protection)) = table.get_mut("protection") {
@@ -319,6 +321,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::PpkSource;
     use crate::identity::{KeyKind, PrivateKey};
     use crate::types::Inside;
 
@@ -391,6 +394,22 @@ mod tests {
         assert!(!without.uses(AuthMethod::Secret));
         assert_eq!(without.protection.withheld, shared.nodes[1].addresses, "what was sealed stays so");
         assert!(shared.check_settings("[esp]\nkey_bits = 128\n").is_ok());
+    }
+
+    #[test]
+    fn a_host_says_itself_who_unwraps_its_secret() {
+        let kms = "[secret]\nwrapped_file = \"/w\"\n[kms]\nprovider = \"aws\"\nkey = \"k\"\n";
+        let local = format!("{kms}[ppk]\nid = \"one\"\nwrapped = true\n");
+        let config = of_node(&local, &shared("")).unwrap();
+        let (keys, _) = config.ppks_between(&config.nodes[0], &config.nodes[1]).unwrap();
+        assert_eq!((&keys[0].source, config.kms.is_some()), (&PpkSource::Wrapped, true));
+        for part in [own_part(&config), as_file(&config), local_part(&local, None)] {
+            assert!(
+                part.contains("wrapped_file") && part.contains("[kms]") && part.contains("wrapped = true")
+            );
+        }
+        let error = of_node(kms, &shared("")).unwrap_err().to_string();
+        assert!(error.contains("need it as a PPK"), "members prove themselves with their keys: {error}");
     }
 
     #[test]

@@ -135,9 +135,9 @@ impl Secrets {
         }
     }
 
-    /// These, where the secret came from a KMS.
-    pub fn unwrapped(secret: Arc<Secret>, credentials: Credentials) -> Self {
-        Self { current: Some(secret), previous: None, credentials: Arc::new(credentials) }
+    /// These, where the secret came from a KMS: `None` where hosts have it in their PPK alone.
+    pub fn unwrapped(secret: Option<Arc<Secret>>, credentials: Credentials) -> Self {
+        Self { current: secret, previous: None, credentials: Arc::new(credentials) }
     }
 
     /// The fingerprint of the secret of the cluster, where one is used.

@@ -44,6 +44,15 @@ impl Ppk {
         Self { id, key }
     }
 
+    /// The key that hosts share who have `root`, and call `id`.
+    pub fn of_root(id: String, root: &Secret) -> Arc<Self> {
+        let mut ppk = Arc::new(Self::new(id, Secret::new([0; 32])));
+        if let Some(ppk) = Arc::get_mut(&mut ppk) {
+            ppk.key.become_ppk(root);
+        }
+        ppk
+    }
+
     /// What both hosts call it.
     pub fn id(&self) -> &str {
         &self.id

@@ -103,15 +103,25 @@ impl Secret {
     }
 
     /// Its whole fingerprint.
+    pub fn digest(&self) -> SecretDigest {
+        let mut out = [0u8; 32];
+        self.expand(b"secret id", &mut out);
+        SecretDigest(out)
+    }
+
+    /// Becomes the PPK that hosts share who have `root`, in place: no copy of it stays behind where it was moved from.
+    pub(super) fn become_ppk(&mut self, root: &Secret) {
+        root.expand(b"ppk", &mut self.0);
+    }
+
+    /// One of several outputs of HKDF-SHA256 (RFC 5869), none of which tells anything of another one.
     #[expect(
         clippy::expect_used,
         reason = "two secrets that look the same are worse than an agent that ends"
     )]
-    pub fn digest(&self) -> SecretDigest {
-        let mut out = [0u8; 32];
-        let filled = Hkdf::<Sha256>::new(Some(b"hostseal"), &self.0).expand(b"secret id", &mut out);
+    fn expand(&self, purpose: &[u8], out: &mut [u8; 32]) {
+        let filled = Hkdf::<Sha256>::new(Some(b"hostseal"), &self.0).expand(purpose, out);
         filled.expect("32 bytes are within HKDF's limit");
-        SecretDigest(out)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{PrivateFileError, WrappedFileError, kms, private_file};
-use crate::config::{Config, Node, PRIVATE_KEY, PpkFile, named_path};
+use crate::config::{Config, NamedPpk, Node, PRIVATE_KEY, PpkSource, named_path};
 use crate::identity::certificate::{Authorities, CertificateError, Chain, Subject};
 use crate::identity::{
     AuthMethod, Credentials, Expected, Identity, Ppk, PpkRule, PrivateKey, PublicKey, Secret, SecretId,
@@ -131,11 +131,23 @@ pub fn load_key(config: &Config) -> Result<PrivateKey, PrivateFileError> {
 }
 
 /// Reads what `own`, the node that this host is, needs besides the secrets to prove itself and to check
-/// others.
+/// others. As long as a wrapped secret is not there, it has no PPK that comes from it: where one is needed, no keys are made.
 ///
 /// # Errors
 /// A file is missing, open to others or no such file, or holds the key of another host.
 pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError> {
+    load_with(config, own, None)
+}
+
+/// The same, where the secret that the key of `[kms]` wraps is there.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    config: &Config,
+    own: &Node,
+    unwrapped: Option<&Secret>,
+) -> Result<Credentials, CredentialsError> {
     let identity = match config.method_of(own) {
         AuthMethod::Secret => Identity::Secret,
         AuthMethod::PublicKey => Identity::PublicKey(load_own_key(config, own)?),
@@ -158,12 +170,16 @@ pub fn load(config: &Config, own: &Node) -> Result<Credentials, CredentialsError
             floating.entry(address).or_default().push(expected.clone());
         }
     }
-    let ppks = load_ppks(config, own)?;
+    let ppks = load_ppks(config, own, unwrapped)?;
     Ok(Credentials { identity, by_secret, authorities, peers, floating, ppks, others: None })
 }
 
 /// The PPKs of `own` with the host at each address. The nodes of an address that floats have the same.
-fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, CredentialsError> {
+fn load_ppks(
+    config: &Config,
+    own: &Node,
+    unwrapped: Option<&Secret>,
+) -> Result<HashMap<IpAddr, PpkRule>, CredentialsError> {
     let mut loaded = HashMap::<&str, Arc<Ppk>>::new();
     let mut used: HashMap<SecretId, String> = match config.has_ppks() {
         true => known_secrets(config).map(|id| (id, "the secret of the hosts".to_owned())).collect(),
@@ -171,17 +187,25 @@ fn load_ppks(config: &Config, own: &Node) -> Result<HashMap<IpAddr, PpkRule>, Cr
     };
     let mut rules = HashMap::<IpAddr, PpkRule>::new();
     for node in config.nodes.iter().filter(|node| node.name != own.name) {
-        let Some((files, required)) = config.ppks_between(own, node) else { continue };
-        for PpkFile { id, file } in files {
-            if !loaded.contains_key(id.as_str()) {
-                let key = private_file::load_ppk(file)?;
-                if let Some(other) = used.insert(key.id(), format!("PPK {id}")) {
-                    return Err(CredentialsError::SamePpk { file: file.clone(), other });
-                }
-                loaded.insert(id, Arc::new(Ppk::new(id.clone(), key)));
+        let Some((named, required)) = config.ppks_between(own, node) else { continue };
+        for NamedPpk { id, source } in named {
+            if loaded.contains_key(id.as_str()) {
+                continue;
             }
+            let ppk = match (source, unwrapped) {
+                (PpkSource::File(file), _) => {
+                    let key = private_file::load_ppk(file)?;
+                    if let Some(other) = used.insert(key.id(), format!("PPK {id}")) {
+                        return Err(CredentialsError::SamePpk { file: file.clone(), other });
+                    }
+                    Arc::new(Ppk::new(id.clone(), key))
+                }
+                (PpkSource::Wrapped, Some(root)) => Ppk::of_root(id.clone(), root),
+                (PpkSource::Wrapped, None) => continue,
+            };
+            loaded.insert(id, ppk);
         }
-        let keys = files.iter().filter_map(|key| loaded.get(key.id.as_str()).cloned()).collect();
+        let keys = named.iter().filter_map(|key| loaded.get(key.id.as_str()).cloned()).collect();
         let rule = PpkRule { keys, required };
         let addresses = node.addresses.iter().copied().chain(config.floating_at(node));
         rules.extend(addresses.map(|address| (address, rule.clone())));

@@ -35,11 +35,11 @@ pub(in crate::cli) fn rotate(invocation: &Invocation, args: &RotateArgs) -> Resu
                     "nothing has been changed: new keys come into use when all nodes know them, and now they could \
                      not:\n{lines}\n\
                      Mend that, remove who is not coming back (`hostseal remove`), or begin without them: \
-                     `hostseal rotate --partial`. The keys of before stay good until they have come"
+                     `hostseal rotate --partial`. The old keys stay good until those nodes have the new ones"
                 ),
             ));
         }
-        tell(&format!("the keys of before stay good until these have come:\n{lines}"));
+        tell(&format!("the old keys stay good until these nodes have the new ones:\n{lines}"));
     }
     member.order(ClusterRequest::Rotate, args.order.alone)?.iter().for_each(|note| tell(note));
     let status = if args.no_wait { member.status()? } else { follow(&member, invocation.quiet, deadline)? };
@@ -71,7 +71,7 @@ fn follow(member: &OwnMember, quiet: bool, deadline: Instant) -> Result<ClusterS
 struct KeysRow<'s> {
     /// They have made none yet, as far as is known.
     due: Vec<&'s NodeName>,
-    /// They have, and their keys of before are accepted as well.
+    /// They have, and their old keys are accepted as well.
     offered: Vec<&'s NodeName>,
     /// They have, and no others count.
     current: Vec<&'s NodeName>,

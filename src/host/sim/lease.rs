@@ -13,7 +13,7 @@ use crate::host::Host as Agent;
 use crate::host::unwrap::Unwrapped;
 use crate::observe::kms::KeyStanding;
 use crate::observe::status::Status;
-use crate::types::{Protection, ReasonCode, RowState};
+use crate::types::{Method, Protection, ReasonCode, RowState};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 const CHECK: Duration = Duration::from_secs(60);
@@ -80,6 +80,29 @@ fn leased(seed: u64) -> World {
     assert!(world.run_until(30 * SECOND, World::all_protected));
     world.run(3 * SECOND, None);
     world
+}
+
+/// A PPK that comes from the wrapped secret goes and comes with it.
+#[test]
+fn hosts_whose_ppk_is_gone_are_cut_and_have_it_again_by_themselves() {
+    let mut world = World::new(2, 3, Weather::FAIR);
+    world.rekey_after(Duration::from_secs(600));
+    for at in 0..2 {
+        let file = &mut world.hosts[at].file;
+        (file.method, file.accept, file.ppks) = (Method::Ike, vec![Method::Ike], vec![("one", 1)]);
+        world.kms(at, Ok(()));
+        world.enable(at);
+    }
+    assert!(world.run_until(30 * SECOND, |world| world.all_have_ppk("one")));
+    world.run(3 * SECOND, None);
+    let clear = world.total().clear;
+    (0..2).for_each(|at| world.kms(at, Err(Refusal::Disabled)));
+    let cut = |world: &World| world.hosts.iter().all(|host| host.kernel.state.sas.is_empty());
+    assert!(world.run_until(2 * CHECK + 60 * SECOND, cut));
+    world.run(3 * SECOND, Some((10 * MILLISECOND, &WAYS)));
+    assert_eq!(world.total().clear, clear, "nothing goes out in the clear");
+    (0..2).for_each(|at| world.kms(at, Ok(())));
+    assert!(world.run_until(2 * CHECK + 60 * SECOND, |world| world.all_have_ppk("one")));
 }
 
 /// `enable` starts the agent, and gives its order before the KMS has answered.

@@ -21,7 +21,7 @@ impl World {
         core.engine().ppk_of(pair, in_spi).as_ref().and_then(PpkUse::id).map(str::to_owned)
     }
 
-    fn all_have_ppk(&self, id: &str) -> bool {
+    pub(super) fn all_have_ppk(&self, id: &str) -> bool {
         self.all_protected() && WAYS.iter().all(|(from, to)| self.ppk(*from, *to).as_deref() == Some(id))
     }
 

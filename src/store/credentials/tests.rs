@@ -226,3 +226,29 @@ fn a_ppk_is_read_as_a_secret_is() {
     assert_eq!(changes.len(), 2, "{changes:?}");
     assert!(changes[0].starts_with("with PPK one (key "), "{changes:?}");
 }
+
+/// Hosts that unwrap the same secret have the same PPK, which is another key. Before that, one is required that nobody has.
+#[test]
+fn a_ppk_comes_from_the_wrapped_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key");
+    let pem = PrivateKey::generate(KeyKind::Ed25519).unwrap();
+    fs::write(&file, pem.as_bytes()).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let head = format!(
+        "[secret]\nwrapped_file = \"/w\"\n[kms]\nprovider = \"aws\"\nkey = \"k\"\n[ppk]\nid = \"one\"\nwrapped = true\n\
+         [auth]\nmethod = \"public_key\"\nprivate_key = {file:?}\n"
+    );
+    let own = format!("public_key = \"{}\"\n", PrivateKey::from_pem(&pem).unwrap().public());
+    let config = parse(&head, &own, &key(1));
+    let rule = |unwrapped: Option<&Secret>| {
+        let credentials = load_with(&config, &config.nodes[0], unwrapped).unwrap();
+        credentials.ppks[&"fd99::2".parse().unwrap()].clone()
+    };
+    assert!(rule(None).required && rule(None).keys.is_empty());
+    let secret = Secret::new([7; 32]);
+    let [one, again] = [&secret, &Secret::new([7; 32])].map(|root| rule(Some(root)).wanted().unwrap());
+    assert_eq!((one.id(), &one), ("one", &again));
+    assert_ne!(one.key(), secret.id());
+    assert_ne!(Some(one), rule(Some(&Secret::new([8; 32]))).wanted());
+}
