@@ -54,11 +54,11 @@ fn exporter(invocation: &Invocation, args: &ExporterArgs) -> Result<Exit, Comman
 fn run_helper(args: &KmsRunnerArgs) -> Result<Exit, CommandError> {
     match (&args.listen, &args.user) {
         (Some(path), Some(user)) => {
-            let Err(error) = agent::run_helpers_at(path, user);
+            let Err(error) = agent::run_helpers_at(path, user, &args.program);
             Err(error.into())
         }
         (_, user) => {
-            agent::run_helper(user.as_deref())?;
+            agent::run_helper(user.as_deref(), &args.program)?;
             Ok(Exit::Done)
         }
     }

@@ -1,8 +1,11 @@
 //! Runs a helper for one ask to a KMS (docs/byok.md), apart from the agent, which has given up to start programs: as a user
 //! who has nothing else, without any power, and for no longer than [`PATIENCE`].
 //!
-//! Whoever connects says which program, and then talks to that program: it becomes this very process. With systemd each
-//! connection is such a process (hostseal-kms.socket). Elsewhere, root listens with `--listen` and starts one for each.
+//! Whoever connects says which helper, and then talks to it: it becomes this very process. With systemd each connection is
+//! such a process (hostseal-kms.socket). Elsewhere, root listens with `--listen` and starts one for each.
+//!
+//! What a helper is, root says, and not whoever connects, as somebody may have taken over the agent: a program in one
+//! of [`HELPERS`], or one that the command line names.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -11,17 +14,17 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use hostseal_kms_protocol::{Order, unavailable};
+use hostseal_kms_protocol::{Order, forbid_core_files, unavailable};
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open, openat};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, umask};
@@ -29,6 +32,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, User, fexecve, getuid, setgroups, setresgid, setresuid};
 
 use super::confine::no_powers;
+use crate::config::{HELPER, HELPERS};
 
 /// How long a helper has for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,25 +60,30 @@ const ENVIRONMENT: [&str; 10] = [
 /// Where it finds other programs.
 const PATH: &CStr = c"PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Becomes the helper that whoever is connected to standard input orders; says there why not.
+/// Becomes the helper that whoever is connected to standard input orders; says there why not. `others` are helpers too,
+/// wherever they lie.
 ///
 /// # Errors
 /// Standard input is no connection of root's.
-pub fn run_helper(user: Option<&str>) -> anyhow::Result<()> {
+pub fn run_helper(user: Option<&str>, others: &[PathBuf]) -> anyhow::Result<()> {
     let mut stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let peer = getsockopt(&stream, sockopt::PeerCredentials);
     let peer = peer.context("standard input is no connection: say --listen PATH --user NAME")?;
     ensure!(peer.uid() == 0, "whoever asks is user {}, and not root", peer.uid());
-    let Err(error) = become_helper(&stream, user);
+    let Err(error) = become_helper(&stream, user, others);
     stream.write_all(&unavailable(&format!("{error:#}")))?;
     Err(error)
 }
 
-/// Listens at `path`, and has a helper run as `user` for each who connects.
+/// Listens at `path`, and has a helper run as `user` for each who connects. `others` are helpers too, wherever they lie.
 ///
 /// # Errors
 /// The socket cannot be bound.
-pub fn run_helpers_at(path: &Path, user: &str) -> anyhow::Result<std::convert::Infallible> {
+pub fn run_helpers_at(
+    path: &Path,
+    user: &str,
+    others: &[PathBuf],
+) -> anyhow::Result<std::convert::Infallible> {
     User::from_name(user)?
         .with_context(|| format!("there is no user {user}: `useradd --system {user}` makes one"))?;
     let listener = bind(path).with_context(|| format!("{} cannot be bound", path.display()))?;
@@ -83,9 +92,11 @@ pub fn run_helpers_at(path: &Path, user: &str) -> anyhow::Result<std::convert::I
     loop {
         places.recv()?;
         let accepted = listener.accept();
-        let (free, user) = (free.clone(), user.to_owned());
+        let (free, user, others) = (free.clone(), user.to_owned(), others.to_owned());
         thread::spawn(move || {
-            let ran = accepted.map_err(Into::into).and_then(|(stream, _)| run_within_patience(stream, &user));
+            let ran = accepted
+                .map_err(Into::into)
+                .and_then(|(stream, _)| run_within_patience(stream, &user, &others));
             if let Err(error) = ran {
                 eprintln!("hostseal: {error:#}");
                 // What the system lacks now it may have then.
@@ -109,9 +120,12 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Ends it, and what it has started, when its time is over.
-fn run_within_patience(stream: UnixStream, user: &str) -> anyhow::Result<()> {
+fn run_within_patience(stream: UnixStream, user: &str, others: &[PathBuf]) -> anyhow::Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.args(["kms-runner", "--user", user]).current_dir("/").process_group(0);
+    for other in others {
+        command.arg("--program").arg(other);
+    }
     command.stdin(OwnedFd::from(stream)).stdout(Stdio::null());
     let mut child = command.spawn()?;
     let group = Pid::from_raw(child.id().try_into()?);
@@ -129,8 +143,14 @@ fn run_within_patience(stream: UnixStream, user: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn become_helper(stream: &UnixStream, user: Option<&str>) -> anyhow::Result<std::convert::Infallible> {
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+fn become_helper(
+    stream: &UnixStream,
+    user: Option<&str>,
+    others: &[PathBuf],
+) -> anyhow::Result<std::convert::Infallible> {
+    forbid_core_files()?;
+    // Helpers lock their memory. Where this is not root, whoever has started it has set the limit.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let user = user.map(|name| User::from_name(name)?.with_context(|| format!("there is no user {name}")));
     if let Some(user) = user.transpose()? {
         setgroups(&[]).context("only root can become somebody else")?;
@@ -141,6 +161,13 @@ fn become_helper(stream: &UnixStream, user: Option<&str>) -> anyhow::Result<std:
     prctl::set_dumpable(false)?;
     ensure!(!getuid().is_root(), "a helper does not run as root: say --user NAME, or have systemd start it");
     let program = read_order(stream)?.program;
+    ensure!(
+        is_helper(&program, others),
+        "{} is no helper: helpers lie in {}, and their names begin with {HELPER}, or `hostseal kms-runner` is started with \
+         --program",
+        program.display(),
+        HELPERS.join(" or ")
+    );
     let file = open_trusted(&program).with_context(|| program.display().to_string())?;
     // It talks to who is connected here.
     nix::unistd::dup2_stdout(stream)?;
@@ -150,6 +177,14 @@ fn become_helper(stream: &UnixStream, user: Option<&str>) -> anyhow::Result<std:
     );
     let ended = fexecve(file.as_fd(), &[name], &environment);
     ended.with_context(|| program.display().to_string())
+}
+
+/// Whether root has said that a program is a helper.
+fn is_helper(program: &Path, others: &[PathBuf]) -> bool {
+    let lies_there = || program.parent().is_some_and(|it| HELPERS.iter().any(|place| it == Path::new(place)));
+    let is_named_so =
+        || program.file_name().is_some_and(|name| name.as_bytes().starts_with(HELPER.as_bytes()));
+    others.iter().any(|other| other == program) || lies_there() && is_named_so()
 }
 
 /// Reads one line and not an octet more: the rest is for the helper.
@@ -237,6 +272,32 @@ mod tests {
         let all = all.into_iter().map(|(name, value)| (name.into(), value.into()));
         let given: Vec<String> = environment(all).into_iter().map(|it| it.into_string().unwrap()).collect();
         assert_eq!(given, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "AWS_REGION=x", "TZ=UTC"]);
+    }
+
+    /// Whoever has taken over the agent orders what he likes.
+    #[test]
+    fn no_program_runs_that_root_has_not_made_a_helper() {
+        let others = [PathBuf::from("/opt/our-kms")];
+        for helper in
+            ["/usr/libexec/hostseal/kms-aws", "/usr/local/libexec/hostseal/kms-ours", "/opt/our-kms"]
+        {
+            assert!(is_helper(Path::new(helper), &others), "{helper}");
+        }
+        for other in [
+            "/usr/bin/dash",
+            "/usr/libexec/hostseal/other",
+            "/usr/libexec/kms-aws",
+            "/usr/libexec/hostseal/more/kms-aws",
+            "/usr/libexec/hostseal/kms-aws/../../../bin/dash",
+            "/usr/libexec/hostseal/../kms-aws",
+            "usr/libexec/hostseal/kms-aws",
+            "/opt/our-kms/x",
+            "/opt",
+            "/",
+            "",
+        ] {
+            assert!(!is_helper(Path::new(other), &others), "{other}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the agent asks of the process that it is.
 
 use anyhow::Context as _;
+use hostseal_kms_protocol::forbid_dumps;
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use rustix::io::Errno;
@@ -16,8 +16,7 @@ use crate::ike;
 /// # Errors
 /// The system refuses.
 pub fn keep_secrets() -> anyhow::Result<()> {
-    prctl::set_dumpable(false).context("cannot forbid core files")?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("cannot forbid core files")
+    forbid_dumps().context("cannot forbid core files")
 }
 
 /// Keeps secrets out of swap, where that is allowed, and files of ours out of others' sight.

@@ -314,7 +314,7 @@ pub enum SecretCommand {
     /// It takes the right to encrypt with the key, which hosts do not need. Copy the file to all hosts, and say in their
     /// configuration what this prints.
     #[command(after_help = "Examples:\n  \
-        hostseal secret wrap --provider exec --program /usr/local/libexec/our-kms --kms-key cluster-key\n  \
+        hostseal secret wrap --provider exec --program /usr/local/libexec/hostseal/kms-ours --kms-key cluster-key\n  \
         hostseal secret wrap --from /root/secret.new --out /root/secret.wrapped")]
     Wrap(WrapArgs),
 }

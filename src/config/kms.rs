@@ -13,8 +13,10 @@ use crate::types::units::human_duration;
 
 /// The provider whose program the operator names.
 const EXEC: &str = "exec";
-/// Where the programs of the others lie.
-const PROGRAMS: &str = "/usr/libexec/hostseal";
+/// Where helpers lie: those of the others, and whatever else root puts there. Their names begin with [`HELPER`].
+pub const HELPERS: [&str; 2] = ["/usr/libexec/hostseal", "/usr/local/libexec/hostseal"];
+/// How the name of a helper begins.
+pub const HELPER: &str = "kms-";
 /// The default of `socket`, where systemd listens for whoever wants a program run.
 const SOCKET: &str = "/run/hostseal-kms.sock";
 /// The longest name of a provider, and of a key.
@@ -126,8 +128,8 @@ pub(super) fn read(mut section: Section<'_>, problems: &Problems<'_>) -> Option<
     } else if provider != EXEC {
         section.refuse("program", "is for the provider \"exec\" alone");
     }
-    let program =
-        program.map_or_else(|| PathBuf::from(format!("{PROGRAMS}/kms-{provider}")), |placed| placed.value);
+    let program = program
+        .map_or_else(|| PathBuf::from(format!("{}/{HELPER}{provider}", HELPERS[0])), |placed| placed.value);
     let key = section.required("key", key).value;
     let check = section.optional("check_every", duration);
     let offline = section.optional("max_offline", duration);

@@ -39,7 +39,7 @@ mod tests;
 pub use error::{ConfigError, ConfigProblem};
 pub use exemptions::Exemptions;
 pub use floating::Floating;
-pub use kms::KmsRules;
+pub use kms::{HELPER, HELPERS, KmsRules};
 pub use metrics::{MetricsRules, PairSeries, ScrapeAddress};
 pub use ppk::{NamedPpk, PpkRules, PpkSource};
 pub use read::{PRIVATE_KEY, RUN_DIR, STATE_DIR, address, named_path, network};

@@ -12,6 +12,8 @@
 //!
 //! Neither end believes the other: a line has a bound, and whatever cannot be read counts as no answer.
 
+mod memory;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use memory::{forbid_core_files, forbid_dumps, lock_memory};
 
 /// The version of all this. A helper that does not know it ends without an answer.
 pub const VERSION: u32 = 1;

@@ -48,4 +48,7 @@ pub struct KmsRunnerArgs {
     /// The user as whom helpers run, who should have nothing else.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
+    /// A helper that lies elsewhere than in /usr/libexec/hostseal and /usr/local/libexec/hostseal. May be said more than once.
+    #[arg(long, value_name = "PATH")]
+    pub program: Vec<PathBuf>,
 }

@@ -63,7 +63,15 @@ esac
 /// Runs helpers on a host.
 fn runner(host: &Host) -> Result<Process> {
     let mut command = Command::new(HOSTSEAL);
-    command.args(["kms-runner", "--listen", "/run/hostseal-kms.sock", "--user", "nobody"]);
+    command.args([
+        "kms-runner",
+        "--listen",
+        "/run/hostseal-kms.sock",
+        "--user",
+        "nobody",
+        "--program",
+        HELPER,
+    ]);
     let process = host.spawn(&mut command)?;
     until("the runner listens", LIMIT, || host.run("test -S /run/hostseal-kms.sock"))?;
     Ok(process)
@@ -230,6 +238,11 @@ fn helper_that_is_none(lab: &mut Lab) -> Result<()> {
     let refused = hostseal(&a, "kms check")?.expect_code(3)?;
     ensure!(refused.stdout.contains("others than root may write"), "{refused:?}");
     a.run(&format!("chmod 755 {HELPER}"))?;
+    // Whoever took over an agent would have other programs of root's run.
+    let wrap = "secret wrap --provider exec --program /usr/bin/dash --kms-key ours --from /run/plain --out /run/wrapped";
+    a.write("/run/plain", &format!("{}\n", SECRETS[0]), 0o600)?;
+    let refused = hostseal(&a, wrap)?;
+    ensure!(refused.code == 1 && refused.stderr.contains("/usr/bin/dash is no helper"), "{refused:?}");
     // Away for longer than the lease.
     order(&a, "garbage")?;
     blocked(&a, &b, "key_offline")?;
