@@ -5,6 +5,7 @@
 //! hostseal  --- decrypt ---->  helper     what this blob holds
 //! hostseal  --- encrypt ---->  helper     a blob that holds this
 //! hostseal  --- describe --->  helper     how the key stands
+//! hostseal  --- reencrypt -->  helper     a blob that holds what this one holds, of another key
 //! hostseal  <-- plaintext --   helper     or blob, or enabled
 //! hostseal  <-- denied ------  helper     or disabled, pending_deletion, not_found, broken, unavailable
 //! ```
@@ -12,6 +13,7 @@
 //!
 //! Neither end believes the other: a line has a bound, and whatever cannot be read counts as no answer.
 
+mod helper;
 mod memory;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+pub use helper::Question;
 pub use memory::{forbid_core_files, forbid_dumps, lock_memory};
 
 /// The version of all this. A helper that does not know it ends without an answer.
@@ -70,6 +73,17 @@ pub enum Ask<'a> {
     Describe {
         /// Which.
         key: &'a str,
+    },
+    /// A blob that holds the same, wrapped with another key.
+    Reencrypt {
+        /// The key that has wrapped it.
+        key: &'a str,
+        /// What is bound to it, and is to be bound again.
+        context: &'a Context,
+        /// The blob, in base64.
+        blob: &'a str,
+        /// The key to wrap it with; the same one gives a blob of its newest version.
+        new_key: &'a str,
     },
 }
 
@@ -285,6 +299,10 @@ mod tests {
             "{\"version\":1,\"op\":\"encrypt\",\"key\":\"k\",\"context\":{\"hostseal-cluster\":\"prod\"},\"plaintext\":\"Bwc=\"}\n"
         );
         assert_eq!(line(Ask::Describe { key: "k" }), "{\"version\":1,\"op\":\"describe\",\"key\":\"k\"}\n");
+        assert_eq!(
+            line(Ask::Reencrypt { key: "k", context: &context, blob: "Bwc=", new_key: "n" }),
+            "{\"version\":1,\"op\":\"reencrypt\",\"key\":\"k\",\"context\":{\"hostseal-cluster\":\"prod\"},\"blob\":\"Bwc=\",\"new_key\":\"n\"}\n"
+        );
     }
 
     #[test]
