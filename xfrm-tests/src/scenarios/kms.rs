@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, ensure};
 use nix::unistd::Pid;
 
+use super::keys::key;
 use super::{await_protected, await_sealed};
 use crate::lab::agent::{
     CONFIG, SECRET, SECRETS, hostseal, hostseal_all, kill_agent, start_agent, status, status_until,
@@ -81,21 +82,29 @@ fn order(host: &Host, what: &str) -> Result<()> {
     host.write(ORDER, &format!("{what}\n"), 0o644)
 }
 
-/// Two hosts whose secret is wrapped, sealed. Nothing but the blob lies on their disks.
+/// Two hosts that prove themselves with their secret, which is wrapped, sealed. Nothing but the blob lies on their disks.
 fn wrapped_pair(lab: &Lab) -> Result<(Host, Host, [Process; 2])> {
+    wrapped_pair_in(lab, Cluster::of_v4(lab.hosts()), "")
+}
+
+/// The same in this cluster, whose file has these sections, too.
+fn wrapped_pair_in(lab: &Lab, cluster: Cluster, sections: &str) -> Result<(Host, Host, [Process; 2])> {
     let [a, b] = lab.all();
-    let cluster = Cluster::of_v4(lab.hosts()).with("keying", "rekey_after = \"15s\"");
+    let cluster = cluster.with("keying", "rekey_after = \"15s\"");
     for host in [&a, &b] {
         host.write(HELPER, PROGRAM, 0o755)?;
         order(host, "wraps")?;
     }
     let runners = [runner(&a)?, runner(&b)?];
     cluster.install(&a, SECRETS[0])?;
-    let said = hostseal(&a, &format!("secret wrap --provider exec --program {HELPER} --kms-key ours"))?;
+    let said = hostseal(
+        &a,
+        &format!("secret wrap --provider exec --program {HELPER} --kms-key ours --from {SECRET}"),
+    )?;
     let lines = said.expect_code(0)?.stdout;
     let times = "check_every = \"3s\"\nmax_offline = \"30s\"\n";
-    let file =
-        cluster.text().replace(&format!("[secret]\nfile = \"{SECRET}\"\n"), &format!("{lines}{times}"));
+    let (plain, wrapped) = (format!("[secret]\nfile = \"{SECRET}\"\n"), format!("{lines}{times}{sections}"));
+    let file = cluster.text().replace(&plain, &wrapped);
     ensure!(file.contains("wrapped_file"), "{file}");
     let blob = a.read(WRAPPED)?;
     a.run(&format!("rm {SECRET}"))?;
@@ -198,9 +207,15 @@ fn revoked_and_back(lab: &mut Lab) -> Result<()> {
     ensure_nothing_clear(captures, guarded)
 }
 
-/// No agent is left to cut anything.
+/// No agent is left to cut anything. The hosts prove themselves with keys, and have the secret in their PPK.
 fn dead_agent(lab: &mut Lab) -> Result<()> {
-    let (a, b, _runners) = wrapped_pair(lab)?;
+    let mut cluster = Cluster::of_v4(lab.hosts()).with("auth", "method = \"public_key\"");
+    for host in lab.hosts() {
+        cluster = cluster.with_node(host, &key(host, "ed25519")?);
+    }
+    let (a, b, _runners) = wrapped_pair_in(lab, cluster, "[ppk]\nid = \"ours-1\"\nwrapped = true\n")?;
+    let seen = status(&a)?;
+    ensure!(seen.peer(b.v4().into())?.at("/ppk_id") == "ours-1", "its keys have no PPK");
     let (sealed, captures) = (SystemTime::now(), lab.capture_all()?);
     let _talk = talk(&a, &b)?;
     kill_agent(&a)?;
