@@ -11,11 +11,11 @@ use arbitrary::{Arbitrary, Unstructured};
 use hostseal::host::ledger::Asker;
 use hostseal::host::prover::word::{Gauges, ProofPorts, ProofWord, RoundReport, SaGauge, Says};
 use hostseal::host::prover::{
-    NonceArrival, NonceSet, PROOF_PATIENCE, ProofAsker, Prover, ProvingGround, ROUNDS_MOST, Sight,
+    NonceArrival, NonceSet, PROOF_PATIENCE, ProofAsker, Prover, ProvingGround, Sight,
 };
 use hostseal::ike::Entropy;
 use hostseal::observe::pair_proof::PairProof;
-use hostseal::types::{Direction, NONCES_MOST, NodeName, Nonce, NonceKind, Pair, Spi};
+use hostseal::types::{Direction, NONCES_MOST, NodeName, Nonce, NonceKind, Pair, ROUNDS_MOST, Spi};
 use libfuzzer_sys::fuzz_target;
 
 /// The most steps of an input.
@@ -275,9 +275,9 @@ impl Scene {
             self.ends[at].ground.sent.truncate(1);
             while let Some(outcome) = self.ends[at].prover.poll_outcome() {
                 self.ends[at].ended += 1;
-                if let Some(figures) = outcome.figures {
+                if let Ok(figures) = outcome.found {
                     let proof = PairProof::of(NodeName::default(), outcome.pair, &figures);
-                    let _ = proof.adds_up();
+                    assert!(proof.adds_up() && proof.is_possible());
                 }
             }
         }

@@ -13,7 +13,7 @@ use super::system::System;
 use crate::config::Config;
 use crate::control::{ErrorCode, ProveOrder, ProvenPair, Reply};
 use crate::ike::Entropy;
-use crate::observe::pair_proof::{Doubt, PairProof, ProofCode};
+use crate::observe::pair_proof::{Doubt, PairProof, ProofCode, ProofFigures};
 use crate::types::exempt::Protocol;
 use crate::types::{NodeName, Nonce, Pair, RowState, SaId, Spi};
 
@@ -88,10 +88,10 @@ impl Host {
         let Some(node) = self.node_of(pair) else {
             let words = format!("{local} and {remote} are no pair of the host that was asked");
             let doubt = Doubt::inconclusive(ProofCode::NotMade, words);
-            return Err(known(PairProof::without_figures(NodeName::default(), pair, Some(doubt))));
+            return Err(known(PairProof::without_figures(NodeName::default(), pair, doubt)));
         };
         if let Some(doubt) = self.core.as_ref().map_or_else(|| Some(off()), |core| core.unprovable(pair)) {
-            return Err(known(PairProof::without_figures(node, pair, Some(doubt))));
+            return Err(known(PairProof::without_figures(node, pair, doubt)));
         }
         self.prover.prove(asker, pair).then_some(()).ok_or(NotBegun::Busy)
     }
@@ -146,17 +146,16 @@ impl Host {
     }
 
     fn tell_outcome(&mut self, now: Instant, outcome: ProofOutcome) {
-        let ProofOutcome { asker, pair, figures, doubt, clear, ports } = outcome;
+        let ProofOutcome { asker, pair, found, clear, ports } = outcome;
         // The file may not list it any more.
         let node = self.node_of(pair).unwrap_or_default();
-        let mut proof = match figures {
-            Some(mut figures) => {
-                figures.exemption = ports.and_then(|ports| exemption(&self.setup.config, ports));
-                PairProof::of(node, pair, &figures)
+        let proof = match found {
+            Ok(figures) => {
+                let exemption = ports.and_then(|ports| exemption(&self.setup.config, ports));
+                PairProof::of(node, pair, &ProofFigures { exemption, ..figures })
             }
-            None => PairProof::without_figures(node, pair, None),
+            Err(doubt) => PairProof::without_figures(node, pair, doubt),
         };
-        doubt.into_iter().for_each(|doubt| proof.doubt(doubt));
         match asker {
             ProofAsker::Here(asker) => self.tell_proof(asker, proof, clear),
             ProofAsker::Member { line, number } => self.tell_member_proof(now, (line, number), proof),

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::pair_proof::{Doubt, PairProof, ProofCode};
-use crate::types::{NodeName, Pair};
+use crate::types::{Family, NodeName, Pair};
 
 /// The longest reason in octets, so that it can be told at once.
 const REASON_MAX: usize = 1000;
@@ -62,13 +62,18 @@ impl MemberProving {
     /// What `by` says to have found of its pair with `node`, which it was asked to prove; `None` where it says nothing of
     /// that.
     pub fn proof_of(self, by: &NodeName, node: &NodeName, pair: Pair) -> Option<PairProof> {
-        let Self::Found(proof) = self else { return None };
-        let mut proof = *proof;
-        if (proof.local, proof.remote) != (pair.local, pair.remote) {
+        let Self::Found(said) = self else { return None };
+        if (said.local, said.remote) != (pair.local, pair.remote) {
             return None;
         }
-        (proof.by, proof.node) = (Some(by.clone()), node.clone());
-        if !proof.adds_up() {
+        let family = Family::of(pair.remote);
+        let mut proof = PairProof { by: Some(by.clone()), node: node.clone(), family, ..*said };
+        let is_possible = proof.is_possible();
+        if !is_possible {
+            // Nobody is to reckon with them.
+            (proof.rounds, proof.out, proof.incoming) = (0, None, None);
+        }
+        if !is_possible || !proof.adds_up() {
             let words =
                 format!("the figures from {by} do not support its result: run `hostseal prove` there");
             proof.doubt(Doubt::failed(ProofCode::Contradiction, words));
@@ -81,7 +86,9 @@ impl MemberProving {
 mod tests {
     use super::*;
     use crate::observe::MemberWord;
-    use crate::observe::pair_proof::{ClearCount, ProofFigures, ProofResult, SealedCount, WayProof};
+    use crate::observe::pair_proof::{
+        ClearCount, FIGURE_MOST, ProofFigures, ProofResult, SealedCount, WayProof,
+    };
 
     fn pair() -> Pair {
         Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap()
@@ -92,13 +99,13 @@ mod tests {
     }
 
     fn proven() -> PairProof {
-        let clear = ClearCount { sent: u64::MAX, delivered: 0, refused: u64::MAX };
+        let clear = ClearCount { sent: 64, delivered: 0, refused: FIGURE_MOST };
         let sealed = SealedCount {
-            sent: u64::MAX,
-            packets: u64::MAX,
-            delivered: u64::MAX,
-            outbound: u64::MAX,
-            inbound: u64::MAX,
+            sent: 64,
+            packets: 192,
+            delivered: 64,
+            outbound: FIGURE_MOST,
+            inbound: FIGURE_MOST,
         };
         let way = WayProof { clear, sealed };
         let figures = ProofFigures { out: way, incoming: way, ..ProofFigures::default() };
@@ -145,5 +152,33 @@ mod tests {
                 (ProofResult::Failed, Some(ProofCode::Contradiction))
             );
         }
+    }
+
+    /// Figures that cannot be are in no report: its readers may sum them up.
+    #[test]
+    fn figures_that_cannot_be_are_dropped() {
+        let (a, b) = (name("a"), name("b"));
+        let lies: [fn(&mut WayProof); 7] = [
+            |way| way.clear.sent = 65,
+            |way| way.sealed.sent = 65,
+            |way| way.sealed.delivered = 65,
+            |way| way.sealed.packets = 193,
+            |way| way.clear.refused = FIGURE_MOST + 1,
+            |way| way.sealed.outbound = u64::MAX,
+            |way| way.sealed.inbound = u64::MAX,
+        ];
+        for lie in lies {
+            for out in [true, false] {
+                let mut proof = proven();
+                let way = if out { &mut proof.out } else { &mut proof.incoming };
+                way.iter_mut().for_each(lie);
+                let taken = MemberProving::found(proof).proof_of(&a, &b, pair()).unwrap();
+                assert_eq!((taken.result, taken.out, taken.incoming), (ProofResult::Failed, None, None));
+                assert_eq!(taken.reason_code, Some(ProofCode::Contradiction));
+            }
+        }
+        let turned = PairProof { rounds: u32::MAX, family: Family::V6, ..proven() };
+        let taken = MemberProving::found(turned).proof_of(&a, &b, pair()).unwrap();
+        assert_eq!((taken.result, taken.rounds, taken.family), (ProofResult::Failed, 0, Family::V4));
     }
 }

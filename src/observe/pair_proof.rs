@@ -12,7 +12,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Family, NONCES_LEAST, NodeName, Pair};
+use crate::types::{Family, NONCES_LEAST, NONCES_MOST, NodeName, Pair, ROUNDS_MOST};
+
+/// The highest figure of a kernel that a peer may name: every reader of JSON knows it exactly, and sums have room.
+pub const FIGURE_MOST: u64 = 1 << 53;
 
 /// What is shown of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -206,12 +209,14 @@ pub struct ProofFigures {
     pub contradiction: Option<String>,
     /// The exemption of this host's file that the packets fall under.
     pub exemption: Option<String>,
+    /// Why it was not gone through with, where it was not.
+    pub broken_off: Option<Doubt>,
 }
 
 impl PairProof {
     /// Of a pair with `node` of which these figures were measured.
     pub fn of(node: NodeName, pair: Pair, figures: &ProofFigures) -> Self {
-        let mut proof = Self::without_figures(node, pair, None);
+        let mut proof = Self::not_doubted(node, pair);
         let (peer, exemption) = (proof.node.as_str().to_owned(), figures.exemption.as_deref());
         let mut doubts: Vec<Doubt> = Vec::new();
         doubts.extend(figures.contradiction.as_ref().map(|what| {
@@ -225,15 +230,29 @@ impl PairProof {
         doubts.extend(ways.into_iter().filter_map(|(way, from, to, unsent, rekeyed)| {
             way.doubt((from, to), (unsent.as_deref(), rekeyed), exemption)
         }));
+        doubts.extend(figures.broken_off.clone());
         proof.rounds = figures.rounds;
         (proof.out, proof.incoming) = (Some(figures.out), Some(figures.incoming));
         doubts.into_iter().for_each(|doubt| proof.doubt(doubt));
         proof
     }
 
-    /// Of a pair with `node` of which nothing was measured.
-    pub fn without_figures(node: NodeName, pair: Pair, doubt: Option<Doubt>) -> Self {
-        let mut proof = Self {
+    /// Of a pair with `node` of which nothing was measured: there is a reason for that, and it is not proven.
+    pub fn without_figures(node: NodeName, pair: Pair, doubt: Doubt) -> Self {
+        let mut proof = Self::not_doubted(node, pair);
+        proof.doubt(doubt);
+        proof
+    }
+
+    /// One that is proven, for tests of what becomes of it.
+    #[cfg(test)]
+    pub(crate) fn proven(node: NodeName, pair: Pair) -> Self {
+        Self::not_doubted(node, pair)
+    }
+
+    /// Of a pair with `node`, before anything is found.
+    fn not_doubted(node: NodeName, pair: Pair) -> Self {
+        Self {
             by: None,
             node,
             local: pair.local,
@@ -246,9 +265,13 @@ impl PairProof {
             out: None,
             incoming: None,
             wire: None,
-        };
-        doubt.into_iter().for_each(|doubt| proof.doubt(doubt));
-        proof
+        }
+    }
+
+    /// Whether there can be such figures: another host may have made them.
+    pub fn is_possible(&self) -> bool {
+        let ways = [&self.out, &self.incoming];
+        self.rounds <= ROUNDS_MOST && ways.into_iter().flatten().all(WayProof::is_possible)
     }
 
     /// Whether what is said to be proven is so by the figures, and what is not has a reason: another host may have made it.
@@ -295,6 +318,17 @@ impl PairProof {
 }
 
 impl WayProof {
+    /// No more was sent than is sent, and no more delivered than was sent.
+    fn is_possible(&self) -> bool {
+        let Self { clear, sealed } = self;
+        let most = u64::from(NONCES_MOST);
+        clear.sent.max(sealed.sent) <= most
+            && clear.delivered <= clear.sent
+            && sealed.delivered <= sealed.sent
+            && (sealed.sent..=most * u64::from(ROUNDS_MOST)).contains(&sealed.packets)
+            && [clear.refused, sealed.outbound, sealed.inbound].iter().all(|figure| *figure <= FIGURE_MOST)
+    }
+
     /// What of it is not as it should be.
     fn doubt(
         &self,

@@ -183,7 +183,7 @@ mod tests {
             cluster: "demo".to_owned(),
             node: "a".parse().unwrap(),
             version: "0.1.0".to_owned(),
-            pairs: vec![PairProof::without_figures("b".parse().unwrap(), pair, None)],
+            pairs: vec![PairProof::proven("b".parse().unwrap(), pair)],
             unasked: Vec::new(),
             signature: None,
         }

@@ -49,7 +49,7 @@ pub use kernel::{KernelState, SasByEnds};
 pub use link::{Link, LinkAddress, LinkCounters, NetworkNews, Source, Sources};
 pub use method::Method;
 pub use node_name::NodeName;
-pub use nonce::{NONCE_DATAGRAM, NONCES_LEAST, NONCES_MOST, Nonce, NonceKind};
+pub use nonce::{NONCE_DATAGRAM, NONCES_LEAST, NONCES_MOST, Nonce, NonceKind, ROUNDS_MOST};
 pub use op::{KeySource, Op, OpError};
 pub use ours::Reqid;
 pub use pair::Pair;

@@ -15,6 +15,8 @@ pub const NONCE_DATAGRAM: usize = 16;
 pub const NONCES_LEAST: u8 = 16;
 /// And at most.
 pub const NONCES_MOST: u8 = 64;
+/// How often they are sent at most, where some are missing.
+pub const ROUNDS_MOST: u32 = 3;
 
 /// A random number that is sent once each way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

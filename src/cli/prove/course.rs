@@ -23,7 +23,7 @@ impl NotMade {
     /// Of the pair with `node`.
     pub(super) fn proof(&self, node: NodeName, pair: Pair) -> PairProof {
         let words = format!("the proof was not made: {}", self.why);
-        PairProof::without_figures(node, pair, Some(Doubt::inconclusive(ProofCode::NotMade, words)))
+        PairProof::without_figures(node, pair, Doubt::inconclusive(ProofCode::NotMade, words))
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
                 asked += 1;
                 match it == pair(3) {
                     true => Err(NotMade { why: "no agent runs".to_owned(), ends }),
-                    false => Ok(PairProof::without_figures(name(0), it, None)),
+                    false => Ok(PairProof::proven(name(0), it)),
                 }
             },
         );

@@ -141,7 +141,7 @@ impl ProofPlan {
 impl ProofTask {
     /// What is to be said of it where nothing was measured.
     pub(super) fn without_proof(&self, doubt: Doubt) -> PairProof {
-        let proof = PairProof::without_figures(self.node.clone(), self.pair, Some(doubt));
+        let proof = PairProof::without_figures(self.node.clone(), self.pair, doubt);
         PairProof { by: Some(self.by.clone()), ..proof }
     }
 }

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::stand::Stand;
 use super::word::{ProofPorts, ProofWord, RoundReport, Says, plain};
-use super::{IDLE_PATIENCE, LOOK_EVERY, LOOK_MOST, PROOF_PATIENCE, ProvingGround, ROUNDS_MOST, SETTLE};
+use super::{IDLE_PATIENCE, LOOK_EVERY, LOOK_MOST, PROOF_PATIENCE, ProvingGround, SETTLE};
 use crate::ike::Entropy;
-use crate::types::{Nonce, Pair};
+use crate::types::{Nonce, Pair, ROUNDS_MOST};
 
 /// A proof that the peer of a pair has asked for.
 pub(super) struct ProofAnswering {

@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 use super::counted::ProofCount;
 use super::stand::Stand;
 use super::word::{Gauges, ProofPorts, ProofWord, RoundReport, Says};
-use super::{
-    ANSWER_PATIENCE, LOOK_EVERY, LOOK_MOST, ProofAsker, ProofOutcome, ProvingGround, ROUNDS_MOST, SETTLE,
-};
+use super::{ANSWER_PATIENCE, LOOK_EVERY, LOOK_MOST, ProofAsker, ProofOutcome, ProvingGround, SETTLE};
 use crate::ike::Entropy;
 use crate::observe::pair_proof::{ClearCount, Doubt, ProofCode, ProofFigures, SealedCount, WayProof};
-use crate::types::{Direction, NONCES_LEAST, Nonce, Pair};
+use crate::types::{Direction, NONCES_LEAST, Nonce, Pair, ROUNDS_MOST};
 
 /// After how long it is told again: another IKE SA may have taken over, which knows nothing of it.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
@@ -43,6 +41,8 @@ struct PeerEnd {
     ports: ProofPorts,
     /// What its kernel has counted.
     counted: ProofCount,
+    /// So many packets it had refused when it reported last. It has heard since how many it should have.
+    refused: u64,
     /// What it has sent, and seen, in the last round that it has told of.
     report: Option<RoundReport>,
     /// So many packets that it has sent as any program does, at least.
@@ -138,33 +138,36 @@ impl ProofAsking {
         entropy: &mut dyn Entropy,
         says: Says,
     ) {
-        match (says, &mut self.peer) {
-            (Says::Ready { ports, gauges }, None) => {
+        match (&self.said, says, &mut self.peer) {
+            (Says::Begin { .. }, Says::Ready { ports, gauges }, None) => {
                 self.stand.iter_mut().for_each(|stand| stand.meet(ports));
                 self.peer = Some(PeerEnd::new(ports, gauges));
                 self.send(now, ground);
             }
-            (Says::Busy {}, None) => {
+            (Says::Begin { .. }, Says::Busy {}, None) => {
                 // Whoever waits can be asked.
                 ground.close();
                 self.stand = None;
                 self.phase = AskingPhase::Busy { again: (now + pause(entropy)).min(self.end) };
             }
-            (Says::Cannot { why }, None) => {
+            (Says::Begin { .. }, Says::Cannot { why }, None) => {
                 let words = format!("the peer cannot begin: {why}");
                 self.finish(ground, Some(Doubt::inconclusive(ProofCode::CannotBegin, words)));
             }
-            (Says::Report(report), Some(peer)) => {
+            (Says::Sent { .. }, Says::Report(report), Some(peer)) => {
                 peer.handle_report(report);
                 let until = now + LOOK_MOST;
                 self.phase = AskingPhase::Looks { until, next: now, settled: false };
                 self.look(now, ground);
             }
-            (Says::Closed { seen, gauges }, Some(peer)) => {
+            (Says::Over { .. }, Says::Closed { seen, gauges }, Some(peer)) => {
                 peer.handle_closed(seen, gauges);
                 self.finish(ground, None);
             }
-            _ => {}
+            (said, answer, _) => {
+                let words = format!("the peer answered \"{}\" to \"{}\"", answer.name(), said.name());
+                self.finish(ground, Some(Doubt::failed(ProofCode::Contradiction, words)));
+            }
         }
     }
 
@@ -194,7 +197,7 @@ impl ProofAsking {
                 *again = (now + pause(entropy)).min(self.end)
             }
             AskingPhase::Busy { again } if *again <= now => self.ask(now, ground, entropy),
-            AskingPhase::Awaits { until, .. } if *until <= now => self.give_up(ground),
+            AskingPhase::Awaits { until, .. } if *until <= now => self.finish(ground, Some(no_answer())),
             AskingPhase::Awaits { again, .. } if *again <= now => {
                 *again = now + TELL_AGAIN;
                 self.untold = true;
@@ -202,12 +205,6 @@ impl ProofAsking {
             AskingPhase::Looks { .. } => self.look(now, ground),
             _ => {}
         }
-    }
-
-    /// The peer does not answer.
-    fn give_up(&mut self, ground: &mut dyn ProvingGround) {
-        let words = "the peer did not answer inside IKE in time";
-        self.finish(ground, Some(Doubt::inconclusive(ProofCode::NoAnswer, words)));
     }
 
     /// Looks whether all has come; goes on then, or when that has taken too long.
@@ -232,8 +229,8 @@ impl ProofAsking {
         self.phase = AskingPhase::Looks { until, next, settled: all };
     }
 
-    /// It is over.
-    fn finish(&mut self, ground: &mut dyn ProvingGround, doubt: Option<Doubt>) {
+    /// It is over; `broken_off` says why, where it was not gone through with.
+    fn finish(&mut self, ground: &mut dyn ProvingGround, broken_off: Option<Doubt>) {
         let mut stand = self.stand.take();
         if let Some(stand) = &mut stand {
             stand.look(ground);
@@ -246,8 +243,10 @@ impl ProofAsking {
         self.outcome = Some(ProofOutcome {
             asker: self.asker,
             pair: self.pair,
-            figures: measured.map(|(stand, peer)| peer.figures(stand)),
-            doubt,
+            found: match measured {
+                Some((stand, peer)) => Ok(ProofFigures { broken_off, ..peer.figures(stand) }),
+                None => Err(broken_off.unwrap_or_else(no_answer)),
+            },
             ports: ends.map(|(stand, peer)| [stand.ports().ordinary, peer.ports.ordinary]),
             clear: clear.unwrap_or_default(),
         });
@@ -279,6 +278,7 @@ impl PeerEnd {
         Self {
             ports,
             counted: ProofCount::since(before),
+            refused: 0,
             report: None,
             sealed_sent: 0,
             rounds: 0,
@@ -291,8 +291,13 @@ impl PeerEnd {
         if report.unsent.is_none() && (few(&report.clear) || few(&report.sealed)) {
             self.contradict("it sent fewer packets than it must");
         }
+        let all = || report.clear.iter().chain(&report.sealed);
+        if all().collect::<BTreeSet<_>>().len() < all().count() {
+            self.contradict("it sent the same number twice");
+        }
         self.note_seen(&report.seen);
         self.note_gauges(report.gauges.clone());
+        self.refused = self.counted.refused();
         // It tells what has left in any round. In one in which nothing failed that was all of it, else what is new at least.
         let sent = report.sealed.len() as u64;
         let before = self.report.as_ref().map_or(0, |before| before.sealed.len() as u64);
@@ -349,7 +354,7 @@ impl PeerEnd {
     /// Whether all that this host has sent came to the peer, or was refused there where it should be.
     fn has_all_of(&self, stand: &Stand) -> bool {
         stand.sent().sealed.iter().all(|nonce| self.seen().contains(nonce))
-            && self.counted.refused() >= stand.sent().clear.len() as u64
+            && self.refused >= stand.sent().clear.len() as u64
     }
 
     /// Whether no further round makes it better.
@@ -367,31 +372,34 @@ impl PeerEnd {
         };
         let here = stand.seen();
         let there: BTreeSet<Nonce> = self.seen().iter().copied().collect();
-        let way =
-            |clear: &[Nonce], sealed: &[Nonce], packets, seen, from: &ProofCount, to: &ProofCount| WayProof {
-                clear: ClearCount {
-                    sent: clear.len() as u64,
-                    delivered: count(clear, seen),
-                    refused: to.refused(),
-                },
-                sealed: SealedCount {
-                    sent: sealed.len() as u64,
-                    packets,
-                    delivered: count(sealed, seen),
-                    outbound: from.rise(Direction::Out),
-                    inbound: to.rise(Direction::In),
-                },
-            };
+        let of_clear = |nonces: &[Nonce], seen, refused| ClearCount {
+            sent: nonces.len() as u64,
+            delivered: count(nonces, seen),
+            refused,
+        };
+        let of_sealed = |nonces: &[Nonce], packets, seen, from: &ProofCount, to: &ProofCount| SealedCount {
+            sent: nonces.len() as u64,
+            packets,
+            delivered: count(nonces, seen),
+            outbound: from.rise(Direction::Out),
+            inbound: to.rise(Direction::In),
+        };
         let whole =
             |from: &ProofCount, to: &ProofCount| from.is_whole(Direction::Out) && to.is_whole(Direction::In);
         let (sent, own, theirs) = (stand.sent(), stand.counted(), &self.counted);
-        let out = way(&sent.clear, &sent.sealed, stand.sealed_sent(), &there, own, theirs);
-        let incoming = way(self.clear(), self.sealed(), self.sealed_sent, &here, theirs, own);
+        let out = WayProof {
+            clear: of_clear(&sent.clear, &there, self.refused),
+            sealed: of_sealed(&sent.sealed, stand.sealed_sent(), &there, own, theirs),
+        };
+        let incoming = WayProof {
+            clear: of_clear(self.clear(), &here, own.refused()),
+            sealed: of_sealed(self.sealed(), self.sealed_sent, &here, theirs, own),
+        };
         let invented = there.iter().any(|nonce| !sent.clear.contains(nonce) && !sent.sealed.contains(nonce));
         // Where nothing but the proof went through the SA, nothing else came out of it. With other traffic that cannot be
         // told: a kernel may count a large packet once that leaves in many parts.
         let alone = whole(own, theirs) && out.sealed.outbound == stand.sealed_sent();
-        let inflated = alone && out.sealed.inbound > out.sealed.outbound + UNDER_WAY;
+        let inflated = alone && out.sealed.inbound > out.sealed.outbound.saturating_add(UNDER_WAY);
         let found = match (invented, inflated) {
             (true, _) => Some("packets came to it that nobody sent".to_owned()),
             (_, true) => Some(format!(
@@ -409,8 +417,13 @@ impl PeerEnd {
             peer_unsent: self.report.as_ref().and_then(|report| report.unsent.clone()),
             contradiction: self.contradiction.clone().or(found),
             exemption: None,
+            broken_off: None,
         }
     }
+}
+
+fn no_answer() -> Doubt {
+    Doubt::inconclusive(ProofCode::NoAnswer, "the peer did not answer inside IKE in time")
 }
 
 /// A pause of random length.

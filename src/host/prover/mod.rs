@@ -20,7 +20,7 @@
 //! for members wait until no command does, one for each member at a time, and after each of them comes a rest.
 //!
 //! Nothing that is said or sent here changes what is protected, and none of it is kept. It is bounded: one place, at most
-//! [`NONCES_MOST`](crate::types::NONCES_MOST) packets of a kind in at most [`ROUNDS_MOST`] rounds, and an end that does
+//! [`NONCES_MOST`](crate::types::NONCES_MOST) packets of a kind in at most [`ROUNDS_MOST`](crate::types::ROUNDS_MOST) rounds, and an end that does
 //! not answer.
 
 mod answering;
@@ -60,8 +60,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOK_MOST: Duration = Duration::from_millis(500);
 /// How long it is waited for more after that: for what should not come.
 const SETTLE: Duration = Duration::from_millis(40);
-/// How often the packets are sent at most, where some are missing.
-pub const ROUNDS_MOST: u32 = 3;
 /// How many may wait for their turn, for commands on this host and for members.
 const QUEUE_MOST: usize = 16;
 const MEMBERS_MOST: usize = 4;
@@ -160,10 +158,8 @@ pub struct ProofOutcome {
     pub asker: ProofAsker,
     /// For which pair.
     pub pair: Pair,
-    /// What was measured, where it came to that.
-    pub figures: Option<ProofFigures>,
-    /// Why it was not gone through with.
-    pub doubt: Option<Doubt>,
+    /// What was measured, or why it did not come to that.
+    pub found: Result<ProofFigures, Doubt>,
     /// The ports that both ends have sent to.
     pub ports: Option<[u16; 2]>,
     /// What both ends have sent past all policies, in other proofs of this pair that were made lately, too: it is seen on

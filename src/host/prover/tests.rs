@@ -3,15 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use proptest::prelude::*;
+
 use super::word::{Gauges, ProofPorts, ProofWord, RoundReport, SaGauge, Says};
 use super::{
     ANSWER_PATIENCE, IDLE_PATIENCE, NonceArrival, NonceSet, PROOF_PATIENCE, ProofAsker, ProofOutcome, Prover,
-    ProvingGround, ROUNDS_MOST, Sight,
+    ProvingGround, Sight,
 };
 use crate::host::ledger::Asker;
 use crate::ike::Entropy;
+use crate::observe::pair_proof::{PairProof, ProofCode, ProofFigures, ProofResult};
 use crate::roster::EntryId;
-use crate::types::{Direction, NodeName, Nonce, NonceKind, Pair, Spi};
+use crate::types::{Direction, NodeName, Nonce, NonceKind, Pair, ROUNDS_MOST, Spi};
 
 /// A host to which everything comes that it is told to have come, and which refuses as much as it should.
 #[derive(Default)]
@@ -112,55 +115,97 @@ impl Scene {
         }
     }
 
-    /// Goes through a proof with an honest peer whose reports `change` changes, in each round and in the end (round 0).
-    fn outcome(change: impl Fn(u32, &mut RoundReport)) -> ProofOutcome {
-        let mut scene = Self::begin();
-        let (proof, mut step, mut rounds) = match scene.said() {
-            Some((proof, step, Says::Begin { ports: PORTS })) => (proof, step, 0),
+    /// What an honest peer reports after so many rounds.
+    fn report(&self, rounds: u32) -> RoundReport {
+        let sent = &self.bench.sent;
+        let all = sent.sealed.len() as u64 * u64::from(rounds);
+        RoundReport {
+            clear: nonces(1 << 40, 16),
+            sealed: nonces(1 << 41, 20),
+            unsent: None,
+            seen: sent.sealed.clone(),
+            gauges: gauges(100 + sent.clear.len() as u64, 50 + all, 60 + 20 * u64::from(rounds)),
+        }
+    }
+
+    /// What it answers to that after so many rounds.
+    fn honest(&self, says: &Says, rounds: u32) -> Says {
+        let report = self.report(rounds);
+        match says {
+            Says::Begin { .. } => Says::Ready { ports: THEIRS, gauges: gauges(100, 50, 60) },
+            Says::Sent { .. } => Says::Report(report),
+            Says::Over { .. } => Says::Closed { seen: report.seen, gauges: report.gauges },
             other => panic!("{other:?}"),
-        };
-        let before = gauges(100, 50, 60);
-        scene.answer((proof, step), Says::Ready { ports: THEIRS, gauges: before });
-        let (clear, sealed) = (nonces(1 << 40, 16), nonces(1 << 41, 20));
-        while let Some((_, next, says)) = scene.wait() {
-            step = next;
-            let sent = scene.bench.sent.clone();
-            rounds += u32::from(matches!(says, Says::Sent { .. }));
-            let all = sent.sealed.len() as u64 * u64::from(rounds);
-            let mut report = RoundReport {
-                clear: clear.clone(),
-                sealed: sealed.clone(),
-                unsent: None,
-                seen: sent.sealed.clone(),
-                gauges: gauges(100 + sent.clear.len() as u64, 50 + all, 60 + 20 * u64::from(rounds)),
-            };
-            if matches!(says, Says::Over { .. }) {
-                change(0, &mut report);
-                let RoundReport { seen, gauges, .. } = report;
-                scene.answer((proof, step), Says::Closed { seen, gauges });
-                break;
+        }
+    }
+
+    /// All that an honest peer has sent in so many rounds comes to this host.
+    fn receive(&mut self, rounds: u32) {
+        let sealed = self.report(rounds).sealed.into_iter();
+        let sealed = sealed.map(|nonce| (THEIRS.ordinary, NonceKind::Sealed, nonce));
+        // A local user of the other host sends, too, and says what it likes.
+        let strange = [(7, NonceKind::Clear, Nonce([3; 8])), (THEIRS.past, NonceKind::Sealed, Nonce([4; 8]))];
+        let arrival = |(port, kind, nonce)| NonceArrival { port, kind, nonce };
+        self.bench.came = strange.into_iter().chain(sealed).map(arrival).collect();
+        let own = self.bench.gauges.of(Spi(2), Direction::Out).unwrap();
+        self.bench.gauges = gauges(16, 20 * u64::from(rounds), own);
+    }
+
+    /// Goes through a proof with a peer that answers what the host says as `answer` says, after so many rounds; it is
+    /// silent where that is nothing.
+    fn outcome_of(mut answer: impl FnMut(&Self, &Says, u32) -> Option<Says>) -> ProofOutcome {
+        let (mut scene, mut rounds) = (Self::begin(), 0);
+        while let Some((proof, step, says)) = scene.wait() {
+            if matches!(says, Says::Sent { .. }) {
+                rounds += 1;
+                scene.receive(rounds);
             }
-            change(rounds, &mut report);
-            let sealed = sealed.iter().map(|nonce| (THEIRS.ordinary, NonceKind::Sealed, *nonce));
-            // A local user of the other host sends, too, and says what it likes.
-            let strange =
-                [(7, NonceKind::Clear, Nonce([3; 8])), (THEIRS.past, NonceKind::Sealed, Nonce([4; 8]))];
-            let arrival = |(port, kind, nonce)| NonceArrival { port, kind, nonce };
-            scene.bench.came = strange.into_iter().chain(sealed).map(arrival).collect();
-            let own = scene.bench.gauges.of(Spi(2), Direction::Out).unwrap();
-            scene.bench.gauges = gauges(16, 20 * u64::from(rounds), own);
-            scene.answer((proof, step), Says::Report(report));
+            if let Some(answer) = answer(&scene, &says, rounds) {
+                scene.answer((proof, step), answer);
+            }
         }
         assert!(!scene.bench.is_open && scene.prover.is_idle());
         scene.prover.poll_outcome().unwrap()
+    }
+
+    /// Goes through a proof with an honest peer whose reports `change` changes, in each round and in the end (round 0).
+    fn outcome(change: impl Fn(u32, &mut RoundReport)) -> ProofOutcome {
+        Self::outcome_of(|scene, says, rounds| {
+            let mut report = scene.report(rounds);
+            Some(match says {
+                Says::Sent { .. } => {
+                    change(rounds, &mut report);
+                    Says::Report(report)
+                }
+                Says::Over { .. } => {
+                    change(0, &mut report);
+                    Says::Closed { seen: report.seen, gauges: report.gauges }
+                }
+                other => scene.honest(other, rounds),
+            })
+        })
+    }
+
+    /// The same; what was measured.
+    fn figures(change: impl Fn(u32, &mut RoundReport)) -> ProofFigures {
+        Self::outcome(change).found.unwrap()
+    }
+}
+
+/// What a report says of an outcome.
+fn proof_of(outcome: &ProofOutcome) -> PairProof {
+    match &outcome.found {
+        Ok(figures) => PairProof::of(NodeName::default(), outcome.pair, figures),
+        Err(doubt) => PairProof::without_figures(NodeName::default(), outcome.pair, doubt.clone()),
     }
 }
 
 #[test]
 fn an_honest_peer_has_one_round() {
     let outcome = Scene::outcome(|_, _| {});
-    let figures = outcome.figures.unwrap();
-    assert_eq!((outcome.doubt, figures.contradiction, figures.rounds), (None, None, 1));
+    assert_eq!(proof_of(&outcome).result, ProofResult::Proven);
+    let figures = outcome.found.unwrap();
+    assert_eq!((figures.broken_off, figures.contradiction, figures.rounds), (None, None, 1));
     assert_eq!((figures.incoming.clear.sent, figures.incoming.sealed.delivered), (16, 20));
     assert_eq!(figures.out.sealed.inbound, figures.out.sealed.sent);
     assert_eq!(outcome.ports, Some([40_000, 1]));
@@ -168,12 +213,11 @@ fn an_honest_peer_has_one_round() {
 
 #[test]
 fn what_is_missing_is_sent_again() {
-    let outcome = Scene::outcome(|round, report| {
-        if round < 3 {
+    let figures = Scene::figures(|round, report| {
+        if (1..3).contains(&round) {
             report.seen.truncate(3);
         }
     });
-    let figures = outcome.figures.unwrap();
     assert_eq!(figures.rounds, ROUNDS_MOST);
     assert_eq!(figures.out.sealed.packets, 3 * figures.out.sealed.sent);
 }
@@ -181,19 +225,125 @@ fn what_is_missing_is_sent_again() {
 #[test]
 fn what_cannot_be_is_named() {
     type Lie = fn(u32, &mut RoundReport);
-    let lies: [(Lie, &str); 5] = [
+    let lies: [(Lie, &str); 7] = [
         (|_, report| report.seen.push(Nonce([255; 8])), "nobody sent"),
         (|round, report| report.gauges.refused -= u64::from(round == 0), "fell"),
         (|round, report| report.gauges.sas[0].packets -= u64::from(round == 0), "fell"),
         (|_, report| report.sealed.truncate(15), "fewer"),
+        (|_, report| report.sealed = vec![report.sealed[0]; 20], "twice"),
+        (|_, report| report.sealed[0] = report.clear[0], "twice"),
         (|_, report| report.gauges.sas[0].packets += 100, "of which"),
     ];
     for (lie, words) in lies {
-        let figures = Scene::outcome(lie).figures.unwrap();
+        let figures = Scene::figures(lie);
         assert!(figures.contradiction.as_ref().is_some_and(|it| it.contains(words)), "{words}: {figures:?}");
     }
-    let forgets = Scene::outcome(|round, report| report.seen.truncate(if round == 0 { 3 } else { 99 }));
-    assert_eq!(forgets.figures.unwrap().contradiction.unwrap(), "packets that had come to it have not");
+    let forgets = Scene::figures(|round, report| report.seen.truncate(if round == 0 { 3 } else { 99 }));
+    assert_eq!(forgets.contradiction.unwrap(), "packets that had come to it have not");
+}
+
+/// Whatever was told last, one answer leads on. Any other is a doubt with a name, and so is silence.
+#[test]
+fn each_word_has_its_answer() {
+    let sent = |scene: &Scene| Says::Sent { sealed: scene.bench.sent.sealed.len() as u16 };
+    let over = || Says::Over { clear: Vec::new() };
+    let begin = Says::Begin { ports: PORTS };
+    type Answer<'a> = &'a dyn Fn(&Scene) -> Says;
+    let answers: [Answer<'_>; 5] = [
+        &|scene| scene.honest(&begin, 1),
+        &|_| Says::Busy {},
+        &|_| Says::Cannot { why: "no socket".to_owned() },
+        &|scene| scene.honest(&sent(scene), 1),
+        &|scene| scene.honest(&over(), 1),
+    ];
+    for (told, expected) in
+        [("begin", &["ready", "busy", "cannot"][..]), ("sent", &["report"]), ("over", &["closed"])]
+    {
+        for answer in answers {
+            let mut given = None;
+            let outcome = Scene::outcome_of(|scene, says, rounds| {
+                if says.name() != told {
+                    return Some(scene.honest(says, rounds));
+                }
+                given.get_or_insert(answer(scene).name());
+                Some(answer(scene))
+            });
+            let (given, proof) = (given.unwrap(), proof_of(&outcome));
+            match (told, given) {
+                (_, "busy") if told == "begin" => assert_eq!(proof.reason_code, Some(ProofCode::Busy)),
+                (_, "cannot") if told == "begin" => {
+                    assert_eq!(proof.reason_code, Some(ProofCode::CannotBegin));
+                }
+                _ if expected.contains(&given) => assert_eq!(proof.result, ProofResult::Proven),
+                _ => {
+                    let found = (proof.result, proof.reason_code);
+                    let contradiction = (ProofResult::Failed, Some(ProofCode::Contradiction));
+                    assert_eq!(found, contradiction, "{told} {given}");
+                    assert!(proof.reason.unwrap().contains(given));
+                }
+            }
+        }
+        let outcome = Scene::outcome_of(|scene, says, rounds| {
+            (says.name() != told).then(|| scene.honest(says, rounds))
+        });
+        assert_eq!(proof_of(&outcome).reason_code, Some(ProofCode::NoAnswer));
+    }
+}
+
+/// A peer that hears how many clear packets there were cannot say then that it has refused them.
+#[test]
+fn what_was_refused_counts_as_it_was_reported_before_it_was_known() {
+    let outcome = Scene::outcome(|round, report| {
+        if round > 0 {
+            report.gauges.refused = 100;
+        }
+    });
+    let proof = proof_of(&outcome);
+    assert_eq!((proof.rounds, proof.reason_code), (ROUNDS_MOST, Some(ProofCode::NotRefused)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Whatever a peer answers in whatever order, a pair is proven by what was measured alone.
+    #[test]
+    fn nothing_is_proven_that_was_not_measured(
+        moves in prop::collection::vec(prop_oneof![6 => Just(0), 1 => 1..9u8], 0..9)
+    ) {
+        let (mut moves, mut told) = (moves.into_iter(), Vec::new());
+        let outcome = Scene::outcome_of(|scene, says, rounds| {
+            let report = scene.report(rounds.max(1));
+            let RoundReport { seen, gauges, .. } = report.clone();
+            let answer = match moves.next().unwrap_or(0) {
+                0 => scene.honest(says, rounds),
+                1 => Says::Ready { ports: THEIRS, gauges },
+                2 => Says::Busy {},
+                3 => Says::Cannot { why: String::new() },
+                4 => Says::Report(report),
+                5 => Says::Report(RoundReport::default()),
+                6 => Says::Closed { seen, gauges },
+                7 => Says::Closed { seen: Vec::new(), gauges: Gauges::default() },
+                _ => return None,
+            };
+            told.push((says.name(), answer.name()));
+            Some(answer)
+        });
+        let proof = proof_of(&outcome);
+        prop_assert!(proof.is_possible());
+        if proof.result == ProofResult::Proven {
+            prop_assert!(told.contains(&("begin", "ready")) && told.contains(&("sent", "report")));
+            prop_assert_eq!(told.last(), Some(&("over", "closed")));
+            prop_assert!(proof.adds_up());
+            let (out, incoming) = (proof.out.unwrap(), proof.incoming.unwrap());
+            for way in [out, incoming] {
+                prop_assert!(way.sealed.delivered == way.sealed.sent && way.sealed.sent >= 16);
+                prop_assert!(way.clear.refused >= way.clear.sent && way.clear.sent >= 16);
+            }
+            prop_assert_eq!(incoming.sealed.sent, 20);
+        } else {
+            prop_assert!(proof.reason_code.is_some() && proof.reason.is_some());
+        }
+    }
 }
 
 /// Words of others, of other proofs and of other steps change nothing.
@@ -204,7 +354,6 @@ fn only_the_answer_that_is_waited_for_counts() {
     let ready = || Says::Ready { ports: THEIRS, gauges: Gauges::default() };
     scene.answer((proof + 1, step), ready());
     scene.answer((proof, step + 1), ready());
-    scene.answer((proof, step), Says::Report(RoundReport::default()));
     scene.pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 3].into()).unwrap();
     scene.answer((proof, step), ready());
     assert_eq!(scene.said(), None);
@@ -246,7 +395,7 @@ fn an_asker_that_goes_on_and_on_has_its_rounds_and_no_more() {
 /// The peer could not send some of it at first: it is not held against its SA that this did not count them.
 #[test]
 fn what_a_peer_could_not_send_was_not_sent() {
-    let outcome = Scene::outcome(|round, report| {
+    let figures = Scene::figures(|round, report| {
         report.gauges.sas[1].packets -= 4;
         if round == 1 {
             report.unsent = Some("no buffer space".to_owned());
@@ -254,7 +403,6 @@ fn what_a_peer_could_not_send_was_not_sent() {
             report.seen.truncate(3);
         }
     });
-    let figures = outcome.figures.unwrap();
     assert_eq!((figures.rounds, figures.contradiction), (2, None));
     assert_eq!((figures.incoming.sealed.packets, figures.incoming.sealed.outbound), (36, 36));
 }
@@ -262,7 +410,7 @@ fn what_a_peer_could_not_send_was_not_sent() {
 /// Its old SAs end during the proof, after they have counted some of it: that is no lie, and what is missing is known to.
 #[test]
 fn sas_that_end_meanwhile_are_known_to() {
-    let outcome = Scene::outcome(|round, report| {
+    let figures = Scene::figures(|round, report| {
         if round != 1 {
             report
                 .gauges
@@ -272,7 +420,6 @@ fn sas_that_end_meanwhile_are_known_to() {
         }
         report.seen.truncate(if round == 1 { 3 } else { usize::MAX });
     });
-    let figures = outcome.figures.unwrap();
     assert_eq!((figures.contradiction, figures.rekeyed), (None, [true; 2]));
     assert_eq!(figures.out.sealed.inbound, figures.out.sealed.sent + 3);
 }

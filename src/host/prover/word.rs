@@ -18,6 +18,7 @@
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::observe::pair_proof::FIGURE_MOST;
 use crate::types::{Direction, NONCES_MOST, Nonce, Spi};
 
 /// The version of the words.
@@ -160,6 +161,20 @@ impl Says {
         !matches!(self, Self::Begin { .. } | Self::Sent { .. } | Self::Over { .. })
     }
 
+    /// What people read of it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Begin { .. } => "begin",
+            Self::Sent { .. } => "sent",
+            Self::Over { .. } => "over",
+            Self::Ready { .. } => "ready",
+            Self::Busy {} => "busy",
+            Self::Cannot { .. } => "cannot",
+            Self::Report(_) => "report",
+            Self::Closed { .. } => "closed",
+        }
+    }
+
     fn is_bounded(&self) -> bool {
         match self {
             Self::Begin { .. } | Self::Sent { .. } | Self::Busy {} => true,
@@ -180,7 +195,8 @@ impl Says {
 
 impl Gauges {
     fn is_bounded(&self) -> bool {
-        self.sas.len() <= SAS_MOST
+        let packets = self.sas.iter().map(|sa| sa.packets);
+        self.sas.len() <= SAS_MOST && packets.chain([self.refused]).all(|figure| figure <= FIGURE_MOST)
     }
 
     /// What an SA has counted.
@@ -234,8 +250,8 @@ mod tests {
 
     #[test]
     fn the_longest_word_fits() {
-        let sa = SaGauge { spi: Spi(u32::MAX), direction: Direction::Out, packets: u64::MAX };
-        let gauges = Gauges { refused: u64::MAX, sas: vec![sa; SAS_MOST] };
+        let sa = SaGauge { spi: Spi(u32::MAX), direction: Direction::Out, packets: FIGURE_MOST };
+        let gauges = Gauges { refused: FIGURE_MOST, sas: vec![sa; SAS_MOST] };
         let all = nonces(NONCES_MOST.into());
         let report = RoundReport {
             clear: all.clone(),
@@ -250,8 +266,12 @@ mod tests {
         assert_eq!(ProofWord::from_octets(&octets), Some(word));
         let more = |report| ProofWord::new(1, 1, Says::Report(report)).to_octets();
         let long = RoundReport { clear: nonces(usize::from(NONCES_MOST) + 1), ..report.clone() };
-        let painted = RoundReport { unsent: Some("\x1b[31m".to_owned()), ..report };
-        for report in [long, painted] {
+        let painted = RoundReport { unsent: Some("\x1b[31m".to_owned()), ..report.clone() };
+        let many = Gauges { refused: FIGURE_MOST + 1, ..gauges.clone() };
+        let through = SaGauge { packets: FIGURE_MOST + 1, ..sa };
+        let high = [many, Gauges { sas: vec![through], ..gauges }];
+        let high = high.map(|gauges| RoundReport { gauges, ..report.clone() });
+        for report in high.into_iter().chain([long, painted]) {
             assert_eq!(ProofWord::from_octets(&more(report)), None);
         }
     }
@@ -267,10 +287,66 @@ mod tests {
         assert_eq!(ProofWord::from_octets(br#"{"v":2,"proof":7,"step":2,"says":{"over":{}}}"#), None);
     }
 
+    fn some_nonces(most: u8) -> impl Strategy<Value = Vec<Nonce>> {
+        prop::collection::vec(any::<[u8; 8]>().prop_map(Nonce), 0..=usize::from(most))
+    }
+
+    fn some_gauges() -> impl Strategy<Value = Gauges> {
+        let direction = prop_oneof![Just(Direction::In), Just(Direction::Out)];
+        let sa = (any::<u32>(), direction, 0..=FIGURE_MOST).prop_map(|(spi, direction, packets)| SaGauge {
+            spi: Spi(spi),
+            direction,
+            packets,
+        });
+        (0..=FIGURE_MOST, prop::collection::vec(sa, 0..=SAS_MOST))
+            .prop_map(|(refused, sas)| Gauges { refused, sas })
+    }
+
+    /// Whatever may be said.
+    fn says() -> impl Strategy<Value = Says> {
+        let ports = || any::<[u16; 2]>().prop_map(|[ordinary, past]| ProofPorts { ordinary, past });
+        let report = (
+            some_nonces(NONCES_MOST),
+            some_nonces(NONCES_MOST),
+            prop::option::of("[ -~]{0,160}"),
+            some_nonces(2 * NONCES_MOST),
+            some_gauges(),
+        );
+        prop_oneof![
+            ports().prop_map(|ports| Says::Begin { ports }),
+            any::<u16>().prop_map(|sealed| Says::Sent { sealed }),
+            some_nonces(NONCES_MOST).prop_map(|clear| Says::Over { clear }),
+            (ports(), some_gauges()).prop_map(|(ports, gauges)| Says::Ready { ports, gauges }),
+            Just(Says::Busy {}),
+            "[ -~]{0,160}".prop_map(|why| Says::Cannot { why }),
+            report.prop_map(|(clear, sealed, unsent, seen, gauges)| {
+                Says::Report(RoundReport { clear, sealed, unsent, seen, gauges })
+            }),
+            (some_nonces(2 * NONCES_MOST), some_gauges())
+                .prop_map(|(seen, gauges)| Says::Closed { seen, gauges }),
+        ]
+    }
+
     proptest! {
         #[test]
-        fn whatever_comes_is_read_or_is_no_word(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn what_is_written_reads_back(proof in any::<u64>(), step in any::<u32>(), says in says()) {
+            let word = ProofWord::new(proof, step, says);
+            prop_assert_eq!(ProofWord::from_octets(&word.to_octets()), Some(word));
+        }
+
+        #[test]
+        fn whatever_comes_is_read_or_is_no_word(
+            octets in prop::collection::vec(any::<u8>(), 0..200),
+            says in says(),
+            at in any::<prop::sample::Index>(),
+        ) {
             let _ = ProofWord::from_octets(&octets);
+            // A word of which a part is something else.
+            let mut word = ProofWord::new(1, 1, says).to_octets();
+            let at = at.index(word.len());
+            let end = word.len().min(at + octets.len());
+            word.splice(at..end, octets);
+            let _ = ProofWord::from_octets(&word);
         }
     }
 }
