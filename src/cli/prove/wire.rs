@@ -197,11 +197,20 @@ impl WireTally {
             return PacketKind::LeftOut("IPv6 neighbour discovery".to_owned());
         }
         let ports = parts.ports();
-        if let Some(kind) = self.of_udp(parts, ports) {
+        if let Some(kind) = self.of_agent(parts, ports) {
             return kind;
         }
-        match self.exemption(parts, ports) {
-            Some(entry) => PacketKind::LeftOut(format!("exempt {entry}")),
+        // Before it is looked what it holds: by an exempt port any local user may send what looks like part of a proof.
+        if let Some(entry) = self.exemption(parts, ports) {
+            return PacketKind::LeftOut(format!("exempt {entry}"));
+        }
+        let data = (parts.protocol == UDP).then(|| parts.data()).and_then(Nonce::from_datagram);
+        match data {
+            Some((NonceKind::Clear, nonce)) => PacketKind::Nonce(nonce, parts.words(ports)),
+            Some((NonceKind::Sealed, _)) => {
+                let words = "a packet of the proof that should have been encrypted";
+                PacketKind::Clear(format!("{words} ({})", parts.words(ports)))
+            }
             None => PacketKind::Clear(parts.words(ports)),
         }
     }
@@ -216,10 +225,10 @@ impl WireTally {
         self.ground.exempt.which(self.pair.remote, direction, &packet)
     }
 
-    /// What UDP that is hostseal's own carries.
-    fn of_udp(&self, parts: &IpParts<'_>, ports: Option<[u16; 2]>) -> Option<PacketKind> {
+    /// What UDP by a port of this host's agent carries.
+    fn of_agent(&self, parts: &IpParts<'_>, ports: Option<[u16; 2]>) -> Option<PacketKind> {
         let (Some([source, destination]), UDP) = (ports, parts.protocol) else { return None };
-        let data = parts.payload.get(8..).unwrap_or_default();
+        let data = parts.data();
         // The ports of this host that its agent has.
         let own = if parts.source == self.pair.local { source } else { destination };
         if own == self.nat_port || own == self.ground.ike_port {
@@ -228,14 +237,7 @@ impl WireTally {
                 own == self.ground.ike_port || data.first_chunk().is_none_or(|marker| marker == &[0; 4]);
             return Some(if is_ike { PacketKind::LeftOut("IKE".to_owned()) } else { PacketKind::Esp });
         }
-        match Nonce::from_datagram(data) {
-            Some((NonceKind::Clear, nonce)) => Some(PacketKind::Nonce(nonce, parts.words(ports))),
-            Some((NonceKind::Sealed, _)) => {
-                let words = "a packet of the proof that should have been encrypted";
-                Some(PacketKind::Clear(format!("{words} ({})", parts.words(ports))))
-            }
-            None => None,
-        }
+        None
     }
 }
 
@@ -275,6 +277,11 @@ impl<'p> IpParts<'p> {
             }
             _ => None,
         }
+    }
+
+    /// What UDP carries.
+    fn data(&self) -> &'p [u8] {
+        self.payload.get(8..).unwrap_or_default()
     }
 
     fn ports(&self) -> Option<[u16; 2]> {
@@ -337,7 +344,7 @@ mod tests {
     }
 
     fn ground() -> ClearOnPurpose {
-        let exempt = ["tcp/22", "icmp", "in:tcp/23"].map(|entry| entry.parse().unwrap());
+        let exempt = ["tcp/22", "udp/9999", "icmp", "in:tcp/23"].map(|entry| entry.parse().unwrap());
         ClearOnPurpose { ike_port: 500, exempt: Exemptions::of_all(exempt) }
     }
 
@@ -364,6 +371,10 @@ mod tests {
                 assert!(matches!(kind(UDP, &clear), Some(PacketKind::Clear(_))));
             }
             assert_eq!(kind(TCP, &udp([22, 40_000], &[])), left_out("exempt tcp/22"));
+            // A local user sends what looks like part of a proof by a port that is exempt.
+            for of_proof in [NonceKind::Clear, NonceKind::Sealed].map(|kind| OWN.datagram(kind)) {
+                assert_eq!(kind(UDP, &udp([9999, 40_001], &of_proof)), left_out("exempt udp/9999"));
+            }
             assert!(matches!(kind(TCP, &udp([22, 443], &[])), Some(PacketKind::Clear(_))));
             assert_eq!(kind(ICMPV6, &[135, 0, 0, 0]), left_out("IPv6 neighbour discovery"));
             assert_eq!(kind(if v4 { ICMP } else { ICMPV6 }, &[128, 0, 0, 0]), left_out("exempt icmp"));
