@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::counts::CoreCounts;
+use self::cut::Lack;
 pub use self::exam::EXAMS_MOST;
 use self::exam::Exams;
 use self::journal::Journal;
@@ -133,8 +134,8 @@ pub struct Core {
     touched: BTreeSet<Pair>,
     /// Pairs that stand otherwise than when that was last told.
     changed: BTreeSet<Pair>,
-    /// Why there are no keys and none can be agreed, while this host's secret is withdrawn.
-    cut: Option<Withholding>,
+    /// Why no keys can be agreed, while this host has no secret.
+    lack: Option<Lack>,
     /// When SAs end that are made now, beside their own limits.
     bound: Option<Instant>,
     /// Messages to peers from before that which have not left yet.
@@ -218,7 +219,7 @@ impl Core {
             trial_ended: false,
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
-            cut: None,
+            lack: None,
             bound: None,
             farewells: VecDeque::new(),
             dirty: BTreeSet::new(),
@@ -338,8 +339,12 @@ impl Core {
         Ok(())
     }
 
-    /// SAs that an agent before this one left end in time where what they rest on is over, or not accepted any more.
+    /// SAs that an agent before this one left end in time where what they rest on is over, or not accepted any more. An
+    /// engine without a secret cannot tell.
     fn limit_adopted(&mut self, now: Instant) {
+        if self.awaits_secret() {
+            return;
+        }
         for (pair, proven) in &mut self.proven {
             let end = self.engine.end_of(now, *pair, proven);
             self.pairs.get_mut(*pair).into_iter().for_each(|machine| machine.end_adopted(now, end));

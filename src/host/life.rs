@@ -11,6 +11,7 @@ use super::core::{Core, CoreCounts, Persist, TICK, Withholding};
 use super::onlookers::Onlookers;
 use super::pace::Pace;
 use super::prover::Prover;
+use super::setup::Secrets;
 use super::system::{Moment, System};
 use super::unwrap::Leased;
 use super::ways::Ways;
@@ -90,11 +91,10 @@ impl Host {
             self.make_ready(now, system)?;
         }
         match self.saved.protection {
-            Protection::On | Protection::Enabling if self.secrets.is_none() => {
-                self.protection = Protection::On;
-                Ok(())
+            Protection::On | Protection::Enabling => {
+                self.await_secret(now, system)?;
+                self.go_on(now, system)
             }
-            Protection::On | Protection::Enabling => self.go_on(now, system),
             Protection::Off | Protection::Disabling => self.go_on_leaving(now, system),
         }
     }
@@ -134,8 +134,18 @@ impl Host {
         self.work_with(now, system, settings)
     }
 
+    /// Where the secret is not there yet: a core guards the pairs meanwhile, and goes on with what an agent before this
+    /// one left in the kernel.
+    fn await_secret(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+        let Some(why) = self.withheld.clone().filter(|_| self.secrets.is_none()) else { return Ok(()) };
+        let settings = self.setup.settings(&Secrets::default(), system.read_sas()?.is_empty());
+        self.work_with(now, system, settings)?;
+        self.core.iter_mut().for_each(|core| core.await_secret(why.clone()));
+        Ok(())
+    }
+
     /// Binds the sockets and makes a core that is off.
-    pub(super) fn work_with(
+    fn work_with(
         &mut self,
         now: Instant,
         system: &mut dyn System,

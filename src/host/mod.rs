@@ -167,7 +167,7 @@ pub struct Host {
     started_at: UnixTime,
     /// What the operator wants, as far as it is carried out: never [`Protection::Enabling`].
     protection: Protection,
-    /// At work, with its sockets bound, unless the host is off or waits for its secret.
+    /// At work, with its sockets bound, unless the host is off.
     core: Option<Core>,
     /// Where it is a member of a cluster.
     cluster: Option<ClusterPart>,

@@ -193,7 +193,7 @@ impl Host {
         }
         self.follow_kms();
         if self.secrets.is_some() {
-            self.go_on_with_secrets(now, system)?;
+            self.go_on_with_secrets(now, system);
         }
         Ok(changes)
     }

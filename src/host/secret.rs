@@ -1,5 +1,5 @@
-//! The secret may come late, be withdrawn, and come again: each is an input. While it cannot be read yet, the kernel goes
-//! on with its SAs. When it is withdrawn, no key of it stays.
+//! The secret may come late, be withdrawn, and come again: each is an input. While it is not there yet, the kernel goes
+//! on with its SAs, and its policies are kept. When it is withdrawn, no key of it stays.
 
 use std::time::Instant;
 
@@ -8,8 +8,6 @@ use super::core::{Persist, Withholding};
 use super::setup::Secrets;
 use super::system::{Moment, System};
 use crate::ike;
-use crate::observe::causes;
-use crate::types::Protection;
 
 /// What is told of a host whose secret was not given yet.
 pub(super) const AWAITED: &str = "this host waits for its secret";
@@ -24,25 +22,15 @@ impl Host {
         given: Result<Secrets, Withholding>,
     ) {
         let now = self.note_moment(moment);
-        let outcome = match given {
+        match given {
             Ok(secrets) => self.take_secrets(now, system, secrets),
             Err(why) => self.withdraw(now, system, why),
-        };
-        if let Err(error) = outcome {
-            let words = causes::words(error.as_ref());
-            tracing::error!("{words}");
-            self.withheld = Some(Withholding::internal(words));
         }
     }
 
     /// Goes on with these secrets, and with what has waited for them.
-    fn take_secrets(
-        &mut self,
-        now: Instant,
-        system: &mut dyn System,
-        secrets: Secrets,
-    ) -> anyhow::Result<()> {
-        if self.withheld.take().is_some() {
+    fn take_secrets(&mut self, now: Instant, system: &mut dyn System, secrets: Secrets) {
+        if self.withheld.is_some() {
             tracing::info!("this host has its secret");
         }
         let settings = self.setup.settings(&secrets, false);
@@ -50,46 +38,34 @@ impl Host {
         if let Some(core) = &mut self.core {
             core.reconfigure(now, self.moment.wall, system, self.setup.scheme(), settings);
         }
-        self.go_on_with_secrets(now, system)
+        self.go_on_with_secrets(now, system);
     }
 
     /// What has waited for secrets begins.
-    pub(super) fn go_on_with_secrets(&mut self, now: Instant, system: &mut dyn System) -> anyhow::Result<()> {
+    pub(super) fn go_on_with_secrets(&mut self, now: Instant, system: &mut dyn System) {
         self.withheld = None;
-        match &mut self.core {
-            Some(core) => core.resume(now, system),
-            None if self.protection == Protection::On => self.go_on(now, system)?,
-            None => {}
-        }
-        Ok(())
+        self.core.iter_mut().for_each(|core| core.resume(now, system));
     }
 
-    fn withdraw(&mut self, now: Instant, system: &mut dyn System, why: Withholding) -> anyhow::Result<()> {
+    fn withdraw(&mut self, now: Instant, system: &mut dyn System, why: Withholding) {
         self.secrets = None;
-        if self.core.is_none() && self.protection == Protection::Off {
-            return Ok(());
-        }
-        if self.withheld.replace(why.clone()).is_none_or(|before| before != why) {
+        let before = self.withheld.replace(why.clone());
+        let Some(core) = &mut self.core else { return };
+        if before.is_none_or(|before| before != why) {
             tracing::error!("{}: its keys are gone, and what was protected is blocked", why.words);
         }
-        let without = Secrets::default();
-        let settings = self.setup.settings(&without, true);
-        match &mut self.core {
-            // Nothing is left of what the engine knows of the peers.
-            Some(core) => core.cut(now, system, ike::Engine::new(settings, (self.chance)()), why),
-            // The kernel goes on with what an agent before this one has left, until this one keeps the pairs.
-            None => {
-                self.work_with(now, system, settings)?;
-                if let Some(core) = &mut self.core {
-                    core.begin_cut(why);
-                }
-                self.go_on(now, system)?;
-            }
-        }
+        // Nothing is left of what the engine knows of the peers.
+        let settings = self.setup.settings(&Secrets::default(), true);
+        core.cut(now, system, ike::Engine::new(settings, (self.chance)()), why);
         // The last figures of SAs that are gone.
         self.handle_kernel_events(now, system);
         self.ledger.note(now, Persist::Seals);
-        Ok(())
+    }
+
+    /// Why this host has no secret, which may be another reason by now.
+    pub(super) fn note_withholding(&mut self, now: Instant, system: &mut dyn System, why: Withholding) {
+        self.core.iter_mut().for_each(|core| core.note_withholding(now, system, why.clone()));
+        self.withheld = Some(why);
     }
 
     /// Why the files or the secret are not in force.

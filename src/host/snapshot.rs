@@ -23,7 +23,6 @@ impl Host {
             started_at: self.started_at,
             protection: self.protection,
             trouble: self.trouble(),
-            withheld: self.withheld.as_ref().map(|why| why.code),
             kms: self.leased.as_ref().map(|leased| leased.report(self.moment)),
             about: self.secrets.as_ref().map(|secrets| self.setup.about(secrets)),
             guards_most: GUARDS_MOST,

@@ -16,7 +16,6 @@ use crate::config::KmsRules;
 use crate::control::Terms;
 use crate::observe::KeyReport;
 use crate::observe::kms::{self, KeyStanding};
-use crate::types::Protection;
 
 /// What came of unwrapping the secret.
 pub struct Unwrapped {
@@ -120,8 +119,10 @@ impl Host {
             }
         }
         self.take_lease_change(now, system, change, given);
-        if self.secrets.is_none() {
-            self.withheld = self.leased.as_ref().map(Leased::withholding);
+        if self.secrets.is_none()
+            && let Some(why) = self.leased.as_ref().map(Leased::withholding)
+        {
+            self.note_withholding(now, system, why);
         }
     }
 
@@ -145,8 +146,7 @@ impl Host {
         match (change, given) {
             (Some(LeaseChange::Renewed { short }), Some(secrets)) => {
                 let is_new = self.secrets.as_ref().is_none_or(|before| !before.changes(&secrets).is_empty());
-                // What could not be done with it is tried again.
-                if is_new || self.withheld.is_some() {
+                if is_new {
                     self.handle_secret(self.moment, system, Ok(secrets));
                 }
                 if let Some(core) = self.core.as_mut().filter(|_| short) {
@@ -154,7 +154,6 @@ impl Host {
                 }
             }
             (Some(LeaseChange::Ended), _) => self.cut_with_lease(system),
-            (None, _) if self.is_cut_undone() => self.cut_with_lease(system),
             (Some(LeaseChange::Renewed { .. }) | None, _) => {}
         }
     }
@@ -163,13 +162,6 @@ impl Host {
         if let Some(why) = self.leased.as_ref().map(Leased::withholding) {
             self.handle_secret(self.moment, system, Err(why));
         }
-    }
-
-    /// Whether the lease has ended, and what an agent before this one has left could not be cut then: whatever is cut has a
-    /// core.
-    fn is_cut_undone(&self) -> bool {
-        let has_ended = self.leased.as_ref().is_some_and(|leased| leased.lease.left(self.moment).is_none());
-        has_ended && self.core.is_none() && self.protection == Protection::On
     }
 
     /// When SAs end that are made now, beside their own limits: with the lease.

@@ -174,7 +174,7 @@ impl Host {
     }
 
     fn protect(&mut self, now: Instant, system: &mut dyn System, strict: bool) -> anyhow::Result<()> {
-        // One that has ended while this host had no secret yet ends now.
+        // One that has ended meanwhile ends now.
         let left = |trial: &Trial| trial.left(&self.boot_at(now)).unwrap_or_default();
         let trial_ends = self.saved.trial.as_ref().map(|trial| now + left(trial));
         if let Some(core) = &mut self.core {

@@ -28,8 +28,6 @@ pub struct Snapshot<'a> {
     pub trial_left: Option<Duration>,
     /// Why the files as they are now are not in force; `None` where they are.
     pub trouble: Option<&'a str>,
-    /// Why it has no secret, for programs; `None` where it has one.
-    pub withheld: Option<ReasonCode>,
     /// The key that wraps the secret; `None` where none does.
     pub kms: Option<KeyReport>,
     /// What it tells the peers of this host; `None` while it has no secrets.

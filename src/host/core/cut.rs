@@ -1,4 +1,4 @@
-//! Pairs that get no keys: all while this host's secret is withdrawn, and those with blocked addresses.
+//! Pairs that get no keys: all while this host's secret is awaited or withdrawn, and those with blocked addresses.
 
 use std::iter;
 use std::time::Instant;
@@ -13,6 +13,15 @@ const UNDECIDED: &str =
     "an admin has to decide whether its host is a member: see `hostseal status --cluster`";
 /// Why a blocked pair has no keys.
 const BLOCKED: &str = "this address is blocked: somebody else may have the keys of its host";
+
+/// This host has no secret: nothing is agreed with anybody.
+#[derive(Debug)]
+pub(super) struct Lack {
+    why: Withholding,
+    /// Whether it was never there: what an agent before this one left in the kernel goes on until it is known whether
+    /// the secret comes.
+    awaited: bool,
+}
 
 impl Core {
     /// All keys go at once, here and in the kernel. Each peer is told in one message that its sessions are over, and
@@ -33,7 +42,7 @@ impl Core {
         self.vault = Vault::default();
         self.probes.clear();
         self.proven.clear();
-        self.cut = Some(why);
+        self.lack = Some(Lack { why, awaited: false });
         self.hold_back(now);
         self.persist(Persist::Seals);
         self.settle(now, kernel);
@@ -43,23 +52,48 @@ impl Core {
         }
     }
 
-    /// The same for a new core that is off: it begins without keys.
-    pub fn begin_cut(&mut self, why: Withholding) {
-        self.cut = Some(why);
+    /// A new core that is off has no secret yet: its engine has none.
+    pub fn await_secret(&mut self, why: Withholding) {
+        self.lack = Some(Lack { why, awaited: true });
     }
 
-    /// Blocked pairs have no keys, and while the secret is withdrawn no pair has, also one that has just come.
+    /// Why this host still has no secret, where that is another reason by now.
+    pub fn note_withholding(&mut self, now: Instant, kernel: &mut dyn Kernel, why: Withholding) {
+        if let Some(lack) = self.lack.as_mut().filter(|lack| lack.why != why) {
+            lack.why = why;
+            self.hold_back(now);
+            self.settle(now, kernel);
+        }
+    }
+
+    /// Whether the secret was not there yet since this core began.
+    pub(super) fn awaits_secret(&self) -> bool {
+        self.lack.as_ref().is_some_and(|lack| lack.awaited)
+    }
+
+    /// Blocked pairs have no keys, and while the secret is withdrawn no pair has, also one that has just come. Where it
+    /// is awaited, none get new ones.
     pub(super) fn hold_back(&mut self, now: Instant) {
         let held: Vec<(Pair, Cause)> = self
             .pairs()
             .keys()
             .filter_map(|pair| Some((*pair, Cause::Withheld(self.withheld(*pair)?))))
             .collect();
+        let awaits = self.awaits_secret();
         for (pair, cause) in held {
             let code = cause.code();
+            let goes_on = awaits && !self.is_held_out(pair);
             self.causes.insert(pair, cause);
-            self.with_pair(pair, |machine| machine.cut(now, code));
+            self.with_pair(pair, |machine| match goes_on {
+                true => machine.handle_failure(now, code),
+                false => machine.cut(now, code),
+            });
         }
+    }
+
+    /// Whether a pair gets no keys whatever this host has.
+    fn is_held_out(&self, pair: Pair) -> bool {
+        self.scheme.blocked.contains(&pair) || self.scheme.withheld.contains(&pair)
     }
 
     /// Why a pair gets no keys, if it gets none.
@@ -67,12 +101,13 @@ impl Core {
         let blocked = || self.scheme.blocked.contains(&pair).then_some(BLOCKED);
         let undecided = || self.scheme.withheld.contains(&pair).then_some(UNDECIDED);
         let of_pair = || blocked().or_else(undecided).map(Withholding::internal);
-        self.cut.clone().or_else(of_pair)
+        self.lack.as_ref().map(|lack| lack.why.clone()).or_else(of_pair)
     }
 
-    /// The secret is back, and the engine has it: keys are agreed anew.
+    /// The secret is there, and the engine has it: keys are agreed anew.
     pub fn resume(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        if self.cut.take().is_some() {
+        if self.lack.take().is_some() {
+            self.limit_adopted(now);
             self.each_pair(|machine| machine.resume(now));
             self.hold_back(now);
             self.settle(now, kernel);

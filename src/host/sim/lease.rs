@@ -8,11 +8,10 @@ use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
 use crate::config::KmsRules;
-use crate::control::{Reply, Request};
+use crate::control::Reply;
 use crate::host::Host as Agent;
 use crate::host::unwrap::Unwrapped;
 use crate::observe::kms::KeyStanding;
-use crate::observe::status::Status;
 use crate::types::{Method, Protection, ReasonCode, RowState};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
@@ -50,17 +49,6 @@ impl World {
 
     fn kms(&mut self, at: usize, answer: Result<(), Refusal>) {
         self.hosts[at].file.kms = Some(answer);
-    }
-
-    fn seen(&mut self, at: usize) -> Status {
-        let asker = self.ask(at, Request::Status);
-        let told = move |world: &World| world.hosts[at].replies.iter().any(|(to, ..)| *to == asker);
-        assert!(self.run_until(10 * SECOND, told));
-        let reply = self.hosts[at].replies.iter().find(|(to, ..)| *to == asker);
-        match reply {
-            Some((_, Reply::Status(status), _)) => (**status).clone(),
-            other => panic!("no status: {}", other.is_some()),
-        }
     }
 
     fn hard_seconds(&self, at: usize) -> Vec<u64> {
@@ -109,7 +97,7 @@ fn hosts_whose_ppk_is_gone_are_cut_and_have_it_again_by_themselves() {
 #[test]
 fn an_order_waits_for_the_first_answer() {
     let mut world = leased(1);
-    assert_eq!(world.seen(0).kms.map(|kms| (kms.state, kms.cut)), Some((KeyStanding::Valid, false)));
+    assert_eq!(world.status(0).kms.map(|kms| (kms.state, kms.cut)), Some((KeyStanding::Valid, false)));
     let mut denied = World::new(2, 1, Weather::FAIR);
     denied.kms(0, Err(Refusal::Denied));
     denied.enable(0);
@@ -119,7 +107,7 @@ fn an_order_waits_for_the_first_answer() {
         _ => None,
     });
     assert!(refused.is_some_and(|words| words.contains("the KMS does not let this host use the key")));
-    assert_eq!(denied.seen(0).protection, Protection::Off);
+    assert_eq!(denied.status(0).protection, Protection::Off);
     assert!(denied.hosts[0].kernel.state.policies.is_empty());
 }
 
@@ -132,7 +120,7 @@ fn a_key_that_is_denied_cuts_within_the_bound_and_one_that_is_back_restores() {
         world.kms(0, Err(refusal));
         world.run(2 * CHECK + SECOND, Some((100 * MILLISECOND, &WAYS)));
         assert!(world.hosts[0].kernel.state.sas.is_empty());
-        let status = world.seen(0);
+        let status = world.status(0);
         let row = &status.peers[0];
         assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::KeyPendingDeletion)));
         assert!(row.reason.as_ref().is_some_and(|words| words.contains("deleted on 2027-01-02")), "{row:?}");
@@ -141,7 +129,7 @@ fn a_key_that_is_denied_cuts_within_the_bound_and_one_that_is_back_restores() {
         world.kms(0, Ok(()));
         assert!(world.run_until(2 * CHECK, World::all_protected), "by itself");
         assert_eq!((world.total().clear, world.total().leaked), (0, 0));
-        assert!(world.seen(0).is_healthy());
+        assert!(world.status(0).is_healthy());
     }
 }
 
@@ -175,34 +163,42 @@ fn no_sa_outlives_the_lease_and_none_ends_before_its_successor() {
 
     (0..2).for_each(|at| world.kms(at, Err(Refusal::Unavailable)));
     world.run(LENGTH, Some((SECOND, &WAYS)));
-    let status = world.seen(0);
+    let status = world.status(0);
     assert_eq!(status.peers[0].reason_code, Some(ReasonCode::KeyOffline));
     assert!(world.hosts[0].kernel.state.sas.is_empty());
 }
 
-/// Somebody may have the ports, or the kernel no room, just then.
+/// Whether an agent before this one has left something, or the system has just started.
 #[test]
-fn a_cut_and_a_restore_that_could_not_be_made_are_made_later() {
-    let mut world = leased(5);
-    world.kill(0);
-    world.kms(0, Err(Refusal::Denied));
-    world.start(0);
-    world.hosts[0].kernel.unreadable = true;
-    world.run(2 * CHECK, None);
-    assert!(!world.hosts[0].kernel.state.sas.is_empty(), "it could not be cut");
-    world.hosts[0].kernel.unreadable = false;
-    world.run(2 * CHECK, Some((100 * MILLISECOND, &WAYS)));
-    assert!(world.hosts[0].kernel.state.sas.is_empty());
-    assert_eq!((world.total().clear, world.total().leaked), (0, 0));
-
-    world.kill(0);
-    world.kms(0, Ok(()));
-    world.start(0);
-    world.hosts[0].kernel.unreadable = true;
-    world.run(SECOND, None);
-    world.hosts[0].kernel.unreadable = false;
-    assert!(world.run_until(3 * CHECK, World::all_protected), "by itself");
-    assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+fn a_host_that_has_not_heard_its_kms_yet_keeps_its_pairs_and_says_what_is_wrong() {
+    for reboots in [false, true] {
+        let mut world = leased(5);
+        world.kms(0, Err(Refusal::Unavailable));
+        match reboots {
+            true => world.reboot(0),
+            false => world.kill(0),
+        }
+        world.start(0);
+        world.flush_policies(0);
+        world.run(200 * MILLISECOND, None);
+        world.run(2 * CHECK, Some((100 * MILLISECOND, &WAYS)));
+        assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+        let row = world.status(0).peers.remove(0);
+        if reboots {
+            assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::KeyOffline)));
+        } else {
+            assert_eq!((row.state, world.total().lost), (RowState::Protected, 0));
+        }
+        world.kms(0, Err(Refusal::Disabled));
+        world.run(3 * CHECK, Some((100 * MILLISECOND, &WAYS)));
+        assert!(world.hosts[0].kernel.state.sas.is_empty(), "cut");
+        let row = world.status(0).peers.remove(0);
+        assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::KeyRevoked)));
+        assert!(row.reason.is_some_and(|words| words.contains("the key is disabled")));
+        world.kms(0, Ok(()));
+        assert!(world.run_until(3 * CHECK, World::all_protected), "by itself");
+        assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+    }
 }
 
 #[test]
@@ -232,7 +228,9 @@ fn a_secret_in_a_file_is_wrapped_without_a_lost_packet() {
     (0..2).for_each(|at| world.enable(at));
     assert!(world.run_until(30 * SECOND, World::all_protected));
     world.run(3 * SECOND, None);
-    assert!(world.seen(0).kms.is_none() && world.hard_seconds(0).iter().all(|hard| *hard > LENGTH.as_secs()));
+    assert!(
+        world.status(0).kms.is_none() && world.hard_seconds(0).iter().all(|hard| *hard > LENGTH.as_secs())
+    );
     (0..2).for_each(|at| world.reconfigure(at, |file| file.kms = Some(Ok(()))));
     world.run(30 * SECOND, Some((10 * MILLISECOND, &WAYS)));
     assert!(world.all_protected() && world.all_single());

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use tempfile::TempDir;
 
+use super::cluster::SECOND;
 use super::disk::Disk;
 use super::files::{File, Place};
 use super::floating::{VIP, Vip};
@@ -24,6 +25,7 @@ use crate::host::system::Moment;
 use crate::host::timers::Timers;
 use crate::host::{Host as Agent, Start, guard, probe};
 use crate::ike;
+use crate::observe::status::Status;
 use crate::store::Saved;
 use crate::types::{
     Boot, EncapsulationMode, Inside, Method, NetworkNews, Pair, Proposals, Protection, Sources, UnixTime,
@@ -246,6 +248,18 @@ impl World {
         host.requests.push_back((asker, request));
         self.on(at, |_, _, _| {});
         asker
+    }
+
+    /// How a host says that it stands.
+    pub(super) fn status(&mut self, at: usize) -> Status {
+        let asker = self.ask(at, Request::Status);
+        let told = move |world: &World| world.hosts[at].replies.iter().any(|(to, ..)| *to == asker);
+        assert!(self.run_until(10 * SECOND, told));
+        let reply = self.hosts[at].replies.iter().find(|(to, ..)| *to == asker);
+        match reply {
+            Some((_, Reply::Status(status), _)) => (**status).clone(),
+            other => panic!("no status: {}", other.is_some()),
+        }
     }
 
     /// An agent starts, where none runs, and goes on with what is wanted.

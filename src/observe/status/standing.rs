@@ -29,10 +29,9 @@ pub(super) fn of(
                 )
             }
             None if snapshot.protection == Protection::Off => (RowState::Off, None),
-            // The kernel goes on by itself until the secret can be read.
             None => {
                 let words = snapshot.trouble.unwrap_or("the agent does not keep this pair");
-                (kernel, unless_fine(snapshot.withheld.unwrap_or(ReasonCode::Internal), words.to_owned()))
+                (kernel, unless_fine(ReasonCode::Internal, words.to_owned()))
             }
         },
         Agent::Hangs { pid, .. } => {
