@@ -1,6 +1,6 @@
 //! The system that a host runs on, as its [`Host`](crate::host::Host) sees it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use crate::ike::Transmit;
 use crate::machine::{self, Network, uptime};
 use crate::observe::{forwarding, holes};
 use crate::types::{
-    KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, UnixTime,
+    KernelState, KeySource, Op, OpError, Pair, PolicyReading, Problem, SaId, SaReading, SaTable, UnixTime,
 };
 use crate::xfrm;
 
@@ -76,8 +76,8 @@ impl Kernel for Linux {
         self.kernel.read().map_err(|error| Unreadable(error.to_string()))
     }
 
-    fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
-        self.kernel.read_sas().map_err(|error| Unreadable(error.to_string()))
+    fn read_all_sas(&mut self) -> Result<SaTable, Unreadable> {
+        self.kernel.read_all_sas().map_err(|error| Unreadable(error.to_string()))
     }
 
     fn read_sa(&mut self, id: SaId) -> Result<Option<SaReading>, Unreadable> {

@@ -35,6 +35,9 @@ const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
 /// How soon it asks again there, where the agent had no room.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Octets of an answer that are read at once: one of thousands of pairs is large.
+const READ_AT_ONCE: usize = 64 << 10;
+
 /// How long it may take to prove a pair: others may be proven before it.
 const PROOF_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -140,15 +143,23 @@ impl Client {
     /// How things stand, in numbers: of each pair if that is wanted, or as the configuration of the agent says. A host
     /// whose agent takes so long that `status` does not wait for it is not healthy.
     pub(super) fn figures(&self, pairs: Option<bool>) -> Result<Figures, AskError> {
-        let request = Request::Metrics { pairs };
-        match self.ask_until(&request, Instant::now() + FIGURES_PATIENCE) {
-            Ok((Reply::Figures(figures), took)) => {
-                Ok(Figures { healthy: figures.healthy && took < STATUS_PATIENCE, ..*figures })
+        let deadline = Instant::now() + FIGURES_PATIENCE;
+        let request = Request::MetricsTable { pairs };
+        let answer = match self.ask_until(&request, deadline) {
+            // An earlier agent, which has them in words alone.
+            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => {
+                self.ask_until(&Request::Metrics { pairs }, deadline)
             }
-            Ok(_) => Err(AskError::Mismatch(request.in_words())),
-            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => Err(AskError::Older),
-            Err(error) => Err(error),
-        }
+            answer => answer,
+        };
+        let (figures, took) = match answer {
+            Ok((Reply::Table(table), took)) => (table.into_figures()?, took),
+            Ok((Reply::Figures(figures), took)) => (*figures, took),
+            Ok(_) => return Err(AskError::Mismatch(request.in_words())),
+            Err(AskError::Refused { code: ErrorCode::BadRequest, .. }) => return Err(AskError::Older),
+            Err(error) => return Err(error),
+        };
+        Ok(Figures { healthy: figures.healthy && took < STATUS_PATIENCE, ..figures })
     }
 
     /// What the agent would change now.
@@ -319,7 +330,9 @@ impl Client {
         stream.write_all(control::encode_request(request).as_bytes())?;
         let mut line = Vec::new();
         // One byte more than allowed, so that too much is seen as such.
-        BufReader::new(stream).take(REPLY_LIMIT as u64 + 1).read_until(b'\n', &mut line)?;
+        BufReader::with_capacity(READ_AT_ONCE, stream)
+            .take(REPLY_LIMIT as u64 + 1)
+            .read_until(b'\n', &mut line)?;
         if line.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended without an answer"));
         }

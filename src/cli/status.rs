@@ -148,7 +148,7 @@ pub(super) fn from_kernel(file: &Path, config: &Config, no_answer: NoAnswer) -> 
         node,
         secret_id: secret_id.as_ref().ok().and_then(Option::as_deref),
         present: &present,
-        kernel: &kernel,
+        kernel: kernel.sight(),
         statistics: &statistics,
         saved: &saved,
         agent: match no_answer {

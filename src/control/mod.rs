@@ -13,6 +13,7 @@
 mod cluster;
 mod doctor;
 mod member_proof;
+mod metrics;
 mod newcomer;
 mod prove;
 mod seats;
@@ -27,6 +28,7 @@ pub use self::cluster::{
 };
 pub use self::doctor::{DoctorReply, DoctorRequest, NodeChecks};
 pub use self::member_proof::{MemberProofReply, MemberProofRequest};
+pub use self::metrics::FiguresTable;
 pub use self::newcomer::{FormerMember, NewCluster, NewMember};
 pub use self::prove::{ProveOrder, ProvenPair};
 pub use self::seats::{SeatId, SeatLimits, SeatOwner, Seats};
@@ -88,6 +90,11 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pairs: Option<bool>,
     },
+    /// The same, answered by [`Reply::Table`].
+    MetricsTable {
+        /// As in [`Request::Metrics`].
+        pairs: Option<bool>,
+    },
     /// Take the files as they are now. Answered by [`Reply::Reloaded`], or an error of the configuration.
     Reload,
     /// Something about the cluster that this host is a member of. Answered by [`Reply::Cluster`].
@@ -107,6 +114,7 @@ impl Request {
                 | Request::Status
                 | Request::Follow { .. }
                 | Request::Metrics { .. }
+                | Request::MetricsTable { .. }
                 | Request::Cluster(ClusterRequest::Status | ClusterRequest::Pairs)
         )
     }
@@ -122,7 +130,7 @@ impl Request {
             Request::Plan => "\"plan\"",
             Request::Follow { .. } => "\"follow\"",
             Request::PlanWith { .. } | Request::Preview { .. } => "\"plan\" with another file",
-            Request::Metrics { .. } => "\"metrics\"",
+            Request::Metrics { .. } | Request::MetricsTable { .. } => "\"metrics\"",
             Request::Reload => "\"reload\"",
             Request::Prove(_) => "\"prove\"",
             Request::Cluster(_) => "an order about the cluster",
@@ -158,6 +166,8 @@ pub enum Reply {
     Status(Box<Status>),
     /// How things stand, in numbers.
     Figures(Box<Figures>),
+    /// The same as a table.
+    Table(Box<FiguresTable>),
     /// What would change, in order; empty for nothing.
     Plan(Vec<PlanLine>),
     /// What has changed.

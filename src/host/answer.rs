@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::Host;
 use super::ledger::Asker;
+use super::reading::Scrutiny;
 use super::reload::Read;
 use super::setup::{Secrets, Setup};
 use super::system::{Moment, System};
 use super::wish::Wish;
-use crate::control::{ErrorCode, PlanLine, Reply, Request, Terms};
+use crate::control::{ErrorCode, FiguresTable, PlanLine, Reply, Request, Terms};
 use crate::observe::status::{self, Agent, Evidence, Status};
 use crate::observe::{Figures, Progress, causes, unpaired};
-use crate::types::{Pair, Protection, Volume};
+use crate::types::{Pair, Problem, Protection, Volume};
 
 /// An order, or a question, that comes to nothing.
 pub(super) fn refusal(code: ErrorCode, error: &anyhow::Error) -> Reply {
@@ -44,13 +45,12 @@ impl Host {
             }
             Request::Reload => return self.reads.push_back(Read::Reload(asker)),
             Request::Ping => Ok(Reply::Done),
-            Request::Status => self.look(system, |_, status, _| Reply::Status(Box::new(status))),
+            Request::Status => self.status(system).map(|status| Reply::Status(Box::new(status))),
             Request::Metrics { pairs } => {
-                let cluster_part = self.cluster_figures();
-                self.look(system, |evidence, status, volume| {
-                    let figures = Figures::of(evidence, &status, volume, pairs);
-                    Reply::Figures(Box::new(Figures { cluster_part, ..figures }))
-                })
+                self.figures(system, pairs).map(|figures| Reply::Figures(Box::new(figures)))
+            }
+            Request::MetricsTable { pairs } => {
+                self.figures(system, pairs).map(|figures| Reply::Table(Box::new(FiguresTable::of(figures))))
             }
             Request::Plan => self.plan(system).map(Reply::Plan),
             Request::Prove(order) => return self.handle_prove(now, asker, order),
@@ -92,27 +92,34 @@ impl Host {
 
     /// How the host stands.
     pub(super) fn status(&mut self, system: &mut dyn System) -> anyhow::Result<Status> {
-        self.look(system, |_, status, _| status)
+        self.look(system, Scrutiny::Whole, |evidence, found, _| status::status(*evidence, found))
     }
 
-    /// Looks how the host stands: what that rests on, its status, and all that went through its SAs, where that is known.
+    /// The same in numbers: of each pair if that is `asked` for, or else as the configuration says.
+    fn figures(&mut self, system: &mut dyn System, asked: Option<bool>) -> anyhow::Result<Figures> {
+        let cluster_part = self.cluster_figures();
+        self.look(system, Scrutiny::Counters, |evidence, found, volume| Figures {
+            cluster_part,
+            ..Figures::of(evidence, found, volume, asked)
+        })
+    }
+
+    /// Looks how the host stands: what that rests on, what is wrong with its system, and all that went through its SAs,
+    /// where that is known.
     pub(super) fn look<T>(
         &mut self,
         system: &mut dyn System,
-        tell: impl FnOnce(&Evidence<'_>, Status, Option<Volume>) -> T,
+        scrutiny: Scrutiny,
+        tell: impl FnOnce(&Evidence<'_>, Vec<Problem>, Option<Volume>) -> T,
     ) -> anyhow::Result<T> {
         let (now, wall) = (self.moment.now, self.moment.wall);
-        // The dump first, then the ends that it cannot have seen: no SA is missed and none counts twice.
-        let mut kernel = system.read()?;
-        for ended in self.handle_kernel_events(now, system) {
-            kernel.sas.remove(&ended);
-        }
+        let mut read = self.read_kernel(now, system, scrutiny)?;
         let mut records = None;
         if let Some(core) = &mut self.core {
             core.set_clock(now, wall);
-            core.listen(now, &kernel.sas);
-            core.date(now, wall, &mut kernel.sas);
-            records = Some(core.records_beside(&kernel.sas, now, wall));
+            core.listen(now, &read.sas);
+            core.date(now, wall, &mut read.sas);
+            records = Some(core.records_beside(&read.sas, now, wall));
         }
         let saved = records.map(|records| self.saved.with_pairs(records));
         let saved = saved.as_ref().unwrap_or(&self.saved);
@@ -134,18 +141,17 @@ impl Host {
             node,
             secret_id: secret_id.as_deref(),
             present: &present,
-            kernel: &kernel,
+            kernel: read.sight(self.core.as_ref()),
             statistics: &facts.statistics,
             saved,
             agent: Agent::Answers { pid: facts.pid, snapshot: &self.snapshot(now) },
         };
         let volume = match &self.core {
-            Some(core) => Some(core.volume(&kernel.sas)),
+            Some(core) => Some(core.volume(&read.sas)),
             // What SAs count that nobody has taken over is not known.
-            None => kernel.sas.is_empty().then_some(self.saved.volume.told),
+            None => read.sas.is_empty().then_some(self.saved.volume.told),
         };
-        let status = status::status(evidence, found);
-        Ok(tell(&evidence, status, volume))
+        Ok(tell(&evidence, found, volume))
     }
 
     fn plan(&self, system: &mut dyn System) -> anyhow::Result<Vec<PlanLine>> {

@@ -179,7 +179,11 @@ pub struct Core {
     /// The time of day, and when it was that.
     clock: Option<(Instant, UnixTime)>,
     /// What other software has in the kernel, where it was read since that was last asked for.
-    strangers: Option<Strangers>,
+    strangers: Strangers,
+    /// It was read since that was last asked.
+    strangers_read: bool,
+    /// Whether the kernel could be read the last time.
+    was_read: bool,
     /// What is said of the failures of those who have proven nothing.
     hearsay: Seldom<&'static str>,
     /// And of those with peers that have proven who they are.
@@ -244,7 +248,9 @@ impl Core {
             listened: None,
             tidied: None,
             clock: None,
-            strangers: None,
+            strangers: Strangers::default(),
+            strangers_read: false,
+            was_read: false,
             hearsay: Seldom::default(),
             failures: Seldom::default(),
             wishes: Seldom::default(),
@@ -494,7 +500,10 @@ impl Core {
                 self.learn(actual);
                 self.note_repairs();
             }
-            Err(error) => tracing::error!("{error}"),
+            Err(error) => {
+                self.was_read = false;
+                tracing::error!("{error}");
+            }
         }
         self.settle(now, kernel);
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::observe::status::live_sas;
 use crate::protect::{Desired, Indexes, Plan, plan, policies};
-use crate::types::{Block, KernelState, Op, Pair, PolicyDirection, PolicyId, PolicyReading, SaId, Selector};
+use crate::types::{
+    Block, KernelState, Op, Pair, PolicyDirection, PolicyId, PolicyReading, PolicyTable, SaId, Selector,
+};
 
 /// A part of the kernel's tables: what concerns one peer, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,11 +68,6 @@ impl Holdings {
         self.parts.values().flat_map(|state| state.sas.keys())
     }
 
-    /// A policy.
-    pub fn policy(&self, id: &PolicyId) -> Option<&PolicyReading> {
-        self.parts.get(&scope_of(id))?.policies.get(id)
-    }
-
     /// The changes that lead a part to what is desired. Indexes that they take stay taken.
     pub fn plan(&mut self, part: &Part, desired: &Desired) -> Plan {
         let state = self.parts.entry(part.scope()).or_default();
@@ -98,11 +94,21 @@ impl Holdings {
     }
 }
 
+impl PolicyTable for Holdings {
+    fn policy(&self, id: &PolicyId) -> Option<&PolicyReading> {
+        self.parts.get(&scope_of(id))?.policies.get(id)
+    }
+
+    fn policies(&self) -> Box<dyn Iterator<Item = &PolicyReading> + '_> {
+        Box::new(self.parts.values().flat_map(|state| state.policies.values()))
+    }
+}
+
 /// What `state` holds of these pairs alone.
 fn of_pairs(state: &KernelState, pairs: &[Pair]) -> KernelState {
     let mut part = KernelState::default();
     for pair in pairs {
-        part.sas.extend(live_sas(state, *pair).map(|sa| (sa.id, *sa)));
+        part.sas.extend(state.sas_of(*pair).map(|sa| (sa.id, *sa)));
         let policies = policies::ids(*pair).into_iter().filter_map(|id| state.policies.get_key_value(&id));
         part.policies.extend(policies.map(|(id, policy)| (*id, *policy)));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::types::{KernelState, KeySource, Op, OpError, PolicyReading, SaId, SaKey, SaReading};
+use crate::types::{KernelState, KeySource, Op, OpError, PolicyReading, SaId, SaKey, SaReading, SaTable};
 
 /// A kernel cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -20,11 +20,19 @@ pub trait Kernel {
     /// When the tables cannot be read.
     fn read(&mut self) -> Result<KernelState, Unreadable>;
 
+    /// Reads SAs alone.
+    ///
+    /// # Errors
+    /// When the table cannot be read.
+    fn read_all_sas(&mut self) -> Result<SaTable, Unreadable>;
+
     /// Reads SAs of ours alone.
     ///
     /// # Errors
     /// When the table cannot be read.
-    fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable>;
+    fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
+        self.read_all_sas().map(|sas| sas.ours)
+    }
 
     /// Reads one SA of ours; `None` if there is none.
     ///

@@ -182,7 +182,7 @@ impl Ledger {
     /// wait for none that is slow.
     pub(super) fn tell_onlookers(&mut self, now: Instant, to: Vec<Asker>, reply: Reply) {
         match reply {
-            Reply::Figures(_) => self.told.push_back((to, reply)),
+            Reply::Figures(_) | Reply::Table(_) => self.told.push_back((to, reply)),
             reply => self.tell_after(now, to, reply, true),
         }
     }
@@ -217,6 +217,7 @@ impl Ledger {
         match &mut reply {
             Reply::Status(status) => status.problems.extend(self.unsaved.problems()),
             Reply::Figures(figures) => figures.add_problems(&self.unsaved.problems()),
+            Reply::Table(table) => table.figures_mut().add_problems(&self.unsaved.problems()),
             _ => {}
         }
         Some((to, reply))

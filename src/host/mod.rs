@@ -12,6 +12,7 @@
 //! wish     enable, trial, confirm, disable: written first, carried out and answered then
 //! reload   files that changed: all of them or nothing
 //! look     the kernel's tables, addresses and holes, looked at again
+//! reading  what is read of the tables to tell how the host stands
 //! ways     from which addresses packets to the peers leave, asked for and told
 //! answer   requests
 //! onlookers
@@ -62,6 +63,7 @@ pub mod ports;
 pub mod probe;
 pub mod prover;
 mod proving;
+mod reading;
 mod reload;
 pub mod scheme;
 mod secret;
@@ -316,7 +318,7 @@ impl Host {
                 let Setup { config, node } = &self.setup;
                 let (pairs, exempt) = (config.pairs(node), Exemptions::of(config, Some(node)));
                 self.strangers
-                    .note(strangers::problems(&strangers, Ground { pairs: &pairs, exempt: &exempt }));
+                    .note(strangers::problems(strangers, Ground { pairs: &pairs, exempt: &exempt }));
             }
         }
         self.note_persist(now);

@@ -7,10 +7,11 @@ use super::Host;
 use super::answer::refusal;
 use super::ledger::Asker;
 use super::pace::Pace;
+use super::reading::Scrutiny;
 use super::system::{Moment, System};
 use super::told::ToldTraffic;
-use crate::control::{ErrorCode, Reply, Request};
-use crate::observe::Figures;
+use crate::control::{ErrorCode, FiguresTable, Reply, Request};
+use crate::observe::{Figures, status};
 
 /// How often at most the kernel is looked at for them.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -111,7 +112,9 @@ impl Host {
         }
         if self.onlookers.looks.is_due(now) {
             self.onlookers.looks.begin(now);
-            let looks = |request: &Request| matches!(request, Request::Status | Request::Metrics { .. });
+            let looks = |request: &Request| {
+                matches!(request, Request::Status | Request::Metrics { .. } | Request::MetricsTable { .. })
+            };
             let (views, others) =
                 (self.onlookers.take(looks), self.onlookers.take(|it| !concerns_cluster(it)));
             for (request, askers) in others {
@@ -133,23 +136,34 @@ impl Host {
     fn show(&mut self, now: Instant, system: &mut dyn System, views: Vec<(Request, Vec<Asker>)>) {
         let (requests, askers): (Vec<Request>, Vec<Vec<Asker>>) = views.into_iter().unzip();
         let cluster_part = self.cluster_figures();
-        let replies = self.look(system, |evidence, status, volume| {
+        let whole = requests.contains(&Request::Status);
+        let scrutiny = if whole { Scrutiny::Whole } else { Scrutiny::Counters };
+        let replies = self.look(system, scrutiny, |evidence, found, volume| {
             let reply = |request: &Request| match request {
-                Request::Metrics { pairs } => {
-                    let figures = Figures::of(evidence, &status, volume, *pairs);
+                Request::Metrics { pairs } | Request::MetricsTable { pairs } => {
+                    let figures = Figures::of(evidence, found.iter().cloned(), volume, *pairs);
                     Reply::Figures(Box::new(Figures { cluster_part: cluster_part.clone(), ..figures }))
                 }
-                _ => Reply::Status(Box::new(status.clone())),
+                _ => Reply::Status(Box::new(status::status(*evidence, found.iter().cloned()))),
             };
             requests.iter().map(reply).collect::<Vec<_>>()
         });
         match replies {
             Ok(replies) => {
                 self.note_persist(now);
-                for (askers, mut reply) in askers.into_iter().zip(replies) {
-                    if let Reply::Figures(figures) = &mut reply {
-                        self.onlookers.told.hold(figures);
-                    }
+                for ((askers, request), reply) in askers.into_iter().zip(requests).zip(replies) {
+                    let reply = match reply {
+                        Reply::Figures(mut figures) => {
+                            self.onlookers.told.hold(&mut figures);
+                            match request {
+                                Request::MetricsTable { .. } => {
+                                    Reply::Table(Box::new(FiguresTable::of(*figures)))
+                                }
+                                _ => Reply::Figures(figures),
+                            }
+                        }
+                        reply => reply,
+                    };
                     self.ledger.tell_onlookers(now, askers, reply);
                 }
             }

@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 
 use super::About;
-use super::status::PeerRow;
-use crate::types::{Problem, ProblemCode, RowState};
+use crate::types::{NodeName, Problem, ProblemCode, RowState};
 
 /// What to do about files that differ.
 const COPY: &str = "Copy the same file to both hosts, then run `hostseal reload`";
 
-/// What is wrong between this host, which is `own`, and the peer of `row`, which is `theirs`.
-pub fn problems(own: &About, row: &PeerRow, theirs: &About) -> BTreeSet<Problem> {
-    let node = || Some(row.node.clone());
+/// What is wrong between this host, which is `own`, and its peer `node`, which is `theirs`, where the pair stands so.
+pub fn problems(own: &About, node: &NodeName, state: RowState, theirs: &About) -> BTreeSet<Problem> {
+    let node = || Some(node.clone());
     let mut problems = BTreeSet::new();
     if own.config_id != theirs.config_id {
         let code = ProblemCode::ConfigDiffers;
-        let cut = Some(cut(own, theirs)).filter(|cut| !cut.is_empty() && row.state == RowState::Protected);
+        let cut = Some(cut(own, theirs)).filter(|cut| !cut.is_empty() && state == RowState::Protected);
         problems.insert(match cut {
             Some(cut) => Problem::critical(code, node(), cut.join("; ")).mended_by(COPY),
             None => {

@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::cluster_figures::ClusterFigures;
-use super::status::{Agent, Encapsulation, Evidence, PeerRow, SaState, Status, Summary};
+use super::status::{Encapsulation, Evidence, Outlook, PairSight, Summary};
 use crate::config::Mode;
 use crate::types::generation::VERSION;
 use crate::types::{
     AgentTally, Direction, Family, NodeName, PolicyDirection, Problem, ProblemCode, Protection, ReasonCode,
-    RowState, SaErrors, Severity, Traffic, UnixTime, Volume, ours,
+    RowState, SaErrors, SaReading, Severity, Traffic, UnixTime, Volume, ours,
 };
 
 /// How many problems there are of a kind.
@@ -125,39 +125,45 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The numbers of a host of which `evidence` has made `status`. Of each pair if that is `asked` for, or else as the
-    /// configuration says.
-    pub fn of(evidence: &Evidence<'_>, status: &Status, volume: Option<Volume>, asked: Option<bool>) -> Self {
-        let (tally, started) = match evidence.agent {
-            Agent::Answers { snapshot, .. } => (snapshot.tally, snapshot.started_at),
-            Agent::Hangs { .. } | Agent::Gone { .. } => Default::default(),
-        };
-        let pairs: Vec<PairFigures> = status.peers.iter().map(|row| pair(evidence, row)).collect();
-        let wanted = asked.unwrap_or_else(|| evidence.config.metrics.pairs.of(pairs.len()));
+    /// The numbers of a host of which this is known; `found` are other problems of its system. Of each pair if that is
+    /// `asked` for, or else as the configuration says.
+    pub fn of(
+        evidence: &Evidence<'_>,
+        found: impl IntoIterator<Item = Problem>,
+        volume: Option<Volume>,
+        asked: Option<bool>,
+    ) -> Self {
+        let Evidence { config, node, kernel, agent, .. } = *evidence;
+        let outlook = Outlook::of(evidence, found);
+        let snapshot = agent.snapshot();
+        let (tally, started) =
+            snapshot.map(|snapshot| (snapshot.tally, snapshot.started_at)).unwrap_or_default();
+        let pairs: Vec<PairFigures> = outlook.pairs.iter().map(|sight| pair(evidence, sight)).collect();
+        let wanted = asked.unwrap_or_else(|| config.metrics.pairs.of(pairs.len()));
         let mut figures = Self {
             version: VERSION.to_owned(),
-            cluster: status.cluster.clone(),
-            node: status.node.clone(),
-            config_id: status.config_id.clone(),
-            secret_id: status.secret_id.clone(),
-            mode: status.mode,
-            protection: status.protection,
-            healthy: status.is_healthy(),
+            cluster: config.cluster.clone(),
+            node: Some(node.name.clone()),
+            config_id: config.config_id(),
+            secret_id: evidence.secret_id.map(str::to_owned),
+            mode: config.protection.mode,
+            protection: outlook.protection,
+            healthy: outlook.is_healthy(agent),
             started,
-            config_error: status.config_error.is_some(),
-            summary: status.summary,
+            config_error: snapshot.is_some_and(|snapshot| snapshot.trouble.is_some()),
+            summary: outlook.summary,
             problems: Vec::new(),
             earliest_expiry: pairs.iter().filter_map(|pair| pair.expiry).min(),
             earliest_rekey_due: pairs.iter().filter_map(|pair| pair.rekey_due).min(),
             volume,
-            sas: evidence.kernel.sas.len() as u64,
+            sas: kernel.sas.len() as u64,
             policies: policies(evidence),
             tally,
             kernel: evidence.statistics.clone(),
             pairs: wanted.then_some(pairs),
             cluster_part: None,
         };
-        figures.add_problems(&status.problems);
+        figures.add_problems(&outlook.problems);
         figures
     }
 
@@ -178,7 +184,7 @@ impl Figures {
 
 fn policies(evidence: &Evidence<'_>) -> PolicyCounts {
     let mut counts = PolicyCounts::default();
-    for policy in evidence.kernel.policies.values().filter(|policy| ours::is_our_policy(policy)) {
+    for policy in evidence.kernel.policies.policies().filter(|policy| ours::is_our_policy(policy)) {
         *match policy.id.direction {
             PolicyDirection::Out => &mut counts.out,
             PolicyDirection::In => &mut counts.inbound,
@@ -188,34 +194,28 @@ fn policies(evidence: &Evidence<'_>) -> PolicyCounts {
     counts
 }
 
-fn pair(evidence: &Evidence<'_>, row: &PeerRow) -> PairFigures {
-    let known = match evidence.agent {
-        Agent::Answers { snapshot, .. } => snapshot.pairs.get(&row.pair()),
-        Agent::Hangs { .. } | Agent::Gone { .. } => None,
-    };
-    let heard = known.and_then(|known| known.heard);
+fn pair(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> PairFigures {
     let now = evidence.now.0;
-    let used = || row.sas.iter().filter(|sa| sa.state == SaState::Active);
     // Keys that nobody is about to replace should be replaced at the age that the file says.
-    let rekey_due = used().filter(|sa| sa.direction == Direction::Out).map(|sa| match sa.rekey_in_s {
+    let due = |sa: &SaReading| match sight.rekey_in(sa) {
         Some(left) => now + left,
-        None => (now + evidence.config.keying.rekey_after.as_secs()).saturating_sub(sa.age_s),
-    });
-    let expiry = used().filter_map(|sa| Some(now + sa.expires_in_s?)).min();
+        None => (now + evidence.config.keying.rekey_after.as_secs()).saturating_sub(sight.age_of(sa)),
+    };
+    let outbound = sight.active().filter(|sa| sa.direction(sight.pair) == Direction::Out);
     PairFigures {
-        node: row.node.clone(),
-        local: row.local,
-        remote: row.remote,
-        state: row.state,
-        reason: row.reason_code,
-        since: row.since,
-        encapsulation: row.encapsulation,
-        tx: row.tx,
-        rx: row.rx,
-        errors: row.errors,
-        heard_esp: row.last_heard_esp,
-        heard_ike: heard.and_then(|heard| heard.ike),
-        rekey_due: rekey_due.min().map(UnixTime),
-        expiry: expiry.map(UnixTime),
+        node: sight.node.clone(),
+        local: sight.pair.local,
+        remote: sight.pair.remote,
+        state: sight.state,
+        reason: sight.reason_code(),
+        since: sight.since,
+        encapsulation: sight.encapsulation(),
+        tx: sight.tx,
+        rx: sight.rx,
+        errors: sight.errors,
+        heard_esp: sight.last_heard_esp,
+        heard_ike: sight.known.and_then(|known| known.heard?.ike),
+        rekey_due: outbound.map(due).min().map(UnixTime),
+        expiry: sight.active().filter_map(|sa| Some(now + sight.left_of(sa)?)).min().map(UnixTime),
     }
 }

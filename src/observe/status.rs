@@ -5,8 +5,10 @@
 mod evidence;
 mod fate;
 mod notes;
+mod outlook;
 mod problems;
 mod row;
+mod sight;
 mod standing;
 mod unbound;
 
@@ -17,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::evidence::{Agent, Evidence, status};
 pub use self::notes::without_agent;
-pub use self::row::live_sas;
+pub use self::outlook::Outlook;
+pub use self::sight::PairSight;
 use crate::config::Mode;
 use crate::identity::AuthMethod;
 use crate::observe::KeyReport;
@@ -339,16 +342,20 @@ impl Status {
     }
 
     fn is_as_wanted(&self, is_fine: impl Fn(&PeerRow) -> bool) -> bool {
-        let fine = !self.problems.iter().any(Problem::is_critical);
-        match self.protection {
-            Protection::Off => fine,
-            Protection::Disabling => false,
-            Protection::On | Protection::Enabling => {
-                let in_force = self.config_error.is_none();
-                let at_work = self.agent.running && self.agent.answering;
-                at_work && in_force && fine && self.peers.iter().all(is_fine)
-            }
-        }
+        let in_force = self.config_error.is_none();
+        let at_work = self.agent.running && self.agent.answering;
+        let fine = || at_work && in_force && self.peers.iter().all(is_fine);
+        is_as_wanted(self.protection, &self.problems, fine)
+    }
+}
+
+/// Whether all is as the operator wants it, on a host with these problems whose agent and pairs are `fine`.
+fn is_as_wanted(protection: Protection, problems: &[Problem], fine: impl FnOnce() -> bool) -> bool {
+    let harmless = !problems.iter().any(Problem::is_critical);
+    match protection {
+        Protection::Off => harmless,
+        Protection::Disabling => false,
+        Protection::On | Protection::Enabling => harmless && fine(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a kernel holds, and what a change makes of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use super::ours::is_our_policy;
-use super::stranger::Strangers;
+use super::stranger::{StrangerSa, Strangers};
 use super::{Op, OpError, Pair, Policy, PolicyId, PolicyReading, SaId, SaReading, Spi, Through};
 
 /// SAs of ours, and all policies: strangers' too, since one with the selector that we need is in the way, and
@@ -17,6 +18,74 @@ pub struct KernelState {
     pub policies: BTreeMap<PolicyId, PolicyReading>,
     /// What other software has there.
     pub strangers: Strangers,
+}
+
+/// The SAs that a kernel holds.
+#[derive(Debug, Clone, Default)]
+pub struct SaTable {
+    /// Ours.
+    pub ours: BTreeMap<SaId, SaReading>,
+    /// Those of other software.
+    pub strangers: Vec<StrangerSa>,
+}
+
+/// Policies that a kernel holds, wherever that is kept.
+pub trait PolicyTable {
+    /// A policy.
+    fn policy(&self, id: &PolicyId) -> Option<&PolicyReading>;
+
+    /// All of them.
+    fn policies(&self) -> Box<dyn Iterator<Item = &PolicyReading> + '_>;
+}
+
+/// What a kernel holds, to look at.
+#[derive(Clone, Copy)]
+pub struct KernelSight<'a> {
+    /// SAs of ours.
+    pub sas: &'a BTreeMap<SaId, SaReading>,
+    /// Policies, as in [`KernelState`].
+    pub policies: &'a dyn PolicyTable,
+    /// What other software has there.
+    pub strangers: &'a Strangers,
+}
+
+impl PolicyTable for BTreeMap<PolicyId, PolicyReading> {
+    fn policy(&self, id: &PolicyId) -> Option<&PolicyReading> {
+        self.get(id)
+    }
+
+    fn policies(&self) -> Box<dyn Iterator<Item = &PolicyReading> + '_> {
+        Box::new(self.values())
+    }
+}
+
+impl<'a> KernelSight<'a> {
+    /// A policy.
+    pub fn policy(&self, id: &PolicyId) -> Option<&'a PolicyReading> {
+        self.policies.policy(id)
+    }
+
+    /// As [`KernelState::sends`].
+    pub fn sends(&self, pair: Pair, through: Through) -> Option<&'a SaReading> {
+        sends(self.sas, pair, through)
+    }
+}
+
+impl fmt::Debug for KernelSight<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelSight").field("sas", &self.sas.len()).finish_non_exhaustive()
+    }
+}
+
+/// An SA that packets of `pair` leave by which are sent `through` some; `None` where `sas` has none of them.
+fn sends(sas: &BTreeMap<SaId, SaReading>, pair: Pair, through: Through) -> Option<&SaReading> {
+    let to = |spi| SaId { destination: pair.remote, spi: Spi(spi) };
+    let range = match through {
+        Through::Sa(spi) => to(spi.0)..=to(spi.0),
+        Through::Set(_) => to(0)..=to(u32::MAX),
+    };
+    let mut sas = sas.range(range).map(|(_, sa)| sa);
+    sas.find(|sa| sa.source == pair.local && through.names(sa.id.spi, sa.reqid))
 }
 
 /// SAs by the two addresses that they are between: with many peers, none is looked for among those of the others.
@@ -62,15 +131,26 @@ impl KernelState {
         !self.sas.is_empty() || self.policies.values().any(is_our_policy)
     }
 
+    /// The same to look at.
+    pub fn sight(&self) -> KernelSight<'_> {
+        KernelSight { sas: &self.sas, policies: &self.policies, strangers: &self.strangers }
+    }
+
     /// An SA that packets of `pair` leave by which are sent `through` some; `None` where it holds none of them.
     pub fn sends(&self, pair: Pair, through: Through) -> Option<&SaReading> {
-        let to = |spi| SaId { destination: pair.remote, spi: Spi(spi) };
-        let range = match through {
-            Through::Sa(spi) => to(spi.0)..=to(spi.0),
-            Through::Set(_) => to(0)..=to(u32::MAX),
+        sends(&self.sas, pair, through)
+    }
+
+    /// The SAs of ours between the addresses of `pair`.
+    pub fn sas_of(&self, pair: Pair) -> impl Iterator<Item = &SaReading> {
+        let to = |destination| {
+            let first = SaId { destination, spi: Spi(0) };
+            let last = SaId { destination, spi: Spi(u32::MAX) };
+            self.sas.range(first..=last).map(|(_, sa)| sa)
         };
-        let mut sas = self.sas.range(range).map(|(_, sa)| sa);
-        sas.find(|sa| sa.source == pair.local && through.names(sa.id.spi, sa.reqid))
+        let outbound = to(pair.remote).filter(move |sa| sa.source == pair.local);
+        let inbound = to(pair.local).filter(move |sa| sa.source == pair.remote);
+        outbound.chain(inbound)
     }
 
     /// Makes a change as a kernel does: what is there cannot be added, what is not cannot be deleted, and

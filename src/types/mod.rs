@@ -45,7 +45,7 @@ pub use family::Family;
 pub use forwarding::Forwarding;
 pub use hole::{Hole, HoleKind};
 pub use inside::Inside;
-pub use kernel::{KernelState, SasByEnds};
+pub use kernel::{KernelSight, KernelState, PolicyTable, SaTable, SasByEnds};
 pub use link::{Link, LinkAddress, LinkCounters, NetworkNews, Source, Sources};
 pub use method::Method;
 pub use node_name::NodeName;

@@ -13,8 +13,10 @@ use super::encode;
 use super::preflight::Features;
 use super::strangers;
 use super::wire::{Malformed, NetlinkMessage};
-use crate::types::stranger::StrangerPolicy;
-use crate::types::{KernelState, KeySource, Op, OpError, PolicyId, PolicyReading, SaId, SaReading, ours};
+use crate::types::stranger::{StrangerPolicy, Strangers};
+use crate::types::{
+    KernelState, KeySource, Op, OpError, PolicyId, PolicyReading, SaId, SaReading, SaTable, ours,
+};
 
 /// How often a dump is tried anew when something changed under it.
 const ATTEMPTS: usize = 5;
@@ -171,20 +173,24 @@ impl Tables {
     /// Reads all SAs and policies. Not a snapshot: what changes meanwhile may or may not be in it,
     /// and the notifications tell (docs/kernel.md, fact 15).
     pub fn read(&mut self) -> Result<KernelState, ReadError> {
-        let mut state =
-            self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |state: &mut KernelState, message| {
-                state.sas.extend(decode::sa(message)?.filter(has_cipher).map(|sa| (sa.id, sa)));
-                state.strangers.sas.extend(strangers::sa(message)?);
-                Ok(())
-            })?;
-        (state.policies, state.strangers.policies) = self.read_policies()?;
-        Ok(state)
+        let SaTable { ours: sas, strangers } = self.read_all_sas()?;
+        let (policies, others) = self.read_policies()?;
+        Ok(KernelState { sas, policies, strangers: Strangers { policies: others, sas: strangers } })
     }
 
     /// Reads our SAs with their counters.
     pub fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, ReadError> {
-        self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |sas: &mut BTreeMap<_, _>, message| {
-            sas.extend(decode::sa(message)?.filter(has_cipher).map(|sa| (sa.id, sa)));
+        self.read_all_sas().map(|sas| sas.ours)
+    }
+
+    /// Reads our SAs with their counters, and what SAs other software has.
+    pub fn read_all_sas(&mut self) -> Result<SaTable, ReadError> {
+        self.collect(XFRM_MSG_GETSA, XFRM_MSG_NEWSA, |sas: &mut SaTable, message| {
+            match decode::sa(message)? {
+                Some(sa) if has_cipher(&sa) => drop(sas.ours.insert(sa.id, sa)),
+                Some(_) => {}
+                None => sas.strangers.extend(strangers::sa(message)?),
+            }
             Ok(())
         })
     }

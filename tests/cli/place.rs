@@ -114,7 +114,7 @@ impl Place {
             node: &config.nodes[0],
             secret_id: Some("91c2"),
             present: &present,
-            kernel: &kernel,
+            kernel: kernel.sight(),
             statistics: &[].into(),
             saved: &saved,
             agent: Agent::Answers { pid: 41, snapshot: &Snapshot { protection, ..Snapshot::default() } },

@@ -9,12 +9,13 @@ use crate::host::holdings::{Holdings, Part, Scope};
 use crate::host::kernel::Kernel;
 use crate::protect::policies;
 use crate::protect::reason::Unwritten;
-use crate::types::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, SaId};
+use crate::types::{Action, KernelState, Op, OpError, Pair, Policy, PolicyReading, PolicyTable as _, SaId};
 
 impl Core {
     /// Takes a reading of the kernel for what it holds; every part is looked at afterwards.
     pub fn learn(&mut self, mut actual: KernelState) {
-        self.strangers = Some(std::mem::take(&mut actual.strangers));
+        self.strangers = std::mem::take(&mut actual.strangers);
+        (self.strangers_read, self.was_read) = (true, true);
         self.known = Holdings::of(actual, &self.pairs.own());
         self.dirty.extend(self.known.scopes());
         self.dirty.insert(Scope::Common);

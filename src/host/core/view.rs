@@ -9,8 +9,8 @@ use crate::host::membership::Membership;
 use crate::ike::{self, Engine};
 use crate::protect::PairMachine;
 use crate::store::PairRecord;
-use crate::types::stranger::Strangers;
-use crate::types::{Pair, RowState, SaId, SaReading, UnixTime};
+use crate::types::stranger::{StrangerPolicy, Strangers};
+use crate::types::{Pair, PolicyTable, RowState, SaId, SaReading, UnixTime};
 
 impl Core {
     /// The next datagram to send.
@@ -44,8 +44,15 @@ impl Core {
     }
 
     /// What other software has in the kernel, if it was read since the last call.
-    pub fn poll_strangers(&mut self) -> Option<Strangers> {
-        self.strangers.take()
+    pub fn poll_strangers(&mut self) -> Option<&Strangers> {
+        std::mem::take(&mut self.strangers_read).then_some(&self.strangers)
+    }
+
+    /// The policies that the kernel holds by the last reading and by what was done since, and those of other software by the
+    /// last reading; `None` where that may not be so.
+    pub fn known_policies(&self) -> Option<(&dyn PolicyTable, &[StrangerPolicy])> {
+        let is_sure = self.was_read && !self.look_again;
+        is_sure.then_some((&self.known, self.strangers.policies.as_slice()))
     }
 
     /// Whether a trial has ended without being confirmed since the last call: all pairs are on their way to

@@ -19,7 +19,7 @@ use crate::ike::Transmit;
 use crate::protect::policies;
 use crate::types::{
     Action, Block, Direction, KernelState, KeySource, Op, OpError, Pair, PolicyDirection, PolicyId,
-    PolicyReading, Problem, Sa, SaId, SaReading, Spi,
+    PolicyReading, Problem, Sa, SaId, SaReading, SaTable, Spi,
 };
 
 /// What becomes of an outbound packet.
@@ -229,8 +229,8 @@ impl Kernel for SimKernel {
         Ok(self.state.clone())
     }
 
-    fn read_sas(&mut self) -> Result<BTreeMap<SaId, SaReading>, Unreadable> {
-        Ok(self.state.sas.clone())
+    fn read_all_sas(&mut self) -> Result<SaTable, Unreadable> {
+        Ok(SaTable { ours: self.state.sas.clone(), strangers: self.state.strangers.sas.clone() })
     }
 
     fn read_sa(&mut self, id: SaId) -> Result<Option<SaReading>, Unreadable> {

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{AgentInfo, PeerRow, SCHEMA, Status, Summary, notes, problems, unbound};
-use crate::config::{Config, Exemptions, Node};
+use super::{AgentInfo, Outlook, PeerRow, SCHEMA, Status, notes};
+use crate::config::{Config, Node};
 use crate::observe::Snapshot;
 use crate::observe::snapshot::PairSnapshot;
-use crate::observe::strangers::{self, Ground};
 use crate::store::Saved;
 use crate::types::generation::VERSION;
-use crate::types::{Boot, KernelState, NodeName, Pair, Problem, Protection, SasByEnds, UnixTime};
+use crate::types::{Boot, KernelSight, NodeName, Pair, Problem, UnixTime};
 
 /// What is known of a host.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +26,7 @@ pub struct Evidence<'a> {
     /// The addresses that the host has now: pairs whose floating addresses are elsewhere have no row.
     pub present: &'a BTreeSet<IpAddr>,
     /// What the kernel holds.
-    pub kernel: &'a KernelState,
+    pub kernel: KernelSight<'a>,
     /// The kernel's XFRM error counters.
     pub statistics: &'a BTreeMap<String, u64>,
     /// What is remembered: by the agent, or by the last one.
@@ -66,28 +65,16 @@ pub enum Agent<'a> {
 
 /// How a host stands. `found` are other problems of its system.
 pub fn status(evidence: Evidence<'_>, found: impl IntoIterator<Item = Problem>) -> Status {
-    let Evidence { now, config, node, kernel, saved, agent, .. } = evidence;
-    let pairs = evidence.pairs();
-    let overruled = strangers::overruled(&kernel.strangers, &pairs);
-    let sas = SasByEnds::new(kernel.sas.values());
-    let mut problems: Vec<Problem> = unbound::problems(evidence, &sas).chain(found).collect();
-    if saved.protection != Protection::Off {
-        let exempt = Exemptions::of(config, Some(node));
-        problems.extend(strangers::problems(&kernel.strangers, Ground { pairs: &pairs, exempt: &exempt }));
-    }
-    let peers: Vec<PeerRow> =
-        pairs.into_iter().map(|(peer, pair)| evidence.row(peer, pair, &sas, &overruled)).collect();
-    problems.extend(agent.snapshot().and_then(|snapshot| snapshot.kms.as_ref()?.problem()));
-    problems.extend(problems::of(&evidence, &peers));
-    problems.sort();
-    let summary = Summary::of_rows(&peers);
+    let Evidence { now, config, node, agent, .. } = evidence;
+    let Outlook { pairs, summary, protection, problems } = Outlook::of(&evidence, found);
+    let peers: Vec<PeerRow> = pairs.iter().map(|sight| evidence.row(sight)).collect();
     let statistics = evidence.statistics.iter().filter(|(_, count)| **count > 0);
     Status {
         schema: SCHEMA,
         time: now,
         cluster: config.cluster.clone(),
         node: Some(node.name.clone()),
-        protection: evidence.protection(&summary),
+        protection,
         try_ends_in_s: evidence.trial_left().map(seconds_until),
         mode: config.protection.mode,
         config_id: config.config_id(),
@@ -116,23 +103,9 @@ fn waiting_for(peers: &[PeerRow]) -> Vec<NodeName> {
 }
 
 impl<'a> Evidence<'a> {
-    /// The pairs that have a row.
-    fn pairs(&self) -> Vec<(NodeName, Pair)> {
-        let mut pairs = self.config.pairs(self.node);
-        pairs.retain(|(_, pair)| !self.config.is_away(*pair, self.present));
-        pairs
-    }
-
     /// What the agent knows of a pair.
     pub(super) fn known(&self, pair: Pair) -> Option<&'a PairSnapshot<'a>> {
         self.agent.snapshot()?.pairs.get(&pair)
-    }
-
-    fn protection(&self, summary: &Summary) -> Protection {
-        match self.agent.snapshot() {
-            Some(snapshot) => snapshot.protection_with(summary.negotiating),
-            None => self.saved.protection,
-        }
     }
 
     fn trial_left(&self) -> Option<Duration> {
@@ -145,7 +118,7 @@ impl<'a> Evidence<'a> {
 
 impl<'a> Agent<'a> {
     /// What it knows, where it answers.
-    pub(super) fn snapshot(self) -> Option<&'a Snapshot<'a>> {
+    pub fn snapshot(self) -> Option<&'a Snapshot<'a>> {
         match self {
             Agent::Answers { snapshot, .. } => Some(snapshot),
             Agent::Hangs { .. } | Agent::Gone { .. } => None,

@@ -2,7 +2,7 @@
 
 use crate::observe::strangers::Overruled;
 use crate::types::stranger::Verdict;
-use crate::types::{Action, Block, KernelState, Pair, PolicyDirection, PolicyId, RowState, SasByEnds, ours};
+use crate::types::{Action, Block, KernelSight, Pair, PolicyDirection, PolicyId, RowState, SasByEnds, ours};
 
 /// What becomes of packets in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +17,7 @@ enum Fate {
 
 /// How a pair stands by what `kernel` holds, whose SAs are `sas`; `overruled` says where other software decides.
 pub(super) fn state(
-    kernel: &KernelState,
+    kernel: KernelSight<'_>,
     sas: &SasByEnds<'_>,
     overruled: &Overruled,
     pair: Pair,
@@ -29,7 +29,7 @@ pub(super) fn state(
     }
 }
 
-fn outbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
+fn outbound(kernel: KernelSight<'_>, overruled: &Overruled, pair: Pair) -> Fate {
     let direction = PolicyDirection::Out;
     fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
         Some(Action::Seal { through }) if kernel.sends(pair, through).is_some() => Fate::Esp,
@@ -38,7 +38,7 @@ fn outbound(kernel: &KernelState, overruled: &Overruled, pair: Pair) -> Fate {
     })
 }
 
-fn inbound(kernel: &KernelState, sas: &SasByEnds<'_>, overruled: &Overruled, pair: Pair) -> Fate {
+fn inbound(kernel: KernelSight<'_>, sas: &SasByEnds<'_>, overruled: &Overruled, pair: Pair) -> Fate {
     let direction = PolicyDirection::In;
     fate(overruled, direction, pair).unwrap_or_else(|| match action(kernel, direction, pair) {
         Some(Action::Require) if sas.takes(pair) => Fate::Esp,
@@ -57,8 +57,8 @@ fn fate(overruled: &Overruled, direction: PolicyDirection, pair: Pair) -> Option
 }
 
 /// What our policy does that is asked about all packets of `pair`: its own, else what blocks the rest.
-fn action(kernel: &KernelState, direction: PolicyDirection, pair: Pair) -> Option<Action> {
+fn action(kernel: KernelSight<'_>, direction: PolicyDirection, pair: Pair) -> Option<Action> {
     let guard = PolicyId::between(direction, Block::any(pair.remote), Block::host(pair.remote));
     let asked = [PolicyId::of(pair, direction), guard];
-    asked.iter().filter_map(|id| kernel.policies.get(id)).find(|reading| ours::is_our_policy(reading))?.action
+    asked.iter().filter_map(|id| kernel.policy(id)).find(|reading| ours::is_our_policy(reading))?.action
 }

@@ -4,23 +4,25 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::evidence::Evidence;
-use super::{Agent, Encapsulation, PeerRow, PpkInKeys, SaState, standing};
+use super::sight::PairSight;
+use super::{Agent, Encapsulation, PpkInKeys, standing};
 use crate::config::Config;
 use crate::observe::differs;
 use crate::observe::snapshot::{Snapshot, UnlistedRequests};
 use crate::types::units::{human_duration, listed};
 use crate::types::{Problem, ProblemCode, ReasonCode, RowState};
 
-/// All of it, of a host that has these rows.
-pub(super) fn of(evidence: &Evidence<'_>, peers: &[PeerRow]) -> Vec<Problem> {
+/// All of it, of a host that has these pairs.
+pub(super) fn of(evidence: &Evidence<'_>, pairs: &[PairSight<'_>]) -> Vec<Problem> {
     match evidence.agent {
         Agent::Answers { snapshot, .. } => {
             let mut problems: Vec<Problem> = unguarded(snapshot).into_iter().collect();
             problems.extend(unlisted(snapshot, evidence.config));
-            problems.extend(differing(evidence, snapshot, peers));
-            for row in peers {
-                let of_row = [unrenewed, narrow, refused, forgetful, without_ppk];
-                problems.extend(of_row.into_iter().filter_map(|problem| problem(evidence, row)));
+            problems.extend(differing(snapshot, pairs));
+            for sight in pairs {
+                let of_pair = [unrenewed, narrow, refused, forgetful];
+                problems.extend(of_pair.into_iter().filter_map(|problem| problem(sight)));
+                problems.extend(without_ppk(evidence, sight));
             }
             problems
         }
@@ -42,11 +44,12 @@ fn hung(pid: Option<u32>, patience: Duration) -> Problem {
 }
 
 /// Peers that do not fit together with this host, as they say of themselves. Each once, however many addresses it has.
-fn differing(evidence: &Evidence<'_>, snapshot: &Snapshot<'_>, peers: &[PeerRow]) -> BTreeSet<Problem> {
-    let told = |row: &PeerRow| {
-        Some(differs::problems(snapshot.about.as_ref()?, row, evidence.known(row.pair())?.peer?))
+fn differing(snapshot: &Snapshot<'_>, pairs: &[PairSight<'_>]) -> BTreeSet<Problem> {
+    let told = |sight: &PairSight<'_>| {
+        let (own, theirs) = (snapshot.about.as_ref()?, sight.known?.peer?);
+        Some(differs::problems(own, &sight.node, sight.state, theirs))
     };
-    peers.iter().filter_map(told).flatten().collect()
+    pairs.iter().filter_map(told).flatten().collect()
 }
 
 /// This host has more addresses than its guards name.
@@ -87,56 +90,59 @@ fn unlisted(snapshot: &Snapshot<'_>, config: &Config) -> Vec<Problem> {
 }
 
 /// Keys of a protected pair end, and attempts to agree new ones have failed.
-fn unrenewed(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
-    let known = evidence.known(row.pair())?;
+fn unrenewed(sight: &PairSight<'_>) -> Option<Problem> {
+    let known = sight.known?;
     let (code, why) = known.unrenewed.as_ref()?;
     let since = if *code == ReasonCode::NoAnswer { standing::since(known) } else { String::new() };
-    let active = row.sas.iter().filter(|sa| sa.state == SaState::Active);
-    let left = human_duration(Duration::from_secs(active.filter_map(|sa| sa.expires_in_s).min()?));
-    let (node, remote) = (&row.node, row.remote);
+    let left = human_duration(Duration::from_secs(sight.active().filter_map(|sa| sight.left_of(sa)).min()?));
+    let (node, remote) = (&sight.node, sight.pair.remote);
     let words =
         format!("cannot renew keys; traffic with {node} ({remote}) stops in {left}. Cause: {why}{since}");
     Some(Problem::critical(ProblemCode::KeysNotRenewed, Some(node.clone()), words))
 }
 
 /// What the kernel refused about a pair that is protected all the same, as its policies and SAs say.
-fn refused(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
-    let reason = evidence.known(row.pair())?.reason.as_ref();
+fn refused(sight: &PairSight<'_>) -> Option<Problem> {
+    let reason = sight.known?.reason.as_ref();
     let (_, words) = reason.filter(|(code, _)| *code == ReasonCode::KernelError)?;
-    let words =
-        format!("the kernel refuses a change for {}: {words}. It is tried again by itself", row.remote);
-    let problem = Problem::critical(ProblemCode::KernelRefuses, Some(row.node.clone()), words);
-    (row.state == RowState::Protected).then_some(problem)
+    let words = format!(
+        "the kernel refuses a change for {}: {words}. It is tried again by itself",
+        sight.pair.remote
+    );
+    let problem = Problem::critical(ProblemCode::KernelRefuses, Some(sight.node.clone()), words);
+    (sight.state == RowState::Protected).then_some(problem)
 }
 
 /// A path that silently loses large packets.
-fn narrow(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
-    let passes = evidence.known(row.pair())?.narrow.filter(|_| row.state == RowState::Protected)?;
-    let (remote, mtu) = (row.remote, wire_size(row, passes));
+fn narrow(sight: &PairSight<'_>) -> Option<Problem> {
+    let passes = sight.known?.narrow.filter(|_| sight.state == RowState::Protected)?;
+    let (remote, mtu) = (sight.pair.remote, wire_size(sight, passes));
     let words = format!(
         "packets of more than {passes} octets to {remote} are lost on the way, and nothing there says so: large \
          transfers hang"
     );
     let fix =
         format!("Lower the MTU of this host's route to {remote} to {mtu} (`ip route replace … mtu {mtu}`)");
-    Some(Problem::critical(ProblemCode::Mtu, Some(row.node.clone()), words).mended_by(fix))
+    Some(Problem::critical(ProblemCode::Mtu, Some(sight.node.clone()), words).mended_by(fix))
 }
 
 /// Octets of a packet as ESP that has `octets` before (kernel.md, Overhead; RFC 4303 section 2, RFC 4106 section 3).
-fn wire_size(row: &PeerRow, octets: u16) -> u16 {
+fn wire_size(sight: &PairSight<'_>, octets: u16) -> u16 {
     const HEADER_IV_ICV: u16 = 8 + 8 + 16;
-    let header: u16 = if row.remote.is_ipv4() { 20 } else { 40 };
+    let header: u16 = if sight.pair.remote.is_ipv4() { 20 } else { 40 };
     let padded = (octets.saturating_sub(header) + 2).next_multiple_of(4);
-    header + HEADER_IV_ICV + padded + if row.encapsulation == Encapsulation::Udp { 8 } else { 0 }
+    header + HEADER_IV_ICV + padded + if sight.encapsulation() == Encapsulation::Udp { 8 } else { 0 }
 }
 
 /// The keys of a protected pair have no PPK, though both hosts could have one.
-fn without_ppk(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
-    let other = evidence.config.node_named(row.node.as_str())?;
+fn without_ppk(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem> {
+    if sight.state != RowState::Protected || sight.ppk() != Some(PpkInKeys::None) {
+        return None;
+    }
+    let other = evidence.config.node_named(sight.node.as_str())?;
     let (keys, required) = evidence.config.ppks_between(evidence.node, other)?;
-    let bare = row.state == RowState::Protected && row.ppk == Some(PpkInKeys::None);
-    let id = keys.first().filter(|_| bare).map(|key| &key.id)?;
-    let (node, remote) = (&row.node, row.remote);
+    let id = keys.first().map(|key| &key.id)?;
+    let (node, remote) = (&sight.node, sight.pair.remote);
     let both = format!("See that both hosts have \"{id}\" (`[ppk]`)");
     let (why, fix) = match required {
         false => ("none is required", format!("{both}, then say `ppk.required = true` on all hosts")),
@@ -147,10 +153,10 @@ fn without_ppk(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
 }
 
 /// A path that forgets a pair which is idle, and is reminded by this host.
-fn forgetful(evidence: &Evidence<'_>, row: &PeerRow) -> Option<Problem> {
-    let pause = human_duration(evidence.known(row.pair())?.reminded_after?);
-    let (node, remote) = (&row.node, row.remote);
-    let what = match row.encapsulation {
+fn forgetful(sight: &PairSight<'_>) -> Option<Problem> {
+    let pause = human_duration(sight.known?.reminded_after?);
+    let (node, remote) = (&sight.node, sight.pair.remote);
+    let what = match sight.encapsulation() {
         Encapsulation::Udp => "ESP in UDP",
         Encapsulation::None => "ESP (IP protocol 50)",
     };

@@ -113,7 +113,7 @@ fn status_of(kernel: &KernelState, saved: &Saved, agent: Agent<'_>) -> Status {
         node: &config.nodes[0],
         secret_id: Some("91c2"),
         present: &present,
-        kernel,
+        kernel: kernel.sight(),
         statistics: &statistics,
         saved,
         agent,
