@@ -21,7 +21,7 @@ pub use self::cluster::{
     RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 pub use self::doctor::DoctorArgs;
-pub use self::kms::{KmsCommand, KmsRunnerArgs, WrapArgs};
+pub use self::kms::{KmsCommand, KmsRunnerArgs, OutArgs, RewrapArgs, WrapArgs};
 pub use self::metrics::{ExporterArgs, MetricsArgs};
 pub use self::prove::ProveArgs;
 pub use self::top::TopArgs;
@@ -317,6 +317,14 @@ pub enum SecretCommand {
         hostseal secret wrap --provider exec --program /usr/local/libexec/hostseal/kms-ours --kms-key cluster-key\n  \
         hostseal secret wrap --from /root/secret.new --out /root/secret.wrapped")]
     Wrap(WrapArgs),
+    /// Wrap the wrapped secret with another key, or with the newest version of the same one.
+    ///
+    /// The KMS does so by itself where it can; elsewhere the helper unwraps the secret and wraps it, and this says so. It
+    /// takes the rights that your KMS wants for that. Copy the file to all hosts.
+    #[command(
+        after_help = "Examples:\n  hostseal secret rewrap\n  hostseal secret rewrap --kms-key other-key"
+    )]
+    Rewrap(RewrapArgs),
 }
 
 /// `hostseal key …`

@@ -1,27 +1,24 @@
-//! `hostseal kms …`, and `hostseal secret wrap`: what an operator has to do with the key that wraps the secret.
+//! `hostseal kms …`: how the key stands that wraps the secret, and whether this host may do what it must and no more.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hostseal_kms_protocol::Refusal;
 
-use super::args::{Invocation, KmsCommand, WrapArgs};
+use super::args::{Invocation, KmsCommand};
 use super::context;
 use super::exit::{CommandError, Exit};
-use super::term::{print, print_json, tell};
+use super::term::{print, print_json};
 use crate::config::{Config, KmsRules};
-use crate::identity::Secret;
 use crate::observe::KeyReport;
 use crate::observe::kms::{KeyStanding, refusal as explained};
-use crate::store::kms::{self, KmsRefusal};
-use crate::store::{credentials, private_file};
+use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
+use crate::store::private_file;
 use crate::types::units::human_duration;
 
 /// How long the agent has for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where the wrapped secret goes unless somebody says otherwise.
-const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
+/// How long a KMS may take for an answer, with whoever asks it, before it counts as away.
+const ANSWER: Duration = Duration::from_secs(20);
 
 pub(super) fn run(invocation: &Invocation, command: &KmsCommand) -> Result<Exit, CommandError> {
     match command {
@@ -30,7 +27,7 @@ pub(super) fn run(invocation: &Invocation, command: &KmsCommand) -> Result<Exit,
     }
 }
 
-fn rules(config: &Config) -> Result<&KmsRules, CommandError> {
+pub(super) fn rules(config: &Config) -> Result<&KmsRules, CommandError> {
     let none = "no key of a KMS wraps the secret of this host: `hostseal secret wrap` wraps it (byok.md)";
     config.kms.as_ref().ok_or_else(|| CommandError::new(Exit::Usage, none))
 }
@@ -38,7 +35,7 @@ fn rules(config: &Config) -> Result<&KmsRules, CommandError> {
 /// What the agent knows of the key.
 fn status(invocation: &Invocation, json: bool) -> Result<Exit, CommandError> {
     let (config, _) = context::config_at_work(invocation)?;
-    rules(&config)?;
+    let rules = rules(&config)?;
     let status = context::client(&config).status_within(PATIENCE)?;
     let Some(report) = status.kms else {
         return Err(CommandError::new(
@@ -49,7 +46,7 @@ fn status(invocation: &Invocation, json: bool) -> Result<Exit, CommandError> {
     if json {
         print_json(&report)?;
     } else {
-        print(&sheet(&report))?;
+        print(&sheet(&report, &without_agent(&config, rules)))?;
     }
     let fine = !report.cut && matches!(report.state, KeyStanding::Valid);
     Ok(if fine { Exit::Done } else { Exit::Degraded })
@@ -58,15 +55,24 @@ fn status(invocation: &Invocation, json: bool) -> Result<Exit, CommandError> {
 /// For how long a host goes on whose key is revoked, or whose agent is dead; `None` where no key wraps its secret.
 pub(super) fn bound(config: &Config) -> Option<String> {
     let rules = config.kms.as_ref()?;
-    let (key, [revoked, max_offline]) = (&rules.key, [rules.bound(), rules.max_offline].map(human_duration));
+    let [revoked, max_offline] = [rules.bound() + ANSWER, rules.max_offline].map(human_duration);
     Some(format!(
-        "the key {key} wraps the secret: once it is revoked, this host is cut off within about {revoked}, or \
-         within {max_offline} if it does not reach the KMS. If its agent is down for {max_offline}, its traffic stops"
+        "the key {} wraps the secret: once it is revoked, this host is cut off within about {revoked}, or within \
+         {max_offline} if it does not reach the KMS. {}",
+        rules.key,
+        without_agent(config, rules)
     ))
 }
 
+/// How long the traffic goes on where no agent is left. SAs have what was left of the lease when they were made.
+fn without_agent(config: &Config, rules: &KmsRules) -> String {
+    let spent = config.keying.rekey_after + rules.check_every;
+    let least = human_duration(rules.max_offline.saturating_sub(spent));
+    format!("If its agent is down, its traffic stops after {least} to {}", human_duration(rules.max_offline))
+}
+
 /// The key in lines.
-fn sheet(report: &KeyReport) -> String {
+fn sheet(report: &KeyReport, without_agent: &str) -> String {
     let time = |seconds: u64| human_duration(Duration::from_secs(seconds));
     let lease = match report.lease_left_s {
         Some(left) => {
@@ -86,143 +92,162 @@ fn sheet(report: &KeyReport) -> String {
             "bound",
             format!(
                 "{} after the key is revoked, where the KMS can be reached, and {} where it cannot; plus what the KMS takes \
-                 itself, up to 20 s for an answer",
-                time(report.bound_s),
+                 itself to revoke it",
+                time(report.bound_s + ANSWER.as_secs()),
                 time(report.max_offline_s)
             ),
         ),
-        ("agent", format!("if it is down for {}, the traffic stops", time(report.max_offline_s))),
+        ("agent", without_agent.to_owned()),
     ]
     .map(|(name, words)| format!("{name:<10}{words}\n"))
     .concat()
 }
 
-/// Asks for what this host must be given, and for what it must not.
+/// What a line of `kms check` says of what it names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    Ok,
+    /// It need not be mended.
+    Note,
+    Fail,
+}
+
+impl Finding {
+    fn word(self) -> &'static str {
+        match self {
+            Finding::Ok => "ok",
+            Finding::Note => "note",
+            Finding::Fail => "FAIL",
+        }
+    }
+}
+
+/// Asks for what this host must be given, and for what it must not; and looks for a way around the key.
 fn check(config: &Config) -> Result<Exit, CommandError> {
     let rules = rules(config)?;
-    let mut exit = Exit::Done;
-    let mut line = |fine: bool, words: String| {
-        if !fine {
-            exit = Exit::Degraded;
-        }
-        print(&format!("{:<6}{words}\n", if fine { "ok" } else { "FAIL" }))
-    };
-    let request = |id: Option<String>| id.map(|id| format!(" (request {id})")).unwrap_or_default();
-    let secret = match kms::unwrap(config, rules) {
+    let decrypted = kms::unwrap(config, rules);
+    let mut found = vec![match &decrypted {
         Ok(unwrapped) => {
-            let id = unwrapped.given.id();
-            line(true, format!("decrypt: the secret {id}{}", request(unwrapped.request_id)))?;
-            Some(unwrapped.given)
+            let request = request(unwrapped.request_id.as_ref());
+            (Finding::Ok, format!("decrypt: the secret {}{request}", unwrapped.given.id()))
         }
-        Err(refusal) => {
-            line(false, format!("decrypt: {}", in_words(&refusal)))?;
-            None
-        }
-    };
-    match kms::describe(rules) {
-        Ok(described) => {
-            line(true, format!("describe: the key is enabled{}", request(described.request_id)))?
-        }
-        Err(KmsRefusal { refusal: Refusal::Denied, request_id, .. }) => line(
-            false,
-            format!(
-                "describe: the KMS does not let this host describe the key: allow that{}",
-                request(request_id)
-            ),
-        )?,
-        Err(refusal) => line(false, format!("describe: {}", in_words(&refusal)))?,
-    };
-    if let Some(secret) = secret {
-        match kms::wrap(&config.cluster, rules, &secret) {
-            Ok(_) => line(
-                false,
-                "encrypt: this host may wrap secrets: whoever takes it over could put another one in place. Take \
-                 the right to encrypt from it"
-                    .to_owned(),
-            )?,
-            Err(KmsRefusal { refusal: Refusal::Denied, request_id, .. }) => {
-                line(true, format!("encrypt: is refused to this host, as it should be{}", request(request_id)))?
-            }
-            Err(refusal) => line(false, format!("encrypt: it is not known whether it is refused: {}", in_words(&refusal)))?,
-        };
+        Err(refusal) => (Finding::Fail, format!("decrypt: {}", in_words(refusal))),
+    }];
+    found.push(described(kms::describe(rules)));
+    if let Ok(unwrapped) = &decrypted {
+        found.push(encrypted(kms::wrap(&config.cluster, rules, &unwrapped.given)));
     }
-    Ok(exit)
+    found.extend(left_in_the_clear(config));
+    for (finding, words) in &found {
+        print(&format!("{:<6}{words}\n", finding.word()))?;
+    }
+    let is_fine = found.iter().all(|(finding, _)| *finding != Finding::Fail);
+    Ok(if is_fine { Exit::Done } else { Exit::Degraded })
 }
 
-/// Wraps the secret that lies in the clear.
-pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, CommandError> {
-    let config = context::config(invocation)?;
-    let rules = rules_of(&config, args)?;
-    let secret = match (&args.from, &config.kms) {
-        (Some(file), _) => private_file::load_secret(file)?,
-        (None, None) => credentials::load_secret(&config)?,
-        (None, Some(kms)) => {
-            let now = kms::unwrap(&config, kms)
-                .map_err(|refusal| failed("the secret was not unwrapped", &refusal))?;
-            return put(&config, args, &rules, &now.given);
+/// Hosts do without the right to describe the key.
+fn described(answer: KmsAnswer<KmsGift<()>>) -> (Finding, String) {
+    match answer {
+        Ok(gift) => {
+            (Finding::Ok, format!("describe: the key is enabled{}", request(gift.request_id.as_ref())))
         }
-    };
-    put(&config, args, &rules, &secret)
+        Err(KmsRefusal { refusal: Refusal::Denied, request_id, .. }) => (
+            Finding::Note,
+            format!(
+                "describe: this host may not describe the key, and need not{}",
+                request(request_id.as_ref())
+            ),
+        ),
+        Err(refusal) => (Finding::Fail, format!("describe: {}", in_words(&refusal))),
+    }
 }
 
-fn put(config: &Config, args: &WrapArgs, rules: &KmsRules, secret: &Secret) -> Result<Exit, CommandError> {
-    let wrapped = kms::wrap(&config.cluster, rules, secret)
-        .map_err(|refusal| failed("the secret was not wrapped", &refusal))?;
-    let out = args.out.as_deref().or(config.secret.wrapped_file.as_deref()).unwrap_or(Path::new(WRAPPED));
-    wrapped
-        .save(out)
-        .map_err(|error| CommandError::io(format!("{} cannot be written", out.display()), &error))?;
-    tell(&format!(
-        "the secret {} is in {}, wrapped. Copy it to all hosts, and say there:",
-        secret.id(),
-        out.display()
-    ));
-    print(&lines(out, rules))?;
-    tell(
-        "This replaces [secret] there. Run `hostseal kms check` on each host, and only then delete the plain secret.",
+fn encrypted<T>(answer: KmsAnswer<T>) -> (Finding, String) {
+    match answer {
+        Ok(_) => (
+            Finding::Fail,
+            "encrypt: this host may wrap secrets: whoever takes it over could put another one in place. Take the right to \
+             encrypt from it"
+                .to_owned(),
+        ),
+        Err(KmsRefusal { refusal: Refusal::Denied, request_id, .. }) => (
+            Finding::Ok,
+            format!("encrypt: is refused to this host, as it should be{}", request(request_id.as_ref())),
+        ),
+        Err(refusal) => {
+            (Finding::Fail, format!("encrypt: it is not known whether it is refused: {}", in_words(&refusal)))
+        }
+    }
+}
+
+/// The same secret where it lies unless somebody says otherwise: with it, revoking the key revokes nothing.
+fn left_in_the_clear(config: &Config) -> Option<(Finding, String)> {
+    let file = &config.secret.file;
+    let digest = kms::digest(config).ok()??;
+    let plain = private_file::load_secret(file).ok().filter(|plain| plain.digest() == digest)?;
+    let words = format!(
+        "file: {} holds the secret {} in the clear, so revoking the key revokes nothing: delete it",
+        file.display(),
+        plain.id()
     );
-    Ok(Exit::Done)
+    Some((Finding::Fail, words))
 }
 
-/// What a configuration says of it.
-fn lines(file: &Path, rules: &KmsRules) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let program = match rules.provider.as_str() {
-        "exec" => format!("program = {}\n", quoted(&rules.program.display().to_string())),
-        _ => String::new(),
-    };
-    format!(
-        "[secret]\nwrapped_file = {}\n[kms]\nprovider = {}\n{program}key = {}\n",
-        quoted(&file.display().to_string()),
-        quoted(&rules.provider),
-        quoted(&rules.key)
-    )
-}
-
-/// Who is asked: as the command line says it, and the configuration where that is silent.
-fn rules_of(config: &Config, args: &WrapArgs) -> Result<KmsRules, CommandError> {
-    let usage = |words: &str| CommandError::new(Exit::Usage, words);
-    let before = config.kms.as_ref();
-    let key = args.kms_key.clone().or(before.map(|kms| kms.key.clone()));
-    let key = key.ok_or_else(|| usage("which key? Say --kms-key KEY"))?;
-    let provider = args.provider.clone().or(before.map(|kms| kms.provider.clone()));
-    let provider = provider.ok_or_else(|| usage("who keeps the key? Say --provider NAME"))?;
-    let program: Option<PathBuf> = args
-        .program
-        .clone()
-        .or_else(|| before.filter(|kms| kms.provider == provider).map(|kms| kms.program.clone()));
-    KmsRules::of(&provider, program, &key, before).map_err(|words| CommandError::new(Exit::Usage, words))
-}
-
-fn failed(what: &str, refusal: &KmsRefusal) -> CommandError {
-    CommandError::new(Exit::Failed, format!("{what}: {}", in_words(refusal)))
+fn request(id: Option<&String>) -> String {
+    id.map(|id| format!(" (request {id})")).unwrap_or_default()
 }
 
 /// Why a KMS gave nothing, and what to do.
-fn in_words(refusal: &KmsRefusal) -> String {
+pub(super) fn in_words(refusal: &KmsRefusal) -> String {
     let KmsRefusal { refusal, why, request_id } = refusal;
     let what = explained(refusal);
     let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let request = request_id.as_ref().map(|id| format!(" (request {id})")).unwrap_or_default();
-    format!("{what}{why}{request}")
+    format!("{what}{why}{}", request(request_id.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::identity::Secret;
+    use crate::store::WrappedSecret;
+
+    fn config(wrapped: &Path) -> Config {
+        let text = format!(
+            "cluster = \"demo\"\n[secret]\nwrapped_file = {:?}\n[kms]\nprovider = \"vault\"\nkey = \"k\"\n\
+             [[nodes]]\nname = \"a\"\naddresses = [\"10.0.0.1\"]\n[[nodes]]\nname = \"b\"\naddresses = [\"10.0.0.2\"]\n",
+            wrapped.display().to_string()
+        );
+        Config::parse(&text, "f").unwrap()
+    }
+
+    /// SAs are made an hour before the next ones, and end with the lease that they were made in.
+    #[test]
+    fn bounds_are_not_better_than_they_are() {
+        let words = bound(&config(Path::new("/w"))).unwrap();
+        assert!(words.contains("cut off within about 6m 20s, or within 4h"), "{words}");
+        assert!(words.contains("If its agent is down, its traffic stops after 2h 55m to 4h"), "{words}");
+    }
+
+    #[test]
+    fn a_secret_left_in_the_clear_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let (wrapped, plain) = (directory.path().join("wrapped"), directory.path().join("secret"));
+        let mut config = config(&wrapped);
+        config.secret.file.clone_from(&plain);
+        let secret = Secret::new([7; 32]);
+        let file = WrappedSecret { key: "k".to_owned(), digest: secret.digest(), blob: "AAAA".to_owned() };
+        file.save(&wrapped).unwrap();
+        assert!(left_in_the_clear(&config).is_none(), "there is none");
+        for (octet, is_named) in [(7, true), (8, false)] {
+            fs::write(&plain, format!("{}\n", *Secret::new([octet; 32]).to_line())).unwrap();
+            fs::set_permissions(&plain, fs::Permissions::from_mode(0o600)).unwrap();
+            let found = left_in_the_clear(&config);
+            assert_eq!(found.is_some(), is_named);
+            assert!(found.is_none_or(|(_, words)| words.contains("revokes nothing: delete it")));
+        }
+    }
 }

@@ -49,6 +49,7 @@ mod term;
 #[cfg(test)]
 mod tests;
 mod top;
+mod wrap;
 
 pub use args::{
     AgentArgs, Command, DisableArgs, ExporterArgs, InitArgs, Invocation, JoinArgs, KmsRunnerArgs, LeaveArgs,

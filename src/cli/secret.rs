@@ -1,4 +1,4 @@
-//! `hostseal secret generate` and `hostseal secret id`.
+//! `hostseal secret …`; what has to do with a KMS is in `wrap`.
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::args::{Invocation, SecretCommand};
 use super::exit::{CommandError, Exit};
 use super::term::print;
-use super::{context, kms};
+use super::{context, wrap};
 use crate::config::Config;
 use crate::identity::{Secret, SecretId};
 use crate::store::{credentials, kms as stored, private_file};
@@ -25,7 +25,8 @@ pub(super) fn run(invocation: &Invocation, command: &SecretCommand) -> Result<Ex
             };
             print(&format!("{id}\n"))?;
         }
-        SecretCommand::Wrap(args) => return kms::wrap(invocation, args),
+        SecretCommand::Wrap(args) => return wrap::wrap(invocation, args),
+        SecretCommand::Rewrap(args) => return wrap::rewrap(invocation, args),
     }
     Ok(Exit::Done)
 }

@@ -37,6 +37,8 @@ pub struct KmsRefusal {
 pub struct KmsGift<T> {
     /// It.
     pub given: T,
+    /// What is said to that.
+    pub why: Option<String>,
     /// What the KMS calls the request.
     pub request_id: Option<String>,
 }
@@ -65,12 +67,12 @@ pub fn unwrap_blob(
     wrapped: &WrappedSecret,
 ) -> KmsAnswer<KmsGift<Arc<Secret>>> {
     let context = context(cluster);
-    let KmsGift { given, request_id } =
+    let KmsGift { given, why, request_id } =
         ask(kms, &Ask::Decrypt { key: &kms.key, context: &context, blob: &wrapped.blob })?;
     let Given::Plaintext(octets) = given else { return Err(senseless(request_id)) };
     let secret = Secret::shared(&octets).ok().filter(|secret| secret.digest() == wrapped.digest);
     match secret {
-        Some(given) => Ok(KmsGift { given, request_id }),
+        Some(given) => Ok(KmsGift { given, why, request_id }),
         None => {
             let words = format!("what was unwrapped is not the secret with the id {}", wrapped.digest.id());
             Err(broken(words, request_id))
@@ -94,13 +96,34 @@ pub fn wrap(cluster: &str, kms: &KmsRules, secret: &Secret) -> KmsAnswer<Wrapped
     }
 }
 
+/// Wraps with the key `new_key` what another key has wrapped. The KMS does so by itself, where it can.
+///
+/// # Errors
+/// It does not.
+pub fn rewrap(
+    cluster: &str,
+    kms: &KmsRules,
+    wrapped: &WrappedSecret,
+    new_key: &str,
+) -> KmsAnswer<KmsGift<WrappedSecret>> {
+    let context = context(cluster);
+    let asked = Ask::Reencrypt { key: &kms.key, context: &context, blob: &wrapped.blob, new_key };
+    match ask(kms, &asked)? {
+        KmsGift { given: Given::Blob(blob), why, request_id } => {
+            let given = WrappedSecret { key: new_key.to_owned(), digest: wrapped.digest, blob };
+            Ok(KmsGift { given, why, request_id })
+        }
+        KmsGift { request_id, .. } => Err(senseless(request_id)),
+    }
+}
+
 /// How the key stands: nothing, where it can be used.
 ///
 /// # Errors
 /// It cannot, or this host may not know.
 pub fn describe(kms: &KmsRules) -> KmsAnswer<KmsGift<()>> {
     match ask(kms, &Ask::Describe { key: &kms.key })? {
-        KmsGift { given: Given::Enabled, request_id } => Ok(KmsGift { given: (), request_id }),
+        KmsGift { given: Given::Enabled, why, request_id } => Ok(KmsGift { given: (), why, request_id }),
         KmsGift { request_id, .. } => Err(senseless(request_id)),
     }
 }
@@ -126,7 +149,7 @@ fn ask(kms: &KmsRules, asked: &Ask<'_>) -> KmsAnswer<KmsGift<Given>> {
     let answer = exchange(kms, asked).map_err(|why| away(why, None))?;
     let Answer { outcome, why, request_id } = answer;
     match outcome {
-        Ok(given) => Ok(KmsGift { given, request_id }),
+        Ok(given) => Ok(KmsGift { given, why, request_id }),
         Err(refusal) => Err(KmsRefusal { refusal, why, request_id }),
     }
 }

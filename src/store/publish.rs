@@ -13,10 +13,41 @@ const MODE: u32 = 0o644;
 /// # Errors
 /// The system refuses, or it is a device, a directory or the like; what was there is still there.
 pub fn replace(file: &Path, contents: &[u8]) -> io::Result<()> {
+    put(file, contents, |_| Ok(()))
+}
+
+/// As [`replace`], but it outlives a power cut.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_for_good(file: &Path, contents: &[u8]) -> io::Result<()> {
+    put(file, contents, File::sync_all)?;
+    // So does its name.
+    File::open(file.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// Keeps a copy of `file` beside it, for good, and says where; `None` where there is no file.
+///
+/// # Errors
+/// The system refuses.
+pub fn keep_previous(file: &Path) -> io::Result<Option<PathBuf>> {
+    let contents = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let mut previous = file.as_os_str().to_owned();
+    previous.push(".previous");
+    let previous = PathBuf::from(previous);
+    replace_for_good(&previous, &contents)?;
+    Ok(Some(previous))
+}
+
+fn put(file: &Path, contents: &[u8], then: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let aside = aside(file)?;
     let write = || {
         let mut open = create(&aside)?;
         open.write_all(contents)?;
+        then(&open)?;
         fs::rename(&aside, file)
     };
     write().inspect_err(|_| drop(fs::remove_file(&aside)))
@@ -73,6 +104,11 @@ mod tests {
         can_replace(&file).unwrap();
         can_replace(&directory.path().join("new")).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "it changes nothing");
+        replace_for_good(&file, b"lasting").unwrap();
+        assert_eq!(keep_previous(&file).unwrap(), Some(directory.path().join("hostseal.prom.previous")));
+        replace_for_good(&file, b"newer").unwrap();
+        assert_eq!(fs::read_to_string(directory.path().join("hostseal.prom.previous")).unwrap(), "lasting");
+        assert_eq!(keep_previous(&directory.path().join("none")).unwrap(), None);
         for wrong in [&directory.path().join("none/x"), Path::new("/dev/null"), directory.path()] {
             replace(wrong, b"").unwrap_err();
             can_replace(wrong).unwrap_err();

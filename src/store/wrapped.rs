@@ -83,7 +83,7 @@ impl WrappedSecret {
         Ok(Self { key: by, digest, blob })
     }
 
-    /// Writes it to `path`, in place of what was there.
+    /// Writes it to `path`, in place of what was there, so that it outlives a power cut.
     ///
     /// # Errors
     /// The system refuses; what was there is still there.
@@ -91,7 +91,7 @@ impl WrappedSecret {
         let Self { key, digest, blob } = self;
         let text = WrappedText { key: key.clone(), secret_id: digest.to_string(), blob: blob.clone() };
         let text = toml::to_string(&text).map_err(io::Error::other)?;
-        publish::replace(path, text.as_bytes())
+        publish::replace_for_good(path, text.as_bytes())
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod files;
+mod kms;
 mod orders;
 mod place;
 mod screen;

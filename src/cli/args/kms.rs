@@ -34,9 +34,32 @@ pub struct WrapArgs {
     /// Where the secret lies in the clear; without it the one that the configuration names.
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// Where to write it; without it the place that the configuration names, or /etc/hostseal/secret.wrapped.
+    /// Where to write it, and how sure one is.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// `hostseal secret rewrap …`
+#[derive(Debug, Args)]
+pub struct RewrapArgs {
+    /// The key to wrap it with; without it the one that the configuration names, in its newest version.
+    #[arg(long, value_name = "KEY")]
+    pub kms_key: Option<String>,
+    /// Where to write it, and how sure one is.
+    #[command(flatten)]
+    pub out: OutArgs,
+}
+
+/// Where a wrapped secret goes.
+#[derive(Debug, Args)]
+pub struct OutArgs {
+    /// Where to write it. Without it: the file that the configuration names, or one beside it with .new behind its name if
+    /// another key wraps it, or /etc/hostseal/secret.wrapped.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Write it even if it cannot be tried here, or if the configuration names another key for this file.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `hostseal kms-runner …`
