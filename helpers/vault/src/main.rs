@@ -15,8 +15,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hostseal_kms_protocol::{Answer, Question, Refusal};
-use nix::sys::prctl;
+use hostseal_kms_protocol::{Answer, Question, Refusal, forbid_dumps, lock_memory};
 
 use crate::refused::Refused;
 use crate::settings::Settings;
@@ -64,8 +63,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
-    // It will hold a secret: nobody looks into it, not even its user.
-    prctl::set_dumpable(false)?;
+    // It will hold a secret.
+    forbid_dumps()?;
+    if let Err(error) = lock_memory() {
+        eprintln!("kms-vault: its memory may be swapped to disk: {error}");
+    }
     let question = Question::read(&mut io::stdin().lock())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let answer = runtime.block_on(async {
