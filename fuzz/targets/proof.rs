@@ -178,7 +178,7 @@ impl Scene {
         match step {
             Step::Prove(at) => {
                 let end = &mut self.ends[usize::from(at)];
-                end.asked += u64::from(end.prover.prove(ProofAsker::Here(Asker(1)), end.pair));
+                end.asked += u64::from(end.prover.prove(self.now, ProofAsker::Here(Asker(1)), end.pair));
                 end.prover.go_on(self.now, &mut end.ground, &mut end.entropy);
             }
             Step::Deliver { to, stays } => {

@@ -25,7 +25,7 @@ struct HereGround<'a> {
 
 impl ProvingGround for HereGround<'_> {
     fn node(&self, pair: Pair) -> NodeName {
-        self.core.and_then(|core| core.node_at(pair.remote)).unwrap_or_default()
+        self.core.and_then(|core| core.node_of(pair)).unwrap_or_default()
     }
 
     fn open(&mut self, pair: Pair) -> Result<ProofPorts, String> {
@@ -81,7 +81,12 @@ pub(super) enum NotBegun {
 
 impl Host {
     /// Begins a proof for somebody.
-    pub(super) fn begin_proof(&mut self, asker: ProofAsker, order: ProveOrder) -> Result<(), NotBegun> {
+    pub(super) fn begin_proof(
+        &mut self,
+        now: Instant,
+        asker: ProofAsker,
+        order: ProveOrder,
+    ) -> Result<(), NotBegun> {
         let ProveOrder { local, remote } = order;
         let known = |proof| NotBegun::Known(Box::new(proof));
         let pair = Pair { local, remote };
@@ -93,12 +98,12 @@ impl Host {
         if let Some(doubt) = self.core.as_ref().map_or_else(|| Some(off()), |core| core.unprovable(pair)) {
             return Err(known(PairProof::without_figures(node, pair, doubt)));
         }
-        self.prover.prove(asker, pair).then_some(()).ok_or(NotBegun::Busy)
+        self.prover.prove(now, asker, pair).then_some(()).ok_or(NotBegun::Busy)
     }
 
     /// Proves a pair, or says why that cannot be.
     pub(super) fn handle_prove(&mut self, now: Instant, asker: Asker, order: ProveOrder) {
-        match self.begin_proof(ProofAsker::Here(asker), order) {
+        match self.begin_proof(now, ProofAsker::Here(asker), order) {
             Ok(()) => {}
             Err(NotBegun::Known(proof)) => self.tell_proof(asker, *proof, Vec::new()),
             Err(NotBegun::Busy) => {
@@ -125,6 +130,9 @@ impl Host {
         }
         while let Some(outcome) = self.prover.poll_outcome() {
             self.tell_outcome(now, outcome);
+        }
+        while let Some(question) = self.prover.poll_late() {
+            self.tell_member_busy(now, question);
         }
     }
 

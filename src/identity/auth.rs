@@ -166,6 +166,15 @@ impl Proof {
         }
     }
 
+    /// Whether nobody but this one can have made it.
+    pub fn is_of(&self, expected: &Expected) -> bool {
+        match self {
+            Proof::Secret(_) => false,
+            Proof::Key(key) => expected.public_keys.contains(key),
+            Proof::Certified(Certified { chain, .. }) => chain.names(expected.subject()).is_ok(),
+        }
+    }
+
     /// When it is over by itself, where it is.
     pub fn until(&self) -> Option<UnixTime> {
         match self {

@@ -2,8 +2,8 @@
 //! this host makes those that others ask for.
 //!
 //! Any member may ask, an admin or not. Nothing is changed by a proof, and any member can have one made with itself
-//! anyway. What others can cause is paced (`prover`): one for each member at a time, after those of commands here, and a
-//! rest after each.
+//! anyway. What others can cause is paced (`prover`): one for each member at a time, after those of commands here, and
+//! each member rests after its own.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::questions::{AskedMembers, OpenQuestion, Questions};
 use super::{ClusterPart, Host};
 use crate::control::{ClusterReply, ErrorCode, MemberProofReply, MemberProofRequest, ProveOrder, Reply};
 use crate::host::ledger::Asker;
-use crate::host::prover::{MEMBER_PATIENCE, ProofAsker};
+use crate::host::prover::{MEMBER_PATIENCE, ProofAsker, WAIT_PATIENCE};
 use crate::host::proving::NotBegun;
 use crate::observe::pair_proof::PairProof;
 use crate::observe::{MemberProving, MemberWord};
@@ -19,8 +19,9 @@ use crate::roster::EntryId;
 
 /// How long the others have to say that they can.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long one has to prove a pair: those of others may come first, and a rest.
-const PROOF_PATIENCE: Duration = MEMBER_PATIENCE.saturating_mul(2);
+/// How long one has to prove a pair, once it has waited for its turn; and for the words on their way.
+const PROOF_PATIENCE: Duration =
+    WAIT_PATIENCE.saturating_add(MEMBER_PATIENCE).saturating_add(Duration::from_secs(2));
 /// The most questions at a time.
 const QUESTIONS_MAX: usize = 32;
 
@@ -73,7 +74,8 @@ impl Host {
         let answer = match said {
             MemberProving::CanYou => MemberProving::Can,
             MemberProving::Prove { local, remote } => {
-                match self.begin_proof(ProofAsker::Member { line, number }, ProveOrder { local, remote }) {
+                let asker = ProofAsker::Member { line, number };
+                match self.begin_proof(now, asker, ProveOrder { local, remote }) {
                     Ok(()) => return,
                     Err(NotBegun::Known(proof)) => MemberProving::found(*proof),
                     Err(NotBegun::Busy) => MemberProving::Busy,
@@ -95,6 +97,11 @@ impl Host {
         proof: PairProof,
     ) {
         self.tell_proving(now, line, number, MemberProving::found(proof));
+    }
+
+    /// Tells a member that what it has asked for is not made, as others had their turn for too long.
+    pub(in crate::host) fn tell_member_busy(&mut self, now: Instant, (line, number): (EntryId, u64)) {
+        self.tell_proving(now, line, number, MemberProving::Busy);
     }
 
     fn tell_proving(&mut self, now: Instant, line: EntryId, number: u64, answer: MemberProving) {

@@ -1,7 +1,6 @@
 //! What hosts ask of each other beside what they tell: of the pairs, and not of their protection.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,8 +44,8 @@ impl Core {
         all
     }
 
-    /// Which node has an address.
-    pub fn node_at(&self, address: IpAddr) -> Option<NodeName> {
-        self.scheme.nodes.get(&address).cloned()
+    /// Which node is at the other end of a pair: the one that has proven itself there, else the one that is listed.
+    pub fn node_of(&self, pair: Pair) -> Option<NodeName> {
+        self.engine.node_of(pair).or_else(|| self.scheme.nodes.get(&pair.remote)).cloned()
     }
 }

@@ -6,11 +6,13 @@ use super::stand::Stand;
 use super::word::{ProofPorts, ProofWord, RoundReport, Says, plain};
 use super::{IDLE_PATIENCE, LOOK_EVERY, LOOK_MOST, PROOF_PATIENCE, ProvingGround, SETTLE};
 use crate::ike::Entropy;
-use crate::types::{Nonce, Pair, ROUNDS_MOST};
+use crate::types::{NodeName, Nonce, Pair, ROUNDS_MOST};
 
 /// A proof that the peer of a pair has asked for.
 pub(super) struct ProofAnswering {
     pair: Pair,
+    /// Whose turn it is.
+    node: NodeName,
     proof: u64,
     began: Instant,
     stand: Option<Stand>,
@@ -46,7 +48,7 @@ impl ProofAnswering {
         ground: &mut dyn ProvingGround,
         entropy: &mut dyn Entropy,
         pair: Pair,
-        (proof, step, ports): (u64, u32, ProofPorts),
+        (node, proof, step, ports): (NodeName, u64, u32, ProofPorts),
     ) -> Self {
         let (stand, said) = match Stand::open(ground, entropy, pair) {
             Ok(mut stand) => {
@@ -58,6 +60,7 @@ impl ProofAnswering {
         };
         Self {
             pair,
+            node,
             proof,
             began: now,
             over: stand.is_none(),
@@ -74,6 +77,11 @@ impl ProofAnswering {
 
     pub(super) fn pair(&self) -> Pair {
         self.pair
+    }
+
+    /// Whose turn it is.
+    pub(super) fn node(&self) -> &NodeName {
+        &self.node
     }
 
     /// What both ends have sent past all policies, as far as this one knows: of an asker that has not said that it is over,

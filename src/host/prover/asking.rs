@@ -24,6 +24,7 @@ pub(super) struct ProofAsking {
     pair: Pair,
     proof: u64,
     step: u32,
+    began: Instant,
     /// When it has taken too long.
     end: Instant,
     stand: Option<Stand>,
@@ -34,6 +35,8 @@ pub(super) struct ProofAsking {
     said: Says,
     untold: bool,
     outcome: Option<ProofOutcome>,
+    /// So many packets have left this host past all policies.
+    clear_sent: u32,
 }
 
 /// What the peer has said of itself.
@@ -81,6 +84,7 @@ impl ProofAsking {
             pair,
             proof: u64::from_be_bytes(number),
             step: 0,
+            began: now,
             end: now + asker.patience(),
             stand: None,
             peer: None,
@@ -88,6 +92,7 @@ impl ProofAsking {
             said: Says::Busy {},
             untold: false,
             outcome: None,
+            clear_sent: 0,
         };
         asking.ask(now, ground, entropy);
         asking
@@ -123,6 +128,15 @@ impl ProofAsking {
     /// For whom it is made.
     pub(super) fn asker(&self) -> ProofAsker {
         self.asker
+    }
+
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// So many packets have left this host past all policies.
+    pub(super) fn clear_sent(&self) -> u32 {
+        self.clear_sent
     }
 
     /// Whether it has sockets open and may be sent to.
@@ -233,6 +247,7 @@ impl ProofAsking {
     fn finish(&mut self, ground: &mut dyn ProvingGround, broken_off: Option<Doubt>) {
         let mut stand = self.stand.take();
         if let Some(stand) = &mut stand {
+            self.clear_sent = stand.clear_sent();
             stand.look(ground);
             ground.close();
         }

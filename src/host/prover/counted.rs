@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::word::{Gauges, SaGauge};
+use crate::observe::pair_proof::FIGURE_MOST;
 use crate::types::{Direction, Spi};
 
 /// What was counted before, and by now.
@@ -56,7 +57,7 @@ impl ProofCount {
         let risen = |((spi, way), packets): (&(Spi, Direction), &u64)| {
             packets.saturating_sub(self.before.of(*spi, *way).unwrap_or_default())
         };
-        of.map(risen).fold(0, u64::saturating_add)
+        of.map(risen).fold(0, u64::saturating_add).min(FIGURE_MOST)
     }
 
     /// Whether that is all: an SA that is gone may have counted more after it was seen last.
@@ -88,6 +89,16 @@ mod tests {
         assert!(!counted.note(gauges(4, &[(2, 4)])), "the first one is gone");
         assert_eq!(counted.rise(Direction::In), 8);
         assert!(!counted.is_whole(Direction::In) && counted.is_whole(Direction::Out));
+    }
+
+    /// A peer may name many SAs, each with the highest figure.
+    #[test]
+    fn a_sum_is_no_higher_than_any_figure() {
+        let mut counted = ProofCount::since(gauges(0, &[]));
+        for spi in 0..9000 {
+            counted.note(gauges(FIGURE_MOST, &[(spi, FIGURE_MOST)]));
+        }
+        assert_eq!((counted.rise(Direction::In), counted.refused()), (FIGURE_MOST, FIGURE_MOST));
     }
 
     #[test]

@@ -11,13 +11,14 @@
 //! stand      what both have on their host: a port, nonces, what has come
 //! counted    what a kernel has counted meanwhile
 //! word       what they say to each other
+//! queue      who waits for one
 //! turns      whose turn it is
 //! ```
 //! **One proof at a time on a host.** The kernel's count of refused packets is of the whole host: with two proofs at once
 //! each would take what the other has caused for its own. A host that is busy says so, and the asker tries again.
 //!
 //! A proof is made for a command on this host, or because a member of the cluster asks for it (`prove --cluster`). Those
-//! for members wait until no command does, one for each member at a time, and after each of them comes a rest.
+//! for members wait until no command does, one for each member at a time, and each rests after its own ([`queue`]).
 //!
 //! Nothing that is said or sent here changes what is protected, and none of it is kept. It is bounded: one place, at most
 //! [`NONCES_MOST`](crate::types::NONCES_MOST) packets of a kind in at most [`ROUNDS_MOST`](crate::types::ROUNDS_MOST) rounds, and an end that does
@@ -26,6 +27,7 @@
 mod answering;
 mod asking;
 mod counted;
+mod queue;
 mod stand;
 #[cfg(test)]
 mod tests;
@@ -38,7 +40,8 @@ use std::time::{Duration, Instant};
 
 use self::answering::ProofAnswering;
 use self::asking::ProofAsking;
-use self::turns::{REST_LEAST, Turns};
+use self::queue::ProofQueue;
+use self::turns::{PeerTurns, ProofPace};
 use self::word::{Gauges, ProofPorts, ProofWord, Says};
 use super::ledger::Asker;
 use crate::ike::Entropy;
@@ -52,6 +55,8 @@ pub const ANSWER_PATIENCE: Duration = Duration::from_secs(6);
 pub const PROOF_PATIENCE: Duration = Duration::from_secs(25);
 /// The same for a member: many may wait for it.
 pub const MEMBER_PATIENCE: Duration = Duration::from_secs(12);
+/// How long a member may wait for its turn: there is time for the proof of another one, and its own rest.
+pub const WAIT_PATIENCE: Duration = MEMBER_PATIENCE.saturating_mul(2);
 /// After how long the answerer gives up an asker that says nothing.
 const IDLE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked what has come, until all is there.
@@ -60,9 +65,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOK_MOST: Duration = Duration::from_millis(500);
 /// How long it is waited for more after that: for what should not come.
 const SETTLE: Duration = Duration::from_millis(40);
-/// How many may wait for their turn, for commands on this host and for members.
-const QUEUE_MOST: usize = 16;
-const MEMBERS_MOST: usize = 4;
 /// For so long after a proof that was asked for here no other is answered: whoever has watched the wire takes stock.
 const QUIET: Duration = Duration::from_millis(250);
 /// Of so many proofs it is remembered what was sent past all policies.
@@ -170,45 +172,29 @@ pub struct ProofOutcome {
 /// The proofs of a host.
 #[derive(Default)]
 pub struct Prover {
-    /// Those that wait for their turn.
-    waiting: VecDeque<(ProofAsker, Pair)>,
-    /// When the next one for a member may begin.
-    members_at: Option<Instant>,
-    /// When the one that is being made began.
-    began: Option<Instant>,
+    queue: ProofQueue,
     asking: Option<ProofAsking>,
     answering: Option<ProofAnswering>,
-    turns: Turns,
+    turns: PeerTurns,
+    pace: ProofPace,
     /// What was sent past all policies lately.
     clear: VecDeque<(Pair, Vec<Nonce>)>,
     words: VecDeque<(Pair, ProofWord)>,
     outcomes: VecDeque<ProofOutcome>,
+    late: VecDeque<(EntryId, u64)>,
 }
 
 /// Inputs.
 impl Prover {
-    /// A pair is to be proven. `false`: too many wait already, or that member has another one made.
-    pub fn prove(&mut self, asker: ProofAsker, pair: Pair) -> bool {
-        let alike = self.waiting.iter().filter(|(other, _)| other.line().is_some() == asker.line().is_some());
-        let has_room = match asker.line() {
-            None => alike.count() < QUEUE_MOST,
-            line => {
-                let mut all = self.waiting.iter().map(|(asker, _)| *asker);
-                let current = self.asking.as_ref().map(ProofAsking::asker);
-                alike.count() < MEMBERS_MOST
-                    && !all.any(|it| it.line() == line)
-                    && current.is_none_or(|it| it.line() != line)
-            }
-        };
-        if has_room {
-            self.waiting.push_back((asker, pair));
-        }
-        has_room
+    /// A pair is to be proven. `false`: too many commands wait, or that member has another one made.
+    pub fn prove(&mut self, now: Instant, asker: ProofAsker, pair: Pair) -> bool {
+        let has_one = |line| self.asking.as_ref().is_some_and(|asking| asking.asker().line() == Some(line));
+        !asker.line().is_some_and(has_one) && self.queue.push(now, asker, pair)
     }
 
     /// Whoever asked does not wait any more.
     pub fn forget(&mut self, gone: Asker) {
-        self.waiting.retain(|(asker, _)| *asker != ProofAsker::Here(gone));
+        self.queue.forget(gone);
     }
 
     /// The peer of `pair` has said something. What cannot be read says nothing.
@@ -243,14 +229,15 @@ impl Prover {
         match (known, says) {
             (Some(answering), says) => answering.handle_question(now, ground, step, says),
             (None, Says::Begin { ports }) => {
-                let busy =
-                    self.answering.is_some() || self.asking.as_ref().is_some_and(ProofAsking::is_at_work);
+                let busy = self.answering.is_some()
+                    || self.asking.as_ref().is_some_and(ProofAsking::is_at_work)
+                    || self.pace.is_quiet(now);
                 if !self.turns.ask(now, &ground.node(pair), !busy) {
                     self.words.push_back((pair, ProofWord::new(proof, step, Says::Busy {})));
                     return;
                 }
-                self.answering =
-                    Some(ProofAnswering::begin(now, ground, entropy, pair, (proof, step, ports)));
+                let asked = (ground.node(pair), proof, step, ports);
+                self.answering = Some(ProofAnswering::begin(now, ground, entropy, pair, asked));
             }
             // It was given up here, or is over: who asks learns so by the silence.
             (None, _) => {}
@@ -276,17 +263,19 @@ impl Prover {
             self.words.extend(answering.poll_word());
             if let Some(began) = answering.over_since() {
                 let (pair, clear) = (answering.pair(), answering.take_clear());
-                self.turns.end(now, &ground.node(pair), began, answering.clear_sent());
+                self.turns.end(now, answering.node(), began);
+                self.pace.note(now, answering.clear_sent());
                 self.clear.push_back((pair, clear));
                 ground.close();
                 self.answering = None;
             }
         }
+        self.late.extend(std::iter::from_fn(|| self.queue.take_late(now)));
         loop {
             self.take_outcome(now);
             let free = self.asking.is_none() && self.answering.is_none();
-            let Some((asker, pair)) = free.then(|| self.take_next(now)).flatten() else { break };
-            self.began = Some(now);
+            let next = free.then(|| self.queue.take(now, &self.pace)).flatten();
+            let Some((asker, pair)) = next else { break };
             self.asking = Some(ProofAsking::begin(now, ground, entropy, asker, pair));
         }
         self.clear.drain(..self.clear.len().saturating_sub(REMEMBERED));
@@ -297,24 +286,16 @@ impl Prover {
         let Some(asking) = &mut self.asking else { return };
         self.words.extend(asking.poll_word());
         let Some(mut outcome) = asking.poll_outcome() else { return };
+        if let Some(line) = outcome.asker.line() {
+            self.queue.end(now, line, asking.began());
+            self.pace.note(now, asking.clear_sent());
+        }
         self.asking = None;
         self.clear.push_back((outcome.pair, outcome.clear));
         let of_pair = self.clear.iter().filter(|(pair, _)| *pair == outcome.pair);
         outcome.clear = of_pair.flat_map(|(_, clear)| clear).copied().collect();
-        self.turns.hush(now + QUIET);
-        if outcome.asker.line().is_some() {
-            let took = self.began.map_or(REST_LEAST, |began| now.saturating_duration_since(began));
-            self.members_at = Some(now + REST_LEAST.max(took));
-        }
+        self.pace.hush(now + QUIET);
         self.outcomes.push_back(outcome);
-    }
-
-    /// The next one that waits and may begin: those for commands on this host come first.
-    fn take_next(&mut self, now: Instant) -> Option<(ProofAsker, Pair)> {
-        let members = self.members_at.is_none_or(|at| at <= now);
-        let here = self.waiting.iter().position(|(asker, _)| asker.line().is_none());
-        let next = here.or_else(|| (members && !self.waiting.is_empty()).then_some(0))?;
-        self.waiting.remove(next)
     }
 }
 
@@ -330,15 +311,20 @@ impl Prover {
         self.outcomes.pop_front()
     }
 
+    /// The next member that has waited for its turn for too long, and the number of its question.
+    pub fn poll_late(&mut self) -> Option<(EntryId, u64)> {
+        self.late.pop_front()
+    }
+
     /// When [`Prover::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let asking = self.asking.as_ref().map(ProofAsking::deadline);
         let under_way = asking.into_iter().chain(self.answering.as_ref().map(ProofAnswering::deadline)).min();
-        under_way.or_else(|| self.members_at.filter(|_| !self.waiting.is_empty()))
+        under_way.or_else(|| self.queue.due(&self.pace)).into_iter().chain(self.queue.late_at()).min()
     }
 
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.asking.is_none() && self.answering.is_none() && self.waiting.is_empty()
+        self.asking.is_none() && self.answering.is_none() && self.queue.is_empty()
     }
 }

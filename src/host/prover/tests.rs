@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::word::{Gauges, ProofPorts, ProofWord, RoundReport, SaGauge, Says};
 use super::{
     ANSWER_PATIENCE, IDLE_PATIENCE, NonceArrival, NonceSet, PROOF_PATIENCE, ProofAsker, ProofOutcome, Prover,
-    ProvingGround, Sight,
+    ProvingGround, QUIET, Sight, WAIT_PATIENCE,
 };
 use crate::host::ledger::Asker;
 use crate::ike::Entropy;
@@ -88,7 +88,7 @@ impl Scene {
         let pair = Pair::new([10, 0, 0, 1].into(), [10, 0, 0, 2].into()).unwrap();
         let bench = Bench { gauges: gauges(0, 0, 0), ..Bench::default() };
         let mut scene = Self { now: Instant::now(), bench, prover: Prover::default(), pair };
-        assert!(scene.prover.prove(ProofAsker::Here(Asker(1)), pair));
+        assert!(scene.prover.prove(scene.now, ProofAsker::Here(Asker(1)), pair));
         scene.prover.go_on(scene.now, &mut scene.bench, &mut Counting(0));
         scene
     }
@@ -439,36 +439,123 @@ fn what_was_sent_for_an_asker_that_went_away_is_remembered() {
     let sent = scene.bench.sent.clear.clone();
     assert!(!sent.is_empty());
     while scene.prover.poll_word().is_some() {}
-    assert!(scene.prover.prove(ProofAsker::Here(Asker(1)), scene.pair));
+    assert!(scene.prover.prove(scene.now, ProofAsker::Here(Asker(1)), scene.pair));
     scene.prover.go_on(scene.now, &mut scene.bench, &mut Counting(0));
     while scene.wait().is_some() {}
     let outcome = scene.prover.poll_outcome().unwrap();
     assert!(sent.iter().all(|nonce| outcome.clear.contains(nonce)));
 }
 
-/// Members may have pairs proven: one at a time for each, after those of commands, with a rest in between.
+/// Members may have pairs proven: one at a time for each, after those of commands. Each rests after its own, and the
+/// others need not wait for that.
 #[test]
 fn what_members_ask_for_is_paced_and_comes_last() {
     let line = |number: u8| ProofAsker::Member { line: EntryId::new([number; 32]), number: 1 };
+    let here = |number| ProofAsker::Here(Asker(number));
     let mut scene = Scene::begin();
-    let pair = scene.pair;
-    assert!(scene.prover.prove(line(1), pair));
-    assert!(!scene.prover.prove(line(1), pair), "it has one that waits");
-    assert!((2..5).all(|number| scene.prover.prove(line(number), pair)));
-    assert!(!scene.prover.prove(line(5), pair), "many wait");
-    assert!(scene.prover.prove(ProofAsker::Here(Asker(2)), pair), "commands have room all the same");
+    let (pair, now) = (scene.pair, scene.now);
+    assert!(scene.prover.prove(now, line(1), pair));
+    assert!(!scene.prover.prove(now, line(1), pair), "it has one that waits");
+    assert!(scene.prover.prove(now, line(2), pair));
+    assert!(scene.prover.prove(now, here(2), pair));
     let mut ended = Vec::new();
-    let mut more = true;
-    while more {
-        more = scene.wait().is_some();
-        ended.extend(scene.prover.poll_outcome().map(|outcome| (outcome.asker, scene.now)));
+    while scene.wait().is_some() {
+        let outcomes = std::iter::from_fn(|| scene.prover.poll_outcome());
+        for outcome in outcomes.collect::<Vec<_>>() {
+            ended.push((outcome.asker, scene.now));
+            if outcome.asker == line(1) && ended.len() < 4 {
+                // It asks again, at once.
+                assert!(scene.prover.prove(scene.now, line(1), pair));
+            }
+        }
     }
+    ended.extend(scene.prover.poll_outcome().map(|outcome| (outcome.asker, scene.now)));
     assert!(scene.prover.is_idle());
     let askers: Vec<ProofAsker> = ended.iter().map(|(asker, _)| *asker).collect();
-    let here = |number| ProofAsker::Here(Asker(number));
-    assert_eq!(askers, [here(1), here(2), line(1), line(2), line(3), line(4)]);
-    // Nobody has answered, which takes as long as it may; so does the rest, until the next one begins.
-    for begun in ended[2..5].windows(2) {
-        assert_eq!(begun[1].1 - begun[0].1, 2 * ANSWER_PATIENCE);
+    assert_eq!(askers, [here(1), here(2), line(1), line(2), line(1)]);
+    // Nobody has answered, which takes as long as it may. The second member begins when the first one is done.
+    let took = |at: usize| ended[at].1 - ended[at - 1].1;
+    assert!(took(3) < ANSWER_PATIENCE + QUIET * 2, "{:?}", took(3));
+}
+
+/// One member that has a peer proven which never answers: another one waits for one such proof at most.
+#[test]
+fn a_member_that_asks_all_the_time_keeps_no_other_waiting() {
+    let line = |number: u8| ProofAsker::Member { line: EntryId::new([number; 32]), number: 1 };
+    let mut scene = Scene::begin();
+    let (bad, good, pair) = (line(1), line(2), scene.pair);
+    let (mut asked, mut waited) = (None, Vec::new());
+    while waited.len() < 10 {
+        scene.prover.prove(scene.now, bad, pair);
+        if asked.is_none() && scene.prover.prove(scene.now, good, pair) {
+            asked = Some(scene.now);
+        }
+        scene.prover.go_on(scene.now, &mut scene.bench, &mut Counting(3));
+        let _ = scene.said();
+        while let Some(outcome) = scene.prover.poll_outcome() {
+            if outcome.asker == good {
+                waited.extend(asked.take().map(|asked| scene.now - asked));
+            }
+        }
+        assert_eq!(scene.prover.poll_late(), None);
+        scene.now = scene.prover.poll_timeout().unwrap();
+        scene.prover.handle_timeout(scene.now, &mut scene.bench, &mut Counting(99));
     }
+    // One of the other member, and its own, which its peer does not answer either; the first time a command's, too.
+    assert!(waited.iter().all(|it| *it <= 3 * (ANSWER_PATIENCE + QUIET)), "{waited:?}");
+    assert!(waited[1..].iter().all(|it| *it <= 2 * (ANSWER_PATIENCE + QUIET)), "{waited:?}");
+}
+
+/// While commands have all turns, a member is told so, and does not wait for ever.
+#[test]
+fn a_member_that_waits_for_too_long_is_told() {
+    let line = EntryId::new([1; 32]);
+    let mut scene = Scene::begin();
+    assert!(scene.prover.prove(scene.now, ProofAsker::Member { line, number: 7 }, scene.pair));
+    let began = scene.now;
+    let late = loop {
+        scene.prover.prove(scene.now, ProofAsker::Here(Asker(1)), scene.pair);
+        let _ = scene.said();
+        if let Some(late) = scene.prover.poll_late() {
+            break late;
+        }
+        scene.now = scene.prover.poll_timeout().unwrap();
+        scene.prover.handle_timeout(scene.now, &mut scene.bench, &mut Counting(99));
+    };
+    assert_eq!((late, scene.now - began), ((line, 7), WAIT_PATIENCE));
+}
+
+/// What this host sends past all policies for members is paced as what it sends for peers is.
+#[test]
+fn clear_packets_that_members_cause_are_paced() {
+    let line = |number: u8| ProofAsker::Member { line: EntryId::new([number; 32]), number: 1 };
+    let mut scene = Scene { prover: Prover::default(), ..Scene::begin() };
+    scene.bench.is_open = false;
+    let (began, mut sent) = (scene.now, 0);
+    for number in 0..20 {
+        assert!(scene.prover.prove(scene.now, line(number), scene.pair));
+    }
+    scene.prover.go_on(scene.now, &mut scene.bench, &mut Counting(0));
+    let mut rounds = 0;
+    while let Some((proof, step, says)) = scene.wait() {
+        match says {
+            Says::Begin { .. } => rounds = 0,
+            Says::Sent { .. } => {
+                sent += scene.bench.sent.clear.len() as u32;
+                rounds += 1;
+                scene.receive(rounds);
+            }
+            _ => {}
+        }
+        // It saw nothing, so all is sent again.
+        let answer = match scene.honest(&says, rounds) {
+            Says::Report(report) => Says::Report(RoundReport { seen: Vec::new(), ..report }),
+            Says::Closed { gauges, .. } => Says::Closed { seen: Vec::new(), gauges },
+            other => other,
+        };
+        scene.answer((proof, step), answer);
+    }
+    let took = scene.now - began;
+    println!("{sent} in {took:?}");
+    assert!(sent >= 20 * 3 * 16 && took.as_millis() >= u128::from(sent - 3 * 64) * 2, "{sent} in {took:?}");
 }

@@ -1,4 +1,5 @@
-//! Whose turn it is among the peers that ask this host to prove a pair with them.
+//! Whose turn it is among those that have this host make proofs: the peers that ask it to prove a pair with them, and the
+//! members that have it prove pairs of its own.
 //!
 //! Whoever was served rests for as long as that took, with all its addresses. Of those that ask again and again, the one
 //! has the next turn that was served the longest ago. So a member gone bad, or several, leave room for the others. What
@@ -18,14 +19,9 @@ const PER_CLEAR: Duration = Duration::from_millis(2);
 /// For so long it is known who was served.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// Who was served, and who waits.
-#[derive(Default)]
-pub(super) struct Turns {
-    served: BTreeMap<NodeName, Served>,
-    /// Those that were told to wait, and when last.
-    waiting: BTreeMap<NodeName, Instant>,
-    /// Until then nobody is served.
-    quiet: Option<Instant>,
+/// When each was served, and how long it rests.
+pub(super) struct Turns<K> {
+    served: BTreeMap<K, Served>,
 }
 
 struct Served {
@@ -33,36 +29,97 @@ struct Served {
     rests: Instant,
 }
 
-impl Turns {
+impl<K: Ord + Clone> Turns<K> {
+    /// Its turn begins.
+    pub(super) fn begin(&mut self, now: Instant, who: &K) {
+        self.served.retain(|_, served| now < served.rests + REMEMBERED);
+        self.served.insert(who.clone(), Served { at: now, rests: now });
+    }
+
+    /// Its turn is over, which `began` then.
+    pub(super) fn end(&mut self, now: Instant, who: &K, began: Instant) {
+        if let Some(served) = self.served.get_mut(who) {
+            served.rests = now + REST_LEAST.max(now.saturating_duration_since(began));
+        }
+    }
+
+    /// When its last turn began, as far as that is known.
+    pub(super) fn served(&self, who: &K) -> Option<Instant> {
+        self.served.get(who).map(|served| served.at)
+    }
+
+    /// Until when it rests.
+    pub(super) fn rest(&self, who: &K) -> Option<Instant> {
+        self.served.get(who).map(|served| served.rests)
+    }
+
+    pub(super) fn rests(&self, now: Instant, who: &K) -> bool {
+        self.rest(who).is_some_and(|until| now < until)
+    }
+}
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Self { served: BTreeMap::new() }
+    }
+}
+
+/// The turns of peers. Who has none is told so, and asks again.
+#[derive(Default)]
+pub(super) struct PeerTurns {
+    turns: Turns<NodeName>,
+    /// Those that were told to wait, and when last.
+    waiting: BTreeMap<NodeName, Instant>,
+}
+
+impl PeerTurns {
     /// A node asks. Says whether it has its turn now, where this host is `free`.
     pub(super) fn ask(&mut self, now: Instant, node: &NodeName, free: bool) -> bool {
         self.waiting.retain(|_, asked| now < *asked + ASKS_AGAIN);
-        self.served.retain(|_, served| now < served.rests + REMEMBERED);
-        let served = |node: &NodeName| self.served.get(node).map(|served| served.at);
-        let rests = |node: &NodeName| self.served.get(node).is_some_and(|served| now < served.rests);
-        let is_first = |other: &NodeName| other != node && !rests(other) && served(other) < served(node);
-        let is_quiet = self.quiet.is_some_and(|until| now < until);
-        let has_turn = free && !is_quiet && !rests(node) && !self.waiting.keys().any(is_first);
+        let Self { turns, waiting } = self;
+        let is_first = |other: &NodeName| {
+            other != node && !turns.rests(now, other) && turns.served(other) < turns.served(node)
+        };
+        let has_turn = free && !turns.rests(now, node) && !waiting.keys().any(is_first);
         if has_turn {
-            self.waiting.remove(node);
-            self.served.insert(node.clone(), Served { at: now, rests: now });
+            waiting.remove(node);
+            turns.begin(now, node);
         } else {
-            self.waiting.insert(node.clone(), now);
+            waiting.insert(node.clone(), now);
         }
         has_turn
     }
 
-    /// The turn of a node is over, which `began` then and in which so many packets were sent past all policies.
-    pub(super) fn end(&mut self, now: Instant, node: &NodeName, began: Instant, clear: u32) {
-        if let Some(served) = self.served.get_mut(node) {
-            served.rests = now + REST_LEAST.max(now.saturating_duration_since(began));
-        }
+    /// The turn of a node is over, which `began` then.
+    pub(super) fn end(&mut self, now: Instant, node: &NodeName, began: Instant) {
+        self.turns.end(now, node, began);
+    }
+}
+
+/// When this host makes proofs for others again.
+#[derive(Default)]
+pub(super) struct ProofPace {
+    quiet: Option<Instant>,
+}
+
+impl ProofPace {
+    /// So many packets were sent past all policies because others ask.
+    pub(super) fn note(&mut self, now: Instant, clear: u32) {
         self.hush(now + PER_CLEAR * clear);
     }
 
-    /// Nobody is served until then.
+    /// None is made for others until then.
     pub(super) fn hush(&mut self, until: Instant) {
         self.quiet = self.quiet.max(Some(until));
+    }
+
+    /// Until when none is.
+    pub(super) fn quiet(&self) -> Option<Instant> {
+        self.quiet
+    }
+
+    pub(super) fn is_quiet(&self, now: Instant) -> bool {
+        self.quiet.is_some_and(|until| now < until)
     }
 }
 
@@ -75,13 +132,13 @@ mod tests {
     /// How long another one waits when `bad` ones ask all the time, whose turns take so long, and all of them had one.
     fn run(bad: &[(&str, Duration)], patient: Duration) -> Option<Duration> {
         let name = |text: &str| text.parse::<NodeName>().unwrap();
-        let (mut turns, start) = (Turns::default(), Instant::now());
+        let (mut turns, start) = (PeerTurns::default(), Instant::now());
         let (mut now, mut busy) = (start, None::<(NodeName, Instant, Instant)>);
         let (good, from) =
             (name("good"), start + bad.iter().map(|(_, takes)| *takes).sum::<Duration>() + STEP);
         while now < from + patient {
             if let Some((node, began, _)) = busy.take_if(|(.., end)| *end <= now) {
-                turns.end(now, &node, began, 0);
+                turns.end(now, &node, began);
             }
             for (node, takes) in bad {
                 if turns.ask(now, &name(node), busy.is_none()) {
@@ -114,12 +171,22 @@ mod tests {
 
     #[test]
     fn what_is_sent_because_others_ask_is_paced() {
-        let (mut turns, now) = (Turns::default(), Instant::now());
+        let (mut pace, now) = (ProofPace::default(), Instant::now());
+        pace.note(now, 100);
+        pace.hush(now);
+        assert!(pace.is_quiet(now + Duration::from_millis(199)));
+        assert!(!pace.is_quiet(now + Duration::from_millis(200)));
+    }
+
+    #[test]
+    fn who_was_served_rests_for_as_long_as_that_took() {
+        let (mut turns, now) = (PeerTurns::default(), Instant::now());
         let [a, b] = ["a", "b"].map(|text| text.parse::<NodeName>().unwrap());
         assert!(turns.ask(now, &a, true));
-        turns.end(now, &a, now, 100);
-        assert!(!turns.ask(now + Duration::from_millis(199), &b, true));
-        assert!(turns.ask(now + Duration::from_millis(200), &b, true));
-        assert!(!turns.ask(now + REST_LEAST / 2, &a, true), "it rests");
+        let end = now + Duration::from_secs(5);
+        turns.end(end, &a, now);
+        assert!(!turns.ask(end + Duration::from_millis(4999), &a, true), "it rests");
+        assert!(turns.ask(end + Duration::from_millis(4999), &b, true), "others do not");
+        assert!(turns.ask(end + Duration::from_secs(5), &a, true));
     }
 }

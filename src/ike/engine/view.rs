@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Engine;
 use crate::identity::{AuthMethod, PpkUse, SecretId};
 use crate::ike::{Counters, PairSummary, UnlistedInitiator};
-use crate::types::{Bounds, IkeProposal, KeyExchange, Method, Pair, Spi};
+use crate::types::{Bounds, IkeProposal, KeyExchange, Method, NodeName, Pair, Spi};
 
 impl Engine {
     /// What this host tells of itself.
@@ -32,6 +32,16 @@ impl Engine {
     /// How the peer of a child has proven who it is.
     pub fn proof_of(&self, pair: Pair, in_spi: Spi) -> Option<AuthMethod> {
         Some(self.established_of(pair, in_spi)?.basis().theirs.method())
+    }
+
+    /// Which node has proven itself at the other end of a pair: one of several may have an address that floats. `None` where
+    /// nobody has, or several know what it was done with.
+    pub fn node_of(&self, pair: Pair) -> Option<&NodeName> {
+        let keep = self.pairs.get(&pair.into())?;
+        let mut sessions = keep.sessions.iter().rev().filter_map(|key| self.established(*key));
+        let theirs = &sessions.find(|session| !session.is_closing())?.basis().theirs;
+        let mut expected = self.settings.credentials.expected(pair.remote);
+        expected.find(|expected| theirs.is_of(expected)).map(|expected| &expected.node)
     }
 
     /// What PPK is in the keys of a child.
