@@ -1,20 +1,22 @@
 //! `hostseal prove --cluster`: has the pairs of all nodes proven, those of this node here, and each other one by one of its
 //! ends, which is asked inside IKE.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::thread;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
+use super::blame::{Blame, NoProof};
 use super::course::{NotMade, prove_here};
-use super::schedule::{ProofPlan, ProofTask, next_round};
+use super::schedule::{ProofPlan, ProofTask, take_next};
 use super::wire::ClearOnPurpose;
 use crate::cli::client::Client;
 use crate::cli::progress::{self, Medium};
 use crate::config::{Config, Node};
 use crate::control::{ClusterReply, ClusterRequest, MemberProofReply, MemberProofRequest, ProveOrder};
 use crate::observe::MemberProving;
-use crate::observe::pair_proof::{Doubt, PairProof, ProofCode, ProofResult};
+use crate::observe::pair_proof::{PairProof, ProofResult};
 use crate::types::NodeName;
 
 /// So many proofs are made at a time, of hosts that have none in common.
@@ -25,36 +27,30 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 const BUSY_PATIENCE: Duration = Duration::from_secs(30);
 /// After how long it is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// What a proof may take without being held against both ends, and how much more than that all those of a node may take.
-const USUAL: Duration = Duration::from_secs(5);
-const NODE_PATIENCE: Duration = Duration::from_secs(120);
-/// All of it takes no longer, but for what was begun.
-const LONGEST: Duration = Duration::from_secs(15 * 60);
 
-/// How the pairs of other nodes are proven.
+/// What it takes to have a pair proven.
 struct ProofCourse<'c> {
     client: &'c Client,
     own: &'c NodeName,
     ground: Arc<ClearOnPurpose>,
     nat_port: u16,
-    /// Nodes that do not answer, or keep others waiting: nothing is tried with them any more.
-    lost: BTreeMap<NodeName, String>,
-    /// How much longer than usual the proofs with each node took.
-    spent: BTreeMap<NodeName, Duration>,
-    end: Instant,
 }
 
-/// Why a pair of another node was not proven.
-enum NoProof {
-    Here(NotMade),
-    /// The node that was to prove it does not answer.
-    Silent,
-    /// It has its hands full.
-    Busy,
-    /// Why nothing is tried with one of both nodes any more.
-    Lost(String),
-    /// It answers something else.
-    Strange,
+/// A proof that is being made.
+struct UnderWay<'s> {
+    task: ProofTask,
+    began: Instant,
+    thread: ScopedJoinHandle<'s, Result<PairProof, NoProof>>,
+}
+
+/// Tells that a thread is done, also where it panics.
+struct DoneBell(Sender<usize>, usize);
+
+impl Drop for DoneBell {
+    fn drop(&mut self) {
+        // Whoever is told is gone only if it has panicked itself.
+        let _ = self.0.send(self.1);
+    }
 }
 
 /// Does all that is planned, and says what came of each pair.
@@ -64,28 +60,14 @@ pub(super) fn prove_all(
     plan: ProofPlan,
     quiet: bool,
 ) -> Vec<PairProof> {
-    let mut course = ProofCourse {
+    let course = ProofCourse {
         client,
         own: &own.name,
         ground: Arc::new(ClearOnPurpose::of(config, own)),
         nat_port: config.keying.nat_port,
-        lost: BTreeMap::new(),
-        spent: BTreeMap::new(),
-        end: Instant::now() + LONGEST,
     };
-    let (count, mut proofs, mut waiting) = (plan.tasks.len(), plan.open, VecDeque::from(plan.tasks));
-    let (medium, mut lines) = (Medium::of_stderr(quiet), Vec::new());
-    while !waiting.is_empty() {
-        if matches!(medium, Medium::Drawing) {
-            let failed = proofs.iter().filter(|proof| proof.result == ProofResult::Failed).count();
-            let failed = if failed > 0 { format!(", {failed} FAILED") } else { String::new() };
-            let done = format!("{} of {count} pairs are done{failed}", count - waiting.len());
-            progress::redraw(&mut lines, vec![done]);
-        }
-        let round = next_round(&mut waiting, AT_ONCE);
-        proofs.extend(course.prove(&round));
-    }
-    progress::redraw(&mut lines, Vec::new());
+    let mut proofs = plan.open;
+    proofs.extend(course.prove_all(plan.tasks, quiet));
     proofs.sort_by(|one, other| {
         let key = |proof: &PairProof| (proof.by.clone(), proof.node.clone(), proof.local, proof.remote);
         key(one).cmp(&key(other))
@@ -94,46 +76,50 @@ pub(super) fn prove_all(
 }
 
 impl ProofCourse<'_> {
-    /// Has those proven at the same time.
-    fn prove(&mut self, round: &[ProofTask]) -> Vec<PairProof> {
-        let this = &*self;
-        let timed = |task| {
-            let began = Instant::now();
-            (this.prove_one(task), began.elapsed())
-        };
-        let made: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = round.iter().map(|task| scope.spawn(move || timed(task))).collect();
-            let failed = || (Err(NoProof::Strange), Duration::ZERO);
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| failed())).collect()
+    /// Has all of them proven, so many at a time. None waits for another one but where they have a host in common.
+    fn prove_all(&self, tasks: Vec<ProofTask>, quiet: bool) -> Vec<PairProof> {
+        let (count, mut proofs) = (tasks.len(), Vec::new());
+        let (mut waiting, mut busy) = (VecDeque::from(tasks), BTreeSet::new());
+        let mut blame = Blame::new(Instant::now(), self.own.clone());
+        let (medium, mut lines) = (Medium::of_stderr(quiet), Vec::new());
+        let (done, is_done) = mpsc::channel();
+        thread::scope(|scope| {
+            let mut under_way: Vec<Option<UnderWay<'_>>> = (0..AT_ONCE).map(|_| None).collect();
+            loop {
+                while let Some(at) = under_way.iter().position(Option::is_none) {
+                    let Some(task) = take_next(&mut waiting, &busy) else { break };
+                    let began = Instant::now();
+                    if let Some(refused) = blame.refuses(began, &task) {
+                        proofs.push(refused);
+                        continue;
+                    }
+                    busy.extend([task.by.clone(), task.node.clone()]);
+                    let (this, bell) = (task.clone(), DoneBell(done.clone(), at));
+                    let thread = scope.spawn(move || {
+                        let _bell = bell;
+                        self.prove(&this)
+                    });
+                    under_way[at] = Some(UnderWay { task, began, thread });
+                }
+                if under_way.iter().all(Option::is_none) {
+                    return;
+                }
+                if matches!(medium, Medium::Drawing) {
+                    progress::redraw(&mut lines, vec![progress_of(&proofs, count)]);
+                }
+                let ended = is_done.recv().ok().and_then(|at| under_way.get_mut(at)?.take());
+                let Some(UnderWay { task, began, thread }) = ended else { continue };
+                let failed = || NotMade { why: "a part of this command failed".to_owned(), ends: false };
+                let made = thread.join().unwrap_or_else(|_| Err(NoProof::Here(failed())));
+                busy.retain(|node| *node != task.by && *node != task.node);
+                proofs.push(blame.note(&task, made, began.elapsed()));
+            }
         });
-        let mut proofs = Vec::new();
-        for (task, (made, took)) in round.iter().zip(made) {
-            self.charge(task, took);
-            proofs.push(made.unwrap_or_else(|why| self.note(task, why)));
-        }
+        progress::redraw(&mut lines, Vec::new());
         proofs
     }
 
-    /// A proof took so long. A node gone bad could keep all others waiting.
-    fn charge(&mut self, task: &ProofTask, took: Duration) {
-        for node in [&task.by, &task.node].into_iter().filter(|node| *node != self.own) {
-            let spent = self.spent.entry(node.clone()).or_default();
-            *spent += took.saturating_sub(USUAL);
-            if *spent > NODE_PATIENCE {
-                let why = || format!("nothing more was tried with {node}: proofs with it take too long");
-                self.lost.entry(node.clone()).or_insert_with(why);
-            }
-        }
-    }
-
-    fn prove_one(&self, task: &ProofTask) -> Result<PairProof, NoProof> {
-        if Instant::now() >= self.end {
-            let why = format!("all pairs together take longer than {} minutes", LONGEST.as_secs() / 60);
-            return Err(NoProof::Here(NotMade { why, ends: false }));
-        }
-        if let Some(why) = [&task.by, &task.node].into_iter().find_map(|node| self.lost.get(node)) {
-            return Err(NoProof::Lost(why.clone()));
-        }
+    fn prove(&self, task: &ProofTask) -> Result<PairProof, NoProof> {
         if task.by == *self.own {
             let made = prove_here(self.client, &self.ground, task.pair, self.nat_port);
             return made.map(|proof| PairProof { by: Some(task.by.clone()), ..proof }).map_err(NoProof::Here);
@@ -164,30 +150,11 @@ impl ProofCourse<'_> {
             }
         }
     }
+}
 
-    /// What is said of a pair that was not proven.
-    fn note(&mut self, task: &ProofTask, why: NoProof) -> PairProof {
-        let ProofTask { by, node, pair } = task;
-        let doubt = |code, words| task.without_proof(Doubt::inconclusive(code, words));
-        match why {
-            NoProof::Here(not_made) => {
-                PairProof { by: Some(by.clone()), ..not_made.proof(node.clone(), *pair) }
-            }
-            NoProof::Busy => {
-                let words = format!("{by} is busy with the proofs of others: try again later");
-                self.lost.insert(by.clone(), words.clone());
-                doubt(ProofCode::Busy, words)
-            }
-            NoProof::Strange => {
-                doubt(ProofCode::NotMade, format!("{by} has answered something else than what it was asked"))
-            }
-            NoProof::Silent => {
-                let words =
-                    format!("{by}, which was asked to prove pairs, did not say in time what came of it");
-                self.lost.insert(by.clone(), words.clone());
-                doubt(ProofCode::NoAnswer, words)
-            }
-            NoProof::Lost(why) => doubt(ProofCode::NoAnswer, why),
-        }
-    }
+/// How many are done, in words.
+fn progress_of(proofs: &[PairProof], count: usize) -> String {
+    let failed = proofs.iter().filter(|proof| proof.result == ProofResult::Failed).count();
+    let failed = if failed > 0 { format!(", {failed} FAILED") } else { String::new() };
+    format!("{} of {count} pairs are done{failed}", proofs.len())
 }

@@ -20,10 +20,14 @@ pub(super) struct NotMade {
 }
 
 impl NotMade {
-    /// Of the pair with `node`.
-    pub(super) fn proof(&self, node: NodeName, pair: Pair) -> PairProof {
-        let words = format!("the proof was not made: {}", self.why);
-        PairProof::without_figures(node, pair, Doubt::inconclusive(ProofCode::NotMade, words))
+    /// What is said of the pair.
+    pub(super) fn doubt(&self) -> Doubt {
+        Doubt::inconclusive(ProofCode::NotMade, format!("the proof was not made: {}", self.why))
+    }
+
+    /// What is said of those that come after it, where it is so with all of them.
+    pub(super) fn ended_at(&self, node: &NodeName, pair: Pair) -> Self {
+        Self { why: format!("the run ended at {node} ({}): {}", pair.remote, self.why), ends: true }
     }
 }
 
@@ -49,12 +53,10 @@ pub(super) fn prove_all(
             None => prove(pair),
         };
         proofs.push(made.unwrap_or_else(|not_made| {
-            let proof = not_made.proof(node.clone(), pair);
             if not_made.ends && ended.is_none() {
-                let why = format!("the run ended at {node} ({}): {}", pair.remote, not_made.why);
-                ended = Some(NotMade { why, ends: true });
+                ended = Some(not_made.ended_at(&node, pair));
             }
-            proof
+            PairProof::without_figures(node, pair, not_made.doubt())
         }));
         done(proofs.len());
     }

@@ -1,11 +1,13 @@
 //! `hostseal prove`: has the agent prove each pair, watches the wire meanwhile, and reports.
 
+mod blame;
 mod cluster;
 mod course;
 mod filter;
 mod schedule;
 mod sheet;
 mod verify;
+mod wanted;
 mod watch;
 mod wire;
 
@@ -16,6 +18,7 @@ use std::time::SystemTime;
 
 use self::schedule::{Abilities, ProofPlan};
 use self::sheet::{ProofSheet, Whose};
+use self::wanted::WantedPairs;
 use self::wire::ClearOnPurpose;
 use super::args::{Invocation, ProveArgs};
 use super::client::Client;
@@ -48,11 +51,11 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
         ));
     }
     let node = context::whoami(&config, status.node.as_ref())?;
-    let wanted = |name: &NodeName| args.nodes.is_empty() || args.nodes.iter().any(|it| it == name.as_str());
-    let possible =
+    let listed =
         |pair: &Pair| status.peers.iter().any(|row| (row.local, row.remote) == (pair.local, pair.remote));
-    let pairs: Vec<(NodeName, Pair)> =
-        config.pairs(node).into_iter().filter(|(name, pair)| wanted(name) && possible(pair)).collect();
+    let who = (&config, node);
+    let of = if args.cluster { WantedPairs::of } else { WantedPairs::of_this_node };
+    let WantedPairs { pairs, mut missing } = of(who, &args.nodes, listed);
     if pairs.is_empty() && !args.cluster {
         let message = match args.nodes.is_empty() {
             true => "this host has no pairs, so there is nothing to prove: see `hostseal status`",
@@ -63,16 +66,15 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
         return Err(CommandError::new(Exit::Usage, message));
     }
     let signer = Signer::of(&config, node, args.out.as_deref())?;
-    let who = (&config, node);
-    let (pairs, unasked) = match args.cluster {
+    let pairs = match args.cluster {
         true => {
             let (cluster, can) = provers(invocation)?;
             let abilities = Abilities::of(&node.name, &cluster, &can);
-            let mut plan = ProofPlan::of(who, pairs, abilities, wanted);
-            let unasked = std::mem::take(&mut plan.unasked);
-            (cluster::prove_all(who, &client, plan, invocation.quiet), unasked)
+            let mut plan = ProofPlan::of(who, pairs, abilities, &args.nodes);
+            missing.append(&mut plan.unasked);
+            cluster::prove_all(who, &client, plan, invocation.quiet)
         }
-        false => (of_this_node(who, &client, pairs, invocation.quiet), Vec::new()),
+        false => of_this_node(who, &client, pairs, invocation.quiet),
     };
     let report = ProofReport {
         schema: PROOF_SCHEMA,
@@ -81,7 +83,7 @@ pub(super) fn run(invocation: &Invocation, args: &ProveArgs) -> Result<Exit, Com
         node: node.name.clone(),
         version: VERSION.to_owned(),
         pairs,
-        unasked,
+        unasked: missing,
         signature: None,
     };
     signer.publish(report, args.json)

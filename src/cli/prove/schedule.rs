@@ -2,8 +2,8 @@
 //!
 //! Each pair is proven once, by one of its ends, which the other end tells what it has measured itself: by this node where
 //! it is one of both, as its interfaces are watched, too, else by the one whose name comes first of those that can be asked.
-//! A host makes one proof at a time, as its kernel counts what it refuses for all of them together. So those of a round
-//! have no host in common.
+//! A host makes one proof at a time, as its kernel counts what it refuses for all of them together. So those that are made
+//! at the same time have no host in common.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -92,15 +92,16 @@ impl Abilities {
 }
 
 impl ProofPlan {
-    /// Of all pairs of the cluster, or those with one of the nodes that are `wanted`. This node has the pairs `here`.
+    /// Of all pairs of the cluster, or those with one of the nodes that are called `names`. This node has the pairs `here`.
     pub(super) fn of(
         (config, own): (&Config, &Node),
         here: Vec<(NodeName, Pair)>,
         abilities: Abilities,
-        wanted: impl Fn(&NodeName) -> bool,
+        names: &[String],
     ) -> Self {
+        let wanted = |name: &NodeName| names.is_empty() || names.iter().any(|it| it == name.as_str());
         let mut plan = Self::default();
-        for (node, pair) in here {
+        for (node, pair) in here.iter().cloned() {
             plan.add(&abilities, ProofTask { by: own.name.clone(), node, pair });
         }
         let others: Vec<&Node> = config.nodes.iter().filter(|node| node.name != own.name).collect();
@@ -122,7 +123,23 @@ impl ProofPlan {
             }
         }
         plan.unasked = abilities.unasked.into_iter().filter(|it| wanted(&it.node)).collect();
+        plan.unasked.extend(elsewhere(config, &others, &here, wanted));
+        for node in names.iter().filter_map(|name| name.parse().ok()).filter(|name| *name != own.name) {
+            if !plan.has(config, &node) {
+                let reason = "it has no pair that can be proven now".to_owned();
+                plan.unasked.push(UnaskedNode { node, reason });
+            }
+        }
         plan
+    }
+
+    /// Whether something is said of a node, or of an address that moves.
+    fn has(&self, config: &Config, name: &NodeName) -> bool {
+        let floats = config.floating.iter().find(|floating| floating.name == *name);
+        let is_end = |address| floats.is_some_and(|floating| floating.addresses.contains(&address));
+        let tried = self.tasks.iter().any(|it| [&it.by, &it.node].contains(&name) || is_end(it.pair.local));
+        let open = self.open.iter().any(|it| it.node == *name || it.by.as_ref() == Some(name));
+        tried || open || self.unasked.iter().any(|it| it.node == *name)
     }
 
     fn add(&mut self, abilities: &Abilities, task: ProofTask) {
@@ -138,6 +155,29 @@ impl ProofPlan {
     }
 }
 
+/// Addresses that move and are not at this node, which has the pairs `here`: those of the pairs of other nodes with them
+/// that are `wanted` are at one of several hosts, so nobody is asked.
+fn elsewhere(
+    config: &Config,
+    others: &[&Node],
+    here: &[(NodeName, Pair)],
+    wanted: impl Fn(&NodeName) -> bool,
+) -> Vec<UnaskedNode> {
+    let mut unasked = Vec::new();
+    for floating in &config.floating {
+        let is_open = |(name, pair): (NodeName, Pair)| {
+            name == floating.name && !here.iter().any(|(_, own)| own.local == pair.remote)
+        };
+        let mut ends = others.iter().filter(|node| wanted(&node.name) || wanted(&floating.name));
+        if ends.any(|node| config.pairs(node).into_iter().any(is_open)) {
+            let reason = "its address moves between nodes, so its pairs with other nodes are proven only from those: run \
+                          `hostseal prove` on the node that has it";
+            unasked.push(UnaskedNode { node: floating.name.clone(), reason: reason.to_owned() });
+        }
+    }
+    unasked
+}
+
 impl ProofTask {
     /// What is to be said of it where nothing was measured.
     pub(super) fn without_proof(&self, doubt: Doubt) -> PairProof {
@@ -146,24 +186,18 @@ impl ProofTask {
     }
 }
 
-/// Takes those that are made at the same time next, so many at most.
-pub(super) fn next_round(waiting: &mut VecDeque<ProofTask>, most: usize) -> Vec<ProofTask> {
-    let (mut round, mut busy) = (Vec::new(), BTreeSet::new());
-    waiting.retain(|task| {
-        let free = round.len() < most && !busy.contains(&task.by) && !busy.contains(&task.node);
-        if free {
-            busy.extend([task.by.clone(), task.node.clone()]);
-            round.push(task.clone());
-        }
-        !free
-    });
-    round
+/// Takes the next one of which neither end is `busy`.
+pub(super) fn take_next(waiting: &mut VecDeque<ProofTask>, busy: &BTreeSet<NodeName>) -> Option<ProofTask> {
+    let is_free = |task: &ProofTask| !busy.contains(&task.by) && !busy.contains(&task.node);
+    let next = waiting.iter().position(is_free)?;
+    waiting.remove(next)
 }
 
 #[cfg(test)]
 mod tests {
 
     use super::*;
+    use crate::cli::prove::wanted::WantedPairs;
     use crate::observe::pair_proof::ProofResult;
 
     /// Nodes called a, b, c and so on, each with two addresses of each family.
@@ -187,9 +221,9 @@ mod tests {
 
     fn plan(config: &Config, abilities: Abilities, only: &str) -> ProofPlan {
         let own = &config.nodes[0];
-        let wanted = |node: &NodeName| only.is_empty() || node.as_str() == only;
-        let here = config.pairs(own).into_iter().filter(|(node, _)| wanted(node)).collect();
-        ProofPlan::of((config, own), here, abilities, wanted)
+        let names: Vec<String> = only.split_terminator(' ').map(str::to_owned).collect();
+        let here = WantedPairs::of((config, own), &names, |_| true).pairs;
+        ProofPlan::of((config, own), here, abilities, &names)
     }
 
     fn ends(tasks: &[ProofTask]) -> Vec<(&str, &str)> {
@@ -212,6 +246,28 @@ mod tests {
         let one = plan(&config, abilities(&of, &[]), "d");
         assert!(ends(&one.tasks).iter().all(|(by, node)| *by == "d" || *node == "d"), "{one:?}");
         assert_eq!(one.tasks.len(), 6);
+        let own = plan(&config, abilities(&of, &[]), "a");
+        assert!(own.tasks.len() == 6 && own.tasks.iter().all(|task| task.by.as_str() == "a"), "{own:?}");
+    }
+
+    /// Whoever is named and has no pair, and what moves between others, is not left out in silence.
+    #[test]
+    fn what_is_wanted_and_not_tried_is_named() {
+        let text = config(3).text().to_owned()
+            + "[[nodes]]\nname = \"e\"\naddresses = [\"192.0.2.1\"]\n\
+               [[floating]]\nname = \"db\"\naddresses = [\"10.0.0.99\"]\nnodes = [\"b\", \"c\"]\n";
+        let text = text.replacen("[secret]", "[protection]\nnetworks = [\"10.0.0.0/8\"]\n[secret]", 1);
+        let config = Config::parse(&text, "hostseal.toml").unwrap();
+        let all = ["a", "b", "c", "e"];
+        let unasked = |only: &str| -> Vec<String> {
+            let of = all.map(|name| (name, Ability::Proves));
+            let plan = plan(&config, abilities(&of, &[]), only);
+            plan.unasked.iter().map(|it| it.node.to_string()).collect()
+        };
+        assert_eq!(unasked(""), ["db"], "its pairs with b and c");
+        assert_eq!(unasked("b"), ["db"]);
+        assert_eq!(unasked("a"), [""; 0], "this node's pair with it is proven from here");
+        assert_eq!(unasked("b e"), ["db", "e"], "e has no pair");
     }
 
     #[test]
@@ -234,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_has_two_proofs_at_a_time_and_rounds_are_few() {
+    fn no_host_has_two_proofs_at_a_time_and_many_are_made_at_once() {
         let config = config(16);
         let names: Vec<String> = config.nodes.iter().map(|node| node.name.to_string()).collect();
         let of: Vec<_> = names.iter().map(|name| (name.as_str(), Ability::Proves)).collect();
@@ -242,13 +298,13 @@ mod tests {
         assert_eq!(waiting.len(), 240);
         let mut rounds = 0;
         while !waiting.is_empty() {
-            let round = next_round(&mut waiting, 64);
-            let busy: BTreeSet<&NodeName> = round.iter().flat_map(|task| [&task.by, &task.node]).collect();
-            assert_eq!(busy.len(), 2 * round.len());
+            let mut busy = BTreeSet::new();
+            while let Some(task) = take_next(&mut waiting, &busy) {
+                assert!(busy.insert(task.by) && busy.insert(task.node));
+            }
+            assert!(!busy.is_empty());
             rounds += 1;
         }
         assert!(rounds <= 60, "{rounds}");
-        let mut waiting = VecDeque::from(plan(&config, abilities(&of, &[]), "").tasks);
-        assert_eq!(next_round(&mut waiting, 3).len(), 3);
     }
 }
