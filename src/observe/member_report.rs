@@ -187,7 +187,13 @@ impl MemberReport {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::observe::pair_proof::{ClearCount, Doubt, PairProof, ProofCode, SealedCount, WayProof};
+    use crate::types::Pair;
 
     fn report() -> MemberReport {
         MemberReport {
@@ -237,6 +243,87 @@ mod tests {
         }
         assert_eq!(MemberWord::from_bytes(b"{\"ask\":-1}"), None);
         assert_eq!(MemberWord::from_bytes(b""), None);
+    }
+
+    fn proving() -> impl Strategy<Value = MemberProving> {
+        let found = (any::<[u8; 4]>(), any::<[u64; 4]>(), any::<String>());
+        let found = found.prop_map(|(remote, [sent, refused, packets, inbound], reason)| {
+            let pair = Pair { local: [10, 0, 0, 1].into(), remote: remote.into() };
+            let doubt = Doubt::failed(ProofCode::ClearAccepted, reason);
+            let clear = ClearCount { sent, delivered: refused, refused };
+            let sealed = SealedCount { sent, packets, delivered: sent, outbound: packets, inbound };
+            let out = Some(WayProof { clear, sealed });
+            let proof = PairProof::without_figures("b".parse().unwrap(), pair, doubt);
+            MemberProving::found(PairProof { out, ..proof })
+        });
+        prop_oneof![
+            Just(MemberProving::CanYou),
+            Just(MemberProving::Can),
+            Just(MemberProving::Busy),
+            any::<[IpAddr; 2]>().prop_map(|[local, remote]| MemberProving::Prove { local, remote }),
+            found,
+        ]
+    }
+
+    /// Whatever a member may say, but for what has tests beside it.
+    fn word() -> impl Strategy<Value = MemberWord> {
+        let plan = prop::collection::vec("\\PC{0,80}", 0..90);
+        let plan = plan.prop_map(|lines| MemberPlan::of(lines.clone(), lines));
+        let report = (any::<[u32; 4]>(), any::<[bool; 2]>(), prop::option::of("[ -~]{0,64}"));
+        let report =
+            report.prop_map(move |([rows, up, waiting, time], [overridden, is_stuck], secret_id)| {
+                let (rows, protected) = (u64::from(rows.max(up)), u64::from(up.min(rows)));
+                let waiting = Some(u64::from(waiting).min(rows - protected));
+                let time = UnixTime(time.into());
+                let under_way = None;
+                MemberReport {
+                    rows,
+                    protected,
+                    waiting,
+                    under_way,
+                    time,
+                    overridden,
+                    is_stuck,
+                    secret_id,
+                    ..self::report()
+                }
+            });
+        let number = any::<u64>;
+        prop_oneof![
+            number().prop_map(MemberWord::Ask),
+            number().prop_map(MemberWord::AskChecks),
+            number().prop_map(MemberWord::AskPairs),
+            (number(), any::<String>()).prop_map(|(number, text)| MemberWord::Preview(number, text)),
+            (number(), plan).prop_map(|(number, plan)| MemberWord::Plan(number, plan)),
+            (number(), report).prop_map(|(number, report)| MemberWord::Report(number, report)),
+            (number(), proving()).prop_map(|(number, said)| MemberWord::Prove(number, said)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(word in word()) {
+            prop_assert_eq!(MemberWord::from_bytes(&word.to_bytes()), Some(word));
+        }
+
+        #[test]
+        fn whatever_comes_is_read_or_is_no_word(
+            octets in prop::collection::vec(any::<u8>(), 0..200),
+            word in word(),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let _ = MemberWord::from_bytes(&octets);
+            // A word of which a part is something else.
+            let mut said = word.to_bytes();
+            let at = at.index(said.len());
+            let end = said.len().min(at + octets.len());
+            said.splice(at..end, octets);
+            if let Some(MemberWord::Prove(_, said)) = MemberWord::from_bytes(&said) {
+                let name = |text: &str| text.parse::<NodeName>().unwrap();
+                let pair = Pair { local: [10, 0, 0, 1].into(), remote: [10, 0, 0, 2].into() };
+                let _ = said.proof_of(&name("a"), &name("b"), pair);
+            }
+        }
     }
 
     /// One page of the carriage holds it, whatever the names.
