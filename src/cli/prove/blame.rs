@@ -71,17 +71,14 @@ impl Blame {
         took: Duration,
     ) -> PairProof {
         let ProofTask { by, node, pair } = task;
-        let inconclusive = |code, words: String| task.without_proof(Doubt::inconclusive(code, words));
         match made {
             Ok(proof) => {
                 match proof.reason_code {
-                    Some(ProofCode::NoAnswer | ProofCode::Busy) => {
-                        let words = format!("nothing more was tried with {node}: it does not answer in time");
-                        self.charge(
-                            node,
-                            took.min(BY_HEARSAY),
-                            Doubt::inconclusive(ProofCode::NoAnswer, words),
+                    Some(code @ (ProofCode::NoAnswer | ProofCode::Busy)) => {
+                        let words = format!(
+                            "nothing more was tried with {node}: it is busy or does not answer, again and again"
                         );
+                        self.charge(node, took.min(BY_HEARSAY), Doubt::inconclusive(code, words));
                         self.charge_slow(by, took.saturating_sub(BY_HEARSAY));
                     }
                     _ => self.charge_slow(by, took),
@@ -108,10 +105,11 @@ impl Blame {
                 self.charge(by, took, doubt.clone());
                 task.without_proof(doubt)
             }
-            Err(NoProof::Strange) => inconclusive(
-                ProofCode::NotMade,
-                format!("{by} has answered something else than what it was asked"),
-            ),
+            Err(NoProof::Strange) => {
+                self.charge_slow(by, took);
+                let words = format!("{by} has answered something else than what it was asked");
+                task.without_proof(Doubt::inconclusive(ProofCode::NotMade, words))
+            }
         }
     }
 
@@ -170,9 +168,10 @@ mod tests {
     fn only_the_one_that_does_not_answer_is_given_up() {
         // Who is asked says nothing, or says that the other end says nothing.
         type Made = fn(&ProofTask) -> Result<PairProof, NoProof>;
-        let cases: [(Made, &str, &str, ProofCode, u64); 4] = [
+        let cases: [(Made, &str, &str, ProofCode, u64); 5] = [
             (|_| Err(NoProof::Silent), "b", "c", ProofCode::NoAnswer, 38),
             (|_| Err(NoProof::Busy), "b", "c", ProofCode::Busy, 30),
+            (|_| Err(NoProof::Strange), "b", "c", ProofCode::NoAnswer, 36),
             (proven, "b", "c", ProofCode::NoAnswer, 36),
             (unanswered, "c", "b", ProofCode::NoAnswer, 6),
         ];

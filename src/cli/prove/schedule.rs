@@ -123,7 +123,7 @@ impl ProofPlan {
             }
         }
         plan.unasked = abilities.unasked.into_iter().filter(|it| wanted(&it.node)).collect();
-        plan.unasked.extend(elsewhere(config, &others, &here, wanted));
+        plan.unasked.extend(elsewhere((config, own), &others, &here, wanted));
         for node in names.iter().filter_map(|name| name.parse().ok()).filter(|name| *name != own.name) {
             if !plan.has(config, &node) {
                 let reason = "it has no pair that can be proven now".to_owned();
@@ -158,7 +158,7 @@ impl ProofPlan {
 /// Addresses that move and are not at this node, which has the pairs `here`: those of the pairs of other nodes with them
 /// that are `wanted` are at one of several hosts, so nobody is asked.
 fn elsewhere(
-    config: &Config,
+    (config, own): (&Config, &Node),
     others: &[&Node],
     here: &[(NodeName, Pair)],
     wanted: impl Fn(&NodeName) -> bool,
@@ -168,7 +168,10 @@ fn elsewhere(
         let is_open = |(name, pair): (NodeName, Pair)| {
             name == floating.name && !here.iter().any(|(_, own)| own.local == pair.remote)
         };
-        let mut ends = others.iter().filter(|node| wanted(&node.name) || wanted(&floating.name));
+        // A node has a pair with it only while it is at another one.
+        let is_met = |node: &Node| floating.nodes.iter().any(|at| *at != own.name && *at != node.name);
+        let is_wanted = |node: &Node| wanted(&node.name) || wanted(&floating.name);
+        let mut ends = others.iter().filter(|node| is_wanted(node) && is_met(node));
         if ends.any(|node| config.pairs(node).into_iter().any(is_open)) {
             let reason = "its address moves between nodes, so its pairs with other nodes are proven only from those: run \
                           `hostseal prove` on the node that has it";
@@ -268,6 +271,11 @@ mod tests {
         assert_eq!(unasked("b"), ["db"]);
         assert_eq!(unasked("a"), [""; 0], "this node's pair with it is proven from here");
         assert_eq!(unasked("b e"), ["db", "e"], "e has no pair");
+        let text = config.text().replace("nodes = [\"b\", \"c\"]", "nodes = [\"a\", \"b\"]");
+        let config = Config::parse(&text, "hostseal.toml").unwrap();
+        let of = all.map(|name| (name, Ability::Proves));
+        let plan = plan(&config, abilities(&of, &[]), "b");
+        assert!(plan.unasked.is_empty(), "if it is not here it is at b, which has no pair with it");
     }
 
     #[test]

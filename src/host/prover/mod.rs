@@ -18,7 +18,7 @@
 //! each would take what the other has caused for its own. A host that is busy says so, and the asker tries again.
 //!
 //! A proof is made for a command on this host, or because a member of the cluster asks for it (`prove --cluster`). Those
-//! for members wait until no command does, one for each member at a time, and each rests after its own ([`queue`]).
+//! for members wait until no command does, one for each member at a time, and each rests after its own (`queue`).
 //!
 //! Nothing that is said or sent here changes what is protected, and none of it is kept. It is bounded: one place, at most
 //! [`NONCES_MOST`](crate::types::NONCES_MOST) packets of a kind in at most [`ROUNDS_MOST`](crate::types::ROUNDS_MOST) rounds, and an end that does

@@ -1,5 +1,5 @@
 //! Whose turn it is among those that have this host make proofs: the peers that ask it to prove a pair with them, and the
-//! members that have it prove pairs of its own.
+//! members that have it prove its pairs.
 //!
 //! Whoever was served rests for as long as that took, with all its addresses. Of those that ask again and again, the one
 //! has the next turn that was served the longest ago. So a member gone bad, or several, leave room for the others. What
