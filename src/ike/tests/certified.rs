@@ -12,7 +12,7 @@ use crate::identity::certificate::{Authorities, Chain};
 use crate::identity::{AuthMethod, Credentials, Expected, Identity, KeyKind};
 use crate::ike::wire::{Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};
-use crate::types::UnixTime;
+use crate::types::{NodeName, UnixTime};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -149,6 +149,8 @@ fn a_certificate_is_checked_for_one_of_those_who_may_have_an_address() {
                 net.keep(0, 1);
                 net.run(SECOND);
                 net.assert_one_pair(0, 1);
+                let node = net.hosts[0].engine.node_of(pair(0, 1));
+                assert_eq!(node.map(NodeName::as_str), Some("n1"));
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::ike::reason::{BadProof, Reason};
 use crate::ike::wire::codes::{auth, notify};
 use crate::ike::wire::{Id, Message, Parts, Payload};
 use crate::ike::{FailureCode, Settings};
-use crate::types::Prf;
+use crate::types::{NodeName, Prf};
 
 const SECOND: Duration = Duration::from_secs(1);
 const BOTH: [AuthMethod; 2] = [AuthMethod::Secret, AuthMethod::PublicKey];
@@ -109,6 +109,27 @@ fn keys_of_each_kind_prove_both_ends() {
 }
 
 /// Each proves itself as the other one expects it: with a key, and with the secret to whom has no key. Whoever begins.
+/// Of those who may have an address, the one is named whose key has proven it. With the secret that may be anybody.
+#[test]
+fn who_speaks_for_an_address_that_floats_is_known_by_the_key() {
+    let pems = [Pem::new(KeyKind::Ed25519), Pem::new(KeyKind::Ed25519)];
+    let keys = pems.each_ref().map(|pem| Some(pem.public()));
+    for (by_key, node) in [(true, Some("n1")), (false, None)] {
+        let mut hosts = pems.each_ref().map(|pem| {
+            let identity = if by_key { Identity::PublicKey(pem.key()) } else { Identity::Secret };
+            knowing(identity, &keys, &BOTH)
+        });
+        let credentials = Arc::get_mut(&mut hosts[0].credentials).unwrap();
+        let [n0, n1] = [0, 1].map(|at| credentials.peers[&address(at)].clone());
+        credentials.floating.insert(address(1), vec![n0, n1]);
+        let mut net = Net::new(52, hosts);
+        net.keep(0, 1);
+        net.run(SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!(net.hosts[0].engine.node_of(pair(0, 1)).map(NodeName::as_str), node);
+    }
+}
+
 #[test]
 fn who_has_no_key_is_proven_by_the_secret_and_expects_it() {
     for begins in [0, 1] {
