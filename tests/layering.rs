@@ -124,7 +124,7 @@ impl Touch {
 }
 
 /// What a room that touches no files may know of `store`: its values.
-const STORED: [&str; 11] = [
+const STORED: [&str; 12] = [
     "ClusterFilesError",
     "ClusterState",
     "HostRecord",
@@ -132,6 +132,7 @@ const STORED: [&str; 11] = [
     "PairRecord",
     "Saved",
     "SavedError",
+    "SavedLease",
     "config_with",
     "member_config",
     "settings_in_force",

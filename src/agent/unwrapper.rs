@@ -5,23 +5,30 @@ use std::future::pending;
 use hostseal_kms_protocol::Refusal;
 
 use super::writer::Writer;
+use crate::config::{Config, Node};
 use crate::host::lease::AskId;
 use crate::host::setup::{Secrets, Setup};
 use crate::host::unwrap::Unwrapped;
 use crate::identity::AuthMethod;
-use crate::store::kms::{self, KmsRefusal};
-use crate::store::{CredentialsError, credentials};
+use crate::store::credentials;
+use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
 
 /// One ask after the other.
 #[derive(Default)]
 pub(super) struct Unwrapper {
     /// There is none before there is an ask.
     worker: Option<Writer<Unwrapped>>,
+    /// An ask has not ended.
+    is_busy: bool,
 }
 
 impl Unwrapper {
-    /// Begins an ask. Where there is no thread for it, no answer comes: the host counts that.
+    /// Begins an ask. Where there is no thread for it, or the one before has not ended, no answer comes: the host counts
+    /// that, and asks again.
     pub(super) fn begin(&mut self, ask: AskId, setup: &Setup) {
+        if self.is_busy {
+            return;
+        }
         if self.worker.is_none() {
             let started = Writer::start("hostseal-kms");
             let started =
@@ -30,38 +37,27 @@ impl Unwrapper {
         }
         let Some(worker) = &self.worker else { return };
         let (config, node) = (setup.config.clone(), setup.node.clone());
-        worker.begin(move || {
-            let asked = config.kms.as_ref().map(|kms| kms::unwrap(&config, kms));
-            let gift = match asked {
-                Some(Ok(gift)) => gift,
-                Some(Err(KmsRefusal { refusal, why, request_id })) => {
-                    return Unwrapped { ask, secrets: Err(refusal), why, request_id };
-                }
-                None => {
-                    return Unwrapped {
-                        ask,
-                        secrets: Err(Refusal::Unavailable),
-                        why: None,
-                        request_id: None,
-                    };
-                }
-            };
-            let (secrets, why) = match credentials::load_with(&config, &node, Some(&gift.given)) {
-                Ok(credentials) => {
-                    let secret = config.uses(AuthMethod::Secret).then_some(gift.given);
-                    (Ok(Secrets::unwrapped(secret, credentials)), None)
-                }
-                Err(error) => (Err(Refusal::Unavailable), Some(CredentialsError::to_string(&error))),
-            };
-            Unwrapped { ask, secrets, why, request_id: gift.request_id }
-        });
+        self.is_busy = true;
+        worker.begin(move || Unwrapped { ask, answer: unwrap(&config, &node) });
     }
 
     /// What came of the oldest, once it is over.
-    pub(super) async fn outcome(&self) -> Unwrapped {
-        match &self.worker {
+    pub(super) async fn outcome(&mut self) -> Unwrapped {
+        let outcome = match &self.worker {
             Some(worker) => worker.outcome().await,
             None => pending().await,
-        }
+        };
+        self.is_busy = false;
+        outcome
     }
+}
+
+fn unwrap(config: &Config, node: &Node) -> KmsAnswer<KmsGift<Secrets>> {
+    let away = |why: String| KmsRefusal::because(Refusal::Unavailable, why);
+    let kms = config.kms.as_ref().ok_or_else(|| away("[kms] is missing".to_owned()))?;
+    let gift = kms::unwrap(config, kms)?;
+    let credentials = credentials::load_with(config, node, Some(&gift.given));
+    let credentials = credentials.map_err(|error| away(error.to_string()))?;
+    let is_used = config.uses(AuthMethod::Secret);
+    Ok(gift.of(|secret| Secrets::unwrapped(is_used.then_some(secret), credentials)))
 }

@@ -11,7 +11,8 @@
 //! ```
 //! A lease has one deadline. An answer that is none leaves it; what says that the key is not to be used any more brings it
 //! near; only a use of the key moves it away. Whether the secret is known yet or not makes no difference: what an agent
-//! before this one has left in the kernel rests on the key too.
+//! before this one has left in the kernel rests on the key too, so that its lease goes on, and what was said against the
+//! key still counts.
 //!
 //! Time is that since the start of the system, sleep included, as a host must not outlive its lease by sleeping; only
 //! whether the clocks part is seen by the time of day. It has no clock, entropy or secret: time and chance are arguments,
@@ -19,11 +20,13 @@
 
 use std::time::Duration;
 
-use hostseal_kms_protocol::Refusal;
+use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
 
 use super::system::Moment;
 use crate::config::KmsRules;
-use crate::types::UnixTime;
+use crate::store::SavedLease;
+use crate::types::units::human_duration;
+use crate::types::{Boot, UnixTime};
 
 /// How far the time of day may move against the time since the start: more is a clock that was set, or a machine that goes
 /// on from a copy of itself.
@@ -48,9 +51,9 @@ pub enum KeyState {
     /// It was not asked for yet.
     Unasked,
     /// It was used.
-    Valid,
+    Valid(KmsGift<()>),
     /// It was not: for this reason.
-    Refused(Refusal),
+    Refused(KmsRefusal),
 }
 
 /// What is to be done.
@@ -83,6 +86,8 @@ pub struct Lease {
     /// When it has ended.
     ended: Option<Duration>,
     state: KeyState,
+    /// Whether an answer has come, or was awaited in vain.
+    answered: bool,
     /// Since when the key is not given.
     failing: Option<Duration>,
     /// When it was used last.
@@ -108,6 +113,7 @@ impl Lease {
             ends: Some(up + rules.max_offline),
             ended: None,
             state: KeyState::Unasked,
+            answered: false,
             failing: None,
             used: None,
             next: Some(up),
@@ -117,11 +123,38 @@ impl Lease {
         }
     }
 
-    /// The same after other rules, under which a secret may be in force: it ends no later than it would have.
-    pub fn followed_by(&self, rules: &KmsRules, moment: Moment) -> Self {
+    /// The same after an agent that has left `saved`, under this start of the system, which is called `boot`: it ends no
+    /// later, and what was said against the key counts until it is used.
+    pub fn resumed(rules: &KmsRules, moment: Moment, boot: &str, saved: &SavedLease) -> Self {
+        let mut lease = Self::new(rules, moment);
+        if let Some(end) = saved.end(boot) {
+            lease.ends = lease.ends.map(|ends| ends.min(end));
+        }
+        if let Some(denial) = saved.denial(&rules.key) {
+            lease.state = KeyState::Refused(denial.clone());
+            lease.failing = Some(moment.uptime);
+            lease.end_within_grace(moment);
+        }
+        lease
+    }
+
+    /// What an agent after this one is to know of it, under this start of the system, which is called `boot`; `key` is
+    /// whom it is about.
+    pub fn saved(&self, boot: &str, key: &str) -> SavedLease {
+        let end = Boot { id: boot.to_owned(), uptime: self.end() };
+        SavedLease::new(&end, key.to_owned(), self.denial().cloned())
+    }
+
+    /// The same after other rules, under which a secret may be in force: it ends no later than it would have. With the
+    /// `same_key`, what was said against it counts.
+    pub fn followed_by(&self, rules: &KmsRules, moment: Moment, same_key: bool) -> Self {
         let next = Self::new(rules, moment);
         let ends = self.ends.zip(next.ends).map(|(before, after)| before.min(after));
-        Self { ends, ended: self.ended, asks: self.asks, ..next }
+        let (state, failing) = match same_key {
+            true => (self.state.clone(), self.failing),
+            false => (KeyState::Unasked, None),
+        };
+        Self { ends, ended: self.ended, asks: self.asks, state, failing, ..next }
     }
 
     /// The ask that is to be made now. The answer is an input: [`Lease::handle_answer`].
@@ -149,15 +182,15 @@ impl Lease {
         &mut self,
         moment: Moment,
         id: AskId,
-        answer: Result<(), Refusal>,
+        answer: Result<KmsGift<()>, KmsRefusal>,
         chance: u8,
     ) -> Option<LeaseChange> {
         // One that is too late was counted as none.
         let late = self.handle_timeout(moment, chance);
         let Some((_, asked, counts)) = self.asked.take_if(|(asked, ..)| *asked == id) else { return late };
         match answer {
-            Ok(()) if counts => Some(self.renew(moment, asked, chance)),
-            Ok(()) => {
+            Ok(gift) if counts => Some(self.renew(moment, asked, gift, chance)),
+            Ok(_) => {
                 self.next = Some(moment.uptime);
                 late
             }
@@ -173,39 +206,38 @@ impl Lease {
         self.handle_clocks(moment);
         if self.asked.is_some_and(|(_, asked, _)| asked + ANSWER <= moment.uptime) {
             self.asked = None;
-            self.refuse(moment, Refusal::Unavailable, chance);
+            let why = format!("no answer came within {}", human_duration(ANSWER));
+            self.refuse(moment, KmsRefusal::because(Refusal::Unavailable, why), chance);
         }
-        if self.is_given_up(moment) {
-            self.next = None;
-        }
-        self.ends.take_if(|ends| *ends <= moment.uptime).map(|_| {
-            self.ended = Some(moment.uptime);
-            LeaseChange::Ended
-        })
+        let ended = self.ends.take_if(|ends| *ends <= moment.uptime)?;
+        self.ended = Some(ended);
+        Some(LeaseChange::Ended)
     }
 
-    fn renew(&mut self, moment: Moment, asked: Duration, chance: u8) -> LeaseChange {
+    fn renew(&mut self, moment: Moment, asked: Duration, gift: KmsGift<()>, chance: u8) -> LeaseChange {
         // Of what was given there is no telling when: it was after it was asked for.
         let ends = asked + self.length;
         // Keys are replaced within half of a lease, with an eighth to spare; the ask before this one was no longer ago than a
         // quarter of it.
         let enough = self.length / 8 * 5;
         let short = self.used.is_none() || self.ends.is_none_or(|ends| ends < moment.uptime + enough);
-        (self.state, self.failing, self.ended) = (KeyState::Valid, None, None);
+        (self.state, self.failing, self.ended) = (KeyState::Valid(gift), None, None);
+        self.answered = true;
         (self.used, self.ends) = (Some(moment.wall), Some(ends));
         self.next = Some(moment.uptime + shortened(self.check_every, chance));
         LeaseChange::Renewed { short }
     }
 
-    fn refuse(&mut self, moment: Moment, refusal: Refusal, chance: u8) {
+    fn refuse(&mut self, moment: Moment, refused: KmsRefusal, chance: u8) {
+        self.answered = true;
         let failing = *self.failing.get_or_insert(moment.uptime);
-        let is_final = !matches!(refusal, Refusal::Unavailable | Refusal::Broken);
+        let is_final = refused.refusal.is_final();
         if is_final {
             self.end_within_grace(moment);
         }
         // What is away says nothing against what a KMS has said.
-        if is_final || !self.is_denied() {
-            self.state = KeyState::Refused(refusal);
+        if is_final || self.denial().is_none() {
+            self.state = KeyState::Refused(refused);
         }
         let pause = match moment.uptime {
             now if !is_final && self.cannot_wait(now, failing) => SOON,
@@ -222,8 +254,8 @@ impl Lease {
         self.ends.is_some_and(|ends| has_begun || ends <= now + self.grace)
     }
 
-    /// Whether nobody asks any more.
-    fn is_given_up(&self, moment: Moment) -> bool {
+    /// Whether nobody asks any more, unless somebody wants it.
+    pub fn is_given_up(&self, moment: Moment) -> bool {
         self.ended.is_some_and(|ended| ended + self.restore_window <= moment.uptime)
     }
 
@@ -243,10 +275,17 @@ impl Lease {
         }
     }
 
-    /// Whether a KMS has said that the key is not to be used.
-    fn is_denied(&self) -> bool {
-        let said = |refusal: &Refusal| !matches!(refusal, Refusal::Unavailable | Refusal::Broken);
-        matches!(&self.state, KeyState::Refused(refusal) if said(refusal))
+    /// What a KMS has said against the key, unless it was used since.
+    pub fn denial(&self) -> Option<&KmsRefusal> {
+        match &self.state {
+            KeyState::Refused(refused) => Some(refused).filter(|refused| refused.refusal.is_final()),
+            KeyState::Unasked | KeyState::Valid(_) => None,
+        }
+    }
+
+    /// When it ends or has ended, since the start of the system.
+    pub fn end(&self) -> Duration {
+        self.ends.or(self.ended).unwrap_or_default()
     }
 
     /// How long it goes on; `None` where it has ended.
@@ -270,8 +309,8 @@ impl Lease {
     }
 
     /// Whether the first answer is still to come.
-    pub fn is_unasked(&self) -> bool {
-        self.state == KeyState::Unasked
+    pub fn awaits_first_answer(&self) -> bool {
+        !self.answered
     }
 
     /// When [`Lease::handle_timeout`] or [`Lease::poll_ask`] is due, since the start of the system.

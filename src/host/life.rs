@@ -25,16 +25,19 @@ impl Host {
     pub fn new(moment: Moment, boot: String, start: Start, chance: Chance) -> Self {
         let Start { setup, secrets, saved, trouble, withheld, cluster } = start;
         let now = moment.now;
-        let withheld = match secrets {
-            Some(_) => None,
-            None => Some(Withholding::internal(withheld.unwrap_or_else(|| secret::AWAITED.to_owned()))),
+        let leased = setup.config.kms.as_ref();
+        let leased = leased.map(|rules| Leased::new(rules, moment, &boot, saved.lease.as_ref()));
+        let withheld = match (&secrets, withheld, &leased) {
+            (Some(_), ..) => None,
+            (None, None, Some(leased)) => Some(leased.withholding(moment)),
+            (None, why, _) => Some(Withholding::internal(why.unwrap_or_else(|| secret::AWAITED.to_owned()))),
         };
-        let leased = setup.config.kms.as_ref().map(|rules| Leased::new(rules, moment));
         Self {
             boot,
             moment,
             chance,
             leased,
+            awaiting_first_answer: Vec::new(),
             examination: None,
             setup,
             secrets,
@@ -267,5 +270,6 @@ impl Host {
             self.saved.volume = core.host_record();
         }
         self.saved.volume.closed = self.ends;
+        self.take_lease();
     }
 }

@@ -106,7 +106,7 @@ use self::unwrap::Leased;
 use self::ways::Ways;
 use self::wish::Ordered;
 use crate::config::Exemptions;
-use crate::control::Reply;
+use crate::control::{Reply, Terms};
 use crate::ike;
 use crate::observe::strangers::{self, Ground};
 use crate::store::Saved;
@@ -158,6 +158,8 @@ pub struct Host {
     withheld: Option<Withholding>,
     /// The lease of the secret, where a key of somebody else wraps it.
     leased: Option<Leased>,
+    /// Who wants this host protected, before it is known whether it has a secret.
+    awaiting_first_answer: Vec<(Terms, Asker)>,
     /// What was taken without being asked to, and when, as long as nobody was told.
     taken: Vec<(Instant, String)>,
     /// What is to be read, and for whom.
@@ -256,7 +258,7 @@ impl Host {
         self.prover.forget(asker);
         self.ledger.forget(asker);
         self.onlookers.forget(asker);
-        self.forget_early_order(asker);
+        self.forget_waiting_order(asker);
         self.followers.forget(asker);
     }
 
@@ -325,7 +327,7 @@ impl Host {
         self.close_sockets(system);
         self.finish_leaving(now, system);
         self.answer_examination(now);
-        self.take_early_order(now, system);
+        self.take_waiting_order(now, system);
         self.tell_followers(now);
     }
 

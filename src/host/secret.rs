@@ -62,10 +62,12 @@ impl Host {
         self.ledger.note(now, Persist::Seals);
     }
 
-    /// Why this host has no secret, which may be another reason by now.
+    /// Why this host still has no secret, which may be another reason by now.
     pub(super) fn note_withholding(&mut self, now: Instant, system: &mut dyn System, why: Withholding) {
-        self.core.iter_mut().for_each(|core| core.note_withholding(now, system, why.clone()));
-        self.withheld = Some(why);
+        if self.withheld.as_ref() != Some(&why) {
+            self.core.iter_mut().for_each(|core| core.note_withholding(now, system, why.clone()));
+            self.withheld = Some(why);
+        }
     }
 
     /// Why the files or the secret are not in force.

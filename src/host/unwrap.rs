@@ -1,12 +1,13 @@
 //! A secret that somebody else's key wraps: asked for again and again, taken away when its lease ends, and given back.
 //! What a lease is, `lease` says; what it is to be without a secret, `secret`.
 
+use std::mem::discriminant;
 use std::time::Instant;
 
-use hostseal_kms_protocol::Refusal;
+use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
 
 use super::Host;
-use super::core::Withholding;
+use super::core::{Persist, Withholding};
 use super::lease::{AskId, KeyState, Lease, LeaseChange};
 use super::ledger::Asker;
 use super::setup::Secrets;
@@ -16,50 +17,54 @@ use crate::config::KmsRules;
 use crate::control::Terms;
 use crate::observe::KeyReport;
 use crate::observe::kms::{self, KeyStanding};
+use crate::store::SavedLease;
 
 /// What came of unwrapping the secret.
 pub struct Unwrapped {
     /// The ask.
     pub ask: AskId,
     /// The secret, or why there is none.
-    pub secrets: Result<Secrets, Refusal>,
-    /// What was said to that.
-    pub why: Option<String>,
-    /// What the KMS calls the request.
-    pub request_id: Option<String>,
+    pub answer: Result<KmsGift<Secrets>, KmsRefusal>,
 }
 
 /// The secret of a host that a key wraps.
 pub(super) struct Leased {
     rules: KmsRules,
     lease: Lease,
-    why: Option<String>,
-    request_id: Option<String>,
-    /// Who wants this host protected, before it is known whether it has a secret.
-    early: Vec<(Terms, Asker)>,
 }
 
 impl Leased {
-    pub(super) fn new(rules: &KmsRules, moment: Moment) -> Self {
-        let lease = Lease::new(rules, moment);
-        Self { rules: rules.clone(), lease, why: None, request_id: None, early: Vec::new() }
+    /// A lease that begins under the start of the system that is called `boot`, after what an agent before this one has
+    /// left of it.
+    pub(super) fn new(rules: &KmsRules, moment: Moment, boot: &str, saved: Option<&SavedLease>) -> Self {
+        let lease = match saved {
+            Some(saved) => Lease::resumed(rules, moment, boot, saved),
+            None => Lease::new(rules, moment),
+        };
+        Self { rules: rules.clone(), lease }
     }
 
-    fn refusal(&self) -> Option<&Refusal> {
+    fn saved(&self, boot: &str) -> SavedLease {
+        self.lease.saved(boot, &self.rules.key)
+    }
+
+    fn refused(&self) -> Option<&KmsRefusal> {
         match self.lease.state() {
-            KeyState::Refused(refusal) => Some(refusal),
-            KeyState::Unasked | KeyState::Valid => None,
+            KeyState::Refused(refused) => Some(refused),
+            KeyState::Unasked | KeyState::Valid(_) => None,
         }
     }
 
     /// Why there is no secret.
-    fn withholding(&self) -> Withholding {
-        let refusal = self.refusal();
+    pub(super) fn withholding(&self, moment: Moment) -> Withholding {
+        let refused = self.refused();
+        let refusal = refused.map(|refused| &refused.refusal);
         let what = refusal.map_or_else(|| "the KMS has not answered".to_owned(), kms::refusal);
-        let why = self.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let why = refused.and_then(|refused| refused.why.as_ref());
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let hope = kms::hope(self.lease.is_given_up(moment));
         let words = format!(
-            "this host has no secret: {what}{why}. The key is {}, at {}. This host is protected as soon as the key can be \
-             used: see `hostseal kms status`",
+            "this host has no secret: {what}{why}. The key is {}, at {}. {hope}: see `hostseal kms status`",
             self.rules.key, self.rules.provider
         );
         Withholding { code: kms::reason_code(refusal), words: words.into() }
@@ -67,23 +72,28 @@ impl Leased {
 
     pub(super) fn report(&self, moment: Moment) -> KeyReport {
         let left = self.lease.left(moment);
-        let refusal = self.refusal();
+        let (why, request_id) = match self.lease.state() {
+            KeyState::Unasked => (None, None),
+            KeyState::Valid(gift) => (gift.why.clone(), gift.request_id.clone()),
+            KeyState::Refused(refused) => (refused.why.clone(), refused.request_id.clone()),
+        };
         KeyReport {
             provider: self.rules.provider.clone(),
             key: self.rules.key.clone(),
             state: match self.lease.state() {
                 KeyState::Unasked => KeyStanding::Unasked,
-                KeyState::Valid => KeyStanding::Valid,
-                KeyState::Refused(refusal) => KeyStanding::of(refusal),
+                KeyState::Valid(_) => KeyStanding::Valid,
+                KeyState::Refused(refused) => KeyStanding::of(&refused.refusal),
             },
-            deletion_date: match refusal {
+            deletion_date: match self.refused().map(|refused| &refused.refusal) {
                 Some(Refusal::PendingDeletion(date)) => date.clone(),
                 _ => None,
             },
-            why: self.why.clone(),
-            request_id: self.request_id.clone(),
+            why,
+            request_id,
             last_use: self.lease.used(),
             cut: left.is_none(),
+            given_up: self.lease.is_given_up(moment),
             lease_left_s: left.map(|left| left.as_secs()),
             short: self.lease.is_short(moment),
             bound_s: self.rules.bound().as_secs(),
@@ -101,37 +111,56 @@ impl Host {
     /// The secret was unwrapped, or was not.
     pub fn handle_unwrapped(&mut self, moment: Moment, system: &mut dyn System, unwrapped: Unwrapped) {
         let now = self.note_moment(moment);
-        let chance = self.chance_octet();
-        let Unwrapped { ask, secrets, why, request_id } = unwrapped;
-        let Some(leased) = &mut self.leased else { return };
-        let (given, answer) = match secrets {
-            Ok(secrets) => (Some(secrets), Ok(())),
-            Err(refusal) => (None, Err(refusal)),
-        };
-        let before = leased.lease.state().clone();
-        let change = leased.lease.handle_answer(moment, ask, answer, chance);
-        (leased.why, leased.request_id) = (why, request_id);
-        if *leased.lease.state() != before {
-            let report = leased.report(moment);
-            match leased.refusal() {
-                None => tracing::info!("the key {} was used: {}", report.key, report.in_words()),
-                Some(_) => tracing::error!("the key {} was not used: {}", report.key, report.in_words()),
+        let Unwrapped { ask, answer } = unwrapped;
+        let (given, answer) = match answer {
+            Ok(KmsGift { given, why, request_id }) => {
+                (Some(given), Ok(KmsGift { given: (), why, request_id }))
             }
-        }
-        self.take_lease_change(now, system, change, given);
-        if self.secrets.is_none()
-            && let Some(why) = self.leased.as_ref().map(Leased::withholding)
-        {
-            self.note_withholding(now, system, why);
-        }
+            Err(refused) => (None, Err(refused)),
+        };
+        self.with_lease(now, system, given, |lease, chance| lease.handle_answer(moment, ask, answer, chance));
     }
 
     /// Time has passed for the lease.
     pub(super) fn handle_lease_timeout(&mut self, system: &mut dyn System) {
-        let (moment, chance) = (self.moment, self.chance_octet());
+        let moment = self.moment;
+        self.with_lease(moment.now, system, None, |lease, chance| lease.handle_timeout(moment, chance));
+    }
+
+    /// Lets the lease take an input, which came with what was `given`, and does what follows from it.
+    fn with_lease(
+        &mut self,
+        now: Instant,
+        system: &mut dyn System,
+        given: Option<Secrets>,
+        input: impl FnOnce(&mut Lease, u8) -> Option<LeaseChange>,
+    ) {
         let Some(leased) = &mut self.leased else { return };
-        let change = leased.lease.handle_timeout(moment, chance);
-        self.take_lease_change(moment.now, system, change, None);
+        let mut chance = [0];
+        (self.chance)().fill(&mut chance);
+        let (was, end) = (leased.lease.state().clone(), leased.lease.end());
+        let denied = leased.lease.denial().cloned();
+        let change = input(&mut leased.lease, chance[0]);
+        if !is_alike(&was, leased.lease.state()) {
+            let report = leased.report(self.moment);
+            match leased.refused() {
+                None => tracing::info!("the key {} was used: {}", report.key, report.in_words()),
+                Some(_) => tracing::error!("the key {} was not used: {}", report.key, report.in_words()),
+            }
+        }
+        // An agent after this one has no more of it than this one, and knows what was said.
+        if leased.lease.end() < end || leased.lease.denial() != denied.as_ref() {
+            self.ledger.note(now, Persist::Seals);
+        } else if leased.lease.end() > end {
+            self.ledger.note(now, Persist::Figures);
+        }
+        self.take_lease_change(now, system, change, given);
+        if self.secrets.is_none()
+            && let Some(leased) = &self.leased
+        {
+            let why = leased.withholding(self.moment);
+            self.note_withholding(now, system, why);
+        }
     }
 
     fn take_lease_change(
@@ -159,7 +188,7 @@ impl Host {
     }
 
     fn cut_with_lease(&mut self, system: &mut dyn System) {
-        if let Some(why) = self.leased.as_ref().map(Leased::withholding) {
+        if let Some(why) = self.leased.as_ref().map(|leased| leased.withholding(self.moment)) {
             self.handle_secret(self.moment, system, Err(why));
         }
     }
@@ -180,10 +209,12 @@ impl Host {
         let moment = self.moment;
         self.leased = match (self.setup.config.kms.as_ref(), self.leased.take()) {
             (None, _) => None,
-            (Some(rules), None) => Some(Leased::new(rules, moment)),
+            (Some(rules), None) => Some(Leased::new(rules, moment, &self.boot, None)),
             (Some(rules), Some(mut leased)) => {
                 if leased.rules != *rules {
-                    leased.lease = leased.lease.followed_by(rules, moment);
+                    let same_key =
+                        (&leased.rules.provider, &leased.rules.key) == (&rules.provider, &rules.key);
+                    leased.lease = leased.lease.followed_by(rules, moment, same_key);
                     leased.rules = rules.clone();
                 }
                 leased.lease.hurry(moment);
@@ -201,29 +232,36 @@ impl Host {
         terms: Terms,
         asker: Asker,
     ) {
-        match &mut self.leased {
-            Some(leased) if self.secrets.is_none() && leased.lease.is_unasked() => {
-                leased.early.push((terms, asker));
-            }
-            _ => self.order(now, system, Wish::Enable(terms), Some(asker)),
+        if self.awaits_first_answer() {
+            self.awaiting_first_answer.push((terms, asker));
+        } else {
+            self.order(now, system, Wish::Enable(terms), Some(asker));
         }
     }
 
     /// Takes an order that has waited for the first answer of the KMS.
-    pub(super) fn take_early_order(&mut self, now: Instant, system: &mut dyn System) {
-        let known = |leased: &&mut Leased| !leased.lease.is_unasked();
-        if self.wish.is_none()
-            && let Some(leased) = self.leased.as_mut().filter(known)
-            && !leased.early.is_empty()
-        {
-            let (terms, asker) = leased.early.remove(0);
+    pub(super) fn take_waiting_order(&mut self, now: Instant, system: &mut dyn System) {
+        if self.wish.is_none() && !self.awaiting_first_answer.is_empty() && !self.awaits_first_answer() {
+            let (terms, asker) = self.awaiting_first_answer.remove(0);
             self.order(now, system, Wish::Enable(terms), Some(asker));
         }
     }
 
     /// Whoever asked does not wait any more.
-    pub(super) fn forget_early_order(&mut self, gone: Asker) {
-        self.leased.iter_mut().for_each(|leased| leased.early.retain(|(_, asker)| *asker != gone));
+    pub(super) fn forget_waiting_order(&mut self, gone: Asker) {
+        self.awaiting_first_answer.retain(|(_, asker)| *asker != gone);
+    }
+
+    /// Whether a KMS is to say yet whether this host has a secret.
+    fn awaits_first_answer(&self) -> bool {
+        let awaits = |leased: &Leased| leased.lease.awaits_first_answer();
+        self.secrets.is_none() && self.leased.as_ref().is_some_and(awaits)
+    }
+
+    /// Takes what an agent after this one is to know of the lease. Nothing rests on it where nothing is protected.
+    pub(super) fn take_lease(&mut self) {
+        let leased = self.leased.as_ref().filter(|_| self.goes_on());
+        self.saved.lease = leased.map(|leased| leased.saved(&self.boot));
     }
 
     /// When the lease needs something.
@@ -231,10 +269,12 @@ impl Host {
         let due = self.leased.as_ref()?.lease.deadline()?;
         Some(self.moment.now + due.saturating_sub(self.moment.uptime))
     }
+}
 
-    fn chance_octet(&mut self) -> u8 {
-        let mut octet = [0];
-        (self.chance)().fill(&mut octet);
-        octet[0]
+/// Whether both say the same of the key, whatever the request.
+fn is_alike(one: &KeyState, other: &KeyState) -> bool {
+    match (one, other) {
+        (KeyState::Refused(one), KeyState::Refused(other)) => one.refusal == other.refusal,
+        _ => discriminant(one) == discriminant(other),
     }
 }

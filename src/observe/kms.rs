@@ -81,6 +81,9 @@ pub struct KeyReport {
     pub last_use: Option<UnixTime>,
     /// Whether the secret and all keys that rest on it are gone.
     pub cut: bool,
+    /// Whether nobody asks for the key any more, as that was in vain for too long.
+    #[serde(default)]
+    pub given_up: bool,
     /// Seconds until they are, unless the key is used before; `None` where they are.
     pub lease_left_s: Option<u64>,
     /// Whether less of that is left than there should be.
@@ -97,7 +100,7 @@ impl KeyReport {
         let Self { key, state, .. } = self;
         let answer = self.in_words();
         let left = human_duration(Duration::from_secs(self.lease_left_s.unwrap_or_default()));
-        let given_back = "This host is protected again by itself as soon as the key can be used";
+        let given_back = hope(self.given_up);
         match (self.cut, state) {
             (_, KeyStanding::Valid | KeyStanding::Unasked) if !self.cut => None,
             (
@@ -137,6 +140,14 @@ impl KeyReport {
     }
 }
 
+/// What is to come of a host that has no secret, where nobody asks for the key any more (`given_up`) or somebody does.
+pub fn hope(given_up: bool) -> &'static str {
+    match given_up {
+        true => "Nobody asks for the key any more: run `hostseal reload` once it can be used",
+        false => "This host is protected again by itself as soon as the key can be used",
+    }
+}
+
 /// Why a KMS gives nothing.
 pub fn refusal(refusal: &Refusal) -> String {
     match refusal {
@@ -173,6 +184,7 @@ mod tests {
             request_id: Some("r".to_owned()),
             last_use: None,
             cut,
+            given_up: false,
             lease_left_s: (!cut).then_some(3600),
             short,
             bound_s: 360,

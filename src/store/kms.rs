@@ -3,45 +3,21 @@
 //!
 //! Nothing here can do more than give an answer: it has a bound, and whoever is silent or makes no sense is away.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+mod exchange;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use hostseal_kms_protocol::{ANSWER_MAX, Answer, Ask, CONTEXT_CLUSTER, Context, Given, Order, Refusal};
+pub use hostseal_kms_protocol::{KmsGift, KmsRefusal};
 use zeroize::Zeroizing;
 
+use self::exchange::{NoLine, exchange};
 use super::{WrappedFileError, WrappedSecret, owner};
 use crate::config::{Config, KmsRules};
 use crate::identity::{Secret, SecretDigest};
 
-/// How long whoever runs the program may be silent: he ends it before that.
-const SILENCE: Duration = Duration::from_secs(12);
-
 /// What a KMS that is asked answers, in words too.
 pub type KmsAnswer<T> = Result<T, KmsRefusal>;
-
-/// Why nothing came of an ask.
-#[derive(Debug)]
-pub struct KmsRefusal {
-    /// What it means for the key.
-    pub refusal: Refusal,
-    /// What is said to that.
-    pub why: Option<String>,
-    /// What the KMS calls the request.
-    pub request_id: Option<String>,
-}
-
-/// What a KMS has given, with what it calls the request.
-pub struct KmsGift<T> {
-    /// It.
-    pub given: T,
-    /// What is said to that.
-    pub why: Option<String>,
-    /// What the KMS calls the request.
-    pub request_id: Option<String>,
-}
 
 /// What is bound to the blobs of a cluster.
 fn context(cluster: &str) -> Context {
@@ -53,7 +29,8 @@ fn context(cluster: &str) -> Context {
 /// # Errors
 /// Its KMS does not give it, or gives another one.
 pub fn unwrap(config: &Config, kms: &KmsRules) -> KmsAnswer<KmsGift<Arc<Secret>>> {
-    let wrapped = load(config, kms).map_err(|error| broken(error.to_string(), None))?;
+    let wrapped =
+        load(config, kms).map_err(|error| KmsRefusal::because(Refusal::Broken, error.to_string()))?;
     unwrap_blob(&config.cluster, kms, &wrapped)
 }
 
@@ -75,7 +52,7 @@ pub fn unwrap_blob(
         Some(given) => Ok(KmsGift { given, why, request_id }),
         None => {
             let words = format!("what was unwrapped is not the secret with the id {}", wrapped.digest.id());
-            Err(broken(words, request_id))
+            Err(KmsRefusal { request_id, ..KmsRefusal::because(Refusal::Broken, words) })
         }
     }
 }
@@ -146,85 +123,44 @@ pub fn digest(config: &Config) -> Result<Option<SecretDigest>, WrappedFileError>
 }
 
 fn ask(kms: &KmsRules, asked: &Ask<'_>) -> KmsAnswer<KmsGift<Given>> {
-    let answer = exchange(kms, asked).map_err(|why| away(why, None))?;
-    let Answer { outcome, why, request_id } = answer;
-    match outcome {
-        Ok(given) => Ok(KmsGift { given, why, request_id }),
-        Err(refusal) => Err(KmsRefusal { refusal, why, request_id }),
-    }
+    answer(kms, asked).map_err(|why| KmsRefusal::because(Refusal::Unavailable, why))?.into()
 }
 
-fn exchange(kms: &KmsRules, asked: &Ask<'_>) -> Result<Answer, String> {
-    let socket = kms.socket.display();
+fn answer(kms: &KmsRules, asked: &Ask<'_>) -> Result<Answer, String> {
+    let (socket, program) = (kms.socket.display(), kms.program.display());
     // Whoever listens there sees the secret, so nobody but root may have bound it.
     let places = [Some(kms.socket.as_path()), kms.socket.parent()];
     places.into_iter().flatten().try_for_each(owner::check).map_err(|error| error.to_string())?;
-    let mut stream = UnixStream::connect(&kms.socket).map_err(|error| {
-        format!(
-            "nobody runs {} at {socket}: {error} (run `systemctl enable --now hostseal-kms.socket`)",
-            kms.program.display()
-        )
-    })?;
+    let (order, asked) = (Order { program: kms.program.clone() }.to_line(), asked.to_line());
+    let mut said = Zeroizing::new(Vec::with_capacity(order.len() + asked.len()));
+    said.extend_from_slice(&order);
+    said.extend_from_slice(&asked);
     let mut line = Zeroizing::new(vec![0; ANSWER_MAX + 1]);
-    let length = talk(&mut stream, kms, asked, &mut line).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            format!("{} does not answer", kms.program.display())
-        }
-        _ => format!("{} has ended: {error}", kms.program.display()),
+    let length = exchange(&kms.socket, &said, &mut line).map_err(|none| match none {
+        NoLine::Nobody(error) => format!(
+            "nobody runs {program} at {socket}: {error} (run `systemctl enable --now hostseal-kms.socket`)"
+        ),
+        NoLine::Silent => format!("{program} does not answer"),
+        NoLine::Ended(error) => format!("{program} has ended: {error}"),
     })?;
-    let line = &line[..length];
-    match line {
-        [] => Err(format!("{} has ended without an answer", kms.program.display())),
-        _ => Answer::from_line(line).map_err(|error| format!("{}: {error}", kms.program.display())),
+    match &line[..length] {
+        [] => Err(format!("{program} has ended without an answer")),
+        line => Answer::from_line(line).map_err(|error| format!("{program}: {error}")),
     }
-}
-
-/// Says which program is to be asked what, and reads its answer up to the end of the line, or as much as is taken of it.
-fn talk(stream: &mut UnixStream, kms: &KmsRules, asked: &Ask<'_>, line: &mut [u8]) -> io::Result<usize> {
-    stream.set_read_timeout(Some(SILENCE))?;
-    stream.set_write_timeout(Some(SILENCE))?;
-    let order = Order { program: kms.program.clone() };
-    // One that ends at once may have answered all the same.
-    let sent = stream.write_all(&order.to_line()).and_then(|()| stream.write_all(&asked.to_line()));
-    let _ = sent.and_then(|()| stream.shutdown(Shutdown::Write));
-    let mut length = 0;
-    while length < line.len() {
-        match stream.read(&mut line[length..]) {
-            Ok(0) => break,
-            Ok(more) => {
-                let ended = line[length..length + more].contains(&b'\n');
-                length += more;
-                if ended {
-                    break;
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) if length > 0 => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
-}
-
-fn away(why: String, request_id: Option<String>) -> KmsRefusal {
-    KmsRefusal { refusal: Refusal::Unavailable, why: Some(why), request_id }
 }
 
 fn senseless(request_id: Option<String>) -> KmsRefusal {
-    away("the helper answered another question: see the protocol in byok.md".to_owned(), request_id)
-}
-
-fn broken(why: String, request_id: Option<String>) -> KmsRefusal {
-    KmsRefusal { refusal: Refusal::Broken, why: Some(why), request_id }
+    let why = "the helper answered another question: see the protocol in byok.md";
+    KmsRefusal { request_id, ..KmsRefusal::because(Refusal::Unavailable, why) }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::BufRead as _;
-    use std::io::BufReader;
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::os::unix::net::UnixListener;
     use std::path::Path;
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 

@@ -14,6 +14,7 @@ mod places;
 pub mod private_file;
 pub mod publish;
 mod saved;
+mod saved_lease;
 mod wrapped;
 
 pub use cluster::{
@@ -25,4 +26,5 @@ pub use owner::OwnerError;
 pub use places::{Places, addresses_in};
 pub use private_file::PrivateFileError;
 pub use saved::{HostRecord, PairRecord, Saved, SavedError};
+pub use saved_lease::SavedLease;
 pub use wrapped::{WrappedFileError, WrappedSecret};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::SavedLease;
 use crate::identity::Proven;
 use crate::roster::EntryId;
 use crate::types::{
@@ -39,6 +40,8 @@ pub struct Saved {
     pub pairs: BTreeMap<Pair, PairRecord>,
     /// What went through the SAs of this host.
     pub volume: HostRecord,
+    /// The lease of the secret, where a key of somebody else wraps it.
+    pub lease: Option<SavedLease>,
 }
 
 /// What is remembered of all that went through the SAs of a host, beside what is remembered of its pairs.
@@ -169,6 +172,8 @@ struct SavedFile {
     followed: Option<EntryId>,
     #[serde(default, skip_serializing_if = "is_none")]
     volume: HostRecord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<SavedLease>,
     pairs: Vec<SavedPair>,
 }
 
@@ -191,6 +196,7 @@ impl Saved {
             followed: self.followed,
             pairs,
             volume: self.volume,
+            lease: self.lease.clone(),
         }
     }
 
@@ -280,8 +286,8 @@ impl Saved {
             let pair = Pair::new(local, remote).ok_or_else(|| format!("{local} and {remote} are no pair"))?;
             pairs.insert(pair, record);
         }
-        let SavedFile { protection, leaving, trial, node, followed, volume, .. } = layout;
-        Ok(Self { protection, leaving, trial, node, followed, pairs, volume })
+        let SavedFile { protection, leaving, trial, node, followed, volume, lease, .. } = layout;
+        Ok(Self { protection, leaving, trial, node, followed, pairs, volume, lease })
     }
 
     /// The contents of the file.
@@ -303,6 +309,7 @@ impl Saved {
             node: self.node.clone(),
             followed: self.followed,
             volume: self.volume,
+            lease: self.lease.clone(),
             pairs,
         };
         // Plain data with string keys: writing it to memory has nothing to fail at.

@@ -15,6 +15,7 @@
 
 mod helper;
 mod memory;
+mod outcome;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,6 +28,7 @@ use zeroize::Zeroizing;
 
 pub use helper::Question;
 pub use memory::{forbid_core_files, forbid_dumps, lock_memory};
+pub use outcome::{KmsGift, KmsRefusal};
 
 /// The version of all this. A helper that does not know it ends without an answer.
 pub const VERSION: u32 = 1;
@@ -147,7 +149,8 @@ pub enum Given {
 }
 
 /// Why a KMS gives nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// It does not let this host.
     Denied,
@@ -161,6 +164,16 @@ pub enum Refusal {
     Broken,
     /// It could not be asked: time-out, throttled, no or expired credentials, a wrong clock.
     Unavailable,
+}
+
+impl Refusal {
+    /// Whether a KMS has said so, and means that the key is not to be used any more.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Denied | Self::Disabled | Self::PendingDeletion(_) | Self::NotFound => true,
+            Self::Broken | Self::Unavailable => false,
+        }
+    }
 }
 
 /// What a helper answers.

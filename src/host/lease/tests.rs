@@ -26,17 +26,29 @@ fn at(seconds: u64) -> Moment {
     Moment { now: start, wall: UnixTime(1_000_000 + seconds), uptime: Duration::from_secs(1000 + seconds) }
 }
 
+fn refused(refusal: Refusal) -> KmsRefusal {
+    KmsRefusal { refusal, why: None, request_id: None }
+}
+
+fn valid() -> KeyState {
+    KeyState::Valid(KmsGift { given: (), why: None, request_id: None })
+}
+
+fn told(answer: Result<(), Refusal>) -> Result<KmsGift<()>, KmsRefusal> {
+    answer.map(|given| KmsGift { given, why: None, request_id: None }).map_err(refused)
+}
+
 /// A lease that was asked for once, with this answer.
 fn answered(answer: Result<(), Refusal>) -> Lease {
     let mut lease = Lease::new(&rules(), at(0));
     let id = lease.poll_ask(at(0)).unwrap();
-    lease.handle_answer(at(1), id, answer, 0);
+    lease.handle_answer(at(1), id, told(answer), 0);
     lease
 }
 
 fn ask(lease: &mut Lease, seconds: u64, answer: Result<(), Refusal>) -> Option<LeaseChange> {
     let id = lease.poll_ask(at(seconds)).expect("it is due");
-    lease.handle_answer(at(seconds), id, answer, 0)
+    lease.handle_answer(at(seconds), id, told(answer), 0)
 }
 
 fn left(lease: &Lease, seconds: u64) -> Option<u64> {
@@ -46,11 +58,11 @@ fn left(lease: &Lease, seconds: u64) -> Option<u64> {
 #[test]
 fn each_use_renews_it_from_when_it_was_asked_for() {
     let mut lease = Lease::new(&rules(), at(0));
-    assert!(lease.is_unasked());
+    assert!(lease.awaits_first_answer());
     let id = lease.poll_ask(at(0)).unwrap();
     assert_eq!(lease.poll_ask(at(1)), None, "one at a time");
-    assert_eq!(lease.handle_answer(at(5), id, Ok(()), 0), Some(LeaseChange::Renewed { short: true }));
-    assert_eq!((left(&lease, 5), lease.state()), (Some(LENGTH - 5), &KeyState::Valid));
+    assert_eq!(lease.handle_answer(at(5), id, told(Ok(())), 0), Some(LeaseChange::Renewed { short: true }));
+    assert_eq!((left(&lease, 5), lease.state()), (Some(LENGTH - 5), &valid()));
     assert_eq!(lease.poll_ask(at(304)), None);
     assert_eq!(ask(&mut lease, 305, Ok(())), Some(LeaseChange::Renewed { short: false }));
     assert_eq!(left(&lease, 305), Some(LENGTH));
@@ -64,7 +76,7 @@ fn one_that_is_asked_for_as_seldom_as_may_be_is_never_short() {
     let mut now = 0;
     for ask in 0..20 {
         let id = lease.poll_ask(at(now)).expect("it is due");
-        let short = lease.handle_answer(at(now + 10), id, Ok(()), 0);
+        let short = lease.handle_answer(at(now + 10), id, told(Ok(())), 0);
         assert_eq!(short, Some(LeaseChange::Renewed { short: ask == 0 }), "{ask}");
         now += 10 + LENGTH / 4;
     }
@@ -107,7 +119,10 @@ fn a_kms_that_says_no_takes_it_in_a_minute_unless_it_says_yes_meanwhile() {
         // Whatever else is said: what is away does not contradict.
         lease.hurry(at(310));
         assert_eq!(ask(&mut lease, 310, Err(Refusal::Unavailable)), None);
-        assert_eq!((left(&lease, 310), lease.state()), (Some(51), &KeyState::Refused(refusal.clone())));
+        assert_eq!(
+            (left(&lease, 310), lease.state()),
+            (Some(51), &KeyState::Refused(refused(refusal.clone())))
+        );
         assert_eq!(lease.handle_timeout(at(361), 0), Some(LeaseChange::Ended));
         assert_eq!(lease.left(at(361)), None);
 
@@ -128,7 +143,7 @@ fn it_is_given_back_by_a_yes_and_nothing_else_and_asked_for_until_the_window_is_
         now = due.as_secs() - 1000;
         if lease.poll_ask(at(now)).is_some_and(|id| {
             let refusal = if asks % 2 == 0 { Refusal::Unavailable } else { Refusal::NotFound };
-            lease.handle_answer(at(now), id, Err(refusal), 0).is_some()
+            lease.handle_answer(at(now), id, told(Err(refusal)), 0).is_some()
         }) {
             panic!("there is nothing to end");
         }
@@ -148,13 +163,15 @@ fn an_answer_that_never_comes_is_none_and_one_that_is_late_counts_for_nothing() 
     let mut lease = answered(Ok(()));
     let first = lease.poll_ask(at(301)).unwrap();
     assert_eq!(lease.handle_timeout(at(320), 0), None);
-    assert_eq!(lease.state(), &KeyState::Valid);
+    assert_eq!(lease.state(), &valid());
     assert_eq!(lease.handle_timeout(at(321), 0), None);
-    assert_eq!(lease.state(), &KeyState::Refused(Refusal::Unavailable));
+    let KeyState::Refused(refused) = lease.state() else { panic!("it was not refused") };
+    assert_eq!(refused.refusal, Refusal::Unavailable);
+    assert!(refused.why.as_ref().is_some_and(|why| why.contains("no answer came within 20s")));
     let second = lease.poll_ask(at(381)).unwrap();
-    assert_eq!(lease.handle_answer(at(382), first, Ok(()), 0), None);
+    assert_eq!(lease.handle_answer(at(382), first, told(Ok(())), 0), None);
     assert_eq!(left(&lease, 382), Some(LENGTH - 382));
-    assert!(lease.handle_answer(at(383), second, Ok(()), 0).is_some());
+    assert!(lease.handle_answer(at(383), second, told(Ok(())), 0).is_some());
 }
 
 /// A single time-out is no reason to be cut, nor to wait at each start of the system.
@@ -184,11 +201,11 @@ fn clocks_that_part_have_it_asked_for_at_once_and_what_was_asked_before_proves_n
         let before = lease.poll_ask(at(301)).unwrap();
         assert_eq!(lease.handle_timeout(stepped(302), 0), None);
         assert_eq!(lease.left(stepped(302)), Some(Duration::from_secs(60)));
-        assert_eq!(lease.handle_answer(stepped(303), before, Ok(()), 0), None);
+        assert_eq!(lease.handle_answer(stepped(303), before, told(Ok(())), 0), None);
         let after = lease.poll_ask(stepped(303)).expect("at once");
         let mut other = answered(Ok(()));
         other.handle_timeout(stepped(302), 0);
-        assert!(lease.handle_answer(stepped(304), after, Ok(()), 0).is_some());
+        assert!(lease.handle_answer(stepped(304), after, told(Ok(())), 0).is_some());
         assert_eq!(lease.handle_timeout(stepped(400), 0), None);
         assert_eq!(other.handle_timeout(stepped(362), 0), Some(LeaseChange::Ended), "no answer in a minute");
     }
@@ -201,11 +218,45 @@ fn clocks_that_part_have_it_asked_for_at_once_and_what_was_asked_before_proves_n
 #[test]
 fn other_rules_give_nothing_that_was_not_there() {
     let mut lease = answered(Err(Refusal::Denied));
-    assert_eq!(left(&lease.followed_by(&rules(), at(2)), 2), Some(59));
+    assert_eq!(left(&lease.followed_by(&rules(), at(2), true), 2), Some(59));
     lease.handle_timeout(at(61), 0);
-    let mut next = lease.followed_by(&rules(), at(70));
+    let mut next = lease.followed_by(&rules(), at(70), false);
     assert_eq!(left(&next, 70), None);
     assert_eq!(ask(&mut next, 70, Ok(())), Some(LeaseChange::Renewed { short: true }));
+}
+
+/// An agent that follows another has no more of the lease, and knows what was said against the key.
+#[test]
+fn another_agent_goes_on_with_it() {
+    let resumed = |before: &Lease, seconds, boot: &str| {
+        Lease::resumed(&rules(), at(seconds), boot, &before.saved("one", "k"))
+    };
+    let mut before = answered(Ok(()));
+    assert_eq!(left(&resumed(&before, 1000, "one"), 1000), Some(LENGTH - 1000));
+    assert_eq!(left(&resumed(&before, 1000, "two"), 1000), Some(LENGTH), "nothing rests on it any more");
+    assert_eq!(resumed(&before, 1000, "one").handle_timeout(at(LENGTH), 0), Some(LeaseChange::Ended));
+
+    ask(&mut before, 301, Err(Refusal::Denied));
+    for (boot, ends) in [("one", 361), ("two", 410)] {
+        let mut next = resumed(&before, 350, boot);
+        assert!(next.awaits_first_answer() && next.denial().is_some());
+        assert_eq!(ask(&mut next, 350, Err(Refusal::Unavailable)), None);
+        assert_eq!((left(&next, 350), next.denial().is_some()), (Some(ends - 350), true));
+        let mut given = resumed(&before, 350, boot);
+        assert_eq!(ask(&mut given, 350, Ok(())), Some(LeaseChange::Renewed { short: true }));
+        assert_eq!((left(&given, 350), given.denial()), (Some(LENGTH), None));
+        assert_eq!(next.handle_timeout(at(ends), 0), Some(LeaseChange::Ended));
+    }
+
+    // It is cut off at once where the one before was, and the time in which it asks goes on.
+    before.handle_timeout(at(361), 0);
+    let mut next = resumed(&before, 5000, "one");
+    assert_eq!(next.handle_timeout(at(5000), 0), Some(LeaseChange::Ended));
+    assert!(!next.is_given_up(at(360 + WINDOW)) && next.is_given_up(at(361 + WINDOW)));
+    // That was said of another key.
+    let other = KmsRules { key: "other".to_owned(), ..rules() };
+    let next = Lease::resumed(&other, at(350), "one", &before.saved("one", "k"));
+    assert_eq!((next.denial(), left(&next, 350)), (None, Some(11)));
 }
 
 /// What a KMS says.
@@ -253,6 +304,10 @@ struct Life {
     /// The answer that is under way.
     answer: Option<(u64, AskId, Result<(), Refusal>)>,
     holds: bool,
+    /// When an agent was told last that the key is denied, unless it was given one since.
+    denied: Option<u64>,
+    /// What an agent has left of the lease.
+    saved: Option<SavedLease>,
     /// When the kernel ends the last SA, by the time of day.
     sas: Option<i64>,
     /// When an ask began that was answered by a yes.
@@ -295,10 +350,15 @@ impl Life {
         let asked = lease.poll_ask(moment);
         self.take(change);
         if let Some((_, id, answer)) = self.answer.take_if(|(at, ..)| *at <= self.now) {
-            let began = self.now - self.delay;
+            let (began, denies) = (self.now - self.delay, answer == Err(Refusal::Denied));
             self.used = if answer.is_ok() { Some(began) } else { self.used };
             let change =
-                self.lease.as_mut().and_then(|lease| lease.handle_answer(moment, id, answer, chance));
+                self.lease.as_mut().and_then(|lease| lease.handle_answer(moment, id, told(answer), chance));
+            match change {
+                Some(LeaseChange::Renewed { .. }) => self.denied = None,
+                _ if denies => self.denied = Some(self.now),
+                _ => {}
+            }
             self.take(change);
         }
         if let Some(id) = asked {
@@ -339,6 +399,9 @@ impl Life {
             prop_assert!(self.now <= used + LENGTH + self.back + 1, "used {used}, now {}", self.now);
             let denied = self.kms == Kms::Denies && self.lease.is_some();
             prop_assert!(!denied || heard <= CHECK + 60 + 20 + self.delay, "denied for {heard} s");
+            // Whatever else was answered meanwhile, and whoever has begun anew.
+            let over = self.denied.is_some_and(|at| at + 60 < self.now);
+            prop_assert!(self.lease.is_none() || !over, "denied at {:?}, now {}", self.denied, self.now);
         }
         let ended = self.lease.as_ref().and_then(|lease| lease.ended);
         let open = ended.is_none_or(|ended| self.moment().uptime < ended + Duration::from_secs(WINDOW));
@@ -350,8 +413,18 @@ impl Life {
 
     fn start(&mut self) {
         let moment = self.moment();
-        (self.lease, self.holds, self.answer) = (Some(Lease::new(&rules(), moment)), false, None);
+        let lease = match &self.saved {
+            Some(saved) => Lease::resumed(&rules(), moment, &self.booted.to_string(), saved),
+            None => Lease::new(&rules(), moment),
+        };
+        (self.lease, self.holds, self.answer) = (Some(lease), false, None);
         self.since = self.now;
+    }
+
+    fn die(&mut self) {
+        let boot = self.booted.to_string();
+        self.saved = self.lease.take().map(|lease| lease.saved(&boot, "k")).or(self.saved.take());
+        (self.holds, self.answer) = (false, None);
     }
 }
 
@@ -366,10 +439,10 @@ proptest! {
         chance in any::<u8>(),
         delay in 0..10_u64,
     ) {
-        let (kms, lease, answer) = (Kms::Gives, None, None);
+        let (kms, lease, answer, denied, saved) = (Kms::Gives, None, None, None, None);
         let mut life = Life {
-            now: 100, booted: 0, set: 0, kms, since: 100, lease, answer, holds: false, sas: None, used: None, back: 0,
-            chance, delay,
+            now: 100, booted: 0, set: 0, kms, since: 100, lease, answer, holds: false, denied, saved, sas: None, used: None,
+            back: 0, chance, delay,
         };
         life.start();
         for step in steps {
@@ -377,10 +450,11 @@ proptest! {
                 Step::Kms(kms) if kms == life.kms => {}
                 Step::Kms(kms) => (life.kms, life.since) = (kms, life.now),
                 Step::Pass(seconds) => life.pass(seconds)?,
-                Step::Die => (life.lease, life.holds, life.answer) = (None, false, None),
+                Step::Die => life.die(),
                 Step::Start if life.lease.is_some() => {}
                 Step::Start => life.start(),
                 Step::Reboot => {
+                    life.die();
                     (life.sas, life.booted) = (None, life.now);
                     life.start();
                 }

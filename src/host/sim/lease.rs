@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use hostseal_kms_protocol::Refusal;
+use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
 
 use super::cluster::{MILLISECOND, SECOND};
 use super::net::Weather;
 use super::world::World;
 use crate::config::KmsRules;
 use crate::control::Reply;
-use crate::host::Host as Agent;
+use crate::host::lease::AskId;
 use crate::host::unwrap::Unwrapped;
 use crate::observe::kms::KeyStanding;
 use crate::types::{Method, Protection, ReasonCode, RowState};
@@ -35,16 +35,39 @@ impl World {
     /// The KMS answers what the agent of a host asks. Says whether it has asked.
     pub(super) fn unwrap(&mut self, at: usize) -> bool {
         let (moment, mut asked) = (self.moment(), false);
-        while let Some(ask) = self.hosts[at].agent.as_mut().and_then(Agent::poll_unwrap) {
+        while let Some(ask) = self.next_ask(at) {
             let answer = self.hosts[at].file.kms.clone().unwrap_or(Err(Refusal::Unavailable));
-            let secrets = answer.map(|()| self.secrets(at));
-            let unwrapped = Unwrapped { ask, secrets, why: None, request_id: Some("r".to_owned()) };
+            let request_id = Some("r".to_owned());
+            let answer = match answer {
+                Ok(()) => Ok(KmsGift { given: self.secrets(at), why: None, request_id }),
+                Err(refusal) => {
+                    let why = (refusal == Refusal::Unavailable).then(|| "a time-out".to_owned());
+                    Err(KmsRefusal { refusal, why, request_id })
+                }
+            };
             let host = &mut self.hosts[at];
             let agent = host.agent.as_mut().expect("it asks");
-            agent.handle_unwrapped(moment, &mut host.kernel, unwrapped);
+            agent.handle_unwrapped(moment, &mut host.kernel, Unwrapped { ask, answer });
             asked = true;
         }
         asked
+    }
+
+    /// What the agent of a host asks that is to be answered now.
+    fn next_ask(&mut self, at: usize) -> Option<AskId> {
+        let host = &mut self.hosts[at];
+        let asked = host.unanswered.take().or_else(|| host.agent.as_mut()?.poll_unwrap())?;
+        if self.kms_waits {
+            host.unanswered = Some(asked);
+            return None;
+        }
+        Some(asked)
+    }
+
+    /// What was asked of the KMS is answered now.
+    fn hear_kms(&mut self) {
+        self.kms_waits = false;
+        (0..self.hosts.len()).for_each(|at| self.on(at, |_, _, _| {}));
     }
 
     fn kms(&mut self, at: usize, answer: Result<(), Refusal>) {
@@ -98,9 +121,33 @@ fn hosts_whose_ppk_is_gone_are_cut_and_have_it_again_by_themselves() {
 fn an_order_waits_for_the_first_answer() {
     let mut world = leased(1);
     assert_eq!(world.status(0).kms.map(|kms| (kms.state, kms.cut)), Some((KeyStanding::Valid, false)));
+
+    let mut slow = World::new(2, 1, Weather::FAIR);
+    for at in 0..2 {
+        slow.kms(at, Ok(()));
+        slow.kms_waits = true;
+        slow.enable(at);
+    }
+    slow.run(10 * SECOND, None);
+    assert!(slow.hosts.iter().all(|host| host.replies.is_empty()), "nobody knows yet");
+    slow.hear_kms();
+    assert!(slow.run_until(30 * SECOND, World::all_protected));
+    // Nothing is waited for where no KMS is to be asked any more.
+    let mut without = World::new(2, 1, Weather::FAIR);
+    without.kms(0, Ok(()));
+    without.kms_waits = true;
+    without.enable(0);
+    without.run(SECOND, None);
+    without.reconfigure(0, |file| file.kms = None);
+    without.run(SECOND, None);
+    assert!(without.hosts[0].is_at_work());
+
     let mut denied = World::new(2, 1, Weather::FAIR);
     denied.kms(0, Err(Refusal::Denied));
+    denied.kms_waits = true;
     denied.enable(0);
+    denied.run(SECOND, None);
+    denied.hear_kms();
     denied.run(SECOND, None);
     let refused = denied.hosts[0].replies.iter().find_map(|(_, reply, _)| match reply {
         Reply::Error { message, .. } => Some(message.clone()),
@@ -199,6 +246,80 @@ fn a_host_that_has_not_heard_its_kms_yet_keeps_its_pairs_and_says_what_is_wrong(
         assert!(world.run_until(3 * CHECK, World::all_protected), "by itself");
         assert_eq!((world.total().clear, world.total().leaked), (0, 0));
     }
+}
+
+/// Whatever else is answered meanwhile but success, and whoever has begun anew.
+#[test]
+fn a_denial_outlives_the_agent_and_what_was_said_of_it_stays() {
+    for reboots in [false, true] {
+        let mut world = leased(7);
+        world.kms(0, Err(Refusal::Denied));
+        let denied = |world: &World| {
+            world.hosts[0].disk.saved.lease.as_ref().is_some_and(|it| it.denial("k").is_some())
+        };
+        assert!(world.run_until(2 * CHECK, denied), "it is written soon");
+        world.kms(0, Err(Refusal::Unavailable));
+        match reboots {
+            true => world.reboot(0),
+            false => world.kill(0),
+        }
+        world.start(0);
+        world.run(SECOND, None);
+        let kms = world.status(0).kms.expect("it has a key");
+        assert_eq!((kms.state, kms.why, kms.request_id.as_deref()), (KeyStanding::Denied, None, Some("r")));
+        world.run(CHECK, None);
+        assert!(world.hosts[0].kernel.state.sas.is_empty(), "cut off within a minute");
+        let row = world.status(0).peers.remove(0);
+        assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::KeyRevoked)));
+        world.kms(0, Ok(()));
+        assert!(world.run_until(3 * CHECK, World::all_protected));
+        world.run(3 * SECOND, None);
+        assert!(!denied(&world), "a success lifts it");
+        assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+    }
+}
+
+/// A restart gives nothing, however often.
+#[test]
+fn a_host_that_cannot_ask_is_cut_off_in_time_though_its_agent_starts_anew() {
+    let mut world = leased(8);
+    world.kms(0, Err(Refusal::Unavailable));
+    let begun = world.now;
+    while world.now < begun + LENGTH - 2 * CHECK {
+        world.run(LENGTH / 8, None);
+        world.kill(0);
+        world.start(0);
+    }
+    world.run((begun + LENGTH + 2 * CHECK).saturating_duration_since(world.now), None);
+    let kms = world.status(0).kms.expect("it has a key");
+    assert!(kms.cut && world.hosts[0].kernel.state.sas.is_empty());
+}
+
+/// Rows say what is so now, and not why they were cut off.
+#[test]
+fn rows_follow_what_the_kms_says_and_say_when_nobody_asks_any_more() {
+    let mut world = leased(9);
+    world.kms(0, Err(Refusal::PendingDeletion(None)));
+    world.run(3 * CHECK, None);
+    let code = |world: &mut World| world.status(0).peers.remove(0).reason_code;
+    assert_eq!(code(&mut world), Some(ReasonCode::KeyPendingDeletion));
+    world.kms(0, Err(Refusal::Disabled));
+    world.run(2 * CHECK, None);
+    assert_eq!(code(&mut world), Some(ReasonCode::KeyRevoked));
+    world.kms(0, Err(Refusal::Unavailable));
+    world.run(2 * CHECK, None);
+    let kms = world.status(0).kms.expect("it has a key");
+    assert_eq!((kms.state, kms.why, kms.given_up), (KeyStanding::Disabled, None, false));
+
+    world.run(24 * LENGTH, None);
+    let status = world.status(0);
+    assert!(status.kms.as_ref().is_some_and(|kms| kms.given_up));
+    assert!(status.peers[0].reason.as_ref().is_some_and(|words| words.contains("Nobody asks")), "{status:?}");
+    world.kms(0, Ok(()));
+    world.run(CHECK, None);
+    assert!(!world.all_protected());
+    world.reconfigure(0, |_| {});
+    assert!(world.run_until(2 * CHECK, World::all_protected));
 }
 
 #[test]

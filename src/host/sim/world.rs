@@ -19,6 +19,7 @@ use super::net::{Inner, Net, Packet, Weather};
 use crate::control::{Reply, Request, Terms};
 use crate::host::core::{Core, Datagram};
 use crate::host::kernel::Kernel as _;
+use crate::host::lease::AskId;
 use crate::host::ledger::Asker;
 use crate::host::ports::SecretSource as _;
 use crate::host::system::Moment;
@@ -62,6 +63,8 @@ pub(super) struct Host {
     pub(super) starves: Option<Instant>,
     /// What its agent has not read yet.
     inbox: Vec<Datagram>,
+    /// What its agent asks a KMS that does not answer yet.
+    pub(super) unanswered: Option<AskId>,
     /// What its agent is asked next, and by whom.
     pub(super) requests: VecDeque<(Asker, Request)>,
     asked: u64,
@@ -111,6 +114,8 @@ pub(super) struct World {
     pub(super) imposter: Option<Imposter>,
     /// An address that moves between hosts.
     pub(super) vip: Option<Vip>,
+    /// No KMS answers.
+    pub(super) kms_waits: bool,
     /// Where hosts have the keys of members, if they are any.
     pub(super) keys: Option<TempDir>,
     timers: Timers<usize>,
@@ -161,6 +166,7 @@ impl World {
             starts: 0,
             starves: None,
             inbox: Vec::new(),
+            unanswered: None,
             requests: VecDeque::new(),
             asked: 0,
             replies: Vec::new(),
@@ -173,6 +179,7 @@ impl World {
             net: Net::new(weather),
             imposter: None,
             vip: None,
+            kms_waits: false,
             keys: None,
             timers: Timers::default(),
             expiries: Timers::default(),
@@ -303,6 +310,7 @@ impl World {
         host.agent = None;
         host.disk.lose();
         host.requests.clear();
+        host.unanswered = None;
         // Nobody hears of them any more.
         host.kernel.events.clear();
         self.timers.set(at, None);

@@ -1,6 +1,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use hostseal_kms_protocol::{KmsRefusal, Refusal};
+
 use super::*;
 use crate::config::Config;
 
@@ -37,6 +39,11 @@ fn example() -> Saved {
             closed: true,
             ..HostRecord::default()
         },
+        lease: Some(SavedLease::new(
+            &boot(7),
+            "k".to_owned(),
+            Some(KmsRefusal::because(Refusal::Denied, "no")),
+        )),
     }
 }
 
