@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
-use super::read::{duration, path};
+use super::read::{absolute, duration, path};
 use super::values::{Placed, Problems, Section, text};
 use super::{Keying, Node, PpkRules, SecretFiles};
 use crate::identity::AuthMethod;
@@ -17,6 +17,8 @@ const EXEC: &str = "exec";
 pub const HELPERS: [&str; 2] = ["/usr/libexec/hostseal", "/usr/local/libexec/hostseal"];
 /// How the name of a helper begins.
 pub const HELPER: &str = "kms-";
+/// What is wrong where nobody names the program of that one.
+const NO_PROGRAM: &str = "is missing: the provider \"exec\" runs a program that you name";
 /// The default of `socket`, where systemd listens for whoever wants a program run.
 const SOCKET: &str = "/run/hostseal-kms.sock";
 /// The longest name of a provider, and of a key.
@@ -95,24 +97,23 @@ impl KmsRules {
         key: &str,
         before: Option<&KmsRules>,
     ) -> Result<Self, String> {
-        let text = |key: &str| toml::Value::String(key.to_owned()).to_string();
-        let program = program.filter(|_| provider == EXEC);
-        let program = program.map(|file| format!("program = {}\n", text(&file.display().to_string())));
-        let socket = before.map(|kms| format!("socket = {}\n", text(&kms.socket.display().to_string())));
-        let file = format!(
-            "[kms]\nprovider = {}\nkey = {}\n{}{}",
-            text(provider),
-            text(key),
-            program.unwrap_or_default(),
-            socket.unwrap_or_default()
-        );
-        let problems = Problems::new(&file);
-        let rules = DeTable::parse(&file).ok().and_then(|table| {
-            let mut root = Section::root(&table, &problems);
-            read(root.section("kms"), &problems)
-        });
-        let words = problems.into_vec().first().map(ToString::to_string);
-        words.map_or_else(|| rules.ok_or_else(|| "there is no key".to_owned()), Err)
+        let wrong = |name: &str, words: String| format!("kms.{name} {words}");
+        let provider = provider_of(provider).map_err(|words| wrong("provider", words))?;
+        let key = key_of(key).map_err(|words| wrong("key", words))?;
+        let program = match program.filter(|_| provider == EXEC) {
+            Some(program) => absolute(program).map_err(|words| wrong("program", words))?,
+            None if provider == EXEC => return Err(wrong("program", NO_PROGRAM.to_owned())),
+            None => program_of(&provider),
+        };
+        Ok(Self {
+            provider,
+            program,
+            key,
+            check_every: CHECK_EVERY,
+            max_offline: MAX_OFFLINE,
+            restore_window: RESTORE_WINDOW,
+            socket: before.map_or_else(|| SOCKET.into(), |kms| kms.socket.clone()),
+        })
     }
 }
 
@@ -124,12 +125,11 @@ pub(super) fn read(mut section: Section<'_>, problems: &Problems<'_>) -> Option<
     let provider = section.required("provider", provider).value;
     let program = section.optional("program", path);
     if provider == EXEC && program.is_none() {
-        section.require("program", "is missing: the provider \"exec\" runs a program that you name");
+        section.require("program", NO_PROGRAM);
     } else if provider != EXEC {
         section.refuse("program", "is for the provider \"exec\" alone");
     }
-    let program = program
-        .map_or_else(|| PathBuf::from(format!("{}/{HELPER}{provider}", HELPERS[0])), |placed| placed.value);
+    let program = program.map_or_else(|| program_of(&provider), |placed| placed.value);
     let key = section.required("key", key).value;
     let check = section.optional("check_every", duration);
     let offline = section.optional("max_offline", duration);
@@ -249,26 +249,39 @@ pub(super) fn secret_files(
 }
 
 fn provider(value: &DeValue<'_>) -> Result<String, String> {
-    let name = text(value)?;
-    let is_good =
-        name.len() <= PROVIDER_MAX && name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit());
+    provider_of(text(value)?)
+}
+
+fn provider_of(name: &str) -> Result<String, String> {
+    let is_good = !name.is_empty()
+        && name.len() <= PROVIDER_MAX
+        && name.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit());
     is_good.then(|| name.to_owned()).ok_or_else(|| {
         format!("must be a name such as \"exec\" or \"vault\", in small letters, not \"{name}\"")
     })
 }
 
 fn key(value: &DeValue<'_>) -> Result<String, String> {
-    let key = text(value)?;
-    let is_good = key.len() <= KEY_MAX && key.chars().all(|c| c.is_ascii_graphic());
+    key_of(text(value)?)
+}
+
+fn key_of(key: &str) -> Result<String, String> {
+    let is_good = !key.is_empty() && key.len() <= KEY_MAX && key.chars().all(|c| c.is_ascii_graphic());
     is_good
         .then(|| key.to_owned())
         .ok_or_else(|| format!("must have {KEY_MAX} plain characters at most, as the KMS calls the key"))
+}
+
+/// The helper of a provider whose program nobody names.
+fn program_of(provider: &str) -> PathBuf {
+    format!("{}/{HELPER}{provider}", HELPERS[0]).into()
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use super::KmsRules;
     use crate::config::proofs::tests::{key as listed, parse};
     use crate::config::{Config, ConfigError, PpkSource};
 
@@ -357,6 +370,31 @@ mod tests {
         assert!(error(&format!("{kms}max_offline = \"1h\"\n")).contains("2 times keying.rekey_after (1h)"));
         assert!(config(&format!("{kms}max_offline = \"1h\"\n[keying]\nrekey_after = \"30m\"\n")).is_ok());
         assert!(error(&format!("{kms}check_every = \"2h\"\n")).contains("4 times check_every (2h)"));
+    }
+
+    /// By the same rules as the file.
+    #[test]
+    fn a_key_that_a_command_names_is_what_the_file_would_say() {
+        let of = |provider, program: Option<&str>, key, before: Option<&KmsRules>| {
+            KmsRules::of(provider, program.map(Into::into), key, before)
+        };
+        for (provider, program) in [("aws", None), ("exec", Some("/p"))] {
+            let named = program.map(|program| format!("program = \"{program}\"\n")).unwrap_or_default();
+            let file = format!("{SECRET}[kms]\nprovider = \"{provider}\"\nkey = \"k\"\n{named}");
+            assert_eq!(config(&file).unwrap().kms, of(provider, program, "k", None).ok());
+        }
+        for (wrong, words) in [
+            (of("AWS", None, "k", None), "kms.provider must be a name"),
+            (of("", None, "k", None), "kms.provider must be a name"),
+            (of("exec", None, "k", None), "kms.program is missing"),
+            (of("exec", Some("p"), "k", None), "not an absolute path"),
+            (of("aws", None, "a b", None), "kms.key must have"),
+            (of("aws", None, "", None), "kms.key must have"),
+        ] {
+            assert!(wrong.as_ref().is_err_and(|it| it.contains(words)), "{wrong:?}");
+        }
+        let before = KmsRules { socket: "/s".into(), ..of("aws", None, "k", None).unwrap() };
+        assert_eq!(of("aws", None, "n", Some(&before)).unwrap().socket, Path::new("/s"));
     }
 
     #[test]

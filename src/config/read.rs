@@ -340,9 +340,13 @@ pub(super) fn node_name(value: &DeValue<'_>) -> Result<NodeName, String> {
 }
 
 pub(super) fn path(value: &DeValue<'_>) -> Result<PathBuf, String> {
-    match PathBuf::from(text(value)?) {
-        path if path.is_absolute() => Ok(path),
-        path => Err(format!("{:?} is not an absolute path", path.display().to_string())),
+    absolute(text(value)?.into())
+}
+
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, String> {
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(format!("{:?} is not an absolute path", path.display().to_string())),
     }
 }
 

@@ -90,15 +90,16 @@ impl Host {
             tracing::warn!("the trial was not confirmed in time: this host is in the clear");
             self.ledger.note(now, Persist::Seals);
         }
-        if self.cluster.is_some() && self.secrets.is_some() {
+        let wanted = matches!(self.saved.protection, Protection::On | Protection::Enabling);
+        if self.cluster.is_some() || wanted {
+            self.await_secret(now, system)?;
+        }
+        if self.cluster.is_some() {
             self.make_ready(now, system)?;
         }
-        match self.saved.protection {
-            Protection::On | Protection::Enabling => {
-                self.await_secret(now, system)?;
-                self.go_on(now, system)
-            }
-            Protection::Off | Protection::Disabling => self.go_on_leaving(now, system),
+        match wanted {
+            true => self.go_on(now, system),
+            false => self.go_on_leaving(now, system),
         }
     }
 

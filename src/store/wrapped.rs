@@ -106,6 +106,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::identity::Secret;
 
@@ -123,6 +125,28 @@ mod tests {
         assert!(error.contains("was wrapped with the key k, and kms.key is other"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(WrappedSecret::load(&path, "k"), Err(WrappedFileError::Owner(_))));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        /// Whatever lies there.
+        #[test]
+        fn no_octets_are_read_as_more_than_they_are(octets in prop::collection::vec(any::<u8>(), 0..200)) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("secret.wrapped");
+            fs::write(&path, &octets).unwrap();
+            prop_assert!(WrappedSecret::load(&path, "k").is_err());
+        }
+
+        #[test]
+        fn what_any_key_has_wrapped_reads_back(key in "[!-~]{1,60}", blob in "[A-Za-z0-9+/=]{0,400}", octet: u8) {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("secret.wrapped");
+            let wrapped = WrappedSecret { key: key.clone(), digest: Secret::new([octet; 32]).digest(), blob };
+            wrapped.save(&path).unwrap();
+            prop_assert_eq!(WrappedSecret::load(&path, &key).unwrap(), wrapped);
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@
 mod helper;
 mod memory;
 mod outcome;
+#[cfg(test)]
+mod properties;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -136,7 +136,7 @@ impl World {
     }
 
     /// All members talk to all others, and have heard what these know.
-    fn all_talk(&self) -> bool {
+    pub(super) fn all_talk(&self) -> bool {
         let others = self.hosts.len() - 1;
         let talks = |host: &super::world::Host| {
             let members = host.core().and_then(|core| core.membership());

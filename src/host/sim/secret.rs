@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::cluster::{MILLISECOND, SECOND};
 use super::files::Place;
 use super::kernel::Leaves;
+use super::members;
 use super::net::Weather;
 use super::world::World;
 use crate::host::core::Withholding;
@@ -183,6 +184,23 @@ fn disable_and_enable(world: &mut World) {
     world.give(0, true);
     world.enable(0);
     assert!(world.run_until(120 * SECOND, World::all_protected), "{:?}", world.reason(1, 0));
+}
+
+/// What members say to each other does not rest on it.
+#[test]
+fn a_member_that_waits_for_its_secret_hears_its_cluster() {
+    for mut world in [members::talking(3, 1), members::protected(3, 1)] {
+        let wanted = world.hosts[0].is_at_work();
+        world.kill(0);
+        world.hosts[0].file.place = Place::Elsewhere;
+        world.start(0);
+        assert!(world.run_until(90 * SECOND, World::all_talk), "{wanted}");
+        world.give(0, true);
+        let done =
+            |world: &World| if wanted { world.all_protected() } else { world.all_are(Protection::Off) };
+        assert!(world.run_until(60 * SECOND, done), "{wanted}");
+        assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+    }
 }
 
 /// What happens to the first of two hosts.
