@@ -315,6 +315,7 @@ pub enum SecretCommand {
     /// configuration what this prints.
     #[command(after_help = "Examples:\n  \
         hostseal secret wrap --provider exec --program /usr/local/libexec/hostseal/kms-ours --kms-key cluster-key\n  \
+        hostseal secret wrap --provider vault --kms-key transit/prod --socket /run/kms-admin.sock\n  \
         hostseal secret wrap --from /root/secret.new --out /root/secret.wrapped")]
     Wrap(WrapArgs),
     /// Wrap the wrapped secret with another key, or with the newest version of the same one.

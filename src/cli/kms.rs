@@ -105,19 +105,19 @@ fn sheet(report: &KeyReport, without_agent: &str) -> String {
 
 /// What a line of `kms check` says of what it names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Finding {
+enum KeyFinding {
     Ok,
     /// It need not be mended.
     Note,
     Fail,
 }
 
-impl Finding {
+impl KeyFinding {
     fn word(self) -> &'static str {
         match self {
-            Finding::Ok => "ok",
-            Finding::Note => "note",
-            Finding::Fail => "FAIL",
+            KeyFinding::Ok => "ok",
+            KeyFinding::Note => "note",
+            KeyFinding::Fail => "FAIL",
         }
     }
 }
@@ -129,9 +129,9 @@ fn check(config: &Config) -> Result<Exit, CommandError> {
     let mut found = vec![match &decrypted {
         Ok(unwrapped) => {
             let request = request(unwrapped.request_id.as_ref());
-            (Finding::Ok, format!("decrypt: the secret {}{request}", unwrapped.given.id()))
+            (KeyFinding::Ok, format!("decrypt: the secret {}{request}", unwrapped.given.id()))
         }
-        Err(refusal) => (Finding::Fail, format!("decrypt: {}", in_words(refusal))),
+        Err(refusal) => (KeyFinding::Fail, format!("decrypt: {}", in_words(refusal))),
     }];
     found.push(described(kms::describe(rules)));
     if let Ok(unwrapped) = &decrypted {
@@ -141,47 +141,47 @@ fn check(config: &Config) -> Result<Exit, CommandError> {
     for (finding, words) in &found {
         print(&format!("{:<6}{words}\n", finding.word()))?;
     }
-    let is_fine = found.iter().all(|(finding, _)| *finding != Finding::Fail);
+    let is_fine = found.iter().all(|(finding, _)| *finding != KeyFinding::Fail);
     Ok(if is_fine { Exit::Done } else { Exit::Degraded })
 }
 
 /// Hosts do without the right to describe the key.
-fn described(answer: KmsAnswer<KmsGift<()>>) -> (Finding, String) {
+fn described(answer: KmsAnswer<KmsGift<()>>) -> (KeyFinding, String) {
     match answer {
         Ok(gift) => {
-            (Finding::Ok, format!("describe: the key is enabled{}", request(gift.request_id.as_ref())))
+            (KeyFinding::Ok, format!("describe: the key is enabled{}", request(gift.request_id.as_ref())))
         }
         Err(KmsRefusal { refusal: Refusal::Denied, request_id, .. }) => (
-            Finding::Note,
+            KeyFinding::Note,
             format!(
                 "describe: this host may not describe the key, and need not{}",
                 request(request_id.as_ref())
             ),
         ),
-        Err(refusal) => (Finding::Fail, format!("describe: {}", in_words(&refusal))),
+        Err(refusal) => (KeyFinding::Fail, format!("describe: {}", in_words(&refusal))),
     }
 }
 
-fn encrypted<T>(answer: KmsAnswer<T>) -> (Finding, String) {
+fn encrypted<T>(answer: KmsAnswer<T>) -> (KeyFinding, String) {
     match answer {
         Ok(_) => (
-            Finding::Fail,
+            KeyFinding::Fail,
             "encrypt: this host may wrap secrets: whoever takes it over could put another one in place. Take the right to \
              encrypt from it"
                 .to_owned(),
         ),
         Err(KmsRefusal { refusal: Refusal::Denied, request_id, .. }) => (
-            Finding::Ok,
+            KeyFinding::Ok,
             format!("encrypt: is refused to this host, as it should be{}", request(request_id.as_ref())),
         ),
         Err(refusal) => {
-            (Finding::Fail, format!("encrypt: it is not known whether it is refused: {}", in_words(&refusal)))
+            (KeyFinding::Fail, format!("encrypt: it is not known whether it is refused: {}", in_words(&refusal)))
         }
     }
 }
 
 /// The same secret where it lies unless somebody says otherwise: with it, revoking the key revokes nothing.
-fn left_in_the_clear(config: &Config) -> Option<(Finding, String)> {
+fn left_in_the_clear(config: &Config) -> Option<(KeyFinding, String)> {
     let file = &config.secret.file;
     let digest = kms::digest(config).ok()??;
     let plain = private_file::load_secret(file).ok().filter(|plain| plain.digest() == digest)?;
@@ -190,7 +190,7 @@ fn left_in_the_clear(config: &Config) -> Option<(Finding, String)> {
         file.display(),
         plain.id()
     );
-    Some((Finding::Fail, words))
+    Some((KeyFinding::Fail, words))
 }
 
 fn request(id: Option<&String>) -> String {

@@ -23,7 +23,7 @@ const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
 pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, CommandError> {
     let config = context::config(invocation)?;
     let rules = rules_of(&config, args)?;
-    let place = Place::of(&config, &rules, &args.out)?;
+    let place = WrappedPlace::of(&config, &rules, &args.out)?;
     let wrap = |secret: &_| {
         let wrapped = kms::wrap(&config.cluster, &rules, secret);
         wrapped.map_err(|refusal| failed("the secret was not wrapped", &refusal))
@@ -44,11 +44,14 @@ pub(super) fn rewrap(invocation: &Invocation, args: &RewrapArgs) -> Result<Exit,
     let config = context::config(invocation)?;
     let kms = rules(&config)?;
     let key = args.kms_key.as_deref().unwrap_or(&kms.key);
-    let rules = KmsRules::of(&kms.provider, Some(kms.program.clone()), key, Some(kms))
-        .map_err(|words| CommandError::new(Exit::Usage, words))?;
-    let place = Place::of(&config, &rules, &args.out)?;
+    let rules = asked_at(
+        args.out.socket.as_ref(),
+        KmsRules::of(&kms.provider, Some(kms.program.clone()), key, Some(kms)),
+    )?;
+    let place = WrappedPlace::of(&config, &rules, &args.out)?;
     let before = kms::load(&config, kms)?;
-    let rewrapped = kms::rewrap(&config.cluster, kms, &before, key).map_err(|refusal| {
+    let asked = KmsRules { socket: rules.socket.clone(), ..kms.clone() };
+    let rewrapped = kms::rewrap(&config.cluster, &asked, &before, key).map_err(|refusal| {
         let CommandError { exit, message } = failed("the secret was not wrapped anew", &refusal);
         CommandError::new(
             exit,
@@ -62,14 +65,14 @@ pub(super) fn rewrap(invocation: &Invocation, args: &RewrapArgs) -> Result<Exit,
 }
 
 /// Where a wrapped secret is to lie.
-struct Place {
+struct WrappedPlace {
     file: PathBuf,
     /// Whether the agent of this host goes by it, with the same key.
     is_in_force: bool,
     force: bool,
 }
 
-impl Place {
+impl WrappedPlace {
     /// The place that somebody wants, or one where it is in nobody's way.
     fn of(config: &Config, rules: &KmsRules, args: &OutArgs) -> Result<Self, CommandError> {
         let force = args.force;
@@ -199,7 +202,16 @@ fn rules_of(config: &Config, args: &WrapArgs) -> Result<KmsRules, CommandError> 
         .program
         .clone()
         .or_else(|| before.filter(|kms| kms.provider == provider).map(|kms| kms.program.clone()));
-    KmsRules::of(&provider, program, &key, before).map_err(|words| CommandError::new(Exit::Usage, words))
+    asked_at(args.out.socket.as_ref(), KmsRules::of(&provider, program, &key, before))
+}
+
+/// Those, asked somewhere else than the configuration says, where somebody wants that.
+fn asked_at(socket: Option<&PathBuf>, rules: Result<KmsRules, String>) -> Result<KmsRules, CommandError> {
+    let mut rules = rules.map_err(|words| CommandError::new(Exit::Usage, words))?;
+    if let Some(socket) = socket {
+        rules.socket.clone_from(socket);
+    }
+    Ok(rules)
 }
 
 fn failed(what: &str, refusal: &KmsRefusal) -> CommandError {

@@ -58,8 +58,13 @@ impl Kms {
 /// A place with a secret in the clear, and a KMS that can be asked there.
 fn place_with_kms() -> (Place, Arc<Mutex<Kms>>) {
     let place = Place::new();
+    let kms = kms_at(&place, "kms.sock");
+    (place, kms)
+}
+
+fn kms_at(place: &Place, socket: &str) -> Arc<Mutex<Kms>> {
     let kms = Arc::new(Mutex::new(Kms::default()));
-    let (listener, shared) = (UnixListener::bind(place.path("kms.sock")).unwrap(), kms.clone());
+    let (listener, shared) = (UnixListener::bind(place.path(socket)).unwrap(), kms.clone());
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -69,7 +74,7 @@ fn place_with_kms() -> (Place, Arc<Mutex<Kms>>) {
             stream.write_all(&answer.to_line()).unwrap();
         }
     });
-    (place, kms)
+    kms
 }
 
 /// Has the configuration say that the key wraps the secret.
@@ -86,17 +91,16 @@ fn go_by_key(place: &Place, key: &str) {
 
 /// Wraps the secret of a place, and has the place go by that.
 fn wrapped(place: &Place) -> String {
-    let id = place.run("secret id").out;
-    // The command line names no socket, so the configuration does.
-    let plain = fs::read_to_string(place.path("secret")).unwrap();
+    let id = place.run("secret id").out.trim().to_owned();
+    let [socket, out] = ["kms.sock", "secret.wrapped"].map(|name| place.path(name).display().to_string());
+    let line =
+        format!("secret wrap --provider exec --program /p --kms-key one --socket {socket} --out {out}");
+    let done = place.run(&line);
+    assert!(done.exit == 0 && done.err.contains(&id), "{done:?}");
+    assert!(done.out.contains(&format!("wrapped_file = {out:?}")), "{done:?}");
     go_by_key(place, "one");
-    fs::write(place.path("plain"), plain).unwrap();
-    fs::set_permissions(place.path("plain"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let done = place.run(&format!("secret wrap --from {}", place.path("plain").display()));
-    assert_eq!((done.exit, done.out.as_str()), (0, ""), "{done:?}");
-    fs::remove_file(place.path("plain")).unwrap();
     fs::remove_file(place.path("secret")).unwrap();
-    id.trim().to_owned()
+    id
 }
 
 #[test]
@@ -139,6 +143,12 @@ fn what_is_in_force_is_kept_and_not_replaced_by_what_nobody_has_tried() {
     let done = place.run("secret rewrap --force");
     assert!(done.exit == 0 && done.err.contains("nobody has tried it"), "{done:?}");
     assert_eq!(read("secret.wrapped.previous"), before);
+    kms.lock().unwrap().denies = Vec::new();
+    // An administrator's helpers may.
+    let admin = kms_at(&place, "admin.sock");
+    kms.lock().unwrap().denies = vec!["decrypt", "encrypt", "reencrypt"];
+    let done = place.run(&format!("secret rewrap --socket {}", place.path("admin.sock").display()));
+    assert_eq!((done.exit, &admin.lock().unwrap().asked[..]), (0, &["reencrypt", "decrypt"][..]), "{done:?}");
     kms.lock().unwrap().denies = Vec::new();
     // The configuration says that another key has wrapped what is there.
     let out = format!("secret rewrap --kms-key two --out {}", place.path("secret.wrapped").display());

@@ -34,7 +34,7 @@ pub struct WrapArgs {
     /// Where the secret lies in the clear; without it the one that the configuration names.
     #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
-    /// Where to write it, and how sure one is.
+    /// Who is asked, and where it goes.
     #[command(flatten)]
     pub out: OutArgs,
 }
@@ -45,14 +45,18 @@ pub struct RewrapArgs {
     /// The key to wrap it with; without it the one that the configuration names, in its newest version.
     #[arg(long, value_name = "KEY")]
     pub kms_key: Option<String>,
-    /// Where to write it, and how sure one is.
+    /// Who is asked, and where it goes.
     #[command(flatten)]
     pub out: OutArgs,
 }
 
-/// Where a wrapped secret goes.
+/// Who is asked to wrap, and where the wrapped secret goes.
 #[derive(Debug, Args)]
 pub struct OutArgs {
+    /// Where `hostseal kms-runner --listen` runs helpers with the rights of an administrator; without it, where those of this
+    /// host are run.
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Where to write it. Without it: the file that the configuration names, or one beside it with .new behind its name if
     /// another key wraps it, or /etc/hostseal/secret.wrapped.
     #[arg(long, value_name = "FILE")]
