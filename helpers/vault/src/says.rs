@@ -103,7 +103,8 @@ impl Reply {
             404 if errors.is_empty() => {
                 Refused::new(Refusal::NotFound, format!("{} has no such key", key.mount()))
             }
-            404 if has("no handler for route") => {
+            // A mount that Vault has and could not start, or is moving, comes back by itself.
+            404 if has("no handler for route") && !has("backend is nil") && !has("tainted") => {
                 Refused::new(Refusal::NotFound, format!("nothing is mounted at {}", key.mount()))
             }
             412 => Refused::unavailable("this node of Vault has not heard of the others' changes yet (412)"),
@@ -223,6 +224,12 @@ mod tests {
                 "no handler for route \"transit/decrypt/k\". route entry not found.",
                 Refusal::NotFound,
                 "nothing is mounted",
+            ),
+            (
+                404,
+                "no handler for route \"transit/decrypt/k\". route entry found, but backend is nil.",
+                Refusal::Unavailable,
+                "backend is nil",
             ),
             (404, "unsupported path", Refusal::Unavailable, "HTTP status 404: unsupported path"),
             (405, "unsupported operation", Refusal::Unavailable, "405"),
