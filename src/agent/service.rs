@@ -96,7 +96,7 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             return Ok(());
         }
         alarm.set(now, service.deadline())?;
-        let Service { host, system, watch, disk, helper, unwrapper, .. } = &mut service;
+        let Service { host, system, secrets, watch, disk, helper, unwrapper, .. } = &mut service;
         tokio::select! {
             (now, datagrams) = receive(&mut system.sockets) => host.handle_datagrams(now, system, &datagrams),
             guard = system.monitor.readable_mut() => {
@@ -112,7 +112,9 @@ pub(super) async fn serve(path: &Path, stay: Stay) -> anyhow::Result<()> {
             changed = changed(watch) => if changed { host.handle_change() },
             Some(()) = hangup.recv() => host.handle_change(),
             heard = helper.heard(), if host.hears_store() => service.handle_store(heard),
-            unwrapped = unwrapper.outcome() => host.handle_unwrapped(moment(Instant::now()), system, unwrapped),
+            unwrapped = unwrapper.outcome() => {
+                host.handle_unwrapped(moment(Instant::now()), system, secrets, unwrapped);
+            }
             written = disk.outcome() => host.handle_written(Instant::now(), system, written),
             () = alarm.ring() => service.handle_timeout(),
             _ = terminate.recv() => break,

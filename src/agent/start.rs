@@ -3,6 +3,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
@@ -11,6 +12,7 @@ use crate::config::{Config, STATE_DIR};
 use crate::host::ports::SecretSource;
 use crate::host::setup::{Secrets, Setup};
 use crate::host::{ClusterStart, Found, Host, Read, Start};
+use crate::identity::{AuthMethod, Secret};
 use crate::machine::{self, named_node, own_addresses};
 use crate::store::{ClusterFiles, Saved, config_file, credentials, enabled, kms, member_config, owner};
 
@@ -110,7 +112,7 @@ pub(super) struct FileSource {
 }
 
 impl SecretSource for FileSource {
-    fn read(&mut self, setup: &Setup) -> anyhow::Result<Option<Secrets>> {
+    fn read(&mut self, setup: &Setup, root: Option<&Arc<Secret>>) -> anyhow::Result<Option<Secrets>> {
         let Setup { config, node } = setup;
         if let Some(reach) = &self.reach
             && let Some(file) = config.files_for_proofs().into_iter().find(|file| !reach.covers(file))
@@ -122,9 +124,12 @@ impl SecretSource for FileSource {
                 reach.words()
             );
         }
-        // What a key of somebody else wraps is not to be had at once. What is wrong with its file is said now.
-        if kms::digest(config)?.is_some() {
-            return Ok(None);
+        // What a key of somebody else wraps is not to be had at once. What is wrong with the files is said now.
+        if let Some(digest) = kms::digest(config)? {
+            let root = root.filter(|root| root.digest() == digest);
+            let credentials = credentials::load_with(config, node, root.map(Arc::as_ref))?;
+            let is_proof = config.uses(AuthMethod::Secret);
+            return Ok(root.map(|root| Secrets::of_root(root.clone(), is_proof, credentials)));
         }
         let (current, previous) = credentials::load_secrets(config)?;
         Ok(Some(Secrets::new(current, previous, credentials::load(config, node)?)))

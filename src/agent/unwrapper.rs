@@ -1,16 +1,16 @@
 //! Has the secret unwrapped by the KMS that the files name, beside the loop: the KMS may take its time.
 
 use std::future::pending;
+use std::sync::Arc;
 
 use hostseal_kms_protocol::Refusal;
 
 use super::writer::Writer;
-use crate::config::{Config, Node};
+use crate::config::Config;
 use crate::host::lease::AskId;
-use crate::host::setup::{Secrets, Setup};
+use crate::host::setup::Setup;
 use crate::host::unwrap::Unwrapped;
-use crate::identity::AuthMethod;
-use crate::store::credentials;
+use crate::identity::Secret;
 use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
 
 /// One ask after the other.
@@ -36,9 +36,9 @@ impl Unwrapper {
             self.worker = started.ok();
         }
         let Some(worker) = &self.worker else { return };
-        let (config, node) = (setup.config.clone(), setup.node.clone());
+        let config = setup.config.clone();
         self.is_busy = true;
-        worker.begin(move || Unwrapped { ask, answer: unwrap(&config, &node) });
+        worker.begin(move || Unwrapped { ask, answer: unwrap(&config) });
     }
 
     /// What came of the oldest, once it is over.
@@ -52,12 +52,9 @@ impl Unwrapper {
     }
 }
 
-fn unwrap(config: &Config, node: &Node) -> KmsAnswer<KmsGift<Secrets>> {
-    let away = |why: String| KmsRefusal::because(Refusal::Unavailable, why);
-    let kms = config.kms.as_ref().ok_or_else(|| away("[kms] is missing".to_owned()))?;
-    let gift = kms::unwrap(config, kms)?;
-    let credentials = credentials::load_with(config, node, Some(&gift.given));
-    let credentials = credentials.map_err(|error| away(error.to_string()))?;
-    let is_used = config.uses(AuthMethod::Secret);
-    Ok(gift.of(|secret| Secrets::unwrapped(is_used.then_some(secret), credentials)))
+fn unwrap(config: &Config) -> KmsAnswer<KmsGift<Arc<Secret>>> {
+    match &config.kms {
+        Some(kms) => kms::unwrap(config, kms),
+        None => Err(KmsRefusal::because(Refusal::Unavailable, "[kms] is missing".to_owned())),
+    }
 }

@@ -70,17 +70,17 @@ impl SharedConfig {
         Config::parse(&text, &format!("{name} and the roster of {}", self.cluster))
     }
 
-    /// Checks that `settings` could be those of this cluster.
+    /// Checks that `settings` could be those of this cluster, and go with `local`, the file of the member that gives them.
     ///
     /// # Errors
     /// All that is wrong with them, with its place.
-    pub fn check_settings(&self, settings: &str) -> Result<(), ConfigError> {
+    pub fn check_settings(&self, settings: &str, local: &str) -> Result<(), ConfigError> {
         let name = "the settings";
         refuse_others(settings, name, &SETTINGS, "is no setting of a cluster")?;
         let Some(first) = self.nodes.iter().find(|node| !node.expects_secret) else { return Ok(()) };
         let of = |settings: &str| {
             let shared = Self { settings: settings.to_owned(), ..self.clone() };
-            shared.of_node("", name, &first.name, Path::new("key"))
+            shared.of_node(local, name, &first.name, Path::new("key"))
         };
         refuse_unknown_servers(settings, name, self)?;
         let (before, after) = (of(&self.settings)?, of(settings)?);
@@ -393,7 +393,7 @@ mod tests {
         assert_eq!(without.nodes, &shared.nodes[..1]);
         assert!(!without.uses(AuthMethod::Secret));
         assert_eq!(without.protection.withheld, shared.nodes[1].addresses, "what was sealed stays so");
-        assert!(shared.check_settings("[esp]\nkey_bits = 128\n").is_ok());
+        assert!(shared.check_settings("[esp]\nkey_bits = 128\n", "").is_ok());
     }
 
     #[test]
@@ -410,6 +410,9 @@ mod tests {
         }
         let error = of_node(kms, &shared("")).unwrap_err().to_string();
         assert!(error.contains("need it as a PPK"), "members prove themselves with their keys: {error}");
+        let slow =
+            shared("").check_settings("[keying]\nrekey_after = \"3h\"\n", &local).unwrap_err().to_string();
+        assert!(slow.contains("2 times keying.rekey_after (3h)"), "{slow}");
     }
 
     #[test]
@@ -426,7 +429,7 @@ mod tests {
         let of_gone =
             of_node("[[ppk.nodes]]\nname = \"gone\"\nid = \"g\"\nfile = \"/g\"\n", &shared("")).unwrap();
         assert!(!of_gone.has_ppks(), "who is taken out leaves a file that is good");
-        let refused = shared("").check_settings("[ppk]\nrequired = false\n").unwrap_err().to_string();
+        let refused = shared("").check_settings("[ppk]\nrequired = false\n", "").unwrap_err().to_string();
         assert!(refused.contains("is no setting of a cluster"), "{refused}");
     }
 
@@ -459,7 +462,7 @@ mod tests {
         assert!(of_node("cluster = \"prod\"\n", &shared("")).unwrap_err().contains("member of the cluster"));
         // Neither the settings of a cluster nor the file of a host without one say it.
         assert!(
-            shared("").check_settings(local).unwrap_err().to_string().contains("no setting of a cluster")
+            shared("").check_settings(local, "").unwrap_err().to_string().contains("no setting of a cluster")
         );
         let by_file = format!("{}\n[store]\nstore = \"etcd\"\nendpoints = [\"https://a:1\"]\n", TWO_NODES);
         assert!(Config::parse(&by_file, "file").unwrap_err().to_string().contains("have joined a cluster"));
@@ -475,7 +478,9 @@ mod tests {
         assert_eq!(config.protection.exempt.len(), 2);
         assert_eq!(config.protection.blocked, [[10, 0, 0, 8].into(), IpAddr::from([10, 0, 0, 9])]);
         assert_eq!(config.protection.withheld, shared.withheld);
-        assert!(shared.check_settings(settings).unwrap_err().to_string().contains("there is no node \"x\""));
+        assert!(
+            shared.check_settings(settings, "").unwrap_err().to_string().contains("there is no node \"x\"")
+        );
     }
 
     #[test]
@@ -544,7 +549,8 @@ mod tests {
 
     #[test]
     fn settings_that_no_host_could_go_by_are_refused() {
-        let check = |settings: &str| shared("").check_settings(settings).map_err(|error| error.to_string());
+        let check =
+            |settings: &str| shared("").check_settings(settings, "").map_err(|error| error.to_string());
         assert!(check("[esp]\nkey_bits = 128\n").is_ok() && check("").is_ok());
         assert!(check("cluster = \"x\"\n").unwrap_err().contains("no setting of a cluster"));
         assert!(check("[esp]\nkey_bits = 127\n").unwrap_err().contains("127"));

@@ -70,7 +70,7 @@ impl Start {
                 _ => return Err(error),
             },
         };
-        let (secrets, unread) = match source.read(&setup) {
+        let (secrets, unread) = match source.read(&setup, None) {
             Ok(secrets) => (secrets, None),
             Err(error) => (None, Some(error)),
         };
@@ -94,15 +94,18 @@ impl Start {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use anyhow::bail;
 
     use super::*;
+    use crate::identity::Secret;
 
     /// A source that gives nothing, and says why or that it will.
     struct Nothing(Option<&'static str>);
 
     impl SecretSource for Nothing {
-        fn read(&mut self, _: &Setup) -> anyhow::Result<Option<Secrets>> {
+        fn read(&mut self, _: &Setup, _: Option<&Arc<Secret>>) -> anyhow::Result<Option<Secrets>> {
             match self.0 {
                 Some(words) => bail!("{words}"),
                 None => Ok(None),
@@ -114,7 +117,7 @@ mod tests {
     struct All;
 
     impl SecretSource for All {
-        fn read(&mut self, _: &Setup) -> anyhow::Result<Option<Secrets>> {
+        fn read(&mut self, _: &Setup, _: Option<&Arc<Secret>>) -> anyhow::Result<Option<Secrets>> {
             Ok(Some(Secrets::default()))
         }
     }

@@ -38,6 +38,7 @@ impl Host {
             chance,
             leased,
             awaiting_first_answer: Vec::new(),
+            leaves_later: false,
             examination: None,
             setup,
             secrets,
@@ -91,15 +92,31 @@ impl Host {
             self.ledger.note(now, Persist::Seals);
         }
         let wanted = matches!(self.saved.protection, Protection::On | Protection::Enabling);
-        if self.cluster.is_some() || wanted {
+        if self.cluster.is_some() || wanted || self.saved.leaving {
             self.await_secret(now, system)?;
         }
         if self.cluster.is_some() {
             self.make_ready(now, system)?;
         }
+        // Peers are told of it with the secret, if it comes.
+        self.leaves_later = !wanted && self.saved.leaving && self.awaits_first_answer();
         match wanted {
             true => self.go_on(now, system),
+            false if self.leaves_later => Ok(()),
             false => self.go_on_leaving(now, system),
+        }
+    }
+
+    /// Goes on to the clear where that has waited for the first answer of a KMS.
+    pub(super) fn go_on_leaving_later(&mut self, now: Instant, system: &mut dyn System) {
+        if self.leaves_later && !self.awaits_first_answer() {
+            self.leaves_later = false;
+            // Somebody may want this host protected by now.
+            if self.saved.leaving
+                && let Err(error) = self.go_on_leaving(now, system)
+            {
+                tracing::error!("{}", causes::words(error.as_ref()));
+            }
         }
     }
 
@@ -196,7 +213,7 @@ impl Host {
 
     /// Ends the way to the clear once all pairs are at its end, and lets go of what a host that is off needs no more.
     pub(super) fn finish_leaving(&mut self, now: Instant, system: &mut dyn System) {
-        if self.wish.is_some() || !self.core.as_ref().is_none_or(Core::is_off) {
+        if self.wish.is_some() || self.leaves_later || !self.core.as_ref().is_none_or(Core::is_off) {
             return;
         }
         // What an agent before this one began, or what could not be begun, is off as far as anybody was told.

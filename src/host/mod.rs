@@ -160,6 +160,8 @@ pub struct Host {
     leased: Option<Leased>,
     /// Who wants this host protected, before it is known whether it has a secret.
     awaiting_first_answer: Vec<(Terms, Asker)>,
+    /// An agent before this one died on the way to the clear, and it is not known yet whether this one has a secret.
+    leaves_later: bool,
     /// What was taken without being asked to, and when, as long as nobody was told.
     taken: Vec<(Instant, String)>,
     /// What is to be read, and for whom.
@@ -327,6 +329,7 @@ impl Host {
         self.close_sockets(system);
         self.finish_leaving(now, system);
         self.answer_examination(now);
+        self.go_on_leaving_later(now, system);
         self.take_waiting_order(now, system);
         self.tell_followers(now);
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::core::{ProbeDatagram, Unsent};
@@ -13,6 +14,7 @@ use super::prover::{NonceArrival, NonceSet};
 use super::setup::{IkePorts, Secrets, Setup};
 use super::{Host, ProbeFate};
 use crate::host::system::System;
+use crate::identity::Secret;
 use crate::ike::Transmit;
 use crate::types::Pair;
 
@@ -76,12 +78,13 @@ pub trait Store {
 
 /// Where a host gets the secrets that a configuration names.
 pub trait SecretSource {
-    /// What it has of them now. `None`: it gives them when it has them, and may withdraw them, which are inputs
-    /// ([`Host::handle_secret`]); those in force stay.
+    /// What it has of them now. `root` is the secret that a KMS has unwrapped, as long as this host may have it. `None`: it
+    /// gives them when it has them, and may withdraw them, which are inputs ([`Host::handle_secret`],
+    /// [`Host::handle_unwrapped`]); those in force stay.
     ///
     /// # Errors
     /// It has none, and will not have any before somebody does something.
-    fn read(&mut self, setup: &Setup) -> anyhow::Result<Option<Secrets>>;
+    fn read(&mut self, setup: &Setup, root: Option<&Arc<Secret>>) -> anyhow::Result<Option<Secrets>>;
 }
 
 impl Host {

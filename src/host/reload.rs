@@ -63,7 +63,8 @@ impl Host {
         setup: anyhow::Result<Setup>,
     ) {
         let now = self.note_moment(moment);
-        let files = setup.and_then(|setup| Ok(Files { secrets: source.read(&setup)?, setup }));
+        let root = self.secrets.as_ref().and_then(Secrets::root);
+        let files = setup.and_then(|setup| Ok(Files { secrets: source.read(&setup, root)?, setup }));
         let (asker, answer) = match read {
             Read::Changed => {
                 let changes = self.reload(now, system, files).unwrap_or_default();
@@ -103,15 +104,17 @@ impl Host {
                 self.trouble = None;
                 changes.iter().for_each(|change| tracing::info!("{change}"));
             }
-            Err(error) => {
-                let words = causes::words(error.as_ref());
-                if self.trouble.as_ref() != Some(&words) {
-                    tracing::error!("keeping the previous configuration: {words}");
-                }
-                self.trouble = Some(words);
-            }
+            Err(error) => self.note_trouble(causes::words(error.as_ref())),
         }
         outcome
+    }
+
+    /// Something in the files is wrong: what was in force stays so.
+    pub(super) fn note_trouble(&mut self, words: String) {
+        if self.trouble.as_ref() != Some(&words) {
+            tracing::error!("keeping the previous configuration: {words}");
+        }
+        self.trouble = Some(words);
     }
 
     /// The same for somebody who asks for it. Where there is nothing new, says what was taken without being asked: the

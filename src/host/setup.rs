@@ -48,6 +48,8 @@ pub struct Secrets {
     /// Where any host proves itself with it.
     current: Option<Arc<Secret>>,
     previous: Option<Arc<Secret>>,
+    /// What a KMS has unwrapped.
+    root: Option<Arc<Secret>>,
     credentials: Arc<Credentials>,
 }
 
@@ -131,13 +133,20 @@ impl Secrets {
         Self {
             current: current.map(Arc::new),
             previous: previous.map(Arc::new),
+            root: None,
             credentials: Arc::new(credentials),
         }
     }
 
-    /// These, where the secret came from a KMS: `None` where hosts have it in their PPK alone.
-    pub fn unwrapped(secret: Option<Arc<Secret>>, credentials: Credentials) -> Self {
-        Self { current: secret, previous: None, credentials: Arc::new(credentials) }
+    /// These, where a KMS has unwrapped the secret. Hosts prove themselves with it, or have it in their PPKs alone.
+    pub fn of_root(root: Arc<Secret>, is_proof: bool, credentials: Credentials) -> Self {
+        let current = is_proof.then(|| root.clone());
+        Self { current, previous: None, root: Some(root), credentials: Arc::new(credentials) }
+    }
+
+    /// What a KMS has unwrapped.
+    pub fn root(&self) -> Option<&Arc<Secret>> {
+        self.root.as_ref()
     }
 
     /// The fingerprint of the secret of the cluster, where one is used.

@@ -2,6 +2,7 @@
 //! What a lease is, `lease` says; what it is to be without a secret, `secret`.
 
 use std::mem::discriminant;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
@@ -10,12 +11,15 @@ use super::Host;
 use super::core::{Persist, Withholding};
 use super::lease::{AskId, KeyState, Lease, LeaseChange};
 use super::ledger::Asker;
+use super::ports::SecretSource;
 use super::setup::Secrets;
 use super::system::{Moment, System};
 use super::wish::Wish;
 use crate::config::KmsRules;
 use crate::control::Terms;
+use crate::identity::Secret;
 use crate::observe::KeyReport;
+use crate::observe::causes;
 use crate::observe::kms::{self, KeyStanding};
 use crate::store::SavedLease;
 
@@ -24,7 +28,7 @@ pub struct Unwrapped {
     /// The ask.
     pub ask: AskId,
     /// The secret, or why there is none.
-    pub answer: Result<KmsGift<Secrets>, KmsRefusal>,
+    pub answer: Result<KmsGift<Arc<Secret>>, KmsRefusal>,
 }
 
 /// The secret of a host that a key wraps.
@@ -59,7 +63,11 @@ impl Leased {
     pub(super) fn withholding(&self, moment: Moment) -> Withholding {
         let refused = self.refused();
         let refusal = refused.map(|refused| &refused.refusal);
-        let what = refusal.map_or_else(|| "the KMS has not answered".to_owned(), kms::refusal);
+        let what = match (refusal, self.lease.state()) {
+            (Some(refusal), _) => kms::refusal(refusal),
+            (None, KeyState::Valid(_)) => "another file is wrong".to_owned(),
+            (None, _) => "the KMS has not answered".to_owned(),
+        };
         let why = refused.and_then(|refused| refused.why.as_ref());
         let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
         let hope = kms::hope(self.lease.is_given_up(moment));
@@ -108,17 +116,35 @@ impl Host {
         self.leased.as_mut()?.lease.poll_ask(self.moment)
     }
 
-    /// The secret was unwrapped, or was not.
-    pub fn handle_unwrapped(&mut self, moment: Moment, system: &mut dyn System, unwrapped: Unwrapped) {
+    /// The secret was unwrapped, or was not. `source` makes of it what the files in force want.
+    pub fn handle_unwrapped(
+        &mut self,
+        moment: Moment,
+        system: &mut dyn System,
+        source: &mut dyn SecretSource,
+        unwrapped: Unwrapped,
+    ) {
         let now = self.note_moment(moment);
         let Unwrapped { ask, answer } = unwrapped;
         let (given, answer) = match answer {
             Ok(KmsGift { given, why, request_id }) => {
-                (Some(given), Ok(KmsGift { given: (), why, request_id }))
+                (self.secrets_of(source, &given), Ok(KmsGift { given: (), why, request_id }))
             }
             Err(refused) => (None, Err(refused)),
         };
         self.with_lease(now, system, given, |lease, chance| lease.handle_answer(moment, ask, answer, chance));
+    }
+
+    /// What the files in force make of what was unwrapped. The key can be used, whatever is wrong with another file: then
+    /// those secrets stay that are in force.
+    fn secrets_of(&mut self, source: &mut dyn SecretSource, root: &Arc<Secret>) -> Option<Secrets> {
+        match source.read(&self.setup, Some(root)) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                self.note_trouble(causes::words(error.as_ref()));
+                None
+            }
+        }
     }
 
     /// Time has passed for the lease.
@@ -174,8 +200,10 @@ impl Host {
         self.bound_sas();
         match (change, given) {
             (Some(LeaseChange::Renewed { short }), Some(secrets)) => {
-                let is_new = self.secrets.as_ref().is_none_or(|before| !before.changes(&secrets).is_empty());
-                if is_new {
+                // All else that the files want has been taken with the files.
+                let [before, given] = [self.secrets.as_ref(), Some(&secrets)]
+                    .map(|it| it.and_then(Secrets::root).map(|it| it.digest()));
+                if before != given {
                     self.handle_secret(self.moment, system, Ok(secrets));
                 }
                 if let Some(core) = self.core.as_mut().filter(|_| short) {
@@ -253,7 +281,7 @@ impl Host {
     }
 
     /// Whether a KMS is to say yet whether this host has a secret.
-    fn awaits_first_answer(&self) -> bool {
+    pub(super) fn awaits_first_answer(&self) -> bool {
         let awaits = |leased: &Leased| leased.lease.awaits_first_answer();
         self.secrets.is_none() && self.leased.as_ref().is_some_and(awaits)
     }

@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use zeroize::Zeroizing;
 
 use super::{ClusterPart, Host, done, moving};
+use crate::config::own_part;
 use crate::control::{AddOrder, ClusterReply, ClusterRequest, ErrorCode, Reply, SecretLine, TokenOrder};
 use crate::host::answer::refusal;
 use crate::host::core::Core;
@@ -243,7 +244,7 @@ impl Host {
                 Ok(Drafted::new(roster.rights(by, of, admin, wall)?))
             }
             ClusterRequest::SetSettings(toml) => {
-                shared(view, own, self.tried_settings()).check_settings(&toml)?;
+                self.check_settings(view, own, &toml)?;
                 one(Saying::Settings(ClusterSettings::lasting(toml)))
             }
             ClusterRequest::TrySettings { toml, try_s } => {
@@ -251,7 +252,7 @@ impl Host {
                     (1..=trial::LONGEST.as_secs()).contains(&try_s),
                     "a trial lasts a second at least, and a day at most"
                 );
-                shared(view, own, self.tried_settings()).check_settings(&toml)?;
+                self.check_settings(view, own, &toml)?;
                 let before = settings_in_force(view, None).to_owned();
                 let until = Seconds::from(wall.after(Duration::from_secs(try_s)));
                 let trial = Some(SettingsTrial { seconds: try_s, until, before });
@@ -285,6 +286,11 @@ impl Host {
     pub(super) fn signer(&self) -> anyhow::Result<Signer> {
         let signing = &self.cluster.as_ref().context(NO_MEMBER)?.signing;
         Signer::of(signing).context("the signing key of this node is of another kind")
+    }
+
+    fn check_settings(&self, view: &RosterView, own: EntryId, toml: &str) -> anyhow::Result<()> {
+        let local = own_part(&self.setup.config);
+        Ok(shared(view, own, self.tried_settings()).check_settings(toml, &local)?)
     }
 
     fn draft_token(&self, order: &TokenOrder, wall: UnixTime, seed: &[u8; 32]) -> anyhow::Result<Drafted> {
@@ -361,7 +367,7 @@ fn listed(roster: &Roster, own: EntryId, order: AddOrder) -> anyhow::Result<Sayi
         expects_secret: false,
     });
     let settings = with.settings.clone();
-    with.check_settings(&settings)?;
+    with.check_settings(&settings, "")?;
     Ok(Saying::Node(Listed { line: None, site, foreign: true, ike }))
 }
 

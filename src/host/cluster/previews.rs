@@ -91,8 +91,8 @@ impl Host {
 
     fn try_plan(&self, now: Instant, system: &mut dyn System, settings: &str) -> anyhow::Result<MemberPlan> {
         let (roster, (own, key)) = self.roster().context("this host is no member")?;
-        shared(roster.view(), own, self.tried_settings()).check_settings(settings)?;
         let local = own_part(&self.setup.config);
+        shared(roster.view(), own, self.tried_settings()).check_settings(settings, &local)?;
         let config = config_with(roster, (own, key), settings, (&local, "the settings"))?;
         let Preview { file, kernel } = self.preview_of(now, system, config)?;
         Ok(MemberPlan::of(file, kernel.iter().map(PlanLine::in_words).collect()))

@@ -34,11 +34,18 @@ pub(super) enum Place {
 }
 
 /// What a host's source of secrets has now.
-pub(super) struct Source(Option<Secrets>);
+pub(super) struct Source {
+    secrets: Option<Secrets>,
+    /// It has them only for who knows what a KMS unwraps.
+    wraps: bool,
+}
 
 impl SecretSource for Source {
-    fn read(&mut self, _: &Setup) -> anyhow::Result<Option<Secrets>> {
-        Ok(self.0.take())
+    fn read(&mut self, _: &Setup, root: Option<&Arc<Secret>>) -> anyhow::Result<Option<Secrets>> {
+        let digest = |root: Option<&Arc<Secret>>| root.map(|root| root.digest());
+        let own = self.secrets.as_ref().and_then(Secrets::root);
+        let gives = !self.wraps || digest(root) == digest(own);
+        Ok(self.secrets.take_if(|_| gives))
     }
 }
 
@@ -152,13 +159,18 @@ impl World {
         let file = &self.hosts[at].file;
         let ppks = (0..self.hosts.len()).filter_map(|host| Some((address(host), file.ppk_rule()?))).collect();
         let credentials = Credentials { ppks, ..Credentials::default() };
-        Secrets::new(Some(Secret::new(file.secret)), file.previous.map(Secret::new), credentials)
+        let secret = Secret::new(file.secret);
+        match file.kms {
+            Some(_) => Secrets::of_root(Arc::new(secret), true, credentials),
+            None => Secrets::new(Some(secret), file.previous.map(Secret::new), credentials),
+        }
     }
 
     /// What gives it that.
     pub(super) fn source(&self, at: usize) -> Source {
-        let gives = matches!(self.hosts[at].file.place, Place::File) && self.hosts[at].file.kms.is_none();
-        Source(gives.then(|| self.secrets(at)))
+        let file = &self.hosts[at].file;
+        let gives = matches!(file.place, Place::File);
+        Source { secrets: gives.then(|| self.secrets(at)), wraps: file.kms.is_some() }
     }
 
     pub(super) fn settings(&self, at: usize) -> ike::Settings {

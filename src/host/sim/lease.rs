@@ -1,5 +1,6 @@
 //! A key of somebody else wraps the secret of hosts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
@@ -11,6 +12,7 @@ use crate::config::KmsRules;
 use crate::control::Reply;
 use crate::host::lease::AskId;
 use crate::host::unwrap::Unwrapped;
+use crate::identity::Secret;
 use crate::observe::kms::KeyStanding;
 use crate::types::{Method, Protection, ReasonCode, RowState};
 
@@ -39,15 +41,19 @@ impl World {
             let answer = self.hosts[at].file.kms.clone().unwrap_or(Err(Refusal::Unavailable));
             let request_id = Some("r".to_owned());
             let answer = match answer {
-                Ok(()) => Ok(KmsGift { given: self.secrets(at), why: None, request_id }),
+                Ok(()) => {
+                    let given = Arc::new(Secret::new(self.hosts[at].file.secret));
+                    Ok(KmsGift { given, why: None, request_id })
+                }
                 Err(refusal) => {
                     let why = (refusal == Refusal::Unavailable).then(|| "a time-out".to_owned());
                     Err(KmsRefusal { refusal, why, request_id })
                 }
             };
+            let mut source = self.source(at);
             let host = &mut self.hosts[at];
             let agent = host.agent.as_mut().expect("it asks");
-            agent.handle_unwrapped(moment, &mut host.kernel, Unwrapped { ask, answer });
+            agent.handle_unwrapped(moment, &mut host.kernel, &mut source, Unwrapped { ask, answer });
             asked = true;
         }
         asked
@@ -114,6 +120,52 @@ fn hosts_whose_ppk_is_gone_are_cut_and_have_it_again_by_themselves() {
     assert_eq!(world.total().clear, clear, "nothing goes out in the clear");
     (0..2).for_each(|at| world.kms(at, Ok(())));
     assert!(world.run_until(2 * CHECK + 60 * SECOND, |world| world.all_have_ppk("one")));
+}
+
+/// What the files say of peers and PPKs is in force at once: it does not wait for a KMS, which may be away.
+#[test]
+fn files_that_change_are_followed_while_the_kms_is_away() {
+    let mut world = leased(4);
+    let clear = world.total().clear;
+    (0..2).for_each(|at| world.kms(at, Err(Refusal::Unavailable)));
+    for required in [false, true] {
+        for at in 0..2 {
+            world.reconfigure(at, |file| {
+                (file.method, file.accept, file.ppks) = (Method::Ike, vec![Method::Ike], vec![("one", 1)]);
+                file.ppk_required = required;
+            });
+            world.run(5 * SECOND, Some((10 * MILLISECOND, &WAYS)));
+        }
+        assert!(world.all_have_ppk("one"), "required: {required}");
+    }
+    assert_eq!((world.total().lost, world.total().clear), (0, clear));
+    world.reconfigure(0, |file| file.ppks = vec![("two", 2)]);
+    world.run(Duration::from_secs(1200), None);
+    assert_ne!(world.state(0, 1), RowState::Protected, "the peer does not know it");
+}
+
+/// Peers are told of it, as the agent waits for its secret first.
+#[test]
+fn an_agent_that_starts_on_the_way_to_the_clear_goes_on_in_stages() {
+    let mut begun = 0;
+    for delay in (0..100).step_by(10) {
+        let mut world = leased(6);
+        world.disable(0);
+        world.run(delay * MILLISECOND, None);
+        world.kill(0);
+        if !world.hosts[0].disk.saved.leaving {
+            continue;
+        }
+        begun += 1;
+        world.start(0);
+        let ended = |world: &World| world.hosts[0].kernel.state.policies.is_empty();
+        assert!(world.run_until(60 * SECOND, ended), "after {delay} ms");
+        world.run(SECOND, None);
+        let lost = world.total().lost;
+        world.run(SECOND, Some((10 * MILLISECOND, &WAYS)));
+        assert_eq!(world.total().lost, lost, "the peer knows, after {delay} ms: {:?}", world.state(1, 0));
+    }
+    assert!(begun > 0);
 }
 
 /// `enable` starts the agent, and gives its order before the KMS has answered.

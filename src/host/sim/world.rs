@@ -277,7 +277,7 @@ impl World {
         let mut rng = StdRng::seed_from_u64(self.rng.random());
         let chance = move || Box::new(Seeded(StdRng::seed_from_u64(rng.random()))) as _;
         let (setup, moment) = (self.setup(at), self.moment());
-        let secrets = self.source(at).read(&setup).expect("it says what it has");
+        let secrets = self.source(at).read(&setup, None).expect("it says what it has");
         let member = self.member_start(at);
         let host = &mut self.hosts[at];
         let saved = host.disk.saved.clone();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::evidence::Evidence;
 use super::sight::PairSight;
 use super::{Agent, Encapsulation, PpkInKeys, standing};
-use crate::config::Config;
+use crate::config::{Config, PpkSource};
 use crate::observe::differs;
 use crate::observe::snapshot::{Snapshot, UnlistedRequests};
 use crate::types::units::{human_duration, listed};
@@ -137,7 +137,7 @@ fn wire_size(sight: &PairSight<'_>, octets: u16) -> u16 {
 /// The keys of a protected pair have no PPK, though both hosts could have one.
 fn without_ppk(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem> {
     if sight.state != RowState::Protected || sight.ppk() != Some(PpkInKeys::None) {
-        return None;
+        return without_kms(evidence, sight);
     }
     let other = evidence.config.node_named(sight.node.as_str())?;
     let (keys, required) = evidence.config.ppks_between(evidence.node, other)?;
@@ -150,6 +150,20 @@ fn without_ppk(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem
     };
     let words = format!("the keys with {node} ({remote}) have no PPK: {why}");
     Some(Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix))
+}
+
+/// Keys could be made without the PPK that a key of somebody else wraps.
+fn without_kms(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem> {
+    let _rules = evidence.config.kms.as_ref()?;
+    let node = &sight.node;
+    let other = evidence.config.node_named(node.as_str())?;
+    let (keys, required) = evidence.config.ppks_between(evidence.node, other)?;
+    let is_wrapped = keys.first().is_some_and(|key| key.source == PpkSource::Wrapped);
+    (is_wrapped && !required).then(|| {
+        let words = format!("{node} and this host can make keys without the KMS: the PPK is not required");
+        let fix = "When all hosts have the PPK, say `ppk.required = true` on all of them".to_owned();
+        Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix)
+    })
 }
 
 /// A path that forgets a pair which is idle, and is reminded by this host.
