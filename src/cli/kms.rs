@@ -10,7 +10,7 @@ use super::exit::{CommandError, Exit};
 use super::term::{print, print_json};
 use crate::config::{Config, KmsRules};
 use crate::observe::KeyReport;
-use crate::observe::kms::{KeyStanding, refusal as explained};
+use crate::observe::kms::{KeyStanding, hope, refusal as explained};
 use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
 use crate::store::private_file;
 use crate::types::units::human_duration;
@@ -78,9 +78,7 @@ fn sheet(report: &KeyReport, without_agent: &str) -> String {
         Some(left) => {
             format!("{} left; this host is cut off then, unless the key is used before", time(left))
         }
-        None => {
-            "over: this host is cut off. It is protected again by itself when the key can be used".to_owned()
-        }
+        None => format!("over: this host is cut off. {}", hope(report.given_up)),
     };
     let last = report.last_use.map_or_else(|| "not since the agent started".to_owned(), |at| at.to_string());
     [
