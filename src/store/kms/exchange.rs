@@ -40,14 +40,14 @@ pub(super) fn exchange(place: &Path, asked: &[u8], line: &mut [u8]) -> Result<us
 }
 
 fn exchange_within(patience: Duration, place: &Path, asked: &[u8], line: &mut [u8]) -> Result<usize, NoLine> {
-    let alarm = Alarm::set(patience)?;
-    let mut stream = reach(place, &alarm)?;
+    let time = AskTime::begin(patience)?;
+    let mut stream = reach(place, &time)?;
     // One that ends at once may have answered all the same.
-    let sent = say(&mut stream, &alarm, asked);
+    let sent = say(&mut stream, &time, asked);
     let _ = sent.and_then(|()| stream.shutdown(Shutdown::Write));
     let mut length = 0;
     while length < line.len() {
-        let read = alarm.left().and_then(|left| {
+        let read = time.left().and_then(|left| {
             stream.set_read_timeout(Some(left))?;
             stream.read(&mut line[length..])
         });
@@ -68,12 +68,12 @@ fn exchange_within(patience: Duration, place: &Path, asked: &[u8], line: &mut [u
     Ok(length)
 }
 
-fn reach(place: &Path, alarm: &Alarm) -> Result<UnixStream, NoLine> {
+fn reach(place: &Path, time: &AskTime) -> Result<UnixStream, NoLine> {
     let nobody = |error: nix::Error| NoLine::Nobody(error.into());
     let socket =
         socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(nobody)?;
     // Where others wait to be let in, to reach him takes as long as to say something.
-    let left = alarm.left()?;
+    let left = time.left()?;
     let left = TimeVal::new(left.as_secs() as i64, i64::from(left.subsec_micros()));
     setsockopt(&socket, sockopt::SendTimeout, &left).map_err(nobody)?;
     connect(socket.as_raw_fd(), &UnixAddr::new(place).map_err(nobody)?).map_err(|error| match error {
@@ -83,9 +83,9 @@ fn reach(place: &Path, alarm: &Alarm) -> Result<UnixStream, NoLine> {
     Ok(socket.into())
 }
 
-fn say(stream: &mut UnixStream, alarm: &Alarm, mut asked: &[u8]) -> io::Result<()> {
+fn say(stream: &mut UnixStream, time: &AskTime, mut asked: &[u8]) -> io::Result<()> {
     while !asked.is_empty() {
-        stream.set_write_timeout(Some(alarm.left()?))?;
+        stream.set_write_timeout(Some(time.left()?))?;
         match stream.write(asked) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(said) => asked = &asked[said..],
@@ -96,17 +96,17 @@ fn say(stream: &mut UnixStream, alarm: &Alarm, mut asked: &[u8]) -> io::Result<(
     Ok(())
 }
 
-/// The end of patience.
-struct Alarm(TimerFd);
+/// The time that an ask has.
+struct AskTime(TimerFd);
 
-impl Alarm {
-    fn set(patience: Duration) -> io::Result<Self> {
+impl AskTime {
+    fn begin(patience: Duration) -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
         timer.set(Expiration::OneShot(patience.into()), TimerSetTimeFlags::empty())?;
         Ok(Self(timer))
     }
 
-    /// How long it is until then.
+    /// How much of it is left.
     fn left(&self) -> io::Result<Duration> {
         let left = match self.0.get()? {
             Some(Expiration::OneShot(left)) => Duration::from(left),
@@ -174,7 +174,7 @@ mod tests {
         let mut waiting = Vec::new();
         let outcome = loop {
             let mut line = [0; 8];
-            match reach(&place, &Alarm::set(SOON).unwrap()) {
+            match reach(&place, &AskTime::begin(SOON).unwrap()) {
                 Ok(stream) if waiting.len() < 16 => waiting.push(stream),
                 other => break other.map(drop).and(exchange_within(SOON, &place, b"ask", &mut line)),
             }
