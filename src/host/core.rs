@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::counts::CoreCounts;
-use self::cut::Lack;
+use self::cut::Keyless;
 pub use self::exam::EXAMS_MOST;
 use self::exam::Exams;
 use self::journal::Journal;
@@ -135,7 +135,7 @@ pub struct Core {
     /// Pairs that stand otherwise than when that was last told.
     changed: BTreeSet<Pair>,
     /// Why no keys can be agreed, while this host has no secret.
-    lack: Option<Lack>,
+    keyless: Option<Keyless>,
     /// When SAs end that are made now, beside their own limits.
     bound: Option<Instant>,
     /// Messages to peers from before that which have not left yet.
@@ -223,7 +223,7 @@ impl Core {
             trial_ended: false,
             touched: BTreeSet::new(),
             changed: BTreeSet::new(),
-            lack: None,
+            keyless: None,
             bound: None,
             farewells: VecDeque::new(),
             dirty: BTreeSet::new(),

@@ -16,7 +16,7 @@ const BLOCKED: &str = "this address is blocked: somebody else may have the keys 
 
 /// This host has no secret: nothing is agreed with anybody.
 #[derive(Debug)]
-pub(super) struct Lack {
+pub(super) struct Keyless {
     why: Withholding,
     /// Whether it was never there: what an agent before this one left in the kernel goes on until it is known whether
     /// the secret comes.
@@ -42,7 +42,7 @@ impl Core {
         self.vault = Vault::default();
         self.probes.clear();
         self.proven.clear();
-        self.lack = Some(Lack { why, awaited: false });
+        self.keyless = Some(Keyless { why, awaited: false });
         self.hold_back(now);
         self.persist(Persist::Seals);
         self.settle(now, kernel);
@@ -54,13 +54,13 @@ impl Core {
 
     /// A new core that is off has no secret yet: its engine has none.
     pub fn await_secret(&mut self, why: Withholding) {
-        self.lack = Some(Lack { why, awaited: true });
+        self.keyless = Some(Keyless { why, awaited: true });
     }
 
     /// Why this host still has no secret, where that is another reason by now.
     pub fn note_withholding(&mut self, now: Instant, kernel: &mut dyn Kernel, why: Withholding) {
-        if let Some(lack) = self.lack.as_mut().filter(|lack| lack.why != why) {
-            lack.why = why;
+        if let Some(keyless) = self.keyless.as_mut().filter(|keyless| keyless.why != why) {
+            keyless.why = why;
             self.hold_back(now);
             self.settle(now, kernel);
         }
@@ -68,7 +68,7 @@ impl Core {
 
     /// Whether the secret was not there yet since this core began.
     pub(super) fn awaits_secret(&self) -> bool {
-        self.lack.as_ref().is_some_and(|lack| lack.awaited)
+        self.keyless.as_ref().is_some_and(|keyless| keyless.awaited)
     }
 
     /// Blocked pairs have no keys, and while the secret is withdrawn no pair has, also one that has just come. Where it
@@ -101,12 +101,12 @@ impl Core {
         let blocked = || self.scheme.blocked.contains(&pair).then_some(BLOCKED);
         let undecided = || self.scheme.withheld.contains(&pair).then_some(UNDECIDED);
         let of_pair = || blocked().or_else(undecided).map(Withholding::internal);
-        self.lack.as_ref().map(|lack| lack.why.clone()).or_else(of_pair)
+        self.keyless.as_ref().map(|keyless| keyless.why.clone()).or_else(of_pair)
     }
 
     /// The secret is there, and the engine has it: keys are agreed anew.
     pub fn resume(&mut self, now: Instant, kernel: &mut dyn Kernel) {
-        if self.lack.take().is_some() {
+        if self.keyless.take().is_some() {
             self.limit_adopted(now);
             self.each_pair(|machine| machine.resume(now));
             self.hold_back(now);

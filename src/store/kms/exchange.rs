@@ -120,14 +120,15 @@ impl AskTime {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
+    use std::sync::mpsc::channel;
     use std::thread;
 
     use super::*;
 
     const SOON: Duration = Duration::from_millis(300);
 
-    /// What comes of asking whoever does this with the connection.
-    fn asked(act: impl FnOnce(UnixStream) + Send + 'static) -> Result<Vec<u8>, NoLine> {
+    /// What comes of asking whoever does this with the connection, in this time.
+    fn asked(patience: Duration, act: impl FnOnce(UnixStream) + Send + 'static) -> Result<Vec<u8>, NoLine> {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("socket");
         let listener = UnixListener::bind(&place).unwrap();
@@ -137,12 +138,13 @@ mod tests {
             act(stream);
         });
         let mut line = [0; 64];
-        exchange_within(SOON, &place, b"ask\n", &mut line).map(|length| line[..length].to_vec())
+        exchange_within(patience, &place, b"ask\n", &mut line).map(|length| line[..length].to_vec())
     }
 
     #[test]
     fn a_line_ends_where_it_ends() {
-        let said = |octets: &'static [u8]| asked(|mut stream| stream.write_all(octets).unwrap()).ok();
+        let said =
+            |octets: &'static [u8]| asked(PATIENCE, |mut stream| stream.write_all(octets).unwrap()).ok();
         assert_eq!(said(b"one\n").as_deref(), Some(&b"one"[..]));
         assert_eq!(said(b"one\ntwo\n").as_deref(), Some(&b"one"[..]), "it is followed by something else");
         assert_eq!(said(b"one").as_deref(), Some(&b"one"[..]), "he ends without it");
@@ -154,15 +156,17 @@ mod tests {
     fn all_of_it_has_one_time() {
         let dawdles = |mut stream: UnixStream| {
             while stream.write_all(b"x").is_ok() {
-                thread::sleep(SOON / 10);
+                thread::sleep(SOON);
             }
         };
-        assert!(asked(dawdles).is_ok_and(|line| !line.is_empty() && line.len() < 64));
-        let keeps_silent = |stream| {
-            thread::sleep(3 * SOON);
+        assert!(asked(2 * SOON, dawdles).map_or(true, |line| line.len() < 64));
+        let (done, is_done) = channel::<()>();
+        let keeps_silent = move |stream| {
+            let _ = is_done.recv();
             drop(stream);
         };
-        assert!(matches!(asked(keeps_silent), Err(NoLine::Silent)));
+        assert!(matches!(asked(SOON, keeps_silent), Err(NoLine::Silent)));
+        drop(done);
     }
 
     #[test]
