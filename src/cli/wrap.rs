@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hostseal_kms_protocol::Refusal;
 
@@ -13,6 +14,7 @@ use super::exit::{CommandError, Exit};
 use super::kms::{in_words, rules};
 use super::term::{print, tell};
 use crate::config::{Config, KmsRules};
+use crate::identity::{Secret, SecretDigest};
 use crate::store::kms::{self, KmsRefusal};
 use crate::store::{WrappedSecret, credentials, private_file, publish};
 
@@ -23,19 +25,17 @@ const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
 pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, CommandError> {
     let config = context::config(invocation)?;
     let rules = rules_of(&config, args)?;
-    let place = WrappedPlace::of(&config, &rules, &args.out)?;
-    let wrap = |secret: &_| {
-        let wrapped = kms::wrap(&config.cluster, &rules, secret);
-        wrapped.map_err(|refusal| failed("the secret was not wrapped", &refusal))
-    };
-    let wrapped = match (&args.from, &config.kms) {
-        (Some(file), _) => wrap(&private_file::load_secret(file)?)?,
-        (None, None) => wrap(&credentials::load_secret(&config)?)?,
+    let secret: Arc<Secret> = match (&args.from, &config.kms) {
+        (Some(file), _) => private_file::load_secret(file)?.into(),
+        (None, None) => credentials::load_secret(&config)?.into(),
         (None, Some(kms)) => {
             let now = kms::unwrap(&config, kms);
-            wrap(&now.map_err(|refusal| failed("the secret was not unwrapped", &refusal))?.given)?
+            now.map_err(|refusal| failed("the secret was not unwrapped", &refusal))?.given
         }
     };
+    let place = WrappedPlace::of(&config, &rules, &secret.digest(), &args.out)?;
+    let wrapped = kms::wrap(&config.cluster, &rules, &secret)
+        .map_err(|refusal| failed("the secret was not wrapped", &refusal))?;
     place.put(&config, &rules, &wrapped)
 }
 
@@ -48,8 +48,8 @@ pub(super) fn rewrap(invocation: &Invocation, args: &RewrapArgs) -> Result<Exit,
         args.out.socket.as_ref(),
         KmsRules::of(&kms.provider, Some(kms.program.clone()), key, Some(kms)),
     )?;
-    let place = WrappedPlace::of(&config, &rules, &args.out)?;
     let before = kms::load(&config, kms)?;
+    let place = WrappedPlace::of(&config, &rules, &before.digest, &args.out)?;
     let asked = KmsRules { socket: rules.socket.clone(), ..kms.clone() };
     let rewrapped = kms::rewrap(&config.cluster, &asked, &before, key).map_err(|refusal| {
         let CommandError { exit, message } = failed("the secret was not wrapped anew", &refusal);
@@ -67,20 +67,28 @@ pub(super) fn rewrap(invocation: &Invocation, args: &RewrapArgs) -> Result<Exit,
 /// Where a wrapped secret is to lie.
 struct WrappedPlace {
     file: PathBuf,
-    /// Whether the agent of this host goes by it, with the same key.
+    /// Whether the agent of this host goes by it, with the same key and the same secret.
     is_in_force: bool,
     force: bool,
 }
 
 impl WrappedPlace {
     /// The place that somebody wants, or one where it is in nobody's way.
-    fn of(config: &Config, rules: &KmsRules, args: &OutArgs) -> Result<Self, CommandError> {
+    fn of(
+        config: &Config,
+        rules: &KmsRules,
+        secret: &SecretDigest,
+        args: &OutArgs,
+    ) -> Result<Self, CommandError> {
         let force = args.force;
         let Some((kms, in_force)) = config.kms.as_ref().zip(config.secret.wrapped_file.as_deref()) else {
             let file = args.out.clone().unwrap_or_else(|| WRAPPED.into());
             return Ok(Self { file, is_in_force: false, force });
         };
-        let fits = (&kms.provider, &kms.program, &kms.key) == (&rules.provider, &rules.program, &rules.key);
+        // One that cannot be read is nothing to keep to.
+        let is_known = kms::digest(config).ok().flatten().is_none_or(|known| known == *secret);
+        let fits = is_known
+            && (&kms.provider, &kms.program, &kms.key) == (&rules.provider, &rules.program, &rules.key);
         match &args.out {
             None if fits => Ok(Self { file: in_force.to_owned(), is_in_force: true, force }),
             None => {
@@ -92,10 +100,11 @@ impl WrappedPlace {
             Some(out) if fits || force => Ok(Self { file: out.clone(), is_in_force: fits, force }),
             Some(out) => {
                 let message = format!(
-                    "{} is in force, and kms.key is {}: write it to another file, and name that and the key {} in the \
-                     configuration once all hosts have it (or --force)",
+                    "{} is in force, and wrapped with the key {}. This is the secret {} with the key {}: write it to \
+                     another file, and name that in the configuration once all hosts have it (or --force)",
                     out.display(),
                     kms.key,
+                    secret.id(),
                     rules.key
                 );
                 Err(CommandError::new(Exit::Usage, message))

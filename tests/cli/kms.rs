@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -152,7 +153,7 @@ fn what_is_in_force_is_kept_and_not_replaced_by_what_nobody_has_tried() {
     kms.lock().unwrap().denies = Vec::new();
     // The configuration says that another key has wrapped what is there.
     let out = format!("secret rewrap --kms-key two --out {}", place.path("secret.wrapped").display());
-    place.run(&out).failed_with(2, &["is in force", "kms.key is one", "the key two"]);
+    place.run(&out).failed_with(2, &["is in force", "with the key one", "the key two"]);
     assert_eq!(
         place.run("kms check").out.lines().next().map(|line| line.starts_with("ok    decrypt")),
         Some(true)
@@ -177,6 +178,18 @@ fn a_secret_moves_to_another_key() {
     kms.lock().unwrap().denies = vec!["encrypt"];
     let done = place.run("kms check");
     assert!(done.exit == 0 && done.out.contains(&id), "{done:?}");
+    // A new secret is in nobody's way either.
+    kms.lock().unwrap().denies = Vec::new();
+    let before = fs::read(place.path("secret.wrapped")).unwrap();
+    fs::write(place.path("fresh"), place.run("secret generate").out).unwrap();
+    fs::set_permissions(place.path("fresh"), fs::Permissions::from_mode(0o600)).unwrap();
+    let line = format!("secret wrap --from {}", place.path("fresh").display());
+    assert_eq!(place.run(&line).exit, 0);
+    place
+        .run(&format!("{line} --out {}", place.path("secret.wrapped").display()))
+        .failed_with(2, &["is in force"]);
+    assert_eq!(fs::read(place.path("secret.wrapped")).unwrap(), before);
+    assert!(place.path("secret.wrapped.new").exists());
     // Another helper may not know how.
     kms.lock().unwrap().denies = vec!["reencrypt"];
     place.run("secret rewrap").failed_with(1, &["was not wrapped anew", "`hostseal secret wrap`"]);

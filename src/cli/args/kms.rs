@@ -58,10 +58,10 @@ pub struct OutArgs {
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Where to write it. Without it: the file that the configuration names, or one beside it with .new behind its name if
-    /// another key wraps it, or /etc/hostseal/secret.wrapped.
+    /// it is another secret or another key wraps it, or /etc/hostseal/secret.wrapped.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write it even if it cannot be tried here, or if the configuration names another key for this file.
+    /// Write it even if it cannot be tried here, or over the file in force with another key or secret.
     #[arg(long)]
     pub force: bool,
 }
