@@ -43,9 +43,9 @@ struct FiguresLine(
 );
 
 /// Things by the order in which they came first.
-struct Places<T>(BTreeMap<T, u32>);
+struct PlaceList<T>(BTreeMap<T, u32>);
 
-impl<T: Ord + Clone> Places<T> {
+impl<T: Ord + Clone> PlaceList<T> {
     fn of(&mut self, thing: &T) -> u32 {
         if let Some(place) = self.0.get(thing) {
             return *place;
@@ -66,7 +66,7 @@ impl<T: Ord + Clone> Places<T> {
 impl FiguresTable {
     /// These numbers.
     pub fn of(mut figures: Figures) -> Self {
-        let (mut nodes, mut addresses) = (Places(BTreeMap::new()), Places(BTreeMap::new()));
+        let (mut nodes, mut addresses) = (PlaceList(BTreeMap::new()), PlaceList(BTreeMap::new()));
         let pairs = figures.pairs.take().map(|pairs| {
             let line = |pair: &PairFigures| {
                 let ends = [nodes.of(&pair.node), addresses.of(&pair.local), addresses.of(&pair.remote)];

@@ -84,7 +84,7 @@ impl Host {
             let here = |pair: &Pair| self.core.as_ref().is_none_or(|core| core.is_possible(*pair));
             let mut named = self.setup.config.pairs(&self.setup.node);
             named.retain(|(_, pair)| here(pair));
-            let snapshot = self.snapshot_of(now, changed);
+            let snapshot = self.snapshot_of(now, Scrutiny::Whole, changed);
             let progress = Progress::of(&snapshot, named, self.followers.revision(), changed);
             self.answer(now, held.asker, Reply::Progress(progress));
         }
@@ -144,7 +144,7 @@ impl Host {
             kernel: read.sight(self.core.as_ref()),
             statistics: &facts.statistics,
             saved,
-            agent: Agent::Answers { pid: facts.pid, snapshot: &self.snapshot(now) },
+            agent: Agent::Answers { pid: facts.pid, snapshot: &self.snapshot_of(now, scrutiny, |_| true) },
         };
         let volume = match &self.core {
             Some(core) => Some(core.volume(&read.sas)),

@@ -4,20 +4,21 @@ use std::time::Instant;
 
 use super::Host;
 use super::core::Core;
+use super::reading::Scrutiny;
 use crate::observe::snapshot::{Heard, KeySnapshot, PairSnapshot, UnlistedRequests};
 use crate::observe::{Snapshot, explain};
 use crate::protect::{GUARDS_MOST, PairMachine};
 use crate::types::{Pair, UnixTime};
 
 impl Host {
-    /// What it knows at `now`.
-    pub fn snapshot(&self, now: Instant) -> Snapshot<'_> {
-        self.snapshot_of(now, |_| true)
-    }
-
-    /// The same, but of the pairs that are not `wanted` no more than how they stand: there are thousands of them, and
-    /// those who follow ask all the time.
-    pub(super) fn snapshot_of(&self, now: Instant, wanted: impl Fn(Pair) -> bool) -> Snapshot<'_> {
+    /// What it knows at `now`. Of the pairs that are not `wanted`, no more than how they stand: there are thousands of them,
+    /// and those who follow ask all the time. Of what keys rest on, numbers are told no more than the PPK.
+    pub(super) fn snapshot_of(
+        &self,
+        now: Instant,
+        scrutiny: Scrutiny,
+        wanted: impl Fn(Pair) -> bool,
+    ) -> Snapshot<'_> {
         let snapshot = Snapshot {
             uptime: now.saturating_duration_since(self.started),
             started_at: self.started_at,
@@ -30,7 +31,7 @@ impl Host {
             ..Snapshot::default()
         };
         let wall = self.moment.wall_at(now);
-        self.core.iter().fold(snapshot, |snapshot, core| core.add_to(snapshot, now, wall, &wanted))
+        self.core.iter().fold(snapshot, |snapshot, core| core.add_to(snapshot, now, wall, scrutiny, &wanted))
     }
 }
 
@@ -41,6 +42,7 @@ impl Core {
         snapshot: Snapshot<'a>,
         now: Instant,
         wall: UnixTime,
+        scrutiny: Scrutiny,
         wanted: &dyn Fn(Pair) -> bool,
     ) -> Snapshot<'a> {
         let unlisted = self.engine().unlisted(now);
@@ -58,7 +60,7 @@ impl Core {
                 .pairs()
                 .iter()
                 .filter(|(pair, _)| wanted(**pair))
-                .map(|(pair, machine)| (*pair, self.pair_snapshot(*pair, machine, now, wall)))
+                .map(|(pair, machine)| (*pair, self.pair_snapshot(*pair, machine, now, wall, scrutiny)))
                 .collect(),
             ..snapshot
         }
@@ -70,6 +72,7 @@ impl Core {
         machine: &'a PairMachine,
         now: Instant,
         wall: UnixTime,
+        scrutiny: Scrutiny,
     ) -> PairSnapshot<'a> {
         let time = |at: Instant| wall.before(now.saturating_duration_since(at));
         let summary = self.engine().summary(pair);
@@ -84,7 +87,7 @@ impl Core {
             unrenewed: self.why_unrenewed(machine),
             waiting: machine.is_waiting(),
             trial_left: machine.trial_end().map(|end| end.saturating_duration_since(now)),
-            keys: self.key_snapshot(pair, machine, now),
+            keys: self.key_snapshot(pair, machine, now, scrutiny),
             rekeys: machine.sas_of_children().filter_map(rekey).collect(),
             peer: self.about(pair),
             heard: self.silence(pair).map(|silence| Heard {
@@ -101,14 +104,24 @@ impl Core {
         }
     }
 
-    fn key_snapshot(&self, pair: Pair, machine: &PairMachine, now: Instant) -> KeySnapshot {
+    fn key_snapshot(
+        &self,
+        pair: Pair,
+        machine: &PairMachine,
+        now: Instant,
+        scrutiny: Scrutiny,
+    ) -> KeySnapshot {
         let Some(in_spi) = machine.settled_child() else { return KeySnapshot::default() };
         let engine = self.engine();
+        let ppk = engine.ppk_of(pair, in_spi);
+        if scrutiny == Scrutiny::Counters {
+            return KeySnapshot { ppk, ..KeySnapshot::default() };
+        }
         let ike = engine.ike_of(pair, in_spi);
         KeySnapshot {
             secret: engine.secret_of(pair, in_spi),
             authentication: engine.proof_of(pair, in_spi),
-            ppk: engine.ppk_of(pair, in_spi),
+            ppk,
             method: engine.method_of(pair, in_spi),
             ike: ike.map(|(proposal, since)| (proposal, now.saturating_duration_since(since))),
             exchange: engine.key_exchange_of(pair, in_spi),

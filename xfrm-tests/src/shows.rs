@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::bench::{cluster, counters, dead, grid, idle, mesh, metrics, program, roster};
+use crate::bench::{cluster, counters, dead, grid, idle, mesh, metrics, program, roster, scrapes};
 use crate::campaign::{faults, interop, soak, transitions};
 use crate::demo;
 use crate::lab::session::Show;
@@ -58,6 +58,12 @@ pub const ALL: &[Entry] = &[
         about: "what a scrape of 1,024 and 10,000 pairs costs, against a bare dump of the kernel's SAs",
         mortal: false,
         body: metrics::show,
+    },
+    Entry {
+        name: "scrapes",
+        about: "what a host with 1,024 pairs loses that is scraped once a second while keys are replaced all the time",
+        mortal: false,
+        body: scrapes::show,
     },
     Entry {
         name: "dead",

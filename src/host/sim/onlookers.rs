@@ -66,6 +66,63 @@ fn one_look_serves_all_who_ask_within_a_while() {
     }
 }
 
+/// Policies that cannot be read are missed only where somebody may have changed them.
+#[test]
+fn policies_are_read_for_figures_only_where_they_may_have_changed() {
+    let mut world = protected(4, 60 * SECOND);
+    let kernel = |world: &mut World, unreadable| {
+        world.hosts[0].kernel.unreadable = unreadable;
+        world.hosts[0].kernel.change();
+    };
+    world.hosts[0].kernel.unreadable = true;
+    assert!(figures(&mut world).is_some_and(|figures| figures.healthy));
+    kernel(&mut world, true);
+    for _ in 0..3 {
+        assert_eq!(figures(&mut world), None, "nothing is told that may be wrong");
+    }
+    kernel(&mut world, false);
+    assert!(figures(&mut world).is_some(), "they are read");
+    world.hosts[0].kernel.unreadable = true;
+    assert!(figures(&mut world).is_some_and(|figures| figures.healthy));
+}
+
+/// Through rekeys, which change policies all the time.
+#[test]
+fn figures_are_the_same_whether_policies_were_read_or_are_known() {
+    let mut world = protected(6, 5 * SECOND);
+    for _ in 0..30 {
+        world.run(700 * MILLISECOND, Some((10 * MILLISECOND, &WAYS)));
+        told(&mut world);
+        let looks = world.hosts[0].kernel.looks;
+        question(&mut world, 1, &METRICS);
+        world.run(MILLISECOND, None);
+        let known = told(&mut world);
+        assert_eq!(world.hosts[0].kernel.looks, looks);
+        // The next look is due, and is one for a status.
+        world.run(300 * MILLISECOND, None);
+        question(&mut world, 2, &Request::Status);
+        question(&mut world, 3, &METRICS);
+        world.run(MILLISECOND, None);
+        assert_eq!(world.hosts[0].kernel.looks, looks + 1);
+        let read = told(&mut world);
+        let of = |replies: &[(u64, Reply)]| {
+            let figures = replies.iter().find_map(|(_, reply)| match reply {
+                Reply::Figures(figures) => Some(figures.clone()),
+                _ => None,
+            });
+            let figures = *figures.expect("figures");
+            (
+                figures.healthy,
+                figures.summary,
+                figures.policies.out,
+                figures.policies.inbound,
+                figures.problems,
+            )
+        };
+        assert_eq!(of(&known), of(&read));
+    }
+}
+
 /// A probe that came in was taken for a packet, until its host heard of it.
 #[test]
 fn a_counter_stands_still_rather_than_go_back() {

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Config;
-use crate::observe::Snapshot;
 use crate::observe::snapshot::{Heard, KeySnapshot, PairSnapshot};
+use crate::observe::{Figures, Snapshot};
 use crate::store::{PairRecord, Saved};
 use crate::types::stranger::{StrangerPolicy, Verdict};
 use crate::types::{
@@ -104,10 +104,19 @@ fn told(kernel: &KernelState, saved: &Saved, snapshot: &Snapshot<'_>) -> Status 
 }
 
 fn status_of(kernel: &KernelState, saved: &Saved, agent: Agent<'_>) -> Status {
+    with_evidence(kernel, saved, agent, |evidence| super::status(*evidence, None))
+}
+
+fn with_evidence<T>(
+    kernel: &KernelState,
+    saved: &Saved,
+    agent: Agent<'_>,
+    tell: impl FnOnce(&Evidence<'_>) -> T,
+) -> T {
     let (config, statistics) =
         (config(), [("XfrmInNoStates".to_owned(), 2), ("XfrmInError".to_owned(), 0)].into());
     let present = config.nodes[0].addresses.iter().copied().collect();
-    let evidence = Evidence {
+    tell(&Evidence {
         now: NOW,
         config: &config,
         node: &config.nodes[0],
@@ -117,8 +126,7 @@ fn status_of(kernel: &KernelState, saved: &Saved, agent: Agent<'_>) -> Status {
         statistics: &statistics,
         saved,
         agent,
-    };
-    super::status(evidence, None)
+    })
 }
 
 fn row(kernel: &KernelState, saved: &Saved) -> PeerRow {
@@ -586,6 +594,13 @@ proptest! {
         prop_assert_eq!(status.summary, Summary::of_rows(&status.peers));
         prop_assert!(!row.is_silent() || (row.state == RowState::Protected && silent));
         prop_assert_eq!(row.reason_code.is_some(), row.reason.is_some());
+        // Numbers say what words say.
+        let told = |evidence: &Evidence<'_>| Figures::of(evidence, None, None, Some(true));
+        let figures = with_evidence(&kernel, &on, Agent::Answers { pid: 41, snapshot: &snapshot }, told);
+        prop_assert_eq!((figures.healthy, figures.summary), (status.is_healthy(), status.summary));
+        let pairs = figures.pairs.unwrap_or_default();
+        prop_assert_eq!((pairs[0].state, pairs[0].reason), (row.state, row.reason_code));
+        prop_assert_eq!((pairs[0].tx, pairs[0].rx, pairs[0].errors), (row.tx, row.rx, row.errors));
         // What it does not know better, the agent leaves as the kernel and the files have it.
         let bare = Agent::Answers { pid: 41, snapshot: &Snapshot { protection: Protection::On, ..Snapshot::default() } };
         prop_assert_eq!(status_of(&kernel, &on, bare).peers[0].state, seen);

@@ -76,7 +76,8 @@ fn dump(bare: &mut Bare, bytes: usize) -> Result<Duration> {
     Ok(time)
 }
 
-fn listing(host: &Host) -> Result<Duration> {
+/// How long iproute2 takes to list all SAs with their counters.
+pub(super) fn listing(host: &Host) -> Result<Duration> {
     host.within(|| {
         let mut command = Command::new("ip");
         command.args(["-s", "xfrm", "state"]).stdin(Stdio::null()).stdout(Stdio::null());

@@ -39,7 +39,7 @@ pub fn show(show: &Show) -> Result<i32> {
 fn measure(pairs: usize) -> Result<Duration> {
     let lab = Lab::new(2)?;
     let hosts = lab.hosts();
-    give_pairs(hosts, pairs)?;
+    give_pairs(hosts, pairs, &[])?;
     println!("{pairs} pairs, {} addresses a host:", pairs.isqrt());
     let protected = timed(hosts, "all protected", pairs, || protect(hosts))?;
     let [first, _] = lab.all();
@@ -62,12 +62,13 @@ fn measure(pairs: usize) -> Result<Duration> {
     Ok(protected / u32::try_from(pairs)?)
 }
 
-/// Gives two hosts so many addresses that they have `pairs` pairs, and the file for it.
-pub(super) fn give_pairs(hosts: &[Host], pairs: usize) -> Result<()> {
+/// Gives two hosts so many addresses that they have `pairs` pairs, and the file for it, with these lines of `[keying]`.
+pub(super) fn give_pairs(hosts: &[Host], pairs: usize, keying: &[&str]) -> Result<()> {
     let side = pairs.isqrt();
     ensure!(side * side == pairs && (1..=MOST).contains(&side), "{pairs} is not the square of 1 to {MOST}");
     let members = hosts.iter().map(|host| Ok((host, crowd(host, side)?))).collect::<Result<Vec<_>>>()?;
     let cluster = Cluster::new(members).with("metrics", "pairs = true");
+    let cluster = keying.iter().fold(cluster, |cluster, line| cluster.with("keying", line));
     hosts.iter().try_for_each(|host| cluster.install(host, SECRETS[0]))
 }
 

@@ -17,6 +17,7 @@ pub mod pairs;
 pub mod program;
 pub mod race;
 pub mod roster;
+pub mod scrapes;
 mod vici;
 
 use anyhow::{Context as _, Result};
