@@ -1,18 +1,15 @@
 //! The benchmarks, as small as they get: that both sides do the same work. No time is judged.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::Test;
-use crate::bench::{counters, metrics, program, scrapes};
+use crate::bench::{counters, metrics, program};
 use crate::lab::Lab;
 
 pub(super) const ALL: &[Test] = &[
     Test::new("bench::both_ways_of_programming_leave_the_same", 1, programming),
     Test::new("bench::all_ways_of_reading_see_every_sa", 1, reading),
     Test::new("bench::a_scrape_has_every_pair", 2, scraping),
-    Test::new("bench::a_scraped_host_goes_on_with_its_traffic", 2, being_scraped),
 ];
 
 fn programming(lab: &mut Lab) -> Result<()> {
@@ -23,10 +20,6 @@ fn programming(lab: &mut Lab) -> Result<()> {
 
 fn scraping(lab: &mut Lab) -> Result<()> {
     metrics::compare(lab.hosts(), 16, 2)
-}
-
-fn being_scraped(lab: &mut Lab) -> Result<()> {
-    scrapes::compare(lab.hosts(), 4, Duration::from_secs(2))
 }
 
 fn reading(lab: &mut Lab) -> Result<()> {
