@@ -5,7 +5,7 @@ use std::io;
 use nix::libc::MCL_ONFAULT;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 /// Lets nobody look into this process for good: not its user, and not by a core file. The runner cannot do it for a
 /// helper, as the kernel forgets it with each program that is started.
@@ -30,8 +30,10 @@ pub fn forbid_core_files() -> nix::Result<()> {
 /// Keeps all memory of this process out of swap, now and later, as it comes to be used.
 ///
 /// # Errors
-/// The limit of locked memory is too low (RLIMIT_MEMLOCK).
+/// There is a limit of locked memory (RLIMIT_MEMLOCK) that this process cannot lift. Nothing is locked then: memory that is
+/// asked for beyond it would be refused.
 pub fn lock_memory() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
     let all = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE;
     Ok(mlockall(all | MlockAllFlags::from_bits_retain(MCL_ONFAULT))?)
 }
