@@ -151,7 +151,10 @@ fn trial(test: &'static Test, source: Source) -> Trial {
 /// Makes the place ready and starts the tests, in as many labs side by side as is useful.
 fn start(wanted: &[&'static Test], method: Option<&str>, print: bool) -> Result<Source> {
     let place = Place::find()?;
-    let programs = programs(wanted.iter().any(|test| test.mortal), EVERYTHING)?;
+    let mut programs = programs(wanted.iter().any(|test| test.mortal), EVERYTHING)?;
+    if wanted.iter().any(|test| test.aws) {
+        programs.ministack = ministack().inspect_err(|error| say(&format!("{error:#}"))).ok();
+    }
     let board = Arc::new(Board::of(wanted));
     let shards = shards()?.min(wanted.len());
     for shard in 0..shards {
@@ -256,15 +259,27 @@ fn programs(mortal: bool, what: &[&[&str]]) -> Result<Programs> {
     let mortal = mortal.transpose()?;
     if let Some(path) = env::var_os("HOSTSEAL_BIN") {
         let hostseal = PathBuf::from(path);
-        let etcd = Some(hostseal.with_file_name("hostseal-etcd")).filter(|helper| helper.is_file());
-        return Ok(Programs { hostseal: Some(hostseal), etcd, mortal, previous: None });
+        let beside = |name| Some(hostseal.with_file_name(name)).filter(|helper| helper.is_file());
+        let (etcd, kms_aws) = (beside("hostseal-etcd"), beside("kms-aws"));
+        return Ok(Programs { hostseal: Some(hostseal), etcd, kms_aws, mortal, ..Programs::default() });
     }
     what.iter().try_for_each(|what| build(release, what))?;
     let etcd = built.with_file_name("hostseal-etcd");
     for program in [&built, &etcd] {
         ensure!(program.is_file(), "cargo built no {}", program.display());
     }
-    Ok(Programs { hostseal: Some(built), etcd: Some(etcd), mortal, previous: None })
+    // The lab's command line has no use for it, and does without its minutes.
+    let kms_aws = Some(built.with_file_name("kms-aws")).filter(|helper| helper.is_file());
+    Ok(Programs { hostseal: Some(built), etcd: Some(etcd), kms_aws, mortal, ..Programs::default() })
+}
+
+/// Where ministack lies: fetched if it is not here yet.
+fn ministack() -> Result<PathBuf> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../helpers/aws/tests/ministack");
+    let output = Command::new(script).output().context("cannot run sh")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "ministack cannot be fetched (apt-get install python3-pip): {said}");
+    Ok(String::from_utf8(output.stdout)?.trim().into())
 }
 
 /// Runs this program, optimised, with these arguments. Returns its exit status.

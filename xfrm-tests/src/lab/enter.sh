@@ -1,8 +1,9 @@
 # Runs on the machine, in new mount and pid namespaces: puts together what the lab sees and enters it.
-# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS MORTAL ETCD TERMINAL (yes or no) TURN (a number). RUN
-# is the directory of this run; HOSTSEAL, PREVIOUS, MORTAL and ETCD can be empty.
+# Arguments: PLACE (here or uml) ROOT RUN SELF HOSTSEAL PREVIOUS MORTAL ETCD KMS_AWS MINISTACK TERMINAL (yes or no) TURN (a
+# number). RUN is the directory of this run; those from HOSTSEAL to MINISTACK can be empty.
 set -eu
-place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 mortal=$7 etcd=$8 terminal=$9 turn=${10}
+place=$1 root=$2 run=$3 self=$4 hostseal=$5 previous=$6 mortal=$7 etcd=$8 kms_aws=$9 ministack=${10}
+terminal=${11} turn=${12}
 
 if [ "$place" = here ]; then
     mount --bind "$root" "$root"
@@ -28,6 +29,11 @@ bring "$hostseal" hostseal
 bring "$previous" hostseal-previous
 bring "$mortal" hostseal-mortal
 bring "$etcd" hostseal-etcd
+bring "$kms_aws" kms-aws
+if [ -n "$ministack" ]; then
+    mkdir "$root/mnt/ministack"
+    mount --bind "$ministack" "$root/mnt/ministack"
+fi
 
 if [ "$place" = here ]; then
     mount -t sysfs sysfs "$root/sys"

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod annex;
+pub mod aws;
 pub mod capture;
 pub mod connection;
 pub mod etcd;

@@ -97,6 +97,10 @@ pub struct Programs {
     pub hostseal: Option<PathBuf>,
     /// Its helper for etcd.
     pub etcd: Option<PathBuf>,
+    /// Its helper for AWS.
+    pub kms_aws: Option<PathBuf>,
+    /// ministack, which is asked in the place of AWS: a directory of Python.
+    pub ministack: Option<PathBuf>,
     /// The same of an older revision.
     pub previous: Option<PathBuf>,
     /// The same with the feature `fault-injection`, for jobs that let agents die.
@@ -139,6 +143,8 @@ impl Session {
             .arg(programs.previous.as_deref().unwrap_or(Path::new("")))
             .arg(programs.mortal.as_deref().unwrap_or(Path::new("")))
             .arg(programs.etcd.as_deref().unwrap_or(Path::new("")))
+            .arg(programs.kms_aws.as_deref().unwrap_or(Path::new("")))
+            .arg(programs.ministack.as_deref().unwrap_or(Path::new("")))
             .arg(if input == Input::Terminal { "yes" } else { "no" })
             .arg(turn.to_string());
         if input == Input::Empty {

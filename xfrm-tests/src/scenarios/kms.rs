@@ -26,9 +26,9 @@ pub(super) const ALL: &[Test] = &[
 ];
 
 /// For whatever depends on several asks, on a machine that is busy.
-const LIMIT: Duration = Duration::from_secs(90);
+pub(super) const LIMIT: Duration = Duration::from_secs(90);
 /// The wrapped secret.
-const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
+pub(super) const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
 /// The helper, and what tells it what to do.
 const HELPER: &str = "/etc/hostseal/our-kms";
 const ORDER: &str = "/etc/hostseal/our-kms.order";
@@ -63,6 +63,11 @@ esac
 
 /// Runs helpers on a host.
 fn runner(host: &Host) -> Result<Process> {
+    runner_of(host, HELPER, &[])
+}
+
+/// Runs this helper on a host, with this environment.
+pub(super) fn runner_of(host: &Host, helper: &str, environment: &[(&str, String)]) -> Result<Process> {
     let mut command = Command::new(HOSTSEAL);
     command.args([
         "kms-runner",
@@ -71,8 +76,9 @@ fn runner(host: &Host) -> Result<Process> {
         "--user",
         "nobody",
         "--program",
-        HELPER,
+        helper,
     ]);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let process = host.spawn(&mut command)?;
     until("the runner listens", LIMIT, || host.run("test -S /run/hostseal-kms.sock"))?;
     Ok(process)
@@ -129,7 +135,7 @@ fn wrapped_pair_in(lab: &Lab, cluster: Cluster, sections: &str) -> Result<(Host,
 }
 
 /// Whether the memory of a process holds the secret, as octets or as text.
-fn remembers(process: Pid) -> Result<bool> {
+pub(super) fn remembers(process: Pid) -> Result<bool> {
     let memory = File::open(format!("/proc/{process}/mem"))?;
     for line in BufReader::new(File::open(format!("/proc/{process}/maps"))?).lines() {
         let line = line?;
@@ -148,13 +154,13 @@ fn remembers(process: Pid) -> Result<bool> {
 }
 
 /// Has a host talk to another all the time.
-fn talk(from: &Host, to: &Host) -> Result<Process> {
+pub(super) fn talk(from: &Host, to: &Host) -> Result<Process> {
     let mut ping = Command::new("ping");
     ping.args(["-n", "-q", "-i", "0.05", &to.v4().to_string()]).stdout(Stdio::null());
     from.spawn(&mut ping)
 }
 
-fn blocked(host: &Host, other: &Host, code: &str) -> Result<()> {
+pub(super) fn blocked(host: &Host, other: &Host, code: &str) -> Result<()> {
     status_until(host, &format!("the pair is blocked: {code}"), LIMIT, |status| {
         status
             .peer(other.v4().into())

@@ -28,6 +28,7 @@ mod imposter;
 pub mod interop;
 mod keys;
 mod kms;
+mod kms_aws;
 mod lives;
 mod logs;
 mod members;
@@ -116,6 +117,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         nat::ALL,
         keys::ALL,
         kms::ALL,
+        kms_aws::ALL,
         logs::ALL,
         certificates::ALL,
         derived::ALL,

@@ -24,6 +24,8 @@ pub struct Test {
     pub limit: Duration,
     /// It needs agents that can be made to die.
     pub mortal: bool,
+    /// It asks AWS.
+    pub aws: bool,
     /// It fails with an error or a panic.
     pub body: fn(&mut Lab) -> Result<()>,
 }
@@ -31,13 +33,19 @@ pub struct Test {
 impl Test {
     /// A test with the usual limit.
     pub const fn new(name: &'static str, hosts: usize, body: fn(&mut Lab) -> Result<()>) -> Self {
-        Self { name, hosts, limit: TEST_LIMIT, mortal: false, body }
+        Self { name, hosts, limit: TEST_LIMIT, mortal: false, aws: false, body }
     }
 
     /// With agents that can be made to die.
     #[must_use]
     pub const fn mortal(self) -> Self {
         Self { mortal: true, ..self }
+    }
+
+    /// With ministack in the place of AWS.
+    #[must_use]
+    pub const fn with_aws(self) -> Self {
+        Self { aws: true, ..self }
     }
 
     /// With another limit, in seconds.
