@@ -4,7 +4,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::grid::{give_pairs, protect};
 use super::mesh::processor_time;
@@ -13,7 +13,7 @@ use super::{goal, numbers};
 use crate::lab::exporter::{self, PORT, Scrape};
 use crate::lab::session::Show;
 use crate::lab::stream::Shape;
-use crate::lab::{End, Host, Lab, Stream};
+use crate::lab::{End, Host, Lab, Stream, until};
 
 /// How long each part goes on.
 const SPELL: Duration = Duration::from_secs(60);
@@ -37,6 +37,8 @@ struct Spell {
     /// Processor time of both hosts.
     cost: Duration,
     scrapes: Vec<Duration>,
+    /// Scrapes that the agent did not answer in time.
+    unanswered: usize,
 }
 
 /// `cargo lab bench scrapes [PAIRS…]`
@@ -67,7 +69,7 @@ pub fn compare(hosts: &[Host], pairs: usize, time: Duration) -> Result<()> {
         let slowest = spell.scrapes.iter().max().copied().unwrap_or_default();
         println!(
             "  {what:<22} {} packets, {} lost; {} rekeys, {} failed, {} s overdue at most; {:.1} s of processor; {} \
-             scrapes, {:.0} ms the slowest",
+             scrapes, {:.0} ms the slowest, {} unanswered",
             spell.sent,
             spell.lost,
             spell.rekeys[0],
@@ -75,7 +77,8 @@ pub fn compare(hosts: &[Host], pairs: usize, time: Duration) -> Result<()> {
             spell.overdue,
             spell.cost.as_secs_f64(),
             spell.scrapes.len(),
-            slowest.as_secs_f64() * 1e3
+            slowest.as_secs_f64() * 1e3,
+            spell.unanswered
         );
         goal("no packet is lost", spell.lost == 0);
         goal("no rekey is missed", spell.rekeys[1] == 0 && spell.overdue <= LATE);
@@ -92,21 +95,24 @@ fn spell(hosts: &[Host], time: Duration, every: Option<Duration>) -> Result<Spel
     a.host.run(&format!("ping -n -q -c 1 -W 1 -I {} {}", a.address, b.address))?;
     let shape = Shape { rate: RATE, ..Shape::default() };
     let streams = [Stream::between([a, b], shape)?, Stream::between([b, a], shape)?];
-    let before = sample(host)?;
+    let before = answered(host)?;
     let (begun, cost) = (Instant::now(), processor_time(hosts)?);
-    let (mut scrapes, mut late) = (Vec::new(), Vec::new());
+    let (mut scrapes, mut late, mut unanswered) = (Vec::new(), Vec::new(), 0);
     while begun.elapsed() < time {
         if every.is_some() {
             let asked = Instant::now();
             let page = sample(host)?;
             scrapes.push(asked.elapsed());
-            late.push(overdue(&page)?);
+            match overdue(&page)? {
+                Some(seconds) => late.push(seconds),
+                None => unanswered += 1,
+            }
         }
         sleep(every.unwrap_or(EVERY));
     }
     let cost = processor_time(hosts)?.saturating_sub(cost);
-    let after = sample(host)?;
-    late.push(overdue(&after)?);
+    let after = answered(host)?;
+    late.extend(overdue(&after)?);
     let [there, back] = streams.map(Stream::stop);
     let (there, back) = (there?, back?);
     let rekeys = ["ok", "failed"].map(|result| {
@@ -115,18 +121,35 @@ fn spell(hosts: &[Host], time: Duration, every: Option<Duration>) -> Result<Spel
         (after - before) as u64
     });
     let overdue = late.into_iter().max().unwrap_or_default();
-    Ok(Spell { sent: there.sent + back.sent, lost: there.lost + back.lost, rekeys, overdue, cost, scrapes })
+    Ok(Spell {
+        sent: there.sent + back.sent,
+        lost: there.lost + back.lost,
+        rekeys,
+        overdue,
+        cost,
+        scrapes,
+        unanswered,
+    })
+}
+
+/// The page once the agent answers in time.
+fn answered(host: &Host) -> Result<Scrape> {
+    until("the agent answers in time", SPELL, || {
+        let page = sample(host)?;
+        ensure!(page.value("hostseal_agent_up") == Some(1.0), "it did not");
+        Ok::<_, anyhow::Error>(page)
+    })
 }
 
 fn sample(host: &Host) -> Result<Scrape> {
     Ok(Scrape { code: 200, text: scrape(host)? })
 }
 
-/// By how many seconds the replacement of keys is late that is most overdue.
-fn overdue(page: &Scrape) -> Result<u64> {
-    let due = page.value("hostseal_earliest_rekey_due_timestamp_seconds").context("no keys are due")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-    Ok((now.as_secs_f64() - due).max(0.0) as u64)
+/// By how many seconds the replacement of keys is late that is most overdue; `None` where the agent did not answer.
+fn overdue(page: &Scrape) -> Result<Option<u64>> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    let due = page.value("hostseal_earliest_rekey_due_timestamp_seconds");
+    Ok(due.map(|due| (now - due).max(0.0) as u64))
 }
 
 /// A host by the first of the addresses that its pairs have.
