@@ -130,7 +130,7 @@ impl WrappedPlace {
             return Ok(Exit::Done);
         }
         tell("Copy it to all hosts, and say there:");
-        print(&lines(file, rules))?;
+        print(&(lines(file, rules) + &kept(config)))?;
         tell(
             "This replaces [secret], and [kms] if it is there. Run `hostseal kms check` on each host, and only then delete \
              what was in use before.",
@@ -197,6 +197,15 @@ fn lines(file: &Path, rules: &KmsRules) -> String {
         quoted(&rules.provider),
         quoted(&rules.key)
     )
+}
+
+/// What `[kms]` says beside that, as TOML.
+fn kept(config: &Config) -> String {
+    let table = config.text().parse::<toml::Table>().unwrap_or_default();
+    let kms = table.get("kms").and_then(toml::Value::as_table);
+    let others =
+        kms.into_iter().flatten().filter(|(key, _)| !["provider", "program", "key"].contains(&key.as_str()));
+    others.map(|(key, value)| format!("{key} = {value}\n")).collect()
 }
 
 /// Who is asked: as the command line says it, and the configuration where that is silent.

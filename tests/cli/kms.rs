@@ -172,6 +172,8 @@ fn a_secret_moves_to_another_key() {
     let beside = place.path("secret.wrapped.new");
     assert!(done.out.contains(&format!("wrapped_file = {:?}", beside.display().to_string())), "{done:?}");
     assert!(done.out.contains("key = \"two\""), "{done:?}");
+    let socket = place.path("kms.sock").display().to_string();
+    assert!(done.out.contains(&format!("socket = {socket:?}")), "the rest of [kms] stays: {done:?}");
     fs::rename(beside, place.path("secret.wrapped")).unwrap();
     let text = fs::read_to_string(place.file()).unwrap();
     fs::write(place.file(), text.replace("key = \"one\"", "key = \"two\"")).unwrap();

@@ -4,6 +4,7 @@
 use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, LOCATION};
@@ -14,7 +15,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use serde::Serialize;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
@@ -30,6 +32,9 @@ const ANSWER_MAX: usize = 64 << 10;
 const BODY_ROOM: usize = 32 << 10;
 /// Where one is sent on to keeps method and body. Another kind of redirect is none of Vault's.
 const SENT_ON: [u16; 2] = [307, 308];
+
+/// How long one address of a host may take to answer.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Who speaks to Vault.
 pub struct Client {
@@ -144,9 +149,7 @@ impl Client {
             None => ServerName::try_from(address.host.clone())
                 .map_err(|_| "that is no name of a host".to_owned())?,
         };
-        let stream = TcpStream::connect((address.host.as_str(), address.port))
-            .await
-            .map_err(|error| error.to_string())?;
+        let stream = connected(address).await.map_err(|error| error.to_string())?;
         let stream = self.tls.connect(name, stream).await.map_err(|error| of_tls(&error))?;
         let mut connecting = http1::Builder::new();
         connecting.max_buf_size(ANSWER_MAX);
@@ -182,6 +185,19 @@ impl Client {
         }
         request.body(Full::new(body)).map_err(|error| error.to_string())
     }
+}
+
+/// Connects to the first address of a host that answers in time: another node may live where one is down.
+async fn connected(address: &Address) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "that name has no address");
+    for place in lookup_host((address.host.as_str(), address.port)).await? {
+        match timeout(CONNECT_PATIENCE, TcpStream::connect(place)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{place} does not answer")),
+        }
+    }
+    Err(last)
 }
 
 /// Reads an answer, as much as it may have.
