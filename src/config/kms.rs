@@ -343,6 +343,8 @@ mod tests {
         let ppk = "[ppk]\nid = \"k\"\nwrapped = true\n";
         assert!(error(&format!("{both}{ppk}")).contains("Leave `wrapped` out of [ppk]"));
         assert!(error(ppk).contains("ppk: has `wrapped`, which needs [kms]"));
+        let nameless = "[ppk]\nwrapped = true\n[[ppk.nodes]]\nname = \"b\"\nid = \"of-b\"\nfile = \"/b\"\n";
+        assert!(error(nameless).contains("ppk.id: is missing"));
         let plain = format!("{by_key}{ppk}previous_id = \"j\"\nprevious_file = \"/j\"\n");
         assert!(error(&plain).contains("ppk.previous_file: lies in the clear beside ppk.wrapped"));
     }

@@ -245,6 +245,9 @@ pub(super) fn read(
     let mut section = root.section("ppk");
     let mut seen = PpkPlaces::default();
     let wrapped = section.value("wrapped", false, boolean);
+    if wrapped {
+        section.require("id", "is missing: it is what all hosts call the PPK");
+    }
     let own = keys(&mut section, wrapped, &mut seen, problems);
     let required = section.value("required", true, boolean);
     let mut exceptions: Vec<NodePpk> = Vec::new();
@@ -269,7 +272,7 @@ pub(super) fn read(
         exceptions.push(NodePpk { node: name.value.clone(), keys, required });
         seen.nodes.push(name);
     }
-    if own.is_empty() && exceptions.is_empty() && !section.is_absent() {
+    if own.is_empty() && exceptions.is_empty() && !section.is_absent() && !wrapped {
         section.require("id", "is missing: it is what all hosts call the PPK");
     }
     section.finish();
