@@ -14,6 +14,7 @@ use super::kms;
 use super::metrics;
 use super::nodes::{self, NodeRules};
 use super::ppk;
+use super::shared::MEMBER_KEY;
 use super::store;
 use super::values::{Placed, Problems, Section, boolean, integer, text};
 use super::{AuthRules, Config, Esp, Forwarded, Keying, Mode, NAT_PORT, Node, ProtectionRules, SOCKET_NAME};
@@ -96,7 +97,7 @@ fn root(mut root: Section<'_>, problems: &Problems<'_>) -> Config {
         nodes: &nodes,
     };
     kms::check(&beside, &root, problems);
-    if store.is_some() && !auth.private_key.ends_with("cluster/ike.key") {
+    if store.is_some() && !auth.private_key.ends_with(MEMBER_KEY) {
         root.refuse("store", "is for hosts that have joined a cluster: [cluster] in their file says it");
     }
     if let Some(node) = &node

@@ -14,6 +14,8 @@ use crate::types::NodeName;
 
 /// What the file of a member may say.
 const LOCAL: [&str; 6] = ["run_dir", "state_dir", "secret", "ppk", "kms", "metrics"];
+/// Where the key of a member for IKE lies, below its state directory.
+pub(super) const MEMBER_KEY: &str = "cluster/ike.key";
 /// What the cluster says of it.
 const SETTINGS: [&str; 3] = ["keying", "esp", "protection"];
 
@@ -78,12 +80,13 @@ impl SharedConfig {
         let name = "the settings";
         refuse_others(settings, name, &SETTINGS, "is no setting of a cluster")?;
         let Some(first) = self.nodes.iter().find(|node| !node.expects_secret) else { return Ok(()) };
-        let of = |settings: &str| {
+        let of = |settings: &str, local: &str| {
             let shared = Self { settings: settings.to_owned(), ..self.clone() };
-            shared.of_node(local, name, &first.name, Path::new("key"))
+            shared.of_node(local, name, &first.name, Path::new(MEMBER_KEY))
         };
         refuse_unknown_servers(settings, name, self)?;
-        let (before, after) = (of(&self.settings)?, of(settings)?);
+        // Those of before need not go with the file: they may be what is to be mended.
+        let (before, after) = (of(&self.settings, "")?, of(settings, local)?);
         match before.needs_restart(&after) {
             Some(_) => Err(ConfigError::Cluster(
                 "keying.port and keying.nat_port of a cluster cannot be changed: members would not find each other".into(),
@@ -413,6 +416,8 @@ mod tests {
         let slow =
             shared("").check_settings("[keying]\nrekey_after = \"3h\"\n", &local).unwrap_err().to_string();
         assert!(slow.contains("2 times keying.rekey_after (3h)"), "{slow}");
+        let mended = shared("[keying]\nrekey_after = \"3h\"\n");
+        assert!(mended.check_settings("[keying]\nrekey_after = \"1h\"\n", &local).is_ok());
     }
 
     #[test]
@@ -445,6 +450,7 @@ mod tests {
         assert_eq!(again.store, Some(store.clone()));
         let own = own_part(&of_node(local, &shared("")).unwrap());
         assert_eq!(of_node(&own, &shared("")).unwrap().store, Some(store));
+        assert!(shared("").check_settings("[esp]\nkey_bits = 128\n", &own).is_ok());
         assert_eq!(of_node("", &shared("")).unwrap().store, None);
 
         let wrong = "\n[cluster]\nstore = \"zookeeper\"\nendpoints = [\"http://a:1\"]\nprefix = \"x\"\nuser = \"x\"\n";

@@ -39,6 +39,7 @@ impl Host {
             leased,
             awaiting_first_answer: Vec::new(),
             leaves_later: false,
+            secrets_lag: false,
             examination: None,
             setup,
             secrets,
@@ -92,6 +93,9 @@ impl Host {
             self.ledger.note(now, Persist::Seals);
         }
         let wanted = matches!(self.saved.protection, Protection::On | Protection::Enabling);
+        if !wanted && self.saved.leaving {
+            self.saved.forget_seals();
+        }
         if self.cluster.is_some() || wanted || self.saved.leaving {
             self.await_secret(now, system)?;
         }

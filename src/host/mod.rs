@@ -162,6 +162,8 @@ pub struct Host {
     awaiting_first_answer: Vec<(Terms, Asker)>,
     /// An agent before this one died on the way to the clear, and it is not known yet whether this one has a secret.
     leaves_later: bool,
+    /// The files in force want other secrets than those in force, which a KMS has not unwrapped yet.
+    secrets_lag: bool,
     /// What was taken without being asked to, and when, as long as nobody was told.
     taken: Vec<(Instant, String)>,
     /// What is to be read, and for whom.

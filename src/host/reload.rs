@@ -177,13 +177,15 @@ impl Host {
             (None, Some(_)) => changes.push("the secret or the keys could not be read before".to_owned()),
             (_, None) => {}
         }
-        if changes.is_empty() {
+        let lagged = self.secrets_lag && secrets.is_some();
+        if changes.is_empty() && !lagged {
             // What means the same may be said otherwise.
             self.setup = setup;
         } else {
             if self.core.is_some() {
                 system.bind(setup.addresses().collect(), setup.ports())?;
             }
+            self.secrets_lag = secrets.is_none() && setup.config.kms.is_some();
             self.secrets = secrets.or(self.secrets.take());
             self.setup = setup;
             let settings = self.setup.settings(self.secrets.as_ref().unwrap_or(&Secrets::default()), false);

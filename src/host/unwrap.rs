@@ -198,20 +198,25 @@ impl Host {
     ) {
         // Its end may be nearer than it was, and the clock of SAs stands still while the host sleeps.
         self.bound_sas();
-        match (change, given) {
-            (Some(LeaseChange::Renewed { short }), Some(secrets)) => {
-                // All else that the files want has been taken with the files.
-                let [before, given] = [self.secrets.as_ref(), Some(&secrets)]
-                    .map(|it| it.and_then(Secrets::root).map(|it| it.digest()));
-                if before != given {
-                    self.handle_secret(self.moment, system, Ok(secrets));
-                }
-                if let Some(core) = self.core.as_mut().filter(|_| short) {
+        match change {
+            Some(LeaseChange::Renewed { short }) => {
+                given.into_iter().for_each(|secrets| self.take_given(system, secrets));
+                if let Some(core) = self.core.as_mut().filter(|_| short && self.secrets.is_some()) {
                     core.renew_all(now, system);
                 }
             }
-            (Some(LeaseChange::Ended), _) => self.cut_with_lease(system),
-            (Some(LeaseChange::Renewed { .. }) | None, _) => {}
+            Some(LeaseChange::Ended) => self.cut_with_lease(system),
+            None => {}
+        }
+    }
+
+    /// Takes what was unwrapped, if that is new: all else that the files want was taken with the files, or waits for it.
+    fn take_given(&mut self, system: &mut dyn System, secrets: Secrets) {
+        let [before, given] = [self.secrets.as_ref(), Some(&secrets)]
+            .map(|it| it.and_then(Secrets::root).map(|it| it.digest()));
+        if before != given || self.secrets_lag {
+            self.secrets_lag = false;
+            self.handle_secret(self.moment, system, Ok(secrets));
         }
     }
 

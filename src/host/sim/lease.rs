@@ -144,6 +144,25 @@ fn files_that_change_are_followed_while_the_kms_is_away() {
     assert_ne!(world.state(0, 1), RowState::Protected, "the peer does not know it");
 }
 
+/// The KMS has not given the new secret yet, and then the old one is back: what else the files have said meanwhile counts.
+#[test]
+fn files_that_came_with_another_secret_count_when_the_old_one_is_back() {
+    let mut world = leased(7);
+    for at in 0..2 {
+        world.kms(at, Err(Refusal::Unavailable));
+        let old = world.hosts[at].file.secret;
+        world.reconfigure(at, |file| {
+            file.secret = [9; 32];
+            (file.method, file.accept, file.ppks) = (Method::Ike, vec![Method::Ike], vec![("one", 1)]);
+        });
+        world.run(SECOND, None);
+        world.reconfigure(at, |file| file.secret = old);
+    }
+    assert!(world.run_until(30 * SECOND, |world| world.all_have_ppk("one")));
+    world.run(5 * SECOND, Some((10 * MILLISECOND, &WAYS)));
+    assert!(world.all_protected());
+}
+
 /// Peers are told of it, as the agent waits for its secret first.
 #[test]
 fn an_agent_that_starts_on_the_way_to_the_clear_goes_on_in_stages() {
