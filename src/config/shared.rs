@@ -85,8 +85,9 @@ impl SharedConfig {
             shared.of_node(local, name, &first.name, Path::new(MEMBER_KEY))
         };
         refuse_unknown_servers(settings, name, self)?;
-        // Those of before need not go with the file: they may be what is to be mended.
-        let (before, after) = (of(&self.settings, "")?, of(settings, local)?);
+        of(settings, local)?;
+        // Those in force need not go with the file: they may be what is to be mended.
+        let (before, after) = (of(&self.settings, "")?, of(settings, "")?);
         match before.needs_restart(&after) {
             Some(_) => Err(ConfigError::Cluster(
                 "keying.port and keying.nat_port of a cluster cannot be changed: members would not find each other".into(),
@@ -417,6 +418,7 @@ mod tests {
             shared("").check_settings("[keying]\nrekey_after = \"3h\"\n", &local).unwrap_err().to_string();
         assert!(slow.contains("2 times keying.rekey_after (3h)"), "{slow}");
         let mended = shared("[keying]\nrekey_after = \"3h\"\n");
+        let local = format!("state_dir = \"/s\"\n{local}");
         assert!(mended.check_settings("[keying]\nrekey_after = \"1h\"\n", &local).is_ok());
     }
 
