@@ -287,6 +287,10 @@ fn a_token_is_good_once(lab: &mut Lab) -> Result<()> {
     found(&[a.clone(), b.clone()])?;
     let once = token(&a, "")?;
     hostseal(&c, &format!("join {once} {}", place(&c)))?.expect_code(0)?;
+    // Whoever admits d has to have heard of c.
+    for member in [&a, &b] {
+        await_cluster(member, "c is a member", |status| status["summary"]["nodes"] == 3)?;
+    }
     let refused = hostseal(&d, &format!("join {once} {}", place(&d)))?.expect_code(1)?;
     ensure!(refused.stderr.contains("used"), "{refused:?}");
     let short = token(&a, "--ttl 1s")?;
