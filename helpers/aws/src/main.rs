@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hostseal_kms_protocol::{Answer, Question, forbid_dumps, lock_memory};
+use hostseal_kms_protocol::{Answer, Question, forbid_dumps, lock_memory, run_program};
 
 use crate::service::answer;
 use crate::verdict::unavailable;
@@ -33,28 +33,7 @@ profile (AWS_SHARED_CREDENTIALS_FILE), as with all programs that use AWS's SDK.
 See /usr/share/doc/hostseal/docs/byok.md.";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        None => {}
-        Some("--version" | "-V") => {
-            println!("kms-aws {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Some("--help" | "-h") => {
-            println!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Some(_) => {
-            eprintln!("kms-aws: takes no arguments (see --help)");
-            return ExitCode::from(2);
-        }
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kms-aws: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run_program("kms-aws", env!("CARGO_PKG_VERSION"), HELP, run)
 }
 
 fn run() -> io::Result<()> {

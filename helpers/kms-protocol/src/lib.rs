@@ -16,6 +16,7 @@
 mod helper;
 mod memory;
 mod outcome;
+mod program;
 #[cfg(test)]
 mod properties;
 
@@ -31,6 +32,7 @@ use zeroize::Zeroizing;
 pub use helper::Question;
 pub use memory::{forbid_core_files, forbid_dumps, lock_memory};
 pub use outcome::{KmsGift, KmsRefusal};
+pub use program::run_program;
 
 /// The version of all this. A helper that does not know it ends without an answer.
 pub const VERSION: u32 = 1;

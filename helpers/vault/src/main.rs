@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hostseal_kms_protocol::{Answer, Question, Refusal, forbid_dumps, lock_memory};
+use hostseal_kms_protocol::{Answer, Question, Refusal, forbid_dumps, lock_memory, run_program};
 
 use crate::refused::Refused;
 use crate::settings::Settings;
@@ -38,28 +38,7 @@ vault-jwt, vault-ca.
 See /usr/share/doc/hostseal/docs/byok.md.";
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        None => {}
-        Some("--version" | "-V") => {
-            println!("kms-vault {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Some("--help" | "-h") => {
-            println!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
-        Some(_) => {
-            eprintln!("kms-vault: takes no arguments (see --help)");
-            return ExitCode::from(2);
-        }
-    }
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("kms-vault: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    run_program("kms-vault", env!("CARGO_PKG_VERSION"), HELP, run)
 }
 
 fn run() -> io::Result<()> {
