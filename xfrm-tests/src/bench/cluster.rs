@@ -102,11 +102,18 @@ fn by_roster(hosts: &[Host]) -> Result<Duration> {
 
 /// From the order to when the last agent says that all its pairs are protected.
 fn until_protected(hosts: &[Host], order: impl Fn(&mut [Control]) -> Result<()>) -> Result<Duration> {
-    let connect = |host| until("the agent listens", LIMIT, || Control::connect(host));
-    let mut controls = hosts.iter().map(connect).collect::<Result<Vec<_>>>()?;
+    for host in hosts {
+        until("the agent listens", LIMIT, || Control::connect(host))?;
+    }
+    // Only now, as an agent closes a connection that says nothing for a while.
+    let mut controls = hosts.iter().map(Control::connect).collect::<Result<Vec<_>>>()?;
     let started = Instant::now();
     order(&mut controls)?;
-    controls.iter_mut().try_for_each(|control| control.follow(0))?;
-    controls.iter_mut().try_for_each(Control::await_protected)?;
+    // One after the other: an agent would close those that have their answer and wait for the others.
+    for host in hosts {
+        let mut control = Control::connect(host)?;
+        control.follow(0)?;
+        control.await_protected()?;
+    }
     Ok(started.elapsed())
 }
