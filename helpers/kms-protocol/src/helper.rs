@@ -7,7 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::{ANSWER_MAX, Answer, BLOB_MAX, Context, Given, NoAnswer, Refusal, VERSION, plaintext};
+use crate::{
+    ANSWER_MAX, Answer, BLOB_MAX, Context, Given, NoAnswer, REQUEST_MAX, Refusal, VERSION, WORDS_MAX,
+    plaintext, words,
+};
 
 /// What a helper is asked.
 pub enum Question {
@@ -150,12 +153,15 @@ impl Answer {
                 member(&mut line, "plaintext", std::str::from_utf8(&text[..length]).unwrap_or_default());
             }
             Ok(Given::Blob(blob)) => member(&mut line, "blob", blob),
-            Err(Refusal::PendingDeletion(Some(date))) => member(&mut line, "date", date),
+            Err(Refusal::PendingDeletion(Some(date))) => member(&mut line, "date", &words(date, REQUEST_MAX)),
             _ => {}
         }
-        for (name, value) in [("why", &self.why), ("request_id", &self.request_id)] {
+        // No more than whoever has asked takes of them: an answer with too many words would be none.
+        for (name, value, most) in
+            [("why", &self.why, WORDS_MAX), ("request_id", &self.request_id, REQUEST_MAX)]
+        {
             if let Some(value) = value {
-                member(&mut line, name, value);
+                member(&mut line, name, &words(value, most));
             }
         }
         line.extend_from_slice(b"}\n");
@@ -210,6 +216,21 @@ mod tests {
             let error = Question::read(&mut line.as_bytes()).err().expect("it is none");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
+    }
+
+    /// What somebody else has put into an error decides nothing, however long it is.
+    #[test]
+    fn a_refusal_is_heard_whatever_words_come_with_it() {
+        let long = "\u{202e}\"".repeat(ANSWER_MAX);
+        let answer = Answer {
+            outcome: Err(Refusal::PendingDeletion(Some(long.clone()))),
+            why: Some(long.clone()),
+            request_id: Some(long),
+        };
+        let heard = Answer::from_line(&answer.to_line()).unwrap();
+        assert!(matches!(heard.outcome, Err(Refusal::PendingDeletion(Some(_)))));
+        let why = heard.why.unwrap();
+        assert!(why.len() <= WORDS_MAX && !why.contains('\u{202e}'), "{why}");
     }
 
     #[test]

@@ -286,8 +286,14 @@ fn blob(text: Option<String>) -> Result<String, NoAnswer> {
 
 /// Words of somebody else as they may be told: one line of printable text, and not too much of it.
 fn words(said: &str, most: usize) -> String {
-    let printable = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let printable = said.chars().map(|c| if c.is_control() || is_unseen(c) { ' ' } else { c });
     printable.take(most).collect::<String>().trim().to_owned()
+}
+
+/// Characters that nobody sees, and by which a line could read otherwise than it is: marks of direction, spaces without
+/// width, ends of lines.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]
