@@ -48,6 +48,15 @@ pub struct Data<'a> {
 #[derive(Deserialize)]
 pub struct Auth<'a> {
     pub client_token: &'a str,
+    #[serde(default)]
+    token_type: Option<String>,
+}
+
+impl Auth<'_> {
+    /// Whether Vault keeps the token until it is revoked or expires. Tokens of the kind `batch` are kept nowhere.
+    pub fn is_kept(&self) -> bool {
+        self.token_type.as_deref() != Some("batch")
+    }
 }
 
 #[derive(Deserialize)]

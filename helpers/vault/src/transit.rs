@@ -1,9 +1,12 @@
 //! Transit: what is asked of a key, as requests to Vault.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hostseal_kms_protocol::{Answer, Context, Given, PLAINTEXT_MAX, Question, Refusal};
 use serde::Serialize;
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use crate::http::{Client, json};
@@ -17,6 +20,8 @@ use crate::settings::Settings;
 /// defaults for whoever may create keys and has mistyped a name, and says that it does not know this kind instead. Of a
 /// key that exists it ignores what kind is wished for.
 const NO_KIND: &str = "none";
+/// How long nodes of a Vault may take to hear of a token that one of them has just given.
+const SPREAD: Duration = Duration::from_millis(500);
 /// The kinds of keys that authenticate data with what they wrap.
 const BINDING_KINDS: [&str; 4] = ["aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305"];
 
@@ -69,7 +74,9 @@ impl Transit {
     /// # Errors
     /// It gives nothing.
     pub async fn ask(&self, question: &Question) -> Result<Answer, Refused> {
-        self.answer(question).await.map_err(|refused| refused.without(self.token.value()))
+        let said = self.answer(question).await.map_err(|refused| refused.without(self.token.value()));
+        self.token.give_back(&self.client).await;
+        said
     }
 
     async fn answer(&self, question: &Question) -> Result<Answer, Refused> {
@@ -173,17 +180,23 @@ impl Transit {
     }
 
     async fn post(&self, path: &str, asked: &Parameters<'_>) -> Result<Reply, Refused> {
-        self.judged(self.client.post(path, Some(self.token.value()), json(asked)).await?).await
+        self.judged(async || self.client.post(path, Some(self.token.value()), json(asked)).await).await
     }
 
     async fn get(&self, path: &str) -> Result<Reply, Refused> {
-        self.judged(self.client.get(path, self.token.value()).await?).await
+        self.judged(async || self.client.get(path, self.token.value()).await).await
     }
 
-    /// Vault says the same to whoever may not, and to a token that has expired: so it is asked of the token, too.
-    async fn judged(&self, reply: Reply) -> Result<Reply, Refused> {
-        if !reply.is_forbidden() || self.token.is_new() {
+    /// Vault says the same to whoever may not, and to a token that has expired, or that the node which is asked has not
+    /// heard of yet. So it is asked of an old token, too, and a new one is tried again.
+    async fn judged(&self, ask: impl AsyncFn() -> Result<Reply, Refused>) -> Result<Reply, Refused> {
+        let reply = ask().await?;
+        if !reply.is_forbidden() {
             return Ok(reply);
+        }
+        if self.token.is_new() {
+            sleep(SPREAD).await;
+            return ask().await;
         }
         match self.client.get("auth/token/lookup-self", self.token.value()).await?.status {
             200 => Ok(reply),

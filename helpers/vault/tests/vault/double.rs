@@ -140,6 +140,12 @@ pub struct Held {
     pub approle: Option<(String, String, String)>,
     /// Role, what the issuer has signed, and the token that they give.
     pub kubernetes: Option<(String, String, String)>,
+    /// What it calls the tokens of logins.
+    pub token_type: &'static str,
+    /// Tokens that were given back.
+    pub revoked: BTreeSet<String>,
+    /// How many requests come to a node that has not heard of their token yet.
+    pub unheard: usize,
     pub sealed: bool,
     /// A node that sends clients on to this one.
     pub active: Option<String>,
@@ -222,8 +228,19 @@ impl Held {
         if let Some(mount) = path.strip_prefix("auth/").and_then(|rest| rest.strip_suffix("/login")) {
             return self.login(mount, &asked.body);
         }
-        let token = asked.headers.get("x-vault-token").and_then(|token| self.tokens.get(token));
-        let Some(may) = token else { return forbidden() };
+        if self.unheard > 0 {
+            self.unheard -= 1;
+            return forbidden();
+        }
+        let token = asked.headers.get("x-vault-token").filter(|token| !self.revoked.contains(*token));
+        let Some((token, may)) = token.and_then(|token| self.tokens.get_key_value(token)) else {
+            return forbidden();
+        };
+        // The policy that all tokens have lets them.
+        if path == "auth/token/revoke-self" {
+            self.revoked.insert(token.clone());
+            return Err((204, Value::Null));
+        }
         let parts: Vec<_> = path.split('/').collect();
         let capability = match (asked.method.as_str(), &parts[..]) {
             ("GET", _) => "read",
@@ -244,7 +261,7 @@ impl Held {
         }
     }
 
-    fn login(&self, mount: &str, body: &Value) -> Outcome {
+    fn login(&mut self, mount: &str, body: &Value) -> Outcome {
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let token = match (mount, &self.approle, &self.kubernetes) {
             ("approle", Some((role, secret, token)), _) if text("role_id") == *role => {
@@ -263,9 +280,12 @@ impl Held {
             ("kubernetes", _, Some(_)) => return error(400, "invalid role name \"x\""),
             _ => return forbidden(),
         };
+        self.revoked.remove(token);
         let mut body = ok(Value::Null);
-        body["auth"] =
-            json!({ "client_token": token, "accessor": "a", "policies": ["default"], "lease_duration": 60 });
+        body["auth"] = json!({
+            "client_token": token, "accessor": "a", "policies": ["default"], "lease_duration": 60,
+            "token_type": self.token_type
+        });
         Ok(body)
     }
 

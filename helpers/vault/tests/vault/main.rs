@@ -252,6 +252,26 @@ fn hosts_log_in_with_approle() {
     assert!(refused == Refusal::Unavailable && why.contains("auth/elsewhere/login"), "{why}");
 }
 
+/// Vault keeps some for weeks, and there is an ask every few minutes.
+#[test]
+fn what_a_login_has_left_is_given_back() {
+    let (double, _, admin) = vault(TransitKey::new("aes256-gcm96", true));
+    let wrapped = blob(admin.wrap("prod"));
+    double.held().approle = Some(("role".to_owned(), "s3cret".to_owned(), "hvs.host".to_owned()));
+    let host = Host::new(&double.authority, &double.tls.ca)
+        .with("HOSTSEAL_KMS_LOGIN", "approle")
+        .with("HOSTSEAL_KMS_ROLE", "role");
+    host.credential("vault-secret-id", "s3cret");
+    for (kind, is_given_back) in [("service", true), ("batch", false)] {
+        double.held().token_type = kind;
+        assert_opens(host.unwrap("prod", &wrapped));
+        assert_eq!(double.held().revoked.contains("hvs.host"), is_given_back, "{kind}");
+    }
+    // Another node has not heard of it yet: nobody is refused the key for that.
+    double.held().unheard = 1;
+    assert_opens(host.unwrap("prod", &wrapped));
+}
+
 #[test]
 fn hosts_log_in_with_kubernetes() {
     let (double, _, admin) = vault(TransitKey::new("aes256-gcm96", true));
