@@ -13,12 +13,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hostseal_kms_protocol::{Answer, Question, forbid_dumps, lock_memory, run_program};
+use tokio::time::{Instant, timeout_at};
 
 use crate::service::answer;
 use crate::verdict::unavailable;
 
 /// How long all of an ask may take. Whoever has started this ends it after ten seconds, and then nobody says why.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// What is left then to tell what was heard.
+const LAST_WORD: Duration = Duration::from_millis(200);
 
 const HELP: &str = "\
 Asks AWS KMS for hostseal: the helper kms-aws.
@@ -60,7 +63,9 @@ fn run() -> io::Result<()> {
 }
 
 async fn within_patience(question: Question) -> Answer {
-    match tokio::time::timeout(PATIENCE, answer(question)).await {
+    let end = Instant::now() + PATIENCE;
+    // What was heard already is told, where more was asked after it.
+    match timeout_at(end + LAST_WORD, answer(question, end)).await {
         Ok(said) => said,
         Err(_) => unavailable(format!("AWS has not answered within {} s", PATIENCE.as_secs())),
     }

@@ -1,5 +1,6 @@
 //! Asks AWS, with its official SDK.
 
+use std::env;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -14,6 +15,7 @@ use aws_sdk_kms::{Client, Config};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hostseal_kms_protocol::{Answer, Context, Given, Question, Refusal};
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use crate::key;
@@ -24,17 +26,26 @@ const ATTEMPTS: u32 = 2;
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
 
-/// Asks AWS, and says what came of it.
-pub async fn answer(question: Question) -> Answer {
+/// Where the environment says whom to ask instead of AWS, for all of it or for a service that is asked here.
+const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_STS"];
+
+/// Asks AWS, and says by `end` what came of it.
+pub async fn answer(question: Question, end: Instant) -> Answer {
+    // Credentials of a web identity are had from another service, which [`OnlyEncrypted`] does not see.
+    if let Some((name, url)) = unencrypted(|name| env::var(name).ok()) {
+        return unavailable(format!(
+            "{name} is {url}, which is asked without TLS: the secret could be read on the way"
+        ));
+    }
     match question {
-        Question::Decrypt { key, context, blob } => decrypt(&key, context, blob).await,
-        Question::Encrypt { key, context, plaintext } => encrypt(&key, context, &plaintext).await,
+        Question::Decrypt { key, context, blob } => decrypt(&key, context, blob, end).await,
+        Question::Encrypt { key, context, plaintext } => encrypt(&key, context, &plaintext, end).await,
         Question::Describe { key } => describe(&client(&key).await, &key).await,
         Question::Reencrypt { key, context, blob, new_key } => reencrypt(&key, context, blob, &new_key).await,
     }
 }
 
-async fn decrypt(key: &str, context: Context, blob: Vec<u8>) -> Answer {
+async fn decrypt(key: &str, context: Context, blob: Vec<u8>, end: Instant) -> Answer {
     let client = client(key).await;
     let ask = client.decrypt().key_id(key).ciphertext_blob(Blob::new(blob));
     match ask.set_encryption_context(Some(context.into_iter().collect())).send().await {
@@ -44,17 +55,17 @@ async fn decrypt(key: &str, context: Context, blob: Vec<u8>) -> Answer {
             let outcome = octets.map(Given::Plaintext).ok_or(Refusal::Unavailable);
             Answer { outcome, why: None, request_id }
         }
-        Err(error) if is_about_state(&error) => state(&client, key, of_error(&error)).await,
+        Err(error) if is_about_state(&error) => state(&client, key, of_error(&error), end).await,
         Err(error) => of_error(&error),
     }
 }
 
-async fn encrypt(key: &str, context: Context, plaintext: &[u8]) -> Answer {
+async fn encrypt(key: &str, context: Context, plaintext: &[u8], end: Instant) -> Answer {
     let client = client(key).await;
     let ask = client.encrypt().key_id(key).plaintext(Blob::new(plaintext));
     match ask.set_encryption_context(Some(context.into_iter().collect())).send().await {
         Ok(given) => wrapped(given.ciphertext_blob.as_ref(), request_id(&given)),
-        Err(error) if is_about_state(&error) => state(&client, key, of_error(&error)).await,
+        Err(error) if is_about_state(&error) => state(&client, key, of_error(&error), end).await,
         Err(error) => of_error(&error),
     }
 }
@@ -92,14 +103,20 @@ async fn describe(client: &Client, key: &str) -> Answer {
 
 /// How the key stands that AWS has refused for its state, in more than the `words` of that: who may ask gets a date too.
 /// An answer to this is not worth more than what was said already.
-async fn state(client: &Client, key: &str, words: Answer) -> Answer {
-    let described = tokio::time::timeout(ATTEMPT, describe(client, key)).await;
+async fn state(client: &Client, key: &str, words: Answer, end: Instant) -> Answer {
+    let described = timeout_at(end, describe(client, key)).await;
     match described {
         Ok(Answer { outcome: Err(refusal @ (Refusal::PendingDeletion(_) | Refusal::Disabled)), .. }) => {
             Answer { outcome: Err(refusal), ..words }
         }
         _ => words,
     }
+}
+
+/// The first of [`ENDPOINTS`] that is not encrypted, as `value` says them.
+fn unencrypted(value: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    let said = ENDPOINTS.into_iter().filter_map(|name| Some((name, value(name)?)));
+    said.into_iter().find(|(_, url)| !url.is_empty() && !url.starts_with("https://"))
 }
 
 /// Who asks in the region of the key.
@@ -139,5 +156,23 @@ impl Intercept for OnlyEncrypted {
             true => Ok(()),
             false => Err(format!("{uri} is asked without TLS: the secret could be read on the way").into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unencrypted;
+
+    #[test]
+    fn whom_to_ask_is_named_with_tls() {
+        let with = |name: &'static str, url: &str| {
+            let url = url.to_owned();
+            unencrypted(move |asked| (asked == name).then(|| url.clone()))
+        };
+        assert_eq!(with("AWS_ENDPOINT_URL_STS", "http://s").map(|it| it.0), Some("AWS_ENDPOINT_URL_STS"));
+        assert_eq!(with("AWS_ENDPOINT_URL", "kms.example").map(|it| it.0), Some("AWS_ENDPOINT_URL"));
+        assert_eq!(with("AWS_ENDPOINT_URL_KMS", "https://k"), None);
+        assert_eq!(with("AWS_ENDPOINT_URL", ""), None);
+        assert_eq!(with("HOME", "http://s"), None);
     }
 }
