@@ -124,7 +124,12 @@ impl Touch {
 }
 
 /// What a room that touches no files may know of `store`: its values.
-const STORED: [&str; 12] = [
+const STORED: [&str; 17] = [
+    "AuditBatch",
+    "AuditEvent",
+    "AuditKind",
+    "AuditWritten",
+    "ChainHead",
     "ClusterFilesError",
     "ClusterState",
     "HostRecord",

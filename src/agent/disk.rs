@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::host::ledger::{KeyStep, KeysWritten, Save, Written};
 use crate::host::ports::Store;
 use crate::identity::{KeyKind, PrivateKey};
-use crate::store::{ClusterFiles, config_file};
+use crate::store::{AuditFiles, ClusterFiles, config_file};
 
 /// Where an agent writes what survives.
 pub(super) struct Disk {
@@ -21,6 +21,8 @@ pub(super) struct Disk {
     state: PathBuf,
     /// Where what belongs to the cluster is.
     cluster: ClusterFiles,
+    /// Where the record of the key is that wraps the secret.
+    audit: AuditFiles,
 }
 
 impl Disk {
@@ -29,8 +31,14 @@ impl Disk {
     /// # Errors
     /// The system has no thread for it.
     pub(super) fn open(file: &Path, config: &Config) -> io::Result<Self> {
-        let (state, cluster) = (config.state_path(), ClusterFiles::of(&config.state_dir));
-        Ok(Self { writer: Writer::start("hostseal-writer")?, config: file.to_owned(), state, cluster })
+        let (state, directory) = (config.state_path(), &config.state_dir);
+        Ok(Self {
+            writer: Writer::start("hostseal-writer")?,
+            config: file.to_owned(),
+            state,
+            cluster: ClusterFiles::of(directory),
+            audit: AuditFiles::of(directory),
+        })
     }
 
     /// What came of the oldest that was begun, once it is over.
@@ -49,7 +57,8 @@ impl Disk {
 
 impl Store for Disk {
     fn begin(&mut self, _: Instant, save: Save) {
-        let (path, state, cluster) = (self.config.clone(), self.state.clone(), self.cluster.clone());
+        let (path, state) = (self.config.clone(), self.state.clone());
+        let (cluster, audit) = (self.cluster.clone(), self.audit.clone());
         self.writer.begin(move || {
             let written = match &save {
                 Save::Roster(entries) => Written::Roster(cluster.save_entries(entries)),
@@ -60,6 +69,7 @@ impl Store for Disk {
                 Save::Keys(KeyStep::ChangeOver) => {
                     Written::Keys(KeysWritten::ChangedOver(cluster.change_over()))
                 }
+                Save::Audit(batch) => Written::Audit(audit.append(batch)),
                 Save::Config(config) => Written::Config(config_file::keep(config, &path)),
                 Save::State { saved, room } => {
                     let room = room.as_ref().map_or(Ok(()), |room| room.try_room(&state));

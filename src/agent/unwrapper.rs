@@ -38,7 +38,7 @@ impl Unwrapper {
         let Some(worker) = &self.worker else { return };
         let config = setup.config.clone();
         self.is_busy = true;
-        worker.begin(move || Unwrapped { ask, answer: unwrap(&config) });
+        worker.begin(move || Unwrapped { ask, answer: unwrap(&config), rules: config.kms });
     }
 
     /// What came of the oldest, once it is over.

@@ -21,7 +21,7 @@ pub use self::cluster::{
     RemoveArgs, RotateArgs, SetSettingsArgs, SettingsArgs, SettingsCommand, TokenCommand,
 };
 pub use self::doctor::DoctorArgs;
-pub use self::kms::{KmsCommand, KmsRunnerArgs, OutArgs, RewrapArgs, WrapArgs};
+pub use self::kms::{AuditArgs, KmsCommand, KmsRunnerArgs, OutArgs, RewrapArgs, WrapArgs};
 pub use self::metrics::{ExporterArgs, MetricsArgs};
 pub use self::prove::ProveArgs;
 pub use self::top::TopArgs;
@@ -99,7 +99,7 @@ pub enum Command {
     /// script, as soon as state_dir is mounted.
     #[command(after_help = "Example:\n  hostseal guard")]
     Guard,
-    /// Show or check the key of a KMS that wraps the secret.
+    /// Show or check the key of a KMS that wraps the secret, and what is on record of it.
     #[command(subcommand)]
     Kms(KmsCommand),
     /// Run helpers that speak to a KMS: systemd starts it (hostseal-kms.socket). Elsewhere, run it as root with --listen.

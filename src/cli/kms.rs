@@ -1,5 +1,7 @@
 //! `hostseal kms …`: how the key stands that wraps the secret, and whether this host may do what it must and no more.
 
+pub(super) mod audit;
+
 use std::time::Duration;
 
 use hostseal_kms_protocol::Refusal;
@@ -10,9 +12,10 @@ use super::exit::{CommandError, Exit};
 use super::term::{print, print_json};
 use crate::config::{Config, KmsRules};
 use crate::observe::KeyReport;
+use crate::observe::audit::AuditWords;
 use crate::observe::kms::{KeyStanding, hope, refusal as explained};
 use crate::store::kms::{self, KmsAnswer, KmsGift, KmsRefusal};
-use crate::store::private_file;
+use crate::store::{AuditKind, private_file};
 use crate::types::units::human_duration;
 
 /// How long the agent has for an answer.
@@ -24,6 +27,7 @@ pub(super) fn run(invocation: &Invocation, command: &KmsCommand) -> Result<Exit,
     match command {
         KmsCommand::Status { json } => status(invocation, *json),
         KmsCommand::Check => check(&context::config(invocation)?),
+        KmsCommand::Audit(args) => audit::run(invocation, args),
     }
 }
 
@@ -96,6 +100,7 @@ fn sheet(report: &KeyReport, without_agent: &str) -> String {
             ),
         ),
         ("agent", without_agent.to_owned()),
+        ("audit", audit::in_words(report.audit.as_ref())),
     ]
     .map(|(name, words)| format!("{name:<10}{words}\n"))
     .concat()
@@ -124,6 +129,7 @@ impl KeyFinding {
 fn check(config: &Config) -> Result<Exit, CommandError> {
     let rules = rules(config)?;
     let decrypted = kms::unwrap(config, rules);
+    audit::note(config, rules, AuditKind::Check, on_record(&decrypted));
     let mut found = vec![match &decrypted {
         Ok(unwrapped) => {
             let request = request(unwrapped.request_id.as_ref());
@@ -189,6 +195,11 @@ fn left_in_the_clear(config: &Config) -> Option<(KeyFinding, String)> {
         plain.id()
     );
     Some((KeyFinding::Fail, words))
+}
+
+/// What is on record of an answer.
+pub(super) fn on_record<T>(answer: &KmsAnswer<KmsGift<T>>) -> AuditWords {
+    answer.as_ref().map_or_else(AuditWords::of_refusal, AuditWords::of_gift)
 }
 
 fn request(id: Option<&String>) -> String {

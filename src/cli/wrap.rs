@@ -11,12 +11,13 @@ use hostseal_kms_protocol::Refusal;
 use super::args::{Invocation, OutArgs, RewrapArgs, WrapArgs};
 use super::context;
 use super::exit::{CommandError, Exit};
-use super::kms::{in_words, rules};
+use super::kms::{audit, in_words, on_record, rules};
 use super::term::{print, tell};
 use crate::config::{Config, KmsRules};
 use crate::identity::{Secret, SecretDigest};
+use crate::observe::audit::AuditWords;
 use crate::store::kms::{self, KmsRefusal};
-use crate::store::{WrappedSecret, credentials, private_file, publish};
+use crate::store::{AuditKind, WrappedSecret, credentials, private_file, publish};
 
 /// Where the wrapped secret goes unless somebody says otherwise.
 const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
@@ -34,8 +35,10 @@ pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, Com
         }
     };
     let place = WrappedPlace::of(&config, &rules, &secret.digest(), &args.out)?;
-    let wrapped = kms::wrap(&config.cluster, &rules, &secret)
-        .map_err(|refusal| failed("the secret was not wrapped", &refusal))?;
+    let wrapped = kms::wrap(&config.cluster, &rules, &secret);
+    let words = wrapped.as_ref().err().map_or_else(AuditWords::of_wrapping, AuditWords::of_refusal);
+    audit::note(&config, &rules, AuditKind::Wrap, words);
+    let wrapped = wrapped.map_err(|refusal| failed("the secret was not wrapped", &refusal))?;
     place.put(&config, &rules, &wrapped)
 }
 
@@ -51,7 +54,9 @@ pub(super) fn rewrap(invocation: &Invocation, args: &RewrapArgs) -> Result<Exit,
     let before = kms::load(&config, kms)?;
     let place = WrappedPlace::of(&config, &rules, &before.digest, &args.out)?;
     let asked = KmsRules { socket: rules.socket.clone(), ..kms.clone() };
-    let rewrapped = kms::rewrap(&config.cluster, &asked, &before, key).map_err(|refusal| {
+    let rewrapped = kms::rewrap(&config.cluster, &asked, &before, key);
+    audit::note(&config, &rules, AuditKind::Rewrap, on_record(&rewrapped));
+    let rewrapped = rewrapped.map_err(|refusal| {
         let CommandError { exit, message } = failed("the secret was not wrapped anew", &refusal);
         CommandError::new(
             exit,

@@ -204,14 +204,19 @@ impl Lease {
     /// Time has passed.
     pub fn handle_timeout(&mut self, moment: Moment, chance: u8) -> Option<LeaseChange> {
         self.handle_clocks(moment);
-        if self.asked.is_some_and(|(_, asked, _)| asked + ANSWER <= moment.uptime) {
+        if self.waits_in_vain(moment) {
             self.asked = None;
-            let why = format!("no answer came within {}", human_duration(ANSWER));
-            self.refuse(moment, KmsRefusal::because(Refusal::Unavailable, why), chance);
+            self.refuse(moment, Self::silence(), chance);
         }
         let ended = self.ends.take_if(|ends| *ends <= moment.uptime)?;
         self.ended = Some(ended);
         Some(LeaseChange::Ended)
+    }
+
+    /// What counts as said where nothing is.
+    pub fn silence() -> KmsRefusal {
+        let why = format!("no answer came within {}", human_duration(ANSWER));
+        KmsRefusal::because(Refusal::Unavailable, why)
     }
 
     fn renew(&mut self, moment: Moment, asked: Duration, gift: KmsGift<()>, chance: u8) -> LeaseChange {
@@ -301,6 +306,11 @@ impl Lease {
     /// How the key stands.
     pub fn state(&self) -> &KeyState {
         &self.state
+    }
+
+    /// Whether an answer was awaited in vain, and counts as none from now on.
+    pub fn waits_in_vain(&self, moment: Moment) -> bool {
+        self.asked.is_some_and(|(_, asked, _)| asked + ANSWER <= moment.uptime)
     }
 
     /// When it was used last.

@@ -12,7 +12,7 @@ use super::due::{Write, WriteTimes};
 use super::unsaved::Unsaved;
 use crate::config::Config;
 use crate::control::Reply;
-use crate::store::{ClusterFilesError, NodeKeys, Saved, SavedError};
+use crate::store::{AuditBatch, AuditWritten, ClusterFilesError, NodeKeys, Saved, SavedError};
 
 /// Somebody who asked something and waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +33,8 @@ pub enum Save {
     Roster(Vec<Vec<u8>>),
     /// What becomes of the keys of this node.
     Keys(KeyStep),
+    /// What was done with the key that wraps the secret.
+    Audit(AuditBatch),
 }
 
 /// What becomes of the keys of a node that are to be replaced.
@@ -62,6 +64,8 @@ pub enum Written {
     Roster(Result<(), SavedError>),
     /// The keys of this node.
     Keys(KeysWritten),
+    /// What was done with the key that wraps the secret.
+    Audit(Result<AuditWritten, SavedError>),
 }
 
 /// What is due to be written.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::bail;
 
 use super::accounts::Accounts;
+use super::audit::AuditTrail;
 use super::cluster::ClusterPart;
 use super::core::{Core, CoreCounts, Persist, TICK, Withholding};
 use super::onlookers::Onlookers;
@@ -17,7 +18,9 @@ use super::unwrap::Leased;
 use super::ways::Ways;
 use super::{Chance, HOLES, HOLES_SHARE, Host, LOOK_PAUSE, LOOK_SHARE, Start, secret};
 use crate::ike;
+use crate::observe::audit::AuditWords;
 use crate::observe::causes;
+use crate::store::AuditKind;
 use crate::types::Protection;
 
 impl Host {
@@ -37,6 +40,7 @@ impl Host {
             moment,
             chance,
             leased,
+            audit: AuditTrail::default(),
             awaiting_first_answer: Vec::new(),
             leaves_later: false,
             secrets_lag: false,
@@ -81,6 +85,7 @@ impl Host {
     /// The kernel cannot be read, or a socket cannot be bound.
     pub fn start(&mut self, moment: Moment, system: &mut dyn System) -> anyhow::Result<()> {
         let now = self.note_moment(moment);
+        self.record(AuditKind::Start, AuditWords::default());
         if let Some(words) = &self.trouble {
             tracing::error!("using the last good configuration: {words}");
         }
@@ -264,6 +269,7 @@ impl Host {
     /// The agent ends, and protection stays: the state is written now.
     pub fn hurry(&mut self, now: Instant) {
         self.note_persist(now);
+        self.record(AuditKind::Stop, AuditWords::default());
         self.ends = true;
         self.ledger.hurry_all(now);
     }

@@ -22,6 +22,7 @@
 //! secret   a secret that comes late, is withdrawn and comes again
 //! unwrap   a secret that a key of somebody else wraps
 //! lease    for how long a host goes on with it
+//! audit    what was done with that key, to be written
 //! ledger   writes, and the answers that wait for them
 //! ports    the sockets, the disk and the source of secrets that it stands on
 //! prover   proofs that a pair is sealed
@@ -40,6 +41,7 @@ pub mod absent;
 pub mod accounts;
 mod alerts;
 mod answer;
+mod audit;
 mod begin;
 mod cluster;
 pub mod core;
@@ -87,6 +89,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use self::alerts::Alerts;
+use self::audit::AuditTrail;
 pub use self::begin::{Found, Start};
 use self::cluster::ClusterPart;
 pub use self::cluster::ClusterStart;
@@ -158,6 +161,8 @@ pub struct Host {
     withheld: Option<Withholding>,
     /// The lease of the secret, where a key of somebody else wraps it.
     leased: Option<Leased>,
+    /// What was done with that key, to be written.
+    audit: AuditTrail,
     /// Who wants this host protected, before it is known whether it has a secret.
     awaiting_first_answer: Vec<(Terms, Asker)>,
     /// An agent before this one died on the way to the clear, and it is not known yet whether this one has a secret.
@@ -246,6 +251,7 @@ impl Host {
             Written::Config(outcome) => self.ledger.note_config(now, &outcome),
             Written::Roster(outcome) => self.handle_roster_written(now, outcome),
             Written::Keys(written) => self.handle_keys_written(now, written),
+            Written::Audit(outcome) => self.handle_audit_written(&outcome),
             Written::State(outcome) => {
                 let ordered = self.wish.take_if(|ordered| self.ledger.is_under_way(ordered.write));
                 let stays = ordered.as_ref().is_some_and(Ordered::begins);
@@ -377,10 +383,11 @@ impl Host {
                 Save::State { saved: Box::new(self.saved.clone()), room: self.room().map(Box::new) }
             }
             Some(Begun::Config) => Save::Config(Box::new(self.setup.config.clone())),
-            None => match self.poll_roster(now) {
-                Some(entries) => Save::Roster(entries),
-                None => Save::Keys(self.poll_keys(now)?),
-            },
+            None => {
+                let save = self.audit.begin().map(Save::Audit);
+                let save = save.or_else(|| self.poll_roster(now).map(Save::Roster));
+                save.or_else(|| self.poll_keys(now).map(Save::Keys))?
+            }
         })
     }
 
@@ -417,7 +424,7 @@ impl Host {
 
     /// Whether something is to be written before the agent ends, which [`Host::hurry`] was told.
     pub fn is_writing(&self, now: Instant) -> bool {
-        self.ledger.is_busy(now) || self.is_writing_roster()
+        self.ledger.is_busy(now) || self.is_writing_roster() || self.audit.is_busy()
     }
 
     /// What the files in force say.

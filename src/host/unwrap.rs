@@ -1,6 +1,7 @@
 //! A secret that somebody else's key wraps: asked for again and again, taken away when its lease ends, and given back.
 //! What a lease is, `lease` says; what it is to be without a secret, `secret`.
 
+use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,14 +20,17 @@ use crate::config::KmsRules;
 use crate::control::Terms;
 use crate::identity::Secret;
 use crate::observe::KeyReport;
+use crate::observe::audit::{AuditReport, AuditWords};
 use crate::observe::causes;
 use crate::observe::kms::{self, KeyStanding};
-use crate::store::SavedLease;
+use crate::store::{AuditKind, SavedLease};
 
 /// What came of unwrapping the secret.
 pub struct Unwrapped {
     /// The ask.
     pub ask: AskId,
+    /// What the files said of the key then.
+    pub rules: Option<KmsRules>,
     /// The secret, or why there is none.
     pub answer: Result<KmsGift<Arc<Secret>>, KmsRefusal>,
 }
@@ -35,6 +39,8 @@ pub struct Unwrapped {
 pub(super) struct Leased {
     rules: KmsRules,
     lease: Lease,
+    /// How often what was answered.
+    answers: BTreeMap<KeyStanding, u64>,
 }
 
 impl Leased {
@@ -45,7 +51,11 @@ impl Leased {
             Some(saved) => Lease::resumed(rules, moment, boot, saved),
             None => Lease::new(rules, moment),
         };
-        Self { rules: rules.clone(), lease }
+        Self { rules: rules.clone(), lease, answers: BTreeMap::new() }
+    }
+
+    pub(super) fn rules(&self) -> &KmsRules {
+        &self.rules
     }
 
     fn saved(&self, boot: &str) -> SavedLease {
@@ -78,7 +88,7 @@ impl Leased {
         Withholding { code: kms::reason_code(refusal), words: words.into() }
     }
 
-    pub(super) fn report(&self, moment: Moment) -> KeyReport {
+    pub(super) fn report(&self, moment: Moment, audit: AuditReport) -> KeyReport {
         let left = self.lease.left(moment);
         let (why, request_id) = match self.lease.state() {
             KeyState::Unasked => (None, None),
@@ -106,6 +116,8 @@ impl Leased {
             short: self.lease.is_short(moment),
             bound_s: self.rules.bound().as_secs(),
             max_offline_s: self.rules.max_offline.as_secs(),
+            answers: self.answers.clone(),
+            audit: Some(audit),
         }
     }
 }
@@ -125,7 +137,10 @@ impl Host {
         unwrapped: Unwrapped,
     ) {
         let now = self.note_moment(moment);
-        let Unwrapped { ask, answer } = unwrapped;
+        let Unwrapped { ask, rules, answer } = unwrapped;
+        if let Some(rules) = &rules {
+            self.record_answer(rules, answer.as_ref());
+        }
         let (given, answer) = match answer {
             Ok(KmsGift { given, why, request_id }) => {
                 (self.secrets_of(source, &given), Ok(KmsGift { given: (), why, request_id }))
@@ -133,6 +148,19 @@ impl Host {
             Err(refused) => (None, Err(refused)),
         };
         self.with_lease(now, system, given, |lease, chance| lease.handle_answer(moment, ask, answer, chance));
+    }
+
+    /// Counts what was answered, and has it recorded: also what comes too late, as the KMS has it on record, too.
+    fn record_answer<T>(&mut self, rules: &KmsRules, answer: Result<&KmsGift<T>, &KmsRefusal>) {
+        let standing =
+            answer.map_or_else(|refused| KeyStanding::of(&refused.refusal), |_| KeyStanding::Valid);
+        if let Some(leased) = &mut self.leased {
+            *leased.answers.entry(standing).or_default() += 1;
+        }
+        match answer {
+            Ok(gift) => self.record_of(rules, AuditKind::Use, AuditWords::of_gift(gift)),
+            Err(refused) => self.record_of(rules, AuditKind::Refusal, AuditWords::of_refusal(refused)),
+        }
     }
 
     /// What the files in force make of what was unwrapped. The key can be used, whatever is wrong with another file: then
@@ -150,6 +178,10 @@ impl Host {
     /// Time has passed for the lease.
     pub(super) fn handle_lease_timeout(&mut self, system: &mut dyn System) {
         let moment = self.moment;
+        let leased = self.leased.as_ref().filter(|leased| leased.lease.waits_in_vain(moment));
+        if let Some(rules) = leased.map(|leased| leased.rules.clone()) {
+            self.record_answer(&rules, Err::<&KmsGift<()>, _>(&Lease::silence()));
+        }
         self.with_lease(moment.now, system, None, |lease, chance| lease.handle_timeout(moment, chance));
     }
 
@@ -165,10 +197,11 @@ impl Host {
         let mut chance = [0];
         (self.chance)().fill(&mut chance);
         let (was, end) = (leased.lease.state().clone(), leased.lease.end());
+        let was_cut = leased.lease.left(self.moment).is_none();
         let denied = leased.lease.denial().cloned();
         let change = input(&mut leased.lease, chance[0]);
         if !is_alike(&was, leased.lease.state()) {
-            let report = leased.report(self.moment);
+            let report = leased.report(self.moment, AuditReport::default());
             match leased.refused() {
                 None => tracing::info!("the key {} was used: {}", report.key, report.in_words()),
                 Some(_) => tracing::error!("the key {} was not used: {}", report.key, report.in_words()),
@@ -181,6 +214,9 @@ impl Host {
             self.ledger.note(now, Persist::Figures);
         }
         self.take_lease_change(now, system, change, given);
+        if was_cut && matches!(change, Some(LeaseChange::Renewed { .. })) {
+            self.record(AuditKind::Restore, AuditWords::default());
+        }
         if self.secrets.is_none()
             && let Some(leased) = &self.leased
         {
@@ -222,7 +258,13 @@ impl Host {
 
     fn cut_with_lease(&mut self, system: &mut dyn System) {
         if let Some(why) = self.leased.as_ref().map(|leased| leased.withholding(self.moment)) {
+            let sas = |system: &mut dyn System| system.read_sas().map_or(0, |sas| sas.len() as u64);
+            let before = sas(system);
             self.handle_secret(self.moment, system, Err(why));
+            let removed = before.saturating_sub(sas(system));
+            let refused = self.leased.as_ref().and_then(Leased::refused);
+            let words = refused.map(AuditWords::of_refusal).unwrap_or_default();
+            self.record(AuditKind::Cut, words.of_cut(removed));
         }
     }
 
@@ -240,6 +282,7 @@ impl Host {
     /// The files in force may say something else of it: the key is asked for now.
     pub(super) fn follow_kms(&mut self) {
         let moment = self.moment;
+        self.record_rules();
         self.leased = match (self.setup.config.kms.as_ref(), self.leased.take()) {
             (None, _) => None,
             (Some(rules), None) => Some(Leased::new(rules, moment, &self.boot, None)),
@@ -255,6 +298,19 @@ impl Host {
             }
         };
         self.bound_sas();
+    }
+
+    /// Has it recorded where the files say something else of the key than before.
+    fn record_rules(&mut self) {
+        let (before, after) =
+            (self.leased.as_ref().map(|leased| leased.rules.clone()), self.setup.config.kms.clone());
+        match (before, after) {
+            (before, Some(after)) if before.as_ref() != Some(&after) => {
+                self.record_of(&after, AuditKind::Configured, AuditWords::default());
+            }
+            (Some(before), None) => self.record_of(&before, AuditKind::Released, AuditWords::default()),
+            _ => {}
+        }
     }
 
     /// Takes the order to protect this host, as soon as it is known whether it has a secret.

@@ -1,15 +1,17 @@
 //! How the key stands that wraps the secret of a host, for people and programs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hostseal_kms_protocol::Refusal;
 use serde::{Deserialize, Serialize};
 
+use super::audit::AuditReport;
 use crate::types::units::human_duration;
 use crate::types::{Problem, ProblemCode, ReasonCode, UnixTime};
 
 /// What its KMS said when it was asked last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyStanding {
     /// It was not asked yet.
@@ -34,6 +36,33 @@ pub enum KeyStanding {
 }
 
 impl KeyStanding {
+    /// All that this version knows.
+    pub const ALL: [Self; 8] = [
+        Self::Unasked,
+        Self::Valid,
+        Self::Denied,
+        Self::Disabled,
+        Self::PendingDeletion,
+        Self::NotFound,
+        Self::Broken,
+        Self::Unavailable,
+    ];
+
+    /// For programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unasked => "unasked",
+            Self::Valid => "valid",
+            Self::Denied => "denied",
+            Self::Disabled => "disabled",
+            Self::PendingDeletion => "pending_deletion",
+            Self::NotFound => "not_found",
+            Self::Broken => "broken",
+            Self::Unavailable => "unavailable",
+            Self::Other => "other",
+        }
+    }
+
     /// What a refusal says of the key.
     pub fn of(refusal: &Refusal) -> Self {
         match refusal {
@@ -92,11 +121,22 @@ pub struct KeyReport {
     pub bound_s: u64,
     /// How long this host goes on where it cannot be.
     pub max_offline_s: u64,
+    /// How often what was answered, since the agent started.
+    #[serde(default)]
+    pub answers: BTreeMap<KeyStanding, u64>,
+    /// What is on record of it; `None` where an older agent keeps no record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditReport>,
 }
 
 impl KeyReport {
-    /// What is wrong, where something is.
-    pub(super) fn problem(&self) -> Option<Problem> {
+    /// What is wrong.
+    pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
+        self.key_problem().into_iter().chain(self.audit.as_ref().and_then(AuditReport::problem))
+    }
+
+    /// What is wrong with the key, where something is.
+    pub(super) fn key_problem(&self) -> Option<Problem> {
         let Self { key, state, .. } = self;
         let answer = self.in_words();
         let left = human_duration(Duration::from_secs(self.lease_left_s.unwrap_or_default()));
@@ -171,10 +211,10 @@ pub fn reason_code(refusal: Option<&Refusal>) -> ReasonCode {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn report(state: KeyStanding, cut: bool, short: bool) -> KeyReport {
+    pub(crate) fn report(state: KeyStanding, cut: bool, short: bool) -> KeyReport {
         KeyReport {
             provider: "exec".to_owned(),
             key: "k".to_owned(),
@@ -189,13 +229,39 @@ mod tests {
             short,
             bound_s: 360,
             max_offline_s: 4 * 3600,
+            answers: BTreeMap::new(),
+            audit: None,
         }
     }
 
     #[test]
+    fn each_standing_is_called_as_in_json() {
+        for standing in KeyStanding::ALL {
+            assert_eq!(serde_json::to_value(standing).unwrap(), standing.code());
+        }
+        let answers = [(KeyStanding::Valid, 3), (KeyStanding::NotFound, 1)].into();
+        let report = KeyReport { answers, ..report(KeyStanding::Valid, false, false) };
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains("\"answers\":{\"valid\":3,\"not_found\":1}"), "{text}");
+        assert_eq!(serde_json::from_str::<KeyReport>(&text).unwrap(), report);
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_a_problem() {
+        let audit =
+            AuditReport { unwritten: 2, lost: 1, trouble: Some("f: disk full".to_owned()), head: None };
+        let report = KeyReport { audit: Some(audit), ..report(KeyStanding::Valid, false, false) };
+        let problems: Vec<Problem> = report.problems().collect();
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        let expected = "2 audit lines wait to be written, and 1 are lost: f: disk full";
+        assert!(!problem.is_critical() && problem.message.starts_with(expected), "{}", problem.message);
+    }
+
+    #[test]
     fn what_needs_somebody_is_a_problem() {
-        let critical =
-            |state, cut, short| report(state, cut, short).problem().map(|it| (it.is_critical(), it.message));
+        let critical = |state, cut, short| {
+            report(state, cut, short).key_problem().map(|it| (it.is_critical(), it.message))
+        };
         for fine in [KeyStanding::Valid, KeyStanding::Unasked] {
             assert_eq!(critical(fine, false, false), None);
         }

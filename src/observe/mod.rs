@@ -4,6 +4,7 @@
 //! or a kernel: they come in as values.
 
 mod about;
+pub mod audit;
 pub mod causes;
 pub mod cluster;
 pub mod cluster_figures;

@@ -4,6 +4,7 @@
 //! that it names, what outlives a reboot, and the mark of a host that was enabled. What it writes is there whole or as
 //! before, also after a power cut, and nobody but root can read it. It decides nothing.
 
+mod audit;
 mod cluster;
 pub mod config_file;
 pub mod credentials;
@@ -17,6 +18,9 @@ mod saved;
 mod saved_lease;
 mod wrapped;
 
+pub use audit::{
+    AuditBatch, AuditEvent, AuditFiles, AuditFlaw, AuditKind, AuditVerdict, AuditWritten, ChainHead, LineHash,
+};
 pub use cluster::{
     ClusterFiles, ClusterFilesError, ClusterState, NodeKeys, config_with, member_config, settings_in_force,
     shared,

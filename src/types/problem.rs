@@ -66,6 +66,8 @@ pub enum ProblemCode {
     KeyRevoked,
     /// It cannot be used.
     KeyOffline,
+    /// What was done with it could not be recorded.
+    AuditNotWritten,
     /// A kind that only a later version knows.
     #[serde(other)]
     Other,
@@ -78,7 +80,7 @@ impl Severity {
 
 impl ProblemCode {
     /// All that this version knows.
-    pub const ALL: [ProblemCode; 23] = [
+    pub const ALL: [ProblemCode; 24] = [
         ProblemCode::Hole,
         ProblemCode::OtherIpsec,
         ProblemCode::UnlistedSource,
@@ -102,6 +104,7 @@ impl ProblemCode {
         ProblemCode::StoreStrange,
         ProblemCode::KeyRevoked,
         ProblemCode::KeyOffline,
+        ProblemCode::AuditNotWritten,
     ];
 }
 

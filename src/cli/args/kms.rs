@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::store::LineHash;
+
 /// `hostseal kms …`
 #[derive(Debug, Subcommand)]
 pub enum KmsCommand {
@@ -17,6 +19,35 @@ pub enum KmsCommand {
     /// Unwrap the secret now, and check that this host may describe the key and may not encrypt with it.
     #[command(after_help = "Example:\n  hostseal kms check")]
     Check,
+    /// Check that no audit line is missing and none was altered.
+    ///
+    /// The agent records each use of the key, each refusal, each cut and each restore in kms-audit.jsonl in the state
+    /// directory, a JSON object a line. Each line holds the hash of the one before. If an agent runs, its last line is
+    /// looked for too. Who rewrites all lines is found out by a hash that was kept elsewhere: the log has them, and
+    /// `hostseal kms status`. The exit status is 3 if something is missing or was altered.
+    #[command(after_help = "Examples:\n  \
+        hostseal kms audit\n  \
+        hostseal kms audit --head 5f3a…                this hash, from the log, has to be among them\n  \
+        hostseal kms audit --from 91c2…                after a gap that somebody has looked into\n  \
+        hostseal kms audit --json copy.1 copy          copies of the files, the oldest first")]
+    Audit(AuditArgs),
+}
+
+/// `hostseal kms audit …`
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// A line with this hash has to be there. May be said more than once.
+    #[arg(long, value_name = "HASH")]
+    pub head: Vec<LineHash>,
+    /// Check only what stands behind the line with this hash.
+    #[arg(long, value_name = "HASH")]
+    pub from: Option<LineHash>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Files, the oldest first; without them those of this host.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 /// `hostseal secret wrap …`

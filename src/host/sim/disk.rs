@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::members::pem;
 use crate::host::ledger::{KeyStep, KeysWritten, Save, Written};
 use crate::host::ports::Store;
-use crate::store::{ClusterFiles, Saved, SavedError};
+use crate::store::{AuditBatch, AuditWritten, ChainHead, ClusterFiles, Saved, SavedError};
 
 /// What is on the disk, and on its way there.
 #[derive(Default)]
@@ -27,6 +27,10 @@ pub(super) struct Disk {
     pub(super) keeps_no_roster: bool,
     /// The roster of the cluster, where there is one.
     pub(super) roster: Vec<Vec<u8>>,
+    /// What is on record of the key that wraps the secret, its end, and whether no more gets there.
+    pub(super) audit: Vec<String>,
+    pub(super) audit_head: ChainHead,
+    pub(super) keeps_no_audit: bool,
     /// Where the keys of a member are, which host it is, and how many it has made.
     pub(super) keys: Option<(ClusterFiles, u8)>,
     made: u8,
@@ -73,6 +77,7 @@ impl Disk {
                 Written::Roster(Ok(()))
             }
             Save::Keys(step) => Written::Keys(self.write_keys(step)),
+            Save::Audit(batch) => Written::Audit(self.write_audit(&batch)),
             Save::State { saved, room } => {
                 let outcome = room.map_or(Ok(()), |room| fits(&room, 2)).and_then(|()| fits(&saved, 1));
                 self.failed = outcome.is_err();
@@ -83,6 +88,16 @@ impl Disk {
                 Written::State(outcome.map(|()| self.octets))
             }
         }
+    }
+
+    fn write_audit(&mut self, batch: &AuditBatch) -> Result<AuditWritten, SavedError> {
+        if self.keeps_no_audit {
+            return Err(SavedError::Broken { file: PathBuf::new(), reason: "no space left".to_owned() });
+        }
+        let written = batch.lines(self.audit_head, None);
+        self.audit.extend(written.lines.iter().cloned());
+        self.audit_head = written.head;
+        Ok(written)
     }
 
     /// The keys are in files, as they are where agents run.

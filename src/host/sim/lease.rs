@@ -14,7 +14,8 @@ use crate::host::lease::AskId;
 use crate::host::unwrap::Unwrapped;
 use crate::identity::Secret;
 use crate::observe::kms::KeyStanding;
-use crate::types::{Method, Protection, ReasonCode, RowState};
+use crate::store::AuditEvent;
+use crate::types::{Method, ProblemCode, Protection, ReasonCode, RowState};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
 const CHECK: Duration = Duration::from_secs(60);
@@ -53,7 +54,12 @@ impl World {
             let mut source = self.source(at);
             let host = &mut self.hosts[at];
             let agent = host.agent.as_mut().expect("it asks");
-            agent.handle_unwrapped(moment, &mut host.kernel, &mut source, Unwrapped { ask, answer });
+            agent.handle_unwrapped(
+                moment,
+                &mut host.kernel,
+                &mut source,
+                Unwrapped { ask, rules: Some(rules()), answer },
+            );
             asked = true;
         }
         asked
@@ -432,4 +438,74 @@ fn a_secret_in_a_file_is_wrapped_without_a_lost_packet() {
         world.hard_seconds(0)
     );
     assert_eq!((world.total().lost, world.total().clear), (0, 0));
+}
+
+impl World {
+    /// What is on record on a host: what happened, what the KMS said, and how many SAs went.
+    fn record(&self, at: usize) -> Vec<(String, Option<String>, Option<u64>)> {
+        let lines = self.hosts[at].disk.audit.iter();
+        let read = |line: &String| serde_json::from_str::<AuditEvent>(line).expect("it is a line");
+        lines.map(read).map(|it| (format!("{:?}", it.event), it.answer, it.sas_cut)).collect()
+    }
+}
+
+/// Each use, each refusal, and what follows, in order; and nothing of it twice.
+#[test]
+fn what_is_done_with_the_key_is_on_record() {
+    let mut world = leased(10);
+    world.kms(0, Err(Refusal::Denied));
+    assert!(world.run_until(3 * CHECK, |world| world.hosts[0].kernel.state.sas.is_empty()));
+    world.kms(0, Ok(()));
+    assert!(world.run_until(3 * CHECK, World::all_protected));
+    world.kill(0);
+    world.start(0);
+    world.run(5 * SECOND, None);
+    let mut record = world.record(0);
+    let is_use = |it: &(String, Option<String>, Option<u64>)| it.0 == "Use";
+    assert!(record.iter().filter(|it| is_use(it)).all(|it| it.1.as_deref() == Some("valid")));
+    record.dedup_by(|one, other| one.0 == other.0 && one.1 == other.1);
+    let kinds: Vec<&str> = record.iter().map(|it| it.0.as_str()).collect();
+    assert_eq!(kinds, ["Start", "Use", "Refusal", "Cut", "Use", "Restore", "Start", "Use"], "{record:?}");
+    let (_, answer, sas_cut) = &record[3];
+    assert!(answer.as_deref() == Some("denied") && sas_cut.is_some_and(|count| count >= 2), "{record:?}");
+    let kms = world.status(0).kms.expect("it has a key");
+    assert_eq!(kms.audit.and_then(|audit| audit.head), Some(world.hosts[0].disk.audit_head));
+    assert!(kms.answers.get(&KeyStanding::Valid).is_some_and(|count| *count > 0));
+}
+
+/// A disk that takes nothing delays nothing; what it did not take is written later, and what cannot wait is counted.
+#[test]
+fn a_full_disk_leaves_a_gap_that_is_told() {
+    let mut world = leased(11);
+    let before = world.hosts[0].disk.audit.len();
+    world.hosts[0].disk.keeps_no_audit = true;
+    world.run(2 * CHECK, None);
+    let audit = |world: &mut World| world.status(0).kms.and_then(|kms| kms.audit).expect("it is kept");
+    let told = audit(&mut world);
+    assert!(told.unwritten > 0 && told.lost == 0 && told.trouble.is_some(), "{told:?}");
+    let codes: Vec<ProblemCode> = world.status(0).problems.iter().map(|problem| problem.code).collect();
+    assert!(codes.contains(&ProblemCode::AuditNotWritten) && world.all_protected(), "{codes:?}");
+    world.run(80 * CHECK, None);
+    assert!(audit(&mut world).lost > 0);
+    world.hosts[0].disk.keeps_no_audit = false;
+    world.run(2 * CHECK, None);
+    let told = audit(&mut world);
+    assert_eq!((told.unwritten, told.trouble), (0, None));
+    let first = &world.hosts[0].disk.audit[before];
+    assert!(first.contains(&format!("\"missing\":{}", told.lost)), "{first}");
+}
+
+/// Whoever takes the key out of the file, or names another, is on record.
+#[test]
+fn other_rules_are_on_record() {
+    let mut world = World::new(2, 12, Weather::FAIR);
+    world.enable(0);
+    world.run(SECOND, None);
+    assert!(world.record(0).is_empty(), "no key wraps its secret");
+    world.reconfigure(0, |file| file.kms = Some(Ok(())));
+    world.run(SECOND, None);
+    world.reconfigure(0, |file| file.kms = None);
+    world.run(SECOND, None);
+    let kinds: Vec<String> = world.record(0).into_iter().map(|it| it.0).collect();
+    assert_eq!((kinds.first(), kinds.last()), (Some(&"Configured".to_owned()), Some(&"Released".to_owned())));
 }

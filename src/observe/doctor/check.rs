@@ -79,6 +79,10 @@ check_ids! {
     Store = "store",
     /// The key that wraps the secret can be used.
     KmsKey = "kms_key",
+    /// Who asks its KMS can be run.
+    KmsHelper = "kms_helper",
+    /// What is done with it is recorded.
+    KmsAudit = "kms_audit",
     /// How a pair stands.
     Pair = "pair",
     /// IKE over UDP gets through.
@@ -141,6 +145,7 @@ impl From<ProblemCode> for CheckId {
             ProblemCode::UnboundSa => Self::UnboundSa,
             ProblemCode::UnlistedPeer => Self::UnlistedPeer,
             ProblemCode::KeyRevoked | ProblemCode::KeyOffline => Self::KmsKey,
+            ProblemCode::AuditNotWritten => Self::KmsAudit,
             ProblemCode::StoreAway | ProblemCode::StoreRefuses | ProblemCode::StoreStrange => Self::Store,
             ProblemCode::Other => Self::Other,
         }

@@ -4,6 +4,7 @@ use super::evidence::{Agent, Evidence};
 use super::sight::PairSight;
 use super::{Summary, is_as_wanted, problems, unbound};
 use crate::config::Exemptions;
+use crate::observe::KeyReport;
 use crate::observe::strangers::{self, Ground};
 use crate::types::{NodeName, Pair, Problem, Protection, RowState, SasByEnds};
 
@@ -34,7 +35,8 @@ impl<'a> Outlook<'a> {
         }
         let sight = |(node, pair)| PairSight::of(evidence, node, pair, &sas, &overruled);
         let pairs: Vec<PairSight<'_>> = pairs.into_iter().map(sight).collect();
-        problems.extend(agent.snapshot().and_then(|snapshot| snapshot.kms.as_ref()?.problem()));
+        let kms = agent.snapshot().and_then(|snapshot| snapshot.kms.as_ref());
+        problems.extend(kms.into_iter().flat_map(KeyReport::problems));
         problems.extend(problems::of(evidence, &pairs));
         problems.sort();
         let silent = pairs.iter().filter(|sight| sight.is_silent()).count() as u64;

@@ -210,7 +210,30 @@ fn revoked_and_back(lab: &mut Lab) -> Result<()> {
     ensure!(!a.succeeds(&format!("ping -n -q -W 1 -c 2 {}", b.v4()))?, "something gets through");
     order(&a, "gives")?;
     status_until(&a, "it is protected again by itself", LIMIT, |status| status.all_protected())?;
-    ensure_nothing_clear(captures, guarded)
+    ensure_nothing_clear(captures, guarded)?;
+    on_record(&a)
+}
+
+/// What was done with the key is on record, and whoever takes a part of it away is found out.
+fn on_record(host: &Host) -> Result<()> {
+    let file = "/var/lib/hostseal/kms-audit.jsonl";
+    let lines = [
+        "\"event\":\"cut\".*\"answer\":\"denied\".*\"request_id\":\"r-1\",\"sas_cut\":[1-9]",
+        "\"event\":\"use\".*\"answer\":\"valid\",\"request_id\":\"r-2\"",
+        "\"event\":\"check\".*\"answer\":\"denied\"",
+        "\"event\":\"cut\".*\"answer\":\"pending_deletion\"",
+        "\"event\":\"restore\"",
+    ];
+    until("all of it is on record", LIMIT, || {
+        lines.iter().try_for_each(|line| host.run(&format!("grep -q '{line}' {file}")).map(drop))
+    })?;
+    let record = hostseal(host, "kms audit --json")?.expect_code(0)?.json()?;
+    ensure!(record["whole"] == true && record["first"] == 1, "{record:#}");
+    ensure!(host.run(&format!("stat -c %a {file}"))?.trim() == "600", "others may read it");
+    host.run(&format!("sed -i 3d {file}"))?;
+    let record = hostseal(host, "kms audit")?.expect_code(3)?;
+    ensure!(record.stdout.contains("line 3 is missing"), "{record:?}");
+    Ok(())
 }
 
 /// No agent is left to cut anything. The hosts prove themselves with keys, and have the secret in their PPK.

@@ -1,0 +1,211 @@
+//! The record of what was done with the key that wraps the secret: which events are to be written, and how far that has
+//! come. Writing is an output, and its end an input, so that a disk that is slow or full delays nothing. An event that
+//! cannot be written waits for the next one; those that cannot wait are counted, and the next line says so.
+
+use std::collections::VecDeque;
+
+use super::Host;
+use crate::config::KmsRules;
+use crate::observe::audit::{AuditPlace, AuditReport, AuditWords};
+use crate::store::{AuditBatch, AuditEvent, AuditKind, AuditWritten, ChainHead, SavedError};
+
+/// So many events wait at most.
+const MOST: usize = 64;
+
+/// Events on their way to the disk.
+#[derive(Default)]
+pub(super) struct AuditTrail {
+    waiting: VecDeque<AuditEvent>,
+    /// So many of the first that wait, or are being written, are in the log, as they could not be written.
+    told: usize,
+    /// So many before the first that waits could not.
+    missing: u64,
+    /// What is being written.
+    writing: Option<AuditBatch>,
+    /// Something has come since the last attempt.
+    is_due: bool,
+    head: Option<ChainHead>,
+    lost: u64,
+    trouble: Option<String>,
+}
+
+impl AuditTrail {
+    fn note(&mut self, event: AuditEvent) {
+        self.waiting.push_back(event);
+        self.is_due = true;
+        self.keep_bound();
+    }
+
+    fn keep_bound(&mut self) {
+        while self.waiting.len() > MOST {
+            self.waiting.pop_front();
+            // What is being written does not wait.
+            self.told -= usize::from(self.writing.is_none() && self.told > 0);
+            self.missing += 1;
+            self.lost += 1;
+        }
+    }
+
+    /// The next thing to be written, after that which is being written.
+    pub(super) fn begin(&mut self) -> Option<AuditBatch> {
+        if self.writing.is_some() || !std::mem::take(&mut self.is_due) {
+            return None;
+        }
+        let events = self.waiting.drain(..).collect();
+        let batch = AuditBatch { events, missing: std::mem::take(&mut self.missing), known: self.head };
+        self.writing = Some(batch.clone());
+        Some(batch)
+    }
+
+    /// It was written, or could not be. Then nobody knows what is on the disk. Returns the events that could not be written
+    /// for the first time.
+    fn end(&mut self, outcome: &Result<AuditWritten, SavedError>) -> Vec<AuditEvent> {
+        let Some(batch) = self.writing.take() else { return Vec::new() };
+        match outcome {
+            Ok(written) => {
+                (self.head, self.trouble, self.told) = (Some(written.head), None, 0);
+                Vec::new()
+            }
+            Err(error) => {
+                (self.head, self.trouble) = (None, Some(error.to_string()));
+                let untold = batch.events.iter().skip(self.told).cloned().collect();
+                self.told = batch.events.len();
+                // They stand before those that have come since, and so does what is missing.
+                self.missing += batch.missing;
+                batch.events.into_iter().rev().for_each(|event| self.waiting.push_front(event));
+                self.keep_bound();
+                untold
+            }
+        }
+    }
+
+    /// Whether something is being written, or is to be.
+    pub(super) fn is_busy(&self) -> bool {
+        self.writing.is_some() || self.is_due
+    }
+
+    /// How far it has come.
+    pub(super) fn report(&self) -> AuditReport {
+        AuditReport {
+            head: self.head,
+            unwritten: self.trouble.as_ref().map_or(0, |_| self.waiting.len() as u64),
+            lost: self.lost,
+            trouble: self.trouble.clone(),
+        }
+    }
+}
+
+impl Host {
+    /// Records what was done with the key that the files name.
+    pub(super) fn record(&mut self, event: AuditKind, words: AuditWords) {
+        if let Some(rules) = self.leased.as_ref().map(|leased| leased.rules().clone()) {
+            self.record_of(&rules, event, words);
+        }
+    }
+
+    /// Records what was done with this key.
+    pub(super) fn record_of(&mut self, rules: &KmsRules, event: AuditKind, words: AuditWords) {
+        let place = AuditPlace {
+            time: self.moment.wall,
+            cluster: &self.setup.config.cluster,
+            node: &self.setup.node.name,
+            rules,
+        };
+        self.audit.note(words.of(event, place));
+    }
+
+    /// Lines were written, or could not be. The log has them in any case: who keeps it elsewhere has heads that nobody here
+    /// can change.
+    pub(super) fn handle_audit_written(&mut self, outcome: &Result<AuditWritten, SavedError>) {
+        match outcome {
+            Ok(AuditWritten { head, lines }) => {
+                lines.iter().for_each(|line| tracing::info!("kms audit: {line}"));
+                tracing::info!("kms audit: the head is {head}");
+            }
+            Err(error) => tracing::error!("an audit line could not be written: {error}"),
+        }
+        for event in self.audit.end(outcome) {
+            // Nothing in it can fail to be written.
+            let event = serde_json::to_string(&event).unwrap_or_default();
+            tracing::warn!("kms audit, not in the file: {event}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::types::UnixTime;
+
+    fn event(number: u64) -> AuditEvent {
+        AuditEvent {
+            time: UnixTime(number),
+            cluster: "demo".to_owned(),
+            node: "a".parse().unwrap(),
+            event: AuditKind::Use,
+            provider: "exec".to_owned(),
+            key: "k".to_owned(),
+            answer: None,
+            deletion_date: None,
+            why: None,
+            request_id: None,
+            sas_cut: None,
+        }
+    }
+
+    fn full() -> Result<AuditWritten, SavedError> {
+        Err(SavedError::Broken { file: PathBuf::new(), reason: "no space left".to_owned() })
+    }
+
+    fn times(batch: &AuditBatch) -> Vec<u64> {
+        batch.events.iter().map(|event| event.time.0).collect()
+    }
+
+    #[test]
+    fn what_comes_during_a_write_is_written_next() {
+        let mut trail = AuditTrail::default();
+        assert!(trail.begin().is_none() && !trail.is_busy());
+        trail.note(event(1));
+        let first = trail.begin().unwrap();
+        assert!(times(&first) == [1] && trail.begin().is_none(), "one at a time");
+        trail.note(event(2));
+        assert!(trail.begin().is_none());
+        let written = first.lines(ChainHead::default(), None);
+        trail.end(&Ok(written.clone()));
+        let next = trail.begin().unwrap();
+        assert_eq!((times(&next), next.known), (vec![2], Some(written.head)));
+        trail.end(&Ok(next.lines(written.head, None)));
+        assert!(!trail.is_busy());
+        assert_eq!(trail.report().head.map(|head| head.seq), Some(2));
+    }
+
+    /// It is not tried again and again: the next event takes those along that wait.
+    #[test]
+    fn what_cannot_be_written_waits_and_what_cannot_wait_is_counted() {
+        let mut trail = AuditTrail::default();
+        trail.note(event(1));
+        trail.begin().unwrap();
+        trail.note(event(2));
+        assert_eq!(trail.end(&full()), [event(1)], "the log has it");
+        assert_eq!((trail.report().unwritten, trail.report().lost), (2, 0));
+        let again = trail.begin().unwrap();
+        assert_eq!((times(&again), again.missing, again.known), (vec![1, 2], 0, None));
+        assert_eq!(trail.end(&full()), [event(2)], "once");
+        assert!(trail.begin().is_none() && !trail.is_busy());
+        (3..=MOST as u64 + 5).for_each(|number| trail.note(event(number)));
+        let report = trail.report();
+        assert_eq!((report.unwritten, report.lost, report.trouble.is_some()), (MOST as u64, 5, true));
+        let batch = trail.begin().unwrap();
+        assert_eq!((batch.missing, times(&batch)[0]), (5, 6));
+        // What is given up while that is written comes after what was given up before.
+        trail.note(event(100));
+        trail.end(&full());
+        let batch = trail.begin().unwrap();
+        assert_eq!((batch.missing, times(&batch)[0], batch.events.len()), (6, 7, MOST));
+        trail.end(&Ok(batch.lines(ChainHead::default(), None)));
+        let report = trail.report();
+        assert_eq!((report.unwritten, report.lost, report.trouble), (0, 6, None));
+    }
+}
