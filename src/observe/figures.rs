@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::KeyReport;
 use super::cluster_figures::ClusterFigures;
 use super::status::{Encapsulation, Evidence, Outlook, PairSight, Summary};
 use crate::config::Mode;
@@ -122,6 +123,9 @@ pub struct Figures {
     /// Those of the cluster, where this host is a member of one that has a roster.
     #[serde(default)]
     pub cluster_part: Option<ClusterFigures>,
+    /// The key that wraps the secret, where one does.
+    #[serde(default)]
+    pub kms: Option<KeyReport>,
 }
 
 impl Figures {
@@ -162,6 +166,7 @@ impl Figures {
             kernel: evidence.statistics.clone(),
             pairs: wanted.then_some(pairs),
             cluster_part: None,
+            kms: snapshot.and_then(|snapshot| snapshot.kms.clone()),
         };
         figures.add_problems(&outlook.problems);
         figures

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod kernel;
+mod kms;
 mod page;
 mod pairs;
 
@@ -82,6 +83,7 @@ pub fn text(figures: &Figures) -> String {
         page.one(Kind::Counter, &name, cause, count);
     }
     cluster::write(&mut page, figures);
+    kms::write(&mut page, figures.kms.as_ref());
     pairs::write(&mut page, figures.pairs.as_deref());
     page.into_text()
 }

@@ -2,10 +2,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::Mode;
+use crate::observe::KeyReport;
+use crate::observe::audit::AuditReport;
 use crate::observe::cluster::DesiredState;
 use crate::observe::cluster_figures::{ClusterFigures, KeyCounts, NodeCounts};
 use crate::observe::figures::{PairFigures, PolicyCounts, ProblemCount};
+use crate::observe::kms::KeyStanding;
+use crate::observe::kms::tests::report;
 use crate::observe::status::Encapsulation;
+use crate::store::ChainHead;
 use crate::types::{Problem, Protection, ReasonCode, Traffic};
 
 /// Of a host where much is wrong.
@@ -52,6 +57,18 @@ pub(crate) fn figures() -> Figures {
             conflicts: 1,
             keys: KeyCounts { due: 1, offered: 2, current: 4 },
             pending: 3,
+        }),
+        kms: Some(KeyReport {
+            last_use: Some(UnixTime(1_767_225_603)),
+            lease_left_s: Some(10_000),
+            answers: [(KeyStanding::Valid, 7), (KeyStanding::Unavailable, 2)].into(),
+            audit: Some(AuditReport {
+                head: Some(ChainHead { seq: 12, ..ChainHead::default() }),
+                unwritten: 3,
+                lost: 4,
+                trouble: Some("full".to_owned()),
+            }),
+            ..report(KeyStanding::Unavailable, false, true)
         }),
         pairs: Some(vec![PairFigures {
             node: "b".parse().unwrap(),
