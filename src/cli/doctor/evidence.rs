@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 
-use super::knock;
+use super::{key, knock};
 use crate::cli::args::Invocation;
 use crate::cli::exit::{CommandError, Exit};
 use crate::cli::{context, kernel_age, others, preflight, status};
@@ -216,6 +216,7 @@ impl Gathered {
                 Err(words) => Some(Err(words.clone())),
             }),
             credentials: self.credentials.clone(),
+            kms_way: config.and_then(|config| config.kms.as_ref()).map(key::way),
             forbidden: self.forbidden.clone(),
             unread: self.unread.clone(),
             release: kernel_age::release(),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! evidence  what is read of this host: nothing that fails ends the command
+//! key       what is read of the way to a KMS
 //! knock     hosts are asked that no agent can talk to
 //! listen    and answer
 //! raw       the socket of protocol 50 for both
@@ -10,6 +11,7 @@
 //! What it means is decided in `observe::doctor`.
 
 mod evidence;
+mod key;
 mod knock;
 mod listen;
 mod raw;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::check::{Check, CheckId};
+use super::key::{self, KmsWay};
 use crate::config::{Config, Node};
 use crate::observe::status::{self, Status};
 use crate::types::generation::VERSION;
@@ -39,6 +40,8 @@ pub struct HostEvidence<'a> {
     pub node: Option<Result<&'a Node, String>>,
     /// How this host proves itself.
     pub credentials: Option<CredentialsState>,
+    /// The way to the KMS, where a key of one wraps the secret.
+    pub kms_way: Option<KmsWay>,
     /// What the command may not look at.
     pub forbidden: Option<String>,
     /// What could not be read, for which check, and why.
@@ -105,6 +108,9 @@ pub fn of_host(evidence: &HostEvidence<'_>) -> Vec<Check> {
     let mut checks = vec![config(evidence)];
     checks.extend(node(evidence));
     checks.extend(evidence.credentials.iter().flat_map(|state| credentials(state, evidence.now)));
+    checks.extend(evidence.kms_way.iter().flat_map(key::of_way));
+    checks
+        .extend(evidence.status.and_then(|status| status.kms.as_ref()).into_iter().flat_map(key::of_report));
     checks.extend(permission(evidence));
     checks.extend(evidence.unread.iter().map(|(id, why)| unread(*id, why)));
     checks.extend(evidence.status.map(|status| agent(status, evidence.problems)));
@@ -310,7 +316,8 @@ fn system(evidence: &HostEvidence<'_>) -> Vec<Check> {
     }
     let vital_is_taken = evidence.ports.iter().flatten().any(|port| port.taken.is_some());
     let ports = known(CheckId::Ports).filter(|_| !vital_is_taken);
-    let rest = known(CheckId::Store).chain(known(CheckId::KmsKey)).chain(known(CheckId::Other)).chain(ports);
+    let of_kms = known(CheckId::KmsKey).chain(known(CheckId::KmsAudit));
+    let rest = known(CheckId::Store).chain(of_kms).chain(known(CheckId::Other)).chain(ports);
     // Without an agent it is known only where something is wrong.
     let unasked = known(CheckId::StateNotSaved).filter(|_| !answers);
     checks.extend(rest.chain(unasked));

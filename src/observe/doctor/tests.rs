@@ -2,8 +2,13 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::Config;
+use crate::observe::KeyReport;
+use crate::observe::audit::AuditReport;
 use crate::observe::cluster::{ClockSkew, MemberRow, MemberTrouble};
+use crate::observe::kms::KeyStanding;
+use crate::observe::kms::tests::report;
 use crate::observe::status::{AgentInfo, Encapsulation, PeerInfo, PeerRow, Status, Summary};
+use crate::store::ChainHead;
 use crate::types::generation::VERSION;
 use crate::types::{
     Family, Method, Pair, Problem, ProblemCode, Protection, ReasonCode, RowState, SaErrors, Traffic, UnixTime,
@@ -329,6 +334,51 @@ fn a_dead_agent_fails_where_protection_is_wanted_alone() {
         let evidence = HostEvidence { status: Some(&seen), ..HostEvidence::default() };
         assert_eq!(results(&of_host(&evidence), CheckId::Agent), [result], "{protection}");
     }
+}
+
+/// The KMS is not asked: it is said what is there, and what the agent heard last.
+#[test]
+fn the_way_to_a_kms_and_the_key_are_looked_at() {
+    let config = config("");
+    let mut seen = status(&config, row(RowState::Protected, None));
+    let way = KmsWay { program: "/p".to_owned(), socket: "/s".to_owned(), wrong: Vec::new() };
+    let of = |way: &KmsWay, seen: &Status| {
+        let problems: BTreeSet<Problem> = seen.problems.iter().cloned().collect();
+        let kms_way = Some(way.clone());
+        of_host(&HostEvidence {
+            kms_way,
+            status: Some(seen),
+            problems: Some(&problems),
+            ..HostEvidence::default()
+        })
+    };
+    let checks = of(&way, &seen);
+    assert_eq!(results(&checks, CheckId::KmsHelper), [CheckResult::Ok]);
+    assert_eq!(results(&checks, CheckId::KmsKey), [], "the agent has said nothing of it");
+    let wrong =
+        vec![("/p: is not there".to_owned(), "Install it".to_owned()), ("/s".to_owned(), "x".to_owned())];
+    let checks = of(&KmsWay { wrong, ..way.clone() }, &seen);
+    assert_eq!(results(&checks, CheckId::KmsHelper), [CheckResult::Fail; 2]);
+    for (standing, cut, short, result) in [
+        (KeyStanding::Valid, false, false, CheckResult::Ok),
+        (KeyStanding::Unavailable, false, false, CheckResult::Ok),
+        (KeyStanding::Unavailable, false, true, CheckResult::Warn),
+        (KeyStanding::Unavailable, true, true, CheckResult::Fail),
+        (KeyStanding::Denied, false, true, CheckResult::Fail),
+    ] {
+        let audit = AuditReport { head: Some(ChainHead::default()), ..AuditReport::default() };
+        let report = KeyReport { audit: Some(audit), ..report(standing, cut, short) };
+        seen.problems = report.problems().collect();
+        seen.kms = Some(report);
+        let checks = of(&way, &seen);
+        assert_eq!(results(&checks, CheckId::KmsKey), [result], "{standing:?}");
+        assert_eq!(results(&checks, CheckId::KmsAudit), [CheckResult::Ok]);
+    }
+    let audit = AuditReport { trouble: Some("full".to_owned()), ..AuditReport::default() };
+    let report = KeyReport { audit: Some(audit), ..report(KeyStanding::Valid, false, false) };
+    seen.problems = report.problems().collect();
+    seen.kms = Some(report);
+    assert_eq!(results(&of(&way, &seen), CheckId::KmsAudit), [CheckResult::Warn]);
 }
 
 #[test]
