@@ -24,7 +24,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use hostseal::identity::{Credentials, Ppk, PpkRule, PrivateKey, Secret};
 use hostseal::ike::{
     ControlEvent, ControlSettings, Draft, Engine, Entropy, Event, Posture, Purpose, Settings, Topic,
-    Transmit, stop_tampering, tamper,
+    Transmit, forget_early_ppks, stop_tampering, tamper,
 };
 use hostseal::types::{EncapsulationMode, IkeProposal, Inside, Method, Pair, Proposals, Spi};
 use libfuzzer_sys::fuzz_target;
@@ -312,6 +312,8 @@ impl World {
     fn new(choices: [u8; 2]) -> Self {
         let [a, b] = [1, 2].map(|last| IpAddr::V4(Ipv4Addr::new(10, 99, 0, last)));
         let only_control = choices.iter().all(|choice| *choice >= 192);
+        // Some know nothing of PPKs in IKE_INTERMEDIATE.
+        forget_early_ppks([a, b].into_iter().zip(choices).filter_map(|(end, choice)| (choice % 16 >= 12).then_some(end)));
         let ends = [End::new(a, b, 1, choices[0], only_control), End::new(b, a, 2, choices[1], only_control)];
         let mut world = Self {
             now: Instant::now(),

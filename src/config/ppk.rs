@@ -1,4 +1,4 @@
-//! `[ppk]`: post-quantum preshared keys (RFC 8784), which hosts share beside what they prove themselves with.
+//! `[ppk]`: post-quantum preshared keys (RFC 8784, RFC 9867), which hosts share beside what they prove themselves with.
 
 use std::collections::BTreeSet;
 use std::fmt;

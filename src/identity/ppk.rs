@@ -1,5 +1,5 @@
-//! Post-quantum preshared keys (RFC 8784): what two hosts share beside their proofs, and what is mixed into the keys of
-//! their IKE SA.
+//! Post-quantum preshared keys (RFC 8784, RFC 9867): what two hosts share beside their proofs, and what is mixed into the
+//! keys of their IKE SA.
 
 use std::fmt;
 use std::sync::Arc;

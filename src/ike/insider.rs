@@ -3,8 +3,11 @@
 //! what no honest peer says.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::engine::Engine;
+use super::handshake::ppk::PpkNumbers;
 use super::wire::Payload;
 
 /// A message before it is encrypted.
@@ -24,6 +27,8 @@ type Tampering = Box<dyn FnMut(&mut Draft)>;
 
 thread_local! {
     static TAMPERING: RefCell<Option<Tampering>> = const { RefCell::new(None) };
+    static KNOWN: RefCell<BTreeMap<IpAddr, &'static [PpkNumbers]>> =
+        const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Engines of this thread do this to each message that they encrypt, from now on.
@@ -34,6 +39,22 @@ pub fn tamper(change: impl FnMut(&mut Draft) + 'static) {
 /// Engines of this thread are honest again.
 pub fn stop_tampering() {
     TAMPERING.with_borrow_mut(|slot| *slot = None);
+}
+
+/// On this thread, the engines of these hosts alone know nothing of PPKs in IKE_INTERMEDIATE, as earlier agents.
+pub fn forget_early_ppks(hosts: impl IntoIterator<Item = IpAddr>) {
+    KNOWN.with_borrow_mut(|known| *known = hosts.into_iter().map(|host| (host, &[][..])).collect());
+}
+
+/// On this thread, the engine of this host knows the numbers of the draft alone, as Libreswan 5.2.
+#[cfg(test)]
+pub(super) fn know_draft_of_early_ppks(host: IpAddr) {
+    KNOWN.with_borrow_mut(|known| known.insert(host, &[PpkNumbers::Draft]));
+}
+
+/// By which numbers the engine of `host` speaks of them.
+pub(super) fn known_ppk_numbers(host: IpAddr) -> &'static [PpkNumbers] {
+    KNOWN.with_borrow(|known| known.get(&host).copied().unwrap_or(&PpkNumbers::ALL))
 }
 
 impl Engine {

@@ -39,10 +39,19 @@
 //! *hashes* (SIGNATURE_HASH_ALGORITHMS) are said where an end signs or takes signatures, CERTREQ where it takes
 //! certificates (a responder says it with IKE_SA_INIT), CERT where it has one.
 //!
-//! Ends that have PPKs say so in IKE_SA_INIT, and IKE_AUTH names the one that is in the keys; where it is optional, the
-//! request has a second proof without it:
+//! Ends that have PPKs say so in IKE_SA_INIT. Before IKE_AUTH the initiator names all that it takes, with something that
+//! shows to whoever has one of them that it is the same, and the responder chooses. From then on all keys have it:
 //! ```text
-//!   HDR, SAi1, KEi, Ni, …, N(USE_PPK)       -->
+//!   HDR, SAi1, KEi, Ni, …,
+//!     N(USE_PPK), N(USE_PPK_INT)            -->
+//!                                           <--      HDR, SAr1, KEr, Nr, …, N(USE_PPK_INT)
+//!   HDR, SK{[KEi(1)],
+//!     N(PPK_IDENTITY_KEY), …}               -->                                                    IKE_INTERMEDIATE
+//!                                           <--      HDR, SK{[KEr(1)], [N(PPK_IDENTITY)]}
+//! ```
+//! With a responder that does not know that, IKE_AUTH names the one that is in the keys; where it is optional, the request
+//! has a second proof without it:
+//! ```text
 //!                                           <--      HDR, SAr1, KEr, Nr, …, N(USE_PPK)
 //!   HDR, SK{IDi, …, AUTH, …,
 //!     N(PPK_IDENTITY), [N(NO_PPK_AUTH)]}    -->
@@ -73,10 +82,12 @@
 //! RFC 5723  resumption, with tickets that both ends compute: none is handed out or asked for
 //! RFC 8784  post-quantum preshared keys, required or optional, on the IKE SAs of a pair's traffic: negotiated keys alone
 //!           have them, resumed ones and control IKE SAs do not
+//! RFC 9867  the same in IKE_INTERMEDIATE, where both ends know it (section 3.1), also by the numbers that Libreswan 5.2 has
+//!           from draft-ietf-ipsecme-ikev2-qr-alt-04; not in CREATE_CHILD_SA
 //! RFC 3948  IKE and ESP on one UDP port
 //! ```
 //! Not in it: tunnel mode, AH, IPComp, ports or protocols in traffic selectors, several pairs of selectors in a child;
-//! EAP, PPKs in IKE_INTERMEDIATE (RFC 9867), configuration payloads, MOBIKE, REDIRECT; RSA, MODP groups, certificates by URL; IKEv1.
+//! EAP, a fresh PPK in CREATE_CHILD_SA (RFC 9867), configuration payloads, MOBIKE, REDIRECT; RSA, MODP groups, certificates by URL; IKEv1.
 //!
 //! # The folders
 //! ```text
@@ -125,7 +136,7 @@ pub use engine::unlisted::UnlistedInitiator;
 #[cfg(feature = "key-export")]
 pub use export::exported_keys;
 #[cfg(any(test, fuzzing))]
-pub use insider::{Draft, stop_tampering, tamper};
+pub use insider::{Draft, forget_early_ppks, stop_tampering, tamper};
 pub use limits::{DATAGRAM_MAX, JOINERS_MAX, TOLD_MAX};
 pub use reason::{Failure, FailureCode};
 

@@ -22,7 +22,7 @@ pub enum Reason {
     BadTicket(BadTicket),
     /// The peer did not prove that it is who it must be.
     BadProof(BadProof),
-    /// The ends do not agree on a PPK (RFC 8784).
+    /// The ends do not agree on a PPK (RFC 8784, RFC 9867).
     BadPpk(BadPpk),
     /// It has proven that, and its proof is worth nothing any more.
     Lapsed(Lapsed),
@@ -244,10 +244,14 @@ pub enum BadPpk {
     Changed,
     /// The peer calls one so that is not known here.
     Unknown(String),
+    /// What the peer shows was not made with the PPK that is called so here.
+    Differs(String),
     /// AUTH was not made with the PPK that is called so here, or otherwise not as it must.
     Wrong(String, BadProof),
     /// The peer does not take AUTH that was made with the PPK that is called so here.
     Refused(String),
+    /// The peer takes none of the PPKs that are called so here.
+    NoneTaken(Vec<String>),
 }
 
 /// How a peer proves itself.

@@ -181,6 +181,9 @@ fn bad_ppk(why: &BadPpk) -> String {
         BadPpk::Unknown(id) => format!(
             "the peer uses PPK \"{id}\", which is not known here: compare `[ppk]` in the files of both hosts"
         ),
+        BadPpk::Differs(id) => format!(
+            "the peer has another key for PPK \"{id}\": compare what `hostseal config check` shows of it on both hosts"
+        ),
         BadPpk::Wrong(id, unproven) => format!(
             "the peer has another key for PPK \"{id}\" (`hostseal config check` shows its fingerprint on both hosts), or {}",
             self::unproven(unproven)
@@ -189,6 +192,11 @@ fn bad_ppk(why: &BadPpk) -> String {
             "the peer rejected our authentication, which was with PPK \"{id}\". Run `hostseal status` there for the \
              reason: it does not know that PPK or has another key for it, or it expects another secret or key, or \
              does not list this address (AUTHENTICATION_FAILED)"
+        ),
+        BadPpk::NoneTaken(ids) => format!(
+            "the peer takes no PPK of this host ({}): it does not know it, or has another key for it. Run `hostseal status` \
+             there for the reason (AUTHENTICATION_FAILED)",
+            ids.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(", ")
         ),
     }
 }

@@ -79,7 +79,7 @@ fn reason_code(reason: &Reason) -> ReasonCode {
     match reason {
         Reason::BadPpk(BadPpk::Missing) => return ReasonCode::PpkMissing,
         Reason::BadPpk(BadPpk::Unknown(_)) => return ReasonCode::PpkUnknown,
-        Reason::BadPpk(BadPpk::Wrong(..)) => return ReasonCode::PpkWrong,
+        Reason::BadPpk(BadPpk::Differs(_) | BadPpk::Wrong(..)) => return ReasonCode::PpkWrong,
         _ => {}
     }
     match reason.code() {

@@ -7,6 +7,7 @@ use super::files::File;
 use super::net::Weather;
 use super::world::World;
 use crate::identity::PpkUse;
+use crate::ike::forget_early_ppks;
 use crate::types::{Method, ReasonCode, RowState};
 
 const WAYS: [(usize, usize); 2] = [(0, 1), (1, 0)];
@@ -25,11 +26,19 @@ impl World {
         self.all_protected() && WAYS.iter().all(|(from, to)| self.ppk(*from, *to).as_deref() == Some(id))
     }
 
+    /// The agents of these hosts alone know nothing of PPKs in IKE_INTERMEDIATE.
+    fn have_earlier(&self, hosts: &[usize]) {
+        forget_early_ppks(hosts.iter().map(|at| self.hosts[*at].address));
+    }
+
     fn take_on(&mut self, at: usize, change: impl FnOnce(&mut File)) {
         self.reconfigure(at, change);
         self.run(5 * SECOND, Some((10 * MILLISECOND, &WAYS)));
     }
 }
+
+/// Whose agents may be earlier ones.
+const EARLIER: [&[usize]; 4] = [&[], &[0], &[1], &[0, 1]];
 
 /// Keys that are derived have no PPK.
 fn negotiating(seed: u64) -> World {
@@ -51,8 +60,9 @@ fn protected(seed: u64) -> World {
 
 #[test]
 fn a_ppk_comes_is_required_and_is_replaced_and_no_packet_notices() {
-    seeds(10, |seed| {
+    seeds(12, |seed| {
         let mut world = protected(seed);
+        world.have_earlier(EARLIER[usize::try_from(seed / 2 % 4).unwrap()]);
         let clear = world.total().clear;
         let first = usize::from(seed % 2 == 0);
         for at in [first, 1 - first] {
@@ -72,6 +82,33 @@ fn a_ppk_comes_is_required_and_is_replaced_and_no_packet_notices() {
         }
         world.run(2 * REKEY, Some((10 * MILLISECOND, &WAYS)));
         assert!(world.all_have_ppk("two"));
+        assert_eq!((world.total().lost, world.total().clear), (0, clear), "{seed}");
+        world.have_earlier(&[]);
+    });
+}
+
+/// Earlier agents are replaced one after the other: neither kind is left without the PPK.
+#[test]
+fn earlier_agents_are_replaced_and_no_packet_notices() {
+    seeds(6, |seed| {
+        let mut world = negotiating(seed);
+        world.have_earlier(&[0, 1]);
+        world.rekey_after(REKEY);
+        for host in 0..2 {
+            (world.hosts[host].file.ppks, world.hosts[host].file.ppk_required) = (vec![("one", 1)], true);
+            world.enable(host);
+        }
+        world.run(3 * SECOND, None);
+        assert!(world.all_have_ppk("one"));
+        let clear = world.total().clear;
+        let first = usize::from(seed % 2 == 0);
+        for (at, left) in [(first, &[1 - first][..]), (1 - first, &[])] {
+            world.kill(at);
+            world.have_earlier(left);
+            world.start(at);
+            world.run(2 * REKEY, Some((10 * MILLISECOND, &WAYS)));
+            assert!(world.all_have_ppk("one"), "{seed}");
+        }
         assert_eq!((world.total().lost, world.total().clear), (0, clear), "{seed}");
     });
 }

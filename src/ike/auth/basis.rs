@@ -22,6 +22,8 @@ pub struct Basis {
     pub ppk: Option<PpkTag>,
     /// The PPK that this end would have had in them, by what it said then.
     pub wished_ppk: Option<PpkTag>,
+    /// It is the one that the peer chose of all that this end takes.
+    pub ppk_chosen: bool,
 }
 
 impl Basis {
@@ -49,11 +51,11 @@ impl Basis {
     }
 
     /// Whether its keys have the PPK that is wanted today, or this end has wished for it in vain and is content: a peer
-    /// that went on without is not asked for it again and again, and with which one to begin is the choice of the end that
-    /// began. Whichever end wants another one later asks.
+    /// that went on without, or chose another one because it does not know this one, is not asked for it again and again;
+    /// and with which one to begin is the choice of the end that began. Whichever end wants another one later asks.
     fn has_wanted_ppk(&self, settings: &Settings, remote: IpAddr) -> bool {
         let wanted = settings.credentials.ppks.get(&remote).and_then(PpkRule::wanted);
-        let is_content = self.ppk.is_none() || !self.initiated;
+        let is_content = self.ppk.is_none() || !self.initiated || self.ppk_chosen;
         self.ppk == wanted || (is_content && self.wished_ppk == wanted)
     }
 

@@ -3,7 +3,6 @@
 use super::signature::{self, Hashes};
 use crate::identity::{Identity, PrivateKey};
 use crate::ike::reason::Reason;
-use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Parts, Payload};
 
 /// How a hostseal host introduces itself in IKE_SA_INIT: random octets and a version.
@@ -21,15 +20,12 @@ pub struct Peer {
     pub foreign: bool,
     /// What it takes in signatures.
     pub hashes: Hashes,
-    /// It has PPKs (RFC 8784 section 3).
-    pub has_ppks: bool,
 }
 
 impl Peer {
     /// The sender of the IKE_SA_INIT message with these payloads.
     pub fn read(parts: &Parts<'_>) -> Self {
-        let has_ppks = parts.notify(notify::USE_PPK).is_some();
-        Self { foreign: is_foreign(parts), hashes: Hashes::read(parts), has_ppks }
+        Self { foreign: is_foreign(parts), hashes: Hashes::read(parts) }
     }
 
     /// Whether it can take what this end proves itself with.

@@ -7,6 +7,9 @@ use crate::identity::Ppk;
 use crate::ike::reason::Reason;
 use crate::types::{Integrity, Prf, SaKey};
 
+/// Octets by which an end shows that it has a PPK (RFC 9867 section 3.1).
+pub const PPK_CONFIRMATION: usize = 8;
+
 /// The nonces of one exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nonces {
@@ -33,6 +36,8 @@ pub enum Seed<'a> {
     /// new exchange, and the secret of an additional one. An additional exchange before IKE_AUTH is such a
     /// step too: there its own secret takes the place of g^ir (RFC 9370 section 2.2.2).
     Rekey(Prf, &'a Hidden, &'a Hidden, Option<&'a Hidden>),
+    /// A PPK in IKE_INTERMEDIATE (RFC 9867 section 3.1): the SK_d before it, and the PPK.
+    Ppk(&'a Hidden, &'a Ppk),
 }
 
 /// The keys of an IKE SA that live as long as it does.
@@ -81,6 +86,7 @@ pub fn derive(
             let additional = additional.map_or([].as_slice(), Hidden::expose);
             prf.compute(derive.expose(), &[shared.expose(), ni, nr, additional])
         }
+        Seed::Ppk(derive, ppk) => mixed(suite.prf, ppk, derive),
     };
     let (proof, secret) = (suite.prf.output(), suite.cipher.key_octets());
     let integrity = suite.integrity.map_or(0, Integrity::key_octets);
@@ -103,9 +109,16 @@ pub fn derive(
     Ok((keys, AuthKeys { mine: Hidden::new(mine.to_vec()), peer: Hidden::new(peer.to_vec()) }))
 }
 
-/// RFC 8784 section 3: prf+(PPK, SK).
+/// RFC 8784 section 3, and RFC 9867 section 3.1 of SK_d: prf+(PPK, SK).
 fn mixed(prf: Prf, ppk: &Ppk, key: &Hidden) -> Hidden {
     prf.plus(ppk.expose(), &[key.expose()], key.expose().len())
+}
+
+/// What shows that an end has a PPK, to whoever has it too (RFC 9867 section 3.1): of no use in another IKE SA.
+pub fn ppk_confirmation(prf: Prf, ppk: &Ppk, nonces: &Nonces, spis: Spis) -> [u8; PPK_CONFIRMATION] {
+    let (spi_i, spi_r) = (spis.initiator.to_be_bytes(), spis.responder.to_be_bytes());
+    let whole = prf.compute(ppk.expose(), &[&nonces.initiator, &nonces.responder, &spi_i, &spi_r]);
+    std::array::from_fn(|at| whole.expose().get(at).copied().unwrap_or_default())
 }
 
 impl AuthKeys {
@@ -125,6 +138,11 @@ impl IkeKeys {
     /// Goes back to an SK_d that has no PPK in it.
     pub fn unmix(&mut self, derive: Hidden) {
         self.derive = derive;
+    }
+
+    /// The seed of the keys that the IKE SA has once a PPK is mixed into all of them.
+    pub fn ppk_seed<'a>(&'a self, ppk: &'a Ppk) -> Seed<'a> {
+        Seed::Ppk(&self.derive, ppk)
     }
 
     /// The seed of a successor.

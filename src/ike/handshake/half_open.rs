@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::ppk::Mixing;
+use super::ppk::{MixedIn, Mixing};
 use super::ticket::Resumption;
 use crate::identity::{Proof, Secret};
 use crate::ike::auth;
@@ -63,7 +63,7 @@ pub struct HalfOpen {
 /// Another first message that may be the responder's, and what it says.
 pub struct Variant {
     response: Vec<u8>,
-    ppk_agreed: bool,
+    ppk_mixed_in: MixedIn,
     peer: Peer,
     path: Path,
 }
@@ -153,7 +153,7 @@ impl HalfOpen {
     /// Another answer leads to the same keys: one of the two is not what the responder said.
     pub(super) fn may_be(&mut self, other: HalfOpen) {
         let HalfOpen { response, peer, path, mixing, .. } = other;
-        self.variants.push(Variant { response, ppk_agreed: mixing.is_agreed(), peer, path });
+        self.variants.push(Variant { response, ppk_mixed_in: mixing.mixed_in(), peer, path });
     }
 
     /// Checks AUTH of a responder, which covers what it has truly said.
@@ -162,9 +162,9 @@ impl HalfOpen {
         if first.is_ok() {
             return first;
         }
-        for Variant { response, ppk_agreed, peer, path } in std::mem::take(&mut self.variants) {
+        for Variant { response, ppk_mixed_in, peer, path } in std::mem::take(&mut self.variants) {
             // What was said of PPKs has been gone by: RFC 8784 has AUTH find out where that was changed on the way.
-            if ppk_agreed != self.mixing.is_agreed() {
+            if ppk_mixed_in != self.mixing.mixed_in() {
                 continue;
             }
             (self.response, self.peer, self.path) = (response, peer, path);

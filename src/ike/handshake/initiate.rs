@@ -5,7 +5,7 @@ use super::half_open::{Asking, HalfOpen, fragmentation_supported, fragments};
 use super::initiation::{Candidate, FirstMessage, Step};
 use super::intermediate::{AwaitIntermediateResponse, intermediate_supported};
 use super::member::AwaitMemberResponse;
-use super::ppk::{Mixing, use_ppk};
+use super::ppk::{MixedIn, Mixing, ppk_offer};
 use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::Event;
@@ -94,14 +94,14 @@ impl AwaitInitResponse {
             fragmentation_supported(),
         ];
         payloads.extend(self.first.claims());
-        // RFC 9370 section 2.2.1: an offer with an additional exchange says so.
-        payloads.extend(cx.settings.ike_proposals.has_additional().then(intermediate_supported));
-        payloads.push(cx.vendor_id.clone());
         let Path { pair, purpose, .. } = self.first.path;
+        // RFC 9370 section 2.2.1: an offer with an additional exchange says so. And so does one with a PPK in it.
+        let intermediate = self.has_ppks || cx.settings.ike_proposals.has_additional();
+        payloads.extend(intermediate.then(intermediate_supported));
+        payloads.push(cx.vendor_id.clone());
         payloads.extend(cx.settings.knows_signatures(purpose, pair.remote).then(Hashes::ours));
         payloads.extend(private::of_purpose(purpose));
-        // RFC 8784 section 3.
-        payloads.extend(self.has_ppks.then(use_ppk));
+        payloads.extend(self.has_ppks.then(|| ppk_offer(pair.local)).into_iter().flatten());
         let bytes = self.first.send(cx, payloads);
         self.requests.push(InitRequest { key, bytes });
     }
@@ -161,9 +161,10 @@ impl AwaitInitResponse {
             return Err(Incompatible::NoControl.into());
         }
         let rule = cx.settings.ppks(self.first.path.bond());
-        let mixing = Mixing::new(rule.filter(|_| self.has_ppks), peer.has_ppks);
+        let local = self.first.path.pair.local;
+        let mixing = Mixing::new(rule.filter(|_| self.has_ppks), local, &parts);
         // RFC 8784 section 3: with who has no PPK nothing goes on where one is required.
-        if !mixing.is_agreed() && rule.is_some_and(|rule| rule.required) {
+        if mixing.mixed_in() == MixedIn::Nothing && rule.is_some_and(|rule| rule.required) {
             return Err(BadPpk::Missing.into());
         }
         let (suite, _) = concluded_ike(&cx.settings.ike_proposals, parts.sa()?)?;
@@ -224,9 +225,9 @@ impl AwaitInitResponse {
 impl HalfOpen {
     /// What comes after the first exchange.
     pub fn go_on(self, cx: &mut Cx<'_>) -> Step {
-        match self.sa.keys.suite.additional {
-            Some(additional) => AwaitIntermediateResponse::start(cx, self, additional),
-            None => self.authenticate(cx),
+        match self.needs_intermediate() {
+            true => AwaitIntermediateResponse::start(cx, self),
+            false => self.authenticate(cx),
         }
     }
 
@@ -382,6 +383,7 @@ impl AwaitAuthResponse {
                 initiated: true,
                 ppk: self.asking.half_open.mixing.used().cloned(),
                 wished_ppk: self.asking.half_open.mixing.wished().cloned(),
+                ppk_chosen: self.asking.half_open.mixing.mixed_in().is_early(),
             },
         };
         let mut session = Established::new(cx, proof, introduction, self.asking.half_open.sa);

@@ -1,12 +1,17 @@
-//! Post-quantum preshared keys in IKE_AUTH (RFC 8784 section 3), both roles.
+//! Post-quantum preshared keys, both roles: what IKE_SA_INIT says of them, and those that come in with IKE_AUTH (RFC 8784
+//! section 3). Where both ends know how, one comes in before (`early_ppk`).
 //!
 //! Whatever is said of PPKs in IKE_SA_INIT is in the clear, and AUTH covers it: an end that has none required can be made
-//! to go on without by nobody but who can forge AUTH. Where one is required, there is no way without.
+//! to go on without, or to have it later, by nobody but who can forge AUTH. Where one is required, there is no way without.
+
+use std::net::IpAddr;
 
 use super::half_open::HalfOpen;
 use crate::identity::{Ppk, PpkRule, PpkTag};
 use crate::ike::crypto::Hidden;
 use crate::ike::crypto::keys::AuthKeys;
+#[cfg(any(test, fuzzing))]
+use crate::ike::insider::known_ppk_numbers;
 use crate::ike::outbox::Cx;
 use crate::ike::reason::{BadPpk, BadProof, Reason, Refusal};
 use crate::ike::wire::codes::{notify, ppk};
@@ -15,11 +20,32 @@ use crate::ike::wire::{Parts, Payload};
 /// The longest part of a peer's name of a PPK that is shown.
 const SHOWN_OCTETS: usize = 64;
 
+/// By which numbers ends speak of PPKs in IKE_INTERMEDIATE. Nothing else differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PpkNumbers {
+    /// Those of RFC 9867.
+    Rfc,
+    /// Those of draft-ietf-ipsecme-ikev2-qr-alt-04 as Libreswan 5.2 has it.
+    Draft,
+}
+
+/// The exchange in which two ends mix a PPK into their keys.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum MixedIn {
+    /// None: not both have said that they have some.
+    #[default]
+    Nothing,
+    /// IKE_INTERMEDIATE (RFC 9867): all keys have it from then on.
+    Intermediate(PpkNumbers),
+    /// IKE_AUTH (RFC 8784): the keys of children have it, and those of the successors of the IKE SA.
+    Auth,
+}
+
 /// What a half-open IKE SA has to do with PPKs.
 #[derive(Default)]
 pub struct Mixing {
-    /// Both ends have said that they have some.
-    agreed: bool,
+    /// What both ends have agreed on.
+    mixed_in: MixedIn,
     /// The one that this end would have had in the keys, by what it has said itself in this handshake: settings may change
     /// under way, and what came too late is to be said in another one.
     wished: Option<PpkTag>,
@@ -32,15 +58,26 @@ pub struct Mixing {
 }
 
 impl Mixing {
-    /// One at the end of IKE_SA_INIT. `rule`: what this end said it has, `theirs`: that the peer has some.
-    pub fn new(rule: Option<&PpkRule>, theirs: bool) -> Self {
-        let wished = rule.and_then(PpkRule::wanted);
-        Self { agreed: rule.is_some() && theirs, wished, ..Self::default() }
+    /// One at the end of IKE_SA_INIT of the host `local`. `rule`: what this end said it has, `theirs`: what the peer's
+    /// message says.
+    pub fn new(rule: Option<&PpkRule>, local: IpAddr, theirs: &Parts<'_>) -> Self {
+        let mixed_in = rule.map_or(MixedIn::Nothing, |_| MixedIn::of(local, theirs));
+        Self { mixed_in, wished: rule.and_then(PpkRule::wanted), ..Self::default() }
     }
 
-    /// Both ends have said that they have PPKs.
-    pub(super) fn is_agreed(&self) -> bool {
-        self.agreed
+    /// Where the PPK comes in.
+    pub(super) fn mixed_in(&self) -> MixedIn {
+        self.mixed_in
+    }
+
+    /// The rule of this end by now: its settings may have changed since IKE_SA_INIT.
+    pub(super) fn wish(&mut self, rule: &PpkRule) {
+        self.wished = rule.wanted();
+    }
+
+    /// All keys have this one now.
+    pub(super) fn took(&mut self, ppk: &Ppk) {
+        self.used = Some(ppk.tag());
     }
 
     /// The PPK that this end would have had in the keys.
@@ -59,15 +96,85 @@ impl Mixing {
     }
 }
 
-/// That this end has PPKs.
-pub(super) fn use_ppk() -> Payload {
-    Payload::notify(notify::USE_PPK, Vec::new())
+impl PpkNumbers {
+    /// All, the preferred ones first.
+    pub(in crate::ike) const ALL: [Self; 2] = [Self::Rfc, Self::Draft];
+
+    /// That an end would have it so.
+    fn wish(self) -> u16 {
+        match self {
+            Self::Rfc => notify::USE_PPK_INT,
+            Self::Draft => notify::DRAFT_USE_PPK_INT,
+        }
+    }
+
+    /// That it has one, and what shows that.
+    pub(super) fn name(self) -> u16 {
+        match self {
+            Self::Rfc => notify::PPK_IDENTITY_KEY,
+            Self::Draft => notify::DRAFT_PPK_IDENTITY_KEY,
+        }
+    }
+}
+
+impl MixedIn {
+    /// What an end says in IKE_SA_INIT that would have it so.
+    pub(super) fn payload(self) -> Option<Payload> {
+        let kind = match self {
+            Self::Nothing => return None,
+            Self::Intermediate(numbers) => numbers.wish(),
+            Self::Auth => notify::USE_PPK,
+        };
+        Some(Payload::notify(kind, Vec::new()))
+    }
+
+    /// Whether all keys have it from IKE_AUTH on.
+    pub(super) fn is_early(self) -> bool {
+        matches!(self, Self::Intermediate(_))
+    }
+
+    /// What the host `local`, which has PPKs, and the sender of these parts agree on.
+    fn of(local: IpAddr, theirs: &Parts<'_>) -> Self {
+        let says = |kind| theirs.notify(kind).is_some();
+        // RFC 9867 section 3.1: it needs the exchange.
+        let early = says(notify::INTERMEDIATE_EXCHANGE_SUPPORTED);
+        match known_ppk_numbers(local).iter().find(|numbers| early && says(numbers.wish())) {
+            Some(numbers) => Self::Intermediate(*numbers),
+            None if says(notify::USE_PPK) => Self::Auth,
+            None => Self::Nothing,
+        }
+    }
+}
+
+/// By which numbers the host `local` speaks of PPKs in IKE_INTERMEDIATE: all of this version do by any.
+#[cfg(not(any(test, fuzzing)))]
+fn known_ppk_numbers(_local: IpAddr) -> &'static [PpkNumbers] {
+    &PpkNumbers::ALL
+}
+
+/// What the first message of the host `local` says, which has PPKs.
+pub(super) fn ppk_offer(local: IpAddr) -> impl Iterator<Item = Payload> {
+    let early = known_ppk_numbers(local).iter().copied().map(MixedIn::Intermediate);
+    std::iter::once(MixedIn::Auth).chain(early).filter_map(MixedIn::payload)
 }
 
 /// What the peer calls a PPK, for people. It has proven nothing, so it gets no words in.
-fn shown(id: &[u8]) -> String {
+pub(super) fn shown(id: &[u8]) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b".-_".contains(&octet);
     id.iter().take(SHOWN_OCTETS).map(|octet| if plain(*octet) { char::from(*octet) } else { '?' }).collect()
+}
+
+/// How a PPK is named (RFC 8784 section 5.1).
+pub(super) fn named(ppk: &Ppk) -> Vec<u8> {
+    [&[ppk::FIXED], ppk.id().as_bytes()].concat()
+}
+
+/// What a PPK is called that is named so, where that is a kind of name that is known here.
+pub(super) fn ppk_id(name: &[u8]) -> Option<&[u8]> {
+    match name.split_first() {
+        Some((&(ppk::OPAQUE | ppk::FIXED), id)) => Some(id),
+        _ => None,
+    }
 }
 
 /// Whether a wrong PPK can be the cause: then nothing that is made with SK_p is as it must be.
@@ -76,7 +183,8 @@ fn may_be_ppk(unproven: &BadProof) -> bool {
 }
 
 impl HalfOpen {
-    fn ppks<'s>(&self, cx: &Cx<'s>) -> Option<&'s PpkRule> {
+    /// The PPKs that this end may use with the peer.
+    pub(super) fn ppks<'s>(&self, cx: &Cx<'s>) -> Option<&'s PpkRule> {
         cx.settings.ppks(self.path.bond())
     }
 
@@ -88,16 +196,15 @@ impl HalfOpen {
 
     /// What our request says of PPKs. From then on the keys have the one that it names.
     pub(super) fn offer_ppk(&mut self, cx: &Cx<'_>) -> Result<Vec<Payload>, Reason> {
-        if !self.mixing.agreed {
+        if self.mixing.mixed_in != MixedIn::Auth {
             self.ensure_ppk(cx)?;
             return Ok(Vec::new());
         }
         // The settings may have changed since the first message.
         let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
         let chosen = rule.choice(self.fallback).ok_or(BadPpk::Changed)?;
-        self.mixing.wished = rule.wanted();
-        let name = [&[ppk::FIXED], chosen.id().as_bytes()].concat();
-        let mut payloads = vec![Payload::notify(notify::PPK_IDENTITY, name)];
+        self.mixing.wish(rule);
+        let mut payloads = vec![Payload::notify(notify::PPK_IDENTITY, named(chosen))];
         if !rule.required {
             // RFC 8784 section 3: what AUTH would be without the PPK, for a responder that does not know it.
             let (proof, _) = self.prove(cx, cx.settings.signing(self.fallback), None)?;
@@ -117,7 +224,7 @@ impl HalfOpen {
     /// RFC 8784 section 3: a responder says PPK_IDENTITY where it has used the PPK. One that does not goes on without,
     /// if this end has said how.
     pub(super) fn read_ppk_answer(&mut self, parts: &Parts<'_>) -> Result<(), Reason> {
-        let used = parts.notify(notify::PPK_IDENTITY).is_some();
+        let used = self.mixing.mixed_in != MixedIn::Auth || parts.notify(notify::PPK_IDENTITY).is_some();
         if used || parts.auth().is_none() || self.mixing.used.is_none() {
             return Ok(());
         }
@@ -130,20 +237,16 @@ impl HalfOpen {
     /// Takes in what an initiator's request says of PPKs: the keys have the one that it names from then on. Where that is
     /// unknown here and none is required, the proof without it takes the place of AUTH.
     pub(super) fn take_ppk(&mut self, cx: &Cx<'_>, payloads: &mut [Payload]) -> Result<(), Reason> {
-        if !self.mixing.agreed {
+        if self.mixing.mixed_in != MixedIn::Auth {
             return Ok(());
         }
         let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
-        self.mixing.wished = rule.wanted();
+        self.mixing.wish(rule);
         let parts = Parts(payloads);
         // RFC 8784 section 3: whoever has heard that both have PPKs names one.
         let unnamed = if rule.required { BadPpk::Missing } else { BadPpk::NotNamed };
         let name = parts.notify(notify::PPK_IDENTITY).ok_or(unnamed)?;
-        let named = match name.data.split_first() {
-            Some((&(ppk::OPAQUE | ppk::FIXED), id)) => rule.named(id),
-            _ => None,
-        };
-        if let Some(named) = named {
+        if let Some(named) = ppk_id(&name.data).and_then(|id| rule.named(id)) {
             self.mix(named);
             self.mixing.without = None;
             return Ok(());
@@ -161,7 +264,8 @@ impl HalfOpen {
 
     /// That the responder has used it.
     pub(super) fn ppk_used(&self) -> Option<Payload> {
-        self.mixing.used.as_ref().map(|_| Payload::notify(notify::PPK_IDENTITY, Vec::new()))
+        let used = self.mixing.used.as_ref().filter(|_| self.mixing.mixed_in == MixedIn::Auth);
+        used.map(|_| Payload::notify(notify::PPK_IDENTITY, Vec::new()))
     }
 
     /// The last word, however it came about: no IKE SA goes on without a PPK where one is required, or with one that was
@@ -177,8 +281,9 @@ impl HalfOpen {
 
     /// What went wrong with AUTH, where a PPK may be the cause.
     pub(super) fn blame_ppk(&self, reason: Reason) -> Reason {
-        let id = self.mixing.used.as_ref().map(|tag| tag.id().to_owned());
-        match (id, reason) {
+        // One that came in before was shown to be the same at both ends.
+        let used = self.mixing.used.as_ref().filter(|_| self.mixing.mixed_in == MixedIn::Auth);
+        match (used.map(|tag| tag.id().to_owned()), reason) {
             (Some(id), Reason::BadProof(unproven)) if may_be_ppk(&unproven) => {
                 BadPpk::Wrong(id, unproven).into()
             }

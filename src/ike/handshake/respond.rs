@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::first_request::Attempt;
 use super::half_open::{HalfOpen, fragmentation_supported, fragments};
 use super::intermediate::{Answered, AwaitIntermediateRequest, intermediate_supported};
-use super::ppk::{Mixing, use_ppk};
+use super::ppk::Mixing;
 use super::session::Session;
 use crate::identity::Proof;
 use crate::ike::auth;
@@ -118,7 +118,9 @@ impl AwaitAuthRequest {
         let fragments = fragments(cx, &path, &parts);
         let peer = Peer::read(&parts);
         // RFC 8784 section 3: whether one is required shows with IKE_AUTH, where it is known who asks.
-        let mixing = Mixing::new(cx.settings.ppks(path.bond()), peer.has_ppks);
+        let mixing = Mixing::new(cx.settings.ppks(path.bond()), path.pair.local, &parts);
+        let mixed_in = mixing.mixed_in();
+        let intermediate = suite.additional.is_some() || mixed_in.is_early();
         let mut payloads = vec![
             Payload::Sa(vec![answer]),
             Payload::Ke(Ke { group: group.id(), data: key.public().to_vec() }),
@@ -126,7 +128,7 @@ impl AwaitAuthRequest {
         ];
         payloads.extend(fragments.map(|_| fragmentation_supported()));
         payloads.extend(claims.iter().flat_map(Claims::payloads));
-        payloads.extend(suite.additional.map(|_| intermediate_supported()));
+        payloads.extend(intermediate.then(intermediate_supported));
         payloads.push(cx.vendor_id.clone());
         payloads.extend(cx.settings.knows_signatures(path.purpose, path.pair.remote).then(Hashes::ours));
         payloads.extend(match path.purpose {
@@ -136,7 +138,7 @@ impl AwaitAuthRequest {
                 Some(Payload::notify(notify::CHILDLESS_IKEV2_SUPPORTED, Vec::new()))
             }
         });
-        payloads.extend(mixing.is_agreed().then(use_ppk));
+        payloads.extend(mixed_in.payload());
         let response = init_answer(&message.header, spis.responder, &payloads);
         cx.out.transmit(&path, response.clone());
         let rekey_at = cx.rekey_time(path.pair, cx.settings.rekey_after * IKE_REKEY_FACTOR);
@@ -160,12 +162,9 @@ impl AwaitAuthRequest {
             response,
             variants: Vec::new(),
         };
-        Ok(match suite.additional {
-            Some(additional) => {
-                let state = AwaitIntermediateRequest::new(half_open, additional);
-                Session::AwaitIntermediateRequest(Box::new(state))
-            }
-            None => Session::AwaitAuthRequest(Box::new(Self::new(half_open, None))),
+        Ok(match half_open.needs_intermediate() {
+            true => Session::AwaitIntermediateRequest(Box::new(AwaitIntermediateRequest { half_open })),
+            false => Session::AwaitAuthRequest(Box::new(Self::new(half_open, None))),
         })
     }
 
@@ -175,7 +174,7 @@ impl AwaitAuthRequest {
     }
 
     pub fn handle_message(mut self: Box<Self>, cx: &mut Cx<'_>, message: &Message<'_>) -> Option<Session> {
-        if self.intermediate.as_ref().is_some_and(|it| it.answers_again(cx, &self.half_open.path, message)) {
+        if self.intermediate.as_ref().is_some_and(|it| it.answers_again(cx, &self.half_open, message)) {
             return Some(Session::AwaitAuthRequest(self));
         }
         let whole = match self.half_open.receive(cx, message, Exchange::IKE_AUTH, self.half_open.auth_id) {
@@ -242,6 +241,7 @@ impl AwaitAuthRequest {
                 initiated: false,
                 ppk: self.half_open.mixing.used().cloned(),
                 wished_ppk: self.half_open.mixing.wished().cloned(),
+                ppk_chosen: false,
             },
         };
         let ours = self.half_open.sa.ours();

@@ -1,12 +1,14 @@
 //! What agents of different versions say to each other: the bytes of each version are pinned.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::ike::auth::peer::{Peer, vendor_id};
 use crate::ike::session::life::{Greeted, Greeting, Life};
 use crate::ike::wire::codes::notify;
 use crate::ike::wire::{Notify, Parts, Payload, private};
-use crate::ike::{Entropy, Purpose};
+use crate::ike::{Draft, Entropy, Purpose, stop_tampering, tamper};
 use crate::protect::report::{Flags, Report, Rounds};
 use crate::types::Spi;
 
@@ -151,6 +153,29 @@ fn the_bytes_of_a_purpose_and_a_mark() {
     assert_eq!(private::mark(&Parts(&[mark])), b"anything");
     assert_eq!(private::mark(&Parts(&[])), b"");
     assert_eq!(private::mark(&Parts(&[private::of_mark(&[7; 5000])])), b"", "it is too long");
+}
+
+/// What two agents say of a PPK before IKE_AUTH. Earlier ones hear nothing of it but a word in the first message, which they
+/// skip: `ppk` has both kinds with each other.
+#[test]
+fn the_bytes_of_an_early_ppk() {
+    assert_eq!([notify::USE_PPK, notify::USE_PPK_INT], [16_435, 16_445]);
+    assert_eq!([notify::DRAFT_USE_PPK_INT, notify::DRAFT_PPK_IDENTITY_KEY], [50_209, 50_208]);
+    let said = Rc::new(RefCell::new(Vec::new()));
+    let heard = Rc::clone(&said);
+    tamper(move |draft: &mut Draft| heard.borrow_mut().push(draft.clone()));
+    let mut net = super::ppk::two(84, [Some((super::ppk::ONE, true)); 2]);
+    net.hosts[0].engine.keep(net.now, super::net::pair(0, 1), crate::ike::Posture::Active);
+    net.hosts[1].engine.keep(net.now, super::net::pair(1, 0), crate::ike::Posture::Passive);
+    net.run(Duration::from_secs(1));
+    stop_tampering();
+    let said = said.borrow();
+    let [request, answer] = &said[..2] else { panic!("two messages") };
+    assert_eq!([request, answer].map(|it| (it.exchange, it.first)), [(43, 41); 2]);
+    let (named, shown) = request.text.split_at(12);
+    assert_eq!(named, [&[0, 0, 0, 20, 0, 0, 0x40, 0x3e, 2][..], b"one"].concat());
+    assert_eq!(shown.len(), 8);
+    assert_eq!(answer.text, [&[0, 0, 0, 12, 0, 0, 0x40, 0x34, 2][..], b"one"].concat());
 }
 
 /// A later version introduces itself with another last octet, and is no stranger for that.

@@ -1,4 +1,5 @@
-//! Post-quantum preshared keys (RFC 8784): both roles, required and optional, and whoever wants them away.
+//! Post-quantum preshared keys (RFC 8784, RFC 9867): both roles, required and optional, hosts that know the later way and
+//! hosts that do not, and whoever wants them away.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use super::net::{Dice, Net, SECRET, Weather, address, classical, pair, seeds, se
 use crate::identity::{AuthMethod, Credentials, Identity, KeyKind, Ppk, PpkRule, PpkUse, Secret};
 use crate::ike::control::Purpose;
 use crate::ike::crypto::Hidden;
-use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive};
+use crate::ike::crypto::keys::{Nonces, Seed, Spis, derive, ppk_confirmation};
 use crate::ike::crypto::suite::Suite;
+use crate::ike::insider::know_draft_of_early_ppks;
 use crate::ike::path::Bond;
 use crate::ike::tests::proof::{Pem, knowing};
 use crate::ike::wire::codes::{Exchange, notify};
 use crate::ike::wire::{Message, Parts, Payload, parse_chain, write_chain, write_clear};
-use crate::ike::{Draft, Posture, Settings, Transmit, stop_tampering, tamper};
+use crate::ike::{Draft, Posture, Settings, Transmit, forget_early_ppks, stop_tampering, tamper};
 use crate::types::{IkeCipher, Prf, Proposals};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,7 +31,7 @@ fn ppk((id, octet): (&str, u8)) -> Arc<Ppk> {
 }
 
 /// What one host says of PPKs: those that it has, and whether one is required. `None`: nothing.
-type Said<'a> = Option<(&'a [(&'a str, u8)], bool)>;
+pub(super) type Said<'a> = Option<(&'a [(&'a str, u8)], bool)>;
 
 /// `settings` with these PPKs for everybody.
 fn with(settings: Settings, said: Said<'_>) -> Settings {
@@ -44,8 +46,18 @@ fn host(said: Said<'_>) -> Settings {
     with(settings(SECRET), said)
 }
 
-fn two(seed: u64, said: [Said<'_>; 2]) -> Net {
+/// Two hosts, of which these know nothing of PPKs in IKE_INTERMEDIATE.
+fn two_with_earlier(seed: u64, earlier: &[usize], said: [Said<'_>; 2]) -> Net {
+    forget(earlier);
     Net::new(seed, said.map(host))
+}
+
+fn forget(earlier: &[usize]) {
+    forget_early_ppks(earlier.iter().copied().map(address));
+}
+
+pub(super) fn two(seed: u64, said: [Said<'_>; 2]) -> Net {
+    two_with_earlier(seed, &[], said)
 }
 
 /// What the PPK of the only child of `at` is called; `None`: it has none.
@@ -57,11 +69,20 @@ fn used(net: &Net, at: usize) -> Option<String> {
     }
 }
 
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
 fn is_said(net: &Net, at: usize, words: &str) -> bool {
     net.hosts[at].log.iter().any(|line| line.contains(words))
 }
 
-const ONE: &[(&str, u8)] = &[("one", 21)];
+/// Who knows nothing of PPKs in IKE_INTERMEDIATE.
+const EARLIER: [&[usize]; 4] = [&[], &[0], &[1], &[0, 1]];
+/// What that is where all must go the earlier way.
+const BOTH_EARLIER: &[usize] = EARLIER[3];
+
+pub(super) const ONE: &[(&str, u8)] = &[("one", 21)];
 const TWO: &[(&str, u8)] = &[("two", 22)];
 /// Called as [`ONE`], and another key.
 const WRONG: &[(&str, u8)] = &[("one", 23)];
@@ -92,7 +113,6 @@ fn keys_are_mixed_as_an_independent_computation_has_it() {
     let spis = Spis { initiator: 0x1111_1111_1111_1111, responder: 0x2222_2222_2222_2222 };
     let key: Vec<u8> = (0..32).collect();
     let ppk = Ppk::new("one".to_owned(), Secret::new(key.try_into().unwrap()));
-    let hex = |octets: &[u8]| octets.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
     for (prf, sk_pi, sk_pr, of_child) in vectors {
         let suite =
             Suite { cipher: IkeCipher::AesGcm16(256), integrity: None, prf, group: None, additional: None };
@@ -112,12 +132,125 @@ fn keys_are_mixed_as_an_independent_computation_has_it() {
     }
 }
 
+/// Computed likewise by the formulas of RFC 9867 section 3.1: SKEYSEED' = prf+(PPK, SK_d), all keys as in RFC 7296 section
+/// 2.14 from there; after an additional exchange (RFC 9370 section 2.2.2), where there is one; and the first octets of
+/// prf(PPK, Ni | Nr | SPIi | SPIr).
+#[test]
+fn early_keys_are_as_an_independent_computation_has_them() {
+    let vectors = [
+        (
+            Prf::HmacSha256,
+            false,
+            "8704a1d61d948271",
+            "a50c9f3e4af2980978005d0c96d50dca2011af8c8b49502777bb6ca55def2205",
+            "f2df709bfea990bbc7efaf5fea04cbb2788d0118a162573d045752e54d5f068b",
+            "4494df1b801a54c92d3030b8c95407e65f2f1b72d2f6fdaf17c5921627db8670d5a480463bbf020340aad6272141a7e36cee72910438\
+             a00b6038e552788e63eafda4d2228248df16",
+        ),
+        (
+            Prf::HmacSha256,
+            true,
+            "8704a1d61d948271",
+            "5099dc3ee0b307b29f92601645c73ab31d07f9b3bd212fe856b8c4b516005ae5",
+            "fe511aaa6f6b76d18c9cb77164612677889cacaf486a78013f66f6beac2390fb",
+            "25efdb5d7224bd8a90a033633b436b6b22892963f50ef4788e57ab150cf843dba78c695ba738ca9fa4b1858db5d8598135df200e38c8\
+             823f8aad41c074fe37224f8622733abc8b76",
+        ),
+        (
+            Prf::HmacSha512,
+            true,
+            "f7e92cb600cd4b81",
+            "397a11a72b0673e229b062922322dde1053385e93278926be945fd3db899f70233cc68eede870f6058beed10d3d7af32ec8fe7b65eb8\
+             38c4d9d605be78534e73",
+            "2f1188b80c804a05a977a75bda1bacfe961d7a6c62008da129660ae749616037cf8d02738ee84d5a2b01b913f90b05b7e0c1413f1654\
+             a55f2632a9159daaa713",
+            "0204c8ab681ab8add9a666b815ba492a27669b30d3c5948d1c2b852055f219f86d8bb9f0e983c0c1e16fac1d36626d8185517ebd7dc7\
+             7c5ebb573b96f66eaf904cb96dd2492c686c",
+        ),
+    ];
+    let nonces = Nonces { initiator: vec![1; 32], responder: vec![2; 32] };
+    let spis = Spis { initiator: 0x1111_1111_1111_1111, responder: 0x2222_2222_2222_2222 };
+    let key: Vec<u8> = (0..32).collect();
+    let ppk = Ppk::new("one".to_owned(), Secret::new(key.try_into().unwrap()));
+    for (prf, hybrid, confirmation, sk_pi, sk_pr, of_child) in vectors {
+        let suite =
+            Suite { cipher: IkeCipher::AesGcm16(256), integrity: None, prf, group: None, additional: None };
+        let derived = |seed: &Seed<'_>| derive(suite, seed, &nonces, spis, true).unwrap();
+        let [shared, additional] = [3, 4].map(|octet| Hidden::new(vec![octet; 32]));
+        let (mut ike, _) = derived(&Seed::Fresh(&shared));
+        if hybrid {
+            (ike, _) = derived(&ike.rekey_seed(&additional, None));
+        }
+        let (ike, proofs) = derived(&ike.ppk_seed(&ppk));
+        assert_eq!(hex(&ppk_confirmation(prf, &ppk, &nonces, spis)), confirmation);
+        assert_eq!([hex(proofs.mine.expose()), hex(proofs.peer.expose())], [sk_pi, sk_pr]);
+        let (inbound, outbound) = ike.child(None, None, &nonces, 256, true);
+        assert_eq!(hex(&[outbound.expose(), inbound.expose()].concat()), of_child);
+    }
+}
+
+/// Where both ends know how, before anybody says who it is:
 /// ```text
-/// a  --- IKE_SA_INIT, N(USE_PPK) --------------------------------->  b
+/// a  --- IKE_SA_INIT, N(USE_PPK), N(USE_PPK_INT) ----------------->  b
+/// a  <-- IKE_SA_INIT, N(USE_PPK_INT) -----------------------------   b
+/// a  --- IKE_INTERMEDIATE, N(PPK_IDENTITY_KEY, one, shown) ------->  b
+/// a  <-- IKE_INTERMEDIATE, N(PPK_IDENTITY, one) ------------------   b
+/// a  --- IKE_AUTH ------------------------------------------------>  b
+/// a  <-- IKE_AUTH ------------------------------------------------   b
+/// ```
+/// Else:
+/// ```text
+/// a  --- IKE_SA_INIT, N(USE_PPK), … ------------------------------>  b
 /// a  <-- IKE_SA_INIT, N(USE_PPK) ---------------------------------   b
 /// a  --- IKE_AUTH, N(PPK_IDENTITY, one), [N(NO_PPK_AUTH)] -------->  b
 /// a  <-- IKE_AUTH, N(PPK_IDENTITY) -------------------------------   b
 /// ```
+#[test]
+fn hosts_of_both_kinds_have_one_as_early_as_both_can() {
+    for earlier in EARLIER {
+        for hybrid in [false, true] {
+            forget(earlier);
+            let ike_proposals = || if hybrid { Proposals::default() } else { classical() };
+            let host =
+                || with(Settings { ike_proposals: ike_proposals(), ..settings(SECRET) }, Some((ONE, true)));
+            let mut net = Net::new(59, [host(), host()]);
+            net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+            net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+            net.run(SECOND);
+            net.assert_one_pair(0, 1);
+            assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"]);
+            let is_early = earlier.is_empty();
+            let says = |at: usize, kind| {
+                let payloads = Message::parse(&net.sent[at].bytes).unwrap().payloads;
+                Parts(&payloads).notify(kind).is_some()
+            };
+            let said = |at| [says(at, notify::USE_PPK), says(at, notify::USE_PPK_INT)];
+            assert_eq!(said(0), [true, !earlier.contains(&0)], "{earlier:?}");
+            assert_eq!(said(1), [!is_early, is_early], "{earlier:?}");
+            let exchange = |transmit: &Transmit| transmit.bytes[EXCHANGE];
+            let intermediate = net.sent.iter().any(|it| exchange(it) == Exchange::IKE_INTERMEDIATE.0);
+            assert_eq!(intermediate, is_early || hybrid, "{earlier:?}");
+            assert!(net.hosts.iter().all(|host| host.failures.is_empty()));
+        }
+    }
+}
+
+/// Libreswan 5.2 and 5.3 have other numbers for the same.
+#[test]
+fn the_numbers_of_the_draft_are_understood() {
+    for (at, begins) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let mut net = two(58, [Some((ONE, true)); 2]);
+        know_draft_of_early_ppks(address(at));
+        net.hosts[begins].engine.keep(net.now, pair(begins, 1 - begins), Posture::Active);
+        net.hosts[1 - begins].engine.keep(net.now, pair(1 - begins, begins), Posture::Passive);
+        net.run(5 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!([used(&net, 0), used(&net, 1)].map(|it| it.unwrap()), ["one", "one"]);
+        let is_early = |it: &Transmit| it.bytes[EXCHANGE] == Exchange::IKE_INTERMEDIATE.0;
+        assert!(net.sent.iter().any(is_early), "{at} {begins}");
+    }
+}
+
 #[test]
 fn what_two_hosts_say_decides_what_becomes_of_them() {
     let all: [Said<'_>; 7] = [
@@ -129,7 +262,9 @@ fn what_two_hosts_say_decides_what_becomes_of_them() {
         Some((WRONG, false)),
         Some((WRONG, true)),
     ];
-    for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b))) {
+    let cases = all.iter().flat_map(|a| all.iter().map(move |b| (*a, *b)));
+    for (earlier, (a, b)) in EARLIER.iter().flat_map(|earlier| cases.clone().map(move |both| (earlier, both)))
+    {
         let required = [a, b].into_iter().flatten().any(|(_, required)| required);
         let expected = match (a, b) {
             (Some((a, _)), Some((b, _))) if a == b => Ok(Some(a[0].0)),
@@ -141,7 +276,7 @@ fn what_two_hosts_say_decides_what_becomes_of_them() {
             _ if required => Err("the peer uses no PPK, and one is required here"),
             _ => Ok(None),
         };
-        let mut net = two(60, [a, b]);
+        let mut net = two_with_earlier(60, earlier, [a, b]);
         net.keep(0, 1);
         net.run(20 * SECOND);
         match expected {
@@ -165,8 +300,8 @@ fn nothing_is_said_of_ppks_where_there_are_none() {
     net.run(SECOND);
     for init in &net.sent[..2] {
         let parts = Message::parse(&init.bytes).unwrap().payloads;
-        let says = Parts(&parts).notify(notify::USE_PPK).is_some();
-        assert!(!says, "only in answer to a host that says so");
+        let says = [notify::USE_PPK, notify::USE_PPK_INT].map(|kind| Parts(&parts).notify(kind).is_some());
+        assert_eq!(says, [false; 2], "only in answer to a host that says so");
     }
 }
 
@@ -176,7 +311,8 @@ fn it_stands_beside_any_proof_and_any_exchange() {
     let pems = [(); 2].map(|()| Pem::new(KeyKind::Ed25519));
     let keys = pems.each_ref().map(|pem| Some(pem.public()));
     let keyed = |at: usize| knowing(Identity::PublicKey(pems[at].key()), &keys, &[AuthMethod::PublicKey]);
-    for required in [false, true] {
+    for (earlier, required) in EARLIER.into_iter().flat_map(|it| [(it, false), (it, true)]) {
+        forget(earlier);
         for hybrid in [false, true] {
             let ike_proposals = || if hybrid { Proposals::default() } else { classical() };
             let host =
@@ -208,7 +344,8 @@ fn it_stands_beside_any_proof_and_any_exchange() {
 fn it_gets_through_bad_weather() {
     for seed in seeds(40) {
         let required = seed % 2 == 0;
-        let mut net = two(seed, [Some((ONE, required)); 2]);
+        let earlier = EARLIER[usize::try_from(seed / 2 % 4).unwrap()];
+        let mut net = two_with_earlier(seed, earlier, [Some((ONE, required)); 2]);
         net.weather = Weather { loss: 20, duplication: 20, delay: 300 };
         net.keep(0, 1);
         net.run(120 * SECOND);
@@ -223,8 +360,8 @@ fn it_gets_through_bad_weather() {
 #[test]
 fn a_ppk_is_rotated_without_a_failure() {
     const BOTH: &[(&str, u8)] = &[("two", 22), ("one", 21)];
-    for first in [0, 1] {
-        let mut net = two(64, [Some((ONE, true)); 2]);
+    for (earlier, first) in EARLIER.into_iter().flat_map(|it| [(it, 0), (it, 1)]) {
+        let mut net = two_with_earlier(64, earlier, [Some((ONE, true)); 2]);
         net.keep(0, 1);
         net.run(SECOND);
         net.call(first, |engine, now| engine.reconfigure(now, host(Some((BOTH, true)))));
@@ -249,8 +386,8 @@ fn a_ppk_is_rotated_without_a_failure() {
 /// the other one began with.
 #[test]
 fn ends_that_begin_with_different_ppks_come_to_rest() {
-    for first in [0, 1] {
-        let mut net = two(76, [Some((&[TWO[0], ONE[0]], true)); 2]);
+    for (earlier, first) in EARLIER.into_iter().flat_map(|it| [(it, 0), (it, 1)]) {
+        let mut net = two_with_earlier(76, earlier, [Some((&[TWO[0], ONE[0]], true)); 2]);
         net.keep(0, 1);
         net.run(SECOND);
         net.call(first, |engine, now| engine.reconfigure(now, host(Some((&[ONE[0], TWO[0]], true)))));
@@ -260,6 +397,30 @@ fn ends_that_begin_with_different_ppks_come_to_rest() {
         net.run(600 * SECOND);
         assert_eq!(done(&net), before, "{first}");
         net.assert_one_pair(0, 1);
+    }
+}
+
+/// Whoever names several goes on with what the other one knows, and does not ask again and again for the one that it would
+/// rather have.
+#[test]
+fn a_peer_that_knows_the_former_one_alone_is_left_in_peace() {
+    for begins in [0, 1] {
+        let both: Said<'_> = Some((&[TWO[0], ONE[0]], true));
+        let mut net = two(79, [both, Some((ONE, true))]);
+        net.hosts[begins].engine.keep(net.now, pair(begins, 1 - begins), Posture::Active);
+        net.hosts[1 - begins].engine.keep(net.now, pair(1 - begins, begins), Posture::Passive);
+        net.run(SECOND);
+        net.keep(0, 1);
+        net.run(600 * SECOND);
+        net.assert_one_pair(0, 1);
+        assert_eq!(used(&net, 0).as_deref(), Some("one"));
+        let handshakes = net.hosts[begins].engine.counters().handshakes;
+        assert_eq!((handshakes.done, handshakes.failed), (1, 0), "{begins}");
+        // Whoever learns the other one asks for it.
+        net.call(1, |engine, now| engine.reconfigure(now, host(both)));
+        assert!(
+            net.run_until(60 * SECOND, |net| net.is_one_pair(0, 1) && used(net, 0).as_deref() == Some("two"))
+        );
     }
 }
 
@@ -400,10 +561,19 @@ fn control_ike_sas_have_none() {
     assert_eq!(has, [true, false, false]);
 }
 
-/// `transmit` without the word that its sender has PPKs.
-fn stripped(transmit: &Transmit) -> Transmit {
+/// What somebody on the path may take away, and who knows nothing of PPKs in IKE_INTERMEDIATE then. Each changes all that
+/// the first messages say.
+const STRIPPED: [(&[u16], &[usize]); 4] = [
+    (&[notify::USE_PPK_INT], &[]),
+    (&[notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT], &[]),
+    (&[notify::USE_PPK, notify::USE_PPK_INT, notify::DRAFT_USE_PPK_INT], &[]),
+    (&[notify::USE_PPK], BOTH_EARLIER),
+];
+
+/// `transmit` without these words of its sender.
+fn stripped(transmit: &Transmit, words: &[u16]) -> Transmit {
     let message = Message::parse(&transmit.bytes).unwrap();
-    let is_use = |payload: &Payload| matches!(payload, Payload::Notify(it) if it.kind == notify::USE_PPK);
+    let is_use = |payload: &Payload| matches!(payload, Payload::Notify(it) if words.contains(&it.kind));
     let payloads: Vec<Payload> = message.payloads.into_iter().filter(|it| !is_use(it)).collect();
     Transmit { bytes: write_clear(message.header, &payloads), ..transmit.clone() }
 }
@@ -416,12 +586,12 @@ fn is_init(transmit: &Transmit) -> bool {
 /// both have one, required or not.
 #[test]
 fn who_strips_the_word_gets_no_keys_without() {
-    for required in [false, true] {
+    for ((words, earlier), required) in STRIPPED.into_iter().flat_map(|it| [(it, false), (it, true)]) {
         for which in [[true, false], [false, true], [true, true]] {
-            let mut net = two(69, [Some((ONE, required)); 2]);
+            let mut net = two_with_earlier(69, earlier, [Some((ONE, required)); 2]);
             net.middlebox = Box::new(move |transmit| {
                 let strips = is_init(&transmit) && which[usize::from(transmit.local != Net::socket(0))];
-                if strips { stripped(&transmit) } else { transmit }
+                if strips { stripped(&transmit, words) } else { transmit }
             });
             net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
             net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
@@ -438,17 +608,17 @@ fn who_strips_the_word_gets_no_keys_without() {
 /// AUTH is about.
 #[test]
 fn a_copy_without_the_word_makes_nobody_go_without() {
-    for required in [false, true] {
+    for ((words, earlier), required) in STRIPPED.into_iter().flat_map(|it| [(it, false), (it, true)]) {
         for (request, answer) in [(true, false), (false, true), (true, true)] {
             for sooner in [false, true] {
-                let mut net = two(70, [Some((ONE, required)); 2]);
+                let mut net = two_with_earlier(70, earlier, [Some((ONE, required)); 2]);
                 net.cut = Box::new(|_| true);
                 net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
                 net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
                 net.run(Duration::ZERO);
                 let sent = net.sent.last().unwrap().clone();
                 let with_copy = |transmit: &Transmit, copied: bool| {
-                    let both = [stripped(transmit), transmit.clone()];
+                    let both = [stripped(transmit, words), transmit.clone()];
                     let from = usize::from(!copied);
                     let mut all = both[from..].to_vec();
                     if !sooner {
@@ -479,10 +649,10 @@ fn a_copy_without_the_word_makes_nobody_go_without() {
     }
 }
 
-/// Changes the payloads of IKE_AUTH before they are encrypted.
-fn tamper_with_auth(answer: bool, mut change: impl FnMut(&mut Vec<Payload>) + 'static) {
+/// Changes the payloads of an exchange before they are encrypted.
+fn tamper_with(exchange: Exchange, answer: bool, mut change: impl FnMut(&mut Vec<Payload>) + 'static) {
     tamper(move |draft: &mut Draft| {
-        if draft.exchange == Exchange::IKE_AUTH.0 && draft.response == answer {
+        if draft.exchange == exchange.0 && draft.response == answer {
             let mut payloads = parse_chain(draft.first, &draft.text).unwrap();
             change(&mut payloads);
             draft.text.clear();
@@ -495,17 +665,71 @@ fn tamper_with_auth(answer: bool, mut change: impl FnMut(&mut Vec<Payload>) + 's
 /// What a peer calls its PPK is shown to people, who are not to read what it likes.
 #[test]
 fn a_peer_gets_no_words_in() {
-    let mut net = two(75, [Some((TWO, true)), Some((ONE, true))]);
-    tamper_with_auth(false, |payloads| {
-        let name = [&[2][..], b"x\" is fine. Run `evil` \x1b[31m", &[0xff; 100]].concat();
-        payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == notify::PPK_IDENTITY));
-        payloads.push(Payload::notify(notify::PPK_IDENTITY, name));
-    });
+    for (earlier, exchange, kind, answer) in [
+        (BOTH_EARLIER, Exchange::IKE_AUTH, notify::PPK_IDENTITY, false),
+        (&[], Exchange::IKE_INTERMEDIATE, notify::PPK_IDENTITY_KEY, false),
+        (&[], Exchange::IKE_INTERMEDIATE, notify::PPK_IDENTITY, true),
+    ] {
+        let mut net =
+            two_with_earlier(75, earlier, [Some((TWO, true)), Some((if answer { TWO } else { ONE }, true))]);
+        tamper_with(exchange, answer, move |payloads| {
+            let name = [&[2][..], b"x\" is fine. Run `evil` \x1b[31m", &[0xff; 100]].concat();
+            payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == kind));
+            payloads.push(Payload::notify(kind, name));
+        });
+        net.keep(0, 1);
+        net.run(5 * SECOND);
+        stop_tampering();
+        assert!((0..2).any(|at| is_said(&net, at, "the peer uses PPK \"x??is?fine.?Run??evil????31m???")));
+        assert!((0..2).all(|at| net.hosts[at].log.iter().all(|line| line.is_ascii() && line.len() < 400)));
+    }
+}
+
+/// What ends say to each other in IKE_INTERMEDIATE of a PPK that is not the same at both, or that one of them leaves out.
+#[test]
+fn an_early_ppk_is_named_shown_and_chosen() {
+    let named = |payloads: &mut Vec<Payload>, kind| {
+        payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == kind));
+    };
+    for required in [false, true] {
+        for (answer, kind) in [(false, notify::PPK_IDENTITY_KEY), (true, notify::PPK_IDENTITY)] {
+            let mut net = two(80, [Some((ONE, required)); 2]);
+            tamper_with(Exchange::IKE_INTERMEDIATE, answer, move |payloads| named(payloads, kind));
+            net.keep(0, 1);
+            net.run(10 * SECOND);
+            stop_tampering();
+            assert!(net.hosts.iter().all(|host| host.children.is_empty()), "{required} {answer}");
+            let words = if required { "uses no PPK" } else { "names no PPK" };
+            assert!(
+                (answer && !required) || (0..2).any(|at| is_said(&net, at, words)),
+                "{required} {answer}"
+            );
+        }
+    }
+    let mut net = two(81, [Some((ONE, true)), Some((WRONG, true))]);
     net.keep(0, 1);
-    net.run(5 * SECOND);
-    stop_tampering();
-    assert!((0..2).any(|at| is_said(&net, at, "the peer uses PPK \"x??is?fine.?Run??evil????31m???")));
-    assert!((0..2).all(|at| net.hosts[at].log.iter().all(|line| line.is_ascii() && line.len() < 400)));
+    net.run(10 * SECOND);
+    assert!((0..2).any(|at| is_said(&net, at, "the peer has another key for PPK \"one\": compare")));
+    assert!((0..2).any(|at| is_said(&net, at, "the peer takes no PPK of this host (\"one\")")));
+}
+
+/// Whoever has proven nothing names as many as a message may have payloads, and no more.
+#[test]
+fn a_request_that_names_too_many_is_refused() {
+    for (before, named) in [(63, true), (64, false)] {
+        let mut net = two(82, [Some((ONE, true)); 2]);
+        tamper_with(Exchange::IKE_INTERMEDIATE, false, move |payloads| {
+            let other = Payload::notify(notify::PPK_IDENTITY_KEY, [&[2][..], b"one", &[0; 8]].concat());
+            payloads.splice(0..0, vec![other; before]);
+        });
+        net.hosts[0].engine.keep(net.now, pair(0, 1), Posture::Active);
+        net.hosts[1].engine.keep(net.now, pair(1, 0), Posture::Passive);
+        net.run(10 * SECOND);
+        stop_tampering();
+        assert!(net.hosts.iter().all(|host| host.children.is_empty()), "AUTH covers what was said");
+        assert_eq!(is_said(&net, 1, "too many payloads"), !named, "{before}");
+        assert!(!is_said(&net, 1, "another key"), "the last one that is named is the right one");
+    }
 }
 
 /// Whoever has the keys of IKE, and the secret, but says less than it must.
@@ -515,8 +739,8 @@ fn a_proof_without_its_name_is_refused() {
         for (answer, kind) in
             [(false, notify::PPK_IDENTITY), (true, notify::PPK_IDENTITY), (false, notify::NO_PPK_AUTH)]
         {
-            let mut net = two(71, [Some((ONE, required)); 2]);
-            tamper_with_auth(answer, move |payloads| {
+            let mut net = two_with_earlier(71, BOTH_EARLIER, [Some((ONE, required)); 2]);
+            tamper_with(Exchange::IKE_AUTH, answer, move |payloads| {
                 payloads.retain(|it| !matches!(it, Payload::Notify(it) if it.kind == kind));
             });
             net.keep(0, 1);
@@ -539,7 +763,7 @@ fn a_proof_without_its_name_is_refused() {
 /// another child is made.
 #[test]
 fn an_inbound_sa_ahead_of_an_answer_without_is_made_anew() {
-    let mut net = two(72, [Some((ONE, false)), Some((TWO, false))]);
+    let mut net = two_with_earlier(72, BOTH_EARLIER, [Some((ONE, false)), Some((TWO, false))]);
     net.hosts[1].engine.pass_for_foreign();
     net.hosts[0].engine.allow_ahead(pair(0, 1), true);
     net.cut = Box::new(|transmit| transmit.bytes[EXCHANGE] == IKE_AUTH && transmit.bytes[19] & 0x20 != 0);
@@ -575,8 +799,8 @@ proptest! {
         answer: bool,
         required: bool,
     ) {
-        let mut net = two(74, [Some((ONE, required)); 2]);
-        tamper_with_auth(answer, move |payloads| {
+        let mut net = two_with_earlier(74, BOTH_EARLIER, [Some((ONE, required)); 2]);
+        tamper_with(Exchange::IKE_AUTH, answer, move |payloads| {
             payloads.retain(|it| {
                 !matches!(it, Payload::Notify(it) if [notify::PPK_IDENTITY, notify::NO_PPK_AUTH].contains(&it.kind))
             });
@@ -596,10 +820,39 @@ proptest! {
         }
     }
 
+    /// The same in IKE_INTERMEDIATE.
+    #[test]
+    fn any_early_word_of_ppks_is_taken_without_panic(
+        words in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..80)), 0..5),
+        keeps: bool,
+        answer: bool,
+        required: bool,
+    ) {
+        let mut net = two(83, [Some((ONE, required)); 2]);
+        tamper_with(Exchange::IKE_INTERMEDIATE, answer, move |payloads| {
+            let kinds = [notify::PPK_IDENTITY, notify::PPK_IDENTITY_KEY];
+            payloads.retain(|it| keeps || !matches!(it, Payload::Notify(it) if kinds.contains(&it.kind)));
+            let words = words.iter().map(|(kind, data)| Payload::notify(kinds[usize::from(*kind)], data.clone()));
+            payloads.extend(words);
+        });
+        net.keep(0, 1);
+        net.run(5 * SECOND);
+        stop_tampering();
+        for at in 0..2 {
+            for spi in net.hosts[at].children.keys() {
+                let PpkUse::Used(tag) = net.hosts[at].engine.ppk_of(pair(at, 1 - at), *spi).unwrap() else {
+                    panic!("keys without a PPK");
+                };
+                prop_assert_eq!(tag.id(), "one");
+            }
+        }
+    }
+
     /// Any two hosts with any PPKs: both ends think the same of their keys, and no end that requires one goes without.
     #[test]
     fn both_ends_know_the_same_of_their_keys(
         seed: u64,
+        earlier in prop::sample::select(EARLIER.to_vec()),
         rules in prop::array::uniform2(prop::option::of((prop::sample::subsequence(vec![0u8, 1, 2, 3], 1..=2), any::<bool>()))),
     ) {
         const NAMES: [(&str, u8); 4] = [("one", 21), ("two", 22), ("one", 23), ("three", 24)];
@@ -607,7 +860,7 @@ proptest! {
         let named = |keys: &Vec<u8>| keys.iter().map(|at| NAMES[usize::from(*at)]).collect::<Keys>();
         let keys: Vec<_> = rules.iter().map(|it| it.as_ref().map(|(keys, required)| (named(keys), *required))).collect();
         let said = [0, 1].map(|at: usize| keys[at].as_ref().map(|(keys, required)| (keys.as_slice(), *required)));
-        let mut net = two(Dice(seed).roll(), said);
+        let mut net = two_with_earlier(Dice(seed).roll(), earlier, said);
         net.keep(0, 1);
         net.run(60 * SECOND);
         if net.is_one_pair(0, 1) {

@@ -159,6 +159,12 @@ pub mod notify {
     pub const NO_PPK_AUTH: u16 = 16437;
     pub const INTERMEDIATE_EXCHANGE_SUPPORTED: u16 = 16438;
     pub const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
+    /// RFC 9867.
+    pub const USE_PPK_INT: u16 = 16445;
+    pub const PPK_IDENTITY_KEY: u16 = 16446;
+    /// The same two before they had numbers, from the private range: Libreswan 5.2 and 5.3.
+    pub const DRAFT_USE_PPK_INT: u16 = 50209;
+    pub const DRAFT_PPK_IDENTITY_KEY: u16 = 50208;
     /// Our own, in the private range of status types: see `private`.
     pub const HOSTSEAL_CHILD: u16 = 40960 + 0x5ea1;
     /// Our own: see `private`.

@@ -231,6 +231,16 @@ fn all() -> Vec<(Reason, &'static str)> {
              hosts",
         ),
         (
+            BadPpk::Differs("one".to_owned()).into(),
+            "authentication failed: the peer has another key for PPK \"one\": compare what `hostseal config check` shows of it \
+             on both hosts",
+        ),
+        (
+            BadPpk::NoneTaken(vec!["one".to_owned(), "two".to_owned()]).into(),
+            "authentication failed: the peer takes no PPK of this host (\"one\", \"two\"): it does not know it, or has another \
+             key for it. Run `hostseal status` there for the reason (AUTHENTICATION_FAILED)",
+        ),
+        (
             BadPpk::Wrong("one".to_owned(), BadProof::Secret).into(),
             "authentication failed: the peer has another key for PPK \"one\" (`hostseal config check` shows its fingerprint on \
              both hosts), or the peer has another secret (compare `hostseal secret id` on both hosts)",

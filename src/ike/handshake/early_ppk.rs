@@ -1,0 +1,123 @@
+//! Post-quantum preshared keys in IKE_INTERMEDIATE (RFC 9867 section 3.1), both roles: all keys have one before either end
+//! says who it is.
+//!
+//! Each end shows of its PPK what only an end with the same one can check, so a wrong one is found out at once. Nobody has
+//! proven anything yet: AUTH covers what was said here, as all of IKE_INTERMEDIATE.
+
+use std::sync::Arc;
+
+use subtle::ConstantTimeEq;
+
+use super::half_open::HalfOpen;
+use super::ppk::{MixedIn, PpkNumbers, named, ppk_id, shown};
+use crate::identity::Ppk;
+use crate::ike::crypto::keys::{PPK_CONFIRMATION, ppk_confirmation};
+use crate::ike::outbox::Cx;
+use crate::ike::reason::{BadPpk, Reason, Refusal};
+use crate::ike::wire::codes::notify;
+use crate::ike::wire::{Parts, Payload};
+
+/// A PPK that a request names, and what it shows of it.
+struct ShownPpk<'a> {
+    id: &'a [u8],
+    confirmation: &'a [u8],
+}
+
+impl<'a> ShownPpk<'a> {
+    /// Reads PPK_IDENTITY_KEY. What cannot be read names nothing that is known here.
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let (name, confirmation) = data.split_at_checked(data.len().checked_sub(PPK_CONFIRMATION)?)?;
+        Some(Self { id: ppk_id(name)?, confirmation })
+    }
+}
+
+/// A responder's word for the PPK that it has chosen.
+pub(super) fn ppk_choice(ppk: &Ppk) -> Payload {
+    Payload::notify(notify::PPK_IDENTITY, named(ppk))
+}
+
+impl HalfOpen {
+    /// By which numbers both ends speak of early PPKs, where they have agreed on that.
+    fn early(&self) -> Option<PpkNumbers> {
+        match self.mixing.mixed_in() {
+            MixedIn::Intermediate(numbers) => Some(numbers),
+            MixedIn::Nothing | MixedIn::Auth => None,
+        }
+    }
+
+    fn confirmation(&self, ppk: &Ppk) -> [u8; PPK_CONFIRMATION] {
+        ppk_confirmation(self.sa.keys.suite.prf, ppk, &self.nonces, self.sa.spis())
+    }
+
+    /// Whether there is an exchange before IKE_AUTH.
+    pub(super) fn needs_intermediate(&self) -> bool {
+        self.sa.keys.suite.additional.is_some() || self.early().is_some()
+    }
+
+    /// What our request says of PPKs: all that are taken here, the one that is wanted first.
+    pub(super) fn name_ppks(&mut self, cx: &Cx<'_>) -> Result<Vec<Payload>, Reason> {
+        let Some(numbers) = self.early() else { return Ok(Vec::new()) };
+        // The settings may have changed since the first message.
+        let rule = self.ppks(cx).filter(|rule| !rule.keys.is_empty()).ok_or(BadPpk::Changed)?;
+        self.mixing.wish(rule);
+        let payload = |ppk: &Arc<Ppk>| {
+            let data = [named(ppk), self.confirmation(ppk).to_vec()].concat();
+            Payload::notify(numbers.name(), data)
+        };
+        Ok(rule.keys.iter().map(payload).collect())
+    }
+
+    /// The first PPK of a request that this end has, too. `None`: it has none of them, and none is required.
+    ///
+    /// Whoever asks has proven nothing: however many it names, which are as many as a message may have payloads, it costs
+    /// one computation for each PPK of ours.
+    pub(super) fn choose_ppk(&mut self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Option<Arc<Ppk>>, Reason> {
+        let Some(numbers) = self.early() else { return Ok(None) };
+        let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
+        self.mixing.wish(rule);
+        let ours: Vec<_> = rule.keys.iter().map(|ppk| (ppk, self.confirmation(ppk))).collect();
+        let shows = parts.notifies().filter(|notify| notify.kind == numbers.name());
+        let shows: Vec<_> = shows.filter_map(|notify| ShownPpk::read(&notify.data)).collect();
+        let of = |it: &ShownPpk<'_>| {
+            let same = |(ppk, confirmation): &&(&Arc<Ppk>, [u8; PPK_CONFIRMATION])| {
+                ppk.id().as_bytes() == it.id && bool::from(confirmation[..].ct_eq(it.confirmation))
+            };
+            ours.iter().find(same).map(|(ppk, _)| Arc::clone(ppk))
+        };
+        if let Some(ppk) = shows.iter().find_map(of) {
+            return Ok(Some(ppk));
+        }
+        // As in RFC 8784 section 3: a PPK whose name is known must be the right one, required or not.
+        if let Some(other) = shows.iter().find_map(|it| rule.named(it.id)) {
+            return Err(BadPpk::Differs(other.id().to_owned()).into());
+        }
+        match shows.first() {
+            Some(it) if rule.required => Err(BadPpk::Unknown(shown(it.id)).into()),
+            Some(_) => Ok(None),
+            None if rule.required => Err(BadPpk::Missing.into()),
+            None => Err(BadPpk::NotNamed.into()),
+        }
+    }
+
+    /// The one that the responder has chosen. `None`: it has none of ours, and goes on without.
+    pub(super) fn chosen_ppk(&self, cx: &Cx<'_>, parts: &Parts<'_>) -> Result<Option<Arc<Ppk>>, Reason> {
+        if self.early().is_none() {
+            return Ok(None);
+        }
+        let rule = self.ppks(cx).ok_or(BadPpk::Changed)?;
+        let Some(choice) = parts.notify(notify::PPK_IDENTITY) else {
+            return if rule.required { Err(BadPpk::Missing.into()) } else { Ok(None) };
+        };
+        let chosen = ppk_id(&choice.data).and_then(|id| rule.named(id));
+        let unknown = || BadPpk::Unknown(shown(choice.data.get(1..).unwrap_or_default()));
+        Ok(Some(Arc::clone(chosen.ok_or_else(unknown)?)))
+    }
+
+    /// What it means that the responder refused our request.
+    pub(super) fn refused_ppks(&self, cx: &Cx<'_>, refusal: Refusal) -> Reason {
+        match self.ppks(cx).filter(|_| self.early().is_some() && refusal == Refusal::Authentication) {
+            Some(rule) => BadPpk::NoneTaken(rule.keys.iter().map(|ppk| ppk.id().to_owned()).collect()).into(),
+            None => refusal.into(),
+        }
+    }
+}
