@@ -18,6 +18,8 @@ const LIBRESWAN: Implementation = Implementation::Libreswan;
 const ROLES: [Role; 2] = [Role::Initiator, Role::Responder];
 const AUTHS: [Auth; 4] = [Auth::Secret, Auth::Ed25519, Auth::Ecdsa, Auth::Certificates];
 const WAYS: [Way; 6] = [Way::NoEsn, Way::Ipv6, Way::InUdp, Way::Ppk, Way::PpkOptional, Way::PpkUnknown];
+/// RFC 9867.
+const EARLY_PPKS: [Way; 3] = [Way::EarlyPpk, Way::EarlyPpkOptional, Way::EarlyPpkUnknown];
 /// What every peer has.
 const PROPOSALS: [&str; 3] =
     ["aes256gcm16-prfsha384-x25519", "aes128gcm16-prfsha256-ecp256", "aes256-sha256-ecp384"];
@@ -37,8 +39,11 @@ fn courses() -> Vec<Course> {
             }
             let first = ml_kem.unwrap_or(PROPOSALS[0]);
             courses.extend(WAYS.map(|way| Course { way, ..plain(first) }));
-            // Libreswan 5.2 takes no selectors that a NAT has made wrong (RFC 7296 section 2.23.1).
-            if implementation != LIBRESWAN {
+            // Libreswan 5.2 takes no selectors that a NAT has made wrong (RFC 7296 section 2.23.1). It alone knows PPKs in
+            // IKE_INTERMEDIATE.
+            if implementation == LIBRESWAN {
+                courses.extend(EARLY_PPKS.map(|way| Course { way, ..plain(first) }));
+            } else {
                 courses.push(Course { way: Way::Nat, ..plain(first) });
                 courses.push(Course { way: Way::PpkUnknown, auth: Auth::Ed25519, ..plain(first) });
                 courses.push(Course { way: Way::Narrow, auth: Auth::Certificates, ..plain(first) });

@@ -24,11 +24,11 @@ pub struct Connection {
     pub encap: bool,
     /// It is brought up as soon as it is loaded.
     pub starts: bool,
-    /// The post-quantum preshared key (RFC 8784) that an end is to use.
+    /// The post-quantum preshared key (RFC 8784, RFC 9867) that an end is to use.
     pub ppk: Option<PpkOfEnd>,
 }
 
-/// What an end says of a post-quantum preshared key (RFC 8784).
+/// What an end says of a post-quantum preshared key.
 #[derive(Debug, Clone)]
 pub struct PpkOfEnd {
     /// What it calls it.
@@ -37,6 +37,8 @@ pub struct PpkOfEnd {
     pub key: Option<String>,
     /// Nothing goes on without it.
     pub required: bool,
+    /// It has it in the keys before IKE_AUTH (RFC 9867), where the other end does. hostseal always does, strongSwan never.
+    pub early: bool,
 }
 
 /// How the ends of a connection prove themselves.

@@ -147,7 +147,8 @@ fn text(connection: &Connection) -> Result<String> {
     let encapsulation = if connection.encap { "yes" } else { "auto" };
     let ppk = connection.ppk.as_ref().map(|ppk| {
         let need = if ppk.required { "insist" } else { "yes" };
-        format!("    ppk={need}\n    ppk-ids={}\n", ppk.id)
+        let early = if ppk.early { "    intermediate=yes\n" } else { "" };
+        format!("    ppk={need}\n    ppk-ids={}\n{early}", ppk.id)
     });
     let ppk = ppk.unwrap_or_default();
     let auto = if connection.starts { "start" } else { "add" };

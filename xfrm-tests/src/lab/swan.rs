@@ -80,7 +80,7 @@ fn text(connection: &Connection) -> String {
 }
 
 /// What a connection says of its PPK, and the secret that goes with it.
-fn ppk(name: &str, PpkOfEnd { id, key, required }: &PpkOfEnd) -> (String, String) {
+fn ppk(name: &str, PpkOfEnd { id, key, required, .. }: &PpkOfEnd) -> (String, String) {
     let required = if *required { "yes" } else { "no" };
     (
         format!("    ppk_id = {id}\n    ppk_required = {required}\n"),
@@ -301,7 +301,8 @@ mod tests {
     #[test]
     fn a_ppk_is_said_as_the_manual_has_it() {
         let key = Some("BASE64OFTHEPPK".to_owned());
-        let (connection, secrets) = ppk("a", &PpkOfEnd { id: "demo-1".to_owned(), key, required: true });
+        let (connection, secrets) =
+            ppk("a", &PpkOfEnd { id: "demo-1".to_owned(), key, required: true, early: false });
         let shown = format!("connections {{\n  a {{\n{connection}  }}\n}}\n{secrets}");
         assert_eq!(manual::block(manual::SWANCTL_PPK).expect("it is there"), shown);
     }

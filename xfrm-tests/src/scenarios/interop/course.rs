@@ -61,6 +61,24 @@ pub enum Way {
     PpkOptional,
     /// A PPK that the other end does not know, so that both go on without.
     PpkUnknown,
+    /// As [`Way::Ppk`], before IKE_AUTH (RFC 9867).
+    EarlyPpk,
+    /// As [`Way::PpkOptional`], likewise.
+    EarlyPpkOptional,
+    /// As [`Way::PpkUnknown`], likewise.
+    EarlyPpkUnknown,
+}
+
+impl Way {
+    /// Whether the PPK of both ends is to be in the keys.
+    pub fn has_ppk(self) -> bool {
+        matches!(self, Self::Ppk | Self::PpkOptional | Self::EarlyPpk | Self::EarlyPpkOptional)
+    }
+
+    /// Whether the peer is to have it there before IKE_AUTH.
+    pub fn is_early(self) -> bool {
+        matches!(self, Self::EarlyPpk | Self::EarlyPpkOptional | Self::EarlyPpkUnknown)
+    }
 }
 
 /// Where hostseal has its PPK.
@@ -75,7 +93,7 @@ const OTHER_PPK_ID: &str = "lab-2";
 /// # Errors
 /// When it cannot be written.
 pub fn with_ppk(cluster: Cluster, host: &Host, ppk: &PpkOfEnd) -> Result<Cluster> {
-    let PpkOfEnd { id, key, required } = ppk;
+    let PpkOfEnd { id, key, required, .. } = ppk;
     host.write(PPK, key.as_deref().unwrap_or_default(), 0o600)?;
     Ok(cluster.with("ppk", &format!("id = \"{id}\"\nfile = \"{PPK}\"\nrequired = {required}")))
 }
@@ -124,6 +142,9 @@ impl Course {
             Way::Ppk => "PPK",
             Way::PpkOptional => "PPK, optional",
             Way::PpkUnknown => "PPK, unknown",
+            Way::EarlyPpk => "PPK, early",
+            Way::EarlyPpkOptional => "PPK, early, optional",
+            Way::EarlyPpkUnknown => "PPK, early, unknown",
         };
         format!("{peer} | {auth} | {} | {way}", self.proposals)
     }
@@ -161,14 +182,17 @@ impl Course {
         let ppk = |id: &str, key: Option<&str>| PpkOfEnd {
             id: id.to_owned(),
             key: key.map(str::to_owned),
-            required: self.way == Way::Ppk,
+            required: matches!(self.way, Way::Ppk | Way::EarlyPpk),
+            early: self.way.is_early(),
         };
         let own = ppk(PPK_ID, Some(SECRETS[1]));
         match (self.way, self.role) {
-            (Way::Ppk | Way::PpkOptional, _) => Some([own.clone(), own]),
+            (way, _) if way.has_ppk() => Some([own.clone(), own]),
             // strongSwan goes by no other name than its own where it answers: there it lacks the key.
-            (Way::PpkUnknown, Role::Initiator) => Some([own, ppk(PPK_ID, None)]),
-            (Way::PpkUnknown, Role::Responder) => Some([own, ppk(OTHER_PPK_ID, Some(SECRETS[1]))]),
+            (Way::PpkUnknown | Way::EarlyPpkUnknown, Role::Initiator) => Some([own, ppk(PPK_ID, None)]),
+            (Way::PpkUnknown | Way::EarlyPpkUnknown, Role::Responder) => {
+                Some([own, ppk(OTHER_PPK_ID, Some(SECRETS[1]))])
+            }
             _ => None,
         }
     }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::course::{Ends, Way};
 use crate::lab::agent::{hostseal, status, status_until};
 use crate::lab::stream::Shape;
-use crate::lab::{Direction, Host, Kind, Lab, Listed, Order, Stream, until};
+use crate::lab::{Direction, Host, Implementation, Kind, Lab, Listed, Order, Stream, until};
 use crate::scenarios::ensure_nothing_of_ours;
 use crate::scenarios::reload::give;
 use crate::scenarios::strongswan::Role;
@@ -166,14 +166,24 @@ impl Ends {
         status_until(&self.ours, "protected again", SILENCE, |status| status.all_protected()).map(drop)
     }
 
-    /// One pair of SAs is left, of one IKE SA; packets flow both ways as ESP alone; and both ends count them alike.
-    fn ensure_sound(&self, lab: &Lab) -> Result<()> {
-        status_until(&self.ours, "protected", LIMIT, |status| status.all_protected())?;
-        let ppk = matches!(self.course.way, Way::Ppk | Way::PpkOptional);
-        let wanted = if ppk { "used" } else { "none" };
+    /// The PPK is in the keys that is to be there, and in which exchange it came in.
+    fn ensure_ppk(&self) -> Result<()> {
+        let way = self.course.way;
+        let wanted = if way.has_ppk() { "used" } else { "none" };
         status_until(&self.ours, "the PPK is in the keys, or none", LIMIT, |status| {
             status.at("/peers/0/ppk") == wanted
         })?;
+        if self.course.implementation == Implementation::Libreswan {
+            let early = self.peer.log().contains("PPK used in IKE_INTERMEDIATE");
+            ensure!(early == (way.is_early() && way.has_ppk()), "the peer's log:\n{}", self.peer.log());
+        }
+        Ok(())
+    }
+
+    /// One pair of SAs is left, of one IKE SA; packets flow both ways as ESP alone; and both ends count them alike.
+    fn ensure_sound(&self, lab: &Lab) -> Result<()> {
+        status_until(&self.ours, "protected", LIMIT, |status| status.all_protected())?;
+        self.ensure_ppk()?;
         let family = self.course.family();
         self.sites.await_one_pair(LIMIT)?;
         until("one IKE SA with one child is left", LIMIT, || {

@@ -39,6 +39,14 @@ pub(super) const ALL: &[Test] = &[
         let plain = Course::plain(Implementation::Libreswan, Role::Initiator, X25519);
         go(lab, Course { way: Way::PpkOptional, ..plain }, CHILD)
     }),
+    Test::new("interop::libreswan_initiates_with_an_early_ppk", 2, |lab| {
+        let plain = Course::plain(Implementation::Libreswan, Role::Responder, X25519);
+        go(lab, Course { way: Way::EarlyPpk, ..plain }, IKE)
+    }),
+    Test::new("interop::libreswan_answers_with_an_early_ppk", 2, |lab| {
+        let plain = Course::plain(Implementation::Libreswan, Role::Initiator, X25519);
+        go(lab, Course { way: Way::EarlyPpkOptional, ..plain }, CHILD)
+    }),
     Test::new("interop::strongswan_has_another_ppk", 2, |lab| {
         ppk::differs(lab, Course::plain(Implementation::Strongswan(Release::Stable), Role::Initiator, X25519))
     }),

@@ -1,4 +1,4 @@
-//! Stock peers that do not have the post-quantum preshared key (RFC 8784) of hostseal, or another one.
+//! Stock peers that do not have the post-quantum preshared key of hostseal, or another one.
 
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub(super) fn differs(lab: &mut Lab, course: Course) -> Result<()> {
         id: id.to_owned(),
         key: key.map(str::to_owned),
         required: false,
+        early: false,
     };
     let load = |ppk: Option<PpkOfEnd>| ends.peer.load(&[ends.connection.clone().ppk(ppk)]);
     load(None)?;
