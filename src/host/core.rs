@@ -9,6 +9,7 @@ mod bound;
 mod counts;
 mod cut;
 mod exam;
+mod farewell;
 mod inquiry;
 mod journal;
 mod line;
@@ -140,6 +141,8 @@ pub struct Core {
     bound: Option<Instant>,
     /// Messages to peers from before that which have not left yet.
     farewells: VecDeque<Transmit>,
+    /// A peer has said that it was cut off.
+    farewell_heard: bool,
     /// Parts of the kernel that may have to change.
     dirty: BTreeSet<Scope>,
     /// The pairs that something in the kernel may have to change for, and for no other.
@@ -226,6 +229,7 @@ impl Core {
             keyless: None,
             bound: None,
             farewells: VecDeque::new(),
+            farewell_heard: false,
             dirty: BTreeSet::new(),
             moved: BTreeSet::new(),
             shared: BTreeMap::new(),

@@ -42,6 +42,11 @@ const JUST_BEGUN: Duration = Duration::from_secs(5 * 60);
 const LATER: Duration = Duration::from_secs(60 * 60);
 /// How long an answer may take. One that is later counts as none.
 const ANSWER: Duration = Duration::from_secs(20);
+/// A peer says that it was cut off from its key: this host asks for its own one so much later, or sooner by chance, as
+/// many hosts hear of it at once.
+const HINT_SPREAD: Duration = Duration::from_secs(20);
+/// But there is so much time between two such asks: whoever says it may have gone bad.
+const HINT_PAUSE: Duration = Duration::from_secs(60);
 /// Chance makes a pause up to a quarter shorter, and never longer.
 const JITTER: u32 = 4 * 256;
 
@@ -94,6 +99,9 @@ pub struct Lease {
     used: Option<UnixTime>,
     /// When to ask next; `None` while an answer is awaited, and where nobody asks any more.
     next: Option<Duration>,
+    /// When to ask because a peer was cut off, and when that was done last.
+    hint: Option<Duration>,
+    hinted: Option<Duration>,
     /// The ask that has no answer yet, when it began, and whether its answer counts.
     asked: Option<(AskId, Duration, bool)>,
     asks: u64,
@@ -117,6 +125,8 @@ impl Lease {
             failing: None,
             used: None,
             next: Some(up),
+            hint: None,
+            hinted: None,
             asked: None,
             asks: 0,
             clocks: (up, moment.wall),
@@ -159,10 +169,15 @@ impl Lease {
 
     /// The ask that is to be made now. The answer is an input: [`Lease::handle_answer`].
     pub fn poll_ask(&mut self, moment: Moment) -> Option<AskId> {
-        if self.asked.is_some() || self.next.is_none_or(|next| next > moment.uptime) {
+        let due = [self.next, self.hint].into_iter().flatten().min();
+        if self.asked.is_some() || due.is_none_or(|due| due > moment.uptime) {
             return None;
         }
         self.next = None;
+        // Any ask tells what the hint was about; only one that it was needed for counts.
+        if self.hint.take().is_some_and(|hint| hint <= moment.uptime) {
+            self.hinted = Some(moment.uptime);
+        }
         self.asks += 1;
         let id = AskId(self.asks);
         self.asked = Some((id, moment.uptime, true));
@@ -175,6 +190,17 @@ impl Lease {
             Some((.., counts)) => *counts = false,
             None => self.next = Some(moment.uptime),
         }
+    }
+
+    /// A peer was cut off from its key when the system had been up for `up`, as it says. That is obeyed in nothing: it
+    /// makes one ask a minute, at most. Whoever has been refused the key knows more than that.
+    pub fn handle_hint(&mut self, up: Duration, chance: u8) {
+        if self.ends.is_none() || self.denial().is_some() {
+            return;
+        }
+        let soon = up + HINT_SPREAD * u32::from(chance) / u32::from(u8::MAX);
+        let due = self.hinted.map_or(soon, |last| soon.max(last + HINT_PAUSE));
+        self.hint = Some(self.hint.map_or(due, |hint| hint.min(due)));
     }
 
     /// The key was asked for, and this came of it. `chance` spreads what follows.
@@ -326,7 +352,8 @@ impl Lease {
     /// When [`Lease::handle_timeout`] or [`Lease::poll_ask`] is due, since the start of the system.
     pub fn deadline(&self) -> Option<Duration> {
         let answer = self.asked.map(|(_, asked, _)| asked + ANSWER);
-        [self.ends, self.next, answer].into_iter().flatten().min()
+        let hint = self.hint.filter(|_| self.asked.is_none());
+        [self.ends, self.next, hint, answer].into_iter().flatten().min()
     }
 }
 

@@ -333,6 +333,7 @@ impl Host {
                     .note(strangers::problems(strangers, Ground { pairs: &pairs, exempt: &exempt }));
             }
         }
+        self.heed_farewell(now);
         self.note_persist(now);
         self.close_sockets(system);
         self.finish_leaving(now, system);

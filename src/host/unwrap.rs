@@ -9,7 +9,7 @@ use std::time::Instant;
 use hostseal_kms_protocol::{KmsGift, KmsRefusal, Refusal};
 
 use super::Host;
-use super::core::{Persist, Withholding};
+use super::core::{Core, Persist, Withholding};
 use super::lease::{AskId, KeyState, Lease, LeaseChange};
 use super::ledger::Asker;
 use super::ports::SecretSource;
@@ -183,6 +183,16 @@ impl Host {
             self.record_answer(&rules, Err::<&KmsGift<()>, _>(&Lease::silence()));
         }
         self.with_lease(moment.now, system, None, |lease, chance| lease.handle_timeout(moment, chance));
+    }
+
+    /// A peer may have said that it was cut off: then this host soon asks for its own key.
+    pub(super) fn heed_farewell(&mut self, now: Instant) {
+        let heard = self.core.as_mut().is_some_and(Core::poll_farewell);
+        if let Some(leased) = self.leased.as_mut().filter(|_| heard) {
+            let mut chance = [0];
+            (self.chance)().fill(&mut chance);
+            leased.lease.handle_hint(self.moment.uptime_at(now), chance[0]);
+        }
     }
 
     /// Lets the lease take an input, which came with what was `given`, and does what follows from it.

@@ -185,7 +185,7 @@ impl Engine {
     }
 
     /// Ends all sessions of `pair`, telling the peer, and ignores its datagrams from now on, except those
-    /// that end the sessions.
+    /// that end the sessions. What [`Engine::tell`] was given before goes with it.
     pub fn forget(&mut self, now: Instant, pair: Pair) {
         self.forget_bond(now, pair.into());
     }

@@ -30,7 +30,7 @@
 //!   HDR, SK{KEi(1), N(ADDITIONAL_KEY_EXCHANGE), [told]}-->
 //!                                                      <--  HDR, SK{KEr(1), [told]}
 //!   INFORMATIONAL
-//!   HDR, SK{[told, …] | [D] | nothing}                 -->
+//!   HDR, SK{[told, …] | [told,] [D] | nothing}         -->                       told: the last word of a session
 //!                                                      <--  HDR, SK{[told, …] | [D] | nothing}
 //! ```
 //! *Told* are octets of whoever uses the engine, of a child or of the host ([`Topic`]): what they say is not known here.

@@ -40,6 +40,9 @@ pub struct About {
     /// Its file does not list whom it tells this any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removes: bool,
+    /// It was cut off from the key that wraps its secret, and ends its sessions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut_off: bool,
     /// It answers the questions of `doctor`.
     #[serde(default)]
     pub exams: bool,
@@ -61,6 +64,7 @@ impl About {
             sizes: true,
             proves: true,
             removes: false,
+            cut_off: false,
             exams: true,
             exam: None,
         }
@@ -148,6 +152,7 @@ mod tests {
             sizes: true,
             proves: true,
             removes: false,
+            cut_off: false,
             exams: true,
             exam: None,
         }
@@ -158,6 +163,10 @@ mod tests {
         let said = about(&["tcp/22", "icmp"]);
         assert_eq!(About::from_bytes(&said.to_bytes()), Some(said.clone()));
         let later = r#"{"version":"9","config_id":"5","secret_id":null,"colour":"red"}"#;
+        // As long as nobody is cut off, all agents say what older ones say.
+        assert!(!String::from_utf8(said.to_bytes()).unwrap().contains("cut_off"));
+        let last = About { cut_off: true, ..said.clone() };
+        assert_eq!(About::from_bytes(&last.to_bytes()), Some(last));
         assert_eq!(About::from_bytes(later.as_bytes()).unwrap().exempt, None, "from a later version");
         assert_eq!(About::from_bytes(b""), None);
         assert_eq!(About::from_bytes(b"{}"), None);

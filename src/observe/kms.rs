@@ -201,6 +201,14 @@ pub fn refusal(refusal: &Refusal) -> String {
     }
 }
 
+/// Why a pair has no keys whose other end, `node`, has said that it was cut off.
+pub fn of_peer(node: &str) -> String {
+    format!(
+        "{node} was cut off from its key, as its agent said, and agrees no keys until it can use the key again: see \
+         `hostseal kms status` there"
+    )
+}
+
 /// For programs, why pairs are cut off whose key was refused so.
 pub fn reason_code(refusal: Option<&Refusal>) -> ReasonCode {
     match refusal {

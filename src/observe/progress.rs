@@ -98,5 +98,6 @@ pub(super) fn is_failure(code: ReasonCode) -> bool {
             | ReasonCode::KeyRevoked
             | ReasonCode::KeyOffline
             | ReasonCode::KeyPendingDeletion
+            | ReasonCode::PeerCutOff
     )
 }

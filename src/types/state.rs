@@ -75,6 +75,8 @@ pub enum ReasonCode {
     KeyOffline,
     /// It is going to be deleted.
     KeyPendingDeletion,
+    /// The other host said that it was cut off from its key.
+    PeerCutOff,
 }
 
 impl fmt::Display for Protection {

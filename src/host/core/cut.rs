@@ -24,13 +24,11 @@ pub(super) struct Keyless {
 }
 
 impl Core {
-    /// All keys go at once, here and in the kernel. Each peer is told in one message that its sessions are over, and
+    /// All keys go at once, here and in the kernel. Each peer is told in one message that its sessions are over and why, and
     /// nobody is answered any more: `engine`, which takes the place of the one that had the secret, has none. `why` is
     /// told of each pair until [`Core::resume`].
     pub fn cut(&mut self, now: Instant, kernel: &mut dyn Kernel, mut engine: Engine, why: Withholding) {
-        for pair in self.pairs().keys().copied().collect::<Vec<_>>() {
-            self.engine.forget(now, pair);
-        }
+        self.say_farewell(now);
         self.farewells.extend(iter::from_fn(|| self.engine.poll_transmit()));
         engine.list(self.scheme.pairs.iter().copied().collect());
         if let Some(wall) = self.wall(now) {

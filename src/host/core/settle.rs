@@ -71,6 +71,7 @@ impl Core {
             }
             Event::ChildClosed { pair, in_spi, void } => {
                 self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
+                self.explain_farewell(now, pair);
             }
             Event::Failed { pair, failure, hint } => self.handle_failed(now, pair, failure, hint),
         }
@@ -80,7 +81,9 @@ impl Core {
     fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure, hint: bool) {
         let unsent = self.take_unsent(pair).filter(|_| failure.code() == ike::FailureCode::NoAnswer);
         let (kind, hearsay) = (explain::kind(failure.code()), failure.hearsay);
-        let cause = unsent.map_or(Cause::Exchange(failure.reason), Cause::Unsent);
+        let silent = failure.code() == ike::FailureCode::NoAnswer;
+        let cause = unsent.map(Cause::Unsent).or_else(|| self.cause_of_farewell(pair).filter(|_| silent));
+        let cause = cause.unwrap_or(Cause::Exchange(failure.reason));
         let (code, words) = (cause.code(), cause.words());
         let heeded = |machine: &PairMachine| !hint || machine.row_state() != RowState::Protected;
         let heeded = self.pairs.get(pair).is_some_and(heeded);

@@ -65,6 +65,7 @@ impl Core {
         if about.removes {
             self.with_pair(pair, |machine| machine.handle_removed(now));
         }
+        self.farewell_heard |= about.cut_off;
         // Most tell the same, and there are thousands of them.
         let same = self.told.as_ref().filter(|told| ***told == about).cloned();
         let about = same.unwrap_or_else(|| Arc::new(about));

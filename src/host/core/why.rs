@@ -38,6 +38,8 @@ pub(super) enum Cause {
     Unsent(Unsent),
     /// This host has no secret, for this reason.
     Withheld(Withholding),
+    /// The peer has said that it was cut off from its key, which is this in words.
+    PeerCutOff(String),
 }
 
 impl Cause {
@@ -46,6 +48,7 @@ impl Cause {
             Cause::Exchange(reason) => reason_code(reason),
             Cause::Unsent(_) => ReasonCode::KernelError,
             Cause::Withheld(why) => why.code,
+            Cause::PeerCutOff(_) => ReasonCode::PeerCutOff,
         }
     }
 
@@ -53,6 +56,7 @@ impl Cause {
         match self {
             Cause::Exchange(reason) => explain::words(reason),
             Cause::Withheld(why) => why.words.to_string(),
+            Cause::PeerCutOff(words) => words.clone(),
             Cause::Unsent(Unsent { local, remote, why }) => explain::unsent(local.ip(), *remote, why),
         }
     }

@@ -193,6 +193,53 @@ fn where_an_answer_cannot_wait_a_kms_that_is_away_is_asked_soon_again() {
 }
 
 /// A clock that was set, or a machine that goes on from a copy of itself.
+/// Whoever says it, and however often.
+#[test]
+fn a_peer_that_was_cut_off_makes_one_ask_a_minute_and_nothing_else() {
+    let hint = |lease: &mut Lease, seconds, chance| lease.handle_hint(at(seconds).uptime, chance);
+    for (chance, due) in [(0, 10), (255, 30)] {
+        let mut lease = answered(Ok(()));
+        let before = left(&lease, 10);
+        hint(&mut lease, 10, chance);
+        assert_eq!((left(&lease, 10), lease.state()), (before, &valid()), "it is not obeyed");
+        assert_eq!((lease.poll_ask(at(9)), lease.deadline()), (None, Some(at(due).uptime)));
+        assert_eq!(ask(&mut lease, due, Ok(())), Some(LeaseChange::Renewed { short: false }));
+        assert_eq!(lease.deadline(), Some(at(due + CHECK).uptime), "as ever");
+    }
+    // A member gone bad says it all the time.
+    let mut lease = answered(Ok(()));
+    let mut asks = Vec::new();
+    for now in 2..300 {
+        hint(&mut lease, now, (now % 256) as u8);
+        if let Some(id) = lease.poll_ask(at(now)) {
+            asks.push(now);
+            // While an answer is awaited, nothing is due but that.
+            hint(&mut lease, now, 0);
+            assert!(lease.deadline() > Some(at(now).uptime));
+            lease.handle_answer(at(now), id, told(Ok(())), 0);
+        }
+    }
+    assert!(asks.len() == 5 && asks.windows(2).all(|two| two[1] - two[0] >= 60), "{asks:?}");
+    // What comes in the minute waits, and is not lost; an ask that is made in any case will do.
+    let mut lease = answered(Ok(()));
+    hint(&mut lease, 10, 0);
+    ask(&mut lease, 10, Ok(()));
+    hint(&mut lease, 11, 0);
+    assert_eq!(lease.poll_ask(at(69)), None);
+    lease.hurry(at(40));
+    ask(&mut lease, 40, Ok(()));
+    assert_eq!(lease.poll_ask(at(70)), None);
+    // Who was told no knows more than a peer.
+    ask(&mut lease, 340, Err(Refusal::Denied));
+    let deadline = lease.deadline();
+    hint(&mut lease, 341, 0);
+    assert_eq!(lease.deadline(), deadline);
+    lease.handle_timeout(at(400), 0);
+    let deadline = lease.deadline();
+    hint(&mut lease, 400, 0);
+    assert_eq!(lease.deadline(), deadline);
+}
+
 #[test]
 fn clocks_that_part_have_it_asked_for_at_once_and_what_was_asked_before_proves_nothing() {
     for ahead in [61, 3600] {
@@ -277,6 +324,8 @@ enum Step {
     Reboot,
     /// The time of day is set.
     Set(i64),
+    /// A peer says that it was cut off.
+    Hint,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -288,6 +337,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Start),
         1 => Just(Step::Reboot),
         1 => prop_oneof![-50..50_i64, -20_000..20_000_i64].prop_map(Step::Set),
+        2 => Just(Step::Hint),
     ]
 }
 
@@ -457,6 +507,10 @@ proptest! {
                     life.die();
                     (life.sas, life.booted) = (None, life.now);
                     life.start();
+                }
+                Step::Hint => {
+                    let (up, chance) = (life.moment().uptime, life.chance);
+                    life.lease.iter_mut().for_each(|lease| lease.handle_hint(up, chance));
                 }
                 Step::Set(by) => {
                     life.set += by;

@@ -235,6 +235,40 @@ fn an_order_waits_for_the_first_answer() {
     assert!(denied.hosts[0].kernel.state.policies.is_empty());
 }
 
+/// A host whose key is fine says of the pair why it is blocked, and asks for its own key, which changes nothing.
+#[test]
+fn a_peer_of_a_host_that_is_cut_off_says_so_and_asks_for_itself() {
+    for seed in 0..4 {
+        let mut world = leased(seed);
+        world.kms(0, Err(Refusal::Denied));
+        let cut = |world: &World| world.hosts[0].kernel.state.sas.is_empty();
+        while !cut(&world) {
+            world.run(100 * MILLISECOND, None);
+        }
+        let at = world.moment().wall;
+        world.run(SECOND, None);
+        let row = world.status(1).peers.remove(0);
+        assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::PeerCutOff)), "at once");
+        world.run(21 * SECOND, Some((100 * MILLISECOND, &WAYS)));
+        let kms = world.status(1).kms.expect("it has a key");
+        assert!(kms.last_use >= Some(at) && !kms.cut, "seed {seed}: cut at {at:?}, {kms:?}");
+        // It tries on, and is not answered.
+        world.run(5 * CHECK, Some((SECOND, &WAYS)));
+        let row = world.status(1).peers.remove(0);
+        assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::PeerCutOff)));
+        assert!(row.reason.is_some_and(|words| words.contains("was cut off from its key")));
+        world.kms(0, Ok(()));
+        assert!(world.run_until(3 * CHECK, World::all_protected), "by itself");
+        assert_eq!((world.total().clear, world.total().leaked), (0, 0));
+        assert!(world.status(1).is_healthy());
+        // A peer that then goes without a word just does not answer.
+        world.kill(0);
+        world.flush_policies(1);
+        world.run(SECOND, None);
+        assert_ne!(world.status(1).peers[0].reason_code, Some(ReasonCode::PeerCutOff));
+    }
+}
+
 /// Whatever the seed, with both methods of keying.
 #[test]
 fn a_key_that_is_denied_cuts_within_the_bound_and_one_that_is_back_restores() {

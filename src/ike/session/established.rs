@@ -446,7 +446,7 @@ impl Established {
             return;
         }
         let request = match sa.stage {
-            Stage::Doomed => Some(Self::delete_ike_request()),
+            Stage::Doomed => Some(self.delete_ike_request(cx.now, ours)),
             Stage::Live if ours == self.sas.current() && !self.is_closing() => self.next_request(cx),
             _ => None,
         };

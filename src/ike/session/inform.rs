@@ -1,5 +1,7 @@
 //! INFORMATIONAL: what the ends tell each other, deletes, liveness (RFC 7296 sections 1.4, 1.4.1 and 2.4).
 
+use std::time::Instant;
+
 use super::established::Established;
 use super::ike_sa::Stage;
 use super::pending::{Asked, HeldRequest};
@@ -27,9 +29,13 @@ impl Established {
         (Exchange::INFORMATIONAL, payloads, Asked::DeleteChild(in_spi))
     }
 
-    /// Deletes the IKE SA that carries it.
-    pub(super) fn delete_ike_request() -> (Exchange, Vec<Payload>, Asked) {
-        (Exchange::INFORMATIONAL, vec![Payload::Delete(Delete::Ike)], Asked::DeleteIke)
+    /// Deletes the IKE SA `ours`, which carries it. Where the session ends with it, it also says what there is left to
+    /// say: there is no other message for that.
+    pub(super) fn delete_ike_request(&self, now: Instant, ours: u64) -> (Exchange, Vec<Payload>, Asked) {
+        let is_last = self.is_closing() && ours == self.sas.current() && !self.is_childless();
+        let (mut payloads, _) = self.say(now, self.untold(now).filter(|_| is_last));
+        payloads.push(Payload::Delete(Delete::Ike));
+        (Exchange::INFORMATIONAL, payloads, Asked::DeleteIke)
     }
 
     /// The peer says something on the IKE SA `ours`.

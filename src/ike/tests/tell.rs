@@ -19,6 +19,7 @@ by_each_method!(
     what_waits_is_neither_asked_nor_answered,
     octets_are_as_of_their_message,
     a_question_goes_at_once_and_is_not_kept,
+    the_last_word_goes_with_the_delete,
     nobody_else_is_told,
 );
 
@@ -158,6 +159,28 @@ fn a_question_goes_at_once_and_is_not_kept(method: Method) {
     assert_eq!(net.hosts[1].said[2..], [b"one".to_vec(), b"other".to_vec()]);
     net.run(3600 * SECOND);
     assert_eq!(net.hosts.iter().map(|host| host.said.len()).sum::<usize>(), 5, "rekeys tell nothing of it");
+}
+
+/// Whoever ends a session has one message for it.
+/// ```text
+/// a  --- last word, D ------->  b
+/// a  <-- nothing -------------  b
+/// ```
+fn the_last_word_goes_with_the_delete(method: Method) {
+    let (mut net, _, _) = settled(method);
+    let before = net.hosts[1].told.len();
+    net.call(0, |engine, now| {
+        engine.tell(now, pair(0, 1), Topic::Session, octets("last"));
+        engine.forget(now, pair(0, 1));
+    });
+    // Even if nothing of it is sent once more.
+    let first = messages(&net);
+    net.run(MILLISECOND);
+    assert_eq!(first, 1);
+    net.run(SECOND);
+    assert_eq!(net.hosts[1].told[before..], [b"last".to_vec()]);
+    assert!(net.hosts[1].children.is_empty(), "the session is over");
+    assert_eq!(messages(&net), 2);
 }
 
 /// Neither who is not hostseal nor who has not proven who it is; and what these tell is not taken in.
