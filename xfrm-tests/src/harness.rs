@@ -322,6 +322,9 @@ const BESIDE_US: &[&[&str]] = &[
     &["--package", "hostseal-etcd", "--bins"],
 ];
 
+/// And where AWS is asked.
+const FOR_AWS: &[&[&str]] = &[&["--package", "hostseal-kms-aws", "--bins"]];
+
 /// Builds programs of the workspace into the target directory that this one lies in.
 fn build(release: bool, what: &[&str]) -> Result<()> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -354,8 +357,14 @@ fn profile_directory() -> Result<PathBuf> {
 /// # Errors
 /// When there can be no lab here, or it breaks down.
 pub fn show(job: &Job, input: Input) -> Result<i32> {
-    let mortal = matches!(job, Job::Show(show) if shows::find(&show.name).is_some_and(|entry| entry.mortal));
-    show_with(job, programs(mortal, BESIDE_US)?, input)
+    let entry = match job {
+        Job::Show(show) => shows::find(&show.name),
+        Job::Shell { .. } | Job::Tests { .. } => None,
+    };
+    let (mortal, aws) = entry.map_or((false, false), |entry| (entry.mortal, entry.aws));
+    let asked = [BESIDE_US, if aws { FOR_AWS } else { &[] }].concat();
+    let ministack = aws.then(ministack).transpose()?;
+    show_with(job, Programs { ministack, ..programs(mortal, &asked)? }, input)
 }
 
 /// Runs a mixed cluster, with a roster or with files, of this hostseal and the one of an older revision. Returns the exit

@@ -79,6 +79,12 @@ enum Ask {
         /// How many members, and how many leaders die; 20 and 20 by default.
         numbers: Vec<String>,
     },
+    /// Take the key of five hosts away in every way, and give it back: how soon they are cut off and protected again, as a
+    /// table.
+    Kms {
+        /// Only the lines with one of these words in their name.
+        words: Vec<String>,
+    },
     /// Let a cluster run with short lifetimes and many restarts, and print what it holds each minute.
     Soak {
         /// How long, such as 30m; with --virtual in whole hours, such as 24h.
@@ -133,6 +139,7 @@ fn run(ask: Ask) -> Result<i32> {
             harness::soak_in_virtual_time(&time, [("HOSTS", hosts), ("PEERS", peers), ("SEED", seed)])
         }
         Ask::Etcd { numbers } => show("etcd", numbers),
+        Ask::Kms { words } => show("kms", words),
         Ask::Soak { time, .. } => show("soak", vec![time]),
         Ask::Bench { name: Some(name), arguments } if asks_for_help(&arguments) => {
             let about = shows::find(&name).map(|entry| entry.about);

@@ -3,6 +3,7 @@
 
 pub mod faults;
 pub mod interop;
+pub mod kms;
 mod measure;
 pub mod soak;
 pub mod transitions;

@@ -183,7 +183,7 @@ fn dropped(host: &Host) -> Result<String> {
     Ok(if some.is_empty() { "nothing".to_owned() } else { some.join(", ") })
 }
 
-fn resident(process: Pid) -> Result<u64> {
+pub(super) fn resident(process: Pid) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)

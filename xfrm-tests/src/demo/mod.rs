@@ -31,6 +31,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "demo",
     about: "five hosts, one command, and the proof on the wire",
     mortal: false,
+    aws: false,
     body: run,
 };
 

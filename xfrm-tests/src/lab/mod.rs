@@ -10,6 +10,7 @@ pub mod capture;
 pub mod connection;
 pub mod etcd;
 pub mod exporter;
+pub mod front;
 pub mod host;
 pub mod inside;
 pub mod libreswan;

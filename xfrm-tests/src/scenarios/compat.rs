@@ -17,6 +17,7 @@ pub const ENTRY: Entry = Entry {
     name: "compat",
     about: "this revision and an older one in one cluster",
     mortal: false,
+    aws: false,
     body: show,
 };
 
@@ -25,6 +26,7 @@ pub const CLUSTER: Entry = Entry {
     name: "compat-cluster",
     about: "nodes of this revision and of an older one in one cluster with a roster",
     mortal: false,
+    aws: false,
     body: members::show,
 };
 

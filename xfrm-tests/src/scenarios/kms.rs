@@ -28,7 +28,7 @@ pub(super) const ALL: &[Test] = &[
 /// For whatever depends on several asks, on a machine that is busy.
 pub(super) const LIMIT: Duration = Duration::from_secs(90);
 /// The wrapped secret.
-pub(super) const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
+pub(crate) const WRAPPED: &str = "/etc/hostseal/secret.wrapped";
 /// The helper, and what tells it what to do.
 const HELPER: &str = "/etc/hostseal/our-kms";
 const ORDER: &str = "/etc/hostseal/our-kms.order";
@@ -67,7 +67,7 @@ fn runner(host: &Host) -> Result<Process> {
 }
 
 /// Runs this helper on a host, with this environment.
-pub(super) fn runner_of(host: &Host, helper: &str, environment: &[(&str, String)]) -> Result<Process> {
+pub(crate) fn runner_of(host: &Host, helper: &str, environment: &[(&str, String)]) -> Result<Process> {
     let mut command = Command::new(HOSTSEAL);
     command.args([
         "kms-runner",
@@ -125,17 +125,20 @@ fn wrapped_pair_in(lab: &Lab, cluster: Cluster, sections: &str) -> Result<(Host,
     for host in [&a, &b] {
         await_protected(host)?;
         await_sealed(host)?;
-        let plain = host.run(&format!(
-            "grep -rlE '{}|{}' /etc/hostseal /var/lib/hostseal || true",
-            SECRETS[0], "lab secret number"
-        ))?;
+        let plain = plain_files(host)?;
         ensure!(plain.is_empty(), "on the disk: {plain}");
     }
     Ok((a, b, runners))
 }
 
+/// The files of a host that have its secret in the clear.
+pub(crate) fn plain_files(host: &Host) -> Result<String> {
+    let wanted = format!("{}|lab secret number", SECRETS[0]);
+    host.run(&format!("grep -rlE '{wanted}' /etc/hostseal /var/lib/hostseal || true"))
+}
+
 /// Whether the memory of a process holds the secret, as octets or as text.
-pub(super) fn remembers(process: Pid) -> Result<bool> {
+pub(crate) fn remembers(process: Pid) -> Result<bool> {
     let memory = File::open(format!("/proc/{process}/mem"))?;
     for line in BufReader::new(File::open(format!("/proc/{process}/maps"))?).lines() {
         let line = line?;

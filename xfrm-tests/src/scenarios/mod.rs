@@ -27,7 +27,7 @@ mod holes;
 mod imposter;
 pub mod interop;
 mod keys;
-mod kms;
+pub mod kms;
 mod kms_aws;
 mod lives;
 mod logs;

@@ -22,6 +22,7 @@ pub(crate) const PICTURES: Entry = Entry {
     name: "page",
     about: "pictures of the page: 16 nodes, a pair blocked, a pair clear, a node not reached",
     mortal: false,
+    aws: false,
     body: pictures,
 };
 
