@@ -36,6 +36,8 @@ use crate::config::{HELPER, HELPERS};
 
 /// How long a helper has for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How many octets of memory a helper can have: whoever answers in the place of a KMS may never end.
+const MEMORY_MOST: u64 = 512 << 20;
 /// How long a place rests where that went wrong.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The most octets of an order.
@@ -151,6 +153,7 @@ fn become_helper(
     forbid_core_files()?;
     // Helpers lock their memory. Where this is not root, whoever has started it has set the limit.
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    setrlimit(Resource::RLIMIT_DATA, MEMORY_MOST, MEMORY_MOST)?;
     let user = user.map(|name| User::from_name(name)?.with_context(|| format!("there is no user {name}")));
     if let Some(user) = user.transpose()? {
         setgroups(&[]).context("only root can become somebody else")?;
