@@ -50,6 +50,7 @@ pub(super) fn row(node: &str, host: u8, state: RowState) -> PeerRow {
         esp_group: None,
         ppk: None,
         ppk_id: None,
+        outside_kms: false,
         cipher: None,
         key_bits: protected.then_some(256),
         encapsulation: Encapsulation::None,

@@ -364,6 +364,11 @@ mod tests {
             config.ppk.in_words(),
             ["one from the wrapped secret, required: without it no keys are made"]
         );
+        assert!(!config.is_outside_kms(a, b));
+        let of_b = format!("{head}[[ppk.nodes]]\nname = \"b\"\nid = \"of-b\"\nfile = \"/b\"\n");
+        let config = parse(&of_b, &listed(0), &listed(1));
+        let [a, b] = &config.nodes[..] else { panic!() };
+        assert!(config.is_outside_kms(a, b));
     }
 
     #[test]

@@ -168,6 +168,13 @@ impl Config {
         (!keys.is_empty()).then_some((keys, required))
     }
 
+    /// Whether pairs between two nodes have a PPK from a file, although that of all hosts comes from the wrapped secret: the
+    /// end that has no wrapped one does not depend on the KMS.
+    pub fn is_outside_kms(&self, a: &Node, b: &Node) -> bool {
+        let keys = self.ppks_between(a, b).map_or(&[][..], |(keys, _)| keys);
+        self.ppk.is_wrapped() && keys.iter().any(|key| key.file().is_some())
+    }
+
     /// Whether any host has a PPK.
     pub fn has_ppks(&self) -> bool {
         self.ppk.all().next().is_some()

@@ -42,6 +42,7 @@ fn row(state: RowState, code: Option<ReasonCode>) -> PeerRow {
         esp_group: None,
         ppk: None,
         ppk_id: None,
+        outside_kms: false,
         cipher: None,
         key_bits: None,
         encapsulation: Encapsulation::None,

@@ -16,6 +16,7 @@ impl Evidence<'_> {
         let keys = known.map(|known| &known.keys);
         let key_bits = used.map(|sa| sa.key_bits);
         let (reason_code, reason) = sight.reason.clone().unzip();
+        let other = self.config.node_named(sight.node.as_str());
         PeerRow {
             node: sight.node.clone(),
             local: pair.local,
@@ -30,6 +31,7 @@ impl Evidence<'_> {
             authentication: keys.and_then(|keys| keys.authentication),
             ppk: sight.ppk(),
             ppk_id: keys.and_then(|keys| keys.ppk.as_ref()).and_then(PpkUse::id).map(str::to_owned),
+            outside_kms: other.is_some_and(|other| self.config.is_outside_kms(self.node, other)),
             ike: keys.and_then(|keys| keys.ike.as_ref()).map(|(proposal, age)| IkeRow {
                 version: IKE_VERSION,
                 proposal: proposal.to_string(),
