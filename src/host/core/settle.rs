@@ -79,9 +79,9 @@ impl Core {
 
     /// What anybody can say changes nothing of a pair that is protected. Nobody fills the log.
     fn handle_failed(&mut self, now: Instant, pair: Pair, failure: ike::Failure, hint: bool) {
-        let unsent = self.take_unsent(pair).filter(|_| failure.code() == ike::FailureCode::NoAnswer);
-        let (kind, hearsay) = (explain::kind(failure.code()), failure.hearsay);
         let silent = failure.code() == ike::FailureCode::NoAnswer;
+        let unsent = self.take_unsent(pair).filter(|_| silent);
+        let (kind, hearsay) = (explain::kind(failure.code()), failure.hearsay);
         let cause = unsent.map(Cause::Unsent).or_else(|| self.cause_of_farewell(pair).filter(|_| silent));
         let cause = cause.unwrap_or(Cause::Exchange(failure.reason));
         let (code, words) = (cause.code(), cause.words());
