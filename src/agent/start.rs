@@ -4,6 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 
@@ -55,13 +56,13 @@ fn member(config: &Config) -> anyhow::Result<Option<ClusterStart>> {
 fn load(path: &Path) -> anyhow::Result<(Config, Option<anyhow::Error>)> {
     let Err(error) = owner::check(path) else {
         let (config, broken) = config_file::load_or_last_good(path)?;
-        return Ok((config, broken.map(anyhow::Error::from)));
+        return Ok((config.at(SystemTime::now().into()), broken.map(anyhow::Error::from)));
     };
     // Nothing that the file says counts, so it is the default place or none.
     let state_dir = Path::new(STATE_DIR);
     let last = owner::check(state_dir).ok().and_then(|()| config_file::last_good(path, state_dir));
     match last {
-        Some(config) => Ok((config, Some(error.into()))),
+        Some(config) => Ok((config.at(SystemTime::now().into()), Some(error.into()))),
         None => Err(error.into()),
     }
 }
@@ -102,7 +103,7 @@ pub(super) fn followed(read: &Read, path: &Path, host: &Host) -> anyhow::Result<
         (None, None) => config_file::load(path)?,
     };
     let own = own_addresses().context("this host's addresses cannot be listed")?;
-    setup.followed_by(config, &own, named_node().as_deref())
+    setup.followed_by(config.at(SystemTime::now().into()), &own, named_node().as_deref())
 }
 
 /// The files that a configuration names for proofs.

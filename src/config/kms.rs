@@ -365,6 +365,7 @@ mod tests {
             ["one from the wrapped secret, required: without it no keys are made"]
         );
         assert!(!config.is_outside_kms(a, b));
+        assert!(error(&format!("{head}required = false\n")).contains("ppk.optional_until: is missing"));
         let of_b = format!("{head}[[ppk.nodes]]\nname = \"b\"\nid = \"of-b\"\nfile = \"/b\"\n");
         let config = parse(&of_b, &listed(0), &listed(1));
         let [a, b] = &config.nodes[..] else { panic!() };

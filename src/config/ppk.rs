@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
 use super::read::{node_name, path};
 use super::values::{Placed, Problems, Section, boolean, text};
 use super::{Config, Floating, Keying, Node, SecretFiles};
-use crate::types::{Method, NodeName, node_name as names};
+use crate::types::{Method, NodeName, UnixTime, node_name as names};
 
 /// The key of a PPK that is being replaced.
 const PREVIOUS: &str = "previous_id";
@@ -39,6 +42,10 @@ pub struct PpkRules {
     keys: Vec<NamedPpk>,
     /// Hosts make no keys with each other without one.
     required: bool,
+    /// When that is so for all of them, whatever is said otherwise.
+    optional_until: Option<UnixTime>,
+    /// That time was there when this was read.
+    ended: bool,
     /// What is otherwise for some nodes.
     nodes: Vec<NodePpk>,
 }
@@ -85,7 +92,7 @@ impl fmt::Display for NodePpk {
 
 impl Default for PpkRules {
     fn default() -> Self {
-        Self { keys: Vec::new(), required: true, nodes: Vec::new() }
+        Self { keys: Vec::new(), required: true, optional_until: None, ended: false, nodes: Vec::new() }
     }
 }
 
@@ -112,7 +119,10 @@ impl PpkRules {
         let nodes: BTreeSet<_> = nodes.collect();
         match self.keys.is_empty() && nodes.is_empty() {
             true => String::new(),
-            false => format!("ppk {:?} {} {nodes:?}\n", current(&self.keys), self.required),
+            false => {
+                let until = self.optional_until.map(|end| format!(" until {end}")).unwrap_or_default();
+                format!("ppk {:?} {}{until} {nodes:?}\n", current(&self.keys), self.required)
+            }
         }
     }
 
@@ -125,14 +135,19 @@ impl PpkRules {
             of("id", self.keys.first()),
             of("previous_id", self.keys.get(1)),
             ("ppk.required".to_owned(), self.required.to_string()),
+            (
+                "ppk.optional_until".to_owned(),
+                self.optional_until.map_or_else(|| "none".to_owned(), |end| end.to_string()),
+            ),
         ]
     }
 
     /// What it says, in words; nothing where there are no PPKs.
     pub fn in_words(&self) -> Vec<String> {
-        let need = |required: bool| match required {
-            true => "required: without it no keys are made",
-            false => "optional: hosts that do not have it go without",
+        let need = |required: bool| match (required || self.ended, self.optional_until) {
+            (true, _) => "required: without it no keys are made".to_owned(),
+            (false, None) => "optional: hosts that do not have it go without".to_owned(),
+            (false, Some(end)) => format!("optional until {end}: hosts that do not have it go without"),
         };
         let from = |key: &NamedPpk| match &key.source {
             PpkSource::File(_) => "",
@@ -158,14 +173,34 @@ impl Config {
     /// pairs have none. Both ends see the same: if both nodes are
     /// listed with one, the name that comes first counts.
     pub fn ppks_between(&self, a: &Node, b: &Node) -> Option<(&[NamedPpk], bool)> {
-        let PpkRules { keys, required, nodes } = &self.ppk;
+        let PpkRules { keys, required, ended, nodes, .. } = &self.ppk;
         let mut own: Vec<&NodePpk> =
             nodes.iter().filter(|it| [&a.name, &b.name].contains(&&it.node)).collect();
         own.sort_by_key(|it| &it.node);
         let keys = own.iter().map(|it| &it.keys).find(|keys| !keys.is_empty()).unwrap_or(keys);
         let said: Vec<bool> = own.iter().filter_map(|it| it.required).collect();
         let required = if said.is_empty() { *required } else { !said.contains(&false) };
-        (!keys.is_empty()).then_some((keys, required))
+        (!keys.is_empty()).then_some((keys, required || *ended))
+    }
+
+    /// Until when hosts go without a PPK that do not have it, where that has an end that is still to come.
+    pub fn ppks_optional_until(&self) -> Option<UnixTime> {
+        self.ppk.optional_until.filter(|_| !self.ppk.ended)
+    }
+
+    /// The same at `now`: what is over does not come back, whichever clock is set.
+    #[must_use]
+    pub fn at(mut self, now: UnixTime) -> Self {
+        self.ppk.ended |= self.ppk.optional_until.is_some_and(|end| end <= now);
+        self
+    }
+
+    /// The same in the place of `before`: what is over there is over here.
+    #[must_use]
+    pub fn in_place_of(mut self, before: &Config) -> Self {
+        self.ppk.ended |= before.ppk.ended && self.ppk.optional_until <= before.ppk.optional_until;
+        self.ppk.ended &= self.ppk.optional_until.is_some();
+        self
     }
 
     /// Whether pairs between two nodes have a PPK from a file, although that of all hosts comes from the wrapped secret: the
@@ -184,6 +219,17 @@ impl Config {
 /// What both hosts call a PPK.
 fn id(value: &DeValue<'_>) -> Result<String, String> {
     names::checked(text(value)?)
+}
+
+/// A time, or the beginning of a day by UTC.
+fn time(value: &DeValue<'_>) -> Result<UnixTime, String> {
+    let text = text(value)?;
+    let of_day = || Some(text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp());
+    let time = text.parse::<Timestamp>().ok().or_else(of_day);
+    let time = time.and_then(|time| u64::try_from(time.as_second()).ok()).map(UnixTime);
+    time.ok_or_else(|| {
+        format!("\"{text}\" is neither a day such as \"2027-01-31\" nor a time such as \"2027-01-31T12:00:00Z\"")
+    })
 }
 
 /// What is read, with the places of what may be wrong with it.
@@ -257,6 +303,7 @@ pub(super) fn read(
     }
     let own = keys(&mut section, wrapped, &mut seen, problems);
     let required = section.value("required", true, boolean);
+    let optional_until = section.optional("optional_until", time).map(|placed| placed.value);
     let mut exceptions: Vec<NodePpk> = Vec::new();
     for mut section in section.sections("nodes") {
         let name = section.required("name", node_name);
@@ -282,10 +329,28 @@ pub(super) fn read(
     if own.is_empty() && exceptions.is_empty() && !section.is_absent() && !wrapped {
         section.require("id", "is missing: it is what all hosts call the PPK");
     }
+    check_end(&section, wrapped, required, &exceptions);
     section.finish();
     check(&seen, keying, secret, problems);
     check_floating(&seen, &exceptions, floating, problems);
-    PpkRules { keys: own, required, nodes: exceptions }
+    PpkRules { keys: own, required, optional_until, ended: false, nodes: exceptions }
+}
+
+/// Who can make keys without what a key of somebody else wraps is not to do so for ever.
+fn check_end(section: &Section<'_>, wrapped: bool, required: bool, exceptions: &[NodePpk]) {
+    let goes_without = |it: &NodePpk| it.keys.is_empty() && it.required == Some(false);
+    let of_wrapped = wrapped && (!required || exceptions.iter().any(goes_without));
+    let is_optional = !required || exceptions.iter().any(|it| it.required == Some(false));
+    if of_wrapped {
+        section.require(
+            "optional_until",
+            "is missing: as long as a PPK from the wrapped secret is not required, hosts can make keys without the KMS. Say \
+             on which day that ends, such as \"2027-01-31\"",
+        );
+    }
+    if !is_optional {
+        section.refuse("optional_until", "says when PPKs are required, and all are: delete this line");
+    }
 }
 
 fn check(seen: &PpkPlaces, keying: &Keying, secret: &SecretFiles, problems: &Problems<'_>) {

@@ -299,8 +299,11 @@ impl Host {
                 system.bind_missing();
             }
         }
-        if ticks && self.cluster.is_some() && self.trouble.is_some() {
-            // Nobody changes a file here, so it is tried again.
+        // Nobody changes a file here, so it is tried again.
+        let again = self.cluster.is_some() && self.trouble.is_some();
+        // PPKs are required from now on, so that the files mean something else.
+        let ends = self.setup.config.ppks_optional_until().is_some_and(|end| end <= moment.wall);
+        if ticks && (again || ends) {
             self.handle_change();
         }
         if self.lists.is_due(now) {

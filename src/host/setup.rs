@@ -60,6 +60,7 @@ impl Setup {
     /// # Errors
     /// It takes a new agent, or this host is not in it.
     pub fn followed_by(&self, config: Config, own: &[IpAddr], named: Option<&str>) -> anyhow::Result<Self> {
+        let config = config.in_place_of(&self.config);
         if let Some(words) = self.config.needs_restart(&config) {
             bail!("{words}");
         }

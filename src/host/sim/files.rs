@@ -68,6 +68,7 @@ pub(super) struct File {
     /// The PPK of all hosts and the one before it, each with the octet that its key is made of.
     pub(super) ppks: Vec<(&'static str, u8)>,
     pub(super) ppk_required: bool,
+    pub(super) ppk_until: Option<UnixTime>,
 }
 
 impl File {
@@ -76,14 +77,16 @@ impl File {
         let keys = self.ppks.iter().zip(["", "previous_"]);
         let keys = keys.map(|((id, _), before)| format!("{before}id = \"{id}\"\n{before}file = \"/{id}\"\n"));
         let keys: String = keys.collect();
-        if keys.is_empty() { keys } else { format!("[ppk]\nrequired = {}\n{keys}", self.ppk_required) }
+        let until = self.ppk_until.map(|end| format!("optional_until = \"{end}\"\n")).unwrap_or_default();
+        if keys.is_empty() { keys } else { format!("[ppk]\nrequired = {}\n{until}{keys}", self.ppk_required) }
     }
 
-    /// What follows from that, with each other host.
-    fn ppk_rule(&self) -> Option<PpkRule> {
+    /// What follows from that at `now`, with each other host.
+    fn ppk_rule(&self, now: UnixTime) -> Option<PpkRule> {
         let ppk = |(id, octet): &(&str, u8)| Arc::new(Ppk::new((*id).to_owned(), Secret::new([*octet; 32])));
         let keys: Vec<Arc<Ppk>> = self.ppks.iter().map(ppk).collect();
-        (!keys.is_empty()).then_some(PpkRule { keys, required: self.ppk_required })
+        let required = self.ppk_required || self.ppk_until.is_some_and(|end| end <= now);
+        (!keys.is_empty()).then_some(PpkRule { keys, required })
     }
 }
 
@@ -108,7 +111,7 @@ impl World {
     fn config(&self, at: usize) -> Config {
         let file = &self.hosts[at].file;
         let text = format!("{SIMULATED}{}", file.ppk_section());
-        let mut config = Config::parse(&text, "simulated").expect("this is a configuration");
+        let mut config = Config::parse(&text, "simulated").expect("this is a configuration").at(self.wall());
         let keying = Keying {
             method: file.method,
             accept: file.accept.clone(),
@@ -157,7 +160,7 @@ impl World {
             return secrets;
         }
         let file = &self.hosts[at].file;
-        let ppks = (0..self.hosts.len()).filter_map(|host| Some((address(host), file.ppk_rule()?))).collect();
+        let ppks = (0..self.hosts.len()).filter_map(|host| Some((address(host), file.ppk_rule(self.wall())?))).collect();
         let credentials = Credentials { ppks, ..Credentials::default() };
         let secret = Secret::new(file.secret);
         match file.kms {

@@ -113,6 +113,25 @@ fn earlier_agents_are_replaced_and_no_packet_notices() {
     });
 }
 
+/// Nobody changes a file then.
+#[test]
+fn a_ppk_is_required_when_the_time_without_is_over() {
+    let mut world = protected(1);
+    let end = world.wall().after(3 * REKEY);
+    let optional = |file: &mut File| {
+        (file.ppks, file.ppk_required, file.ppk_until) = (vec![("one", 1)], false, Some(end));
+    };
+    world.take_on(0, optional);
+    world.run(2 * REKEY, None);
+    assert!(world.all_protected() && world.ppk(0, 1).is_none(), "the other has none");
+    world.run(4 * REKEY, None);
+    let row = world.status(0).peers.remove(0);
+    assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::PpkMissing)));
+    world.reconfigure(1, optional);
+    assert!(world.run_until(2 * REKEY, |world| world.all_have_ppk("one")));
+    assert!(world.status(0).is_healthy(), "nothing is optional any more");
+}
+
 #[test]
 fn a_row_says_what_is_wrong_with_the_ppk() {
     type Keys = Vec<(&'static str, u8)>;

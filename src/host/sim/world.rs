@@ -161,6 +161,7 @@ impl World {
                 encapsulation: EncapsulationMode::Auto,
                 ppks: Vec::new(),
                 ppk_required: true,
+                ppk_until: None,
             },
             disk: Disk::default(),
             starts: 0,
