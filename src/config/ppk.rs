@@ -228,7 +228,9 @@ fn time(value: &DeValue<'_>) -> Result<UnixTime, String> {
     let time = text.parse::<Timestamp>().ok().or_else(of_day);
     let time = time.and_then(|time| u64::try_from(time.as_second()).ok()).map(UnixTime);
     time.ok_or_else(|| {
-        format!("\"{text}\" is neither a day such as \"2027-01-31\" nor a time such as \"2027-01-31T12:00:00Z\"")
+        format!(
+            "\"{text}\" is neither a day such as \"2027-01-31\" nor a time such as \"2027-01-31T12:00:00Z\""
+        )
     })
 }
 

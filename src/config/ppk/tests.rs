@@ -152,7 +152,10 @@ fn a_time_without_a_ppk_has_an_end() {
     let config = || parse(&optional, "", "");
     let end = UnixTime(1_801_353_600);
     assert_eq!(config().ppks_optional_until(), Some(end));
-    assert_eq!(config().ppk.in_words(), ["one, optional until 2027-01-31T00:00:00Z: hosts that do not have it go without"]);
+    assert_eq!(
+        config().ppk.in_words(),
+        ["one, optional until 2027-01-31T00:00:00Z: hosts that do not have it go without"]
+    );
     assert_eq!(between(&config().at(UnixTime(end.0 - 1))), Some((vec!["one"], false)));
     let ended = config().at(end);
     assert_eq!((between(&ended), ended.ppks_optional_until()), (Some((vec!["one"], true)), None));
@@ -163,7 +166,8 @@ fn a_time_without_a_ppk_has_an_end() {
     assert_eq!(between(&later.in_place_of(&ended)), Some((vec!["one"], false)), "the operator wants it");
     let for_ever = parse(&format!("{ONE}required = false\n"), "", "");
     assert_eq!(between(&for_ever.in_place_of(&ended)), Some((vec!["one"], false)));
-    let node = format!("{ONE}optional_until = \"2027-01-31\"\n[[ppk.nodes]]\nname = \"b\"\nrequired = false\n");
+    let node =
+        format!("{ONE}optional_until = \"2027-01-31\"\n[[ppk.nodes]]\nname = \"b\"\nrequired = false\n");
     assert_eq!(between(&parse(&node, "", "").at(end)), Some((vec!["one"], true)));
     let of = |lines: &str| problems(&format!("{ONE}{lines}\n")).join("\n");
     assert!(of("optional_until = \"2027-01-31\"").contains("all are: delete this line"));

@@ -13,7 +13,7 @@ use crate::host::ports::SecretSource;
 use crate::host::setup::{Secrets, Setup};
 use crate::identity::{Credentials, Ppk, PpkRule, Secret};
 use crate::ike;
-use crate::types::{EncapsulationMode, EspProposal, Inside, Method, NodeName, Proposals};
+use crate::types::{EncapsulationMode, EspProposal, Inside, Method, NodeName, Proposals, UnixTime};
 
 /// What all files say.
 const SIMULATED: &str = "cluster = \"simulated\"\n[secret]\nfile = \"/secret\"\n\
@@ -160,7 +160,9 @@ impl World {
             return secrets;
         }
         let file = &self.hosts[at].file;
-        let ppks = (0..self.hosts.len()).filter_map(|host| Some((address(host), file.ppk_rule(self.wall())?))).collect();
+        let ppks = (0..self.hosts.len())
+            .filter_map(|host| Some((address(host), file.ppk_rule(self.wall())?)))
+            .collect();
         let credentials = Credentials { ppks, ..Credentials::default() };
         let secret = Secret::new(file.secret);
         match file.kms {

@@ -248,7 +248,11 @@ fn a_peer_of_a_host_that_is_cut_off_says_so_and_asks_for_itself() {
         let at = world.moment().wall;
         world.run(SECOND, None);
         let row = world.status(1).peers.remove(0);
-        assert_eq!((row.state, row.reason_code), (RowState::Blocked, Some(ReasonCode::PeerCutOff)), "at once");
+        assert_eq!(
+            (row.state, row.reason_code),
+            (RowState::Blocked, Some(ReasonCode::PeerCutOff)),
+            "at once"
+        );
         world.run(21 * SECOND, Some((100 * MILLISECOND, &WAYS)));
         let kms = world.status(1).kms.expect("it has a key");
         assert!(kms.last_use >= Some(at) && !kms.cut, "seed {seed}: cut at {at:?}, {kms:?}");

@@ -160,8 +160,10 @@ fn without_kms(evidence: &Evidence<'_>, sight: &PairSight<'_>) -> Option<Problem
     let (keys, required) = evidence.config.ppks_between(evidence.node, other)?;
     let is_wrapped = keys.first().is_some_and(|key| key.source == PpkSource::Wrapped);
     (is_wrapped && !required).then(|| {
-        let until = evidence.config.ppks_optional_until().map(|end| format!(" until {end}")).unwrap_or_default();
-        let words = format!("{node} and this host can make keys without the KMS: the PPK is not required{until}");
+        let until =
+            evidence.config.ppks_optional_until().map(|end| format!(" until {end}")).unwrap_or_default();
+        let words =
+            format!("{node} and this host can make keys without the KMS: the PPK is not required{until}");
         let fix = "When all hosts have the PPK, say `ppk.required = true` on all of them".to_owned();
         Problem::warning(ProblemCode::PpkOptional, Some(node.clone()), words).mended_by(fix)
     })

@@ -121,7 +121,14 @@ const ALL: &[Act] = &[
     offline("throttled (front)", |stage| say(stage, FrontWord::Throttled)),
     offline("expired credentials (front)", |stage| say(stage, FrontWord::Expired)),
     offline("time-outs (front)", |stage| say(stage, FrontWord::Silent)),
-    offline("AWS is gone", gone),
+    Act::Lose(Loss {
+        name: "AWS is gone",
+        dead: false,
+        by_lease: true,
+        code: "key_offline",
+        take: gone,
+        give: there_again,
+    }),
     Act::Lose(Loss {
         name: "disabled, and all agents are dead",
         dead: true,
@@ -136,7 +143,7 @@ const ALL: &[Act] = &[
         by_lease: true,
         code: "key_offline",
         take: gone,
-        give: Stage::give_all,
+        give: there_again,
     }),
 ];
 
@@ -148,6 +155,10 @@ fn say(stage: &Stage, word: FrontWord) -> Result<()> {
 /// Nothing of it comes out any more.
 fn gone(stage: &Stage) -> Result<()> {
     stage.lab().wire().drop_matching(stage.cloud(), Toward::Wire, "protocol ip flower ip_proto tcp")
+}
+
+fn there_again(stage: &Stage) -> Result<()> {
+    stage.lab().wire().pass_all(stage.cloud())
 }
 
 /// `cargo lab kms [WORD…]`: the lines whose name contains one of the words, or all.
@@ -164,7 +175,9 @@ pub fn show(show: &Show) -> Result<i32> {
         seconds(CHECK_EVERY),
         seconds(MAX_OFFLINE)
     );
-    println!("| what happens | cut off after | at most | clear | lost | in memory | in files | back after | |");
+    println!(
+        "| what happens | cut off after | at most | clear | lost | in memory | in files | back after | |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     let mut stage = Stage::new()?;
     let key = stage.aws.key()?;
@@ -179,6 +192,8 @@ pub fn show(show: &Show) -> Result<i32> {
             Err(error) => {
                 wrong += 1;
                 println!("| {} | FAILED: {error:#} |", act.name());
+                // Nothing is dropped, unless that was this line.
+                let _ = there_again(&stage);
                 stage.give_all()?;
                 stage.start_agents()?;
                 stage.await_protected()?;
@@ -203,9 +218,11 @@ fn print(name: &str, seen: &Seen) -> usize {
         ("agents that remember the secret", seen.remember.map(|count| count as u64)),
         ("hosts with the secret in a file", seen.plain.map(|count| count as u64)),
     ];
-    wrong.extend(none.iter().filter_map(|(what, count)| {
-        count.filter(|count| *count > 0).map(|count| format!("{count} {what}"))
-    }));
+    wrong.extend(
+        none.iter().filter_map(|(what, count)| {
+            count.filter(|count| *count > 0).map(|count| format!("{count} {what}"))
+        }),
+    );
     let verdict = if wrong.is_empty() { "holds".to_owned() } else { format!("NOT: {}", wrong.join("; ")) };
     println!(
         "| {name} | {} | {} | {} | {} | {} | {} | {} | {verdict}{} |",

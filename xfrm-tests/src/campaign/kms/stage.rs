@@ -115,7 +115,6 @@ impl Stage {
     /// Whatever was taken away is given back.
     pub(super) fn give_all(&self) -> Result<()> {
         self.front.say(FrontWord::HandsOn);
-        self.lab.wire().pass_all(self.cloud())?;
         self.allow(self.members(), true)?;
         self.owner("EnableKey")
     }
