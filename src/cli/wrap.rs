@@ -27,8 +27,8 @@ pub(super) fn wrap(invocation: &Invocation, args: &WrapArgs) -> Result<Exit, Com
     let config = context::config(invocation)?;
     let rules = rules_of(&config, args)?;
     let secret: Arc<Secret> = match (&args.from, &config.kms) {
-        (Some(file), _) => private_file::load_secret(file)?.into(),
-        (None, None) => credentials::load_secret(&config)?.into(),
+        (Some(file), _) => private_file::load_secret(file)?,
+        (None, None) => credentials::load_secret(&config)?,
         (None, Some(kms)) => {
             let now = kms::unwrap(&config, kms);
             now.map_err(|refusal| failed("the secret was not unwrapped", &refusal))?.given

@@ -130,13 +130,12 @@ impl Setup {
 
 impl Secrets {
     /// These, as they were read.
-    pub fn new(current: Option<Secret>, previous: Option<Secret>, credentials: Credentials) -> Self {
-        Self {
-            current: current.map(Arc::new),
-            previous: previous.map(Arc::new),
-            root: None,
-            credentials: Arc::new(credentials),
-        }
+    pub fn new(
+        current: Option<Arc<Secret>>,
+        previous: Option<Arc<Secret>>,
+        credentials: Credentials,
+    ) -> Self {
+        Self { current, previous, root: None, credentials: Arc::new(credentials) }
     }
 
     /// These, where a KMS has unwrapped the secret. Hosts prove themselves with it, or have it in their PPKs alone.

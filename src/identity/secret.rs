@@ -74,6 +74,15 @@ impl Secret {
         Ok(Self(bytes))
     }
 
+    /// The same in place, as with [`Secret::shared`].
+    ///
+    /// # Errors
+    /// It is no such line.
+    pub fn shared_from_line(line: &str) -> Result<Arc<Self>, NotASecret> {
+        let decoded = Zeroizing::new(STANDARD.decode(line.trim()).map_err(|_| NotASecret)?);
+        Self::shared(&decoded)
+    }
+
     /// The base64 line, without a line end.
     pub fn to_line(&self) -> Zeroizing<String> {
         Zeroizing::new(STANDARD.encode(self.0))

@@ -87,7 +87,7 @@ pub fn key_file(file: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The file is not there, others may read it, or it holds no secret.
-pub fn load_secret(config: &Config) -> Result<Secret, PrivateFileError> {
+pub fn load_secret(config: &Config) -> Result<Arc<Secret>, PrivateFileError> {
     private_file::load_secret(&config.secret.file)
 }
 
@@ -95,7 +95,7 @@ pub fn load_secret(config: &Config) -> Result<Secret, PrivateFileError> {
 ///
 /// # Errors
 /// As [`load_secret`].
-pub fn load_previous_secret(config: &Config) -> Result<Option<Secret>, PrivateFileError> {
+pub fn load_previous_secret(config: &Config) -> Result<Option<Arc<Secret>>, PrivateFileError> {
     config.secret.previous_file.as_deref().map(private_file::load_secret).transpose()
 }
 
@@ -115,7 +115,7 @@ pub fn secret_id(config: &Config) -> Result<Option<SecretId>, CredentialsError> 
 ///
 /// # Errors
 /// As [`load_secret`].
-pub fn load_secrets(config: &Config) -> Result<(Option<Secret>, Option<Secret>), PrivateFileError> {
+pub fn load_secrets(config: &Config) -> Result<(Option<Arc<Secret>>, Option<Arc<Secret>>), PrivateFileError> {
     match config.uses(AuthMethod::Secret) && config.kms.is_none() {
         true => Ok((Some(load_secret(config)?), load_previous_secret(config)?)),
         false => Ok((None, None)),

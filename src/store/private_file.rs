@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
@@ -92,12 +93,12 @@ pub enum PrivateFileError {
     },
 }
 
-/// Reads the secret in `path`.
+/// Reads the secret in `path`. No copy of it stays behind: a key of somebody else may wrap it one day, and take it away.
 ///
 /// # Errors
 /// The file is not there, others may read it, or it holds no secret.
-pub fn load_secret(path: &Path) -> Result<Secret, PrivateFileError> {
-    load(path, Holds::Secret, Secret::from_line)
+pub fn load_secret(path: &Path) -> Result<Arc<Secret>, PrivateFileError> {
+    load(path, Holds::Secret, Secret::shared_from_line)
 }
 
 /// Reads the key of a PPK in `path`, which looks as a secret does.

@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::{Cause, Core};
 use crate::ike::Topic;
 use crate::observe::{About, kms};
-use crate::types::{Pair, RowState};
+use crate::types::Pair;
 
 impl Core {
     /// Ends the sessions of all pairs, and says to each peer why.
@@ -38,10 +38,9 @@ impl Core {
         is_cut_off.then(|| Cause::PeerCutOff(kms::of_peer(self.line(pair).node())))
     }
 
-    /// A child is gone: the row says at once why, if the peer has.
+    /// The peer has deleted a child: the row says at once why, if the peer has.
     pub(super) fn explain_farewell(&mut self, now: Instant, pair: Pair) {
-        let unprotected = self.pairs.get(pair).is_some_and(|it| it.row_state() != RowState::Protected);
-        if let Some(cause) = self.cause_of_farewell(pair).filter(|_| unprotected) {
+        if let Some(cause) = self.cause_of_farewell(pair) {
             self.fail(now, pair, cause);
         }
     }

@@ -71,7 +71,9 @@ impl Core {
             }
             Event::ChildClosed { pair, in_spi, void } => {
                 self.with_pair(pair, |machine| machine.handle_closed(now, in_spi, void));
-                self.explain_farewell(now, pair);
+                if void {
+                    self.explain_farewell(now, pair);
+                }
             }
             Event::Failed { pair, failure, hint } => self.handle_failed(now, pair, failure, hint),
         }

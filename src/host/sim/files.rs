@@ -164,10 +164,10 @@ impl World {
             .filter_map(|host| Some((address(host), file.ppk_rule(self.wall())?)))
             .collect();
         let credentials = Credentials { ppks, ..Credentials::default() };
-        let secret = Secret::new(file.secret);
+        let secret = Arc::new(Secret::new(file.secret));
         match file.kms {
-            Some(_) => Secrets::of_root(Arc::new(secret), true, credentials),
-            None => Secrets::new(Some(secret), file.previous.map(Secret::new), credentials),
+            Some(_) => Secrets::of_root(secret, true, credentials),
+            None => Secrets::new(Some(secret), file.previous.map(Secret::new).map(Arc::new), credentials),
         }
     }
 
