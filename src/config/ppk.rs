@@ -135,11 +135,16 @@ impl PpkRules {
             of("id", self.keys.first()),
             of("previous_id", self.keys.get(1)),
             ("ppk.required".to_owned(), self.required.to_string()),
-            (
-                "ppk.optional_until".to_owned(),
-                self.optional_until.map_or_else(|| "none".to_owned(), |end| end.to_string()),
-            ),
+            ("ppk.optional_until".to_owned(), self.end_in_words()),
         ]
+    }
+
+    fn end_in_words(&self) -> String {
+        match (self.optional_until, self.ended) {
+            (None, _) => "none".to_owned(),
+            (Some(end), false) => end.to_string(),
+            (Some(end), true) => format!("{end}, which is over"),
+        }
     }
 
     /// What it says, in words; nothing where there are no PPKs.

@@ -172,6 +172,7 @@ fn the_json_is_the_contracts() {
     expected["peers"][0]["ike"] = serde_json::Value::Null;
     expected["peers"][0]["esp"] = "aes256gcm16-esn".into();
     expected["peers"][0]["esp_group"] = serde_json::Value::Null;
+    expected["peers"][0]["outside_kms"] = false.into();
     expected["peers"][0]["waiting"] = false.into();
     expected["waiting_for"] = serde_json::json!([]);
     assert_eq!(json, expected);
