@@ -111,11 +111,14 @@ pub fn secret_id(config: &Config) -> Result<Option<SecretId>, CredentialsError> 
     }
 }
 
+/// The secret and the one before it, where they lie in the clear.
+pub type PlainSecrets = (Option<Arc<Secret>>, Option<Arc<Secret>>);
+
 /// Reads both secrets that lie in the clear, where any host proves itself with one.
 ///
 /// # Errors
 /// As [`load_secret`].
-pub fn load_secrets(config: &Config) -> Result<(Option<Arc<Secret>>, Option<Arc<Secret>>), PrivateFileError> {
+pub fn load_secrets(config: &Config) -> Result<PlainSecrets, PrivateFileError> {
     match config.uses(AuthMethod::Secret) && config.kms.is_none() {
         true => Ok((Some(load_secret(config)?), load_previous_secret(config)?)),
         false => Ok((None, None)),
